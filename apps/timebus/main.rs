@@ -1,0 +1,3 @@
+//! The timebus program.
+
+fn main() {}

@@ -1,0 +1,192 @@
+//! Who is told about which change.
+//!
+//! Everybody who watches one path shares a [`Feed`]: the latest updates that touch the path, each once. A
+//! subscriber is a position in it and costs nothing while nothing happens. A feed forgets old updates; who comes
+//! too late for them reads a snapshot instead.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::path::Path;
+use crate::update::Update;
+
+/// Most updates that a feed keeps.
+pub const ENTRIES_MAX: usize = 4096;
+/// Most memory that a feed keeps, roughly.
+pub const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Forms in which updates are sent.
+pub const FORMS: usize = 4;
+
+/// An update in a feed.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its number in the feed.
+    pub number: u64,
+    /// What happened.
+    pub update: Arc<Update>,
+    forms: [OnceLock<Bytes>; FORMS],
+}
+
+impl Entry {
+    /// The update in one form, made once for everybody.
+    pub fn form(&self, form: usize, make: impl FnOnce(&Update) -> Vec<u8>) -> Bytes {
+        self.forms[form].get_or_init(|| make(&self.update).into()).clone()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Recent {
+    entries: VecDeque<Arc<Entry>>,
+    bytes: usize,
+    /// Number of the next entry.
+    next: u64,
+}
+
+/// The latest updates of one path.
+#[derive(Debug)]
+pub struct Feed {
+    /// What is watched.
+    pub path: Path,
+    key: Vec<u8>,
+    recent: Mutex<Recent>,
+    latest: watch::Sender<u64>,
+    registry: Weak<Feeds>,
+}
+
+/// What a subscriber finds when it looks.
+#[derive(Debug)]
+pub enum Next {
+    /// These, in order; none when there is nothing new.
+    Entries(Vec<Arc<Entry>>),
+    /// So many updates are gone; read a snapshot.
+    Behind(u64),
+}
+
+impl Feed {
+    /// The entries from `number` on, at most `max`.
+    #[must_use]
+    pub fn from(&self, number: u64, max: usize) -> Next {
+        let recent = lock(&self.recent);
+        let oldest = recent.next - recent.entries.len() as u64;
+        if number < oldest {
+            return Next::Behind(oldest - number);
+        }
+        let skip = (number - oldest) as usize;
+        Next::Entries(recent.entries.iter().skip(skip).take(max).cloned().collect())
+    }
+
+    /// Number that the next entry will have.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        lock(&self.recent).next
+    }
+
+    /// Tells when entries come: its value is [`Feed::end`].
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.latest.subscribe()
+    }
+
+    /// Key of the path.
+    #[must_use]
+    pub fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    fn push(&self, update: &Arc<Update>, bytes: usize) {
+        let mut recent = lock(&self.recent);
+        let entry = Entry { number: recent.next, update: Arc::clone(update), forms: Default::default() };
+        recent.next += 1;
+        recent.bytes += bytes;
+        recent.entries.push_back(Arc::new(entry));
+        while recent.entries.len() > ENTRIES_MAX || (recent.bytes > BYTES_MAX && recent.entries.len() > 1) {
+            let gone = recent.entries.pop_front().map_or(0, |gone| gone.update.bytes());
+            recent.bytes = recent.bytes.saturating_sub(gone);
+        }
+        let end = recent.next;
+        drop(recent);
+        self.latest.send_replace(end);
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        if let Some(registry) = self.registry.upgrade() {
+            let mut feeds = lock(&registry.feeds);
+            if feeds.get(&self.key).is_some_and(|feed| feed.strong_count() == 0) {
+                feeds.remove(&self.key);
+            }
+            registry.count.store(feeds.len(), Ordering::Release);
+        }
+    }
+}
+
+/// All feeds that somebody watches.
+#[derive(Debug, Default)]
+pub struct Feeds {
+    feeds: Mutex<BTreeMap<Vec<u8>, Weak<Feed>>>,
+    count: AtomicUsize,
+}
+
+impl Feeds {
+    /// Whether somebody watches something.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+    }
+
+    /// The feed of a path, which exists as long as somebody holds it.
+    #[must_use]
+    pub fn open(self: &Arc<Self>, path: &Path) -> Arc<Feed> {
+        let key = path.key();
+        let mut feeds = lock(&self.feeds);
+        if let Some(feed) = feeds.get(&key).and_then(Weak::upgrade) {
+            return feed;
+        }
+        let feed = Arc::new(Feed {
+            path: path.clone(),
+            key: key.clone(),
+            recent: Mutex::default(),
+            latest: watch::Sender::new(0),
+            registry: Arc::downgrade(self),
+        });
+        feeds.insert(key, Arc::downgrade(&feed));
+        self.count.store(feeds.len(), Ordering::Release);
+        feed
+    }
+
+    /// Hands an update to everybody who watches a path that it touches.
+    pub fn publish(&self, update: &Arc<Update>) {
+        if !self.is_watched() {
+            return;
+        }
+        let mut found: BTreeMap<*const Feed, Arc<Feed>> = BTreeMap::new();
+        {
+            let feeds = lock(&self.feeds);
+            let roots = update.patches.iter().flatten().map(|patch| &patch.path).chain(&update.touched);
+            for path in roots {
+                let mut key = Vec::new();
+                let mut above = vec![0];
+                for segment in path.segments() {
+                    segment.push_key(&mut key);
+                    above.push(key.len());
+                }
+                let own = above.iter().filter_map(|len| feeds.get(&key[..*len]));
+                let below = feeds.range(key.clone()..).take_while(|(other, _)| other.starts_with(&key)).map(|(_, feed)| feed);
+                for feed in own.chain(below).filter_map(Weak::upgrade) {
+                    found.insert(Arc::as_ptr(&feed), feed);
+                }
+            }
+        }
+        let bytes = update.bytes();
+        found.values().for_each(|feed| feed.push(update, bytes));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

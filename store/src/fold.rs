@@ -1,0 +1,471 @@
+//! From changes to state: what each op of an admitted change does to the tables.
+//!
+//! A write is visible until an op lists it among its predecessors; nothing else decides. So the state is a
+//! function of the set of changes, whatever the order in which they came. Ops that are not valid (no such
+//! path, predecessor elsewhere, reference outside the change's past) have no effect and reject nothing.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::change::{Body, Change};
+use crate::grant::Scope;
+use crate::ids::OpId;
+use crate::keyspace::{Layered, Rows, Table};
+use crate::list::{Position, position_key};
+use crate::log::LogReader;
+use crate::node::{Entry, Node, Write, Writes, history_key, list_of_element, node_key, remove};
+use crate::op::{Op, OpRef, PathStep};
+use crate::path::{Path, Segment};
+use crate::store::StorageError;
+use crate::summary::{Summary, find, summary};
+use crate::tree::Shape;
+use crate::value::Value;
+use crate::view::{View, advance};
+
+/// Decoded bodies kept at hand: those that recent ops referred to.
+const BODIES_MAX: usize = 64;
+
+/// Reads bodies of changes, keeping a few.
+#[derive(Debug)]
+pub struct Bodies {
+    log: LogReader,
+    kept: HashMap<(u32, u64), Arc<(Summary, Body)>>,
+}
+
+impl Bodies {
+    /// Reads from this log.
+    #[must_use]
+    pub fn new(log: LogReader) -> Self {
+        Self { log, kept: HashMap::new() }
+    }
+
+    /// Makes a body known that is not in the log yet.
+    pub fn insert(&mut self, t: u32, a: u64, body: Arc<(Summary, Body)>) {
+        if self.kept.len() >= BODIES_MAX {
+            self.kept.clear();
+        }
+        self.kept.insert((t, a), body);
+    }
+
+    /// The summary and body of a change. An unreadable body counts as empty: its ops have no effect anywhere.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn load(&mut self, rows: &impl Rows, t: u32, a: u64) -> Result<Arc<(Summary, Body)>, StorageError> {
+        if let Some(body) = self.kept.get(&(t, a)) {
+            return Ok(Arc::clone(body));
+        }
+        let change = self.record(rows, t, a)?;
+        let body = Arc::new((summary(rows, t, a)?, Body::decode(change.body_bytes()).unwrap_or_default()));
+        self.insert(t, a, Arc::clone(&body));
+        Ok(body)
+    }
+
+    /// A change as the log has it.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn record(&self, rows: &impl Rows, t: u32, a: u64) -> Result<Change, StorageError> {
+        let record = self.log.read(summary(rows, t, a)?.place)?;
+        let signed = Change::decode(&record.payload).map_err(|_| StorageError::Damaged { table: "change log" })?;
+        Ok(signed.content().clone())
+    }
+
+    /// The id that a reference inside a body means.
+    fn resolve(own: &Summary, body: &Body, reference: OpRef) -> Option<OpId> {
+        let change = match reference.change.checked_sub(1) {
+            None => own.id,
+            Some(at) => *body.references.get(at as usize)?,
+        };
+        Some(OpId { change, index: reference.index })
+    }
+
+    /// The path in a body, with its references resolved.
+    fn resolve_path(own: &Summary, body: &Body, steps: &[PathStep]) -> Option<Path> {
+        let segments = steps.iter().map(|step| {
+            Some(match step {
+                PathStep::Name(name) => Segment::Name(name.clone()),
+                PathStep::Element(reference) => Segment::Element(Self::resolve(own, body, *reference)?),
+            })
+        });
+        Path::new(segments.collect::<Option<_>>()?).ok()
+    }
+
+    /// The path that a write was made at, and its value; `None` when there is no such write.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn write_at(&mut self, rows: &impl Rows, t: u32, id: OpId) -> Result<Option<(Path, Write)>, StorageError> {
+        let mut tail: Vec<Segment> = Vec::new();
+        let mut write: Option<Write> = None;
+        let mut id = id;
+        // Each step goes from an element to its list, which is one segment up.
+        for _ in 0..=Path::SEGMENTS_MAX {
+            let Some((found, a)) = find(rows, &id.change)? else { return Ok(None) };
+            if found != t {
+                return Ok(None);
+            }
+            let loaded = self.load(rows, t, a)?;
+            let (own, body) = &*loaded;
+            let make = |value: &Value, list| Write { lamport: own.lamport, a, id, list, value: value.clone() };
+            match body.ops.get(id.index as usize) {
+                Some(Op::Set { path, value, .. }) => {
+                    let Some(path) = Self::resolve_path(own, body, path) else { return Ok(None) };
+                    let write = write.unwrap_or_else(|| make(value, None));
+                    let segments = path.segments().iter().cloned().chain(tail.into_iter().rev()).collect();
+                    return Ok(Path::new(segments).ok().map(|path| (path, write)));
+                }
+                Some(Op::Ins { list, value, .. }) => {
+                    let Some(list) = Self::resolve(own, body, *list) else { return Ok(None) };
+                    write.get_or_insert_with(|| make(value, Some(list)));
+                    tail.push(Segment::Element(id));
+                    id = list;
+                }
+                _ => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What one change, or one run of changes, did.
+#[derive(Debug, Default)]
+pub struct Effect {
+    /// Paths at which something changed, with what the nodes on the way there looked like before.
+    pub touched: BTreeMap<Path, Touched>,
+    /// Versions after it, as arrival numbers, of the nodes by key; those left out are this change alone.
+    pub versions: BTreeMap<Vec<u8>, Vec<u64>>,
+}
+
+/// What happened at one path.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Whether an op moved this list element.
+    pub moved: bool,
+    /// The highest path that looks different in kind now (from its shape before to its shape after), if any.
+    pub reshaped: Option<(usize, Option<Shape>, Option<Shape>)>,
+}
+
+/// A node while a change is applied to it.
+struct Loaded {
+    node: Node,
+    before: Option<Shape>,
+}
+
+/// How a node looks; `None` when only the whole node tells.
+fn outline(node: &Node, winner: Option<&Value>) -> Option<Shape> {
+    if node.below > 0 {
+        return match winner {
+            _ if node.loose => None,
+            Some(Value::List) => Some(Shape::List),
+            _ => Some(Shape::Object),
+        };
+    }
+    Some(match winner {
+        None => Shape::Absent,
+        Some(Value::Map) => Shape::Object,
+        Some(Value::List) => Shape::List,
+        Some(_) => Shape::Scalar,
+    })
+}
+
+/// Applies changes to the tables under preparation.
+pub struct Fold<'a> {
+    rows: &'a mut Layered,
+    bodies: &'a mut Bodies,
+    t: u32,
+    nodes: BTreeMap<Vec<u8>, Loaded>,
+    effect: Effect,
+}
+
+impl<'a> Fold<'a> {
+    /// Begins with a timeline.
+    pub fn new(rows: &'a mut Layered, bodies: &'a mut Bodies, t: u32) -> Self {
+        Self { rows, bodies, t, nodes: BTreeMap::new(), effect: Effect::default() }
+    }
+
+    /// Applies a change whose summary is already in the tables.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn apply(&mut self, a: u64, loaded: &(Summary, Body), scope: &Scope) -> Result<(), StorageError> {
+        let (own, body) = loaded;
+        let seen = Seen::new(self.rows, self.t, a, own)?;
+        for (index, op) in body.ops.iter().enumerate() {
+            let id = OpId { change: own.id, index: index as u32 };
+            self.apply_op(a, own, body, id, op, scope, &seen)?;
+        }
+        Ok(())
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the change, its parts and what it may do belong to every op")]
+    fn apply_op(&mut self, a: u64, own: &Summary, body: &Body, id: OpId, op: &Op, scope: &Scope, seen: &Seen) -> Result<(), StorageError> {
+        match op {
+            Op::Set { path, value, preds } => {
+                let Some(path) = Bodies::resolve_path(own, body, path) else { return Ok(()) };
+                if !scope.covers(&path, &own.author) || is_reserved(&path) {
+                    return Ok(());
+                }
+                let Some(list) = self.check_elements(&path)? else { return Ok(()) };
+                let t_key = node_key(self.t, &path.key());
+                let mut replaced = Vec::new();
+                for pred in preds {
+                    let Some(pred) = Bodies::resolve(own, body, *pred) else { continue };
+                    if let Some((pred_a, lamport)) = seen.find(self.rows, self.t, own, pred)?
+                        && self.is_write_at(&t_key, pred_a, pred)?
+                    {
+                        self.kill(&path, &t_key, lamport, pred)?;
+                        replaced.push((pred_a, pred.index));
+                    }
+                }
+                let write = Write { lamport: own.lamport, a, id, list, value: value.clone() };
+                self.show(&path, t_key, write, None, replaced)?;
+            }
+            Op::Del { path, preds } => {
+                let Some(path) = Bodies::resolve_path(own, body, path) else { return Ok(()) };
+                let mut replaced: BTreeMap<Path, Vec<(u64, u32)>> = BTreeMap::new();
+                for pred in preds {
+                    let Some(pred) = Bodies::resolve(own, body, *pred) else { continue };
+                    let Some((pred_a, lamport)) = seen.find(self.rows, self.t, own, pred)? else { continue };
+                    let Some((at, _)) = self.bodies.write_at(self.rows, self.t, pred)? else { continue };
+                    if path.contains(&at) && scope.covers(&at, &own.author) && !is_reserved(&at) {
+                        self.kill(&at, &node_key(self.t, &at.key()), lamport, pred)?;
+                        replaced.entry(at).or_default().push((pred_a, pred.index));
+                    }
+                }
+                for (at, preds) in replaced {
+                    let entry = Entry { writes: false, list: None, preds };
+                    self.rows.staged.put(Table::History, history_key(&node_key(self.t, &at.key()), a, id.index), entry.encode());
+                }
+            }
+            Op::Ins { list, at, side, value } => {
+                let Some(list) = Bodies::resolve(own, body, *list) else { return Ok(()) };
+                if seen.find(self.rows, self.t, own, list)?.is_none() {
+                    return Ok(());
+                }
+                let Some((path, made)) = self.bodies.write_at(self.rows, self.t, list)? else { return Ok(()) };
+                let Ok(path) = path.join(Segment::Element(id)) else { return Ok(()) };
+                if made.value != Value::List || !scope.covers(&path, &own.author) || is_reserved(&path) {
+                    return Ok(());
+                }
+                let Some(anchor) = self.check_anchor(own, body, seen, &list, *at)? else { return Ok(()) };
+                let position = Position { id, lamport: own.lamport, at: anchor, side: *side, element: id };
+                self.rows.staged.put(Table::Position, position_key(self.t, &list, &id), position.encode());
+                let write = Write { lamport: own.lamport, a, id, list: Some(list), value: value.clone() };
+                self.show(&path, node_key(self.t, &path.key()), write, Some(list), Vec::new())?;
+            }
+            Op::Move { elem, at, side } => {
+                let Some(element) = Bodies::resolve(own, body, *elem) else { return Ok(()) };
+                if seen.find(self.rows, self.t, own, element)?.is_none() {
+                    return Ok(());
+                }
+                let Some((path, made)) = self.bodies.write_at(self.rows, self.t, element)? else { return Ok(()) };
+                let Some(list) = made.list else { return Ok(()) };
+                if !scope.covers(&path, &own.author) || is_reserved(&path) {
+                    return Ok(());
+                }
+                let Some(anchor) = self.check_anchor(own, body, seen, &list, *at)? else { return Ok(()) };
+                let position = Position { id, lamport: own.lamport, at: anchor, side: *side, element };
+                self.rows.staged.put(Table::Position, position_key(self.t, &list, &id), position.encode());
+                let t_key = node_key(self.t, &path.key());
+                let entry = Entry { writes: false, list: None, preds: Vec::new() };
+                self.rows.staged.put(Table::History, history_key(&t_key, a, id.index), entry.encode());
+                self.touch(&path, 0)?;
+                self.effect.touched.entry(path).or_default().moved = true;
+            }
+            // Texts, counters, mounts and statements about rights have folds of their own.
+            Op::Inc { .. } | Op::Text { .. } | Op::Mount { .. } | Op::Link { .. } | Op::Grant(_) | Op::Revoke(_) | Op::Genesis(_) | Op::Unknown { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Checks that every element on the way to a path was inserted there. Answers the list that the last segment
+    /// belongs to, if it is an element; `None` when an element does not exist.
+    fn check_elements(&mut self, path: &Path) -> Result<Option<Option<OpId>>, StorageError> {
+        let mut t_key = self.t.to_be_bytes().to_vec();
+        let mut list = None;
+        for segment in path.segments() {
+            segment.push_key(&mut t_key);
+            list = None;
+            if let Segment::Element(id) = segment {
+                list = list_of_element(self.rows, self.t, &t_key, id)?;
+                if list.is_none() {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(list))
+    }
+
+    fn check_anchor(&mut self, own: &Summary, body: &Body, seen: &Seen, list: &OpId, at: Option<OpRef>) -> Result<Option<Option<OpId>>, StorageError> {
+        let Some(at) = at else { return Ok(Some(None)) };
+        let Some(anchor) = Bodies::resolve(own, body, at) else { return Ok(None) };
+        let known = seen.past(self.rows, self.t, own, anchor)?.is_some() && self.rows.get(Table::Position, &position_key(self.t, list, &anchor))?.is_some();
+        Ok(known.then_some(Some(anchor)))
+    }
+
+    fn is_write_at(&mut self, t_key: &[u8], a: u64, id: OpId) -> Result<bool, StorageError> {
+        if let Writes::One(write) = &self.node(t_key)?.node.writes
+            && write.id == id
+        {
+            return Ok(true);
+        }
+        Ok(match self.rows.get(Table::History, &history_key(t_key, a, id.index))? {
+            Some(row) => Entry::decode(&row)?.writes,
+            None => false,
+        })
+    }
+
+    fn node(&mut self, t_key: &[u8]) -> Result<&mut Loaded, StorageError> {
+        if !self.nodes.contains_key(t_key) {
+            let node = Node::load(self.rows, t_key)?;
+            let winner = node.winner(self.rows, t_key)?;
+            let before = outline(&node, winner.as_ref().map(|write| &write.value));
+            self.nodes.insert(t_key.to_vec(), Loaded { node, before });
+        }
+        Ok(self.nodes.get_mut(t_key).expect("inserted above"))
+    }
+
+    /// Takes a write away, if it is still visible.
+    fn kill(&mut self, path: &Path, t_key: &[u8], lamport: u64, id: OpId) -> Result<(), StorageError> {
+        let mut node = std::mem::take(&mut self.node(t_key)?.node);
+        let was_list = matches!(&node.writes, Writes::One(write) if write.value == Value::List) || matches!(node.writes, Writes::Many(_));
+        let removed = remove(&mut node, self.rows, t_key, lamport, id);
+        let loaded = self.node(t_key)?;
+        loaded.node = node;
+        let removed = removed?;
+        if removed && was_list && loaded.node.below > 0 {
+            loaded.node.loose = true;
+        }
+        self.effect.touched.entry(path.clone()).or_default();
+        self.touch(path, if removed { -1 } else { 0 })
+    }
+
+    /// Makes a new write visible and remembers it.
+    fn show(&mut self, path: &Path, t_key: Vec<u8>, write: Write, made_in: Option<OpId>, preds: Vec<(u64, u32)>) -> Result<(), StorageError> {
+        let entry = Entry { writes: true, list: made_in, preds };
+        self.rows.staged.put(Table::History, history_key(&t_key, write.a, write.id.index), entry.encode());
+        self.node(&t_key)?;
+        let loaded = self.nodes.get_mut(&t_key).expect("loaded above");
+        // Which of several writes wins decides whether elements below show.
+        let lists = write.value == Value::List || matches!(&loaded.node.writes, Writes::One(other) if other.value == Value::List);
+        loaded.node.loose |= loaded.node.below > 0 && (lists || matches!(loaded.node.writes, Writes::Many(_)));
+        loaded.node.insert(&mut self.rows.staged, &t_key, write);
+        self.effect.touched.entry(path.clone()).or_default();
+        self.touch(path, 1)
+    }
+
+    /// Counts a write in or out at all nodes above.
+    fn touch(&mut self, path: &Path, visible: i64) -> Result<(), StorageError> {
+        let mut t_key = self.t.to_be_bytes().to_vec();
+        let depth = path.segments().len();
+        for (at, segment) in path.segments().iter().enumerate() {
+            let is_element = matches!(segment, Segment::Element(_));
+            let loaded = self.node(&t_key)?;
+            loaded.node.below = loaded.node.below.saturating_add_signed(visible);
+            if is_element && visible > 0 && !matches!(&loaded.node.writes, Writes::One(write) if write.value == Value::List) {
+                loaded.node.loose = true;
+            }
+            debug_assert!(at < depth);
+            segment.push_key(&mut t_key);
+        }
+        self.node(&t_key)?;
+        Ok(())
+    }
+
+    /// Writes all nodes back, on top of which `a` now stands.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn finish(mut self, a: u64) -> Result<Effect, StorageError> {
+        let mut view: Option<View> = None;
+        let mut reshaped: BTreeMap<Vec<u8>, (Option<Shape>, Option<Shape>)> = BTreeMap::new();
+        for (t_key, loaded) in std::mem::take(&mut self.nodes) {
+            let Loaded { mut node, before } = loaded;
+            if node.touch.iter().any(|other| *other != a) {
+                if view.is_none() {
+                    view = Some(View::of(self.rows, self.t, &[a])?);
+                }
+                advance(&mut node.touch, view.as_ref().expect("set above"), a);
+            } else {
+                node.touch = vec![a];
+            }
+            if node.below == 0 {
+                node.loose = false;
+            }
+            let winner = node.winner(self.rows, &t_key)?;
+            let after = outline(&node, winner.as_ref().map(|write| &write.value));
+            if after != before || after.is_none() {
+                reshaped.insert(t_key[4..].to_vec(), (before, after));
+            }
+            if node.touch != [a] {
+                self.effect.versions.insert(t_key[4..].to_vec(), node.touch.clone());
+            }
+            self.rows.staged.put(Table::Node, t_key, node.encode());
+        }
+        if !reshaped.is_empty() {
+            for (path, touched) in &mut self.effect.touched {
+                let mut key = Vec::new();
+                for depth in 0..=path.segments().len() {
+                    if let Some((before, after)) = reshaped.get(&key) {
+                        touched.reshaped = Some((depth, *before, *after));
+                        break;
+                    }
+                    if let Some(segment) = path.segments().get(depth) {
+                        segment.push_key(&mut key);
+                    }
+                }
+            }
+        }
+        Ok(self.effect)
+    }
+}
+
+/// Paths that belong to the system or to other timelines, where an op of `main` has no effect.
+#[must_use]
+pub fn is_reserved(path: &Path) -> bool {
+    matches!(path.segments().first(), Some(Segment::Name(name)) if matches!(&**name, ".sys" | ".auth" | ".drop"))
+}
+
+/// What a change may refer to.
+struct Seen {
+    a: u64,
+    /// Its base's view; `None` when that is everything before it.
+    view: Option<View>,
+    /// Everything before it; `None` when that is all that had arrived.
+    past: Option<View>,
+}
+
+impl Seen {
+    fn new(rows: &Layered, t: u32, a: u64, own: &Summary) -> Result<Self, StorageError> {
+        let past = if own.total { None } else { Some(View::past_of(rows, t, &own.deps)?) };
+        let view = match &own.base {
+            Some(base) => Some(View::of(rows, t, base)?),
+            None => None,
+        };
+        Ok(Self { a, view, past })
+    }
+
+    /// Arrival number and Lamport clock of the change that holds an op, if it is in the past.
+    fn past(&self, rows: &Layered, t: u32, own: &Summary, id: OpId) -> Result<Option<(u64, u64)>, StorageError> {
+        if id.change == own.id {
+            return Ok(Some((self.a, own.lamport)));
+        }
+        let Some((found, a)) = find(rows, &id.change)? else { return Ok(None) };
+        if found != t || a >= self.a || self.past.as_ref().is_some_and(|past| !past.contains(a)) {
+            return Ok(None);
+        }
+        Ok(Some((a, summary(rows, t, a)?.lamport)))
+    }
+
+    /// As [`Seen::past`], and the writer had seen it.
+    fn find(&self, rows: &Layered, t: u32, own: &Summary, id: OpId) -> Result<Option<(u64, u64)>, StorageError> {
+        let found = self.past(rows, t, own, id)?;
+        Ok(found.filter(|(a, _)| *a == self.a || self.view.as_ref().is_none_or(|view| view.contains(*a))))
+    }
+}

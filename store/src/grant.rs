@@ -1,0 +1,330 @@
+//! Statements about rights: ops of a space's `auth` timeline.
+//!
+//! This file has the statements and what one grant allows. Which statements are in force is decided by
+//! [`crate::auth`].
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::ids::{ChangeId, GrantId, TimelineId};
+use crate::path::{Path, Segment};
+use timebus_identity::PublicKey;
+
+/// What a grant allows, as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Actions(pub u8);
+
+impl Actions {
+    /// Fetch headers and encrypted bodies.
+    pub const SYNC: Self = Self(1);
+    /// Read values.
+    pub const READ: Self = Self(2);
+    /// Write values.
+    pub const WRITE: Self = Self(4);
+    /// Give rights on.
+    pub const GRANT: Self = Self(8);
+    /// Take plain members' rights back.
+    pub const MODERATE: Self = Self(16);
+    /// Decide the order of a `SEQ` timeline.
+    pub const KEEP: Self = Self(32);
+    /// Install programs.
+    pub const RUN: Self = Self(64);
+    /// Everything.
+    pub const ALL: Self = Self(127);
+
+    /// Whether every action of `other` is in here.
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// Who may use a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody.
+    Anyone,
+    /// The owner of one key.
+    Key(PublicKey),
+}
+
+/// One segment of a [`Scope`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ScopeSegment {
+    /// This name.
+    Name(Box<str>),
+    /// The writer's own key, in z-base-32.
+    Author,
+}
+
+/// The paths that a grant covers: a path, or with `deep` also everything below it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scope {
+    /// From the root.
+    pub segments: Vec<ScopeSegment>,
+    /// Whether everything below is covered too (written `**`).
+    pub deep: bool,
+}
+
+impl Scope {
+    /// Everything in the space.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { segments: Vec::new(), deep: true }
+    }
+
+    /// Whether `path`, written by `author`, is covered.
+    #[must_use]
+    pub fn covers(&self, path: &Path, author: &PublicKey) -> bool {
+        let segments = path.segments();
+        let fits = if self.deep { segments.len() >= self.segments.len() } else { segments.len() == self.segments.len() };
+        fits && self.segments.iter().zip(segments).all(|(scope, segment)| match (scope, segment) {
+            (ScopeSegment::Name(name), Segment::Name(found)) => name == found,
+            (ScopeSegment::Author, Segment::Name(found)) => author.to_string() == **found,
+            _ => false,
+        })
+    }
+
+    /// Whether everything that `other` covers is covered here.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        if self.deep {
+            other.segments.starts_with(&self.segments)
+        } else {
+            !other.deep && other.segments == self.segments
+        }
+    }
+}
+
+/// Which timelines a grant is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Timelines {
+    /// `main` only.
+    Main,
+    /// Every timeline of the space.
+    All,
+    /// These.
+    Only(Vec<TimelineId>),
+}
+
+/// A right given by a root key or by the holder of the change's cap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Who may use it.
+    pub audience: Audience,
+    /// Where.
+    pub scope: Scope,
+    /// In which timelines.
+    pub timelines: Timelines,
+    /// For what.
+    pub actions: Actions,
+    /// Most cumulative bytes of one author's chain; 0 is no limit.
+    pub bytes_max: u64,
+    /// Largest body of one change; 0 is no limit of its own.
+    pub change_bytes_max: u64,
+    /// Unix milliseconds after which changes that admit their time are refused; 0 is never.
+    pub not_after_ms: u64,
+    /// How many more times it may be handed on.
+    pub depth: u8,
+    /// A word for people, at most 64 bytes.
+    pub label: Box<str>,
+}
+
+/// Takes a grant back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revoke {
+    /// Which grant.
+    pub grant: GrantId,
+    /// Whether everything handed on from it goes too, seen or not.
+    pub cascade: bool,
+    /// Changes whose effect stays, with everything before them.
+    pub keep: Vec<ChangeId>,
+}
+
+/// The first statement of a space.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Genesis {
+    /// `H("next root", public key)` of the root that may follow.
+    pub next: Option<[u8; 32]>,
+    /// How many of which keys together may name a new root.
+    pub guardians: Option<(u8, Vec<PublicKey>)>,
+}
+
+const LABEL_BYTES_MAX: usize = 64;
+const TIMELINES_MAX: usize = 64;
+const KEEP_MAX: usize = 4096;
+const GUARDIANS_MAX: usize = 16;
+
+impl Scope {
+    fn encode(&self, out: &mut Writer) {
+        out.var(self.segments.len() as u64);
+        for segment in &self.segments {
+            match segment {
+                ScopeSegment::Name(name) => {
+                    out.u8(0);
+                    out.bytes(name.as_bytes());
+                }
+                ScopeSegment::Author => out.u8(1),
+            }
+        }
+        out.flag(self.deep);
+    }
+
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let invalid = DecodeError::Invalid { field: "scope" };
+        let count = input.count(Path::SEGMENTS_MAX, "scope segments")?;
+        let mut segments = Vec::with_capacity(count);
+        for _ in 0..count {
+            segments.push(match input.u8("scope segment")? {
+                0 => match Segment::name(input.text(Path::SEGMENT_BYTES_MAX, "scope segment")?) {
+                    Ok(Segment::Name(name)) => ScopeSegment::Name(name),
+                    _ => return Err(invalid),
+                },
+                1 => ScopeSegment::Author,
+                _ => return Err(invalid),
+            });
+        }
+        Ok(Self { segments, deep: input.flag("scope depth")? })
+    }
+}
+
+impl Grant {
+    pub(crate) fn encode(&self, out: &mut Writer) {
+        match &self.audience {
+            Audience::Anyone => out.u8(0),
+            Audience::Key(key) => {
+                out.u8(1);
+                out.raw(key.as_bytes());
+            }
+        }
+        self.scope.encode(out);
+        match &self.timelines {
+            Timelines::Main => out.u8(0),
+            Timelines::All => out.u8(1),
+            Timelines::Only(ids) => {
+                out.u8(2);
+                out.var(ids.len() as u64);
+                ids.iter().for_each(|id| out.raw(id.as_bytes()));
+            }
+        }
+        out.u8(self.actions.0);
+        out.var(self.bytes_max);
+        out.var(self.change_bytes_max);
+        out.var(self.not_after_ms);
+        out.u8(self.depth);
+        out.bytes(self.label.as_bytes());
+    }
+
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let audience = match input.u8("audience")? {
+            0 => Audience::Anyone,
+            1 => Audience::Key(PublicKey::from_bytes(input.array("audience")?)),
+            _ => return Err(DecodeError::Invalid { field: "audience" }),
+        };
+        let scope = Scope::decode(input)?;
+        let timelines = match input.u8("timelines")? {
+            0 => Timelines::Main,
+            1 => Timelines::All,
+            2 => Timelines::Only(decode_ascending(input, TIMELINES_MAX, "timelines", TimelineId)?),
+            _ => return Err(DecodeError::Invalid { field: "timelines" }),
+        };
+        let actions = input.u8("actions")?;
+        if actions > Actions::ALL.0 {
+            return Err(DecodeError::Invalid { field: "actions" });
+        }
+        Ok(Self {
+            audience,
+            scope,
+            timelines,
+            actions: Actions(actions),
+            bytes_max: input.var(u64::MAX, "byte limit")?,
+            change_bytes_max: input.var(u64::MAX, "change limit")?,
+            not_after_ms: input.var(u64::MAX, "expiry")?,
+            depth: input.u8("depth")?,
+            label: input.text(LABEL_BYTES_MAX, "label")?.into(),
+        })
+    }
+}
+
+impl Revoke {
+    pub(crate) fn encode(&self, out: &mut Writer) {
+        out.raw(self.grant.as_bytes());
+        out.flag(self.cascade);
+        out.var(self.keep.len() as u64);
+        self.keep.iter().for_each(|id| out.raw(id.as_bytes()));
+    }
+
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            grant: GrantId(input.array("grant")?),
+            cascade: input.flag("cascade")?,
+            keep: decode_ascending(input, KEEP_MAX, "kept changes", ChangeId)?,
+        })
+    }
+}
+
+impl Genesis {
+    pub(crate) fn encode(&self, out: &mut Writer) {
+        out.flag(self.next.is_some());
+        if let Some(next) = &self.next {
+            out.raw(next);
+        }
+        out.flag(self.guardians.is_some());
+        if let Some((needed, keys)) = &self.guardians {
+            out.u8(*needed);
+            out.var(keys.len() as u64);
+            keys.iter().for_each(|key| out.raw(key.as_bytes()));
+        }
+    }
+
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let next = if input.flag("next root")? { Some(input.array("next root")?) } else { None };
+        let guardians = if input.flag("guardians")? {
+            let needed = input.u8("guardians needed")?;
+            let keys = decode_ascending(input, GUARDIANS_MAX, "guardians", PublicKey::from_bytes)?;
+            if needed == 0 || usize::from(needed) > keys.len() {
+                return Err(DecodeError::Invalid { field: "guardians needed" });
+            }
+            Some((needed, keys))
+        } else {
+            None
+        };
+        Ok(Self { next, guardians })
+    }
+}
+
+/// Reads a strictly ascending list of 32-byte ids.
+pub(crate) fn decode_ascending<T: Ord>(
+    input: &mut Reader<'_>,
+    max: usize,
+    field: &'static str,
+    make: impl Fn([u8; 32]) -> T,
+) -> Result<Vec<T>, DecodeError> {
+    let count = input.count(max, field)?;
+    let mut ids: Vec<T> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let id = make(input.array(field)?);
+        if ids.last().is_some_and(|last| *last >= id) {
+            return Err(DecodeError::Order { field });
+        }
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_covers_what_it_says() {
+        let author = PublicKey::from_bytes([7; 32]);
+        let own = Scope { segments: vec![ScopeSegment::Name(".drop".into()), ScopeSegment::Author], deep: true };
+        let path = |text: &str| Path::parse(text).expect("valid");
+        assert!(own.covers(&path(&format!("/.drop/{author}/x")), &author));
+        assert!(!own.covers(&path("/.drop/other/x"), &author));
+        assert!(Scope::everything().covers(&Path::root(), &author));
+        assert!(Scope::everything().includes(&own));
+        assert!(!own.includes(&Scope::everything()));
+        let flat = Scope { segments: vec![], deep: false };
+        assert!(flat.covers(&Path::root(), &author) && !flat.covers(&path("/a"), &author));
+    }
+}

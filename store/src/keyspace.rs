@@ -1,0 +1,306 @@
+//! The tables of derived state: which exist, what their keys and values are, and how rows are read while a
+//! group of changes is still being prepared.
+//!
+//! Everything here can be rebuilt from the change log. `t` is the local number of a timeline (4 bytes,
+//! big-endian), `a` the local arrival number of a change (8 bytes, big-endian), `key` a [`crate::path::Path::key`].
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
+
+use crate::store::StorageError;
+
+/// One table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Key: `ChangeId` (32). Value: `t` (4), `a` (8).
+    Index,
+    /// Key: `t ‖ a`. Value: [`crate::summary::Summary`].
+    Change,
+    /// Key: `t ‖ author (32) ‖ seq (8) ‖ a`. Value: empty.
+    Chain,
+    /// Key: `t ‖ key`. Value: [`crate::node::Node`].
+    Node,
+    /// Key: `t ‖ key ‖ 00 ‖ a ‖ op index (4)`. Value: [`crate::node::Entry`]: every op at a path, ever.
+    History,
+    /// Key: `t ‖ key ‖ 00 ‖ ¬stamp`. Value: [`crate::node::Write`]: the visible writes of a node that has more than one.
+    Live,
+    /// Key: `t ‖ list op id ‖ position op id`. Value: [`crate::list::Position`].
+    Position,
+    /// Key: `t ‖ label ‖ 00 ‖ a`. Value: empty.
+    Label,
+    /// Key: a name, or a name and a number. Value: counters and frontiers, see [`crate::store`].
+    Meta,
+}
+
+impl Table {
+    /// Every table, in the order of their numbers.
+    pub const ALL: [Self; 9] =
+        [Self::Index, Self::Change, Self::Chain, Self::Node, Self::History, Self::Live, Self::Position, Self::Label, Self::Meta];
+
+    /// The table's name on disk; the number is the version of its format.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Index => "index-1",
+            Self::Change => "change-1",
+            Self::Chain => "chain-1",
+            Self::Node => "node-1",
+            Self::History => "history-1",
+            Self::Live => "live-1",
+            Self::Position => "position-1",
+            Self::Label => "label-1",
+            Self::Meta => "meta-1",
+        }
+    }
+}
+
+/// The open tables.
+#[derive(Clone)]
+pub struct Tables {
+    database: Database,
+    keyspaces: [Keyspace; 9],
+}
+
+impl Tables {
+    /// Opens or creates all tables in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Index`].
+    pub fn open(folder: &std::path::Path, cache_bytes: u64, memtable_bytes: u64) -> Result<Self, StorageError> {
+        let database = Database::builder(folder)
+            .cache_size(cache_bytes)
+            .max_journaling_size((4 * memtable_bytes).max(64 * 1024 * 1024))
+            .open()?;
+        let mut keyspaces = Vec::with_capacity(Table::ALL.len());
+        for table in Table::ALL {
+            // Point lookups dominate everywhere but in history, where ranges do.
+            let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable_bytes / 4);
+            keyspaces.push(database.keyspace(table.name(), options)?);
+        }
+        let keyspaces = keyspaces.try_into().unwrap_or_else(|_| unreachable!("one keyspace for each table"));
+        Ok(Self { database, keyspaces })
+    }
+
+    /// One consistent view of all tables.
+    #[must_use]
+    pub fn snapshot(&self) -> Committed {
+        Committed { tables: self.clone(), snapshot: self.database.snapshot() }
+    }
+
+    /// Writes staged rows in one atomic batch. Not synced: the change log is the truth.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Index`].
+    pub fn commit(&self, staged: &Staged) -> Result<(), StorageError> {
+        let mut batch = self.database.batch();
+        for (table, rows) in Table::ALL.into_iter().zip(&staged.rows) {
+            let keyspace = &self.keyspaces[table as usize];
+            for (key, value) in rows {
+                match value {
+                    Some(value) => batch.insert(keyspace, key.clone(), value.clone()),
+                    None => batch.remove(keyspace, key.clone()),
+                }
+            }
+        }
+        Ok(batch.commit()?)
+    }
+
+    /// Moves everything from memory and journal into tables, so that the next start replays nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Index`].
+    pub fn flush(&self) -> Result<(), StorageError> {
+        for keyspace in &self.keyspaces {
+            keyspace.rotate_memtable_and_wait()?;
+        }
+        Ok(self.database.persist(fjall::PersistMode::SyncAll)?)
+    }
+
+    /// Bytes on disk.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.database.disk_space().unwrap_or(0)
+    }
+}
+
+impl std::fmt::Debug for Tables {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tables")
+    }
+}
+
+/// Something that rows can be read from.
+pub trait Rows {
+    /// One row.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Index`].
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, StorageError>;
+
+    /// Rows whose key begins with `prefix` and is at least `from`, in key order.
+    fn scan<'a>(&'a self, table: Table, prefix: &[u8], from: Option<&[u8]>) -> Scan<'a>;
+}
+
+/// An ordered walk over rows.
+pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Slice, Slice), StorageError>> + 'a>;
+
+/// Rows as of one moment.
+#[derive(Clone)]
+pub struct Committed {
+    tables: Tables,
+    snapshot: Snapshot,
+}
+
+impl std::fmt::Debug for Committed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Committed")
+    }
+}
+
+impl Rows for Committed {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, StorageError> {
+        Ok(self.snapshot.get(&self.tables.keyspaces[table as usize], key)?)
+    }
+
+    fn scan<'a>(&'a self, table: Table, prefix: &[u8], from: Option<&[u8]>) -> Scan<'a> {
+        let keyspace = &self.tables.keyspaces[table as usize];
+        let iter = match from {
+            Some(from) if from > prefix => match prefix_end(prefix) {
+                Some(end) => self.snapshot.range(keyspace, from.to_vec()..end),
+                None => self.snapshot.range(keyspace, from.to_vec()..),
+            },
+            _ => self.snapshot.prefix(keyspace, prefix),
+        };
+        Box::new(iter.map(|guard| Ok(guard.into_inner()?)))
+    }
+}
+
+/// The first key that is greater than every key with this prefix.
+fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let keep = prefix.iter().rposition(|&b| b != 0xff)?;
+    let mut end = prefix[..=keep].to_vec();
+    end[keep] += 1;
+    Some(end)
+}
+
+/// Rows that are written but not committed. `None` deletes.
+#[derive(Debug, Default)]
+pub struct Staged {
+    rows: [BTreeMap<Slice, Option<Slice>>; 9],
+    bytes: usize,
+}
+
+impl Staged {
+    /// Writes a row.
+    pub fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
+        self.bytes += key.len() + value.len() + 64;
+        self.rows[table as usize].insert(key.into(), Some(value.into()));
+    }
+
+    /// Deletes a row.
+    pub fn delete(&mut self, table: Table, key: Vec<u8>) {
+        self.bytes += key.len() + 64;
+        self.rows[table as usize].insert(key.into(), None);
+    }
+
+    /// Whether nothing is staged.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows.iter().all(BTreeMap::is_empty)
+    }
+
+    /// Memory taken, roughly.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn range<'a>(&'a self, table: Table, prefix: &[u8], from: Option<&[u8]>) -> impl Iterator<Item = (&'a Slice, &'a Option<Slice>)> + use<'a> {
+        let start: Slice = from.filter(|from| *from > prefix).unwrap_or(prefix).into();
+        let prefix = prefix.to_vec();
+        self.rows[table as usize].range(start..).take_while(move |(key, _)| key.starts_with(&prefix))
+    }
+}
+
+/// Rows under preparation: the group at hand over the group that is being synced over what is committed.
+#[derive(Debug)]
+pub struct Layered {
+    committed: Committed,
+    syncing: Option<Arc<Staged>>,
+    /// Where new rows go.
+    pub staged: Staged,
+}
+
+impl Layered {
+    /// Nothing staged yet.
+    #[must_use]
+    pub fn new(committed: Committed, syncing: Option<Arc<Staged>>) -> Self {
+        Self { committed, syncing, staged: Staged::default() }
+    }
+
+    /// Hands out what was staged; it stays readable until [`Layered::rebase`].
+    pub fn seal(&mut self) -> Arc<Staged> {
+        let sealed = Arc::new(std::mem::take(&mut self.staged));
+        self.syncing = Some(Arc::clone(&sealed));
+        sealed
+    }
+
+    /// Goes on over a newer committed state, in which what was sealed is contained.
+    pub fn rebase(&mut self, committed: Committed) {
+        self.committed = committed;
+        self.syncing = None;
+    }
+}
+
+impl Rows for Layered {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, StorageError> {
+        for staged in [Some(&self.staged), self.syncing.as_deref()].into_iter().flatten() {
+            if let Some(value) = staged.rows[table as usize].get(key) {
+                return Ok(value.clone());
+            }
+        }
+        self.committed.get(table, key)
+    }
+
+    fn scan<'a>(&'a self, table: Table, prefix: &[u8], from: Option<&[u8]>) -> Scan<'a> {
+        let below = self.committed.scan(table, prefix, from);
+        let middle: Scan<'a> = match &self.syncing {
+            Some(syncing) => merge(below, syncing.range(table, prefix, from)),
+            None => below,
+        };
+        merge(middle, self.staged.range(table, prefix, from))
+    }
+}
+
+/// Lays staged rows over others.
+fn merge<'a>(below: Scan<'a>, above: impl Iterator<Item = (&'a Slice, &'a Option<Slice>)> + 'a) -> Scan<'a> {
+    let mut below = below.peekable();
+    let mut above = above.peekable();
+    Box::new(std::iter::from_fn(move || {
+        loop {
+            let take_above = match (below.peek(), above.peek()) {
+                (_, None) => return below.next(),
+                (None | Some(Err(_)), Some(_)) => true,
+                (Some(Ok((low, _))), Some((high, _))) => {
+                    if low < *high {
+                        return below.next();
+                    }
+                    if low == *high {
+                        below.next();
+                    }
+                    true
+                }
+            };
+            debug_assert!(take_above);
+            if let Some((key, Some(value))) = above.next() {
+                return Some(Ok((key.clone(), value.clone())));
+            }
+        }
+    }))
+}

@@ -1,0 +1,33 @@
+//! The store of a timebus peer: paths, signed changes, the change log, the state folded from it, and
+//! subscriptions.
+//!
+//! Start with [`store::Store`]: it opens a home folder, takes [`writer::Request`]s and answers readings. Below it,
+//! [`change`] has the signed unit and [`op`] its effects; [`plan`] turns requests into ops; [`pipeline`] admits and
+//! numbers changes; [`fold`] turns them into rows of [`keyspace`]; [`tree`] puts rows together again; [`update`] and
+//! [`feed`] tell subscribers. `FORMAT.md` pins every byte.
+//!
+//! Deliberately not: no socket, no clock (time is an argument), no knowledge of HTTP.
+
+pub mod auth;
+pub mod change;
+pub mod codec;
+pub mod feed;
+pub mod fold;
+pub mod grant;
+pub mod ids;
+pub mod json;
+pub mod keyspace;
+pub mod list;
+pub mod log;
+pub mod node;
+pub mod op;
+pub mod path;
+pub mod pipeline;
+pub mod plan;
+pub mod store;
+pub mod summary;
+pub mod tree;
+pub mod update;
+pub mod value;
+pub mod view;
+pub mod writer;

@@ -1,0 +1,331 @@
+//! What is visible at one path.
+//!
+//! A node usually has no or one visible write, which stands in its row. With more, which is a conflict, all of
+//! them are rows of [`Table::Live`] in the order in which they win, so that a slot with 100 000 concurrent values
+//! costs one row per value and its winner is still the first row of a scan.
+
+use fjall::Slice;
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::ids::{ChangeId, OpId};
+use crate::keyspace::{Rows, Staged, Table};
+use crate::store::StorageError;
+use crate::value::Value;
+
+/// A write that nothing has replaced yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// Lamport clock of its change.
+    pub lamport: u64,
+    /// Arrival number of its change.
+    pub a: u64,
+    /// The op.
+    pub id: OpId,
+    /// The list it was inserted into, for a list element.
+    pub list: Option<OpId>,
+    /// What it wrote.
+    pub value: Value,
+}
+
+impl Write {
+    /// What decides which of several writes wins: the greatest stamp.
+    #[must_use]
+    pub fn stamp(&self) -> (u64, OpId) {
+        (self.lamport, self.id)
+    }
+
+    fn encode(&self, out: &mut Writer) {
+        out.var(self.lamport);
+        out.var(self.a);
+        encode_op_id(&self.id, out);
+        out.flag(self.list.is_some());
+        if let Some(list) = &self.list {
+            encode_op_id(list, out);
+        }
+        self.value.encode(out);
+    }
+
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            lamport: input.var(u64::MAX, "lamport")?,
+            a: input.var(u64::MAX, "arrival")?,
+            id: decode_op_id(input)?,
+            list: if input.flag("list")? { Some(decode_op_id(input)?) } else { None },
+            value: Value::decode(input)?,
+        })
+    }
+}
+
+pub(crate) fn encode_op_id(id: &OpId, out: &mut Writer) {
+    out.raw(id.change.as_bytes());
+    out.var(u64::from(id.index));
+}
+
+pub(crate) fn decode_op_id(input: &mut Reader<'_>) -> Result<OpId, DecodeError> {
+    Ok(OpId { change: ChangeId(input.array("change")?), index: input.var(u64::from(u32::MAX), "op index")? as u32 })
+}
+
+/// The visible writes of a node.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub enum Writes {
+    /// None.
+    #[default]
+    None,
+    /// One, here.
+    One(Write),
+    /// So many, at least two, in [`Table::Live`].
+    Many(u64),
+}
+
+/// The row of one path.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Node {
+    /// Visible writes at this path.
+    pub writes: Writes,
+    /// Number of visible writes strictly below.
+    pub below: u64,
+    /// Whether list elements may show here although no list wins; then only a look at the whole node tells.
+    pub loose: bool,
+    /// The path's version: arrival numbers of the greatest changes, by view, that touched it or something below.
+    pub touch: Vec<u64>,
+}
+
+impl Node {
+    /// Visible writes at this path.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        match &self.writes {
+            Writes::None => 0,
+            Writes::One(_) => 1,
+            Writes::Many(count) => *count,
+        }
+    }
+
+    /// The row's value.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.var(self.below);
+        out.flag(self.loose);
+        out.var(self.count());
+        if let Writes::One(write) = &self.writes {
+            write.encode(&mut out);
+        }
+        out.var(self.touch.len() as u64);
+        self.touch.iter().for_each(|a| out.var(*a));
+        out.into_bytes()
+    }
+
+    /// Reads a row's value.
+    ///
+    /// # Errors
+    ///
+    /// The first [`DecodeError`] met: the row is damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut input = Reader::new(bytes);
+        let below = input.var(u64::MAX, "below")?;
+        let loose = input.flag("loose")?;
+        let writes = match input.var(u64::MAX, "writes")? {
+            0 => Writes::None,
+            1 => Writes::One(Write::decode(&mut input)?),
+            count => Writes::Many(count),
+        };
+        let touch = (0..input.count(1 << 20, "touch")?).map(|_| input.var(u64::MAX, "arrival")).collect::<Result<_, _>>()?;
+        input.finish()?;
+        Ok(Self { writes, below, loose, touch })
+    }
+
+    /// Reads the node at `t ‖ key`; a path never touched is an empty node.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn load(rows: &impl Rows, t_key: &[u8]) -> Result<Self, StorageError> {
+        Ok(match rows.get(Table::Node, t_key)? {
+            Some(row) => Self::decode(&row)?,
+            None => Self::default(),
+        })
+    }
+
+    /// The visible writes, the winner first, at most `max`.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn visible(&self, rows: &impl Rows, t_key: &[u8], max: usize) -> Result<Vec<Write>, StorageError> {
+        match &self.writes {
+            Writes::None => Ok(Vec::new()),
+            Writes::One(write) => Ok(vec![write.clone()]),
+            Writes::Many(_) => rows.scan(Table::Live, &live_prefix(t_key), None).take(max).map(|row| decode_live(&row?.1)).collect(),
+        }
+    }
+
+    /// The write that wins.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn winner(&self, rows: &impl Rows, t_key: &[u8]) -> Result<Option<Write>, StorageError> {
+        Ok(self.visible(rows, t_key, 1)?.pop())
+    }
+
+    /// Makes a write visible.
+    pub fn insert(&mut self, staged: &mut Staged, t_key: &[u8], write: Write) {
+        self.writes = match std::mem::take(&mut self.writes) {
+            Writes::None => Writes::One(write),
+            Writes::One(other) => {
+                stage_live(staged, t_key, &other);
+                stage_live(staged, t_key, &write);
+                Writes::Many(2)
+            }
+            Writes::Many(count) => {
+                stage_live(staged, t_key, &write);
+                Writes::Many(count + 1)
+            }
+        };
+    }
+}
+
+/// Takes a visible write away; says whether it was visible.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn remove(node: &mut Node, rows: &mut crate::keyspace::Layered, t_key: &[u8], lamport: u64, id: OpId) -> Result<bool, StorageError> {
+    match &node.writes {
+        Writes::One(write) if write.id == id => node.writes = Writes::None,
+        Writes::Many(count) => {
+            let count = *count;
+            let key = live_key(t_key, lamport, &id);
+            if rows.get(Table::Live, &key)?.is_none() {
+                return Ok(false);
+            }
+            rows.staged.delete(Table::Live, key);
+            node.writes = if count == 2 {
+                let (key, last) = rows.scan(Table::Live, &live_prefix(t_key), None).next().ok_or(StorageError::Damaged { table: Table::Live.name() })??;
+                rows.staged.delete(Table::Live, key.to_vec());
+                Writes::One(decode_live(&last)?)
+            } else {
+                Writes::Many(count - 1)
+            };
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+fn live_prefix(t_key: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(t_key.len() + 45);
+    key.extend_from_slice(t_key);
+    key.push(0);
+    key
+}
+
+fn live_key(t_key: &[u8], lamport: u64, id: &OpId) -> Vec<u8> {
+    let mut key = live_prefix(t_key);
+    key.extend(lamport.to_be_bytes().map(|b| !b));
+    key.extend(id.change.as_bytes().map(|b| !b));
+    key.extend(id.index.to_be_bytes().map(|b| !b));
+    key
+}
+
+fn stage_live(staged: &mut Staged, t_key: &[u8], write: &Write) {
+    let mut out = Writer::new();
+    write.encode(&mut out);
+    staged.put(Table::Live, live_key(t_key, write.lamport, &write.id), out.into_bytes());
+}
+
+fn decode_live(row: &Slice) -> Result<Write, StorageError> {
+    let mut input = Reader::new(row);
+    let write = Write::decode(&mut input)?;
+    input.finish()?;
+    Ok(write)
+}
+
+/// One op at a path, as [`Table::History`] keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Whether it writes a value; else it only removes.
+    pub writes: bool,
+    /// For an insertion into a list, the list.
+    pub list: Option<OpId>,
+    /// The writes at this path that it replaces: arrival number and op index.
+    pub preds: Vec<(u64, u32)>,
+}
+
+impl Entry {
+    /// The row's value.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.flag(self.writes);
+        out.flag(self.list.is_some());
+        if let Some(list) = &self.list {
+            encode_op_id(list, &mut out);
+        }
+        for (a, index) in &self.preds {
+            out.var(*a);
+            out.var(u64::from(*index));
+        }
+        out.into_bytes()
+    }
+
+    /// Reads a row's value.
+    ///
+    /// # Errors
+    ///
+    /// The first [`DecodeError`] met: the row is damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut input = Reader::new(bytes);
+        let writes = input.flag("entry")?;
+        let list = if input.flag("list")? { Some(decode_op_id(&mut input)?) } else { None };
+        let mut preds = Vec::new();
+        while !input.rest().is_empty() {
+            preds.push((input.var(u64::MAX, "arrival")?, input.var(u64::from(u32::MAX), "op index")? as u32));
+        }
+        Ok(Self { writes, list, preds })
+    }
+}
+
+/// `t ‖ key`.
+#[must_use]
+pub fn node_key(t: u32, key: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4 + key.len());
+    out.extend_from_slice(&t.to_be_bytes());
+    out.extend_from_slice(key);
+    out
+}
+
+/// `t ‖ key ‖ 00 ‖ a ‖ index`.
+#[must_use]
+pub fn history_key(t_key: &[u8], a: u64, index: u32) -> Vec<u8> {
+    let mut key = live_prefix(t_key);
+    key.extend(a.to_be_bytes());
+    key.extend(index.to_be_bytes());
+    key
+}
+
+/// Splits a key of [`Table::History`] into `t ‖ key`, arrival number and op index.
+#[must_use]
+pub fn split_history_key(key: &[u8]) -> Option<(&[u8], u64, u32)> {
+    let (rest, index) = key.split_last_chunk::<4>()?;
+    let (rest, a) = rest.split_last_chunk::<8>()?;
+    let t_key = rest.strip_suffix(&[0])?;
+    Some((t_key, u64::from_be_bytes(*a), u32::from_be_bytes(*index)))
+}
+
+/// The list that the element at `t ‖ key` was inserted into; `None` when there was no such insertion.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn list_of_element(rows: &impl Rows, t: u32, t_key: &[u8], element: &OpId) -> Result<Option<OpId>, StorageError> {
+    let Some((found, a)) = crate::summary::find(rows, &element.change)? else { return Ok(None) };
+    if found != t {
+        return Ok(None);
+    }
+    match rows.get(Table::History, &history_key(t_key, a, element.index))? {
+        Some(row) => Ok(Entry::decode(&row)?.list),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,455 @@
+//! The one place where changes enter the state: admission, numbering and folding, one after another.
+//!
+//! A [`Pipeline`] works on rows that are not committed yet. It is driven by the writer thread for new changes and
+//! by the opening of the store for changes that are in the log and not in the tables.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use timebus_identity::PublicKey;
+
+use crate::auth::{CapError, Rights};
+use crate::change::{Body, Change, Header, Kind, LAMPORT_MAX, OVERHEAD_BYTES, PARENTS_MAX};
+use crate::codec::{Reader, Writer};
+use crate::fold::{Bodies, Effect, Fold};
+use crate::ids::{ChangeId, GrantId, TimelineId};
+use crate::keyspace::{Layered, Rows, Table};
+use crate::log::{Place, allot};
+use crate::store::StorageError;
+use crate::summary::{Summary, change_key, find, summary};
+
+/// Local number of the own space's `auth` timeline.
+pub const AUTH: u32 = 0;
+/// Local number of the own space's `main` timeline.
+pub const MAIN: u32 = 1;
+
+/// Why a change was not admitted. Every peer decides the same way, except for what is missing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// Fetch these first, then offer the change again.
+    #[error("change {change} builds on {} changes we do not have", missing.len())]
+    Pending {
+        /// The change.
+        change: ChangeId,
+        /// What it builds on.
+        missing: Vec<ChangeId>,
+    },
+    /// The timeline is not one of ours, or the change's kind is not the timeline's.
+    #[error("timeline {0} is not held here")]
+    Timeline(TimelineId),
+    /// The place in the author's chain does not follow from `prev`.
+    #[error("seq, cumulative bytes or Lamport clock of change {0} do not follow from what it builds on")]
+    Chain(ChangeId),
+    /// The cap does not allow it.
+    #[error("change {change} is not allowed")]
+    Cap {
+        /// The change.
+        change: ChangeId,
+        /// Why.
+        #[source]
+        source: CapError,
+    },
+}
+
+/// A frontier, kept with what the next header needs.
+#[derive(Clone, Debug, Default)]
+struct Line {
+    /// The changes nothing builds on yet: arrival number, id, Lamport clock.
+    heads: Vec<(u64, ChangeId, u64)>,
+    /// The last change of each author that was asked for.
+    tips: HashMap<PublicKey, Option<Tip>>,
+    /// Parts of a run that is not complete.
+    parts: Vec<(u64, Arc<(Summary, Body)>)>,
+}
+
+/// An author's last change.
+#[derive(Clone, Copy, Debug)]
+struct Tip {
+    id: ChangeId,
+    a: u64,
+    seq: u64,
+    lamport: u64,
+    cum: u64,
+}
+
+/// Takes changes in.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// The tables, with what was taken in since the last commit.
+    pub rows: Layered,
+    /// Bodies at hand.
+    pub bodies: Bodies,
+    /// The statements of the space.
+    pub rights: Rights,
+    space: PublicKey,
+    timelines: [TimelineId; 2],
+    lines: [Line; 2],
+    next_a: u64,
+    next_place: Place,
+}
+
+/// A change that was taken in.
+#[derive(Debug)]
+pub struct Taken {
+    /// In which timeline.
+    pub t: u32,
+    /// Its arrival number.
+    pub a: u64,
+    /// Where its record goes.
+    pub place: Place,
+    /// What it, or the run it completes, did; `None` for a part of a run that is not complete.
+    pub effect: Option<Effect>,
+}
+
+impl Pipeline {
+    /// Goes on from the state in the tables.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn new(rows: Layered, bodies: Bodies, space: PublicKey) -> Result<Self, StorageError> {
+        let timelines = [TimelineId::named(&space, "auth"), TimelineId::named(&space, "main")];
+        let mut pipeline = Self {
+            rows,
+            bodies,
+            rights: Rights::new(space),
+            space,
+            timelines,
+            lines: Default::default(),
+            next_a: 1,
+            next_place: Place::START,
+        };
+        pipeline.reset()?;
+        Ok(pipeline)
+    }
+
+    /// Forgets everything that is not in the tables, and reads the rest from there.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn reset(&mut self) -> Result<(), StorageError> {
+        self.rows.staged = crate::keyspace::Staged::default();
+        self.lines = Default::default();
+        (self.next_a, self.next_place) = match self.rows.get(Table::Meta, APPLIED)? {
+            Some(row) => decode_applied(&row)?,
+            None => (1, Place::START),
+        };
+        for t in [AUTH, MAIN] {
+            if let Some(row) = self.rows.get(Table::Meta, &heads_key(t))? {
+                for a in row.chunks_exact(8) {
+                    let a = u64::from_be_bytes(a.try_into().unwrap_or_default());
+                    let head = summary(&self.rows, t, a)?;
+                    self.lines[t as usize].heads.push((a, head.id, head.lamport));
+                }
+            }
+        }
+        // The statements of a space are few; they are folded anew at every start.
+        self.rights = Rights::new(self.space);
+        let changes: Vec<u64> = self
+            .rows
+            .scan(Table::Change, &AUTH.to_be_bytes(), None)
+            .map(|row| Ok(row?.0.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a))))
+            .collect::<Result<_, StorageError>>()?;
+        for a in changes {
+            let record = self.bodies.record(&self.rows, AUTH, a)?;
+            let body = Body::decode(record.body_bytes()).unwrap_or_default();
+            self.rights.learn(record.id(), record.header(), &body);
+        }
+        Ok(())
+    }
+
+    /// Where the next record goes.
+    #[must_use]
+    pub fn next_place(&self) -> Place {
+        self.next_place
+    }
+
+    /// The arrival number of the next change.
+    #[must_use]
+    pub fn next_a(&self) -> u64 {
+        self.next_a
+    }
+
+    /// Skips damaged bytes of the log.
+    pub fn skip_to(&mut self, a: u64, place: Place) {
+        self.next_a = self.next_a.max(a);
+        self.next_place = place;
+    }
+
+    /// Whether the log ends in the middle of a run, and where that began.
+    #[must_use]
+    pub fn open_run(&self) -> Option<Place> {
+        self.lines.iter().flat_map(|line| &line.parts).map(|(_, part)| part.0.place).min()
+    }
+
+    fn tip(&mut self, t: u32, author: &PublicKey) -> Result<Option<Tip>, StorageError> {
+        if let Some(tip) = self.lines[t as usize].tips.get(author) {
+            return Ok(*tip);
+        }
+        let tip = match self.rows.get(Table::Meta, &tip_key(t, author))? {
+            Some(row) => {
+                let a = u64::from_be_bytes(row.as_ref().try_into().map_err(|_| StorageError::Damaged { table: Table::Meta.name() })?);
+                let Summary { id, seq, lamport, cum, .. } = summary(&self.rows, t, a)?;
+                Some(Tip { id, a, seq, lamport, cum })
+            }
+            None => None,
+        };
+        self.lines[t as usize].tips.insert(*author, tip);
+        Ok(tip)
+    }
+
+    /// Makes a change on top of everything that is here.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn author(&mut self, t: u32, author: PublicKey, cap: Option<GrantId>, time_ms: u64, body: &Body) -> Result<Change, StorageError> {
+        let body_bytes: Arc<[u8]> = body.encode().into();
+        let tip = self.tip(t, &author)?;
+        let line = &self.lines[t as usize];
+        let mut parents: Vec<(ChangeId, u64)> =
+            line.heads.iter().filter(|(a, ..)| tip.is_none_or(|tip| *a != tip.a)).map(|(_, id, lamport)| (*id, *lamport)).collect();
+        parents.sort_unstable();
+        parents.truncate(PARENTS_MAX);
+        let newest = parents.iter().map(|(_, lamport)| *lamport).chain(tip.map(|tip| tip.lamport)).max();
+        let body_len = body_bytes.len() as u64;
+        let header = Header {
+            kind: if t == AUTH { Kind::Auth } else { Kind::Data },
+            timeline: self.timelines[t as usize],
+            author,
+            seq: tip.map_or(1, |tip| tip.seq + 1),
+            prev: tip.map(|tip| tip.id),
+            cap,
+            parents: parents.into_iter().map(|(id, _)| id).collect(),
+            lamport: newest.map_or(1, |lamport| lamport + 1),
+            time_ms,
+            cum: tip.map_or(0, |tip| tip.cum) + OVERHEAD_BYTES + body_len,
+            body_len,
+            body_root: *blake3::hash(&body_bytes).as_bytes(),
+            encryption: None,
+        };
+        Change::new(header, body_bytes).map_err(|_| StorageError::Damaged { table: "a change of our own" })
+    }
+
+    /// Checks that a change may be admitted: the rules A3 to A7 of `FORMAT.md`. Signature and hash were checked
+    /// by whoever made the [`Change`].
+    ///
+    /// # Errors
+    ///
+    /// Outside, [`StorageError`]; inside, [`Refusal`].
+    pub fn check(&mut self, change: &Change) -> Result<Result<(), Refusal>, StorageError> {
+        let header = change.header();
+        let Some(t) = self.timelines.iter().position(|timeline| *timeline == header.timeline) else {
+            return Ok(Err(Refusal::Timeline(header.timeline)));
+        };
+        let t = t as u32;
+        if header.kind != if t == AUTH { Kind::Auth } else { Kind::Data } {
+            return Ok(Err(Refusal::Timeline(header.timeline)));
+        }
+        let mut missing = Vec::new();
+        let mut lamport = 0;
+        let mut prev = None;
+        for dep in header.deps() {
+            match find(&self.rows, dep)? {
+                Some((found, a)) if found == t => {
+                    let known = summary(&self.rows, t, a)?;
+                    lamport = lamport.max(known.lamport);
+                    if header.prev == Some(*dep) {
+                        prev = Some(known);
+                    }
+                }
+                Some(_) => return Ok(Err(Refusal::Chain(change.id()))),
+                None => missing.push(*dep),
+            }
+        }
+        if !missing.is_empty() {
+            return Ok(Err(Refusal::Pending { change: change.id(), missing }));
+        }
+        let own = OVERHEAD_BYTES + header.body_len;
+        let follows = match (&prev, header.prev) {
+            (Some(prev), Some(_)) => prev.author == header.author && header.seq == prev.seq + 1 && header.cum == prev.cum.saturating_add(own),
+            (None, None) => header.seq == 1 && header.cum == own,
+            _ => false,
+        };
+        if !follows || header.lamport != lamport + 1 || header.lamport > LAMPORT_MAX {
+            return Ok(Err(Refusal::Chain(change.id())));
+        }
+        if let Err(source) = self.rights.check(header) {
+            return Ok(Err(Refusal::Cap { change: change.id(), source }));
+        }
+        Ok(Ok(()))
+    }
+
+    /// Whether a change is here already.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn knows(&self, id: &ChangeId) -> Result<bool, StorageError> {
+        Ok(find(&self.rows, id)?.is_some())
+    }
+
+    /// Takes an admitted change in: numbers it, remembers it, and folds it or the run it completes.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn take(&mut self, change: &Change, body: Option<Body>, payload_len: usize) -> Result<Taken, StorageError> {
+        let (place, next) = allot(self.next_place, payload_len);
+        self.next_place = next;
+        let a = self.next_a;
+        self.next_a += 1;
+        let header = change.header();
+        let t = if header.timeline == self.timelines[AUTH as usize] { AUTH } else { MAIN };
+        let body = body.unwrap_or_else(|| Body::decode(change.body_bytes()).unwrap_or_default());
+        let mut deps = Vec::new();
+        for dep in header.deps() {
+            deps.extend(find(&self.rows, dep)?.map(|(_, a)| a));
+        }
+        let base = match &body.base {
+            Some(ids) => {
+                let mut base = Vec::new();
+                for id in ids {
+                    base.extend(find(&self.rows, id)?.filter(|(found, _)| *found == t).map(|(_, a)| a));
+                }
+                Some(base)
+            }
+            None => None,
+        };
+        let line = &mut self.lines[t as usize];
+        line.heads.retain(|(head, ..)| !deps.contains(head));
+        let total = line.heads.is_empty();
+        line.heads.push((a, change.id(), header.lamport));
+        let own = Summary {
+            id: change.id(),
+            place,
+            author: header.author,
+            seq: header.seq,
+            lamport: header.lamport,
+            time_ms: header.time_ms,
+            cum: header.cum,
+            deps,
+            base,
+            total,
+            part: body.part.map(|part| (part.number, part.count)),
+            label: body.label.clone(),
+        };
+        let is_tip = line.tips.get(&header.author).copied().flatten().is_none_or(|tip| tip.seq < header.seq);
+        if is_tip {
+            line.tips.insert(header.author, Some(Tip { id: own.id, a, seq: own.seq, lamport: own.lamport, cum: own.cum }));
+        }
+        let heads: Vec<u8> = line.heads.iter().flat_map(|(a, ..)| a.to_be_bytes()).collect();
+        let staged = &mut self.rows.staged;
+        staged.put(Table::Meta, heads_key(t), heads);
+        if is_tip {
+            staged.put(Table::Meta, tip_key(t, &header.author), a.to_be_bytes().to_vec());
+        }
+        staged.put(Table::Meta, APPLIED.to_vec(), encode_applied(self.next_a, self.next_place));
+        staged.put(Table::Index, change.id().as_bytes().to_vec(), [&t.to_be_bytes()[..], &a.to_be_bytes()].concat());
+        staged.put(Table::Change, change_key(t, a).to_vec(), own.encode());
+        staged.put(Table::Chain, chain_key(t, &header.author, header.seq, a), Vec::new());
+        if let Some(label) = &own.label {
+            staged.put(Table::Label, label_key(t, label, a), Vec::new());
+        }
+        let effect = if t == AUTH {
+            self.rights.learn(own.id, header, &body);
+            Some(Effect::default())
+        } else {
+            self.fold(a, header, own, body)?
+        };
+        Ok(Taken { t, a, place, effect })
+    }
+
+    fn fold(&mut self, a: u64, header: &Header, own: Summary, body: Body) -> Result<Option<Effect>, StorageError> {
+        let scope = self.rights.check(header).ok();
+        let part = body.part;
+        let loaded = Arc::new((own, body));
+        self.bodies.insert(MAIN, a, Arc::clone(&loaded));
+        let parts = &mut self.lines[MAIN as usize].parts;
+        let run = match part {
+            None => vec![(a, loaded)],
+            Some(part) => {
+                // Parts of a run stand in one author's chain, one behind the other.
+                if part.number == 1 {
+                    parts.clear();
+                }
+                let fits = parts.len() as u64 + 1 == part.number && parts.first().map(|(_, first)| first.0.id) == part.first;
+                if !fits {
+                    parts.clear();
+                    return Ok(None);
+                }
+                parts.push((a, loaded));
+                if part.number < part.count {
+                    return Ok(None);
+                }
+                std::mem::take(parts)
+            }
+        };
+        let Some(scope) = scope else { return Ok(Some(Effect::default())) };
+        let mut fold = Fold::new(&mut self.rows, &mut self.bodies, MAIN);
+        for (a, loaded) in &run {
+            fold.apply(*a, loaded, &scope)?;
+        }
+        fold.finish(a).map(Some)
+    }
+}
+
+/// Key of the row that says how far the log is in the tables.
+pub const APPLIED: &[u8] = b"applied";
+
+fn encode_applied(next_a: u64, place: Place) -> Vec<u8> {
+    let mut out = Writer::new();
+    out.var(next_a);
+    out.var(u64::from(place.segment));
+    out.var(place.offset);
+    out.into_bytes()
+}
+
+/// Reads the row [`APPLIED`]: the next arrival number, and the place behind the last record.
+///
+/// # Errors
+///
+/// [`StorageError::Damaged`].
+pub fn decode_applied(row: &[u8]) -> Result<(u64, Place), StorageError> {
+    let mut input = Reader::new(row);
+    let a = input.var(u64::MAX, "arrival")?;
+    let place = Place { segment: input.var(u64::from(u32::MAX), "segment")? as u32, offset: input.var(u64::MAX, "offset")? };
+    input.finish()?;
+    Ok((a, place))
+}
+
+fn heads_key(t: u32) -> Vec<u8> {
+    [b"heads".as_slice(), &t.to_be_bytes()].concat()
+}
+
+fn tip_key(t: u32, author: &PublicKey) -> Vec<u8> {
+    [b"tip".as_slice(), &t.to_be_bytes(), author.as_bytes()].concat()
+}
+
+fn chain_key(t: u32, author: &PublicKey, seq: u64, a: u64) -> Vec<u8> {
+    [&t.to_be_bytes()[..], author.as_bytes(), &seq.to_be_bytes(), &a.to_be_bytes()].concat()
+}
+
+/// Key of a change's public name.
+#[must_use]
+pub fn label_key(t: u32, label: &str, a: u64) -> Vec<u8> {
+    [&t.to_be_bytes()[..], label.as_bytes(), &[0], &a.to_be_bytes()].concat()
+}
+
+/// Arrival numbers of the changes that carry a public name.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn labelled(rows: &impl Rows, t: u32, label: &str) -> Result<Vec<u64>, StorageError> {
+    let prefix = [&t.to_be_bytes()[..], label.as_bytes(), &[0]].concat();
+    rows.scan(Table::Label, &prefix, None)
+        .filter_map(|row| match row {
+            Ok((key, _)) if key.len() == prefix.len() + 8 => key.last_chunk::<8>().map(|a| Ok(u64::from_be_bytes(*a))),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        })
+        .collect()
+}

@@ -1,0 +1,631 @@
+//! From a request to ops: what has to be written so that the tree the caller saw becomes what he asked for.
+//!
+//! A PUT is compared with what was visible in its base. Leaves that stay the same produce no op, so a whole
+//! document that was read earlier does not undo what others changed in the meantime; what the caller had not
+//! seen is not touched.
+
+use std::collections::BTreeMap;
+
+use timebus_identity::PublicKey;
+
+use crate::change::{BODY_BYTES_MAX, Body, OPS_MAX, REFERENCES_MAX};
+use crate::codec::Writer;
+use crate::ids::{ChangeId, OpId};
+use crate::json::Json;
+use crate::list::Order;
+use crate::node::Write;
+use crate::op::{Op, OpRef, PathStep, Side};
+use crate::path::{Path, Segment};
+use crate::tree::Tree;
+use crate::value::{INLINE_BYTES_MAX, Mime, STRING_BYTES_MAX, Value, opaque_len};
+
+/// Why a value cannot be written.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// A string does not fit a change.
+    #[error("a string of {0} bytes is too large (at most {STRING_BYTES_MAX})")]
+    StringTooLarge(usize),
+    /// An object or array that has to be kept whole is too large for that.
+    #[error("at {at}: an object with keys that cannot be path segments is kept whole and may take {INLINE_BYTES_MAX} bytes, this one takes more")]
+    OpaqueTooLarge {
+        /// Where.
+        at: String,
+    },
+    /// The whole request is too large.
+    #[error("one request may write {REQUEST_BYTES_MAX} bytes at most")]
+    RequestTooLarge,
+}
+
+/// Most bytes of ops that one request may need.
+pub const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// An op that exists, or one that this request will make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Target {
+    /// Exists.
+    Known(OpId),
+    /// The n-th op of the request.
+    New(usize),
+}
+
+/// A path whose elements may not exist yet.
+type PlanPath = Vec<PlanStep>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum PlanStep {
+    Name(Box<str>),
+    Element(Target),
+}
+
+#[derive(Clone, Debug)]
+enum PlannedOp {
+    Set { path: PlanPath, value: Value, preds: Vec<OpId> },
+    Del { path: PlanPath, preds: Vec<OpId> },
+    Ins { list: Target, at: Option<Target>, side: Side, value: Value },
+}
+
+/// Ops that were decided on, before they are put into bodies.
+pub struct Plan<'a> {
+    space: PublicKey,
+    /// Orders lists: answers the positions of a list that exists.
+    order: Box<dyn FnMut(&OpId) -> Order + 'a>,
+    ops: Vec<PlannedOp>,
+}
+
+impl std::fmt::Debug for Plan<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(&self.ops).finish()
+    }
+}
+
+fn plan_path(path: &Path) -> PlanPath {
+    path.segments()
+        .iter()
+        .map(|segment| match segment {
+            Segment::Name(name) => PlanStep::Name(name.clone()),
+            Segment::Element(id) => PlanStep::Element(Target::Known(*id)),
+        })
+        .collect()
+}
+
+fn ids(writes: &[&Write]) -> Vec<OpId> {
+    writes.iter().map(|write| write.id).collect()
+}
+
+fn joined(path: &PlanPath, step: PlanStep) -> PlanPath {
+    let mut path = path.clone();
+    path.push(step);
+    path
+}
+
+impl<'a> Plan<'a> {
+    /// Nothing planned yet.
+    pub fn new(space: PublicKey, order: impl FnMut(&OpId) -> Order + 'a) -> Self {
+        Self { space, order: Box::new(order), ops: Vec::new() }
+    }
+
+    /// Whether nothing has to be written.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+
+    /// Replaces what is at `path`, of which the caller saw `tree`, by a JSON value.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`].
+    pub fn put(&mut self, path: &Path, tree: &Tree, json: &Json) -> Result<(), PlanError> {
+        self.put_json(&plan_path(path), tree, json, Room::of(path))
+    }
+
+    /// Replaces what is at `path`, of which the caller saw `tree`, by a value without parts.
+    pub fn put_value(&mut self, path: &Path, tree: &Tree, value: Value) {
+        self.put_scalar(&plan_path(path), tree, value);
+    }
+
+    /// Removes what the caller saw at `path`.
+    pub fn delete(&mut self, path: &Path, tree: &Tree) {
+        self.delete_tree(plan_path(path), tree);
+    }
+
+    /// Merges a patch (RFC 7396) into what the caller saw at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`].
+    pub fn merge(&mut self, path: &Path, tree: &Tree, patch: &Json) -> Result<(), PlanError> {
+        self.merge_json(&plan_path(path), tree, patch, Room::of(path))
+    }
+
+    /// Appends an element to the list that shows at a node; `None` when the node is no list. Answers the
+    /// number of the op, which names the element.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`].
+    pub fn append(&mut self, path: &Path, tree: &Tree, json: &Json) -> Result<Option<usize>, PlanError> {
+        let Some(list) = tree.list else { return Ok(None) };
+        let order = (self.order)(&list);
+        let last = tree.elements.last().and_then(|(id, _)| order.position_of(id));
+        let (at, side) = order.place_after(last.as_ref());
+        let number = self.ops.len();
+        self.insert(&plan_path(path), Target::Known(list), at.map(Target::Known), side, json, Room::of(path))?;
+        Ok(Some(number))
+    }
+
+    fn delete_tree(&mut self, path: PlanPath, tree: &Tree) {
+        let mut writes = Vec::new();
+        tree.all_writes(&mut writes);
+        self.delete_writes(path, &writes);
+    }
+
+    fn delete_writes(&mut self, path: PlanPath, writes: &[&Write]) {
+        // A body's table of references is limited, and so is what one op may list.
+        let mut rest = ids(writes);
+        rest.sort_unstable();
+        for chunk in rest.chunks(REFERENCES_MAX) {
+            self.ops.push(PlannedOp::Del { path: path.clone(), preds: chunk.to_vec() });
+        }
+    }
+
+    fn put_scalar(&mut self, path: &PlanPath, tree: &Tree, value: Value) {
+        let mut below = Vec::new();
+        tree.writes_below(&mut below);
+        self.delete_writes(path.clone(), &below);
+        if let [write] = &tree.writes[..]
+            && write.value == value
+        {
+            return;
+        }
+        self.ops.push(PlannedOp::Set { path: path.clone(), value, preds: ids(&tree.writes.iter().collect::<Vec<_>>()) });
+    }
+
+    fn put_json(&mut self, path: &PlanPath, tree: &Tree, json: &Json, room: Room) -> Result<(), PlanError> {
+        match self.kind_of(json, room, path)? {
+            Kind::Value(value) => {
+                self.put_scalar(path, tree, value);
+                Ok(())
+            }
+            Kind::Object(members) => self.put_object(path, tree, members, room),
+            Kind::Array(items) => self.put_array(path, tree, items, room),
+        }
+    }
+
+    /// Makes the slot hold a map marker and nothing else.
+    fn mark_map(&mut self, path: &PlanPath, tree: &Tree) {
+        if tree.writes.is_empty() || tree.writes.iter().any(|write| write.value != Value::Map) {
+            self.ops.push(PlannedOp::Set { path: path.clone(), value: Value::Map, preds: ids(&tree.writes.iter().collect::<Vec<_>>()) });
+        }
+    }
+
+    fn delete_elements(&mut self, path: &PlanPath, tree: &Tree) {
+        let mut gone: Vec<&Write> = tree.hidden.iter().collect();
+        tree.elements.iter().for_each(|(_, element)| element.all_writes(&mut gone));
+        self.delete_writes(path.clone(), &gone);
+    }
+
+    fn put_object(&mut self, path: &PlanPath, tree: &Tree, members: &BTreeMap<String, Json>, room: Room) -> Result<(), PlanError> {
+        self.mark_map(path, tree);
+        self.delete_elements(path, tree);
+        for (name, child) in &tree.names {
+            if !members.contains_key(&**name) {
+                self.delete_tree(joined(path, PlanStep::Name(name.clone())), child);
+            }
+        }
+        let absent = Tree::default();
+        for (name, value) in members {
+            let child = tree.names.get(name.as_str()).unwrap_or(&absent);
+            self.put_json(&joined(path, PlanStep::Name(name.as_str().into())), child, value, room.below(name.len() + 1))?;
+        }
+        Ok(())
+    }
+
+    fn merge_json(&mut self, path: &PlanPath, tree: &Tree, patch: &Json, room: Room) -> Result<(), PlanError> {
+        let Json::Object(members) = patch else { return self.put_json(path, tree, patch, room) };
+        if let Kind::Value(_) = self.kind_of(patch, room, path)? {
+            return self.put_json(path, tree, patch, room);
+        }
+        if tree.shape() != crate::tree::Shape::Object {
+            self.mark_map(path, tree);
+            self.delete_elements(path, tree);
+        }
+        let absent = Tree::default();
+        for (name, value) in members {
+            let child = tree.names.get(name.as_str()).unwrap_or(&absent);
+            let child_path = joined(path, PlanStep::Name(name.as_str().into()));
+            match value {
+                Json::Null => self.delete_tree(child_path, child),
+                _ => self.merge_json(&child_path, child, value, room.below(name.len() + 1))?,
+            }
+        }
+        Ok(())
+    }
+
+    fn put_array(&mut self, path: &PlanPath, tree: &Tree, items: &[Json], room: Room) -> Result<(), PlanError> {
+        let winner = tree.writes.first().filter(|write| write.value == Value::List && tree.list == Some(write.id));
+        let Some(winner) = winner else {
+            let mut below = Vec::new();
+            tree.writes_below(&mut below);
+            self.delete_writes(path.clone(), &below);
+            let list = Target::New(self.ops.len());
+            self.ops.push(PlannedOp::Set { path: path.clone(), value: Value::List, preds: ids(&tree.writes.iter().collect::<Vec<_>>()) });
+            return self.insert_run(path, list, None, Side::Right, items, room);
+        };
+        let list = winner.id;
+        let losers: Vec<&Write> = tree.writes[1..].iter().chain(&tree.hidden).collect();
+        self.delete_writes(path.clone(), &losers);
+        let old: Vec<Option<Json>> = tree.elements.iter().map(|(_, element)| element.to_json(&self.space)).collect();
+        let order = (self.order)(&list);
+        // The position after which the next new element goes, as the walk goes along the old elements.
+        let mut before: Option<OpId> = None;
+        for gap in gaps(&old, items) {
+            if let Some(kept) = gap.old.start.checked_sub(1) {
+                before = order.position_of(&tree.elements[kept].0).or(before);
+            }
+            let paired = gap.old.len().min(gap.new.len());
+            for at in 0..paired {
+                let (id, element) = &tree.elements[gap.old.start + at];
+                let element_path = joined(path, PlanStep::Element(Target::Known(*id)));
+                self.put_json(&element_path, element, &items[gap.new.start + at], room.below(ELEMENT_KEY_BYTES))?;
+                before = order.position_of(id).or(before);
+            }
+            for (id, element) in &tree.elements[gap.old.start + paired..gap.old.end] {
+                self.delete_tree(joined(path, PlanStep::Element(Target::Known(*id))), element);
+            }
+            let (at, side) = order.place_after(before.as_ref());
+            self.insert_run(path, Target::Known(list), at.map(Target::Known), side, &items[gap.new.start + paired..gap.new.end], room)?;
+        }
+        Ok(())
+    }
+
+    /// Inserts elements that follow each other.
+    fn insert_run(&mut self, path: &PlanPath, list: Target, at: Option<Target>, side: Side, items: &[Json], room: Room) -> Result<(), PlanError> {
+        let (mut at, mut side) = (at, side);
+        for item in items {
+            let number = self.ops.len();
+            self.insert(path, list, at, side, item, room)?;
+            (at, side) = (Some(Target::New(number)), Side::Right);
+        }
+        Ok(())
+    }
+
+    fn insert(&mut self, path: &PlanPath, list: Target, at: Option<Target>, side: Side, item: &Json, room: Room) -> Result<(), PlanError> {
+        let room = room.below(ELEMENT_KEY_BYTES);
+        let number = self.ops.len();
+        let element = joined(path, PlanStep::Element(Target::New(number)));
+        match self.kind_of(item, room, &element)? {
+            Kind::Value(value) => self.ops.push(PlannedOp::Ins { list, at, side, value }),
+            Kind::Object(members) => {
+                self.ops.push(PlannedOp::Ins { list, at, side, value: Value::Map });
+                for (name, value) in members {
+                    self.put_json(&joined(&element, PlanStep::Name(name.as_str().into())), &Tree::default(), value, room.below(name.len() + 1))?;
+                }
+            }
+            Kind::Array(items) => {
+                self.ops.push(PlannedOp::Ins { list, at, side, value: Value::List });
+                self.insert_run(&element, Target::New(number), None, Side::Right, items, room)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How a JSON value is kept: as one value, or as a node with others below.
+    fn kind_of<'j>(&self, json: &'j Json, room: Room, path: &PlanPath) -> Result<Kind<'j>, PlanError> {
+        Ok(match json {
+            Json::Null => Kind::Value(Value::Null),
+            Json::Bool(b) => Kind::Value(Value::Bool(*b)),
+            Json::Int(n) => Kind::Value(Value::Int(*n)),
+            Json::Float(n) => Kind::Value(Value::Float(*n)),
+            Json::String(text) if text.len() > STRING_BYTES_MAX => return Err(PlanError::StringTooLarge(text.len())),
+            Json::String(text) => Kind::Value(Value::String(text.as_str().into())),
+            Json::Object(members) => {
+                if let Some(value) = special(members, &self.space) {
+                    Kind::Value(value)
+                } else if room.holds(json) {
+                    Kind::Object(members)
+                } else {
+                    Kind::Value(opaque(json, path)?)
+                }
+            }
+            Json::Array(items) => {
+                if room.holds(json) {
+                    Kind::Array(items)
+                } else {
+                    Kind::Value(opaque(json, path)?)
+                }
+            }
+        })
+    }
+
+    /// Puts the ops into bodies. `sign` makes the change for a body and answers its id; the second argument
+    /// is the number of bodies, known only for the last one.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError::RequestTooLarge`].
+    pub fn into_bodies(self) -> Result<Vec<PlannedBody>, PlanError> {
+        let mut bodies: Vec<PlannedBody> = Vec::new();
+        let mut total = 0;
+        for (number, op) in self.ops.into_iter().enumerate() {
+            let size = rough_bytes(&op);
+            total += size;
+            if total > REQUEST_BYTES_MAX {
+                return Err(PlanError::RequestTooLarge);
+            }
+            let references = op_references(&op);
+            let fits = bodies.last().is_some_and(|body| {
+                body.bytes + size <= BODY_BYTES_MAX - 64 * 1024 - 32 * body.references.len() - 32 * references.len()
+                    && body.ops.len() < OPS_MAX
+                    && body.references.len() + references.len() <= REFERENCES_MAX - 300
+            });
+            if !fits {
+                bodies.push(PlannedBody { first: number, ops: Vec::new(), references: Default::default(), bytes: 0 });
+            }
+            if let Some(body) = bodies.last_mut() {
+                body.bytes += size;
+                body.references.extend(references);
+                body.ops.push(op);
+            }
+        }
+        Ok(bodies)
+    }
+}
+
+enum Kind<'j> {
+    Value(Value),
+    Object(&'j BTreeMap<String, Json>),
+    Array(&'j [Json]),
+}
+
+/// Bytes of a list element in a path's key, at most.
+const ELEMENT_KEY_BYTES: usize = 1 + 64 + 10 + 1;
+
+/// How much deeper and longer a path may get.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    segments: usize,
+    bytes: usize,
+}
+
+impl Room {
+    fn of(path: &Path) -> Self {
+        Self { segments: Path::SEGMENTS_MAX - path.segments().len(), bytes: Path::KEY_BYTES_MAX - path.key().len() }
+    }
+
+    fn below(self, bytes: usize) -> Self {
+        Self { segments: self.segments.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes) }
+    }
+
+    /// Whether the direct members can be path segments here. Members further down decide for themselves.
+    fn holds(self, json: &Json) -> bool {
+        let longest = match json {
+            Json::Object(members) => {
+                if members.keys().any(|key| Segment::name(key).is_err()) {
+                    return false;
+                }
+                members.keys().map(|key| key.len() + 1).max().unwrap_or(0)
+            }
+            Json::Array(items) if !items.is_empty() => ELEMENT_KEY_BYTES,
+            _ => 0,
+        };
+        longest == 0 || (self.segments > 0 && longest <= self.bytes)
+    }
+}
+
+fn opaque(json: &Json, path: &PlanPath) -> Result<Value, PlanError> {
+    match opaque_len(json) {
+        Some(len) if len <= INLINE_BYTES_MAX => Ok(Value::Opaque(json.clone())),
+        _ => {
+            let at = path.iter().map(|step| match step {
+                PlanStep::Name(name) => format!("/{name}"),
+                PlanStep::Element(_) => "/@…".to_owned(),
+            });
+            Err(PlanError::OpaqueTooLarge { at: at.collect() })
+        }
+    }
+}
+
+/// The objects that stand for values JSON has no form for.
+fn special(members: &BTreeMap<String, Json>, space: &PublicKey) -> Option<Value> {
+    let text = |key: &str| match members.get(key) {
+        Some(Json::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    if members.len() == 1 {
+        let target = text("link")?;
+        let (space, path) = match target.strip_prefix("/@").filter(|rest| !rest.starts_with('@')) {
+            Some(rest) => {
+                let (key, path) = rest.split_once('/').unwrap_or((rest, ""));
+                (key.parse().ok()?, Path::parse(&format!("/{path}")).ok()?)
+            }
+            None => (*space, Path::parse(target).ok()?),
+        };
+        // Only what would be printed back the same way is taken for a link.
+        let value = Value::Link { space, path };
+        let shown = crate::tree::value_json(&value, space_of(&value)?);
+        let same = matches!(&shown, Json::Object(shown) if shown.get("link") == members.get("link"));
+        return (same || target.starts_with("/@")).then_some(value);
+    }
+    if members.len() == 2 {
+        use base64::Engine as _;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text("@bytes")?).ok()?;
+        let mime = Mime::new(text("@type")?)?;
+        return (bytes.len() <= INLINE_BYTES_MAX).then(|| Value::Bytes { mime, bytes: bytes.into() });
+    }
+    if members.len() == 3 {
+        let hash = timebus_identity::z32::decode_32(text("@blob")?).ok()?;
+        let Some(Json::Int(len)) = members.get("@bytes_total") else { return None };
+        return Some(Value::Blob { hash, len: u64::try_from(*len).ok()?, mime: Mime::new(text("@type")?)? });
+    }
+    None
+}
+
+fn space_of(value: &Value) -> Option<&PublicKey> {
+    match value {
+        Value::Link { space, .. } => Some(space),
+        _ => None,
+    }
+}
+
+/// A stretch of old elements that becomes a stretch of new ones.
+struct Gap {
+    old: std::ops::Range<usize>,
+    new: std::ops::Range<usize>,
+}
+
+/// Where two arrays differ: equal elements are kept, and between them stretches are replaced.
+fn gaps(old: &[Option<Json>], new: &[Json]) -> Vec<Gap> {
+    let same = |o: usize, n: usize| old[o].as_ref() == Some(&new[n]);
+    let shortest = old.len().min(new.len());
+    let head = (0..shortest).take_while(|&at| same(at, at)).count();
+    let tail = (0..shortest - head).take_while(|&at| same(old.len() - 1 - at, new.len() - 1 - at)).count();
+    let (old_end, new_end) = (old.len() - tail, new.len() - tail);
+    // Comparing hashes keeps the search cheap; equal hashes of 128 bits are equal elements.
+    let digest = |json: Option<&Json>| {
+        let mut bytes = Vec::new();
+        if let Some(json) = json {
+            json.write(&mut bytes);
+        }
+        blake3::hash(&bytes)
+    };
+    let old_middle: Vec<_> = old[head..old_end].iter().map(|json| digest(json.as_ref()).as_bytes()[..16].to_vec()).collect();
+    let new_middle: Vec<_> = new[head..new_end].iter().map(|json| digest(Some(json)).as_bytes()[..16].to_vec()).collect();
+    let ops = similar::capture_diff_slices(similar::Algorithm::Myers, &old_middle, &new_middle);
+    ops.into_iter()
+        .filter_map(|op| match op {
+            similar::DiffOp::Equal { .. } => None,
+            similar::DiffOp::Delete { .. } | similar::DiffOp::Insert { .. } | similar::DiffOp::Replace { .. } => {
+                let (o, n) = (op.old_range(), op.new_range());
+                Some(Gap { old: o.start + head..o.end + head, new: n.start + head..n.end + head })
+            }
+        })
+        .collect()
+}
+
+/// Ops of one body, before the ids of the bodies before it are known.
+#[derive(Debug)]
+pub struct PlannedBody {
+    first: usize,
+    ops: Vec<PlannedOp>,
+    references: std::collections::BTreeSet<ChangeId>,
+    bytes: usize,
+}
+
+fn op_references(op: &PlannedOp) -> Vec<ChangeId> {
+    let mut found = Vec::new();
+    let known = |target: &Target, found: &mut Vec<ChangeId>| {
+        if let Target::Known(id) = target {
+            found.push(id.change);
+        }
+    };
+    match op {
+        PlannedOp::Set { path, preds, .. } | PlannedOp::Del { path, preds } => {
+            for step in path {
+                if let PlanStep::Element(target) = step {
+                    known(target, &mut found);
+                }
+            }
+            found.extend(preds.iter().map(|id| id.change));
+        }
+        PlannedOp::Ins { list, at, .. } => {
+            known(list, &mut found);
+            at.iter().for_each(|at| known(at, &mut found));
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn rough_bytes(op: &PlannedOp) -> usize {
+    let value_bytes = |value: &Value| {
+        let mut out = Writer::new();
+        value.encode(&mut out);
+        out.len()
+    };
+    let path_bytes = |path: &PlanPath| -> usize {
+        path.iter()
+            .map(|step| match step {
+                PlanStep::Name(name) => name.len() + 3,
+                PlanStep::Element(_) => 9,
+            })
+            .sum()
+    };
+    16 + match op {
+        PlannedOp::Set { path, value, preds } => path_bytes(path) + value_bytes(value) + 8 * preds.len(),
+        PlannedOp::Del { path, preds } => path_bytes(path) + 8 * preds.len(),
+        PlannedOp::Ins { value, .. } => 24 + value_bytes(value),
+    }
+}
+
+impl PlannedBody {
+    /// The body, given the ids of the bodies made before it: each with the number of its first op.
+    #[must_use]
+    pub fn finish(self, made: &[(usize, ChangeId)]) -> (usize, Body) {
+        let first = self.first;
+        let home = |number: usize| made.iter().rev().find(|(first, _)| *first <= number);
+        let mut references = self.references;
+        let mut note = |target: &Target| {
+            if let Target::New(number) = target
+                && *number < first
+                && let Some((_, id)) = home(*number)
+            {
+                references.insert(*id);
+            }
+        };
+        for op in &self.ops {
+            match op {
+                PlannedOp::Set { path, .. } | PlannedOp::Del { path, .. } => path.iter().for_each(|step| {
+                    if let PlanStep::Element(target) = step {
+                        note(target);
+                    }
+                }),
+                PlannedOp::Ins { list, at, .. } => {
+                    note(list);
+                    at.iter().for_each(&mut note);
+                }
+            }
+        }
+        let references: Vec<ChangeId> = references.into_iter().collect();
+        let known = |id: &OpId| OpRef {
+            change: references.binary_search(&id.change).map_or(0, |at| at as u32 + 1),
+            index: id.index,
+        };
+        let resolve = |target: &Target| match target {
+            Target::Known(id) => known(id),
+            Target::New(number) if *number >= first => OpRef { change: 0, index: (number - first) as u32 },
+            Target::New(number) => match home(*number) {
+                Some((start, change)) => known(&OpId { change: *change, index: (number - start) as u32 }),
+                None => OpRef { change: 0, index: u32::MAX },
+            },
+        };
+        let steps = |path: &PlanPath| -> Vec<PathStep> {
+            path.iter()
+                .map(|step| match step {
+                    PlanStep::Name(name) => PathStep::Name(name.clone()),
+                    PlanStep::Element(target) => PathStep::Element(resolve(target)),
+                })
+                .collect()
+        };
+        let preds = |preds: &[OpId]| {
+            let mut refs: Vec<OpRef> = preds.iter().map(known).collect();
+            refs.sort_unstable();
+            refs.dedup();
+            refs
+        };
+        let ops = self
+            .ops
+            .iter()
+            .map(|op| match op {
+                PlannedOp::Set { path, value, preds: p } => Op::Set { path: steps(path), value: value.clone(), preds: preds(p) },
+                PlannedOp::Del { path, preds: p } => Op::Del { path: steps(path), preds: preds(p) },
+                PlannedOp::Ins { list, at, side, value } => {
+                    Op::Ins { list: resolve(list), at: at.as_ref().map(resolve), side: *side, value: value.clone() }
+                }
+            })
+            .collect();
+        (first, Body { references, ops, ..Body::default() })
+    }
+}

@@ -1,0 +1,639 @@
+//! A store: one home folder, its change log, its tables, and the threads that write them.
+
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::time::Duration;
+
+use timebus_identity::{Keys, KeysError, PublicKey, SecretKey};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::change::{Body, Change};
+use crate::codec::DecodeError;
+use crate::feed::{Feed, Feeds};
+use crate::fold::Bodies;
+use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
+use crate::ids::{GrantId, OpId};
+use crate::keyspace::{Committed, Layered, Rows, Staged, Table, Tables};
+use crate::log::{Appender, Item, LogReader, Place};
+use crate::node::{Node, node_key};
+use crate::op::Op;
+use crate::path::Path;
+use crate::pipeline::{APPLIED, AUTH, MAIN, Pipeline, decode_applied};
+use crate::summary::{Summary, summary};
+use crate::tree::Tree;
+use crate::update::Update;
+use crate::view::View;
+use crate::writer::{Decider, Group, Job, Offered, Request, Syncer, WriteError, Written, names, resolve};
+
+/// The disk or what is on it failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The tables could not be read or written.
+    #[error("the index failed")]
+    Index(#[source] fjall::Error),
+    /// A file could not be read or written.
+    #[error("a file of the store failed: {0}")]
+    Io(#[from] std::io::Error),
+    /// A row or record is not what it should be; `timebus fsck` says more.
+    #[error("damaged data in {table}; run `timebus fsck`")]
+    Damaged {
+        /// Where.
+        table: &'static str,
+    },
+    /// A row is not in its format; `timebus fsck` says more.
+    #[error("a damaged row; run `timebus fsck`")]
+    Row(#[from] DecodeError),
+}
+
+impl From<fjall::Error> for StorageError {
+    fn from(error: fjall::Error) -> Self {
+        Self::Index(error)
+    }
+}
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{} is in use by another timebus", .0.display())]
+    InUse(PathBuf),
+    /// The keys are not usable.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The disk or what is on it failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// How a store is run.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Bytes of table blocks kept in memory. Default 32 MiB; more makes reads of large trees faster.
+    pub cache_bytes: u64,
+    /// Bytes of recent rows kept in memory. Default 32 MiB; more makes writing faster and starting slower.
+    pub memtable_bytes: u64,
+    /// Requests that may wait to be written. Default 8 192; more use memory, fewer make bursts wait outside.
+    pub requests_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { cache_bytes: 32 * 1024 * 1024, memtable_bytes: 32 * 1024 * 1024, requests_max: 8192 }
+    }
+}
+
+/// Counters since the store was opened.
+#[derive(Debug, Default)]
+pub struct Stats {
+    changes: AtomicU64,
+    log_bytes: AtomicU64,
+    syncs: AtomicU64,
+    sync_us: AtomicU64,
+}
+
+impl Stats {
+    pub(crate) fn synced(&self, changes: u64, bytes: u64, took: Duration) {
+        self.changes.fetch_add(changes, Ordering::Relaxed);
+        self.log_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.sync_us.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// Changes written to the log.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes written to the log.
+    #[must_use]
+    pub fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Syncs of the log.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
+    }
+
+    /// Microseconds spent in them.
+    #[must_use]
+    pub fn sync_us(&self) -> u64 {
+        self.sync_us.load(Ordering::Relaxed)
+    }
+}
+
+/// Told around the moment at which new state becomes visible to readers.
+pub trait Observer: Send + Sync {
+    /// New state is about to be visible.
+    fn begin(&self);
+    /// It is; these are the changes.
+    fn end(&self, updates: &[Arc<Update>]);
+}
+
+pub(crate) struct Inner {
+    pub(crate) tables: Tables,
+    pub(crate) space: PublicKey,
+    pub(crate) device: SecretKey,
+    pub(crate) feeds: Arc<Feeds>,
+    pub(crate) stats: Stats,
+    log: LogReader,
+    published: RwLock<Arc<Committed>>,
+    observer: Mutex<Option<Arc<dyn Observer>>>,
+}
+
+impl Inner {
+    /// Makes committed state visible and tells subscribers.
+    pub(crate) fn publish(&self, _staged: &Arc<Staged>, updates: &[Arc<Update>]) {
+        let observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(observer) = &observer {
+            observer.begin();
+        }
+        *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.tables.snapshot());
+        if let Some(observer) = &observer {
+            observer.end(updates);
+        }
+        updates.iter().for_each(|update| self.feeds.publish(update));
+    }
+}
+
+/// What was found and done while opening.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    /// Changes that were in the log and not in the tables.
+    pub replayed: u64,
+    /// Stretches of the log that are damaged.
+    pub damaged: Vec<crate::log::Damage>,
+    /// Bytes at the end of the log that were never acknowledged and are cut off.
+    pub torn_bytes: u64,
+    /// Whether the tables were made anew, and why.
+    pub rebuilt: Option<String>,
+    /// Whether this home got a new device key, because it is a copy or lost changes.
+    pub new_device: bool,
+}
+
+/// An open store. Clones share it; the last one to go closes it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+    jobs: mpsc::Sender<Job>,
+    waiting: Arc<Semaphore>,
+    threads: Arc<Threads>,
+    opened: Arc<Opened>,
+    home: Arc<FilePath>,
+}
+
+struct Threads {
+    jobs: mpsc::Sender<Job>,
+    handles: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    inner: Arc<Inner>,
+    _lock: std::fs::File,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        let _ = self.jobs.send(Job::Stop);
+        let handles = std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
+        for handle in handles {
+            let _ = handle.join();
+        }
+        if let Err(error) = self.inner.tables.flush() {
+            tracing::warn!(%error, "the index was not flushed; the next start replays the log");
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.inner.space)
+    }
+}
+
+/// A path's version, value and more, read at one moment.
+#[derive(Debug)]
+pub struct Reading {
+    /// The subtree.
+    pub tree: Tree,
+    /// Its version.
+    pub version: Vec<String>,
+}
+
+/// Takes the lock that keeps a second process out. It is free again when the file is dropped.
+///
+/// # Errors
+///
+/// [`OpenError::InUse`], [`OpenError::Storage`].
+pub fn lock_home(home: &FilePath) -> Result<std::fs::File, OpenError> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(StorageError::from)?;
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+        .open(home.join("lock"))
+        .map_err(StorageError::from)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse(home.to_owned())),
+        Err(error) => Err(StorageError::Io(error.into()).into()),
+    }
+}
+
+impl Store {
+    /// Opens the store in a home folder, and makes one where there is none. `lock` is from [`lock_home`];
+    /// `now_ms` is Unix time.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub fn open(home: &FilePath, lock: std::fs::File, config: &Config, now_ms: u64, progress: &mut dyn FnMut(u64)) -> Result<Self, OpenError> {
+        let mut keys = Keys::create_or_open(&home.join("keys"))?;
+        let mut opened = Opened::default();
+        let log_folder = home.join("log");
+        let log = LogReader::new(&log_folder);
+        let tables = open_tables(home, config, &log, &mut opened)?;
+        let layered = Layered::new(tables.snapshot(), None);
+        let mut pipeline = Pipeline::new(layered, Bodies::new(log.clone()), keys.space())?;
+        let end = replay(&mut pipeline, &tables, &log, &mut opened, progress)?;
+        let mut appender = Appender::open(&log_folder, end).map_err(StorageError::from)?;
+        if keys.is_copy() || opened.new_device {
+            opened.new_device = keys.root().is_some();
+            if opened.new_device {
+                keys.renew_device()?;
+            }
+        }
+        let cap = found(&keys, &mut pipeline, &tables, &mut appender, now_ms)?;
+        let cap = cap.filter(|_| !keys.is_copy());
+        let device = SecretKey::from_seed(*keys.device().seed());
+        let inner = Arc::new(Inner {
+            published: RwLock::new(Arc::new(tables.snapshot())),
+            tables,
+            space: keys.space(),
+            device,
+            feeds: Arc::default(),
+            stats: Stats::default(),
+            log,
+            observer: Mutex::new(None),
+        });
+        let (jobs, job_queue) = mpsc::channel();
+        let (to_syncer, groups) = mpsc::sync_channel(1);
+        let group = Group::starting_at(pipeline.next_place());
+        let decider = Decider { inner: Arc::clone(&inner), pipeline, cap, to_syncer, group, syncing: false, read_only: None };
+        let syncer = Syncer { inner: Arc::clone(&inner), appender, to_decider: jobs.clone() };
+        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
+            std::thread::Builder::new().name(name.to_owned()).stack_size(16 * 1024 * 1024).spawn(run).map_err(StorageError::from)
+        };
+        let handles = vec![
+            spawn("decide", Box::new(move || decider.run(&job_queue)))?,
+            spawn("sync", Box::new(move || syncer.run(&groups)))?,
+        ];
+        let threads = Threads { jobs: jobs.clone(), handles: Mutex::new(handles), inner: Arc::clone(&inner), _lock: lock };
+        Ok(Self {
+            inner,
+            jobs,
+            waiting: Arc::new(Semaphore::new(config.requests_max)),
+            threads: Arc::new(threads),
+            opened: Arc::new(opened),
+            home: home.into(),
+        })
+    }
+
+    /// The space that this store holds.
+    #[must_use]
+    pub fn space(&self) -> PublicKey {
+        self.inner.space
+    }
+
+    /// The key that this home writes with.
+    #[must_use]
+    pub fn device(&self) -> PublicKey {
+        self.inner.device.public()
+    }
+
+    /// The home folder.
+    #[must_use]
+    pub fn home(&self) -> &FilePath {
+        &self.home
+    }
+
+    /// What was found and done while opening.
+    #[must_use]
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// Counters since the store was opened.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.inner.stats
+    }
+
+    /// Bytes of the tables on disk.
+    #[must_use]
+    pub fn index_bytes(&self) -> u64 {
+        self.inner.tables.disk_bytes()
+    }
+
+    /// Tells an observer whenever new state becomes visible.
+    pub fn observe(&self, observer: Arc<dyn Observer>) {
+        *self.inner.observer.lock().unwrap_or_else(PoisonError::into_inner) = Some(observer);
+    }
+
+    /// Carries out a request. When it answers, and unless the request said otherwise, the change is on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; nothing was written then.
+    pub async fn write(&self, request: Request) -> Result<Written, WriteError> {
+        let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Write(Box::new(request), reply)).map_err(|_| WriteError::Closing)?;
+        answer.await.map_err(|_| WriteError::Closing)?
+    }
+
+    /// Offers changes that others made. Those that are admitted are on disk when it answers.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    pub async fn offer(&self, changes: Vec<timebus_identity::Verified<Change>>) -> Result<Offered, WriteError> {
+        let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Offer(changes, reply)).map_err(|_| WriteError::Closing)?;
+        answer.await.map_err(|_| WriteError::Closing)?
+    }
+
+    /// Waits until everything asked for so far is on disk, and answers where the log ends then.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Closing`].
+    pub async fn fence(&self) -> Result<Place, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Fence(reply)).map_err(|_| WriteError::Closing)?;
+        answer.await.map_err(|_| WriteError::Closing)
+    }
+
+    /// The state that readers see, which stays the same while it is held.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Committed> {
+        Arc::clone(&self.inner.published.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The feed of a path. Open it before reading the snapshot that it continues.
+    #[must_use]
+    pub fn feed(&self, path: &Path) -> Arc<Feed> {
+        self.inner.feeds.open(path)
+    }
+
+    /// The version of a path.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn version(&self, rows: &Committed, path: &Path) -> Result<Vec<String>, StorageError> {
+        let node = Node::load(rows, &node_key(MAIN, &path.key()))?;
+        names(rows, MAIN, &node.touch)
+    }
+
+    /// What is at a path.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn read(&self, rows: &Committed, path: &Path) -> Result<Reading, StorageError> {
+        Ok(Reading { tree: Tree::load(rows, MAIN, path)?, version: self.version(rows, path)? })
+    }
+
+    /// What was at a path at versions, as their writers saw it.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
+    pub fn read_at(&self, rows: &Committed, path: &Path, versions: &[String]) -> Result<Tree, WriteError> {
+        let view = View::of(rows, MAIN, &resolve(rows, versions)?)?;
+        let mut bodies = Bodies::new(self.inner.log.clone());
+        Ok(Tree::load_at(rows, MAIN, path, &view, |a, index| {
+            let id = OpId { change: summary(rows, MAIN, a)?.id, index };
+            let write = bodies.write_at(rows, MAIN, id)?;
+            write.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
+        })?)
+    }
+
+    /// Whether versions name exactly what is at a path now.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
+    pub fn is_current(&self, rows: &Committed, path: &Path, versions: &[String]) -> Result<bool, WriteError> {
+        let mut wanted = resolve(rows, versions)?;
+        wanted.sort_unstable();
+        Ok(Node::load(rows, &node_key(MAIN, &path.key()))?.touch == wanted)
+    }
+
+    /// A change as signed, by its arrival number in the main timeline.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn record(&self, rows: &Committed, a: u64) -> Result<Vec<u8>, StorageError> {
+        Ok(self.inner.log.read(summary(rows, MAIN, a)?.place)?.payload)
+    }
+
+    /// The changes of a timeline in order of arrival, from an arrival number on.
+    pub fn changes<'a>(&self, rows: &'a Committed, t: u32, from: u64) -> impl Iterator<Item = Result<(u64, Summary), StorageError>> + use<'a> {
+        let key = crate::summary::change_key(t, from);
+        rows.scan(Table::Change, &t.to_be_bytes(), Some(&key)).map(|row| {
+            let (key, value) = row?;
+            let a = key.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a));
+            Ok((a, Summary::decode(&value)?))
+        })
+    }
+
+    /// Reads the log.
+    #[must_use]
+    pub fn log(&self) -> &LogReader {
+        &self.inner.log
+    }
+
+    /// Closes the store if this is its last handle: everything acknowledged is on disk, and the next start
+    /// replays nothing.
+    pub fn close(self) {
+        drop(self);
+    }
+
+    /// Whether other handles exist.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.threads) > 1
+    }
+}
+
+/// Opens the tables; if that is not possible, or if they know more than the log, they are put aside and made anew.
+fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut Opened) -> Result<Tables, OpenError> {
+    let folder = home.join("index");
+    let open = || Tables::open(&folder, config.cache_bytes, config.memtable_bytes);
+    let reason = match open() {
+        Ok(tables) => match ahead_of_log(&tables, log)? {
+            None => return Ok(tables),
+            Some(reason) => {
+                opened.new_device = true;
+                drop(tables);
+                reason
+            }
+        },
+        Err(error) => format!("the index could not be opened: {error:?}"),
+    };
+    tracing::warn!(reason, "making the index anew from the change log");
+    let mut aside = home.join("index.damaged");
+    for number in 1.. {
+        if !aside.exists() {
+            break;
+        }
+        aside = home.join(format!("index.damaged.{number}"));
+    }
+    std::fs::rename(&folder, &aside).map_err(StorageError::from)?;
+    opened.rebuilt = Some(reason);
+    Ok(open()?)
+}
+
+/// Whether the tables hold changes that the log does not.
+fn ahead_of_log(tables: &Tables, log: &LogReader) -> Result<Option<String>, StorageError> {
+    let rows = tables.snapshot();
+    let Some(row) = rows.get(Table::Meta, APPLIED)? else { return Ok(None) };
+    let (next_a, end) = decode_applied(&row)?;
+    for t in [AUTH, MAIN] {
+        let Some(a) = next_a.checked_sub(1) else { continue };
+        if let Some(row) = rows.get(Table::Change, &crate::summary::change_key(t, a))? {
+            let last = Summary::decode(&row)?;
+            return Ok(match log.read(last.place) {
+                Ok(record) if record.end == end && record.a == a => None,
+                Ok(_) => Some("the change log is another one".to_owned()),
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound) => {
+                    Some("the change log ends earlier than it did".to_owned())
+                }
+                Err(error) => return Err(error.into()),
+            });
+        }
+    }
+    Ok(None)
+}
+
+/// Rows staged at once while the log is replayed.
+const REPLAY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Takes in what is in the log and not in the tables. Answers where the log ends.
+fn replay(pipeline: &mut Pipeline, tables: &Tables, log: &LogReader, opened: &mut Opened, progress: &mut dyn FnMut(u64)) -> Result<Place, StorageError> {
+    let mut end = pipeline.next_place();
+    let mut torn: Option<crate::log::Damage> = None;
+    for item in log.walk(end)? {
+        match item? {
+            Item::Damaged(damage) => {
+                opened.damaged.extend(torn.replace(damage));
+            }
+            Item::Record(record) => {
+                opened.damaged.extend(torn.take());
+                pipeline.skip_to(record.a, record.place);
+                end = record.end;
+                let Ok(change) = Change::decode(&record.payload) else {
+                    opened.damaged.push(crate::log::Damage { place: record.place, bytes: record.end.offset - record.place.offset });
+                    continue;
+                };
+                let change = change.content();
+                if pipeline.knows(&change.id())? {
+                    pipeline.skip_to(record.a + 1, record.end);
+                    continue;
+                }
+                pipeline.take(change, None, record.payload.len())?;
+                opened.replayed += 1;
+                progress(opened.replayed);
+                if pipeline.rows.staged.bytes() > REPLAY_BYTES_MAX && pipeline.open_run().is_none() {
+                    let sealed = pipeline.rows.seal();
+                    tables.commit(&sealed)?;
+                    pipeline.rows.rebase(tables.snapshot());
+                }
+            }
+        }
+    }
+    // Damage with nothing good behind it is a record that was being written and never acknowledged.
+    if let Some(torn) = torn {
+        opened.torn_bytes = torn.bytes;
+    }
+    if let Some(start) = pipeline.open_run() {
+        // A run that is not complete was not acknowledged either, and has had no effect. Rows of its first
+        // parts are dropped by starting over from what is committed.
+        opened.torn_bytes += 1;
+        let torn_from = start;
+        pipeline.reset()?;
+        if pipeline.next_place() < torn_from {
+            return replay_until(pipeline, tables, log, torn_from);
+        }
+        return Ok(torn_from);
+    }
+    let sealed = pipeline.rows.seal();
+    tables.commit(&sealed)?;
+    pipeline.rows.rebase(tables.snapshot());
+    Ok(end)
+}
+
+/// Takes in what is in the log before a place.
+fn replay_until(pipeline: &mut Pipeline, tables: &Tables, log: &LogReader, until: Place) -> Result<Place, StorageError> {
+    for item in log.walk(pipeline.next_place())? {
+        if let Item::Record(record) = item? {
+            if record.place >= until {
+                break;
+            }
+            pipeline.skip_to(record.a, record.place);
+            if let Ok(change) = Change::decode(&record.payload) {
+                pipeline.take(change.content(), None, record.payload.len())?;
+            }
+        }
+    }
+    let sealed = pipeline.rows.seal();
+    tables.commit(&sealed)?;
+    pipeline.rows.rebase(tables.snapshot());
+    Ok(until)
+}
+
+/// Makes sure that the space has its first statement and this device its grant. Answers the grant.
+fn found(keys: &Keys, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<Option<GrantId>, StorageError> {
+    let device = keys.device().public();
+    if let Some(cap) = pipeline.rights.writer_grant(&device) {
+        return Ok(Some(cap));
+    }
+    let Some(root) = keys.root() else { return Ok(None) };
+    let mut ops = Vec::new();
+    if pipeline.rights.genesis().is_none() {
+        ops.push(Op::Genesis(Genesis { next: Some(keys.next_hash()), guardians: None }));
+    }
+    ops.push(Op::Grant(Grant {
+        audience: Audience::Key(device),
+        scope: Scope::everything(),
+        timelines: Timelines::All,
+        actions: Actions::ALL,
+        bytes_max: 0,
+        change_bytes_max: 0,
+        not_after_ms: 0,
+        depth: 7,
+        label: "device".into(),
+    }));
+    let change = pipeline.author(AUTH, root.public(), None, now_ms, &Body { ops, ..Body::default() })?;
+    let taken = pipeline.take(&change, None, change.encoded_len())?;
+    use timebus_identity::Signable as _;
+    let mut payload = Vec::new();
+    change.write(&root.sign(&change.signing_message()), &mut payload);
+    let mut bytes = Vec::new();
+    crate::log::frame(taken.a, &payload, &mut bytes);
+    appender.write(taken.place, &bytes)?;
+    appender.sync()?;
+    let sealed = pipeline.rows.seal();
+    tables.commit(&sealed)?;
+    pipeline.rows.rebase(tables.snapshot());
+    Ok(pipeline.rights.writer_grant(&device))
+}

@@ -1,0 +1,131 @@
+//! What is kept at hand about every change, so that questions about the DAG do not read the log.
+
+use timebus_identity::PublicKey;
+
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::ids::ChangeId;
+use crate::keyspace::{Rows, Table};
+use crate::log::Place;
+use crate::store::StorageError;
+
+/// A change, as the table [`Table::Change`] holds it. Other changes are named by arrival number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Its id.
+    pub id: ChangeId,
+    /// Where its record is.
+    pub place: Place,
+    /// Who wrote it.
+    pub author: PublicKey,
+    /// Its place in the author's chain.
+    pub seq: u64,
+    /// Its Lamport clock.
+    pub lamport: u64,
+    /// Unix milliseconds, as the author said.
+    pub time_ms: u64,
+    /// Bytes of the author's chain up to here.
+    pub cum: u64,
+    /// `prev` and `parents`.
+    pub deps: Vec<u64>,
+    /// What its writer had seen, if not everything before it.
+    pub base: Option<Vec<u64>>,
+    /// Whether its past is every change of the timeline that arrived here before it.
+    pub total: bool,
+    /// In the parts of a run: number, count.
+    pub part: Option<(u64, u64)>,
+    /// Its public name.
+    pub label: Option<Box<str>>,
+}
+
+impl Summary {
+    /// The row's value.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.raw(self.id.as_bytes());
+        out.var(u64::from(self.place.segment));
+        out.var(self.place.offset);
+        out.raw(self.author.as_bytes());
+        for n in [self.seq, self.lamport, self.time_ms, self.cum] {
+            out.var(n);
+        }
+        let list = |list: &[u64], out: &mut Writer| {
+            out.var(list.len() as u64);
+            list.iter().for_each(|a| out.var(*a));
+        };
+        list(&self.deps, &mut out);
+        out.u8(u8::from(self.base.is_some()) | u8::from(self.total) << 1 | u8::from(self.part.is_some()) << 2 | u8::from(self.label.is_some()) << 3);
+        if let Some(base) = &self.base {
+            list(base, &mut out);
+        }
+        if let Some((number, count)) = self.part {
+            out.var(number);
+            out.var(count);
+        }
+        if let Some(label) = &self.label {
+            out.bytes(label.as_bytes());
+        }
+        out.into_bytes()
+    }
+
+    /// Reads a row's value.
+    ///
+    /// # Errors
+    ///
+    /// The first [`DecodeError`] met: the row is damaged.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut input = Reader::new(bytes);
+        let id = ChangeId(input.array("id")?);
+        let place = Place { segment: input.var(u64::from(u32::MAX), "segment")? as u32, offset: input.var(u64::MAX, "offset")? };
+        let author = PublicKey::from_bytes(input.array("author")?);
+        let mut number = || input.var(u64::MAX, "number");
+        let (seq, lamport, time_ms, cum) = (number()?, number()?, number()?, number()?);
+        let list = |input: &mut Reader<'_>| -> Result<Vec<u64>, DecodeError> {
+            (0..input.count(64, "list")?).map(|_| input.var(u64::MAX, "arrival")).collect()
+        };
+        let deps = list(&mut input)?;
+        let flags = input.u8("flags")?;
+        let base = if flags & 1 != 0 { Some(list(&mut input)?) } else { None };
+        let part = if flags & 4 != 0 { Some((input.var(u64::MAX, "part")?, input.var(u64::MAX, "parts")?)) } else { None };
+        let label = if flags & 8 != 0 { Some(input.text(255, "label")?.into()) } else { None };
+        input.finish()?;
+        Ok(Self { id, place, author, seq, lamport, time_ms, cum, deps, base, total: flags & 2 != 0, part, label })
+    }
+
+    /// The name that clients see: the label, else the id.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.label.as_ref().map_or_else(|| self.id.to_string(), ToString::to_string)
+    }
+}
+
+/// `t ‖ a`.
+#[must_use]
+pub fn change_key(t: u32, a: u64) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&t.to_be_bytes());
+    key[4..].copy_from_slice(&a.to_be_bytes());
+    key
+}
+
+/// Looks a change up by arrival number.
+///
+/// # Errors
+///
+/// [`StorageError`]; a missing row is [`StorageError::Damaged`].
+pub fn summary(rows: &impl Rows, t: u32, a: u64) -> Result<Summary, StorageError> {
+    let row = rows.get(Table::Change, &change_key(t, a))?.ok_or(StorageError::Damaged { table: Table::Change.name() })?;
+    Ok(Summary::decode(&row)?)
+}
+
+/// Looks a change's timeline and arrival number up by its id.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn find(rows: &impl Rows, id: &ChangeId) -> Result<Option<(u32, u64)>, StorageError> {
+    let Some(row) = rows.get(Table::Index, id.as_bytes())? else { return Ok(None) };
+    let damaged = || StorageError::Damaged { table: Table::Index.name() };
+    let (t, a) = row.split_first_chunk::<4>().ok_or_else(damaged)?;
+    Ok(Some((u32::from_be_bytes(*t), u64::from_be_bytes(a.try_into().map_err(|_| damaged())?))))
+}

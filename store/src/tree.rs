@@ -1,0 +1,414 @@
+//! A subtree as its readers see it: the visible writes, put together by name and in list order.
+
+use std::collections::BTreeMap;
+
+use crate::ids::OpId;
+use crate::json::Json;
+use crate::keyspace::{Rows, Table};
+use crate::list::Order;
+use crate::node::{Entry, Node, Write, list_of_element, node_key, split_history_key};
+use crate::path::{Path, Segment};
+use crate::store::StorageError;
+use crate::value::Value;
+use crate::view::View;
+
+/// Most concurrent writes of one slot that are read at once.
+pub const CONFLICT_PAGE: usize = 100;
+
+/// A node and what is below it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tree {
+    /// The visible writes here, the winner first.
+    pub writes: Vec<Write>,
+    /// What is below, by name.
+    pub names: BTreeMap<Box<str>, Tree>,
+    /// The list whose elements show here.
+    pub list: Option<OpId>,
+    /// Its visible elements in order.
+    pub elements: Vec<(OpId, Tree)>,
+    /// Visible writes below that do not show: elements of other lists.
+    pub hidden: Vec<Write>,
+}
+
+/// What a node looks like from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Nothing is here.
+    Absent,
+    /// A value without parts.
+    Scalar,
+    /// Names and values.
+    Object,
+    /// Elements in order.
+    List,
+}
+
+impl Tree {
+    /// Reads the subtree at `path` as it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn load(rows: &impl Rows, t: u32, path: &Path) -> Result<Self, StorageError> {
+        let key = path.key();
+        let prefix = node_key(t, &key);
+        let node = Node::load(rows, &prefix)?;
+        if node.below == 0 {
+            return Ok(Self { writes: node.visible(rows, &prefix, CONFLICT_PAGE)?, ..Self::default() });
+        }
+        let mut builder = Builder::new(rows, t, key.len());
+        for row in rows.scan(Table::Node, &prefix, None) {
+            let (t_key, value) = row?;
+            let node = Node::decode(&value)?;
+            if node.count() > 0 {
+                builder.add(&t_key[4..], node.visible(rows, &t_key, CONFLICT_PAGE)?)?;
+            }
+        }
+        builder.finish(&prefix)
+    }
+
+    /// Reads the subtree at `path` as the writers of a view saw it. `write_of` finds a write by arrival number
+    /// and op index.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn load_at(
+        rows: &impl Rows,
+        t: u32,
+        path: &Path,
+        view: &View,
+        mut write_of: impl FnMut(u64, u32) -> Result<Write, StorageError>,
+    ) -> Result<Self, StorageError> {
+        let key = path.key();
+        let prefix = node_key(t, &key);
+        let mut builder = Builder::new(rows, t, key.len());
+        let mut at: Vec<u8> = Vec::new();
+        let mut entries: Vec<(u64, u32, Entry)> = Vec::new();
+        let mut settle = |at: &[u8], entries: &mut Vec<(u64, u32, Entry)>| -> Result<(), StorageError> {
+            let dead: std::collections::HashSet<(u64, u32)> = entries.iter().flat_map(|(_, _, entry)| entry.preds.iter().copied()).collect();
+            let mut writes = Vec::new();
+            for (a, index, entry) in entries.drain(..) {
+                if entry.writes && !dead.contains(&(a, index)) {
+                    writes.push(write_of(a, index)?);
+                }
+            }
+            if !writes.is_empty() {
+                writes.sort_by_key(|write| std::cmp::Reverse(write.stamp()));
+                writes.truncate(CONFLICT_PAGE);
+                builder.add(&at[4..], writes)?;
+            }
+            Ok(())
+        };
+        for row in rows.scan(Table::History, &prefix, None) {
+            let (history_key, value) = row?;
+            let (t_key, a, index) = split_history_key(&history_key).ok_or(StorageError::Damaged { table: Table::History.name() })?;
+            if t_key != at {
+                settle(&at, &mut entries)?;
+                at = t_key.to_vec();
+            }
+            if view.contains(a) {
+                entries.push((a, index, Entry::decode(&value)?));
+            }
+        }
+        settle(&at, &mut entries)?;
+        builder.finish(&prefix)
+    }
+
+    /// Whether nothing is here.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        self.shape() == Shape::Absent
+    }
+
+    /// What it looks like from outside.
+    #[must_use]
+    pub fn shape(&self) -> Shape {
+        if self.list.is_some() {
+            return Shape::List;
+        }
+        if !self.names.is_empty() {
+            return Shape::Object;
+        }
+        match self.writes.first().map(|write| &write.value) {
+            None => Shape::Absent,
+            Some(Value::Map) => Shape::Object,
+            Some(Value::List) => Shape::List,
+            Some(_) => Shape::Scalar,
+        }
+    }
+
+    /// Whether several writers' values meet here without one having seen the other.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        let Some(winner) = self.writes.first() else { return false };
+        let below = !self.names.is_empty() || self.list.is_some();
+        self.writes[1..].iter().any(|write| write.value != winner.value || winner.value == Value::List)
+            || (below && self.writes.iter().any(|write| !write.value.is_container()))
+            || !self.hidden.is_empty()
+    }
+
+    /// Nodes in conflict, here and below.
+    #[must_use]
+    pub fn conflicts(&self) -> usize {
+        usize::from(self.is_conflict()) + self.children().map(Tree::conflicts).sum::<usize>()
+    }
+
+    /// The subtrees one step below that show.
+    pub fn children(&self) -> impl Iterator<Item = &Tree> {
+        self.names.values().chain(self.elements.iter().map(|(_, tree)| tree))
+    }
+
+    /// Every visible write here and below, shown or not.
+    pub fn all_writes<'a>(&'a self, into: &mut Vec<&'a Write>) {
+        into.extend(&self.writes);
+        into.extend(&self.hidden);
+        self.children().for_each(|child| child.all_writes(into));
+    }
+
+    /// Every visible write strictly below.
+    pub fn writes_below<'a>(&'a self, into: &mut Vec<&'a Write>) {
+        into.extend(&self.hidden);
+        self.children().for_each(|child| child.all_writes(into));
+    }
+}
+
+/// Puts a tree together from nodes that come in the order of their keys.
+struct Builder<'a, R> {
+    rows: &'a R,
+    t: u32,
+    /// Length of the root's key.
+    base: usize,
+    root: Raw,
+}
+
+/// A tree before lists are put in order.
+#[derive(Default)]
+struct Raw {
+    writes: Vec<Write>,
+    names: BTreeMap<Box<str>, Raw>,
+    elements: BTreeMap<OpId, Raw>,
+}
+
+impl<'a, R: Rows> Builder<'a, R> {
+    fn new(rows: &'a R, t: u32, base: usize) -> Self {
+        Self { rows, t, base, root: Raw::default() }
+    }
+
+    fn add(&mut self, key: &[u8], writes: Vec<Write>) -> Result<(), StorageError> {
+        let mut node = &mut self.root;
+        let mut rest = &key[self.base..];
+        while !rest.is_empty() {
+            let (segment, tail) = Segment::split_key(rest).ok_or(StorageError::Damaged { table: Table::Node.name() })?;
+            node = match segment {
+                Segment::Name(name) => node.names.entry(name).or_default(),
+                Segment::Element(id) => node.elements.entry(id).or_default(),
+            };
+            rest = tail;
+        }
+        node.writes = writes;
+        Ok(())
+    }
+
+    fn finish(self, t_key: &[u8]) -> Result<Tree, StorageError> {
+        settle(self.rows, self.t, self.root, &mut t_key.to_vec())
+    }
+}
+
+/// Decides which list shows and in which order. `t_key` is the node's key, given back as it was.
+fn settle(rows: &impl Rows, t: u32, raw: Raw, t_key: &mut Vec<u8>) -> Result<Tree, StorageError> {
+    let Raw { writes, names, elements } = raw;
+    let mut tree = Tree { writes, ..Tree::default() };
+    let len = t_key.len();
+    for (name, child) in names {
+        let segment = Segment::Name(name);
+        segment.push_key(t_key);
+        let child = settle(rows, t, child, t_key)?;
+        t_key.truncate(len);
+        if child.is_absent() {
+            child.all_writes_owned(&mut tree.hidden);
+        } else if let Segment::Name(name) = segment {
+            tree.names.insert(name, child);
+        }
+    }
+    let winner = tree.writes.first();
+    let winner_list = winner.filter(|write| write.value == Value::List).map(|write| write.id);
+    if elements.is_empty() && winner_list.is_none() {
+        return Ok(tree);
+    }
+    let mut by_list: BTreeMap<Option<OpId>, BTreeMap<OpId, Tree>> = BTreeMap::new();
+    for (id, raw) in elements {
+        Segment::Element(id).push_key(t_key);
+        let list = match raw.writes.iter().find_map(|write| write.list) {
+            Some(list) => Some(list),
+            None => list_of_element(rows, t, t_key, &id)?,
+        };
+        let child = settle(rows, t, raw, t_key)?;
+        t_key.truncate(len);
+        if child.is_absent() {
+            child.all_writes_owned(&mut tree.hidden);
+        } else {
+            by_list.entry(list).or_default().insert(id, child);
+        }
+    }
+    // Without a winning list, elements that outlived their list show as the greatest one, unless names do.
+    let structure = !tree.names.is_empty() || tree.writes.first().is_some_and(|write| write.value == Value::Map);
+    tree.list = winner_list.or_else(|| if structure { None } else { by_list.keys().next_back().copied().flatten() });
+    if let Some(list) = tree.list {
+        for (_, child) in std::mem::take(&mut tree.names) {
+            child.all_writes_owned(&mut tree.hidden);
+        }
+        if let Some(mut elements) = by_list.remove(&Some(list)) {
+            for id in Order::load(rows, t, &list)?.elements() {
+                tree.elements.extend(elements.remove(&id).map(|child| (id, child)));
+            }
+        }
+    }
+    for child in by_list.into_values().flat_map(BTreeMap::into_values) {
+        child.all_writes_owned(&mut tree.hidden);
+    }
+    Ok(tree)
+}
+
+impl Tree {
+    fn all_writes_owned(self, into: &mut Vec<Write>) {
+        into.extend(self.writes);
+        into.extend(self.hidden);
+        self.names.into_values().chain(self.elements.into_iter().map(|(_, tree)| tree)).for_each(|child| child.all_writes_owned(into));
+    }
+}
+
+/// How values are shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Show<'a> {
+    /// Links into this space are written without it.
+    pub space: &'a timebus_identity::PublicKey,
+    /// Whether nodes in conflict show every value.
+    pub all: bool,
+}
+
+impl Tree {
+    /// Appends the JSON form; an absent tree appends nothing and answers `false`.
+    pub fn write_json(&self, show: Show<'_>, out: &mut Vec<u8>) -> bool {
+        if self.is_absent() {
+            return false;
+        }
+        if show.all && self.is_conflict() {
+            self.write_conflict(show, out);
+        } else {
+            self.write_winner(show, out);
+        }
+        true
+    }
+
+    fn write_winner(&self, show: Show<'_>, out: &mut Vec<u8>) {
+        match self.shape() {
+            Shape::Absent => {}
+            Shape::Scalar => {
+                if let Some(write) = self.writes.first() {
+                    write_value(&write.value, show.space, out);
+                }
+            }
+            Shape::Object => {
+                out.push(b'{');
+                for (at, (name, child)) in self.names.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    crate::json::write_string(name, out);
+                    out.push(b':');
+                    child.write_json(show, out);
+                }
+                out.push(b'}');
+            }
+            Shape::List => {
+                out.push(b'[');
+                for (at, (_, child)) in self.elements.iter().enumerate() {
+                    if at > 0 {
+                        out.push(b',');
+                    }
+                    child.write_json(show, out);
+                }
+                out.push(b']');
+            }
+        }
+    }
+
+    fn write_conflict(&self, show: Show<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"@conflict\":[");
+        let structure = matches!(self.shape(), Shape::Object | Shape::List);
+        if structure {
+            out.extend_from_slice(b"{\"value\":");
+            self.write_winner(show, out);
+            out.push(b'}');
+        }
+        let others = self.writes.iter().filter(|write| !(structure && write.value.is_container()));
+        for (at, write) in others.enumerate() {
+            if structure || at > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(b"{\"value\":");
+            write_value(&write.value, show.space, out);
+            out.extend_from_slice(format!(",\"id\":\"{}\",\"lamport\":{}}}", write.id, write.lamport).as_bytes());
+        }
+        out.extend_from_slice(b"]}");
+    }
+
+    /// The JSON form as a value; `None` when absent.
+    #[must_use]
+    pub fn to_json(&self, space: &timebus_identity::PublicKey) -> Option<Json> {
+        match self.shape() {
+            Shape::Absent => None,
+            Shape::Scalar => self.writes.first().map(|write| value_json(&write.value, space)),
+            Shape::Object => Some(Json::Object(
+                self.names.iter().filter_map(|(name, child)| Some((name.to_string(), child.to_json(space)?))).collect(),
+            )),
+            Shape::List => Some(Json::Array(self.elements.iter().filter_map(|(_, child)| child.to_json(space)).collect())),
+        }
+    }
+}
+
+/// The JSON form of one value.
+#[must_use]
+pub fn value_json(value: &Value, own_space: &timebus_identity::PublicKey) -> Json {
+    let object = |members: [(&str, Json); 2]| Json::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+    match value {
+        Value::Null | Value::Text => Json::Null,
+        Value::Bool(b) => Json::Bool(*b),
+        Value::Int(n) | Value::Counter(n) => Json::Int(*n),
+        Value::Float(n) => Json::Float(*n),
+        Value::String(text) => Json::String(text.to_string()),
+        Value::Opaque(json) => json.clone(),
+        Value::Map => Json::Object(BTreeMap::new()),
+        Value::List => Json::Array(Vec::new()),
+        Value::Bytes { mime, bytes } => match std::str::from_utf8(bytes) {
+            Ok(text) if mime.is_text() => Json::String(text.to_owned()),
+            _ => object([("@bytes", Json::String(base64(bytes))), ("@type", Json::String(mime.as_str().to_owned()))]),
+        },
+        Value::Blob { hash, len, mime } => {
+            let Json::Object(mut members) =
+                object([("@blob", Json::String(timebus_identity::z32::encode(hash))), ("@type", Json::String(mime.as_str().to_owned()))])
+            else {
+                return Json::Null;
+            };
+            members.insert("@bytes_total".to_owned(), Json::number(*len as f64).unwrap_or(Json::Null));
+            Json::Object(members)
+        }
+        Value::Link { space, path } => {
+            let target = if space == own_space { path.to_string() } else { format!("/@{space}{path}") };
+            Json::Object([("link".to_owned(), Json::String(target))].into())
+        }
+    }
+}
+
+fn write_value(value: &Value, own_space: &timebus_identity::PublicKey, out: &mut Vec<u8>) {
+    match value {
+        Value::String(text) => crate::json::write_string(text, out),
+        other => value_json(other, own_space).write(out),
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}

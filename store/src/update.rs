@@ -1,0 +1,241 @@
+//! What a change looks like to subscribers: patches that turn the JSON they had into the JSON they get.
+
+use std::collections::BTreeMap;
+
+use timebus_identity::PublicKey;
+
+use crate::fold::Effect;
+use crate::ids::{ChangeId, OpId};
+use crate::json::Json;
+use crate::keyspace::Rows;
+use crate::list::Order;
+use crate::node::{Node, node_key};
+use crate::path::{Path, Segment};
+use crate::store::StorageError;
+use crate::tree::{Shape, Tree};
+
+/// Most patches of one update; beyond that, a snapshot is cheaper to read.
+pub const PATCHES_MAX: usize = 1024;
+
+/// One step from a value to a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A member of an object.
+    Key(Box<str>),
+    /// An element of an array.
+    Index(usize),
+}
+
+/// What happened at one place.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Edit {
+    /// There is a value now, a new one or another one.
+    Put(Json),
+    /// There is none any more.
+    Delete,
+    /// In an array, elements `start` up to `end` became these.
+    Splice {
+        /// First element replaced.
+        start: usize,
+        /// First element kept behind.
+        end: usize,
+        /// What stands there now.
+        items: Vec<Json>,
+    },
+}
+
+/// One place and what happened there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Patch {
+    /// Where.
+    pub path: Path,
+    /// The same place in JSON terms, from the root.
+    pub steps: Vec<Step>,
+    /// What.
+    pub edit: Edit,
+}
+
+/// One change, as subscribers see it.
+#[derive(Clone, Debug)]
+pub struct Update {
+    /// Arrival number of the change.
+    pub a: u64,
+    /// Its id.
+    pub id: ChangeId,
+    /// Its public name.
+    pub name: Box<str>,
+    /// Who wrote it.
+    pub author: PublicKey,
+    /// Unix milliseconds, as the author said.
+    pub time_ms: u64,
+    /// What it did, in order; `None` when only reading again tells.
+    pub patches: Option<Vec<Patch>>,
+    /// Paths where something changed.
+    pub touched: Vec<Path>,
+    /// Versions after it by key of the path; those left out are this change alone.
+    pub versions: BTreeMap<Vec<u8>, Vec<Box<str>>>,
+}
+
+impl Update {
+    /// The version of a path that this update touched, after it.
+    #[must_use]
+    pub fn version(&self, key: &[u8]) -> Vec<Box<str>> {
+        self.versions.get(key).cloned().unwrap_or_else(|| vec![self.name.clone()])
+    }
+
+    /// Memory taken, roughly.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let json = |json: &Json| {
+            let mut bytes = Vec::new();
+            json.write(&mut bytes);
+            bytes.len()
+        };
+        let edit = |edit: &Edit| match edit {
+            Edit::Put(value) => json(value),
+            Edit::Delete => 0,
+            Edit::Splice { items, .. } => items.iter().map(json).sum(),
+        };
+        256 + 128 * self.touched.len() + self.patches.iter().flatten().map(|patch| 256 + 2 * edit(&patch.edit)).sum::<usize>()
+    }
+}
+
+/// Works out what a change did, in the state right after it. `None` when reading again is cheaper.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> Result<Option<Vec<Patch>>, StorageError> {
+    if effect.touched.len() > 4 * PATCHES_MAX {
+        return Ok(None);
+    }
+    let mut roots: Vec<Path> = Vec::new();
+    let mut lists: BTreeMap<Path, Vec<(OpId, Change)>> = BTreeMap::new();
+    for (path, touched) in &effect.touched {
+        let (depth, after) = match touched.reshaped {
+            Some((depth, before, after)) => (depth, Some((before, after))),
+            None => (path.segments().len(), None),
+        };
+        let mut segments = path.segments().to_vec();
+        segments.truncate(depth);
+        let structural = match after {
+            Some((Some(Shape::Absent), Some(_))) => Some(Change::In),
+            Some((Some(_), Some(Shape::Absent))) => Some(Change::Out),
+            None if touched.moved => Some(Change::Moved),
+            _ => None,
+        };
+        if let (Some(change), Some(Segment::Element(id))) = (structural, segments.last()) {
+            let id = *id;
+            segments.pop();
+            let changes = lists.entry(Path::new(segments).unwrap_or_default()).or_default();
+            if !changes.iter().any(|(other, _)| *other == id) {
+                changes.push((id, change));
+            }
+        } else {
+            roots.push(Path::new(segments).unwrap_or_default());
+        }
+    }
+    roots.sort();
+    roots.dedup();
+    let all = roots.clone();
+    roots.retain(|root| !all.iter().any(|other| other != root && other.contains(root)));
+    let covered = |path: &Path| all.iter().any(|root| root.contains(path));
+    let mut out = Vec::new();
+    for (path, changes) in lists {
+        if covered(&path) {
+            continue;
+        }
+        // Indexes below a list whose elements came, went or moved would be off; the splice comes first and
+        // everything below it is told anew.
+        roots.retain(|root| !path.contains(root));
+        match splice(rows, t, space, &path, &changes)? {
+            Some(edit) => out.push(path_patch(rows, t, path, edit)?),
+            None => roots.push(path),
+        }
+    }
+    if roots.len() + out.len() > PATCHES_MAX {
+        return Ok(None);
+    }
+    for root in roots {
+        let edit = match Tree::load(rows, t, &root)?.to_json(space) {
+            Some(json) => Edit::Put(json),
+            None => Edit::Delete,
+        };
+        out.push(path_patch(rows, t, root, edit)?);
+    }
+    Ok(Some(out))
+}
+
+/// What happened to a list element as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    In,
+    Out,
+    Moved,
+}
+
+/// The one stretch of a list that changed, if there is one and no element changed beside it.
+fn splice(rows: &impl Rows, t: u32, space: &PublicKey, path: &Path, changes: &[(OpId, Change)]) -> Result<Option<Edit>, StorageError> {
+    let tree = Tree::load(rows, t, path)?;
+    let Some(list) = tree.list else { return Ok(None) };
+    match changes {
+        [(_, Change::In), ..] if changes.iter().all(|(_, change)| *change == Change::In) => {
+            let at = |id: &OpId| tree.elements.iter().position(|(other, _)| other == id);
+            let Some(places) = changes.iter().map(|(id, _)| at(id)).collect::<Option<Vec<_>>>() else { return Ok(None) };
+            let (Some(first), Some(last)) = (places.iter().min(), places.iter().max()) else { return Ok(None) };
+            if last - first + 1 != places.len() {
+                return Ok(None);
+            }
+            let items = tree.elements[*first..=*last].iter().filter_map(|(_, element)| element.to_json(space)).collect();
+            Ok(Some(Edit::Splice { start: *first, end: *first, items }))
+        }
+        [(gone, Change::Out)] => {
+            let shown: std::collections::HashSet<OpId> = tree.elements.iter().map(|(id, _)| *id).collect();
+            let order = Order::load(rows, t, &list)?.elements();
+            let before = order.iter().take_while(|id| *id != gone).filter(|id| shown.contains(id)).count();
+            Ok(Some(Edit::Splice { start: before, end: before + 1, items: Vec::new() }))
+        }
+        _ => Ok(None),
+    }
+}
+
+fn path_patch(rows: &impl Rows, t: u32, path: Path, edit: Edit) -> Result<Patch, StorageError> {
+    let steps = steps(rows, t, &path)?;
+    Ok(Patch { path, steps, edit })
+}
+
+/// A path in JSON terms: elements become indexes.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn steps(rows: &impl Rows, t: u32, path: &Path) -> Result<Vec<Step>, StorageError> {
+    let mut out = Vec::with_capacity(path.segments().len());
+    let mut key = Vec::new();
+    for segment in path.segments() {
+        match segment {
+            Segment::Name(name) => out.push(Step::Key(name.clone())),
+            Segment::Element(id) => out.push(Step::Index(index_of(rows, t, &key, id)?)),
+        }
+        segment.push_key(&mut key);
+    }
+    Ok(out)
+}
+
+/// Place of an element among those of its list that show.
+fn index_of(rows: &impl Rows, t: u32, list_key: &[u8], id: &OpId) -> Result<usize, StorageError> {
+    let mut element_key = list_key.to_vec();
+    Segment::Element(*id).push_key(&mut element_key);
+    let Some(list) = crate::node::list_of_element(rows, t, &node_key(t, &element_key), id)? else { return Ok(0) };
+    let mut index = 0;
+    for element in Order::load(rows, t, &list)?.elements() {
+        if element == *id {
+            break;
+        }
+        let mut key = list_key.to_vec();
+        Segment::Element(element).push_key(&mut key);
+        let node = Node::load(rows, &node_key(t, &key))?;
+        index += usize::from(node.count() > 0 || node.below > 0);
+    }
+    Ok(index)
+}

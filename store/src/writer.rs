@@ -1,0 +1,699 @@
+//! The writing half of the store: one thread decides, one thread makes durable.
+//!
+//! The decider takes requests one by one, works out their ops against everything decided before, and stages
+//! rows. Meanwhile the syncer signs, appends and syncs the group before, commits its rows and tells everybody.
+//! So a sync, which takes milliseconds on real disks, is shared by all requests that came in during the one before.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
+
+use timebus_identity::{SecretKey, Signed, Verified};
+use tokio::sync::oneshot;
+
+use crate::change::{self, Change, Part};
+use crate::ids::{ChangeId, GrantId, OpId};
+use crate::json::Json;
+use crate::keyspace::{Rows, Staged, Table};
+use crate::list::Order;
+use crate::log::{Appender, Place, frame};
+use crate::node::{Node, node_key};
+use crate::op::Op;
+use crate::path::{Path, Segment};
+use crate::pipeline::{MAIN, Pipeline, Refusal, labelled};
+use crate::plan::{Plan, PlanError};
+use crate::store::{Inner, StorageError};
+use crate::summary::{find, summary};
+use crate::tree::Tree;
+use crate::update::{Update, patches};
+use crate::value::Value;
+use crate::view::View;
+
+/// What a request does at its path.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Replaces what the caller saw by JSON.
+    Put(Json),
+    /// Replaces what the caller saw by a value that JSON has no form for.
+    PutValue(Value),
+    /// Removes what the caller saw.
+    Delete,
+    /// Merges a patch (RFC 7396).
+    Merge(Json),
+    /// Applies operations (RFC 6902).
+    JsonPatch(Json),
+    /// Replaces parts, in order; no content removes.
+    Splice(Vec<(Vec<crate::json::Step>, Option<Json>)>),
+    /// Appends to a list, or adds a child of this name to anything else.
+    Post {
+        /// Name of the child, unless the path holds a list.
+        name: String,
+        /// The value.
+        value: Json,
+    },
+}
+
+/// Under which condition a request is carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Condition {
+    /// Always.
+    #[default]
+    None,
+    /// If something is there.
+    Present,
+    /// If nothing is there.
+    Absent,
+    /// If the path's version is one of these.
+    Version(Vec<Vec<String>>),
+}
+
+/// A request to write.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Where.
+    pub path: Path,
+    /// What.
+    pub action: Action,
+    /// What the caller had seen; absent means everything.
+    pub parents: Option<Vec<String>>,
+    /// The name that the caller gives the new version.
+    pub label: Option<String>,
+    /// Under which condition.
+    pub condition: Condition,
+    /// Unix milliseconds.
+    pub time_ms: u64,
+    /// Whether to answer only when it is on disk.
+    pub durable: bool,
+}
+
+/// What a request did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The path's version now.
+    pub version: Vec<String>,
+    /// The change that was made; `None` when nothing had to change.
+    pub change: Option<ChangeId>,
+    /// Where the value went, when the store chose the name.
+    pub created: Option<Path>,
+    /// Whether something was there before.
+    pub existed: bool,
+    /// Whether it is on disk.
+    pub durable: bool,
+}
+
+/// Why a request was not carried out. Nothing of it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The caller builds on versions that are not here.
+    #[error("version {} is not known here", .0.join(", "))]
+    UnknownVersion(Vec<String>),
+    /// The condition does not hold.
+    #[error("the version of {path} is another one")]
+    Condition {
+        /// Where.
+        path: Path,
+        /// The version it has.
+        version: Vec<String>,
+    },
+    /// The name is taken by a version with other content.
+    #[error("version {0} exists with other content")]
+    LabelTaken(String),
+    /// There is nothing to remove or to patch.
+    #[error("there is nothing at {0}")]
+    Absent(Path),
+    /// The path is the system's.
+    #[error("{0} belongs to the system")]
+    Reserved(Path),
+    /// The value cannot be written.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The patch does not fit the value.
+    #[error("the patch does not fit what is there: {0}")]
+    Patch(String),
+    /// This home has no key that may write.
+    #[error("this device may not write to the space")]
+    NoKey,
+    /// The disk refused; nothing more is written until the store is opened again, or has space again.
+    #[error("the store takes no writes: {0}")]
+    ReadOnly(Arc<str>),
+    /// The store is being closed.
+    #[error("the store is closing")]
+    Closing,
+    /// The tables could not be read.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// What became of offered changes.
+#[derive(Debug, Default)]
+pub struct Offered {
+    /// How many were new and are on disk.
+    pub admitted: usize,
+    /// How many were here already.
+    pub known: usize,
+    /// Those that were not admitted.
+    pub refused: Vec<Refusal>,
+}
+
+/// Work for the deciding thread.
+pub(crate) enum Job {
+    Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>),
+    Offer(Vec<Verified<Change>>, oneshot::Sender<Result<Offered, WriteError>>),
+    /// Answers with the place behind the last durable record while nothing is being written.
+    Fence(oneshot::Sender<Place>),
+    Synced(Result<(), Failure>),
+    Stop,
+}
+
+/// Why a group did not become durable.
+pub(crate) struct Failure {
+    message: Arc<str>,
+    /// Whether the log was brought back to where it was, so that later writes may be tried.
+    recovered: bool,
+}
+
+enum Reply {
+    Written(oneshot::Sender<Result<Written, WriteError>>, Written),
+    Offered(oneshot::Sender<Result<Offered, WriteError>>, Offered),
+}
+
+/// A change on its way to the log.
+enum Entry {
+    Own(Change),
+    Other(Verified<Change>),
+}
+
+/// What becomes durable at once.
+#[derive(Default)]
+pub(crate) struct Group {
+    entries: Vec<(Place, u64, Entry)>,
+    updates: Vec<Arc<Update>>,
+    replies: Vec<Reply>,
+    staged: Arc<Staged>,
+    /// Where the log stands without this group.
+    start: Place,
+}
+
+impl Group {
+    /// An empty group for a log that ends at `start`.
+    pub(crate) fn starting_at(start: Place) -> Self {
+        Self { start, ..Self::default() }
+    }
+}
+
+/// Most changes that become durable at once; bounds how long a sync takes.
+const GROUP_CHANGES_MAX: usize = 4096;
+/// Most staged rows, in bytes, before the decider waits for the syncer.
+const GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The deciding thread.
+pub(crate) struct Decider {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) pipeline: Pipeline,
+    pub(crate) cap: Option<GrantId>,
+    pub(crate) to_syncer: SyncSender<Group>,
+    pub(crate) group: Group,
+    pub(crate) syncing: bool,
+    pub(crate) read_only: Option<Arc<str>>,
+}
+
+impl Decider {
+    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
+        let mut fences = Vec::new();
+        let mut stopping = false;
+        loop {
+            let full = self.syncing && (self.group.entries.len() >= GROUP_CHANGES_MAX || self.pipeline.rows.staged.bytes() >= GROUP_BYTES_MAX);
+            let job = if self.idle() && !full && (!self.group.entries.is_empty() || !self.group.replies.is_empty()) {
+                // The syncer is free: send what is here as soon as nobody else is waiting to join.
+                match jobs.try_recv() {
+                    Ok(job) if self.group.entries.len() < GROUP_CHANGES_MAX => job,
+                    Ok(job) => {
+                        self.dispatch();
+                        job
+                    }
+                    Err(TryRecvError::Empty) => {
+                        self.dispatch();
+                        continue;
+                    }
+                    Err(TryRecvError::Disconnected) => Job::Stop,
+                }
+            } else {
+                match jobs.recv() {
+                    Ok(job) => job,
+                    Err(_) => Job::Stop,
+                }
+            };
+            match job {
+                Job::Write(request, reply) => self.write(*request, reply),
+                Job::Offer(changes, reply) => self.offer(changes, reply),
+                Job::Fence(reply) => fences.push(reply),
+                Job::Synced(result) => self.synced(result),
+                Job::Stop => stopping = true,
+            }
+            if self.idle() && self.group.entries.is_empty() && self.group.replies.is_empty() {
+                let place = self.pipeline.next_place();
+                fences.drain(..).for_each(|fence| drop(fence.send(place)));
+                if stopping {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn idle(&self) -> bool {
+        !self.syncing
+    }
+
+    fn dispatch(&mut self) {
+        let mut group = std::mem::take(&mut self.group);
+        group.staged = self.pipeline.rows.seal();
+        self.group.start = self.pipeline.next_place();
+        self.syncing = true;
+        // The syncer lives as long as this thread: it ends when `to_syncer` is dropped.
+        let _ = self.to_syncer.send(group);
+    }
+
+    fn synced(&mut self, result: Result<(), Failure>) {
+        self.syncing = false;
+        self.pipeline.rows.rebase(self.inner.tables.snapshot());
+        if let Err(failure) = result {
+            // What was decided on top of the lost group is lost with it.
+            for reply in std::mem::take(&mut self.group).replies {
+                fail(reply, &failure.message);
+            }
+            self.read_only = (!failure.recovered).then(|| Arc::clone(&failure.message));
+            if let Err(error) = self.pipeline.reset() {
+                self.read_only = Some(error.to_string().into());
+            }
+            self.group.start = self.pipeline.next_place();
+        }
+    }
+
+    fn write(&mut self, request: Request, reply: oneshot::Sender<Result<Written, WriteError>>) {
+        let durable = request.durable;
+        match self.decide(request) {
+            Ok(written) if durable && (written.change.is_some() || self.syncing || !self.group.entries.is_empty()) => {
+                self.group.replies.push(Reply::Written(reply, written));
+            }
+            Ok(mut written) => {
+                written.durable = durable || written.change.is_none();
+                let _ = reply.send(Ok(written));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    /// Works out and stages what a request does.
+    fn decide(&mut self, request: Request) -> Result<Written, WriteError> {
+        if let Some(reason) = &self.read_only {
+            return Err(WriteError::ReadOnly(Arc::clone(reason)));
+        }
+        let Some(cap) = self.cap else { return Err(WriteError::NoKey) };
+        let Request { path, action, parents, label, condition, time_ms, .. } = request;
+        if crate::fold::is_reserved(&path) {
+            return Err(WriteError::Reserved(path));
+        }
+        let rows = &self.pipeline.rows;
+        let t_key = node_key(MAIN, &path.key());
+        let node = Node::load(rows, &t_key)?;
+        let existed = node.count() > 0 || node.below > 0;
+        if let Some(label) = &label {
+            let taken = labelled(rows, MAIN, label)?;
+            if let Some(a) = taken.first() {
+                return self.replay(&path, *a, label, &action, existed);
+            }
+        }
+        let version = names(rows, MAIN, &node.touch)?;
+        let holds = match &condition {
+            Condition::None => true,
+            Condition::Present => existed,
+            Condition::Absent => !existed,
+            Condition::Version(wanted) => wanted.iter().any(|wanted| same_version(wanted, &version, rows, &node.touch).unwrap_or(false)),
+        };
+        if !holds {
+            return Err(WriteError::Condition { path, version });
+        }
+        let base = match parents {
+            None => None,
+            Some(parents) => {
+                let mut base = resolve(rows, &parents)?;
+                base.sort_unstable();
+                base.dedup();
+                // Who has seen all there is at the path may as well have seen everything else.
+                (base != node.touch).then_some(base)
+            }
+        };
+        let tree = match &base {
+            None => Tree::load(&self.pipeline.rows, MAIN, &path)?,
+            Some(base) => load_at(&mut self.pipeline, &path, base)?,
+        };
+        let (plan, created) = self.plan(&path, &tree, action)?;
+        let bodies = plan.into_bodies()?;
+        if bodies.is_empty() && label.is_none() {
+            return Ok(Written { version, change: None, created: None, existed, durable: true });
+        }
+        let base_ids = match &base {
+            None => None,
+            Some(base) => {
+                let mut ids = base.iter().map(|a| Ok(summary(&self.pipeline.rows, MAIN, *a)?.id)).collect::<Result<Vec<_>, StorageError>>()?;
+                ids.sort_unstable();
+                Some(ids)
+            }
+        };
+        let last = self.stage(bodies, cap, label, base_ids, time_ms)?;
+        let node = Node::load(&self.pipeline.rows, &t_key)?;
+        let version = names(&self.pipeline.rows, MAIN, &node.touch)?;
+        let created = match created {
+            Some(Created::Name(path)) => Some(path),
+            Some(Created::Element(number)) => path.join(Segment::Element(OpId { change: last, index: number as u32 })).ok(),
+            None => None,
+        };
+        Ok(Written { version, change: Some(last), created, existed, durable: true })
+    }
+
+    fn plan(&mut self, path: &Path, tree: &Tree, action: Action) -> Result<(Plan<'_>, Option<Created>), WriteError> {
+        let space = self.inner.space;
+        let rows = &self.pipeline.rows;
+        let mut plan = Plan::new(space, move |list| Order::load(rows, MAIN, list).unwrap_or_default());
+        let mut created = None;
+        let patch = |error: &dyn std::fmt::Display| WriteError::Patch(error.to_string());
+        match action {
+            Action::Put(json) => plan.put(path, tree, &json)?,
+            Action::PutValue(value) => plan.put_value(path, tree, value),
+            Action::Delete if tree.is_absent() => return Err(WriteError::Absent(path.clone())),
+            Action::Delete => plan.delete(path, tree),
+            Action::Merge(json) => plan.merge(path, tree, &json)?,
+            Action::JsonPatch(ops) => {
+                let mut json = tree.to_json(&space).ok_or_else(|| WriteError::Absent(path.clone()))?;
+                crate::json::apply_json_patch(&mut json, &ops).map_err(|error| patch(&error))?;
+                plan.put(path, tree, &json)?;
+            }
+            Action::Splice(splices) => {
+                let mut json = tree.to_json(&space);
+                for (steps, content) in splices {
+                    if steps.is_empty() {
+                        json = content;
+                        continue;
+                    }
+                    let target = json.get_or_insert_with(|| Json::Object(Default::default()));
+                    crate::json::apply_splice(target, &steps, content).map_err(|error| patch(&error))?;
+                }
+                match json {
+                    Some(json) => plan.put(path, tree, &json)?,
+                    None => plan.delete(path, tree),
+                }
+            }
+            Action::Post { name, value } => match plan.append(path, tree, &value)? {
+                Some(number) => created = Some(Created::Element(number)),
+                None => {
+                    let segment = Segment::name(&name).map_err(|error| patch(&error))?;
+                    let child = path.join(segment).map_err(|error| patch(&error))?;
+                    plan.put(&child, &Tree::default(), &value)?;
+                    created = Some(Created::Name(child));
+                }
+            },
+        }
+        Ok((plan, created))
+    }
+
+    /// Makes changes of bodies and stages them. Answers the id of the last.
+    fn stage(
+        &mut self,
+        bodies: Vec<crate::plan::PlannedBody>,
+        cap: GrantId,
+        label: Option<String>,
+        base: Option<Vec<ChangeId>>,
+        time_ms: u64,
+    ) -> Result<ChangeId, WriteError> {
+        let count = bodies.len().max(1) as u64;
+        let mut made: Vec<(usize, ChangeId)> = Vec::new();
+        let planned: Vec<Option<_>> = if bodies.is_empty() { vec![None] } else { bodies.into_iter().map(Some).collect() };
+        for (at, planned) in planned.into_iter().enumerate() {
+            let (first, mut body) = planned.map_or_else(Default::default, |planned| planned.finish(&made));
+            let number = at as u64 + 1;
+            let previous = made.last().map(|(_, id)| *id);
+            body.base = match previous {
+                Some(previous) => Some(vec![previous]),
+                None => base.clone(),
+            };
+            if number == count {
+                body.label = label.as_deref().map(Into::into);
+            }
+            if count > 1 {
+                body.part = Some(Part { number, count, first: made.first().map(|(_, id)| *id) });
+            }
+            let author = self.inner.device.public();
+            let change = self.pipeline.author(MAIN, author, Some(cap), time_ms, &body)?;
+            made.push((first, change.id()));
+            self.take(Entry::Own(change), Some(body))?;
+        }
+        Ok(made.last().map_or(ChangeId([0; 32]), |(_, id)| *id))
+    }
+
+    fn take(&mut self, entry: Entry, body: Option<crate::change::Body>) -> Result<(), StorageError> {
+        let change = match &entry {
+            Entry::Own(change) => change,
+            Entry::Other(change) => change,
+        };
+        let taken = self.pipeline.take(change, body, change.encoded_len())?;
+        if let Some(effect) = taken.effect
+            && taken.t == MAIN
+        {
+            let rows = &self.pipeline.rows;
+            let own = summary(rows, MAIN, taken.a)?;
+            let patches = if self.inner.feeds.is_watched() { patches(rows, MAIN, &self.inner.space, &effect)? } else { None };
+            let mut versions = std::collections::BTreeMap::new();
+            for (key, touch) in &effect.versions {
+                versions.insert(key.clone(), names(rows, MAIN, touch)?.into_iter().map(Into::into).collect());
+            }
+            self.group.updates.push(Arc::new(Update {
+                a: taken.a,
+                id: own.id,
+                name: own.name().into(),
+                author: own.author,
+                time_ms: own.time_ms,
+                patches,
+                touched: effect.touched.into_keys().collect(),
+                versions,
+            }));
+        }
+        self.group.entries.push((taken.place, taken.a, entry));
+        Ok(())
+    }
+
+    /// Answers a request that names a version that exists: done before if it is the same, else refused.
+    fn replay(&mut self, path: &Path, a: u64, label: &str, action: &Action, existed: bool) -> Result<Written, WriteError> {
+        let loaded = self.pipeline.bodies.load(&self.pipeline.rows, MAIN, a)?;
+        let (own, body) = &*loaded;
+        // The values that a request writes are in its ops, whatever they were compared with.
+        if let Action::Put(json) = action
+            && !matches!(json, Json::Object(_) | Json::Array(_))
+        {
+            let wrote = body.ops.iter().find_map(|op| match op {
+                Op::Set { value, .. } => Some(crate::tree::value_json(value, &self.inner.space)),
+                _ => None,
+            });
+            if wrote.as_ref().is_some_and(|wrote| wrote != json) {
+                return Err(WriteError::LabelTaken(label.to_owned()));
+            }
+        }
+        let node = Node::load(&self.pipeline.rows, &node_key(MAIN, &path.key()))?;
+        let version = names(&self.pipeline.rows, MAIN, &node.touch)?;
+        Ok(Written { version, change: Some(own.id), created: None, existed, durable: true })
+    }
+
+    fn offer(&mut self, changes: Vec<Verified<Change>>, reply: oneshot::Sender<Result<Offered, WriteError>>) {
+        if let Some(reason) = &self.read_only {
+            let _ = reply.send(Err(WriteError::ReadOnly(Arc::clone(reason))));
+            return;
+        }
+        let mut offered = Offered::default();
+        for change in changes {
+            match self.admit(change) {
+                Ok(Ok(true)) => offered.admitted += 1,
+                Ok(Ok(false)) => offered.known += 1,
+                Ok(Err(refusal)) => offered.refused.push(refusal),
+                Err(error) => {
+                    let _ = reply.send(Err(error.into()));
+                    return;
+                }
+            }
+        }
+        if offered.admitted > 0 || self.syncing {
+            self.group.replies.push(Reply::Offered(reply, offered));
+        } else {
+            let _ = reply.send(Ok(offered));
+        }
+    }
+
+    fn admit(&mut self, change: Verified<Change>) -> Result<Result<bool, Refusal>, StorageError> {
+        if self.pipeline.knows(&change.id())? {
+            return Ok(Ok(false));
+        }
+        if let Err(refusal) = self.pipeline.check(&change)? {
+            return Ok(Err(refusal));
+        }
+        self.take(Entry::Other(change), None)?;
+        Ok(Ok(true))
+    }
+}
+
+enum Created {
+    Name(Path),
+    Element(usize),
+}
+
+fn fail(reply: Reply, message: &Arc<str>) {
+    let error = || WriteError::ReadOnly(Arc::clone(message));
+    match reply {
+        Reply::Written(reply, _) => drop(reply.send(Err(error()))),
+        Reply::Offered(reply, _) => drop(reply.send(Err(error()))),
+    }
+}
+
+/// The public names of changes, sorted.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn names(rows: &impl Rows, t: u32, touch: &[u64]) -> Result<Vec<String>, StorageError> {
+    let mut names = touch.iter().map(|a| Ok(summary(rows, t, *a)?.name())).collect::<Result<Vec<_>, StorageError>>()?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Finds versions by id or public name.
+///
+/// # Errors
+///
+/// [`WriteError::UnknownVersion`] with all that are unknown or ambiguous.
+pub fn resolve(rows: &impl Rows, versions: &[String]) -> Result<Vec<u64>, WriteError> {
+    let mut found = Vec::with_capacity(versions.len());
+    let mut unknown = Vec::new();
+    for version in versions {
+        let by_label = labelled(rows, MAIN, version)?;
+        let by_id = match version.parse::<ChangeId>() {
+            Ok(id) => find(rows, &id)?.filter(|(t, _)| *t == MAIN).map(|(_, a)| a),
+            Err(_) => None,
+        };
+        match (by_id, &by_label[..]) {
+            (Some(a), _) => found.push(a),
+            (None, [a]) => found.push(*a),
+            _ => unknown.push(version.clone()),
+        }
+    }
+    if unknown.is_empty() { Ok(found) } else { Err(WriteError::UnknownVersion(unknown)) }
+}
+
+fn same_version(wanted: &[String], version: &[String], rows: &impl Rows, touch: &[u64]) -> Result<bool, WriteError> {
+    let mut sorted = wanted.to_vec();
+    sorted.sort_unstable();
+    if sorted == version {
+        return Ok(true);
+    }
+    let mut found = resolve(rows, wanted)?;
+    found.sort_unstable();
+    Ok(found == touch)
+}
+
+fn load_at(pipeline: &mut Pipeline, path: &Path, base: &[u64]) -> Result<Tree, StorageError> {
+    let view = View::of(&pipeline.rows, MAIN, base)?;
+    let (rows, bodies) = (&pipeline.rows, &mut pipeline.bodies);
+    Tree::load_at(rows, MAIN, path, &view, |a, index| {
+        let id = OpId { change: summary(rows, MAIN, a)?.id, index };
+        bodies.write_at(rows, MAIN, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
+    })
+}
+
+/// The syncing thread.
+pub(crate) struct Syncer {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) appender: Appender,
+    pub(crate) to_decider: Sender<Job>,
+}
+
+impl Syncer {
+    pub(crate) fn run(mut self, groups: &Receiver<Group>) {
+        while let Ok(group) = groups.recv() {
+            let result = self.write(&group);
+            match result {
+                Ok(()) => {
+                    self.inner.publish(&group.staged, &group.updates);
+                    for reply in group.replies {
+                        match reply {
+                            Reply::Written(reply, written) => drop(reply.send(Ok(written))),
+                            Reply::Offered(reply, offered) => drop(reply.send(Ok(offered))),
+                        }
+                    }
+                    if self.to_decider.send(Job::Synced(Ok(()))).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let message: Arc<str> = error.to_string().into();
+                    tracing::error!(%error, "the disk refused a write");
+                    // Out of space: cut off what was half written, and later writes may be tried. Any other
+                    // failure leaves the file in a state nobody knows, so it is not written again.
+                    let full = matches!(&error, StorageError::Io(error) if is_full(error));
+                    let recovered = full && self.appender.rewind(group.start).is_ok();
+                    for reply in group.replies {
+                        fail(reply, &message);
+                    }
+                    if self.to_decider.send(Job::Synced(Err(Failure { message, recovered }))).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, group: &Group) -> Result<(), StorageError> {
+        let mut buffer = Vec::new();
+        let mut start: Option<Place> = None;
+        for (place, a, entry) in &group.entries {
+            if let Some(begun) = start
+                && (begun.segment != place.segment || buffer.len() > 8 * 1024 * 1024)
+            {
+                self.appender.write(begun, &buffer)?;
+                buffer.clear();
+                start = None;
+            }
+            start.get_or_insert(*place);
+            let payload = match entry {
+                Entry::Own(change) => encode_own(change, &self.inner.device),
+                Entry::Other(change) => change::encode(change),
+            };
+            frame(*a, &payload, &mut buffer);
+        }
+        if let Some(begun) = start {
+            self.appender.write(begun, &buffer)?;
+            let began = std::time::Instant::now();
+            self.appender.sync()?;
+            self.inner.stats.synced(group.entries.len() as u64, buffer.len() as u64, began.elapsed());
+        }
+        self.inner.tables.commit(&group.staged)
+    }
+}
+
+fn encode_own(change: &Change, device: &SecretKey) -> Vec<u8> {
+    use timebus_identity::Signable as _;
+    let signature = device.sign(&change.signing_message());
+    let mut out = Vec::with_capacity(change.encoded_len());
+    change.write(&signature, &mut out);
+    out
+}
+
+fn is_full(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded | std::io::ErrorKind::FileTooLarge)
+}
+
+/// Checks the signatures of changes that came from outside.
+///
+/// # Errors
+///
+/// The number of the first change whose signature is wrong.
+pub fn verify_all(changes: Vec<Signed<Change>>) -> Result<Vec<Verified<Change>>, usize> {
+    changes.into_iter().enumerate().map(|(at, change)| change.verify().map_err(|_| at)).collect()
+}

@@ -1,0 +1,120 @@
+//! The store from outside: what is written is read, and is there again after a restart.
+
+use timebus_store::json::{Json, Limits};
+use timebus_store::path::Path;
+use timebus_store::store::{Config, Store, lock_home};
+use timebus_store::tree::Show;
+use timebus_store::writer::{Action, Condition, Request, WriteError, Written};
+
+fn open(home: &std::path::Path) -> Store {
+    let lock = lock_home(home).expect("free");
+    Store::open(home, lock, &Config::default(), 1, &mut |_| {}).expect("opens")
+}
+
+fn json(text: &str) -> Json {
+    Json::parse(text.as_bytes(), Limits::default()).expect("JSON")
+}
+
+fn path(text: &str) -> Path {
+    Path::parse(text).expect("path")
+}
+
+fn request(at: &str, action: Action) -> Request {
+    Request { path: path(at), action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true }
+}
+
+async fn put(store: &Store, at: &str, value: &str) -> Written {
+    store.write(request(at, Action::Put(json(value)))).await.expect("written")
+}
+
+fn get(store: &Store, at: &str) -> Option<String> {
+    let rows = store.snapshot();
+    let tree = store.read(&rows, &path(at)).expect("read").tree;
+    let mut out = Vec::new();
+    tree.write_json(Show { space: &store.space(), all: false }, &mut out).then(|| String::from_utf8(out).expect("UTF-8"))
+}
+
+fn get_at(store: &Store, at: &str, version: &[String]) -> Option<String> {
+    let tree = store.read_at(&store.snapshot(), &path(at), version).expect("read");
+    tree.to_json(&store.space()).map(|json| {
+        let mut out = Vec::new();
+        json.write(&mut out);
+        String::from_utf8(out).expect("UTF-8")
+    })
+}
+
+#[tokio::test]
+async fn what_is_written_is_read_and_outlives_a_restart() {
+    let home = tempfile::tempdir().expect("folder");
+    let store = open(home.path());
+    let document = r#"{"a":1,"b":{"c":[1,{"d":null},[],"x"]},"empty":{},"text":"hi"}"#;
+    put(&store, "/doc", document).await;
+    put(&store, "/doc/b/c2", "2.5").await;
+    let expected = r#"{"a":1,"b":{"c":[1,{"d":null},[],"x"],"c2":2.5},"empty":{},"text":"hi"}"#;
+    assert_eq!(get(&store, "/doc").as_deref(), Some(expected));
+    assert_eq!(get(&store, "/nothing"), None);
+    store.close();
+    let store = open(home.path());
+    assert_eq!(store.opened().replayed, 0, "a clean stop leaves nothing to replay");
+    assert_eq!(get(&store, "/doc").as_deref(), Some(expected));
+    put(&store, "/doc/a", "2").await;
+    assert_eq!(get(&store, "/doc/a").as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn a_stale_document_does_not_undo_what_others_wrote() {
+    let home = tempfile::tempdir().expect("folder");
+    let store = open(home.path());
+    let seen = put(&store, "/doc", r#"{"title":"old","body":"b","tags":["x","y"]}"#).await.version;
+    put(&store, "/doc/body", r#""better""#).await;
+    put(&store, "/doc/new", "1").await;
+    let mut stale = request("/doc", Action::Put(json(r#"{"title":"new","body":"b","tags":["x","z","y"]}"#)));
+    stale.parents = Some(seen.clone());
+    store.write(stale).await.expect("written");
+    assert_eq!(get(&store, "/doc").as_deref(), Some(r#"{"body":"better","new":1,"tags":["x","z","y"],"title":"new"}"#));
+    assert_eq!(get_at(&store, "/doc", &seen).as_deref(), Some(r#"{"body":"b","tags":["x","y"],"title":"old"}"#));
+}
+
+#[tokio::test]
+async fn concurrent_values_are_both_kept_until_somebody_has_seen_both() {
+    let home = tempfile::tempdir().expect("folder");
+    let store = open(home.path());
+    let seen = put(&store, "/x", "1").await.version;
+    for value in ["2", "3"] {
+        let mut other = request("/x", Action::Put(json(value)));
+        other.parents = Some(seen.clone());
+        store.write(other).await.expect("written");
+    }
+    let reading = store.read(&store.snapshot(), &path("/x")).expect("read");
+    assert_eq!((reading.tree.conflicts(), reading.version.len()), (1, 2));
+    put(&store, "/x", "4").await;
+    let reading = store.read(&store.snapshot(), &path("/x")).expect("read");
+    assert_eq!((reading.tree.conflicts(), reading.version.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_removed_tree_keeps_what_the_remover_had_not_seen() {
+    let home = tempfile::tempdir().expect("folder");
+    let store = open(home.path());
+    let seen = put(&store, "/t", r#"{"a":1,"l":[1,2]}"#).await.version;
+    put(&store, "/t/b", "2").await;
+    let mut delete = request("/t", Action::Delete);
+    delete.parents = Some(seen);
+    store.write(delete).await.expect("written");
+    assert_eq!(get(&store, "/t").as_deref(), Some(r#"{"b":2}"#));
+    store.write(request("/t", Action::Delete)).await.expect("written");
+    assert_eq!(get(&store, "/t"), None);
+    assert!(matches!(store.write(request("/t", Action::Delete)).await, Err(WriteError::Absent(_))));
+}
+
+#[tokio::test]
+async fn a_large_request_is_one_atomic_run() {
+    let home = tempfile::tempdir().expect("folder");
+    let store = open(home.path());
+    let members: Vec<String> = (0..60_000).map(|n| format!(r#""key{n:06}":{{"n":{n},"list":[{n}]}}"#)).collect();
+    let document = format!("{{{}}}", members.join(","));
+    let value = Json::parse(document.as_bytes(), Limits { bytes_max: 64 << 20, ..Limits::default() }).expect("JSON");
+    let written = store.write(request("/big", Action::Put(value.clone()))).await.expect("written");
+    assert_eq!(store.read(&store.snapshot(), &path("/big")).expect("read").tree.to_json(&store.space()), Some(value.clone()));
+    assert_eq!(store.read_at(&store.snapshot(), &path("/big"), &written.version).expect("read").to_json(&store.space()), Some(value));
+}
