@@ -16,7 +16,7 @@ const NAME_BYTES_MAX: usize = 253;
 const LABEL_BYTES_MAX: usize = 63;
 
 /// The authorities this peer answers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostList {
     /// Full authorities of the root origin, port included where one is sent.
     roots: Vec<String>,

@@ -153,6 +153,8 @@ pub struct Touched {
 struct Loaded {
     node: Node,
     before: Option<Shape>,
+    /// Whether an op had an effect here or below; else it was only looked at.
+    touched: bool,
 }
 
 /// How a node looks; `None` when only the whole node tells.
@@ -194,6 +196,10 @@ impl<'a> Fold<'a> {
     /// [`StorageError`].
     pub fn apply(&mut self, a: u64, loaded: &(Summary, Body), scope: &Scope) -> Result<(), StorageError> {
         let (own, body) = loaded;
+        // A writer who claims to have seen what is not in its past is not believed.
+        if body.base.as_ref().map(Vec::len) != own.base.as_ref().map(Vec::len) {
+            return Ok(());
+        }
         let seen = Seen::new(self.rows, self.t, a, own)?;
         for (index, op) in body.ops.iter().enumerate() {
             let id = OpId { change: own.id, index: index as u32 };
@@ -210,12 +216,12 @@ impl<'a> Fold<'a> {
                 if !scope.covers(&path, &own.author) || is_reserved(&path) {
                     return Ok(());
                 }
-                let Some(list) = self.check_elements(&path)? else { return Ok(()) };
+                let Some(list) = self.check_elements(own, seen, id, &path)? else { return Ok(()) };
                 let t_key = node_key(self.t, &path.key());
                 let mut replaced = Vec::new();
                 for pred in preds {
                     let Some(pred) = Bodies::resolve(own, body, *pred) else { continue };
-                    if let Some((pred_a, lamport)) = seen.find(self.rows, self.t, own, pred)?
+                    if let Some((pred_a, lamport)) = seen.find(self.rows, self.t, own, id, pred)?
                         && self.is_write_at(&t_key, pred_a, pred)?
                     {
                         self.kill(&path, &t_key, lamport, pred)?;
@@ -230,10 +236,11 @@ impl<'a> Fold<'a> {
                 let mut replaced: BTreeMap<Path, Vec<(u64, u32)>> = BTreeMap::new();
                 for pred in preds {
                     let Some(pred) = Bodies::resolve(own, body, *pred) else { continue };
-                    let Some((pred_a, lamport)) = seen.find(self.rows, self.t, own, pred)? else { continue };
+                    let Some((pred_a, lamport)) = seen.find(self.rows, self.t, own, id, pred)? else { continue };
                     let Some((at, _)) = self.bodies.write_at(self.rows, self.t, pred)? else { continue };
-                    if path.contains(&at) && scope.covers(&at, &own.author) && !is_reserved(&at) {
-                        self.kill(&at, &node_key(self.t, &at.key()), lamport, pred)?;
+                    let t_key = node_key(self.t, &at.key());
+                    if path.contains(&at) && scope.covers(&at, &own.author) && !is_reserved(&at) && self.is_write_at(&t_key, pred_a, pred)? {
+                        self.kill(&at, &t_key, lamport, pred)?;
                         replaced.entry(at).or_default().push((pred_a, pred.index));
                     }
                 }
@@ -244,15 +251,16 @@ impl<'a> Fold<'a> {
             }
             Op::Ins { list, at, side, value } => {
                 let Some(list) = Bodies::resolve(own, body, *list) else { return Ok(()) };
-                if seen.find(self.rows, self.t, own, list)?.is_none() {
+                let Some((list_a, _)) = seen.find(self.rows, self.t, own, id, list)? else { return Ok(()) };
+                let Some((path, made)) = self.bodies.write_at(self.rows, self.t, list)? else { return Ok(()) };
+                if !self.is_write_at(&node_key(self.t, &path.key()), list_a, list)? {
                     return Ok(());
                 }
-                let Some((path, made)) = self.bodies.write_at(self.rows, self.t, list)? else { return Ok(()) };
                 let Ok(path) = path.join(Segment::Element(id)) else { return Ok(()) };
                 if made.value != Value::List || !scope.covers(&path, &own.author) || is_reserved(&path) {
                     return Ok(());
                 }
-                let Some(anchor) = self.check_anchor(own, body, seen, &list, *at)? else { return Ok(()) };
+                let Some(anchor) = self.check_anchor(own, body, seen, id, &list, *at)? else { return Ok(()) };
                 let position = Position { id, lamport: own.lamport, at: anchor, side: *side, element: id };
                 self.rows.staged.put(Table::Position, position_key(self.t, &list, &id), position.encode());
                 let write = Write { lamport: own.lamport, a, id, list: Some(list), value: value.clone() };
@@ -260,15 +268,16 @@ impl<'a> Fold<'a> {
             }
             Op::Move { elem, at, side } => {
                 let Some(element) = Bodies::resolve(own, body, *elem) else { return Ok(()) };
-                if seen.find(self.rows, self.t, own, element)?.is_none() {
+                let Some((element_a, _)) = seen.find(self.rows, self.t, own, id, element)? else { return Ok(()) };
+                let Some((path, made)) = self.bodies.write_at(self.rows, self.t, element)? else { return Ok(()) };
+                if !self.is_write_at(&node_key(self.t, &path.key()), element_a, element)? {
                     return Ok(());
                 }
-                let Some((path, made)) = self.bodies.write_at(self.rows, self.t, element)? else { return Ok(()) };
                 let Some(list) = made.list else { return Ok(()) };
                 if !scope.covers(&path, &own.author) || is_reserved(&path) {
                     return Ok(());
                 }
-                let Some(anchor) = self.check_anchor(own, body, seen, &list, *at)? else { return Ok(()) };
+                let Some(anchor) = self.check_anchor(own, body, seen, id, &list, *at)? else { return Ok(()) };
                 let position = Position { id, lamport: own.lamport, at: anchor, side: *side, element };
                 self.rows.staged.put(Table::Position, position_key(self.t, &list, &id), position.encode());
                 let t_key = node_key(self.t, &path.key());
@@ -283,15 +292,18 @@ impl<'a> Fold<'a> {
         Ok(())
     }
 
-    /// Checks that every element on the way to a path was inserted there. Answers the list that the last segment
-    /// belongs to, if it is an element; `None` when an element does not exist.
-    fn check_elements(&mut self, path: &Path) -> Result<Option<Option<OpId>>, StorageError> {
+    /// Checks that every element on the way to a path was inserted there before `op`. Answers the list that the
+    /// last segment belongs to, if it is an element; `None` when an element does not exist.
+    fn check_elements(&mut self, own: &Summary, seen: &Seen, op: OpId, path: &Path) -> Result<Option<Option<OpId>>, StorageError> {
         let mut t_key = self.t.to_be_bytes().to_vec();
         let mut list = None;
         for segment in path.segments() {
             segment.push_key(&mut t_key);
             list = None;
             if let Segment::Element(id) = segment {
+                if seen.past(self.rows, self.t, own, op, *id)?.is_none() {
+                    return Ok(None);
+                }
                 list = list_of_element(self.rows, self.t, &t_key, id)?;
                 if list.is_none() {
                     return Ok(None);
@@ -301,10 +313,10 @@ impl<'a> Fold<'a> {
         Ok(Some(list))
     }
 
-    fn check_anchor(&mut self, own: &Summary, body: &Body, seen: &Seen, list: &OpId, at: Option<OpRef>) -> Result<Option<Option<OpId>>, StorageError> {
+    fn check_anchor(&mut self, own: &Summary, body: &Body, seen: &Seen, op: OpId, list: &OpId, at: Option<OpRef>) -> Result<Option<Option<OpId>>, StorageError> {
         let Some(at) = at else { return Ok(Some(None)) };
         let Some(anchor) = Bodies::resolve(own, body, at) else { return Ok(None) };
-        let known = seen.past(self.rows, self.t, own, anchor)?.is_some() && self.rows.get(Table::Position, &position_key(self.t, list, &anchor))?.is_some();
+        let known = seen.past(self.rows, self.t, own, op, anchor)?.is_some() && self.rows.get(Table::Position, &position_key(self.t, list, &anchor))?.is_some();
         Ok(known.then_some(Some(anchor)))
     }
 
@@ -325,7 +337,7 @@ impl<'a> Fold<'a> {
             let node = Node::load(self.rows, t_key)?;
             let winner = node.winner(self.rows, t_key)?;
             let before = outline(&node, winner.as_ref().map(|write| &write.value));
-            self.nodes.insert(t_key.to_vec(), Loaded { node, before });
+            self.nodes.insert(t_key.to_vec(), Loaded { node, before, touched: false });
         }
         Ok(self.nodes.get_mut(t_key).expect("inserted above"))
     }
@@ -366,6 +378,7 @@ impl<'a> Fold<'a> {
         for (at, segment) in path.segments().iter().enumerate() {
             let is_element = matches!(segment, Segment::Element(_));
             let loaded = self.node(&t_key)?;
+            loaded.touched = true;
             loaded.node.below = loaded.node.below.saturating_add_signed(visible);
             if is_element && visible > 0 && !matches!(&loaded.node.writes, Writes::One(write) if write.value == Value::List) {
                 loaded.node.loose = true;
@@ -373,7 +386,7 @@ impl<'a> Fold<'a> {
             debug_assert!(at < depth);
             segment.push_key(&mut t_key);
         }
-        self.node(&t_key)?;
+        self.node(&t_key)?.touched = true;
         Ok(())
     }
 
@@ -386,7 +399,10 @@ impl<'a> Fold<'a> {
         let mut view: Option<View> = None;
         let mut reshaped: BTreeMap<Vec<u8>, (Option<Shape>, Option<Shape>)> = BTreeMap::new();
         for (t_key, loaded) in std::mem::take(&mut self.nodes) {
-            let Loaded { mut node, before } = loaded;
+            let Loaded { mut node, before, touched } = loaded;
+            if !touched {
+                continue;
+            }
             if node.touch.iter().any(|other| *other != a) {
                 if view.is_none() {
                     view = Some(View::of(self.rows, self.t, &[a])?);
@@ -451,10 +467,10 @@ impl Seen {
         Ok(Self { a, view, past })
     }
 
-    /// Arrival number and Lamport clock of the change that holds an op, if it is in the past.
-    fn past(&self, rows: &Layered, t: u32, own: &Summary, id: OpId) -> Result<Option<(u64, u64)>, StorageError> {
+    /// Arrival number and Lamport clock of the change that holds `id`, if that was before `op`, which is of `own`.
+    fn past(&self, rows: &Layered, t: u32, own: &Summary, op: OpId, id: OpId) -> Result<Option<(u64, u64)>, StorageError> {
         if id.change == own.id {
-            return Ok(Some((self.a, own.lamport)));
+            return Ok((id.index < op.index).then_some((self.a, own.lamport)));
         }
         let Some((found, a)) = find(rows, &id.change)? else { return Ok(None) };
         if found != t || a >= self.a || self.past.as_ref().is_some_and(|past| !past.contains(a)) {
@@ -464,8 +480,8 @@ impl Seen {
     }
 
     /// As [`Seen::past`], and the writer had seen it.
-    fn find(&self, rows: &Layered, t: u32, own: &Summary, id: OpId) -> Result<Option<(u64, u64)>, StorageError> {
-        let found = self.past(rows, t, own, id)?;
+    fn find(&self, rows: &Layered, t: u32, own: &Summary, op: OpId, id: OpId) -> Result<Option<(u64, u64)>, StorageError> {
+        let found = self.past(rows, t, own, op, id)?;
         Ok(found.filter(|(a, _)| *a == self.a || self.view.as_ref().is_none_or(|view| view.contains(*a))))
     }
 }

@@ -138,16 +138,24 @@ impl Order {
     /// The elements in order, each at its greatest-stamp position.
     #[must_use]
     pub fn elements(&self) -> Vec<OpId> {
+        self.elements_in(|_| Ok(true)).unwrap_or_default()
+    }
+
+    /// As [`Order::elements`], when only some of the positions had been made.
+    ///
+    /// # Errors
+    ///
+    /// What `made` answers.
+    pub fn elements_in(&self, made: impl Fn(&Position) -> Result<bool, StorageError>) -> Result<Vec<OpId>, StorageError> {
         let mut current: HashMap<OpId, (u64, OpId)> = HashMap::new();
         for position in &self.positions {
-            let stamp = (position.lamport, position.id);
-            current.entry(position.element).and_modify(|best| *best = (*best).max(stamp)).or_insert(stamp);
+            if made(position)? {
+                let stamp = (position.lamport, position.id);
+                current.entry(position.element).and_modify(|best| *best = (*best).max(stamp)).or_insert(stamp);
+            }
         }
-        self.positions
-            .iter()
-            .filter(|position| current.get(&position.element) == Some(&(position.lamport, position.id)))
-            .map(|position| position.element)
-            .collect()
+        let shown = self.positions.iter().filter(|position| current.get(&position.element) == Some(&(position.lamport, position.id)));
+        Ok(shown.map(|position| position.element).collect())
     }
 
     /// The position at which an element shows.

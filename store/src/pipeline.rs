@@ -17,6 +17,7 @@ use crate::keyspace::{Layered, Rows, Table};
 use crate::log::{Place, allot};
 use crate::store::StorageError;
 use crate::summary::{Summary, change_key, find, summary};
+use crate::view::View;
 
 /// Local number of the own space's `auth` timeline.
 pub const AUTH: u32 = 0;
@@ -308,19 +309,22 @@ impl Pipeline {
         for dep in header.deps() {
             deps.extend(find(&self.rows, dep)?.map(|(_, a)| a));
         }
+        let line = &mut self.lines[t as usize];
+        line.heads.retain(|(head, ..)| !deps.contains(head));
+        let total = line.heads.is_empty();
         let base = match &body.base {
             Some(ids) => {
+                // Only what lies in its past: what else is here depends on the order of arrival.
+                let past = if total { View::upto(Some(a)) } else { View::past_of(&self.rows, t, &deps)? };
                 let mut base = Vec::new();
                 for id in ids {
-                    base.extend(find(&self.rows, id)?.filter(|(found, _)| *found == t).map(|(_, a)| a));
+                    base.extend(find(&self.rows, id)?.filter(|(found, a)| *found == t && past.contains(*a)).map(|(_, a)| a));
                 }
                 Some(base)
             }
             None => None,
         };
         let line = &mut self.lines[t as usize];
-        line.heads.retain(|(head, ..)| !deps.contains(head));
-        let total = line.heads.is_empty();
         line.heads.push((a, change.id(), header.lamport));
         let own = Summary {
             id: change.id(),

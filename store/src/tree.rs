@@ -9,6 +9,7 @@ use crate::list::Order;
 use crate::node::{Entry, Node, Write, list_of_element, node_key, split_history_key};
 use crate::path::{Path, Segment};
 use crate::store::StorageError;
+use crate::summary::{find, summary};
 use crate::value::Value;
 use crate::view::View;
 
@@ -54,9 +55,11 @@ impl Tree {
         let prefix = node_key(t, &key);
         let node = Node::load(rows, &prefix)?;
         if node.below == 0 {
-            return Ok(Self { writes: node.visible(rows, &prefix, CONFLICT_PAGE)?, ..Self::default() });
+            let writes = node.visible(rows, &prefix, CONFLICT_PAGE)?;
+            let list = writes.first().filter(|write| write.value == Value::List).map(|write| write.id);
+            return Ok(Self { writes, list, ..Self::default() });
         }
-        let mut builder = Builder::new(rows, t, key.len());
+        let mut builder = Builder::new(rows, t, key.len(), None);
         for row in rows.scan(Table::Node, &prefix, None) {
             let (t_key, value) = row?;
             let node = Node::decode(&value)?;
@@ -82,7 +85,7 @@ impl Tree {
     ) -> Result<Self, StorageError> {
         let key = path.key();
         let prefix = node_key(t, &key);
-        let mut builder = Builder::new(rows, t, key.len());
+        let mut builder = Builder::new(rows, t, key.len(), Some(view));
         let mut at: Vec<u8> = Vec::new();
         let mut entries: Vec<(u64, u32, Entry)> = Vec::new();
         let mut settle = |at: &[u8], entries: &mut Vec<(u64, u32, Entry)>| -> Result<(), StorageError> {
@@ -179,6 +182,8 @@ struct Builder<'a, R> {
     t: u32,
     /// Length of the root's key.
     base: usize,
+    /// Whose positions of list elements count; everybody's when absent.
+    view: Option<&'a View>,
     root: Raw,
 }
 
@@ -191,8 +196,8 @@ struct Raw {
 }
 
 impl<'a, R: Rows> Builder<'a, R> {
-    fn new(rows: &'a R, t: u32, base: usize) -> Self {
-        Self { rows, t, base, root: Raw::default() }
+    fn new(rows: &'a R, t: u32, base: usize, view: Option<&'a View>) -> Self {
+        Self { rows, t, base, view, root: Raw::default() }
     }
 
     fn add(&mut self, key: &[u8], writes: Vec<Write>) -> Result<(), StorageError> {
@@ -211,19 +216,19 @@ impl<'a, R: Rows> Builder<'a, R> {
     }
 
     fn finish(self, t_key: &[u8]) -> Result<Tree, StorageError> {
-        settle(self.rows, self.t, self.root, &mut t_key.to_vec())
+        settle(self.rows, self.t, self.view, self.root, &mut t_key.to_vec())
     }
 }
 
 /// Decides which list shows and in which order. `t_key` is the node's key, given back as it was.
-fn settle(rows: &impl Rows, t: u32, raw: Raw, t_key: &mut Vec<u8>) -> Result<Tree, StorageError> {
+fn settle(rows: &impl Rows, t: u32, view: Option<&View>, raw: Raw, t_key: &mut Vec<u8>) -> Result<Tree, StorageError> {
     let Raw { writes, names, elements } = raw;
     let mut tree = Tree { writes, ..Tree::default() };
     let len = t_key.len();
     for (name, child) in names {
         let segment = Segment::Name(name);
         segment.push_key(t_key);
-        let child = settle(rows, t, child, t_key)?;
+        let child = settle(rows, t, view, child, t_key)?;
         t_key.truncate(len);
         if child.is_absent() {
             child.all_writes_owned(&mut tree.hidden);
@@ -243,7 +248,7 @@ fn settle(rows: &impl Rows, t: u32, raw: Raw, t_key: &mut Vec<u8>) -> Result<Tre
             Some(list) => Some(list),
             None => list_of_element(rows, t, t_key, &id)?,
         };
-        let child = settle(rows, t, raw, t_key)?;
+        let child = settle(rows, t, view, raw, t_key)?;
         t_key.truncate(len);
         if child.is_absent() {
             child.all_writes_owned(&mut tree.hidden);
@@ -253,21 +258,42 @@ fn settle(rows: &impl Rows, t: u32, raw: Raw, t_key: &mut Vec<u8>) -> Result<Tre
     }
     // Without a winning list, elements that outlived their list show as the greatest one, unless names do.
     let structure = !tree.names.is_empty() || tree.writes.first().is_some_and(|write| write.value == Value::Map);
-    tree.list = winner_list.or_else(|| if structure { None } else { by_list.keys().next_back().copied().flatten() });
+    tree.list = match winner_list {
+        None if !structure => greatest(rows, t, by_list.keys().flatten())?,
+        winner => winner,
+    };
     if let Some(list) = tree.list {
         for (_, child) in std::mem::take(&mut tree.names) {
             child.all_writes_owned(&mut tree.hidden);
         }
         if let Some(mut elements) = by_list.remove(&Some(list)) {
-            for id in Order::load(rows, t, &list)?.elements() {
+            let order = Order::load(rows, t, &list)?;
+            let shown = match view {
+                None => order.elements(),
+                Some(view) => order.elements_in(|position| Ok(find(rows, &position.id.change)?.is_some_and(|(_, a)| view.contains(a))))?,
+            };
+            for id in shown {
                 tree.elements.extend(elements.remove(&id).map(|child| (id, child)));
             }
+            // Elements that nobody of the view had inserted, below which somebody wrote.
+            elements.into_values().for_each(|child| child.all_writes_owned(&mut tree.hidden));
         }
     }
     for child in by_list.into_values().flat_map(BTreeMap::into_values) {
         child.all_writes_owned(&mut tree.hidden);
     }
     Ok(tree)
+}
+
+/// The list with the greatest stamp.
+fn greatest<'a>(rows: &impl Rows, t: u32, lists: impl Iterator<Item = &'a OpId>) -> Result<Option<OpId>, StorageError> {
+    let mut best: Option<(u64, OpId)> = None;
+    for list in lists {
+        if let Some((_, a)) = find(rows, &list.change)? {
+            best = best.max(Some((summary(rows, t, a)?.lamport, *list)));
+        }
+    }
+    Ok(best.map(|(_, list)| list))
 }
 
 impl Tree {
@@ -411,4 +437,50 @@ fn write_value(value: &Value, own_space: &timebus_identity::PublicKey, out: &mut
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// The names directly below a path that have visible writes, in order.
+pub fn child_names<'a, R: Rows>(rows: &'a R, t: u32, path: &Path) -> impl Iterator<Item = Result<Box<str>, StorageError>> + use<'a, R> {
+    child_names_after(rows, t, path, None)
+}
+
+/// As [`child_names`], those behind a name. What is below each name is skipped, not read.
+pub fn child_names_after<'a, R: Rows>(
+    rows: &'a R,
+    t: u32,
+    path: &Path,
+    after: Option<&str>,
+) -> impl Iterator<Item = Result<Box<str>, StorageError>> + use<'a, R> {
+    let prefix = node_key(t, &path.key());
+    let mut from = prefix.clone();
+    match after {
+        // Behind the name and all below it: its key with the closing 0 raised to 1.
+        Some(name) => {
+            from.extend_from_slice(name.as_bytes());
+            from.push(1);
+        }
+        // Behind the node itself and its list elements, whose keys begin with 1.
+        None => from.push(2),
+    }
+    std::iter::from_fn(move || {
+        loop {
+            let row = match rows.scan(Table::Node, &prefix, Some(&from)).next()? {
+                Ok(row) => row,
+                Err(error) => return Some(Err(error)),
+            };
+            let damaged = || StorageError::Damaged { table: Table::Node.name() };
+            let Some((segment, tail)) = Segment::split_key(&row.0[prefix.len()..]) else { return Some(Err(damaged())) };
+            let child = row.0[..row.0.len() - tail.len()].to_vec();
+            from = child.clone();
+            if let Some(last) = from.last_mut() {
+                *last = 1;
+            }
+            let Segment::Name(name) = segment else { continue };
+            match Node::load(rows, &child) {
+                Ok(node) if node.count() > 0 || node.below > 0 => return Some(Ok(name)),
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    })
 }

@@ -252,7 +252,9 @@ impl Decider {
             }
             if self.idle() && self.group.entries.is_empty() && self.group.replies.is_empty() {
                 let place = self.pipeline.next_place();
-                fences.drain(..).for_each(|fence| drop(fence.send(place)));
+                fences.drain(..).for_each(|fence| {
+                    let _ = fence.send(place);
+                });
                 if stopping {
                     return;
                 }

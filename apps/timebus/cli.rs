@@ -1,0 +1,680 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::generator::Shape;
+use crate::target::{Target, Versions};
+
+/// A tree of values that you keep, share and watch: a local-first hierarchical key-value store
+#[derive(Debug, Parser)]
+#[command(name = "timebus", version, max_term_width = 100, after_help = "\
+Without a verb, timebus starts your peer, like `timebus up`.
+
+Examples:
+  timebus                                          start, and print a link to open
+  timebus put /notes/hi '\"hello\"'                  write a value
+  timebus get /notes                               read it back
+  timebus watch /notes                             see every change as it happens
+
+Exit codes: 0 done, 1 refused or absent, 2 usage, 3 peer not reachable, 4 conflict.
+All verbs work with and without a running peer.")]
+pub(crate) struct Cli {
+    /// Folder of the peer [default: timebus in the platform's data folder]
+    #[arg(long, global = true, value_name = "DIR", env = "TIMEBUS_HOME", hide_env = false)]
+    pub(crate) home: Option<PathBuf>,
+
+    /// Print JSON for programs, also for errors (on stderr)
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(subcommand)]
+    pub(crate) verb: Option<Verb>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub(crate) enum Verb {
+    Up(Up),
+    Down(Down),
+    Status(Status),
+    Doctor(Doctor),
+    Get(Get),
+    Put(Put),
+    Patch(Patch),
+    Post(Post),
+    Rm(Rm),
+    Ls(Ls),
+    Tree(TreeArgs),
+    Edit(Edit),
+    Watch(Watch),
+    Log(Log),
+    Diff(Diff),
+    Blame(Blame),
+    Conflicts(Conflicts),
+    Undo(Undo),
+    Import(Import),
+    Export(Export),
+    Id(Id),
+    Kit(Kit),
+    Backup(Backup),
+    Restore(Restore),
+    Fsck(Fsck),
+    Gen(Gen),
+    Completions(Completions),
+}
+
+impl Default for Verb {
+    fn default() -> Self {
+        Self::Up(Up::default())
+    }
+}
+
+/// Start the peer (what plain `timebus` does)
+///
+/// The first start makes an identity and asks nothing. Nothing but this machine is contacted. A second `up` on
+/// the same home says where the first one runs.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "\
+Examples:
+  timebus up                              port 7007, or the next one that is free
+  timebus up --http 127.0.0.1:8080        exactly there, or an error
+  timebus up --http 127.0.0.1:0 --json    any free port; one line of JSON when ready
+  timebus up --qr                         show the login link as a QR code, too
+  RUST_LOG=debug timebus up               say more on stderr
+
+Stop it with Ctrl-C, SIGTERM or `timebus down`.")]
+pub(crate) struct Up {
+    /// Where to listen; port 0 means any [default: 127.0.0.1 and [::1], port 7007 or the next free one]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) http: Option<String>,
+
+    /// A name, beside localhost, under which this peer is reached, as behind a reverse proxy; may be repeated
+    #[arg(long = "host", value_name = "NAME")]
+    pub(crate) hosts: Vec<String>,
+
+    /// Open no sockets but the HTTP one. Always so in this version
+    #[arg(long)]
+    pub(crate) offline: bool,
+
+    /// Use no public relays or lookup services. Always so in this version
+    #[arg(long)]
+    pub(crate) no_public: bool,
+
+    /// Show the login link as a QR code
+    #[arg(long)]
+    pub(crate) qr: bool,
+
+    /// How to write logs on stderr
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Stop the peer
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus down            returns when the peer has stopped and everything is on disk")]
+pub(crate) struct Down {}
+
+/// Say how the peer is
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus status
+  timebus status --json | jq .changes")]
+pub(crate) struct Status {}
+
+/// Look for what is wrong, and say what to do about it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Checks the folder and its keys, the lock, the port, disk space and speed, the change log and its index, and the
+clock. Exit code 1 if something needs you.
+
+Examples:
+  timebus doctor")]
+pub(crate) struct Doctor {}
+
+/// Read a value
+///
+/// Objects and lists are printed as JSON, texts as they are, files as their bytes.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus get /notes
+  timebus get /notes --at 4f3kq…          as it was then; `timebus log` lists versions
+  timebus get /notes --view all           every value where people wrote at the same time
+  timebus get /notes --view meta          who wrote which leaf when, one a line
+  timebus get /logo > logo.png
+  timebus get /notes --json               {\"path\",\"version\",\"conflicts\",\"type\",\"value\"}")]
+pub(crate) struct Get {
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// As it was at this version
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) at: Option<Versions>,
+
+    /// Another side of the value
+    #[arg(long, value_enum)]
+    pub(crate) view: Option<View>,
+}
+
+/// Which side of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum View {
+    /// Every concurrent value.
+    All,
+    /// The bytes exactly as the peer sends them.
+    Raw,
+    /// Who wrote what when.
+    Meta,
+}
+
+/// Under which condition something is written.
+#[derive(Debug, Args)]
+pub(crate) struct Conditions {
+    /// The version that your value is based on: what others wrote since then survives beside it
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) parents: Option<Versions>,
+
+    /// Only if this is the version now; else exit code 4
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) if_version: Option<Versions>,
+}
+
+/// Write a value, replacing what is there
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus put /notes/hi '\"hello\"'           JSON, so a string needs its quotes
+  timebus put /notes/hi --text hello        the same as text, without them
+  timebus put /profile '{\"name\":\"Ada\"}'
+  timebus put /profile @profile.json        from a file
+  timebus put /logo @logo.png               other files keep their media type
+  date | timebus put /now - --text          from standard input
+
+A text that begins with @ is written with @@.")]
+pub(crate) struct Put {
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// JSON, @FILE, or - for standard input
+    #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) value: String,
+
+    /// The value is text, not JSON
+    #[arg(long)]
+    pub(crate) text: bool,
+
+    /// The value is a file of this media type
+    #[arg(long = "type", value_name = "MIME", conflicts_with = "text")]
+    pub(crate) mime: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) conditions: Conditions,
+
+    /// Only if nothing is there; else exit code 4
+    #[arg(long, conflicts_with = "if_version")]
+    pub(crate) if_absent: bool,
+}
+
+/// Change parts of a value, in one step
+#[derive(Debug, Args)]
+#[command(after_help = "\
+An object is a merge patch (RFC 7396): members are set, null removes. An array of operations is a JSON Patch
+(RFC 6902). With --range, the value replaces that part.
+
+Examples:
+  timebus patch /profile '{\"name\":\"Ada\",\"age\":null}'
+  timebus patch /profile '[{\"op\":\"replace\",\"path\":\"/name\",\"value\":\"Ada\"}]'
+  timebus patch /todo '[\"buy milk\"]' --range '[-0:-0]'      append to a list
+  timebus patch /profile @patch.json")]
+pub(crate) struct Patch {
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// The patch: JSON, @FILE, or - for standard input
+    #[arg(value_name = "PATCH", allow_hyphen_values = true)]
+    pub(crate) patch: String,
+
+    /// The part to replace, as in '[0:2]' or '.name'
+    #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
+    pub(crate) range: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) conditions: Conditions,
+}
+
+/// Add a value under a new name that sorts by time, or to the end of a list
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus post /posts '{\"text\":\"hello\"}'        prints where it went
+  echo '\"hello\"' | timebus post /posts -")]
+pub(crate) struct Post {
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// JSON, @FILE, or - for standard input
+    #[arg(value_name = "VALUE", allow_hyphen_values = true)]
+    pub(crate) value: String,
+}
+
+/// Remove what is at a path and below
+///
+/// What is removed stays in the history: `timebus undo PATH` brings it back.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus rm /notes/hi
+  timebus rm / --yes           everything; asked for, because it is much")]
+pub(crate) struct Rm {
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    #[command(flatten)]
+    pub(crate) conditions: Conditions,
+
+    /// Yes, all of it
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// List what is right below a path
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus ls
+  timebus ls /notes
+  timebus ls /posts --last 10
+  timebus ls /notes --json           {\"path\",\"version\",\"entries\":[{\"name\",\"value\"} or {\"name\",\"below\"}]}")]
+pub(crate) struct Ls {
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: Target,
+
+    /// Only the last N
+    #[arg(long, value_name = "N")]
+    pub(crate) last: Option<u32>,
+}
+
+/// Draw what is below a path
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus tree
+  timebus tree /notes --depth 2")]
+pub(crate) struct TreeArgs {
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: Target,
+
+    /// Only so many levels
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) depth: Option<u32>,
+}
+
+/// Edit a value in your editor
+///
+/// Saving writes it on top of what you had read: what others wrote meanwhile survives.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The editor is $VISUAL, else $EDITOR, else vi. Leave it without changes, or save an empty file, to write nothing.
+
+Examples:
+  timebus edit /profile
+  EDITOR='code --wait' timebus edit /notes/hi
+  timebus edit /notes/new --text            begin a text")]
+pub(crate) struct Edit {
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// Begin a text instead of JSON, if nothing is there
+    #[arg(long)]
+    pub(crate) text: bool,
+}
+
+/// Print a value and then every change to it, as JSON lines
+///
+/// Goes on by itself, without gaps, when the peer was away.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Lines: {\"snapshot\",\"version\"}, {\"caught_up\"}, {\"put\",\"value\",\"version\",\"parents\",\"by\",\"time_ms\"},
+{\"delete\",…}, {\"splice\",…}, {\"behind\"}, {\"closed\"}.
+
+Examples:
+  timebus watch /notes
+  timebus watch /notes --from 4f3kq…        only what changed since that version
+  timebus watch /notes --once               up to now, then stop
+  timebus watch /notes | jq -r 'select(.put) | .put'")]
+pub(crate) struct Watch {
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: Target,
+
+    /// Begin behind this version, instead of with a snapshot
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) from: Option<Versions>,
+
+    /// Show only so many levels; what is deeper is told by its size
+    #[arg(long, value_name = "N")]
+    pub(crate) depth: Option<u32>,
+
+    /// Stop when everything up to now was printed
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+/// List the changes to a path and below, newest first
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus log
+  timebus log /notes --limit 5
+  timebus log /notes --limit 0 --json      all of them, one JSON object a line")]
+pub(crate) struct Log {
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: Target,
+
+    /// At most so many; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    pub(crate) limit: usize,
+
+    /// Only changes older than this version
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) after: Option<Versions>,
+}
+
+/// Show what changed at a path between two versions
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus diff /notes                      what the latest change did
+  timebus diff /notes 4f3kq…               from that version until now
+  timebus diff /notes 4f3kq… 7c2mp…        between two")]
+pub(crate) struct Diff {
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// The older version [default: the one before the latest change]
+    #[arg(value_name = "FROM")]
+    pub(crate) from: Option<Versions>,
+
+    /// The newer version [default: now]
+    #[arg(value_name = "TO")]
+    pub(crate) to: Option<Versions>,
+}
+
+/// Show who wrote which value when
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus blame /profile")]
+pub(crate) struct Blame {
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: Target,
+}
+
+/// List values that people wrote at the same time
+///
+/// Nothing is lost in a conflict: every value is kept until somebody who has seen them writes again.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus conflicts
+  timebus conflicts /notes
+  timebus put /notes/hi '\"this one\"'       settles it")]
+pub(crate) struct Conflicts {
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: Target,
+}
+
+/// Take back a change, by writing its opposite
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus undo /notes                      the latest change at or below /notes
+  timebus undo /notes 4f3kq…               that change, and nothing since
+  timebus undo /notes                      again: takes back the taking back")]
+pub(crate) struct Undo {
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// The change to take back [default: the latest one here]
+    #[arg(value_name = "VERSION")]
+    pub(crate) version: Option<Versions>,
+}
+
+/// Form of imported and exported data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// One JSON value.
+    Json,
+    /// One {"path","value"} a line.
+    Ndjson,
+    /// A folder of files.
+    Dir,
+}
+
+/// Bring a file or folder into the tree
+///
+/// Adds and replaces, never removes. Interrupted, it goes on where it was when started again.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+From a folder, .json files become trees, texts become texts, and other files keep their bytes, each under its
+file name. From ndjson, lines are {\"path\",\"value\"}, with paths below PATH; other lines are numbered.
+
+Examples:
+  timebus import /cldr ./cldr
+  timebus import /cldr ./cldr --strip-json       a.json becomes /cldr/a
+  timebus import /data data.json
+  timebus import /data events.ndjson
+  curl https://example.org/data.json | timebus import /data -")]
+pub(crate) struct Import {
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// A file, a folder, or - for standard input
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: PathBuf,
+
+    /// What it is [default: told by its name]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+
+    /// Leave .json out of names
+    #[arg(long)]
+    pub(crate) strip_json: bool,
+
+    /// Begin anew instead of going on where an interrupted import of the same source was
+    #[arg(long)]
+    pub(crate) restart: bool,
+}
+
+/// Write a subtree into a file or folder
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Into a folder, objects become folders, texts become text files, names that end in .json become JSON files, and
+other values become NAME.json: the inverse of import. Files that are right already are left alone, so that an
+interrupted export goes on when started again; nothing is removed.
+
+Examples:
+  timebus export /notes notes.json
+  timebus export /notes notes.ndjson
+  timebus export /notes ./notes --format dir
+  timebus export /notes - | jq .")]
+pub(crate) struct Export {
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// A file, a folder, or - for standard output
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: PathBuf,
+
+    /// What to make [default: told by its name]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
+
+    /// As it was at this version
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) at: Option<Versions>,
+}
+
+/// Say who you are
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus id
+  curl -H \"Authorization: Bearer $(timebus id --token)\" http://localhost:7007/notes")]
+pub(crate) struct Id {
+    /// Print the token that lets its bearer do everything you can
+    #[arg(long)]
+    pub(crate) token: bool,
+}
+
+/// Show your recovery kit: 48 words that are your identity
+///
+/// Write them on paper. With them you can make a new home for the same space when this disk is gone; so can
+/// everybody who has them. The peer must be stopped.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus kit                 show the words
+  timebus kit --confirm       type them, as proof that you have them; the root key then leaves this disk
+  timebus kit --recover       type them, to bring the root key back, or into a new home")]
+pub(crate) struct Kit {
+    /// Ask for the words, then erase the root key from this disk
+    #[arg(long)]
+    pub(crate) confirm: bool,
+
+    /// Ask for the words and write the root key to this disk
+    #[arg(long, conflicts_with = "confirm")]
+    pub(crate) recover: bool,
+}
+
+/// Write a consistent copy of everything, also while the peer runs
+///
+/// It holds your keys: keep it as safe as the home itself.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus backup > timebus.tar
+  timebus backup timebus.tar
+  timebus backup | ssh elsewhere 'cat > timebus.tar'")]
+pub(crate) struct Backup {
+    /// File to write [default: standard output]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Make a home from a backup
+///
+/// The home gets a device key of its own, so the original may go on.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus restore < timebus.tar
+  timebus restore timebus.tar --home ~/restored")]
+pub(crate) struct Restore {
+    /// File to read [default: standard input]
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// Check the change log and the index, and repair what can be repaired
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus fsck")]
+pub(crate) struct Fsck {}
+
+/// Write random data, to feel how it behaves
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The same seed writes the same values. Stop with Ctrl-C; the summary is printed then, too.
+
+Examples:
+  timebus gen /demo                                     10 tweets a second
+  timebus gen /demo --shape sensors --rate 1000
+  timebus gen /demo --shape tree --count 10000 --rate 0      as fast as it goes")]
+pub(crate) struct Gen {
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// Writes a second; 0 for as many as possible
+    #[arg(long, value_name = "N", default_value_t = 10.0)]
+    pub(crate) rate: f64,
+
+    /// What to write
+    #[arg(long, value_enum, default_value_t = Shape::Tweets)]
+    pub(crate) shape: Shape,
+
+    /// Writes until it stops by itself [default: never]
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+
+    /// Beginning of the random numbers
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// Writes under way at once
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) connections: u16,
+}
+
+/// Print a completion script for your shell
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus completions bash > ~/.local/share/bash-completion/completions/timebus
+  timebus completions zsh > ~/.zfunc/_timebus
+  timebus completions fish > ~/.config/fish/completions/timebus.fish")]
+pub(crate) struct Completions {
+    #[arg(value_enum)]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_fit_together() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        for verb in Cli::command().get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("timebus {}", verb.get_name());
+            assert!(help.contains("Examples:") && help.contains(&example), "{}", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn no_verb_means_up() {
+        let cli = Cli::try_parse_from(["timebus", "--json"]).expect("good arguments");
+        assert!(cli.json && matches!(cli.verb.unwrap_or_default(), Verb::Up(_)));
+    }
+
+    #[test]
+    fn values_may_look_like_flags() {
+        for value in ["-", "-1", "-0.5"] {
+            let cli = Cli::try_parse_from(["timebus", "put", "/a", value]).expect("good arguments");
+            assert!(matches!(cli.verb, Some(Verb::Put(put)) if put.value == value));
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! A peer in this process: the only file that knows how to open a store and serve it.
+
+use std::fs::File;
+use std::future::Future;
+
+use anyhow::Context as _;
+use timebus_identity::Keys;
+use timebus_net::peer::{Peer, PeerConfig};
+use timebus_store::store::{Config, OpenError, Opened, Store, lock_home};
+use tokio::io::DuplexStream;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::output::Output;
+use crate::progress::Progress;
+
+/// Bytes on their way between a command and the peer in its process.
+const DUPLEX_BYTES: usize = 256 * 1024;
+
+/// Changes replayed at start from which on people are told what takes so long.
+const REPLAYED_SILENTLY: u64 = 2000;
+
+/// Takes the lock of a home; `None` when another process has it.
+pub(crate) fn try_lock(home: &Home) -> anyhow::Result<Option<File>> {
+    match lock_home(home.folder()) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(OpenError::InUse(_)) => Ok(None),
+        Err(error) => Err(explain(error, home)),
+    }
+}
+
+/// A peer in this process.
+#[derive(Debug)]
+pub(crate) struct Local {
+    peer: Peer,
+    serving: JoinSet<()>,
+}
+
+impl Local {
+    /// Opens the home whose lock is held; a new one if nobody lives there.
+    pub(crate) async fn open(home: &Home, lock: File, out: Output, config: PeerConfig) -> anyhow::Result<Self> {
+        let at = home.clone();
+        let opening = tokio::task::spawn_blocking(move || open_store(&at, lock, out));
+        let (store, token) = opening.await.context("opening the store failed")??;
+        Ok(Self { peer: Peer::new(store, token, config), serving: JoinSet::new() })
+    }
+
+    /// A connection to it, trusted as the owner.
+    pub(crate) fn connect(&mut self) -> DuplexStream {
+        let (ours, theirs) = tokio::io::duplex(DUPLEX_BYTES);
+        self.serving.spawn(timebus_net::server::serve_owner(self.peer.clone(), theirs));
+        ours
+    }
+
+    /// Serves it on sockets until `stop` ends or somebody asks it over HTTP to stop.
+    pub(crate) async fn serve(&self, listeners: Vec<TcpListener>, stop: impl Future<Output = ()>) -> std::io::Result<()> {
+        timebus_net::server::serve(self.peer.clone(), listeners, stop).await
+    }
+
+    pub(crate) fn login_code(&self) -> String {
+        self.peer.login_code()
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        self.peer.store()
+    }
+
+    /// What was found and done when the store was opened.
+    pub(crate) fn opened(&self) -> &Opened {
+        self.peer.store().opened()
+    }
+
+    /// Ends open connections and closes the store, which leaves the lock.
+    pub(crate) async fn close(mut self) {
+        self.serving.shutdown().await;
+        // The last handle waits for the threads of the store.
+        let peer = self.peer;
+        let _ = tokio::task::spawn_blocking(move || drop(peer)).await;
+    }
+}
+
+fn open_store(home: &Home, lock: File, out: Output) -> anyhow::Result<(Store, timebus_identity::Token)> {
+    let mut progress: Option<Progress> = None;
+    let mut told = |replayed: u64| {
+        if replayed >= REPLAYED_SILENTLY {
+            let bar = progress.get_or_insert_with(|| Progress::things(out, "reading log", None));
+            bar.set(replayed);
+        }
+    };
+    let now_ms = crate::clock::now_ms();
+    let opened = Store::open(home.folder(), lock, &Config::default(), now_ms, &mut told);
+    drop(progress);
+    let store = opened.map_err(|error| explain(error, home))?;
+    // The store holds the lock of the home, so the keys are ours.
+    let token = keys_of(home)?.owner_token().map_err(|error| explain(error.into(), home))?;
+    Ok((store, token))
+}
+
+/// Opens the keys of a home. For whoever holds the lock.
+pub(crate) fn keys_of(home: &Home) -> anyhow::Result<Keys> {
+    Keys::create_or_open(&home.folder().join("keys")).map_err(|error| explain(error.into(), home))
+}
+
+/// Says what can be done about a home that does not open.
+fn explain(error: OpenError, home: &Home) -> anyhow::Error {
+    let doctor = format!("`{}` says more about this home", home.command("doctor"));
+    let failure = match &error {
+        OpenError::InUse(_) => Failure::unreachable(error.to_string()).fix(home.command("status")),
+        OpenError::Keys(keys) => Failure::refused(keys.to_string()).fix(doctor),
+        _ => Failure::refused(error.to_string()).fix(doctor),
+    };
+    let mut causes = Vec::new();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if !failure.title.contains(&text) {
+            causes.push(text);
+        }
+        cause = error.source();
+    }
+    match causes.is_empty() {
+        true => failure.into(),
+        false => failure.detail(causes.join(": ")).into(),
+    }
+}

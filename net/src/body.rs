@@ -1,0 +1,117 @@
+//! Bodies of requests and answers.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+
+use crate::problem::Problem;
+
+/// Body of an answer: ready, or a stream that is only asked for more when the socket takes more.
+pub(crate) enum Body {
+    Ready(Option<Bytes>),
+    Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+}
+
+impl Body {
+    pub(crate) fn ready(bytes: impl Into<Bytes>) -> Self {
+        Self::Ready(Some(bytes.into()))
+    }
+
+    pub(crate) fn empty() -> Self {
+        Self::Ready(None)
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match self.get_mut() {
+            Self::Ready(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(stream) => stream.as_mut().poll_next(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Ready(None))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Ready(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// After this time a body has to come at [`RATE_BYTES_MIN`] a second.
+const GRACE: Duration = Duration::from_secs(10);
+const RATE_BYTES_MIN: u64 = 1024;
+
+/// Reads a whole request body.
+pub(crate) async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the body is too large", format!("a request may have {bytes_max} bytes"))
+            .with_fix("write smaller parts: a PATCH adds to what is there")
+    };
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(too_large());
+    }
+    let began = tokio::time::Instant::now();
+    let mut whole = BytesMut::new();
+    let mut first: Option<Bytes> = None;
+    loop {
+        let deadline = began + GRACE + Duration::from_secs((whole.len() as u64 + first.as_ref().map_or(0, |b| b.len() as u64)) / RATE_BYTES_MIN);
+        let frame = match tokio::time::timeout_at(deadline, body.frame()).await {
+            Ok(Some(Ok(frame))) => frame,
+            Ok(Some(Err(error))) => {
+                return Err(Problem::new(StatusCode::BAD_REQUEST, "body", "the body could not be read", error.to_string()));
+            }
+            Ok(None) => break,
+            Err(_) => {
+                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "the body came too slowly", "a body has to come at 1 KiB a second"));
+            }
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.is_empty() && first.is_none() {
+            // Most bodies are one frame, which needs no copy.
+            first = Some(data);
+            continue;
+        }
+        if let Some(first) = first.take() {
+            whole.extend_from_slice(&first);
+        }
+        if whole.len() + data.len() > bytes_max {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&data);
+    }
+    match first {
+        Some(first) if first.len() > bytes_max => Err(too_large()),
+        Some(first) => Ok(first),
+        None => Ok(whole.freeze()),
+    }
+}
+
+/// Turns a problem into an answer.
+pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
+    let mut response = Response::new(Body::ready(problem.to_bytes()));
+    *response.status_mut() = problem.status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    if problem.status == StatusCode::SERVICE_UNAVAILABLE || problem.status.as_u16() == 309 {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// `Some` of a header value made of text that may hold anything; not valid becomes no header.
+pub(crate) fn header_value(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(text).ok()
+}

@@ -1,0 +1,250 @@
+//! A peer: a store and everything that serving it needs to know.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use timebus_identity::{PublicKey, Token, random_bytes, z32};
+use timebus_store::store::Store;
+
+use crate::cache::Cache;
+use crate::host::HostList;
+
+/// A file of the pages that a browser gets.
+#[derive(Clone, Copy, Debug)]
+pub struct GuiFile {
+    /// Media type.
+    pub mime: &'static str,
+    /// Content.
+    pub bytes: &'static [u8],
+}
+
+/// How a peer is served.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// Names beside `localhost` and the loopback addresses that the peer answers to. Default none.
+    pub hosts: Vec<String>,
+    /// Connections at once. Default 4 096; each idle one costs about 10 kB.
+    pub connections_max: usize,
+    /// Connections of one web origin at once. Default 1 024.
+    pub origin_connections_max: usize,
+    /// Largest request body in bytes. Default 64 MiB; a JSON body takes several times that while it is read.
+    pub body_bytes_max: usize,
+    /// Memory for ready answers. Default 32 MiB.
+    pub cache_bytes: usize,
+    /// Seconds without a sign of life after which a subscriber's websocket is closed. Default 60.
+    pub heartbeat_s: u64,
+    /// The pages: a function from a path below `/.gui/` to a file; the empty path is the start page.
+    pub gui: Option<fn(&str) -> Option<GuiFile>>,
+}
+
+impl Default for PeerConfig {
+    fn default() -> Self {
+        Self {
+            hosts: Vec::new(),
+            connections_max: 4096,
+            origin_connections_max: 1024,
+            body_bytes_max: 64 * 1024 * 1024,
+            cache_bytes: 32 * 1024 * 1024,
+            heartbeat_s: 60,
+            gui: None,
+        }
+    }
+}
+
+/// Counters since the peer was started.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Requests answered, by class of status: 2xx, 3xx, 4xx, 5xx.
+    pub answers: [AtomicU64; 4],
+    /// Connections open.
+    pub connections: AtomicI64,
+    /// Subscriptions open.
+    pub subscriptions: AtomicI64,
+    /// Updates sent to subscribers.
+    pub deliveries: AtomicU64,
+    /// Subscribers that were too slow and got a snapshot instead.
+    pub behind: AtomicU64,
+}
+
+/// A store, served. Clones share it.
+#[derive(Clone)]
+pub struct Peer(Arc<Inner>);
+
+/// What the clones of a [`Peer`] share; opaque outside this crate.
+pub struct Inner {
+    pub(crate) store: Store,
+    pub(crate) token: Token,
+    pub(crate) config: PeerConfig,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) counters: Counters,
+    pub(crate) started: Instant,
+    pub(crate) addresses: RwLock<Vec<SocketAddr>>,
+    hosts: RwLock<Arc<HostList>>,
+    logins: Mutex<HashMap<String, Instant>>,
+    origins: Mutex<HashMap<String, usize>>,
+    signatures: Mutex<HashMap<[u8; 64], Instant>>,
+    pub(crate) stop: tokio::sync::watch::Sender<bool>,
+}
+
+/// How long a login link works.
+const LOGIN_LIFETIME: Duration = Duration::from_secs(15 * 60);
+/// Most login links at once.
+const LOGINS_MAX: usize = 64;
+/// Most signatures remembered; older than the clock skew allowed they are refused anyway.
+const SIGNATURES_MAX: usize = 100_000;
+
+impl std::ops::Deref for Peer {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Peer({:?})", self.0.store)
+    }
+}
+
+impl Peer {
+    /// Serves a store to whoever has `token`, and to others as they have rights.
+    #[must_use]
+    pub fn new(store: Store, token: Token, config: PeerConfig) -> Self {
+        let cache = Arc::new(Cache::new(config.cache_bytes));
+        store.observe(Arc::clone(&cache) as Arc<dyn timebus_store::store::Observer>);
+        Self(Arc::new(Inner {
+            store,
+            token,
+            config,
+            cache,
+            counters: Counters::default(),
+            started: Instant::now(),
+            addresses: RwLock::default(),
+            hosts: RwLock::new(Arc::new(HostList::default())),
+            logins: Mutex::default(),
+            origins: Mutex::default(),
+            signatures: Mutex::default(),
+            stop: tokio::sync::watch::Sender::new(false),
+        }))
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The space that is served at `/`.
+    #[must_use]
+    pub fn space(&self) -> PublicKey {
+        self.0.store.space()
+    }
+
+    /// A code that a browser can exchange for a token once, within a quarter of an hour.
+    #[must_use]
+    pub fn login_code(&self) -> String {
+        let code = z32::encode(&random_bytes::<20>());
+        let mut logins = lock(&self.0.logins);
+        logins.retain(|_, made| made.elapsed() < LOGIN_LIFETIME);
+        if logins.len() < LOGINS_MAX {
+            logins.insert(code.clone(), Instant::now());
+        }
+        code
+    }
+
+    /// Uses a login code up; says whether it was good.
+    pub(crate) fn redeem_login(&self, code: &str) -> bool {
+        lock(&self.0.logins).remove(code).is_some_and(|made| made.elapsed() < LOGIN_LIFETIME)
+    }
+
+    /// Remembers a request signature; `false` when it was used before.
+    pub(crate) fn first_use(&self, signature: &[u8; 64]) -> bool {
+        let lifetime = Duration::from_secs(2 * crate::signature::CLOCK_SKEW_S);
+        let mut seen = lock(&self.0.signatures);
+        if seen.len() >= SIGNATURES_MAX {
+            seen.retain(|_, at| at.elapsed() < lifetime);
+        }
+        seen.len() < SIGNATURES_MAX && seen.insert(*signature, Instant::now()).is_none()
+    }
+
+    /// The names that the peer answers to.
+    pub(crate) fn hosts(&self) -> Arc<HostList> {
+        Arc::clone(&self.0.hosts.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Says where the peer listens.
+    pub(crate) fn listen(&self, addresses: &[SocketAddr]) -> std::io::Result<()> {
+        let port = addresses.first().map_or(0, SocketAddr::port);
+        let hosts = HostList::new(port, &self.0.config.hosts).map_err(std::io::Error::other)?;
+        *self.0.hosts.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(hosts);
+        *self.0.addresses.write().unwrap_or_else(PoisonError::into_inner) = addresses.to_vec();
+        Ok(())
+    }
+
+    /// Counts a connection of a web origin; `None` when it has too many.
+    pub(crate) fn count_origin(&self, origin: &str) -> Option<OriginCount> {
+        let mut origins = lock(&self.0.origins);
+        let count = origins.entry(origin.to_owned()).or_default();
+        if *count >= self.0.config.origin_connections_max {
+            return None;
+        }
+        *count += 1;
+        Some(OriginCount { peer: self.clone(), origin: origin.to_owned() })
+    }
+
+    /// Asks the serving loop to end.
+    pub fn stop(&self) {
+        self.0.stop.send_replace(true);
+    }
+
+    pub(crate) fn answered(&self, status: u16) {
+        let class = usize::from(status / 100).clamp(2, 5) - 2;
+        self.0.counters.answers[class].fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// One connection of a web origin, counted while this is held.
+#[derive(Debug)]
+pub(crate) struct OriginCount {
+    peer: Peer,
+    origin: String,
+}
+
+impl Drop for OriginCount {
+    fn drop(&mut self) {
+        let mut origins = lock(&self.peer.0.origins);
+        if let Some(count) = origins.get_mut(&self.origin) {
+            *count -= 1;
+            if *count == 0 {
+                origins.remove(&self.origin);
+            }
+        }
+    }
+}
+
+/// Counts something in for as long as it is held.
+pub(crate) struct Counted {
+    peer: Peer,
+    which: fn(&Counters) -> &AtomicI64,
+}
+
+impl Counted {
+    pub(crate) fn new(peer: &Peer, which: fn(&Counters) -> &AtomicI64) -> Self {
+        which(&peer.counters).fetch_add(1, Ordering::Relaxed);
+        Self { peer: peer.clone(), which }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.which)(&self.peer.counters).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,623 @@
+//! GET and HEAD.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use timebus_store::json::write_string;
+use timebus_store::keyspace::Committed;
+use timebus_store::node::Write;
+use timebus_store::path::{Path, Segment};
+use timebus_store::store::Store;
+use timebus_store::tree::{Shape, Show, Tree};
+use timebus_store::value::Value;
+
+use crate::accept::{Mime, negotiate};
+use crate::body::{Body, header_value};
+use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
+use crate::cache::{Answer, canonical};
+use crate::etag::Condition;
+use crate::patches::ContentRange;
+use crate::problem::Problem;
+use crate::route::{Ask, storage_problem, write_problem};
+use crate::target::View;
+use crate::versions::{parse_versions, print_versions};
+use crate::who::text;
+
+/// Whether nothing in the headers asks for more than the value as it is now.
+pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
+    for name in headers.keys() {
+        match name.as_str() {
+            "host" | "user-agent" | "connection" | "accept-encoding" | "accept-language" | "authorization" | "cache-control" => {}
+            "accept" => {
+                if !matches!(headers.get(name).map(HeaderValue::as_bytes), Some(b"*/*" | b"application/json")) {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// An answer from the cache.
+pub(crate) fn ready(answer: &Answer) -> Response<Body> {
+    let mut response = Response::new(Body::ready(answer.body.clone()));
+    *response.headers_mut() = answer.headers.clone();
+    response
+}
+
+/// Subtrees with more visible writes than this are streamed, not put together in memory.
+const STREAM_FROM: u64 = 20_000;
+
+pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
+    let epoch = ask.peer.cache.epoch();
+    let store = ask.peer.store.clone();
+    let rows = store.snapshot();
+    if accepts(&ask.head.headers, "application/timebus-ops") {
+        return crate::sys::raw_changes(&ask);
+    }
+    let headers = &ask.head.headers;
+    if headers.contains_key("version") || headers.contains_key("parents") {
+        return historic(&ask, &rows);
+    }
+    if ask.query.view == View::Meta {
+        return meta(&ask, &rows);
+    }
+    let offers = [Mime::JSON, Mime::NDJSON, Mime::TEXT];
+    if negotiate(text(headers, header::ACCEPT), &offers).is_some_and(|mime| *mime == Mime::NDJSON) {
+        return lines(&ask, rows);
+    }
+    if ask.query.depth.is_some() || ask.query.limit.is_some() || ask.query.after.is_some() || ask.query.first.is_some() || ask.query.last.is_some() {
+        return page(&ask, &rows);
+    }
+    let node = timebus_store::node::Node::load(&*rows, &timebus_store::node::node_key(timebus_store::pipeline::MAIN, &ask.path.key()))
+        .map_err(|error| storage_problem(&error))?;
+    if node.below > STREAM_FROM && ask.query.view == View::Value && !headers.contains_key(header::RANGE) {
+        return stream(&ask, rows);
+    }
+    let reading = store.read(&rows, &ask.path).map_err(|error| storage_problem(&error))?;
+    let plain = is_plain(headers) && ask.head.uri.query().is_none();
+    let response = value(&ask, &reading.tree, &reading.version)?;
+    if plain && response.status() == StatusCode::OK {
+        let raw = ask.head.uri.path();
+        if raw == canonical(&ask.path)
+            && let Body::Ready(Some(body)) = response.body()
+        {
+            ask.peer.cache.keep(epoch, raw, Arc::new(Answer { headers: response.headers().clone(), body: body.clone() }));
+        }
+    }
+    Ok(response)
+}
+
+/// An entity tag for a version.
+pub(crate) fn etag(version: &[String]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for name in version {
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+    }
+    format!("\"{}\"", timebus_identity::z32::encode(&hasher.finalize().as_bytes()[..15]))
+}
+
+fn absent(path: &Path) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", format!("nothing is at {path}")).with_fix(format!("PUT {path} writes a value"))
+}
+
+/// Answers with a value in the form that the caller likes best.
+fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, Problem> {
+    let headers = &ask.head.headers;
+    let version_header = print_versions(version);
+    if tree.is_absent() {
+        let problem = absent(&ask.path);
+        let mut response = crate::body::refuse(&problem);
+        insert(response.headers_mut(), "version", &version_header);
+        return Ok(response);
+    }
+    let tag = etag(version);
+    let mut response = Response::new(Body::empty());
+    let out = response.headers_mut();
+    insert(out, "version", &version_header);
+    insert(out, header::ETAG.as_str(), &tag);
+    out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    out.insert(header::VARY, HeaderValue::from_static("accept, version, parents, subscribe, authorization"));
+    out.insert("accept-subscribe", HeaderValue::from_static("true"));
+    let conflicts = tree.conflicts();
+    if conflicts > 0 {
+        out.insert("conflicts", HeaderValue::from(conflicts));
+    }
+    if let Some(condition) = text(headers, header::IF_NONE_MATCH) {
+        let condition = Condition::parse(condition)
+            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "condition", "If-None-Match is malformed", error.to_string()))?;
+        if condition.matches_weak(&tag) || condition.matches_version(version) || condition == Condition::Any {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return Ok(response);
+        }
+    }
+    let space = ask.peer.space();
+    let all = ask.query.view == View::All;
+    if !all && tree.shape() == Shape::Scalar
+        && let Some(write) = tree.writes.first()
+        && let Some((mime, bytes)) = media(&write.value, headers)
+    {
+        return Ok(serve_media(ask, response, mime, bytes));
+    }
+    let mut body = Vec::new();
+    if let Some(range) = text(headers, header::RANGE).and_then(|range| range.strip_prefix("json")) {
+        return json_range(tree, &space, range, response);
+    }
+    tree.write_json(Show { space: &space, all }, &mut body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.body_mut() = Body::ready(body);
+    Ok(response)
+}
+
+/// The bytes of a value that has a media type of its own, or of a string asked for as text.
+fn media(value: &Value, headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
+    let accept = text(headers, header::ACCEPT);
+    match value {
+        Value::Bytes { mime, bytes } => {
+            let own = Mime::parse(mime.as_str()).unwrap_or(Mime::BYTES);
+            let offers = [own.clone(), Mime::JSON];
+            let chosen = negotiate(accept, &offers).unwrap_or(&own);
+            (*chosen == own).then(|| (mime.as_str().to_owned(), bytes.to_vec()))
+        }
+        Value::String(string) => {
+            let offers = [Mime::JSON, Mime::TEXT];
+            (negotiate(accept, &offers) == Some(&Mime::TEXT)).then(|| (Mime::TEXT.as_str().to_owned(), string.as_bytes().to_vec()))
+        }
+        _ => None,
+    }
+}
+
+/// Stored media is served so that a browser shows it but never runs it.
+fn serve_media(ask: &Ask, mut response: Response<Body>, mime: String, bytes: Vec<u8>) -> Response<Body> {
+    let len = bytes.len() as u64;
+    let headers = response.headers_mut();
+    insert(headers, header::CONTENT_TYPE.as_str(), &mime);
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    let active = ["text/html", "image/svg", "text/javascript", "application/javascript", "xml", "application/pdf"];
+    if active.iter().any(|kind| mime.contains(kind)) && ask.query.view != View::Raw {
+        headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    }
+    let range = match text(&ask.head.headers, header::RANGE) {
+        Some(range) => parse_range(range, len),
+        None => ByteRange::Whole,
+    };
+    match range {
+        ByteRange::Whole => *response.body_mut() = Body::ready(bytes),
+        ByteRange::Satisfiable(range) => {
+            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range(&range, len));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            *response.body_mut() = Body::ready(bytes[range.start as usize..range.end as usize].to_vec());
+        }
+        ByteRange::Unsatisfiable => {
+            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range_unsatisfiable(len));
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+        }
+    }
+    response
+}
+
+/// A part of a JSON value: `Range: json ["list"][0:10]`.
+fn json_range(tree: &Tree, space: &timebus_identity::PublicKey, range: &str, mut response: Response<Body>) -> Result<Response<Body>, Problem> {
+    use timebus_store::json::Json;
+    let header_text = format!("json {}", range.trim_start_matches([' ', '=']));
+    let bad = |detail: String| Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range", "this part does not exist", detail);
+    let range = ContentRange::parse(&header_text).map_err(|error| bad(error.to_string()))?;
+    let ContentRange::Json(steps) = &range else { return Err(bad("only json ranges apply here".to_owned())) };
+    let mut at = tree.to_json(space).unwrap_or(Json::Null);
+    for step in steps {
+        let array_len = if let Json::Array(items) = &at { items.len() as u64 } else { 0 };
+        at = match (step, at) {
+            (crate::patches::Step::Key(key), Json::Object(mut members)) => members.remove(key).ok_or_else(|| bad(format!("no member {key:?}")))?,
+            (crate::patches::Step::Splice(span), Json::Array(items)) => {
+                let span = span.resolve(array_len).ok_or_else(|| bad(format!("the array has {array_len} elements")))?;
+                Json::Array(items.into_iter().skip(span.start as usize).take((span.end - span.start) as usize).collect())
+            }
+            (step, Json::Array(mut items)) => {
+                let index = step.index().and_then(|index| index.resolve(array_len)).filter(|index| *index < array_len);
+                let index = index.ok_or_else(|| bad(format!("the array has {array_len} elements")))?;
+                items.swap_remove(index as usize)
+            }
+            _ => return Err(bad("the value has no such part".to_owned())),
+        };
+    }
+    let mut body = Vec::new();
+    at.write(&mut body);
+    let headers = response.headers_mut();
+    insert(headers, header::CONTENT_RANGE.as_str(), &range.to_string());
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+    *response.body_mut() = Body::ready(body);
+    Ok(response)
+}
+
+/// A version header of a request.
+pub(crate) fn versions(headers: &HeaderMap, name: &str) -> Result<Option<Vec<String>>, Problem> {
+    headers
+        .get(name)
+        .map(|value| {
+            parse_versions(value.as_bytes())
+                .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "versions", format!("the {name} header is malformed"), error.to_string()))
+        })
+        .transpose()
+}
+
+/// The value at an old version, or what changed since.
+fn historic(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
+    let store = &ask.peer.store;
+    let current = store.version(rows, &ask.path).map_err(|error| storage_problem(&error))?;
+    let version = versions(&ask.head.headers, "version")?;
+    let at = |versions: &[String]| store.read_at(rows, &ask.path, versions).map_err(|error| write_problem(&error));
+    let tree = match &version {
+        Some(version) => at(version)?,
+        None => store.read(rows, &ask.path).map_err(|error| storage_problem(&error))?.tree,
+    };
+    let mut response = match versions(&ask.head.headers, "parents")? {
+        None => value(ask, &tree, version.as_deref().unwrap_or(&current))?,
+        Some(parents) => {
+            // The difference as one update, in the form that subscribers get.
+            let before = at(&parents)?;
+            let mut out = Vec::new();
+            crate::watch::write_difference(&mut out, &ask.peer, &before, &tree, version.as_deref().unwrap_or(&current), &parents);
+            let mut response = Response::new(Body::ready(out));
+            *response.status_mut() = multiresponse();
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/http-history"));
+            response
+        }
+    };
+    insert(response.headers_mut(), "current-version", &print_versions(&current));
+    Ok(response)
+}
+
+pub(crate) fn multiresponse() -> StatusCode {
+    StatusCode::from_u16(209).unwrap_or(StatusCode::OK)
+}
+
+/// Sets a header from text; what cannot be a header is left out.
+pub(crate) fn insert(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Some(value)) = (http::HeaderName::from_bytes(name.as_bytes()), header_value(value)) {
+        headers.insert(name, value);
+    }
+}
+
+fn accepts(headers: &HeaderMap, mime: &str) -> bool {
+    text(headers, header::ACCEPT).is_some_and(|accept| accept.contains(mime))
+}
+
+/// Calls `each` for every leaf: a visible value without parts, or an empty container.
+pub(crate) fn leaves(tree: &Tree, path: &Path, each: &mut dyn FnMut(&Path, &Tree)) {
+    let mut empty = true;
+    for (name, child) in &tree.names {
+        empty = false;
+        if let Ok(path) = path.join(Segment::Name(name.clone())) {
+            leaves(child, &path, each);
+        }
+    }
+    for (id, child) in &tree.elements {
+        empty = false;
+        if let Ok(path) = path.join(Segment::Element(*id)) {
+            leaves(child, &path, each);
+        }
+    }
+    if empty && !tree.is_absent() {
+        each(path, tree);
+    }
+}
+
+/// Subtrees at or below `path` that are small enough to be put together, in order. Calls back with each.
+pub(crate) fn pieces(store: &Store, rows: &Committed, path: &Path, each: &mut dyn FnMut(&Path, Piece) -> bool) -> Result<bool, timebus_store::store::StorageError> {
+    use timebus_store::node::{Node, node_key};
+    use timebus_store::pipeline::MAIN;
+    let key = node_key(MAIN, &path.key());
+    let node = Node::load(rows, &key)?;
+    let winner_is_list = node.winner(rows, &key)?.is_some_and(|write: Write| write.value == Value::List);
+    if node.below <= STREAM_FROM || winner_is_list || node.loose {
+        return Ok(each(path, Piece::Tree(Box::new(store.read(rows, path)?.tree))));
+    }
+    if !each(path, Piece::Open) {
+        return Ok(false);
+    }
+    for name in timebus_store::tree::child_names(rows, MAIN, path) {
+        let child = Segment::Name(name?);
+        let Ok(child) = path.join(child) else { continue };
+        if !pieces(store, rows, &child, each)? {
+            return Ok(false);
+        }
+    }
+    Ok(each(path, Piece::Close))
+}
+
+/// A stretch of a large subtree.
+pub(crate) enum Piece {
+    /// A whole subtree.
+    Tree(Box<Tree>),
+    /// An object begins whose members come one by one.
+    Open,
+    /// It ends.
+    Close,
+}
+
+/// Bytes after which a stream hands over what it has.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Runs `produce` beside the async threads and streams what it writes; it waits while the socket takes no more.
+pub(crate) fn produce(run: impl FnOnce(&mut dyn FnMut(Vec<u8>) -> bool) + Send + 'static) -> Body {
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Vec<u8>>(4);
+    tokio::task::spawn_blocking(move || run(&mut |chunk| sender.blocking_send(chunk).is_ok()));
+    Body::Stream(Box::pin(futures_util::stream::unfold(receiver, |mut receiver| async move {
+        let chunk = receiver.recv().await?;
+        Some((chunk.into(), receiver))
+    })))
+}
+
+/// A large value as JSON, member by member.
+fn stream(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
+    let store = ask.peer.store.clone();
+    let version = store.version(&rows, &ask.path).map_err(|error| storage_problem(&error))?;
+    let path = ask.path.clone();
+    let root = path.segments().len();
+    let space = ask.peer.space();
+    let body = produce(move |send| {
+        let mut out: Vec<u8> = Vec::new();
+        let mut first = vec![true];
+        let result = pieces(&store, &rows, &path, &mut |at, piece| {
+            let mark = out.len();
+            if !matches!(piece, Piece::Close) && at.segments().len() > root {
+                let parent_first = first.last_mut();
+                if !parent_first.as_deref().copied().unwrap_or(true) {
+                    out.push(b',');
+                }
+                if let Some(Segment::Name(name)) = at.segments().last() {
+                    write_string(name, &mut out);
+                }
+                out.push(b':');
+            }
+            let shown = match piece {
+                Piece::Tree(tree) => tree.write_json(Show { space: &space, all: false }, &mut out),
+                Piece::Open => {
+                    out.push(b'{');
+                    true
+                }
+                Piece::Close => {
+                    first.pop();
+                    out.push(b'}');
+                    return out.len() < CHUNK_BYTES || send(std::mem::take(&mut out));
+                }
+            };
+            if !shown {
+                out.truncate(mark);
+                return true;
+            }
+            if let Some(parent_first) = first.last_mut() {
+                *parent_first = false;
+            }
+            if out.last() == Some(&b'{') && out.len() > mark {
+                first.push(true);
+            }
+            out.len() < CHUNK_BYTES || send(std::mem::take(&mut out))
+        });
+        if result.is_ok() {
+            send(out);
+        }
+    });
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    insert(headers, "version", &print_versions(&version));
+    insert(headers, header::ETAG.as_str(), &etag(&version));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+/// One `{"path","value"}` a line for each leaf.
+fn lines(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
+    let store = ask.peer.store.clone();
+    let version = store.version(&rows, &ask.path).map_err(|error| storage_problem(&error))?;
+    let path = ask.path.clone();
+    let space = ask.peer.space();
+    let body = produce(move |send| {
+        let mut out: Vec<u8> = Vec::new();
+        let result = pieces(&store, &rows, &path, &mut |at, piece| {
+            let Piece::Tree(tree) = piece else { return true };
+            let mut open = true;
+            leaves(&tree, at, &mut |at, leaf| {
+                out.extend_from_slice(b"{\"path\":");
+                write_string(&at.to_string(), &mut out);
+                out.extend_from_slice(b",\"value\":");
+                leaf.write_json(Show { space: &space, all: false }, &mut out);
+                out.extend_from_slice(b"}\n");
+                if out.len() >= CHUNK_BYTES {
+                    open &= send(std::mem::take(&mut out));
+                }
+            });
+            open
+        });
+        if result.is_ok() {
+            send(out);
+        }
+    });
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    insert(headers, "version", &print_versions(&version));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    Ok(response)
+}
+
+/// Who wrote which leaf when, one a line.
+fn meta(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
+    let reading = ask.peer.store.read(rows, &ask.path).map_err(|error| storage_problem(&error))?;
+    let space = ask.peer.space();
+    let mut out = Vec::new();
+    let mut failed = None;
+    leaves(&reading.tree, &ask.path, &mut |at, leaf| {
+        for write in &leaf.writes {
+            match timebus_store::summary::summary(rows, timebus_store::pipeline::MAIN, write.a) {
+                Ok(own) => {
+                    let line = serde_json::json!({
+                        "path": at.to_string(),
+                        "value": crate::sys::to_serde(&timebus_store::tree::value_json(&write.value, &space)),
+                        "version": own.name(),
+                        "author": own.author.to_string(),
+                        "author_name": timebus_identity::human_name(&own.author),
+                        "time_ms": own.time_ms,
+                    });
+                    out.extend_from_slice(line.to_string().as_bytes());
+                    out.push(b'\n');
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+    });
+    if let Some(error) = failed {
+        return Err(storage_problem(&error));
+    }
+    let mut response = Response::new(Body::ready(out));
+    insert(response.headers_mut(), "version", &print_versions(&reading.version));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    Ok(response)
+}
+
+/// Most entries of one listing page, if the caller does not say.
+const PAGE_DEFAULT: usize = 1000;
+
+/// A listing page: the members of a node, down to a depth, some of them.
+fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
+    use timebus_store::node::{Node, node_key};
+    use timebus_store::pipeline::MAIN;
+    let query = &ask.query;
+    let failed = |error| storage_problem(&error);
+    let version = ask.peer.store.version(rows, &ask.path).map_err(failed)?;
+    let key = node_key(MAIN, &ask.path.key());
+    let node = Node::load(rows, &key).map_err(failed)?;
+    if node.count() == 0 && node.below == 0 {
+        return Err(absent(&ask.path));
+    }
+    let depth = query.depth.unwrap_or(u32::MAX);
+    let wanted = query.limit.or(query.first).or(query.last).map_or(PAGE_DEFAULT, |limit| limit as usize);
+    let mut out = Vec::new();
+    let mut next = None;
+    let space = ask.peer.space();
+    let winner = node.winner(rows, &key).map_err(failed)?;
+    let is_list = node.loose || winner.is_some_and(|write| write.value == Value::List);
+    if is_list {
+        let tree = ask.peer.store.read(rows, &ask.path).map_err(failed)?.tree;
+        let total = tree.elements.len();
+        let from = match (query.last, query.after.as_deref()) {
+            (Some(last), _) => total.saturating_sub(last as usize),
+            (_, Some(after)) => after.parse::<usize>().map_or(0, |after| after + 1),
+            _ => 0,
+        };
+        out.push(b'[');
+        for (at, (_, element)) in tree.elements.iter().enumerate().skip(from).take(wanted) {
+            if at > from {
+                out.push(b',');
+            }
+            write_to_depth(element, depth.saturating_sub(1), &space, &mut out);
+        }
+        out.push(b']');
+        if query.last.is_none() && from + wanted < total {
+            next = Some((from + wanted - 1).to_string());
+        }
+    } else if node.below == 0 {
+        ask.peer.store.read(rows, &ask.path).map_err(failed)?.tree.write_json(Show { space: &space, all: false }, &mut out);
+    } else {
+        let mut names = Vec::new();
+        if query.last.is_some() {
+            // The end of a listing: names are kept in order, so only the last ones are held.
+            let mut tail = std::collections::VecDeque::new();
+            for name in timebus_store::tree::child_names(rows, MAIN, &ask.path) {
+                tail.push_back(name.map_err(failed)?);
+                if tail.len() > wanted {
+                    tail.pop_front();
+                }
+            }
+            names.extend(tail);
+        } else {
+            let after = query.after.as_deref();
+            for name in timebus_store::tree::child_names_after(rows, MAIN, &ask.path, after) {
+                let name = name.map_err(failed)?;
+                if names.len() == wanted {
+                    next = names.last().map(|last: &Box<str>| last.to_string());
+                    break;
+                }
+                names.push(name);
+            }
+        }
+        out.push(b'{');
+        let mut first = true;
+        for name in names {
+            let Ok(child) = ask.path.join(Segment::Name(name.clone())) else { continue };
+            let mark = out.len();
+            if !first {
+                out.push(b',');
+            }
+            write_string(&name, &mut out);
+            out.push(b':');
+            if depth <= 1 {
+                write_outline(&ask.peer.store, rows, &child, &space, &mut out).map_err(failed)?;
+            } else {
+                let tree = ask.peer.store.read(rows, &child).map_err(failed)?.tree;
+                if tree.is_absent() {
+                    out.truncate(mark);
+                    continue;
+                }
+                write_to_depth(&tree, depth - 1, &space, &mut out);
+            }
+            first = false;
+        }
+        out.push(b'}');
+    }
+    let mut response = Response::new(Body::ready(out));
+    let headers = response.headers_mut();
+    insert(headers, "version", &print_versions(&version));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Some(next) = next {
+        insert(headers, "next-after", &crate::target::encode_path(&[next])[1..]);
+    }
+    Ok(response)
+}
+
+/// A node that is not looked into: its value, or how much is below it.
+fn write_outline(store: &Store, rows: &Committed, path: &Path, space: &timebus_identity::PublicKey, out: &mut Vec<u8>) -> Result<(), timebus_store::store::StorageError> {
+    use timebus_store::node::{Node, node_key};
+    let node = Node::load(rows, &node_key(timebus_store::pipeline::MAIN, &path.key()))?;
+    if node.below == 0 {
+        store.read(rows, path)?.tree.write_json(Show { space, all: false }, out);
+    } else {
+        out.extend_from_slice(format!("{{\"@more\":{}}}", node.below).as_bytes());
+    }
+    Ok(())
+}
+
+fn write_to_depth(tree: &Tree, depth: u32, space: &timebus_identity::PublicKey, out: &mut Vec<u8>) {
+    let has_parts = !tree.names.is_empty() || !tree.elements.is_empty();
+    if !has_parts {
+        tree.write_json(Show { space, all: false }, out);
+        return;
+    }
+    if depth == 0 {
+        let mut below = Vec::new();
+        tree.writes_below(&mut below);
+        out.extend_from_slice(format!("{{\"@more\":{}}}", below.len()).as_bytes());
+        return;
+    }
+    let list = tree.shape() == Shape::List;
+    out.push(if list { b'[' } else { b'{' });
+    let mut first = true;
+    for (name, child) in tree.names.iter().map(|(name, child)| (Some(name), child)).chain(tree.elements.iter().map(|(_, child)| (None, child))) {
+        if !first {
+            out.push(b',');
+        }
+        first = false;
+        if let Some(name) = name {
+            write_string(name, out);
+            out.push(b':');
+        }
+        write_to_depth(child, depth - 1, space, out);
+    }
+    out.push(if list { b']' } else { b'}' });
+}

@@ -1,0 +1,190 @@
+//! From a request to the code that answers it.
+
+use std::sync::Arc;
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use hyper::body::Incoming;
+use timebus_store::path::{Path, PathError};
+use timebus_store::store::StorageError;
+use timebus_store::writer::WriteError;
+
+use crate::body::{Body, read_body, refuse};
+use crate::host::HostKind;
+use crate::peer::Peer;
+use crate::problem::Problem;
+use crate::server::Link;
+use crate::target::{Query, Target, TargetError};
+use crate::who::{Who, check_host, foreign_origin, identify, is_browser, is_same_origin, text};
+use crate::{read, sys, watch, websocket, write};
+
+/// A request whose head was checked.
+pub(crate) struct Ask {
+    pub(crate) peer: Peer,
+    pub(crate) head: http::request::Parts,
+    pub(crate) who: Who,
+    pub(crate) path: Path,
+    pub(crate) query: Query,
+}
+
+/// Answers one request.
+pub(crate) async fn answer(peer: Peer, link: Arc<Link>, request: Request<Incoming>) -> Response<Body> {
+    let is_head = request.method() == Method::HEAD;
+    let mut response = match dispatch(&peer, &link, request).await {
+        Ok(response) => response,
+        Err(problem) => refuse(&problem),
+    };
+    peer.answered(response.status().as_u16());
+    // The reason phrases that Braid clients' users see; other statuses have their own.
+    let phrase: Option<&'static [u8]> = match response.status().as_u16() {
+        209 => Some(b"Multiresponse"),
+        309 => Some(b"Version Unknown Here"),
+        _ => None,
+    };
+    if let Some(phrase) = phrase {
+        response.extensions_mut().insert(hyper::ext::ReasonPhrase::from_static(phrase));
+    }
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    if is_head && let Body::Ready(bytes) = response.body_mut() {
+        // A HEAD says how long the body would be and leaves it out.
+        if let Some(bytes) = bytes.take() {
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+        }
+    }
+    response
+}
+
+async fn dispatch(peer: &Peer, link: &Link, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+    let (head, body) = request.into_parts();
+    let kind = check_host(peer, link, &head)?;
+    if let HostKind::App(_) = kind {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "app", "no such app", "no app of this name is installed"));
+    }
+    if websocket::is_upgrade(&head.headers) {
+        return websocket::upgrade(peer, link, head, body);
+    }
+    let who = identify(peer, link, &head)?;
+    let raw = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    if head.method == Method::GET && who.is_owner() && read::is_plain(&head.headers) {
+        // The common case first: what was asked for before and has not changed.
+        if let Some(answer) = peer.cache.find(raw) {
+            return Ok(read::ready(&answer));
+        }
+    }
+    let target = Target::parse(raw).map_err(|error| bad_target(&error))?;
+    let first = target.segments.first().map(String::as_str);
+    let reads = matches!(head.method, Method::GET | Method::HEAD);
+    if reads && matches!(first, None | Some("favicon.ico")) || first == Some(".gui") || (reads && wants_page(&head)) {
+        if let Some(page) = sys::gui(peer, &target, &head) {
+            return Ok(page);
+        }
+    }
+    if first == Some(".sys") {
+        let rest = target.segments[1..].to_vec();
+        return sys::answer(peer, who, head, body, &rest, target.query).await;
+    }
+    if head.method == Method::OPTIONS {
+        // No origin is granted anything here, so nothing is said that would allow one.
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(ALLOW));
+        return Ok(response);
+    }
+    if is_browser(&head.headers) && !is_same_origin(&head) && !matches!(who, Who::Anyone) {
+        return Err(foreign_origin());
+    }
+    if !who.is_owner() {
+        return Err(who.denied());
+    }
+    let path = resolve(peer, &target.segments)?;
+    let ask = Ask { peer: peer.clone(), head, who, path, query: target.query };
+    match ask.head.method {
+        Method::GET | Method::HEAD => {
+            ask.who.allows_body(b"")?;
+            if ask.head.headers.contains_key("subscribe") || wants_events(&ask.head) { watch::subscribe(ask) } else { read::get(ask).await }
+        }
+        Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
+            let body = read_body(body, ask.peer.config.body_bytes_max).await?;
+            ask.who.allows_body(&body)?;
+            write::answer(ask, body).await
+        }
+        _ => {
+            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this method is not known here", format!("use one of {ALLOW}"));
+            let mut response = refuse(&problem);
+            response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(ALLOW));
+            Ok(response)
+        }
+    }
+}
+
+const ALLOW: &str = "GET, HEAD, PUT, PATCH, POST, DELETE, OPTIONS";
+
+/// Whether a browser wants to show the answer as a page.
+fn wants_page(head: &http::request::Parts) -> bool {
+    let document = matches!(head.headers.get("sec-fetch-dest").map(HeaderValue::as_bytes), Some(b"document"));
+    document && text(&head.headers, header::ACCEPT).is_some_and(|accept| accept.contains("text/html")) && !head.uri.query().is_some_and(|query| query.contains("view=raw"))
+}
+
+fn wants_events(head: &http::request::Parts) -> bool {
+    text(&head.headers, header::ACCEPT).is_some_and(|accept| accept.starts_with("text/event-stream"))
+}
+
+/// The path in the served space that segments of a request name.
+pub(crate) fn resolve(peer: &Peer, segments: &[String]) -> Result<Path, Problem> {
+    let mut texts = segments.iter().map(String::as_str).peekable();
+    if let Some(key) = texts.peek().and_then(|first| first.strip_prefix('@'))
+        && !key.starts_with('@')
+        && !key.contains('.')
+    {
+        let known = key.parse::<timebus_identity::PublicKey>().is_ok_and(|key| key == peer.space());
+        if !known {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "space", "this space is not held here", format!("nobody here knows the space {key}")));
+        }
+        texts.next();
+    }
+    Path::from_text_segments(texts).map_err(|error| bad_path(&error))
+}
+
+fn bad_target(error: &TargetError) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "path", "this is not a path", error.to_string()).with_fix(error.fix())
+}
+
+pub(crate) fn bad_path(error: &PathError) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "path", "this is not a path", error.to_string())
+}
+
+/// What a failed write is to the caller.
+pub(crate) fn write_problem(error: &WriteError) -> Problem {
+    use timebus_store::plan::PlanError;
+    let detail = error.to_string();
+    match error {
+        WriteError::UnknownVersion(_) => Problem::new(version_unknown(), "version", "a version is not known here", detail)
+            .with_fix("read the path again and build on the version that you get"),
+        WriteError::Condition { .. } => Problem::new(StatusCode::PRECONDITION_FAILED, "condition", "the condition does not hold", detail),
+        WriteError::LabelTaken(_) => Problem::new(StatusCode::CONFLICT, "version-taken", "this version exists already", detail)
+            .with_fix("choose another name for the new version"),
+        WriteError::Absent(_) => Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", detail),
+        WriteError::Reserved(_) => Problem::new(StatusCode::FORBIDDEN, "reserved", "this path is the system's", detail),
+        WriteError::Plan(PlanError::StringTooLarge(_) | PlanError::RequestTooLarge) => {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the value is too large", detail)
+        }
+        WriteError::Plan(_) => Problem::new(StatusCode::BAD_REQUEST, "value", "the value cannot be kept", detail),
+        WriteError::Patch(_) => Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch does not fit", detail),
+        WriteError::NoKey => Problem::new(StatusCode::FORBIDDEN, "device", "this device may not write", detail)
+            .with_fix("this home is a copy and its root key is cold: `timebus kit --recover` makes it a device of its own"),
+        WriteError::ReadOnly(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk takes no writes", detail)
+            .with_fix("free space or replace the disk, then start the peer again; everything acknowledged is safe and readable"),
+        WriteError::Closing => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", detail),
+        _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", detail).with_fix("run `timebus fsck`"),
+    }
+}
+
+pub(crate) fn storage_problem(error: &StorageError) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", error.to_string()).with_fix("run `timebus fsck`")
+}
+
+/// The status that Braid clients know for "I do not have that version".
+pub(crate) fn version_unknown() -> StatusCode {
+    StatusCode::from_u16(309).unwrap_or(StatusCode::CONFLICT)
+}

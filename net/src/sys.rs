@@ -1,0 +1,434 @@
+//! What belongs to this peer only: `/.sys/…`, raw changes, and the pages.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, header};
+use hyper::body::Incoming;
+use serde_json::{Value as Serde, json};
+use timebus_identity::{Signed, human_name};
+use timebus_store::change::{CHANGE_BYTES_MAX, Change};
+use timebus_store::json::Json;
+use timebus_store::keyspace::{Committed, Rows as _, Table};
+use timebus_store::path::{Path, Segment};
+use timebus_store::pipeline::{AUTH, MAIN, Refusal};
+use timebus_store::store::StorageError;
+use timebus_store::summary::{Summary, summary};
+use timebus_store::tree::value_json;
+use timebus_store::update::Step;
+use timebus_store::writer::{Action, Condition, Request, resolve, verify_all};
+
+use crate::body::{Body, read_body};
+use crate::peer::Peer;
+use crate::problem::Problem;
+use crate::read::{insert, versions};
+use crate::route::{Ask, bad_path, storage_problem, write_problem};
+use crate::target::{Query, Target};
+use crate::watch::difference;
+use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
+
+/// Largest body of a request to the system.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Entries of a listing, if the caller does not say.
+const ENTRIES_DEFAULT: usize = 100;
+
+/// A page or a file of one, or nothing if this is no request for one.
+pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> Option<Response<Body>> {
+    let find = peer.config.gui?;
+    let name = match target.segments.split_first() {
+        Some((first, rest)) if first == ".gui" => rest.join("/"),
+        // Programs that ask for the root want its value; pages come only to those who can show them.
+        _ if text(&head.headers, header::ACCEPT).is_some_and(|accept| accept.contains("text/html")) => String::new(),
+        _ => return None,
+    };
+    let file = find(&name)?;
+    let mut response = Response::new(Body::ready(file.bytes));
+    let headers = response.headers_mut();
+    insert(headers, header::CONTENT_TYPE.as_str(), file.mime);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+    );
+    headers.insert("origin-agent-cluster", HeaderValue::from_static("?1"));
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    Some(response)
+}
+
+/// Answers `/.sys/…`.
+pub(crate) async fn answer(peer: &Peer, who: Who, head: http::request::Parts, body: Incoming, rest: &[String], query: Query) -> Result<Response<Body>, Problem> {
+    let (name, tail) = rest.split_first().map_or(("", rest), |(name, tail)| (name.as_str(), tail));
+    if is_browser(&head.headers) && !is_same_origin(&head) {
+        return Err(foreign_origin());
+    }
+    if (&head.method, name) == (&Method::POST, "login") {
+        return login(peer, body).await;
+    }
+    if !who.is_owner() {
+        return Err(who.denied());
+    }
+    let path = || Path::from_text_segments(tail.iter().map(String::as_str)).map_err(|error| bad_path(&error));
+    let reads = matches!(head.method, Method::GET | Method::HEAD);
+    let writes = head.method == Method::POST;
+    let body = if writes { read_body(body, BODY_BYTES_MAX).await? } else { Bytes::new() };
+    who.allows_body(&body)?;
+    match name {
+        "" if reads => Ok(answer_json(&json!({"links": ["status", "metrics", "log", "conflicts", "diff"]}))),
+        "status" if reads => status(peer).map(|status| answer_json(&status)),
+        "metrics" if reads => metrics(peer),
+        "log" if reads => log(peer, &path()?, &query),
+        "conflicts" if reads => conflicts(peer, &path()?),
+        "diff" if reads => diff(peer, &path()?, &head),
+        "backup" if reads => crate::backup::stream(peer).await,
+        "fsck" if writes => crate::backup::fsck(peer).await,
+        "undo" if writes => undo(peer, &path()?, &body).await,
+        "down" if writes => {
+            peer.stop();
+            Ok(answer_json(&json!({"stopping": true})))
+        }
+        "problems" if reads => Ok(answer_json(&json!({"see": "the title and detail of the answer that named this"}))),
+        _ => Err(Problem::new(StatusCode::NOT_FOUND, "sys", "there is no such part of the system", format!("/.sys/{name} does not exist or takes another method"))),
+    }
+}
+
+pub(crate) fn answer_json(value: &Serde) -> Response<Body> {
+    let mut response = Response::new(Body::ready(value.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The same value for serde.
+pub(crate) fn to_serde(json: &Json) -> Serde {
+    match json {
+        Json::Null => Serde::Null,
+        Json::Bool(b) => Serde::Bool(*b),
+        Json::Int(n) => Serde::from(*n),
+        Json::Float(n) => Serde::from(*n),
+        Json::String(text) => Serde::from(text.as_str()),
+        Json::Array(items) => items.iter().map(to_serde).collect(),
+        Json::Object(members) => Serde::Object(members.iter().map(|(key, value)| (key.clone(), to_serde(value))).collect()),
+    }
+}
+
+/// Exchanges a login code for the owner's token.
+async fn login(peer: &Peer, body: Incoming) -> Result<Response<Body>, Problem> {
+    let body = read_body(body, BODY_BYTES_MAX).await?;
+    let code = serde_json::from_slice::<Serde>(&body).ok().and_then(|body| body.get("code")?.as_str().map(str::to_owned));
+    match code {
+        Some(code) if peer.redeem_login(&code) => Ok(answer_json(&json!({"token": peer.token.text().as_str()}))),
+        _ => Err(Problem::new(StatusCode::UNAUTHORIZED, "login", "this login link was used or is too old", "a link works once, for a quarter of an hour")
+            .with_fix("`timebus up` prints a new one")),
+    }
+}
+
+fn status(peer: &Peer) -> Result<Serde, Problem> {
+    let store = peer.store();
+    let rows = store.snapshot();
+    let changes = rows
+        .get(Table::Meta, timebus_store::pipeline::APPLIED)
+        .and_then(|row| row.map(|row| timebus_store::pipeline::decode_applied(&row)).transpose())
+        .map_err(|error| storage_problem(&error))?;
+    let (next, place) = changes.unwrap_or_default();
+    let opened = store.opened();
+    let addresses = peer.addresses.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let space = peer.space();
+    Ok(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "id": space.to_string(),
+        "name": human_name(&space),
+        "device": store.device().to_string(),
+        "uptime_ms": peer.started.elapsed().as_millis() as u64,
+        "http": addresses.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>(),
+        "home": store.home().display().to_string(),
+        "changes": next.saturating_sub(1),
+        "log_bytes": u64::from(place.segment.saturating_sub(1)) * timebus_store::log::SEGMENT_BYTES + place.offset,
+        "index_bytes": store.index_bytes(),
+        "subscriptions": peer.counters.subscriptions.load(Ordering::Relaxed),
+        "connections": peer.counters.connections.load(Ordering::Relaxed),
+        "opened": {
+            "replayed": opened.replayed,
+            "torn_bytes": opened.torn_bytes,
+            "damaged": opened.damaged.len(),
+            "rebuilt": opened.rebuilt,
+            "new_device": opened.new_device,
+        },
+    }))
+}
+
+/// The counters in the text format of Prometheus.
+fn metrics(peer: &Peer) -> Result<Response<Body>, Problem> {
+    let stats = peer.store().stats();
+    let counters = &peer.counters;
+    let mut out = String::new();
+    let mut metric = |name: &str, kind: &str, help: &str, values: &[(&str, u64)]| {
+        out.push_str(&format!("# HELP timebus_{name} {help}\n# TYPE timebus_{name} {kind}\n"));
+        for (labels, value) in values {
+            out.push_str(&format!("timebus_{name}{labels} {value}\n"));
+        }
+    };
+    metric("changes_total", "counter", "Changes written to the log.", &[("", stats.changes())]);
+    metric("log_bytes_total", "counter", "Bytes written to the log.", &[("", stats.log_bytes())]);
+    metric("log_syncs_total", "counter", "Syncs of the log; changes per sync is the figure to drive up.", &[("", stats.syncs())]);
+    metric("log_sync_microseconds_total", "counter", "Time spent in syncs of the log.", &[("", stats.sync_us())]);
+    let answers: Vec<u64> = counters.answers.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+    let labels = ["{class=\"2xx\"}", "{class=\"3xx\"}", "{class=\"4xx\"}", "{class=\"5xx\"}"];
+    let answers: Vec<(&str, u64)> = labels.into_iter().zip(answers).collect();
+    metric("http_answers_total", "counter", "Requests answered.", &answers);
+    let gauge = |count: &std::sync::atomic::AtomicI64| u64::try_from(count.load(Ordering::Relaxed)).unwrap_or(0);
+    metric("connections", "gauge", "Connections open.", &[("", gauge(&counters.connections))]);
+    metric("subscriptions", "gauge", "Subscriptions open.", &[("", gauge(&counters.subscriptions))]);
+    metric("deliveries_total", "counter", "Updates sent to subscribers.", &[("", counters.deliveries.load(Ordering::Relaxed))]);
+    metric("behind_total", "counter", "Times a slow subscriber got a snapshot instead of updates.", &[("", counters.behind.load(Ordering::Relaxed))]);
+    metric("index_bytes", "gauge", "Bytes of the index on disk.", &[("", peer.store().index_bytes())]);
+    metric("uptime_seconds", "gauge", "Time since the start.", &[("", peer.started.elapsed().as_secs())]);
+    let mut response = Response::new(Body::ready(out));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    Ok(response)
+}
+
+/// Paths at or below `path` by the change that touched them.
+fn touched(rows: &Committed, path: &Path) -> Result<BTreeMap<u64, Vec<Path>>, StorageError> {
+    let mut found: BTreeMap<u64, Vec<Path>> = BTreeMap::new();
+    for row in rows.scan(Table::History, &timebus_store::node::node_key(MAIN, &path.key()), None) {
+        let (key, _) = row?;
+        let Some((t_key, a, _)) = timebus_store::node::split_history_key(&key) else { continue };
+        if let Some(at) = Path::from_key(&t_key[4..]) {
+            let paths = found.entry(a).or_default();
+            if paths.last() != Some(&at) {
+                paths.push(at);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn describe(own: &Summary, rows: &Committed) -> Result<Serde, StorageError> {
+    let parents = own.base.as_ref().unwrap_or(&own.deps);
+    let parents = parents.iter().map(|a| Ok(summary(rows, MAIN, *a)?.name())).collect::<Result<Vec<_>, StorageError>>()?;
+    Ok(json!({
+        "version": own.name(),
+        "id": own.id.to_string(),
+        "author": own.author.to_string(),
+        "author_name": human_name(&own.author),
+        "time_ms": own.time_ms,
+        "parents": parents,
+    }))
+}
+
+/// The changes that touched a subtree, newest first.
+fn log(peer: &Peer, path: &Path, query: &Query) -> Result<Response<Body>, Problem> {
+    let rows = peer.store().snapshot();
+    let failed = |error: StorageError| storage_problem(&error);
+    let limit = query.limit.map_or(ENTRIES_DEFAULT, |limit| limit as usize);
+    let before = match &query.after {
+        Some(version) => resolve(&*rows, std::slice::from_ref(version)).map_err(|error| write_problem(&error))?.first().copied(),
+        None => None,
+    };
+    /// Paths named for one change; more are counted.
+    const PATHS_MAX: usize = 20;
+    let mut changes = Vec::new();
+    for (a, paths) in touched(&rows, path).map_err(failed)?.into_iter().rev() {
+        if before.is_some_and(|before| a >= before) {
+            continue;
+        }
+        if changes.len() == limit {
+            break;
+        }
+        let own = summary(&*rows, MAIN, a).map_err(failed)?;
+        let mut entry = describe(&own, &rows).map_err(failed)?;
+        entry["paths"] = paths.iter().take(PATHS_MAX).map(ToString::to_string).collect();
+        entry["paths_total"] = paths.len().into();
+        changes.push(entry);
+    }
+    Ok(answer_json(&json!({ "changes": changes })))
+}
+
+/// Where several values meet, and whose they are.
+fn conflicts(peer: &Peer, path: &Path) -> Result<Response<Body>, Problem> {
+    let rows = peer.store().snapshot();
+    let failed = |error: StorageError| storage_problem(&error);
+    let tree = peer.store().read(&rows, path).map_err(failed)?.tree;
+    let space = peer.space();
+    let mut found = Vec::new();
+    let mut stack = vec![(path.clone(), &tree)];
+    while let Some((at, node)) = stack.pop() {
+        if node.is_conflict() {
+            let mut values = Vec::new();
+            for write in node.writes.iter().chain(&node.hidden) {
+                let own = summary(&*rows, MAIN, write.a).map_err(failed)?;
+                values.push(json!({
+                    "value": to_serde(&value_json(&write.value, &space)),
+                    "id": write.id.to_string(),
+                    "author": own.author.to_string(),
+                    "author_name": human_name(&own.author),
+                    "time_ms": own.time_ms,
+                }));
+            }
+            found.push(json!({ "path": at.to_string(), "values": values }));
+        }
+        for (name, child) in node.names.iter().rev() {
+            stack.extend(at.join(Segment::Name(name.clone())).ok().map(|at| (at, child)));
+        }
+        for (id, child) in node.elements.iter().rev() {
+            stack.extend(at.join(Segment::Element(*id)).ok().map(|at| (at, child)));
+        }
+    }
+    Ok(answer_json(&json!({ "conflicts": found })))
+}
+
+/// What differs between two versions.
+fn diff(peer: &Peer, path: &Path, head: &http::request::Parts) -> Result<Response<Body>, Problem> {
+    let store = peer.store();
+    let rows = store.snapshot();
+    let failed = |error: StorageError| storage_problem(&error);
+    let space = peer.space();
+    let Some(from) = versions(&head.headers, "parents")? else {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "versions", "from which version?", "send Parents with the version to compare with"));
+    };
+    let before = store.read_at(&rows, path, &from).map_err(|error| write_problem(&error))?.to_json(&space);
+    let (to, after) = match versions(&head.headers, "version")? {
+        Some(to) => {
+            let tree = store.read_at(&rows, path, &to).map_err(|error| write_problem(&error))?;
+            (to, tree.to_json(&space))
+        }
+        None => {
+            let reading = store.read(&rows, path).map_err(failed)?;
+            (reading.version, reading.tree.to_json(&space))
+        }
+    };
+    let edits = difference(before.as_ref(), after.as_ref())
+        .ok_or_else(|| Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "diff", "too many differences", "compare smaller subtrees"))?;
+    let changes: Vec<Serde> = edits
+        .into_iter()
+        .map(|(steps, value)| {
+            let mut at = path.clone();
+            let mut old = before.as_ref();
+            for step in &steps {
+                if let Step::Key(name) = step {
+                    old = match old {
+                        Some(Json::Object(members)) => members.get(&**name),
+                        _ => None,
+                    };
+                    if let Ok(longer) = at.join(Segment::Name(name.clone())) {
+                        at = longer;
+                    }
+                }
+            }
+            let mut change = json!({ "path": at.to_string() });
+            if let Some(old) = old {
+                change["before"] = to_serde(old);
+            }
+            if let Some(value) = &value {
+                change["after"] = to_serde(value);
+            }
+            change
+        })
+        .collect();
+    Ok(answer_json(&json!({ "from": from, "to": to, "changes": changes })))
+}
+
+/// Writes the inverse of a change: what it replaced comes back, what others did since stays.
+async fn undo(peer: &Peer, path: &Path, body: &[u8]) -> Result<Response<Body>, Problem> {
+    let store = peer.store();
+    let failed = |error: StorageError| storage_problem(&error);
+    let rows = store.snapshot();
+    let nothing = || Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing to undo", format!("no change touched {path}"));
+    let wanted = if body.is_empty() { None } else { serde_json::from_slice::<Serde>(body).ok() };
+    let wanted = wanted.as_ref().and_then(|wanted| wanted.get("version")).and_then(Serde::as_str).map(str::to_owned);
+    let changes = touched(&rows, path).map_err(failed)?;
+    let a = match wanted {
+        Some(version) => resolve(&*rows, &[version]).map_err(|error| write_problem(&error))?.first().copied(),
+        None => changes.keys().next_back().copied(),
+    };
+    let a = a.filter(|a| changes.contains_key(a)).ok_or_else(nothing)?;
+    let own = summary(&*rows, MAIN, a).map_err(failed)?;
+    let parents = own.base.as_ref().unwrap_or(&own.deps);
+    let parents = parents.iter().map(|a| Ok(summary(&*rows, MAIN, *a)?.id.to_string())).collect::<Result<Vec<_>, StorageError>>().map_err(failed)?;
+    let space = peer.space();
+    let before = store.read_at(&rows, path, &parents).map_err(|error| write_problem(&error))?.to_json(&space);
+    let after = store.read_at(&rows, path, &[own.id.to_string()]).map_err(|error| write_problem(&error))?.to_json(&space);
+    let edits = difference(after.as_ref(), before.as_ref()).unwrap_or_else(|| vec![(Vec::new(), before.clone())]);
+    let splices = edits
+        .into_iter()
+        .map(|(steps, value)| {
+            let steps = steps.into_iter().map(|step| match step {
+                Step::Key(name) => timebus_store::json::Step::Key(name.to_string()),
+                Step::Index(index) => timebus_store::json::Step::Index(index as i64),
+            });
+            (steps.collect(), value)
+        })
+        .collect();
+    let request =
+        Request { path: path.clone(), action: Action::Splice(splices), parents: None, label: None, condition: Condition::None, time_ms: now_ms(), durable: true };
+    let written = store.write(request).await.map_err(|error| write_problem(&error))?;
+    let mut response = answer_json(&json!({ "undone": own.name(), "version": written.version, "changed": written.change.is_some() }));
+    insert(response.headers_mut(), "version", &crate::versions::print_versions(&written.version));
+    Ok(response)
+}
+
+/// Raw signed changes that touched a subtree, and all statements about rights before them: for each
+/// `length (4, LE) ‖ change`.
+pub(crate) fn raw_changes(ask: &Ask) -> Result<Response<Body>, Problem> {
+    let store = ask.peer.store().clone();
+    let rows = store.snapshot();
+    let path = ask.path.clone();
+    let everything = path.is_root();
+    let wanted = if everything { BTreeMap::new() } else { touched(&rows, &path).map_err(|error| storage_problem(&error))? };
+    let body = crate::read::produce(move |send| {
+        let mut out = Vec::new();
+        for t in [AUTH, MAIN] {
+            for change in store.changes(&rows, t, 0) {
+                let Ok((a, own)) = change else { return };
+                if t == MAIN && !everything && !wanted.contains_key(&a) {
+                    continue;
+                }
+                let Ok(record) = store.log().read(own.place) else { return };
+                out.extend_from_slice(&(record.payload.len() as u32).to_le_bytes());
+                out.extend_from_slice(&record.payload);
+                if out.len() > 256 * 1024 && !send(std::mem::take(&mut out)) {
+                    return;
+                }
+            }
+        }
+        send(out);
+    });
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/timebus-ops"));
+    Ok(response)
+}
+
+/// Takes changes in that somebody else made.
+pub(crate) async fn take_changes(ask: &Ask, body: &[u8]) -> Result<Response<Body>, Problem> {
+    let malformed = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "changes", "these are not changes", detail);
+    let mut changes: Vec<Signed<Change>> = Vec::new();
+    let mut rest = body;
+    while let Some((len, tail)) = rest.split_first_chunk::<4>() {
+        let len = u32::from_le_bytes(*len) as usize;
+        if len > CHANGE_BYTES_MAX {
+            return Err(malformed(format!("change {} is {len} bytes long", changes.len())));
+        }
+        let (change, tail) = tail.split_at_checked(len).ok_or_else(|| malformed(format!("change {} ends too early", changes.len())))?;
+        changes.push(Change::decode(change).map_err(|error| malformed(format!("change {}: {error}", changes.len())))?);
+        rest = tail;
+    }
+    if !rest.is_empty() {
+        return Err(malformed("bytes follow the last change".to_owned()));
+    }
+    let verified = tokio::task::spawn_blocking(move || verify_all(changes)).await.map_err(|error| malformed(error.to_string()))?;
+    let verified = verified.map_err(|at| malformed(format!("the signature of change {at} is wrong")))?;
+    let offered = ask.peer.store().offer(verified).await.map_err(|error| write_problem(&error))?;
+    let refused: Vec<Serde> = offered
+        .refused
+        .iter()
+        .map(|refusal| match refusal {
+            Refusal::Pending { change, missing } => {
+                json!({ "change": change.to_string(), "missing": missing.iter().map(ToString::to_string).collect::<Vec<_>>() })
+            }
+            other => json!({ "reason": other.to_string() }),
+        })
+        .collect();
+    Ok(answer_json(&json!({ "admitted": offered.admitted, "known": offered.known, "refused": refused })))
+}

@@ -1,0 +1,188 @@
+//! Who is asking, decided before anything else of a request counts.
+//!
+//! In this order: the Host must be a name of ours; then a bearer token, or an RFC 9421 signature, or a loopback
+//! socket of the peer's own OS user without any browser header; else nobody in particular. Cookies carry no
+//! authority.
+
+use http::{HeaderMap, StatusCode, header, request::Parts};
+use timebus_identity::{PublicKey, Signature};
+
+use crate::host::HostKind;
+use crate::peer::Peer;
+use crate::problem::Problem;
+use crate::server::Link;
+use crate::signature::{RequestHead, Signer, verify_request};
+
+/// Who a request is from.
+#[derive(Debug)]
+pub(crate) enum Who {
+    /// The owner of this peer.
+    Owner,
+    /// The owner, by a signature that also has to fit the body.
+    Signed(Signer),
+    /// Somebody with a key that has no rights here.
+    Stranger(PublicKey),
+    /// Nobody in particular.
+    Anyone,
+}
+
+/// Checks the Host of a request; answers the kind of origin.
+pub(crate) fn check_host(peer: &Peer, link: &Link, head: &Parts) -> Result<HostKind, Problem> {
+    if link.ends.is_none() {
+        return Ok(HostKind::Root);
+    }
+    let misdirected = || {
+        Problem::new(StatusCode::MISDIRECTED_REQUEST, "host", "this is not a name of this peer", "the Host header names another host")
+            .with_fix("use localhost or 127.0.0.1 with the peer's port, or start the peer with --host NAME")
+    };
+    let mut hosts = head.headers.get_all(header::HOST).iter();
+    let authority = match (head.version, head.uri.authority()) {
+        (http::Version::HTTP_2, Some(authority)) => {
+            if hosts.next().is_some_and(|host| host.as_bytes() != authority.as_str().as_bytes()) {
+                return Err(misdirected());
+            }
+            authority.as_str()
+        }
+        // An absolute target on HTTP/1.1 is for proxies, which we are not.
+        (_, Some(_)) => return Err(misdirected()),
+        (_, None) => match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().map_err(|_| misdirected())?,
+            _ => return Err(misdirected()),
+        },
+    };
+    peer.hosts().check(authority).ok_or_else(misdirected)
+}
+
+/// The Host of a request that [`check_host`] accepted.
+pub(crate) fn authority(head: &Parts) -> &str {
+    match head.uri.authority() {
+        Some(authority) => authority.as_str(),
+        None => text(&head.headers, &header::HOST).unwrap_or_default(),
+    }
+}
+
+/// Whether a request carries headers that only browsers send.
+pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) || headers.contains_key(header::REFERER) || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
+}
+
+/// Whether a browser says that the page which asks is of our own origin, or that no page does.
+pub(crate) fn is_same_origin(head: &Parts) -> bool {
+    let origin = match text(&head.headers, &header::ORIGIN) {
+        Some(origin) => {
+            let own = authority(head);
+            origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://")) == Some(own)
+        }
+        None => !head.headers.contains_key(header::ORIGIN),
+    };
+    let site = match head.headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes) {
+        None | Some(b"same-origin" | b"none") => true,
+        Some(_) => false,
+    };
+    origin && site
+}
+
+/// Finds out who is asking.
+pub(crate) fn identify(peer: &Peer, link: &Link, head: &Parts) -> Result<Who, Problem> {
+    if link.ends.is_none() {
+        return Ok(Who::Owner);
+    }
+    if let Some(value) = head.headers.get(header::AUTHORIZATION) {
+        let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
+        return match token {
+            Some(token) => check_token(peer, token.trim(), head),
+            None => Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "this form of Authorization is not known", "send `Authorization: Bearer <token>`")),
+        };
+    }
+    if head.headers.contains_key("signature-input") || head.headers.contains_key("signature") {
+        return check_signature(peer, head);
+    }
+    if !is_browser(&head.headers) && link.is_owner() {
+        return Ok(Who::Owner);
+    }
+    Ok(Who::Anyone)
+}
+
+/// Checks a bearer token, which a browser may only use from our own origin.
+pub(crate) fn check_token(peer: &Peer, token: &str, head: &Parts) -> Result<Who, Problem> {
+    let good = token.parse::<timebus_identity::Token>().is_ok_and(|token| token == peer.token);
+    if !good {
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "this token is not valid", "the peer does not know the token")
+            .with_fix("`timebus id --token` prints the owner's token"));
+    }
+    if is_browser(&head.headers) && !is_same_origin(head) {
+        return Err(foreign_origin());
+    }
+    Ok(Who::Owner)
+}
+
+/// The answer to a page of another origin.
+pub(crate) fn foreign_origin() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "origin", "pages of this origin have no rights here", "the request comes from a page that another origin serves")
+}
+
+fn check_signature(peer: &Peer, head: &Parts) -> Result<Who, Problem> {
+    let field = |name: &str| {
+        let values: Vec<&str> = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::trim).collect();
+        (!values.is_empty()).then(|| values.join(", "))
+    };
+    let request = RequestHead {
+        method: head.method.as_str(),
+        scheme: "http",
+        authority: authority(head),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        has_body: head.headers.contains_key(header::TRANSFER_ENCODING)
+            || text(&head.headers, &header::CONTENT_LENGTH).is_some_and(|length| length.trim() != "0"),
+        field: &field,
+    };
+    let verify = |key: &[u8; 32], base: &[u8], signature: &[u8; 64]| {
+        PublicKey::from_bytes(*key).verify(base, &Signature::from_bytes(*signature)).is_ok()
+    };
+    let signer = verify_request(&request, now_ms() as i64 / 1000, verify)
+        .map_err(|error| Problem::new(StatusCode::UNAUTHORIZED, "signature", "the signature is not valid", error.to_string()))?;
+    let Some(signer) = signer else { return Ok(Who::Anyone) };
+    if !peer.first_use(signer.signature()) {
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", "this signature was used before", "sign every request anew"));
+    }
+    let key = PublicKey::from_bytes(*signer.key());
+    if key == peer.space() || key == peer.store.device() { Ok(Who::Signed(signer)) } else { Ok(Who::Stranger(key)) }
+}
+
+impl Who {
+    /// Whether the request has the owner's rights. For a signed one, [`Who::allows_body`] has to hold too.
+    pub(crate) fn is_owner(&self) -> bool {
+        matches!(self, Self::Owner | Self::Signed(_))
+    }
+
+    /// Whether the body is the one that was signed, where it was.
+    pub(crate) fn allows_body(&self, body: &[u8]) -> Result<(), Problem> {
+        match self {
+            Self::Signed(signer) if !signer.allows_body(body) => {
+                Err(Problem::new(StatusCode::UNAUTHORIZED, "digest", "the body is not the one that was signed", "Content-Digest and body differ"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The answer to those who may not do what they asked for.
+    pub(crate) fn denied(&self) -> Problem {
+        match self {
+            Self::Stranger(key) => {
+                Problem::new(StatusCode::FORBIDDEN, "rights", "you have no rights here", format!("no grant of this space is for the key {key}"))
+            }
+            _ => Problem::new(StatusCode::UNAUTHORIZED, "who", "who are you?", "nobody in particular may do this")
+                .with_fix("send `Authorization: Bearer <token>`; `timebus id --token` prints the owner's token"),
+        }
+    }
+}
+
+/// A header that is text.
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: impl http::header::AsHeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Unix milliseconds.
+pub(crate) fn now_ms() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}
