@@ -115,7 +115,9 @@ impl Session {
             Place::Running(running) => {
                 let stream = TcpStream::connect(running.authority()).await.map_err(|error| gone().detail(error))?;
                 stream.set_nodelay(true)?;
-                Client::over(stream, running.authority(), token).await
+                // A name that every peer answers to, whatever address it listens on.
+                let port = running.authority().rsplit(':').next().unwrap_or_default();
+                Client::over(stream, &format!("localhost:{port}"), token).await
             }
         }
     }
@@ -329,6 +331,11 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
+    /// Whether everything that has come so far was handed out.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.read == self.buffer.len()
+    }
+
     /// The next line that is not empty, without its end.
     pub(crate) async fn next(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
         let mut searched = self.read;

@@ -161,6 +161,7 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
     match error {
         WriteError::UnknownVersion(_) => Problem::new(version_unknown(), "version", "a version is not known here", detail)
             .with_fix("read the path again and build on the version that you get"),
+        WriteError::TooManyParents(_) => Problem::new(StatusCode::BAD_REQUEST, "versions", "too many parents", detail),
         WriteError::Condition { .. } => Problem::new(StatusCode::PRECONDITION_FAILED, "condition", "the condition does not hold", detail),
         WriteError::LabelTaken(_) => Problem::new(StatusCode::CONFLICT, "version-taken", "this version exists already", detail)
             .with_fix("choose another name for the new version"),

@@ -30,21 +30,36 @@ const BODIES_MAX: usize = 64;
 pub struct Bodies {
     log: LogReader,
     kept: HashMap<(u32, u64), Arc<(Summary, Body)>>,
+    /// Bodies that are not in the log yet: of the group at hand, and of the group that is being synced.
+    unsynced: [HashMap<(u32, u64), Arc<(Summary, Body)>>; 2],
 }
 
 impl Bodies {
     /// Reads from this log.
     #[must_use]
     pub fn new(log: LogReader) -> Self {
-        Self { log, kept: HashMap::new() }
+        Self { log, kept: HashMap::new(), unsynced: Default::default() }
     }
 
     /// Makes a body known that is not in the log yet.
     pub fn insert(&mut self, t: u32, a: u64, body: Arc<(Summary, Body)>) {
-        if self.kept.len() >= BODIES_MAX {
-            self.kept.clear();
-        }
-        self.kept.insert((t, a), body);
+        self.unsynced[0].insert((t, a), body);
+    }
+
+    /// The group at hand is being synced.
+    pub fn seal(&mut self) {
+        self.unsynced[1] = std::mem::take(&mut self.unsynced[0]);
+    }
+
+    /// The group that was being synced is in the log.
+    pub fn synced(&mut self) {
+        self.unsynced[1].clear();
+    }
+
+    /// Forgets everything that may not be in the log.
+    pub fn reset(&mut self) {
+        self.kept.clear();
+        self.unsynced = Default::default();
     }
 
     /// The summary and body of a change. An unreadable body counts as empty: its ops have no effect anywhere.
@@ -53,12 +68,16 @@ impl Bodies {
     ///
     /// [`StorageError`].
     pub fn load(&mut self, rows: &impl Rows, t: u32, a: u64) -> Result<Arc<(Summary, Body)>, StorageError> {
-        if let Some(body) = self.kept.get(&(t, a)) {
+        let known = [&self.unsynced[0], &self.unsynced[1], &self.kept].into_iter().find_map(|bodies| bodies.get(&(t, a)));
+        if let Some(body) = known {
             return Ok(Arc::clone(body));
         }
         let change = self.record(rows, t, a)?;
         let body = Arc::new((summary(rows, t, a)?, Body::decode(change.body_bytes()).unwrap_or_default()));
-        self.insert(t, a, Arc::clone(&body));
+        if self.kept.len() >= BODIES_MAX {
+            self.kept.clear();
+        }
+        self.kept.insert((t, a), Arc::clone(&body));
         Ok(body)
     }
 
@@ -476,7 +495,22 @@ impl Seen {
         if found != t || a >= self.a || self.past.as_ref().is_some_and(|past| !past.contains(a)) {
             return Ok(None);
         }
-        Ok(Some((a, summary(rows, t, a)?.lamport)))
+        let other = summary(rows, t, a)?;
+        let Some((number, count)) = other.part.filter(|(number, count)| number < count) else { return Ok(Some((a, other.lamport))) };
+        let same_run = own.author == other.author && own.part.is_some_and(|(at, of)| of == count && own.seq + number == other.seq + at);
+        if same_run {
+            return Ok(Some((a, other.lamport)));
+        }
+        // A part counts for others once the last part of its run is in their past.
+        let last_seq = other.seq + (count - number);
+        for row in rows.scan(Table::Chain, &crate::pipeline::chain_prefix(t, &other.author, last_seq), None) {
+            let last = row?.0.last_chunk::<8>().map_or(0, |last| u64::from_be_bytes(*last));
+            let in_past = last < self.a && self.past.as_ref().is_none_or(|past| past.contains(last));
+            if in_past && summary(rows, t, last)?.part == Some((count, count)) {
+                return Ok(Some((a, other.lamport)));
+            }
+        }
+        Ok(None)
     }
 
     /// As [`Seen::past`], and the writer had seen it.

@@ -60,8 +60,6 @@ struct Line {
     heads: Vec<(u64, ChangeId, u64)>,
     /// The last change of each author that was asked for.
     tips: HashMap<PublicKey, Option<Tip>>,
-    /// Parts of a run that is not complete.
-    parts: Vec<(u64, Arc<(Summary, Body)>)>,
 }
 
 /// An author's last change.
@@ -132,6 +130,7 @@ impl Pipeline {
     /// [`StorageError`].
     pub fn reset(&mut self) -> Result<(), StorageError> {
         self.rows.staged = crate::keyspace::Staged::default();
+        self.bodies.reset();
         self.lines = Default::default();
         (self.next_a, self.next_place) = match self.rows.get(Table::Meta, APPLIED)? {
             Some(row) => decode_applied(&row)?,
@@ -179,10 +178,10 @@ impl Pipeline {
         self.next_place = place;
     }
 
-    /// Whether the log ends in the middle of a run, and where that began.
+    /// How many changes nothing builds on yet.
     #[must_use]
-    pub fn open_run(&self) -> Option<Place> {
-        self.lines.iter().flat_map(|line| &line.parts).map(|(_, part)| part.0.place).min()
+    pub fn heads(&self, t: u32) -> usize {
+        self.lines[t as usize].heads.len()
     }
 
     fn tip(&mut self, t: u32, author: &PublicKey) -> Result<Option<Tip>, StorageError> {
@@ -208,6 +207,10 @@ impl Pipeline {
     /// [`StorageError`].
     pub fn author(&mut self, t: u32, author: PublicKey, cap: Option<GrantId>, time_ms: u64, body: &Body) -> Result<Change, StorageError> {
         let body_bytes: Arc<[u8]> = body.encode().into();
+        // Nothing is written that could not be read: what the planner estimated is checked here.
+        if body_bytes.len() > crate::change::BODY_BYTES_MAX || Body::decode(&body_bytes).is_err() {
+            return Err(StorageError::Damaged { table: "a change of our own" });
+        }
         let tip = self.tip(t, &author)?;
         let line = &self.lines[t as usize];
         let mut parents: Vec<(ChangeId, u64)> =
@@ -338,6 +341,7 @@ impl Pipeline {
             base,
             total,
             part: body.part.map(|part| (part.number, part.count)),
+            folded: false,
             label: body.label.clone(),
         };
         let is_tip = line.tips.get(&header.author).copied().flatten().is_none_or(|tip| tip.seq < header.seq);
@@ -371,32 +375,55 @@ impl Pipeline {
         let part = body.part;
         let loaded = Arc::new((own, body));
         self.bodies.insert(MAIN, a, Arc::clone(&loaded));
-        let parts = &mut self.lines[MAIN as usize].parts;
         let run = match part {
             None => vec![(a, loaded)],
-            Some(part) => {
-                // Parts of a run stand in one author's chain, one behind the other.
-                if part.number == 1 {
-                    parts.clear();
-                }
-                let fits = parts.len() as u64 + 1 == part.number && parts.first().map(|(_, first)| first.0.id) == part.first;
-                if !fits {
-                    parts.clear();
-                    return Ok(None);
-                }
-                parts.push((a, loaded));
-                if part.number < part.count {
-                    return Ok(None);
-                }
-                std::mem::take(parts)
-            }
+            Some(part) if part.number < part.count => return Ok(None),
+            Some(part) => match self.run_of(a, loaded, part.count)? {
+                Some(run) => run,
+                None => return Ok(None),
+            },
         };
         let Some(scope) = scope else { return Ok(Some(Effect::default())) };
         let mut fold = Fold::new(&mut self.rows, &mut self.bodies, MAIN);
         for (a, loaded) in &run {
             fold.apply(*a, loaded, &scope)?;
         }
-        fold.finish(a).map(Some)
+        let effect = fold.finish(a)?;
+        for (a, loaded) in run.iter().filter(|(_, loaded)| loaded.0.part.is_some()) {
+            let own = Summary { folded: true, ..loaded.0.clone() };
+            self.rows.staged.put(Table::Change, change_key(MAIN, *a).to_vec(), own.encode());
+        }
+        Ok(Some(effect))
+    }
+
+    /// The parts of the run that ends with a change, in order, that had no effect yet; `None` when it is no run.
+    /// Parts follow each other in one author's chain, and each names the first.
+    fn run_of(&mut self, a: u64, last: Arc<(Summary, Body)>, count: u64) -> Result<Option<Vec<(u64, Arc<(Summary, Body)>)>>, StorageError> {
+        let first = last.1.part.and_then(|part| part.first);
+        let mut run = vec![(a, last)];
+        for number in (1..count).rev() {
+            let Some((_, next)) = run.last() else { return Ok(None) };
+            let Some(a) = next.0.deps.first().copied().filter(|_| next.0.seq > 1) else { return Ok(None) };
+            let (author, seq) = (next.0.author, next.0.seq);
+            let loaded = self.bodies.load(&self.rows, MAIN, a)?;
+            let (own, body) = &*loaded;
+            let fits = own.author == author
+                && own.seq + 1 == seq
+                && body.part.is_some_and(|part| part.number == number && part.count == count && (number == 1 || part.first == first))
+                && (number > 1 || Some(own.id) == first);
+            if !fits {
+                return Ok(None);
+            }
+            run.push((a, loaded));
+        }
+        run.reverse();
+        let mut open = Vec::with_capacity(run.len());
+        for (a, loaded) in run {
+            if !summary(&self.rows, MAIN, a)?.folded {
+                open.push((a, loaded));
+            }
+        }
+        Ok(Some(open))
     }
 }
 
@@ -433,7 +460,13 @@ fn tip_key(t: u32, author: &PublicKey) -> Vec<u8> {
 }
 
 fn chain_key(t: u32, author: &PublicKey, seq: u64, a: u64) -> Vec<u8> {
-    [&t.to_be_bytes()[..], author.as_bytes(), &seq.to_be_bytes(), &a.to_be_bytes()].concat()
+    [&chain_prefix(t, author, seq)[..], &a.to_be_bytes()].concat()
+}
+
+/// What the keys of an author's changes with one `seq` begin with.
+#[must_use]
+pub fn chain_prefix(t: u32, author: &PublicKey, seq: u64) -> Vec<u8> {
+    [&t.to_be_bytes()[..], author.as_bytes(), &seq.to_be_bytes()].concat()
 }
 
 /// Key of a change's public name.

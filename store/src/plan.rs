@@ -17,7 +17,7 @@ use crate::node::Write;
 use crate::op::{Op, OpRef, PathStep, Side};
 use crate::path::{Path, Segment};
 use crate::tree::Tree;
-use crate::value::{INLINE_BYTES_MAX, Mime, STRING_BYTES_MAX, Value, opaque_len};
+use crate::value::{INLINE_BYTES_MAX, Mime, Value, opaque_len};
 
 /// Why a value cannot be written.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -36,6 +36,11 @@ pub enum PlanError {
     #[error("one request may write {REQUEST_BYTES_MAX} bytes at most")]
     RequestTooLarge,
 }
+
+/// Largest string that is planned: it has to fit a body beside its path and predecessors.
+pub const STRING_BYTES_MAX: usize = BODY_BYTES_MAX - 256 * 1024;
+/// Predecessors that one op lists; with the elements of its path they have to fit a body's table of references.
+const PREDS_MAX: usize = 3500;
 
 /// Most bytes of ops that one request may need.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -165,7 +170,7 @@ impl<'a> Plan<'a> {
         // A body's table of references is limited, and so is what one op may list.
         let mut rest = ids(writes);
         rest.sort_unstable();
-        for chunk in rest.chunks(REFERENCES_MAX) {
+        for chunk in rest.chunks(PREDS_MAX) {
             self.ops.push(PlannedOp::Del { path: path.clone(), preds: chunk.to_vec() });
         }
     }
@@ -179,7 +184,16 @@ impl<'a> Plan<'a> {
         {
             return;
         }
-        self.ops.push(PlannedOp::Set { path: path.clone(), value, preds: ids(&tree.writes.iter().collect::<Vec<_>>()) });
+        self.set(path, tree, value);
+    }
+
+    /// Writes a slot over everything the caller saw there. Answers the number of the op.
+    fn set(&mut self, path: &PlanPath, tree: &Tree, value: Value) -> usize {
+        let writes: Vec<&Write> = tree.writes.iter().collect();
+        let (replaced, more) = writes.split_at(writes.len().min(PREDS_MAX));
+        self.delete_writes(path.clone(), more);
+        self.ops.push(PlannedOp::Set { path: path.clone(), value, preds: ids(replaced) });
+        self.ops.len() - 1
     }
 
     fn put_json(&mut self, path: &PlanPath, tree: &Tree, json: &Json, room: Room) -> Result<(), PlanError> {
@@ -196,7 +210,7 @@ impl<'a> Plan<'a> {
     /// Makes the slot hold a map marker and nothing else.
     fn mark_map(&mut self, path: &PlanPath, tree: &Tree) {
         if tree.writes.is_empty() || tree.writes.iter().any(|write| write.value != Value::Map) {
-            self.ops.push(PlannedOp::Set { path: path.clone(), value: Value::Map, preds: ids(&tree.writes.iter().collect::<Vec<_>>()) });
+            self.set(path, tree, Value::Map);
         }
     }
 
@@ -224,8 +238,12 @@ impl<'a> Plan<'a> {
 
     fn merge_json(&mut self, path: &PlanPath, tree: &Tree, patch: &Json, room: Room) -> Result<(), PlanError> {
         let Json::Object(members) = patch else { return self.put_json(path, tree, patch, room) };
-        if let Kind::Value(_) = self.kind_of(patch, room, path)? {
-            return self.put_json(path, tree, patch, room);
+        let whole = matches!(tree.writes.first().map(|write| &write.value), Some(Value::Opaque(_))) && tree.names.is_empty();
+        if whole || matches!(self.kind_of(patch, room, path)?, Kind::Value(_)) {
+            // What is kept whole is merged whole.
+            let mut merged = tree.to_json(&self.space).unwrap_or(Json::Null);
+            crate::json::merge_patch(&mut merged, patch);
+            return self.put_json(path, tree, &merged, room);
         }
         if tree.shape() != crate::tree::Shape::Object {
             self.mark_map(path, tree);
@@ -249,8 +267,7 @@ impl<'a> Plan<'a> {
             let mut below = Vec::new();
             tree.writes_below(&mut below);
             self.delete_writes(path.clone(), &below);
-            let list = Target::New(self.ops.len());
-            self.ops.push(PlannedOp::Set { path: path.clone(), value: Value::List, preds: ids(&tree.writes.iter().collect::<Vec<_>>()) });
+            let list = Target::New(self.set(path, tree, Value::List));
             return self.insert_run(path, list, None, Side::Right, items, room);
         };
         let list = winner.id;
@@ -457,7 +474,8 @@ fn special(members: &BTreeMap<String, Json>, space: &PublicKey) -> Option<Value>
     if members.len() == 3 {
         let hash = timebus_identity::z32::decode_32(text("@blob")?).ok()?;
         let Some(Json::Int(len)) = members.get("@bytes_total") else { return None };
-        return Some(Value::Blob { hash, len: u64::try_from(*len).ok()?, mime: Mime::new(text("@type")?)? });
+        let len = u64::try_from(*len).ok().filter(|len| *len <= 1 << 48)?;
+        return Some(Value::Blob { hash, len, mime: Mime::new(text("@type")?)? });
     }
     None
 }

@@ -21,7 +21,7 @@ use crate::op::Op;
 use crate::path::Path;
 use crate::pipeline::{APPLIED, AUTH, MAIN, Pipeline, decode_applied};
 use crate::summary::{Summary, summary};
-use crate::tree::Tree;
+use crate::tree::{CONFLICT_PAGE, Tree};
 use crate::update::Update;
 use crate::view::View;
 use crate::writer::{Decider, Group, Job, Offered, Request, Syncer, WriteError, Written, names, resolve};
@@ -60,6 +60,9 @@ pub enum OpenError {
     /// Another process has it open.
     #[error("{} is in use by another timebus", .0.display())]
     InUse(PathBuf),
+    /// There is a change log and no keys; new ones would make another space of it.
+    #[error("{} has a change log but no keys: put the folder `keys` back from a backup, or recover them with the kit", .0.display())]
+    NoKeys(PathBuf),
     /// The keys are not usable.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -253,23 +256,43 @@ impl Store {
     ///
     /// [`OpenError`].
     pub fn open(home: &FilePath, lock: std::fs::File, config: &Config, now_ms: u64, progress: &mut dyn FnMut(u64)) -> Result<Self, OpenError> {
-        let mut keys = Keys::create_or_open(&home.join("keys"))?;
-        let mut opened = Opened::default();
         let log_folder = home.join("log");
         let log = LogReader::new(&log_folder);
-        let tables = open_tables(home, config, &log, &mut opened)?;
-        let layered = Layered::new(tables.snapshot(), None);
-        let mut pipeline = Pipeline::new(layered, Bodies::new(log.clone()), keys.space())?;
-        let end = replay(&mut pipeline, &tables, &log, &mut opened, progress)?;
-        let mut appender = Appender::open(&log_folder, end).map_err(StorageError::from)?;
-        if keys.is_copy() || opened.new_device {
-            opened.new_device = keys.root().is_some();
-            if opened.new_device {
-                keys.renew_device()?;
+        let has_keys = home.join("keys").exists();
+        if !has_keys && !log.segments().map_err(StorageError::from)?.is_empty() {
+            return Err(OpenError::NoKeys(home.to_owned()));
+        }
+        let mut keys = Keys::create_or_open(&home.join("keys"))?;
+        let mut opened = Opened::default();
+        let attempt = |opened: &mut Opened, progress: &mut dyn FnMut(u64)| -> Result<_, OpenError> {
+            let tables = open_tables(home, config, &log, opened)?;
+            let rows = Layered::new(tables.snapshot(), None);
+            let mut pipeline = Pipeline::new(rows, Bodies::new(log.clone()), keys.space())?;
+            let end = replay(&mut pipeline, &tables, &log, opened, progress)?;
+            Ok((tables, pipeline, end))
+        };
+        let (tables, mut pipeline, end) = match attempt(&mut opened, progress) {
+            Err(OpenError::Storage(error @ (StorageError::Index(_) | StorageError::Damaged { .. } | StorageError::Row(_)))) if opened.rebuilt.is_none() => {
+                // The tables are damaged, and they can be made anew.
+                put_aside(home, &format!("the index is damaged: {error}"), &mut opened)?;
+                attempt(&mut opened, progress)?
             }
+            result => result?,
+        };
+        let mut appender = Appender::open(&log_folder, end).map_err(StorageError::from)?;
+        // A home that lost changes, or is a copy of another, must not go on in its old chain. The mark outlives a
+        // crash in the middle, and stays as long as the root key is not there to grant a new device key.
+        let mark = home.join(NEW_DEVICE_MARK);
+        let renew = keys.is_copy() || mark.exists();
+        if renew && keys.root().is_some() {
+            keys.renew_device()?;
+            opened.new_device = true;
         }
         let cap = found(&keys, &mut pipeline, &tables, &mut appender, now_ms)?;
-        let cap = cap.filter(|_| !keys.is_copy());
+        let cap = cap.filter(|_| !renew || opened.new_device);
+        if opened.new_device && mark.exists() {
+            std::fs::remove_file(&mark).map_err(StorageError::from)?;
+        }
         let device = SecretKey::from_seed(*keys.device().seed());
         let inner = Arc::new(Inner {
             published: RwLock::new(Arc::new(tables.snapshot())),
@@ -408,7 +431,7 @@ impl Store {
     ///
     /// [`StorageError`].
     pub fn read(&self, rows: &Committed, path: &Path) -> Result<Reading, StorageError> {
-        Ok(Reading { tree: Tree::load(rows, MAIN, path)?, version: self.version(rows, path)? })
+        Ok(Reading { tree: Tree::load(rows, MAIN, path, CONFLICT_PAGE)?, version: self.version(rows, path)? })
     }
 
     /// What was at a path at versions, as their writers saw it.
@@ -419,7 +442,7 @@ impl Store {
     pub fn read_at(&self, rows: &Committed, path: &Path, versions: &[String]) -> Result<Tree, WriteError> {
         let view = View::of(rows, MAIN, &resolve(rows, versions)?)?;
         let mut bodies = Bodies::new(self.inner.log.clone());
-        Ok(Tree::load_at(rows, MAIN, path, &view, |a, index| {
+        Ok(Tree::load_at(rows, MAIN, path, &view, CONFLICT_PAGE, |a, index| {
             let id = OpId { change: summary(rows, MAIN, a)?.id, index };
             let write = bodies.write_at(rows, MAIN, id)?;
             write.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
@@ -475,21 +498,30 @@ impl Store {
     }
 }
 
+/// Says that this home needs a new device key before it writes.
+const NEW_DEVICE_MARK: &str = "needs-device";
+
 /// Opens the tables; if that is not possible, or if they know more than the log, they are put aside and made anew.
 fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut Opened) -> Result<Tables, OpenError> {
-    let folder = home.join("index");
-    let open = || Tables::open(&folder, config.cache_bytes, config.memtable_bytes);
+    let open = || Tables::open(&home.join("index"), config.cache_bytes, config.memtable_bytes);
     let reason = match open() {
         Ok(tables) => match ahead_of_log(&tables, log)? {
             None => return Ok(tables),
             Some(reason) => {
-                opened.new_device = true;
+                let mark = std::fs::File::create(home.join(NEW_DEVICE_MARK)).map_err(StorageError::from)?;
+                mark.sync_all().map_err(StorageError::from)?;
                 drop(tables);
                 reason
             }
         },
         Err(error) => format!("the index could not be opened: {error:?}"),
     };
+    put_aside(home, &reason, opened)?;
+    Ok(open()?)
+}
+
+/// Moves the tables out of the way.
+fn put_aside(home: &FilePath, reason: &str, opened: &mut Opened) -> Result<(), OpenError> {
     tracing::warn!(reason, "making the index anew from the change log");
     let mut aside = home.join("index.damaged");
     for number in 1.. {
@@ -498,9 +530,9 @@ fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut O
         }
         aside = home.join(format!("index.damaged.{number}"));
     }
-    std::fs::rename(&folder, &aside).map_err(StorageError::from)?;
-    opened.rebuilt = Some(reason);
-    Ok(open()?)
+    std::fs::rename(home.join("index"), &aside).map_err(StorageError::from)?;
+    opened.rebuilt = Some(reason.to_owned());
+    Ok(())
 }
 
 /// Whether the tables hold changes that the log does not.
@@ -523,6 +555,16 @@ fn ahead_of_log(tables: &Tables, log: &LogReader) -> Result<Option<String>, Stor
         }
     }
     Ok(None)
+}
+
+/// Commits what was taken in from the log.
+fn commit(pipeline: &mut Pipeline, tables: &Tables) -> Result<(), StorageError> {
+    let sealed = pipeline.rows.seal();
+    pipeline.bodies.seal();
+    tables.commit(&sealed)?;
+    pipeline.rows.rebase(tables.snapshot());
+    pipeline.bodies.synced();
+    Ok(())
 }
 
 /// Rows staged at once while the log is replayed.
@@ -553,10 +595,8 @@ fn replay(pipeline: &mut Pipeline, tables: &Tables, log: &LogReader, opened: &mu
                 pipeline.take(change, None, record.payload.len())?;
                 opened.replayed += 1;
                 progress(opened.replayed);
-                if pipeline.rows.staged.bytes() > REPLAY_BYTES_MAX && pipeline.open_run().is_none() {
-                    let sealed = pipeline.rows.seal();
-                    tables.commit(&sealed)?;
-                    pipeline.rows.rebase(tables.snapshot());
+                if pipeline.rows.staged.bytes() > REPLAY_BYTES_MAX {
+                    commit(pipeline, tables)?;
                 }
             }
         }
@@ -565,40 +605,8 @@ fn replay(pipeline: &mut Pipeline, tables: &Tables, log: &LogReader, opened: &mu
     if let Some(torn) = torn {
         opened.torn_bytes = torn.bytes;
     }
-    if let Some(start) = pipeline.open_run() {
-        // A run that is not complete was not acknowledged either, and has had no effect. Rows of its first
-        // parts are dropped by starting over from what is committed.
-        opened.torn_bytes += 1;
-        let torn_from = start;
-        pipeline.reset()?;
-        if pipeline.next_place() < torn_from {
-            return replay_until(pipeline, tables, log, torn_from);
-        }
-        return Ok(torn_from);
-    }
-    let sealed = pipeline.rows.seal();
-    tables.commit(&sealed)?;
-    pipeline.rows.rebase(tables.snapshot());
+    commit(pipeline, tables)?;
     Ok(end)
-}
-
-/// Takes in what is in the log before a place.
-fn replay_until(pipeline: &mut Pipeline, tables: &Tables, log: &LogReader, until: Place) -> Result<Place, StorageError> {
-    for item in log.walk(pipeline.next_place())? {
-        if let Item::Record(record) = item? {
-            if record.place >= until {
-                break;
-            }
-            pipeline.skip_to(record.a, record.place);
-            if let Ok(change) = Change::decode(&record.payload) {
-                pipeline.take(change.content(), None, record.payload.len())?;
-            }
-        }
-    }
-    let sealed = pipeline.rows.seal();
-    tables.commit(&sealed)?;
-    pipeline.rows.rebase(tables.snapshot());
-    Ok(until)
 }
 
 /// Makes sure that the space has its first statement and this device its grant. Answers the grant.
@@ -632,8 +640,6 @@ fn found(keys: &Keys, pipeline: &mut Pipeline, tables: &Tables, appender: &mut A
     crate::log::frame(taken.a, &payload, &mut bytes);
     appender.write(taken.place, &bytes)?;
     appender.sync()?;
-    let sealed = pipeline.rows.seal();
-    tables.commit(&sealed)?;
-    pipeline.rows.rebase(tables.snapshot());
+    commit(pipeline, tables)?;
     Ok(pipeline.rights.writer_grant(&device))
 }

@@ -33,6 +33,8 @@ pub struct Summary {
     pub total: bool,
     /// In the parts of a run: number, count.
     pub part: Option<(u64, u64)>,
+    /// For a part of a run, whether its ops have had their effect.
+    pub folded: bool,
     /// Its public name.
     pub label: Option<Box<str>>,
 }
@@ -54,7 +56,7 @@ impl Summary {
             list.iter().for_each(|a| out.var(*a));
         };
         list(&self.deps, &mut out);
-        out.u8(u8::from(self.base.is_some()) | u8::from(self.total) << 1 | u8::from(self.part.is_some()) << 2 | u8::from(self.label.is_some()) << 3);
+        out.u8(u8::from(self.base.is_some()) | u8::from(self.total) << 1 | u8::from(self.part.is_some()) << 2 | u8::from(self.label.is_some()) << 3 | u8::from(self.folded) << 4);
         if let Some(base) = &self.base {
             list(base, &mut out);
         }
@@ -89,7 +91,7 @@ impl Summary {
         let part = if flags & 4 != 0 { Some((input.var(u64::MAX, "part")?, input.var(u64::MAX, "parts")?)) } else { None };
         let label = if flags & 8 != 0 { Some(input.text(255, "label")?.into()) } else { None };
         input.finish()?;
-        Ok(Self { id, place, author, seq, lamport, time_ms, cum, deps, base, total: flags & 2 != 0, part, label })
+        Ok(Self { id, place, author, seq, lamport, time_ms, cum, deps, base, total: flags & 2 != 0, part, folded: flags & 16 != 0, label })
     }
 
     /// The name that clients see: the label, else the id.

@@ -45,17 +45,17 @@ pub enum Shape {
 }
 
 impl Tree {
-    /// Reads the subtree at `path` as it is now.
+    /// Reads the subtree at `path` as it is now, with at most `writes_max` concurrent writes of one slot.
     ///
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn load(rows: &impl Rows, t: u32, path: &Path) -> Result<Self, StorageError> {
+    pub fn load(rows: &impl Rows, t: u32, path: &Path, writes_max: usize) -> Result<Self, StorageError> {
         let key = path.key();
         let prefix = node_key(t, &key);
         let node = Node::load(rows, &prefix)?;
         if node.below == 0 {
-            let writes = node.visible(rows, &prefix, CONFLICT_PAGE)?;
+            let writes = node.visible(rows, &prefix, writes_max)?;
             let list = writes.first().filter(|write| write.value == Value::List).map(|write| write.id);
             return Ok(Self { writes, list, ..Self::default() });
         }
@@ -64,7 +64,7 @@ impl Tree {
             let (t_key, value) = row?;
             let node = Node::decode(&value)?;
             if node.count() > 0 {
-                builder.add(&t_key[4..], node.visible(rows, &t_key, CONFLICT_PAGE)?)?;
+                builder.add(&t_key[4..], node.visible(rows, &t_key, writes_max)?)?;
             }
         }
         builder.finish(&prefix)
@@ -81,6 +81,7 @@ impl Tree {
         t: u32,
         path: &Path,
         view: &View,
+        writes_max: usize,
         mut write_of: impl FnMut(u64, u32) -> Result<Write, StorageError>,
     ) -> Result<Self, StorageError> {
         let key = path.key();
@@ -98,7 +99,7 @@ impl Tree {
             }
             if !writes.is_empty() {
                 writes.sort_by_key(|write| std::cmp::Reverse(write.stamp()));
-                writes.truncate(CONFLICT_PAGE);
+                writes.truncate(writes_max);
                 builder.add(&at[4..], writes)?;
             }
             Ok(())

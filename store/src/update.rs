@@ -12,7 +12,7 @@ use crate::list::Order;
 use crate::node::{Node, node_key};
 use crate::path::{Path, Segment};
 use crate::store::StorageError;
-use crate::tree::{Shape, Tree};
+use crate::tree::{CONFLICT_PAGE, Shape, Tree};
 
 /// Most patches of one update; beyond that, a snapshot is cheaper to read.
 pub const PATCHES_MAX: usize = 1024;
@@ -157,7 +157,7 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
         return Ok(None);
     }
     for root in roots {
-        let edit = match Tree::load(rows, t, &root)?.to_json(space) {
+        let edit = match Tree::load(rows, t, &root, CONFLICT_PAGE)?.to_json(space) {
             Some(json) => Edit::Put(json),
             None => Edit::Delete,
         };
@@ -176,7 +176,7 @@ enum Change {
 
 /// The one stretch of a list that changed, if there is one and no element changed beside it.
 fn splice(rows: &impl Rows, t: u32, space: &PublicKey, path: &Path, changes: &[(OpId, Change)]) -> Result<Option<Edit>, StorageError> {
-    let tree = Tree::load(rows, t, path)?;
+    let tree = Tree::load(rows, t, path, CONFLICT_PAGE)?;
     let Some(list) = tree.list else { return Ok(None) };
     match changes {
         [(_, Change::In), ..] if changes.iter().all(|(_, change)| *change == Change::In) => {

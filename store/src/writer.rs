@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 use timebus_identity::{SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
 
-use crate::change::{self, Change, Part};
+use crate::change::{self, Change, PARENTS_MAX, Part};
 use crate::ids::{ChangeId, GrantId, OpId};
 use crate::json::Json;
 use crate::keyspace::{Rows, Staged, Table};
@@ -107,6 +107,9 @@ pub enum WriteError {
     /// The caller builds on versions that are not here.
     #[error("version {} is not known here", .0.join(", "))]
     UnknownVersion(Vec<String>),
+    /// The caller builds on more versions than one change can.
+    #[error("one change builds on {PARENTS_MAX} versions at most, these are {0}")]
+    TooManyParents(usize),
     /// The condition does not hold.
     #[error("the version of {path} is another one")]
     Condition {
@@ -269,6 +272,7 @@ impl Decider {
     fn dispatch(&mut self) {
         let mut group = std::mem::take(&mut self.group);
         group.staged = self.pipeline.rows.seal();
+        self.pipeline.bodies.seal();
         self.group.start = self.pipeline.next_place();
         self.syncing = true;
         // The syncer lives as long as this thread: it ends when `to_syncer` is dropped.
@@ -278,6 +282,7 @@ impl Decider {
     fn synced(&mut self, result: Result<(), Failure>) {
         self.syncing = false;
         self.pipeline.rows.rebase(self.inner.tables.snapshot());
+        self.pipeline.bodies.synced();
         if let Err(failure) = result {
             // What was decided on top of the lost group is lost with it.
             for reply in std::mem::take(&mut self.group).replies {
@@ -317,6 +322,7 @@ impl Decider {
         if crate::fold::is_reserved(&path) {
             return Err(WriteError::Reserved(path));
         }
+        self.merge_heads(cap, time_ms)?;
         let rows = &self.pipeline.rows;
         let t_key = node_key(MAIN, &path.key());
         let node = Node::load(rows, &t_key)?;
@@ -343,12 +349,15 @@ impl Decider {
                 let mut base = resolve(rows, &parents)?;
                 base.sort_unstable();
                 base.dedup();
+                if base.len() > PARENTS_MAX {
+                    return Err(WriteError::TooManyParents(base.len()));
+                }
                 // Who has seen all there is at the path may as well have seen everything else.
                 (base != node.touch).then_some(base)
             }
         };
         let tree = match &base {
-            None => Tree::load(&self.pipeline.rows, MAIN, &path)?,
+            None => Tree::load(&self.pipeline.rows, MAIN, &path, usize::MAX)?,
             Some(base) => load_at(&mut self.pipeline, &path, base)?,
         };
         let (plan, created) = self.plan(&path, &tree, action)?;
@@ -373,6 +382,17 @@ impl Decider {
             None => None,
         };
         Ok(Written { version, change: Some(last), created, existed, durable: true })
+    }
+
+    /// A change stands on at most so many others; what is left over is brought together by changes without ops.
+    fn merge_heads(&mut self, cap: GrantId, time_ms: u64) -> Result<(), WriteError> {
+        while self.pipeline.heads(MAIN) > PARENTS_MAX {
+            let body = crate::change::Body::default();
+            let author = self.inner.device.public();
+            let change = self.pipeline.author(MAIN, author, Some(cap), time_ms, &body)?;
+            self.take(Entry::Own(change), Some(body))?;
+        }
+        Ok(())
     }
 
     fn plan(&mut self, path: &Path, tree: &Tree, action: Action) -> Result<(Plan<'_>, Option<Created>), WriteError> {
@@ -603,7 +623,7 @@ fn same_version(wanted: &[String], version: &[String], rows: &impl Rows, touch: 
 fn load_at(pipeline: &mut Pipeline, path: &Path, base: &[u64]) -> Result<Tree, StorageError> {
     let view = View::of(&pipeline.rows, MAIN, base)?;
     let (rows, bodies) = (&pipeline.rows, &mut pipeline.bodies);
-    Tree::load_at(rows, MAIN, path, &view, |a, index| {
+    Tree::load_at(rows, MAIN, path, &view, usize::MAX, |a, index| {
         let id = OpId { change: summary(rows, MAIN, a)?.id, index };
         bodies.write_at(rows, MAIN, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
     })

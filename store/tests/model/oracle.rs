@@ -22,7 +22,7 @@ use timebus_store::path::{Path, Segment};
 use timebus_store::value::Value;
 
 /// A set of changes, by their numbers.
-pub type Set = u128;
+pub(crate) type Set = u128;
 
 fn has(set: Set, at: usize) -> bool {
     set >> at & 1 == 1
@@ -32,14 +32,14 @@ fn has(set: Set, at: usize) -> bool {
 type Stamp = (u64, OpId);
 
 /// A change of the main timeline.
-pub struct Known {
-    pub id: ChangeId,
-    pub header: Header,
-    pub body: Body,
+pub(crate) struct Known {
+    pub(crate) id: ChangeId,
+    pub(crate) header: Header,
+    pub(crate) body: Body,
     /// Everything before it.
-    pub past: Set,
+    pub(crate) past: Set,
     /// What its writer had seen, and itself.
-    pub view: Set,
+    pub(crate) view: Set,
     /// The last parts of complete runs that it is a part of; itself if it is no part.
     lasts: Set,
     /// Where its cap lets it write; `None` when its ops have no effect.
@@ -47,9 +47,9 @@ pub struct Known {
 }
 
 /// A valid `Set` or `Ins`.
-pub struct Write {
-    pub path: Path,
-    pub value: Value,
+pub(crate) struct Write {
+    pub(crate) path: Path,
+    pub(crate) value: Value,
     /// The list it was inserted into.
     list: Option<OpId>,
     stamp: Stamp,
@@ -70,8 +70,8 @@ struct Position {
 }
 
 /// The state for every set of changes.
-pub struct Oracle {
-    pub changes: Vec<Known>,
+pub(crate) struct Oracle {
+    pub(crate) changes: Vec<Known>,
     numbers: HashMap<ChangeId, usize>,
     writes: BTreeMap<OpId, Write>,
     positions: Vec<Position>,
@@ -87,7 +87,7 @@ struct Node<'a> {
 
 impl Oracle {
     /// Works everything out.
-    pub fn new(all: &[Verified<Change>]) -> Self {
+    pub(crate) fn new(all: &[Verified<Change>]) -> Self {
         let grants = grants(all);
         let mut sorted: Vec<&Verified<Change>> = all.iter().filter(|change| change.header().kind == Kind::Data).collect();
         sorted.sort_by_key(|change| (change.header().lamport, change.id()));
@@ -103,7 +103,7 @@ impl Oracle {
     }
 
     /// All changes.
-    pub fn everything(&self) -> Set {
+    pub(crate) fn everything(&self) -> Set {
         (1 << self.changes.len()) - 1
     }
 
@@ -307,18 +307,18 @@ impl Oracle {
     }
 
     /// The writes that are visible in a set of changes.
-    pub fn visible(&self, set: Set) -> BTreeSet<OpId> {
+    pub(crate) fn visible(&self, set: Set) -> BTreeSet<OpId> {
         let alive = |write: &Write| self.counts(set, write.change) && !write.killers.iter().any(|killer| self.counts(set, *killer));
         self.writes.iter().filter(|(_, write)| alive(write)).map(|(id, _)| *id).collect()
     }
 
     /// The writes that are visible at and below a path in a set of changes.
-    pub fn visible_at(&self, set: Set, path: &Path) -> BTreeSet<OpId> {
+    pub(crate) fn visible_at(&self, set: Set, path: &Path) -> BTreeSet<OpId> {
         self.visible(set).into_iter().filter(|id| path.contains(&self.writes[id].path)).collect()
     }
 
     /// What a path shows in a set of changes.
-    pub fn json(&self, set: Set, path: &Path) -> Option<Json> {
+    pub(crate) fn json(&self, set: Set, path: &Path) -> Option<Json> {
         let mut root = Node::default();
         for id in self.visible(set) {
             let write = &self.writes[&id];
@@ -388,7 +388,7 @@ impl Oracle {
     }
 
     /// The version of a path: public names, sorted.
-    pub fn version(&self, path: &Path) -> Vec<String> {
+    pub(crate) fn version(&self, path: &Path) -> Vec<String> {
         let everything = self.everything();
         let mut touching: Set = 0;
         for (at, number) in &self.touches {
@@ -404,13 +404,13 @@ impl Oracle {
     }
 
     /// The public name of a change.
-    pub fn name(&self, number: usize) -> String {
+    pub(crate) fn name(&self, number: usize) -> String {
         let Known { id, body, .. } = &self.changes[number];
         body.label.as_ref().map_or_else(|| id.to_string(), ToString::to_string)
     }
 
     /// Every path that some op names, and those above.
-    pub fn paths(&self) -> BTreeSet<Path> {
+    pub(crate) fn paths(&self) -> BTreeSet<Path> {
         let mut paths: BTreeSet<Path> = [Path::root()].into();
         for path in self.writes.values().map(|write| &write.path).chain(self.touches.iter().map(|(path, _)| path)) {
             let mut path = path.clone();

@@ -52,8 +52,8 @@ enum DraftOp {
 /// Stands for the change that is being made, whose id nobody knows yet.
 const SELF: ChangeId = ChangeId([0; 32]);
 
-pub struct World {
-    pub changes: Vec<Verified<Change>>,
+pub(crate) struct World {
+    pub(crate) changes: Vec<Verified<Change>>,
     dice: Dice,
     space: PublicKey,
     devices: Vec<Device>,
@@ -72,7 +72,7 @@ fn grant(to: &SecretKey, scope: Scope, depth: u8) -> Op {
 
 impl World {
     /// A world of some 5 to 40 changes of the main timeline.
-    pub fn new(root: &SecretKey, seed: u64) -> Self {
+    pub(crate) fn new(root: &SecretKey, seed: u64) -> Self {
         let keys: Vec<SecretKey> = (0..5).map(|n| SecretKey::from_seed([100 + n; 32])).collect();
         let mut world = Self {
             changes: Vec::new(),

@@ -4,17 +4,17 @@ use timebus_store::json::Json;
 
 /// Random numbers from a seed (splitmix64): the same on every machine and for ever.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 #[allow(dead_code, reason = "every test binary has its own copy and draws what it needs")]
 impl Dice {
     /// Dice that fall as `seed` says.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed)
     }
 
     /// Any number.
-    pub fn any(&mut self) -> u64 {
+    pub(crate) fn any(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -23,29 +23,29 @@ impl Dice {
     }
 
     /// A number below `end`, which is not 0.
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.any() % end as u64) as usize
     }
 
     /// True so many times in a hundred.
-    pub fn percent(&mut self, chance: u64) -> bool {
+    pub(crate) fn percent(&mut self, chance: u64) -> bool {
         self.any() % 100 < chance
     }
 
     /// One of these; `None` of none.
-    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         if from.is_empty() { None } else { Some(&from[self.below(from.len())]) }
     }
 
     /// Puts them in another order.
-    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for at in (1..items.len()).rev() {
             items.swap(at, self.below(at + 1));
         }
     }
 
     /// A scalar, a few of which are equal by chance.
-    pub fn scalar(&mut self) -> Json {
+    pub(crate) fn scalar(&mut self) -> Json {
         match self.below(9) {
             0 => Json::Null,
             1 => Json::Bool(self.percent(50)),
@@ -58,7 +58,7 @@ impl Dice {
     }
 
     /// A value with few names and small arrays, so that two of them have much in common.
-    pub fn json(&mut self, depth: usize) -> Json {
+    pub(crate) fn json(&mut self, depth: usize) -> Json {
         match self.below(if depth == 0 { 2 } else { 10 }) {
             0..=2 => self.scalar(),
             3..=6 => {
@@ -73,14 +73,14 @@ impl Dice {
     }
 
     /// A key: mostly one of a few names, seldom one that cannot be a path segment.
-    pub fn name(&mut self) -> String {
+    pub(crate) fn name(&mut self) -> String {
         const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "@f"];
         const ODD: [&str; 6] = ["", "x/y", "..", "\u{1}", "link", "@bytes"];
         if self.percent(2) { ODD[self.below(ODD.len())].to_owned() } else { NAMES[self.below(NAMES.len())].to_owned() }
     }
 
     /// The value after somebody worked on it: members and elements come, go and change.
-    pub fn edited(&mut self, value: &Json, depth: usize) -> Json {
+    pub(crate) fn edited(&mut self, value: &Json, depth: usize) -> Json {
         if self.percent(8) {
             return self.json(depth);
         }
@@ -128,7 +128,7 @@ impl Dice {
 
 /// The compact text.
 #[allow(dead_code, reason = "every test binary has its own copy and draws what it needs")]
-pub fn text(json: &Json) -> String {
+pub(crate) fn text(json: &Json) -> String {
     let mut out = Vec::new();
     json.write(&mut out);
     String::from_utf8(out).expect("JSON is UTF-8")
@@ -136,6 +136,6 @@ pub fn text(json: &Json) -> String {
 
 /// A number from the environment, else the default.
 #[allow(dead_code, reason = "every test binary has its own copy and draws what it needs")]
-pub fn setting(name: &str, default: u64) -> u64 {
+pub(crate) fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
 }

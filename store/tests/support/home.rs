@@ -10,19 +10,19 @@ use timebus_store::store::{Config, OpenError, Store, lock_home};
 use timebus_store::writer::{Action, Condition, Request, Written};
 
 /// The root key of every test's space.
-pub fn root() -> SecretKey {
+pub(crate) fn root() -> SecretKey {
     SecretKey::from_seed([1; 32])
 }
 
 /// A folder that goes away with its handle; in memory, since most tests ask for thousands of syncs.
-pub fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let memory = FilePath::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     tempfile::Builder::new().prefix("timebus-test").tempdir_in(parent).expect("a temporary folder")
 }
 
 /// A new home of the test space in which device `number` writes, so that ids repeat from run to run.
-pub fn home(number: u8) -> tempfile::TempDir {
+pub(crate) fn home(number: u8) -> tempfile::TempDir {
     let home = folder();
     let keys = home.path().join("keys");
     let made = Keys::create_from(&keys, &root(), &SecretKey::from_seed([2; 32])).expect("keys");
@@ -36,22 +36,22 @@ pub fn home(number: u8) -> tempfile::TempDir {
 }
 
 /// Small caches: opening is what these tests do most.
-pub fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config { cache_bytes: 4 << 20, memtable_bytes: 4 << 20, ..Config::default() }
 }
 
 /// Opens a store that may refuse.
-pub fn try_open(home: &FilePath) -> Result<Store, OpenError> {
+pub(crate) fn try_open(home: &FilePath) -> Result<Store, OpenError> {
     Store::open(home, lock_home(home).expect("free"), &config(), 1, &mut |_| {})
 }
 
 /// Opens a store.
-pub fn open(home: &FilePath) -> Store {
+pub(crate) fn open(home: &FilePath) -> Store {
     try_open(home).unwrap_or_else(|error| panic!("{} does not open: {error:?}", home.display()))
 }
 
 /// Copies a folder with everything in it, sparing what `skip` names.
-pub fn copy(from: &FilePath, to: &FilePath, skip: &[&str]) {
+pub(crate) fn copy(from: &FilePath, to: &FilePath, skip: &[&str]) {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
     let mode = std::fs::metadata(from).expect("folder").permissions().mode();
     std::fs::DirBuilder::new().recursive(true).mode(mode & 0o777).create(to).expect("folder");
@@ -70,31 +70,31 @@ pub fn copy(from: &FilePath, to: &FilePath, skip: &[&str]) {
 }
 
 /// A path from its text form.
-pub fn path(text: &str) -> Path {
+pub(crate) fn path(text: &str) -> Path {
     Path::parse(text).expect("path")
 }
 
 /// JSON from its text.
-pub fn json(text: &str) -> Json {
+pub(crate) fn json(text: &str) -> Json {
     Json::parse(text.as_bytes(), Limits::default()).expect("JSON")
 }
 
 /// A plain request.
-pub fn request(at: &str, action: Action) -> Request {
+pub(crate) fn request(at: &str, action: Action) -> Request {
     Request { path: path(at), action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true }
 }
 
 /// A request of somebody who had seen `parents`.
-pub fn after(parents: &[String], at: &str, action: Action) -> Request {
+pub(crate) fn after(parents: &[String], at: &str, action: Action) -> Request {
     Request { parents: Some(parents.to_vec()), ..request(at, action) }
 }
 
 /// Writes JSON.
-pub async fn put(store: &Store, at: &str, value: &Json) -> Written {
+pub(crate) async fn put(store: &Store, at: &str, value: &Json) -> Written {
     store.write(request(at, Action::Put(value.clone()))).await.expect("written")
 }
 
 /// Reads JSON.
-pub fn get(store: &Store, at: &str) -> Option<Json> {
+pub(crate) fn get(store: &Store, at: &str) -> Option<Json> {
     store.read(&store.snapshot(), &path(at)).expect("read").tree.to_json(&store.space())
 }

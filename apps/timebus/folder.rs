@@ -1,0 +1,234 @@
+//! Folders of files: reading them for an import, and how an export lays a tree out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+
+use crate::pieces::is_name;
+use crate::value::{Json, pretty, text};
+
+/// A file, or a folder with nothing in it.
+#[derive(Clone, Debug, Hash)]
+pub(crate) struct Entry {
+    pub(crate) path: PathBuf,
+    /// Names below the folder that was read.
+    pub(crate) names: Vec<String>,
+    pub(crate) is_folder: bool,
+    pub(crate) bytes: u64,
+    /// Nanoseconds since 1970, to tell whether it is still the same.
+    pub(crate) modified: u128,
+}
+
+/// What is in a folder, in the order of names, and what cannot be brought in with the reason.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listing {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) skipped: Vec<String>,
+}
+
+/// Lists a folder and everything below. Links are not followed.
+pub(crate) fn list(folder: &Path) -> anyhow::Result<Listing> {
+    let mut listing = Listing::default();
+    list_into(folder, &[], &mut listing)?;
+    Ok(listing)
+}
+
+fn list_into(folder: &Path, names: &[String], listing: &mut Listing) -> anyhow::Result<()> {
+    let failed = || format!("could not read {}", folder.display());
+    let mut found: Vec<fs::DirEntry> = fs::read_dir(folder).with_context(failed)?.collect::<io::Result<_>>().with_context(failed)?;
+    found.sort_by_key(fs::DirEntry::file_name);
+    for entry in &found {
+        let path = entry.path();
+        let metadata = entry.metadata().with_context(|| format!("could not read {}", path.display()))?;
+        let mut skip = |reason: &str| listing.skipped.push(format!("{} ({reason})", path.display()));
+        let Ok(name) = entry.file_name().into_string() else {
+            skip("its name is not UTF-8");
+            continue;
+        };
+        if !is_name(&name) {
+            skip("its name cannot be part of a path");
+            continue;
+        }
+        let names: Vec<String> = names.iter().cloned().chain([name]).collect();
+        if metadata.is_dir() {
+            let before = listing.entries.len();
+            list_into(&path, &names, listing)?;
+            if listing.entries.len() > before {
+                continue;
+            }
+        } else if !metadata.is_file() {
+            skip(if metadata.is_symlink() { "a link" } else { "not a file" });
+            continue;
+        }
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        listing.entries.push(Entry {
+            path,
+            names,
+            is_folder: metadata.is_dir(),
+            bytes: if metadata.is_dir() { 0 } else { metadata.len() },
+            modified: modified.map_or(0, |time| time.as_nanos()),
+        });
+    }
+    Ok(())
+}
+
+/// A file of an export.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Laid {
+    Folder(PathBuf),
+    File(PathBuf, Vec<u8>),
+    /// A file whose bytes are at this path below the exported one.
+    Fetch(PathBuf, Vec<String>),
+}
+
+/// Lays a tree out as files below `folder`. A value without parts has no place in a folder.
+pub(crate) fn lay_out(json: &Json, folder: &Path) -> Option<Vec<Laid>> {
+    let Json::Object(members) = json else { return None };
+    let mut out = vec![Laid::Folder(folder.to_owned())];
+    lay_members(members, folder, &[], &mut out);
+    Some(out)
+}
+
+fn lay_members(members: &BTreeMap<String, Json>, folder: &Path, names: &[String], out: &mut Vec<Laid>) {
+    for (name, value) in members {
+        let at = folder.join(name);
+        let names: Vec<String> = names.iter().cloned().chain([name.clone()]).collect();
+        let is_json = name.ends_with(".json");
+        if let Some(bytes) = inline_bytes(value) {
+            out.push(Laid::File(at, bytes));
+        } else if text(value, "@blob").is_some() {
+            out.push(Laid::Fetch(at, names));
+        } else if is_json && matches!(value, Json::String(_)) {
+            // A text that is not JSON, or a JSON string? The peer knows its media type.
+            out.push(Laid::Fetch(at, names));
+        } else if is_json {
+            out.push(Laid::File(at, json_file(value)));
+        } else if let Json::String(text) = value {
+            out.push(Laid::File(at, text.clone().into_bytes()));
+        } else if let Json::Object(below) = value
+            && below.keys().all(|name| is_name(name))
+        {
+            out.push(Laid::Folder(at.clone()));
+            lay_members(below, &at, &names, out);
+        } else {
+            let mut file = format!("{name}.json");
+            while members.contains_key(&file) {
+                file.push_str(".json");
+            }
+            out.push(Laid::File(folder.join(file), json_file(value)));
+        }
+    }
+}
+
+/// The content of a JSON file.
+pub(crate) fn json_file(json: &Json) -> Vec<u8> {
+    let mut text = pretty(json);
+    text.push('\n');
+    text.into_bytes()
+}
+
+/// The bytes of a small file, which JSON shows in base64.
+fn inline_bytes(json: &Json) -> Option<Vec<u8>> {
+    let Json::Object(members) = json else { return None };
+    if members.len() != 2 {
+        return None;
+    }
+    text(json, "@type")?;
+    base64::engine::general_purpose::STANDARD.decode(text(json, "@bytes")?).ok()
+}
+
+/// Writes a file unless it is right already; says whether it wrote. After a crash the file is the old one or the
+/// new one.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<bool> {
+    let failed = || format!("could not write {}", path.display());
+    let is_right = fs::metadata(path).is_ok_and(|metadata| metadata.len() == bytes.len() as u64) && fs::read(path).is_ok_and(|old| old == bytes);
+    if is_right {
+        return Ok(false);
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".timebus").tempfile_in(folder).with_context(failed)?;
+    file.write_all(bytes).with_context(failed)?;
+    persist(file, path)?;
+    Ok(true)
+}
+
+/// Gives a finished file its name, and the rights that a new file would have.
+pub(crate) fn persist(file: tempfile::NamedTempFile, path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let failed = || format!("could not write {}", path.display());
+    // Temporary files are for their owner alone.
+    let mode = fs::metadata(path).map_or(0o644, |old| old.permissions().mode());
+    file.as_file().set_permissions(fs::Permissions::from_mode(mode)).with_context(failed)?;
+    file.persist(path).map_err(|error| error.error).with_context(failed)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn laid(text: &str) -> Vec<(String, Option<String>)> {
+        let json = crate::value::parse(text.as_bytes()).expect("JSON");
+        lay_out(&json, Path::new("x"))
+            .expect("an object")
+            .into_iter()
+            .map(|laid| match laid {
+                Laid::Folder(path) => (path.display().to_string(), None),
+                Laid::File(path, bytes) => (path.display().to_string(), Some(String::from_utf8_lossy(&bytes).into_owned())),
+                Laid::Fetch(path, names) => (path.display().to_string(), Some(format!("<{}>", names.join("/")))),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn trees_become_folders() {
+        let found = laid(
+            r#"{"a":{"b.txt":"hi","c":{}},"d.json":{"e":1},"f":2,"f.json":3,"g":[1],"h":{"@bytes":"AAE=","@type":"x/y"},
+                "i":{"a/b":1},"j.json":"x"}"#,
+        );
+        let expected = [
+            ("x", None),
+            ("x/a", None),
+            ("x/a/b.txt", Some("hi")),
+            ("x/a/c", None),
+            ("x/d.json", Some("{\n  \"e\": 1\n}\n")),
+            ("x/f.json.json", Some("2\n")),
+            ("x/f.json", Some("3\n")),
+            ("x/g.json", Some("[\n  1\n]\n")),
+            ("x/h", Some("\0\u{1}")),
+            ("x/i.json", Some("{\n  \"a/b\": 1\n}\n")),
+            ("x/j.json", Some("<j.json>")),
+        ];
+        let expected: Vec<_> = expected.iter().map(|(path, text)| ((*path).to_owned(), text.map(str::to_owned))).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn lists_files_in_order_and_no_links() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let root = temp.path();
+        fs::create_dir_all(root.join("b/empty")).expect("a folder");
+        fs::write(root.join("b/z"), "1").expect("a file");
+        fs::write(root.join("a"), "22").expect("a file");
+        std::os::unix::fs::symlink("a", root.join("link")).expect("a link");
+        let listing = list(root).expect("a good folder");
+        let found: Vec<_> = listing.entries.iter().map(|entry| (entry.names.join("/"), entry.bytes)).collect();
+        assert_eq!(found, [("a".to_owned(), 2), ("b/empty".to_owned(), 0), ("b/z".to_owned(), 1)]);
+        assert_eq!(listing.skipped.len(), 1);
+    }
+
+    #[test]
+    fn writes_only_what_differs() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let path = temp.path().join("a");
+        assert!(write(&path, b"1").expect("room"));
+        assert!(!write(&path, b"1").expect("room"));
+        assert!(write(&path, b"2").expect("room"));
+        assert_eq!(fs::read(path).expect("a file"), b"2");
+    }
+}

@@ -1,0 +1,62 @@
+//! What each verb does.
+
+mod backup;
+mod doctor;
+mod down;
+mod edit;
+mod export;
+mod r#gen;
+mod history;
+mod id;
+mod import;
+mod kit;
+mod list;
+mod restore;
+mod status;
+mod up;
+mod values;
+mod watch;
+
+use crate::Context;
+use crate::cli::Verb;
+
+/// Does what was asked.
+pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
+    let context = &context;
+    match verb {
+        Verb::Up(args) => up::run(context, args).await,
+        Verb::Down(_) => down::run(context).await,
+        Verb::Status(_) => status::run(context).await,
+        Verb::Doctor(_) => doctor::run(context).await,
+        Verb::Get(args) => values::get(context, args).await,
+        Verb::Put(args) => values::put(context, args).await,
+        Verb::Patch(args) => values::patch(context, args).await,
+        Verb::Post(args) => values::post(context, args).await,
+        Verb::Rm(args) => values::rm(context, args).await,
+        Verb::Ls(args) => list::ls(context, args).await,
+        Verb::Tree(args) => list::tree(context, args).await,
+        Verb::Edit(args) => edit::run(context, args).await,
+        Verb::Watch(args) => watch::run(context, args).await,
+        Verb::Log(args) => history::log(context, args).await,
+        Verb::Diff(args) => history::diff(context, args).await,
+        Verb::Blame(args) => history::blame(context, args).await,
+        Verb::Conflicts(args) => history::conflicts(context, args).await,
+        Verb::Undo(args) => history::undo(context, args).await,
+        Verb::Import(args) => import::run(context, args).await,
+        Verb::Export(args) => export::run(context, args).await,
+        Verb::Id(args) => id::run(context, args).await,
+        Verb::Kit(args) => kit::run(context, args),
+        Verb::Backup(args) => backup::backup(context, args).await,
+        Verb::Restore(args) => restore::run(context, args).await,
+        Verb::Fsck(_) => backup::fsck(context).await,
+        Verb::Gen(args) => r#gen::run(context, args).await,
+        Verb::Completions(args) => completions(context, &args),
+    }
+}
+
+fn completions(context: &Context, args: &crate::cli::Completions) -> anyhow::Result<()> {
+    use clap::CommandFactory as _;
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut crate::cli::Cli::command(), crate::output::PROGRAM, &mut script);
+    Ok(context.out.bytes(&script)?)
+}

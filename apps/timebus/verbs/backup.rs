@@ -1,0 +1,101 @@
+//! backup and fsck.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use indicatif::HumanBytes;
+use serde_json::json;
+
+use crate::Context;
+use crate::cli::Backup;
+use crate::client::{Home, Request, open};
+use crate::failure::Failure;
+use crate::home::quoted;
+use crate::progress::Progress;
+use crate::value::{Json, compact, counted, items, number};
+
+/// Zeros at the end of a tar file.
+pub(crate) const TAR_END_BYTES: usize = 1024;
+
+pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()> {
+    let out = context.out;
+    if args.file.is_none() && out.is_terminal() {
+        let fix = format!("{} > timebus.tar", context.home.command("backup"));
+        return Err(Failure::usage("a backup cannot be shown on a terminal").fix(fix).into());
+    }
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let status = client.json(Request::get("/.sys/status")).await?;
+    let mut answer = client.send(Request::get("/.sys/backup")).await?;
+    let progress = Progress::bytes(out, "backing up", answer.length().or_else(|| number(&status, "log_bytes")));
+    let folder = |path: &Path| match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => ".".into(),
+    };
+    let mut file = match &args.file {
+        // Temporary files are for their owner alone, which is right for keys.
+        Some(path) => Some(tempfile::NamedTempFile::new_in(folder(path)).with_context(|| format!("could not write {}", path.display()))?),
+        None => None,
+    };
+    let mut bytes = 0;
+    let mut end = Vec::new();
+    while let Some(piece) = answer.next().await? {
+        match &mut file {
+            Some(file) => file.write_all(&piece).context("could not write the backup")?,
+            None => out.bytes(&piece)?,
+        }
+        bytes += piece.len() as u64;
+        progress.add(piece.len() as u64);
+        end.extend_from_slice(&piece[piece.len().saturating_sub(TAR_END_BYTES)..]);
+        end.drain(..end.len().saturating_sub(TAR_END_BYTES));
+    }
+    progress.done();
+    if end.len() < TAR_END_BYTES || end.iter().any(|byte| *byte != 0) {
+        let failure = Failure::refused("the backup was cut short; do not keep it");
+        return Err(failure.fix(format!("`{}` looks for what is wrong", context.home.command("fsck"))).into());
+    }
+    match (file, args.file) {
+        (Some(file), Some(path)) => {
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error).with_context(|| format!("could not write {}", path.display()))?;
+            out.result(&json!({"file": path.display().to_string(), "bytes": bytes}), || {
+                format!("{} in {}; it holds your keys, keep it safe", HumanBytes(bytes), quoted(&path))
+            })
+        }
+        _ => {
+            out.flush()?;
+            out.note(format!("{}; it holds your keys, keep it safe", HumanBytes(bytes)));
+            Ok(())
+        }
+    }
+}
+
+pub(crate) async fn fsck(context: &Context) -> anyhow::Result<()> {
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let out = context.out;
+    let progress = Progress::things(out, "checking", None);
+    let report = client.json(Request::post("/.sys/fsck")).await?;
+    progress.done();
+    let (problems, repaired) = (items(&report, "problems"), items(&report, "repaired"));
+    if out.json {
+        out.line(compact(&report))?;
+    } else {
+        let checked = number(&report, "checked").unwrap_or(0);
+        out.line(format!("checked  {}", counted(checked as usize, "change")))?;
+        for (what, list) in [("repaired", repaired), ("problem ", problems)] {
+            for item in list {
+                let text = if let Json::String(text) = item { text.clone() } else { compact(item) };
+                out.line(format!("{what} {text}"))?;
+            }
+        }
+        if problems.is_empty() {
+            out.line("everything is in order")?;
+        } else {
+            out.note("a backup from before may have what is damaged: restore it into another home and compare");
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::told().into()),
+    }
+}

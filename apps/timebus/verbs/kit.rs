@@ -1,0 +1,101 @@
+//! kit: the words that are one's identity.
+
+use std::io::{IsTerminal as _, Read as _};
+
+use anyhow::Context as _;
+use serde_json::json;
+use timebus_identity::{Keys, Kit as Words, human_name};
+
+use crate::Context;
+use crate::cli::Kit;
+use crate::failure::Failure;
+use crate::peer::{keys_of, try_lock};
+
+/// More than the 48 longest words.
+const WORDS_BYTES_MAX: u64 = 4096;
+
+pub(crate) fn run(context: &Context, args: Kit) -> anyhow::Result<()> {
+    let out = context.out;
+    let exists = context.home.exists();
+    if !exists && !args.recover {
+        let fix = format!("`{}` makes a new identity; `{}` brings an old one back", context.home.command("up"), context.home.command("kit --recover"));
+        return Err(Failure::refused(format!("there is no timebus home at {}", context.home.folder().display())).fix(fix).into());
+    }
+    // The keys are for whoever holds the lock, so that nobody writes with a key that is just being erased.
+    let Some(_lock) = try_lock(&context.home)? else {
+        let title = "the peer is running, and only a stopped one lets its keys be looked at";
+        return Err(Failure::refused(title).fix(format!("`{}`, then try again", context.home.command("down"))).into());
+    };
+    let told = |error: timebus_identity::KitError| {
+        Failure::refused(error.to_string()).fix("nothing was changed; look at the words again and try once more")
+    };
+    if args.recover {
+        let words = ask(context)?;
+        let keys = match exists {
+            true => {
+                let mut keys = keys_of(&context.home)?;
+                keys.restore_root(&words).map_err(told)?;
+                keys
+            }
+            false => {
+                let (root, next) = Words::recover(&words).map_err(told)?;
+                Keys::create_from(&context.home.folder().join("keys"), &root, &next)?
+            }
+        };
+        let (id, name) = (keys.space().to_string(), human_name(&keys.space()));
+        return out.result(&json!({"recovered": true, "id": id, "name": name}), || format!("the root key of {name} is on this disk\nspace  {id}"));
+    }
+    let mut keys = keys_of(&context.home)?;
+    let Some(kit) = keys.kit() else {
+        return Err(Failure::refused("the root key is not on this disk: the kit was confirmed").fix("your words are on the paper you wrote them on").into());
+    };
+    if args.confirm {
+        let words = ask(context)?;
+        keys.confirm_kit(&words).map_err(told)?;
+        return out.result(&json!({"confirmed": true}), || {
+            "confirmed: the root key has left this disk. Your words are now the only way to name a successor or to let a new device in.".to_owned()
+        });
+    }
+    let words = [Some(kit.root_words()), kit.next_words()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let words: Vec<&str> = words.split_whitespace().collect();
+    let name = human_name(&keys.space());
+    out.result(&json!({"id": keys.space().to_string(), "name": name, "words": words}), || sheet(&name, &words, context))
+}
+
+fn sheet(name: &str, words: &[&str], context: &Context) -> String {
+    let mut text = format!("The recovery kit of {name}. Write these words on paper, in order, and keep it where you keep your passport.\n");
+    for (row, chunk) in words.chunks(6).enumerate() {
+        text.push('\n');
+        for (at, word) in chunk.iter().enumerate() {
+            text.push_str(&format!("{:>4} {word:<9}", row * 6 + at + 1));
+        }
+        text.truncate(text.trim_end().len());
+    }
+    text.push_str(&format!("\n\nThen prove it with `{}`; the root key leaves this disk.", context.home.command("kit --confirm")));
+    text
+}
+
+/// Reads words from standard input.
+fn ask(context: &Context) -> anyhow::Result<String> {
+    let stdin = std::io::stdin();
+    let mut words = String::new();
+    if stdin.is_terminal() {
+        context.out.note("type the words, in order; an empty line ends them:");
+        loop {
+            let mut line = String::new();
+            if stdin.read_line(&mut line)? == 0 || line.trim().is_empty() {
+                break;
+            }
+            words.push_str(&line);
+            if words.split_whitespace().count() >= 48 {
+                break;
+            }
+        }
+    } else {
+        stdin.lock().take(WORDS_BYTES_MAX).read_to_string(&mut words).context("could not read standard input")?;
+    }
+    match words.trim().is_empty() {
+        true => Err(Failure::usage("no words came").fix("type them, or send them to standard input").into()),
+        false => Ok(words),
+    }
+}

@@ -1,0 +1,168 @@
+//! ls and tree.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use crate::Context;
+use crate::cli::{Ls, TreeArgs};
+use crate::client::{Client, Home, JSON, Request, open};
+use crate::failure::Failure;
+use crate::output::printable;
+use crate::target::{Target, Versions};
+use crate::value::{Json, brief, compact, counted, number};
+
+/// Names asked for at once.
+const PAGE: u32 = 1000;
+/// Characters of a value in a listing.
+const VALUE_CHARS_MAX: usize = 60;
+
+/// What is below a path, to some depth, page by page put together.
+struct Listing {
+    json: Json,
+    version: Versions,
+}
+
+async fn read(client: &mut Client, path: &Target, depth: u32, last: Option<u32>) -> anyhow::Result<Listing> {
+    let mut whole: Option<Listing> = None;
+    let mut after: Option<String> = None;
+    loop {
+        let mut request = Request::get(path.encoded()).header("accept", JSON)?.query("depth", depth);
+        request = match (last, &after) {
+            (Some(last), _) => request.query("last", last),
+            (None, None) => request.query("limit", PAGE),
+            (None, Some(after)) => request.query("limit", PAGE).query("after", after),
+        };
+        let answer = client.send(request).await?;
+        let version = answer.version();
+        after = answer.header("next-after").map(str::to_owned);
+        let bytes = answer.bytes().await?;
+        if bytes.is_empty() {
+            return Err(absent(path).into());
+        }
+        let json = crate::value::parse(&bytes)?;
+        match (&mut whole, json) {
+            (Some(Listing { json: Json::Object(members), .. }), Json::Object(more)) => members.extend(more),
+            (Some(Listing { json: Json::Array(items), .. }), Json::Array(more)) => items.extend(more),
+            (whole, json) => *whole = Some(Listing { json, version }),
+        }
+        if after.is_none() {
+            return whole.ok_or_else(|| absent(path).into());
+        }
+    }
+}
+
+fn absent(path: &Target) -> Failure {
+    let mut failure = Failure::refused(format!("there is nothing at {path}"));
+    failure.status = Some(404);
+    failure
+}
+
+/// A fresh home has an empty tree, which is not the same as a path where nothing is.
+async fn read_or_empty(client: &mut Client, path: &Target, depth: u32, last: Option<u32>) -> anyhow::Result<Listing> {
+    match read(client, path, depth, last).await {
+        Err(error) if path.is_root() && Failure::of(&error).status == Some(404) => {
+            Ok(Listing { json: Json::Object(BTreeMap::new()), version: Versions::new(Vec::new()) })
+        }
+        other => other,
+    }
+}
+
+/// How much is below a node that was not looked into.
+fn below(json: &Json) -> Option<u64> {
+    match json {
+        Json::Object(members) if members.len() == 1 => number(json, "@more"),
+        _ => None,
+    }
+}
+
+fn entries(json: &Json) -> Vec<(String, &Json)> {
+    match json {
+        Json::Object(members) => members.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Json::Array(items) => items.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
+        _ => Vec::new(),
+    }
+}
+
+pub(crate) async fn ls(context: &Context, args: Ls) -> anyhow::Result<()> {
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let listing = read_or_empty(&mut client, &args.path, 1, args.last).await?;
+    let entries = entries(&listing.json);
+    let out = context.out;
+    if out.json {
+        // Numbers keep their spelling, so values are written by the store's own printer.
+        let shown: Vec<String> = entries
+            .iter()
+            .map(|(name, value)| match below(value) {
+                Some(below) => json!({"name": name, "below": below}).to_string(),
+                None => format!("{{\"name\":{},\"value\":{}}}", json!(name), compact(value)),
+            })
+            .collect();
+        let (path, version) = (json!(args.path.to_string()), json!(listing.version.list()));
+        return Ok(out.line(format!("{{\"path\":{path},\"version\":{version},\"entries\":[{}]}}", shown.join(",")))?);
+    }
+    if !matches!(listing.json, Json::Object(_) | Json::Array(_)) {
+        return Ok(out.line(printable(&compact(&listing.json)))?);
+    }
+    if entries.is_empty() {
+        out.note(format!("nothing is below {}", args.path));
+    }
+    let width = entries.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(40);
+    for (name, value) in entries {
+        let line = match below(value) {
+            Some(below) => format!("{:<width$}  {}", format!("{name}/"), counted(below as usize, "value")),
+            None => format!("{name:<width$}  {}", brief(value, VALUE_CHARS_MAX)),
+        };
+        out.line(printable(&line))?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn tree(context: &Context, args: TreeArgs) -> anyhow::Result<()> {
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let listing = read_or_empty(&mut client, &args.path, args.depth.unwrap_or(64), None).await?;
+    let out = context.out;
+    if out.json {
+        let (path, version) = (json!(args.path.to_string()), json!(listing.version.list()));
+        return Ok(out.line(format!("{{\"path\":{path},\"version\":{version},\"tree\":{}}}", compact(&listing.json)))?);
+    }
+    let mut lines = vec![match &listing.json {
+        Json::Object(_) | Json::Array(_) => args.path.to_string(),
+        value => format!("{}  {}", args.path, brief(value, VALUE_CHARS_MAX)),
+    }];
+    draw(&listing.json, "", &mut lines);
+    lines.iter().try_for_each(|line| out.line(printable(line)))?;
+    Ok(())
+}
+
+fn draw(json: &Json, indent: &str, lines: &mut Vec<String>) {
+    let entries = entries(json);
+    let last = entries.len().saturating_sub(1);
+    for (at, (name, value)) in entries.into_iter().enumerate() {
+        let (branch, below_it) = if at == last { ("└── ", "    ") } else { ("├── ", "│   ") };
+        let text = match (below(value), value) {
+            (Some(below), _) => format!("  … {}", counted(below as usize, "value")),
+            (None, Json::Object(members)) if !members.is_empty() => String::new(),
+            (None, Json::Array(items)) if !items.is_empty() => format!("  [{}]", items.len()),
+            (None, value) => format!("  {}", brief(value, VALUE_CHARS_MAX)),
+        };
+        lines.push(format!("{indent}{branch}{name}{text}"));
+        if below(value).is_none() {
+            draw(value, &format!("{indent}{below_it}"), lines);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn draws_trees() {
+        let json = crate::value::parse(br#"{"a":{"b":1,"c":{"@more":3}},"d":["x"],"e":{}}"#).expect("JSON");
+        let mut lines = Vec::new();
+        draw(&json, "", &mut lines);
+        let expected = ["├── a", "│   ├── b  1", "│   └── c  … 3 values", "├── d  [1]", "│   └── 0  \"x\"", "└── e  {}"];
+        assert_eq!(lines, expected);
+    }
+}

@@ -1,0 +1,64 @@
+//! status: how the peer is.
+
+use indicatif::{HumanBytes, HumanCount};
+
+use crate::Context;
+use crate::client::{Home, Request, open};
+use crate::clock::span;
+use crate::value::{Json, compact, member, number, text};
+
+pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
+    let (session, mut client) = open(context, Home::MustExist).await?;
+    let mut status = client.json(Request::get("/.sys/status")).await?;
+    let running = session.is_running().cloned();
+    let out = context.out;
+    if out.json {
+        if let Json::Object(members) = &mut status {
+            members.insert("running".into(), Json::Bool(running.is_some()));
+            members.insert("pid".into(), running.map_or(Json::Null, |running| Json::Int(running.pid.into())));
+        }
+        return Ok(out.line(compact(&status))?);
+    }
+    let count = |name| number(&status, name).unwrap_or(0);
+    match &running {
+        Some(running) => {
+            out.line(format!("running      {}   for {}   process {}", running.http, span(count("uptime_ms")), running.pid))?;
+        }
+        None => out.line(format!("not running  start it with `{}`", context.home.command("up")))?,
+    }
+    out.line(format!("you are      {}   ({})", text(&status, "name").unwrap_or("?"), text(&status, "id").unwrap_or("?")))?;
+    out.line(format!("home         {}", context.home.folder().display()))?;
+    out.line(format!(
+        "changes      {}   log {}   index {}",
+        HumanCount(count("changes")),
+        HumanBytes(count("log_bytes")),
+        HumanBytes(count("index_bytes"))
+    ))?;
+    if running.is_some() {
+        out.line(format!("subscribers  {}   connections {}", count("subscriptions"), count("connections")))?;
+    }
+    for note in notes(&status) {
+        out.line(format!("note         {note}"))?;
+    }
+    Ok(())
+}
+
+/// What was remarkable when the store was opened, in words.
+pub(crate) fn notes(status: &Json) -> Vec<String> {
+    let Some(opened) = member(status, "opened") else { return Vec::new() };
+    let mut notes = Vec::new();
+    if let Some(reason) = text(opened, "rebuilt") {
+        notes.push(format!("the index was made anew from the change log: {reason}"));
+    }
+    if member(opened, "new_device") == Some(&Json::Bool(true)) {
+        notes.push("this home is a copy or was restored, so it got a device key of its own".to_owned());
+    }
+    if number(opened, "torn_bytes").unwrap_or(0) > 0 {
+        notes.push("the end of the change log was cut off: a write that was interrupted and never acknowledged".to_owned());
+    }
+    match number(opened, "damaged").unwrap_or(0) {
+        0 => {}
+        count => notes.push(format!("{count} stretches of the change log are damaged; see `timebus fsck`")),
+    }
+    notes
+}

@@ -1,0 +1,299 @@
+//! up: runs the peer.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use serde_json::json;
+use timebus_identity::human_name;
+use timebus_net::peer::PeerConfig;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Context;
+use crate::cli::Up;
+use crate::failure::Failure;
+use crate::home::Running;
+use crate::peer::{Local, try_lock};
+
+/// Where peers listen unless that is taken.
+pub(crate) const PORT: u16 = 7007;
+/// Ports tried after it.
+const PORTS_TRIED: u16 = 100;
+/// How long another command may hold the home, or a peer take to start.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
+    let is_new = !context.home.exists();
+    let deadline = Instant::now() + PATIENCE;
+    let lock = loop {
+        if let Some(lock) = try_lock(&context.home)? {
+            break lock;
+        }
+        if let Some(running) = context.home.running() {
+            return already(context, &running);
+        }
+        if Instant::now() > deadline {
+            let title = format!("{} is in use by another timebus, which is no peer", context.home.folder().display());
+            return Err(Failure::unreachable(title).fix("wait until that command has ended").into());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    context.home.clear_running();
+    let listening = listen(args.http.as_deref()).await?;
+    let config = PeerConfig { hosts: args.hosts.clone(), ..PeerConfig::default() };
+    let local = Local::open(&context.home, lock, context.out, config).await?;
+    let stop = stop_signal()?;
+
+    let first = listening.address;
+    let space = local.store().space();
+    let running = Running { pid: std::process::id(), http: format!("http://{first}"), id: space.to_string() };
+    context.home.set_running(&running)?;
+    let serving = local.serve(listening.listeners, stop);
+    tokio::pin!(serving);
+    // The first poll makes the peer know its names, so that it answers whoever reads the banner.
+    let early = tokio::select! {
+        biased;
+        ended = &mut serving => Some(ended),
+        () = std::future::ready(()) => None,
+    };
+    let announced = match early {
+        None => announce(context, &args, &local, &running, is_new, listening.note.as_deref()),
+        Some(_) => Ok(()),
+    };
+    let ended = match (early, &announced) {
+        (Some(ended), _) => ended,
+        (None, Ok(())) => serving.await,
+        // Nobody reads what we say: a pipe that was closed is no reason to live.
+        (None, Err(_)) => Ok(()),
+    };
+    context.home.clear_running();
+    tracing::info!("stopping");
+    local.close().await;
+    announced?;
+    ended.context("the peer could not be served")
+}
+
+/// Says where the peer of this home runs.
+fn already(context: &Context, running: &Running) -> anyhow::Result<()> {
+    let home = context.home.folder().display().to_string();
+    let json = json!({"ready": true, "already": true, "id": running.id, "node": null, "http": running.http, "home": home, "pid": running.pid});
+    context.out.result(&json, || {
+        let stop = context.home.command("down");
+        format!("  running    {}   already, as process {}\n  stop       {stop}", running.http, running.pid)
+    })
+}
+
+fn announce(context: &Context, args: &Up, local: &Local, running: &Running, is_new: bool, note: Option<&str>) -> anyhow::Result<()> {
+    let out = context.out;
+    let home = context.home.folder().display().to_string();
+    if out.json {
+        // There is no iroh node in this version.
+        let ready = json!({"ready": true, "id": running.id, "node": null, "http": running.http, "home": home, "pid": running.pid});
+        out.line(ready.to_string())?;
+        return Ok(out.flush()?);
+    }
+    let space = local.store().space();
+    let id: String = running.id.chars().take(6).collect();
+    let port = running.http.rsplit(':').next().unwrap_or_default();
+    let browsed = match running.authority().parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => format!("localhost:{port}"),
+        _ => running.authority().to_owned(),
+    };
+    let link = format!("http://{browsed}/#login={}", local.login_code());
+    let born = if is_new { "   a new identity" } else { "" };
+    let notes = super::status::notes(&local_status(local));
+    for note in note.iter().copied().chain(notes.iter().map(String::as_str)) {
+        out.line(format!("  note       {note}"))?;
+    }
+    out.line(format!("  you are    {}   ({id}…){born}", human_name(&space)))?;
+    out.line(format!("  open       {link}   works once"))?;
+    out.line(format!("  try        curl -X PUT {browsed}/notes/hi -d '\"hello\"'"))?;
+    out.line(format!("             {}", context.home.command("watch /notes")))?;
+    out.line(format!("  home       {home}"))?;
+    out.line(format!("  stop       Ctrl-C, or {}", context.home.command("down")))?;
+    if is_new {
+        out.line(format!("  keep       {}   shows your recovery words, once the peer is stopped", context.home.command("kit")))?;
+    }
+    if args.qr
+        && let Ok(code) = QrCode::new(&link)
+    {
+        out.line("")?;
+        out.line(code.render::<Dense1x2>().quiet_zone(true).build())?;
+    }
+    Ok(out.flush()?)
+}
+
+/// What the peer would say in its status about how it was opened.
+fn local_status(local: &Local) -> crate::value::Json {
+    use crate::value::{Json, object};
+    let opened = local.opened();
+    let count = |count: u64| Json::Int(i64::try_from(count).unwrap_or(i64::MAX));
+    let opened = object([
+        ("damaged", count(opened.damaged.len() as u64)),
+        ("torn_bytes", count(opened.torn_bytes)),
+        ("new_device", Json::Bool(opened.new_device)),
+        ("rebuilt", opened.rebuilt.clone().map_or(Json::Null, Json::String)),
+    ]);
+    object([("opened", opened)])
+}
+
+/// Ends when the process is asked to stop. Asked again, the process ends at once.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+    for signal in &mut signals {
+        if let Err(error) = signal {
+            return Err(io::Error::new(error.kind(), error.to_string()));
+        }
+    }
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let [Ok(interrupt), Ok(terminate), Ok(hangup)] = &mut signals else { return };
+        let mut sender = Some(sender);
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            match sender.take() {
+                Some(sender) => drop(sender.send(())),
+                // What was acknowledged is on disk whatever happens.
+                None => std::process::exit(130),
+            }
+        }
+    });
+    Ok(async move {
+        if receiver.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+/// Sockets that accept connections.
+#[derive(Debug)]
+struct Listening {
+    listeners: Vec<TcpListener>,
+    /// Where programs on this machine reach them.
+    address: SocketAddr,
+    note: Option<String>,
+}
+
+/// Where the user wants the peer to listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    /// On this machine, on this port.
+    Loopback(u16),
+    /// At this address alone.
+    Exactly(SocketAddr),
+}
+
+impl Wish {
+    fn parse(text: &str) -> Option<Self> {
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Some(Self::Exactly(address));
+        }
+        let port = text.strip_prefix("localhost:").or_else(|| text.strip_prefix(':')).unwrap_or(text);
+        port.parse().ok().map(Self::Loopback)
+    }
+}
+
+async fn listen(http: Option<&str>) -> anyhow::Result<Listening> {
+    let Some(text) = http else { return listen_near(PORT).await };
+    let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    let taken = |error: io::Error| {
+        let title = format!("cannot listen at {text}");
+        match error.kind() {
+            io::ErrorKind::AddrInUse => Failure::refused(title).detail("another program does").fix("name another port, or leave --http out for one that is free"),
+            _ => Failure::refused(title).detail(error).fix("name an address of this machine, as in 127.0.0.1:7007"),
+        }
+    };
+    match Wish::parse(text) {
+        None => Err(Failure::usage(format!("{text:?} is no address to listen at")).fix("write it like 127.0.0.1:7007, [::1]:7007 or :7007").into()),
+        Some(Wish::Loopback(port)) => {
+            let (listeners, address) = bind_loopback(port).await.map_err(taken)?;
+            Ok(Listening { listeners, address, note: None })
+        }
+        Some(Wish::Exactly(address)) => {
+            let listener = TcpListener::bind(address).await.map_err(taken)?;
+            let bound = listener.local_addr()?;
+            let reached = match bound.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+                ip => ip,
+            };
+            let note = (!reached.is_loopback() || bound.ip().is_unspecified())
+                .then(|| "others on your network can reach this peer; they need a token, and a name given with --host".to_owned());
+            Ok(Listening { listeners: vec![listener], address: SocketAddr::new(reached, bound.port()), note })
+        }
+    }
+}
+
+/// Listens on the first of some ports that is free.
+async fn listen_near(port: u16) -> anyhow::Result<Listening> {
+    for tried in port..=port.saturating_add(PORTS_TRIED) {
+        match bind_loopback(tried).await {
+            Ok((listeners, address)) => {
+                let note = (tried != port).then(|| format!("port {port} is taken, so this peer is at {tried}"));
+                return Ok(Listening { listeners, address, note });
+            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error).context("could not listen on this machine"),
+        }
+    }
+    Err(Failure::refused(format!("the ports {port} to {} are all taken", port + PORTS_TRIED)).fix("name one with --http 127.0.0.1:PORT").into())
+}
+
+/// Listens on both loopback addresses; on machines without IPv6, on one.
+async fn bind_loopback(port: u16) -> io::Result<(Vec<TcpListener>, SocketAddr)> {
+    /// Any port that is free for IPv4 is rarely taken for IPv6.
+    const TRIES: usize = 16;
+    let mut tries = 0;
+    loop {
+        let v4 = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = v4.local_addr()?;
+        match TcpListener::bind((Ipv6Addr::LOCALHOST, address.port())).await {
+            Ok(v6) => return Ok((vec![v4, v6], address)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                tries += 1;
+                if port != 0 || tries == TRIES {
+                    return Err(error);
+                }
+            }
+            Err(_) => return Ok((vec![v4], address)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_addresses() {
+        let exactly = |text: &str| Some(Wish::Exactly(text.parse().expect("an address")));
+        assert_eq!(Wish::parse("127.0.0.1:80"), exactly("127.0.0.1:80"));
+        assert_eq!(Wish::parse("[::1]:0"), exactly("[::1]:0"));
+        for text in ["7008", ":7008", "localhost:7008"] {
+            assert_eq!(Wish::parse(text), Some(Wish::Loopback(7008)));
+        }
+        for text in ["", "example.org:80", "127.0.0.1", ":70080"] {
+            assert_eq!(Wish::parse(text), None, "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_left_alone() {
+        let (held, address) = bind_loopback(0).await.expect("a free port");
+        let near = listen_near(address.port()).await.expect("a free port nearby");
+        assert_ne!(near.address.port(), address.port());
+        assert!(near.note.is_some());
+        let refused = listen(Some(&address.to_string())).await.expect_err("it is taken");
+        assert_eq!(Failure::of(&refused).code, crate::failure::REFUSED);
+        drop(held);
+    }
+}

@@ -1,0 +1,281 @@
+//! get, put, patch, post and rm.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::path::Path;
+
+use anyhow::Context as _;
+use base64::Engine as _;
+use hyper::Method;
+use serde_json::json;
+
+use crate::Context;
+use crate::cli::{Conditions, Get, Patch, Post, Put, Rm, View};
+use crate::client::{Answer, Home, JSON, Request, open};
+use crate::failure::Failure;
+use crate::home::quoted_text;
+use crate::output::{Output, printable};
+use crate::pretty::Pretty;
+use crate::target::Target;
+
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const JSON_PATCH: &str = "application/json-patch+json";
+
+pub(crate) async fn get(context: &Context, args: Get) -> anyhow::Result<()> {
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let mut request = Request::get(args.path.encoded()).versions("version", args.at.as_ref())?;
+    if let Some(view) = args.view {
+        let name = match view {
+            View::All => "all",
+            View::Raw => "raw",
+            View::Meta => "meta",
+        };
+        request = request.query("view", name);
+    }
+    let answer = client.send(request).await?;
+    let out = context.out;
+    match (args.view, answer.mime()) {
+        (Some(View::Raw), _) => stream(out, answer).await,
+        (Some(View::Meta), _) => stream(out, answer).await,
+        _ if out.json => describe(out, &args.path, answer).await,
+        (_, mime) if is_json(mime) => {
+            let (mut pretty, mut answer) = (Pretty::default(), answer);
+            while let Some(piece) = answer.next().await? {
+                let mut text = Vec::with_capacity(piece.len() * 2);
+                pretty.push(&piece, &mut text);
+                out.bytes(&text)?;
+            }
+            Ok(out.line("")?)
+        }
+        (_, mime) if mime.starts_with("text/") && out.is_terminal() => {
+            let text = printable(&String::from_utf8_lossy(&answer.bytes().await?));
+            out.bytes(text.as_bytes())?;
+            if !text.ends_with('\n') {
+                out.line("")?;
+            }
+            Ok(())
+        }
+        (_, mime) if !mime.starts_with("text/") && out.is_terminal() => {
+            let title = format!("{} is a file of type {mime}, which a terminal cannot show", args.path);
+            let name = args.path.name().unwrap_or("file");
+            Err(Failure::refused(title).fix(format!("timebus get {} > {}", quoted_text(&args.path.to_string()), quoted_text(name))).into())
+        }
+        _ => stream(out, answer).await,
+    }
+}
+
+fn is_json(mime: &str) -> bool {
+    mime == JSON || mime.ends_with("+json")
+}
+
+async fn stream(out: Output, mut answer: Answer) -> anyhow::Result<()> {
+    while let Some(piece) = answer.next().await? {
+        out.bytes(&piece)?;
+    }
+    Ok(out.flush()?)
+}
+
+/// Prints a value with what is known about it, as one line of JSON, without holding it in memory.
+async fn describe(out: Output, path: &Target, mut answer: Answer) -> anyhow::Result<()> {
+    let mime = answer.mime().to_owned();
+    let head = json!({
+        "path": path.to_string(),
+        "version": answer.version().list(),
+        "conflicts": answer.conflicts(),
+        "type": mime,
+    });
+    let head = head.to_string();
+    out.bytes(head.trim_end_matches('}').as_bytes())?;
+    if is_json(&mime) {
+        out.bytes(b",\"value\":")?;
+        while let Some(piece) = answer.next().await? {
+            out.bytes(&piece)?;
+        }
+    } else {
+        let bytes = answer.bytes().await?;
+        let value = match String::from_utf8(bytes) {
+            Ok(text) if mime.starts_with("text/") => format!(",\"value\":{}", json!(text)),
+            Ok(text) => format!(",\"base64\":{}", json!(base64::engine::general_purpose::STANDARD.encode(text))),
+            Err(error) => format!(",\"base64\":{}", json!(base64::engine::general_purpose::STANDARD.encode(error.as_bytes()))),
+        };
+        out.bytes(value.as_bytes())?;
+    }
+    Ok(out.line("}")?)
+}
+
+pub(crate) async fn put(context: &Context, args: Put) -> anyhow::Result<()> {
+    let value = read_value(&args.value)?;
+    let of_name = value.file.as_deref().and_then(|file| crate::media::of_name(Path::new(file)));
+    let mime = match (args.text, args.mime, of_name) {
+        (true, _, Some(mime)) if mime.starts_with("text/") => mime.to_owned(),
+        (true, _, _) => "text/plain".to_owned(),
+        (false, Some(mime), _) => mime,
+        (false, None, Some(mime)) => mime.to_owned(),
+        (false, None, None) => JSON.to_owned(),
+    };
+    if mime == JSON {
+        check_json(&value, "put", &args.path)?;
+    }
+    let (_session, mut client) = open(context, Home::MayBegin).await?;
+    let mut request = with_conditions(Request::new(Method::PUT, args.path.encoded()), &args.conditions)?;
+    if args.if_absent {
+        request = request.header("if-none-match", "*")?;
+    }
+    let answer = client.send(request.body(&mime, value.bytes)?).await?;
+    wrote(context.out, "saved", &args.path, &answer)
+}
+
+pub(crate) async fn patch(context: &Context, args: Patch) -> anyhow::Result<()> {
+    let value = read_value(&args.patch)?;
+    let mut request = with_conditions(Request::new(Method::PATCH, args.path.encoded()), &args.conditions)?;
+    let mime = match args.range {
+        Some(range) => {
+            let range = range.trim();
+            let range = range.strip_prefix("json ").unwrap_or(range);
+            request = request.header("content-range", &format!("json {range}"))?;
+            JSON
+        }
+        None if value.bytes.trim_ascii_start().starts_with(b"[") => JSON_PATCH,
+        None => MERGE_PATCH,
+    };
+    check_json(&value, "patch", &args.path)?;
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let answer = client.send(request.body(mime, value.bytes)?).await?;
+    wrote(context.out, "changed", &args.path, &answer)
+}
+
+pub(crate) async fn post(context: &Context, args: Post) -> anyhow::Result<()> {
+    let value = read_value(&args.value)?;
+    check_json(&value, "post", &args.path)?;
+    let (_session, mut client) = open(context, Home::MayBegin).await?;
+    let answer = client.send(Request::post(args.path.encoded()).body(JSON, value.bytes)?).await?;
+    let created = answer.header("location").map(decoded);
+    match created.map(|path| path.parse::<Target>()) {
+        Some(Ok(path)) => wrote(context.out, "saved", &path, &answer),
+        _ => wrote(context.out, "added to", &args.path, &answer),
+    }
+}
+
+pub(crate) async fn rm(context: &Context, args: Rm) -> anyhow::Result<()> {
+    if args.path.is_root() && !args.yes {
+        return Err(Failure::usage("this would remove everything").fix("if that is what you want: timebus rm / --yes").into());
+    }
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let request = with_conditions(Request::new(Method::DELETE, args.path.encoded()), &args.conditions)?;
+    let answer = client.send(request).await?;
+    wrote(context.out, "removed", &args.path, &answer)
+}
+
+fn with_conditions(request: Request, conditions: &Conditions) -> anyhow::Result<Request> {
+    let request = request.versions("parents", conditions.parents.as_ref())?;
+    request.versions("if-match", conditions.if_version.as_ref())
+}
+
+fn wrote(out: Output, what: &str, path: &Target, answer: &Answer) -> anyhow::Result<()> {
+    let version = answer.version();
+    let json = json!({"path": path.to_string(), "version": version.list()});
+    out.result(&json, || format!("{what} {path}  version {version}"))
+}
+
+/// Undoes percent-encoding.
+fn decoded(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|digits| std::str::from_utf8(digits).ok()).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match (first, hex) {
+            (b'%', Some(byte)) => {
+                bytes.push(byte);
+                rest = &tail[2..];
+            }
+            _ => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A value from the command line.
+struct Value {
+    bytes: Vec<u8>,
+    /// The file that it was read from.
+    file: Option<String>,
+    /// Whether it stood on the command line itself.
+    is_typed: bool,
+}
+
+/// Reads what `VALUE`, `@FILE` or `-` stands for.
+fn read_value(argument: &str) -> anyhow::Result<Value> {
+    if argument == "-" {
+        let mut bytes = Vec::new();
+        if std::io::stdin().is_terminal() {
+            Output { json: false }.note("reading standard input; end it with Ctrl-D");
+        }
+        std::io::stdin().lock().read_to_end(&mut bytes).context("could not read standard input")?;
+        return Ok(Value { bytes, file: None, is_typed: false });
+    }
+    match argument.strip_prefix('@') {
+        Some(escaped) if escaped.starts_with('@') => Ok(Value { bytes: escaped.into(), file: None, is_typed: true }),
+        Some(file) => {
+            let bytes = std::fs::read(file).map_err(|error| {
+                Failure::usage(format!("could not read {file:?}")).detail(error).fix("a value that begins with @ names a file; write @@ for a text that begins with @")
+            })?;
+            Ok(Value { bytes, file: Some(file.to_owned()), is_typed: false })
+        }
+        None => Ok(Value { bytes: argument.into(), file: None, is_typed: true }),
+    }
+}
+
+/// Refuses what is not JSON before a peer is bothered, with the command that would work.
+fn check_json(value: &Value, verb: &str, path: &Target) -> anyhow::Result<()> {
+    let Err(error) = crate::value::parse(&value.bytes) else { return Ok(()) };
+    let path = quoted_text(&path.to_string());
+    let text = String::from_utf8_lossy(&value.bytes);
+    let fix = match verb {
+        "put" if value.is_typed => {
+            let quoted = quoted_text(&json!(text).to_string());
+            format!("a string needs its quotes: timebus put {path} {quoted}\nas text, without them:   timebus put {path} --text {}", quoted_text(&text))
+        }
+        "put" => "for a text add --text, for another file --type MIME".to_owned(),
+        verb if value.is_typed => format!("a string needs its quotes: timebus {verb} {path} {}", quoted_text(&json!(text).to_string())),
+        _ => "give it JSON".to_owned(),
+    };
+    let title = match &value.file {
+        Some(file) => format!("{file} is not JSON that can be kept"),
+        None => "the value is not JSON that can be kept".to_owned(),
+    };
+    Err(Failure::usage(title).detail(error).fix(fix).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_from_three_places() {
+        let temp = tempfile::tempdir().expect("a temporary folder");
+        let file = temp.path().join("a.json");
+        std::fs::write(&file, "[1]").expect("a file");
+        assert_eq!(read_value("7").expect("typed").bytes, b"7");
+        assert_eq!(read_value("@@me").expect("typed").bytes, b"@me");
+        assert_eq!(read_value(&format!("@{}", file.display())).expect("a file").bytes, b"[1]");
+        let missing = read_value("@/does/not/exist").map(|_| ()).expect_err("no such file");
+        assert_eq!(Failure::of(&missing).code, crate::failure::USAGE);
+    }
+
+    #[test]
+    fn a_string_without_quotes_gets_the_command_that_works() {
+        let value = read_value("it's me").expect("typed");
+        let path = "/notes/hi".parse().expect("a path");
+        let error = check_json(&value, "put", &path).expect_err("not JSON");
+        let fix = Failure::of(&error).fix.expect("a fix");
+        assert!(fix.contains(r#"timebus put /notes/hi '"it'\''s me"'"#), "{fix}");
+        assert!(fix.contains(r"--text 'it'\''s me'"), "{fix}");
+    }
+
+    #[test]
+    fn percent_encoding_is_undone() {
+        assert_eq!(decoded("/a%20b/%C3%A9/100%"), "/a b/é/100%");
+    }
+}
