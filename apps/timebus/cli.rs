@@ -9,7 +9,11 @@ use crate::target::{Target, Versions};
 
 /// A tree of values that you keep, share and watch: a local-first hierarchical key-value store
 #[derive(Debug, Parser)]
-#[command(name = "timebus", version, max_term_width = 100, after_help = "\
+#[command(
+    name = "timebus",
+    version,
+    max_term_width = 100,
+    after_help = "\
 Without a verb, timebus starts your peer, like `timebus up`.
 
 Examples:
@@ -19,7 +23,8 @@ Examples:
   timebus watch /notes                             see every change as it happens
 
 Exit codes: 0 done, 1 refused or absent, 2 usage, 3 peer not reachable, 4 conflict.
-All verbs work with and without a running peer.")]
+All verbs work with and without a running peer."
+)]
 pub(crate) struct Cli {
     /// Folder of the peer [default: timebus in the platform's data folder]
     #[arg(long, global = true, value_name = "DIR", env = "TIMEBUS_HOME", hide_env = false)]

@@ -99,14 +99,6 @@ impl Session {
         }
     }
 
-    /// The peer, if it is in this process.
-    pub(crate) fn local(&self) -> Option<&Local> {
-        match &self.place {
-            Place::Running(_) => None,
-            Place::Here(local) => Some(local),
-        }
-    }
-
     /// One more connection. Requests on one connection follow each other.
     pub(crate) async fn connect(&mut self) -> anyhow::Result<Client> {
         let token = self.token.clone();
@@ -213,11 +205,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    async fn over(
-        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        host: &str,
-        token: Option<HeaderValue>,
-    ) -> anyhow::Result<Self> {
+    async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, host: &str, token: Option<HeaderValue>) -> anyhow::Result<Self> {
         let (sender, connection) = handshake(TokioIo::new(io)).await.map_err(|error| gone().detail(error))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -66,7 +66,8 @@ fn run(cli: Cli, out: Output) -> anyhow::Result<()> {
     };
     let verb = cli.verb.unwrap_or_default();
     match &verb {
-        Verb::Up(args) => output::log("info", args.log_format),
+        // How the tables are put on disk is of no interest to who runs a peer.
+        Verb::Up(args) => output::log("info,fjall=warn,lsm_tree=warn", args.log_format),
         _ => output::log("warn", LogFormat::Text),
     }
     let context = Context { home, out };

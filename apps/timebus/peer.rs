@@ -2,6 +2,9 @@
 
 use std::fs::File;
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use timebus_identity::Keys;
@@ -19,8 +22,8 @@ use crate::progress::Progress;
 /// Bytes on their way between a command and the peer in its process.
 const DUPLEX_BYTES: usize = 256 * 1024;
 
-/// Changes replayed at start from which on people are told what takes so long.
-const REPLAYED_SILENTLY: u64 = 2000;
+/// How long opening may take before people are told what takes so long.
+const OPENED_SILENTLY: Duration = Duration::from_millis(700);
 
 /// Takes the lock of a home; `None` when another process has it.
 pub(crate) fn try_lock(home: &Home) -> anyhow::Result<Option<File>> {
@@ -42,8 +45,21 @@ impl Local {
     /// Opens the home whose lock is held; a new one if nobody lives there.
     pub(crate) async fn open(home: &Home, lock: File, out: Output, config: PeerConfig) -> anyhow::Result<Self> {
         let at = home.clone();
-        let opening = tokio::task::spawn_blocking(move || open_store(&at, lock, out));
-        let (store, token) = opening.await.context("opening the store failed")??;
+        let replayed = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&replayed);
+        let mut opening = tokio::task::spawn_blocking(move || open_store(&at, lock, &counted));
+        let mut progress: Option<Progress> = None;
+        let opened = loop {
+            match tokio::time::timeout(OPENED_SILENTLY, &mut opening).await {
+                Ok(opened) => break opened,
+                Err(_) => {
+                    let bar = progress.get_or_insert_with(|| Progress::things(out, "reading the log", None));
+                    bar.set(replayed.load(Ordering::Relaxed));
+                }
+            }
+        };
+        drop(progress);
+        let (store, token) = opened.context("opening the store failed")??;
         Ok(Self { peer: Peer::new(store, token, config), serving: JoinSet::new() })
     }
 
@@ -55,8 +71,8 @@ impl Local {
     }
 
     /// Serves it on sockets until `stop` ends or somebody asks it over HTTP to stop.
-    pub(crate) async fn serve(&self, listeners: Vec<TcpListener>, stop: impl Future<Output = ()>) -> std::io::Result<()> {
-        timebus_net::server::serve(self.peer.clone(), listeners, stop).await
+    pub(crate) fn serve<S: Future<Output = ()>>(&self, listeners: Vec<TcpListener>, stop: S) -> impl Future<Output = std::io::Result<()>> + use<S> {
+        timebus_net::server::serve(self.peer.clone(), listeners, stop)
     }
 
     pub(crate) fn login_code(&self) -> String {
@@ -81,17 +97,9 @@ impl Local {
     }
 }
 
-fn open_store(home: &Home, lock: File, out: Output) -> anyhow::Result<(Store, timebus_identity::Token)> {
-    let mut progress: Option<Progress> = None;
-    let mut told = |replayed: u64| {
-        if replayed >= REPLAYED_SILENTLY {
-            let bar = progress.get_or_insert_with(|| Progress::things(out, "reading log", None));
-            bar.set(replayed);
-        }
-    };
-    let now_ms = crate::clock::now_ms();
-    let opened = Store::open(home.folder(), lock, &Config::default(), now_ms, &mut told);
-    drop(progress);
+fn open_store(home: &Home, lock: File, replayed: &AtomicU64) -> anyhow::Result<(Store, timebus_identity::Token)> {
+    let mut count = |changes: u64| replayed.store(changes, Ordering::Relaxed);
+    let opened = Store::open(home.folder(), lock, &Config::default(), crate::clock::now_ms(), &mut count);
     let store = opened.map_err(|error| explain(error, home))?;
     // The store holds the lock of the home, so the keys are ours.
     let token = keys_of(home)?.owner_token().map_err(|error| explain(error.into(), home))?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::target::segment;
-use crate::value::{Json, object};
+use crate::value::Json;
 
 /// Something to write below the path of an import.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,12 +16,12 @@ pub(crate) struct Piece {
 /// What a piece holds.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Content {
+    /// Merges with what is there.
     Json(Json),
+    /// Replaces what is there: nulls, which remove things when they are merged.
+    Whole(Json),
     /// A text or other file.
-    File {
-        mime: String,
-        bytes: Vec<u8>,
-    },
+    File { mime: String, bytes: Vec<u8> },
 }
 
 /// Whether the store takes this as a name of its own. Objects with other names are kept whole.
@@ -50,54 +50,90 @@ pub(crate) fn leaves(json: &Json) -> u64 {
 }
 
 /// Cuts a value into pieces of about `bytes_max`, where it can be cut: between the members of objects.
-pub(crate) fn split(names: Vec<String>, json: Json, bytes_max: usize, out: &mut Vec<Piece>) {
+pub(crate) fn cut(names: Vec<String>, mut json: Json, bytes_max: usize, out: &mut Vec<Piece>) {
+    let mut wholes = Vec::new();
+    if must_be_whole(&json) {
+        wholes.push(Piece { names, content: Content::Whole(json) });
+    } else {
+        take_wholes(&names, &mut json, &mut wholes);
+        cut_merged(names, json, bytes_max, out);
+    }
+    // Behind the objects that they are members of.
+    out.append(&mut wholes);
+}
+
+fn cut_merged(names: Vec<String>, json: Json, bytes_max: usize, out: &mut Vec<Piece>) {
     match json {
-        Json::Object(members) if members.keys().all(|name| is_name(name)) && size_of_members(&members) > bytes_max => {
+        Json::Object(members) if is_named(&members) && size_of_members(&members) > bytes_max => {
             for (name, value) in members {
-                let mut names = names.clone();
-                names.push(name);
-                split(names, value, bytes_max, out);
+                cut_merged(below(&names, &name), value, bytes_max, out);
             }
         }
         json => out.push(Piece { names, content: Content::Json(json) }),
     }
 }
 
+fn below(names: &[String], name: &str) -> Vec<String> {
+    names.iter().cloned().chain([name.to_owned()]).collect()
+}
+
+fn is_named(members: &BTreeMap<String, Json>) -> bool {
+    members.keys().all(|name| is_name(name))
+}
+
+/// Whether merging this would lose a null: it is one, or is kept as one value and has one.
+fn must_be_whole(json: &Json) -> bool {
+    match json {
+        Json::Null => true,
+        Json::Object(members) => !is_named(members) && members.values().any(has_null),
+        _ => false,
+    }
+}
+
+/// Whether a null is a member of an object here. Arrays are replaced whole, so theirs are safe.
+fn has_null(json: &Json) -> bool {
+    match json {
+        Json::Null => true,
+        Json::Object(members) => members.values().any(has_null),
+        _ => false,
+    }
+}
+
+fn take_wholes(names: &[String], json: &mut Json, wholes: &mut Vec<Piece>) {
+    let Json::Object(members) = json else { return };
+    if !is_named(members) {
+        return;
+    }
+    members.retain(|name, value| {
+        let names = below(names, name);
+        if must_be_whole(value) {
+            wholes.push(Piece { names, content: Content::Whole(std::mem::replace(value, Json::Null)) });
+            return false;
+        }
+        take_wholes(&names, value, wholes);
+        true
+    });
+}
+
 fn size_of_members(members: &BTreeMap<String, Json>) -> usize {
     members.iter().map(|(name, value)| name.len() + 4 + size(value)).sum()
 }
 
-/// Values that are written in one request, or two if there are nulls among them.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Patch {
-    /// The path that all have in common.
-    pub(crate) names: Vec<String>,
-    /// A merge patch.
-    pub(crate) merge: Json,
-    /// A JSON Patch for the nulls, which a merge patch cannot write.
-    pub(crate) nulls: Option<Json>,
-}
-
-/// Puts values together. What comes later wins.
-pub(crate) fn patch(values: &[(Vec<String>, Json)]) -> Option<Patch> {
+/// Puts values together into one merge patch for the path that they have in common. What comes later wins.
+pub(crate) fn patch(values: &[(Vec<String>, Json)]) -> Option<(Vec<String>, Json)> {
     let ((first, value), rest) = values.split_first()?;
     if rest.is_empty() {
-        let mut nulls = Vec::new();
-        let mut merge = value.clone();
-        take_nulls(&mut merge, "", &mut nulls);
-        return Some(Patch { names: first.clone(), merge, nulls: operations(nulls) });
+        return Some((first.clone(), value.clone()));
     }
     let mut common = first.len();
     for (names, _) in rest {
         common = first.iter().zip(names).take(common).take_while(|(a, b)| a == b).count();
     }
-    let mut merge = Json::Object(BTreeMap::new());
+    let mut merged = Json::Object(BTreeMap::new());
     for (names, value) in values {
-        insert(&mut merge, &names[common..], value.clone());
+        insert(&mut merged, &names[common..], value.clone());
     }
-    let mut nulls = Vec::new();
-    take_nulls(&mut merge, "", &mut nulls);
-    Some(Patch { names: first[..common].to_vec(), merge, nulls: operations(nulls) })
+    Some((first[..common].to_vec(), merged))
 }
 
 fn insert(into: &mut Json, names: &[String], value: Json) {
@@ -140,29 +176,6 @@ fn merge(into: &mut Json, value: Json) {
     }
 }
 
-/// Takes nulls out of objects, except those that are kept whole, and tells where they were.
-fn take_nulls(json: &mut Json, pointer: &str, nulls: &mut Vec<String>) {
-    let Json::Object(members) = json else { return };
-    if !members.keys().all(|name| is_name(name)) {
-        return;
-    }
-    members.retain(|name, value| {
-        let here = format!("{pointer}/{}", name.replace('~', "~0").replace('/', "~1"));
-        if *value == Json::Null {
-            nulls.push(here);
-            return false;
-        }
-        take_nulls(value, &here, nulls);
-        true
-    });
-}
-
-fn operations(nulls: Vec<String>) -> Option<Json> {
-    let string = |text: &str| Json::String(text.to_owned());
-    let operation = |pointer: String| object([("op", string("add")), ("path", Json::String(pointer)), ("value", Json::Null)]);
-    (!nulls.is_empty()).then(|| Json::Array(nulls.into_iter().map(operation).collect()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,45 +198,50 @@ mod tests {
         }
     }
 
+    fn pieces(text: &str, bytes_max: usize) -> Vec<(String, Content)> {
+        let mut pieces = Vec::new();
+        cut(names("/t"), json(text), bytes_max, &mut pieces);
+        pieces.into_iter().map(|piece| (piece.names.join("/"), piece.content)).collect()
+    }
+
     #[test]
     fn cuts_between_members_only() {
-        let value = json(r#"{"a":{"b":"xxxxxxxxxx","c":["yyyyyyyyyyyyyyyyyyyy",1]},"d":{"/":"zzzzzzzzzzzzzzzzzzzz"},"e":{}}"#);
-        let mut pieces = Vec::new();
-        split(names("/t"), value.clone(), 10, &mut pieces);
-        let paths: Vec<String> = pieces.iter().map(|piece| piece.names.join("/")).collect();
+        let text = r#"{"a":{"b":"xxxxxxxxxx","c":["yyyyyyyyyyyyyyyyyyyy",1]},"d":{"/":"zzzzzzzzzzzzzzzzzzzz"},"e":{}}"#;
+        let pieces = pieces(text, 10);
+        let paths: Vec<&str> = pieces.iter().map(|(path, _)| path.as_str()).collect();
         assert_eq!(paths, ["t/a/b", "t/a/c", "t/d", "t/e"]);
         let values: Vec<_> = pieces
             .into_iter()
-            .map(|piece| match piece.content {
-                Content::Json(json) => (piece.names, json),
-                Content::File { .. } => panic!("no file was put in"),
+            .map(|(path, content)| match content {
+                Content::Json(json) => (names(&path), json),
+                other => panic!("{other:?}"),
             })
             .collect();
-        let patch = patch(&values).expect("values");
-        assert_eq!((patch.names, patch.merge, patch.nulls), (names("/t"), value, None));
+        assert_eq!(patch(&values), Some((names("/t"), json(text))));
     }
 
     #[test]
-    fn nulls_go_beside() {
-        let value = json(r#"{"a":null,"b":{"c~":null,"d":[null]},"e":{"/":null}}"#);
-        let patch = patch(&[(names("/t"), value)]).expect("a value");
-        assert_eq!(patch.merge, json(r#"{"b":{"d":[null]},"e":{"/":null}}"#));
-        let expected = r#"[{"op":"add","path":"/a","value":null},{"op":"add","path":"/b/c~0","value":null}]"#;
-        assert_eq!(patch.nulls, Some(json(expected)));
-    }
-
-    #[test]
-    fn a_null_alone_is_written() {
-        let patch = patch(&[(names("/t"), Json::Null)]).expect("a value");
-        assert_eq!((patch.merge, patch.nulls), (Json::Null, None));
+    fn nulls_are_written_by_themselves() {
+        let merged = |text: &str| Content::Json(json(text));
+        let whole = |text: &str| Content::Whole(json(text));
+        let expected = [
+            ("t", merged(r#"{"b":{"d":[null]},"f":{"/":[null]}}"#)),
+            ("t/a", whole("null")),
+            ("t/b/c", whole("null")),
+            ("t/e", whole(r#"{"/":{"x":null}}"#)),
+        ];
+        let expected: Vec<_> = expected.into_iter().map(|(path, content)| (path.to_owned(), content)).collect();
+        let text = r#"{"a":null,"b":{"c":null,"d":[null]},"e":{"/":{"x":null}},"f":{"/":[null]}}"#;
+        assert_eq!(pieces(text, 1000), expected);
+        assert_eq!(pieces("null", 1000), [("t".to_owned(), whole("null"))]);
+        assert_eq!(pieces(r#"{"":null}"#, 1), [("t".to_owned(), whole(r#"{"":null}"#))]);
     }
 
     #[test]
     fn later_values_win() {
         let values = [("/t/a", "1"), ("/t/a/b", "2"), ("/t/a", r#"{"c":3}"#), ("/t/x", "4")];
         let values: Vec<_> = values.iter().map(|(path, text)| (names(path), json(text))).collect();
-        let patch = patch(&values).expect("values");
-        assert_eq!((patch.names, patch.merge), (names("/t"), json(r#"{"a":{"b":2,"c":3},"x":4}"#)));
+        assert_eq!(patch(&values), Some((names("/t"), json(r#"{"a":{"b":2,"c":3},"x":4}"#))));
     }
 
     #[test]

@@ -13,14 +13,14 @@ pub(crate) struct Progress(ProgressBar);
 impl Progress {
     /// Counts things, of which there are `total` if that is known.
     pub(crate) fn things(out: Output, what: &'static str, total: Option<u64>) -> Self {
-        let known = "{msg:12} {wide_bar} {human_pos}/{human_len}  {elapsed}, {eta} left";
-        Self::new(out, what, total, known, "{msg:12} {spinner} {human_pos}  {per_sec}, {elapsed}")
+        let known = "{msg:15} {wide_bar} {human_pos}/{human_len}  {elapsed}, {eta} left";
+        Self::new(out, what, total, known, "{msg:15} {spinner} {human_pos}  {per_sec}, {elapsed}")
     }
 
     /// Counts bytes, of which there are `total` if that is known.
     pub(crate) fn bytes(out: Output, what: &'static str, total: Option<u64>) -> Self {
-        let known = "{msg:12} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left";
-        Self::new(out, what, total, known, "{msg:12} {spinner} {bytes}  {bytes_per_sec}, {elapsed}")
+        let known = "{msg:15} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left";
+        Self::new(out, what, total, known, "{msg:15} {spinner} {bytes}  {bytes_per_sec}, {elapsed}")
     }
 
     fn new(out: Output, what: &'static str, total: Option<u64>, known: &str, unknown: &str) -> Self {
@@ -45,11 +45,6 @@ impl Progress {
 
     pub(crate) fn set(&self, count: u64) {
         self.0.set_position(count);
-    }
-
-    /// Prints a line above the bar.
-    pub(crate) fn note(&self, out: Output, text: impl AsRef<str>) {
-        self.0.suspend(|| out.note(text));
     }
 
     pub(crate) fn done(&self) {

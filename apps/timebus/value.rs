@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-pub(crate) use timebus_store::json::{Json, JsonError};
 use timebus_store::json::Limits;
+pub(crate) use timebus_store::json::{Json, JsonError};
 
 /// Nesting that is read here; the peer decides what it keeps.
 const DEPTH_MAX: usize = 256;
@@ -75,8 +75,26 @@ pub(crate) fn object<const N: usize>(members: [(&str, Json); N]) -> Json {
     Json::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<BTreeMap<_, _>>())
 }
 
+/// The media type and length of a file that JSON shows in base64 or by its hash.
+pub(crate) fn file(json: &Json) -> Option<(&str, u64)> {
+    let Json::Object(members) = json else { return None };
+    let mime = text(json, "@type")?;
+    match members.len() {
+        2 => {
+            let base64 = text(json, "@bytes")?;
+            let padding = base64.bytes().rev().take_while(|byte| *byte == b'=').count();
+            Some((mime, (base64.len() / 4 * 3).saturating_sub(padding) as u64))
+        }
+        3 => text(json, "@blob").and_then(|_| Some((mime, number(json, "@bytes_total")?))),
+        _ => None,
+    }
+}
+
 /// A value in one line of at most `chars_max` characters.
 pub(crate) fn brief(json: &Json, chars_max: usize) -> String {
+    if let Some((mime, bytes)) = file(json) {
+        return format!("{mime}, {}", indicatif::HumanBytes(bytes));
+    }
     let text = compact(json);
     match text.char_indices().nth(chars_max) {
         None => text,
@@ -103,6 +121,14 @@ mod tests {
         assert_eq!(brief(&json, 80), r#"{"a":[1,2,3],"b":"xxxxxxxxxx"}"#);
         assert_eq!(brief(&json, 20), "{ 2 members }");
         assert_eq!(brief(&Json::String("ééééééé".into()), 5), "\"ééé…");
+    }
+
+    #[test]
+    fn files_are_described() {
+        let json = parse(br#"{"@bytes":"AAECAw==","@type":"image/png"}"#).expect("JSON");
+        assert_eq!(file(&json), Some(("image/png", 4)));
+        assert_eq!(brief(&json, 80), "image/png, 4 B");
+        assert_eq!(file(&parse(br#"{"@bytes":"AA=="}"#).expect("JSON")), None);
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub(crate) fn ready(answer: &Answer) -> Response<Body> {
 /// Subtrees with more visible writes than this are streamed, not put together in memory.
 const STREAM_FROM: u64 = 20_000;
 
+/// Subtrees with more visible writes than this are read beside the threads that serve sockets.
+const BLOCKING_FROM: u64 = 500;
+
 pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     let epoch = ask.peer.cache.epoch();
     let store = ask.peer.store.clone();
@@ -75,7 +78,16 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     if node.below > STREAM_FROM && ask.query.view == View::Value && !headers.contains_key(header::RANGE) {
         return stream(&ask, rows);
     }
-    let reading = store.read(&rows, &ask.path).map_err(|error| storage_problem(&error))?;
+    let reading = if node.below > BLOCKING_FROM {
+        let path = ask.path.clone();
+        let rows = Arc::clone(&rows);
+        tokio::task::spawn_blocking(move || store.read(&rows, &path))
+            .await
+            .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", error.to_string()))?
+    } else {
+        store.read(&rows, &ask.path)
+    };
+    let reading = reading.map_err(|error| storage_problem(&error))?;
     let plain = is_plain(headers) && ask.head.uri.query().is_none();
     let response = value(&ask, &reading.tree, &reading.version)?;
     if plain && response.status() == StatusCode::OK {
@@ -91,12 +103,7 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
 
 /// An entity tag for a version.
 pub(crate) fn etag(version: &[String]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for name in version {
-        hasher.update(&(name.len() as u64).to_le_bytes());
-        hasher.update(name.as_bytes());
-    }
-    format!("\"{}\"", timebus_identity::z32::encode(&hasher.finalize().as_bytes()[..15]))
+    format!("\"{}\"", timebus_store::writer::version_tag(version))
 }
 
 fn absent(path: &Path) -> Problem {
@@ -121,6 +128,8 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
     out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     out.insert(header::VARY, HeaderValue::from_static("accept, version, parents, subscribe, authorization"));
     out.insert("accept-subscribe", HeaderValue::from_static("true"));
+    out.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    out.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     let conflicts = tree.conflicts();
     if conflicts > 0 {
         out.insert("conflicts", HeaderValue::from(conflicts));
@@ -128,7 +137,7 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
     if let Some(condition) = text(headers, header::IF_NONE_MATCH) {
         let condition = Condition::parse(condition)
             .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "condition", "If-None-Match is malformed", error.to_string()))?;
-        if condition.matches_weak(&tag) || condition.matches_version(version) || condition == Condition::Any {
+        if condition.matches_weak(tag.trim_matches('"')) || condition.matches_version(version) || condition == Condition::Any {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Ok(response);
         }
@@ -576,7 +585,7 @@ fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Some(next) = next {
-        insert(headers, "next-after", &crate::target::encode_path(&[next])[1..]);
+        insert(headers, "next-after", &crate::target::encode_parameter(&next));
     }
     Ok(response)
 }

@@ -44,8 +44,10 @@ pub(crate) async fn answer(peer: Peer, link: Arc<Link>, request: Request<Incomin
         response.extensions_mut().insert(hyper::ext::ReasonPhrase::from_static(phrase));
     }
     let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    if !headers.contains_key(header::X_CONTENT_TYPE_OPTIONS) {
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    }
     if is_head && let Body::Ready(bytes) = response.body_mut() {
         // A HEAD says how long the body would be and leaves it out.
         if let Some(bytes) = bytes.take() {

@@ -301,6 +301,19 @@ pub fn encode_path<S: AsRef<str>>(segments: &[S]) -> String {
     out
 }
 
+/// Prints the value of a query parameter such that [`Target::parse`] reads it back.
+pub fn encode_parameter(text: &str) -> String {
+    let mut out = String::new();
+    for &byte in text.as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02X}").expect("a String takes everything");
+        }
+    }
+    out
+}
+
 fn decode_segment(segment: usize, part: &str) -> Result<String, TargetError> {
     if part.is_empty() {
         return Err(TargetError::EmptySegment { segment });

@@ -13,7 +13,7 @@ use crate::etag;
 use crate::patches::{ContentRange, Patch, Position, Step, parse_patches};
 use crate::problem::Problem;
 use crate::read::{etag as version_etag, insert, versions};
-use crate::route::{Ask, write_problem};
+use crate::route::{Ask, storage_problem, write_problem};
 use crate::versions::print_versions;
 use crate::who::{now_ms, text};
 
@@ -51,7 +51,7 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
             if let WriteError::UnknownVersion(missing) = &error {
                 insert(response.headers_mut(), "version", &print_versions(missing));
             }
-            Err(error).or_else(|_: WriteError| Ok(response))
+            Ok(response)
         }
     }
 }
@@ -92,13 +92,14 @@ fn request(ask: &Ask, action: Action) -> Result<Request, Problem> {
         action,
         parents: versions(headers, "parents")?,
         label,
-        condition: condition(headers)?,
+        condition: condition(ask)?,
         time_ms: now_ms(),
         durable: !prefer_async,
     })
 }
 
-fn condition(headers: &http::HeaderMap) -> Result<Condition, Problem> {
+fn condition(ask: &Ask) -> Result<Condition, Problem> {
+    let headers = &ask.head.headers;
     let bad = |name: &str, error: &dyn std::fmt::Display| {
         Problem::new(StatusCode::BAD_REQUEST, "condition", format!("{name} is malformed"), error.to_string())
     };
@@ -106,11 +107,12 @@ fn condition(headers: &http::HeaderMap) -> Result<Condition, Problem> {
         return match etag::Condition::parse(value).map_err(|error| bad("If-Match", &error))? {
             etag::Condition::Any => Ok(Condition::Present),
             condition @ etag::Condition::Tags(_) => {
-                let mut wanted: Vec<Vec<String>> = condition.version().into_iter().collect();
-                if let etag::Condition::Tags(tags) = condition {
-                    wanted.extend(tags.into_iter().filter(|tag| !tag.weak).map(|tag| vec![format!("etag:{}", tag.opaque)]));
-                }
-                Ok(Condition::Version(wanted))
+                let version = condition.version();
+                let tags = match condition {
+                    etag::Condition::Tags(tags) => tags.into_iter().filter(|tag| !tag.weak).map(|tag| tag.opaque).collect(),
+                    etag::Condition::Any => Vec::new(),
+                };
+                Ok(Condition::Match { version, tags })
             }
         };
     }

@@ -20,7 +20,7 @@ use crate::store::StorageError;
 use crate::summary::{Summary, find, summary};
 use crate::tree::Shape;
 use crate::value::Value;
-use crate::view::{View, advance};
+use crate::view::{View, advance, back, ends_within};
 
 /// Decoded bodies kept at hand: those that recent ops referred to.
 const BODIES_MAX: usize = 64;
@@ -354,6 +354,9 @@ impl<'a> Fold<'a> {
     fn node(&mut self, t_key: &[u8]) -> Result<&mut Loaded, StorageError> {
         if !self.nodes.contains_key(t_key) {
             let node = Node::load(self.rows, t_key)?;
+            if node == Node::default() {
+                self.rows.node_made(t_key);
+            }
             let winner = node.winner(self.rows, t_key)?;
             let before = outline(&node, winner.as_ref().map(|write| &write.value));
             self.nodes.insert(t_key.to_vec(), Loaded { node, before, touched: false });
@@ -496,21 +499,14 @@ impl Seen {
             return Ok(None);
         }
         let other = summary(rows, t, a)?;
-        let Some((number, count)) = other.part.filter(|(number, count)| number < count) else { return Ok(Some((a, other.lamport))) };
-        let same_run = own.author == other.author && own.part.is_some_and(|(at, of)| of == count && own.seq + number == other.seq + at);
-        if same_run {
-            return Ok(Some((a, other.lamport)));
-        }
+        let same_run = match (own.part, other.part) {
+            (Some((at, count)), Some((number, of))) if of == count && number < at => back(rows, t, self.a, at - number)? == Some(a),
+            _ => false,
+        };
         // A part counts for others once the last part of its run is in their past.
-        let last_seq = other.seq + (count - number);
-        for row in rows.scan(Table::Chain, &crate::pipeline::chain_prefix(t, &other.author, last_seq), None) {
-            let last = row?.0.last_chunk::<8>().map_or(0, |last| u64::from_be_bytes(*last));
-            let in_past = last < self.a && self.past.as_ref().is_none_or(|past| past.contains(last));
-            if in_past && summary(rows, t, last)?.part == Some((count, count)) {
-                return Ok(Some((a, other.lamport)));
-            }
-        }
-        Ok(None)
+        let in_past = |last| last < self.a && self.past.as_ref().is_none_or(|past| past.contains(last));
+        let counts = same_run || ends_within(rows, t, a, &other, in_past)?;
+        Ok(counts.then_some((a, other.lamport)))
     }
 
     /// As [`Seen::past`], and the writer had seen it.

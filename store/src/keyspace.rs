@@ -4,7 +4,8 @@
 //! Everything here can be rebuilt from the change log. `t` is the local number of a timeline (4 bytes,
 //! big-endian), `a` the local arrival number of a change (8 bytes, big-endian), `key` a [`crate::path::Path::key`].
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
@@ -12,7 +13,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot
 use crate::store::StorageError;
 
 /// One table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Table {
     /// Key: `ChangeId` (32). Value: `t` (4), `a` (8).
     Index,
@@ -228,20 +229,41 @@ impl Staged {
     }
 }
 
+/// Committed rows kept at hand by a [`Layered`]. They are forgotten all at once when there are more.
+const HOT_ROWS_MAX: usize = 100_000;
+/// Largest subtree whose keys are kept.
+const SUBTREE_ROWS_MAX: usize = 64;
+/// Subtrees whose keys are kept; they are forgotten all at once when there are more.
+const SUBTREES_MAX: usize = 20_000;
+/// Larger rows are not kept.
+const HOT_ROW_BYTES_MAX: usize = 1024;
+
 /// Rows under preparation: the group at hand over the group that is being synced over what is committed.
+///
+/// Whoever writes reads the same few rows again and again (the nodes on the way to a path, the summaries of
+/// recent changes), so the committed ones are kept too. Nobody else writes the tables, so they stay true.
 #[derive(Debug)]
 pub struct Layered {
     committed: Committed,
     syncing: Option<Arc<Staged>>,
+    hot: RefCell<HashMap<(Table, Slice), Option<Slice>>>,
+    /// Keys of all nodes at and below a path, of small subtrees that were scanned before. Rows of nodes are
+    /// never deleted, so the list is true until a node is made there.
+    subtrees: RefCell<HashMap<Slice, Arc<[Slice]>>>,
     /// Where new rows go.
     pub staged: Staged,
+}
+
+/// Whether rows of a table are read again soon after.
+fn is_hot(table: Table) -> bool {
+    matches!(table, Table::Index | Table::Change | Table::Node | Table::Meta)
 }
 
 impl Layered {
     /// Nothing staged yet.
     #[must_use]
     pub fn new(committed: Committed, syncing: Option<Arc<Staged>>) -> Self {
-        Self { committed, syncing, staged: Staged::default() }
+        Self { committed, syncing, hot: RefCell::default(), subtrees: RefCell::default(), staged: Staged::default() }
     }
 
     /// Hands out what was staged; it stays readable until [`Layered::rebase`].
@@ -254,7 +276,75 @@ impl Layered {
     /// Goes on over a newer committed state, in which what was sealed is contained.
     pub fn rebase(&mut self, committed: Committed) {
         self.committed = committed;
-        self.syncing = None;
+        let Some(synced) = self.syncing.take() else { return };
+        let hot = self.hot.get_mut();
+        if hot.len() > HOT_ROWS_MAX {
+            hot.clear();
+        }
+        for table in Table::ALL.into_iter().filter(|table| is_hot(*table)) {
+            for (key, value) in &synced.rows[table as usize] {
+                if value.as_ref().is_some_and(|value| value.len() > HOT_ROW_BYTES_MAX) {
+                    hot.remove(&(table, key.clone()));
+                } else {
+                    hot.insert((table, key.clone()), value.clone());
+                }
+            }
+        }
+    }
+
+    /// Says that a node is made whose row did not exist.
+    pub fn node_made(&mut self, t_key: &[u8]) {
+        let subtrees = self.subtrees.get_mut();
+        if subtrees.is_empty() {
+            return;
+        }
+        for (at, _) in t_key.iter().enumerate().skip(4).filter(|(_, byte)| **byte == 0) {
+            subtrees.remove(&t_key[..=at]);
+        }
+        subtrees.remove(&t_key[..4]);
+    }
+
+    /// All rows of a subtree of nodes. Small subtrees that are read again are not searched for again.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Index`].
+    fn subtree(&self, prefix: &[u8]) -> Result<Option<Vec<(Slice, Slice)>>, StorageError> {
+        let known = self.subtrees.borrow().get(prefix).cloned();
+        if let Some(keys) = known {
+            let mut rows = Vec::with_capacity(keys.len());
+            for key in keys.iter() {
+                rows.extend(self.get(Table::Node, key)?.map(|value| (key.clone(), value)));
+            }
+            return Ok(Some(rows));
+        }
+        let mut rows = Vec::new();
+        for row in self.scan_all(Table::Node, prefix, None) {
+            rows.push(row?);
+            if rows.len() > SUBTREE_ROWS_MAX {
+                return Ok(None);
+            }
+        }
+        let mut subtrees = self.subtrees.borrow_mut();
+        if subtrees.len() > SUBTREES_MAX {
+            subtrees.clear();
+        }
+        subtrees.insert(prefix.into(), rows.iter().map(|(key, _)| key.clone()).collect());
+        Ok(Some(rows))
+    }
+
+    fn scan_all<'a>(&'a self, table: Table, prefix: &[u8], from: Option<&[u8]>) -> Scan<'a> {
+        let below = self.committed.scan(table, prefix, from);
+        let middle: Scan<'a> = match &self.syncing {
+            Some(syncing) => merge(below, syncing.range(table, prefix, from)),
+            None => below,
+        };
+        merge(middle, self.staged.range(table, prefix, from))
+    }
+
+    /// Goes on over the committed state alone: what was sealed did not come to be.
+    pub fn abandon(&mut self, committed: Committed) {
+        *self = Self::new(committed, None);
     }
 }
 
@@ -265,16 +355,33 @@ impl Rows for Layered {
                 return Ok(value.clone());
             }
         }
-        self.committed.get(table, key)
+        if !is_hot(table) {
+            return self.committed.get(table, key);
+        }
+        let mut hot = self.hot.borrow_mut();
+        let hot_key = (table, Slice::from(key));
+        if let Some(value) = hot.get(&hot_key) {
+            return Ok(value.clone());
+        }
+        let value = self.committed.get(table, key)?;
+        if value.as_ref().is_none_or(|value| value.len() <= HOT_ROW_BYTES_MAX) {
+            if hot.len() > HOT_ROWS_MAX {
+                hot.clear();
+            }
+            hot.insert(hot_key, value.clone());
+        }
+        Ok(value)
     }
 
     fn scan<'a>(&'a self, table: Table, prefix: &[u8], from: Option<&[u8]>) -> Scan<'a> {
-        let below = self.committed.scan(table, prefix, from);
-        let middle: Scan<'a> = match &self.syncing {
-            Some(syncing) => merge(below, syncing.range(table, prefix, from)),
-            None => below,
-        };
-        merge(middle, self.staged.range(table, prefix, from))
+        if table == Table::Node && from.is_none() && prefix.len() > 4 {
+            match self.subtree(prefix) {
+                Ok(Some(rows)) => return Box::new(rows.into_iter().map(Ok)),
+                Ok(None) => {}
+                Err(error) => return Box::new(std::iter::once(Err(error))),
+            }
+        }
+        self.scan_all(table, prefix, from)
     }
 }
 

@@ -444,47 +444,49 @@ fn opaque(json: &Json, path: &PlanPath) -> Result<Value, PlanError> {
     }
 }
 
-/// The objects that stand for values JSON has no form for.
+/// The objects that stand for values JSON has no form for: those, and only those, that are printed back the same.
 fn special(members: &BTreeMap<String, Json>, space: &PublicKey) -> Option<Value> {
-    let text = |key: &str| match members.get(key) {
-        Some(Json::String(text)) => Some(text.as_str()),
+    let value = match members.len() {
+        1 => special_link(members, space),
+        2 => special_bytes(members),
+        3 => special_blob(members),
         _ => None,
-    };
-    if members.len() == 1 {
-        let target = text("link")?;
-        let (space, path) = match target.strip_prefix("/@").filter(|rest| !rest.starts_with('@')) {
-            Some(rest) => {
-                let (key, path) = rest.split_once('/').unwrap_or((rest, ""));
-                (key.parse().ok()?, Path::parse(&format!("/{path}")).ok()?)
-            }
-            None => (*space, Path::parse(target).ok()?),
-        };
-        // Only what would be printed back the same way is taken for a link.
-        let value = Value::Link { space, path };
-        let shown = crate::tree::value_json(&value, space_of(&value)?);
-        let same = matches!(&shown, Json::Object(shown) if shown.get("link") == members.get("link"));
-        return (same || target.starts_with("/@")).then_some(value);
-    }
-    if members.len() == 2 {
-        use base64::Engine as _;
-        let bytes = base64::engine::general_purpose::STANDARD.decode(text("@bytes")?).ok()?;
-        let mime = Mime::new(text("@type")?)?;
-        return (bytes.len() <= INLINE_BYTES_MAX).then(|| Value::Bytes { mime, bytes: bytes.into() });
-    }
-    if members.len() == 3 {
-        let hash = timebus_identity::z32::decode_32(text("@blob")?).ok()?;
-        let Some(Json::Int(len)) = members.get("@bytes_total") else { return None };
-        let len = u64::try_from(*len).ok().filter(|len| *len <= 1 << 48)?;
-        return Some(Value::Blob { hash, len, mime: Mime::new(text("@type")?)? });
-    }
-    None
+    }?;
+    let same = matches!(crate::tree::value_json(&value, space), Json::Object(shown) if shown == *members);
+    same.then_some(value)
 }
 
-fn space_of(value: &Value) -> Option<&PublicKey> {
-    match value {
-        Value::Link { space, .. } => Some(space),
+fn member<'j>(members: &'j BTreeMap<String, Json>, key: &str) -> Option<&'j str> {
+    match members.get(key) {
+        Some(Json::String(text)) => Some(text),
         _ => None,
     }
+}
+
+fn special_link(members: &BTreeMap<String, Json>, space: &PublicKey) -> Option<Value> {
+    let target = member(members, "link")?;
+    let (space, path) = match target.strip_prefix("/@").filter(|rest| !rest.starts_with('@')) {
+        Some(rest) => {
+            let (key, path) = rest.split_once('/')?;
+            (key.parse().ok()?, Path::parse(&format!("/{path}")).ok()?)
+        }
+        None => (*space, Path::parse(target).ok()?),
+    };
+    Some(Value::Link { space, path })
+}
+
+fn special_bytes(members: &BTreeMap<String, Json>) -> Option<Value> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD.decode(member(members, "@bytes")?).ok()?;
+    let mime = Mime::new(member(members, "@type")?)?;
+    (bytes.len() <= INLINE_BYTES_MAX).then(|| Value::Bytes { mime, bytes: bytes.into() })
+}
+
+fn special_blob(members: &BTreeMap<String, Json>) -> Option<Value> {
+    let hash = timebus_identity::z32::decode_32(member(members, "@blob")?).ok()?;
+    let Some(Json::Int(len)) = members.get("@bytes_total") else { return None };
+    let len = u64::try_from(*len).ok().filter(|len| *len <= 1 << 48)?;
+    Some(Value::Blob { hash, len, mime: Mime::new(member(members, "@type")?)? })
 }
 
 /// A stretch of old elements that becomes a stretch of new ones.

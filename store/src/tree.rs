@@ -89,6 +89,7 @@ impl Tree {
         let mut builder = Builder::new(rows, t, key.len(), Some(view));
         let mut at: Vec<u8> = Vec::new();
         let mut entries: Vec<(u64, u32, Entry)> = Vec::new();
+        let mut counted: std::collections::HashMap<u64, bool> = std::collections::HashMap::new();
         let mut settle = |at: &[u8], entries: &mut Vec<(u64, u32, Entry)>| -> Result<(), StorageError> {
             let dead: std::collections::HashSet<(u64, u32)> = entries.iter().flat_map(|(_, _, entry)| entry.preds.iter().copied()).collect();
             let mut writes = Vec::new();
@@ -111,7 +112,11 @@ impl Tree {
                 settle(&at, &mut entries)?;
                 at = t_key.to_vec();
             }
-            if view.contains(a) {
+            let counts = match counted.get(&a) {
+                Some(counts) => *counts,
+                None => *counted.entry(a).or_insert(view.counts(rows, t, a)?),
+            };
+            if counts {
                 entries.push((a, index, Entry::decode(&value)?));
             }
         }
@@ -271,7 +276,10 @@ fn settle(rows: &impl Rows, t: u32, view: Option<&View>, raw: Raw, t_key: &mut V
             let order = Order::load(rows, t, &list)?;
             let shown = match view {
                 None => order.elements(),
-                Some(view) => order.elements_in(|position| Ok(find(rows, &position.id.change)?.is_some_and(|(_, a)| view.contains(a))))?,
+                Some(view) => order.elements_in(|position| match find(rows, &position.id.change)? {
+                    Some((_, a)) => view.counts(rows, t, a),
+                    None => Ok(false),
+                })?,
             };
             for id in shown {
                 tree.elements.extend(elements.remove(&id).map(|child| (id, child)));

@@ -6,7 +6,8 @@
 
 use std::collections::{BTreeSet, BinaryHeap, HashSet};
 
-use crate::keyspace::Rows;
+use crate::keyspace::{Rows, Table};
+use crate::pipeline::chain_prefix;
 use crate::store::StorageError;
 use crate::summary::{Summary, summary};
 
@@ -84,6 +85,54 @@ impl View {
     pub fn contains(&self, a: u64) -> bool {
         self.upto.is_some_and(|upto| a <= upto) || self.more.contains(&a)
     }
+
+    /// Whether the ops of the change that arrived as `a` count in it: those of a part of a run only together with
+    /// the run's last part.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn counts(&self, rows: &impl Rows, t: u32, a: u64) -> Result<bool, StorageError> {
+        Ok(self.contains(a) && ends_within(rows, t, a, &summary(rows, t, a)?, |last| self.contains(last))?)
+    }
+}
+
+/// Whether the last part of a complete run that a change is a part of is among some changes. A change that is no
+/// part, or is the last one, is its own end.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn ends_within(rows: &impl Rows, t: u32, a: u64, own: &Summary, within: impl Fn(u64) -> bool) -> Result<bool, StorageError> {
+    let Some((number, count)) = own.part.filter(|(number, count)| number < count) else { return Ok(true) };
+    for row in rows.scan(Table::Chain, &chain_prefix(t, &own.author, own.seq + (count - number)), None) {
+        let last = row?.0.last_chunk::<8>().map_or(0, |last| u64::from_be_bytes(*last));
+        let end = summary(rows, t, last)?;
+        if !within(last) || !end.folded || end.part != Some((count, count)) {
+            continue;
+        }
+        // The author may have forked his chain: only the way back shows that it is the same run.
+        if back(rows, t, last, count - number)? == Some(a) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The change so many steps before this one in its author's chain.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn back(rows: &impl Rows, t: u32, a: u64, steps: u64) -> Result<Option<u64>, StorageError> {
+    let mut at = a;
+    for _ in 0..steps {
+        match summary(rows, t, at)? {
+            Summary { seq, deps, .. } if seq > 1 && !deps.is_empty() => at = deps[0],
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(at))
 }
 
 /// Puts a change on top of a frontier: those it had seen go, it comes.

@@ -62,8 +62,24 @@ pub enum Condition {
     Present,
     /// If nothing is there.
     Absent,
-    /// If the path's version is one of these.
-    Version(Vec<Vec<String>>),
+    /// If the path's version is this one, or has one of these tags (see [`version_tag`]).
+    Match {
+        /// A version, by names.
+        version: Option<Vec<String>>,
+        /// Tags of versions.
+        tags: Vec<String>,
+    },
+}
+
+/// A short name for a version of a path, for entity tags.
+#[must_use]
+pub fn version_tag(version: &[String]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for name in version {
+        hasher.update(&(name.len() as u64).to_le_bytes());
+        hasher.update(name.as_bytes());
+    }
+    timebus_identity::z32::encode(&hasher.finalize().as_bytes()[..15])
 }
 
 /// A request to write.
@@ -281,8 +297,13 @@ impl Decider {
 
     fn synced(&mut self, result: Result<(), Failure>) {
         self.syncing = false;
-        self.pipeline.rows.rebase(self.inner.tables.snapshot());
+        let committed = self.inner.tables.snapshot();
         self.pipeline.bodies.synced();
+        if result.is_ok() {
+            self.pipeline.rows.rebase(committed);
+            return;
+        }
+        self.pipeline.rows.abandon(committed);
         if let Err(failure) = result {
             // What was decided on top of the lost group is lost with it.
             for reply in std::mem::take(&mut self.group).replies {
@@ -338,7 +359,10 @@ impl Decider {
             Condition::None => true,
             Condition::Present => existed,
             Condition::Absent => !existed,
-            Condition::Version(wanted) => wanted.iter().any(|wanted| same_version(wanted, &version, rows, &node.touch).unwrap_or(false)),
+            Condition::Match { version: wanted, tags } => {
+                tags.contains(&version_tag(&version))
+                    || wanted.as_ref().is_some_and(|wanted| same_version(wanted, &version, rows, &node.touch).unwrap_or(false))
+            }
         };
         if !holds {
             return Err(WriteError::Condition { path, version });

@@ -39,6 +39,8 @@ struct FanOut {
     published: Published,
     /// The server's memory for each subscriber, connected and idle.
     subscriber_bytes: Option<f64>,
+    /// Until one had connected and subscribed.
+    join_time: Duration,
     resident_bytes: Option<f64>,
 }
 
@@ -110,6 +112,7 @@ pub(crate) fn measure(options: &Options) -> Report {
             "p50 ms",
             "p99 ms",
             "cpu us/delivery",
+            "us to join",
             "kB/subscriber",
             "rss MB",
         ],
@@ -156,6 +159,7 @@ pub(crate) fn measure(options: &Options) -> Report {
                 Cell::maybe(row.deliveries.latency_us(0.5).map(|micros| micros / 1e3), 2),
                 Cell::maybe(p99_ms, 2),
                 Cell::maybe(row.deliveries.cpu_us(), 2),
+                Cell::whole(row.join_time.as_secs_f64() * 1e6),
                 Cell::maybe(subscriber_kb, 1),
                 Cell::maybe(row.resident_bytes.map(|bytes| bytes / 1e6), 0),
             ]);
@@ -210,7 +214,9 @@ fn fan_out(options: &Options, peer: Peer, subscribers: usize) -> anyhow::Result<
     let idle_bytes = server.resident_bytes();
     let progress = Arc::new(Progress::default());
     let time_max = options.row_time + LAST_UPDATE_TIME_MAX;
+    let begun = Instant::now();
     let audience = Audience::gather(peer, address, subscribers, &progress, time_max);
+    let join_time = begun.elapsed() / subscribers as u32;
     let full_bytes = server.resident_bytes();
     let work = publish(
         peer,
@@ -243,6 +249,7 @@ fn fan_out(options: &Options, peer: Peer, subscribers: usize) -> anyhow::Result<
         deliveries,
         published,
         subscriber_bytes: grown.map(|bytes| bytes / subscribers as f64),
+        join_time,
         resident_bytes: server.resident_bytes(),
     })
 }

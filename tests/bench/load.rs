@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,9 +24,24 @@ pub(crate) const THREADS: usize = 2;
 pub(crate) enum Work {
     /// Read a random document.
     Get,
-    /// Write a random document with new content; at the end read back what was written last.
-    Put { read_back: bool },
+    /// Write a random document with new content.
+    Put { read_back: ReadBack },
 }
+
+/// Whether each connection reads what it wrote last when it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadBack {
+    /// The server keeps nothing, or we cannot ask.
+    Never,
+    AtOnce,
+    /// What is acknowledged before it is on disk may be seen a moment later.
+    Soon,
+}
+
+/// How long that moment may be.
+const SOON: Duration = Duration::from_secs(10);
+/// Counts runs, so that no run writes what another one wrote before: that would be no change.
+static RUNS: AtomicU64 = AtomicU64::new(0);
 
 /// What a run came to.
 #[derive(Clone, Default)]
@@ -33,16 +49,26 @@ pub(crate) struct Measured {
     pub(crate) operations: u64,
     pub(crate) elapsed: Duration,
     pub(crate) latency: Histogram,
+    /// Until a connection was open and had its first answer.
+    pub(crate) connect_time: Duration,
     /// CPU time of the server meanwhile.
     pub(crate) cpu: Option<Duration>,
 }
 
 impl Measured {
+    /// Adds what another connection did at the same time.
+    fn join(&mut self, other: &Self) {
+        let elapsed = self.elapsed.max(other.elapsed);
+        self.merge(other);
+        self.elapsed = elapsed;
+    }
+
     /// Adds another run of the same work.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.operations += other.operations;
         self.elapsed += other.elapsed;
         self.latency.merge(&other.latency);
+        self.connect_time = self.connect_time.max(other.connect_time);
         self.cpu = match (self.cpu, other.cpu) {
             (Some(mine), Some(theirs)) => Some(mine + theirs),
             (mine, theirs) => mine.or(theirs),
@@ -67,7 +93,7 @@ impl Measured {
 
 /// Keeps `connections` busy with `work` for `time`.
 ///
-/// Each connection works on documents of its own.
+/// Each connection works on documents of its own, and has had one answer before the time begins.
 pub(crate) fn run(
     server: &Server,
     endpoint: Endpoint,
@@ -76,44 +102,36 @@ pub(crate) fn run(
     time: Duration,
 ) -> anyhow::Result<Measured> {
     let threads = THREADS.min(connections);
+    let run = RUNS.fetch_add(1, Ordering::Relaxed);
     // Everyone has connected, then the server's CPU time is read, then all begin.
     let ready = Arc::new(Barrier::new(threads + 1));
-    let running: Vec<_> = (0..threads)
-        .map(|thread| {
-            let ready = Arc::clone(&ready);
-            let mine: Vec<usize> = (thread..connections).step_by(threads).collect();
-            thread::spawn(move || {
-                on_one_thread(async move {
-                    let mut opened = Vec::new();
-                    for lane in mine {
-                        opened.push(Connection::open(endpoint).await.map(|open| (lane, open)));
-                    }
-                    ready.wait();
-                    ready.wait();
-                    // Looked at only now: who does not come to the barrier leaves all others there.
-                    let opened = opened.into_iter().collect::<anyhow::Result<Vec<_>>>()?;
-                    let end = Instant::now() + time;
-                    let lanes = opened.into_iter().map(|(lane, connection)| {
-                        tokio::task::spawn_local(ask_until(
-                            end,
-                            connection,
-                            work,
-                            lane,
-                            connections,
-                        ))
-                    });
-                    let lanes: Vec<_> = lanes.collect();
-                    let mut total = Measured::default();
-                    for lane in lanes {
-                        total.merge(&lane.await??);
-                    }
-                    Ok::<_, anyhow::Error>(total)
-                })
+    let start = |thread| {
+        let ready = Arc::clone(&ready);
+        thread::spawn(move || {
+            on_one_thread(async move {
+                let lanes = (thread..connections).step_by(threads);
+                let opened = Lane::open_all(endpoint, work, run, lanes, connections).await;
+                ready.wait();
+                ready.wait();
+                // Looked at only now: who does not come to the barrier leaves all others there.
+                let (lanes, connect_time) = opened?;
+                let end = Instant::now() + time;
+                let lanes = lanes.into_iter().map(|lane| lane.ask_until(end));
+                let lanes: Vec<_> = lanes.map(tokio::task::spawn_local).collect();
+                let mut total = Measured {
+                    connect_time,
+                    ..Measured::default()
+                };
+                for lane in lanes {
+                    total.join(&lane.await??);
+                }
+                Ok::<_, anyhow::Error>(total)
             })
         })
-        .collect();
+    };
+    let running: Vec<_> = (0..threads).map(start).collect();
     ready.wait();
-    let (start, cpu) = (Instant::now(), server.cpu());
+    let cpu = server.cpu();
     ready.wait();
     let mut total = Measured::default();
     let mut failed = None;
@@ -122,60 +140,120 @@ pub(crate) fn run(
             .join()
             .map_err(|_| anyhow!("a load thread panicked"))?
         {
-            Ok(measured) => total.merge(&measured),
+            Ok(measured) => total.join(&measured),
             Err(error) => failed = Some(error),
         }
     }
     if let Some(error) = failed {
         return Err(error);
     }
-    total.elapsed = start.elapsed();
     total.cpu = server.cpu().zip(cpu).map(|(after, before)| after - before);
     ensure!(total.operations > 0, "no operation finished in {time:?}");
     Ok(total)
 }
 
-/// One connection's part of [`run`]: the documents of `lane`, out of `lanes`.
-async fn ask_until(
-    end: Instant,
-    mut connection: Connection,
+/// One connection's part of [`run`].
+struct Lane {
+    connection: Connection,
     work: Work,
-    lane: usize,
-    lanes: usize,
-) -> anyhow::Result<Measured> {
-    let paths: Vec<String> = (lane..PATHS).step_by(lanes).map(documents::path).collect();
-    let mut dice = Dice::new(lane as u64);
-    let mut document = Vec::new();
-    let mut measured = Measured::default();
-    let mut last = &paths[0];
-    let mut body_bytes = None;
-    let mut now = Instant::now();
-    while now < end {
-        let roll = dice.roll();
-        last = &paths[roll as usize % paths.len()];
-        match work {
+    paths: Vec<String>,
+    dice: Dice,
+    document: Vec<u8>,
+    /// Which of `paths` was used last.
+    last: usize,
+    body_bytes: Option<usize>,
+}
+
+impl Lane {
+    /// Opens those of `lanes` out of `count`; returns also how long one took at the median.
+    async fn open_all(
+        endpoint: Endpoint,
+        work: Work,
+        run: u64,
+        lanes: impl Iterator<Item = usize>,
+        count: usize,
+    ) -> anyhow::Result<(Vec<Self>, Duration)> {
+        let mut opened = Vec::new();
+        let mut times = Histogram::default();
+        for lane in lanes {
+            let start = Instant::now();
+            let mut lane = Self {
+                connection: Connection::open(endpoint).await?,
+                work,
+                paths: (lane..PATHS).step_by(count).map(documents::path).collect(),
+                dice: Dice::new(run << 32 | lane as u64),
+                document: Vec::new(),
+                last: 0,
+                body_bytes: None,
+            };
+            lane.ask().await?;
+            times.add(start.elapsed());
+            opened.push(lane);
+        }
+        Ok((opened, times.quantile(0.5).unwrap_or_default()))
+    }
+
+    async fn ask_until(mut self, end: Instant) -> anyhow::Result<Measured> {
+        let mut measured = Measured::default();
+        let start = Instant::now();
+        let mut now = start;
+        while now < end {
+            self.ask().await?;
+            let before = std::mem::replace(&mut now, Instant::now());
+            measured.latency.add(now - before);
+            measured.operations += 1;
+        }
+        measured.elapsed = now - start;
+        self.read_back().await?;
+        Ok(measured)
+    }
+
+    async fn ask(&mut self) -> anyhow::Result<()> {
+        let roll = self.dice.roll();
+        self.last = roll as usize % self.paths.len();
+        let path = &self.paths[self.last];
+        match self.work {
             Work::Get => {
-                let length = connection.get(last).await?.len();
+                let length = self.connection.get(path).await?.len();
                 // A store may write the same JSON in another length, but not now so and now so.
-                let usual = *body_bytes.get_or_insert(length);
+                let usual = *self.body_bytes.get_or_insert(length);
                 ensure!(
                     length == usual,
-                    "{length} bytes at {last}, {usual} elsewhere"
+                    "{length} bytes at {path}, {usual} elsewhere"
                 );
+                Ok(())
             }
             Work::Put { .. } => {
-                documents::document(roll >> 20, &mut document);
-                connection.put(last, &document).await?;
+                documents::document(roll >> 20, &mut self.document);
+                self.connection.put(path, &self.document).await
             }
         }
-        let before = std::mem::replace(&mut now, Instant::now());
-        measured.latency.add(now - before);
-        measured.operations += 1;
     }
-    if work == (Work::Put { read_back: true }) && measured.operations > 0 {
-        expect_document(&mut connection, last, &document).await?;
+
+    async fn read_back(&mut self) -> anyhow::Result<()> {
+        let patience = match self.work {
+            Work::Get
+            | Work::Put {
+                read_back: ReadBack::Never,
+            } => return Ok(()),
+            Work::Put {
+                read_back: ReadBack::AtOnce,
+            } => Duration::ZERO,
+            Work::Put {
+                read_back: ReadBack::Soon,
+            } => SOON,
+        };
+        let start = Instant::now();
+        let path = &self.paths[self.last];
+        loop {
+            match expect_document(&mut self.connection, path, &self.document).await {
+                Err(_) if start.elapsed() < patience => {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+                result => return result,
+            }
+        }
     }
-    Ok(measured)
 }
 
 /// Writes the documents of all [`PATHS`] and checks that they read back.

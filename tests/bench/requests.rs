@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::Options;
 use crate::connection::{Connection, Endpoint, Protocol};
 use crate::documents::{PATHS, VALUE_BYTES};
-use crate::load::{self, Measured, Work, on_one_thread};
+use crate::load::{self, Measured, ReadBack, Work, on_one_thread};
 use crate::peer::{Flush, Peer};
 use crate::report::{Cell, Report, verdict};
 use crate::server::Server;
@@ -21,6 +21,7 @@ const COLUMNS: &[&str] = &[
     "cpu us/op",
     "cpu x reference",
     "ops/flush",
+    "connect us",
     "rss MB",
 ];
 /// Each row is measured in turns with the others, so that a noisy minute hits all alike.
@@ -81,11 +82,14 @@ impl Requests {
     }
 
     fn work(self, peer: Peer) -> Work {
+        let read_back = match peer {
+            Peer::Redis | Peer::Timebus if self == Self::PutAsync => ReadBack::Soon,
+            Peer::Redis | Peer::Timebus => ReadBack::AtOnce,
+            _ => ReadBack::Never,
+        };
         match self {
             Self::Get => Work::Get,
-            Self::Put | Self::PutAsync => Work::Put {
-                read_back: matches!(peer, Peer::Redis | Peer::Timebus),
-            },
+            Self::Put | Self::PutAsync => Work::Put { read_back },
         }
     }
 
@@ -101,6 +105,10 @@ impl Requests {
                 Err(error) => report.errors.push(format!("{peer}: {error:#}")),
             }
         }
+        report.notes.push(
+            "connect: until a new connection had its first answer; not in the other columns"
+                .to_owned(),
+        );
         let mut aims = Vec::new();
         for &connections in &options.connections {
             options.progress(&format!("{}: {connections} connections", report.name));
@@ -222,6 +230,7 @@ fn rows(connections: usize, reference: Peer, contenders: &[Contender]) -> Vec<Ve
                 flushes.map(|flushes| measured.operations as f64 / flushes),
                 1,
             ),
+            Cell::whole(measured.connect_time.as_secs_f64() * 1e6),
             Cell::maybe(
                 contender.server.resident_bytes().map(|bytes| bytes / 1e6),
                 0,

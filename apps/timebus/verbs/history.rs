@@ -63,6 +63,18 @@ fn query_encoded(text: &str) -> String {
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
+/// A path in which the elements of lists have short names: `/todo/@4ccim3….2`.
+fn short(path: &str) -> String {
+    const CHARS: usize = 7;
+    let segment = |segment: &str| match segment.split_once('.') {
+        Some((id, number)) if id.starts_with('@') && !id.starts_with("@@") && id.is_ascii() && id.len() > CHARS => {
+            format!("{}….{number}", &id[..CHARS])
+        }
+        _ => segment.to_owned(),
+    };
+    path.split('/').map(segment).collect::<Vec<_>>().join("/")
+}
+
 fn version_of(change: &Json) -> Option<String> {
     versions(member(change, "version")).into_iter().next()
 }
@@ -70,10 +82,10 @@ fn version_of(change: &Json) -> Option<String> {
 fn describe(change: &Json) -> String {
     let paths = items(change, "paths");
     let total = number(change, "paths_total").map_or(paths.len(), |total| total as usize);
-    let mut shown: Vec<&str> = paths.iter().take(PATHS_SHOWN).filter_map(|path| if let Json::String(path) = path { Some(path.as_str()) } else { None }).collect();
-    let more = format!("and {} more", total.saturating_sub(shown.len()));
+    let as_text = |path: &Json| if let Json::String(path) = path { Some(short(path)) } else { None };
+    let mut shown: Vec<String> = paths.iter().take(PATHS_SHOWN).filter_map(as_text).collect();
     if total > shown.len() {
-        shown.push(&more);
+        shown.push(format!("and {} more", total - shown.len()));
     }
     let version = version_of(change).unwrap_or_default();
     let time = number(change, "time_ms").map(utc).unwrap_or_default();
@@ -103,7 +115,7 @@ pub(crate) async fn diff(context: &Context, args: Diff) -> anyhow::Result<()> {
         out.note("no difference");
     }
     for change in changes {
-        let path = text(change, "path").unwrap_or("?");
+        let path = short(text(change, "path").unwrap_or("?"));
         // An absent side is told from a null by its member being there.
         for (sign, side) in [("-", "before"), ("+", "after")] {
             if let Some(value) = member(change, side) {
@@ -129,7 +141,7 @@ pub(crate) async fn blame(context: &Context, args: Blame) -> anyhow::Result<()> 
         let leaf = crate::value::parse(&line)?;
         let time = number(&leaf, "time_ms").map(utc).unwrap_or_default();
         let value = member(&leaf, "value").map(|value| brief(value, VALUE_CHARS_MAX)).unwrap_or_default();
-        let (author, path) = (text(&leaf, "author_name").unwrap_or("?"), text(&leaf, "path").unwrap_or("?"));
+        let (author, path) = (text(&leaf, "author_name").unwrap_or("?"), short(text(&leaf, "path").unwrap_or("?")));
         out.line(printable(&format!("{author}  {time}  {path}  {value}")))?;
     }
     match is_empty {
@@ -150,7 +162,7 @@ pub(crate) async fn conflicts(context: &Context, args: Conflicts) -> anyhow::Res
         out.note("no conflicts");
     }
     for conflict in conflicts {
-        out.line(printable(text(conflict, "path").unwrap_or("?")))?;
+        out.line(printable(&short(text(conflict, "path").unwrap_or("?"))))?;
         for (at, value) in items(conflict, "values").iter().enumerate() {
             let mark = if at == 0 { "shown " } else { "beside" };
             let time = number(value, "time_ms").map(utc).unwrap_or_default();
@@ -189,6 +201,12 @@ mod tests {
         let change = br#"{"version":"v1","author_name":"river-otter-61","time_ms":0,"paths":["/a","/b","/c","/d"],"paths_total":9}"#;
         let change = crate::value::parse(change).expect("JSON");
         assert_eq!(describe(&change), "v1  1970-01-01 00:00:00Z  river-otter-61  /a, /b, /c, and 6 more");
+    }
+
+    #[test]
+    fn elements_of_lists_get_short_names() {
+        assert_eq!(short("/a/@4ccim3w1wbd8xe.2/b.c"), "/a/@4ccim3….2/b.c");
+        assert_eq!(short("/@@alice.example/x"), "/@@alice.example/x");
     }
 
     #[test]

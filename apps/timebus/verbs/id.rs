@@ -6,7 +6,7 @@ use crate::Context;
 use crate::cli::Id;
 use crate::client::{Home, Request, open};
 use crate::peer::{keys_of, try_lock};
-use crate::value::{text};
+use crate::value::text;
 
 pub(crate) async fn run(context: &Context, args: Id) -> anyhow::Result<()> {
     let out = context.out;

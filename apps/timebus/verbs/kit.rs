@@ -18,7 +18,8 @@ pub(crate) fn run(context: &Context, args: Kit) -> anyhow::Result<()> {
     let out = context.out;
     let exists = context.home.exists();
     if !exists && !args.recover {
-        let fix = format!("`{}` makes a new identity; `{}` brings an old one back", context.home.command("up"), context.home.command("kit --recover"));
+        let fix =
+            format!("`{}` makes a new identity; `{}` brings an old one back", context.home.command("up"), context.home.command("kit --recover"));
         return Err(Failure::refused(format!("there is no timebus home at {}", context.home.folder().display())).fix(fix).into());
     }
     // The keys are for whoever holds the lock, so that nobody writes with a key that is just being erased.
@@ -26,9 +27,8 @@ pub(crate) fn run(context: &Context, args: Kit) -> anyhow::Result<()> {
         let title = "the peer is running, and only a stopped one lets its keys be looked at";
         return Err(Failure::refused(title).fix(format!("`{}`, then try again", context.home.command("down"))).into());
     };
-    let told = |error: timebus_identity::KitError| {
-        Failure::refused(error.to_string()).fix("nothing was changed; look at the words again and try once more")
-    };
+    let told =
+        |error: timebus_identity::KitError| Failure::refused(error.to_string()).fix("nothing was changed; look at the words again and try once more");
     if args.recover {
         let words = ask(context)?;
         let keys = match exists {
@@ -47,7 +47,9 @@ pub(crate) fn run(context: &Context, args: Kit) -> anyhow::Result<()> {
     }
     let mut keys = keys_of(&context.home)?;
     let Some(kit) = keys.kit() else {
-        return Err(Failure::refused("the root key is not on this disk: the kit was confirmed").fix("your words are on the paper you wrote them on").into());
+        return Err(Failure::refused("the root key is not on this disk: the kit was confirmed")
+            .fix("your words are on the paper you wrote them on")
+            .into());
     };
     if args.confirm {
         let words = ask(context)?;

@@ -10,7 +10,7 @@ use crate::client::{Client, Home, JSON, Request, open};
 use crate::failure::Failure;
 use crate::output::printable;
 use crate::target::{Target, Versions};
-use crate::value::{Json, brief, compact, counted, number};
+use crate::value::{Json, brief, compact, counted, file, number};
 
 /// Names asked for at once.
 const PAGE: u32 = 1000;
@@ -142,12 +142,13 @@ fn draw(json: &Json, indent: &str, lines: &mut Vec<String>) {
         let (branch, below_it) = if at == last { ("└── ", "    ") } else { ("├── ", "│   ") };
         let text = match (below(value), value) {
             (Some(below), _) => format!("  … {}", counted(below as usize, "value")),
+            (None, value) if file(value).is_some() => format!("  {}", brief(value, VALUE_CHARS_MAX)),
             (None, Json::Object(members)) if !members.is_empty() => String::new(),
             (None, Json::Array(items)) if !items.is_empty() => format!("  [{}]", items.len()),
             (None, value) => format!("  {}", brief(value, VALUE_CHARS_MAX)),
         };
         lines.push(format!("{indent}{branch}{name}{text}"));
-        if below(value).is_none() {
+        if below(value).is_none() && file(value).is_none() {
             draw(value, &format!("{indent}{below_it}"), lines);
         }
     }

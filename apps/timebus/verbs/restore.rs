@@ -1,5 +1,6 @@
 //! restore: a home from a backup.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Read};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -22,9 +23,8 @@ const ASIDE: &str = "restoring";
 
 pub(crate) async fn run(context: &Context, args: Restore) -> anyhow::Result<()> {
     let home = context.home.folder().to_owned();
-    let taken = || {
-        Failure::refused(format!("{} is somebody's home already", home.display())).fix("restore into another one: timebus restore --home DIR")
-    };
+    let taken =
+        || Failure::refused(format!("{} is somebody's home already", home.display())).fix("restore into another one: timebus restore --home DIR");
     if context.home.exists() || home.join("log").exists() {
         return Err(taken().into());
     }
@@ -76,12 +76,13 @@ fn cut_short() -> Failure {
 
 /// Unpacks keys and log, and nothing else.
 fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> anyhow::Result<()> {
-    let mut input = Tail { inner: input, zeros: 0, progress };
+    let ended = Cell::new(false);
+    let mut input = Tail { inner: input, zeros: 0, ended: &ended, progress };
     let mut archive = tar::Archive::new(&mut input);
     let not_ours = || Failure::refused("this is not a backup of timebus; nothing was restored").fix("`timebus backup > timebus.tar` makes one");
-    let broken = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => anyhow::Error::from(cut_short()),
-        _ => not_ours().detail(error).into(),
+    let broken = |error: io::Error| match ended.get() {
+        true => anyhow::Error::from(cut_short()),
+        false => not_ours().detail(error).into(),
     };
     let mut folder = fs::DirBuilder::new();
     folder.recursive(true).mode(0o700);
@@ -142,16 +143,18 @@ fn move_in(aside: &Path, home: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A reader that knows how many zeros it ended with.
+/// A reader that knows whether it has ended, and with how many zeros.
 struct Tail<'a> {
     inner: Box<dyn Read + Send>,
     zeros: usize,
+    ended: &'a Cell<bool>,
     progress: &'a Progress,
 }
 
 impl Read for Tail<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
+        self.ended.set(count == 0 && !buffer.is_empty());
         let trailing = buffer[..count].iter().rev().take_while(|byte| **byte == 0).count();
         self.zeros = if trailing == count { self.zeros + trailing } else { trailing };
         self.progress.add(count as u64);

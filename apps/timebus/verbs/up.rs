@@ -53,8 +53,7 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     let space = local.store().space();
     let running = Running { pid: std::process::id(), http: format!("http://{first}"), id: space.to_string() };
     context.home.set_running(&running)?;
-    let serving = local.serve(listening.listeners, stop);
-    tokio::pin!(serving);
+    let mut serving = Box::pin(local.serve(listening.listeners, stop));
     // The first poll makes the peer know its names, so that it answers whoever reads the banner.
     let early = tokio::select! {
         biased;
@@ -67,10 +66,11 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     };
     let ended = match (early, &announced) {
         (Some(ended), _) => ended,
-        (None, Ok(())) => serving.await,
+        (None, Ok(())) => serving.as_mut().await,
         // Nobody reads what we say: a pipe that was closed is no reason to live.
         (None, Err(_)) => Ok(()),
     };
+    drop(serving);
     context.home.clear_running();
     tracing::info!("stopping");
     local.close().await;
@@ -123,7 +123,8 @@ fn announce(context: &Context, args: &Up, local: &Local, running: &Running, is_n
         && let Ok(code) = QrCode::new(&link)
     {
         out.line("")?;
-        out.line(code.render::<Dense1x2>().quiet_zone(true).build())?;
+        // Most terminals are dark, and what is drawn on them is light.
+        out.line(code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build())?;
     }
     Ok(out.flush()?)
 }
@@ -208,7 +209,9 @@ async fn listen(http: Option<&str>) -> anyhow::Result<Listening> {
     let taken = |error: io::Error| {
         let title = format!("cannot listen at {text}");
         match error.kind() {
-            io::ErrorKind::AddrInUse => Failure::refused(title).detail("another program does").fix("name another port, or leave --http out for one that is free"),
+            io::ErrorKind::AddrInUse => {
+                Failure::refused(title).detail("another program does").fix("name another port, or leave --http out for one that is free")
+            }
             _ => Failure::refused(title).detail(error).fix("name an address of this machine, as in 127.0.0.1:7007"),
         }
     };

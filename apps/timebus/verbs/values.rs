@@ -31,7 +31,7 @@ pub(crate) async fn get(context: &Context, args: Get) -> anyhow::Result<()> {
         };
         request = request.query("view", name);
     }
-    let answer = client.send(request).await?;
+    let answer = client.send(request).await.map_err(|error| explain(error, &args.path))?;
     let out = context.out;
     match (args.view, answer.mime()) {
         (Some(View::Raw), _) => stream(out, answer).await,
@@ -120,7 +120,7 @@ pub(crate) async fn put(context: &Context, args: Put) -> anyhow::Result<()> {
     if args.if_absent {
         request = request.header("if-none-match", "*")?;
     }
-    let answer = client.send(request.body(&mime, value.bytes)?).await?;
+    let answer = client.send(request.body(&mime, value.bytes)?).await.map_err(|error| explain(error, &args.path))?;
     wrote(context.out, "saved", &args.path, &answer)
 }
 
@@ -139,7 +139,7 @@ pub(crate) async fn patch(context: &Context, args: Patch) -> anyhow::Result<()> 
     };
     check_json(&value, "patch", &args.path)?;
     let (_session, mut client) = open(context, Home::MustExist).await?;
-    let answer = client.send(request.body(mime, value.bytes)?).await?;
+    let answer = client.send(request.body(mime, value.bytes)?).await.map_err(|error| explain(error, &args.path))?;
     wrote(context.out, "changed", &args.path, &answer)
 }
 
@@ -161,8 +161,25 @@ pub(crate) async fn rm(context: &Context, args: Rm) -> anyhow::Result<()> {
     }
     let (_session, mut client) = open(context, Home::MustExist).await?;
     let request = with_conditions(Request::new(Method::DELETE, args.path.encoded()), &args.conditions)?;
-    let answer = client.send(request).await?;
+    let answer = client.send(request).await.map_err(|error| explain(error, &args.path))?;
     wrote(context.out, "removed", &args.path, &answer)
+}
+
+/// Says in commands what the peer says in requests.
+fn explain(error: anyhow::Error, path: &Target) -> anyhow::Error {
+    let mut failure = Failure::of(&error);
+    let word = quoted_text(&path.to_string());
+    match failure.status {
+        Some(404) => {
+            failure.title = format!("there is nothing at {path}");
+            failure.detail = None;
+            failure.fix = Some(format!("`timebus log {word}` tells what was there; `timebus put {word} VALUE` writes something"));
+        }
+        Some(412) => failure.fix = Some(format!("look at it with `timebus get {word} --json`, then decide again")),
+        Some(309) => failure.fix = Some(format!("`timebus log {word}` lists the versions")),
+        _ => return error,
+    }
+    failure.into()
 }
 
 fn with_conditions(request: Request, conditions: &Conditions) -> anyhow::Result<Request> {
@@ -219,7 +236,9 @@ fn read_value(argument: &str) -> anyhow::Result<Value> {
         Some(escaped) if escaped.starts_with('@') => Ok(Value { bytes: escaped.into(), file: None, is_typed: true }),
         Some(file) => {
             let bytes = std::fs::read(file).map_err(|error| {
-                Failure::usage(format!("could not read {file:?}")).detail(error).fix("a value that begins with @ names a file; write @@ for a text that begins with @")
+                Failure::usage(format!("could not read {file:?}"))
+                    .detail(error)
+                    .fix("a value that begins with @ names a file; write @@ for a text that begins with @")
             })?;
             Ok(Value { bytes, file: Some(file.to_owned()), is_typed: false })
         }
@@ -235,7 +254,10 @@ fn check_json(value: &Value, verb: &str, path: &Target) -> anyhow::Result<()> {
     let fix = match verb {
         "put" if value.is_typed => {
             let quoted = quoted_text(&json!(text).to_string());
-            format!("a string needs its quotes: timebus put {path} {quoted}\nas text, without them:   timebus put {path} --text {}", quoted_text(&text))
+            format!(
+                "a string needs its quotes: timebus put {path} {quoted}\nas text, without them:   timebus put {path} --text {}",
+                quoted_text(&text)
+            )
         }
         "put" => "for a text add --text, for another file --type MIME".to_owned(),
         verb if value.is_typed => format!("a string needs its quotes: timebus {verb} {path} {}", quoted_text(&json!(text).to_string())),

@@ -72,6 +72,7 @@ pub(crate) async fn run(context: &Context, args: Watch) -> anyhow::Result<()> {
         }
         is_first = false;
         if is_running {
+            told = true;
             context.out.note("the peer went away; waiting until it is back");
         } else if !std::mem::replace(&mut told, true) {
             context.out.note(format!("no peer is running; waiting for `{}`", context.home.command("up")));

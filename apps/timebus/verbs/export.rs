@@ -1,0 +1,197 @@
+//! export: a subtree as a file or folder.
+
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use crate::Context;
+use crate::cli::{Export, Format};
+use crate::client::{Answer, Client, Home, JSON, Request, open};
+use crate::clock::span;
+use crate::failure::Failure;
+use crate::folder::{Laid, lay_out, persist, write};
+use crate::output::Output;
+use crate::pieces::is_name;
+use crate::pretty::Pretty;
+use crate::progress::Progress;
+use crate::target::segment;
+use crate::value::{Json, compact, counted, file, parse};
+use crate::verbs::import::format_of;
+
+pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let to_stdout = args.target.as_os_str() == "-";
+    let format = match args.format {
+        Some(format) => format,
+        None if to_stdout => Format::Json,
+        None => format_of(&args.target, args.target.is_dir() || has_final_slash(&args.target)).ok_or_else(|| {
+            Failure::usage(format!("what should {} be?", args.target.display())).fix("say --format json, --format ndjson or --format dir")
+        })?,
+    };
+    if to_stdout && format == Format::Dir {
+        return Err(Failure::usage("a folder cannot go to standard output").fix("name a folder, or say --format json").into());
+    }
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let request = Request::get(args.path.encoded()).header("accept", JSON)?.versions("version", args.at.as_ref())?;
+    let answer = client.send(request).await?;
+    let version = answer.version();
+    let (files, values) = match format {
+        Format::Dir => {
+            let json = read(context.out, answer).await?;
+            (write_folder(context.out, &mut client, &args, &json).await?, None)
+        }
+        Format::Json if to_stdout => {
+            let mut sink = |bytes: &[u8]| context.out.bytes(bytes).map_err(anyhow::Error::from);
+            write_json(context.out, answer, &mut sink).await?;
+            return Ok(context.out.flush()?);
+        }
+        Format::Json => {
+            let mut file = beside(&args.target)?;
+            write_json(context.out, answer, &mut |bytes| file.write_all(bytes).context("could not write the export")).await?;
+            persist(file, &args.target)?;
+            (1, None)
+        }
+        Format::Ndjson => {
+            let json = read(context.out, answer).await?;
+            let mut lines = Vec::new();
+            list_leaves(&json, "", &mut lines);
+            let count = lines.len();
+            let text = lines.concat();
+            if to_stdout {
+                context.out.bytes(text.as_bytes())?;
+                return Ok(context.out.flush()?);
+            }
+            write(&args.target, text.as_bytes())?;
+            (1, Some(count))
+        }
+    };
+    let json = json!({
+        "path": args.path.to_string(),
+        "target": args.target.display().to_string(),
+        "version": version.list(),
+        "files": files,
+        "values": values,
+        "elapsed_ms": began.elapsed().as_millis() as u64,
+    });
+    context.out.result(&json, || {
+        let what = match values {
+            Some(values) => counted(values, "value"),
+            None => counted(files, "file"),
+        };
+        format!("exported {} to {}: {what} in {}", args.path, args.target.display(), span(began.elapsed().as_millis() as u64))
+    })
+}
+
+fn has_final_slash(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(b"/")
+}
+
+/// A file that takes its name when it is finished.
+fn beside(target: &Path) -> anyhow::Result<tempfile::NamedTempFile> {
+    let folder = match target.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    tempfile::Builder::new().prefix(".timebus").tempfile_in(folder).with_context(|| format!("could not write {}", target.display()))
+}
+
+/// Streams a value as JSON laid out for people; what is not JSON becomes a JSON string or is refused.
+async fn write_json(out: Output, mut answer: Answer, sink: &mut (dyn FnMut(&[u8]) -> anyhow::Result<()> + Send)) -> anyhow::Result<()> {
+    if answer.mime() != JSON {
+        return sink(&crate::folder::json_file(&read(out, answer).await?));
+    }
+    let progress = Progress::bytes(out, "exporting", answer.length());
+    let mut pretty = Pretty::default();
+    while let Some(piece) = answer.next().await? {
+        let mut text = Vec::with_capacity(piece.len() * 2);
+        pretty.push(&piece, &mut text);
+        sink(&text)?;
+        progress.add(piece.len() as u64);
+    }
+    sink(b"\n")
+}
+
+/// Reads a whole value.
+async fn read(out: Output, mut answer: Answer) -> anyhow::Result<Json> {
+    let mime = answer.mime().to_owned();
+    let progress = Progress::bytes(out, "reading", answer.length());
+    let mut bytes = Vec::new();
+    while let Some(piece) = answer.next().await? {
+        bytes.extend_from_slice(&piece);
+        progress.add(piece.len() as u64);
+    }
+    progress.done();
+    if mime == JSON {
+        return parse(&bytes).context("the peer's answer is not JSON");
+    }
+    match String::from_utf8(bytes) {
+        Ok(text) if mime.starts_with("text/") => Ok(Json::String(text)),
+        _ => Err(Failure::refused(format!("this is one file of type {mime}")).fix("timebus get PATH > FILE").into()),
+    }
+}
+
+/// One `{"path","value"}` a line for every value without names below it.
+fn list_leaves(json: &Json, path: &str, lines: &mut Vec<String>) {
+    match json {
+        Json::Object(members) if !members.is_empty() && file(json).is_none() && members.keys().all(|name| is_name(name)) => {
+            for (name, value) in members {
+                list_leaves(value, &format!("{path}/{}", segment(name)), lines);
+            }
+        }
+        value => {
+            let path = if path.is_empty() { "/" } else { path };
+            lines.push(format!("{{\"path\":{},\"value\":{}}}\n", json!(path), compact(value)));
+        }
+    }
+}
+
+async fn write_folder(out: Output, client: &mut Client, args: &Export, json: &Json) -> anyhow::Result<usize> {
+    let Some(laid) = lay_out(json, &args.target) else {
+        return Err(Failure::refused(format!("{} is one value, which is no folder", args.path)).fix("say --format json").into());
+    };
+    let progress = Progress::things(out, "writing", Some(laid.len() as u64));
+    let mut files = 0;
+    for laid in laid {
+        match laid {
+            Laid::Folder(path) => std::fs::create_dir_all(&path).with_context(|| format!("could not make the folder {}", path.display()))?,
+            Laid::File(path, bytes) => {
+                write(&path, &bytes)?;
+                files += 1;
+            }
+            Laid::Fetch(path, names) => {
+                let target = names.iter().fold(args.path.clone(), |target, name| target.child(name));
+                let answer = client.send(Request::get(target.encoded()).versions("version", args.at.as_ref())?).await?;
+                if answer.mime() == JSON {
+                    write(&path, &crate::folder::json_file(&parse(&answer.bytes().await?)?))?;
+                } else {
+                    write(&path, &answer.bytes().await?)?;
+                }
+                files += 1;
+            }
+        }
+        progress.add(1);
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaves_are_listed_with_paths_from_the_export() {
+        let json = parse(br#"{"a":{"@b":1,"c":[{"d":2}]},"e":{},"f":{"x/y":1}}"#).expect("JSON");
+        let mut lines = Vec::new();
+        list_leaves(&json, "", &mut lines);
+        let expected = [
+            r#"{"path":"/a/@@b","value":1}"#,
+            r#"{"path":"/a/c","value":[{"d":2}]}"#,
+            r#"{"path":"/e","value":{}}"#,
+            r#"{"path":"/f","value":{"x/y":1}}"#,
+        ];
+        assert_eq!(lines.iter().map(|line| line.trim_end()).collect::<Vec<_>>(), expected);
+    }
+}

@@ -1,0 +1,369 @@
+// The peer, over HTTP and a websocket. The only file that knows URLs.
+
+import { Problem, unreachable } from "./problem.js";
+import { WatchSocket } from "./watch-socket.js";
+
+/** @typedef {import("../path.js").Path} Path */
+/** @typedef {string[]} Version */
+/** @typedef {{ value: any, version: Version, next: string | null }} Listing */
+/** @typedef {{ text: string, type: string, version: Version, truncated: boolean }} Reading */
+/** @typedef {{ version: string, id: string, author: string, author_name: string, time_ms: number, parents: string[], paths: string[], paths_total: number }} Change */
+/** @typedef {{ value: any, id: string, author: string, author_name: string, time_ms: number }} Side */
+/** @typedef {{ path: string, values: Side[] }} Conflict */
+/** @typedef {{ path: string, value: any, version: string, author: string, author_name: string, time_ms: number }} Authored */
+/**
+ * @typedef {object} Status
+ * @property {string} version
+ * @property {string} id
+ * @property {string} name
+ * @property {string} device
+ * @property {number} uptime_ms
+ * @property {string[]} http
+ * @property {string} home
+ * @property {number} changes
+ * @property {number} log_bytes
+ * @property {number} index_bytes
+ * @property {number} subscriptions
+ * @property {number} connections
+ * @property {{ replayed: number, torn_bytes: number, damaged: number, rebuilt: string | null, new_device: boolean }} opened
+ */
+/** @typedef {{ body: string, type: string }} Content a value as it is sent: JSON, or text of a media type */
+
+/** Children on one page of a listing. */
+export const PAGE = 100;
+/** Most bytes of a value that are shown; what is larger is cut. */
+const SHOWN_BYTES_MAX = 256 * 1024;
+/** Most lines of "who wrote what". */
+export const AUTHORED_MAX = 200;
+
+const JSON_TYPE = "application/json";
+
+/**
+ * The address of a path's page.
+ * @param {Path} path
+ */
+export const hrefOf = (path) => `/${path.map(encodeURIComponent).join("/")}`;
+
+/**
+ * The path that the page is at.
+ * @returns {Path}
+ */
+export function pathOfPage() {
+  try {
+    return location.pathname.split("/").filter(Boolean).map(decodeURIComponent);
+  } catch {
+    // A percent sign that escapes nothing; the peer would refuse it, too.
+    return [];
+  }
+}
+
+/**
+ * The path that a link within the pages leads to; `null` for all other links.
+ * @param {HTMLAnchorElement} link
+ * @returns {Path | null}
+ */
+export function pathOfLink(link) {
+  if (link.origin !== location.origin || link.pathname.startsWith("/.gui/") || link.hasAttribute("download")) return null;
+  return link.pathname.split("/").filter(Boolean).map(decodeURIComponent);
+}
+
+/** What to type in a terminal to write a first value. */
+export const curlLine = (/** @type {Path} */ path, /** @type {string} */ body) => `curl -X PUT ${location.origin}${hrefOf(path)} -d '${body.replaceAll("'", String.raw`'\''`)}'`;
+
+/**
+ * Exchanges the code of a login link for the owner's token.
+ * @param {string} code
+ * @returns {Promise<string>}
+ */
+export async function login(code) {
+  const response = await send("/.sys/login", { method: "POST", body: JSON.stringify({ code }), headers: { "content-type": JSON_TYPE } });
+  return (await response.json()).token;
+}
+
+/**
+ * @param {string} url
+ * @param {RequestInit} init
+ */
+async function send(url, init) {
+  let response;
+  try {
+    response = await fetch(url, { cache: "no-store", credentials: "omit", ...init });
+  } catch (error) {
+    if (init.signal?.aborted) throw error;
+    throw unreachable();
+  }
+  if (response.ok) return response;
+  let problem;
+  try {
+    problem = await response.json();
+  } catch {
+    problem = {};
+  }
+  throw new Problem(response.status, problem.title ?? `the peer answered ${response.status}`, problem.detail ?? "", problem.fix);
+}
+
+/**
+ * @param {Headers} headers
+ * @param {string} name
+ * @returns {Version}
+ */
+function versionIn(headers, name = "version") {
+  try {
+    return JSON.parse(`[${headers.get(name) ?? ""}]`);
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * JSON in ASCII, as headers need it.
+ * @param {unknown} value
+ */
+const ascii = (value) => JSON.stringify(value).replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
+/** @param {Version} version */
+const versionHeader = (version) => version.map(ascii).join(", ");
+
+/**
+ * A JSON Pointer (RFC 6901).
+ * @param {(string | number)[]} steps
+ */
+const pointer = (steps) => steps.map((step) => `/${String(step).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("");
+
+/** A peer, asked as its owner. */
+export class Peer {
+  /** @param {string} token */
+  constructor(token) {
+    this.token = token;
+    this.socket = new WatchSocket(`${location.protocol === "https:" ? "wss:" : "ws:"}//${location.host}/`, token);
+    /** Called when the peer does not know the token any more. */
+    this.onsignedout = () => {};
+  }
+
+  /**
+   * @param {string} url
+   * @param {RequestInit & { headers?: Record<string, string> }} [init]
+   */
+  async #ask(url, init = {}) {
+    try {
+      return await send(url, { ...init, headers: { authorization: `Bearer ${this.token}`, ...init.headers } });
+    } catch (error) {
+      if (error instanceof Problem && error.status === 401) this.onsignedout();
+      throw error;
+    }
+  }
+
+  /**
+   * @param {string} url
+   * @param {RequestInit & { headers?: Record<string, string> }} [init]
+   */
+  async #json(url, init) {
+    return (await this.#ask(url, init)).json();
+  }
+
+  /** @returns {Promise<Status>} */
+  status() {
+    return this.#json("/.sys/status");
+  }
+
+  /**
+   * One page of what is directly below a path. Members that have parts are `{"@more": count}`.
+   * @param {Path} path
+   * @param {{ after?: string | null, limit?: number }} [page]
+   * @returns {Promise<Listing>}
+   */
+  async list(path, { after, limit = PAGE } = {}) {
+    const query = new URLSearchParams({ depth: "1", limit: String(limit) });
+    if (after !== undefined && after !== null) query.set("after", after);
+    const response = await this.#ask(`${hrefOf(path)}?${query}`, { headers: { accept: JSON_TYPE } });
+    const next = response.headers.get("next-after");
+    return { value: await response.json(), version: versionIn(response.headers), next: next === null ? null : decodeURIComponent(next) };
+  }
+
+  /**
+   * A value as it is sent, cut after {@link SHOWN_BYTES_MAX}; at an old version if one is given.
+   * @param {Path} path
+   * @param {Version} [at]
+   * @param {AbortSignal} [signal]
+   * @returns {Promise<Reading>}
+   */
+  async read(path, at, signal) {
+    const response = await this.#ask(hrefOf(path), { signal, headers: at ? { version: versionHeader(at) } : {} });
+    return reading(response);
+  }
+
+  /**
+   * A part of a value, for what is inside of lists.
+   * @param {Path} path
+   * @param {(string | number)[]} steps
+   * @returns {Promise<Reading>}
+   */
+  async readPart(path, steps) {
+    const range = steps.map((step) => `[${typeof step === "number" ? step : ascii(step)}]`).join("");
+    return reading(await this.#ask(hrefOf(path), { headers: { range: `json ${range}` } }));
+  }
+
+  /**
+   * The bytes of a file as a `data:` URL.
+   * @param {Path} path
+   * @returns {Promise<string>}
+   */
+  async readFile(path) {
+    const response = await this.#ask(hrefOf(path));
+    const blob = await response.blob();
+    return new Promise((resolve, reject) => {
+      const reader = new FileReader();
+      reader.onload = () => resolve(String(reader.result));
+      reader.onerror = () => reject(reader.error);
+      reader.readAsDataURL(blob);
+    });
+  }
+
+  /**
+   * Writes a value. It is on disk when this returns.
+   * @param {Path} path
+   * @param {Content} content
+   * @param {Version} [base] what the writer had seen; what others wrote since survives beside it
+   * @returns {Promise<Version>}
+   */
+  async put(path, content, base) {
+    return this.#write("PUT", path, base, content.type, content.body);
+  }
+
+  /**
+   * Replaces, removes or adds something inside of a list. Steps lead there from the path.
+   * @param {Path} path
+   * @param {"replace" | "remove" | "add"} op
+   * @param {(string | number)[]} steps
+   * @param {any} [value]
+   * @param {Version} [base]
+   * @returns {Promise<Version>}
+   */
+  async patch(path, op, steps, value, base) {
+    const patch = op === "remove" ? { op, path: pointer(steps) } : { op, path: pointer(steps), value };
+    return this.#write("PATCH", path, base, "application/json-patch+json", JSON.stringify([patch]));
+  }
+
+  /**
+   * Removes what the caller had seen.
+   * @param {Path} path
+   * @param {Version} [base]
+   * @returns {Promise<Version>}
+   */
+  async remove(path, base) {
+    return this.#write("DELETE", path, base);
+  }
+
+  /**
+   * @param {string} method
+   * @param {Path} path
+   * @param {Version} [base]
+   * @param {string} [type]
+   * @param {string} [body]
+   */
+  async #write(method, path, base, type, body) {
+    /** @type {Record<string, string>} */
+    const headers = {};
+    if (type) headers["content-type"] = type;
+    if (base) headers.parents = versionHeader(base);
+    const response = await this.#ask(hrefOf(path), { method, headers, body });
+    return versionIn(response.headers);
+  }
+
+  /**
+   * Writes the inverse of a change; of the last one if none is named.
+   * @param {Path} path
+   * @param {string} [version]
+   */
+  async undo(path, version) {
+    await this.#ask(`/.sys/undo${hrefOf(path)}`, { method: "POST", headers: { "content-type": JSON_TYPE }, body: version ? JSON.stringify({ version }) : "" });
+  }
+
+  /**
+   * Changes that touched a path or something below it, newest first.
+   * @param {Path} path
+   * @param {{ before?: string, limit?: number }} [page]
+   * @returns {Promise<Change[]>}
+   */
+  async log(path, { before, limit = PAGE } = {}) {
+    const query = new URLSearchParams({ limit: String(limit) });
+    if (before) query.set("after", before);
+    return (await this.#json(`/.sys/log${hrefOf(path)}?${query}`)).changes;
+  }
+
+  /**
+   * Where several values meet, at a path and below it.
+   * @param {Path} path
+   * @returns {Promise<Conflict[]>}
+   */
+  async conflicts(path) {
+    return (await this.#json(`/.sys/conflicts${hrefOf(path)}`)).conflicts;
+  }
+
+  /**
+   * Who wrote which value when, the first {@link AUTHORED_MAX} of them.
+   * @param {Path} path
+   * @returns {Promise<{ lines: Authored[], more: boolean }>}
+   */
+  async authors(path) {
+    const response = await this.#ask(`${hrefOf(path)}?view=meta`);
+    /** @type {Authored[]} */
+    const lines = [];
+    let rest = "";
+    for await (const text of texts(response)) {
+      const parts = (rest + text).split("\n");
+      rest = parts.pop() ?? "";
+      for (const part of parts) {
+        if (lines.length === AUTHORED_MAX) return { lines, more: true };
+        lines.push(JSON.parse(part));
+      }
+    }
+    return { lines, more: false };
+  }
+
+  /**
+   * Hears of every change at a path and below it, from a version on. See {@link WatchSocket.watch}.
+   * @param {Path} path
+   * @param {Version | null} from
+   * @param {(event: import("./watch-socket.js").WatchEvent) => void} heard
+   * @returns {() => void} ends the watch
+   */
+  watch(path, from, heard) {
+    return this.socket.watch(`/${path.join("/")}`, from, heard);
+  }
+}
+
+/**
+ * The body of an answer as text, piece by piece. Leaving the loop ends the request.
+ * @param {Response} response
+ */
+async function* texts(response) {
+  const reader = response.body?.pipeThrough(new TextDecoderStream()).getReader();
+  if (!reader) return;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      yield value;
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+/**
+ * @param {Response} response
+ * @returns {Promise<Reading>}
+ */
+async function reading(response) {
+  let text = "";
+  let truncated = false;
+  for await (const piece of texts(response)) {
+    text += piece;
+    if (text.length > SHOWN_BYTES_MAX) {
+      truncated = true;
+      break;
+    }
+  }
+  return { text, type: response.headers.get("content-type") ?? JSON_TYPE, version: versionIn(response.headers), truncated };
+}

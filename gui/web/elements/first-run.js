@@ -1,0 +1,66 @@
+import { curlLine } from "../api/peer.js";
+import { Problem } from "../api/problem.js";
+import { h, make } from "../dom.js";
+import { parsePath, showPath } from "../path.js";
+import { ProblemCard } from "./problem-card.js";
+
+/** What an empty space shows: a first value to write, here or in a terminal. */
+export class FirstRun extends HTMLElement {
+  /** @type {import("../api/peer.js").Peer | null} */
+  peer = null;
+
+  connectedCallback() {
+    const path = h("input", { type: "text", id: "first-path", value: "notes/hi", spellcheck: false, autocapitalize: "none", required: true });
+    const text = h("input", { type: "text", id: "first-text", value: "hello" });
+    const wrong = h("div", {});
+    const code = h("code", {});
+    const line = () => {
+      code.textContent = curlLine(parsePath(path.value), JSON.stringify(text.value));
+    };
+    line();
+    const button = h("button", { class: "main", type: "submit" }, "Write it");
+    const write = async (/** @type {Event} */ event) => {
+      event.preventDefault();
+      button.disabled = true;
+      try {
+        // The page is watching: what was written appears by itself.
+        await this.peer?.put(parsePath(path.value), { type: "application/json", body: JSON.stringify(text.value) });
+      } catch (error) {
+        wrong.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
+        button.disabled = false;
+      }
+    };
+    const copied = h("span", { role: "status" });
+    const copy = async () => {
+      try {
+        await navigator.clipboard.writeText(code.textContent ?? "");
+        copied.textContent = "Copied. ";
+      } catch {
+        copied.textContent = "Select the line to copy it. ";
+      }
+    };
+    this.replaceChildren(
+      h(
+        "div",
+        { class: "card" },
+        h("div", {}, h("h1", {}, "Nothing here yet. Write something."), h("p", { class: "soft" }, "Values live at paths, like files in folders. They stay on this machine until you share them.")),
+        h(
+          "form",
+          { class: "stack", onsubmit: write, oninput: line },
+          h("div", { class: "two" }, h("label", { for: "first-path" }, h("span", {}, "Path"), path), h("label", { for: "first-text" }, h("span", {}, "Text"), text)),
+          wrong,
+          h("div", { class: "buttons" }, button),
+        ),
+        h(
+          "div",
+          { class: "stack" },
+          h("p", { class: "soft" }, "Or from a terminal; it shows up here at once:"),
+          h("div", { class: "copyable" }, code, h("button", { type: "button", onclick: copy, "aria-label": "Copy the command" }, "Copy")),
+          h("p", { class: "soft small" }, copied, "Any program on this machine can read it back with ", h("code", {}, `curl ${location.origin}${showPath(["notes", "hi"])}`), "."),
+        ),
+      ),
+    );
+  }
+}
+
+customElements.define("first-run", FirstRun);

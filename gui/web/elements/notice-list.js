@@ -1,0 +1,52 @@
+import { Problem } from "../api/problem.js";
+import { h } from "../dom.js";
+
+/** How long a notice stays; one with a button needs time to be reached. */
+const LIFETIME_MS = 4000;
+const LIFETIME_WITH_BUTTON_MS = 12_000;
+
+/** Short messages that go away by themselves, some with a button. */
+export class NoticeList extends HTMLElement {
+  connectedCallback() {
+    this.setAttribute("role", "status");
+    this.setAttribute("aria-live", "polite");
+  }
+
+  /**
+   * @param {string} text
+   * @param {{ label: string, run: () => Promise<void> | void }} [button]
+   */
+  say(text, button) {
+    /** @type {ReturnType<typeof setTimeout>} */
+    let timer;
+    const notice = h("div", { class: "notice" }, h("span", {}, text));
+    const wait = () => {
+      timer = setTimeout(() => notice.remove(), button ? LIFETIME_WITH_BUTTON_MS : LIFETIME_MS);
+    };
+    if (button) {
+      const run = async () => {
+        notice.remove();
+        try {
+          await button.run();
+        } catch (error) {
+          this.sayProblem(error);
+        }
+      };
+      notice.append(h("button", { type: "button", onclick: run }, button.label));
+    }
+    notice.append(h("button", { type: "button", "aria-label": "Close this message", onclick: () => notice.remove() }, "×"));
+    // It stays while somebody is about to press its button.
+    for (const enter of ["pointerenter", "focusin"]) notice.addEventListener(enter, () => clearTimeout(timer));
+    for (const leave of ["pointerleave", "focusout"]) notice.addEventListener(leave, wait);
+    this.append(notice);
+    wait();
+  }
+
+  /** @param {unknown} error */
+  sayProblem(error) {
+    const { title, detail, fix } = Problem.of(error);
+    this.say([title, detail, fix].filter(Boolean).join(" — "));
+  }
+}
+
+customElements.define("notice-list", NoticeList);

@@ -1,0 +1,47 @@
+// Paths as lists of segments in their text form: a name, "@@x" for the name "@x", or "@<op id>" for an element of a
+// list.
+
+/** @typedef {string[]} Path */
+
+/**
+ * The segment that names a member of an object.
+ * @param {string} name
+ */
+export const segmentOf = (name) => (name.startsWith("@") ? `@${name}` : name);
+
+/**
+ * What to call a segment in front of people.
+ * @param {string} segment
+ */
+export function labelOf(segment) {
+  if (segment.startsWith("@@")) return segment.slice(1);
+  if (segment.startsWith("@")) return `element ${segment.slice(1, 7)}…`;
+  return segment;
+}
+
+/**
+ * A path in words, as in `/notes/hi`.
+ * @param {Path} path
+ */
+export const showPath = (path) => `/${path.join("/")}`;
+
+/**
+ * The path that a text names, with or without a leading slash.
+ * @param {string} text
+ * @returns {Path}
+ */
+export const parsePath = (text) => text.split("/").filter((segment) => segment !== "");
+
+/**
+ * Order of names: by code point, as the store keeps them. JavaScript's own order differs beyond U+FFFF.
+ * @param {string} a
+ * @param {string} b
+ */
+export function compareNames(a, b) {
+  const [left, right] = [[...a], [...b]];
+  for (let at = 0; at < left.length && at < right.length; at += 1) {
+    const difference = (left[at].codePointAt(0) ?? 0) - (right[at].codePointAt(0) ?? 0);
+    if (difference !== 0) return difference;
+  }
+  return left.length - right.length;
+}

@@ -1,0 +1,28 @@
+//! Black-box tests: they start real peers and talk to them as users, programs and attackers would.
+//!
+//! Every peer listens on port 0 in a temporary home and dies with its handle. Nothing waits by sleeping: every read
+//! has a deadline. What says "skipped" on stderr had no data or not the rights it needs.
+
+// Helpers, which test nothing.
+mod braid;
+mod data;
+mod http;
+mod peer;
+mod socket;
+
+// Verbs, media types, listings, conditions, time travel and errors of one peer without disturbance.
+mod store_over_http;
+// Data that nobody here wrote goes in and comes out the same: trees, histories, hostile files.
+mod real_input;
+// What a subscriber may rely on, over Braid, server-sent events, JSON lines and websocket.
+mod subscriptions;
+// Who may do what: hosts, origins, tokens, signatures, other users of the machine.
+mod who;
+// Bytes on the wire: malformed, slow, large, pipelined requests, and HTTP/2.
+mod protocol;
+// Power cuts, full and failing disks, copied homes: nothing acknowledged is lost.
+mod crash;
+// The commands of README.md, run as they stand.
+mod readme;
+// What we would otherwise argue about: stray files, long lines, traces of one machine.
+mod tidy;

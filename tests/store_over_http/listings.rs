@@ -1,0 +1,112 @@
+use serde_json::{Map, Value, json};
+
+use crate::http::Client;
+use crate::peer::Peer;
+
+fn names(range: std::ops::Range<u32>) -> Value {
+    Value::Object(range.map(|n| (format!("k{n:05}"), json!({ "n": n }))).collect::<Map<_, _>>())
+}
+
+/// All children, page by page.
+fn pages(client: &mut Client, query: &str) -> (Map<String, Value>, usize) {
+    let mut found = Map::new();
+    let mut count = 0;
+    let mut after = String::new();
+    loop {
+        let answer = client.send("GET", &format!("/many?{query}{after}"), &[], "");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        count += 1;
+        for (name, value) in answer.json().as_object().expect("an object") {
+            assert!(found.insert(name.clone(), value.clone()).is_none(), "{name} is on two pages");
+        }
+        match answer.header("next-after") {
+            Some(next) => after = format!("&after={next}"),
+            None => return (found, count),
+        }
+    }
+}
+
+#[test]
+fn pages_together_are_the_whole() {
+    let peer = Peer::start();
+    peer.put("/many", &names(0..257));
+    let mut client = peer.connect();
+    for (query, expected) in [("limit=100", 3), ("limit=257", 1), ("limit=1", 257), ("first=128", 3)] {
+        let (found, count) = pages(&mut client, query);
+        assert_eq!(Value::Object(found), names(0..257), "{query}");
+        assert_eq!(count, expected, "{query}");
+    }
+    let answer = client.send("GET", "/many?last=3", &[], "");
+    assert_eq!(answer.json(), names(254..257));
+    let answer = client.send("GET", "/many?first=2", &[], "");
+    assert_eq!(answer.json(), names(0..2));
+    let answer = client.send("GET", "/many?after=k00254", &[], "");
+    assert_eq!(answer.json(), names(255..257));
+    // A page may begin behind what was never there.
+    let answer = client.send("GET", "/many?after=k00254x", &[], "");
+    assert_eq!(answer.json(), names(255..257));
+}
+
+#[test]
+fn depth_says_how_much_is_below() {
+    let peer = Peer::start();
+    peer.put("/d", &json!({"leaf": 1, "deep": {"a": {"b": 1}, "c": 2}, "list": [1, 2]}));
+    let one = peer.value("/d?depth=1");
+    assert_eq!(one["leaf"], 1);
+    assert!(one["deep"]["@more"].as_u64().is_some_and(|more| more >= 2), "{one}");
+    let two = peer.value("/d?depth=2");
+    assert_eq!(two["deep"]["c"], 2);
+    assert!(two["deep"]["a"]["@more"].is_u64(), "{two}");
+    assert_eq!(peer.value("/d?depth=9"), peer.value("/d"));
+    peer.send("GET", "/absent?depth=1", &[], "").problem(404);
+}
+
+#[test]
+fn lists_have_pages_too() {
+    let peer = Peer::start();
+    peer.put("/l", &json!([0, 1, 2, 3, 4]));
+    let first = peer.send("GET", "/l?limit=2", &[], "");
+    assert_eq!(first.json(), json!([0, 1]));
+    let next = first.header("next-after").expect("more").to_owned();
+    assert_eq!(peer.value(&format!("/l?limit=2&after={next}")), json!([2, 3]));
+    assert_eq!(peer.value("/l?last=2"), json!([3, 4]));
+}
+
+#[test]
+fn names_that_need_escapes_page_too() {
+    let peer = Peer::start();
+    let value = json!({"a b": {"n": 1}, "a%b": {"n": 2}, "a+b": {"n": 3}, "a&b": {"n": 4}, "ä": {"n": 5}, "日本": {"n": 6}});
+    peer.put("/many", &value);
+    let (found, _) = pages(&mut peer.connect(), "limit=1");
+    assert_eq!(Value::Object(found), value);
+}
+
+#[test]
+fn a_plain_get_never_truncates() {
+    let peer = Peer::start();
+    let mut client = peer.connect();
+    // More than one page and more than what is put together in memory before it is sent.
+    for part in 0..5_u32 {
+        let body = names(part * 5_000..(part + 1) * 5_000).to_string();
+        let answer = client.send("PATCH", "/many", &[("Content-Type", "application/merge-patch+json")], body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let answer = client.send("GET", "/many", &[], "");
+    assert!(answer.json() == names(0..25_000));
+    let answer = client.send("GET", "/", &[], "");
+    assert!(answer.json()["many"] == names(0..25_000));
+    let answer = client.send("GET", "/many", &[("Accept", "application/x-ndjson")], "");
+    assert_eq!(answer.text().lines().count(), 25_000);
+    let page = client.send("GET", "/many?limit=10", &[], "").json();
+    assert_eq!(page, names(0..10));
+}
+
+#[test]
+fn unknown_and_malformed_parameters_are_refused() {
+    let peer = Peer::start();
+    peer.put("/x", &json!(1));
+    for query in ["depht=1", "limit=-1", "limit=x", "view=none", "depth=99999999999", "limit=1&limit=2", "%ff=1"] {
+        let problem = peer.send("GET", &format!("/x?{query}"), &[], "").problem(400);
+        assert!(problem["detail"].is_string(), "{query}");
+    }
+}
