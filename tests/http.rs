@@ -293,3 +293,17 @@ fn read_body(stream: &mut BufReader<TcpStream>, left: &mut Left, out: &mut [u8])
     *left -= count as u64;
     Ok(count)
 }
+
+/// A path in a request target: what may stand there unescaped does.
+pub(crate) fn encode(path: &str) -> String {
+    escape(path, b"-._~/!$&'()*+,;=:")
+}
+
+/// One name in a request target, with as much escaped as can be.
+pub(crate) fn encode_all(name: &str) -> String {
+    escape(name, b"")
+}
+
+fn escape(text: &str, kept: &[u8]) -> String {
+    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() || kept.contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}

@@ -33,6 +33,10 @@ use crate::failure::Failure;
 use crate::home::Home;
 use crate::output::Output;
 
+/// Writing makes and drops many small values in several threads at once, which this allocator is best at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What every verb needs to know.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {

@@ -70,6 +70,9 @@ impl FromStr for Target {
         if text.contains("://") {
             return Err("this is a URL; give only its path, as in /notes/hi".into());
         }
+        if text.contains("//") {
+            return Err("a path has no empty segments; write one slash, as in /notes/hi".into());
+        }
         let inner = text.strip_prefix('/').unwrap_or(text);
         let inner = inner.strip_suffix('/').unwrap_or(inner);
         if inner.is_empty() {
@@ -80,9 +83,6 @@ impl FromStr for Target {
         }
         let segments: Vec<String> = inner.split('/').map(str::to_owned).collect();
         for segment in &segments {
-            if segment.is_empty() {
-                return Err("a path has no empty segments; write one slash, as in /notes/hi".into());
-            }
             if matches!(segment.as_str(), "." | "..") {
                 return Err(format!("a path cannot contain {segment:?}: it always starts at the root"));
             }

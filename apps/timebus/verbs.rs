@@ -19,6 +19,9 @@ mod watch;
 
 use crate::Context;
 use crate::cli::Verb;
+use crate::failure::Failure;
+use crate::home::quoted_text;
+use crate::target::Target;
 
 /// Does what was asked.
 pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
@@ -52,6 +55,26 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Gen(args) => r#gen::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),
     }
+}
+
+/// What peers call a path where nothing is, among other things that are not found.
+const ABSENT: &str = "there is nothing here";
+
+/// Says in commands what the peer says in requests.
+pub(crate) fn explain(error: anyhow::Error, path: &Target) -> anyhow::Error {
+    let mut failure = Failure::of(&error);
+    let word = quoted_text(&path.to_string());
+    match failure.status {
+        Some(404) if failure.title == ABSENT => {
+            failure.title = format!("there is nothing at {path}");
+            failure.detail = None;
+            failure.fix = Some(format!("`timebus log {word}` tells what was there; `timebus put {word} VALUE` writes something"));
+        }
+        Some(412) => failure.fix = Some(format!("look at it with `timebus get {word} --json`, then decide again")),
+        Some(309) => failure.fix = Some(format!("`timebus log {word}` lists the versions")),
+        _ => return error,
+    }
+    failure.into()
 }
 
 fn completions(context: &Context, args: &crate::cli::Completions) -> anyhow::Result<()> {

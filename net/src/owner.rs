@@ -1,14 +1,17 @@
 //! Which OS user owns the other end of a loopback TCP connection.
 //!
 //! This is what lets plain `curl` work for the peer's owner and for nobody else on the machine
-//! (surface.md §2, threats.md H2). Linux tells it in `/proc/net/tcp` and `tcp6`: one row per
-//! socket, described in the kernel's Documentation/networking/proc_net_tcp.rst.
+//! (threats H2). Linux is asked by netlink; where that is not to be had, `/proc/net/tcp` and `tcp6`
+//! have one row per socket, described in the kernel's Documentation/networking/proc_net_tcp.rst.
 //!
 //! When in doubt the answer is "unknown", which is nobody. In particular rows without an inode are
 //! ignored: they belong to sockets that no process holds any more (TIME_WAIT, a closed client), and
 //! the kernel prints uid 0 for them whoever had opened them.
 //!
 //! Besides reading those two files it does no IO; the parser is pure.
+
+#[cfg(target_os = "linux")]
+mod netlink;
 
 use std::io::{self, Read as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -37,6 +40,11 @@ pub fn socket_owner(local: SocketAddr, peer: SocketAddr) -> io::Result<Option<u3
     let is_loopback = |addr: SocketAddr| addr.ip().to_canonical().is_loopback();
     if !cfg!(target_os = "linux") || !is_loopback(local) || !is_loopback(peer) {
         return Ok(None);
+    }
+    #[cfg(target_os = "linux")]
+    if let Ok(described) = netlink::describe(peer, local) {
+        // A socket that the kernel does not describe is gone, or in a state that nobody holds.
+        return Ok(described.filter(|found| is_held(found.state) && found.inode != 0 && found.uid != OVERFLOW_UID).map(|found| found.uid));
     }
     for _ in 0..TRIES_MAX {
         let mut tables = read_table("/proc/net/tcp")?;
@@ -126,14 +134,18 @@ impl Row {
         })
     }
 
-    /// Whether a process holds this end: established, or closed in one direction only.
     fn is_held(&self) -> bool {
-        const ESTABLISHED: u8 = 1;
-        const FIN_WAIT1: u8 = 4;
-        const FIN_WAIT2: u8 = 5;
-        const CLOSE_WAIT: u8 = 8;
-        matches!(self.state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT) && self.inode != 0
+        is_held(self.state) && self.inode != 0
     }
+}
+
+/// Whether a process holds an end in this state: established, or closed in one direction only.
+fn is_held(state: u8) -> bool {
+    const ESTABLISHED: u8 = 1;
+    const FIN_WAIT1: u8 = 4;
+    const FIN_WAIT2: u8 = 5;
+    const CLOSE_WAIT: u8 = 8;
+    matches!(state, ESTABLISHED | FIN_WAIT1 | FIN_WAIT2 | CLOSE_WAIT)
 }
 
 /// Reads `0100007F:1B5F`: an address in words of the machine's byte order, and a port.

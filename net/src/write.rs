@@ -13,7 +13,7 @@ use crate::etag;
 use crate::patches::{ContentRange, Patch, Position, Step, parse_patches};
 use crate::problem::Problem;
 use crate::read::{etag as version_etag, insert, versions};
-use crate::route::{Ask, storage_problem, write_problem};
+use crate::route::{Ask, write_problem};
 use crate::versions::print_versions;
 use crate::who::{now_ms, text};
 

@@ -1,6 +1,6 @@
 //! What a change looks like to subscribers: patches that turn the JSON they had into the JSON they get.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use timebus_identity::PublicKey;
 
@@ -9,9 +9,10 @@ use crate::ids::{ChangeId, OpId};
 use crate::json::Json;
 use crate::keyspace::Rows;
 use crate::list::Order;
-use crate::node::{Node, node_key};
+use crate::node::{Node, list_of_element, node_key};
 use crate::path::{Path, Segment};
 use crate::store::StorageError;
+use crate::value::Value;
 use crate::tree::{CONFLICT_PAGE, Shape, Tree};
 
 /// Most patches of one update; beyond that, a snapshot is cheaper to read.
@@ -111,6 +112,7 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
     }
     let mut roots: Vec<Path> = Vec::new();
     let mut lists: BTreeMap<Path, Vec<(OpId, Change)>> = BTreeMap::new();
+    let mut winners = HashMap::new();
     for (path, touched) in &effect.touched {
         let (depth, after) = match touched.reshaped {
             Some((depth, before, after)) => (depth, Some((before, after))),
@@ -118,6 +120,10 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
         };
         let mut segments = path.segments().to_vec();
         segments.truncate(depth);
+        let root = Path::new(segments.clone()).unwrap_or_default();
+        if !shows(rows, t, &root, &mut winners)? {
+            continue;
+        }
         let structural = match after {
             Some((Some(Shape::Absent), Some(_))) => Some(Change::In),
             Some((Some(_), Some(Shape::Absent))) => Some(Change::Out),
@@ -132,7 +138,7 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
                 changes.push((id, change));
             }
         } else {
-            roots.push(Path::new(segments).unwrap_or_default());
+            roots.push(root);
         }
     }
     roots.sort();
@@ -145,10 +151,11 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
         if covered(&path) {
             continue;
         }
-        // Indexes below a list whose elements came, went or moved would be off; the splice comes first and
-        // everything below it is told anew.
+        // Where elements changed beside those that came, went or moved, the list is told anew.
+        let inside = roots.len();
         roots.retain(|root| !path.contains(root));
-        match splice(rows, t, space, &path, &changes)? {
+        let edit = if roots.len() == inside { splice(rows, t, space, &path, &changes)? } else { None };
+        match edit {
             Some(edit) => out.push(path_patch(rows, t, path, edit)?),
             None => roots.push(path),
         }
@@ -164,6 +171,32 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
         out.push(path_patch(rows, t, root, edit)?);
     }
     Ok(Some(out))
+}
+
+/// Whether a reader of the root sees this path. Names below a list do not show, nor elements of another list.
+fn shows(rows: &impl Rows, t: u32, path: &Path, winners: &mut HashMap<Vec<u8>, Option<OpId>>) -> Result<bool, StorageError> {
+    let mut t_key = node_key(t, &[]);
+    for segment in path.segments() {
+        let list = match winners.get(&t_key) {
+            Some(list) => *list,
+            None => {
+                let winner = Node::load(rows, &t_key)?.winner(rows, &t_key)?;
+                let list = winner.filter(|write| write.value == Value::List).map(|write| write.id);
+                winners.insert(t_key.clone(), list);
+                list
+            }
+        };
+        segment.push_key(&mut t_key);
+        let fits = match (list, segment) {
+            (Some(list), Segment::Element(id)) => list_of_element(rows, t, &t_key, id)? == Some(list),
+            (Some(_), Segment::Name(_)) => false,
+            (None, _) => true,
+        };
+        if !fits {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What happened to a list element as a whole.
@@ -226,7 +259,7 @@ pub fn steps(rows: &impl Rows, t: u32, path: &Path) -> Result<Vec<Step>, Storage
 fn index_of(rows: &impl Rows, t: u32, list_key: &[u8], id: &OpId) -> Result<usize, StorageError> {
     let mut element_key = list_key.to_vec();
     Segment::Element(*id).push_key(&mut element_key);
-    let Some(list) = crate::node::list_of_element(rows, t, &node_key(t, &element_key), id)? else { return Ok(0) };
+    let Some(list) = list_of_element(rows, t, &node_key(t, &element_key), id)? else { return Ok(0) };
     let mut index = 0;
     for element in Order::load(rows, t, &list)?.elements() {
         if element == *id {

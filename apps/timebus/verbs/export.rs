@@ -19,6 +19,7 @@ use crate::pretty::Pretty;
 use crate::progress::Progress;
 use crate::target::segment;
 use crate::value::{Json, compact, counted, file, parse};
+use crate::verbs::explain;
 use crate::verbs::import::format_of;
 
 pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
@@ -36,7 +37,7 @@ pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
     }
     let (_session, mut client) = open(context, Home::MustExist).await?;
     let request = Request::get(args.path.encoded()).header("accept", JSON)?.versions("version", args.at.as_ref())?;
-    let answer = client.send(request).await?;
+    let answer = client.send(request).await.map_err(|error| explain(error, &args.path))?;
     let version = answer.version();
     let (files, values) = match format {
         Format::Dir => {

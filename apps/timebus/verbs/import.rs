@@ -138,9 +138,11 @@ fn report(out: Output, args: &Import, tally: &Tally, skipped: &[String], resumed
         "elapsed_ms": began.elapsed().as_millis() as u64,
     });
     out.result(&json, || {
-        let files = if tally.files > 0 { format!(" and {}", counted(tally.files as usize, "file")) } else { String::new() };
+        let values = (tally.values > 0 || tally.files == 0).then(|| counted(tally.values as usize, "value"));
+        let files = (tally.files > 0).then(|| counted(tally.files as usize, "file"));
+        let what = [values, files].into_iter().flatten().collect::<Vec<_>>().join(" and ");
         let took = span(began.elapsed().as_millis() as u64);
-        format!("imported {}{files} into {} in {took}", counted(tally.values as usize, "value"), args.path)
+        format!("imported {what} into {} in {took}", args.path)
     })?;
     if tally.refused.is_empty() {
         return Ok(());

@@ -11,6 +11,7 @@ use crate::failure::Failure;
 use crate::output::printable;
 use crate::target::{Target, Versions};
 use crate::value::{Json, brief, compact, counted, file, number};
+use crate::verbs::explain;
 
 /// Names asked for at once.
 const PAGE: u32 = 1000;
@@ -33,7 +34,7 @@ async fn read(client: &mut Client, path: &Target, depth: u32, last: Option<u32>)
             (None, None) => request.query("limit", PAGE),
             (None, Some(after)) => request.query("limit", PAGE).query("after", after),
         };
-        let answer = client.send(request).await?;
+        let answer = client.send(request).await.map_err(|error| explain(error, path))?;
         let version = answer.version();
         after = answer.header("next-after").map(str::to_owned);
         let bytes = answer.bytes().await?;

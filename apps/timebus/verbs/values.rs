@@ -16,6 +16,7 @@ use crate::home::quoted_text;
 use crate::output::{Output, printable};
 use crate::pretty::Pretty;
 use crate::target::Target;
+use crate::verbs::explain;
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -165,23 +166,6 @@ pub(crate) async fn rm(context: &Context, args: Rm) -> anyhow::Result<()> {
     wrote(context.out, "removed", &args.path, &answer)
 }
 
-/// Says in commands what the peer says in requests.
-fn explain(error: anyhow::Error, path: &Target) -> anyhow::Error {
-    let mut failure = Failure::of(&error);
-    let word = quoted_text(&path.to_string());
-    match failure.status {
-        Some(404) => {
-            failure.title = format!("there is nothing at {path}");
-            failure.detail = None;
-            failure.fix = Some(format!("`timebus log {word}` tells what was there; `timebus put {word} VALUE` writes something"));
-        }
-        Some(412) => failure.fix = Some(format!("look at it with `timebus get {word} --json`, then decide again")),
-        Some(309) => failure.fix = Some(format!("`timebus log {word}` lists the versions")),
-        _ => return error,
-    }
-    failure.into()
-}
-
 fn with_conditions(request: Request, conditions: &Conditions) -> anyhow::Result<Request> {
     let request = request.versions("parents", conditions.parents.as_ref())?;
     request.versions("if-match", conditions.if_version.as_ref())
@@ -251,17 +235,21 @@ fn check_json(value: &Value, verb: &str, path: &Target) -> anyhow::Result<()> {
     let Err(error) = crate::value::parse(&value.bytes) else { return Ok(()) };
     let path = quoted_text(&path.to_string());
     let text = String::from_utf8_lossy(&value.bytes);
+    // Whoever forgets the quotes of a string does not begin it like this.
+    let is_meant_as_json = text.trim_start().starts_with(['{', '[', '"']);
     let fix = match verb {
-        "put" if value.is_typed => {
+        "put" if value.is_typed && !is_meant_as_json => {
             let quoted = quoted_text(&json!(text).to_string());
             format!(
                 "a string needs its quotes: timebus put {path} {quoted}\nas text, without them:   timebus put {path} --text {}",
                 quoted_text(&text)
             )
         }
-        "put" => "for a text add --text, for another file --type MIME".to_owned(),
-        verb if value.is_typed => format!("a string needs its quotes: timebus {verb} {path} {}", quoted_text(&json!(text).to_string())),
-        _ => "give it JSON".to_owned(),
+        "put" => "mend it; or, for a text add --text, for another file --type MIME".to_owned(),
+        verb if value.is_typed && !is_meant_as_json => {
+            format!("a string needs its quotes: timebus {verb} {path} {}", quoted_text(&json!(text).to_string()))
+        }
+        _ => "mend it".to_owned(),
     };
     let title = match &value.file {
         Some(file) => format!("{file} is not JSON that can be kept"),

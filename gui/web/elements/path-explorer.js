@@ -1,0 +1,329 @@
+import { Problem } from "../api/problem.js";
+import { flash, h, later, make } from "../dom.js";
+import { LiveTree } from "../live-tree.js";
+import { parsePath, segmentOf, showPath } from "../path.js";
+import { ValueActions } from "../value-actions.js";
+import { ChangeHistory } from "./change-history.js";
+import { FirstRun } from "./first-run.js";
+import { PathCrumbs } from "./path-crumbs.js";
+import { ProblemCard } from "./problem-card.js";
+import { ValueAuthors } from "./value-authors.js";
+import { ValueConflicts } from "./value-conflicts.js";
+import { ValueEditor, editable } from "./value-editor.js";
+import { ValueTree } from "./value-tree.js";
+import { ValueView } from "./value-view.js";
+
+/** @typedef {import("../path.js").Path} Path */
+/** @typedef {"history" | "authors" | "conflicts"} Tab */
+
+/** How long changes are gathered before the side panel is read again. */
+const SIDE_PAUSE_MS = 700;
+/** Below more values than this, the peer is not asked to read all of them without need. */
+const LARGE = 5000;
+
+/** @type {[Tab, string][]} */
+const TABS = [
+  ["history", "History"],
+  ["authors", "Who wrote what"],
+  ["conflicts", "Conflicts"],
+];
+
+/** One path: its value or what is below it, and beside that its history, its writers and its conflicts. */
+export class PathExplorer extends HTMLElement {
+  /** @type {import("../api/peer.js").Peer} */
+  peer = /** @type {any} */ (null);
+  /** @type {import("./notice-list.js").NoticeList} */
+  notices = /** @type {any} */ (null);
+  /** @type {Path} */
+  path = [];
+  /** @type {import("../api/peer.js").Status | null} */
+  status = null;
+  /** @type {(path: Path) => void} */
+  go = () => {};
+
+  /** @type {LiveTree} */
+  #tree = /** @type {any} */ (null);
+  /** @type {ValueActions} */
+  #actions = /** @type {any} */ (null);
+  /** @type {ValueTree | null} */
+  #rows = null;
+  /** @type {ValueView | null} */
+  #leaf = null;
+  /** @type {ValueEditor | null} */
+  #editor = null;
+  #shown = "";
+  /** @type {Tab} */
+  #tab = "history";
+  /** @type {Set<string>} */
+  #conflicts = new Set();
+  #main = h("div", { class: "stack" });
+  #top = h("div", {});
+  #body = h("div", {});
+  #side = h("aside", { class: "card side", "aria-label": "About this path" });
+  #grid = h("div", { class: "explorer" });
+  #add = h("button", { type: "button", onclick: () => this.#openAdd() }, "Add");
+  #edit = h("button", { type: "button", onclick: () => void this.#openEdit() }, "Edit");
+  #delete = h("button", { type: "button", class: "danger", onclick: () => void this.#remove() }, "Delete");
+  #refreshSide = later(SIDE_PAUSE_MS, () => void this.#readSide());
+
+  connectedCallback() {
+    this.#actions = new ValueActions(this.peer, this.notices);
+    this.#main.replaceChildren(this.#top, this.#body);
+    this.#grid.replaceChildren(this.#main);
+    this.replaceChildren(
+      h(
+        "div",
+        { class: "path-bar" },
+        make(PathCrumbs, { path: this.path, home: this.status?.name ?? "Home" }),
+        h("div", { class: "buttons" }, this.#add, this.#edit, this.#delete),
+      ),
+      h("main", {}, this.#grid),
+    );
+    this.#tree = new LiveTree(this.peer, this.path, {
+      changed: (node, live) => this.#changed(node, live),
+      heard: () => this.#refreshSide(),
+    });
+    void this.#tree.start();
+  }
+
+  disconnectedCallback() {
+    this.#tree.stop();
+  }
+
+  /**
+   * @param {import("../live-tree.js").TreeNode} node
+   * @param {boolean} live
+   */
+  #changed(node, live) {
+    const { root } = this.#tree;
+    const kind = root.state === "present" ? (root.hasParts ? "parts" : "value") : root.state;
+    const kindChanged = kind !== this.#shown;
+    if (kindChanged) {
+      this.#shown = kind;
+      this.#rows = null;
+      this.#leaf = null;
+      this.#layOut(kind);
+    }
+    if (this.#rows) {
+      this.#rows.update(node, live && !kindChanged);
+      if (node === root && root.problem) this.notices.sayProblem(root.problem);
+    } else if (this.#leaf && node === root) {
+      if (!kindChanged) this.#leaf.show(root.value);
+      if (live) flash(this.#leaf);
+    }
+    if (live && node === root && this.#editor && !root.hasParts) {
+      const editor = this.#editor;
+      editor.say("This changed while you were editing. If you save, both values are kept, side by side.", {
+        label: "Replace the other one",
+        run: () => {
+          editor.dataset.replaces = "yes";
+        },
+      });
+    }
+  }
+
+  /** @param {string} kind */
+  #layOut(kind) {
+    const { root } = this.#tree;
+    const isTop = this.path.length === 0;
+    this.#add.hidden = kind !== "parts" && !(kind === "value" && isEmpty(root.value));
+    this.#edit.hidden = kind !== "parts" && kind !== "value";
+    // Nobody deletes a whole space by one click beside "Edit".
+    this.#delete.hidden = isTop || (kind !== "parts" && kind !== "value");
+    this.#edit.textContent = kind === "parts" ? "Edit as JSON" : "Edit";
+    if (this.#editor && (kind === "parts" || kind === "value")) {
+      // An editor that is open stays: what is typed there is nobody else's to drop.
+    } else {
+      this.#closeEditor();
+    }
+    const hasSide = kind === "parts" || kind === "value" || (kind === "absent" && !isTop);
+    this.#grid.classList.toggle("alone", !hasSide);
+    if (hasSide && !this.#side.isConnected) {
+      this.#grid.append(this.#side);
+      this.#showSide();
+    }
+    if (!hasSide) this.#side.remove();
+    switch (kind) {
+      case "loading":
+        this.#body.replaceChildren(h("div", { class: "card" }, h("p", { class: "loading" }, "Reading…")));
+        break;
+      case "failed":
+        this.#body.replaceChildren(make(ProblemCard, { problem: root.problem, again: () => void this.#tree.start() }));
+        break;
+      case "absent":
+        if (isTop) this.#body.replaceChildren(make(FirstRun, { peer: this.peer }));
+        else this.#body.replaceChildren(this.#absent());
+        break;
+      case "value":
+        this.#leaf = make(ValueView, { value: root.value, readFile: () => this.peer.readFile(this.path) });
+        this.#body.replaceChildren(h("div", { class: "card" }, this.#leaf));
+        break;
+      default:
+        this.#rows = make(ValueTree, { tree: this.#tree, actions: this.#actions, go: this.go });
+        this.#body.replaceChildren(h("div", { class: "card tree-card" }, this.#finder(), this.#rows));
+        this.#rows.markConflicts(this.#conflicts);
+    }
+    if (kind === "parts" || kind === "value") void this.#readConflicts();
+  }
+
+  #absent() {
+    return h(
+      "div",
+      { class: "card stack" },
+      h("h1", {}, "Nothing is here"),
+      h("p", { class: "soft" }, `No value is at ${showPath(this.path)}. If somebody writes one, it appears by itself.`),
+      make(ValueEditor, {
+        saves: "Write it",
+        save: async (content) => {
+          await this.peer.put(this.path, content);
+          this.notices.say(`Wrote ${showPath(this.path)}. It is on disk.`);
+        },
+        cancel: () => this.go(this.path.slice(0, -1)),
+      }),
+    );
+  }
+
+  /** A field to go to a name, for trees of which only a page is shown. */
+  #finder() {
+    if (this.#tree.root.next === null) return "";
+    const input = h("input", { type: "text", id: "go-to-name", spellcheck: false, autocapitalize: "none" });
+    const submit = (/** @type {Event} */ event) => {
+      event.preventDefault();
+      const names = parsePath(input.value);
+      if (names.length > 0) this.go([...this.path, ...names.map(segmentOf)]);
+    };
+    return h("form", { class: "two", onsubmit: submit }, h("label", { for: "go-to-name" }, h("span", {}, "There is more than one page. Go to a name"), input));
+  }
+
+  #closeEditor() {
+    this.#editor = null;
+    this.#top.replaceChildren();
+  }
+
+  #openAdd() {
+    const { root } = this.#tree;
+    this.#editor = make(ValueEditor, {
+      asksName: root.isList !== true,
+      saves: "Add",
+      save: async (content, name) => {
+        await this.#actions.add(root, name, content);
+        this.#closeEditor();
+        this.#add.focus();
+      },
+      cancel: () => {
+        this.#closeEditor();
+        this.#add.focus();
+      },
+    });
+    this.#top.replaceChildren(this.#editor);
+  }
+
+  async #openEdit() {
+    try {
+      const reading = await this.peer.read(this.path);
+      const editor = make(ValueEditor, {
+        ...editable(reading, showPath(this.path)),
+        save: async (content) => {
+          await this.#actions.save(this.#tree.root, content, editor.dataset.replaces ? this.#tree.version : reading.version);
+          this.#closeEditor();
+          this.#edit.focus();
+        },
+        cancel: () => {
+          this.#closeEditor();
+          this.#edit.focus();
+        },
+      });
+      this.#editor = editor;
+      this.#top.replaceChildren(editor);
+    } catch (error) {
+      this.notices.sayProblem(error);
+    }
+  }
+
+  async #remove() {
+    try {
+      await this.#actions.remove(this.#tree.root, this.#tree.version);
+    } catch (error) {
+      this.notices.sayProblem(error);
+    }
+  }
+
+  // The side panel.
+
+  #isLarge() {
+    const { root } = this.#tree;
+    const below = (root.children ?? []).reduce((sum, child) => sum + (child.count ?? 1), 0);
+    return root.next !== null || below > LARGE;
+  }
+
+  #showSide() {
+    const tabs = TABS.map(([tab, label]) =>
+      h(
+        "button",
+        { type: "button", role: "tab", id: `tab-${tab}`, "aria-selected": String(tab === this.#tab), "aria-controls": "side-panel", tabIndex: tab === this.#tab ? 0 : -1, onclick: () => this.#choose(tab) },
+        label,
+        tab === "conflicts" && this.#conflicts.size > 0 ? h("span", { class: "count" }, this.#conflicts.size) : "",
+      ),
+    );
+    const key = (/** @type {KeyboardEvent} */ event) => {
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      if (!step) return;
+      const at = TABS.findIndex(([tab]) => tab === this.#tab);
+      this.#choose(TABS[(at + step + TABS.length) % TABS.length][0]);
+      document.getElementById(`tab-${this.#tab}`)?.focus();
+    };
+    const common = { peer: this.peer, path: this.path, device: this.status?.device ?? null };
+    const panel = {
+      history: () => make(ChangeHistory, { ...common, notices: this.notices }),
+      authors: () => make(ValueAuthors, { ...common, isLarge: this.#isLarge() }),
+      conflicts: () => make(ValueConflicts, { ...common, notices: this.notices, found: (conflicts) => this.#found(conflicts) }),
+    };
+    this.#side.replaceChildren(
+      h("div", { class: "tabs", role: "tablist", "aria-label": "About this path", onkeydown: key }, tabs),
+      h("div", { role: "tabpanel", id: "side-panel", "aria-labelledby": `tab-${this.#tab}` }, panel[this.#tab]()),
+    );
+  }
+
+  /** @param {Tab} tab */
+  #choose(tab) {
+    this.#tab = tab;
+    this.#showSide();
+  }
+
+  async #readSide() {
+    if (!this.isConnected) return;
+    const panel = this.#side.querySelector("change-history, value-authors, value-conflicts");
+    await Promise.all([
+      /** @type {ChangeHistory | ValueAuthors | ValueConflicts | null} */ (panel)?.refresh(),
+      this.#tab === "conflicts" ? undefined : this.#readConflicts(),
+    ]);
+  }
+
+  /** Finds out how many conflicts there are, where that is cheap. */
+  async #readConflicts() {
+    if (this.#isLarge()) return;
+    try {
+      this.#found(await this.peer.conflicts(this.path));
+    } catch (error) {
+      // The tab says what is wrong; a badge that is missing needs no message.
+      if (Problem.of(error).status === 0) return;
+    }
+  }
+
+  /** @param {import("../api/peer.js").Conflict[]} conflicts */
+  #found(conflicts) {
+    const paths = new Set(conflicts.map((conflict) => conflict.path));
+    const differs = paths.size !== this.#conflicts.size;
+    this.#conflicts = paths;
+    this.#rows?.markConflicts(paths);
+    if (!differs) return;
+    const tab = this.#side.querySelector("#tab-conflicts");
+    tab?.querySelector(".count")?.remove();
+    if (paths.size > 0) tab?.append(h("span", { class: "count" }, paths.size));
+  }
+}
+
+/** @param {any} value */
+const isEmpty = (value) => typeof value === "object" && value !== null && Object.keys(value).length === 0;
+
+customElements.define("path-explorer", PathExplorer);

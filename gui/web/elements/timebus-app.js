@@ -1,0 +1,165 @@
+import { Peer, login, pathOfLink, pathOfPage, hrefOf } from "../api/peer.js";
+import { Problem } from "../api/problem.js";
+import { saveToken, savedToken, takeLoginCode, tokenOfOtherTab } from "../api/session.js";
+import { h, make } from "../dom.js";
+import { showPath } from "../path.js";
+import { NoticeList } from "./notice-list.js";
+import { PathExplorer } from "./path-explorer.js";
+import { PeerPanel } from "./peer-panel.js";
+import { ProblemCard } from "./problem-card.js";
+import { SignIn } from "./sign-in.js";
+
+/** @typedef {import("../path.js").Path} Path */
+
+const LIVENESS = { connecting: "connecting…", live: "live", lost: "not connected, trying again…" };
+
+/** The page: signs in, and shows the path that the address names. */
+export class TimebusApp extends HTMLElement {
+  /** The code of the login link that opened the page. @type {string | null} */
+  static loginCode = null;
+
+  /** @type {Peer | null} */
+  #peer = null;
+  /** @type {import("../api/peer.js").Status | null} */
+  #status = null;
+  #notices = new NoticeList();
+  #panel = new PeerPanel();
+  #liveness = h("span", { class: "liveness small", role: "status" });
+  #page = h("div", {});
+
+  async connectedCallback() {
+    this.replaceChildren(h("p", { class: "loading" }, "Opening…"));
+    addEventListener("popstate", () => this.#show());
+    addEventListener("hashchange", () => void this.#takeLink());
+    this.addEventListener("click", (event) => this.#follow(event));
+    const code = TimebusApp.loginCode;
+    TimebusApp.loginCode = null;
+    /** @type {Problem | null} */
+    let problem = null;
+    let token = null;
+    if (code) {
+      try {
+        token = await login(code);
+        saveToken(token);
+      } catch (error) {
+        problem = Problem.of(error);
+      }
+    }
+    token ??= savedToken() ?? (await tokenOfOtherTab());
+    if (token) await this.#enter(token);
+    else this.#signIn(problem);
+  }
+
+  /** Somebody put a login link into the address of a page that is open already. */
+  async #takeLink() {
+    const code = takeLoginCode();
+    if (!code || this.#peer) return;
+    try {
+      await this.#enter(await login(code));
+    } catch (error) {
+      this.#signIn(Problem.of(error));
+    }
+  }
+
+  /** @param {Problem | null} problem */
+  #signIn(problem) {
+    this.#peer?.socket.close();
+    this.#peer = null;
+    saveToken(null);
+    document.title = "timebus";
+    this.replaceChildren(make(SignIn, { problem, enter: (text) => this.#enterPasted(text) }));
+  }
+
+  /**
+   * Takes what somebody pasted: a login link, its code, or a token.
+   * @param {string} text
+   */
+  async #enterPasted(text) {
+    const code = /#login=(\S+)/.exec(text)?.[1];
+    let token = code ? await login(code) : text;
+    if (!code) {
+      try {
+        token = await login(text);
+      } catch (error) {
+        // No code; a token shows by being good for something.
+        await new Peer(text).status().catch(() => Promise.reject(error));
+      }
+    }
+    saveToken(token);
+    await this.#enter(token);
+  }
+
+  /** @param {string} token */
+  async #enter(token) {
+    const peer = new Peer(token);
+    peer.onsignedout = () => {
+      if (this.#peer === peer) this.#signIn(new Problem(401, "you are signed out", "the peer does not know this session any more", "open a new login link"));
+    };
+    this.#peer = peer;
+    try {
+      this.#status = await peer.status();
+    } catch (error) {
+      const problem = Problem.of(error);
+      // Signed out, which has been shown.
+      if (this.#peer !== peer) return;
+      this.replaceChildren(h("div", { class: "path-bar" }), make(ProblemCard, { problem, again: () => void this.#enter(token) }));
+      return;
+    }
+    saveToken(token);
+    peer.socket.onliveness = () => this.#showLiveness();
+    this.#panel.peer = peer;
+    this.#showLiveness();
+    this.replaceChildren(
+      h(
+        "header",
+        { class: "top" },
+        h("a", { class: "brand", href: hrefOf([]) }, h("img", { src: "/.gui/icon.svg", alt: "" }), "timebus"),
+        this.#liveness,
+        h("button", { type: "button", class: "quiet", onclick: () => void this.#panel.open() }, "This peer"),
+      ),
+      this.#page,
+      this.#notices,
+      this.#panel,
+    );
+    this.#show();
+  }
+
+  #showLiveness() {
+    const liveness = this.#peer?.socket.liveness ?? "connecting";
+    this.#liveness.className = `liveness small ${liveness}`;
+    this.#liveness.textContent = LIVENESS[liveness];
+  }
+
+  /** Shows the path of the address. */
+  #show() {
+    if (!this.#peer) return;
+    const path = pathOfPage();
+    const name = this.#status?.name ?? "timebus";
+    document.title = path.length === 0 ? `${name} · timebus` : `${showPath(path)} · ${name}`;
+    if (path[0] === ".sys") {
+      const home = h("a", { href: hrefOf([]) }, "Go to the values");
+      this.#page.replaceChildren(h("div", { class: "card stack" }, h("h1", {}, "This part belongs to the peer itself"), h("p", {}, "“This peer” above shows what is in it."), h("p", {}, home)));
+      return;
+    }
+    this.#page.replaceChildren(make(PathExplorer, { peer: this.#peer, notices: this.#notices, status: this.#status, path, go: (to) => this.#go(to) }));
+  }
+
+  /** @param {Path} path */
+  #go(path) {
+    history.pushState(null, "", hrefOf(path));
+    this.#show();
+    scrollTo(0, 0);
+    // Whoever navigates by keyboard or ear goes on from the new path.
+    /** @type {HTMLElement | null} */ (this.querySelector("path-crumbs [aria-current]"))?.focus({ preventScroll: true });
+  }
+
+  /** @param {MouseEvent} event */
+  #follow(event) {
+    if (event.defaultPrevented || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    const link = event.target instanceof Element ? event.target.closest("a") : null;
+    const path = link && this.#peer ? pathOfLink(link) : null;
+    if (!path) return;
+    event.preventDefault();
+    this.#go(path);
+  }
+}
