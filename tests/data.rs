@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 
 use flate2::read::GzDecoder;
+use serde_json::Value;
 
 /// A file of the shared test data, unpacked if its name ends in `.gz`; `None`, said aloud, where that is not
 /// installed.
@@ -42,8 +43,20 @@ pub(crate) fn archive(name: &str) -> Option<Vec<(String, Vec<u8>)>> {
 }
 
 /// The lines of a file, each as JSON.
-pub(crate) fn lines(name: &str) -> Option<Vec<serde_json::Value>> {
+pub(crate) fn lines(name: &str) -> Option<Vec<Value>> {
     let bytes = file(name)?;
     let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     Some(lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect())
+}
+
+/// Whether two values are the same, however their numbers are written: 1.0 is 1.
+pub(crate) fn same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
+        (Value::Array(one), Value::Array(other)) => one.len() == other.len() && one.iter().zip(other).all(|(one, other)| same(one, other)),
+        (Value::Object(one), Value::Object(other)) => {
+            one.len() == other.len() && one.iter().all(|(name, one)| other.get(name).is_some_and(|other| same(one, other)))
+        }
+        _ => one == other,
+    }
 }

@@ -15,9 +15,16 @@ export const segmentOf = (name) => (name.startsWith("@") ? `@${name}` : name);
  */
 export function labelOf(segment) {
   if (segment.startsWith("@@")) return segment.slice(1);
-  if (segment.startsWith("@")) return `element ${segment.slice(1, 7)}…`;
+  if (segment.startsWith("@")) return "[…]";
   return segment;
 }
+
+/**
+ * What a path is called on the page of a path above it.
+ * @param {Path} path
+ * @param {Path} base
+ */
+export const nearLabel = (path, base) => path.slice(base.length).map(labelOf).join("/") || "here";
 
 /**
  * A path in words, as in `/notes/hi`.

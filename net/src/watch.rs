@@ -444,20 +444,23 @@ fn relative<'a>(patch: &'a Patch, path: &Path) -> Option<Option<(&'a [Step], std
     use std::borrow::Cow;
     let depth = path.segments().len();
     if path.contains(&patch.path) {
+        if depth < patch.shown_from {
+            return Some(None);
+        }
         return Some(Some((&patch.steps[depth..], Cow::Borrowed(&patch.edit))));
     }
     if !patch.path.contains(path) {
         return Some(None);
     }
     match &patch.edit {
-        Edit::Delete => Some(Some((&[], Cow::Owned(Edit::Delete)))),
-        Edit::Splice { .. } => None,
+        // What no longer shows from above may still be there for those who look at it.
+        Edit::Delete | Edit::Splice { .. } => None,
         Edit::Put(value) => {
             let mut at = Some(value);
             for segment in &path.segments()[patch.path.segments().len()..] {
                 at = match (segment, at) {
                     (Segment::Name(name), Some(Json::Object(members))) => members.get(&**name),
-                    (Segment::Element(_), Some(_)) => return None,
+                    (Segment::Element(_), Some(_)) | (Segment::Name(_), Some(Json::Array(_))) => return None,
                     _ => None,
                 };
             }

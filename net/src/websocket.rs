@@ -128,6 +128,9 @@ enum Next {
     Go,
     Say(Vec<u8>),
     End(CloseCode, &'static str),
+    /// What foreign test suites ask for: the message back. Exists in unit tests only.
+    #[cfg(test)]
+    Echo(Message),
 }
 
 impl Socket {
@@ -153,6 +156,8 @@ impl Socket {
                             Next::Go => Ok(()),
                             Next::Say(reply) => send_lines(&mut socket, &reply).await,
                             Next::End(code, reason) => break Some((code, reason)),
+                            #[cfg(test)]
+                            Next::Echo(message) => socket.send(message).await,
                         },
                     }
                 }
@@ -183,6 +188,10 @@ impl Socket {
     }
 
     fn take(&mut self, message: Message) -> Next {
+        #[cfg(test)]
+        if self.head.uri.path() == tests::ECHO && (message.is_text() || message.is_binary()) {
+            return Next::Echo(message);
+        }
         let bytes = match &message {
             Message::Text(message) => message.as_bytes(),
             Message::Binary(_) => return Next::End(CloseCode::Unsupported, "binary frames are for peers, which this version does not speak yet"),
@@ -408,3 +417,6 @@ fn close_reason(error: &SocketError) -> Option<(CloseCode, &'static str)> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,8 +12,8 @@ use crate::list::Order;
 use crate::node::{Node, list_of_element, node_key};
 use crate::path::{Path, Segment};
 use crate::store::StorageError;
-use crate::value::Value;
 use crate::tree::{CONFLICT_PAGE, Shape, Tree};
+use crate::value::Value;
 
 /// Most patches of one update; beyond that, a snapshot is cheaper to read.
 pub const PATCHES_MAX: usize = 1024;
@@ -52,6 +52,9 @@ pub struct Patch {
     pub path: Path,
     /// The same place in JSON terms, from the root.
     pub steps: Vec<Step>,
+    /// Who watches a path of fewer segments does not see it, and skips the patch: names below a list do not show,
+    /// nor do elements of a list that lost. Mostly 0.
+    pub shown_from: usize,
     /// What.
     pub edit: Edit,
 }
@@ -110,9 +113,9 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
     if effect.touched.len() > 4 * PATCHES_MAX {
         return Ok(None);
     }
-    let mut roots: Vec<Path> = Vec::new();
+    // The places to tell anew, and whether something came or went there.
+    let mut roots: BTreeMap<Path, bool> = BTreeMap::new();
     let mut lists: BTreeMap<Path, Vec<(OpId, Change)>> = BTreeMap::new();
-    let mut winners = HashMap::new();
     for (path, touched) in &effect.touched {
         let (depth, after) = match touched.reshaped {
             Some((depth, before, after)) => (depth, Some((before, after))),
@@ -120,13 +123,10 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
         };
         let mut segments = path.segments().to_vec();
         segments.truncate(depth);
-        let root = Path::new(segments.clone()).unwrap_or_default();
-        if !shows(rows, t, &root, &mut winners)? {
-            continue;
-        }
         let structural = match after {
-            Some((Some(Shape::Absent), Some(_))) => Some(Change::In),
-            Some((Some(_), Some(Shape::Absent))) => Some(Change::Out),
+            // What only the whole node can tell is there at least.
+            Some((Some(Shape::Absent), _)) => Some(Change::In),
+            Some((_, Some(Shape::Absent))) => Some(Change::Out),
             None if touched.moved => Some(Change::Moved),
             _ => None,
         };
@@ -138,45 +138,47 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
                 changes.push((id, change));
             }
         } else {
-            roots.push(root);
+            *roots.entry(Path::new(segments).unwrap_or_default()).or_default() |= after.is_some();
         }
     }
-    roots.sort();
-    roots.dedup();
-    let all = roots.clone();
-    roots.retain(|root| !all.iter().any(|other| other != root && other.contains(root)));
-    let covered = |path: &Path| all.iter().any(|root| root.contains(path));
+    let all: Vec<Path> = roots.keys().cloned().collect();
+    roots.retain(|root, _| !all.iter().any(|other| other != root && other.contains(root)));
+    let mut winners = HashMap::new();
     let mut out = Vec::new();
     for (path, changes) in lists {
-        if covered(&path) {
+        // Lists come before those inside them.
+        if roots.keys().any(|root| root.contains(&path)) {
             continue;
         }
         // Where elements changed beside those that came, went or moved, the list is told anew.
         let inside = roots.len();
-        roots.retain(|root| !path.contains(root));
+        roots.retain(|root, _| !path.contains(root));
         let edit = if roots.len() == inside { splice(rows, t, space, &path, &changes)? } else { None };
         match edit {
-            Some(edit) => out.push(path_patch(rows, t, path, edit)?),
-            None => roots.push(path),
+            Some(edit) => out.push(path_patch(rows, t, path, edit, &mut winners)?),
+            None => drop(roots.insert(path, false)),
         }
     }
     if roots.len() + out.len() > PATCHES_MAX {
         return Ok(None);
     }
-    for root in roots {
+    for (root, reshaped) in roots {
         let edit = match Tree::load(rows, t, &root, CONFLICT_PAGE)?.to_json(space) {
             Some(json) => Edit::Put(json),
-            None => Edit::Delete,
+            None if reshaped => Edit::Delete,
+            // Nothing was here and nothing is.
+            None => continue,
         };
-        out.push(path_patch(rows, t, root, edit)?);
+        out.push(path_patch(rows, t, root, edit, &mut winners)?);
     }
     Ok(Some(out))
 }
 
-/// Whether a reader of the root sees this path. Names below a list do not show, nor elements of another list.
-fn shows(rows: &impl Rows, t: u32, path: &Path, winners: &mut HashMap<Vec<u8>, Option<OpId>>) -> Result<bool, StorageError> {
+/// How many segments a path must have for its readers to see this one.
+fn shown_from(rows: &impl Rows, t: u32, path: &Path, winners: &mut HashMap<Vec<u8>, Option<OpId>>) -> Result<usize, StorageError> {
     let mut t_key = node_key(t, &[]);
-    for segment in path.segments() {
+    let mut from = 0;
+    for (depth, segment) in path.segments().iter().enumerate() {
         let list = match winners.get(&t_key) {
             Some(list) => *list,
             None => {
@@ -187,16 +189,16 @@ fn shows(rows: &impl Rows, t: u32, path: &Path, winners: &mut HashMap<Vec<u8>, O
             }
         };
         segment.push_key(&mut t_key);
-        let fits = match (list, segment) {
+        let shows = match (list, segment) {
             (Some(list), Segment::Element(id)) => list_of_element(rows, t, &t_key, id)? == Some(list),
             (Some(_), Segment::Name(_)) => false,
             (None, _) => true,
         };
-        if !fits {
-            return Ok(false);
+        if !shows {
+            from = depth + 1;
         }
     }
-    Ok(true)
+    Ok(from)
 }
 
 /// What happened to a list element as a whole.
@@ -232,9 +234,10 @@ fn splice(rows: &impl Rows, t: u32, space: &PublicKey, path: &Path, changes: &[(
     }
 }
 
-fn path_patch(rows: &impl Rows, t: u32, path: Path, edit: Edit) -> Result<Patch, StorageError> {
+fn path_patch(rows: &impl Rows, t: u32, path: Path, edit: Edit, winners: &mut HashMap<Vec<u8>, Option<OpId>>) -> Result<Patch, StorageError> {
     let steps = steps(rows, t, &path)?;
-    Ok(Patch { path, steps, edit })
+    let shown_from = shown_from(rows, t, &path, winners)?;
+    Ok(Patch { path, steps, shown_from, edit })
 }
 
 /// A path in JSON terms: elements become indexes.

@@ -56,7 +56,7 @@ impl Subscriber {
             let below = patches.filter(|patches| patches.iter().all(|patch| !is_above(&patch.path, &self.feed.path)));
             match below {
                 Some(patches) => {
-                    for patch in patches.iter().filter(|patch| self.feed.path.contains(&patch.path)) {
+                    for patch in patches.iter().filter(|patch| self.feed.path.contains(&patch.path) && patch.shown_from <= own.len()) {
                         apply(&mut self.value, &patch.steps[own.len()..], &patch.edit).map_err(|why| format!("{why} with {patch:?}"))?;
                         self.patched += 1;
                     }

@@ -45,7 +45,7 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     };
     context.home.clear_running();
     let listening = listen(args.http.as_deref()).await?;
-    let config = PeerConfig { hosts: args.hosts.clone(), ..PeerConfig::default() };
+    let config = PeerConfig { hosts: args.hosts.clone(), gui: Some(page), ..PeerConfig::default() };
     let local = Local::open(&context.home, lock, context.out, config).await?;
     let stop = stop_signal()?;
 
@@ -270,6 +270,11 @@ async fn bind_loopback(port: u16) -> io::Result<(Vec<TcpListener>, SocketAddr)> 
             Err(_) => return Ok((vec![v4], address)),
         }
     }
+}
+
+/// A file of the pages.
+fn page(path: &str) -> Option<timebus_net::peer::GuiFile> {
+    timebus_gui::file(path).map(|(mime, bytes)| timebus_net::peer::GuiFile { mime, bytes })
 }
 
 #[cfg(test)]

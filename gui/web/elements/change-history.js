@@ -2,7 +2,7 @@ import { PAGE } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { ago, exactTime, plural, writer } from "../words.js";
-import { showPath } from "../path.js";
+import { nearLabel, parsePath } from "../path.js";
 import { ProblemCard } from "./problem-card.js";
 
 /** @typedef {import("../api/peer.js").Change} Change */
@@ -100,10 +100,9 @@ export class ChangeHistory extends HTMLElement {
 
   /** @param {Change} change */
   #line(change) {
-    const base = showPath(this.path);
-    const near = (/** @type {string} */ path) => (path === base ? "here" : path.startsWith(base === "/" ? base : `${base}/`) ? path.slice(base === "/" ? 1 : base.length + 1) : path);
-    const shown = change.paths.slice(0, PATHS_SHOWN).map((path) => near(path).replaceAll(/@[a-z0-9]{20,}\.\d+/g, "[…]"));
+    const shown = change.paths.slice(0, PATHS_SHOWN).map((path) => nearLabel(parsePath(path), this.path));
     const rest = change.paths_total - shown.length;
+    const isHere = rest === 0 && shown.every((label) => label === "here");
     return h(
       "li",
       {},
@@ -111,7 +110,7 @@ export class ChangeHistory extends HTMLElement {
         "button",
         { type: "button", "data-version": change.version, onclick: () => this.#look(change.version) },
         h("span", {}, h("strong", {}, writer(change, this.device)), " ", h("span", { class: "soft", title: exactTime(change.time_ms) }, ago(change.time_ms))),
-        h("span", { class: "where small soft" }, [...new Set(shown)].join(", "), rest > 0 ? ` and ${plural(rest, "more place")}` : ""),
+        isHere ? "" : h("span", { class: "where small soft" }, [...new Set(shown)].join(", "), rest > 0 ? ` and ${plural(rest, "more place")}` : ""),
       ),
     );
   }

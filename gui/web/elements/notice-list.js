@@ -4,6 +4,8 @@ import { h } from "../dom.js";
 /** How long a notice stays; one with a button needs time to be reached. */
 const LIFETIME_MS = 4000;
 const LIFETIME_WITH_BUTTON_MS = 12_000;
+/** Notices at once; more would hide the page. */
+const NOTICES_MAX = 2;
 
 /** Short messages that go away by themselves, some with a button. */
 export class NoticeList extends HTMLElement {
@@ -34,11 +36,12 @@ export class NoticeList extends HTMLElement {
       };
       notice.append(h("button", { type: "button", onclick: run }, button.label));
     }
-    notice.append(h("button", { type: "button", "aria-label": "Close this message", onclick: () => notice.remove() }, "×"));
+    notice.append(h("button", { type: "button", class: "close", "aria-label": "Close this message", onclick: () => notice.remove() }, "×"));
     // It stays while somebody is about to press its button.
     for (const enter of ["pointerenter", "focusin"]) notice.addEventListener(enter, () => clearTimeout(timer));
     for (const leave of ["pointerleave", "focusout"]) notice.addEventListener(leave, wait);
     this.append(notice);
+    while (this.children.length > NOTICES_MAX) this.firstElementChild?.remove();
     wait();
   }
 

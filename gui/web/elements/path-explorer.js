@@ -109,16 +109,10 @@ export class PathExplorer extends HTMLElement {
       if (node === root && root.problem) this.notices.sayProblem(root.problem);
     } else if (this.#leaf && node === root) {
       if (!kindChanged) this.#leaf.show(root.value);
-      if (live) flash(this.#leaf);
+      if (live && this.#leaf.firstElementChild instanceof HTMLElement) flash(this.#leaf.firstElementChild);
     }
     if (live && node === root && this.#editor && !root.hasParts) {
-      const editor = this.#editor;
-      editor.say("This changed while you were editing. If you save, both values are kept, side by side.", {
-        label: "Replace the other one",
-        run: () => {
-          editor.dataset.replaces = "yes";
-        },
-      });
+      this.#editor.sayChanged();
     }
   }
 
@@ -224,7 +218,7 @@ export class PathExplorer extends HTMLElement {
       const editor = make(ValueEditor, {
         ...editable(reading, showPath(this.path)),
         save: async (content) => {
-          await this.#actions.save(this.#tree.root, content, editor.dataset.replaces ? this.#tree.version : reading.version);
+          await this.#actions.save(this.#tree.root, content, editor.replaces ? this.#tree.version : reading.version);
           this.#closeEditor();
           this.#edit.focus();
         },

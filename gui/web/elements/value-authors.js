@@ -1,7 +1,7 @@
 import { AUTHORED_MAX, hrefOf } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
-import { parsePath, showPath } from "../path.js";
+import { nearLabel, parsePath, showPath } from "../path.js";
 import { ago, exactTime, preview, writer } from "../words.js";
 import { ProblemCard } from "./problem-card.js";
 
@@ -34,7 +34,6 @@ export class ValueAuthors extends HTMLElement {
     if (this.isLarge) return;
     try {
       const { lines, more } = await this.peer.authors(this.path);
-      const base = this.path.length;
       this.replaceChildren(
         lines.length === 0 ? h("p", { class: "soft" }, "Nothing is here.") : "",
         h(
@@ -42,12 +41,11 @@ export class ValueAuthors extends HTMLElement {
           { class: "authors" },
           lines.map((line) => {
             const path = parsePath(line.path);
-            const below = path.slice(base).map((segment) => (/^@[a-z0-9]{20,}\.\d+$/.test(segment) ? "[…]" : segment));
             const look = preview(line.value);
             return h(
               "li",
               {},
-              h("div", { class: "line" }, h("a", { href: hrefOf(path), title: showPath(path) }, below.length > 0 ? below.join("/") : "here"), h("span", { class: `value ${look.kind}` }, look.text)),
+              h("div", { class: "line" }, h("a", { href: hrefOf(path), title: showPath(path) }, nearLabel(path, this.path)), h("span", { class: `value ${look.kind}` }, look.text)),
               h("div", { class: "small soft" }, h("span", { title: line.author }, writer(line, this.device)), ", ", h("span", { title: exactTime(line.time_ms) }, ago(line.time_ms))),
             );
           }),

@@ -68,7 +68,7 @@ export class ValueEditor extends HTMLElement {
         { class: "buttons" },
         this.#button,
         h("button", { type: "button", onclick: () => this.cancel() }, "Cancel"),
-        h("span", { class: "hint" }, "Ctrl+Enter saves, Esc leaves"),
+        h("span", { class: "hint keys" }, "Ctrl+Enter saves, Esc leaves"),
       ),
     );
     this.replaceChildren(form);
@@ -76,8 +76,22 @@ export class ValueEditor extends HTMLElement {
     (this.asksName ? this.#name : this.#area).focus();
   }
 
+  /** Whether what others wrote while this was open is to be replaced, too. */
+  replaces = false;
+
+  /** Says that others wrote meanwhile, and what can be done about it. */
+  sayChanged() {
+    this.say("This changed while you were editing. If you save, both values are kept, side by side.", {
+      label: "Save over the other one",
+      run: () => {
+        this.replaces = true;
+        void this.#submit();
+      },
+    });
+  }
+
   /**
-   * Says something beside the value, such as that others wrote meanwhile.
+   * Says something beside the value.
    * @param {string} text
    * @param {{ label: string, run: () => void }} [button]
    */

@@ -50,7 +50,10 @@ export class ValueTree extends HTMLElement {
     this.#list.addEventListener("keydown", (event) => this.#key(event));
     this.#list.addEventListener("focusin", (event) => {
       const item = event.target instanceof Element ? event.target.closest('[role="treeitem"]') : null;
-      if (item instanceof HTMLElement) this.#activate(item);
+      if (!(item instanceof HTMLElement)) return;
+      this.#activate(item);
+      this.#list.querySelector(".touched")?.classList.remove("touched");
+      item.classList.add("touched");
     });
     this.replaceChildren(this.#list);
     this.update(this.tree.root, false);
@@ -188,13 +191,7 @@ export class ValueTree extends HTMLElement {
     }
     if (live) {
       flash(row.row);
-      const { editor } = row;
-      editor?.say("This changed while you were editing. If you save, both values are kept, side by side.", {
-        label: "Replace the other one",
-        run: () => {
-          editor.dataset.replaces = "yes";
-        },
-      });
+      row.editor?.sayChanged();
     }
   }
 
@@ -251,7 +248,7 @@ export class ValueTree extends HTMLElement {
         save: async (content) => {
           row.state.textContent = "saving…";
           try {
-            await this.actions.save(node, content, editor.dataset.replaces ? this.tree.version : reading.version);
+            await this.actions.save(node, content, editor.replaces ? this.tree.version : reading.version);
           } catch (error) {
             row.state.textContent = "not saved";
             throw error;
