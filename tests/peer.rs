@@ -249,3 +249,8 @@ impl Drop for Peer {
 pub(crate) fn mode(path: &Path) -> u32 {
     std::fs::metadata(path).expect("the file").permissions().mode() & 0o7777
 }
+
+/// Whether to take the time that a thorough run needs: `TIMEBUS_FULL=1`.
+pub(crate) fn is_full_run() -> bool {
+    std::env::var_os("TIMEBUS_FULL").is_some_and(|full| full == "1")
+}

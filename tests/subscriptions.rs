@@ -1,1 +1,8 @@
-//! Stub.
+//! What a subscriber may rely on, over Braid, server-sent events, JSON lines and websocket.
+
+mod contract;
+mod crowd;
+mod resume;
+mod slow;
+mod watcher;
+mod websocket;

@@ -26,8 +26,8 @@ Exit codes: 0 done, 1 refused or absent, 2 usage, 3 peer not reachable, 4 confli
 All verbs work with and without a running peer."
 )]
 pub(crate) struct Cli {
-    /// Folder of the peer [default: timebus in the platform's data folder]
-    #[arg(long, global = true, value_name = "DIR", env = "TIMEBUS_HOME", hide_env = false)]
+    /// Folder of the peer [env: TIMEBUS_HOME] [default: timebus in the platform's data folder]
+    #[arg(long, global = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
 
     /// Print JSON for programs, also for errors (on stderr)
@@ -165,6 +165,7 @@ Examples:
   timebus get /logo > logo.png
   timebus get /notes --json               {\"path\",\"version\",\"conflicts\",\"type\",\"value\"}")]
 pub(crate) struct Get {
+    /// Where, as in /notes/hi
     #[arg(value_name = "PATH")]
     pub(crate) path: Target,
 
@@ -213,6 +214,7 @@ Examples:
 
 A text that begins with @ is written with @@.")]
 pub(crate) struct Put {
+    /// Where, as in /notes/hi
     #[arg(value_name = "PATH")]
     pub(crate) path: Target,
 
@@ -248,6 +250,7 @@ Examples:
   timebus patch /todo '[\"buy milk\"]' --range '[-0:-0]'      append to a list
   timebus patch /profile @patch.json")]
 pub(crate) struct Patch {
+    /// Where, as in /notes/hi
     #[arg(value_name = "PATH")]
     pub(crate) path: Target,
 
@@ -270,6 +273,7 @@ Examples:
   timebus post /posts '{\"text\":\"hello\"}'        prints where it went
   echo '\"hello\"' | timebus post /posts -")]
 pub(crate) struct Post {
+    /// Where, as in /notes/hi
     #[arg(value_name = "PATH")]
     pub(crate) path: Target,
 
@@ -287,6 +291,7 @@ Examples:
   timebus rm /notes/hi
   timebus rm / --yes           everything; asked for, because it is much")]
 pub(crate) struct Rm {
+    /// Where, as in /notes/hi
     #[arg(value_name = "PATH")]
     pub(crate) path: Target,
 
@@ -307,6 +312,7 @@ Examples:
   timebus ls /posts --last 10
   timebus ls /notes --json           {\"path\",\"version\",\"entries\":[{\"name\",\"value\"} or {\"name\",\"below\"}]}")]
 pub(crate) struct Ls {
+    /// Where, as in /notes
     #[arg(value_name = "PATH", default_value = "/")]
     pub(crate) path: Target,
 
@@ -322,6 +328,7 @@ Examples:
   timebus tree
   timebus tree /notes --depth 2")]
 pub(crate) struct TreeArgs {
+    /// Where, as in /notes
     #[arg(value_name = "PATH", default_value = "/")]
     pub(crate) path: Target,
 
@@ -342,6 +349,7 @@ Examples:
   EDITOR='code --wait' timebus edit /notes/hi
   timebus edit /notes/new --text            begin a text")]
 pub(crate) struct Edit {
+    /// Where, as in /notes/hi
     #[arg(value_name = "PATH")]
     pub(crate) path: Target,
 
@@ -364,6 +372,7 @@ Examples:
   timebus watch /notes --once               up to now, then stop
   timebus watch /notes | jq -r 'select(.put) | .put'")]
 pub(crate) struct Watch {
+    /// Where, as in /notes
     #[arg(value_name = "PATH", default_value = "/")]
     pub(crate) path: Target,
 
@@ -388,6 +397,7 @@ Examples:
   timebus log /notes --limit 5
   timebus log /notes --limit 0 --json      all of them, one JSON object a line")]
 pub(crate) struct Log {
+    /// Where, as in /notes
     #[arg(value_name = "PATH", default_value = "/")]
     pub(crate) path: Target,
 
@@ -408,6 +418,7 @@ Examples:
   timebus diff /notes 4f3kq…               from that version until now
   timebus diff /notes 4f3kq… 7c2mp…        between two")]
 pub(crate) struct Diff {
+    /// Where, as in /notes/hi
     #[arg(value_name = "PATH")]
     pub(crate) path: Target,
 
@@ -426,6 +437,7 @@ pub(crate) struct Diff {
 Examples:
   timebus blame /profile")]
 pub(crate) struct Blame {
+    /// Where, as in /notes
     #[arg(value_name = "PATH", default_value = "/")]
     pub(crate) path: Target,
 }
@@ -440,6 +452,7 @@ Examples:
   timebus conflicts /notes
   timebus put /notes/hi '\"this one\"'       settles it")]
 pub(crate) struct Conflicts {
+    /// Where, as in /notes
     #[arg(value_name = "PATH", default_value = "/")]
     pub(crate) path: Target,
 }
@@ -452,6 +465,7 @@ Examples:
   timebus undo /notes 4f3kq…               that change, and nothing since
   timebus undo /notes                      again: takes back the taking back")]
 pub(crate) struct Undo {
+    /// Where, as in /notes/hi
     #[arg(value_name = "PATH")]
     pub(crate) path: Target,
 
@@ -486,6 +500,7 @@ Examples:
   timebus import /data events.ndjson
   curl https://example.org/data.json | timebus import /data -")]
 pub(crate) struct Import {
+    /// Where, as in /notes/hi
     #[arg(value_name = "PATH")]
     pub(crate) path: Target,
 
@@ -519,6 +534,7 @@ Examples:
   timebus export /notes ./notes --format dir
   timebus export /notes - | jq .")]
 pub(crate) struct Export {
+    /// Where, as in /notes/hi
     #[arg(value_name = "PATH")]
     pub(crate) path: Target,
 
@@ -613,6 +629,7 @@ Examples:
   timebus gen /demo --shape sensors --rate 1000
   timebus gen /demo --shape tree --count 10000 --rate 0      as fast as it goes")]
 pub(crate) struct Gen {
+    /// Where, as in /notes/hi
     #[arg(value_name = "PATH")]
     pub(crate) path: Target,
 
@@ -645,6 +662,7 @@ Examples:
   timebus completions zsh > ~/.zfunc/_timebus
   timebus completions fish > ~/.config/fish/completions/timebus.fish")]
 pub(crate) struct Completions {
+    /// Which shell
     #[arg(value_enum)]
     pub(crate) shell: clap_complete::Shell,
 }

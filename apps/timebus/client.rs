@@ -70,8 +70,8 @@ impl Session {
             }
             let running = context.home.running();
             let refused = match running {
-                Some(running) => match TcpStream::connect(running.authority()).await {
-                    Ok(_) => return Self::running(context, running),
+                Some(running) => match Self::running(context, &running, deadline).await {
+                    Ok(session) => return Ok(session),
                     Err(error) => Some((running, error)),
                 },
                 None => None,
@@ -83,12 +83,22 @@ impl Session {
         }
     }
 
-    fn running(context: &Context, running: Running) -> anyhow::Result<Self> {
+    /// Connects to a peer that should be running, and makes sure that it answers.
+    async fn running(context: &Context, running: &Running, deadline: Instant) -> anyhow::Result<Self> {
         let token = match context.home.token()? {
             Some(token) => Some(HeaderValue::from_str(&format!("Bearer {}", token.text().as_str()))?),
             None => None,
         };
-        Ok(Self { place: Place::Running(running), token })
+        let mut session = Self { place: Place::Running(running.clone()), token };
+        let asked = async {
+            let mut client = session.connect().await?;
+            client.send(Request::get("/.sys")).await?.bytes().await
+        };
+        match tokio::time::timeout_at(deadline.into(), asked).await {
+            Ok(Ok(_)) => Ok(session),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(anyhow::anyhow!("it accepts connections but says nothing")),
+        }
     }
 
     /// The running peer, if that is where requests go.
@@ -129,11 +139,11 @@ pub(crate) async fn open(context: &Context, home: Home) -> anyhow::Result<(Sessi
     Ok((session, client))
 }
 
-fn unreachable(context: &Context, refused: Option<(Running, std::io::Error)>) -> Failure {
+fn unreachable(context: &Context, refused: Option<(Running, anyhow::Error)>) -> Failure {
     let home = &context.home;
     match refused {
         Some((running, error)) => Failure::unreachable(format!("the peer of this home does not answer at {}", running.http))
-            .detail(error)
+            .detail(Failure::of(&error).detail.unwrap_or_else(|| error.to_string()))
             .fix(format!("`{}` looks into it; its process is {}", home.command("doctor"), running.pid)),
         None => Failure::unreachable(format!("{} is in use by another timebus", home.folder().display()))
             .fix("wait until that command has ended, then try again"),

@@ -64,7 +64,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, out: Output) -> anyhow::Result<()> {
-    let home = match cli.home {
+    // A variable that is set to nothing says nothing.
+    let of_environment = || std::env::var_os("TIMEBUS_HOME").filter(|home| !home.is_empty()).map(Into::into);
+    let home = match cli.home.or_else(of_environment) {
         Some(folder) => Home::new(&folder)?,
         None => Home::of_platform()?,
     };

@@ -16,14 +16,22 @@ export function h(tag, properties = {}, ...children) {
   for (const [name, value] of Object.entries(properties)) {
     if (value === undefined || value === null || value === false) continue;
     if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
-    else if (name === "class" || name === "role" || name === "for" || name.includes("-")) element.setAttribute(name, value === true ? "" : String(value));
+    else if (name === "class" || name === "role" || name === "for" || name.includes("-"))
+      element.setAttribute(name, value === true ? "" : String(value));
     else /** @type {any} */ (element)[name] = value;
   }
   for (const child of children.flat()) {
-    if (child !== null && child !== undefined && child !== false) element.append(child instanceof Node ? child : String(child));
+    if (child !== null && child !== undefined && child !== false)
+      element.append(child instanceof Node ? child : String(child));
   }
   return element;
 }
+
+/**
+ * Text in which `words between backticks` are code.
+ * @param {string} text
+ */
+export const withCode = (text) => text.split("`").map((part, at) => (at % 2 === 1 ? h("code", {}, part) : part));
 
 /**
  * Makes a custom element with properties set before it is shown.

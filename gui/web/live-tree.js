@@ -4,7 +4,7 @@
 import { PAGE } from "./api/peer.js";
 import { Problem } from "./api/problem.js";
 import { later } from "./dom.js";
-import { compareNames, segmentOf } from "./path.js";
+import { compareNames, segmentOf, showPath } from "./path.js";
 
 /** @typedef {import("./api/peer.js").Peer} Peer */
 /** @typedef {import("./api/peer.js").Version} Version */
@@ -64,7 +64,11 @@ export class TreeNode {
  * @param {any} value
  */
 function outline(value) {
-  const parts = typeof value === "object" && value !== null && typeof value["@more"] === "number" && Object.keys(value).length === 1;
+  const parts =
+    typeof value === "object" &&
+    value !== null &&
+    typeof value["@more"] === "number" &&
+    Object.keys(value).length === 1;
   return parts ? { hasParts: true, count: value["@more"], value: undefined } : { hasParts: false, count: null, value };
 }
 
@@ -75,7 +79,9 @@ function outline(value) {
 function outlineOfWhole(value) {
   const special = typeof value === "object" && value !== null && ("@bytes" in value || "@blob" in value);
   const parts = typeof value === "object" && value !== null && !special ? Object.keys(value).length : 0;
-  return parts > 0 ? { hasParts: true, count: countLeaves(value), value: undefined } : { hasParts: false, count: null, value };
+  return parts > 0
+    ? { hasParts: true, count: countLeaves(value), value: undefined }
+    : { hasParts: false, count: null, value };
 }
 
 /** @param {any} value @returns {number} */
@@ -194,7 +200,13 @@ export class LiveTree {
   async #readParts(node, more) {
     if (node.isInside) {
       const part = await this.peer.readPart(node.path, node.inside);
-      if (part.truncated) throw new Problem(0, "this element is too large to show", "it has more than 256 kB", `timebus get ${node.path.join("/")} prints the whole list`);
+      if (part.truncated)
+        throw new Problem(
+          0,
+          "this element is too large to show",
+          "it has more than 256 kB",
+          `\`timebus get ${showPath(node.path)}\` prints the whole list`,
+        );
       const value = JSON.parse(part.text);
       this.#set(node, outlineOfWhole(value), false);
       this.#setParts(node, value, outlineOfWhole, null, false);
@@ -243,7 +255,8 @@ export class LiveTree {
       }
       const added = this.#child(node, step);
       Object.assign(added, now, { state: "present" });
-      if (live && !more) queueMicrotask(() => this.told.changed(added, true));
+      // Once it is shown, it flashes.
+      if (live && !more) setTimeout(() => this.told.changed(added, true));
       return added;
     });
     if (this.#stale.size > 0) this.#reread();
@@ -268,7 +281,11 @@ export class LiveTree {
    * @param {boolean} live
    */
   #set(node, now, live) {
-    const differs = node.state !== "present" || node.hasParts !== now.hasParts || node.count !== now.count || JSON.stringify(node.value) !== JSON.stringify(now.value);
+    const differs =
+      node.state !== "present" ||
+      node.hasParts !== now.hasParts ||
+      node.count !== now.count ||
+      JSON.stringify(node.value) !== JSON.stringify(now.value);
     node.state = "present";
     if (!differs) return;
     Object.assign(node, now);
@@ -302,7 +319,14 @@ export class LiveTree {
   #vanish() {
     const { root } = this;
     if (root.state === "absent") return;
-    Object.assign(root, { state: "absent", children: null, next: null, value: undefined, hasParts: false, isList: null });
+    Object.assign(root, {
+      state: "absent",
+      children: null,
+      next: null,
+      value: undefined,
+      hasParts: false,
+      isList: null,
+    });
     this.told.changed(root, true);
   }
 
@@ -318,7 +342,13 @@ export class LiveTree {
     const { root } = this;
     const text = event.put ?? event.delete ?? event.splice ?? "/";
     /** @type {Step[]} */
-    let steps = event.at ?? text.split("/").filter(Boolean).slice(root.path.length).map((segment) => (segment.startsWith("@@") ? segment.slice(1) : segment));
+    let steps =
+      event.at ??
+      text
+        .split("/")
+        .filter(Boolean)
+        .slice(root.path.length)
+        .map((segment) => (segment.startsWith("@@") ? segment.slice(1) : segment));
     if (event.at && event.splice !== undefined) steps = event.at;
     if (root.state !== "present") {
       this.#stale.add(root);

@@ -58,7 +58,9 @@ export class ValueActions {
    * @param {Version} base
    */
   async remove(node, base) {
-    const version = node.isInside ? await this.peer.patch(node.path, "remove", node.inside, undefined, base) : await this.peer.remove(node.path, base);
+    const version = node.isInside
+      ? await this.peer.patch(node.path, "remove", node.inside, undefined, base)
+      : await this.peer.remove(node.path, base);
     this.#offerUndo(`Deleted ${name(node)}.`, node.path, version);
   }
 

@@ -23,7 +23,8 @@ export function ago(time_ms) {
 }
 
 /** @param {number} time_ms */
-export const exactTime = (time_ms) => new Date(time_ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
+export const exactTime = (time_ms) =>
+  new Date(time_ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /** @param {number} ms */
 export function duration(ms) {
@@ -83,7 +84,8 @@ export function preview(value) {
   if (value === null || typeof value === "boolean") return { text: String(value), kind: "word" };
   const file = fileOf(value);
   if (file) return { text: `${file.mime}, ${size(file.bytes)}`, kind: "file" };
-  if (typeof value === "object" && typeof value.link === "string" && Object.keys(value).length === 1) return { text: `→ ${value.link}`, kind: "link" };
+  if (typeof value === "object" && typeof value.link === "string" && Object.keys(value).length === 1)
+    return { text: `→ ${value.link}`, kind: "link" };
   if (Array.isArray(value) && value.length === 0) return { text: "empty list", kind: "parts" };
   if (typeof value === "object" && Object.keys(value).length === 0) return { text: "empty", kind: "parts" };
   return { text: shorten(JSON.stringify(value)), kind: "parts" };
@@ -97,7 +99,8 @@ export function preview(value) {
 export function fileOf(value) {
   if (typeof value !== "object" || value === null || typeof value["@type"] !== "string") return null;
   if (typeof value["@bytes_total"] === "number") return { mime: value["@type"], bytes: value["@bytes_total"] };
-  if (typeof value["@bytes"] === "string") return { mime: value["@type"], bytes: Math.floor((value["@bytes"].replace(/=+$/, "").length * 3) / 4) };
+  if (typeof value["@bytes"] === "string")
+    return { mime: value["@type"], bytes: Math.floor((value["@bytes"].replace(/=+$/, "").length * 3) / 4) };
   return null;
 }
 

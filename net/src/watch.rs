@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use timebus_store::feed::{Feed, Next};
+use timebus_store::feed::{Feed, Next, Version};
 use timebus_store::json::{Json, write_string};
 use timebus_store::keyspace::{Committed, Rows, Table};
 use timebus_store::path::{Path, Segment};
@@ -30,9 +30,12 @@ use crate::route::{Ask, storage_problem, write_problem};
 use crate::versions::print_versions;
 use crate::who::text;
 
-/// Forms in which a feed keeps what it wrote.
+/// Forms in which a feed keeps what it wrote: whole, and without the parents, which some subscribers need other
+/// ones of.
 const BRAID: usize = 0;
 const LINES: usize = 1;
+const BRAID_TAIL: usize = 2;
+const LINES_TAIL: usize = 3;
 /// Most updates that go out in one piece.
 const BATCH: usize = 256;
 /// Updates whose parts differ in more places than this are sent as snapshots.
@@ -134,7 +137,7 @@ pub(crate) struct Watch {
     /// Changes up to here were in the last snapshot.
     upto: u64,
     /// The version sent last.
-    version: Vec<String>,
+    version: Version,
     /// What is to be sent before anything else.
     first: VecDeque<Bytes>,
     pub(crate) heartbeat: Option<Duration>,
@@ -155,7 +158,7 @@ impl Watch {
             stopped: peer.stop.subscribe(),
             number,
             upto: 0,
-            version: Vec::new(),
+            version: Arc::new([]),
             first: VecDeque::new(),
             heartbeat: None,
             feed,
@@ -227,46 +230,39 @@ impl Watch {
             if entry.update.a <= self.upto {
                 continue;
             }
-            let slot = if self.form == Form::Braid { BRAID } else { LINES };
-            let (path, key) = (&self.path, self.feed.key());
-            let space = self.peer.space();
-            let rendered = entry.form(slot, |update| {
-                let written = if slot == BRAID { braid_tail(update, path, key) } else { lines_tails(update, path, key, &space) };
+            let (path, braid) = (&self.path, self.form == Form::Braid);
+            let tail = entry.form(if braid { BRAID_TAIL } else { LINES_TAIL }, |entry| {
+                let written = if braid { braid_tail(&entry.update, path) } else { lines_tails(&entry.update, path, &entry.version) };
                 written.unwrap_or_else(|| RESNAPSHOT.to_vec())
             });
-            if rendered.as_ref() == RESNAPSHOT {
+            if tail.as_ref() == RESNAPSHOT {
                 out.extend_from_slice(&self.resnapshot(None)?);
                 break;
             }
-            if rendered.is_empty() {
+            if tail.is_empty() {
                 continue;
             }
             self.peer.counters.deliveries.fetch_add(1, Ordering::Relaxed);
-            let version: Vec<String> = entry.update.version(key).iter().map(ToString::to_string).collect();
-            match self.form {
-                Form::Braid => {
-                    out.extend_from_slice(b"HTTP 200 OK\r\nVersion: ");
-                    out.extend_from_slice(print_versions(&version).as_bytes());
-                    out.extend_from_slice(b"\r\nParents: ");
-                    out.extend_from_slice(print_versions(&self.version).as_bytes());
-                    out.extend_from_slice(b"\r\n");
-                    out.extend_from_slice(&rendered);
+            // Most subscribers were sent what the feed had before, and then the parents are the same for all.
+            let shared = entry.before.as_ref().filter(|before| Arc::ptr_eq(before, &self.version) || **before == self.version);
+            if braid {
+                match shared {
+                    Some(before) => out.extend_from_slice(&entry.form(BRAID, |entry| braid_update(&entry.version, before, &tail))),
+                    None => out.extend_from_slice(&braid_update(&entry.version, &self.version, &tail)),
                 }
-                form => {
-                    for tail in rendered.split(|b| *b == b'\n').filter(|tail| !tail.is_empty()) {
-                        write_event(form, &version, &mut out, |out| {
-                            if let Form::Watch(id) = form {
-                                out.extend_from_slice(format!("\"id\":{id},").as_bytes());
-                            }
-                            out.extend_from_slice(b"\"parents\":");
-                            write_names(&self.version, out);
-                            out.push(b',');
-                            out.extend_from_slice(tail);
-                        });
-                    }
+            } else {
+                let lines = match shared {
+                    Some(before) => entry.form(LINES, |_| with_parents(before, &tail)),
+                    None => with_parents(&self.version, &tail).into(),
+                };
+                let mut lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).peekable();
+                while let Some(line) = lines.next() {
+                    // Only the last message of a change completes its version: nobody may resume from there before.
+                    let completes = lines.peek().is_none().then_some(&*entry.version);
+                    write_event(self.form, completes, &mut out, |out| out.extend_from_slice(line));
                 }
             }
-            self.version = version;
+            self.version = Arc::clone(&entry.version);
         }
         Ok((!out.is_empty()).then(|| out.into()))
     }
@@ -298,19 +294,12 @@ impl Watch {
             ),
             Form::Braid => write_deleted(out, &reading.version, &[]),
             form => {
-                let id = |out: &mut Vec<u8>| {
-                    if let Form::Watch(id) = form {
-                        out.extend_from_slice(format!("\"id\":{id},").as_bytes());
-                    }
-                };
                 if let Some(count) = behind {
-                    write_event(form, &self.version, out, |out| {
-                        id(out);
+                    write_event(form, Some(&*self.version), out, |out| {
                         out.extend_from_slice(format!("\"behind\":{count}").as_bytes());
                     });
                 }
-                write_event(form, &reading.version, out, |out| {
-                    id(out);
+                write_event(form, Some(&*reading.version), out, |out| {
                     out.extend_from_slice(b"\"snapshot\":");
                     out.extend_from_slice(if present { &json } else { b"null" });
                     if !present {
@@ -321,7 +310,7 @@ impl Watch {
                 });
             }
         }
-        self.version = reading.version;
+        self.version = boxed(&reading.version);
         Ok(())
     }
 
@@ -332,7 +321,7 @@ impl Watch {
         let before = match store.is_current(rows, &self.path, &from) {
             Ok(true) => {
                 self.upto = applied(rows).map_err(failed)?;
-                self.version = from;
+                self.version = boxed(&from);
                 return Ok(());
             }
             Ok(false) => store.read_at(rows, &self.path, &from),
@@ -352,11 +341,10 @@ impl Watch {
             form => {
                 let edits = difference(before.to_json(&space).as_ref(), reading.tree.to_json(&space).as_ref());
                 let Some(edits) = edits else { return self.write_snapshot(rows, out, None).map_err(failed) };
-                for (steps, value) in edits {
-                    write_event(form, &reading.version, out, |out| {
-                        if let Form::Watch(id) = form {
-                            out.extend_from_slice(format!("\"id\":{id},").as_bytes());
-                        }
+                let count = edits.len();
+                for (number, (steps, value)) in edits.into_iter().enumerate() {
+                    let is_last = number + 1 == count;
+                    write_event(form, is_last.then_some(&*reading.version), out, |out| {
                         out.extend_from_slice(b"\"parents\":");
                         write_names(&from, out);
                         out.push(b',');
@@ -376,11 +364,14 @@ impl Watch {
                         }
                         out.extend_from_slice(b",\"version\":");
                         write_names(&reading.version, out);
+                        if !is_last {
+                            out.extend_from_slice(MORE);
+                        }
                     });
                 }
             }
         }
-        self.version = reading.version;
+        self.version = boxed(&reading.version);
         Ok(())
     }
 
@@ -388,15 +379,15 @@ impl Watch {
         match self.form {
             // A Braid client knows from Current-Version in the head.
             Form::Braid => {}
-            form => write_event(form, &self.version, out, |out| {
-                if let Form::Watch(id) = form {
-                    out.extend_from_slice(format!("\"id\":{id},").as_bytes());
-                }
+            form => write_event(form, Some(&*self.version), out, |out| {
                 out.extend_from_slice(b"\"caught_up\":true");
             }),
         }
     }
 }
+
+/// Says that the next message belongs to the same change.
+const MORE: &[u8] = b",\"more\":true";
 
 /// Stands in a feed for an update that only a snapshot can tell.
 const RESNAPSHOT: &[u8] = b"!";
@@ -409,23 +400,23 @@ fn applied(rows: &Committed) -> Result<u64, StorageError> {
     }
 }
 
-fn write_names(names: &[String], out: &mut Vec<u8>) {
+fn write_names<S: AsRef<str>>(names: &[S], out: &mut Vec<u8>) {
     out.push(b'[');
     for (at, name) in names.iter().enumerate() {
         if at > 0 {
             out.push(b',');
         }
-        write_string(name, out);
+        write_string(name.as_ref(), out);
     }
     out.push(b']');
 }
 
-/// Writes one JSON object in the form's framing.
-fn write_event(form: Form, version: &[String], out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
+/// Writes one JSON object in the form's framing, with the version that it completes.
+fn write_event<S: AsRef<str>>(form: Form, version: Option<&[S]>, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
     if form == Form::Events {
         // Names of versions have no spaces or line ends when they are ids; others cannot be resumed from here.
-        let id = version.join(" ");
-        if !id.contains(['\n', '\r', '\0']) {
+        let id = version.map(|version| version.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" "));
+        if let Some(id) = id.filter(|id| !id.contains(['\n', '\r', '\0'])) {
             out.extend_from_slice(b"id: ");
             out.extend_from_slice(id.as_bytes());
             out.push(b'\n');
@@ -433,6 +424,11 @@ fn write_event(form: Form, version: &[String], out: &mut Vec<u8>, members: impl 
         out.extend_from_slice(b"data: ");
     }
     out.push(b'{');
+    if let Form::Watch(id) = form {
+        // The number of the watch comes first, so that whoever reads by hand sees it.
+        use std::io::Write as _;
+        let _ = write!(out, "\"id\":{id},");
+    }
     members(out);
     out.push(b'}');
     out.extend_from_slice(if form == Form::Events { b"\n\n" } else { b"\n" });
@@ -470,8 +466,32 @@ fn relative<'a>(patch: &'a Patch, path: &Path) -> Option<Option<(&'a [Step], std
     }
 }
 
+fn boxed(names: &[String]) -> Version {
+    names.iter().map(|name| name.as_str().into()).collect()
+}
+
+/// A whole Braid update.
+fn braid_update(version: &[Box<str>], parents: &[Box<str>], tail: &[u8]) -> Vec<u8> {
+    let mut out = format!("HTTP 200 OK\r\nVersion: {}\r\nParents: {}\r\n", print_versions(version), print_versions(parents)).into_bytes();
+    out.extend_from_slice(tail);
+    out
+}
+
+/// Puts the parents in front of each line.
+fn with_parents(parents: &[Box<str>], tail: &[u8]) -> Vec<u8> {
+    let mut head = b"\"parents\":".to_vec();
+    write_names(parents, &mut head);
+    head.push(b',');
+    let mut out = Vec::with_capacity(tail.len() + head.len());
+    for line in tail.split_inclusive(|byte| *byte == b'\n') {
+        out.extend_from_slice(&head);
+        out.extend_from_slice(line);
+    }
+    out
+}
+
 /// The part of a Braid update behind its versions.
-fn braid_tail(update: &Update, path: &Path, _key: &[u8]) -> Option<Vec<u8>> {
+fn braid_tail(update: &Update, path: &Path) -> Option<Vec<u8>> {
     let mut parts = Vec::new();
     for patch in update.patches.as_ref()? {
         if let Some((steps, edit)) = relative(patch, path)? {
@@ -515,11 +535,14 @@ fn braid_step(step: &Step) -> patches::Step {
 }
 
 /// The members behind `parents` of the events that an update makes, one a line.
-fn lines_tails(update: &Update, path: &Path, key: &[u8], _space: &timebus_identity::PublicKey) -> Option<Vec<u8>> {
+fn lines_tails(update: &Update, path: &Path, version: &Version) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    let version: Vec<String> = update.version(key).iter().map(ToString::to_string).collect();
     for patch in update.patches.as_ref()? {
         let Some((steps, edit)) = relative(patch, path)? else { continue };
+        if !out.is_empty() {
+            out.extend_from_slice(MORE);
+            out.push(b'\n');
+        }
         let at = if path.contains(&patch.path) { &patch.path } else { path };
         let (verb, value) = match &*edit {
             Edit::Put(value) => ("put", Some(value.clone())),
@@ -549,8 +572,8 @@ fn lines_tails(update: &Update, path: &Path, key: &[u8], _space: &timebus_identi
             out.push(b']');
         }
         out.extend_from_slice(b",\"version\":");
-        write_names(&version, &mut out);
-        out.extend_from_slice(format!(",\"by\":\"{}\",\"time_ms\":{}\n", update.author, update.time_ms).as_bytes());
+        write_names(version, &mut out);
+        out.extend_from_slice(format!(",\"by\":\"{}\",\"time_ms\":{}", update.author, update.time_ms).as_bytes());
     }
     Some(out)
 }

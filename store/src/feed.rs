@@ -21,6 +21,9 @@ pub const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Forms in which updates are sent.
 pub const FORMS: usize = 4;
 
+/// The names of a version, shared by everybody who was sent it.
+pub type Version = Arc<[Box<str>]>;
+
 /// An update in a feed.
 #[derive(Debug)]
 pub struct Entry {
@@ -28,13 +31,17 @@ pub struct Entry {
     pub number: u64,
     /// What happened.
     pub update: Arc<Update>,
+    /// The version of the feed's path after it.
+    pub version: Version,
+    /// The version after the entry before, if the feed has seen one.
+    pub before: Option<Version>,
     forms: [OnceLock<Bytes>; FORMS],
 }
 
 impl Entry {
     /// The update in one form, made once for everybody.
-    pub fn form(&self, form: usize, make: impl FnOnce(&Update) -> Vec<u8>) -> Bytes {
-        self.forms[form].get_or_init(|| make(&self.update).into()).clone()
+    pub fn form(&self, form: usize, make: impl FnOnce(&Self) -> Vec<u8>) -> Bytes {
+        self.forms[form].get_or_init(|| make(self).into()).clone()
     }
 }
 
@@ -44,6 +51,8 @@ struct Recent {
     bytes: usize,
     /// Number of the next entry.
     next: u64,
+    /// The version after the latest entry.
+    version: Option<Version>,
 }
 
 /// The latest updates of one path.
@@ -99,7 +108,9 @@ impl Feed {
 
     fn push(&self, update: &Arc<Update>, bytes: usize) {
         let mut recent = lock(&self.recent);
-        let entry = Entry { number: recent.next, update: Arc::clone(update), forms: Default::default() };
+        let version: Version = update.version(&self.key).into();
+        let before = recent.version.replace(Arc::clone(&version));
+        let entry = Entry { number: recent.next, update: Arc::clone(update), version, before, forms: Default::default() };
         recent.next += 1;
         recent.bytes += bytes;
         recent.entries.push_back(Arc::new(entry));

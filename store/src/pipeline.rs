@@ -313,6 +313,11 @@ impl Pipeline {
             deps.extend(find(&self.rows, dep)?.map(|(_, a)| a));
         }
         let line = &mut self.lines[t as usize];
+        if deps.len() < header.deps().count() {
+            // What it stands on was damaged in the log. It is taken to have seen all that came before, so that what
+            // it and those after it replaced or removed does not come back.
+            line.heads.clear();
+        }
         line.heads.retain(|(head, ..)| !deps.contains(head));
         let total = line.heads.is_empty();
         let base = match &body.base {

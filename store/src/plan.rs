@@ -238,7 +238,7 @@ impl<'a> Plan<'a> {
 
     fn merge_json(&mut self, path: &PlanPath, tree: &Tree, patch: &Json, room: Room) -> Result<(), PlanError> {
         let Json::Object(members) = patch else { return self.put_json(path, tree, patch, room) };
-        let whole = matches!(tree.writes.first().map(|write| &write.value), Some(Value::Opaque(_))) && tree.names.is_empty();
+        let whole = matches!(tree.writes.first().map(|write| &write.value), Some(Value::Opaque(_))) && tree.names.is_empty() && !tree.partial;
         if whole || matches!(self.kind_of(patch, room, path)?, Kind::Value(_)) {
             // What is kept whole is merged whole.
             let mut merged = tree.to_json(&self.space).unwrap_or(Json::Null);
@@ -428,6 +428,14 @@ impl Room {
             _ => 0,
         };
         longest == 0 || (self.segments > 0 && longest <= self.bytes)
+    }
+}
+
+/// The members that a patch merges one by one at a path; `None` when it replaces what is there, or is merged whole.
+pub(crate) fn members_of<'j>(patch: &'j Json, path: &Path, space: &PublicKey) -> Option<&'j BTreeMap<String, Json>> {
+    match patch {
+        Json::Object(members) if !members.is_empty() && special(members, space).is_none() && Room::of(path).holds(patch) => Some(members),
+        _ => None,
     }
 }
 

@@ -8,6 +8,7 @@ use crate::keyspace::{Rows, Table};
 use crate::list::Order;
 use crate::node::{Entry, Node, Write, list_of_element, node_key, split_history_key};
 use crate::path::{Path, Segment};
+use crate::plan::members_of;
 use crate::store::StorageError;
 use crate::summary::{find, summary};
 use crate::value::Value;
@@ -29,6 +30,8 @@ pub struct Tree {
     pub elements: Vec<(OpId, Tree)>,
     /// Visible writes below that do not show: elements of other lists.
     pub hidden: Vec<Write>,
+    /// Whether more is below than was read.
+    pub partial: bool,
 }
 
 /// What a node looks like from outside.
@@ -60,14 +63,36 @@ impl Tree {
             return Ok(Self { writes, list, ..Self::default() });
         }
         let mut builder = Builder::new(rows, t, key.len(), None);
-        for row in rows.scan(Table::Node, &prefix, None) {
-            let (t_key, value) = row?;
-            let node = Node::decode(&value)?;
-            if node.count() > 0 {
-                builder.add(&t_key[4..], node.visible(rows, &t_key, writes_max)?)?;
+        add_now(&mut builder, &prefix, writes_max)?;
+        builder.finish(&prefix)
+    }
+
+    /// As [`Tree::load`], but only as much as merging `patch` can touch: the slots on the way to what it names,
+    /// and what is there. Nodes of which more exists are marked [`Tree::partial`].
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn load_for_merge(rows: &impl Rows, t: u32, path: &Path, patch: &Json, space: &timebus_identity::PublicKey) -> Result<Self, StorageError> {
+        let key = path.key();
+        let mut builder = Builder::new(rows, t, key.len(), None);
+        let mut open = vec![(path.clone(), patch)];
+        while let Some((path, patch)) = open.pop() {
+            let t_key = node_key(t, &path.key());
+            let node = Node::load(rows, &t_key)?;
+            let list = node.loose || node.winner(rows, &t_key)?.is_some_and(|write| write.value == Value::List);
+            let Some(members) = members_of(patch, &path, space).filter(|_| !list) else {
+                add_now(&mut builder, &t_key, usize::MAX)?;
+                continue;
+            };
+            let raw = builder.raw(&t_key[4..])?;
+            raw.partial = node.below > 0;
+            raw.writes = node.visible(rows, &t_key, usize::MAX)?;
+            for (name, value) in members {
+                open.extend(Segment::name(name).ok().and_then(|segment| path.join(segment).ok()).map(|child| (child, value)));
             }
         }
-        builder.finish(&prefix)
+        builder.finish(&node_key(t, &key))
     }
 
     /// Reads the subtree at `path` as the writers of a view saw it. `write_of` finds a write by arrival number
@@ -87,41 +112,50 @@ impl Tree {
         let key = path.key();
         let prefix = node_key(t, &key);
         let mut builder = Builder::new(rows, t, key.len(), Some(view));
-        let mut at: Vec<u8> = Vec::new();
-        let mut entries: Vec<(u64, u32, Entry)> = Vec::new();
-        let mut counted: std::collections::HashMap<u64, bool> = std::collections::HashMap::new();
-        let mut settle = |at: &[u8], entries: &mut Vec<(u64, u32, Entry)>| -> Result<(), StorageError> {
-            let dead: std::collections::HashSet<(u64, u32)> = entries.iter().flat_map(|(_, _, entry)| entry.preds.iter().copied()).collect();
-            let mut writes = Vec::new();
-            for (a, index, entry) in entries.drain(..) {
-                if entry.writes && !dead.contains(&(a, index)) {
-                    writes.push(write_of(a, index)?);
-                }
-            }
-            if !writes.is_empty() {
-                writes.sort_by_key(|write| std::cmp::Reverse(write.stamp()));
-                writes.truncate(writes_max);
-                builder.add(&at[4..], writes)?;
-            }
-            Ok(())
-        };
-        for row in rows.scan(Table::History, &prefix, None) {
-            let (history_key, value) = row?;
-            let (t_key, a, index) = split_history_key(&history_key).ok_or(StorageError::Damaged { table: Table::History.name() })?;
-            if t_key != at {
-                settle(&at, &mut entries)?;
-                at = t_key.to_vec();
-            }
-            let counts = match counted.get(&a) {
-                Some(counts) => *counts,
-                None => *counted.entry(a).or_insert(view.counts(rows, t, a)?),
+        History { rows, t, view, writes_max, counted: Default::default() }.add(&mut builder, &prefix, &prefix, &mut write_of)?;
+        builder.finish(&prefix)
+    }
+
+    /// As [`Tree::load_at`], but only as much as merging `patch` can touch.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn load_at_for_merge(
+        rows: &impl Rows,
+        t: u32,
+        path: &Path,
+        patch: &Json,
+        space: &timebus_identity::PublicKey,
+        view: &View,
+        mut write_of: impl FnMut(u64, u32) -> Result<Write, StorageError>,
+    ) -> Result<Self, StorageError> {
+        let key = path.key();
+        let mut builder = Builder::new(rows, t, key.len(), Some(view));
+        let mut history = History { rows, t, view, writes_max: usize::MAX, counted: Default::default() };
+        let mut open = vec![(path.clone(), patch)];
+        while let Some((path, patch)) = open.pop() {
+            let t_key = node_key(t, &path.key());
+            let Some(members) = members_of(patch, &path, space) else {
+                history.add(&mut builder, &t_key, &t_key, &mut write_of)?;
+                continue;
             };
-            if counts {
-                entries.push((a, index, Entry::decode(&value)?));
+            let own: Vec<u8> = t_key.iter().copied().chain([0]).collect();
+            history.add(&mut builder, &t_key, &own, &mut write_of)?;
+            let raw = builder.raw(&t_key[4..])?;
+            if raw.writes.first().is_some_and(|write| write.value != Value::Map) {
+                history.add(&mut builder, &t_key, &t_key, &mut write_of)?;
+                continue;
+            }
+            // Names begin behind the elements of lists.
+            let below: Vec<u8> = t_key.iter().copied().chain([1]).collect();
+            let more = rows.scan(Table::History, &t_key, Some(&below)).next().transpose()?.is_some();
+            builder.raw(&t_key[4..])?.partial = more;
+            for (name, value) in members {
+                open.extend(Segment::name(name).ok().and_then(|segment| path.join(segment).ok()).map(|child| (child, value)));
             }
         }
-        settle(&at, &mut entries)?;
-        builder.finish(&prefix)
+        builder.finish(&node_key(t, &key))
     }
 
     /// Whether nothing is here.
@@ -136,7 +170,7 @@ impl Tree {
         if self.list.is_some() {
             return Shape::List;
         }
-        if !self.names.is_empty() {
+        if !self.names.is_empty() || self.partial {
             return Shape::Object;
         }
         match self.writes.first().map(|write| &write.value) {
@@ -182,7 +216,81 @@ impl Tree {
     }
 }
 
-/// Puts a tree together from nodes that come in the order of their keys.
+/// Adds all nodes of a subtree as they are now.
+fn add_now<R: Rows>(builder: &mut Builder<'_, R>, prefix: &[u8], writes_max: usize) -> Result<(), StorageError> {
+    for row in builder.rows.scan(Table::Node, prefix, None) {
+        let (t_key, value) = row?;
+        let node = Node::decode(&value)?;
+        if node.count() > 0 {
+            builder.add(&t_key[4..], node.visible(builder.rows, &t_key, writes_max)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Folds the history of nodes under a view.
+struct History<'a, R> {
+    rows: &'a R,
+    t: u32,
+    view: &'a View,
+    writes_max: usize,
+    /// Whether changes count in the view, as far as that was asked.
+    counted: std::collections::HashMap<u64, bool>,
+}
+
+impl<R: Rows> History<'_, R> {
+    /// Adds the nodes whose rows begin with `prefix`, which is the key of `root` or, for that node alone, its own rows.
+    fn add(
+        &mut self,
+        builder: &mut Builder<'_, R>,
+        root: &[u8],
+        prefix: &[u8],
+        write_of: &mut impl FnMut(u64, u32) -> Result<Write, StorageError>,
+    ) -> Result<(), StorageError> {
+        let mut at: Vec<u8> = root.to_vec();
+        let mut entries: Vec<(u64, u32, Entry)> = Vec::new();
+        for row in self.rows.scan(Table::History, prefix, None) {
+            let (history_key, value) = row?;
+            let (t_key, a, index) = split_history_key(&history_key).ok_or(StorageError::Damaged { table: Table::History.name() })?;
+            if t_key != at {
+                self.settle(builder, &at, &mut entries, write_of)?;
+                at = t_key.to_vec();
+            }
+            let counts = match self.counted.get(&a) {
+                Some(counts) => *counts,
+                None => *self.counted.entry(a).or_insert(self.view.counts(self.rows, self.t, a)?),
+            };
+            if counts {
+                entries.push((a, index, Entry::decode(&value)?));
+            }
+        }
+        self.settle(builder, &at, &mut entries, write_of)
+    }
+
+    fn settle(
+        &self,
+        builder: &mut Builder<'_, R>,
+        at: &[u8],
+        entries: &mut Vec<(u64, u32, Entry)>,
+        write_of: &mut impl FnMut(u64, u32) -> Result<Write, StorageError>,
+    ) -> Result<(), StorageError> {
+        let dead: std::collections::HashSet<(u64, u32)> = entries.iter().flat_map(|(_, _, entry)| entry.preds.iter().copied()).collect();
+        let mut writes = Vec::new();
+        for (a, index, entry) in entries.drain(..) {
+            if entry.writes && !dead.contains(&(a, index)) {
+                writes.push(write_of(a, index)?);
+            }
+        }
+        if !writes.is_empty() {
+            writes.sort_by_key(|write| std::cmp::Reverse(write.stamp()));
+            writes.truncate(self.writes_max);
+            builder.add(&at[4..], writes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts a tree together from nodes.
 struct Builder<'a, R> {
     rows: &'a R,
     t: u32,
@@ -199,6 +307,7 @@ struct Raw {
     writes: Vec<Write>,
     names: BTreeMap<Box<str>, Raw>,
     elements: BTreeMap<OpId, Raw>,
+    partial: bool,
 }
 
 impl<'a, R: Rows> Builder<'a, R> {
@@ -207,6 +316,11 @@ impl<'a, R: Rows> Builder<'a, R> {
     }
 
     fn add(&mut self, key: &[u8], writes: Vec<Write>) -> Result<(), StorageError> {
+        self.raw(key)?.writes = writes;
+        Ok(())
+    }
+
+    fn raw(&mut self, key: &[u8]) -> Result<&mut Raw, StorageError> {
         let mut node = &mut self.root;
         let mut rest = &key[self.base..];
         while !rest.is_empty() {
@@ -217,8 +331,7 @@ impl<'a, R: Rows> Builder<'a, R> {
             };
             rest = tail;
         }
-        node.writes = writes;
-        Ok(())
+        Ok(node)
     }
 
     fn finish(self, t_key: &[u8]) -> Result<Tree, StorageError> {
@@ -228,8 +341,8 @@ impl<'a, R: Rows> Builder<'a, R> {
 
 /// Decides which list shows and in which order. `t_key` is the node's key, given back as it was.
 fn settle(rows: &impl Rows, t: u32, view: Option<&View>, raw: Raw, t_key: &mut Vec<u8>) -> Result<Tree, StorageError> {
-    let Raw { writes, names, elements } = raw;
-    let mut tree = Tree { writes, ..Tree::default() };
+    let Raw { writes, names, elements, partial } = raw;
+    let mut tree = Tree { writes, partial, ..Tree::default() };
     let len = t_key.len();
     for (name, child) in names {
         let segment = Segment::Name(name);

@@ -380,11 +380,15 @@ impl Decider {
                 (base != node.touch).then_some(base)
             }
         };
+        let (target, action) = if base.is_none() { self.narrow(path.clone(), action)? } else { (path.clone(), action) };
         let tree = match &base {
-            None => Tree::load(&self.pipeline.rows, MAIN, &path, usize::MAX)?,
-            Some(base) => load_at(&mut self.pipeline, &path, base)?,
+            None => match &action {
+                Action::Merge(patch) => Tree::load_for_merge(&self.pipeline.rows, MAIN, &target, patch, &self.inner.space)?,
+                _ => Tree::load(&self.pipeline.rows, MAIN, &target, usize::MAX)?,
+            },
+            Some(base) => load_at(&mut self.pipeline, &path, base, &action, &self.inner.space)?,
         };
-        let (plan, created) = self.plan(&path, &tree, action)?;
+        let (plan, created) = self.plan(&target, &tree, action)?;
         let bodies = plan.into_bodies()?;
         if bodies.is_empty() && label.is_none() {
             return Ok(Written { version, change: None, created: None, existed, durable: true });
@@ -406,6 +410,36 @@ impl Decider {
             None => None,
         };
         Ok(Written { version, change: Some(last), created, existed, durable: true })
+    }
+
+    /// Where one splice names members of objects on its way, goes there, so that no more is read than is changed.
+    fn narrow(&self, mut path: Path, action: Action) -> Result<(Path, Action), StorageError> {
+        let Action::Splice(mut splices) = action else { return Ok((path, action)) };
+        let [(steps, content)] = &mut splices[..] else { return Ok((path, Action::Splice(splices))) };
+        let rows = &self.pipeline.rows;
+        let mut taken = 0;
+        for step in steps.iter() {
+            let crate::json::Step::Key(name) = step else { break };
+            let t_key = node_key(MAIN, &path.key());
+            let node = Node::load(rows, &t_key)?;
+            let winner = node.winner(rows, &t_key)?;
+            let object = winner.is_none_or(|write| write.value == Value::Map) && node.below > 0 && !node.loose;
+            let Some(child) = Segment::name(name).ok().filter(|_| object).and_then(|segment| path.join(segment).ok()) else { break };
+            path = child;
+            taken += 1;
+        }
+        steps.drain(..taken);
+        if !steps.is_empty() {
+            return Ok((path, Action::Splice(splices)));
+        }
+        let here = node_key(MAIN, &path.key());
+        let node = Node::load(rows, &here)?;
+        Ok(match content.take() {
+            Some(value) => (path, Action::Put(value)),
+            // Removing what is not there is no error for a patch.
+            None if node.count() == 0 && node.below == 0 => (path, Action::Splice(vec![(Vec::new(), None)])),
+            None => (path, Action::Delete),
+        })
     }
 
     /// A change stands on at most so many others; what is left over is brought together by changes without ops.
@@ -644,13 +678,17 @@ fn same_version(wanted: &[String], version: &[String], rows: &impl Rows, touch: 
     Ok(found == touch)
 }
 
-fn load_at(pipeline: &mut Pipeline, path: &Path, base: &[u64]) -> Result<Tree, StorageError> {
+fn load_at(pipeline: &mut Pipeline, path: &Path, base: &[u64], action: &Action, space: &timebus_identity::PublicKey) -> Result<Tree, StorageError> {
     let view = View::of(&pipeline.rows, MAIN, base)?;
     let (rows, bodies) = (&pipeline.rows, &mut pipeline.bodies);
-    Tree::load_at(rows, MAIN, path, &view, usize::MAX, |a, index| {
+    let write_of = |a, index| {
         let id = OpId { change: summary(rows, MAIN, a)?.id, index };
         bodies.write_at(rows, MAIN, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
-    })
+    };
+    match action {
+        Action::Merge(patch) => Tree::load_at_for_merge(rows, MAIN, path, patch, space, &view, write_of),
+        _ => Tree::load_at(rows, MAIN, path, &view, usize::MAX, write_of),
+    }
 }
 
 /// The syncing thread.

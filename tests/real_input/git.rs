@@ -91,9 +91,9 @@ fn visible<'a>(writes: &'a [(usize, Option<Value>)], past: &Past, pasts: &[Past]
     seen.iter().filter(|(commit, _)| !is_dead(*commit)).filter_map(|(_, value)| value.as_ref()).collect()
 }
 
-/// Files that were changed on both sides of a merge; not all of them, which would take minutes.
+/// Files that were changed on both sides of a merge; only some, since all of them take minutes.
 fn met(history: &History) -> BTreeSet<String> {
-    const FILES_MAX: usize = 25;
+    let files_max = if crate::peer::is_full_run() { usize::MAX } else { 3 };
     let count = history.commits.len();
     let mut pasts: Vec<Past> = Vec::with_capacity(count);
     let mut writers: HashMap<&str, Vec<usize>> = HashMap::new();
@@ -106,7 +106,7 @@ fn met(history: &History) -> BTreeSet<String> {
             let writers = writers.entry(path).or_default();
             if !is_merge {
                 writers.push(number);
-            } else if met.len() < FILES_MAX {
+            } else if met.len() < files_max {
                 let seen: Vec<usize> = writers.iter().copied().filter(|writer| past.has(*writer)).collect();
                 let heads = seen.iter().filter(|own| !seen.iter().any(|later| later != *own && pasts[*later].has(**own)));
                 if heads.count() > 1 {

@@ -26,6 +26,8 @@ pub(crate) const PORT: u16 = 7007;
 const PORTS_TRIED: u16 = 100;
 /// How long another command may hold the home, or a peer take to start.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long closing the store may take.
+const CLOSING_MAX: Duration = Duration::from_secs(45);
 
 pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     let is_new = !context.home.exists();
@@ -73,6 +75,7 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     drop(serving);
     context.home.clear_running();
     tracing::info!("stopping");
+    watch_closing();
     local.close().await;
     announced?;
     ended.context("the peer could not be served")
@@ -144,35 +147,57 @@ fn local_status(local: &Local) -> crate::value::Json {
 }
 
 /// Ends when the process is asked to stop. Asked again, the process ends at once.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
-    for signal in &mut signals {
-        if let Err(error) = signal {
-            return Err(io::Error::new(error.kind(), error.to_string()));
-        }
-    }
+///
+/// Signals are heard on a thread of their own, so that the second one works even while the first is being obeyed.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        let [Ok(interrupt), Ok(terminate), Ok(hangup)] = &mut signals else { return };
-        let mut sender = Some(sender);
-        loop {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hangup.recv() => {}
+    let (ready, started) = std::sync::mpsc::channel();
+    let listen = move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(ready.send(Err(error))),
+        };
+        runtime.block_on(async move {
+            let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+            let [mut interrupt, mut terminate, mut hangup] = match kinds.map(signal) {
+                [Ok(interrupt), Ok(terminate), Ok(hangup)] => {
+                    drop(ready.send(Ok(())));
+                    [interrupt, terminate, hangup]
+                }
+                [Err(error), ..] | [_, Err(error), _] | [.., Err(error)] => return drop(ready.send(Err(error))),
+            };
+            let mut sender = Some(sender);
+            loop {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                    _ = hangup.recv() => {}
+                }
+                match sender.take() {
+                    Some(sender) => drop(sender.send(())),
+                    // What was acknowledged is on disk whatever happens.
+                    None => std::process::exit(130),
+                }
             }
-            match sender.take() {
-                Some(sender) => drop(sender.send(())),
-                // What was acknowledged is on disk whatever happens.
-                None => std::process::exit(130),
-            }
-        }
-    });
+        });
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(listen)?;
+    started.recv().context("nobody listens to signals")?.context("signals cannot be listened to")?;
     Ok(async move {
         if receiver.await.is_err() {
             std::future::pending::<()>().await;
         }
     })
+}
+
+/// Ends the process if closing the store takes longer than any disk does: what was acknowledged is in the log.
+fn watch_closing() {
+    let give_up = || {
+        std::thread::sleep(CLOSING_MAX);
+        tracing::error!("the index could not be closed; the next start makes up for it");
+        std::process::exit(1);
+    };
+    let _ = std::thread::Builder::new().name("closing".to_owned()).spawn(give_up);
 }
 
 /// Sockets that accept connections.

@@ -63,12 +63,17 @@ export function pathOfPage() {
  * @returns {Path | null}
  */
 export function pathOfLink(link) {
-  if (link.origin !== location.origin || link.pathname.startsWith("/.gui/") || link.hasAttribute("download")) return null;
+  if (link.origin !== location.origin || link.pathname.startsWith("/.gui/") || link.hasAttribute("download"))
+    return null;
   return link.pathname.split("/").filter(Boolean).map(decodeURIComponent);
 }
 
+/** What to type in a terminal to read a value. */
+export const curlRead = (/** @type {Path} */ path) => `curl ${location.origin}${hrefOf(path)}`;
+
 /** What to type in a terminal to write a first value. */
-export const curlLine = (/** @type {Path} */ path, /** @type {string} */ body) => `curl -X PUT ${location.origin}${hrefOf(path)} -d '${body.replaceAll("'", String.raw`'\''`)}'`;
+export const curlLine = (/** @type {Path} */ path, /** @type {string} */ body) =>
+  `curl -X PUT ${location.origin}${hrefOf(path)} -d '${body.replaceAll("'", String.raw`'\''`)}'`;
 
 /**
  * Exchanges the code of a login link for the owner's token.
@@ -76,7 +81,11 @@ export const curlLine = (/** @type {Path} */ path, /** @type {string} */ body) =
  * @returns {Promise<string>}
  */
 export async function login(code) {
-  const response = await send("/.sys/login", { method: "POST", body: JSON.stringify({ code }), headers: { "content-type": JSON_TYPE } });
+  const response = await send("/.sys/login", {
+    method: "POST",
+    body: JSON.stringify({ code }),
+    headers: { "content-type": JSON_TYPE },
+  });
   return (await response.json()).token;
 }
 
@@ -99,7 +108,12 @@ async function send(url, init) {
   } catch {
     problem = {};
   }
-  throw new Problem(response.status, problem.title ?? `the peer answered ${response.status}`, problem.detail ?? "", problem.fix);
+  throw new Problem(
+    response.status,
+    problem.title ?? `the peer answered ${response.status}`,
+    problem.detail ?? "",
+    problem.fix,
+  );
 }
 
 /**
@@ -119,7 +133,8 @@ function versionIn(headers, name = "version") {
  * JSON in ASCII, as headers need it.
  * @param {unknown} value
  */
-const ascii = (value) => JSON.stringify(value).replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const ascii = (value) =>
+  JSON.stringify(value).replace(/[\u007f-\uffff]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`);
 
 /** @param {Version} version */
 const versionHeader = (version) => version.map(ascii).join(", ");
@@ -177,7 +192,11 @@ export class Peer {
     if (after !== undefined && after !== null) query.set("after", after);
     const response = await this.#ask(`${hrefOf(path)}?${query}`, { headers: { accept: JSON_TYPE } });
     const next = response.headers.get("next-after");
-    return { value: await response.json(), version: versionIn(response.headers), next: next === null ? null : decodeURIComponent(next) };
+    return {
+      value: await response.json(),
+      version: versionIn(response.headers),
+      next: next === null ? null : decodeURIComponent(next),
+    };
   }
 
   /**
@@ -276,7 +295,11 @@ export class Peer {
    * @param {string} [version]
    */
   async undo(path, version) {
-    await this.#ask(`/.sys/undo${hrefOf(path)}`, { method: "POST", headers: { "content-type": JSON_TYPE }, body: version ? JSON.stringify({ version }) : "" });
+    await this.#ask(`/.sys/undo${hrefOf(path)}`, {
+      method: "POST",
+      headers: { "content-type": JSON_TYPE },
+      body: version ? JSON.stringify({ version }) : "",
+    });
   }
 
   /**
@@ -365,5 +388,10 @@ async function reading(response) {
       break;
     }
   }
-  return { text, type: response.headers.get("content-type") ?? JSON_TYPE, version: versionIn(response.headers), truncated };
+  return {
+    text,
+    type: response.headers.get("content-type") ?? JSON_TYPE,
+    version: versionIn(response.headers),
+    truncated,
+  };
 }

@@ -26,4 +26,10 @@ export class Problem extends Error {
 }
 
 /** The problem that the peer did not answer at all. */
-export const unreachable = () => new Problem(0, "the peer does not answer", "it was stopped, or the connection was lost", "run timebus up to start it again; this page goes on by itself");
+export const unreachable = () =>
+  new Problem(
+    0,
+    "the peer does not answer",
+    "it was stopped, or the connection was lost",
+    "`timebus up` starts it again; this page goes on by itself",
+  );

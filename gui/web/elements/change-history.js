@@ -86,14 +86,30 @@ export class ChangeHistory extends HTMLElement {
       return;
     }
     const scrolled = this.#list.scrollTop;
-    const focused = this.#list.contains(document.activeElement) ? /** @type {HTMLElement} */ (document.activeElement).dataset.version : undefined;
+    const focused = this.#list.contains(document.activeElement)
+      ? /** @type {HTMLElement} */ (document.activeElement).dataset.version
+      : undefined;
     this.#list.replaceChildren(...this.#changes.map((change) => this.#line(change)));
     if (!this.#slider.isConnected) {
-      this.#body.replaceChildren(h("div", { class: "slider" }, h("label", { for: "history-slider" }, h("span", {}, "Drag to go back in time")), this.#slider, this.#when), this.#old, this.#list);
+      this.#body.replaceChildren(
+        h(
+          "div",
+          { class: "slider" },
+          h("label", { for: "history-slider" }, h("span", {}, "Drag to go back in time")),
+          this.#slider,
+          this.#when,
+        ),
+        this.#old,
+        this.#list,
+      );
     }
-    if (this.#hasMore) this.#list.append(h("li", {}, h("button", { type: "button", onclick: () => void this.#more() }, "Show older changes")));
+    if (this.#hasMore)
+      this.#list.append(
+        h("li", {}, h("button", { type: "button", onclick: () => void this.#more() }, "Show older changes")),
+      );
     this.#list.scrollTop = scrolled;
-    if (focused) /** @type {HTMLElement | null} */ (this.#list.querySelector(`[data-version="${CSS.escape(focused)}"]`))?.focus();
+    if (focused)
+      /** @type {HTMLElement | null} */ (this.#list.querySelector(`[data-version="${CSS.escape(focused)}"]`))?.focus();
     this.#slider.max = String(this.#changes.length);
     this.#point();
   }
@@ -109,8 +125,21 @@ export class ChangeHistory extends HTMLElement {
       h(
         "button",
         { type: "button", "data-version": change.version, onclick: () => this.#look(change.version) },
-        h("span", {}, h("strong", {}, writer(change, this.device)), " ", h("span", { class: "soft", title: exactTime(change.time_ms) }, ago(change.time_ms))),
-        isHere ? "" : h("span", { class: "where small soft" }, [...new Set(shown)].join(", "), rest > 0 ? ` and ${plural(rest, "more place")}` : ""),
+        h(
+          "span",
+          {},
+          h("strong", {}, writer(change, this.device)),
+          " ",
+          h("span", { class: "soft", title: exactTime(change.time_ms) }, ago(change.time_ms)),
+        ),
+        isHere
+          ? ""
+          : h(
+              "span",
+              { class: "where small soft" },
+              [...new Set(shown)].join(", "),
+              rest > 0 ? ` and ${plural(rest, "more place")}` : "",
+            ),
       ),
     );
   }
@@ -121,7 +150,10 @@ export class ChangeHistory extends HTMLElement {
     this.#slider.value = String(at < 0 ? this.#changes.length : this.#changes.length - 1 - at);
     const change = this.#changes[at];
     this.#when.textContent = change ? exactTime(change.time_ms) : "now";
-    this.#slider.setAttribute("aria-valuetext", change ? `after ${writer(change, this.device)}'s change, ${ago(change.time_ms)}` : "now");
+    this.#slider.setAttribute(
+      "aria-valuetext",
+      change ? `after ${writer(change, this.device)}'s change, ${ago(change.time_ms)}` : "now",
+    );
     for (const button of this.#list.querySelectorAll("button[data-version]")) {
       if (/** @type {HTMLElement} */ (button).dataset.version === this.#at) button.setAttribute("aria-current", "true");
       else button.removeAttribute("aria-current");
@@ -145,12 +177,34 @@ export class ChangeHistory extends HTMLElement {
   async #read(version) {
     const reading = new AbortController();
     this.#reading = reading;
-    const undo = h("button", { type: "button", onclick: () => this.#run("Undone. What others did since stays.", () => this.peer.undo(this.path, version)) }, "Undo just this change");
+    const undo = h(
+      "button",
+      {
+        type: "button",
+        onclick: () => this.#run("Undone. What others did since stays.", () => this.peer.undo(this.path, version)),
+      },
+      "Undo just this change",
+    );
     try {
       const old = await this.peer.read(this.path, [version], reading.signal);
-      const back = h("button", { type: "button", disabled: old.truncated, onclick: () => this.#run("Brought back. It is on disk.", () => this.peer.put(this.path, { body: old.text, type: old.type })) }, "Bring this back");
+      const back = h(
+        "button",
+        {
+          type: "button",
+          disabled: old.truncated,
+          onclick: () =>
+            this.#run("Brought back. It is on disk.", () =>
+              this.peer.put(this.path, { body: old.text, type: old.type }),
+            ),
+        },
+        "Bring this back",
+      );
       const readable = /^(application\/json|text\/)/.test(old.type);
-      const text = !readable ? `A file: ${old.type}` : old.type.startsWith("application/json") && !old.truncated ? pretty(old.text) : old.text;
+      const text = !readable
+        ? `A file: ${old.type}`
+        : old.type.startsWith("application/json") && !old.truncated
+          ? pretty(old.text)
+          : old.text;
       this.#old.replaceChildren(
         h("h2", {}, "What was here then"),
         h("pre", { tabIndex: 0, "aria-label": "The value at that time" }, text),
@@ -160,7 +214,8 @@ export class ChangeHistory extends HTMLElement {
     } catch (error) {
       if (reading.signal.aborted) return;
       const problem = Problem.of(error);
-      if (problem.status === 404) this.#old.replaceChildren(h("p", {}, "There was nothing here then."), h("div", { class: "buttons" }, undo));
+      if (problem.status === 404)
+        this.#old.replaceChildren(h("p", {}, "There was nothing here then."), h("div", { class: "buttons" }, undo));
       else this.#old.replaceChildren(make(ProblemCard, { problem }));
     }
   }

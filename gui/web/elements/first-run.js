@@ -1,7 +1,7 @@
-import { curlLine } from "../api/peer.js";
+import { curlLine, curlRead } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
-import { parsePath, showPath } from "../path.js";
+import { parsePath } from "../path.js";
 import { ProblemCard } from "./problem-card.js";
 
 /** What an empty space shows: a first value to write, here or in a terminal. */
@@ -10,11 +10,20 @@ export class FirstRun extends HTMLElement {
   peer = null;
 
   connectedCallback() {
-    const path = h("input", { type: "text", id: "first-path", value: "notes/hi", spellcheck: false, autocapitalize: "none", required: true });
+    const path = h("input", {
+      type: "text",
+      id: "first-path",
+      value: "notes/hi",
+      spellcheck: false,
+      autocapitalize: "none",
+      required: true,
+    });
     const text = h("input", { type: "text", id: "first-text", value: "hello" });
     const wrong = h("div", {});
     const code = h("code", {});
+    const back = h("code", {});
     const line = () => {
+      back.textContent = curlRead(parsePath(path.value));
       code.textContent = curlLine(parsePath(path.value), JSON.stringify(text.value));
     };
     line();
@@ -43,11 +52,25 @@ export class FirstRun extends HTMLElement {
       h(
         "div",
         { class: "card" },
-        h("div", {}, h("h1", {}, "Nothing here yet. Write something."), h("p", { class: "soft" }, "Values live at paths, like files in folders. They stay on this machine until you share them.")),
+        h(
+          "div",
+          {},
+          h("h1", {}, "Nothing here yet. Write something."),
+          h(
+            "p",
+            { class: "soft" },
+            "Values live at paths, like files in folders. They stay on this machine until you share them.",
+          ),
+        ),
         h(
           "form",
           { class: "stack", onsubmit: write, oninput: line },
-          h("div", { class: "two" }, h("label", { for: "first-path" }, h("span", {}, "Path"), path), h("label", { for: "first-text" }, h("span", {}, "Text"), text)),
+          h(
+            "div",
+            { class: "two" },
+            h("label", { for: "first-path" }, h("span", {}, "Path"), path),
+            h("label", { for: "first-text" }, h("span", {}, "Text"), text),
+          ),
           wrong,
           h("div", { class: "buttons" }, button),
         ),
@@ -55,8 +78,13 @@ export class FirstRun extends HTMLElement {
           "div",
           { class: "stack" },
           h("p", { class: "soft" }, "Or from a terminal; it shows up here at once:"),
-          h("div", { class: "copyable" }, code, h("button", { type: "button", onclick: copy, "aria-label": "Copy the command" }, "Copy")),
-          h("p", { class: "soft small" }, copied, "Any program on this machine can read it back with ", h("code", {}, `curl ${location.origin}${showPath(["notes", "hi"])}`), "."),
+          h(
+            "div",
+            { class: "copyable" },
+            code,
+            h("button", { type: "button", onclick: copy, "aria-label": "Copy the command" }, "Copy"),
+          ),
+          h("p", { class: "soft small" }, copied, "Your programs on this machine can read it with ", back),
         ),
       ),
     );

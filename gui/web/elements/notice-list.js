@@ -1,5 +1,5 @@
 import { Problem } from "../api/problem.js";
-import { h } from "../dom.js";
+import { h, withCode } from "../dom.js";
 
 /** How long a notice stays; one with a button needs time to be reached. */
 const LIFETIME_MS = 4000;
@@ -21,7 +21,7 @@ export class NoticeList extends HTMLElement {
   say(text, button) {
     /** @type {ReturnType<typeof setTimeout>} */
     let timer;
-    const notice = h("div", { class: "notice" }, h("span", {}, text));
+    const notice = h("div", { class: "notice" }, h("span", {}, withCode(text)));
     const wait = () => {
       timer = setTimeout(() => notice.remove(), button ? LIFETIME_WITH_BUTTON_MS : LIFETIME_MS);
     };
@@ -36,7 +36,13 @@ export class NoticeList extends HTMLElement {
       };
       notice.append(h("button", { type: "button", onclick: run }, button.label));
     }
-    notice.append(h("button", { type: "button", class: "close", "aria-label": "Close this message", onclick: () => notice.remove() }, "×"));
+    notice.append(
+      h(
+        "button",
+        { type: "button", class: "close", "aria-label": "Close this message", onclick: () => notice.remove() },
+        "×",
+      ),
+    );
     // It stays while somebody is about to press its button.
     for (const enter of ["pointerenter", "focusin"]) notice.addEventListener(enter, () => clearTimeout(timer));
     for (const leave of ["pointerleave", "focusout"]) notice.addEventListener(leave, wait);

@@ -15,9 +15,23 @@ export class PathCrumbs extends HTMLElement {
       h(
         "li",
         {},
-        h("a", { href: hrefOf(path.slice(0, depth)), "aria-current": depth === path.length ? "page" : undefined }, depth === 0 ? this.home : labelOf(path[depth - 1])),
+        h(
+          "a",
+          { href: hrefOf(path.slice(0, depth)), "aria-current": depth === path.length ? "page" : undefined },
+          depth === 0 ? this.home : labelOf(path[depth - 1]),
+        ),
       );
-    this.replaceChildren(h("nav", { "aria-label": "Path" }, h("ol", {}, Array.from({ length: path.length + 1 }, (_, depth) => crumb(depth)))));
+    this.replaceChildren(
+      h(
+        "nav",
+        { "aria-label": "Path" },
+        h(
+          "ol",
+          {},
+          Array.from({ length: path.length + 1 }, (_, depth) => crumb(depth)),
+        ),
+      ),
+    );
   }
 }
 

@@ -150,14 +150,19 @@ export class PathExplorer extends HTMLElement {
         break;
       case "value":
         this.#leaf = make(ValueView, { value: root.value, readFile: () => this.peer.readFile(this.path) });
-        this.#body.replaceChildren(h("div", { class: "card" }, this.#leaf));
+        this.#body.replaceChildren(this.#title(), h("div", { class: "card" }, this.#leaf));
         break;
       default:
         this.#rows = make(ValueTree, { tree: this.#tree, actions: this.#actions, go: this.go });
-        this.#body.replaceChildren(h("div", { class: "card tree-card" }, this.#finder(), this.#rows));
+        this.#body.replaceChildren(this.#title(), h("div", { class: "card tree-card" }, this.#finder(), this.#rows));
         this.#rows.markConflicts(this.#conflicts);
     }
     if (kind === "parts" || kind === "value") void this.#readConflicts();
+  }
+
+  /** What the page is about, for those who hear it; others see the breadcrumbs. */
+  #title() {
+    return h("h1", { class: "hidden-text" }, `What is at ${showPath(this.path)}`);
   }
 
   #absent() {
@@ -186,7 +191,16 @@ export class PathExplorer extends HTMLElement {
       const names = parsePath(input.value);
       if (names.length > 0) this.go([...this.path, ...names.map(segmentOf)]);
     };
-    return h("form", { class: "two", onsubmit: submit }, h("label", { for: "go-to-name" }, h("span", {}, "There is more than one page. Go to a name"), input));
+    return h(
+      "form",
+      { class: "finder", onsubmit: submit },
+      h(
+        "label",
+        { for: "go-to-name" },
+        h("span", {}, "There is a lot here. Type a name and press Enter to go there"),
+        input,
+      ),
+    );
   }
 
   #closeEditor() {
@@ -254,7 +268,15 @@ export class PathExplorer extends HTMLElement {
     const tabs = TABS.map(([tab, label]) =>
       h(
         "button",
-        { type: "button", role: "tab", id: `tab-${tab}`, "aria-selected": String(tab === this.#tab), "aria-controls": "side-panel", tabIndex: tab === this.#tab ? 0 : -1, onclick: () => this.#choose(tab) },
+        {
+          type: "button",
+          role: "tab",
+          id: `tab-${tab}`,
+          "aria-selected": String(tab === this.#tab),
+          "aria-controls": "side-panel",
+          tabIndex: tab === this.#tab ? 0 : -1,
+          onclick: () => this.#choose(tab),
+        },
         label,
         tab === "conflicts" && this.#conflicts.size > 0 ? h("span", { class: "count" }, this.#conflicts.size) : "",
       ),
@@ -264,13 +286,13 @@ export class PathExplorer extends HTMLElement {
       if (!step) return;
       const at = TABS.findIndex(([tab]) => tab === this.#tab);
       this.#choose(TABS[(at + step + TABS.length) % TABS.length][0]);
-      document.getElementById(`tab-${this.#tab}`)?.focus();
     };
     const common = { peer: this.peer, path: this.path, device: this.status?.device ?? null };
     const panel = {
       history: () => make(ChangeHistory, { ...common, notices: this.notices }),
       authors: () => make(ValueAuthors, { ...common, isLarge: this.#isLarge() }),
-      conflicts: () => make(ValueConflicts, { ...common, notices: this.notices, found: (conflicts) => this.#found(conflicts) }),
+      conflicts: () =>
+        make(ValueConflicts, { ...common, notices: this.notices, found: (conflicts) => this.#found(conflicts) }),
     };
     this.#side.replaceChildren(
       h("div", { class: "tabs", role: "tablist", "aria-label": "About this path", onkeydown: key }, tabs),
@@ -282,6 +304,7 @@ export class PathExplorer extends HTMLElement {
   #choose(tab) {
     this.#tab = tab;
     this.#showSide();
+    document.getElementById(`tab-${tab}`)?.focus();
   }
 
   async #readSide() {

@@ -16,7 +16,17 @@ export class PeerPanel extends HTMLElement {
 
   connectedCallback() {
     this.#dialog.replaceChildren(
-      h("div", { class: "stack" }, h("div", { class: "dialog-head" }, h("h1", {}, "This peer"), h("button", { type: "button", class: "quiet", onclick: () => this.#dialog.close() }, "Close")), this.#body),
+      h(
+        "div",
+        { class: "stack" },
+        h(
+          "div",
+          { class: "dialog-head" },
+          h("h1", {}, "This peer"),
+          h("button", { type: "button", class: "quiet", onclick: () => this.#dialog.close() }, "Close"),
+        ),
+        this.#body,
+      ),
     );
     this.#dialog.addEventListener("close", () => clearInterval(this.#timer));
     this.replaceChildren(this.#dialog);
@@ -50,22 +60,39 @@ function facts(status) {
   /** @type {[string, (Node | string)[]][]} */
   const lines = [
     ["Name", [h("strong", {}, status.name)]],
-    ["Address", [h("code", {}, status.id), h("div", { class: "soft small" }, "what others know this space by; safe to tell")]],
+    [
+      "Address",
+      [h("code", {}, status.id), h("div", { class: "soft small" }, "what others know this space by; safe to tell")],
+    ],
     ["Device", [h("code", {}, status.device)]],
     ["Listens on", status.http.map((address) => h("div", {}, address))],
     ["Folder", [h("code", {}, status.home)]],
     ["Running for", [duration(status.uptime_ms)]],
-    ["Holds", [`${plural(status.changes, "change")}, ${size(status.log_bytes)}, and ${size(status.index_bytes)} of index`]],
+    [
+      "Holds",
+      [`${plural(status.changes, "change")}, ${size(status.log_bytes)}, and ${size(status.index_bytes)} of index`],
+    ],
     ["Busy with", [`${plural(status.connections, "connection")}, ${plural(status.subscriptions, "watch", "watches")}`]],
     ["Version", [`timebus ${status.version}`]],
   ];
   const notes = [
-    opened.damaged > 0 ? `${plural(opened.damaged, "damaged stretch", "damaged stretches")} of the change log at the last start. Run timebus fsck.` : "",
-    opened.torn_bytes > 0 ? `The last start cut off ${size(opened.torn_bytes)} of an unfinished write. Nothing acknowledged was lost.` : "",
+    opened.damaged > 0
+      ? `${plural(opened.damaged, "damaged stretch", "damaged stretches")} of the change log at the last start. Run timebus fsck.`
+      : "",
+    opened.torn_bytes > 0
+      ? `The last start cut off ${size(opened.torn_bytes)} of an unfinished write. Nothing acknowledged was lost.`
+      : "",
     opened.new_device ? "This folder is a copy of another one; it writes as a device of its own." : "",
     opened.rebuilt ? `The index was rebuilt at the last start: ${opened.rebuilt}` : "",
   ];
-  return [h("dl", { class: "facts" }, lines.flatMap(([name, parts]) => [h("dt", {}, name), h("dd", {}, parts)])), ...notes.filter(Boolean).map((note) => h("p", { class: "note" }, note))];
+  return [
+    h(
+      "dl",
+      { class: "facts" },
+      lines.flatMap(([name, parts]) => [h("dt", {}, name), h("dd", {}, parts)]),
+    ),
+    ...notes.filter(Boolean).map((note) => h("p", { class: "note" }, note)),
+  ];
 }
 
 customElements.define("peer-panel", PeerPanel);

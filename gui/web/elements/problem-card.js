@@ -1,4 +1,4 @@
-import { h } from "../dom.js";
+import { h, withCode } from "../dom.js";
 
 /** @typedef {import("../api/problem.js").Problem} Problem */
 
@@ -14,8 +14,8 @@ export class ProblemCard extends HTMLElement {
     this.setAttribute("role", "alert");
     this.replaceChildren(
       h("p", { class: "title" }, capitalize(problem?.title ?? "")),
-      problem?.detail ? h("p", {}, capitalize(problem.detail)) : "",
-      problem?.fix ? h("p", {}, h("strong", {}, "What to do: "), problem.fix) : "",
+      problem?.detail ? h("p", {}, withCode(capitalize(problem.detail))) : "",
+      problem?.fix ? h("p", {}, h("strong", {}, "What to do: "), withCode(problem.fix)) : "",
       this.again ? h("p", { class: "buttons" }, h("button", { type: "button", onclick: this.again }, "Try again")) : "",
     );
   }

@@ -93,7 +93,15 @@ export class TimebusApp extends HTMLElement {
   async #enter(token) {
     const peer = new Peer(token);
     peer.onsignedout = () => {
-      if (this.#peer === peer) this.#signIn(new Problem(401, "you are signed out", "the peer does not know this session any more", "open a new login link"));
+      if (this.#peer === peer)
+        this.#signIn(
+          new Problem(
+            401,
+            "you are signed out",
+            "the peer does not know this session any more",
+            "open a new login link",
+          ),
+        );
     };
     this.#peer = peer;
     try {
@@ -102,7 +110,10 @@ export class TimebusApp extends HTMLElement {
       const problem = Problem.of(error);
       // Signed out, which has been shown.
       if (this.#peer !== peer) return;
-      this.replaceChildren(h("div", { class: "path-bar" }), make(ProblemCard, { problem, again: () => void this.#enter(token) }));
+      this.replaceChildren(
+        h("div", { class: "path-bar" }),
+        make(ProblemCard, { problem, again: () => void this.#enter(token) }),
+      );
       return;
     }
     saveToken(token);
@@ -138,10 +149,26 @@ export class TimebusApp extends HTMLElement {
     document.title = path.length === 0 ? `${name} · timebus` : `${showPath(path)} · ${name}`;
     if (path[0] === ".sys") {
       const home = h("a", { href: hrefOf([]) }, "Go to the values");
-      this.#page.replaceChildren(h("div", { class: "card stack" }, h("h1", {}, "This part belongs to the peer itself"), h("p", {}, "“This peer” above shows what is in it."), h("p", {}, home)));
+      this.#page.replaceChildren(
+        h(
+          "main",
+          { class: "card stack" },
+          h("h1", {}, "This part belongs to the peer itself"),
+          h("p", {}, "“This peer” above shows what is in it."),
+          h("p", {}, home),
+        ),
+      );
       return;
     }
-    this.#page.replaceChildren(make(PathExplorer, { peer: this.#peer, notices: this.#notices, status: this.#status, path, go: (to) => this.#go(to) }));
+    this.#page.replaceChildren(
+      make(PathExplorer, {
+        peer: this.#peer,
+        notices: this.#notices,
+        status: this.#status,
+        path,
+        go: (to) => this.#go(to),
+      }),
+    );
   }
 
   /** @param {Path} path */
@@ -150,12 +177,22 @@ export class TimebusApp extends HTMLElement {
     this.#show();
     scrollTo(0, 0);
     // Whoever navigates by keyboard or ear goes on from the new path.
-    /** @type {HTMLElement | null} */ (this.querySelector("path-crumbs [aria-current]"))?.focus({ preventScroll: true });
+    /** @type {HTMLElement | null} */ (this.querySelector("path-crumbs [aria-current]"))?.focus({
+      preventScroll: true,
+    });
   }
 
   /** @param {MouseEvent} event */
   #follow(event) {
-    if (event.defaultPrevented || event.button !== 0 || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    if (
+      event.defaultPrevented ||
+      event.button !== 0 ||
+      event.ctrlKey ||
+      event.metaKey ||
+      event.shiftKey ||
+      event.altKey
+    )
+      return;
     const link = event.target instanceof Element ? event.target.closest("a") : null;
     const path = link && this.#peer ? pathOfLink(link) : null;
     if (!path) return;

@@ -22,7 +22,14 @@ export class ValueAuthors extends HTMLElement {
         this.isLarge = false;
         void this.refresh();
       };
-      this.replaceChildren(h("div", { class: "stack" }, h("p", {}, "There is a lot below this path. To find out who wrote it, the peer has to read all of it."), h("div", { class: "buttons" }, h("button", { type: "button", onclick: read }, "Read it"))));
+      this.replaceChildren(
+        h(
+          "div",
+          { class: "stack" },
+          h("p", {}, "There is a lot below this path. To find out who wrote it, the peer has to read all of it."),
+          h("div", { class: "buttons" }, h("button", { type: "button", onclick: read }, "Read it")),
+        ),
+      );
       return;
     }
     this.replaceChildren(h("p", { class: "loading" }, "Asking who wrote this…"));
@@ -45,16 +52,37 @@ export class ValueAuthors extends HTMLElement {
             return h(
               "li",
               {},
-              h("div", { class: "line" }, h("a", { href: hrefOf(path), title: showPath(path) }, nearLabel(path, this.path)), h("span", { class: `value ${look.kind}` }, look.text)),
-              h("div", { class: "small soft" }, h("span", { title: line.author }, writer(line, this.device)), ", ", h("span", { title: exactTime(line.time_ms) }, ago(line.time_ms))),
+              h(
+                "div",
+                { class: "line" },
+                h("a", { href: hrefOf(path), title: showPath(path) }, nearLabel(path, this.path)),
+                h("span", { class: `value ${look.kind}` }, look.text),
+              ),
+              h(
+                "div",
+                { class: "small soft" },
+                h("span", { title: line.author }, writer(line, this.device)),
+                ", ",
+                h("span", { title: exactTime(line.time_ms) }, ago(line.time_ms)),
+              ),
             );
           }),
         ),
-        more ? h("p", { class: "soft small" }, `Only the first ${AUTHORED_MAX} are shown. Go to a path below to see the others.`) : "",
+        more
+          ? h(
+              "p",
+              { class: "soft small" },
+              `Only the first ${AUTHORED_MAX} are shown. Go to a path below to see the others.`,
+            )
+          : "",
       );
     } catch (error) {
       const problem = Problem.of(error);
-      this.replaceChildren(problem.status === 404 ? h("p", { class: "soft" }, "Nothing is here.") : make(ProblemCard, { problem, again: () => void this.refresh() }));
+      this.replaceChildren(
+        problem.status === 404
+          ? h("p", { class: "soft" }, "Nothing is here.")
+          : make(ProblemCard, { problem, again: () => void this.refresh() }),
+      );
     }
   }
 }

@@ -39,9 +39,15 @@ export class ValueConflicts extends HTMLElement {
       const cards = await Promise.all(conflicts.slice(0, PLACES_MAX).map((conflict) => this.#card(conflict)));
       this.replaceChildren(
         conflicts.length === 0
-          ? h("p", { class: "soft" }, "None. If two people write to the same place without having seen the other's value, both are kept and shown here.")
+          ? h(
+              "p",
+              { class: "soft" },
+              "None. If two people write to the same place without having seen the other's value, both are kept and shown here.",
+            )
           : h("ul", { class: "stack" }, cards),
-        conflicts.length > PLACES_MAX ? h("p", { class: "soft small" }, `and ${conflicts.length - PLACES_MAX} more`) : "",
+        conflicts.length > PLACES_MAX
+          ? h("p", { class: "soft small" }, `and ${conflicts.length - PLACES_MAX} more`)
+          : "",
       );
     } catch (error) {
       this.replaceChildren(make(ProblemCard, { problem: Problem.of(error), again: () => void this.refresh() }));
@@ -84,7 +90,10 @@ export class ValueConflicts extends HTMLElement {
             if (!content) return;
             try {
               await this.peer.put(path, content);
-              this.notices.say(`Kept that value at ${showPath(path)}. It is on disk.`, { label: "Undo", run: () => this.peer.undo(path) });
+              this.notices.say(`Kept that value at ${showPath(path)}. It is on disk.`, {
+                label: "Undo",
+                run: () => this.peer.undo(path),
+              });
               await this.refresh();
             } catch (error) {
               this.notices.sayProblem(error);
@@ -94,7 +103,11 @@ export class ValueConflicts extends HTMLElement {
             "li",
             { class: shown ? "shown" : "" },
             h("pre", {}, typeof value === "string" ? value : JSON.stringify(value, null, 2)),
-            h("span", { class: "small soft", title: exactTime(side.time_ms) }, `${writer(side, this.device)}, ${ago(side.time_ms)}${shown ? " · shown now" : ""}`),
+            h(
+              "span",
+              { class: "small soft", title: exactTime(side.time_ms) },
+              `${writer(side, this.device)}, ${ago(side.time_ms)}${shown ? " · shown now" : ""}`,
+            ),
             h("button", { type: "button", disabled: !content, onclick: () => void keep() }, "Keep this"),
           );
         }),

@@ -42,11 +42,19 @@ export class ValueEditor extends HTMLElement {
     this.#name.id = `${id}-name`;
     this.#area.value = this.text;
     this.#button.textContent = this.saves;
-    this.#kinds = ["Text", "JSON"].map((label, at) => h("input", { type: "radio", name: `${id}-kind`, value: label, checked: this.isText === (at === 0) }));
+    this.#kinds = ["Text", "JSON"].map((label, at) =>
+      h("input", { type: "radio", name: `${id}-kind`, value: label, checked: this.isText === (at === 0) }),
+    );
     for (const kind of this.#kinds) kind.addEventListener("change", () => this.#choose());
     const kinds = this.mime
       ? h("span", { class: "hint" }, `kept as ${this.mime}`)
-      : h("fieldset", {}, h("legend", { class: "hidden-text" }, "Kind of value"), this.#kinds.map((kind) => h("label", {}, kind, h("span", {}, kind.value))), this.#hint);
+      : h(
+          "fieldset",
+          {},
+          h("legend", { class: "hidden-text" }, "Kind of value"),
+          this.#kinds.map((kind) => h("label", {}, kind, h("span", {}, kind.value))),
+          this.#hint,
+        );
     const form = h(
       "form",
       {
@@ -135,7 +143,10 @@ export class ValueEditor extends HTMLElement {
     try {
       this.#hint.textContent = `saved as ${kindOf(JSON.parse(this.#area.value))}`;
     } catch (error) {
-      this.#hint.textContent = this.#area.value.trim() === "" ? "JSON, as in {\"a\": 1}" : `not JSON yet: ${error instanceof Error ? error.message : error}`;
+      this.#hint.textContent =
+        this.#area.value.trim() === ""
+          ? 'JSON, as in {"a": 1}'
+          : `not JSON yet: ${error instanceof Error ? error.message : error}`;
       this.#hint.classList.toggle("wrong", this.#area.value.trim() !== "");
     }
   }
@@ -173,7 +184,9 @@ export class ValueEditor extends HTMLElement {
     this.#button.disabled = true;
     this.#button.textContent = "Saving…";
     try {
-      const content = this.mime ? { body: text, type: this.mime } : { body: this.#isJson ? text : JSON.stringify(text), type: JSON_TYPE };
+      const content = this.mime
+        ? { body: text, type: this.mime }
+        : { body: this.#isJson ? text : JSON.stringify(text), type: JSON_TYPE };
       await this.save(content, this.#name.value.trim());
     } catch (error) {
       this.#below.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
@@ -201,9 +214,20 @@ function kindOf(value) {
  */
 export function editable(reading, path) {
   const json = /^application\/json\b/.test(reading.type);
-  if (reading.truncated) throw new Problem(0, "this is too large to edit here", "it has more than 256 kB", `edit a part of it, or run timebus edit ${path}`);
+  if (reading.truncated)
+    throw new Problem(
+      0,
+      "this is too large to edit here",
+      "it has more than 256 kB",
+      `edit a part of it, or run \`timebus edit ${path}\``,
+    );
   if (!json && !reading.type.startsWith("text/")) {
-    throw new Problem(0, "this is a file", `its type is ${reading.type}`, `write another file over it: timebus put ${path} @FILE`);
+    throw new Problem(
+      0,
+      "this is a file",
+      `its type is ${reading.type}`,
+      `write another file over it: \`timebus put ${path} @FILE\``,
+    );
   }
   if (!json) return { text: reading.text, isText: true, mime: reading.type };
   const value = JSON.parse(reading.text);

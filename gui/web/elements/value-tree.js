@@ -78,7 +78,7 @@ export class ValueTree extends HTMLElement {
   /** @param {Set<string>} paths */
   markConflicts(paths) {
     this.#conflicts = paths;
-    for (const [node, row] of this.#rows) this.#mark(node, row);
+    for (const [node, row] of this.#rows) this.#show(node, row, false);
   }
 
   /**
@@ -105,7 +105,20 @@ export class ValueTree extends HTMLElement {
     if (node.next !== null) {
       const load = () => void this.tree.more(node);
       list.append(
-        h("li", { role: "treeitem", tabIndex: -1, onclick: load, "aria-label": "Show more" }, h("div", { class: "row" }, h("span", { class: "twisty leaf" }), h("button", { type: "button", class: "link", tabIndex: -1 }, node.isBusy ? "Loading…" : `Show more (${plural(children.length, "is", "are")} shown)`))),
+        h(
+          "li",
+          { role: "treeitem", tabIndex: -1, onclick: load, "aria-label": "Show more" },
+          h(
+            "div",
+            { class: "row" },
+            h("span", { class: "twisty leaf" }),
+            h(
+              "button",
+              { type: "button", class: "link", tabIndex: -1 },
+              node.isBusy ? "Loading…" : `Show more (${plural(children.length, "is", "are")} shown)`,
+            ),
+          ),
+        ),
       );
     }
   }
@@ -122,15 +135,27 @@ export class ValueTree extends HTMLElement {
    */
   #make(node) {
     const label = String(node.step);
-    const name = node.isInside ? h("span", { class: "name index" }, label) : h("a", { class: "name", href: hrefOf(node.path), tabIndex: -1, title: label }, label);
+    const name = node.isInside
+      ? h("span", { class: "name index" }, label)
+      : h("a", { class: "name", href: hrefOf(node.path), tabIndex: -1, title: label }, label);
     const button = (/** @type {string} */ text, /** @type {() => void} */ run, /** @type {string} */ more) =>
-      h("button", { type: "button", class: `quiet ${more}`, tabIndex: -1, "aria-label": `${text} ${label}`, onclick: run }, text);
+      h(
+        "button",
+        { type: "button", class: `quiet ${more}`, tabIndex: -1, "aria-label": `${text} ${label}`, onclick: run },
+        text,
+      );
     const add = button("Add", () => this.#add(node), "add");
     /** @type {Row} */
     const row = {
       item: h("li", { role: "treeitem", tabIndex: -1 }),
       row: h("div", { class: "row" }),
-      twisty: h("button", { type: "button", class: "twisty", tabIndex: -1, "aria-hidden": "true", onclick: () => this.#toggle(node) }),
+      twisty: h("button", {
+        type: "button",
+        class: "twisty",
+        tabIndex: -1,
+        "aria-hidden": "true",
+        onclick: () => this.#toggle(node),
+      }),
       value: h("span", { class: "value" }),
       state: h("span", { class: "state", role: "status" }),
       mark: h("span", { class: "mark", hidden: true }, "conflict"),
@@ -143,10 +168,18 @@ export class ValueTree extends HTMLElement {
     row.row.append(
       row.twisty,
       name,
+      " ",
       row.value,
+      " ",
       row.mark,
       row.state,
-      h("span", { class: "actions" }, add, button("Edit", () => void this.#edit(node), ""), button("Delete", () => void this.#remove(node), "danger")),
+      h(
+        "span",
+        { class: "actions" },
+        add,
+        button("Edit", () => void this.#edit(node), ""),
+        button("Delete", () => void this.#remove(node), "danger"),
+      ),
     );
     row.item.append(row.row, row.beneath);
     this.#rows.set(node, row);
@@ -175,8 +208,11 @@ export class ValueTree extends HTMLElement {
     row.value.textContent = text;
     row.twisty.classList.toggle("leaf", !node.hasParts);
     row.add.hidden = !node.hasParts;
-    row.item.setAttribute("aria-label", `${node.step}${text ? `: ${text}` : ""}`);
     this.#mark(node, row);
+    row.item.setAttribute(
+      "aria-label",
+      [node.step, text, row.mark.hidden ? "" : "conflict"].filter((part) => part !== "").join(" "),
+    );
     if (node.isOpen && node.hasParts) {
       if (!row.group) {
         row.group = h("ul", { role: "group" });
@@ -323,7 +359,8 @@ export class ValueTree extends HTMLElement {
     const reachable = (/** @type {HTMLElement | null} */ element, /** @type {number} */ tabIndex) => {
       if (!element) return;
       element.tabIndex = tabIndex;
-      for (const button of element.querySelectorAll(":scope > .row .actions button")) /** @type {HTMLElement} */ (button).tabIndex = tabIndex;
+      for (const button of element.querySelectorAll(":scope > .row .actions button"))
+        /** @type {HTMLElement} */ (button).tabIndex = tabIndex;
     };
     reachable(this.#active, -1);
     this.#active = item;
@@ -345,7 +382,14 @@ export class ValueTree extends HTMLElement {
   /** @param {KeyboardEvent} event */
   #key(event) {
     const item = event.target;
-    if (!(item instanceof HTMLElement) || item.getAttribute("role") !== "treeitem" || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (
+      !(item instanceof HTMLElement) ||
+      item.getAttribute("role") !== "treeitem" ||
+      event.ctrlKey ||
+      event.metaKey ||
+      event.altKey
+    )
+      return;
     const node = this.#nodes.get(item);
     const items = this.#items();
     const at = items.indexOf(item);

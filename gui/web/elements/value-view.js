@@ -28,8 +28,21 @@ export class ValueView extends HTMLElement {
       this.replaceChildren(h("p", {}, h("a", { href: value.link }, text)));
       return;
     }
-    const whole = typeof value === "string" ? (value === "" ? '""' : value) : kind === "parts" && text.startsWith("empty") ? text : JSON.stringify(value, null, 2);
-    this.replaceChildren(h("pre", { class: `value ${kind} ${whole.length <= BIG_CHARS_MAX ? "big" : ""}`, tabIndex: 0, "aria-label": "Value" }, whole));
+    const whole =
+      typeof value === "string"
+        ? value === ""
+          ? '""'
+          : value
+        : kind === "parts" && text.startsWith("empty")
+          ? text
+          : JSON.stringify(value, null, 2);
+    this.replaceChildren(
+      h(
+        "pre",
+        { class: `value ${kind} ${whole.length <= BIG_CHARS_MAX ? "big" : ""}`, tabIndex: 0, "aria-label": "Value" },
+        whole,
+      ),
+    );
   }
 
   /** @param {{ mime: string, bytes: number }} file */
@@ -39,7 +52,15 @@ export class ValueView extends HTMLElement {
       const link = h("a", { href: await this.readFile(), download: "" });
       link.click();
     };
-    this.replaceChildren(h("div", { class: "stack" }, h("p", {}, `A file: ${file.mime}, ${size(file.bytes)}`), shown, h("div", { class: "buttons" }, h("button", { type: "button", onclick: download }, "Download"))));
+    this.replaceChildren(
+      h(
+        "div",
+        { class: "stack" },
+        h("p", {}, `A file: ${file.mime}, ${size(file.bytes)}`),
+        shown,
+        h("div", { class: "buttons" }, h("button", { type: "button", onclick: download }, "Download")),
+      ),
+    );
     if (/^image\/(png|jpeg|gif|webp|avif)$/.test(file.mime)) {
       this.readFile().then(
         (src) => shown.replaceChildren(h("img", { src, alt: "The picture that is kept here" })),
