@@ -8,9 +8,9 @@ use timebus_store::summary::Summary;
 use timebus_store::value::Value;
 
 /// A header, and bytes behind it.
-pub(crate) fn header(data: &[u8]) {
+pub(crate) fn header(data: &[u8]) -> bool {
     let mut input = Reader::new(data);
-    let Ok(header) = Header::decode(&mut input) else { return };
+    let Ok(header) = Header::decode(&mut input) else { return false };
     let read = &data[..data.len() - input.rest().len()];
     assert_eq!(header.encode(), read, "a second spelling");
     assert!(read.len() <= timebus_store::change::HEADER_BYTES_MAX, "a header is larger than the limit says");
@@ -19,19 +19,19 @@ pub(crate) fn header(data: &[u8]) {
 }
 
 /// A whole body.
-pub(crate) fn body(data: &[u8]) {
-    let Ok(body) = Body::decode(data) else { return };
+pub(crate) fn body(data: &[u8]) -> bool {
+    let Ok(body) = Body::decode(data) else { return false };
     assert_eq!(body.encode(), data, "a second spelling");
 }
 
 /// A whole change: header, signature, body. The body's hash is put in, for nobody guesses it.
-pub(crate) fn change(data: &[u8]) {
+pub(crate) fn change(data: &[u8]) -> bool {
     if let Ok(change) = Change::decode(data) {
         check_change(data, &change);
     }
     let mut input = Reader::new(data);
-    let Ok(mut header) = Header::decode(&mut input) else { return };
-    let Ok(signature) = input.array::<64>("signature") else { return };
+    let Ok(mut header) = Header::decode(&mut input) else { return false };
+    let Ok(signature) = input.array::<64>("signature") else { return false };
     let body = input.rest();
     header.body_len = body.len() as u64;
     header.body_root = *blake3::hash(body).as_bytes();
@@ -51,17 +51,17 @@ fn check_change(data: &[u8], signed: &timebus_identity::Signed<Change>) {
 }
 
 /// A value, and bytes behind it.
-pub(crate) fn value(data: &[u8]) {
+pub(crate) fn value(data: &[u8]) -> bool {
     let mut input = Reader::new(data);
-    let Ok(value) = Value::decode(&mut input) else { return };
+    let Ok(value) = Value::decode(&mut input) else { return false };
     let mut out = Writer::new();
     value.encode(&mut out);
     assert_eq!(out.into_bytes(), &data[..data.len() - input.rest().len()], "a second spelling");
 }
 
 /// Rows of the tables; the first byte says which.
-pub(crate) fn rows(data: &[u8]) {
-    let Some((kind, data)) = data.split_first() else { return };
+pub(crate) fn rows(data: &[u8]) -> bool {
+    let Some((kind, data)) = data.split_first() else { return false };
     let check = |encoded: Result<Vec<u8>, DecodeError>| {
         if let Ok(encoded) = encoded {
             assert_eq!(encoded, data, "a second spelling");
@@ -80,8 +80,8 @@ pub(crate) fn rows(data: &[u8]) {
 }
 
 /// The key of a path in a table.
-pub(crate) fn key(data: &[u8]) {
-    let Some(path) = Path::from_key(data) else { return };
+pub(crate) fn key(data: &[u8]) -> bool {
+    let Some(path) = Path::from_key(data) else { return false };
     assert_eq!(path.key(), data, "a second key of one path");
     assert_eq!(Path::parse(&path.to_string()), Ok(path.clone()), "the text form says something else");
     assert!(data.len() <= Path::KEY_BYTES_MAX && path.segments().len() <= Path::SEGMENTS_MAX);

@@ -1,13 +1,13 @@
 //! Keys, ids and tokens as people paste them.
 
-use timebus_identity::{Kit, PublicKey, SecretKey, Token, z32};
+use timebus_identity::{Kit, PublicKey, Token, z32};
 use timebus_store::ids::{ChangeId, OpId};
 
 /// A text that may be any of them: one thing has one text.
-pub(crate) fn texts(data: &[u8]) {
+pub(crate) fn texts(data: &[u8]) -> bool {
     let printed = z32::encode(data);
     assert_eq!(z32::decode(&printed).as_deref(), Ok(data), "printed and not read back");
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else { return false };
     if let Ok(bytes) = z32::decode(text) {
         assert_eq!(z32::encode(&bytes), text, "a second spelling");
     }
@@ -23,7 +23,5 @@ pub(crate) fn texts(data: &[u8]) {
     if let Ok(token) = text.parse::<Token>() {
         assert_eq!(*token.text(), text, "a second spelling of a token");
     }
-    if let Ok((root, next)) = Kit::recover(text) {
-        let _: (SecretKey, SecretKey) = (root, next);
-    }
+    let _ = Kit::recover(text);
 }

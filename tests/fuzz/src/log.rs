@@ -9,7 +9,7 @@ thread_local! {
 }
 
 /// A segment: good records are what was framed, and together with the damage they are the whole file.
-pub(crate) fn walk(data: &[u8]) {
+pub(crate) fn walk(data: &[u8]) -> bool {
     FOLDER.with(|folder| {
         let file = std::fs::File::create(folder.path().join("00000001.log")).expect("a file");
         file.write_all_at(data, 0).expect("written");
