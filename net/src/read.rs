@@ -470,7 +470,7 @@ fn meta(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
                         "value": crate::sys::to_serde(&timebus_store::tree::value_json(&write.value, &space)),
                         "version": own.name(),
                         "author": own.author.to_string(),
-                        "author_name": timebus_identity::human_name(&own.author),
+                        "author_name": crate::sys::author_name(&ask.peer, &own.author),
                         "time_ms": own.time_ms,
                     });
                     out.extend_from_slice(line.to_string().as_bytes());
@@ -502,7 +502,9 @@ fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
     let key = node_key(MAIN, &ask.path.key());
     let node = Node::load(rows, &key).map_err(failed)?;
     if node.count() == 0 && node.below == 0 {
-        return Err(absent(&ask.path));
+        let mut response = crate::body::refuse(&absent(&ask.path));
+        insert(response.headers_mut(), "version", &print_versions(&version));
+        return Ok(response);
     }
     let depth = query.depth.unwrap_or(u32::MAX);
     let wanted = query.limit.or(query.first).or(query.last).map_or(PAGE_DEFAULT, |limit| limit as usize);

@@ -168,6 +168,8 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::LabelTaken(_) => Problem::new(StatusCode::CONFLICT, "version-taken", "this version exists already", detail)
             .with_fix("choose another name for the new version"),
         WriteError::Absent(_) => Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", detail),
+        WriteError::NotACollection(_) => Problem::new(StatusCode::CONFLICT, "no-collection", "nothing can be added here", detail)
+            .with_fix("POST adds to objects and lists; PUT replaces the value"),
         WriteError::Reserved(_) => Problem::new(StatusCode::FORBIDDEN, "reserved", "this path is the system's", detail),
         WriteError::Plan(PlanError::StringTooLarge(_) | PlanError::RequestTooLarge) => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the value is too large", detail)

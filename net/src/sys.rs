@@ -84,6 +84,7 @@ pub(crate) async fn answer(peer: &Peer, who: Who, head: http::request::Parts, bo
         "backup" if reads => crate::backup::stream(peer).await,
         "fsck" if writes => crate::backup::fsck(peer).await,
         "undo" if writes => undo(peer, &path()?, &body).await,
+        "login-code" if writes => Ok(answer_json(&json!({ "code": peer.login_code() }))),
         "down" if writes => {
             peer.stop();
             Ok(answer_json(&json!({"stopping": true})))
@@ -205,14 +206,20 @@ fn touched(rows: &Committed, path: &Path) -> Result<BTreeMap<u64, Vec<Path>>, St
     Ok(found)
 }
 
-fn describe(own: &Summary, rows: &Committed) -> Result<Serde, StorageError> {
+/// What people call an author: all devices of the owner carry his name.
+pub(crate) fn author_name(peer: &Peer, author: &timebus_identity::PublicKey) -> String {
+    let space = peer.space();
+    human_name(if peer.store().is_own_device(author) { &space } else { author })
+}
+
+fn describe(peer: &Peer, own: &Summary, rows: &Committed) -> Result<Serde, StorageError> {
     let parents = own.base.as_ref().unwrap_or(&own.deps);
     let parents = parents.iter().map(|a| Ok(summary(rows, MAIN, *a)?.name())).collect::<Result<Vec<_>, StorageError>>()?;
     Ok(json!({
         "version": own.name(),
         "id": own.id.to_string(),
         "author": own.author.to_string(),
-        "author_name": human_name(&own.author),
+        "author_name": author_name(peer, &own.author),
         "time_ms": own.time_ms,
         "parents": parents,
     }))
@@ -238,7 +245,7 @@ fn log(peer: &Peer, path: &Path, query: &Query) -> Result<Response<Body>, Proble
             break;
         }
         let own = summary(&*rows, MAIN, a).map_err(failed)?;
-        let mut entry = describe(&own, &rows).map_err(failed)?;
+        let mut entry = describe(peer, &own, &rows).map_err(failed)?;
         entry["paths"] = paths.iter().take(PATHS_MAX).map(ToString::to_string).collect();
         entry["paths_total"] = paths.len().into();
         changes.push(entry);
@@ -263,7 +270,7 @@ fn conflicts(peer: &Peer, path: &Path) -> Result<Response<Body>, Problem> {
                     "value": to_serde(&value_json(&write.value, &space)),
                     "id": write.id.to_string(),
                     "author": own.author.to_string(),
-                    "author_name": human_name(&own.author),
+                    "author_name": author_name(peer, &own.author),
                     "time_ms": own.time_ms,
                 }));
             }
@@ -332,39 +339,17 @@ fn diff(peer: &Peer, path: &Path, head: &http::request::Parts) -> Result<Respons
 
 /// Writes the inverse of a change: what it replaced comes back, what others did since stays.
 async fn undo(peer: &Peer, path: &Path, body: &[u8]) -> Result<Response<Body>, Problem> {
-    let store = peer.store();
-    let failed = |error: StorageError| storage_problem(&error);
-    let rows = store.snapshot();
-    let nothing = || Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing to undo", format!("no change touched {path}"));
-    let wanted = if body.is_empty() { None } else { serde_json::from_slice::<Serde>(body).ok() };
-    let wanted = wanted.as_ref().and_then(|wanted| wanted.get("version")).and_then(Serde::as_str).map(str::to_owned);
-    let changes = touched(&rows, path).map_err(failed)?;
-    let a = match wanted {
-        Some(version) => resolve(&*rows, &[version]).map_err(|error| write_problem(&error))?.first().copied(),
-        None => changes.keys().next_back().copied(),
+    let version = if body.is_empty() {
+        None
+    } else {
+        let body: Serde = serde_json::from_slice(body)
+            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not JSON", error.to_string()))?;
+        body.get("version").and_then(Serde::as_str).map(str::to_owned)
     };
-    let a = a.filter(|a| changes.contains_key(a)).ok_or_else(nothing)?;
-    let own = summary(&*rows, MAIN, a).map_err(failed)?;
-    let parents = own.base.as_ref().unwrap_or(&own.deps);
-    let parents = parents.iter().map(|a| Ok(summary(&*rows, MAIN, *a)?.id.to_string())).collect::<Result<Vec<_>, StorageError>>().map_err(failed)?;
-    let space = peer.space();
-    let before = store.read_at(&rows, path, &parents).map_err(|error| write_problem(&error))?.to_json(&space);
-    let after = store.read_at(&rows, path, &[own.id.to_string()]).map_err(|error| write_problem(&error))?.to_json(&space);
-    let edits = difference(after.as_ref(), before.as_ref()).unwrap_or_else(|| vec![(Vec::new(), before.clone())]);
-    let splices = edits
-        .into_iter()
-        .map(|(steps, value)| {
-            let steps = steps.into_iter().map(|step| match step {
-                Step::Key(name) => timebus_store::json::Step::Key(name.to_string()),
-                Step::Index(index) => timebus_store::json::Step::Index(index as i64),
-            });
-            (steps.collect(), value)
-        })
-        .collect();
-    let request =
-        Request { path: path.clone(), action: Action::Splice(splices), parents: None, label: None, condition: Condition::None, time_ms: now_ms(), durable: true };
-    let written = store.write(request).await.map_err(|error| write_problem(&error))?;
-    let mut response = answer_json(&json!({ "undone": own.name(), "version": written.version, "changed": written.change.is_some() }));
+    let action = Action::Undo { version };
+    let request = Request { path: path.clone(), action, parents: None, label: None, condition: Condition::None, time_ms: now_ms(), durable: true };
+    let written = peer.store().write(request).await.map_err(|error| write_problem(&error))?;
+    let mut response = answer_json(&json!({ "version": written.version, "changed": written.change.is_some() }));
     insert(response.headers_mut(), "version", &crate::versions::print_versions(&written.version));
     Ok(response)
 }

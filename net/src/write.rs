@@ -178,8 +178,14 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
 const FORM: &str = "application/x-www-form-urlencoded";
 
 fn json(ask: &Ask, body: &Bytes) -> Result<Json, Problem> {
-    Json::parse(body, limits(ask.peer.config.body_bytes_max))
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not JSON that can be kept", error.to_string()))
+    Json::parse(body, limits(ask.peer.config.body_bytes_max)).map_err(|error| {
+        let problem = Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not JSON that can be kept", error.to_string());
+        match error.flaw {
+            timebus_store::json::Flaw::InexactNumber { .. } => problem.with_fix("send the number as a string"),
+            timebus_store::json::Flaw::DuplicateKey { .. } => problem.with_fix("name every key of an object once"),
+            _ => problem,
+        }
+    })
 }
 
 fn bytes(kind: &str, body: &Bytes) -> Result<Action, Problem> {

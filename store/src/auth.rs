@@ -96,6 +96,16 @@ impl Rights {
         self.grants.iter().filter(|(_, held)| fits(held)).map(|(id, _)| *id).min()
     }
 
+    /// Keys that the root allowed everything.
+    pub fn devices(&self) -> impl Iterator<Item = PublicKey> {
+        self.grants.values().filter(|held| held.parent.is_none() && held.grant.actions == Actions::ALL && held.grant.scope == Scope::everything()).filter_map(
+            |held| match held.grant.audience {
+                Audience::Key(key) => Some(key),
+                Audience::Anyone => None,
+            },
+        )
+    }
+
     /// Takes in the statements of an admitted `auth` change.
     pub fn learn(&mut self, id: ChangeId, header: &Header, body: &Body) {
         for (index, op) in body.ops.iter().enumerate() {

@@ -76,6 +76,8 @@ pub struct Plan<'a> {
     /// Orders lists: answers the positions of a list that exists.
     order: Box<dyn FnMut(&OpId) -> Order + 'a>,
     ops: Vec<PlannedOp>,
+    /// From this depth on, a value that shows as the JSON asked for stays what it is: a text stays a text.
+    keep_from: usize,
 }
 
 impl std::fmt::Debug for Plan<'_> {
@@ -107,7 +109,7 @@ fn joined(path: &PlanPath, step: PlanStep) -> PlanPath {
 impl<'a> Plan<'a> {
     /// Nothing planned yet.
     pub fn new(space: PublicKey, order: impl FnMut(&OpId) -> Order + 'a) -> Self {
-        Self { space, order: Box::new(order), ops: Vec::new() }
+        Self { space, order: Box::new(order), ops: Vec::new(), keep_from: 0 }
     }
 
     /// Whether nothing has to be written.
@@ -122,7 +124,27 @@ impl<'a> Plan<'a> {
     ///
     /// [`PlanError`].
     pub fn put(&mut self, path: &Path, tree: &Tree, json: &Json) -> Result<(), PlanError> {
+        self.keep_from = path.segments().len() + 1;
         self.put_json(&plan_path(path), tree, json, Room::of(path))
+    }
+
+    /// As [`Plan::put`], for JSON that was made by patching what shows at `path`.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`].
+    pub fn put_patched(&mut self, path: &Path, tree: &Tree, json: &Json) -> Result<(), PlanError> {
+        self.keep_from = 0;
+        self.put_json(&plan_path(path), tree, json, Room::of(path))
+    }
+
+    /// Takes writes back and puts a value in their place, if there was one.
+    pub fn restore(&mut self, path: &Path, value: Option<Value>, writes: &[Write]) {
+        let path = plan_path(path);
+        match value {
+            Some(value) => self.ops.push(PlannedOp::Set { path, value, preds: ids(&writes.iter().collect::<Vec<_>>()) }),
+            None => self.delete_writes(path, &writes.iter().collect::<Vec<_>>()),
+        }
     }
 
     /// Replaces what is at `path`, of which the caller saw `tree`, by a value without parts.
@@ -199,7 +221,12 @@ impl<'a> Plan<'a> {
     fn put_json(&mut self, path: &PlanPath, tree: &Tree, json: &Json, room: Room) -> Result<(), PlanError> {
         match self.kind_of(json, room, path)? {
             Kind::Value(value) => {
-                self.put_scalar(path, tree, value);
+                let shows_same = path.len() >= self.keep_from
+                    && matches!(&tree.writes[..], [write] if crate::tree::value_json(&write.value, &self.space) == *json)
+                    && tree.shape() == crate::tree::Shape::Scalar;
+                if !shows_same {
+                    self.put_scalar(path, tree, value);
+                }
                 Ok(())
             }
             Kind::Object(members) => self.put_object(path, tree, members, room),

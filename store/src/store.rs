@@ -142,6 +142,8 @@ pub(crate) struct Inner {
     pub(crate) tables: Tables,
     pub(crate) space: PublicKey,
     pub(crate) device: SecretKey,
+    /// Every key that the root made a device of the owner's.
+    devices: std::collections::HashSet<PublicKey>,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) stats: Stats,
     log: LogReader,
@@ -293,12 +295,14 @@ impl Store {
         if opened.new_device && mark.exists() {
             std::fs::remove_file(&mark).map_err(StorageError::from)?;
         }
+        let devices = pipeline.rights.devices().collect();
         let device = SecretKey::from_seed(*keys.device().seed());
         let inner = Arc::new(Inner {
             published: RwLock::new(Arc::new(tables.snapshot())),
             tables,
             space: keys.space(),
             device,
+            devices,
             feeds: Arc::default(),
             stats: Stats::default(),
             log,
@@ -337,6 +341,12 @@ impl Store {
     #[must_use]
     pub fn device(&self) -> PublicKey {
         self.inner.device.public()
+    }
+
+    /// Whether a key is one of the owner's devices, or the root itself.
+    #[must_use]
+    pub fn is_own_device(&self, key: &PublicKey) -> bool {
+        *key == self.inner.space || self.inner.devices.contains(key)
     }
 
     /// The home folder.

@@ -116,6 +116,26 @@ impl Tree {
         builder.finish(&prefix)
     }
 
+    /// The visible writes of one node, without what is below, as the writers of a view saw it.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn slot_at(
+        rows: &impl Rows,
+        t: u32,
+        path: &Path,
+        view: &View,
+        mut write_of: impl FnMut(u64, u32) -> Result<Write, StorageError>,
+    ) -> Result<Vec<Write>, StorageError> {
+        let key = path.key();
+        let t_key = node_key(t, &key);
+        let own: Vec<u8> = t_key.iter().copied().chain([0]).collect();
+        let mut builder = Builder::new(rows, t, key.len(), Some(view));
+        History { rows, t, view, writes_max: CONFLICT_PAGE, counted: Default::default() }.add(&mut builder, &t_key, &own, &mut write_of)?;
+        Ok(builder.root.writes)
+    }
+
     /// As [`Tree::load_at`], but only as much as merging `patch` can touch.
     ///
     /// # Errors

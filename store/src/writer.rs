@@ -16,7 +16,7 @@ use crate::json::Json;
 use crate::keyspace::{Rows, Staged, Table};
 use crate::list::Order;
 use crate::log::{Appender, Place, frame};
-use crate::node::{Node, node_key};
+use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
 use crate::op::Op;
 use crate::path::{Path, Segment};
 use crate::pipeline::{MAIN, Pipeline, Refusal, labelled};
@@ -49,6 +49,12 @@ pub enum Action {
         name: String,
         /// The value.
         value: Json,
+    },
+    /// Takes back what one change did at and below the path, as far as nobody has changed it since: what it wrote
+    /// goes, and what it replaced comes back where nothing else is.
+    Undo {
+        /// Which change; the latest one there if not said.
+        version: Option<String>,
     },
 }
 
@@ -140,6 +146,9 @@ pub enum WriteError {
     /// There is nothing to remove or to patch.
     #[error("there is nothing at {0}")]
     Absent(Path),
+    /// Only objects and lists can be added to.
+    #[error("{0} holds a value that nothing can be added to")]
+    NotACollection(Path),
     /// The path is the system's.
     #[error("{0} belongs to the system")]
     Reserved(Path),
@@ -340,9 +349,7 @@ impl Decider {
         }
         let Some(cap) = self.cap else { return Err(WriteError::NoKey) };
         let Request { path, action, parents, label, condition, time_ms, .. } = request;
-        if crate::fold::is_reserved(&path) {
-            return Err(WriteError::Reserved(path));
-        }
+        check_reserved(&path, &action)?;
         self.merge_heads(cap, time_ms)?;
         let rows = &self.pipeline.rows;
         let t_key = node_key(MAIN, &path.key());
@@ -384,11 +391,23 @@ impl Decider {
         let tree = match &base {
             None => match &action {
                 Action::Merge(patch) => Tree::load_for_merge(&self.pipeline.rows, MAIN, &target, patch, &self.inner.space)?,
+                // A new child of an object has nothing to do with the others.
+                Action::Post { .. } if !node.loose && !matches!(&node.writes, Writes::One(write) if write.value == Value::List) => {
+                    let holds = node.below > 0 || matches!(&node.writes, Writes::None) || matches!(&node.writes, Writes::One(write) if write.value == Value::Map);
+                    if !holds {
+                        return Err(WriteError::NotACollection(path));
+                    }
+                    Tree::default()
+                }
+                Action::Undo { .. } => Tree::default(),
                 _ => Tree::load(&self.pipeline.rows, MAIN, &target, usize::MAX)?,
             },
             Some(base) => load_at(&mut self.pipeline, &path, base, &action, &self.inner.space)?,
         };
-        let (plan, created) = self.plan(&target, &tree, action)?;
+        let (plan, created) = match action {
+            Action::Undo { version } => (self.plan_undo(&path, version)?, None),
+            action => self.plan(&target, &tree, action)?,
+        };
         let bodies = plan.into_bodies()?;
         if bodies.is_empty() && label.is_none() {
             return Ok(Written { version, change: None, created: None, existed, durable: true });
@@ -468,7 +487,7 @@ impl Decider {
             Action::JsonPatch(ops) => {
                 let mut json = tree.to_json(&space).ok_or_else(|| WriteError::Absent(path.clone()))?;
                 crate::json::apply_json_patch(&mut json, &ops).map_err(|error| patch(&error))?;
-                plan.put(path, tree, &json)?;
+                plan.put_patched(path, tree, &json)?;
             }
             Action::Splice(splices) => {
                 let mut json = tree.to_json(&space);
@@ -481,10 +500,11 @@ impl Decider {
                     crate::json::apply_splice(target, &steps, content).map_err(|error| patch(&error))?;
                 }
                 match json {
-                    Some(json) => plan.put(path, tree, &json)?,
+                    Some(json) => plan.put_patched(path, tree, &json)?,
                     None => plan.delete(path, tree),
                 }
             }
+            Action::Undo { .. } => {}
             Action::Post { name, value } => match plan.append(path, tree, &value)? {
                 Some(number) => created = Some(Created::Element(number)),
                 None => {
@@ -496,6 +516,70 @@ impl Decider {
             },
         }
         Ok((plan, created))
+    }
+
+    /// Plans the inverse of a change.
+    fn plan_undo(&mut self, path: &Path, version: Option<String>) -> Result<Plan<'_>, WriteError> {
+        let (rows, bodies) = (&self.pipeline.rows, &mut self.pipeline.bodies);
+        let wanted = match version {
+            Some(version) => resolve(rows, &[version])?.first().copied(),
+            None => None,
+        };
+        let mut did: Vec<Path> = Vec::new();
+        let mut latest = wanted.unwrap_or(0);
+        for row in rows.scan(Table::History, &node_key(MAIN, &path.key()), None) {
+            let (key, value) = row?;
+            let Some((t_key, a, _)) = split_history_key(&key) else { continue };
+            if wanted.is_none() && a > latest {
+                latest = a;
+                did.clear();
+            }
+            let entry = HistoryEntry::decode(&value).map_err(StorageError::from)?;
+            if a == latest
+                && (entry.writes || !entry.preds.is_empty())
+                && let Some(at) = Path::from_key(&t_key[4..])
+                && did.last() != Some(&at)
+            {
+                did.push(at);
+            }
+        }
+        if did.is_empty() {
+            return Err(WriteError::Absent(path.clone()));
+        }
+        let own = summary(rows, MAIN, latest)?;
+        let view = match &own.base {
+            Some(base) => View::of(rows, MAIN, base)?,
+            None if own.total => View::upto(latest.checked_sub(1)),
+            None => View::past_of(rows, MAIN, &own.deps)?,
+        };
+        let mut write_of = |a, index| {
+            let id = OpId { change: summary(rows, MAIN, a)?.id, index };
+            bodies.write_at(rows, MAIN, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
+        };
+        let space = self.inner.space;
+        let mut plan = Plan::new(space, move |list| Order::load(rows, MAIN, list).unwrap_or_default());
+        let mut whole: Option<Path> = None;
+        for at in did {
+            if whole.as_ref().is_some_and(|whole| whole.contains(&at)) {
+                continue;
+            }
+            let t_key = node_key(MAIN, &at.key());
+            let visible = Node::load(rows, &t_key)?.visible(rows, &t_key, usize::MAX)?;
+            let (ours, others): (Vec<_>, Vec<_>) = visible.into_iter().partition(|write| write.a == latest);
+            let before = Tree::slot_at(rows, MAIN, &at, &view, &mut write_of)?.into_iter().next();
+            let comes_back = before.filter(|_| others.is_empty()).map(|write| write.value);
+            if comes_back == Some(Value::List) {
+                // A list that is made again is another one, so its elements have to be made again too.
+                let old = Tree::load_at(rows, MAIN, &at, &view, usize::MAX, &mut write_of)?;
+                if let Some(json) = old.to_json(&space) {
+                    plan.put(&at, &Tree::load(rows, MAIN, &at, usize::MAX)?, &json)?;
+                }
+                whole = Some(at);
+            } else if !ours.is_empty() || comes_back.is_some() {
+                plan.restore(&at, comes_back, &ours);
+            }
+        }
+        Ok(plan)
     }
 
     /// Makes changes of bodies and stages them. Answers the id of the last.
@@ -618,6 +702,17 @@ impl Decider {
         self.take(Entry::Other(change), None)?;
         Ok(Ok(true))
     }
+}
+
+/// Names at the top that begin with a dot belong to the system; some of them hold data of the space.
+fn check_reserved(path: &Path, action: &Action) -> Result<(), WriteError> {
+    let is_free = |name: &str| !name.starts_with('.') || matches!(name, ".apps" | ".prog" | ".time");
+    let refused = match (path.segments().first(), action) {
+        (Some(Segment::Name(name)), _) => !is_free(name),
+        (None, Action::Put(Json::Object(members)) | Action::Merge(Json::Object(members))) => members.keys().any(|name| !is_free(name)),
+        _ => false,
+    };
+    if refused { Err(WriteError::Reserved(path.clone())) } else { Ok(()) }
 }
 
 enum Created {

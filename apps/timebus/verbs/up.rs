@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
             break lock;
         }
         if let Some(running) = context.home.running() {
-            return already(context, &running);
+            return already(context, &running).await;
         }
         if Instant::now() > deadline {
             let title = format!("{} is in use by another timebus, which is no peer", context.home.folder().display());
@@ -82,13 +82,32 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
 }
 
 /// Says where the peer of this home runs.
-fn already(context: &Context, running: &Running) -> anyhow::Result<()> {
+/// Says where the peer of this home runs, with a new login link.
+async fn already(context: &Context, running: &Running) -> anyhow::Result<()> {
     let home = context.home.folder().display().to_string();
-    let json = json!({"ready": true, "already": true, "id": running.id, "node": null, "http": running.http, "home": home, "pid": running.pid});
+    let (_session, mut client) = crate::client::open(context, crate::client::Home::MustExist).await?;
+    let code = client.json(crate::client::Request::post("/.sys/login-code")).await?;
+    let code = match &code {
+        crate::value::Json::Object(members) => members.get("code"),
+        _ => None,
+    };
+    let link = match code {
+        Some(crate::value::Json::String(code)) => format!("http://{}/#login={code}", browsed(running)),
+        _ => running.http.clone(),
+    };
+    let json = json!({"ready": true, "already": true, "id": running.id, "node": null, "http": running.http, "home": home, "pid": running.pid, "open": link});
     context.out.result(&json, || {
         let stop = context.home.command("down");
-        format!("  running    {}   already, as process {}\n  stop       {stop}", running.http, running.pid)
+        format!("  running    {}   already, as process {}\n  open       {link}   works once\n  stop       {stop}", running.http, running.pid)
     })
+}
+
+/// The name of a peer for browsers.
+fn browsed(running: &Running) -> String {
+    match running.authority().parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => format!("localhost:{}", address.port()),
+        _ => running.authority().to_owned(),
+    }
 }
 
 fn announce(context: &Context, args: &Up, local: &Local, running: &Running, is_new: bool, note: Option<&str>) -> anyhow::Result<()> {
@@ -102,11 +121,7 @@ fn announce(context: &Context, args: &Up, local: &Local, running: &Running, is_n
     }
     let space = local.store().space();
     let id: String = running.id.chars().take(6).collect();
-    let port = running.http.rsplit(':').next().unwrap_or_default();
-    let browsed = match running.authority().parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_loopback() => format!("localhost:{port}"),
-        _ => running.authority().to_owned(),
-    };
+    let browsed = browsed(running);
     let link = format!("http://{browsed}/#login={}", local.login_code());
     let born = if is_new { "   a new identity" } else { "" };
     let notes = super::status::notes(&local_status(local));

@@ -14,6 +14,7 @@ pub(crate) fn versions(data: &[u8]) -> bool {
     assert_eq!(parse_versions(printed.as_bytes()).ok(), Some(ids.clone()), "printed and not read back");
     let backwards: Vec<&String> = ids.iter().rev().collect();
     assert_eq!(print_versions(&backwards), printed, "the order means something");
+    true
 }
 
 /// A `Content-Range`.
@@ -38,6 +39,7 @@ pub(crate) fn range(data: &[u8]) -> bool {
         }
         ContentRange::Text(span) => resolve(*span),
     }
+    true
 }
 
 fn resolve(span: Span) {
@@ -66,6 +68,7 @@ pub(crate) fn patches(data: &[u8]) -> bool {
     if patches.iter().all(|patch| patch.range.to_string().len() < HEADER_BYTES_MAX - 256) {
         assert_eq!(parse_patches(&Bytes::from(out), count), Ok(patches), "printed and not read back");
     }
+    true
 }
 
 fn write_one(patch: &Patch, out: &mut Vec<u8>) {

@@ -16,12 +16,14 @@ pub(crate) fn header(data: &[u8]) -> bool {
     assert!(read.len() <= timebus_store::change::HEADER_BYTES_MAX, "a header is larger than the limit says");
     let deps: Vec<_> = header.deps().collect();
     assert!(deps.iter().enumerate().all(|(at, id)| !deps[..at].contains(id)), "a change twice below another");
+    true
 }
 
 /// A whole body.
 pub(crate) fn body(data: &[u8]) -> bool {
     let Ok(body) = Body::decode(data) else { return false };
     assert_eq!(body.encode(), data, "a second spelling");
+    true
 }
 
 /// A whole change: header, signature, body. The body's hash is put in, for nobody guesses it.
@@ -40,6 +42,7 @@ pub(crate) fn change(data: &[u8]) -> bool {
     if body.len() <= timebus_store::change::BODY_BYTES_MAX {
         check_change(&bytes, &result.expect("a valid header and its body"));
     }
+    true
 }
 
 fn check_change(data: &[u8], signed: &timebus_identity::Signed<Change>) {
@@ -57,24 +60,25 @@ pub(crate) fn value(data: &[u8]) -> bool {
     let mut out = Writer::new();
     value.encode(&mut out);
     assert_eq!(out.into_bytes(), &data[..data.len() - input.rest().len()], "a second spelling");
+    true
 }
 
 /// Rows of the tables; the first byte says which.
 pub(crate) fn rows(data: &[u8]) -> bool {
     let Some((kind, data)) = data.split_first() else { return false };
     let check = |encoded: Result<Vec<u8>, DecodeError>| {
-        if let Ok(encoded) = encoded {
-            assert_eq!(encoded, data, "a second spelling");
-        }
+        let Ok(encoded) = encoded else { return false };
+        assert_eq!(encoded, data, "a second spelling");
+        true
     };
     match kind % 4 {
         0 => check(Summary::decode(data).map(|row| row.encode())),
         1 => check(Node::decode(data).map(|row| row.encode())),
         2 => check(Entry::decode(data).map(|row| row.encode())),
         _ => {
-            if let Some((t_key, a, index)) = split_history_key(data) {
-                assert_eq!(timebus_store::node::history_key(t_key, a, index), data, "a second spelling");
-            }
+            let Some((t_key, a, index)) = split_history_key(data) else { return false };
+            assert_eq!(timebus_store::node::history_key(t_key, a, index), data, "a second spelling");
+            true
         }
     }
 }
@@ -90,4 +94,5 @@ pub(crate) fn key(data: &[u8]) -> bool {
         assert!(above.key().starts_with(&parent.key()) && parent.contains(&above));
         above = parent;
     }
+    true
 }

@@ -12,4 +12,6 @@ static TARGET: LazyLock<&Target> = LazyLock::new(|| {
     find(&name).unwrap_or_else(|| panic!("set TARGET to one of {:?}", TARGETS.iter().map(|target| target.name).collect::<Vec<_>>()))
 });
 
-fuzz_target!(|data: &[u8]| (TARGET.run)(data));
+fuzz_target!(|data: &[u8]| {
+    (TARGET.run)(data);
+});

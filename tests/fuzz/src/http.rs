@@ -17,6 +17,7 @@ pub(crate) fn path(data: &[u8]) -> bool {
     assert!(text == printed || text.strip_suffix('/') == Some(&printed), "two texts of one path");
     assert_eq!(Path::parse(&printed).as_ref(), Ok(&path), "printed and not read back");
     check_path(&path);
+    true
 }
 
 fn check_path(path: &Path) {
@@ -53,6 +54,7 @@ pub(crate) fn target(data: &[u8]) -> bool {
         let shown: Vec<String> = path.segments().iter().map(ToString::to_string).collect();
         assert_eq!(shown, target.segments, "two targets of one key");
     }
+    true
 }
 
 fn percent_decode(text: &str) -> Vec<u8> {
@@ -78,7 +80,7 @@ pub(crate) fn etag(data: &[u8]) -> bool {
     let Ok(condition) = Condition::parse(text) else { return false };
     let Condition::Tags(tags) = &condition else {
         assert_eq!(text.trim_matches([' ', '\t']), "*");
-        return;
+        return true;
     };
     assert!(tags.len() <= TAGS_MAX);
     let printed: Vec<String> = tags.iter().map(|tag| format!("{}\"{}\"", if tag.weak { "W/" } else { "" }, tag.opaque)).collect();
@@ -94,6 +96,7 @@ pub(crate) fn etag(data: &[u8]) -> bool {
             assert!(printed.matches_version(&ids), "a printed version does not match itself");
         }
     }
+    true
 }
 
 /// A length in eight bytes, and a `Range`.
@@ -102,13 +105,16 @@ pub(crate) fn byte_range(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     // Lengths near the numbers in the header are the interesting ones.
     let len = u64::from_le_bytes(*len);
+    let mut accepted = false;
     for len in [len, len & 0xff, 0, 1] {
         if let ByteRange::Satisfiable(range) = parse_range(text, len) {
             assert!(range.start < range.end && range.end <= len, "outside of what is there");
             let again = format!("bytes={}-{}", range.start, range.end - 1);
             assert_eq!(parse_range(&again, len), ByteRange::Satisfiable(range), "printed and not read back");
+            accepted = true;
         }
     }
+    accepted
 }
 
 /// An `Accept`, which is sometimes a media type too.
@@ -126,13 +132,16 @@ pub(crate) fn accept(data: &[u8]) -> bool {
     if mime.parameter("q").is_none() {
         assert_eq!(negotiate(Some(mime.essence()), std::slice::from_ref(&mime)), Some(&mime), "not acceptable to those who ask for it");
     }
+    true
 }
 
 /// An authority.
 pub(crate) fn host(data: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(data) else { return false };
     let list = HostList::new(7007, &[]).expect("no names");
-    match list.check(text) {
+    let kind = list.check(text);
+    let accepted = kind.is_some();
+    match kind {
         None => {}
         Some(HostKind::Root) => assert!(["localhost:7007", "127.0.0.1:7007", "[::1]:7007"].contains(&text), "a foreign name"),
         Some(HostKind::App(label)) => {
@@ -147,6 +156,7 @@ pub(crate) fn host(data: &[u8]) -> bool {
         assert!(ours, "configured and not ours");
         assert_eq!(list.check("evil.example"), (text.eq_ignore_ascii_case("evil.example:80") || text.eq_ignore_ascii_case("evil.example:443")).then_some(HostKind::Root));
     }
+    accepted
 }
 
 /// `Signature-Input`, `Signature` and `Content-Digest`, on three lines.
@@ -171,8 +181,10 @@ pub(crate) fn signature(data: &[u8]) -> bool {
         let head = RequestHead { method, scheme: "http", authority: "localhost:7007", path: "/a", query, has_body, field: &field };
         read_signature(&head, NOW_S).ok().flatten()
     };
+    let mut accepted = false;
     for (query, has_body) in [(None, false), (Some("x"), false), (None, true)] {
         let Some(signed) = read("PUT", query, has_body) else { continue };
+        accepted = true;
         let base = std::str::from_utf8(&signed.base).expect("ASCII");
         assert!(base.bytes().all(|byte| byte == b'\n' || (0x20..0x7f).contains(&byte)), "bytes that nobody can see are signed");
         assert!(base.contains("\"@method\": PUT\n") && base.lines().last().is_some_and(|line| line.starts_with("\"@signature-params\": (")));
@@ -181,6 +193,7 @@ pub(crate) fn signature(data: &[u8]) -> bool {
         assert_ne!(read("GET", query, has_body).map(|other| other.base), Some(signed.base.clone()), "the method is not covered");
         assert_ne!(read("PUT", Some("y"), has_body).map(|other| other.base), Some(signed.base.clone()), "the query is not covered");
     }
+    accepted
 }
 
 /// The time at which the corpus was signed.

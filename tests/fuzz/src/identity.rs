@@ -8,20 +8,17 @@ pub(crate) fn texts(data: &[u8]) -> bool {
     let printed = z32::encode(data);
     assert_eq!(z32::decode(&printed).as_deref(), Ok(data), "printed and not read back");
     let Ok(text) = std::str::from_utf8(data) else { return false };
-    if let Ok(bytes) = z32::decode(text) {
-        assert_eq!(z32::encode(&bytes), text, "a second spelling");
-    }
+    let accepted = z32::decode(text).inspect(|bytes| assert_eq!(z32::encode(bytes), text, "a second spelling")).is_ok();
     if let Ok(key) = text.parse::<PublicKey>() {
         assert_eq!(key.to_string(), text, "a second spelling of a key");
     }
     if let Ok(id) = text.parse::<ChangeId>() {
         assert_eq!(id.to_string(), text, "a second spelling of a change");
     }
-    if let Ok(id) = text.parse::<OpId>() {
-        assert_eq!(id.to_string(), text, "a second spelling of an op");
-    }
     if let Ok(token) = text.parse::<Token>() {
         assert_eq!(*token.text(), text, "a second spelling of a token");
     }
-    let _ = Kit::recover(text);
+    let op = text.parse::<OpId>().inspect(|id| assert_eq!(id.to_string(), text, "a second spelling of an op")).is_ok();
+    let kit = Kit::recover(text).is_ok();
+    accepted || op || kit
 }

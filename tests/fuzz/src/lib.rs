@@ -23,8 +23,8 @@ mod wire;
 pub struct Target {
     /// The name of its folder in `corpus/`.
     pub name: &'static str,
-    /// Panics when the decoder breaks a promise on these bytes.
-    pub run: fn(&[u8]),
+    /// Says whether the bytes were accepted. Panics when the decoder breaks a promise.
+    pub run: fn(&[u8]) -> bool,
     /// Inputs tried by `cargo test`: what takes about a quarter of a second without optimisation.
     pub inputs: u32,
     /// Pieces that valid inputs are made of.

@@ -14,7 +14,7 @@ pub(crate) fn walk(data: &[u8]) -> bool {
         let file = std::fs::File::create(folder.path().join("00000001.log")).expect("a file");
         file.write_all_at(data, 0).expect("written");
         let reader = LogReader::new(folder.path());
-        let mut at = 0;
+        let (mut at, mut found) = (0, false);
         let mut damaged = false;
         for item in reader.walk(Place::START).expect("readable") {
             match item.expect("readable") {
@@ -27,7 +27,7 @@ pub(crate) fn walk(data: &[u8]) -> bool {
                     assert_eq!(&data[at as usize..][..bytes.len()], bytes, "a record that nobody framed so");
                     assert_eq!(reader.read(record.place).expect("there").payload, record.payload);
                     at = record.end.offset;
-                    damaged = false;
+                    (damaged, found) = (false, true);
                 }
                 Item::Damaged(damage) => {
                     assert!(!damaged && damage.bytes > 0, "damage beside damage");
@@ -38,5 +38,6 @@ pub(crate) fn walk(data: &[u8]) -> bool {
             }
         }
         assert_eq!(at, data.len() as u64, "the walk ends before the file does");
-    });
+        found
+    })
 }
