@@ -380,7 +380,9 @@ impl Watch {
             // A Braid client knows from Current-Version in the head.
             Form::Braid => {}
             form => write_event(form, Some(&*self.version), out, |out| {
-                out.extend_from_slice(b"\"caught_up\":true");
+                // When coming back made no difference, only this tells which version that is now.
+                out.extend_from_slice(b"\"caught_up\":true,\"version\":");
+                write_names(&self.version, out);
             }),
         }
     }

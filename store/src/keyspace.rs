@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
 
+use crate::pipeline::APPLIED;
 use crate::store::StorageError;
 
 /// One table.
@@ -57,6 +58,10 @@ impl Table {
     }
 }
 
+/// Key, in every table, of a copy of the row [`APPLIED`], written in the same batch. No other key begins like it, but
+/// an id in [`Table::Index`], which is longer.
+const MARK: &[u8] = b"\xff\xff\xff\xffapplied";
+
 /// The open tables.
 #[derive(Clone)]
 pub struct Tables {
@@ -98,6 +103,11 @@ impl Tables {
     /// [`StorageError::Index`].
     pub fn commit(&self, staged: &Staged) -> Result<(), StorageError> {
         let mut batch = self.database.batch();
+        if let Some(Some(applied)) = staged.rows[Table::Meta as usize].get(APPLIED) {
+            for keyspace in &self.keyspaces {
+                batch.insert(keyspace, MARK, applied.clone());
+            }
+        }
         for (table, rows) in Table::ALL.into_iter().zip(&staged.rows) {
             let keyspace = &self.keyspaces[table as usize];
             for (key, value) in rows {
@@ -108,6 +118,23 @@ impl Tables {
             }
         }
         Ok(batch.commit()?)
+    }
+
+    /// A table that is not as far as the others. A damaged index may open without complaint and lack the rows of one
+    /// table, or the last ones.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Index`].
+    pub fn straggler(&self) -> Result<Option<Table>, StorageError> {
+        let rows = self.snapshot();
+        let applied = rows.get(Table::Meta, APPLIED)?;
+        for table in Table::ALL {
+            if rows.get(table, MARK)? != applied {
+                return Ok(Some(table));
+            }
+        }
+        Ok(None)
     }
 
     /// Moves everything from memory and journal into tables, so that the next start replays nothing.

@@ -260,7 +260,7 @@ impl Store {
     pub fn open(home: &FilePath, lock: std::fs::File, config: &Config, now_ms: u64, progress: &mut dyn FnMut(u64)) -> Result<Self, OpenError> {
         let log_folder = home.join("log");
         let log = LogReader::new(&log_folder);
-        let has_keys = home.join("keys").exists();
+        let has_keys = home.join("keys/space").exists();
         if !has_keys && !log.segments().map_err(StorageError::from)?.is_empty() {
             return Err(OpenError::NoKeys(home.to_owned()));
         }
@@ -515,15 +515,17 @@ const NEW_DEVICE_MARK: &str = "needs-device";
 fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut Opened) -> Result<Tables, OpenError> {
     let open = || Tables::open(&home.join("index"), config.cache_bytes, config.memtable_bytes);
     let reason = match open() {
-        Ok(tables) => match ahead_of_log(&tables, log)? {
-            None => return Ok(tables),
-            Some(reason) => {
+        Ok(tables) => {
+            if let Some(table) = tables.straggler()? {
+                format!("rows of the table {} are missing", table.name())
+            } else if let Some(reason) = ahead_of_log(&tables, log)? {
                 let mark = std::fs::File::create(home.join(NEW_DEVICE_MARK)).map_err(StorageError::from)?;
                 mark.sync_all().map_err(StorageError::from)?;
-                drop(tables);
                 reason
+            } else {
+                return Ok(tables);
             }
-        },
+        }
         Err(error) => format!("the index could not be opened: {error:?}"),
     };
     put_aside(home, &reason, opened)?;

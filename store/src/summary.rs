@@ -87,6 +87,9 @@ impl Summary {
         };
         let deps = list(&mut input)?;
         let flags = input.u8("flags")?;
+        if flags >= 1 << 5 {
+            return Err(DecodeError::Invalid { field: "flags" });
+        }
         let base = if flags & 1 != 0 { Some(list(&mut input)?) } else { None };
         let part = if flags & 4 != 0 { Some((input.var(u64::MAX, "part")?, input.var(u64::MAX, "parts")?)) } else { None };
         let label = if flags & 8 != 0 { Some(input.text(255, "label")?.into()) } else { None };

@@ -193,7 +193,10 @@ async fn a_log_cut_anywhere_gives_what_was_acknowledged_by_then() {
         around.filter(|at| *at <= good.len() as u64).collect()
     };
     cuts.dedup();
+    let began = std::time::Instant::now();
+    let (mut t_restore, mut t_open, mut t_read, mut t_close) = (0,0,0,0);
     for (n, &cut) in cuts.iter().enumerate() {
+        if n % 100 == 0 { eprintln!("{n} of {} {:?} {t_restore} {t_open} {t_read} {t_close}", cuts.len(), began.elapsed()); }
         // Mostly the latest index that is behind the log, sometimes an early one, one that is ahead, or none.
         let index = match n % 20 {
             0 => None,
@@ -387,6 +390,10 @@ async fn a_log_without_its_keys_is_not_taken_for_a_new_space() {
         assert!(matches!(try_open(home.path()), Err(OpenError::NoKeys(_))), "no keys, no store");
         assert!(!home.path().join("keys").exists(), "and none are made up");
     }
+    let empty = home.path().join("keys");
+    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&empty).expect("made");
+    assert!(matches!(try_open(home.path()), Err(OpenError::NoKeys(_))), "an empty folder is no keys");
+    std::fs::remove_dir(&empty).expect("removed");
     assert_eq!(std::fs::read(log_file(home.path())).expect("read"), before);
     std::fs::rename(kept.path().join("keys"), home.path().join("keys")).expect("moved");
     assert_eq!(get(&open(home.path()), "/a"), Some(Json::Int(1)));
@@ -517,8 +524,8 @@ async fn what_does_not_fit_the_format_is_refused_and_not_lost_later() {
 async fn a_log_of_several_segments_is_one_log() {
     let home = home::home(50);
     let store = open(home.path());
-    let value = |number: usize| Json::String(format!("{number:08}").repeat(100_000));
-    for number in 0..90 {
+    let value = |number: usize| Json::String(format!("{number:08}").repeat(90_000));
+    for number in 0..100 {
         put(&store, &format!("/v{number}"), &value(number)).await;
     }
     let second = home.path().join("log/00000002.log");
@@ -526,15 +533,15 @@ async fn a_log_of_several_segments_is_one_log() {
     store.close();
     std::fs::remove_dir_all(home.path().join("index")).expect("removed");
     let store = open(home.path());
-    assert!((0..90).all(|number| get(&store, &format!("/v{number}")) == Some(value(number))));
-    assert_eq!(store.changes(&store.snapshot(), MAIN, 0).count(), 90);
+    assert!((0..100).all(|number| get(&store, &format!("/v{number}")) == Some(value(number))));
+    assert_eq!(store.changes(&store.snapshot(), MAIN, 0).count(), 100);
     store.close();
     // Without the second segment, what the first one holds is there, and the rest is known to be missing.
     std::fs::remove_file(&second).expect("removed");
     let store = open(home.path());
     assert!(store.opened().new_device && store.opened().rebuilt.is_some());
-    let there = (0..90).filter(|number| get(&store, &format!("/v{number}")) == Some(value(*number))).count();
-    assert!((70..90).contains(&there), "{there}");
+    let there = (0..100).filter(|number| get(&store, &format!("/v{number}")) == Some(value(*number))).count();
+    assert!((80..100).contains(&there), "{there}");
     put(&store, "/later", &Json::Int(1)).await;
     store.close();
     assert_eq!(get(&open(home.path()), "/later"), Some(Json::Int(1)));
