@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::http::{Answer, Client};
 
 /// How long anything may take before a test gives up on it; far more than it ever takes.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_timebus");
@@ -186,11 +186,6 @@ impl Peer {
         line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
     }
 
-    /// Whether the process still lives.
-    pub(crate) fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
-    }
-
     /// Pulls the plug.
     pub(crate) fn kill(mut self) -> Home {
         let _ = self.child.kill();
@@ -204,6 +199,12 @@ impl Peer {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("the process lives");
         let status = wait(&mut self.child).expect("the peer ends when it is asked to");
         assert!(status.success(), "the peer ended with {status}\n{}", self.home().log());
+        self.home.take().expect("only taken here")
+    }
+
+    /// Waits for the end of a peer that was told to end.
+    pub(crate) fn wait(mut self) -> Home {
+        wait(&mut self.child).expect("the peer ends when it is told to");
         self.home.take().expect("only taken here")
     }
 

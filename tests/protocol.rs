@@ -1,1 +1,5 @@
-//! Stub.
+//! Bytes on the wire: malformed, slow, large, pipelined requests, and HTTP/2.
+
+mod limits;
+mod raw;
+mod two;

@@ -1,1 +1,6 @@
-//! Stub.
+//! Who may do what: hosts, origins, tokens, signatures, other users of the machine.
+
+mod browsers;
+mod files;
+mod hosts;
+mod signed;

@@ -587,7 +587,12 @@ pub(crate) fn difference(before: Option<&Json>, after: Option<&Json>) -> Option<
         if before == after {
             return true;
         }
-        if let (Some(Json::Object(old)), Some(Json::Object(new))) = (before, after) {
+        // Objects with names that are no segments are kept whole, and only paths can say where something changed.
+        let has_paths = |members: &std::collections::BTreeMap<String, Json>| members.keys().all(|name| Segment::name(name).is_ok());
+        if let (Some(Json::Object(old)), Some(Json::Object(new))) = (before, after)
+            && has_paths(old)
+            && has_paths(new)
+        {
             let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
             for name in names {
                 steps.push(Step::Key(name.as_str().into()));

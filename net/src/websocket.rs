@@ -42,6 +42,8 @@ const WATCHES_MAX: usize = 256;
 const PENDING_MAX: usize = 256;
 /// Largest message.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// From this time on a message had to wait for the other side to take it.
+const WAITED: Duration = Duration::from_secs(1);
 /// Kept per socket for reading and for writing.
 const BUFFER_BYTES: usize = 4 * 1024;
 
@@ -142,6 +144,9 @@ impl Socket {
         let mut ticks = tokio::time::interval(heartbeat / 2);
         ticks.reset();
         let mut heard = tokio::time::Instant::now();
+        // Whether something was sent since then. Who reads slowly answers a ping only after all that came before
+        // it, and is not taken for dead; TCP notices those who are.
+        let mut owing = false;
         let deadline = tokio::time::sleep(AUTH_TIMEOUT);
         tokio::pin!(deadline);
         let mut stopped = self.peer.stop.subscribe();
@@ -149,23 +154,24 @@ impl Socket {
             let result = tokio::select! {
                 message = socket.next(), if self.pending.len() < PENDING_MAX => {
                     heard = tokio::time::Instant::now();
+                    owing = false;
                     match message {
                         None => return,
                         Some(Err(error)) => break close_reason(&error),
                         Some(Ok(message)) => match self.take(message) {
                             Next::Go => Ok(()),
-                            Next::Say(reply) => send_lines(&mut socket, &reply).await,
+                            Next::Say(reply) => send_lines(&mut socket, &reply, &mut heard).await,
                             Next::End(code, reason) => break Some((code, reason)),
                             #[cfg(test)]
                             Next::Echo(message) => socket.send(message).await,
                         },
                     }
                 }
-                Some(bytes) = self.watches.next(), if !self.watches.is_empty() => send_lines(&mut socket, &bytes).await,
-                Some(reply) = self.pending.next(), if !self.pending.is_empty() => send_lines(&mut socket, &reply).await,
+                Some(bytes) = self.watches.next(), if !self.watches.is_empty() => send_lines(&mut socket, &bytes, &mut heard).await,
+                Some(reply) = self.pending.next(), if !self.pending.is_empty() => send_lines(&mut socket, &reply, &mut heard).await,
                 () = &mut deadline, if !self.authorized => break Some((CloseCode::Policy, "send {\"auth\":\"<token>\"} first")),
                 _ = ticks.tick() => {
-                    if heard.elapsed() > heartbeat {
+                    if !owing && heard.elapsed() > heartbeat {
                         return;
                     }
                     socket.send(Message::Ping(Bytes::new())).await
@@ -392,16 +398,22 @@ fn error(id: Option<u64>, problem: &Problem) -> Vec<u8> {
     message.to_string().into_bytes()
 }
 
-/// Sends each line as a message of its own and all of them at once.
-async fn send_lines<S>(socket: &mut WebSocketStream<S>, lines: &[u8]) -> Result<(), SocketError>
+/// Sends each line as a message of its own and all of them at once. Whoever takes what had to wait is alive, even if
+/// the answer to a ping is still behind all that.
+async fn send_lines<S>(socket: &mut WebSocketStream<S>, lines: &[u8], heard: &mut tokio::time::Instant) -> Result<(), SocketError>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
+    let began = tokio::time::Instant::now();
     for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && *line != b"\r") {
         let Ok(line) = std::str::from_utf8(line) else { continue };
         socket.feed(Message::text(line)).await?;
     }
-    socket.flush().await
+    socket.flush().await?;
+    if began.elapsed() >= WAITED {
+        *heard = tokio::time::Instant::now();
+    }
+    Ok(())
 }
 
 async fn until_stopped(stopped: &mut tokio::sync::watch::Receiver<bool>) {

@@ -307,7 +307,9 @@ impl Pipeline {
         self.next_a += 1;
         let header = change.header();
         let t = if header.timeline == self.timelines[AUTH as usize] { AUTH } else { MAIN };
-        let body = body.unwrap_or_else(|| Body::decode(change.body_bytes()).unwrap_or_default());
+        // What is encrypted cannot be read here, so it has no effect here.
+        let encrypted = header.encryption.is_some();
+        let body = body.unwrap_or_else(|| if encrypted { Body::default() } else { Body::decode(change.body_bytes()).unwrap_or_default() });
         let mut deps = Vec::new();
         for dep in header.deps() {
             deps.extend(find(&self.rows, dep)?.map(|(_, a)| a));

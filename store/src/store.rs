@@ -557,7 +557,7 @@ fn ahead_of_log(tables: &Tables, log: &LogReader) -> Result<Option<String>, Stor
         if let Some(row) = rows.get(Table::Change, &crate::summary::change_key(t, a))? {
             let last = Summary::decode(&row)?;
             return Ok(match log.read(last.place) {
-                Ok(record) if record.end == end && record.a == a => None,
+                Ok(record) if record.end == end && record.a == a && Change::decode(&record.payload).is_ok_and(|change| change.content().id() == last.id) => None,
                 Ok(_) => Some("the change log is another one".to_owned()),
                 Err(error) if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound) => {
                     Some("the change log ends earlier than it did".to_owned())

@@ -83,7 +83,7 @@ fn marked(value: &Json, mark: &str, dice: &mut Dice, count: &mut usize) -> Json 
 async fn what_is_put_is_read_back() {
     let home = home::home(50);
     let store = open(home.path());
-    for seed in seeds(300) {
+    for seed in seeds(120) {
         let mut dice = Dice::new(seed);
         let at = format!("/t{seed}");
         let value = dice.json(DEPTH);
@@ -96,7 +96,7 @@ async fn what_is_put_is_read_back() {
 async fn what_is_put_over_something_else_is_read_back_exactly() {
     let home = home::home(50);
     let store = open(home.path());
-    for seed in seeds(300) {
+    for seed in seeds(120) {
         let mut dice = Dice::new(seed);
         let at = format!("/t{seed}");
         let mut value = dice.json(DEPTH);
@@ -133,7 +133,7 @@ fn places(store: &Store, at: &Path) -> Vec<Path> {
 async fn a_put_makes_a_place_exactly_that_whatever_was_done_below_it() {
     let home = home::home(50);
     let store = open(home.path());
-    for seed in seeds(200) {
+    for seed in seeds(80) {
         let mut dice = Dice::new(seed);
         let at = format!("/t{seed}");
         put(&store, &at, &dice.json(DEPTH)).await;
@@ -161,7 +161,7 @@ async fn a_put_makes_a_place_exactly_that_whatever_was_done_below_it() {
 async fn a_merge_patch_does_what_it_does_to_plain_json() {
     let home = home::home(50);
     let store = open(home.path());
-    for seed in seeds(300) {
+    for seed in seeds(120) {
         let mut dice = Dice::new(seed);
         let at = format!("/t{seed}");
         let mut value = dice.json(DEPTH);
@@ -200,7 +200,7 @@ async fn a_json_patch_does_what_it_does_to_plain_json() {
     let home = home::home(50);
     let store = open(home.path());
     let mut applied = 0;
-    for seed in seeds(300) {
+    for seed in seeds(120) {
         let mut dice = Dice::new(seed);
         let at = format!("/t{seed}");
         let mut value = dice.json(DEPTH);
@@ -231,7 +231,7 @@ async fn nothing_that_one_side_added_is_lost_to_a_side_that_had_not_seen_it() {
     let home = home::home(50);
     let store = open(home.path());
     let (mut added, mut conflicts) = (0, 0);
-    for seed in seeds(300) {
+    for seed in seeds(120) {
         let mut dice = Dice::new(seed);
         let at = format!("/t{seed}");
         let start = dice.json(DEPTH);
@@ -302,7 +302,7 @@ async fn edits_of_different_members_are_both_shown() {
 async fn insertions_into_one_array_from_two_sides_are_all_shown_in_order() {
     let home = home::home(50);
     let store = open(home.path());
-    for seed in seeds(200) {
+    for seed in seeds(80) {
         let mut dice = Dice::new(seed);
         let at = format!("/t{seed}");
         let start: Vec<Json> = (0..dice.below(6)).map(|n| Json::String(format!("s{n}"))).collect();

@@ -231,7 +231,7 @@ fn no_header_breaks_the_peer() {
     peer.put("/x", &json!([1, 2, 3]));
     let mut client = peer.connect();
     let mut send = |method: &str, name: &str, value: &str| {
-        let mut once = |client: &mut Client| {
+        let once = |client: &mut Client| {
             client.ask(method, "/x", &[(name, value), JSON], if method == "GET" { "" } else { "1" });
             client.answer(false).expect("an answer")
         };

@@ -76,9 +76,10 @@ fn a_subscriber_who_goes_on_misses_nothing_and_hears_nothing_twice() {
 #[test]
 fn who_is_up_to_date_is_sent_nothing_but_that() {
     let peer = Peer::start();
-    let version = peer.put("/x", &json!({"a": 1}));
+    peer.put("/x", &json!({"a": 1}));
     let state = Some(json!({"a": 1}));
     for form in FORMS {
+        let version = peer.send("GET", "/x", &[], "").versions();
         let mut watcher = Watcher::resume(&peer, "/x", form, &version, state.clone());
         if form != Form::Braid {
             watcher.caught_up();
@@ -118,5 +119,17 @@ fn a_version_of_the_past_of_another_path_is_good_too() {
     for form in FORMS {
         let mut watcher = Watcher::resume(&peer, "/x", form, &elsewhere, Some(json!(1)));
         watcher.follow(&peer, "coming with a version of another path");
+    }
+}
+
+#[test]
+fn objects_whose_names_are_no_paths_come_whole() {
+    let peer = Peer::start();
+    let before = json!({"odd": {"": 1, "a/b": {"c": 2}, "k": [1]}, "beside": 1});
+    let version = peer.put("/x", &before);
+    peer.put("/x", &json!({"odd": {"": 2, "a/b": {"c": 3}, "k": [1]}, "beside": 2}));
+    for form in FORMS {
+        let mut watcher = Watcher::resume(&peer, "/x", form, &version, Some(before.clone()));
+        watcher.follow(&peer, "a change inside an odd object");
     }
 }

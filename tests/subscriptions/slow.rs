@@ -7,7 +7,7 @@ use crate::peer::Peer;
 fn who_does_not_read_gets_one_snapshot_and_the_final_state() {
     let peer = Peer::start();
     peer.put("/hot", &json!({"n": 0}));
-    let mut watchers: Vec<Watcher> = FORMS.iter().map(|form| Watcher::start(&peer, "/hot", *form)).collect();
+    let mut watchers: Vec<Watcher> = FORMS.iter().map(|form| Watcher::start(&peer, "/hot", *form).with_little_room()).collect();
     let mut client = peer.connect();
     const WRITES: usize = 450;
     let filling = "x".repeat(60_000);

@@ -1,12 +1,13 @@
 //! One subscriber, whatever the wire.
 
 use std::io::{BufRead as _, BufReader};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::braid::{apply, apply_event, read_update};
 use crate::http::{OwnedBody, print_versions};
-use crate::peer::Peer;
+use crate::peer::{DEADLINE, Peer};
 use crate::socket::Socket;
 
 /// The ways to subscribe.
@@ -102,6 +103,16 @@ impl Watcher {
         Self { form, path: path.to_owned(), wire, state: None, version: Vec::new(), snapshots: 0, behind: 0, updates: 0, id: None }
     }
 
+    /// Lets the kernel keep little for it, so that not reading shows at once.
+    pub(super) fn with_little_room(self) -> Self {
+        let socket = match &self.wire {
+            Wire::Stream(stream) => stream.get_ref().socket(),
+            Wire::Socket(socket) => socket.0.get_ref(),
+        };
+        rustix::net::sockopt::set_socket_recv_buffer_size(socket, 64 * 1024).expect("an option");
+        self
+    }
+
     /// How it subscribed.
     pub(super) fn form(&self) -> Form {
         self.form
@@ -109,7 +120,10 @@ impl Watcher {
 
     /// The next JSON message.
     fn message(&mut self) -> Value {
+        let began = Instant::now();
         loop {
+            // Signs of life would let it wait for ever.
+            assert!(began.elapsed() < DEADLINE, "{:?} of {} waits in vain at {:?}", self.form, self.path, self.version);
             let line = match &mut self.wire {
                 Wire::Socket(socket) => return socket.hear(),
                 Wire::Stream(stream) => {
@@ -122,8 +136,8 @@ impl Watcher {
             match self.form {
                 Form::Lines if !line.is_empty() => return serde_json::from_str(line).expect("JSON"),
                 Form::Events => {
-                    if let Some(id) = line.strip_prefix("id: ") {
-                        self.id = Some(id.to_owned());
+                    if let Some(id) = line.strip_prefix("id:") {
+                        self.id = Some(id.trim().to_owned());
                     } else if let Some(data) = line.strip_prefix("data: ") {
                         return serde_json::from_str(data).expect("JSON");
                     }
@@ -156,14 +170,17 @@ impl Watcher {
             if self.form == Form::Socket {
                 assert_eq!(message["id"], 7, "{message}");
             }
+            let names = |name: &str| -> Vec<String> { serde_json::from_value(message[name].clone()).unwrap_or_else(|_| panic!("no {name} in {message}")) };
             if message.get("caught_up").is_some() {
+                self.id = None;
+                self.version = names("version");
                 return;
             }
             if message.get("behind").is_some() {
+                self.id = None;
                 self.behind += 1;
                 continue;
             }
-            let names = |name: &str| -> Vec<String> { serde_json::from_value(message[name].clone()).unwrap_or_else(|_| panic!("no {name} in {message}")) };
             if message.get("snapshot").is_some() {
                 self.snapshots += 1;
             } else {
@@ -186,6 +203,7 @@ impl Watcher {
     /// Waits for the word that it has all there was.
     pub(super) fn caught_up(&mut self) {
         while self.message().get("caught_up").is_none() {}
+        self.id = None;
     }
 
     /// Goes on until it has a version.

@@ -145,7 +145,7 @@ impl World {
     /// One more change, or one more run of them.
     fn step(&mut self) {
         let device = self.dice.below(self.devices.len());
-        let parts = if self.dice.percent(if std::env::var_os("TIMEBUS_NO_RUNS").is_some() { 0 } else { 8 }) { 2 + self.dice.below(2) as u64 } else { 1 };
+        let parts = if self.dice.percent(8) { 2 + self.dice.below(2) as u64 } else { 1 };
         let mut first = None;
         for number in 1..=parts {
             let id = self.change(device, number, parts, first);
@@ -284,7 +284,10 @@ impl World {
 
     fn set(&mut self, past: &BTreeSet<usize>, draft: &Draft) -> DraftOp {
         let known = self.pool(past, |_| true);
+        // Elements that the writer cannot know of.
+        let others: Vec<Made> = self.made.iter().filter(|made| made.inserted && !past.contains(&made.change)).cloned().collect();
         let path: Vec<Segment> = match self.dice.below(10) {
+            0 if self.dice.percent(40) && !others.is_empty() => self.dice.pick(&others).map(|made| made.path.segments().to_vec()).unwrap_or_default(),
             0..=4 if !known.is_empty() => self.dice.pick(&known).map(|made| made.path.segments().to_vec()).unwrap_or_default(),
             5 if !known.is_empty() => {
                 let mut path = self.dice.pick(&known).map(|made| made.path.segments().to_vec()).unwrap_or_default();

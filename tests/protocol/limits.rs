@@ -1,0 +1,77 @@
+use serde_json::json;
+
+use crate::http::Client;
+use crate::peer::Peer;
+
+fn refused_with(client: &mut Client, statuses: &[u16]) -> u16 {
+    let (status, _, _) = client.head().expect("an answer");
+    assert!(statuses.contains(&status), "{status}");
+    status
+}
+
+#[test]
+fn heads_that_are_too_large_are_refused() {
+    let peer = Peer::start();
+    let authority = peer.authority();
+    let many: String = (0..65).map(|number| format!("X-{number}: 1\r\n")).collect();
+    let mut client = peer.connect();
+    client.try_write(format!("GET / HTTP/1.1\r\nHost: {authority}\r\n{many}\r\n").as_bytes());
+    refused_with(&mut client, &[431]);
+    let long = "x".repeat(33 * 1024);
+    let mut client = peer.connect();
+    client.try_write(format!("GET / HTTP/1.1\r\nHost: {authority}\r\nX: {long}\r\n\r\n").as_bytes());
+    refused_with(&mut client, &[431]);
+    let mut client = peer.connect();
+    client.try_write(format!("GET /{long} HTTP/1.1\r\nHost: {authority}\r\n\r\n").as_bytes());
+    refused_with(&mut client, &[400, 414, 431]);
+    // What is just below is not.
+    let few: String = (0..60).map(|number| format!("X-{number}: 1\r\n")).collect();
+    let mut client = peer.connect();
+    client.write(format!("GET /.sys/status HTTP/1.1\r\nHost: {authority}\r\n{few}X: {}\r\n\r\n", "x".repeat(20 * 1024)));
+    assert_eq!(client.answer(false).expect("an answer").status, 200);
+}
+
+#[test]
+fn bodies_that_are_too_large_are_refused_before_they_come() {
+    let peer = Peer::start();
+    let mut client = peer.connect();
+    client.ask("PUT", "/x", &[("Content-Type", "application/json"), ("Content-Length", "70000000")], "");
+    client.answer(false).expect("an answer").problem(413);
+    // Of unknown length: as far as it goes.
+    let mut client = peer.connect();
+    client.write(format!("POST /.sys/undo/x HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n", peer.authority()));
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+    client.try_write(chunk.as_bytes());
+    client.try_write(chunk.as_bytes());
+    client.answer(false).expect("an answer").problem(413);
+    peer.send("GET", "/x", &[], "").problem(404);
+}
+
+#[test]
+fn slow_senders_do_not_slow_others_and_are_let_go() {
+    let peer = Peer::start();
+    peer.put("/x", &json!(1));
+    let mut slow = Vec::new();
+    for number in 0..60 {
+        let mut client = peer.connect();
+        if number % 2 == 0 {
+            client.write("GET /x HTTP/1.1\r\nHos");
+        } else {
+            client.write(format!("PUT /slow/{number} HTTP/1.1\r\nHost: {}\r\nContent-Length: 1000000\r\n\r\n\"", peer.authority()));
+        }
+        slow.push(client);
+    }
+    let mut client = peer.connect();
+    for _ in 0..100 {
+        assert_eq!(client.send("GET", "/x", &[], "").json(), json!(1));
+        assert_eq!(peer.value("/x"), json!(1));
+    }
+    peer.put("/y", &json!(2));
+    // Each is told that it was too slow, or hung up on, within the deadline.
+    for (number, client) in slow.iter_mut().enumerate() {
+        if let Some((status, _, _)) = client.head() {
+            assert_eq!(status, 408, "sender {number}");
+        }
+    }
+    assert_eq!(peer.value("/"), json!({"x": 1, "y": 2}));
+}

@@ -1,0 +1,159 @@
+use serde_json::json;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::http::Answer;
+use crate::peer::Peer;
+use crate::socket::Socket;
+
+/// Nobody was granted anything, so nobody is told that he may read.
+fn check_closed(answer: &Answer) {
+    for (name, _) in &answer.headers.0 {
+        assert!(!name.starts_with("access-control-"), "{answer:?}");
+    }
+    assert_eq!(answer.header("set-cookie"), None);
+    assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
+    assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"), "{answer:?}");
+}
+
+#[test]
+fn a_page_may_write_only_from_our_origin_and_with_the_token() {
+    let peer = Peer::start();
+    let version = peer.put("/x", &json!({"a": 1}));
+    let token = format!("Bearer {}", peer.token());
+    let own = format!("http://{}", peer.authority());
+    let other_name = format!("http://localhost:{}", peer.address().port());
+    let mut client = peer.connect();
+    let mut passed = 0;
+    for method in ["PUT", "PATCH", "POST", "DELETE", "GET"] {
+        for kind in [None, Some("application/x-www-form-urlencoded"), Some("text/plain"), Some("application/json"), Some("multipart/form-data; boundary=x")] {
+            for origin in [None, Some("null"), Some("http://evil.com"), Some(other_name.as_str()), Some(own.as_str()), Some("file://"), Some("")] {
+                for site in [None, Some("cross-site"), Some("same-site"), Some("none"), Some("same-origin"), Some("surprise")] {
+                    for with_token in [false, true] {
+                        let mut headers = vec![("Cookie", "token=1")];
+                        // What would change something is refused for another reason, unless it is refused here.
+                        headers.push(("If-Match", "\"never\""));
+                        headers.extend(kind.map(|kind| ("Content-Type", kind)));
+                        headers.extend(origin.map(|origin| ("Origin", origin)));
+                        headers.extend(site.map(|site| ("Sec-Fetch-Site", site)));
+                        if with_token {
+                            headers.push(("Authorization", &token));
+                        }
+                        let answer = client.send(method, "/x", &headers, if method == "GET" { "" } else { "{\"b\":1}" });
+                        check_closed(&answer);
+                        let is_ours = matches!(origin, None | Some(_) if origin.is_none_or(|origin| origin == own)) && matches!(site, None | Some("none" | "same-origin"));
+                        let is_program = origin.is_none() && site.is_none();
+                        let may = if with_token { is_ours } else { is_program };
+                        let is_refused = matches!(answer.status, 401 | 403);
+                        assert_eq!(is_refused, !may, "{method} {headers:?}: {}", answer.status);
+                        passed += usize::from(may);
+                    }
+                }
+            }
+        }
+    }
+    assert!(passed > 0);
+    for header in [("Referer", "http://evil.com/"), ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "empty"), ("Origin", &own)] {
+        peer.send("PUT", "/x", &[header], "2").problem(401);
+    }
+    peer.send("PUT", "/x", &[("Authorization", "Bearer nonsense")], "2").problem(401);
+    peer.send("PUT", "/x", &[("Authorization", "Basic YTpi")], "2").problem(401);
+    peer.send("PUT", &format!("/x?token={}", peer.token()), &[("Origin", &own)], "2");
+    assert_eq!(peer.send("GET", "/x", &[], "").versions(), version);
+}
+
+#[test]
+fn a_preflight_is_granted_nothing() {
+    let peer = Peer::start();
+    let own = format!("http://{}", peer.authority());
+    for origin in ["http://evil.com", "null", &own] {
+        let answer = peer.send(
+            "OPTIONS",
+            "/x",
+            &[("Origin", origin), ("Access-Control-Request-Method", "PUT"), ("Access-Control-Request-Private-Network", "true"), ("Access-Control-Request-Headers", "authorization")],
+            "",
+        );
+        check_closed(&answer);
+    }
+}
+
+#[test]
+fn a_page_opens_a_socket_only_from_our_origin_and_says_its_token_first() {
+    let peer = Peer::start();
+    peer.put("/x", &json!(1));
+    let own = format!("http://{}", peer.authority());
+    let protocol = ("sec-websocket-protocol", "timebus.v1");
+    for origin in ["http://evil.com", "null", "file://", &format!("http://localhost:{}", peer.address().port()), &format!("https://evil.com#{own}")] {
+        assert_eq!(Socket::try_open(&peer, &[("origin", origin), protocol]).err(), Some(403), "{origin}");
+        assert_eq!(Socket::try_open(&peer, &[("origin", origin), protocol, ("authorization", &format!("Bearer {}", peer.token()))]).err(), Some(403), "{origin}");
+    }
+    assert_eq!(Socket::try_open(&peer, &[("sec-fetch-site", "same-origin"), protocol]).err(), Some(403), "a page without an origin");
+    assert_eq!(Socket::try_open(&peer, &[("origin", &own), ("sec-fetch-site", "cross-site"), protocol]).err(), Some(403));
+    assert_eq!(Socket::try_open(&peer, &[("origin", &own)]).err(), Some(400), "a page has to ask for the protocol");
+    let page = || Socket::try_open(&peer, &[("origin", &own), ("sec-fetch-site", "same-origin"), protocol]).unwrap_or_else(|status| panic!("{status}"));
+    let mut hasty = page();
+    hasty.say(&json!({"id": 1, "get": "/x"}));
+    let reason = hasty.try_hear().expect_err("an end");
+    assert!(reason.contains("auth"), "{reason}");
+    let mut wrong = page();
+    wrong.say(&json!({"auth": "nonsense"}));
+    assert_eq!(wrong.hear()["error"]["status"], 401);
+    wrong.say(&json!({"id": 1, "put": "/x", "value": 2}));
+    assert!(wrong.try_hear().is_err());
+    let mut silent = page();
+    let reason = silent.try_hear().expect_err("an end after five seconds");
+    assert!(reason.contains("auth"), "{reason}");
+    let mut right = page();
+    right.say(&json!({"auth": peer.token()}));
+    assert_eq!(right.hear(), json!({"auth": true}));
+    assert_eq!(right.request(&json!({"id": 1, "get": "/x"}))["value"], 1);
+    // A program of the owner needs none of this.
+    assert_eq!(Socket::open(&peer).request(&json!({"id": 1, "get": "/x"}))["value"], 1);
+    let mut odd = Socket::open(&peer);
+    odd.0.send(Message::binary(vec![0, 1, 2])).expect("the peer reads");
+    assert!(odd.try_hear().is_err(), "binary frames are for peers");
+}
+
+#[test]
+fn what_people_stored_is_shown_but_never_run() {
+    let peer = Peer::start();
+    let script = "<script>alert(1)</script>";
+    for (name, kind) in [("x.html", "text/html"), ("x.svg", "image/svg+xml"), ("x.js", "text/javascript"), ("x.xhtml", "application/xhtml+xml"), ("x.pdf", "application/pdf"), ("x.mht", "multipart/related")] {
+        let path = format!("/{name}");
+        assert_eq!(peer.send("PUT", &path, &[("Content-Type", kind)], script).status, 200, "{name}");
+        for target in [path.clone(), format!("{path}?view=raw")] {
+            let answer = peer.send("GET", &target, &[], "");
+            check_closed(&answer);
+            assert_eq!(answer.text(), script);
+            assert!(answer.header("content-security-policy").is_some_and(|policy| policy.starts_with("sandbox")), "{answer:?}");
+            let is_attachment = answer.header("content-disposition").is_some_and(|how| how.starts_with("attachment"));
+            if kind != "multipart/related" {
+                assert_eq!(is_attachment, !target.ends_with("view=raw"), "{target}");
+            }
+        }
+        // Whoever goes there gets our page, which shows it.
+        let page = peer.send("GET", &path, &[("Sec-Fetch-Dest", "document"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Site", "none"), ("Accept", "text/html,*/*")], "");
+        assert!(!page.text().contains(script), "{}", page.text());
+        check_closed(&page);
+    }
+    // JSON with a script in it is JSON.
+    peer.put("/json", &json!(script));
+    assert_eq!(peer.send("GET", "/json", &[("Accept", "text/html")], "").header("content-type"), Some("application/json"));
+}
+
+#[test]
+fn our_own_pages_let_nobody_in() {
+    let peer = Peer::start();
+    let page = peer.send("GET", "/", &[("Accept", "text/html"), ("Sec-Fetch-Dest", "document"), ("Sec-Fetch-Site", "none")], "");
+    if page.status == 401 {
+        eprintln!("skipped: this peer has no pages");
+        return;
+    }
+    check_closed(&page);
+    let policy = page.header("content-security-policy").expect("a policy");
+    for rule in ["default-src 'self'", "frame-ancestors 'none'", "base-uri 'none'"] {
+        assert!(policy.contains(rule), "{policy}");
+    }
+    assert_eq!(page.header("origin-agent-cluster"), Some("?1"));
+    assert_eq!(page.header("cross-origin-opener-policy"), Some("same-origin"));
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+}

@@ -1,0 +1,140 @@
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::peer::Peer;
+
+/// Hosts that are not ours, whatever they resolve to. `PORT` is the port of the peer.
+const FOREIGN: [&str; 44] = [
+    "evil.com",
+    "evil.com:PORT",
+    "localhost",
+    "127.0.0.1",
+    "[::1]",
+    "localhost:1",
+    "127.0.0.1:1",
+    "localhost:0PORT",
+    "localhost:+PORT",
+    "localhost:PORT ",
+    "localhost.:PORT",
+    "localhost.evil.com:PORT",
+    "evil.com.localhost.:PORT",
+    "a.b.localhost:PORT",
+    ".localhost:PORT",
+    "-.localhost:PORT",
+    "LOCALHOST:PORT",
+    "Localhost:PORT",
+    "127.0.0.2:PORT",
+    "127.1:PORT",
+    "127.0.1:PORT",
+    "2130706433:PORT",
+    "0x7f.0.0.1:PORT",
+    "0177.0.0.1:PORT",
+    "127.0.0.1.:PORT",
+    "0.0.0.0:PORT",
+    "0:PORT",
+    "192.168.0.1:PORT",
+    "10.0.0.1:PORT",
+    "169.254.169.254:PORT",
+    "[::ffff:127.0.0.1]:PORT",
+    "[0:0:0:0:0:0:0:1]:PORT",
+    "[::]:PORT",
+    "[fe80::1]:PORT",
+    "::1:PORT",
+    "user@localhost:PORT",
+    "localhost:PORT@evil.com",
+    "localhost:PORT,evil.com",
+    "localhost:PORT evil.com",
+    "http://localhost:PORT",
+    "localhost:PORT/",
+    "localhost:PORT#",
+    "l\u{f6}calhost:PORT",
+    "",
+];
+
+#[test]
+fn foreign_hosts_are_turned_away_before_anything_else() {
+    let peer = Peer::start();
+    peer.put("/x", &json!(1));
+    let port = peer.address().port().to_string();
+    let mut bodies = std::collections::BTreeSet::new();
+    for host in FOREIGN.map(|host| host.replace("PORT", &port)) {
+        if host.ends_with(' ') {
+            // Blanks around a header value are not part of it.
+            continue;
+        }
+        let upgrade = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")];
+        for (method, target, more) in [("GET", "/x", vec![]), ("OPTIONS", "/x", vec![]), ("PUT", "/x", vec![]), ("BREW", "/a//b", vec![]), ("GET", "/", upgrade.to_vec()), ("GET", "/.sys/status", vec![])] {
+            let mut headers = vec![("Host", host.as_str())];
+            headers.extend(more);
+            let answer = peer.send(method, target, &headers, if method == "PUT" { "2" } else { "" });
+            assert_eq!(answer.status, 421, "{method} {target} for {host:?}: {}", answer.text());
+            bodies.insert(answer.text());
+        }
+    }
+    assert_eq!(bodies.len(), 1, "every refusal is the same: {bodies:?}");
+    assert!(bodies.iter().all(|body| body.len() < 500));
+    assert_eq!(peer.value("/x"), json!(1));
+}
+
+#[test]
+fn unclear_hosts_are_turned_away() {
+    let peer = Peer::start();
+    let own = peer.authority();
+    for request in [
+        format!("GET / HTTP/1.1\r\nHost: {own}\r\nHost: {own}\r\n\r\n"),
+        format!("GET / HTTP/1.1\r\nHost: {own}\r\nHost: evil.com\r\n\r\n"),
+        "GET / HTTP/1.1\r\n\r\n".to_owned(),
+        "GET / HTTP/1.0\r\n\r\n".to_owned(),
+        format!("GET http://{own}/ HTTP/1.1\r\nHost: {own}\r\n\r\n"),
+        format!("GET http://evil.com/ HTTP/1.1\r\nHost: {own}\r\n\r\n"),
+        format!("GET http://{own}/ HTTP/1.1\r\nHost: evil.com\r\n\r\n"),
+        format!("CONNECT {own} HTTP/1.1\r\nHost: {own}\r\n\r\n"),
+    ] {
+        let mut client = peer.connect();
+        client.write(&request);
+        let (status, _, _) = client.head().expect("an answer");
+        assert!(matches!(status, 400 | 421), "{status} to {request}");
+    }
+}
+
+#[test]
+fn names_of_ours_are_answered() {
+    let peer = Peer::start();
+    peer.put("/x", &json!(1));
+    let port = peer.address().port();
+    for host in ["localhost", "127.0.0.1", "[::1]"] {
+        assert_eq!(peer.send("GET", "/x", &[("Host", &format!("{host}:{port}"))], "").status, 200, "{host}");
+    }
+    peer.send("GET", "/x", &[("Host", &format!("chirp.localhost:{port}"))], "").problem(404);
+}
+
+#[test]
+fn another_user_of_this_machine_is_nobody() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: not root, who could become somebody else");
+        return;
+    }
+    let peer = Peer::start();
+    peer.put("/x", &json!(1));
+    let curl = |user: &str, more: &[&str]| {
+        let output = Command::new("setpriv")
+            .args([&format!("--reuid={user}"), &format!("--regid={user}"), "--clear-groups", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}"])
+            .args(more)
+            .arg(format!("http://{}/x", peer.authority()))
+            .output();
+        output.ok().map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    match curl("0", &[]) {
+        Some(status) if status == "200" => {}
+        other => {
+            eprintln!("skipped: no setpriv or curl ({other:?})");
+            return;
+        }
+    }
+    assert_eq!(curl("65534", &[]).as_deref(), Some("401"));
+    assert_eq!(curl("65534", &["-X", "PUT", "-d", "2"]).as_deref(), Some("401"));
+    let token = peer.token();
+    assert_eq!(curl("65534", &["-H", &format!("Authorization: Bearer {token}")]).as_deref(), Some("200"));
+    assert_eq!(peer.value("/x"), json!(1));
+}
