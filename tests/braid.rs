@@ -173,7 +173,10 @@ pub(crate) fn apply_event(state: &mut Option<Value>, watched: &str, event: &Valu
     let Some(verb) = verb else { return };
     let path = event[verb].as_str().expect("a path");
     let steps = match event["at"].as_array() {
-        Some(steps) => steps.iter().map(|step| step.as_u64().map_or_else(|| Step::Key(step.as_str().expect("a name").into()), |at| Step::Index(at as usize))).collect(),
+        Some(steps) => steps
+            .iter()
+            .map(|step| step.as_u64().map_or_else(|| Step::Key(step.as_str().expect("a name").into()), |at| Step::Index(at as usize)))
+            .collect(),
         None => {
             let below = path.strip_prefix(watched.trim_end_matches('/')).unwrap_or_else(|| panic!("{path} is not below {watched}"));
             below.split('/').filter(|name| !name.is_empty()).map(|name| Step::Key(name.to_owned())).collect::<Vec<_>>()

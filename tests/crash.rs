@@ -56,10 +56,17 @@ fn killed_again_and_again_it_keeps_every_acknowledged_write() {
                     for number in 0.. {
                         let name = format!("r{round}-w{writer}-{number}");
                         // Now and then a large one, which takes several changes.
-                        let value = if number % 25 == 24 { json!((0..40).map(|n| format!("{n} {}", "x".repeat(2000))).collect::<Vec<_>>()) } else { json!({"n": number}) };
+                        let value = if number % 25 == 24 {
+                            json!((0..40).map(|n| format!("{n} {}", "x".repeat(2000))).collect::<Vec<_>>())
+                        } else {
+                            json!({"n": number})
+                        };
                         sent.lock().expect("a lock").insert(name.clone(), value.clone());
                         let body = value.to_string();
-                        let request = format!("PUT /k/{name} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                        let request = format!(
+                            "PUT /k/{name} HTTP/1.1\r\nHost: {authority}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                            body.len()
+                        );
                         if !client.try_write(request.as_bytes()) {
                             return;
                         }
@@ -114,7 +121,19 @@ fn a_disk_that_fails_to_sync_is_not_believed() {
     let home = Home::new();
     let mut command = Command::new("strace");
     // The traced process must not outlive its tracer.
-    command.args(["-f", "-o", "/dev/null", "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=30+", "setpriv", "--pdeathsig", "KILL", PROGRAM]);
+    command.args([
+        "-f",
+        "-o",
+        "/dev/null",
+        "-e",
+        "trace=fdatasync",
+        "-e",
+        "inject=fdatasync:error=EIO:when=30+",
+        "setpriv",
+        "--pdeathsig",
+        "KILL",
+        PROGRAM,
+    ]);
     if Command::new("strace").args(["-o", "/dev/null", "setpriv", "--pdeathsig", "KILL", "true"]).status().is_ok_and(|status| status.success()) {
         let peer = match Peer::launch(home, &mut command) {
             Ok(peer) => peer,
@@ -237,7 +256,13 @@ fn a_backup_of_a_running_peer_is_a_home() {
     std::fs::set_permissions(home.folder(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("a mode");
     let file = home.beside("backup.tar");
     std::fs::write(&file, &backup.body).expect("a file");
-    let unpacked = Command::new(PROGRAM).arg("--home").arg(home.folder()).arg("restore").stdin(std::fs::File::open(&file).expect("a file")).output().expect("it runs");
+    let unpacked = Command::new(PROGRAM)
+        .arg("--home")
+        .arg(home.folder())
+        .arg("restore")
+        .stdin(std::fs::File::open(&file).expect("a file"))
+        .output()
+        .expect("it runs");
     assert!(unpacked.status.success(), "{}", String::from_utf8_lossy(&unpacked.stderr));
     let copy = Peer::start_in(home);
     assert_eq!(copy.ready["id"], peer.ready["id"]);

@@ -315,5 +315,7 @@ pub(crate) fn encode_all(name: &str) -> String {
 }
 
 fn escape(text: &str, kept: &[u8]) -> String {
-    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() || kept.contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() || kept.contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }

@@ -95,7 +95,8 @@ fn the_commands_of_the_readme_do_what_it_says() {
     std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
     let mut failure = None;
     for (number, step) in steps.iter().enumerate() {
-        writeln!(input, "exec 3>&1\n{{ {}\n}} 2>&1 </dev/null\necho \"@@step {number} $?\"", step.command.replace("localhost:7007", &own)).expect("the shell reads");
+        writeln!(input, "exec 3>&1\n{{ {}\n}} 2>&1 </dev/null\necho \"@@step {number} $?\"", step.command.replace("localhost:7007", &own))
+            .expect("the shell reads");
         let marker = format!("@@step {number} ");
         let mut printed = String::new();
         let exits = loop {

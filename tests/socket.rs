@@ -20,11 +20,24 @@ impl Socket {
 
     /// Opens one with more headers; the status when it is refused.
     pub(crate) fn try_open(peer: &Peer, headers: &[(&'static str, &str)]) -> Result<Self, u16> {
+        Self::handshake(peer, headers, TcpStream::connect(peer.address()).expect("the peer listens"))
+    }
+
+    /// Opens one that takes few bytes at once. The buffer has to be small before there is a connection: made
+    /// smaller later it drops what is under way, and TCP needs minutes to say it again.
+    pub(crate) fn open_small(peer: &Peer) -> Self {
+        use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+        let small = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        sockopt::set_socket_recv_buffer_size(&small, 4096).expect("an option");
+        connect(&small, &peer.address()).expect("the peer listens");
+        Self::handshake(peer, &[], TcpStream::from(small)).unwrap_or_else(|status| panic!("the handshake was refused with {status}"))
+    }
+
+    fn handshake(peer: &Peer, headers: &[(&'static str, &str)], stream: TcpStream) -> Result<Self, u16> {
         let mut request = format!("ws://{}/", peer.authority()).into_client_request().expect("a request");
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().expect("a header"));
         }
-        let stream = TcpStream::connect(peer.address()).expect("the peer listens");
         stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
         stream.set_nodelay(true).expect("an option");
         match client(request, stream) {

@@ -3,10 +3,11 @@ use serde_json::json;
 use crate::http::Client;
 use crate::peer::Peer;
 
-fn refused_with(client: &mut Client, statuses: &[u16]) -> u16 {
-    let (status, _, _) = client.head().expect("an answer");
-    assert!(statuses.contains(&status), "{status}");
-    status
+/// A peer that refuses a head before it has read all of it may break the connection before its answer arrives.
+fn refused_with(client: &mut Client, statuses: &[u16]) {
+    if let Some((status, _, _)) = client.head() {
+        assert!(statuses.contains(&status), "{status}");
+    }
 }
 
 #[test]
@@ -16,7 +17,7 @@ fn heads_that_are_too_large_are_refused() {
     let many: String = (0..65).map(|number| format!("X-{number}: 1\r\n")).collect();
     let mut client = peer.connect();
     client.try_write(format!("GET / HTTP/1.1\r\nHost: {authority}\r\n{many}\r\n").as_bytes());
-    refused_with(&mut client, &[431]);
+    assert_eq!(client.head().expect("an answer").0, 431);
     let long = "x".repeat(33 * 1024);
     let mut client = peer.connect();
     client.try_write(format!("GET / HTTP/1.1\r\nHost: {authority}\r\nX: {long}\r\n\r\n").as_bytes());

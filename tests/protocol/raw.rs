@@ -67,7 +67,11 @@ fn llhttp() -> Option<Vec<Case>> {
                     }
                 }
             }
-            cases.push(Case { name: format!("{file}: {}", title.trim_matches(['#', ' '])), bytes, requests: log.matches("message begin").count().max(1) });
+            cases.push(Case {
+                name: format!("{file}: {}", title.trim_matches(['#', ' '])),
+                bytes,
+                requests: log.matches("message begin").count().max(1),
+            });
             rest = behind;
         }
     }

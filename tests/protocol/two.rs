@@ -18,7 +18,14 @@ async fn connect(peer: &Peer) -> Sender {
     sender
 }
 
-async fn send(sender: &mut Sender, authority: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response<hyper::body::Incoming> {
+async fn send(
+    sender: &mut Sender,
+    authority: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Response<hyper::body::Incoming> {
     let mut request = Request::builder().method(method).uri(format!("http://{authority}{path}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -61,7 +68,9 @@ fn http_2_reads_writes_and_subscribes() {
         let requests: Vec<_> = (0..50)
             .map(|number| {
                 let (mut sender, own) = (sender.clone(), own.clone());
-                tokio::spawn(async move { send(&mut sender, &own, "PUT", &format!("/many/{number}"), &[("content-type", "application/json")], "1").await.status() })
+                tokio::spawn(async move {
+                    send(&mut sender, &own, "PUT", &format!("/many/{number}"), &[("content-type", "application/json")], "1").await.status()
+                })
             })
             .collect();
         for request in requests {

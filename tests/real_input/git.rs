@@ -132,6 +132,8 @@ fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&s
     let mut client = peer.connect();
     let count = history.commits.len();
     let mut pasts: Vec<Past> = Vec::with_capacity(count);
+    // The commit whose version a commit has: its own, unless nothing had to be written.
+    let mut written: Vec<usize> = Vec::with_capacity(count);
     let mut trees: Vec<BTreeMap<String, String>> = Vec::with_capacity(count);
     let mut writes: HashMap<String, Vec<(usize, Option<Value>)>> = HashMap::new();
     let mut counts = Counts { merges_with_conflict: 0, conflicts: 0, resolved_like_git: 0 };
@@ -146,7 +148,9 @@ fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&s
         }
         let mut past = Past::empty(count);
         commit.parents.iter().for_each(|parent| past.join(&pasts[*parent]));
-        let parents = print_versions(&commit.parents.iter().map(|parent| label(*parent)).collect::<Vec<_>>());
+        let parents: BTreeSet<usize> = commit.parents.iter().map(|parent| written[*parent]).collect();
+        let only_parent = parents.first().copied().filter(|_| parents.len() == 1);
+        let parents = print_versions(&parents.into_iter().map(label).collect::<Vec<_>>());
         // What has to be written: where the merge of what the parents have is not what git made of it.
         let candidates: BTreeSet<&String> = match commit.parents.len() {
             0 | 1 => commit.changes.iter().map(|(path, _)| path).filter(|path| wanted(path)).collect(),
@@ -182,8 +186,12 @@ fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&s
                     // Texts do not mix: both sides are there, and somebody has to decide.
                     let all = client.send("GET", &target, &[("Version", &parents)], "");
                     assert_eq!(all.header("conflicts"), Some("1"), "{path} in {number}");
-                    let mut shown: Vec<String> =
-                        all.json()["@conflict"].as_array().unwrap_or_else(|| panic!("{}", all.text())).iter().map(|shown| shown["value"].to_string()).collect();
+                    let mut shown: Vec<String> = all.json()["@conflict"]
+                        .as_array()
+                        .unwrap_or_else(|| panic!("{}", all.text()))
+                        .iter()
+                        .map(|shown| shown["value"].to_string())
+                        .collect();
                     let mut values: Vec<String> = values.iter().map(ToString::to_string).collect();
                     shown.sort();
                     values.sort();
@@ -198,18 +206,24 @@ fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&s
                 assert_eq!(merged.header("conflicts"), Some(conflicts.len().to_string().as_str()), "before commit {number}");
             }
         }
+        past.add(number);
+        pasts.push(past);
+        trees.push(tree);
+        if let Some(parent) = only_parent.filter(|_| !whole_values && changes.is_empty()) {
+            // Of some files only the commits that concern them are replayed.
+            written.push(parent);
+            continue;
+        }
+        written.push(number);
         let patch = nested(changes.iter().map(|(path, value)| (path, value.clone().unwrap_or(Value::Null))));
         let headers = [("Content-Type", "application/merge-patch+json"), ("Version", &format!("\"{}\"", label(number))), ("Parents", &parents)];
         let answer = client.send("PATCH", "/repo", &headers.map(|(name, value)| (name, value as &str)), patch.to_string());
         assert_eq!(answer.status, 200, "commit {number}: {}", answer.text());
         changes.into_iter().for_each(|(path, value)| writes.entry(path).or_default().push((number, value)));
-        past.add(number);
-        pasts.push(past);
-        trees.push(tree);
     }
     peer.put("/done", &Value::Bool(true));
     let check = |client: &mut crate::http::Client, number: usize| {
-        let answer = client.send("GET", "/repo", &[("Version", &print_versions(&[label(number)]))], "");
+        let answer = client.send("GET", "/repo", &[("Version", &print_versions(&[label(written[number])]))], "");
         let mut own = match answer.status {
             404 => Value::Object(Map::new()),
             _ => answer.json(),
@@ -250,5 +264,8 @@ fn a_git_history_of_json_files_merges_inside_them() {
     let wanted = |path: &str| met.contains(path);
     let value_of = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
     let Some(counts) = replay(&history, wanted, value_of, false) else { return };
-    eprintln!("{} merges met, at {} files; {} files came out as git's authors made them", counts.merges_with_conflict, counts.conflicts, counts.resolved_like_git);
+    eprintln!(
+        "{} merges met, at {} files; {} files came out as git's authors made them",
+        counts.merges_with_conflict, counts.conflicts, counts.resolved_like_git
+    );
 }

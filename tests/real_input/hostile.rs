@@ -58,7 +58,8 @@ fn naughty_strings_are_names_or_refused() {
             }
             status if (400..500).contains(&status) => {
                 refused += 1;
-                let is_bad = text.len() > 255 || text.contains(['/', '\u{7f}']) || text.chars().any(char::is_control) || [".", ".."].contains(&text.as_str());
+                let is_bad =
+                    text.len() > 255 || text.contains(['/', '\u{7f}']) || text.chars().any(char::is_control) || [".", ".."].contains(&text.as_str());
                 assert!(is_bad, "{text:?} was refused: {}", answer.text());
             }
             status => panic!("{text:?}: {status}"),
@@ -96,7 +97,8 @@ fn names_of(target: &[u8]) -> Option<Vec<String>> {
             }
         }
         let mut name = String::from_utf8(bytes).ok()?;
-        if name.is_empty() || name == "." || name == ".." || name.contains('/') || name.chars().any(|c| c < ' ' || c == '\u{7f}') || name.len() > 255 {
+        if name.is_empty() || name == "." || name == ".." || name.contains('/') || name.chars().any(|c| c < ' ' || c == '\u{7f}') || name.len() > 255
+        {
             return None;
         }
         if name.starts_with('@') {
@@ -126,7 +128,9 @@ fn no_target_names_anything_else(targets: &[Vec<u8>]) {
         whole.extend_from_slice(target.strip_prefix(b"/").unwrap_or(target));
         let mut request = b"PUT ".to_vec();
         request.extend_from_slice(&whole);
-        request.extend_from_slice(format!(" HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n1", peer.authority()).as_bytes());
+        request.extend_from_slice(
+            format!(" HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n1", peer.authority()).as_bytes(),
+        );
         if !client.try_write(&request) {
             client = peer.connect();
             client.write(&request);
@@ -147,7 +151,11 @@ fn no_target_names_anything_else(targets: &[Vec<u8>]) {
             (200, None) => panic!("{shown:?} was accepted"),
             (status, names) if (400..500).contains(&status) => {
                 // HTTP itself refuses some bytes that are not escaped; else only length and depth may be too much.
-                assert!(names.is_none_or(|names| !is_plain(&whole) || names.len() > 30 || names.iter().map(String::len).sum::<usize>() > 900), "{shown:?}: {}", answer.text());
+                assert!(
+                    names.is_none_or(|names| !is_plain(&whole) || names.len() > 30 || names.iter().map(String::len).sum::<usize>() > 900),
+                    "{shown:?}: {}",
+                    answer.text()
+                );
             }
             (status, _) => panic!("{shown:?}: {status}"),
         }
@@ -248,7 +256,19 @@ fn no_header_breaks_the_peer() {
             if value.contains(['\r', '\n', '\0']) {
                 continue;
             }
-            for name in ["Version", "Parents", "Signature-Input", "Signature", "Range", "Content-Range", "If-Match", "If-None-Match", "Prefer", "Accept", "Patches"] {
+            for name in [
+                "Version",
+                "Parents",
+                "Signature-Input",
+                "Signature",
+                "Range",
+                "Content-Range",
+                "If-Match",
+                "If-None-Match",
+                "Prefer",
+                "Accept",
+                "Patches",
+            ] {
                 for method in ["GET", "PUT"] {
                     send(method, name, &value);
                 }

@@ -8,7 +8,8 @@ use crate::peer::Peer;
 fn import(client: &mut Client, root: &str, files: &[(String, Vec<u8>)]) -> Value {
     let mut whole = Value::Object(Map::new());
     for (path, content) in files {
-        let answer = client.send("PUT", &format!("/{root}/{}", encode(path)), &[("Content-Type", "application/json"), ("Prefer", "respond-async")], content);
+        let answer =
+            client.send("PUT", &format!("/{root}/{}", encode(path)), &[("Content-Type", "application/json"), ("Prefer", "respond-async")], content);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         let mut at = &mut whole;
         for name in path.split('/') {

@@ -72,7 +72,9 @@ fn bytes_come_back_as_they_were_with_ranges() {
 fn a_part_of_a_json_value_can_be_asked_for() {
     let peer = Peer::start();
     peer.put("/x", &json!({"list": [0, 1, 2, 3, 4], "o": {"k": "v"}}));
-    for (range, expected) in [("json .list[1:3]", json!([1, 2])), ("json .list[-2:-0]", json!([3, 4])), ("json .o[\"k\"]", json!("v")), ("json=.list[0]", json!(0))] {
+    for (range, expected) in
+        [("json .list[1:3]", json!([1, 2])), ("json .list[-2:-0]", json!([3, 4])), ("json .o[\"k\"]", json!("v")), ("json=.list[0]", json!(0))]
+    {
         let answer = peer.send("GET", "/x", &[("Range", range)], "");
         assert_eq!(answer.status, 206, "{range}: {}", answer.text());
         assert_eq!(answer.json(), expected, "{range}");

@@ -14,7 +14,9 @@ fn a_put_value_is_read_back_whole_and_in_parts() {
     let value = json!({"a": {"b": [1, 2.5, {"c": null}]}, "t": true, "s": "ä\u{1f600}", "e": {}, "l": [], "n": null});
     peer.put("/doc", &value);
     assert_eq!(peer.value("/doc"), value);
-    for (path, part) in [("/doc/a/b", json!([1, 2.5, {"c": null}])), ("/doc/t", json!(true)), ("/doc/e", json!({})), ("/doc/l", json!([])), ("/doc/n", json!(null))] {
+    for (path, part) in
+        [("/doc/a/b", json!([1, 2.5, {"c": null}])), ("/doc/t", json!(true)), ("/doc/e", json!({})), ("/doc/l", json!([])), ("/doc/n", json!(null))]
+    {
         assert_eq!(peer.value(path), part, "{path}");
         // A trailing slash names the same.
         assert_eq!(peer.value(&format!("{path}/")), part, "{path}/");
@@ -25,7 +27,18 @@ fn a_put_value_is_read_back_whole_and_in_parts() {
 #[test]
 fn every_kind_of_scalar_survives() {
     let peer = Peer::start();
-    for value in [json!(null), json!(true), json!(false), json!(0), json!(-1), json!(9_007_199_254_740_991_i64), json!(1e300), json!(-2.5e-7), json!(""), json!("\u{0}\n\"\\\u{7f}\u{fffd}")] {
+    for value in [
+        json!(null),
+        json!(true),
+        json!(false),
+        json!(0),
+        json!(-1),
+        json!(9_007_199_254_740_991_i64),
+        json!(1e300),
+        json!(-2.5e-7),
+        json!(""),
+        json!("\u{0}\n\"\\\u{7f}\u{fffd}"),
+    ] {
         peer.put("/scalar", &value);
         assert_eq!(peer.value("/scalar"), value);
     }

@@ -25,10 +25,7 @@ fn slow_readers_in_a_crowd_cost_nobody_anything() {
         let mut readers = Vec::new();
         for number in 0..fast + slow {
             let is_slow = number >= fast;
-            let mut socket = Socket::open(&peer);
-            if is_slow {
-                rustix::net::sockopt::set_socket_recv_buffer_size(socket.0.get_ref(), 4096).expect("an option");
-            }
+            let mut socket = if is_slow { Socket::open_small(&peer) } else { Socket::open(&peer) };
             socket.say(&json!({"id": 1, "watch": "/hot"}));
             while socket.hear().get("caught_up").is_none() {}
             let may_hurry = &may_hurry;

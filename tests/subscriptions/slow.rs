@@ -37,4 +37,3 @@ fn who_does_not_read_gets_one_snapshot_and_the_final_state() {
     }
     assert_eq!(peer.value("/hot")["n"], Value::from(2));
 }
-

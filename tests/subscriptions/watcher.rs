@@ -170,7 +170,8 @@ impl Watcher {
             if self.form == Form::Socket {
                 assert_eq!(message["id"], 7, "{message}");
             }
-            let names = |name: &str| -> Vec<String> { serde_json::from_value(message[name].clone()).unwrap_or_else(|_| panic!("no {name} in {message}")) };
+            let names =
+                |name: &str| -> Vec<String> { serde_json::from_value(message[name].clone()).unwrap_or_else(|_| panic!("no {name} in {message}")) };
             if message.get("caught_up").is_some() {
                 self.id = None;
                 self.version = names("version");

@@ -25,7 +25,9 @@ fn a_page_may_write_only_from_our_origin_and_with_the_token() {
     let mut client = peer.connect();
     let mut passed = 0;
     for method in ["PUT", "PATCH", "POST", "DELETE", "GET"] {
-        for kind in [None, Some("application/x-www-form-urlencoded"), Some("text/plain"), Some("application/json"), Some("multipart/form-data; boundary=x")] {
+        for kind in
+            [None, Some("application/x-www-form-urlencoded"), Some("text/plain"), Some("application/json"), Some("multipart/form-data; boundary=x")]
+        {
             for origin in [None, Some("null"), Some("http://evil.com"), Some(other_name.as_str()), Some(own.as_str()), Some("file://"), Some("")] {
                 for site in [None, Some("cross-site"), Some("same-site"), Some("none"), Some("same-origin"), Some("surprise")] {
                     for with_token in [false, true] {
@@ -40,7 +42,8 @@ fn a_page_may_write_only_from_our_origin_and_with_the_token() {
                         }
                         let answer = client.send(method, "/x", &headers, if method == "GET" { "" } else { "{\"b\":1}" });
                         check_closed(&answer);
-                        let is_ours = matches!(origin, None | Some(_) if origin.is_none_or(|origin| origin == own)) && matches!(site, None | Some("none" | "same-origin"));
+                        let is_ours = matches!(origin, None | Some(_) if origin.is_none_or(|origin| origin == own))
+                            && matches!(site, None | Some("none" | "same-origin"));
                         let is_program = origin.is_none() && site.is_none();
                         let may = if with_token { is_ours } else { is_program };
                         let is_refused = matches!(answer.status, 401 | 403);
@@ -69,7 +72,12 @@ fn a_preflight_is_granted_nothing() {
         let answer = peer.send(
             "OPTIONS",
             "/x",
-            &[("Origin", origin), ("Access-Control-Request-Method", "PUT"), ("Access-Control-Request-Private-Network", "true"), ("Access-Control-Request-Headers", "authorization")],
+            &[
+                ("Origin", origin),
+                ("Access-Control-Request-Method", "PUT"),
+                ("Access-Control-Request-Private-Network", "true"),
+                ("Access-Control-Request-Headers", "authorization"),
+            ],
             "",
         );
         check_closed(&answer);
@@ -84,12 +92,17 @@ fn a_page_opens_a_socket_only_from_our_origin_and_says_its_token_first() {
     let protocol = ("sec-websocket-protocol", "timebus.v1");
     for origin in ["http://evil.com", "null", "file://", &format!("http://localhost:{}", peer.address().port()), &format!("https://evil.com#{own}")] {
         assert_eq!(Socket::try_open(&peer, &[("origin", origin), protocol]).err(), Some(403), "{origin}");
-        assert_eq!(Socket::try_open(&peer, &[("origin", origin), protocol, ("authorization", &format!("Bearer {}", peer.token()))]).err(), Some(403), "{origin}");
+        assert_eq!(
+            Socket::try_open(&peer, &[("origin", origin), protocol, ("authorization", &format!("Bearer {}", peer.token()))]).err(),
+            Some(403),
+            "{origin}"
+        );
     }
     assert_eq!(Socket::try_open(&peer, &[("sec-fetch-site", "same-origin"), protocol]).err(), Some(403), "a page without an origin");
     assert_eq!(Socket::try_open(&peer, &[("origin", &own), ("sec-fetch-site", "cross-site"), protocol]).err(), Some(403));
     assert_eq!(Socket::try_open(&peer, &[("origin", &own)]).err(), Some(400), "a page has to ask for the protocol");
-    let page = || Socket::try_open(&peer, &[("origin", &own), ("sec-fetch-site", "same-origin"), protocol]).unwrap_or_else(|status| panic!("{status}"));
+    let page =
+        || Socket::try_open(&peer, &[("origin", &own), ("sec-fetch-site", "same-origin"), protocol]).unwrap_or_else(|status| panic!("{status}"));
     let mut hasty = page();
     hasty.say(&json!({"id": 1, "get": "/x"}));
     let reason = hasty.try_hear().expect_err("an end");
@@ -117,7 +130,14 @@ fn a_page_opens_a_socket_only_from_our_origin_and_says_its_token_first() {
 fn what_people_stored_is_shown_but_never_run() {
     let peer = Peer::start();
     let script = "<script>alert(1)</script>";
-    for (name, kind) in [("x.html", "text/html"), ("x.svg", "image/svg+xml"), ("x.js", "text/javascript"), ("x.xhtml", "application/xhtml+xml"), ("x.pdf", "application/pdf"), ("x.mht", "multipart/related")] {
+    for (name, kind) in [
+        ("x.html", "text/html"),
+        ("x.svg", "image/svg+xml"),
+        ("x.js", "text/javascript"),
+        ("x.xhtml", "application/xhtml+xml"),
+        ("x.pdf", "application/pdf"),
+        ("x.mht", "multipart/related"),
+    ] {
         let path = format!("/{name}");
         assert_eq!(peer.send("PUT", &path, &[("Content-Type", kind)], script).status, 200, "{name}");
         for target in [path.clone(), format!("{path}?view=raw")] {
@@ -131,7 +151,12 @@ fn what_people_stored_is_shown_but_never_run() {
             }
         }
         // Whoever goes there gets our page, which shows it.
-        let page = peer.send("GET", &path, &[("Sec-Fetch-Dest", "document"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Site", "none"), ("Accept", "text/html,*/*")], "");
+        let page = peer.send(
+            "GET",
+            &path,
+            &[("Sec-Fetch-Dest", "document"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Site", "none"), ("Accept", "text/html,*/*")],
+            "",
+        );
         assert!(!page.text().contains(script), "{}", page.text());
         check_closed(&page);
     }

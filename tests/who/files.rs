@@ -27,7 +27,8 @@ fn a_peer_does_not_start_on_keys_that_others_can_read() {
     for (path, bad) in [(keys.join("device.key"), 0o644), (keys.clone(), 0o755)] {
         let good = mode(&path);
         set(&path, bad);
-        let output = Command::new(PROGRAM).arg("--home").arg(home.folder()).args(["--json", "up", "--http", "127.0.0.1:0"]).output().expect("it ends");
+        let output =
+            Command::new(PROGRAM).arg("--home").arg(home.folder()).args(["--json", "up", "--http", "127.0.0.1:0"]).output().expect("it ends");
         assert!(!output.status.success());
         let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert!(said.contains("keys"), "{said}");
@@ -39,7 +40,8 @@ fn a_peer_does_not_start_on_keys_that_others_can_read() {
 #[test]
 fn a_second_peer_does_not_take_the_home_of_the_first() {
     let peer = Peer::start();
-    let output = Command::new(PROGRAM).arg("--home").arg(peer.home().folder()).args(["--json", "up", "--http", "127.0.0.1:0"]).output().expect("it ends");
+    let output =
+        Command::new(PROGRAM).arg("--home").arg(peer.home().folder()).args(["--json", "up", "--http", "127.0.0.1:0"]).output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "a second up says where the first runs: {said}");
     assert!(said.contains(&peer.authority()), "{said}");

@@ -63,8 +63,16 @@ fn foreign_hosts_are_turned_away_before_anything_else() {
             // Blanks around a header value are not part of it.
             continue;
         }
-        let upgrade = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")];
-        for (method, target, more) in [("GET", "/x", vec![]), ("OPTIONS", "/x", vec![]), ("PUT", "/x", vec![]), ("BREW", "/a//b", vec![]), ("GET", "/", upgrade.to_vec()), ("GET", "/.sys/status", vec![])] {
+        let upgrade =
+            [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Version", "13"), ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")];
+        for (method, target, more) in [
+            ("GET", "/x", vec![]),
+            ("OPTIONS", "/x", vec![]),
+            ("PUT", "/x", vec![]),
+            ("BREW", "/a//b", vec![]),
+            ("GET", "/", upgrade.to_vec()),
+            ("GET", "/.sys/status", vec![]),
+        ] {
             let mut headers = vec![("Host", host.as_str())];
             headers.extend(more);
             let answer = peer.send(method, target, &headers, if method == "PUT" { "2" } else { "" });
