@@ -47,13 +47,7 @@ mod tests {
     #[test]
     fn derivation_keeps_its_value() {
         let key = SecretKey::from_seed([1; 32]);
-        assert_eq!(
-            node_key(&key).public().to_string(),
-            "isptwna9dbdkcsma6gjntjpjh7oiuhc3sphbytxqyroquj4o4gso"
-        );
-        assert_eq!(
-            persona_root(&key, "work").public().to_string(),
-            "7njwo1soxia5qeaaykattuxeomjo57t6ofdfnxu9h9tseso57hoo"
-        );
+        assert_eq!(node_key(&key).public().to_string(), "isptwna9dbdkcsma6gjntjpjh7oiuhc3sphbytxqyroquj4o4gso");
+        assert_eq!(persona_root(&key, "work").public().to_string(), "7njwo1soxia5qeaaykattuxeomjo57t6ofdfnxu9h9tseso57hoo");
     }
 }

@@ -24,9 +24,6 @@ mod tests {
 
     #[test]
     fn is_derive_key_under_our_name() {
-        assert_eq!(
-            hash("change", &[b"he", b"ader"]),
-            blake3::derive_key("timebus.v1 change", b"header")
-        );
+        assert_eq!(hash("change", &[b"he", b"ader"]), blake3::derive_key("timebus.v1 change", b"header"));
     }
 }

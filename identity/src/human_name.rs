@@ -40,14 +40,8 @@ mod tests {
 
     #[test]
     fn keeps_its_value() {
-        assert_eq!(
-            human_name(&PublicKey::from_bytes([0; 32])),
-            "pebble-dove-67"
-        );
-        assert_eq!(
-            human_name(&PublicKey::from_bytes([1; 32])),
-            "lilac-cheetah-38"
-        );
+        assert_eq!(human_name(&PublicKey::from_bytes([0; 32])), "pebble-dove-67");
+        assert_eq!(human_name(&PublicKey::from_bytes([1; 32])), "lilac-cheetah-38");
     }
 
     #[test]
@@ -56,23 +50,14 @@ mod tests {
             let bytes = hash("test", &[&i.to_be_bytes()]);
             human_name(&PublicKey::from_bytes(bytes))
         });
-        let (mut natures, mut animals, mut numbers) =
-            (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut natures, mut animals, mut numbers) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
         for name in names {
-            let [nature, animal, number] = name
-                .split('-')
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-                .try_into()
-                .expect("three parts");
+            let [nature, animal, number] = name.split('-').map(str::to_owned).collect::<Vec<_>>().try_into().expect("three parts");
             natures.insert(nature);
             animals.insert(animal);
             numbers.insert(number);
         }
-        assert_eq!(
-            (natures.len(), animals.len(), numbers.len()),
-            (128, 128, 90)
-        );
+        assert_eq!((natures.len(), animals.len(), numbers.len()), (128, 128, 90));
         assert_eq!(numbers.first().map(String::as_str), Some("10"));
         assert_eq!(numbers.last().map(String::as_str), Some("99"));
     }

@@ -22,16 +22,7 @@ const DEVICE_NEW: &str = "device.key.new";
 const INCARNATION: &str = "incarnation";
 const TOKEN: &str = "token";
 
-const ALL: [&str; 8] = [
-    SPACE,
-    ROOT,
-    NEXT,
-    NEXT_HASH,
-    DEVICE,
-    DEVICE_NEW,
-    INCARNATION,
-    TOKEN,
-];
+const ALL: [&str; 8] = [SPACE, ROOT, NEXT, NEXT_HASH, DEVICE, DEVICE_NEW, INCARNATION, TOKEN];
 
 /// The keys folder of one home: mode 0700, every file in it 0600.
 ///
@@ -89,9 +80,7 @@ impl Keys {
     /// [`KeysError::AlreadyThere`] when `dir` is not empty; else as [`Keys::create_or_open`].
     pub fn create_from(dir: &Path, root: &SecretKey, next: &SecretKey) -> Result<Self, KeysError> {
         match KeyDir::open(dir)? {
-            Some(opened) if !opened.is_empty()? => {
-                Err(KeysError::AlreadyThere { path: dir.into() })
-            }
+            Some(opened) if !opened.is_empty()? => Err(KeysError::AlreadyThere { path: dir.into() }),
             _ => Self::create(dir, root, next),
         }
     }
@@ -146,11 +135,7 @@ impl Keys {
     /// opening on, the new one.
     pub fn renew_device(&mut self) -> Result<(), KeysError> {
         let device = SecretKey::generate();
-        let incarnation = Incarnation {
-            id: random_bytes(),
-            device: device.public(),
-            place: Place::of(&self.dir)?,
-        };
+        let incarnation = Incarnation { id: random_bytes(), device: device.public(), place: Place::of(&self.dir)? };
         // The second step decides: `incarnation` names the device key that counts.
         stage_device(&self.dir, &device)?;
         write_incarnation(&self.dir, &incarnation)?;
@@ -229,11 +214,7 @@ impl Keys {
     fn create(path: &Path, root: &SecretKey, next: &SecretKey) -> Result<Self, KeysError> {
         KeyDir::create(path, |dir| {
             let device = SecretKey::generate();
-            let incarnation = Incarnation {
-                id: random_bytes(),
-                device: device.public(),
-                place: Place::of(dir)?,
-            };
+            let incarnation = Incarnation { id: random_bytes(), device: device.public(), place: Place::of(dir)? };
             write_32(dir, SPACE, root.public().as_bytes())?;
             dir.write(ROOT, root.seed())?;
             dir.write(NEXT, next.seed())?;
@@ -247,13 +228,8 @@ impl Keys {
 
     fn open(dir: KeyDir) -> Result<Self, KeysError> {
         dir.erase_unfinished(&ALL)?;
-        let missing = |name| KeysError::Missing {
-            path: dir.path_of(name),
-        };
-        let damaged = |name, problem| KeysError::Damaged {
-            path: dir.path_of(name),
-            problem,
-        };
+        let missing = |name| KeysError::Missing { path: dir.path_of(name) };
+        let damaged = |name, problem| KeysError::Damaged { path: dir.path_of(name), problem };
 
         let space = read_32(&dir, SPACE)?.ok_or_else(|| missing(SPACE))?;
         let space = PublicKey::from_bytes(*space);
@@ -263,32 +239,16 @@ impl Keys {
         }
         let next_hash = *read_32(&dir, NEXT_HASH)?.ok_or_else(|| missing(NEXT_HASH))?;
         let next = dir.read_seed(NEXT)?;
-        if next
-            .as_ref()
-            .is_some_and(|next| hash_of_next(next) != next_hash)
-        {
-            return Err(damaged(
-                NEXT,
-                "it is not the key whose hash is in next.hash",
-            ));
+        if next.as_ref().is_some_and(|next| hash_of_next(next) != next_hash) {
+            return Err(damaged(NEXT, "it is not the key whose hash is in next.hash"));
         }
 
         let incarnation = dir.read_text(INCARNATION)?;
         let incarnation = incarnation.ok_or_else(|| missing(INCARNATION))?;
-        let incarnation = Incarnation::parse(&incarnation)
-            .ok_or_else(|| damaged(INCARNATION, "it does not read as an incarnation"))?;
+        let incarnation = Incarnation::parse(&incarnation).ok_or_else(|| damaged(INCARNATION, "it does not read as an incarnation"))?;
         let device = settle_device(&dir, incarnation.device)?;
         let is_copy = incarnation.place != Place::of(&dir)?;
-        Ok(Self {
-            dir,
-            space,
-            root,
-            next,
-            next_hash,
-            device,
-            incarnation,
-            is_copy,
-        })
+        Ok(Self { dir, space, root, next, next_hash, device, incarnation, is_copy })
     }
 
     fn check_next(&self, next: Option<&SecretKey>) -> Result<(), KitError> {
@@ -326,10 +286,7 @@ fn settle_device(dir: &KeyDir, named: PublicKey) -> Result<SecretKey, KeysError>
     let path = dir.path_of(DEVICE);
     Err(match path.exists() {
         false => KeysError::Missing { path },
-        true => KeysError::Damaged {
-            path,
-            problem: "it is not the device key named in the file incarnation",
-        },
+        true => KeysError::Damaged { path, problem: "it is not the device key named in the file incarnation" },
     })
 }
 
@@ -341,15 +298,10 @@ fn read_32(dir: &KeyDir, name: &str) -> Result<Option<Zeroizing<[u8; 32]>>, Keys
     let line = text.strip_suffix('\n').unwrap_or(&text);
     match z32::decode_32(line) {
         Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
-        Err(z32::Z32Error::WrongLength { expected, found }) => Err(KeysError::WrongLength {
-            path: dir.path_of(name),
-            expected: expected as u64,
-            found: found as u64,
-        }),
-        Err(_) => Err(KeysError::Damaged {
-            path: dir.path_of(name),
-            problem: "it is not z-base-32",
-        }),
+        Err(z32::Z32Error::WrongLength { expected, found }) => {
+            Err(KeysError::WrongLength { path: dir.path_of(name), expected: expected as u64, found: found as u64 })
+        }
+        Err(_) => Err(KeysError::Damaged { path: dir.path_of(name), problem: "it is not z-base-32" }),
     }
 }
 

@@ -72,10 +72,7 @@ pub enum KitError {
 
 impl Kit {
     pub(crate) fn new(root: &SecretKey, next: Option<&SecretKey>) -> Self {
-        Self {
-            root: sentence(root),
-            next: next.map(sentence),
-        }
+        Self { root: sentence(root), next: next.map(sentence) }
     }
 
     /// The 24 words of the root key, with single spaces.
@@ -97,10 +94,7 @@ impl Kit {
     /// [`KitError`] says which word is wrong, as far as the words themselves can tell.
     pub fn recover(words: &str) -> Result<(SecretKey, SecretKey), KitError> {
         let (root, next) = Words::split(words)?.keys()?;
-        let next = next.ok_or(KitError::WordCount {
-            expected: "48",
-            found: KEY_WORDS,
-        })?;
+        let next = next.ok_or(KitError::WordCount { expected: "48", found: KEY_WORDS })?;
         Ok((root, next))
     }
 }
@@ -120,17 +114,12 @@ impl Words {
         let text = Zeroizing::new(text.to_lowercase());
         let found = text.split_whitespace().count();
         if found != KEY_WORDS && found != 2 * KEY_WORDS {
-            return Err(KitError::WordCount {
-                expected: "24 or 48",
-                found,
-            });
+            return Err(KitError::WordCount { expected: "24 or 48", found });
         }
         let words = text.split_whitespace().enumerate().map(|(index, word)| {
             let known = Language::English.find_word(word);
             let number = index + 1;
-            known
-                .map(|place| Language::English.word_list()[usize::from(place)])
-                .ok_or(KitError::UnknownWord { number })
+            known.map(|place| Language::English.word_list()[usize::from(place)]).ok_or(KitError::UnknownWord { number })
         });
         Ok(Self(words.collect::<Result<_, _>>()?))
     }
@@ -158,20 +147,15 @@ impl Words {
 }
 
 fn sentence(key: &SecretKey) -> Zeroizing<String> {
-    let mnemonic = Mnemonic::from_entropy_in(Language::English, key.seed())
-        .expect("32 bytes are a size of BIP-39");
+    let mnemonic = Mnemonic::from_entropy_in(Language::English, key.seed()).expect("32 bytes are a size of BIP-39");
     join(mnemonic.words())
 }
 
 fn key(words: &[&'static str], first: usize) -> Result<SecretKey, KitError> {
-    let checksum = KitError::Checksum {
-        first,
-        last: first + KEY_WORDS - 1,
-    };
+    let checksum = KitError::Checksum { first, last: first + KEY_WORDS - 1 };
     // The words are known and counted, so that only the checksum can fail.
     let sentence = join(words.iter().copied());
-    let mnemonic =
-        Mnemonic::parse_in_normalized(Language::English, &sentence).map_err(|_| checksum)?;
+    let mnemonic = Mnemonic::parse_in_normalized(Language::English, &sentence).map_err(|_| checksum)?;
     let entropy = Zeroizing::new(mnemonic.to_entropy_array().0);
     let mut seed = Zeroizing::new([0; 32]);
     seed.copy_from_slice(&entropy[..32]);

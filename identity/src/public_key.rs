@@ -39,8 +39,7 @@ impl PublicKey {
         }
         let key = VerifyingKey::from_bytes(&self.0).map_err(|_| BadSignature)?;
         let signature = ed25519_dalek::Signature::from_bytes(sig.as_bytes());
-        key.verify_strict(message, &signature)
-            .map_err(|_| BadSignature)
+        key.verify_strict(message, &signature).map_err(|_| BadSignature)
     }
 
     /// Whether the y coordinate, all but the top bit, is below 2^255 − 19.
@@ -108,9 +107,7 @@ mod tests {
     const GROUP_ORDER: &str = "edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010";
 
     fn hex(text: &str) -> Vec<u8> {
-        (0..text.len() / 2)
-            .map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("hex digits"))
-            .collect()
+        (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).expect("hex digits")).collect()
     }
 
     fn hex_32(text: &str) -> [u8; 32] {
@@ -188,19 +185,14 @@ mod tests {
 
     #[test]
     fn agrees_with_wycheproof() {
-        let data = std::env::var_os("TIMEBUS_DATA").map_or_else(
-            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")),
-            PathBuf::from,
-        );
-        let Ok(file) = std::fs::File::open(data.join("04-crypto/wycheproof-ed25519_test.json.gz"))
-        else {
+        let data =
+            std::env::var_os("TIMEBUS_DATA").map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")), PathBuf::from);
+        let Ok(file) = std::fs::File::open(data.join("04-crypto/wycheproof-ed25519_test.json.gz")) else {
             eprintln!("skipped: no data");
             return;
         };
-        let vectors: serde_json::Value =
-            serde_json::from_reader(flate2::read::GzDecoder::new(file)).expect("vectors");
-        let field =
-            |value: &serde_json::Value, name: &str| hex(value[name].as_str().expect("a hex field"));
+        let vectors: serde_json::Value = serde_json::from_reader(flate2::read::GzDecoder::new(file)).expect("vectors");
+        let field = |value: &serde_json::Value, name: &str| hex(value[name].as_str().expect("a hex field"));
         let (mut valid, mut invalid) = (0, 0);
         for group in vectors["testGroups"].as_array().expect("groups") {
             let key = field(&group["publicKey"], "pk").try_into();
@@ -215,11 +207,7 @@ mod tests {
                 *(if accepted { &mut valid } else { &mut invalid }) += 1;
             }
         }
-        assert_eq!(
-            vectors["numberOfTests"].as_u64(),
-            Some(valid + invalid),
-            "{valid} valid, {invalid} invalid"
-        );
+        assert_eq!(vectors["numberOfTests"].as_u64(), Some(valid + invalid), "{valid} valid, {invalid} invalid");
         assert!(valid > 0 && invalid > 0);
     }
 

@@ -9,9 +9,7 @@ use rand::rngs::SysRng;
 #[must_use]
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
-    SysRng
-        .try_fill_bytes(&mut bytes)
-        .expect("the operating system provides randomness, without which no key is safe");
+    SysRng.try_fill_bytes(&mut bytes).expect("the operating system provides randomness, without which no key is safe");
     bytes
 }
 

@@ -80,16 +80,9 @@ mod tests {
         // Test 1 of RFC 8032 §7.1, the empty message.
         let seed = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
         let public = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
-        let seed = std::array::from_fn(|i| {
-            u8::from_str_radix(&seed[2 * i..2 * i + 2], 16).expect("hex above")
-        });
+        let seed = std::array::from_fn(|i| u8::from_str_radix(&seed[2 * i..2 * i + 2], 16).expect("hex above"));
         let key = SecretKey::from_seed(seed);
-        assert_eq!(
-            blake3::Hash::from_bytes(*key.public().as_bytes())
-                .to_hex()
-                .as_str(),
-            public
-        );
+        assert_eq!(blake3::Hash::from_bytes(*key.public().as_bytes()).to_hex().as_str(), public);
         assert_eq!(key.public().verify(b"", &key.sign(b"")), Ok(()));
     }
 }

@@ -39,9 +39,6 @@ mod tests {
 
     #[test]
     fn prints_short() {
-        assert_eq!(
-            format!("{:?}", Signature::from_bytes([0; 64])),
-            "Signature(yyyyyy)"
-        );
+        assert_eq!(format!("{:?}", Signature::from_bytes([0; 64])), "Signature(yyyyyy)");
     }
 }

@@ -67,9 +67,7 @@ impl<T: Signable> Signed<T> {
     /// [`BadSignature`] when the author did not sign this content.
     pub fn verify(self) -> Result<Verified<T>, BadSignature> {
         let Self { content, signature } = self;
-        content
-            .author()
-            .verify(&content.signing_message(), &signature)?;
+        content.author().verify(&content.signing_message(), &signature)?;
         Ok(Verified { content, signature })
     }
 }
@@ -152,32 +150,22 @@ mod tests {
     #[test]
     fn refuses_to_sign_for_others() {
         let (me, other) = (SecretKey::generate(), SecretKey::generate());
-        let error = WrongKey {
-            author: other.public(),
-            signer: me.public(),
-        };
+        let error = WrongKey { author: other.public(), signer: me.public() };
         assert_eq!(Verified::sign(note(&other), &me), Err(error));
     }
 
     #[test]
     fn refuses_altered_content() {
         let key = SecretKey::generate();
-        let signature = *Verified::sign(note(&key), &key)
-            .expect("our own note")
-            .signature();
-        let altered = Note {
-            text: "ho",
-            ..note(&key)
-        };
+        let signature = *Verified::sign(note(&key), &key).expect("our own note").signature();
+        let altered = Note { text: "ho", ..note(&key) };
         assert_eq!(Signed::new(altered, signature).verify(), Err(BadSignature));
     }
 
     #[test]
     fn refuses_another_author() {
         let (key, thief) = (SecretKey::generate(), SecretKey::generate());
-        let signature = *Verified::sign(note(&key), &key)
-            .expect("our own note")
-            .signature();
+        let signature = *Verified::sign(note(&key), &key).expect("our own note").signature();
         let stolen = Signed::new(note(&thief), signature);
         assert_eq!(stolen.verify(), Err(BadSignature));
     }

@@ -93,10 +93,7 @@ pub fn decode(text: &str) -> Result<Vec<u8>, Z32Error> {
 ///
 /// [`Z32Error::WrongLength`] for any other length, else as [`decode`].
 pub fn decode_32(text: &str) -> Result<[u8; 32], Z32Error> {
-    let wrong_length = Z32Error::WrongLength {
-        expected: text_len(32),
-        found: text.len(),
-    };
+    let wrong_length = Z32Error::WrongLength { expected: text_len(32), found: text.len() };
     if text.len() != text_len(32) {
         return Err(wrong_length);
     }
@@ -144,10 +141,7 @@ mod tests {
     #[test]
     fn refuses_impossible_lengths() {
         for found in [1, 3, 6, 9, 11, 14] {
-            assert_eq!(
-                decode(&"y".repeat(found)),
-                Err(Z32Error::ImpossibleLength { found })
-            );
+            assert_eq!(decode(&"y".repeat(found)), Err(Z32Error::ImpossibleLength { found }));
         }
     }
 
@@ -163,18 +157,12 @@ mod tests {
     fn refuses_bits_beyond_the_last_byte() {
         assert_eq!(encode(&[0]), "yy");
         assert_eq!(decode("yb"), Err(Z32Error::TrailingBits));
-        assert_eq!(
-            decode_32(&format!("{}b", "y".repeat(51))),
-            Err(Z32Error::TrailingBits)
-        );
+        assert_eq!(decode_32(&format!("{}b", "y".repeat(51))), Err(Z32Error::TrailingBits));
     }
 
     #[test]
     fn refuses_a_key_of_another_length() {
-        let error = Z32Error::WrongLength {
-            expected: 52,
-            found: 50,
-        };
+        let error = Z32Error::WrongLength { expected: 52, found: 50 };
         assert_eq!(decode_32(&"y".repeat(50)), Err(error));
     }
 

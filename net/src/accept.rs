@@ -62,10 +62,7 @@ impl Mime {
         while essence_bytes < bytes.len() && bytes[essence_bytes] != b';' {
             essence_bytes += 1;
         }
-        Self {
-            text: Cow::Borrowed(text),
-            essence_bytes,
-        }
+        Self { text: Cow::Borrowed(text), essence_bytes }
     }
 
     /// Parses a `Content-Type` value and brings it to its one spelling.
@@ -92,10 +89,7 @@ impl Mime {
         if out.len() > MIME_BYTES_MAX {
             return Err(MimeError::TooLong { bytes: out.len() });
         }
-        Ok(Self {
-            text: Cow::Owned(out),
-            essence_bytes,
-        })
+        Ok(Self { text: Cow::Owned(out), essence_bytes })
     }
 
     /// The header value.
@@ -127,10 +121,7 @@ impl fmt::Display for Mime {
 /// The client's quality decides, then the more specific range, then our order. Without `Accept`, or
 /// with one in which nothing can be read, the first offer wins.
 pub fn negotiate<'a>(accept: Option<&str>, offers: &'a [Mime]) -> Option<&'a Mime> {
-    let ranges: Vec<Range> = split_outside_quotes(accept.unwrap_or(""), ',')
-        .take(RANGES_MAX)
-        .filter_map(Range::parse)
-        .collect();
+    let ranges: Vec<Range> = split_outside_quotes(accept.unwrap_or(""), ',').take(RANGES_MAX).filter_map(Range::parse).collect();
     if ranges.is_empty() {
         return offers.first();
     }
@@ -140,10 +131,7 @@ pub fn negotiate<'a>(accept: Option<&str>, offers: &'a [Mime]) -> Option<&'a Mim
             continue;
         };
         // The most specific range speaks for the offer, so that `text/*, text/html;q=0` works.
-        let rank = ranges
-            .iter()
-            .filter_map(|range| Some((range.specificity(&media)?, range.quality)))
-            .max();
+        let rank = ranges.iter().filter_map(|range| Some((range.specificity(&media)?, range.quality))).max();
         let Some((specificity, quality)) = rank else {
             continue;
         };
@@ -191,12 +179,7 @@ impl Range {
         } else {
             return None;
         };
-        let all_match = own.parameters.iter().all(|(name, value)| {
-            offer
-                .parameters
-                .iter()
-                .any(|(n, v)| n == name && v.eq_ignore_ascii_case(value))
-        });
+        let all_match = own.parameters.iter().all(|(name, value)| offer.parameters.iter().any(|(n, v)| n == name && v.eq_ignore_ascii_case(value)));
         all_match.then_some(level + own.parameters.len())
     }
 }
@@ -221,18 +204,10 @@ impl Media {
             if !is_token(name) {
                 return None;
             }
-            let value = if is_token(value) {
-                value.to_owned()
-            } else {
-                unquote(value)?
-            };
+            let value = if is_token(value) { value.to_owned() } else { unquote(value)? };
             parameters.push((name.to_ascii_lowercase(), value));
         }
-        Some(Self {
-            kind: kind.to_ascii_lowercase(),
-            subtype: subtype.to_ascii_lowercase(),
-            parameters,
-        })
+        Some(Self { kind: kind.to_ascii_lowercase(), subtype: subtype.to_ascii_lowercase(), parameters })
     }
 }
 
@@ -305,10 +280,7 @@ fn trim(text: &str) -> &str {
 }
 
 fn is_token(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 #[cfg(test)]
@@ -317,15 +289,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn offers() -> Vec<Mime> {
-        vec![
-            Mime::JSON,
-            Mime::NDJSON,
-            Mime::TEXT,
-            Mime::HTML,
-            Mime::EVENT_STREAM,
-            Mime::OPS,
-            Mime::parse("image/png").expect("a media type"),
-        ]
+        vec![Mime::JSON, Mime::NDJSON, Mime::TEXT, Mime::HTML, Mime::EVENT_STREAM, Mime::OPS, Mime::parse("image/png").expect("a media type")]
     }
 
     fn chosen(accept: &str) -> Option<String> {
@@ -341,24 +305,12 @@ mod tests {
             ("rubbish", "application/json"),
             ("application/json", "application/json"),
             ("APPLICATION/Json", "application/json"),
-            (
-                "application/x-ndjson, application/json;q=0.9",
-                "application/x-ndjson",
-            ),
-            (
-                "application/json;q=0.9, application/x-ndjson",
-                "application/x-ndjson",
-            ),
+            ("application/x-ndjson, application/json;q=0.9", "application/x-ndjson"),
+            ("application/json;q=0.9, application/x-ndjson", "application/x-ndjson"),
             ("text/event-stream", "text/event-stream"),
             ("application/timebus-ops", "application/timebus-ops"),
-            (
-                "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8",
-                "text/html",
-            ),
-            (
-                "image/avif,image/webp,image/png,image/*;q=0.8,*/*;q=0.5",
-                "image/png",
-            ),
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", "text/html"),
+            ("image/avif,image/webp,image/png,image/*;q=0.8,*/*;q=0.5", "image/png"),
             ("*/*, text/plain", "text/plain"),
             ("text/*", "text/plain"),
             ("text/*, text/plain;q=0", "text/html"),
@@ -391,10 +343,7 @@ mod tests {
             ("Text/PLAIN ;Charset=\"utf-8\"", "text/plain; charset=utf-8"),
             ("a/b;", "a/b"),
             ("a/b; x=\"1 2\"; y=\"\\\"\"", "a/b; x=\"1 2\"; y=\"\\\"\""),
-            (
-                "application/http-patches; count=2",
-                "application/http-patches; count=2",
-            ),
+            ("application/http-patches; count=2", "application/http-patches; count=2"),
         ];
         for (text, expected) in table {
             let mime = Mime::parse(text).expect(text);

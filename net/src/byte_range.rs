@@ -28,16 +28,12 @@ pub fn parse_range(header: &str, len_bytes: u64) -> ByteRange {
         return ByteRange::Whole;
     };
     match (position(first), position(last)) {
-        (Some(first), Some(last)) if first <= last => {
-            satisfy(first..last.saturating_add(1), len_bytes)
-        }
+        (Some(first), Some(last)) if first <= last => satisfy(first..last.saturating_add(1), len_bytes),
         (Some(first), None) if last.is_empty() => satisfy(first..u64::MAX, len_bytes),
         (None, Some(0)) if first.is_empty() => ByteRange::Unsatisfiable,
         // The last bytes of nothing are nothing; 206 has no way to say that.
         (None, Some(_)) if first.is_empty() && len_bytes == 0 => ByteRange::Whole,
-        (None, Some(suffix)) if first.is_empty() => {
-            satisfy(len_bytes.saturating_sub(suffix)..len_bytes, len_bytes)
-        }
+        (None, Some(suffix)) if first.is_empty() => satisfy(len_bytes.saturating_sub(suffix)..len_bytes, len_bytes),
         _ => ByteRange::Whole,
     }
 }

@@ -65,9 +65,7 @@ impl Condition {
         if rest == "*" {
             return Ok(Self::Any);
         }
-        let syntax = |rest: &str| ConditionError::Syntax {
-            at: header.len() - rest.len(),
-        };
+        let syntax = |rest: &str| ConditionError::Syntax { at: header.len() - rest.len() };
         let mut tags = Vec::new();
         while !rest.is_empty() {
             if let Some(behind) = rest.strip_prefix(',') {
@@ -86,17 +84,12 @@ impl Condition {
                 return Err(syntax(rest));
             }
             if opaque.len() > TAG_BYTES_MAX {
-                return Err(ConditionError::TagTooLong {
-                    bytes: opaque.len(),
-                });
+                return Err(ConditionError::TagTooLong { bytes: opaque.len() });
             }
             if tags.len() == TAGS_MAX {
                 return Err(ConditionError::TooMany);
             }
-            tags.push(Tag {
-                weak,
-                opaque: opaque.to_owned(),
-            });
+            tags.push(Tag { weak, opaque: opaque.to_owned() });
             rest = behind[1..].trim_start_matches(blank);
             if !rest.is_empty() && !rest.starts_with(',') {
                 return Err(syntax(rest));
@@ -181,43 +174,20 @@ mod tests {
         assert_eq!(tags(""), []);
         assert_eq!(tags("\"\""), [(false, String::new())]);
         assert_eq!(tags("\"a\""), [(false, "a".into())]);
-        assert_eq!(
-            tags("W/\"a\" ,, \"b c\",\"*\""),
-            [
-                (true, "a".into()),
-                (false, "b c".into()),
-                (false, "*".into())
-            ]
-        );
+        assert_eq!(tags("W/\"a\" ,, \"b c\",\"*\""), [(true, "a".into()), (false, "b c".into()), (false, "*".into())]);
         assert_eq!(tags(r#""a\"b""#), [(false, r#"a\"b"#.into())]);
     }
 
     #[test]
     fn refuses_nonsense() {
-        for bad in [
-            "a",
-            "*, \"a\"",
-            "\"a\", *",
-            "\"a",
-            "\"a\" \"b\"",
-            "\"a\"b",
-            "w/\"a\"",
-            "W/a",
-            "W/",
-            "\"a\r\n\"",
-            "\"a\\\"",
-            "'a'",
-        ] {
+        for bad in ["a", "*, \"a\"", "\"a\", *", "\"a", "\"a\" \"b\"", "\"a\"b", "w/\"a\"", "W/a", "W/", "\"a\r\n\"", "\"a\\\"", "'a'"] {
             let error = Condition::parse(bad).expect_err(bad);
             assert!(matches!(error, ConditionError::Syntax { .. }), "{bad}");
         }
         let many = vec!["\"a\""; TAGS_MAX + 1].join(",");
         assert_eq!(Condition::parse(&many), Err(ConditionError::TooMany));
         let long = format!("\"{}\"", "a".repeat(TAG_BYTES_MAX + 1));
-        assert!(matches!(
-            Condition::parse(&long),
-            Err(ConditionError::TagTooLong { bytes: 769 })
-        ));
+        assert!(matches!(Condition::parse(&long), Err(ConditionError::TagTooLong { bytes: 769 })));
     }
 
     #[test]

@@ -52,10 +52,7 @@ impl HostList {
     ///
     /// [`HostNameError`] for a name that no `Host` header can carry.
     pub fn new(port: u16, configured: &[String]) -> Result<Self, HostNameError> {
-        let mut list = Self {
-            roots: Vec::new(),
-            app_suffixes: vec![format!(".localhost:{port}")],
-        };
+        let mut list = Self { roots: Vec::new(), app_suffixes: vec![format!(".localhost:{port}")] };
         if port == 80 {
             list.app_suffixes.push(".localhost".to_owned());
         }
@@ -67,9 +64,7 @@ impl HostList {
             let (name, public) = split_port(&name);
             let public = public.map(|digits| digits.parse::<u16>().ok().filter(|&port| port != 0));
             if !is_name(name) || public == Some(None) {
-                return Err(HostNameError {
-                    name: entry.clone(),
-                });
+                return Err(HostNameError { name: entry.clone() });
             }
             match public.flatten() {
                 Some(public) => list.add_root(name, public, public == 80 || public == 443),
@@ -84,10 +79,7 @@ impl HostList {
         if self.roots.iter().any(|root| root == authority) {
             return Some(HostKind::Root);
         }
-        let label = self
-            .app_suffixes
-            .iter()
-            .find_map(|suffix| authority.strip_suffix(suffix.as_str()))?;
+        let label = self.app_suffixes.iter().find_map(|suffix| authority.strip_suffix(suffix.as_str()))?;
         is_label(label).then(|| HostKind::App(label.to_owned()))
     }
 
@@ -109,9 +101,7 @@ fn split_port(entry: &str) -> (&str, Option<&str>) {
 
 fn is_name(name: &str) -> bool {
     if let Some(inner) = name.strip_prefix('[') {
-        return inner
-            .strip_suffix(']')
-            .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+        return inner.strip_suffix(']').is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
     }
     name.len() <= NAME_BYTES_MAX && name.split('.').all(is_label)
 }
@@ -120,9 +110,7 @@ fn is_label(label: &str) -> bool {
     (1..=LABEL_BYTES_MAX).contains(&label.len())
         && !label.starts_with('-')
         && !label.ends_with('-')
-        && label
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+        && label.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 #[cfg(test)]
@@ -138,15 +126,7 @@ mod tests {
     #[test]
     fn answers_to_its_own_names() {
         let hosts = list(7007, &["Example.org", "pub.example:443", "[2001:db8::1]"]);
-        for root in [
-            "localhost:7007",
-            "127.0.0.1:7007",
-            "[::1]:7007",
-            "example.org:7007",
-            "pub.example:443",
-            "pub.example",
-            "[2001:db8::1]:7007",
-        ] {
+        for root in ["localhost:7007", "127.0.0.1:7007", "[::1]:7007", "example.org:7007", "pub.example:443", "pub.example", "[2001:db8::1]:7007"] {
             assert_eq!(hosts.check(root), Some(HostKind::Root), "{root}");
         }
         let space = "y".repeat(52);
@@ -159,19 +139,10 @@ mod tests {
     #[test]
     fn on_port_80_browsers_leave_the_port_out() {
         let hosts = list(80, &["example.org"]);
-        for name in [
-            "localhost",
-            "localhost:80",
-            "127.0.0.1",
-            "[::1]",
-            "example.org",
-        ] {
+        for name in ["localhost", "localhost:80", "127.0.0.1", "[::1]", "example.org"] {
             assert_eq!(hosts.check(name), Some(HostKind::Root), "{name}");
         }
-        assert_eq!(
-            hosts.check("chirp.localhost"),
-            Some(HostKind::App("chirp".into()))
-        );
+        assert_eq!(hosts.check("chirp.localhost"), Some(HostKind::App("chirp".into())));
         assert_eq!(hosts.check("localhost:7007"), None);
     }
 
@@ -249,18 +220,7 @@ mod tests {
 
     #[test]
     fn refuses_configured_nonsense() {
-        for name in [
-            "",
-            "*",
-            "*.example.org",
-            "a b",
-            "x:0",
-            "x:",
-            "x:99999",
-            "::1",
-            "[::1",
-            "é",
-        ] {
+        for name in ["", "*", "*.example.org", "a b", "x:0", "x:", "x:99999", "::1", "[::1", "é"] {
             assert!(HostList::new(7007, &[name.to_owned()]).is_err(), "{name:?}");
         }
     }

@@ -73,9 +73,7 @@ pub fn current_uid() -> Option<u32> {
 
 fn read_table(path: &str) -> io::Result<String> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?
-        .take(TABLE_BYTES_MAX)
-        .read_to_end(&mut bytes)?;
+    std::fs::File::open(path)?.take(TABLE_BYTES_MAX).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
@@ -125,13 +123,7 @@ impl Row {
         let mut fields = fields.skip(3);
         let uid = fields.next()?.parse().ok()?;
         let inode = fields.nth(1)?.parse().ok()?;
-        Some(Self {
-            local,
-            remote,
-            state,
-            uid,
-            inode,
-        })
+        Some(Self { local, remote, state, uid, inode })
     }
 
     fn is_held(&self) -> bool {
@@ -246,21 +238,9 @@ mod tests {
 
     #[test]
     fn sees_mapped_addresses_as_ipv4() {
-        let table = row(
-            "[::ffff:127.0.0.1]:50000",
-            "[::ffff:127.0.0.1]:7007",
-            1,
-            7,
-            1,
-        );
-        for (local, peer) in [
-            ("127.0.0.1:7007", "127.0.0.1:50000"),
-            ("[::ffff:127.0.0.1]:7007", "[::ffff:127.0.0.1]:50000"),
-        ] {
-            assert_eq!(
-                owner_in_tables(&table, addr(local), addr(peer)),
-                Owner::Uid(7)
-            );
+        let table = row("[::ffff:127.0.0.1]:50000", "[::ffff:127.0.0.1]:7007", 1, 7, 1);
+        for (local, peer) in [("127.0.0.1:7007", "127.0.0.1:50000"), ("[::ffff:127.0.0.1]:7007", "[::ffff:127.0.0.1]:50000")] {
+            assert_eq!(owner_in_tables(&table, addr(local), addr(peer)), Owner::Uid(7));
         }
         let table = row("[::1]:50000", "[::1]:7007", 1, 8, 1);
         let owner = owner_in_tables(&table, addr("[::1]:7007"), addr("[::1]:50000"));
@@ -275,16 +255,8 @@ mod tests {
         assert_eq!(owner(&row(theirs, ours, 6, 0, 0)), Owner::Absent);
         assert_eq!(owner(&row(theirs, ours, 4, 0, 0)), Owner::Absent);
         assert_eq!(owner(&row(theirs, ours, 1, 0, 0)), Owner::Absent);
-        assert_eq!(
-            owner(&row(theirs, ours, 2, 5, 9)),
-            Owner::Absent,
-            "SYN_SENT"
-        );
-        assert_eq!(
-            owner(&row(theirs, ours, 5, 5, 9)),
-            Owner::Uid(5),
-            "half closed"
-        );
+        assert_eq!(owner(&row(theirs, ours, 2, 5, 9)), Owner::Absent, "SYN_SENT");
+        assert_eq!(owner(&row(theirs, ours, 5, 5, 9)), Owner::Uid(5), "half closed");
         let reused = row(theirs, ours, 6, 0, 0) + &row(theirs, ours, 1, 5, 9);
         assert_eq!(owner(&reused), Owner::Uid(5));
         let twice = row(theirs, ours, 1, 5, 9) + &row(theirs, ours, 8, 5, 9);

@@ -181,9 +181,7 @@ impl ContentRange {
     /// A [`RangeError`].
     pub fn parse(header: &str) -> Result<Self, RangeError> {
         if header.len() > HEADER_BYTES_MAX {
-            return Err(RangeError::TooLong {
-                bytes: header.len(),
-            });
+            return Err(RangeError::TooLong { bytes: header.len() });
         }
         let header = header.trim_end_matches(BLANKS);
         let trimmed = header.trim_start_matches(BLANKS);
@@ -192,9 +190,7 @@ impl ContentRange {
         match unit {
             "json" => parse_steps(header, rest).map(Self::Json),
             "text" => parse_text(header, rest).map(Self::Text),
-            _ => Err(RangeError::UnknownUnit {
-                unit: unit.chars().take(32).collect(),
-            }),
+            _ => Err(RangeError::UnknownUnit { unit: unit.chars().take(32).collect() }),
         }
     }
 }
@@ -213,9 +209,7 @@ impl Step {
     pub fn index(&self) -> Option<Position> {
         match self {
             Self::Index(position) => Some(*position),
-            Self::Key(key) if key == "0" || !key.starts_with('0') => {
-                parse_digits(key)?.ok().map(Position::Start)
-            }
+            Self::Key(key) if key == "0" || !key.starts_with('0') => parse_digits(key)?.ok().map(Position::Start),
             Self::Key(_) | Self::Splice(_) => None,
         }
     }
@@ -285,19 +279,10 @@ pub fn parse_patches(body: &Bytes, count: usize) -> Result<Vec<Patch>, PatchesEr
     let mut patches = Vec::new();
     let mut at = 0;
     for patch in 1..=count {
-        at += body[at..]
-            .iter()
-            .take_while(|&&byte| byte == b'\r' || byte == b'\n')
-            .count();
+        at += body[at..].iter().take_while(|&&byte| byte == b'\r' || byte == b'\n').count();
         let (headers, behind) = parse_headers(patch, body, at)?;
-        let end = behind
-            .checked_add(headers.content_bytes)
-            .filter(|&end| end <= body.len())
-            .ok_or(PatchesError::Truncated { patch })?;
-        patches.push(Patch {
-            range: headers.range,
-            content: body.slice(behind..end),
-        });
+        let end = behind.checked_add(headers.content_bytes).filter(|&end| end <= body.len()).ok_or(PatchesError::Truncated { patch })?;
+        patches.push(Patch { range: headers.range, content: body.slice(behind..end) });
         at = end;
     }
     Ok(patches)
@@ -338,10 +323,7 @@ pub fn write_update(out: &mut Vec<u8>, update: &Update<'_>) {
         write_header(out, "Repr-Digest", &print_digest(digest));
     }
     match update.body {
-        UpdateBody::Snapshot {
-            content_type,
-            content,
-        } => {
+        UpdateBody::Snapshot { content_type, content } => {
             write_header(out, "Content-Type", content_type.as_str());
             write_header(out, "Content-Length", &content.len().to_string());
             write_content(out, content);
@@ -398,22 +380,14 @@ struct PatchHeaders {
 }
 
 /// Reads a header block from `at` on, and returns where the content begins.
-fn parse_headers(
-    patch: usize,
-    body: &[u8],
-    at: usize,
-) -> Result<(PatchHeaders, usize), PatchesError> {
+fn parse_headers(patch: usize, body: &[u8], at: usize) -> Result<(PatchHeaders, usize), PatchesError> {
     let block = &body[at..body.len().min(at + HEADER_BYTES_MAX)];
     let mut length = None;
     let mut range = None;
     let mut from = 0;
     loop {
         let Some(line_bytes) = block[from..].iter().position(|&byte| byte == b'\n') else {
-            return Err(if block.len() == HEADER_BYTES_MAX {
-                PatchesError::HeadersTooLong { patch }
-            } else {
-                PatchesError::Truncated { patch }
-            });
+            return Err(if block.len() == HEADER_BYTES_MAX { PatchesError::HeadersTooLong { patch } } else { PatchesError::Truncated { patch } });
         };
         let line = &block[from..from + line_bytes];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -440,12 +414,8 @@ fn parse_headers(
         .ok()
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or(PatchesError::Truncated { patch })?;
-    let range =
-        ContentRange::parse(range).map_err(|source| PatchesError::BadRange { patch, source })?;
-    let headers = PatchHeaders {
-        content_bytes,
-        range,
-    };
+    let range = ContentRange::parse(range).map_err(|source| PatchesError::BadRange { patch, source })?;
+    let headers = PatchHeaders { content_bytes, range };
     Ok((headers, at + from))
 }
 
@@ -461,10 +431,7 @@ fn split_header(line: &[u8]) -> Option<(&str, &str)> {
 
 fn parse_text(header: &str, rest: &str) -> Result<Span, RangeError> {
     let syntax = || syntax_at(header, rest);
-    let inner = rest
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-        .ok_or_else(syntax)?;
+    let inner = rest.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).ok_or_else(syntax)?;
     let (start, end) = inner.split_once(':').ok_or_else(syntax)?;
     parse_span(start, end).unwrap_or_else(|| Err(syntax()))
 }
@@ -522,9 +489,7 @@ fn closing_quote(text: &str) -> Option<usize> {
 }
 
 fn syntax_at(header: &str, rest: &str) -> RangeError {
-    RangeError::Syntax {
-        at: header.len() - rest.len(),
-    }
+    RangeError::Syntax { at: header.len() - rest.len() }
 }
 
 /// `None` if these are no numbers.
@@ -583,16 +548,10 @@ mod tests {
             ("json ", &[]),
             ("json .a.b", &[key("a"), key("b")]),
             ("json a.b", &[key("a"), key("b")]),
-            (
-                "json  [\"a\"].b[3] ",
-                &[key("a"), key("b"), Step::Index(Start(3))],
-            ),
+            ("json  [\"a\"].b[3] ", &[key("a"), key("b"), Step::Index(Start(3))]),
             ("json [\"list\"][\"1\"]", &[key("list"), key("1")]),
             ("json [1:2]", &[Step::Splice(span(Start(1), Start(2)))]),
-            (
-                "json .l[-0:-0]",
-                &[key("l"), Step::Splice(span(End(0), End(0)))],
-            ),
+            ("json .l[-0:-0]", &[key("l"), Step::Splice(span(End(0), End(0)))]),
             ("json [-2:-1]", &[Step::Splice(span(End(2), End(1)))]),
             ("json [0:-0]", &[Step::Splice(span(Start(0), End(0)))]),
             ("json [-1]", &[Step::Index(End(1))]),
@@ -605,11 +564,7 @@ mod tests {
             ("json [\"a\"]b", &[key("a"), key("b")]),
         ];
         for (header, steps) in table {
-            assert_eq!(
-                ContentRange::parse(header),
-                Ok(ContentRange::Json(steps.to_vec())),
-                "{header}"
-            );
+            assert_eq!(ContentRange::parse(header), Ok(ContentRange::Json(steps.to_vec())), "{header}");
         }
     }
 
@@ -617,18 +572,9 @@ mod tests {
     fn reads_text_ranges() {
         use Position::{End, Start};
         assert_eq!(ContentRange::parse("text [0:1]"), Ok(text_range(0, 1)));
-        assert_eq!(
-            ContentRange::parse(" text  [ 3 : 3 ] "),
-            Ok(text_range(3, 3))
-        );
-        assert_eq!(
-            ContentRange::parse("text [-0:-0]"),
-            Ok(ContentRange::Text(span(End(0), End(0))))
-        );
-        assert_eq!(
-            ContentRange::parse("text [2:-1]"),
-            Ok(ContentRange::Text(span(Start(2), End(1))))
-        );
+        assert_eq!(ContentRange::parse(" text  [ 3 : 3 ] "), Ok(text_range(3, 3)));
+        assert_eq!(ContentRange::parse("text [-0:-0]"), Ok(ContentRange::Text(span(End(0), End(0)))));
+        assert_eq!(ContentRange::parse("text [2:-1]"), Ok(ContentRange::Text(span(Start(2), End(1)))));
     }
 
     #[test]
@@ -674,12 +620,7 @@ mod tests {
             ("json [1:2][3]", E::StepBehindSplice),
             ("json [99999999999999999999]", E::NumberTooLarge),
             (&deep, E::TooManySteps),
-            (
-                &long,
-                E::TooLong {
-                    bytes: HEADER_BYTES_MAX + 6,
-                },
-            ),
+            (&long, E::TooLong { bytes: HEADER_BYTES_MAX + 6 }),
         ];
         for (header, expected) in table {
             assert_eq!(ContentRange::parse(header), Err(expected), "{header}");
@@ -707,10 +648,8 @@ mod tests {
     }
 
     /// The request of braid.md §1.3, as stock clients send it.
-    const TWO_PATCHES: &str = concat!(
-        "content-length: 1\r\ncontent-range: text [0:1]\r\n\r\nJ\r\n\r\n",
-        "content-length: 1\r\ncontent-range: text [11:11]\r\n\r\n!\r\n",
-    );
+    const TWO_PATCHES: &str =
+        concat!("content-length: 1\r\ncontent-range: text [0:1]\r\n\r\nJ\r\n\r\n", "content-length: 1\r\ncontent-range: text [11:11]\r\n\r\n!\r\n",);
 
     fn patches(body: &str, count: usize) -> Result<Vec<Patch>, PatchesError> {
         parse_patches(&Bytes::copy_from_slice(body.as_bytes()), count)
@@ -718,14 +657,8 @@ mod tests {
 
     fn two() -> Vec<Patch> {
         vec![
-            Patch {
-                range: text_range(0, 1),
-                content: Bytes::from_static(b"J"),
-            },
-            Patch {
-                range: text_range(11, 11),
-                content: Bytes::from_static(b"!"),
-            },
+            Patch { range: text_range(0, 1), content: Bytes::from_static(b"J") },
+            Patch { range: text_range(11, 11), content: Bytes::from_static(b"!") },
         ]
     }
 
@@ -734,20 +667,11 @@ mod tests {
         assert_eq!(TWO_PATCHES.len(), 106, "as captured");
         assert_eq!(patches(TWO_PATCHES, 2), Ok(two()));
         assert_eq!(patches(&TWO_PATCHES.replace("\r\n", "\n"), 2), Ok(two()));
-        assert_eq!(
-            patches(&format!("\r\n\n{TWO_PATCHES}rubbish"), 2),
-            Ok(two())
-        );
+        assert_eq!(patches(&format!("\r\n\n{TWO_PATCHES}rubbish"), 2), Ok(two()));
         assert_eq!(patches(TWO_PATCHES, 1), Ok(two()[..1].to_vec()));
         assert_eq!(patches("rubbish", 0), Ok(vec![]));
         let extra = "X-Other: 1\nContent-Range:json .a\nContent-Length:0\n\n";
-        assert_eq!(
-            patches(extra, 1),
-            Ok(vec![Patch {
-                range: ContentRange::Json(vec![key("a")]),
-                content: Bytes::new(),
-            }])
-        );
+        assert_eq!(patches(extra, 1), Ok(vec![Patch { range: ContentRange::Json(vec![key("a")]), content: Bytes::new() }]));
         // The content is counted in bytes, and may look like anything.
         let odd = "Content-Length: 8\r\nContent-Range: text [0:0]\r\n\r\n😀\r\n\r\n";
         let content = patches(odd, 1).expect("one patch")[0].content.clone();
@@ -763,56 +687,23 @@ mod tests {
         let table = [
             (String::new(), E::Truncated { patch: 1 }),
             ("\r\n\r\n".into(), E::Truncated { patch: 1 }),
-            (
-                format!("{range}Content-Length: 2\r\n\r\nx"),
-                E::Truncated { patch: 1 },
-            ),
-            (
-                format!("{range}Content-Length: 99999999999999999999\r\n\r\nx"),
-                E::Truncated { patch: 1 },
-            ),
-            (
-                format!("{range}Content-Length: {}\r\n\r\nx", u64::MAX),
-                E::Truncated { patch: 1 },
-            ),
-            (
-                format!("{range}Content-Length: 1"),
-                E::Truncated { patch: 1 },
-            ),
+            (format!("{range}Content-Length: 2\r\n\r\nx"), E::Truncated { patch: 1 }),
+            (format!("{range}Content-Length: 99999999999999999999\r\n\r\nx"), E::Truncated { patch: 1 }),
+            (format!("{range}Content-Length: {}\r\n\r\nx", u64::MAX), E::Truncated { patch: 1 }),
+            (format!("{range}Content-Length: 1"), E::Truncated { patch: 1 }),
             (format!("{range}\r\n"), missing("Content-Length")),
             ("Content-Length: 0\r\n\r\n".into(), missing("Content-Range")),
             (format!("{range}{range}\r\n"), double("Content-Range")),
-            (
-                "Content-Length: 0\r\ncontent-length: 5\r\n\r\n".into(),
-                double("Content-Length"),
-            ),
-            (
-                format!("{range}Content-Length: -1\r\n\r\n"),
-                E::BadLength { patch: 1 },
-            ),
-            (
-                format!("{range}Content-Length: +1\r\n\r\n"),
-                E::BadLength { patch: 1 },
-            ),
-            (
-                format!("{range}Content-Length:\r\n\r\n"),
-                E::BadLength { patch: 1 },
-            ),
+            ("Content-Length: 0\r\ncontent-length: 5\r\n\r\n".into(), double("Content-Length")),
+            (format!("{range}Content-Length: -1\r\n\r\n"), E::BadLength { patch: 1 }),
+            (format!("{range}Content-Length: +1\r\n\r\n"), E::BadLength { patch: 1 }),
+            (format!("{range}Content-Length:\r\n\r\n"), E::BadLength { patch: 1 }),
             ("rubbish\r\n\r\n".into(), E::BadHeader { patch: 1 }),
             ("a b: c\r\n\r\n".into(), E::BadHeader { patch: 1 }),
             ("a: b\rc\r\n\r\n".into(), E::BadHeader { patch: 1 }),
-            (
-                format!("{}\n", "a".repeat(9000)),
-                E::HeadersTooLong { patch: 1 },
-            ),
+            (format!("{}\n", "a".repeat(9000)), E::HeadersTooLong { patch: 1 }),
             ("a: b\n".repeat(9000), E::HeadersTooLong { patch: 1 }),
-            (
-                "Content-Length: 0\r\nContent-Range: x\r\n\r\n".into(),
-                E::BadRange {
-                    patch: 1,
-                    source: RangeError::UnknownUnit { unit: "x".into() },
-                },
-            ),
+            ("Content-Length: 0\r\nContent-Range: x\r\n\r\n".into(), E::BadRange { patch: 1, source: RangeError::UnknownUnit { unit: "x".into() } }),
         ];
         for (body, expected) in table {
             assert_eq!(patches(&body, 1), Err(expected), "{body:.80}");
@@ -827,24 +718,13 @@ mod tests {
 
     fn update(version: &[&str], parents: &[&str], body: UpdateBody<'_>) -> String {
         let mut out = Vec::new();
-        write_update(
-            &mut out,
-            &Update {
-                version: &ids(version),
-                parents: &ids(parents),
-                repr_sha256: None,
-                body,
-            },
-        );
+        write_update(&mut out, &Update { version: &ids(version), parents: &ids(parents), repr_sha256: None, body });
         String::from_utf8(out).expect("the contents are UTF-8")
     }
 
     #[test]
     fn writes_a_snapshot() {
-        let snapshot = UpdateBody::Snapshot {
-            content_type: &Mime::TEXT,
-            content: b"Jello world!",
-        };
+        let snapshot = UpdateBody::Snapshot { content_type: &Mime::TEXT, content: b"Jello world!" };
         assert_eq!(
             update(&["alice-8"], &[], snapshot),
             concat!(
@@ -865,12 +745,7 @@ mod tests {
         let mut out = Vec::new();
         write_update(
             &mut out,
-            &Update {
-                version: &ids(&["b", "a"]),
-                parents: &[],
-                repr_sha256: Some([0; 32]),
-                body: UpdateBody::Patches(&two()[..1]),
-            },
+            &Update { version: &ids(&["b", "a"]), parents: &[], repr_sha256: Some([0; 32]), body: UpdateBody::Patches(&two()[..1]) },
         );
         let text = String::from_utf8(out).expect("UTF-8");
         assert!(text.starts_with(concat!(
@@ -882,10 +757,7 @@ mod tests {
 
     #[test]
     fn writes_one_patch_inline() {
-        let patch = [Patch {
-            range: text_range(0, 0),
-            content: Bytes::from("😀é"),
-        }];
+        let patch = [Patch { range: text_range(0, 0), content: Bytes::from("😀é") }];
         assert_eq!(
             update(&["bob-1"], &["alice-8"], UpdateBody::Patches(&patch)),
             concat!(
@@ -933,14 +805,7 @@ mod tests {
         write_deleted(&mut out, &ids(&["a-2"]), &ids(&["a-1"]));
         assert_eq!(
             String::from_utf8(out).as_deref(),
-            Ok(concat!(
-                "HTTP 404 Not Found\r\n",
-                "Version: \"a-2\"\r\n",
-                "Parents: \"a-1\"\r\n",
-                "Content-Length: 0\r\n",
-                "\r\n",
-                "\r\n\r\n",
-            ))
+            Ok(concat!("HTTP 404 Not Found\r\n", "Version: \"a-2\"\r\n", "Parents: \"a-1\"\r\n", "Content-Length: 0\r\n", "\r\n", "\r\n\r\n",))
         );
     }
 
@@ -958,20 +823,15 @@ mod tests {
             if at == stream.len() {
                 return seen;
             }
-            let head_bytes = stream[at..]
-                .windows(4)
-                .position(|window| window == b"\r\n\r\n")
-                .expect("a complete head");
+            let head_bytes = stream[at..].windows(4).position(|window| window == b"\r\n\r\n").expect("a complete head");
             let head = std::str::from_utf8(&stream[at..at + head_bytes]).expect("ASCII");
             let inline_at = at;
             at += head_bytes + 4;
             let mut lines = head.split("\r\n");
             let status = lines.next().expect("a status line").to_owned();
             assert!(status.starts_with("HTTP "));
-            let headers: Vec<(String, String)> = lines
-                .map(|line| line.split_once(": ").expect("a header"))
-                .map(|(name, value)| (name.to_owned(), value.to_owned()))
-                .collect();
+            let headers: Vec<(String, String)> =
+                lines.map(|line| line.split_once(": ").expect("a header")).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
             let header = |wanted: &str| {
                 let found = headers.iter().find(|(name, _)| name == wanted);
                 found.map(|(_, value)| value.clone())
@@ -984,10 +844,7 @@ mod tests {
                     at = end;
                     match header("Content-Range") {
                         None => Ok(content),
-                        Some(range) => Err(vec![Patch {
-                            range: ContentRange::parse(&range).expect("a range"),
-                            content,
-                        }]),
+                        Some(range) => Err(vec![Patch { range: ContentRange::parse(&range).expect("a range"), content }]),
                     }
                 }
                 (None, Some(count)) => {
@@ -1007,27 +864,16 @@ mod tests {
     }
 
     fn any_position() -> impl Strategy<Value = Position> {
-        prop_oneof![
-            (0u64..50).prop_map(Position::Start),
-            (0u64..50).prop_map(Position::End),
-        ]
+        prop_oneof![(0u64..50).prop_map(Position::Start), (0u64..50).prop_map(Position::End),]
     }
 
     fn any_span() -> impl Strategy<Value = Span> {
-        (any_position(), any_position()).prop_filter_map("backwards", |(start, end)| {
-            parse_span(&start.to_string(), &end.to_string())?.ok()
-        })
+        (any_position(), any_position()).prop_filter_map("backwards", |(start, end)| parse_span(&start.to_string(), &end.to_string())?.ok())
     }
 
     fn any_range() -> impl Strategy<Value = ContentRange> {
-        let step = prop_oneof![
-            ".{0,8}".prop_map(Step::Key),
-            any_position().prop_map(Step::Index),
-        ];
-        let steps = (
-            prop::collection::vec(step, 0..5),
-            prop::option::of(any_span()),
-        );
+        let step = prop_oneof![".{0,8}".prop_map(Step::Key), any_position().prop_map(Step::Index),];
+        let steps = (prop::collection::vec(step, 0..5), prop::option::of(any_span()));
         prop_oneof![
             any_span().prop_map(ContentRange::Text),
             steps.prop_map(|(mut steps, splice)| {
@@ -1038,12 +884,7 @@ mod tests {
     }
 
     fn any_patch() -> impl Strategy<Value = Patch> {
-        (any_range(), prop::collection::vec(any::<u8>(), 0..20)).prop_map(|(range, content)| {
-            Patch {
-                range,
-                content: Bytes::from(content),
-            }
-        })
+        (any_range(), prop::collection::vec(any::<u8>(), 0..20)).prop_map(|(range, content)| Patch { range, content: Bytes::from(content) })
     }
 
     proptest! {

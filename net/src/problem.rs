@@ -32,20 +32,8 @@ pub struct Problem {
 
 impl Problem {
     /// Makes a problem without a fix and without extra members.
-    pub fn new(
-        status: StatusCode,
-        kind: &'static str,
-        title: impl Into<String>,
-        detail: impl Into<String>,
-    ) -> Self {
-        Self {
-            status,
-            title: title.into(),
-            detail: detail.into(),
-            fix: None,
-            kind,
-            extra: BTreeMap::new(),
-        }
+    pub fn new(status: StatusCode, kind: &'static str, title: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { status, title: title.into(), detail: detail.into(), fix: None, kind, extra: BTreeMap::new() }
     }
 
     /// Adds what to do next.
@@ -91,13 +79,7 @@ impl Serialize for Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}: {}",
-            self.status.as_u16(),
-            self.title,
-            self.detail
-        )?;
+        write!(f, "{} {}: {}", self.status.as_u16(), self.title, self.detail)?;
         match &self.fix {
             Some(fix) => write!(f, " ({fix})"),
             None => Ok(()),
@@ -114,15 +96,10 @@ mod tests {
 
     #[test]
     fn prints_the_body_of_a_refusal() {
-        let problem = Problem::new(
-            StatusCode::FORBIDDEN,
-            "not-allowed",
-            "not allowed",
-            "you may not write /notes",
-        )
-        .with_fix("ask the owner for a grant")
-        .with("grant", "write /notes")
-        .with("status", 200);
+        let problem = Problem::new(StatusCode::FORBIDDEN, "not-allowed", "not allowed", "you may not write /notes")
+            .with_fix("ask the owner for a grant")
+            .with("grant", "write /notes")
+            .with("status", 200);
         assert_eq!(
             String::from_utf8(problem.to_bytes()).as_deref(),
             Ok(concat!(
@@ -132,10 +109,7 @@ mod tests {
                 "\n"
             ))
         );
-        assert_eq!(
-            problem.to_string(),
-            "403 not allowed: you may not write /notes (ask the owner for a grant)"
-        );
+        assert_eq!(problem.to_string(), "403 not allowed: you may not write /notes (ask the owner for a grant)");
     }
 
     #[test]

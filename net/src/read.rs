@@ -107,7 +107,8 @@ pub(crate) fn etag(version: &[String]) -> String {
 }
 
 fn absent(path: &Path) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", format!("nothing is at {path}")).with_fix(format!("PUT {path} writes a value"))
+    Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", format!("nothing is at {path}"))
+        .with_fix(format!("PUT {path} writes a value"))
 }
 
 /// Answers with a value in the form that the caller likes best.
@@ -144,7 +145,8 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
     }
     let space = ask.peer.space();
     let all = ask.query.view == View::All;
-    if !all && tree.shape() == Shape::Scalar
+    if !all
+        && tree.shape() == Shape::Scalar
         && let Some(write) = tree.writes.first()
         && let Some((mime, bytes)) = media(&write.value, headers)
     {
@@ -316,7 +318,12 @@ pub(crate) fn leaves(tree: &Tree, path: &Path, each: &mut dyn FnMut(&Path, &Tree
 }
 
 /// Subtrees at or below `path` that are small enough to be put together, in order. Calls back with each.
-pub(crate) fn pieces(store: &Store, rows: &Committed, path: &Path, each: &mut dyn FnMut(&Path, Piece) -> bool) -> Result<bool, timebus_store::store::StorageError> {
+pub(crate) fn pieces(
+    store: &Store,
+    rows: &Committed,
+    path: &Path,
+    each: &mut dyn FnMut(&Path, Piece) -> bool,
+) -> Result<bool, timebus_store::store::StorageError> {
     use timebus_store::node::{Node, node_key};
     use timebus_store::pipeline::MAIN;
     let key = node_key(MAIN, &path.key());
@@ -551,7 +558,7 @@ fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
             for name in timebus_store::tree::child_names_after(rows, MAIN, &ask.path, after) {
                 let name = name.map_err(failed)?;
                 if names.len() == wanted {
-                    next = names.last().map(|last: &Box<str>| last.to_string());
+                    next = names.last().map(ToString::to_string);
                     break;
                 }
                 names.push(name);
@@ -593,7 +600,13 @@ fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
 }
 
 /// A node that is not looked into: its value, or how much is below it.
-fn write_outline(store: &Store, rows: &Committed, path: &Path, space: &timebus_identity::PublicKey, out: &mut Vec<u8>) -> Result<(), timebus_store::store::StorageError> {
+fn write_outline(
+    store: &Store,
+    rows: &Committed,
+    path: &Path,
+    space: &timebus_identity::PublicKey,
+    out: &mut Vec<u8>,
+) -> Result<(), timebus_store::store::StorageError> {
     use timebus_store::node::{Node, node_key};
     let node = Node::load(rows, &node_key(timebus_store::pipeline::MAIN, &path.key()))?;
     if node.below == 0 {

@@ -77,10 +77,9 @@ async fn dispatch(peer: &Peer, link: &Link, request: Request<Incoming>) -> Resul
     let target = Target::parse(raw).map_err(|error| bad_target(&error))?;
     let first = target.segments.first().map(String::as_str);
     let reads = matches!(head.method, Method::GET | Method::HEAD);
-    if reads && matches!(first, None | Some("favicon.ico")) || first == Some(".gui") || (reads && wants_page(&head)) {
-        if let Some(page) = sys::gui(peer, &target, &head) {
-            return Ok(page);
-        }
+    let is_page = first == Some(".gui") || reads && (matches!(first, None | Some("favicon.ico")) || wants_page(&head));
+    if is_page && let Some(page) = sys::gui(peer, &target, &head) {
+        return Ok(page);
     }
     if first == Some(".sys") {
         let rest = target.segments[1..].to_vec();
@@ -125,7 +124,9 @@ const ALLOW: &str = "GET, HEAD, PUT, PATCH, POST, DELETE, OPTIONS";
 /// Whether a browser wants to show the answer as a page.
 fn wants_page(head: &http::request::Parts) -> bool {
     let document = matches!(head.headers.get("sec-fetch-dest").map(HeaderValue::as_bytes), Some(b"document"));
-    document && text(&head.headers, header::ACCEPT).is_some_and(|accept| accept.contains("text/html")) && !head.uri.query().is_some_and(|query| query.contains("view=raw"))
+    document
+        && text(&head.headers, header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
+        && !head.uri.query().is_some_and(|query| query.contains("view=raw"))
 }
 
 fn wants_events(head: &http::request::Parts) -> bool {

@@ -195,18 +195,11 @@ impl UncheckedSignature {
     /// # Errors
     ///
     /// [`SignatureError::Forged`] if `verify` says no.
-    pub fn check(
-        self,
-        verify: impl Fn(&[u8; 32], &[u8], &[u8; 64]) -> bool,
-    ) -> Result<Signer, SignatureError> {
+    pub fn check(self, verify: impl Fn(&[u8; 32], &[u8], &[u8; 64]) -> bool) -> Result<Signer, SignatureError> {
         if !verify(&self.key, &self.base, &self.signature) {
             return Err(SignatureError::Forged);
         }
-        Ok(Signer {
-            key: self.key,
-            signature: self.signature,
-            body_sha256: self.body_sha256,
-        })
+        Ok(Signer { key: self.key, signature: self.signature, body_sha256: self.body_sha256 })
     }
 }
 
@@ -237,10 +230,7 @@ impl Signer {
 /// # Errors
 ///
 /// A [`SignatureError`]: a request with a bad signature is refused, not treated as unsigned.
-pub fn read_signature(
-    head: &RequestHead<'_>,
-    now_s: i64,
-) -> Result<Option<UncheckedSignature>, SignatureError> {
+pub fn read_signature(head: &RequestHead<'_>, now_s: i64) -> Result<Option<UncheckedSignature>, SignatureError> {
     const INPUT: &str = "Signature-Input";
     const SIGNATURE: &str = "Signature";
     let missing = |header| SignatureError::MissingHeader { header };
@@ -261,12 +251,7 @@ pub fn read_signature(
         false => None,
     };
     let base = signature_base(head, &input)?;
-    Ok(Some(UncheckedSignature {
-        key,
-        base,
-        signature,
-        body_sha256,
-    }))
+    Ok(Some(UncheckedSignature { key, base, signature, body_sha256 }))
 }
 
 /// Reads and checks in one go: the signer, or `Ok(None)` for a request without a signature.
@@ -279,9 +264,7 @@ pub fn verify_request(
     now_s: i64,
     verify: impl Fn(&[u8; 32], &[u8], &[u8; 64]) -> bool,
 ) -> Result<Option<Signer>, SignatureError> {
-    read_signature(head, now_s)?
-        .map(|unchecked| unchecked.check(verify))
-        .transpose()
+    read_signature(head, now_s)?.map(|unchecked| unchecked.check(verify)).transpose()
 }
 
 /// Signs a request that has all its other headers, `Content-Digest` included if it has a body.
@@ -312,19 +295,12 @@ pub fn sign_request(
         }
     }
     let names: Vec<String> = covered.iter().map(|name| format!("\"{name}\"")).collect();
-    let parameters = format!(
-        "({});created={now_s};keyid=\"{}\";alg=\"ed25519\"",
-        names.join(" "),
-        print_z_base_32(key),
-    );
+    let parameters = format!("({});created={now_s};keyid=\"{}\";alg=\"ed25519\"", names.join(" "), print_z_base_32(key),);
     let signature_input = format!("{LABEL}={parameters}");
     let (_, input) = parse_input(&signature_input)?;
     covered_components(&input)?;
     let signature = sign(&signature_base(head, &input)?);
-    Ok(SignatureHeaders {
-        signature_input,
-        signature: format!("{LABEL}=:{}:", STANDARD.encode(signature)),
-    })
+    Ok(SignatureHeaders { signature_input, signature: format!("{LABEL}=:{}:", STANDARD.encode(signature)) })
 }
 
 /// Whether a body has the SHA-256 its `Content-Digest` (or `Repr-Digest`) gives.
@@ -350,9 +326,7 @@ pub fn parse_digest(header: &str) -> Result<[u8; 32], DigestError> {
     if header.len() > HEADER_BYTES_MAX {
         return Err(DigestError::Syntax);
     }
-    let digests: Dictionary = Parser::new(header)
-        .parse()
-        .map_err(|_| DigestError::Syntax)?;
+    let digests: Dictionary = Parser::new(header).parse().map_err(|_| DigestError::Syntax)?;
     match digests.get("sha-256") {
         None => Err(DigestError::NoSha256),
         Some(entry) => byte_sequence(entry).ok_or(DigestError::Syntax),
@@ -366,9 +340,7 @@ pub fn print_digest(sha256: &[u8; 32]) -> String {
 
 /// Reads `Signature-Input`: its only label and what stands behind it.
 fn parse_input(header: &str) -> Result<(String, InnerList), SignatureError> {
-    let syntax = || SignatureError::Syntax {
-        header: "Signature-Input",
-    };
+    let syntax = || SignatureError::Syntax { header: "Signature-Input" };
     let mut members = parse_dictionary(header).ok_or_else(syntax)?;
     let count = members.len();
     match (members.pop(), count) {
@@ -379,20 +351,14 @@ fn parse_input(header: &str) -> Result<(String, InnerList), SignatureError> {
 }
 
 fn parse_signature(header: &str, label: &str) -> Result<[u8; 64], SignatureError> {
-    let syntax = || SignatureError::Syntax {
-        header: "Signature",
-    };
+    let syntax = || SignatureError::Syntax { header: "Signature" };
     let members = parse_dictionary(header).ok_or_else(syntax)?;
     if members.len() != 1 {
-        return Err(SignatureError::NotOne {
-            count: members.len(),
-        });
+        return Err(SignatureError::NotOne { count: members.len() });
     }
     match members.get(label) {
         Some(entry) => byte_sequence(entry).ok_or_else(syntax),
-        None => Err(SignatureError::LabelMismatch {
-            label: label.to_owned(),
-        }),
+        None => Err(SignatureError::LabelMismatch { label: label.to_owned() }),
     }
 }
 
@@ -413,36 +379,25 @@ fn byte_sequence<const N: usize>(entry: &ListEntry) -> Option<[u8; N]> {
 /// The names a signature covers, without doubles and parameters.
 fn covered_components(input: &InnerList) -> Result<BTreeSet<&str>, SignatureError> {
     if input.items.len() > COMPONENTS_MAX {
-        return Err(SignatureError::TooManyComponents {
-            count: input.items.len(),
-        });
+        return Err(SignatureError::TooManyComponents { count: input.items.len() });
     }
     let mut names = BTreeSet::new();
     for item in &input.items {
         let BareItem::String(name) = &item.bare_item else {
-            return Err(SignatureError::Syntax {
-                header: "Signature-Input",
-            });
+            return Err(SignatureError::Syntax { header: "Signature-Input" });
         };
         let component = name.as_str();
         if !item.params.is_empty() {
-            return Err(SignatureError::UnknownComponent {
-                component: component.to_owned(),
-            });
+            return Err(SignatureError::UnknownComponent { component: component.to_owned() });
         }
         if !names.insert(component) {
-            return Err(SignatureError::DoubleComponent {
-                component: component.to_owned(),
-            });
+            return Err(SignatureError::DoubleComponent { component: component.to_owned() });
         }
     }
     Ok(names)
 }
 
-fn require_coverage(
-    head: &RequestHead<'_>,
-    covered: &BTreeSet<&str>,
-) -> Result<(), SignatureError> {
+fn require_coverage(head: &RequestHead<'_>, covered: &BTreeSet<&str>) -> Result<(), SignatureError> {
     let mut needed = vec!["@method"];
     if !covered.contains("@target-uri") {
         needed.extend(["@authority", "@path"]);
@@ -476,10 +431,7 @@ fn check_parameters(input: &InnerList, now_s: i64) -> Result<(), SignatureError>
     Ok(())
 }
 
-fn string_parameter<'a>(
-    input: &'a InnerList,
-    name: &'static str,
-) -> Result<&'a str, SignatureError> {
+fn string_parameter<'a>(input: &'a InnerList, name: &'static str) -> Result<&'a str, SignatureError> {
     match input.params.get(name) {
         Some(BareItem::String(text)) => Ok(text.as_str()),
         _ => Err(SignatureError::BadParameter { name }),
@@ -491,9 +443,7 @@ fn signature_base(head: &RequestHead<'_>, input: &InnerList) -> Result<Vec<u8>, 
     let mut base = String::new();
     for item in &input.items {
         let Some(name) = item.bare_item.as_string() else {
-            return Err(SignatureError::Syntax {
-                header: "Signature-Input",
-            });
+            return Err(SignatureError::Syntax { header: "Signature-Input" });
         };
         let name = name.as_str();
         // Names with quotes or backslashes do not get past this, so they need no escaping.
@@ -516,17 +466,13 @@ fn print_input(input: &InnerList) -> String {
 /// The value of a component (RFC 9421 §2.1 and §2.2).
 fn component_value(head: &RequestHead<'_>, name: &str) -> Result<String, SignatureError> {
     let authority = normal_authority(head);
-    let query = head
-        .query
-        .map_or_else(String::new, |query| format!("?{query}"));
+    let query = head.query.map_or_else(String::new, |query| format!("?{query}"));
     let scheme = head.scheme.to_ascii_lowercase();
     let path = match head.path {
         "" => "/",
         path => path,
     };
-    let unknown = || SignatureError::UnknownComponent {
-        component: name.to_owned(),
-    };
+    let unknown = || SignatureError::UnknownComponent { component: name.to_owned() };
     let value = match name {
         "@method" => head.method.to_owned(),
         "@target-uri" => format!("{scheme}://{authority}{path}{query}"),
@@ -536,21 +482,14 @@ fn component_value(head: &RequestHead<'_>, name: &str) -> Result<String, Signatu
         "@path" => path.to_owned(),
         "@query" => format!("?{}", head.query.unwrap_or_default()),
         _ if is_field_name(name) => {
-            let value = (head.field)(name).ok_or_else(|| SignatureError::AbsentComponent {
-                component: name.to_owned(),
-            })?;
+            let value = (head.field)(name).ok_or_else(|| SignatureError::AbsentComponent { component: name.to_owned() })?;
             value.trim_matches([' ', '\t']).to_owned()
         }
         _ => return Err(unknown()),
     };
     // A line break here would let one component pose as two.
-    if !value
-        .bytes()
-        .all(|byte| matches!(byte, b'\t' | b' '..=b'~'))
-    {
-        return Err(SignatureError::BadValue {
-            component: name.to_owned(),
-        });
+    if !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+        return Err(SignatureError::BadValue { component: name.to_owned() });
     }
     Ok(value)
 }
@@ -570,9 +509,7 @@ fn normal_authority(head: &RequestHead<'_>) -> String {
 }
 
 fn is_field_name(name: &str) -> bool {
-    let legal = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte)
-    };
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !name.is_empty() && name.bytes().all(legal)
 }
 
@@ -638,10 +575,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn verify(key: &[u8; 32], message: &[u8], signature: &[u8; 64]) -> bool {
-        VerifyingKey::from_bytes(key).is_ok_and(|key| {
-            key.verify_strict(message, &Signature::from_bytes(signature))
-                .is_ok()
-        })
+        VerifyingKey::from_bytes(key).is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
     }
 
     /// The key and the request of RFC 9421, appendix B.1.4 and B.2.
@@ -652,10 +586,8 @@ mod tests {
             "sig-b26=(\"date\" \"@method\" \"@path\" \"@authority\" \"content-type\" ",
             "\"content-length\");created=1618884473;keyid=\"test-key-ed25519\"",
         );
-        pub(super) const SIGNATURE: &str = concat!(
-            "sig-b26=:wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6v",
-            "uQv5lIp5WPpBKRCw==:",
-        );
+        pub(super) const SIGNATURE: &str =
+            concat!("sig-b26=:wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6v", "uQv5lIp5WPpBKRCw==:",);
         pub(super) const BASE: &str = concat!(
             "\"date\": Tue, 20 Apr 2021 02:07:55 GMT\n",
             "\"@method\": POST\n",
@@ -711,22 +643,13 @@ mod tests {
             "signature" => Some(rfc::SIGNATURE.to_owned()),
             _ => rfc_field(name),
         };
-        let head = RequestHead {
-            field: &field,
-            ..RFC_HEAD
-        };
+        let head = RequestHead { field: &field, ..RFC_HEAD };
         let not_covered = |component| Err(SignatureError::NotCovered { component });
         assert_eq!(read_signature(&head, 1_618_884_473), not_covered("@query"));
-        let head = RequestHead {
-            query: None,
-            ..head
-        };
+        let head = RequestHead { query: None, ..head };
         let read = read_signature(&head, 1_618_884_473);
         assert_eq!(read, not_covered("content-digest"));
-        let head = RequestHead {
-            has_body: false,
-            ..head
-        };
+        let head = RequestHead { has_body: false, ..head };
         let read = read_signature(&head, 1_618_884_473);
         assert_eq!(read, Err(SignatureError::BadKeyId));
     }
@@ -753,10 +676,7 @@ mod tests {
                 path: "/notes/hi",
                 query: Some("view=value"),
                 body,
-                fields: vec![
-                    ("content-digest", content_digest(body)),
-                    ("content-type", "application/json".into()),
-                ],
+                fields: vec![("content-digest", content_digest(body)), ("content-type", "application/json".into())],
             }
         }
 
@@ -785,11 +705,7 @@ mod tests {
             let secret = SigningKey::from_bytes(&key(rfc::SECRET));
             let public = key(rfc::PUBLIC);
             let headers = self
-                .with_head(|head| {
-                    sign_request(head, &["content-type", "parents"], &public, NOW_S, |base| {
-                        secret.sign(base).to_bytes()
-                    })
-                })
+                .with_head(|head| sign_request(head, &["content-type", "parents"], &public, NOW_S, |base| secret.sign(base).to_bytes()))
                 .expect("a signature");
             self.set("signature-input", headers.signature_input);
             self.set("signature", headers.signature);
@@ -803,10 +719,7 @@ mod tests {
             let base = self.with_head(|head| signature_base(head, &list));
             let signature = base.map_or([0; 64], |base| secret.sign(&base).to_bytes());
             self.set("signature-input", input);
-            self.set(
-                "signature",
-                format!("sig1=:{}:", STANDARD.encode(signature)),
-            );
+            self.set("signature", format!("sig1=:{}:", STANDARD.encode(signature)));
             self
         }
 
@@ -826,11 +739,7 @@ mod tests {
         let mut get = Request::put();
         (get.method, get.query, get.body) = ("GET", None, b"");
         get.fields.clear();
-        let signer = get
-            .signed()
-            .verified()
-            .expect("verifies")
-            .expect("is signed");
+        let signer = get.signed().verified().expect("verifies").expect("is signed");
         assert!(signer.allows_body(b"") && !signer.allows_body(b"x"));
 
         assert_eq!(Request::put().verified(), Ok(None));
@@ -855,11 +764,7 @@ mod tests {
         for (at, change) in changes.iter().enumerate() {
             let mut request = Request::put().signed();
             change(&mut request);
-            assert_eq!(
-                request.verified(),
-                Err(SignatureError::Forged),
-                "change {at}"
-            );
+            assert_eq!(request.verified(), Err(SignatureError::Forged), "change {at}");
         }
         // Adding what was absent is noticed too.
         let mut get = Request::put();
@@ -877,20 +782,14 @@ mod tests {
 
     #[test]
     fn reads_both_spellings_of_a_key_and_the_target() {
-        let hex: String = key(rfc::PUBLIC)
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let hex: String = key(rfc::PUBLIC).iter().map(|b| format!("{b:02x}")).collect();
         for id in [print_z_base_32(&key(rfc::PUBLIC)), hex.to_uppercase(), hex] {
             let input = format!(
                 "sig1=(\"@method\" \"@target-uri\" \"content-digest\");\
                  created={NOW_S};keyid=\"{id}\""
             );
             let signer = Request::put().signed_as(&input).verified();
-            assert_eq!(
-                signer.expect("verifies").expect("is signed").key(),
-                &key(rfc::PUBLIC)
-            );
+            assert_eq!(signer.expect("verifies").expect("is signed").key(), &key(rfc::PUBLIC));
         }
     }
 
@@ -901,125 +800,37 @@ mod tests {
         let all = "\"@method\" \"@target-uri\" \"content-digest\"";
         let good = format!("created={NOW_S};keyid=\"{id}\"");
         let named = |component: &str| component.to_owned();
-        let stale = |created_s| E::NotFresh {
-            created_s,
-            now_s: NOW_S,
-        };
+        let stale = |created_s| E::NotFresh { created_s, now_s: NOW_S };
         let bad = |name| E::BadParameter { name };
         let many: String = (0..33).map(|n| format!("\"x-{n}\" ")).collect();
         let table = [
             (format!("({all});{good};expires={NOW_S}"), None),
-            (
-                format!("({all});{good};alg=\"ed25519\";nonce=\"x\";tag=\"y\""),
-                None,
-            ),
-            (
-                format!("({all});created={};keyid=\"{id}\"", NOW_S - 300),
-                None,
-            ),
-            (
-                format!("({all});created={};keyid=\"{id}\"", NOW_S + 300),
-                None,
-            ),
-            (
-                format!("({all});created={};keyid=\"{id}\"", NOW_S - 301),
-                Some(stale(NOW_S - 301)),
-            ),
-            (
-                format!("({all});created={};keyid=\"{id}\"", NOW_S + 301),
-                Some(stale(NOW_S + 301)),
-            ),
-            (
-                format!("({all});{good};expires={}", NOW_S - 1),
-                Some(stale(NOW_S)),
-            ),
+            (format!("({all});{good};alg=\"ed25519\";nonce=\"x\";tag=\"y\""), None),
+            (format!("({all});created={};keyid=\"{id}\"", NOW_S - 300), None),
+            (format!("({all});created={};keyid=\"{id}\"", NOW_S + 300), None),
+            (format!("({all});created={};keyid=\"{id}\"", NOW_S - 301), Some(stale(NOW_S - 301))),
+            (format!("({all});created={};keyid=\"{id}\"", NOW_S + 301), Some(stale(NOW_S + 301))),
+            (format!("({all});{good};expires={}", NOW_S - 1), Some(stale(NOW_S))),
             (format!("({all});keyid=\"{id}\""), Some(bad("created"))),
-            (
-                format!("({all});created=\"1\";keyid=\"{id}\""),
-                Some(bad("created")),
-            ),
-            (
-                format!("({all});created={NOW_S}.0;keyid=\"{id}\""),
-                Some(bad("created")),
-            ),
+            (format!("({all});created=\"1\";keyid=\"{id}\""), Some(bad("created"))),
+            (format!("({all});created={NOW_S}.0;keyid=\"{id}\""), Some(bad("created"))),
             (format!("({all});created={NOW_S}"), Some(bad("keyid"))),
-            (
-                format!("({all});{good};expires=\"1\""),
-                Some(bad("expires")),
-            ),
+            (format!("({all});{good};expires=\"1\""), Some(bad("expires"))),
             (format!("({all});{good};alg=ed25519"), Some(bad("alg"))),
-            (
-                format!("({all});{good};alg=\"hmac-sha256\""),
-                Some(E::UnknownAlgorithm),
-            ),
-            (
-                format!("({all});created={NOW_S};keyid=\"{id}y\""),
-                Some(E::BadKeyId),
-            ),
-            (
-                format!("({all});created={NOW_S};keyid=\"{}l\"", &id[..51]),
-                Some(E::BadKeyId),
-            ),
-            (
-                format!("({all});created={NOW_S};keyid=\"{}9\"", &id[..51]),
-                Some(E::BadKeyId),
-            ),
-            (
-                format!("({all});created={NOW_S};keyid=\"\""),
-                Some(E::BadKeyId),
-            ),
-            (
-                format!("({all} \"@method\");{good}"),
-                Some(E::DoubleComponent {
-                    component: named("@method"),
-                }),
-            ),
-            (
-                format!("({all} \"content-type\";sf);{good}"),
-                Some(E::UnknownComponent {
-                    component: named("content-type"),
-                }),
-            ),
-            (
-                format!("({all} \"@status\");{good}"),
-                Some(E::UnknownComponent {
-                    component: named("@status"),
-                }),
-            ),
-            (
-                format!("({all} \"Content-Type\");{good}"),
-                Some(E::UnknownComponent {
-                    component: named("Content-Type"),
-                }),
-            ),
-            (
-                format!("({all} \"x\\\"y\");{good}"),
-                Some(E::UnknownComponent {
-                    component: named("x\"y"),
-                }),
-            ),
-            (
-                format!("({all} \"x-absent\");{good}"),
-                Some(E::AbsentComponent {
-                    component: named("x-absent"),
-                }),
-            ),
-            (
-                format!("({many});{good}"),
-                Some(E::TooManyComponents { count: 33 }),
-            ),
-            (
-                format!("({all} token);{good}"),
-                Some(E::Syntax {
-                    header: "Signature-Input",
-                }),
-            ),
-            (
-                format!("();{good}"),
-                Some(E::NotCovered {
-                    component: "@method",
-                }),
-            ),
+            (format!("({all});{good};alg=\"hmac-sha256\""), Some(E::UnknownAlgorithm)),
+            (format!("({all});created={NOW_S};keyid=\"{id}y\""), Some(E::BadKeyId)),
+            (format!("({all});created={NOW_S};keyid=\"{}l\"", &id[..51]), Some(E::BadKeyId)),
+            (format!("({all});created={NOW_S};keyid=\"{}9\"", &id[..51]), Some(E::BadKeyId)),
+            (format!("({all});created={NOW_S};keyid=\"\""), Some(E::BadKeyId)),
+            (format!("({all} \"@method\");{good}"), Some(E::DoubleComponent { component: named("@method") })),
+            (format!("({all} \"content-type\";sf);{good}"), Some(E::UnknownComponent { component: named("content-type") })),
+            (format!("({all} \"@status\");{good}"), Some(E::UnknownComponent { component: named("@status") })),
+            (format!("({all} \"Content-Type\");{good}"), Some(E::UnknownComponent { component: named("Content-Type") })),
+            (format!("({all} \"x\\\"y\");{good}"), Some(E::UnknownComponent { component: named("x\"y") })),
+            (format!("({all} \"x-absent\");{good}"), Some(E::AbsentComponent { component: named("x-absent") })),
+            (format!("({many});{good}"), Some(E::TooManyComponents { count: 33 })),
+            (format!("({all} token);{good}"), Some(E::Syntax { header: "Signature-Input" })),
+            (format!("();{good}"), Some(E::NotCovered { component: "@method" })),
         ];
         for (input, expected) in table {
             let request = Request::put().signed_as(&format!("sig1={input}"));
@@ -1037,52 +848,17 @@ mod tests {
             request.verified().expect_err("a bad header")
         };
         let syntax = |header| E::Syntax { header };
-        assert_eq!(
-            refused(&|r| r.fields.retain(|(name, _)| *name != "signature")),
-            E::MissingHeader {
-                header: "Signature"
-            }
-        );
-        assert_eq!(
-            refused(&|r| r.fields.retain(|(name, _)| *name != "signature-input")),
-            E::MissingHeader {
-                header: "Signature-Input"
-            }
-        );
+        assert_eq!(refused(&|r| r.fields.retain(|(name, _)| *name != "signature")), E::MissingHeader { header: "Signature" });
+        assert_eq!(refused(&|r| r.fields.retain(|(name, _)| *name != "signature-input")), E::MissingHeader { header: "Signature-Input" });
         assert_eq!(refused(&|r| r.set("signature", "")), E::NotOne { count: 0 });
-        assert_eq!(
-            refused(&|r| r.set("signature", "sig1=?1")),
-            syntax("Signature")
-        );
-        assert_eq!(
-            refused(&|r| r.set("signature", "sig1=:AAAA:")),
-            syntax("Signature")
-        );
-        assert_eq!(
-            refused(&|r| r.set("signature", "sig2=:AAAA:")),
-            E::LabelMismatch {
-                label: "sig1".into()
-            }
-        );
+        assert_eq!(refused(&|r| r.set("signature", "sig1=?1")), syntax("Signature"));
+        assert_eq!(refused(&|r| r.set("signature", "sig1=:AAAA:")), syntax("Signature"));
+        assert_eq!(refused(&|r| r.set("signature", "sig2=:AAAA:")), E::LabelMismatch { label: "sig1".into() });
         let two = "a=(\"@method\");created=1, b=()";
-        assert_eq!(
-            refused(&|r| r.set("signature-input", two)),
-            E::NotOne { count: 2 }
-        );
-        assert_eq!(
-            refused(&|r| r.set("signature-input", "sig1=1")),
-            syntax("Signature-Input")
-        );
-        assert_eq!(
-            refused(&|r| r.set("content-digest", "sha-512=:AAAA:")),
-            E::BadDigest(DigestError::NoSha256)
-        );
-        assert_eq!(
-            refused(&|r| r.set("content-type", "a\nb")),
-            E::BadValue {
-                component: "content-type".into()
-            }
-        );
+        assert_eq!(refused(&|r| r.set("signature-input", two)), E::NotOne { count: 2 });
+        assert_eq!(refused(&|r| r.set("signature-input", "sig1=1")), syntax("Signature-Input"));
+        assert_eq!(refused(&|r| r.set("content-digest", "sha-512=:AAAA:")), E::BadDigest(DigestError::NoSha256));
+        assert_eq!(refused(&|r| r.set("content-type", "a\nb")), E::BadValue { component: "content-type".into() });
         let zeros = format!("sig1=:{}:", STANDARD.encode([0; 64]));
         assert_eq!(refused(&|r| r.set("signature", zeros.clone())), E::Forged);
     }
@@ -1097,22 +873,9 @@ mod tests {
         assert_eq!(content_digest_matches(header, b"{}"), Ok(false));
         let two = format!("sha-512=:AAAA:, {header}");
         assert_eq!(content_digest_matches(&two, body), Ok(true));
-        assert_eq!(
-            content_digest_matches("sha-512=:AAAA:", body),
-            Err(DigestError::NoSha256)
-        );
-        for bad in [
-            "x y",
-            "sha-256",
-            "sha-256=AAAA",
-            "sha-256=:AAAA:",
-            "sha-256=(:AAAA:)",
-        ] {
-            assert_eq!(
-                content_digest_matches(bad, body),
-                Err(DigestError::Syntax),
-                "{bad}"
-            );
+        assert_eq!(content_digest_matches("sha-512=:AAAA:", body), Err(DigestError::NoSha256));
+        for bad in ["x y", "sha-256", "sha-256=AAAA", "sha-256=:AAAA:", "sha-256=(:AAAA:)"] {
+            assert_eq!(content_digest_matches(bad, body), Err(DigestError::Syntax), "{bad}");
         }
     }
 
@@ -1123,25 +886,15 @@ mod tests {
         let Some(archive) = data_file("04-protocol/structured-field-tests.tar.gz") else {
             return;
         };
-        let unpacked = std::process::Command::new("tar")
-            .arg("-xzOf")
-            .arg(archive)
-            .arg("dictionary.json")
-            .output();
+        let unpacked = std::process::Command::new("tar").arg("-xzOf").arg(archive).arg("dictionary.json").output();
         let Ok(output) = unpacked else {
             eprintln!("skipped: no tar");
             return;
         };
-        let cases: Vec<serde_json::Value> =
-            serde_json::from_slice(&output.stdout).expect("a JSON list");
+        let cases: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).expect("a JSON list");
         let mut inner_lists = 0;
         for case in &cases {
-            let lines: Vec<&str> = case["raw"]
-                .as_array()
-                .expect("raw lines")
-                .iter()
-                .filter_map(serde_json::Value::as_str)
-                .collect();
+            let lines: Vec<&str> = case["raw"].as_array().expect("raw lines").iter().filter_map(serde_json::Value::as_str).collect();
             let raw = lines.join(", ");
             let parsed = parse_dictionary(&raw);
             if case["can_fail"] != true {

@@ -58,7 +58,14 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
 }
 
 /// Answers `/.sys/…`.
-pub(crate) async fn answer(peer: &Peer, who: Who, head: http::request::Parts, body: Incoming, rest: &[String], query: Query) -> Result<Response<Body>, Problem> {
+pub(crate) async fn answer(
+    peer: &Peer,
+    who: Who,
+    head: http::request::Parts,
+    body: Incoming,
+    rest: &[String],
+    query: Query,
+) -> Result<Response<Body>, Problem> {
     let (name, tail) = rest.split_first().map_or(("", rest), |(name, tail)| (name.as_str(), tail));
     if is_browser(&head.headers) && !is_same_origin(&head) {
         return Err(foreign_origin());
@@ -90,7 +97,12 @@ pub(crate) async fn answer(peer: &Peer, who: Who, head: http::request::Parts, bo
             Ok(answer_json(&json!({"stopping": true})))
         }
         "problems" if reads => Ok(answer_json(&json!({"see": "the title and detail of the answer that named this"}))),
-        _ => Err(Problem::new(StatusCode::NOT_FOUND, "sys", "there is no such part of the system", format!("/.sys/{name} does not exist or takes another method"))),
+        _ => Err(Problem::new(
+            StatusCode::NOT_FOUND,
+            "sys",
+            "there is no such part of the system",
+            format!("/.sys/{name} does not exist or takes another method"),
+        )),
     }
 }
 
@@ -120,8 +132,13 @@ async fn login(peer: &Peer, body: Incoming) -> Result<Response<Body>, Problem> {
     let code = serde_json::from_slice::<Serde>(&body).ok().and_then(|body| body.get("code")?.as_str().map(str::to_owned));
     match code {
         Some(code) if peer.redeem_login(&code) => Ok(answer_json(&json!({"token": peer.token.text().as_str()}))),
-        _ => Err(Problem::new(StatusCode::UNAUTHORIZED, "login", "this login link was used or is too old", "a link works once, for a quarter of an hour")
-            .with_fix("`timebus up` prints a new one")),
+        _ => Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "login",
+            "this login link was used or is too old",
+            "a link works once, for a quarter of an hour",
+        )
+        .with_fix("`timebus up` prints a new one")),
     }
 }
 
@@ -342,8 +359,8 @@ async fn undo(peer: &Peer, path: &Path, body: &[u8]) -> Result<Response<Body>, P
     let version = if body.is_empty() {
         None
     } else {
-        let body: Serde = serde_json::from_slice(body)
-            .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not JSON", error.to_string()))?;
+        let body: Serde =
+            serde_json::from_slice(body).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not JSON", error.to_string()))?;
         body.get("version").and_then(Serde::as_str).map(str::to_owned)
     };
     let action = Action::Undo { version };

@@ -178,13 +178,9 @@ impl TargetError {
             Self::ControlCharacter { .. } => "use a name without control characters",
             Self::BadEscape { .. } => "write a percent sign as %25",
             Self::NotUtf8 { .. } => "encode names as UTF-8 before percent-encoding them",
-            Self::UnknownParameter { .. } => {
-                "known parameters are depth, limit, after, first, last, view and inc"
-            }
+            Self::UnknownParameter { .. } => "known parameters are depth, limit, after, first, last, view and inc",
             Self::DuplicateParameter { .. } => "send the parameter once",
-            Self::BadNumber { .. } => {
-                "send decimal digits; only inc may be negative, with a - in front"
-            }
+            Self::BadNumber { .. } => "send decimal digits; only inc may be negative, with a - in front",
             Self::UnknownView { .. } => "use view=value, view=all, view=meta or view=raw",
         }
     }
@@ -218,17 +214,9 @@ impl Target {
             if count > SEGMENTS_MAX {
                 return Err(TargetError::TooManySegments { count });
             }
-            inner
-                .split('/')
-                .enumerate()
-                .map(|(index, part)| decode_segment(index + 1, part))
-                .collect::<Result<_, _>>()?
+            inner.split('/').enumerate().map(|(index, part)| decode_segment(index + 1, part)).collect::<Result<_, _>>()?
         };
-        Ok(Self {
-            segments,
-            query: Query::parse(query)?,
-            trailing_slash,
-        })
+        Ok(Self { segments, query: Query::parse(query)?, trailing_slash })
     }
 }
 
@@ -254,9 +242,7 @@ impl Query {
                 "view" => set(&mut view, "view", View::parse(&value)?)?,
                 "inc" => set(&mut query.inc, "inc", signed_number("inc", &value)?)?,
                 _ => {
-                    return Err(TargetError::UnknownParameter {
-                        name: shorten(&name),
-                    });
+                    return Err(TargetError::UnknownParameter { name: shorten(&name) });
                 }
             }
         }
@@ -272,9 +258,7 @@ impl View {
             "all" => Ok(Self::All),
             "meta" => Ok(Self::Meta),
             "raw" => Ok(Self::Raw),
-            _ => Err(TargetError::UnknownView {
-                value: shorten(value),
-            }),
+            _ => Err(TargetError::UnknownView { value: shorten(value) }),
         }
     }
 }
@@ -323,19 +307,11 @@ fn decode_segment(segment: usize, part: &str) -> Result<String, TargetError> {
         return Err(TargetError::SlashInSegment { segment });
     }
     if bytes.len() > SEGMENT_BYTES_MAX {
-        return Err(TargetError::SegmentTooLong {
-            segment,
-            bytes: bytes.len(),
-        });
+        return Err(TargetError::SegmentTooLong { segment, bytes: bytes.len() });
     }
-    let text = String::from_utf8(bytes).map_err(|_| TargetError::NotUtf8 {
-        part: shorten(part),
-    })?;
+    let text = String::from_utf8(bytes).map_err(|_| TargetError::NotUtf8 { part: shorten(part) })?;
     if let Some(control) = text.chars().find(char::is_ascii_control) {
-        return Err(TargetError::ControlCharacter {
-            segment,
-            code: u32::from(control),
-        });
+        return Err(TargetError::ControlCharacter { segment, code: u32::from(control) });
     }
     if text == "." || text == ".." {
         return Err(TargetError::DotSegment { segment });
@@ -344,9 +320,7 @@ fn decode_segment(segment: usize, part: &str) -> Result<String, TargetError> {
 }
 
 fn decode_text(part: &str) -> Result<String, TargetError> {
-    String::from_utf8(decode_bytes(part)?).map_err(|_| TargetError::NotUtf8 {
-        part: shorten(part),
-    })
+    String::from_utf8(decode_bytes(part)?).map_err(|_| TargetError::NotUtf8 { part: shorten(part) })
 }
 
 fn decode_bytes(part: &str) -> Result<Vec<u8>, TargetError> {
@@ -361,9 +335,7 @@ fn decode_bytes(part: &str) -> Result<Vec<u8>, TargetError> {
         }
         let mut digit = || rest.next().and_then(|&byte| char::from(byte).to_digit(16));
         let (Some(high), Some(low)) = (digit(), digit()) else {
-            return Err(TargetError::BadEscape {
-                escape: part.get(at..).unwrap_or("%").chars().take(3).collect(),
-            });
+            return Err(TargetError::BadEscape { escape: part.get(at..).unwrap_or("%").chars().take(3).collect() });
         };
         out.push((high * 16 + low) as u8);
         at += 3;
@@ -394,10 +366,7 @@ fn signed_number(name: &'static str, value: &str) -> Result<i64, TargetError> {
 }
 
 fn bad_number(name: &'static str, value: &str) -> TargetError {
-    TargetError::BadNumber {
-        name,
-        value: shorten(value),
-    }
+    TargetError::BadNumber { name, value: shorten(value) }
 }
 
 fn shorten(text: &str) -> String {
@@ -412,10 +381,8 @@ pub(crate) mod tests {
 
     /// A file of the shared test data, or `None` with a note on a machine without it.
     pub(crate) fn data_file(name: &str) -> Option<PathBuf> {
-        let folder = std::env::var_os("TIMEBUS_DATA").map_or_else(
-            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")),
-            PathBuf::from,
-        );
+        let folder =
+            std::env::var_os("TIMEBUS_DATA").map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")), PathBuf::from);
         let file = folder.join(name);
         if !file.exists() {
             eprintln!("skipped: no data ({})", file.display());
@@ -454,30 +421,16 @@ pub(crate) mod tests {
     #[test]
     fn splits_then_decodes_once() {
         assert_eq!(segments("/"), Ok(vec![]));
-        assert_eq!(
-            segments("/notes/caf%C3%A9"),
-            Ok(vec!["notes".into(), "café".into()])
-        );
-        assert_eq!(
-            segments("/a%252Fb"),
-            Ok(vec!["a%2Fb".into()]),
-            "decoded once"
-        );
+        assert_eq!(segments("/notes/caf%C3%A9"), Ok(vec!["notes".into(), "café".into()]));
+        assert_eq!(segments("/a%252Fb"), Ok(vec!["a%2Fb".into()]), "decoded once");
         assert_eq!(segments("/a+b"), Ok(vec!["a+b".into()]));
-        assert_eq!(
-            segments("/@@x/.sys/..."),
-            Ok(vec!["@@x".into(), ".sys".into(), "...".into()])
-        );
+        assert_eq!(segments("/@@x/.sys/..."), Ok(vec!["@@x".into(), ".sys".into(), "...".into()]));
     }
 
     #[test]
     fn tells_a_trailing_slash() {
         for (raw, expected) in [("/", false), ("/a", false), ("/a/", true), ("/a/?", true)] {
-            assert_eq!(
-                Target::parse(raw).map(|t| t.trailing_slash),
-                Ok(expected),
-                "{raw}"
-            );
+            assert_eq!(Target::parse(raw).map(|t| t.trailing_slash), Ok(expected), "{raw}");
         }
     }
 
@@ -504,72 +457,18 @@ pub(crate) mod tests {
             ("/.%2e/", E::DotSegment { segment: 1 }),
             ("/a%2Fb", E::SlashInSegment { segment: 1 }),
             ("/%2f", E::SlashInSegment { segment: 1 }),
-            (
-                "/a%00",
-                E::ControlCharacter {
-                    segment: 1,
-                    code: 0,
-                },
-            ),
-            (
-                "/a/%7f",
-                E::ControlCharacter {
-                    segment: 2,
-                    code: 0x7f,
-                },
-            ),
-            (
-                "/a\u{1}",
-                E::ControlCharacter {
-                    segment: 1,
-                    code: 1,
-                },
-            ),
+            ("/a%00", E::ControlCharacter { segment: 1, code: 0 }),
+            ("/a/%7f", E::ControlCharacter { segment: 2, code: 0x7f }),
+            ("/a\u{1}", E::ControlCharacter { segment: 1, code: 1 }),
             ("/%", E::BadEscape { escape: "%".into() }),
-            (
-                "/é%4",
-                E::BadEscape {
-                    escape: "%4".into(),
-                },
-            ),
-            (
-                "/a%u00e9",
-                E::BadEscape {
-                    escape: "%u0".into(),
-                },
-            ),
-            (
-                "/%+1",
-                E::BadEscape {
-                    escape: "%+1".into(),
-                },
-            ),
-            (
-                "/%C0%AF",
-                E::NotUtf8 {
-                    part: "%C0%AF".into(),
-                },
-            ),
-            (
-                "/%ED%A0%80",
-                E::NotUtf8 {
-                    part: "%ED%A0%80".into(),
-                },
-            ),
-            (
-                &long,
-                E::SegmentTooLong {
-                    segment: 1,
-                    bytes: 256,
-                },
-            ),
+            ("/é%4", E::BadEscape { escape: "%4".into() }),
+            ("/a%u00e9", E::BadEscape { escape: "%u0".into() }),
+            ("/%+1", E::BadEscape { escape: "%+1".into() }),
+            ("/%C0%AF", E::NotUtf8 { part: "%C0%AF".into() }),
+            ("/%ED%A0%80", E::NotUtf8 { part: "%ED%A0%80".into() }),
+            (&long, E::SegmentTooLong { segment: 1, bytes: 256 }),
             (&deep, E::TooManySegments { count: 35 }),
-            (
-                &huge,
-                E::TooLong {
-                    bytes: TARGET_BYTES_MAX + 1,
-                },
-            ),
+            (&huge, E::TooLong { bytes: TARGET_BYTES_MAX + 1 }),
         ];
         for (raw, expected) in table {
             let error = Target::parse(raw).expect_err(raw);
@@ -582,70 +481,33 @@ pub(crate) mod tests {
 
     #[test]
     fn reads_every_parameter() {
-        let target =
-            Target::parse("/a?depth=2&limit=10&after=x+%2B%26y&first=1&last=2&view=all&inc=-5")
-                .expect("a legal target");
+        let target = Target::parse("/a?depth=2&limit=10&after=x+%2B%26y&first=1&last=2&view=all&inc=-5").expect("a legal target");
         assert_eq!(
             target.query,
-            Query {
-                depth: Some(2),
-                limit: Some(10),
-                after: Some("x +&y".into()),
-                first: Some(1),
-                last: Some(2),
-                view: View::All,
-                inc: Some(-5),
-            }
+            Query { depth: Some(2), limit: Some(10), after: Some("x +&y".into()), first: Some(1), last: Some(2), view: View::All, inc: Some(-5) }
         );
-        assert_eq!(
-            Target::parse("/a?").expect("an empty query").query,
-            Query::default()
-        );
+        assert_eq!(Target::parse("/a?").expect("an empty query").query, Query::default());
     }
 
     #[test]
     fn refuses_bad_parameters() {
         use TargetError as E;
-        let number = |name, value: &str| E::BadNumber {
-            name,
-            value: value.into(),
-        };
+        let number = |name, value: &str| E::BadNumber { name, value: value.into() };
         let table: &[(&str, E)] = &[
-            (
-                "dept=1",
-                E::UnknownParameter {
-                    name: "dept".into(),
-                },
-            ),
-            (
-                "Depth=1",
-                E::UnknownParameter {
-                    name: "Depth".into(),
-                },
-            ),
+            ("dept=1", E::UnknownParameter { name: "dept".into() }),
+            ("Depth=1", E::UnknownParameter { name: "Depth".into() }),
             ("=1", E::UnknownParameter { name: "".into() }),
             ("depth=1&depth=1", E::DuplicateParameter { name: "depth" }),
-            (
-                "view=all&view=value",
-                E::DuplicateParameter { name: "view" },
-            ),
+            ("view=all&view=value", E::DuplicateParameter { name: "view" }),
             ("depth", number("depth", "")),
             ("depth=-1", number("depth", "-1")),
             ("depth=%2B1", number("depth", "+1")),
             ("first=4294967296", number("first", "4294967296")),
             ("inc=1.5", number("inc", "1.5")),
             ("inc=%2B1", number("inc", "+1")),
-            (
-                "inc=9223372036854775808",
-                number("inc", "9223372036854775808"),
-            ),
+            ("inc=9223372036854775808", number("inc", "9223372036854775808")),
             ("view=", E::UnknownView { value: "".into() }),
-            (
-                "after=%zz",
-                E::BadEscape {
-                    escape: "%zz".into(),
-                },
-            ),
+            ("after=%zz", E::BadEscape { escape: "%zz".into() }),
             ("after=%ff", E::NotUtf8 { part: "%ff".into() }),
         ];
         for (raw, expected) in table {
@@ -662,9 +524,7 @@ pub(crate) mod tests {
         let cases: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a JSON list");
         let mut checked = 0;
         for case in &cases {
-            let (Some(input), Some(output)) =
-                (case["input"].as_str(), case["output"]["utf-8"].as_str())
-            else {
+            let (Some(input), Some(output)) = (case["input"].as_str(), case["output"]["utf-8"].as_str()) else {
                 continue;
             };
             checked += 1;
@@ -695,10 +555,8 @@ pub(crate) mod tests {
                 }
             }
             // Plain climbing is never anything but an error.
-            let climbs = raw.split(['?', '#']).next().is_some_and(|path| {
-                path.split('/')
-                    .any(|part| part.to_ascii_lowercase().replace("%2e", ".") == "..")
-            });
+            let climbs =
+                raw.split(['?', '#']).next().is_some_and(|path| path.split('/').any(|part| part.to_ascii_lowercase().replace("%2e", ".") == ".."));
             assert!(!climbs || Target::parse(&raw).is_err(), "{raw}");
         }
         assert!(refused > 400, "only {refused} of the strings were refused");

@@ -57,13 +57,10 @@ pub enum VersionsError {
 /// A [`VersionsError`] for lists that are not JSON strings, or over the limits.
 pub fn parse_versions(header: &[u8]) -> Result<Vec<String>, VersionsError> {
     if header.len() > HEADER_BYTES_MAX {
-        return Err(VersionsError::HeaderTooLong {
-            bytes: header.len(),
-        });
+        return Err(VersionsError::HeaderTooLong { bytes: header.len() });
     }
     let json = [b"[".as_slice(), header, b"]"].concat();
-    let mut ids: Vec<String> =
-        serde_json::from_slice(&json).map_err(|source| VersionsError::NotStrings { source })?;
+    let mut ids: Vec<String> = serde_json::from_slice(&json).map_err(|source| VersionsError::NotStrings { source })?;
     if ids.len() > IDS_MAX {
         return Err(VersionsError::TooMany { count: ids.len() });
     }
@@ -133,10 +130,7 @@ mod tests {
         assert_eq!(parse("\"josé-2\""), ["josé-2"], "raw UTF-8 is read");
         assert_eq!(parse(r#""a, \"b\"-3""#), ["a, \"b\"-3"]);
         // As JavaScript sorts: U+FF41 behind the surrogates of U+1F600.
-        assert_eq!(
-            parse("\"\u{ff41}\", \"\u{1f600}\""),
-            ["\u{1f600}", "\u{ff41}"]
-        );
+        assert_eq!(parse("\"\u{ff41}\", \"\u{1f600}\""), ["\u{1f600}", "\u{ff41}"]);
     }
 
     #[test]
@@ -171,10 +165,7 @@ mod tests {
             assert!(matches!(error, VersionsError::NotStrings { .. }), "{bad}");
         }
         assert!(parse_versions(b"\"\xff\"").is_err());
-        assert!(matches!(
-            parse_versions(b"\"\""),
-            Err(VersionsError::EmptyId)
-        ));
+        assert!(matches!(parse_versions(b"\"\""), Err(VersionsError::EmptyId)));
     }
 
     #[test]
@@ -184,20 +175,11 @@ mod tests {
             ids.join(",")
         };
         assert_eq!(parse(&list(IDS_MAX)).len(), IDS_MAX);
-        assert!(matches!(
-            parse_versions(list(IDS_MAX + 1).as_bytes()),
-            Err(VersionsError::TooMany { count: 65 })
-        ));
+        assert!(matches!(parse_versions(list(IDS_MAX + 1).as_bytes()), Err(VersionsError::TooMany { count: 65 })));
         let id = |bytes: usize| format!("\"{}\"", "é".repeat(bytes / 2));
         assert_eq!(parse(&id(128)).len(), 1);
-        assert!(matches!(
-            parse_versions(id(130).as_bytes()),
-            Err(VersionsError::IdTooLong { bytes: 130 })
-        ));
-        assert!(matches!(
-            parse_versions(&vec![b' '; HEADER_BYTES_MAX + 1]),
-            Err(VersionsError::HeaderTooLong { .. })
-        ));
+        assert!(matches!(parse_versions(id(130).as_bytes()), Err(VersionsError::IdTooLong { bytes: 130 })));
+        assert!(matches!(parse_versions(&vec![b' '; HEADER_BYTES_MAX + 1]), Err(VersionsError::HeaderTooLong { .. })));
         let longest = vec!["\u{1}".repeat(ID_BYTES_MAX); IDS_MAX];
         let printed: Vec<String> = longest.iter().map(|id| print_versions(&[id])).collect();
         assert!(printed.join(", ").len() < HEADER_BYTES_MAX);
@@ -209,14 +191,8 @@ mod tests {
         assert_eq!(print_versions(&["b-1", "a-2", "b-1"]), r#""a-2", "b-1""#);
         assert_eq!(print_versions(&["josé-2"]), r#""jos\u00e9-2""#);
         // U+FF41 sorts after the surrogates of U+1F600 in JavaScript, before it in UTF-8.
-        assert_eq!(
-            print_versions(&["\u{ff41}", "\u{1f600}"]),
-            r#""\ud83d\ude00", "\uff41""#
-        );
-        assert_eq!(
-            print_versions(&["a\"\\\r\n\u{7f}"]),
-            r#""a\"\\\u000d\u000a\u007f""#
-        );
+        assert_eq!(print_versions(&["\u{ff41}", "\u{1f600}"]), r#""\ud83d\ude00", "\uff41""#);
+        assert_eq!(print_versions(&["a\"\\\r\n\u{7f}"]), r#""a\"\\\u000d\u000a\u007f""#);
     }
 
     proptest! {

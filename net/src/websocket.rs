@@ -63,7 +63,12 @@ pub(crate) fn upgrade(peer: &Peer, link: &Link, head: http::request::Parts, body
         }
         let name = text(&head.headers, header::ORIGIN).unwrap_or_default();
         origin = Some(peer.count_origin(name).ok_or_else(|| {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "connections", "too many connections", "this web origin has all the connections it may have")
+            Problem::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "connections",
+                "too many connections",
+                "this web origin has all the connections it may have",
+            )
         })?);
     }
     let who = identify(peer, link, &head)?;
@@ -226,8 +231,13 @@ impl Socket {
         let id = match message.0.remove("id") {
             Some(Json::Int(id)) if id >= 0 => id as u64,
             _ => {
-                let problem = Problem::new(StatusCode::BAD_REQUEST, "message", "the message has no id", "every message has an id, a number that the answer carries")
-                    .with_fix("for example {\"id\":1,\"watch\":\"/notes\"}");
+                let problem = Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "message",
+                    "the message has no id",
+                    "every message has an id, a number that the answer carries",
+                )
+                .with_fix("for example {\"id\":1,\"watch\":\"/notes\"}");
                 return Next::Say(error(None, &problem));
             }
         };
@@ -266,7 +276,12 @@ impl Socket {
         } else if let Some(path) = message.take_path("delete")? {
             (path, Action::Delete)
         } else {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "message", "nothing to do", "a message has one of watch, unwatch, get, put, patch, post, delete"));
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "message",
+                "nothing to do",
+                "a message has one of watch, unwatch, get, put, patch, post, delete",
+            ));
         };
         let label = message.take_text("version");
         let parents = message.take_versions("parents")?;
@@ -380,7 +395,12 @@ impl Fields {
     fn finish(self) -> Result<(), Problem> {
         match self.0.into_keys().next() {
             None => Ok(()),
-            Some(name) => Err(Problem::new(StatusCode::BAD_REQUEST, "message", "the message has a member that is not known", format!("{name:?} means nothing here"))),
+            Some(name) => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "message",
+                "the message has a member that is not known",
+                format!("{name:?} means nothing here"),
+            )),
         }
     }
 }

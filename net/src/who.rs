@@ -63,7 +63,9 @@ pub(crate) fn authority(head: &Parts) -> &str {
 
 /// Whether a request carries headers that only browsers send.
 pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
-    headers.contains_key(header::ORIGIN) || headers.contains_key(header::REFERER) || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
+    headers.contains_key(header::ORIGIN)
+        || headers.contains_key(header::REFERER)
+        || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
 }
 
 /// Whether a browser says that the page which asks is of our own origin, or that no page does.
@@ -91,7 +93,12 @@ pub(crate) fn identify(peer: &Peer, link: &Link, head: &Parts) -> Result<Who, Pr
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
         return match token {
             Some(token) => check_token(peer, token.trim(), head),
-            None => Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "this form of Authorization is not known", "send `Authorization: Bearer <token>`")),
+            None => Err(Problem::new(
+                StatusCode::UNAUTHORIZED,
+                "token",
+                "this form of Authorization is not known",
+                "send `Authorization: Bearer <token>`",
+            )),
         };
     }
     if head.headers.contains_key("signature-input") || head.headers.contains_key("signature") {
@@ -118,7 +125,12 @@ pub(crate) fn check_token(peer: &Peer, token: &str, head: &Parts) -> Result<Who,
 
 /// The answer to a page of another origin.
 pub(crate) fn foreign_origin() -> Problem {
-    Problem::new(StatusCode::FORBIDDEN, "origin", "pages of this origin have no rights here", "the request comes from a page that another origin serves")
+    Problem::new(
+        StatusCode::FORBIDDEN,
+        "origin",
+        "pages of this origin have no rights here",
+        "the request comes from a page that another origin serves",
+    )
 }
 
 fn check_signature(peer: &Peer, head: &Parts) -> Result<Who, Problem> {
@@ -136,9 +148,8 @@ fn check_signature(peer: &Peer, head: &Parts) -> Result<Who, Problem> {
             || text(&head.headers, &header::CONTENT_LENGTH).is_some_and(|length| length.trim() != "0"),
         field: &field,
     };
-    let verify = |key: &[u8; 32], base: &[u8], signature: &[u8; 64]| {
-        PublicKey::from_bytes(*key).verify(base, &Signature::from_bytes(*signature)).is_ok()
-    };
+    let verify =
+        |key: &[u8; 32], base: &[u8], signature: &[u8; 64]| PublicKey::from_bytes(*key).verify(base, &Signature::from_bytes(*signature)).is_ok();
     let signer = verify_request(&request, now_ms() as i64 / 1000, verify)
         .map_err(|error| Problem::new(StatusCode::UNAUTHORIZED, "signature", "the signature is not valid", error.to_string()))?;
     let Some(signer) = signer else { return Ok(Who::Anyone) };
@@ -178,7 +189,7 @@ impl Who {
 }
 
 /// A header that is text.
-pub(crate) fn text<'a>(headers: &'a HeaderMap, name: impl http::header::AsHeaderName) -> Option<&'a str> {
+pub(crate) fn text(headers: &HeaderMap, name: impl http::header::AsHeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -82,11 +82,17 @@ fn request(ask: &Ask, action: Action) -> Result<Request, Problem> {
         Some(names) => match <[String; 1]>::try_from(names) {
             Ok([name]) if name.len() <= timebus_store::change::LABEL_BYTES_MAX && !name.is_empty() => Some(name),
             _ => {
-                return Err(Problem::new(StatusCode::BAD_REQUEST, "versions", "a new version has one name", "Version must hold exactly one id of at most 80 bytes"));
+                return Err(Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "versions",
+                    "a new version has one name",
+                    "Version must hold exactly one id of at most 80 bytes",
+                ));
             }
         },
     };
-    let prefer_async = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).any(|prefer| prefer.split(',').any(|p| p.trim() == "respond-async"));
+    let prefer_async =
+        headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).any(|prefer| prefer.split(',').any(|p| p.trim() == "respond-async"));
     Ok(Request {
         path: ask.path.clone(),
         action,
@@ -130,7 +136,12 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
     let headers = &ask.head.headers;
     if ask.head.method == Method::DELETE {
         if headers.contains_key("put-mode") {
-            return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "put-mode", "this Put-Mode is not there yet", "a DELETE removes what the caller had seen"));
+            return Err(Problem::new(
+                StatusCode::NOT_IMPLEMENTED,
+                "put-mode",
+                "this Put-Mode is not there yet",
+                "a DELETE removes what the caller had seen",
+            ));
         }
         return Ok(Action::Delete);
     }
@@ -149,9 +160,10 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
     }
     let kind = text(headers, header::CONTENT_TYPE);
     let media = match kind {
-        Some(kind) => Some(Media::parse(kind).map_err(|error| {
-            Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Content-Type is malformed", error.to_string())
-        })?),
+        Some(kind) => Some(
+            Media::parse(kind)
+                .map_err(|error| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "Content-Type is malformed", error.to_string()))?,
+        ),
         None => None,
     };
     let essence = media.as_ref().map_or("", Media::essence);
@@ -159,11 +171,17 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
     match (&ask.head.method, essence) {
         (&Method::PATCH, "application/json-patch+json") => Ok(Action::JsonPatch(json(ask, body)?)),
         (&Method::PATCH, _) if is_json || essence.is_empty() || essence == FORM => Ok(Action::Merge(json(ask, body)?)),
-        (&Method::PATCH, other) => Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "this patch format is not known", format!("{other} is no patch"))
-            .with_fix("send application/merge-patch+json, application/json-patch+json, or a Content-Range header")),
-        (&Method::POST, _) if is_json || essence.is_empty() || essence == FORM => Ok(Action::Post { name: time_sorted_id(), value: json(ask, body)? }),
-        (&Method::POST, _) => Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "only JSON can be appended", "POST takes a JSON value")
-            .with_fix("PUT the file at a path of its own")),
+        (&Method::PATCH, other) => {
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "this patch format is not known", format!("{other} is no patch"))
+                .with_fix("send application/merge-patch+json, application/json-patch+json, or a Content-Range header"))
+        }
+        (&Method::POST, _) if is_json || essence.is_empty() || essence == FORM => {
+            Ok(Action::Post { name: time_sorted_id(), value: json(ask, body)? })
+        }
+        (&Method::POST, _) => {
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "only JSON can be appended", "POST takes a JSON value")
+                .with_fix("PUT the file at a path of its own"))
+        }
         (_, "" | FORM) => match json(ask, body) {
             Ok(value) => Ok(Action::Put(value)),
             Err(problem) => Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "the body is not JSON", problem.detail)

@@ -279,7 +279,12 @@ async fn takes_what_it_need_not_know() {
         ("5.1 priority of a closed stream", [frame(HEADERS, WHOLE, 1, &head), frame(PRIORITY, NONE, 1, &[0, 0, 0, 3, 16])].concat(), Fine),
         ("5.1 window of a closed stream", [frame(HEADERS, WHOLE, 1, &head), frame(WINDOW_UPDATE, NONE, 1, &[0, 0, 0, 1])].concat(), Fine),
         ("6.2 padded and prioritised", frame(HEADERS, WHOLE | PADDED | WITH_PRIORITY, 1, &[&[3, 0, 0, 0, 0, 16][..], &head, &[0; 3]].concat()), Fine),
-        ("6.10 head in parts", [frame(HEADERS, END_STREAM, 1, &head[..5]), frame(CONTINUATION, NONE, 1, &head[5..9]), frame(CONTINUATION, END_HEADERS, 1, &head[9..])].concat(), Fine),
+        (
+            "6.10 head in parts",
+            [frame(HEADERS, END_STREAM, 1, &head[..5]), frame(CONTINUATION, NONE, 1, &head[5..9]), frame(CONTINUATION, END_HEADERS, 1, &head[9..])]
+                .concat(),
+            Fine,
+        ),
     ];
     check(running, cases).await;
 }
@@ -333,7 +338,11 @@ async fn refuses_frames_on_a_wrong_stream() {
         ("6.5 SETTINGS on 1", frame(SETTINGS, NONE, 1, &setting(3, 1)), Connection(&[PROTOCOL_ERROR])),
         ("6.7 PING on 1", frame(PING, NONE, 1, &[0; 8]), Connection(&[PROTOCOL_ERROR])),
         ("6.8 GOAWAY on 1", frame(GOAWAY, NONE, 1, &[0; 8]), Connection(&[PROTOCOL_ERROR])),
-        ("6.10 CONTINUATION on 0", [frame(HEADERS, END_STREAM, 1, &head[..5]), frame(CONTINUATION, END_HEADERS, 0, &head[5..])].concat(), Connection(&[PROTOCOL_ERROR])),
+        (
+            "6.10 CONTINUATION on 0",
+            [frame(HEADERS, END_STREAM, 1, &head[..5]), frame(CONTINUATION, END_HEADERS, 0, &head[5..])].concat(),
+            Connection(&[PROTOCOL_ERROR]),
+        ),
         ("8.4 a push by a client", frame(PUSH_PROMISE, END_HEADERS, 1, &[&[0, 0, 0, 2][..], &head].concat()), Connection(&[PROTOCOL_ERROR])),
     ];
     check(running, cases).await;
@@ -353,8 +362,16 @@ async fn refuses_heads_that_are_interrupted_or_unreadable() {
         ("6.2 DATA between", behind(frame(DATA, END_STREAM, 1, b"x")), Connection(&[PROTOCOL_ERROR])),
         ("5.5 unknown frame between", behind(frame(0x16, NONE, 1, b"x")), Connection(&[PROTOCOL_ERROR])),
         ("6.10 CONTINUATION of another between", behind(frame(CONTINUATION, END_HEADERS, 3, &head[5..])), Connection(&[PROTOCOL_ERROR])),
-        ("6.10 CONTINUATION behind the end", [frame(HEADERS, END_HEADERS, 1, &running.put(b"")), frame(CONTINUATION, END_HEADERS, 1, &head)].concat(), Connection(&[PROTOCOL_ERROR])),
-        ("6.1 more padding than frame", [frame(HEADERS, END_HEADERS, 1, &running.put(b"")), frame(DATA, END_STREAM | PADDED, 1, &[9, 1, 2])].concat(), Connection(&[PROTOCOL_ERROR])),
+        (
+            "6.10 CONTINUATION behind the end",
+            [frame(HEADERS, END_HEADERS, 1, &running.put(b"")), frame(CONTINUATION, END_HEADERS, 1, &head)].concat(),
+            Connection(&[PROTOCOL_ERROR]),
+        ),
+        (
+            "6.1 more padding than frame",
+            [frame(HEADERS, END_HEADERS, 1, &running.put(b"")), frame(DATA, END_STREAM | PADDED, 1, &[9, 1, 2])].concat(),
+            Connection(&[PROTOCOL_ERROR]),
+        ),
         ("6.2 more padding than frame", frame(HEADERS, WHOLE | PADDED, 1, &[&[200][..], &head].concat()), Connection(&[PROTOCOL_ERROR])),
         ("5.3.1 depends on itself", frame(HEADERS, WHOLE | WITH_PRIORITY, 1, &[&[0, 0, 0, 1, 16][..], &head].concat()), Stream(&[PROTOCOL_ERROR])),
         ("HPACK 2.3.3 index beyond the tables", with(&[0xc6]), Connection(&[COMPRESSION_ERROR])),
@@ -402,7 +419,11 @@ async fn refuses_malformed_requests() {
         ("two authorities", with(named("host", "evil.example")), Stream(&[PROTOCOL_ERROR])),
         ("no authority", request(&[&[0x82, 0x86, 0x84]]), Stream(&[PROTOCOL_ERROR])),
         ("8.1.1 shorter than content-length", body("5", frame(DATA, END_STREAM, 1, b"abc")), Stream(&[PROTOCOL_ERROR])),
-        ("8.1.1 longer than content-length", body("1", [frame(DATA, NONE, 1, b"ab"), frame(DATA, END_STREAM, 1, b"c")].concat()), Stream(&[PROTOCOL_ERROR])),
+        (
+            "8.1.1 longer than content-length",
+            body("1", [frame(DATA, NONE, 1, b"ab"), frame(DATA, END_STREAM, 1, b"c")].concat()),
+            Stream(&[PROTOCOL_ERROR]),
+        ),
         ("content-length is no number", body("-1", frame(DATA, END_STREAM, 1, b"a")), Stream(&[PROTOCOL_ERROR])),
     ];
     check(running, cases).await;
@@ -426,7 +447,11 @@ async fn refuses_bad_settings_and_windows() {
         ("6.9.1 overflow, stream", open([window(1, max), window(1, max)].concat()), Stream(&[FLOW_CONTROL_ERROR])),
         ("6.9.2 overflow by setting", open([window(1, max - 70_000), settings(4, max)].concat()), Stream(&[FLOW_CONTROL_ERROR])),
         // We are sent more than we said we would take.
-        ("6.9 more than our window", open((0..200).flat_map(|_| frame(DATA, NONE, 1, &[b' '; 16_384])).collect()), Stream(&[FLOW_CONTROL_ERROR, PROTOCOL_ERROR])),
+        (
+            "6.9 more than our window",
+            open((0..200).flat_map(|_| frame(DATA, NONE, 1, &[b' '; 16_384])).collect()),
+            Stream(&[FLOW_CONTROL_ERROR, PROTOCOL_ERROR]),
+        ),
     ];
     check(running, cases).await;
 }
@@ -515,7 +540,9 @@ async fn survives_floods() {
 
     // Requests whose answers nobody lets through.
     let closed = frame(SETTINGS, NONE, 0, &setting(4, 0));
-    let taken = flood(&running, &closed, |round| if round < 255 { frame(HEADERS, WHOLE, 1 + 2 * round, &head) } else { frame(PING, NONE, 0, &[7; 8]) }, MIB).await;
+    let taken =
+        flood(&running, &closed, |round| if round < 255 { frame(HEADERS, WHOLE, 1 + 2 * round, &head) } else { frame(PING, NONE, 0, &[7; 8]) }, MIB)
+            .await;
     note("no window (CVE-2019-9517)", taken);
 
     eprintln!("{report:#?}");

@@ -91,19 +91,23 @@ impl Rights {
     #[must_use]
     pub fn writer_grant(&self, key: &PublicKey) -> Option<GrantId> {
         let fits = |held: &Held| {
-            held.parent.is_none() && held.grant.audience == Audience::Key(*key) && held.grant.actions.contains(Actions::WRITE) && held.grant.scope == Scope::everything()
+            held.parent.is_none()
+                && held.grant.audience == Audience::Key(*key)
+                && held.grant.actions.contains(Actions::WRITE)
+                && held.grant.scope == Scope::everything()
         };
         self.grants.iter().filter(|(_, held)| fits(held)).map(|(id, _)| *id).min()
     }
 
     /// Keys that the root allowed everything.
     pub fn devices(&self) -> impl Iterator<Item = PublicKey> {
-        self.grants.values().filter(|held| held.parent.is_none() && held.grant.actions == Actions::ALL && held.grant.scope == Scope::everything()).filter_map(
-            |held| match held.grant.audience {
+        self.grants
+            .values()
+            .filter(|held| held.parent.is_none() && held.grant.actions == Actions::ALL && held.grant.scope == Scope::everything())
+            .filter_map(|held| match held.grant.audience {
                 Audience::Key(key) => Some(key),
                 Audience::Anyone => None,
-            },
-        )
+            })
     }
 
     /// Takes in the statements of an admitted `auth` change.

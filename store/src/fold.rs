@@ -25,13 +25,16 @@ use crate::view::{View, advance, back, ends_within};
 /// Decoded bodies kept at hand: those that recent ops referred to.
 const BODIES_MAX: usize = 64;
 
+/// A change as the fold needs it.
+pub type KnownChange = Arc<(Summary, Body)>;
+
 /// Reads bodies of changes, keeping a few.
 #[derive(Debug)]
 pub struct Bodies {
     log: LogReader,
-    kept: HashMap<(u32, u64), Arc<(Summary, Body)>>,
+    kept: HashMap<(u32, u64), KnownChange>,
     /// Bodies that are not in the log yet: of the group at hand, and of the group that is being synced.
-    unsynced: [HashMap<(u32, u64), Arc<(Summary, Body)>>; 2],
+    unsynced: [HashMap<(u32, u64), KnownChange>; 2],
 }
 
 impl Bodies {
@@ -42,7 +45,7 @@ impl Bodies {
     }
 
     /// Makes a body known that is not in the log yet.
-    pub fn insert(&mut self, t: u32, a: u64, body: Arc<(Summary, Body)>) {
+    pub fn insert(&mut self, t: u32, a: u64, body: KnownChange) {
         self.unsynced[0].insert((t, a), body);
     }
 
@@ -67,7 +70,7 @@ impl Bodies {
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn load(&mut self, rows: &impl Rows, t: u32, a: u64) -> Result<Arc<(Summary, Body)>, StorageError> {
+    pub fn load(&mut self, rows: &impl Rows, t: u32, a: u64) -> Result<KnownChange, StorageError> {
         let known = [&self.unsynced[0], &self.unsynced[1], &self.kept].into_iter().find_map(|bodies| bodies.get(&(t, a)));
         if let Some(body) = known {
             return Ok(Arc::clone(body));
@@ -306,7 +309,14 @@ impl<'a> Fold<'a> {
                 self.effect.touched.entry(path).or_default().moved = true;
             }
             // Texts, counters, mounts and statements about rights have folds of their own.
-            Op::Inc { .. } | Op::Text { .. } | Op::Mount { .. } | Op::Link { .. } | Op::Grant(_) | Op::Revoke(_) | Op::Genesis(_) | Op::Unknown { .. } => {}
+            Op::Inc { .. }
+            | Op::Text { .. }
+            | Op::Mount { .. }
+            | Op::Link { .. }
+            | Op::Grant(_)
+            | Op::Revoke(_)
+            | Op::Genesis(_)
+            | Op::Unknown { .. } => {}
         }
         Ok(())
     }
@@ -332,10 +342,19 @@ impl<'a> Fold<'a> {
         Ok(Some(list))
     }
 
-    fn check_anchor(&mut self, own: &Summary, body: &Body, seen: &Seen, op: OpId, list: &OpId, at: Option<OpRef>) -> Result<Option<Option<OpId>>, StorageError> {
+    fn check_anchor(
+        &mut self,
+        own: &Summary,
+        body: &Body,
+        seen: &Seen,
+        op: OpId,
+        list: &OpId,
+        at: Option<OpRef>,
+    ) -> Result<Option<Option<OpId>>, StorageError> {
         let Some(at) = at else { return Ok(Some(None)) };
         let Some(anchor) = Bodies::resolve(own, body, at) else { return Ok(None) };
-        let known = seen.past(self.rows, self.t, own, op, anchor)?.is_some() && self.rows.get(Table::Position, &position_key(self.t, list, &anchor))?.is_some();
+        let known = seen.past(self.rows, self.t, own, op, anchor)?.is_some()
+            && self.rows.get(Table::Position, &position_key(self.t, list, &anchor))?.is_some();
         Ok(known.then_some(Some(anchor)))
     }
 

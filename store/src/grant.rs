@@ -86,11 +86,7 @@ impl Scope {
     /// Whether everything that `other` covers is covered here.
     #[must_use]
     pub fn includes(&self, other: &Self) -> bool {
-        if self.deep {
-            other.segments.starts_with(&self.segments)
-        } else {
-            !other.deep && other.segments == self.segments
-        }
+        if self.deep { other.segments.starts_with(&self.segments) } else { !other.deep && other.segments == self.segments }
     }
 }
 

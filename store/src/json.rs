@@ -14,9 +14,7 @@ mod print;
 use std::collections::BTreeMap;
 
 pub use parse::{Flaw, JsonError, Limits};
-pub use patch::{
-    PatchError, PlaceError, Pos, SpliceError, Step, apply_json_patch, apply_splice, merge_patch,
-};
+pub use patch::{PatchError, PlaceError, Pos, SpliceError, Step, apply_json_patch, apply_splice, merge_patch};
 pub use print::{write_float, write_string};
 
 /// Most containers inside each other that [`Limits::default`] and the patches allow.
@@ -141,8 +139,7 @@ mod tests {
     }
 
     pub(super) fn json(text: &str) -> Json {
-        Json::parse(text.as_bytes(), Limits::default())
-            .unwrap_or_else(|error| panic!("{text}: {error}"))
+        Json::parse(text.as_bytes(), Limits::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     pub(super) fn text(json: &Json) -> String {
@@ -162,10 +159,7 @@ mod tests {
             any_text().prop_map(Json::String),
         ];
         leaf.prop_recursive(5, 40, 6, |inner| {
-            prop_oneof![
-                vec(inner.clone(), 0..6).prop_map(Json::Array),
-                btree_map(any_text(), inner, 0..6).prop_map(Json::Object),
-            ]
+            prop_oneof![vec(inner.clone(), 0..6).prop_map(Json::Array), btree_map(any_text(), inner, 0..6).prop_map(Json::Object),]
         })
     }
 
@@ -177,14 +171,8 @@ mod tests {
     #[test]
     fn numbers_are_normalised() {
         assert_eq!(Json::number(-0.0), Some(Json::Int(0)));
-        assert_eq!(
-            Json::number(9007199254740991.0),
-            Some(Json::Int(Json::INT_MAX))
-        );
-        assert_eq!(
-            Json::number(9007199254740992.0),
-            Some(Json::Float(9007199254740992.0))
-        );
+        assert_eq!(Json::number(9007199254740991.0), Some(Json::Int(Json::INT_MAX)));
+        assert_eq!(Json::number(9007199254740992.0), Some(Json::Float(9007199254740992.0)));
         assert_eq!(Json::number(0.5), Some(Json::Float(0.5)));
         assert_eq!(Json::number(f64::NAN), None);
         assert_eq!(Json::number(f64::NEG_INFINITY), None);

@@ -76,10 +76,7 @@ impl Tables {
     ///
     /// [`StorageError::Index`].
     pub fn open(folder: &std::path::Path, cache_bytes: u64, memtable_bytes: u64) -> Result<Self, StorageError> {
-        let database = Database::builder(folder)
-            .cache_size(cache_bytes)
-            .max_journaling_size((4 * memtable_bytes).max(64 * 1024 * 1024))
-            .open()?;
+        let database = Database::builder(folder).cache_size(cache_bytes).max_journaling_size((4 * memtable_bytes).max(64 * 1024 * 1024)).open()?;
         let mut keyspaces = Vec::with_capacity(Table::ALL.len());
         for table in Table::ALL {
             // Point lookups dominate everywhere but in history, where ranges do.

@@ -177,8 +177,11 @@ pub enum Item {
 pub struct LogReader {
     folder: Arc<Path>,
     /// The segments opened last, a few of them.
-    open: Arc<Mutex<Vec<(u32, Arc<File>)>>>,
+    open: Arc<Mutex<OpenSegments>>,
 }
+
+/// Segments by number.
+type OpenSegments = Vec<(u32, Arc<File>)>;
 
 /// Open files kept by a reader.
 const OPEN_SEGMENTS_MAX: usize = 64;
@@ -376,10 +379,12 @@ mod tests {
 
     fn walk(folder: &Path) -> Vec<Result<u64, u64>> {
         let items = LogReader::new(folder).walk(Place::START).expect("walk");
-        items.map(|item| match item.expect("readable") {
-            Item::Record(record) => Ok(record.a),
-            Item::Damaged(damage) => Err(damage.bytes),
-        }).collect()
+        items
+            .map(|item| match item.expect("readable") {
+                Item::Record(record) => Ok(record.a),
+                Item::Damaged(damage) => Err(damage.bytes),
+            })
+            .collect()
     }
 
     #[test]

@@ -202,7 +202,8 @@ pub fn remove(node: &mut Node, rows: &mut crate::keyspace::Layered, t_key: &[u8]
             }
             rows.staged.delete(Table::Live, key);
             node.writes = if count == 2 {
-                let (key, last) = rows.scan(Table::Live, &live_prefix(t_key), None).next().ok_or(StorageError::Damaged { table: Table::Live.name() })??;
+                let (key, last) =
+                    rows.scan(Table::Live, &live_prefix(t_key), None).next().ok_or(StorageError::Damaged { table: Table::Live.name() })??;
                 rows.staged.delete(Table::Live, key.to_vec());
                 Writes::One(decode_live(&last)?)
             } else {

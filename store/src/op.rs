@@ -278,11 +278,7 @@ impl OpCodec {
                 let (at, side) = self.decode_place(input)?;
                 Op::Move { elem, at, side }
             }
-            7 => Op::Mount {
-                path: self.decode_path(input)?,
-                mode: input.u8("mount mode")?,
-                params: input.bytes(4096, "mount parameters")?.into(),
-            },
+            7 => Op::Mount { path: self.decode_path(input)?, mode: input.u8("mount mode")?, params: input.bytes(4096, "mount parameters")?.into() },
             8 => Op::Link { space: input.array("space")?, timeline: input.array("timeline")?, change: input.array("change")? },
             16 => Op::Grant(Grant::decode(input)?),
             17 => Op::Revoke(Revoke::decode(input)?),

@@ -11,7 +11,7 @@ use timebus_identity::PublicKey;
 use crate::auth::{CapError, Rights};
 use crate::change::{Body, Change, Header, Kind, LAMPORT_MAX, OVERHEAD_BYTES, PARENTS_MAX};
 use crate::codec::{Reader, Writer};
-use crate::fold::{Bodies, Effect, Fold};
+use crate::fold::{Bodies, Effect, Fold, KnownChange};
 use crate::ids::{ChangeId, GrantId, TimelineId};
 use crate::keyspace::{Layered, Rows, Table};
 use crate::log::{Place, allot};
@@ -109,16 +109,8 @@ impl Pipeline {
     /// [`StorageError`].
     pub fn new(rows: Layered, bodies: Bodies, space: PublicKey) -> Result<Self, StorageError> {
         let timelines = [TimelineId::named(&space, "auth"), TimelineId::named(&space, "main")];
-        let mut pipeline = Self {
-            rows,
-            bodies,
-            rights: Rights::new(space),
-            space,
-            timelines,
-            lines: Default::default(),
-            next_a: 1,
-            next_place: Place::START,
-        };
+        let mut pipeline =
+            Self { rows, bodies, rights: Rights::new(space), space, timelines, lines: Default::default(), next_a: 1, next_place: Place::START };
         pipeline.reset()?;
         Ok(pipeline)
     }
@@ -405,7 +397,7 @@ impl Pipeline {
 
     /// The parts of the run that ends with a change, in order, that had no effect yet; `None` when it is no run.
     /// Parts follow each other in one author's chain, and each names the first.
-    fn run_of(&mut self, a: u64, last: Arc<(Summary, Body)>, count: u64) -> Result<Option<Vec<(u64, Arc<(Summary, Body)>)>>, StorageError> {
+    fn run_of(&mut self, a: u64, last: KnownChange, count: u64) -> Result<Option<Vec<(u64, KnownChange)>>, StorageError> {
         let first = last.1.part.and_then(|part| part.first);
         let mut run = vec![(a, last)];
         for number in (1..count).rev() {

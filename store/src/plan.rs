@@ -644,10 +644,7 @@ impl PlannedBody {
             }
         }
         let references: Vec<ChangeId> = references.into_iter().collect();
-        let known = |id: &OpId| OpRef {
-            change: references.binary_search(&id.change).map_or(0, |at| at as u32 + 1),
-            index: id.index,
-        };
+        let known = |id: &OpId| OpRef { change: references.binary_search(&id.change).map_or(0, |at| at as u32 + 1), index: id.index };
         let resolve = |target: &Target| match target {
             Target::Known(id) => known(id),
             Target::New(number) if *number >= first => OpRef { change: 0, index: (number - first) as u32 },

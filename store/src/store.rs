@@ -274,7 +274,9 @@ impl Store {
             Ok((tables, pipeline, end))
         };
         let (tables, mut pipeline, end) = match attempt(&mut opened, progress) {
-            Err(OpenError::Storage(error @ (StorageError::Index(_) | StorageError::Damaged { .. } | StorageError::Row(_)))) if opened.rebuilt.is_none() => {
+            Err(OpenError::Storage(error @ (StorageError::Index(_) | StorageError::Damaged { .. } | StorageError::Row(_))))
+                if opened.rebuilt.is_none() =>
+            {
                 // The tables are damaged, and they can be made anew.
                 put_aside(home, &format!("the index is damaged: {error}"), &mut opened)?;
                 attempt(&mut opened, progress)?
@@ -316,10 +318,7 @@ impl Store {
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).stack_size(16 * 1024 * 1024).spawn(run).map_err(StorageError::from)
         };
-        let handles = vec![
-            spawn("decide", Box::new(move || decider.run(&job_queue)))?,
-            spawn("sync", Box::new(move || syncer.run(&groups)))?,
-        ];
+        let handles = vec![spawn("decide", Box::new(move || decider.run(&job_queue)))?, spawn("sync", Box::new(move || syncer.run(&groups)))?];
         let threads = Threads { jobs: jobs.clone(), handles: Mutex::new(handles), inner: Arc::clone(&inner), _lock: lock };
         Ok(Self {
             inner,
@@ -557,7 +556,11 @@ fn ahead_of_log(tables: &Tables, log: &LogReader) -> Result<Option<String>, Stor
         if let Some(row) = rows.get(Table::Change, &crate::summary::change_key(t, a))? {
             let last = Summary::decode(&row)?;
             return Ok(match log.read(last.place) {
-                Ok(record) if record.end == end && record.a == a && Change::decode(&record.payload).is_ok_and(|change| change.content().id() == last.id) => None,
+                Ok(record)
+                    if record.end == end && record.a == a && Change::decode(&record.payload).is_ok_and(|change| change.content().id() == last.id) =>
+                {
+                    None
+                }
                 Ok(_) => Some("the change log is another one".to_owned()),
                 Err(error) if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound) => {
                     Some("the change log ends earlier than it did".to_owned())
@@ -583,7 +586,13 @@ fn commit(pipeline: &mut Pipeline, tables: &Tables) -> Result<(), StorageError> 
 const REPLAY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Takes in what is in the log and not in the tables. Answers where the log ends.
-fn replay(pipeline: &mut Pipeline, tables: &Tables, log: &LogReader, opened: &mut Opened, progress: &mut dyn FnMut(u64)) -> Result<Place, StorageError> {
+fn replay(
+    pipeline: &mut Pipeline,
+    tables: &Tables,
+    log: &LogReader,
+    opened: &mut Opened,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Place, StorageError> {
     let mut end = pipeline.next_place();
     let mut torn: Option<crate::log::Damage> = None;
     for item in log.walk(end)? {

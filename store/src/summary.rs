@@ -56,7 +56,11 @@ impl Summary {
             list.iter().for_each(|a| out.var(*a));
         };
         list(&self.deps, &mut out);
-        out.u8(u8::from(self.base.is_some()) | u8::from(self.total) << 1 | u8::from(self.part.is_some()) << 2 | u8::from(self.label.is_some()) << 3 | u8::from(self.folded) << 4);
+        out.u8(u8::from(self.base.is_some())
+            | u8::from(self.total) << 1
+            | u8::from(self.part.is_some()) << 2
+            | u8::from(self.label.is_some()) << 3
+            | u8::from(self.folded) << 4);
         if let Some(base) = &self.base {
             list(base, &mut out);
         }

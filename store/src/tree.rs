@@ -528,9 +528,9 @@ impl Tree {
         match self.shape() {
             Shape::Absent => None,
             Shape::Scalar => self.writes.first().map(|write| value_json(&write.value, space)),
-            Shape::Object => Some(Json::Object(
-                self.names.iter().filter_map(|(name, child)| Some((name.to_string(), child.to_json(space)?))).collect(),
-            )),
+            Shape::Object => {
+                Some(Json::Object(self.names.iter().filter_map(|(name, child)| Some((name.to_string(), child.to_json(space)?))).collect()))
+            }
             Shape::List => Some(Json::Array(self.elements.iter().filter_map(|(_, child)| child.to_json(space)).collect())),
         }
     }

@@ -286,7 +286,8 @@ fn encode_json(json: &Json, out: &mut Writer) {
 }
 
 fn decode_json(input: &mut Reader<'_>, depth: usize) -> Result<Json, DecodeError> {
-    let deeper = || depth.checked_sub(1).ok_or(DecodeError::TooLarge { field: "nesting", found: OPAQUE_DEPTH_MAX as u64 + 1, max: OPAQUE_DEPTH_MAX as u64 });
+    let deeper =
+        || depth.checked_sub(1).ok_or(DecodeError::TooLarge { field: "nesting", found: OPAQUE_DEPTH_MAX as u64 + 1, max: OPAQUE_DEPTH_MAX as u64 });
     Ok(match input.u8("JSON kind")? {
         0 => Json::Null,
         1 => Json::Bool(false),
@@ -354,10 +355,7 @@ fn decode_path(input: &mut Reader<'_>) -> Result<Path, DecodeError> {
     for _ in 0..count {
         segments.push(match input.u8("segment kind")? {
             0 => Segment::name(input.text(Path::SEGMENT_BYTES_MAX, "segment")?).map_err(invalid)?,
-            1 => Segment::Element(OpId {
-                change: ChangeId(input.array("element")?),
-                index: input.var(u64::from(u32::MAX), "element index")? as u32,
-            }),
+            1 => Segment::Element(OpId { change: ChangeId(input.array("element")?), index: input.var(u64::from(u32::MAX), "element index")? as u32 }),
             _ => return Err(DecodeError::Invalid { field: "segment kind" }),
         });
     }
@@ -431,11 +429,11 @@ pub(crate) mod tests {
     #[test]
     fn refuses_second_spellings() {
         let bad: [&[u8]; 5] = [
-            &[4, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f],                   // 1.0 as a float
-            &[4, 0, 0, 0, 0, 0, 0, 0, 0x80],                      // -0
-            &[6, 0, 16, b'a', b'p', b'p', b'l', b'i', b'c'],      // cut
-            &[7, 7, 2, 1, b'b', 0, 1, b'a', 0],                   // keys out of order
-            &[7, 0],                                              // a scalar is not opaque
+            &[4, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f],              // 1.0 as a float
+            &[4, 0, 0, 0, 0, 0, 0, 0, 0x80],                 // -0
+            &[6, 0, 16, b'a', b'p', b'p', b'l', b'i', b'c'], // cut
+            &[7, 7, 2, 1, b'b', 0, 1, b'a', 0],              // keys out of order
+            &[7, 0],                                         // a scalar is not opaque
         ];
         for bytes in bad {
             assert!(Value::decode(&mut Reader::new(bytes)).is_err(), "{bytes:?}");

@@ -393,7 +393,9 @@ impl Decider {
                 Action::Merge(patch) => Tree::load_for_merge(&self.pipeline.rows, MAIN, &target, patch, &self.inner.space)?,
                 // A new child of an object has nothing to do with the others.
                 Action::Post { .. } if !node.loose && !matches!(&node.writes, Writes::One(write) if write.value == Value::List) => {
-                    let holds = node.below > 0 || matches!(&node.writes, Writes::None) || matches!(&node.writes, Writes::One(write) if write.value == Value::Map);
+                    let holds = node.below > 0
+                        || matches!(&node.writes, Writes::None)
+                        || matches!(&node.writes, Writes::One(write) if write.value == Value::Map);
                     if !holds {
                         return Err(WriteError::NotACollection(path));
                     }

@@ -295,6 +295,28 @@ async fn a_damaged_index_costs_time_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_table_that_opens_empty_is_noticed() {
+    let (home, kept) = (home::home(50), folder());
+    let store = open(home.path());
+    let document = home::json(r#"{"a":1,"l":[1,{"b":2}]}"#);
+    put(&store, "/", &document).await;
+    store.close();
+    copy(&home.path().join("index"), &kept.path().join("index"), &[]);
+    let mut names = Vec::new();
+    files(&kept.path().join("index"), &mut names);
+    // Without this file the database makes the table anew, and says nothing.
+    names.retain(|name| name.ends_with("current"));
+    assert!(names.len() >= 9, "{names:?}");
+    for name in &names {
+        let _ = std::fs::remove_dir_all(home.path().join("index"));
+        copy(&kept.path().join("index"), &home.path().join("index"), &[]);
+        std::fs::remove_file(home.path().join("index").join(name.strip_prefix(kept.path().join("index")).expect("below"))).expect("removed");
+        let store = open(home.path());
+        assert_eq!(root_of(&store), document, "without {}", name.display());
+    }
+}
+
+#[tokio::test]
 async fn flipped_bits_in_the_log_are_told_and_the_rest_is_read() {
     let history = History::new().await;
     let good = std::fs::read(log_file(history.home.path())).expect("read");

@@ -246,7 +246,11 @@ async fn nothing_that_one_side_added_is_lost_to_a_side_that_had_not_seen_it() {
                 let edited = marked(&edited, &format!("{mark}{step}-"), &mut dice, &mut 0);
                 let written = write_after(&store, &parents, &at, Action::Put(edited.clone())).await;
                 let parents = if written.change.is_some() { version(&written) } else { parents };
-                assert_eq!(get_at(&store, &at, &parents).as_ref().map(text), Some(text(&edited)), "seed {seed} step {step} side {mark}: a version is what its writer saw");
+                assert_eq!(
+                    get_at(&store, &at, &parents).as_ref().map(text),
+                    Some(text(&edited)),
+                    "seed {seed} step {step} side {mark}: a version is what its writer saw"
+                );
                 branches[side] = (parents, edited);
             }
         }

@@ -52,10 +52,7 @@ impl Endpoint {
             }
             Protocol::Redis => {
                 let path_bytes = path.len();
-                let head = write!(
-                    out,
-                    "*3\r\n$3\r\nSET\r\n${path_bytes}\r\n{path}\r\n${length}\r\n"
-                );
+                let head = write!(out, "*3\r\n$3\r\nSET\r\n${path_bytes}\r\n{path}\r\n${length}\r\n");
                 out.extend_from_slice(value);
                 out.extend_from_slice(b"\r\n");
                 head
@@ -89,18 +86,9 @@ pub(crate) struct Connection {
 impl Connection {
     /// Connects.
     pub(crate) async fn open(endpoint: Endpoint) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(endpoint.address)
-            .await
-            .context("could not connect")?;
+        let stream = TcpStream::connect(endpoint.address).await.context("could not connect")?;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            endpoint,
-            request: Vec::with_capacity(1024),
-            received: vec![0; READ_BYTES],
-            filled: 0,
-            body: Vec::with_capacity(1024),
-        })
+        Ok(Self { stream, endpoint, request: Vec::with_capacity(1024), received: vec![0; READ_BYTES], filled: 0, body: Vec::with_capacity(1024) })
     }
 
     /// Reads the value at `path`.
@@ -116,11 +104,7 @@ impl Connection {
                 write!(self.request, "GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")?;
             }
             Protocol::Redis => {
-                write!(
-                    self.request,
-                    "*2\r\n$3\r\nGET\r\n${}\r\n{path}\r\n",
-                    path.len()
-                )?;
+                write!(self.request, "*2\r\n$3\r\nGET\r\n${}\r\n{path}\r\n", path.len())?;
             }
             Protocol::Etcd => bail!("reading from etcd is not measured"),
         }
@@ -194,9 +178,7 @@ fn http_answer(received: &[u8], body: &mut Vec<u8>) -> anyhow::Result<Option<usi
         None => bail!("answer {} without a length", String::from_utf8_lossy(head)),
         Some(length) => {
             let whole = received.get(start..start + length);
-            whole
-                .map(|bytes| body.extend_from_slice(bytes))
-                .map(|()| start + length)
+            whole.map(|bytes| body.extend_from_slice(bytes)).map(|()| start + length)
         }
     };
     if end.is_some() && status[0] != b'2' {
@@ -260,7 +242,5 @@ pub(crate) fn number(text: &[u8], radix: u32) -> Option<usize> {
 
 /// Where `needle` first begins in `bytes`.
 pub(crate) fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    bytes
-        .windows(needle.len())
-        .position(|window| window == needle)
+    bytes.windows(needle.len()).position(|window| window == needle)
 }

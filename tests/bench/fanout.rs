@@ -130,9 +130,7 @@ pub(crate) fn measure(options: &Options) -> Report {
             let row = match fan_out(options, peer, subscribers) {
                 Ok(row) => row,
                 Err(error) => {
-                    report
-                        .errors
-                        .push(format!("{peer}, {subscribers} subscribers: {error:#}"));
+                    report.errors.push(format!("{peer}, {subscribers} subscribers: {error:#}"));
                     continue;
                 }
             };
@@ -168,36 +166,18 @@ pub(crate) fn measure(options: &Options) -> Report {
     report
 }
 
-fn note_aims(
-    report: &mut Report,
-    rate: f64,
-    nats: Option<f64>,
-    p99_ms: Option<f64>,
-    subscriber_kb: Option<f64>,
-) {
+fn note_aims(report: &mut Report, rate: f64, nats: Option<f64>, p99_ms: Option<f64>, subscriber_kb: Option<f64>) {
     let mut aims = Vec::new();
     if let Some(nats) = nats {
-        aims.push(format!(
-            "level with NATS ({:.2} x): {}",
-            rate / nats,
-            verdict(rate >= nats)
-        ));
+        aims.push(format!("level with NATS ({:.2} x): {}", rate / nats, verdict(rate >= nats)));
     }
     if let Some(p99) = p99_ms {
-        aims.push(format!(
-            "p99 < 40 ms ({p99:.1} ms): {}",
-            verdict(p99 < 40.0)
-        ));
+        aims.push(format!("p99 < 40 ms ({p99:.1} ms): {}", verdict(p99 < 40.0)));
     }
     if let Some(kb) = subscriber_kb {
-        aims.push(format!(
-            "<= 16 kB a subscriber ({kb:.1} kB): {}",
-            verdict(kb <= 16.0)
-        ));
+        aims.push(format!("<= 16 kB a subscriber ({kb:.1} kB): {}", verdict(kb <= 16.0)));
     }
-    report
-        .notes
-        .push(format!("aim at 1 000 subscribers: {}", aims.join("; ")));
+    report.notes.push(format!("aim at 1 000 subscribers: {}", aims.join("; ")));
 }
 
 fn fan_out(options: &Options, peer: Peer, subscribers: usize) -> anyhow::Result<FanOut> {
@@ -205,10 +185,7 @@ fn fan_out(options: &Options, peer: Peer, subscribers: usize) -> anyhow::Result<
     let address = server.address;
     if peer == Peer::Timebus {
         // Something to watch, and the first request out of the way.
-        let endpoint = Endpoint {
-            address,
-            protocol: Protocol::Http,
-        };
+        let endpoint = Endpoint { address, protocol: Protocol::Http };
         on_one_thread(async move { Connection::open(endpoint).await?.put(TOPIC, b"\"\"").await })?;
     }
     let idle_bytes = server.resident_bytes();
@@ -218,13 +195,7 @@ fn fan_out(options: &Options, peer: Peer, subscribers: usize) -> anyhow::Result<
     let audience = Audience::gather(peer, address, subscribers, &progress, time_max);
     let join_time = begun.elapsed() / subscribers as u32;
     let full_bytes = server.resident_bytes();
-    let work = publish(
-        peer,
-        &server,
-        &progress,
-        subscribers as u64,
-        options.row_time,
-    );
+    let work = publish(peer, &server, &progress, subscribers as u64, options.row_time);
     let published = match on_one_thread(work) {
         Ok(published) => published,
         Err(error) => {
@@ -238,13 +209,8 @@ fn fan_out(options: &Options, peer: Peer, subscribers: usize) -> anyhow::Result<
     };
     let mut deliveries = audience.join()?;
     deliveries.elapsed = published.start.elapsed();
-    deliveries.cpu = server
-        .cpu()
-        .zip(published.cpu)
-        .map(|(after, before)| after - before);
-    let grown = full_bytes
-        .zip(idle_bytes)
-        .map(|(full, idle)| (full - idle).max(0.0));
+    deliveries.cpu = server.cpu().zip(published.cpu).map(|(after, before)| after - before);
+    let grown = full_bytes.zip(idle_bytes).map(|(full, idle)| (full - idle).max(0.0));
     Ok(FanOut {
         deliveries,
         published,
@@ -261,13 +227,7 @@ struct Audience {
 
 impl Audience {
     /// Subscribes them all and returns when everyone has, or when someone failed to.
-    fn gather(
-        peer: Peer,
-        address: SocketAddr,
-        subscribers: usize,
-        progress: &Arc<Progress>,
-        time_max: Duration,
-    ) -> Self {
+    fn gather(peer: Peer, address: SocketAddr, subscribers: usize, progress: &Arc<Progress>, time_max: Duration) -> Self {
         let threads = THREADS.min(subscribers);
         let ready = Arc::new(Barrier::new(threads + 1));
         let start = |thread| {
@@ -296,10 +256,7 @@ impl Audience {
         let mut total = Measured::default();
         let mut failed = None;
         for thread in self.threads {
-            match thread
-                .join()
-                .map_err(|_| anyhow!("a subscriber thread panicked"))?
-            {
+            match thread.join().map_err(|_| anyhow!("a subscriber thread panicked"))? {
                 Ok(measured) => total.merge(&measured),
                 Err(error) => failed = Some(error),
             }
@@ -308,11 +265,7 @@ impl Audience {
     }
 }
 
-async fn subscribe_all(
-    peer: Peer,
-    address: SocketAddr,
-    count: usize,
-) -> anyhow::Result<Vec<Subscriber>> {
+async fn subscribe_all(peer: Peer, address: SocketAddr, count: usize) -> anyhow::Result<Vec<Subscriber>> {
     let mut all = Vec::with_capacity(count);
     for _ in 0..count {
         let subscribe = timeout(LAST_UPDATE_TIME_MAX, Subscriber::subscribe(peer, address));
@@ -321,11 +274,7 @@ async fn subscribe_all(
     Ok(all)
 }
 
-async fn follow_all(
-    subscribers: Vec<Subscriber>,
-    progress: &Arc<Progress>,
-    time_max: Duration,
-) -> anyhow::Result<Measured> {
+async fn follow_all(subscribers: Vec<Subscriber>, progress: &Arc<Progress>, time_max: Duration) -> anyhow::Result<Measured> {
     let total = Rc::new(RefCell::new(Measured::default()));
     let follow_one = |subscriber| {
         let (progress, total) = (Arc::clone(progress), Rc::clone(&total));
@@ -346,11 +295,7 @@ async fn follow_all(
 }
 
 /// Takes updates until the last one.
-async fn follow(
-    mut subscriber: Subscriber,
-    progress: &Progress,
-    total: &RefCell<Measured>,
-) -> anyhow::Result<()> {
+async fn follow(mut subscriber: Subscriber, progress: &Progress, total: &RefCell<Measured>) -> anyhow::Result<()> {
     let (mut newest, mut ended) = (0, false);
     // Where updates begin in messages, which hardly moves.
     let mut usual = 0;
@@ -366,11 +311,7 @@ async fn follow(
                 }
             }
             let update = Update::parse(&message[usual..])?;
-            ensure!(
-                update.number >= newest,
-                "update {} after {newest}",
-                update.number
-            );
+            ensure!(update.number >= newest, "update {} after {newest}", update.number);
             newest = update.number;
             ended |= update.last;
             if update.number > LONE_UPDATES {
@@ -389,18 +330,11 @@ async fn follow(
 }
 
 /// Publishes some updates one by one, as many as go through for `time`, and then the last.
-async fn publish(
-    peer: Peer,
-    server: &Server,
-    progress: &Progress,
-    subscribers: u64,
-    time: Duration,
-) -> anyhow::Result<Published> {
+async fn publish(peer: Peer, server: &Server, progress: &Progress, subscribers: u64, time: Duration) -> anyhow::Result<Published> {
     let mut publisher = Publisher::open(peer, server.address).await?;
     let seen = async |updates: u64| {
         let seen = timeout(LAST_UPDATE_TIME_MAX, progress.until(updates * subscribers));
-        seen.await
-            .context("the subscribers stopped getting updates")?
+        seen.await.context("the subscribers stopped getting updates")?
     };
     let mut lone = Histogram::default();
     for number in 1..=LONE_UPDATES {
@@ -422,10 +356,5 @@ async fn publish(
     publisher.publish(number + 1, 1, true).await?;
     // Closing earlier could take back what the server has not read yet.
     seen(number + 1).await?;
-    Ok(Published {
-        count: number + 1 - LONE_UPDATES,
-        lone,
-        start,
-        cpu,
-    })
+    Ok(Published { count: number + 1 - LONE_UPDATES, lone, start, cpu })
 }

@@ -16,9 +16,7 @@ pub(crate) struct Histogram {
 
 impl Default for Histogram {
     fn default() -> Self {
-        Self {
-            counts: vec![0; STEPS * DOUBLINGS],
-        }
+        Self { counts: vec![0; STEPS * DOUBLINGS] }
     }
 }
 

@@ -94,13 +94,7 @@ impl Measured {
 /// Keeps `connections` busy with `work` for `time`.
 ///
 /// Each connection works on documents of its own, and has had one answer before the time begins.
-pub(crate) fn run(
-    server: &Server,
-    endpoint: Endpoint,
-    work: Work,
-    connections: usize,
-    time: Duration,
-) -> anyhow::Result<Measured> {
+pub(crate) fn run(server: &Server, endpoint: Endpoint, work: Work, connections: usize, time: Duration) -> anyhow::Result<Measured> {
     let threads = THREADS.min(connections);
     let run = RUNS.fetch_add(1, Ordering::Relaxed);
     // Everyone has connected, then the server's CPU time is read, then all begin.
@@ -118,10 +112,7 @@ pub(crate) fn run(
                 let end = Instant::now() + time;
                 let lanes = lanes.into_iter().map(|lane| lane.ask_until(end));
                 let lanes: Vec<_> = lanes.map(tokio::task::spawn_local).collect();
-                let mut total = Measured {
-                    connect_time,
-                    ..Measured::default()
-                };
+                let mut total = Measured { connect_time, ..Measured::default() };
                 for lane in lanes {
                     total.join(&lane.await??);
                 }
@@ -136,10 +127,7 @@ pub(crate) fn run(
     let mut total = Measured::default();
     let mut failed = None;
     for thread in running {
-        match thread
-            .join()
-            .map_err(|_| anyhow!("a load thread panicked"))?
-        {
+        match thread.join().map_err(|_| anyhow!("a load thread panicked"))? {
             Ok(measured) => total.join(&measured),
             Err(error) => failed = Some(error),
         }
@@ -217,10 +205,7 @@ impl Lane {
                 let length = self.connection.get(path).await?.len();
                 // A store may write the same JSON in another length, but not now so and now so.
                 let usual = *self.body_bytes.get_or_insert(length);
-                ensure!(
-                    length == usual,
-                    "{length} bytes at {path}, {usual} elsewhere"
-                );
+                ensure!(length == usual, "{length} bytes at {path}, {usual} elsewhere");
                 Ok(())
             }
             Work::Put { .. } => {
@@ -232,16 +217,9 @@ impl Lane {
 
     async fn read_back(&mut self) -> anyhow::Result<()> {
         let patience = match self.work {
-            Work::Get
-            | Work::Put {
-                read_back: ReadBack::Never,
-            } => return Ok(()),
-            Work::Put {
-                read_back: ReadBack::AtOnce,
-            } => Duration::ZERO,
-            Work::Put {
-                read_back: ReadBack::Soon,
-            } => SOON,
+            Work::Get | Work::Put { read_back: ReadBack::Never } => return Ok(()),
+            Work::Put { read_back: ReadBack::AtOnce } => Duration::ZERO,
+            Work::Put { read_back: ReadBack::Soon } => SOON,
         };
         let start = Instant::now();
         let path = &self.paths[self.last];
@@ -272,8 +250,7 @@ pub(crate) fn store_documents(endpoint: Endpoint) -> anyhow::Result<()> {
                     }
                     for index in (writer..PATHS).step_by(WRITERS * 10) {
                         documents::document(index as u64, &mut document);
-                        expect_document(&mut connection, &documents::path(index), &document)
-                            .await?;
+                        expect_document(&mut connection, &documents::path(index), &document).await?;
                     }
                     Ok::<_, anyhow::Error>(())
                 })
@@ -287,11 +264,7 @@ pub(crate) fn store_documents(endpoint: Endpoint) -> anyhow::Result<()> {
 }
 
 /// Reads `path` and compares it with `document` as JSON.
-async fn expect_document(
-    connection: &mut Connection,
-    path: &str,
-    document: &[u8],
-) -> anyhow::Result<()> {
+async fn expect_document(connection: &mut Connection, path: &str, document: &[u8]) -> anyhow::Result<()> {
     let found: serde_json::Value = serde_json::from_slice(connection.get(path).await?)?;
     let expected: serde_json::Value = serde_json::from_slice(document)?;
     ensure!(found == expected, "{path} is {found}, not {expected}");

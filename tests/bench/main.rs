@@ -120,9 +120,7 @@ impl Options {
             peers: arguments.peers.clone(),
             connections: all(&arguments.connections, &[1, 16], &[1, 16, 64]),
             subscribers: all(&arguments.subscribers, &[1, 20], &[1, 100, 1_000]),
-            paths: arguments
-                .paths
-                .unwrap_or(if arguments.quick { 10_000 } else { 1_000_000 }),
+            paths: arguments.paths.unwrap_or(if arguments.quick { 10_000 } else { 1_000_000 }),
             folder: folder.to_owned(),
             homes: Cell::new(0),
         }
@@ -161,10 +159,7 @@ impl Options {
 }
 
 fn main() -> anyhow::Result<ExitCode> {
-    if env::args()
-        .nth(1)
-        .is_some_and(|argument| argument == bare_hyper::ARGUMENT)
-    {
+    if env::args().nth(1).is_some_and(|argument| argument == bare_hyper::ARGUMENT) {
         bare_hyper::serve()?;
     }
     let arguments = Arguments::parse();
@@ -176,10 +171,7 @@ fn main() -> anyhow::Result<ExitCode> {
 
     let cores = thread::available_parallelism()?;
     let flush_us = peer::flush_time(folder.path())?.as_micros();
-    let machine = format!(
-        "{cores} cores, shared by servers and load; 4 KiB on disk takes {flush_us} us; {} a row",
-        humane(options.row_time),
-    );
+    let machine = format!("{cores} cores, shared by servers and load; 4 KiB on disk takes {flush_us} us; {} a row", humane(options.row_time),);
     if !arguments.json {
         writeln!(io::stdout(), "{machine}")?;
     }
@@ -206,11 +198,7 @@ fn main() -> anyhow::Result<ExitCode> {
         writeln!(io::stdout(), "{all:#}")?;
     }
     let failed = reports.iter().any(|report| !report.errors.is_empty());
-    Ok(if failed {
-        ExitCode::FAILURE
-    } else {
-        ExitCode::SUCCESS
-    })
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// `3 s` or `0.3 s`.
@@ -223,11 +211,7 @@ fn raise_open_files() -> anyhow::Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_some_and(|current| current < OPEN_FILES) {
-        limit.current = Some(
-            limit
-                .maximum
-                .map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES)),
-        );
+        limit.current = Some(limit.maximum.map_or(OPEN_FILES, |maximum| maximum.min(OPEN_FILES)));
         setrlimit(Resource::Nofile, limit)?;
     }
     Ok(())

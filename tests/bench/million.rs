@@ -83,17 +83,12 @@ pub(crate) fn measure(options: &Options) -> Report {
             megabytes(row.read_bytes),
         ]);
         if peer == Peer::Timebus && paths >= 1_000_000 {
-            let mut aims = vec![format!(
-                "first GET within 100 ms ({first_get_ms:.0} ms): {}",
-                verdict(first_get_ms <= 100.0)
-            )];
+            let mut aims = vec![format!("first GET within 100 ms ({first_get_ms:.0} ms): {}", verdict(first_get_ms <= 100.0))];
             if let Some(bytes) = row.read_bytes.or(row.first_get_bytes) {
                 let met = verdict(bytes < 150e6);
                 aims.push(format!("under 150 MB ({:.0} MB): {met}", bytes / 1e6));
             }
-            report
-                .notes
-                .push(format!("aim with 1 000 000 paths: {}", aims.join("; ")));
+            report.notes.push(format!("aim with 1 000 000 paths: {}", aims.join("; ")));
         }
     }
     report
@@ -102,10 +97,7 @@ pub(crate) fn measure(options: &Options) -> Report {
 fn million(options: &Options, peer: Peer, paths: u64) -> anyhow::Result<Million> {
     let home = options.home(peer);
     let server = peer.start(&home, Flush::Later)?;
-    let endpoint = Endpoint {
-        address: server.address,
-        protocol: peer.protocol(),
-    };
+    let endpoint = Endpoint { address: server.address, protocol: peer.protocol() };
     let begun = Instant::now();
     on_one_thread(load(peer, endpoint, paths))?;
     let load_time = begun.elapsed();
@@ -114,10 +106,7 @@ fn million(options: &Options, peer: Peer, paths: u64) -> anyhow::Result<Million>
     let disk_bytes = folder_bytes(&home)?;
 
     let server = peer.start(&home, Flush::Later)?;
-    let endpoint = Endpoint {
-        address: server.address,
-        protocol: peer.protocol(),
-    };
+    let endpoint = Endpoint { address: server.address, protocol: peer.protocol() };
     let ready_time = server.start_time;
     on_one_thread(first_get(peer, endpoint, paths))?;
     let first_get_time = server.age();
@@ -125,16 +114,7 @@ fn million(options: &Options, peer: Peer, paths: u64) -> anyhow::Result<Million>
     on_one_thread(read(peer, endpoint, paths))?;
     let read_bytes = server.resident_bytes();
     server.stop()?;
-    Ok(Million {
-        load_time,
-        loaded_bytes,
-        disk_bytes,
-        stop_time,
-        ready_time,
-        first_get_time,
-        first_get_bytes,
-        read_bytes,
-    })
+    Ok(Million { load_time, loaded_bytes, disk_bytes, stop_time, ready_time, first_get_time, first_get_bytes, read_bytes })
 }
 
 /// `/bench/million/042/007`.
@@ -151,10 +131,7 @@ async fn load(peer: Peer, endpoint: Endpoint, paths: u64) -> anyhow::Result<()> 
             if peer == Peer::Redis {
                 let key = path(index);
                 let key_bytes = key.len();
-                write!(
-                    piece,
-                    "*3\r\n$3\r\nSET\r\n${key_bytes}\r\n{key}\r\n${VALUE_BYTES}\r\n"
-                )?;
+                write!(piece, "*3\r\n$3\r\nSET\r\n${key_bytes}\r\n{key}\r\n${VALUE_BYTES}\r\n")?;
                 documents::leaf(index, &mut piece);
                 piece.push_str("\r\n");
             } else {
@@ -165,9 +142,7 @@ async fn load(peer: Peer, endpoint: Endpoint, paths: u64) -> anyhow::Result<()> 
             }
         }
         if peer == Peer::Redis {
-            connection
-                .pipeline(piece.as_bytes(), PIECE as usize)
-                .await?;
+            connection.pipeline(piece.as_bytes(), PIECE as usize).await?;
         } else {
             piece.push('}');
             let node = format!("/bench/million/{:03}", first / PIECE);

@@ -66,9 +66,7 @@ impl Peer {
                  yjs@13, or name its file in Y_WEBSOCKET_SERVER)"
             }
             Self::Hyper => "this program cannot find itself",
-            Self::Timebus => {
-                "no timebus program (cargo build --release, or name it in TIMEBUS_BIN)"
-            }
+            Self::Timebus => "no timebus program (cargo build --release, or name it in TIMEBUS_BIN)",
         })
     }
 
@@ -83,8 +81,7 @@ impl Peer {
 
     /// Starts it with its data in `home`, which may hold data from an earlier start.
     pub(crate) fn start(self, home: &Path, flush: Flush) -> anyhow::Result<Server> {
-        self.launch(home, flush)
-            .with_context(|| format!("could not start {self}"))
+        self.launch(home, flush).with_context(|| format!("could not start {self}"))
     }
 
     fn launch(self, home: &Path, flush: Flush) -> anyhow::Result<Server> {
@@ -99,10 +96,7 @@ impl Peer {
                 return Server::start_announced(&mut command, &log, |line| Ok(line.parse()?));
             }
             Self::Timebus => {
-                command
-                    .arg("--home")
-                    .arg(home)
-                    .args(["--json", "up", "--http", "127.0.0.1:0"]);
+                command.arg("--home").arg(home).args(["--json", "up", "--http", "127.0.0.1:0"]);
                 return Server::start_announced(&mut command, &log, announced_address);
             }
             _ => {}
@@ -115,11 +109,7 @@ impl Peer {
                     Flush::Later => ("yes", "everysec"),
                     Flush::Always => ("yes", "always"),
                 };
-                command
-                    .arg("--port")
-                    .arg(port.to_string())
-                    .arg("--dir")
-                    .arg(home);
+                command.arg("--port").arg(port.to_string()).arg("--dir").arg(home);
                 command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", append]);
                 command.args(["--appendfsync", when]);
             }
@@ -138,17 +128,11 @@ impl Peer {
                 command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]);
             }
             Self::YWebsocket => {
-                command
-                    .env("HOST", "127.0.0.1")
-                    .env("PORT", port.to_string());
+                command.env("HOST", "127.0.0.1").env("PORT", port.to_string());
             }
             Self::Hyper | Self::Timebus => {}
         }
-        Server::start_at(
-            &mut command,
-            &log,
-            SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-        )
+        Server::start_at(&mut command, &log, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
     fn program(self) -> Option<PathBuf> {
@@ -180,9 +164,7 @@ fn announced_address(line: &str) -> anyhow::Result<SocketAddr> {
 
 fn on_search_path(program: &str) -> Option<PathBuf> {
     let folders = env::var_os("PATH")?;
-    env::split_paths(&folders)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    env::split_paths(&folders).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 /// What one durable write costs here at best: appends 4 KiB and waits for the disk, in `folder`.

@@ -44,12 +44,9 @@ impl Update {
 
     /// Reads what [`Update::text`] wrote; more may follow.
     pub(crate) fn parse(text: &[u8]) -> anyhow::Result<Self> {
-        let field =
-            |from: usize, to: usize| number(text.get(from..to)?, 10).map(|number| number as u64);
+        let field = |from: usize, to: usize| number(text.get(from..to)?, 10).map(|number| number as u64);
         let bad = || format!("bad update {:?}", String::from_utf8_lossy(text));
-        let whole = text
-            .get(..UPDATE_BYTES)
-            .is_some_and(|text| text[35..].iter().all(|byte| *byte == b'x'));
+        let whole = text.get(..UPDATE_BYTES).is_some_and(|text| text[35..].iter().all(|byte| *byte == b'x'));
         ensure!(whole, bad());
         Ok(Self {
             number: field(7, 15).with_context(bad)?,
@@ -62,10 +59,7 @@ impl Update {
 /// An open connection for publishing.
 pub(crate) enum Publisher {
     /// PUT over HTTP or PUBLISH to Redis, which are answered.
-    Answered {
-        endpoint: Endpoint,
-        connection: Connection,
-    },
+    Answered { endpoint: Endpoint, connection: Connection },
     /// NATS' PUB or a change to a Yjs map, which are not. What comes back is thrown away.
     Silent { peer: Peer, stream: OwnedWriteHalf },
 }
@@ -81,11 +75,7 @@ impl Publisher {
                 // Ends with the connection.
                 tokio::task::spawn_local(async move {
                     let mut nothing = vec![0; 64 * 1024];
-                    while incoming
-                        .read(&mut nothing)
-                        .await
-                        .is_ok_and(|count| count > 0)
-                    {}
+                    while incoming.read(&mut nothing).await.is_ok_and(|count| count > 0) {}
                 });
                 return Ok(Self::Silent { peer, stream });
             }
@@ -93,19 +83,11 @@ impl Publisher {
         };
         let endpoint = Endpoint { address, protocol };
         let connection = Connection::open(endpoint).await?;
-        Ok(Self::Answered {
-            endpoint,
-            connection,
-        })
+        Ok(Self::Answered { endpoint, connection })
     }
 
     /// Publishes `count` updates from `first` on, sent in one piece, and waits for the answers.
-    pub(crate) async fn publish(
-        &mut self,
-        first: u64,
-        count: u64,
-        last: bool,
-    ) -> anyhow::Result<()> {
+    pub(crate) async fn publish(&mut self, first: u64, count: u64, last: bool) -> anyhow::Result<()> {
         let at = clock();
         let mut bytes = Vec::new();
         for number in first..first + count {
@@ -114,17 +96,13 @@ impl Publisher {
             match self {
                 Self::Answered { endpoint, .. } if endpoint.protocol == Protocol::Redis => {
                     let topic = TOPIC.len();
-                    let command = format!(
-                        "*3\r\n$7\r\nPUBLISH\r\n${topic}\r\n{TOPIC}\r\n${length}\r\n{text}\r\n"
-                    );
+                    let command = format!("*3\r\n$7\r\nPUBLISH\r\n${topic}\r\n{TOPIC}\r\n${length}\r\n{text}\r\n");
                     bytes.extend_from_slice(command.as_bytes());
                 }
                 Self::Answered { endpoint, .. } => {
                     endpoint.put_request(TOPIC, format!("\"{text}\"").as_bytes(), &mut bytes);
                 }
-                Self::Silent {
-                    peer: Peer::Nats, ..
-                } => {
+                Self::Silent { peer: Peer::Nats, .. } => {
                     let command = format!("PUB {SUBJECT} {length}\r\n{text}\r\n");
                     bytes.extend_from_slice(command.as_bytes());
                 }

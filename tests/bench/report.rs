@@ -57,34 +57,17 @@ pub(crate) struct Report {
 
 impl Report {
     /// An empty table.
-    pub(crate) fn new(
-        name: &'static str,
-        title: impl Into<String>,
-        columns: &'static [&'static str],
-    ) -> Self {
-        Self {
-            name,
-            title: title.into(),
-            columns,
-            rows: Vec::new(),
-            notes: Vec::new(),
-            errors: Vec::new(),
-        }
+    pub(crate) fn new(name: &'static str, title: impl Into<String>, columns: &'static [&'static str]) -> Self {
+        Self { name, title: title.into(), columns, rows: Vec::new(), notes: Vec::new(), errors: Vec::new() }
     }
 
     /// The table for a terminal.
     pub(crate) fn text(&self) -> String {
         let heads = self.columns.iter().map(|head| (*head).to_owned()).collect();
         let mut lines: Vec<Vec<String>> = vec![heads];
-        lines.extend(
-            self.rows
-                .iter()
-                .map(|row| row.iter().map(Cell::text).collect()),
-        );
+        lines.extend(self.rows.iter().map(|row| row.iter().map(Cell::text).collect()));
         let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max();
-        let widths: Vec<usize> = (0..self.columns.len())
-            .map(|column| width(column).unwrap_or(0))
-            .collect();
+        let widths: Vec<usize> = (0..self.columns.len()).map(|column| width(column).unwrap_or(0)).collect();
         let mut text = format!("\n{}: {}\n", self.name, self.title);
         for line in &lines {
             text.push_str("  ");
@@ -110,9 +93,7 @@ impl Report {
     pub(crate) fn json(&self) -> Value {
         let row = |cells: &Vec<Cell>| {
             let keyed = self.columns.iter().zip(cells);
-            keyed
-                .map(|(head, cell)| (head.replace(' ', "_"), cell.json()))
-                .collect::<Map<_, _>>()
+            keyed.map(|(head, cell)| (head.replace(' ', "_"), cell.json())).collect::<Map<_, _>>()
         };
         json!({
             "scenario": self.name,

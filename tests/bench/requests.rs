@@ -11,19 +11,8 @@ use crate::report::{Cell, Report, verdict};
 use crate::server::Server;
 
 /// What every row of the three tables says.
-const COLUMNS: &[&str] = &[
-    "connections",
-    "peer",
-    "ops/s",
-    "x reference",
-    "p50 us",
-    "p99 us",
-    "cpu us/op",
-    "cpu x reference",
-    "ops/flush",
-    "connect us",
-    "rss MB",
-];
+const COLUMNS: &[&str] =
+    &["connections", "peer", "ops/s", "x reference", "p50 us", "p99 us", "cpu us/op", "cpu x reference", "ops/flush", "connect us", "rss MB"];
 /// Each row is measured in turns with the others, so that a noisy minute hits all alike.
 const TURNS: u32 = 3;
 
@@ -52,16 +41,8 @@ impl Requests {
         let paths = format!("{VALUE_BYTES}-byte JSON at {PATHS} nested paths, keep-alive");
         match self {
             Self::Get => Report::new("get", format!("{paths}; reference: bare hyper"), COLUMNS),
-            Self::Put => Report::new(
-                "put",
-                format!("{paths}, answered when on disk; reference: Redis appendfsync always"),
-                COLUMNS,
-            ),
-            Self::PutAsync => Report::new(
-                "put-async",
-                format!("{paths}, answered before it is on disk; reference: bare hyper"),
-                COLUMNS,
-            ),
+            Self::Put => Report::new("put", format!("{paths}, answered when on disk; reference: Redis appendfsync always"), COLUMNS),
+            Self::PutAsync => Report::new("put-async", format!("{paths}, answered before it is on disk; reference: bare hyper"), COLUMNS),
         }
     }
 
@@ -105,10 +86,7 @@ impl Requests {
                 Err(error) => report.errors.push(format!("{peer}: {error:#}")),
             }
         }
-        report.notes.push(
-            "connect: until a new connection had its first answer; not in the other columns"
-                .to_owned(),
-        );
+        report.notes.push("connect: until a new connection had its first answer; not in the other columns".to_owned());
         let mut aims = Vec::new();
         for &connections in &options.connections {
             options.progress(&format!("{}: {connections} connections", report.name));
@@ -131,10 +109,7 @@ impl Requests {
 
     fn prepare(self, options: &Options, peer: Peer) -> anyhow::Result<Contender> {
         let server = peer.start(&options.home(peer), self.flush())?;
-        let endpoint = |protocol| Endpoint {
-            address: server.address,
-            protocol,
-        };
+        let endpoint = |protocol| Endpoint { address: server.address, protocol };
         if matches!(peer, Peer::Redis | Peer::Timebus) {
             load::store_documents(endpoint(peer.protocol()))?;
         }
@@ -144,23 +119,10 @@ impl Requests {
         };
         let endpoint = endpoint(protocol);
         let measured = Measured::default();
-        Ok(Contender {
-            peer,
-            server,
-            endpoint,
-            measured,
-            flushes: None,
-            failed: false,
-        })
+        Ok(Contender { peer, server, endpoint, measured, flushes: None, failed: false })
     }
 
-    fn measure_all(
-        self,
-        options: &Options,
-        connections: usize,
-        contenders: &mut [Contender],
-        report: &mut Report,
-    ) {
+    fn measure_all(self, options: &Options, connections: usize, contenders: &mut [Contender], report: &mut Report) {
         for contender in contenders.iter_mut() {
             contender.measured = Measured::default();
             contender.flushes = None;
@@ -171,9 +133,7 @@ impl Requests {
                 let turn = options.row_time / TURNS;
                 if let Err(error) = contender.take_turn(work, connections, turn) {
                     let peer = contender.peer;
-                    report
-                        .errors
-                        .push(format!("{peer}, {connections} connections: {error:#}"));
+                    report.errors.push(format!("{peer}, {connections} connections: {error:#}"));
                     contender.failed = true;
                 }
             }
@@ -213,9 +173,7 @@ fn rows(connections: usize, reference: Peer, contenders: &[Contender]) -> Vec<Ve
     let row = |contender: &Contender| {
         let (peer, measured) = (contender.peer, &contender.measured);
         let rate = reference.map(|reference| measured.rate() / reference.measured.rate());
-        let cpu = reference
-            .and_then(|reference| reference.measured.cpu_us())
-            .zip(measured.cpu_us());
+        let cpu = reference.and_then(|reference| reference.measured.cpu_us()).zip(measured.cpu_us());
         let flushes = contender.flushes.filter(|flushes| *flushes > 0.0);
         vec![
             Cell::whole(connections as f64),
@@ -226,15 +184,9 @@ fn rows(connections: usize, reference: Peer, contenders: &[Contender]) -> Vec<Ve
             Cell::maybe(measured.latency_us(0.99), 0),
             Cell::maybe(measured.cpu_us(), 1),
             Cell::maybe(cpu.map(|(reference, own)| own / reference), 2),
-            Cell::maybe(
-                flushes.map(|flushes| measured.operations as f64 / flushes),
-                1,
-            ),
+            Cell::maybe(flushes.map(|flushes| measured.operations as f64 / flushes), 1),
             Cell::whole(measured.connect_time.as_secs_f64() * 1e6),
-            Cell::maybe(
-                contender.server.resident_bytes().map(|bytes| bytes / 1e6),
-                0,
-            ),
+            Cell::maybe(contender.server.resident_bytes().map(|bytes| bytes / 1e6), 0),
         ]
     };
     standing().map(row).collect()
@@ -247,14 +199,8 @@ fn flushes(peer: Peer, server: &Server) -> Option<f64> {
         Peer::Etcd => ("/metrics", "etcd_disk_wal_fsync_duration_seconds_count"),
         _ => return None,
     };
-    let endpoint = Endpoint {
-        address: server.address,
-        protocol: Protocol::Http,
-    };
-    let text =
-        on_one_thread(
-            async move { Ok(Connection::open(endpoint).await?.get(path).await?.to_vec()) },
-        );
+    let endpoint = Endpoint { address: server.address, protocol: Protocol::Http };
+    let text = on_one_thread(async move { Ok(Connection::open(endpoint).await?.get(path).await?.to_vec()) });
     let text = String::from_utf8(text.ok()?).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().parse().ok()

@@ -45,11 +45,7 @@ impl Server {
     ) -> anyhow::Result<Self> {
         command.stdout(Stdio::piped());
         let mut server = Self::spawn(command, log, ([127, 0, 0, 1], 0).into())?;
-        let output = server
-            .process
-            .stdout
-            .take()
-            .context("the server has no standard output")?;
+        let output = server.process.stdout.take().context("the server has no standard output")?;
         let (sender, lines) = mpsc::channel();
         // Reads to the end, so that a server that says more is never held up. It ends with the
         // server.
@@ -72,21 +68,14 @@ impl Server {
     }
 
     /// Starts a server that was told where to listen, and waits until it takes connections.
-    pub(crate) fn start_at(
-        command: &mut Command,
-        log: &Path,
-        address: SocketAddr,
-    ) -> anyhow::Result<Self> {
+    pub(crate) fn start_at(command: &mut Command, log: &Path, address: SocketAddr) -> anyhow::Result<Self> {
         let output = File::create(log.with_extension("out"))?;
         command.stdout(output);
         let mut server = Self::spawn(command, log, address)?;
         while TcpStream::connect(address).is_err() {
             if let Some(status) = server.process.try_wait()? {
                 let output = tail(&log.with_extension("out"));
-                bail!(
-                    "ended with {status} before it was ready:\n{output}{}",
-                    tail(log)
-                );
+                bail!("ended with {status} before it was ready:\n{output}{}", tail(log));
             }
             if server.started.elapsed() > START_TIME_MAX {
                 bail!("does not listen on {address} after {START_TIME_MAX:?}");
@@ -103,18 +92,10 @@ impl Server {
         let program = command.get_program().to_owned();
         // Held meanwhile, so that `kill_all` misses nobody.
         let mut running = running();
-        let process = command
-            .spawn()
-            .with_context(|| format!("could not start {program:?}"))?;
+        let process = command.spawn().with_context(|| format!("could not start {program:?}"))?;
         let pid = Pid::from_child(&process);
         running.push(pid);
-        Ok(Self {
-            process,
-            pid,
-            address,
-            start_time: Duration::ZERO,
-            started,
-        })
+        Ok(Self { process, pid, address, start_time: Duration::ZERO, started })
     }
 
     /// Since `exec`.
@@ -128,28 +109,15 @@ impl Server {
         // The name in parentheses may contain spaces; counted from behind it, utime is the 12th
         // field and stime the 13th.
         let fields = stat.rsplit_once(')')?.1.split_whitespace();
-        let ticks: u32 = fields
-            .skip(11)
-            .take(2)
-            .filter_map(|field| field.parse::<u32>().ok())
-            .sum();
+        let ticks: u32 = fields.skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
         Some(TICK * ticks)
     }
 
     /// Memory it holds in bytes; `None` where there is no `/proc`.
     pub(crate) fn resident_bytes(&self) -> Option<f64> {
         let status = fs::read_to_string(self.proc("status")).ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))?;
-        Some(
-            line.trim()
-                .trim_end_matches("kB")
-                .trim()
-                .parse::<f64>()
-                .ok()?
-                * 1024.0,
-        )
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.trim().trim_end_matches("kB").trim().parse::<f64>().ok()? * 1024.0)
     }
 
     fn proc(&self, file: &str) -> PathBuf {
@@ -163,9 +131,7 @@ impl Server {
         loop {
             if let Some(status) = self.process.try_wait()? {
                 let clean = status.success() || status.code().is_none();
-                return clean
-                    .then(|| asked.elapsed())
-                    .ok_or(anyhow!("stopped with {status}"));
+                return clean.then(|| asked.elapsed()).ok_or(anyhow!("stopped with {status}"));
             }
             if asked.elapsed() > STOP_TIME_MAX {
                 bail!("still runs {STOP_TIME_MAX:?} after SIGTERM");
@@ -227,8 +193,5 @@ fn tail(log: &Path) -> String {
     let text = fs::read_to_string(log).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     let last = lines.len().saturating_sub(10);
-    lines[last..]
-        .iter()
-        .map(|line| format!("    {line}\n"))
-        .collect()
+    lines[last..].iter().map(|line| format!("    {line}\n")).collect()
 }

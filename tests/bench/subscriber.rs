@@ -46,23 +46,16 @@ enum Message {
 
 impl Subscriber {
     /// Connects and subscribes; every update published from now on will come.
-    pub(crate) async fn subscribe(
-        peer: Peer,
-        address: std::net::SocketAddr,
-    ) -> anyhow::Result<Self> {
+    pub(crate) async fn subscribe(peer: Peer, address: std::net::SocketAddr) -> anyhow::Result<Self> {
         let mut subscriber = Self::connect(peer, address).await?;
         match peer {
             Peer::Redis => {
-                subscriber
-                    .send(format!("SUBSCRIBE {TOPIC}\r\n").as_bytes())
-                    .await?;
+                subscriber.send(format!("SUBSCRIBE {TOPIC}\r\n").as_bytes()).await?;
                 subscriber.wait_for(b"subscribe").await?;
             }
             Peer::Nats => {
                 // The answer to the PING comes when the SUB was taken.
-                subscriber
-                    .send(format!("SUB {SUBJECT} 1\r\nPING\r\n").as_bytes())
-                    .await?;
+                subscriber.send(format!("SUB {SUBJECT} 1\r\nPING\r\n").as_bytes()).await?;
                 subscriber.wait_for(b"PONG").await?;
             }
             // Connecting subscribes; it says so by starting to sync.
@@ -79,22 +72,13 @@ impl Subscriber {
 
     /// Connects without subscribing, as a publisher does.
     pub(crate) async fn connect(peer: Peer, address: std::net::SocketAddr) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address)
-            .await
-            .context("could not connect")?;
+        let stream = TcpStream::connect(address).await.context("could not connect")?;
         stream.set_nodelay(true)?;
-        let mut subscriber = Self {
-            stream,
-            peer,
-            received: vec![0; READ_BYTES],
-            unread: 0..0,
-        };
+        let mut subscriber = Self { stream, peer, received: vec![0; READ_BYTES], unread: 0..0 };
         match peer {
             Peer::Nats => {
                 subscriber.head(b"\r\n").await?;
-                subscriber
-                    .send(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\n")
-                    .await?;
+                subscriber.send(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\n").await?;
             }
             Peer::Timebus => subscriber.upgrade("/", "timebus.v1").await?,
             Peer::YWebsocket => subscriber.upgrade(TOPIC, "").await?,
@@ -114,10 +98,7 @@ impl Subscriber {
     }
 
     /// Hands each update that came to `take`, in order; waits for bytes if there is none.
-    pub(crate) async fn updates(
-        &mut self,
-        mut take: impl FnMut(&[u8]) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+    pub(crate) async fn updates(&mut self, mut take: impl FnMut(&[u8]) -> anyhow::Result<()>) -> anyhow::Result<()> {
         let mut idle = true;
         while let Some((message, end)) = self.message()? {
             idle = false;
@@ -148,9 +129,7 @@ impl Subscriber {
                 Ok(())
             };
             let mark = String::from_utf8_lossy(mark);
-            self.updates(look)
-                .await
-                .with_context(|| format!("while waiting for {mark:?}"))?;
+            self.updates(look).await.with_context(|| format!("while waiting for {mark:?}"))?;
         }
         Ok(())
     }
@@ -169,9 +148,7 @@ impl Subscriber {
         self.send(request.as_bytes()).await?;
         let head = self.head(b"\r\n\r\n").await?;
         ensure!(head.starts_with("HTTP/1.1 101"), "no websocket: {head}");
-        let agreed = head
-            .to_ascii_lowercase()
-            .contains(&subprotocol.to_ascii_lowercase());
+        let agreed = head.to_ascii_lowercase().contains(&subprotocol.to_ascii_lowercase());
         ensure!(agreed, "subprotocol {subprotocol} not agreed to: {head}");
         Ok(())
     }
@@ -185,9 +162,7 @@ impl Subscriber {
                 self.unread.start += at + mark.len();
                 return Ok(head);
             }
-            self.fill()
-                .await
-                .context("while waiting for the first answer")?;
+            self.fill().await.context("while waiting for the first answer")?;
         }
     }
 
@@ -199,17 +174,11 @@ impl Subscriber {
             self.received.copy_within(self.unread.clone(), 0);
             self.unread = 0..self.unread.len();
             if self.unread.end == self.received.len() {
-                ensure!(
-                    self.received.len() < MESSAGE_BYTES_MAX,
-                    "a message without end"
-                );
+                ensure!(self.received.len() < MESSAGE_BYTES_MAX, "a message without end");
                 self.received.resize(self.unread.end * 2, 0);
             }
         }
-        let count = self
-            .stream
-            .read(&mut self.received[self.unread.end..])
-            .await?;
+        let count = self.stream.read(&mut self.received[self.unread.end..]).await?;
         ensure!(count > 0, "the server closed the connection");
         self.unread.end += count;
         Ok(())
@@ -270,17 +239,11 @@ fn websocket_message(bytes: &[u8]) -> anyhow::Result<Option<(Message, usize)>> {
     ensure!(second & 0x80 == 0, "a masked frame from the server");
     let (length, start) = match second {
         126 => match bytes.get(2..4) {
-            Some(length) => (
-                length.iter().fold(0, |sum, byte| sum << 8 | *byte as usize),
-                4,
-            ),
+            Some(length) => (length.iter().fold(0, |sum, byte| sum << 8 | *byte as usize), 4),
             None => return Ok(None),
         },
         127 => match bytes.get(2..10) {
-            Some(length) => (
-                length.iter().fold(0, |sum, byte| sum << 8 | *byte as usize),
-                10,
-            ),
+            Some(length) => (length.iter().fold(0, |sum, byte| sum << 8 | *byte as usize), 10),
             None => return Ok(None),
         },
         length => (length as usize, 2),
@@ -331,10 +294,7 @@ fn nats_message(bytes: &[u8]) -> anyhow::Result<Option<(Message, usize)>> {
     };
     let (line, start) = (&bytes[..length], length + 2);
     if line.starts_with(b"MSG ") {
-        let size = line
-            .rsplit(|byte| *byte == b' ')
-            .next()
-            .and_then(|size| number(size, 10));
+        let size = line.rsplit(|byte| *byte == b' ').next().and_then(|size| number(size, 10));
         let end = start + size.context("MSG without a size")? + 2;
         return Ok((bytes.len() >= end).then_some((Message::Data(start..end - 2), end)));
     }

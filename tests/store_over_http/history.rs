@@ -125,7 +125,7 @@ fn a_version_that_the_client_names_makes_a_retry_harmless() {
     assert_eq!(again.status, 200, "{}", again.text());
     assert_eq!(peer.value("/n"), json!(2), "a retry undoes nothing");
     let other = peer.send("PUT", "/n", &[JSON, label], "3");
-    assert_eq!(other.problem(409)["fix"].is_string(), true);
+    assert!(other.problem(409)["fix"].is_string());
     assert_eq!(peer.send("GET", "/n", &[("Version", "\"alice-7\"")], "").json(), json!(1));
     // Names outside ASCII travel as JSON escapes.
     let strange = "\"jos\\u00e9 \\ud83d\\ude00-1\"";

@@ -4,8 +4,11 @@ use super::watcher::{FORMS, Form, Watcher};
 use crate::braid::read_update;
 use crate::peer::Peer;
 
+/// Method, path, headers, body.
+pub(super) type Step = (&'static str, &'static str, &'static [(&'static str, &'static str)], String);
+
 /// Writes of every kind: method, path, headers, body.
-pub(super) fn script() -> Vec<(&'static str, &'static str, &'static [(&'static str, &'static str)], String)> {
+pub(super) fn script() -> Vec<Step> {
     const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
     const MERGE: &[(&str, &str)] = &[("Content-Type", "application/merge-patch+json")];
     const PATCH: &[(&str, &str)] = &[("Content-Type", "application/json-patch+json")];

@@ -16,7 +16,7 @@ const WRITES: usize = 300;
 
 #[test]
 fn slow_readers_in_a_crowd_cost_nobody_anything() {
-    let (fast, slow) = if is_full_run() { (950, 50) } else { (40, 10) };
+    let (fast, slow) = if is_full_run() { (950, 50) } else { (190, 10) };
     let peer = Peer::start();
     peer.put("/hot", &json!({"n": 0}));
     let may_hurry = AtomicBool::new(false);

@@ -95,7 +95,8 @@ async fn already(context: &Context, running: &Running) -> anyhow::Result<()> {
         Some(crate::value::Json::String(code)) => format!("http://{}/#login={code}", browsed(running)),
         _ => running.http.clone(),
     };
-    let json = json!({"ready": true, "already": true, "id": running.id, "node": null, "http": running.http, "home": home, "pid": running.pid, "open": link});
+    let json =
+        json!({"ready": true, "already": true, "id": running.id, "node": null, "http": running.http, "home": home, "pid": running.pid, "open": link});
     context.out.result(&json, || {
         let stop = context.home.command("down");
         format!("  running    {}   already, as process {}\n  open       {link}   works once\n  stop       {stop}", running.http, running.pid)

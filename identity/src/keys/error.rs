@@ -79,11 +79,7 @@ pub enum KeysError {
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
-    if text.chars().all(plain) {
-        text
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]
@@ -92,15 +88,8 @@ mod tests {
 
     #[test]
     fn the_message_is_a_command_to_run() {
-        let error = |path: &str| KeysError::OpenToOthers {
-            path: path.into(),
-            mode: 0o644,
-            wanted: 0o600,
-        };
-        assert_eq!(
-            error("keys/root.key").to_string(),
-            "keys/root.key is open to others (mode 0644): run `chmod 600 keys/root.key`"
-        );
+        let error = |path: &str| KeysError::OpenToOthers { path: path.into(), mode: 0o644, wanted: 0o600 };
+        assert_eq!(error("keys/root.key").to_string(), "keys/root.key is open to others (mode 0644): run `chmod 600 keys/root.key`");
         let message = error("it's mine/root.key").to_string();
         assert!(message.ends_with(r"run `chmod 600 'it'\''s mine/root.key'`"));
     }

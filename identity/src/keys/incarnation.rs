@@ -35,16 +35,9 @@ pub(super) struct Place {
 
 impl Incarnation {
     pub(super) fn to_text(&self) -> String {
-        let Place {
-            machine,
-            device_and_inode: (device, inode),
-        } = &self.place;
+        let Place { machine, device_and_inode: (device, inode) } = &self.place;
         let machine = if machine.is_empty() { "-" } else { machine };
-        format!(
-            "incarnation {}\ndevice {}\nmachine {machine}\nfolder {device} {inode}\n",
-            z32::encode(&self.id),
-            self.device,
-        )
+        format!("incarnation {}\ndevice {}\nmachine {machine}\nfolder {device} {inode}\n", z32::encode(&self.id), self.device,)
     }
 
     /// Reads exactly what `to_text` writes.
@@ -58,10 +51,7 @@ impl Incarnation {
         let parsed = Self {
             id: id.try_into().ok()?,
             device,
-            place: Place {
-                machine: machine_id(machine),
-                device_and_inode: (folder_device.parse().ok()?, folder_inode.parse().ok()?),
-            },
+            place: Place { machine: machine_id(machine), device_and_inode: (folder_device.parse().ok()?, folder_inode.parse().ok()?) },
         };
         (parsed.to_text() == text).then_some(parsed)
     }
@@ -69,10 +59,7 @@ impl Incarnation {
 
 impl Place {
     pub(super) fn of(dir: &KeyDir) -> Result<Self, KeysError> {
-        Ok(Self {
-            machine: read_machine_id(Path::new(MACHINE_ID_FILE)),
-            device_and_inode: dir.device_and_inode()?,
-        })
+        Ok(Self { machine: read_machine_id(Path::new(MACHINE_ID_FILE)), device_and_inode: dir.device_and_inode()? })
     }
 }
 
@@ -95,10 +82,7 @@ mod tests {
         Incarnation {
             id: [0xff; 16],
             device: PublicKey::from_bytes([0; 32]),
-            place: Place {
-                machine: machine.to_owned(),
-                device_and_inode: (2049, 131),
-            },
+            place: Place { machine: machine.to_owned(), device_and_inode: (2049, 131) },
         }
     }
 
@@ -132,11 +116,7 @@ mod tests {
             ("131\n", "131\n\n"),
             ("\n", "\r\n"),
         ] {
-            assert_eq!(
-                Incarnation::parse(&text.replacen(from, to, 1)),
-                None,
-                "{to:?}"
-            );
+            assert_eq!(Incarnation::parse(&text.replacen(from, to, 1)), None, "{to:?}");
         }
     }
 

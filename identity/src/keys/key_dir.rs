@@ -48,15 +48,9 @@ impl KeyDir {
     /// Makes the folder with the files that `fill` writes: after a crash there are all or none.
     ///
     /// It may replace an empty folder, nothing else.
-    pub(super) fn create(
-        path: &Path,
-        fill: impl FnOnce(&Self) -> Result<(), KeysError>,
-    ) -> Result<(), KeysError> {
+    pub(super) fn create(path: &Path, fill: impl FnOnce(&Self) -> Result<(), KeysError>) -> Result<(), KeysError> {
         let path: PathBuf = path.components().collect();
-        let failed = |source: io::Error| KeysError::Write {
-            path: path.clone(),
-            source,
-        };
+        let failed = |source: io::Error| KeysError::Write { path: path.clone(), source };
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(failed(io::ErrorKind::InvalidInput.into()));
         };
@@ -73,10 +67,7 @@ impl KeyDir {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
-        builder
-            .recursive(false)
-            .create(&unfinished)
-            .map_err(failed)?;
+        builder.recursive(false).create(&unfinished).map_err(failed)?;
         let dir = Self::open(&unfinished)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))?;
         fill(&dir)?;
         std::fs::rename(&unfinished, &path).map_err(failed)?;
@@ -86,10 +77,7 @@ impl KeyDir {
 
     /// Whether there is no file in it.
     pub(super) fn is_empty(&self) -> Result<bool, KeysError> {
-        let mut entries = std::fs::read_dir(&self.path).map_err(|source| KeysError::Read {
-            path: self.path.clone(),
-            source,
-        })?;
+        let mut entries = std::fs::read_dir(&self.path).map_err(|source| KeysError::Read { path: self.path.clone(), source })?;
         Ok(entries.next().is_none())
     }
 
@@ -101,10 +89,7 @@ impl KeyDir {
     /// The device and inode of the folder, which a copy does not share.
     pub(super) fn device_and_inode(&self) -> Result<(u64, u64), KeysError> {
         let metadata = self.handle.metadata();
-        let metadata = metadata.map_err(|source| KeysError::Read {
-            path: self.path.clone(),
-            source,
-        })?;
+        let metadata = metadata.map_err(|source| KeysError::Read { path: self.path.clone(), source })?;
         Ok((metadata.dev(), metadata.ino()))
     }
 
@@ -114,15 +99,10 @@ impl KeyDir {
             return Ok(None);
         };
         if found != 32 {
-            return Err(KeysError::WrongLength {
-                path: self.path_of(name),
-                expected: 32,
-                found,
-            });
+            return Err(KeysError::WrongLength { path: self.path_of(name), expected: 32, found });
         }
         let mut seed = Zeroizing::new([0; 32]);
-        file.read_exact(&mut *seed)
-            .map_err(|source| self.read_error(name, source))?;
+        file.read_exact(&mut *seed).map_err(|source| self.read_error(name, source))?;
         Ok(Some(SecretKey::from_seed(*seed)))
     }
 
@@ -132,16 +112,11 @@ impl KeyDir {
             return Ok(None);
         };
         if found > TEXT_BYTES_MAX {
-            return Err(KeysError::Damaged {
-                path: self.path_of(name),
-                problem: "it is too long",
-            });
+            return Err(KeysError::Damaged { path: self.path_of(name), problem: "it is too long" });
         }
         // Room is reserved, because growing would leave copies of a token behind.
         let mut text = Zeroizing::new(String::with_capacity(TEXT_BYTES_MAX as usize));
-        file.take(TEXT_BYTES_MAX)
-            .read_to_string(&mut text)
-            .map_err(|source| self.read_error(name, source))?;
+        file.take(TEXT_BYTES_MAX).read_to_string(&mut text).map_err(|source| self.read_error(name, source))?;
         Ok(Some(text))
     }
 
@@ -153,8 +128,7 @@ impl KeyDir {
 
     /// Gives a file another name, durably, in place of the file that has that name.
     pub(super) fn rename(&self, from: &str, to: &str) -> Result<(), KeysError> {
-        renameat(&self.handle, from, &self.handle, to)
-            .map_err(|error| self.write_error(to, error.into()))?;
+        renameat(&self.handle, from, &self.handle, to).map_err(|error| self.write_error(to, error.into()))?;
         self.sync(to)
     }
 
@@ -204,8 +178,7 @@ impl KeyDir {
     fn write_aside(&self, name: &str, bytes: &[u8]) -> Result<(), KeysError> {
         let aside = aside(name);
         self.wipe(&aside)?;
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
         let write = || {
             let mut file = File::from(openat(&self.handle, &*aside, flags, mode)?);
@@ -314,17 +287,11 @@ mod tests {
         let (temp, dir) = folder();
         dir.write("a", b"text").expect("room");
         symlink(dir.path_of("a"), dir.path_of("b")).expect("a link");
-        assert!(matches!(
-            dir.read_text("b"),
-            Err(KeysError::SymbolicLink { .. })
-        ));
+        assert!(matches!(dir.read_text("b"), Err(KeysError::SymbolicLink { .. })));
         let link = temp.path().join("link");
         symlink(&dir.path, &link).expect("a link");
         for link in [link.clone(), link.join("")] {
-            assert!(matches!(
-                KeyDir::open(&link),
-                Err(KeysError::SymbolicLink { .. })
-            ));
+            assert!(matches!(KeyDir::open(&link), Err(KeysError::SymbolicLink { .. })));
         }
     }
 
@@ -332,10 +299,7 @@ mod tests {
     fn refuses_folders_and_overlong_files() {
         let (_temp, dir) = folder();
         std::fs::create_dir(dir.path_of("a")).expect("a folder");
-        assert!(matches!(
-            dir.read_text("a"),
-            Err(KeysError::NotAFile { .. })
-        ));
+        assert!(matches!(dir.read_text("a"), Err(KeysError::NotAFile { .. })));
         dir.write("b", &[b'x'; 5000]).expect("room");
         assert!(matches!(dir.read_text("b"), Err(KeysError::Damaged { .. })));
     }
@@ -361,23 +325,11 @@ mod tests {
         let (_temp, dir) = folder();
         dir.write("a", b"old").expect("room");
         dir.write_aside("a", b"new").expect("room");
-        assert_eq!(
-            dir.read_text("a")
-                .expect("a file")
-                .as_deref()
-                .map(String::as_str),
-            Some("old")
-        );
+        assert_eq!(dir.read_text("a").expect("a file").as_deref().map(String::as_str), Some("old"));
         dir.erase_unfinished(&["a"]).expect("our file");
         assert!(!dir.path_of(".a.tmp").exists());
         dir.write("a", b"new").expect("room");
-        assert_eq!(
-            dir.read_text("a")
-                .expect("a file")
-                .as_deref()
-                .map(String::as_str),
-            Some("new")
-        );
+        assert_eq!(dir.read_text("a").expect("a file").as_deref().map(String::as_str), Some("new"));
     }
 
     #[test]

@@ -35,9 +35,7 @@ impl Home {
     fn files(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(self.path()).expect("our folder");
         let names = entries.map(|entry| entry.expect("an entry").file_name());
-        names
-            .map(|name| name.into_string().expect("a name of ours"))
-            .collect()
+        names.map(|name| name.into_string().expect("a name of ours")).collect()
     }
 
     /// As `cp -a` does it: files and modes, into a new folder.
@@ -59,11 +57,7 @@ fn chmod(path: &Path, mode: u32) {
 
 fn all_words(keys: &Keys) -> String {
     let kit = keys.kit().expect("a warm root");
-    format!(
-        "{} {}",
-        kit.root_words(),
-        kit.next_words().expect("a whole kit")
-    )
+    format!("{} {}", kit.root_words(), kit.next_words().expect("a whole kit"))
 }
 
 fn with_word(words: &str, number: usize, word: &str) -> String {
@@ -83,14 +77,7 @@ fn the_first_start_makes_everything() {
     let keys = home.open();
     assert_eq!(keys.root().map(SecretKey::public), Some(keys.space()));
     assert!(!keys.is_copy());
-    let expected = [
-        "device.key",
-        "incarnation",
-        "next.hash",
-        "next.key",
-        "root.key",
-        "space",
-    ];
+    let expected = ["device.key", "incarnation", "next.hash", "next.key", "root.key", "space"];
     assert!(home.files().iter().eq(expected));
     let space = fs::read_to_string(home.file(SPACE)).expect("a file");
     assert_eq!(space, format!("{}\n", keys.space()));
@@ -102,10 +89,7 @@ fn every_start_after_it_finds_the_same_keys() {
     let home = Home::new();
     let (first, second) = (home.open(), home.open());
     assert_eq!(first.space(), second.space());
-    assert_eq!(
-        device_and_incarnation(&first),
-        device_and_incarnation(&second)
-    );
+    assert_eq!(device_and_incarnation(&first), device_and_incarnation(&second));
     assert_eq!(first.next_hash(), second.next_hash());
     assert_eq!(all_words(&first), all_words(&second));
     assert!(!second.is_copy());
@@ -183,9 +167,7 @@ fn refuses_links() {
         let elsewhere = home.temp.path().join("elsewhere");
         fs::rename(home.file(name), &elsewhere).expect("our file");
         symlink(&elsewhere, home.file(name)).expect("a link");
-        assert!(
-            matches!(home.error(), KeysError::SymbolicLink { path } if path == home.file(name))
-        );
+        assert!(matches!(home.error(), KeysError::SymbolicLink { path } if path == home.file(name)));
     }
     let home = Home::new();
     home.open();
@@ -201,9 +183,7 @@ fn refuses_files_of_the_wrong_length() {
         let home = Home::new();
         home.open();
         fs::write(home.file(name), [b'y'; 31]).expect("room");
-        assert!(
-            matches!(home.error(), KeysError::WrongLength { path, found: 31, .. } if path == home.file(name))
-        );
+        assert!(matches!(home.error(), KeysError::WrongLength { path, found: 31, .. } if path == home.file(name)));
     }
 }
 
@@ -241,10 +221,7 @@ fn a_copy_knows_it_is_one_until_it_is_renewed() {
     let copy = home.copy();
     let mut keys = copy.open();
     assert!(keys.is_copy());
-    assert_eq!(
-        device_and_incarnation(&keys),
-        device_and_incarnation(&original)
-    );
+    assert_eq!(device_and_incarnation(&keys), device_and_incarnation(&original));
 
     keys.renew_device().expect("room");
     assert!(!keys.is_copy());
@@ -255,10 +232,7 @@ fn a_copy_knows_it_is_one_until_it_is_renewed() {
 
     let reopened = copy.open();
     assert!(!reopened.is_copy());
-    assert_eq!(
-        device_and_incarnation(&reopened),
-        device_and_incarnation(&keys)
-    );
+    assert_eq!(device_and_incarnation(&reopened), device_and_incarnation(&keys));
     assert!(!home.open().is_copy());
 }
 
@@ -269,10 +243,7 @@ fn a_home_that_moved_within_its_disk_is_no_copy() {
     fs::rename(home.path(), elsewhere.path()).expect("one disk");
     let moved = elsewhere.open();
     assert!(!moved.is_copy());
-    assert_eq!(
-        device_and_incarnation(&keys),
-        device_and_incarnation(&moved)
-    );
+    assert_eq!(device_and_incarnation(&keys), device_and_incarnation(&moved));
 }
 
 #[test]
@@ -299,11 +270,7 @@ fn a_crash_while_renewing_leaves_the_old_or_the_new_device() {
             let old = device_and_incarnation(&keys);
 
             let device = SecretKey::generate();
-            let incarnation = Incarnation {
-                id: [9; 16],
-                device: device.public(),
-                place: Place::of(&keys.dir).expect("our folder"),
-            };
+            let incarnation = Incarnation { id: [9; 16], device: device.public(), place: Place::of(&keys.dir).expect("our folder") };
             if steps_done >= 1 {
                 stage_device(&keys.dir, &device).expect("room");
             }
@@ -373,19 +340,12 @@ fn wrong_words_erase_nothing_and_are_named() {
     for number in [1, 7, 24, 25, 48] {
         let right = words.split(' ').nth(number - 1);
         let wrong = if right == Some("zoo") { "art" } else { "zoo" };
-        let error = keys
-            .confirm_kit(&with_word(&words, number, wrong))
-            .expect_err("a wrong word");
+        let error = keys.confirm_kit(&with_word(&words, number, wrong)).expect_err("a wrong word");
         assert!(matches!(error, KitError::WrongWord { number: n } if n == number));
-        let error = keys
-            .confirm_kit(&with_word(&words, number, "timebus"))
-            .expect_err("no word");
+        let error = keys.confirm_kit(&with_word(&words, number, "timebus")).expect_err("no word");
         assert!(matches!(error, KitError::UnknownWord { number: n } if n == number));
     }
-    assert!(matches!(
-        keys.confirm_kit("zoo zoo"),
-        Err(KitError::WordCount { found: 2, .. })
-    ));
+    assert!(matches!(keys.confirm_kit("zoo zoo"), Err(KitError::WordCount { found: 2, .. })));
     assert!(keys.root().is_some());
     assert!(home.open().kit().is_some());
 }
@@ -439,10 +399,7 @@ fn refuses_to_restore_another_root() {
     }
     let root_words = words.split(' ').take(24).collect::<Vec<_>>().join(" ");
     let mixed = format!("{root_words} {}", kit.next_words().expect("a whole kit"));
-    assert!(matches!(
-        keys.restore_root(&mixed),
-        Err(KitError::OtherNext)
-    ));
+    assert!(matches!(keys.restore_root(&mixed), Err(KitError::OtherNext)));
     assert!(keys.root().is_none());
     assert!(home.open().root().is_none());
 }
@@ -484,10 +441,7 @@ fn a_new_home_can_be_made_from_the_kit() {
     assert_eq!(keys.next_hash(), lost.next_hash());
     assert_ne!(keys.device().public(), lost.device().public());
     assert!(!keys.is_copy());
-    assert!(matches!(
-        Keys::create_from(&home.path(), &root, &next),
-        Err(KeysError::AlreadyThere { .. })
-    ));
+    assert!(matches!(Keys::create_from(&home.path(), &root, &next), Err(KeysError::AlreadyThere { .. })));
 }
 
 #[test]
@@ -498,8 +452,5 @@ fn the_owner_token_stays() {
     let text = fs::read_to_string(home.file(TOKEN)).expect("a file");
     assert_eq!(text.trim_end().parse(), Ok(token));
     chmod(&home.file(TOKEN), 0o640);
-    assert!(matches!(
-        home.open().owner_token(),
-        Err(KeysError::OpenToOthers { .. })
-    ));
+    assert!(matches!(home.open().owner_token(), Err(KeysError::OpenToOthers { .. })));
 }

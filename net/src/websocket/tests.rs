@@ -184,8 +184,11 @@ fn pong(payload: &[u8]) -> Seen {
     Seen::Pong(payload.to_vec())
 }
 
+/// What it is called, what is sent in pieces, and what is seen.
+type Case<'a> = (&'a str, Vec<Vec<u8>>, Vec<Seen>);
+
 /// Runs cases one after the other. Those that leave the socket open are closed as a client would.
-async fn check(cases: Vec<(&str, Vec<Vec<u8>>, Vec<Seen>)>) {
+async fn check(cases: Vec<Case<'_>>) {
     let running = Running::start().await;
     for (name, mut chunks, mut expected) in cases {
         if !expected.iter().any(|seen| matches!(seen, Seen::Closed(_))) {
@@ -272,11 +275,7 @@ async fn puts_fragments_together_and_refuses_stray_ones() {
         ("5.15 continued twice", vec![first(), last(), frame(CONTINUATION, b"x")], vec![whole(), PROTOCOL]),
         ("5.18 begun twice", vec![first(), frame(FIN | TEXT, b"x")], vec![PROTOCOL]),
         ("begun twice with another kind", vec![first(), frame(FIN | BINARY, b"x")], vec![PROTOCOL]),
-        (
-            "5.19 pings between five",
-            vec![first(), empty(), ping(), empty(), ping(), last()],
-            vec![pong(b"ping"), pong(b"ping"), whole()],
-        ),
+        ("5.19 pings between five", vec![first(), empty(), ping(), empty(), ping(), last()], vec![pong(b"ping"), pong(b"ping"), whole()]),
         ("6.1.2 empty ones", vec![frame(TEXT, b""), empty(), frame(FIN | CONTINUATION, b"")], vec![text(b"")]),
         ("6.1.3 almost empty ones", vec![frame(TEXT, b""), frame(CONTINUATION, b"x"), frame(FIN | CONTINUATION, b"")], vec![text(b"x")]),
         ("7.1.6 closed inside", vec![frame(BINARY, &[0; 262_144]), close(1000, b"")], vec![NORMAL]),
@@ -303,7 +302,9 @@ async fn refuses_text_that_is_not_utf8_as_soon_as_it_is_seen() {
     });
     cases.push(("6.2.3 fragments of one byte", pieces.collect(), vec![text(KOSME)]));
     // 6.5 to 6.22: the borders of what is a character.
-    for good in ["\0", "\u{7f}", "\u{80}", "\u{7ff}", "\u{800}", "\u{d7ff}", "\u{e000}", "\u{fdd0}", "\u{fffe}", "\u{ffff}", "\u{10000}", "\u{10ffff}"] {
+    for good in
+        ["\0", "\u{7f}", "\u{80}", "\u{7ff}", "\u{800}", "\u{d7ff}", "\u{e000}", "\u{fdd0}", "\u{fffe}", "\u{ffff}", "\u{10000}", "\u{10ffff}"]
+    {
         cases.push(("6.7 and on: valid", vec![frame(FIN | TEXT, good.as_bytes())], vec![text(good.as_bytes())]));
     }
     let bad: [&[u8]; 16] = [

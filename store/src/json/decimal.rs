@@ -10,10 +10,8 @@ const DIGITS_MAX: usize = 17;
 const DIGITS_SAFE: u64 = 1_000_000_000_000_000;
 
 /// The powers of ten that are exact doubles.
-const TENS: [f64; 23] = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16,
-    1e17, 1e18, 1e19, 1e20, 1e21, 1e22,
-];
+const TENS: [f64; 23] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22];
 
 /// A number that is not negative: `digits` × 10^`exponent`.
 ///
@@ -61,10 +59,7 @@ impl Decimal {
             }
         }
         if digits == 0 {
-            return Some(Decimal {
-                digits: 0,
-                exponent: 0,
-            });
+            return Some(Decimal { digits: 0, exponent: 0 });
         }
         let zeros = i64::try_from(zeros).unwrap_or(i64::MAX);
         let exponent = exponent.saturating_sub(fraction_len).saturating_add(zeros);
@@ -73,8 +68,7 @@ impl Decimal {
 
     /// The shortest decimal that gives back this double, which must be finite and not negative.
     pub(super) fn shortest(float: f64) -> Decimal {
-        Decimal::read(&format!("{float:e}"))
-            .expect("the shortest decimal of a double has at most 17 digits")
+        Decimal::read(&format!("{float:e}")).expect("the shortest decimal of a double has at most 17 digits")
     }
 
     /// The value that gives back this number, or its opposite, exactly, if there is one.
@@ -92,9 +86,7 @@ impl Decimal {
 
     fn to_int(self) -> Option<i64> {
         // In normal form only zero and up can be whole, and 10^16 is above `INT_MAX`.
-        let exponent = u32::try_from(self.exponent)
-            .ok()
-            .filter(|exponent| *exponent < 16)?;
+        let exponent = u32::try_from(self.exponent).ok().filter(|exponent| *exponent < 16)?;
         let int = i64::try_from(self.digits.checked_mul(10u64.pow(exponent))?).ok()?;
         (int <= Json::INT_MAX).then_some(int)
     }
@@ -107,9 +99,7 @@ impl Decimal {
         // One operation on two exact doubles rounds once, so it is the nearest.
         let power = TENS.get(usize::try_from(self.exponent.unsigned_abs()).ok()?);
         match power {
-            Some(power) if self.digits < DIGITS_SAFE && self.exponent < 0 => {
-                Some(self.digits as f64 / power)
-            }
+            Some(power) if self.digits < DIGITS_SAFE && self.exponent < 0 => Some(self.digits as f64 / power),
             Some(power) if self.digits < DIGITS_SAFE => Some(self.digits as f64 * power),
             _ => format!("{}e{}", self.digits, self.exponent).parse().ok(),
         }
@@ -119,16 +109,8 @@ impl Decimal {
 /// Reads what follows the `e`. Absurd exponents saturate, far outside what doubles can hold.
 fn read_exponent(text: &str) -> i64 {
     let digits = text.trim_start_matches(['+', '-']);
-    let magnitude = digits.bytes().fold(0i64, |exponent, digit| {
-        exponent
-            .saturating_mul(10)
-            .saturating_add(i64::from(digit - b'0'))
-    });
-    if text.starts_with('-') {
-        -magnitude
-    } else {
-        magnitude
-    }
+    let magnitude = digits.bytes().fold(0i64, |exponent, digit| exponent.saturating_mul(10).saturating_add(i64::from(digit - b'0')));
+    if text.starts_with('-') { -magnitude } else { magnitude }
 }
 
 #[cfg(test)]
@@ -215,10 +197,7 @@ mod tests {
         }
         let leading = (digits.len() - significant.len()) as i64;
         let exponent: i64 = exponent.parse().expect("a small exponent");
-        (
-            significant.trim_end_matches('0').to_owned(),
-            whole.len() as i64 - leading + exponent,
-        )
+        (significant.trim_end_matches('0').to_owned(), whole.len() as i64 - leading + exponent)
     }
 
     proptest! {

@@ -18,10 +18,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits {
-            depth_max: DEPTH_MAX,
-            bytes_max: 1 << 20,
-        }
+        Limits { depth_max: DEPTH_MAX, bytes_max: 1 << 20 }
     }
 }
 
@@ -43,10 +40,7 @@ impl JsonError {
     #[cold]
     fn new(bytes: &[u8], offset: usize, flaw: Flaw) -> JsonError {
         let before = &bytes[..offset];
-        let line_start = before
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
+        let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let is_char_start = |byte: &&u8| **byte & 0xc0 != 0x80;
         JsonError {
             flaw,
@@ -132,30 +126,17 @@ pub enum Flaw {
 
 /// See [`Json::parse`].
 pub(super) fn parse(bytes: &[u8], limits: Limits) -> Result<Json, JsonError> {
-    let Limits {
-        depth_max,
-        bytes_max,
-    } = limits;
+    let Limits { depth_max, bytes_max } = limits;
     if bytes.len() > bytes_max {
-        let flaw = Flaw::TooLong {
-            len: bytes.len(),
-            bytes_max,
-        };
+        let flaw = Flaw::TooLong { len: bytes.len(), bytes_max };
         return Err(JsonError::new(bytes, bytes_max, flaw));
     }
     if bytes.starts_with(b"\xef\xbb\xbf") {
         return Err(JsonError::new(bytes, 0, Flaw::ByteOrderMark));
     }
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| JsonError::new(bytes, error.valid_up_to(), Flaw::NotUtf8))?;
+    let text = std::str::from_utf8(bytes).map_err(|error| JsonError::new(bytes, error.valid_up_to(), Flaw::NotUtf8))?;
 
-    let mut parser = Parser {
-        text,
-        bytes,
-        at: 0,
-        depth_max,
-        depth: 0,
-    };
+    let mut parser = Parser { text, bytes, at: 0, depth_max, depth: 0 };
     parser.skip_whitespace();
     let value = parser.value()?;
     parser.skip_whitespace();
@@ -204,17 +185,9 @@ impl Parser<'_> {
         }
     }
 
-    fn nested(
-        &mut self,
-        container: fn(&mut Self) -> Result<Json, JsonError>,
-    ) -> Result<Json, JsonError> {
+    fn nested(&mut self, container: fn(&mut Self) -> Result<Json, JsonError>) -> Result<Json, JsonError> {
         if self.depth == self.depth_max {
-            return Err(self.error(
-                self.at,
-                Flaw::TooDeep {
-                    depth_max: self.depth_max,
-                },
-            ));
+            return Err(self.error(self.at, Flaw::TooDeep { depth_max: self.depth_max }));
         }
         self.depth += 1;
         self.at += 1;
@@ -263,12 +236,7 @@ impl Parser<'_> {
             match fields.entry(key) {
                 Entry::Vacant(entry) => entry.insert(self.value()?),
                 Entry::Occupied(entry) => {
-                    return Err(self.error(
-                        key_at,
-                        Flaw::DuplicateKey {
-                            key: clip(entry.key()),
-                        },
-                    ));
+                    return Err(self.error(key_at, Flaw::DuplicateKey { key: clip(entry.key()) }));
                 }
             };
             self.skip_whitespace();
@@ -296,10 +264,7 @@ impl Parser<'_> {
         self.at += 1;
         loop {
             let rest = &self.bytes[self.at..];
-            let run_len = rest
-                .iter()
-                .position(|byte| ENDS_RUN[usize::from(*byte)])
-                .unwrap_or(rest.len());
+            let run_len = rest.iter().position(|byte| ENDS_RUN[usize::from(*byte)]).unwrap_or(rest.len());
             string.push_str(&self.text[self.at..self.at + run_len]);
             self.at += run_len;
             match self.peek() {
@@ -390,12 +355,10 @@ impl Parser<'_> {
         if !fraction && !exponent && digits_len <= 15 {
             return Ok(Json::Int(if negative { -int } else { int }));
         }
-        Decimal::read(&self.text[digits_start..self.at])
-            .and_then(|decimal| decimal.to_json(negative))
-            .ok_or_else(|| {
-                let number = clip(&self.text[start..self.at]);
-                self.error(start, Flaw::InexactNumber { number })
-            })
+        Decimal::read(&self.text[digits_start..self.at]).and_then(|decimal| decimal.to_json(negative)).ok_or_else(|| {
+            let number = clip(&self.text[start..self.at]);
+            self.error(start, Flaw::InexactNumber { number })
+        })
     }
 
     /// Steps over one digit or more and gives their value, which is wrong above 18 digits.
@@ -406,11 +369,7 @@ impl Parser<'_> {
             value = value.wrapping_mul(10).wrapping_add(i64::from(digit - b'0'));
             self.at += 1;
         }
-        if self.at == start {
-            Err(self.unexpected("a digit"))
-        } else {
-            Ok(value)
-        }
+        if self.at == start { Err(self.unexpected("a digit")) } else { Ok(value) }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -464,75 +423,30 @@ mod tests {
     #[test]
     fn errors_name_the_place_and_the_problem() {
         for (text, message) in [
-            (
-                "",
-                "line 1, column 1: the text ends where a value should be",
-            ),
-            (
-                "{\n  \"é\": x}",
-                "line 2, column 8: expected a value, found 'x'",
-            ),
+            ("", "line 1, column 1: the text ends where a value should be"),
+            ("{\n  \"é\": x}", "line 2, column 8: expected a value, found 'x'"),
             ("[1,]", "line 1, column 4: expected a value, found ']'"),
             ("[1 2]", "line 1, column 4: expected ',' or ']', found '2'"),
-            (
-                "{a:1}",
-                "line 1, column 2: expected a key in double quotes, found 'a'",
-            ),
-            (
-                "nul",
-                "line 1, column 4: the text ends where null should be",
-            ),
+            ("{a:1}", "line 1, column 2: expected a key in double quotes, found 'a'"),
+            ("nul", "line 1, column 4: the text ends where null should be"),
             ("trüe", "line 1, column 3: expected true, found 'ü'"),
-            (
-                "1 é",
-                "line 1, column 3: expected the end of the text, found 'é'",
-            ),
-            (
-                "-",
-                "line 1, column 2: the text ends where a digit should be",
-            ),
-            (
-                "[012]",
-                "line 1, column 2: a number must not have leading zeros",
-            ),
-            (
-                "[1e400]",
-                "line 1, column 2: number 1e400 cannot be kept exactly, send it as a string",
-            ),
-            (
-                r#"{"a":1,"\u0061":2}"#,
-                "line 1, column 8: duplicate key \"a\"",
-            ),
-            (
-                "\"a\tb\"",
-                "line 1, column 3: control character 0x09 must be escaped in a string",
-            ),
+            ("1 é", "line 1, column 3: expected the end of the text, found 'é'"),
+            ("-", "line 1, column 2: the text ends where a digit should be"),
+            ("[012]", "line 1, column 2: a number must not have leading zeros"),
+            ("[1e400]", "line 1, column 2: number 1e400 cannot be kept exactly, send it as a string"),
+            (r#"{"a":1,"\u0061":2}"#, "line 1, column 8: duplicate key \"a\""),
+            ("\"a\tb\"", "line 1, column 3: control character 0x09 must be escaped in a string"),
             (r#""\x""#, "line 1, column 2: there is no escape \\x"),
             (r#""\é""#, "line 1, column 2: there is no escape \\é"),
-            (
-                r#""\"#,
-                "line 1, column 3: the text ends where an escaped character should be",
-            ),
-            (
-                r#""\u12é""#,
-                "line 1, column 6: expected four hexadecimal digits, found 'é'",
-            ),
-            (
-                r#""\ud800\u0041""#,
-                "line 1, column 2: \\ud800 is half of a surrogate pair, its other half is missing",
-            ),
-            (
-                "\u{feff}1",
-                "line 1, column 1: the text must not start with a byte order mark",
-            ),
+            (r#""\"#, "line 1, column 3: the text ends where an escaped character should be"),
+            (r#""\u12é""#, "line 1, column 6: expected four hexadecimal digits, found 'é'"),
+            (r#""\ud800\u0041""#, "line 1, column 2: \\ud800 is half of a surrogate pair, its other half is missing"),
+            ("\u{feff}1", "line 1, column 1: the text must not start with a byte order mark"),
         ] {
             assert_eq!(refusal(text).to_string(), message, "{text}");
         }
         let error = refusal(b"[1,\n\"\xff\"]");
-        assert_eq!(
-            (error.flaw, error.offset, error.line, error.column),
-            (Flaw::NotUtf8, 5, 2, 2)
-        );
+        assert_eq!((error.flaw, error.offset, error.line, error.column), (Flaw::NotUtf8, 5, 2, 2));
     }
 
     #[test]
@@ -549,28 +463,14 @@ mod tests {
             assert_eq!(json(text), value);
         }
         let flaw = refusal("-12345678901234567890123").flaw;
-        assert_eq!(
-            flaw,
-            Flaw::InexactNumber {
-                number: "-12345678901234567890123".into()
-            }
-        );
+        assert_eq!(flaw, Flaw::InexactNumber { number: "-12345678901234567890123".into() });
     }
 
     #[test]
     fn surrogate_pairs_become_one_character() {
-        assert_eq!(
-            json(r#""\uD83D\ude00 \u0000""#),
-            Json::String("😀 \0".into())
-        );
-        assert_eq!(
-            refusal(r#""\udc00""#).flaw,
-            Flaw::LoneSurrogate { unit: 0xdc00 }
-        );
-        assert_eq!(
-            refusal(r#""\ud800\ud800""#).flaw,
-            Flaw::LoneSurrogate { unit: 0xd800 }
-        );
+        assert_eq!(json(r#""\uD83D\ude00 \u0000""#), Json::String("😀 \0".into()));
+        assert_eq!(refusal(r#""\udc00""#).flaw, Flaw::LoneSurrogate { unit: 0xdc00 });
+        assert_eq!(refusal(r#""\ud800\ud800""#).flaw, Flaw::LoneSurrogate { unit: 0xd800 });
     }
 
     #[test]
@@ -580,22 +480,10 @@ mod tests {
         json(&format!("[{},{}]", nested(31), nested(31)));
         assert_eq!(refusal(nested(33)).flaw, Flaw::TooDeep { depth_max: 32 });
 
-        let limits = Limits {
-            depth_max: 0,
-            bytes_max: 3,
-        };
+        let limits = Limits { depth_max: 0, bytes_max: 3 };
         assert_eq!(Json::parse(b"123", limits), Ok(Json::Int(123)));
         let error = Json::parse(b"1234", limits).expect_err("too long");
-        assert_eq!(
-            (error.flaw, error.offset),
-            (
-                Flaw::TooLong {
-                    len: 4,
-                    bytes_max: 3
-                },
-                3
-            )
-        );
+        assert_eq!((error.flaw, error.offset), (Flaw::TooLong { len: 4, bytes_max: 3 }, 3));
         let error = Json::parse(b"[]", limits).expect_err("too deep");
         assert_eq!(error.flaw, Flaw::TooDeep { depth_max: 0 });
     }
@@ -613,10 +501,7 @@ mod tests {
                 ("y_", Ok(value)) => assert_eq!(json(&text(&value)), value, "{name}"),
                 ("y_", Err(error)) => {
                     let duplicate = matches!(error.flaw, Flaw::DuplicateKey { .. });
-                    assert!(
-                        name.contains("duplicated_key") && duplicate,
-                        "{name}: {error}"
-                    );
+                    assert!(name.contains("duplicated_key") && duplicate, "{name}: {error}");
                 }
                 ("n_", parsed) => assert!(parsed.is_err(), "{name}"),
                 ("i_", _) => {}
@@ -684,21 +569,12 @@ mod tests {
     /// Compares with serde_json wherever none of our own rules decided.
     fn check_against_serde(bytes: &[u8]) {
         let theirs = serde_json::from_slice::<serde_json::Value>(bytes);
-        match Json::parse(
-            bytes,
-            Limits {
-                depth_max: 100,
-                ..Limits::default()
-            },
-        ) {
+        match Json::parse(bytes, Limits { depth_max: 100, ..Limits::default() }) {
             Ok(ours) => {
                 let theirs = theirs.unwrap_or_else(|error| panic!("{bytes:?}: {error}"));
                 assert!(agree(&ours, &theirs), "{ours:?} is not {theirs}");
             }
-            Err(JsonError {
-                flaw: Flaw::DuplicateKey { .. } | Flaw::InexactNumber { .. },
-                ..
-            }) => {}
+            Err(JsonError { flaw: Flaw::DuplicateKey { .. } | Flaw::InexactNumber { .. }, .. }) => {}
             Err(error) => assert!(theirs.is_err(), "{bytes:?}: {error}"),
         }
     }
@@ -706,19 +582,14 @@ mod tests {
     fn agree(ours: &Json, theirs: &serde_json::Value) -> bool {
         use serde_json::Value;
         // serde_json rounds some doubles to a neighbour.
-        let near = |a: f64, b: &serde_json::Number| {
-            b.as_f64()
-                .is_some_and(|b| a == b || (a / b - 1.0).abs() < 1e-12)
-        };
+        let near = |a: f64, b: &serde_json::Number| b.as_f64().is_some_and(|b| a == b || (a / b - 1.0).abs() < 1e-12);
         match (ours, theirs) {
             (Json::Null, Value::Null) => true,
             (Json::Bool(a), Value::Bool(b)) => a == b,
             (Json::Int(a), Value::Number(b)) => near(*a as f64, b),
             (Json::Float(a), Value::Number(b)) => near(*a, b),
             (Json::String(a), Value::String(b)) => a == b,
-            (Json::Array(a), Value::Array(b)) => {
-                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| agree(a, b))
-            }
+            (Json::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| agree(a, b)),
             (Json::Object(a), Value::Object(b)) => {
                 let field = |(key, a)| b.get(key).is_some_and(|b| agree(a, b));
                 a.len() == b.len() && a.iter().all(field)

@@ -108,10 +108,7 @@ struct Extent {
 
 impl Extent {
     fn of(value: &Json) -> Extent {
-        let mut extent = Extent {
-            depth: 0,
-            bytes: size_of::<Json>(),
-        };
+        let mut extent = Extent { depth: 0, bytes: size_of::<Json>() };
         match value {
             Json::Null | Json::Bool(_) | Json::Int(_) | Json::Float(_) => {}
             Json::String(string) => extent.bytes += string.len(),
@@ -141,9 +138,7 @@ impl Extent {
 /// Refuses to put `value` below so many containers if that nests too deep.
 fn check_depth(levels: usize, value: &Json) -> Result<(), PlaceError> {
     if levels + Extent::of(value).depth > DEPTH_MAX {
-        return Err(PlaceError::TooDeep {
-            depth_max: DEPTH_MAX,
-        });
+        return Err(PlaceError::TooDeep { depth_max: DEPTH_MAX });
     }
     Ok(())
 }
@@ -151,9 +146,7 @@ fn check_depth(levels: usize, value: &Json) -> Result<(), PlaceError> {
 /// The field or, in an array, the element that a name stands for.
 fn child_mut<'a>(parent: &'a mut Json, name: &str) -> Result<&'a mut Json, PlaceError> {
     match parent {
-        Json::Object(fields) => fields
-            .get_mut(name)
-            .ok_or_else(|| PlaceError::MissingKey { key: clip(name) }),
+        Json::Object(fields) => fields.get_mut(name).ok_or_else(|| PlaceError::MissingKey { key: clip(name) }),
         Json::Array(items) => {
             let len = items.len();
             let at = array_index(name, len)?;
@@ -173,17 +166,11 @@ fn array_index(name: &str, len: usize) -> Result<usize, PlaceError> {
 }
 
 fn out_of_range(position: &impl ToString, len: usize) -> PlaceError {
-    PlaceError::OutOfRange {
-        position: clip(&position.to_string()),
-        len,
-    }
+    PlaceError::OutOfRange { position: clip(&position.to_string()), len }
 }
 
 fn wrong_kind(expected: &'static str, found: &Json) -> PlaceError {
-    PlaceError::WrongKind {
-        expected,
-        found: found.kind(),
-    }
+    PlaceError::WrongKind { expected, found: found.kind() }
 }
 
 #[cfg(test)]
@@ -208,11 +195,7 @@ mod tests {
             (r#"{"a":"b","b":"c"}"#, r#"{"a":null}"#, r#"{"b":"c"}"#),
             (r#"{"a":["b"]}"#, r#"{"a":"c"}"#, r#"{"a":"c"}"#),
             (r#"{"a":"c"}"#, r#"{"a":["b"]}"#, r#"{"a":["b"]}"#),
-            (
-                r#"{"a":{"b":"c"}}"#,
-                r#"{"a":{"b":"d","c":null}}"#,
-                r#"{"a":{"b":"d"}}"#,
-            ),
+            (r#"{"a":{"b":"c"}}"#, r#"{"a":{"b":"d","c":null}}"#, r#"{"a":{"b":"d"}}"#),
             (r#"{"a":[{"b":"c"}]}"#, r#"{"a":[1]}"#, r#"{"a":[1]}"#),
             (r#"["a","b"]"#, r#"["c","d"]"#, r#"["c","d"]"#),
             (r#"{"a":"b"}"#, r#"["c"]"#, r#"["c"]"#),

@@ -217,10 +217,7 @@ mod tests {
     #[test]
     fn strings_escape_only_what_they_must() {
         let string = Json::String("\"\\/\u{8}\t\n\u{c}\r\0\u{1f}\u{7f}é😀".into());
-        assert_eq!(
-            text(&string),
-            "\"\\\"\\\\/\\b\\t\\n\\f\\r\\u0000\\u001f\u{7f}é😀\""
-        );
+        assert_eq!(text(&string), "\"\\\"\\\\/\\b\\t\\n\\f\\r\\u0000\\u001f\u{7f}é😀\"");
     }
 
     #[test]
@@ -251,21 +248,14 @@ mod tests {
                 continue;
             };
             // The one number there that no double gives back; RFC 8785 rounds it.
-            let input =
-                String::from_utf8_lossy(input).replace("333333333.33333329", "333333333.3333333");
+            let input = String::from_utf8_lossy(input).replace("333333333.33333329", "333333333.3333333");
             let value = json(&input);
             assert_eq!(json(&text(&value)), value, "{name}");
 
             // RFC 8785 sorts keys by UTF-16 units, we by bytes: the same for the keys in use here.
-            let output = files
-                .iter()
-                .find(|(path, _)| path.ends_with(&format!("output/{name}")));
+            let output = files.iter().find(|(path, _)| path.ends_with(&format!("output/{name}")));
             let (_, output) = output.expect("an output for each input");
-            assert_eq!(
-                text(&value),
-                String::from_utf8_lossy(output).trim_end(),
-                "{name}"
-            );
+            assert_eq!(text(&value), String::from_utf8_lossy(output).trim_end(), "{name}");
             inputs_count += 1;
         }
         assert!(inputs_count > 0);

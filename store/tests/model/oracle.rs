@@ -397,7 +397,8 @@ impl Oracle {
             }
         }
         let numbers = (0..self.changes.len()).filter(|number| has(touching, *number));
-        let seen_by_others = |number: usize| (0..self.changes.len()).any(|other| other != number && has(touching, other) && has(self.changes[other].view, number));
+        let seen_by_others =
+            |number: usize| (0..self.changes.len()).any(|other| other != number && has(touching, other) && has(self.changes[other].view, number));
         let mut names: Vec<String> = numbers.filter(|number| !seen_by_others(*number)).map(|number| self.name(number)).collect();
         names.sort();
         names

@@ -112,7 +112,16 @@ impl World {
     }
 
     #[expect(clippy::too_many_arguments, reason = "a header has many fields")]
-    fn sign(&mut self, key: &SecretKey, kind: Kind, cap: Option<GrantId>, prev: Option<&Header>, mut parents: Vec<ChangeId>, lamport: u64, body: &Body) -> ChangeId {
+    fn sign(
+        &mut self,
+        key: &SecretKey,
+        kind: Kind,
+        cap: Option<GrantId>,
+        prev: Option<&Header>,
+        mut parents: Vec<ChangeId>,
+        lamport: u64,
+        body: &Body,
+    ) -> ChangeId {
         parents.sort_unstable();
         let bytes = body.encode();
         let header = Header {

@@ -1,7 +1,9 @@
 //! Braid headers and patches.
 
 use bytes::Bytes;
-use timebus_net::patches::{ContentRange, HEADER_BYTES_MAX, Patch, PATCHES_MAX, STEPS_MAX, Span, Step, Update, UpdateBody, parse_patches, write_update};
+use timebus_net::patches::{
+    ContentRange, HEADER_BYTES_MAX, PATCHES_MAX, Patch, STEPS_MAX, Span, Step, Update, UpdateBody, parse_patches, write_update,
+};
 use timebus_net::versions::{ID_BYTES_MAX, IDS_MAX, parse_versions, print_versions};
 
 /// A list of versions.

@@ -157,7 +157,10 @@ pub(crate) fn host(data: &[u8]) -> bool {
         let name = text.to_ascii_lowercase();
         let ours = [format!("{name}:7007"), name].iter().any(|name| list.check(name) == Some(HostKind::Root));
         assert!(ours, "configured and not ours");
-        assert_eq!(list.check("evil.example"), (text.eq_ignore_ascii_case("evil.example:80") || text.eq_ignore_ascii_case("evil.example:443")).then_some(HostKind::Root));
+        assert_eq!(
+            list.check("evil.example"),
+            (text.eq_ignore_ascii_case("evil.example:80") || text.eq_ignore_ascii_case("evil.example:443")).then_some(HostKind::Root)
+        );
     }
     accepted
 }

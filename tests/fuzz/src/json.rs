@@ -199,7 +199,9 @@ fn check_splice(before: &Json, after: &Json, steps: &[JsonStep], content: Option
     match (before, after) {
         (Json::Object(before), Json::Object(after)) => {
             let JsonStep::Key(key) = step else { panic!("{step:?} into an object") };
-            let others = |fields: &std::collections::BTreeMap<String, Json>| fields.iter().filter(|(k, _)| *k != key).map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>();
+            let others = |fields: &std::collections::BTreeMap<String, Json>| {
+                fields.iter().filter(|(k, _)| *k != key).map(|(k, v)| (k.clone(), v.clone())).collect::<Vec<_>>()
+            };
             assert_eq!(others(before), others(after), "a field beside the way changed");
             match (before.get(key), after.get(key)) {
                 (Some(before), Some(after)) => check_splice(before, after, rest, content),

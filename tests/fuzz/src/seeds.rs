@@ -68,7 +68,8 @@ fn name(text: &str) -> PathStep {
 }
 
 fn values() -> Vec<Value> {
-    let object = Json::Object([("a".to_owned(), Json::Array(vec![Json::Null, Json::Float(0.5)])), ("b/".to_owned(), Json::String("é".into()))].into());
+    let object =
+        Json::Object([("a".to_owned(), Json::Array(vec![Json::Null, Json::Float(0.5)])), ("b/".to_owned(), Json::String("é".into()))].into());
     vec![
         Value::Null,
         Value::Bool(true),
@@ -97,7 +98,8 @@ fn bodies() -> Vec<Body> {
     let own = |index| OpRef { change: 0, index };
     let other = OpRef { change: 2, index: 7 };
     let path = vec![name("notes"), name("hi")];
-    let sets = values().into_iter().enumerate().map(|(at, value)| Op::Set { path: vec![name("values"), name(&at.to_string())], value, preds: Vec::new() });
+    let sets =
+        values().into_iter().enumerate().map(|(at, value)| Op::Set { path: vec![name("values"), name(&at.to_string())], value, preds: Vec::new() });
     let rights = Grant {
         audience: Audience::Key(key().public()),
         scope: Scope { segments: vec![ScopeSegment::Name("inbox".into()), ScopeSegment::Author], deep: true },
@@ -144,7 +146,10 @@ fn bodies() -> Vec<Body> {
         },
         Body {
             ops: vec![
-                Op::Genesis(Genesis { next: Some([5; 32]), guardians: Some((2, vec![PublicKey::from_bytes([1; 32]), PublicKey::from_bytes([2; 32])])) }),
+                Op::Genesis(Genesis {
+                    next: Some([5; 32]),
+                    guardians: Some((2, vec![PublicKey::from_bytes([1; 32]), PublicKey::from_bytes([2; 32])])),
+                }),
                 Op::Genesis(Genesis { next: None, guardians: None }),
                 Op::Grant(rights),
                 Op::Grant(open),
@@ -234,7 +239,14 @@ fn texts(target: &str) -> Vec<(String, Vec<u8>)> {
     let (accepted, refused): (Vec<String>, Vec<&str>) = match target {
         "path" => (paths().iter().map(ToString::to_string).chain(["/a/".into(), "/a%2Fb".into()]).collect(), vec!["a", "//", "/a/..", "/@x"]),
         "target" => (
-            own(&["/", "/notes/caf%C3%A9/?depth=1&limit=20", "/%40%40a/%25?after=a%2Fb+c&first=3", "/@@a/~_-.!$&'()*+,;=:", "/c?inc=-5&view=meta", "/l?last=2&view=raw"]),
+            own(&[
+                "/",
+                "/notes/caf%C3%A9/?depth=1&limit=20",
+                "/%40%40a/%25?after=a%2Fb+c&first=3",
+                "/@@a/~_-.!$&'()*+,;=:",
+                "/c?inc=-5&view=meta",
+                "/l?last=2&view=raw",
+            ]),
             vec!["/%2e%2e", "/a%2Fb", "/%C0%AF", "/%00", "/a#b", "/?depth=+1", "/?x=1"],
         ),
         "json" => (
@@ -269,10 +281,27 @@ fn texts(target: &str) -> Vec<(String, Vec<u8>)> {
             ]),
             vec!["[1]\njson [2]\n1", "[1]\njson [1:0]\n[]"],
         ),
-        "merge_patch" => (own(&["{\"a\":{\"b\":1,\"c\":2},\"d\":[1]}\n{\"a\":{\"b\":null,\"e\":{\"f\":null}},\"d\":{\"x\":1}}", "[1]\n{\"a\":null}", "{}\n[1]"]), vec!["{"]),
-        "versions" => (own(&["", "\"alice-5\"", "\"b\", \"a\",\"a\"", "\"jos\\u00e9-2\", \"\\ud83d\\ude00\", \"\u{ff41}\"", " \"a, \\\"b\\\"\" "]), vec!["alice-5", "\"\"", "\"a\"],[\"b\""]),
+        "merge_patch" => (
+            own(&["{\"a\":{\"b\":1,\"c\":2},\"d\":[1]}\n{\"a\":{\"b\":null,\"e\":{\"f\":null}},\"d\":{\"x\":1}}", "[1]\n{\"a\":null}", "{}\n[1]"]),
+            vec!["{"],
+        ),
+        "versions" => (
+            own(&["", "\"alice-5\"", "\"b\", \"a\",\"a\"", "\"jos\\u00e9-2\", \"\\ud83d\\ude00\", \"\u{ff41}\"", " \"a, \\\"b\\\"\" "]),
+            vec!["alice-5", "\"\"", "\"a\"],[\"b\""],
+        ),
         "range" => (
-            own(&["json", "json .a.b[3]", "json [\"a\\\"]\"][\"\\u00e9\"]", "json .list[1:2]", "json [-0]", "json [-2:-1]", "json [0:-0]", "text [0:12]", " text  [ 3 : 3 ] ", "text [-0:-0]"]),
+            own(&[
+                "json",
+                "json .a.b[3]",
+                "json [\"a\\\"]\"][\"\\u00e9\"]",
+                "json .list[1:2]",
+                "json [-0]",
+                "json [-2:-1]",
+                "json [0:-0]",
+                "text [0:12]",
+                " text  [ 3 : 3 ] ",
+                "text [-0:-0]",
+            ]),
             vec!["json .", "json [1:2][3]", "text [2:1]", "bytes 0-5/10"],
         ),
         "patches" => (
@@ -285,14 +314,22 @@ fn texts(target: &str) -> Vec<(String, Vec<u8>)> {
         ),
         "etag" => (own(&["*", "", "\"a\"", "W/\"a\" ,, \"b c\",\"*\"", "\"a\\\"b\", \"jos\\u00e9\""]), vec!["a", "\"a", "\"a\" \"b\""]),
         "byte_range" => (
-            own(&["\u{64}\0\0\0\0\0\0\0bytes=0-49", "\u{64}\0\0\0\0\0\0\0bytes=50-", "\u{64}\0\0\0\0\0\0\0BYTES= -5 ", "\u{64}\0\0\0\0\0\0\u{7f}bytes=0-18446744073709551616"]),
+            own(&[
+                "\u{64}\0\0\0\0\0\0\0bytes=0-49",
+                "\u{64}\0\0\0\0\0\0\0bytes=50-",
+                "\u{64}\0\0\0\0\0\0\0BYTES= -5 ",
+                "\u{64}\0\0\0\0\0\0\u{7f}bytes=0-18446744073709551616",
+            ]),
             vec!["\u{64}\0\0\0\0\0\0\0bytes=0-1,5-6", "\0\0\0\0\0\0\0\0bytes=-0"],
         ),
         "accept" => (
             own(&["text/plain; charset=utf-8", "Text/PLAIN ;Charset=\"utf-8\"", "a/b; x=\"1 2\"; y=\"\\\"\"", "application/vnd.x+json"]),
             vec!["text/html,application/xml;q=0.9,*/*;q=0.8", "text/*, text/plain;q=0", "a/b; x=\"a\"b\""],
         ),
-        "host" => (own(&["localhost:7007", "127.0.0.1:7007", "[::1]:7007", "chirp.localhost:7007"]), vec!["example.org", "example.org:443", "[2001:db8::1]", "-a.localhost:7007", "localhost:7007."]),
+        "host" => (
+            own(&["localhost:7007", "127.0.0.1:7007", "[::1]:7007", "chirp.localhost:7007"]),
+            vec!["example.org", "example.org:443", "[2001:db8::1]", "-a.localhost:7007", "localhost:7007."],
+        ),
         "signature" => {
             let made = crate::http::NOW_S;
             let end = format!(";created={made};keyid=\"{key}\";alg=\"ed25519\"\nsig1=:{}:", "A".repeat(86) + "==");
@@ -354,6 +391,7 @@ fn frames() -> Vec<(String, Vec<u8>)> {
     let own_path = b"\x82\x86\x04\x02/a\x41\x09localhost";
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| [&[0, 0, payload.len() as u8, kind, flags, 0, 0, 0, stream][..], payload].concat();
     let requests = [&[2][..], &frame(1, 5, 1, head), &frame(1, 5, 3, own_path), &frame(8, 0, 0, &[0, 1, 0, 0]), &frame(6, 0, 0, &[7; 8])].concat();
-    let parts = [&[2][..], &frame(1, 1, 1, &head[..3]), &frame(9, 4, 1, &head[3..]), &frame(3, 0, 1, &[0, 0, 0, 8]), &frame(7, 0, 0, &[0; 8])].concat();
+    let parts =
+        [&[2][..], &frame(1, 1, 1, &head[..3]), &frame(9, 4, 1, &head[3..]), &frame(3, 0, 1, &[0, 0, 0, 8]), &frame(7, 0, 0, &[0; 8])].concat();
     vec![("socket-00".into(), socket), ("h2-00".into(), requests), ("h2-01".into(), parts)]
 }

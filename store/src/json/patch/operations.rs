@@ -114,17 +114,10 @@ pub fn apply_json_patch(target: &mut Json, ops: &Json) -> Result<(), PatchError>
     let Json::Array(ops) = ops else {
         return Err(PatchError::NotAnArray { found: ops.kind() });
     };
-    let mut patching = Patching {
-        document: target.clone(),
-        copied_bytes_left: COPIED_BYTES_MAX,
-        touched_bytes_left: TOUCHED_BYTES_MAX,
-    };
+    let mut patching = Patching { document: target.clone(), copied_bytes_left: COPIED_BYTES_MAX, touched_bytes_left: TOUCHED_BYTES_MAX };
     for (op, fields) in ops.iter().enumerate() {
         let Json::Object(fields) = fields else {
-            return Err(PatchError::NotAnObject {
-                op,
-                found: fields.kind(),
-            });
+            return Err(PatchError::NotAnObject { op, found: fields.kind() });
         };
         patching.apply(Op { op, fields })?;
     }
@@ -143,35 +136,20 @@ impl<'a> Op<'a> {
     fn string(self, member: &'static str) -> Result<&'a str, PatchError> {
         match self.fields.get(member) {
             Some(Json::String(string)) => Ok(string),
-            _ => Err(PatchError::Member {
-                op: self.op,
-                member,
-                expected: "a string",
-            }),
+            _ => Err(PatchError::Member { op: self.op, member, expected: "a string" }),
         }
     }
 
     fn value(self) -> Result<&'a Json, PatchError> {
-        let absent = PatchError::Member {
-            op: self.op,
-            member: "value",
-            expected: "any value",
-        };
+        let absent = PatchError::Member { op: self.op, member: "value", expected: "any value" };
         self.fields.get("value").ok_or(absent)
     }
 
     fn pointer(self, member: &'static str) -> Result<Pointer<'a>, PatchError> {
         let text = self.string(member)?;
-        let bad = || PatchError::Pointer {
-            op: self.op,
-            pointer: clip(text),
-        };
+        let bad = || PatchError::Pointer { op: self.op, pointer: clip(text) };
         let names = Pointer::names(text).ok_or_else(bad)?;
-        Ok(Pointer {
-            op: self.op,
-            text,
-            names,
-        })
+        Ok(Pointer { op: self.op, text, names })
     }
 }
 
@@ -188,10 +166,7 @@ impl<'a> Pointer<'a> {
         if text.is_empty() {
             return Some(Vec::new());
         }
-        text.strip_prefix('/')?
-            .split('/')
-            .map(unescape_name)
-            .collect()
+        text.strip_prefix('/')?.split('/').map(unescape_name).collect()
     }
 
     fn reach<'b>(&self, document: &'b mut Json) -> Result<&'b mut Json, PatchError> {
@@ -199,33 +174,19 @@ impl<'a> Pointer<'a> {
     }
 
     /// The container of the place and the name there, or `None` for the whole document.
-    fn reach_parent<'b>(
-        &self,
-        document: &'b mut Json,
-    ) -> Result<Option<(&'b mut Json, &str)>, PatchError> {
+    fn reach_parent<'b>(&self, document: &'b mut Json) -> Result<Option<(&'b mut Json, &str)>, PatchError> {
         let Some((last, parents)) = self.names.split_last() else {
             return Ok(None);
         };
         Ok(Some((self.walk(document, parents)?, last)))
     }
 
-    fn walk<'b>(
-        &self,
-        document: &'b mut Json,
-        names: &[Cow<'_, str>],
-    ) -> Result<&'b mut Json, PatchError> {
-        names
-            .iter()
-            .try_fold(document, |place, name| child_mut(place, name))
-            .map_err(|reason| self.error(reason))
+    fn walk<'b>(&self, document: &'b mut Json, names: &[Cow<'_, str>]) -> Result<&'b mut Json, PatchError> {
+        names.iter().try_fold(document, |place, name| child_mut(place, name)).map_err(|reason| self.error(reason))
     }
 
     fn error(&self, reason: PlaceError) -> PatchError {
-        PatchError::Place {
-            op: self.op,
-            pointer: clip(self.text),
-            reason,
-        }
+        PatchError::Place { op: self.op, pointer: clip(self.text), reason }
     }
 }
 
@@ -281,16 +242,10 @@ impl Patching {
                 if path.reach(&mut self.document)? == op.value()? {
                     Ok(())
                 } else {
-                    Err(PatchError::TestFailed {
-                        op: op.op,
-                        pointer: clip(path.text),
-                    })
+                    Err(PatchError::TestFailed { op: op.op, pointer: clip(path.text) })
                 }
             }
-            _ => Err(PatchError::UnknownOp {
-                op: op.op,
-                name: clip(name),
-            }),
+            _ => Err(PatchError::UnknownOp { op: op.op, name: clip(name) }),
         }
     }
 
@@ -310,11 +265,7 @@ impl Patching {
                 if at > len {
                     return Err(path.error(out_of_range(&name, len)));
                 }
-                spend(
-                    &mut self.touched_bytes_left,
-                    (len - at) * size_of::<Json>(),
-                    path.op,
-                )?;
+                spend(&mut self.touched_bytes_left, (len - at) * size_of::<Json>(), path.op)?;
                 items.insert(at, value);
             }
             Some((other, _)) => return Err(path.error(wrong_kind("an object or array", other))),
@@ -326,17 +277,11 @@ impl Patching {
         // Reaching the value first leaves only removals that work.
         path.reach(&mut self.document)?;
         match path.reach_parent(&mut self.document)? {
-            Some((Json::Object(fields), name)) => fields
-                .remove(name)
-                .ok_or_else(|| path.error(PlaceError::MissingKey { key: clip(name) })),
+            Some((Json::Object(fields), name)) => fields.remove(name).ok_or_else(|| path.error(PlaceError::MissingKey { key: clip(name) })),
             Some((Json::Array(items), name)) => {
                 let at = array_index(name, items.len()).map_err(|reason| path.error(reason))?;
                 let shifted_len = items.len() - at;
-                spend(
-                    &mut self.touched_bytes_left,
-                    shifted_len * size_of::<Json>(),
-                    path.op,
-                )?;
+                spend(&mut self.touched_bytes_left, shifted_len * size_of::<Json>(), path.op)?;
                 Ok(items.remove(at))
             }
             Some((other, _)) => Err(path.error(wrong_kind("an object or array", other))),
@@ -350,26 +295,17 @@ impl Patching {
             return Ok(());
         }
         if path.names.starts_with(&from.names) {
-            return Err(PatchError::MoveIntoItself {
-                op: path.op,
-                pointer: clip(path.text),
-            });
+            return Err(PatchError::MoveIntoItself { op: path.op, pointer: clip(path.text) });
         }
         // Once for us and once for `add`, which measures its depth.
-        spend(
-            &mut self.touched_bytes_left,
-            2 * Extent::of(source).bytes,
-            path.op,
-        )?;
+        spend(&mut self.touched_bytes_left, 2 * Extent::of(source).bytes, path.op)?;
         let value = self.remove(from)?;
         self.add(path, value)
     }
 }
 
 fn spend(bytes_left: &mut usize, bytes: usize, op: usize) -> Result<(), PatchError> {
-    *bytes_left = bytes_left
-        .checked_sub(bytes)
-        .ok_or(PatchError::TooMuchWork { op })?;
+    *bytes_left = bytes_left.checked_sub(bytes).ok_or(PatchError::TooMuchWork { op })?;
     Ok(())
 }
 
@@ -417,57 +353,23 @@ mod tests {
         if result.is_err() {
             assert_eq!(target, json(document), "a refused patch changes nothing");
         }
-        result
-            .map(|()| text(&target))
-            .map_err(|error| error.to_string())
+        result.map(|()| text(&target)).map_err(|error| error.to_string())
     }
 
     #[test]
     fn json_patch_does_all_six_operations() {
         for (document, ops, result) in [
-            (
-                "[1,2]",
-                r#"[{"op":"add","path":"/1","value":9}]"#,
-                "[1,9,2]",
-            ),
-            (
-                "[1,2]",
-                r#"[{"op":"add","path":"/2","value":9}]"#,
-                "[1,2,9]",
-            ),
+            ("[1,2]", r#"[{"op":"add","path":"/1","value":9}]"#, "[1,9,2]"),
+            ("[1,2]", r#"[{"op":"add","path":"/2","value":9}]"#, "[1,2,9]"),
             ("[1]", r#"[{"op":"add","path":"","value":null}]"#, "null"),
             ("[1,2]", r#"[{"op":"remove","path":"/0"}]"#, "[2]"),
-            (
-                "[1,2]",
-                r#"[{"op":"replace","path":"/0","value":{}}]"#,
-                "[{},2]",
-            ),
+            ("[1,2]", r#"[{"op":"replace","path":"/0","value":{}}]"#, "[{},2]"),
             ("{}", r#"[{"op":"replace","path":"","value":1}]"#, "1"),
-            (
-                "[1,2,3]",
-                r#"[{"op":"move","from":"/0","path":"/-"}]"#,
-                "[2,3,1]",
-            ),
-            (
-                "[1,2]",
-                r#"[{"op":"move","from":"/1","path":"/1"}]"#,
-                "[1,2]",
-            ),
-            (
-                r#"{"a":[1]}"#,
-                r#"[{"op":"copy","from":"","path":"/b"}]"#,
-                r#"{"a":[1],"b":{"a":[1]}}"#,
-            ),
-            (
-                r#"{"a":1.0}"#,
-                r#"[{"op":"test","path":"/a","value":1}]"#,
-                r#"{"a":1}"#,
-            ),
-            (
-                r#"{"":{"m~n":1}}"#,
-                r#"[{"op":"remove","path":"//m~0n"}]"#,
-                r#"{"":{}}"#,
-            ),
+            ("[1,2,3]", r#"[{"op":"move","from":"/0","path":"/-"}]"#, "[2,3,1]"),
+            ("[1,2]", r#"[{"op":"move","from":"/1","path":"/1"}]"#, "[1,2]"),
+            (r#"{"a":[1]}"#, r#"[{"op":"copy","from":"","path":"/b"}]"#, r#"{"a":[1],"b":{"a":[1]}}"#),
+            (r#"{"a":1.0}"#, r#"[{"op":"test","path":"/a","value":1}]"#, r#"{"a":1}"#),
+            (r#"{"":{"m~n":1}}"#, r#"[{"op":"remove","path":"//m~0n"}]"#, r#"{"":{}}"#),
             (r#"{"0":1}"#, r#"[{"op":"remove","path":"/0"}]"#, "{}"),
         ] {
             assert_eq!(patched(document, ops).as_deref(), Ok(result), "{ops}");
@@ -477,24 +379,12 @@ mod tests {
     #[test]
     fn json_patch_errors_name_operation_and_pointer() {
         for (ops, message) in [
-            (
-                "{}",
-                "a JSON Patch is an array of operations, not an object",
-            ),
+            ("{}", "a JSON Patch is an array of operations, not an object"),
             ("[1]", "op 0 must be an object, not a number"),
             (r#"[{"path":""}]"#, r#"op 0 needs "op", a string"#),
-            (
-                r#"[{"op":"add","path":"/x"}]"#,
-                r#"op 0 needs "value", any value"#,
-            ),
-            (
-                r#"[{"op":"copy","path":"/x"}]"#,
-                r#"op 0 needs "from", a string"#,
-            ),
-            (
-                r#"[{"op":"put","path":""}]"#,
-                r#"op 0 is "put", expected add, remove, replace, move, copy or test"#,
-            ),
+            (r#"[{"op":"add","path":"/x"}]"#, r#"op 0 needs "value", any value"#),
+            (r#"[{"op":"copy","path":"/x"}]"#, r#"op 0 needs "from", a string"#),
+            (r#"[{"op":"put","path":""}]"#, r#"op 0 is "put", expected add, remove, replace, move, copy or test"#),
             (
                 r#"[{"op":"test","path":"/a","value":[1,2]},{"op":"remove","path":"a"}]"#,
                 "op 1: \"a\" is not a JSON pointer: names follow slashes, \
@@ -505,57 +395,23 @@ mod tests {
                 "op 0: \"/a~2\" is not a JSON pointer: names follow slashes, \
                  and ~ stands only in ~0 and ~1",
             ),
-            (
-                r#"[{"op":"remove","path":"/a/0"},{"op":"remove","path":"/a/1"}]"#,
-                r#"op 1 at "/a/1": position 1 is out of range, the length is 1"#,
-            ),
-            (
-                r#"[{"op":"add","path":"/a/3","value":1}]"#,
-                r#"op 0 at "/a/3": position 3 is out of range, the length is 2"#,
-            ),
-            (
-                r#"[{"op":"add","path":"/a/00","value":1}]"#,
-                r#"op 0 at "/a/00": "00" is not an index of an array"#,
-            ),
-            (
-                r#"[{"op":"replace","path":"/a/-","value":1}]"#,
-                r#"op 0 at "/a/-": "-" is not an index of an array"#,
-            ),
+            (r#"[{"op":"remove","path":"/a/0"},{"op":"remove","path":"/a/1"}]"#, r#"op 1 at "/a/1": position 1 is out of range, the length is 1"#),
+            (r#"[{"op":"add","path":"/a/3","value":1}]"#, r#"op 0 at "/a/3": position 3 is out of range, the length is 2"#),
+            (r#"[{"op":"add","path":"/a/00","value":1}]"#, r#"op 0 at "/a/00": "00" is not an index of an array"#),
+            (r#"[{"op":"replace","path":"/a/-","value":1}]"#, r#"op 0 at "/a/-": "-" is not an index of an array"#),
             (
                 r#"[{"op":"remove","path":"/a/18446744073709551616"}]"#,
                 "op 0 at \"/a/18446744073709551616\": \
                  position 18446744073709551616 is out of range, the length is 2",
             ),
-            (
-                r#"[{"op":"remove","path":"/b"}]"#,
-                r#"op 0 at "/b": there is no key "b""#,
-            ),
-            (
-                r#"[{"op":"add","path":"/a/0/x","value":1}]"#,
-                r#"op 0 at "/a/0/x": expected an object or array there, found a number"#,
-            ),
-            (
-                r#"[{"op":"remove","path":""}]"#,
-                r#"op 0 at "": the whole document cannot be removed"#,
-            ),
-            (
-                r#"[{"op":"move","from":"/a","path":"/a/0"}]"#,
-                r#"op 0 at "/a/0": a value cannot move into itself"#,
-            ),
-            (
-                r#"[{"op":"move","from":"/b","path":"/c"}]"#,
-                r#"op 0 at "/b": there is no key "b""#,
-            ),
-            (
-                r#"[{"op":"test","path":"/a/0","value":"1"}]"#,
-                r#"op 0 at "/a/0": the value there is not the one to test for"#,
-            ),
+            (r#"[{"op":"remove","path":"/b"}]"#, r#"op 0 at "/b": there is no key "b""#),
+            (r#"[{"op":"add","path":"/a/0/x","value":1}]"#, r#"op 0 at "/a/0/x": expected an object or array there, found a number"#),
+            (r#"[{"op":"remove","path":""}]"#, r#"op 0 at "": the whole document cannot be removed"#),
+            (r#"[{"op":"move","from":"/a","path":"/a/0"}]"#, r#"op 0 at "/a/0": a value cannot move into itself"#),
+            (r#"[{"op":"move","from":"/b","path":"/c"}]"#, r#"op 0 at "/b": there is no key "b""#),
+            (r#"[{"op":"test","path":"/a/0","value":"1"}]"#, r#"op 0 at "/a/0": the value there is not the one to test for"#),
         ] {
-            assert_eq!(
-                patched(r#"{"a":[1,2]}"#, ops),
-                Err(message.to_owned()),
-                "{ops}"
-            );
+            assert_eq!(patched(r#"{"a":[1,2]}"#, ops), Err(message.to_owned()), "{ops}");
         }
     }
 
@@ -582,15 +438,8 @@ mod tests {
     #[test]
     fn a_patch_cannot_shift_an_array_without_end() {
         let document = format!("[{}1]", "1,".repeat(400_000));
-        let ops = format!(
-            "[{}]",
-            [r#"{"op":"add","path":"/0","value":1}"#; 1000].join(",")
-        );
-        assert!(
-            patched(&document, &ops)
-                .expect_err("too much")
-                .contains("moves more than 1024 MiB")
-        );
+        let ops = format!("[{}]", [r#"{"op":"add","path":"/0","value":1}"#; 1000].join(","));
+        assert!(patched(&document, &ops).expect_err("too much").contains("moves more than 1024 MiB"));
     }
 
     fn any_op() -> impl Strategy<Value = Json> {

@@ -33,9 +33,7 @@ impl Pos {
     fn resolve(self, len: usize) -> Result<usize, PlaceError> {
         let position = match self {
             Pos::FromStart(count) => usize::try_from(count).ok().filter(|count| *count <= len),
-            Pos::FromEnd(count) => usize::try_from(count)
-                .ok()
-                .and_then(|count| len.checked_sub(count)),
+            Pos::FromEnd(count) => usize::try_from(count).ok().and_then(|count| len.checked_sub(count)),
         };
         position.ok_or_else(|| {
             let position = match self {
@@ -67,11 +65,7 @@ pub struct SpliceError {
 /// # Errors
 ///
 /// [`SpliceError`] names the step; the value is then unchanged.
-pub fn apply_splice(
-    target: &mut Json,
-    steps: &[Step],
-    content: Option<Json>,
-) -> Result<(), SpliceError> {
+pub fn apply_splice(target: &mut Json, steps: &[Step], content: Option<Json>) -> Result<(), SpliceError> {
     let fail = |step| move |reason| SpliceError { step, reason };
     if let Some(content) = &content {
         // The elements of spliced content lose the array around them.
@@ -144,12 +138,7 @@ fn change_last(parent: &mut Json, step: &Step, content: Option<Json>) -> Result<
                 None => String::new(),
                 Some(other) => return Err(wrong_content("a string", &other)),
             };
-            let byte_at = |count| {
-                string
-                    .char_indices()
-                    .nth(count)
-                    .map_or(string.len(), |c| c.0)
-            };
+            let byte_at = |count| string.char_indices().nth(count).map_or(string.len(), |c| c.0);
             string.replace_range(byte_at(range.start)..byte_at(range.end), &new);
             Ok(())
         }
@@ -158,12 +147,7 @@ fn change_last(parent: &mut Json, step: &Step, content: Option<Json>) -> Result<
 }
 
 /// Sets, appends or removes the element at `at`, which errors call `position`.
-fn change_element(
-    items: &mut Vec<Json>,
-    at: usize,
-    position: &impl ToString,
-    content: Option<Json>,
-) -> Result<(), PlaceError> {
+fn change_element(items: &mut Vec<Json>, at: usize, position: &impl ToString, content: Option<Json>) -> Result<(), PlaceError> {
     let len = items.len();
     match content {
         Some(content) if at == len => items.push(content),
@@ -179,11 +163,7 @@ fn change_element(
 /// The position an index means; not below zero, but possibly at the length or above.
 fn resolve_index(index: i64, len: usize) -> Result<usize, PlaceError> {
     let magnitude = usize::try_from(index.unsigned_abs()).ok();
-    let at = if index < 0 {
-        magnitude.and_then(|back| len.checked_sub(back))
-    } else {
-        magnitude
-    };
+    let at = if index < 0 { magnitude.and_then(|back| len.checked_sub(back)) } else { magnitude };
     at.ok_or_else(|| out_of_range(&index, len))
 }
 
@@ -196,10 +176,7 @@ fn resolve_range(start: Pos, end: Pos, len: usize) -> Result<std::ops::Range<usi
 }
 
 fn wrong_content(expected: &'static str, found: &Json) -> PlaceError {
-    PlaceError::WrongContent {
-        expected,
-        found: found.kind(),
-    }
+    PlaceError::WrongContent { expected, found: found.kind() }
 }
 
 #[cfg(test)]
@@ -221,9 +198,7 @@ mod tests {
         if result.is_err() {
             assert_eq!(target, json(document), "a refused patch changes nothing");
         }
-        result
-            .map(|()| text(&target))
-            .map_err(|error| error.to_string())
+        result.map(|()| text(&target)).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -231,112 +206,41 @@ mod tests {
         let document = r#"{"a":{"x":1},"l":[1,2,3]}"#;
         let l = || key("l");
         for (steps, content, result) in [
-            (
-                vec![key("a"), key("x")],
-                Some("2"),
-                r#"{"a":{"x":2},"l":[1,2,3]}"#,
-            ),
-            (
-                vec![key("a"), key("y")],
-                Some("2"),
-                r#"{"a":{"x":1,"y":2},"l":[1,2,3]}"#,
-            ),
+            (vec![key("a"), key("x")], Some("2"), r#"{"a":{"x":2},"l":[1,2,3]}"#),
+            (vec![key("a"), key("y")], Some("2"), r#"{"a":{"x":1,"y":2},"l":[1,2,3]}"#),
             (vec![key("a"), key("x")], None, r#"{"a":{},"l":[1,2,3]}"#),
             (vec![key("a"), key("y")], None, document),
-            (
-                vec![l(), Step::Index(1)],
-                Some("9"),
-                r#"{"a":{"x":1},"l":[1,9,3]}"#,
-            ),
-            (
-                vec![l(), Step::Index(-1)],
-                Some("9"),
-                r#"{"a":{"x":1},"l":[1,2,9]}"#,
-            ),
-            (
-                vec![l(), Step::Index(-3)],
-                None,
-                r#"{"a":{"x":1},"l":[2,3]}"#,
-            ),
-            (
-                vec![l(), Step::Index(3)],
-                Some("9"),
-                r#"{"a":{"x":1},"l":[1,2,3,9]}"#,
-            ),
-            (
-                vec![l(), Step::End],
-                Some("[9]"),
-                r#"{"a":{"x":1},"l":[1,2,3,[9]]}"#,
-            ),
-            (
-                vec![l(), key("1")],
-                Some("9"),
-                r#"{"a":{"x":1},"l":[1,9,3]}"#,
-            ),
-            (
-                vec![l(), key("3")],
-                Some("9"),
-                r#"{"a":{"x":1},"l":[1,2,3,9]}"#,
-            ),
+            (vec![l(), Step::Index(1)], Some("9"), r#"{"a":{"x":1},"l":[1,9,3]}"#),
+            (vec![l(), Step::Index(-1)], Some("9"), r#"{"a":{"x":1},"l":[1,2,9]}"#),
+            (vec![l(), Step::Index(-3)], None, r#"{"a":{"x":1},"l":[2,3]}"#),
+            (vec![l(), Step::Index(3)], Some("9"), r#"{"a":{"x":1},"l":[1,2,3,9]}"#),
+            (vec![l(), Step::End], Some("[9]"), r#"{"a":{"x":1},"l":[1,2,3,[9]]}"#),
+            (vec![l(), key("1")], Some("9"), r#"{"a":{"x":1},"l":[1,9,3]}"#),
+            (vec![l(), key("3")], Some("9"), r#"{"a":{"x":1},"l":[1,2,3,9]}"#),
             (vec![l(), key("0")], None, r#"{"a":{"x":1},"l":[2,3]}"#),
             (vec![], Some("[]"), "[]"),
         ] {
-            assert_eq!(
-                spliced(document, &steps, content).as_deref(),
-                Ok(result),
-                "{steps:?}"
-            );
+            assert_eq!(spliced(document, &steps, content).as_deref(), Ok(result), "{steps:?}");
         }
         let nested = [Step::Index(-1), key("0"), key("a")];
-        assert_eq!(
-            spliced(r#"[[{"a":1}]]"#, &nested, Some("2")).as_deref(),
-            Ok(r#"[[{"a":2}]]"#)
-        );
+        assert_eq!(spliced(r#"[[{"a":1}]]"#, &nested, Some("2")).as_deref(), Ok(r#"[[{"a":2}]]"#));
     }
 
     #[test]
     fn splice_replaces_ranges() {
         use Pos::{FromEnd, FromStart};
         for (document, start, end, content, result) in [
-            (
-                "[1,2,3]",
-                FromStart(1),
-                FromStart(2),
-                Some("[8,9]"),
-                "[1,8,9,3]",
-            ),
-            (
-                "[1,2,3]",
-                FromStart(0),
-                FromStart(0),
-                Some("[0]"),
-                "[0,1,2,3]",
-            ),
+            ("[1,2,3]", FromStart(1), FromStart(2), Some("[8,9]"), "[1,8,9,3]"),
+            ("[1,2,3]", FromStart(0), FromStart(0), Some("[0]"), "[0,1,2,3]"),
             ("[1,2,3]", FromEnd(0), FromEnd(0), Some("[4]"), "[1,2,3,4]"),
             ("[1,2,3]", FromEnd(2), FromEnd(1), Some("[]"), "[1,3]"),
             ("[1,2,3]", FromStart(1), FromEnd(0), None, "[1]"),
-            (
-                r#""a😀c""#,
-                FromStart(1),
-                FromStart(2),
-                Some(r#""bé""#),
-                r#""abéc""#,
-            ),
-            (
-                r#""a😀c""#,
-                FromEnd(0),
-                FromStart(3),
-                Some(r#""!""#),
-                r#""a😀c!""#,
-            ),
+            (r#""a😀c""#, FromStart(1), FromStart(2), Some(r#""bé""#), r#""abéc""#),
+            (r#""a😀c""#, FromEnd(0), FromStart(3), Some(r#""!""#), r#""a😀c!""#),
             (r#""a😀c""#, FromEnd(2), FromEnd(0), None, r#""a""#),
         ] {
             let result = Ok(result.to_owned());
-            assert_eq!(
-                spliced(document, &[range(start, end)], content),
-                result,
-                "{document}"
-            );
+            assert_eq!(spliced(document, &[range(start, end)], content), result, "{document}");
         }
     }
 
@@ -345,57 +249,21 @@ mod tests {
         use Pos::{FromEnd, FromStart};
         let document = r#"{"l":[1,2],"s":"añ","n":1}"#;
         for (steps, content, message) in [
-            (
-                vec![key("a"), key("b")],
-                Some("1"),
-                r#"step 1 of the range: there is no key "a""#,
-            ),
-            (
-                vec![key("n"), key("b")],
-                Some("1"),
-                "step 2 of the range: expected an object or array there, found a number",
-            ),
-            (
-                vec![key("l"), key("x")],
-                Some("1"),
-                r#"step 2 of the range: "x" is not an index of an array"#,
-            ),
-            (
-                vec![key("l"), Step::Index(3)],
-                Some("1"),
-                "step 2 of the range: position 3 is out of range, the length is 2",
-            ),
-            (
-                vec![key("l"), Step::Index(2)],
-                None,
-                "step 2 of the range: position 2 is out of range, the length is 2",
-            ),
+            (vec![key("a"), key("b")], Some("1"), r#"step 1 of the range: there is no key "a""#),
+            (vec![key("n"), key("b")], Some("1"), "step 2 of the range: expected an object or array there, found a number"),
+            (vec![key("l"), key("x")], Some("1"), r#"step 2 of the range: "x" is not an index of an array"#),
+            (vec![key("l"), Step::Index(3)], Some("1"), "step 2 of the range: position 3 is out of range, the length is 2"),
+            (vec![key("l"), Step::Index(2)], None, "step 2 of the range: position 2 is out of range, the length is 2"),
             (
                 vec![key("l"), Step::Index(i64::MIN), key("x")],
                 None,
                 "step 2 of the range: position -9223372036854775808 is out of range, \
  the length is 2",
             ),
-            (
-                vec![key("l"), Step::End],
-                None,
-                "step 2 of the range: position -0 is out of range, the length is 2",
-            ),
-            (
-                vec![key("l"), range(FromStart(1), FromStart(3))],
-                Some("[]"),
-                "step 2 of the range: position 3 is out of range, the length is 2",
-            ),
-            (
-                vec![key("s"), range(FromEnd(3), FromEnd(0))],
-                Some("\"\""),
-                "step 2 of the range: position -3 is out of range, the length is 2",
-            ),
-            (
-                vec![key("s"), range(FromStart(2), FromStart(1))],
-                Some("\"\""),
-                "step 2 of the range: the range from 2 to 1 ends before it starts",
-            ),
+            (vec![key("l"), Step::End], None, "step 2 of the range: position -0 is out of range, the length is 2"),
+            (vec![key("l"), range(FromStart(1), FromStart(3))], Some("[]"), "step 2 of the range: position 3 is out of range, the length is 2"),
+            (vec![key("s"), range(FromEnd(3), FromEnd(0))], Some("\"\""), "step 2 of the range: position -3 is out of range, the length is 2"),
+            (vec![key("s"), range(FromStart(2), FromStart(1))], Some("\"\""), "step 2 of the range: the range from 2 to 1 ends before it starts"),
             (
                 vec![key("l"), range(FromStart(0), FromStart(1))],
                 Some("1"),
@@ -412,17 +280,9 @@ mod tests {
                 "step 2 of the range: a range or the end of an array cannot be followed \
  by another step",
             ),
-            (
-                vec![],
-                None,
-                "step 0 of the range: the whole document cannot be removed",
-            ),
+            (vec![], None, "step 0 of the range: the whole document cannot be removed"),
         ] {
-            assert_eq!(
-                spliced(document, &steps, content),
-                Err(message.to_owned()),
-                "{steps:?}"
-            );
+            assert_eq!(spliced(document, &steps, content), Err(message.to_owned()), "{steps:?}");
         }
     }
 
@@ -430,26 +290,13 @@ mod tests {
     fn splice_cannot_nest_without_end() {
         let mut document = json("[]");
         let nested = json(&format!("{}{}", "[".repeat(31), "]".repeat(31)));
-        assert_eq!(
-            apply_splice(&mut document, &[Step::End], Some(nested.clone())),
-            Ok(())
-        );
-        let deeper = apply_splice(
-            &mut document,
-            &[Step::Index(0), Step::End],
-            Some(nested.clone()),
-        );
-        assert_eq!(
-            deeper.map_err(|e| e.reason),
-            Err(PlaceError::TooDeep { depth_max: 32 })
-        );
+        assert_eq!(apply_splice(&mut document, &[Step::End], Some(nested.clone())), Ok(()));
+        let deeper = apply_splice(&mut document, &[Step::Index(0), Step::End], Some(nested.clone()));
+        assert_eq!(deeper.map_err(|e| e.reason), Err(PlaceError::TooDeep { depth_max: 32 }));
         // The array around spliced elements is not in the result.
         let part = range(Pos::FromStart(0), Pos::FromEnd(0));
         let whole = json(&format!("{}{}", "[".repeat(32), "]".repeat(32)));
-        assert_eq!(
-            apply_splice(&mut document, &[part], Some(whole.clone())),
-            Ok(())
-        );
+        assert_eq!(apply_splice(&mut document, &[part], Some(whole.clone())), Ok(()));
         assert_eq!(document, whole);
     }
 }
