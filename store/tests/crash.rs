@@ -24,6 +24,8 @@ use timebus_store::writer::Action;
 
 /// Batches of the run that the log is cut out of.
 const BATCHES: usize = 500;
+/// Batches of the shorter runs that are damaged otherwise.
+const SHORT: usize = 120;
 
 /// A home with a history, and what it showed after every batch.
 struct History {
@@ -73,7 +75,7 @@ async fn batch(store: &Store, dice: &mut Dice, number: usize, plain: &mut Json) 
     let name = format!("n{}", dice.below(40));
     let at = format!("/{name}");
     let Json::Object(members) = plain else { unreachable!("the root is an object") };
-    if number == BATCHES - 20 {
+    if number == BATCHES - 20 || number == SHORT - 20 {
         // More than one change holds: a run.
         let long = Json::Array((0..3).map(|n| Json::String(n.to_string().repeat(500_000))).collect());
         put(store, &at, &long).await;
@@ -111,14 +113,14 @@ async fn batch(store: &Store, dice: &mut Dice, number: usize, plain: &mut Json) 
 }
 
 impl History {
-    async fn new() -> Self {
+    async fn new(batches: usize) -> Self {
         let home = home::home(50);
         let mut dice = Dice::new(7);
         let mut plain = Json::Object(BTreeMap::new());
         let mut store = open_small(home.path()).expect("opens");
         let mut states = vec![(log_len(home.path()), plain.clone())];
         let (mut copies, mut names) = (Vec::new(), Vec::new());
-        for number in 0..BATCHES {
+        for number in 0..batches {
             let (name, between) = batch(&store, &mut dice, number, &mut plain).await;
             assert_eq!(root_of(&store), plain, "batch {number}");
             let bounds = if between.is_empty() { Vec::new() } else { bounds(home.path()) };
@@ -184,7 +186,7 @@ impl History {
 
 #[tokio::test]
 async fn a_log_cut_anywhere_gives_what_was_acknowledged_by_then() {
-    let history = History::new().await;
+    let history = History::new(BATCHES).await;
     let good = std::fs::read(log_file(history.home.path())).expect("read");
     let mut cuts: Vec<u64> = if setting("TIMEBUS_EVERY_BYTE", 0) > 0 {
         (0..=good.len() as u64).collect()
@@ -193,7 +195,7 @@ async fn a_log_cut_anywhere_gives_what_was_acknowledged_by_then() {
         let around = history.bounds.iter().enumerate().flat_map(|(n, at)| {
             // A few records, cut before, at or behind their end.
             let chosen = [at.saturating_sub(1), *at, at + 1].into_iter().enumerate();
-            chosen.filter(move |(side, _)| all || n < 3 || n % 24 == 8 * side).map(|(_, cut)| cut)
+            chosen.filter(move |(side, _)| all || n < 3 || n % 48 == 16 * side).map(|(_, cut)| cut)
         });
         around.filter(|at| *at <= good.len() as u64).collect()
     };
@@ -260,7 +262,7 @@ async fn damage_index(history: &History, good: &[u8], expected: &Json, what: &st
 
 #[tokio::test]
 async fn a_damaged_index_costs_time_and_nothing_else() {
-    let history = History::new().await;
+    let history = History::new(SHORT).await;
     let good = std::fs::read(log_file(history.home.path())).expect("read");
     let expected = history.states.last().expect("states").1.clone();
     let mut names = Vec::new();
@@ -269,7 +271,7 @@ async fn a_damaged_index_costs_time_and_nothing_else() {
     let names: Vec<PathBuf> = names.iter().map(|name| name.strip_prefix(&folder).expect("below").to_owned()).collect();
     let mut dice = Dice::new(setting("TIMEBUS_SEED", 3));
     let (mut read, mut unread) = (0, 0);
-    for _ in 0..setting("TIMEBUS_CASES", 15) {
+    for _ in 0..setting("TIMEBUS_CASES", 10) {
         let name = dice.pick(&names).expect("files").clone();
         let (draw, kind) = (dice.any(), dice.below(4));
         let change = ["a bit flipped", "cut", "emptied", "removed"][kind];
@@ -318,14 +320,14 @@ async fn a_table_that_opens_empty_is_noticed() {
 
 #[tokio::test]
 async fn flipped_bits_in_the_log_are_told_and_the_rest_is_read() {
-    let history = History::new().await;
+    let history = History::new(SHORT).await;
     let good = std::fs::read(log_file(history.home.path())).expect("read");
     let expected = history.states.last().expect("states").1.clone();
     let Json::Object(expected) = expected else { unreachable!("an object") };
     let mut dice = Dice::new(setting("TIMEBUS_SEED", 5));
     // The first record is what lets the device write.
     let (start, end) = (history.bounds[1], history.bounds[history.bounds.len() - 2]);
-    for _ in 0..setting("TIMEBUS_CASES", 6) {
+    for _ in 0..setting("TIMEBUS_CASES", 4) {
         // Bounds without the run, which would take most of the flips.
         let record = 1 + dice.below(history.bounds.len() - 3);
         let (from, to) = (history.bounds[record], history.bounds[record + 1]);
