@@ -30,7 +30,8 @@ pub(crate) enum Body {
 pub(crate) fn read_update(stream: &mut impl BufRead) -> Option<Update> {
     let status = loop {
         let mut line = String::new();
-        if stream.read_line(&mut line).expect("a line") == 0 {
+        // A connection that breaks between updates ends the stream too.
+        if stream.read_line(&mut line).unwrap_or(0) == 0 {
             return None;
         }
         // Line ends between updates are signs of life.

@@ -301,7 +301,7 @@ export class LiveTree {
   /** @param {WatchEvent} event */
   #take(event) {
     if (this.#over) return;
-    if (event.version) this.version = event.version;
+    if (event.version && !event.more) this.version = event.version;
     if (event.problem) {
       this.root.problem = event.problem;
       this.told.changed(this.root, false);

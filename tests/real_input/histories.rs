@@ -19,7 +19,6 @@ fn a_subscriber_rebuilds_every_version(name: &str) {
     assert_eq!(status, 209);
     let (sender, updates) = mpsc::channel();
     std::thread::spawn(move || {
-        // Ends, loudly, when the peer is killed.
         while let Some(update) = read_update(&mut stream) {
             if sender.send(update).is_err() {
                 return;

@@ -18,19 +18,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 struct Cursor {
     /// The version behind which everything was printed.
     settled: Option<Versions>,
-    /// The version of the last event, of which there may be more.
+    /// The version of the last change that came whole.
     latest: Option<Versions>,
 }
 
 impl Cursor {
     fn event(&mut self, event: &Json) {
         let versions = versions(member(event, "version"));
-        if !versions.is_empty() {
+        // A change that goes on in the next event is not whole yet.
+        if !versions.is_empty() && member(event, "more") != Some(&Json::Bool(true)) {
             self.latest = Some(Versions::new(versions));
         }
     }
 
-    /// The peer sends the events of a change together, so when there are no more, they were all.
+    /// Everything that came was printed.
     fn pause(&mut self) {
         if self.latest.is_some() {
             self.settled = self.latest.take();
@@ -154,5 +155,8 @@ mod tests {
         cursor.pause();
         cursor.pause();
         assert_eq!(settled(&cursor).as_deref(), Some("b"));
+        cursor.event(&crate::value::parse(br#"{"put":"/a","value":1,"version":["c"],"more":true}"#).expect("JSON"));
+        cursor.pause();
+        assert_eq!(settled(&cursor).as_deref(), Some("b"), "c goes on");
     }
 }

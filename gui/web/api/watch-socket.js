@@ -15,6 +15,7 @@ import { Problem } from "./problem.js";
  * @property {any} [value]
  * @property {(string | number)[]} [at] steps from the watched path, where the path leads into lists
  * @property {Version} [version] the watched path after this
+ * @property {boolean} [more] whether the change goes on in the next event; only after that is its version whole
  * @property {string} [by] who did it
  * @property {number} [time_ms] when they did it
  * @property {number} [behind] changes that were left out; a snapshot follows
@@ -132,7 +133,7 @@ export class WatchSocket {
       watch.heard({ problem: new Problem(status, title, detail, fix) });
       return;
     }
-    if (message.version) watch.version = message.version;
+    if (message.version && !message.more) watch.version = message.version;
     watch.heard(message);
   }
 }
