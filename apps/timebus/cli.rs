@@ -1,5 +1,7 @@
 //! What can be typed.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "these comments are help texts, in which brackets are brackets")]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -1,6 +1,6 @@
 //! The pages that a peer serves to browsers, embedded in the program.
 //!
-//! `web/` holds them as they are served: plain ES modules, no build step. [`file`] finds one by its path below
+//! `web/` holds them as they are served: plain ES modules, no build step. [`file()`] finds one by its path below
 //! `/.gui/`; the empty path is the start page, which browsers get at every path.
 //!
 //! Deliberately not here: anything that serves. The pages are a client of the HTTP API and can do nothing that it

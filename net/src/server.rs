@@ -1,4 +1,4 @@
-//! Sockets: accepts connections, speaks HTTP/1.1 and HTTP/2 on one port, and hands requests to [`crate::route`].
+//! Sockets: accepts connections, speaks HTTP/1.1 and HTTP/2 on one port, and hands requests to `route`.
 
 use std::convert::Infallible;
 use std::future::Future;

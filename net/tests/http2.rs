@@ -251,7 +251,9 @@ async fn a_bad_preface_is_no_http2() {
         let mut stream = running.connect().await;
         stream.write_all(bad).await.expect("written");
         let mut answer = Vec::new();
-        let read = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut answer)).await.expect("the peer hangs up");
+        let read = tokio::time::timeout(TIMEOUT, stream.read_to_end(&mut answer))
+            .await
+            .unwrap_or_else(|_| panic!("the peer does not hang up on {:?}: {answer:?}", String::from_utf8_lossy(bad)));
         let answer = String::from_utf8_lossy(&answer).into_owned();
         assert!(read.is_err() || answer.is_empty() || answer.starts_with("HTTP/1.1 4") || answer.contains("\0\0\0\x01"), "{answer:?}");
         running.honest().await;
@@ -261,6 +263,7 @@ async fn a_bad_preface_is_no_http2() {
     stream.write_all(&[PREFACE, &frame(PING, NONE, 0, &STILL_HERE)].concat()).await.expect("written");
     let end = tokio::time::timeout(TIMEOUT, read_end(&mut stream)).await.expect("the peer hangs up");
     assert!(matches!(end, End::Away(PROTOCOL_ERROR) | End::Closed | End::Fine), "{end:?}");
+    drop(stream);
     running.stop().await;
 }
 

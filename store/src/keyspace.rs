@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
+use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
 
 use crate::pipeline::APPLIED;
 use crate::store::StorageError;
@@ -141,7 +141,12 @@ impl Tables {
     /// [`StorageError::Index`].
     pub fn flush(&self) -> Result<(), StorageError> {
         for keyspace in &self.keyspaces {
-            keyspace.rotate_memtable_and_wait()?;
+            keyspace.rotate_memtable()?;
+        }
+        while self.keyspaces.iter().any(|keyspace| keyspace.tree.sealed_memtable_count() > 0) {
+            // Fails once the thread that writes the tables has failed, as on a full disk: it would be waited for for ever.
+            self.database.persist(fjall::PersistMode::Buffer)?;
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
         Ok(self.database.persist(fjall::PersistMode::SyncAll)?)
     }

@@ -118,3 +118,20 @@ async fn a_large_request_is_one_atomic_run() {
     assert_eq!(store.read(&store.snapshot(), &path("/big")).expect("read").tree.to_json(&store.space()), Some(value.clone()));
     assert_eq!(store.read_at(&store.snapshot(), &path("/big"), &written.version).expect("read").to_json(&store.space()), Some(value));
 }
+
+/// A full disk or a folder that is gone stops the thread that writes the tables, and closing waited for it for ever.
+#[tokio::test]
+async fn closing_ends_when_the_tables_cannot_be_written() {
+    let home = tempfile::tempdir().expect("temporary folder");
+    let store = open(home.path());
+    put(&store, "/a", "1").await;
+    std::fs::remove_dir_all(home.path().join("index")).expect("removed");
+    let (done, closed) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        store.close();
+        let _ = done.send(());
+    });
+    closed.recv_timeout(std::time::Duration::from_secs(20)).expect("closes");
+    // What was acknowledged is in the log.
+    assert_eq!(get(&open(home.path()), "/a").as_deref(), Some("1"));
+}
