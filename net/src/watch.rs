@@ -79,7 +79,12 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     };
     let heartbeat = text(headers, "heartbeats").and_then(heartbeat_s).map(Duration::from_secs_f64);
     let mut watch = Watch::start(&ask.peer, &ask.path, form, from)?;
-    watch.heartbeat = heartbeat.or((form == Form::Events).then_some(Duration::from_secs(15)));
+    // Without a sign of life now and then, a subscriber who is gone would not be noticed.
+    watch.heartbeat = heartbeat.or(match form {
+        Form::Events => Some(Duration::from_secs(15)),
+        Form::Braid => Some(Duration::from_secs(60)),
+        Form::Lines | Form::Watch(_) => None,
+    });
     let mut response = Response::new(Body::empty());
     let current = print_versions(&watch.version);
     let headers = response.headers_mut();
@@ -98,7 +103,7 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
             headers.insert("subscribe", HeaderValue::from_static("true"));
             headers.insert("accept-subscribe", HeaderValue::from_static("true"));
             headers.insert("repr-type", HeaderValue::from_static("application/json"));
-            if let (Some(heartbeats), true) = (ask.head.headers.get("heartbeats"), watch.heartbeat.is_some()) {
+            if let (Some(heartbeats), true) = (ask.head.headers.get("heartbeats"), heartbeat.is_some()) {
                 headers.insert("heartbeats", heartbeats.clone());
             }
             if let Some(kind) = ask.head.headers.get("merge-type") {

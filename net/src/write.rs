@@ -267,8 +267,8 @@ pub(crate) fn time_sorted_id() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static LAST_US: AtomicU64 = AtomicU64::new(0);
     let now_us = now_ms() * 1000;
-    let us = LAST_US.fetch_max(now_us, Ordering::AcqRel).max(now_us);
-    let us = if us == now_us { us } else { LAST_US.fetch_add(1, Ordering::AcqRel) + 1 };
+    // The clock may stand still or go back; names do not.
+    let us = if LAST_US.fetch_max(now_us, Ordering::AcqRel) < now_us { now_us } else { LAST_US.fetch_add(1, Ordering::AcqRel) + 1 };
     // Digits and letters in ASCII order keep the order of the numbers they write.
     const DIGITS: &[u8; 32] = b"0123456789abcdefghijkmnpqrstuvwx";
     let mut name: Vec<u8> = (0..11).rev().map(|at| DIGITS[(us >> (5 * at)) as usize & 31]).collect();

@@ -582,6 +582,12 @@ fn commit(pipeline: &mut Pipeline, tables: &Tables) -> Result<(), StorageError> 
     Ok(())
 }
 
+/// Whether a record that was found behind damage is one that was written there.
+fn is_genuine(record: &crate::log::Record, next_a: u64, lost_bytes: u64) -> bool {
+    let lost_max = lost_bytes / crate::log::record_bytes(0) + 1;
+    record.a >= next_a && record.a - next_a <= lost_max && Change::decode(&record.payload).is_ok_and(|change| change.verify().is_ok())
+}
+
 /// Rows staged at once while the log is replayed.
 const REPLAY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
@@ -595,10 +601,21 @@ fn replay(
 ) -> Result<Place, StorageError> {
     let mut end = pipeline.next_place();
     let mut torn: Option<crate::log::Damage> = None;
+    // Behind damage, what looks like a record may be part of a change's body, put there to be found. So from there
+    // on signatures are checked, and no more numbers are skipped than records can have been lost.
+    let mut is_damaged = false;
+    let mut lost_bytes = 0;
     for item in log.walk(end)? {
         match item? {
             Item::Damaged(damage) => {
+                is_damaged = true;
+                lost_bytes += damage.bytes;
                 opened.damaged.extend(torn.replace(damage));
+            }
+            Item::Record(record) if is_damaged && !is_genuine(&record, pipeline.next_a(), lost_bytes) => {
+                let bytes = record.end.offset - record.place.offset;
+                lost_bytes += bytes;
+                opened.damaged.extend(torn.replace(crate::log::Damage { place: record.place, bytes }));
             }
             Item::Record(record) => {
                 opened.damaged.extend(torn.take());

@@ -214,12 +214,12 @@ impl Value {
             5 => Self::String(input.text(STRING_BYTES_MAX, "string")?.into()),
             6 => Self::Bytes { mime: Mime::decode(input)?, bytes: input.bytes(INLINE_BYTES_MAX, "bytes")?.into() },
             7 => {
-                let before = input.rest().len();
-                let json = decode_json(input, OPAQUE_DEPTH_MAX)?;
-                let len = before - input.rest().len();
-                if len > INLINE_BYTES_MAX {
-                    return Err(DecodeError::TooLarge { field: "opaque value", found: len as u64, max: INLINE_BYTES_MAX as u64 });
-                }
+                // No more is looked at than is allowed, so what is built stays in proportion.
+                let allowed = &input.rest()[..input.rest().len().min(INLINE_BYTES_MAX)];
+                let mut limited = Reader::new(allowed);
+                let json = decode_json(&mut limited, OPAQUE_DEPTH_MAX)?;
+                let len = allowed.len() - limited.rest().len();
+                input.raw(len, "opaque value")?;
                 if !matches!(json, Json::Array(_) | Json::Object(_)) {
                     return Err(DecodeError::Invalid { field: "opaque value" });
                 }

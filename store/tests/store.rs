@@ -135,3 +135,54 @@ async fn closing_ends_when_the_tables_cannot_be_written() {
     // What was acknowledged is in the log.
     assert_eq!(get(&open(home.path()), "/a").as_deref(), Some("1"));
 }
+
+/// Behind damage the log is searched for the next record. What a stranger wrote into a value so that it looks like
+/// a record must not be taken for one: nobody signed it.
+#[tokio::test]
+async fn a_record_planted_in_a_value_is_not_found_behind_damage() {
+    use timebus_identity::Signature;
+    use timebus_store::change::{Body, Change, Header, Kind};
+    use timebus_store::ids::TimelineId;
+    use timebus_store::op::{Op, PathStep};
+    use timebus_store::value::{Mime, Value};
+
+    let home = tempfile::tempdir().expect("temporary folder");
+    let store = open(home.path());
+    let set = Op::Set { path: vec![PathStep::Name("planted".into())], value: Value::Bool(true), preds: Vec::new() };
+    let body = Body { ops: vec![set], ..Body::default() }.encode();
+    let header = Header {
+        kind: Kind::Data,
+        timeline: TimelineId::named(&store.space(), "main"),
+        author: store.space(),
+        seq: 1,
+        prev: None,
+        cap: None,
+        parents: Vec::new(),
+        lamport: 1,
+        time_ms: 0,
+        cum: 512 + body.len() as u64,
+        body_len: body.len() as u64,
+        body_root: *blake3::hash(&body).as_bytes(),
+        encryption: None,
+    };
+    let mut payload = Vec::new();
+    Change::new(header, body.into()).expect("fits").write(&Signature::from_bytes([0; 64]), &mut payload);
+    let mut record = Vec::new();
+    timebus_store::log::frame(3, &payload, &mut record);
+    let value = Value::Bytes { mime: Mime::new("application/x-trap").expect("valid"), bytes: record.clone().into() };
+    store.write(request("/trap", Action::PutValue(value))).await.expect("written");
+    put(&store, "/after", "1").await;
+    store.close();
+    // The record that holds the trap loses a bit of its frame, and the index is gone.
+    let log = home.path().join("log/00000001.log");
+    let mut bytes = std::fs::read(&log).expect("read");
+    let trap = bytes.windows(record.len()).position(|window| window == record).expect("it is there");
+    let frame = bytes[..trap].windows(4).rposition(|window| window == b"tbr1").expect("its record");
+    bytes[frame] ^= 1;
+    std::fs::write(&log, bytes).expect("written");
+    std::fs::remove_dir_all(home.path().join("index")).expect("removed");
+    let store = open(home.path());
+    assert_eq!(get(&store, "/planted"), None);
+    assert_eq!(get(&store, "/after").as_deref(), Some("1"));
+    assert!(!store.opened().damaged.is_empty());
+}
