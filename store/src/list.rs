@@ -105,7 +105,7 @@ impl Order {
     /// Orders positions.
     #[must_use]
     pub fn new(mut positions: Vec<Position>) -> Self {
-        // Siblings on one side stand in the order of their ids, the later ones further from the anchor.
+        // Siblings on one side stand in the ascending order of their ids.
         positions.sort_by_key(|position| position.id);
         let mut children: HashMap<Option<OpId>, [Vec<usize>; 2]> = HashMap::new();
         for (at, position) in positions.iter().enumerate() {

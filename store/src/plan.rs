@@ -383,8 +383,8 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Puts the ops into bodies. `sign` makes the change for a body and answers its id; the second argument
-    /// is the number of bodies, known only for the last one.
+    /// Puts the ops into as few bodies as they fit, in order. References to ops of earlier bodies are filled in by
+    /// [`PlannedBody::finish`], when the ids of those are known.
     ///
     /// # Errors
     ///
