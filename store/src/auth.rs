@@ -8,6 +8,7 @@ use crate::change::{Body, Header};
 use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
 use crate::ids::{ChangeId, GrantId, OpId, TimelineId};
 use crate::op::Op;
+use crate::path::Path;
 
 /// Longest chain of grants from the root.
 pub const CHAIN_MAX: u8 = 8;
@@ -87,16 +88,16 @@ impl Rights {
         self.grants.iter()
     }
 
-    /// The grant, given by the root itself, in whose name a key may write everything.
+    /// A grant in whose name a key may write at a path of `main`.
     #[must_use]
-    pub fn writer_grant(&self, key: &PublicKey) -> Option<GrantId> {
+    pub fn writer_grant(&self, key: &PublicKey, path: &Path) -> Option<GrantId> {
         let fits = |held: &Held| {
-            held.parent.is_none()
-                && held.grant.audience == Audience::Key(*key)
+            held.grant.audience == Audience::Key(*key)
                 && held.grant.actions.contains(Actions::WRITE)
-                && held.grant.scope == Scope::everything()
+                && !matches!(held.grant.timelines, Timelines::Only(_))
+                && held.grant.scope.covers(path, key)
         };
-        self.grants.iter().filter(|(_, held)| fits(held)).map(|(id, _)| *id).min()
+        self.grants.iter().filter(|(_, held)| fits(held)).min_by_key(|(id, held)| (held.chain, **id)).map(|(id, _)| *id)
     }
 
     /// Keys that the root allowed everything.
