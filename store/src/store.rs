@@ -301,8 +301,7 @@ impl Store {
             keys.renew_device()?;
             opened.new_device = true;
         }
-        let cap = found(&keys, &mut pipeline, &tables, &mut appender, now_ms)?;
-        let cap = cap.filter(|_| !renew || opened.new_device);
+        found(&keys, &mut pipeline, &tables, &mut appender, now_ms)?;
         if opened.new_device && mark.exists() {
             std::fs::remove_file(&mark).map_err(StorageError::from)?;
         }
@@ -322,7 +321,16 @@ impl Store {
         let (jobs, job_queue) = mpsc::channel();
         let (to_syncer, groups) = mpsc::sync_channel(1);
         let group = Group::starting_at(pipeline.next_place());
-        let decider = Decider { inner: Arc::clone(&inner), pipeline, cap, to_syncer, group, syncing: false, read_only: None };
+        let decider = Decider {
+            inner: Arc::clone(&inner),
+            pipeline,
+            is_barred: renew && !opened.new_device,
+            own_cap: None,
+            to_syncer,
+            group,
+            syncing: false,
+            read_only: None,
+        };
         let syncer = Syncer { inner: Arc::clone(&inner), appender, to_decider: jobs.clone() };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).stack_size(16 * 1024 * 1024).spawn(run).map_err(StorageError::from)
@@ -705,19 +713,13 @@ fn replay(
     Ok(end)
 }
 
-/// The grant in whose name a device writes everything.
-fn own_grant(pipeline: &Pipeline, device: &PublicKey) -> Option<GrantId> {
-    let rights = pipeline.rights(AUTH);
-    rights.writer_grant(device, &Path::root()).filter(|id| rights.grant(id).is_some_and(|held| held.grant.scope == Scope::everything()))
-}
-
-/// Makes sure that the space has its first statement and this device its grant. Answers the grant.
-fn found(keys: &Keys, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<Option<GrantId>, StorageError> {
+/// Makes sure that the space has its first statement and this device its grant, if the root key is here.
+fn found(keys: &Keys, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<(), StorageError> {
     let device = keys.device().public();
-    if let Some(cap) = own_grant(pipeline, &device) {
-        return Ok(Some(cap));
+    if pipeline.rights(AUTH).device_grant(&device).is_some() {
+        return Ok(());
     }
-    let Some(root) = keys.root() else { return Ok(None) };
+    let Some(root) = keys.root() else { return Ok(()) };
     let mut ops = Vec::new();
     if pipeline.rights(AUTH).genesis().is_none() {
         ops.push(Op::Genesis(Genesis { next: Some(keys.next_hash()), guardians: None }));
@@ -742,6 +744,5 @@ fn found(keys: &Keys, pipeline: &mut Pipeline, tables: &Tables, appender: &mut A
     crate::log::frame(taken.a, &payload, &mut bytes);
     appender.write(taken.place, &bytes)?;
     appender.sync()?;
-    commit(pipeline, tables)?;
-    Ok(own_grant(pipeline, &device))
+    commit(pipeline, tables)
 }
