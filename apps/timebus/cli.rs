@@ -102,13 +102,29 @@ pub(crate) struct Up {
     #[arg(long = "host", value_name = "NAME")]
     pub(crate) hosts: Vec<String>,
 
-    /// Open no sockets but the HTTP one. Always so in this version
+    /// Open no sockets but the HTTP one: call nobody, let nobody in
     #[arg(long)]
     pub(crate) offline: bool,
 
     /// Use no public relays or lookup services. Always so in this version
     #[arg(long)]
     pub(crate) no_public: bool,
+
+    /// Neither look for peers on the local network nor let them find this one
+    #[arg(long)]
+    pub(crate) no_lan: bool,
+
+    /// Where other peers reach this one by UDP, one address a family [default: any free port of every interface]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) udp: Vec<std::net::SocketAddr>,
+
+    /// A relay of your own (`timebus relay`) through which others reach this peer; may be repeated
+    #[arg(long = "relay", value_name = "URL")]
+    pub(crate) relays: Vec<String>,
+
+    /// What this peer calls itself [default: its three-part name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 
     /// Show the login link as a QR code
     #[arg(long)]
