@@ -21,6 +21,7 @@ mod read;
 mod route;
 pub mod server;
 pub mod signature;
+pub mod sync;
 mod sys;
 pub mod target;
 pub mod versions;
