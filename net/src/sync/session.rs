@@ -556,7 +556,7 @@ impl Session {
         for change in &ticket.changes {
             self.shared.in_flight.remove(&change.content().id());
         }
-        let Some(channel) = self.channels.get_mut(&ticket.channel) else { return Ok(()) };
+        let (Some(channel), Stage::Ready(remote)) = (self.channels.get_mut(&ticket.channel), &self.stage) else { return Ok(()) };
         let rights_changed = channel.is_auth && !stored.admitted.is_empty();
         let (space, timeline) = (channel.space, channel.timeline);
         let shared = &mut self.shared;
@@ -564,7 +564,10 @@ impl Session {
             .stored(stored.ticket, ticket.changes, stored, shared, replica)
             .and_then(|()| channel.retry(rights_changed, shared, replica).map_err(Halt::from));
         result.map_err(|halt| (ticket.channel, halt))?;
-        if rights_changed {
+        if !rights_changed {
+            // What was not here when the channel was opened may be served now.
+            channel.appended(&timeline, remote, replica).map_err(|error| (0, error.into()))?;
+        } else {
             self.rights_changed(&space, &timeline, replica).map_err(|error| (0, error.into()))?;
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use timebus_identity::{PublicKey, SecretKey, Signed};
-use timebus_net::sync::frame::{FRAME_BYTES_MAX, Frame, Part};
+use timebus_net::sync::frame::{Code, FRAME_BYTES_MAX, Frame, Part};
 use timebus_net::sync::{Binding, Config, Counters, End, Input, Output, Remote, Replica, Role, Session, Start};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
@@ -62,6 +62,7 @@ enum Event {
     Departed { link: usize, life: u64, side: usize, bytes: u64 },
     Timer { link: usize, life: u64, side: usize },
     Store { peer: usize, peer_life: u64, link: usize, life: u64, side: usize, ticket: u64, changes: Vec<Signed<Change>> },
+    Open { link: usize, life: u64, side: usize, timeline: TimelineId },
     Do(Deed),
 }
 
@@ -199,6 +200,10 @@ impl Net {
                     self.handle(link, side, Input::Stored(stored));
                 }
             }
+            Event::Open { link, life, side, timeline } if self.alive(link, life) => {
+                let space = self.space;
+                self.handle(link, side, Input::Open { space, timeline });
+            }
             Event::Do(deed) => self.act(deed),
             _ => {}
         }
@@ -276,7 +281,9 @@ impl Net {
         let opens = self.links[link].opens;
         for (side, opens) in opens.into_iter().enumerate() {
             for timeline in self.timelines.clone() {
-                if opens && self.links[link].sessions.is_some() {
+                // Nobody sends a peer what it has nothing of and never asked for.
+                let lacks = self.peers[self.links[link].peers[side]].toy.t(&timeline).is_none();
+                if (opens || lacks) && self.links[link].sessions.is_some() {
                     let space = self.space;
                     self.handle(link, side, Input::Open { space, timeline });
                 }
@@ -315,6 +322,7 @@ impl Net {
 
     fn apply(&mut self, link: usize, side: usize, outputs: Vec<Output>) {
         let peer = self.links[link].peers[side];
+        let honest = self.links[link].peers.iter().all(|peer| self.peers[*peer].lies.is_none());
         for output in outputs {
             let now_ms = self.now_ms;
             let life = self.links[link].life;
@@ -334,6 +342,9 @@ impl Net {
                         None => drop(self.peers[peer].toy.cursors.remove(&(remote, timeline))),
                     }
                 }
+                // Whoever asked tries again, as long as nobody there has it.
+                Output::Denied { timeline, code: Code::NotHere, .. } => self.push(now_ms + 1000, Event::Open { link, life, side, timeline }),
+                Output::Denied { code, .. } | Output::Closed { code, .. } => assert!(!honest, "honest peers close a channel: {code:?}"),
                 Output::CaughtUp { timeline, .. } => drop(self.links[link].caught_up[side].insert(timeline)),
                 Output::Penalty { points, fault } => {
                     self.links[link].points[1 - side] += points;
