@@ -13,6 +13,7 @@ pub mod byte_range;
 mod cache;
 pub mod etag;
 pub mod host;
+pub mod link;
 pub mod owner;
 pub mod patches;
 pub mod peer;
