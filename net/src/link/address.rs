@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn refuses_what_is_no_address() {
         let long = format!("wss://{}.example", "a".repeat(ADDRESS_BYTES_MAX));
-        let long_when_written = format!("relay:https://{}", "é".repeat(30));
+        let long_when_written = format!("relay:https://relay.example/{}", "é".repeat(40));
         for text in [
             "",
             "192.168.1.7",
