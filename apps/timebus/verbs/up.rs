@@ -165,7 +165,7 @@ fn local_status(local: &Local) -> crate::value::Json {
 /// Ends when the process is asked to stop. Asked again, the process ends at once.
 ///
 /// Signals are heard on a thread of their own, so that the second one works even while the first is being obeyed.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (ready, started) = std::sync::mpsc::channel();
     let listen = move || {
