@@ -110,8 +110,7 @@ impl Network {
         let endpoint = Endpoint::bind(&node, config.endpoint, door.clone()).await?;
         let (commands, queue) = mpsc::channel(EVENTS_MAX);
         let (changes, changed) = watch::channel(0);
-        let node_config =
-            NodeConfig { node: node.public(), space: store.space(), device: device.public(), name: config.name, is_offline };
+        let node_config = NodeConfig { node: node.public(), space: store.space(), device: device.public(), name: config.name, is_offline };
         let driver = Driver {
             node: Node::new(node_config, book),
             store,
@@ -432,12 +431,7 @@ async fn write(link: LinkId, sender: LinkSender, mut frames: mpsc::UnboundedRece
 }
 
 /// Checks and stores what came, in order.
-async fn keep(
-    link: LinkId,
-    store: Store,
-    mut queue: mpsc::UnboundedReceiver<(u64, Vec<Signed<Change>>)>,
-    commands: mpsc::Sender<Command>,
-) {
+async fn keep(link: LinkId, store: Store, mut queue: mpsc::UnboundedReceiver<(u64, Vec<Signed<Change>>)>, commands: mpsc::Sender<Command>) {
     while let Some((ticket, changes)) = queue.recv().await {
         let mut stored = Stored { ticket, ..Stored::default() };
         let good = check(changes, &mut stored.bad_signatures).await;

@@ -653,7 +653,10 @@ impl Node {
             return self.drive(link, Input::Close { code: Code::NotHere }, now_ms, store, acts);
         }
         // Both may have called at the same time. Both keep the link that the smaller key opened.
-        let others = self.links.iter().filter(|(other, linked)| **other != link && linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == id));
+        let others = self
+            .links
+            .iter()
+            .filter(|(other, linked)| **other != link && linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == id));
         let others: Vec<(LinkId, Role)> = others.map(|(other, linked)| (*other, linked.role)).collect();
         for (other, other_role) in others {
             let ours_wins = self.config.node < id;

@@ -81,8 +81,10 @@ fn problem(name: &str, state: &SpaceState) -> Problem {
         SpaceState::Live { .. } => Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", format!("the space of {name} is empty")),
         SpaceState::Loading => Problem::new(unavailable, "loading", "this is on its way", format!("the space of {name} is being fetched"))
             .with_fix("ask again in a moment, or send `Prefer: wait=30`"),
-        SpaceState::Connecting => Problem::new(unavailable, "connecting", "this is on its way", format!("who has the space of {name} is being called"))
-            .with_fix("ask again in a moment, or send `Prefer: wait=30`"),
+        SpaceState::Connecting => {
+            Problem::new(unavailable, "connecting", "this is on its way", format!("who has the space of {name} is being called"))
+                .with_fix("ask again in a moment, or send `Prefer: wait=30`")
+        }
         SpaceState::Denied => {
             Problem::new(StatusCode::FORBIDDEN, "denied", "you may not see this", format!("who has the space of {name} does not give it to us"))
                 .with_fix("ask the owner for an invite")

@@ -129,15 +129,7 @@ fn browsed(running: &Running) -> String {
     }
 }
 
-fn announce(
-    context: &Context,
-    args: &Up,
-    local: &Local,
-    running: &Running,
-    node: &str,
-    is_new: bool,
-    note: Option<&str>,
-) -> anyhow::Result<()> {
+fn announce(context: &Context, args: &Up, local: &Local, running: &Running, node: &str, is_new: bool, note: Option<&str>) -> anyhow::Result<()> {
     let out = context.out;
     let home = context.home.folder().display().to_string();
     if out.json {
@@ -191,7 +183,7 @@ fn local_status(local: &Local) -> crate::value::Json {
 /// Ends when the process is asked to stop. Asked again, the process ends at once.
 ///
 /// Signals are heard on a thread of their own, so that the second one works even while the first is being obeyed.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (ready, started) = std::sync::mpsc::channel();
     let listen = move || {

@@ -66,8 +66,7 @@ fn stopped(error: Stopped) -> Problem {
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not what this takes", error.to_string()))
+    serde_json::from_slice(body).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not what this takes", error.to_string()))
 }
 
 fn bad(detail: impl Into<String>) -> Problem {
@@ -292,8 +291,13 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         other => bad(other.to_string()),
     })?;
     let endpoint = network.endpoint();
-    let addresses: Vec<String> =
-        endpoint.addresses().iter().map(ToString::to_string).filter(|text| text.len() <= invite::ADDRESS_BYTES_MAX).take(invite::ADDRESSES_MAX).collect();
+    let addresses: Vec<String> = endpoint
+        .addresses()
+        .iter()
+        .map(ToString::to_string)
+        .filter(|text| text.len() <= invite::ADDRESS_BYTES_MAX)
+        .take(invite::ADDRESSES_MAX)
+        .collect();
     let invite = Invite {
         node: endpoint.node(),
         addresses: addresses.clone(),
@@ -370,8 +374,9 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         .with_fix("take it with a home that does not exist yet: timebus --home FOLDER join LINK"));
     }
     if invite.expires_ms > 0 && now_ms() > invite.expires_ms {
-        return Err(Problem::new(StatusCode::GONE, "invite", "the invite has expired", "it could be taken for a limited time")
-            .with_fix("ask for a new one"));
+        return Err(
+            Problem::new(StatusCode::GONE, "invite", "the invite has expired", "it could be taken for a limited time").with_fix("ask for a new one")
+        );
     }
     if !confirm {
         card["joined"] = false.into();
