@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::ops::{Agent, Ops, Slot, named_change};
+use super::ops::{Ops, Slot, named_change};
 use crate::ids::ChangeId;
 
 /// The public name of an event, as clients of Braid count it: `agent-seq`.
@@ -34,9 +34,7 @@ impl Agents {
         if let Some(agent) = self.by_name.get(name) {
             return *agent;
         }
-        let agent = ops.agents.len() as u32;
-        // A name that reads like a change's could be chosen to equal one: it is never anybody's session.
-        ops.agents.push(Agent { name: name.into(), clashed: named_change(name).is_some(), tied: false });
+        let agent = ops.push_agent(name);
         self.by_name.insert(name.into(), agent);
         self.claims.push(Claims::default());
         agent
@@ -80,12 +78,6 @@ impl Agents {
         let agent = *self.by_name.get(name)?;
         let (first, slot) = self.claims[agent as usize].by_seq.range(..=seq).next_back()?;
         (ops.record(*slot).seq >= seq).then(|| (*slot, (seq - first) as u32))
-    }
-
-    /// The number that a session's next event may have.
-    pub(crate) fn next_seq(&self, ops: &Ops, name: &str) -> u64 {
-        let Some(agent) = self.by_name.get(name) else { return 0 };
-        ops.records.iter().filter(|record| record.agent == *agent).map(|record| record.seq.saturating_add(1)).max().unwrap_or(0)
     }
 }
 

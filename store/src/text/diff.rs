@@ -28,14 +28,17 @@ pub fn edits_between(old: &str, new: &str) -> Vec<TextEdit> {
         return whole();
     }
     let mut edits: Vec<TextEdit> = Vec::new();
+    // Everything before `done` is as in the new text already. Only the lengths of the parts are used: the places of
+    // deletions are not kept right by the crate when it joins parts.
+    let mut done = 0;
     for op in similar::capture_diff_slices(similar::Algorithm::Myers, &a, &b) {
-        if matches!(op, similar::DiffOp::Equal { .. }) {
+        if let similar::DiffOp::Equal { len, .. } = op {
+            done += len;
             continue;
         }
-        // Everything before is as in the new text already.
-        let (old_range, new_range) = (op.old_range(), op.new_range());
-        let (pos, del) = ((head + new_range.start) as u64, old_range.len() as u64);
-        let ins: String = b[new_range].iter().collect();
+        let (pos, del) = ((head + done) as u64, op.old_range().len() as u64);
+        let ins: String = b[done..done + op.new_range().len()].iter().collect();
+        done += op.new_range().len();
         match edits.last_mut() {
             Some(last) if last.pos + last.ins.chars().count() as u64 == pos => {
                 last.del += del;
@@ -114,4 +117,42 @@ fn cut(pieces: &mut Vec<Piece>, mut pos: u64) -> usize {
         pos -= len;
     }
     pieces.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn apply(text: &str, edits: &[TextEdit]) -> String {
+        let mut chars: Vec<char> = text.chars().collect();
+        for edit in edits {
+            chars.splice(edit.pos as usize..(edit.pos + edit.del) as usize, edit.ins.chars());
+        }
+        chars.into_iter().collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn edits_lead_from_one_text_to_the_other(old in "[ab\u{1f98a}]{0,12}", new in "[ab\u{1f98a}]{0,12}") {
+            let edits = edits_between(&old, &new);
+            prop_assert_eq!(&apply(&old, &edits), &new);
+            let ranges = splices(&edits);
+            prop_assert!(ranges.windows(2).all(|pair| pair[0].0.end < pair[1].0.start));
+            let mut chars: Vec<char> = old.chars().collect();
+            for (range, ins) in ranges.iter().rev() {
+                chars.splice(range.start as usize..range.end as usize, ins.chars());
+            }
+            prop_assert_eq!(chars.into_iter().collect::<String>(), new);
+        }
+    }
+
+    #[test]
+    fn texts_too_long_to_compare_are_replaced_between_what_is_equal() {
+        let (old, new) = (format!("head{}tail", "x".repeat(DIFF_CHARS_MAX)), "headytail");
+        assert_eq!(edits_between(&old, new), [TextEdit { pos: 4, del: DIFF_CHARS_MAX as u64, ins: "y".into() }]);
+    }
 }

@@ -51,12 +51,7 @@ impl Graph {
         &self.frontier
     }
 
-    /// The last event that everything is before or after; `None` is the start.
-    pub(crate) fn critical(&self) -> Option<Event> {
-        self.critical.last().map(|(_, last)| *last)
-    }
-
-    /// The last such event that is at or before one of these events.
+    /// The last critical event at or before one of these events; `None` is the start.
     pub(crate) fn critical_before(&self, heads: &[Event]) -> Option<Event> {
         let top = *heads.iter().max()?;
         let at = self.critical.partition_point(|(first, _)| *first <= top);

@@ -179,7 +179,8 @@ impl Merge {
         let piece = self.pieces[at];
         let end = self.pieces.get(at + 1).map_or(self.graph.end(), |next| next.start);
         let after = ops.growth(piece.slot, piece.from + event + 1 - piece.start, piece.from + end - piece.start);
-        (i64::from(piece.len_after) - after) as u32
+        // What comes from a damaged snapshot need not fit.
+        (i64::from(piece.len_after) - after).clamp(0, TEXT_CHARS_MAX as i64) as u32
     }
 
     /// Merges ops that arrived in this order; `moved` takes what each does to the merged text. Ends early when the
@@ -260,6 +261,10 @@ impl Merge {
 
     /// Carries a part of an op, whose first event gets the number `start`, over to the merged text.
     fn consume(&self, ops: &Ops, tracker: &mut Tracker, (slot, from, to): (Slot, u32, u32), start: Event, tied: &mut Vec<u32>, budget: &mut Budget) -> Result<Vec<Moved>, OverBudget> {
+        if !ops.fits(slot, from, to, tracker.shown(), u32::MAX) {
+            // Only what comes from a damaged snapshot does not fit where it once did.
+            return Err(OverBudget { taken: budget.taken() });
+        }
         let mut names = Namer { ops, pieces: &self.pieces, current: (start, slot), tied: Vec::new() };
         let mut moved = Vec::new();
         let mut gone = Vec::new();
@@ -363,7 +368,7 @@ impl Merge {
             let chars = match &mut self.rope {
                 Some(rope) => {
                     let (pos, end) = (edit.pos as usize, (edit.pos + edit.del) as usize);
-                    debug_assert!(end <= rope.len_chars(), "an edit beyond the end of the text");
+                    // It fits, unless the text comes from a damaged snapshot.
                     let end = end.min(rope.len_chars());
                     if pos < end {
                         rope.remove(pos..end);
@@ -373,7 +378,7 @@ impl Merge {
                     }
                     rope.len_chars() as u32
                 }
-                None => self.len - edit.del + edit.ins.chars().count() as u32,
+                None => self.len.saturating_sub(edit.del) + edit.ins.chars().count() as u32,
             };
             self.len = chars;
         }
@@ -455,7 +460,12 @@ impl Merge {
     fn take_parts(&mut self, ops: &Ops, parts: Vec<Part>, budget: &mut Budget) -> Result<Vec<Moved>, OverBudget> {
         let mut all = Vec::new();
         for (slot, from, to) in Self::parts_by_branch(ops, parts) {
-            all.extend(self.merge_piece(ops, slot, from, to, &mut Vec::new(), budget)?.1);
+            let (fate, moved) = self.merge_piece(ops, slot, from, to, &mut Vec::new(), budget)?;
+            if fate == Fate::NoEffect {
+                // It was merged before: only what comes from a damaged snapshot does not fit again.
+                return Err(OverBudget { taken: budget.taken() });
+            }
+            all.extend(moved);
         }
         Ok(all)
     }

@@ -1,6 +1,6 @@
 //! One text: which ops are valid, and the text they give.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use timebus_identity::PublicKey;
@@ -8,7 +8,7 @@ use timebus_identity::PublicKey;
 use super::agents::{Agents, EventName, change_of};
 use super::budget::{Budget, OverBudget};
 use super::diff::edits_between;
-use super::graph::{Event, Graph};
+use super::graph::{EVENTS_MAX, Event, Graph};
 use super::merge::{Merge, Moved};
 use super::ops::{Ops, Slot};
 use super::order::by_branch;
@@ -18,6 +18,11 @@ use crate::op::{TEXT_AGENT_BYTES_MAX, TextEdit};
 
 /// Most entries of a base: what the codec admits, too.
 const BASE_MAX: usize = 32;
+
+/// No op.
+pub(crate) const NO_SLOT: Slot = u32::MAX;
+/// More than one op.
+pub(crate) const FORKED: Slot = u32::MAX - 1;
 
 /// A `Text` op of an admitted change, with its references resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +85,9 @@ pub enum NoEffect {
     /// The session's op before is not in what this one stands on.
     #[error("the session would be concurrent with itself")]
     OwnRule,
+    /// The text has had 2^31 events: this peer cannot number more. The only answer that may differ between peers.
+    #[error("the text has had too many events")]
+    Full,
     /// Too many sessions of one author at once.
     #[error("more than {AGENTS_PER_AUTHOR_MAX} sessions of one author at once")]
     TooManyAgents,
@@ -114,22 +122,24 @@ pub struct Merged {
 pub struct TextObject {
     pub(crate) ops: Ops,
     pub(crate) agents: Agents,
-    by_change: HashMap<ChangeId, Slot>,
-    authors: HashMap<PublicKey, u32>,
+    pub(crate) by_change: HashMap<ChangeId, Slot>,
+    pub(crate) authors: HashMap<PublicKey, u32>,
     pub(crate) author_keys: Vec<PublicKey>,
     /// What came after what, of all valid ops.
-    graph: Graph,
+    pub(crate) graph: Graph,
     /// By author, and by author and session: the ops that none of his later ones comes after in the order of changes.
-    tips: BTreeMap<(u32, Option<u32>), Vec<Slot>>,
-    /// By op and whether for the session: the ops that it came after so.
-    links: HashMap<(Slot, bool), Vec<Slot>>,
+    pub(crate) tips: BTreeMap<(u32, Option<u32>), Vec<Slot>>,
+    /// By op, for the author and for the session: the op of theirs that it came after.
+    pub(crate) before: Vec<[Slot; 2]>,
+    /// The same, where that is more than one: only somebody who forks his own chain makes such.
+    pub(crate) forks: BTreeMap<(Slot, usize), Vec<Slot>>,
     /// The author's ops that nothing of his builds on as text, where that is not the op alone.
-    heads: HashMap<Slot, Vec<Slot>>,
+    pub(crate) heads: BTreeMap<Slot, Vec<Slot>>,
     pub(crate) merge: Merge,
     /// Valid ops that count and are not merged yet, in order of arrival.
-    waiting: Vec<Slot>,
-    rebuild: bool,
-    parked: bool,
+    pub(crate) waiting: Vec<Slot>,
+    pub(crate) rebuild: bool,
+    pub(crate) parked: bool,
 }
 
 impl Default for TextObject {
@@ -150,8 +160,9 @@ impl TextObject {
             author_keys: Vec::new(),
             graph: Graph::default(),
             tips: BTreeMap::new(),
-            links: HashMap::new(),
-            heads: HashMap::new(),
+            before: Vec::new(),
+            forks: BTreeMap::new(),
+            heads: BTreeMap::new(),
             merge: Merge::whole(),
             waiting: Vec::new(),
             rebuild: false,
@@ -185,8 +196,8 @@ impl TextObject {
         let mut budget = Budget::unlimited();
         let mut heads = parents;
         self.graph.reduce(&mut heads, &mut budget).map_err(|_| NoEffect::Base)?;
-        if heads.is_empty() && self.graph.end() >= super::graph::EVENTS_MAX || events > super::graph::EVENTS_MAX - self.graph.end() {
-            return Err(NoEffect::OutOfRange);
+        if events > EVENTS_MAX - self.graph.end() {
+            return Err(NoEffect::Full);
         }
 
         let author = self.authors.get(&op.author).copied();
@@ -195,9 +206,9 @@ impl TextObject {
         let mut session_before = Vec::new();
         let mut own_heads = Vec::new();
         if let Some(author) = author {
-            own_before = self.before((author, None), &in_past);
+            own_before = self.last_before((author, None), &in_past);
             if let Some(agent) = agent {
-                session_before = self.before((author, Some(agent)), &in_past);
+                session_before = self.last_before((author, Some(agent)), &in_past);
                 for slot in &session_before {
                     if !self.graph.contains(&heads, self.last_event(*slot), &mut budget).unwrap_or(false) {
                         return Err(NoEffect::OwnRule);
@@ -223,13 +234,16 @@ impl TextObject {
         // Valid: from here on it is written down.
         let author = author.unwrap_or_else(|| self.new_author(op.author));
         let agent = self.agents.intern(&mut self.ops, &op.agent);
+        let next_seq = &mut self.ops.agents[agent as usize].next_seq;
+        *next_seq = op.seq.saturating_add(1).max(*next_seq);
         let parents: Vec<(Slot, u32)> = heads.iter().map(|event| self.slot_of(*event)).collect();
         let record = Ops::new_record(op.change, author, agent, op.seq, events, self.graph.end());
         self.graph.append(&heads, events);
         let slot = self.ops.push(record, &parents, &op.edits);
         self.by_change.insert(op.change, slot);
-        self.link((author, None), (slot, false), own_before);
-        self.link((author, Some(agent)), (slot, true), session_before);
+        self.before.push([NO_SLOT; 2]);
+        self.link((author, None), slot, own_before);
+        self.link((author, Some(agent)), slot, session_before);
         if !own_heads.is_empty() {
             own_heads.push(slot);
             self.heads.insert(slot, own_heads);
@@ -280,30 +294,42 @@ impl TextObject {
     }
 
     /// The last ops of an author, or of a session of his, in the past of a change.
-    fn before(&self, whose: (u32, Option<u32>), in_past: &impl Fn(&ChangeId) -> bool) -> Vec<Slot> {
+    fn last_before(&self, whose: (u32, Option<u32>), in_past: &impl Fn(&ChangeId) -> bool) -> Vec<Slot> {
         let mut found = Vec::new();
-        let mut stack = self.tips.get(&whose).cloned().unwrap_or_default();
-        let mut seen = std::collections::HashSet::new();
+        let Some(tips) = self.tips.get(&whose) else { return found };
+        let mut stack = tips.clone();
+        let mut passed = BTreeSet::new();
         while let Some(slot) = stack.pop() {
-            if !seen.insert(slot) {
-                continue;
-            }
             if in_past(&self.ops.record(slot).change) {
-                found.push(slot);
-            } else if let Some(links) = self.links.get(&(slot, whose.1.is_some())) {
-                stack.extend(links);
+                if !found.contains(&slot) {
+                    found.push(slot);
+                }
+            } else if passed.insert(slot) {
+                let kind = usize::from(whose.1.is_some());
+                match self.before[slot as usize][kind] {
+                    NO_SLOT => {}
+                    FORKED => stack.extend(self.forks.get(&(slot, kind)).into_iter().flatten()),
+                    before => stack.push(before),
+                }
             }
         }
         found
     }
 
-    fn link(&mut self, whose: (u32, Option<u32>), link: (Slot, bool), before: Vec<Slot>) {
+    /// Writes down which ops of its author or session an op came after.
+    fn link(&mut self, whose: (u32, Option<u32>), slot: Slot, before: Vec<Slot>) {
         let tips = self.tips.entry(whose).or_default();
         tips.retain(|tip| !before.contains(tip));
-        tips.push(link.0);
-        if !before.is_empty() {
-            self.links.insert(link, before);
-        }
+        tips.push(slot);
+        let kind = usize::from(whose.1.is_some());
+        self.before[slot as usize][kind] = match before.as_slice() {
+            [] => NO_SLOT,
+            [one] => *one,
+            _ => {
+                self.forks.insert((slot, kind), before);
+                FORKED
+            }
+        };
     }
 
     /// Merges the ops that wait. A parked text merges nothing: see [`TextObject::resume`].
@@ -474,7 +500,7 @@ impl TextObject {
     /// The lowest number that nobody's events have under this name or beyond.
     #[must_use]
     pub fn next_seq(&self, agent: &str) -> u64 {
-        self.agents.next_seq(&self.ops, agent)
+        self.agents.number(agent).map_or(0, |agent| self.ops.agents[agent as usize].next_seq)
     }
 
     fn resolve(&self, version: &[(ChangeId, u64)]) -> Result<Vec<(Slot, u32)>, VersionError> {
@@ -524,11 +550,15 @@ impl TextObject {
             return Err(VersionError::Unknown);
         }
         let parents: Vec<(Slot, u32)> = parents.iter().map(|event| self.slot_of(*event)).collect();
-        let agent = self.agents.intern(&mut self.ops, agent);
-        let record = Ops::new_record(ChangeId([0; 32]), u32::MAX, agent, seq, events, self.graph.end());
+        let known = self.agents.number(agent);
+        let number = known.unwrap_or_else(|| self.ops.push_agent(agent));
+        let record = Ops::new_record(ChangeId([0; 32]), u32::MAX, number, seq, events, self.graph.end());
         let slot = self.ops.push(record, &parents, edits);
         let moved = self.merge.preview(&self.ops, slot, budget);
         self.ops.pop();
+        if known.is_none() {
+            self.ops.agents.pop();
+        }
         Ok(patches(moved?.ok_or(VersionError::DoesNotFit)?))
     }
 

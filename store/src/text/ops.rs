@@ -56,6 +56,8 @@ pub(crate) struct Agent {
     pub(crate) clashed: bool,
     /// Its name has decided something.
     pub(crate) tied: bool,
+    /// One more than the highest number of an event.
+    pub(crate) next_seq: u64,
 }
 
 /// All of them.
@@ -63,10 +65,10 @@ pub(crate) struct Agent {
 pub(crate) struct Ops {
     pub(crate) records: Vec<Record>,
     pub(crate) agents: Vec<Agent>,
-    edits: Vec<Edit>,
+    pub(crate) edits: Vec<Edit>,
     /// Op and event (from 0) that each op stands on; none of an op's is before another.
     parents: Vec<(Slot, u32)>,
-    inserted: String,
+    pub(crate) inserted: String,
 }
 
 /// A part of an edit: first `del` characters at `del_pos` out, then `ins` in at `ins_pos`.
@@ -89,18 +91,32 @@ impl Ops {
     }
 
     /// Adds an op with edits that were checked: positions fit 32 bits, and events are fewer than 2^31.
-    pub(crate) fn push(&mut self, mut record: Record, parents: &[(Slot, u32)], edits: &[TextEdit]) -> Slot {
-        let slot = self.records.len() as Slot;
+    pub(crate) fn push(&mut self, record: Record, parents: &[(Slot, u32)], edits: &[TextEdit]) -> Slot {
+        let mut at = self.inserted.len() as u64;
+        let mut compact = Vec::with_capacity(edits.len());
+        for edit in edits {
+            self.inserted.push_str(&edit.ins);
+            compact.push(Edit { pos: edit.pos as u32, del: edit.del as u32, chars: edit.ins.chars().count() as u32, at });
+            at += edit.ins.len() as u64;
+        }
+        self.push_edits(record, parents, &compact)
+    }
+
+    /// Adds an op whose text is there already.
+    pub(crate) fn push_edits(&mut self, mut record: Record, parents: &[(Slot, u32)], edits: &[Edit]) -> Slot {
         record.edits_at = self.edits.len() as u32;
         record.parents_at = self.parents.len() as u32;
         self.parents.extend_from_slice(parents);
-        for edit in edits {
-            let at = self.inserted.len() as u64;
-            self.inserted.push_str(&edit.ins);
-            self.edits.push(Edit { pos: edit.pos as u32, del: edit.del as u32, chars: edit.ins.chars().count() as u32, at });
-        }
+        self.edits.extend_from_slice(edits);
         self.records.push(record);
-        slot
+        self.records.len() as Slot - 1
+    }
+
+    /// Adds a name.
+    pub(crate) fn push_agent(&mut self, name: &str) -> u32 {
+        // A name that reads like a change's could be chosen to equal one: it is never anybody's session.
+        self.agents.push(Agent { name: name.into(), clashed: named_change(name).is_some(), tied: false, next_seq: 0 });
+        self.agents.len() as u32 - 1
     }
 
     /// Takes the op added last away again.

@@ -308,7 +308,7 @@ impl Tracker {
                 (0, true) => 1,
                 (0, false) => 0,
                 (_, true) => chars.state + 1,
-                (_, false) => chars.state - 1,
+                (_, false) => chars.state.saturating_sub(1),
             };
             self.spans.change(id, state, chars.gone);
             start += chars.len;

@@ -84,6 +84,11 @@ impl World {
     }
 }
 
+/// A random history in which every op is valid.
+pub(crate) fn random_history(dice: &mut Dice) -> History {
+    World::random(dice).history
+}
+
 const NAMES: [&str; 4] = ["m", "a", "zz", "b"];
 
 #[test]

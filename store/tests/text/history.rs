@@ -42,7 +42,7 @@ pub(crate) fn edit(pos: usize, del: usize, ins: &str) -> TextEdit {
 
 /// Events of some edits.
 pub(crate) fn events(edits: &[TextEdit]) -> u64 {
-    edits.iter().map(|edit| edit.del + edit.ins.chars().count() as u64).sum()
+    edits.iter().map(|edit| edit.del + edit.ins.chars().count() as u64).fold(0, u64::saturating_add)
 }
 
 impl History {
@@ -63,7 +63,7 @@ impl History {
             author: author(author_number),
             base: base.iter().map(|(op, event)| (change(*op), *event)).collect(),
             agent: agent.into(),
-            seq: (seq_first + events(&edits)).saturating_sub(1),
+            seq: seq_first.saturating_add(events(&edits)).saturating_sub(1),
             edits,
         };
         self.said.push(Said { op, base: base.to_vec(), past });
