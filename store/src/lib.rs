@@ -27,6 +27,7 @@ pub mod plan;
 pub mod store;
 pub mod summary;
 pub mod tips;
+pub mod text;
 pub mod tree;
 pub mod update;
 pub mod value;
