@@ -442,5 +442,5 @@ pub(crate) async fn take_changes(ask: &Ask, body: &[u8]) -> Result<Response<Body
             other => json!({ "reason": other.to_string() }),
         })
         .collect();
-    Ok(answer_json(&json!({ "admitted": offered.admitted, "known": offered.known, "refused": refused })))
+    Ok(answer_json(&json!({ "admitted": offered.admitted.len(), "known": offered.known.len(), "refused": refused })))
 }

@@ -100,15 +100,24 @@ impl Rights {
         self.grants.iter().filter(|(_, held)| fits(held)).min_by_key(|(id, held)| (held.chain, **id)).map(|(id, _)| *id)
     }
 
-    /// Keys that the root allowed everything.
+    /// The grant that makes a key one of the owner's devices: everything, from the root or from another device.
+    #[must_use]
+    pub fn device_grant(&self, key: &PublicKey) -> Option<GrantId> {
+        let own = self.grants.iter().filter(|(_, held)| held.grant.audience == Audience::Key(*key) && self.is_device(held));
+        own.min_by_key(|(id, held)| (held.chain, **id)).map(|(id, _)| *id)
+    }
+
+    /// The owner's devices.
     pub fn devices(&self) -> impl Iterator<Item = PublicKey> {
-        self.grants
-            .values()
-            .filter(|held| held.parent.is_none() && held.grant.actions == Actions::ALL && held.grant.scope == Scope::everything())
-            .filter_map(|held| match held.grant.audience {
-                Audience::Key(key) => Some(key),
-                Audience::Anyone => None,
-            })
+        self.grants.values().filter(|held| self.is_device(held)).filter_map(|held| match held.grant.audience {
+            Audience::Key(key) => Some(key),
+            Audience::Anyone => None,
+        })
+    }
+
+    /// Whether a grant allows everything. Only who may do everything can have given it.
+    fn is_device(&self, held: &Held) -> bool {
+        held.grant.actions == Actions::ALL && held.grant.scope == Scope::everything() && held.grant.timelines == Timelines::All
     }
 
     /// Takes in the statements of an admitted `auth` change.

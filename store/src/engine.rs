@@ -167,10 +167,10 @@ impl Engine {
             opened.new_device = true;
         }
         let signers = Signers { root: Some(&home.root), next_hash: home.next_hash, device: &home.device };
-        let cap = found(&signers, &mut pipeline, &tables, &mut appender, now_ms)?;
+        found(&signers, &mut pipeline, &tables, &mut appender, now_ms)?;
         home.needs_device = false;
         let device = copy(&home.device);
-        let Parts { inner, decider, syncer, jobs, job_queue, groups } = Parts::new(tables, pipeline, log, appender, device, cap);
+        let Parts { inner, decider, syncer, jobs, job_queue, groups } = Parts::new(tables, pipeline, log, appender, device, false);
         let store = Store::handle(inner, jobs, opened, config.requests_max);
         Ok(Self { store, decider, syncer, jobs: job_queue, groups, stage: None })
     }

@@ -188,7 +188,7 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
-    pub(crate) fn new(tables: Tables, pipeline: Pipeline, log: LogReader, appender: Appender, device: SecretKey, cap: Option<GrantId>) -> Self {
+    pub(crate) fn new(tables: Tables, pipeline: Pipeline, log: LogReader, appender: Appender, device: SecretKey, is_barred: bool) -> Self {
         let own = pipeline.space_of(AUTH);
         let inner = Arc::new(Inner {
             published: RwLock::new(Arc::new(tables.snapshot())),
@@ -204,7 +204,7 @@ impl Parts {
         });
         let (jobs, job_queue) = mpsc::channel();
         let (to_syncer, groups) = mpsc::sync_channel(1);
-        let decider = Decider::new(Arc::clone(&inner), pipeline, cap, to_syncer);
+        let decider = Decider::new(Arc::clone(&inner), pipeline, is_barred, to_syncer);
         let syncer = Syncer { inner: Arc::clone(&inner), appender, bytes: 0, to_decider: jobs.clone() };
         Self { inner, decider, syncer, jobs, job_queue, groups }
     }
@@ -337,13 +337,13 @@ impl Store {
             opened.new_device = true;
         }
         let signers = Signers { root: keys.root(), next_hash: keys.next_hash(), device: keys.device() };
-        let cap = found(&signers, &mut pipeline, &tables, &mut appender, now_ms)?;
-        let cap = cap.filter(|_| !renew || opened.new_device);
+        found(&signers, &mut pipeline, &tables, &mut appender, now_ms)?;
         if opened.new_device && mark.exists() {
             std::fs::remove_file(&mark).map_err(StorageError::from)?;
         }
         let device = SecretKey::from_seed(*keys.device().seed());
-        let Parts { inner, decider, syncer, jobs, job_queue, groups } = Parts::new(tables, pipeline, log, appender, device, cap);
+        let is_barred = renew && !opened.new_device;
+        let Parts { inner, decider, syncer, jobs, job_queue, groups } = Parts::new(tables, pipeline, log, appender, device, is_barred);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).stack_size(16 * 1024 * 1024).spawn(run).map_err(StorageError::from)
         };
@@ -740,12 +740,6 @@ pub(crate) fn replay(
     Ok(end)
 }
 
-/// The grant in whose name a device writes everything.
-fn own_grant(pipeline: &Pipeline, device: &PublicKey) -> Option<GrantId> {
-    let rights = pipeline.rights(AUTH);
-    rights.writer_grant(device, &Path::root()).filter(|id| rights.grant(id).is_some_and(|held| held.grant.scope == Scope::everything()))
-}
-
 /// The keys that a store makes its first statement with.
 pub(crate) struct Signers<'a> {
     /// Of the space, unless it is kept elsewhere.
@@ -755,19 +749,13 @@ pub(crate) struct Signers<'a> {
     pub(crate) device: &'a SecretKey,
 }
 
-/// Makes sure that the space has its first statement and this device its grant. Answers the grant.
-pub(crate) fn found(
-    keys: &Signers<'_>,
-    pipeline: &mut Pipeline,
-    tables: &Tables,
-    appender: &mut Appender,
-    now_ms: u64,
-) -> Result<Option<GrantId>, StorageError> {
+/// Makes sure that the space has its first statement and this device its grant, if the root key is here.
+pub(crate) fn found(keys: &Signers<'_>, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<(), StorageError> {
     let device = keys.device.public();
-    if let Some(cap) = own_grant(pipeline, &device) {
-        return Ok(Some(cap));
+    if pipeline.rights(AUTH).device_grant(&device).is_some() {
+        return Ok(());
     }
-    let Some(root) = keys.root else { return Ok(None) };
+    let Some(root) = keys.root else { return Ok(()) };
     let mut ops = Vec::new();
     if pipeline.rights(AUTH).genesis().is_none() {
         ops.push(Op::Genesis(Genesis { next: Some(keys.next_hash), guardians: None }));
@@ -792,6 +780,5 @@ pub(crate) fn found(
     crate::log::frame(taken.a, &payload, &mut bytes);
     appender.write(taken.place, &bytes)?;
     appender.sync()?;
-    commit(pipeline, tables)?;
-    Ok(own_grant(pipeline, &device))
+    commit(pipeline, tables)
 }

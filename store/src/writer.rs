@@ -206,10 +206,10 @@ pub enum WriteError {
 /// What became of offered changes.
 #[derive(Debug, Default)]
 pub struct Offered {
-    /// How many were new and are on disk.
-    pub admitted: usize,
-    /// How many were here already.
-    pub known: usize,
+    /// Those that were new and are on disk.
+    pub admitted: Vec<ChangeId>,
+    /// Those that were here already.
+    pub known: Vec<ChangeId>,
     /// Those that were not admitted.
     pub refused: Vec<Refusal>,
 }
@@ -266,7 +266,10 @@ const GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) struct Decider {
     pub(crate) inner: Arc<Inner>,
     pub(crate) pipeline: Pipeline,
-    pub(crate) cap: Option<GrantId>,
+    /// Whether this home may not write, because it is a copy of another and its root key is not here.
+    pub(crate) is_barred: bool,
+    /// The grant in whose name this device writes to the own space, once it was looked for.
+    pub(crate) own_cap: Option<GrantId>,
     pub(crate) to_syncer: SyncSender<Group>,
     pub(crate) group: Group,
     pub(crate) syncing: bool,
@@ -279,9 +282,21 @@ pub(crate) struct Decider {
 
 impl Decider {
     /// Goes on from what is in the tables.
-    pub(crate) fn new(inner: Arc<Inner>, pipeline: Pipeline, cap: Option<GrantId>, to_syncer: SyncSender<Group>) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>, pipeline: Pipeline, is_barred: bool, to_syncer: SyncSender<Group>) -> Self {
         let group = Group { start: pipeline.next_place(), ..Group::default() };
-        Self { inner, pipeline, cap, to_syncer, group, syncing: false, read_only: None, aside: VecDeque::new(), fences: Vec::new(), stopping: false }
+        Self {
+            inner,
+            pipeline,
+            is_barred,
+            own_cap: None,
+            to_syncer,
+            group,
+            syncing: false,
+            read_only: None,
+            aside: VecDeque::new(),
+            fences: Vec::new(),
+            stopping: false,
+        }
     }
 
     pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
@@ -391,6 +406,7 @@ impl Decider {
                 fail(reply, &failure.message);
             }
             self.read_only = (!failure.recovered).then(|| Arc::clone(&failure.message));
+            self.own_cap = None;
             if let Err(error) = self.pipeline.reset() {
                 self.read_only = Some(error.to_string().into());
             }
@@ -415,14 +431,26 @@ impl Decider {
     }
 
     /// The grant in whose name this device writes at a path.
-    fn cap(&self, space: Space, path: &Path) -> Result<GrantId, WriteError> {
-        // A home that may not write to its own space has no key that it may write with anywhere.
-        let own = self.cap.ok_or(WriteError::NoKey)?;
+    fn cap(&mut self, space: Space, path: &Path) -> Result<GrantId, WriteError> {
         if space.is_own() {
-            return Ok(own);
+            return self.own_cap();
+        }
+        if self.is_barred {
+            return Err(WriteError::NoKey);
         }
         let found = self.pipeline.rights(space.auth()).writer_grant(&self.inner.device.public(), path);
         found.ok_or_else(|| WriteError::NoGrant { space: space.key, path: path.clone() })
+    }
+
+    /// The grant that makes this device one of the owner's.
+    fn own_cap(&mut self) -> Result<GrantId, WriteError> {
+        if self.is_barred {
+            return Err(WriteError::NoKey);
+        }
+        if self.own_cap.is_none() {
+            self.own_cap = self.pipeline.rights(AUTH).device_grant(&self.inner.device.public());
+        }
+        self.own_cap.ok_or(WriteError::NoKey)
     }
 
     fn state(&mut self, statement: Statement, time_ms: u64, reply: oneshot::Sender<Result<Vec<GrantId>, WriteError>>) {
@@ -437,7 +465,7 @@ impl Decider {
         if let Some(reason) = &self.read_only {
             return Err(WriteError::ReadOnly(Arc::clone(reason)));
         }
-        let cap = self.cap.ok_or(WriteError::NoKey)?;
+        let cap = self.own_cap()?;
         let ops = match statement {
             Statement::Ops(ops) => ops,
             Statement::Redeem { grant, uses_max } => {
@@ -754,6 +782,7 @@ impl Decider {
         let taken = self.pipeline.take(change, body, change.encoded_len())?;
         if is_auth(taken.t) {
             self.group.stated.insert(self.pipeline.space_of(taken.t), None);
+            self.own_cap = None;
         }
         if let Some(effect) = taken.effect
             && !is_auth(taken.t)
@@ -812,9 +841,10 @@ impl Decider {
         }
         let mut offered = Offered::default();
         for change in changes {
+            let id = change.id();
             match self.admit(change) {
-                Ok(Ok(true)) => offered.admitted += 1,
-                Ok(Ok(false)) => offered.known += 1,
+                Ok(Ok(true)) => offered.admitted.push(id),
+                Ok(Ok(false)) => offered.known.push(id),
                 Ok(Err(refusal)) => offered.refused.push(refusal),
                 Err(error) => {
                     let _ = reply.send(Err(error.into()));
@@ -822,7 +852,7 @@ impl Decider {
                 }
             }
         }
-        if offered.admitted > 0 || self.syncing {
+        if !offered.admitted.is_empty() || self.syncing || !self.group.entries.is_empty() {
             self.group.replies.push(Reply::Offered(reply, offered));
         } else {
             let _ = reply.send(Ok(offered));

@@ -50,7 +50,7 @@ async fn deliver(store: &Store, changes: &[Verified<Change>], dice: &mut Dice) {
                 other => panic!("an admissible change was refused: {other:?}"),
             };
         }
-        assert_eq!(answer.admitted + answer.known + refused.len(), offered.len());
+        assert_eq!(answer.admitted.len() + answer.known.len() + refused.len(), offered.len());
         waiting.extend(offered.into_iter().filter(|change| refused.contains(&change.id())));
     }
 }
