@@ -70,6 +70,7 @@ pub(crate) enum Verb {
     Restore(Restore),
     Fsck(Fsck),
     Gen(Gen),
+    Relay(Relay),
     Completions(Completions),
 }
 
@@ -102,13 +103,29 @@ pub(crate) struct Up {
     #[arg(long = "host", value_name = "NAME")]
     pub(crate) hosts: Vec<String>,
 
-    /// Open no sockets but the HTTP one. Always so in this version
+    /// Open no sockets but the HTTP one: call nobody, let nobody in
     #[arg(long)]
     pub(crate) offline: bool,
 
     /// Use no public relays or lookup services. Always so in this version
     #[arg(long)]
     pub(crate) no_public: bool,
+
+    /// Neither look for peers on the local network nor let them find this one
+    #[arg(long)]
+    pub(crate) no_lan: bool,
+
+    /// Where other peers reach this one by UDP, one address a family [default: any free port of every interface]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) udp: Vec<std::net::SocketAddr>,
+
+    /// A relay of your own (`timebus relay`) through which others reach this peer; may be repeated
+    #[arg(long = "relay", value_name = "URL")]
+    pub(crate) relays: Vec<String>,
+
+    /// What this peer calls itself [default: its three-part name]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 
     /// Show the login link as a QR code
     #[arg(long)]
@@ -654,6 +671,45 @@ pub(crate) struct Gen {
     /// Writes under way at once
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) connections: u16,
+}
+
+/// Run a relay: it carries packets between peers that cannot reach each other directly
+///
+/// A relay cannot read what it carries. It has no home and keeps nothing on disk.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It speaks HTTP without TLS, for this machine or a local network. For the internet put a web server with TLS in front
+that passes websocket upgrades on, as Caddy does with:
+
+  relay.example.org {
+      reverse_proxy 127.0.0.1:3340
+  }
+
+Peers then use relay:https://relay.example.org as an address.
+
+Examples:
+  timebus relay                                   127.0.0.1, port 3340
+  timebus relay --listen 0.0.0.0:3340             for the local network
+  timebus relay --allow 4f3kq…                    only for these node keys; may be repeated
+  timebus relay --listen 127.0.0.1:0 --json       any free port; one line of JSON when ready
+
+Stop it with Ctrl-C or SIGTERM.")]
+pub(crate) struct Relay {
+    /// Where to listen; port 0 means any
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:3340")]
+    pub(crate) listen: std::net::SocketAddr,
+
+    /// A node key that may use it [default: everybody may]
+    #[arg(long, value_name = "KEY")]
+    pub(crate) allow: Vec<timebus_identity::PublicKey>,
+
+    /// Peers connected at once
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub(crate) peers: usize,
+
+    /// Bytes a second taken from each peer; 0 for as many as come
+    #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024)]
+    pub(crate) rate: u32,
 }
 
 /// Print a completion script for your shell

@@ -73,6 +73,8 @@ fn run(cli: Cli, out: Output) -> anyhow::Result<()> {
     let verb = cli.verb.unwrap_or_default();
     match &verb {
         // How the tables are put on disk is of no interest to who runs a peer.
+        // What others send is no news to who runs a relay.
+        Verb::Relay(_) => output::log("warn,iroh_relay=error", LogFormat::Text),
         Verb::Up(args) => output::log("info,fjall=warn,lsm_tree=warn", args.log_format),
         _ => output::log("warn", LogFormat::Text),
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use timebus_identity::Keys;
+use timebus_net::network::{Network, NetworkConfig};
 use timebus_net::peer::{Peer, PeerConfig};
 use timebus_store::store::{Config, OpenError, Opened, Store, lock_home};
 use tokio::io::DuplexStream;
@@ -75,6 +76,13 @@ impl Local {
         timebus_net::server::serve(self.peer.clone(), listeners, stop)
     }
 
+    /// Takes part in the network.
+    pub(crate) async fn enter(&self, home: &Home, config: NetworkConfig) -> anyhow::Result<&Network> {
+        let network = Network::join(self.peer.store().clone(), &keys_of(home)?, config).await.context("could not take part in the network")?;
+        self.peer.enter(network);
+        self.peer.network().context("the network was left at once")
+    }
+
     pub(crate) fn login_code(&self) -> String {
         self.peer.login_code()
     }
@@ -91,6 +99,9 @@ impl Local {
     /// Ends open connections and closes the store, which leaves the lock.
     pub(crate) async fn close(mut self) {
         self.serving.shutdown().await;
+        if let Some(network) = self.peer.network() {
+            network.leave().await;
+        }
         // The last handle waits for the threads of the store.
         let peer = self.peer;
         let _ = tokio::task::spawn_blocking(move || drop(peer)).await;

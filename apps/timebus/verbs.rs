@@ -11,6 +11,7 @@ mod id;
 mod import;
 mod kit;
 mod list;
+mod relay;
 mod restore;
 mod status;
 mod up;
@@ -53,6 +54,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Restore(args) => restore::run(context, args).await,
         Verb::Fsck(_) => backup::fsck(context).await,
         Verb::Gen(args) => r#gen::run(context, args).await,
+        Verb::Relay(args) => relay::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),
     }
 }

@@ -92,14 +92,14 @@ impl HostList {
 }
 
 /// Splits `name:port`, leaving the colons of a bracketed IPv6 address alone.
-fn split_port(entry: &str) -> (&str, Option<&str>) {
+pub(crate) fn split_port(entry: &str) -> (&str, Option<&str>) {
     match entry.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),
         _ => (entry, None),
     }
 }
 
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     if let Some(inner) = name.strip_prefix('[') {
         return inner.strip_suffix(']').is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
     }

@@ -87,6 +87,8 @@ pub struct Inner {
     origins: Mutex<HashMap<String, usize>>,
     signatures: Mutex<HashMap<[u8; 64], Instant>>,
     pub(crate) stop: tokio::sync::watch::Sender<bool>,
+    door: RwLock<Option<crate::link::Door>>,
+    network: std::sync::OnceLock<crate::network::Network>,
 }
 
 /// How long a login link works.
@@ -129,6 +131,8 @@ impl Peer {
             origins: Mutex::default(),
             signatures: Mutex::default(),
             stop: tokio::sync::watch::Sender::new(false),
+            door: RwLock::default(),
+            network: std::sync::OnceLock::new(),
         }))
     }
 
@@ -169,6 +173,28 @@ impl Peer {
             seen.retain(|_, at| at.elapsed() < lifetime);
         }
         seen.len() < SIGNATURES_MAX && seen.insert(*signature, Instant::now()).is_none()
+    }
+
+    /// Says that this peer takes part in a network, once.
+    pub fn enter(&self, network: crate::network::Network) {
+        self.open_door(network.door());
+        let _ = self.0.network.set(network);
+    }
+
+    /// This peer's part in the network, if it takes part.
+    #[must_use]
+    pub fn network(&self) -> Option<&crate::network::Network> {
+        self.0.network.get()
+    }
+
+    /// Lets links of other peers in by websocket, through this door. Without one they are refused.
+    pub fn open_door(&self, door: crate::link::Door) {
+        *self.0.door.write().unwrap_or_else(PoisonError::into_inner) = Some(door);
+    }
+
+    /// Where links go.
+    pub(crate) fn door(&self) -> Option<crate::link::Door> {
+        self.0.door.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The names that the peer answers to.

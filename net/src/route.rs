@@ -16,7 +16,7 @@ use crate::problem::Problem;
 use crate::server::Link;
 use crate::target::{Query, Target, TargetError};
 use crate::who::{Who, check_host, foreign_origin, identify, is_browser, is_same_origin, text};
-use crate::{read, sys, watch, websocket, write};
+use crate::{read, remote, sys, watch, websocket, write};
 
 /// A request whose head was checked.
 pub(crate) struct Ask {
@@ -100,9 +100,10 @@ async fn dispatch(peer: &Peer, link: &Link, request: Request<Incoming>) -> Resul
     if !who.is_owner() {
         return Err(who.denied());
     }
-    let (space, path) = locate(peer, target.segments.iter().map(String::as_str))?;
+    let (space, path, state) = remote::reach(peer, &head.headers, &target.segments).await?;
     let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query };
-    match ask.head.method {
+    let key = ask.space.key;
+    let response = match ask.head.method {
         Method::GET | Method::HEAD => {
             ask.who.allows_body(b"")?;
             if ask.head.headers.contains_key("subscribe") || wants_events(&ask.head) { watch::subscribe(ask) } else { read::get(ask).await }
@@ -118,6 +119,10 @@ async fn dispatch(peer: &Peer, link: &Link, request: Request<Incoming>) -> Resul
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(ALLOW));
             Ok(response)
         }
+    };
+    match state {
+        Some(state) => response.map(|response| remote::mark(response, &state, &timebus_identity::human_name(&key))),
+        None => response,
     }
 }
 

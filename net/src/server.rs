@@ -112,6 +112,12 @@ pub async fn serve_owner(peer: Peer, io: impl AsyncRead + AsyncWrite + Unpin + S
     connection(peer, io, Link { ends: None, owner: OnceLock::new() }, None).await;
 }
 
+/// Serves one connection as if it were between two other addresses.
+#[cfg(test)]
+pub(crate) async fn serve_between(peer: Peer, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ends: (SocketAddr, SocketAddr)) {
+    connection(peer, io, Link { ends: Some(ends), owner: OnceLock::new() }, None).await;
+}
+
 async fn connection(
     peer: Peer,
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -57,6 +57,8 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
     Some(response)
 }
 
+pub(crate) mod network;
+
 /// Answers `/.sys/…`.
 pub(crate) async fn answer(
     peer: &Peer,
@@ -81,8 +83,12 @@ pub(crate) async fn answer(
     let writes = head.method == Method::POST;
     let body = if writes { read_body(body, BODY_BYTES_MAX).await? } else { Bytes::new() };
     who.allows_body(&body)?;
+    let parts: Vec<&str> = rest.iter().map(String::as_str).collect();
+    if let Some(answer) = network::answer(peer, &head.method, &parts, &body).await {
+        return answer;
+    }
     match name {
-        "" if reads => Ok(answer_json(&json!({"links": ["status", "metrics", "log", "conflicts", "diff"]}))),
+        "" if reads => Ok(answer_json(&json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices"]}))),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
         "log" if reads => at().and_then(|(space, path)| log(peer, space, &path, &query)),

@@ -26,12 +26,14 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::body::Body;
+use crate::link::address::is_loopback_host;
+use crate::link::{Door, Slot};
 use crate::peer::{OriginCount, Peer};
 use crate::problem::Problem;
 use crate::route::{locate, write_problem};
 use crate::server::Link;
 use crate::watch::{Form, Watch};
-use crate::who::{check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
+use crate::who::{authority, check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 
 /// The protocol that pages have to ask for.
 const PROTOCOL: &str = "timebus.v1";
@@ -43,6 +45,8 @@ const WATCHES_MAX: usize = 256;
 const PENDING_MAX: usize = 256;
 /// Largest message.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What the first frame of a link begins with.
+const HELLO: u8 = 0;
 /// From this time on a message had to wait for the other side to take it.
 const WAITED: Duration = Duration::from_secs(1);
 /// Kept per socket for reading and for writing.
@@ -73,9 +77,9 @@ pub(crate) fn upgrade(peer: &Peer, link: &Link, head: http::request::Parts, body
         })?);
     }
     let who = identify(peer, link, &head)?;
-    if !browser && !who.is_owner() {
-        return Err(who.denied());
-    }
+    // A peer needs no token: its frames say who it is. Room for it is taken before it has said anything.
+    let is_stranger = !browser && !who.is_owner();
+    let slot = if is_stranger { Some(slot_for_stranger(peer, link, &head)?.ok_or_else(|| who.denied())?) } else { None };
     if head.method != http::Method::GET || text(&head.headers, "sec-websocket-version") != Some("13") {
         return Err(bad("send GET with Sec-WebSocket-Version: 13"));
     }
@@ -104,19 +108,36 @@ pub(crate) fn upgrade(peer: &Peer, link: &Link, head: http::request::Parts, body
     tokio::spawn(async move {
         let Some(upgrading) = upgrading else { return };
         let Ok(upgraded) = upgrading.await else { return };
-        let config = WebSocketConfig::default()
-            .read_buffer_size(BUFFER_BYTES)
-            .write_buffer_size(BUFFER_BYTES)
-            .max_write_buffer_size(2 * MESSAGE_BYTES_MAX)
-            .max_message_size(Some(MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        let config = match slot {
+            Some(_) => crate::link::websocket::config(),
+            None => WebSocketConfig::default()
+                .read_buffer_size(BUFFER_BYTES)
+                .write_buffer_size(BUFFER_BYTES)
+                .max_write_buffer_size(2 * MESSAGE_BYTES_MAX)
+                .max_message_size(Some(MESSAGE_BYTES_MAX))
+                .max_frame_size(Some(MESSAGE_BYTES_MAX)),
+        };
         let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         let authorized = who.is_owner();
-        Socket { peer, head, authorized, watches: SelectAll::new(), handles: HashMap::new(), pending: FuturesUnordered::new(), _origin: origin }
-            .serve(socket)
-            .await;
+        let (watches, handles, pending) = (SelectAll::new(), HashMap::new(), FuturesUnordered::new());
+        Socket { peer, head, authorized, is_new: true, slot, watches, handles, pending, _origin: origin }.serve(socket).await;
     });
     Ok(response)
+}
+
+/// Room for the link that somebody without a token may begin; `None` where nobody may.
+///
+/// Loopback names are only believed on this machine: what a link is bound to is the name, so a name that everybody
+/// has must not be used from elsewhere.
+fn slot_for_stranger(peer: &Peer, link: &Link, head: &http::request::Parts) -> Result<Option<Slot>, Problem> {
+    let Some(door) = peer.door() else { return Ok(None) };
+    let (host, _) = crate::host::split_port(authority(head));
+    let is_near = link.ends.is_some_and(|(_, from)| from.ip().to_canonical().is_loopback());
+    if (is_loopback_host(host) || host.ends_with(".localhost")) && !is_near {
+        return Ok(None);
+    }
+    let busy = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "links", "too many links", "this peer has no room for more links of other peers");
+    door.slot().map(Some).ok_or_else(busy)
 }
 
 type WatchStream = Pin<Box<Abortable<Pin<Box<dyn Stream<Item = Bytes> + Send>>>>>;
@@ -125,6 +146,10 @@ struct Socket {
     peer: Peer,
     head: http::request::Parts,
     authorized: bool,
+    /// Whether nothing has come yet.
+    is_new: bool,
+    /// Room for a link, of a socket that can be nothing else.
+    slot: Option<Slot>,
     watches: SelectAll<WatchStream>,
     handles: HashMap<u64, AbortHandle>,
     pending: FuturesUnordered<BoxFuture<'static, Vec<u8>>>,
@@ -136,6 +161,8 @@ enum Next {
     Go,
     Say(Vec<u8>),
     End(CloseCode, &'static str),
+    /// It is a link, and this its first frame.
+    Link(Door, Slot, Vec<u8>),
     /// What foreign test suites ask for: the message back. Exists in unit tests only.
     #[cfg(test)]
     Echo(Message),
@@ -144,7 +171,7 @@ enum Next {
 impl Socket {
     async fn serve<S>(mut self, mut socket: WebSocketStream<S>)
     where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let heartbeat = Duration::from_secs(self.peer.config.heartbeat_s);
         let mut ticks = tokio::time::interval(heartbeat / 2);
@@ -168,6 +195,10 @@ impl Socket {
                             Next::Go => Ok(()),
                             Next::Say(reply) => send_lines(&mut socket, &reply, &mut heard).await,
                             Next::End(code, reason) => break Some((code, reason)),
+                            Next::Link(door, slot, first) => {
+                                let link = crate::link::websocket::start(socket, authority(&self.head), false, Some(first), Some(slot));
+                                return door.enter(link).await;
+                            }
                             #[cfg(test)]
                             Next::Echo(message) => socket.send(message).await,
                         },
@@ -206,9 +237,13 @@ impl Socket {
         }
         let bytes = match &message {
             Message::Text(message) => message.as_bytes(),
-            Message::Binary(_) => return Next::End(CloseCode::Unsupported, "binary frames are for peers, which this version does not speak yet"),
+            Message::Binary(frame) => return self.begin_link(frame),
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) | Message::Close(_) => return Next::Go,
         };
+        self.is_new = false;
+        if self.slot.is_some() {
+            return Next::End(CloseCode::Policy, "without a token only links of peers begin here");
+        }
         let json = match Json::parse(bytes, Limits { bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() }) {
             Ok(Json::Object(members)) => members,
             Ok(_) => return Next::Say(error(None, &Problem::new(StatusCode::BAD_REQUEST, "json", "not a message", "a message is a JSON object"))),
@@ -245,6 +280,23 @@ impl Socket {
         match self.act(id, message) {
             Ok(reply) => reply.map_or(Next::Go, Next::Say),
             Err(problem) => Next::Say(error(Some(id), &problem)),
+        }
+    }
+
+    /// Makes a link of a socket whose first message is a Hello.
+    fn begin_link(&mut self, frame: &[u8]) -> Next {
+        if !self.is_new || frame.first() != Some(&HELLO) {
+            return Next::End(CloseCode::Unsupported, "binary messages are for links of peers, which begin with a Hello");
+        }
+        let Some(door) = self.peer.door() else {
+            return Next::End(CloseCode::Unsupported, "this peer takes no links of other peers");
+        };
+        if frame.len() > crate::link::FRAME_BYTES_MAX {
+            return Next::End(CloseCode::Size, "the frame is too large");
+        }
+        match self.slot.take().or_else(|| door.slot()) {
+            Some(slot) => Next::Link(door, slot, frame.to_vec()),
+            None => Next::End(CloseCode::Again, "this peer has no room for more links"),
         }
     }
 

@@ -101,6 +101,16 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// The change that was not admitted.
+    #[must_use]
+    pub fn change(&self) -> ChangeId {
+        match self {
+            Self::Pending { change, .. } | Self::Timeline { change, .. } | Self::Chain(change) | Self::Cap { change, .. } => *change,
+        }
+    }
+}
+
 /// A frontier, kept with what the next header needs.
 #[derive(Clone, Debug, Default)]
 struct Line {

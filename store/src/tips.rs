@@ -6,7 +6,7 @@ use timebus_identity::PublicKey;
 
 use crate::ids::ChangeId;
 use crate::keyspace::{Rows, Table};
-use crate::pipeline::{author_prefix, forked, heads_key, tip_prefix};
+use crate::pipeline::{author_prefix, chain_prefix, forked, heads_key, tip_prefix};
 use crate::store::StorageError;
 use crate::summary::{Summary, summary};
 
@@ -80,6 +80,16 @@ pub fn tips(rows: &impl Rows, t: u32, after: Option<&PublicKey>, max: usize) -> 
         found.extend(tips_of(rows, t, &PublicKey::from_bytes(*author))?);
     }
     Ok(found)
+}
+
+/// The arrival number of a change at a place in an author's chain; the first that arrived if he forked it.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn at(rows: &impl Rows, t: u32, author: &PublicKey, seq: u64) -> Result<Option<u64>, StorageError> {
+    let row = rows.scan(Table::Chain, &chain_prefix(t, author, seq), None).next().transpose()?;
+    Ok(row.and_then(|(key, _)| key.last_chunk::<8>().map(|a| u64::from_be_bytes(*a))))
 }
 
 fn tip(rows: &impl Rows, t: u32, row: &[u8]) -> Result<Tip, StorageError> {

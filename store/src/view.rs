@@ -80,6 +80,12 @@ impl View {
         Ok(view)
     }
 
+    /// Up to which arrival number everything is in it, if that is known.
+    #[must_use]
+    pub fn everything_upto(&self) -> Option<u64> {
+        self.upto
+    }
+
     /// Whether the change that arrived as `a` is in it.
     #[must_use]
     pub fn contains(&self, a: u64) -> bool {

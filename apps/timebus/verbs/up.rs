@@ -9,7 +9,9 @@ use anyhow::Context as _;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::json;
-use timebus_identity::human_name;
+use timebus_identity::{PublicKey, human_name};
+use timebus_net::link::endpoint::{EndpointConfig, LAN_SERVICE};
+use timebus_net::network::NetworkConfig;
 use timebus_net::peer::PeerConfig;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,6 +51,8 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     let listening = listen(args.http.as_deref()).await?;
     let config = PeerConfig { hosts: args.hosts.clone(), gui: Some(page), ..PeerConfig::default() };
     let local = Local::open(&context.home, lock, context.out, config).await?;
+    let network = local.enter(&context.home, network_config(&args, local.store().space())?).await?;
+    let node = network.endpoint().node().to_string();
     let stop = stop_signal()?;
 
     let first = listening.address;
@@ -63,7 +67,7 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
         () = std::future::ready(()) => None,
     };
     let announced = match early {
-        None => announce(context, &args, &local, &running, is_new, listening.note.as_deref()),
+        None => announce(context, &args, &local, &running, &node, is_new, listening.note.as_deref()),
         Some(_) => Ok(()),
     };
     let ended = match (early, &announced) {
@@ -81,7 +85,21 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     ended.context("the peer could not be served")
 }
 
-/// Says where the peer of this home runs.
+/// How the peer takes part in the network.
+fn network_config(args: &Up, space: PublicKey) -> anyhow::Result<NetworkConfig> {
+    let relay = |url: &String| {
+        url.parse().map_err(|_| Failure::usage(format!("{url:?} is no URL of a relay")).fix("write it like http://relay.example:3340"))
+    };
+    let endpoint = EndpointConfig {
+        is_offline: args.offline,
+        relays: args.relays.iter().map(relay).collect::<Result<_, _>>()?,
+        bind: args.udp.clone(),
+        lan: (!args.no_lan).then(|| LAN_SERVICE.to_owned()),
+        ..EndpointConfig::default()
+    };
+    Ok(NetworkConfig { endpoint, name: args.name.clone().unwrap_or_else(|| human_name(&space)), links_max: 256 })
+}
+
 /// Says where the peer of this home runs, with a new login link.
 async fn already(context: &Context, running: &Running) -> anyhow::Result<()> {
     let home = context.home.folder().display().to_string();
@@ -111,12 +129,11 @@ fn browsed(running: &Running) -> String {
     }
 }
 
-fn announce(context: &Context, args: &Up, local: &Local, running: &Running, is_new: bool, note: Option<&str>) -> anyhow::Result<()> {
+fn announce(context: &Context, args: &Up, local: &Local, running: &Running, node: &str, is_new: bool, note: Option<&str>) -> anyhow::Result<()> {
     let out = context.out;
     let home = context.home.folder().display().to_string();
     if out.json {
-        // There is no iroh node in this version.
-        let ready = json!({"ready": true, "id": running.id, "node": null, "http": running.http, "home": home, "pid": running.pid});
+        let ready = json!({"ready": true, "id": running.id, "node": node, "http": running.http, "home": home, "pid": running.pid});
         out.line(ready.to_string())?;
         return Ok(out.flush()?);
     }
@@ -133,6 +150,7 @@ fn announce(context: &Context, args: &Up, local: &Local, running: &Running, is_n
     out.line(format!("  open       {link}   works once"))?;
     out.line(format!("  try        curl -X PUT {browsed}/notes/hi -d '\"hello\"'"))?;
     out.line(format!("             {}", context.home.command("watch /notes")))?;
+    out.line(format!("  invite     {}", context.home.command("invite")))?;
     out.line(format!("  home       {home}"))?;
     out.line(format!("  stop       Ctrl-C, or {}", context.home.command("down")))?;
     if is_new {
@@ -165,7 +183,7 @@ fn local_status(local: &Local) -> crate::value::Json {
 /// Ends when the process is asked to stop. Asked again, the process ends at once.
 ///
 /// Signals are heard on a thread of their own, so that the second one works even while the first is being obeyed.
-fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let (ready, started) = std::sync::mpsc::channel();
     let listen = move || {

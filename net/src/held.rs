@@ -1,0 +1,142 @@
+//! The store as the sync protocol reads it.
+
+use std::sync::Arc;
+
+use timebus_identity::PublicKey;
+use timebus_store::auth::Rights;
+use timebus_store::grant::{Actions, Audience, Timelines};
+use timebus_store::ids::{ChangeId, TimelineId};
+use timebus_store::keyspace::Committed;
+use timebus_store::store::{StorageError, Store};
+use timebus_store::summary::{find, summary};
+use timebus_store::view::View;
+
+use crate::sync::{Cursor, Past, Remote, Replica, ReplicaError, Tip};
+
+/// One moment of a store.
+pub struct Held {
+    store: Store,
+    rows: Arc<Committed>,
+    incarnation: [u8; 16],
+}
+
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Held({:?})", self.store)
+    }
+}
+
+impl Held {
+    /// What is in the store now. `incarnation` names its log.
+    #[must_use]
+    pub fn now(store: &Store, incarnation: [u8; 16]) -> Self {
+        Self { store: store.clone(), rows: store.snapshot(), incarnation }
+    }
+}
+
+/// Whether a peer may have a timeline: one of its keys is a device of the space, or a grant lets one of them read it.
+fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &TimelineId) -> bool {
+    if keys.iter().any(|key| key == space || rights.device_grant(key).is_some()) {
+        return true;
+    }
+    let is_auth = *timeline == TimelineId::named(space, "auth");
+    let is_main = *timeline == TimelineId::named(space, "main");
+    rights.grants().any(|(_, held)| {
+        let grant = &held.grant;
+        let audience = match &grant.audience {
+            Audience::Anyone => true,
+            Audience::Key(key) => keys.contains(key),
+        };
+        // Who may read anything has to know by what right.
+        let covers = is_auth
+            || match &grant.timelines {
+                Timelines::All => true,
+                Timelines::Main => is_main,
+                Timelines::Only(ids) => ids.contains(timeline),
+            };
+        audience && covers && (grant.actions.contains(Actions::SYNC) || grant.actions.contains(Actions::READ))
+    })
+}
+
+fn failed(error: StorageError) -> ReplicaError {
+    ReplicaError(Box::new(error))
+}
+
+impl Replica for Held {
+    fn incarnation(&self) -> [u8; 16] {
+        self.incarnation
+    }
+
+    fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError> {
+        Ok(self.store.rights(space).is_some_and(|rights| may_read(&rights, &remote.keys, space, timeline)))
+    }
+
+    fn resume(&self, _remote: &Remote, _timeline: &TimelineId) -> Result<Option<Cursor>, ReplicaError> {
+        Ok(None)
+    }
+
+    fn local(&self, space: &PublicKey, timeline: &TimelineId) -> Result<Option<u32>, ReplicaError> {
+        let Some(space) = self.store.held(space) else { return Ok(None) };
+        let of = |name, t| (*timeline == TimelineId::named(&space.key, name)).then_some(t);
+        Ok(of("auth", space.auth()).or_else(|| of("main", space.main())))
+    }
+
+    fn heads(&self, t: u32, max: usize) -> Result<Vec<ChangeId>, ReplicaError> {
+        let mut heads = timebus_store::tips::heads(&*self.rows, t).map_err(failed)?;
+        heads.sort_unstable_by(|a, b| b.cmp(a));
+        heads.iter().take(max).map(|a| Ok(summary(&*self.rows, t, *a).map_err(failed)?.id)).collect()
+    }
+
+    fn end(&self, t: u32) -> Result<u64, ReplicaError> {
+        // Nothing builds on what arrived last.
+        Ok(timebus_store::tips::heads(&*self.rows, t).map_err(failed)?.into_iter().max().unwrap_or(0))
+    }
+
+    fn find(&self, t: u32, id: &ChangeId) -> Result<Option<u64>, ReplicaError> {
+        Ok(find(&*self.rows, id).map_err(failed)?.filter(|(found, _)| *found == t).map(|(_, a)| a))
+    }
+
+    fn tips(&self, t: u32, after: Option<&Tip>, max: usize) -> Result<Vec<Tip>, ReplicaError> {
+        let mut tips = Vec::new();
+        if let Some(after) = after {
+            tips.extend(self.tips_of(t, &after.author)?.into_iter().map(|(tip, _)| tip).filter(|tip| tip > after));
+        }
+        let more = timebus_store::tips::tips(&*self.rows, t, after.map(|tip| &tip.author), max).map_err(failed)?;
+        tips.extend(more.into_iter().map(|tip| Tip { author: tip.author, seq: tip.seq, id: tip.id }));
+        tips.truncate(max);
+        Ok(tips)
+    }
+
+    fn tips_of(&self, t: u32, author: &PublicKey) -> Result<Vec<(Tip, u64)>, ReplicaError> {
+        let tips = timebus_store::tips::tips_of(&*self.rows, t, author).map_err(failed)?;
+        Ok(tips.into_iter().map(|tip| (Tip { author: tip.author, seq: tip.seq, id: tip.id }, tip.a)).collect())
+    }
+
+    fn at(&self, t: u32, author: &PublicKey, seq: u64) -> Result<Option<ChangeId>, ReplicaError> {
+        let a = timebus_store::tips::at(&*self.rows, t, author, seq).map_err(failed)?;
+        a.map(|a| Ok(summary(&*self.rows, t, a).map_err(failed)?.id)).transpose()
+    }
+
+    fn arrivals(&self, t: u32, from: u64, max: usize) -> Result<Vec<(u64, ChangeId)>, ReplicaError> {
+        let changes = self.store.changes(&self.rows, t, from).take(max);
+        changes.map(|change| change.map(|(a, own)| (a, own.id)).map_err(failed)).collect()
+    }
+
+    fn record(&self, t: u32, a: u64) -> Result<Vec<u8>, ReplicaError> {
+        self.store.record(&self.rows, t, a).map_err(failed)
+    }
+
+    fn past(&self, t: u32, changes: &[u64]) -> Result<Box<dyn Past>, ReplicaError> {
+        Ok(Box::new(View::past_of(&*self.rows, t, changes).map_err(failed)?))
+    }
+}
+
+impl Past for View {
+    fn contains(&self, a: u64) -> bool {
+        Self::contains(self, a)
+    }
+
+    fn first_outside(&self) -> u64 {
+        self.everything_upto().map_or(1, |upto| upto + 1)
+    }
+}

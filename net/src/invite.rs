@@ -1,0 +1,213 @@
+//! What an invite link carries.
+//!
+//! `timebus://join/` and the base64url of the payload below, or `http(s)://host/.join#` and the same: the secret is in
+//! the fragment, which browsers send to nobody.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use timebus_identity::PublicKey;
+use timebus_store::codec::{DecodeError, Reader, Writer};
+use timebus_store::path::{Path, PathError};
+
+/// What links that the peer opens by itself begin with.
+pub const SCHEME: &str = "timebus://join/";
+/// What stands in front of the payload in links that a browser opens.
+pub const FRAGMENT: &str = "/.join#";
+/// Most addresses of the inviter.
+pub const ADDRESSES_MAX: usize = 8;
+/// Longest address.
+pub const ADDRESS_BYTES_MAX: usize = 128;
+/// Longest name of a person or an app.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest first paint: what is shown before anything was fetched.
+pub const PAINT_BYTES_MAX: usize = 1024;
+const PATH_BYTES_MAX: usize = 2048;
+const VERSION: u8 = 1;
+
+/// What an invite lets somebody do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Read the space.
+    Read,
+    /// Read the space, and write at and below the path.
+    Write,
+    /// Everything, as another device of the owner.
+    Device,
+}
+
+/// An invite, as the link carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invite {
+    /// Node key of the peer that gives it; the first peer of whoever takes it.
+    pub node: PublicKey,
+    /// Where that peer may be reached.
+    pub addresses: Vec<String>,
+    /// The space it leads to.
+    pub space: PublicKey,
+    /// The secret.
+    pub token: [u8; 16],
+    /// What it lets the bearer do.
+    pub role: Role,
+    /// Where.
+    pub path: Path,
+    /// Bytes that the bearer may write there; 0 is no limit.
+    pub bytes_max: u64,
+    /// Until when it can be taken; Unix milliseconds, 0 for always.
+    pub expires_ms: u64,
+    /// What the inviter calls himself.
+    pub name: String,
+    /// An app that comes with it: its name and the hash of its files.
+    pub app: Option<(String, [u8; 32])>,
+    /// What is shown before anything was fetched.
+    pub paint: String,
+}
+
+/// Why a text is no invite.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InviteError {
+    /// It does not look like one.
+    #[error("this is no invite: it begins with {SCHEME} or has {FRAGMENT} in it")]
+    Form,
+    /// Letters are missing or wrong.
+    #[error("the invite is not complete or was changed on its way; copy the whole link")]
+    Text,
+    /// A version that this program does not know.
+    #[error("the invite is of version {0}, which needs a newer timebus")]
+    Version(u8),
+    /// The content is malformed.
+    #[error("the invite is damaged: {0}")]
+    Content(#[from] DecodeError),
+    /// The path is none.
+    #[error("the invite is for a path that cannot be: {0}")]
+    Path(#[from] PathError),
+}
+
+impl Invite {
+    /// The payload as text.
+    #[must_use]
+    pub fn payload(&self) -> String {
+        let mut out = Writer::new();
+        out.u8(VERSION);
+        out.raw(self.node.as_bytes());
+        out.raw(self.space.as_bytes());
+        out.raw(&self.token);
+        out.u8(match self.role {
+            Role::Read => 0,
+            Role::Write => 1,
+            Role::Device => 2,
+        });
+        out.bytes(self.path.to_string().as_bytes());
+        out.var(self.bytes_max);
+        out.var(self.expires_ms);
+        out.var(self.addresses.len() as u64);
+        self.addresses.iter().for_each(|address| out.bytes(address.as_bytes()));
+        out.bytes(self.name.as_bytes());
+        out.flag(self.app.is_some());
+        if let Some((name, hash)) = &self.app {
+            out.bytes(name.as_bytes());
+            out.raw(hash);
+        }
+        out.bytes(self.paint.as_bytes());
+        let mut bytes = out.into_bytes();
+        // A letter that was lost or changed on the way shall be noticed before anything is tried.
+        let check = blake3::hash(&bytes);
+        bytes.extend_from_slice(&check.as_bytes()[..4]);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The link that the local peer opens.
+    #[must_use]
+    pub fn link(&self) -> String {
+        format!("{SCHEME}{}", self.payload())
+    }
+
+    /// Reads a link.
+    ///
+    /// # Errors
+    ///
+    /// [`InviteError`].
+    pub fn parse(link: &str) -> Result<Self, InviteError> {
+        let link = link.trim();
+        let payload = match (link.strip_prefix(SCHEME), link.split_once(FRAGMENT)) {
+            (Some(payload), _) | (None, Some((_, payload))) => payload,
+            (None, None) => return Err(InviteError::Form),
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(payload).map_err(|_| InviteError::Text)?;
+        match bytes.first() {
+            Some(&VERSION) => {}
+            Some(other) => return Err(InviteError::Version(*other)),
+            None => return Err(InviteError::Text),
+        }
+        let (bytes, check) = bytes.split_last_chunk::<4>().ok_or(InviteError::Text)?;
+        if blake3::hash(bytes).as_bytes()[..4] != check[..] {
+            return Err(InviteError::Text);
+        }
+        let mut input = Reader::new(&bytes[1..]);
+        let node = PublicKey::from_bytes(input.array("node")?);
+        let space = PublicKey::from_bytes(input.array("space")?);
+        let token = input.array("token")?;
+        let role = match input.u8("role")? {
+            0 => Role::Read,
+            1 => Role::Write,
+            2 => Role::Device,
+            _ => return Err(DecodeError::Invalid { field: "role" }.into()),
+        };
+        let path = Path::parse(input.text(PATH_BYTES_MAX, "path")?)?;
+        let bytes_max = input.var(u64::MAX, "byte limit")?;
+        let expires_ms = input.var(u64::MAX, "expiry")?;
+        let count = input.count(ADDRESSES_MAX, "addresses")?;
+        let mut addresses = Vec::with_capacity(count);
+        for _ in 0..count {
+            addresses.push(input.text(ADDRESS_BYTES_MAX, "address")?.to_owned());
+        }
+        let name = input.text(NAME_BYTES_MAX, "name")?.to_owned();
+        let app = if input.flag("app")? { Some((input.text(NAME_BYTES_MAX, "app")?.to_owned(), input.array("app")?)) } else { None };
+        let paint = input.text(PAINT_BYTES_MAX, "first paint")?.to_owned();
+        input.finish()?;
+        Ok(Self { node, addresses, space, token, role, path, bytes_max, expires_ms, name, app, paint })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use timebus_identity::SecretKey;
+
+    fn invite() -> Invite {
+        Invite {
+            node: SecretKey::from_seed([1; 32]).public(),
+            addresses: vec!["192.168.1.7:4433".into(), "ws://localhost:7007".into()],
+            space: SecretKey::from_seed([2; 32]).public(),
+            token: [7; 16],
+            role: Role::Write,
+            path: Path::parse("/wall/für alle").expect("a path"),
+            bytes_max: 50_000_000,
+            expires_ms: 1_800_000_000_000,
+            name: "river-otter-61".into(),
+            app: Some(("chirp".into(), [9; 32])),
+            paint: "{\"posts\":3}".into(),
+        }
+    }
+
+    #[test]
+    fn a_link_carries_all_of_an_invite() {
+        let link = invite().link();
+        assert_eq!(Invite::parse(&link), Ok(invite()));
+        assert_eq!(Invite::parse(&format!("  http://localhost:7007{FRAGMENT}{}\n", invite().payload())), Ok(invite()));
+        assert!(link.len() < 400, "a QR code stays readable: {}", link.len());
+    }
+
+    #[test]
+    fn a_letter_that_is_missing_or_wrong_is_noticed() {
+        let link = invite().link();
+        for at in SCHEME.len()..link.len() {
+            let mut wrong = link.clone().into_bytes();
+            wrong[at] = if wrong[at] == b'A' { b'B' } else { b'A' };
+            assert!(Invite::parse(std::str::from_utf8(&wrong).expect("text")).is_err(), "letter {at}");
+            assert!(Invite::parse(&link[..at]).is_err(), "cut at {at}");
+        }
+        assert_eq!(Invite::parse("https://example.org/"), Err(InviteError::Form));
+    }
+}

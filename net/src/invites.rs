@@ -1,0 +1,332 @@
+//! The invites that this peer gave out.
+//!
+//! Each is a small file that has the hash of its secret, so that whoever reads the disk cannot take it. How often it
+//! was taken is not counted there: the grants that came of it carry its id, and the store issues no more of them than
+//! it allows, whoever races and whatever crashes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Mutex;
+
+use serde::{Deserialize, Serialize};
+use timebus_identity::{PublicKey, hash, z32};
+use timebus_store::grant::{Actions, Audience, Grant, Revoke, Scope, ScopeSegment, Timelines};
+use timebus_store::op::Op;
+use timebus_store::path::{Path, Segment};
+use timebus_store::store::Store;
+use timebus_store::writer::{Statement, WriteError};
+
+use crate::invite::Role;
+use crate::peer::lock;
+use crate::sync::Remote;
+
+/// Invites that are kept at once; old ones that cannot be taken any more make room.
+const INVITES_MAX: usize = 10_000;
+/// Tokens that one peer may try in a minute.
+const TRIES_MAX: u32 = 10;
+/// Peers whose tries are counted.
+const TRIERS_MAX: usize = 4096;
+
+/// Somebody who took an invite.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redeemed {
+    /// The device that got the grant.
+    pub device: String,
+    /// The space that its owner calls his own.
+    pub space: String,
+    /// What it calls itself.
+    pub name: String,
+    /// Unix milliseconds.
+    pub at_ms: u64,
+}
+
+/// An invite that was given out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Its name, which is no secret.
+    pub id: String,
+    /// What it lets the bearer do.
+    pub role: Role,
+    /// Where.
+    pub path: String,
+    /// How many may take it.
+    pub uses_max: u64,
+    /// Bytes that each of them may write; 0 is no limit.
+    pub bytes_max: u64,
+    /// Until when it can be taken; Unix milliseconds, 0 for always.
+    pub expires_ms: u64,
+    /// Unix milliseconds.
+    pub created_ms: u64,
+    /// For the owner, to remember whom it was for.
+    #[serde(default)]
+    pub note: String,
+    /// Whether it was taken back.
+    #[serde(default)]
+    pub is_revoked: bool,
+    /// Who took it.
+    #[serde(default)]
+    pub redeemed: Vec<Redeemed>,
+}
+
+/// What is wanted of a new invite.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// What it lets the bearer do.
+    pub role: Role,
+    /// Where.
+    pub path: Path,
+    /// How many may take it.
+    pub uses_max: u64,
+    /// Bytes that each of them may write; 0 is no limit.
+    pub bytes_max: u64,
+    /// Until when it can be taken; Unix milliseconds, 0 for always.
+    pub expires_ms: u64,
+    /// For the owner.
+    pub note: String,
+}
+
+/// Why a token was not redeemed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RedeemError {
+    /// Unknown, used up, expired or taken back; which of them is nobody's business.
+    #[error("the invite is used up, expired or was taken back")]
+    Invalid,
+    /// Too many tries.
+    #[error("too many tries, wait a minute")]
+    Tries,
+    /// The grant could not be written.
+    #[error("the inviter could not write the grant: {0}")]
+    Write(#[from] WriteError),
+}
+
+/// Why an invite cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WishError {
+    /// Only names can be granted.
+    #[error("an invite is for a path of names; {0} leads into a list")]
+    Element(Path),
+    /// Too many.
+    #[error("{INVITES_MAX} invites can be open at once; take some back with `timebus invites revoke`")]
+    Full,
+    /// The disk.
+    #[error("the invite could not be written")]
+    Io(#[from] io::Error),
+}
+
+/// All invites of a peer.
+#[derive(Debug)]
+pub struct Invites {
+    folder: PathBuf,
+    store: Store,
+    records: Mutex<BTreeMap<String, Record>>,
+    tries: Mutex<HashMap<PublicKey, (u64, u32)>>,
+}
+
+/// The name of the invite with this secret.
+fn id_of(token: &[u8; 16]) -> String {
+    z32::encode(&hash("invite", &[token])[..16])
+}
+
+/// What the grants that come of an invite are called.
+fn label(id: &str) -> Box<str> {
+    format!("invite:{id}").into()
+}
+
+impl Invites {
+    /// Reads the invites in a folder; there are none if it does not exist.
+    ///
+    /// # Errors
+    ///
+    /// What the system says. A file that is no invite is left alone and reported.
+    pub fn open(folder: &FilePath, store: Store) -> io::Result<Self> {
+        let mut records = BTreeMap::new();
+        let files = match std::fs::read_dir(folder) {
+            Ok(files) => files.collect::<Result<Vec<_>, _>>()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        for file in files {
+            let path = file.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match serde_json::from_slice::<Record>(&std::fs::read(&path)?) {
+                Ok(record) => drop(records.insert(record.id.clone(), record)),
+                Err(error) => tracing::warn!(file = %path.display(), %error, "this is no invite"),
+            }
+        }
+        Ok(Self { folder: folder.to_owned(), store, records: Mutex::new(records), tries: Mutex::default() })
+    }
+
+    fn save(&self, record: &Record) -> io::Result<()> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        crate::files::write_whole(&self.folder.join(format!("{}.json", record.id)), &serde_json::to_vec_pretty(record)?)
+    }
+
+    /// Makes an invite with this secret, and answers its record once that is on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`WishError`].
+    pub fn create(&self, wish: &Wish, token: &[u8; 16], now_ms: u64) -> Result<Record, WishError> {
+        if wish.path.segments().iter().any(|segment| matches!(segment, Segment::Element(_))) {
+            return Err(WishError::Element(wish.path.clone()));
+        }
+        let record = Record {
+            id: id_of(token),
+            role: wish.role,
+            path: wish.path.to_string(),
+            uses_max: wish.uses_max,
+            bytes_max: wish.bytes_max,
+            expires_ms: wish.expires_ms,
+            created_ms: now_ms,
+            note: wish.note.clone(),
+            is_revoked: false,
+            redeemed: Vec::new(),
+        };
+        let mut records = lock(&self.records);
+        if records.len() >= INVITES_MAX {
+            let over = records.values().find(|record| record.is_revoked || is_over(record, now_ms)).map(|record| record.id.clone());
+            let over = over.ok_or(WishError::Full)?;
+            records.remove(&over);
+            let _ = std::fs::remove_file(self.folder.join(format!("{over}.json")));
+        }
+        self.save(&record)?;
+        records.insert(record.id.clone(), record.clone());
+        Ok(record)
+    }
+
+    /// All invites, the latest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<Record> {
+        let mut all: Vec<Record> = lock(&self.records).values().cloned().collect();
+        all.sort_by_key(|record| std::cmp::Reverse(record.created_ms));
+        all
+    }
+
+    /// How often an invite was taken.
+    #[must_use]
+    pub fn uses(&self, record: &Record) -> u64 {
+        let label = label(&record.id);
+        let rights = self.store.rights(&self.store.space());
+        rights.map_or(0, |rights| rights.grants().filter(|(_, held)| held.grant.label == label).count() as u64)
+    }
+
+    /// Takes an invite back, and with `and_grants` also what was granted by it. Answers it; `None` if it is unknown.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`] for the grants; the invite itself is taken back then.
+    pub async fn revoke(&self, id: &str, and_grants: bool, now_ms: u64) -> Result<Option<Record>, WriteError> {
+        let record = {
+            let mut records = lock(&self.records);
+            let Some(record) = records.get_mut(id) else { return Ok(None) };
+            record.is_revoked = true;
+            if let Err(error) = self.save(record) {
+                tracing::error!(%error, "a revoked invite was not written");
+            }
+            record.clone()
+        };
+        if and_grants && let Some(rights) = self.store.rights(&self.store.space()) {
+            let label = label(id);
+            let ops: Vec<Op> = rights
+                .grants()
+                .filter(|(_, held)| held.grant.label == label)
+                .map(|(grant, _)| Op::Revoke(Revoke { grant: *grant, cascade: true, keep: Vec::new() }))
+                .collect();
+            if !ops.is_empty() {
+                self.store.state(Statement::Ops(ops), now_ms).await?;
+            }
+        }
+        Ok(Some(record))
+    }
+
+    /// Gives the bearer of a token what its invite promises.
+    ///
+    /// # Errors
+    ///
+    /// [`RedeemError`]; nothing was granted then.
+    pub async fn redeem(&self, token: [u8; 16], device: PublicKey, remote: &Remote, now_ms: u64) -> Result<(), RedeemError> {
+        if !self.may_try(remote.keys.first().copied().unwrap_or(remote.node), now_ms) {
+            return Err(RedeemError::Tries);
+        }
+        let id = id_of(&token);
+        let record = lock(&self.records).get(&id).cloned().ok_or(RedeemError::Invalid)?;
+        if record.is_revoked || is_over(&record, now_ms) {
+            return Err(RedeemError::Invalid);
+        }
+        let grant = self.grant(&record, device).ok_or(RedeemError::Invalid)?;
+        match self.store.state(Statement::Redeem { grant, uses_max: record.uses_max }, now_ms).await {
+            Ok(_) => {}
+            Err(WriteError::UsedUp) => return Err(RedeemError::Invalid),
+            Err(error) => return Err(error.into()),
+        }
+        let mut records = lock(&self.records);
+        if let Some(record) = records.get_mut(&id)
+            && !record.redeemed.iter().any(|redeemed| redeemed.device == device.to_string())
+        {
+            let (space, name) = (remote.space.to_string(), remote.name.clone());
+            record.redeemed.push(Redeemed { device: device.to_string(), space, name, at_ms: now_ms });
+            if let Err(error) = self.save(record) {
+                tracing::error!(%error, "who took an invite was not written; his grant was");
+            }
+        }
+        Ok(())
+    }
+
+    fn may_try(&self, who: PublicKey, now_ms: u64) -> bool {
+        let mut tries = lock(&self.tries);
+        if tries.len() >= TRIERS_MAX {
+            tries.retain(|_, (since, _)| now_ms.saturating_sub(*since) < 60_000);
+        }
+        if tries.len() >= TRIERS_MAX {
+            return false;
+        }
+        let (since, count) = tries.entry(who).or_insert((now_ms, 0));
+        if now_ms.saturating_sub(*since) >= 60_000 {
+            (*since, *count) = (now_ms, 0);
+        }
+        *count += 1;
+        *count <= TRIES_MAX
+    }
+
+    fn grant(&self, record: &Record, device: PublicKey) -> Option<Grant> {
+        let path = Path::parse(&record.path).ok()?;
+        let names = path.segments().iter().map(|segment| match segment {
+            Segment::Name(name) => Some(ScopeSegment::Name(name.clone())),
+            Segment::Element(_) => None,
+        });
+        let scope = Scope { segments: names.collect::<Option<_>>()?, deep: true };
+        let read = Actions::SYNC.0 | Actions::READ.0;
+        let (actions, timelines, depth) = match record.role {
+            Role::Read => (Actions(read), Timelines::Main, 0),
+            Role::Write => (Actions(read | Actions::WRITE.0), Timelines::Main, 0),
+            Role::Device => {
+                // It can do what this device can, and add further ones.
+                let rights = self.store.rights(&self.store.space())?;
+                let own = rights.grant(&rights.device_grant(&self.store.device())?)?;
+                (Actions::ALL, Timelines::All, own.grant.depth.checked_sub(1)?)
+            }
+        };
+        Some(Grant {
+            audience: Audience::Key(device),
+            scope,
+            timelines,
+            actions,
+            bytes_max: record.bytes_max,
+            change_bytes_max: 0,
+            not_after_ms: 0,
+            depth,
+            label: label(&record.id),
+        })
+    }
+}
+
+/// Whether an invite cannot be taken any more for its age.
+fn is_over(record: &Record, now_ms: u64) -> bool {
+    record.expires_ms > 0 && now_ms > record.expires_ms
+}

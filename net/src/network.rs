@@ -1,0 +1,495 @@
+//! The peer among other peers: links come and go, frames go in and out of a [`Node`], and changes between it and the
+//! store.
+//!
+//! One task owns the node. Each link has a task that reads, one that writes and one that checks and stores, so that a
+//! slow disk or a slow peer holds up nobody else.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use timebus_identity::{Keys, PublicKey, SecretKey, Signed, random_bytes};
+use timebus_store::change::Change;
+use timebus_store::ids::ChangeId;
+use timebus_store::pipeline::Refusal;
+use timebus_store::store::Store;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::held::Held;
+use crate::invites::{Invites, RedeemError};
+use crate::link::address::Address;
+use crate::link::endpoint::{BindError, Endpoint, EndpointConfig};
+use crate::link::{Arrivals, Door, Link, LinkReceiver, LinkSender, SEND_BYTES_MAX, door};
+use crate::node::book::{Book, BookError};
+use crate::node::{Act, Config as NodeConfig, Event, LinkId, Node, SpaceState, SpaceStatus};
+use crate::sync::frame::Redemption;
+use crate::sync::{Binding, RedeemAnswer, Role, Stored};
+use crate::who::now_ms;
+
+/// Events that wait for the node; who has more to say waits too.
+const EVENTS_MAX: usize = 1024;
+/// How long changes of the book wait to be written together.
+const SAVE_DELAY: Duration = Duration::from_millis(500);
+/// Changes whose signatures are checked by one thread at a time; fewer are not worth the way there.
+const CHECK_CHUNK: usize = 64;
+
+/// How a peer takes part in the network.
+#[derive(Clone, Debug)]
+pub struct NetworkConfig {
+    /// Sockets, relays, LAN.
+    pub endpoint: EndpointConfig,
+    /// What the peer calls itself. Default its human name.
+    pub name: String,
+    /// Links that others may open at once. Default 256; each costs up to 4 MiB while it is busy.
+    pub links_max: usize,
+}
+
+/// Why a peer cannot take part in the network.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NetworkError {
+    /// No sockets.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// What was remembered of other peers cannot be read.
+    #[error(transparent)]
+    Book(#[from] BookError),
+    /// The invites cannot be read.
+    #[error("the invites could not be read")]
+    Invites(#[source] io::Error),
+}
+
+/// The network has been left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the peer is stopping")]
+pub struct Stopped;
+
+type Question = Box<dyn FnOnce(&Node) + Send>;
+
+enum Command {
+    Event(Event),
+    Ask(Question),
+    Leave(oneshot::Sender<()>),
+}
+
+/// A peer's part in the network. Clones share it.
+#[derive(Clone)]
+pub struct Network {
+    commands: mpsc::Sender<Command>,
+    changed: watch::Receiver<u64>,
+    endpoint: Endpoint,
+    door: Door,
+    invites: Arc<Invites>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Network({:?})", self.endpoint)
+    }
+}
+
+impl Network {
+    /// Takes part in the network.
+    ///
+    /// # Errors
+    ///
+    /// [`NetworkError`].
+    pub async fn join(store: Store, keys: &Keys, config: NetworkConfig) -> Result<Self, NetworkError> {
+        let file = store.home().join("peers.json");
+        let book = Book::load(&file)?;
+        let invites = Arc::new(Invites::open(&store.home().join("invites"), store.clone()).map_err(NetworkError::Invites)?);
+        let device = SecretKey::from_seed(*keys.device().seed());
+        let node = timebus_identity::node_key(&device);
+        let (door, arrivals) = door(config.links_max);
+        let is_offline = config.endpoint.is_offline;
+        let endpoint = Endpoint::bind(&node, config.endpoint, door.clone()).await?;
+        let (commands, queue) = mpsc::channel(EVENTS_MAX);
+        let (changes, changed) = watch::channel(0);
+        let node_config = NodeConfig { node: node.public(), space: store.space(), device: device.public(), name: config.name, is_offline };
+        let driver = Driver {
+            node: Node::new(node_config, book),
+            store,
+            device: Arc::new(device),
+            incarnation: keys.incarnation(),
+            endpoint: endpoint.clone(),
+            invites: Arc::clone(&invites),
+            file,
+            commands: commands.clone(),
+            links: BTreeMap::new(),
+            next_link: 1,
+            calls: JoinSet::new(),
+            changes,
+            timer: None,
+            save: None,
+            clock: Clock::new(),
+        };
+        tokio::spawn(driver.run(queue, arrivals));
+        Ok(Self { commands, changed, endpoint, door, invites })
+    }
+
+    /// This peer's place on the network.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Where links of other transports come in.
+    #[must_use]
+    pub fn door(&self) -> Door {
+        self.door.clone()
+    }
+
+    /// The invites that were given out.
+    #[must_use]
+    pub fn invites(&self) -> &Arc<Invites> {
+        &self.invites
+    }
+
+    /// Tells whenever peers or spaces are another way than they were.
+    #[must_use]
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
+
+    /// Says that something happened, or what the owner wants.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn tell(&self, event: Event) -> Result<(), Stopped> {
+        self.commands.send(Command::Event(event)).await.map_err(|_| Stopped)
+    }
+
+    /// Asks the node, behind everything that was told before.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Node) -> T + Send + 'static) -> Result<T, Stopped> {
+        let (reply, answer) = oneshot::channel();
+        let question = Box::new(move |node: &Node| drop(reply.send(question(node))));
+        self.commands.send(Command::Ask(question)).await.map_err(|_| Stopped)?;
+        answer.await.map_err(|_| Stopped)
+    }
+
+    /// Gets what is new in a space, and waits until it is all here, until it is clear that it cannot be had, or until
+    /// the time is over. Answers how it is then.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn visit(&self, space: PublicKey, patience: Duration) -> Result<SpaceStatus, Stopped> {
+        let mut changed = self.changed();
+        self.tell(Event::Visit { space }).await?;
+        let deadline = Instant::now() + patience;
+        loop {
+            changed.borrow_and_update();
+            let status = self.ask(move |node| node.space(&space)).await?;
+            let is_over = !matches!(status.state, SpaceState::Loading | SpaceState::Connecting);
+            if is_over || tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+                return Ok(status);
+            }
+        }
+    }
+
+    /// Leaves the network: others are told, and what is remembered is written.
+    pub async fn leave(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.commands.send(Command::Leave(reply)).await.is_ok() {
+            let _ = answer.await;
+        }
+        self.endpoint.close().await;
+    }
+}
+
+/// Unix time that does not go back while the peer runs, whatever is done to the clock.
+struct Clock {
+    began_ms: u64,
+    began: Instant,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self { began_ms: now_ms(), began: Instant::now() }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.began_ms + self.began.elapsed().as_millis() as u64
+    }
+
+    fn at(&self, at_ms: u64) -> Instant {
+        self.began + Duration::from_millis(at_ms.saturating_sub(self.began_ms))
+    }
+}
+
+/// What is kept of a link; its tasks end when this is dropped.
+struct Running {
+    frames: mpsc::UnboundedSender<Bytes>,
+    to_store: mpsc::UnboundedSender<(u64, Vec<Signed<Change>>)>,
+    sender: LinkSender,
+    _tasks: JoinSet<()>,
+}
+
+struct Driver {
+    node: Node,
+    store: Store,
+    device: Arc<SecretKey>,
+    incarnation: [u8; 16],
+    endpoint: Endpoint,
+    invites: Arc<Invites>,
+    file: PathBuf,
+    commands: mpsc::Sender<Command>,
+    links: BTreeMap<LinkId, Running>,
+    next_link: LinkId,
+    calls: JoinSet<(PublicKey, Result<Link, String>)>,
+    changes: watch::Sender<u64>,
+    timer: Option<Instant>,
+    save: Option<Instant>,
+    clock: Clock,
+}
+
+impl Driver {
+    async fn run(mut self, mut queue: mpsc::Receiver<Command>, mut arrivals: Arrivals) {
+        let mut arrived = self.store.arrivals();
+        let mut addresses = self.endpoint.watch_addresses();
+        self.handle(Event::Addresses(texts(&self.endpoint.addresses())));
+        let far = Duration::from_secs(24 * 3600);
+        loop {
+            let timer = self.timer.unwrap_or_else(|| Instant::now() + far);
+            let save = self.save.unwrap_or_else(|| Instant::now() + far);
+            tokio::select! {
+                command = queue.recv() => match command {
+                    Some(Command::Event(event)) => self.handle(event),
+                    Some(Command::Ask(question)) => question(&self.node),
+                    Some(Command::Leave(reply)) => {
+                        self.handle(Event::Stop);
+                        self.write_book();
+                        let _ = reply.send(());
+                        return;
+                    }
+                    None => return,
+                },
+                Some(link) = arrivals.accept() => self.up(link, None),
+                Some(called) = self.calls.join_next() => match called {
+                    Ok((node, Ok(link))) => self.up(link, Some(node)),
+                    Ok((node, Err(why))) => self.handle(Event::NotReached { node, why }),
+                    Err(_) => {}
+                },
+                Ok(()) = arrived.changed() => {
+                    arrived.borrow_and_update();
+                    self.handle(Event::Arrived);
+                }
+                Ok(()) = addresses.changed() => {
+                    let now = texts(&addresses.borrow_and_update());
+                    self.handle(Event::Addresses(now));
+                }
+                () = tokio::time::sleep_until(timer) => {
+                    self.timer = None;
+                    self.handle(Event::Timer);
+                }
+                () = tokio::time::sleep_until(save) => self.write_book(),
+            }
+        }
+    }
+
+    fn write_book(&mut self) {
+        self.save = None;
+        if let Err(error) = self.node.book().save(&self.file) {
+            tracing::error!(%error, "what is known of other peers was not written");
+        }
+    }
+
+    fn up(&mut self, link: Link, called: Option<PublicKey>) {
+        let name = self.next_link;
+        self.next_link += 1;
+        let (sender, receiver) = link.split();
+        let (frames, frame_queue) = mpsc::unbounded_channel();
+        let (to_store, store_queue) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(read(name, receiver, self.commands.clone()));
+        tasks.spawn(write(name, sender.clone(), frame_queue, self.commands.clone()));
+        tasks.spawn(keep(name, self.store.clone(), store_queue, self.commands.clone()));
+        let device = Arc::clone(&self.device);
+        let event = Event::LinkUp {
+            link: name,
+            // A websocket that we called is the peer that we called, or it cannot prove it below.
+            node: sender.remote(),
+            role: if sender.is_initiator() { Role::Initiator } else { Role::Responder },
+            binding: Binding(*sender.binding()),
+            nonce: random_bytes(),
+            prove: Box::new(move |message| vec![(device.public(), device.sign(message))]),
+            way: sender.way().to_string(),
+        };
+        if let Some(node) = called.filter(|_| sender.remote().is_none()) {
+            tracing::debug!(?node, "reached by websocket");
+        }
+        self.links.insert(name, Running { frames, to_store, sender, _tasks: tasks });
+        self.handle(event);
+    }
+
+    fn handle(&mut self, event: Event) {
+        let held = Held::now(&self.store, self.incarnation);
+        let acts = self.node.handle(self.clock.now_ms(), event, &held);
+        for act in acts {
+            self.act(act);
+        }
+    }
+
+    fn act(&mut self, act: Act) {
+        match act {
+            Act::Send { link, bytes } => {
+                if let Some(running) = self.links.get(&link) {
+                    let _ = running.frames.send(bytes);
+                }
+            }
+            Act::Store { link, ticket, changes, .. } => {
+                if let Some(running) = self.links.get(&link) {
+                    let _ = running.to_store.send((ticket, changes));
+                }
+            }
+            Act::Call { node, addresses } => {
+                let endpoint = self.endpoint.clone();
+                let addresses: Vec<Address> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
+                self.calls.spawn(async move { (node, endpoint.dial(Some(&node), &addresses).await.map_err(|error| error.to_string())) });
+            }
+            Act::Close { link, code, text } => {
+                if let Some(running) = self.links.remove(&link) {
+                    tokio::spawn(close(running, code, text));
+                }
+            }
+            Act::Redeem { link, token, device, remote } => {
+                let (invites, commands, now) = (Arc::clone(&self.invites), self.commands.clone(), self.clock.now_ms());
+                let space = self.store.space();
+                tokio::spawn(async move {
+                    let answer = match invites.redeem(token, device, &remote, now).await {
+                        Ok(()) => RedeemAnswer { result: Redemption::Granted, space, text: String::new() },
+                        Err(RedeemError::Invalid) => {
+                            RedeemAnswer { result: Redemption::Invalid, space: PublicKey::from_bytes([0; 32]), text: String::new() }
+                        }
+                        Err(error) => RedeemAnswer { result: Redemption::Busy, space, text: error.to_string() },
+                    };
+                    let _ = commands.send(Command::Event(Event::RedeemAnswer { link, answer })).await;
+                });
+            }
+            Act::Save => {
+                self.save.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+            }
+            Act::Timer { at_ms } => self.timer = Some(self.clock.at(at_ms)),
+            Act::Changed => self.changes.send_modify(|count| *count += 1),
+        }
+    }
+}
+
+fn texts(addresses: &[Address]) -> Vec<String> {
+    addresses.iter().map(ToString::to_string).collect()
+}
+
+/// Lets what was sent go out, then closes.
+async fn close(running: Running, code: u8, text: String) {
+    let Running { frames, sender, to_store, mut _tasks } = running;
+    drop((frames, to_store));
+    // The writer ends when everything is handed over, the others with it.
+    let flushed = async { while _tasks.len() > 1 && _tasks.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(crate::link::CLOSE_TIMEOUT, flushed).await;
+    sender.close(code, &text);
+    sender.until_ended().await;
+}
+
+/// Hands on what comes in.
+async fn read(link: LinkId, mut receiver: LinkReceiver, commands: mpsc::Sender<Command>) {
+    while let Some(frame) = receiver.recv().await {
+        if commands.send(Command::Event(Event::Frame { link, bytes: frame.into() })).await.is_err() {
+            return;
+        }
+    }
+    let why = receiver.sender().until_ended().await.to_string();
+    let _ = commands.send(Command::Event(Event::LinkDown { link, why })).await;
+}
+
+/// Sends what is to go out, and says when more may come. The queue holds no more than the node was told is taken.
+async fn write(link: LinkId, sender: LinkSender, mut frames: mpsc::UnboundedReceiver<Bytes>, commands: mpsc::Sender<Command>) {
+    while let Some(frame) = frames.recv().await {
+        if sender.send(frame.into()).await.is_err() {
+            return;
+        }
+        if !frames.is_empty() {
+            continue;
+        }
+        if !sender.has_room(SEND_BYTES_MAX / 2).await {
+            return;
+        }
+        let bytes = sender.room() as u64;
+        if commands.send(Command::Event(Event::Writable { link, bytes })).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Checks and stores what came, in order.
+async fn keep(link: LinkId, store: Store, mut queue: mpsc::UnboundedReceiver<(u64, Vec<Signed<Change>>)>, commands: mpsc::Sender<Command>) {
+    while let Some((ticket, changes)) = queue.recv().await {
+        let mut stored = Stored { ticket, ..Stored::default() };
+        let good = check(changes, &mut stored.bad_signatures).await;
+        match store.offer(good).await {
+            Ok(offered) => {
+                stored.admitted = offered.admitted;
+                stored.admitted.extend(offered.known);
+                for refusal in offered.refused {
+                    match refusal {
+                        Refusal::Pending { change, missing } => stored.pending.push((change, missing)),
+                        other => {
+                            tracing::debug!(%other, "a change was refused");
+                            stored.refused.push(other.change());
+                        }
+                    }
+                }
+            }
+            Err(error) => {
+                // What came is asked for again with the next link.
+                tracing::error!(%error, "changes of another peer were not stored");
+                let _ = commands.send(Command::Event(Event::StoreFailed { link })).await;
+                return;
+            }
+        }
+        if commands.send(Command::Event(Event::Stored { link, stored })).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Checks signatures beside the threads that serve sockets.
+async fn check(changes: Vec<Signed<Change>>, bad: &mut Vec<ChangeId>) -> Vec<timebus_identity::Verified<Change>> {
+    let mut rest = changes.into_iter();
+    let mut tasks = Vec::new();
+    loop {
+        let chunk: Vec<Signed<Change>> = rest.by_ref().take(CHECK_CHUNK).collect();
+        if chunk.is_empty() {
+            break;
+        }
+        let check = move || -> Vec<_> {
+            chunk
+                .into_iter()
+                .map(|change| {
+                    let id = change.content().id();
+                    change.verify().map_err(|_| id)
+                })
+                .collect()
+        };
+        tasks.push(tokio::task::spawn_blocking(check));
+    }
+    let mut good = Vec::new();
+    for task in tasks {
+        for checked in task.await.unwrap_or_default() {
+            match checked {
+                Ok(change) => good.push(change),
+                Err(id) => bad.push(id),
+            }
+        }
+    }
+    good
+}

@@ -1,0 +1,1103 @@
+//! Whom to call, what to sync with whom, and what people are told about it.
+//!
+//! A [`Node`] has a [`Session`] for each link and a [`Book`] of what is to be remembered. What happens goes in as an
+//! [`Event`]; what is to be done comes out as [`Act`]s, in order.
+//!
+//! Deliberately not here: no socket, no clock, no disk, no randomness, so that a simulator runs it as it is.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::Serialize;
+use timebus_identity::{PublicKey, Signed, hash};
+use timebus_store::change::Change;
+use timebus_store::ids::TimelineId;
+
+use crate::sync::frame::{Code, PROVIDERS_MAX, Provider, Redemption};
+use crate::sync::{
+    Binding, Config as SessionConfig, Cursor, End, Input, Output, Past, Prove, RedeemAnswer, Remote, Replica, ReplicaError, Role, Session, Start,
+    Stored, Tip,
+};
+
+pub mod book;
+
+use book::{Book, Contact, Follow, Join, Source};
+
+/// Calls under way at once; the others wait for their turn.
+const CALLS_MAX: usize = 16;
+/// Milliseconds until the second call of a peer that was not reached; it doubles from call to call.
+const RETRY_MS: u64 = 1_000;
+/// Most milliseconds between two calls of a peer.
+const RETRY_MS_MAX: u64 = 5 * 60_000;
+/// A link that lasted so long was a good one: after it the peer is called again at once.
+const GOOD_LINK_MS: u64 = 10_000;
+/// Milliseconds until a timeline is asked for again that a peer did not give.
+const DENIED_MS: u64 = 60_000;
+/// How long a space that was read stays open, so that the next reading is fresh.
+const VISIT_MS: u64 = 10 * 60_000;
+/// Points of penalty that are a ban.
+const BAN_POINTS: u32 = 64;
+/// How long a ban lasts.
+const BAN_MS: u64 = 10 * 60_000;
+/// Links that a space of somebody else is read over; more peers are not called for it.
+const LINKS_OF_SPACE: usize = 4;
+/// Peers remembered that others named for one space.
+const VIA_MAX: usize = 64;
+
+/// Names a link.
+pub type LinkId = u64;
+
+/// Who this peer is.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Its node key.
+    pub node: PublicKey,
+    /// Its own space.
+    pub space: PublicKey,
+    /// The key that it signs changes with.
+    pub device: PublicKey,
+    /// What it calls itself.
+    pub name: String,
+    /// Whether it calls nobody.
+    pub is_offline: bool,
+}
+
+/// Something happened.
+pub enum Event {
+    /// There is a link.
+    LinkUp {
+        /// Its name from now on.
+        link: LinkId,
+        /// The other's node key, as the transport proved it; `None` on a websocket.
+        node: Option<PublicKey>,
+        /// Who called.
+        role: Role,
+        /// What ties a session to it.
+        binding: Binding,
+        /// Fresh randomness.
+        nonce: [u8; 32],
+        /// Signs for the keys of this peer.
+        prove: Prove,
+        /// The way it takes, for people.
+        way: String,
+    },
+    /// A frame came.
+    Frame {
+        /// On which link.
+        link: LinkId,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// A link takes so many bytes now.
+    Writable {
+        /// Which link.
+        link: LinkId,
+        /// How many.
+        bytes: u64,
+    },
+    /// The store takes nothing now, so nothing is to be read over this link.
+    StoreFailed {
+        /// Which link.
+        link: LinkId,
+    },
+    /// A link is no more.
+    LinkDown {
+        /// Which link.
+        link: LinkId,
+        /// Why, for people.
+        why: String,
+    },
+    /// A call did not lead to a link.
+    NotReached {
+        /// Who was called.
+        node: PublicKey,
+        /// Why, for people.
+        why: String,
+    },
+    /// What became of [`Act::Store`].
+    Stored {
+        /// Which link asked.
+        link: LinkId,
+        /// What became of it.
+        stored: Stored,
+    },
+    /// The log has grown, or rights have changed.
+    Arrived,
+    /// The time of [`Act::Timer`] has come.
+    Timer,
+    /// Where this peer can be called now.
+    Addresses(Vec<String>),
+    /// The owner wants to have a space, and everything new in it.
+    Follow {
+        /// Which.
+        space: PublicKey,
+        /// Who may have it, and where they are.
+        via: Vec<(PublicKey, Vec<String>)>,
+    },
+    /// The owner does not want it any more.
+    Unfollow {
+        /// Which.
+        space: PublicKey,
+    },
+    /// Somebody reads a space.
+    Visit {
+        /// Which.
+        space: PublicKey,
+    },
+    /// The owner wants a peer to be called now.
+    Call {
+        /// Who.
+        node: PublicKey,
+        /// Where it may be.
+        addresses: Vec<String>,
+    },
+    /// The owner took an invite.
+    Join {
+        /// Where it leads.
+        space: PublicKey,
+        /// Who gave it.
+        node: PublicKey,
+        /// Where that peer may be.
+        addresses: Vec<String>,
+        /// The secret.
+        token: [u8; 16],
+    },
+    /// Answers [`Act::Redeem`].
+    RedeemAnswer {
+        /// Which link asked.
+        link: LinkId,
+        /// The answer.
+        answer: RedeemAnswer,
+    },
+    /// The owner does not want to have to do with a peer or a space any more, or again.
+    Block {
+        /// A node key, a device key or a space.
+        who: PublicKey,
+        /// Whether it is blocked from now on.
+        is_blocked: bool,
+    },
+    /// The owner calls a space by a name; an empty one takes the name away.
+    Petname {
+        /// Which.
+        space: PublicKey,
+        /// The name.
+        name: String,
+    },
+    /// This peer stops.
+    Stop,
+}
+
+/// What to do.
+pub enum Act {
+    /// Send a frame.
+    Send {
+        /// Over which link.
+        link: LinkId,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// Check, admit and keep changes, and say what became of them.
+    Store {
+        /// Which link asks.
+        link: LinkId,
+        /// Names them.
+        ticket: u64,
+        /// The timeline that they are of.
+        timeline: TimelineId,
+        /// The changes.
+        changes: Vec<Signed<Change>>,
+    },
+    /// Call a peer.
+    Call {
+        /// Who.
+        node: PublicKey,
+        /// Where it may be.
+        addresses: Vec<String>,
+    },
+    /// Close a link, after what was sent.
+    Close {
+        /// Which.
+        link: LinkId,
+        /// Why.
+        code: u8,
+        /// Why, for people.
+        text: String,
+    },
+    /// Somebody hands in the token of an invite.
+    Redeem {
+        /// On which link.
+        link: LinkId,
+        /// The token.
+        token: [u8; 16],
+        /// For which device.
+        device: PublicKey,
+        /// Who.
+        remote: Remote,
+    },
+    /// The book has changed.
+    Save,
+    /// Come back with [`Event::Timer`] at this time, instead of any time said before.
+    Timer {
+        /// On the clock of `now_ms`.
+        at_ms: u64,
+    },
+    /// What [`Node::peers`] or [`Node::spaces`] tell has changed.
+    Changed,
+}
+
+/// A timeline on a link.
+#[derive(Debug)]
+struct Channel {
+    space: PublicKey,
+    is_caught_up: bool,
+}
+
+/// A link and what goes over it.
+struct Linked {
+    session: Session,
+    node: Option<PublicKey>,
+    role: Role,
+    way: String,
+    remote: Option<Remote>,
+    channels: BTreeMap<TimelineId, Channel>,
+    /// Timelines that were not given, with the time at which they are asked for again.
+    denied: BTreeMap<TimelineId, (PublicKey, u64)>,
+    timer_ms: Option<u64>,
+    points: u32,
+    up_ms: u64,
+}
+
+/// A peer that is to be called.
+#[derive(Debug, Default)]
+struct Call {
+    is_calling: bool,
+    attempts: u32,
+    next_ms: u64,
+    problem: Option<String>,
+}
+
+/// How a peer is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum PeerState {
+    /// There is a link.
+    Connected {
+        /// The way it takes.
+        way: String,
+        /// Bytes received over it.
+        received: u64,
+        /// Bytes sent over it.
+        sent: u64,
+    },
+    /// It is being called.
+    Calling,
+    /// It was not reached.
+    Unreachable {
+        /// Why.
+        problem: String,
+        /// When it is called again; Unix milliseconds.
+        next_try_ms: u64,
+    },
+    /// Nothing is wanted of it.
+    Idle,
+    /// The owner does not talk to it.
+    Blocked,
+    /// It broke the rules and is not talked to for a while.
+    Banned {
+        /// Until when; Unix milliseconds.
+        until_ms: u64,
+    },
+}
+
+/// A peer, as people see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerStatus {
+    /// Its key.
+    pub id: String,
+    /// What is remembered of it.
+    #[serde(flatten)]
+    pub contact: Contact,
+    /// How it is.
+    #[serde(flatten)]
+    pub state: PeerState,
+}
+
+/// How a space of somebody else is here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum SpaceState {
+    /// What comes is here at once.
+    Live {
+        /// From how many peers.
+        peers: usize,
+    },
+    /// It is coming.
+    Loading,
+    /// Whoever has it is being called.
+    Connecting,
+    /// Whoever has it does not give it to us.
+    Denied,
+    /// Nobody who has it can be reached.
+    Unreachable {
+        /// When one of them was connected last; Unix milliseconds, 0 for never.
+        seen_ms: u64,
+        /// When the next of them is called; Unix milliseconds.
+        next_try_ms: u64,
+        /// What the last call said.
+        problem: String,
+    },
+    /// Nobody is known who has it.
+    Unknown,
+    /// This peer calls nobody.
+    Offline,
+}
+
+/// A space of somebody else, as people see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SpaceStatus {
+    /// Its key.
+    pub space: String,
+    /// What the owner calls it.
+    pub petname: Option<String>,
+    /// Whether it is followed; else it is only read now and then.
+    pub is_followed: bool,
+    /// What became of an invite that leads there: waiting, or why it was refused.
+    pub invite: Option<String>,
+    /// How it is here.
+    #[serde(flatten)]
+    pub state: SpaceState,
+}
+
+/// All links, calls and wishes of one peer.
+pub struct Node {
+    config: Config,
+    addresses: Vec<String>,
+    book: Book,
+    links: BTreeMap<LinkId, Linked>,
+    calls: BTreeMap<PublicKey, Call>,
+    bans: BTreeMap<PublicKey, u64>,
+    /// Spaces that are read, and until when they stay open.
+    visits: BTreeMap<PublicKey, u64>,
+    /// When a space was complete here; Unix milliseconds.
+    timer_ms: Option<u64>,
+    is_stopping: bool,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Node({} links)", self.links.len())
+    }
+}
+
+/// The store, and what is remembered of other logs.
+struct World<'a> {
+    store: &'a dyn Replica,
+    book: &'a Book,
+}
+
+/// What a peer is remembered by: its node key, or on a websocket the first of its keys.
+fn id_of(remote: &Remote, node: Option<PublicKey>) -> PublicKey {
+    node.or_else(|| remote.keys.first().copied()).unwrap_or(remote.space)
+}
+
+impl Node {
+    /// A node without links, which goes on with what it remembers.
+    #[must_use]
+    pub fn new(config: Config, book: Book) -> Self {
+        Self {
+            config,
+            addresses: Vec::new(),
+            book,
+            links: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            bans: BTreeMap::new(),
+            visits: BTreeMap::new(),
+            timer_ms: None,
+            is_stopping: false,
+        }
+    }
+
+    /// What is remembered.
+    #[must_use]
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// Takes one event and answers what to do, in order. `now_ms` is Unix time that does not go back.
+    pub fn handle(&mut self, now_ms: u64, event: Event, store: &dyn Replica) -> Vec<Act> {
+        let mut acts = Vec::new();
+        match event {
+            Event::LinkUp { link, node, role, binding, nonce, prove, way } => {
+                let refused = node.and_then(|node| self.refusal(&node, now_ms));
+                if let Some((code, text)) = refused.or_else(|| self.is_stopping.then(|| (8, "this peer stops".to_owned()))) {
+                    acts.push(Act::Close { link, code, text });
+                    return acts;
+                }
+                let zero = PublicKey::from_bytes([0; 32]);
+                let mut config = SessionConfig::new(self.config.space);
+                config.name.clone_from(&self.config.name);
+                config.addresses = self.addresses.iter().take(crate::sync::frame::ADDRESSES_MAX).cloned().collect();
+                let own = if node.is_some() { self.config.node } else { zero };
+                let start = Start { config, role, binding, node: own, remote_node: node.unwrap_or(zero), nonce, prove, now_ms };
+                let (session, outputs) = Session::new(start);
+                let linked = Linked {
+                    session,
+                    node,
+                    role,
+                    way,
+                    remote: None,
+                    channels: BTreeMap::new(),
+                    denied: BTreeMap::new(),
+                    timer_ms: None,
+                    points: 0,
+                    up_ms: now_ms,
+                };
+                self.links.insert(link, linked);
+                self.perform(link, outputs, now_ms, store, &mut acts);
+            }
+            Event::Frame { link, bytes } => self.drive(link, Input::Frame(bytes), now_ms, store, &mut acts),
+            Event::Writable { link, bytes } => self.drive(link, Input::Writable { bytes }, now_ms, store, &mut acts),
+            Event::Stored { link, stored } => self.drive(link, Input::Stored(stored), now_ms, store, &mut acts),
+            Event::RedeemAnswer { link, answer } => self.drive(link, Input::RedeemAnswer(answer), now_ms, store, &mut acts),
+            Event::StoreFailed { link } => self.drive(link, Input::Close { code: Code::Busy }, now_ms, store, &mut acts),
+            Event::LinkDown { link, why } => self.link_down(link, Some(why), now_ms, &mut acts),
+            Event::NotReached { node, why } => {
+                let call = self.calls.entry(node).or_default();
+                call.is_calling = false;
+                call.problem = Some(why);
+                call.next_ms = now_ms + retry_ms(&self.config.node, &node, call.attempts);
+                call.attempts = call.attempts.saturating_add(1);
+                acts.push(Act::Changed);
+            }
+            Event::Arrived => {
+                let open: Vec<(LinkId, TimelineId)> =
+                    self.links.iter().flat_map(|(link, linked)| linked.channels.keys().map(|timeline| (*link, *timeline))).collect();
+                for (link, timeline) in open {
+                    self.drive(link, Input::Appended { timeline }, now_ms, store, &mut acts);
+                }
+            }
+            Event::Timer => self.timer_ms = None,
+            Event::Addresses(addresses) => {
+                self.addresses = addresses;
+                // Another network may reach whom the last one did not.
+                for call in self.calls.values_mut().filter(|call| !call.is_calling) {
+                    (call.next_ms, call.attempts) = (now_ms, 0);
+                }
+            }
+            Event::Follow { space, via } => {
+                self.follow(space, Source::Typed, &via, now_ms);
+                self.open_everywhere(space, now_ms, store, &mut acts);
+                acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::Unfollow { space } => {
+                self.book.following.remove(&space);
+                self.book.joins.remove(&space);
+                self.visits.remove(&space);
+                self.close_everywhere(space, now_ms, store, &mut acts);
+                acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::Visit { space } => {
+                let is_new = self.visits.insert(space, now_ms + VISIT_MS).is_none() && !self.book.following.contains_key(&space);
+                if is_new {
+                    self.open_everywhere(space, now_ms, store, &mut acts);
+                    acts.push(Act::Changed);
+                }
+            }
+            Event::Call { node, addresses } => {
+                self.book.meet(node, Source::Typed, &addresses, now_ms);
+                let call = self.calls.entry(node).or_default();
+                (call.next_ms, call.attempts) = (now_ms, 0);
+                acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::Join { space, node, addresses, token } => {
+                self.follow(space, Source::Invite, &[(node, addresses)], now_ms);
+                let token = Some(format!("{:032x}", u128::from_be_bytes(token)));
+                self.book.joins.insert(space, Join { node, token, refused: None, since_ms: now_ms });
+                let call = self.calls.entry(node).or_default();
+                (call.next_ms, call.attempts) = (now_ms, 0);
+                let ready: Vec<LinkId> = self.links.iter().filter(|(_, linked)| linked.node == Some(node)).map(|(link, _)| *link).collect();
+                for link in ready {
+                    self.redeem(link, now_ms, store, &mut acts);
+                }
+                acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::Block { who, is_blocked } => {
+                self.book.blocked.retain(|blocked| *blocked != who);
+                if is_blocked {
+                    self.book.blocked.push(who);
+                    let theirs: Vec<LinkId> = self.links.iter().filter(|(_, linked)| is_theirs(linked, &who)).map(|(link, _)| *link).collect();
+                    for link in theirs {
+                        self.drive(link, Input::Close { code: Code::Done }, now_ms, store, &mut acts);
+                    }
+                }
+                acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::Petname { space, name } => {
+                if name.is_empty() {
+                    self.book.petnames.remove(&space);
+                } else {
+                    self.book.petnames.insert(space, name);
+                }
+                acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::Stop => {
+                self.is_stopping = true;
+                for link in self.links.keys().copied().collect::<Vec<_>>() {
+                    self.drive(link, Input::Close { code: Code::Going }, now_ms, store, &mut acts);
+                }
+            }
+        }
+        if !self.is_stopping {
+            self.keep_time(now_ms, store, &mut acts);
+        }
+        acts
+    }
+
+    /// Why a peer is not talked to, if it is not.
+    fn refusal(&self, id: &PublicKey, now_ms: u64) -> Option<(u8, String)> {
+        if self.book.blocked.contains(id) {
+            return Some((3, String::new()));
+        }
+        let until = self.bans.get(id).filter(|until| **until > now_ms)?;
+        Some((5, format!("not for another {} s", (until - now_ms).div_ceil(1000))))
+    }
+
+    fn drive(&mut self, link: LinkId, input: Input, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let Some(linked) = self.links.get_mut(&link) else { return };
+        let outputs = linked.session.handle(now_ms, input, &World { store, book: &self.book });
+        self.perform(link, outputs, now_ms, store, acts);
+    }
+
+    fn perform(&mut self, link: LinkId, outputs: Vec<Output>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        for output in outputs {
+            let Some(linked) = self.links.get_mut(&link) else { return };
+            match output {
+                Output::Send(bytes) => acts.push(Act::Send { link, bytes }),
+                Output::Store { ticket, timeline, changes, .. } => acts.push(Act::Store { link, ticket, timeline, changes }),
+                Output::Ready(remote) => self.ready(link, remote, now_ms, store, acts),
+                Output::Opened { space, timeline, by_remote } => {
+                    linked.denied.remove(&timeline);
+                    linked.channels.insert(timeline, Channel { space, is_caught_up: false });
+                    if by_remote {
+                        self.introduce(link, timeline, now_ms, store, acts);
+                    }
+                    acts.push(Act::Changed);
+                }
+                Output::Denied { timeline, retry_after_s, .. } => {
+                    let retry_ms = now_ms + (retry_after_s * 1000).max(DENIED_MS);
+                    if let Some(space) = self.space_of(&timeline)
+                        && let Some(linked) = self.links.get_mut(&link)
+                    {
+                        linked.denied.insert(timeline, (space, retry_ms));
+                    }
+                    acts.push(Act::Changed);
+                }
+                Output::Closed { timeline, retry_after_s, code } => {
+                    if let Some(channel) = linked.channels.remove(&timeline)
+                        && code != Code::Done
+                    {
+                        linked.denied.insert(timeline, (channel.space, now_ms + (retry_after_s * 1000).max(DENIED_MS)));
+                    }
+                    acts.push(Act::Changed);
+                }
+                Output::CaughtUp { timeline, .. } => {
+                    if let Some(channel) = linked.channels.get_mut(&timeline) {
+                        channel.is_caught_up = true;
+                    }
+                    acts.push(Act::Changed);
+                }
+                Output::Resume { timeline, cursor } => {
+                    if let Some(remote) = &linked.remote {
+                        self.book.set_cursor(&id_of(remote, linked.node), &timeline, cursor);
+                        acts.push(Act::Save);
+                    }
+                }
+                Output::Delivered { .. } => {}
+                Output::Redeem { token, device } => {
+                    if let Some(remote) = linked.remote.clone() {
+                        acts.push(Act::Redeem { link, token, device, remote });
+                    }
+                }
+                Output::Redeemed(answer) => self.redeemed(link, &answer, now_ms, store, acts),
+                Output::Providers { timeline, providers } => self.introduced(&timeline, providers, now_ms, acts),
+                Output::Penalty { points, fault } => {
+                    linked.points = linked.points.saturating_add(points);
+                    let who = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
+                    tracing::warn!(peer = ?who, points, %fault, "a peer misbehaved");
+                    if linked.points >= BAN_POINTS
+                        && let Some(who) = who
+                    {
+                        self.bans.insert(who, now_ms + BAN_MS);
+                    }
+                }
+                Output::SetTimer { at_ms } => linked.timer_ms = Some(at_ms),
+                Output::End(end) => {
+                    let (code, why) = ending(&end);
+                    acts.push(Act::Close { link, code, text: String::new() });
+                    self.link_down(link, why, now_ms, acts);
+                }
+            }
+        }
+    }
+
+    /// Both sides of a link have proven who they are.
+    fn ready(&mut self, link: LinkId, remote: Remote, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let Some(linked) = self.links.get_mut(&link) else { return };
+        let id = id_of(&remote, linked.node);
+        let role = linked.role;
+        linked.remote = Some(remote.clone());
+        let is_unwanted = self.refusal(&id, now_ms).is_some()
+            || self.book.blocked.contains(&remote.space)
+            || remote.keys.iter().any(|key| self.book.blocked.contains(key));
+        if is_unwanted {
+            return self.drive(link, Input::Close { code: Code::NotHere }, now_ms, store, acts);
+        }
+        // Both may have called at the same time. Both keep the link that the smaller key opened.
+        let others = self
+            .links
+            .iter()
+            .filter(|(other, linked)| **other != link && linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == id));
+        let others: Vec<(LinkId, Role)> = others.map(|(other, linked)| (*other, linked.role)).collect();
+        for (other, other_role) in others {
+            let ours_wins = self.config.node < id;
+            let keeps_new = other_role == role || (role == Role::Initiator) == ours_wins;
+            self.drive(if keeps_new { other } else { link }, Input::Close { code: Code::Done }, now_ms, store, acts);
+            if !keeps_new {
+                return;
+            }
+        }
+        let addresses: Vec<String> = remote.addresses.clone();
+        let contact = self.book.meet(id, Source::Came, &addresses, now_ms);
+        contact.name.clone_from(&remote.name);
+        contact.space = Some(remote.space);
+        contact.seen_ms = now_ms;
+        self.calls.remove(&id);
+        acts.extend([Act::Save, Act::Changed]);
+        self.redeem(link, now_ms, store, acts);
+        self.open_wanted(link, now_ms, store, acts);
+    }
+
+    /// Hands in the tokens that the peer of a link gave.
+    fn redeem(&mut self, link: LinkId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let Some(linked) = self.links.get(&link) else { return };
+        let Some(remote) = &linked.remote else { return };
+        let id = id_of(remote, linked.node);
+        let token = self.book.joins.values().filter(|join| join.node == id).find_map(|join| join.token.as_deref());
+        let Some(token) = token.and_then(|token| u128::from_str_radix(token, 16).ok()) else { return };
+        let device = self.config.device;
+        self.drive(link, Input::Redeem { token: token.to_be_bytes(), device }, now_ms, store, acts);
+    }
+
+    fn redeemed(&mut self, link: LinkId, answer: &RedeemAnswer, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let Some(linked) = self.links.get(&link) else { return };
+        let Some(remote) = &linked.remote else { return };
+        let id = id_of(remote, linked.node);
+        let Some((space, join)) = self.book.joins.iter_mut().find(|(_, join)| join.node == id && join.token.is_some()) else { return };
+        let space = *space;
+        match answer.result {
+            Redemption::Granted => drop(self.book.joins.remove(&space)),
+            Redemption::Invalid => {
+                join.token = None;
+                let text = if answer.text.is_empty() { "the invite is used up, expired or was taken back" } else { &answer.text };
+                join.refused = Some(text.to_owned());
+            }
+            // The token is handed in again with the next link.
+            Redemption::Later | Redemption::Busy => join.refused = Some(answer.text.clone()),
+        }
+        acts.extend([Act::Save, Act::Changed]);
+        // What was not given before may be given now.
+        if let Some(linked) = self.links.get_mut(&link) {
+            linked.denied.clear();
+        }
+        self.open_wanted(link, now_ms, store, acts);
+        // The next one, if the same peer gave several.
+        if answer.result != Redemption::Busy && answer.result != Redemption::Later {
+            self.redeem(link, now_ms, store, acts);
+        }
+    }
+
+    /// Tells who else holds a timeline.
+    fn introduce(&mut self, link: LinkId, timeline: TimelineId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let others = self.links.iter().filter(|(other, linked)| **other != link && linked.channels.contains_key(&timeline));
+        let providers: Vec<Provider> = others
+            .filter_map(|(_, linked)| Some((linked.node?, linked.remote.as_ref()?)))
+            .filter(|(_, remote)| !remote.addresses.is_empty())
+            .map(|(node, remote)| Provider { node, addresses: remote.addresses.clone() })
+            .take(PROVIDERS_MAX)
+            .collect();
+        if !providers.is_empty() {
+            self.drive(link, Input::Providers { timeline, providers }, now_ms, store, acts);
+        }
+    }
+
+    fn introduced(&mut self, timeline: &TimelineId, providers: Vec<Provider>, now_ms: u64, acts: &mut Vec<Act>) {
+        let Some(space) = self.space_of(timeline) else { return };
+        for Provider { node, addresses } in providers {
+            if node == self.config.node || self.book.blocked.contains(&node) {
+                continue;
+            }
+            let Some(follow) = self.book.following.get_mut(&space) else { return };
+            if !follow.via.contains(&node) {
+                if follow.via.len() >= VIA_MAX {
+                    continue;
+                }
+                follow.via.push(node);
+            }
+            self.book.meet(node, Source::Introduced, &addresses, now_ms);
+            acts.push(Act::Save);
+        }
+    }
+
+    /// The wanted space that a timeline belongs to.
+    fn space_of(&self, timeline: &TimelineId) -> Option<PublicKey> {
+        let wanted = self.book.following.keys().chain(self.visits.keys()).chain([&self.config.space]);
+        wanted.copied().find(|space| timelines(space).contains(timeline))
+    }
+
+    fn follow(&mut self, space: PublicKey, source: Source, via: &[(PublicKey, Vec<String>)], now_ms: u64) {
+        let known: Vec<PublicKey> = self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(space)).map(|(id, _)| *id).collect();
+        let follow = self.book.following.entry(space).or_insert_with(|| Follow { since_ms: now_ms, via: Vec::new() });
+        for node in via.iter().map(|(node, _)| *node).chain(known) {
+            if !follow.via.contains(&node) {
+                follow.via.push(node);
+            }
+        }
+        for (node, addresses) in via {
+            self.book.meet(*node, source, addresses, now_ms);
+        }
+    }
+
+    /// Whether a peer may have a space: it is its own, or we were told so, or the owner knows the peer.
+    fn may_have(&self, id: &PublicKey, remote: &Remote, space: &PublicKey) -> bool {
+        remote.space == *space
+            || self.book.following.get(space).is_some_and(|follow| follow.via.contains(id))
+            || (*space != self.config.space && self.book.contacts.get(id).is_some_and(|contact| contact.source >= Source::Introduced))
+    }
+
+    fn wanted(&self) -> Vec<PublicKey> {
+        let mut wanted: Vec<PublicKey> = self.book.following.keys().chain(self.visits.keys()).copied().collect();
+        wanted.push(self.config.space);
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted.retain(|space| !self.book.blocked.contains(space));
+        wanted
+    }
+
+    /// Asks the peer of a link for all that is wanted and that it may have.
+    fn open_wanted(&mut self, link: LinkId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        for space in self.wanted() {
+            self.open(link, space, now_ms, store, acts);
+        }
+    }
+
+    fn open_everywhere(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.open(link, space, now_ms, store, acts);
+        }
+    }
+
+    fn open(&mut self, link: LinkId, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        for timeline in timelines(&space) {
+            let Some(linked) = self.links.get(&link) else { return };
+            let Some(remote) = &linked.remote else { return };
+            let is_known = linked.channels.contains_key(&timeline) || linked.denied.get(&timeline).is_some_and(|(_, retry_ms)| *retry_ms > now_ms);
+            if !is_known && self.may_have(&id_of(remote, linked.node), remote, &space) {
+                self.drive(link, Input::Open { space, timeline }, now_ms, store, acts);
+            }
+        }
+    }
+
+    fn close_everywhere(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        for timeline in timelines(&space) {
+            let open: Vec<LinkId> = self.links.iter().filter(|(_, linked)| linked.channels.contains_key(&timeline)).map(|(link, _)| *link).collect();
+            for link in open {
+                self.drive(link, Input::CloseChannel { timeline, code: Code::Done }, now_ms, store, acts);
+            }
+        }
+    }
+
+    fn link_down(&mut self, link: LinkId, why: Option<String>, now_ms: u64, acts: &mut Vec<Act>) {
+        let Some(linked) = self.links.remove(&link) else { return };
+        let id = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
+        if let Some(id) = id {
+            if linked.remote.is_some()
+                && let Some(contact) = self.book.contacts.get_mut(&id)
+            {
+                contact.seen_ms = now_ms;
+                acts.push(Act::Save);
+            }
+            let call = self.calls.entry(id).or_default();
+            call.is_calling = false;
+            call.problem = why;
+            if now_ms.saturating_sub(linked.up_ms) >= GOOD_LINK_MS {
+                call.attempts = 0;
+            }
+            call.next_ms = now_ms + retry_ms(&self.config.node, &id, call.attempts);
+            call.attempts = call.attempts.saturating_add(1);
+        }
+        acts.push(Act::Changed);
+    }
+
+    /// Whether there is a link to a peer, ready or not.
+    fn is_linked(&self, id: &PublicKey) -> bool {
+        self.links.values().any(|linked| linked.node == Some(*id) || linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id))
+    }
+
+    /// The peers that are to be called: who has what is wanted, other devices, and who is to be asked for something.
+    fn callees(&self) -> Vec<PublicKey> {
+        let mut all = Vec::new();
+        for (space, follow) in &self.book.following {
+            let linked = follow.via.iter().filter(|node| self.is_linked(node)).count();
+            // Those that the owner knows are called always, others only where these are not enough.
+            for node in &follow.via {
+                let source = self.book.contacts.get(node).map(|contact| contact.source);
+                if source != Some(Source::Introduced) || linked < LINKS_OF_SPACE {
+                    all.push(*node);
+                }
+            }
+            all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
+        }
+        for space in self.visits.keys() {
+            all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
+        }
+        all.extend(self.book.joins.values().filter(|join| join.token.is_some()).map(|join| join.node));
+        let is_device = |contact: &Contact| contact.source == Source::Device || contact.space == Some(self.config.space);
+        all.extend(self.book.contacts.iter().filter(|(_, contact)| is_device(contact)).map(|(id, _)| *id));
+        all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.source == Source::Typed).map(|(id, _)| *id));
+        all.sort_unstable();
+        all.dedup();
+        all.retain(|id| *id != self.config.node && !self.book.blocked.contains(id) && !self.is_linked(id));
+        all
+    }
+
+    /// Does what its time has come for, and says when to come back.
+    fn keep_time(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        self.bans.retain(|_, until| *until > now_ms);
+        let over: Vec<PublicKey> = self.visits.iter().filter(|(_, until)| **until <= now_ms).map(|(space, _)| *space).collect();
+        for space in over {
+            self.visits.remove(&space);
+            if !self.book.following.contains_key(&space) && space != self.config.space {
+                self.close_everywhere(space, now_ms, store, acts);
+            }
+        }
+        let due: Vec<LinkId> =
+            self.links.iter().filter(|(_, linked)| linked.timer_ms.is_some_and(|at| at <= now_ms)).map(|(link, _)| *link).collect();
+        for link in due {
+            if let Some(linked) = self.links.get_mut(&link) {
+                linked.timer_ms = None;
+            }
+            self.drive(link, Input::Timer, now_ms, store, acts);
+        }
+        let again: Vec<(LinkId, PublicKey)> = self
+            .links
+            .iter()
+            .flat_map(|(link, linked)| linked.denied.values().filter(|(_, retry_ms)| *retry_ms <= now_ms).map(|(space, _)| (*link, *space)))
+            .collect();
+        for (link, space) in again {
+            self.open(link, space, now_ms, store, acts);
+            if let Some(linked) = self.links.get_mut(&link) {
+                // An answer says when to ask again.
+                linked.denied.values_mut().filter(|(other, _)| *other == space).for_each(|(_, retry_ms)| *retry_ms = now_ms + DENIED_MS);
+            }
+        }
+        let mut next = self.visits.values().copied().min();
+        let mut sooner = |at: u64| next = Some(next.map_or(at, |next: u64| next.min(at)));
+        for linked in self.links.values() {
+            linked.timer_ms.into_iter().for_each(&mut sooner);
+            linked.denied.values().for_each(|(_, retry_ms)| sooner(*retry_ms));
+        }
+        if !self.config.is_offline {
+            let mut calling = self.calls.values().filter(|call| call.is_calling).count();
+            for id in self.callees() {
+                let banned_until = self.bans.get(&id).copied().unwrap_or(0);
+                let call = self.calls.entry(id).or_default();
+                if call.is_calling {
+                    continue;
+                }
+                let at = call.next_ms.max(banned_until);
+                if at > now_ms {
+                    sooner(at);
+                } else if calling < CALLS_MAX {
+                    calling += 1;
+                    call.is_calling = true;
+                    let addresses = self.book.contacts.get(&id).map_or_else(Vec::new, |contact| contact.addresses.clone());
+                    acts.extend([Act::Call { node: id, addresses }, Act::Changed]);
+                }
+            }
+        }
+        if next != self.timer_ms
+            && let Some(at_ms) = next
+        {
+            self.timer_ms = next;
+            acts.push(Act::Timer { at_ms });
+        }
+    }
+
+    /// Everybody who is known.
+    #[must_use]
+    pub fn peers(&self, now_ms: u64) -> Vec<PeerStatus> {
+        let state = |id: &PublicKey| {
+            let linked = self.links.values().find(|linked| linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id));
+            if let Some(linked) = linked {
+                let counters = linked.session.counters();
+                return PeerState::Connected { way: linked.way.clone(), received: counters.bytes_received, sent: counters.bytes_sent };
+            }
+            if self.book.blocked.contains(id) {
+                return PeerState::Blocked;
+            }
+            if let Some(until) = self.bans.get(id).filter(|until| **until > now_ms) {
+                return PeerState::Banned { until_ms: *until };
+            }
+            match self.calls.get(id) {
+                Some(call) if call.is_calling => PeerState::Calling,
+                Some(Call { problem: Some(problem), next_ms, .. }) => PeerState::Unreachable { problem: problem.clone(), next_try_ms: *next_ms },
+                _ => PeerState::Idle,
+            }
+        };
+        self.book.contacts.iter().map(|(id, contact)| PeerStatus { id: id.to_string(), contact: contact.clone(), state: state(id) }).collect()
+    }
+
+    /// All spaces of others that are wanted.
+    #[must_use]
+    pub fn spaces(&self) -> Vec<SpaceStatus> {
+        let wanted = self.wanted().into_iter().filter(|space| *space != self.config.space);
+        wanted.map(|space| self.space(&space)).collect()
+    }
+
+    /// How one space of somebody else is here.
+    #[must_use]
+    pub fn space(&self, space: &PublicKey) -> SpaceStatus {
+        let invite = self.book.joins.get(space).map(|join| join.refused.clone().unwrap_or_else(|| "waiting for an answer".to_owned()));
+        SpaceStatus {
+            space: space.to_string(),
+            petname: self.book.petnames.get(space).cloned(),
+            is_followed: self.book.following.contains_key(space),
+            invite,
+            state: self.space_state(space),
+        }
+    }
+
+    fn space_state(&self, space: &PublicKey) -> SpaceState {
+        let [auth, main] = timelines(space);
+        let is_open = |timeline: &TimelineId| self.links.values().any(|linked| linked.channels.contains_key(timeline));
+        let live = self
+            .links
+            .values()
+            .filter(|linked| [&auth, &main].iter().all(|timeline| linked.channels.get(timeline).is_some_and(|channel| channel.is_caught_up)))
+            .count();
+        if live > 0 {
+            return SpaceState::Live { peers: live };
+        }
+        if is_open(&main) || is_open(&auth) {
+            return SpaceState::Loading;
+        }
+        if self.config.is_offline {
+            return SpaceState::Offline;
+        }
+        let mut via: Vec<PublicKey> = self.book.following.get(space).map_or_else(Vec::new, |follow| follow.via.clone());
+        via.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
+        let is_denied = self.links.values().any(|linked| linked.denied.contains_key(&main));
+        if via.is_empty() && !is_denied {
+            return SpaceState::Unknown;
+        }
+        let is_connecting = via.iter().any(|id| self.calls.get(id).is_some_and(|call| call.is_calling) || (self.is_linked(id) && !is_denied));
+        if is_connecting {
+            return SpaceState::Connecting;
+        }
+        if is_denied {
+            return SpaceState::Denied;
+        }
+        let calls: Vec<&Call> = via.iter().filter_map(|id| self.calls.get(id)).collect();
+        SpaceState::Unreachable {
+            seen_ms: via.iter().filter_map(|id| self.book.contacts.get(id)).map(|contact| contact.seen_ms).max().unwrap_or(0),
+            next_try_ms: calls.iter().map(|call| call.next_ms).min().unwrap_or(0),
+            problem: calls.iter().find_map(|call| call.problem.clone()).unwrap_or_default(),
+        }
+    }
+}
+
+/// Whether a link is with a peer that one of whose keys this is.
+fn is_theirs(linked: &Linked, who: &PublicKey) -> bool {
+    linked.node == Some(*who) || linked.remote.as_ref().is_some_and(|remote| remote.space == *who || remote.keys.contains(who))
+}
+
+/// The timelines that are synced of a space: rights first, since the rest depends on them.
+fn timelines(space: &PublicKey) -> [TimelineId; 2] {
+    [TimelineId::named(space, "auth"), TimelineId::named(space, "main")]
+}
+
+/// Milliseconds to wait before the next call, a little different for each pair so that not all call at once.
+fn retry_ms(own: &PublicKey, other: &PublicKey, attempts: u32) -> u64 {
+    let wait = RETRY_MS.saturating_mul(1 << attempts.min(16)).min(RETRY_MS_MAX);
+    let digest = hash("retry", &[own.as_bytes(), other.as_bytes(), &attempts.to_be_bytes()]);
+    wait * 3 / 4 + wait / 2 * u64::from(digest[0]) / 256
+}
+
+/// What the end of a session is called, as a code and for people.
+fn ending(end: &End) -> (u8, Option<String>) {
+    match end {
+        End::Asked(_) => (0, None),
+        End::Remote { code: Code::NotHere, .. } => (0, Some("it does not talk to us".to_owned())),
+        End::Remote { code, text, .. } if text.is_empty() => (0, Some(format!("it closed the link ({code:?})"))),
+        End::Remote { text, .. } => (0, Some(format!("it closed the link: {text}"))),
+        End::Fault => (1, Some("it broke the protocol".to_owned())),
+        End::Unsupported(what) => (2, Some(format!("it speaks another version: {what}"))),
+        End::Timeout => (1, Some("it did not say who it is in time".to_owned())),
+        End::Store(error) => (8, Some(error.to_string())),
+    }
+}
+
+impl Replica for World<'_> {
+    fn incarnation(&self) -> [u8; 16] {
+        self.store.incarnation()
+    }
+
+    fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError> {
+        Ok(!self.book.blocked.contains(space) && self.store.may_sync(remote, space, timeline)?)
+    }
+
+    fn resume(&self, remote: &Remote, timeline: &TimelineId) -> Result<Option<Cursor>, ReplicaError> {
+        let node = (*remote.node.as_bytes() != [0; 32]).then_some(remote.node);
+        Ok(self.book.cursor(&id_of(remote, node), timeline))
+    }
+
+    fn local(&self, space: &PublicKey, timeline: &TimelineId) -> Result<Option<u32>, ReplicaError> {
+        self.store.local(space, timeline)
+    }
+
+    fn heads(&self, t: u32, max: usize) -> Result<Vec<timebus_store::ids::ChangeId>, ReplicaError> {
+        self.store.heads(t, max)
+    }
+
+    fn end(&self, t: u32) -> Result<u64, ReplicaError> {
+        self.store.end(t)
+    }
+
+    fn find(&self, t: u32, id: &timebus_store::ids::ChangeId) -> Result<Option<u64>, ReplicaError> {
+        self.store.find(t, id)
+    }
+
+    fn tips(&self, t: u32, after: Option<&Tip>, max: usize) -> Result<Vec<Tip>, ReplicaError> {
+        self.store.tips(t, after, max)
+    }
+
+    fn tips_of(&self, t: u32, author: &PublicKey) -> Result<Vec<(Tip, u64)>, ReplicaError> {
+        self.store.tips_of(t, author)
+    }
+
+    fn at(&self, t: u32, author: &PublicKey, seq: u64) -> Result<Option<timebus_store::ids::ChangeId>, ReplicaError> {
+        self.store.at(t, author, seq)
+    }
+
+    fn arrivals(&self, t: u32, from: u64, max: usize) -> Result<Vec<(u64, timebus_store::ids::ChangeId)>, ReplicaError> {
+        self.store.arrivals(t, from, max)
+    }
+
+    fn record(&self, t: u32, a: u64) -> Result<Vec<u8>, ReplicaError> {
+        self.store.record(t, a)
+    }
+
+    fn past(&self, t: u32, changes: &[u64]) -> Result<Box<dyn Past>, ReplicaError> {
+        self.store.past(t, changes)
+    }
+}

@@ -1,0 +1,304 @@
+//! What a peer remembers of other peers: where they are, what it follows, and how far it has read them.
+//!
+//! It is kept as one JSON file, since people may want to look into it, and it is small.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use timebus_identity::PublicKey;
+use timebus_store::ids::TimelineId;
+
+use crate::sync::Cursor;
+
+/// Most peers that are remembered; those introduced by others are forgotten first.
+pub const CONTACTS_MAX: usize = 4096;
+/// Most addresses that are remembered of one peer.
+pub const ADDRESSES_MAX: usize = 16;
+/// Longest name that a person gives to another.
+pub const PETNAME_BYTES_MAX: usize = 64;
+
+/// How a peer became known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// It called us.
+    Came,
+    /// Another peer named it as somebody who holds what we follow.
+    Introduced,
+    /// The owner typed its address.
+    Typed,
+    /// It redeemed an invite of ours, or we one of its.
+    Invite,
+    /// It is another device of ours.
+    Device,
+}
+
+/// Another peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contact {
+    /// How it became known.
+    pub source: Source,
+    /// What it calls itself.
+    #[serde(default)]
+    pub name: String,
+    /// The space it calls its own.
+    #[serde(default, with = "key_text", skip_serializing_if = "Option::is_none")]
+    pub space: Option<PublicKey>,
+    /// Where it was reached or says it can be, the latest first.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// When it was met first; Unix milliseconds.
+    pub met_ms: u64,
+    /// When it was connected last; Unix milliseconds, 0 for never.
+    #[serde(default)]
+    pub seen_ms: u64,
+}
+
+/// Why a space of somebody else is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Follow {
+    /// Since when; Unix milliseconds.
+    pub since_ms: u64,
+    /// Peers that hold it, as far as is known, by node key.
+    #[serde(default, with = "keys_text")]
+    pub via: Vec<PublicKey>,
+}
+
+/// An invite that was taken and not answered yet, or was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Join {
+    /// Whom to ask, by node key.
+    #[serde(with = "one_key_text")]
+    pub node: PublicKey,
+    /// The secret of the invite, as hex; gone once it was answered.
+    pub token: Option<String>,
+    /// What the other side said, when it refused.
+    pub refused: Option<String>,
+    /// Unix milliseconds.
+    pub since_ms: u64,
+}
+
+/// All that is remembered. Keys of the maps are in text form.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Book {
+    /// Peers, by node key; those that were only ever met on a websocket by one of their device keys.
+    #[serde(default, with = "by_key")]
+    pub contacts: BTreeMap<PublicKey, Contact>,
+    /// Spaces that are followed.
+    #[serde(default, with = "by_key")]
+    pub following: BTreeMap<PublicKey, Follow>,
+    /// Invites taken, by the space they lead to.
+    #[serde(default, with = "by_key")]
+    pub joins: BTreeMap<PublicKey, Join>,
+    /// What the owner calls spaces.
+    #[serde(default, with = "by_key")]
+    pub petnames: BTreeMap<PublicKey, String>,
+    /// Peers and spaces that are not talked to.
+    #[serde(default, with = "keys_text")]
+    pub blocked: Vec<PublicKey>,
+    /// How far logs of others were read: by `node key/timeline`, the incarnation as hex and the arrival number.
+    #[serde(default)]
+    cursors: BTreeMap<String, (String, u64)>,
+}
+
+/// Why a book cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BookError {
+    /// The file cannot be read or written.
+    #[error("the address book could not be read or written")]
+    Io(#[from] io::Error),
+    /// The file is not a book.
+    #[error("the address book is damaged: {0}; move it away to start with an empty one")]
+    Damaged(#[from] serde_json::Error),
+}
+
+impl Book {
+    /// Reads a book; an empty one where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`BookError`].
+    pub fn load(file: &Path) -> Result<Self, BookError> {
+        match std::fs::read(file) {
+            Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Writes the book, so that after a crash there is the old or the new one.
+    ///
+    /// # Errors
+    ///
+    /// [`BookError`].
+    pub fn save(&self, file: &Path) -> Result<(), BookError> {
+        crate::files::write_whole(file, &serde_json::to_vec_pretty(self)?)?;
+        Ok(())
+    }
+
+    /// Remembers a peer, or more of one that is known.
+    pub fn meet(&mut self, id: PublicKey, source: Source, addresses: &[String], now_ms: u64) -> &mut Contact {
+        if !self.contacts.contains_key(&id) && self.contacts.len() >= CONTACTS_MAX {
+            let least = self.contacts.iter().min_by_key(|(_, contact)| (contact.source, contact.seen_ms)).map(|(id, _)| *id);
+            if let Some(least) = least {
+                self.contacts.remove(&least);
+            }
+        }
+        let contact = self.contacts.entry(id).or_insert_with(|| Contact {
+            source,
+            name: String::new(),
+            space: None,
+            addresses: Vec::new(),
+            met_ms: now_ms,
+            seen_ms: 0,
+        });
+        contact.source = contact.source.max(source);
+        let mut all: Vec<String> = addresses.to_vec();
+        all.extend(contact.addresses.iter().filter(|known| !addresses.contains(known)).cloned());
+        all.truncate(ADDRESSES_MAX);
+        contact.addresses = all;
+        contact
+    }
+
+    /// The space that the owner calls by a name.
+    #[must_use]
+    pub fn named(&self, petname: &str) -> Option<PublicKey> {
+        self.petnames.iter().find(|(_, name)| *name == petname).map(|(space, _)| *space)
+    }
+
+    /// How far a timeline was read at a peer.
+    #[must_use]
+    pub fn cursor(&self, peer: &PublicKey, timeline: &TimelineId) -> Option<Cursor> {
+        let (incarnation, upto) = self.cursors.get(&format!("{peer}/{timeline}"))?;
+        let incarnation = u128::from_str_radix(incarnation, 16).ok()?.to_be_bytes();
+        Some(Cursor { incarnation, upto: *upto })
+    }
+
+    /// Remembers how far a timeline was read at a peer.
+    pub fn set_cursor(&mut self, peer: &PublicKey, timeline: &TimelineId, cursor: Option<Cursor>) {
+        let key = format!("{peer}/{timeline}");
+        match cursor {
+            Some(cursor) => drop(self.cursors.insert(key, (format!("{:032x}", u128::from_be_bytes(cursor.incarnation)), cursor.upto))),
+            None => drop(self.cursors.remove(&key)),
+        }
+    }
+
+    /// Forgets how far any log was read, as when the own log is another one.
+    pub fn forget_cursors(&mut self) {
+        self.cursors.clear();
+    }
+}
+
+/// A key as text.
+mod one_key_text {
+    use super::PublicKey;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(key: &PublicKey, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(key)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<PublicKey, D::Error> {
+        String::deserialize(input)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// A key that may be missing, as text.
+mod key_text {
+    use super::PublicKey;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(key: &Option<PublicKey>, out: S) -> Result<S::Ok, S::Error> {
+        match key {
+            Some(key) => out.collect_str(key),
+            None => out.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<PublicKey>, D::Error> {
+        Option::<String>::deserialize(input)?.map(|text| text.parse().map_err(D::Error::custom)).transpose()
+    }
+}
+
+/// Keys as texts.
+mod keys_text {
+    use super::PublicKey;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer>(keys: &[PublicKey], out: S) -> Result<S::Ok, S::Error> {
+        out.collect_seq(keys.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Vec<PublicKey>, D::Error> {
+        Vec::<String>::deserialize(input)?.iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    }
+}
+
+/// A map whose keys are keys.
+mod by_key {
+    use std::collections::BTreeMap;
+
+    use super::PublicKey;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+    pub(super) fn serialize<S: Serializer, T: Serialize>(map: &BTreeMap<PublicKey, T>, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_map(map.iter().map(|(key, value)| (key.to_string(), value)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<BTreeMap<PublicKey, T>, D::Error> {
+        let map = BTreeMap::<String, T>::deserialize(input)?;
+        map.into_iter().map(|(key, value)| Ok((key.parse().map_err(D::Error::custom)?, value))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use timebus_identity::SecretKey;
+
+    fn key(n: u8) -> PublicKey {
+        SecretKey::from_seed([n; 32]).public()
+    }
+
+    #[test]
+    fn what_is_remembered_is_there_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("peers.json");
+        let mut book = Book::load(&file).expect("empty");
+        book.meet(key(1), Source::Invite, &["10.0.0.1:7".into()], 5).space = Some(key(2));
+        book.following.insert(key(2), Follow { since_ms: 6, via: vec![key(1)] });
+        book.petnames.insert(key(2), "alice".into());
+        let cursor = Cursor { incarnation: [9; 16], upto: 12 };
+        book.set_cursor(&key(1), &TimelineId([3; 32]), Some(cursor));
+        book.save(&file).expect("saved");
+        let again = Book::load(&file).expect("read");
+        assert_eq!(again, book);
+        assert_eq!(again.cursor(&key(1), &TimelineId([3; 32])), Some(cursor));
+        assert_eq!(again.named("alice"), Some(key(2)));
+    }
+
+    #[test]
+    fn the_latest_addresses_come_first_and_old_ones_are_forgotten() {
+        let mut book = Book::default();
+        for n in 0..40 {
+            book.meet(key(1), Source::Came, &[format!("10.0.0.{n}:7")], 1);
+        }
+        let contact = book.meet(key(1), Source::Typed, &["10.0.0.30:7".into()], 1);
+        assert_eq!((contact.addresses.len(), contact.addresses[0].as_str(), contact.source), (ADDRESSES_MAX, "10.0.0.30:7", Source::Typed));
+    }
+
+    #[test]
+    fn a_full_book_forgets_strangers_first() {
+        let mut book = Book::default();
+        book.meet(key(1), Source::Invite, &[], 1);
+        for n in 0..CONTACTS_MAX {
+            let mut seed = [0; 32];
+            seed[..8].copy_from_slice(&(n as u64 + 1000).to_be_bytes());
+            book.meet(PublicKey::from_bytes(seed), Source::Came, &[], 1);
+        }
+        assert!(book.contacts.len() <= CONTACTS_MAX && book.contacts.contains_key(&key(1)));
+    }
+}

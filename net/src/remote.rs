@@ -1,0 +1,121 @@
+//! Spaces of others: what is asked of them is fetched, and how they are is told.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use timebus_identity::human_name;
+use timebus_store::path::Path;
+use timebus_store::pipeline::Space;
+
+use crate::body::Body;
+use crate::node::{SpaceState, SpaceStatus};
+use crate::peer::Peer;
+use crate::problem::Problem;
+use crate::route::{bad_path, locate};
+use crate::sys::network::find_space;
+use crate::who::text;
+
+/// How long a reader waits for what is on its way, unless he says otherwise with `Prefer: wait=`.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Longest wait that may be asked for.
+const PATIENCE_MAX: Duration = Duration::from_secs(60);
+
+/// The space and path of a request, and how the space is here if it is somebody else's.
+pub(crate) async fn reach(peer: &Peer, head: &HeaderMap, segments: &[String]) -> Result<(Space, Path, Option<SpaceState>), Problem> {
+    let name = segments.first().and_then(|first| first.strip_prefix('@')).filter(|name| !name.starts_with('@') && !name.contains('.'));
+    let Some(name) = name else {
+        let (space, path) = locate(peer, segments.iter().map(String::as_str))?;
+        return Ok((space, path, None));
+    };
+    let key = find_space(peer, name).await?;
+    let path = || Path::from_text_segments(segments[1..].iter().map(String::as_str)).map_err(|error| bad_path(&error));
+    if key == peer.space() {
+        return Ok((peer.store().own(), path()?, None));
+    }
+    let Some(network) = peer.network() else {
+        let held = peer.store().held(&key);
+        let space = held.ok_or_else(|| problem(&key.to_string(), &SpaceState::Offline))?;
+        return Ok((space, path()?, Some(SpaceState::Offline)));
+    };
+    let gone = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", "ask again when it runs");
+    let now = network.ask(move |node| node.space(&key)).await.map_err(gone)?;
+    // What is followed is here and new. What is not is fetched when somebody reads it.
+    let is_ready = matches!(now.state, SpaceState::Live { .. }) || (now.is_followed && peer.store().held(&key).is_some());
+    let SpaceStatus { state, .. } = if is_ready { now } else { network.visit(key, patience(head)).await.map_err(gone)? };
+    match peer.store().held(&key) {
+        Some(space) => Ok((space, path()?, Some(state))),
+        None => Err(problem(&human_name(&key), &state)),
+    }
+}
+
+fn patience(head: &HeaderMap) -> Duration {
+    let wait = text(head, "prefer").and_then(|prefer| {
+        prefer.split(',').find_map(|part| part.trim().strip_prefix("wait=")).and_then(|seconds| seconds.trim().parse::<u64>().ok())
+    });
+    wait.map_or(PATIENCE, Duration::from_secs).min(PATIENCE_MAX)
+}
+
+/// Says in the answer how the space is here, so that "not there" and "not here yet" are two things.
+pub(crate) fn mark(response: Response<Body>, state: &SpaceState, name: &str) -> Response<Body> {
+    let mut response = response;
+    if response.status() == StatusCode::NOT_FOUND && matches!(state, SpaceState::Loading | SpaceState::Connecting) {
+        response = crate::body::refuse(&problem(name, state));
+    }
+    let word = match state {
+        SpaceState::Live { .. } => "live",
+        SpaceState::Loading => "loading",
+        SpaceState::Connecting => "connecting",
+        SpaceState::Denied => "denied",
+        SpaceState::Unreachable { .. } => "unreachable",
+        SpaceState::Unknown => "unknown",
+        SpaceState::Offline => "offline",
+    };
+    response.headers_mut().insert("timebus-space", HeaderValue::from_static(word));
+    response
+}
+
+/// Why nothing of a space can be shown.
+fn problem(name: &str, state: &SpaceState) -> Problem {
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    match state {
+        SpaceState::Live { .. } => Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", format!("the space of {name} is empty")),
+        SpaceState::Loading => Problem::new(unavailable, "loading", "this is on its way", format!("the space of {name} is being fetched"))
+            .with_fix("ask again in a moment, or send `Prefer: wait=30`"),
+        SpaceState::Connecting => {
+            Problem::new(unavailable, "connecting", "this is on its way", format!("who has the space of {name} is being called"))
+                .with_fix("ask again in a moment, or send `Prefer: wait=30`")
+        }
+        SpaceState::Denied => {
+            Problem::new(StatusCode::FORBIDDEN, "denied", "you may not see this", format!("who has the space of {name} does not give it to us"))
+                .with_fix("ask the owner for an invite")
+        }
+        SpaceState::Unreachable { seen_ms, next_try_ms, problem } => {
+            let now = crate::who::now_ms();
+            let seen = match seen_ms {
+                0 => "never met".to_owned(),
+                seen => format!("last seen {} ago", ago(now.saturating_sub(*seen))),
+            };
+            let next = ago(next_try_ms.saturating_sub(now));
+            let because = if problem.is_empty() { String::new() } else { format!(": {problem}") };
+            let detail = format!("nobody who has the space of {name} can be reached ({seen}, next try in {next}){because}");
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "unreachable", "nobody who has this can be reached", detail)
+                .with_fix("`timebus doctor` says why two peers do not talk")
+        }
+        SpaceState::Unknown => {
+            Problem::new(StatusCode::NOT_FOUND, "space", "this space is not held here", format!("nobody is known who has the space of {name}"))
+                .with_fix("take an invite of its owner with `timebus join`, or follow it with an address")
+        }
+        SpaceState::Offline => Problem::new(unavailable, "offline", "this peer is offline", format!("the space of {name} is not here"))
+            .with_fix("start the peer without --offline"),
+    }
+}
+
+/// A span of time for people.
+fn ago(ms: u64) -> String {
+    match ms / 1000 {
+        s @ 0..120 => format!("{s} s"),
+        s @ 120..7200 => format!("{} min", s / 60),
+        s @ 7200..172_800 => format!("{} h", s / 3600),
+        s => format!("{} days", s / 86_400),
+    }
+}

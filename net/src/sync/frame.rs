@@ -1,0 +1,643 @@
+//! The frames of a link and their bytes: one frame has one encoding, and every length has a limit.
+
+use bytes::Bytes;
+use timebus_identity::{PublicKey, Signature};
+use timebus_store::change::CHANGE_BYTES_MAX;
+use timebus_store::codec::{DecodeError, Reader, Writer};
+use timebus_store::ids::{ChangeId, TimelineId};
+
+use crate::sync::replica::{Cursor, Tip};
+
+/// The version that must be equal.
+pub const MAJOR: u64 = 1;
+/// Largest frame: the largest change and the fields around it.
+pub const FRAME_BYTES_MAX: usize = 1024 * 1024 + 8 * 1024;
+/// Most features in a Hello.
+pub const FEATURES_MAX: usize = 32;
+/// Most keys that one side proves: its devices of a lifetime, and its root.
+pub const KEYS_MAX: usize = 16;
+/// Longest name of a peer.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Most addresses of a peer.
+pub const ADDRESSES_MAX: usize = 8;
+/// Longest address.
+pub const ADDRESS_BYTES_MAX: usize = 128;
+/// Most heads that are named; who has more says so, and sends tips.
+pub const HEADS_MAX: usize = 64;
+/// Most tips of a page, so that a page is less than 75 KiB.
+pub const TIPS_MAX: usize = 1000;
+/// Most tips of one author that are named: only who forks his chain has several.
+pub const TIPS_PER_AUTHOR_MAX: usize = 16;
+/// Most changes that are asked for at once.
+pub const NEED_IDS_MAX: usize = 256;
+/// Most changes that the asker says he has.
+pub const NEED_HAVE_MAX: usize = 64;
+/// Most changes of a frame.
+pub const CHANGES_MAX: usize = 4096;
+/// Longest text for people.
+pub const TEXT_BYTES_MAX: usize = 200;
+/// Most other holders that are named.
+pub const PROVIDERS_MAX: usize = 8;
+/// Largest channel number: far more than a link lives to open.
+pub const CHANNEL_MAX: u64 = u32::MAX as u64;
+
+/// One message of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// The first frame of each side.
+    Hello(Hello),
+    /// The second frame of each side: who it is.
+    Auth(Auth),
+    /// Asks to sync a timeline.
+    Open(Open),
+    /// Agrees.
+    Opened(Opened),
+    /// What the sender has, author by author.
+    Tips {
+        /// The channel.
+        channel: u64,
+        /// Whether more pages follow.
+        page: Page,
+        /// Strictly ascending.
+        tips: Vec<Tip>,
+    },
+    /// Asks for changes by name.
+    Need {
+        /// The channel.
+        channel: u64,
+        /// What is asked for; strictly ascending.
+        ids: Vec<ChangeId>,
+        /// What the asker has; strictly ascending. What lies before these need not be sent.
+        have: Vec<ChangeId>,
+    },
+    /// Changes, each after those it builds on.
+    Changes {
+        /// The channel.
+        channel: u64,
+        /// What they are sent for.
+        part: Part,
+        /// All that arrived at the sender up to this number was sent by now, or the receiver had it.
+        upto: u64,
+        /// `header ‖ signature ‖ body` each.
+        changes: Vec<Bytes>,
+    },
+    /// Gives credit back.
+    Ack(Ack),
+    /// Everything the sender had was sent; what follows is new.
+    Live {
+        /// The channel.
+        channel: u64,
+        /// As in [`Frame::Changes`].
+        upto: u64,
+    },
+    /// Ends a channel or the link.
+    Close(Close),
+    /// Hands in the token of an invite.
+    Redeem {
+        /// The token.
+        token: [u8; 16],
+        /// The device that asks; one of the keys that were proven.
+        device: PublicKey,
+    },
+    /// Answers [`Frame::Redeem`].
+    Redeemed {
+        /// What became of it.
+        result: Redemption,
+        /// The space that was joined, or zeros.
+        space: PublicKey,
+        /// For people.
+        text: String,
+    },
+    /// Names others who hold a timeline.
+    Providers {
+        /// The channel.
+        channel: u64,
+        /// The others.
+        providers: Vec<Provider>,
+    },
+}
+
+/// The first frame of each side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Must be equal.
+    pub major: u64,
+    /// Tells what else to expect.
+    pub minor: u64,
+    /// Of no meaning to the protocol.
+    pub patch: u64,
+    /// Strictly ascending by id.
+    pub features: Vec<Feature>,
+    /// The largest frame that the sender takes; at least [`FRAME_BYTES_MAX`].
+    pub frame_bytes_max: u64,
+    /// Fresh randomness.
+    pub nonce: [u8; 32],
+}
+
+/// Something beyond the version that a peer can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Feature {
+    /// Its number.
+    pub id: u64,
+    /// Whether its peer must know it too.
+    pub required: bool,
+}
+
+/// Who the sender is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// Its own space.
+    pub space: PublicKey,
+    /// The keys it holds, with what each signed; strictly ascending by key, at least one.
+    pub proofs: Vec<(PublicKey, Signature)>,
+    /// What it calls itself.
+    pub name: String,
+    /// Where it can be dialled.
+    pub addresses: Vec<String>,
+}
+
+/// Asks to sync a timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Open {
+    /// A number never used before on this link; odd from the initiator of the link, even from the other.
+    pub channel: u64,
+    /// The space.
+    pub space: PublicKey,
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Only 0, whole changes, is served.
+    pub mode: u8,
+    /// What the sender has.
+    pub holding: Holding,
+    /// Bytes of Changes that it takes before it gave any back.
+    pub credit: u64,
+}
+
+/// Agrees to sync a timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// The channel of the Open.
+    pub channel: u64,
+    /// What the sender has.
+    pub holding: Holding,
+    /// Bytes of Changes that it takes before it gave any back.
+    pub credit: u64,
+    /// How the opener learns what the sender lacks.
+    pub lacks: Lacks,
+}
+
+/// What one side has of a timeline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holding {
+    /// Changes that nothing builds on; strictly ascending.
+    pub heads: Vec<ChangeId>,
+    /// Whether there are more than these.
+    pub more: bool,
+    /// Names the sender's log.
+    pub incarnation: [u8; 16],
+    /// The last number in it.
+    pub end: u64,
+    /// What the sender has of the receiver's log.
+    pub cursor: Option<Cursor>,
+}
+
+/// How the other side learns what the sender lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lacks {
+    /// From the tips that follow.
+    TipsFollow,
+    /// Nothing: all heads that were named to it are known.
+    Nothing,
+    /// From the cursor in its [`Holding`].
+    AfterCursor,
+}
+
+/// Whether more pages of tips follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// More follow.
+    More,
+    /// This is the last one.
+    Last,
+    /// There are no pages: the sender has all heads that were named to it, and lacks nothing. The list is empty.
+    LacksNothing,
+}
+
+/// What changes are sent for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// They are next in the sender's log.
+    Stream,
+    /// They answer a Need, and more follow.
+    Answer,
+    /// They answer a Need and nothing more follows. Only here the list may be empty.
+    AnswerEnds,
+}
+
+/// Gives credit back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// The channel.
+    pub channel: u64,
+    /// Bytes of Changes frames that were dealt with.
+    pub bytes: u64,
+    /// Up to this number the receiver's log is durable at the sender of this frame; 0 unknown.
+    pub durable: u64,
+    /// As `upto` in [`Frame::Changes`].
+    pub upto: u64,
+}
+
+/// Ends a channel or the link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// The channel; 0 is the link.
+    pub channel: u64,
+    /// Why.
+    pub code: Code,
+    /// Seconds after which it makes sense to try again; 0 says nothing.
+    pub retry_after_s: u64,
+    /// For people.
+    pub text: String,
+}
+
+/// Why something ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// It is no longer wanted.
+    Done,
+    /// The other side broke the rules.
+    Protocol,
+    /// A version, feature or mode that is not known.
+    Unsupported,
+    /// Not held here, or not for you.
+    NotHere,
+    /// Not now.
+    Busy,
+    /// Not you, for a while.
+    Banned,
+    /// More than is taken.
+    TooMuch,
+    /// What was asked for is not there.
+    NotFound,
+    /// The peer stops.
+    Going,
+}
+
+/// What became of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Redemption {
+    /// A grant was issued.
+    Granted,
+    /// Unknown, used up or expired, told alike.
+    Invalid,
+    /// The owner has to confirm.
+    Later,
+    /// Too many try.
+    Busy,
+}
+
+/// Somebody who holds a timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// Its node key.
+    pub node: PublicKey,
+    /// Where it can be dialled.
+    pub addresses: Vec<String>,
+}
+
+/// A field that is one of a few numbers.
+macro_rules! numbered {
+    ($name:ident: $($value:ident = $number:literal),*) => {
+        impl $name {
+            fn number(self) -> u8 {
+                match self {
+                    $(Self::$value => $number),*
+                }
+            }
+
+            fn decode(input: &mut Reader<'_>, field: &'static str) -> Result<Self, DecodeError> {
+                match input.u8(field)? {
+                    $($number => Ok(Self::$value),)*
+                    _ => Err(DecodeError::Invalid { field }),
+                }
+            }
+        }
+    };
+}
+
+numbered!(Lacks: TipsFollow = 0, Nothing = 1, AfterCursor = 2);
+numbered!(Page: More = 0, Last = 1, LacksNothing = 2);
+numbered!(Part: Stream = 0, Answer = 1, AnswerEnds = 2);
+numbered!(Code: Done = 0, Protocol = 1, Unsupported = 2, NotHere = 3, Busy = 4, Banned = 5, TooMuch = 6, NotFound = 7, Going = 8);
+numbered!(Redemption: Granted = 0, Invalid = 1, Later = 2, Busy = 3);
+
+impl Frame {
+    /// The canonical bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = Writer::new();
+        match self {
+            Self::Hello(hello) => {
+                out.u8(0);
+                hello.encode(&mut out);
+            }
+            Self::Auth(auth) => {
+                out.u8(1);
+                auth.encode(&mut out);
+            }
+            Self::Open(open) => {
+                out.u8(2);
+                out.var(open.channel);
+                out.raw(open.space.as_bytes());
+                out.raw(open.timeline.as_bytes());
+                out.u8(open.mode);
+                open.holding.encode(&mut out);
+                out.var(open.credit);
+            }
+            Self::Opened(opened) => {
+                out.u8(3);
+                out.var(opened.channel);
+                opened.holding.encode(&mut out);
+                out.var(opened.credit);
+                out.u8(opened.lacks.number());
+            }
+            Self::Tips { channel, page, tips } => {
+                out.u8(4);
+                out.var(*channel);
+                out.u8(page.number());
+                list(tips, &mut out, |tip, out| {
+                    out.raw(tip.author.as_bytes());
+                    out.var(tip.seq);
+                    out.raw(tip.id.as_bytes());
+                });
+            }
+            Self::Need { channel, ids, have } => {
+                out.u8(5);
+                out.var(*channel);
+                list(ids, &mut out, |id, out| out.raw(id.as_bytes()));
+                list(have, &mut out, |id, out| out.raw(id.as_bytes()));
+            }
+            Self::Changes { channel, part, upto, changes } => {
+                out.u8(6);
+                out.var(*channel);
+                out.u8(part.number());
+                out.var(*upto);
+                list(changes, &mut out, |change, out| out.bytes(change));
+            }
+            Self::Ack(ack) => {
+                out.u8(7);
+                for number in [ack.channel, ack.bytes, ack.durable, ack.upto] {
+                    out.var(number);
+                }
+            }
+            Self::Live { channel, upto } => {
+                out.u8(8);
+                out.var(*channel);
+                out.var(*upto);
+            }
+            Self::Close(close) => {
+                out.u8(9);
+                out.var(close.channel);
+                out.u8(close.code.number());
+                out.var(close.retry_after_s);
+                out.bytes(close.text.as_bytes());
+            }
+            Self::Redeem { token, device } => {
+                out.u8(10);
+                out.raw(token);
+                out.raw(device.as_bytes());
+            }
+            Self::Redeemed { result, space, text } => {
+                out.u8(11);
+                out.u8(result.number());
+                out.raw(space.as_bytes());
+                out.bytes(text.as_bytes());
+            }
+            Self::Providers { channel, providers } => {
+                out.u8(12);
+                out.var(*channel);
+                list(providers, &mut out, |provider, out| {
+                    out.raw(provider.node.as_bytes());
+                    list(&provider.addresses, out, |address, out| out.bytes(address.as_bytes()));
+                });
+            }
+        }
+        out.into_bytes().into()
+    }
+
+    /// Reads a whole frame. Changes are not copied.
+    ///
+    /// # Errors
+    ///
+    /// The first [`DecodeError`] met.
+    pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
+        if bytes.len() > FRAME_BYTES_MAX {
+            return Err(DecodeError::TooLarge { field: "frame", found: bytes.len() as u64, max: FRAME_BYTES_MAX as u64 });
+        }
+        let mut input = Reader::new(bytes);
+        let input = &mut input;
+        let frame = match input.u8("frame type")? {
+            0 => Self::Hello(Hello::decode(input)?),
+            1 => Self::Auth(Auth::decode(input)?),
+            2 => Self::Open(Open {
+                channel: channel(input)?,
+                space: PublicKey::from_bytes(input.array("space")?),
+                timeline: TimelineId(input.array("timeline")?),
+                mode: input.u8("mode")?,
+                holding: Holding::decode(input)?,
+                credit: input.var(u64::MAX, "credit")?,
+            }),
+            3 => Self::Opened(Opened {
+                channel: channel(input)?,
+                holding: Holding::decode(input)?,
+                credit: input.var(u64::MAX, "credit")?,
+                lacks: Lacks::decode(input, "lacks")?,
+            }),
+            4 => Self::decode_tips(input)?,
+            5 => Self::Need {
+                channel: channel(input)?,
+                ids: ids(input, 1, NEED_IDS_MAX, "needed changes")?,
+                have: ids(input, 0, NEED_HAVE_MAX, "changes at hand")?,
+            },
+            6 => {
+                let (channel, part) = (channel(input)?, Part::decode(input, "part")?);
+                let upto = input.var(u64::MAX, "arrival")?;
+                let count = input.count(CHANGES_MAX, "changes")?;
+                if count == 0 && part != Part::AnswerEnds {
+                    return Err(DecodeError::Invalid { field: "changes" });
+                }
+                let changes = (0..count).map(|_| Ok(bytes.slice_ref(input.bytes(CHANGE_BYTES_MAX, "change")?))).collect::<Result<_, _>>()?;
+                Self::Changes { channel, part, upto, changes }
+            }
+            7 => Self::Ack(Ack {
+                channel: channel(input)?,
+                bytes: input.var(u64::MAX, "bytes")?,
+                durable: input.var(u64::MAX, "arrival")?,
+                upto: input.var(u64::MAX, "arrival")?,
+            }),
+            8 => Self::Live { channel: channel(input)?, upto: input.var(u64::MAX, "arrival")? },
+            9 => Self::Close(Close {
+                channel: input.var(CHANNEL_MAX, "channel")?,
+                code: Code::decode(input, "code")?,
+                retry_after_s: input.var(u64::from(u32::MAX), "seconds")?,
+                text: input.text(TEXT_BYTES_MAX, "text")?.to_owned(),
+            }),
+            10 => Self::Redeem { token: input.array("token")?, device: PublicKey::from_bytes(input.array("device")?) },
+            11 => Self::Redeemed {
+                result: Redemption::decode(input, "result")?,
+                space: PublicKey::from_bytes(input.array("space")?),
+                text: input.text(TEXT_BYTES_MAX, "text")?.to_owned(),
+            },
+            12 => {
+                let channel = channel(input)?;
+                let count = input.count(PROVIDERS_MAX, "providers")?;
+                let provider =
+                    |input: &mut Reader<'_>| Ok(Provider { node: PublicKey::from_bytes(input.array("node")?), addresses: addresses(input)? });
+                Self::Providers { channel, providers: (0..count).map(|_| provider(input)).collect::<Result<_, _>>()? }
+            }
+            _ => return Err(DecodeError::Invalid { field: "frame type" }),
+        };
+        match input.rest().len() {
+            0 => Ok(frame),
+            extra => Err(DecodeError::Trailing { extra }),
+        }
+    }
+
+    fn decode_tips(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let (channel, page) = (channel(input)?, Page::decode(input, "page")?);
+        let count = input.count(if page == Page::LacksNothing { 0 } else { TIPS_MAX }, "tips")?;
+        let mut tips: Vec<Tip> = Vec::new();
+        for _ in 0..count {
+            let tip =
+                Tip { author: PublicKey::from_bytes(input.array("author")?), seq: input.var(u64::MAX, "seq")?, id: ChangeId(input.array("change")?) };
+            if tips.last().is_some_and(|last| *last >= tip) {
+                return Err(DecodeError::Order { field: "tips" });
+            }
+            let of_author = tips.iter().rev().take_while(|other| other.author == tip.author).count();
+            if tip.seq == 0 || of_author >= TIPS_PER_AUTHOR_MAX {
+                return Err(DecodeError::Invalid { field: "tips" });
+            }
+            tips.push(tip);
+        }
+        Ok(Self::Tips { channel, page, tips })
+    }
+}
+
+impl Hello {
+    fn encode(&self, out: &mut Writer) {
+        for number in [self.major, self.minor, self.patch] {
+            out.var(number);
+        }
+        list(&self.features, out, |feature, out| {
+            out.var(feature.id);
+            out.flag(feature.required);
+        });
+        out.var(self.frame_bytes_max);
+        out.raw(&self.nonce);
+    }
+
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let mut number = || input.var(u64::MAX, "version");
+        let (major, minor, patch) = (number()?, number()?, number()?);
+        let mut features: Vec<Feature> = Vec::new();
+        for _ in 0..input.count(FEATURES_MAX, "features")? {
+            let feature = Feature { id: input.var(u64::MAX, "feature")?, required: input.flag("required")? };
+            if features.last().is_some_and(|last| last.id >= feature.id) {
+                return Err(DecodeError::Order { field: "features" });
+            }
+            features.push(feature);
+        }
+        Ok(Self { major, minor, patch, features, frame_bytes_max: input.var(u64::MAX, "frame limit")?, nonce: input.array("nonce")? })
+    }
+}
+
+impl Auth {
+    fn encode(&self, out: &mut Writer) {
+        out.raw(self.space.as_bytes());
+        list(&self.proofs, out, |(key, signature), out| {
+            out.raw(key.as_bytes());
+            out.raw(signature.as_bytes());
+        });
+        out.bytes(self.name.as_bytes());
+        list(&self.addresses, out, |address, out| out.bytes(address.as_bytes()));
+    }
+
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let space = PublicKey::from_bytes(input.array("space")?);
+        let mut proofs: Vec<(PublicKey, Signature)> = Vec::new();
+        for _ in 0..input.count(KEYS_MAX, "keys")? {
+            let key = PublicKey::from_bytes(input.array("key")?);
+            if proofs.last().is_some_and(|(last, _)| *last >= key) {
+                return Err(DecodeError::Order { field: "keys" });
+            }
+            proofs.push((key, Signature::from_bytes(input.array("signature")?)));
+        }
+        if proofs.is_empty() {
+            return Err(DecodeError::Invalid { field: "keys" });
+        }
+        Ok(Self { space, proofs, name: input.text(NAME_BYTES_MAX, "name")?.to_owned(), addresses: addresses(input)? })
+    }
+}
+
+impl Holding {
+    fn encode(&self, out: &mut Writer) {
+        list(&self.heads, out, |id, out| out.raw(id.as_bytes()));
+        out.flag(self.more);
+        out.raw(&self.incarnation);
+        out.var(self.end);
+        out.flag(self.cursor.is_some());
+        if let Some(cursor) = &self.cursor {
+            out.raw(&cursor.incarnation);
+            out.var(cursor.upto);
+        }
+    }
+
+    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            heads: ids(input, 0, HEADS_MAX, "heads")?,
+            more: input.flag("more heads")?,
+            incarnation: input.array("incarnation")?,
+            end: input.var(u64::MAX, "arrival")?,
+            cursor: match input.flag("cursor")? {
+                true => Some(Cursor { incarnation: input.array("incarnation")?, upto: input.var(u64::MAX, "arrival")? }),
+                false => None,
+            },
+        })
+    }
+}
+
+fn list<T>(items: &[T], out: &mut Writer, item: impl Fn(&T, &mut Writer)) {
+    out.var(items.len() as u64);
+    items.iter().for_each(|it| item(it, out));
+}
+
+fn channel(input: &mut Reader<'_>) -> Result<u64, DecodeError> {
+    match input.var(CHANNEL_MAX, "channel")? {
+        0 => Err(DecodeError::Invalid { field: "channel" }),
+        channel => Ok(channel),
+    }
+}
+
+fn ids(input: &mut Reader<'_>, min: usize, max: usize, field: &'static str) -> Result<Vec<ChangeId>, DecodeError> {
+    let count = input.count(max, field)?;
+    if count < min {
+        return Err(DecodeError::Invalid { field });
+    }
+    let mut ids: Vec<ChangeId> = Vec::new();
+    for _ in 0..count {
+        let id = ChangeId(input.array(field)?);
+        if ids.last().is_some_and(|last| *last >= id) {
+            return Err(DecodeError::Order { field });
+        }
+        ids.push(id);
+    }
+    Ok(ids)
+}
+
+fn addresses(input: &mut Reader<'_>) -> Result<Vec<String>, DecodeError> {
+    let count = input.count(ADDRESSES_MAX, "addresses")?;
+    (0..count).map(|_| Ok(input.text(ADDRESS_BYTES_MAX, "address")?.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests;

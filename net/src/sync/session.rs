@@ -1,0 +1,920 @@
+//! One link: the handshake, its channels, and whose turn it is to send.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use timebus_identity::{PublicKey, Signed};
+use timebus_store::change::{Change, ChangeError};
+use timebus_store::codec::DecodeError;
+use timebus_store::ids::{ChangeId, TimelineId};
+
+use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
+use crate::sync::frame::{
+    Ack, Auth, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Lacks, MAJOR, Open, Opened, Page, Provider, Redemption, TEXT_BYTES_MAX,
+};
+use crate::sync::handshake::{Binding, Prove, Remote, Role, Transcript};
+use crate::sync::replica::{Cursor, Replica, ReplicaError};
+
+/// Most timelines of one link: two for each of some hundred people one follows.
+pub const CHANNELS_MAX: usize = 512;
+/// Milliseconds until both sides must have proven who they are.
+pub const HANDSHAKE_MS: u64 = 10_000;
+/// Bytes of small frames that may wait for the transport. Only who makes us answer and does not read gets there.
+pub const CONTROL_BYTES_MAX: usize = 256 * 1024;
+/// Tokens that may be tried on one link, so that nobody tries many.
+pub const REDEEMS_MAX: u32 = 10;
+/// What the transport takes before it said so: the handshake.
+const WRITABLE_AT_FIRST: u64 = 64 * 1024;
+
+/// What a session says of its peer, and how it runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The space that the peer calls its own.
+    pub space: PublicKey,
+    /// What the peer calls itself; at most 64 bytes.
+    pub name: String,
+    /// Where the peer can be dialled; at most 8, of 128 bytes.
+    pub addresses: Vec<String>,
+    /// Bytes of changes that are taken before any is given back, for each channel. Default 256 KiB; more is faster over
+    /// long distances and lets a peer make us hold more.
+    pub window_bytes: u64,
+    /// What this peer can do beyond version 1.0; ascending by id. Default nothing.
+    pub features: Vec<Feature>,
+    /// Minor and patch version, which say what to expect and forbid nothing.
+    pub version: (u64, u64),
+}
+
+impl Config {
+    /// The defaults, for a peer of this space.
+    #[must_use]
+    pub fn new(space: PublicKey) -> Self {
+        Self { space, name: String::new(), addresses: Vec::new(), window_bytes: 256 * 1024, features: Vec::new(), version: (0, 0) }
+    }
+}
+
+/// What a session begins with.
+pub struct Start {
+    /// How it runs.
+    pub config: Config,
+    /// Who dialled.
+    pub role: Role,
+    /// What ties it to its connection.
+    pub binding: Binding,
+    /// Own node key; zeros on a websocket.
+    pub node: PublicKey,
+    /// The other's node key, as the transport proved it; zeros on a websocket.
+    pub remote_node: PublicKey,
+    /// Fresh randomness.
+    pub nonce: [u8; 32],
+    /// Signs for the keys to be proven.
+    pub prove: Prove,
+    /// Milliseconds of any clock that goes forward.
+    pub now_ms: u64,
+}
+
+impl std::fmt::Debug for Start {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Start({:?})", self.role)
+    }
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A frame came.
+    Frame(Bytes),
+    /// A timeline is to be synced. Before [`Output::Ready`] it waits for that.
+    Open {
+        /// The space.
+        space: PublicKey,
+        /// The timeline.
+        timeline: TimelineId,
+    },
+    /// A timeline is no longer to be synced.
+    CloseChannel {
+        /// The timeline.
+        timeline: TimelineId,
+        /// Why.
+        code: Code,
+    },
+    /// The link is to end.
+    Close {
+        /// Why.
+        code: Code,
+    },
+    /// What became of [`Output::Store`].
+    Stored(Stored),
+    /// Changes of a timeline came into the store, from wherever. After [`Input::Stored`] it need not be said.
+    Appended {
+        /// The timeline.
+        timeline: TimelineId,
+    },
+    /// The transport takes so many bytes now.
+    Writable {
+        /// How many.
+        bytes: u64,
+    },
+    /// The time of the last [`Output::SetTimer`] has come. Earlier does no harm.
+    Timer,
+    /// A token is to be handed in.
+    Redeem {
+        /// The token.
+        token: [u8; 16],
+        /// The device that asks; one of the proven keys.
+        device: PublicKey,
+    },
+    /// Answers [`Output::Redeem`].
+    RedeemAnswer(RedeemAnswer),
+    /// The other side is to know who else holds a timeline.
+    Providers {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The others; at most 8.
+        providers: Vec<Provider>,
+    },
+}
+
+/// What became of changes. Each of them is in one of the lists.
+#[derive(Clone, Debug, Default)]
+pub struct Stored {
+    /// Which changes.
+    pub ticket: u64,
+    /// Durable, or known before.
+    pub admitted: Vec<ChangeId>,
+    /// What a change builds on and is not here; no ids if it waits for statements of the space's `auth` timeline.
+    pub pending: Vec<(ChangeId, Vec<ChangeId>)>,
+    /// Refused for good.
+    pub refused: Vec<ChangeId>,
+    /// Whose signature was no good.
+    pub bad_signatures: Vec<ChangeId>,
+}
+
+/// What became of a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedeemAnswer {
+    /// What became of it.
+    pub result: Redemption,
+    /// The space that was joined, or zeros.
+    pub space: PublicKey,
+    /// For people; at most 200 bytes.
+    pub text: String,
+}
+
+/// What to do, in order.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this frame.
+    Send(Bytes),
+    /// Check the signatures of these changes, offer them to the store in this order, make them durable, and answer with
+    /// [`Input::Stored`]. Tickets are worked on in order.
+    Store {
+        /// Names them.
+        ticket: u64,
+        /// The space.
+        space: PublicKey,
+        /// The timeline.
+        timeline: TimelineId,
+        /// The changes.
+        changes: Vec<Signed<Change>>,
+    },
+    /// Both sides proved who they are.
+    Ready(Remote),
+    /// Both sides agreed to sync a timeline.
+    Opened {
+        /// The space.
+        space: PublicKey,
+        /// The timeline.
+        timeline: TimelineId,
+        /// Whether the other side asked first.
+        by_remote: bool,
+    },
+    /// The other side does not sync a timeline that we asked for.
+    Denied {
+        /// The timeline.
+        timeline: TimelineId,
+        /// Why.
+        code: Code,
+        /// Seconds after which to try again; 0 says nothing.
+        retry_after_s: u64,
+    },
+    /// A timeline is no longer synced on this link.
+    Closed {
+        /// The timeline.
+        timeline: TimelineId,
+        /// Why.
+        code: Code,
+        /// Seconds after which to try again; 0 says nothing.
+        retry_after_s: u64,
+    },
+    /// All that the other side had when the timeline was opened is here and durable.
+    CaughtUp {
+        /// The timeline.
+        timeline: TimelineId,
+        /// False if some of it was refused.
+        complete: bool,
+    },
+    /// Remember this for this peer and timeline, instead of what was told before; [`Replica::resume`] asks for it.
+    Resume {
+        /// The timeline.
+        timeline: TimelineId,
+        /// What is here of the other's log.
+        cursor: Option<Cursor>,
+    },
+    /// The other side has all that arrived here up to this number, durably.
+    Delivered {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The arrival number.
+        upto: u64,
+    },
+    /// The other side hands in a token: answer with [`Input::RedeemAnswer`].
+    Redeem {
+        /// The token.
+        token: [u8; 16],
+        /// The device that asks; it was proven.
+        device: PublicKey,
+    },
+    /// The other side answered [`Input::Redeem`].
+    Redeemed(RedeemAnswer),
+    /// Others hold a timeline, says the other side.
+    Providers {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The others.
+        providers: Vec<Provider>,
+    },
+    /// The other side did something that it should not. 64 points are a ban of 10 minutes.
+    Penalty {
+        /// How bad.
+        points: u32,
+        /// What.
+        fault: Fault,
+    },
+    /// Call with [`Input::Timer`] at this time, instead of any time set before.
+    SetTimer {
+        /// On the clock of `now_ms`.
+        at_ms: u64,
+    },
+    /// Send what was handed over, and end the connection. Nothing comes after this.
+    End(End),
+}
+
+/// What the other side did wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A frame that is none.
+    #[error("a malformed frame")]
+    Frame(#[source] DecodeError),
+    /// A change that is none.
+    #[error("a malformed change")]
+    Change(#[source] ChangeError),
+    /// A rule of the protocol was broken.
+    #[error("{0}")]
+    Rule(&'static str),
+    /// It did not prove who it is.
+    #[error("a signature of the session that does not fit")]
+    Proof,
+    /// So many changes were not signed by their authors.
+    #[error("{0} changes with bad signatures")]
+    BadSignatures(u32),
+    /// Changes that it named, or that what it sent builds on, did not come.
+    #[error("changes that were named were withheld")]
+    Withheld,
+    /// More than is taken.
+    #[error("a flood of changes out of order, tips or questions")]
+    Flood,
+    /// Thousands of its changes were refused.
+    #[error("thousands of changes that no peer admits")]
+    Refused,
+    /// Many tokens were tried.
+    #[error("too many tokens")]
+    Tokens,
+}
+
+impl Fault {
+    /// How bad it is; 64 points are a ban of 10 minutes.
+    #[must_use]
+    pub fn points(&self) -> u32 {
+        match self {
+            Self::Frame(_) | Self::Change(_) | Self::Rule(_) | Self::Proof | Self::Refused => 64,
+            Self::BadSignatures(count) => (*count).min(64),
+            Self::Withheld => 8,
+            Self::Flood | Self::Tokens => 16,
+        }
+    }
+}
+
+/// Why a link ended.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum End {
+    /// We were asked to end it.
+    Asked(Code),
+    /// The other side ended it.
+    Remote {
+        /// Why.
+        code: Code,
+        /// Seconds after which to try again; 0 says nothing.
+        retry_after_s: u64,
+        /// For people.
+        text: String,
+    },
+    /// The other side broke the rules; [`Output::Penalty`] said how.
+    Fault,
+    /// The other side speaks another version, or needs a feature that we lack.
+    Unsupported(String),
+    /// The other side did not prove who it is in time.
+    Timeout,
+    /// The store could not be read.
+    Store(ReplicaError),
+}
+
+/// What went over a link so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Changes that were sent.
+    pub changes_sent: u64,
+    /// Changes that came.
+    pub changes_received: u64,
+    /// Of these, those that were here already or on their way.
+    pub duplicates: u64,
+    /// Of these, those that the store has now.
+    pub admitted: u64,
+    /// Of these, those that were refused for good.
+    pub refused: u64,
+    /// Times that changes were asked for by name.
+    pub needs_sent: u64,
+    /// Bytes of frames that were sent.
+    pub bytes_sent: u64,
+    /// Bytes of frames that came.
+    pub bytes_received: u64,
+    /// Most bytes of changes that were not given back at any moment, over all channels.
+    pub unacked_max: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Hello,
+    Auth(Transcript),
+    Ready(Remote),
+    Ended,
+}
+
+/// One link to one peer.
+pub struct Session {
+    config: Config,
+    role: Role,
+    binding: Binding,
+    nodes: [PublicKey; 2],
+    hello: (Hello, Bytes),
+    prove: Option<Prove>,
+    stage: Stage,
+    deadline_ms: u64,
+    channels: BTreeMap<u64, Channel>,
+    timelines: BTreeMap<TimelineId, u64>,
+    /// Timelines to open once the other side is known.
+    to_open: Vec<(PublicKey, TimelineId)>,
+    next_own: u64,
+    last_theirs: u64,
+    /// The channel that sent last.
+    turn: u64,
+    redeems: u32,
+    redeeming_in: bool,
+    redeeming_out: bool,
+    timer_ms: Option<u64>,
+    shared: Shared,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({:?}, {} channels)", self.role, self.channels.len())
+    }
+}
+
+impl Session {
+    /// Begins a session, and says what to do first.
+    #[must_use]
+    pub fn new(start: Start) -> (Self, Vec<Output>) {
+        let Start { config, role, binding, node, remote_node, nonce, prove, now_ms } = start;
+        let hello = Hello {
+            major: MAJOR,
+            minor: config.version.0,
+            patch: config.version.1,
+            features: config.features.clone(),
+            frame_bytes_max: FRAME_BYTES_MAX as u64,
+            nonce,
+        };
+        let bytes = Frame::Hello(hello.clone()).encode();
+        let mut shared = Shared { writable: WRITABLE_AT_FIRST, now_ms, ..Shared::default() };
+        shared.send(bytes.clone());
+        let mut session = Self {
+            config,
+            role,
+            binding,
+            nodes: [node, remote_node],
+            hello: (hello, bytes),
+            prove: Some(prove),
+            stage: Stage::Hello,
+            deadline_ms: now_ms + HANDSHAKE_MS,
+            channels: BTreeMap::new(),
+            timelines: BTreeMap::new(),
+            to_open: Vec::new(),
+            next_own: if role == Role::Initiator { 1 } else { 2 },
+            last_theirs: 0,
+            turn: 0,
+            redeems: 0,
+            redeeming_in: false,
+            redeeming_out: false,
+            timer_ms: None,
+            shared,
+        };
+        session.set_timer();
+        let out = std::mem::take(&mut session.shared.out);
+        (session, out)
+    }
+
+    /// Takes one input and says what to do about it, in order.
+    pub fn handle(&mut self, now_ms: u64, input: Input, replica: &dyn Replica) -> Vec<Output> {
+        if matches!(self.stage, Stage::Ended) {
+            return Vec::new();
+        }
+        self.shared.now_ms = now_ms;
+        self.shared.scan = SCAN_MAX;
+        self.shared.wake = false;
+        if let Err((channel, halt)) = self.take(input, replica) {
+            self.halt(channel, halt);
+        }
+        // Each round ends a channel or is the last.
+        while let Err((channel, halt)) = self.pump(replica) {
+            self.halt(channel, halt);
+        }
+        if self.shared.control_bytes > CONTROL_BYTES_MAX {
+            self.halt(0, Halt::Link(Fault::Flood));
+        }
+        self.set_timer();
+        std::mem::take(&mut self.shared.out)
+    }
+
+    /// What went over the link so far.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.shared.counters
+    }
+
+    /// Bytes that wait here: frames for the transport, and changes for what they build on.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.shared.control_bytes + self.shared.pending.bytes()
+    }
+
+    /// Changes that wait for what they build on.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.shared.pending.len()
+    }
+
+    fn take(&mut self, input: Input, replica: &dyn Replica) -> Result<(), (u64, Halt)> {
+        let link = |halt: Halt| (0, halt);
+        match input {
+            Input::Frame(bytes) => return self.frame(&bytes, replica),
+            Input::Open { space, timeline } => {
+                if self.to_open.len() + self.channels.len() < CHANNELS_MAX {
+                    self.to_open.push((space, timeline));
+                } else {
+                    self.shared.out.push(Output::Denied { timeline, code: Code::TooMuch, retry_after_s: 0 });
+                }
+                self.open_waiting(replica).map_err(|error| link(error.into()))?;
+            }
+            Input::CloseChannel { timeline, code } => {
+                self.to_open.retain(|(_, other)| *other != timeline);
+                if let Some(number) = self.timelines.get(&timeline).copied() {
+                    self.close_channel(number, code);
+                }
+            }
+            Input::Close { code } => self.end(code, "", End::Asked(code)),
+            Input::Stored(stored) => return self.stored(stored, replica),
+            Input::Appended { timeline } => self.appended(&timeline, replica).map_err(|error| link(error.into()))?,
+            Input::Writable { bytes } => self.shared.writable = bytes,
+            Input::Timer => {
+                if self.shared.now_ms >= self.deadline_ms && !matches!(self.stage, Stage::Ready(_)) {
+                    self.end(Code::Protocol, "who you are was not proven in time", End::Timeout);
+                }
+                let overdue: Vec<(u64, Halt)> =
+                    self.channels.values().filter_map(|channel| channel.timer(self.shared.now_ms).err().map(|halt| (channel.number, halt))).collect();
+                for (number, halt) in overdue {
+                    self.halt(number, halt);
+                }
+            }
+            Input::Redeem { token, device } => {
+                if !self.redeeming_out && matches!(self.stage, Stage::Ready(_)) {
+                    self.redeeming_out = true;
+                    self.shared.say(&Frame::Redeem { token, device });
+                } else {
+                    let text = "another token is being handed in, or the other side is not known yet".to_owned();
+                    let answer = RedeemAnswer { result: Redemption::Busy, space: PublicKey::from_bytes([0; 32]), text };
+                    self.shared.out.push(Output::Redeemed(answer));
+                }
+            }
+            Input::RedeemAnswer(RedeemAnswer { result, space, text }) => {
+                if std::mem::take(&mut self.redeeming_in) {
+                    self.shared.say(&Frame::Redeemed { result, space, text: shortened(text) });
+                }
+            }
+            Input::Providers { timeline, providers } => {
+                if let Some(channel) = self.timelines.get(&timeline).and_then(|number| self.channels.get(number)).filter(|it| it.opened) {
+                    self.shared.say(&Frame::Providers { channel: channel.number, providers });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens what was to be opened, once the other side is known.
+    fn open_waiting(&mut self, replica: &dyn Replica) -> Result<(), ReplicaError> {
+        let Stage::Ready(remote) = &self.stage else { return Ok(()) };
+        for (space, timeline) in std::mem::take(&mut self.to_open) {
+            if self.timelines.contains_key(&timeline) {
+                continue;
+            }
+            let number = self.next_own;
+            self.next_own += 2;
+            let channel = Channel::new(number, space, timeline, remote, self.config.window_bytes, replica)?;
+            let holding = channel.holding(replica);
+            self.shared.say(&Frame::Open(Open { channel: number, space, timeline, mode: 0, holding, credit: self.config.window_bytes }));
+            self.channels.insert(number, channel);
+            self.timelines.insert(timeline, number);
+        }
+        Ok(())
+    }
+
+    fn stored(&mut self, stored: Stored, replica: &dyn Replica) -> Result<(), (u64, Halt)> {
+        let Some(ticket) = self.shared.tickets.remove(&stored.ticket) else { return Ok(()) };
+        for change in &ticket.changes {
+            self.shared.in_flight.remove(&change.content().id());
+        }
+        let (Some(channel), Stage::Ready(remote)) = (self.channels.get_mut(&ticket.channel), &self.stage) else { return Ok(()) };
+        let rights_changed = channel.is_auth && !stored.admitted.is_empty();
+        let (space, timeline) = (channel.space, channel.timeline);
+        let shared = &mut self.shared;
+        let result = channel
+            .stored(stored.ticket, ticket.changes, stored, shared, replica)
+            .and_then(|()| channel.retry(rights_changed, shared, replica).map_err(Halt::from));
+        result.map_err(|halt| (ticket.channel, halt))?;
+        if !rights_changed {
+            // What was not here when the channel was opened may be served now.
+            channel.appended(&timeline, remote, replica).map_err(|error| (0, error.into()))?;
+        } else {
+            self.rights_changed(&space, &timeline, replica).map_err(|error| (0, error.into()))?;
+        }
+        Ok(())
+    }
+
+    /// Statements of a space came: changes that waited for them are tried again, and who may have what is asked anew.
+    fn rights_changed(&mut self, space: &PublicKey, timeline: &TimelineId, replica: &dyn Replica) -> Result<(), ReplicaError> {
+        let Stage::Ready(remote) = &self.stage else { return Ok(()) };
+        let mut lost = Vec::new();
+        for channel in self.channels.values_mut().filter(|channel| channel.space == *space) {
+            if channel.appended(timeline, remote, replica)? {
+                lost.push(channel.number);
+            }
+            channel.retry(true, &mut self.shared, replica)?;
+        }
+        for number in lost {
+            self.close_channel(number, Code::NotHere);
+        }
+        Ok(())
+    }
+
+    fn appended(&mut self, timeline: &TimelineId, replica: &dyn Replica) -> Result<(), ReplicaError> {
+        let rights_of: Option<PublicKey> =
+            self.channels.values().map(|channel| channel.space).find(|space| TimelineId::named(space, "auth") == *timeline);
+        if let Some(space) = rights_of {
+            self.rights_changed(&space, timeline, replica)?;
+        }
+        let Stage::Ready(remote) = &self.stage else { return Ok(()) };
+        if let Some(channel) = self.timelines.get(timeline).and_then(|number| self.channels.get_mut(number)) {
+            channel.appended(timeline, remote, replica)?;
+            channel.retry(false, &mut self.shared, replica)?;
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, bytes: &Bytes, replica: &dyn Replica) -> Result<(), (u64, Halt)> {
+        let rule = |text: &'static str| Err((0, Halt::Link(Fault::Rule(text))));
+        self.shared.counters.bytes_received += bytes.len() as u64;
+        let frame = match Frame::decode(bytes) {
+            Ok(frame) => frame,
+            // Of another major version only this much is known: where its number stands.
+            Err(_) if matches!(self.stage, Stage::Hello) && bytes.starts_with(&[0]) && bytes.get(1) != Some(&(MAJOR as u8)) => {
+                self.unsupported("another major version of the protocol".to_owned());
+                return Ok(());
+            }
+            Err(error) => return Err((0, Halt::Link(Fault::Frame(error)))),
+        };
+        match (frame, &self.stage) {
+            (Frame::Close(close), _) => self.closed(close),
+            (Frame::Hello(hello), Stage::Hello) => return self.hello(hello, bytes),
+            (Frame::Auth(auth), Stage::Auth(_)) => return self.auth(auth, replica),
+            (_, Stage::Hello | Stage::Auth(_)) => return rule("a frame before both sides were known"),
+            (Frame::Hello(_) | Frame::Auth(_), _) => return rule("a second handshake"),
+            (Frame::Open(open), Stage::Ready(_)) => return self.opening(open, replica),
+            (Frame::Redeem { token, device }, Stage::Ready(remote)) => {
+                if self.redeeming_in {
+                    return rule("a second token before the first was answered");
+                }
+                if !remote.keys.contains(&device) {
+                    return rule("a token for a device that was not proven");
+                }
+                self.redeems += 1;
+                if self.redeems > REDEEMS_MAX {
+                    self.shared.penalty(Fault::Tokens);
+                    let space = PublicKey::from_bytes([0; 32]);
+                    self.shared.say(&Frame::Redeemed { result: Redemption::Busy, space, text: String::new() });
+                } else {
+                    self.redeeming_in = true;
+                    self.shared.out.push(Output::Redeem { token, device });
+                }
+            }
+            (Frame::Redeemed { result, space, text }, _) => {
+                if !std::mem::take(&mut self.redeeming_out) {
+                    return rule("an answer to no token");
+                }
+                self.shared.out.push(Output::Redeemed(RedeemAnswer { result, space, text }));
+            }
+            (frame, _) => return self.channel_frame(frame, bytes.len() as u64, replica),
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, hello: Hello, bytes: &Bytes) -> Result<(), (u64, Halt)> {
+        if hello.major != MAJOR {
+            self.unsupported(format!("version {} of the protocol", hello.major));
+            return Ok(());
+        }
+        let known = |id: u64| self.config.features.iter().any(|feature| feature.id == id);
+        if let Some(feature) = hello.features.iter().find(|feature| feature.required && !known(feature.id)) {
+            self.unsupported(format!("feature {}", feature.id));
+            return Ok(());
+        }
+        if hello.frame_bytes_max < FRAME_BYTES_MAX as u64 {
+            return Err((0, Halt::Link(Fault::Rule("a frame limit below that of version 1"))));
+        }
+        if hello.nonce == self.hello.0.nonce {
+            return Err((0, Halt::Link(Fault::Rule("our own nonce"))));
+        }
+        let transcript = Transcript::new(self.role, self.binding, self.nodes, (&self.hello.0, &self.hello.1), (&hello, bytes));
+        let mut proofs = self.prove.take().map_or_else(Vec::new, |prove| prove(&transcript.own_message(&self.config.space)));
+        proofs.sort_unstable_by_key(|(key, _)| *key);
+        let Config { space, name, addresses, .. } = &self.config;
+        self.shared.say(&Frame::Auth(Auth { space: *space, proofs, name: name.clone(), addresses: addresses.clone() }));
+        self.stage = Stage::Auth(transcript);
+        Ok(())
+    }
+
+    fn auth(&mut self, auth: Auth, replica: &dyn Replica) -> Result<(), (u64, Halt)> {
+        let Stage::Auth(transcript) = &self.stage else { return Ok(()) };
+        let remote = transcript.check(auth).ok_or((0, Halt::Link(Fault::Proof)))?;
+        self.stage = Stage::Ready(remote.clone());
+        self.shared.out.push(Output::Ready(remote));
+        self.open_waiting(replica).map_err(|error| (0, error.into()))
+    }
+
+    fn opening(&mut self, open: Open, replica: &dyn Replica) -> Result<(), (u64, Halt)> {
+        let Stage::Ready(remote) = &self.stage else { return Ok(()) };
+        let remote = remote.clone();
+        let remote = &remote;
+        let number = open.channel;
+        let theirs = if self.role == Role::Initiator { 0 } else { 1 };
+        if number % 2 != theirs || number <= self.last_theirs {
+            return Err((0, Halt::Link(Fault::Rule("a channel number that is not the next of its side"))));
+        }
+        self.last_theirs = number;
+        let mut wanted = false;
+        if let Some(own) = self.timelines.get(&open.timeline).copied() {
+            // Both opened it at once: the initiator's channel is the one.
+            let stays = self.role == Role::Initiator || self.channels.get(&own).is_none_or(|channel| channel.opened);
+            if stays {
+                self.refuse_channel(number, Code::Done, 0);
+                return Ok(());
+            }
+            wanted = true;
+            self.drop_channel(own);
+        }
+        let store = |error: ReplicaError| (0, error.into());
+        if open.mode != 0 {
+            self.refuse_channel(number, Code::Unsupported, 0);
+        } else if self.channels.len() >= CHANNELS_MAX {
+            self.refuse_channel(number, Code::Busy, 60);
+        } else if !wanted && !replica.may_sync(remote, &open.space, &open.timeline).map_err(store)? {
+            self.refuse_channel(number, Code::NotHere, 0);
+        } else {
+            let window = self.config.window_bytes;
+            let mut channel = Channel::new(number, open.space, open.timeline, remote, window, replica).map_err(store)?;
+            let holding = channel.holding(replica);
+            let lacks = channel.meet(open.holding, open.credit, replica).map_err(store)?;
+            channel.tell(lacks);
+            self.shared.say(&Frame::Opened(Opened { channel: number, holding, credit: window, lacks }));
+            self.channels.insert(number, channel);
+            self.timelines.insert(open.timeline, number);
+            self.shared.out.push(Output::Opened { space: open.space, timeline: open.timeline, by_remote: true });
+        }
+        Ok(())
+    }
+
+    fn refuse_channel(&mut self, channel: u64, code: Code, retry_after_s: u64) {
+        self.shared.say(&Frame::Close(Close { channel, code, retry_after_s, text: String::new() }));
+    }
+
+    fn channel_frame(&mut self, frame: Frame, bytes: u64, replica: &dyn Replica) -> Result<(), (u64, Halt)> {
+        let number = match &frame {
+            Frame::Opened(Opened { channel, .. })
+            | Frame::Tips { channel, .. }
+            | Frame::Need { channel, .. }
+            | Frame::Changes { channel, .. }
+            | Frame::Ack(Ack { channel, .. })
+            | Frame::Live { channel, .. }
+            | Frame::Providers { channel, .. } => *channel,
+            _ => 0,
+        };
+        let Some(channel) = self.channels.get_mut(&number) else {
+            // It may have been closed while the frame was on its way.
+            let own = number % 2 == self.next_own % 2;
+            let was = if own { number < self.next_own } else { number <= self.last_theirs };
+            return if was { Ok(()) } else { Err((0, Halt::Link(Fault::Rule("a channel that was never opened")))) };
+        };
+        let shared = &mut self.shared;
+        let opened = channel.opened;
+        let own = number % 2 == self.next_own % 2;
+        let result = match frame {
+            Frame::Opened(Opened { holding, credit, lacks, .. }) if !opened && own => channel
+                .meet(holding, credit, replica)
+                .map(|ours| {
+                    channel.told(lacks);
+                    channel.tell(ours);
+                    if ours == Lacks::Nothing && !channel.is_equal() {
+                        shared.say(&Frame::Tips { channel: number, page: Page::LacksNothing, tips: Vec::new() });
+                    }
+                    let (space, timeline) = (channel.space, channel.timeline);
+                    shared.out.push(Output::Opened { space, timeline, by_remote: false });
+                })
+                .map_err(Halt::from),
+            _ if !opened => Err(Halt::Link(Fault::Rule("a frame on a channel that is not open"))),
+            Frame::Tips { page, tips, .. } => channel.tips(page, &tips, replica),
+            Frame::Need { ids, have, .. } => channel.needed(&ids, &have, replica),
+            Frame::Changes { part, upto, changes, .. } => channel.changes(part, upto, &changes, bytes, shared, replica),
+            Frame::Ack(ack) => channel.acked(ack, shared).map(|delivered| {
+                let timeline = channel.timeline;
+                shared.out.extend(delivered.map(|upto| Output::Delivered { timeline, upto }));
+            }),
+            Frame::Live { upto, .. } => channel.live(upto),
+            Frame::Providers { providers, .. } => {
+                shared.out.push(Output::Providers { timeline: channel.timeline, providers });
+                Ok(())
+            }
+            _ => Err(Halt::Link(Fault::Rule("a frame that does not belong here"))),
+        };
+        result.map_err(|halt| (number, halt))
+    }
+
+    /// The other side closes something.
+    fn closed(&mut self, close: Close) {
+        let Close { channel, code, retry_after_s, text } = close;
+        if channel == 0 {
+            self.finish(End::Remote { code, retry_after_s, text });
+        } else if let Some(channel) = self.drop_channel(channel) {
+            let timeline = channel.timeline;
+            self.shared.out.push(if channel.opened {
+                Output::Closed { timeline, code, retry_after_s }
+            } else {
+                Output::Denied { timeline, code, retry_after_s }
+            });
+        }
+    }
+
+    /// We close a channel.
+    fn close_channel(&mut self, number: u64, code: Code) {
+        if let Some(channel) = self.drop_channel(number) {
+            self.refuse_channel(number, code, 0);
+            self.shared.out.push(Output::Closed { timeline: channel.timeline, code, retry_after_s: 0 });
+        }
+    }
+
+    fn drop_channel(&mut self, number: u64) -> Option<Channel> {
+        let channel = self.channels.remove(&number)?;
+        self.timelines.remove(&channel.timeline);
+        self.shared.pending.drop_channel(number);
+        Some(channel)
+    }
+
+    fn halt(&mut self, channel: u64, halt: Halt) {
+        match halt {
+            Halt::Link(fault) => {
+                let code = if matches!(fault, Fault::Flood | Fault::Refused) { Code::TooMuch } else { Code::Protocol };
+                let text = fault.to_string();
+                self.shared.penalty(fault);
+                self.end(code, &text, End::Fault);
+            }
+            Halt::Channel(code, fault) => {
+                if let Some(fault) = fault {
+                    self.shared.penalty(fault);
+                }
+                self.close_channel(channel, code);
+            }
+            Halt::Store(error) => self.end(Code::Going, "the store cannot be read", End::Store(error)),
+        }
+    }
+
+    fn unsupported(&mut self, what: String) {
+        let text = format!("{what} is not known here");
+        self.end(Code::Unsupported, &text, End::Unsupported(what));
+    }
+
+    /// Ends the link, and says so.
+    fn end(&mut self, code: Code, text: &str, end: End) {
+        if matches!(self.stage, Stage::Ended) {
+            return;
+        }
+        self.shared.say(&Frame::Close(Close { channel: 0, code, retry_after_s: 0, text: shortened(text.to_owned()) }));
+        self.finish(end);
+    }
+
+    fn finish(&mut self, end: End) {
+        // The last words go out whatever the transport takes; they are bounded.
+        while let Some(bytes) = self.shared.control.pop_front() {
+            self.shared.send(bytes);
+        }
+        self.stage = Stage::Ended;
+        self.channels.clear();
+        self.timelines.clear();
+        self.to_open.clear();
+        let counters = self.shared.counters;
+        let out = std::mem::take(&mut self.shared.out);
+        self.shared = Shared { out, counters, ..Shared::default() };
+        self.shared.out.push(Output::End(end));
+    }
+
+    /// Sends what there is to send, as far as the transport takes it.
+    fn pump(&mut self, replica: &dyn Replica) -> Result<(), (u64, Halt)> {
+        let shared = &mut self.shared;
+        for (number, channel) in &mut self.channels {
+            let mut step = || -> Result<(), Halt> {
+                channel.settle(shared, replica)?;
+                channel.advance(shared, replica)?;
+                channel.acknowledge(shared);
+                channel.tell_live(shared, replica)?;
+                Ok(())
+            };
+            step().map_err(|halt| (*number, halt))?;
+        }
+        loop {
+            while self.shared.writable > 0
+                && let Some(bytes) = self.shared.control.pop_front()
+            {
+                self.shared.control_bytes -= bytes.len();
+                self.shared.send(bytes);
+            }
+            if self.shared.writable == 0 {
+                return Ok(());
+            }
+            // The most urgent; among equals the next behind the one that sent last.
+            let mut best: Option<((_, bool, u64), u64)> = None;
+            for (number, channel) in &mut self.channels {
+                let class = channel.next_class(&mut self.shared, replica).map_err(|error| (*number, error.into()))?;
+                if let Some(class) = class {
+                    let rank = (class, *number <= self.turn, *number);
+                    if best.as_ref().is_none_or(|(other, _)| rank < *other) {
+                        best = Some((rank, *number));
+                    }
+                }
+            }
+            let Some((_, number)) = best else { return Ok(()) };
+            let Some(channel) = self.channels.get_mut(&number) else { return Ok(()) };
+            self.turn = number;
+            channel
+                .send_next(&mut self.shared, replica)
+                .and_then(|()| channel.tell_live(&mut self.shared, replica))
+                .map_err(|error| (number, error.into()))?;
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let handshake = matches!(self.stage, Stage::Hello | Stage::Auth(_)).then_some(self.deadline_ms);
+        let wake = (self.shared.wake && self.shared.writable > 0).then_some(self.shared.now_ms);
+        let next = self.channels.values().filter_map(Channel::deadline_ms).chain(handshake).chain(wake).min();
+        if let Some(at_ms) = next
+            && (next != self.timer_ms || wake.is_some())
+        {
+            self.shared.out.push(Output::SetTimer { at_ms });
+        }
+        self.timer_ms = next;
+    }
+}
+
+/// As much of a text as a frame takes.
+fn shortened(mut text: String) -> String {
+    while text.len() > TEXT_BYTES_MAX {
+        text.pop();
+    }
+    text
+}

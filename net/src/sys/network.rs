@@ -1,0 +1,433 @@
+//! The parts of `/.sys` that concern other peers: who they are, what is followed, invites and devices.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value as Serde, json};
+use timebus_identity::{PublicKey, human_name, random_bytes};
+use timebus_store::grant::{Audience, Revoke};
+use timebus_store::op::Op;
+use timebus_store::path::Path;
+use timebus_store::writer::Statement;
+
+use crate::body::Body;
+use crate::invite::{self, Invite, Role};
+use crate::invites::{Record, Wish, WishError};
+use crate::link::address::Address;
+use crate::network::{Network, Stopped};
+use crate::node::Event;
+use crate::node::book::PETNAME_BYTES_MAX;
+use crate::peer::Peer;
+use crate::problem::Problem;
+use crate::route::{bad_path, write_problem};
+use crate::sys::answer_json;
+use crate::who::now_ms;
+
+/// How long an invite can be taken if nothing is said.
+const EXPIRES_MS: u64 = 7 * 24 * 3600 * 1000;
+/// Longest note of the owner about an invite.
+const NOTE_BYTES_MAX: usize = 200;
+/// How long taking an invite waits for the inviter.
+const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Answers a part of `/.sys` that concerns other peers; `None` if it is no such part.
+pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<http::Response<Body>, Problem>> {
+    let answer = match (method, rest) {
+        (&Method::GET | &Method::HEAD, ["peers"]) => peers(peer).await,
+        (&Method::POST, ["peers"]) => call(peer, body).await,
+        (&Method::GET | &Method::HEAD, ["spaces"]) => spaces(peer).await,
+        (&Method::POST, ["follow"]) => follow(peer, body).await,
+        (&Method::POST, ["unfollow"]) => unfollow(peer, body).await,
+        (&Method::POST, ["block"]) => block(peer, body).await,
+        (&Method::POST, ["petname"]) => petname(peer, body).await,
+        (&Method::GET | &Method::HEAD, ["invites"]) => invites(peer),
+        (&Method::POST, ["invites"]) => create_invite(peer, body).await,
+        (&Method::POST, ["invites", "revoke"]) => revoke_invite(peer, body).await,
+        (&Method::POST, ["join"]) => join(peer, body).await,
+        (&Method::GET | &Method::HEAD, ["devices"]) => devices(peer),
+        (&Method::POST, ["devices", "remove"]) => remove_device(peer, body).await,
+        _ => return None,
+    };
+    Some(answer.map(|value| answer_json(&value)))
+}
+
+fn network(peer: &Peer) -> Result<&Network, Problem> {
+    peer.network().ok_or_else(|| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "network", "this needs a running peer", "a command alone takes no part in the network")
+            .with_fix("start the peer with `timebus up`, then try again")
+    })
+}
+
+fn stopped(error: Stopped) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", error.to_string())
+}
+
+fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not what this takes", error.to_string()))
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "argument", "this cannot be", detail.into())
+}
+
+/// A space by its key or by what the owner calls it.
+pub(crate) async fn find_space(peer: &Peer, name: &str) -> Result<PublicKey, Problem> {
+    let name = name.strip_prefix('@').unwrap_or(name);
+    if let Ok(key) = name.parse::<PublicKey>() {
+        return Ok(key);
+    }
+    let unknown = || {
+        Problem::new(StatusCode::NOT_FOUND, "space", "nobody is known by this name", format!("{name:?} is no key and none of your names"))
+            .with_fix("`timebus peers` shows who is known; `timebus follow KEY --as NAME` gives a name")
+    };
+    let Some(network) = peer.network() else { return Err(unknown()) };
+    let name = name.to_owned();
+    network.ask(move |node| node.book().named(&name)).await.map_err(stopped)?.ok_or_else(unknown)
+}
+
+async fn peers(peer: &Peer) -> Result<Serde, Problem> {
+    let network = network(peer)?;
+    let peers = network.ask(|node| node.peers(now_ms())).await.map_err(stopped)?;
+    let endpoint = network.endpoint();
+    let relays: Vec<Serde> =
+        endpoint.relays().into_iter().map(|relay| json!({"url": relay.url, "connected": relay.is_connected, "problem": relay.problem})).collect();
+    Ok(json!({
+        "node": endpoint.node().to_string(),
+        "addresses": endpoint.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "lan_problem": endpoint.lan_problem(),
+        "relays": relays,
+        "peers": peers,
+    }))
+}
+
+async fn call(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        node: String,
+        #[serde(default)]
+        addresses: Vec<String>,
+    }
+    let Wanted { node, addresses } = read(body)?;
+    let node: PublicKey = node.parse().map_err(|_| bad(format!("{node:?} is no key")))?;
+    check_addresses(&addresses)?;
+    network(peer)?.tell(Event::Call { node, addresses }).await.map_err(stopped)?;
+    Ok(json!({"calling": node.to_string()}))
+}
+
+fn check_addresses(addresses: &[String]) -> Result<(), Problem> {
+    if addresses.len() > invite::ADDRESSES_MAX {
+        return Err(bad(format!("{} addresses at most", invite::ADDRESSES_MAX)));
+    }
+    for address in addresses {
+        address.parse::<Address>().map_err(|error| bad(format!("{address:?}: {error}")))?;
+    }
+    Ok(())
+}
+
+async fn spaces(peer: &Peer) -> Result<Serde, Problem> {
+    let spaces = network(peer)?.ask(crate::node::Node::spaces).await.map_err(stopped)?;
+    let spaces: Vec<Serde> = spaces
+        .into_iter()
+        .map(|status| {
+            let name = status.space.parse().map(|key| human_name(&key)).unwrap_or_default();
+            let mut value = serde_json::to_value(status).unwrap_or_default();
+            value["name"] = name.into();
+            value
+        })
+        .collect();
+    Ok(json!({ "spaces": spaces }))
+}
+
+async fn follow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        who: String,
+        node: Option<String>,
+        #[serde(default)]
+        addresses: Vec<String>,
+        petname: Option<String>,
+    }
+    let Wanted { who, node, addresses, petname } = read(body)?;
+    let space = find_space(peer, &who).await?;
+    if space == peer.space() {
+        return Err(bad("this is your own space"));
+    }
+    check_addresses(&addresses)?;
+    let via = match node {
+        Some(node) => vec![(node.parse().map_err(|_| bad(format!("{node:?} is no key")))?, addresses)],
+        None if addresses.is_empty() => Vec::new(),
+        None => return Err(bad("addresses are of no use without the node key of who is there")),
+    };
+    let network = network(peer)?;
+    network.tell(Event::Follow { space, via }).await.map_err(stopped)?;
+    if let Some(name) = petname {
+        name_space(peer, space, name).await?;
+    }
+    let status = network.ask(move |node| node.space(&space)).await.map_err(stopped)?;
+    Ok(serde_json::to_value(status).unwrap_or_default())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Who {
+    who: String,
+}
+
+async fn unfollow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    let space = find_space(peer, &read::<Who>(body)?.who).await?;
+    network(peer)?.tell(Event::Unfollow { space }).await.map_err(stopped)?;
+    Ok(json!({"unfollowed": space.to_string()}))
+}
+
+async fn block(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        who: String,
+        #[serde(default = "yes")]
+        blocked: bool,
+    }
+    fn yes() -> bool {
+        true
+    }
+    let Wanted { who, blocked } = read(body)?;
+    let who = find_space(peer, &who).await?;
+    network(peer)?.tell(Event::Block { who, is_blocked: blocked }).await.map_err(stopped)?;
+    Ok(json!({"who": who.to_string(), "blocked": blocked}))
+}
+
+async fn name_space(peer: &Peer, space: PublicKey, name: String) -> Result<(), Problem> {
+    let is_good = name.len() <= PETNAME_BYTES_MAX && !name.contains(['/', '.', '@', '%', '?', '#']) && !name.chars().any(char::is_control);
+    if !is_good || name.parse::<PublicKey>().is_ok() {
+        return Err(bad(format!("{name:?} cannot be a name: up to {PETNAME_BYTES_MAX} bytes without / . @ % ? #")));
+    }
+    network(peer)?.tell(Event::Petname { space, name }).await.map_err(stopped)
+}
+
+async fn petname(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        who: String,
+        name: String,
+    }
+    let Wanted { who, name } = read(body)?;
+    let space = find_space(peer, &who).await?;
+    name_space(peer, space, name.clone()).await?;
+    Ok(json!({"space": space.to_string(), "petname": name}))
+}
+
+fn describe(peer: &Network, record: &Record) -> Serde {
+    let uses = peer.invites().uses(record);
+    let is_expired = record.expires_ms > 0 && now_ms() > record.expires_ms;
+    let state = match record {
+        Record { is_revoked: true, .. } => "revoked",
+        _ if uses >= record.uses_max => "used up",
+        _ if is_expired => "expired",
+        _ => "open",
+    };
+    let mut value = serde_json::to_value(record).unwrap_or_default();
+    value["uses"] = uses.into();
+    value["state"] = state.into();
+    value
+}
+
+fn invites(peer: &Peer) -> Result<Serde, Problem> {
+    let network = network(peer)?;
+    let all: Vec<Serde> = network.invites().list().iter().map(|record| describe(network, record)).collect();
+    Ok(json!({ "invites": all }))
+}
+
+async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        role: Role,
+        #[serde(default = "root")]
+        path: String,
+        #[serde(default = "one")]
+        uses: u64,
+        #[serde(default)]
+        bytes_max: u64,
+        expires_ms: Option<u64>,
+        #[serde(default)]
+        note: String,
+        /// The first thing to be shown to whoever takes it, before anything was fetched.
+        #[serde(default)]
+        paint: String,
+    }
+    fn root() -> String {
+        "/".to_owned()
+    }
+    fn one() -> u64 {
+        1
+    }
+    let Wanted { role, path, uses, bytes_max, expires_ms, note, paint } = read(body)?;
+    let network = network(peer)?;
+    let path = Path::parse(&path).map_err(|error| bad_path(&error))?;
+    if uses == 0 || uses > 1_000_000 {
+        return Err(bad("an invite can be taken 1 to 1 000 000 times"));
+    }
+    if role == Role::Device && (uses != 1 || !path.is_root()) {
+        return Err(bad("a device is added to the whole space, one at a time"));
+    }
+    if note.len() > NOTE_BYTES_MAX || paint.len() > invite::PAINT_BYTES_MAX {
+        return Err(bad(format!("a note has {NOTE_BYTES_MAX} bytes at most, a first paint {}", invite::PAINT_BYTES_MAX)));
+    }
+    let now = now_ms();
+    let expires_ms = expires_ms.unwrap_or(now + EXPIRES_MS);
+    if expires_ms != 0 && expires_ms <= now {
+        return Err(bad("the invite would have expired already"));
+    }
+    let token = random_bytes::<16>();
+    let wish = Wish { role, path: path.clone(), uses_max: uses, bytes_max, expires_ms, note };
+    let record = network.invites().create(&wish, &token, now).map_err(|error| match error {
+        WishError::Io(error) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the invite could not be written", error.to_string()),
+        other => bad(other.to_string()),
+    })?;
+    let endpoint = network.endpoint();
+    let addresses: Vec<String> = endpoint
+        .addresses()
+        .iter()
+        .map(ToString::to_string)
+        .filter(|text| text.len() <= invite::ADDRESS_BYTES_MAX)
+        .take(invite::ADDRESSES_MAX)
+        .collect();
+    let invite = Invite {
+        node: endpoint.node(),
+        addresses: addresses.clone(),
+        space: peer.space(),
+        token,
+        role,
+        path,
+        bytes_max,
+        expires_ms,
+        name: human_name(&peer.space()),
+        app: None,
+        paint,
+    };
+    let mut value = describe(network, &record);
+    value["link"] = invite.link().into();
+    value["addresses"] = addresses.into();
+    Ok(value)
+}
+
+async fn revoke_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        id: String,
+        /// Whether those who took it lose what it gave them.
+        #[serde(default)]
+        grants: bool,
+    }
+    let Wanted { id, grants } = read(body)?;
+    let network = network(peer)?;
+    let record = network.invites().revoke(&id, grants, now_ms()).await.map_err(|error| write_problem(&error))?;
+    let record = record.ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "invite", "there is no such invite", format!("no invite has the id {id}"))
+            .with_fix("`timebus invites` lists them")
+    })?;
+    Ok(describe(network, &record))
+}
+
+async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        link: String,
+        /// Whether the owner has seen what the invite says and wants it.
+        #[serde(default)]
+        confirm: bool,
+        petname: Option<String>,
+    }
+    let Wanted { link, confirm, petname } = read(body)?;
+    let invite = Invite::parse(&link)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "invite", "this is no invite that can be taken", error.to_string()))?;
+    let mut card = json!({
+        "space": invite.space.to_string(),
+        "name": human_name(&invite.space),
+        "inviter": invite.name,
+        "role": invite.role,
+        "path": invite.path.to_string(),
+        "bytes_max": invite.bytes_max,
+        "expires_ms": invite.expires_ms,
+        "paint": invite.paint,
+        "node": invite.node.to_string(),
+        "addresses": invite.addresses,
+    });
+    if invite.space == peer.space() {
+        return Err(bad("this invite leads to your own space"));
+    }
+    if invite.role == Role::Device {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "device",
+            "this invite makes a new home a device of somebody",
+            "this home has an identity of its own already",
+        )
+        .with_fix("take it with a home that does not exist yet: timebus --home FOLDER join LINK"));
+    }
+    if invite.expires_ms > 0 && now_ms() > invite.expires_ms {
+        return Err(
+            Problem::new(StatusCode::GONE, "invite", "the invite has expired", "it could be taken for a limited time").with_fix("ask for a new one")
+        );
+    }
+    if !confirm {
+        card["joined"] = false.into();
+        return Ok(card);
+    }
+    let network = network(peer)?;
+    let space = invite.space;
+    let name = petname.unwrap_or_else(|| invite.name.clone());
+    network.tell(Event::Join { space, node: invite.node, addresses: invite.addresses, token: invite.token }).await.map_err(stopped)?;
+    // A name that somebody else chose may not be one that can be used here; then there is none.
+    let is_free = network.ask({
+        let name = name.clone();
+        move |node| node.book().named(&name).is_none() && !node.book().petnames.contains_key(&space)
+    });
+    if !name.is_empty() && is_free.await.map_err(stopped)? {
+        let _ = name_space(peer, space, name).await;
+    }
+    let status = network.visit(space, JOIN_PATIENCE).await.map_err(stopped)?;
+    card["joined"] = true.into();
+    card["status"] = serde_json::to_value(status).unwrap_or_default();
+    Ok(card)
+}
+
+fn devices(peer: &Peer) -> Result<Serde, Problem> {
+    let store = peer.store();
+    let rights = store.rights(&store.space());
+    let mut all: Vec<Serde> = Vec::new();
+    for key in rights.iter().flat_map(|rights| rights.devices()) {
+        all.push(json!({"device": key.to_string(), "name": human_name(&key), "this": key == store.device()}));
+    }
+    Ok(json!({ "devices": all }))
+}
+
+async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    let Who { who } = read(body)?;
+    let key: PublicKey = who.parse().map_err(|_| bad(format!("{who:?} is no key")))?;
+    let store = peer.store();
+    if key == store.device() {
+        return Err(bad("this is the device that you ask; ask another one to remove it"));
+    }
+    let rights = store.rights(&store.space());
+    let ops: Vec<Op> = rights
+        .iter()
+        .flat_map(|rights| rights.grants())
+        .filter(|(_, held)| held.grant.audience == Audience::Key(key))
+        .map(|(grant, _)| Op::Revoke(Revoke { grant: *grant, cascade: false, keep: Vec::new() }))
+        .collect();
+    if ops.is_empty() {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "device", "there is no such device", format!("no grant is for {key}"))
+            .with_fix("`timebus devices` lists them"));
+    }
+    store.state(Statement::Ops(ops), now_ms()).await.map_err(|error| write_problem(&error))?;
+    Ok(json!({"removed": key.to_string()}))
+}
