@@ -10,8 +10,13 @@ use std::sync::Arc;
 
 use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
 
+pub use memory::{COMMITS_LOST_MAX, MemoryTables};
+
+use self::memory::MemorySnapshot;
 use crate::pipeline::APPLIED;
 use crate::store::StorageError;
+
+mod memory;
 
 /// One table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,9 +67,18 @@ impl Table {
 /// an id in [`Table::Index`], which is longer.
 const MARK: &[u8] = b"\xff\xff\xff\xffapplied";
 
-/// The open tables.
+/// The open tables: on disk, or in memory for simulations.
 #[derive(Clone)]
-pub struct Tables {
+pub struct Tables(Medium);
+
+#[derive(Clone)]
+enum Medium {
+    Disk(Disk),
+    Memory(MemoryTables),
+}
+
+#[derive(Clone)]
+struct Disk {
     database: Database,
     keyspaces: [Keyspace; 9],
 }
@@ -84,13 +98,22 @@ impl Tables {
             keyspaces.push(database.keyspace(table.name(), options)?);
         }
         let keyspaces = keyspaces.try_into().unwrap_or_else(|_| unreachable!("one keyspace for each table"));
-        Ok(Self { database, keyspaces })
+        Ok(Self(Medium::Disk(Disk { database, keyspaces })))
+    }
+
+    /// Goes on with tables in memory.
+    #[must_use]
+    pub fn in_memory(tables: MemoryTables) -> Self {
+        Self(Medium::Memory(tables))
     }
 
     /// One consistent view of all tables.
     #[must_use]
     pub fn snapshot(&self) -> Committed {
-        Committed { tables: self.clone(), snapshot: self.database.snapshot() }
+        Committed(match &self.0 {
+            Medium::Disk(disk) => Moment::Disk(disk.clone(), disk.database.snapshot()),
+            Medium::Memory(tables) => Moment::Memory(tables.snapshot()),
+        })
     }
 
     /// Writes staged rows in one atomic batch. Not synced: the change log is the truth.
@@ -99,14 +122,22 @@ impl Tables {
     ///
     /// [`StorageError::Index`].
     pub fn commit(&self, staged: &Staged) -> Result<(), StorageError> {
-        let mut batch = self.database.batch();
-        if let Some(Some(applied)) = staged.rows[Table::Meta as usize].get(APPLIED) {
-            for keyspace in &self.keyspaces {
+        let applied = staged.rows[Table::Meta as usize].get(APPLIED).and_then(Option::as_ref);
+        let disk = match &self.0 {
+            Medium::Disk(disk) => disk,
+            Medium::Memory(tables) => {
+                tables.commit(staged, MARK, applied);
+                return Ok(());
+            }
+        };
+        let mut batch = disk.database.batch();
+        if let Some(applied) = applied {
+            for keyspace in &disk.keyspaces {
                 batch.insert(keyspace, MARK, applied.clone());
             }
         }
         for (table, rows) in Table::ALL.into_iter().zip(&staged.rows) {
-            let keyspace = &self.keyspaces[table as usize];
+            let keyspace = &disk.keyspaces[table as usize];
             for (key, value) in rows {
                 match value {
                     Some(value) => batch.insert(keyspace, key.clone(), value.clone()),
@@ -140,21 +171,25 @@ impl Tables {
     ///
     /// [`StorageError::Index`].
     pub fn flush(&self) -> Result<(), StorageError> {
-        for keyspace in &self.keyspaces {
+        let Medium::Disk(disk) = &self.0 else { return Ok(()) };
+        for keyspace in &disk.keyspaces {
             keyspace.rotate_memtable()?;
         }
-        while self.keyspaces.iter().any(|keyspace| keyspace.tree.sealed_memtable_count() > 0) {
+        while disk.keyspaces.iter().any(|keyspace| keyspace.tree.sealed_memtable_count() > 0) {
             // Fails once the thread that writes the tables has failed, as on a full disk: it would be waited for for ever.
-            self.database.persist(fjall::PersistMode::Buffer)?;
+            disk.database.persist(fjall::PersistMode::Buffer)?;
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        Ok(self.database.persist(fjall::PersistMode::SyncAll)?)
+        Ok(disk.database.persist(fjall::PersistMode::SyncAll)?)
     }
 
-    /// Bytes on disk.
+    /// Bytes on disk; of tables in memory, bytes of rows.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
-        self.database.disk_space().unwrap_or(0)
+        match &self.0 {
+            Medium::Disk(disk) => disk.database.disk_space().unwrap_or(0),
+            Medium::Memory(tables) => tables.bytes(),
+        }
     }
 }
 
@@ -182,9 +217,12 @@ pub type Scan<'a> = Box<dyn Iterator<Item = Result<(Slice, Slice), StorageError>
 
 /// Rows as of one moment.
 #[derive(Clone)]
-pub struct Committed {
-    tables: Tables,
-    snapshot: Snapshot,
+pub struct Committed(Moment);
+
+#[derive(Clone)]
+enum Moment {
+    Disk(Disk, Snapshot),
+    Memory(MemorySnapshot),
 }
 
 impl std::fmt::Debug for Committed {
@@ -195,17 +233,23 @@ impl std::fmt::Debug for Committed {
 
 impl Rows for Committed {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, StorageError> {
-        Ok(self.snapshot.get(&self.tables.keyspaces[table as usize], key)?)
+        match &self.0 {
+            Moment::Disk(disk, snapshot) => Ok(snapshot.get(&disk.keyspaces[table as usize], key)?),
+            Moment::Memory(rows) => Ok(rows.get(table, key)),
+        }
     }
 
     fn scan<'a>(&'a self, table: Table, prefix: &[u8], from: Option<&[u8]>) -> Scan<'a> {
-        let keyspace = &self.tables.keyspaces[table as usize];
+        let (keyspace, snapshot) = match &self.0 {
+            Moment::Disk(disk, snapshot) => (&disk.keyspaces[table as usize], snapshot),
+            Moment::Memory(rows) => return rows.scan(table, prefix, from),
+        };
         let iter = match from {
             Some(from) if from > prefix => match prefix_end(prefix) {
-                Some(end) => self.snapshot.range(keyspace, from.to_vec()..end),
-                None => self.snapshot.range(keyspace, from.to_vec()..),
+                Some(end) => snapshot.range(keyspace, from.to_vec()..end),
+                None => snapshot.range(keyspace, from.to_vec()..),
             },
-            _ => self.snapshot.prefix(keyspace, prefix),
+            _ => snapshot.prefix(keyspace, prefix),
         };
         Box::new(iter.map(|guard| Ok(guard.into_inner()?)))
     }

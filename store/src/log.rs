@@ -10,6 +10,10 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+pub use memory::MemoryDisk;
+
+mod memory;
+
 /// Size at which a new segment is begun.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
 const MAGIC: [u8; 4] = *b"tbr1";
@@ -60,10 +64,19 @@ pub fn frame(a: u64, payload: &[u8], out: &mut Vec<u8>) {
 /// Writes to the log. There is one, in the thread that syncs.
 #[derive(Debug)]
 pub struct Appender {
-    folder: PathBuf,
-    file: File,
+    to: Output,
     /// Where the next record goes.
     next: Place,
+}
+
+#[derive(Debug)]
+enum Output {
+    /// The segment at hand of the log in a folder.
+    File {
+        folder: PathBuf,
+        file: File,
+    },
+    Memory(MemoryDisk),
 }
 
 impl Appender {
@@ -80,7 +93,17 @@ impl Appender {
             file.sync_all()?;
         }
         File::open(folder)?.sync_all()?;
-        Ok(Self { folder: folder.to_owned(), file, next })
+        Ok(Self { to: Output::File { folder: folder.to_owned(), file }, next })
+    }
+
+    /// The same for a log in memory.
+    ///
+    /// # Errors
+    ///
+    /// What the simulated disk was told to answer.
+    pub fn in_memory(disk: MemoryDisk, next: Place) -> io::Result<Self> {
+        disk.cut(next)?;
+        Ok(Self { to: Output::Memory(disk), next })
     }
 
     /// Writes framed records that begin at `place`, which is the end of the log or the start of the next segment.
@@ -89,12 +112,22 @@ impl Appender {
     ///
     /// Of the file system; then call [`Appender::rewind`] or give up writing.
     pub fn write(&mut self, place: Place, records: &[u8]) -> io::Result<()> {
-        if place.segment != self.next.segment {
-            self.file.sync_data()?;
-            self.file = open_segment(&self.folder, place.segment)?;
-            File::open(&self.folder)?.sync_all()?;
+        match &mut self.to {
+            Output::File { folder, file } => {
+                if place.segment != self.next.segment {
+                    file.sync_data()?;
+                    *file = open_segment(folder, place.segment)?;
+                    File::open(folder)?.sync_all()?;
+                }
+                file.write_all_at(records, place.offset)?;
+            }
+            Output::Memory(disk) => {
+                if place.segment != self.next.segment {
+                    disk.sync(self.next.segment)?;
+                }
+                disk.write(place, records)?;
+            }
         }
-        self.file.write_all_at(records, place.offset)?;
         self.next = Place { offset: place.offset + records.len() as u64, ..place };
         Ok(())
     }
@@ -106,7 +139,10 @@ impl Appender {
     /// Of the file system. What was written since the last success may or may not be there: never retry on the
     /// same file, see [`Appender::rewind`].
     pub fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_data()
+        match &mut self.to {
+            Output::File { file, .. } => file.sync_data(),
+            Output::Memory(disk) => disk.sync(self.next.segment),
+        }
     }
 
     /// Cuts off what was written from `place` on, after a write that failed for lack of space.
@@ -115,12 +151,17 @@ impl Appender {
     ///
     /// Of the file system.
     pub fn rewind(&mut self, place: Place) -> io::Result<()> {
-        for segment in (place.segment + 1)..=self.next.segment {
-            let _ = std::fs::remove_file(segment_path(&self.folder, segment));
+        match &mut self.to {
+            Output::File { folder, file } => {
+                for segment in (place.segment + 1)..=self.next.segment {
+                    let _ = std::fs::remove_file(segment_path(folder, segment));
+                }
+                *file = open_segment(folder, place.segment)?;
+                file.set_len(place.offset)?;
+                file.sync_all()?;
+            }
+            Output::Memory(disk) => disk.cut(place)?,
         }
-        self.file = open_segment(&self.folder, place.segment)?;
-        self.file.set_len(place.offset)?;
-        self.file.sync_all()?;
         self.next = place;
         Ok(())
     }
@@ -174,10 +215,38 @@ pub enum Item {
 
 /// Reads the log. Cheap to clone; safe beside an [`Appender`].
 #[derive(Clone, Debug)]
-pub struct LogReader {
-    folder: Arc<Path>,
-    /// The segments opened last, a few of them.
-    open: Arc<Mutex<OpenSegments>>,
+pub struct LogReader(Input);
+
+#[derive(Clone, Debug)]
+enum Input {
+    Folder {
+        folder: Arc<Path>,
+        /// The segments opened last, a few of them.
+        open: Arc<Mutex<OpenSegments>>,
+    },
+    Memory(MemoryDisk),
+}
+
+/// A segment that is read.
+enum Segment {
+    File(Arc<File>),
+    Memory(MemoryDisk, u32),
+}
+
+impl Segment {
+    fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::File(file) => Ok(file.metadata()?.len()),
+            Self::Memory(disk, segment) => disk.len(*segment),
+        }
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.read_exact_at(buffer, offset),
+            Self::Memory(disk, segment) => disk.read_exact_at(*segment, buffer, offset),
+        }
+    }
 }
 
 /// Segments by number.
@@ -190,22 +259,31 @@ impl LogReader {
     /// Reads the log in `folder`.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.into(), open: Arc::default() }
+        Self(Input::Folder { folder: folder.into(), open: Arc::default() })
     }
 
-    fn file(&self, segment: u32) -> io::Result<Arc<File>> {
-        let mut open = self.open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    /// Reads the log in memory.
+    #[must_use]
+    pub fn in_memory(disk: MemoryDisk) -> Self {
+        Self(Input::Memory(disk))
+    }
+
+    fn file(&self, segment: u32) -> io::Result<Segment> {
+        let (folder, open) = match &self.0 {
+            Input::Folder { folder, open } => (folder, open),
+            Input::Memory(disk) => return Ok(Segment::Memory(disk.clone(), segment)),
+        };
+        let mut open = open.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some((_, file)) = open.iter().find(|(number, _)| *number == segment) {
-            return Ok(Arc::clone(file));
+            return Ok(Segment::File(Arc::clone(file)));
         }
-        let file = Arc::new(
-            OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(segment_path(&self.folder, segment))?,
-        );
+        let file =
+            Arc::new(OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(segment_path(folder, segment))?);
         if open.len() >= OPEN_SEGMENTS_MAX {
             open.remove(0);
         }
         open.push((segment, Arc::clone(&file)));
-        Ok(file)
+        Ok(Segment::File(file))
     }
 
     /// The record at a place.
@@ -226,7 +304,11 @@ impl LogReader {
     ///
     /// Of the file system.
     pub fn segments(&self) -> io::Result<Vec<u32>> {
-        let entries = match std::fs::read_dir(&self.folder) {
+        let folder = match &self.0 {
+            Input::Folder { folder, .. } => folder,
+            Input::Memory(disk) => return Ok(disk.segments()),
+        };
+        let entries = match std::fs::read_dir(folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(error),
@@ -253,7 +335,7 @@ impl LogReader {
     }
 }
 
-fn read_record(file: &File, place: Place) -> io::Result<Option<Record>> {
+fn read_record(file: &Segment, place: Place) -> io::Result<Option<Record>> {
     let mut head = [0; HEAD_BYTES];
     if !read_fully(file, &mut head, place.offset)? || head[..4] != MAGIC {
         return Ok(None);
@@ -277,7 +359,7 @@ fn read_record(file: &File, place: Place) -> io::Result<Option<Record>> {
 }
 
 /// Fills `buffer` from `offset`; `false` when the file ends before.
-fn read_fully(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
+fn read_fully(file: &Segment, buffer: &mut [u8], offset: u64) -> io::Result<bool> {
     match file.read_exact_at(buffer, offset) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
@@ -319,7 +401,7 @@ impl Iterator for Walk {
 impl Walk {
     fn step(&mut self) -> io::Result<Option<Item>> {
         let file = self.reader.file(self.at.segment)?;
-        let len = file.metadata()?.len();
+        let len = file.len()?;
         if self.at.offset >= len {
             return Ok(None);
         }
@@ -335,7 +417,7 @@ impl Walk {
 }
 
 /// Finds the next good record in a damaged segment by its magic.
-fn next_good(file: &File, from: u64, len: u64) -> io::Result<Option<u64>> {
+fn next_good(file: &Segment, from: u64, len: u64) -> io::Result<Option<u64>> {
     const WINDOW: u64 = 1024 * 1024;
     let mut start = from;
     while start < len {

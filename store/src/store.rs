@@ -175,6 +175,41 @@ impl Inner {
     }
 }
 
+/// The halves of an opened store, and what they talk through. Threads drive them, or an [`Engine`].
+///
+/// [`Engine`]: crate::engine::Engine
+pub(crate) struct Parts {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) decider: Decider,
+    pub(crate) syncer: Syncer,
+    pub(crate) jobs: mpsc::Sender<Job>,
+    pub(crate) job_queue: mpsc::Receiver<Job>,
+    pub(crate) groups: mpsc::Receiver<Group>,
+}
+
+impl Parts {
+    pub(crate) fn new(tables: Tables, pipeline: Pipeline, log: LogReader, appender: Appender, device: SecretKey, is_barred: bool) -> Self {
+        let own = pipeline.space_of(AUTH);
+        let inner = Arc::new(Inner {
+            published: RwLock::new(Arc::new(tables.snapshot())),
+            tables,
+            own,
+            device,
+            held: RwLock::new(pipeline.spaces().map(|space| (space.key, (space, Arc::new(pipeline.rights(space.auth()).clone())))).collect()),
+            arrived: watch::Sender::new(pipeline.next_a() - 1),
+            feeds: Arc::default(),
+            stats: Stats::default(),
+            log,
+            observer: Mutex::new(None),
+        });
+        let (jobs, job_queue) = mpsc::channel();
+        let (to_syncer, groups) = mpsc::sync_channel(1);
+        let decider = Decider::new(Arc::clone(&inner), pipeline, is_barred, to_syncer);
+        let syncer = Syncer { inner: Arc::clone(&inner), appender, bytes: 0, to_decider: jobs.clone() };
+        Self { inner, decider, syncer, jobs, job_queue, groups }
+    }
+}
+
 /// What was found and done while opening.
 #[derive(Clone, Debug, Default)]
 pub struct Opened {
@@ -205,7 +240,7 @@ struct Threads {
     jobs: mpsc::Sender<Job>,
     handles: Mutex<Vec<std::thread::JoinHandle<()>>>,
     inner: Arc<Inner>,
-    _lock: std::fs::File,
+    _lock: Option<std::fs::File>,
 }
 
 impl Drop for Threads {
@@ -301,42 +336,19 @@ impl Store {
             keys.renew_device()?;
             opened.new_device = true;
         }
-        found(&keys, &mut pipeline, &tables, &mut appender, now_ms)?;
+        let signers = Signers { root: keys.root(), next_hash: keys.next_hash(), device: keys.device() };
+        found(&signers, &mut pipeline, &tables, &mut appender, now_ms)?;
         if opened.new_device && mark.exists() {
             std::fs::remove_file(&mark).map_err(StorageError::from)?;
         }
         let device = SecretKey::from_seed(*keys.device().seed());
-        let inner = Arc::new(Inner {
-            published: RwLock::new(Arc::new(tables.snapshot())),
-            tables,
-            own: Space::new(keys.space(), 0),
-            device,
-            held: RwLock::new(pipeline.spaces().map(|space| (space.key, (space, Arc::new(pipeline.rights(space.auth()).clone())))).collect()),
-            arrived: watch::Sender::new(pipeline.next_a() - 1),
-            feeds: Arc::default(),
-            stats: Stats::default(),
-            log,
-            observer: Mutex::new(None),
-        });
-        let (jobs, job_queue) = mpsc::channel();
-        let (to_syncer, groups) = mpsc::sync_channel(1);
-        let group = Group::starting_at(pipeline.next_place());
-        let decider = Decider {
-            inner: Arc::clone(&inner),
-            pipeline,
-            is_barred: renew && !opened.new_device,
-            own_cap: None,
-            to_syncer,
-            group,
-            syncing: false,
-            read_only: None,
-        };
-        let syncer = Syncer { inner: Arc::clone(&inner), appender, to_decider: jobs.clone() };
+        let is_barred = renew && !opened.new_device;
+        let Parts { inner, decider, syncer, jobs, job_queue, groups } = Parts::new(tables, pipeline, log, appender, device, is_barred);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).stack_size(16 * 1024 * 1024).spawn(run).map_err(StorageError::from)
         };
         let handles = vec![spawn("decide", Box::new(move || decider.run(&job_queue)))?, spawn("sync", Box::new(move || syncer.run(&groups)))?];
-        let threads = Threads { jobs: jobs.clone(), handles: Mutex::new(handles), inner: Arc::clone(&inner), _lock: lock };
+        let threads = Threads { jobs: jobs.clone(), handles: Mutex::new(handles), inner: Arc::clone(&inner), _lock: Some(lock) };
         Ok(Self {
             inner,
             jobs,
@@ -345,6 +357,21 @@ impl Store {
             opened: Arc::new(opened),
             home: home.into(),
         })
+    }
+
+    /// A handle to a store whose halves are driven by an [`Engine`].
+    ///
+    /// [`Engine`]: crate::engine::Engine
+    pub(crate) fn handle(inner: Arc<Inner>, jobs: mpsc::Sender<Job>, opened: Opened, requests_max: usize) -> Self {
+        let threads = Threads { jobs: jobs.clone(), handles: Mutex::default(), inner: Arc::clone(&inner), _lock: None };
+        Self {
+            inner,
+            jobs,
+            waiting: Arc::new(Semaphore::new(requests_max)),
+            threads: Arc::new(threads),
+            opened: Arc::new(opened),
+            home: FilePath::new("").into(),
+        }
     }
 
     /// The key of the own space.
@@ -395,7 +422,7 @@ impl Store {
         *key == self.space() || self.rights(&self.space()).is_some_and(|rights| rights.devices().any(|device| device == *key))
     }
 
-    /// The home folder.
+    /// The home folder; empty for a store in memory.
     #[must_use]
     pub fn home(&self) -> &FilePath {
         &self.home
@@ -606,7 +633,7 @@ fn put_aside(home: &FilePath, reason: &str, opened: &mut Opened) -> Result<(), O
 }
 
 /// Whether the tables hold changes that the log does not.
-fn ahead_of_log(tables: &Tables, log: &LogReader) -> Result<Option<String>, StorageError> {
+pub(crate) fn ahead_of_log(tables: &Tables, log: &LogReader) -> Result<Option<String>, StorageError> {
     let rows = tables.snapshot();
     let Some(row) = rows.get(Table::Meta, APPLIED)? else { return Ok(None) };
     let (next_a, end) = decode_applied(&row)?;
@@ -652,7 +679,7 @@ fn is_genuine(record: &crate::log::Record, next_a: u64, lost_bytes: u64) -> bool
 const REPLAY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Takes in what is in the log and not in the tables. Answers where the log ends.
-fn replay(
+pub(crate) fn replay(
     pipeline: &mut Pipeline,
     tables: &Tables,
     log: &LogReader,
@@ -713,16 +740,25 @@ fn replay(
     Ok(end)
 }
 
+/// The keys that a store makes its first statement with.
+pub(crate) struct Signers<'a> {
+    /// Of the space, unless it is kept elsewhere.
+    pub(crate) root: Option<&'a SecretKey>,
+    /// Hash of the root key that may come next.
+    pub(crate) next_hash: [u8; 32],
+    pub(crate) device: &'a SecretKey,
+}
+
 /// Makes sure that the space has its first statement and this device its grant, if the root key is here.
-fn found(keys: &Keys, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<(), StorageError> {
-    let device = keys.device().public();
+pub(crate) fn found(keys: &Signers<'_>, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<(), StorageError> {
+    let device = keys.device.public();
     if pipeline.rights(AUTH).device_grant(&device).is_some() {
         return Ok(());
     }
-    let Some(root) = keys.root() else { return Ok(()) };
+    let Some(root) = keys.root else { return Ok(()) };
     let mut ops = Vec::new();
     if pipeline.rights(AUTH).genesis().is_none() {
-        ops.push(Op::Genesis(Genesis { next: Some(keys.next_hash()), guardians: None }));
+        ops.push(Op::Genesis(Genesis { next: Some(keys.next_hash), guardians: None }));
     }
     ops.push(Op::Grant(Grant {
         audience: Audience::Key(device),

@@ -4,7 +4,7 @@
 //! rows. Meanwhile the syncer signs, appends and syncs the group before, commits its rows and tells everybody.
 //! So a sync, which takes milliseconds on real disks, is shared by all requests that came in during the one before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 
@@ -257,13 +257,6 @@ pub(crate) struct Group {
     start: Place,
 }
 
-impl Group {
-    /// An empty group for a log that ends at `start`.
-    pub(crate) fn starting_at(start: Place) -> Self {
-        Self { start, ..Self::default() }
-    }
-}
-
 /// Most changes that become durable at once; bounds how long a sync takes.
 const GROUP_CHANGES_MAX: usize = 4096;
 /// Most staged rows, in bytes, before the decider waits for the syncer.
@@ -281,20 +274,40 @@ pub(crate) struct Decider {
     pub(crate) group: Group,
     pub(crate) syncing: bool,
     pub(crate) read_only: Option<Arc<str>>,
+    /// Jobs that wait for the syncer because the group at hand is full. As few as there are requests that wait.
+    pub(crate) aside: VecDeque<Job>,
+    pub(crate) fences: Vec<oneshot::Sender<Place>>,
+    pub(crate) stopping: bool,
 }
 
 impl Decider {
+    /// Goes on from what is in the tables.
+    pub(crate) fn new(inner: Arc<Inner>, pipeline: Pipeline, is_barred: bool, to_syncer: SyncSender<Group>) -> Self {
+        let group = Group { start: pipeline.next_place(), ..Group::default() };
+        Self {
+            inner,
+            pipeline,
+            is_barred,
+            own_cap: None,
+            to_syncer,
+            group,
+            syncing: false,
+            read_only: None,
+            aside: VecDeque::new(),
+            fences: Vec::new(),
+            stopping: false,
+        }
+    }
+
     pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
-        let mut fences = Vec::new();
-        let mut stopping = false;
-        loop {
-            let full = self.syncing && (self.group.entries.len() >= GROUP_CHANGES_MAX || self.pipeline.rows.staged.bytes() >= GROUP_BYTES_MAX);
-            let job = if self.idle() && !full && (!self.group.entries.is_empty() || !self.group.replies.is_empty()) {
+        while !self.is_stopped() {
+            let job = if self.may_dispatch() {
                 // The syncer is free: send what is here as soon as nobody else is waiting to join.
-                match jobs.try_recv() {
-                    Ok(job) if self.group.entries.len() < GROUP_CHANGES_MAX => job,
+                match self.next_aside().map_or_else(|| jobs.try_recv(), Ok) {
                     Ok(job) => {
-                        self.dispatch();
+                        if self.is_full() {
+                            self.dispatch();
+                        }
                         job
                     }
                     Err(TryRecvError::Empty) => {
@@ -304,36 +317,68 @@ impl Decider {
                     Err(TryRecvError::Disconnected) => Job::Stop,
                 }
             } else {
-                match jobs.recv() {
+                match self.next_aside().map_or_else(|| jobs.recv(), Ok) {
                     Ok(job) => job,
                     Err(_) => Job::Stop,
                 }
             };
-            match job {
-                Job::Write(request, reply) => self.write(*request, reply),
-                Job::Offer(changes, reply) => self.offer(changes, reply),
-                Job::State(statement, time_ms, reply) => self.state(statement, time_ms, reply),
-                Job::Fence(reply) => fences.push(reply),
-                Job::Synced(result) => self.synced(result),
-                Job::Stop => stopping = true,
-            }
-            if self.idle() && self.group.entries.is_empty() && self.group.replies.is_empty() {
-                let place = self.pipeline.next_place();
-                fences.drain(..).for_each(|fence| {
-                    let _ = fence.send(place);
-                });
-                if stopping {
-                    return;
-                }
-            }
+            self.take_job(job);
         }
+    }
+
+    /// A job that was put aside and can be done now.
+    pub(crate) fn next_aside(&mut self) -> Option<Job> {
+        if self.syncing && self.is_full() { None } else { self.aside.pop_front() }
+    }
+
+    /// Does one job, as far as it can be done before it is durable.
+    pub(crate) fn take_job(&mut self, job: Job) {
+        match job {
+            job @ (Job::Write(..) | Job::Offer(..) | Job::State(..)) if self.syncing && self.is_full() => self.aside.push_back(job),
+            Job::Write(request, reply) => self.write(*request, reply),
+            Job::Offer(changes, reply) => self.offer(changes, reply),
+            Job::State(statement, time_ms, reply) => self.state(statement, time_ms, reply),
+            Job::Fence(reply) => self.fences.push(reply),
+            Job::Synced(result) => self.synced(result),
+            Job::Stop => self.stopping = true,
+        }
+        if self.is_settled() {
+            let place = self.pipeline.next_place();
+            self.fences.drain(..).for_each(|fence| {
+                let _ = fence.send(place);
+            });
+        }
+    }
+
+    /// Whether nothing waits to become durable.
+    fn is_settled(&self) -> bool {
+        self.may_rest() && self.aside.is_empty()
+    }
+
+    fn may_rest(&self) -> bool {
+        self.idle() && self.group.entries.is_empty() && self.group.replies.is_empty()
+    }
+
+    /// Whether there is something to make durable, and the syncer is free.
+    pub(crate) fn may_dispatch(&self) -> bool {
+        self.idle() && !self.may_rest()
+    }
+
+    /// Whether the group at hand takes no more before it is dispatched.
+    pub(crate) fn is_full(&self) -> bool {
+        self.group.entries.len() >= GROUP_CHANGES_MAX || self.pipeline.rows.staged.bytes() >= GROUP_BYTES_MAX
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopping && self.is_settled()
     }
 
     fn idle(&self) -> bool {
         !self.syncing
     }
 
-    fn dispatch(&mut self) {
+    /// Hands the group at hand to the syncer, which has to be free.
+    pub(crate) fn dispatch(&mut self) {
         let mut group = std::mem::take(&mut self.group);
         group.staged = self.pipeline.rows.seal();
         for (space, rights) in &mut group.stated {
@@ -920,47 +965,23 @@ fn load_at(
 pub(crate) struct Syncer {
     pub(crate) inner: Arc<Inner>,
     pub(crate) appender: Appender,
+    /// Bytes written since the last sync.
+    pub(crate) bytes: u64,
     pub(crate) to_decider: Sender<Job>,
 }
 
 impl Syncer {
     pub(crate) fn run(mut self, groups: &Receiver<Group>) {
         while let Ok(group) = groups.recv() {
-            let result = self.write(&group);
-            match result {
-                Ok(()) => {
-                    let last = group.entries.last().map_or(0, |(_, a, _)| *a);
-                    self.inner.publish(group.stated, &group.updates, last);
-                    for reply in group.replies {
-                        match reply {
-                            Reply::Written(reply, written) => drop(reply.send(Ok(written))),
-                            Reply::Offered(reply, offered) => drop(reply.send(Ok(offered))),
-                            Reply::Stated(reply, grants) => drop(reply.send(Ok(grants))),
-                        }
-                    }
-                    if self.to_decider.send(Job::Synced(Ok(()))).is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    let message: Arc<str> = error.to_string().into();
-                    tracing::error!(%error, "the disk refused a write");
-                    // Out of space: cut off what was half written, and later writes may be tried. Any other
-                    // failure leaves the file in a state nobody knows, so it is not written again.
-                    let full = matches!(&error, StorageError::Io(error) if is_full(error));
-                    let recovered = full && self.appender.rewind(group.start).is_ok();
-                    for reply in group.replies {
-                        fail(reply, &message);
-                    }
-                    if self.to_decider.send(Job::Synced(Err(Failure { message, recovered }))).is_err() {
-                        return;
-                    }
-                }
+            let result = self.append(&group).and_then(|()| self.sync(&group)).and_then(|()| self.commit(&group));
+            if !self.finish(group, result) {
+                return;
             }
         }
     }
 
-    fn write(&mut self, group: &Group) -> Result<(), StorageError> {
+    /// Writes the records of a group to the log.
+    pub(crate) fn append(&mut self, group: &Group) -> Result<(), StorageError> {
         let mut buffer = Vec::new();
         let mut start: Option<Place> = None;
         for (place, a, entry) in &group.entries {
@@ -968,6 +989,7 @@ impl Syncer {
                 && (begun.segment != place.segment || buffer.len() > 8 * 1024 * 1024)
             {
                 self.appender.write(begun, &buffer)?;
+                self.bytes += buffer.len() as u64;
                 buffer.clear();
                 start = None;
             }
@@ -980,11 +1002,57 @@ impl Syncer {
         }
         if let Some(begun) = start {
             self.appender.write(begun, &buffer)?;
-            let began = std::time::Instant::now();
-            self.appender.sync()?;
-            self.inner.stats.synced(group.entries.len() as u64, buffer.len() as u64, began.elapsed());
+            self.bytes += buffer.len() as u64;
         }
+        Ok(())
+    }
+
+    /// Makes the records of a group durable.
+    pub(crate) fn sync(&mut self, group: &Group) -> Result<(), StorageError> {
+        if group.entries.is_empty() {
+            return Ok(());
+        }
+        let began = std::time::Instant::now();
+        self.appender.sync()?;
+        self.inner.stats.synced(group.entries.len() as u64, std::mem::take(&mut self.bytes), began.elapsed());
+        Ok(())
+    }
+
+    /// Commits the rows of a group.
+    pub(crate) fn commit(&mut self, group: &Group) -> Result<(), StorageError> {
         self.inner.tables.commit(&group.staged)
+    }
+
+    /// Tells everybody what became of a group. Answers whether there is still a decider.
+    pub(crate) fn finish(&mut self, group: Group, result: Result<(), StorageError>) -> bool {
+        let outcome = match result {
+            Ok(()) => {
+                let last = group.entries.last().map_or(0, |(_, a, _)| *a);
+                self.inner.publish(group.stated, &group.updates, last);
+                for reply in group.replies {
+                    match reply {
+                        Reply::Written(reply, written) => drop(reply.send(Ok(written))),
+                        Reply::Offered(reply, offered) => drop(reply.send(Ok(offered))),
+                        Reply::Stated(reply, grants) => drop(reply.send(Ok(grants))),
+                    }
+                }
+                Ok(())
+            }
+            Err(error) => {
+                let message: Arc<str> = error.to_string().into();
+                tracing::error!(%error, "the disk refused a write");
+                // Out of space: cut off what was half written, and later writes may be tried. Any other
+                // failure leaves the file in a state nobody knows, so it is not written again.
+                let full = matches!(&error, StorageError::Io(error) if is_full(error));
+                let recovered = full && self.appender.rewind(group.start).is_ok();
+                self.bytes = 0;
+                for reply in group.replies {
+                    fail(reply, &message);
+                }
+                Err(Failure { message, recovered })
+            }
+        };
+        self.to_decider.send(Job::Synced(outcome)).is_ok()
     }
 }
 
