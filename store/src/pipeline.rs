@@ -144,11 +144,13 @@ impl Pipeline {
             .scan(Table::Change, &AUTH.to_be_bytes(), None)
             .map(|row| Ok(row?.0.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a))))
             .collect::<Result<_, StorageError>>()?;
+        let mut statements = Vec::with_capacity(changes.len());
         for a in changes {
             let record = self.bodies.record(&self.rows, AUTH, a)?;
             let body = Body::decode(record.body_bytes()).unwrap_or_default();
-            self.rights.learn(record.id(), record.header(), &body);
+            statements.push((record.id(), record.header().clone(), body));
         }
+        self.rights.learn_all(statements);
         Ok(())
     }
 
@@ -272,7 +274,8 @@ impl Pipeline {
         if !follows || header.lamport != lamport + 1 || header.lamport > LAMPORT_MAX {
             return Ok(Err(Refusal::Chain(change.id())));
         }
-        if let Err(source) = self.rights.check(header) {
+        let allowed = if t == AUTH { self.rights.check_statements(header, change.body_bytes()) } else { self.rights.check(header) };
+        if let Err(source) = allowed {
             return Ok(Err(Refusal::Cap { change: change.id(), source }));
         }
         Ok(Ok(()))

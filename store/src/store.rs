@@ -650,7 +650,7 @@ fn replay(
 /// Makes sure that the space has its first statement and this device its grant. Answers the grant.
 fn found(keys: &Keys, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<Option<GrantId>, StorageError> {
     let device = keys.device().public();
-    if let Some(cap) = pipeline.rights.writer_grant(&device) {
+    if let Some(cap) = pipeline.rights.writer_grant(&device, &Path::root()) {
         return Ok(Some(cap));
     }
     let Some(root) = keys.root() else { return Ok(None) };
@@ -679,5 +679,5 @@ fn found(keys: &Keys, pipeline: &mut Pipeline, tables: &Tables, appender: &mut A
     appender.write(taken.place, &bytes)?;
     appender.sync()?;
     commit(pipeline, tables)?;
-    Ok(pipeline.rights.writer_grant(&device))
+    Ok(pipeline.rights.writer_grant(&device, &Path::root()))
 }
