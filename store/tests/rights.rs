@@ -3,10 +3,18 @@
 //! `TIMEBUS_RIGHTS_WORLDS=10000000 cargo test --release -p timebus-store --test rights -- --ignored` makes more
 //! worlds; `TIMEBUS_SEED=17` begins at another one.
 
+#[path = "rights/attacks.rs"]
+mod attacks;
 #[path = "support/dice.rs"]
 mod dice;
 #[path = "rights/oracle.rs"]
 mod oracle;
+#[path = "rights/script.rs"]
+mod script;
+#[path = "rights/small.rs"]
+mod small;
+#[path = "rights/succession.rs"]
+mod succession;
 #[path = "rights/world.rs"]
 mod world;
 
