@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use http::HeaderMap;
 use timebus_store::path::Path;
+use timebus_store::pipeline::Space;
 use timebus_store::store::Observer;
 use timebus_store::update::Update;
 
@@ -90,8 +91,9 @@ impl Cache {
 }
 
 /// The one request target under which answers for a path are kept.
-pub(crate) fn canonical(path: &Path) -> String {
-    let segments: Vec<String> = path.segments().iter().map(ToString::to_string).collect();
+pub(crate) fn canonical(space: &Space, path: &Path) -> String {
+    let name = (!space.is_own()).then(|| format!("@{}", space.key));
+    let segments: Vec<String> = name.into_iter().chain(path.segments().iter().map(ToString::to_string)).collect();
     encode_path(&segments)
 }
 
@@ -102,16 +104,19 @@ impl Observer for Cache {
 
     fn end(&self, updates: &[Arc<Update>]) {
         let mut dropped = std::collections::HashSet::new();
-        for path in updates.iter().flat_map(|update| &update.touched) {
-            let target = canonical(path);
-            // From the path itself up to the root; above one that was dropped, all were.
-            let mut end = target.len();
-            while dropped.insert(target[..end].to_owned()) {
-                self.drop_target(&target[..end]);
-                if end <= 1 {
-                    break;
+        for update in updates {
+            for path in &update.touched {
+                let target = canonical(&update.space, path);
+                // From the path itself up to the root of the space; above one that was dropped, all were.
+                let root = canonical(&update.space, &Path::root()).len();
+                let mut end = target.len();
+                while dropped.insert(target[..end].to_owned()) {
+                    self.drop_target(&target[..end]);
+                    if end <= root {
+                        break;
+                    }
+                    end = target[..end].rfind('/').map_or(root, |at| at.max(root));
                 }
-                end = target[..end].rfind('/').map_or(1, |at| at.max(1));
             }
         }
         self.epoch.fetch_add(1, Ordering::AcqRel);

@@ -7,6 +7,7 @@ use timebus_store::json::write_string;
 use timebus_store::keyspace::Committed;
 use timebus_store::node::Write;
 use timebus_store::path::{Path, Segment};
+use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
 use timebus_store::tree::{Shape, Show, Tree};
 use timebus_store::value::Value;
@@ -73,7 +74,7 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     if ask.query.depth.is_some() || ask.query.limit.is_some() || ask.query.after.is_some() || ask.query.first.is_some() || ask.query.last.is_some() {
         return page(&ask, &rows);
     }
-    let node = timebus_store::node::Node::load(&*rows, &timebus_store::node::node_key(timebus_store::pipeline::MAIN, &ask.path.key()))
+    let node = timebus_store::node::Node::load(&*rows, &timebus_store::node::node_key(ask.space.main(), &ask.path.key()))
         .map_err(|error| storage_problem(&error))?;
     if node.below > STREAM_FROM && ask.query.view == View::Value && !headers.contains_key(header::RANGE) {
         return stream(&ask, rows);
@@ -81,18 +82,19 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     let reading = if node.below > BLOCKING_FROM {
         let path = ask.path.clone();
         let rows = Arc::clone(&rows);
-        tokio::task::spawn_blocking(move || store.read(&rows, &path))
+        let space = ask.space;
+        tokio::task::spawn_blocking(move || store.read(&rows, space, &path))
             .await
             .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", error.to_string()))?
     } else {
-        store.read(&rows, &ask.path)
+        store.read(&rows, ask.space, &ask.path)
     };
     let reading = reading.map_err(|error| storage_problem(&error))?;
     let plain = is_plain(headers) && ask.head.uri.query().is_none();
     let response = value(&ask, &reading.tree, &reading.version)?;
     if plain && response.status() == StatusCode::OK {
         let raw = ask.head.uri.path();
-        if raw == canonical(&ask.path)
+        if raw == canonical(&ask.space, &ask.path)
             && let Body::Ready(Some(body)) = response.body()
         {
             ask.peer.cache.keep(epoch, raw, Arc::new(Answer { headers: response.headers().clone(), body: body.clone() }));
@@ -143,7 +145,7 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
             return Ok(response);
         }
     }
-    let space = ask.peer.space();
+    let space = ask.space.key;
     let all = ask.query.view == View::All;
     if !all
         && tree.shape() == Shape::Scalar
@@ -258,12 +260,12 @@ pub(crate) fn versions(headers: &HeaderMap, name: &str) -> Result<Option<Vec<Str
 /// The value at an old version, or what changed since.
 fn historic(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
     let store = &ask.peer.store;
-    let current = store.version(rows, &ask.path).map_err(|error| storage_problem(&error))?;
+    let current = store.version(rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
     let version = versions(&ask.head.headers, "version")?;
-    let at = |versions: &[String]| store.read_at(rows, &ask.path, versions).map_err(|error| write_problem(&error));
+    let at = |versions: &[String]| store.read_at(rows, ask.space, &ask.path, versions).map_err(|error| write_problem(&error));
     let tree = match &version {
         Some(version) => at(version)?,
-        None => store.read(rows, &ask.path).map_err(|error| storage_problem(&error))?.tree,
+        None => store.read(rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?.tree,
     };
     let mut response = match versions(&ask.head.headers, "parents")? {
         None => value(ask, &tree, version.as_deref().unwrap_or(&current))?,
@@ -271,7 +273,7 @@ fn historic(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
             // The difference as one update, in the form that subscribers get.
             let before = at(&parents)?;
             let mut out = Vec::new();
-            crate::watch::write_difference(&mut out, &ask.peer, &before, &tree, version.as_deref().unwrap_or(&current), &parents);
+            crate::watch::write_difference(&mut out, &ask.space.key, &before, &tree, version.as_deref().unwrap_or(&current), &parents);
             let mut response = Response::new(Body::ready(out));
             *response.status_mut() = multiresponse();
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/http-history"));
@@ -321,24 +323,24 @@ pub(crate) fn leaves(tree: &Tree, path: &Path, each: &mut dyn FnMut(&Path, &Tree
 pub(crate) fn pieces(
     store: &Store,
     rows: &Committed,
+    space: Space,
     path: &Path,
     each: &mut dyn FnMut(&Path, Piece) -> bool,
 ) -> Result<bool, timebus_store::store::StorageError> {
     use timebus_store::node::{Node, node_key};
-    use timebus_store::pipeline::MAIN;
-    let key = node_key(MAIN, &path.key());
+    let key = node_key(space.main(), &path.key());
     let node = Node::load(rows, &key)?;
     let winner_is_list = node.winner(rows, &key)?.is_some_and(|write: Write| write.value == Value::List);
     if node.below <= STREAM_FROM || winner_is_list || node.loose {
-        return Ok(each(path, Piece::Tree(Box::new(store.read(rows, path)?.tree))));
+        return Ok(each(path, Piece::Tree(Box::new(store.read(rows, space, path)?.tree))));
     }
     if !each(path, Piece::Open) {
         return Ok(false);
     }
-    for name in timebus_store::tree::child_names(rows, MAIN, path) {
+    for name in timebus_store::tree::child_names(rows, space.main(), path) {
         let child = Segment::Name(name?);
         let Ok(child) = path.join(child) else { continue };
-        if !pieces(store, rows, &child, each)? {
+        if !pieces(store, rows, space, &child, each)? {
             return Ok(false);
         }
     }
@@ -371,14 +373,14 @@ pub(crate) fn produce(run: impl FnOnce(&mut dyn FnMut(Vec<u8>) -> bool) + Send +
 /// A large value as JSON, member by member.
 fn stream(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
     let store = ask.peer.store.clone();
-    let version = store.version(&rows, &ask.path).map_err(|error| storage_problem(&error))?;
+    let version = store.version(&rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
     let path = ask.path.clone();
     let root = path.segments().len();
-    let space = ask.peer.space();
+    let space = ask.space;
     let body = produce(move |send| {
         let mut out: Vec<u8> = Vec::new();
         let mut first = vec![true];
-        let result = pieces(&store, &rows, &path, &mut |at, piece| {
+        let result = pieces(&store, &rows, space, &path, &mut |at, piece| {
             let mark = out.len();
             if !matches!(piece, Piece::Close) && at.segments().len() > root {
                 let parent_first = first.last_mut();
@@ -391,7 +393,7 @@ fn stream(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
                 out.push(b':');
             }
             let shown = match piece {
-                Piece::Tree(tree) => tree.write_json(Show { space: &space, all: false }, &mut out),
+                Piece::Tree(tree) => tree.write_json(Show { space: &space.key, all: false }, &mut out),
                 Piece::Open => {
                     out.push(b'{');
                     true
@@ -430,19 +432,19 @@ fn stream(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
 /// One `{"path","value"}` a line for each leaf.
 fn lines(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
     let store = ask.peer.store.clone();
-    let version = store.version(&rows, &ask.path).map_err(|error| storage_problem(&error))?;
+    let version = store.version(&rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
     let path = ask.path.clone();
-    let space = ask.peer.space();
+    let space = ask.space;
     let body = produce(move |send| {
         let mut out: Vec<u8> = Vec::new();
-        let result = pieces(&store, &rows, &path, &mut |at, piece| {
+        let result = pieces(&store, &rows, space, &path, &mut |at, piece| {
             let Piece::Tree(tree) = piece else { return true };
             let mut open = true;
             leaves(&tree, at, &mut |at, leaf| {
                 out.extend_from_slice(b"{\"path\":");
                 write_string(&at.to_string(), &mut out);
                 out.extend_from_slice(b",\"value\":");
-                leaf.write_json(Show { space: &space, all: false }, &mut out);
+                leaf.write_json(Show { space: &space.key, all: false }, &mut out);
                 out.extend_from_slice(b"}\n");
                 if out.len() >= CHUNK_BYTES {
                     open &= send(std::mem::take(&mut out));
@@ -464,13 +466,13 @@ fn lines(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
 
 /// Who wrote which leaf when, one a line.
 fn meta(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
-    let reading = ask.peer.store.read(rows, &ask.path).map_err(|error| storage_problem(&error))?;
-    let space = ask.peer.space();
+    let reading = ask.peer.store.read(rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
+    let space = ask.space.key;
     let mut out = Vec::new();
     let mut failed = None;
     leaves(&reading.tree, &ask.path, &mut |at, leaf| {
         for write in &leaf.writes {
-            match timebus_store::summary::summary(rows, timebus_store::pipeline::MAIN, write.a) {
+            match timebus_store::summary::summary(rows, ask.space.main(), write.a) {
                 Ok(own) => {
                     let line = serde_json::json!({
                         "path": at.to_string(),
@@ -502,11 +504,10 @@ const PAGE_DEFAULT: usize = 1000;
 /// A listing page: the members of a node, down to a depth, some of them.
 fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
     use timebus_store::node::{Node, node_key};
-    use timebus_store::pipeline::MAIN;
     let query = &ask.query;
     let failed = |error| storage_problem(&error);
-    let version = ask.peer.store.version(rows, &ask.path).map_err(failed)?;
-    let key = node_key(MAIN, &ask.path.key());
+    let version = ask.peer.store.version(rows, ask.space, &ask.path).map_err(failed)?;
+    let key = node_key(ask.space.main(), &ask.path.key());
     let node = Node::load(rows, &key).map_err(failed)?;
     if node.count() == 0 && node.below == 0 {
         let mut response = crate::body::refuse(&absent(&ask.path));
@@ -517,11 +518,11 @@ fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
     let wanted = query.limit.or(query.first).or(query.last).map_or(PAGE_DEFAULT, |limit| limit as usize);
     let mut out = Vec::new();
     let mut next = None;
-    let space = ask.peer.space();
+    let space = ask.space.key;
     let winner = node.winner(rows, &key).map_err(failed)?;
     let is_list = node.loose || winner.is_some_and(|write| write.value == Value::List);
     if is_list {
-        let tree = ask.peer.store.read(rows, &ask.path).map_err(failed)?.tree;
+        let tree = ask.peer.store.read(rows, ask.space, &ask.path).map_err(failed)?.tree;
         let total = tree.elements.len();
         let from = match (query.last, query.after.as_deref()) {
             (Some(last), _) => total.saturating_sub(last as usize),
@@ -540,13 +541,13 @@ fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
             next = Some((from + wanted - 1).to_string());
         }
     } else if node.below == 0 {
-        ask.peer.store.read(rows, &ask.path).map_err(failed)?.tree.write_json(Show { space: &space, all: false }, &mut out);
+        ask.peer.store.read(rows, ask.space, &ask.path).map_err(failed)?.tree.write_json(Show { space: &space, all: false }, &mut out);
     } else {
         let mut names = Vec::new();
         if query.last.is_some() {
             // The end of a listing: names are kept in order, so only the last ones are held.
             let mut tail = std::collections::VecDeque::new();
-            for name in timebus_store::tree::child_names(rows, MAIN, &ask.path) {
+            for name in timebus_store::tree::child_names(rows, ask.space.main(), &ask.path) {
                 tail.push_back(name.map_err(failed)?);
                 if tail.len() > wanted {
                     tail.pop_front();
@@ -555,7 +556,7 @@ fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
             names.extend(tail);
         } else {
             let after = query.after.as_deref();
-            for name in timebus_store::tree::child_names_after(rows, MAIN, &ask.path, after) {
+            for name in timebus_store::tree::child_names_after(rows, ask.space.main(), &ask.path, after) {
                 let name = name.map_err(failed)?;
                 if names.len() == wanted {
                     next = names.last().map(ToString::to_string);
@@ -575,9 +576,9 @@ fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
             write_string(&name, &mut out);
             out.push(b':');
             if depth <= 1 {
-                write_outline(&ask.peer.store, rows, &child, &space, &mut out).map_err(failed)?;
+                write_outline(&ask.peer.store, rows, ask.space, &child, &mut out).map_err(failed)?;
             } else {
-                let tree = ask.peer.store.read(rows, &child).map_err(failed)?.tree;
+                let tree = ask.peer.store.read(rows, ask.space, &child).map_err(failed)?.tree;
                 if tree.is_absent() {
                     out.truncate(mark);
                     continue;
@@ -600,17 +601,11 @@ fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
 }
 
 /// A node that is not looked into: its value, or how much is below it.
-fn write_outline(
-    store: &Store,
-    rows: &Committed,
-    path: &Path,
-    space: &timebus_identity::PublicKey,
-    out: &mut Vec<u8>,
-) -> Result<(), timebus_store::store::StorageError> {
+fn write_outline(store: &Store, rows: &Committed, space: Space, path: &Path, out: &mut Vec<u8>) -> Result<(), timebus_store::store::StorageError> {
     use timebus_store::node::{Node, node_key};
-    let node = Node::load(rows, &node_key(timebus_store::pipeline::MAIN, &path.key()))?;
+    let node = Node::load(rows, &node_key(space.main(), &path.key()))?;
     if node.below == 0 {
-        store.read(rows, path)?.tree.write_json(Show { space, all: false }, out);
+        store.read(rows, space, path)?.tree.write_json(Show { space: &space.key, all: false }, out);
     } else {
         out.extend_from_slice(format!("{{\"@more\":{}}}", node.below).as_bytes());
     }

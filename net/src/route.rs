@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use timebus_store::path::{Path, PathError};
+use timebus_store::pipeline::Space;
 use timebus_store::store::StorageError;
 use timebus_store::writer::WriteError;
 
@@ -22,6 +23,7 @@ pub(crate) struct Ask {
     pub(crate) peer: Peer,
     pub(crate) head: http::request::Parts,
     pub(crate) who: Who,
+    pub(crate) space: Space,
     pub(crate) path: Path,
     pub(crate) query: Query,
 }
@@ -98,8 +100,8 @@ async fn dispatch(peer: &Peer, link: &Link, request: Request<Incoming>) -> Resul
     if !who.is_owner() {
         return Err(who.denied());
     }
-    let path = resolve(peer, &target.segments)?;
-    let ask = Ask { peer: peer.clone(), head, who, path, query: target.query };
+    let (space, path) = locate(peer, target.segments.iter().map(String::as_str))?;
+    let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query };
     match ask.head.method {
         Method::GET | Method::HEAD => {
             ask.who.allows_body(b"")?;
@@ -133,20 +135,21 @@ fn wants_events(head: &http::request::Parts) -> bool {
     text(&head.headers, header::ACCEPT).is_some_and(|accept| accept.starts_with("text/event-stream"))
 }
 
-/// The path in the served space that segments of a request name.
-pub(crate) fn resolve(peer: &Peer, segments: &[String]) -> Result<Path, Problem> {
-    let mut texts = segments.iter().map(String::as_str).peekable();
-    if let Some(key) = texts.peek().and_then(|first| first.strip_prefix('@'))
-        && !key.starts_with('@')
-        && !key.contains('.')
+/// The space and the path in it that segments name: `@key` in front names a space, else it is the own one.
+pub(crate) fn locate<'a>(peer: &Peer, segments: impl IntoIterator<Item = &'a str>) -> Result<(Space, Path), Problem> {
+    let mut texts = segments.into_iter().peekable();
+    let mut space = peer.store().own();
+    if let Some(name) = texts.peek().and_then(|first| first.strip_prefix('@'))
+        && !name.starts_with('@')
+        && !name.contains('.')
     {
-        let known = key.parse::<timebus_identity::PublicKey>().is_ok_and(|key| key == peer.space());
-        if !known {
-            return Err(Problem::new(StatusCode::NOT_FOUND, "space", "this space is not held here", format!("nobody here knows the space {key}")));
-        }
+        let held = name.parse::<timebus_identity::PublicKey>().ok().and_then(|key| peer.store().held(&key));
+        space = held.ok_or_else(|| {
+            Problem::new(StatusCode::NOT_FOUND, "space", "this space is not held here", format!("nobody here knows the space {name}"))
+        })?;
         texts.next();
     }
-    Path::from_text_segments(texts).map_err(|error| bad_path(&error))
+    Ok((space, Path::from_text_segments(texts).map_err(|error| bad_path(&error))?))
 }
 
 fn bad_target(error: &TargetError) -> Problem {
@@ -177,6 +180,9 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         }
         WriteError::Plan(_) => Problem::new(StatusCode::BAD_REQUEST, "value", "the value cannot be kept", detail),
         WriteError::Patch(_) => Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch does not fit", detail),
+        WriteError::NoGrant { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here", detail)
+            .with_fix("ask the owner of the space for a grant that covers this path"),
+        WriteError::UsedUp => Problem::new(StatusCode::GONE, "invite", "the invite is used up", detail),
         WriteError::NoKey => Problem::new(StatusCode::FORBIDDEN, "device", "this device may not write", detail)
             .with_fix("this home is a copy and its root key is cold: `timebus kit --recover` makes it a device of its own"),
         WriteError::ReadOnly(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk takes no writes", detail)

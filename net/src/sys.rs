@@ -12,7 +12,7 @@ use timebus_store::change::{CHANGE_BYTES_MAX, Change};
 use timebus_store::json::Json;
 use timebus_store::keyspace::{Committed, Rows as _, Table};
 use timebus_store::path::{Path, Segment};
-use timebus_store::pipeline::{AUTH, MAIN, Refusal};
+use timebus_store::pipeline::{Refusal, Space};
 use timebus_store::store::StorageError;
 use timebus_store::summary::{Summary, summary};
 use timebus_store::tree::value_json;
@@ -23,7 +23,7 @@ use crate::body::{Body, read_body};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::read::{insert, versions};
-use crate::route::{Ask, bad_path, storage_problem, write_problem};
+use crate::route::{Ask, locate, storage_problem, write_problem};
 use crate::target::{Query, Target};
 use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
@@ -76,7 +76,7 @@ pub(crate) async fn answer(
     if !who.is_owner() {
         return Err(who.denied());
     }
-    let path = || Path::from_text_segments(tail.iter().map(String::as_str)).map_err(|error| bad_path(&error));
+    let at = || locate(peer, tail.iter().map(String::as_str));
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     let writes = head.method == Method::POST;
     let body = if writes { read_body(body, BODY_BYTES_MAX).await? } else { Bytes::new() };
@@ -85,12 +85,15 @@ pub(crate) async fn answer(
         "" if reads => Ok(answer_json(&json!({"links": ["status", "metrics", "log", "conflicts", "diff"]}))),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
-        "log" if reads => log(peer, &path()?, &query),
-        "conflicts" if reads => conflicts(peer, &path()?),
-        "diff" if reads => diff(peer, &path()?, &head),
+        "log" if reads => at().and_then(|(space, path)| log(peer, space, &path, &query)),
+        "conflicts" if reads => at().and_then(|(space, path)| conflicts(peer, space, &path)),
+        "diff" if reads => at().and_then(|(space, path)| diff(peer, space, &path, &head)),
         "backup" if reads => crate::backup::stream(peer).await,
         "fsck" if writes => crate::backup::fsck(peer).await,
-        "undo" if writes => undo(peer, &path()?, &body).await,
+        "undo" if writes => {
+            let (space, path) = at()?;
+            undo(peer, space, &path, &body).await
+        }
         "login-code" if writes => Ok(answer_json(&json!({ "code": peer.login_code() }))),
         "down" if writes => {
             peer.stop();
@@ -208,9 +211,9 @@ fn metrics(peer: &Peer) -> Result<Response<Body>, Problem> {
 }
 
 /// Paths at or below `path` by the change that touched them.
-fn touched(rows: &Committed, path: &Path) -> Result<BTreeMap<u64, Vec<Path>>, StorageError> {
+fn touched(rows: &Committed, t: u32, path: &Path) -> Result<BTreeMap<u64, Vec<Path>>, StorageError> {
     let mut found: BTreeMap<u64, Vec<Path>> = BTreeMap::new();
-    for row in rows.scan(Table::History, &timebus_store::node::node_key(MAIN, &path.key()), None) {
+    for row in rows.scan(Table::History, &timebus_store::node::node_key(t, &path.key()), None) {
         let (key, _) = row?;
         let Some((t_key, a, _)) = timebus_store::node::split_history_key(&key) else { continue };
         if let Some(at) = Path::from_key(&t_key[4..]) {
@@ -229,9 +232,9 @@ pub(crate) fn author_name(peer: &Peer, author: &timebus_identity::PublicKey) -> 
     human_name(if peer.store().is_own_device(author) { &space } else { author })
 }
 
-fn describe(peer: &Peer, own: &Summary, rows: &Committed) -> Result<Serde, StorageError> {
+fn describe(peer: &Peer, t: u32, own: &Summary, rows: &Committed) -> Result<Serde, StorageError> {
     let parents = own.base.as_ref().unwrap_or(&own.deps);
-    let parents = parents.iter().map(|a| Ok(summary(rows, MAIN, *a)?.name())).collect::<Result<Vec<_>, StorageError>>()?;
+    let parents = parents.iter().map(|a| Ok(summary(rows, t, *a)?.name())).collect::<Result<Vec<_>, StorageError>>()?;
     Ok(json!({
         "version": own.name(),
         "id": own.id.to_string(),
@@ -243,26 +246,26 @@ fn describe(peer: &Peer, own: &Summary, rows: &Committed) -> Result<Serde, Stora
 }
 
 /// The changes that touched a subtree, newest first.
-fn log(peer: &Peer, path: &Path, query: &Query) -> Result<Response<Body>, Problem> {
+fn log(peer: &Peer, space: Space, path: &Path, query: &Query) -> Result<Response<Body>, Problem> {
     let rows = peer.store().snapshot();
     let failed = |error: StorageError| storage_problem(&error);
     let limit = query.limit.map_or(ENTRIES_DEFAULT, |limit| limit as usize);
     let before = match &query.after {
-        Some(version) => resolve(&*rows, std::slice::from_ref(version)).map_err(|error| write_problem(&error))?.first().copied(),
+        Some(version) => resolve(&*rows, space.main(), std::slice::from_ref(version)).map_err(|error| write_problem(&error))?.first().copied(),
         None => None,
     };
     /// Paths named for one change; more are counted.
     const PATHS_MAX: usize = 20;
     let mut changes = Vec::new();
-    for (a, paths) in touched(&rows, path).map_err(failed)?.into_iter().rev() {
+    for (a, paths) in touched(&rows, space.main(), path).map_err(failed)?.into_iter().rev() {
         if before.is_some_and(|before| a >= before) {
             continue;
         }
         if changes.len() == limit {
             break;
         }
-        let own = summary(&*rows, MAIN, a).map_err(failed)?;
-        let mut entry = describe(peer, &own, &rows).map_err(failed)?;
+        let own = summary(&*rows, space.main(), a).map_err(failed)?;
+        let mut entry = describe(peer, space.main(), &own, &rows).map_err(failed)?;
         entry["paths"] = paths.iter().take(PATHS_MAX).map(ToString::to_string).collect();
         entry["paths_total"] = paths.len().into();
         changes.push(entry);
@@ -271,20 +274,19 @@ fn log(peer: &Peer, path: &Path, query: &Query) -> Result<Response<Body>, Proble
 }
 
 /// Where several values meet, and whose they are.
-fn conflicts(peer: &Peer, path: &Path) -> Result<Response<Body>, Problem> {
+fn conflicts(peer: &Peer, space: Space, path: &Path) -> Result<Response<Body>, Problem> {
     let rows = peer.store().snapshot();
     let failed = |error: StorageError| storage_problem(&error);
-    let tree = peer.store().read(&rows, path).map_err(failed)?.tree;
-    let space = peer.space();
+    let tree = peer.store().read(&rows, space, path).map_err(failed)?.tree;
     let mut found = Vec::new();
     let mut stack = vec![(path.clone(), &tree)];
     while let Some((at, node)) = stack.pop() {
         if node.is_conflict() {
             let mut values = Vec::new();
             for write in node.writes.iter().chain(&node.hidden) {
-                let own = summary(&*rows, MAIN, write.a).map_err(failed)?;
+                let own = summary(&*rows, space.main(), write.a).map_err(failed)?;
                 values.push(json!({
-                    "value": to_serde(&value_json(&write.value, &space)),
+                    "value": to_serde(&value_json(&write.value, &space.key)),
                     "id": write.id.to_string(),
                     "author": own.author.to_string(),
                     "author_name": author_name(peer, &own.author),
@@ -304,23 +306,22 @@ fn conflicts(peer: &Peer, path: &Path) -> Result<Response<Body>, Problem> {
 }
 
 /// What differs between two versions.
-fn diff(peer: &Peer, path: &Path, head: &http::request::Parts) -> Result<Response<Body>, Problem> {
+fn diff(peer: &Peer, space: Space, path: &Path, head: &http::request::Parts) -> Result<Response<Body>, Problem> {
     let store = peer.store();
     let rows = store.snapshot();
     let failed = |error: StorageError| storage_problem(&error);
-    let space = peer.space();
     let Some(from) = versions(&head.headers, "parents")? else {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "versions", "from which version?", "send Parents with the version to compare with"));
     };
-    let before = store.read_at(&rows, path, &from).map_err(|error| write_problem(&error))?.to_json(&space);
+    let before = store.read_at(&rows, space, path, &from).map_err(|error| write_problem(&error))?.to_json(&space.key);
     let (to, after) = match versions(&head.headers, "version")? {
         Some(to) => {
-            let tree = store.read_at(&rows, path, &to).map_err(|error| write_problem(&error))?;
-            (to, tree.to_json(&space))
+            let tree = store.read_at(&rows, space, path, &to).map_err(|error| write_problem(&error))?;
+            (to, tree.to_json(&space.key))
         }
         None => {
-            let reading = store.read(&rows, path).map_err(failed)?;
-            (reading.version, reading.tree.to_json(&space))
+            let reading = store.read(&rows, space, path).map_err(failed)?;
+            (reading.version, reading.tree.to_json(&space.key))
         }
     };
     let edits = difference(before.as_ref(), after.as_ref())
@@ -355,7 +356,7 @@ fn diff(peer: &Peer, path: &Path, head: &http::request::Parts) -> Result<Respons
 }
 
 /// Writes the inverse of a change: what it replaced comes back, what others did since stays.
-async fn undo(peer: &Peer, path: &Path, body: &[u8]) -> Result<Response<Body>, Problem> {
+async fn undo(peer: &Peer, space: Space, path: &Path, body: &[u8]) -> Result<Response<Body>, Problem> {
     let version = if body.is_empty() {
         None
     } else {
@@ -364,7 +365,16 @@ async fn undo(peer: &Peer, path: &Path, body: &[u8]) -> Result<Response<Body>, P
         body.get("version").and_then(Serde::as_str).map(str::to_owned)
     };
     let action = Action::Undo { version };
-    let request = Request { path: path.clone(), action, parents: None, label: None, condition: Condition::None, time_ms: now_ms(), durable: true };
+    let request = Request {
+        space: Some(space),
+        path: path.clone(),
+        action,
+        parents: None,
+        label: None,
+        condition: Condition::None,
+        time_ms: now_ms(),
+        durable: true,
+    };
     let written = peer.store().write(request).await.map_err(|error| write_problem(&error))?;
     let mut response = answer_json(&json!({ "version": written.version, "changed": written.change.is_some() }));
     insert(response.headers_mut(), "version", &crate::versions::print_versions(&written.version));
@@ -376,15 +386,15 @@ async fn undo(peer: &Peer, path: &Path, body: &[u8]) -> Result<Response<Body>, P
 pub(crate) fn raw_changes(ask: &Ask) -> Result<Response<Body>, Problem> {
     let store = ask.peer.store().clone();
     let rows = store.snapshot();
-    let path = ask.path.clone();
+    let (space, path) = (ask.space, ask.path.clone());
     let everything = path.is_root();
-    let wanted = if everything { BTreeMap::new() } else { touched(&rows, &path).map_err(|error| storage_problem(&error))? };
+    let wanted = if everything { BTreeMap::new() } else { touched(&rows, space.main(), &path).map_err(|error| storage_problem(&error))? };
     let body = crate::read::produce(move |send| {
         let mut out = Vec::new();
-        for t in [AUTH, MAIN] {
+        for t in [space.auth(), space.main()] {
             for change in store.changes(&rows, t, 0) {
                 let Ok((a, own)) = change else { return };
-                if t == MAIN && !everything && !wanted.contains_key(&a) {
+                if t == space.main() && !everything && !wanted.contains_key(&a) {
                     continue;
                 }
                 let Ok(record) = store.log().read(own.place) else { return };
@@ -432,5 +442,5 @@ pub(crate) async fn take_changes(ask: &Ask, body: &[u8]) -> Result<Response<Body
             other => json!({ "reason": other.to_string() }),
         })
         .collect();
-    Ok(answer_json(&json!({ "admitted": offered.admitted, "known": offered.known, "refused": refused })))
+    Ok(answer_json(&json!({ "admitted": offered.admitted.len(), "known": offered.known.len(), "refused": refused })))
 }

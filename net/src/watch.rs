@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use timebus_identity::PublicKey;
 use timebus_store::feed::{Feed, Next, Version};
 use timebus_store::json::{Json, write_string};
 use timebus_store::keyspace::{Committed, Rows, Table};
 use timebus_store::path::{Path, Segment};
-use timebus_store::pipeline::{APPLIED, decode_applied};
+use timebus_store::pipeline::{APPLIED, Space, decode_applied};
 use timebus_store::store::StorageError;
 use timebus_store::tree::{Show, Tree};
 use timebus_store::update::{Edit, Patch, Step, Update};
@@ -78,7 +79,7 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
         _ => versions(headers, "parents")?,
     };
     let heartbeat = text(headers, "heartbeats").and_then(heartbeat_s).map(Duration::from_secs_f64);
-    let mut watch = Watch::start(&ask.peer, &ask.path, form, from)?;
+    let mut watch = Watch::start(&ask.peer, ask.space, &ask.path, form, from)?;
     // Without a sign of life now and then, a subscriber who is gone would not be noticed.
     watch.heartbeat = heartbeat.or(match form {
         Form::Events => Some(Duration::from_secs(15)),
@@ -132,6 +133,7 @@ fn heartbeat_s(header: &str) -> Option<f64> {
 /// One subscription.
 pub(crate) struct Watch {
     peer: Peer,
+    space: Space,
     path: Path,
     form: Form,
     feed: Arc<Feed>,
@@ -151,12 +153,13 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
-    pub(crate) fn start(peer: &Peer, path: &Path, form: Form, from: Option<Vec<String>>) -> Result<Self, Problem> {
-        let feed = peer.store.feed(path);
+    pub(crate) fn start(peer: &Peer, space: Space, path: &Path, form: Form, from: Option<Vec<String>>) -> Result<Self, Problem> {
+        let feed = peer.store.feed(space, path);
         let changed = feed.watch();
         let number = feed.end();
         let mut watch = Self {
             peer: peer.clone(),
+            space,
             path: path.clone(),
             form,
             changed,
@@ -283,8 +286,8 @@ impl Watch {
 
     fn write_snapshot(&mut self, rows: &Committed, out: &mut Vec<u8>, behind: Option<u64>) -> Result<(), StorageError> {
         self.upto = applied(rows)?;
-        let reading = self.peer.store.read(rows, &self.path)?;
-        let space = self.peer.space();
+        let reading = self.peer.store.read(rows, self.space, &self.path)?;
+        let space = self.space.key;
         let mut json = Vec::new();
         let present = reading.tree.write_json(Show { space: &space, all: false }, &mut json);
         match self.form {
@@ -323,13 +326,13 @@ impl Watch {
     fn write_resume(&mut self, rows: &Committed, out: &mut Vec<u8>, from: Vec<String>) -> Result<(), Problem> {
         let failed = |error: StorageError| storage_problem(&error);
         let store = self.peer.store.clone();
-        let before = match store.is_current(rows, &self.path, &from) {
+        let before = match store.is_current(rows, self.space, &self.path, &from) {
             Ok(true) => {
                 self.upto = applied(rows).map_err(failed)?;
                 self.version = boxed(&from);
                 return Ok(());
             }
-            Ok(false) => store.read_at(rows, &self.path, &from),
+            Ok(false) => store.read_at(rows, self.space, &self.path, &from),
             Err(error) => Err(error),
         };
         let before = match before {
@@ -339,10 +342,10 @@ impl Watch {
             Err(_) => return self.write_snapshot(rows, out, None).map_err(failed),
         };
         self.upto = applied(rows).map_err(failed)?;
-        let reading = store.read(rows, &self.path).map_err(failed)?;
-        let space = self.peer.space();
+        let reading = store.read(rows, self.space, &self.path).map_err(failed)?;
+        let space = self.space.key;
         match self.form {
-            Form::Braid => write_difference(out, &self.peer, &before, &reading.tree, &reading.version, &from),
+            Form::Braid => write_difference(out, &self.space.key, &before, &reading.tree, &reading.version, &from),
             form => {
                 let edits = difference(before.to_json(&space).as_ref(), reading.tree.to_json(&space).as_ref());
                 let Some(edits) = edits else { return self.write_snapshot(rows, out, None).map_err(failed) };
@@ -617,10 +620,9 @@ pub(crate) fn difference(before: Option<&Json>, after: Option<&Json>) -> Option<
 }
 
 /// Writes what turned one tree into another as a Braid update.
-pub(crate) fn write_difference(out: &mut Vec<u8>, peer: &Peer, before: &Tree, after: &Tree, version: &[String], parents: &[String]) {
-    let space = peer.space();
-    let after = after.to_json(&space);
-    let edits = difference(before.to_json(&space).as_ref(), after.as_ref());
+pub(crate) fn write_difference(out: &mut Vec<u8>, space: &PublicKey, before: &Tree, after: &Tree, version: &[String], parents: &[String]) {
+    let after = after.to_json(space);
+    let edits = difference(before.to_json(space).as_ref(), after.as_ref());
     let snapshot = |out: &mut Vec<u8>, value: &Json| {
         let mut content = Vec::new();
         value.write(&mut content);

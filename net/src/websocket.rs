@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use timebus_store::json::{Json, Limits, write_string};
 use timebus_store::path::Path;
+use timebus_store::pipeline::Space;
 use timebus_store::writer::{Action, Condition, Request};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -27,7 +28,7 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use crate::body::Body;
 use crate::peer::{OriginCount, Peer};
 use crate::problem::Problem;
-use crate::route::{bad_path, write_problem};
+use crate::route::{locate, write_problem};
 use crate::server::Link;
 use crate::watch::{Form, Watch};
 use crate::who::{check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
@@ -248,10 +249,10 @@ impl Socket {
     }
 
     fn act(&mut self, id: u64, mut message: Fields) -> Result<Option<Vec<u8>>, Problem> {
-        if let Some(path) = message.take_path("watch")? {
+        if let Some(path) = message.take_path(&self.peer, "watch")? {
             let from = message.take_versions("from")?;
             message.finish()?;
-            return self.watch(id, &path, from);
+            return self.watch(id, path, from);
         }
         if message.0.remove("unwatch").is_some() {
             message.finish()?;
@@ -260,20 +261,20 @@ impl Socket {
             }
             return Ok(Some(format!("{{\"id\":{id},\"unwatched\":true}}").into_bytes()));
         }
-        if let Some(path) = message.take_path("get")? {
+        if let Some(path) = message.take_path(&self.peer, "get")? {
             let at = message.take_versions("version")?;
             message.finish()?;
-            return self.get(id, &path, at).map(Some);
+            return self.get(id, path, at).map(Some);
         }
         let value = message.0.remove("value");
         let needed = || value.clone().ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "message", "the value is missing", "add \"value\""));
-        let (path, action) = if let Some(path) = message.take_path("put")? {
+        let ((space, path), action) = if let Some(path) = message.take_path(&self.peer, "put")? {
             (path, Action::Put(needed()?))
-        } else if let Some(path) = message.take_path("patch")? {
+        } else if let Some(path) = message.take_path(&self.peer, "patch")? {
             (path, Action::Merge(needed()?))
-        } else if let Some(path) = message.take_path("post")? {
+        } else if let Some(path) = message.take_path(&self.peer, "post")? {
             (path, Action::Post { name: crate::write::time_sorted_id(), value: needed()? })
-        } else if let Some(path) = message.take_path("delete")? {
+        } else if let Some(path) = message.take_path(&self.peer, "delete")? {
             (path, Action::Delete)
         } else {
             return Err(Problem::new(
@@ -287,7 +288,7 @@ impl Socket {
         let parents = message.take_versions("parents")?;
         let durable = message.0.remove("async") != Some(Json::Bool(true));
         message.finish()?;
-        let request = Request { path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable };
+        let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable };
         let store = self.peer.store().clone();
         self.pending.push(Box::pin(async move {
             match store.write(request).await {
@@ -313,14 +314,14 @@ impl Socket {
         Ok(None)
     }
 
-    fn watch(&mut self, id: u64, path: &Path, from: Option<Vec<String>>) -> Result<Option<Vec<u8>>, Problem> {
+    fn watch(&mut self, id: u64, (space, path): (Space, Path), from: Option<Vec<String>>) -> Result<Option<Vec<u8>>, Problem> {
         if self.handles.contains_key(&id) {
             return Err(Problem::new(StatusCode::CONFLICT, "watch", "this id is in use", "another watch of this socket has the id"));
         }
         if self.handles.len() >= WATCHES_MAX {
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", format!("one socket may have {WATCHES_MAX}")));
         }
-        let watch = Watch::start(&self.peer, path, Form::Watch(id), from)?;
+        let watch = Watch::start(&self.peer, space, &path, Form::Watch(id), from)?;
         let stream: Pin<Box<dyn Stream<Item = Bytes> + Send>> = Box::pin(futures_util::stream::unfold(watch, |mut watch| async move {
             let bytes = watch.next().await?;
             Some((bytes, watch))
@@ -331,20 +332,20 @@ impl Socket {
         Ok(None)
     }
 
-    fn get(&self, id: u64, path: &Path, at: Option<Vec<String>>) -> Result<Vec<u8>, Problem> {
+    fn get(&self, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>) -> Result<Vec<u8>, Problem> {
         let store = self.peer.store();
         let rows = store.snapshot();
         let (tree, version) = match at {
-            Some(version) => (store.read_at(&rows, path, &version).map_err(|problem| write_problem(&problem))?, version),
+            Some(version) => (store.read_at(&rows, space, &path, &version).map_err(|problem| write_problem(&problem))?, version),
             None => {
-                let reading = store.read(&rows, path).map_err(|problem| crate::route::storage_problem(&problem))?;
+                let reading = store.read(&rows, space, &path).map_err(|problem| crate::route::storage_problem(&problem))?;
                 (reading.tree, reading.version)
             }
         };
         let mut out = format!("{{\"id\":{id},").into_bytes();
         let mark = out.len();
         out.extend_from_slice(b"\"value\":");
-        if !tree.write_json(timebus_store::tree::Show { space: &self.peer.space(), all: false }, &mut out) {
+        if !tree.write_json(timebus_store::tree::Show { space: &space.key, all: false }, &mut out) {
             out.truncate(mark);
             out.extend_from_slice(b"\"absent\":true");
         }
@@ -374,8 +375,16 @@ impl Fields {
         }
     }
 
-    fn take_path(&mut self, name: &str) -> Result<Option<Path>, Problem> {
-        self.take_text(name).map(|text| Path::parse(&text).map_err(|error| bad_path(&error))).transpose()
+    fn take_path(&mut self, peer: &Peer, name: &str) -> Result<Option<(Space, Path)>, Problem> {
+        let Some(text) = self.take_text(name) else { return Ok(None) };
+        let Some(segments) = text.strip_prefix('/') else {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "path", "this is not a path", format!("{text:?} does not begin with a slash")));
+        };
+        let segments = segments.strip_suffix('/').unwrap_or(segments);
+        if segments.is_empty() {
+            return Ok(Some((peer.store().own(), Path::root())));
+        }
+        locate(peer, segments.split('/')).map(Some)
     }
 
     fn take_versions(&mut self, name: &str) -> Result<Option<Vec<String>>, Problem> {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use timebus_store::json::{Json, Limits, Pos, Step as JsonStep};
+use timebus_store::pipeline::Space;
 use timebus_store::value::{INLINE_BYTES_MAX, Mime, Value};
 use timebus_store::writer::{Action, Condition, Request, WriteError, Written};
 
@@ -37,7 +38,7 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
     let durable = request.durable;
     let creates = ask.head.method == Method::POST;
     match ask.peer.store.write(request).await {
-        Ok(written) => Ok(done(&written, creates, durable)),
+        Ok(written) => Ok(done(&ask.space, &written, creates, durable)),
         Err(error @ WriteError::Condition { .. }) => {
             let mut response = crate::body::refuse(&write_problem(&error));
             if let WriteError::Condition { version, .. } = &error {
@@ -56,7 +57,7 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
     }
 }
 
-fn done(written: &Written, creates: bool, durable: bool) -> Response<Body> {
+fn done(space: &Space, written: &Written, creates: bool, durable: bool) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     insert(headers, "version", &print_versions(&written.version));
@@ -67,7 +68,7 @@ fn done(written: &Written, creates: bool, durable: bool) -> Response<Body> {
     }
     if creates {
         if let Some(created) = &written.created {
-            insert(headers, header::LOCATION.as_str(), &canonical(created));
+            insert(headers, header::LOCATION.as_str(), &canonical(space, created));
         }
         *response.status_mut() = StatusCode::CREATED;
     }
@@ -94,6 +95,7 @@ fn request(ask: &Ask, action: Action) -> Result<Request, Problem> {
     let prefer_async =
         headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).any(|prefer| prefer.split(',').any(|p| p.trim() == "respond-async"));
     Ok(Request {
+        space: Some(ask.space),
         path: ask.path.clone(),
         action,
         parents: versions(headers, "parents")?,

@@ -63,6 +63,11 @@ impl Held {
         self.live
     }
 
+    /// Whether it is in force and allows everything. Only who may do everything can have given it.
+    fn is_device(&self) -> bool {
+        self.live && self.grant.actions == Actions::ALL && self.grant.scope == Scope::everything() && self.grant.timelines == Timelines::All
+    }
+
     /// Where it is good, with the holder's key in the place of `{author}`.
     #[must_use]
     pub fn scope(&self) -> Scope {
@@ -235,10 +240,16 @@ impl Rights {
         })
     }
 
-    /// Keys that the root allowed everything, and still does.
+    /// The grant that makes a key one of the owner's devices: everything, from the root or from another device.
+    #[must_use]
+    pub fn device_grant(&self, key: &PublicKey) -> Option<GrantId> {
+        let own = self.grants.iter().filter(|(_, held)| held.grant.audience == Audience::Key(*key) && held.is_device());
+        own.min_by_key(|(id, held)| (held.chain, **id)).map(|(id, _)| *id)
+    }
+
+    /// The owner's devices.
     pub fn devices(&self) -> impl Iterator<Item = PublicKey> {
-        let everything = |held: &&Held| held.grant.actions == Actions::ALL && held.grant.scope == Scope::everything();
-        self.grants.values().filter(|held| held.live && held.parent.is_none()).filter(everything).filter_map(|held| match held.grant.audience {
+        self.grants.values().filter(|held| held.is_device()).filter_map(|held| match held.grant.audience {
             Audience::Key(key) => Some(key),
             Audience::Anyone => None,
         })

@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::node::node_key;
 use crate::path::Path;
+use crate::pipeline::Space;
 use crate::update::Update;
 
 /// Most updates that a feed keeps.
@@ -58,6 +60,8 @@ struct Recent {
 /// The latest updates of one path.
 #[derive(Debug)]
 pub struct Feed {
+    /// In which space.
+    pub space: Space,
     /// What is watched.
     pub path: Path,
     key: Vec<u8>,
@@ -128,8 +132,9 @@ impl Drop for Feed {
     fn drop(&mut self) {
         if let Some(registry) = self.registry.upgrade() {
             let mut feeds = lock(&registry.feeds);
-            if feeds.get(&self.key).is_some_and(|feed| feed.strong_count() == 0) {
-                feeds.remove(&self.key);
+            let key = node_key(self.space.main(), &self.key);
+            if feeds.get(&key).is_some_and(|feed| feed.strong_count() == 0) {
+                feeds.remove(&key);
             }
             registry.count.store(feeds.len(), Ordering::Release);
         }
@@ -139,6 +144,7 @@ impl Drop for Feed {
 /// All feeds that somebody watches.
 #[derive(Debug, Default)]
 pub struct Feeds {
+    /// By `t ‖ key`.
     feeds: Mutex<BTreeMap<Vec<u8>, Weak<Feed>>>,
     count: AtomicUsize,
 }
@@ -152,20 +158,22 @@ impl Feeds {
 
     /// The feed of a path, which exists as long as somebody holds it.
     #[must_use]
-    pub fn open(self: &Arc<Self>, path: &Path) -> Arc<Feed> {
+    pub fn open(self: &Arc<Self>, space: Space, path: &Path) -> Arc<Feed> {
         let key = path.key();
+        let t_key = node_key(space.main(), &key);
         let mut feeds = lock(&self.feeds);
-        if let Some(feed) = feeds.get(&key).and_then(Weak::upgrade) {
+        if let Some(feed) = feeds.get(&t_key).and_then(Weak::upgrade) {
             return feed;
         }
         let feed = Arc::new(Feed {
+            space,
             path: path.clone(),
-            key: key.clone(),
+            key,
             recent: Mutex::default(),
             latest: watch::Sender::new(0),
             registry: Arc::downgrade(self),
         });
-        feeds.insert(key, Arc::downgrade(&feed));
+        feeds.insert(t_key, Arc::downgrade(&feed));
         self.count.store(feeds.len(), Ordering::Release);
         feed
     }
@@ -180,8 +188,8 @@ impl Feeds {
             let feeds = lock(&self.feeds);
             let roots = update.patches.iter().flatten().map(|patch| &patch.path).chain(&update.touched);
             for path in roots {
-                let mut key = Vec::new();
-                let mut above = vec![0];
+                let mut key = node_key(update.space.main(), &[]);
+                let mut above = vec![key.len()];
                 for segment in path.segments() {
                     segment.push_key(&mut key);
                     above.push(key.len());

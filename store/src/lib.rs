@@ -26,6 +26,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod store;
 pub mod summary;
+pub mod tips;
 pub mod tree;
 pub mod update;
 pub mod value;

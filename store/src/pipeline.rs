@@ -23,6 +23,49 @@ use crate::view::View;
 pub const AUTH: u32 = 0;
 /// Local number of the own space's `main` timeline.
 pub const MAIN: u32 = 1;
+/// Local numbers that each space has: `auth`, `main`, and two that later timelines may use.
+const TIMELINES: u32 = 4;
+
+/// Whether a local number is that of an `auth` timeline.
+#[must_use]
+pub fn is_auth(t: u32) -> bool {
+    t % TIMELINES == AUTH
+}
+
+/// A space that is held here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Space {
+    /// Its key.
+    pub key: PublicKey,
+    /// Its place among the spaces held here; the own space is the first, 0.
+    number: u32,
+}
+
+impl Space {
+    /// The `number`-th space held here.
+    #[must_use]
+    pub fn new(key: PublicKey, number: u32) -> Self {
+        Self { key, number }
+    }
+
+    /// Local number of its `auth` timeline.
+    #[must_use]
+    pub fn auth(&self) -> u32 {
+        self.number * TIMELINES + AUTH
+    }
+
+    /// Local number of its `main` timeline.
+    #[must_use]
+    pub fn main(&self) -> u32 {
+        self.number * TIMELINES + MAIN
+    }
+
+    /// Whether it is the space of this home.
+    #[must_use]
+    pub fn is_own(&self) -> bool {
+        self.number == 0
+    }
+}
 
 /// Why a change was not admitted. Every peer decides the same way, except for what is missing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,8 +80,13 @@ pub enum Refusal {
         missing: Vec<ChangeId>,
     },
     /// The timeline is not one of ours, or the change's kind is not the timeline's.
-    #[error("timeline {0} is not held here")]
-    Timeline(TimelineId),
+    #[error("change {change} is of timeline {timeline}, which is not held here")]
+    Timeline {
+        /// The change.
+        change: ChangeId,
+        /// Its timeline.
+        timeline: TimelineId,
+    },
     /// The place in the author's chain does not follow from `prev`.
     #[error("seq, cumulative bytes or Lamport clock of change {0} do not follow from what it builds on")]
     Chain(ChangeId),
@@ -72,6 +120,15 @@ struct Tip {
     cum: u64,
 }
 
+/// What is kept at hand of a space.
+#[derive(Debug)]
+struct Held {
+    space: Space,
+    rights: Rights,
+    /// The frontiers of `auth` and `main`.
+    lines: [Line; 2],
+}
+
 /// Takes changes in.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -79,11 +136,10 @@ pub struct Pipeline {
     pub rows: Layered,
     /// Bodies at hand.
     pub bodies: Bodies,
-    /// The statements of the space.
-    pub rights: Rights,
-    space: PublicKey,
-    timelines: [TimelineId; 2],
-    lines: [Line; 2],
+    /// The spaces, by number.
+    spaces: Vec<Held>,
+    /// Local numbers of the timelines.
+    timelines: HashMap<TimelineId, u32>,
     next_a: u64,
     next_place: Place,
 }
@@ -107,10 +163,9 @@ impl Pipeline {
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn new(rows: Layered, bodies: Bodies, space: PublicKey) -> Result<Self, StorageError> {
-        let timelines = [TimelineId::named(&space, "auth"), TimelineId::named(&space, "main")];
-        let mut pipeline =
-            Self { rows, bodies, rights: Rights::new(space), space, timelines, lines: Default::default(), next_a: 1, next_place: Place::START };
+    pub fn new(rows: Layered, bodies: Bodies, own: PublicKey) -> Result<Self, StorageError> {
+        let mut pipeline = Self { rows, bodies, spaces: Vec::new(), timelines: HashMap::new(), next_a: 1, next_place: Place::START };
+        pipeline.hold(own);
         pipeline.reset()?;
         Ok(pipeline)
     }
@@ -123,35 +178,79 @@ impl Pipeline {
     pub fn reset(&mut self) -> Result<(), StorageError> {
         self.rows.staged = crate::keyspace::Staged::default();
         self.bodies.reset();
-        self.lines = Default::default();
         (self.next_a, self.next_place) = match self.rows.get(Table::Meta, APPLIED)? {
             Some(row) => decode_applied(&row)?,
             None => (1, Place::START),
         };
-        for t in [AUTH, MAIN] {
-            if let Some(row) = self.rows.get(Table::Meta, &heads_key(t))? {
+        let own = self.spaces[0].space.key;
+        self.spaces.clear();
+        self.timelines.clear();
+        self.hold(own);
+        let rows: Vec<_> = self.rows.scan(Table::Meta, SPACES, None).collect::<Result<_, _>>()?;
+        for (key, value) in rows {
+            let damaged = || StorageError::Damaged { table: Table::Meta.name() };
+            let number = key.last_chunk::<4>().map(|number| u32::from_be_bytes(*number)).ok_or_else(damaged)?;
+            let space = PublicKey::from_bytes(value.as_ref().try_into().map_err(|_| damaged())?);
+            if number != self.spaces.len() as u32 {
+                return Err(damaged());
+            }
+            self.hold(space);
+        }
+        for number in 0..self.spaces.len() {
+            let space = self.spaces[number].space;
+            for t in [space.auth(), space.main()] {
+                let Some(row) = self.rows.get(Table::Meta, &heads_key(t))? else { continue };
                 for a in row.chunks_exact(8) {
                     let a = u64::from_be_bytes(a.try_into().unwrap_or_default());
                     let head = summary(&self.rows, t, a)?;
-                    self.lines[t as usize].heads.push((a, head.id, head.lamport));
+                    self.line(t).heads.push((a, head.id, head.lamport));
                 }
             }
+            // The statements of a space are few; they are folded anew at every start.
+            let changes: Vec<u64> = self
+                .rows
+                .scan(Table::Change, &space.auth().to_be_bytes(), None)
+                .map(|row| Ok(row?.0.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a))))
+                .collect::<Result<_, StorageError>>()?;
+            let mut statements = Vec::with_capacity(changes.len());
+            for a in changes {
+                let record = self.bodies.record(&self.rows, space.auth(), a)?;
+                let body = Body::decode(record.body_bytes()).unwrap_or_default();
+                statements.push((record.id(), record.header().clone(), body));
+            }
+            self.spaces[number].rights.learn_all(statements);
         }
-        // The statements of a space are few; they are folded anew at every start.
-        self.rights = Rights::new(self.space);
-        let changes: Vec<u64> = self
-            .rows
-            .scan(Table::Change, &AUTH.to_be_bytes(), None)
-            .map(|row| Ok(row?.0.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a))))
-            .collect::<Result<_, StorageError>>()?;
-        let mut statements = Vec::with_capacity(changes.len());
-        for a in changes {
-            let record = self.bodies.record(&self.rows, AUTH, a)?;
-            let body = Body::decode(record.body_bytes()).unwrap_or_default();
-            statements.push((record.id(), record.header().clone(), body));
-        }
-        self.rights.learn_all(statements);
         Ok(())
+    }
+
+    /// Gives a space a number.
+    fn hold(&mut self, key: PublicKey) -> Space {
+        let space = Space::new(key, self.spaces.len() as u32);
+        self.timelines.insert(TimelineId::named(&key, "auth"), space.auth());
+        self.timelines.insert(TimelineId::named(&key, "main"), space.main());
+        self.spaces.push(Held { space, rights: Rights::new(key), lines: Default::default() });
+        space
+    }
+
+    /// The spaces held here; the own one first.
+    pub fn spaces(&self) -> impl Iterator<Item = Space> + '_ {
+        self.spaces.iter().map(|held| held.space)
+    }
+
+    /// The space that a timeline belongs to.
+    #[must_use]
+    pub fn space_of(&self, t: u32) -> Space {
+        self.spaces[(t / TIMELINES) as usize].space
+    }
+
+    /// The statements of the space that a timeline belongs to.
+    #[must_use]
+    pub fn rights(&self, t: u32) -> &Rights {
+        &self.spaces[(t / TIMELINES) as usize].rights
+    }
+
+    fn line(&mut self, t: u32) -> &mut Line {
+        &mut self.spaces[(t / TIMELINES) as usize].lines[(t % TIMELINES) as usize]
     }
 
     /// Where the next record goes.
@@ -175,11 +274,11 @@ impl Pipeline {
     /// How many changes nothing builds on yet.
     #[must_use]
     pub fn heads(&self, t: u32) -> usize {
-        self.lines[t as usize].heads.len()
+        self.spaces[(t / TIMELINES) as usize].lines[(t % TIMELINES) as usize].heads.len()
     }
 
     fn tip(&mut self, t: u32, author: &PublicKey) -> Result<Option<Tip>, StorageError> {
-        if let Some(tip) = self.lines[t as usize].tips.get(author) {
+        if let Some(tip) = self.line(t).tips.get(author) {
             return Ok(*tip);
         }
         let tip = match self.rows.get(Table::Meta, &tip_key(t, author))? {
@@ -190,7 +289,7 @@ impl Pipeline {
             }
             None => None,
         };
-        self.lines[t as usize].tips.insert(*author, tip);
+        self.line(t).tips.insert(*author, tip);
         Ok(tip)
     }
 
@@ -206,7 +305,8 @@ impl Pipeline {
             return Err(StorageError::Damaged { table: "a change of our own" });
         }
         let tip = self.tip(t, &author)?;
-        let line = &self.lines[t as usize];
+        let space = self.space_of(t).key;
+        let line = self.line(t);
         let mut parents: Vec<(ChangeId, u64)> =
             line.heads.iter().filter(|(a, ..)| tip.is_none_or(|tip| *a != tip.a)).map(|(_, id, lamport)| (*id, *lamport)).collect();
         parents.sort_unstable();
@@ -214,8 +314,8 @@ impl Pipeline {
         let newest = parents.iter().map(|(_, lamport)| *lamport).chain(tip.map(|tip| tip.lamport)).max();
         let body_len = body_bytes.len() as u64;
         let header = Header {
-            kind: if t == AUTH { Kind::Auth } else { Kind::Data },
-            timeline: self.timelines[t as usize],
+            kind: if is_auth(t) { Kind::Auth } else { Kind::Data },
+            timeline: TimelineId::named(&space, if is_auth(t) { "auth" } else { "main" }),
             author,
             seq: tip.map_or(1, |tip| tip.seq + 1),
             prev: tip.map(|tip| tip.id),
@@ -239,12 +339,13 @@ impl Pipeline {
     /// Outside, [`StorageError`]; inside, [`Refusal`].
     pub fn check(&mut self, change: &Change) -> Result<Result<(), Refusal>, StorageError> {
         let header = change.header();
-        let Some(t) = self.timelines.iter().position(|timeline| *timeline == header.timeline) else {
-            return Ok(Err(Refusal::Timeline(header.timeline)));
+        let elsewhere = Err(Refusal::Timeline { change: change.id(), timeline: header.timeline });
+        let Some(t) = self.timelines.get(&header.timeline).copied() else {
+            // The first change of a space is its root's, in `auth`. So the space is known by it.
+            return Ok(if begins_space(header) { Ok(()) } else { elsewhere });
         };
-        let t = t as u32;
-        if header.kind != if t == AUTH { Kind::Auth } else { Kind::Data } {
-            return Ok(Err(Refusal::Timeline(header.timeline)));
+        if header.kind != if is_auth(t) { Kind::Auth } else { Kind::Data } {
+            return Ok(elsewhere);
         }
         let mut missing = Vec::new();
         let mut lamport = 0;
@@ -274,11 +375,19 @@ impl Pipeline {
         if !follows || header.lamport != lamport + 1 || header.lamport > LAMPORT_MAX {
             return Ok(Err(Refusal::Chain(change.id())));
         }
-        let allowed = if t == AUTH { self.rights.check_statements(header, change.body_bytes()) } else { self.rights.check(header) };
+        let rights = self.rights(t);
+        let is_auth = header.kind == Kind::Auth;
+        let allowed = if is_auth { rights.check_statements(header, change.body_bytes()) } else { rights.check(header) };
         if let Err(source) = allowed {
             return Ok(Err(Refusal::Cap { change: change.id(), source }));
         }
         Ok(Ok(()))
+    }
+
+    /// Whether the timeline of a change is held here, or begins with it.
+    #[must_use]
+    pub fn is_held(&self, header: &Header) -> bool {
+        self.timelines.contains_key(&header.timeline) || begins_space(header)
     }
 
     /// Whether a change is here already.
@@ -301,7 +410,15 @@ impl Pipeline {
         let a = self.next_a;
         self.next_a += 1;
         let header = change.header();
-        let t = if header.timeline == self.timelines[AUTH as usize] { AUTH } else { MAIN };
+        let t = match self.timelines.get(&header.timeline) {
+            Some(t) => *t,
+            None if !begins_space(header) => return Err(StorageError::Damaged { table: "change log" }),
+            None => {
+                let space = self.hold(header.author);
+                self.rows.staged.put(Table::Meta, space_key(space.number), header.author.as_bytes().to_vec());
+                space.auth()
+            }
+        };
         // What is encrypted cannot be read here, so it has no effect here.
         let encrypted = header.encryption.is_some();
         let body = body.unwrap_or_else(|| if encrypted { Body::default() } else { Body::decode(change.body_bytes()).unwrap_or_default() });
@@ -309,7 +426,7 @@ impl Pipeline {
         for dep in header.deps() {
             deps.extend(find(&self.rows, dep)?.map(|(_, a)| a));
         }
-        let line = &mut self.lines[t as usize];
+        let line = self.line(t);
         if deps.len() < header.deps().count() {
             // What it stands on was damaged in the log. It is taken to have seen all that came before, so that what
             // it and those after it replaced or removed does not come back.
@@ -329,7 +446,7 @@ impl Pipeline {
             }
             None => None,
         };
-        let line = &mut self.lines[t as usize];
+        let line = self.line(t);
         line.heads.push((a, change.id(), header.lamport));
         let own = Summary {
             id: change.id(),
@@ -350,11 +467,17 @@ impl Pipeline {
         if is_tip {
             line.tips.insert(header.author, Some(Tip { id: own.id, a, seq: own.seq, lamport: own.lamport, cum: own.cum }));
         }
+        let fork = !is_tip && self.rows.scan(Table::Chain, &chain_prefix(t, &header.author, header.seq), None).next().is_some();
+        let forked = if fork { forked(&self.rows, t, &header.author)?.map_or(header.seq, |seq| seq.min(header.seq)) } else { 0 };
+        let line = self.line(t);
         let heads: Vec<u8> = line.heads.iter().flat_map(|(a, ..)| a.to_be_bytes()).collect();
         let staged = &mut self.rows.staged;
         staged.put(Table::Meta, heads_key(t), heads);
         if is_tip {
             staged.put(Table::Meta, tip_key(t, &header.author), a.to_be_bytes().to_vec());
+        }
+        if fork {
+            staged.put(Table::Meta, fork_key(t, &header.author), forked.to_be_bytes().to_vec());
         }
         staged.put(Table::Meta, APPLIED.to_vec(), encode_applied(self.next_a, self.next_place));
         staged.put(Table::Index, change.id().as_bytes().to_vec(), [&t.to_be_bytes()[..], &a.to_be_bytes()].concat());
@@ -363,51 +486,51 @@ impl Pipeline {
         if let Some(label) = &own.label {
             staged.put(Table::Label, label_key(t, label, a), Vec::new());
         }
-        let effect = if t == AUTH {
-            self.rights.learn(own.id, header, &body);
+        let effect = if is_auth(t) {
+            self.spaces[(t / TIMELINES) as usize].rights.learn(own.id, header, &body);
             Some(Effect::default())
         } else {
-            self.fold(a, header, own, body)?
+            self.fold(t, a, header, own, body)?
         };
         Ok(Taken { t, a, place, effect })
     }
 
-    fn fold(&mut self, a: u64, header: &Header, own: Summary, body: Body) -> Result<Option<Effect>, StorageError> {
-        let scope = self.rights.check(header).ok();
+    fn fold(&mut self, t: u32, a: u64, header: &Header, own: Summary, body: Body) -> Result<Option<Effect>, StorageError> {
+        let scope = self.rights(t).check(header).ok();
         let part = body.part;
         let loaded = Arc::new((own, body));
-        self.bodies.insert(MAIN, a, Arc::clone(&loaded));
+        self.bodies.insert(t, a, Arc::clone(&loaded));
         let run = match part {
             None => vec![(a, loaded)],
             Some(part) if part.number < part.count => return Ok(None),
-            Some(part) => match self.run_of(a, loaded, part.count)? {
+            Some(part) => match self.run_of(t, a, loaded, part.count)? {
                 Some(run) => run,
                 None => return Ok(None),
             },
         };
         let Some(scope) = scope else { return Ok(Some(Effect::default())) };
-        let mut fold = Fold::new(&mut self.rows, &mut self.bodies, MAIN);
+        let mut fold = Fold::new(&mut self.rows, &mut self.bodies, t);
         for (a, loaded) in &run {
             fold.apply(*a, loaded, &scope)?;
         }
         let effect = fold.finish(a)?;
         for (a, loaded) in run.iter().filter(|(_, loaded)| loaded.0.part.is_some()) {
             let own = Summary { folded: true, ..loaded.0.clone() };
-            self.rows.staged.put(Table::Change, change_key(MAIN, *a).to_vec(), own.encode());
+            self.rows.staged.put(Table::Change, change_key(t, *a).to_vec(), own.encode());
         }
         Ok(Some(effect))
     }
 
     /// The parts of the run that ends with a change, in order, that had no effect yet; `None` when it is no run.
     /// Parts follow each other in one author's chain, and each names the first.
-    fn run_of(&mut self, a: u64, last: KnownChange, count: u64) -> Result<Option<Vec<(u64, KnownChange)>>, StorageError> {
+    fn run_of(&mut self, t: u32, a: u64, last: KnownChange, count: u64) -> Result<Option<Vec<(u64, KnownChange)>>, StorageError> {
         let first = last.1.part.and_then(|part| part.first);
         let mut run = vec![(a, last)];
         for number in (1..count).rev() {
             let Some((_, next)) = run.last() else { return Ok(None) };
             let Some(a) = next.0.deps.first().copied().filter(|_| next.0.seq > 1) else { return Ok(None) };
             let (author, seq) = (next.0.author, next.0.seq);
-            let loaded = self.bodies.load(&self.rows, MAIN, a)?;
+            let loaded = self.bodies.load(&self.rows, t, a)?;
             let (own, body) = &*loaded;
             let fits = own.author == author
                 && own.seq + 1 == seq
@@ -421,7 +544,7 @@ impl Pipeline {
         run.reverse();
         let mut open = Vec::with_capacity(run.len());
         for (a, loaded) in run {
-            if !summary(&self.rows, MAIN, a)?.folded {
+            if !summary(&self.rows, t, a)?.folded {
                 open.push((a, loaded));
             }
         }
@@ -453,12 +576,49 @@ pub fn decode_applied(row: &[u8]) -> Result<(u64, Place), StorageError> {
     Ok((a, place))
 }
 
-fn heads_key(t: u32) -> Vec<u8> {
+/// What the keys of the rows begin with that number the spaces beside the own one.
+const SPACES: &[u8] = b"space";
+
+/// One more than the greatest number of a timeline.
+pub(crate) fn timelines(rows: &impl Rows) -> u32 {
+    (rows.scan(Table::Meta, SPACES, None).count() as u32 + 1) * TIMELINES
+}
+
+fn space_key(number: u32) -> Vec<u8> {
+    [SPACES, &number.to_be_bytes()].concat()
+}
+
+/// Whether a change can be the first that is known of a space.
+fn begins_space(header: &Header) -> bool {
+    header.kind == Kind::Auth && header.cap.is_none() && header.seq == 1 && header.timeline == TimelineId::named(&header.author, "auth")
+}
+
+pub(crate) fn heads_key(t: u32) -> Vec<u8> {
     [b"heads".as_slice(), &t.to_be_bytes()].concat()
 }
 
+/// What the keys of the rows begin with that hold each author's last change.
+pub(crate) fn tip_prefix(t: u32) -> Vec<u8> {
+    [b"tip".as_slice(), &t.to_be_bytes()].concat()
+}
+
 fn tip_key(t: u32, author: &PublicKey) -> Vec<u8> {
-    [b"tip".as_slice(), &t.to_be_bytes(), author.as_bytes()].concat()
+    [&tip_prefix(t)[..], author.as_bytes()].concat()
+}
+
+fn fork_key(t: u32, author: &PublicKey) -> Vec<u8> {
+    [b"fork".as_slice(), &t.to_be_bytes(), author.as_bytes()].concat()
+}
+
+/// The lowest `seq` that an author signed two changes with, in one timeline.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn forked(rows: &impl Rows, t: u32, author: &PublicKey) -> Result<Option<u64>, StorageError> {
+    let Some(row) = rows.get(Table::Meta, &fork_key(t, author))? else { return Ok(None) };
+    let seq = row.as_ref().try_into().map_err(|_| StorageError::Damaged { table: Table::Meta.name() })?;
+    Ok(Some(u64::from_be_bytes(seq)))
 }
 
 fn chain_key(t: u32, author: &PublicKey, seq: u64, a: u64) -> Vec<u8> {
@@ -468,7 +628,12 @@ fn chain_key(t: u32, author: &PublicKey, seq: u64, a: u64) -> Vec<u8> {
 /// What the keys of an author's changes with one `seq` begin with.
 #[must_use]
 pub fn chain_prefix(t: u32, author: &PublicKey, seq: u64) -> Vec<u8> {
-    [&t.to_be_bytes()[..], author.as_bytes(), &seq.to_be_bytes()].concat()
+    [&author_prefix(t, author)[..], &seq.to_be_bytes()].concat()
+}
+
+/// What the keys of an author's changes begin with.
+pub(crate) fn author_prefix(t: u32, author: &PublicKey) -> Vec<u8> {
+    [&t.to_be_bytes()[..], author.as_bytes()].concat()
 }
 
 /// Key of a change's public name.

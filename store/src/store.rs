@@ -1,30 +1,32 @@
 //! A store: one home folder, its change log, its tables, and the threads that write them.
 
+use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 
 use timebus_identity::{Keys, KeysError, PublicKey, SecretKey};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
+use crate::auth::Rights;
 use crate::change::{Body, Change};
 use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
 use crate::fold::Bodies;
 use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
 use crate::ids::{GrantId, OpId};
-use crate::keyspace::{Committed, Layered, Rows, Staged, Table, Tables};
+use crate::keyspace::{Committed, Layered, Rows, Table, Tables};
 use crate::log::{Appender, Item, LogReader, Place};
 use crate::node::{Node, node_key};
 use crate::op::Op;
 use crate::path::Path;
-use crate::pipeline::{APPLIED, AUTH, MAIN, Pipeline, decode_applied};
+use crate::pipeline::{APPLIED, AUTH, Pipeline, Space, decode_applied};
 use crate::summary::{Summary, summary};
 use crate::tree::{CONFLICT_PAGE, Tree};
 use crate::update::Update;
 use crate::view::View;
-use crate::writer::{Decider, Group, Job, Offered, Request, Syncer, WriteError, Written, names, resolve};
+use crate::writer::{Decider, Group, Job, Offered, Request, Statement, Syncer, WriteError, Written, names, resolve};
 
 /// The disk or what is on it failed.
 #[derive(Debug, thiserror::Error)]
@@ -140,10 +142,12 @@ pub trait Observer: Send + Sync {
 
 pub(crate) struct Inner {
     pub(crate) tables: Tables,
-    pub(crate) space: PublicKey,
+    pub(crate) own: Space,
     pub(crate) device: SecretKey,
-    /// Every key that the root made a device of the owner's.
-    devices: std::collections::HashSet<PublicKey>,
+    /// The spaces held here and what is stated in them.
+    held: RwLock<BTreeMap<PublicKey, (Space, Arc<Rights>)>>,
+    /// The arrival number of the last change that is visible.
+    arrived: watch::Sender<u64>,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) stats: Stats,
     log: LogReader,
@@ -153,15 +157,20 @@ pub(crate) struct Inner {
 
 impl Inner {
     /// Makes committed state visible and tells subscribers.
-    pub(crate) fn publish(&self, _staged: &Arc<Staged>, updates: &[Arc<Update>]) {
+    pub(crate) fn publish(&self, stated: BTreeMap<Space, Option<Arc<Rights>>>, updates: &[Arc<Update>], last: u64) {
         let observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(observer) = &observer {
             observer.begin();
         }
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.tables.snapshot());
+        if !stated.is_empty() {
+            let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
+            held.extend(stated.into_iter().filter_map(|(space, rights)| Some((space.key, (space, rights?)))));
+        }
         if let Some(observer) = &observer {
             observer.end(updates);
         }
+        self.arrived.send_modify(|arrived| *arrived = last.max(*arrived));
         updates.iter().for_each(|update| self.feeds.publish(update));
     }
 }
@@ -214,7 +223,7 @@ impl Drop for Threads {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Store({})", self.inner.space)
+        write!(f, "Store({})", self.inner.own.key)
     }
 }
 
@@ -292,19 +301,18 @@ impl Store {
             keys.renew_device()?;
             opened.new_device = true;
         }
-        let cap = found(&keys, &mut pipeline, &tables, &mut appender, now_ms)?;
-        let cap = cap.filter(|_| !renew || opened.new_device);
+        found(&keys, &mut pipeline, &tables, &mut appender, now_ms)?;
         if opened.new_device && mark.exists() {
             std::fs::remove_file(&mark).map_err(StorageError::from)?;
         }
-        let devices = pipeline.rights.devices().collect();
         let device = SecretKey::from_seed(*keys.device().seed());
         let inner = Arc::new(Inner {
             published: RwLock::new(Arc::new(tables.snapshot())),
             tables,
-            space: keys.space(),
+            own: Space::new(keys.space(), 0),
             device,
-            devices,
+            held: RwLock::new(pipeline.spaces().map(|space| (space.key, (space, Arc::new(pipeline.rights(space.auth()).clone())))).collect()),
+            arrived: watch::Sender::new(pipeline.next_a() - 1),
             feeds: Arc::default(),
             stats: Stats::default(),
             log,
@@ -313,7 +321,16 @@ impl Store {
         let (jobs, job_queue) = mpsc::channel();
         let (to_syncer, groups) = mpsc::sync_channel(1);
         let group = Group::starting_at(pipeline.next_place());
-        let decider = Decider { inner: Arc::clone(&inner), pipeline, cap, to_syncer, group, syncing: false, read_only: None };
+        let decider = Decider {
+            inner: Arc::clone(&inner),
+            pipeline,
+            is_barred: renew && !opened.new_device,
+            own_cap: None,
+            to_syncer,
+            group,
+            syncing: false,
+            read_only: None,
+        };
         let syncer = Syncer { inner: Arc::clone(&inner), appender, to_decider: jobs.clone() };
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).stack_size(16 * 1024 * 1024).spawn(run).map_err(StorageError::from)
@@ -330,10 +347,40 @@ impl Store {
         })
     }
 
-    /// The space that this store holds.
+    /// The key of the own space.
     #[must_use]
     pub fn space(&self) -> PublicKey {
-        self.inner.space
+        self.inner.own.key
+    }
+
+    /// The own space.
+    #[must_use]
+    pub fn own(&self) -> Space {
+        self.inner.own
+    }
+
+    /// A space that is held here.
+    #[must_use]
+    pub fn held(&self, key: &PublicKey) -> Option<Space> {
+        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).get(key).map(|(space, _)| *space)
+    }
+
+    /// All spaces that are held here.
+    #[must_use]
+    pub fn spaces(&self) -> Vec<Space> {
+        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).values().map(|(space, _)| *space).collect()
+    }
+
+    /// What is stated about rights in a space that is held here.
+    #[must_use]
+    pub fn rights(&self, key: &PublicKey) -> Option<Arc<Rights>> {
+        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).get(key).map(|(_, rights)| Arc::clone(rights))
+    }
+
+    /// The arrival number of the last change that is visible, now and whenever it grows.
+    #[must_use]
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.inner.arrived.subscribe()
     }
 
     /// The key that this home writes with.
@@ -345,7 +392,7 @@ impl Store {
     /// Whether a key is one of the owner's devices, or the root itself.
     #[must_use]
     pub fn is_own_device(&self, key: &PublicKey) -> bool {
-        *key == self.inner.space || self.inner.devices.contains(key)
+        *key == self.space() || self.rights(&self.space()).is_some_and(|rights| rights.devices().any(|device| device == *key))
     }
 
     /// The home folder.
@@ -389,6 +436,18 @@ impl Store {
         answer.await.map_err(|_| WriteError::Closing)?
     }
 
+    /// Says something about the rights in the own space. When it answers, that is on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; nothing was said then.
+    pub async fn state(&self, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+        let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::State(statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        answer.await.map_err(|_| WriteError::Closing)?
+    }
+
     /// Offers changes that others made. Those that are admitted are on disk when it answers.
     ///
     /// # Errors
@@ -420,8 +479,8 @@ impl Store {
 
     /// The feed of a path. Open it before reading the snapshot that it continues.
     #[must_use]
-    pub fn feed(&self, path: &Path) -> Arc<Feed> {
-        self.inner.feeds.open(path)
+    pub fn feed(&self, space: Space, path: &Path) -> Arc<Feed> {
+        self.inner.feeds.open(space, path)
     }
 
     /// The version of a path.
@@ -429,9 +488,9 @@ impl Store {
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn version(&self, rows: &Committed, path: &Path) -> Result<Vec<String>, StorageError> {
-        let node = Node::load(rows, &node_key(MAIN, &path.key()))?;
-        names(rows, MAIN, &node.touch)
+    pub fn version(&self, rows: &Committed, space: Space, path: &Path) -> Result<Vec<String>, StorageError> {
+        let node = Node::load(rows, &node_key(space.main(), &path.key()))?;
+        names(rows, space.main(), &node.touch)
     }
 
     /// What is at a path.
@@ -439,8 +498,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn read(&self, rows: &Committed, path: &Path) -> Result<Reading, StorageError> {
-        Ok(Reading { tree: Tree::load(rows, MAIN, path, CONFLICT_PAGE)?, version: self.version(rows, path)? })
+    pub fn read(&self, rows: &Committed, space: Space, path: &Path) -> Result<Reading, StorageError> {
+        Ok(Reading { tree: Tree::load(rows, space.main(), path, CONFLICT_PAGE)?, version: self.version(rows, space, path)? })
     }
 
     /// What was at a path at versions, as their writers saw it.
@@ -448,12 +507,12 @@ impl Store {
     /// # Errors
     ///
     /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
-    pub fn read_at(&self, rows: &Committed, path: &Path, versions: &[String]) -> Result<Tree, WriteError> {
-        let view = View::of(rows, MAIN, &resolve(rows, versions)?)?;
+    pub fn read_at(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<Tree, WriteError> {
+        let view = View::of(rows, space.main(), &resolve(rows, space.main(), versions)?)?;
         let mut bodies = Bodies::new(self.inner.log.clone());
-        Ok(Tree::load_at(rows, MAIN, path, &view, CONFLICT_PAGE, |a, index| {
-            let id = OpId { change: summary(rows, MAIN, a)?.id, index };
-            let write = bodies.write_at(rows, MAIN, id)?;
+        Ok(Tree::load_at(rows, space.main(), path, &view, CONFLICT_PAGE, |a, index| {
+            let id = OpId { change: summary(rows, space.main(), a)?.id, index };
+            let write = bodies.write_at(rows, space.main(), id)?;
             write.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
         })?)
     }
@@ -463,19 +522,19 @@ impl Store {
     /// # Errors
     ///
     /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
-    pub fn is_current(&self, rows: &Committed, path: &Path, versions: &[String]) -> Result<bool, WriteError> {
-        let mut wanted = resolve(rows, versions)?;
+    pub fn is_current(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<bool, WriteError> {
+        let mut wanted = resolve(rows, space.main(), versions)?;
         wanted.sort_unstable();
-        Ok(Node::load(rows, &node_key(MAIN, &path.key()))?.touch == wanted)
+        Ok(Node::load(rows, &node_key(space.main(), &path.key()))?.touch == wanted)
     }
 
-    /// A change as signed, by its arrival number in the main timeline.
+    /// A change as signed, by its arrival number in a timeline.
     ///
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn record(&self, rows: &Committed, a: u64) -> Result<Vec<u8>, StorageError> {
-        Ok(self.inner.log.read(summary(rows, MAIN, a)?.place)?.payload)
+    pub fn record(&self, rows: &Committed, t: u32, a: u64) -> Result<Vec<u8>, StorageError> {
+        Ok(self.inner.log.read(summary(rows, t, a)?.place)?.payload)
     }
 
     /// The changes of a timeline in order of arrival, from an arrival number on.
@@ -551,8 +610,9 @@ fn ahead_of_log(tables: &Tables, log: &LogReader) -> Result<Option<String>, Stor
     let rows = tables.snapshot();
     let Some(row) = rows.get(Table::Meta, APPLIED)? else { return Ok(None) };
     let (next_a, end) = decode_applied(&row)?;
-    for t in [AUTH, MAIN] {
-        let Some(a) = next_a.checked_sub(1) else { continue };
+    let Some(a) = next_a.checked_sub(1) else { return Ok(None) };
+    // Numbers go over all timelines, so it is not known in which one the last change is.
+    for t in 0..crate::pipeline::timelines(&rows) {
         if let Some(row) = rows.get(Table::Change, &crate::summary::change_key(t, a))? {
             let last = Summary::decode(&row)?;
             return Ok(match log.read(last.place) {
@@ -626,6 +686,12 @@ fn replay(
                     continue;
                 };
                 let change = change.content();
+                if !pipeline.is_held(change.header()) {
+                    // The first change of its space was damaged, so nobody can tell which space it is.
+                    opened.damaged.push(crate::log::Damage { place: record.place, bytes: record.end.offset - record.place.offset });
+                    pipeline.skip_to(record.a + 1, record.end);
+                    continue;
+                }
                 if pipeline.knows(&change.id())? {
                     pipeline.skip_to(record.a + 1, record.end);
                     continue;
@@ -647,15 +713,15 @@ fn replay(
     Ok(end)
 }
 
-/// Makes sure that the space has its first statement and this device its grant. Answers the grant.
-fn found(keys: &Keys, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<Option<GrantId>, StorageError> {
+/// Makes sure that the space has its first statement and this device its grant, if the root key is here.
+fn found(keys: &Keys, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<(), StorageError> {
     let device = keys.device().public();
-    if let Some(cap) = pipeline.rights.writer_grant(&device, &Path::root()) {
-        return Ok(Some(cap));
+    if pipeline.rights(AUTH).device_grant(&device).is_some() {
+        return Ok(());
     }
-    let Some(root) = keys.root() else { return Ok(None) };
+    let Some(root) = keys.root() else { return Ok(()) };
     let mut ops = Vec::new();
-    if pipeline.rights.genesis().is_none() {
+    if pipeline.rights(AUTH).genesis().is_none() {
         ops.push(Op::Genesis(Genesis { next: Some(keys.next_hash()), guardians: None }));
     }
     ops.push(Op::Grant(Grant {
@@ -678,6 +744,5 @@ fn found(keys: &Keys, pipeline: &mut Pipeline, tables: &Tables, appender: &mut A
     crate::log::frame(taken.a, &payload, &mut bytes);
     appender.write(taken.place, &bytes)?;
     appender.sync()?;
-    commit(pipeline, tables)?;
-    Ok(pipeline.rights.writer_grant(&device, &Path::root()))
+    commit(pipeline, tables)
 }

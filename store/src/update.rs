@@ -11,6 +11,7 @@ use crate::keyspace::Rows;
 use crate::list::Order;
 use crate::node::{Node, list_of_element, node_key};
 use crate::path::{Path, Segment};
+use crate::pipeline::Space;
 use crate::store::StorageError;
 use crate::tree::{CONFLICT_PAGE, Shape, Tree};
 use crate::value::Value;
@@ -62,6 +63,8 @@ pub struct Patch {
 /// One change, as subscribers see it.
 #[derive(Clone, Debug)]
 pub struct Update {
+    /// The space that it is in.
+    pub space: Space,
     /// Arrival number of the change.
     pub a: u64,
     /// Its id.

@@ -4,13 +4,16 @@
 //! rows. Meanwhile the syncer signs, appends and syncs the group before, commits its rows and tells everybody.
 //! So a sync, which takes milliseconds on real disks, is shared by all requests that came in during the one before.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 
 use timebus_identity::{SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
 
+use crate::auth::Rights;
 use crate::change::{self, Change, PARENTS_MAX, Part};
+use crate::grant::{Audience, Grant};
 use crate::ids::{ChangeId, GrantId, OpId};
 use crate::json::Json;
 use crate::keyspace::{Rows, Staged, Table};
@@ -19,7 +22,7 @@ use crate::log::{Appender, Place, frame};
 use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
 use crate::op::Op;
 use crate::path::{Path, Segment};
-use crate::pipeline::{MAIN, Pipeline, Refusal, labelled};
+use crate::pipeline::{AUTH, Pipeline, Refusal, Space, is_auth, labelled};
 use crate::plan::{Plan, PlanError};
 use crate::store::{Inner, StorageError};
 use crate::summary::{find, summary};
@@ -91,6 +94,8 @@ pub fn version_tag(version: &[String]) -> String {
 /// A request to write.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// In which space; the own one if not said.
+    pub space: Option<Space>,
     /// Where.
     pub path: Path,
     /// What.
@@ -105,6 +110,21 @@ pub struct Request {
     pub time_ms: u64,
     /// Whether to answer only when it is on disk.
     pub durable: bool,
+}
+
+/// What is said about the rights in the own space.
+#[derive(Clone, Debug)]
+pub enum Statement {
+    /// All of these.
+    Ops(Vec<Op>),
+    /// This grant, unless its audience has one with this label already, and only while fewer keys than this have one.
+    /// So an invite is used up exactly as often as it says, whoever races and whatever crashes.
+    Redeem {
+        /// The grant.
+        grant: Grant,
+        /// How many keys may have one with its label.
+        uses_max: u64,
+    },
 }
 
 /// What a request did.
@@ -161,6 +181,17 @@ pub enum WriteError {
     /// This home has no key that may write.
     #[error("this device may not write to the space")]
     NoKey,
+    /// No grant of another's space lets this device write there.
+    #[error("no grant of the space {space} lets this device write at {path}")]
+    NoGrant {
+        /// Whose space.
+        space: timebus_identity::PublicKey,
+        /// Where.
+        path: Path,
+    },
+    /// As many keys as may have a grant of this label have one.
+    #[error("the invite is used up")]
+    UsedUp,
     /// The disk refused; nothing more is written until the store is opened again, or has space again.
     #[error("the store takes no writes: {0}")]
     ReadOnly(Arc<str>),
@@ -175,10 +206,10 @@ pub enum WriteError {
 /// What became of offered changes.
 #[derive(Debug, Default)]
 pub struct Offered {
-    /// How many were new and are on disk.
-    pub admitted: usize,
-    /// How many were here already.
-    pub known: usize,
+    /// Those that were new and are on disk.
+    pub admitted: Vec<ChangeId>,
+    /// Those that were here already.
+    pub known: Vec<ChangeId>,
     /// Those that were not admitted.
     pub refused: Vec<Refusal>,
 }
@@ -187,6 +218,7 @@ pub struct Offered {
 pub(crate) enum Job {
     Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>),
     Offer(Vec<Verified<Change>>, oneshot::Sender<Result<Offered, WriteError>>),
+    State(Statement, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
     /// Answers with the place behind the last durable record while nothing is being written.
     Fence(oneshot::Sender<Place>),
     Synced(Result<(), Failure>),
@@ -203,6 +235,7 @@ pub(crate) struct Failure {
 enum Reply {
     Written(oneshot::Sender<Result<Written, WriteError>>, Written),
     Offered(oneshot::Sender<Result<Offered, WriteError>>, Offered),
+    Stated(oneshot::Sender<Result<Vec<GrantId>, WriteError>>, Vec<GrantId>),
 }
 
 /// A change on its way to the log.
@@ -218,6 +251,8 @@ pub(crate) struct Group {
     updates: Vec<Arc<Update>>,
     replies: Vec<Reply>,
     staged: Arc<Staged>,
+    /// Spaces that statements were made in, with what holds after them.
+    stated: BTreeMap<Space, Option<Arc<Rights>>>,
     /// Where the log stands without this group.
     start: Place,
 }
@@ -238,7 +273,10 @@ const GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub(crate) struct Decider {
     pub(crate) inner: Arc<Inner>,
     pub(crate) pipeline: Pipeline,
-    pub(crate) cap: Option<GrantId>,
+    /// Whether this home may not write, because it is a copy of another and its root key is not here.
+    pub(crate) is_barred: bool,
+    /// The grant in whose name this device writes to the own space, once it was looked for.
+    pub(crate) own_cap: Option<GrantId>,
     pub(crate) to_syncer: SyncSender<Group>,
     pub(crate) group: Group,
     pub(crate) syncing: bool,
@@ -274,6 +312,7 @@ impl Decider {
             match job {
                 Job::Write(request, reply) => self.write(*request, reply),
                 Job::Offer(changes, reply) => self.offer(changes, reply),
+                Job::State(statement, time_ms, reply) => self.state(statement, time_ms, reply),
                 Job::Fence(reply) => fences.push(reply),
                 Job::Synced(result) => self.synced(result),
                 Job::Stop => stopping = true,
@@ -297,6 +336,9 @@ impl Decider {
     fn dispatch(&mut self) {
         let mut group = std::mem::take(&mut self.group);
         group.staged = self.pipeline.rows.seal();
+        for (space, rights) in &mut group.stated {
+            *rights = Some(Arc::new(self.pipeline.rights(space.auth()).clone()));
+        }
         self.pipeline.bodies.seal();
         self.group.start = self.pipeline.next_place();
         self.syncing = true;
@@ -319,6 +361,7 @@ impl Decider {
                 fail(reply, &failure.message);
             }
             self.read_only = (!failure.recovered).then(|| Arc::clone(&failure.message));
+            self.own_cap = None;
             if let Err(error) = self.pipeline.reset() {
                 self.read_only = Some(error.to_string().into());
             }
@@ -342,33 +385,100 @@ impl Decider {
         }
     }
 
+    /// The grant in whose name this device writes at a path.
+    fn cap(&mut self, space: Space, path: &Path) -> Result<GrantId, WriteError> {
+        if space.is_own() {
+            return self.own_cap();
+        }
+        if self.is_barred {
+            return Err(WriteError::NoKey);
+        }
+        let found = self.pipeline.rights(space.auth()).writer_grant(&self.inner.device.public(), path);
+        found.ok_or_else(|| WriteError::NoGrant { space: space.key, path: path.clone() })
+    }
+
+    /// The grant that makes this device one of the owner's.
+    fn own_cap(&mut self) -> Result<GrantId, WriteError> {
+        if self.is_barred {
+            return Err(WriteError::NoKey);
+        }
+        if self.own_cap.is_none() {
+            self.own_cap = self.pipeline.rights(AUTH).device_grant(&self.inner.device.public());
+        }
+        self.own_cap.ok_or(WriteError::NoKey)
+    }
+
+    fn state(&mut self, statement: Statement, time_ms: u64, reply: oneshot::Sender<Result<Vec<GrantId>, WriteError>>) {
+        match self.make_statement(statement, time_ms) {
+            Ok(grants) => self.group.replies.push(Reply::Stated(reply, grants)),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// Stages a statement. Answers its grants.
+    fn make_statement(&mut self, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+        if let Some(reason) = &self.read_only {
+            return Err(WriteError::ReadOnly(Arc::clone(reason)));
+        }
+        let cap = self.own_cap()?;
+        let ops = match statement {
+            Statement::Ops(ops) => ops,
+            Statement::Redeem { grant, uses_max } => {
+                let alike: Vec<(GrantId, Audience)> = self
+                    .pipeline
+                    .rights(AUTH)
+                    .grants()
+                    .filter(|(_, held)| held.grant.label == grant.label)
+                    .map(|(id, held)| (*id, held.grant.audience))
+                    .collect();
+                if let Some((id, _)) = alike.iter().find(|(_, audience)| *audience == grant.audience) {
+                    return Ok(vec![*id]);
+                }
+                if alike.len() as u64 >= uses_max {
+                    return Err(WriteError::UsedUp);
+                }
+                vec![Op::Grant(grant)]
+            }
+        };
+        let body = crate::change::Body { ops, ..Default::default() };
+        let author = self.inner.device.public();
+        let change = self.pipeline.author(AUTH, author, Some(cap), time_ms, &body)?;
+        let id = change.id();
+        let grants = (0u32..).zip(&body.ops).filter(|(_, op)| matches!(op, Op::Grant(_))).map(|(index, _)| OpId { change: id, index }.grant());
+        let grants = grants.collect();
+        self.take(Entry::Own(change), Some(body))?;
+        Ok(grants)
+    }
+
     /// Works out and stages what a request does.
     fn decide(&mut self, request: Request) -> Result<Written, WriteError> {
         if let Some(reason) = &self.read_only {
             return Err(WriteError::ReadOnly(Arc::clone(reason)));
         }
-        let Some(cap) = self.cap else { return Err(WriteError::NoKey) };
-        let Request { path, action, parents, label, condition, time_ms, .. } = request;
+        let Request { space, path, action, parents, label, condition, time_ms, .. } = request;
+        let space = space.unwrap_or(self.inner.own);
+        let t = space.main();
+        let cap = self.cap(space, &path)?;
         check_reserved(&path, &action)?;
-        self.merge_heads(cap, time_ms)?;
+        self.merge_heads(t, cap, time_ms)?;
         let rows = &self.pipeline.rows;
-        let t_key = node_key(MAIN, &path.key());
+        let t_key = node_key(t, &path.key());
         let node = Node::load(rows, &t_key)?;
         let existed = node.count() > 0 || node.below > 0;
         if let Some(label) = &label {
-            let taken = labelled(rows, MAIN, label)?;
+            let taken = labelled(rows, t, label)?;
             if let Some(a) = taken.first() {
-                return self.replay(&path, *a, label, &action, existed);
+                return self.replay(space, &path, *a, label, &action, existed);
             }
         }
-        let version = names(rows, MAIN, &node.touch)?;
+        let version = names(rows, t, &node.touch)?;
         let holds = match &condition {
             Condition::None => true,
             Condition::Present => existed,
             Condition::Absent => !existed,
             Condition::Match { version: wanted, tags } => {
                 tags.contains(&version_tag(&version))
-                    || wanted.as_ref().is_some_and(|wanted| same_version(wanted, &version, rows, &node.touch).unwrap_or(false))
+                    || wanted.as_ref().is_some_and(|wanted| same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false))
             }
         };
         if !holds {
@@ -377,7 +487,7 @@ impl Decider {
         let base = match parents {
             None => None,
             Some(parents) => {
-                let mut base = resolve(rows, &parents)?;
+                let mut base = resolve(rows, t, &parents)?;
                 base.sort_unstable();
                 base.dedup();
                 if base.len() > PARENTS_MAX {
@@ -387,10 +497,10 @@ impl Decider {
                 (base != node.touch).then_some(base)
             }
         };
-        let (target, action) = if base.is_none() { self.narrow(path.clone(), action)? } else { (path.clone(), action) };
+        let (target, action) = if base.is_none() { self.narrow(t, path.clone(), action)? } else { (path.clone(), action) };
         let tree = match &base {
             None => match &action {
-                Action::Merge(patch) => Tree::load_for_merge(&self.pipeline.rows, MAIN, &target, patch, &self.inner.space)?,
+                Action::Merge(patch) => Tree::load_for_merge(&self.pipeline.rows, t, &target, patch, &space.key)?,
                 // A new child of an object has nothing to do with the others.
                 Action::Post { .. } if !node.loose && !matches!(&node.writes, Writes::One(write) if write.value == Value::List) => {
                     let holds = node.below > 0
@@ -402,13 +512,13 @@ impl Decider {
                     Tree::default()
                 }
                 Action::Undo { .. } => Tree::default(),
-                _ => Tree::load(&self.pipeline.rows, MAIN, &target, usize::MAX)?,
+                _ => Tree::load(&self.pipeline.rows, t, &target, usize::MAX)?,
             },
-            Some(base) => load_at(&mut self.pipeline, &path, base, &action, &self.inner.space)?,
+            Some(base) => load_at(&mut self.pipeline, t, &path, base, &action, &space.key)?,
         };
         let (plan, created) = match action {
-            Action::Undo { version } => (self.plan_undo(&path, version)?, None),
-            action => self.plan(&target, &tree, action)?,
+            Action::Undo { version } => (self.plan_undo(space, &path, version)?, None),
+            action => self.plan(space, &target, &tree, action)?,
         };
         let bodies = plan.into_bodies()?;
         if bodies.is_empty() && label.is_none() {
@@ -417,14 +527,14 @@ impl Decider {
         let base_ids = match &base {
             None => None,
             Some(base) => {
-                let mut ids = base.iter().map(|a| Ok(summary(&self.pipeline.rows, MAIN, *a)?.id)).collect::<Result<Vec<_>, StorageError>>()?;
+                let mut ids = base.iter().map(|a| Ok(summary(&self.pipeline.rows, t, *a)?.id)).collect::<Result<Vec<_>, StorageError>>()?;
                 ids.sort_unstable();
                 Some(ids)
             }
         };
-        let last = self.stage(bodies, cap, label, base_ids, time_ms)?;
+        let last = self.stage(t, bodies, cap, label, base_ids, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
-        let version = names(&self.pipeline.rows, MAIN, &node.touch)?;
+        let version = names(&self.pipeline.rows, t, &node.touch)?;
         let created = match created {
             Some(Created::Name(path)) => Some(path),
             Some(Created::Element(number)) => path.join(Segment::Element(OpId { change: last, index: number as u32 })).ok(),
@@ -434,14 +544,14 @@ impl Decider {
     }
 
     /// Where one splice names members of objects on its way, goes there, so that no more is read than is changed.
-    fn narrow(&self, mut path: Path, action: Action) -> Result<(Path, Action), StorageError> {
+    fn narrow(&self, t: u32, mut path: Path, action: Action) -> Result<(Path, Action), StorageError> {
         let Action::Splice(mut splices) = action else { return Ok((path, action)) };
         let [(steps, content)] = &mut splices[..] else { return Ok((path, Action::Splice(splices))) };
         let rows = &self.pipeline.rows;
         let mut taken = 0;
         for step in steps.iter() {
             let crate::json::Step::Key(name) = step else { break };
-            let t_key = node_key(MAIN, &path.key());
+            let t_key = node_key(t, &path.key());
             let node = Node::load(rows, &t_key)?;
             let winner = node.winner(rows, &t_key)?;
             let object = winner.is_none_or(|write| write.value == Value::Map) && node.below > 0 && !node.loose;
@@ -453,7 +563,7 @@ impl Decider {
         if !steps.is_empty() {
             return Ok((path, Action::Splice(splices)));
         }
-        let here = node_key(MAIN, &path.key());
+        let here = node_key(t, &path.key());
         let node = Node::load(rows, &here)?;
         Ok(match content.take() {
             Some(value) => (path, Action::Put(value)),
@@ -464,20 +574,20 @@ impl Decider {
     }
 
     /// A change stands on at most so many others; what is left over is brought together by changes without ops.
-    fn merge_heads(&mut self, cap: GrantId, time_ms: u64) -> Result<(), WriteError> {
-        while self.pipeline.heads(MAIN) > PARENTS_MAX {
+    fn merge_heads(&mut self, t: u32, cap: GrantId, time_ms: u64) -> Result<(), WriteError> {
+        while self.pipeline.heads(t) > PARENTS_MAX {
             let body = crate::change::Body::default();
             let author = self.inner.device.public();
-            let change = self.pipeline.author(MAIN, author, Some(cap), time_ms, &body)?;
+            let change = self.pipeline.author(t, author, Some(cap), time_ms, &body)?;
             self.take(Entry::Own(change), Some(body))?;
         }
         Ok(())
     }
 
-    fn plan(&mut self, path: &Path, tree: &Tree, action: Action) -> Result<(Plan<'_>, Option<Created>), WriteError> {
-        let space = self.inner.space;
+    fn plan(&mut self, space: Space, path: &Path, tree: &Tree, action: Action) -> Result<(Plan<'_>, Option<Created>), WriteError> {
+        let (t, space) = (space.main(), space.key);
         let rows = &self.pipeline.rows;
-        let mut plan = Plan::new(space, move |list| Order::load(rows, MAIN, list).unwrap_or_default());
+        let mut plan = Plan::new(space, move |list| Order::load(rows, t, list).unwrap_or_default());
         let mut created = None;
         let patch = |error: &dyn std::fmt::Display| WriteError::Patch(error.to_string());
         match action {
@@ -521,15 +631,16 @@ impl Decider {
     }
 
     /// Plans the inverse of a change.
-    fn plan_undo(&mut self, path: &Path, version: Option<String>) -> Result<Plan<'_>, WriteError> {
+    fn plan_undo(&mut self, space: Space, path: &Path, version: Option<String>) -> Result<Plan<'_>, WriteError> {
+        let (t, space) = (space.main(), space.key);
         let (rows, bodies) = (&self.pipeline.rows, &mut self.pipeline.bodies);
         let wanted = match version {
-            Some(version) => resolve(rows, &[version])?.first().copied(),
+            Some(version) => resolve(rows, t, &[version])?.first().copied(),
             None => None,
         };
         let mut did: Vec<Path> = Vec::new();
         let mut latest = wanted.unwrap_or(0);
-        for row in rows.scan(Table::History, &node_key(MAIN, &path.key()), None) {
+        for row in rows.scan(Table::History, &node_key(t, &path.key()), None) {
             let (key, value) = row?;
             let Some((t_key, a, _)) = split_history_key(&key) else { continue };
             if wanted.is_none() && a > latest {
@@ -548,33 +659,32 @@ impl Decider {
         if did.is_empty() {
             return Err(WriteError::Absent(path.clone()));
         }
-        let own = summary(rows, MAIN, latest)?;
+        let own = summary(rows, t, latest)?;
         let view = match &own.base {
-            Some(base) => View::of(rows, MAIN, base)?,
+            Some(base) => View::of(rows, t, base)?,
             None if own.total => View::upto(latest.checked_sub(1)),
-            None => View::past_of(rows, MAIN, &own.deps)?,
+            None => View::past_of(rows, t, &own.deps)?,
         };
         let mut write_of = |a, index| {
-            let id = OpId { change: summary(rows, MAIN, a)?.id, index };
-            bodies.write_at(rows, MAIN, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
+            let id = OpId { change: summary(rows, t, a)?.id, index };
+            bodies.write_at(rows, t, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
         };
-        let space = self.inner.space;
-        let mut plan = Plan::new(space, move |list| Order::load(rows, MAIN, list).unwrap_or_default());
+        let mut plan = Plan::new(space, move |list| Order::load(rows, t, list).unwrap_or_default());
         let mut whole: Option<Path> = None;
         for at in did {
             if whole.as_ref().is_some_and(|whole| whole.contains(&at)) {
                 continue;
             }
-            let t_key = node_key(MAIN, &at.key());
+            let t_key = node_key(t, &at.key());
             let visible = Node::load(rows, &t_key)?.visible(rows, &t_key, usize::MAX)?;
             let (ours, others): (Vec<_>, Vec<_>) = visible.into_iter().partition(|write| write.a == latest);
-            let before = Tree::slot_at(rows, MAIN, &at, &view, &mut write_of)?.into_iter().next();
+            let before = Tree::slot_at(rows, t, &at, &view, &mut write_of)?.into_iter().next();
             let comes_back = before.filter(|_| others.is_empty()).map(|write| write.value);
             if comes_back == Some(Value::List) {
                 // A list that is made again is another one, so its elements have to be made again too.
-                let old = Tree::load_at(rows, MAIN, &at, &view, usize::MAX, &mut write_of)?;
+                let old = Tree::load_at(rows, t, &at, &view, usize::MAX, &mut write_of)?;
                 if let Some(json) = old.to_json(&space) {
-                    plan.put(&at, &Tree::load(rows, MAIN, &at, usize::MAX)?, &json)?;
+                    plan.put(&at, &Tree::load(rows, t, &at, usize::MAX)?, &json)?;
                 }
                 whole = Some(at);
             } else if !ours.is_empty() || comes_back.is_some() {
@@ -587,6 +697,7 @@ impl Decider {
     /// Makes changes of bodies and stages them. Answers the id of the last.
     fn stage(
         &mut self,
+        t: u32,
         bodies: Vec<crate::plan::PlannedBody>,
         cap: GrantId,
         label: Option<String>,
@@ -611,7 +722,7 @@ impl Decider {
                 body.part = Some(Part { number, count, first: made.first().map(|(_, id)| *id) });
             }
             let author = self.inner.device.public();
-            let change = self.pipeline.author(MAIN, author, Some(cap), time_ms, &body)?;
+            let change = self.pipeline.author(t, author, Some(cap), time_ms, &body)?;
             made.push((first, change.id()));
             self.take(Entry::Own(change), Some(body))?;
         }
@@ -624,17 +735,24 @@ impl Decider {
             Entry::Other(change) => change,
         };
         let taken = self.pipeline.take(change, body, change.encoded_len())?;
+        if is_auth(taken.t) {
+            self.group.stated.insert(self.pipeline.space_of(taken.t), None);
+            self.own_cap = None;
+        }
         if let Some(effect) = taken.effect
-            && taken.t == MAIN
+            && !is_auth(taken.t)
         {
+            let t = taken.t;
+            let space = self.pipeline.space_of(t);
             let rows = &self.pipeline.rows;
-            let own = summary(rows, MAIN, taken.a)?;
-            let patches = if self.inner.feeds.is_watched() { patches(rows, MAIN, &self.inner.space, &effect)? } else { None };
-            let mut versions = std::collections::BTreeMap::new();
+            let own = summary(rows, t, taken.a)?;
+            let patches = if self.inner.feeds.is_watched() { patches(rows, t, &space.key, &effect)? } else { None };
+            let mut versions = BTreeMap::new();
             for (key, touch) in &effect.versions {
-                versions.insert(key.clone(), names(rows, MAIN, touch)?.into_iter().map(Into::into).collect());
+                versions.insert(key.clone(), names(rows, t, touch)?.into_iter().map(Into::into).collect());
             }
             self.group.updates.push(Arc::new(Update {
+                space,
                 a: taken.a,
                 id: own.id,
                 name: own.name().into(),
@@ -650,23 +768,24 @@ impl Decider {
     }
 
     /// Answers a request that names a version that exists: done before if it is the same, else refused.
-    fn replay(&mut self, path: &Path, a: u64, label: &str, action: &Action, existed: bool) -> Result<Written, WriteError> {
-        let loaded = self.pipeline.bodies.load(&self.pipeline.rows, MAIN, a)?;
+    fn replay(&mut self, space: Space, path: &Path, a: u64, label: &str, action: &Action, existed: bool) -> Result<Written, WriteError> {
+        let t = space.main();
+        let loaded = self.pipeline.bodies.load(&self.pipeline.rows, t, a)?;
         let (own, body) = &*loaded;
         // The values that a request writes are in its ops, whatever they were compared with.
         if let Action::Put(json) = action
             && !matches!(json, Json::Object(_) | Json::Array(_))
         {
             let wrote = body.ops.iter().find_map(|op| match op {
-                Op::Set { value, .. } => Some(crate::tree::value_json(value, &self.inner.space)),
+                Op::Set { value, .. } => Some(crate::tree::value_json(value, &space.key)),
                 _ => None,
             });
             if wrote.as_ref().is_some_and(|wrote| wrote != json) {
                 return Err(WriteError::LabelTaken(label.to_owned()));
             }
         }
-        let node = Node::load(&self.pipeline.rows, &node_key(MAIN, &path.key()))?;
-        let version = names(&self.pipeline.rows, MAIN, &node.touch)?;
+        let node = Node::load(&self.pipeline.rows, &node_key(t, &path.key()))?;
+        let version = names(&self.pipeline.rows, t, &node.touch)?;
         Ok(Written { version, change: Some(own.id), created: None, existed, durable: true })
     }
 
@@ -677,9 +796,10 @@ impl Decider {
         }
         let mut offered = Offered::default();
         for change in changes {
+            let id = change.id();
             match self.admit(change) {
-                Ok(Ok(true)) => offered.admitted += 1,
-                Ok(Ok(false)) => offered.known += 1,
+                Ok(Ok(true)) => offered.admitted.push(id),
+                Ok(Ok(false)) => offered.known.push(id),
                 Ok(Err(refusal)) => offered.refused.push(refusal),
                 Err(error) => {
                     let _ = reply.send(Err(error.into()));
@@ -687,7 +807,7 @@ impl Decider {
                 }
             }
         }
-        if offered.admitted > 0 || self.syncing {
+        if !offered.admitted.is_empty() || self.syncing || !self.group.entries.is_empty() {
             self.group.replies.push(Reply::Offered(reply, offered));
         } else {
             let _ = reply.send(Ok(offered));
@@ -727,6 +847,7 @@ fn fail(reply: Reply, message: &Arc<str>) {
     match reply {
         Reply::Written(reply, _) => drop(reply.send(Err(error()))),
         Reply::Offered(reply, _) => drop(reply.send(Err(error()))),
+        Reply::Stated(reply, _) => drop(reply.send(Err(error()))),
     }
 }
 
@@ -746,13 +867,13 @@ pub fn names(rows: &impl Rows, t: u32, touch: &[u64]) -> Result<Vec<String>, Sto
 /// # Errors
 ///
 /// [`WriteError::UnknownVersion`] with all that are unknown or ambiguous.
-pub fn resolve(rows: &impl Rows, versions: &[String]) -> Result<Vec<u64>, WriteError> {
+pub fn resolve(rows: &impl Rows, t: u32, versions: &[String]) -> Result<Vec<u64>, WriteError> {
     let mut found = Vec::with_capacity(versions.len());
     let mut unknown = Vec::new();
     for version in versions {
-        let by_label = labelled(rows, MAIN, version)?;
+        let by_label = labelled(rows, t, version)?;
         let by_id = match version.parse::<ChangeId>() {
-            Ok(id) => find(rows, &id)?.filter(|(t, _)| *t == MAIN).map(|(_, a)| a),
+            Ok(id) => find(rows, &id)?.filter(|(found, _)| *found == t).map(|(_, a)| a),
             Err(_) => None,
         };
         match (by_id, &by_label[..]) {
@@ -764,27 +885,34 @@ pub fn resolve(rows: &impl Rows, versions: &[String]) -> Result<Vec<u64>, WriteE
     if unknown.is_empty() { Ok(found) } else { Err(WriteError::UnknownVersion(unknown)) }
 }
 
-fn same_version(wanted: &[String], version: &[String], rows: &impl Rows, touch: &[u64]) -> Result<bool, WriteError> {
+fn same_version(wanted: &[String], version: &[String], rows: &impl Rows, t: u32, touch: &[u64]) -> Result<bool, WriteError> {
     let mut sorted = wanted.to_vec();
     sorted.sort_unstable();
     if sorted == version {
         return Ok(true);
     }
-    let mut found = resolve(rows, wanted)?;
+    let mut found = resolve(rows, t, wanted)?;
     found.sort_unstable();
     Ok(found == touch)
 }
 
-fn load_at(pipeline: &mut Pipeline, path: &Path, base: &[u64], action: &Action, space: &timebus_identity::PublicKey) -> Result<Tree, StorageError> {
-    let view = View::of(&pipeline.rows, MAIN, base)?;
+fn load_at(
+    pipeline: &mut Pipeline,
+    t: u32,
+    path: &Path,
+    base: &[u64],
+    action: &Action,
+    space: &timebus_identity::PublicKey,
+) -> Result<Tree, StorageError> {
+    let view = View::of(&pipeline.rows, t, base)?;
     let (rows, bodies) = (&pipeline.rows, &mut pipeline.bodies);
     let write_of = |a, index| {
-        let id = OpId { change: summary(rows, MAIN, a)?.id, index };
-        bodies.write_at(rows, MAIN, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
+        let id = OpId { change: summary(rows, t, a)?.id, index };
+        bodies.write_at(rows, t, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
     };
     match action {
-        Action::Merge(patch) => Tree::load_at_for_merge(rows, MAIN, path, patch, space, &view, write_of),
-        _ => Tree::load_at(rows, MAIN, path, &view, usize::MAX, write_of),
+        Action::Merge(patch) => Tree::load_at_for_merge(rows, t, path, patch, space, &view, write_of),
+        _ => Tree::load_at(rows, t, path, &view, usize::MAX, write_of),
     }
 }
 
@@ -801,11 +929,13 @@ impl Syncer {
             let result = self.write(&group);
             match result {
                 Ok(()) => {
-                    self.inner.publish(&group.staged, &group.updates);
+                    let last = group.entries.last().map_or(0, |(_, a, _)| *a);
+                    self.inner.publish(group.stated, &group.updates, last);
                     for reply in group.replies {
                         match reply {
                             Reply::Written(reply, written) => drop(reply.send(Ok(written))),
                             Reply::Offered(reply, offered) => drop(reply.send(Ok(offered))),
+                            Reply::Stated(reply, grants) => drop(reply.send(Ok(grants))),
                         }
                     }
                     if self.to_decider.send(Job::Synced(Ok(()))).is_err() {

@@ -244,7 +244,7 @@ async fn damage_index(history: &History, good: &[u8], expected: &Json, what: &st
     let home = history.restore(good, Some(index.path()));
     damage(&home.join("index"));
     let store = try_open(&home).unwrap_or_else(|error| panic!("{what}: does not open: {error:?}"));
-    let at_once = store.read(&store.snapshot(), &Path::root()).map(|reading| reading.tree.to_json(&store.space()));
+    let at_once = store.read(&store.snapshot(), store.own(), &Path::root()).map(|reading| reading.tree.to_json(&store.space()));
     match at_once {
         Ok(json) => {
             assert_eq!(json.as_ref().map(text), Some(text(expected)), "{what}: wrong without an error");
@@ -468,12 +468,12 @@ async fn more_heads_than_a_change_has_parents_are_merged_in_steps() {
     all.sort_by_key(|change| change.header().lamport);
     all.sort_by_key(|change| change.header().kind != timebus_store::change::Kind::Auth);
     offer_all(&store, all).await;
-    let tree = store.read(&store.snapshot(), &path("/x")).expect("read").tree;
+    let tree = store.read(&store.snapshot(), store.own(), &path("/x")).expect("read").tree;
     assert_eq!(tree.writes.len(), 40);
     store.write(request("/l", Action::Post { name: "n".to_owned(), value: Json::Int(99) })).await.expect("written");
     put(&store, "/x", &Json::Int(100)).await;
     let check = |store: &Store| {
-        let tree = store.read(&store.snapshot(), &path("/x")).expect("read").tree;
+        let tree = store.read(&store.snapshot(), store.own(), &path("/x")).expect("read").tree;
         assert_eq!((tree.writes.len(), tree.to_json(&store.space())), (1, Some(Json::Int(100))), "who has seen all settles it");
         let Some(Json::Array(items)) = get(store, "/l") else { panic!("no list") };
         assert_eq!((items.len(), items.last()), (41, Some(&Json::Int(99))));
@@ -494,7 +494,7 @@ async fn more_conflicts_than_a_page_are_all_settled_and_all_deleted() {
         }
     }
     put(&store, "/put", &Json::Int(7)).await;
-    let tree = store.read(&store.snapshot(), &path("/put")).expect("read").tree;
+    let tree = store.read(&store.snapshot(), store.own(), &path("/put")).expect("read").tree;
     assert_eq!(tree.writes.len(), 1);
     store.write(request("/gone", Action::Delete)).await.expect("written");
     assert_eq!(get(&store, "/gone"), None);
@@ -530,7 +530,7 @@ async fn what_does_not_fit_the_format_is_refused_and_not_lost_later() {
     for request in requests {
         let at = request.path.clone();
         let accepted = store.write(request).await.is_ok();
-        let shown = store.read(&store.snapshot(), &at).expect("read").tree.to_json(&store.space());
+        let shown = store.read(&store.snapshot(), store.own(), &at).expect("read").tree.to_json(&store.space());
         expected.push((at, accepted, shown));
     }
     // The store works on, and shows the same when all it has is the log.
@@ -541,7 +541,7 @@ async fn what_does_not_fit_the_format_is_refused_and_not_lost_later() {
     assert_eq!(store.opened().damaged, []);
     assert_eq!(get(&store, "/later"), Some(Json::Int(1)));
     for (at, accepted, shown) in expected {
-        let now = store.read(&store.snapshot(), &at).expect("read").tree.to_json(&store.space());
+        let now = store.read(&store.snapshot(), store.own(), &at).expect("read").tree.to_json(&store.space());
         assert!(now == shown, "{} {at}", if accepted { "acknowledged and lost:" } else { "refused and changed:" });
     }
 }
@@ -616,7 +616,7 @@ async fn a_damaged_record_is_healed_by_any_peer_that_has_it() {
     let store = open(home.path());
     assert_eq!(store.opened().damaged.len(), 1);
     offer_all(&store, changes(&copied)).await;
-    let tree = store.read(&store.snapshot(), &Path::root()).expect("read").tree;
+    let tree = store.read(&store.snapshot(), store.own(), &Path::root()).expect("read").tree;
     assert_eq!((tree.to_json(&store.space()), tree.conflicts()), (Some(expected), 0));
 }
 

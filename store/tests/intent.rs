@@ -28,7 +28,7 @@ fn seeds(default: u64) -> std::ops::Range<u64> {
 }
 
 fn get_at(store: &Store, at: &str, versions: &[String]) -> Option<Json> {
-    store.read_at(&store.snapshot(), &path(at), versions).expect("read").to_json(&store.space())
+    store.read_at(&store.snapshot(), store.own(), &path(at), versions).expect("read").to_json(&store.space())
 }
 
 /// A version that means: exactly what this request made of what it had seen.
@@ -52,7 +52,7 @@ fn strings(value: &Json, into: &mut BTreeSet<String>) {
 
 /// Every string that is visible at and below a path, in whatever conflict.
 fn kept(store: &Store, at: &str) -> BTreeSet<String> {
-    let tree = store.read(&store.snapshot(), &path(at)).expect("read").tree;
+    let tree = store.read(&store.snapshot(), store.own(), &path(at)).expect("read").tree;
     let mut writes: Vec<&Write> = Vec::new();
     tree.all_writes(&mut writes);
     let mut found = BTreeSet::new();
@@ -103,7 +103,7 @@ async fn what_is_put_over_something_else_is_read_back_exactly() {
         let mut versions: Vec<(Vec<String>, Json)> = Vec::new();
         for step in 0..6 {
             let written = put(&store, &at, &value).await;
-            let reading = store.read(&store.snapshot(), &path(&at)).expect("read");
+            let reading = store.read(&store.snapshot(), store.own(), &path(&at)).expect("read");
             assert_eq!(reading.tree.to_json(&store.space()).as_ref().map(text), Some(text(&value)), "seed {seed} step {step}");
             assert_eq!(reading.tree.conflicts(), 0, "seed {seed} step {step}");
             assert_eq!(reading.version, written.version, "seed {seed} step {step}");
@@ -118,7 +118,7 @@ async fn what_is_put_over_something_else_is_read_back_exactly() {
 
 /// Paths of everything in a subtree.
 fn places(store: &Store, at: &Path) -> Vec<Path> {
-    let tree = store.read(&store.snapshot(), at).expect("read").tree;
+    let tree = store.read(&store.snapshot(), store.own(), at).expect("read").tree;
     let mut found = vec![at.clone()];
     for name in tree.names.keys() {
         found.extend(places(store, &at.join(Segment::Name(name.clone())).expect("fits")));
@@ -146,12 +146,12 @@ async fn a_put_makes_a_place_exactly_that_whatever_was_done_below_it() {
             let mut request = request("/", action);
             request.path = place.clone();
             store.write(request).await.expect("written");
-            let now = store.read(&store.snapshot(), &place).expect("read").tree.to_json(&store.space());
+            let now = store.read(&store.snapshot(), store.own(), &place).expect("read").tree.to_json(&store.space());
             assert_eq!(now, (!deleted).then_some(value), "seed {seed} at {place}");
         }
         let value = dice.json(DEPTH);
         put(&store, &at, &value).await;
-        let tree = store.read(&store.snapshot(), &path(&at)).expect("read").tree;
+        let tree = store.read(&store.snapshot(), store.own(), &path(&at)).expect("read").tree;
         assert_eq!(tree.to_json(&store.space()), Some(value), "seed {seed}");
         assert_eq!(tree.conflicts(), 0, "seed {seed}");
     }
@@ -261,12 +261,12 @@ async fn nothing_that_one_side_added_is_lost_to_a_side_that_had_not_seen_it() {
         added += expected.len();
         let lost: Vec<&String> = expected.difference(&kept(&store, &at)).cloned().collect::<Vec<_>>().leak().iter().collect();
         assert!(lost.is_empty(), "seed {seed}: {lost:?} lost from {}", get(&store, &at).as_ref().map_or_else(String::new, text));
-        let tree = store.read(&store.snapshot(), &path(&at)).expect("read").tree;
+        let tree = store.read(&store.snapshot(), store.own(), &path(&at)).expect("read").tree;
         conflicts += tree.conflicts();
         // Whoever has seen everything may settle it.
         let settled = dice.json(DEPTH);
         put(&store, &at, &settled).await;
-        let tree = store.read(&store.snapshot(), &path(&at)).expect("read").tree;
+        let tree = store.read(&store.snapshot(), store.own(), &path(&at)).expect("read").tree;
         assert_eq!((tree.to_json(&store.space()), tree.conflicts()), (Some(settled), 0), "seed {seed}");
     }
     assert!(added > 0 && conflicts > 0, "{added} additions, {conflicts} conflicts");
@@ -348,7 +348,7 @@ async fn two_who_create_the_same_map_share_it() {
     let store = open(home.path());
     write_after(&store, &[], "/m", Action::Put(json(r#"{"a":{"x":1}}"#))).await;
     write_after(&store, &[], "/m", Action::Put(json(r#"{"a":{"y":2},"b":3}"#))).await;
-    let tree = store.read(&store.snapshot(), &path("/m")).expect("read").tree;
+    let tree = store.read(&store.snapshot(), store.own(), &path("/m")).expect("read").tree;
     assert_eq!(tree.to_json(&store.space()), Some(json(r#"{"a":{"x":1,"y":2},"b":3}"#)));
     assert_eq!(tree.conflicts(), 0, "the same marker twice is no conflict");
 }

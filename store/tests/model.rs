@@ -50,7 +50,7 @@ async fn deliver(store: &Store, changes: &[Verified<Change>], dice: &mut Dice) {
                 other => panic!("an admissible change was refused: {other:?}"),
             };
         }
-        assert_eq!(answer.admitted + answer.known + refused.len(), offered.len());
+        assert_eq!(answer.admitted.len() + answer.known.len() + refused.len(), offered.len());
         waiting.extend(offered.into_iter().filter(|change| refused.contains(&change.id())));
     }
 }
@@ -75,11 +75,11 @@ fn ids(tree: &Tree) -> BTreeSet<OpId> {
 fn dump(store: &Store) -> String {
     let rows = store.snapshot();
     let mut out = String::new();
-    let mut queue: Vec<(Path, Tree)> = vec![(Path::root(), store.read(&rows, &Path::root()).expect("read").tree)];
+    let mut queue: Vec<(Path, Tree)> = vec![(Path::root(), store.read(&rows, store.own(), &Path::root()).expect("read").tree)];
     while let Some((path, tree)) = queue.pop() {
         let of = |writes: &[Write]| writes.iter().map(|write| format!("{}={:?}", write.id, write.value)).collect::<Vec<_>>();
         let hidden: BTreeSet<String> = of(&tree.hidden).into_iter().collect();
-        let version = store.version(&rows, &path).expect("read");
+        let version = store.version(&rows, store.own(), &path).expect("read");
         writeln!(out, "{path}\t{:?}\t{:?}\t{hidden:?}\t{}\t{version:?}", of(&tree.writes), tree.list, tree.is_conflict()).expect("text");
         for (name, child) in tree.names {
             queue.push((path.join(Segment::Name(name)).expect("fits"), child));
@@ -95,10 +95,10 @@ fn dump(store: &Store) -> String {
 fn compare(store: &Store, oracle: &Oracle, seed: u64) {
     let rows = store.snapshot();
     let everything = oracle.everything();
-    let root = store.read(&rows, &Path::root()).expect("read").tree;
+    let root = store.read(&rows, store.own(), &Path::root()).expect("read").tree;
     assert_eq!(shown(&root, store), expected(oracle.json(everything, &Path::root())), "the root of world {seed}");
     for path in oracle.paths() {
-        let reading = store.read(&rows, &path).expect("read");
+        let reading = store.read(&rows, store.own(), &path).expect("read");
         assert_eq!(shown(&reading.tree, store), expected(oracle.json(everything, &path)), "{path} of world {seed}");
         assert_eq!(ids(&reading.tree), oracle.visible_at(everything, &path), "visible writes below {path} of world {seed}");
         assert_eq!(reading.version, oracle.version(&path), "version of {path} of world {seed}");
@@ -114,7 +114,7 @@ fn compare_past(store: &Store, oracle: &Oracle, dice: &mut Dice, seed: u64) {
         let versions: Vec<String> = numbers.iter().map(|number| oracle.name(*number)).collect();
         let view: Set = numbers.iter().fold(0, |view, number| view | oracle.changes[*number].view);
         let path = if dice.percent(40) { Path::root() } else { paths[dice.below(paths.len())].clone() };
-        let tree = store.read_at(&rows, &path, &versions).expect("read");
+        let tree = store.read_at(&rows, store.own(), &path, &versions).expect("read");
         assert_eq!(shown(&tree, store), expected(oracle.json(view, &path)), "{path} at {versions:?} of world {seed}");
         assert_eq!(ids(&tree), oracle.visible_at(view, &path), "visible writes below {path} at {versions:?} of world {seed}");
     }

@@ -20,7 +20,7 @@ fn path(text: &str) -> Path {
 }
 
 fn request(at: &str, action: Action) -> Request {
-    Request { path: path(at), action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true }
+    Request { space: None, path: path(at), action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true }
 }
 
 async fn put(store: &Store, at: &str, value: &str) -> Written {
@@ -29,13 +29,13 @@ async fn put(store: &Store, at: &str, value: &str) -> Written {
 
 fn get(store: &Store, at: &str) -> Option<String> {
     let rows = store.snapshot();
-    let tree = store.read(&rows, &path(at)).expect("read").tree;
+    let tree = store.read(&rows, store.own(), &path(at)).expect("read").tree;
     let mut out = Vec::new();
     tree.write_json(Show { space: &store.space(), all: false }, &mut out).then(|| String::from_utf8(out).expect("UTF-8"))
 }
 
 fn get_at(store: &Store, at: &str, version: &[String]) -> Option<String> {
-    let tree = store.read_at(&store.snapshot(), &path(at), version).expect("read");
+    let tree = store.read_at(&store.snapshot(), store.own(), &path(at), version).expect("read");
     tree.to_json(&store.space()).map(|json| {
         let mut out = Vec::new();
         json.write(&mut out);
@@ -85,10 +85,10 @@ async fn concurrent_values_are_both_kept_until_somebody_has_seen_both() {
         other.parents = Some(seen.clone());
         store.write(other).await.expect("written");
     }
-    let reading = store.read(&store.snapshot(), &path("/x")).expect("read");
+    let reading = store.read(&store.snapshot(), store.own(), &path("/x")).expect("read");
     assert_eq!((reading.tree.conflicts(), reading.version.len()), (1, 2));
     put(&store, "/x", "4").await;
-    let reading = store.read(&store.snapshot(), &path("/x")).expect("read");
+    let reading = store.read(&store.snapshot(), store.own(), &path("/x")).expect("read");
     assert_eq!((reading.tree.conflicts(), reading.version.len()), (0, 1));
 }
 
@@ -115,8 +115,8 @@ async fn a_large_request_is_one_atomic_run() {
     let document = format!("{{{}}}", members.join(","));
     let value = Json::parse(document.as_bytes(), Limits { bytes_max: 64 << 20, ..Limits::default() }).expect("JSON");
     let written = store.write(request("/big", Action::Put(value.clone()))).await.expect("written");
-    assert_eq!(store.read(&store.snapshot(), &path("/big")).expect("read").tree.to_json(&store.space()), Some(value.clone()));
-    assert_eq!(store.read_at(&store.snapshot(), &path("/big"), &written.version).expect("read").to_json(&store.space()), Some(value));
+    assert_eq!(store.read(&store.snapshot(), store.own(), &path("/big")).expect("read").tree.to_json(&store.space()), Some(value.clone()));
+    assert_eq!(store.read_at(&store.snapshot(), store.own(), &path("/big"), &written.version).expect("read").to_json(&store.space()), Some(value));
 }
 
 /// A full disk or a folder that is gone stops the thread that writes the tables, and closing waited for it for ever.

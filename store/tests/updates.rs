@@ -40,9 +40,9 @@ struct Subscriber {
 
 impl Subscriber {
     fn new(store: &Store, at: &Path) -> Self {
-        let feed = store.feed(at);
+        let feed = store.feed(store.own(), at);
         let next = feed.end();
-        let reading = store.read(&store.snapshot(), at).expect("read");
+        let reading = store.read(&store.snapshot(), store.own(), at).expect("read");
         Self { feed, next, value: reading.tree.to_json(&store.space()), patched: 0, reread: 0, versions: reading.version }
     }
 
@@ -62,7 +62,7 @@ impl Subscriber {
                     }
                 }
                 None => {
-                    self.value = store.read(&store.snapshot(), &self.feed.path).expect("read").tree.to_json(&store.space());
+                    self.value = store.read(&store.snapshot(), store.own(), &self.feed.path).expect("read").tree.to_json(&store.space());
                     self.reread += 1;
                 }
             }
@@ -77,7 +77,7 @@ impl Subscriber {
     fn check(&mut self, store: &Store, what: &str) {
         let before = self.value.clone();
         let followed = self.follow(store);
-        let reading = store.read(&store.snapshot(), &self.feed.path).expect("read");
+        let reading = store.read(&store.snapshot(), store.own(), &self.feed.path).expect("read");
         let show = |json: &Option<Json>| json.as_ref().map_or_else(|| "absent".to_owned(), text);
         let now = show(&reading.tree.to_json(&store.space()));
         assert_eq!(followed, Ok(()), "{what}: {} should become {now}", show(&before));
@@ -127,7 +127,7 @@ fn apply(value: &mut Option<Json>, steps: &[Step], edit: &Edit) -> Result<(), St
 
 /// Paths of everything in a subtree.
 fn places(store: &Store, at: &Path, into: &mut Vec<Path>) {
-    let tree = store.read(&store.snapshot(), at).expect("read").tree;
+    let tree = store.read(&store.snapshot(), store.own(), at).expect("read").tree;
     into.push(at.clone());
     for name in tree.names.keys() {
         places(store, &at.join(Segment::Name(name.clone())).expect("fits"), into);
@@ -150,7 +150,7 @@ async fn write(store: &Store, dice: &mut Dice, versions: &mut Vec<String>) -> St
     if at.is_root() && dice.percent(80) {
         at = path("/a");
     }
-    let now = store.read(&store.snapshot(), &at).expect("read").tree.to_json(&store.space());
+    let now = store.read(&store.snapshot(), store.own(), &at).expect("read").tree.to_json(&store.space());
     let action = match dice.below(10) {
         0 => Action::Delete,
         1 => Action::Post { name: "p".to_owned(), value: dice.json(2) },

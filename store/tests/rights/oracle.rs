@@ -340,11 +340,11 @@ impl<'a> Oracle<'a> {
         self.universe.covered(scope, &Audience::Key(*author))
     }
 
-    /// Keys that the root gave everything.
+    /// Keys that may do everything.
     pub(crate) fn devices(&self) -> BTreeSet<PublicKey> {
         let everything = |id: &&GrantId| {
-            let given = &self.given[id];
-            given.cap.is_none() && given.grant.actions == Actions::ALL && given.grant.scope == Scope::everything() && self.is_live(id)
+            let grant = self.given[id].grant;
+            grant.actions == Actions::ALL && grant.scope == Scope::everything() && grant.timelines == Timelines::All && self.is_live(id)
         };
         let key = |id: &GrantId| match self.given[id].grant.audience {
             Audience::Key(key) => Some(key),

@@ -81,7 +81,7 @@ pub(crate) fn json(text: &str) -> Json {
 
 /// A plain request.
 pub(crate) fn request(at: &str, action: Action) -> Request {
-    Request { path: path(at), action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true }
+    Request { space: None, path: path(at), action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true }
 }
 
 /// A request of somebody who had seen `parents`.
@@ -96,5 +96,5 @@ pub(crate) async fn put(store: &Store, at: &str, value: &Json) -> Written {
 
 /// Reads JSON.
 pub(crate) fn get(store: &Store, at: &str) -> Option<Json> {
-    store.read(&store.snapshot(), &path(at)).expect("read").tree.to_json(&store.space())
+    store.read(&store.snapshot(), store.own(), &path(at)).expect("read").tree.to_json(&store.space())
 }

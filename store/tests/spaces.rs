@@ -1,0 +1,120 @@
+//! Several spaces in one store.
+
+#[path = "support/home.rs"]
+mod home;
+
+use home::{folder, get, json, open, path, put, request};
+use timebus_identity::{PublicKey, Verified};
+use timebus_store::change::Change;
+use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
+use timebus_store::json::Json;
+use timebus_store::pipeline::Space;
+use timebus_store::store::Store;
+use timebus_store::writer::{Action, Request, Statement, WriteError, verify_all};
+
+/// All changes of a space, as another store sends them.
+fn changes(store: &Store, space: Space) -> Vec<Verified<Change>> {
+    let rows = store.snapshot();
+    let mut signed = Vec::new();
+    for t in [space.auth(), space.main()] {
+        for change in store.changes(&rows, t, 0) {
+            let (_, own) = change.expect("change");
+            let record = store.log().read(own.place).expect("record");
+            signed.push(Change::decode(&record.payload).expect("a change"));
+        }
+    }
+    verify_all(signed).expect("signed")
+}
+
+/// Hands everything that one store holds of a space to another.
+async fn send(from: &Store, space: &PublicKey, to: &Store) {
+    let offered = to.offer(changes(from, from.held(space).expect("held"))).await.expect("taken");
+    assert!(offered.refused.is_empty(), "{:?}", offered.refused);
+}
+
+fn read(store: &Store, space: &PublicKey, at: &str) -> Option<Json> {
+    let space = store.held(space).expect("held");
+    store.read(&store.snapshot(), space, &path(at)).expect("read").tree.to_json(&space.key)
+}
+
+fn write_grant(to: PublicKey, name: &str) -> Grant {
+    Grant {
+        audience: Audience::Key(to),
+        scope: Scope { segments: vec![ScopeSegment::Name(name.into())], deep: true },
+        timelines: Timelines::Main,
+        actions: Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0),
+        bytes_max: 0,
+        change_bytes_max: 0,
+        not_after_ms: 0,
+        depth: 0,
+        label: "invite:1".into(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn holds_the_spaces_of_others_beside_its_own_and_keeps_them_apart() {
+    let (alice_home, bob_home) = (folder(), folder());
+    let (alice, bob) = (open(alice_home.path()), open(bob_home.path()));
+    put(&alice, "/a/x", &json(r#"{"one":1}"#)).await;
+    put(&bob, "/a/x", &json("\"mine\"")).await;
+    send(&alice, &alice.space(), &bob).await;
+    assert_eq!(read(&bob, &alice.space(), "/a"), Some(json(r#"{"x":{"one":1}}"#)));
+    assert_eq!(get(&bob, "/a"), Some(json(r#"{"x":"mine"}"#)));
+    put(&alice, "/a/y", &json("2")).await;
+    send(&alice, &alice.space(), &bob).await;
+    assert_eq!(bob.spaces().len(), 2);
+
+    // Both after a restart, and when the tables are made again from the log alone.
+    bob.close();
+    let bob = open(bob_home.path());
+    assert_eq!(read(&bob, &alice.space(), "/a"), Some(json(r#"{"x":{"one":1},"y":2}"#)));
+    bob.close();
+    std::fs::remove_dir_all(bob_home.path().join("index")).expect("removed");
+    let bob = open(bob_home.path());
+    assert_eq!(read(&bob, &alice.space(), "/a"), Some(json(r#"{"x":{"one":1},"y":2}"#)));
+    assert_eq!(get(&bob, "/a"), Some(json(r#"{"x":"mine"}"#)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_in_the_space_of_another_where_a_grant_lets_it() {
+    let (alice_home, bob_home) = (folder(), folder());
+    let (alice, bob) = (open(alice_home.path()), open(bob_home.path()));
+    put(&alice, "/wall/hello", &json("1")).await;
+    send(&alice, &alice.space(), &bob).await;
+    let space = bob.held(&alice.space());
+    let post = |at: &str| Request { space, ..request(at, Action::Put(json("\"from bob\""))) };
+    assert!(matches!(bob.write(post("/wall/b")).await, Err(WriteError::NoGrant { .. })));
+
+    alice.state(Statement::Ops(vec![timebus_store::op::Op::Grant(write_grant(bob.device(), "wall"))]), 1).await.expect("granted");
+    send(&alice, &alice.space(), &bob).await;
+    bob.write(post("/wall/b")).await.expect("written");
+    assert!(matches!(bob.write(post("/elsewhere")).await, Err(WriteError::NoGrant { .. })));
+    send(&bob, &alice.space(), &alice).await;
+    assert_eq!(get(&alice, "/wall"), Some(json(r#"{"b":"from bob","hello":1}"#)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invite_is_used_up_as_often_as_it_says() {
+    let home = folder();
+    let store = open(home.path());
+    let keys: Vec<PublicKey> = (0..64u8).map(|n| timebus_identity::SecretKey::from_seed([n + 1; 32]).public()).collect();
+    let redeem = |key: PublicKey| {
+        let store = store.clone();
+        async move { store.state(Statement::Redeem { grant: write_grant(key, "wall"), uses_max: 2 }, 1).await }
+    };
+    let tasks: Vec<_> = keys.iter().map(|key| tokio::spawn(redeem(*key))).collect();
+    let mut winners = Vec::new();
+    for (key, task) in keys.iter().zip(tasks) {
+        match task.await.expect("ran") {
+            Ok(grants) => winners.push((*key, grants)),
+            Err(WriteError::UsedUp) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(winners.len(), 2);
+    // Asking again, as after a lost answer, gives the same grant.
+    store.close();
+    let store = open(home.path());
+    let again = store.state(Statement::Redeem { grant: write_grant(winners[0].0, "wall"), uses_max: 2 }, 1).await.expect("known");
+    assert_eq!(again, winners[0].1);
+}
