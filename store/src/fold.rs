@@ -316,6 +316,7 @@ impl<'a> Fold<'a> {
             | Op::Grant(_)
             | Op::Revoke(_)
             | Op::Genesis(_)
+            | Op::Succeed(_)
             | Op::Unknown { .. } => {}
         }
         Ok(())

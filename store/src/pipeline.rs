@@ -222,11 +222,13 @@ impl Pipeline {
                 .scan(Table::Change, &space.auth().to_be_bytes(), None)
                 .map(|row| Ok(row?.0.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a))))
                 .collect::<Result<_, StorageError>>()?;
+            let mut statements = Vec::with_capacity(changes.len());
             for a in changes {
                 let record = self.bodies.record(&self.rows, space.auth(), a)?;
                 let body = Body::decode(record.body_bytes()).unwrap_or_default();
-                self.spaces[number].rights.learn(record.id(), record.header(), &body);
+                statements.push((record.id(), record.header().clone(), body));
             }
+            self.spaces[number].rights.learn_all(statements);
         }
         Ok(())
     }
@@ -383,7 +385,10 @@ impl Pipeline {
         if !follows || header.lamport != lamport + 1 || header.lamport > LAMPORT_MAX {
             return Ok(Err(Refusal::Chain(change.id())));
         }
-        if let Err(source) = self.rights(t).check(header) {
+        let rights = self.rights(t);
+        let is_auth = header.kind == Kind::Auth;
+        let allowed = if is_auth { rights.check_statements(header, change.body_bytes()) } else { rights.check(header) };
+        if let Err(source) = allowed {
             return Ok(Err(Refusal::Cap { change: change.id(), source }));
         }
         Ok(Ok(()))

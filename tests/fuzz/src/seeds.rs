@@ -1,10 +1,10 @@
 //! Where the corpus comes from: what encoders write, and texts of every kind that parsers take. Names that begin with
 //! `good-` are accepted, `bad-` are refused for one reason each.
 
-use timebus_identity::{PublicKey, SecretKey, Signable as _, z32};
+use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, z32};
 use timebus_store::change::{Body, Change, Encryption, Header, Kind, Part};
 use timebus_store::codec::Writer;
-use timebus_store::grant::{Actions, Audience, Genesis, Grant, Revoke, Scope, ScopeSegment, Timelines};
+use timebus_store::grant::{Actions, Audience, Authority, Genesis, Grant, Revoke, Scope, ScopeSegment, Succeed, Timelines};
 use timebus_store::ids::{ChangeId, GrantId, OpId, TimelineId};
 use timebus_store::json::Json;
 use timebus_store::log::{Place, frame};
@@ -154,6 +154,18 @@ fn bodies() -> Vec<Body> {
                 Op::Grant(rights),
                 Op::Grant(open),
                 Op::Revoke(Revoke { grant: GrantId([4; 32]), cascade: true, keep: vec![id(1), id(2)] }),
+                Op::Succeed(Succeed {
+                    from: [6; 32],
+                    root: PublicKey::from_bytes([7; 32]),
+                    plan: Genesis { next: Some([8; 32]), guardians: None },
+                    authority: Authority::Root(Signature::from_bytes([9; 64])),
+                }),
+                Op::Succeed(Succeed {
+                    from: [6; 32],
+                    root: PublicKey::from_bytes([7; 32]),
+                    plan: Genesis { next: None, guardians: None },
+                    authority: Authority::Guardians(vec![(PublicKey::from_bytes([1; 32]), Signature::from_bytes([2; 64]))]),
+                }),
             ],
             ..Body::default()
         },
