@@ -195,7 +195,11 @@ impl Graph {
             }
             let run = &self.runs[self.run_index(*a.max(b))];
             if run.start <= *a.min(b) {
-                if a > b { only_a.push((b + 1, a + 1)) } else { only_b.push((a + 1, b + 1)) }
+                if a > b {
+                    only_a.push((b + 1, a + 1))
+                } else {
+                    only_b.push((a + 1, b + 1))
+                }
                 return Ok((only_a, only_b));
             }
         }
@@ -270,7 +274,11 @@ mod tests {
                     closure.extend(&before[*parent as usize]);
                 }
                 graph.reduce(&mut parents, &mut budget).expect("unlimited");
-                let minimal: Vec<Event> = closure.iter().copied().filter(|event| !closure.iter().any(|other| other != event && before[*other as usize].contains(event))).collect();
+                let minimal: Vec<Event> = closure
+                    .iter()
+                    .copied()
+                    .filter(|event| !closure.iter().any(|other| other != event && before[*other as usize].contains(event)))
+                    .collect();
                 assert_eq!(parents, minimal, "seed {seed}");
                 let whole = closure.len() == before.len();
                 let count = 1 + dice(&mut state, 3) as u32;
@@ -292,7 +300,11 @@ mod tests {
                     assert!(only_a.windows(2).all(|pair| pair[0].0 >= pair[1].1), "latest first");
                 }
             }
-            let critical: BTreeSet<Event> = all.iter().copied().filter(|event| all.iter().all(|other| before[*event as usize].contains(other) || before[*other as usize].contains(event))).collect();
+            let critical: BTreeSet<Event> = all
+                .iter()
+                .copied()
+                .filter(|event| all.iter().all(|other| before[*event as usize].contains(other) || before[*other as usize].contains(event)))
+                .collect();
             for event in &all {
                 let expected = critical.iter().copied().filter(|critical| critical <= event).max();
                 assert_eq!(graph.critical_before(&[*event]), expected, "seed {seed}, {event}");

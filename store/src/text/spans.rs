@@ -281,7 +281,10 @@ impl Spans {
 
     fn sums(&self, leaf: u32) -> (u32, u32) {
         let leaf = &self.leaves[leaf as usize];
-        leaf.spans[..leaf.count].iter().map(|id| &self.chars[*id as usize]).fold((0, 0), |(shown, kept), chars| (shown + chars.shown(), kept + chars.kept()))
+        leaf.spans[..leaf.count]
+            .iter()
+            .map(|id| &self.chars[*id as usize])
+            .fold((0, 0), |(shown, kept), chars| (shown + chars.shown(), kept + chars.kept()))
     }
 
     fn split_leaf(&mut self, leaf_id: u32) -> u32 {

@@ -45,7 +45,11 @@ pub(crate) fn trace(name: &str) -> Option<Trace> {
             .as_array()
             .expect("patches")
             .iter()
-            .map(|patch| TextEdit { pos: patch[0].as_u64().expect("position"), del: patch[1].as_u64().expect("count"), ins: patch[2].as_str().expect("text").into() })
+            .map(|patch| TextEdit {
+                pos: patch[0].as_u64().expect("position"),
+                del: patch[1].as_u64().expect("count"),
+                ins: patch[2].as_str().expect("text").into(),
+            })
             .filter(|edit| edit.del > 0 || !edit.ins.is_empty())
             .collect();
         let parents: Vec<usize> = if concurrent {
@@ -59,7 +63,10 @@ pub(crate) fn trace(name: &str) -> Option<Trace> {
         let agent = txn["agent"].as_u64().unwrap_or(0) as usize;
         next_seq[agent] += events(&edits);
         let base = parents.iter().map(|parent| (change(*parent), events(&ops[*parent].0.edits))).collect();
-        ops.push((TextOp { change: change(number), author: author(agent), base, agent: format!("agent{agent}").into(), seq: next_seq[agent] - 1, edits }, parents));
+        ops.push((
+            TextOp { change: change(number), author: author(agent), base, agent: format!("agent{agent}").into(), seq: next_seq[agent] - 1, edits },
+            parents,
+        ));
     }
     Some(Trace { ops, end: json["endContent"].as_str().expect("text").to_owned() })
 }
