@@ -652,15 +652,19 @@ impl Node {
         if is_unwanted {
             return self.drive(link, Input::Close { code: Code::NotHere }, now_ms, store, acts);
         }
-        // Both may have called at the same time. Both keep the link that the smaller key opened.
-        let others = self
+        // Both may have called at the same time. Both keep the link that the smaller key opened. Who calls while there
+        // has been a link for longer has lost that one, and knows it before we do.
+        let is_same = |other: &Linked| other.remote.as_ref().is_some_and(|remote| id_of(remote, other.node) == id);
+        let others: Vec<(LinkId, Role, u64)> = self
             .links
             .iter()
-            .filter(|(other, linked)| **other != link && linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == id));
-        let others: Vec<(LinkId, Role)> = others.map(|(other, linked)| (*other, linked.role)).collect();
-        for (other, other_role) in others {
+            .filter(|(other, linked)| **other != link && is_same(linked))
+            .map(|(other, linked)| (*other, linked.role, linked.up_ms))
+            .collect();
+        for (other, other_role, up_ms) in others {
             let ours_wins = self.config.node < id;
-            let keeps_new = other_role == role || (role == Role::Initiator) == ours_wins;
+            let is_old = now_ms.saturating_sub(up_ms) >= GOOD_LINK_MS;
+            let keeps_new = is_old || other_role == role || (role == Role::Initiator) == ours_wins;
             self.drive(if keeps_new { other } else { link }, Input::Close { code: Code::Done }, now_ms, store, acts);
             if !keeps_new {
                 return;
