@@ -20,13 +20,14 @@ pub(crate) fn write(net: &mut Net, peer: usize) {
 pub(crate) fn write_to(net: &mut Net, peer: usize, timeline: TimelineId, len: usize) {
     let mut body = net.dice.bytes().repeat(len / 32 + 1);
     body.truncate(len);
-    net.peers[peer].toy.write(&Author::pretended(peer as u8 + 1), timeline, None, None, body);
+    let author = if net.peers[peer].toy.strict { Author::real } else { Author::pretended };
+    net.peers[peer].toy.write(&author(peer as u8 + 1), timeline, None, None, body);
     net.appended(peer, timeline, None);
 }
 
 /// Writes as `write` does, but sometimes as an author that all share, each on top of what it happens to have: he forks his
 /// chain again and again.
-fn write_forking(net: &mut Net, peer: usize) {
+pub(crate) fn write_forking(net: &mut Net, peer: usize) {
     if net.dice.percent(60) {
         return write(net, peer);
     }
@@ -86,7 +87,6 @@ pub(crate) fn world(seed: u64, writer: fn(&mut Net, usize)) -> Net {
         for _ in 0..net.dice.below(20) {
             writer(&mut net, peer);
         }
-        // Who has nothing of a timeline serves nothing of it, and opens it nevertheless.
     }
     net
 }
@@ -104,7 +104,7 @@ pub(crate) fn copy(net: &mut Net, from: usize, to: usize, percent: u64) {
 }
 
 /// Connects all, lets things go wrong for a while, then heals.
-fn trouble(net: &mut Net) -> u64 {
+pub(crate) fn trouble(net: &mut Net) -> u64 {
     for link in 0..net.links.len() {
         let ms = 1000 + net.dice.below(50) as u64;
         net.at(ms, Deed::Connect(link));
