@@ -591,6 +591,109 @@ fn a_flood_of_needs_costs_no_memory() {
     assert!(sent < 256 * 1024, "{sent} bytes");
 }
 
+/// Who takes every answer at once and asks again makes us read the store again and again.
+#[test]
+fn who_asks_without_end_is_dropped() {
+    let mut victim = Victim::new(5);
+    let heads: Vec<ChangeId> = victim.toy.ids(&victim.main).into_iter().take(1).collect();
+    victim.open(1, Vec::new(), 1 << 20);
+    let mut asked = 0;
+    while victim.ended.is_none() && asked < 10_000 {
+        victim.take(&Frame::Need { channel: 1, ids: heads.clone(), have: Vec::new() });
+        victim.read();
+        asked += 1;
+    }
+    assert!(asked < 100 && victim.points == 16, "{asked} times");
+    let mut victim = Victim::new(5);
+    let mut channel = 1;
+    while victim.ended.is_none() && channel < 100_000 {
+        victim.open(channel, Vec::new(), 0);
+        victim.take(&Frame::Close(Close { channel, code: Code::Done, retry_after_s: 0, text: String::new() }));
+        channel += 2;
+    }
+    assert!(channel < 4096 && victim.points == 16);
+}
+
+/// Any frames in any order: nothing panics, little is held, and what is here is only what can be admitted.
+#[test]
+fn noise_does_no_harm() {
+    for_seeds("noise", 300, |seed| {
+        let mut dice = Dice::new(seed);
+        let mut victim = Victim::new(dice.below(30));
+        let main = victim.main;
+        let known: Vec<ChangeId> = victim.toy.ids(&main).into_iter().collect();
+        let ids = |dice: &mut Dice, max: usize| {
+            let mut ids: Vec<ChangeId> = (0..1 + dice.below(max))
+                .map(|_| if known.is_empty() || dice.percent(30) { ChangeId(dice.bytes()) } else { known[dice.below(known.len())] })
+                .collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        };
+        let mut channel = 1;
+        victim.open(1, ids(&mut dice, 3), 1 << 16);
+        for _ in 0..200 {
+            let upto = dice.any() % 50;
+            let frame = match dice.below(12) {
+                0 => {
+                    channel += 2;
+                    let holding = Holding { heads: ids(&mut dice, 5), more: dice.percent(20), incarnation: [1; 16], end: upto, cursor: None };
+                    let cursor = dice.percent(50).then(|| Cursor { incarnation: [1; 16], upto: dice.any() % 40 });
+                    let (space, credit) = (victim.space, dice.any() % 100_000);
+                    Frame::Open(Open { channel, space, timeline: main, mode: 0, holding: Holding { cursor, ..holding }, credit })
+                }
+                1 | 2 => {
+                    let author = |dice: &mut Dice| PublicKey::from_bytes([[9, 3][dice.below(2)]; 32]);
+                    let mut tips: Vec<Tip> = ids(&mut dice, 4)
+                        .into_iter()
+                        .map(|id| Tip { author: author(&mut dice), seq: 1 + dice.any() % 40, id })
+                        .collect();
+                    tips.sort_unstable();
+                    Frame::Tips { channel, page: if dice.percent(50) { Page::More } else { Page::Last }, tips }
+                }
+                3 | 4 => Frame::Need { channel, ids: ids(&mut dice, 4), have: ids(&mut dice, 4) },
+                5..=7 => {
+                    let part = [Part::Stream, Part::Stream, Part::Answer, Part::AnswerEnds][dice.below(4)];
+                    let count = 1 + dice.below(5);
+                    let records: Vec<Vec<u8>> = (0..count)
+                        .map(|_| match dice.below(3) {
+                            0 => orphan(main, dice.any() % 20),
+                            1 => change(&Author::pretended(3), main, None, &[], vec![dice.any() as u8]),
+                            _ => change(&Author::pretended(3), main, None, &[], crate::toy::REFUSED_BODY.to_vec()),
+                        })
+                        .collect();
+                    Frame::Changes { channel, part, upto, changes: records.into_iter().map(Bytes::from).collect() }
+                }
+                8 => Frame::Ack(Ack { channel, bytes: dice.any() % 3000, durable: upto, upto }),
+                9 => Frame::Live { channel, upto },
+                10 => Frame::Close(Close { channel, code: Code::Done, retry_after_s: 0, text: String::new() }),
+                _ => Frame::Redeem { token: [1; 16], device: secret(ATTACKER).public() },
+            };
+            let mut bytes = frame.encode().to_vec();
+            if dice.percent(5) {
+                let at = dice.below(bytes.len());
+                bytes[at] = dice.any() as u8;
+            }
+            victim.input(Input::Frame(bytes.into()));
+            if dice.percent(50) {
+                victim.input(Input::Writable { bytes: dice.any() % 100_000 });
+            }
+            if victim.ended.is_some() {
+                // One broken rule ends it; the next one tries its luck from there.
+                let toy = std::mem::replace(&mut victim.toy, Toy::new(secret(1).public(), 1));
+                assert!(victim.points >= 16, "{:?}", victim.ended);
+                victim = Victim::new(0);
+                victim.toy = toy;
+                channel = 1;
+                victim.open(1, ids(&mut dice, 3), 1 << 16);
+            }
+            assert!(victim.most_held < 64 * 1024, "{} bytes are held", victim.most_held);
+        }
+        let log = victim.toy.log(&main).map_or(0, |log| log.entries.len());
+        assert!(log <= 30 + 256, "{log} changes");
+    });
+}
+
 #[test]
 fn bad_signatures_count() {
     let mut victim = Victim::new(1);
