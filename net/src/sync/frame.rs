@@ -508,11 +508,8 @@ impl Frame {
         let count = input.count(if page == Page::LacksNothing { 0 } else { TIPS_MAX }, "tips")?;
         let mut tips: Vec<Tip> = Vec::new();
         for _ in 0..count {
-            let tip = Tip {
-                author: PublicKey::from_bytes(input.array("author")?),
-                seq: input.var(u64::MAX, "seq")?,
-                id: ChangeId(input.array("change")?),
-            };
+            let tip =
+                Tip { author: PublicKey::from_bytes(input.array("author")?), seq: input.var(u64::MAX, "seq")?, id: ChangeId(input.array("change")?) };
             if tips.last().is_some_and(|last| *last >= tip) {
                 return Err(DecodeError::Order { field: "tips" });
             }

@@ -541,11 +541,8 @@ impl Session {
                 if self.shared.now_ms >= self.deadline_ms && !matches!(self.stage, Stage::Ready(_)) {
                     self.end(Code::Protocol, "who you are was not proven in time", End::Timeout);
                 }
-                let overdue: Vec<(u64, Halt)> = self
-                    .channels
-                    .values()
-                    .filter_map(|channel| channel.timer(self.shared.now_ms).err().map(|halt| (channel.number, halt)))
-                    .collect();
+                let overdue: Vec<(u64, Halt)> =
+                    self.channels.values().filter_map(|channel| channel.timer(self.shared.now_ms).err().map(|halt| (channel.number, halt))).collect();
                 for (number, halt) in overdue {
                     self.halt(number, halt);
                 }

@@ -38,7 +38,8 @@ fn two(common: usize, ahead: [usize; 2]) -> (Net, usize) {
 }
 
 fn bytes(net: &Net) -> u64 {
-    let sizes = |peer: usize| net.peers[peer].toy.log(&net.timelines[0]).map_or(0, |log| log.entries.iter().map(|entry| entry.record.len() as u64).sum());
+    let sizes =
+        |peer: usize| net.peers[peer].toy.log(&net.timelines[0]).map_or(0, |log| log.entries.iter().map(|entry| entry.record.len() as u64).sum());
     sizes(0) + sizes(1)
 }
 

@@ -5,9 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use timebus_identity::{PublicKey, SecretKey};
-use timebus_net::sync::frame::{
-    Ack, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Holding, Lacks, Open, Page, Part, Redemption,
-};
+use timebus_net::sync::frame::{Ack, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Holding, Lacks, Open, Page, Part, Redemption};
 use timebus_net::sync::{
     Binding, CONTROL_BYTES_MAX, Config, Cursor, End, Fault, Input, Output, Past, REDEEMS_MAX, RedeemAnswer, Remote, Replica, ReplicaError, Role,
     Session, Start, Tip,
@@ -371,12 +369,7 @@ fn broken_rules_end_the_link() {
         opened(vec![answer]),
         opened(vec![tips.clone(), tips]),
         opened(vec![Frame::Live { channel: 1, upto: 9 }, Frame::Live { channel: 1, upto: 8 }]),
-        opened(vec![Frame::Opened(timebus_net::sync::frame::Opened {
-            channel: 1,
-            holding: Holding::default(),
-            credit: 0,
-            lacks: Lacks::Nothing,
-        })]),
+        opened(vec![Frame::Opened(timebus_net::sync::frame::Opened { channel: 1, holding: Holding::default(), credit: 0, lacks: Lacks::Nothing })]),
         vec![Frame::Redeemed { result: Redemption::Granted, space: secret(1).public(), text: String::new() }],
         vec![Frame::Redeem { token: [0; 16], device: secret(40).public() }],
     ];
@@ -396,6 +389,21 @@ fn open_frame(channel: u64) -> Frame {
     let space = PublicKey::from_bytes([77; 32]);
     let timeline = TimelineId::named(&space, "main");
     Frame::Open(Open { channel, space, timeline, mode: 0, holding: Holding::default(), credit: 1 << 20 })
+}
+
+#[test]
+fn who_sends_more_than_there_is_credit_for_is_blamed() {
+    let mut victim = Victim::new(1);
+    victim.open(1, Vec::new(), 1 << 20);
+    let main = victim.main;
+    let large = |n: u8| Bytes::from(change(&Author::pretended(3), main, None, &[], vec![n; 150_000]));
+    let frame = |n| Frame::Changes { channel: 1, part: Part::Stream, upto: 0, changes: vec![large(n)] };
+    // Nothing is stored, so nothing is given back.
+    let input = |n| Input::Frame(frame(n).encode());
+    let first = victim.session.handle(0, input(1), &victim.toy);
+    assert!(first.iter().all(|output| matches!(output, Output::Store { .. } | Output::SetTimer { .. })), "{first:?}");
+    let second = victim.session.handle(0, input(2), &victim.toy);
+    assert!(second.iter().any(|output| matches!(output, Output::Penalty { points: 64, .. })), "{second:?}");
 }
 
 #[test]
@@ -644,10 +652,8 @@ fn noise_does_no_harm() {
                 }
                 1 | 2 => {
                     let author = |dice: &mut Dice| PublicKey::from_bytes([[9, 3][dice.below(2)]; 32]);
-                    let mut tips: Vec<Tip> = ids(&mut dice, 4)
-                        .into_iter()
-                        .map(|id| Tip { author: author(&mut dice), seq: 1 + dice.any() % 40, id })
-                        .collect();
+                    let mut tips: Vec<Tip> =
+                        ids(&mut dice, 4).into_iter().map(|id| Tip { author: author(&mut dice), seq: 1 + dice.any() % 40, id }).collect();
                     tips.sort_unstable();
                     Frame::Tips { channel, page: if dice.percent(50) { Page::More } else { Page::Last }, tips }
                 }

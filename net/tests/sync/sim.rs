@@ -115,8 +115,7 @@ impl Net {
         let number = self.peers.len() as u8;
         let secret = SecretKey::from_seed([200 + number; 32]);
         let toy = Toy::new(secret.public(), number + 1);
-        let peer =
-            Peer { toy, secret, lies: None, window_bytes: 256 * 1024, store_ms: 2, store_free_ms: 0, life: 0, forgets: false };
+        let peer = Peer { toy, secret, lies: None, window_bytes: 256 * 1024, store_ms: 2, store_free_ms: 0, life: 0, forgets: false };
         self.peers.push(peer);
         self.peers.len() - 1
     }

@@ -64,15 +64,7 @@ pub(crate) struct Toy {
 
 impl Toy {
     pub(crate) fn new(space: PublicKey, incarnation: u8) -> Self {
-        Self {
-            incarnation: [incarnation; 16],
-            space,
-            logs: Vec::new(),
-            cursors: BTreeMap::new(),
-            next_a: 1,
-            strict: false,
-            banned: HashSet::new(),
-        }
+        Self { incarnation: [incarnation; 16], space, logs: Vec::new(), cursors: BTreeMap::new(), next_a: 1, strict: false, banned: HashSet::new() }
     }
 
     pub(crate) fn t(&self, timeline: &TimelineId) -> Option<u32> {

@@ -405,13 +405,8 @@ fn frames() -> Vec<(String, Vec<u8>)> {
 /// One frame between peers of each kind, and of each option.
 fn peer_frames() -> Vec<Frame> {
     let other = PublicKey::from_bytes([2; 32]);
-    let holding = Holding {
-        heads: vec![id(1), id(2)],
-        more: true,
-        incarnation: [3; 16],
-        end: 300,
-        cursor: Some(Cursor { incarnation: [4; 16], upto: 7 }),
-    };
+    let holding =
+        Holding { heads: vec![id(1), id(2)], more: true, incarnation: [3; 16], end: 300, cursor: Some(Cursor { incarnation: [4; 16], upto: 7 }) };
     let features = vec![Feature { id: 1, required: false }, Feature { id: 300, required: true }];
     let tip = |author, seq| Tip { author: PublicKey::from_bytes([author; 32]), seq, id: id(9) };
     let changes = vec![Bytes::from_static(b"header, signature, body"), Bytes::new()];

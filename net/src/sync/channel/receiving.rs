@@ -291,8 +291,7 @@ impl Channel {
     /// Offers what need not wait any more.
     pub(crate) fn retry(&mut self, rights_changed: bool, shared: &mut Shared, replica: &dyn Replica) -> Result<(), ReplicaError> {
         let t = self.t;
-        let ready =
-            shared.pending.take_ready(self.number, rights_changed, |id| t.map_or(Ok(None), |t| replica.find(t, id)).map(|a| a.is_some()))?;
+        let ready = shared.pending.take_ready(self.number, rights_changed, |id| t.map_or(Ok(None), |t| replica.find(t, id)).map(|a| a.is_some()))?;
         if !ready.is_empty() {
             shared.in_flight.extend(ready.iter().map(|change| change.content().id()));
             self.store(ready, shared);

@@ -243,8 +243,7 @@ impl Channel {
             if self.not_found >= NOT_FOUND_MAX {
                 return Err(Halt::Channel(Code::NotFound, None));
             }
-            self.answer =
-                Some(Answer { want: None, have: None, named, streamed: self.cursor, cursor: 0, end: 0, ahead: VecDeque::new() });
+            self.answer = Some(Answer { want: None, have: None, named, streamed: self.cursor, cursor: 0, end: 0, ahead: VecDeque::new() });
             return Ok(());
         };
         let want = Some(replica.past(t, &named.iter().copied().collect::<Vec<_>>())?);

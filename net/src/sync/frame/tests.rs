@@ -161,10 +161,7 @@ fn golden() -> Vec<(Frame, Bytes)> {
         ),
         (Frame::Close(Close { channel: 3, code: Code::NotHere, retry_after_s: 0, text: String::new() }), hex("09 03 03 00 00")),
         (Frame::Redeem { token: [0x71; 16], device: key(0x72) }, hex(&format!("0a {} {}", "71".repeat(16), k("72")))),
-        (
-            Frame::Redeemed { result: Redemption::Later, space: key(0x73), text: "wait".to_owned() },
-            hex(&format!("0b 02 {} 04 77616974", k("73"))),
-        ),
+        (Frame::Redeemed { result: Redemption::Later, space: key(0x73), text: "wait".to_owned() }, hex(&format!("0b 02 {} 04 77616974", k("73")))),
         (
             Frame::Providers { channel: 1, providers: vec![Provider { node: key(0x81), addresses: vec!["b:2".to_owned()] }] },
             hex(&format!("0c 01 01 {} 01 03 623a32", k("81"))),
@@ -202,7 +199,8 @@ fn refuses_more_than_the_limits() {
     let need = |wanted, had| Frame::Need { channel: 1, ids: ids(wanted), have: ids(had) };
     assert!(!is_refused(need(NEED_IDS_MAX, NEED_HAVE_MAX)));
     assert!(is_refused(need(NEED_IDS_MAX + 1, 0)) && is_refused(need(1, NEED_HAVE_MAX + 1)) && is_refused(need(0, 1)));
-    let tips = |count: u64| Frame::Tips { channel: 1, page: Page::Last, tips: (1..=count).map(|seq| Tip { author: key(1), seq, id: id(1) }).collect() };
+    let tips =
+        |count: u64| Frame::Tips { channel: 1, page: Page::Last, tips: (1..=count).map(|seq| Tip { author: key(1), seq, id: id(1) }).collect() };
     assert!(!is_refused(tips(TIPS_PER_AUTHOR_MAX as u64)) && is_refused(tips(TIPS_PER_AUTHOR_MAX as u64 + 1)));
     let changes = |count: usize| Frame::Changes { channel: 1, part: Part::Stream, upto: 0, changes: vec![Bytes::new(); count] };
     assert!(!is_refused(changes(CHANGES_MAX)) && is_refused(changes(CHANGES_MAX + 1)) && is_refused(changes(0)));
@@ -257,8 +255,12 @@ fn frames() -> impl Strategy<Value = Frame> {
         })),
         (channels.clone(), sets(), sets()).prop_map(|(channel, ids, have)| Frame::Need { channel, ids, have }),
         (channels.clone(), any::<u64>(), changes).prop_map(|(channel, upto, changes)| Frame::Changes { channel, part: Part::Answer, upto, changes }),
-        (channels.clone(), any::<u64>(), any::<u64>(), any::<u64>())
-            .prop_map(|(channel, bytes, durable, upto)| Frame::Ack(Ack { channel, bytes, durable, upto })),
+        (channels.clone(), any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(channel, bytes, durable, upto)| Frame::Ack(Ack {
+            channel,
+            bytes,
+            durable,
+            upto
+        })),
         (channels, "\\PC{0,40}").prop_map(|(channel, text)| Frame::Close(Close { channel, code: Code::Going, retry_after_s: 1, text })),
     ]
 }
