@@ -144,7 +144,7 @@ fn converges(net: &mut Net) {
 
 #[test]
 fn honest_peers_converge_through_cuts_and_restarts() {
-    for_seeds("honest", 400, |seed| {
+    for_seeds("honest", 200, |seed| {
         let mut net = world(seed, write);
         converges(&mut net);
         assert_eq!(net.orphans, 0, "a change came before what it builds on");
@@ -153,7 +153,7 @@ fn honest_peers_converge_through_cuts_and_restarts() {
 
 #[test]
 fn authors_who_fork_their_chain_split_nobody() {
-    for_seeds("forks", 300, |seed| {
+    for_seeds("forks", 150, |seed| {
         let mut net = world(seed, write_forking);
         converges(&mut net);
     });
@@ -162,7 +162,7 @@ fn authors_who_fork_their_chain_split_nobody() {
 /// Two peers that write and are cut off now and then: between cuts nothing goes over a link twice.
 #[test]
 fn nothing_is_sent_twice_between_two_peers() {
-    for_seeds("twice", 200, |seed| {
+    for_seeds("twice", 100, |seed| {
         let mut net = Net::new(seed, 2, write);
         let (a, b) = (net.add_peer(), net.add_peer());
         let link = net.add_link([a, b], 30);
