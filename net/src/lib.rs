@@ -2,7 +2,7 @@
 //!
 //! [`peer::Peer`] is a store with what serving it needs; [`server::serve`] listens. The modules below them each
 //! do one part of the wire and, where they can, without IO: [`target`], [`host`], [`versions`], [`patches`],
-//! [`signature`], [`accept`], [`byte_range`], [`etag`], [`problem`].
+//! [`signature`], [`accept`], [`byte_range`], [`etag`], [`problem`]. [`sync`] is what peers say to each other.
 //!
 //! Deliberately not: no rule about values or merging lives here; what HTTP can do, the store can do.
 
