@@ -49,7 +49,7 @@ async fn of_iroh() {
         last = Some((here, there));
     }
     times.sort();
-    eprintln!("iroh: until the first frame is there: median {:?}, first {:?}", times[10], times[19]);
+    eprintln!("iroh: until the first frame is there: median {:?}, slowest {:?}", times[10], times[19]);
     let (here, mut there) = last.expect("one of twenty");
     measure("iroh", &here, &mut there).await;
 }
