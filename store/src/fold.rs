@@ -509,7 +509,8 @@ impl<'a> Fold<'a> {
         let mut paths: BTreeSet<Path> = BTreeSet::new();
         for a in parts {
             let loaded = self.bodies.load(self.rows, self.t, a)?;
-            let ends = ends_of(self.rows, self.t, a, &loaded.0)?;
+            // The summary beside the body may be from before the run was complete.
+            let ends = ends_of(self.rows, self.t, a, &summary(self.rows, self.t, a)?)?;
             for (index, op) in loaded.1.ops.iter().enumerate() {
                 for path in self.paths_of(&loaded, index, op)? {
                     let hidden = !has_effect(self.rows, self.t, &ends, &path, &loaded.0.author)?;

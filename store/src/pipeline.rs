@@ -489,6 +489,7 @@ impl Pipeline {
             }
             None => None,
         };
+        self.tip(t, &header.author)?;
         let line = self.line(t);
         line.heads.push((a, change.id(), header.lamport));
         let own = Summary {
