@@ -243,7 +243,7 @@ const KEEP_MAX: usize = 4096;
 const GUARDIANS_MAX: usize = 16;
 
 impl Scope {
-    fn encode(&self, out: &mut Writer) {
+    pub(crate) fn encode(&self, out: &mut Writer) {
         out.var(self.segments.len() as u64);
         for segment in &self.segments {
             match segment {
@@ -257,7 +257,7 @@ impl Scope {
         out.flag(self.deep);
     }
 
-    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let invalid = DecodeError::Invalid { field: "scope" };
         let count = input.count(Path::SEGMENTS_MAX, "scope segments")?;
         let mut segments = Vec::with_capacity(count);
