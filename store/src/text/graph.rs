@@ -36,8 +36,9 @@ pub(crate) struct Graph {
     /// Parents of the runs, one after the other.
     parents: Vec<Event>,
     frontier: Vec<Event>,
-    /// Critical events: everything is before or after them. First to last of stretches, ascending.
-    critical: Vec<(Event, Event)>,
+    /// Stretches of cuts, first and last of each, ascending. A cut is a place in the order such that everything from
+    /// there on comes after everything before it; there is always one at 0.
+    cuts: Vec<(Event, Event)>,
 }
 
 impl Graph {
@@ -51,12 +52,32 @@ impl Graph {
         &self.frontier
     }
 
-    /// The last critical event at or before one of these events; `None` is the start.
-    pub(crate) fn critical_before(&self, heads: &[Event]) -> Option<Event> {
-        let top = *heads.iter().max()?;
-        let at = self.critical.partition_point(|(first, _)| *first <= top);
-        let (_, last) = self.critical[..at].last()?;
-        Some(top.min(*last))
+    /// The last cut that is in the version of these events, of which none is before another.
+    pub(crate) fn cut_in(&self, heads: &[Event]) -> Event {
+        if heads == self.frontier {
+            return self.end();
+        }
+        let Some(top) = heads.last().copied() else { return 0 };
+        // What comes after the cut comes after all that is before it. Else the heads must be all that is there.
+        let at = self.cuts.partition_point(|(first, _)| *first <= top + 1);
+        match self.cuts[..at].last() {
+            None => 0,
+            Some((first, last)) if *first <= top => {
+                let whole = top < *last && heads.len() == 1;
+                (*last).min(top + u32::from(whole))
+            }
+            Some((first, _)) if self.heads_at(*first) == heads => *first,
+            Some(_) => at.checked_sub(2).map_or(0, |at| self.cuts[at].1.min(top)),
+        }
+    }
+
+    /// The version at a cut.
+    pub(crate) fn heads_at(&self, cut: Event) -> Vec<Event> {
+        if cut == self.end() {
+            return self.frontier.clone();
+        }
+        let run = &self.runs[self.run_index(cut)];
+        if run.start == cut { self.parents_of(run).to_vec() } else { vec![cut - 1] }
     }
 
     /// Appends events on top of `parents`, which are ascending and none of which is before another. Says whether they
@@ -79,39 +100,34 @@ impl Graph {
             }
         }
         if whole {
-            match self.critical.last_mut() {
-                Some((_, last)) if *last + 1 == start => *last = end - 1,
-                _ => self.critical.push((start, end - 1)),
+            match self.cuts.last_mut() {
+                Some((_, last)) if *last == start => *last = end,
+                _ => self.cuts.push((start, end)),
             }
             self.frontier.clear();
         } else {
-            self.keep_critical(parents.last().copied());
+            let cut = self.cut_in(parents);
+            self.keep_cuts(cut);
             self.frontier.retain(|head| !parents.contains(head));
         }
         self.frontier.push(end - 1);
         whole
     }
 
-    /// Forgets critical events after `top`: a new event does not come after them. All that follow a critical event
-    /// come after it, so numbers can be compared.
-    fn keep_critical(&mut self, top: Option<Event>) {
-        let Some(top) = top else {
-            self.critical.clear();
-            return;
-        };
-        while let Some((first, last)) = self.critical.last_mut() {
-            if *first > top {
-                self.critical.pop();
+    /// Forgets the cuts after this one.
+    fn keep_cuts(&mut self, cut: Event) {
+        while let Some((first, last)) = self.cuts.last_mut() {
+            if *first > cut {
+                self.cuts.pop();
                 continue;
             }
-            *last = top.min(*last);
+            *last = cut.min(*last);
             break;
         }
     }
 
-    /// Forgets all events from `end` on; `end - 1` is critical, or `end` is 0, or the end of the run of a critical
-    /// event.
-    pub(crate) fn truncate(&mut self, end: Event) {
+    /// Forgets all events from `end` on, where `frontier` is the version before it.
+    pub(crate) fn truncate(&mut self, end: Event, frontier: Vec<Event>) {
         while let Some(run) = self.runs.last_mut() {
             if run.start >= end {
                 self.parents.truncate(run.parents_at as usize);
@@ -121,9 +137,8 @@ impl Graph {
             run.end = run.end.min(end);
             break;
         }
-        self.keep_critical(end.checked_sub(1));
-        self.frontier.clear();
-        self.frontier.extend(end.checked_sub(1));
+        self.frontier = frontier;
+        self.keep_cuts(end);
     }
 
     fn run_index(&self, event: Event) -> usize {
@@ -195,11 +210,7 @@ impl Graph {
             }
             let run = &self.runs[self.run_index(*a.max(b))];
             if run.start <= *a.min(b) {
-                if a > b {
-                    only_a.push((b + 1, a + 1))
-                } else {
-                    only_b.push((a + 1, b + 1))
-                }
+                if a > b { only_a.push((b + 1, a + 1)) } else { only_b.push((a + 1, b + 1)) }
                 return Ok((only_a, only_b));
             }
         }
@@ -274,11 +285,7 @@ mod tests {
                     closure.extend(&before[*parent as usize]);
                 }
                 graph.reduce(&mut parents, &mut budget).expect("unlimited");
-                let minimal: Vec<Event> = closure
-                    .iter()
-                    .copied()
-                    .filter(|event| !closure.iter().any(|other| other != event && before[*other as usize].contains(event)))
-                    .collect();
+                let minimal: Vec<Event> = closure.iter().copied().filter(|event| !closure.iter().any(|other| other != event && before[*other as usize].contains(event))).collect();
                 assert_eq!(parents, minimal, "seed {seed}");
                 let whole = closure.len() == before.len();
                 let count = 1 + dice(&mut state, 3) as u32;
@@ -300,14 +307,20 @@ mod tests {
                     assert!(only_a.windows(2).all(|pair| pair[0].0 >= pair[1].1), "latest first");
                 }
             }
-            let critical: BTreeSet<Event> = all
-                .iter()
-                .copied()
-                .filter(|event| all.iter().all(|other| before[*event as usize].contains(other) || before[*other as usize].contains(event)))
-                .collect();
-            for event in &all {
-                let expected = critical.iter().copied().filter(|critical| critical <= event).max();
-                assert_eq!(graph.critical_before(&[*event]), expected, "seed {seed}, {event}");
+            // The heads of any version, and the cut in it.
+            let cuts: Vec<Event> = (0..=all.len() as u32).filter(|cut| (*cut..all.len() as u32).all(|event| (0..*cut).all(|other| before[event as usize].contains(&other)))).collect();
+            for _ in 0..30 {
+                let mut heads: Vec<Event> = (0..1 + dice(&mut state, 3)).map(|_| dice(&mut state, all.len()) as u32).collect();
+                if dice(&mut state, 5) == 0 {
+                    heads = graph.frontier().to_vec();
+                }
+                graph.reduce(&mut heads, &mut budget).expect("unlimited");
+                let within: BTreeSet<Event> = heads.iter().flat_map(|head| before[*head as usize].clone()).collect();
+                let cut = graph.cut_in(&heads);
+                let expected = cuts.iter().copied().filter(|cut| (0..*cut).all(|event| within.contains(&event))).max();
+                assert_eq!(Some(cut), expected, "seed {seed}, {heads:?}");
+                let at_cut: BTreeSet<Event> = graph.heads_at(cut).iter().flat_map(|head| before[*head as usize].clone()).collect();
+                assert_eq!(at_cut, (0..cut).collect(), "seed {seed}, {heads:?}");
             }
         }
     }

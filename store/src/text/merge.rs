@@ -48,15 +48,23 @@ pub(crate) struct Merge {
     first: Vec<Event>,
     /// Op, first event in it, number here: parts of ops that are not here from their start on.
     tails: Vec<(Slot, u32, Event)>,
-    /// What stands on nothing here stands on a version of so many characters.
-    root_len: u32,
     /// Whether ops that are not here came before.
     partial: bool,
     len: u32,
     rope: Option<JumpRope>,
-    tracker: Option<(Option<Event>, Tracker)>,
+    hot: Option<Hot>,
     /// Whether a window may be put in another order before it is replayed.
     reorder: bool,
+}
+
+/// A tracker that may be used again.
+#[derive(Clone, Debug)]
+struct Hot {
+    /// It starts at this cut.
+    cut: Event,
+    /// It has consumed what is before this event; that begins a piece.
+    fed: Event,
+    tracker: Tracker,
 }
 
 struct Namer<'a> {
@@ -98,18 +106,17 @@ impl Merge {
             pieces: Vec::new(),
             first: Vec::new(),
             tails: Vec::new(),
-            root_len: 0,
             partial: false,
             len: 0,
             rope: Some(JumpRope::new()),
-            tracker: None,
+            hot: None,
             reorder: true,
         }
     }
 
-    /// A merge that goes on from a version of `root_len` characters and keeps no text.
-    fn from_version(root_len: u32) -> Self {
-        Self { root_len, partial: true, len: root_len, rope: None, reorder: false, ..Self::whole() }
+    /// A merge that goes on from a version of `len` characters and keeps no text.
+    fn from_version(len: u32) -> Self {
+        Self { partial: true, len, rope: None, reorder: false, ..Self::whole() }
     }
 
     /// Characters of the merged text.
@@ -130,7 +137,7 @@ impl Merge {
 
     /// Spans held for the merge under way.
     pub(crate) fn spans(&self) -> usize {
-        self.tracker.as_ref().map_or(0, |(_, tracker)| tracker.spans())
+        self.hot.as_ref().map_or(0, |hot| hot.tracker.spans())
     }
 
     /// The ops in the order they were merged.
@@ -172,27 +179,22 @@ impl Merge {
         Ok(Some(events))
     }
 
-    /// Characters of the version right after a critical event.
-    fn len_at(&self, ops: &Ops, critical: Option<Event>) -> u32 {
-        let Some(event) = critical else { return self.root_len };
-        let at = self.pieces.partition_point(|piece| piece.start <= event).saturating_sub(1);
+    /// Characters of the version at a cut.
+    fn len_at(&self, ops: &Ops, cut: Event) -> u32 {
+        if cut == self.graph.end() {
+            return self.len;
+        }
+        let at = self.pieces.partition_point(|piece| piece.start <= cut).saturating_sub(1);
         let piece = self.pieces[at];
         let end = self.pieces.get(at + 1).map_or(self.graph.end(), |next| next.start);
-        let after = ops.growth(piece.slot, piece.from + event + 1 - piece.start, piece.from + end - piece.start);
+        let after = ops.growth(piece.slot, piece.from + cut - piece.start, piece.from + end - piece.start);
         // What comes from a damaged snapshot need not fit.
         (i64::from(piece.len_after) - after).clamp(0, TEXT_CHARS_MAX as i64) as u32
     }
 
     /// Merges ops that arrived in this order; `moved` takes what each does to the merged text. Ends early when the
     /// budget does: then the number says how many of `order` were dealt with.
-    pub(crate) fn merge(
-        &mut self,
-        ops: &Ops,
-        order: &[Slot],
-        tied: &mut Vec<u32>,
-        moved: &mut Vec<Moved>,
-        budget: &mut Budget,
-    ) -> (usize, Result<(), OverBudget>) {
+    pub(crate) fn merge(&mut self, ops: &Ops, order: &[Slot], tied: &mut Vec<u32>, moved: &mut Vec<Moved>, budget: &mut Budget) -> (usize, Result<(), OverBudget>) {
         for (at, slot) in order.iter().enumerate() {
             match self.merge_piece(ops, *slot, 0, ops.record(*slot).events, tied, budget) {
                 Ok((_, edits)) => moved.extend(edits),
@@ -203,15 +205,7 @@ impl Merge {
     }
 
     /// Merges events `from..to` of an op. On an error nothing has changed but that the next merge may take longer.
-    fn merge_piece(
-        &mut self,
-        ops: &Ops,
-        slot: Slot,
-        from: u32,
-        to: u32,
-        tied: &mut Vec<u32>,
-        budget: &mut Budget,
-    ) -> Result<(Fate, Vec<Moved>), OverBudget> {
+    fn merge_piece(&mut self, ops: &Ops, slot: Slot, from: u32, to: u32, tied: &mut Vec<u32>, budget: &mut Budget) -> Result<(Fate, Vec<Moved>), OverBudget> {
         budget.take(1)?;
         let Some(mut parents) = self.parents(ops, slot, from) else { return Ok((Fate::NoEffect, Vec::new())) };
         let count = to - from;
@@ -225,36 +219,43 @@ impl Merge {
                 return Ok((Fate::NoEffect, Vec::new()));
             }
             let moved: Vec<Moved> = plain(ops, slot, from, to);
-            self.tracker = None;
             let len_after = (i64::from(self.len) + ops.growth(slot, from, to)) as u32;
             self.note(slot, from, to, &parents, len_after);
             self.apply(&moved);
+            // Feeding it all that would cost more than starting anew.
+            self.hot = self.hot.take().filter(|hot| self.pieces_since(hot.fed) <= hot.tracker.spans());
             return Ok((Fate::Merged, moved));
         }
-        let critical = self.graph.critical_before(&parents);
-        let mut tracker = match self.tracker.take() {
-            Some((base, tracker)) if base <= critical => (base, tracker),
-            _ => {
+        let cut = self.graph.cut_in(&parents);
+        let mut hot = match self.hot.take().filter(|hot| hot.cut <= cut && self.pieces_since(hot.fed) <= self.pieces_since(cut)) {
+            Some(hot) => hot,
+            None => {
                 if self.reorder {
-                    self.reorder_after(ops, critical);
+                    self.reorder_after(ops, cut);
                     parents = self.parents(ops, slot, from).unwrap_or(parents);
                 }
-                (critical, self.replay(ops, critical, tied, budget)?)
+                Hot { cut, fed: cut, tracker: Tracker::new(self.graph.heads_at(cut), self.len_at(ops, cut)) }
             }
         };
-        let (back, forth) = self.graph.diff(tracker.1.at(), &parents, budget)?;
-        tracker.1.travel(&parents, (&back, &forth), budget)?;
-        if !ops.fits(slot, from, to, tracker.1.shown(), max) {
-            self.tracker = Some(tracker);
+        self.feed(ops, &mut hot, tied, budget)?;
+        hot.tracker.go_to(&self.graph, &parents, budget)?;
+        if !ops.fits(slot, from, to, hot.tracker.shown(), max) {
+            self.hot = Some(hot);
             return Ok((Fate::NoEffect, Vec::new()));
         }
         let start = self.graph.end();
-        let moved = self.consume(ops, &mut tracker.1, (slot, from, to), start, tied, budget)?;
-        let len_after = tracker.1.shown();
-        self.tracker = Some(tracker);
+        let moved = self.consume(ops, &mut hot.tracker, (slot, from, to), start, tied, budget)?;
+        let len_after = hot.tracker.shown();
         self.note(slot, from, to, &parents, len_after);
+        hot.fed = self.graph.end();
+        self.hot = Some(hot);
         self.apply(&moved);
         Ok((Fate::Merged, moved))
+    }
+
+    /// Pieces that begin at or after an event.
+    fn pieces_since(&self, event: Event) -> usize {
+        self.pieces.len() - self.pieces.partition_point(|piece| piece.start < event)
     }
 
     /// What a part of an op stands on here; `None` if that has no effect.
@@ -275,15 +276,7 @@ impl Merge {
     }
 
     /// Carries a part of an op, whose first event gets the number `start`, over to the merged text.
-    fn consume(
-        &self,
-        ops: &Ops,
-        tracker: &mut Tracker,
-        (slot, from, to): (Slot, u32, u32),
-        start: Event,
-        tied: &mut Vec<u32>,
-        budget: &mut Budget,
-    ) -> Result<Vec<Moved>, OverBudget> {
+    fn consume(&self, ops: &Ops, tracker: &mut Tracker, (slot, from, to): (Slot, u32, u32), start: Event, tied: &mut Vec<u32>, budget: &mut Budget) -> Result<Vec<Moved>, OverBudget> {
         if !ops.fits(slot, from, to, tracker.shown(), u32::MAX) {
             // Only what comes from a damaged snapshot does not fit where it once did.
             return Err(OverBudget { taken: budget.taken() });
@@ -309,29 +302,28 @@ impl Merge {
         Ok(moved)
     }
 
-    /// A tracker of everything after a critical event.
-    fn replay(&self, ops: &Ops, critical: Option<Event>, tied: &mut Vec<u32>, budget: &mut Budget) -> Result<Tracker, OverBudget> {
-        let mut tracker = Tracker::new(critical, self.len_at(ops, critical));
-        let from = critical.map_or(0, |event| event + 1);
+    /// Lets a tracker consume all that is merged.
+    fn feed(&self, ops: &Ops, hot: &mut Hot, tied: &mut Vec<u32>, budget: &mut Budget) -> Result<(), OverBudget> {
+        let from = hot.fed;
         let first = self.pieces.partition_point(|piece| piece.start < from);
         let end_of = |at: usize| self.pieces.get(at).map_or(self.graph.end(), |next| next.start);
+        // A cut may be inside of an op.
         if let Some(piece) = first.checked_sub(1).map(|at| self.pieces[at]).filter(|_| from < end_of(first)) {
             let (part, to) = (piece.from + from - piece.start, piece.from + end_of(first) - piece.start);
-            self.consume(ops, &mut tracker, (piece.slot, part, to), from, tied, budget)?;
+            self.consume(ops, &mut hot.tracker, (piece.slot, part, to), from, tied, budget)?;
         }
         for (at, piece) in self.pieces.iter().enumerate().skip(first) {
             let Some(parents) = self.parents(ops, piece.slot, piece.from) else { continue };
-            let (back, forth) = self.graph.diff(tracker.at(), &parents, budget)?;
-            tracker.travel(&parents, (&back, &forth), budget)?;
+            hot.tracker.go_to(&self.graph, &parents, budget)?;
             let to = piece.from + end_of(at + 1) - piece.start;
-            self.consume(ops, &mut tracker, (piece.slot, piece.from, to), piece.start, tied, budget)?;
+            self.consume(ops, &mut hot.tracker, (piece.slot, piece.from, to), piece.start, tied, budget)?;
         }
-        Ok(tracker)
+        hot.fed = self.graph.end();
+        Ok(())
     }
 
-    /// Puts the ops after a critical event in an order that replays fast.
-    fn reorder_after(&mut self, ops: &Ops, critical: Option<Event>) {
-        let from = critical.map_or(0, |event| event + 1);
+    /// Puts the ops after a cut in an order that replays fast.
+    fn reorder_after(&mut self, ops: &Ops, from: Event) {
         let first = self.pieces.partition_point(|piece| piece.start < from);
         let mut slots: Vec<Slot> = self.pieces[first..].iter().map(|piece| piece.slot).collect();
         slots.sort_unstable();
@@ -344,7 +336,10 @@ impl Merge {
             lens.sort_unstable();
             lens
         };
-        self.graph.truncate(self.pieces[first].start);
+        // An op that the cut is in the middle of stays where it is.
+        let end = self.pieces[first].start;
+        let frontier = if end == from { self.graph.heads_at(from) } else { vec![end - 1] };
+        self.graph.truncate(end, frontier);
         self.pieces.truncate(first);
         for slot in order {
             let parents = self.parents(ops, slot, 0).unwrap_or_default();
@@ -407,13 +402,12 @@ impl Merge {
         }
     }
 
-    /// The parts of the ops that are at or before a version, and those that are not, from a critical event on; each
-    /// part is op, first event, end.
-    fn parts(&self, heads: &[Event], critical: Option<Event>, budget: &mut Budget) -> Result<(Vec<Part>, Vec<Part>), OverBudget> {
-        let (_, mut inside) = self.graph.diff(critical.as_slice(), heads, budget)?;
+    /// The parts of the ops that are at or before a version, and those that are not, from a cut on; each part is op,
+    /// first event, end.
+    fn parts(&self, heads: &[Event], from: Event, budget: &mut Budget) -> Result<(Vec<Part>, Vec<Part>), OverBudget> {
+        let (_, mut inside) = self.graph.diff(&self.graph.heads_at(from), heads, budget)?;
         inside.reverse();
         let (mut within, mut beyond) = (Vec::new(), Vec::new());
-        let from = critical.map_or(0, |event| event + 1);
         let mut at = self.pieces.partition_point(|piece| piece.start <= from).saturating_sub(1);
         let mut event = from;
         let mut spans = inside.into_iter().peekable();
@@ -453,9 +447,9 @@ impl Merge {
         if heads == self.graph.frontier() {
             return Ok(Some(Vec::new()));
         }
-        let critical = self.graph.critical_before(&heads);
-        let (within, beyond) = self.parts(&heads, critical, budget)?;
-        let mut merge = Self::from_version(self.len_at(ops, critical));
+        let cut = self.graph.cut_in(&heads);
+        let (within, beyond) = self.parts(&heads, cut, budget)?;
+        let mut merge = Self::from_version(self.len_at(ops, cut));
         merge.take_parts(ops, within, budget)?;
         Ok(Some(merge.take_parts(ops, beyond, budget)?))
     }
@@ -463,9 +457,9 @@ impl Merge {
     /// What an op that was not merged would do to the merged text; `None` if it would have no effect.
     pub(crate) fn preview(&self, ops: &Ops, slot: Slot, budget: &mut Budget) -> Result<Option<Vec<Moved>>, OverBudget> {
         let Some(parents) = self.parents(ops, slot, 0) else { return Ok(None) };
-        let critical = self.graph.critical_before(&parents);
-        let (_, parts) = self.parts(critical.as_slice(), critical, budget)?;
-        let mut merge = Self::from_version(self.len_at(ops, critical));
+        let cut = self.graph.cut_in(&parents);
+        let (_, parts) = self.parts(&self.graph.heads_at(cut), cut, budget)?;
+        let mut merge = Self::from_version(self.len_at(ops, cut));
         merge.take_parts(ops, parts, budget)?;
         let (fate, moved) = merge.merge_piece(ops, slot, 0, ops.record(slot).events, &mut Vec::new(), budget)?;
         Ok((fate == Fate::Merged).then_some(moved))
@@ -474,7 +468,7 @@ impl Merge {
     /// The text of a version; `None` if it is not here.
     pub(crate) fn text_at(&self, ops: &Ops, version: &[(Slot, u32)], budget: &mut Budget) -> Result<Option<String>, OverBudget> {
         let Some(heads) = self.events(version, budget)? else { return Ok(None) };
-        let (within, _) = self.parts(&heads, None, budget)?;
+        let (within, _) = self.parts(&heads, 0, budget)?;
         let mut merge = Self { reorder: false, ..Self::whole() };
         merge.take_parts(ops, within, budget)?;
         Ok(Some(merge.rope().to_string()))

@@ -1,5 +1,8 @@
 //! A sequence of spans of characters, with two lengths: what a version shows, and what is left in the merged text.
 //!
+//! Several versions can be shown at once, each on a *plane*: somebody who writes on one branch while others write on
+//! another does not make us go to and fro.
+//!
 //! A B-tree in two arenas (leaves and inner nodes); spans live in a third and are named by their place in it, so that
 //! a name stays good while spans move.
 
@@ -9,6 +12,9 @@ pub(crate) type SpanId = u32;
 const LEAF_SPANS: usize = 24;
 const INNER_KIDS: usize = 16;
 const NO_NODE: u32 = u32::MAX;
+
+/// Most versions shown at once: long branches that are written on at the same time.
+pub(crate) const PLANES: usize = 4;
 
 /// Characters put in one after the other, in the same state.
 #[derive(Clone, Copy, Debug)]
@@ -21,22 +27,22 @@ pub(crate) struct Chars {
     pub(crate) left: u32,
     /// Character before which they were put.
     pub(crate) right: u32,
-    /// 0 not there yet, 1 there, more: taken out so many times less one.
-    pub(crate) state: u32,
+    /// By plane: 0 not there yet, 1 there, more: taken out so many times less one.
+    pub(crate) state: [u32; PLANES],
     /// Taken out in any version seen so far.
     pub(crate) gone: bool,
     leaf: u32,
 }
 
 impl Chars {
-    /// Characters that are there.
-    pub(crate) fn new(start: u32, len: u32, left: u32, right: u32) -> Self {
-        Self { start, len, left, right, state: 1, gone: false, leaf: NO_NODE }
+    /// Characters with a state on each plane.
+    pub(crate) fn new(start: u32, len: u32, left: u32, right: u32, state: [u32; PLANES]) -> Self {
+        Self { start, len, left, right, state, gone: false, leaf: NO_NODE }
     }
 
-    /// How many of them the version shows.
-    pub(crate) fn shown(&self) -> u32 {
-        if self.state == 1 { self.len } else { 0 }
+    /// How many of them a plane's version shows.
+    pub(crate) fn shown(&self, plane: usize) -> u32 {
+        if self.state[plane] == 1 { self.len } else { 0 }
     }
 
     /// How many of them the merged text has.
@@ -60,8 +66,28 @@ struct Inner {
     /// Whether the kids are leaves.
     bottom: bool,
     kids: [u32; INNER_KIDS],
-    shown: [u32; INNER_KIDS],
+    shown: [[u32; INNER_KIDS]; PLANES],
     kept: [u32; INNER_KIDS],
+}
+
+/// Lengths of what is below a node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    shown: [u32; PLANES],
+    kept: u32,
+}
+
+impl Inner {
+    fn set(&mut self, kid: usize, sums: Sums) {
+        for (shown, sum) in self.shown.iter_mut().zip(sums.shown) {
+            shown[kid] = sum;
+        }
+        self.kept[kid] = sums.kept;
+    }
+
+    fn sums(&self) -> Sums {
+        Sums { shown: self.shown.map(|shown| shown[..self.count].iter().sum()), kept: self.kept[..self.count].iter().sum() }
+    }
 }
 
 /// A place between or at spans: a leaf and a place in it, which may be the leaf's end.
@@ -78,20 +104,63 @@ pub(crate) struct Spans {
     leaves: Vec<Leaf>,
     inners: Vec<Inner>,
     root: u32,
-    shown: u32,
+    shown: [u32; PLANES],
+    /// Planes in use, which are the first ones.
+    planes: usize,
+    /// The plane that positions and states are about.
+    now: usize,
 }
 
 impl Spans {
     /// No spans.
     pub(crate) fn new() -> Self {
         let leaf = Leaf { parent: 0, next: NO_NODE, count: 0, spans: [0; LEAF_SPANS] };
-        let root = Inner { parent: NO_NODE, count: 1, bottom: true, kids: [0; INNER_KIDS], shown: [0; INNER_KIDS], kept: [0; INNER_KIDS] };
-        Self { chars: Vec::new(), leaves: vec![leaf], inners: vec![root], root: 0, shown: 0 }
+        let root = Inner { parent: NO_NODE, count: 1, bottom: true, kids: [0; INNER_KIDS], shown: [[0; INNER_KIDS]; PLANES], kept: [0; INNER_KIDS] };
+        Self { chars: Vec::new(), leaves: vec![leaf], inners: vec![root], root: 0, shown: [0; PLANES], planes: 1, now: 0 }
     }
 
     /// Characters that the version shows.
     pub(crate) fn shown(&self) -> u32 {
-        self.shown
+        self.shown[self.now]
+    }
+
+    /// Planes in use.
+    pub(crate) fn planes(&self) -> usize {
+        self.planes
+    }
+
+    /// The plane that positions and states are about.
+    pub(crate) fn now(&self) -> usize {
+        self.now
+    }
+
+    /// Turns to another plane in use.
+    pub(crate) fn turn_to(&mut self, plane: usize) {
+        self.now = plane;
+    }
+
+    /// Starts a new plane with what another shows, and turns to it. There are fewer than [`PLANES`].
+    pub(crate) fn fork_plane(&mut self, from: usize) {
+        let to = self.planes;
+        self.planes += 1;
+        self.now = to;
+        self.shown[to] = self.shown[from];
+        for chars in &mut self.chars {
+            chars.state[to] = chars.state[from];
+        }
+        for inner in &mut self.inners {
+            inner.shown[to] = inner.shown[from];
+        }
+    }
+
+    /// The state of a span on this plane.
+    pub(crate) fn state(&self, id: SpanId) -> u32 {
+        self.chars[id as usize].state[self.now]
+    }
+
+    /// Whether a span is there on this plane and not yet there on all others.
+    pub(crate) fn only_here(&self, id: SpanId) -> bool {
+        self.chars[id as usize].state[..self.planes].iter().enumerate().all(|(plane, state)| *state == u32::from(plane == self.now))
     }
 
     /// How many spans there are.
@@ -130,12 +199,13 @@ impl Spans {
 
     /// The span with the `pos`-th shown character, and how far into it. `pos` is less than [`Spans::shown`].
     pub(crate) fn find(&self, mut pos: u32) -> (SpanId, Cursor, u32) {
-        debug_assert!(pos < self.shown);
+        debug_assert!(pos < self.shown());
+        let now = self.now;
         let mut inner = &self.inners[self.root as usize];
         loop {
             let mut kid = 0;
-            while kid + 1 < inner.count && pos >= inner.shown[kid] {
-                pos -= inner.shown[kid];
+            while kid + 1 < inner.count && pos >= inner.shown[now][kid] {
+                pos -= inner.shown[now][kid];
                 kid += 1;
             }
             if !inner.bottom {
@@ -145,7 +215,7 @@ impl Spans {
             let leaf_id = inner.kids[kid];
             let leaf = &self.leaves[leaf_id as usize];
             for (at, id) in leaf.spans[..leaf.count].iter().enumerate() {
-                let shown = self.chars[*id as usize].shown();
+                let shown = self.chars[*id as usize].shown(now);
                 if pos < shown {
                     return (*id, Cursor { leaf: leaf_id, at }, pos);
                 }
@@ -204,22 +274,23 @@ impl Spans {
         if shown == 0 && kept == 0 {
             return;
         }
-        self.shown = (i64::from(self.shown) + shown) as u32;
+        let now = self.now;
+        self.shown[now] = (i64::from(self.shown[now]) + shown) as u32;
         let (mut kid, mut parent) = (leaf, self.leaves[leaf as usize].parent);
         while parent != NO_NODE {
             let inner = &mut self.inners[parent as usize];
             if let Some(at) = inner.kids[..inner.count].iter().position(|other| *other == kid) {
-                inner.shown[at] = (i64::from(inner.shown[at]) + shown) as u32;
+                inner.shown[now][at] = (i64::from(inner.shown[now][at]) + shown) as u32;
                 inner.kept[at] = (i64::from(inner.kept[at]) + kept) as u32;
             }
             (kid, parent) = (parent, inner.parent);
         }
     }
 
-    /// Puts characters in at a place.
+    /// Puts characters in at a place; on planes other than this one they are not there yet.
     pub(crate) fn insert(&mut self, cursor: Cursor, mut chars: Chars) -> SpanId {
         let id = self.chars.len() as SpanId;
-        let (shown, kept) = (chars.shown(), chars.kept());
+        let (shown, kept) = (chars.shown(self.now), chars.kept());
         chars.leaf = cursor.leaf;
         self.chars.push(chars);
         self.place(cursor, id);
@@ -228,11 +299,12 @@ impl Spans {
         id
     }
 
-    /// Makes a span longer at its end.
+    /// Makes a span, which is [`Spans::only_here`], longer at its end.
     pub(crate) fn extend(&mut self, id: SpanId, len: u32) {
+        let now = self.now;
         let chars = &mut self.chars[id as usize];
         chars.len += len;
-        let (leaf, shown, kept) = (chars.leaf, if chars.state == 1 { len } else { 0 }, if chars.gone { 0 } else { len });
+        let (leaf, shown, kept) = (chars.leaf, if chars.state[now] == 1 { len } else { 0 }, if chars.gone { 0 } else { len });
         self.add(leaf, i64::from(shown), i64::from(kept));
     }
 
@@ -253,13 +325,14 @@ impl Spans {
         rest_id
     }
 
-    /// Gives a span another state.
+    /// Gives a span another state on this plane.
     pub(crate) fn change(&mut self, id: SpanId, state: u32, gone: bool) {
+        let now = self.now;
         let chars = &mut self.chars[id as usize];
-        let (shown, kept) = (i64::from(chars.shown()), i64::from(chars.kept()));
-        chars.state = state;
+        let (shown, kept) = (i64::from(chars.shown(now)), i64::from(chars.kept()));
+        chars.state[now] = state;
         chars.gone = gone;
-        let (shown, kept, leaf) = (i64::from(chars.shown()) - shown, i64::from(chars.kept()) - kept, chars.leaf);
+        let (shown, kept, leaf) = (i64::from(chars.shown(now)) - shown, i64::from(chars.kept()) - kept, chars.leaf);
         self.add(leaf, shown, kept);
     }
 
@@ -279,12 +352,17 @@ impl Spans {
         self.chars[id as usize].leaf = cursor.leaf;
     }
 
-    fn sums(&self, leaf: u32) -> (u32, u32) {
+    fn sums(&self, leaf: u32) -> Sums {
         let leaf = &self.leaves[leaf as usize];
-        leaf.spans[..leaf.count]
-            .iter()
-            .map(|id| &self.chars[*id as usize])
-            .fold((0, 0), |(shown, kept), chars| (shown + chars.shown(), kept + chars.kept()))
+        let mut sums = Sums::default();
+        for id in &leaf.spans[..leaf.count] {
+            let chars = &self.chars[*id as usize];
+            sums.kept += chars.kept();
+            for plane in 0..self.planes {
+                sums.shown[plane] += chars.shown(plane);
+            }
+        }
+        sums
     }
 
     fn split_leaf(&mut self, leaf_id: u32) -> u32 {
@@ -309,7 +387,7 @@ impl Spans {
     }
 
     /// Puts `new` behind its sibling `old` in an inner node, which is split when full. Returns the parents of both.
-    fn adopt(&mut self, parent: u32, old: u32, new: u32, old_sums: (u32, u32), new_sums: (u32, u32)) -> (u32, u32) {
+    fn adopt(&mut self, parent: u32, old: u32, new: u32, old_sums: Sums, new_sums: Sums) -> (u32, u32) {
         let mut target = parent;
         if self.inners[parent as usize].count == INNER_KIDS {
             let right = self.split_inner(parent);
@@ -322,11 +400,13 @@ impl Spans {
         let at = inner.kids[..inner.count].iter().position(|kid| *kid == old).unwrap_or(0);
         let count = inner.count;
         inner.kids.copy_within(at + 1..count, at + 2);
-        inner.shown.copy_within(at + 1..count, at + 2);
+        for shown in &mut inner.shown {
+            shown.copy_within(at + 1..count, at + 2);
+        }
         inner.kept.copy_within(at + 1..count, at + 2);
         inner.kids[at + 1] = new;
-        (inner.shown[at], inner.kept[at]) = old_sums;
-        (inner.shown[at + 1], inner.kept[at + 1]) = new_sums;
+        inner.set(at, old_sums);
+        inner.set(at + 1, new_sums);
         inner.count += 1;
         (target, target)
     }
@@ -337,7 +417,9 @@ impl Spans {
         let mut new = self.inners[id as usize].clone();
         new.count = INNER_KIDS - keep;
         new.kids.copy_within(keep.., 0);
-        new.shown.copy_within(keep.., 0);
+        for shown in &mut new.shown {
+            shown.copy_within(keep.., 0);
+        }
         new.kept.copy_within(keep.., 0);
         for kid in &new.kids[..new.count] {
             if new.bottom {
@@ -348,16 +430,15 @@ impl Spans {
         }
         let old = &mut self.inners[id as usize];
         old.count = keep;
-        let sums = |inner: &Inner| (inner.shown[..inner.count].iter().sum::<u32>(), inner.kept[..inner.count].iter().sum::<u32>());
-        let (old_sums, new_sums) = (sums(old), sums(&new));
+        let (old_sums, new_sums) = (old.sums(), new.sums());
         let parent = old.parent;
         self.inners.push(new);
         if parent == NO_NODE {
             let root = self.inners.len() as u32;
-            let mut top = Inner { parent: NO_NODE, count: 2, bottom: false, kids: [0; INNER_KIDS], shown: [0; INNER_KIDS], kept: [0; INNER_KIDS] };
+            let mut top = Inner { parent: NO_NODE, count: 2, bottom: false, kids: [0; INNER_KIDS], shown: [[0; INNER_KIDS]; PLANES], kept: [0; INNER_KIDS] };
             top.kids[..2].copy_from_slice(&[id, new_id]);
-            (top.shown[0], top.kept[0]) = old_sums;
-            (top.shown[1], top.kept[1]) = new_sums;
+            top.set(0, old_sums);
+            top.set(1, new_sums);
             self.inners.push(top);
             self.inners[id as usize].parent = root;
             self.inners[new_id as usize].parent = root;
@@ -368,16 +449,5 @@ impl Spans {
             self.inners[new_id as usize].parent = new_parent;
         }
         new_id
-    }
-
-    /// All spans in order.
-    #[cfg(test)]
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Chars> {
-        let mut cursor = self.start();
-        std::iter::from_fn(move || {
-            let id = self.at(&mut cursor)?;
-            cursor = self.after(cursor);
-            Some(&self.chars[id as usize])
-        })
     }
 }

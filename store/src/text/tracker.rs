@@ -8,8 +8,11 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use super::budget::{Budget, OverBudget};
-use super::graph::{EVENTS_MAX, Event, NONE, Span};
-use super::spans::{Chars, Cursor, SpanId, Spans};
+use super::graph::{EVENTS_MAX, Event, Graph, NONE, Span};
+use super::spans::{Chars, Cursor, PLANES, SpanId, Spans};
+
+/// Events on the way to a version from which on it is worth keeping the old version at hand, too.
+const FORK_EVENTS_MIN: u32 = 64;
 
 /// Who wins at one place: compares the names of two events.
 pub(crate) trait Names {
@@ -42,31 +45,60 @@ pub(crate) struct Tracker {
     /// Where the characters put in by an event are: the last entry at or before it.
     index: BTreeMap<Event, SpanId>,
     deeds: Vec<Deed>,
-    /// The version that `spans` shows: all at or before these.
-    at: Vec<Event>,
+    /// The version that each plane of `spans` shows: all at or before these.
+    at: [Vec<Event>; PLANES],
 }
 
 impl Tracker {
     /// A tracker that starts at a version of `len` characters.
-    pub(crate) fn new(start: Option<Event>, len: u32) -> Self {
-        let at = start.into_iter().collect();
-        let mut tracker = Self { spans: Spans::new(), index: BTreeMap::new(), deeds: Vec::new(), at };
+    pub(crate) fn new(at: Vec<Event>, len: u32) -> Self {
+        let mut tracker = Self { spans: Spans::new(), index: BTreeMap::new(), deeds: Vec::new(), at: Default::default() };
+        tracker.at[0] = at;
         if len > 0 {
-            let id = tracker.spans.insert(tracker.spans.start(), Chars::new(EVENTS_MAX, len, NONE, NONE));
+            let id = tracker.spans.insert(tracker.spans.start(), Chars::new(EVENTS_MAX, len, NONE, NONE, [1; PLANES]));
             tracker.index.insert(EVENTS_MAX, id);
         }
         tracker
     }
 
-    /// The version it shows.
-    pub(crate) fn at(&self) -> &[Event] {
-        &self.at
-    }
-
     /// Says that it now shows the version after `event`, which was consumed last.
     pub(crate) fn now_at(&mut self, event: Event) {
-        self.at.clear();
-        self.at.push(event);
+        let at = &mut self.at[self.spans.now()];
+        at.clear();
+        at.push(event);
+    }
+
+    /// Goes to another version.
+    pub(crate) fn go_to(&mut self, graph: &Graph, to: &[Event], budget: &mut Budget) -> Result<(), OverBudget> {
+        let planes = self.spans.planes();
+        if let Some(plane) = (0..planes).find(|plane| self.at[*plane] == to) {
+            self.spans.turn_to(plane);
+            return Ok(());
+        }
+        let length = |spans: &[Span]| spans.iter().map(|(start, end)| end - start).fold(0, u32::saturating_add);
+        let mut nearest: Option<(u32, usize, Vec<Span>, Vec<Span>)> = None;
+        for plane in 0..planes {
+            let (back, forth) = graph.diff(&self.at[plane], to, budget)?;
+            let far = length(&back).saturating_add(length(&forth));
+            if nearest.as_ref().is_none_or(|(best, ..)| far < *best) {
+                nearest = Some((far, plane, back, forth));
+            }
+        }
+        let Some((far, mut plane, back, forth)) = nearest else { return Ok(()) };
+        if far >= FORK_EVENTS_MIN && planes < PLANES {
+            budget.take(self.spans.len() as u64)?;
+            self.spans.fork_plane(plane);
+            plane = self.spans.now();
+        }
+        self.spans.turn_to(plane);
+        self.at[plane] = to.to_vec();
+        for span in &back {
+            self.step(*span, false, budget)?;
+        }
+        for span in forth.iter().rev() {
+            self.step(*span, true, budget)?;
+        }
+        Ok(())
     }
 
     /// Characters that the version shows.
@@ -93,7 +125,7 @@ impl Tracker {
                 (left, self.spans.cursor(rest))
             } else {
                 let cursor = self.spans.after(cursor);
-                if chars.start + chars.len == event && !chars.gone {
+                if chars.start + chars.len == event && !chars.gone && self.spans.only_here(id) {
                     let right = self.right_of(cursor, budget)?;
                     let next = self.spans.at(&mut cursor.clone()).map_or(NONE, |id| self.spans.chars(id).start);
                     if right == chars.right && next == right {
@@ -109,7 +141,9 @@ impl Tracker {
         let right = self.right_of(cursor, budget)?;
         cursor = self.place(event, left, right, cursor, names, budget)?;
         let before = self.spans.kept_before(cursor);
-        let id = self.spans.insert(cursor, Chars::new(event, len, left, right));
+        let mut state = [0; PLANES];
+        state[self.spans.now()] = 1;
+        let id = self.spans.insert(cursor, Chars::new(event, len, left, right, state));
         self.index.insert(event, id);
         self.push_put(event, len);
         Ok(before)
@@ -118,9 +152,8 @@ impl Tracker {
     /// The first character from a place on that the version knows of.
     fn right_of(&self, mut cursor: Cursor, budget: &mut Budget) -> Result<Event, OverBudget> {
         while let Some(id) = self.spans.at(&mut cursor) {
-            let chars = self.spans.chars(id);
-            if chars.state > 0 {
-                return Ok(chars.start);
+            if self.spans.state(id) > 0 {
+                return Ok(self.spans.chars(id).start);
             }
             budget.take(1)?;
             cursor = self.spans.after(cursor);
@@ -129,15 +162,7 @@ impl Tracker {
     }
 
     /// Where among characters that the version does not know a new one goes.
-    fn place(
-        &self,
-        event: Event,
-        left: Event,
-        right: Event,
-        start: Cursor,
-        names: &mut impl Names,
-        budget: &mut Budget,
-    ) -> Result<Cursor, OverBudget> {
+    fn place(&self, event: Event, left: Event, right: Event, start: Cursor, names: &mut impl Names, budget: &mut Budget) -> Result<Cursor, OverBudget> {
         let mut cursor = start;
         // Where to go if what follows turns out to stand to the right of us.
         let mut candidate: Option<Cursor> = None;
@@ -230,7 +255,7 @@ impl Tracker {
                     _ => out.push((before, chars.len)),
                 }
             }
-            self.spans.change(id, chars.state + 1, true);
+            self.spans.change(id, self.spans.state(id) + 1, true);
             match taken.last_mut() {
                 Some((start, count)) if *start + *count == chars.start => *count += chars.len,
                 _ => taken.push((chars.start, chars.len)),
@@ -268,19 +293,6 @@ impl Tracker {
         self.deeds.push(Deed { start: event, len, kind: Kind::TookBack(last) });
     }
 
-    /// Goes to the version `to`: takes some events back and does others, both latest first.
-    pub(crate) fn travel(&mut self, to: &[Event], (back, forth): (&[Span], &[Span]), budget: &mut Budget) -> Result<(), OverBudget> {
-        self.at.clear();
-        self.at.extend_from_slice(to);
-        for span in back {
-            self.step(*span, false, budget)?;
-        }
-        for span in forth.iter().rev() {
-            self.step(*span, true, budget)?;
-        }
-        Ok(())
-    }
-
     /// Does events again or takes them back.
     fn step(&mut self, (start, end): Span, forth: bool, budget: &mut Budget) -> Result<(), OverBudget> {
         let first = self.deeds.partition_point(|deed| deed.start + deed.len <= start);
@@ -315,8 +327,8 @@ impl Tracker {
             let state = match (delta, forth) {
                 (0, true) => 1,
                 (0, false) => 0,
-                (_, true) => chars.state + 1,
-                (_, false) => chars.state.saturating_sub(1),
+                (_, true) => self.spans.state(id) + 1,
+                (_, false) => self.spans.state(id).saturating_sub(1),
             };
             self.spans.change(id, state, chars.gone);
             start += chars.len;
