@@ -797,6 +797,10 @@ impl Node {
     }
 
     fn open(&mut self, link: LinkId, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        // Who has not answered an invite yet would only say no.
+        if self.is_joining(&space) {
+            return;
+        }
         for timeline in timelines(&space) {
             let Some(linked) = self.links.get(&link) else { return };
             let Some(remote) = &linked.remote else { return };
@@ -805,6 +809,11 @@ impl Node {
                 self.drive(link, Input::Open { space, timeline }, now_ms, store, acts);
             }
         }
+    }
+
+    /// Whether an invite to a space waits for its answer.
+    fn is_joining(&self, space: &PublicKey) -> bool {
+        self.book.joins.get(space).is_some_and(|join| join.token.is_some())
     }
 
     fn close_everywhere(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
@@ -1000,7 +1009,9 @@ impl Node {
         if via.is_empty() && !is_denied {
             return SpaceState::Unknown;
         }
-        let is_connecting = via.iter().any(|id| self.calls.get(id).is_some_and(|call| call.is_calling) || (self.is_linked(id) && !is_denied));
+        let is_asking = self.book.joins.get(space).is_some_and(|join| join.token.is_some() && self.is_linked(&join.node));
+        let is_connecting =
+            is_asking || via.iter().any(|id| self.calls.get(id).is_some_and(|call| call.is_calling) || (self.is_linked(id) && !is_denied));
         if is_connecting {
             return SpaceState::Connecting;
         }
