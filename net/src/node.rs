@@ -34,7 +34,7 @@ const GOOD_LINK_MS: u64 = 10_000;
 /// Milliseconds until a timeline is asked for again that a peer did not give.
 const DENIED_MS: u64 = 60_000;
 /// How long a space that was read stays open, so that the next reading is fresh.
-const VISIT_MS: u64 = 10 * 60_000;
+pub(crate) const VISIT_MS: u64 = 10 * 60_000;
 /// Points of penalty that are a ban.
 const BAN_POINTS: u32 = 64;
 /// How long a ban lasts.
@@ -314,6 +314,8 @@ pub enum PeerState {
 pub struct PeerStatus {
     /// Its key.
     pub id: String,
+    /// What the owner calls its space.
+    pub petname: Option<String>,
     /// What is remembered of it.
     #[serde(flatten)]
     pub contact: Contact,
@@ -363,6 +365,8 @@ pub struct SpaceStatus {
     pub is_followed: bool,
     /// What became of an invite that leads there: waiting, or why it was refused.
     pub invite: Option<String>,
+    /// Whether that invite is still to be answered.
+    pub is_waiting: bool,
     /// How it is here.
     #[serde(flatten)]
     pub state: SpaceState,
@@ -417,6 +421,12 @@ impl Node {
         }
     }
 
+    /// What this peer calls itself.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
     /// What is remembered.
     #[must_use]
     pub fn book(&self) -> &Book {
@@ -458,7 +468,16 @@ impl Node {
             Event::Frame { link, bytes } => self.drive(link, Input::Frame(bytes), now_ms, store, &mut acts),
             Event::Writable { link, bytes } => self.drive(link, Input::Writable { bytes }, now_ms, store, &mut acts),
             Event::Stored { link, stored } => self.drive(link, Input::Stored(stored), now_ms, store, &mut acts),
-            Event::RedeemAnswer { link, answer } => self.drive(link, Input::RedeemAnswer(answer), now_ms, store, &mut acts),
+            Event::RedeemAnswer { link, answer } => {
+                if answer.result == Redemption::Granted
+                    && let Some(linked) = self.links.get(&link)
+                    && let Some(remote) = &linked.remote
+                {
+                    self.book.meet(id_of(remote, linked.node), Source::Guest, &[], now_ms);
+                    acts.push(Act::Save);
+                }
+                self.drive(link, Input::RedeemAnswer(answer), now_ms, store, &mut acts);
+            }
             Event::StoreFailed { link } => self.drive(link, Input::Close { code: Code::Busy }, now_ms, store, &mut acts),
             Event::LinkDown { link, why } => self.link_down(link, Some(why), now_ms, &mut acts),
             Event::NotReached { node, why } => {
@@ -876,11 +895,18 @@ impl Node {
         all.extend(self.book.joins.values().filter(|join| join.token.is_some()).map(|join| join.node));
         let is_device = |contact: &Contact| contact.source == Source::Device || contact.space == Some(self.config.space);
         all.extend(self.book.contacts.iter().filter(|(_, contact)| is_device(contact)).map(|(id, _)| *id));
-        all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.source == Source::Typed).map(|(id, _)| *id));
+        let is_called = |contact: &Contact| matches!(contact.source, Source::Typed | Source::Guest);
+        all.extend(self.book.contacts.iter().filter(|(_, contact)| is_called(contact)).map(|(id, _)| *id));
         all.sort_unstable();
         all.dedup();
-        all.retain(|id| *id != self.config.node && !self.book.blocked.contains(id) && !self.is_linked(id));
+        all.retain(|id| *id != self.config.node && !self.is_blocked(id) && !self.is_linked(id));
         all
+    }
+
+    /// Whether the owner does not talk to a peer, by its own key or by its space.
+    fn is_blocked(&self, id: &PublicKey) -> bool {
+        let space = self.book.contacts.get(id).and_then(|contact| contact.space);
+        self.book.blocked.contains(id) || space.is_some_and(|space| self.book.blocked.contains(&space))
     }
 
     /// Does what its time has come for, and says when to come back.
@@ -955,7 +981,7 @@ impl Node {
                 let counters = linked.session.counters();
                 return PeerState::Connected { way: linked.way.clone(), received: counters.bytes_received, sent: counters.bytes_sent };
             }
-            if self.book.blocked.contains(id) {
+            if self.is_blocked(id) {
                 return PeerState::Blocked;
             }
             if let Some(until) = self.bans.get(id).filter(|until| **until > now_ms) {
@@ -967,7 +993,14 @@ impl Node {
                 _ => PeerState::Idle,
             }
         };
-        self.book.contacts.iter().map(|(id, contact)| PeerStatus { id: id.to_string(), contact: contact.clone(), state: state(id) }).collect()
+        let petname = |contact: &Contact| contact.space.and_then(|space| self.book.petnames.get(&space).cloned());
+        let status = |(id, contact): (&PublicKey, &Contact)| PeerStatus {
+            id: id.to_string(),
+            petname: petname(contact),
+            contact: contact.clone(),
+            state: state(id),
+        };
+        self.book.contacts.iter().map(status).collect()
     }
 
     /// All spaces of others that are wanted.
@@ -986,6 +1019,7 @@ impl Node {
             petname: self.book.petnames.get(space).cloned(),
             is_followed: self.book.following.contains_key(space),
             invite,
+            is_waiting: self.is_joining(space),
             state: self.space_state(space),
         }
     }
