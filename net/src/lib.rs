@@ -20,6 +20,7 @@ pub mod held;
 pub mod host;
 pub mod invite;
 pub mod invites;
+pub mod lab;
 pub mod link;
 pub mod network;
 pub mod node;

@@ -1,0 +1,105 @@
+//! Many small worlds, each from a seed: peers agree after whatever happened to them.
+//!
+//! `TIMEBUS_LABS=100000` runs more of them in the ignored test, `TIMEBUS_SEED=17` begins at another one. A seed that
+//! ever failed has a test of its own, which tells its story.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use timebus_net::lab::{Config, ConfigError, Report, run};
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(default)
+}
+
+fn story(report: &Report) -> String {
+    let lines = report.story.iter().map(|line| format!("{:9.3} s  {}", line.ms as f64 / 1000.0, line.text));
+    let problems = report.problems.iter().map(|problem| format!("! {problem}"));
+    lines.chain(problems).collect::<Vec<_>>().join("\n")
+}
+
+fn good(config: &Config) -> Report {
+    let report = run(config).expect("a lab that can be");
+    assert!(report.is_good(), "seed {}: {config:?}\n{}", config.seed, story(&report));
+    report
+}
+
+/// Runs small labs in two threads. Answers what was counted over all of them.
+fn many(first: u64, count: u64) -> Vec<Report> {
+    let next = AtomicU64::new(first);
+    let reports = Mutex::new(Vec::new());
+    std::thread::scope(|threads| {
+        for _ in 0..2 {
+            threads.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        break;
+                    }
+                    let report = std::panic::catch_unwind(|| good(&Config::small(seed)));
+                    match report {
+                        Ok(report) => reports.lock().expect("not poisoned").push(report),
+                        Err(error) => {
+                            eprintln!("TIMEBUS_SEED={seed} TIMEBUS_LABS=1 shows it");
+                            std::panic::resume_unwind(error);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    reports.into_inner().expect("not poisoned")
+}
+
+/// A run in which something never happens does not show that it does no harm.
+fn everything_happened(reports: &[Report]) {
+    let count = reports.len() as u64;
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let totals = [
+        ("writes", sum(|report| report.totals.promises), count * 3),
+        ("changes that went from peer to peer", sum(|report| report.totals.admitted), count * 20),
+        ("updates", sum(|report| report.totals.told), count * 10),
+        ("crashes", sum(|report| report.totals.crashes), count / 2),
+        ("cuts", sum(|report| report.totals.cuts), count / 2),
+        ("partitions", sum(|report| report.totals.partitions), count / 4),
+        ("disk faults", sum(|report| report.totals.disk_faults), count / 10),
+        ("revocations", sum(|report| report.totals.revocations), count / 20),
+        ("forks", sum(|report| report.totals.forks), count / 50),
+        ("tricks", sum(|report| report.totals.tricks), count),
+        ("bans", sum(|report| report.totals.bans), count / 50),
+        ("comparisons", sum(|report| report.totals.comparisons), count * 10),
+    ];
+    for (what, found, least) in totals {
+        assert!(found >= least, "only {found} {what} in {count} labs");
+    }
+    let slowest = reports.iter().filter_map(|report| Some((report.agreed_ms?, report.seed))).max();
+    eprintln!("{totals:?}\nslowest to agree: {slowest:?}");
+}
+
+#[test]
+fn peers_agree_whatever_happens() {
+    everything_happened(&many(setting("TIMEBUS_SEED", 0), 300));
+}
+
+#[test]
+#[ignore = "as many as TIMEBUS_LABS says, for as long as it takes"]
+fn peers_agree_whatever_happens_for_longer() {
+    let reports = many(setting("TIMEBUS_SEED", 1000), setting("TIMEBUS_LABS", 2000));
+    if reports.len() >= 100 {
+        everything_happened(&reports);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let (one, other) = (run(&Config::small(7)).expect("runs"), run(&Config::small(7)).expect("runs"));
+    assert_eq!(serde_json::to_string(&one).expect("JSON"), serde_json::to_string(&other).expect("JSON"));
+}
+
+#[test]
+fn refuses_labs_that_cannot_be() {
+    let config = Config::new(1);
+    assert_eq!(run(&Config { nodes: 2, ..config.clone() }).err(), Some(ConfigError::Nodes { nodes: 2 }));
+    assert_eq!(run(&Config { evil: 4, ..config.clone() }).err(), Some(ConfigError::Evil { nodes: 5, evil: 4 }));
+    assert_eq!(run(&Config { partition: Some(vec![vec![0, 1], vec![1, 2]]), ..config }).err(), Some(ConfigError::Partition));
+}
