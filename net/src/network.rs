@@ -443,6 +443,7 @@ async fn keep(link: LinkId, store: Store, mut queue: mpsc::UnboundedReceiver<(u6
                 for refusal in offered.refused {
                     match refusal {
                         Refusal::Pending { change, missing } => stored.pending.push((change, missing)),
+                        Refusal::Rights { change, .. } => stored.pending.push((change, Vec::new())),
                         other => {
                             tracing::debug!(%other, "a change was refused");
                             stored.refused.push(other.change());

@@ -83,7 +83,7 @@ enum Medium {
 #[derive(Clone)]
 struct Disk {
     database: Database,
-    keyspaces: [Keyspace; 10],
+    keyspaces: [Keyspace; Table::ALL.len()],
 }
 
 impl Tables {
@@ -269,7 +269,7 @@ fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
 /// Rows that are written but not committed. `None` deletes.
 #[derive(Debug, Default)]
 pub struct Staged {
-    rows: [BTreeMap<Slice, Option<Slice>>; 10],
+    rows: [BTreeMap<Slice, Option<Slice>>; Table::ALL.len()],
     bytes: usize,
 }
 

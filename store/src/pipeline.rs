@@ -92,6 +92,15 @@ pub enum Refusal {
     /// The place in the author's chain does not follow from `prev`.
     #[error("seq, cumulative bytes or Lamport clock of change {0} do not follow from what it builds on")]
     Chain(ChangeId),
+    /// The statement that would allow it is not here. Offer the change again when more of `auth` is.
+    #[error("change {change} is in the name of a right that is not known here")]
+    Rights {
+        /// The change.
+        change: ChangeId,
+        /// Why.
+        #[source]
+        source: CapError,
+    },
     /// The cap does not allow it.
     #[error("change {change} is not allowed")]
     Cap {
@@ -108,7 +117,11 @@ impl Refusal {
     #[must_use]
     pub fn change(&self) -> ChangeId {
         match self {
-            Self::Pending { change, .. } | Self::Timeline { change, .. } | Self::Chain(change) | Self::Cap { change, .. } => *change,
+            Self::Pending { change, .. }
+            | Self::Timeline { change, .. }
+            | Self::Chain(change)
+            | Self::Rights { change, .. }
+            | Self::Cap { change, .. } => *change,
         }
     }
 }
@@ -430,8 +443,11 @@ impl Pipeline {
         let rights = self.rights(t);
         let is_auth = header.kind == Kind::Auth;
         let allowed = if is_auth { rights.check_statements(header, change.body_bytes()) } else { rights.check(header) };
-        if let Err(source) = allowed {
-            return Ok(Err(Refusal::Cap { change: change.id(), source }));
+        match allowed {
+            Ok(_) => {}
+            // The statement that it needs may come yet; which change has it cannot be told from the grant's id.
+            Err(source) if source.is_pending() => return Ok(Err(Refusal::Rights { change: change.id(), source })),
+            Err(source) => return Ok(Err(Refusal::Cap { change: change.id(), source })),
         }
         Ok(Ok(()))
     }
@@ -644,8 +660,11 @@ impl Pipeline {
             let (author, seq) = (next.0.author, next.0.seq);
             let loaded = self.bodies.load(&self.rows, t, a)?;
             let (own, body) = &*loaded;
+            // The parts before it are all that each part builds on, and all are in the name of one grant.
             let fits = own.author == author
                 && own.seq + 1 == seq
+                && own.cap == next.0.cap
+                && next.0.base.as_deref() == Some(&[a])
                 && body.part.is_some_and(|part| part.number == number && part.count == count && (number == 1 || part.first == first))
                 && (number > 1 || Some(own.id) == first);
             if !fits {

@@ -17,7 +17,6 @@ use std::fmt::Write as _;
 use dice::{Dice, setting, text};
 use oracle::{Oracle, Set};
 use timebus_identity::Verified;
-use timebus_store::auth::CapError;
 use timebus_store::change::Change;
 use timebus_store::ids::OpId;
 use timebus_store::json::Json;
@@ -46,7 +45,7 @@ async fn deliver(store: &Store, changes: &[Verified<Change>], dice: &mut Dice) {
         let mut refused = BTreeSet::new();
         for refusal in answer.refused {
             match refusal {
-                Refusal::Pending { change, .. } | Refusal::Cap { change, source: CapError::Unknown(_) } => refused.insert(change),
+                Refusal::Pending { change, .. } | Refusal::Rights { change, .. } => refused.insert(change),
                 other => panic!("an admissible change was refused: {other:?}"),
             };
         }

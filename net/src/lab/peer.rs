@@ -281,6 +281,7 @@ pub(super) fn stored(mut stored: Stored, offered: Offered) -> Stored {
     for refusal in offered.refused {
         match refusal {
             Refusal::Pending { change, missing } => stored.pending.push((change, missing)),
+            Refusal::Rights { change, .. } => stored.pending.push((change, Vec::new())),
             other => stored.refused.push(other.change()),
         }
     }
