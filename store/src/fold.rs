@@ -4,6 +4,7 @@
 //! function of the set of changes, whatever the order in which they came. Ops that are not valid (no such
 //! path, predecessor elsewhere, reference outside the change's past) have no effect and reject nothing.
 
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -623,10 +624,10 @@ impl<'a> Fold<'a> {
             if Entry::decode(&value)?.hidden {
                 continue;
             }
-            if !ends.contains_key(&a) {
-                ends.insert(a, ends_of(self.rows, self.t, a, &summary(self.rows, self.t, a)?)?);
+            match ends.entry(a) {
+                MapEntry::Occupied(known) => touched.extend(known.get()),
+                MapEntry::Vacant(new) => touched.extend(&*new.insert(ends_of(self.rows, self.t, a, &summary(self.rows, self.t, a)?)?)),
             }
-            touched.extend(ends.get(&a).into_iter().flatten());
         }
         let mut version: Vec<u64> = Vec::new();
         let mut views: Vec<View> = Vec::new();
