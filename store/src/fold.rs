@@ -602,17 +602,7 @@ impl<'a> Fold<'a> {
             self.insert(path, t_key.clone(), write)?;
         }
         self.effect.touched.entry(path.clone()).or_default();
-        self.touch(path, 0)?;
-        let mut t_key = self.t.to_be_bytes().to_vec();
-        for depth in 0..=path.segments().len() {
-            let loaded = self.node(&t_key)?;
-            // What shows of a list may be another one now.
-            loaded.node.loose |= loaded.node.below > 0;
-            if let Some(segment) = path.segments().get(depth) {
-                segment.push_key(&mut t_key);
-            }
-        }
-        Ok(())
+        self.touch(path, 0)
     }
 
     /// The greatest changes, by view, with an op that has an effect at or below a path.
