@@ -161,6 +161,12 @@ async fn hiding_many_changes_and_showing_them_again_leaves_what_was() {
     eprintln!("hidden in {:?}", clock.elapsed());
     assert_eq!(get(&alice, "/"), before);
     let clock = std::time::Instant::now();
+    for n in 0..50 {
+        put(&alice, "/beside", &json(&n.to_string())).await;
+    }
+    eprintln!("50 values written beside them in {:?}", clock.elapsed());
+    alice.write(request("/beside", Action::Delete)).await.expect("removed");
+    let clock = std::time::Instant::now();
     revoke(&alice, right, last.into_iter().collect()).await;
     eprintln!("shown again in {:?}", clock.elapsed());
     assert_eq!(get(&alice, "/"), full);
