@@ -16,7 +16,9 @@ use crate::summary::{Summary, summary};
 pub struct View {
     /// Everything that arrived up to and with this.
     upto: Option<u64>,
-    /// But these: first and last of each stretch.
+    /// Everything that arrived up to and with this,
+    almost_upto: Option<u64>,
+    /// but these: first and last of each stretch.
     less: Vec<(u64, u64)>,
     /// And these.
     more: BTreeSet<u64>,
@@ -33,7 +35,7 @@ impl View {
     /// Everything that arrived up to and with `a`.
     #[must_use]
     pub fn upto(a: Option<u64>) -> Self {
-        Self { upto: a, less: Vec::new(), more: BTreeSet::new() }
+        Self { upto: a, almost_upto: a, less: Vec::new(), more: BTreeSet::new() }
     }
 
     /// What the writers of these changes had seen, and the changes themselves.
@@ -76,35 +78,13 @@ impl View {
                 }
             }
         }
+        view.upto = match view.less.iter().map(|(first, _)| *first).min() {
+            Some(first) => first.checked_sub(1),
+            None => view.almost_upto,
+        };
         let more = std::mem::take(&mut view.more);
         view.more = more.into_iter().filter(|a| !view.has_stretch(*a)).collect();
         Ok(view)
-    }
-
-    /// Adds all that arrived up to and with `a`, but these. Called with the greatest `a` first.
-    fn add_stretch(&mut self, a: u64, except: &[(u64, u64)]) {
-        let Some(_) = self.upto else {
-            self.upto = Some(a);
-            self.less = except.to_vec();
-            return;
-        };
-        let mut less = Vec::new();
-        for (first, last) in std::mem::take(&mut self.less) {
-            if last > a {
-                less.push((first.max(a + 1), last));
-            }
-            for (from, to) in except {
-                let (from, to) = (first.max(*from), last.min(a).min(*to));
-                if from <= to {
-                    less.push((from, to));
-                }
-            }
-        }
-        self.less = less;
-    }
-
-    fn has_stretch(&self, a: u64) -> bool {
-        self.upto.is_some_and(|upto| a <= upto) && !self.less.iter().any(|(first, last)| (*first..=*last).contains(&a))
     }
 
     /// Whether the change that arrived as `a` is in it.
@@ -121,6 +101,32 @@ impl View {
     /// [`StorageError`].
     pub fn counts(&self, rows: &impl Rows, t: u32, a: u64) -> Result<bool, StorageError> {
         Ok(self.contains(a) && ends_within(rows, t, a, &summary(rows, t, a)?, |last| self.contains(last))?)
+    }
+
+    /// Adds all that arrived up to and with `a`, but these. Called with the greatest `a` first.
+    fn add_stretch(&mut self, a: u64, except: &[(u64, u64)]) {
+        if self.almost_upto.is_none() {
+            self.almost_upto = Some(a);
+            self.less = except.to_vec();
+            return;
+        }
+        let mut less = Vec::new();
+        for (first, last) in std::mem::take(&mut self.less) {
+            if last > a {
+                less.push((first.max(a + 1), last));
+            }
+            for (from, to) in except {
+                let (from, to) = (first.max(*from), last.min(a).min(*to));
+                if from <= to {
+                    less.push((from, to));
+                }
+            }
+        }
+        self.less = less;
+    }
+
+    fn has_stretch(&self, a: u64) -> bool {
+        self.almost_upto.is_some_and(|upto| a <= upto) && !self.less.iter().any(|(first, last)| (*first..=*last).contains(&a))
     }
 }
 
