@@ -3,8 +3,8 @@
 //!
 //! Start with [`store::Store`]: it opens a home folder, takes [`writer::Request`]s and answers readings. Below it,
 //! [`change`] has the signed unit and [`op`] its effects; [`plan`] turns requests into ops; [`pipeline`] admits and
-//! numbers changes; [`auth`] knows who may do what, and [`vouch`] what is left of the changes of those who no
-//! longer may; [`fold`] turns changes into rows of [`keyspace`]; [`tree`] puts rows together again; [`update`] and
+//! numbers changes; [`auth`] knows who may do what, and
+//! [`vouch`] what is left of the changes of those who no longer may; [`fold`] turns changes into rows of [`keyspace`]; [`tree`] puts rows together again; [`update`] and
 //! [`feed`] tell subscribers. `FORMAT.md` pins every byte.
 //!
 //! Deliberately not: no socket, no clock (time is an argument), no knowledge of HTTP.
