@@ -4,6 +4,7 @@
 //! function of the set of changes, whatever the order in which they came. Ops that are not valid (no such
 //! path, predecessor elsewhere, reference outside the change's past) have no effect and reject nothing.
 
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -601,17 +602,7 @@ impl<'a> Fold<'a> {
             self.insert(path, t_key.clone(), write)?;
         }
         self.effect.touched.entry(path.clone()).or_default();
-        self.touch(path, 0)?;
-        let mut t_key = self.t.to_be_bytes().to_vec();
-        for depth in 0..=path.segments().len() {
-            let loaded = self.node(&t_key)?;
-            // What shows of a list may be another one now.
-            loaded.node.loose |= loaded.node.below > 0;
-            if let Some(segment) = path.segments().get(depth) {
-                segment.push_key(&mut t_key);
-            }
-        }
-        Ok(())
+        self.touch(path, 0)
     }
 
     /// The greatest changes, by view, with an op that has an effect at or below a path.
@@ -623,10 +614,10 @@ impl<'a> Fold<'a> {
             if Entry::decode(&value)?.hidden {
                 continue;
             }
-            if !ends.contains_key(&a) {
-                ends.insert(a, ends_of(self.rows, self.t, a, &summary(self.rows, self.t, a)?)?);
+            match ends.entry(a) {
+                MapEntry::Occupied(known) => touched.extend(known.get()),
+                MapEntry::Vacant(new) => touched.extend(&*new.insert(ends_of(self.rows, self.t, a, &summary(self.rows, self.t, a)?)?)),
             }
-            touched.extend(ends.get(&a).into_iter().flatten());
         }
         let mut version: Vec<u64> = Vec::new();
         let mut views: Vec<View> = Vec::new();

@@ -17,7 +17,7 @@ use crate::ids::{ChangeId, GrantId, TimelineId};
 use crate::keyspace::{Layered, Rows, Table};
 use crate::log::{Place, allot};
 use crate::store::StorageError;
-use crate::summary::{Summary, change_key, find, summary};
+use crate::summary::{EXCEPT_MAX, Summary, change_key, find, summary};
 use crate::view::View;
 use crate::vouch::{Judge, oldest_unrooted, unrooted};
 
@@ -25,6 +25,8 @@ use crate::vouch::{Judge, oldest_unrooted, unrooted};
 pub const AUTH: u32 = 0;
 /// Local number of the own space's `main` timeline.
 pub const MAIN: u32 = 1;
+/// Most hidden changes that are looked for beside a new one; with more, questions about the past take longer.
+const BESIDE_MAX: usize = 65_536;
 /// Local numbers that each space has: `auth`, `main`, and two that later timelines may use.
 const TIMELINES: u32 = 4;
 
@@ -135,6 +137,18 @@ struct Line {
     tips: HashMap<PublicKey, Option<Tip>>,
     /// What to build on instead of heads that have no effect, as far as nothing of ours builds on it yet.
     instead: HashMap<u64, Vec<(u64, ChangeId, u64)>>,
+    /// The last change that was made beside others, and what it was made beside.
+    beside: Option<Beside>,
+}
+
+/// What is not in the past of a change.
+#[derive(Clone, Debug)]
+struct Beside {
+    a: u64,
+    /// The heads that it is not made on top of.
+    heads: Vec<u64>,
+    /// [`Summary::except`].
+    except: Vec<(u64, u64)>,
 }
 
 /// An author's last change.
@@ -503,6 +517,7 @@ impl Pipeline {
         line.heads.retain(|(head, ..)| !deps.contains(head));
         line.instead.values_mut().for_each(|before| before.retain(|(a, ..)| !deps.contains(a)));
         let total = line.heads.is_empty();
+        let except = if total { Vec::new() } else { self.beside(t, a, &deps)? };
         let base = match &body.base {
             Some(ids) => {
                 // Only what lies in its past: what else is here depends on the order of arrival.
@@ -530,6 +545,7 @@ impl Pipeline {
             deps,
             base,
             total,
+            except,
             part: body.part.map(|part| (part.number, part.count)),
             folded: false,
             label: body.label.clone(),
@@ -580,6 +596,46 @@ impl Pipeline {
             self.fold(t, a, header, own, body, &flips)?
         };
         Ok(Taken { t, a, place, effect })
+    }
+
+    /// What has arrived and is not in the past of a change, if hidden changes are the reason. They would stay beside all
+    /// that is made for ever, and all would have to be walked through to know what is before what.
+    fn beside(&mut self, t: u32, a: u64, deps: &[u64]) -> Result<Vec<(u64, u64)>, StorageError> {
+        if is_auth(t) || self.spaces[(t / TIMELINES) as usize].oldest_unrooted.is_none() {
+            return Ok(Vec::new());
+        }
+        let heads: Vec<u64> = self.line(t).heads.iter().map(|(head, ..)| *head).collect();
+        let known = self.line(t).beside.take().filter(|known| *deps == [known.a] && known.heads == heads);
+        let except = match known {
+            // Nothing came between the two.
+            Some(known) => known.except,
+            None => {
+                let past = View::past_of(&self.rows, t, deps)?;
+                let mut missing: BTreeSet<u64> = BTreeSet::new();
+                let mut queue = heads.clone();
+                while let Some(head) = queue.pop() {
+                    if missing.len() > BESIDE_MAX {
+                        return Ok(Vec::new());
+                    }
+                    if !past.contains(head) && missing.insert(head) {
+                        queue.extend(summary(&self.rows, t, head)?.deps);
+                    }
+                }
+                let mut stretches: Vec<(u64, u64)> = Vec::new();
+                for a in missing {
+                    match stretches.last_mut() {
+                        Some((_, last)) if *last + 1 == a => *last = a,
+                        _ => stretches.push((a, a)),
+                    }
+                }
+                stretches
+            }
+        };
+        if except.len() > EXCEPT_MAX {
+            return Ok(Vec::new());
+        }
+        self.line(t).beside = Some(Beside { a, heads, except: except.clone() });
+        Ok(except)
     }
 
     /// Asks which changes in a space's `main` have an effect, and remembers the first that is not rooted.

@@ -8,6 +8,9 @@ use crate::keyspace::{Rows, Table};
 use crate::log::Place;
 use crate::store::StorageError;
 
+/// Most stretches of changes that [`Summary::except`] names: what its row can hold.
+pub const EXCEPT_MAX: usize = 32;
+
 /// A change, as the table [`Table::Change`] holds it. Other changes are named by arrival number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
@@ -33,6 +36,9 @@ pub struct Summary {
     pub base: Option<Vec<u64>>,
     /// Whether its past is every change of the timeline that arrived here before it.
     pub total: bool,
+    /// If there are any, its past is every change that arrived here before it but these: first and last of each stretch
+    /// of arrival numbers. So it is where hidden changes lie about that nobody builds on.
+    pub except: Vec<(u64, u64)>,
     /// In the parts of a run: number, count.
     pub part: Option<(u64, u64)>,
     /// For a part of a run, whether its ops have had their effect.
@@ -63,7 +69,8 @@ impl Summary {
             | u8::from(self.part.is_some()) << 2
             | u8::from(self.label.is_some()) << 3
             | u8::from(self.folded) << 4
-            | u8::from(self.cap.is_some()) << 5);
+            | u8::from(self.cap.is_some()) << 5
+            | u8::from(!self.except.is_empty()) << 6);
         if let Some(cap) = &self.cap {
             out.raw(cap.as_bytes());
         }
@@ -76,6 +83,10 @@ impl Summary {
         }
         if let Some(label) = &self.label {
             out.bytes(label.as_bytes());
+        }
+        if !self.except.is_empty() {
+            let ends: Vec<u64> = self.except.iter().flat_map(|(first, last)| [*first, *last]).collect();
+            list(&ends, &mut out);
         }
         out.into_bytes()
     }
@@ -97,16 +108,18 @@ impl Summary {
         };
         let deps = list(&mut input)?;
         let flags = input.u8("flags")?;
-        if flags >= 1 << 6 {
+        if flags >= 1 << 7 {
             return Err(DecodeError::Invalid { field: "flags" });
         }
         let cap = if flags & 32 != 0 { Some(GrantId(input.array("cap")?)) } else { None };
         let base = if flags & 1 != 0 { Some(list(&mut input)?) } else { None };
         let part = if flags & 4 != 0 { Some((input.var(u64::MAX, "part")?, input.var(u64::MAX, "parts")?)) } else { None };
         let label = if flags & 8 != 0 { Some(input.text(255, "label")?.into()) } else { None };
+        let except = if flags & 64 != 0 { list(&mut input)? } else { Vec::new() };
+        let except = except.chunks_exact(2).map(|ends| (ends[0], ends[1])).collect();
         input.finish()?;
         let (total, folded) = (flags & 2 != 0, flags & 16 != 0);
-        Ok(Self { id, place, author, cap, seq, lamport, time_ms, cum, deps, base, total, part, folded, label })
+        Ok(Self { id, place, author, cap, seq, lamport, time_ms, cum, deps, base, total, except, part, folded, label })
     }
 
     /// The name that clients see: the label, else the id.

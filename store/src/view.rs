@@ -16,6 +16,10 @@ use crate::summary::{Summary, summary};
 pub struct View {
     /// Everything that arrived up to and with this.
     upto: Option<u64>,
+    /// Everything that arrived up to and with this,
+    almost_upto: Option<u64>,
+    /// but these: first and last of each stretch.
+    less: Vec<(u64, u64)>,
     /// And these.
     more: BTreeSet<u64>,
 }
@@ -31,7 +35,7 @@ impl View {
     /// Everything that arrived up to and with `a`.
     #[must_use]
     pub fn upto(a: Option<u64>) -> Self {
-        Self { upto: a, more: BTreeSet::new() }
+        Self { upto: a, almost_upto: a, less: Vec::new(), more: BTreeSet::new() }
     }
 
     /// What the writers of these changes had seen, and the changes themselves.
@@ -58,25 +62,28 @@ impl View {
         let mut queue: BinaryHeap<(u64, Reach)> = changes.iter().map(|a| (*a, reach)).collect();
         let mut seen = HashSet::new();
         while let Some((a, reach)) = queue.pop() {
-            if view.upto.is_some_and(|upto| a <= upto) || !seen.insert((a, reach)) {
+            if view.has_stretch(a) || !seen.insert((a, reach)) {
                 continue;
             }
-            let Summary { total, deps, base, .. } = summary(rows, t, a)?;
+            let Summary { total, except, deps, base, .. } = summary(rows, t, a)?;
             match base {
                 Some(base) if reach == Reach::View => {
                     view.more.insert(a);
                     queue.extend(base.into_iter().map(|a| (a, Reach::View)));
                 }
-                _ if total => view.upto = view.upto.max(Some(a)),
+                _ if total || !except.is_empty() => view.add_stretch(a, &except),
                 _ => {
                     view.more.insert(a);
                     queue.extend(deps.into_iter().map(|a| (a, Reach::Past)));
                 }
             }
         }
-        if let Some(upto) = view.upto {
-            view.more = view.more.split_off(&(upto + 1));
-        }
+        view.upto = match view.less.iter().map(|(first, _)| *first).min() {
+            Some(first) => first.checked_sub(1),
+            None => view.almost_upto,
+        };
+        let more = std::mem::take(&mut view.more);
+        view.more = more.into_iter().filter(|a| !view.has_stretch(*a)).collect();
         Ok(view)
     }
 
@@ -89,7 +96,7 @@ impl View {
     /// Whether the change that arrived as `a` is in it.
     #[must_use]
     pub fn contains(&self, a: u64) -> bool {
-        self.upto.is_some_and(|upto| a <= upto) || self.more.contains(&a)
+        self.has_stretch(a) || self.more.contains(&a)
     }
 
     /// Whether the ops of the change that arrived as `a` count in it: those of a part of a run only together with
@@ -100,6 +107,32 @@ impl View {
     /// [`StorageError`].
     pub fn counts(&self, rows: &impl Rows, t: u32, a: u64) -> Result<bool, StorageError> {
         Ok(self.contains(a) && ends_within(rows, t, a, &summary(rows, t, a)?, |last| self.contains(last))?)
+    }
+
+    /// Adds all that arrived up to and with `a`, but these. Called with the greatest `a` first.
+    fn add_stretch(&mut self, a: u64, except: &[(u64, u64)]) {
+        if self.almost_upto.is_none() {
+            self.almost_upto = Some(a);
+            self.less = except.to_vec();
+            return;
+        }
+        let mut less = Vec::new();
+        for (first, last) in std::mem::take(&mut self.less) {
+            if last > a {
+                less.push((first.max(a + 1), last));
+            }
+            for (from, to) in except {
+                let (from, to) = (first.max(*from), last.min(a).min(*to));
+                if from <= to {
+                    less.push((from, to));
+                }
+            }
+        }
+        self.less = less;
+    }
+
+    fn has_stretch(&self, a: u64) -> bool {
+        self.almost_upto.is_some_and(|upto| a <= upto) && !self.less.iter().any(|(first, last)| (*first..=*last).contains(&a))
     }
 }
 

@@ -1,0 +1,174 @@
+//! What becomes of the values that somebody wrote when his right to write is taken back.
+
+#[path = "support/dice.rs"]
+mod dice;
+#[path = "support/home.rs"]
+mod home;
+
+use dice::setting;
+use home::{folder, get, json, open, path, put, request};
+use timebus_identity::{PublicKey, Verified};
+use timebus_store::change::Change;
+use timebus_store::grant::{Actions, Audience, Grant, Revoke, Scope, ScopeSegment, Timelines};
+use timebus_store::ids::{ChangeId, GrantId};
+use timebus_store::json::Json;
+use timebus_store::op::Op;
+use timebus_store::pipeline::Space;
+use timebus_store::store::Store;
+use timebus_store::writer::{Action, Request, Statement, verify_all};
+
+/// All changes of a space, as another store sends them.
+fn changes(store: &Store, space: Space) -> Vec<Verified<Change>> {
+    let rows = store.snapshot();
+    let mut signed = Vec::new();
+    for t in [space.auth(), space.main()] {
+        for change in store.changes(&rows, t, 0) {
+            let (_, own) = change.expect("change");
+            let record = store.log().read(own.place).expect("record");
+            signed.push(Change::decode(&record.payload).expect("a change"));
+        }
+    }
+    verify_all(signed).expect("signed")
+}
+
+async fn send(from: &Store, space: &PublicKey, to: &Store) {
+    let offered = to.offer(changes(from, from.held(space).expect("held"))).await.expect("taken");
+    assert!(offered.refused.is_empty(), "{:?}", offered.refused);
+}
+
+fn writer(to: PublicKey, name: &str) -> Grant {
+    Grant {
+        audience: Audience::Key(to),
+        scope: Scope { segments: vec![ScopeSegment::Name(name.into())], deep: true },
+        timelines: Timelines::Main,
+        actions: Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0),
+        bytes_max: 0,
+        change_bytes_max: 0,
+        not_after_ms: 0,
+        depth: 0,
+        label: "".into(),
+    }
+}
+
+async fn grant(owner: &Store, grant: Grant) -> GrantId {
+    owner.state(Statement::Ops(vec![Op::Grant(grant)]), 1).await.expect("granted")[0]
+}
+
+async fn revoke(owner: &Store, grant: GrantId, keep: Vec<ChangeId>) {
+    let revoke = Op::Revoke(Revoke { grant, cascade: false, keep });
+    owner.state(Statement::Ops(vec![revoke]), 1).await.expect("revoked");
+}
+
+async fn write(from: &Store, space: Space, at: &str, value: &str) -> ChangeId {
+    let asked = Request { space: Some(space), ..request(at, Action::Put(json(value))) };
+    from.write(asked).await.expect("written").change.expect("a change")
+}
+
+fn read(store: &Store, space: &PublicKey, at: &str) -> Option<Json> {
+    let space = store.held(space).expect("held");
+    store.read(&store.snapshot(), space, &path(at)).expect("read").tree.to_json(&space.key)
+}
+
+/// Owner, member with a right to write below `/wall`, and the owner's space as the member holds it.
+async fn pair(alice: &Store, bob: &Store) -> (GrantId, Space) {
+    put(alice, "/wall/hello", &json("1")).await;
+    let right = grant(alice, writer(bob.device(), "wall")).await;
+    send(alice, &alice.space(), bob).await;
+    (right, bob.held(&alice.space()).expect("held"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_built_on_stays_and_what_nobody_saw_goes() {
+    let (alice_home, bob_home) = (folder(), folder());
+    let (alice, bob) = (open(alice_home.path()), open(bob_home.path()));
+    let (right, space) = pair(&alice, &bob).await;
+    write(&bob, space, "/wall/seen", "\"by bob\"").await;
+    send(&bob, &alice.space(), &alice).await;
+    put(&alice, "/other", &json("2")).await;
+
+    revoke(&alice, right, vec![]).await;
+    // Bob does not know yet, or does not want to.
+    write(&bob, space, "/wall/hello", "\"overwritten\"").await;
+    let unseen = write(&bob, space, "/wall/unseen", "\"by bob\"").await;
+    send(&bob, &alice.space(), &alice).await;
+    let shown = || json(r#"{"hello":1,"seen":"by bob"}"#);
+    assert_eq!(get(&alice, "/wall"), Some(shown()));
+    let past = alice.read_at(&alice.snapshot(), alice.own(), &path("/wall"), &[unseen.to_string()]).expect("read");
+    assert_eq!(past.to_json(&alice.space()), Some(shown()), "nor at an older version");
+
+    // The owner goes on, and by that brings nothing back.
+    put(&alice, "/wall/more", &json("3")).await;
+    put(&alice, "/wall/more", &json("4")).await;
+    let shown = || json(r#"{"hello":1,"more":4,"seen":"by bob"}"#);
+    assert_eq!(get(&alice, "/wall"), Some(shown()));
+    send(&alice, &alice.space(), &bob).await;
+    assert_eq!(read(&bob, &alice.space(), "/wall"), Some(shown()), "everybody sees the same");
+
+    // After a restart, and from the log alone.
+    bob.close();
+    let bob = open(bob_home.path());
+    assert_eq!(read(&bob, &alice.space(), "/wall"), Some(shown()));
+    bob.close();
+    std::fs::remove_dir_all(bob_home.path().join("index")).expect("removed");
+    let bob = open(bob_home.path());
+    assert_eq!(read(&bob, &alice.space(), "/wall"), Some(shown()));
+
+    // What the owner finds among the hidden may be kept.
+    revoke(&alice, right, vec![unseen]).await;
+    assert_eq!(get(&alice, "/wall"), Some(json(r#"{"hello":"overwritten","more":4,"seen":"by bob","unseen":"by bob"}"#)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_is_told_when_values_are_hidden_and_shown_again() {
+    let (alice_home, bob_home) = (folder(), folder());
+    let (alice, bob) = (open(alice_home.path()), open(bob_home.path()));
+    let (right, space) = pair(&alice, &bob).await;
+    let unseen = write(&bob, space, "/wall/x", "\"by bob\"").await;
+    send(&bob, &alice.space(), &alice).await;
+    let feed = alice.feed(alice.own(), &path("/wall"));
+    let mut next = feed.end();
+    let mut told = || {
+        let timebus_store::feed::Next::Entries(entries) = feed.from(next, usize::MAX) else { panic!("fell behind") };
+        next += entries.len() as u64;
+        entries
+            .into_iter()
+            .flat_map(|entry| entry.update.patches.clone().expect("few"))
+            .map(|patch| (patch.path.to_string(), patch.edit))
+            .collect::<Vec<_>>()
+    };
+    revoke(&alice, right, vec![]).await;
+    assert_eq!(told(), [("/wall/x".to_owned(), timebus_store::update::Edit::Delete)]);
+    revoke(&alice, right, vec![unseen]).await;
+    assert_eq!(told(), [("/wall/x".to_owned(), timebus_store::update::Edit::Put(json("\"by bob\"")))]);
+}
+
+/// `TIMEBUS_HIDDEN=10000` is what is asked for with optimization; the times are printed.
+#[tokio::test(flavor = "multi_thread")]
+async fn hiding_many_changes_and_showing_them_again_leaves_what_was() {
+    let (alice_home, bob_home) = (folder(), folder());
+    let (alice, bob) = (open(alice_home.path()), open(bob_home.path()));
+    let (right, space) = pair(&alice, &bob).await;
+    let before = get(&alice, "/");
+    let mut last = None;
+    for n in 0..setting("TIMEBUS_HIDDEN", 300) {
+        last = Some(write(&bob, space, &format!("/wall/{}/{n}", n % 50), &n.to_string()).await);
+    }
+    send(&bob, &alice.space(), &alice).await;
+    let full = get(&alice, "/");
+    let version = alice.version(&alice.snapshot(), alice.own(), &path("/wall")).expect("read");
+    let clock = std::time::Instant::now();
+    revoke(&alice, right, vec![]).await;
+    eprintln!("hidden in {:?}", clock.elapsed());
+    assert_eq!(get(&alice, "/"), before);
+    let clock = std::time::Instant::now();
+    for n in 0..50 {
+        put(&alice, "/beside", &json(&n.to_string())).await;
+    }
+    eprintln!("50 values written beside them in {:?}", clock.elapsed());
+    alice.write(request("/beside", Action::Delete)).await.expect("removed");
+    let clock = std::time::Instant::now();
+    revoke(&alice, right, last.into_iter().collect()).await;
+    eprintln!("shown again in {:?}", clock.elapsed());
+    assert_eq!(get(&alice, "/"), full);
+    assert_eq!(alice.version(&alice.snapshot(), alice.own(), &path("/wall")).expect("read"), version);
+}
