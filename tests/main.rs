@@ -22,6 +22,8 @@ mod who;
 mod protocol;
 // Power cuts, full and failing disks, copied homes: nothing acknowledged is lost.
 mod crash;
+// A relay of one's own: where it is, and that it stops.
+mod relay;
 // The commands of README.md, run as they stand.
 mod readme;
 // What we would otherwise argue about: stray files, long lines, traces of one machine.

@@ -21,6 +21,8 @@ const DEVICE: &str = "device.key";
 const DEVICE_NEW: &str = "device.key.new";
 const INCARNATION: &str = "incarnation";
 const TOKEN: &str = "token";
+/// What `next.hash` says in a home that never had the root key.
+const UNKNOWN: &str = "unknown\n";
 
 const ALL: [&str; 8] = [SPACE, ROOT, NEXT, NEXT_HASH, DEVICE, DEVICE_NEW, INCARNATION, TOKEN];
 
@@ -31,7 +33,7 @@ const ALL: [&str; 8] = [SPACE, ROOT, NEXT, NEXT_HASH, DEVICE, DEVICE_NEW, INCARN
 /// | `space` | public root key, 52 characters | always |
 /// | `root.key` | seed of the root key, 32 bytes | until the recovery kit is confirmed |
 /// | `next.key` | seed of the next root key, 32 bytes | likewise |
-/// | `next.hash` | `H("next root", next public key)`, 52 characters | always |
+/// | `next.hash` | `H("next root", next public key)`, 52 characters, or `unknown` after [`Keys::create_for`] | always |
 /// | `device.key` | seed of the device key, 32 bytes | always |
 /// | `device.key.new` | the same, of a device key about to take over | within [`Keys::renew_device`] |
 /// | `incarnation` | which life of the home this is, on which machine, and its device key | always |
@@ -48,7 +50,7 @@ pub struct Keys {
     space: PublicKey,
     root: Option<SecretKey>,
     next: Option<SecretKey>,
-    next_hash: [u8; 32],
+    next_hash: Option<[u8; 32]>,
     device: SecretKey,
     incarnation: Incarnation,
     is_copy: bool,
@@ -85,6 +87,19 @@ impl Keys {
         }
     }
 
+    /// Makes the keys folder of a new device for a space whose root key is elsewhere: a device key, which has no
+    /// rights until somebody grants it some, and no root key.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError::AlreadyThere`] when `dir` is not empty; else as [`Keys::create_or_open`].
+    pub fn create_for(dir: &Path, space: &PublicKey) -> Result<Self, KeysError> {
+        match KeyDir::open(dir)? {
+            Some(opened) if !opened.is_empty()? => Err(KeysError::AlreadyThere { path: dir.into() }),
+            _ => Self::write_new(dir, space, |dir| dir.write(NEXT_HASH, UNKNOWN.as_bytes())),
+        }
+    }
+
     /// The space of this home, named by its public root key.
     #[must_use]
     pub fn space(&self) -> PublicKey {
@@ -97,10 +112,11 @@ impl Keys {
         self.root.as_ref()
     }
 
-    /// `H("next root", public key)` of the key that may succeed the root key.
+    /// `H("next root", public key)` of the key that may succeed the root key. A home made by [`Keys::create_for`] has
+    /// only zeros here until its root is restored: it is known to all homes that have a root key.
     #[must_use]
     pub fn next_hash(&self) -> [u8; 32] {
-        self.next_hash
+        self.next_hash.unwrap_or_default()
     }
 
     /// The key that signs this home's changes.
@@ -178,7 +194,8 @@ impl Keys {
     /// # Errors
     ///
     /// [`KitError::OtherSpace`] and [`KitError::OtherNext`] when they are good words but not this
-    /// home's, and whatever is wrong with the words themselves. Nothing is written then.
+    /// home's, [`KitError::NextMissing`] when a home that never had a root gets only 24 of them, and
+    /// whatever is wrong with the words themselves. Nothing is written then.
     pub fn restore_root(&mut self, words: &str) -> Result<(), KitError> {
         let (root, next) = Words::split(words)?.keys()?;
         let (expected, found) = (self.space, root.public());
@@ -186,7 +203,14 @@ impl Keys {
             return Err(KitError::OtherSpace { expected, found });
         }
         self.check_next(next.as_ref())?;
+        if self.next_hash.is_none() && next.is_none() {
+            return Err(KitError::NextMissing);
+        }
         if let Some(next) = next {
+            if self.next_hash.is_none() {
+                write_32(&self.dir, NEXT_HASH, &hash_of_next(&next))?;
+                self.next_hash = Some(hash_of_next(&next));
+            }
             self.dir.write(NEXT, next.seed())?;
             self.next = Some(next);
         }
@@ -212,13 +236,20 @@ impl Keys {
     }
 
     fn create(path: &Path, root: &SecretKey, next: &SecretKey) -> Result<Self, KeysError> {
+        Self::write_new(path, &root.public(), |dir| {
+            dir.write(ROOT, root.seed())?;
+            dir.write(NEXT, next.seed())?;
+            write_32(dir, NEXT_HASH, &hash_of_next(next))
+        })
+    }
+
+    /// Makes a folder with a new device key and what `fill` knows of the root.
+    fn write_new(path: &Path, space: &PublicKey, fill: impl FnOnce(&KeyDir) -> Result<(), KeysError>) -> Result<Self, KeysError> {
         KeyDir::create(path, |dir| {
             let device = SecretKey::generate();
             let incarnation = Incarnation { id: random_bytes(), device: device.public(), place: Place::of(dir)? };
-            write_32(dir, SPACE, root.public().as_bytes())?;
-            dir.write(ROOT, root.seed())?;
-            dir.write(NEXT, next.seed())?;
-            write_32(dir, NEXT_HASH, &hash_of_next(next))?;
+            write_32(dir, SPACE, space.as_bytes())?;
+            fill(dir)?;
             dir.write(DEVICE, device.seed())?;
             write_incarnation(dir, &incarnation)
         })?;
@@ -237,10 +268,16 @@ impl Keys {
         if root.as_ref().is_some_and(|root| root.public() != space) {
             return Err(damaged(ROOT, "it is the root key of another space"));
         }
-        let next_hash = *read_32(&dir, NEXT_HASH)?.ok_or_else(|| missing(NEXT_HASH))?;
+        let next_hash = match dir.read_text(NEXT_HASH)? {
+            Some(text) if *text == UNKNOWN => None,
+            _ => Some(*read_32(&dir, NEXT_HASH)?.ok_or_else(|| missing(NEXT_HASH))?),
+        };
         let next = dir.read_seed(NEXT)?;
-        if next.as_ref().is_some_and(|next| hash_of_next(next) != next_hash) {
+        if next.as_ref().is_some_and(|next| next_hash.is_some_and(|hash| hash_of_next(next) != hash)) {
             return Err(damaged(NEXT, "it is not the key whose hash is in next.hash"));
+        }
+        if next_hash.is_none() && root.is_some() {
+            return Err(damaged(NEXT_HASH, "a home with a root key knows the next one"));
         }
 
         let incarnation = dir.read_text(INCARNATION)?;
@@ -252,8 +289,8 @@ impl Keys {
     }
 
     fn check_next(&self, next: Option<&SecretKey>) -> Result<(), KitError> {
-        match next {
-            Some(next) if hash_of_next(next) != self.next_hash => Err(KitError::OtherNext),
+        match (next, self.next_hash) {
+            (Some(next), Some(hash)) if hash_of_next(next) != hash => Err(KitError::OtherNext),
             _ => Ok(()),
         }
     }

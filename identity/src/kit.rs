@@ -62,6 +62,9 @@ pub enum KitError {
     /// Words 1 to 24 are right; words 25 to 48 are a good key, but not the next root key.
     #[error("words 25 to 48 are not the next root key of this space")]
     OtherNext,
+    /// This home never had a root key and cannot tell whether the next one would be the right one.
+    #[error("this device needs all 48 words of the kit, since it never had the root key")]
+    NextMissing,
     /// There is no root key on disk to compare with: the kit was confirmed before.
     #[error("the root key is not on this disk, the kit was confirmed already")]
     Cold,

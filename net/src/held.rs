@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use timebus_identity::PublicKey;
 use timebus_store::auth::Rights;
-use timebus_store::grant::{Actions, Audience, Timelines};
+use timebus_store::grant::Actions;
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::keyspace::Committed;
 use timebus_store::store::{StorageError, Store};
@@ -18,6 +18,7 @@ pub struct Held {
     store: Store,
     rows: Arc<Committed>,
     incarnation: [u8; 16],
+    now_ms: u64,
 }
 
 impl std::fmt::Debug for Held {
@@ -27,34 +28,21 @@ impl std::fmt::Debug for Held {
 }
 
 impl Held {
-    /// What is in the store now. `incarnation` names its log.
+    /// What is in the store now, at this Unix time. `incarnation` names its log.
     #[must_use]
-    pub fn now(store: &Store, incarnation: [u8; 16]) -> Self {
-        Self { store: store.clone(), rows: store.snapshot(), incarnation }
+    pub fn now(store: &Store, incarnation: [u8; 16], now_ms: u64) -> Self {
+        Self { store: store.clone(), rows: store.snapshot(), incarnation, now_ms }
     }
 }
 
-/// Whether a peer may have a timeline: one of its keys is a device of the space, or a grant lets one of them read it.
-fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &TimelineId) -> bool {
-    if keys.iter().any(|key| key == space || rights.device_grant(key).is_some()) {
-        return true;
-    }
-    let is_auth = *timeline == TimelineId::named(space, "auth");
-    let is_main = *timeline == TimelineId::named(space, "main");
-    rights.grants().any(|(_, held)| {
-        let grant = &held.grant;
-        let audience = match &grant.audience {
-            Audience::Anyone => true,
-            Audience::Key(key) => keys.contains(key),
-        };
-        // Who may read anything has to know by what right.
-        let covers = is_auth
-            || match &grant.timelines {
-                Timelines::All => true,
-                Timelines::Main => is_main,
-                Timelines::Only(ids) => ids.contains(timeline),
-            };
-        audience && covers && (grant.actions.contains(Actions::SYNC) || grant.actions.contains(Actions::READ))
+/// Whether a peer may have a timeline: one of its keys is a device of the space, or a grant in force lets it read.
+fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &TimelineId, now_ms: u64) -> bool {
+    let main = TimelineId::named(space, "main");
+    // Who may read has to know by what right, so `auth` goes with `main`.
+    let timeline = if *timeline == TimelineId::named(space, "auth") { &main } else { timeline };
+    keys.iter().any(|key| {
+        let may = |actions| !rights.may(key, actions, timeline, now_ms).is_empty();
+        rights.device_grant(key).is_some() || may(Actions::READ) || may(Actions::SYNC)
     })
 }
 
@@ -68,7 +56,7 @@ impl Replica for Held {
     }
 
     fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError> {
-        Ok(self.store.rights(space).is_some_and(|rights| may_read(&rights, &remote.keys, space, timeline)))
+        Ok(self.store.rights(space).is_some_and(|rights| may_read(&rights, &remote.keys, space, timeline, self.now_ms)))
     }
 
     fn resume(&self, _remote: &Remote, _timeline: &TimelineId) -> Result<Option<Cursor>, ReplicaError> {

@@ -1,8 +1,11 @@
-//! The network of a timebus peer: HTTP with Braid subscriptions, and the websocket.
+//! The network of a timebus peer: HTTP with Braid subscriptions, the websocket, and links to other peers.
 //!
 //! [`peer::Peer`] is a store with what serving it needs; [`server::serve`] listens. The modules below them each
 //! do one part of the wire and, where they can, without IO: [`target`], [`host`], [`versions`], [`patches`],
 //! [`signature`], [`accept`], [`byte_range`], [`etag`], [`problem`].
+//!
+//! [`link`] carries frames between peers, [`sync`] is what they say to each other, [`node`] decides whom to call and
+//! what to sync with whom, and [`network`] brings these, the store and the clock together.
 //!
 //! Deliberately not: no rule about values or merging lives here; what HTTP can do, the store can do.
 

@@ -3,11 +3,11 @@
 //! A driver makes a [`door`], opens an [`endpoint::Endpoint`] behind it, and gets a [`Link`] for everybody who comes
 //! in ([`Arrivals::accept`]) and for everybody it calls ([`endpoint::Endpoint::dial`]). What carries a link is one of
 //!
-//! - [`quic`]: one stream of an iroh connection, direct, over the LAN or through a relay;
+//! - iroh (`quic`): one stream of an iroh connection, direct, over the LAN or through a relay;
 //! - [`websocket`]: a websocket on loopback or behind TLS.
 //!
 //! Deliberately not: nothing in here knows what a frame means, and nothing retries. That both sides are who they say
-//! is shown inside the frames, by signatures over [`Link::binding`].
+//! is shown inside the frames, by signatures over [`LinkSender::binding`].
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

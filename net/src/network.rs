@@ -333,8 +333,9 @@ impl Driver {
     }
 
     fn handle(&mut self, event: Event) {
-        let held = Held::now(&self.store, self.incarnation);
-        let acts = self.node.handle(self.clock.now_ms(), event, &held);
+        let now_ms = self.clock.now_ms();
+        let held = Held::now(&self.store, self.incarnation, now_ms);
+        let acts = self.node.handle(now_ms, event, &held);
         for act in acts {
             self.act(act);
         }

@@ -34,7 +34,7 @@ const GOOD_LINK_MS: u64 = 10_000;
 /// Milliseconds until a timeline is asked for again that a peer did not give.
 const DENIED_MS: u64 = 60_000;
 /// How long a space that was read stays open, so that the next reading is fresh.
-const VISIT_MS: u64 = 10 * 60_000;
+pub(crate) const VISIT_MS: u64 = 10 * 60_000;
 /// Points of penalty that are a ban.
 const BAN_POINTS: u32 = 64;
 /// How long a ban lasts.
@@ -314,6 +314,8 @@ pub enum PeerState {
 pub struct PeerStatus {
     /// Its key.
     pub id: String,
+    /// What the owner calls its space.
+    pub petname: Option<String>,
     /// What is remembered of it.
     #[serde(flatten)]
     pub contact: Contact,
@@ -363,6 +365,8 @@ pub struct SpaceStatus {
     pub is_followed: bool,
     /// What became of an invite that leads there: waiting, or why it was refused.
     pub invite: Option<String>,
+    /// Whether that invite is still to be answered.
+    pub is_waiting: bool,
     /// How it is here.
     #[serde(flatten)]
     pub state: SpaceState,
@@ -417,6 +421,12 @@ impl Node {
         }
     }
 
+    /// What this peer calls itself.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
     /// What is remembered.
     #[must_use]
     pub fn book(&self) -> &Book {
@@ -458,7 +468,16 @@ impl Node {
             Event::Frame { link, bytes } => self.drive(link, Input::Frame(bytes), now_ms, store, &mut acts),
             Event::Writable { link, bytes } => self.drive(link, Input::Writable { bytes }, now_ms, store, &mut acts),
             Event::Stored { link, stored } => self.drive(link, Input::Stored(stored), now_ms, store, &mut acts),
-            Event::RedeemAnswer { link, answer } => self.drive(link, Input::RedeemAnswer(answer), now_ms, store, &mut acts),
+            Event::RedeemAnswer { link, answer } => {
+                if answer.result == Redemption::Granted
+                    && let Some(linked) = self.links.get(&link)
+                    && let Some(remote) = &linked.remote
+                {
+                    self.book.meet(id_of(remote, linked.node), Source::Guest, &[], now_ms);
+                    acts.push(Act::Save);
+                }
+                self.drive(link, Input::RedeemAnswer(answer), now_ms, store, &mut acts);
+            }
             Event::StoreFailed { link } => self.drive(link, Input::Close { code: Code::Busy }, now_ms, store, &mut acts),
             Event::LinkDown { link, why } => self.link_down(link, Some(why), now_ms, &mut acts),
             Event::NotReached { node, why } => {
@@ -652,15 +671,19 @@ impl Node {
         if is_unwanted {
             return self.drive(link, Input::Close { code: Code::NotHere }, now_ms, store, acts);
         }
-        // Both may have called at the same time. Both keep the link that the smaller key opened.
-        let others = self
+        // Both may have called at the same time. Both keep the link that the smaller key opened. Who calls while there
+        // has been a link for longer has lost that one, and knows it before we do.
+        let is_same = |other: &Linked| other.remote.as_ref().is_some_and(|remote| id_of(remote, other.node) == id);
+        let others: Vec<(LinkId, Role, u64)> = self
             .links
             .iter()
-            .filter(|(other, linked)| **other != link && linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == id));
-        let others: Vec<(LinkId, Role)> = others.map(|(other, linked)| (*other, linked.role)).collect();
-        for (other, other_role) in others {
+            .filter(|(other, linked)| **other != link && is_same(linked))
+            .map(|(other, linked)| (*other, linked.role, linked.up_ms))
+            .collect();
+        for (other, other_role, up_ms) in others {
             let ours_wins = self.config.node < id;
-            let keeps_new = other_role == role || (role == Role::Initiator) == ours_wins;
+            let is_old = now_ms.saturating_sub(up_ms) >= GOOD_LINK_MS;
+            let keeps_new = is_old || other_role == role || (role == Role::Initiator) == ours_wins;
             self.drive(if keeps_new { other } else { link }, Input::Close { code: Code::Done }, now_ms, store, acts);
             if !keeps_new {
                 return;
@@ -797,6 +820,10 @@ impl Node {
     }
 
     fn open(&mut self, link: LinkId, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        // Who has not answered an invite yet would only say no.
+        if self.is_joining(&space) {
+            return;
+        }
         for timeline in timelines(&space) {
             let Some(linked) = self.links.get(&link) else { return };
             let Some(remote) = &linked.remote else { return };
@@ -805,6 +832,11 @@ impl Node {
                 self.drive(link, Input::Open { space, timeline }, now_ms, store, acts);
             }
         }
+    }
+
+    /// Whether an invite to a space waits for its answer.
+    fn is_joining(&self, space: &PublicKey) -> bool {
+        self.book.joins.get(space).is_some_and(|join| join.token.is_some())
     }
 
     fn close_everywhere(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
@@ -863,11 +895,18 @@ impl Node {
         all.extend(self.book.joins.values().filter(|join| join.token.is_some()).map(|join| join.node));
         let is_device = |contact: &Contact| contact.source == Source::Device || contact.space == Some(self.config.space);
         all.extend(self.book.contacts.iter().filter(|(_, contact)| is_device(contact)).map(|(id, _)| *id));
-        all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.source == Source::Typed).map(|(id, _)| *id));
+        let is_called = |contact: &Contact| matches!(contact.source, Source::Typed | Source::Guest);
+        all.extend(self.book.contacts.iter().filter(|(_, contact)| is_called(contact)).map(|(id, _)| *id));
         all.sort_unstable();
         all.dedup();
-        all.retain(|id| *id != self.config.node && !self.book.blocked.contains(id) && !self.is_linked(id));
+        all.retain(|id| *id != self.config.node && !self.is_blocked(id) && !self.is_linked(id));
         all
+    }
+
+    /// Whether the owner does not talk to a peer, by its own key or by its space.
+    fn is_blocked(&self, id: &PublicKey) -> bool {
+        let space = self.book.contacts.get(id).and_then(|contact| contact.space);
+        self.book.blocked.contains(id) || space.is_some_and(|space| self.book.blocked.contains(&space))
     }
 
     /// Does what its time has come for, and says when to come back.
@@ -942,7 +981,7 @@ impl Node {
                 let counters = linked.session.counters();
                 return PeerState::Connected { way: linked.way.clone(), received: counters.bytes_received, sent: counters.bytes_sent };
             }
-            if self.book.blocked.contains(id) {
+            if self.is_blocked(id) {
                 return PeerState::Blocked;
             }
             if let Some(until) = self.bans.get(id).filter(|until| **until > now_ms) {
@@ -954,7 +993,14 @@ impl Node {
                 _ => PeerState::Idle,
             }
         };
-        self.book.contacts.iter().map(|(id, contact)| PeerStatus { id: id.to_string(), contact: contact.clone(), state: state(id) }).collect()
+        let petname = |contact: &Contact| contact.space.and_then(|space| self.book.petnames.get(&space).cloned());
+        let status = |(id, contact): (&PublicKey, &Contact)| PeerStatus {
+            id: id.to_string(),
+            petname: petname(contact),
+            contact: contact.clone(),
+            state: state(id),
+        };
+        self.book.contacts.iter().map(status).collect()
     }
 
     /// All spaces of others that are wanted.
@@ -973,6 +1019,7 @@ impl Node {
             petname: self.book.petnames.get(space).cloned(),
             is_followed: self.book.following.contains_key(space),
             invite,
+            is_waiting: self.is_joining(space),
             state: self.space_state(space),
         }
     }
@@ -1000,7 +1047,9 @@ impl Node {
         if via.is_empty() && !is_denied {
             return SpaceState::Unknown;
         }
-        let is_connecting = via.iter().any(|id| self.calls.get(id).is_some_and(|call| call.is_calling) || (self.is_linked(id) && !is_denied));
+        let is_asking = self.book.joins.get(space).is_some_and(|join| join.token.is_some() && self.is_linked(&join.node));
+        let is_connecting =
+            is_asking || via.iter().any(|id| self.calls.get(id).is_some_and(|call| call.is_calling) || (self.is_linked(id) && !is_denied));
         if is_connecting {
             return SpaceState::Connecting;
         }

@@ -48,6 +48,43 @@ pub(crate) async fn reach(peer: &Peer, head: &HeaderMap, segments: &[String]) ->
     }
 }
 
+/// Keeps a space open for somebody who watches it, until the guard is dropped.
+pub(crate) fn stay(peer: &Peer, space: timebus_identity::PublicKey) -> Option<Stay> {
+    let network = peer.network()?.clone();
+    let task = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_millis(crate::node::VISIT_MS / 2)).await;
+            if network.tell(crate::node::Event::Visit { space }).await.is_err() {
+                return;
+            }
+        }
+    });
+    Some(Stay(task.abort_handle()))
+}
+
+/// A space is kept open while this is held.
+pub(crate) struct Stay(tokio::task::AbortHandle);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The answer, with the space of its stream kept open for as long as somebody reads it.
+pub(crate) fn keep_open(peer: &Peer, space: timebus_identity::PublicKey, mut response: Response<Body>) -> Response<Body> {
+    use futures_util::StreamExt as _;
+    if let Body::Stream(stream) = std::mem::replace(response.body_mut(), Body::empty()) {
+        let stay = stay(peer, space);
+        let stream = stream.map(move |bytes| {
+            let _held = &stay;
+            bytes
+        });
+        *response.body_mut() = Body::Stream(Box::pin(stream));
+    }
+    response
+}
+
 fn patience(head: &HeaderMap) -> Duration {
     let wait = text(head, "prefer").and_then(|prefer| {
         prefer.split(',').find_map(|part| part.trim().strip_prefix("wait=")).and_then(|seconds| seconds.trim().parse::<u64>().ok())

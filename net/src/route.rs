@@ -106,7 +106,12 @@ async fn dispatch(peer: &Peer, link: &Link, request: Request<Incoming>) -> Resul
     let response = match ask.head.method {
         Method::GET | Method::HEAD => {
             ask.who.allows_body(b"")?;
-            if ask.head.headers.contains_key("subscribe") || wants_events(&ask.head) { watch::subscribe(ask) } else { read::get(ask).await }
+            if ask.head.headers.contains_key("subscribe") || wants_events(&ask.head) {
+                let answer = watch::subscribe(ask);
+                if state.is_some() { answer.map(|answer| remote::keep_open(peer, key, answer)) } else { answer }
+            } else {
+                read::get(ask).await
+            }
         }
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
             let body = read_body(body, ask.peer.config.body_bytes_max).await?;

@@ -23,7 +23,7 @@ use crate::body::{Body, read_body};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::read::{insert, versions};
-use crate::route::{Ask, locate, storage_problem, write_problem};
+use crate::route::{Ask, storage_problem, write_problem};
 use crate::target::{Query, Target};
 use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
@@ -78,7 +78,8 @@ pub(crate) async fn answer(
     if !who.is_owner() {
         return Err(who.denied());
     }
-    let at = || locate(peer, tail.iter().map(String::as_str));
+    let headers = head.headers.clone();
+    let at = || async { crate::remote::reach(peer, &headers, tail).await.map(|(space, path, _)| (space, path)) };
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     let writes = head.method == Method::POST;
     let body = if writes { read_body(body, BODY_BYTES_MAX).await? } else { Bytes::new() };
@@ -91,13 +92,13 @@ pub(crate) async fn answer(
         "" if reads => Ok(answer_json(&json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices"]}))),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
-        "log" if reads => at().and_then(|(space, path)| log(peer, space, &path, &query)),
-        "conflicts" if reads => at().and_then(|(space, path)| conflicts(peer, space, &path)),
-        "diff" if reads => at().and_then(|(space, path)| diff(peer, space, &path, &head)),
+        "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, &query)),
+        "conflicts" if reads => at().await.and_then(|(space, path)| conflicts(peer, space, &path)),
+        "diff" if reads => at().await.and_then(|(space, path)| diff(peer, space, &path, &head)),
         "backup" if reads => crate::backup::stream(peer).await,
         "fsck" if writes => crate::backup::fsck(peer).await,
         "undo" if writes => {
-            let (space, path) = at()?;
+            let (space, path) = at().await?;
             undo(peer, space, &path, &body).await
         }
         "login-code" if writes => Ok(answer_json(&json!({ "code": peer.login_code() }))),

@@ -1,14 +1,37 @@
 //! Who may do what: the grants of a space, as its `auth` timeline states them.
+//!
+//! Everything here is a function of the *set* of admitted statements; in which order they came does not matter, and
+//! no clock does. Grants make a tree, whose root is the root key. Only who stands above a grant may take it back, or a
+//! moderator whose scope covers a plain member's. So two who hold rights cannot throw each other out, and nothing
+//! has to be decided between them.
+//!
+//! A revocation *kills* the grant it names, and what was handed on from it, except (unless it cascades) what the
+//! revoker had seen. It is *effective* if its issuer had the authority, and if whoever took that from the issuer had
+//! seen it. A grant that no effective revocation kills is *live*. What a removed admin did before the remover saw it
+//! stays, what he signs later, or dates back, does not.
+//!
+//! The parts: [`cap`] says which changes are admitted, [`roots`] who the root is, [`explain`] answers people's
+//! questions. What all this means for values is decided by the fold.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use timebus_identity::PublicKey;
 
 use crate::change::{Body, Header};
-use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
+use crate::grant::{Actions, Audience, Genesis, Grant, Revoke, Scope, Timelines};
 use crate::ids::{ChangeId, GrantId, OpId, TimelineId};
 use crate::op::Op;
-use crate::path::Path;
+
+pub mod cap;
+pub mod explain;
+mod past;
+pub mod roots;
+
+pub use cap::CapError;
+pub use explain::{Allowed, Explanation, Hidden, Lack, Way};
+use past::Dag;
+use roots::Roots;
+pub use roots::{Class, RootState};
 
 /// Longest chain of grants from the root.
 pub const CHAIN_MAX: u8 = 8;
@@ -22,6 +45,95 @@ pub struct Held {
     pub parent: Option<GrantId>,
     /// Grants from the root to here, from 1.
     pub chain: u8,
+    /// The op that gave it.
+    pub op: OpId,
+    /// Who gave it.
+    pub author: PublicKey,
+    /// Unix milliseconds when, as that author said.
+    pub time_ms: u64,
+    /// Whether it is in force.
+    live: bool,
+    change: u32,
+}
+
+impl Held {
+    /// Whether it is in force.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live
+    }
+
+    /// Whether it is in force and allows everything. Only who may do everything can have given it.
+    fn is_device(&self) -> bool {
+        self.live && self.grant.actions == Actions::ALL && self.grant.scope == Scope::everything() && self.grant.timelines == Timelines::All
+    }
+
+    /// Where it is good, with the holder's key in the place of `{author}`.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        self.grant.own_scope()
+    }
+}
+
+/// A statement that takes a grant back.
+#[derive(Clone, Debug)]
+pub struct Revocation {
+    /// What it says.
+    pub revoke: Revoke,
+    /// The op.
+    pub op: OpId,
+    /// Who made it.
+    pub author: PublicKey,
+    /// In the name of which grant; `None` for a root key.
+    pub issuer: Option<GrantId>,
+    /// Unix milliseconds when, as the author said.
+    pub time_ms: u64,
+    /// Whether it has an effect.
+    effective: bool,
+    change: u32,
+}
+
+impl Revocation {
+    /// Whether it has an effect.
+    #[must_use]
+    pub fn is_effective(&self) -> bool {
+        self.effective
+    }
+}
+
+/// Changes that an effective revocation keeps, with all before them: their ops have an effect where its issuer could
+/// have made them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keeper<'a> {
+    /// The revocation.
+    pub op: OpId,
+    /// What it keeps.
+    pub keep: &'a [ChangeId],
+    /// Where.
+    pub scope: Scope,
+    /// In which timelines.
+    pub timelines: &'a Timelines,
+}
+
+/// What a statement changed for others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Known grants that are in force again, in order.
+    pub live: Vec<GrantId>,
+    /// Grants that no longer are, in order.
+    pub dead: Vec<GrantId>,
+    /// Whether other changes are kept by revocations now.
+    pub kept: bool,
+    /// Whether another key is the root now.
+    pub root: bool,
+}
+
+impl Changed {
+    /// Whether it changed nothing for others.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// The statements of one space.
@@ -29,52 +141,58 @@ pub struct Held {
 pub struct Rights {
     space: PublicKey,
     main: TimelineId,
-    genesis: Option<Genesis>,
+    dag: Dag,
+    roots: Roots,
     grants: HashMap<GrantId, Held>,
-}
-
-/// Why a change's cap does not allow it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum CapError {
-    /// The author is no root key and names no grant.
-    #[error("the author is not the root of this space and names no grant")]
-    Missing,
-    /// The grant named is not known or was not well-formed.
-    #[error("grant {0} is not known")]
-    Unknown(GrantId),
-    /// The grant is for somebody else.
-    #[error("grant {0} is for somebody else")]
-    Audience(GrantId),
-    /// The grant is for other timelines or actions.
-    #[error("grant {0} does not allow this")]
-    Action(GrantId),
-    /// The author has used up what the grant allows.
-    #[error("grant {grant} allows {max} bytes, the author has written {found}")]
-    Bytes {
-        /// Which grant.
-        grant: GrantId,
-        /// Its limit.
-        max: u64,
-        /// What the author would have written.
-        found: u64,
-    },
-    /// The grant has ended.
-    #[error("grant {0} has ended")]
-    Ended(GrantId),
+    /// Grants that were stated, and are wider than what they were handed on from.
+    void: HashSet<GrantId>,
+    /// Grants by who may use them.
+    audiences: HashMap<Audience, Vec<GrantId>>,
+    revocations: Vec<Revocation>,
+    /// Places in `revocations` by the grant that they name.
+    targets: HashMap<GrantId, Vec<usize>>,
 }
 
 impl Rights {
     /// No statements yet.
     #[must_use]
     pub fn new(space: PublicKey) -> Self {
-        Self { space, main: TimelineId::named(&space, "main"), genesis: None, grants: HashMap::new() }
+        Self {
+            space,
+            main: TimelineId::named(&space, "main"),
+            dag: Dag::default(),
+            roots: Roots::new(space),
+            grants: HashMap::new(),
+            void: HashSet::new(),
+            audiences: HashMap::new(),
+            revocations: Vec::new(),
+            targets: HashMap::new(),
+        }
     }
 
-    /// The space's first statement, once known.
+    /// The space's first statement, once known. Of several different ones it is the one with the smallest state id;
+    /// [`Rights::disputed`] tells.
     #[must_use]
     pub fn genesis(&self) -> Option<&Genesis> {
-        self.genesis.as_ref()
+        self.roots.states().iter().filter(|state| state.from.is_none()).min_by_key(|state| state.id).map(|state| &state.plan)
+    }
+
+    /// The key that is the root now: that of the last state of which there is no dispute.
+    #[must_use]
+    pub fn root(&self) -> PublicKey {
+        self.roots.current()
+    }
+
+    /// Every root state that was rightfully claimed.
+    #[must_use]
+    pub fn root_states(&self) -> &[RootState] {
+        self.roots.states()
+    }
+
+    /// Root states between which nothing decides; none if all is well. While there are some, root keys can say nothing
+    /// new. Their statements together prove that somebody signed two things.
+    pub fn disputed(&self) -> impl Iterator<Item = &RootState> {
+        self.roots.disputed()
     }
 
     /// A grant by id.
@@ -88,115 +206,242 @@ impl Rights {
         self.grants.iter()
     }
 
-    /// A grant in whose name a key may write at a path of `main`.
+    /// All revocations, as they came.
     #[must_use]
-    pub fn writer_grant(&self, key: &PublicKey, path: &Path) -> Option<GrantId> {
-        let fits = |held: &Held| {
-            held.grant.audience == Audience::Key(*key)
-                && held.grant.actions.contains(Actions::WRITE)
-                && !matches!(held.grant.timelines, Timelines::Only(_))
-                && held.grant.scope.covers(path, key)
-        };
-        self.grants.iter().filter(|(_, held)| fits(held)).min_by_key(|(id, held)| (held.chain, **id)).map(|(id, _)| *id)
+    pub fn revocations(&self) -> &[Revocation] {
+        &self.revocations
+    }
+
+    /// Whether a grant is known and in force.
+    #[must_use]
+    pub fn is_live(&self, id: &GrantId) -> bool {
+        self.grants.get(id).is_some_and(|held| held.live)
+    }
+
+    /// Whether what `author` wrote in the name of `cap` has an effect by itself, if his chain has no fork.
+    #[must_use]
+    pub fn rooted(&self, author: &PublicKey, cap: Option<&GrantId>) -> bool {
+        match cap {
+            Some(cap) => self.is_live(cap),
+            None => self.roots.current() == *author,
+        }
+    }
+
+    /// What effective revocations keep.
+    pub fn keepers(&self) -> impl Iterator<Item = Keeper<'_>> {
+        self.revocations.iter().filter(|revocation| revocation.effective && !revocation.revoke.keep.is_empty()).map(|revocation| {
+            let issuer = revocation.issuer.as_ref().and_then(|issuer| self.grants.get(issuer));
+            Keeper {
+                op: revocation.op,
+                keep: &revocation.revoke.keep,
+                scope: issuer.map_or_else(Scope::everything, Held::scope),
+                timelines: issuer.map_or(&Timelines::All, |issuer| &issuer.grant.timelines),
+            }
+        })
     }
 
     /// The grant that makes a key one of the owner's devices: everything, from the root or from another device.
     #[must_use]
     pub fn device_grant(&self, key: &PublicKey) -> Option<GrantId> {
-        let own = self.grants.iter().filter(|(_, held)| held.grant.audience == Audience::Key(*key) && self.is_device(held));
+        let own = self.grants.iter().filter(|(_, held)| held.grant.audience == Audience::Key(*key) && held.is_device());
         own.min_by_key(|(id, held)| (held.chain, **id)).map(|(id, _)| *id)
     }
 
     /// The owner's devices.
     pub fn devices(&self) -> impl Iterator<Item = PublicKey> {
-        self.grants.values().filter(|held| self.is_device(held)).filter_map(|held| match held.grant.audience {
+        self.grants.values().filter(|held| held.is_device()).filter_map(|held| match held.grant.audience {
             Audience::Key(key) => Some(key),
             Audience::Anyone => None,
         })
     }
 
-    /// Whether a grant allows everything. Only who may do everything can have given it.
-    fn is_device(&self, held: &Held) -> bool {
-        held.grant.actions == Actions::ALL && held.grant.scope == Scope::everything() && held.grant.timelines == Timelines::All
+    /// Takes in the statements of an admitted `auth` change, and says what they changed for others. Changes come in any
+    /// order in which each comes after those it stands on, and after the grant that it names.
+    pub fn learn(&mut self, id: ChangeId, header: &Header, body: &Body) -> Changed {
+        if !self.learn_only(id, header, body) {
+            return Changed::default();
+        }
+        let mut changed = self.evaluate();
+        // What the change itself grants is no news to anybody.
+        let is_old = |id_of: &GrantId| self.grants.get(id_of).is_some_and(|held| held.op.change != id);
+        changed.live.retain(is_old);
+        changed.dead.retain(is_old);
+        changed
     }
 
-    /// Takes in the statements of an admitted `auth` change.
-    pub fn learn(&mut self, id: ChangeId, header: &Header, body: &Body) {
-        for (index, op) in body.ops.iter().enumerate() {
+    /// Takes in many at once, which is quicker.
+    pub fn learn_all(&mut self, changes: impl IntoIterator<Item = (ChangeId, Header, Body)>) -> Changed {
+        let mut again = false;
+        for (id, header, body) in changes {
+            again |= self.learn_only(id, &header, &body);
+        }
+        if again { self.evaluate() } else { Changed::default() }
+    }
+
+    /// Remembers statements. Answers whether older ones have to be looked at again.
+    fn learn_only(&mut self, id: ChangeId, header: &Header, body: &Body) -> bool {
+        if self.dag.knows(&id) {
+            return false;
+        }
+        // What is encrypted is read by nobody here: rights are for all to see.
+        let ops = if header.encryption.is_some() { &[] } else { body.ops.as_slice() };
+        let asked = header.cap.is_none() || ops.iter().any(|op| matches!(op, Op::Revoke(_)));
+        let number = self.dag.push(id, header.deps(), asked);
+        self.roots.push(self.dag.deps(number));
+        let mut again = false;
+        for (index, op) in ops.iter().enumerate() {
+            let op_id = OpId { change: id, index: index as u32 };
             match op {
-                Op::Genesis(genesis) if header.author == self.space && self.genesis.is_none() => self.genesis = Some(genesis.clone()),
-                Op::Grant(grant) => {
-                    let parent = header.cap.as_ref().and_then(|cap| self.grants.get(cap));
-                    let chain = match parent {
-                        None if header.author == self.space => 1,
-                        Some(held) if held.chain < CHAIN_MAX && is_narrower(grant, &held.grant) => held.chain + 1,
-                        _ => continue,
-                    };
-                    let id = OpId { change: id, index: index as u32 }.grant();
-                    self.grants.insert(id, Held { grant: grant.clone(), parent: header.cap, chain });
+                Op::Genesis(genesis) if header.author == self.space && header.cap.is_none() => {
+                    self.roots.begin(self.space, op_id, number, genesis);
+                    again = true;
+                }
+                Op::Succeed(succeed) if index == 0 && header.cap.is_none() && succeed.root == header.author => {
+                    if let Some(class) = self.dag.past(number).and_then(|past| self.roots.class_of(succeed, past)) {
+                        self.roots.succeed(op_id, number, succeed, class);
+                        again = true;
+                    }
+                }
+                Op::Grant(grant) => again |= self.learn_grant(op_id, number, header, grant),
+                Op::Revoke(revoke) => {
+                    self.targets.entry(revoke.grant).or_default().push(self.revocations.len());
+                    self.revocations.push(Revocation {
+                        revoke: revoke.clone(),
+                        op: op_id,
+                        author: header.author,
+                        issuer: header.cap,
+                        time_ms: header.time_ms,
+                        effective: false,
+                        change: number,
+                    });
+                    again = true;
                 }
                 _ => {}
             }
         }
+        again
     }
 
-    /// Checks that a change's cap allows it to be admitted, and says which paths its ops may have an effect on.
-    ///
-    /// # Errors
-    ///
-    /// The first [`CapError`] met.
-    pub fn check(&self, header: &Header) -> Result<Scope, CapError> {
-        let Some(cap) = header.cap else {
-            return if header.author == self.space { Ok(Scope::everything()) } else { Err(CapError::Missing) };
+    fn learn_grant(&mut self, op: OpId, change: u32, header: &Header, grant: &Grant) -> bool {
+        let id = op.grant();
+        let parent = header.cap.as_ref().and_then(|cap| self.grants.get(cap));
+        let chain = match (header.cap, parent) {
+            (None, _) if self.roots.is_root_key(&header.author) => 1,
+            (Some(_), Some(held)) if held.chain < CHAIN_MAX && is_narrower(grant, &held.grant) => held.chain + 1,
+            _ => {
+                self.void.insert(id);
+                return false;
+            }
         };
-        let Held { grant, .. } = self.grants.get(&cap).ok_or(CapError::Unknown(cap))?;
-        let audience = match &grant.audience {
-            Audience::Anyone => header.kind == crate::change::Kind::Drop,
-            Audience::Key(key) => *key == header.author,
+        let held = Held { grant: grant.clone(), parent: header.cap, chain, op, author: header.author, time_ms: header.time_ms, live: false, change };
+        self.grants.insert(id, held);
+        self.audiences.entry(grant.audience).or_default().push(id);
+        let live = self.is_in_force(&id);
+        if let Some(held) = self.grants.get_mut(&id) {
+            held.live = live;
+        }
+        // A revocation may have waited for it.
+        self.targets.contains_key(&id)
+    }
+
+    /// Decides anew which revocations are effective and which grants are live.
+    fn evaluate(&mut self) -> Changed {
+        let root = self.roots.current();
+        self.roots.evaluate();
+        let kept: Vec<bool> = self.revocations.iter().map(|revocation| revocation.effective && !revocation.revoke.keep.is_empty()).collect();
+        // Whoever may take an issuer's grant stands above it. So from the top down each question finds its answer.
+        let chain = |revocation: &Revocation| revocation.issuer.as_ref().and_then(|issuer| self.grants.get(issuer)).map_or(0, |held| held.chain);
+        let mut order: Vec<(u8, usize)> = self.revocations.iter().map(chain).zip(0..).collect();
+        order.sort_unstable();
+        self.revocations.iter_mut().for_each(|revocation| revocation.effective = false);
+        for (_, at) in order {
+            self.revocations[at].effective = self.has_effect(&self.revocations[at]);
+        }
+        let mut changed = Changed {
+            kept: self.revocations.iter().zip(kept).any(|(now, before)| (now.effective && !now.revoke.keep.is_empty()) != before),
+            root: root != self.roots.current(),
+            ..Changed::default()
         };
-        if !audience {
-            return Err(CapError::Audience(cap));
+        let lives: Vec<(GrantId, bool)> = self.grants.keys().map(|id| (*id, self.is_in_force(id))).collect();
+        for (id, live) in lives {
+            if let Some(held) = self.grants.get_mut(&id)
+                && held.live != live
+            {
+                held.live = live;
+                if live { changed.live.push(id) } else { changed.dead.push(id) }
+            }
         }
-        let auth = header.kind == crate::change::Kind::Auth;
-        let timeline = match &grant.timelines {
-            _ if auth => true,
-            Timelines::All => true,
-            Timelines::Main => header.timeline == self.main,
-            Timelines::Only(ids) => ids.contains(&header.timeline),
+        changed.live.sort_unstable();
+        changed.dead.sort_unstable();
+        changed
+    }
+
+    /// A grant and those it was handed on from, up to the root's.
+    fn links(&self, id: &GrantId) -> impl Iterator<Item = (GrantId, &Held)> {
+        let mut at = Some(*id);
+        std::iter::from_fn(move || {
+            let id = at?;
+            let held = self.grants.get(&id)?;
+            at = held.parent;
+            Some((id, held))
+        })
+    }
+
+    /// Effective revocations that kill a grant.
+    fn killers(&self, id: &GrantId) -> impl Iterator<Item = &Revocation> {
+        let mut below: Option<u32> = None;
+        self.links(id).flat_map(move |(link, held)| {
+            let next = below.replace(held.change);
+            let named = self.targets.get(&link).map_or(&[][..], Vec::as_slice);
+            let reaches = move |revocation: &&Revocation| match next {
+                Some(next) => revocation.revoke.cascade || !self.dag.is_before(next, revocation.change),
+                None => true,
+            };
+            named.iter().map(|at| &self.revocations[*at]).filter(|revocation| revocation.effective).filter(reaches)
+        })
+    }
+
+    /// Whether the root key that a grant comes from gave it while it could.
+    fn comes_from_root(&self, id: &GrantId) -> bool {
+        self.links(id).last().is_some_and(|(_, first)| first.parent.is_none() && self.roots.counts(&self.dag, &first.author, first.change))
+    }
+
+    fn is_in_force(&self, id: &GrantId) -> bool {
+        self.comes_from_root(id) && self.killers(id).next().is_none()
+    }
+
+    /// Whether a revocation has an effect, once that is known of those from further up.
+    fn has_effect(&self, revocation: &Revocation) -> bool {
+        let Some(issuer) = &revocation.issuer else {
+            return self.roots.counts(&self.dag, &revocation.author, revocation.change);
         };
-        let action = if auth {
-            grant.actions.contains(Actions::GRANT) || grant.actions.contains(Actions::MODERATE)
-        } else {
-            grant.actions.contains(Actions::WRITE)
-        };
-        if !timeline || !action {
-            return Err(CapError::Action(cap));
+        self.has_authority(issuer, &revocation.revoke.grant)
+            && self.comes_from_root(issuer)
+            && self.killers(issuer).all(|killer| self.dag.is_before(revocation.change, killer.change))
+    }
+
+    /// Whether the holder of one grant may take another back.
+    fn has_authority(&self, issuer: &GrantId, target: &GrantId) -> bool {
+        let (Some(by), Some(held)) = (self.grants.get(issuer), self.grants.get(target)) else { return false };
+        let is_above = self.links(target).skip(1).any(|(link, _)| link == *issuer);
+        if is_above && by.grant.actions.contains(Actions::GRANT) {
+            return true;
         }
-        if grant.bytes_max > 0 && header.cum > grant.bytes_max {
-            return Err(CapError::Bytes { grant: cap, max: grant.bytes_max, found: header.cum });
-        }
-        if grant.change_bytes_max > 0 && header.body_len > grant.change_bytes_max {
-            return Err(CapError::Bytes { grant: cap, max: grant.change_bytes_max, found: header.body_len });
-        }
-        if grant.not_after_ms > 0 && header.time_ms > grant.not_after_ms {
-            return Err(CapError::Ended(cap));
-        }
-        Ok(grant.scope.clone())
+        let is_plain = !held.grant.actions.contains(Actions::GRANT) && !held.grant.actions.contains(Actions::MODERATE);
+        by.grant.actions.contains(Actions::MODERATE)
+            && is_plain
+            && by.scope().includes(&held.scope())
+            && by.grant.timelines.includes(&held.grant.timelines)
     }
 }
 
 /// Whether a grant stays within the one it is handed on from.
 fn is_narrower(child: &Grant, parent: &Grant) -> bool {
     let limit = |child: u64, parent: u64| parent == 0 || (child > 0 && child <= parent);
-    let timelines = match (&child.timelines, &parent.timelines) {
-        (_, Timelines::All) | (Timelines::Main, Timelines::Main) => true,
-        (Timelines::Only(child), Timelines::Only(parent)) => child.iter().all(|id| parent.contains(id)),
-        _ => false,
-    };
     parent.actions.contains(Actions::GRANT)
         && parent.actions.contains(child.actions)
-        && parent.scope.includes(&child.scope)
-        && timelines
+        && parent.own_scope().includes(&child.own_scope())
+        && parent.timelines.includes(&child.timelines)
         && limit(child.bytes_max, parent.bytes_max)
         && limit(child.change_bytes_max, parent.change_bytes_max)
         && limit(child.not_after_ms, parent.not_after_ms)

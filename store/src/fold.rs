@@ -4,8 +4,10 @@
 //! function of the set of changes, whatever the order in which they came. Ops that are not valid (no such
 //! path, predecessor elsewhere, reference outside the change's past) have no effect and reject nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+
+use timebus_identity::PublicKey;
 
 use crate::change::{Body, Change};
 use crate::grant::Scope;
@@ -13,7 +15,7 @@ use crate::ids::OpId;
 use crate::keyspace::{Layered, Rows, Table};
 use crate::list::{Position, position_key};
 use crate::log::LogReader;
-use crate::node::{Entry, Node, Write, Writes, history_key, list_of_element, node_key, remove};
+use crate::node::{Entry, Node, Write, Writes, history_key, history_prefix, list_of_element, node_key, remove, split_history_key};
 use crate::op::{Op, OpRef, PathStep};
 use crate::path::{Path, Segment};
 use crate::store::StorageError;
@@ -21,6 +23,7 @@ use crate::summary::{Summary, find, summary};
 use crate::tree::Shape;
 use crate::value::Value;
 use crate::view::{View, advance, back, ends_within};
+use crate::vouch::{Scopes, ends_of, has_effect};
 
 /// Decoded bodies kept at hand: those that recent ops referred to.
 const BODIES_MAX: usize = 64;
@@ -175,8 +178,10 @@ pub struct Touched {
 struct Loaded {
     node: Node,
     before: Option<Shape>,
-    /// Whether an op had an effect here or below; else it was only looked at.
+    /// Whether an op of the change at hand had an effect here or below.
     touched: bool,
+    /// Whether older ops here or below were hidden, or show again.
+    flipped: bool,
 }
 
 /// How a node looks; `None` when only the whole node tells.
@@ -203,21 +208,37 @@ pub struct Fold<'a> {
     t: u32,
     nodes: BTreeMap<Vec<u8>, Loaded>,
     effect: Effect,
+    /// Changes with ops that were hidden, and with ops that show again.
+    hidden: BTreeSet<u64>,
+    revealed: BTreeSet<u64>,
+    /// Whether older ops are looked at again, so that nodes are not touched by a new change.
+    settling: bool,
 }
 
 impl<'a> Fold<'a> {
     /// Begins with a timeline.
     pub fn new(rows: &'a mut Layered, bodies: &'a mut Bodies, t: u32) -> Self {
-        Self { rows, bodies, t, nodes: BTreeMap::new(), effect: Effect::default() }
+        Self {
+            rows,
+            bodies,
+            t,
+            nodes: BTreeMap::new(),
+            effect: Effect::default(),
+            hidden: BTreeSet::new(),
+            revealed: BTreeSet::new(),
+            settling: false,
+        }
     }
 
-    /// Applies a change whose summary is already in the tables.
+    /// Applies a change whose summary is already in the tables. Ops at paths outside `shows`, if it is there, are
+    /// remembered and have no effect.
     ///
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn apply(&mut self, a: u64, loaded: &(Summary, Body), scope: &Scope) -> Result<(), StorageError> {
+    pub fn apply(&mut self, a: u64, loaded: &(Summary, Body), scope: &Scope, shows: Option<&Scopes>) -> Result<(), StorageError> {
         let (own, body) = loaded;
+        let right = &Right { scope, shows };
         // A writer who claims to have seen what is not in its past is not believed.
         if body.base.as_ref().map(Vec::len) != own.base.as_ref().map(Vec::len) {
             return Ok(());
@@ -225,19 +246,20 @@ impl<'a> Fold<'a> {
         let seen = Seen::new(self.rows, self.t, a, own)?;
         for (index, op) in body.ops.iter().enumerate() {
             let id = OpId { change: own.id, index: index as u32 };
-            self.apply_op(a, own, body, id, op, scope, &seen)?;
+            self.apply_op(a, own, body, id, op, right, &seen)?;
         }
         Ok(())
     }
 
     #[expect(clippy::too_many_arguments, reason = "the change, its parts and what it may do belong to every op")]
-    fn apply_op(&mut self, a: u64, own: &Summary, body: &Body, id: OpId, op: &Op, scope: &Scope, seen: &Seen) -> Result<(), StorageError> {
+    fn apply_op(&mut self, a: u64, own: &Summary, body: &Body, id: OpId, op: &Op, right: &Right<'_>, seen: &Seen) -> Result<(), StorageError> {
         match op {
             Op::Set { path, value, preds } => {
                 let Some(path) = Bodies::resolve_path(own, body, path) else { return Ok(()) };
-                if !scope.covers(&path, &own.author) || is_reserved(&path) {
+                if !right.scope.covers(&path, &own.author) || is_reserved(&path) {
                     return Ok(());
                 }
+                let hidden = right.hides(&path, &own.author);
                 let Some(list) = self.check_elements(own, seen, id, &path)? else { return Ok(()) };
                 let t_key = node_key(self.t, &path.key());
                 let mut replaced = Vec::new();
@@ -246,12 +268,14 @@ impl<'a> Fold<'a> {
                     if let Some((pred_a, lamport)) = seen.find(self.rows, self.t, own, id, pred)?
                         && self.is_write_at(&t_key, pred_a, pred)?
                     {
-                        self.kill(&path, &t_key, lamport, pred)?;
+                        if !hidden {
+                            self.kill(&path, &t_key, lamport, pred)?;
+                        }
                         replaced.push((pred_a, pred.index));
                     }
                 }
                 let write = Write { lamport: own.lamport, a, id, list, value: value.clone() };
-                self.show(&path, t_key, write, None, replaced)?;
+                self.show(&path, t_key, write, None, replaced, hidden)?;
             }
             Op::Del { path, preds } => {
                 let Some(path) = Bodies::resolve_path(own, body, path) else { return Ok(()) };
@@ -261,13 +285,16 @@ impl<'a> Fold<'a> {
                     let Some((pred_a, lamport)) = seen.find(self.rows, self.t, own, id, pred)? else { continue };
                     let Some((at, _)) = self.bodies.write_at(self.rows, self.t, pred)? else { continue };
                     let t_key = node_key(self.t, &at.key());
-                    if path.contains(&at) && scope.covers(&at, &own.author) && !is_reserved(&at) && self.is_write_at(&t_key, pred_a, pred)? {
-                        self.kill(&at, &t_key, lamport, pred)?;
+                    let covered = right.scope.covers(&at, &own.author) && !is_reserved(&at);
+                    if path.contains(&at) && covered && self.is_write_at(&t_key, pred_a, pred)? {
+                        if !right.hides(&at, &own.author) {
+                            self.kill(&at, &t_key, lamport, pred)?;
+                        }
                         replaced.entry(at).or_default().push((pred_a, pred.index));
                     }
                 }
                 for (at, preds) in replaced {
-                    let entry = Entry { writes: false, list: None, preds };
+                    let entry = Entry { writes: false, list: None, preds, hidden: right.hides(&at, &own.author) };
                     self.rows.staged.put(Table::History, history_key(&node_key(self.t, &at.key()), a, id.index), entry.encode());
                 }
             }
@@ -279,14 +306,15 @@ impl<'a> Fold<'a> {
                     return Ok(());
                 }
                 let Ok(path) = path.join(Segment::Element(id)) else { return Ok(()) };
-                if made.value != Value::List || !scope.covers(&path, &own.author) || is_reserved(&path) {
+                if made.value != Value::List || !right.scope.covers(&path, &own.author) || is_reserved(&path) {
                     return Ok(());
                 }
                 let Some(anchor) = self.check_anchor(own, body, seen, id, &list, *at)? else { return Ok(()) };
-                let position = Position { id, lamport: own.lamport, at: anchor, side: *side, element: id };
+                let position = Position { id, lamport: own.lamport, at: anchor, side: *side, element: id, hidden: false };
                 self.rows.staged.put(Table::Position, position_key(self.t, &list, &id), position.encode());
                 let write = Write { lamport: own.lamport, a, id, list: Some(list), value: value.clone() };
-                self.show(&path, node_key(self.t, &path.key()), write, Some(list), Vec::new())?;
+                let hidden = right.hides(&path, &own.author);
+                self.show(&path, node_key(self.t, &path.key()), write, Some(list), Vec::new(), hidden)?;
             }
             Op::Move { elem, at, side } => {
                 let Some(element) = Bodies::resolve(own, body, *elem) else { return Ok(()) };
@@ -296,17 +324,20 @@ impl<'a> Fold<'a> {
                     return Ok(());
                 }
                 let Some(list) = made.list else { return Ok(()) };
-                if !scope.covers(&path, &own.author) || is_reserved(&path) {
+                if !right.scope.covers(&path, &own.author) || is_reserved(&path) {
                     return Ok(());
                 }
+                let hidden = right.hides(&path, &own.author);
                 let Some(anchor) = self.check_anchor(own, body, seen, id, &list, *at)? else { return Ok(()) };
-                let position = Position { id, lamport: own.lamport, at: anchor, side: *side, element };
+                let position = Position { id, lamport: own.lamport, at: anchor, side: *side, element, hidden };
                 self.rows.staged.put(Table::Position, position_key(self.t, &list, &id), position.encode());
                 let t_key = node_key(self.t, &path.key());
-                let entry = Entry { writes: false, list: None, preds: Vec::new() };
+                let entry = Entry { writes: false, list: None, preds: Vec::new(), hidden };
                 self.rows.staged.put(Table::History, history_key(&t_key, a, id.index), entry.encode());
-                self.touch(&path, 0)?;
-                self.effect.touched.entry(path).or_default().moved = true;
+                if !hidden {
+                    self.touch(&path, 0)?;
+                    self.effect.touched.entry(path).or_default().moved = true;
+                }
             }
             // Texts, counters, mounts and statements about rights have folds of their own.
             Op::Inc { .. }
@@ -316,6 +347,7 @@ impl<'a> Fold<'a> {
             | Op::Grant(_)
             | Op::Revoke(_)
             | Op::Genesis(_)
+            | Op::Succeed(_)
             | Op::Unknown { .. } => {}
         }
         Ok(())
@@ -378,7 +410,7 @@ impl<'a> Fold<'a> {
             }
             let winner = node.winner(self.rows, t_key)?;
             let before = outline(&node, winner.as_ref().map(|write| &write.value));
-            self.nodes.insert(t_key.to_vec(), Loaded { node, before, touched: false });
+            self.nodes.insert(t_key.to_vec(), Loaded { node, before, touched: false, flipped: false });
         }
         Ok(self.nodes.get_mut(t_key).expect("inserted above"))
     }
@@ -399,9 +431,24 @@ impl<'a> Fold<'a> {
     }
 
     /// Makes a new write visible and remembers it.
-    fn show(&mut self, path: &Path, t_key: Vec<u8>, write: Write, made_in: Option<OpId>, preds: Vec<(u64, u32)>) -> Result<(), StorageError> {
-        let entry = Entry { writes: true, list: made_in, preds };
+    fn show(
+        &mut self,
+        path: &Path,
+        t_key: Vec<u8>,
+        write: Write,
+        made_in: Option<OpId>,
+        preds: Vec<(u64, u32)>,
+        hidden: bool,
+    ) -> Result<(), StorageError> {
+        let entry = Entry { writes: true, list: made_in, preds, hidden };
         self.rows.staged.put(Table::History, history_key(&t_key, write.a, write.id.index), entry.encode());
+        if hidden {
+            return Ok(());
+        }
+        self.insert(path, t_key, write)
+    }
+
+    fn insert(&mut self, path: &Path, t_key: Vec<u8>, write: Write) -> Result<(), StorageError> {
         self.node(&t_key)?;
         let loaded = self.nodes.get_mut(&t_key).expect("loaded above");
         // Which of several writes wins decides whether elements below show.
@@ -416,10 +463,12 @@ impl<'a> Fold<'a> {
     fn touch(&mut self, path: &Path, visible: i64) -> Result<(), StorageError> {
         let mut t_key = self.t.to_be_bytes().to_vec();
         let depth = path.segments().len();
+        let settling = self.settling;
         for (at, segment) in path.segments().iter().enumerate() {
             let is_element = matches!(segment, Segment::Element(_));
             let loaded = self.node(&t_key)?;
-            loaded.touched = true;
+            loaded.touched |= !settling;
+            loaded.flipped |= settling;
             loaded.node.below = loaded.node.below.saturating_add_signed(visible);
             if is_element && visible > 0 && !matches!(&loaded.node.writes, Writes::One(write) if write.value == Value::List) {
                 loaded.node.loose = true;
@@ -427,30 +476,196 @@ impl<'a> Fold<'a> {
             debug_assert!(at < depth);
             segment.push_key(&mut t_key);
         }
-        self.node(&t_key)?.touched = true;
+        let loaded = self.node(&t_key)?;
+        loaded.touched |= !settling;
+        loaded.flipped |= settling;
         Ok(())
     }
 
-    /// Writes all nodes back, on top of which `a` now stands.
+    /// Remembers that a part of a run has had its effect.
+    pub fn remember(&mut self, a: u64, own: &Summary) {
+        self.rows.staged.put(Table::Change, crate::summary::change_key(self.t, a).to_vec(), own.encode());
+    }
+
+    /// Looks again at changes for which it may be decided otherwise now whether their ops have an effect.
     ///
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn finish(mut self, a: u64) -> Result<Effect, StorageError> {
-        let mut view: Option<View> = None;
-        let mut reshaped: BTreeMap<Vec<u8>, (Option<Shape>, Option<Shape>)> = BTreeMap::new();
-        for (t_key, loaded) in std::mem::take(&mut self.nodes) {
-            let Loaded { mut node, before, touched } = loaded;
-            if !touched {
+    pub fn flip(&mut self, changes: &BTreeSet<u64>) -> Result<(), StorageError> {
+        let mut parts: BTreeSet<u64> = BTreeSet::new();
+        for a in changes {
+            // A run has the effect that its last part has.
+            match summary(self.rows, self.t, *a)?.part {
+                None => drop(parts.insert(*a)),
+                Some((number, count)) if number == count => {
+                    for steps in 0..count {
+                        parts.extend(back(self.rows, self.t, *a, steps)?);
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        let mut paths: BTreeSet<Path> = BTreeSet::new();
+        for a in parts {
+            let loaded = self.bodies.load(self.rows, self.t, a)?;
+            // The summary beside the body may be from before the run was complete.
+            let ends = ends_of(self.rows, self.t, a, &summary(self.rows, self.t, a)?)?;
+            for (index, op) in loaded.1.ops.iter().enumerate() {
+                for path in self.paths_of(&loaded, index, op)? {
+                    let hidden = !has_effect(self.rows, self.t, &ends, &path, &loaded.0.author)?;
+                    let key = history_key(&node_key(self.t, &path.key()), a, index as u32);
+                    let Some(mut entry) = self.rows.get(Table::History, &key)?.map(|row| Entry::decode(&row)).transpose()? else { continue };
+                    if entry.hidden == hidden {
+                        continue;
+                    }
+                    entry.hidden = hidden;
+                    self.rows.staged.put(Table::History, key, entry.encode());
+                    let flipped = if hidden { &mut self.hidden } else { &mut self.revealed };
+                    flipped.extend(&ends);
+                    if matches!(op, Op::Move { .. }) {
+                        self.flip_move(&loaded, index, op, hidden)?;
+                        self.effect.touched.entry(path.clone()).or_default().moved = true;
+                    }
+                    paths.insert(path);
+                }
+            }
+        }
+        self.settling = true;
+        for path in paths {
+            self.settle(&path)?;
+        }
+        self.settling = false;
+        Ok(())
+    }
+
+    /// Where an op may have had an effect.
+    fn paths_of(&mut self, loaded: &(Summary, Body), index: usize, op: &Op) -> Result<Vec<Path>, StorageError> {
+        let (own, body) = loaded;
+        let ids: Vec<OpId> = match op {
+            Op::Set { path, .. } => return Ok(Bodies::resolve_path(own, body, path).into_iter().collect()),
+            Op::Ins { .. } => vec![OpId { change: own.id, index: index as u32 }],
+            Op::Del { preds, .. } => preds.iter().filter_map(|pred| Bodies::resolve(own, body, *pred)).collect(),
+            Op::Move { elem, .. } => Bodies::resolve(own, body, *elem).into_iter().collect(),
+            _ => Vec::new(),
+        };
+        let mut paths = BTreeSet::new();
+        for id in ids {
+            paths.extend(self.bodies.write_at(self.rows, self.t, id)?.map(|(path, _)| path));
+        }
+        Ok(paths.into_iter().collect())
+    }
+
+    /// Hides or shows a position that a move made.
+    fn flip_move(&mut self, loaded: &(Summary, Body), index: usize, op: &Op, hidden: bool) -> Result<(), StorageError> {
+        let (own, body) = loaded;
+        let Op::Move { elem, .. } = op else { return Ok(()) };
+        let Some(element) = Bodies::resolve(own, body, *elem) else { return Ok(()) };
+        let Some(list) = self.bodies.write_at(self.rows, self.t, element)?.and_then(|(_, made)| made.list) else { return Ok(()) };
+        let id = OpId { change: own.id, index: index as u32 };
+        let key = position_key(self.t, &list, &id);
+        if let Some(row) = self.rows.get(Table::Position, &key)? {
+            let position = Position { hidden, ..Position::decode(id, &row)? };
+            self.rows.staged.put(Table::Position, key, position.encode());
+        }
+        Ok(())
+    }
+
+    /// Works out from its history what is visible at a path.
+    fn settle(&mut self, path: &Path) -> Result<(), StorageError> {
+        let t_key = node_key(self.t, &path.key());
+        let mut written: BTreeSet<(u64, u32)> = BTreeSet::new();
+        let mut dead: HashSet<(u64, u32)> = HashSet::new();
+        for row in self.rows.scan(Table::History, &history_prefix(&t_key), None) {
+            let (key, value) = row?;
+            let (_, a, index) = split_history_key(&key).ok_or(StorageError::Damaged { table: Table::History.name() })?;
+            let entry = Entry::decode(&value)?;
+            if !entry.hidden {
+                if entry.writes {
+                    written.insert((a, index));
+                }
+                dead.extend(entry.preds);
+            }
+        }
+        let node = self.node(&t_key)?.node.clone();
+        for write in node.visible(self.rows, &t_key, usize::MAX)? {
+            let at = (write.a, write.id.index);
+            if dead.contains(&at) || !written.remove(&at) {
+                self.kill(path, &t_key, write.lamport, write.id)?;
+            }
+        }
+        for (a, index) in written.into_iter().filter(|at| !dead.contains(at)) {
+            let id = OpId { change: summary(self.rows, self.t, a)?.id, index };
+            let found = self.bodies.write_at(self.rows, self.t, id)?;
+            let (_, write) = found.ok_or(StorageError::Damaged { table: Table::History.name() })?;
+            self.insert(path, t_key.clone(), write)?;
+        }
+        self.effect.touched.entry(path.clone()).or_default();
+        self.touch(path, 0)?;
+        let mut t_key = self.t.to_be_bytes().to_vec();
+        for depth in 0..=path.segments().len() {
+            let loaded = self.node(&t_key)?;
+            // What shows of a list may be another one now.
+            loaded.node.loose |= loaded.node.below > 0;
+            if let Some(segment) = path.segments().get(depth) {
+                segment.push_key(&mut t_key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The greatest changes, by view, with an op that has an effect at or below a path.
+    fn version_of(&self, t_key: &[u8], ends: &mut HashMap<u64, Vec<u64>>) -> Result<Vec<u64>, StorageError> {
+        let mut touched: BTreeSet<u64> = BTreeSet::new();
+        for row in self.rows.scan(Table::History, t_key, None) {
+            let (key, value) = row?;
+            let (_, a, _) = split_history_key(&key).ok_or(StorageError::Damaged { table: Table::History.name() })?;
+            if Entry::decode(&value)?.hidden {
                 continue;
             }
-            if node.touch.iter().any(|other| *other != a) {
-                if view.is_none() {
-                    view = Some(View::of(self.rows, self.t, &[a])?);
+            if !ends.contains_key(&a) {
+                ends.insert(a, ends_of(self.rows, self.t, a, &summary(self.rows, self.t, a)?)?);
+            }
+            touched.extend(ends.get(&a).into_iter().flatten());
+        }
+        let mut version: Vec<u64> = Vec::new();
+        let mut views: Vec<View> = Vec::new();
+        for a in touched.into_iter().rev() {
+            if !views.iter().any(|view| view.contains(a)) {
+                views.push(View::of(self.rows, self.t, &[a])?);
+                version.push(a);
+            }
+        }
+        version.reverse();
+        Ok(version)
+    }
+
+    /// Writes all nodes back, on top of which `a` now stands, if a change was applied.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn finish(mut self, a: Option<u64>) -> Result<Effect, StorageError> {
+        let mut view: Option<View> = None;
+        let mut ends: HashMap<u64, Vec<u64>> = HashMap::new();
+        let mut reshaped: BTreeMap<Vec<u8>, (Option<Shape>, Option<Shape>)> = BTreeMap::new();
+        for (t_key, loaded) in std::mem::take(&mut self.nodes) {
+            let Loaded { mut node, before, touched, flipped } = loaded;
+            if !touched && !flipped {
+                continue;
+            }
+            // What was not among the greatest leaves the greatest as they are when it goes.
+            if flipped && (!self.revealed.is_empty() || node.touch.iter().any(|other| self.hidden.contains(other))) {
+                node.touch = self.version_of(&t_key, &mut ends)?;
+            } else if let Some(a) = a.filter(|_| touched) {
+                if node.touch.iter().any(|other| *other != a) {
+                    if view.is_none() {
+                        view = Some(View::of(self.rows, self.t, &[a])?);
+                    }
+                    advance(&mut node.touch, view.as_ref().expect("set above"), a);
+                } else {
+                    node.touch = vec![a];
                 }
-                advance(&mut node.touch, view.as_ref().expect("set above"), a);
-            } else {
-                node.touch = vec![a];
             }
             if node.below == 0 {
                 node.loose = false;
@@ -460,7 +675,7 @@ impl<'a> Fold<'a> {
             if after != before || after.is_none() {
                 reshaped.insert(t_key[4..].to_vec(), (before, after));
             }
-            if node.touch != [a] {
+            if a.is_none_or(|a| node.touch != [a]) {
                 self.effect.versions.insert(t_key[4..].to_vec(), node.touch.clone());
             }
             self.rows.staged.put(Table::Node, t_key, node.encode());
@@ -487,6 +702,20 @@ impl<'a> Fold<'a> {
 #[must_use]
 pub fn is_reserved(path: &Path) -> bool {
     matches!(path.segments().first(), Some(Segment::Name(name)) if matches!(&**name, ".sys" | ".auth" | ".drop"))
+}
+
+/// Where the ops of a change count.
+struct Right<'a> {
+    /// Where its cap allows them.
+    scope: &'a Scope,
+    /// Of a change that is not rooted, where they have an effect.
+    shows: Option<&'a Scopes>,
+}
+
+impl Right<'_> {
+    fn hides(&self, path: &Path, author: &PublicKey) -> bool {
+        self.shows.is_some_and(|shows| !shows.cover(path, author))
+    }
 }
 
 /// What a change may refer to.

@@ -6,7 +6,7 @@
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{ChangeId, GrantId, TimelineId};
 use crate::path::{Path, Segment};
-use timebus_identity::PublicKey;
+use timebus_identity::{PublicKey, Signature, hash};
 
 /// What a grant allows, as bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Actions {
 }
 
 /// Who may use a grant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Audience {
     /// Everybody.
     Anyone,
@@ -83,6 +83,17 @@ impl Scope {
         })
     }
 
+    /// The same scope for one writer: his key stands where `{author}` did. What it covers does not change with
+    /// who asks any more, so scopes of different people can be compared.
+    #[must_use]
+    pub fn of_author(&self, author: &PublicKey) -> Self {
+        let name = |segment: &ScopeSegment| match segment {
+            ScopeSegment::Author => ScopeSegment::Name(author.to_string().into()),
+            ScopeSegment::Name(_) => segment.clone(),
+        };
+        Self { segments: self.segments.iter().map(name).collect(), deep: self.deep }
+    }
+
     /// Whether everything that `other` covers is covered here.
     #[must_use]
     pub fn includes(&self, other: &Self) -> bool {
@@ -99,6 +110,28 @@ pub enum Timelines {
     All,
     /// These.
     Only(Vec<TimelineId>),
+}
+
+impl Timelines {
+    /// Whether everything that `other` is for is in here.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        match (other, self) {
+            (_, Self::All) | (Self::Main, Self::Main) => true,
+            (Self::Only(other), Self::Only(own)) => other.iter().all(|id| own.contains(id)),
+            _ => false,
+        }
+    }
+
+    /// Whether a timeline is in here, in a space whose `main` is this.
+    #[must_use]
+    pub fn contains(&self, timeline: &TimelineId, main: &TimelineId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Main => timeline == main,
+            Self::Only(ids) => ids.contains(timeline),
+        }
+    }
 }
 
 /// A right given by a root key or by the holder of the change's cap.
@@ -124,6 +157,17 @@ pub struct Grant {
     pub label: Box<str>,
 }
 
+impl Grant {
+    /// Where it is good, with the holder's key in the place of `{author}`. If it is for anyone, that stays.
+    #[must_use]
+    pub fn own_scope(&self) -> Scope {
+        match &self.audience {
+            Audience::Key(key) => self.scope.of_author(key),
+            Audience::Anyone => self.scope.clone(),
+        }
+    }
+}
+
 /// Takes a grant back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revoke {
@@ -144,13 +188,62 @@ pub struct Genesis {
     pub guardians: Option<(u8, Vec<PublicKey>)>,
 }
 
+/// Names the next root key of a space. It counts as the first op of a change signed by that key itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Succeed {
+    /// Which root state it follows: [`Genesis::state`] or [`Succeed::state`].
+    pub from: [u8; 32],
+    /// The new root.
+    pub root: PublicKey,
+    /// What the new root commits to, as a [`Genesis`] does: the root after it, and the guardians.
+    pub plan: Genesis,
+    /// Who allows it.
+    pub authority: Authority,
+}
+
+/// Who allows a new root. They sign [`Succeed::signing_message`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// The root before it.
+    Root(Signature),
+    /// Guardians, strictly ascending by key.
+    Guardians(Vec<(PublicKey, Signature)>),
+}
+
+impl Genesis {
+    /// Names the root state that a space begins with: `H("genesis state", space ‖ fields)`.
+    #[must_use]
+    pub fn state(&self, space: &PublicKey) -> [u8; 32] {
+        let mut out = Writer::new();
+        self.encode(&mut out);
+        hash("genesis state", &[space.as_bytes(), &out.into_bytes()])
+    }
+}
+
+impl Succeed {
+    /// Names the root state that it makes: `H("root state", from ‖ root ‖ next ‖ guardians)`. Two statements that
+    /// differ only in who allowed them make the same state.
+    #[must_use]
+    pub fn state(&self) -> [u8; 32] {
+        let mut out = Writer::new();
+        self.plan.encode(&mut out);
+        hash("root state", &[&self.from, self.root.as_bytes(), &out.into_bytes()])
+    }
+
+    /// What the old root, or the guardians, sign.
+    #[must_use]
+    pub fn signing_message(&self) -> Vec<u8> {
+        [b"timebus.v1 succeed\0".as_slice(), &self.state()].concat()
+    }
+}
+
 const LABEL_BYTES_MAX: usize = 64;
 const TIMELINES_MAX: usize = 64;
 const KEEP_MAX: usize = 4096;
 const GUARDIANS_MAX: usize = 16;
 
 impl Scope {
-    fn encode(&self, out: &mut Writer) {
+    pub(crate) fn encode(&self, out: &mut Writer) {
         out.var(self.segments.len() as u64);
         for segment in &self.segments {
             match segment {
@@ -164,7 +257,7 @@ impl Scope {
         out.flag(self.deep);
     }
 
-    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let invalid = DecodeError::Invalid { field: "scope" };
         let count = input.count(Path::SEGMENTS_MAX, "scope segments")?;
         let mut segments = Vec::with_capacity(count);
@@ -284,6 +377,51 @@ impl Genesis {
             None
         };
         Ok(Self { next, guardians })
+    }
+}
+
+impl Succeed {
+    pub(crate) fn encode(&self, out: &mut Writer) {
+        out.raw(&self.from);
+        out.raw(self.root.as_bytes());
+        self.plan.encode(out);
+        match &self.authority {
+            Authority::Root(signature) => {
+                out.u8(0);
+                out.raw(signature.as_bytes());
+            }
+            Authority::Guardians(signatures) => {
+                out.u8(1);
+                out.var(signatures.len() as u64);
+                for (key, signature) in signatures {
+                    out.raw(key.as_bytes());
+                    out.raw(signature.as_bytes());
+                }
+            }
+        }
+    }
+
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let from = input.array("root state")?;
+        let root = PublicKey::from_bytes(input.array("new root")?);
+        let plan = Genesis::decode(input)?;
+        let authority = match input.u8("authority")? {
+            0 => Authority::Root(Signature::from_bytes(input.array("signature of the root")?)),
+            1 => {
+                let count = input.count(GUARDIANS_MAX, "signatures of guardians")?;
+                let mut signatures: Vec<(PublicKey, Signature)> = Vec::with_capacity(count);
+                for _ in 0..count {
+                    let key = PublicKey::from_bytes(input.array("guardian")?);
+                    if signatures.last().is_some_and(|(last, _)| *last >= key) {
+                        return Err(DecodeError::Order { field: "signatures of guardians" });
+                    }
+                    signatures.push((key, Signature::from_bytes(input.array("signature of a guardian")?)));
+                }
+                Authority::Guardians(signatures)
+            }
+            _ => return Err(DecodeError::Invalid { field: "authority" }),
+        };
+        Ok(Self { from, root, plan, authority })
     }
 }
 

@@ -39,19 +39,21 @@ pub enum Table {
     Label,
     /// Key: a name, or a name and a number. Value: counters and frontiers, see [`crate::store`].
     Meta,
+    /// Key: `t ‖ a` of a change that is not rooted. Value: scopes in which it has an effect, see [`crate::vouch`].
+    Unrooted,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Self; 9] =
-        [Self::Index, Self::Change, Self::Chain, Self::Node, Self::History, Self::Live, Self::Position, Self::Label, Self::Meta];
+    pub const ALL: [Self; 10] =
+        [Self::Index, Self::Change, Self::Chain, Self::Node, Self::History, Self::Live, Self::Position, Self::Label, Self::Meta, Self::Unrooted];
 
     /// The table's name on disk; the number is the version of its format.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Index => "index-1",
-            Self::Change => "change-1",
+            Self::Change => "change-2",
             Self::Chain => "chain-1",
             Self::Node => "node-1",
             Self::History => "history-1",
@@ -59,6 +61,7 @@ impl Table {
             Self::Position => "position-1",
             Self::Label => "label-1",
             Self::Meta => "meta-1",
+            Self::Unrooted => "unrooted-1",
         }
     }
 }
@@ -80,7 +83,7 @@ enum Medium {
 #[derive(Clone)]
 struct Disk {
     database: Database,
-    keyspaces: [Keyspace; 9],
+    keyspaces: [Keyspace; 10],
 }
 
 impl Tables {
@@ -266,7 +269,7 @@ fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
 /// Rows that are written but not committed. `None` deletes.
 #[derive(Debug, Default)]
 pub struct Staged {
-    rows: [BTreeMap<Slice, Option<Slice>>; 9],
+    rows: [BTreeMap<Slice, Option<Slice>>; 10],
     bytes: usize,
 }
 
@@ -287,6 +290,12 @@ impl Staged {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows.iter().all(BTreeMap::is_empty)
+    }
+
+    /// Whether nothing is staged for a table.
+    #[must_use]
+    pub fn is_untouched(&self, table: Table) -> bool {
+        self.rows[table as usize].is_empty()
     }
 
     /// Memory taken, roughly.

@@ -3,9 +3,10 @@
 //!
 //! Start with [`store::Store`]: it opens a home folder, takes [`writer::Request`]s and answers readings. Below it,
 //! [`change`] has the signed unit and [`op`] its effects; [`plan`] turns requests into ops; [`pipeline`] admits and
-//! numbers changes; [`fold`] turns them into rows of [`keyspace`]; [`tree`] puts rows together again; [`update`] and
-//! [`feed`] tell subscribers. [`engine`] is the same store without threads and without a disk, for simulations.
-//! `FORMAT.md` pins every byte.
+//! numbers changes; [`auth`] knows who may do what, and [`vouch`] what is left of the changes of those who no longer
+//! may; [`fold`] turns changes into rows of [`keyspace`]; [`tree`] puts rows together again; [`update`] and [`feed`]
+//! tell subscribers. [`engine`] is the same store without threads and without a disk, for simulations. `FORMAT.md`
+//! pins every byte.
 //!
 //! Deliberately not: no socket, no clock (time is an argument), no knowledge of HTTP.
 
@@ -28,9 +29,11 @@ pub mod pipeline;
 pub mod plan;
 pub mod store;
 pub mod summary;
+pub mod text;
 pub mod tips;
 pub mod tree;
 pub mod update;
 pub mod value;
 pub mod view;
+pub mod vouch;
 pub mod writer;

@@ -26,6 +26,8 @@ pub struct Position {
     pub side: Side,
     /// Whose position it is: the insertion itself, or the element moved.
     pub element: OpId,
+    /// Whether it is a move without effect. Others may still stand at it.
+    pub hidden: bool,
 }
 
 impl Position {
@@ -39,21 +41,30 @@ impl Position {
             encode_op_id(at, &mut out);
         }
         out.flag(self.side == Side::Right);
-        out.flag(self.element != self.id);
+        out.u8(u8::from(self.element != self.id) << u8::from(self.hidden));
         if self.element != self.id {
             encode_op_id(&self.element, &mut out);
         }
         out.into_bytes()
     }
 
-    fn decode(id: OpId, bytes: &[u8]) -> Result<Self, DecodeError> {
+    /// Reads a row's value.
+    ///
+    /// # Errors
+    ///
+    /// The first [`DecodeError`] met: the row is damaged.
+    pub fn decode(id: OpId, bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut input = Reader::new(bytes);
         let lamport = input.var(u64::MAX, "lamport")?;
         let at = if input.flag("anchor")? { Some(decode_op_id(&mut input)?) } else { None };
         let side = if input.flag("side")? { Side::Right } else { Side::Left };
-        let element = if input.flag("moved")? { decode_op_id(&mut input)? } else { id };
+        let moved = input.u8("moved")?;
+        if moved > 2 {
+            return Err(DecodeError::Invalid { field: "moved" });
+        }
+        let element = if moved > 0 { decode_op_id(&mut input)? } else { id };
         input.finish()?;
-        Ok(Self { id, lamport, at, side, element })
+        Ok(Self { id, lamport, at, side, element, hidden: moved == 2 })
     }
 }
 
@@ -149,7 +160,7 @@ impl Order {
     pub fn elements_in(&self, made: impl Fn(&Position) -> Result<bool, StorageError>) -> Result<Vec<OpId>, StorageError> {
         let mut current: HashMap<OpId, (u64, OpId)> = HashMap::new();
         for position in &self.positions {
-            if made(position)? {
+            if !position.hidden && made(position)? {
                 let stamp = (position.lamport, position.id);
                 current.entry(position.element).and_modify(|best| *best = (*best).max(stamp)).or_insert(stamp);
             }
@@ -163,7 +174,7 @@ impl Order {
     pub fn position_of(&self, element: &OpId) -> Option<OpId> {
         self.positions
             .iter()
-            .filter(|position| position.element == *element)
+            .filter(|position| position.element == *element && !position.hidden)
             .max_by_key(|position| (position.lamport, position.id))
             .map(|position| position.id)
     }
@@ -204,7 +215,7 @@ mod tests {
 
     fn insert(order: &mut Order, n: u8, before: Option<u8>) {
         let (at, side) = order.place_after(before.map(id).as_ref());
-        order.push(Position { id: id(n), lamport: u64::from(n), at, side, element: id(n) });
+        order.push(Position { id: id(n), lamport: u64::from(n), at, side, element: id(n), hidden: false });
     }
 
     fn names(order: &Order) -> Vec<u8> {
@@ -228,7 +239,7 @@ mod tests {
         insert(&mut order, 1, None);
         insert(&mut order, 2, Some(1));
         let (at, side) = order.place_after(Some(&id(2)));
-        order.push(Position { id: id(9), lamport: 9, at, side, element: id(1) });
+        order.push(Position { id: id(9), lamport: 9, at, side, element: id(1), hidden: false });
         assert_eq!(names(&order), [2, 1]);
         assert_eq!(order.position_of(&id(1)), Some(id(9)));
     }

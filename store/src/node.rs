@@ -252,6 +252,8 @@ pub struct Entry {
     pub list: Option<OpId>,
     /// The writes at this path that it replaces: arrival number and op index.
     pub preds: Vec<(u64, u32)>,
+    /// Whether it has no effect, because its writer's right was taken back and nobody entitled built on it.
+    pub hidden: bool,
 }
 
 impl Entry {
@@ -259,7 +261,7 @@ impl Entry {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
-        out.flag(self.writes);
+        out.u8(u8::from(self.writes) | u8::from(self.hidden) << 1);
         out.flag(self.list.is_some());
         if let Some(list) = &self.list {
             encode_op_id(list, &mut out);
@@ -278,13 +280,16 @@ impl Entry {
     /// The first [`DecodeError`] met: the row is damaged.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut input = Reader::new(bytes);
-        let writes = input.flag("entry")?;
+        let flags = input.u8("entry")?;
+        if flags >= 1 << 2 {
+            return Err(DecodeError::Invalid { field: "entry" });
+        }
         let list = if input.flag("list")? { Some(decode_op_id(&mut input)?) } else { None };
         let mut preds = Vec::new();
         while !input.rest().is_empty() {
             preds.push((input.var(u64::MAX, "arrival")?, input.var(u64::from(u32::MAX), "op index")? as u32));
         }
-        Ok(Self { writes, list, preds })
+        Ok(Self { writes: flags & 1 != 0, list, preds, hidden: flags & 2 != 0 })
     }
 }
 
@@ -295,6 +300,12 @@ pub fn node_key(t: u32, key: &[u8]) -> Vec<u8> {
     out.extend_from_slice(&t.to_be_bytes());
     out.extend_from_slice(key);
     out
+}
+
+/// What the keys of the rows of [`Table::History`] of one path begin with.
+#[must_use]
+pub fn history_prefix(t_key: &[u8]) -> Vec<u8> {
+    live_prefix(t_key)
 }
 
 /// `t ‖ key ‖ 00 ‖ a ‖ index`.

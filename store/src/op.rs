@@ -1,7 +1,7 @@
 //! One effect inside a change.
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::grant::{Genesis, Grant, Revoke};
+use crate::grant::{Genesis, Grant, Revoke, Succeed};
 use crate::path::{Path, Segment};
 use crate::value::Value;
 
@@ -134,6 +134,8 @@ pub enum Op {
     Revoke(Revoke),
     /// The first statement of a space.
     Genesis(Genesis),
+    /// Names the next root key.
+    Succeed(Succeed),
     /// An op of a later version: kept, without effect.
     Unknown {
         /// Its tag.
@@ -143,7 +145,7 @@ pub enum Op {
     },
 }
 
-const TAGS_KNOWN: [u8; 11] = [1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 18];
+const TAGS_KNOWN: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 16, 17, 18, 19];
 
 impl Op {
     /// The path that the op writes, where it names one.
@@ -247,6 +249,10 @@ impl OpCodec {
                 out.u8(18);
                 genesis.encode(out);
             }
+            Op::Succeed(succeed) => {
+                out.u8(19);
+                succeed.encode(out);
+            }
             Op::Unknown { tag, bytes } => {
                 out.u8(*tag);
                 out.raw(bytes);
@@ -283,6 +289,7 @@ impl OpCodec {
             16 => Op::Grant(Grant::decode(input)?),
             17 => Op::Revoke(Revoke::decode(input)?),
             18 => Op::Genesis(Genesis::decode(input)?),
+            19 => Op::Succeed(Succeed::decode(input)?),
             tag => {
                 debug_assert!(!TAGS_KNOWN.contains(&tag));
                 let bytes = input.rest();

@@ -3,21 +3,23 @@
 //! A [`Pipeline`] works on rows that are not committed yet. It is driven by the writer thread for new changes and
 //! by the opening of the store for changes that are in the log and not in the tables.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use timebus_identity::PublicKey;
 
-use crate::auth::{CapError, Rights};
+use crate::auth::{CapError, Changed, Rights};
 use crate::change::{Body, Change, Header, Kind, LAMPORT_MAX, OVERHEAD_BYTES, PARENTS_MAX};
 use crate::codec::{Reader, Writer};
 use crate::fold::{Bodies, Effect, Fold, KnownChange};
+use crate::grant::Audience;
 use crate::ids::{ChangeId, GrantId, TimelineId};
 use crate::keyspace::{Layered, Rows, Table};
 use crate::log::{Place, allot};
 use crate::store::StorageError;
 use crate::summary::{Summary, change_key, find, summary};
 use crate::view::View;
+use crate::vouch::{Judge, oldest_unrooted, unrooted};
 
 /// Local number of the own space's `auth` timeline.
 pub const AUTH: u32 = 0;
@@ -118,6 +120,8 @@ struct Line {
     heads: Vec<(u64, ChangeId, u64)>,
     /// The last change of each author that was asked for.
     tips: HashMap<PublicKey, Option<Tip>>,
+    /// What to build on instead of heads that have no effect, as far as nothing of ours builds on it yet.
+    instead: HashMap<u64, Vec<(u64, ChangeId, u64)>>,
 }
 
 /// An author's last change.
@@ -137,6 +141,10 @@ struct Held {
     rights: Rights,
     /// The frontiers of `auth` and `main`.
     lines: [Line; 2],
+    /// In `main`, the lowest `seq` with two changes, of the authors that have one.
+    forks: HashMap<PublicKey, u64>,
+    /// In `main`, the first change that is not rooted, if there is one.
+    oldest_unrooted: Option<u64>,
 }
 
 /// Takes changes in.
@@ -222,11 +230,22 @@ impl Pipeline {
                 .scan(Table::Change, &space.auth().to_be_bytes(), None)
                 .map(|row| Ok(row?.0.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a))))
                 .collect::<Result<_, StorageError>>()?;
+            let mut statements = Vec::with_capacity(changes.len());
             for a in changes {
                 let record = self.bodies.record(&self.rows, space.auth(), a)?;
                 let body = Body::decode(record.body_bytes()).unwrap_or_default();
-                self.spaces[number].rights.learn(record.id(), record.header(), &body);
+                statements.push((record.id(), record.header().clone(), body));
             }
+            let t = space.main();
+            let prefix = fork_prefix(t);
+            for row in self.rows.scan(Table::Meta, &prefix, None) {
+                let (key, seq) = row?;
+                let author = key.last_chunk::<32>().ok_or(StorageError::Damaged { table: Table::Meta.name() })?;
+                let seq = seq.as_ref().try_into().map_err(|_| StorageError::Damaged { table: Table::Meta.name() })?;
+                self.spaces[number].forks.insert(PublicKey::from_bytes(*author), u64::from_be_bytes(seq));
+            }
+            self.spaces[number].oldest_unrooted = oldest_unrooted(&self.rows, t)?;
+            self.spaces[number].rights.learn_all(statements);
         }
         Ok(())
     }
@@ -236,7 +255,7 @@ impl Pipeline {
         let space = Space::new(key, self.spaces.len() as u32);
         self.timelines.insert(TimelineId::named(&key, "auth"), space.auth());
         self.timelines.insert(TimelineId::named(&key, "main"), space.main());
-        self.spaces.push(Held { space, rights: Rights::new(key), lines: Default::default() });
+        self.spaces.push(Held { space, rights: Rights::new(key), lines: Default::default(), forks: HashMap::new(), oldest_unrooted: None });
         space
     }
 
@@ -301,7 +320,31 @@ impl Pipeline {
         Ok(tip)
     }
 
-    /// Makes a change on top of everything that is here.
+    /// What a new change is made on top of: the heads, and where one has no effect, what is before it. Building on it
+    /// would bring it back.
+    fn heads_in_effect(&mut self, t: u32) -> Result<Vec<(u64, ChangeId, u64)>, StorageError> {
+        let number = (t / TIMELINES) as usize;
+        let heads = self.line(t).heads.clone();
+        if is_auth(t) || self.spaces[number].oldest_unrooted.is_none() {
+            return Ok(heads);
+        }
+        let mut found = Vec::with_capacity(heads.len());
+        for head in heads {
+            if !self.line(t).instead.contains_key(&head.0) {
+                let before = self.judge(number, |judge, _| judge.before_hidden(head.0))?;
+                let Some(before) = before else {
+                    found.push(head);
+                    continue;
+                };
+                let before = before.into_iter().map(|(a, own)| (a, own.id, own.lamport)).collect();
+                self.line(t).instead.insert(head.0, before);
+            }
+            found.extend(self.line(t).instead.get(&head.0).into_iter().flatten());
+        }
+        Ok(found)
+    }
+
+    /// Makes a change on top of everything that is here and has an effect.
     ///
     /// # Errors
     ///
@@ -314,10 +357,11 @@ impl Pipeline {
         }
         let tip = self.tip(t, &author)?;
         let space = self.space_of(t).key;
-        let line = self.line(t);
+        let heads = self.heads_in_effect(t)?;
         let mut parents: Vec<(ChangeId, u64)> =
-            line.heads.iter().filter(|(a, ..)| tip.is_none_or(|tip| *a != tip.a)).map(|(_, id, lamport)| (*id, *lamport)).collect();
+            heads.iter().filter(|(a, ..)| tip.is_none_or(|tip| *a != tip.a)).map(|(_, id, lamport)| (*id, *lamport)).collect();
         parents.sort_unstable();
+        parents.dedup();
         parents.truncate(PARENTS_MAX);
         let newest = parents.iter().map(|(_, lamport)| *lamport).chain(tip.map(|tip| tip.lamport)).max();
         let body_len = body_bytes.len() as u64;
@@ -383,7 +427,10 @@ impl Pipeline {
         if !follows || header.lamport != lamport + 1 || header.lamport > LAMPORT_MAX {
             return Ok(Err(Refusal::Chain(change.id())));
         }
-        if let Err(source) = self.rights(t).check(header) {
+        let rights = self.rights(t);
+        let is_auth = header.kind == Kind::Auth;
+        let allowed = if is_auth { rights.check_statements(header, change.body_bytes()) } else { rights.check(header) };
+        if let Err(source) = allowed {
             return Ok(Err(Refusal::Cap { change: change.id(), source }));
         }
         Ok(Ok(()))
@@ -438,6 +485,7 @@ impl Pipeline {
             line.heads.clear();
         }
         line.heads.retain(|(head, ..)| !deps.contains(head));
+        line.instead.values_mut().for_each(|before| before.retain(|(a, ..)| !deps.contains(a)));
         let total = line.heads.is_empty();
         let base = match &body.base {
             Some(ids) => {
@@ -451,12 +499,14 @@ impl Pipeline {
             }
             None => None,
         };
+        self.tip(t, &header.author)?;
         let line = self.line(t);
         line.heads.push((a, change.id(), header.lamport));
         let own = Summary {
             id: change.id(),
             place,
             author: header.author,
+            cap: header.cap,
             seq: header.seq,
             lamport: header.lamport,
             time_ms: header.time_ms,
@@ -491,39 +541,96 @@ impl Pipeline {
         if let Some(label) = &own.label {
             staged.put(Table::Label, label_key(t, label, a), Vec::new());
         }
+        let number = (t / TIMELINES) as usize;
         let effect = if is_auth(t) {
-            self.spaces[(t / TIMELINES) as usize].rights.learn(own.id, header, &body);
-            Some(Effect::default())
+            let root = self.spaces[number].rights.root();
+            let changed = self.spaces[number].rights.learn(own.id, header, &body);
+            Some(if changed.is_empty() { Effect::default() } else { self.reconsider(number, root, &changed)? })
         } else {
-            self.fold(t, a, header, own, body)?
+            if fork {
+                self.spaces[number].forks.insert(header.author, forked);
+            }
+            let told = self.judge(number, |judge, oldest| judge.add(a, &own, oldest))?;
+            let mut flips = if fork {
+                let end = self.next_a;
+                self.judge(number, |judge, _| judge.again(&BTreeSet::from([header.author]), end))?
+            } else {
+                BTreeSet::new()
+            };
+            flips.extend(told);
+            if !flips.is_empty() {
+                self.line(t).instead.clear();
+            }
+            self.fold(t, a, header, own, body, &flips)?
         };
         Ok(Taken { t, a, place, effect })
     }
 
-    fn fold(&mut self, t: u32, a: u64, header: &Header, own: Summary, body: Body) -> Result<Option<Effect>, StorageError> {
+    /// Asks which changes in a space's `main` have an effect, and remembers the first that is not rooted.
+    fn judge<T>(&mut self, number: usize, ask: impl FnOnce(&mut Judge<'_>, Option<u64>) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let Held { space, rights, forks, oldest_unrooted: oldest, .. } = &mut self.spaces[number];
+        let main = TimelineId::named(&space.key, "main");
+        let mut judge = Judge { rows: &mut self.rows, rights, t: space.main(), main, forks };
+        let answer = ask(&mut judge, *oldest)?;
+        if !self.rows.staged.is_untouched(Table::Unrooted) {
+            *oldest = oldest_unrooted(&self.rows, space.main())?;
+        }
+        Ok(answer)
+    }
+
+    /// Hides, or shows again, what a statement about rights has decided.
+    fn reconsider(&mut self, number: usize, root: PublicKey, changed: &Changed) -> Result<Effect, StorageError> {
+        let rights = &self.spaces[number].rights;
+        let holders = changed.live.iter().chain(&changed.dead).filter_map(|id| rights.grant(id)).filter_map(|held| match held.grant.audience {
+            Audience::Key(key) => Some(key),
+            Audience::Anyone => None,
+        });
+        let mut authors: BTreeSet<PublicKey> = holders.collect();
+        if changed.root {
+            authors.extend(rights.root_states().iter().map(|state| state.root).chain([root]));
+        }
+        let end = self.next_a;
+        let flips = self.judge(number, |judge, _| judge.again(&authors, end))?;
+        let t = self.spaces[number].space.main();
+        self.line(t).instead.clear();
+        if flips.is_empty() {
+            return Ok(Effect::default());
+        }
+        let mut fold = Fold::new(&mut self.rows, &mut self.bodies, t);
+        fold.flip(&flips)?;
+        fold.finish(None)
+    }
+
+    /// Applies a change, or the run that it completes, and looks at `flips` again.
+    fn fold(&mut self, t: u32, a: u64, header: &Header, own: Summary, body: Body, flips: &BTreeSet<u64>) -> Result<Option<Effect>, StorageError> {
         let scope = self.rights(t).check(header).ok();
         let part = body.part;
         let loaded = Arc::new((own, body));
         self.bodies.insert(t, a, Arc::clone(&loaded));
         let run = match part {
             None => vec![(a, loaded)],
-            Some(part) if part.number < part.count => return Ok(None),
-            Some(part) => match self.run_of(t, a, loaded, part.count)? {
-                Some(run) => run,
-                None => return Ok(None),
-            },
+            Some(part) if part.number < part.count => Vec::new(),
+            Some(part) => self.run_of(t, a, loaded, part.count)?.unwrap_or_default(),
         };
-        let Some(scope) = scope else { return Ok(Some(Effect::default())) };
-        let mut fold = Fold::new(&mut self.rows, &mut self.bodies, t);
-        for (a, loaded) in &run {
-            fold.apply(*a, loaded, &scope)?;
+        if run.is_empty() && flips.is_empty() {
+            return Ok(None);
         }
-        let effect = fold.finish(a)?;
+        let shows = match self.spaces[(t / TIMELINES) as usize].oldest_unrooted {
+            Some(_) => unrooted(&self.rows, t, a)?,
+            None => None,
+        };
+        let mut fold = Fold::new(&mut self.rows, &mut self.bodies, t);
+        if let Some(scope) = scope {
+            for (a, loaded) in &run {
+                fold.apply(*a, loaded, &scope, shows.as_ref())?;
+            }
+        }
         for (a, loaded) in run.iter().filter(|(_, loaded)| loaded.0.part.is_some()) {
             let own = Summary { folded: true, ..loaded.0.clone() };
-            self.rows.staged.put(Table::Change, change_key(t, *a).to_vec(), own.encode());
+            fold.remember(*a, &own);
         }
-        Ok(Some(effect))
+        fold.flip(flips)?;
+        Ok(Some(fold.finish((!run.is_empty()).then_some(a))?))
     }
 
     /// The parts of the run that ends with a change, in order, that had no effect yet; `None` when it is no run.
@@ -611,8 +718,12 @@ fn tip_key(t: u32, author: &PublicKey) -> Vec<u8> {
     [&tip_prefix(t)[..], author.as_bytes()].concat()
 }
 
+fn fork_prefix(t: u32) -> Vec<u8> {
+    [b"fork".as_slice(), &t.to_be_bytes()].concat()
+}
+
 fn fork_key(t: u32, author: &PublicKey) -> Vec<u8> {
-    [b"fork".as_slice(), &t.to_be_bytes(), author.as_bytes()].concat()
+    [&fork_prefix(t)[..], author.as_bytes()].concat()
 }
 
 /// The lowest `seq` that an author signed two changes with, in one timeline.

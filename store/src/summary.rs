@@ -3,7 +3,7 @@
 use timebus_identity::PublicKey;
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::ids::ChangeId;
+use crate::ids::{ChangeId, GrantId};
 use crate::keyspace::{Rows, Table};
 use crate::log::Place;
 use crate::store::StorageError;
@@ -17,6 +17,8 @@ pub struct Summary {
     pub place: Place,
     /// Who wrote it.
     pub author: PublicKey,
+    /// The grant in whose name it was written; `None` for a root key.
+    pub cap: Option<GrantId>,
     /// Its place in the author's chain.
     pub seq: u64,
     /// Its Lamport clock.
@@ -60,7 +62,11 @@ impl Summary {
             | u8::from(self.total) << 1
             | u8::from(self.part.is_some()) << 2
             | u8::from(self.label.is_some()) << 3
-            | u8::from(self.folded) << 4);
+            | u8::from(self.folded) << 4
+            | u8::from(self.cap.is_some()) << 5);
+        if let Some(cap) = &self.cap {
+            out.raw(cap.as_bytes());
+        }
         if let Some(base) = &self.base {
             list(base, &mut out);
         }
@@ -91,14 +97,16 @@ impl Summary {
         };
         let deps = list(&mut input)?;
         let flags = input.u8("flags")?;
-        if flags >= 1 << 5 {
+        if flags >= 1 << 6 {
             return Err(DecodeError::Invalid { field: "flags" });
         }
+        let cap = if flags & 32 != 0 { Some(GrantId(input.array("cap")?)) } else { None };
         let base = if flags & 1 != 0 { Some(list(&mut input)?) } else { None };
         let part = if flags & 4 != 0 { Some((input.var(u64::MAX, "part")?, input.var(u64::MAX, "parts")?)) } else { None };
         let label = if flags & 8 != 0 { Some(input.text(255, "label")?.into()) } else { None };
         input.finish()?;
-        Ok(Self { id, place, author, seq, lamport, time_ms, cum, deps, base, total: flags & 2 != 0, part, folded: flags & 16 != 0, label })
+        let (total, folded) = (flags & 2 != 0, flags & 16 != 0);
+        Ok(Self { id, place, author, cap, seq, lamport, time_ms, cum, deps, base, total, part, folded, label })
     }
 
     /// The name that clients see: the label, else the id.

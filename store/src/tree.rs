@@ -280,8 +280,9 @@ impl<R: Rows> History<'_, R> {
                 Some(counts) => *counts,
                 None => *self.counted.entry(a).or_insert(self.view.counts(self.rows, self.t, a)?),
             };
-            if counts {
-                entries.push((a, index, Entry::decode(&value)?));
+            let entry = Entry::decode(&value)?;
+            if counts && !entry.hidden {
+                entries.push((a, index, entry));
             }
         }
         self.settle(builder, &at, &mut entries, write_of)

@@ -694,6 +694,7 @@ impl Decider {
             }
             let entry = HistoryEntry::decode(&value).map_err(StorageError::from)?;
             if a == latest
+                && !entry.hidden
                 && (entry.writes || !entry.preds.is_empty())
                 && let Some(at) = Path::from_key(&t_key[4..])
                 && did.last() != Some(&at)
@@ -784,13 +785,14 @@ impl Decider {
             self.group.stated.insert(self.pipeline.space_of(taken.t), None);
             self.own_cap = None;
         }
+        // A statement about rights may hide values, or show them again.
         if let Some(effect) = taken.effect
-            && !is_auth(taken.t)
+            && (!is_auth(taken.t) || !effect.touched.is_empty())
         {
-            let t = taken.t;
-            let space = self.pipeline.space_of(t);
+            let space = self.pipeline.space_of(taken.t);
+            let t = space.main();
             let rows = &self.pipeline.rows;
-            let own = summary(rows, t, taken.a)?;
+            let own = summary(rows, taken.t, taken.a)?;
             let patches = if self.inner.feeds.is_watched() { patches(rows, t, &space.key, &effect)? } else { None };
             let mut versions = BTreeMap::new();
             for (key, touch) in &effect.versions {

@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use timebus_identity::{PublicKey, SecretKey, Signable, Verified, hash};
+use timebus_identity::{PublicKey, SecretKey, Signable, Signature, Verified, hash};
 use timebus_store::change::{self, Body, Change, Encryption, Header, Kind, Part};
 use timebus_store::codec::{Reader, Writer};
-use timebus_store::grant::{Actions, Audience, Genesis, Grant, Revoke, Scope, ScopeSegment, Timelines};
+use timebus_store::grant::{Actions, Audience, Authority, Genesis, Grant, Revoke, Scope, ScopeSegment, Succeed, Timelines};
 use timebus_store::ids::{ChangeId, GrantId, OpId, TimelineId};
 use timebus_store::json::Json;
 use timebus_store::log::{LogReader, Place, frame};
@@ -174,6 +174,18 @@ fn a_body_with_every_kind_of_op() {
             next: Some([0xaa; 32]),
             guardians: Some((2, vec![PublicKey::from_bytes([0xbb; 32]), PublicKey::from_bytes([0xcc; 32])])),
         }),
+        Op::Succeed(Succeed {
+            from: [0xa1; 32],
+            root: PublicKey::from_bytes([0xa2; 32]),
+            plan: Genesis { next: None, guardians: None },
+            authority: Authority::Root(Signature::from_bytes([0xa3; 64])),
+        }),
+        Op::Succeed(Succeed {
+            from: [0xa1; 32],
+            root: PublicKey::from_bytes([0xa2; 32]),
+            plan: Genesis { next: Some([0xaa; 32]), guardians: None },
+            authority: Authority::Guardians(vec![(PublicKey::from_bytes([0xbb; 32]), Signature::from_bytes([0xa4; 64]))]),
+        }),
         Op::Unknown { tag: 200, bytes: Box::from([0xde, 0xad]) },
     ];
     let body = Body {
@@ -188,7 +200,7 @@ fn a_body_with_every_kind_of_op() {
         01 01 aa*32             # base: one change
         01 02 03 bb*32          # part 2 of 3, and the first part
         02 11*32 22*32          # two changes that the ops refer to; the ops call them 1 and 2, and this one 0
-        10                      # sixteen ops follow, each behind its length
+        12                      # eighteen ops follow, each behind its length
 
         08 01                   # op 0, eight bytes: Set
            00 01 00 01 61       #   path: shares nothing, one segment more, a name of 1 byte, a
@@ -257,7 +269,15 @@ fn a_body_with_every_kind_of_op() {
            01 aa*32             #   hash of the root that may follow
            01 02 02             #   guardians: two of these two
               bb*32 cc*32       #     keys, ascending
-        03 c8 dead              # op 15: tag 200, which this version does not know
+        8401 13                 # op 15: Succeed
+           a1*32 a2*32          #   the state it follows, the new root
+           00 00                #   names no next root and no guardians
+           00 a3*64             #   signed by the old root
+        c501 13                 # op 16: Succeed
+           a1*32 a2*32
+           01 aa*32 00          #   names the next root by hash
+           01 01 bb*32 a4*64    #   signed by one guardian
+        03 c8 dead              # op 17: tag 200, which this version does not know
     ");
     assert_eq!(digits(&body.encode()), digits(&expected));
     assert_eq!(Body::decode(&expected), Ok(body));
@@ -474,4 +494,16 @@ fn keys_of_paths() {
         assert_eq!(Path::from_key(&hex(bytes)), Some(path.clone()));
         assert_eq!(path.to_string(), text);
     }
+}
+
+#[test]
+fn root_states_are_named_by_what_they_say() {
+    let (space, root) = (PublicKey::from_bytes([1; 32]), PublicKey::from_bytes([2; 32]));
+    let plan = Genesis { next: Some([3; 32]), guardians: None };
+    assert_eq!(plan.state(&space), hash("genesis state", &[&hex("01*32  01 03*32 00  # space, next, no guardians")]));
+    let by = |authority| Succeed { from: [4; 32], root, plan: plan.clone(), authority };
+    let state = hash("root state", &[&hex("04*32 02*32  01 03*32 00  # from, root, next, no guardians")]);
+    let succeed = by(Authority::Root(Signature::from_bytes([5; 64])));
+    assert_eq!((succeed.state(), by(Authority::Guardians(vec![])).state()), (state, state));
+    assert_eq!(succeed.signing_message(), [b"timebus.v1 succeed\0".as_slice(), &state].concat());
 }

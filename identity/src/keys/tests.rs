@@ -333,6 +333,33 @@ fn a_cold_home_still_knows_its_space_and_what_is_next() {
 }
 
 #[test]
+fn a_further_device_has_the_space_and_no_root() {
+    let (first, second) = (Home::new(), Home::new());
+    let owner = first.open();
+    let made = Keys::create_for(&second.path(), &owner.space()).expect("a new folder");
+    let again = second.open();
+    assert_eq!((again.space(), device_and_incarnation(&again)), (owner.space(), device_and_incarnation(&made)));
+    assert!(again.root().is_none() && again.kit().is_none() && !again.is_copy());
+    assert_ne!(again.device().public(), owner.device().public());
+    assert!(matches!(Keys::create_for(&second.path(), &owner.space()), Err(KeysError::AlreadyThere { .. })));
+    assert!(matches!(Keys::create_for(&first.path(), &owner.space()), Err(KeysError::AlreadyThere { .. })));
+}
+
+#[test]
+fn a_further_device_takes_the_root_only_by_the_words_of_its_space() {
+    let (first, second) = (Home::new(), Home::new());
+    let owner = first.open();
+    let mut device = Keys::create_for(&second.path(), &owner.space()).expect("a new folder");
+    let stranger = Home::new().open();
+    assert!(matches!(device.restore_root(&all_words(&stranger)), Err(KitError::OtherSpace { .. })));
+    assert!(matches!(device.restore_root(&owner.kit().expect("warm").root_words()), Err(KitError::NextMissing)));
+    assert!(second.open().root().is_none());
+    device.restore_root(&all_words(&owner)).expect("the right words");
+    let again = second.open();
+    assert_eq!((again.root().map(SecretKey::public), again.next_hash()), (Some(owner.space()), owner.next_hash()));
+}
+
+#[test]
 fn wrong_words_erase_nothing_and_are_named() {
     let home = Home::new();
     let mut keys = home.open();

@@ -73,7 +73,7 @@ pub struct Tried {
 #[non_exhaustive]
 pub enum Answer {
     /// Nothing came back.
-    #[error("no answer within {} s: it is not running, or a firewall is between", .0.as_secs_f32())]
+    #[error("no answer within {} s: the peer is not running, or is elsewhere now, or a firewall is between", .0.as_secs_f32())]
     Silence(Duration),
     /// The machine is there, but nothing listens.
     #[error("nothing listens there")]
@@ -176,7 +176,8 @@ async fn call(endpoint: &Inner, iroh: &iroh::Endpoint, id: EndpointId, targets: 
         Address::Websocket(_) => None,
     });
     let address = EndpointAddr::from_parts(id, transports);
-    let options = ConnectOptions::new().with_transport_config(endpoint.calling.clone());
+    let called = quic::called(id.as_bytes(), timebus_identity::random_bytes());
+    let options = ConnectOptions::new().with_transport_config(endpoint.calling.clone()).with_additional_alpns(vec![called]);
     let connecting = async {
         let connection = iroh.connect_with_opts(address, quic::ALPN, options).await?.await?;
         let streams = connection.open_bi().await?;

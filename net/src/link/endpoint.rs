@@ -350,6 +350,11 @@ async fn accept(endpoint: iroh::Endpoint, door: Door) {
             Some(_) = tasks.join_next() => continue,
         };
         let Some(incoming) = incoming else { return };
+        let names = incoming.decrypt().and_then(|hello| hello.alpns());
+        if names.is_some_and(|names| quic::is_for_another(endpoint.id().as_bytes(), names.map_while(Result::ok))) {
+            incoming.ignore();
+            continue;
+        }
         let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
             incoming.ignore();
             continue;

@@ -4,6 +4,7 @@
 //! neighbour shall not choose which servers we contact.
 
 use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
 use iroh::address_lookup::{AddrFilter, AddressLookup, EndpointData, EndpointInfo, Error, Item};
 use iroh::{EndpointId, TransportAddr};
 use iroh_mdns_address_lookup::MdnsAddressLookup;
@@ -32,7 +33,7 @@ impl AddressLookup for LanLookup {
         self.0.publish(data);
     }
 
-    fn resolve(&self, id: EndpointId) -> Option<n0_future::boxed::BoxStream<Result<Item, Error>>> {
+    fn resolve(&self, id: EndpointId) -> Option<BoxStream<'static, Result<Item, Error>>> {
         let found = self.0.resolve(id)?;
         Some(Box::pin(found.map(|item| item.map(|item| only_sockets(&item)))))
     }

@@ -13,6 +13,13 @@ use super::{CLOSE_TIMEOUT, Carrier, Ended, Link, Shared, Slot, Source, Way, is_f
 
 /// Says which version of the protocol is spoken; TLS checks that both sides mean the same.
 pub(super) const ALPN: &[u8] = b"timebus/1";
+/// Begins a second name in the list of protocols, which says whom the caller wants: addresses are handed on, and it
+/// happens that another peer has got one. That one is silent, so that the caller's other addresses have their chance;
+/// if it answered with its key, the whole call would be over.
+const CALLED: &[u8] = b"timebus/1 to ";
+/// Random bytes behind that; then as many of the hash of them and the node key. Who does not know the key learns
+/// nothing, and cannot tell two calls to one peer from calls to two.
+const CALLED_BYTES: usize = 8;
 /// What the binding of a link is derived with, see RFC 5705. The context is empty.
 const EXPORTER_LABEL: &[u8] = b"timebus/1 session";
 /// Before each frame.
@@ -23,6 +30,20 @@ const BATCH_BYTES: usize = 16 * 1024;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Set aside for a frame before any byte of it has come; what it really has is set aside when it comes.
 const FRAME_BYTES_AT_FIRST: usize = 64 * 1024;
+
+/// The name of a protocol that nobody speaks: it says to whom a call goes.
+pub(super) fn called(node: &[u8; 32], salt: [u8; CALLED_BYTES]) -> Vec<u8> {
+    let hash = timebus_identity::hash("called node", &[&salt, node]);
+    [CALLED, &salt, &hash[..CALLED_BYTES]].concat()
+}
+
+/// Whether a caller wants somebody else, by the names of protocols that it sent.
+pub(super) fn is_for_another(node: &[u8; 32], names: impl Iterator<Item = impl AsRef<[u8]>>) -> bool {
+    let mut called_by = names.filter(|name| name.as_ref().starts_with(CALLED));
+    let Some(name) = called_by.next() else { return false };
+    let salt = name.as_ref()[CALLED.len()..].first_chunk();
+    salt.is_none_or(|salt| name.as_ref() != called(node, *salt))
+}
 
 /// Makes a link of a stream that was opened or accepted.
 pub(super) fn start(connection: Connection, (send, recv): (SendStream, RecvStream), initiator: bool, slot: Option<Slot>) -> Result<Link, Ended> {
@@ -170,4 +191,19 @@ pub(super) fn round_trip(connection: &Connection) -> Option<Duration> {
     let paths = connection.paths();
     let path = paths.iter().find(|path| path.is_selected()).or_else(|| paths.iter().next())?;
     Some(path.rtt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_names_whom_it_is_for() {
+        let names = |node: u8| [ALPN.to_vec(), called(&[node; 32], [5; CALLED_BYTES])];
+        assert!(!is_for_another(&[1; 32], names(1).iter()));
+        assert!(is_for_another(&[1; 32], names(2).iter()));
+        assert!(!is_for_another(&[1; 32], [ALPN].iter()), "who names nobody may mean us");
+        assert!(is_for_another(&[1; 32], [CALLED].iter()));
+        assert_ne!(names(1)[1], called(&[1; 32], [6; CALLED_BYTES]));
+    }
 }

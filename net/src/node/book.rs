@@ -29,7 +29,9 @@ pub enum Source {
     Introduced,
     /// The owner typed its address.
     Typed,
-    /// It redeemed an invite of ours, or we one of its.
+    /// It took an invite of ours: whoever of both has moved, the other one calls.
+    Guest,
+    /// It gave us an invite that we took.
     Invite,
     /// It is another device of ours.
     Device,

@@ -10,7 +10,8 @@ use timebus_store::ids::{ChangeId, TimelineId};
 
 use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
 use crate::sync::frame::{
-    Ack, Auth, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Lacks, MAJOR, Open, Opened, Page, Provider, Redemption, TEXT_BYTES_MAX,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Lacks, MAJOR, NAME_BYTES_MAX, Open, Opened,
+    PROVIDERS_MAX, Page, Provider, Redemption, TEXT_BYTES_MAX,
 };
 use crate::sync::handshake::{Binding, Prove, Remote, Role, Transcript};
 use crate::sync::replica::{Cursor, Replica, ReplicaError};
@@ -23,6 +24,12 @@ pub const HANDSHAKE_MS: u64 = 10_000;
 pub const CONTROL_BYTES_MAX: usize = 256 * 1024;
 /// Tokens that may be tried on one link, so that nobody tries many.
 pub const REDEEMS_MAX: u32 = 10;
+/// Channels that the other side may open one after another, and how many more each second: each makes us look at the
+/// store.
+const OPENS: (u64, u64) = (1024, 10);
+/// Needs that the other side may send one after another, and how many more each second. Honest peers need a few after
+/// a fork.
+const NEEDS: (u64, u64) = (64, 2);
 /// What the transport takes before it said so: the handshake.
 const WRITABLE_AT_FIRST: u64 = 64 * 1024;
 
@@ -31,9 +38,9 @@ const WRITABLE_AT_FIRST: u64 = 64 * 1024;
 pub struct Config {
     /// The space that the peer calls its own.
     pub space: PublicKey,
-    /// What the peer calls itself; at most 64 bytes.
+    /// What the peer calls itself; what is over 64 bytes is left out.
     pub name: String,
-    /// Where the peer can be dialled; at most 8, of 128 bytes.
+    /// Where the peer can be dialled; the first 8 of at most 128 bytes each are named.
     pub addresses: Vec<String>,
     /// Bytes of changes that are taken before any is given back, for each channel. Default 256 KiB; more is faster over
     /// long distances and lets a peer make us hold more.
@@ -83,7 +90,8 @@ impl std::fmt::Debug for Start {
 pub enum Input {
     /// A frame came.
     Frame(Bytes),
-    /// A timeline is to be synced. Before [`Output::Ready`] it waits for that.
+    /// A timeline is to be synced. Before [`Output::Ready`] it waits for that; of one that is synced already nothing is
+    /// said.
     Open {
         /// The space.
         space: PublicKey,
@@ -101,6 +109,8 @@ pub enum Input {
     Close {
         /// Why.
         code: Code,
+        /// Seconds after which the other side may try again; 0 says nothing.
+        retry_after_s: u64,
     },
     /// What became of [`Output::Store`].
     Stored(Stored),
@@ -361,6 +371,30 @@ enum Stage {
     Ended,
 }
 
+/// So many times at once, and some more each second.
+struct Allowance {
+    burst: u64,
+    per_s: u64,
+    left: u64,
+    /// When it was last filled up.
+    filled_ms: u64,
+}
+
+impl Allowance {
+    fn new((burst, per_s): (u64, u64), now_ms: u64) -> Self {
+        Self { burst, per_s, left: burst, filled_ms: now_ms }
+    }
+
+    fn take(&mut self, now_ms: u64) -> bool {
+        let seconds = now_ms.saturating_sub(self.filled_ms) / 1000;
+        self.filled_ms += 1000 * seconds;
+        self.left = self.left.saturating_add(seconds.saturating_mul(self.per_s)).min(self.burst);
+        let granted = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        granted
+    }
+}
+
 /// One link to one peer.
 pub struct Session {
     config: Config,
@@ -379,6 +413,8 @@ pub struct Session {
     last_theirs: u64,
     /// The channel that sent last.
     turn: u64,
+    opens: Allowance,
+    needs: Allowance,
     redeems: u32,
     redeeming_in: bool,
     redeeming_out: bool,
@@ -423,6 +459,8 @@ impl Session {
             next_own: if role == Role::Initiator { 1 } else { 2 },
             last_theirs: 0,
             turn: 0,
+            opens: Allowance::new(OPENS, now_ms),
+            needs: Allowance::new(NEEDS, now_ms),
             redeems: 0,
             redeeming_in: false,
             redeeming_out: false,
@@ -492,7 +530,10 @@ impl Session {
                     self.close_channel(number, code);
                 }
             }
-            Input::Close { code } => self.end(code, "", End::Asked(code)),
+            Input::Close { code, retry_after_s } => {
+                self.shared.say(&Frame::Close(Close { channel: 0, code, retry_after_s, text: String::new() }));
+                self.finish(End::Asked(code));
+            }
             Input::Stored(stored) => return self.stored(stored, replica),
             Input::Appended { timeline } => self.appended(&timeline, replica).map_err(|error| link(error.into()))?,
             Input::Writable { bytes } => self.shared.writable = bytes,
@@ -518,10 +559,15 @@ impl Session {
             }
             Input::RedeemAnswer(RedeemAnswer { result, space, text }) => {
                 if std::mem::take(&mut self.redeeming_in) {
-                    self.shared.say(&Frame::Redeemed { result, space, text: shortened(text) });
+                    self.shared.say(&Frame::Redeemed { result, space, text: shortened(text, TEXT_BYTES_MAX) });
                 }
             }
-            Input::Providers { timeline, providers } => {
+            Input::Providers { timeline, mut providers } => {
+                for provider in &mut providers {
+                    provider.addresses.retain(|address| address.len() <= ADDRESS_BYTES_MAX);
+                    provider.addresses.truncate(ADDRESSES_MAX);
+                }
+                providers.truncate(PROVIDERS_MAX);
                 if let Some(channel) = self.timelines.get(&timeline).and_then(|number| self.channels.get(number)).filter(|it| it.opened) {
                     self.shared.say(&Frame::Providers { channel: channel.number, providers });
                 }
@@ -666,8 +712,12 @@ impl Session {
         let transcript = Transcript::new(self.role, self.binding, self.nodes, (&self.hello.0, &self.hello.1), (&hello, bytes));
         let mut proofs = self.prove.take().map_or_else(Vec::new, |prove| prove(&transcript.own_message(&self.config.space)));
         proofs.sort_unstable_by_key(|(key, _)| *key);
-        let Config { space, name, addresses, .. } = &self.config;
-        self.shared.say(&Frame::Auth(Auth { space: *space, proofs, name: name.clone(), addresses: addresses.clone() }));
+        let space = self.config.space;
+        let name = shortened(std::mem::take(&mut self.config.name), NAME_BYTES_MAX);
+        let mut addresses = std::mem::take(&mut self.config.addresses);
+        addresses.retain(|address| address.len() <= ADDRESS_BYTES_MAX);
+        addresses.truncate(ADDRESSES_MAX);
+        self.shared.say(&Frame::Auth(Auth { space, proofs, name, addresses }));
         self.stage = Stage::Auth(transcript);
         Ok(())
     }
@@ -690,6 +740,9 @@ impl Session {
             return Err((0, Halt::Link(Fault::Rule("a channel number that is not the next of its side"))));
         }
         self.last_theirs = number;
+        if !self.opens.take(self.shared.now_ms) {
+            return Err((0, Halt::Link(Fault::Flood)));
+        }
         let mut wanted = false;
         if let Some(own) = self.timelines.get(&open.timeline).copied() {
             // Both opened it at once: the initiator's channel is the one.
@@ -761,6 +814,7 @@ impl Session {
                 .map_err(Halt::from),
             _ if !opened => Err(Halt::Link(Fault::Rule("a frame on a channel that is not open"))),
             Frame::Tips { page, tips, .. } => channel.tips(page, &tips, replica),
+            Frame::Need { .. } if !self.needs.take(shared.now_ms) => Err(Halt::Link(Fault::Flood)),
             Frame::Need { ids, have, .. } => channel.needed(&ids, &have, replica),
             Frame::Changes { part, upto, changes, .. } => channel.changes(part, upto, &changes, bytes, shared, replica),
             Frame::Ack(ack) => channel.acked(ack, shared).map(|delivered| {
@@ -835,7 +889,7 @@ impl Session {
         if matches!(self.stage, Stage::Ended) {
             return;
         }
-        self.shared.say(&Frame::Close(Close { channel: 0, code, retry_after_s: 0, text: shortened(text.to_owned()) }));
+        self.shared.say(&Frame::Close(Close { channel: 0, code, retry_after_s: 0, text: shortened(text.to_owned(), TEXT_BYTES_MAX) }));
         self.finish(end);
     }
 
@@ -912,8 +966,8 @@ impl Session {
 }
 
 /// As much of a text as a frame takes.
-fn shortened(mut text: String) -> String {
-    while text.len() > TEXT_BYTES_MAX {
+fn shortened(mut text: String, bytes_max: usize) -> String {
+    while text.len() > bytes_max {
         text.pop();
     }
     text

@@ -19,7 +19,7 @@ use crate::invites::{Record, Wish, WishError};
 use crate::link::address::Address;
 use crate::network::{Network, Stopped};
 use crate::node::Event;
-use crate::node::book::PETNAME_BYTES_MAX;
+use crate::node::book::{Book, PETNAME_BYTES_MAX};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::route::{bad_path, write_problem};
@@ -83,7 +83,11 @@ pub(crate) async fn find_space(peer: &Peer, name: &str) -> Result<PublicKey, Pro
         Problem::new(StatusCode::NOT_FOUND, "space", "nobody is known by this name", format!("{name:?} is no key and none of your names"))
             .with_fix("`timebus peers` shows who is known; `timebus follow KEY --as NAME` gives a name")
     };
-    let Some(network) = peer.network() else { return Err(unknown()) };
+    let Some(network) = peer.network() else {
+        // A command without a running peer knows the names all the same.
+        let book = Book::load(&peer.store().home().join("peers.json")).unwrap_or_default();
+        return book.named(name).ok_or_else(unknown);
+    };
     let name = name.to_owned();
     network.ask(move |node| node.book().named(&name)).await.map_err(stopped)?.ok_or_else(unknown)
 }
@@ -164,6 +168,9 @@ async fn follow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         None => return Err(bad("addresses are of no use without the node key of who is there")),
     };
     let network = network(peer)?;
+    if let Some(name) = &petname {
+        check_petname(peer, space, name).await?;
+    }
     network.tell(Event::Follow { space, via }).await.map_err(stopped)?;
     if let Some(name) = petname {
         name_space(peer, space, name).await?;
@@ -201,11 +208,25 @@ async fn block(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     Ok(json!({"who": who.to_string(), "blocked": blocked}))
 }
 
-async fn name_space(peer: &Peer, space: PublicKey, name: String) -> Result<(), Problem> {
+/// Whether the owner can call a space so.
+async fn check_petname(peer: &Peer, space: PublicKey, name: &str) -> Result<(), Problem> {
     let is_good = name.len() <= PETNAME_BYTES_MAX && !name.contains(['/', '.', '@', '%', '?', '#']) && !name.chars().any(char::is_control);
     if !is_good || name.parse::<PublicKey>().is_ok() {
         return Err(bad(format!("{name:?} cannot be a name: up to {PETNAME_BYTES_MAX} bytes without / . @ % ? #")));
     }
+    let wanted = name.to_owned();
+    let taken = network(peer)?.ask(move |node| node.book().named(&wanted)).await.map_err(stopped)?;
+    match taken.filter(|other| *other != space) {
+        Some(other) => {
+            let detail = format!("you call the space {other} ({}) so", human_name(&other));
+            Err(Problem::new(StatusCode::CONFLICT, "name", "this name is taken", detail).with_fix("choose another name"))
+        }
+        None => Ok(()),
+    }
+}
+
+async fn name_space(peer: &Peer, space: PublicKey, name: String) -> Result<(), Problem> {
+    check_petname(peer, space, &name).await?;
     network(peer)?.tell(Event::Petname { space, name }).await.map_err(stopped)
 }
 
@@ -290,6 +311,7 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         WishError::Io(error) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the invite could not be written", error.to_string()),
         other => bad(other.to_string()),
     })?;
+    let name = network.ask(|node| node.name().to_owned()).await.map_err(stopped)?;
     let endpoint = network.endpoint();
     let addresses: Vec<String> = endpoint
         .addresses()
@@ -307,7 +329,7 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         path,
         bytes_max,
         expires_ms,
-        name: human_name(&peer.space()),
+        name: shortened(&name),
         app: None,
         paint,
     };
@@ -315,6 +337,12 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     value["link"] = invite.link().into();
     value["addresses"] = addresses.into();
     Ok(value)
+}
+
+/// As much of a name as a link carries.
+fn shortened(name: &str) -> String {
+    let fits = |at: &usize| name.is_char_boundary(*at);
+    name[..(0..=name.len().min(invite::NAME_BYTES_MAX)).rev().find(fits).unwrap_or(0)].to_owned()
 }
 
 async fn revoke_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
@@ -384,6 +412,10 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let network = network(peer)?;
     let space = invite.space;
+    if let Some(name) = &petname {
+        check_petname(peer, space, name).await?;
+    }
+    let is_chosen = petname.is_some();
     let name = petname.unwrap_or_else(|| invite.name.clone());
     network.tell(Event::Join { space, node: invite.node, addresses: invite.addresses, token: invite.token }).await.map_err(stopped)?;
     // A name that somebody else chose may not be one that can be used here; then there is none.
@@ -391,7 +423,7 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         let name = name.clone();
         move |node| node.book().named(&name).is_none() && !node.book().petnames.contains_key(&space)
     });
-    if !name.is_empty() && is_free.await.map_err(stopped)? {
+    if !name.is_empty() && (is_free.await.map_err(stopped)? || is_chosen) {
         let _ = name_space(peer, space, name).await;
     }
     let status = network.visit(space, JOIN_PATIENCE).await.map_err(stopped)?;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use timebus_identity::{PublicKey, SecretKey, Signed};
 use timebus_net::sync::frame::{Code, FRAME_BYTES_MAX, Frame, Part};
-use timebus_net::sync::{Binding, Config, Counters, End, Input, Output, Remote, Replica, Role, Session, Start};
+use timebus_net::sync::{Binding, Config, Counters, End, Input, Output, Replica, Role, Session, Start};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 
@@ -348,7 +348,7 @@ impl Net {
                 Output::Penalty { points, fault } => {
                     self.links[link].points[1 - side] += points;
                     let culprit = self.links[link].peers[1 - side];
-                    assert!(self.peers[culprit].lies.is_some(), "an honest peer is blamed for {fault}");
+                    assert!(self.peers[culprit].lies.is_some() || self.peers[peer].lies.is_some(), "an honest peer is blamed for {fault}");
                 }
                 Output::End(end) => {
                     self.links[link].ends.push((side, end));
@@ -409,17 +409,6 @@ impl Net {
             }
         }
         Ok(())
-    }
-
-    pub(crate) fn remote(&self, peer: usize) -> Remote {
-        let it = &self.peers[peer];
-        Remote {
-            node: PublicKey::from_bytes([peer as u8 + 1; 32]),
-            space: it.secret.public(),
-            keys: vec![it.secret.public()],
-            name: String::new(),
-            addresses: Vec::new(),
-        }
     }
 }
 

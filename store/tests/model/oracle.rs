@@ -8,11 +8,16 @@
 //! - A write is visible in a set of changes iff it is valid and no valid op in the set has it as a predecessor:
 //!   a `Set` at the same path, a `Del` at or above it. Predecessors that the writer had not seen do not count.
 //! - The greatest stamp (Lamport clock, change, index) wins; structure beats scalars; lists are walked in order.
+//! - A change is rooted if the right it was made with is in force and its author had not forked his chain up to there.
+//!   An op has an effect if its change, of a run the last part, is rooted; or is in the past of a rooted change that
+//!   could have written the same path; or is kept by a revocation whose issuer could have. Only such ops count.
+//!   Which rights are in force is checked elsewhere, so that is asked of the store.
 //! - A path's version is the greatest changes, by view, with an op at or below it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use timebus_identity::Verified;
+use timebus_identity::{PublicKey, Verified};
+use timebus_store::auth::Rights;
 use timebus_store::change::{Body, Change, Header, Kind};
 use timebus_store::grant::{Grant, Scope};
 use timebus_store::ids::{ChangeId, GrantId, OpId};
@@ -44,6 +49,11 @@ pub(crate) struct Known {
     lasts: Set,
     /// Where its cap lets it write; `None` when its ops have no effect.
     scope: Option<Scope>,
+    /// Where its cap would let it write.
+    could: Scope,
+    rooted: bool,
+    /// What revocations keep with it and all before it: where, and by whose right.
+    kept: Vec<Scope>,
 }
 
 /// A valid `Set` or `Ins`.
@@ -96,6 +106,7 @@ impl Oracle {
             oracle.learn(change, &grants);
         }
         oracle.complete_runs();
+        oracle.judge(all);
         for number in 0..oracle.changes.len() {
             oracle.apply(number);
         }
@@ -126,8 +137,41 @@ impl Oracle {
                 }
             }
         }
+        let could = scope_of_cap(&header, grants);
+        let view = view | 1 << number;
         self.numbers.insert(change.id(), number);
-        self.changes.push(Known { id: change.id(), header, body, past, view: view | 1 << number, lasts: 0, scope });
+        self.changes.push(Known { id: change.id(), header, body, past, view, lasts: 0, scope, could, rooted: false, kept: Vec::new() });
+    }
+
+    /// Finds out which changes are rooted and which are kept.
+    fn judge(&mut self, all: &[Verified<Change>]) {
+        let first = all.first().expect("the root grants");
+        let mut rights = Rights::new(first.header().author);
+        for change in all.iter().filter(|change| change.header().kind == Kind::Auth) {
+            rights.learn(change.id(), change.header(), &Body::decode(change.body_bytes()).expect("well-formed here"));
+        }
+        let mut places: HashMap<(PublicKey, u64), usize> = HashMap::new();
+        for change in &self.changes {
+            *places.entry((change.header.author, change.header.seq)).or_default() += 1;
+        }
+        for change in &mut self.changes {
+            let forked = (1..=change.header.seq).any(|seq| places.get(&(change.header.author, seq)).is_some_and(|count| *count > 1));
+            change.rooted = !forked && rights.rooted(&change.header.author, change.header.cap.as_ref());
+            let keepers = rights.keepers().filter(|keeper| keeper.keep.contains(&change.id));
+            change.kept = keepers.map(|keeper| keeper.scope).collect();
+        }
+    }
+
+    /// Whether what a change did at a path has an effect.
+    fn shows(&self, number: usize, path: &Path) -> bool {
+        (0..self.changes.len()).filter(|last| has(self.changes[number].lasts, *last)).any(|last| {
+            let author = &self.changes[last].header.author;
+            let helps = |other: &Known| {
+                (other.rooted && has(other.past, last) && other.could.covers(path, &other.header.author))
+                    || (has(other.past | 1 << self.numbers[&other.id], last) && other.kept.iter().any(|scope| scope.covers(path, author)))
+            };
+            self.changes[last].rooted || self.changes.iter().any(helps)
+        })
     }
 
     /// Finds the last parts that make their runs complete.
@@ -301,14 +345,20 @@ impl Oracle {
         Some(at)
     }
 
-    /// Whether a change's ops count in a set of changes.
-    fn counts(&self, set: Set, number: usize) -> bool {
+    /// Whether a change's ops at a path count in a set of changes.
+    fn counts(&self, set: Set, number: usize, path: &Path) -> bool {
+        self.is_whole(set, number) && self.shows(number, path)
+    }
+
+    /// Whether a change, and if it is part of a run, its last part, is in a set of changes.
+    fn is_whole(&self, set: Set, number: usize) -> bool {
         has(set, number) && self.changes[number].lasts & set != 0
     }
 
     /// The writes that are visible in a set of changes.
     pub(crate) fn visible(&self, set: Set) -> BTreeSet<OpId> {
-        let alive = |write: &Write| self.counts(set, write.change) && !write.killers.iter().any(|killer| self.counts(set, *killer));
+        let counts = |number: usize, write: &Write| self.counts(set, number, &write.path);
+        let alive = |write: &Write| counts(write.change, write) && !write.killers.iter().any(|killer| counts(*killer, write));
         self.writes.iter().filter(|(_, write)| alive(write)).map(|(id, _)| *id).collect()
     }
 
@@ -383,7 +433,12 @@ impl Oracle {
 
     /// The position of an element in a set of changes.
     fn stands_at(&self, set: Set, element: OpId) -> Option<OpId> {
-        let own = self.positions.iter().filter(|position| position.element == element && self.counts(set, position.change));
+        // An insertion is a position even where it shows nothing.
+        let counts = |position: &&Position| {
+            let is_insertion = position.id == element;
+            self.is_whole(set, position.change) && (is_insertion || self.shows(position.change, &self.writes[&element].path))
+        };
+        let own = self.positions.iter().filter(|position| position.element == element).filter(counts);
         own.max_by_key(|position| position.stamp).map(|position| position.id)
     }
 
@@ -392,7 +447,7 @@ impl Oracle {
         let everything = self.everything();
         let mut touching: Set = 0;
         for (at, number) in &self.touches {
-            if path.contains(at) && self.counts(everything, *number) {
+            if path.contains(at) && self.counts(everything, *number, at) {
                 touching |= self.changes[*number].lasts;
             }
         }
@@ -422,6 +477,10 @@ impl Oracle {
         }
         paths
     }
+}
+
+fn scope_of_cap(header: &Header, grants: &HashMap<GrantId, Grant>) -> Scope {
+    header.cap.as_ref().map_or_else(Scope::everything, |cap| grants[cap].scope.clone())
 }
 
 /// Grants by id: those of the root, and one step further.

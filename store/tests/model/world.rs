@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use timebus_identity::{PublicKey, SecretKey, Verified};
 use timebus_store::change::{Body, Change, Header, Kind, Part};
-use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
+use timebus_store::grant::{Actions, Audience, Grant, Revoke, Scope, ScopeSegment, Timelines};
 use timebus_store::ids::{ChangeId, GrantId, OpId, TimelineId};
 use timebus_store::op::{Op, OpRef, PathStep, Side};
 use timebus_store::path::{Path, Segment};
@@ -62,6 +62,8 @@ pub(crate) struct World {
     past: BTreeMap<usize, BTreeSet<usize>>,
     heads: BTreeSet<usize>,
     made: Vec<Made>,
+    /// Numbers of the statements about rights.
+    statements: Vec<usize>,
 }
 
 fn grant(to: &SecretKey, scope: Scope, depth: u8) -> Op {
@@ -83,6 +85,7 @@ impl World {
             past: BTreeMap::new(),
             heads: BTreeSet::new(),
             made: Vec::new(),
+            statements: Vec::new(),
         };
         let below = |name: &str| Scope { segments: vec![ScopeSegment::Name(name.into())], deep: true };
         let by_root = vec![
@@ -99,16 +102,46 @@ impl World {
         world.devices = keys.into_iter().zip(caps).map(|(key, cap)| Device { key, cap, own: Vec::new() }).collect();
         world.devices.push(Device { key: SecretKey::from_seed(*root.seed()), cap: None, own: Vec::new() });
         let size = 5 + world.dice.below(36);
+        let quarrel = world.dice.percent(65);
         while world.main.len() < size {
             world.step();
+            if quarrel && world.dice.percent(12) {
+                world.revoke();
+            }
+        }
+        if quarrel {
+            world.revoke();
         }
         world
     }
 
     fn statement(&mut self, key: &SecretKey, cap: Option<GrantId>, ops: Vec<Op>) -> ChangeId {
-        let parents: Vec<ChangeId> = self.changes.iter().map(|change| change.id()).collect();
-        let lamport = parents.len() as u64 + 1;
-        self.sign(key, Kind::Auth, cap, None, parents, lamport, &Body { ops, ..Body::default() })
+        let own: Vec<usize> = self.statements.iter().copied().filter(|at| self.changes[*at].header().author == key.public()).collect();
+        let prev = own.last().map(|at| self.changes[*at].header().clone());
+        // Mostly somebody knows all that was said before.
+        let knows = if self.dice.percent(70) { 100 } else { 40 };
+        let known: Vec<usize> = self.statements.iter().copied().filter(|at| !own.contains(at) && (*at == 0 || self.dice.percent(knows))).collect();
+        let lamport = 1 + known.iter().chain(own.last()).map(|at| self.changes[*at].header().lamport).max().unwrap_or(0);
+        let parents = known.iter().map(|at| self.changes[*at].id()).collect();
+        let id = self.sign(key, Kind::Auth, cap, prev.as_ref(), parents, lamport, &Body { ops, ..Body::default() });
+        self.statements.push(self.changes.len() - 1);
+        id
+    }
+
+    /// Somebody takes a right back, and keeps some of what was written with it.
+    fn revoke(&mut self) {
+        let by = [5, 5, 0, 1][self.dice.below(4)];
+        let target = self.dice.below(5);
+        let Some(grant) = self.devices[target].cap else { return };
+        let mut keep = BTreeSet::new();
+        for _ in 0..self.dice.below(3) {
+            keep.extend(self.dice.pick(&self.main).map(|at| self.changes[*at].id()));
+        }
+        let cascade = self.dice.percent(30);
+        let revoke = Op::Revoke(Revoke { grant, cascade, keep: keep.into_iter().collect() });
+        let key = SecretKey::from_seed(*self.devices[by].key.seed());
+        let cap = self.devices[by].cap;
+        self.statement(&key, cap, vec![revoke]);
     }
 
     #[expect(clippy::too_many_arguments, reason = "a header has many fields")]

@@ -16,6 +16,7 @@ mod json;
 mod log;
 pub mod mutate;
 pub mod seeds;
+mod sync;
 mod wire;
 
 /// One decoder under test.
@@ -40,6 +41,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "rows", run: codec::rows, inputs: 60_000, words: &[] },
     Target { name: "key", run: codec::key, inputs: 60_000, words: &["\0", "\u{1}", "00", "ff", "..", "@"] },
     Target { name: "log", run: log::walk, inputs: 6_000, words: &["tbr1"] },
+    Target { name: "frame", run: sync::frame, inputs: 60_000, words: &[] },
     Target { name: "path", run: http::path, inputs: 60_000, words: &["/", "@@", "@", ".", "..", "//", "\0", "é", "y.0"] },
     Target {
         name: "target",

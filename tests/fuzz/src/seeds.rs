@@ -1,10 +1,16 @@
 //! Where the corpus comes from: what encoders write, and texts of every kind that parsers take. Names that begin with
 //! `good-` are accepted, `bad-` are refused for one reason each.
 
-use timebus_identity::{PublicKey, SecretKey, Signable as _, z32};
+use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, z32};
+use bytes::Bytes;
+use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, z32};
+use timebus_net::sync::frame::{
+    Ack, Auth, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Holding, Lacks, Open, Opened, Page, Part as ChangesPart, Provider, Redemption,
+};
+use timebus_net::sync::{Cursor, Tip};
 use timebus_store::change::{Body, Change, Encryption, Header, Kind, Part};
 use timebus_store::codec::Writer;
-use timebus_store::grant::{Actions, Audience, Genesis, Grant, Revoke, Scope, ScopeSegment, Timelines};
+use timebus_store::grant::{Actions, Audience, Authority, Genesis, Grant, Revoke, Scope, ScopeSegment, Succeed, Timelines};
 use timebus_store::ids::{ChangeId, GrantId, OpId, TimelineId};
 use timebus_store::json::Json;
 use timebus_store::log::{Place, frame};
@@ -25,6 +31,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "rows" => good(rows()),
         "key" => good(paths().iter().map(Path::key)),
         "log" => good(segments()),
+        "frame" => good(peer_frames().iter().map(|frame| frame.encode().to_vec())),
         _ => texts(target),
     }
 }
@@ -154,6 +161,18 @@ fn bodies() -> Vec<Body> {
                 Op::Grant(rights),
                 Op::Grant(open),
                 Op::Revoke(Revoke { grant: GrantId([4; 32]), cascade: true, keep: vec![id(1), id(2)] }),
+                Op::Succeed(Succeed {
+                    from: [6; 32],
+                    root: PublicKey::from_bytes([7; 32]),
+                    plan: Genesis { next: Some([8; 32]), guardians: None },
+                    authority: Authority::Root(Signature::from_bytes([9; 64])),
+                }),
+                Op::Succeed(Succeed {
+                    from: [6; 32],
+                    root: PublicKey::from_bytes([7; 32]),
+                    plan: Genesis { next: None, guardians: None },
+                    authority: Authority::Guardians(vec![(PublicKey::from_bytes([1; 32]), Signature::from_bytes([2; 64]))]),
+                }),
             ],
             ..Body::default()
         },
@@ -394,4 +413,36 @@ fn frames() -> Vec<(String, Vec<u8>)> {
     let parts =
         [&[2][..], &frame(1, 1, 1, &head[..3]), &frame(9, 4, 1, &head[3..]), &frame(3, 0, 1, &[0, 0, 0, 8]), &frame(7, 0, 0, &[0; 8])].concat();
     vec![("socket-00".into(), socket), ("h2-00".into(), requests), ("h2-01".into(), parts)]
+}
+
+/// One frame between peers of each kind, and of each option.
+fn peer_frames() -> Vec<Frame> {
+    let other = PublicKey::from_bytes([2; 32]);
+    let holding =
+        Holding { heads: vec![id(1), id(2)], more: true, incarnation: [3; 16], end: 300, cursor: Some(Cursor { incarnation: [4; 16], upto: 7 }) };
+    let features = vec![Feature { id: 1, required: false }, Feature { id: 300, required: true }];
+    let tip = |author, seq| Tip { author: PublicKey::from_bytes([author; 32]), seq, id: id(9) };
+    let changes = vec![Bytes::from_static(b"header, signature, body"), Bytes::new()];
+    vec![
+        Frame::Hello(Hello { major: 1, minor: 2, patch: 300, features, frame_bytes_max: FRAME_BYTES_MAX as u64, nonce: [5; 32] }),
+        Frame::Auth(Auth {
+            space: other,
+            proofs: vec![(other, Signature::from_bytes([6; 64]))],
+            name: "bö".to_owned(),
+            addresses: vec!["127.0.0.1:1".to_owned(), String::new()],
+        }),
+        Frame::Open(Open { channel: 1, space: other, timeline: TimelineId([7; 32]), mode: 0, holding, credit: 1 << 18 }),
+        Frame::Opened(Opened { channel: 300, holding: Holding::default(), credit: 0, lacks: Lacks::TipsFollow }),
+        Frame::Tips { channel: 1, page: Page::More, tips: vec![tip(1, 1), tip(1, 300), tip(2, 1)] },
+        Frame::Tips { channel: 1, page: Page::LacksNothing, tips: Vec::new() },
+        Frame::Need { channel: 1, ids: vec![id(1)], have: vec![id(2), id(3)] },
+        Frame::Changes { channel: 1, part: ChangesPart::Stream, upto: 9, changes },
+        Frame::Changes { channel: 1, part: ChangesPart::AnswerEnds, upto: 0, changes: Vec::new() },
+        Frame::Ack(Ack { channel: 1, bytes: 4096, durable: 9, upto: 300 }),
+        Frame::Live { channel: 1, upto: 300 },
+        Frame::Close(Close { channel: 0, code: Code::Busy, retry_after_s: 60, text: "é".to_owned() }),
+        Frame::Redeem { token: [8; 16], device: other },
+        Frame::Redeemed { result: Redemption::Later, space: other, text: "wait".to_owned() },
+        Frame::Providers { channel: 1, providers: vec![Provider { node: other, addresses: vec!["a:1".to_owned()] }] },
+    ]
 }

@@ -90,11 +90,36 @@ async fn says_when_there_is_nowhere_to_call() {
 }
 
 #[tokio::test]
-async fn another_key_at_the_address_is_refused() {
-    let (one, other) = (impatient().await, Place::new().await);
+async fn another_peer_at_an_address_does_not_hide_the_right_one() {
+    for _ in 0..5 {
+        let (one, other, mut two) = (Place::new().await, Place::new().await, Place::new().await);
+        let hints = [other.address(), two.address()];
+        let here = soon(one.endpoint.dial(Some(&two.endpoint.node()), &hints)).await.unwrap_or_else(|error| panic!("{error}"));
+        here.send(b"hello".to_vec()).await.expect("a new link");
+        assert_eq!(receive(&mut two.accept().await).await, b"hello");
+    }
+}
+
+#[tokio::test]
+async fn another_peer_at_the_only_address_is_not_taken_for_the_right_one() {
+    let one = impatient().await;
     let expected = SecretKey::generate().public();
+    let other = Place::new().await;
     let result = soon(one.endpoint.dial(Some(&expected), &[other.address()])).await;
+    assert_eq!(answers(result), [Answer::Silence(Duration::from_secs(1))]);
+    // And if it does answer, with a key that is not the one that was called.
+    let other = stranger(vec![quic::ALPN.to_vec()]).await;
+    let accepting = tokio::spawn({
+        let other = other.clone();
+        async move {
+            while let Some(incoming) = other.accept().await {
+                let _ = incoming.await;
+            }
+        }
+    });
+    let result = soon(one.endpoint.dial(Some(&expected), &[address(&other)])).await;
     assert_eq!(answers(result), [Answer::AnotherKey]);
+    accepting.abort();
 }
 
 #[tokio::test]

@@ -152,6 +152,47 @@ async fn a_reader_that_stops_holds_a_websocket_back() {
     assert!(soon(here.has_room(SEND_BYTES_MAX)).await);
 }
 
+/// A proxy that ends TLS for `localhost`, and its certificate.
+async fn proxy_with_tls(served: &Served, listener: TcpListener) -> Vec<u8> {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let certificate = made.cert.der().to_vec();
+    let key = tokio_rustls::rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
+    let builder = tokio_rustls::rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().expect("versions");
+    let config = builder.with_no_client_auth().with_single_cert(vec![certificate.clone().into()], key.into()).expect("they fit");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let port = served.port;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut outside) = acceptor.accept(stream).await else { continue };
+            let mut inside = TcpStream::connect(("127.0.0.1", port)).await.expect("the peer listens");
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut outside, &mut inside).await });
+        }
+    });
+    certificate
+}
+
+#[tokio::test]
+async fn behind_a_proxy_with_tls_the_name_outside_counts() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let host = format!("localhost:{}", listener.local_addr().expect("bound").port());
+    let served = Served::start(&[&host]).await;
+    let mut arrivals = served.open(4);
+    let certificate = proxy_with_tls(&served, listener).await;
+    let address: Address = format!("wss://{host}").parse().expect("an address");
+
+    let trusting = Place::with(EndpointConfig { authorities: vec![certificate], ..config() }).await;
+    let here = soon(trusting.endpoint.dial(None, std::slice::from_ref(&address))).await.unwrap_or_else(|error| panic!("{error}"));
+    here.send(b"\0hello".to_vec()).await.expect("a new link");
+    let mut there = soon(arrivals.accept()).await.expect("somebody comes");
+    assert_eq!(receive(&mut there).await, b"\0hello");
+    assert_eq!((here.binding(), there.binding()), (&websocket::binding(&host), &websocket::binding(&host)));
+
+    let careful = Place::new().await;
+    let error = soon(careful.endpoint.dial(None, &[address])).await.expect_err("nobody vouches for the certificate").to_string();
+    assert!(error.contains("TLS") && error.contains("certificate"), "{error}");
+}
+
 #[tokio::test]
 async fn without_a_driver_a_link_is_refused_with_a_reason() {
     let served = Served::start(&[]).await;

@@ -39,7 +39,7 @@ fn offline_there_is_no_socket() {
 #[ignore = "run by offline_there_is_no_socket"]
 async fn alone_offline() {
     let before = sockets();
-    let place = Place::with(EndpointConfig { is_offline: true, ..EndpointConfig::default() }).await;
+    let place = Place::with(EndpointConfig { is_offline: true, ..config() }).await;
     let nobody = SecretKey::generate().public();
     for address in ["127.0.0.1:9", "ws://127.0.0.1:9", "relay:http://127.0.0.1:9"] {
         let address: Address = address.parse().expect("an address");

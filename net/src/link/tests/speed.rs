@@ -49,7 +49,7 @@ async fn of_iroh() {
         last = Some((here, there));
     }
     times.sort();
-    eprintln!("iroh: until the first frame is there: median {:?}, first {:?}", times[10], times[19]);
+    eprintln!("iroh: until the first frame is there: median {:?}, slowest {:?}", times[10], times[19]);
     let (here, mut there) = last.expect("one of twenty");
     measure("iroh", &here, &mut there).await;
 }
@@ -73,4 +73,23 @@ async fn of_websockets() {
     there.recv().await.expect("a frame");
     eprintln!("websocket: until the first frame is there (without HTTP): {:?}", began.elapsed());
     measure("websocket", &here, &mut there).await;
+}
+
+#[tokio::test]
+#[ignore = "a measurement of half a minute"]
+async fn of_noticing_that_the_other_side_is_gone() {
+    let (one, mut two) = (Place::new().await, Place::new().await);
+    let wire = Wire::to(two.endpoint.sockets()[0]).await;
+    let here = one.endpoint.dial(Some(&two.endpoint.node()), &[Address::Direct(wire.address)]).await.expect("through the wire");
+    here.send(vec![0]).await.expect("a new link");
+    let mut there = two.accept().await;
+    there.recv().await.expect("a frame");
+    // Once the frame's last acknowledgement has gone, nothing but signs of life is under way.
+    let _ = tokio::time::timeout(Duration::from_secs(7), there.recv()).await;
+    wire.cut.store(true, Ordering::Relaxed);
+    let began = Instant::now();
+    let ended = here.until_ended().await;
+    eprintln!("iroh: {ended:?} after {:?}", began.elapsed());
+    let ended = there.until_ended().await;
+    eprintln!("iroh, other side: {ended:?} after {:?}", began.elapsed());
 }

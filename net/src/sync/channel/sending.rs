@@ -77,12 +77,15 @@ impl Channel {
 
     /// Tells the other side once that the cursor has reached the end.
     pub(crate) fn tell_live(&mut self, shared: &mut Shared, replica: &dyn Replica) -> Result<(), ReplicaError> {
-        if self.opened && !self.told_live && self.serves && !matches!(self.plan, Plan::Waiting) {
-            let ended = !self.advance(shared, replica)? && (self.at_end || self.t.is_none());
-            if ended {
-                self.told_live = true;
-                shared.say(&Frame::Live { channel: self.number, upto: self.cursor });
-            }
+        if !self.opened || self.told_live || self.serves && matches!(self.plan, Plan::Waiting) {
+            return Ok(());
+        }
+        // To a peer that may not have what is here, nothing is here, and that was said with the Open.
+        let ended = !self.serves || !self.advance(shared, replica)? && (self.at_end || self.t.is_none());
+        if ended {
+            self.told_live = true;
+            let upto = if matches!(self.plan, Plan::Waiting) { 0 } else { self.cursor };
+            shared.say(&Frame::Live { channel: self.number, upto });
         }
         Ok(())
     }

@@ -1,0 +1,193 @@
+//! Answers to questions about rights: who may, by which grants, and if not, what is missing.
+
+use std::cmp::Reverse;
+
+use timebus_identity::PublicKey;
+
+use super::{Held, Rights};
+use crate::grant::{Actions, Audience, Scope, Timelines};
+use crate::ids::{GrantId, OpId, TimelineId};
+use crate::path::Path;
+
+/// Most ways that [`Rights::explain`] tells of; those that lack least come first.
+pub const WAYS_MAX: usize = 16;
+
+/// By what somebody may do something.
+#[derive(Debug)]
+pub struct Allowed<'a> {
+    /// Whether by being the root.
+    pub root: bool,
+    /// Live grants, the widest first.
+    pub grants: Vec<(GrantId, &'a Held)>,
+}
+
+impl Allowed<'_> {
+    /// Whether nothing allows it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.root && self.grants.is_empty()
+    }
+}
+
+/// Why somebody may, or may not, do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    /// Whether he may.
+    pub allowed: bool,
+    /// Whether because his key is the root. Then there are no ways.
+    pub root: bool,
+    /// His grants with what each lacks, the best first. None: he was never granted anything.
+    pub ways: Vec<Way>,
+}
+
+/// A grant, seen as a way to do something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The grants from the root's to his own.
+    pub links: Vec<GrantId>,
+    /// What it does not allow; nothing if it does.
+    pub lacks: Vec<Lack>,
+}
+
+/// Why a grant does not allow something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// These actions are not granted.
+    Actions(Actions),
+    /// It is for other timelines.
+    Timeline(Timelines),
+    /// It is for these paths.
+    Path(Scope),
+    /// It ended, in Unix milliseconds.
+    Ended(u64),
+    /// It is not in force.
+    Hidden(Hidden),
+}
+
+/// Why a grant is not in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// Somebody took it, or what it was handed on from, back.
+    Revoked {
+        /// The statement.
+        by: OpId,
+        /// Who made it.
+        author: PublicKey,
+        /// In the name of which grant; `None` for the root.
+        issuer: Option<GrantId>,
+        /// The grant that it names.
+        named: GrantId,
+        /// Unix milliseconds when, as that author said.
+        time_ms: u64,
+    },
+    /// It comes from a root key that gave it when it was no longer root, or while that is in dispute.
+    Root {
+        /// That key.
+        author: PublicKey,
+    },
+}
+
+impl Rights {
+    /// Why a grant is not in force. Nothing if it is, or is not known.
+    #[must_use]
+    pub fn hidden_by(&self, id: &GrantId) -> Vec<Hidden> {
+        let mut why: Vec<Hidden> = self
+            .killers(id)
+            .map(|revocation| Hidden::Revoked {
+                by: revocation.op,
+                author: revocation.author,
+                issuer: revocation.issuer,
+                named: revocation.revoke.grant,
+                time_ms: revocation.time_ms,
+            })
+            .collect();
+        if !self.comes_from_root(id)
+            && let Some((_, first)) = self.links(id).last()
+        {
+            why.push(Hidden::Root { author: first.author });
+        }
+        why
+    }
+
+    /// By what a key may do all of `actions` somewhere in a timeline, at a time in Unix milliseconds. Also by grants
+    /// for anyone.
+    #[must_use]
+    pub fn may(&self, key: &PublicKey, actions: Actions, timeline: &TimelineId, time_ms: u64) -> Allowed<'_> {
+        let fits = |held: &Held| {
+            let grant = &held.grant;
+            held.live && grant.actions.contains(actions) && grant.timelines.contains(timeline, &self.main) && !has_ended(held, time_ms)
+        };
+        let mut grants: Vec<(GrantId, &Held)> = self.grants_for(key).filter(|(_, held)| fits(held)).collect();
+        grants.sort_by_cached_key(|(id, held)| narrowness(*id, held));
+        Allowed { root: self.root() == *key, grants }
+    }
+
+    /// A live grant by which `key` may write `path` in `main`: the widest, of those that end latest and have no limit.
+    #[must_use]
+    pub fn writer_grant(&self, key: &PublicKey, path: &Path) -> Option<GrantId> {
+        let fits = |held: &Held| {
+            held.live
+                && held.grant.audience == Audience::Key(*key)
+                && held.grant.actions.contains(Actions::WRITE)
+                && held.grant.timelines.contains(&self.main, &self.main)
+                && held.grant.scope.covers(path, key)
+        };
+        let fitting = self.grants_for(key).filter(|(_, held)| fits(held));
+        fitting.min_by_key(|(id, held)| narrowness(*id, held)).map(|(id, _)| id)
+    }
+
+    /// Why a key may, or may not, do all of `actions` at a path of a timeline, at a time in Unix milliseconds.
+    #[must_use]
+    pub fn explain(&self, key: &PublicKey, actions: Actions, timeline: &TimelineId, path: &Path, time_ms: u64) -> Explanation {
+        if self.root() == *key {
+            return Explanation { allowed: true, root: true, ways: Vec::new() };
+        }
+        let mut ways: Vec<_> = self
+            .grants_for(key)
+            .map(|(id, held)| {
+                let mut lacks = Vec::new();
+                let missing = Actions(actions.0 & !held.grant.actions.0);
+                if missing.0 != 0 {
+                    lacks.push(Lack::Actions(missing));
+                }
+                if !held.grant.timelines.contains(timeline, &self.main) {
+                    lacks.push(Lack::Timeline(held.grant.timelines.clone()));
+                }
+                if !held.grant.scope.covers(path, key) {
+                    lacks.push(Lack::Path(held.scope()));
+                }
+                if has_ended(held, time_ms) {
+                    lacks.push(Lack::Ended(held.grant.not_after_ms));
+                }
+                lacks.extend(self.hidden_by(&id).into_iter().map(Lack::Hidden));
+                let mut links: Vec<GrantId> = self.links(&id).map(|(link, _)| link).collect();
+                links.reverse();
+                (lacks.len(), narrowness(id, held), Way { links, lacks })
+            })
+            .collect();
+        ways.sort_by_key(|(lacks, narrowness, _)| (*lacks, *narrowness));
+        ways.truncate(WAYS_MAX);
+        let ways: Vec<Way> = ways.into_iter().map(|(.., way)| way).collect();
+        Explanation { allowed: ways.first().is_some_and(|way| way.lacks.is_empty()), root: false, ways }
+    }
+
+    /// What the holder of a key may use, in force or not.
+    fn grants_for(&self, key: &PublicKey) -> impl Iterator<Item = (GrantId, &Held)> {
+        let ids = [Audience::Key(*key), Audience::Anyone].map(|audience| self.audiences.get(&audience).map_or(&[][..], Vec::as_slice));
+        ids.into_iter().flatten().filter_map(|id| Some((*id, self.grants.get(id)?)))
+    }
+}
+
+fn has_ended(held: &Held, time_ms: u64) -> bool {
+    held.grant.not_after_ms > 0 && time_ms > held.grant.not_after_ms
+}
+
+type Narrowness = (bool, usize, Reverse<u64>, Reverse<u64>, u8, GrantId);
+
+/// Sorts the widest grant first; of equal ones that with the smallest id, so that every peer takes the same.
+fn narrowness(id: GrantId, held: &Held) -> Narrowness {
+    // 0 means without end, or without limit.
+    let endless = |n: u64| Reverse(n.wrapping_sub(1));
+    let grant = &held.grant;
+    (!grant.scope.deep, grant.scope.segments.len(), endless(grant.not_after_ms), endless(grant.bytes_max), held.chain, id)
+}

@@ -1,0 +1,127 @@
+//! What came before what in the `auth` timeline.
+//!
+//! Only few changes are ever asked for their past: those that revoke, and those of a root key. Each keeps one bit
+//! for every change that was here before it.
+
+use std::collections::HashMap;
+
+use crate::ids::ChangeId;
+
+/// Changes of the `auth` timeline, numbered as they came.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Dag {
+    entries: Vec<Entry>,
+    numbers: HashMap<ChangeId, u32>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    deps: Box<[u32]>,
+    past: Option<Past>,
+}
+
+/// A set of changes that is closed under "before".
+#[derive(Clone, Debug)]
+pub(super) struct Past(Box<[u64]>);
+
+impl Past {
+    /// Whether a change is in it.
+    pub(super) fn contains(&self, number: u32) -> bool {
+        self.0.get(number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
+
+    fn insert(&mut self, number: u32) {
+        if let Some(word) = self.0.get_mut(number as usize / 64) {
+            *word |= 1 << (number % 64);
+        }
+    }
+}
+
+impl Dag {
+    /// The past of a change that keeps it.
+    pub(super) fn past(&self, number: u32) -> Option<&Past> {
+        self.entries.get(number as usize)?.past.as_ref()
+    }
+
+    /// Whether a change is here.
+    pub(super) fn knows(&self, id: &ChangeId) -> bool {
+        self.numbers.contains_key(id)
+    }
+
+    /// Numbers a change. One whose dependencies are not all here (they were damaged on disk) is taken to have seen
+    /// everything that came before it.
+    pub(super) fn push<'a>(&mut self, id: ChangeId, deps: impl Iterator<Item = &'a ChangeId>, keep_past: bool) -> u32 {
+        let number = self.entries.len() as u32;
+        let deps: Option<Box<[u32]>> = deps.map(|dep| self.numbers.get(dep).copied()).collect();
+        let deps = deps.unwrap_or_else(|| (0..number).collect());
+        let past = keep_past.then(|| self.past_of(&deps));
+        self.entries.push(Entry { deps, past });
+        self.numbers.insert(id, number);
+        number
+    }
+
+    /// The changes that one stands on directly.
+    pub(super) fn deps(&self, number: u32) -> &[u32] {
+        self.entries.get(number as usize).map_or(&[], |entry| &entry.deps)
+    }
+
+    /// Whether `earlier` is in the past of `later`, which keeps its past.
+    pub(super) fn is_before(&self, earlier: u32, later: u32) -> bool {
+        self.past(later).is_some_and(|past| past.contains(earlier))
+    }
+
+    /// The past of a change with these dependencies; `None` when one of them is not here.
+    pub(super) fn past_of_ids<'a>(&self, deps: impl Iterator<Item = &'a ChangeId>) -> Option<Past> {
+        let deps: Option<Box<[u32]>> = deps.map(|dep| self.numbers.get(dep).copied()).collect();
+        Some(self.past_of(&deps?))
+    }
+
+    fn past_of(&self, deps: &[u32]) -> Past {
+        let mut past = Past(vec![0; self.entries.len().div_ceil(64)].into());
+        let mut queue = deps.to_vec();
+        while let Some(number) = queue.pop() {
+            if past.contains(number) {
+                continue;
+            }
+            past.insert(number);
+            let Some(entry) = self.entries.get(number as usize) else { continue };
+            match &entry.past {
+                Some(known) => past.0.iter_mut().zip(&known.0).for_each(|(word, known)| *word |= known),
+                None => queue.extend_from_slice(&entry.deps),
+            }
+        }
+        past
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_past_is_what_is_reached() {
+        let id = |n: u8| ChangeId([n; 32]);
+        let mut dag = Dag::default();
+        dag.push(id(0), [].iter(), false);
+        dag.push(id(1), [id(0)].iter(), true);
+        dag.push(id(2), [id(0)].iter(), false);
+        dag.push(id(3), [id(2)].iter(), true);
+        dag.push(id(4), [id(1), id(3)].iter(), true);
+        let before = |later: u32| (0..5).filter(|earlier| dag.is_before(*earlier, later)).collect::<Vec<_>>();
+        assert_eq!(before(1), [0]);
+        assert_eq!(before(3), [0, 2]);
+        assert_eq!(before(4), [0, 1, 2, 3]);
+        let past = dag.past_of_ids([id(3)].iter()).expect("all are here");
+        assert!(past.contains(0) && past.contains(3) && !past.contains(1) && !past.contains(200));
+        assert!(dag.past_of_ids([id(9)].iter()).is_none());
+    }
+
+    #[test]
+    fn what_stands_on_damage_saw_everything() {
+        let id = |n: u8| ChangeId([n; 32]);
+        let mut dag = Dag::default();
+        dag.push(id(0), [].iter(), false);
+        dag.push(id(1), [id(9)].iter(), true);
+        assert!(dag.is_before(0, 1));
+    }
+}

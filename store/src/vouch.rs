@@ -1,0 +1,342 @@
+//! Which ops have an effect although their writer may no longer write.
+//!
+//! A change is *rooted* while the right it was written with is in force and its author has not forked his chain. An
+//! op of a change that is not rooted still has an effect where somebody entitled built on it: where a rooted change
+//! with it in its past could have written the same path, or a revocation keeps it and its issuer could.
+//!
+//! Changes that are not rooted have a row in [`Table::Unrooted`] with the scopes in which they have an effect. In the
+//! usual case there are none, and nothing here is asked. Scopes in which a change has an effect hold for all of its
+//! past too: so a new change need only tell those that do not know yet.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use timebus_identity::PublicKey;
+
+use crate::auth::Rights;
+use crate::codec::{DecodeError, Reader, Writer};
+use crate::grant::{Scope, Timelines};
+use crate::ids::{ChangeId, GrantId, TimelineId};
+use crate::keyspace::{Layered, Rows, Table};
+use crate::path::Path;
+use crate::store::StorageError;
+use crate::summary::{Summary, change_key, summary};
+use crate::view::back;
+
+/// Most scopes of one change, narrower ones left out: as many as a space has different ones above each other.
+const SCOPES_MAX: usize = 65_536;
+/// Changes that are looked at together when rights changed; bounds memory.
+const WINDOW: u64 = 8192;
+
+/// Scopes in which a change has an effect, none within another.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scopes(Vec<Scope>);
+
+impl Scopes {
+    /// Whether a path is in one of them.
+    #[must_use]
+    pub fn cover(&self, path: &Path, author: &PublicKey) -> bool {
+        self.0.iter().any(|scope| scope.covers(path, author))
+    }
+
+    fn include(&self, scope: &Scope) -> bool {
+        self.0.iter().any(|known| known.includes(scope))
+    }
+
+    /// Adds a scope; says whether that made a difference.
+    fn add(&mut self, scope: &Scope) -> bool {
+        if self.include(scope) {
+            return false;
+        }
+        self.0.retain(|known| !scope.includes(known));
+        self.0.push(scope.clone());
+        true
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.0.iter().all(|scope| other.include(scope)) && other.0.iter().all(|scope| self.include(scope))
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.var(self.0.len() as u64);
+        self.0.iter().for_each(|scope| scope.encode(&mut out));
+        out.into_bytes()
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        let mut input = Reader::new(bytes);
+        let count = input.count(SCOPES_MAX, "scopes")?;
+        let scopes = (0..count).map(|_| Scope::decode(&mut input)).collect::<Result<_, _>>()?;
+        input.finish()?;
+        Ok(Self(scopes))
+    }
+}
+
+/// Where a change that is not rooted has an effect; `None` for one that is rooted.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn unrooted(rows: &impl Rows, t: u32, a: u64) -> Result<Option<Scopes>, StorageError> {
+    Ok(rows.get(Table::Unrooted, &change_key(t, a))?.map(|row| Scopes::decode(&row)).transpose()?)
+}
+
+/// The first change of a timeline that is not rooted.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn oldest_unrooted(rows: &impl Rows, t: u32) -> Result<Option<u64>, StorageError> {
+    let row = rows.scan(Table::Unrooted, &t.to_be_bytes(), None).next().transpose()?;
+    Ok(row.and_then(|(key, _)| arrival(&key)))
+}
+
+fn arrival(key: &[u8]) -> Option<u64> {
+    key.last_chunk::<8>().map(|a| u64::from_be_bytes(*a))
+}
+
+/// Last parts of the complete runs that a change belongs to. A change that is no part is its own last part. Empty: the
+/// run is not complete, so the change has no effect yet.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn ends_of(rows: &impl Rows, t: u32, a: u64, own: &Summary) -> Result<Vec<u64>, StorageError> {
+    let Some((number, count)) = own.part else { return Ok(vec![a]) };
+    if number == count {
+        return Ok(if own.folded { vec![a] } else { Vec::new() });
+    }
+    let mut ends = Vec::new();
+    for row in rows.scan(Table::Chain, &crate::pipeline::chain_prefix(t, &own.author, own.seq + (count - number)), None) {
+        let Some(last) = arrival(&row?.0) else { continue };
+        let end = summary(rows, t, last)?;
+        if end.folded && end.part == Some((count, count)) && back(rows, t, last, count - number)? == Some(a) {
+            ends.push(last);
+        }
+    }
+    Ok(ends)
+}
+
+/// Whether an op at a path has an effect, for a change with these last parts.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn has_effect(rows: &impl Rows, t: u32, ends: &[u64], path: &Path, author: &PublicKey) -> Result<bool, StorageError> {
+    for end in ends {
+        if unrooted(rows, t, *end)?.is_none_or(|scopes| scopes.cover(path, author)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Decides for one timeline of values.
+pub struct Judge<'a> {
+    /// The tables.
+    pub rows: &'a mut Layered,
+    /// The statements of its space.
+    pub rights: &'a Rights,
+    /// Local number of the timeline.
+    pub t: u32,
+    /// Its id: the space's `main`.
+    pub main: TimelineId,
+    /// The lowest `seq` with two changes, of authors that have one.
+    pub forks: &'a HashMap<PublicKey, u64>,
+}
+
+impl Judge<'_> {
+    /// Whether a change has an effect by itself.
+    #[must_use]
+    pub fn is_rooted(&self, own: &Summary) -> bool {
+        let tainted = self.forks.get(&own.author).is_some_and(|fork| own.seq >= *fork);
+        !tainted && self.rights.rooted(&own.author, own.cap.as_ref())
+    }
+
+    /// Where a change could have written.
+    fn scope(&self, author: &PublicKey, cap: Option<&GrantId>) -> Option<Scope> {
+        match cap {
+            None => Some(Scope::everything()),
+            Some(cap) => self.rights.grant(cap).map(|held| held.grant.scope.of_author(author)),
+        }
+    }
+
+    /// The changes to build on instead of one that has no effect everywhere: those before it that have. Whoever builds
+    /// on a change vouches for it.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn before_hidden(&self, head: u64) -> Result<Option<Vec<(u64, Summary)>>, StorageError> {
+        let mut found = BTreeMap::new();
+        let mut queue = vec![head];
+        let mut seen = HashSet::new();
+        while let Some(a) = queue.pop() {
+            if !seen.insert(a) {
+                continue;
+            }
+            let own = summary(self.rows, self.t, a)?;
+            let shows = match unrooted(self.rows, self.t, a)? {
+                None => true,
+                Some(scopes) => self.scope(&own.author, own.cap.as_ref()).is_none_or(|scope| scopes.include(&scope)),
+            };
+            if shows {
+                found.insert(a, own);
+            } else {
+                queue.extend(own.deps);
+            }
+        }
+        Ok(if found.contains_key(&head) { None } else { Some(found.into_iter().collect()) })
+    }
+
+    /// What revocations keep here: scopes by change.
+    fn kept(&self) -> HashMap<ChangeId, Scopes> {
+        let mut kept: HashMap<ChangeId, Scopes> = HashMap::new();
+        for keeper in self.rights.keepers() {
+            let timelines: &Timelines = keeper.timelines;
+            if timelines.contains(&self.main, &self.main) {
+                for id in keeper.keep {
+                    kept.entry(*id).or_default().add(&keeper.scope);
+                }
+            }
+        }
+        kept
+    }
+
+    /// Takes in a change that has just come; `oldest` is the first one that is not rooted. Answers the changes that it
+    /// helps to an effect, itself left out.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn add(&mut self, a: u64, own: &Summary, oldest: Option<u64>) -> Result<BTreeSet<u64>, StorageError> {
+        let rooted = self.is_rooted(own);
+        let mut told = BTreeSet::new();
+        if rooted && oldest.is_none() {
+            return Ok(told);
+        }
+        let kept = self.kept().remove(&own.id).unwrap_or_default();
+        let mut tell = kept.0.clone();
+        if rooted {
+            tell.extend(self.scope(&own.author, own.cap.as_ref()));
+        } else {
+            self.rows.staged.put(Table::Unrooted, change_key(self.t, a).to_vec(), kept.encode());
+        }
+        for scope in tell {
+            self.spread(&own.deps, &scope, oldest.unwrap_or(a), &mut told)?;
+        }
+        Ok(told)
+    }
+
+    /// Tells changes, and all before them, that they have an effect in a scope.
+    fn spread(&mut self, from: &[u64], scope: &Scope, oldest: u64, told: &mut BTreeSet<u64>) -> Result<(), StorageError> {
+        let mut queue = from.to_vec();
+        let mut seen = HashSet::new();
+        while let Some(a) = queue.pop() {
+            if a < oldest || !seen.insert(a) {
+                continue;
+            }
+            let own = summary(self.rows, self.t, a)?;
+            match unrooted(self.rows, self.t, a)? {
+                Some(mut scopes) => {
+                    if !scopes.add(scope) {
+                        continue;
+                    }
+                    self.rows.staged.put(Table::Unrooted, change_key(self.t, a).to_vec(), scopes.encode());
+                    told.insert(a);
+                }
+                None if self.scope(&own.author, own.cap.as_ref()).is_some_and(|known| known.includes(scope)) => continue,
+                None => {}
+            }
+            queue.extend(own.deps);
+        }
+        Ok(())
+    }
+
+    /// Decides anew after rights changed, or a fork was found: `authors` are those whose changes may be rooted no
+    /// longer, or again. `end` is one more than the last arrival number. Answers the changes for which the answer is
+    /// another one.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn again(&mut self, authors: &BTreeSet<PublicKey>, end: u64) -> Result<BTreeSet<u64>, StorageError> {
+        let mut before: BTreeMap<u64, Scopes> = BTreeMap::new();
+        for row in self.rows.scan(Table::Unrooted, &self.t.to_be_bytes(), None) {
+            let (key, value) = row?;
+            before.extend(arrival(&key).map(|a| Scopes::decode(&value).map(|scopes| (a, scopes))).transpose()?);
+        }
+        let mut now: BTreeMap<u64, Scopes> = BTreeMap::new();
+        for a in before.keys() {
+            if !self.is_rooted(&summary(self.rows, self.t, *a)?) {
+                now.insert(*a, Scopes::default());
+            }
+        }
+        for author in authors {
+            let mut all = Vec::new();
+            for row in self.rows.scan(Table::Chain, &crate::pipeline::author_prefix(self.t, author), None) {
+                all.extend(arrival(&row?.0));
+            }
+            for a in all {
+                if !self.is_rooted(&summary(self.rows, self.t, a)?) {
+                    now.insert(a, Scopes::default());
+                }
+            }
+        }
+        let Some(oldest) = [before.first_key_value(), now.first_key_value()].into_iter().flatten().map(|(a, _)| *a).min() else {
+            return Ok(BTreeSet::new());
+        };
+        self.sweep(&mut now, oldest, end)?;
+        let mut changed = BTreeSet::new();
+        for a in before.keys().chain(now.keys()).copied().collect::<BTreeSet<u64>>() {
+            let key = change_key(self.t, a).to_vec();
+            match (before.get(&a), now.get(&a)) {
+                (Some(before), Some(now)) if before.is_same(now) => continue,
+                (_, Some(now)) => self.rows.staged.put(Table::Unrooted, key, now.encode()),
+                (_, None) => self.rows.staged.delete(Table::Unrooted, key),
+            }
+            changed.insert(a);
+        }
+        Ok(changed)
+    }
+
+    /// Finds where each of some changes has an effect, from the last change back to the first of them.
+    fn sweep(&self, unrooted: &mut BTreeMap<u64, Scopes>, oldest: u64, end: u64) -> Result<(), StorageError> {
+        let kept = self.kept();
+        // What the changes that stand on a change pass on to it.
+        let mut passed: HashMap<u64, Scopes> = HashMap::new();
+        let mut scopes: HashMap<(PublicKey, Option<GrantId>), Option<Scope>> = HashMap::new();
+        let mut high = end;
+        while high > oldest {
+            let low = oldest.max(high.saturating_sub(WINDOW));
+            let mut window: Vec<(u64, Summary)> = Vec::new();
+            for row in self.rows.scan(Table::Change, &self.t.to_be_bytes(), Some(&change_key(self.t, low))) {
+                let (key, value) = row?;
+                let Some(a) = arrival(&key).filter(|a| *a < high) else { break };
+                window.push((a, Summary::decode(&value)?));
+            }
+            for (a, own) in window.into_iter().rev() {
+                let mut known = passed.remove(&a).unwrap_or_default();
+                for scope in kept.get(&own.id).into_iter().flat_map(|kept| &kept.0) {
+                    known.add(scope);
+                }
+                if let Some(own) = unrooted.get_mut(&a) {
+                    own.clone_from(&known);
+                } else {
+                    let scope = scopes.entry((own.author, own.cap)).or_insert_with(|| self.scope(&own.author, own.cap.as_ref()));
+                    if let Some(scope) = scope {
+                        known.add(scope);
+                    }
+                }
+                for dep in own.deps.iter().filter(|dep| **dep >= oldest && !known.0.is_empty()) {
+                    let passed = passed.entry(*dep).or_default();
+                    for scope in &known.0 {
+                        passed.add(scope);
+                    }
+                }
+            }
+            high = low;
+        }
+        Ok(())
+    }
+}

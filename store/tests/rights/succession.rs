@@ -1,0 +1,223 @@
+//! New roots: by plan, by guardians, by the old root, and by thieves of each of these.
+
+use timebus_identity::{SecretKey, hash};
+use timebus_store::auth::{CapError, Class};
+use timebus_store::grant::{Genesis, Grant, Succeed};
+use timebus_store::ids::ChangeId;
+use timebus_store::op::Op;
+
+use crate::script::{Script, by_guardians, by_root, given, revoke, secret};
+use crate::world::all;
+
+fn nothing() -> Genesis {
+    Genesis { next: None, guardians: None }
+}
+
+fn next(key: &SecretKey) -> Option<[u8; 32]> {
+    Some(hash("next root", &[key.public().as_bytes()]))
+}
+
+fn guardians(needed: u8, of: &[&SecretKey]) -> Option<(u8, Vec<timebus_identity::PublicKey>)> {
+    let mut keys: Vec<_> = of.iter().map(|key| key.public()).collect();
+    keys.sort_unstable();
+    Some((needed, keys))
+}
+
+/// A space with a plan, whose root gave a device its grant.
+struct Space {
+    script: Script,
+    old: SecretKey,
+    state: [u8; 32],
+    began: ChangeId,
+    device: timebus_store::ids::GrantId,
+}
+
+fn space(plan: &Genesis) -> Space {
+    let old = secret(1);
+    let mut script = Script::new(old.public());
+    let began = script.say(old.public(), None, &[], vec![Op::Genesis(plan.clone())]);
+    let (_, device) = script.grant(old.public(), None, &[began], all(secret(50).public()));
+    let state = plan.state(&old.public());
+    Space { script, old, state, began, device }
+}
+
+impl Space {
+    fn succeed(&mut self, succeed: Succeed, on: &[ChangeId]) -> Result<ChangeId, CapError> {
+        self.script.try_say(succeed.root, None, on, vec![Op::Succeed(succeed)])
+    }
+}
+
+#[test]
+fn a_planned_root_takes_over_what_it_had_seen() {
+    let new = secret(2);
+    let mut space = space(&Genesis { next: next(&new), guardians: None });
+    let old = space.old.public();
+    let on = space.script.heads();
+    let (_, unseen) = space.script.grant(old, None, &on, all(secret(51).public()));
+    let succeed = by_root(space.state, &space.old, new.public(), nothing());
+    let taken = space.succeed(succeed, &on).expect("admitted");
+    // The old key goes on, late and dated back: nothing of it counts.
+    let (_, late) = space.script.grant(old, None, &on, all(secret(52).public()));
+    let (_, latest) = space.script.grant(old, None, &[taken], all(secret(52).public()));
+    let device = space.device;
+    space.script.say(old, None, &on, vec![revoke(device)]);
+    let (_, own) = space.script.grant(new.public(), None, &[taken], all(secret(53).public()));
+    let began = space.began;
+    let (_, early) = space.script.grant(new.public(), None, &[began], all(secret(54).public()));
+    space.script.in_any_order(|rights| {
+        assert_eq!(rights.root(), new.public());
+        assert_eq!(rights.disputed().count(), 0);
+        assert!(rights.is_live(&device) && rights.is_live(&own));
+        assert!([unseen, late, latest, early].iter().all(|id| !rights.is_live(id)));
+        assert!(rights.rooted(&new.public(), None) && !rights.rooted(&old, None));
+    });
+}
+
+#[test]
+fn only_who_may_names_a_new_root() {
+    let (planned, thief, g1, g2, g3) = (secret(2), secret(3), secret(4), secret(5), secret(6));
+    let plan = Genesis { next: next(&planned), guardians: guardians(2, &[&g1, &g2]) };
+    let mut space = space(&plan);
+    let on = space.script.heads();
+    let (state, old) = (space.state, secret(1));
+    let refused = [
+        by_root(state, &old, thief.public(), nothing()),
+        by_root(state, &thief, planned.public(), nothing()),
+        by_root([1; 32], &old, planned.public(), nothing()),
+        by_guardians(state, &[&g1], thief.public(), nothing()),
+        by_guardians(state, &[&g1, &g3], thief.public(), nothing()),
+        by_guardians(state, &[], thief.public(), nothing()),
+        Succeed { plan: Genesis { next: Some([1; 32]), guardians: None }, ..by_guardians(state, &[&g1, &g2], thief.public(), nothing()) },
+    ];
+    for succeed in refused {
+        assert_eq!(space.succeed(succeed, &on), Err(CapError::Missing));
+    }
+    // Signed by another than the new root, not first in its change, or not on top of what it follows.
+    let good = by_guardians(state, &[&g1, &g2], thief.public(), nothing());
+    assert!(space.script.try_say(g3.public(), None, &on, vec![Op::Succeed(good.clone())]).is_err());
+    assert!(space.script.try_say(thief.public(), None, &on, vec![Op::Grant(all(thief.public())), Op::Succeed(good.clone())]).is_err());
+    assert!(space.succeed(good.clone(), &[]).is_err());
+    space.succeed(good, &on).expect("guardians may");
+    assert_eq!(space.script.rights.root_states()[1].class, Some(Class::Guardians));
+}
+
+/// Every pair of classes: the better one wins, two of one class are a dispute.
+#[test]
+fn the_better_class_wins_and_equal_ones_are_a_dispute() {
+    let (planned, other, another, g1, g2) = (secret(2), secret(3), secret(7), secret(4), secret(5));
+    let both = Genesis { next: next(&planned), guardians: guardians(1, &[&g1, &g2]) };
+    let marked = || Genesis { next: Some([5; 32]), guardians: None };
+    let old = secret(1);
+    let state = both.state(&old.public());
+    let a = by_root(state, &old, planned.public(), nothing());
+    let a2 = by_root(state, &old, planned.public(), marked());
+    let b = by_guardians(state, &[&g1], other.public(), nothing());
+    let b_again = by_guardians(state, &[&g2], other.public(), nothing());
+    let b2 = by_guardians(state, &[&g2], another.public(), nothing());
+    let bare = nothing().state(&old.public());
+    let c = by_root(bare, &old, other.public(), nothing());
+    let c2 = by_root(bare, &old, another.public(), nothing());
+    let cases: [(&Genesis, Vec<&Succeed>, Option<&SecretKey>); 8] = [
+        (&both, vec![&a, &b], Some(&planned)),
+        (&both, vec![&a, &a2], None),
+        (&both, vec![&b, &b2], None),
+        (&both, vec![&b, &b_again], Some(&other)),
+        (&both, vec![&b, &b2, &a], Some(&planned)),
+        (&both, vec![&a, &a2, &b], None),
+        (&nothing(), vec![&c], Some(&other)),
+        (&nothing(), vec![&c, &c2], None),
+    ];
+    for (number, (plan, records, winner)) in cases.into_iter().enumerate() {
+        let mut space = space(plan);
+        let on = space.script.heads();
+        for record in &records {
+            space.succeed((*record).clone(), &on).expect("admitted");
+        }
+        let all_heads = space.script.heads();
+        // All of them go on as roots.
+        let mut given_by = Vec::new();
+        for (n, key) in [&old, &planned, &other, &another].into_iter().enumerate() {
+            if key.public() == old.public() || records.iter().any(|record| record.root == key.public()) {
+                let (_, id) = space.script.grant(key.public(), None, &all_heads, all(secret(60 + n as u8).public()));
+                given_by.push((key.public(), id));
+            }
+        }
+        let device = space.device;
+        space.script.in_any_order(|rights| {
+            assert!(rights.is_live(&device), "case {number}: grants that were there keep working");
+            assert_eq!(rights.root(), winner.unwrap_or(&old).public(), "case {number}");
+            assert_eq!(rights.disputed().count(), if winner.is_some() { 0 } else { 2 }, "case {number}");
+            for (key, id) in &given_by {
+                assert_eq!(rights.is_live(id), winner.is_some_and(|winner| winner.public() == *key), "case {number}: new grant by {key}");
+            }
+        });
+    }
+}
+
+#[test]
+fn two_beginnings_are_a_dispute_until_a_succession_decides() {
+    let planned = secret(2);
+    let plan = Genesis { next: next(&planned), guardians: None };
+    let mut space = space(&plan);
+    let old = space.old.public();
+    let on = space.script.heads();
+    // The same beginning said twice is no other one.
+    space.script.say(old, None, &[], vec![Op::Genesis(plan.clone())]);
+    space.script.in_any_order(|rights| assert_eq!(rights.disputed().count(), 0));
+    let thief = Genesis { next: Some([3; 32]), guardians: None };
+    space.script.say(old, None, &[], vec![Op::Genesis(thief)]);
+    let heads = space.script.heads();
+    let (_, after) = space.script.grant(old, None, &heads, all(secret(52).public()));
+    let device = space.device;
+    space.script.in_any_order(|rights| {
+        assert_eq!(rights.disputed().count(), 2);
+        assert!(rights.is_live(&device) && !rights.is_live(&after));
+    });
+    let succeed = by_root(space.state, &space.old, planned.public(), nothing());
+    let taken = space.succeed(succeed, &on).expect("admitted");
+    let (_, own) = space.script.grant(planned.public(), None, &[taken], all(secret(53).public()));
+    space.script.in_any_order(|rights| {
+        assert_eq!((rights.disputed().count(), rights.root()), (0, planned.public()));
+        assert!(rights.is_live(&device) && rights.is_live(&own) && !rights.is_live(&after));
+    });
+}
+
+#[test]
+fn a_retired_root_cannot_begin_anew() {
+    let planned = secret(2);
+    let mut space = space(&Genesis { next: next(&planned), guardians: None });
+    let on = space.script.heads();
+    let old = space.old.public();
+    let taken = space.succeed(by_root(space.state, &space.old, planned.public(), nothing()), &on).expect("admitted");
+    space.script.say(old, None, &[], vec![Op::Genesis(Genesis { next: Some([3; 32]), guardians: None })]);
+    let heads = space.script.heads();
+    let (_, own) = space.script.grant(planned.public(), None, &[taken], all(secret(53).public()));
+    let (_, late) = space.script.grant(planned.public(), None, &heads, Grant { ..all(secret(54).public()) });
+    space.script.in_any_order(|rights| {
+        assert_eq!((rights.disputed().count(), rights.root()), (0, planned.public()));
+        assert!(rights.is_live(&own) && rights.is_live(&late));
+    });
+}
+
+#[test]
+fn roots_follow_each_other_and_each_cuts_off_the_one_before() {
+    let (second, third) = (secret(2), secret(3));
+    let mut space = space(&Genesis { next: next(&second), guardians: None });
+    let plan = Genesis { next: next(&third), guardians: None };
+    let first = by_root(space.state, &space.old, second.public(), plan);
+    let state = first.state();
+    let on = space.script.heads();
+    let one = space.succeed(first, &on).expect("admitted");
+    let (seen, kept) = space.script.grant(second.public(), None, &[one], all(secret(60).public()));
+    let (_, unseen) = space.script.grant(second.public(), None, &[one], all(secret(61).public()));
+    // The third root is not heard before the second is.
+    let last = by_root(state, &second, third.public(), nothing());
+    assert!(space.succeed(last.clone(), &on).is_err());
+    space.succeed(last, &[seen]).expect("admitted");
+    let device = space.device;
+    space.script.in_any_order(|rights| {
+        assert_eq!(rights.root(), third.public());
+        assert!(rights.is_live(&device) && rights.is_live(&kept) && !rights.is_live(&unseen));
+        assert!(rights.grant(&given(one)).is_none());
+    });
+}

@@ -1,0 +1,178 @@
+//! Recorded editing sessions: what was typed gives what was on the screen.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use flate2::read::GzDecoder;
+use serde_json::Value;
+use timebus_store::op::TextEdit;
+use timebus_store::text::{Budget, TextObject, TextOp};
+
+use crate::history::{author, change, events};
+
+pub(crate) const TRACES: [&str; 4] = ["friendsforever", "json-crdt-patch", "rustcode", "sveltecomponent"];
+
+/// A file of the shared test data; `None`, said aloud, where that is not installed.
+pub(crate) fn data(name: &str) -> Option<Value> {
+    let root = match std::env::var_os("TIMEBUS_DATA") {
+        Some(root) => PathBuf::from(root),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+    };
+    let Ok(bytes) = std::fs::read(root.join("01-editing-traces").join(name)) else {
+        eprintln!("skipped: no data ({name})");
+        return None;
+    };
+    let mut unpacked = Vec::new();
+    GzDecoder::new(&bytes[..]).read_to_end(&mut unpacked).expect("a whole gzip file");
+    Some(serde_json::from_slice(&unpacked).expect("JSON"))
+}
+
+/// A session: ops, each with the numbers of those it stands on.
+pub(crate) struct Trace {
+    pub(crate) ops: Vec<(TextOp, Vec<usize>)>,
+    pub(crate) end: String,
+}
+
+/// Reads a trace; transactions of a sequential one stand on each other.
+pub(crate) fn trace(name: &str) -> Option<Trace> {
+    let json = data(&format!("{name}.json.gz"))?;
+    let concurrent = json["kind"] == "concurrent";
+    let mut next_seq = vec![0; json["numAgents"].as_u64().unwrap_or(1) as usize];
+    let mut ops: Vec<(TextOp, Vec<usize>)> = Vec::new();
+    for (number, txn) in json["txns"].as_array().expect("transactions").iter().enumerate() {
+        let edits: Vec<TextEdit> = txn["patches"]
+            .as_array()
+            .expect("patches")
+            .iter()
+            .map(|patch| TextEdit {
+                pos: patch[0].as_u64().expect("position"),
+                del: patch[1].as_u64().expect("count"),
+                ins: patch[2].as_str().expect("text").into(),
+            })
+            .filter(|edit| edit.del > 0 || !edit.ins.is_empty())
+            .collect();
+        let parents: Vec<usize> = if concurrent {
+            txn["parents"].as_array().expect("parents").iter().map(|parent| parent.as_u64().expect("number") as usize).collect()
+        } else {
+            number.checked_sub(1).into_iter().collect()
+        };
+        if edits.is_empty() {
+            continue;
+        }
+        let agent = txn["agent"].as_u64().unwrap_or(0) as usize;
+        next_seq[agent] += events(&edits);
+        let base = parents.iter().map(|parent| (change(*parent), events(&ops[*parent].0.edits))).collect();
+        ops.push((
+            TextOp { change: change(number), author: author(agent), base, agent: format!("agent{agent}").into(), seq: next_seq[agent] - 1, edits },
+            parents,
+        ));
+    }
+    Some(Trace { ops, end: json["endContent"].as_str().expect("text").to_owned() })
+}
+
+/// Gives everything to a text at once. The traces' agents are each sequential, so all of it may count as past.
+pub(crate) fn replay(trace: &Trace) -> TextObject {
+    let mut object = TextObject::new();
+    for (op, _) in &trace.ops {
+        object.admit(op, |_| true).expect("valid");
+    }
+    object.merge(&mut Budget::unlimited());
+    object
+}
+
+#[test]
+fn a_session_ends_with_the_text_it_ended_with() {
+    for name in TRACES {
+        let Some(trace) = trace(name) else { return };
+        let object = replay(&trace);
+        assert!(object.text() == trace.end, "{name}");
+    }
+}
+
+#[test]
+fn a_session_typed_key_by_key_gives_patches_that_lead_to_its_text() {
+    for name in TRACES {
+        let Some(trace) = trace(name) else { return };
+        let mut object = TextObject::new();
+        let mut text = jumprope::JumpRope::new();
+        for (op, _) in &trace.ops {
+            let merged = object.apply(op, |_| true, &mut Budget::unlimited()).expect("valid");
+            for patch in merged.patches {
+                text.remove(patch.pos as usize..(patch.pos + patch.del) as usize);
+                text.insert(patch.pos as usize, &patch.ins);
+            }
+        }
+        assert!(object.text() == trace.end, "{name}");
+        assert!(text.to_string() == trace.end, "{name}: patches");
+    }
+}
+
+/// diamond-types with the same ops: a log, and what merging it takes.
+fn reference(trace: &Trace) -> diamond_types::list::OpLog {
+    let mut log = diamond_types::list::OpLog::new();
+    let mut ends: Vec<usize> = Vec::new();
+    for (op, parents) in &trace.ops {
+        let agent = log.get_or_create_agent_id(&op.agent);
+        let mut at: Vec<usize> = parents.iter().map(|parent| ends[*parent]).collect();
+        at.sort_unstable();
+        for edit in &op.edits {
+            let pos = edit.pos as usize;
+            if edit.del > 0 {
+                at = vec![log.add_delete_at(agent, &at, pos..pos + edit.del as usize)];
+            }
+            if !edit.ins.is_empty() {
+                at = vec![log.add_insert_at(agent, &at, pos, &edit.ins)];
+            }
+        }
+        ends.push(at[0]);
+    }
+    log
+}
+
+#[test]
+#[ignore = "prints timings, which only a release build has"]
+fn timings() {
+    println!("| trace | ops | diamond-types: log, merge | re-sorted merge | ours: admit, merge | steps | typed one by one |");
+    println!("|---|---|---|---|---|---|---|");
+    for name in TRACES {
+        let Some(trace) = trace(name) else { return };
+        let ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+        let start = Instant::now();
+        let log = reference(&trace);
+        let log_ms = ms(start);
+        let start = Instant::now();
+        let branch = log.checkout_tip();
+        let merge_ms = ms(start);
+        assert_eq!(branch.content().to_string(), trace.end);
+        let bytes = log.encode(diamond_types::list::encoding::ENCODE_FULL);
+        let start = Instant::now();
+        let sorted = diamond_types::list::OpLog::load_from(&bytes).expect("its own bytes");
+        let branch = sorted.checkout_tip();
+        let sorted_ms = ms(start);
+        assert_eq!(branch.content().to_string(), trace.end);
+
+        let start = Instant::now();
+        let mut object = TextObject::new();
+        for (op, _) in &trace.ops {
+            object.admit(op, |_| true).expect("valid");
+        }
+        let admit_ms = ms(start);
+        let start = Instant::now();
+        let mut budget = Budget::unlimited();
+        object.merge(&mut budget);
+        let ours_ms = ms(start);
+        assert!(object.text() == trace.end);
+        let start = Instant::now();
+        let mut typed = TextObject::new();
+        for (op, _) in &trace.ops {
+            typed.apply(op, |_| true, &mut Budget::unlimited()).expect("valid");
+        }
+        let typed_ms = ms(start);
+        println!(
+            "| {name} | {} | {log_ms:.1} + {merge_ms:.1} ms | {sorted_ms:.1} ms | {admit_ms:.1} + {ours_ms:.1} ms | {} | {typed_ms:.1} ms |",
+            trace.ops.len(),
+            budget.taken()
+        );
+    }
+}
