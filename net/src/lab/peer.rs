@@ -10,7 +10,7 @@ use timebus_store::change::Change;
 use timebus_store::engine::{Engine, MemoryHome};
 use timebus_store::feed::{Feed, Next};
 use timebus_store::ids::{ChangeId, GrantId};
-use timebus_store::pipeline::{Refusal, Space};
+use timebus_store::pipeline::Space;
 use timebus_store::store::{Config as StoreConfig, StorageError, Store};
 use timebus_store::summary::summary;
 use timebus_store::writer::{Offered, Request, Statement, WriteError, Written};
@@ -272,17 +272,4 @@ impl Peer {
             up.offers.insert(*link, (stored, Box::pin(async move { store.offer(good).await })));
         }
     }
-}
-
-/// What became of an offer, as the session wants to know it.
-pub(super) fn stored(mut stored: Stored, offered: Offered) -> Stored {
-    stored.admitted = offered.admitted;
-    stored.admitted.extend(offered.known);
-    for refusal in offered.refused {
-        match refusal {
-            Refusal::Pending { change, missing } => stored.pending.push((change, missing)),
-            other => stored.refused.push(other.change()),
-        }
-    }
-    stored
 }

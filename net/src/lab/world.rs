@@ -16,7 +16,7 @@ use timebus_store::writer::{Action, Condition, Request, Statement, WriteError, W
 use super::check;
 use super::dice::Dice;
 use super::evil::{Evil, Lying, twin};
-use super::peer::{Peer, poll, stored};
+use super::peer::{Peer, poll};
 use super::wire::{Item, QUEUE_BYTES, Wire};
 use super::{Config, Line, NAMES, Totals};
 use crate::held::Held;
@@ -488,11 +488,11 @@ impl World {
             }
             self.tell(peer, NodeEvent::Arrived);
         }
-        for (link, answer, result) in offered {
+        for (link, mut answer, result) in offered {
             match result {
                 Ok(offered) => {
                     self.peers[peer].admitted += offered.admitted.len() as u64;
-                    let answer = stored(answer, offered);
+                    crate::held::tell(&mut answer, offered);
                     self.peers[peer].refused += (answer.refused.len() + answer.bad_signatures.len()) as u64;
                     self.tell(peer, NodeEvent::Stored { link, stored: answer });
                 }

@@ -312,7 +312,10 @@ impl TextObject {
         for _ in 0..input.count(count, "merged ops")? {
             let slot = last.0.saturating_add(input.zigzag("merged op")?).saturating_add(1);
             let len = last.1.saturating_add(input.zigzag("length")?);
-            if !(0..count as i64).contains(&slot) || !(0..=TEXT_CHARS_MAX as i64).contains(&len) || !merge.restore(&self.ops, slot as Slot, len as u32) {
+            if !(0..count as i64).contains(&slot)
+                || !(0..=TEXT_CHARS_MAX as i64).contains(&len)
+                || !merge.restore(&self.ops, slot as Slot, len as u32)
+            {
                 return Err(INVALID);
             }
             last = (slot, len);

@@ -162,7 +162,15 @@ impl Tracker {
     }
 
     /// Where among characters that the version does not know a new one goes.
-    fn place(&self, event: Event, left: Event, right: Event, start: Cursor, names: &mut impl Names, budget: &mut Budget) -> Result<Cursor, OverBudget> {
+    fn place(
+        &self,
+        event: Event,
+        left: Event,
+        right: Event,
+        start: Cursor,
+        names: &mut impl Names,
+        budget: &mut Budget,
+    ) -> Result<Cursor, OverBudget> {
         let mut cursor = start;
         // Where to go if what follows turns out to stand to the right of us.
         let mut candidate: Option<Cursor> = None;

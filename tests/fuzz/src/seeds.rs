@@ -1,8 +1,8 @@
 //! Where the corpus comes from: what encoders write, and texts of every kind that parsers take. Names that begin with
 //! `good-` are accepted, `bad-` are refused for one reason each.
 
-use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, z32};
 use bytes::Bytes;
+use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, z32};
 use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, z32};
 use timebus_net::sync::frame::{
     Ack, Auth, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Holding, Lacks, Open, Opened, Page, Part as ChangesPart, Provider, Redemption,
