@@ -478,7 +478,7 @@ impl Node {
                 }
                 self.drive(link, Input::RedeemAnswer(answer), now_ms, store, &mut acts);
             }
-            Event::StoreFailed { link } => self.drive(link, Input::Close { code: Code::Busy }, now_ms, store, &mut acts),
+            Event::StoreFailed { link } => self.drive(link, Input::Close { code: Code::Busy, retry_after_s: 0 }, now_ms, store, &mut acts),
             Event::LinkDown { link, why } => self.link_down(link, Some(why), now_ms, &mut acts),
             Event::NotReached { node, why } => {
                 let call = self.calls.entry(node).or_default();
@@ -546,7 +546,7 @@ impl Node {
                     self.book.blocked.push(who);
                     let theirs: Vec<LinkId> = self.links.iter().filter(|(_, linked)| is_theirs(linked, &who)).map(|(link, _)| *link).collect();
                     for link in theirs {
-                        self.drive(link, Input::Close { code: Code::Done }, now_ms, store, &mut acts);
+                        self.drive(link, Input::Close { code: Code::Done, retry_after_s: 0 }, now_ms, store, &mut acts);
                     }
                 }
                 acts.extend([Act::Save, Act::Changed]);
@@ -562,7 +562,7 @@ impl Node {
             Event::Stop => {
                 self.is_stopping = true;
                 for link in self.links.keys().copied().collect::<Vec<_>>() {
-                    self.drive(link, Input::Close { code: Code::Going }, now_ms, store, &mut acts);
+                    self.drive(link, Input::Close { code: Code::Going, retry_after_s: 0 }, now_ms, store, &mut acts);
                 }
             }
         }
@@ -669,7 +669,7 @@ impl Node {
             || self.book.blocked.contains(&remote.space)
             || remote.keys.iter().any(|key| self.book.blocked.contains(key));
         if is_unwanted {
-            return self.drive(link, Input::Close { code: Code::NotHere }, now_ms, store, acts);
+            return self.drive(link, Input::Close { code: Code::NotHere, retry_after_s: 0 }, now_ms, store, acts);
         }
         // Both may have called at the same time. Both keep the link that the smaller key opened. Who calls while there
         // has been a link for longer has lost that one, and knows it before we do.
@@ -684,7 +684,7 @@ impl Node {
             let ours_wins = self.config.node < id;
             let is_old = now_ms.saturating_sub(up_ms) >= GOOD_LINK_MS;
             let keeps_new = is_old || other_role == role || (role == Role::Initiator) == ours_wins;
-            self.drive(if keeps_new { other } else { link }, Input::Close { code: Code::Done }, now_ms, store, acts);
+            self.drive(if keeps_new { other } else { link }, Input::Close { code: Code::Done, retry_after_s: 0 }, now_ms, store, acts);
             if !keeps_new {
                 return;
             }

@@ -540,7 +540,7 @@ impl World {
         let it = &mut self.peers[peer];
         let incarnation = it.incarnation();
         let Some(up) = &mut it.up else { return };
-        let held = Held::now(up.engine.store(), incarnation);
+        let held = Held::now(up.engine.store(), incarnation, now_ms);
         let acts = match &mut it.evil {
             Some(evil) => up.node.handle(now_ms, event, &Lying::new(&held as &dyn Replica, evil)),
             None => up.node.handle(now_ms, event, &held),

@@ -53,6 +53,7 @@ fn headers() -> Vec<Header> {
         kind: Kind::Data,
         timeline: TimelineId([1; 32]),
         author: key().public(),
+        cap: None,
         seq: 1,
         prev: None,
         cap: None,
@@ -222,7 +223,7 @@ fn rows() -> Vec<Vec<u8>> {
     };
     let plain = Summary { deps: Vec::new(), base: None, total: true, part: None, folded: false, label: None, ..summary.clone() };
     let write = Write { lamport: 9, a: 4, id: element(), list: Some(element()), value: Value::String("x".into()) };
-    let entry = Entry { writes: true, list: Some(element()), preds: vec![(1, 0), (300, 70_000)] };
+    let entry = Entry { writes: true, list: Some(element()), preds: vec![(1, 0), (300, 70_000)], hidden: false };
     let node = |writes| Node { writes, below: 300, loose: true, touch: vec![1, 400] };
     let with = |kind: u8, row: Vec<u8>| [&[kind][..], &row].concat();
     vec![
@@ -232,7 +233,7 @@ fn rows() -> Vec<Vec<u8>> {
         with(1, node(Writes::One(write)).encode()),
         with(1, node(Writes::Many(3)).encode()),
         with(2, entry.encode()),
-        with(2, Entry { writes: false, list: None, preds: Vec::new() }.encode()),
+        with(2, Entry { writes: false, list: None, preds: Vec::new(), hidden: true }.encode()),
         with(3, history_key(&node_key(1, &Path::parse("/a").expect("a path").key()), 7, 2)),
     ]
 }
