@@ -7,11 +7,13 @@ use timebus_store::auth::Rights;
 use timebus_store::grant::Actions;
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::keyspace::Committed;
+use timebus_store::pipeline::Refusal;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::summary::{find, summary};
 use timebus_store::view::View;
+use timebus_store::writer::Offered;
 
-use crate::sync::{Cursor, Past, Remote, Replica, ReplicaError, Tip};
+use crate::sync::{Cursor, Past, Remote, Replica, ReplicaError, Stored, Tip};
 
 /// One moment of a store.
 pub struct Held {
@@ -44,6 +46,23 @@ fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &T
         let may = |actions| !rights.may(key, actions, timeline, now_ms).is_empty();
         rights.device_grant(key).is_some() || may(Actions::READ) || may(Actions::SYNC)
     })
+}
+
+/// Tells a session what became of changes that were offered to the store.
+pub(crate) fn tell(stored: &mut Stored, offered: Offered) {
+    stored.admitted.extend(offered.admitted);
+    stored.admitted.extend(offered.known);
+    for refusal in offered.refused {
+        match refusal {
+            Refusal::Pending { change, missing } => stored.pending.push((change, missing)),
+            // The timelines of a space come at the same time, and its rights may be behind.
+            Refusal::Timeline { change, .. } | Refusal::Rights { change, .. } => stored.pending.push((change, Vec::new())),
+            other => {
+                tracing::debug!(%other, "a change was refused");
+                stored.refused.push(other.change());
+            }
+        }
+    }
 }
 
 fn failed(error: StorageError) -> ReplicaError {

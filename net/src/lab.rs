@@ -269,6 +269,7 @@ pub fn run(config: &Config) -> Result<Report, ConfigError> {
         pause = (pause * 2).min(5000);
     }
     if let Some(disagreement) = world.disagreement() {
+        world.tell_situation();
         world.problem(format!("the peers do not agree {} s after everything was mended: {disagreement}", (world.now_ms - healed) / 1000));
     }
     let digests = world.compare();

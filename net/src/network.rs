@@ -14,7 +14,6 @@ use bytes::Bytes;
 use timebus_identity::{Keys, PublicKey, SecretKey, Signed, random_bytes};
 use timebus_store::change::Change;
 use timebus_store::ids::ChangeId;
-use timebus_store::pipeline::Refusal;
 use timebus_store::store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -437,20 +436,7 @@ async fn keep(link: LinkId, store: Store, mut queue: mpsc::UnboundedReceiver<(u6
         let mut stored = Stored { ticket, ..Stored::default() };
         let good = check(changes, &mut stored.bad_signatures).await;
         match store.offer(good).await {
-            Ok(offered) => {
-                stored.admitted = offered.admitted;
-                stored.admitted.extend(offered.known);
-                for refusal in offered.refused {
-                    match refusal {
-                        Refusal::Pending { change, missing } => stored.pending.push((change, missing)),
-                        Refusal::Rights { change, .. } => stored.pending.push((change, Vec::new())),
-                        other => {
-                            tracing::debug!(%other, "a change was refused");
-                            stored.refused.push(other.change());
-                        }
-                    }
-                }
-            }
+            Ok(offered) => crate::held::tell(&mut stored, offered),
             Err(error) => {
                 // What came is asked for again with the next link.
                 tracing::error!(%error, "changes of another peer were not stored");

@@ -10,9 +10,10 @@ use timebus_store::change::Change;
 use timebus_store::engine::{Engine, MemoryHome};
 use timebus_store::feed::{Feed, Next};
 use timebus_store::ids::{ChangeId, GrantId};
-use timebus_store::pipeline::{Refusal, Space};
+use timebus_store::keyspace::{Rows as _, Table};
+use timebus_store::pipeline::Space;
 use timebus_store::store::{Config as StoreConfig, StorageError, Store};
-use timebus_store::summary::summary;
+use timebus_store::summary::{change_key, summary};
 use timebus_store::writer::{Offered, Request, Statement, WriteError, Written};
 
 use super::evil::Evil;
@@ -78,7 +79,9 @@ impl Subscriber {
                 if self.past.contains(&update.a) {
                     return Ok(Some(format!("a subscriber was told of {} after what builds on it", update.id)));
                 }
-                let mut open = vec![update.a];
+                // What changed because of rights is told under the number of the statement.
+                let is_right = rows.get(Table::Change, &change_key(t, update.a))?.is_none();
+                let mut open = if is_right { Vec::new() } else { vec![update.a] };
                 while let Some(a) = open.pop() {
                     if self.past.insert(a) {
                         open.extend(summary(&*rows, t, a)?.deps);
@@ -272,18 +275,4 @@ impl Peer {
             up.offers.insert(*link, (stored, Box::pin(async move { store.offer(good).await })));
         }
     }
-}
-
-/// What became of an offer, as the session wants to know it.
-pub(super) fn stored(mut stored: Stored, offered: Offered) -> Stored {
-    stored.admitted = offered.admitted;
-    stored.admitted.extend(offered.known);
-    for refusal in offered.refused {
-        match refusal {
-            Refusal::Pending { change, missing } => stored.pending.push((change, missing)),
-            Refusal::Rights { change, .. } => stored.pending.push((change, Vec::new())),
-            other => stored.refused.push(other.change()),
-        }
-    }
-    stored
 }

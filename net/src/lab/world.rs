@@ -16,7 +16,7 @@ use timebus_store::writer::{Action, Condition, Request, Statement, WriteError, W
 use super::check;
 use super::dice::Dice;
 use super::evil::{Evil, Lying, twin};
-use super::peer::{Peer, poll, stored};
+use super::peer::{Peer, poll};
 use super::wire::{Item, QUEUE_BYTES, Wire};
 use super::{Config, Line, NAMES, Totals};
 use crate::held::Held;
@@ -306,6 +306,11 @@ impl World {
                 let space = self.peers[other].space();
                 self.tell(peer, NodeEvent::Follow { space, via: via.clone() });
             }
+            // What the owner wants is on disk before trouble begins.
+            let it = &mut self.peers[peer];
+            if let Some(up) = &it.up {
+                it.book = up.node.book().clone();
+            }
         }
         let text = (0..count).map(|peer| {
             let names: Vec<&str> = neighbours[peer].iter().map(|other| self.peers[*other].name).collect();
@@ -483,11 +488,11 @@ impl World {
             }
             self.tell(peer, NodeEvent::Arrived);
         }
-        for (link, answer, result) in offered {
+        for (link, mut answer, result) in offered {
             match result {
                 Ok(offered) => {
                     self.peers[peer].admitted += offered.admitted.len() as u64;
-                    let answer = stored(answer, offered);
+                    crate::held::tell(&mut answer, offered);
                     self.peers[peer].refused += (answer.refused.len() + answer.bad_signatures.len()) as u64;
                     self.tell(peer, NodeEvent::Stored { link, stored: answer });
                 }
@@ -1121,6 +1126,19 @@ impl World {
         }
         let busy = honest.iter().find(|peer| self.peers[**peer].up.as_ref().is_some_and(|up| !up.writes.is_empty() || !up.offers.is_empty()));
         busy.map(|peer| format!("{} is still at work", self.peers[*peer].name))
+    }
+
+    /// How honest peers see each other, for who looks for the reason of a disagreement.
+    pub(super) fn tell_situation(&mut self) {
+        for peer in self.honest() {
+            let now_ms = self.clock(peer);
+            let Some(up) = &self.peers[peer].up else { continue };
+            let peers: Vec<String> = up.node.peers(now_ms).into_iter().map(|status| format!("{} {:?}", status.contact.name, status.state)).collect();
+            let spaces = self.peers.iter().map(|owner| (owner.name, up.node.space(&owner.space()).state));
+            let spaces: Vec<String> = spaces.map(|(name, state)| format!("{name}: {state:?}")).collect();
+            let text = format!("{} has peers: {}; spaces: {}", self.peers[peer].name, peers.join(", "), spaces.join(", "));
+            self.tell_story(text);
+        }
     }
 
     /// Compares what peers show who hold the same changes; answers the digest of each space.
