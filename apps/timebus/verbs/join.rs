@@ -277,7 +277,7 @@ enum Answer {
 async fn ask_in(context: &Context, local: &Local, network: &Network, invite: &Invite) -> anyhow::Result<Answer> {
     let (space, node) = (invite.space, invite.node);
     let joined = Event::Join { space, node, addresses: invite.addresses.clone(), token: invite.token };
-    network.tell(joined).await?;
+    network.wish(joined).await?;
     let deadline = Instant::now() + PATIENCE;
     let mut changed = network.changed();
     let mut progress = Progress { out: context.out, last: String::new() };
