@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::amounts::Lifetime;
 use crate::generator::Shape;
 use crate::target::{Target, Versions};
 
@@ -23,9 +24,13 @@ Examples:
   timebus put /notes/hi '\"hello\"'                  write a value
   timebus get /notes                               read it back
   timebus watch /notes                             see every change as it happens
+  timebus invite                                   a link that lets somebody read along
+  timebus join LINK                                read along with somebody
+
+A path that begins with @ is of another space: @alice/notes, by the name you gave it or by its key.
 
 Exit codes: 0 done, 1 refused or absent, 2 usage, 3 peer not reachable, 4 conflict.
-All verbs work with and without a running peer."
+Verbs about other peers need a running one; all others work without it, too."
 )]
 pub(crate) struct Cli {
     /// Folder of the peer [env: TIMEBUS_HOME] [default: timebus in the platform's data folder]
@@ -70,6 +75,15 @@ pub(crate) enum Verb {
     Restore(Restore),
     Fsck(Fsck),
     Gen(Gen),
+    Invite(Invite),
+    Join(Join),
+    Invites(Invites),
+    Peers(Peers),
+    Follow(Follow),
+    Unfollow(Unfollow),
+    Block(Block),
+    Unblock(Unblock),
+    Devices(Devices),
     Relay(Relay),
     Completions(Completions),
 }
@@ -82,14 +96,18 @@ impl Default for Verb {
 
 /// Start the peer (what plain `timebus` does)
 ///
-/// The first start makes an identity and asks nothing. Nothing but this machine is contacted. A second `up` on
-/// the same home says where the first one runs.
+/// The first start makes an identity and asks nothing. Nothing beyond the local network is contacted, unless you
+/// take an invite that leads there. A second `up` on the same home says where the first one runs.
 #[derive(Debug, Default, Args)]
 #[command(after_help = "\
 Examples:
   timebus up                              port 7007, or the next one that is free
   timebus up --http 127.0.0.1:8080        exactly there, or an error
   timebus up --http 127.0.0.1:0 --json    any free port; one line of JSON when ready
+  timebus up --name Alice                 what others see
+  timebus up --udp 0.0.0.0:4433           at a port that your router forwards to this machine
+  timebus up --relay https://relay.example.org     reachable through a relay of your own
+  timebus up --no-lan                     neither search the local network nor be found there
   timebus up --qr                         show the login link as a QR code, too
   RUST_LOG=debug timebus up               say more on stderr
 
@@ -111,19 +129,10 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) no_public: bool,
 
-    /// Neither look for peers on the local network nor let them find this one
-    #[arg(long)]
-    pub(crate) no_lan: bool,
+    #[command(flatten)]
+    pub(crate) net: Net,
 
-    /// Where other peers reach this one by UDP, one address a family [default: any free port of every interface]
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub(crate) udp: Vec<std::net::SocketAddr>,
-
-    /// A relay of your own (`timebus relay`) through which others reach this peer; may be repeated
-    #[arg(long = "relay", value_name = "URL")]
-    pub(crate) relays: Vec<String>,
-
-    /// What this peer calls itself [default: its three-part name]
+    /// What this peer calls itself, to others and in invites [default: its three-part name]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 
@@ -134,6 +143,23 @@ pub(crate) struct Up {
     /// How to write logs on stderr
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
+}
+
+/// How a peer takes part in the network.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Net {
+    /// Neither look for peers on the local network nor let them find this one
+    #[arg(long)]
+    pub(crate) no_lan: bool,
+
+    /// Where other peers reach this one by UDP, one address a family; port 0 means the last one, or any
+    /// [default: port 0 of every interface]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) udp: Vec<std::net::SocketAddr>,
+
+    /// A relay of your own (`timebus relay`) through which others reach this peer; may be repeated
+    #[arg(long = "relay", value_name = "URL")]
+    pub(crate) relays: Vec<String>,
 }
 
 /// How logs are written.
@@ -164,8 +190,8 @@ pub(crate) struct Status {}
 /// Look for what is wrong, and say what to do about it
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Checks the folder and its keys, the lock, the port, disk space and speed, the change log and its index, and the
-clock. Exit code 1 if something needs you.
+Checks the folder and its keys, the lock, the port, disk space and speed, the change log and its index, the clock,
+the address book, and why other peers are not reached. Exit code 1 if something needs you.
 
 Examples:
   timebus doctor")]
@@ -178,6 +204,7 @@ pub(crate) struct Doctor {}
 #[command(after_help = "\
 Examples:
   timebus get /notes
+  timebus get @alice/notes                the space that you call alice
   timebus get /notes --at 4f3kq…          as it was then; `timebus log` lists versions
   timebus get /notes --view all           every value where people wrote at the same time
   timebus get /notes --view meta          who wrote which leaf when, one a line
@@ -379,7 +406,7 @@ pub(crate) struct Edit {
 
 /// Print a value and then every change to it, as JSON lines
 ///
-/// Goes on by itself, without gaps, when the peer was away.
+/// Goes on by itself, without gaps, when the peer was away, or the one whose space it is.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Lines: {\"snapshot\",\"version\"}, {\"caught_up\"}, {\"put\",\"value\",\"version\",\"parents\",\"by\",\"time_ms\"},
@@ -389,6 +416,7 @@ Examples:
   timebus watch /notes
   timebus watch /notes --from 4f3kq…        only what changed since that version
   timebus watch /notes --once               up to now, then stop
+  timebus watch @alice/notes                the space that you call alice
   timebus watch /notes | jq -r 'select(.put) | .put'")]
 pub(crate) struct Watch {
     /// Where, as in /notes
@@ -671,6 +699,242 @@ pub(crate) struct Gen {
     /// Writes under way at once
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) connections: u16,
+}
+
+/// Make a link that lets somebody read your space, and write where you say
+///
+/// Whoever has the link may take it: send it as you would send a key. Reading is always the whole space in this
+/// version; only writing is limited to PATH.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The link is printed on stdout, what it means on stderr.
+
+Examples:
+  timebus invite                                        read, once, within 7 days
+  timebus invite --to /wall --can write                 and write at and below /wall
+  timebus invite --uses 20 --expires 12h --note 'the choir'
+  timebus invite --to /photos --can write --quota 50MB  each of them at most so much
+  timebus invite --hello 'Our recipes, come in'         shown before anything was fetched
+  timebus invites                                       who took which
+
+Two machines that only meet through the internet need an address of yours in the link: `timebus up --udp` with a
+forwarded port, or `timebus up --relay`.")]
+pub(crate) struct Invite {
+    /// Where the bearer may write, with --can write
+    #[arg(long, value_name = "PATH", default_value = "/")]
+    pub(crate) to: Target,
+
+    /// What the bearer may do
+    #[arg(long, value_enum, default_value_t = Can::Read)]
+    pub(crate) can: Can,
+
+    /// How many may take it
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) uses: u64,
+
+    /// How long it can be taken, as in 30m, 12h, 7d or never
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = crate::amounts::lifetime)]
+    pub(crate) expires: Lifetime,
+
+    /// How much each of those who take it may write, as in 50MB [default: no limit]
+    #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
+    pub(crate) quota: Option<u64>,
+
+    /// For yourself, to remember whom it was for
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) note: String,
+
+    /// What is shown to the bearer before anything was fetched; it is part of the link
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) hello: String,
+
+    /// Show it as a QR code, also where stderr is no terminal
+    #[arg(long)]
+    pub(crate) qr: bool,
+}
+
+/// What an invite lets its bearer do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Can {
+    /// Read your space.
+    Read,
+    /// Read your space, and write at and below the path.
+    Write,
+}
+
+/// Take an invite: read the space of somebody else, live, and write where you may
+///
+/// Shows what the invite says and asks. Then it tells what is going on until the first data is here, for 10 s at
+/// most; the peer goes on by itself. A device link (`timebus devices add`) makes a new home of the same space.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus join timebus://join/ASLa…
+  timebus join timebus://join/ASLa… --yes --as alice       ask nothing, call the space alice
+  timebus ls @alice                                        what is there
+  timebus watch @alice/notes                               every change from now on
+  timebus --home ~/second join timebus://join/ASLa…        with a link of `timebus devices add`
+
+Exit code 0 means that the invite is taken or that the peer goes on trying, and the output says which; 1 that it was
+refused.")]
+pub(crate) struct Join {
+    /// The whole link
+    #[arg(value_name = "LINK")]
+    pub(crate) link: String,
+
+    /// Do not ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+
+    /// What you call the space [default: what its owner calls himself]
+    #[arg(long = "as", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+
+    #[command(flatten, next_help_heading = "For a new home")]
+    pub(crate) net: Net,
+}
+
+/// List the invites you gave, who took them, and take them back
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus invites
+  timebus invites revoke s8sohz                 nobody else can take it
+  timebus invites revoke s8sohz --grants        and whoever took it loses what it gave")]
+pub(crate) struct Invites {
+    #[command(subcommand)]
+    pub(crate) action: Option<InvitesAction>,
+}
+
+/// What to do with an invite.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InvitesAction {
+    /// Take an invite back
+    #[command(after_help = "Examples:\n  timebus invites revoke s8sohz --grants")]
+    Revoke {
+        /// Its id, or the beginning of it
+        #[arg(value_name = "ID")]
+        id: String,
+
+        /// Take back, too, what those got who took it
+        #[arg(long)]
+        grants: bool,
+    },
+}
+
+/// Show who is known and connected, and how the spaces of others are here
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus peers
+  timebus peers --json | jq '.peers[] | select(.state == \"connected\")'
+  timebus doctor                                why two peers do not talk")]
+pub(crate) struct Peers {}
+
+/// Keep the space of somebody else here, with everything new in it
+///
+/// WHO is a key of 52 characters, or a name that `timebus peers` shows.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus follow @alice
+  timebus follow se7tu1sk… --as alice                                    and call it alice
+  timebus follow se7tu1sk… --node rmpdfmiz… --at 192.168.1.7:4433        where it can be had")]
+pub(crate) struct Follow {
+    /// Whose space
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+
+    /// The node key of a peer that has it
+    #[arg(long, value_name = "KEY", requires = "at")]
+    pub(crate) node: Option<timebus_identity::PublicKey>,
+
+    /// Where that peer may be: an address, relay:URL or wss://HOST; may be repeated
+    #[arg(long, value_name = "ADDR", requires = "node")]
+    pub(crate) at: Vec<String>,
+
+    /// What you call it
+    #[arg(long = "as", value_name = "NAME")]
+    pub(crate) name: Option<String>,
+}
+
+/// Get nothing new of a space any more
+///
+/// What is here of it stays.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus unfollow @alice")]
+pub(crate) struct Unfollow {
+    /// Whose space
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+}
+
+/// Have nothing to do with a peer or a space
+///
+/// Its links are closed, it is not called, and when it calls it is turned away.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus block @mallory
+  timebus block rmpdfmiz              the beginning of a key that `timebus peers` shows
+  timebus unblock @mallory")]
+pub(crate) struct Block {
+    /// A name, a space or a peer
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+}
+
+/// Have to do with a peer or a space again
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus unblock @mallory")]
+pub(crate) struct Unblock {
+    /// A name, a space or a peer
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+}
+
+/// List your devices, add one, remove one
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus devices
+  timebus devices add                                   a link for the new device
+  timebus --home ~/second join timebus://join/ASLa…     there, with a home that does not exist yet
+  timebus devices remove og1oxkdq                       one that was lost or sold")]
+pub(crate) struct Devices {
+    #[command(subcommand)]
+    pub(crate) action: Option<DevicesAction>,
+}
+
+/// What to do with devices.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevicesAction {
+    /// Make a link that makes a new home a device of yours
+    #[command(after_help = "Examples:\n  timebus devices add\n  timebus devices add --expires 10m --qr")]
+    Add {
+        /// How long it can be taken, as in 10m or 1h
+        #[arg(long, value_name = "TIME", default_value = "1h", value_parser = crate::amounts::lifetime)]
+        expires: Lifetime,
+
+        /// For yourself, to remember which device it was for
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        note: String,
+
+        /// Show it as a QR code, also where stderr is no terminal
+        #[arg(long)]
+        qr: bool,
+    },
+    /// Take all rights from a device
+    #[command(after_help = "Examples:\n  timebus devices remove og1oxkdq")]
+    Remove {
+        /// Its key, the beginning of it, or its name
+        #[arg(value_name = "DEVICE")]
+        device: String,
+    },
 }
 
 /// Run a relay: it carries packets between peers that cannot reach each other directly

@@ -139,6 +139,24 @@ pub(crate) async fn open(context: &Context, home: Home) -> anyhow::Result<(Sessi
     Ok((session, client))
 }
 
+/// Opens a session with the running peer. What concerns other peers, a command alone cannot do.
+pub(crate) async fn open_running(context: &Context) -> anyhow::Result<(Session, Client)> {
+    let stopped = || {
+        let up = context.home.command("up");
+        Failure::unreachable("no peer is running here, and only a running one talks to others")
+            .fix(format!("`{up}` in another terminal, then try again"))
+    };
+    if !context.home.exists() || try_lock(&context.home)?.is_some() {
+        return Err(stopped().into());
+    }
+    let (session, client) = open(context, Home::MustExist).await?;
+    if session.is_running().is_none() {
+        session.close().await;
+        return Err(stopped().into());
+    }
+    Ok((session, client))
+}
+
 fn unreachable(context: &Context, refused: Option<(Running, anyhow::Error)>) -> Failure {
     let home = &context.home;
     match refused {

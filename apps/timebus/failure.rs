@@ -66,6 +66,8 @@ impl Failure {
         let part = |name: &str| problem.get(name).and_then(Value::as_str).map(str::to_owned);
         let code = match status {
             409 | 412 => CONFLICT,
+            // Somebody else's data that nobody can be reached for, or that is on its way.
+            503 | 504 => UNREACHABLE,
             _ => REFUSED,
         };
         let title = part("title").unwrap_or_else(|| match status {
@@ -115,7 +117,7 @@ mod tests {
 
     #[test]
     fn exit_codes_follow_the_status() {
-        for (status, code) in [(404, REFUSED), (403, REFUSED), (409, CONFLICT), (412, CONFLICT), (500, REFUSED)] {
+        for (status, code) in [(404, REFUSED), (403, REFUSED), (409, CONFLICT), (412, CONFLICT), (500, REFUSED), (504, UNREACHABLE)] {
             assert_eq!(Failure::of_answer(status, b"").code, code, "{status}");
         }
     }

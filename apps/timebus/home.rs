@@ -99,6 +99,26 @@ impl Home {
         let _ = fs::remove_file(self.run_file());
     }
 
+    /// The UDP port at which other peers knew this home last.
+    pub(crate) fn udp_port(&self) -> Option<u16> {
+        fs::read_to_string(self.folder.join("udp-port")).ok()?.trim_end().parse().ok().filter(|port| *port != 0)
+    }
+
+    /// Remembers at which UDP port other peers know this home. Without it they find it by what else they know.
+    pub(crate) fn set_udp_port(&self, sockets: &[std::net::SocketAddr]) {
+        let v4 = sockets.iter().find(|socket| socket.is_ipv4());
+        if let Some(socket) = v4.or(sockets.first())
+            && let Err(error) = write_private(&self.folder.join("udp-port"), format!("{}\n", socket.port()).as_bytes())
+        {
+            tracing::warn!(%error, "the UDP port was not remembered");
+        }
+    }
+
+    /// Where what is known of other peers is kept.
+    pub(crate) fn book(&self) -> PathBuf {
+        self.folder.join("peers.json")
+    }
+
     /// The owner's token, once there is one.
     pub(crate) fn token(&self) -> anyhow::Result<Option<Token>> {
         let path = self.folder.join("keys/token");

@@ -7,6 +7,7 @@
 //! Deliberately not here: anything that the HTTP API cannot do, except what concerns this home's folder itself
 //! (keys, restoring, health).
 
+mod amounts;
 mod cli;
 mod client;
 mod clock;
@@ -20,6 +21,7 @@ mod peer;
 mod pieces;
 mod pretty;
 mod progress;
+mod standing;
 mod target;
 mod value;
 mod verbs;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use timebus_identity::Keys;
-use timebus_net::network::{Network, NetworkConfig};
+use timebus_net::network::{Network, NetworkConfig, NetworkError};
 use timebus_net::peer::{Peer, PeerConfig};
 use timebus_store::store::{Config, OpenError, Opened, Store, lock_home};
 use tokio::io::DuplexStream;
@@ -78,7 +78,15 @@ impl Local {
 
     /// Takes part in the network.
     pub(crate) async fn enter(&self, home: &Home, config: NetworkConfig) -> anyhow::Result<&Network> {
-        let network = Network::join(self.peer.store().clone(), &keys_of(home)?, config).await.context("could not take part in the network")?;
+        let joined = Network::join(self.peer.store().clone(), &keys_of(home)?, config).await;
+        let network = joined.map_err(|error| {
+            let failure = Failure::refused("could not take part in the network").detail(&error);
+            match error {
+                NetworkError::Book(_) => failure.fix(format!("`{}` says how", home.command("doctor"))),
+                NetworkError::Bind(_) => failure.fix("name another address with --udp, or start with --offline"),
+                _ => failure.fix(format!("`{}` looks into it", home.command("doctor"))),
+            }
+        })?;
         self.peer.enter(network);
         self.peer.network().context("the network was left at once")
     }

@@ -49,6 +49,15 @@ impl Target {
         self.0.is_empty()
     }
 
+    /// Whether this is everything of a space: the root, or `@alice` alone.
+    pub(crate) fn is_whole(&self) -> bool {
+        match self.0.as_slice() {
+            [] => true,
+            [first] => first.starts_with('@') && !first.starts_with("@@"),
+            _ => false,
+        }
+    }
+
     /// The last name, for file names. The root has none.
     pub(crate) fn name(&self) -> Option<&str> {
         self.0.last().map(String::as_str)
@@ -183,6 +192,10 @@ mod tests {
         }
         assert_eq!(target("/").to_string(), "/");
         assert!(target("/").is_root());
+        for (text, is_whole) in [("/", true), ("@alice", true), ("/@alice", true), ("@alice/a", false), ("/@@alice", false), ("/a", false)] {
+            assert_eq!(target(text).is_whole(), is_whole, "{text}");
+        }
+        assert_eq!(target("@alice/a b").encoded(), "/@alice/a%20b");
         for bad in ["", "//", "/a//b", "/a/../b", "/.", "/a\nb", "http://localhost:7007/a"] {
             assert!(bad.parse::<Target>().is_err(), "{bad:?}");
         }

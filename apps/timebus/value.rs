@@ -53,6 +53,14 @@ pub(crate) fn number(json: &Json, name: &str) -> Option<u64> {
     }
 }
 
+/// A string.
+pub(crate) fn string(json: &Json) -> Option<&str> {
+    match json {
+        Json::String(text) => Some(text),
+        _ => None,
+    }
+}
+
 /// The elements of a member that is an array.
 pub(crate) fn items<'a>(json: &'a Json, name: &str) -> &'a [Json] {
     match member(json, name) {

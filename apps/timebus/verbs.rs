@@ -1,7 +1,9 @@
 //! What each verb does.
 
 mod backup;
+mod devices;
 mod doctor;
+mod doctor_network;
 mod down;
 mod edit;
 mod export;
@@ -9,8 +11,12 @@ mod r#gen;
 mod history;
 mod id;
 mod import;
+mod invite;
+mod invites;
+mod join;
 mod kit;
 mod list;
+mod peers;
 mod relay;
 mod restore;
 mod status;
@@ -54,6 +60,15 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Restore(args) => restore::run(context, args).await,
         Verb::Fsck(_) => backup::fsck(context).await,
         Verb::Gen(args) => r#gen::run(context, args).await,
+        Verb::Invite(args) => invite::run(context, args).await,
+        Verb::Join(args) => join::run(context, args).await,
+        Verb::Invites(args) => invites::run(context, args).await,
+        Verb::Peers(_) => peers::list(context).await,
+        Verb::Follow(args) => peers::follow(context, args).await,
+        Verb::Unfollow(args) => peers::unfollow(context, args).await,
+        Verb::Block(args) => peers::block(context, &args.who, true).await,
+        Verb::Unblock(args) => peers::block(context, &args.who, false).await,
+        Verb::Devices(args) => devices::run(context, args).await,
         Verb::Relay(args) => relay::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),
     }

@@ -72,6 +72,7 @@ type Question = Box<dyn FnOnce(&Node) + Send>;
 
 enum Command {
     Event(Event),
+    Save(oneshot::Sender<()>),
     Ask(Question),
     Leave(oneshot::Sender<()>),
 }
@@ -162,6 +163,18 @@ impl Network {
     /// [`Stopped`].
     pub async fn tell(&self, event: Event) -> Result<(), Stopped> {
         self.commands.send(Command::Event(event)).await.map_err(|_| Stopped)
+    }
+
+    /// The same for what the owner wants, which is not forgotten from then on, whatever happens.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn wish(&self, event: Event) -> Result<(), Stopped> {
+        self.tell(event).await?;
+        let (reply, written) = oneshot::channel();
+        self.commands.send(Command::Save(reply)).await.map_err(|_| Stopped)?;
+        written.await.map_err(|_| Stopped)
     }
 
     /// Asks the node, behind everything that was told before.
@@ -265,6 +278,10 @@ impl Driver {
                 command = queue.recv() => match command {
                     Some(Command::Event(event)) => self.handle(event),
                     Some(Command::Ask(question)) => question(&self.node),
+                    Some(Command::Save(reply)) => {
+                        self.write_book();
+                        let _ = reply.send(());
+                    }
                     Some(Command::Leave(reply)) => {
                         self.handle(Event::Stop);
                         self.write_book();

@@ -588,17 +588,20 @@ impl Node {
     }
 
     fn perform(&mut self, link: LinkId, outputs: Vec<Output>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        // What makes the session say more waits until all that it said before has its place in the queue: nobody
+        // understands a frame about a channel before the one that opens it.
+        let mut later = Vec::new();
         for output in outputs {
             let Some(linked) = self.links.get_mut(&link) else { return };
             match output {
                 Output::Send(bytes) => acts.push(Act::Send { link, bytes }),
                 Output::Store { ticket, timeline, changes, .. } => acts.push(Act::Store { link, ticket, timeline, changes }),
-                Output::Ready(remote) => self.ready(link, remote, now_ms, store, acts),
+                Output::Ready(_) | Output::Redeemed(_) => later.push(output),
                 Output::Opened { space, timeline, by_remote } => {
                     linked.denied.remove(&timeline);
                     linked.channels.insert(timeline, Channel { space, is_caught_up: false });
                     if by_remote {
-                        self.introduce(link, timeline, now_ms, store, acts);
+                        later.push(output);
                     }
                     acts.push(Act::Changed);
                 }
@@ -637,7 +640,6 @@ impl Node {
                         acts.push(Act::Redeem { link, token, device, remote });
                     }
                 }
-                Output::Redeemed(answer) => self.redeemed(link, &answer, now_ms, store, acts),
                 Output::Providers { timeline, providers } => self.introduced(&timeline, providers, now_ms, acts),
                 Output::Penalty { points, fault } => {
                     linked.points = linked.points.saturating_add(points);
@@ -655,6 +657,14 @@ impl Node {
                     acts.push(Act::Close { link, code, text: String::new() });
                     self.link_down(link, why, now_ms, acts);
                 }
+            }
+        }
+        for output in later {
+            match output {
+                Output::Ready(remote) => self.ready(link, remote, now_ms, store, acts),
+                Output::Opened { timeline, .. } => self.introduce(link, timeline, now_ms, store, acts),
+                Output::Redeemed(answer) => self.redeemed(link, &answer, now_ms, store, acts),
+                _ => {}
             }
         }
     }

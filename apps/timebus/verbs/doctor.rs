@@ -16,7 +16,7 @@ use crate::clock::{now_ms, span, utc};
 use crate::failure::Failure;
 use crate::home::quoted;
 use crate::peer::try_lock;
-use crate::value::{items, number};
+use crate::value::{counted, items, number};
 use crate::verbs::status::notes;
 use crate::verbs::up::PORT;
 
@@ -32,7 +32,7 @@ const CLOCK_SLACK_MS: u64 = 60_000;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Grade {
+pub(super) enum Grade {
     Good,
     /// Worth knowing.
     Note,
@@ -42,18 +42,18 @@ enum Grade {
 
 /// What a check found.
 #[derive(Clone, Debug)]
-struct Finding {
+pub(super) struct Finding {
     check: &'static str,
     grade: Grade,
     detail: String,
     fix: Option<String>,
 }
 
-fn good(check: &'static str, detail: impl Into<String>) -> Finding {
+pub(super) fn good(check: &'static str, detail: impl Into<String>) -> Finding {
     Finding { check, grade: Grade::Good, detail: detail.into(), fix: None }
 }
 
-fn note(check: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Finding {
+pub(super) fn note(check: &'static str, detail: impl Into<String>, fix: impl Into<String>) -> Finding {
     Finding { check, grade: Grade::Note, detail: detail.into(), fix: Some(fix.into()) }
 }
 
@@ -67,6 +67,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
         findings.extend(modes(context.home.folder()));
         findings.push(space(context.home.folder()));
         findings.push(sync(context.home.folder()));
+        findings.push(book(context));
         findings.extend(peer(context).await);
     }
     findings.push(port(context));
@@ -85,7 +86,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
                 Grade::Note => "note",
                 Grade::Bad => "BAD ",
             };
-            out.line(format!("{mark}  {:<6}  {}", found.check, found.detail))?;
+            out.line(format!("{mark}  {:<6}  {}", found.check, found.detail.replace('\n', "\n              ")))?;
             if let Some(fix) = &found.fix {
                 out.line(format!("              -> {fix}"))?;
             }
@@ -173,6 +174,18 @@ fn sync(home: &Path) -> Finding {
     }
 }
 
+/// What is remembered of other peers.
+fn book(context: &Context) -> Finding {
+    let file = context.home.book();
+    match timebus_net::node::book::Book::load(&file) {
+        Ok(book) => good("book", format!("{} known, {} followed", counted(book.contacts.len(), "peer"), counted(book.following.len(), "space"))),
+        Err(error) => {
+            let aside = file.with_extension("json.damaged");
+            bad("book", error.to_string(), format!("mv {} {}, then join or follow again", quoted(&file), quoted(&aside)))
+        }
+    }
+}
+
 /// The peer, or the store when none runs, and what its log says.
 async fn peer(context: &Context) -> Vec<Finding> {
     let mut session = match Session::open(context, Home::MustExist).await {
@@ -195,10 +208,17 @@ async fn peer(context: &Context) -> Vec<Finding> {
         let mut client = session.connect().await?;
         let status = client.json(Request::get("/.sys/status")).await?;
         let latest = client.json(Request::get("/.sys/log").query("limit", 1)).await?;
-        anyhow::Ok((status, latest))
+        let network = match session.is_running() {
+            Some(_) => Some((client.json(Request::get("/.sys/peers")).await?, client.json(Request::get("/.sys/spaces")).await?)),
+            None => None,
+        };
+        anyhow::Ok((status, latest, network))
     };
     match asked.await {
-        Ok((status, latest)) => {
+        Ok((status, latest, network)) => {
+            if let Some((peers, spaces)) = &network {
+                findings.extend(super::doctor_network::findings(context, peers, spaces, now_ms()));
+            }
             let remarks = notes(&status);
             let damaged = remarks.iter().any(|remark| remark.contains("damaged"));
             let sizes = format!(

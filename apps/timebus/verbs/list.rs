@@ -62,7 +62,7 @@ fn absent(path: &Target) -> Failure {
 /// A fresh home has an empty tree, which is not the same as a path where nothing is.
 async fn read_or_empty(client: &mut Client, path: &Target, depth: u32, last: Option<u32>) -> anyhow::Result<Listing> {
     match read(client, path, depth, last).await {
-        Err(error) if path.is_root() && Failure::of(&error).status == Some(404) => {
+        Err(error) if path.is_whole() && Failure::of(&error).status == Some(404) => {
             Ok(Listing { json: Json::Object(BTreeMap::new()), version: Versions::new(Vec::new()) })
         }
         other => other,

@@ -5,16 +5,24 @@ use indicatif::{HumanBytes, HumanCount};
 use crate::Context;
 use crate::client::{Home, Request, open};
 use crate::clock::span;
-use crate::value::{Json, compact, member, number, text};
+use crate::value::{Json, compact, items, member, number, string, text};
 
 pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
     let (session, mut client) = open(context, Home::MustExist).await?;
     let mut status = client.json(Request::get("/.sys/status")).await?;
     let running = session.is_running().cloned();
+    let network = match running {
+        Some(_) => Some((client.json(Request::get("/.sys/peers")).await?, client.json(Request::get("/.sys/spaces")).await?)),
+        None => None,
+    };
     let out = context.out;
     if out.json {
         if let Json::Object(members) = &mut status {
             members.insert("running".into(), Json::Bool(running.is_some()));
+            if let Some((Json::Object(mut peers), Json::Object(spaces))) = network {
+                peers.extend(spaces);
+                members.insert("network".into(), Json::Object(peers));
+            }
             members.insert("pid".into(), running.map_or(Json::Null, |running| Json::Int(running.pid.into())));
         }
         return Ok(out.line(compact(&status))?);
@@ -36,6 +44,16 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
     ))?;
     if running.is_some() {
         out.line(format!("subscribers  {}   connections {}", count("subscriptions"), count("connections")))?;
+    }
+    if let Some((peers, spaces)) = &network {
+        let addresses: Vec<&str> = items(peers, "addresses").iter().filter_map(string).collect();
+        out.line(match addresses.as_slice() {
+            [] => "reached at   nowhere: this peer is offline".to_owned(),
+            addresses => format!("reached at   {}", addresses.join("  ")),
+        })?;
+        for (at, line) in super::peers::summary(peers, spaces).into_iter().enumerate() {
+            out.line(format!("{}{line}", if at == 0 { "peers        " } else { "             " }))?;
+        }
     }
     for note in notes(&status) {
         out.line(format!("note         {note}"))?;

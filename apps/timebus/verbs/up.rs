@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::json;
-use timebus_identity::{PublicKey, human_name};
+use timebus_identity::human_name;
 use timebus_net::link::endpoint::{EndpointConfig, LAN_SERVICE};
 use timebus_net::network::NetworkConfig;
 use timebus_net::peer::PeerConfig;
@@ -17,9 +17,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Context;
-use crate::cli::Up;
+use crate::cli::{Net, Up};
 use crate::failure::Failure;
-use crate::home::Running;
+use crate::home::{Home, Running};
 use crate::peer::{Local, try_lock};
 
 /// Where peers listen unless that is taken.
@@ -51,7 +51,9 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     let listening = listen(args.http.as_deref()).await?;
     let config = PeerConfig { hosts: args.hosts.clone(), gui: Some(page), ..PeerConfig::default() };
     let local = Local::open(&context.home, lock, context.out, config).await?;
-    let network = local.enter(&context.home, network_config(&args, local.store().space())?).await?;
+    let name = args.name.clone().unwrap_or_else(|| human_name(&local.store().space()));
+    let network = local.enter(&context.home, network_config(&context.home, &args.net, args.offline, name)?).await?;
+    context.home.set_udp_port(&network.endpoint().sockets());
     let node = network.endpoint().node().to_string();
     let stop = stop_signal()?;
 
@@ -86,18 +88,25 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
 }
 
 /// How the peer takes part in the network.
-fn network_config(args: &Up, space: PublicKey) -> anyhow::Result<NetworkConfig> {
+pub(crate) fn network_config(home: &Home, net: &Net, is_offline: bool, name: String) -> anyhow::Result<NetworkConfig> {
     let relay = |url: &String| {
         url.parse().map_err(|_| Failure::usage(format!("{url:?} is no URL of a relay")).fix("write it like http://relay.example:3340"))
     };
+    // Others know the port that this peer had.
+    let port = home.udp_port().unwrap_or(0);
+    let last = |address: &SocketAddr| match address.port() {
+        0 => Some(SocketAddr::new(address.ip(), port)).filter(|last| std::net::UdpSocket::bind(last).is_ok()).unwrap_or(*address),
+        _ => *address,
+    };
     let endpoint = EndpointConfig {
-        is_offline: args.offline,
-        relays: args.relays.iter().map(relay).collect::<Result<_, _>>()?,
-        bind: args.udp.clone(),
-        lan: (!args.no_lan).then(|| LAN_SERVICE.to_owned()),
+        is_offline,
+        relays: net.relays.iter().map(relay).collect::<Result<_, _>>()?,
+        bind: net.udp.iter().map(last).collect(),
+        port,
+        lan: (!net.no_lan).then(|| LAN_SERVICE.to_owned()),
         ..EndpointConfig::default()
     };
-    Ok(NetworkConfig { endpoint, name: args.name.clone().unwrap_or_else(|| human_name(&space)), links_max: 256 })
+    Ok(NetworkConfig { endpoint, name, links_max: 256 })
 }
 
 /// Says where the peer of this home runs, with a new login link.

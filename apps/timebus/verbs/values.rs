@@ -157,8 +157,9 @@ pub(crate) async fn post(context: &Context, args: Post) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn rm(context: &Context, args: Rm) -> anyhow::Result<()> {
-    if args.path.is_root() && !args.yes {
-        return Err(Failure::usage("this would remove everything").fix("if that is what you want: timebus rm / --yes").into());
+    if args.path.is_whole() && !args.yes {
+        let fix = format!("if that is what you want: timebus rm {} --yes", quoted_text(&args.path.to_string()));
+        return Err(Failure::usage("this would remove everything").fix(fix).into());
     }
     let (_session, mut client) = open(context, Home::MustExist).await?;
     let request = with_conditions(Request::new(Method::DELETE, args.path.encoded()), &args.conditions)?;

@@ -53,6 +53,7 @@ pub(crate) async fn run(context: &Context, args: Watch) -> anyhow::Result<()> {
     let mut cursor = Cursor { settled: args.from.clone(), latest: None };
     let mut told = false;
     let mut is_first = true;
+    let mut said = String::new();
     loop {
         // Other commands may write while no peer runs; that shows in the log.
         let log_before = log_modified(context);
@@ -67,6 +68,19 @@ pub(crate) async fn run(context: &Context, args: Watch) -> anyhow::Result<()> {
         match end {
             Ok(End::CaughtUp) if args.once => return Ok(()),
             Ok(End::CaughtUp | End::Lost) => {}
+            // Whose space it is cannot be reached now, which is no reason to give up.
+            Err(error) if Failure::of(&error).status.is_some_and(is_away) && is_running && !args.once => {
+                let failure = Failure::of(&error);
+                let detail = failure.detail.unwrap_or_default();
+                let why = detail.lines().next().unwrap_or_default().trim_end_matches(':').to_owned();
+                // Times change with every try; what is said does not.
+                if said != failure.title {
+                    context.out.note(format!("{}: {why}; waiting", failure.title));
+                    said = failure.title;
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+                continue;
+            }
             Ok(End::Closed(reason)) => return Err(Failure::refused(format!("the peer closed this subscription: {reason}")).into()),
             Err(error) if is_first || Failure::of(&error).code != UNREACHABLE => return Err(error),
             Err(_) => {}
@@ -85,6 +99,11 @@ pub(crate) async fn run(context: &Context, args: Watch) -> anyhow::Result<()> {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
+}
+
+/// Whether a status says that something is on its way or nobody who has it can be reached.
+fn is_away(status: u16) -> bool {
+    matches!(status, 503 | 504)
 }
 
 /// Prints events until the stream ends.

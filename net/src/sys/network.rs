@@ -118,7 +118,7 @@ async fn call(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let Wanted { node, addresses } = read(body)?;
     let node: PublicKey = node.parse().map_err(|_| bad(format!("{node:?} is no key")))?;
     check_addresses(&addresses)?;
-    network(peer)?.tell(Event::Call { node, addresses }).await.map_err(stopped)?;
+    network(peer)?.wish(Event::Call { node, addresses }).await.map_err(stopped)?;
     Ok(json!({"calling": node.to_string()}))
 }
 
@@ -171,7 +171,7 @@ async fn follow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     if let Some(name) = &petname {
         check_petname(peer, space, name).await?;
     }
-    network.tell(Event::Follow { space, via }).await.map_err(stopped)?;
+    network.wish(Event::Follow { space, via }).await.map_err(stopped)?;
     if let Some(name) = petname {
         name_space(peer, space, name).await?;
     }
@@ -187,7 +187,7 @@ struct Who {
 
 async fn unfollow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let space = find_space(peer, &read::<Who>(body)?.who).await?;
-    network(peer)?.tell(Event::Unfollow { space }).await.map_err(stopped)?;
+    network(peer)?.wish(Event::Unfollow { space }).await.map_err(stopped)?;
     Ok(json!({"unfollowed": space.to_string()}))
 }
 
@@ -204,7 +204,7 @@ async fn block(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let Wanted { who, blocked } = read(body)?;
     let who = find_space(peer, &who).await?;
-    network(peer)?.tell(Event::Block { who, is_blocked: blocked }).await.map_err(stopped)?;
+    network(peer)?.wish(Event::Block { who, is_blocked: blocked }).await.map_err(stopped)?;
     Ok(json!({"who": who.to_string(), "blocked": blocked}))
 }
 
@@ -227,7 +227,7 @@ async fn check_petname(peer: &Peer, space: PublicKey, name: &str) -> Result<(), 
 
 async fn name_space(peer: &Peer, space: PublicKey, name: String) -> Result<(), Problem> {
     check_petname(peer, space, &name).await?;
-    network(peer)?.tell(Event::Petname { space, name }).await.map_err(stopped)
+    network(peer)?.wish(Event::Petname { space, name }).await.map_err(stopped)
 }
 
 async fn petname(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
@@ -417,7 +417,7 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let is_chosen = petname.is_some();
     let name = petname.unwrap_or_else(|| invite.name.clone());
-    network.tell(Event::Join { space, node: invite.node, addresses: invite.addresses, token: invite.token }).await.map_err(stopped)?;
+    network.wish(Event::Join { space, node: invite.node, addresses: invite.addresses, token: invite.token }).await.map_err(stopped)?;
     // A name that somebody else chose may not be one that can be used here; then there is none.
     let is_free = network.ask({
         let name = name.clone();

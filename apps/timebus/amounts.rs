@@ -1,0 +1,76 @@
+//! Spans of time and numbers of bytes as people type them.
+
+/// Milliseconds of a second, and what larger units are of it.
+const UNITS_MS: [(&str, u64); 5] = [("s", 1000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 7 * 86_400_000)];
+const UNITS_BYTES: [(&str, u64); 5] = [("b", 1), ("kb", 1000), ("mb", 1_000_000), ("gb", 1_000_000_000), ("tb", 1_000_000_000_000)];
+
+/// How long something lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lifetime {
+    /// So many milliseconds.
+    Ms(u64),
+    /// Until it is taken back.
+    Forever,
+}
+
+/// Reads `30m`, `12h`, `7d`, `2w` or `never`.
+pub(crate) fn lifetime(text: &str) -> Result<Lifetime, String> {
+    if text == "never" {
+        return Ok(Lifetime::Forever);
+    }
+    match amount(text, &UNITS_MS) {
+        Some(ms) if ms > 0 => Ok(Lifetime::Ms(ms)),
+        _ => Err("write it like 30m, 12h, 7d, 2w or never".to_owned()),
+    }
+}
+
+/// Reads `50MB`, `1.5GB` or a plain number of bytes.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let lower = text.to_ascii_lowercase();
+    let with_unit = if lower.ends_with('b') { lower } else { lower + "b" };
+    match amount(&with_unit, &UNITS_BYTES) {
+        Some(bytes) if bytes > 0 => Ok(bytes),
+        _ => Err("write it like 500kB, 50MB or 1GB".to_owned()),
+    }
+}
+
+/// A number and a unit behind it.
+fn amount(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+    let (number, unit) = text.split_at(digits);
+    let unit = units.iter().find(|(name, _)| *name == unit.trim())?.1;
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let whole = whole.parse::<u64>().ok()?.checked_mul(unit)?;
+    // Six places behind the point are more than anybody types.
+    if part.len() > 6 || number.ends_with('.') {
+        return None;
+    }
+    let part = if part.is_empty() { 0 } else { part.parse::<u64>().ok()?.checked_mul(unit)? / 10u64.pow(part.len() as u32) };
+    whole.checked_add(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read() {
+        for (text, ms) in [("30m", 1_800_000), ("7d", 604_800_000), ("1.5h", 5_400_000), ("2w", 1_209_600_000)] {
+            assert_eq!(lifetime(text), Ok(Lifetime::Ms(ms)), "{text}");
+        }
+        assert_eq!(lifetime("never"), Ok(Lifetime::Forever));
+        for bad in ["", "7", "d", "0d", "-1d", "1y", "1.h", "99999999999999999999d", "1.2.3d"] {
+            assert!(lifetime(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        for (text, count) in [("50MB", 50_000_000), ("1.5GB", 1_500_000_000), ("500kB", 500_000), ("12", 12), ("12b", 12), ("1 GB", 1_000_000_000)] {
+            assert_eq!(bytes(text), Ok(count), "{text}");
+        }
+        for bad in ["", "MB", "0", "1XB", "99999999999GB"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! doctor, for the network: why two peers do not talk.
+
+use crate::Context;
+use crate::clock::span;
+use crate::output::printable;
+use crate::standing::{called, is_waiting, of_peer, of_space, problem, refusal};
+use crate::value::{Json, items, member, number, string, text};
+use crate::verbs::doctor::{Finding, good, note};
+
+pub(super) fn findings(context: &Context, peers: &Json, spaces: &Json, now_ms: u64) -> Vec<Finding> {
+    let mut all = vec![addresses(peers)];
+    if let Some(problem) = text(peers, "lan_problem") {
+        let detail = format!("peers on the local network cannot be found: {}", printable(problem));
+        all.push(note("lan", detail, "others are still called at the addresses that are known of them"));
+    }
+    all.extend(items(peers, "relays").iter().map(relay));
+    all.extend(items(peers, "peers").iter().map(|peer| one_peer(peer, now_ms)));
+    all.extend(items(spaces, "spaces").iter().map(|space| one_space(context, space, now_ms)));
+    all
+}
+
+fn addresses(peers: &Json) -> Finding {
+    let addresses: Vec<&str> = items(peers, "addresses").iter().filter_map(string).collect();
+    let is_near = |address: &&str| address.parse::<timebus_net::link::address::Address>().is_ok_and(|address| address.is_loopback());
+    match addresses.as_slice() {
+        [] => note("net", "this peer is offline: it calls nobody and nobody reaches it", "start it without --offline"),
+        all if all.iter().all(is_near) => note(
+            "net",
+            format!("reached at {}, which is this machine alone", all.join("  ")),
+            "start it without --udp, or with --relay, if others shall reach it",
+        ),
+        all => good("net", format!("reached at {}", all.join("  "))),
+    }
+}
+
+fn relay(relay: &Json) -> Finding {
+    let url = printable(text(relay, "url").unwrap_or("?"));
+    match member(relay, "connected") {
+        Some(Json::Bool(true)) => good("relay", format!("connected to {url}")),
+        _ => {
+            let why = text(relay, "problem").map(|why| format!(": {}", printable(why))).unwrap_or_default();
+            note("relay", format!("{url} is not connected{why}"), "look whether it runs; until then nobody reaches this peer through it")
+        }
+    }
+}
+
+fn one_peer(peer: &Json, now_ms: u64) -> Finding {
+    let state = of_peer(peer, now_ms);
+    match text(peer, "state") {
+        Some("connected") => good("link", format!("{} by {}", called(peer), printable(text(peer, "way").unwrap_or("?")))),
+        Some("unreachable") => {
+            let seen = match number(peer, "seen_ms") {
+                None | Some(0) => "never met".to_owned(),
+                Some(seen) => format!("last seen {} ago", span(now_ms.saturating_sub(seen))),
+            };
+            let mut detail = vec![format!("{} is {state} ({seen})", called(peer))];
+            detail.extend(problem(peer));
+            note(
+                "link",
+                detail.join("\n"),
+                "it is called again by itself; if it has moved, an address of now helps: `timebus follow WHO --node KEY --at ADDR`",
+            )
+        }
+        Some("blocked") => note("link", format!("{} is {state}", called(peer)), "`timebus unblock WHO` if that is over"),
+        Some("banned") => note("link", format!("{} {state}", called(peer)), "it sent what no honest peer sends; it may need a newer timebus"),
+        _ => good("link", format!("{} is {state}", called(peer))),
+    }
+}
+
+fn one_space(context: &Context, space: &Json, now_ms: u64) -> Finding {
+    let mut detail = vec![format!("{}: {}", called(space), of_space(space, now_ms))];
+    detail.extend(problem(space));
+    let detail = detail.join("\n");
+    if refusal(space).is_some() {
+        return note("space", detail, "ask its owner for a new invite, and take that");
+    }
+    if is_waiting(space) {
+        return note("space", detail, "its owner's peer has to run and be reached once; nothing to do here");
+    }
+    match text(space, "state") {
+        Some("live" | "loading" | "connecting") => good("space", detail),
+        Some("denied") => note("space", detail, "ask its owner for an invite"),
+        Some("unknown") => note("space", detail, "take an invite, or name a peer that has it: `timebus follow WHO --node KEY --at ADDR`"),
+        Some("offline") => note("space", detail, format!("`{}` without --offline", context.home.command("up"))),
+        _ => note("space", detail, "what was read before is here; the rest comes when one of those who have it is back"),
+    }
+}

@@ -1,0 +1,149 @@
+//! invite: a link that lets somebody in, and what it means.
+
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
+use serde_json::{Value as Serde, json};
+
+use crate::Context;
+use crate::amounts::Lifetime;
+use crate::cli::{Can, Invite};
+use crate::client::{JSON, Request, open_running};
+use crate::clock::{now_ms, span, utc};
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::value::{Json, compact, items, number, string, text};
+
+pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
+    let role = match args.can {
+        Can::Read => "read",
+        Can::Write => "write",
+    };
+    let path = args.to.to_string();
+    if args.to.is_whole() && !args.to.is_root() {
+        return Err(Failure::usage("an invite is for a path of your own space").fix("only the owner of a space lets others in").into());
+    }
+    let wish = json!({
+        "role": role,
+        "path": path,
+        "uses": args.uses,
+        "bytes_max": args.quota.unwrap_or(0),
+        "expires_ms": expiry(args.expires),
+        "note": args.note,
+        "paint": args.hello,
+    });
+    let made = make(context, &wish).await?;
+    let may = match args.can {
+        Can::Read => "read all of your space, and everything new in it".to_owned(),
+        Can::Write => format!("read all of your space, and {}", writing(&path, args.quota)),
+    };
+    let mut words = vec![format!("for        {}, {}", bearers(args.uses), until(&made)), format!("may        {may}")];
+    if !args.to.is_root() {
+        words.push(format!("note       reading is always the whole space in this version; {path} limits only writing"));
+    }
+    words.push(format!("take back  {}", context.home.command(&format!("invites revoke {}", text(&made, "id").unwrap_or_default()))));
+    print(context, &made, &words, args.qr)
+}
+
+/// When something ends that begins now; Unix milliseconds, 0 for never.
+pub(crate) fn expiry(lifetime: Lifetime) -> u64 {
+    match lifetime {
+        Lifetime::Ms(ms) => now_ms().saturating_add(ms),
+        Lifetime::Forever => 0,
+    }
+}
+
+/// Has the peer make an invite.
+pub(crate) async fn make(context: &Context, wish: &Serde) -> anyhow::Result<Json> {
+    let (_session, mut client) = open_running(context).await?;
+    client.json(Request::post("/.sys/invites").body(JSON, wish.to_string())?).await
+}
+
+/// Prints a link on stdout, and beside it what it means.
+pub(crate) fn print(context: &Context, made: &Json, words: &[String], wants_qr: bool) -> anyhow::Result<()> {
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(made))?);
+    }
+    let link = text(made, "link").unwrap_or_default();
+    out.line(link)?;
+    out.flush()?;
+    if wants_qr || Output::is_terminal(out) {
+        qr(out, link);
+    }
+    out.note("");
+    words.iter().for_each(|line| out.note(format!("  {line}")));
+    reach(made).iter().for_each(|line| out.note(format!("  {line}")));
+    Ok(())
+}
+
+fn qr(out: Output, link: &str) {
+    // Little is lost on the way from a screen to a camera, and a smaller code is easier to read.
+    if let Ok(code) = QrCode::with_error_correction_level(link, EcLevel::L) {
+        // Most terminals are dark, and what is drawn on them is light.
+        out.note(code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build());
+    }
+}
+
+/// Where the bearer will look for this peer, with a warning if that cannot work.
+fn reach(made: &Json) -> Vec<String> {
+    let addresses: Vec<&str> = items(made, "addresses").iter().filter_map(string).collect();
+    let is_near = |address: &&str| address.parse::<timebus_net::link::address::Address>().is_ok_and(|address| address.is_loopback());
+    if addresses.is_empty() {
+        return vec![
+            "warning    nobody can reach this peer: it has no address, so the link leads nowhere for now".to_owned(),
+            "           start it without --offline, then make another invite".to_owned(),
+        ];
+    }
+    let mut lines = vec![format!("reached at {}", addresses.join("  "))];
+    if addresses.iter().all(is_near) {
+        lines.push("warning    only programs on this machine can reach that".to_owned());
+        lines.push("           for others start the peer without --udp, or with `--relay` or a forwarded port".to_owned());
+    }
+    lines
+}
+
+fn bearers(uses: u64) -> String {
+    match uses {
+        1 => "whoever has the link first, once".to_owned(),
+        uses => format!("the first {uses} who use the link"),
+    }
+}
+
+/// Until when an invite can be taken.
+pub(crate) fn until(made: &Json) -> String {
+    match number(made, "expires_ms").unwrap_or(0) {
+        0 => "until you take it back".to_owned(),
+        at => format!("for {}, until {}", span(at.saturating_sub(now_ms()).saturating_add(999)), utc(at)),
+    }
+}
+
+/// What writing is allowed, in words.
+pub(crate) fn writing(path: &str, quota: Option<u64>) -> String {
+    let place = match path {
+        "/" => "write everywhere in it".to_owned(),
+        path => format!("write at and below {path}"),
+    };
+    match quota.filter(|quota| *quota > 0) {
+        Some(quota) => format!("{place}, up to {}", indicatif::DecimalBytes(quota)),
+        None => place,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_warned_of() {
+        let made = |addresses: &str| crate::value::parse(format!(r#"{{"addresses":{addresses}}}"#).as_bytes()).expect("JSON");
+        assert!(reach(&made("[]"))[0].contains("nobody can reach this peer"));
+        assert!(reach(&made(r#"["127.0.0.1:7","[::1]:7"]"#)).join(" ").contains("only programs on this machine"));
+        assert_eq!(reach(&made(r#"["127.0.0.1:7","192.168.1.7:7"]"#)).len(), 1);
+    }
+
+    #[test]
+    fn rights_are_told_in_plain_words() {
+        assert_eq!(writing("/", None), "write everywhere in it");
+        assert_eq!(writing("/wall", Some(50_000_000)), "write at and below /wall, up to 50.00 MB");
+    }
+}

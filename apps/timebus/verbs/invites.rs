@@ -1,0 +1,90 @@
+//! invites: what was given out, who took it, and taking it back.
+
+use serde_json::json;
+
+use crate::Context;
+use crate::cli::{Invites, InvitesAction};
+use crate::client::{Client, JSON, Request, open_running};
+use crate::clock::utc;
+use crate::failure::Failure;
+use crate::output::printable;
+use crate::standing::{short, table};
+use crate::value::{Json, compact, counted, items, number, text};
+use crate::verbs::invite::{until, writing};
+
+pub(crate) async fn run(context: &Context, args: Invites) -> anyhow::Result<()> {
+    let (_session, mut client) = open_running(context).await?;
+    match args.action {
+        None => list(context, &mut client).await,
+        Some(InvitesAction::Revoke { id, grants }) => revoke(context, &mut client, &id, grants).await,
+    }
+}
+
+async fn list(context: &Context, client: &mut Client) -> anyhow::Result<()> {
+    let all = client.json(Request::get("/.sys/invites")).await?;
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(&all))?);
+    }
+    let invites = items(&all, "invites");
+    if invites.is_empty() {
+        out.note(format!("no invites; `{}` makes one", context.home.command("invite")));
+    }
+    let rows: Vec<Vec<String>> = invites.iter().map(row).collect();
+    for (line, invite) in table(&rows).into_iter().zip(invites) {
+        out.line(line)?;
+        // Who came by whom: the first level of the invite tree; those who came may have invited others.
+        for taken in items(invite, "redeemed") {
+            let part = |name| printable(text(taken, name).unwrap_or("?"));
+            let at = utc(number(taken, "at_ms").unwrap_or(0));
+            out.line(format!("└── {}   space {}   device {}   {at}", part("name"), short(&part("space")), short(&part("device"))))?;
+        }
+    }
+    Ok(())
+}
+
+fn row(invite: &Json) -> Vec<String> {
+    let part = |name| printable(text(invite, name).unwrap_or("?"));
+    let may = match text(invite, "role") {
+        Some("write") => writing(&part("path"), number(invite, "bytes_max")),
+        Some("device") => "be a device of yours".to_owned(),
+        _ => "read".to_owned(),
+    };
+    let state = match text(invite, "state") {
+        Some("open") => format!("open {}", until(invite)),
+        other => other.unwrap_or("?").to_owned(),
+    };
+    let uses = format!("taken {} of {}", number(invite, "uses").unwrap_or(0), number(invite, "uses_max").unwrap_or(0));
+    vec![short(&part("id")), state, uses, may, part("note")]
+}
+
+async fn revoke(context: &Context, client: &mut Client, wanted: &str, grants: bool) -> anyhow::Result<()> {
+    let all = client.json(Request::get("/.sys/invites")).await?;
+    let found: Vec<&str> = items(&all, "invites").iter().filter_map(|invite| text(invite, "id")).filter(|id| id.starts_with(wanted)).collect();
+    let id = match found.as_slice() {
+        [id] => *id,
+        [] => {
+            return Err(Failure::refused(format!("there is no invite {wanted}"))
+                .fix(format!("`{}` lists them", context.home.command("invites")))
+                .into());
+        }
+        more => return Err(Failure::usage(format!("{} begin with {wanted}", counted(more.len(), "invite"))).fix("write more of the id").into()),
+    };
+    let body = json!({"id": id, "grants": grants}).to_string();
+    let revoked = client.json(Request::post("/.sys/invites/revoke").body(JSON, body)?).await?;
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(&revoked))?);
+    }
+    out.line(format!("{} can be taken by nobody any more", short(id)))?;
+    let taken = items(&revoked, "redeemed").len();
+    match (taken, grants) {
+        (0, _) => {}
+        (taken, true) => out.note(format!("{} who took it get nothing new from now on; what they have, they keep", taken)),
+        (taken, false) => out.note(format!(
+            "{taken} who took it keep what it gave them; `{}` takes that, too",
+            context.home.command(&format!("invites revoke {} --grants", short(id)))
+        )),
+    }
+    Ok(())
+}

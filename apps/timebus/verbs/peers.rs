@@ -1,0 +1,151 @@
+//! peers, follow, unfollow, block, unblock: other people's peers and spaces.
+
+use indicatif::HumanBytes;
+use serde_json::json;
+use timebus_identity::PublicKey;
+
+use crate::Context;
+use crate::cli::{Follow, Unfollow};
+use crate::client::{Client, JSON, Request, open_running};
+use crate::clock::{now_ms, span};
+use crate::failure::Failure;
+use crate::output::printable;
+use crate::standing::{called, of_peer, of_space, short, table};
+use crate::value::{Json, compact, counted, items, member, number, text};
+
+pub(crate) async fn list(context: &Context) -> anyhow::Result<()> {
+    let (_session, mut client) = open_running(context).await?;
+    let out = context.out;
+    let peers = client.json(Request::get("/.sys/peers")).await?;
+    let spaces = client.json(Request::get("/.sys/spaces")).await?;
+    if out.json {
+        let (Json::Object(mut peers), Json::Object(spaces)) = (peers, spaces) else {
+            return Err(Failure::refused("the peer's answer is malformed").into());
+        };
+        peers.extend(spaces);
+        return Ok(out.line(compact(&Json::Object(peers)))?);
+    }
+    let now = now_ms();
+    let known = items(&peers, "peers");
+    if known.is_empty() {
+        out.note(format!("nobody is known yet; `{}` lets somebody in", context.home.command("invite")));
+    } else {
+        let head = ["PEER", "ID", "STATE", "WAY", "SEEN", "BYTES IN, OUT"].map(str::to_owned).to_vec();
+        let rows: Vec<Vec<String>> = std::iter::once(head).chain(known.iter().map(|peer| row(peer, now))).collect();
+        table(&rows).iter().try_for_each(|line| out.line(line))?;
+    }
+    let wanted = items(&spaces, "spaces");
+    if !wanted.is_empty() {
+        let head = ["SPACE", "ID", "HERE"].map(str::to_owned).to_vec();
+        let row = |space: &Json| {
+            let kept = if member(space, "is_followed") == Some(&Json::Bool(true)) { "" } else { "   (read now and then; not followed)" };
+            vec![called(space), short(text(space, "space").unwrap_or("?")), format!("{}{kept}", of_space(space, now))]
+        };
+        let rows: Vec<Vec<String>> = std::iter::once(head).chain(wanted.iter().map(row)).collect();
+        out.line("")?;
+        table(&rows).iter().try_for_each(|line| out.line(line))?;
+    }
+    Ok(())
+}
+
+fn row(peer: &Json, now: u64) -> Vec<String> {
+    let is_connected = text(peer, "state") == Some("connected");
+    let seen = match number(peer, "seen_ms") {
+        _ if is_connected => "now".to_owned(),
+        None | Some(0) => "never".to_owned(),
+        Some(seen) => format!("{} ago", span(now.saturating_sub(seen))),
+    };
+    let bytes = |name| HumanBytes(number(peer, name).unwrap_or(0)).to_string();
+    let (way, bytes) = match is_connected {
+        true => (printable(text(peer, "way").unwrap_or_default()), format!("{}, {}", bytes("received"), bytes("sent"))),
+        false => ("-".to_owned(), "-".to_owned()),
+    };
+    vec![called(peer), short(text(peer, "id").unwrap_or("?")), of_peer(peer, now), way, seen, bytes]
+}
+
+/// The key of a peer or space by what people may call it; else what was typed, for the peer to judge.
+async fn find(client: &mut Client, who: &str) -> anyhow::Result<String> {
+    let name = who.strip_prefix('@').unwrap_or(who);
+    if name.parse::<PublicKey>().is_ok() {
+        return Ok(name.to_owned());
+    }
+    let peers = client.json(Request::get("/.sys/peers")).await?;
+    let spaces = client.json(Request::get("/.sys/spaces")).await?;
+    let mut found: Vec<String> = Vec::new();
+    for (list, key) in [(items(&spaces, "spaces"), "space"), (items(&peers, "peers"), "id")] {
+        for status in list {
+            // The owner's own names come before what others call themselves.
+            if text(status, "petname") == Some(name) {
+                return Ok(text(status, "space").or(text(status, key)).unwrap_or(name).to_owned());
+            }
+            let is_key = |part: &str| name.len() >= 4 && text(status, part).is_some_and(|key| key.starts_with(name));
+            if text(status, "name") == Some(name) || is_key("space") {
+                found.extend(text(status, "space").or(text(status, key)).map(str::to_owned));
+            } else if is_key("id") {
+                found.extend(text(status, "id").map(str::to_owned));
+            }
+        }
+    }
+    found.sort_unstable();
+    found.dedup();
+    match found.as_slice() {
+        [one] => Ok(one.clone()),
+        [] => Ok(name.to_owned()),
+        more => Err(Failure::usage(format!("{name:?} can be {} different ones", more.len()))
+            .detail(more.join("\n"))
+            .fix("write the key of the one you mean")
+            .into()),
+    }
+}
+
+pub(crate) async fn follow(context: &Context, args: Follow) -> anyhow::Result<()> {
+    let (_session, mut client) = open_running(context).await?;
+    let who = find(&mut client, &args.who).await?;
+    let node = args.node.map(|node| node.to_string());
+    let body = json!({"who": who, "node": node, "addresses": args.at, "petname": args.name}).to_string();
+    let status = client.json(Request::post("/.sys/follow").body(JSON, body)?).await?;
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(&status))?);
+    }
+    let space = text(&status, "space").unwrap_or_default();
+    out.line(format!("following {}: {}", called(&status), of_space(&status, now_ms())))?;
+    let name = text(&status, "petname").unwrap_or(space);
+    out.note(format!("look at it with `{}`", context.home.command(&format!("ls {}", crate::home::quoted_text(&format!("@{name}"))))));
+    Ok(())
+}
+
+pub(crate) async fn unfollow(context: &Context, args: Unfollow) -> anyhow::Result<()> {
+    let (_session, mut client) = open_running(context).await?;
+    let who = find(&mut client, &args.who).await?;
+    let answer = client.json(Request::post("/.sys/unfollow").body(JSON, json!({"who": who}).to_string())?).await?;
+    let json = json!({"unfollowed": text(&answer, "unfollowed")});
+    context.out.result(&json, || format!("{} is not followed any more; what is here of it stays", printable(&args.who)))
+}
+
+pub(crate) async fn block(context: &Context, who: &str, blocked: bool) -> anyhow::Result<()> {
+    let (_session, mut client) = open_running(context).await?;
+    let key = find(&mut client, who).await?;
+    let answer = client.json(Request::post("/.sys/block").body(JSON, json!({"who": key, "blocked": blocked}).to_string())?).await?;
+    let json = json!({"who": text(&answer, "who"), "blocked": blocked});
+    context.out.result(&json, || match blocked {
+        true => format!("{} is blocked; `{}` undoes it", printable(who), context.home.command(&format!("unblock {}", short(&key)))),
+        false => format!("{} is not blocked any more", printable(who)),
+    })
+}
+
+/// What of the network goes into `status`.
+pub(crate) fn summary(peers: &Json, spaces: &Json) -> Vec<String> {
+    let known = items(peers, "peers");
+    let connected: Vec<String> = known.iter().filter(|peer| text(peer, "state") == Some("connected")).map(called).collect();
+    let mut lines = vec![match connected.len() {
+        0 => format!("nobody connected, {} known", known.len()),
+        count => format!("{} connected of {} known: {}", count, known.len(), connected.join(", ")),
+    }];
+    let wanted = items(spaces, "spaces");
+    if !wanted.is_empty() {
+        let live = wanted.iter().filter(|space| text(space, "state") == Some("live")).count();
+        lines.push(format!("{} of others, {live} live", counted(wanted.len(), "space")));
+    }
+    lines
+}
