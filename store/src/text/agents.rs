@@ -54,7 +54,8 @@ impl Agents {
         }
         let claims = &mut self.claims[record.agent as usize];
         let author = *claims.author.get_or_insert(record.author);
-        let overlaps = claims.by_seq.range(..=record.seq).next_back().is_some_and(|(_, other)| ops.records[*other as usize].seq >= record.seq_first());
+        let overlaps =
+            claims.by_seq.range(..=record.seq).next_back().is_some_and(|(_, other)| ops.records[*other as usize].seq >= record.seq_first());
         if author == record.author && !overlaps {
             claims.by_seq.insert(record.seq_first(), slot);
             return false;

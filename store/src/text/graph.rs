@@ -210,7 +210,11 @@ impl Graph {
             }
             let run = &self.runs[self.run_index(*a.max(b))];
             if run.start <= *a.min(b) {
-                if a > b { only_a.push((b + 1, a + 1)) } else { only_b.push((a + 1, b + 1)) }
+                if a > b {
+                    only_a.push((b + 1, a + 1))
+                } else {
+                    only_b.push((a + 1, b + 1))
+                }
                 return Ok((only_a, only_b));
             }
         }
@@ -285,7 +289,11 @@ mod tests {
                     closure.extend(&before[*parent as usize]);
                 }
                 graph.reduce(&mut parents, &mut budget).expect("unlimited");
-                let minimal: Vec<Event> = closure.iter().copied().filter(|event| !closure.iter().any(|other| other != event && before[*other as usize].contains(event))).collect();
+                let minimal: Vec<Event> = closure
+                    .iter()
+                    .copied()
+                    .filter(|event| !closure.iter().any(|other| other != event && before[*other as usize].contains(event)))
+                    .collect();
                 assert_eq!(parents, minimal, "seed {seed}");
                 let whole = closure.len() == before.len();
                 let count = 1 + dice(&mut state, 3) as u32;
@@ -308,7 +316,9 @@ mod tests {
                 }
             }
             // The heads of any version, and the cut in it.
-            let cuts: Vec<Event> = (0..=all.len() as u32).filter(|cut| (*cut..all.len() as u32).all(|event| (0..*cut).all(|other| before[event as usize].contains(&other)))).collect();
+            let cuts: Vec<Event> = (0..=all.len() as u32)
+                .filter(|cut| (*cut..all.len() as u32).all(|event| (0..*cut).all(|other| before[event as usize].contains(&other))))
+                .collect();
             for _ in 0..30 {
                 let mut heads: Vec<Event> = (0..1 + dice(&mut state, 3)).map(|_| dice(&mut state, all.len()) as u32).collect();
                 if dice(&mut state, 5) == 0 {

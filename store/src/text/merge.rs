@@ -194,7 +194,14 @@ impl Merge {
 
     /// Merges ops that arrived in this order; `moved` takes what each does to the merged text. Ends early when the
     /// budget does: then the number says how many of `order` were dealt with.
-    pub(crate) fn merge(&mut self, ops: &Ops, order: &[Slot], tied: &mut Vec<u32>, moved: &mut Vec<Moved>, budget: &mut Budget) -> (usize, Result<(), OverBudget>) {
+    pub(crate) fn merge(
+        &mut self,
+        ops: &Ops,
+        order: &[Slot],
+        tied: &mut Vec<u32>,
+        moved: &mut Vec<Moved>,
+        budget: &mut Budget,
+    ) -> (usize, Result<(), OverBudget>) {
         for (at, slot) in order.iter().enumerate() {
             match self.merge_piece(ops, *slot, 0, ops.record(*slot).events, tied, budget) {
                 Ok((_, edits)) => moved.extend(edits),
@@ -205,7 +212,15 @@ impl Merge {
     }
 
     /// Merges events `from..to` of an op. On an error nothing has changed but that the next merge may take longer.
-    fn merge_piece(&mut self, ops: &Ops, slot: Slot, from: u32, to: u32, tied: &mut Vec<u32>, budget: &mut Budget) -> Result<(Fate, Vec<Moved>), OverBudget> {
+    fn merge_piece(
+        &mut self,
+        ops: &Ops,
+        slot: Slot,
+        from: u32,
+        to: u32,
+        tied: &mut Vec<u32>,
+        budget: &mut Budget,
+    ) -> Result<(Fate, Vec<Moved>), OverBudget> {
         budget.take(1)?;
         let Some(mut parents) = self.parents(ops, slot, from) else { return Ok((Fate::NoEffect, Vec::new())) };
         let count = to - from;
@@ -276,7 +291,15 @@ impl Merge {
     }
 
     /// Carries a part of an op, whose first event gets the number `start`, over to the merged text.
-    fn consume(&self, ops: &Ops, tracker: &mut Tracker, (slot, from, to): (Slot, u32, u32), start: Event, tied: &mut Vec<u32>, budget: &mut Budget) -> Result<Vec<Moved>, OverBudget> {
+    fn consume(
+        &self,
+        ops: &Ops,
+        tracker: &mut Tracker,
+        (slot, from, to): (Slot, u32, u32),
+        start: Event,
+        tied: &mut Vec<u32>,
+        budget: &mut Budget,
+    ) -> Result<Vec<Moved>, OverBudget> {
         if !ops.fits(slot, from, to, tracker.shown(), u32::MAX) {
             // Only what comes from a damaged snapshot does not fit where it once did.
             return Err(OverBudget { taken: budget.taken() });

@@ -472,7 +472,8 @@ impl TextObject {
     /// The version of the merged text, sorted.
     #[must_use]
     pub fn version(&self) -> TextVersion {
-        let mut version: TextVersion = self.merge.frontier().iter().map(|(slot, event)| (self.ops.record(*slot).change, u64::from(*event) + 1)).collect();
+        let mut version: TextVersion =
+            self.merge.frontier().iter().map(|(slot, event)| (self.ops.record(*slot).change, u64::from(*event) + 1)).collect();
         version.sort_unstable();
         version
     }
@@ -482,7 +483,9 @@ impl TextObject {
     pub fn event_name(&self, change: &ChangeId, event: u64) -> Option<EventName> {
         let slot = *self.by_change.get(change)?;
         let record = self.ops.record(slot);
-        (1..=u64::from(record.events)).contains(&event).then(|| EventName { agent: self.ops.name(slot).into_owned(), seq: record.seq_first() + event - 1 })
+        (1..=u64::from(record.events))
+            .contains(&event)
+            .then(|| EventName { agent: self.ops.name(slot).into_owned(), seq: record.seq_first() + event - 1 })
     }
 
     /// The event that clients call so: change and event (from 1).
@@ -539,7 +542,14 @@ impl TextObject {
     /// # Errors
     ///
     /// [`VersionError`].
-    pub fn transform(&mut self, version: &[(ChangeId, u64)], agent: &str, seq: u64, edits: &[TextEdit], budget: &mut Budget) -> Result<Vec<TextEdit>, VersionError> {
+    pub fn transform(
+        &mut self,
+        version: &[(ChangeId, u64)],
+        agent: &str,
+        seq: u64,
+        edits: &[TextEdit],
+        budget: &mut Budget,
+    ) -> Result<Vec<TextEdit>, VersionError> {
         let mut parents = self.base_events(version).map_err(|_| VersionError::Unknown)?;
         self.graph.reduce(&mut parents, budget)?;
         let events = count_events(edits).map_err(|_| VersionError::DoesNotFit)?;

@@ -435,7 +435,8 @@ impl Spans {
         self.inners.push(new);
         if parent == NO_NODE {
             let root = self.inners.len() as u32;
-            let mut top = Inner { parent: NO_NODE, count: 2, bottom: false, kids: [0; INNER_KIDS], shown: [[0; INNER_KIDS]; PLANES], kept: [0; INNER_KIDS] };
+            let mut top =
+                Inner { parent: NO_NODE, count: 2, bottom: false, kids: [0; INNER_KIDS], shown: [[0; INNER_KIDS]; PLANES], kept: [0; INNER_KIDS] };
             top.kids[..2].copy_from_slice(&[id, new_id]);
             top.set(0, old_sums);
             top.set(1, new_sums);

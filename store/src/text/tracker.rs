@@ -77,11 +77,16 @@ impl Tracker {
         }
         let length = |spans: &[Span]| spans.iter().map(|(start, end)| end - start).fold(0, u32::saturating_add);
         let mut nearest: Option<(u32, usize, Vec<Span>, Vec<Span>)> = None;
-        for plane in 0..planes {
+        // Mostly the version shown last is near enough, and the others need not be looked at.
+        let now = self.spans.now();
+        for plane in (0..planes).map(|turn| (now + turn) % planes) {
             let (back, forth) = graph.diff(&self.at[plane], to, budget)?;
             let far = length(&back).saturating_add(length(&forth));
             if nearest.as_ref().is_none_or(|(best, ..)| far < *best) {
                 nearest = Some((far, plane, back, forth));
+            }
+            if far < FORK_EVENTS_MIN {
+                break;
             }
         }
         let Some((far, mut plane, back, forth)) = nearest else { return Ok(()) };
@@ -162,7 +167,15 @@ impl Tracker {
     }
 
     /// Where among characters that the version does not know a new one goes.
-    fn place(&self, event: Event, left: Event, right: Event, start: Cursor, names: &mut impl Names, budget: &mut Budget) -> Result<Cursor, OverBudget> {
+    fn place(
+        &self,
+        event: Event,
+        left: Event,
+        right: Event,
+        start: Cursor,
+        names: &mut impl Names,
+        budget: &mut Budget,
+    ) -> Result<Cursor, OverBudget> {
         let mut cursor = start;
         // Where to go if what follows turns out to stand to the right of us.
         let mut candidate: Option<Cursor> = None;

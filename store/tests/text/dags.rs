@@ -47,7 +47,8 @@ impl World {
                 let other = dice.below(sites);
                 let version = tips[other].0.clone();
                 // Seldom only a part of what the other wrote last.
-                let version: Vec<usize> = version.into_iter().map(|at| at - usize::from(at > 0 && dice.percent(10) && world.starts.binary_search(&at).is_err())).collect();
+                let version: Vec<usize> =
+                    version.into_iter().map(|at| at - usize::from(at > 0 && dice.percent(10) && world.starts.binary_search(&at).is_err())).collect();
                 let joined = world.log.version_union(&tips[site].0, &version);
                 tips[site].1.merge(&world.log, &joined);
                 tips[site].0 = tips[site].1.local_version().to_vec();

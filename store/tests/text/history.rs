@@ -56,7 +56,15 @@ impl History {
     }
 
     /// Adds an op whose change came after others, too.
-    pub(crate) fn say_after(&mut self, author_number: usize, agent: &str, seq_first: u64, base: &[At], edits: Vec<TextEdit>, past: BTreeSet<usize>) -> usize {
+    pub(crate) fn say_after(
+        &mut self,
+        author_number: usize,
+        agent: &str,
+        seq_first: u64,
+        base: &[At],
+        edits: Vec<TextEdit>,
+        past: BTreeSet<usize>,
+    ) -> usize {
         let number = self.said.len();
         let op = TextOp {
             change: change(number),

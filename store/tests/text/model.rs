@@ -33,7 +33,14 @@ pub(crate) struct Model {
 
 impl Model {
     pub(crate) fn of(history: &History, valid: &BTreeSet<usize>) -> Self {
-        let mut model = Self { items: Vec::new(), names: names(history, valid), seq_first: Vec::new(), changes: Vec::new(), seen: Vec::new(), without: BTreeSet::new() };
+        let mut model = Self {
+            items: Vec::new(),
+            names: names(history, valid),
+            seq_first: Vec::new(),
+            changes: Vec::new(),
+            seen: Vec::new(),
+            without: BTreeSet::new(),
+        };
         for (number, said) in history.said.iter().enumerate() {
             model.changes.push(*said.op.change.as_bytes());
             let events: u64 = history.end(number).1;
@@ -138,7 +145,8 @@ impl Model {
 
     /// The text of everything.
     pub(crate) fn tip(&self) -> String {
-        let all: BTreeSet<Event> = self.seen.iter().enumerate().filter(|(op, _)| !self.without.contains(op)).flat_map(|(_, seen)| seen).copied().collect();
+        let all: BTreeSet<Event> =
+            self.seen.iter().enumerate().filter(|(op, _)| !self.without.contains(op)).flat_map(|(_, seen)| seen).copied().collect();
         self.text(&all)
     }
 }
@@ -163,7 +171,11 @@ fn names(history: &History, valid: &BTreeSet<usize>) -> Vec<String> {
         .said
         .iter()
         .map(|said| {
-            if clashed(&said.op.agent) { base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(said.op.change.as_bytes()) } else { said.op.agent.to_string() }
+            if clashed(&said.op.agent) {
+                base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(said.op.change.as_bytes())
+            } else {
+                said.op.agent.to_string()
+            }
         })
         .collect()
 }

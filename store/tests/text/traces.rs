@@ -2,7 +2,6 @@
 
 use std::io::Read as _;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
@@ -45,7 +44,11 @@ pub(crate) fn trace(name: &str) -> Option<Trace> {
             .as_array()
             .expect("patches")
             .iter()
-            .map(|patch| TextEdit { pos: patch[0].as_u64().expect("position"), del: patch[1].as_u64().expect("count"), ins: patch[2].as_str().expect("text").into() })
+            .map(|patch| TextEdit {
+                pos: patch[0].as_u64().expect("position"),
+                del: patch[1].as_u64().expect("count"),
+                ins: patch[2].as_str().expect("text").into(),
+            })
             .filter(|edit| edit.del > 0 || !edit.ins.is_empty())
             .collect();
         let parents: Vec<usize> = if concurrent {
@@ -59,7 +62,10 @@ pub(crate) fn trace(name: &str) -> Option<Trace> {
         let agent = txn["agent"].as_u64().unwrap_or(0) as usize;
         next_seq[agent] += events(&edits);
         let base = parents.iter().map(|parent| (change(*parent), events(&ops[*parent].0.edits))).collect();
-        ops.push((TextOp { change: change(number), author: author(agent), base, agent: format!("agent{agent}").into(), seq: next_seq[agent] - 1, edits }, parents));
+        ops.push((
+            TextOp { change: change(number), author: author(agent), base, agent: format!("agent{agent}").into(), seq: next_seq[agent] - 1, edits },
+            parents,
+        ));
     }
     Some(Trace { ops, end: json["endContent"].as_str().expect("text").to_owned() })
 }
@@ -123,49 +129,62 @@ fn reference(trace: &Trace) -> diamond_types::list::OpLog {
     log
 }
 
+/// Milliseconds that this thread has run, which other work on the machine does not change much.
+pub(crate) fn cpu_ms() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e6
+}
+
+/// Milliseconds that something takes.
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
+    let start = cpu_ms();
+    let result = work();
+    (cpu_ms() - start, result)
+}
+
 #[test]
 #[ignore = "prints timings, which only a release build has"]
 fn timings() {
-    println!("| trace | ops | diamond-types: log, merge | re-sorted merge | ours: admit, merge | steps | typed one by one |");
-    println!("|---|---|---|---|---|---|---|");
+    eprintln!(
+        "| trace | ops | diamond-types: log, merge | re-sorted: load, merge | ours: admit, merge | steps | typed one by one | snapshot: bytes, write, open, text only |"
+    );
+    eprintln!("|---|---|---|---|---|---|---|---|");
     for name in TRACES {
         let Some(trace) = trace(name) else { return };
-        let ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
-        let start = Instant::now();
-        let log = reference(&trace);
-        let log_ms = ms(start);
-        let start = Instant::now();
-        let branch = log.checkout_tip();
-        let merge_ms = ms(start);
-        assert_eq!(branch.content().to_string(), trace.end);
+        let (log_ms, log) = timed(|| reference(&trace));
+        let (merge_ms, branch) = timed(|| log.checkout_tip());
+        assert!(branch.content().to_string() == trace.end);
         let bytes = log.encode(diamond_types::list::encoding::ENCODE_FULL);
-        let start = Instant::now();
-        let sorted = diamond_types::list::OpLog::load_from(&bytes).expect("its own bytes");
-        let branch = sorted.checkout_tip();
-        let sorted_ms = ms(start);
-        assert_eq!(branch.content().to_string(), trace.end);
-
-        let start = Instant::now();
-        let mut object = TextObject::new();
-        for (op, _) in &trace.ops {
-            object.admit(op, |_| true).expect("valid");
-        }
-        let admit_ms = ms(start);
-        let start = Instant::now();
+        let (load_ms, sorted) = timed(|| diamond_types::list::OpLog::load_from(&bytes).expect("its own bytes"));
+        let (sorted_ms, branch) = timed(|| sorted.checkout_tip());
+        assert!(branch.content().to_string() == trace.end);
+        let (admit_ms, mut object) = timed(|| {
+            let mut object = TextObject::new();
+            for (op, _) in &trace.ops {
+                object.admit(op, |_| true).expect("valid");
+            }
+            object
+        });
         let mut budget = Budget::unlimited();
-        object.merge(&mut budget);
-        let ours_ms = ms(start);
+        let (ours_ms, _) = timed(|| object.merge(&mut budget));
         assert!(object.text() == trace.end);
-        let start = Instant::now();
-        let mut typed = TextObject::new();
-        for (op, _) in &trace.ops {
-            typed.apply(op, |_| true, &mut Budget::unlimited()).expect("valid");
-        }
-        let typed_ms = ms(start);
-        println!(
-            "| {name} | {} | {log_ms:.1} + {merge_ms:.1} ms | {sorted_ms:.1} ms | {admit_ms:.1} + {ours_ms:.1} ms | {} | {typed_ms:.1} ms |",
+        let (typed_ms, _) = timed(|| {
+            let mut typed = TextObject::new();
+            for (op, _) in &trace.ops {
+                typed.apply(op, |_| true, &mut Budget::unlimited()).expect("valid");
+            }
+            typed
+        });
+        let (write_ms, bytes) = timed(|| object.encode());
+        let (open_ms, back) = timed(|| TextObject::decode(&bytes).expect("our own bytes"));
+        assert!(back.text() == trace.end);
+        let (text_ms, text) = timed(|| TextObject::text_of_snapshot(&bytes).expect("our own bytes"));
+        assert!(text == trace.end);
+        eprintln!(
+            "| {name} | {} | {log_ms:.1} + {merge_ms:.1} ms | {load_ms:.1} + {sorted_ms:.1} ms | {admit_ms:.1} + {ours_ms:.1} ms | {} | {typed_ms:.1} ms | {}, {write_ms:.1}, {open_ms:.1}, {text_ms:.2} ms |",
             trace.ops.len(),
-            budget.taken()
+            budget.taken(),
+            bytes.len()
         );
     }
 }

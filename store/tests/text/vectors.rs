@@ -13,7 +13,8 @@ fn conformance_case(case: &Value) -> History {
     let mut history = History::default();
     let mut place: Vec<At> = Vec::new();
     for txn in case["txns"].as_array().expect("transactions") {
-        let parents: Vec<At> = txn["parents"].as_array().expect("parents").iter().map(|event| place[event.as_u64().expect("number") as usize]).collect();
+        let parents: Vec<At> =
+            txn["parents"].as_array().expect("parents").iter().map(|event| place[event.as_u64().expect("number") as usize]).collect();
         let edits: Vec<TextEdit> = txn["ops"]
             .as_array()
             .expect("ops")
@@ -88,7 +89,12 @@ fn gives_text_and_patches_of_every_version_of_the_vectors() {
             versions.push(history.end(op));
         }
         assert_eq!(object.text(), tip, "case {number}");
-        let mut names: Vec<String> = object.version().iter().map(|(change, event)| object.event_name(change, *event).expect("known")).map(|name| format!("{}-{}", name.agent, name.seq)).collect();
+        let mut names: Vec<String> = object
+            .version()
+            .iter()
+            .map(|(change, event)| object.event_name(change, *event).expect("known"))
+            .map(|name| format!("{}-{}", name.agent, name.seq))
+            .collect();
         names.sort();
         assert_eq!(serde_json::json!(names), case["tip_version"], "case {number}");
         for (at, (op, event)) in versions.iter().enumerate() {
@@ -99,10 +105,13 @@ fn gives_text_and_patches_of_every_version_of_the_vectors() {
             let mut text = Text::new(&text);
             text.apply(&patches);
             assert_eq!(text.to_string(), tip, "case {number}, patches since version {at}");
-            let absolute: Vec<(String, String)> = timebus_store::text::splices(&patches).iter().map(|(range, ins)| (format!("[{}:{}]", range.start, range.end), ins.clone())).collect();
+            let absolute: Vec<(String, String)> =
+                timebus_store::text::splices(&patches).iter().map(|(range, ins)| (format!("[{}:{}]", range.start, range.end), ins.clone())).collect();
             // The vectors also list places where something came and went.
             let told = case["patches_to_tip"][at].as_array().expect("patches").iter();
-            let told: Vec<&Value> = told.filter(|patch| !(patch[1] == "" && range(patch[0].as_str().expect("a range")).0 == range(patch[0].as_str().expect("a range")).1)).collect();
+            let told: Vec<&Value> = told
+                .filter(|patch| !(patch[1] == "" && range(patch[0].as_str().expect("a range")).0 == range(patch[0].as_str().expect("a range")).1))
+                .collect();
             assert_eq!(serde_json::json!(absolute), serde_json::json!(told), "case {number}, ranges since version {at}");
         }
     }
