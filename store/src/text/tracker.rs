@@ -14,10 +14,10 @@ use super::spans::{Chars, Cursor, PLANES, SpanId, Spans};
 /// Events on the way to a version from which on it is worth keeping the old version at hand, too.
 const FORK_EVENTS_MIN: u32 = 64;
 
-/// Who wins at one place: compares the names of two events.
+/// Who wins at one place: compares the names of ops.
 pub(crate) trait Names {
-    /// How the name of the op with event `a` compares to the name of that with `b`.
-    fn compare(&mut self, a: Event, b: Event) -> Ordering;
+    /// How the name of the op at hand compares to that of the op with this event.
+    fn compare_to(&mut self, other: Event) -> Ordering;
 }
 
 /// What some events did, in their order.
@@ -144,7 +144,7 @@ impl Tracker {
             }
         };
         let right = self.right_of(cursor, budget)?;
-        cursor = self.place(event, left, right, cursor, names, budget)?;
+        cursor = self.place(left, right, cursor, names, budget)?;
         let before = self.spans.kept_before(cursor);
         let mut state = [0; PLANES];
         state[self.spans.now()] = 1;
@@ -167,15 +167,7 @@ impl Tracker {
     }
 
     /// Where among characters that the version does not know a new one goes.
-    fn place(
-        &self,
-        event: Event,
-        left: Event,
-        right: Event,
-        start: Cursor,
-        names: &mut impl Names,
-        budget: &mut Budget,
-    ) -> Result<Cursor, OverBudget> {
+    fn place(&self, left: Event, right: Event, start: Cursor, names: &mut impl Names, budget: &mut Budget) -> Result<Cursor, OverBudget> {
         let mut cursor = start;
         // Where to go if what follows turns out to stand to the right of us.
         let mut candidate: Option<Cursor> = None;
@@ -189,7 +181,7 @@ impl Tracker {
                 Ordering::Less => break,
                 Ordering::Greater => {}
                 Ordering::Equal if other.right == right => {
-                    if names.compare(event, other.start) == Ordering::Less {
+                    if names.compare_to(other.start) == Ordering::Less {
                         break;
                     }
                     candidate = None;
