@@ -4,7 +4,7 @@
 //! Start with [`store::Store`]: it opens a home folder, takes [`writer::Request`]s and answers readings. Below it,
 //! [`change`] has the signed unit and [`op`] its effects; [`plan`] turns requests into ops; [`pipeline`] admits and
 //! numbers changes; [`fold`] turns them into rows of [`keyspace`]; [`tree`] puts rows together again; [`update`] and
-//! [`feed`] tell subscribers. `FORMAT.md` pins every byte.
+//! [`feed`] tell subscribers. [`text`] merges texts that several people edit at once. `FORMAT.md` pins every byte.
 //!
 //! Deliberately not: no socket, no clock (time is an argument), no knowledge of HTTP.
 

@@ -90,6 +90,16 @@ fn a_session_ends_with_the_text_it_ended_with() {
 }
 
 #[test]
+fn a_session_in_batches_ends_with_the_same_text() {
+    for name in TRACES {
+        let Some(trace) = trace(name) else { return };
+        let batched = batched(&trace, 100);
+        assert!(batched.ops.len() < trace.ops.len() / 2, "{name}");
+        assert!(replay(&batched).text() == trace.end, "{name}");
+    }
+}
+
+#[test]
 fn a_session_typed_key_by_key_gives_patches_that_lead_to_its_text() {
     for name in TRACES {
         let Some(trace) = trace(name) else { return };
@@ -105,6 +115,33 @@ fn a_session_typed_key_by_key_gives_patches_that_lead_to_its_text() {
         assert!(object.text() == trace.end, "{name}");
         assert!(text.to_string() == trace.end, "{name}: patches");
     }
+}
+
+/// The same session as a peer writes it that collects keystrokes: up to so many edits an op, as long as nothing happens
+/// beside them.
+fn batched(trace: &Trace, edits_max: usize) -> Trace {
+    let mut kids = vec![0; trace.ops.len()];
+    trace.ops.iter().flat_map(|(_, parents)| parents).for_each(|parent| kids[*parent] += 1);
+    // By op of the trace: the new op, and how many of its events come before the end of the old one.
+    let mut place: Vec<(usize, u64)> = Vec::new();
+    let mut ops: Vec<(TextOp, Vec<usize>)> = Vec::new();
+    for (number, (op, parents)) in trace.ops.iter().enumerate() {
+        let count = events(&op.edits);
+        let last = parents.first().copied().filter(|parent| parents.len() == 1 && kids[*parent] == 1 && parent + 1 == number);
+        match (last, ops.last_mut()) {
+            (Some(_), Some((batch, _))) if batch.agent == op.agent && batch.edits.len() + op.edits.len() <= edits_max => {
+                batch.edits.extend(op.edits.iter().cloned());
+                batch.seq = op.seq;
+                place.push((ops.len() - 1, place[number - 1].1 + count));
+            }
+            _ => {
+                let base = parents.iter().map(|parent| (change(place[*parent].0), place[*parent].1)).collect();
+                ops.push((TextOp { change: change(ops.len()), base, ..op.clone() }, parents.iter().map(|parent| place[*parent].0).collect()));
+                place.push((ops.len() - 1, count));
+            }
+        }
+    }
+    Trace { ops, end: trace.end.clone() }
 }
 
 /// diamond-types with the same ops: a log, and what merging it takes.
@@ -149,8 +186,9 @@ fn timings() {
         "| trace | ops | diamond-types: log, merge | re-sorted: load, merge | ours: admit, merge | steps | typed one by one | snapshot: bytes, write, open, text only |"
     );
     eprintln!("|---|---|---|---|---|---|---|---|");
-    for name in TRACES {
+    for (name, edits_max) in TRACES.iter().flat_map(|name| [(*name, 1), (*name, 1000)]) {
         let Some(trace) = trace(name) else { return };
+        let trace = if edits_max > 1 { batched(&trace, edits_max) } else { trace };
         let (log_ms, log) = timed(|| reference(&trace));
         let (merge_ms, branch) = timed(|| log.checkout_tip());
         assert!(branch.content().to_string() == trace.end);
