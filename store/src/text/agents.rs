@@ -1,6 +1,6 @@
 //! Names of sessions: who claims which events under which name, and what clients may call an event.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use super::ops::{Ops, Slot, named_change};
 use crate::ids::ChangeId;
@@ -24,8 +24,8 @@ pub(crate) struct Agents {
 #[derive(Clone, Debug, Default)]
 struct Claims {
     author: Option<u32>,
-    /// Op by number of its first event; kept only while the name is not clashed.
-    by_seq: BTreeMap<u64, Slot>,
+    /// Numbers of first events with their ops, ascending; kept only while the name is not clashed.
+    by_seq: Vec<(u64, Slot)>,
 }
 
 impl Agents {
@@ -54,14 +54,15 @@ impl Agents {
         }
         let claims = &mut self.claims[record.agent as usize];
         let author = *claims.author.get_or_insert(record.author);
-        let overlaps =
-            claims.by_seq.range(..=record.seq).next_back().is_some_and(|(_, other)| ops.records[*other as usize].seq >= record.seq_first());
+        let place = claims.by_seq.partition_point(|(first, _)| *first <= record.seq);
+        let before = place.checked_sub(1).map(|at| claims.by_seq[at].1);
+        let overlaps = before.is_some_and(|other| ops.records[other as usize].seq >= record.seq_first());
         if author == record.author && !overlaps {
-            claims.by_seq.insert(record.seq_first(), slot);
+            claims.by_seq.insert(place, (record.seq_first(), slot));
             return false;
         }
         agent.clashed = true;
-        claims.by_seq.clear();
+        claims.by_seq = Vec::new();
         true
     }
 
@@ -77,7 +78,8 @@ impl Agents {
     /// The op that has an event of this name, and which of its events (from 0) that is.
     pub(crate) fn find(&self, ops: &Ops, name: &str, seq: u64) -> Option<(Slot, u32)> {
         let agent = *self.by_name.get(name)?;
-        let (first, slot) = self.claims[agent as usize].by_seq.range(..=seq).next_back()?;
+        let by_seq = &self.claims[agent as usize].by_seq;
+        let (first, slot) = &by_seq[by_seq.partition_point(|(first, _)| *first <= seq).checked_sub(1)?];
         (ops.record(*slot).seq >= seq).then(|| (*slot, (seq - first) as u32))
     }
 }

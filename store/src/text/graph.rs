@@ -188,12 +188,29 @@ impl Graph {
         if heads.len() < 2 || *heads == self.frontier {
             return Ok(());
         }
-        let mut kept = Vec::with_capacity(heads.len());
-        for (at, head) in heads.iter().enumerate() {
-            if !self.contains(&heads[at + 1..], *head, budget)? {
-                kept.push(*head);
+        let first = heads[0];
+        let mut left = heads.len();
+        let mut kept = Vec::with_capacity(left);
+        // Event, and whether it was reached from a later one.
+        let mut queue: BinaryHeap<(Event, bool)> = heads.iter().map(|head| (*head, false)).collect();
+        while left > 0 {
+            let Some((event, reached)) = queue.pop() else { break };
+            budget.take(1)?;
+            if !reached {
+                kept.push(event);
+                left -= 1;
             }
+            let run = &self.runs[self.run_index(event)];
+            if run.reach <= first {
+                break;
+            }
+            while let Some((_, reached)) = queue.peek().copied().filter(|(other, _)| *other >= run.start) {
+                queue.pop();
+                left -= usize::from(!reached);
+            }
+            queue.extend(self.parents_of(run).iter().filter(|parent| **parent >= first).map(|parent| (*parent, true)));
         }
+        kept.reverse();
         *heads = kept;
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! From ops to text: each op is carried over to the merged text of all ops before it.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use jumprope::JumpRope;
@@ -67,12 +68,35 @@ struct Hot {
     tracker: Tracker,
 }
 
+/// Agents whose names have decided something.
+#[derive(Debug, Default)]
+pub(crate) struct Ties {
+    bits: Vec<u64>,
+}
+
+impl Ties {
+    fn mark(&mut self, agent: u32) {
+        let word = agent as usize / 64;
+        if self.bits.len() <= word {
+            self.bits.resize(word + 1, 0);
+        }
+        self.bits[word] |= 1 << (agent % 64);
+    }
+
+    /// These agents.
+    pub(crate) fn agents(&self) -> impl Iterator<Item = usize> {
+        let words = self.bits.iter().enumerate().filter(|(_, word)| **word != 0);
+        words.flat_map(|(at, word)| (0..64).filter(move |bit| word >> bit & 1 == 1).map(move |bit| at * 64 + bit))
+    }
+}
+
 struct Namer<'a> {
     ops: &'a Ops,
     pieces: &'a [Piece],
     /// The op at hand, whose events have no piece yet.
     current: (Event, Slot),
-    tied: Vec<u32>,
+    name: Cow<'a, str>,
+    tied: &'a mut Ties,
 }
 
 impl Namer<'_> {
@@ -86,15 +110,13 @@ impl Namer<'_> {
 }
 
 impl Names for Namer<'_> {
-    fn compare(&mut self, a: Event, b: Event) -> Ordering {
-        let (a, b) = (self.slot(a), self.slot(b));
-        for slot in [a, b] {
-            let agent = self.ops.record(slot).agent;
-            if self.tied.last() != Some(&agent) {
-                self.tied.push(agent);
-            }
-        }
-        self.ops.compare(a, b)
+    fn compare_to(&mut self, other: Event) -> Ordering {
+        let other = self.slot(other);
+        let (mine, theirs) = (self.ops.record(self.current.1).agent, self.ops.record(other).agent);
+        self.tied.mark(mine);
+        self.tied.mark(theirs);
+        let by_name = (*self.name).cmp(&*self.ops.name(other));
+        by_name.then_with(|| self.ops.compare_numbers(self.current.1, other))
     }
 }
 
@@ -198,7 +220,7 @@ impl Merge {
         &mut self,
         ops: &Ops,
         order: &[Slot],
-        tied: &mut Vec<u32>,
+        tied: &mut Ties,
         moved: &mut Vec<Moved>,
         budget: &mut Budget,
     ) -> (usize, Result<(), OverBudget>) {
@@ -218,7 +240,7 @@ impl Merge {
         slot: Slot,
         from: u32,
         to: u32,
-        tied: &mut Vec<u32>,
+        tied: &mut Ties,
         budget: &mut Budget,
     ) -> Result<(Fate, Vec<Moved>), OverBudget> {
         budget.take(1)?;
@@ -297,14 +319,14 @@ impl Merge {
         tracker: &mut Tracker,
         (slot, from, to): (Slot, u32, u32),
         start: Event,
-        tied: &mut Vec<u32>,
+        tied: &mut Ties,
         budget: &mut Budget,
     ) -> Result<Vec<Moved>, OverBudget> {
         if !ops.fits(slot, from, to, tracker.shown(), u32::MAX) {
             // Only what comes from a damaged snapshot does not fit where it once did.
             return Err(OverBudget { taken: budget.taken() });
         }
-        let mut names = Namer { ops, pieces: &self.pieces, current: (start, slot), tied: Vec::new() };
+        let mut names = Namer { ops, pieces: &self.pieces, current: (start, slot), name: ops.name(slot), tied };
         let mut moved = Vec::new();
         let mut gone = Vec::new();
         let mut event = start;
@@ -321,12 +343,11 @@ impl Merge {
             }
         }
         tracker.now_at(event - 1);
-        tied.append(&mut names.tied);
         Ok(moved)
     }
 
     /// Lets a tracker consume all that is merged.
-    fn feed(&self, ops: &Ops, hot: &mut Hot, tied: &mut Vec<u32>, budget: &mut Budget) -> Result<(), OverBudget> {
+    fn feed(&self, ops: &Ops, hot: &mut Hot, tied: &mut Ties, budget: &mut Budget) -> Result<(), OverBudget> {
         let from = hot.fed;
         let first = self.pieces.partition_point(|piece| piece.start < from);
         let end_of = |at: usize| self.pieces.get(at).map_or(self.graph.end(), |next| next.start);
@@ -484,7 +505,7 @@ impl Merge {
         let (_, parts) = self.parts(&self.graph.heads_at(cut), cut, budget)?;
         let mut merge = Self::from_version(self.len_at(ops, cut));
         merge.take_parts(ops, parts, budget)?;
-        let (fate, moved) = merge.merge_piece(ops, slot, 0, ops.record(slot).events, &mut Vec::new(), budget)?;
+        let (fate, moved) = merge.merge_piece(ops, slot, 0, ops.record(slot).events, &mut Ties::default(), budget)?;
         Ok((fate == Fate::Merged).then_some(moved))
     }
 
@@ -500,7 +521,7 @@ impl Merge {
     fn take_parts(&mut self, ops: &Ops, parts: Vec<Part>, budget: &mut Budget) -> Result<Vec<Moved>, OverBudget> {
         let mut all = Vec::new();
         for (slot, from, to) in Self::parts_by_branch(ops, parts) {
-            let (fate, moved) = self.merge_piece(ops, slot, from, to, &mut Vec::new(), budget)?;
+            let (fate, moved) = self.merge_piece(ops, slot, from, to, &mut Ties::default(), budget)?;
             if fate == Fate::NoEffect {
                 // It was merged before: only what comes from a damaged snapshot does not fit again.
                 return Err(OverBudget { taken: budget.taken() });

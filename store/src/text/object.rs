@@ -9,7 +9,7 @@ use super::agents::{Agents, EventName, change_of};
 use super::budget::{Budget, OverBudget};
 use super::diff::edits_between;
 use super::graph::{EVENTS_MAX, Event, Graph};
-use super::merge::{Merge, Moved};
+use super::merge::{Merge, Moved, Ties};
 use super::ops::{Ops, Slot};
 use super::order::by_branch;
 use super::{AGENTS_PER_AUTHOR_MAX, TextVersion, count_events};
@@ -356,7 +356,7 @@ impl TextObject {
             return self.rebuild(budget);
         }
         let order = by_branch(&self.ops, &self.waiting);
-        let (mut tied, mut moved) = (Vec::new(), Vec::new());
+        let (mut tied, mut moved) = (Ties::default(), Vec::new());
         let (done, result) = self.merge.merge(&self.ops, &order, &mut tied, &mut moved, budget);
         self.waiting = order[done..].to_vec();
         self.waiting.sort_unstable();
@@ -369,7 +369,7 @@ impl TextObject {
     fn rebuild(&mut self, budget: &mut Budget) -> Merged {
         let slots: Vec<Slot> = (0..self.ops.len() as Slot).filter(|slot| self.ops.record(*slot).effective).collect();
         let mut merge = Merge::whole();
-        let (mut tied, mut moved) = (Vec::new(), Vec::new());
+        let (mut tied, mut moved) = (Ties::default(), Vec::new());
         let (_, result) = merge.merge(&self.ops, &by_branch(&self.ops, &slots), &mut tied, &mut moved, budget);
         self.parked = result.is_err();
         if self.parked {
@@ -383,9 +383,9 @@ impl TextObject {
         Merged { patches: edits_between(&old, &new), parked: false }
     }
 
-    fn note_ties(&mut self, tied: &[u32]) {
-        for agent in tied {
-            self.ops.agents[*agent as usize].tied = true;
+    fn note_ties(&mut self, tied: &Ties) {
+        for agent in tied.agents() {
+            self.ops.agents[agent].tied = true;
         }
     }
 
@@ -572,9 +572,22 @@ impl TextObject {
         Ok(patches(moved?.ok_or(VersionError::DoesNotFit)?))
     }
 
-    /// Makes edits of the merged text into an op's fields. `None` if there is nothing to do or an edit does not fit.
+    /// Whether a session may go on under its name: its events are claimed once, and all of its ops are in the merged
+    /// text. Otherwise take a new name: an op that builds on one without effect has none either.
+    #[must_use]
+    pub fn is_usable(&self, agent: &str) -> bool {
+        let Some(agent) = self.agents.number(agent) else { return change_of(agent).is_none() };
+        let mut last = self.tips.iter().filter(|((_, session), _)| *session == Some(agent)).flat_map(|(_, tips)| tips);
+        !self.ops.agents[agent as usize].clashed && last.all(|slot| self.merge.has(*slot))
+    }
+
+    /// Makes edits of the merged text into an op's fields. `None` if there is nothing to do, an edit does not fit, or
+    /// the name cannot be used ([`TextObject::is_usable`]).
     #[must_use]
     pub fn draft_edits(&self, agent: &str, edits: Vec<TextEdit>) -> Option<TextDraft> {
+        if !self.is_usable(agent) {
+            return None;
+        }
         let events = count_events(&edits).ok()?;
         let mut len = self.len();
         for edit in &edits {

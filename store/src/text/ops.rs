@@ -205,10 +205,10 @@ impl Ops {
         if agent.clashed { change_name(&record.change).into() } else { (&*agent.name).into() }
     }
 
-    /// Compares what decides between two ops at one place: names, then the numbers of their events.
-    pub(crate) fn compare(&self, a: Slot, b: Slot) -> Ordering {
-        let (x, y) = (self.record(a), self.record(b));
-        self.name(a).cmp(&self.name(b)).then_with(|| (x.seq_first(), x.change).cmp(&(y.seq_first(), y.change)))
+    /// Compares what decides between two ops of one name.
+    pub(crate) fn compare_numbers(&self, a: Slot, b: Slot) -> Ordering {
+        let (a, b) = (self.record(a), self.record(b));
+        (a.seq_first(), a.change).cmp(&(b.seq_first(), b.change))
     }
 }
 

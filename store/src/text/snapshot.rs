@@ -279,23 +279,26 @@ impl TextObject {
             self.heads.insert(slot, slots);
         }
         let mut tips: BTreeMap<(u32, Option<u32>), Vec<Slot>> = BTreeMap::new();
-        let mut built_on = vec![[false; 2]; count];
-        for slot in (0..count as Slot).rev() {
-            let record = self.ops.record(slot);
-            for kind in 0..2 {
-                let before = match self.before[slot as usize][kind] {
-                    NO_SLOT => &[][..],
-                    FORKED => self.forks.get(&(slot, kind)).ok_or(INVALID)?.as_slice(),
-                    _ => &self.before[slot as usize][kind..=kind],
+        for kind in [0, 1] {
+            let mut built_on = vec![false; count];
+            for slot in (0..count as Slot).rev() {
+                let record = self.ops.record(slot);
+                let before = match &self.before[slot as usize][kind] {
+                    &NO_SLOT => &[],
+                    &FORKED => self.forks.get(&(slot, kind)).ok_or(INVALID)?.as_slice(),
+                    one => std::slice::from_ref(one),
                 };
                 for before in before {
-                    let other = self.ops.record(*before);
-                    if *before >= slot || other.author != record.author || (kind == 1 && other.agent != record.agent) {
+                    if *before >= slot {
                         return Err(INVALID);
                     }
-                    built_on[*before as usize][kind] = true;
+                    let other = self.ops.record(*before);
+                    if other.author != record.author || (kind == 1 && other.agent != record.agent) {
+                        return Err(INVALID);
+                    }
+                    built_on[*before as usize] = true;
                 }
-                if !built_on[slot as usize][kind] {
+                if !built_on[slot as usize] {
                     tips.entry((record.author, (kind == 1).then_some(record.agent))).or_default().push(slot);
                 }
             }

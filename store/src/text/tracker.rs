@@ -14,10 +14,10 @@ use super::spans::{Chars, Cursor, PLANES, SpanId, Spans};
 /// Events on the way to a version from which on it is worth keeping the old version at hand, too.
 const FORK_EVENTS_MIN: u32 = 64;
 
-/// Who wins at one place: compares the names of two events.
+/// Who wins at one place: compares the names of ops.
 pub(crate) trait Names {
-    /// How the name of the op with event `a` compares to the name of that with `b`.
-    fn compare(&mut self, a: Event, b: Event) -> Ordering;
+    /// How the name of the op at hand compares to that of the op with this event.
+    fn compare_to(&mut self, other: Event) -> Ordering;
 }
 
 /// What some events did, in their order.
@@ -77,11 +77,16 @@ impl Tracker {
         }
         let length = |spans: &[Span]| spans.iter().map(|(start, end)| end - start).fold(0, u32::saturating_add);
         let mut nearest: Option<(u32, usize, Vec<Span>, Vec<Span>)> = None;
-        for plane in 0..planes {
+        // Mostly the version shown last is near enough, and the others need not be looked at.
+        let now = self.spans.now();
+        for plane in (0..planes).map(|turn| (now + turn) % planes) {
             let (back, forth) = graph.diff(&self.at[plane], to, budget)?;
             let far = length(&back).saturating_add(length(&forth));
             if nearest.as_ref().is_none_or(|(best, ..)| far < *best) {
                 nearest = Some((far, plane, back, forth));
+            }
+            if far < FORK_EVENTS_MIN {
+                break;
             }
         }
         let Some((far, mut plane, back, forth)) = nearest else { return Ok(()) };
@@ -139,7 +144,7 @@ impl Tracker {
             }
         };
         let right = self.right_of(cursor, budget)?;
-        cursor = self.place(event, left, right, cursor, names, budget)?;
+        cursor = self.place(left, right, cursor, names, budget)?;
         let before = self.spans.kept_before(cursor);
         let mut state = [0; PLANES];
         state[self.spans.now()] = 1;
@@ -162,15 +167,7 @@ impl Tracker {
     }
 
     /// Where among characters that the version does not know a new one goes.
-    fn place(
-        &self,
-        event: Event,
-        left: Event,
-        right: Event,
-        start: Cursor,
-        names: &mut impl Names,
-        budget: &mut Budget,
-    ) -> Result<Cursor, OverBudget> {
+    fn place(&self, left: Event, right: Event, start: Cursor, names: &mut impl Names, budget: &mut Budget) -> Result<Cursor, OverBudget> {
         let mut cursor = start;
         // Where to go if what follows turns out to stand to the right of us.
         let mut candidate: Option<Cursor> = None;
@@ -184,7 +181,7 @@ impl Tracker {
                 Ordering::Less => break,
                 Ordering::Greater => {}
                 Ordering::Equal if other.right == right => {
-                    if names.compare(event, other.start) == Ordering::Less {
+                    if names.compare_to(other.start) == Ordering::Less {
                         break;
                     }
                     candidate = None;

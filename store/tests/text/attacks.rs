@@ -1,10 +1,9 @@
 //! Shapes made to be slow: the work is counted, bounded, and grows as it should.
 
-use std::time::Instant;
-
 use timebus_store::text::{Budget, TextObject};
 
 use crate::history::{At, History, change, edit};
+use crate::traces::timed;
 
 /// Two branches from the start, of `ops` ops each, that never meet; with `interleaved`, told in turns.
 fn branches(ops: usize, interleaved: bool) -> History {
@@ -166,8 +165,8 @@ fn a_name_clash_over_budget_leaves_the_last_good_text() {
 #[test]
 #[ignore = "prints timings, which only a release build has"]
 fn timings() {
-    println!("| shape | ops | at once | steps | one by one | steps |");
-    println!("|---|---|---|---|---|---|");
+    eprintln!("| shape | ops | at once | steps | one by one | steps |");
+    eprintln!("|---|---|---|---|---|---|");
     for (name, history) in [
         ("two branches of 10 000, in turns", branches(10_000, true)),
         ("two branches of 10 000, one then the other", branches(10_000, false)),
@@ -177,13 +176,9 @@ fn timings() {
         ("30 branches joined 300 times", combs(300, 30)),
         ("the same deletions on 100 branches", same_deletions(100)),
     ] {
-        let start = Instant::now();
-        let (object, steps) = bulk(&history);
-        let bulk_ms = start.elapsed().as_secs_f64() * 1e3;
-        let start = Instant::now();
-        let (streamed, stream_steps, _) = stream(&history, u64::MAX);
-        let stream_ms = start.elapsed().as_secs_f64() * 1e3;
+        let (bulk_ms, (object, steps)) = timed(|| bulk(&history));
+        let (stream_ms, (streamed, stream_steps, _)) = timed(|| stream(&history, u64::MAX));
         assert!(object.text() == streamed.text());
-        println!("| {name} | {} | {bulk_ms:.0} ms | {steps} | {stream_ms:.0} ms | {stream_steps} |", history.said.len());
+        eprintln!("| {name} | {} | {bulk_ms:.0} ms | {steps} | {stream_ms:.0} ms | {stream_steps} |", history.said.len());
     }
 }

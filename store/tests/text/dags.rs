@@ -95,7 +95,7 @@ const NAMES: [&str; 4] = ["m", "a", "zz", "b"];
 #[test]
 fn random_histories_give_what_diamond_types_and_the_model_give() {
     let first = setting("TIMEBUS_SEED", 0);
-    for seed in first..first + setting("TIMEBUS_TEXTS", 300) {
+    for seed in first..first + setting("TIMEBUS_TEXTS", 1000) {
         let mut dice = Dice::new(seed);
         let world = World::random(&mut dice);
         let expected = world.text_at(world.log.local_version_ref());

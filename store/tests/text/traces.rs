@@ -2,7 +2,6 @@
 
 use std::io::Read as _;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use flate2::read::GzDecoder;
 use serde_json::Value;
@@ -91,6 +90,16 @@ fn a_session_ends_with_the_text_it_ended_with() {
 }
 
 #[test]
+fn a_session_in_batches_ends_with_the_same_text() {
+    for name in TRACES {
+        let Some(trace) = trace(name) else { return };
+        let batched = batched(&trace, 100);
+        assert!(batched.ops.len() < trace.ops.len() / 2, "{name}");
+        assert!(replay(&batched).text() == trace.end, "{name}");
+    }
+}
+
+#[test]
 fn a_session_typed_key_by_key_gives_patches_that_lead_to_its_text() {
     for name in TRACES {
         let Some(trace) = trace(name) else { return };
@@ -106,6 +115,33 @@ fn a_session_typed_key_by_key_gives_patches_that_lead_to_its_text() {
         assert!(object.text() == trace.end, "{name}");
         assert!(text.to_string() == trace.end, "{name}: patches");
     }
+}
+
+/// The same session as a peer writes it that collects keystrokes: up to so many edits an op, as long as nothing happens
+/// beside them.
+fn batched(trace: &Trace, edits_max: usize) -> Trace {
+    let mut kids = vec![0; trace.ops.len()];
+    trace.ops.iter().flat_map(|(_, parents)| parents).for_each(|parent| kids[*parent] += 1);
+    // By op of the trace: the new op, and how many of its events come before the end of the old one.
+    let mut place: Vec<(usize, u64)> = Vec::new();
+    let mut ops: Vec<(TextOp, Vec<usize>)> = Vec::new();
+    for (number, (op, parents)) in trace.ops.iter().enumerate() {
+        let count = events(&op.edits);
+        let last = parents.first().copied().filter(|parent| parents.len() == 1 && kids[*parent] == 1 && parent + 1 == number);
+        match (last, ops.last_mut()) {
+            (Some(_), Some((batch, _))) if batch.agent == op.agent && batch.edits.len() + op.edits.len() <= edits_max => {
+                batch.edits.extend(op.edits.iter().cloned());
+                batch.seq = op.seq;
+                place.push((ops.len() - 1, place[number - 1].1 + count));
+            }
+            _ => {
+                let base = parents.iter().map(|parent| (change(place[*parent].0), place[*parent].1)).collect();
+                ops.push((TextOp { change: change(ops.len()), base, ..op.clone() }, parents.iter().map(|parent| place[*parent].0).collect()));
+                place.push((ops.len() - 1, count));
+            }
+        }
+    }
+    Trace { ops, end: trace.end.clone() }
 }
 
 /// diamond-types with the same ops: a log, and what merging it takes.
@@ -130,49 +166,63 @@ fn reference(trace: &Trace) -> diamond_types::list::OpLog {
     log
 }
 
+/// Milliseconds that this thread has run, which other work on the machine does not change much.
+pub(crate) fn cpu_ms() -> f64 {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    stat.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).unwrap_or(0.0) / 1e6
+}
+
+/// Milliseconds that something takes.
+pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
+    let start = cpu_ms();
+    let result = work();
+    (cpu_ms() - start, result)
+}
+
 #[test]
 #[ignore = "prints timings, which only a release build has"]
 fn timings() {
-    println!("| trace | ops | diamond-types: log, merge | re-sorted merge | ours: admit, merge | steps | typed one by one |");
-    println!("|---|---|---|---|---|---|---|");
-    for name in TRACES {
+    eprintln!(
+        "| trace | ops | diamond-types: log, merge | re-sorted: load, merge | ours: admit, merge | steps | typed one by one | snapshot: bytes, write, open, text only |"
+    );
+    eprintln!("|---|---|---|---|---|---|---|---|");
+    for (name, edits_max) in TRACES.iter().flat_map(|name| [(*name, 1), (*name, 1000)]) {
         let Some(trace) = trace(name) else { return };
-        let ms = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
-        let start = Instant::now();
-        let log = reference(&trace);
-        let log_ms = ms(start);
-        let start = Instant::now();
-        let branch = log.checkout_tip();
-        let merge_ms = ms(start);
-        assert_eq!(branch.content().to_string(), trace.end);
+        let trace = if edits_max > 1 { batched(&trace, edits_max) } else { trace };
+        let (log_ms, log) = timed(|| reference(&trace));
+        let (merge_ms, branch) = timed(|| log.checkout_tip());
+        assert!(branch.content().to_string() == trace.end);
         let bytes = log.encode(diamond_types::list::encoding::ENCODE_FULL);
-        let start = Instant::now();
-        let sorted = diamond_types::list::OpLog::load_from(&bytes).expect("its own bytes");
-        let branch = sorted.checkout_tip();
-        let sorted_ms = ms(start);
-        assert_eq!(branch.content().to_string(), trace.end);
-
-        let start = Instant::now();
-        let mut object = TextObject::new();
-        for (op, _) in &trace.ops {
-            object.admit(op, |_| true).expect("valid");
-        }
-        let admit_ms = ms(start);
-        let start = Instant::now();
+        let (load_ms, sorted) = timed(|| diamond_types::list::OpLog::load_from(&bytes).expect("its own bytes"));
+        let (sorted_ms, branch) = timed(|| sorted.checkout_tip());
+        assert!(branch.content().to_string() == trace.end);
+        let (admit_ms, mut object) = timed(|| {
+            let mut object = TextObject::new();
+            for (op, _) in &trace.ops {
+                object.admit(op, |_| true).expect("valid");
+            }
+            object
+        });
         let mut budget = Budget::unlimited();
-        object.merge(&mut budget);
-        let ours_ms = ms(start);
+        let (ours_ms, _) = timed(|| object.merge(&mut budget));
         assert!(object.text() == trace.end);
-        let start = Instant::now();
-        let mut typed = TextObject::new();
-        for (op, _) in &trace.ops {
-            typed.apply(op, |_| true, &mut Budget::unlimited()).expect("valid");
-        }
-        let typed_ms = ms(start);
-        println!(
-            "| {name} | {} | {log_ms:.1} + {merge_ms:.1} ms | {sorted_ms:.1} ms | {admit_ms:.1} + {ours_ms:.1} ms | {} | {typed_ms:.1} ms |",
+        let (typed_ms, _) = timed(|| {
+            let mut typed = TextObject::new();
+            for (op, _) in &trace.ops {
+                typed.apply(op, |_| true, &mut Budget::unlimited()).expect("valid");
+            }
+            typed
+        });
+        let (write_ms, bytes) = timed(|| object.encode());
+        let (open_ms, back) = timed(|| TextObject::decode(&bytes).expect("our own bytes"));
+        assert!(back.text() == trace.end);
+        let (text_ms, text) = timed(|| TextObject::text_of_snapshot(&bytes).expect("our own bytes"));
+        assert!(text == trace.end);
+        eprintln!(
+            "| {name} | {} | {log_ms:.1} + {merge_ms:.1} ms | {load_ms:.1} + {sorted_ms:.1} ms | {admit_ms:.1} + {ours_ms:.1} ms | {} | {typed_ms:.1} ms | {}, {write_ms:.1}, {open_ms:.1}, {text_ms:.2} ms |",
             trace.ops.len(),
-            budget.taken()
+            budget.taken(),
+            bytes.len()
         );
     }
 }
