@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, z32};
-use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, z32};
 use timebus_net::sync::frame::{
     Ack, Auth, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Holding, Lacks, Open, Opened, Page, Part as ChangesPart, Provider, Redemption,
 };
