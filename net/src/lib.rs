@@ -27,4 +27,5 @@ pub mod versions;
 mod watch;
 mod websocket;
 mod who;
+mod window;
 mod write;

@@ -11,6 +11,7 @@ use timebus_store::store::Store;
 
 use crate::cache::Cache;
 use crate::host::HostList;
+use crate::watch::Views;
 
 /// A file of the pages that a browser gets.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +80,7 @@ pub struct Inner {
     pub(crate) token: Token,
     pub(crate) config: PeerConfig,
     pub(crate) cache: Arc<Cache>,
+    pub(crate) views: Arc<Views>,
     pub(crate) counters: Counters,
     pub(crate) started: Instant,
     pub(crate) addresses: RwLock<Vec<SocketAddr>>,
@@ -121,6 +123,7 @@ impl Peer {
             token,
             config,
             cache,
+            views: Arc::default(),
             counters: Counters::default(),
             started: Instant::now(),
             addresses: RwLock::default(),

@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use timebus_store::json::{Json, Limits, write_string};
 use timebus_store::path::Path;
+use timebus_store::tree::{Show, Tree};
 use timebus_store::writer::{Action, Condition, Request};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -27,10 +28,12 @@ use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 use crate::body::Body;
 use crate::peer::{OriginCount, Peer};
 use crate::problem::Problem;
-use crate::route::{bad_path, write_problem};
+use crate::route::{bad_path, resolve, write_problem};
 use crate::server::Link;
+use crate::target::Query;
 use crate::watch::{Form, Watch};
 use crate::who::{check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
+use crate::window::Window;
 
 /// The protocol that pages have to ask for.
 const PROTOCOL: &str = "timebus.v1";
@@ -248,10 +251,11 @@ impl Socket {
     }
 
     fn act(&mut self, id: u64, mut message: Fields) -> Result<Option<Vec<u8>>, Problem> {
-        if let Some(path) = message.take_path("watch")? {
+        if let Some(path) = message.take_path("watch", &self.peer)? {
             let from = message.take_versions("from")?;
+            let window = message.take_window()?;
             message.finish()?;
-            return self.watch(id, &path, from);
+            return self.watch(id, &path, from, window);
         }
         if message.0.remove("unwatch").is_some() {
             message.finish()?;
@@ -260,20 +264,21 @@ impl Socket {
             }
             return Ok(Some(format!("{{\"id\":{id},\"unwatched\":true}}").into_bytes()));
         }
-        if let Some(path) = message.take_path("get")? {
+        if let Some(path) = message.take_path("get", &self.peer)? {
             let at = message.take_versions("version")?;
+            let window = message.take_window()?;
             message.finish()?;
-            return self.get(id, &path, at).map(Some);
+            return self.get(id, &path, at, window).map(Some);
         }
         let value = message.0.remove("value");
         let needed = || value.clone().ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "message", "the value is missing", "add \"value\""));
-        let (path, action) = if let Some(path) = message.take_path("put")? {
+        let (path, action) = if let Some(path) = message.take_path("put", &self.peer)? {
             (path, Action::Put(needed()?))
-        } else if let Some(path) = message.take_path("patch")? {
+        } else if let Some(path) = message.take_path("patch", &self.peer)? {
             (path, Action::Merge(needed()?))
-        } else if let Some(path) = message.take_path("post")? {
+        } else if let Some(path) = message.take_path("post", &self.peer)? {
             (path, Action::Post { name: crate::write::time_sorted_id(), value: needed()? })
-        } else if let Some(path) = message.take_path("delete")? {
+        } else if let Some(path) = message.take_path("delete", &self.peer)? {
             (path, Action::Delete)
         } else {
             return Err(Problem::new(
@@ -313,14 +318,14 @@ impl Socket {
         Ok(None)
     }
 
-    fn watch(&mut self, id: u64, path: &Path, from: Option<Vec<String>>) -> Result<Option<Vec<u8>>, Problem> {
+    fn watch(&mut self, id: u64, path: &Path, from: Option<Vec<String>>, window: Option<Window>) -> Result<Option<Vec<u8>>, Problem> {
         if self.handles.contains_key(&id) {
             return Err(Problem::new(StatusCode::CONFLICT, "watch", "this id is in use", "another watch of this socket has the id"));
         }
         if self.handles.len() >= WATCHES_MAX {
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", format!("one socket may have {WATCHES_MAX}")));
         }
-        let watch = Watch::start(&self.peer, path, Form::Watch(id), from)?;
+        let watch = Watch::start(&self.peer, path, Form::Watch(id), from, window)?;
         let stream: Pin<Box<dyn Stream<Item = Bytes> + Send>> = Box::pin(futures_util::stream::unfold(watch, |mut watch| async move {
             let bytes = watch.next().await?;
             Some((bytes, watch))
@@ -331,22 +336,38 @@ impl Socket {
         Ok(None)
     }
 
-    fn get(&self, id: u64, path: &Path, at: Option<Vec<String>>) -> Result<Vec<u8>, Problem> {
-        let store = self.peer.store();
+    fn get(&self, id: u64, path: &Path, at: Option<Vec<String>>, window: Option<Window>) -> Result<Vec<u8>, Problem> {
+        let (store, space) = (self.peer.store(), self.peer.space());
+        let failed = |problem| crate::route::storage_problem(&problem);
         let rows = store.snapshot();
-        let (tree, version) = match at {
-            Some(version) => (store.read_at(&rows, path, &version).map_err(|problem| write_problem(&problem))?, version),
-            None => {
-                let reading = store.read(&rows, path).map_err(|problem| crate::route::storage_problem(&problem))?;
-                (reading.tree, reading.version)
+        let mut json = Vec::new();
+        let mut whole = |tree: &Tree| tree.write_json(Show { space: &space, all: false }, &mut json);
+        let (page, present, version) = match (at, window) {
+            (Some(version), window) => {
+                let tree = store.read_at(&rows, path, &version).map_err(|problem| write_problem(&problem))?;
+                let page = window.as_ref().and_then(|window| window.cut(&tree, &space));
+                let present = if window.is_some() { page.is_some() } else { whole(&tree) };
+                (page, present, version)
+            }
+            (None, None) => {
+                let reading = store.read(&rows, path).map_err(failed)?;
+                (None, whole(&reading.tree), reading.version)
+            }
+            (None, Some(window)) => {
+                let page = window.read(store, &rows, path).map_err(failed)?;
+                let present = page.is_some();
+                (page, present, store.version(&rows, path).map_err(failed)?)
             }
         };
         let mut out = format!("{{\"id\":{id},").into_bytes();
-        let mark = out.len();
-        out.extend_from_slice(b"\"value\":");
-        if !tree.write_json(timebus_store::tree::Show { space: &self.peer.space(), all: false }, &mut out) {
-            out.truncate(mark);
-            out.extend_from_slice(b"\"absent\":true");
+        if let Some(page) = &page {
+            page.json.write(&mut json);
+        }
+        out.extend_from_slice(if present { b"\"value\":" } else { b"\"absent\":true" });
+        out.extend_from_slice(&json);
+        if let Some(next) = page.and_then(|page| page.next) {
+            out.extend_from_slice(b",\"next_after\":");
+            write_string(&next, &mut out);
         }
         out.extend_from_slice(b",\"version\":[");
         for (at, name) in version.iter().enumerate() {
@@ -374,8 +395,44 @@ impl Fields {
         }
     }
 
-    fn take_path(&mut self, name: &str) -> Result<Option<Path>, Problem> {
-        self.take_text(name).map(|text| Path::parse(&text).map_err(|error| bad_path(&error))).transpose()
+    fn take_path(&mut self, name: &str, peer: &Peer) -> Result<Option<Path>, Problem> {
+        let Some(text) = self.take_text(name) else { return Ok(None) };
+        // `/@<key>/a` as in a request target, where names need escapes that there are none of here.
+        let path = match text.strip_prefix('/').filter(|rest| rest.starts_with('@')) {
+            Some(rest) => {
+                let rest = rest.strip_suffix('/').unwrap_or(rest);
+                resolve(peer, &rest.split('/').map(str::to_owned).collect::<Vec<_>>())?
+            }
+            None => Path::parse(&text).map_err(|error| bad_path(&error))?,
+        };
+        Ok(Some(path))
+    }
+
+    fn take_count(&mut self, name: &str) -> Result<Option<u32>, Problem> {
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(Json::Int(count)) if u32::try_from(count).is_ok() => Ok(u32::try_from(count).ok()),
+            Some(_) => {
+                Err(Problem::new(StatusCode::BAD_REQUEST, "message", format!("{name} is malformed"), "it is a whole number, at most 4294967295"))
+            }
+        }
+    }
+
+    /// `depth`, `first`, `last`, `limit` and `after`, as in the query of a GET.
+    fn take_window(&mut self) -> Result<Option<Window>, Problem> {
+        let query = Query {
+            depth: self.take_count("depth")?,
+            first: self.take_count("first")?,
+            last: self.take_count("last")?,
+            limit: self.take_count("limit")?,
+            after: match self.0.get("after") {
+                // In a list, names are places.
+                Some(Json::Int(_)) => self.take_count("after")?.map(|place| place.to_string()),
+                _ => self.take_text("after"),
+            },
+            ..Query::default()
+        };
+        Ok(Window::of(&query))
     }
 
     fn take_versions(&mut self, name: &str) -> Result<Option<Vec<String>>, Problem> {

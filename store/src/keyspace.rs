@@ -211,6 +211,18 @@ impl Rows for Committed {
     }
 }
 
+impl Committed {
+    /// Rows whose key begins with `prefix` and is less than `before`, the greatest key first.
+    pub fn scan_back<'a>(&'a self, table: Table, prefix: &[u8], before: Option<&[u8]>) -> Scan<'a> {
+        let keyspace = &self.tables.keyspaces[table as usize];
+        let iter = match before {
+            Some(before) => self.snapshot.range(keyspace, prefix.to_vec()..before.to_vec()),
+            None => self.snapshot.prefix(keyspace, prefix),
+        };
+        Box::new(iter.rev().map(|guard| Ok(guard.into_inner()?)))
+    }
+}
+
 /// The first key that is greater than every key with this prefix.
 fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     let keep = prefix.iter().rposition(|&b| b != 0xff)?;
