@@ -230,6 +230,7 @@ impl Drop for OriginCount {
 }
 
 /// Counts something in for as long as it is held.
+#[derive(Debug)]
 pub(crate) struct Counted {
     peer: Peer,
     which: fn(&Counters) -> &AtomicI64,

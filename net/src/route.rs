@@ -57,7 +57,7 @@ pub(crate) async fn answer(peer: Peer, link: Arc<Link>, request: Request<Incomin
     response
 }
 
-async fn dispatch(peer: &Peer, link: &Link, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
     let (head, body) = request.into_parts();
     let kind = check_host(peer, link, &head)?;
     if let HostKind::App(_) = kind {

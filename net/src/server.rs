@@ -12,7 +12,7 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::peer::{Counted, Peer};
 
@@ -35,6 +35,8 @@ pub(crate) struct Link {
     /// Our end and theirs; `None` inside the process, where only the owner is.
     pub(crate) ends: Option<(SocketAddr, SocketAddr)>,
     owner: OnceLock<bool>,
+    /// What the connection counts in for as long as it is open, also when it became a websocket.
+    _held: (Option<OwnedSemaphorePermit>, Counted),
 }
 
 impl Link {
@@ -91,12 +93,12 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
             Some((stream, from, permit)) = incoming.recv() => {
                 let _ = stream.set_nodelay(true);
                 let Ok(local) = stream.local_addr() else { continue };
-                let link = Link { ends: Some((local, from)), owner: OnceLock::new() };
+                let counted = Counted::new(&peer, |counters| &counters.connections);
+                let link = Link { ends: Some((local, from)), owner: OnceLock::new(), _held: (Some(permit), counted) };
                 let watcher = graceful.watcher();
                 let peer = peer.clone();
                 tokio::spawn(async move {
                     connection(peer, stream, link, Some(watcher)).await;
-                    drop(permit);
                 });
             }
         }
@@ -109,7 +111,8 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
 
 /// Serves one connection inside the process to the owner.
 pub async fn serve_owner(peer: Peer, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-    connection(peer, io, Link { ends: None, owner: OnceLock::new() }, None).await;
+    let counted = Counted::new(&peer, |counters| &counters.connections);
+    connection(peer, io, Link { ends: None, owner: OnceLock::new(), _held: (None, counted) }, None).await;
 }
 
 async fn connection(
@@ -118,7 +121,6 @@ async fn connection(
     link: Link,
     watcher: Option<hyper_util::server::graceful::Watcher>,
 ) {
-    let _counted = Counted::new(&peer, |counters| &counters.connections);
     let link = Arc::new(link);
     let begun = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let service = {

@@ -4,14 +4,14 @@
 //! between subscribers (the parents, the number of the watch) is put in front. Who falls behind what the feed
 //! keeps gets one snapshot.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use timebus_store::feed::{Entry, Feed, Next, Version};
+use timebus_store::feed::{Entry, Feed, Next, Signal, Version};
 use timebus_store::json::{Json, write_string};
 use timebus_store::keyspace::{Committed, Rows, Table};
 use timebus_store::path::{Path, Segment};
@@ -28,6 +28,7 @@ use crate::problem::Problem;
 use crate::read::{insert, multiresponse, versions};
 use crate::route::{Ask, storage_problem, write_problem};
 use crate::versions::print_versions;
+use crate::websocket::write_text;
 use crate::who::text;
 use crate::window::{Window, changes, marker_at};
 
@@ -42,6 +43,7 @@ const BRAID: usize = 0;
 const LINES: usize = 1;
 const BRAID_TAIL: usize = 2;
 const LINES_TAIL: usize = 3;
+const FRAMES: usize = 4;
 /// Most updates that go out in one piece.
 const BATCH: usize = 256;
 /// Updates whose parts differ in more places than this are sent as snapshots.
@@ -58,6 +60,17 @@ pub(crate) enum Form {
     Lines,
     /// Messages of a websocket, for the watch of this number.
     Watch(u64),
+}
+
+impl Form {
+    /// Where a feed keeps events in this form, and for which watches.
+    fn slot(self) -> Option<(usize, u64)> {
+        match self {
+            Self::Lines => Some((LINES, 0)),
+            Self::Watch(id) => Some((FRAMES, id)),
+            Self::Braid | Self::Events => None,
+        }
+    }
 }
 
 /// Answers a GET with a stream.
@@ -84,9 +97,9 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
         _ => versions(headers, "parents")?,
     };
     let heartbeat = text(headers, "heartbeats").and_then(heartbeat_s).map(Duration::from_secs_f64);
-    let mut watch = Watch::start(&ask.peer, &ask.path, form, from, Window::of(&ask.query))?;
+    let watch = Watch::start(&ask.peer, &ask.path, form, from, Window::of(&ask.query))?;
     // Without a sign of life now and then, a subscriber who is gone would not be noticed.
-    watch.heartbeat = heartbeat.or(match form {
+    let pause = heartbeat.or(match form {
         Form::Events => Some(Duration::from_secs(15)),
         Form::Braid => Some(Duration::from_secs(60)),
         Form::Lines | Form::Watch(_) => None,
@@ -125,9 +138,10 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     if ask.head.method == http::Method::HEAD {
         return Ok(response);
     }
-    *response.body_mut() = Body::Stream(Box::pin(futures_util::stream::unfold(watch, |mut watch| async move {
-        let bytes = watch.next().await?;
-        Some((bytes, watch))
+    let stream = Stream { changed: watch.feed.watch(), stopped: ask.peer.stop.subscribe(), heartbeat: pause, watch };
+    *response.body_mut() = Body::Stream(Box::pin(futures_util::stream::unfold(stream, |mut stream| async move {
+        let bytes = stream.next().await?;
+        Some((bytes, stream))
     })));
     Ok(response)
 }
@@ -139,6 +153,14 @@ fn heartbeat_s(header: &str) -> Option<f64> {
     (0.1..=3600.0).contains(&seconds).then_some(seconds)
 }
 
+/// A subscription that is the body of an answer.
+struct Stream {
+    watch: Watch,
+    changed: tokio::sync::watch::Receiver<u64>,
+    stopped: tokio::sync::watch::Receiver<bool>,
+    heartbeat: Option<Duration>,
+}
+
 /// One subscription.
 pub(crate) struct Watch {
     peer: Peer,
@@ -147,8 +169,6 @@ pub(crate) struct Watch {
     /// What the subscriber looks through, and what it was shown through that.
     window: Option<(Arc<View>, Arc<Shown>)>,
     feed: Arc<Feed>,
-    changed: tokio::sync::watch::Receiver<u64>,
-    stopped: tokio::sync::watch::Receiver<bool>,
     /// Number of the next entry of the feed.
     number: u64,
     /// Changes up to here were in the last snapshot.
@@ -156,8 +176,7 @@ pub(crate) struct Watch {
     /// The version sent last.
     version: Version,
     /// What is to be sent before anything else.
-    first: VecDeque<Bytes>,
-    pub(crate) heartbeat: Option<Duration>,
+    first: Option<Bytes>,
     _counted: Counted,
 }
 
@@ -165,20 +184,16 @@ impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
     pub(crate) fn start(peer: &Peer, path: &Path, form: Form, from: Option<Vec<String>>, window: Option<Window>) -> Result<Self, Problem> {
         let feed = peer.store.feed(path);
-        let changed = feed.watch();
         let number = feed.end();
         let mut watch = Self {
             peer: peer.clone(),
             path: path.clone(),
             form,
             window: window.map(|window| (peer.views.open(path, window), Arc::default())),
-            changed,
-            stopped: peer.stop.subscribe(),
             number,
             upto: 0,
             version: Arc::new([]),
-            first: VecDeque::new(),
-            heartbeat: None,
+            first: None,
             feed,
             _counted: Counted::new(peer, |counters| &counters.subscriptions),
         };
@@ -190,50 +205,26 @@ impl Watch {
         }
         watch.write_caught_up(&mut out);
         if !out.is_empty() {
-            watch.first.push_back(out.into());
+            watch.first = Some(out.into());
         }
         Ok(watch)
     }
 
-    /// What to send next; `None` when the stream is over.
-    pub(crate) async fn next(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.first.pop_front() {
-            return Some(first);
-        }
-        loop {
-            self.changed.borrow_and_update();
-            if *self.stopped.borrow() {
-                return None;
-            }
-            match self.take() {
-                Ok(Some(bytes)) => return Some(bytes),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::error!(%error, "a subscription ended");
-                    return None;
-                }
-            }
-            let beat = async {
-                match self.heartbeat {
-                    Some(pause) => tokio::time::sleep(pause).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                changed = self.changed.changed() => changed.ok()?,
-                stopped = self.stopped.wait_for(|stop| *stop) => {
-                    drop(stopped);
-                    return None;
-                }
-                () = beat => {
-                    return Some(Bytes::from_static(if self.form == Form::Events { b":\n\n" } else { b"\r\n" }));
-                }
-            }
-        }
+    /// Raises a signal when [`Watch::take`] may have something new.
+    pub(crate) fn signal(&self, signal: &Arc<Signal>) {
+        self.feed.signal(signal);
+    }
+
+    /// Whether there may be something to take.
+    pub(crate) fn has_news(&self) -> bool {
+        self.first.is_some() || self.feed.is_ahead_of(self.number)
     }
 
     /// What is new, if anything is.
     pub(crate) fn take(&mut self) -> Result<Option<Bytes>, StorageError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
+        }
         let entries = match self.feed.from(self.number, BATCH) {
             Next::Behind(count) => {
                 self.peer.counters.behind.fetch_add(1, Ordering::Relaxed);
@@ -247,6 +238,7 @@ impl Watch {
             return self.look_again(&view, &shown, &entries);
         }
         let mut out = Vec::new();
+        let mut delivered = 0;
         for entry in entries {
             self.number = entry.number + 1;
             if entry.update.a <= self.upto {
@@ -264,7 +256,7 @@ impl Watch {
             if tail.is_empty() {
                 continue;
             }
-            self.peer.counters.deliveries.fetch_add(1, Ordering::Relaxed);
+            delivered += 1;
             // Most subscribers were sent what the feed had before, and then the parents are the same for all.
             let shared = entry.before.as_ref().filter(|before| Arc::ptr_eq(before, &self.version) || **before == self.version);
             if braid {
@@ -273,19 +265,34 @@ impl Watch {
                     None => out.extend_from_slice(&braid_update(&entry.version, &self.version, &tail)),
                 }
             } else {
-                let lines = match shared {
-                    Some(before) => entry.form(LINES, |_| with_parents(before, &tail)),
-                    None => with_parents(&self.version, &tail).into(),
+                let write = |out: &mut Vec<u8>, parents: &Version| {
+                    let lines = with_parents(parents, &tail);
+                    let mut lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).peekable();
+                    while let Some(line) = lines.next() {
+                        // Only the last message of a change completes its version: nobody may resume from there before.
+                        let completes = lines.peek().is_none().then_some(&*entry.version);
+                        write_event(self.form, completes, out, |out| out.extend_from_slice(line));
+                    }
                 };
-                let mut lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).peekable();
-                while let Some(line) = lines.next() {
-                    // Only the last message of a change completes its version: nobody may resume from there before.
-                    let completes = lines.peek().is_none().then_some(&*entry.version);
-                    write_event(self.form, completes, &mut out, |out| out.extend_from_slice(line));
+                match (shared, self.form.slot()) {
+                    // Whoever comes first chooses which watches share what was written: most have the same number.
+                    (Some(before), Some((slot, id))) => {
+                        let shared = entry.form(slot, |_| {
+                            let mut whole = id.to_le_bytes().to_vec();
+                            write(&mut whole, before);
+                            whole
+                        });
+                        match shared.split_first_chunk() {
+                            Some((own, events)) if *own == id.to_le_bytes() => out.extend_from_slice(events),
+                            _ => write(&mut out, before),
+                        }
+                    }
+                    _ => write(&mut out, &self.version),
                 }
             }
             self.version = Arc::clone(&entry.version);
         }
+        self.peer.counters.deliveries.fetch_add(delivered, Ordering::Relaxed);
         Ok((!out.is_empty()).then(|| out.into()))
     }
 
@@ -497,6 +504,42 @@ impl Watch {
 /// Most places below which something changed that are told one by one; with more, everything is.
 const MARKS_MAX: usize = 64;
 
+impl Stream {
+    /// What to send next; `None` when the stream is over.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            self.changed.borrow_and_update();
+            if *self.stopped.borrow() {
+                return None;
+            }
+            match self.watch.take() {
+                Ok(Some(bytes)) => return Some(bytes),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(%error, "a subscription ended");
+                    return None;
+                }
+            }
+            let beat = async {
+                match self.heartbeat {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = self.changed.changed() => changed.ok()?,
+                stopped = self.stopped.wait_for(|stop| *stop) => {
+                    drop(stopped);
+                    return None;
+                }
+                () = beat => {
+                    return Some(Bytes::from_static(if self.watch.form == Form::Events { b":\n\n" } else { b"\r\n" }));
+                }
+            }
+        }
+    }
+}
+
 /// Says that the next message belongs to the same change.
 const MORE: &[u8] = b",\"more\":true";
 
@@ -524,25 +567,32 @@ fn write_names<S: AsRef<str>>(names: &[S], out: &mut Vec<u8>) {
 
 /// Writes one JSON object in the form's framing, with the version that it completes.
 fn write_event<S: AsRef<str>>(form: Form, version: Option<&[S]>, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
-    if form == Form::Events {
-        // Names of versions have no spaces or line ends when they are ids; others cannot be resumed from here.
-        let id = version.map(|version| version.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" "));
-        if let Some(id) = id.filter(|id| !id.contains(['\n', '\r', '\0'])) {
-            out.extend_from_slice(b"id: ");
-            out.extend_from_slice(id.as_bytes());
-            out.push(b'\n');
+    match form {
+        Form::Watch(id) => write_text(out, |out| {
+            // The number of the watch comes first, so that whoever reads by hand sees it.
+            use std::io::Write as _;
+            let _ = write!(out, "{{\"id\":{id},");
+            members(out);
+            out.push(b'}');
+        }),
+        Form::Events => {
+            // Names of versions have no spaces or line ends when they are ids; others cannot be resumed from here.
+            let id = version.map(|version| version.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" "));
+            if let Some(id) = id.filter(|id| !id.contains(['\n', '\r', '\0'])) {
+                out.extend_from_slice(b"id: ");
+                out.extend_from_slice(id.as_bytes());
+                out.push(b'\n');
+            }
+            out.extend_from_slice(b"data: {");
+            members(out);
+            out.extend_from_slice(b"}\n\n");
         }
-        out.extend_from_slice(b"data: ");
+        Form::Braid | Form::Lines => {
+            out.push(b'{');
+            members(out);
+            out.extend_from_slice(b"}\n");
+        }
     }
-    out.push(b'{');
-    if let Form::Watch(id) = form {
-        // The number of the watch comes first, so that whoever reads by hand sees it.
-        use std::io::Write as _;
-        let _ = write!(out, "\"id\":{id},");
-    }
-    members(out);
-    out.push(b'}');
-    out.extend_from_slice(if form == Form::Events { b"\n\n" } else { b"\n" });
 }
 
 /// A patch as somebody who watches `path` sees it: steps from there and what happened. `None` when only reading

@@ -112,15 +112,20 @@ pub(crate) fn identify(peer: &Peer, link: &Link, head: &Parts) -> Result<Who, Pr
 
 /// Checks a bearer token, which a browser may only use from our own origin.
 pub(crate) fn check_token(peer: &Peer, token: &str, head: &Parts) -> Result<Who, Problem> {
-    let good = token.parse::<timebus_identity::Token>().is_ok_and(|token| token == peer.token);
-    if !good {
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "this token is not valid", "the peer does not know the token")
-            .with_fix("`timebus id --token` prints the owner's token"));
-    }
+    check_owner_token(peer, token)?;
     if is_browser(&head.headers) && !is_same_origin(head) {
         return Err(foreign_origin());
     }
     Ok(Who::Owner)
+}
+
+/// Checks that a token is the owner's, whoever sends it.
+pub(crate) fn check_owner_token(peer: &Peer, token: &str) -> Result<(), Problem> {
+    if token.parse::<timebus_identity::Token>().is_ok_and(|token| token == peer.token) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "this token is not valid", "the peer does not know the token")
+        .with_fix("`timebus id --token` prints the owner's token"))
 }
 
 /// The answer to a page of another origin.

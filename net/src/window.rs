@@ -77,7 +77,7 @@ impl Window {
             return Ok(self.cut(&store.read(rows, path)?.tree, &space));
         }
         let wanted = self.wanted();
-        let mut names = VecDeque::new();
+        let mut names: VecDeque<Box<str>> = VecDeque::new();
         let mut next = None;
         if self.is_last {
             for name in child_names_before(rows, MAIN, path).take(wanted) {
@@ -87,7 +87,7 @@ impl Window {
             for name in child_names_after(rows, MAIN, path, self.after.as_deref()) {
                 let name = name?;
                 if names.len() == wanted {
-                    next = names.back().map(|last: &Box<str>| last.to_string());
+                    next = names.back().map(ToString::to_string);
                     break;
                 }
                 names.push_back(name);

@@ -4,9 +4,10 @@
 //! subscriber is a position in it and costs nothing while nothing happens. A feed forgets old updates; who comes
 //! too late for them reads a snapshot instead.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Waker;
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ pub const ENTRIES_MAX: usize = 4096;
 /// Most memory that a feed keeps, roughly.
 pub const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Forms in which updates are sent.
-pub const FORMS: usize = 4;
+pub const FORMS: usize = 5;
 
 /// The names of a version, shared by everybody who was sent it.
 pub type Version = Arc<[Box<str>]>;
@@ -45,6 +46,34 @@ impl Entry {
     }
 }
 
+/// Wakes one task for any number of feeds, without a place in a queue for each.
+#[derive(Debug, Default)]
+pub struct Signal {
+    /// Whether the task was woken and has not looked yet.
+    is_raised: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl Signal {
+    /// Wakes this task at whatever comes from now on. Look at the feeds after this.
+    pub fn listen(&self, waker: &Waker) {
+        let mut own = lock(&self.waker);
+        if own.as_ref().is_none_or(|own| !own.will_wake(waker)) {
+            *own = Some(waker.clone());
+        }
+        drop(own);
+        self.is_raised.store(false, Ordering::SeqCst);
+    }
+
+    fn raise(&self) {
+        if !self.is_raised.swap(true, Ordering::SeqCst)
+            && let Some(waker) = &*lock(&self.waker)
+        {
+            waker.wake_by_ref();
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Recent {
     entries: VecDeque<Arc<Entry>>,
@@ -63,6 +92,10 @@ pub struct Feed {
     key: Vec<u8>,
     recent: Mutex<Recent>,
     latest: watch::Sender<u64>,
+    /// [`Feed::end`] when somebody was told last.
+    announced: AtomicU64,
+    /// By address, which nobody else gets while a weak reference is here.
+    signals: Mutex<HashMap<usize, Weak<Signal>>>,
     registry: Weak<Feeds>,
 }
 
@@ -94,6 +127,21 @@ impl Feed {
         lock(&self.recent).next
     }
 
+    /// Whether entries from `number` on were announced.
+    #[must_use]
+    pub fn is_ahead_of(&self, number: u64) -> bool {
+        self.announced.load(Ordering::SeqCst) > number
+    }
+
+    /// Raises a signal when entries come, as long as somebody holds it.
+    pub fn signal(&self, signal: &Arc<Signal>) {
+        let mut signals = lock(&self.signals);
+        if signals.len() == signals.capacity() {
+            signals.retain(|_, signal| signal.strong_count() > 0);
+        }
+        signals.insert(Arc::as_ptr(signal).addr(), Arc::downgrade(signal));
+    }
+
     /// Tells when entries come: its value is [`Feed::end`].
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<u64> {
@@ -118,9 +166,24 @@ impl Feed {
             let gone = recent.entries.pop_front().map_or(0, |gone| gone.update.bytes());
             recent.bytes = recent.bytes.saturating_sub(gone);
         }
-        let end = recent.next;
-        drop(recent);
+    }
+
+    /// Tells everybody that entries came.
+    fn announce(&self) {
+        let end = lock(&self.recent).next;
+        self.announced.store(end, Ordering::SeqCst);
         self.latest.send_replace(end);
+        let mut is_gone = false;
+        let mut signals = lock(&self.signals);
+        for signal in signals.values() {
+            match signal.upgrade() {
+                Some(signal) => signal.raise(),
+                None => is_gone = true,
+            }
+        }
+        if is_gone {
+            signals.retain(|_, signal| signal.strong_count() > 0);
+        }
     }
 }
 
@@ -163,6 +226,8 @@ impl Feeds {
             key: key.clone(),
             recent: Mutex::default(),
             latest: watch::Sender::new(0),
+            announced: AtomicU64::new(0),
+            signals: Mutex::default(),
             registry: Arc::downgrade(self),
         });
         feeds.insert(key, Arc::downgrade(&feed));
@@ -170,11 +235,24 @@ impl Feeds {
         feed
     }
 
-    /// Hands an update to everybody who watches a path that it touches.
-    pub fn publish(&self, update: &Arc<Update>) {
+    /// Hands updates to everybody who watches a path that they touch, each once for all of them: who is woken finds
+    /// everything that became visible together.
+    pub fn publish(&self, updates: &[Arc<Update>]) {
         if !self.is_watched() {
             return;
         }
+        let mut all: BTreeMap<*const Feed, Arc<Feed>> = BTreeMap::new();
+        for update in updates {
+            let found = self.watching(update);
+            let bytes = update.bytes();
+            found.values().for_each(|feed| feed.push(update, bytes));
+            all.extend(found);
+        }
+        all.values().for_each(|feed| feed.announce());
+    }
+
+    /// The feeds of paths that an update touches.
+    fn watching(&self, update: &Update) -> BTreeMap<*const Feed, Arc<Feed>> {
         let mut found: BTreeMap<*const Feed, Arc<Feed>> = BTreeMap::new();
         {
             let feeds = lock(&self.feeds);
@@ -193,8 +271,7 @@ impl Feeds {
                 }
             }
         }
-        let bytes = update.bytes();
-        found.values().for_each(|feed| feed.push(update, bytes));
+        found
     }
 }
 

@@ -162,7 +162,7 @@ impl Inner {
         if let Some(observer) = &observer {
             observer.end(updates);
         }
-        updates.iter().for_each(|update| self.feeds.publish(update));
+        self.feeds.publish(updates);
     }
 }
 

@@ -56,13 +56,16 @@ impl Shown {
 /// What turns one page into another; `None` when the other one as a whole says it better.
 type Told = Arc<Option<Vec<(Vec<Step>, Edit)>>>;
 
+type Difference = (Weak<Shown>, Weak<Shown>, Told);
+
 /// One path through one window.
 #[derive(Debug)]
 pub(crate) struct View {
     path: Path,
     pub(super) window: Window,
     latest: Mutex<Weak<Shown>>,
-    told: Mutex<Option<(Weak<Shown>, Weak<Shown>, Told)>>,
+    /// The last difference made, and between which pages.
+    told: Mutex<Option<Difference>>,
     views: Weak<Views>,
 }
 
