@@ -23,13 +23,13 @@ use timebus_store::update::{Edit, Patch, Step, Update};
 use crate::accept::Mime;
 use crate::body::Body;
 use crate::patches::{self, ContentRange, Position, Span, UpdateBody, write_deleted, write_update};
-use crate::peer::{Counted, Peer};
+use crate::peer::{Counted, Of, OriginCount, Peer};
 use crate::problem::Problem;
 use crate::read::{insert, multiresponse, versions};
 use crate::route::{Ask, storage_problem, write_problem};
 use crate::versions::print_versions;
 use crate::websocket::write_text;
-use crate::who::text;
+use crate::who::{authority, is_browser, text};
 use crate::window::{Window, changes, marker_at};
 
 mod view;
@@ -97,7 +97,13 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
         _ => versions(headers, "parents")?,
     };
     let heartbeat = text(headers, "heartbeats").and_then(heartbeat_s).map(Duration::from_secs_f64);
-    let watch = Watch::start(&ask.peer, &ask.path, form, from, Window::of(&ask.query))?;
+    // A page of our own origin says so in other ways when it only reads.
+    let origin = match text(headers, header::ORIGIN) {
+        Some(origin) => Some(origin.to_owned()),
+        None => is_browser(headers).then(|| format!("http://{}", authority(&ask.head))),
+    };
+    let origin = origin.map(|origin| ask.peer.count_origin(Of::Subscriptions, &origin)).transpose()?;
+    let watch = Watch::start(&ask.peer, &ask.path, form, from, Window::of(&ask.query), origin)?;
     // Without a sign of life now and then, a subscriber who is gone would not be noticed.
     let pause = heartbeat.or(match form {
         Form::Events => Some(Duration::from_secs(15)),
@@ -177,12 +183,19 @@ pub(crate) struct Watch {
     version: Version,
     /// What is to be sent before anything else.
     first: Option<Bytes>,
-    _counted: Counted,
+    _counted: (Counted, Option<OriginCount>),
 }
 
 impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
-    pub(crate) fn start(peer: &Peer, path: &Path, form: Form, from: Option<Vec<String>>, window: Option<Window>) -> Result<Self, Problem> {
+    pub(crate) fn start(
+        peer: &Peer,
+        path: &Path,
+        form: Form,
+        from: Option<Vec<String>>,
+        window: Option<Window>,
+        origin: Option<OriginCount>,
+    ) -> Result<Self, Problem> {
         let feed = peer.store.feed(path);
         let number = feed.end();
         let mut watch = Self {
@@ -195,7 +208,7 @@ impl Watch {
             version: Arc::new([]),
             first: None,
             feed,
-            _counted: Counted::new(peer, |counters| &counters.subscriptions),
+            _counted: (Counted::new(peer, |counters| &counters.subscriptions), origin),
         };
         let rows = peer.store.snapshot();
         let mut out = Vec::new();

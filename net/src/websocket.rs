@@ -25,7 +25,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::body::Body;
-use crate::peer::{OriginCount, Peer};
+use crate::peer::{Of, OriginCount, Peer};
 use crate::problem::Problem;
 use crate::route::{bad_path, resolve, write_problem};
 use crate::server::Link;
@@ -33,6 +33,7 @@ use crate::target::Query;
 use crate::watch::{Form, Watch};
 use crate::who::{check_owner_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::window::Window;
+use crate::write::VALUES_MAX;
 
 mod frame;
 mod wire;
@@ -77,14 +78,7 @@ pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Pa
             return Err(foreign_origin());
         }
         let name = text(&head.headers, header::ORIGIN).unwrap_or_default();
-        origin = Some(peer.count_origin(name).ok_or_else(|| {
-            Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "connections",
-                "too many connections",
-                "this web origin has all the connections it may have",
-            )
-        })?);
+        origin = Some(peer.count_origin(Of::Connections, name)?);
     }
     let who = identify(peer, link, &head)?;
     if !browser && !who.is_owner() {
@@ -120,7 +114,7 @@ pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Pa
     tokio::spawn(async move {
         let Ok(upgraded) = upgrading.await else { return };
         let wire = Wire::new(upgraded);
-        let held = Held { _link: link, _origin: origin };
+        let held = Held { _link: link, origin };
         // The rest is a task of its own, so that an open socket does not pay for the handshake.
         tokio::spawn(
             Box::new(Socket::new(
@@ -140,7 +134,7 @@ pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Pa
 /// What an open socket counts in.
 struct Held {
     _link: Arc<Link>,
-    _origin: Option<OriginCount>,
+    origin: Option<OriginCount>,
 }
 
 struct Socket {
@@ -161,7 +155,7 @@ struct Socket {
     blocked: Option<tokio::time::Instant>,
     /// Whether what came made no sense, so that nothing more is read.
     is_broken: bool,
-    _held: Held,
+    held: Held,
     #[cfg(test)]
     is_echo: bool,
 }
@@ -200,7 +194,7 @@ impl Socket {
             blocked: None,
             is_broken: false,
             peer,
-            _held: held,
+            held,
             #[cfg(test)]
             is_echo,
         }
@@ -349,7 +343,7 @@ impl Socket {
             Message::Binary(_) => return Next::End(CloseCode::Unsupported, "binary frames are for peers, which this version does not speak yet"),
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) | Message::Close(_) => return Next::Go,
         };
-        let json = match Json::parse(bytes, Limits { bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() }) {
+        let json = match Json::parse(bytes, Limits { bytes_max: MESSAGE_BYTES_MAX, values_max: VALUES_MAX, ..Limits::default() }) {
             Ok(Json::Object(members)) => members,
             Ok(_) => return Next::Say(error(None, &Problem::new(StatusCode::BAD_REQUEST, "json", "not a message", "a message is a JSON object"))),
             Err(problem) => {
@@ -462,7 +456,8 @@ impl Socket {
         if self.watches.len() >= WATCHES_MAX {
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", format!("one socket may have {WATCHES_MAX}")));
         }
-        let watch = Watch::start(&self.peer, path, Form::Watch(id), from, window)?;
+        let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
+        let watch = Watch::start(&self.peer, path, Form::Watch(id), from, window, counted)?;
         watch.signal(&self.signal);
         self.watches.push((id, watch));
         Ok(None)

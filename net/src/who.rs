@@ -27,7 +27,7 @@ pub(crate) enum Who {
 }
 
 /// Checks the Host of a request; answers the kind of origin.
-pub(crate) fn check_host(peer: &Peer, link: &Link, head: &Parts) -> Result<HostKind, Problem> {
+pub(crate) fn check_host(link: &Link, version: http::Version, uri: &http::Uri, headers: &HeaderMap) -> Result<HostKind, Problem> {
     if link.ends.is_none() {
         return Ok(HostKind::Root);
     }
@@ -35,8 +35,8 @@ pub(crate) fn check_host(peer: &Peer, link: &Link, head: &Parts) -> Result<HostK
         Problem::new(StatusCode::MISDIRECTED_REQUEST, "host", "this is not a name of this peer", "the Host header names another host")
             .with_fix("use localhost or 127.0.0.1 with the peer's port, or start the peer with --host NAME")
     };
-    let mut hosts = head.headers.get_all(header::HOST).iter();
-    let authority = match (head.version, head.uri.authority()) {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let authority = match (version, uri.authority()) {
         (http::Version::HTTP_2, Some(authority)) => {
             if hosts.next().is_some_and(|host| host.as_bytes() != authority.as_str().as_bytes()) {
                 return Err(misdirected());
@@ -50,7 +50,7 @@ pub(crate) fn check_host(peer: &Peer, link: &Link, head: &Parts) -> Result<HostK
             _ => return Err(misdirected()),
         },
     };
-    peer.hosts().check(authority).ok_or_else(misdirected)
+    link.hosts.check(authority).ok_or_else(misdirected)
 }
 
 /// The Host of a request that [`check_host`] accepted.

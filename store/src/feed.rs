@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -19,6 +20,9 @@ use crate::update::Update;
 pub const ENTRIES_MAX: usize = 4096;
 /// Most memory that a feed keeps, roughly.
 pub const BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long telling one subscriber takes, roughly. Whoever was told is not told again before the others were: so
+/// under load each gets more at once, which costs all of them less.
+pub const TELLING: Duration = Duration::from_micros(4);
 /// Forms in which updates are sent.
 pub const FORMS: usize = 5;
 
@@ -94,6 +98,8 @@ pub struct Feed {
     latest: watch::Sender<u64>,
     /// [`Feed::end`] when somebody was told last.
     announced: AtomicU64,
+    /// When it may be announced again, and whether that is to be done.
+    pace: Mutex<(Option<Instant>, bool)>,
     /// By address, which nobody else gets while a weak reference is here.
     signals: Mutex<HashMap<usize, Weak<Signal>>>,
     registry: Weak<Feeds>,
@@ -168,8 +174,23 @@ impl Feed {
         }
     }
 
-    /// Tells everybody that entries came.
-    fn announce(&self) {
+    /// Tells everybody that entries came, now or, when they were told just before, later: when, if so and if nobody
+    /// knows yet.
+    fn announce_in_time(&self, now: Instant) -> Option<Instant> {
+        let mut pace = lock(&self.pace);
+        if self.announced.load(Ordering::SeqCst) == self.end() {
+            return None;
+        }
+        if let Some(at) = pace.0.filter(|at| *at > now) {
+            return (!std::mem::replace(&mut pace.1, true)).then_some(at);
+        }
+        let told = self.announce();
+        *pace = (Some(now + TELLING * u32::try_from(told).unwrap_or(u32::MAX)), false);
+        None
+    }
+
+    /// Tells everybody that entries came; how many they are.
+    fn announce(&self) -> usize {
         let end = lock(&self.recent).next;
         self.announced.store(end, Ordering::SeqCst);
         self.latest.send_replace(end);
@@ -184,6 +205,7 @@ impl Feed {
         if is_gone {
             signals.retain(|_, signal| signal.strong_count() > 0);
         }
+        signals.len() + self.latest.receiver_count()
     }
 }
 
@@ -204,6 +226,8 @@ impl Drop for Feed {
 pub struct Feeds {
     feeds: Mutex<BTreeMap<Vec<u8>, Weak<Feed>>>,
     count: AtomicUsize,
+    /// Feeds to be announced, each once.
+    due: Mutex<Vec<(Instant, Arc<Feed>)>>,
 }
 
 impl Feeds {
@@ -227,6 +251,7 @@ impl Feeds {
             recent: Mutex::default(),
             latest: watch::Sender::new(0),
             announced: AtomicU64::new(0),
+            pace: Mutex::default(),
             signals: Mutex::default(),
             registry: Arc::downgrade(self),
         });
@@ -248,7 +273,29 @@ impl Feeds {
             found.values().for_each(|feed| feed.push(update, bytes));
             all.extend(found);
         }
-        all.values().for_each(|feed| feed.announce());
+        self.announce(all.into_values());
+    }
+
+    /// When [`Feeds::announce_due`] has something to do.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        lock(&self.due).iter().map(|(at, _)| *at).min()
+    }
+
+    /// Tells those about what came who were told of something else too short a time ago.
+    pub fn announce_due(&self) {
+        self.announce(std::iter::empty());
+    }
+
+    fn announce(&self, feeds: impl Iterator<Item = Arc<Feed>>) {
+        let now = Instant::now();
+        let mut due = lock(&self.due);
+        let late: Vec<Arc<Feed>> = due.extract_if(.., |(at, _)| *at <= now).map(|(_, feed)| feed).collect();
+        for feed in late.into_iter().chain(feeds) {
+            if let Some(at) = feed.announce_in_time(now) {
+                due.push((at, feed));
+            }
+        }
     }
 
     /// The feeds of paths that an update touches.
@@ -277,4 +324,50 @@ impl Feeds {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ChangeId;
+
+    fn update(a: u64, path: &Path) -> Arc<Update> {
+        let author = timebus_identity::PublicKey::from_bytes([7; 32]);
+        let (name, versions) = (a.to_string().into(), BTreeMap::new());
+        Arc::new(Update { a, id: ChangeId([a as u8; 32]), name, author, time_ms: 0, patches: None, touched: vec![path.clone()], versions })
+    }
+
+    #[test]
+    fn whoever_was_told_is_told_the_next_ones_together_and_later() {
+        let feeds = Arc::new(Feeds::default());
+        let path = Path::parse("/x").expect("a path");
+        let feed = feeds.open(&path);
+        let signals: Vec<Arc<Signal>> = (0..1_000_000).map(|_| Arc::default()).collect();
+        signals.iter().for_each(|signal| feed.signal(signal));
+        assert_eq!((feed.is_ahead_of(0), feeds.due()), (false, None));
+        feeds.publish(&[update(1, &path), update(2, &path)]);
+        assert!(feed.is_ahead_of(1), "the first ones are told at once");
+        assert!(signals.iter().all(|signal| signal.is_raised.load(Ordering::SeqCst)));
+        feeds.publish(&[update(3, &path)]);
+        let due = feeds.due().expect("a time");
+        feeds.publish(&[update(4, &path)]);
+        assert_eq!((feed.end(), feed.is_ahead_of(2), feeds.due()), (4, false, Some(due)));
+        assert_eq!(feed.announce_in_time(due - Duration::from_nanos(1)), None, "that is known");
+        assert!(!feed.is_ahead_of(2));
+        feed.announce_in_time(due);
+        assert!(feed.is_ahead_of(3));
+        // Nothing is left to tell.
+        assert_eq!(feed.announce_in_time(due), None);
+    }
+
+    #[test]
+    fn those_who_are_gone_are_forgotten() {
+        let feeds = Arc::new(Feeds::default());
+        let path = Path::parse("/x").expect("a path");
+        let feed = feeds.open(&path);
+        for _ in 0..1000 {
+            feed.signal(&Arc::default());
+        }
+        assert!(lock(&feed.signals).len() < 10);
+    }
 }

@@ -5,7 +5,7 @@
 //! So a sync, which takes milliseconds on real disks, is shared by all requests that came in during the one before.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
 
 use timebus_identity::{SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
@@ -797,7 +797,19 @@ pub(crate) struct Syncer {
 
 impl Syncer {
     pub(crate) fn run(mut self, groups: &Receiver<Group>) {
-        while let Ok(group) = groups.recv() {
+        loop {
+            let received = match self.inner.feeds.due() {
+                None => groups.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => groups.recv_timeout(at.saturating_duration_since(std::time::Instant::now())),
+            };
+            let group = match received {
+                Ok(group) => group,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.inner.feeds.announce_due();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             let result = self.write(&group);
             match result {
                 Ok(()) => {

@@ -14,6 +14,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::server::Watched;
+
 /// Read at once.
 const READ_BYTES: usize = 8 * 1024;
 
@@ -35,8 +37,8 @@ pub(super) struct Wire {
 
 impl Wire {
     pub(super) fn new(upgraded: Upgraded) -> Self {
-        let (io, inbox) = match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => (Io::Tcp(parts.io.into_inner()), parts.read_buf),
+        let (io, inbox) = match hyper_util::server::conn::auto::upgrade::downcast::<TokioIo<Watched<TcpStream>>>(upgraded) {
+            Ok(parts) => (Io::Tcp(parts.io.into_inner().into_inner()), parts.read_buf),
             Err(upgraded) => (Io::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),
         };
         Self { io, inbox, outbox: Bytes::new() }
