@@ -254,14 +254,16 @@ fn log(peer: &Peer, path: &Path, query: &Query) -> Result<Response<Body>, Proble
     /// Paths named for one change; more are counted.
     const PATHS_MAX: usize = 20;
     let mut changes = Vec::new();
-    for (a, paths) in touched(&rows, path).map_err(failed)?.into_iter().rev() {
-        if before.is_some_and(|before| a >= before) {
-            continue;
-        }
-        if changes.len() == limit {
-            break;
-        }
-        let own = summary(&*rows, MAIN, a).map_err(failed)?;
+    // Every change touches the root, so the latest ones are found without looking at all of them.
+    let found: Box<dyn Iterator<Item = Result<(u64, Summary, Vec<Path>), StorageError>>> = if path.is_root() {
+        Box::new(peer.store().latest(&rows, before))
+    } else {
+        let found = touched(&rows, path).map_err(failed)?.into_iter().rev();
+        let found = found.filter(move |(a, _)| before.is_none_or(|before| *a < before));
+        Box::new(found.map(|(a, paths)| Ok((a, summary(&*rows, MAIN, a)?, paths))))
+    };
+    for change in found.take(limit) {
+        let (_, own, paths) = change.map_err(failed)?;
         let mut entry = describe(peer, &own, &rows).map_err(failed)?;
         entry["paths"] = paths.iter().take(PATHS_MAX).map(ToString::to_string).collect();
         entry["paths_total"] = paths.len().into();

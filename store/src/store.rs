@@ -488,6 +488,29 @@ impl Store {
         })
     }
 
+    /// The changes of the main timeline that had an effect, latest first, from before an arrival number on, with the
+    /// paths that their ops name.
+    pub fn latest<'a>(
+        &self,
+        rows: &'a Committed,
+        before: Option<u64>,
+    ) -> impl Iterator<Item = Result<(u64, Summary, Vec<Path>), StorageError>> + use<'a> {
+        let mut bodies = Bodies::new(self.inner.log.clone());
+        let before = before.map(|a| crate::summary::change_key(MAIN, a));
+        let found = rows.scan_back(Table::Change, &MAIN.to_be_bytes(), before.as_ref().map(|key| &key[..]));
+        found.filter_map(move |row| {
+            let read = || {
+                let (key, value) = row?;
+                let a = key.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a));
+                let own = Summary::decode(&value)?;
+                let counts = own.part.is_none() || own.folded;
+                let paths = if counts { bodies.named_by(rows, MAIN, a)? } else { Vec::new() };
+                Ok((!paths.is_empty()).then_some((a, own, paths)))
+            };
+            read().transpose()
+        })
+    }
+
     /// Reads the log.
     #[must_use]
     pub fn log(&self) -> &LogReader {
