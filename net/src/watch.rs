@@ -46,6 +46,8 @@ const LINES_TAIL: usize = 3;
 const FRAMES: usize = 4;
 /// Most updates that go out in one piece.
 const BATCH: usize = 256;
+/// A piece that is this long goes out as it is: what waits for a slow reader should be little.
+const PIECE_BYTES: usize = 64 * 1024;
 /// Updates whose parts differ in more places than this are sent as snapshots.
 const DIFFERENCE_MAX: usize = 512;
 
@@ -253,6 +255,9 @@ impl Watch {
         let mut out = Vec::new();
         let mut delivered = 0;
         for entry in entries {
+            if out.len() >= PIECE_BYTES {
+                break;
+            }
             self.number = entry.number + 1;
             if entry.update.a <= self.upto {
                 continue;
