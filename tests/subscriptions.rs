@@ -6,3 +6,4 @@ mod resume;
 mod slow;
 mod watcher;
 mod websocket;
+mod windows;

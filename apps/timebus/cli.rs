@@ -417,6 +417,7 @@ Examples:
   timebus watch /notes --from 4f3kq…        only what changed since that version
   timebus watch /notes --once               up to now, then stop
   timebus watch @alice/notes                the space that you call alice
+  timebus watch /posts --depth 1 --last 50  the latest 50, without looking into them
   timebus watch /notes | jq -r 'select(.put) | .put'")]
 pub(crate) struct Watch {
     /// Where, as in /notes
@@ -430,6 +431,10 @@ pub(crate) struct Watch {
     /// Show only so many levels; what is deeper is told by its size
     #[arg(long, value_name = "N")]
     pub(crate) depth: Option<u32>,
+
+    /// Show only the last N names or elements
+    #[arg(long, value_name = "N")]
+    pub(crate) last: Option<u32>,
 
     /// Stop when everything up to now was printed
     #[arg(long)]

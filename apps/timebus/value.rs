@@ -12,7 +12,7 @@ const DEPTH_MAX: usize = 256;
 pub(crate) fn parse(bytes: &[u8]) -> Result<Json, JsonError> {
     // Editors on Windows begin files with a byte order mark, which says nothing.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    Json::parse(bytes, Limits { depth_max: DEPTH_MAX, bytes_max: usize::MAX })
+    Json::parse(bytes, Limits { depth_max: DEPTH_MAX, bytes_max: usize::MAX, ..Limits::default() })
 }
 
 /// The compact text.

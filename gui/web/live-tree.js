@@ -68,7 +68,7 @@ function outline(value) {
     typeof value === "object" &&
     value !== null &&
     typeof value["@more"] === "number" &&
-    Object.keys(value).length === 1;
+    Object.keys(value).every((name) => name === "@more" || name === "@list");
   return parts ? { hasParts: true, count: value["@more"], value: undefined } : { hasParts: false, count: null, value };
 }
 

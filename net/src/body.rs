@@ -26,6 +26,17 @@ impl Body {
     pub(crate) fn empty() -> Self {
         Self::Ready(None)
     }
+
+    /// The same, holding something until it ends if it is a stream.
+    pub(crate) fn holding(self, held: impl Send + 'static) -> Self {
+        match self {
+            Self::Ready(bytes) => Self::Ready(bytes),
+            Self::Stream(stream) => Self::Stream(Box::pin(futures_util::stream::unfold((stream, held), |(mut stream, held)| async move {
+                let bytes = futures_util::StreamExt::next(&mut stream).await?;
+                Some((bytes, (stream, held)))
+            }))),
+        }
+    }
 }
 
 impl hyper::body::Body for Body {

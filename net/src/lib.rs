@@ -40,4 +40,5 @@ pub mod versions;
 mod watch;
 mod websocket;
 mod who;
+mod window;
 mod write;

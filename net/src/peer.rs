@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use timebus_identity::{PublicKey, Token, random_bytes, z32};
 use timebus_store::store::Store;
 
 use crate::cache::Cache;
 use crate::host::HostList;
+use crate::problem::Problem;
+use crate::watch::Views;
 
 /// A file of the pages that a browser gets.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +33,8 @@ pub struct PeerConfig {
     pub connections_max: usize,
     /// Connections of one web origin at once. Default 1 024.
     pub origin_connections_max: usize,
+    /// Subscriptions of one web origin at once, over all its connections. Default 256.
+    pub origin_subscriptions_max: usize,
     /// Largest request body in bytes. Default 64 MiB; a JSON body takes several times that while it is read.
     pub body_bytes_max: usize,
     /// Memory for ready answers. Default 32 MiB.
@@ -46,6 +51,7 @@ impl Default for PeerConfig {
             hosts: Vec::new(),
             connections_max: 4096,
             origin_connections_max: 1024,
+            origin_subscriptions_max: 256,
             body_bytes_max: 64 * 1024 * 1024,
             cache_bytes: 32 * 1024 * 1024,
             heartbeat_s: 60,
@@ -79,12 +85,13 @@ pub struct Inner {
     pub(crate) token: Token,
     pub(crate) config: PeerConfig,
     pub(crate) cache: Arc<Cache>,
+    pub(crate) views: Arc<Views>,
     pub(crate) counters: Counters,
     pub(crate) started: Instant,
     pub(crate) addresses: RwLock<Vec<SocketAddr>>,
     hosts: RwLock<Arc<HostList>>,
     logins: Mutex<HashMap<String, Instant>>,
-    origins: Mutex<HashMap<String, usize>>,
+    origins: Mutex<HashMap<(Of, String), usize>>,
     signatures: Mutex<HashMap<[u8; 64], Instant>>,
     pub(crate) stop: tokio::sync::watch::Sender<bool>,
     door: RwLock<Option<crate::link::Door>>,
@@ -123,6 +130,7 @@ impl Peer {
             token,
             config,
             cache,
+            views: Arc::default(),
             counters: Counters::default(),
             started: Instant::now(),
             addresses: RwLock::default(),
@@ -211,15 +219,24 @@ impl Peer {
         Ok(())
     }
 
-    /// Counts a connection of a web origin; `None` when it has too many.
-    pub(crate) fn count_origin(&self, origin: &str) -> Option<OriginCount> {
+    /// Counts something of a web origin.
+    ///
+    /// # Errors
+    ///
+    /// The answer when the origin has too many of them.
+    pub(crate) fn count_origin(&self, of: Of, origin: &str) -> Result<OriginCount, Problem> {
+        let (max, status, what) = match of {
+            Of::Connections => (self.0.config.origin_connections_max, StatusCode::SERVICE_UNAVAILABLE, "connections"),
+            Of::Subscriptions => (self.0.config.origin_subscriptions_max, StatusCode::TOO_MANY_REQUESTS, "subscriptions"),
+        };
         let mut origins = lock(&self.0.origins);
-        let count = origins.entry(origin.to_owned()).or_default();
-        if *count >= self.0.config.origin_connections_max {
-            return None;
+        let counted = (of, origin.to_owned());
+        let count = origins.get(&counted).copied().unwrap_or_default();
+        if count >= max {
+            return Err(Problem::new(status, what, format!("too many {what}"), format!("one web origin may have {max} at once")));
         }
-        *count += 1;
-        Some(OriginCount { peer: self.clone(), origin: origin.to_owned() })
+        origins.insert(counted.clone(), count + 1);
+        Ok(OriginCount { peer: self.clone(), counted })
     }
 
     /// Asks the serving loop to end.
@@ -233,26 +250,41 @@ impl Peer {
     }
 }
 
-/// One connection of a web origin, counted while this is held.
+/// What is counted of a web origin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Of {
+    Connections,
+    Subscriptions,
+}
+
+/// Something of a web origin, counted while this is held.
 #[derive(Debug)]
 pub(crate) struct OriginCount {
     peer: Peer,
-    origin: String,
+    counted: (Of, String),
+}
+
+impl OriginCount {
+    /// Counts something else of the same origin.
+    pub(crate) fn also(&self, of: Of) -> Result<Self, Problem> {
+        self.peer.count_origin(of, &self.counted.1)
+    }
 }
 
 impl Drop for OriginCount {
     fn drop(&mut self) {
         let mut origins = lock(&self.peer.0.origins);
-        if let Some(count) = origins.get_mut(&self.origin) {
+        if let Some(count) = origins.get_mut(&self.counted) {
             *count -= 1;
             if *count == 0 {
-                origins.remove(&self.origin);
+                origins.remove(&self.counted);
             }
         }
     }
 }
 
 /// Counts something in for as long as it is held.
+#[derive(Debug)]
 pub(crate) struct Counted {
     peer: Peer,
     which: fn(&Counters) -> &AtomicI64,

@@ -23,6 +23,7 @@ use crate::route::{Ask, storage_problem, write_problem};
 use crate::target::View;
 use crate::versions::{parse_versions, print_versions};
 use crate::who::text;
+use crate::window::{Page, Window};
 
 /// Whether nothing in the headers asks for more than the value as it is now.
 pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
@@ -71,8 +72,10 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     if negotiate(text(headers, header::ACCEPT), &offers).is_some_and(|mime| *mime == Mime::NDJSON) {
         return lines(&ask, rows);
     }
-    if ask.query.depth.is_some() || ask.query.limit.is_some() || ask.query.after.is_some() || ask.query.first.is_some() || ask.query.last.is_some() {
-        return page(&ask, &rows);
+    if let Some(window) = Window::of(&ask.query) {
+        let found = window.read(&store, &rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
+        let version = store.version(&rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
+        return Ok(page(&ask, found, &version));
     }
     let node = timebus_store::node::Node::load(&*rows, &timebus_store::node::node_key(ask.space.main(), &ask.path.key()))
         .map_err(|error| storage_problem(&error))?;
@@ -267,13 +270,20 @@ fn historic(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
         Some(version) => at(version)?,
         None => store.read(rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?.tree,
     };
-    let mut response = match versions(&ask.head.headers, "parents")? {
-        None => value(ask, &tree, version.as_deref().unwrap_or(&current))?,
-        Some(parents) => {
+    let space = ask.space.key;
+    let window = Window::of(&ask.query);
+    let shown = version.as_deref().unwrap_or(&current);
+    let mut response = match (versions(&ask.head.headers, "parents")?, window) {
+        (None, None) => value(ask, &tree, shown)?,
+        (None, Some(window)) => page(ask, window.cut(&tree, &space), shown),
+        (Some(parents), window) => {
             // The difference as one update, in the form that subscribers get.
-            let before = at(&parents)?;
+            let json = |tree: &Tree| match &window {
+                Some(window) => window.cut(tree, &space).map(|page| page.json),
+                None => tree.to_json(&space),
+            };
             let mut out = Vec::new();
-            crate::watch::write_difference(&mut out, &ask.space.key, &before, &tree, version.as_deref().unwrap_or(&current), &parents);
+            crate::watch::write_difference(&mut out, json(&at(&parents)?).as_ref(), json(&tree).as_ref(), shown, &parents);
             let mut response = Response::new(Body::ready(out));
             *response.status_mut() = multiresponse();
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/http-history"));
@@ -498,145 +508,22 @@ fn meta(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
     Ok(response)
 }
 
-/// Most entries of one listing page, if the caller does not say.
-const PAGE_DEFAULT: usize = 1000;
-
-/// A listing page: the members of a node, down to a depth, some of them.
-fn page(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
-    use timebus_store::node::{Node, node_key};
-    let query = &ask.query;
-    let failed = |error| storage_problem(&error);
-    let version = ask.peer.store.version(rows, ask.space, &ask.path).map_err(failed)?;
-    let key = node_key(ask.space.main(), &ask.path.key());
-    let node = Node::load(rows, &key).map_err(failed)?;
-    if node.count() == 0 && node.below == 0 {
+/// A listing page: what a window shows.
+fn page(ask: &Ask, found: Option<Page>, version: &[String]) -> Response<Body> {
+    let Some(Page { json, next, .. }) = found else {
         let mut response = crate::body::refuse(&absent(&ask.path));
-        insert(response.headers_mut(), "version", &print_versions(&version));
-        return Ok(response);
-    }
-    let depth = query.depth.unwrap_or(u32::MAX);
-    let wanted = query.limit.or(query.first).or(query.last).map_or(PAGE_DEFAULT, |limit| limit as usize);
+        insert(response.headers_mut(), "version", &print_versions(version));
+        return response;
+    };
     let mut out = Vec::new();
-    let mut next = None;
-    let space = ask.space.key;
-    let winner = node.winner(rows, &key).map_err(failed)?;
-    let is_list = node.loose || winner.is_some_and(|write| write.value == Value::List);
-    if is_list {
-        let tree = ask.peer.store.read(rows, ask.space, &ask.path).map_err(failed)?.tree;
-        let total = tree.elements.len();
-        let from = match (query.last, query.after.as_deref()) {
-            (Some(last), _) => total.saturating_sub(last as usize),
-            (_, Some(after)) => after.parse::<usize>().map_or(0, |after| after + 1),
-            _ => 0,
-        };
-        out.push(b'[');
-        for (at, (_, element)) in tree.elements.iter().enumerate().skip(from).take(wanted) {
-            if at > from {
-                out.push(b',');
-            }
-            write_to_depth(element, depth.saturating_sub(1), &space, &mut out);
-        }
-        out.push(b']');
-        if query.last.is_none() && from + wanted < total {
-            next = Some((from + wanted - 1).to_string());
-        }
-    } else if node.below == 0 {
-        ask.peer.store.read(rows, ask.space, &ask.path).map_err(failed)?.tree.write_json(Show { space: &space, all: false }, &mut out);
-    } else {
-        let mut names = Vec::new();
-        if query.last.is_some() {
-            // The end of a listing: names are kept in order, so only the last ones are held.
-            let mut tail = std::collections::VecDeque::new();
-            for name in timebus_store::tree::child_names(rows, ask.space.main(), &ask.path) {
-                tail.push_back(name.map_err(failed)?);
-                if tail.len() > wanted {
-                    tail.pop_front();
-                }
-            }
-            names.extend(tail);
-        } else {
-            let after = query.after.as_deref();
-            for name in timebus_store::tree::child_names_after(rows, ask.space.main(), &ask.path, after) {
-                let name = name.map_err(failed)?;
-                if names.len() == wanted {
-                    next = names.last().map(ToString::to_string);
-                    break;
-                }
-                names.push(name);
-            }
-        }
-        out.push(b'{');
-        let mut first = true;
-        for name in names {
-            let Ok(child) = ask.path.join(Segment::Name(name.clone())) else { continue };
-            let mark = out.len();
-            if !first {
-                out.push(b',');
-            }
-            write_string(&name, &mut out);
-            out.push(b':');
-            if depth <= 1 {
-                write_outline(&ask.peer.store, rows, ask.space, &child, &mut out).map_err(failed)?;
-            } else {
-                let tree = ask.peer.store.read(rows, ask.space, &child).map_err(failed)?.tree;
-                if tree.is_absent() {
-                    out.truncate(mark);
-                    continue;
-                }
-                write_to_depth(&tree, depth - 1, &space, &mut out);
-            }
-            first = false;
-        }
-        out.push(b'}');
-    }
+    json.write(&mut out);
     let mut response = Response::new(Body::ready(out));
     let headers = response.headers_mut();
-    insert(headers, "version", &print_versions(&version));
+    insert(headers, "version", &print_versions(version));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Some(next) = next {
         insert(headers, "next-after", &crate::target::encode_parameter(&next));
     }
-    Ok(response)
-}
-
-/// A node that is not looked into: its value, or how much is below it.
-fn write_outline(store: &Store, rows: &Committed, space: Space, path: &Path, out: &mut Vec<u8>) -> Result<(), timebus_store::store::StorageError> {
-    use timebus_store::node::{Node, node_key};
-    let node = Node::load(rows, &node_key(space.main(), &path.key()))?;
-    if node.below == 0 {
-        store.read(rows, space, path)?.tree.write_json(Show { space: &space.key, all: false }, out);
-    } else {
-        out.extend_from_slice(format!("{{\"@more\":{}}}", node.below).as_bytes());
-    }
-    Ok(())
-}
-
-fn write_to_depth(tree: &Tree, depth: u32, space: &timebus_identity::PublicKey, out: &mut Vec<u8>) {
-    let has_parts = !tree.names.is_empty() || !tree.elements.is_empty();
-    if !has_parts {
-        tree.write_json(Show { space, all: false }, out);
-        return;
-    }
-    if depth == 0 {
-        let mut below = Vec::new();
-        tree.writes_below(&mut below);
-        out.extend_from_slice(format!("{{\"@more\":{}}}", below.len()).as_bytes());
-        return;
-    }
-    let list = tree.shape() == Shape::List;
-    out.push(if list { b'[' } else { b'{' });
-    let mut first = true;
-    for (name, child) in tree.names.iter().map(|(name, child)| (Some(name), child)).chain(tree.elements.iter().map(|(_, child)| (None, child))) {
-        if !first {
-            out.push(b',');
-        }
-        first = false;
-        if let Some(name) = name {
-            write_string(name, out);
-            out.push(b':');
-        }
-        write_to_depth(child, depth - 1, space, out);
-    }
-    out.push(if list { b']' } else { b'}' });
+    response
 }

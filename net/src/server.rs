@@ -2,18 +2,24 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::io::IoSlice;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::future::Either;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::host::HostList;
 use crate::peer::{Counted, Peer};
 
 /// Most header fields of a request.
@@ -24,6 +30,8 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the first request head of a connection may take: nobody has a reason to be slow there.
 const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a connection is looked at until it has been silent for [`HEAD_TIMEOUT`].
+const SILENCE_TICKS: u32 = 4;
 /// Streams of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
 /// How long open requests may go on when the peer stops.
@@ -35,9 +43,23 @@ pub(crate) struct Link {
     /// Our end and theirs; `None` inside the process, where only the owner is.
     pub(crate) ends: Option<(SocketAddr, SocketAddr)>,
     owner: OnceLock<bool>,
+    /// The names that the peer answers to.
+    pub(crate) hosts: Arc<HostList>,
+    /// Requests that came and writes that went through.
+    signs: AtomicU64,
+    /// Requests that are being answered.
+    busy: AtomicU64,
+    /// What the connection counts in for as long as it is open, also when it became a websocket.
+    _held: (Option<OwnedSemaphorePermit>, Counted),
 }
 
 impl Link {
+    fn new(peer: &Peer, ends: Option<(SocketAddr, SocketAddr)>, permit: Option<OwnedSemaphorePermit>) -> Self {
+        let counted = Counted::new(peer, |counters| &counters.connections);
+        let (owner, signs, busy) = Default::default();
+        Self { ends, owner, hosts: peer.hosts(), signs, busy, _held: (permit, counted) }
+    }
+
     /// Whether the other end is a program of the user who runs this peer.
     pub(crate) fn is_owner(&self) -> bool {
         let Some((local, peer)) = self.ends else { return true };
@@ -91,31 +113,39 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
             Some((stream, from, permit)) = incoming.recv() => {
                 let _ = stream.set_nodelay(true);
                 let Ok(local) = stream.local_addr() else { continue };
-                let link = Link { ends: Some((local, from)), owner: OnceLock::new() };
+                let link = Link::new(&peer, Some((local, from)), Some(permit));
                 let watcher = graceful.watcher();
                 let peer = peer.clone();
                 tokio::spawn(async move {
                     connection(peer, stream, link, Some(watcher)).await;
-                    drop(permit);
                 });
             }
         }
     }
-    tasks.abort_all();
+    tasks.shutdown().await;
+    drop(incoming);
     peer.stop();
-    let _ = tokio::time::timeout(STOP_TIMEOUT, graceful.shutdown()).await;
+    let goodbyes = async {
+        graceful.shutdown().await;
+        // Websockets have left HTTP, but hold their place until they said goodbye.
+        let all = u32::try_from(peer.config.connections_max).unwrap_or(u32::MAX);
+        let _ = connections.acquire_many(all).await;
+    };
+    let _ = tokio::time::timeout(STOP_TIMEOUT, goodbyes).await;
     Ok(())
 }
 
 /// Serves one connection inside the process to the owner.
 pub async fn serve_owner(peer: Peer, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-    connection(peer, io, Link { ends: None, owner: OnceLock::new() }, None).await;
+    let link = Link::new(&peer, None, None);
+    connection(peer, io, link, None).await;
 }
 
 /// Serves one connection as if it were between two other addresses.
 #[cfg(test)]
 pub(crate) async fn serve_between(peer: Peer, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ends: (SocketAddr, SocketAddr)) {
-    connection(peer, io, Link { ends: Some(ends), owner: OnceLock::new() }, None).await;
+    let link = Link::new(&peer, Some(ends), None);
+    connection(peer, io, link, None).await;
 }
 
 async fn connection(
@@ -124,22 +154,23 @@ async fn connection(
     link: Link,
     watcher: Option<hyper_util::server::graceful::Watcher>,
 ) {
-    let _counted = Counted::new(&peer, |counters| &counters.connections);
     let link = Arc::new(link);
-    let begun = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let service = {
-        let begun = Arc::clone(&begun);
+        let link = Arc::clone(&link);
         service_fn(move |request| {
-            begun.store(true, std::sync::atomic::Ordering::Relaxed);
-            let (peer, link) = (peer.clone(), Arc::clone(&link));
-            async move { Ok::<_, Infallible>(crate::route::answer(peer, link, request).await) }
+            // Most answers are there already. The others are boxed, since what hyper keeps per connection has room for
+            // the largest future.
+            if let Some(response) = crate::route::answer_now(&peer, &link, &request) {
+                return Either::Left(std::future::ready(Ok::<_, Infallible>(response)));
+            }
+            let (busy, peer, link) = (Busy::new(&link), peer.clone(), Arc::clone(&link));
+            Either::Right(Box::pin(async move { Ok(crate::route::answer(peer, link, request).await.map(|body| body.holding(busy))) }))
         })
     };
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        // No `header_read_timeout`: it makes and drops a timer for every request. `silence` does the same.
         .max_headers(HEADERS_MAX)
         // No `pipeline_flush`: with it hyper never flushes its answer to a malformed head.
         .max_buf_size(HEAD_BYTES_MAX);
@@ -150,24 +181,102 @@ async fn connection(
         .max_header_list_size(HEAD_BYTES_MAX as u32)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(30));
+    let io = Watched { io, link: Arc::clone(&link) };
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(io), service);
-    let silent = async {
-        tokio::time::sleep(FIRST_HEAD_TIMEOUT).await;
-        while begun.load(std::sync::atomic::Ordering::Relaxed) {
-            // A request came; from now on the head timeout of the protocol counts.
-            std::future::pending::<()>().await;
-        }
-    };
     let result = match watcher {
         Some(watcher) => {
             tokio::select! {
                 result = watcher.watch(serving) => result,
-                () = silent => Ok(()),
+                () = silence(&link) => Ok(()),
             }
         }
         None => serving.await,
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Ends when a connection has been silent for too long: no request, and nothing that the other side takes. Bytes of a
+/// head that does not end are silence.
+async fn silence(link: &Link) {
+    tokio::time::sleep(FIRST_HEAD_TIMEOUT).await;
+    let mut last = 0;
+    let mut silent = if link.signs.load(Ordering::Relaxed) == 0 { SILENCE_TICKS } else { 0 };
+    while silent < SILENCE_TICKS {
+        tokio::time::sleep(HEAD_TIMEOUT / SILENCE_TICKS).await;
+        let signs = link.signs.load(Ordering::Relaxed);
+        silent = if signs == last && link.busy.load(Ordering::Relaxed) == 0 { silent + 1 } else { 0 };
+        last = signs;
+    }
+}
+
+/// A request that is being answered, until its answer was handed to the connection.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Link>);
+
+impl Busy {
+    fn new(link: &Arc<Link>) -> Self {
+        link.busy.fetch_add(1, Ordering::Relaxed);
+        link.signs.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(link))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection that says when the other side takes something.
+pub(crate) struct Watched<S> {
+    io: S,
+    link: Arc<Link>,
+}
+
+impl<S> Watched<S> {
+    pub(crate) fn into_inner(self) -> S {
+        self.io
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, out)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write(cx, bytes);
+        self.wrote(&result);
+        result
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<std::io::Result<usize>> {
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bytes);
+        self.wrote(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+impl<S> Watched<S> {
+    fn wrote(&self, result: &Poll<std::io::Result<usize>>) {
+        if matches!(result, Poll::Ready(Ok(1..))) {
+            self.link.signs.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }

@@ -264,14 +264,16 @@ fn log(peer: &Peer, space: Space, path: &Path, query: &Query) -> Result<Response
     /// Paths named for one change; more are counted.
     const PATHS_MAX: usize = 20;
     let mut changes = Vec::new();
-    for (a, paths) in touched(&rows, space.main(), path).map_err(failed)?.into_iter().rev() {
-        if before.is_some_and(|before| a >= before) {
-            continue;
-        }
-        if changes.len() == limit {
-            break;
-        }
-        let own = summary(&*rows, space.main(), a).map_err(failed)?;
+    // Every change touches the root, so the latest ones are found without looking at all of them.
+    let found: Box<dyn Iterator<Item = Result<(u64, Summary, Vec<Path>), StorageError>>> = if path.is_root() {
+        Box::new(peer.store().latest(&rows, space.main(), before))
+    } else {
+        let found = touched(&rows, space.main(), path).map_err(failed)?.into_iter().rev();
+        let found = found.filter(move |(a, _)| before.is_none_or(|before| *a < before));
+        Box::new(found.map(|(a, paths)| Ok((a, summary(&*rows, space.main(), a)?, paths))))
+    };
+    for change in found.take(limit) {
+        let (_, own, paths) = change.map_err(failed)?;
         let mut entry = describe(peer, space.main(), &own, &rows).map_err(failed)?;
         entry["paths"] = paths.iter().take(PATHS_MAX).map(ToString::to_string).collect();
         entry["paths_total"] = paths.len().into();

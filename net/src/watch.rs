@@ -4,32 +4,38 @@
 //! between subscribers (the parents, the number of the watch) is put in front. Who falls behind what the feed
 //! keeps gets one snapshot.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use timebus_identity::PublicKey;
-use timebus_store::feed::{Feed, Next, Version};
+use timebus_store::feed::{Entry, Feed, Next, Signal, Version};
 use timebus_store::json::{Json, write_string};
 use timebus_store::keyspace::{Committed, Rows, Table};
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::{APPLIED, Space, decode_applied};
 use timebus_store::store::StorageError;
-use timebus_store::tree::{Show, Tree};
+use timebus_store::tree::Show;
 use timebus_store::update::{Edit, Patch, Step, Update};
 
 use crate::accept::Mime;
 use crate::body::Body;
 use crate::patches::{self, ContentRange, Position, Span, UpdateBody, write_deleted, write_update};
-use crate::peer::{Counted, Peer};
+use crate::peer::{Counted, Of, OriginCount, Peer};
 use crate::problem::Problem;
 use crate::read::{insert, multiresponse, versions};
 use crate::route::{Ask, storage_problem, write_problem};
 use crate::versions::print_versions;
-use crate::who::text;
+use crate::websocket::write_text;
+use crate::who::{authority, is_browser, text};
+use crate::window::{Window, changes, marker_at};
+
+mod view;
+
+pub(crate) use view::Views;
+use view::{Shown, View};
 
 /// Forms in which a feed keeps what it wrote: whole, and without the parents, which some subscribers need other
 /// ones of.
@@ -37,8 +43,11 @@ const BRAID: usize = 0;
 const LINES: usize = 1;
 const BRAID_TAIL: usize = 2;
 const LINES_TAIL: usize = 3;
+const FRAMES: usize = 4;
 /// Most updates that go out in one piece.
 const BATCH: usize = 256;
+/// A piece that is this long goes out as it is: what waits for a slow reader should be little.
+const PIECE_BYTES: usize = 64 * 1024;
 /// Updates whose parts differ in more places than this are sent as snapshots.
 const DIFFERENCE_MAX: usize = 512;
 
@@ -53,6 +62,17 @@ pub(crate) enum Form {
     Lines,
     /// Messages of a websocket, for the watch of this number.
     Watch(u64),
+}
+
+impl Form {
+    /// Where a feed keeps events in this form, and for which watches.
+    fn slot(self) -> Option<(usize, u64)> {
+        match self {
+            Self::Lines => Some((LINES, 0)),
+            Self::Watch(id) => Some((FRAMES, id)),
+            Self::Braid | Self::Events => None,
+        }
+    }
 }
 
 /// Answers a GET with a stream.
@@ -79,16 +99,26 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
         _ => versions(headers, "parents")?,
     };
     let heartbeat = text(headers, "heartbeats").and_then(heartbeat_s).map(Duration::from_secs_f64);
-    let mut watch = Watch::start(&ask.peer, ask.space, &ask.path, form, from)?;
+    // A page of our own origin says so in other ways when it only reads.
+    let origin = match text(headers, header::ORIGIN) {
+        Some(origin) => Some(origin.to_owned()),
+        None => is_browser(headers).then(|| format!("http://{}", authority(&ask.head))),
+    };
+    let origin = origin.map(|origin| ask.peer.count_origin(Of::Subscriptions, &origin)).transpose()?;
+    let watch = Watch::start(&ask.peer, ask.space, &ask.path, form, from, Window::of(&ask.query), origin)?;
     // Without a sign of life now and then, a subscriber who is gone would not be noticed.
-    watch.heartbeat = heartbeat.or(match form {
+    let pause = heartbeat.or(match form {
         Form::Events => Some(Duration::from_secs(15)),
         Form::Braid => Some(Duration::from_secs(60)),
         Form::Lines | Form::Watch(_) => None,
     });
     let mut response = Response::new(Body::empty());
     let current = print_versions(&watch.version);
+    let next = watch.window.as_ref().and_then(|(_, shown)| shown.page.as_ref()?.next.clone());
     let headers = response.headers_mut();
+    if let Some(next) = next {
+        insert(headers, "next-after", &crate::target::encode_parameter(&next));
+    }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform, no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     insert(headers, "current-version", &current);
@@ -116,9 +146,10 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     if ask.head.method == http::Method::HEAD {
         return Ok(response);
     }
-    *response.body_mut() = Body::Stream(Box::pin(futures_util::stream::unfold(watch, |mut watch| async move {
-        let bytes = watch.next().await?;
-        Some((bytes, watch))
+    let stream = Stream { changed: watch.feed.watch(), stopped: ask.peer.stop.subscribe(), heartbeat: pause, watch };
+    *response.body_mut() = Body::Stream(Box::pin(futures_util::stream::unfold(stream, |mut stream| async move {
+        let bytes = stream.next().await?;
+        Some((bytes, stream))
     })));
     Ok(response)
 }
@@ -130,15 +161,22 @@ fn heartbeat_s(header: &str) -> Option<f64> {
     (0.1..=3600.0).contains(&seconds).then_some(seconds)
 }
 
+/// A subscription that is the body of an answer.
+struct Stream {
+    watch: Watch,
+    changed: tokio::sync::watch::Receiver<u64>,
+    stopped: tokio::sync::watch::Receiver<bool>,
+    heartbeat: Option<Duration>,
+}
+
 /// One subscription.
 pub(crate) struct Watch {
     peer: Peer,
-    space: Space,
     path: Path,
     form: Form,
+    /// What the subscriber looks through, and what it was shown through that.
+    window: Option<(Arc<View>, Arc<Shown>)>,
     feed: Arc<Feed>,
-    changed: tokio::sync::watch::Receiver<u64>,
-    stopped: tokio::sync::watch::Receiver<bool>,
     /// Number of the next entry of the feed.
     number: u64,
     /// Changes up to here were in the last snapshot.
@@ -146,31 +184,34 @@ pub(crate) struct Watch {
     /// The version sent last.
     version: Version,
     /// What is to be sent before anything else.
-    first: VecDeque<Bytes>,
-    pub(crate) heartbeat: Option<Duration>,
-    _counted: Counted,
+    first: Option<Bytes>,
+    _counted: (Counted, Option<OriginCount>),
 }
 
 impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
-    pub(crate) fn start(peer: &Peer, space: Space, path: &Path, form: Form, from: Option<Vec<String>>) -> Result<Self, Problem> {
+    pub(crate) fn start(
+        peer: &Peer,
+        space: Space,
+        path: &Path,
+        form: Form,
+        from: Option<Vec<String>>,
+        window: Option<Window>,
+        origin: Option<OriginCount>,
+    ) -> Result<Self, Problem> {
         let feed = peer.store.feed(space, path);
-        let changed = feed.watch();
         let number = feed.end();
         let mut watch = Self {
             peer: peer.clone(),
-            space,
             path: path.clone(),
             form,
-            changed,
-            stopped: peer.stop.subscribe(),
+            window: window.map(|window| (peer.views.open(space, path, window), Arc::default())),
             number,
             upto: 0,
             version: Arc::new([]),
-            first: VecDeque::new(),
-            heartbeat: None,
+            first: None,
             feed,
-            _counted: Counted::new(peer, |counters| &counters.subscriptions),
+            _counted: (Counted::new(peer, |counters| &counters.subscriptions), origin),
         };
         let rows = peer.store.snapshot();
         let mut out = Vec::new();
@@ -180,22 +221,317 @@ impl Watch {
         }
         watch.write_caught_up(&mut out);
         if !out.is_empty() {
-            watch.first.push_back(out.into());
+            watch.first = Some(out.into());
         }
         Ok(watch)
     }
 
-    /// What to send next; `None` when the stream is over.
-    pub(crate) async fn next(&mut self) -> Option<Bytes> {
-        if let Some(first) = self.first.pop_front() {
-            return Some(first);
+    /// Raises a signal when [`Watch::take`] may have something new.
+    pub(crate) fn signal(&self, signal: &Arc<Signal>) {
+        self.feed.signal(signal);
+    }
+
+    /// Whether there may be something to take.
+    pub(crate) fn has_news(&self) -> bool {
+        self.first.is_some() || self.feed.is_ahead_of(self.number)
+    }
+
+    /// What is new, if anything is.
+    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, StorageError> {
+        if let Some(first) = self.first.take() {
+            return Ok(Some(first));
         }
+        let entries = match self.feed.from(self.number, BATCH) {
+            Next::Behind(count) => {
+                self.peer.counters.behind.fetch_add(1, Ordering::Relaxed);
+                return self.resnapshot(Some(count)).map(Some);
+            }
+            Next::Entries(entries) if entries.is_empty() => return Ok(None),
+            Next::Entries(entries) => entries,
+        };
+        if let Some((view, shown)) = &self.window {
+            let (view, shown) = (Arc::clone(view), Arc::clone(shown));
+            return self.look_again(&view, &shown, &entries);
+        }
+        let mut out = Vec::new();
+        let mut delivered = 0;
+        for entry in entries {
+            if out.len() >= PIECE_BYTES {
+                break;
+            }
+            self.number = entry.number + 1;
+            if entry.update.a <= self.upto {
+                continue;
+            }
+            let (path, braid) = (&self.path, self.form == Form::Braid);
+            let tail = entry.form(if braid { BRAID_TAIL } else { LINES_TAIL }, |entry| {
+                let written = if braid { braid_tail(&entry.update, path) } else { lines_tails(&entry.update, path, &entry.version) };
+                written.unwrap_or_else(|| RESNAPSHOT.to_vec())
+            });
+            if tail.as_ref() == RESNAPSHOT {
+                out.extend_from_slice(&self.resnapshot(None)?);
+                break;
+            }
+            if tail.is_empty() {
+                continue;
+            }
+            delivered += 1;
+            // Most subscribers were sent what the feed had before, and then the parents are the same for all.
+            let shared = entry.before.as_ref().filter(|before| Arc::ptr_eq(before, &self.version) || **before == self.version);
+            if braid {
+                match shared {
+                    Some(before) => out.extend_from_slice(&entry.form(BRAID, |entry| braid_update(&entry.version, before, &tail))),
+                    None => out.extend_from_slice(&braid_update(&entry.version, &self.version, &tail)),
+                }
+            } else {
+                let write = |out: &mut Vec<u8>, parents: &Version| {
+                    let lines = with_parents(parents, &tail);
+                    let mut lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).peekable();
+                    while let Some(line) = lines.next() {
+                        // Only the last message of a change completes its version: nobody may resume from there before.
+                        let completes = lines.peek().is_none().then_some(&*entry.version);
+                        write_event(self.form, completes, out, |out| out.extend_from_slice(line));
+                    }
+                };
+                match (shared, self.form.slot()) {
+                    // Whoever comes first chooses which watches share what was written: most have the same number.
+                    (Some(before), Some((slot, id))) => {
+                        let shared = entry.form(slot, |_| {
+                            let mut whole = id.to_le_bytes().to_vec();
+                            write(&mut whole, before);
+                            whole
+                        });
+                        match shared.split_first_chunk() {
+                            Some((own, events)) if *own == id.to_le_bytes() => out.extend_from_slice(events),
+                            _ => write(&mut out, before),
+                        }
+                    }
+                    _ => write(&mut out, &self.version),
+                }
+            }
+            self.version = Arc::clone(&entry.version);
+        }
+        self.peer.counters.deliveries.fetch_add(delivered, Ordering::Relaxed);
+        Ok((!out.is_empty()).then(|| out.into()))
+    }
+
+    /// What is new in the window.
+    fn look_again(&mut self, view: &Arc<View>, shown: &Arc<Shown>, entries: &[Arc<Entry>]) -> Result<Option<Bytes>, StorageError> {
+        let Some(last) = entries.last() else { return Ok(None) };
+        self.number = last.number + 1;
+        let rows = self.peer.store.snapshot();
+        let now = view.look(&self.peer.store, &rows)?;
+        let before = match &shown.page {
+            None if shown.is_heavy => match self.peer.store.read_at(&rows, self.feed.space, &self.path, &texts(&self.version)) {
+                Ok(tree) => Arc::new(Shown { page: view.window.cut(&tree, &self.feed.space.key), ..Shown::default() }),
+                Err(_) => return self.resnapshot(None).map(Some),
+            },
+            _ => Arc::clone(shown),
+        };
+        let told = view.told(&before, &now);
+        let Some(told) = &*told else { return self.resnapshot(None).map(Some) };
+        let mut told = std::borrow::Cow::Borrowed(told);
+        // A change below what is shown leaves no trace but the number of values, and maybe not even that.
+        let mut places = BTreeSet::new();
+        let entries: Vec<&Arc<Entry>> = entries.iter().filter(|entry| entry.update.a > self.upto).collect();
+        if let (Some(depth), Some(page)) = (view.window.depth, &now.page) {
+            let from = self.path.segments().len();
+            let touched = entries.iter().flat_map(|entry| &entry.update.touched);
+            for path in touched.filter(|path| self.path.contains(path) && path.segments().len() > from + depth as usize) {
+                places.extend(Path::new(path.segments()[..from + depth as usize].to_vec()).ok());
+                if places.len() > MARKS_MAX {
+                    return self.resnapshot(None).map(Some);
+                }
+            }
+            for place in places {
+                let steps = timebus_store::update::steps(&*rows, self.feed.space.main(), &place)?;
+                let Some((steps, marker)) = marker_at(page, Some(depth), &steps[from..]) else { continue };
+                if !told.iter().any(|(other, _)| steps.starts_with(other)) {
+                    told.to_mut().push((steps, Edit::Put(marker)));
+                }
+            }
+        }
+        self.window = Some((Arc::clone(view), now.light()));
+        if told.is_empty() {
+            return Ok(None);
+        }
+        let mut out = Vec::new();
+        let parents = Arc::clone(&self.version);
+        let author = if let [entry] = &entries[..] { Some(&*entry.update) } else { None };
+        self.write_edits(&mut out, &told, now.json(), &now.version, &parents, author);
+        self.version = Arc::clone(&now.version);
+        self.peer.counters.deliveries.fetch_add(1, Ordering::Relaxed);
+        Ok(Some(out.into()))
+    }
+
+    /// Writes what turns what the subscriber has into `value`, as one update. In Braid no edits are the whole value.
+    fn write_edits(
+        &self,
+        out: &mut Vec<u8>,
+        edits: &[(Vec<Step>, Edit)],
+        value: Option<&Json>,
+        version: &[Box<str>],
+        parents: &[Box<str>],
+        author: Option<&Update>,
+    ) {
+        if self.form == Form::Braid {
+            return write_braid_edits(out, edits, value, version, parents);
+        }
+        for (number, (steps, edit)) in edits.iter().enumerate() {
+            let is_last = number + 1 == edits.len();
+            write_event(self.form, is_last.then_some(version), out, |out| {
+                out.extend_from_slice(b"\"parents\":");
+                write_names(parents, out);
+                out.push(b',');
+                // Elements are told by their place alone.
+                let mut path = self.path.clone();
+                for step in steps {
+                    match step {
+                        Step::Key(name) => path = path.join(Segment::Name(name.clone())).unwrap_or(path),
+                        Step::Index(_) => break,
+                    }
+                }
+                write_edit(out, &path, steps, edit);
+                out.extend_from_slice(b",\"version\":");
+                write_names(version, out);
+                if let Some(update) = author {
+                    out.extend_from_slice(format!(",\"by\":\"{}\",\"time_ms\":{}", update.author, update.time_ms).as_bytes());
+                }
+                if !is_last {
+                    out.extend_from_slice(MORE);
+                }
+            });
+        }
+    }
+
+    /// Reads everything again.
+    fn resnapshot(&mut self, behind: Option<u64>) -> Result<Bytes, StorageError> {
+        self.number = self.feed.end();
+        let rows = self.peer.store.snapshot();
+        let mut out = Vec::new();
+        self.write_snapshot(&rows, &mut out, behind)?;
+        Ok(out.into())
+    }
+
+    fn write_snapshot(&mut self, rows: &Committed, out: &mut Vec<u8>, behind: Option<u64>) -> Result<(), StorageError> {
+        self.upto = applied(rows)?;
+        let mut json = Vec::new();
+        let (present, version) = match &mut self.window {
+            Some((view, shown)) => {
+                let now = view.look(&self.peer.store, rows)?;
+                if let Some(value) = now.json() {
+                    value.write(&mut json);
+                }
+                *shown = now.light();
+                (now.page.is_some(), Arc::clone(&now.version))
+            }
+            None => {
+                let reading = self.peer.store.read(rows, self.feed.space, &self.path)?;
+                let space = self.feed.space.key;
+                (reading.tree.write_json(Show { space: &space, all: false }, &mut json), boxed(&reading.version))
+            }
+        };
+        match self.form {
+            Form::Braid if present => write_update(
+                out,
+                &patches::Update {
+                    version: &texts(&version),
+                    parents: &[],
+                    repr_sha256: None,
+                    body: UpdateBody::Snapshot { content_type: &Mime::JSON, content: &json },
+                },
+            ),
+            Form::Braid => write_deleted(out, &texts(&version), &[]),
+            form => {
+                if let Some(count) = behind {
+                    write_event(form, Some(&*self.version), out, |out| {
+                        out.extend_from_slice(format!("\"behind\":{count}").as_bytes());
+                    });
+                }
+                write_event(form, Some(&*version), out, |out| {
+                    out.extend_from_slice(b"\"snapshot\":");
+                    out.extend_from_slice(if present { &json } else { b"null" });
+                    if !present {
+                        out.extend_from_slice(b",\"absent\":true");
+                    }
+                    out.extend_from_slice(b",\"version\":");
+                    write_names(&version, out);
+                });
+            }
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    /// What changed since the subscriber's version; all there is when that is not known any more.
+    fn write_resume(&mut self, rows: &Committed, out: &mut Vec<u8>, from: Vec<String>) -> Result<(), Problem> {
+        let failed = |error: StorageError| storage_problem(&error);
+        let store = self.peer.store.clone();
+        let before = match store.is_current(rows, self.feed.space, &self.path, &from) {
+            Ok(true) => {
+                if let Some((view, shown)) = &mut self.window {
+                    *shown = view.look(&store, rows).map_err(failed)?.light();
+                }
+                self.upto = applied(rows).map_err(failed)?;
+                self.version = boxed(&from);
+                return Ok(());
+            }
+            Ok(false) => store.read_at(rows, self.feed.space, &self.path, &from),
+            Err(error) => Err(error),
+        };
+        let before = match before {
+            Ok(before) => before,
+            Err(error) if self.form == Form::Braid => return Err(write_problem(&error)),
+            // Other forms say so by sending a snapshot.
+            Err(_) => return self.write_snapshot(rows, out, None).map_err(failed),
+        };
+        self.upto = applied(rows).map_err(failed)?;
+        let space = self.feed.space.key;
+        let (before, after, version) = match &mut self.window {
+            Some((view, shown)) => {
+                let now = view.look(&store, rows).map_err(failed)?;
+                *shown = now.light();
+                (view.window.cut(&before, &space).map(|page| page.json), now.json().cloned(), Arc::clone(&now.version))
+            }
+            None => {
+                let reading = store.read(rows, self.feed.space, &self.path).map_err(failed)?;
+                (before.to_json(&space), reading.tree.to_json(&space), boxed(&reading.version))
+            }
+        };
+        match changes(before.as_ref(), after.as_ref()) {
+            Some(edits) => self.write_edits(out, &edits, after.as_ref(), &version, &boxed(&from), None),
+            None if self.form == Form::Braid => write_braid_edits(out, &[], after.as_ref(), &version, &boxed(&from)),
+            None => return self.write_snapshot(rows, out, None).map_err(failed),
+        }
+        self.version = version;
+        Ok(())
+    }
+
+    fn write_caught_up(&self, out: &mut Vec<u8>) {
+        match self.form {
+            // A Braid client knows from Current-Version in the head.
+            Form::Braid => {}
+            form => write_event(form, Some(&*self.version), out, |out| {
+                // When coming back made no difference, only this tells which version that is now.
+                out.extend_from_slice(b"\"caught_up\":true,\"version\":");
+                write_names(&self.version, out);
+            }),
+        }
+    }
+}
+
+/// Most places below which something changed that are told one by one; with more, everything is.
+const MARKS_MAX: usize = 64;
+
+impl Stream {
+    /// What to send next; `None` when the stream is over.
+    async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.changed.borrow_and_update();
             if *self.stopped.borrow() {
                 return None;
             }
-            match self.take() {
+            match self.watch.take() {
                 Ok(Some(bytes)) => return Some(bytes),
                 Ok(None) => {}
                 Err(error) => {
@@ -216,182 +552,9 @@ impl Watch {
                     return None;
                 }
                 () = beat => {
-                    return Some(Bytes::from_static(if self.form == Form::Events { b":\n\n" } else { b"\r\n" }));
+                    return Some(Bytes::from_static(if self.watch.form == Form::Events { b":\n\n" } else { b"\r\n" }));
                 }
             }
-        }
-    }
-
-    /// What is new, if anything is.
-    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, StorageError> {
-        let entries = match self.feed.from(self.number, BATCH) {
-            Next::Behind(count) => {
-                self.peer.counters.behind.fetch_add(1, Ordering::Relaxed);
-                return self.resnapshot(Some(count)).map(Some);
-            }
-            Next::Entries(entries) if entries.is_empty() => return Ok(None),
-            Next::Entries(entries) => entries,
-        };
-        let mut out = Vec::new();
-        for entry in entries {
-            self.number = entry.number + 1;
-            if entry.update.a <= self.upto {
-                continue;
-            }
-            let (path, braid) = (&self.path, self.form == Form::Braid);
-            let tail = entry.form(if braid { BRAID_TAIL } else { LINES_TAIL }, |entry| {
-                let written = if braid { braid_tail(&entry.update, path) } else { lines_tails(&entry.update, path, &entry.version) };
-                written.unwrap_or_else(|| RESNAPSHOT.to_vec())
-            });
-            if tail.as_ref() == RESNAPSHOT {
-                out.extend_from_slice(&self.resnapshot(None)?);
-                break;
-            }
-            if tail.is_empty() {
-                continue;
-            }
-            self.peer.counters.deliveries.fetch_add(1, Ordering::Relaxed);
-            // Most subscribers were sent what the feed had before, and then the parents are the same for all.
-            let shared = entry.before.as_ref().filter(|before| Arc::ptr_eq(before, &self.version) || **before == self.version);
-            if braid {
-                match shared {
-                    Some(before) => out.extend_from_slice(&entry.form(BRAID, |entry| braid_update(&entry.version, before, &tail))),
-                    None => out.extend_from_slice(&braid_update(&entry.version, &self.version, &tail)),
-                }
-            } else {
-                let lines = match shared {
-                    Some(before) => entry.form(LINES, |_| with_parents(before, &tail)),
-                    None => with_parents(&self.version, &tail).into(),
-                };
-                let mut lines = lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).peekable();
-                while let Some(line) = lines.next() {
-                    // Only the last message of a change completes its version: nobody may resume from there before.
-                    let completes = lines.peek().is_none().then_some(&*entry.version);
-                    write_event(self.form, completes, &mut out, |out| out.extend_from_slice(line));
-                }
-            }
-            self.version = Arc::clone(&entry.version);
-        }
-        Ok((!out.is_empty()).then(|| out.into()))
-    }
-
-    /// Reads everything again.
-    fn resnapshot(&mut self, behind: Option<u64>) -> Result<Bytes, StorageError> {
-        self.number = self.feed.end();
-        let rows = self.peer.store.snapshot();
-        let mut out = Vec::new();
-        self.write_snapshot(&rows, &mut out, behind)?;
-        Ok(out.into())
-    }
-
-    fn write_snapshot(&mut self, rows: &Committed, out: &mut Vec<u8>, behind: Option<u64>) -> Result<(), StorageError> {
-        self.upto = applied(rows)?;
-        let reading = self.peer.store.read(rows, self.space, &self.path)?;
-        let space = self.space.key;
-        let mut json = Vec::new();
-        let present = reading.tree.write_json(Show { space: &space, all: false }, &mut json);
-        match self.form {
-            Form::Braid if present => write_update(
-                out,
-                &patches::Update {
-                    version: &reading.version,
-                    parents: &[],
-                    repr_sha256: None,
-                    body: UpdateBody::Snapshot { content_type: &Mime::JSON, content: &json },
-                },
-            ),
-            Form::Braid => write_deleted(out, &reading.version, &[]),
-            form => {
-                if let Some(count) = behind {
-                    write_event(form, Some(&*self.version), out, |out| {
-                        out.extend_from_slice(format!("\"behind\":{count}").as_bytes());
-                    });
-                }
-                write_event(form, Some(&*reading.version), out, |out| {
-                    out.extend_from_slice(b"\"snapshot\":");
-                    out.extend_from_slice(if present { &json } else { b"null" });
-                    if !present {
-                        out.extend_from_slice(b",\"absent\":true");
-                    }
-                    out.extend_from_slice(b",\"version\":");
-                    write_names(&reading.version, out);
-                });
-            }
-        }
-        self.version = boxed(&reading.version);
-        Ok(())
-    }
-
-    /// What changed since the subscriber's version; all there is when that is not known any more.
-    fn write_resume(&mut self, rows: &Committed, out: &mut Vec<u8>, from: Vec<String>) -> Result<(), Problem> {
-        let failed = |error: StorageError| storage_problem(&error);
-        let store = self.peer.store.clone();
-        let before = match store.is_current(rows, self.space, &self.path, &from) {
-            Ok(true) => {
-                self.upto = applied(rows).map_err(failed)?;
-                self.version = boxed(&from);
-                return Ok(());
-            }
-            Ok(false) => store.read_at(rows, self.space, &self.path, &from),
-            Err(error) => Err(error),
-        };
-        let before = match before {
-            Ok(before) => before,
-            Err(error) if self.form == Form::Braid => return Err(write_problem(&error)),
-            // Other forms say so by sending a snapshot.
-            Err(_) => return self.write_snapshot(rows, out, None).map_err(failed),
-        };
-        self.upto = applied(rows).map_err(failed)?;
-        let reading = store.read(rows, self.space, &self.path).map_err(failed)?;
-        let space = self.space.key;
-        match self.form {
-            Form::Braid => write_difference(out, &self.space.key, &before, &reading.tree, &reading.version, &from),
-            form => {
-                let edits = difference(before.to_json(&space).as_ref(), reading.tree.to_json(&space).as_ref());
-                let Some(edits) = edits else { return self.write_snapshot(rows, out, None).map_err(failed) };
-                let count = edits.len();
-                for (number, (steps, value)) in edits.into_iter().enumerate() {
-                    let is_last = number + 1 == count;
-                    write_event(form, is_last.then_some(&*reading.version), out, |out| {
-                        out.extend_from_slice(b"\"parents\":");
-                        write_names(&from, out);
-                        out.push(b',');
-                        let mut path = self.path.clone();
-                        for step in &steps {
-                            if let Step::Key(name) = step
-                                && let Ok(longer) = path.join(Segment::Name(name.clone()))
-                            {
-                                path = longer;
-                            }
-                        }
-                        out.extend_from_slice(if value.is_some() { b"\"put\":" } else { b"\"delete\":" });
-                        write_string(&path.to_string(), out);
-                        if let Some(value) = &value {
-                            out.extend_from_slice(b",\"value\":");
-                            value.write(out);
-                        }
-                        out.extend_from_slice(b",\"version\":");
-                        write_names(&reading.version, out);
-                        if !is_last {
-                            out.extend_from_slice(MORE);
-                        }
-                    });
-                }
-            }
-        }
-        self.version = boxed(&reading.version);
-        Ok(())
-    }
-
-    fn write_caught_up(&self, out: &mut Vec<u8>) {
-        match self.form {
-            // A Braid client knows from Current-Version in the head.
-            Form::Braid => {}
-            form => write_event(form, Some(&*self.version), out, |out| {
-                // When coming back made no difference, only this tells which version that is now.
-                out.extend_from_slice(b"\"caught_up\":true,\"version\":");
-                write_names(&self.version, out);
-            }),
         }
     }
 }
@@ -423,25 +586,32 @@ fn write_names<S: AsRef<str>>(names: &[S], out: &mut Vec<u8>) {
 
 /// Writes one JSON object in the form's framing, with the version that it completes.
 fn write_event<S: AsRef<str>>(form: Form, version: Option<&[S]>, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
-    if form == Form::Events {
-        // Names of versions have no spaces or line ends when they are ids; others cannot be resumed from here.
-        let id = version.map(|version| version.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" "));
-        if let Some(id) = id.filter(|id| !id.contains(['\n', '\r', '\0'])) {
-            out.extend_from_slice(b"id: ");
-            out.extend_from_slice(id.as_bytes());
-            out.push(b'\n');
+    match form {
+        Form::Watch(id) => write_text(out, |out| {
+            // The number of the watch comes first, so that whoever reads by hand sees it.
+            use std::io::Write as _;
+            let _ = write!(out, "{{\"id\":{id},");
+            members(out);
+            out.push(b'}');
+        }),
+        Form::Events => {
+            // Names of versions have no spaces or line ends when they are ids; others cannot be resumed from here.
+            let id = version.map(|version| version.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" "));
+            if let Some(id) = id.filter(|id| !id.contains(['\n', '\r', '\0'])) {
+                out.extend_from_slice(b"id: ");
+                out.extend_from_slice(id.as_bytes());
+                out.push(b'\n');
+            }
+            out.extend_from_slice(b"data: {");
+            members(out);
+            out.extend_from_slice(b"}\n\n");
         }
-        out.extend_from_slice(b"data: ");
+        Form::Braid | Form::Lines => {
+            out.push(b'{');
+            members(out);
+            out.extend_from_slice(b"}\n");
+        }
     }
-    out.push(b'{');
-    if let Form::Watch(id) = form {
-        // The number of the watch comes first, so that whoever reads by hand sees it.
-        use std::io::Write as _;
-        let _ = write!(out, "\"id\":{id},");
-    }
-    members(out);
-    out.push(b'}');
-    out.extend_from_slice(if form == Form::Events { b"\n\n" } else { b"\n" });
 }
 
 /// A patch as somebody who watches `path` sees it: steps from there and what happened. `None` when only reading
@@ -476,6 +646,10 @@ fn relative<'a>(patch: &'a Patch, path: &Path) -> Option<Option<(&'a [Step], std
     }
 }
 
+fn texts(names: &[Box<str>]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
+}
+
 fn boxed(names: &[String]) -> Version {
     names.iter().map(|name| name.as_str().into()).collect()
 }
@@ -505,10 +679,9 @@ fn braid_tail(update: &Update, path: &Path) -> Option<Vec<u8>> {
     let mut parts = Vec::new();
     for patch in update.patches.as_ref()? {
         if let Some((steps, edit)) = relative(patch, path)? {
-            let mut content = Vec::new();
-            let mut steps: Vec<patches::Step> = steps.iter().map(braid_step).collect();
             match &*edit {
                 Edit::Put(value) if steps.is_empty() => {
+                    let mut content = Vec::new();
                     value.write(&mut content);
                     let mut out = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", content.len()).into_bytes();
                     out.extend_from_slice(&content);
@@ -517,14 +690,8 @@ fn braid_tail(update: &Update, path: &Path) -> Option<Vec<u8>> {
                 }
                 // A resource that is gone needs another status line; a snapshot says it.
                 Edit::Delete if steps.is_empty() => return None,
-                Edit::Put(value) => value.write(&mut content),
-                Edit::Delete => {}
-                Edit::Splice { start, end, items } => {
-                    steps.push(patches::Step::Splice(Span { start: Position::Start(*start as u64), end: Position::Start(*end as u64) }));
-                    Json::Array(items.clone()).write(&mut content);
-                }
+                edit => parts.push(braid_patch(steps, edit)),
             }
-            parts.push(patches::Patch { range: ContentRange::Json(steps), content: content.into() });
         }
     }
     if parts.is_empty() {
@@ -554,38 +721,53 @@ fn lines_tails(update: &Update, path: &Path, version: &Version) -> Option<Vec<u8
             out.push(b'\n');
         }
         let at = if path.contains(&patch.path) { &patch.path } else { path };
-        let (verb, value) = match &*edit {
-            Edit::Put(value) => ("put", Some(value.clone())),
-            Edit::Delete => ("delete", None),
-            Edit::Splice { items, .. } => ("splice", Some(Json::Array(items.clone()))),
-        };
-        out.extend_from_slice(format!("\"{verb}\":").as_bytes());
-        write_string(&at.to_string(), &mut out);
-        if let Edit::Splice { start, end, .. } = &*edit {
-            out.extend_from_slice(format!(",\"start\":{start},\"end\":{end}").as_bytes());
-        }
-        if let Some(value) = value {
-            out.extend_from_slice(b",\"value\":");
-            value.write(&mut out);
-        }
-        if steps.iter().any(|step| matches!(step, Step::Index(_))) {
-            out.extend_from_slice(b",\"at\":[");
-            for (number, step) in steps.iter().enumerate() {
-                if number > 0 {
-                    out.push(b',');
-                }
-                match step {
-                    Step::Key(name) => write_string(name, &mut out),
-                    Step::Index(index) => out.extend_from_slice(index.to_string().as_bytes()),
-                }
-            }
-            out.push(b']');
-        }
+        write_edit(&mut out, at, steps, &edit);
         out.extend_from_slice(b",\"version\":");
         write_names(version, &mut out);
         out.extend_from_slice(format!(",\"by\":\"{}\",\"time_ms\":{}", update.author, update.time_ms).as_bytes());
     }
     Some(out)
+}
+
+/// Writes the members of an event that say what happened where.
+fn write_edit(out: &mut Vec<u8>, path: &Path, steps: &[Step], edit: &Edit) {
+    let verb = match edit {
+        Edit::Put(_) => "put",
+        Edit::Delete => "delete",
+        Edit::Splice { .. } => "splice",
+    };
+    out.extend_from_slice(format!("\"{verb}\":").as_bytes());
+    write_string(&path.to_string(), out);
+    match edit {
+        Edit::Put(value) => {
+            out.extend_from_slice(b",\"value\":");
+            value.write(out);
+        }
+        Edit::Delete => {}
+        Edit::Splice { start, end, items } => {
+            out.extend_from_slice(format!(",\"start\":{start},\"end\":{end},\"value\":[").as_bytes());
+            for (number, item) in items.iter().enumerate() {
+                if number > 0 {
+                    out.push(b',');
+                }
+                item.write(out);
+            }
+            out.push(b']');
+        }
+    }
+    if steps.iter().any(|step| matches!(step, Step::Index(_))) {
+        out.extend_from_slice(b",\"at\":[");
+        for (number, step) in steps.iter().enumerate() {
+            if number > 0 {
+                out.push(b',');
+            }
+            match step {
+                Step::Key(name) => write_string(name, out),
+                Step::Index(index) => out.extend_from_slice(index.to_string().as_bytes()),
+            }
+        }
+        out.push(b']');
+    }
 }
 
 /// Where two values differ, by steps: the new value, or `None` where there is none any more. `None` when there
@@ -619,32 +801,40 @@ pub(crate) fn difference(before: Option<&Json>, after: Option<&Json>) -> Option<
     walk(before, after, &mut Vec::new(), &mut out).then_some(out)
 }
 
-/// Writes what turned one tree into another as a Braid update.
-pub(crate) fn write_difference(out: &mut Vec<u8>, space: &PublicKey, before: &Tree, after: &Tree, version: &[String], parents: &[String]) {
-    let after = after.to_json(space);
-    let edits = difference(before.to_json(space).as_ref(), after.as_ref());
-    let snapshot = |out: &mut Vec<u8>, value: &Json| {
-        let mut content = Vec::new();
+/// Writes what turned one value into another as a Braid update.
+pub(crate) fn write_difference(out: &mut Vec<u8>, before: Option<&Json>, after: Option<&Json>, version: &[String], parents: &[String]) {
+    let edits = changes(before, after).unwrap_or_default();
+    write_braid_edits(out, &edits, after, &boxed(version), &boxed(parents));
+}
+
+/// Writes edits that lead to `value` as a Braid update. Without any, or when one replaces everything, the update is
+/// the whole value: clients differ in what they make of an update with no patches.
+fn write_braid_edits(out: &mut Vec<u8>, edits: &[(Vec<Step>, Edit)], value: Option<&Json>, version: &[Box<str>], parents: &[Box<str>]) {
+    let (version, parents) = (&*texts(version), &*texts(parents));
+    let Some(value) = value else { return write_deleted(out, version, parents) };
+    let is_root = |(steps, edit): &(Vec<Step>, Edit)| steps.is_empty() && !matches!(edit, Edit::Splice { .. });
+    let mut content = Vec::new();
+    let mut parts = Vec::new();
+    let body = if edits.is_empty() || edits.iter().any(is_root) {
         value.write(&mut content);
-        let body = UpdateBody::Snapshot { content_type: &Mime::JSON, content: &content };
-        write_update(out, &patches::Update { version, parents, repr_sha256: None, body });
+        UpdateBody::Snapshot { content_type: &Mime::JSON, content: &content }
+    } else {
+        parts.extend(edits.iter().map(|(steps, edit)| braid_patch(steps, edit)));
+        UpdateBody::Patches(&parts)
     };
-    match (&after, edits) {
-        (None, _) => write_deleted(out, version, parents),
-        (Some(value), None) => snapshot(out, value),
-        (Some(value), Some(edits)) if edits.iter().any(|(steps, _)| steps.is_empty()) => snapshot(out, value),
-        (Some(_), Some(edits)) => {
-            let parts: Vec<patches::Patch> = edits
-                .into_iter()
-                .map(|(steps, value)| {
-                    let mut content = Vec::new();
-                    if let Some(value) = value {
-                        value.write(&mut content);
-                    }
-                    patches::Patch { range: ContentRange::Json(steps.iter().map(braid_step).collect()), content: content.into() }
-                })
-                .collect();
-            write_update(out, &patches::Update { version, parents, repr_sha256: None, body: UpdateBody::Patches(&parts) });
+    write_update(out, &patches::Update { version, parents, repr_sha256: None, body });
+}
+
+fn braid_patch(steps: &[Step], edit: &Edit) -> patches::Patch {
+    let mut steps: Vec<patches::Step> = steps.iter().map(braid_step).collect();
+    let mut content = Vec::new();
+    match edit {
+        Edit::Put(value) => value.write(&mut content),
+        Edit::Delete => {}
+        Edit::Splice { start, end, items } => {
+            steps.push(patches::Step::Splice(Span { start: Position::Start(*start as u64), end: Position::Start(*end as u64) }));
+            Json::Array(items.clone()).write(&mut content);
         }
     }
+    patches::Patch { range: ContentRange::Json(steps), content: content.into() }
 }

@@ -4,39 +4,53 @@
 //! a message, or writes what a watch or a finished request has for it, and while the other side takes nothing it
 //! reads nothing.
 
-use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{AbortHandle, Abortable, FuturesUnordered, SelectAll};
-use futures_util::{SinkExt as _, Stream, StreamExt as _};
+use futures_util::stream::FuturesUnordered;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
+use timebus_store::feed::Signal;
 use timebus_store::json::{Json, Limits, write_string};
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
+use timebus_store::tree::{Show, Tree};
 use timebus_store::writer::{Action, Condition, Request};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::body::Body;
 use crate::link::address::is_loopback_host;
 use crate::link::{Door, Slot};
-use crate::peer::{OriginCount, Peer};
+use crate::peer::{Of, OriginCount, Peer};
 use crate::problem::Problem;
 use crate::route::{locate, write_problem};
 use crate::server::Link;
+use crate::target::Query;
 use crate::watch::{Form, Watch};
-use crate::who::{authority, check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
+use crate::who::{authority, check_owner_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
+use crate::window::Window;
+use crate::write::VALUES_MAX;
+
+mod frame;
+mod wire;
+
+pub(crate) use frame::write_text;
+use frame::{PING, write_frame};
+use wire::{Now, Wire};
 
 /// The protocol that pages have to ask for.
 const PROTOCOL: &str = "timebus.v1";
+/// The protocol that peers ask for, who begin a link.
+pub(crate) const PEER_PROTOCOL: &str = "timebus.peer.v1";
 /// How long a page may take to say who it is.
 const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Watches of one socket.
@@ -45,12 +59,16 @@ const WATCHES_MAX: usize = 256;
 const PENDING_MAX: usize = 256;
 /// Largest message.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What the first frame of a link begins with.
-const HELLO: u8 = 0;
+/// What a page is told that does not say who it is.
+const UNAUTHORIZED: &str = "send {\"auth\":\"<token>\"} first";
 /// From this time on a message had to wait for the other side to take it.
 const WAITED: Duration = Duration::from_secs(1);
-/// Kept per socket for reading and for writing.
-const BUFFER_BYTES: usize = 4 * 1024;
+/// Kept per socket for what comes in; more is there while a message comes.
+const BUFFER_BYTES: usize = 128;
+/// Put together before it is written.
+const BATCH_BYTES: usize = 64 * 1024;
+/// How long a goodbye may take.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether a request asks for a websocket.
 pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
@@ -58,7 +76,7 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Answers the handshake and serves the socket beside it.
-pub(crate) fn upgrade(peer: &Peer, link: &Link, head: http::request::Parts, body: Incoming) -> Result<Response<Body>, Problem> {
+pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Parts, body: Incoming) -> Result<Response<Body>, Problem> {
     let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "websocket", "this is not a websocket handshake", detail);
     let browser = is_browser(&head.headers);
     let mut origin = None;
@@ -67,25 +85,25 @@ pub(crate) fn upgrade(peer: &Peer, link: &Link, head: http::request::Parts, body
             return Err(foreign_origin());
         }
         let name = text(&head.headers, header::ORIGIN).unwrap_or_default();
-        origin = Some(peer.count_origin(name).ok_or_else(|| {
-            Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "connections",
-                "too many connections",
-                "this web origin has all the connections it may have",
-            )
-        })?);
+        origin = Some(peer.count_origin(Of::Connections, name)?);
     }
+    let asks_for = |protocol: &str| {
+        text(&head.headers, "sec-websocket-protocol").is_some_and(|protocols| protocols.split(',').any(|asked| asked.trim() == protocol))
+    };
+    // A peer needs no token: its frames say who it is.
+    let is_peer = !browser && asks_for(PEER_PROTOCOL);
     let who = identify(peer, link, &head)?;
-    // A peer needs no token: its frames say who it is. Room for it is taken before it has said anything.
-    let is_stranger = !browser && !who.is_owner();
-    let slot = if is_stranger { Some(slot_for_stranger(peer, link, &head)?.ok_or_else(|| who.denied())?) } else { None };
+    if !browser && !is_peer && !who.is_owner() {
+        return Err(who.denied());
+    }
+    // Room for a link is taken before it has said anything.
+    let room = if is_peer { Some(room(peer, link, &head)?) } else { None };
     if head.method != http::Method::GET || text(&head.headers, "sec-websocket-version") != Some("13") {
         return Err(bad("send GET with Sec-WebSocket-Version: 13"));
     }
     let key = head.headers.get("sec-websocket-key").ok_or_else(|| bad("Sec-WebSocket-Key is missing"))?;
     let accept = derive_accept_key(key.as_bytes());
-    let asked = text(&head.headers, "sec-websocket-protocol").is_some_and(|protocols| protocols.split(',').any(|p| p.trim() == PROTOCOL));
+    let asked = asks_for(PROTOCOL);
     if browser && !asked {
         return Err(bad("a page has to ask for the subprotocol timebus.v1"));
     }
@@ -97,154 +115,280 @@ pub(crate) fn upgrade(peer: &Peer, link: &Link, head: http::request::Parts, body
     if let Some(accept) = crate::body::header_value(&accept) {
         headers.insert("sec-websocket-accept", accept);
     }
-    if asked {
+    if is_peer {
+        headers.insert("sec-websocket-protocol", HeaderValue::from_static(PEER_PROTOCOL));
+    } else if asked {
         headers.insert("sec-websocket-protocol", HeaderValue::from_static(PROTOCOL));
     }
-    let peer = peer.clone();
-    let request = http::Request::from_parts(head, body);
-    let (mut head, body) = request.into_parts();
-    let upgrading = head.extensions.remove::<hyper::upgrade::OnUpgrade>();
     drop(body);
+    let Some(upgrading) = head.extensions.remove::<hyper::upgrade::OnUpgrade>() else {
+        return Err(bad("this connection cannot become a websocket"));
+    };
+    if let Some((door, slot)) = room {
+        let host = authority(&head).to_owned();
+        tokio::spawn(async move {
+            let Ok(upgraded) = upgrading.await else { return };
+            let config = Some(crate::link::websocket::config());
+            let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, config).await;
+            door.enter(crate::link::websocket::start(socket, &host, false, Some(slot))).await;
+        });
+        return Ok(response);
+    }
+    #[cfg(test)]
+    let is_echo = head.uri.path() == tests::ECHO;
+    let (peer, link, authorized) = (peer.clone(), Arc::clone(link), who.is_owner());
     tokio::spawn(async move {
-        let Some(upgrading) = upgrading else { return };
         let Ok(upgraded) = upgrading.await else { return };
-        let config = match slot {
-            Some(_) => crate::link::websocket::config(),
-            None => WebSocketConfig::default()
-                .read_buffer_size(BUFFER_BYTES)
-                .write_buffer_size(BUFFER_BYTES)
-                .max_write_buffer_size(2 * MESSAGE_BYTES_MAX)
-                .max_message_size(Some(MESSAGE_BYTES_MAX))
-                .max_frame_size(Some(MESSAGE_BYTES_MAX)),
-        };
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        let authorized = who.is_owner();
-        let (watches, handles, pending) = (SelectAll::new(), HashMap::new(), FuturesUnordered::new());
-        Socket { peer, head, authorized, is_new: true, slot, watches, handles, pending, _origin: origin }.serve(socket).await;
+        let wire = Wire::new(upgraded);
+        let held = Held { _link: link, origin };
+        // The rest is a task of its own, so that an open socket does not pay for the handshake.
+        tokio::spawn(
+            Box::new(Socket::new(
+                peer,
+                wire,
+                authorized,
+                held,
+                #[cfg(test)]
+                is_echo,
+            ))
+            .serve(),
+        );
     });
     Ok(response)
 }
 
-/// Room for the link that somebody without a token may begin; `None` where nobody may.
+/// Room for the link that a peer wants to begin.
 ///
 /// Loopback names are only believed on this machine: what a link is bound to is the name, so a name that everybody
 /// has must not be used from elsewhere.
-fn slot_for_stranger(peer: &Peer, link: &Link, head: &http::request::Parts) -> Result<Option<Slot>, Problem> {
-    let Some(door) = peer.door() else { return Ok(None) };
+fn room(peer: &Peer, link: &Link, head: &http::request::Parts) -> Result<(Door, Slot), Problem> {
+    let refused = |detail: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "links", "no link can begin here", detail);
+    let door = peer.door().ok_or_else(|| refused("this peer takes no part in the network"))?;
     let (host, _) = crate::host::split_port(authority(head));
     let is_near = link.ends.is_some_and(|(_, from)| from.ip().to_canonical().is_loopback());
     if (is_loopback_host(host) || host.ends_with(".localhost")) && !is_near {
-        return Ok(None);
+        let detail = "call this peer by a name that it was given with --host";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "host", "this name is for this machine alone", detail));
     }
-    let busy = || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "links", "too many links", "this peer has no room for more links of other peers");
-    door.slot().map(Some).ok_or_else(busy)
+    let slot = door.slot().ok_or_else(|| refused("this peer has no room for more links of other peers"))?;
+    Ok((door, slot))
 }
 
-type WatchStream = Pin<Box<Abortable<Pin<Box<dyn Stream<Item = Bytes> + Send>>>>>;
+/// What an open socket counts in.
+struct Held {
+    _link: Arc<Link>,
+    origin: Option<OriginCount>,
+}
 
 struct Socket {
     peer: Peer,
-    head: http::request::Parts,
-    authorized: bool,
-    /// Whether nothing has come yet.
-    is_new: bool,
-    /// Room for a link, of a socket that can be nothing else.
-    slot: Option<Slot>,
-    watches: SelectAll<WatchStream>,
-    handles: HashMap<u64, AbortHandle>,
+    wire: Wire,
+    protocol: WebSocketContext,
+    watches: Vec<(u64, Watch)>,
+    /// Raised when a watch may have something.
+    signal: Arc<Signal>,
     pending: FuturesUnordered<BoxFuture<'static, Vec<u8>>>,
-    _origin: Option<OriginCount>,
+    /// Until when a page has to say who it is; `None` once it has.
+    authorized_by: Option<Pin<Box<tokio::time::Sleep>>>,
+    stopped: BoxFuture<'static, ()>,
+    ticks: tokio::time::Interval,
+    heard: tokio::time::Instant,
+    /// Since when the other side takes nothing. Who reads slowly answers a ping only after all that came before it, and
+    /// is not taken for dead; TCP notices those who are.
+    blocked: Option<tokio::time::Instant>,
+    /// Whether what came made no sense, so that nothing more is read.
+    is_broken: bool,
+    held: Held,
+    #[cfg(test)]
+    is_echo: bool,
 }
+
+/// Why a socket ends: with a goodbye, or without one.
+type End = Option<(CloseCode, &'static str)>;
 
 /// What to do after a message.
 enum Next {
     Go,
     Say(Vec<u8>),
     End(CloseCode, &'static str),
-    /// It is a link, and this its first frame.
-    Link(Door, Slot, Vec<u8>),
-    /// What foreign test suites ask for: the message back. Exists in unit tests only.
-    #[cfg(test)]
-    Echo(Message),
 }
 
 impl Socket {
-    async fn serve<S>(mut self, mut socket: WebSocketStream<S>)
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-    {
-        let heartbeat = Duration::from_secs(self.peer.config.heartbeat_s);
-        let mut ticks = tokio::time::interval(heartbeat / 2);
-        ticks.reset();
-        let mut heard = tokio::time::Instant::now();
-        // Whether something was sent since then. Who reads slowly answers a ping only after all that came before
-        // it, and is not taken for dead; TCP notices those who are.
-        let mut owing = false;
-        let deadline = tokio::time::sleep(AUTH_TIMEOUT);
-        tokio::pin!(deadline);
-        let mut stopped = self.peer.stop.subscribe();
-        let ended = loop {
-            let result = tokio::select! {
-                message = socket.next(), if self.pending.len() < PENDING_MAX => {
-                    heard = tokio::time::Instant::now();
-                    owing = false;
-                    match message {
-                        None => return,
-                        Some(Err(error)) => break close_reason(&error),
-                        Some(Ok(message)) => match self.take(message) {
-                            Next::Go => Ok(()),
-                            Next::Say(reply) => send_lines(&mut socket, &reply, &mut heard).await,
-                            Next::End(code, reason) => break Some((code, reason)),
-                            Next::Link(door, slot, first) => {
-                                let link = crate::link::websocket::start(socket, authority(&self.head), false, Some(first), Some(slot));
-                                return door.enter(link).await;
-                            }
-                            #[cfg(test)]
-                            Next::Echo(message) => socket.send(message).await,
-                        },
+    fn new(peer: Peer, wire: Wire, authorized: bool, held: Held, #[cfg(test)] is_echo: bool) -> Self {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_message_size(Some(MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+        let pause = Duration::from_secs(peer.config.heartbeat_s) / 2;
+        let mut stopped = peer.stop.subscribe();
+        Self {
+            wire,
+            protocol: WebSocketContext::new(Role::Server, Some(config)),
+            watches: Vec::new(),
+            signal: Arc::default(),
+            pending: FuturesUnordered::new(),
+            authorized_by: (!authorized).then(|| Box::pin(tokio::time::sleep(AUTH_TIMEOUT))),
+            stopped: Box::pin(async move {
+                let _ = stopped.wait_for(|stop| *stop).await;
+            }),
+            ticks: tokio::time::interval_at(tokio::time::Instant::now() + pause, pause),
+            heard: tokio::time::Instant::now(),
+            blocked: None,
+            is_broken: false,
+            peer,
+            held,
+            #[cfg(test)]
+            is_echo,
+        }
+    }
+
+    async fn serve(mut self: Box<Self>) {
+        if let Some((code, reason)) = std::future::poll_fn(|cx| self.poll(cx)).await {
+            let goodbye = std::future::poll_fn(|cx| self.poll_goodbye(cx, code, reason));
+            let _ = tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await;
+        }
+    }
+
+    /// Does what can be done now, in this order: write what waits, answer, tell what is new, and only when all that is
+    /// written, read.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.signal.listen(cx.waker());
+        if self.stopped.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some((CloseCode::Away, "the peer is stopping")));
+        }
+        loop {
+            match self.wire.poll_flush(cx) {
+                Poll::Ready(Ok(())) => {
+                    if self.blocked.take().is_some_and(|since| since.elapsed() >= WAITED) {
+                        self.heard = tokio::time::Instant::now();
                     }
                 }
-                Some(bytes) = self.watches.next(), if !self.watches.is_empty() => send_lines(&mut socket, &bytes, &mut heard).await,
-                Some(reply) = self.pending.next(), if !self.pending.is_empty() => send_lines(&mut socket, &reply, &mut heard).await,
-                () = &mut deadline, if !self.authorized => break Some((CloseCode::Policy, "send {\"auth\":\"<token>\"} first")),
-                _ = ticks.tick() => {
-                    if !owing && heard.elapsed() > heartbeat {
-                        return;
-                    }
-                    socket.send(Message::Ping(Bytes::new())).await
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Pending => {
+                    self.blocked.get_or_insert_with(tokio::time::Instant::now);
+                    return Poll::Pending;
                 }
-                () = until_stopped(&mut stopped) => break Some((CloseCode::Away, "the peer is stopping")),
-            };
-            if result.is_err() {
+            }
+            self.gather(cx);
+            if !self.wire.is_flushed() {
+                continue;
+            }
+            if self.pending.len() < PENDING_MAX {
+                match self.protocol.read(&mut Now { wire: &mut self.wire, cx }) {
+                    Ok(message) => {
+                        self.heard = tokio::time::Instant::now();
+                        match self.take(message) {
+                            Next::Go => {}
+                            Next::Say(reply) => self.say(&reply),
+                            Next::End(code, reason) => return Poll::Ready(Some((code, reason))),
+                        }
+                        continue;
+                    }
+                    Err(SocketError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                    // The goodbye of both sides was said and only has to be written; nothing follows it.
+                    Err(SocketError::ConnectionClosed) if !self.wire.is_flushed() => {
+                        self.watches.clear();
+                        self.pending.clear();
+                        continue;
+                    }
+                    Err(error) => {
+                        self.is_broken = true;
+                        return Poll::Ready(close_reason(&error));
+                    }
+                }
+                if !self.wire.is_flushed() {
+                    continue;
+                }
+            }
+            if let Some(deadline) = &mut self.authorized_by
+                && deadline.as_mut().poll(cx).is_ready()
+            {
+                return Poll::Ready(Some((CloseCode::Policy, UNAUTHORIZED)));
+            }
+            if self.ticks.poll_tick(cx).is_pending() {
+                return Poll::Pending;
+            }
+            if self.heard.elapsed() > Duration::from_secs(self.peer.config.heartbeat_s) {
+                return Poll::Ready(None);
+            }
+            let mut ping = Vec::new();
+            write_frame(&mut ping, PING, |_| ());
+            self.wire.push(ping.into());
+        }
+    }
+
+    /// Takes answers and news until there is enough to write.
+    fn gather(&mut self, cx: &mut Context<'_>) {
+        while !self.pending.is_empty()
+            && self.wire.waiting_bytes() < BATCH_BYTES
+            && let Poll::Ready(Some(reply)) = self.pending.poll_next_unpin(cx)
+        {
+            self.say(&reply);
+        }
+        for at in 0..self.watches.len() {
+            let (id, watch) = &mut self.watches[at];
+            if !watch.has_news() {
+                continue;
+            }
+            match watch.take() {
+                Ok(bytes) => self.wire.push(bytes.unwrap_or_default()),
+                Err(error) => {
+                    tracing::error!(%error, "a subscription ended");
+                    let closed = format!("{{\"id\":{id},\"closed\":\"the store failed\"}}");
+                    self.watches.remove(at);
+                    return self.say(closed.as_bytes());
+                }
+            }
+            if self.wire.waiting_bytes() >= BATCH_BYTES {
+                // The others come first next time.
+                self.watches.rotate_left(at + 1);
                 return;
             }
-        };
-        if let Some((code, reason)) = ended {
-            let frame = CloseFrame { code, reason: reason.into() };
-            let goodbye = async {
-                let _ = socket.close(Some(frame)).await;
-                // Read on until the other side has answered, so that it sees the reason and no reset.
-                while let Some(Ok(_)) = socket.next().await {}
-            };
-            let _ = tokio::time::timeout(Duration::from_secs(2), goodbye).await;
+        }
+    }
+
+    fn say(&mut self, reply: &[u8]) {
+        let mut out = Vec::with_capacity(reply.len() + 10);
+        write_text(&mut out, |out| out.extend_from_slice(reply));
+        self.wire.push(out.into());
+    }
+
+    /// Says why it ends and reads on until the other side has answered, so that it sees the reason and no reset.
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>, code: CloseCode, reason: &'static str) -> Poll<()> {
+        let mut now = Now { wire: &mut self.wire, cx };
+        let _ = self.protocol.close(&mut now, Some(CloseFrame { code, reason: reason.into() }));
+        loop {
+            match self.wire.poll_flush(cx) {
+                Poll::Ready(Ok(())) if self.is_broken => return Poll::Ready(()),
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                _ => {}
+            }
+            match self.protocol.read(&mut Now { wire: &mut self.wire, cx }) {
+                Ok(_) => {}
+                Err(SocketError::Io(error)) if error.kind() == std::io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(_) => return Poll::Ready(()),
+            }
         }
     }
 
     fn take(&mut self, message: Message) -> Next {
         #[cfg(test)]
-        if self.head.uri.path() == tests::ECHO && (message.is_text() || message.is_binary()) {
-            return Next::Echo(message);
+        if self.is_echo && (message.is_text() || message.is_binary()) {
+            let mut out = Vec::new();
+            let first = if message.is_text() { frame::TEXT } else { frame::BINARY };
+            write_frame(&mut out, first, |out| out.extend_from_slice(&message.into_data()));
+            self.wire.push(out.into());
+            return Next::Go;
         }
         let bytes = match &message {
             Message::Text(message) => message.as_bytes(),
-            Message::Binary(frame) => return self.begin_link(frame),
+            Message::Binary(_) => {
+                return Next::End(CloseCode::Unsupported, "binary frames are for peers, which ask for the subprotocol timebus.peer.v1");
+            }
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) | Message::Close(_) => return Next::Go,
         };
-        self.is_new = false;
-        if self.slot.is_some() {
-            return Next::End(CloseCode::Policy, "without a token only links of peers begin here");
-        }
-        let json = match Json::parse(bytes, Limits { bytes_max: MESSAGE_BYTES_MAX, ..Limits::default() }) {
+        let json = match Json::parse(bytes, Limits { bytes_max: MESSAGE_BYTES_MAX, values_max: VALUES_MAX, ..Limits::default() }) {
             Ok(Json::Object(members)) => members,
             Ok(_) => return Next::Say(error(None, &Problem::new(StatusCode::BAD_REQUEST, "json", "not a message", "a message is a JSON object"))),
             Err(problem) => {
@@ -253,16 +397,17 @@ impl Socket {
         };
         let mut message = Fields(json);
         if let Some(token) = message.take_text("auth") {
-            return match check_token(&self.peer, &token, &self.head) {
-                Ok(_) => {
-                    self.authorized = true;
+            // That a page is of our own origin was checked before there was a socket.
+            return match check_owner_token(&self.peer, &token) {
+                Ok(()) => {
+                    self.authorized_by = None;
                     Next::Say(b"{\"auth\":true}".to_vec())
                 }
                 Err(problem) => Next::Say(error(None, &problem)),
             };
         }
-        if !self.authorized {
-            return Next::End(CloseCode::Policy, "send {\"auth\":\"<token>\"} first");
+        if self.authorized_by.is_some() {
+            return Next::End(CloseCode::Policy, UNAUTHORIZED);
         }
         let id = match message.0.remove("id") {
             Some(Json::Int(id)) if id >= 0 => id as u64,
@@ -283,50 +428,33 @@ impl Socket {
         }
     }
 
-    /// Makes a link of a socket whose first message is a Hello.
-    fn begin_link(&mut self, frame: &[u8]) -> Next {
-        if !self.is_new || frame.first() != Some(&HELLO) {
-            return Next::End(CloseCode::Unsupported, "binary messages are for links of peers, which begin with a Hello");
-        }
-        let Some(door) = self.peer.door() else {
-            return Next::End(CloseCode::Unsupported, "this peer takes no links of other peers");
-        };
-        if frame.len() > crate::link::FRAME_BYTES_MAX {
-            return Next::End(CloseCode::Size, "the frame is too large");
-        }
-        match self.slot.take().or_else(|| door.slot()) {
-            Some(slot) => Next::Link(door, slot, frame.to_vec()),
-            None => Next::End(CloseCode::Again, "this peer has no room for more links"),
-        }
-    }
-
     fn act(&mut self, id: u64, mut message: Fields) -> Result<Option<Vec<u8>>, Problem> {
-        if let Some(path) = message.take_path(&self.peer, "watch")? {
+        if let Some(path) = message.take_path("watch", &self.peer)? {
             let from = message.take_versions("from")?;
+            let window = message.take_window()?;
             message.finish()?;
-            return self.watch(id, path, from);
+            return self.watch(id, path, from, window);
         }
         if message.0.remove("unwatch").is_some() {
             message.finish()?;
-            if let Some(handle) = self.handles.remove(&id) {
-                handle.abort();
-            }
+            self.watches.retain(|(other, _)| *other != id);
             return Ok(Some(format!("{{\"id\":{id},\"unwatched\":true}}").into_bytes()));
         }
-        if let Some(path) = message.take_path(&self.peer, "get")? {
+        if let Some(path) = message.take_path("get", &self.peer)? {
             let at = message.take_versions("version")?;
+            let window = message.take_window()?;
             message.finish()?;
-            return self.get(id, path, at).map(Some);
+            return self.get(id, path, at, window).map(Some);
         }
         let value = message.0.remove("value");
         let needed = || value.clone().ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "message", "the value is missing", "add \"value\""));
-        let ((space, path), action) = if let Some(path) = message.take_path(&self.peer, "put")? {
+        let ((space, path), action) = if let Some(path) = message.take_path("put", &self.peer)? {
             (path, Action::Put(needed()?))
-        } else if let Some(path) = message.take_path(&self.peer, "patch")? {
+        } else if let Some(path) = message.take_path("patch", &self.peer)? {
             (path, Action::Merge(needed()?))
-        } else if let Some(path) = message.take_path(&self.peer, "post")? {
+        } else if let Some(path) = message.take_path("post", &self.peer)? {
             (path, Action::Post { name: crate::write::time_sorted_id(), value: needed()? })
-        } else if let Some(path) = message.take_path(&self.peer, "delete")? {
+        } else if let Some(path) = message.take_path("delete", &self.peer)? {
             (path, Action::Delete)
         } else {
             return Err(Problem::new(
@@ -366,40 +494,58 @@ impl Socket {
         Ok(None)
     }
 
-    fn watch(&mut self, id: u64, (space, path): (Space, Path), from: Option<Vec<String>>) -> Result<Option<Vec<u8>>, Problem> {
-        if self.handles.contains_key(&id) {
+    fn watch(
+        &mut self,
+        id: u64,
+        (space, path): (Space, Path),
+        from: Option<Vec<String>>,
+        window: Option<Window>,
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        if self.watches.iter().any(|(other, _)| *other == id) {
             return Err(Problem::new(StatusCode::CONFLICT, "watch", "this id is in use", "another watch of this socket has the id"));
         }
-        if self.handles.len() >= WATCHES_MAX {
+        if self.watches.len() >= WATCHES_MAX {
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", format!("one socket may have {WATCHES_MAX}")));
         }
-        let watch = Watch::start(&self.peer, space, &path, Form::Watch(id), from)?;
-        let stream: Pin<Box<dyn Stream<Item = Bytes> + Send>> = Box::pin(futures_util::stream::unfold(watch, |mut watch| async move {
-            let bytes = watch.next().await?;
-            Some((bytes, watch))
-        }));
-        let (handle, registration) = AbortHandle::new_pair();
-        self.handles.insert(id, handle);
-        self.watches.push(Box::pin(Abortable::new(stream, registration)));
+        let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
+        let watch = Watch::start(&self.peer, space, &path, Form::Watch(id), from, window, counted)?;
+        watch.signal(&self.signal);
+        self.watches.push((id, watch));
         Ok(None)
     }
 
-    fn get(&self, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>) -> Result<Vec<u8>, Problem> {
+    fn get(&self, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>, window: Option<Window>) -> Result<Vec<u8>, Problem> {
         let store = self.peer.store();
+        let failed = |problem| crate::route::storage_problem(&problem);
         let rows = store.snapshot();
-        let (tree, version) = match at {
-            Some(version) => (store.read_at(&rows, space, &path, &version).map_err(|problem| write_problem(&problem))?, version),
-            None => {
-                let reading = store.read(&rows, space, &path).map_err(|problem| crate::route::storage_problem(&problem))?;
-                (reading.tree, reading.version)
+        let mut json = Vec::new();
+        let mut whole = |tree: &Tree| tree.write_json(Show { space: &space.key, all: false }, &mut json);
+        let (page, present, version) = match (at, window) {
+            (Some(version), window) => {
+                let tree = store.read_at(&rows, space, &path, &version).map_err(|problem| write_problem(&problem))?;
+                let page = window.as_ref().and_then(|window| window.cut(&tree, &space.key));
+                let present = if window.is_some() { page.is_some() } else { whole(&tree) };
+                (page, present, version)
+            }
+            (None, None) => {
+                let reading = store.read(&rows, space, &path).map_err(failed)?;
+                (None, whole(&reading.tree), reading.version)
+            }
+            (None, Some(window)) => {
+                let page = window.read(store, &rows, space, &path).map_err(failed)?;
+                let present = page.is_some();
+                (page, present, store.version(&rows, space, &path).map_err(failed)?)
             }
         };
         let mut out = format!("{{\"id\":{id},").into_bytes();
-        let mark = out.len();
-        out.extend_from_slice(b"\"value\":");
-        if !tree.write_json(timebus_store::tree::Show { space: &space.key, all: false }, &mut out) {
-            out.truncate(mark);
-            out.extend_from_slice(b"\"absent\":true");
+        if let Some(page) = &page {
+            page.json.write(&mut json);
+        }
+        out.extend_from_slice(if present { b"\"value\":" } else { b"\"absent\":true" });
+        out.extend_from_slice(&json);
+        if let Some(next) = page.and_then(|page| page.next) {
+            out.extend_from_slice(b",\"next_after\":");
+            write_string(&next, &mut out);
         }
         out.extend_from_slice(b",\"version\":[");
         for (at, name) in version.iter().enumerate() {
@@ -427,16 +573,43 @@ impl Fields {
         }
     }
 
-    fn take_path(&mut self, peer: &Peer, name: &str) -> Result<Option<(Space, Path)>, Problem> {
+    fn take_path(&mut self, name: &str, peer: &Peer) -> Result<Option<(Space, Path)>, Problem> {
         let Some(text) = self.take_text(name) else { return Ok(None) };
+        // `/@<key>/a` as in a request target, where names need escapes that there are none of here.
         let Some(segments) = text.strip_prefix('/') else {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "path", "this is not a path", format!("{text:?} does not begin with a slash")));
         };
-        let segments = segments.strip_suffix('/').unwrap_or(segments);
-        if segments.is_empty() {
-            return Ok(Some((peer.store().own(), Path::root())));
+        match segments.strip_suffix('/').unwrap_or(segments) {
+            "" => Ok(Some((peer.store().own(), Path::root()))),
+            segments => locate(peer, segments.split('/')).map(Some),
         }
-        locate(peer, segments.split('/')).map(Some)
+    }
+
+    fn take_count(&mut self, name: &str) -> Result<Option<u32>, Problem> {
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(Json::Int(count)) if u32::try_from(count).is_ok() => Ok(u32::try_from(count).ok()),
+            Some(_) => {
+                Err(Problem::new(StatusCode::BAD_REQUEST, "message", format!("{name} is malformed"), "it is a whole number, at most 4294967295"))
+            }
+        }
+    }
+
+    /// `depth`, `first`, `last`, `limit` and `after`, as in the query of a GET.
+    fn take_window(&mut self) -> Result<Option<Window>, Problem> {
+        let query = Query {
+            depth: self.take_count("depth")?,
+            first: self.take_count("first")?,
+            last: self.take_count("last")?,
+            limit: self.take_count("limit")?,
+            after: match self.0.get("after") {
+                // In a list, names are places.
+                Some(Json::Int(_)) => self.take_count("after")?.map(|place| place.to_string()),
+                _ => self.take_text("after"),
+            },
+            ..Query::default()
+        };
+        Ok(Window::of(&query))
     }
 
     fn take_versions(&mut self, name: &str) -> Result<Option<Vec<String>>, Problem> {
@@ -477,28 +650,6 @@ fn error(id: Option<u64>, problem: &Problem) -> Vec<u8> {
         message["id"] = id.into();
     }
     message.to_string().into_bytes()
-}
-
-/// Sends each line as a message of its own and all of them at once. Whoever takes what had to wait is alive, even if
-/// the answer to a ping is still behind all that.
-async fn send_lines<S>(socket: &mut WebSocketStream<S>, lines: &[u8], heard: &mut tokio::time::Instant) -> Result<(), SocketError>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
-{
-    let began = tokio::time::Instant::now();
-    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && *line != b"\r") {
-        let Ok(line) = std::str::from_utf8(line) else { continue };
-        socket.feed(Message::text(line)).await?;
-    }
-    socket.flush().await?;
-    if began.elapsed() >= WAITED {
-        *heard = tokio::time::Instant::now();
-    }
-    Ok(())
-}
-
-async fn until_stopped(stopped: &mut tokio::sync::watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|stop| *stop).await;
 }
 
 /// What a broken socket is told, where it can be told anything.

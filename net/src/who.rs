@@ -27,7 +27,7 @@ pub(crate) enum Who {
 }
 
 /// Checks the Host of a request; answers the kind of origin.
-pub(crate) fn check_host(peer: &Peer, link: &Link, head: &Parts) -> Result<HostKind, Problem> {
+pub(crate) fn check_host(link: &Link, version: http::Version, uri: &http::Uri, headers: &HeaderMap) -> Result<HostKind, Problem> {
     if link.ends.is_none() {
         return Ok(HostKind::Root);
     }
@@ -35,8 +35,8 @@ pub(crate) fn check_host(peer: &Peer, link: &Link, head: &Parts) -> Result<HostK
         Problem::new(StatusCode::MISDIRECTED_REQUEST, "host", "this is not a name of this peer", "the Host header names another host")
             .with_fix("use localhost or 127.0.0.1 with the peer's port, or start the peer with --host NAME")
     };
-    let mut hosts = head.headers.get_all(header::HOST).iter();
-    let authority = match (head.version, head.uri.authority()) {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let authority = match (version, uri.authority()) {
         (http::Version::HTTP_2, Some(authority)) => {
             if hosts.next().is_some_and(|host| host.as_bytes() != authority.as_str().as_bytes()) {
                 return Err(misdirected());
@@ -50,7 +50,7 @@ pub(crate) fn check_host(peer: &Peer, link: &Link, head: &Parts) -> Result<HostK
             _ => return Err(misdirected()),
         },
     };
-    peer.hosts().check(authority).ok_or_else(misdirected)
+    link.hosts.check(authority).ok_or_else(misdirected)
 }
 
 /// The Host of a request that [`check_host`] accepted.
@@ -112,15 +112,20 @@ pub(crate) fn identify(peer: &Peer, link: &Link, head: &Parts) -> Result<Who, Pr
 
 /// Checks a bearer token, which a browser may only use from our own origin.
 pub(crate) fn check_token(peer: &Peer, token: &str, head: &Parts) -> Result<Who, Problem> {
-    let good = token.parse::<timebus_identity::Token>().is_ok_and(|token| token == peer.token);
-    if !good {
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "this token is not valid", "the peer does not know the token")
-            .with_fix("`timebus id --token` prints the owner's token"));
-    }
+    check_owner_token(peer, token)?;
     if is_browser(&head.headers) && !is_same_origin(head) {
         return Err(foreign_origin());
     }
     Ok(Who::Owner)
+}
+
+/// Checks that a token is the owner's, whoever sends it.
+pub(crate) fn check_owner_token(peer: &Peer, token: &str) -> Result<(), Problem> {
+    if token.parse::<timebus_identity::Token>().is_ok_and(|token| token == peer.token) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "this token is not valid", "the peer does not know the token")
+        .with_fix("`timebus id --token` prints the owner's token"))
 }
 
 /// The answer to a page of another origin.

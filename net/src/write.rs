@@ -18,9 +18,13 @@ use crate::route::{Ask, write_problem};
 use crate::versions::print_versions;
 use crate::who::{now_ms, text};
 
+/// Most values that one request may write. While it is decided, each takes about 2 kB whatever its size: 64 MiB of
+/// zeros would take more memory than most machines have, and would keep everybody else waiting for an hour.
+pub(crate) const VALUES_MAX: usize = 250_000;
+
 /// What a body may take when it is JSON.
 fn limits(bytes_max: usize) -> Limits {
-    Limits { bytes_max, ..Limits::default() }
+    Limits { bytes_max, values_max: VALUES_MAX, ..Limits::default() }
 }
 
 /// Carries out a request that writes.
@@ -181,16 +185,30 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
             Ok(Action::Post { name: time_sorted_id(), value: json(ask, body)? })
         }
         (&Method::POST, _) => {
-            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "only JSON can be appended", "POST takes a JSON value")
-                .with_fix("PUT the file at a path of its own"))
+            let mime = keepable(kind.unwrap_or_default(), body)?;
+            if mime.is_text()
+                && let Ok(text) = std::str::from_utf8(body)
+            {
+                return Ok(Action::Post { name: time_sorted_id(), value: Json::String(text.to_owned()) });
+            }
+            // As bytes inside of a larger value are written.
+            use base64::Engine as _;
+            let encoded = base64::engine::general_purpose::STANDARD.encode(body);
+            let members = [("@bytes", encoded), ("@type", mime.as_str().to_owned())];
+            let members = members.map(|(name, text)| (name.to_owned(), Json::String(text)));
+            Ok(Action::Post { name: time_sorted_id(), value: Json::Object(members.into()) })
         }
         (_, "" | FORM) => match json(ask, body) {
             Ok(value) => Ok(Action::Put(value)),
+            Err(problem) if problem.status == StatusCode::PAYLOAD_TOO_LARGE => Err(problem),
             Err(problem) => Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "the body is not JSON", problem.detail)
                 .with_fix("JSON strings need quotes: -d '\"hello\"'; for text send -H 'Content-Type: text/plain', for a file its media type")),
         },
         _ if is_json => Ok(Action::Put(json(ask, body)?)),
-        _ => bytes(kind.unwrap_or_default(), body),
+        _ => {
+            let mime = keepable(kind.unwrap_or_default(), body)?;
+            Ok(Action::PutValue(Value::Bytes { mime, bytes: body.to_vec().into() }))
+        }
     }
 }
 
@@ -201,6 +219,10 @@ fn json(ask: &Ask, body: &Bytes) -> Result<Json, Problem> {
     Json::parse(body, limits(ask.peer.config.body_bytes_max)).map_err(|error| {
         let problem = Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not JSON that can be kept", error.to_string());
         match error.flaw {
+            timebus_store::json::Flaw::TooMany { .. } => {
+                Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "these are too many values for one request", error.to_string())
+                    .with_fix("write smaller parts: a PATCH adds to what is there; `timebus import` does that")
+            }
             timebus_store::json::Flaw::InexactNumber { .. } => problem.with_fix("send the number as a string"),
             timebus_store::json::Flaw::DuplicateKey { .. } => problem.with_fix("name every key of an object once"),
             _ => problem,
@@ -208,7 +230,8 @@ fn json(ask: &Ask, body: &Bytes) -> Result<Json, Problem> {
     })
 }
 
-fn bytes(kind: &str, body: &Bytes) -> Result<Action, Problem> {
+/// Under which media type a body can be kept.
+fn keepable(kind: &str, body: &Bytes) -> Result<Mime, Problem> {
     let unsupported = |detail: &str| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "this media type cannot be kept", detail);
     let mut kind = kind.trim().to_owned();
     if kind.starts_with("text/") {
@@ -228,13 +251,14 @@ fn bytes(kind: &str, body: &Bytes) -> Result<Action, Problem> {
             format!("files of up to {INLINE_BYTES_MAX} bytes can be kept so far, this one has {}", body.len()),
         ));
     }
-    Ok(Action::PutValue(Value::Bytes { mime, bytes: body.to_vec().into() }))
+    Ok(mime)
 }
 
 /// Braid range patches as splices of JSON.
 fn splices(patches: &[Patch]) -> Result<Action, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch cannot be applied", detail);
     let mut out = Vec::with_capacity(patches.len());
+    let mut values_left = VALUES_MAX;
     for patch in patches {
         let ContentRange::Json(steps) = &patch.range else {
             return Err(bad("text ranges apply to mergeable texts, which this version does not keep yet".to_owned()));
@@ -243,11 +267,22 @@ fn splices(patches: &[Patch]) -> Result<Action, Problem> {
         let content = if patch.content.is_empty() {
             None
         } else {
-            Some(Json::parse(&patch.content, Limits::default()).map_err(|error| bad(error.to_string()))?)
+            let limits = Limits { values_max: values_left, ..Limits::default() };
+            Some(Json::parse(&patch.content, limits).map_err(|error| bad(error.to_string()))?)
         };
+        values_left -= content.as_ref().map_or(0, values).min(values_left);
         out.push((steps, content));
     }
     Ok(Action::Splice(out))
+}
+
+/// Values, those that hold others counted too.
+fn values(json: &Json) -> usize {
+    1 + match json {
+        Json::Array(items) => items.iter().map(values).sum(),
+        Json::Object(members) => members.values().map(values).sum(),
+        _ => 0,
+    }
 }
 
 fn json_step(step: &Step) -> JsonStep {

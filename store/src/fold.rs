@@ -119,6 +119,33 @@ impl Bodies {
         Path::new(segments.collect::<Option<_>>()?).ok()
     }
 
+    /// The paths that the ops of a change name: where it wrote, and what it removed or moved as a whole.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn named_by(&mut self, rows: &impl Rows, t: u32, a: u64) -> Result<Vec<Path>, StorageError> {
+        let loaded = self.load(rows, t, a)?;
+        let (own, body) = &*loaded;
+        let mut paths = Vec::new();
+        for (index, op) in body.ops.iter().enumerate() {
+            let made = match op {
+                Op::Ins { .. } => u32::try_from(index).ok().map(|index| OpId { change: own.id, index }),
+                Op::Move { elem, .. } => Self::resolve(own, body, *elem),
+                _ => None,
+            };
+            let path = match (made, op.path()) {
+                (Some(made), _) => self.write_at(rows, t, made)?.map(|(path, _)| path),
+                (None, Some(steps)) => Self::resolve_path(own, body, steps),
+                (None, None) => None,
+            };
+            paths.extend(path);
+        }
+        paths.sort();
+        paths.dedup();
+        Ok(paths)
+    }
+
     /// The path that a write was made at, and its value; `None` when there is no such write.
     ///
     /// # Errors

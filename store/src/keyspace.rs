@@ -258,6 +258,26 @@ impl Rows for Committed {
     }
 }
 
+impl Committed {
+    /// Rows whose key begins with `prefix` and is less than `before`, the greatest key first.
+    pub fn scan_back<'a>(&'a self, table: Table, prefix: &[u8], before: Option<&[u8]>) -> Scan<'a> {
+        let (keyspace, snapshot) = match &self.0 {
+            Moment::Disk(disk, snapshot) => (&disk.keyspaces[table as usize], snapshot),
+            Moment::Memory(rows) => {
+                // Tables in memory are small.
+                let mut found: Vec<_> = rows.scan(table, prefix, None).collect();
+                found.retain(|row| row.as_ref().map_or(true, |(key, _)| before.is_none_or(|before| **key < *before)));
+                return Box::new(found.into_iter().rev());
+            }
+        };
+        let iter = match before {
+            Some(before) => snapshot.range(keyspace, prefix.to_vec()..before.to_vec()),
+            None => snapshot.prefix(keyspace, prefix),
+        };
+        Box::new(iter.rev().map(|guard| Ok(guard.into_inner()?)))
+    }
+}
+
 /// The first key that is greater than every key with this prefix.
 fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     let keep = prefix.iter().rposition(|&b| b != 0xff)?;

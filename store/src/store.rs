@@ -171,7 +171,7 @@ impl Inner {
             observer.end(updates);
         }
         self.arrived.send_modify(|arrived| *arrived = last.max(*arrived));
-        updates.iter().for_each(|update| self.feeds.publish(update));
+        self.feeds.publish(updates);
     }
 }
 
@@ -571,6 +571,30 @@ impl Store {
             let (key, value) = row?;
             let a = key.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a));
             Ok((a, Summary::decode(&value)?))
+        })
+    }
+
+    /// The changes of a timeline that had an effect, latest first, from before an arrival number on, with the
+    /// paths that their ops name.
+    pub fn latest<'a>(
+        &self,
+        rows: &'a Committed,
+        t: u32,
+        before: Option<u64>,
+    ) -> impl Iterator<Item = Result<(u64, Summary, Vec<Path>), StorageError>> + use<'a> {
+        let mut bodies = Bodies::new(self.inner.log.clone());
+        let before = before.map(|a| crate::summary::change_key(t, a));
+        let found = rows.scan_back(Table::Change, &t.to_be_bytes(), before.as_ref().map(|key| &key[..]));
+        found.filter_map(move |row| {
+            let read = || {
+                let (key, value) = row?;
+                let a = key.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a));
+                let own = Summary::decode(&value)?;
+                let counts = own.part.is_none() || own.folded;
+                let paths = if counts { bodies.named_by(rows, t, a)? } else { Vec::new() };
+                Ok((!paths.is_empty()).then_some((a, own, paths)))
+            };
+            read().transpose()
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ids::OpId;
 use crate::json::Json;
-use crate::keyspace::{Rows, Table};
+use crate::keyspace::{Committed, Rows, Table};
 use crate::list::Order;
 use crate::node::{Entry, Node, Write, list_of_element, node_key, split_history_key};
 use crate::path::{Path, Segment};
@@ -620,6 +620,36 @@ pub fn child_names_after<'a, R: Rows>(
             }
             let Segment::Name(name) = segment else { continue };
             match Node::load(rows, &child) {
+                Ok(node) if node.count() > 0 || node.below > 0 => return Some(Ok(name)),
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    })
+}
+
+/// As [`child_names`], the last one first. What is below each name is skipped, not read.
+pub fn child_names_before<'a>(rows: &'a Committed, t: u32, path: &Path) -> impl Iterator<Item = Result<Box<str>, StorageError>> + use<'a> {
+    let prefix = node_key(t, &path.key());
+    let mut before: Option<Vec<u8>> = None;
+    std::iter::from_fn(move || {
+        loop {
+            let row = match rows.scan_back(Table::Node, &prefix, before.as_deref()).next()? {
+                Ok(row) => row,
+                Err(error) => return Some(Err(error)),
+            };
+            // The node itself comes first in order.
+            if row.0.len() == prefix.len() {
+                return None;
+            }
+            let damaged = || StorageError::Damaged { table: Table::Node.name() };
+            let Some((segment, tail)) = Segment::split_key(&row.0[prefix.len()..]) else { return Some(Err(damaged())) };
+            // Elements of lists stand before all names.
+            let Segment::Name(name) = segment else { return None };
+            let child = row.0[..row.0.len() - tail.len()].to_vec();
+            let node = Node::load(rows, &child);
+            before = Some(child);
+            match node {
                 Ok(node) if node.count() > 0 || node.below > 0 => return Some(Ok(name)),
                 Ok(_) => {}
                 Err(error) => return Some(Err(error)),

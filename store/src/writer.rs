@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError};
 
 use timebus_identity::{SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
@@ -974,7 +974,19 @@ pub(crate) struct Syncer {
 
 impl Syncer {
     pub(crate) fn run(mut self, groups: &Receiver<Group>) {
-        while let Ok(group) = groups.recv() {
+        loop {
+            let received = match self.inner.feeds.due() {
+                None => groups.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(at) => groups.recv_timeout(at.saturating_duration_since(std::time::Instant::now())),
+            };
+            let group = match received {
+                Ok(group) => group,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.inner.feeds.announce_due();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             let result = self.append(&group).and_then(|()| self.sync(&group)).and_then(|()| self.commit(&group));
             if !self.finish(group, result) {
                 return;

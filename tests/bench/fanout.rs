@@ -142,6 +142,12 @@ pub(crate) fn measure(options: &Options) -> Report {
             let p99_ms = row.deliveries.latency_us(0.99).map(|micros| micros / 1e3);
             let alone = row.published.lone.quantile(0.5);
             let alone_ms = alone.map(|alone| alone.as_secs_f64() * 1e3);
+            if peer == Peer::Timebus
+                && subscribers == 1
+                && let Some(alone) = alone_ms
+            {
+                report.notes.push(format!("aim: write to subscriber < 2 ms at the median ({alone:.2} ms): {}", verdict(alone < 2.0)));
+            }
             let subscriber_kb = row.subscriber_bytes.map(|bytes| bytes / 1e3);
             if peer == Peer::Timebus && subscribers >= 1_000 {
                 note_aims(&mut report, rate, reference, p99_ms, subscriber_kb);

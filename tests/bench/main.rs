@@ -118,7 +118,7 @@ impl Options {
         Self {
             row_time: Duration::from_secs_f64(seconds),
             peers: arguments.peers.clone(),
-            connections: all(&arguments.connections, &[1, 16], &[1, 16, 64]),
+            connections: all(&arguments.connections, &[1, 16], &[1, 16, 64, 256]),
             subscribers: all(&arguments.subscribers, &[1, 20], &[1, 100, 1_000]),
             paths: arguments.paths.unwrap_or(if arguments.quick { 10_000 } else { 1_000_000 }),
             folder: folder.to_owned(),

@@ -1,4 +1,4 @@
-//! `get`, `put` and `put-async`: single documents over 1, 16 and 64 connections.
+//! `get`, `put` and `put-async`: single documents over 1, 16, 64 and 256 connections.
 
 use std::time::Duration;
 

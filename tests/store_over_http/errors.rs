@@ -18,7 +18,8 @@ fn every_error_is_a_problem_that_says_what_to_do() {
         ("PUT", "/x", vec![JSON], "1e400", 400, false),
         ("PUT", "/x", vec![("Content-Type", "nonsense")], "1", 415, false),
         ("PATCH", "/x", vec![("Content-Type", "image/png")], "1", 415, true),
-        ("POST", "/x", vec![("Content-Type", "text/plain")], "1", 415, true),
+        ("POST", "/x", vec![("Content-Type", "nonsense")], "1", 415, false),
+        ("POST", "/x", vec![JSON], "hello", 400, false),
         ("PUT", "/.auth/x", vec![JSON], "1", 403, false),
         ("PUT", "/.sys/status", vec![JSON], "1", 404, false),
         ("GET", "/.sys/nothing", vec![], "", 404, false),
@@ -33,6 +34,18 @@ fn every_error_is_a_problem_that_says_what_to_do() {
         assert!(!has_fix || problem["fix"].is_string(), "{method} {target} has no fix: {problem}");
     }
     assert_eq!(peer.value("/"), json!({"x": {"a": 1}}));
+}
+
+#[test]
+fn more_values_than_memory_is_good_for_are_refused() {
+    let peer = Peer::start();
+    let many = format!("[{}0]", "0,".repeat(250_000));
+    for headers in [&[JSON][..], &[("Content-Type", "application/x-www-form-urlencoded")], &[]] {
+        let problem = peer.send("PUT", "/many", headers, &many).problem(413);
+        assert!(problem["fix"].as_str().is_some_and(|fix| fix.contains("PATCH")), "{problem}");
+    }
+    peer.send("PUT", "/many", &[JSON, ("Content-Range", "json [\"a\"]")], &many).problem(400);
+    peer.send("GET", "/many", &[], "").problem(404);
 }
 
 #[test]

@@ -171,6 +171,36 @@ fn the_log_and_the_difference_tell_what_happened() {
 }
 
 #[test]
+fn the_log_of_everything_comes_in_pages_and_names_the_places() {
+    let peer = Peer::start();
+    let mut versions = vec![peer.put("/doc", &json!({"a": 1, "l": [1, 2]}))];
+    for number in 0..6 {
+        versions.push(peer.put(&format!("/doc/n{number}"), &json!(number)));
+    }
+    versions.push(peer.send("POST", "/doc/l", &[("Content-Type", "application/json")], "3").versions());
+    versions.push(peer.send("DELETE", "/doc/a", &[], "").versions());
+    let mut found = Vec::new();
+    let mut places = Vec::new();
+    let mut after = String::new();
+    loop {
+        let page = peer.value(&format!("/.sys/log?limit=4{after}"));
+        let changes = page["changes"].as_array().expect("changes");
+        let Some(last) = changes.last() else { break };
+        assert!(changes.len() <= 4);
+        after = format!("&after={}", last["version"].as_str().expect("a version"));
+        for change in changes {
+            found.push(change["version"].as_str().expect("a version").to_owned());
+            places.push(change["paths"][0].as_str().expect("a path").to_owned());
+        }
+    }
+    // The version of a path is that of the last change below it; a POST answers with that of the list.
+    let written: Vec<String> = versions.iter().rev().map(|version| version[0].clone()).collect();
+    assert_eq!(found[2..], written[2..]);
+    assert_eq!((found.len(), places[0].as_str(), places[2].as_str()), (9, "/doc/a", "/doc/n5"));
+    assert!(places[1].starts_with("/doc/l/@"), "{places:?}");
+}
+
+#[test]
 fn a_snapshot_is_marked_as_one() {
     let peer = Peer::start();
     let version = print_versions(&peer.put("/doc", &json!([1])));

@@ -1,6 +1,6 @@
 use serde_json::{Map, Value, json};
 
-use crate::http::Client;
+use crate::http::{Client, print_versions};
 use crate::peer::Peer;
 
 fn names(range: std::ops::Range<u32>) -> Value {
@@ -58,6 +58,10 @@ fn depth_says_how_much_is_below() {
     assert_eq!(two["deep"]["c"], 2);
     assert!(two["deep"]["a"]["@more"].is_u64(), "{two}");
     assert_eq!(peer.value("/d?depth=9"), peer.value("/d"));
+    assert_eq!(peer.value("/d?depth=0"), json!({"@more": 8}));
+    // A list says that it is one.
+    assert_eq!(one["list"], json!({"@more": 2, "@list": true}));
+    assert_eq!(one["deep"].get("@list"), None);
     peer.send("GET", "/absent?depth=1", &[], "").problem(404);
 }
 
@@ -70,6 +74,21 @@ fn lists_have_pages_too() {
     let next = first.header("next-after").expect("more").to_owned();
     assert_eq!(peer.value(&format!("/l?limit=2&after={next}")), json!([2, 3]));
     assert_eq!(peer.value("/l?last=2"), json!([3, 4]));
+}
+
+#[test]
+fn old_versions_have_pages_too() {
+    let peer = Peer::start();
+    let old = print_versions(&peer.put("/many", &names(0..5)));
+    peer.put("/many", &json!({"now": 1}));
+    let at = [("Version", old.as_str())];
+    let first = peer.send("GET", "/many?limit=2", &at, "");
+    assert_eq!((first.json(), first.header("next-after")), (names(0..2), Some("k00001")));
+    assert_eq!(first.header("version"), Some(old.as_str()));
+    assert_eq!(peer.send("GET", "/many?limit=2&after=k00002", &at, "").json(), names(3..5));
+    assert_eq!(peer.send("GET", "/many?last=1&depth=1", &at, "").json(), json!({"k00004": {"@more": 1}}));
+    peer.send("GET", "/many?limit=2", &[("Version", "\"nobody-1\"")], "").problem(309);
+    peer.send("GET", "/none?limit=2", &at, "").problem(404);
 }
 
 #[test]

@@ -113,3 +113,19 @@ fn files_over_the_limit_are_refused_and_nothing_is_kept() {
     peer.send("PUT", "/big", &[("Content-Type", "application/octet-stream")], vec![0; 4 << 20]).problem(413);
     peer.send("GET", "/big", &[], "").problem(404);
 }
+
+#[test]
+fn text_and_files_can_be_appended() {
+    let peer = Peer::start();
+    peer.put("/list", &json!([1]));
+    for (kind, body) in [("text/plain", &b"gr\xc3\xbc\xc3\x9fe"[..]), ("image/png", b"\x89PNG\x00\xff")] {
+        let answer = peer.send("POST", "/feed", &[("Content-Type", kind)], body);
+        assert_eq!(answer.status, 201, "{}", answer.text());
+        let place = answer.header("location").expect("a place").to_owned();
+        assert_eq!(peer.send("GET", &place, &[("Accept", kind)], "").body, body);
+        assert_eq!(peer.send("POST", "/list", &[("Content-Type", kind)], body).status, 201);
+    }
+    assert_eq!(peer.value("/list"), json!([1, "gr\u{fc}\u{df}e", {"@bytes": "iVBORwD/", "@type": "image/png"}]));
+    peer.send("POST", "/feed", &[("Content-Type", "text/plain")], b"\xff").problem(415);
+    peer.send("POST", "/feed", &[("Content-Type", "image/png")], vec![0; 65_537]).problem(413);
+}

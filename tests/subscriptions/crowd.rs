@@ -59,6 +59,47 @@ fn slow_readers_in_a_crowd_cost_nobody_anything() {
     assert!(peak < RESIDENT_BYTES_MAX, "{peak} bytes resident");
 }
 
+/// Most memory for ten thousand subscriptions that take nothing.
+const STALLED_BYTES_MAX: u64 = 200 << 20;
+
+/// 10 000 of them with `TIMEBUS_FULL=1`.
+#[test]
+fn readers_who_take_nothing_cost_little() {
+    const WATCHES: u64 = 250;
+    let sockets = if is_full_run() { 40 } else { 4 };
+    let peer = Peer::start();
+    peer.put("/hot", &json!({"n": 0}));
+    let mut stalled: Vec<Socket> = (0..sockets).map(|_| Socket::open_small(&peer)).collect();
+    for socket in &mut stalled {
+        for id in 0..WATCHES {
+            socket.say(&json!({"id": id, "watch": "/hot"}));
+            while socket.hear().get("caught_up").is_none() {}
+        }
+    }
+    let mut client = peer.connect();
+    let filling = "x".repeat(20_000);
+    for number in 0..WRITES {
+        let body = json!({"n": number, "filling": format!("{number} {filling}")}).to_string();
+        let headers = [("Content-Type", "application/json"), ("Prefer", "respond-async")];
+        assert_eq!(client.send("PUT", "/hot", &headers, body).status, 200);
+    }
+    peer.put("/hot/n", &json!("last"));
+    let resident = peer.resident_bytes();
+    eprintln!("{} subscriptions that take nothing, {WRITES} writes of 20 kB: {} MB resident", sockets * WATCHES, resident / 1_000_000);
+    assert!(resident < STALLED_BYTES_MAX, "{resident} bytes resident");
+    // They are as good as any: whoever reads again gets to the end.
+    let last = stalled.pop().expect("a socket");
+    last.0.get_ref().set_read_timeout(Some(crate::peer::DEADLINE)).expect("a timeout");
+    let mut last = last;
+    let mut done = std::collections::BTreeSet::new();
+    while done.len() < WATCHES as usize {
+        let message = last.hear();
+        if message["snapshot"]["n"] == "last" || message["put"] == "/hot/n" && message["value"] == "last" {
+            done.insert(message["id"].as_u64());
+        }
+    }
+}
+
 /// Whether a message brings the last value; without reading all of it as JSON, which would be most of the work.
 fn is_last(message: &str) -> bool {
     message.contains("\"n\":\"last\"") || message.contains("\"put\":\"/hot/n\",\"value\":\"last\"")

@@ -30,6 +30,8 @@ enum Wire {
 pub(super) struct Watcher {
     form: Form,
     path: String,
+    /// What it looks through, as in a request target.
+    query: String,
     wire: Wire,
     /// What it has.
     pub(super) state: Option<Value>,
@@ -46,9 +48,9 @@ pub(super) struct Watcher {
 
 impl Watcher {
     /// Begins with nothing.
-    pub(super) fn start(peer: &Peer, path: &str, form: Form) -> Self {
-        let mut watcher = Self::open(peer, path, form, None);
-        let current = peer.send("GET", path, &[], "").versions();
+    pub(super) fn start(peer: &Peer, target: &str, form: Form) -> Self {
+        let mut watcher = Self::open(peer, target, form, None);
+        let current = peer.send("GET", target, &[], "").versions();
         watcher.step();
         assert_eq!(watcher.snapshots, 1, "a snapshot comes first");
         if form != Form::Braid {
@@ -59,19 +61,23 @@ impl Watcher {
     }
 
     /// Goes on from a version that it has.
-    pub(super) fn resume(peer: &Peer, path: &str, form: Form, version: &[String], state: Option<Value>) -> Self {
-        let mut watcher = Self::open(peer, path, form, Some(version));
+    pub(super) fn resume(peer: &Peer, target: &str, form: Form, version: &[String], state: Option<Value>) -> Self {
+        let mut watcher = Self::open(peer, target, form, Some(version));
         watcher.state = state;
         watcher.version = version.to_vec();
         watcher
     }
 
-    fn open(peer: &Peer, path: &str, form: Form, from: Option<&[String]>) -> Self {
+    fn open(peer: &Peer, target: &str, form: Form, from: Option<&[String]>) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let wire = if form == Form::Socket {
             let mut socket = Socket::open(peer);
             let mut message = json!({"id": 7, "watch": path});
             if let Some(from) = from {
                 message["from"] = json!(from);
+            }
+            for (name, value) in query.split('&').filter_map(|parameter| parameter.split_once('=')) {
+                message[name] = value.parse::<u64>().map_or_else(|_| json!(value), |number| json!(number));
             }
             socket.say(&message);
             Wire::Socket(Box::new(socket))
@@ -90,7 +96,7 @@ impl Watcher {
             if form != Form::Events {
                 headers.extend(versions.iter().map(|versions| ("Parents", versions.as_str())));
             }
-            let (status, head, stream) = peer.connect().stream("GET", path, &headers);
+            let (status, head, stream) = peer.connect().stream("GET", target, &headers);
             let kind = head.one("content-type").expect("a type");
             match form {
                 Form::Braid => assert_eq!((status, kind, head.one("subscribe")), (209, "application/http-history", Some("true"))),
@@ -100,7 +106,18 @@ impl Watcher {
             assert!(head.one("cache-control").is_some_and(|cache| cache.contains("no-cache") && cache.contains("no-transform")));
             Wire::Stream(stream)
         };
-        Self { form, path: path.to_owned(), wire, state: None, version: Vec::new(), snapshots: 0, behind: 0, updates: 0, id: None }
+        Self {
+            form,
+            path: path.to_owned(),
+            query: query.to_owned(),
+            wire,
+            state: None,
+            version: Vec::new(),
+            snapshots: 0,
+            behind: 0,
+            updates: 0,
+            id: None,
+        }
     }
 
     /// Lets the kernel keep little for it, so that not reading shows at once.
@@ -210,6 +227,15 @@ impl Watcher {
     /// Goes on until it has a version.
     pub(super) fn until(&mut self, version: &[String]) {
         while self.version != version {
+            self.step();
+        }
+    }
+
+    /// Goes on until it has what the peer shows. A change that does not show is not told.
+    pub(super) fn settle(&mut self, peer: &Peer) {
+        let answer = peer.send("GET", &format!("{}?{}", self.path, self.query), &[], "");
+        let expected = (answer.status == 200).then(|| answer.json());
+        while self.state != expected {
             self.step();
         }
     }

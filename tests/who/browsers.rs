@@ -127,6 +127,42 @@ fn a_page_opens_a_socket_only_from_our_origin_and_says_its_token_first() {
 }
 
 #[test]
+fn a_web_origin_has_so_many_subscriptions_over_all_its_connections() {
+    let peer = Peer::start();
+    let own = format!("http://{}", peer.authority());
+    let bearer = format!("Bearer {}", peer.token());
+    let page = [("Authorization", bearer.as_str()), ("Origin", own.as_str()), ("Sec-Fetch-Site", "same-origin")];
+    let open = || {
+        let protocol = ("sec-websocket-protocol", "timebus.v1");
+        let mut socket = Socket::try_open(&peer, &[("origin", &own), protocol]).unwrap_or_else(|status| panic!("{status}"));
+        socket.say(&json!({"auth": peer.token()}));
+        assert_eq!(socket.hear(), json!({"auth": true}));
+        socket
+    };
+    let watch = |socket: &mut Socket, id: u32| {
+        let answer = socket.request(&json!({"id": id, "watch": format!("/{id}")}));
+        answer["error"]["status"].as_u64().inspect(|status| assert_eq!(*status, 429))
+    };
+    let (mut first, mut second) = (open(), open());
+    for id in 0..200 {
+        assert_eq!(watch(&mut first, id), None);
+    }
+    for id in 0..55 {
+        assert_eq!(watch(&mut second, id), None);
+    }
+    let (status, _, stream) = peer.connect().stream("GET", "/x", &[&page[..], &[("Subscribe", "true")]].concat());
+    assert_eq!(status, 209);
+    assert_eq!(watch(&mut second, 99), Some(429));
+    let target = [&page[..1], &[("Sec-Fetch-Site", "same-origin"), ("Accept", "text/event-stream")]].concat();
+    peer.send("GET", "/x", &target, "").problem(429);
+    // A program is none.
+    assert_eq!(Socket::open(&peer).request(&json!({"id": 1, "watch": "/x"}))["absent"], true);
+    assert_eq!(first.request(&json!({"id": 7, "unwatch": true}))["unwatched"], true);
+    assert_eq!(watch(&mut second, 99), None);
+    drop(stream);
+}
+
+#[test]
 fn what_people_stored_is_shown_but_never_run() {
     let peer = Peer::start();
     let script = "<script>alert(1)</script>";

@@ -72,7 +72,7 @@ async fn read_or_empty(client: &mut Client, path: &Target, depth: u32, last: Opt
 /// How much is below a node that was not looked into.
 fn below(json: &Json) -> Option<u64> {
     match json {
-        Json::Object(members) if members.len() == 1 => number(json, "@more"),
+        Json::Object(members) if members.len() == 1 + usize::from(members.contains_key("@list")) => number(json, "@more"),
         _ => None,
     }
 }

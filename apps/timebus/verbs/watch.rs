@@ -142,6 +142,9 @@ async fn subscribe(client: &mut Client, args: &Watch, cursor: &Cursor) -> anyhow
     if let Some(depth) = args.depth {
         request = request.query("depth", depth);
     }
+    if let Some(last) = args.last {
+        request = request.query("last", last);
+    }
     let request = request.versions("parents", cursor.settled.as_ref())?;
     Ok(client.send(request).await?.lines())
 }

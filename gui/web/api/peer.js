@@ -182,7 +182,7 @@ export class Peer {
   }
 
   /**
-   * One page of what is directly below a path. Members that have parts are `{"@more": count}`.
+   * One page of what is directly below a path. Members that have parts are `{"@more": count}`, lists with `"@list": true`.
    * @param {Path} path
    * @param {{ after?: string | null, limit?: number }} [page]
    * @returns {Promise<Listing>}

@@ -284,6 +284,7 @@ async fn open_websocket(iroh: &iroh::Endpoint, host: &WebsocketAddress) -> Resul
     let authority = host.authority();
     let mut request = format!("ws://{authority}/").into_client_request().map_err(|error| Answer::Other(error.to_string()))?;
     request.headers_mut().insert(header::USER_AGENT, HeaderValue::from_static("timebus"));
+    request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static(crate::websocket::PEER_PROTOCOL));
     if !host.is_tls() {
         return upgrade(request, stream, &authority).await;
     }
@@ -299,7 +300,7 @@ where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     match tokio_tungstenite::client_async_with_config(request, stream, Some(websocket::config())).await {
-        Ok((socket, _)) => Ok(websocket::start(socket, authority, true, None, None)),
+        Ok((socket, _)) => Ok(websocket::start(socket, authority, true, None)),
         Err(SocketError::Http(response)) if response.status() == StatusCode::SERVICE_UNAVAILABLE => Err(Answer::Busy),
         Err(SocketError::Http(response)) => Err(Answer::Http(response.status().as_u16())),
         Err(error) => Err(Answer::Other(error.to_string())),

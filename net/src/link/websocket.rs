@@ -79,8 +79,8 @@ impl Pulse {
     }
 }
 
-/// Makes a link of a socket whose `Host` is known, and of frames that were read from it before.
-pub(crate) fn start<S>(socket: WebSocketStream<S>, host: &str, initiator: bool, first: Option<Vec<u8>>, slot: Option<Slot>) -> Link
+/// Makes a link of a socket whose `Host` is known.
+pub(crate) fn start<S>(socket: WebSocketStream<S>, host: &str, initiator: bool, slot: Option<Slot>) -> Link
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -90,26 +90,19 @@ where
     let beat = Arc::new(Beat { born: now, heard: Mutex::new(Heard { at: now, is_listening: true }), round_trip: AtomicU64::new(0) });
     let pulse = Pulse { host: host.into(), beat: Arc::clone(&beat) };
     let shared = Shared::new(None, binding(host), initiator, Carrier::Websocket(pulse), outbox);
-    tokio::spawn(carry(Arc::clone(&shared), socket, beat, queued, received, first, slot));
+    tokio::spawn(carry(Arc::clone(&shared), socket, beat, queued, received, slot));
     Link::new(shared, Source::Queue(inbox))
 }
 
 /// Reads and writes frames until the link ends, and ends it.
-async fn carry<S>(
-    shared: Arc<Shared>,
-    socket: WebSocketStream<S>,
-    beat: Arc<Beat>,
-    mut queued: Inbox,
-    received: Outbox,
-    first: Option<Vec<u8>>,
-    slot: Option<Slot>,
-) where
+async fn carry<S>(shared: Arc<Shared>, socket: WebSocketStream<S>, beat: Arc<Beat>, mut queued: Inbox, received: Outbox, slot: Option<Slot>)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (mut sink, mut stream) = socket.split();
     let why = tokio::select! {
         why = write(&mut sink, &mut queued, &beat, &shared) => why,
-        why = read(&mut stream, &received, &beat, first) => why,
+        why = read(&mut stream, &received, &beat) => why,
         () = until_silent(&beat) => Ended::Silent,
         () = shared.until_overdue() => shared.why_ended(),
     };
@@ -177,15 +170,10 @@ where
 }
 
 /// Reads frames and hands them on, until there are no more.
-async fn read<R>(stream: &mut R, received: &Outbox, beat: &Beat, first: Option<Vec<u8>>) -> Ended
+async fn read<R>(stream: &mut R, received: &Outbox, beat: &Beat) -> Ended
 where
     R: Stream<Item = Result<Message, Error>> + Unpin,
 {
-    if let Some(first) = first
-        && let Err(ended) = hand_on(first, received, beat).await
-    {
-        return ended;
-    }
     loop {
         let message = stream.next().await;
         lock(&beat.heard).at = Instant::now();

@@ -14,11 +14,14 @@ pub struct Limits {
     pub depth_max: usize,
     /// Longest text, 1 MiB by default. A value can take 100 times the memory of its text.
     pub bytes_max: usize,
+    /// Most values, those that hold others counted too. No limit by default: it matters where texts may be long, since
+    /// it bounds the memory of the value where `bytes_max` hardly does.
+    pub values_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { depth_max: DEPTH_MAX, bytes_max: 1 << 20 }
+        Limits { depth_max: DEPTH_MAX, bytes_max: 1 << 20, values_max: usize::MAX }
     }
 }
 
@@ -122,11 +125,17 @@ pub enum Flaw {
         /// The limit.
         bytes_max: usize,
     },
+    /// See [`Limits::values_max`].
+    #[error("more than {values_max} values")]
+    TooMany {
+        /// The limit.
+        values_max: usize,
+    },
 }
 
 /// See [`Json::parse`].
 pub(super) fn parse(bytes: &[u8], limits: Limits) -> Result<Json, JsonError> {
-    let Limits { depth_max, bytes_max } = limits;
+    let Limits { depth_max, bytes_max, values_max } = limits;
     if bytes.len() > bytes_max {
         let flaw = Flaw::TooLong { len: bytes.len(), bytes_max };
         return Err(JsonError::new(bytes, bytes_max, flaw));
@@ -136,7 +145,7 @@ pub(super) fn parse(bytes: &[u8], limits: Limits) -> Result<Json, JsonError> {
     }
     let text = std::str::from_utf8(bytes).map_err(|error| JsonError::new(bytes, error.valid_up_to(), Flaw::NotUtf8))?;
 
-    let mut parser = Parser { text, bytes, at: 0, depth_max, depth: 0 };
+    let mut parser = Parser { text, bytes, at: 0, depth_max, depth: 0, values_max, values: 0 };
     parser.skip_whitespace();
     let value = parser.value()?;
     parser.skip_whitespace();
@@ -169,10 +178,16 @@ struct Parser<'a> {
     at: usize,
     depth_max: usize,
     depth: usize,
+    values_max: usize,
+    values: usize,
 }
 
 impl Parser<'_> {
     fn value(&mut self) -> Result<Json, JsonError> {
+        if self.values == self.values_max {
+            return Err(self.error(self.at, Flaw::TooMany { values_max: self.values_max }));
+        }
+        self.values += 1;
         match self.peek() {
             Some(b'"') => Ok(Json::String(self.string()?)),
             Some(b'{') => self.nested(Self::object),
@@ -421,6 +436,14 @@ mod tests {
     }
 
     #[test]
+    fn counts_all_values() {
+        let within = |text: &str, values_max| Json::parse(text.as_bytes(), Limits { values_max, ..Limits::default() }).map(drop);
+        let text = r#"{"a":[1,{}],"b":"c"}"#;
+        assert_eq!(within(text, 5), Ok(()));
+        assert_eq!(within(text, 4).expect_err("five values").flaw, Flaw::TooMany { values_max: 4 });
+    }
+
+    #[test]
     fn errors_name_the_place_and_the_problem() {
         for (text, message) in [
             ("", "line 1, column 1: the text ends where a value should be"),
@@ -480,7 +503,7 @@ mod tests {
         json(&format!("[{},{}]", nested(31), nested(31)));
         assert_eq!(refusal(nested(33)).flaw, Flaw::TooDeep { depth_max: 32 });
 
-        let limits = Limits { depth_max: 0, bytes_max: 3 };
+        let limits = Limits { depth_max: 0, bytes_max: 3, ..Limits::default() };
         assert_eq!(Json::parse(b"123", limits), Ok(Json::Int(123)));
         let error = Json::parse(b"1234", limits).expect_err("too long");
         assert_eq!((error.flaw, error.offset), (Flaw::TooLong { len: 4, bytes_max: 3 }, 3));

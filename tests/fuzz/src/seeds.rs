@@ -216,6 +216,7 @@ fn rows() -> Vec<Vec<u8>> {
         deps: vec![4, 5],
         base: Some(vec![3]),
         total: false,
+        except: Vec::new(),
         part: Some((2, 3)),
         folded: true,
         label: Some("alice-5".into()),

@@ -55,7 +55,7 @@ impl Served {
 async fn handshake(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), host: &str) -> String {
     let request = format!(
         "GET / HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: timebus.peer.v1\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(request.as_bytes()).await.expect("written");
     let mut head = Vec::new();
@@ -197,36 +197,8 @@ async fn behind_a_proxy_with_tls_the_name_outside_counts() {
 async fn without_a_driver_a_link_is_refused_with_a_reason() {
     let served = Served::start(&[]).await;
     let caller = Place::new().await;
-    let mut here = soon(caller.endpoint.dial(None, &[served.address()])).await.expect("a websocket of the owner");
-    here.send(b"\0hello".to_vec()).await.expect("a new link");
-    assert_eq!(soon(here.recv()).await, None);
-    let why = here.ended().map(|ended| ended.to_string()).unwrap_or_default();
-    assert!(why.contains("takes no links"), "{why}");
-}
-
-#[tokio::test]
-async fn only_a_first_message_that_is_a_hello_begins_a_link() {
-    let served = Served::start(&[]).await;
-    let _arrivals = served.open(4);
-    let host = format!("127.0.0.1:{}", served.port);
-    for messages in [vec![Message::binary(vec![1, 2])], vec![Message::binary(vec![])], vec![Message::text("{}"), Message::binary(vec![0])]] {
-        let (answer, stream) = served.upgrade(&host).await;
-        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
-        let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
-        for message in messages {
-            socket.send(message).await.expect("sent");
-        }
-        let closed = soon(async {
-            loop {
-                match socket.next().await {
-                    Some(Ok(Message::Close(Some(frame)))) => return u16::from(frame.code),
-                    Some(Ok(_)) => {}
-                    other => panic!("{other:?}"),
-                }
-            }
-        });
-        assert_eq!(closed.await, 1003);
-    }
+    let error = soon(caller.endpoint.dial(None, &[served.address()])).await.expect_err("nobody takes links").to_string();
+    assert!(error.contains("503"), "{error}");
 }
 
 #[tokio::test]
@@ -262,7 +234,7 @@ async fn a_socket_that_is_cut_is_broken() {
 async fn a_websocket_that_falls_silent_is_noticed_within_30_s() {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let socket = WebSocketStream::from_raw_socket(ours, Role::Client, Some(websocket::config())).await;
-    let mut link = websocket::start(socket, "peer.example", true, None, None);
+    let mut link = websocket::start(socket, "peer.example", true, None);
     let began = tokio::time::Instant::now();
     assert_eq!(link.recv().await, None);
     assert_eq!(link.ended(), Some(Ended::Silent));
@@ -275,8 +247,8 @@ async fn two_idle_ends_of_a_websocket_stay() {
     let (ours, theirs) = tokio::io::duplex(1 << 16);
     let ours = WebSocketStream::from_raw_socket(ours, Role::Client, Some(websocket::config())).await;
     let theirs = WebSocketStream::from_raw_socket(theirs, Role::Server, Some(websocket::config())).await;
-    let here = websocket::start(ours, "peer.example", true, None, None);
-    let mut there = websocket::start(theirs, "peer.example", false, None, None);
+    let here = websocket::start(ours, "peer.example", true, None);
+    let mut there = websocket::start(theirs, "peer.example", false, None);
     let idle = Duration::from_secs(3600);
     assert!(tokio::time::timeout(idle, there.recv()).await.is_err(), "{:?}", there.ended());
     // Not even when one of them does not read what it has.
@@ -300,7 +272,7 @@ async fn from_elsewhere(served: &Served, host: &str) -> (String, tokio::io::Dupl
 async fn who_has_no_token_may_begin_a_link_and_nothing_else() {
     let served = Served::start(&["peer.example:443"]).await;
     let (answer, _) = from_elsewhere(&served, "peer.example").await;
-    assert!(answer.starts_with("HTTP/1.1 401"), "without a door nobody gets in: {answer}");
+    assert!(answer.starts_with("HTTP/1.1 503"), "without a door nobody gets in: {answer}");
     let mut arrivals = served.open(1);
     for host in ["localhost", "127.0.0.1", "app.localhost"] {
         let (answer, _) = from_elsewhere(&served, &format!("{host}:{}", served.port)).await;
@@ -314,10 +286,11 @@ async fn who_has_no_token_may_begin_a_link_and_nothing_else() {
     let (busy, _) = from_elsewhere(&served, "peer.example").await;
     assert!(busy.starts_with("HTTP/1.1 503"), "there is room for one: {busy}");
     let mut socket = WebSocketStream::from_raw_socket(stream, Role::Client, None).await;
+    let mut there = soon(arrivals.accept()).await.expect("a link");
     socket.send(Message::text("{\"id\":1,\"get\":\"/\"}")).await.expect("sent");
-    let closed = soon(socket.next()).await;
-    assert!(matches!(&closed, Some(Ok(Message::Close(Some(frame)))) if u16::from(frame.code) == 1008), "{closed:?}");
-    drop(socket);
+    assert_eq!(soon(there.recv()).await, None, "no answer, and no more frames");
+    assert!(matches!(there.ended(), Some(Ended::Broken(_))), "{:?}", there.ended());
+    drop((there, socket));
 
     let (answer, stream) = soon(async {
         loop {

@@ -67,8 +67,8 @@ async fn of_websockets() {
     }
     let ours = WebSocketStream::from_raw_socket(ours, Role::Client, Some(websocket::config())).await;
     let theirs = WebSocketStream::from_raw_socket(theirs, Role::Server, Some(websocket::config())).await;
-    let here = websocket::start(ours, "localhost", true, None, None);
-    let mut there = websocket::start(theirs, "localhost", false, None, None);
+    let here = websocket::start(ours, "localhost", true, None);
+    let mut there = websocket::start(theirs, "localhost", false, None);
     here.send(vec![0]).await.expect("a new link");
     there.recv().await.expect("a frame");
     eprintln!("websocket: until the first frame is there (without HTTP): {:?}", began.elapsed());

@@ -1,0 +1,403 @@
+//! The part of a value that a reader or a subscriber asked for: how deep, and which of its members.
+//!
+//! What lies deeper stands there as a marker, `{"@more": values}`, with `"@list": true` where it is a list. A window
+//! is cut the same way from what is there now, which is read no further than needed, and from an old version.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Bound;
+
+use timebus_identity::PublicKey;
+use timebus_store::json::Json;
+use timebus_store::keyspace::Committed;
+use timebus_store::node::{Node, node_key};
+use timebus_store::path::{Path, Segment};
+use timebus_store::pipeline::Space;
+use timebus_store::store::{StorageError, Store};
+use timebus_store::tree::{Shape, Tree, child_names_after, child_names_before};
+use timebus_store::update::{Edit, Step};
+use timebus_store::value::Value;
+
+use crate::target::Query;
+
+/// Most members of one page, if the caller does not say.
+const PAGE_DEFAULT: usize = 1000;
+/// Places where two pages differ; with more of them the new page as a whole is shorter.
+const EDITS_MAX: usize = 512;
+/// How far the elements of a list are looked for at its other end: a window on the last elements moves when
+/// something is appended.
+const SHIFT_MAX: usize = 64;
+
+/// What to show of a value.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Window {
+    /// Levels that are shown; everything when absent.
+    pub(crate) depth: Option<u32>,
+    /// Members shown; [`PAGE_DEFAULT`] when absent.
+    pub(crate) limit: Option<u32>,
+    /// The page begins behind this name or, in a list, index.
+    pub(crate) after: Option<String>,
+    /// Whether the page is the end of the listing.
+    pub(crate) is_last: bool,
+}
+
+/// A value as a window shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Page {
+    pub(crate) json: Json,
+    /// What `after` is on the next page, if there is one.
+    pub(crate) next: Option<String>,
+    /// Elements of a list before those that are shown.
+    pub(crate) skipped: usize,
+}
+
+impl Window {
+    /// The window of a request; `None` when it asks for the whole value.
+    pub(crate) fn of(query: &Query) -> Option<Self> {
+        let window =
+            Self { depth: query.depth, limit: query.last.or(query.limit).or(query.first), after: query.after.clone(), is_last: query.last.is_some() };
+        (window != Self::default()).then_some(window)
+    }
+
+    fn wanted(&self) -> usize {
+        self.limit.map_or(PAGE_DEFAULT, |limit| limit as usize)
+    }
+
+    /// What is there now; `None` where nothing is.
+    pub(crate) fn read(&self, store: &Store, rows: &Committed, at: Space, path: &Path) -> Result<Option<Page>, StorageError> {
+        let space = at.key;
+        let key = node_key(at.main(), &path.key());
+        let node = Node::load(rows, &key)?;
+        if node.count() == 0 && node.below == 0 {
+            return Ok(None);
+        }
+        if self.depth == Some(0) {
+            return Ok(outline(store, rows, at, path)?.map(|json| Page { json, next: None, skipped: 0 }));
+        }
+        if node.below == 0 || node.loose || is_list(&node, rows, &key)? {
+            return Ok(self.cut(&store.read(rows, at, path)?.tree, &space));
+        }
+        let wanted = self.wanted();
+        let mut names: VecDeque<Box<str>> = VecDeque::new();
+        let mut next = None;
+        if self.is_last {
+            for name in child_names_before(rows, at.main(), path).take(wanted) {
+                names.push_front(name?);
+            }
+        } else {
+            for name in child_names_after(rows, at.main(), path, self.after.as_deref()) {
+                let name = name?;
+                if names.len() == wanted {
+                    next = names.back().map(ToString::to_string);
+                    break;
+                }
+                names.push_back(name);
+            }
+        }
+        let mut members = BTreeMap::new();
+        for name in names {
+            let Ok(child) = path.join(Segment::Name(name.clone())) else { continue };
+            let shown = match self.depth {
+                Some(1) => outline(store, rows, at, &child)?,
+                depth => shown(&store.read(rows, at, &child)?.tree, depth.map(|depth| depth - 1), &space),
+            };
+            members.extend(shown.map(|json| (String::from(name), json)));
+        }
+        Ok(Some(Page { json: Json::Object(members), next, skipped: 0 }))
+    }
+
+    /// The same of a tree; `None` where nothing is.
+    pub(crate) fn cut(&self, tree: &Tree, space: &PublicKey) -> Option<Page> {
+        let whole = |json| Page { json, next: None, skipped: 0 };
+        if self.depth == Some(0) {
+            return shown(tree, self.depth, space).map(whole);
+        }
+        let depth = self.depth.map(|depth| depth - 1);
+        let wanted = self.wanted();
+        match tree.shape() {
+            Shape::Absent => None,
+            Shape::Scalar => tree.to_json(space).map(whole),
+            Shape::List => {
+                let total = tree.elements.len();
+                let from = match &self.after {
+                    _ if self.is_last => total.saturating_sub(wanted),
+                    Some(after) => after.parse::<usize>().map_or(0, |after| after.saturating_add(1)),
+                    None => 0,
+                };
+                let items = tree.elements.iter().skip(from).take(wanted).filter_map(|(_, element)| shown(element, depth, space)).collect();
+                let end = from.saturating_add(wanted);
+                let next = (!self.is_last && end < total && wanted > 0).then(|| (end - 1).to_string());
+                Some(Page { json: Json::Array(items), next, skipped: from })
+            }
+            Shape::Object => {
+                let total = tree.names.len();
+                let from = match &self.after {
+                    _ if self.is_last => total.saturating_sub(wanted),
+                    Some(after) => tree.names.range::<str, _>((Bound::Unbounded, Bound::Included(after.as_str()))).count(),
+                    None => 0,
+                };
+                let members = tree.names.iter().skip(from).take(wanted);
+                let members = members.filter_map(|(name, child)| Some((name.to_string(), shown(child, depth, space)?)));
+                let members: BTreeMap<String, Json> = members.collect();
+                let next = if self.is_last || from + wanted >= total { None } else { members.keys().next_back().cloned() };
+                Some(Page { json: Json::Object(members), next, skipped: 0 })
+            }
+        }
+    }
+}
+
+/// Whether a list wins at a node.
+fn is_list(node: &Node, rows: &Committed, key: &[u8]) -> Result<bool, StorageError> {
+    Ok(node.winner(rows, key)?.is_some_and(|write| write.value == Value::List))
+}
+
+/// A node that is not looked into: its value, or how much is below it.
+fn outline(store: &Store, rows: &Committed, at: Space, path: &Path) -> Result<Option<Json>, StorageError> {
+    let key = node_key(at.main(), &path.key());
+    let node = Node::load(rows, &key)?;
+    if node.below == 0 || node.loose {
+        return Ok(shown(&store.read(rows, at, path)?.tree, Some(0), &at.key));
+    }
+    Ok(Some(marker(node.below, is_list(&node, rows, &key)?)))
+}
+
+/// Stands for so many values that are not looked into.
+fn marker(values: u64, is_list: bool) -> Json {
+    let mut members = BTreeMap::from([(MORE.to_owned(), Json::Int(i64::try_from(values).unwrap_or(i64::MAX)))]);
+    if is_list {
+        members.insert("@list".to_owned(), Json::Bool(true));
+    }
+    Json::Object(members)
+}
+
+/// The member that makes an object a marker.
+const MORE: &str = "@more";
+
+/// A tree down to a depth.
+fn shown(tree: &Tree, depth: Option<u32>, space: &PublicKey) -> Option<Json> {
+    if tree.names.is_empty() && tree.elements.is_empty() {
+        return tree.to_json(space);
+    }
+    let is_list = tree.shape() == Shape::List;
+    if depth == Some(0) {
+        let mut below = Vec::new();
+        tree.writes_below(&mut below);
+        return Some(marker(below.len() as u64, is_list));
+    }
+    let depth = depth.map(|depth| depth - 1);
+    Some(if is_list {
+        Json::Array(tree.elements.iter().filter_map(|(_, element)| shown(element, depth, space)).collect())
+    } else {
+        Json::Object(tree.names.iter().filter_map(|(name, child)| Some((name.to_string(), shown(child, depth, space)?))).collect())
+    })
+}
+
+/// The place on a page that shows what is at some steps below the watched path, if it is a marker.
+pub(crate) fn marker_at(page: &Page, depth: Option<u32>, steps: &[Step]) -> Option<(Vec<Step>, Json)> {
+    let mut steps = steps.get(..depth? as usize)?.to_vec();
+    if let Some(Step::Index(index)) = steps.first_mut() {
+        *index = index.checked_sub(page.skipped)?;
+    }
+    let mut at = &page.json;
+    for step in &steps {
+        at = match (step, at) {
+            (Step::Key(name), Json::Object(members)) => members.get(&**name)?,
+            (Step::Index(index), Json::Array(items)) => items.get(*index)?,
+            _ => return None,
+        };
+    }
+    matches!(at, Json::Object(members) if members.contains_key(MORE)).then(|| (steps, at.clone()))
+}
+
+/// What turns what was there into what is there, in order. `None` when the new value as a whole says it better.
+pub(crate) fn changes(before: Option<&Json>, after: Option<&Json>) -> Option<Vec<(Vec<Step>, Edit)>> {
+    match (before, after) {
+        (None, None) => Some(Vec::new()),
+        (None, Some(after)) => Some(vec![(Vec::new(), Edit::Put(after.clone()))]),
+        (Some(_), None) => Some(vec![(Vec::new(), Edit::Delete)]),
+        (Some(before), Some(after)) => edits(before, after),
+    }
+}
+
+/// What turns one value into another, in order. `None` when the other one as a whole says it better.
+fn edits(before: &Json, after: &Json) -> Option<Vec<(Vec<Step>, Edit)>> {
+    let mut out = Vec::new();
+    walk(before, after, &mut Vec::new(), &mut out).then_some(out)
+}
+
+fn walk(before: &Json, after: &Json, steps: &mut Vec<Step>, out: &mut Vec<(Vec<Step>, Edit)>) -> bool {
+    if before == after {
+        return true;
+    }
+    match (before, after) {
+        (Json::Object(old), Json::Object(new)) if has_paths(old) && has_paths(new) => {
+            let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for name in names {
+                steps.push(Step::Key(name.as_str().into()));
+                match (old.get(name), new.get(name)) {
+                    (Some(old), Some(new)) => {
+                        if !walk(old, new, steps, out) {
+                            return false;
+                        }
+                    }
+                    (None, Some(new)) => out.push((steps.clone(), Edit::Put(new.clone()))),
+                    (_, None) => out.push((steps.clone(), Edit::Delete)),
+                }
+                steps.pop();
+            }
+        }
+        (Json::Array(old), Json::Array(new)) => {
+            if !walk_items(old, new, steps, out) {
+                return false;
+            }
+        }
+        _ => out.push((steps.clone(), Edit::Put(after.clone()))),
+    }
+    out.len() <= EDITS_MAX
+}
+
+/// Whether the members of an object have paths. Others, and what only looks like an object, change as a whole.
+fn has_paths(members: &BTreeMap<String, Json>) -> bool {
+    members.keys().all(|name| !name.starts_with('@') && Segment::name(name).is_ok())
+}
+
+fn walk_items(old: &[Json], new: &[Json], steps: &mut Vec<Step>, out: &mut Vec<(Vec<Step>, Edit)>) -> bool {
+    let shorter = old.len().min(new.len());
+    let head = old.iter().zip(new).take_while(|(old, new)| old == new).count();
+    let tail = old.iter().rev().zip(new.iter().rev()).take(shorter - head).take_while(|(old, new)| old == new).count();
+    let splice = |start, end, items: &[Json]| Edit::Splice { start, end, items: items.to_vec() };
+    if head + tail == shorter {
+        out.push((steps.clone(), splice(head, old.len() - tail, &new[head..new.len() - tail])));
+        return true;
+    }
+    // Some went at the front and others came at the end, or the other way round.
+    for gone in 1..old.len().min(SHIFT_MAX) {
+        let kept = old.len() - gone;
+        if kept <= new.len() && old[gone..] == new[..kept] {
+            out.push((steps.clone(), splice(0, gone, &[])));
+            if new.len() > kept {
+                out.push((steps.clone(), splice(kept, kept, &new[kept..])));
+            }
+            return true;
+        }
+    }
+    for come in 1..new.len().min(SHIFT_MAX) {
+        let kept = new.len() - come;
+        if kept <= old.len() && new[come..] == old[..kept] {
+            if old.len() > kept {
+                out.push((steps.clone(), splice(kept, old.len(), &[])));
+            }
+            out.push((steps.clone(), splice(0, 0, &new[..come])));
+            return true;
+        }
+    }
+    if old.len() == new.len() {
+        for at in head..old.len() - tail {
+            steps.push(Step::Index(at));
+            let fits = walk(&old[at], &new[at], steps, out);
+            steps.pop();
+            if !fits {
+                return false;
+            }
+        }
+    } else {
+        out.push((steps.clone(), splice(head, old.len() - tail, &new[head..new.len() - tail])));
+    }
+    true
+}
+
+/// Memory that a value takes, roughly.
+pub(crate) fn weight(json: &Json) -> usize {
+    32 + match json {
+        Json::String(text) => text.len(),
+        Json::Array(items) => items.iter().map(weight).sum(),
+        Json::Object(members) => members.iter().map(|(name, value)| 32 + name.len() + weight(value)).sum(),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn json(text: &str) -> Json {
+        Json::parse(text.as_bytes(), timebus_store::json::Limits::default()).expect("JSON")
+    }
+
+    /// What somebody has who had `json` and was told `edits`.
+    fn apply(mut json: Json, edits: Vec<(Vec<Step>, Edit)>) -> Json {
+        for (mut steps, edit) in edits {
+            let last = if matches!(edit, Edit::Splice { .. }) { None } else { steps.pop() };
+            let mut at = &mut json;
+            for step in &steps {
+                at = match (step, at) {
+                    (Step::Key(name), Json::Object(members)) => members.get_mut(&**name).expect("a member"),
+                    (Step::Index(index), Json::Array(items)) => items.get_mut(*index).expect("an element"),
+                    (step, at) => panic!("{step:?} in {at:?}"),
+                };
+            }
+            match (last, edit, at) {
+                (Some(Step::Key(name)), Edit::Put(value), Json::Object(members)) => drop(members.insert(name.into(), value)),
+                (Some(Step::Key(name)), Edit::Delete, Json::Object(members)) => drop(members.remove(&*name).expect("a member")),
+                (Some(Step::Index(index)), Edit::Put(value), Json::Array(items)) => items[index] = value,
+                (None, Edit::Splice { start, end, items: new }, Json::Array(items)) => drop(items.splice(start..end, new)),
+                (None, Edit::Put(value), at) => *at = value,
+                (last, edit, at) => panic!("{edit:?} at {last:?} in {at:?}"),
+            }
+        }
+        json
+    }
+
+    fn told(before: &str, after: &str) -> Vec<(Vec<Step>, Edit)> {
+        let found = edits(&json(before), &json(after)).expect("few edits");
+        assert_eq!(apply(json(before), found.clone()), json(after), "{before} to {after}");
+        found
+    }
+
+    #[test]
+    fn a_window_that_moves_on_tells_what_went_and_what_came() {
+        let splice = |start, end, items: &str| {
+            let Json::Array(items) = json(items) else { panic!("a list") };
+            (Vec::new(), Edit::Splice { start, end, items })
+        };
+        assert_eq!(told("[1,2,3]", "[2,3,4]"), [splice(0, 1, "[]"), splice(2, 2, "[4]")]);
+        assert_eq!(told("[1,2,3]", "[0,1,2]"), [splice(2, 3, "[]"), splice(0, 0, "[0]")]);
+        assert_eq!(told("[1,2]", "[1,2,3]"), [splice(2, 2, "[3]")]);
+        assert_eq!(told("[1,2,3]", "[1,3]"), [splice(1, 2, "[]")]);
+        assert_eq!(told("[1,1,1]", "[1,1]"), [splice(2, 3, "[]")]);
+    }
+
+    #[test]
+    fn what_changed_inside_an_element_is_told_there() {
+        let found = told(r#"{"l":[{"a":1,"b":2},3,4]}"#, r#"{"l":[{"a":1,"b":5},3,6]}"#);
+        assert_eq!(found[0], (vec![Step::Key("l".into()), Step::Index(0), Step::Key("b".into())], Edit::Put(Json::Int(5))));
+        assert_eq!(found.len(), 2);
+    }
+
+    #[test]
+    fn markers_and_odd_objects_change_as_a_whole() {
+        for (before, after) in [(r#"{"@more":1}"#, r#"{"@more":2}"#), (r#"{"":1}"#, r#"{"":2}"#), (r#"{"a/b":1,"c":1}"#, r#"{"a/b":1,"c":2}"#)] {
+            assert_eq!(told(before, after), [(Vec::new(), Edit::Put(json(after)))]);
+        }
+    }
+
+    fn any_json() -> impl Strategy<Value = Json> {
+        let leaf = prop_oneof![Just(Json::Null), (0..4_i64).prop_map(Json::Int), "[ab]{0,2}".prop_map(Json::String)];
+        leaf.prop_recursive(4, 48, 6, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..6).prop_map(Json::Array),
+                proptest::collection::btree_map("[abc]|@more|", inner, 0..5).prop_map(Json::Object),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn edits_make_the_new_value_of_the_old_one(before in any_json(), after in any_json()) {
+            if let Some(found) = edits(&before, &after) {
+                prop_assert_eq!(apply(before, found), after);
+            }
+        }
+    }
+}
