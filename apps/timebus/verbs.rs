@@ -10,6 +10,7 @@ mod history;
 mod id;
 mod import;
 mod kit;
+mod lab;
 mod list;
 mod relay;
 mod restore;
@@ -54,6 +55,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Restore(args) => restore::run(context, args).await,
         Verb::Fsck(_) => backup::fsck(context).await,
         Verb::Gen(args) => r#gen::run(context, args).await,
+        Verb::Lab(args) => lab::run(context, args),
         Verb::Relay(args) => relay::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),
     }
