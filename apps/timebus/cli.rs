@@ -84,6 +84,7 @@ pub(crate) enum Verb {
     Block(Block),
     Unblock(Unblock),
     Devices(Devices),
+    Lab(Lab),
     Relay(Relay),
     Completions(Completions),
 }
@@ -942,6 +943,91 @@ pub(crate) enum DevicesAction {
     },
 }
 
+/// Let several peers go through bad times in one process, and see whether they agree afterwards
+///
+/// Time, network and disks are simulated, and all of it comes from the seed: a run takes seconds and can be repeated.
+/// The peers are the real ones below their sockets. They write while links break, parts of the network lose each
+/// other, disks fill up, and peers crash; then everything is mended.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The run fails (exit code 1) if an acknowledged write is lost, if peers that hold the same changes show different
+values, if somebody is told an effect before its cause, if the peers do not agree in time, or if too little happened.
+
+Examples:
+  timebus lab                                          5 peers, 30 s of trouble, another seed each time
+  timebus lab --nodes 5 --partition a,b/c,d,e --skew 5m    two parts that do not see each other, wrong clocks
+  timebus lab --nodes 7 --evil 2 --seconds 120         two peers that lie, flood, forge and sign twice
+  timebus lab --seed 17 --json                         the same run for a program")]
+pub(crate) struct Lab {
+    /// How many peers: alice, bob, carol and so on
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) nodes: usize,
+
+    /// What chance comes from [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// Seconds of trouble, in the time of the lab
+    #[arg(long, value_name = "S", default_value_t = 30)]
+    pub(crate) seconds: u64,
+
+    /// Writes that are tried [default: 2 a second]
+    #[arg(long, value_name = "N")]
+    pub(crate) writes: Option<usize>,
+
+    /// Peers that do not reach each other for most of the time, by first letters [default: left to chance]
+    #[arg(long, value_name = "a,b/c,d")]
+    pub(crate) partition: Option<Groups>,
+
+    /// How wrong clocks are at most, as in 5m, 30s, 2h, 10ms
+    #[arg(long, value_name = "TIME")]
+    pub(crate) skew: Option<Span>,
+
+    /// How many of the peers cheat; the last ones
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) evil: usize,
+}
+
+/// Groups of peers of a lab, by number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Groups(pub(crate) Vec<Vec<usize>>);
+
+impl std::str::FromStr for Groups {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let peer = |name: &str| {
+            let found = timebus_net::lab::NAMES.iter().position(|known| *known == name || known[..1] == *name);
+            found.ok_or_else(|| format!("{name:?} is no peer; say a for alice, b for bob, as in a,b/c,d,e"))
+        };
+        text.split('/').map(|group| group.split(',').map(peer).collect()).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// A span of time, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span(pub(crate) u64);
+
+impl std::str::FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit_ms = match unit {
+            "ms" => Some(1),
+            "s" => Some(1000),
+            "m" => Some(60_000),
+            "h" => Some(3_600_000),
+            "d" => Some(86_400_000),
+            _ => None,
+        };
+        let span = number.parse::<u64>().ok().zip(unit_ms).and_then(|(number, unit_ms)| number.checked_mul(unit_ms));
+        // Clocks are never wrong by more than the time since 1970.
+        span.filter(|ms| *ms <= 50 * 365 * 86_400_000).map(Self).ok_or_else(|| format!("{text:?} is no time; say 5m, 30s, 2h, 1d or 10ms"))
+    }
+}
+
 /// Run a relay: it carries packets between peers that cannot reach each other directly
 ///
 /// A relay cannot read what it carries. It has no home and keeps nothing on disk.
@@ -999,6 +1085,20 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn reads_groups_and_spans_of_a_lab() {
+        let parse = |args: &[&str]| match Cli::try_parse_from([&["timebus", "lab"], args].concat()).map(|cli| cli.verb) {
+            Ok(Some(Verb::Lab(lab))) => Ok((lab.partition.map(|groups| groups.0), lab.skew.map(|span| span.0))),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        };
+        assert_eq!(parse(&["--partition", "a,bob/c", "--skew", "5m"]), Ok((Some(vec![vec![0, 1], vec![2]]), Some(300_000))));
+        assert_eq!(parse(&["--skew", "10ms"]), Ok((None, Some(10))));
+        for bad in [["--partition", "a,z"], ["--partition", "a//b"], ["--skew", "5"], ["--skew", "-5m"], ["--skew", "99999999999d"]] {
+            assert!(parse(&bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn the_arguments_fit_together() {

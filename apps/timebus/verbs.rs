@@ -15,6 +15,7 @@ mod invite;
 mod invites;
 mod join;
 mod kit;
+mod lab;
 mod list;
 mod peers;
 mod relay;
@@ -69,6 +70,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Block(args) => peers::block(context, &args.who, true).await,
         Verb::Unblock(args) => peers::block(context, &args.who, false).await,
         Verb::Devices(args) => devices::run(context, args).await,
+        Verb::Lab(args) => lab::run(context, args),
         Verb::Relay(args) => relay::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),
     }

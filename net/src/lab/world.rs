@@ -1098,10 +1098,26 @@ impl World {
         }
     }
 
+    /// Whether all honest peers may read a space, as far as those know who hold it. A dishonest owner may see to it that
+    /// they may not, or that only some of them learn that they may.
+    fn is_shared(&self, owner: usize) -> bool {
+        let space = self.peers[owner].space();
+        if self.peers[owner].evil.is_none() {
+            return true;
+        }
+        let honest = self.honest();
+        let readers: Vec<PublicKey> = honest.iter().map(|peer| self.peers[*peer].device()).collect();
+        honest.iter().filter_map(|peer| self.peers[*peer].store()?.rights(&space)).all(|rights| {
+            readers.iter().all(|reader| {
+                rights.grants().any(|(_, held)| held.grant.audience == Audience::Key(*reader) && held.grant.actions.contains(Actions::READ))
+            })
+        })
+    }
+
     /// Whether all honest peers hold the same changes, and if not what is missing.
     pub(super) fn disagreement(&self) -> Option<String> {
         let honest = self.honest();
-        for owner in &self.peers {
+        for owner in (0..self.peers.len()).filter(|owner| self.is_shared(*owner)).map(|owner| &self.peers[owner]) {
             let mut sets = Vec::new();
             for peer in &honest {
                 let Some(store) = self.peers[*peer].store() else { return Some(format!("{} is down", self.peers[*peer].name)) };
@@ -1185,11 +1201,13 @@ impl World {
     /// Every acknowledged write is at every honest peer.
     pub(super) fn check_all_promises(&mut self) {
         self.totals.promises = self.promises.len() as u64;
+        let shared: BTreeSet<PublicKey> =
+            (0..self.peers.len()).filter(|owner| self.is_shared(*owner)).map(|owner| self.peers[owner].space()).collect();
         let mut missing: BTreeMap<usize, usize> = BTreeMap::new();
         for peer in self.honest() {
             let Some(store) = self.peers[peer].store() else { continue };
             let mut sets: BTreeMap<PublicKey, BTreeSet<ChangeId>> = BTreeMap::new();
-            for promise in &self.promises {
+            for promise in self.promises.iter().filter(|promise| shared.contains(&promise.space)) {
                 let set = sets.entry(promise.space).or_insert_with(|| check::changes(&store, &promise.space).unwrap_or_default());
                 if !set.contains(&promise.change) {
                     *missing.entry(peer).or_default() += 1;

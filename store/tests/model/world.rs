@@ -64,6 +64,8 @@ pub(crate) struct World {
     made: Vec<Made>,
     /// Numbers of the statements about rights.
     statements: Vec<usize>,
+    /// Whether most ops are of lists.
+    lists: bool,
 }
 
 fn grant(to: &SecretKey, scope: Scope, depth: u8) -> Op {
@@ -86,6 +88,7 @@ impl World {
             heads: BTreeSet::new(),
             made: Vec::new(),
             statements: Vec::new(),
+            lists: seed % 5 == 4,
         };
         let below = |name: &str| Scope { segments: vec![ScopeSegment::Name(name.into())], deep: true };
         let by_root = vec![
@@ -295,7 +298,8 @@ impl World {
 
     fn op(&mut self, past: &BTreeSet<usize>, draft: &Draft) -> DraftOp {
         let side = if self.dice.percent(70) { Side::Right } else { Side::Left };
-        match self.dice.below(20) {
+        let kind = if self.lists && self.dice.percent(70) { 13 + self.dice.below(6) } else { self.dice.below(20) };
+        match kind {
             0..=8 => self.set(past, draft),
             9..=11 => self.del(past, draft),
             12..=16 => {

@@ -17,8 +17,10 @@ pub(crate) fn random_edits(dice: &mut Dice, mut len: usize) -> Vec<TextEdit> {
     let mut edits = Vec::new();
     for _ in 0..1 + dice.below(3) / 2 {
         let pos = dice.below(len + 1);
-        let del = if dice.percent(40) { dice.below((len - pos).min(4) + 1) } else { 0 };
-        let count = if del == 0 || dice.percent(40) { 1 + dice.below(3) } else { 0 };
+        let del = if dice.percent(40) { dice.below((len - pos).min(7) + 1) } else { 0 };
+        // Seldom something long, which makes it worth keeping several versions at hand.
+        let most = if dice.percent(8) { 90 } else { 3 };
+        let count = if del > 0 && dice.percent(60) { 0 } else { 1 + dice.below(most) };
         let ins: String = (0..count).map(|_| ALPHABET[dice.below(ALPHABET.len())]).collect();
         len = len - del + count;
         edits.push(edit(pos, del, &ins));
@@ -48,7 +50,7 @@ impl World {
                 let version = tips[other].0.clone();
                 // Seldom only a part of what the other wrote last.
                 let version: Vec<usize> =
-                    version.into_iter().map(|at| at - usize::from(at > 0 && dice.percent(10) && world.starts.binary_search(&at).is_err())).collect();
+                    version.into_iter().map(|at| at - usize::from(at > 0 && dice.percent(30) && world.starts.binary_search(&at).is_err())).collect();
                 let joined = world.log.version_union(&tips[site].0, &version);
                 tips[site].1.merge(&world.log, &joined);
                 tips[site].0 = tips[site].1.local_version().to_vec();

@@ -1,0 +1,111 @@
+//! lab: several peers in one process, in a world where everything goes wrong, and whether they agree afterwards.
+
+use std::fmt::Write as _;
+
+use timebus_net::lab::{Config, NAMES, Report, run as run_lab};
+
+use crate::Context;
+use crate::cli::{Groups, Lab};
+use crate::failure::Failure;
+
+/// Runs a lab and tells what happened.
+pub(crate) fn run(context: &Context, args: Lab) -> anyhow::Result<()> {
+    let seed = args.seed.unwrap_or_else(|| u64::from_le_bytes(timebus_identity::random_bytes()) % 1_000_000);
+    let mut config = Config::new(seed);
+    config.nodes = args.nodes;
+    config.evil = args.evil;
+    config.seconds = args.seconds;
+    config.writes = args.writes.unwrap_or(2 * args.seconds as usize);
+    config.skew_ms = args.skew.map_or(0, |skew| skew.0);
+    config.partition = args.partition.map(|Groups(groups)| groups);
+    let report = run_lab(&config).map_err(|error| Failure::usage(error.to_string()).fix("`timebus lab --help` says what can be asked for"))?;
+    context.out.result(&report, || told(&config, &report))?;
+    if report.is_good() { Ok(()) } else { Err(Failure::told().into()) }
+}
+
+/// The account for people.
+fn told(config: &Config, report: &Report) -> String {
+    let mut out = String::new();
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "seed {}: {} peers, {} of them dishonest, {} s of trouble\n", report.seed, config.nodes, config.evil, config.seconds);
+    for line in &report.story {
+        let _ = writeln!(out, "{:8.1} s  {}", line.ms as f64 / 1000.0, line.text);
+    }
+    if let Some(ms) = report.agreed_ms {
+        let _ = writeln!(out, "{:8.1} s  all honest peers hold the same", config.seconds as f64 + ms as f64 / 1000.0);
+    }
+    let _ = writeln!(out, "\n  peer      clock off    writes   refused     taken   refused   crashes     holds");
+    for peer in &report.peers {
+        let _ = writeln!(
+            out,
+            "  {:<8} {:>8.1} s {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}{}",
+            peer.name,
+            peer.skew_ms as f64 / 1000.0,
+            peer.writes,
+            peer.refused_writes,
+            peer.admitted,
+            peer.refused,
+            peer.crashes,
+            peer.changes,
+            if peer.is_evil { "  dishonest, switched off at the end" } else { "" }
+        );
+    }
+    let _ = writeln!(out, "\n  space of   changes  state");
+    for space in &report.spaces {
+        let _ = writeln!(out, "  {:<8} {:>9}  {}", space.owner, space.changes, space.state);
+    }
+    let totals = &report.totals;
+    let _ = writeln!(
+        out,
+        "\n  {} writes acknowledged, {} changes passed on, {} updates told in causal order, {} links, {} kB sent",
+        totals.promises,
+        totals.admitted,
+        totals.told,
+        totals.links,
+        totals.bytes / 1000
+    );
+    let _ = writeln!(
+        out,
+        "  {} crashes, {} cuts, {} partitions, {} disk faults, {} revocations, {} forks, {} other tricks, {} bans\n",
+        totals.crashes, totals.cuts, totals.partitions, totals.disk_faults, totals.revocations, totals.forks, totals.tricks, totals.bans
+    );
+    for problem in &report.problems {
+        let _ = writeln!(out, "  ✗ {problem}");
+    }
+    let _ = if report.is_good() {
+        write!(out, "  ✓ nothing acknowledged was lost, and who holds the same changes shows the same")
+    } else {
+        write!(out, "  the same again: timebus lab --seed {}{}", report.seed, options(config))
+    };
+    out
+}
+
+/// The options that a run was made with.
+fn options(config: &Config) -> String {
+    let mut out = format!(" --nodes {} --seconds {} --writes {}", config.nodes, config.seconds, config.writes);
+    if config.evil > 0 {
+        let _ = write!(out, " --evil {}", config.evil);
+    }
+    if config.skew_ms > 0 {
+        let _ = write!(out, " --skew {}ms", config.skew_ms);
+    }
+    if let Some(groups) = &config.partition {
+        let text: Vec<String> = groups.iter().map(|group| group.iter().map(|peer| &NAMES[*peer][..1]).collect::<Vec<_>>().join(",")).collect();
+        let _ = write!(out, " --partition {}", text.join("/"));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_how_to_run_the_same_again() {
+        let mut config = Config::new(7);
+        config.partition = Some(vec![vec![0, 1], vec![2, 3, 4]]);
+        config.skew_ms = 1500;
+        config.evil = 1;
+        assert_eq!(options(&config), " --nodes 5 --seconds 30 --writes 60 --evil 1 --skew 1500ms --partition a,b/c,d,e");
+    }
+}
