@@ -498,6 +498,12 @@ impl Merge {
         Ok(Some(merge.take_parts(ops, beyond, budget)?))
     }
 
+    /// The parts of ops that a version lacks, in the order they were merged; `None` if the version is not here.
+    pub(crate) fn lacking(&self, version: &[(Slot, u32)], budget: &mut Budget) -> Result<Option<Vec<Part>>, OverBudget> {
+        let Some(heads) = self.events(version, budget)? else { return Ok(None) };
+        Ok(Some(self.parts(&heads, self.graph.cut_in(&heads), budget)?.1))
+    }
+
     /// What an op that was not merged would do to the merged text; `None` if it would have no effect.
     pub(crate) fn preview(&self, ops: &Ops, slot: Slot, budget: &mut Budget) -> Result<Option<Vec<Moved>>, OverBudget> {
         let Some(parents) = self.parents(ops, slot, 0) else { return Ok(None) };
@@ -532,11 +538,10 @@ impl Merge {
     }
 }
 
-type Part = (Slot, u32, u32);
+/// Op, first event, end.
+pub(crate) type Part = (Slot, u32, u32);
 
 /// An op's edits as they are.
 fn plain(ops: &Ops, slot: Slot, from: u32, to: u32) -> Vec<Moved> {
-    ops.steps(slot, from, to)
-        .map(|step| Moved { pos: if step.del > 0 { step.del_pos } else { step.ins_pos }, del: step.del, ins: step.ins.to_owned() })
-        .collect()
+    ops.steps(slot, from, to).map(|step| Moved { pos: step.pos(), del: step.del, ins: step.ins.to_owned() }).collect()
 }

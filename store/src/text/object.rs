@@ -27,7 +27,7 @@ pub(crate) const FORKED: Slot = u32::MAX - 1;
 /// A `Text` op of an admitted change, with its references resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TextOp {
-    /// The change that holds it.
+    /// The change that holds it; of its ops on this text only the first counts.
     pub change: ChangeId,
     /// Who signed it.
     pub author: PublicKey,
@@ -51,6 +51,19 @@ pub struct TextDraft {
     /// Number of the last event.
     pub seq: u64,
     /// The edits.
+    pub edits: Vec<TextEdit>,
+}
+
+/// An op, or the rest of one that a version has the beginning of, as clients of Braid that merge themselves take it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextUpdate {
+    /// The change that holds it.
+    pub change: ChangeId,
+    /// The name of its last event; the others count down from there.
+    pub name: EventName,
+    /// The names of what it stands on; none is the empty text.
+    pub parents: Vec<EventName>,
+    /// The edits as they were made on that, each on top of the ones before.
     pub edits: Vec<TextEdit>,
 }
 
@@ -525,6 +538,32 @@ impl TextObject {
     pub fn patches_since(&self, version: &[(ChangeId, u64)], budget: &mut Budget) -> Result<Vec<TextEdit>, VersionError> {
         let moved = self.merge.since(&self.ops, &self.resolve(version)?, budget)?;
         Ok(patches(moved.ok_or(VersionError::Unknown)?))
+    }
+
+    /// The ops, and parts of ops, that a version lacks, in an order in which nothing comes before what it stands on.
+    ///
+    /// # Errors
+    ///
+    /// [`VersionError`].
+    pub fn updates_since(&self, version: &[(ChangeId, u64)], budget: &mut Budget) -> Result<Vec<TextUpdate>, VersionError> {
+        let parts = self.merge.lacking(&self.resolve(version)?, budget)?.ok_or(VersionError::Unknown)?;
+        let name =
+            |slot: Slot, event: u32| EventName { agent: self.ops.name(slot).into_owned(), seq: self.ops.record(slot).seq_first() + u64::from(event) };
+        let update = |(slot, from, to): (Slot, u32, u32)| TextUpdate {
+            change: self.ops.record(slot).change,
+            name: name(slot, to - 1),
+            parents: if from > 0 {
+                vec![name(slot, from - 1)]
+            } else {
+                self.ops.parents(slot).iter().map(|(parent, event)| name(*parent, *event)).collect()
+            },
+            edits: self
+                .ops
+                .steps(slot, from, to)
+                .map(|step| TextEdit { pos: step.pos().into(), del: step.del.into(), ins: step.ins.into() })
+                .collect(),
+        };
+        Ok(parts.into_iter().map(update).collect())
     }
 
     /// The text of a version.

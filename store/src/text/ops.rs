@@ -81,6 +81,13 @@ pub(crate) struct Step<'a> {
     pub(crate) chars: u32,
 }
 
+impl Step<'_> {
+    /// Where it is done; if it takes out and puts in, both are at one place.
+    pub(crate) fn pos(&self) -> u32 {
+        if self.del > 0 { self.del_pos } else { self.ins_pos }
+    }
+}
+
 impl Ops {
     pub(crate) fn len(&self) -> usize {
         self.records.len()

@@ -133,3 +133,47 @@ fn random_histories_give_what_diamond_types_and_the_model_give() {
         assert_eq!(other.merge(&mut Budget::unlimited()).patches, moved, "seed {seed}: a stale edit");
     }
 }
+
+#[test]
+fn versions_kept_side_by_side_do_not_mix() {
+    // Branches long enough to be kept at hand; then one builds on both, and another on what it stood on before.
+    let mut history = History::default();
+    let long = |letter: &str| letter.repeat(100);
+    let zero = history.say(0, "z", 0, &[], vec![edit(0, 0, &long("0"))]);
+    let ours = history.say(0, "z", 100, &[(zero, 100)], vec![edit(100, 0, &long("1"))]);
+    let theirs = history.say(1, "b", 0, &[(zero, 100)], vec![edit(0, 0, &long("2"))]);
+    let last = history.say(0, "z", 200, &[(ours, 100)], vec![edit(200, 0, "x")]);
+    history.say(1, "b", 100, &[(theirs, 100), (last, 1)], vec![edit(301, 0, "y")]);
+    history.say(0, "z", 201, &[(last, 1)], vec![edit(201, 0, "z")]);
+    let object = history.deliver(&[0, 1, 2, 3, 4, 5], 1);
+    assert_eq!(object.text(), format!("{}{}{}xyz", long("2"), long("0"), long("1")));
+}
+
+#[test]
+fn what_a_version_lacks_can_be_told_to_clients() {
+    for seed in 0..200 {
+        let mut dice = Dice::new(seed);
+        let world = World::random(&mut dice);
+        let numbers: Vec<usize> = (0..world.history.said.len()).collect();
+        let object = world.history.deliver(&numbers, 1);
+        let (op, event) = world.place(dice.below(world.log.len()));
+        let version = [(world.history.said[op].op.change, event)];
+        let told = object.updates_since(&version, &mut Budget::unlimited()).expect("known");
+        // A client that has the version and takes the updates has all events, each once and none before its parents.
+        let mut known: BTreeSet<(String, u64)> = BTreeSet::new();
+        for at in 0..world.log.len() {
+            if world.log.version_contains_time(&[world.starts[op] + event as usize - 1], at) {
+                let (op, event) = world.place(at);
+                let name = object.event_name(&world.history.said[op].op.change, event).expect("known");
+                known.insert((name.agent, name.seq));
+            }
+        }
+        for update in told {
+            assert!(update.parents.iter().all(|name| known.contains(&(name.agent.clone(), name.seq))), "seed {seed}");
+            for back in 0..events(&update.edits) {
+                assert!(known.insert((update.name.agent.clone(), update.name.seq - back)), "seed {seed}: told twice");
+            }
+        }
+        assert_eq!(known.len(), world.log.len(), "seed {seed}");
+    }
+}

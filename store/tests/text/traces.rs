@@ -183,7 +183,8 @@ pub(crate) fn timed<T>(work: impl FnOnce() -> T) -> (f64, T) {
 #[ignore = "prints timings, which only a release build has"]
 fn timings() {
     eprintln!(
-        "| trace | ops | diamond-types: log, merge | re-sorted: load, merge | ours: admit, merge | steps | typed one by one | snapshot: bytes, write, open, text only |"
+        "| trace | ops | diamond-types: log, merge | re-sorted: load, merge | ours: admit, merge | steps \
+         | typed one by one | snapshot: bytes, write, open, text only |"
     );
     eprintln!("|---|---|---|---|---|---|---|---|");
     for (name, edits_max) in TRACES.iter().flat_map(|name| [(*name, 1), (*name, 1000)]) {
@@ -219,7 +220,8 @@ fn timings() {
         let (text_ms, text) = timed(|| TextObject::text_of_snapshot(&bytes).expect("our own bytes"));
         assert!(text == trace.end);
         eprintln!(
-            "| {name} | {} | {log_ms:.1} + {merge_ms:.1} ms | {load_ms:.1} + {sorted_ms:.1} ms | {admit_ms:.1} + {ours_ms:.1} ms | {} | {typed_ms:.1} ms | {}, {write_ms:.1}, {open_ms:.1}, {text_ms:.2} ms |",
+            "| {name} | {} | {log_ms:.1} + {merge_ms:.1} ms | {load_ms:.1} + {sorted_ms:.1} ms | {admit_ms:.1} + {ours_ms:.1} ms \
+             | {} | {typed_ms:.1} ms | {}, {write_ms:.1}, {open_ms:.1}, {text_ms:.2} ms |",
             trace.ops.len(),
             budget.taken(),
             bytes.len()
