@@ -548,15 +548,17 @@ fn gaps(old: &[Option<Json>], new: &[Json]) -> Vec<Gap> {
     let old_middle: Vec<_> = old[head..old_end].iter().map(|json| digest(json.as_ref()).as_bytes()[..16].to_vec()).collect();
     let new_middle: Vec<_> = new[head..new_end].iter().map(|json| digest(Some(json)).as_bytes()[..16].to_vec()).collect();
     let ops = similar::capture_diff_slices(similar::Algorithm::Myers, &old_middle, &new_middle);
-    ops.into_iter()
-        .filter_map(|op| match op {
-            similar::DiffOp::Equal { .. } => None,
-            similar::DiffOp::Delete { .. } | similar::DiffOp::Insert { .. } | similar::DiffOp::Replace { .. } => {
-                let (o, n) = (op.old_range(), op.new_range());
-                Some(Gap { old: o.start + head..o.end + head, new: n.start + head..n.end + head })
-            }
-        })
-        .collect()
+    let mut gaps = Vec::new();
+    let (mut in_old, mut in_new) = (head, head);
+    for op in ops {
+        // Only the lengths are used: where an op begins is told wrongly by some versions of the library.
+        let (old_end, new_end) = (in_old + op.old_range().len(), in_new + op.new_range().len());
+        if !matches!(op, similar::DiffOp::Equal { .. }) {
+            gaps.push(Gap { old: in_old..old_end, new: in_new..new_end });
+        }
+        (in_old, in_new) = (old_end, new_end);
+    }
+    gaps
 }
 
 /// Ops of one body, before the ids of the bodies before it are known.
