@@ -116,6 +116,22 @@ async fn what_is_put_over_something_else_is_read_back_exactly() {
     }
 }
 
+/// A library that tells where two arrays differ once told wrong places, with few values that repeat.
+#[tokio::test]
+async fn an_array_that_is_put_over_another_of_the_same_few_values_is_read_back_exactly() {
+    let home = home::home(50);
+    let store = open(home.path());
+    let mut dice = Dice::new(1);
+    let mut arrays = vec![json("[0,1,0,2,0,1]"), json("[1,1,0,0,0]")];
+    for _ in 0..400 {
+        arrays.push(Json::Array((0..dice.below(8)).map(|_| Json::Int(dice.below(3) as i64)).collect()));
+    }
+    for value in arrays {
+        put(&store, "/list", &value).await;
+        assert_eq!(get(&store, "/list").as_ref().map(text), Some(text(&value)));
+    }
+}
+
 /// Paths of everything in a subtree.
 fn places(store: &Store, at: &Path) -> Vec<Path> {
     let tree = store.read(&store.snapshot(), store.own(), at).expect("read").tree;
