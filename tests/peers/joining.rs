@@ -2,12 +2,12 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
 
 use serde_json::{Value, json};
 
 use super::neighbours::{invite, join, json as verb, pair, poll, program, run, space, until, until_space, until_value};
-use crate::peer::{Home, Peer};
+use crate::peer::{DEADLINE, Home, Peer};
 
 #[test]
 fn two_people_see_each_others_changes_as_they_are_made() {
@@ -151,15 +151,18 @@ fn an_inviter_who_is_away_is_waited_for_and_that_is_what_is_said() {
     assert!(early.code == 3 && !early.err.is_empty(), "not there is something else: {early:?}");
     // A watch that began meanwhile has it as soon as she is back.
     let mut watch = program(bob.home(), &["watch", "@alice/notes"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program runs");
-    let mut lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
+    let lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
+    let (sender, printed) = mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
     let bob = bob.restart();
     let alice = Peer::start_in(home);
-    let first = lines.next().expect("a line").expect("text");
-    assert!(first.contains("snapshot") && first.contains("hello"), "{first}");
+    let first = printed.recv_timeout(DEADLINE).unwrap_or_default();
     alice.put("/notes/hi", &json!("I am back"));
-    assert!(lines.any(|line| line.is_ok_and(|line| line.contains("I am back"))), "the watch goes on");
+    let goes_on = std::iter::from_fn(|| printed.recv_timeout(DEADLINE).ok()).any(|line| line.contains("I am back"));
     let _ = watch.kill();
     let _ = watch.wait();
+    assert!(first.contains("snapshot") && first.contains("hello"), "{first}");
+    assert!(goes_on, "the watch goes on");
     until_space(&bob, "alice", "live");
 }
 
