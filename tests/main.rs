@@ -18,6 +18,8 @@ mod real_input;
 mod subscriptions;
 // Who may do what: hosts, origins, tokens, signatures, other users of the machine.
 mod who;
+// Several peers: invites, links that come and go, rights across peers, devices, real networks.
+mod peers;
 // Bytes on the wire: malformed, slow, large, pipelined requests, and HTTP/2.
 mod protocol;
 // Power cuts, full and failing disks, copied homes: nothing acknowledged is lost.

@@ -16,6 +16,9 @@ use crate::http::{Answer, Client};
 /// How long anything may take before a test gives up on it; far more than it ever takes.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// Other peers find it on this machine and nowhere else.
+pub(crate) const NET: [&str; 3] = ["--no-lan", "--udp", "127.0.0.1:0"];
+
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_timebus");
 
@@ -92,11 +95,17 @@ impl Peer {
     /// A peer started by `command`, to which only the arguments of the program are added. When the peer ends before
     /// it is ready, its home and how it ended.
     pub(crate) fn launch(home: Home, command: &mut Command) -> Result<Self, (Home, std::process::ExitStatus)> {
+        Self::launch_as(home, command, &NET)
+    }
+
+    /// The same, with arguments of `up` that say how it takes part in the network.
+    pub(crate) fn launch_as(home: Home, command: &mut Command, net: &[&str]) -> Result<Self, (Home, std::process::ExitStatus)> {
         let log = File::options().create(true).append(true).open(home.beside("log")).expect("a log file");
         let mut child = command
             .arg("--home")
             .arg(home.folder())
             .args(["--json", "up", "--http", "127.0.0.1:0"])
+            .args(net)
             .env_remove("TIMEBUS_HOME")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -4,13 +4,15 @@
 //! the PATH and `TIMEBUS_HOME` set to a new home, where a peer runs already: the reader has started one before.
 //! `localhost:7007` stands for where that is. Lines that begin with `$ ` are commands, which must succeed
 //! (`# exits 4` at the end says otherwise); a `\` at the end goes on in the next line. The other lines are pieces of
-//! what the command prints, in that order; `…` stands for anything. Blocks for people to read are fenced as `text`
+//! what the command prints, in that order; `…` stands for anything. A command with `# soon` at its end is run again
+//! until it does what it should. Blocks for people to read are fenced as `text`
 //! or `console`.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
+use std::time::Instant;
 
 use crate::peer::{DEADLINE, PROGRAM, Peer};
 
@@ -18,6 +20,7 @@ struct Step {
     command: String,
     exits: i32,
     prints: Vec<String>,
+    is_soon: bool,
 }
 
 fn steps(readme: &str) -> Vec<Step> {
@@ -33,7 +36,7 @@ fn steps(readme: &str) -> Vec<Step> {
             continue;
         }
         if let Some(command) = line.strip_prefix("$ ") {
-            steps.push(Step { command: command.to_owned(), exits: 0, prints: Vec::new() });
+            steps.push(Step { command: command.to_owned(), exits: 0, prints: Vec::new(), is_soon: false });
         } else if let Some(step) = steps.last_mut() {
             if goes_on {
                 step.command.push('\n');
@@ -45,6 +48,10 @@ fn steps(readme: &str) -> Vec<Step> {
         goes_on = line.ends_with('\\');
     }
     for step in &mut steps {
+        if let Some(command) = step.command.strip_suffix("# soon") {
+            step.command = command.trim_end().to_owned();
+            step.is_soon = true;
+        }
         if let Some((command, exits)) = step.command.rsplit_once("# exits ") {
             step.exits = exits.trim().parse().expect("an exit code");
             step.command = command.trim_end().to_owned();
@@ -94,7 +101,8 @@ fn the_commands_of_the_readme_do_what_it_says() {
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
     let mut failure = None;
-    for (number, step) in steps.iter().enumerate() {
+    let (mut number, mut began) = (0, Instant::now());
+    while let Some(step) = steps.get(number) {
         writeln!(input, "exec 3>&1\n{{ {}\n}} 2>&1 </dev/null\necho \"@@step {number} $?\"", step.command.replace("localhost:7007", &own))
             .expect("the shell reads");
         let marker = format!("@@step {number} ");
@@ -110,13 +118,19 @@ fn the_commands_of_the_readme_do_what_it_says() {
             }
         };
         let missing = has_in_order(&printed, &step.prints);
+        if step.is_soon && exits.is_some() && (exits != Some(step.exits) || missing.is_err()) && began.elapsed() < DEADLINE {
+            continue;
+        }
         if exits != Some(step.exits) || missing.is_err() {
             failure = Some(format!("$ {}\n{printed}\nended with {exits:?}; missing: {:?}", step.command, missing.err()));
             break;
         }
+        (number, began) = (number + 1, Instant::now());
     }
-    // A peer that was started there ends with its home.
-    let _ = Command::new(PROGRAM).arg("--home").arg(home.folder()).arg("down").output();
+    // Peers that were started there end with their homes.
+    for home in [home.folder(), &folder.join("bob")] {
+        let _ = Command::new(PROGRAM).arg("--home").arg(home).arg("down").output();
+    }
     drop(input);
     let _ = crate::peer::wait(&mut shell);
     assert!(failure.is_none(), "{}", failure.unwrap_or_default());
@@ -125,8 +139,9 @@ fn the_commands_of_the_readme_do_what_it_says() {
 
 #[test]
 fn commands_and_what_they_print_are_told_apart() {
-    let found = steps("text\n```sh\n$ one \\\n  two\nout … put\n\n$ three  # exits 4\n```\n```text\n$ not this\n```\n");
-    assert_eq!(found.len(), 2);
+    let found = steps("text\n```sh\n$ one \\\n  two\nout … put\n\n$ three  # exits 4\n$ four  # soon\n```\n```text\n$ not this\n```\n");
+    assert_eq!(found.len(), 3);
+    assert!(found[2].is_soon && found[2].command == "four" && !found[1].is_soon);
     assert_eq!((found[0].command.as_str(), found[0].exits, found[0].prints.as_slice()), ("one \\\n  two", 0, ["out … put".to_owned()].as_slice()));
     assert_eq!((found[1].command.as_str(), found[1].exits), ("three", 4));
     assert_eq!(has_in_order("an out and a put", &found[0].prints), Ok(()));

@@ -200,6 +200,44 @@ mod tests {
     }
 
     #[test]
+    fn the_payload_is_these_bytes() {
+        let invite = Invite {
+            node: PublicKey::from_bytes([0x11; 32]),
+            addresses: vec!["10.0.0.1:7".into()],
+            space: PublicKey::from_bytes([0x22; 32]),
+            token: [0x33; 16],
+            role: Role::Write,
+            path: Path::parse("/wall").expect("a path"),
+            bytes_max: 300,
+            expires_ms: 1_800_000_000_000,
+            name: "Ada".into(),
+            app: Some(("chirp".into(), [0x44; 32])),
+            paint: "hi".into(),
+        };
+        let expected = [
+            "01",                         // version
+            &"11".repeat(32),             // node key of the inviter
+            &"22".repeat(32),             // space
+            &"33".repeat(16),             // token
+            "01",                         // role: write
+            "05 2f77616c6c",              // path
+            "ac02",                       // bytes that may be written
+            "80a0f1c2b134",               // until when, Unix milliseconds
+            "01 0a 31302e302e302e313a37", // one address
+            "03 416461",                  // what the inviter calls himself
+            "01 05 6368697270",           // an app follows: its name
+            &"44".repeat(32),             // and the hash of its files
+            "02 6869",                    // first paint
+            "335c9e5f",                   // the first 4 bytes of the BLAKE3 hash of all that
+        ];
+        let hex: String = expected.concat().split_whitespace().collect();
+        let bytes: Vec<u8> = URL_SAFE_NO_PAD.decode(invite.payload()).expect("base64url");
+        let written: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(written, hex);
+        assert_eq!(Invite::parse(&invite.link()), Ok(invite));
+    }
+
+    #[test]
     fn a_letter_that_is_missing_or_wrong_is_noticed() {
         let link = invite().link();
         for at in SCHEME.len()..link.len() {

@@ -147,6 +147,7 @@ async fn join(context: &Context, args: &Join, invite: &Invite) -> anyhow::Result
     // The peer answers when it knows more or after some seconds; meanwhile it is asked how it is.
     let mut asking = Box::pin(client.json(Request::post("/.sys/join").body(JSON, body)?));
     let mut is_taken = false;
+    let mut unreached = None;
     let status = loop {
         tokio::select! {
             taken = &mut asking, if !is_taken => {
@@ -158,7 +159,12 @@ async fn join(context: &Context, args: &Join, invite: &Invite) -> anyhow::Result
         let Some(status) = look(&mut looking, &space).await? else { continue };
         let is_settled = refusal(&status).is_some() || (text(&status, "state") == Some("live") && !is_waiting(&status));
         if is_taken && (is_settled || begun.elapsed() > PATIENCE) {
-            break status;
+            // That it is being called once more is true and says less than why the last call failed.
+            let is_calling = text(&status, "state") == Some("connecting");
+            break unreached.filter(|_| is_calling).unwrap_or(status);
+        }
+        if text(&status, "state") == Some("unreachable") {
+            unreached = Some(status.clone());
         }
         if !is_settled {
             progress.say(of_space(&status, now_ms()));

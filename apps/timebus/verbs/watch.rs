@@ -69,17 +69,19 @@ pub(crate) async fn run(context: &Context, args: Watch) -> anyhow::Result<()> {
             Ok(End::CaughtUp) if args.once => return Ok(()),
             Ok(End::CaughtUp | End::Lost) => {}
             // Whose space it is cannot be reached now, which is no reason to give up.
-            Err(error) if Failure::of(&error).status.is_some_and(is_away) && is_running && !args.once => {
-                let failure = Failure::of(&error);
-                let detail = failure.detail.unwrap_or_default();
-                let why = detail.lines().next().unwrap_or_default().trim_end_matches(':').to_owned();
+            Err(error) if Failure::of(&error).status.is_some_and(is_away) && !args.once => {
+                let Failure { title, detail, .. } = Failure::of(&error);
                 // Times change with every try; what is said does not.
-                if said != failure.title {
-                    context.out.note(format!("{}: {why}; waiting", failure.title));
-                    said = failure.title;
+                if said != title {
+                    let detail = detail.unwrap_or_default();
+                    context.out.note(format!("{title}: {}; waiting", detail.lines().next().unwrap_or_default().trim_end_matches(':')));
+                    said = title;
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
-                continue;
+                is_first = false;
+                if is_running {
+                    tokio::time::sleep(LOOK_EVERY).await;
+                    continue;
+                }
             }
             Ok(End::Closed(reason)) => return Err(Failure::refused(format!("the peer closed this subscription: {reason}")).into()),
             Err(error) if is_first || Failure::of(&error).code != UNREACHABLE => return Err(error),

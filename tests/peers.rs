@@ -1,0 +1,6 @@
+mod away;
+mod devices;
+mod joining;
+mod namespaces;
+mod neighbours;
+mod rights;

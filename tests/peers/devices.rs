@@ -1,0 +1,81 @@
+//! Several homes of one person.
+
+use std::process::Command;
+
+use serde_json::json;
+
+use super::neighbours::{json as verb, poll, program, run, until_value};
+use crate::peer::{Home, NET, PROGRAM, Peer};
+
+/// A second device of somebody, running.
+fn second(first: &Peer) -> Peer {
+    let link = run(first.home(), &["devices", "add", "--note", "laptop"]).out.trim().to_owned();
+    let home = Home::new();
+    let joined = program(&home, &["--json", "join", &link, "--yes"]).args(NET).output().expect("the program runs");
+    let (out, err) = (String::from_utf8_lossy(&joined.stdout), String::from_utf8_lossy(&joined.stderr));
+    assert!(joined.status.success(), "{err}");
+    let joined: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((&joined["result"], &joined["id"]), (&json!("connected"), &first.ready["id"]), "{joined} {err}");
+    assert!(!home.folder().join("keys/root.key").exists(), "the root key stays where it is");
+    Peer::start_in(home)
+}
+
+#[test]
+fn two_devices_are_one_person_until_one_is_removed() {
+    let first = Peer::start();
+    first.put("/notes/a", &json!(1));
+    let second = second(&first);
+    assert_eq!(second.value("/notes/a"), 1);
+    second.put("/notes/b", &json!(2));
+    until_value(&first, "/notes", &json!({"a": 1, "b": 2}));
+    first.put("/notes/a", &json!(3));
+    until_value(&second, "/notes", &json!({"a": 3, "b": 2}));
+    let log = run(first.home(), &["log", "/notes"]).out;
+    let name = verb(first.home(), &["id"])["name"].as_str().expect("a name").to_owned();
+    assert_eq!(log.lines().filter(|line| line.contains(&name)).count(), 3, "both devices carry the owner's name:\n{log}");
+    let device = verb(second.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    assert_eq!(run(second.home(), &["devices", "remove", &device]).code, 1, "a device does not remove itself");
+    let listed = verb(first.home(), &["devices"]);
+    assert_eq!(listed["devices"].as_array().map(Vec::len), Some(2), "{listed}");
+    assert_eq!(run(first.home(), &["devices", "remove", &device[..10]]).code, 0);
+    poll("the removed device may not write", || {
+        let answer = second.send("PUT", "/notes/late", &[("Content-Type", "application/json")], "1");
+        (answer.status == 403).then_some(())
+    });
+    first.put("/notes/only", &json!("first"));
+    assert_eq!(first.value("/notes/b"), 2, "what it wrote before stays");
+    assert_eq!(verb(first.home(), &["devices"])["devices"].as_array().map(Vec::len), Some(1));
+    assert_eq!(second.send("GET", "/notes/only", &[], "").status, 404, "it gets nothing new");
+}
+
+#[test]
+fn a_device_link_makes_a_home_and_changes_none() {
+    let (first, other) = (Peer::start(), Peer::start());
+    let link = run(first.home(), &["devices", "add"]).out.trim().to_owned();
+    let refused = run(other.home(), &["join", &link, "--yes"]);
+    assert!(refused.code == 1 && refused.err.contains("a folder that does not exist yet"), "{refused:?}");
+    let home = Home::new();
+    let asked = run(&home, &["join", &link]);
+    assert!(asked.code == 2 && asked.err.contains("becomes a device") && !home.folder().exists(), "{asked:?}");
+    let id = verb(first.home(), &["invites"])["invites"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(run(first.home(), &["invites", "revoke", &id]).code, 0);
+    let late = super::neighbours::finish(program(&home, &["join", &link, "--yes"]).args(NET));
+    assert!(late.code == 1 && late.err.contains("refused") && !home.folder().join("keys").exists(), "{late:?}");
+}
+
+#[test]
+fn a_device_whose_partner_is_off_goes_on_when_it_is_back() {
+    let first = Peer::start();
+    first.put("/notes", &json!(1));
+    let link = run(first.home(), &["devices", "add"]).out.trim().to_owned();
+    let off = first.stop();
+    let home = Home::new();
+    let waiting = super::neighbours::finish(program(&home, &["join", &link, "--yes"]).args(NET));
+    assert!(waiting.code == 0 && waiting.out.starts_with("waiting for the other device"), "{waiting:?}");
+    let second = Peer::launch(home, &mut Command::new(PROGRAM)).unwrap_or_else(|(home, _)| panic!("{}", home.log()));
+    second.send("PUT", "/mine", &[("Content-Type", "application/json")], "1").problem(403);
+    let first = Peer::start_in(off);
+    until_value(&second, "/notes", &json!(1));
+    second.put("/mine", &json!(2));
+    until_value(&first, "/mine", &json!(2));
+}

@@ -1,0 +1,201 @@
+//! Giving and taking invites.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::sync::{Barrier, mpsc};
+
+use serde_json::{Value, json};
+
+use super::neighbours::{invite, join, json as verb, pair, poll, program, run, space, until, until_space, until_value};
+use crate::peer::{DEADLINE, Home, Peer};
+
+#[test]
+fn two_people_see_each_others_changes_as_they_are_made() {
+    let alice = Peer::start();
+    alice.put("/notes/hi", &json!("hello"));
+    let bob = Peer::start();
+    let joined = join(&bob, &invite(&alice, &["--to", "/wall", "--can", "write"]), "alice");
+    assert_eq!((&joined["result"], &joined["role"], &joined["path"]), (&json!("connected"), &json!("write"), &json!("/wall")), "{joined}");
+    let answer = bob.send("GET", "/@alice/notes", &[], "");
+    assert_eq!((answer.json(), answer.header("timebus-space")), (json!({"hi": "hello"}), Some("live")));
+    alice.put("/notes/hi", &json!("hello again"));
+    until_value(&bob, "/@alice/notes/hi", &json!("hello again"));
+    bob.put("/@alice/wall/bob", &json!("I was here"));
+    until_value(&alice, "/wall", &json!({"bob": "I was here"}));
+    // The paths of others work in every verb, with and without a slash in front.
+    assert_eq!(run(bob.home(), &["get", "@alice/wall/bob"]).out.trim(), "\"I was here\"");
+    assert!(run(bob.home(), &["ls", "/@alice"]).out.contains("wall/"));
+    assert!(run(bob.home(), &["tree", "@alice"]).out.contains("hello again"));
+    assert!(run(bob.home(), &["log", "@alice/notes"]).out.contains("/notes/hi"));
+    assert!(run(bob.home(), &["watch", "@alice/notes", "--once"]).out.contains("hello again"));
+    assert_eq!(run(bob.home(), &["undo", "@alice/wall"]).code, 0);
+    until(&alice, "/wall", "nothing", |answer| answer.status == 404);
+}
+
+#[test]
+fn nothing_is_taken_without_a_yes_and_the_card_says_what_it_is() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    let link = invite(&alice, &["--to", "/wall", "--can", "write", "--quota", "50MB", "--hello", "come in"]);
+    let asked = run(bob.home(), &["join", &link]);
+    assert_eq!(asked.code, 2, "{asked:?}");
+    for part in
+        ["may read all of this space", "write at and below /wall, up to 50", "come in", "--yes", &alice.ready["id"].to_string().replace('"', "")]
+    {
+        assert!(asked.err.contains(part), "{part} is missing in {}", asked.err);
+    }
+    assert!(!asked.err.contains(&link), "the secret is nowhere but in the link");
+    let card: Value = serde_json::from_str(&run(bob.home(), &["--json", "join", &link]).out).expect("JSON");
+    assert_eq!((&card["joined"], &card["paint"]), (&json!(false), &json!("come in")), "{card}");
+    let looked = bob.send("POST", "/.sys/join", &[], json!({"link": link}).to_string()).json();
+    assert_eq!(looked["joined"], false, "{looked}");
+    assert_eq!(verb(alice.home(), &["invites"])["invites"][0]["state"], "open");
+    assert_eq!(space(&bob, "alice"), Value::Null);
+    for wrong in ["timebus://join/abc", "hello", &link[..link.len() - 3]] {
+        assert_eq!(run(bob.home(), &["join", wrong, "--yes"]).code, 2, "{wrong}");
+    }
+}
+
+#[test]
+fn looking_at_a_link_consumes_nothing_and_leaves_no_trace() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    let link = invite(&alice, &[]);
+    let payload = link.rsplit('/').next().expect("a payload");
+    for target in [format!("/.join?{payload}"), format!("/.sys/join?link={payload}"), format!("/.join/{payload}"), "/.sys/invites".to_owned()] {
+        for _ in 0..25 {
+            alice.send("GET", &target, &[], "");
+            bob.send("HEAD", &target, &[], "");
+        }
+    }
+    assert_eq!(verb(alice.home(), &["invites"])["invites"][0]["uses"], 0);
+    assert_eq!(join(&bob, &link, "alice")["result"], "connected");
+    let listed = verb(alice.home(), &["invites"]);
+    assert_eq!(listed["invites"][0]["state"], "used up", "{listed}");
+    assert_eq!(listed["invites"][0]["redeemed"][0]["space"], bob.ready["id"], "who took it is remembered");
+    assert!(!listed.to_string().contains(payload));
+    for peer in [&alice, &bob] {
+        assert!(!peer.home().log().contains(payload), "the secret is in a log");
+    }
+}
+
+#[test]
+fn an_invite_for_one_is_given_to_one_however_many_race() {
+    const RACERS: usize = 8;
+    let alice = Peer::start();
+    alice.put("/notes", &json!(1));
+    let link = invite(&alice, &[]);
+    let start = Barrier::new(RACERS);
+    let race = || {
+        let peer = Peer::start();
+        start.wait();
+        let body = json!({"link": link, "confirm": true, "petname": "alice"}).to_string();
+        assert_eq!(peer.send("POST", "/.sys/join", &[], body).status, 200);
+        poll("the invite is answered", || Some(space(&peer, "alice")).filter(|space| space["is_waiting"] == false));
+        let refused = space(&peer, "alice")["invite"].clone();
+        if refused.is_null() {
+            until_space(&peer, "alice", "live");
+        }
+        refused
+    };
+    let answers: Vec<Value> = std::thread::scope(|scope| {
+        let racers: Vec<_> = (0..RACERS).map(|_| scope.spawn(race)).collect();
+        racers.into_iter().map(|racer| racer.join().expect("a racer")).collect()
+    });
+    assert_eq!(answers.iter().filter(|answer| answer.is_null()).count(), 1, "{answers:?}");
+    let listed = verb(alice.home(), &["invites"]);
+    assert_eq!((&listed["invites"][0]["uses"], listed["invites"][0]["redeemed"].as_array().map(Vec::len)), (&json!(1), Some(1)), "{listed}");
+}
+
+#[test]
+fn what_is_used_up_revoked_or_expired_is_refused_in_words() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    let used = invite(&alice, &["--note", "for bob"]);
+    join(&bob, &used, "alice");
+    let revoked = invite(&alice, &[]);
+    let id = verb(alice.home(), &["invites"])["invites"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(run(alice.home(), &["invites", "revoke", &id[..8]]).code, 0);
+    for link in [&used, &revoked] {
+        let refused = run(carol.home(), &["join", link, "--yes", "--as", "alice"]);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        for part in ["refused the invite", "used up, expired or was taken back", "ask", "unfollow"] {
+            assert!(refused.err.contains(part), "{part} is missing in {}", refused.err);
+        }
+        assert_eq!(run(carol.home(), &["unfollow", "@alice"]).code, 0);
+    }
+    let short = invite(&alice, &["--expires", "1s"]);
+    poll("it has expired", || (verb(alice.home(), &["invites"])["invites"][0]["state"] == "expired").then_some(()));
+    let expired = run(carol.home(), &["join", &short, "--yes"]);
+    assert!(expired.code == 1 && expired.err.contains("expired"), "{expired:?}");
+    let text = run(alice.home(), &["invites"]).out;
+    for part in ["expired", "revoked", "used up", "for bob", "└── "] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn an_inviter_who_is_away_is_waited_for_and_that_is_what_is_said() {
+    let alice = Peer::start();
+    alice.put("/notes/hi", &json!("hello"));
+    let link = invite(&alice, &["--hello", "soon back"]);
+    let home = alice.stop();
+    let bob = Peer::start();
+    let waiting = run(bob.home(), &["join", &link, "--yes", "--as", "alice"]);
+    assert_eq!(waiting.code, 0, "{waiting:?}");
+    assert!(waiting.out.starts_with("waiting for "), "{waiting:?}");
+    for part in ["soon back", "not reached (never met)"] {
+        assert!(waiting.err.contains(part) || waiting.out.contains(part), "{part} is missing in {waiting:?}");
+    }
+    let doctor = run(bob.home(), &["doctor"]).out;
+    assert!(doctor.contains("@alice") && doctor.contains("invite not answered yet"), "{doctor}");
+    let early = run(bob.home(), &["get", "@alice/notes"]);
+    assert!(early.code == 3 && !early.err.is_empty(), "not there is something else: {early:?}");
+    // A watch that began meanwhile has it as soon as she is back.
+    let mut watch = program(bob.home(), &["watch", "@alice/notes"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program runs");
+    let lines = BufReader::new(watch.stdout.take().expect("a pipe")).lines();
+    let (sender, printed) = mpsc::channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    let bob = bob.restart();
+    let alice = Peer::start_in(home);
+    let first = printed.recv_timeout(DEADLINE).unwrap_or_default();
+    alice.put("/notes/hi", &json!("I am back"));
+    let goes_on = std::iter::from_fn(|| printed.recv_timeout(DEADLINE).ok()).any(|line| line.contains("I am back"));
+    let _ = watch.kill();
+    let _ = watch.wait();
+    assert!(first.contains("snapshot") && first.contains("hello"), "{first}");
+    assert!(goes_on, "the watch goes on");
+    until_space(&bob, "alice", "live");
+}
+
+#[test]
+fn an_invite_that_leads_nowhere_comes_with_a_warning() {
+    let peer = Peer::launch_as(Home::new(), &mut std::process::Command::new(crate::peer::PROGRAM), &["--offline"]);
+    let peer = peer.unwrap_or_else(|(home, _)| panic!("{}", home.log()));
+    let made = run(peer.home(), &["invite", "--to", "/wall"]);
+    assert_eq!(made.code, 0, "{made:?}");
+    for part in ["nobody can reach this peer", "reading is always the whole space"] {
+        assert!(made.err.contains(part), "{part} is missing in {}", made.err);
+    }
+    assert!(made.out.starts_with("timebus://join/") && made.out.trim().lines().count() == 1, "{made:?}");
+    let quiet = run(peer.home(), &["doctor"]);
+    assert!(quiet.out.contains("this peer is offline"), "{quiet:?}");
+}
+
+#[test]
+fn verbs_of_the_network_say_that_no_peer_runs() {
+    let home = Peer::start().stop();
+    let key = "y".repeat(52);
+    for args in [
+        vec!["invite"],
+        vec!["invites"],
+        vec!["peers"],
+        vec!["follow", &key],
+        vec!["unfollow", &key],
+        vec!["block", &key],
+        vec!["unblock", &key],
+        vec!["devices"],
+        vec!["devices", "add"],
+    ] {
+        let told = run(&home, &args);
+        assert!(told.code == 3 && told.err.contains("timebus") && told.err.contains("up"), "{args:?}: {told:?}");
+    }
+}

@@ -1,0 +1,99 @@
+//! Who may do what at whose peer, and how that is told.
+
+use serde_json::json;
+
+use super::neighbours::{invite, join, json as verb, pair, peers, poll, run, space, until_space, until_value};
+use crate::peer::Peer;
+
+#[test]
+fn a_grant_to_write_counts_at_its_path_and_nowhere_else() {
+    let (alice, bob) = pair();
+    alice.put("/notes", &json!("mine"));
+    until_value(&bob, "/@alice/notes", &json!("mine"));
+    for path in ["/@alice/notes", "/@alice/other", "/@alice/wallpaper", "/@alice"] {
+        let refused = bob.send("PUT", path, &[("Content-Type", "application/json")], "1").problem(403);
+        assert!(refused["fix"].as_str().is_some_and(|fix| fix.contains("grant")), "{refused}");
+    }
+    assert_eq!(run(bob.home(), &["put", "@alice/notes", "1"]).code, 1);
+    bob.put("/@alice/wall/deep/down", &json!(1));
+    until_value(&alice, "/wall/deep/down", &json!(1));
+    assert_eq!(alice.value("/notes"), "mine");
+    let carol = Peer::start();
+    join(&carol, &invite(&alice, &[]), "alice");
+    carol.send("PUT", "/@alice/wall/carol", &[("Content-Type", "application/json")], "1").problem(403);
+    assert_eq!(carol.value("/@alice/wall/deep/down"), 1, "who may read reads everything");
+}
+
+#[test]
+fn what_an_invite_gave_can_be_taken_back() {
+    let (alice, bob) = pair();
+    bob.put("/@alice/wall/before", &json!(1));
+    until_value(&alice, "/wall/before", &json!(1));
+    let id = verb(alice.home(), &["invites"])["invites"][0]["id"].as_str().expect("an id").to_owned();
+    let told = run(alice.home(), &["invites", "revoke", &id, "--grants"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    poll("bob may not write any more", || {
+        let answer = bob.send("PUT", "/@alice/wall/after", &[("Content-Type", "application/json")], "1");
+        (answer.status == 403).then_some(())
+    });
+    alice.put("/secret", &json!(1));
+    assert_eq!(alice.value("/wall/before"), 1, "what was written in good faith stays");
+    assert_ne!(bob.send("GET", "/@alice/secret", &[], "").status, 200);
+}
+
+#[test]
+fn what_is_not_known_is_told_apart_from_what_is_not_there() {
+    let (alice, bob) = pair();
+    let stranger = Peer::start();
+    let key = stranger.ready["id"].as_str().expect("a key");
+    let unknown = bob.send("GET", &format!("/@{key}/notes"), &[], "").problem(404);
+    assert!(unknown["title"].as_str().is_some_and(|title| title.contains("not held here")) && unknown["fix"].is_string(), "{unknown}");
+    let nobody = bob.send("GET", "/@nobody/notes", &[], "").problem(404);
+    assert!(nobody["detail"].as_str().is_some_and(|detail| detail.contains("nobody")), "{nobody}");
+    let absent = bob.send("GET", "/@alice/nothing", &[], "");
+    assert_eq!((absent.status, absent.header("timebus-space")), (404, Some("live")));
+    let words = run(bob.home(), &["get", "@nobody/notes"]);
+    assert!(words.code == 1 && words.err.contains("timebus peers"), "{words:?}");
+    // Whoever is followed without an invite says no, which is a third thing.
+    let node = alice.ready["node"].as_str().expect("a key");
+    let at = alice.value("/.sys/peers")["addresses"][0].as_str().expect("an address").to_owned();
+    let followed = verb(stranger.home(), &["follow", alice.ready["id"].as_str().expect("a key"), "--node", node, "--at", &at, "--as", "alice"]);
+    assert_eq!(followed["petname"], "alice");
+    until_space(&stranger, "alice", "denied");
+    let denied = run(stranger.home(), &["get", "@alice/notes"]);
+    assert!(denied.code == 1 && denied.err.contains("ask the owner for an invite"), "{denied:?}");
+}
+
+#[test]
+fn who_is_blocked_hears_nothing_until_that_is_over() {
+    let (alice, bob) = pair();
+    let name = verb(bob.home(), &["id"])["name"].as_str().expect("a name").to_owned();
+    assert_eq!(run(alice.home(), &["block", &name]).code, 0);
+    alice.put("/notes/secret", &json!(1));
+    poll("bob is cut off", || Some(space(&bob, "alice")).filter(|space| space["state"] != "live"));
+    assert_eq!(bob.send("GET", "/@alice/notes/secret", &[], "").status, 404);
+    assert_eq!(peers(&alice)[0]["state"], "blocked");
+    assert!(run(alice.home(), &["peers"]).out.contains("blocked by you"));
+    assert_eq!(run(alice.home(), &["unblock", &name]).code, 0);
+    until_space(&bob, "alice", "live");
+    until_value(&bob, "/@alice/notes/secret", &json!(1));
+}
+
+#[test]
+fn a_name_is_one_spaces_and_can_be_another() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    let link = invite(&carol, &[]);
+    let taken = run(bob.home(), &["join", &link, "--yes", "--as", "alice"]);
+    assert!(taken.code == 4 && taken.err.contains("this name is taken"), "{taken:?}");
+    assert_eq!(join(&bob, &link, "carol")["at"], "@carol");
+    for bad in ["a/b", "@x", "a.b", &"x".repeat(65), "y".repeat(52).as_str()] {
+        assert_eq!(run(bob.home(), &["follow", "@alice", "--as", bad]).code, 1, "{bad}");
+    }
+    assert_eq!(verb(bob.home(), &["follow", "@alice", "--as", "Alice B"])["petname"], "Alice B");
+    alice.put("/notes", &json!(1));
+    until_value(&bob, "/@Alice%20B/notes", &json!(1));
+    assert_eq!(run(bob.home(), &["get", "@Alice B/notes"]).out.trim(), "1");
+    assert_eq!(bob.value(&format!("/@{}/notes", alice.ready["id"].as_str().expect("a key"))), 1, "a key always works");
+    assert_eq!(run(bob.home(), &["get", "@alice/notes"]).code, 1, "the old name is nobody's");
+}
