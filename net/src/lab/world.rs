@@ -26,6 +26,8 @@ use crate::sync::{Binding, RedeemAnswer, Replica, Role};
 
 /// Unix time at which every lab begins.
 const BEGIN_MS: u64 = 1_800_000_000_000;
+/// By then everybody has said on disk who may read and write; trouble begins later.
+const BEGUN_MS: u64 = 300;
 /// How long a side hears nothing before it gives a link up; as the transport has it.
 const SILENCE_MS: u64 = 20_000;
 /// How long a call takes that nobody answers.
@@ -788,7 +790,7 @@ impl World {
     pub(super) fn plan(&mut self) {
         let end = self.config.seconds * 1000;
         for _ in 0..self.config.writes {
-            let ms = self.dice.between(0, end);
+            let ms = self.dice.between(BEGUN_MS, end);
             self.at(ms, Deed::Write);
         }
         match self.config.partition.clone() {
@@ -798,7 +800,7 @@ impl World {
             }
             None => {
                 for _ in 0..self.dice.below(3) {
-                    let (from, to) = (self.dice.between(0, end), self.dice.between(0, end));
+                    let (from, to) = (self.dice.between(BEGUN_MS, end), self.dice.between(BEGUN_MS, end));
                     let mut groups = vec![Vec::new(), Vec::new()];
                     for peer in 0..self.peers.len() {
                         groups[self.dice.below(2)].push(peer);
@@ -810,7 +812,7 @@ impl World {
         }
         let deeds = (2 + self.config.seconds as usize / 3).min(200);
         for _ in 0..deeds {
-            let ms = self.dice.between(0, end);
+            let ms = self.dice.between(BEGUN_MS, end);
             let deed = match self.dice.below(16) {
                 0..=3 => Deed::Crash,
                 4 | 5 => Deed::Cut { both: true },
@@ -824,7 +826,7 @@ impl World {
             self.at(ms, deed);
         }
         for _ in 0..self.config.evil * 4 {
-            let ms = self.dice.between(0, end);
+            let ms = self.dice.between(BEGUN_MS, end);
             self.at(ms, Deed::Fork);
         }
     }
