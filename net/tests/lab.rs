@@ -90,6 +90,21 @@ fn peers_agree_whatever_happens_for_longer() {
     }
 }
 
+/// As `timebus lab` runs them.
+#[test]
+fn larger_labs_agree_too() {
+    for seed in 0..4 {
+        good(&Config { seconds: 10, writes: 15, ..Config::new(seed) });
+        good(&Config { evil: 1, skew_ms: 300_000, partition: Some(vec![vec![0, 1], vec![2, 3, 4]]), ..Config::new(seed) });
+    }
+}
+
+/// A runtime makes its tasks yield now and then, which a lab must not take for a store that never answers.
+#[tokio::test]
+async fn runs_inside_a_runtime_too() {
+    good(&Config { seconds: 10, writes: 15, ..Config::new(4) });
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let (one, other) = (run(&Config::small(7)).expect("runs"), run(&Config::small(7)).expect("runs"));

@@ -27,6 +27,11 @@ pub(super) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, WriteError>>>>
 /// Entries of a feed that are read at once.
 const ENTRIES: usize = 256;
 
+/// Whoever runs a lab inside a runtime would else be asked to yield to it, and a lab waits for nobody.
+pub(super) fn answer<T>(future: impl Future<Output = Result<T, WriteError>> + 'static) -> Answer<T> {
+    Box::pin(tokio::task::unconstrained(future))
+}
+
 pub(super) fn poll<T>(answer: &mut Answer<T>) -> Option<Result<T, WriteError>> {
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => Some(result),
@@ -243,13 +248,13 @@ impl Peer {
         let Some(store) = self.store() else { return };
         let Some(up) = &mut self.up else { return };
         let durable = request.durable;
-        up.writes.push((space, durable, Box::pin(async move { store.write(request).await })));
+        up.writes.push((space, durable, answer(async move { store.write(request).await })));
     }
 
     pub(super) fn state(&mut self, statement: Statement, time_ms: u64) {
         let Some(store) = self.store() else { return };
         let Some(up) = &mut self.up else { return };
-        up.statements.push(Box::pin(async move { store.state(statement, time_ms).await }));
+        up.statements.push(answer(async move { store.state(statement, time_ms).await }));
     }
 
     /// Begins to store what came over links: one offer of each link at a time, as the real driver does.
@@ -272,7 +277,7 @@ impl Peer {
                 }
             }
             let store = store.clone();
-            up.offers.insert(*link, (stored, Box::pin(async move { store.offer(good).await })));
+            up.offers.insert(*link, (stored, answer(async move { store.offer(good).await })));
         }
     }
 }

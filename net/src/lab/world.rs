@@ -16,7 +16,7 @@ use timebus_store::writer::{Action, Condition, Request, Statement, WriteError, W
 use super::check;
 use super::dice::Dice;
 use super::evil::{Evil, Lying, twin};
-use super::peer::{Peer, poll};
+use super::peer::{Peer, answer, poll};
 use super::wire::{Item, QUEUE_BYTES, Wire};
 use super::{Config, Line, NAMES, Totals};
 use crate::held::Held;
@@ -1013,7 +1013,7 @@ impl World {
         let Some(twin) = twin else { return };
         let Some(up) = &mut it.up else { return };
         // It goes into its own store like one that came over a link which is no more.
-        let offer = Box::pin(async move { store.offer(vec![twin]).await });
+        let offer = answer(async move { store.offer(vec![twin]).await });
         up.offers.insert(0, (crate::sync::Stored::default(), offer));
         self.totals.forks += 1;
         let (name, owner) = (it.name, self.peers[owner].name);
