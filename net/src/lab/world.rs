@@ -343,7 +343,8 @@ impl World {
             self.check_promises(peer, &store);
         }
         // A node says what it wants to do when it is told the time.
-        self.tell(peer, NodeEvent::Timer);
+        let address = self.peers[peer].name.to_owned();
+        self.tell(peer, NodeEvent::Addresses(vec![address]));
         self.work(peer);
     }
 
