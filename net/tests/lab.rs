@@ -90,6 +90,20 @@ fn peers_agree_whatever_happens_for_longer() {
     }
 }
 
+/// Carol asked bob for a space that neither had, and before he answered it came to her from its owner. Nobody told the
+/// session that was being opened, so bob and alice never got it.
+#[test]
+fn what_comes_while_a_channel_is_being_opened_is_sent_over_it() {
+    good(&Config::small(2173));
+}
+
+/// Two peers that each knew of a space by the other alone, in which values came before the rights they stand on.
+#[test]
+fn values_that_come_before_their_rights_are_not_lost() {
+    good(&Config::small(138));
+    good(&Config::small(139));
+}
+
 /// As `timebus lab` runs them.
 #[test]
 fn larger_labs_agree_too() {
