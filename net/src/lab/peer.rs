@@ -21,6 +21,9 @@ use crate::node::book::Book;
 use crate::node::{Config as NodeConfig, LinkId, Node};
 use crate::sync::Stored;
 
+/// Changes that came in one frame, with their number.
+type Ticket = (u64, Vec<Signed<Change>>);
+
 /// Something that a store is working on.
 pub(super) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, WriteError>>>>;
 
@@ -104,7 +107,7 @@ pub(super) struct Up {
     pub(super) writes: Vec<(PublicKey, bool, Answer<Written>)>,
     pub(super) statements: Vec<Answer<Vec<GrantId>>>,
     /// Changes that came over a link and wait for those before them.
-    pub(super) to_offer: BTreeMap<LinkId, VecDeque<(u64, Vec<Signed<Change>>)>>,
+    pub(super) to_offer: BTreeMap<LinkId, VecDeque<Ticket>>,
     pub(super) offers: BTreeMap<LinkId, (Stored, Answer<Offered>)>,
     /// Changes that others gave and that are not stored.
     pub(super) taken_bytes: usize,

@@ -176,11 +176,9 @@ impl World {
             }
         }
         let mut delays = vec![vec![(1, u64::MAX); count]; count];
-        for from in 0..count {
-            for to in 0..from {
-                let delay = [1, 15, 80, 300][dice.below(4)];
-                (delays[from][to].0, delays[to][from].0) = (delay, delay);
-            }
+        for (from, to) in pairs(count) {
+            let delay = [1, 15, 80, 300][dice.below(4)];
+            (delays[from][to].0, delays[to][from].0) = (delay, delay);
         }
         Self {
             config: config.clone(),
@@ -301,9 +299,9 @@ impl World {
                 }
             }
         }
-        for peer in 0..count {
+        for (peer, known) in neighbours.iter().enumerate() {
             let via: Vec<(PublicKey, Vec<String>)> =
-                neighbours[peer].iter().map(|other| (self.peers[*other].node_key(), vec![self.peers[*other].name.to_owned()])).collect();
+                known.iter().map(|other| (self.peers[*other].node_key(), vec![self.peers[*other].name.to_owned()])).collect();
             for other in (0..count).filter(|other| *other != peer) {
                 let space = self.peers[other].space();
                 self.tell(peer, NodeEvent::Follow { space, via: via.clone() });
@@ -386,12 +384,10 @@ impl World {
             Event::Depart { link, side } => self.depart(link, side),
             Event::Arrive { link, side, item } => self.arrive(link, side, item),
             Event::Silence { link, side } => self.give_up(link, side, "nothing was heard of the other side for too long"),
-            Event::StillCut { from, to, cut } => {
-                if self.cuts[from][to] > 0 && cut == self.cut_by[from][to] {
-                    let links: Vec<(LinkId, usize)> = self.wires.iter().filter_map(|(link, wire)| Some((*link, receiver(wire, from, to)?))).collect();
-                    for (link, side) in links {
-                        self.give_up(link, side, "nothing was heard of the other side for too long");
-                    }
+            Event::StillCut { from, to, cut } if self.cuts[from][to] > 0 && cut == self.cut_by[from][to] => {
+                let links: Vec<(LinkId, usize)> = self.wires.iter().filter_map(|(link, wire)| Some((*link, receiver(wire, from, to)?))).collect();
+                for (link, side) in links {
+                    self.give_up(link, side, "nothing was heard of the other side for too long");
                 }
             }
             Event::Deed(deed) => self.act_out(deed),
@@ -513,10 +509,8 @@ impl World {
             Ok(written) => {
                 it.writes += 1;
                 self.totals.writes += 1;
-                if let Some(change) = written.change.filter(|_| durable) {
-                    if it.evil.is_none() {
-                        self.promises.push(Promise { peer, space, change });
-                    }
+                if let Some(change) = written.change.filter(|_| durable && it.evil.is_none()) {
+                    self.promises.push(Promise { peer, space, change });
                 }
             }
             Err(
@@ -1249,6 +1243,11 @@ impl World {
             self.check_bans(peer);
         }
     }
+}
+
+/// Each pair of peers once, the greater number first.
+fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count).flat_map(|from| (0..from).map(move |to| (from, to)))
 }
 
 /// The side that hears, if a link is open there and leads from one peer to the other.
