@@ -78,6 +78,8 @@ fn run(cli: Cli, out: Output) -> anyhow::Result<()> {
         // What others send is no news to who runs a relay.
         Verb::Relay(_) => output::log("warn,iroh_relay=error", LogFormat::Text),
         Verb::Up(args) => output::log("info,fjall=warn,lsm_tree=warn", args.log_format),
+        // The account tells who misbehaved.
+        Verb::Lab(_) => output::log("error", LogFormat::Text),
         _ => output::log("warn", LogFormat::Text),
     }
     let context = Context { home, out };

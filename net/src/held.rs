@@ -147,3 +147,47 @@ impl Past for View {
         self.everything_upto().map_or(1, |upto| upto + 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::SecretKey;
+    use timebus_store::engine::{Engine, MemoryHome};
+    use timebus_store::json::Json;
+    use timebus_store::path::Path;
+    use timebus_store::writer::{Action, Condition, Request, verify_all};
+
+    use super::*;
+    use crate::sync::Stored;
+
+    fn engine(number: u8) -> Engine {
+        let key = |n: u8| SecretKey::from_seed([number + n; 32]);
+        let mut home = MemoryHome::new(key(0), &key(1), key(2));
+        Engine::open(&mut home, &timebus_store::store::Config::default(), 1).expect("opens")
+    }
+
+    /// Both timelines of a space come at once over a link, and the one with the values may come first.
+    #[test]
+    fn what_comes_before_its_rights_waits_for_them() {
+        let (mut alice, mut bob) = (engine(1), engine(10));
+        let store = alice.store().clone();
+        let (path, action, condition) = (Path::parse("/a").expect("path"), Action::Put(Json::Int(1)), Condition::None);
+        let request = Request { space: None, path, action, parents: None, label: None, condition, time_ms: 1, durable: true };
+        alice.finish(store.write(request)).expect("ends").expect("written");
+        let rows = store.snapshot();
+        let all = |t: u32| {
+            let records = store.changes(&rows, t, 0).map(|change| store.record(&rows, t, change.expect("read").0).expect("read"));
+            verify_all(records.map(|record| timebus_store::change::Change::decode(&record).expect("a change")).collect()).expect("signed")
+        };
+        let mut offer = |t: u32| {
+            let to = bob.store().clone();
+            let offered = bob.finish(to.offer(all(t))).expect("ends").expect("taken");
+            let mut stored = Stored::default();
+            tell(&mut stored, offered);
+            (stored.admitted.len(), stored.pending, stored.refused)
+        };
+        let id = all(store.own().main())[0].id();
+        assert_eq!(offer(store.own().main()), (0, vec![(id, Vec::new())], Vec::new()));
+        assert_eq!(offer(store.own().auth()).0, 1);
+        assert_eq!(offer(store.own().main()), (1, Vec::new(), Vec::new()));
+    }
+}

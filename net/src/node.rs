@@ -5,7 +5,7 @@
 //!
 //! Deliberately not here: no socket, no clock, no disk, no randomness, so that a simulator runs it as it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -385,6 +385,9 @@ pub struct Node {
     /// When a space was complete here; Unix milliseconds.
     timer_ms: Option<u64>,
     is_stopping: bool,
+    /// Inputs for sessions that came up while others were dealt with.
+    inputs: VecDeque<(LinkId, Input)>,
+    is_performing: bool,
 }
 
 impl std::fmt::Debug for Node {
@@ -418,6 +421,8 @@ impl Node {
             visits: BTreeMap::new(),
             timer_ms: None,
             is_stopping: false,
+            inputs: VecDeque::new(),
+            is_performing: false,
         }
     }
 
@@ -581,27 +586,41 @@ impl Node {
         Some((5, format!("not for another {} s", (until - now_ms).div_ceil(1000))))
     }
 
+    /// Hands an input to the session of a link. What one session says is done in the order in which it said it, so what
+    /// comes up meanwhile waits until then.
     fn drive(&mut self, link: LinkId, input: Input, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        let Some(linked) = self.links.get_mut(&link) else { return };
-        let outputs = linked.session.handle(now_ms, input, &World { store, book: &self.book });
-        self.perform(link, outputs, now_ms, store, acts);
+        self.inputs.push_back((link, input));
+        if !self.is_performing {
+            self.perform(link, Vec::new(), now_ms, store, acts);
+        }
     }
 
     fn perform(&mut self, link: LinkId, outputs: Vec<Output>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        // What makes the session say more waits until all that it said before has its place in the queue: nobody
-        // understands a frame about a channel before the one that opens it.
-        let mut later = Vec::new();
+        self.is_performing = true;
+        self.perform_one(link, outputs, now_ms, store, acts);
+        while let Some((link, input)) = self.inputs.pop_front() {
+            let Some(linked) = self.links.get_mut(&link) else { continue };
+            let outputs = linked.session.handle(now_ms, input, &World { store, book: &self.book });
+            self.perform_one(link, outputs, now_ms, store, acts);
+        }
+        self.is_performing = false;
+    }
+
+    fn perform_one(&mut self, link: LinkId, outputs: Vec<Output>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
         for output in outputs {
             let Some(linked) = self.links.get_mut(&link) else { return };
             match output {
                 Output::Send(bytes) => acts.push(Act::Send { link, bytes }),
                 Output::Store { ticket, timeline, changes, .. } => acts.push(Act::Store { link, ticket, timeline, changes }),
-                Output::Ready(_) | Output::Redeemed(_) => later.push(output),
+                Output::Ready(remote) => self.ready(link, remote, now_ms, store, acts),
+                Output::Redeemed(answer) => self.redeemed(link, &answer, now_ms, store, acts),
                 Output::Opened { space, timeline, by_remote } => {
                     linked.denied.remove(&timeline);
                     linked.channels.insert(timeline, Channel { space, is_caught_up: false });
+                    // Some of it may have come over another link since it was asked for.
+                    self.drive(link, Input::Appended { timeline }, now_ms, store, acts);
                     if by_remote {
-                        later.push(output);
+                        self.introduce(link, timeline, now_ms, store, acts);
                     }
                     acts.push(Act::Changed);
                 }
@@ -657,14 +676,6 @@ impl Node {
                     acts.push(Act::Close { link, code, text: String::new() });
                     self.link_down(link, why, now_ms, acts);
                 }
-            }
-        }
-        for output in later {
-            match output {
-                Output::Ready(remote) => self.ready(link, remote, now_ms, store, acts),
-                Output::Opened { timeline, .. } => self.introduce(link, timeline, now_ms, store, acts),
-                Output::Redeemed(answer) => self.redeemed(link, &answer, now_ms, store, acts),
-                _ => {}
             }
         }
     }

@@ -90,6 +90,35 @@ fn peers_agree_whatever_happens_for_longer() {
     }
 }
 
+/// Carol asked bob for a space that neither had, and before he answered it came to her from its owner. Nobody told the
+/// session that was being opened, so bob and alice never got it.
+#[test]
+fn what_comes_while_a_channel_is_being_opened_is_sent_over_it() {
+    good(&Config::small(2173));
+}
+
+/// Two peers that each knew of a space by the other alone, in which values came before the rights they stand on.
+#[test]
+fn values_that_come_before_their_rights_are_not_lost() {
+    good(&Config::small(138));
+    good(&Config::small(139));
+}
+
+/// As `timebus lab` runs them.
+#[test]
+fn larger_labs_agree_too() {
+    for seed in 0..4 {
+        good(&Config { seconds: 10, writes: 15, ..Config::new(seed) });
+        good(&Config { evil: 1, skew_ms: 300_000, partition: Some(vec![vec![0, 1], vec![2, 3, 4]]), ..Config::new(seed) });
+    }
+}
+
+/// A runtime makes its tasks yield now and then, which a lab must not take for a store that never answers.
+#[tokio::test]
+async fn runs_inside_a_runtime_too() {
+    good(&Config { seconds: 10, writes: 15, ..Config::new(4) });
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let (one, other) = (run(&Config::small(7)).expect("runs"), run(&Config::small(7)).expect("runs"));

@@ -242,7 +242,8 @@ impl Engine {
 
     /// Drives the engine until a future of its store comes to an end; `None` if that does not happen.
     pub fn finish<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
-        let mut future = pin!(future);
+        // Inside a runtime it would else be asked to yield to others, for whom nobody waits here.
+        let mut future = pin!(tokio::task::unconstrained(future));
         let mut context = Context::from_waker(Waker::noop());
         loop {
             if let Poll::Ready(done) = future.as_mut().poll(&mut context) {

@@ -90,8 +90,9 @@ impl Appender {
         let file = open_segment(folder, next.segment)?;
         if file.metadata()?.len() > next.offset {
             file.set_len(next.offset)?;
-            file.sync_all()?;
         }
+        // A process that was killed may have left records that are good and not on disk yet; they count from now on.
+        file.sync_all()?;
         File::open(folder)?.sync_all()?;
         Ok(Self { to: Output::File { folder: folder.to_owned(), file }, next })
     }

@@ -21,11 +21,19 @@ use crate::node::book::Book;
 use crate::node::{Config as NodeConfig, LinkId, Node};
 use crate::sync::Stored;
 
+/// Changes that came in one frame, with their number.
+type Ticket = (u64, Vec<Signed<Change>>);
+
 /// Something that a store is working on.
 pub(super) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, WriteError>>>>;
 
 /// Entries of a feed that are read at once.
 const ENTRIES: usize = 256;
+
+/// Whoever runs a lab inside a runtime would else be asked to yield to it, and a lab waits for nobody.
+pub(super) fn answer<T>(future: impl Future<Output = Result<T, WriteError>> + 'static) -> Answer<T> {
+    Box::pin(tokio::task::unconstrained(future))
+}
 
 pub(super) fn poll<T>(answer: &mut Answer<T>) -> Option<Result<T, WriteError>> {
     match answer.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
@@ -99,7 +107,7 @@ pub(super) struct Up {
     pub(super) writes: Vec<(PublicKey, bool, Answer<Written>)>,
     pub(super) statements: Vec<Answer<Vec<GrantId>>>,
     /// Changes that came over a link and wait for those before them.
-    pub(super) to_offer: BTreeMap<LinkId, VecDeque<(u64, Vec<Signed<Change>>)>>,
+    pub(super) to_offer: BTreeMap<LinkId, VecDeque<Ticket>>,
     pub(super) offers: BTreeMap<LinkId, (Stored, Answer<Offered>)>,
     /// Changes that others gave and that are not stored.
     pub(super) taken_bytes: usize,
@@ -243,13 +251,13 @@ impl Peer {
         let Some(store) = self.store() else { return };
         let Some(up) = &mut self.up else { return };
         let durable = request.durable;
-        up.writes.push((space, durable, Box::pin(async move { store.write(request).await })));
+        up.writes.push((space, durable, answer(async move { store.write(request).await })));
     }
 
     pub(super) fn state(&mut self, statement: Statement, time_ms: u64) {
         let Some(store) = self.store() else { return };
         let Some(up) = &mut self.up else { return };
-        up.statements.push(Box::pin(async move { store.state(statement, time_ms).await }));
+        up.statements.push(answer(async move { store.state(statement, time_ms).await }));
     }
 
     /// Begins to store what came over links: one offer of each link at a time, as the real driver does.
@@ -272,7 +280,7 @@ impl Peer {
                 }
             }
             let store = store.clone();
-            up.offers.insert(*link, (stored, Box::pin(async move { store.offer(good).await })));
+            up.offers.insert(*link, (stored, answer(async move { store.offer(good).await })));
         }
     }
 }

@@ -16,7 +16,7 @@ use timebus_store::writer::{Action, Condition, Request, Statement, WriteError, W
 use super::check;
 use super::dice::Dice;
 use super::evil::{Evil, Lying, twin};
-use super::peer::{Peer, poll};
+use super::peer::{Peer, answer, poll};
 use super::wire::{Item, QUEUE_BYTES, Wire};
 use super::{Config, Line, NAMES, Totals};
 use crate::held::Held;
@@ -26,6 +26,8 @@ use crate::sync::{Binding, RedeemAnswer, Replica, Role};
 
 /// Unix time at which every lab begins.
 const BEGIN_MS: u64 = 1_800_000_000_000;
+/// By then everybody has said on disk who may read and write; trouble begins later.
+const BEGUN_MS: u64 = 300;
 /// How long a side hears nothing before it gives a link up; as the transport has it.
 const SILENCE_MS: u64 = 20_000;
 /// How long a call takes that nobody answers.
@@ -174,11 +176,9 @@ impl World {
             }
         }
         let mut delays = vec![vec![(1, u64::MAX); count]; count];
-        for from in 0..count {
-            for to in 0..from {
-                let delay = [1, 15, 80, 300][dice.below(4)];
-                (delays[from][to].0, delays[to][from].0) = (delay, delay);
-            }
+        for (from, to) in pairs(count) {
+            let delay = [1, 15, 80, 300][dice.below(4)];
+            (delays[from][to].0, delays[to][from].0) = (delay, delay);
         }
         Self {
             config: config.clone(),
@@ -299,9 +299,9 @@ impl World {
                 }
             }
         }
-        for peer in 0..count {
+        for (peer, known) in neighbours.iter().enumerate() {
             let via: Vec<(PublicKey, Vec<String>)> =
-                neighbours[peer].iter().map(|other| (self.peers[*other].node_key(), vec![self.peers[*other].name.to_owned()])).collect();
+                known.iter().map(|other| (self.peers[*other].node_key(), vec![self.peers[*other].name.to_owned()])).collect();
             for other in (0..count).filter(|other| *other != peer) {
                 let space = self.peers[other].space();
                 self.tell(peer, NodeEvent::Follow { space, via: via.clone() });
@@ -341,7 +341,8 @@ impl World {
             self.check_promises(peer, &store);
         }
         // A node says what it wants to do when it is told the time.
-        self.tell(peer, NodeEvent::Timer);
+        let address = self.peers[peer].name.to_owned();
+        self.tell(peer, NodeEvent::Addresses(vec![address]));
         self.work(peer);
     }
 
@@ -383,12 +384,10 @@ impl World {
             Event::Depart { link, side } => self.depart(link, side),
             Event::Arrive { link, side, item } => self.arrive(link, side, item),
             Event::Silence { link, side } => self.give_up(link, side, "nothing was heard of the other side for too long"),
-            Event::StillCut { from, to, cut } => {
-                if self.cuts[from][to] > 0 && cut == self.cut_by[from][to] {
-                    let links: Vec<(LinkId, usize)> = self.wires.iter().filter_map(|(link, wire)| Some((*link, receiver(wire, from, to)?))).collect();
-                    for (link, side) in links {
-                        self.give_up(link, side, "nothing was heard of the other side for too long");
-                    }
+            Event::StillCut { from, to, cut } if self.cuts[from][to] > 0 && cut == self.cut_by[from][to] => {
+                let links: Vec<(LinkId, usize)> = self.wires.iter().filter_map(|(link, wire)| Some((*link, receiver(wire, from, to)?))).collect();
+                for (link, side) in links {
+                    self.give_up(link, side, "nothing was heard of the other side for too long");
                 }
             }
             Event::Deed(deed) => self.act_out(deed),
@@ -510,10 +509,8 @@ impl World {
             Ok(written) => {
                 it.writes += 1;
                 self.totals.writes += 1;
-                if let Some(change) = written.change.filter(|_| durable) {
-                    if it.evil.is_none() {
-                        self.promises.push(Promise { peer, space, change });
-                    }
+                if let Some(change) = written.change.filter(|_| durable && it.evil.is_none()) {
+                    self.promises.push(Promise { peer, space, change });
                 }
             }
             Err(
@@ -788,7 +785,7 @@ impl World {
     pub(super) fn plan(&mut self) {
         let end = self.config.seconds * 1000;
         for _ in 0..self.config.writes {
-            let ms = self.dice.between(0, end);
+            let ms = self.dice.between(BEGUN_MS, end);
             self.at(ms, Deed::Write);
         }
         match self.config.partition.clone() {
@@ -798,7 +795,7 @@ impl World {
             }
             None => {
                 for _ in 0..self.dice.below(3) {
-                    let (from, to) = (self.dice.between(0, end), self.dice.between(0, end));
+                    let (from, to) = (self.dice.between(BEGUN_MS, end), self.dice.between(BEGUN_MS, end));
                     let mut groups = vec![Vec::new(), Vec::new()];
                     for peer in 0..self.peers.len() {
                         groups[self.dice.below(2)].push(peer);
@@ -810,7 +807,7 @@ impl World {
         }
         let deeds = (2 + self.config.seconds as usize / 3).min(200);
         for _ in 0..deeds {
-            let ms = self.dice.between(0, end);
+            let ms = self.dice.between(BEGUN_MS, end);
             let deed = match self.dice.below(16) {
                 0..=3 => Deed::Crash,
                 4 | 5 => Deed::Cut { both: true },
@@ -824,7 +821,7 @@ impl World {
             self.at(ms, deed);
         }
         for _ in 0..self.config.evil * 4 {
-            let ms = self.dice.between(0, end);
+            let ms = self.dice.between(BEGUN_MS, end);
             self.at(ms, Deed::Fork);
         }
     }
@@ -1011,7 +1008,7 @@ impl World {
         let Some(twin) = twin else { return };
         let Some(up) = &mut it.up else { return };
         // It goes into its own store like one that came over a link which is no more.
-        let offer = Box::pin(async move { store.offer(vec![twin]).await });
+        let offer = answer(async move { store.offer(vec![twin]).await });
         up.offers.insert(0, (crate::sync::Stored::default(), offer));
         self.totals.forks += 1;
         let (name, owner) = (it.name, self.peers[owner].name);
@@ -1246,6 +1243,11 @@ impl World {
             self.check_bans(peer);
         }
     }
+}
+
+/// Each pair of peers once, the greater number first.
+fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..count).flat_map(|from| (0..from).map(move |to| (from, to)))
 }
 
 /// The side that hears, if a link is open there and leads from one peer to the other.
