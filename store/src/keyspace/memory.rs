@@ -22,7 +22,7 @@ type Values = Vec<(u64, Option<Slice>)>;
 
 #[derive(Clone, Debug, Default)]
 struct Versions {
-    rows: [BTreeMap<Slice, Values>; 9],
+    rows: [BTreeMap<Slice, Values>; Table::ALL.len()],
     /// Number of the latest commit.
     latest: u64,
     /// How many snapshots there are of a commit.
