@@ -588,10 +588,15 @@ impl Node {
     }
 
     fn perform(&mut self, link: LinkId, outputs: Vec<Output>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        // Frames first: what is done about the rest may make the session send more, which comes after these.
+        acts.extend(outputs.iter().filter_map(|output| match output {
+            Output::Send(bytes) => Some(Act::Send { link, bytes: bytes.clone() }),
+            _ => None,
+        }));
         for output in outputs {
             let Some(linked) = self.links.get_mut(&link) else { return };
             match output {
-                Output::Send(bytes) => acts.push(Act::Send { link, bytes }),
+                Output::Send(_) => {}
                 Output::Store { ticket, timeline, changes, .. } => acts.push(Act::Store { link, ticket, timeline, changes }),
                 Output::Ready(remote) => self.ready(link, remote, now_ms, store, acts),
                 Output::Opened { space, timeline, by_remote } => {
