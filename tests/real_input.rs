@@ -5,4 +5,5 @@ mod git_on_peers;
 mod histories;
 mod hostile;
 mod json_suite;
+mod social;
 mod trees;
