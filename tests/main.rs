@@ -7,6 +7,7 @@
 mod braid;
 mod data;
 mod http;
+mod meeting;
 mod peer;
 mod socket;
 

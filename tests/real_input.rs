@@ -1,7 +1,9 @@
 //! Data that nobody here wrote goes in and comes out the same: trees, histories, hostile files.
 
 mod git;
+mod git_on_peers;
 mod histories;
 mod hostile;
 mod json_suite;
+mod social;
 mod trees;

@@ -16,6 +16,8 @@
 //! A server that is not installed is named and left out. Being slow is reported and no failure;
 //! a wrong answer is.
 //!
+//! `sync` also builds and runs `tests/bench/automerge`, which has a workspace of its own.
+//!
 //! It does not say how timebus does under faults, with many peers or over a real network.
 
 mod bare_hyper;
@@ -24,6 +26,8 @@ mod documents;
 mod fanout;
 mod histogram;
 mod load;
+#[path = "../meeting.rs"]
+mod meeting;
 mod million;
 mod peer;
 mod publisher;
@@ -31,6 +35,7 @@ mod report;
 mod requests;
 mod server;
 mod subscriber;
+mod sync;
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -94,11 +99,14 @@ enum Scenario {
     PutAsync,
     Fanout,
     Million,
+    Sync,
+    SyncLinks,
 }
 
 /// What the scenarios need to know of the command line.
 struct Options {
     row_time: Duration,
+    is_quick: bool,
     peers: Vec<Peer>,
     connections: Vec<usize>,
     subscribers: Vec<usize>,
@@ -117,6 +125,7 @@ impl Options {
         };
         Self {
             row_time: Duration::from_secs_f64(seconds),
+            is_quick: arguments.quick,
             peers: arguments.peers.clone(),
             connections: all(&arguments.connections, &[1, 16], &[1, 16, 64, 256]),
             subscribers: all(&arguments.subscribers, &[1, 20], &[1, 100, 1_000]),
@@ -186,6 +195,8 @@ fn main() -> anyhow::Result<ExitCode> {
             Scenario::PutAsync => Requests::PutAsync.measure(&options),
             Scenario::Fanout => fanout::measure(&options),
             Scenario::Million => million::measure(&options),
+            Scenario::Sync => sync::measure(&options),
+            Scenario::SyncLinks => sync::measure_links(&options),
         };
         if !arguments.json {
             write!(io::stdout(), "{}", report.text())?;

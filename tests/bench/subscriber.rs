@@ -47,6 +47,9 @@ enum Message {
 impl Subscriber {
     /// Connects and subscribes; every update published from now on will come.
     pub(crate) async fn subscribe(peer: Peer, address: std::net::SocketAddr) -> anyhow::Result<Self> {
+        if peer == Peer::Timebus {
+            return Self::watch(address, TOPIC).await;
+        }
         let mut subscriber = Self::connect(peer, address).await?;
         match peer {
             Peer::Redis => {
@@ -60,13 +63,16 @@ impl Subscriber {
             }
             // Connecting subscribes; it says so by starting to sync.
             Peer::YWebsocket => subscriber.wait_for(&[0, 0]).await?,
-            Peer::Timebus => {
-                let watch = format!("{{\"id\":1,\"watch\":\"{TOPIC}\"}}");
-                subscriber.send(&frame(TEXT, watch.as_bytes())).await?;
-                subscriber.wait_for(b"\"caught_up\":true").await?;
-            }
-            Peer::Hyper | Peer::Etcd => bail!("{peer} has no subscriptions here"),
+            Peer::Hyper | Peer::Etcd | Peer::Timebus => bail!("{peer} has no subscriptions here"),
         }
+        Ok(subscriber)
+    }
+
+    /// Connects to timebus and watches a path.
+    pub(crate) async fn watch(address: std::net::SocketAddr, path: &str) -> anyhow::Result<Self> {
+        let mut subscriber = Self::connect(Peer::Timebus, address).await?;
+        subscriber.send(&frame(TEXT, format!("{{\"id\":1,\"watch\":\"{path}\"}}").as_bytes())).await?;
+        subscriber.wait_for(b"\"caught_up\":true").await?;
         Ok(subscriber)
     }
 

@@ -9,22 +9,27 @@ use crate::data;
 use crate::http::print_versions;
 use crate::peer::Peer;
 
-struct Commit {
-    parents: Vec<usize>,
+pub(super) struct Commit {
+    pub(super) author: u64,
+    /// Unix milliseconds.
+    pub(super) time_ms: u64,
+    pub(super) parents: Vec<usize>,
     /// Path and blob; no blob where a file was deleted.
     changes: Vec<(String, Option<String>)>,
 }
 
-struct History {
-    commits: Vec<Commit>,
+pub(super) struct History {
+    pub(super) commits: Vec<Commit>,
     blobs: HashMap<String, String>,
 }
 
-fn history() -> Option<History> {
+pub(super) fn history() -> Option<History> {
     let commits = data::lines("03-tree/gitdag-json-schema-test-suite.commits.ndjson.gz")?;
     let blobs = data::lines("03-tree/gitdag-json-schema-test-suite.blobs.ndjson.gz")?;
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let commits = commits.iter().map(|commit| Commit {
+        author: commit["author"].as_u64().expect("a number"),
+        time_ms: 1000 * commit["t"].as_u64().expect("a time"),
         parents: commit["parents"].as_array().expect("parents").iter().map(|parent| parent.as_u64().expect("a number") as usize).collect(),
         changes: commit["changes"]
             .as_array()
@@ -38,28 +43,28 @@ fn history() -> Option<History> {
 
 /// A set of commits.
 #[derive(Clone)]
-struct Past(Vec<u64>);
+pub(super) struct Past(Vec<u64>);
 
 impl Past {
-    fn empty(commits: usize) -> Self {
+    pub(super) fn empty(commits: usize) -> Self {
         Self(vec![0; commits.div_ceil(64)])
     }
 
-    fn has(&self, commit: usize) -> bool {
+    pub(super) fn has(&self, commit: usize) -> bool {
         self.0[commit / 64] >> (commit % 64) & 1 == 1
     }
 
-    fn add(&mut self, commit: usize) {
+    pub(super) fn add(&mut self, commit: usize) {
         self.0[commit / 64] |= 1 << (commit % 64);
     }
 
-    fn join(&mut self, other: &Self) {
+    pub(super) fn join(&mut self, other: &Self) {
         self.0.iter_mut().zip(&other.0).for_each(|(own, other)| *own |= other);
     }
 }
 
 /// Folders and files as JSON.
-fn nested<'a>(files: impl IntoIterator<Item = (&'a String, Value)>) -> Value {
+pub(super) fn nested<'a>(files: impl IntoIterator<Item = (&'a String, Value)>) -> Value {
     let mut whole = Map::new();
     for (path, value) in files {
         let mut at = &mut whole;
@@ -73,14 +78,14 @@ fn nested<'a>(files: impl IntoIterator<Item = (&'a String, Value)>) -> Value {
 }
 
 /// Takes out folders that became empty, which git does not know.
-fn without_empty_folders(value: &mut Value) {
+pub(super) fn without_empty_folders(value: &mut Value) {
     if let Value::Object(members) = value {
         members.values_mut().for_each(without_empty_folders);
         members.retain(|_, member| member.as_object().is_none_or(|members| !members.is_empty()));
     }
 }
 
-fn label(commit: usize) -> String {
+pub(super) fn label(commit: usize) -> String {
     format!("git-{commit}")
 }
 
@@ -120,25 +125,34 @@ fn met(history: &History) -> BTreeSet<String> {
     met
 }
 
-struct Counts {
-    merges_with_conflict: usize,
-    conflicts: usize,
-    resolved_like_git: usize,
+/// What has to be visible in every commit, by what the commits before it wrote.
+pub(super) struct Account<'a> {
+    history: &'a History,
+    pasts: Vec<Past>,
+    /// What git has after each commit: path and blob.
+    trees: Vec<BTreeMap<String, String>>,
+    /// Who wrote what at a path; nothing where it was deleted.
+    writes: HashMap<String, Vec<(usize, Option<Value>)>>,
 }
 
-/// Replays commits, as far as they touch paths of `wanted`. `value_of` makes a value of a blob.
-fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&str) -> Value, whole_values: bool) -> Option<Counts> {
-    let peer = Peer::start();
-    let mut client = peer.connect();
-    let count = history.commits.len();
-    let mut pasts: Vec<Past> = Vec::with_capacity(count);
-    // The commit whose version a commit has: its own, unless nothing had to be written.
-    let mut written: Vec<usize> = Vec::with_capacity(count);
-    let mut trees: Vec<BTreeMap<String, String>> = Vec::with_capacity(count);
-    let mut writes: HashMap<String, Vec<(usize, Option<Value>)>> = HashMap::new();
-    let mut counts = Counts { merges_with_conflict: 0, conflicts: 0, resolved_like_git: 0 };
-    for (number, commit) in history.commits.iter().enumerate() {
-        // What git has after this commit.
+/// What one commit has to do.
+pub(super) struct Step {
+    /// Values that meet in its parents, where they are not all the same.
+    pub(super) conflicts: BTreeMap<String, Vec<Value>>,
+    /// What has to be written, as the merge of what its parents have is not what git made of it.
+    pub(super) changes: Vec<(String, Option<Value>)>,
+}
+
+impl<'a> Account<'a> {
+    pub(super) fn new(history: &'a History) -> Self {
+        Self { history, pasts: Vec::new(), trees: Vec::new(), writes: HashMap::new() }
+    }
+
+    /// Goes on to the next commit, as far as it touches paths of `wanted`. `value_of` makes a value of a blob.
+    pub(super) fn step(&mut self, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&str) -> Value) -> Step {
+        let Self { history, pasts, trees, writes } = self;
+        let number = pasts.len();
+        let commit = &history.commits[number];
         let mut tree = commit.parents.first().map_or_else(BTreeMap::new, |first| trees[*first].clone());
         for (path, blob) in commit.changes.iter().filter(|(path, _)| wanted(path)) {
             match blob {
@@ -146,12 +160,8 @@ fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&s
                 None => drop(tree.remove(path)),
             }
         }
-        let mut past = Past::empty(count);
+        let mut past = Past::empty(history.commits.len());
         commit.parents.iter().for_each(|parent| past.join(&pasts[*parent]));
-        let parents: BTreeSet<usize> = commit.parents.iter().map(|parent| written[*parent]).collect();
-        let only_parent = parents.first().copied().filter(|_| parents.len() == 1);
-        let parents = print_versions(&parents.into_iter().map(label).collect::<Vec<_>>());
-        // What has to be written: where the merge of what the parents have is not what git made of it.
         let candidates: BTreeSet<&String> = match commit.parents.len() {
             0 | 1 => commit.changes.iter().map(|(path, _)| path).filter(|path| wanted(path)).collect(),
             _ => tree.keys().chain(commit.parents.iter().flat_map(|parent| trees[*parent].keys())).collect(),
@@ -161,7 +171,7 @@ fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&s
         for path in candidates {
             let wanted = tree.get(path).map(|blob| value_of(history.blobs.get(blob).map_or(blob, |text| text)));
             let own = writes.get(path).map(Vec::as_slice).unwrap_or_default();
-            let found = visible(own, &past, &pasts);
+            let found = visible(own, &past, pasts);
             let is_conflict = found.iter().any(|value| *value != found[0]);
             if is_conflict {
                 conflicts.insert(path.clone(), found.iter().map(|value| (*value).clone()).collect::<Vec<_>>());
@@ -174,6 +184,41 @@ fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&s
                 changes.push((path.clone(), wanted));
             }
         }
+        for (path, value) in &changes {
+            writes.entry(path.clone()).or_default().push((number, value.clone()));
+        }
+        past.add(number);
+        pasts.push(past);
+        trees.push(tree);
+        Step { conflicts, changes }
+    }
+
+    /// The files of a commit, as JSON.
+    pub(super) fn files(&self, number: usize, value_of: impl Fn(&str) -> Value) -> Value {
+        nested(self.trees[number].iter().map(|(path, blob)| (path, value_of(self.history.blobs.get(blob).map_or(blob, |text| text)))))
+    }
+}
+
+struct Counts {
+    merges_with_conflict: usize,
+    conflicts: usize,
+    resolved_like_git: usize,
+}
+
+/// Replays commits, as far as they touch paths of `wanted`. `value_of` makes a value of a blob.
+fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&str) -> Value, whole_values: bool) -> Option<Counts> {
+    let peer = Peer::start();
+    let mut client = peer.connect();
+    let count = history.commits.len();
+    let mut account = Account::new(history);
+    // The commit whose version a commit has: its own, unless nothing had to be written.
+    let mut written: Vec<usize> = Vec::with_capacity(count);
+    let mut counts = Counts { merges_with_conflict: 0, conflicts: 0, resolved_like_git: 0 };
+    for (number, commit) in history.commits.iter().enumerate() {
+        let Step { conflicts, changes } = account.step(&wanted, &value_of);
+        let parents: BTreeSet<usize> = commit.parents.iter().map(|parent| written[*parent]).collect();
+        let only_parent = parents.first().copied().filter(|_| parents.len() == 1);
+        let parents = print_versions(&parents.into_iter().map(label).collect::<Vec<_>>());
         if !conflicts.is_empty() {
             counts.merges_with_conflict += 1;
             counts.conflicts += conflicts.len();
@@ -197,7 +242,7 @@ fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&s
                     values.sort();
                     assert!(shown == values, "{path} in {number} shows {} values, not {}", shown.len(), values.len());
                 } else {
-                    let wanted = tree.get(path).map(|blob| value_of(history.blobs.get(blob).map_or(blob, |text| text)));
+                    let wanted = account.trees[number].get(path).map(|blob| value_of(history.blobs.get(blob).map_or(blob, |text| text)));
                     let own = path.split('/').try_fold(&merged_json, |at, name| at.get(name));
                     counts.resolved_like_git += usize::from(own == wanted.as_ref());
                 }
@@ -206,9 +251,6 @@ fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&s
                 assert_eq!(merged.header("conflicts"), Some(conflicts.len().to_string().as_str()), "before commit {number}");
             }
         }
-        past.add(number);
-        pasts.push(past);
-        trees.push(tree);
         if let Some(parent) = only_parent.filter(|_| !whole_values && changes.is_empty()) {
             // Of some files only the commits that concern them are replayed.
             written.push(parent);
@@ -219,7 +261,6 @@ fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&s
         let headers = [("Content-Type", "application/merge-patch+json"), ("Version", &format!("\"{}\"", label(number))), ("Parents", &parents)];
         let answer = client.send("PATCH", "/repo", &headers.map(|(name, value)| (name, value as &str)), patch.to_string());
         assert_eq!(answer.status, 200, "commit {number}: {}", answer.text());
-        changes.into_iter().for_each(|(path, value)| writes.entry(path).or_default().push((number, value)));
     }
     peer.put("/done", &Value::Bool(true));
     let check = |client: &mut crate::http::Client, number: usize| {
@@ -228,7 +269,7 @@ fn replay(history: &History, wanted: impl Fn(&str) -> bool, value_of: impl Fn(&s
             404 => Value::Object(Map::new()),
             _ => answer.json(),
         };
-        let git = nested(trees[number].iter().map(|(path, blob)| (path, value_of(history.blobs.get(blob).map_or(blob, |text| text)))));
+        let git = account.files(number, &value_of);
         without_empty_folders(&mut own);
         if !data::same(&own, &git) {
             let (own, git) = (own.to_string(), git.to_string());
