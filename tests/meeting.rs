@@ -52,7 +52,7 @@ impl Takes for Engine {
 pub(crate) struct Site<T> {
     pub(crate) keeps: T,
     device: SecretKey,
-    node: Node,
+    pub(crate) node: Node,
 }
 
 /// What a meeting took.
@@ -68,17 +68,17 @@ pub(crate) struct Cost {
     pub(crate) refused: u64,
 }
 
+/// A node that has met nobody and wants nothing.
+pub(crate) fn newcomer(space: PublicKey, device: &SecretKey) -> Node {
+    Node::new(config(space, device), Book::default())
+}
+
 impl<T: Takes> Site<T> {
     /// A peer that has met nobody and wants nothing.
     pub(crate) fn new(keeps: T, device: &SecretKey) -> Self {
         let device = SecretKey::from_seed(*device.seed());
-        let node = Node::new(config(keeps.store().space(), &device), Book::default());
+        let node = newcomer(keeps.store().space(), &device);
         Self { keeps, device, node }
-    }
-
-    /// Forgets whom it met and what it wanted, as if it had been installed anew on the same store.
-    pub(crate) fn start_anew(&mut self, device: &SecretKey) {
-        self.node = Node::new(config(self.keeps.store().space(), device), Book::default());
     }
 
     /// Wants a space, which these peers have.

@@ -252,6 +252,9 @@ fn describe(peer: &Peer, t: u32, own: &Summary, rows: &Committed) -> Result<Serd
     }))
 }
 
+/// Changes with the paths that they touched.
+type Found<'a> = Box<dyn Iterator<Item = Result<(u64, Summary, Vec<Path>), StorageError>> + 'a>;
+
 /// The changes that touched a subtree, newest first.
 fn log(peer: &Peer, space: Space, path: &Path, query: &Query) -> Result<Response<Body>, Problem> {
     let rows = peer.store().snapshot();
@@ -265,7 +268,7 @@ fn log(peer: &Peer, space: Space, path: &Path, query: &Query) -> Result<Response
     const PATHS_MAX: usize = 20;
     let mut changes = Vec::new();
     // Every change touches the root, so the latest ones are found without looking at all of them.
-    let found: Box<dyn Iterator<Item = Result<(u64, Summary, Vec<Path>), StorageError>>> = if path.is_root() {
+    let found: Found = if path.is_root() {
         Box::new(peer.store().latest(&rows, space.main(), before))
     } else {
         let found = touched(&rows, space.main(), path).map_err(failed)?.into_iter().rev();

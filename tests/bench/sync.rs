@@ -179,7 +179,7 @@ impl Pair {
         let keys = [self.sites[0].node_key(), self.sites[1].node_key()];
         let [one, other] = &mut self.sites;
         for (site, device) in [one, other].into_iter().zip(&self.devices) {
-            site.start_anew(device);
+            site.node = crate::meeting::newcomer(self.space, device);
             site.follow(self.space, &keys);
         }
     }

@@ -352,7 +352,7 @@ fn a_further_device_takes_the_root_only_by_the_words_of_its_space() {
     let mut device = Keys::create_for(&second.path(), &owner.space()).expect("a new folder");
     let stranger = Home::new().open();
     assert!(matches!(device.restore_root(&all_words(&stranger)), Err(KitError::OtherSpace { .. })));
-    assert!(matches!(device.restore_root(&owner.kit().expect("warm").root_words()), Err(KitError::NextMissing)));
+    assert!(matches!(device.restore_root(owner.kit().expect("warm").root_words()), Err(KitError::NextMissing)));
     assert!(second.open().root().is_none());
     device.restore_root(&all_words(&owner)).expect("the right words");
     let again = second.open();
