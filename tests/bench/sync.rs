@@ -235,7 +235,21 @@ pub(crate) fn measure(options: &Options) -> Report {
     report
 }
 
-fn row(report: &mut Report, different: usize, again: bool, what: &str, missing: f64, sent: f64, trips: f64, took: Duration) {
+/// What one meeting took.
+struct Meeting {
+    different: usize,
+    /// Whether both had met before.
+    again: bool,
+    /// Bytes of the changes that were missing.
+    missing: f64,
+    /// Bytes that went over the wire.
+    sent: f64,
+    round_trips: f64,
+    took: Duration,
+}
+
+fn row(report: &mut Report, what: &str, meeting: &Meeting) {
+    let Meeting { different, again, missing, sent, round_trips, took } = *meeting;
     let at = DIFFERENT.iter().position(|number| *number == different).unwrap_or(0);
     let aim = if again { RATIO_AIM_AGAIN } else { RATIO_AIMS[at] };
     let ratio = sent / missing;
@@ -247,7 +261,7 @@ fn row(report: &mut Report, different: usize, again: bool, what: &str, missing: 
         Cell::whole(sent),
         Cell::Number(ratio, 3),
         Cell::Text(format!("{aim:.2} {}", verdict(ratio <= aim))),
-        Cell::Number(trips, 1),
+        Cell::Number(round_trips, 1),
         Cell::Number(took.as_secs_f64() * 1e3, 1),
         Cell::whole(different as f64 / took.as_secs_f64()),
     ]);
@@ -261,7 +275,8 @@ fn timebus(options: &Options, common: usize, report: &mut Report) -> anyhow::Res
                 pair.forget();
             }
             let (cost, missing, took) = pair.differ_and_meet(different)?;
-            row(report, different, again, "timebus", missing as f64, cost.bytes as f64, cost.flights as f64 / 2.0, took);
+            let (missing, sent, round_trips) = (missing as f64, cost.bytes as f64, cost.flights as f64 / 2.0);
+            row(report, "timebus", &Meeting { different, again, missing, sent, round_trips, took });
         }
     }
     report.notes.push(format!(
@@ -287,7 +302,8 @@ fn automerge(options: &Options, common: usize, report: &mut Report) -> anyhow::R
         let number = |name: &str| line[name].as_f64().with_context(|| format!("no {name}"));
         let took = Duration::from_secs_f64(number("ms")? / 1e3);
         let again = line["again"] == true;
-        row(report, number("different")? as usize, again, "automerge", number("missing")?, number("sent")?, number("round_trips")?, took);
+        let (different, missing) = (number("different")? as usize, number("missing")?);
+        row(report, "automerge", &Meeting { different, again, missing, sent: number("sent")?, round_trips: number("round_trips")?, took });
     }
     Ok(())
 }
