@@ -349,7 +349,7 @@ fn links(options: &Options, report: &mut Report) -> anyhow::Result<()> {
     }
     ask(one.address, "PUT", TOPIC, "\"\"")?;
     let other = Peer::Timebus.start(&options.home(Peer::Timebus), Flush::Always)?;
-    let invite = post(&one, "/.sys/invites", &json!({"role": "reader"}))?;
+    let invite = post(&one, "/.sys/invites", &json!({"role": "read"}))?;
     let link = invite["link"].as_str().context("no link")?;
     let begun = Instant::now();
     let card = post(&other, "/.sys/join", &json!({"link": link, "confirm": true}))?;
