@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use timebus_identity::PublicKey;
 use timebus_store::auth::Rights;
-use timebus_store::grant::Actions;
+use timebus_store::grant::{Actions, Audience};
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::keyspace::Committed;
 use timebus_store::pipeline::Refusal;
@@ -40,8 +40,13 @@ impl Held {
 /// Whether a peer may have a timeline: one of its keys is a device of the space, or a grant in force lets it read.
 fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &TimelineId, now_ms: u64) -> bool {
     let main = TimelineId::named(space, "main");
-    // Who may read has to know by what right, so `auth` goes with `main`.
-    let timeline = if *timeline == TimelineId::named(space, "auth") { &main } else { timeline };
+    // Who may read has to know by what right, so `auth` goes with `main`. And whose right was taken back has to learn
+    // of it: he would go on writing what nobody takes.
+    let is_auth = *timeline == TimelineId::named(space, "auth");
+    if is_auth && rights.grants().any(|(_, held)| matches!(held.grant.audience, Audience::Key(key) if keys.contains(&key))) {
+        return true;
+    }
+    let timeline = if is_auth { &main } else { timeline };
     keys.iter().any(|key| {
         let may = |actions| !rights.may(key, actions, timeline, now_ms).is_empty();
         rights.device_grant(key).is_some() || may(Actions::READ) || may(Actions::SYNC)
