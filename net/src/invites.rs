@@ -11,8 +11,8 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, hash, z32};
-use timebus_store::grant::{Actions, Audience, Grant, Revoke, Scope, ScopeSegment, Timelines};
-use timebus_store::op::Op;
+use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
+use timebus_store::ids::GrantId;
 use timebus_store::path::{Path, Segment};
 use timebus_store::store::Store;
 use timebus_store::writer::{Statement, WriteError};
@@ -233,13 +233,10 @@ impl Invites {
         };
         if and_grants && let Some(rights) = self.store.rights(&self.store.space()) {
             let label = label(id);
-            let ops: Vec<Op> = rights
-                .grants()
-                .filter(|(_, held)| held.grant.label == label)
-                .map(|(grant, _)| Op::Revoke(Revoke { grant: *grant, cascade: true, keep: Vec::new() }))
-                .collect();
-            if !ops.is_empty() {
-                self.store.state(Statement::Ops(ops), now_ms).await?;
+            let grants: Vec<GrantId> =
+                rights.grants().filter(|(_, held)| held.is_live() && held.grant.label == label).map(|(grant, _)| *grant).collect();
+            if !grants.is_empty() {
+                self.store.state(Statement::Revoke { grants, cascade: true }, now_ms).await?;
             }
         }
         Ok(Some(record))

@@ -239,7 +239,8 @@ impl Succeed {
 
 const LABEL_BYTES_MAX: usize = 64;
 const TIMELINES_MAX: usize = 64;
-const KEEP_MAX: usize = 4096;
+/// Most changes that one revocation keeps; a timeline with more heads has them merged before.
+pub const KEEP_MAX: usize = 4096;
 const GUARDIANS_MAX: usize = 16;
 
 impl Scope {

@@ -349,7 +349,7 @@ impl Pipeline {
 
     /// What a new change is made on top of: the heads, and where one has no effect, what is before it. Building on it
     /// would bring it back.
-    fn heads_in_effect(&mut self, t: u32) -> Result<Vec<(u64, ChangeId, u64)>, StorageError> {
+    pub(crate) fn heads_in_effect(&mut self, t: u32) -> Result<Vec<(u64, ChangeId, u64)>, StorageError> {
         let number = (t / TIMELINES) as usize;
         let heads = self.line(t).heads.clone();
         if is_auth(t) || self.spaces[number].oldest_unrooted.is_none() {

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::auth::Rights;
 use crate::change::{self, Change, PARENTS_MAX, Part};
-use crate::grant::{Audience, Grant};
+use crate::grant::{Audience, Grant, KEEP_MAX, Revoke};
 use crate::ids::{ChangeId, GrantId, OpId};
 use crate::json::Json;
 use crate::keyspace::{Rows, Staged, Table};
@@ -22,7 +22,7 @@ use crate::log::{Appender, Place, frame};
 use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
 use crate::op::Op;
 use crate::path::{Path, Segment};
-use crate::pipeline::{AUTH, Pipeline, Refusal, Space, is_auth, labelled};
+use crate::pipeline::{AUTH, MAIN, Pipeline, Refusal, Space, is_auth, labelled};
 use crate::plan::{Plan, PlanError};
 use crate::store::{Inner, StorageError};
 use crate::summary::{find, summary};
@@ -117,6 +117,14 @@ pub struct Request {
 pub enum Statement {
     /// All of these.
     Ops(Vec<Op>),
+    /// These grants are taken back. What is here and has an effect keeps it; what their holders wrote and nobody here
+    /// has seen will have none.
+    Revoke {
+        /// Which.
+        grants: Vec<GrantId>,
+        /// Whether everything handed on from them goes too, seen or not.
+        cascade: bool,
+    },
     /// This grant, unless its audience has one with this label already, and only while fewer keys than this have one.
     /// So an invite is used up exactly as often as it says, whoever races and whatever crashes.
     Redeem {
@@ -468,6 +476,13 @@ impl Decider {
         let cap = self.own_cap()?;
         let ops = match statement {
             Statement::Ops(ops) => ops,
+            Statement::Revoke { grants, cascade } => {
+                let mut keep: Vec<ChangeId> = self.pipeline.heads_in_effect(MAIN)?.into_iter().map(|(_, id, _)| id).collect();
+                keep.sort_unstable();
+                keep.dedup();
+                keep.truncate(KEEP_MAX);
+                grants.into_iter().map(|grant| Op::Revoke(Revoke { grant, cascade, keep: keep.clone() })).collect()
+            }
             Statement::Redeem { grant, uses_max } => {
                 let alike: Vec<(GrantId, Audience)> = self
                     .pipeline

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, human_name, random_bytes};
-use timebus_store::grant::{Audience, Revoke};
-use timebus_store::op::Op;
+use timebus_store::grant::Audience;
+use timebus_store::ids::GrantId;
 use timebus_store::path::Path;
 use timebus_store::writer::Statement;
 
@@ -450,16 +450,16 @@ async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(bad("this is the device that you ask; ask another one to remove it"));
     }
     let rights = store.rights(&store.space());
-    let ops: Vec<Op> = rights
+    let grants: Vec<GrantId> = rights
         .iter()
         .flat_map(|rights| rights.grants())
-        .filter(|(_, held)| held.grant.audience == Audience::Key(key))
-        .map(|(grant, _)| Op::Revoke(Revoke { grant: *grant, cascade: false, keep: Vec::new() }))
+        .filter(|(_, held)| held.is_live() && held.grant.audience == Audience::Key(key))
+        .map(|(grant, _)| *grant)
         .collect();
-    if ops.is_empty() {
+    if grants.is_empty() {
         return Err(Problem::new(StatusCode::NOT_FOUND, "device", "there is no such device", format!("no grant is for {key}"))
             .with_fix("`timebus devices` lists them"));
     }
-    store.state(Statement::Ops(ops), now_ms()).await.map_err(|error| write_problem(&error))?;
+    store.state(Statement::Revoke { grants, cascade: false }, now_ms()).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"removed": key.to_string()}))
 }
