@@ -39,13 +39,25 @@ pub struct Bodies {
     kept: HashMap<(u32, u64), KnownChange>,
     /// Bodies that are not in the log yet: of the group at hand, and of the group that is being synced.
     unsynced: [HashMap<(u32, u64), KnownChange>; 2],
+    latest: Option<Latest>,
+}
+
+/// What is before the change that was applied last, of those that do not stand on all that had arrived. A long branch
+/// comes change by change, each on top of the one before, so that is soon known of the next one too.
+#[derive(Debug)]
+struct Latest {
+    t: u32,
+    a: u64,
+    past: View,
+    /// Whether its writer had seen all of it.
+    is_view: bool,
 }
 
 impl Bodies {
     /// Reads from this log.
     #[must_use]
     pub fn new(log: LogReader) -> Self {
-        Self { log, kept: HashMap::new(), unsynced: Default::default() }
+        Self { log, kept: HashMap::new(), unsynced: Default::default(), latest: None }
     }
 
     /// Makes a body known that is not in the log yet.
@@ -67,6 +79,18 @@ impl Bodies {
     pub fn reset(&mut self) {
         self.kept.clear();
         self.unsynced = Default::default();
+        self.latest = None;
+    }
+
+    /// Everything before a change that stands on these.
+    fn past_of(&mut self, rows: &impl Rows, t: u32, deps: &[u64]) -> Result<View, StorageError> {
+        match self.latest.take() {
+            Some(Latest { t: of, a, mut past, .. }) if of == t && deps.contains(&a) && deps.iter().all(|dep| *dep == a || past.contains(*dep)) => {
+                past.insert(a);
+                Ok(past)
+            }
+            _ => View::past_of(rows, t, deps),
+        }
     }
 
     /// The summary and body of a change. An unreadable body counts as empty: its ops have no effect anywhere.
@@ -271,10 +295,13 @@ impl<'a> Fold<'a> {
         if body.base.as_ref().map(Vec::len) != own.base.as_ref().map(Vec::len) {
             return Ok(());
         }
-        let seen = Seen::new(self.rows, self.t, a, own)?;
+        let seen = Seen::new(self.rows, self.bodies, self.t, a, own)?;
         for (index, op) in body.ops.iter().enumerate() {
             let id = OpId { change: own.id, index: index as u32 };
             self.apply_op(a, own, body, id, op, right, &seen)?;
+        }
+        if let Some(past) = seen.past {
+            self.bodies.latest = Some(Latest { t: self.t, a, past, is_view: own.base.is_none() });
         }
         Ok(())
     }
@@ -677,10 +704,14 @@ impl<'a> Fold<'a> {
                 node.touch = self.version_of(&t_key, &mut ends)?;
             } else if let Some(a) = a.filter(|_| touched) {
                 if node.touch.iter().any(|other| *other != a) {
-                    if view.is_none() {
+                    let known = self.bodies.latest.as_ref().filter(|latest| latest.t == self.t && latest.a == a && latest.is_view);
+                    // The change itself is among the greatest whether it is in the view or not.
+                    if known.is_none() && view.is_none() {
                         view = Some(View::of(self.rows, self.t, &[a])?);
                     }
-                    advance(&mut node.touch, view.as_ref().expect("set above"), a);
+                    if let Some(seen) = known.map(|latest| &latest.past).or(view.as_ref()) {
+                        advance(&mut node.touch, seen, a);
+                    }
                 } else {
                     node.touch = vec![a];
                 }
@@ -746,8 +777,8 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(rows: &Layered, t: u32, a: u64, own: &Summary) -> Result<Self, StorageError> {
-        let past = if own.total { None } else { Some(View::past_of(rows, t, &own.deps)?) };
+    fn new(rows: &Layered, bodies: &mut Bodies, t: u32, a: u64, own: &Summary) -> Result<Self, StorageError> {
+        let past = if own.total { None } else { Some(bodies.past_of(rows, t, &own.deps)?) };
         let view = match &own.base {
             Some(base) => Some(View::of(rows, t, base)?),
             None => None,

@@ -87,6 +87,13 @@ impl View {
         Ok(view)
     }
 
+    /// Puts a change in whose own view or past is in it already.
+    pub(crate) fn insert(&mut self, a: u64) {
+        if !self.contains(a) {
+            self.more.insert(a);
+        }
+    }
+
     /// Up to which arrival number everything is in it, if that is known.
     #[must_use]
     pub fn everything_upto(&self) -> Option<u64> {
