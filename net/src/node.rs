@@ -710,7 +710,7 @@ impl Node {
                 return;
             }
         }
-        let addresses: Vec<String> = remote.addresses.clone();
+        let addresses = believable(&remote.addresses);
         let contact = self.book.meet(id, Source::Came, &addresses, now_ms);
         contact.name.clone_from(&remote.name);
         contact.space = Some(remote.space);
@@ -787,7 +787,7 @@ impl Node {
                 }
                 follow.via.push(node);
             }
-            self.book.meet(node, Source::Introduced, &addresses, now_ms);
+            self.book.meet(node, Source::Introduced, &believable(&addresses), now_ms);
             acts.push(Act::Save);
         }
     }
@@ -1101,6 +1101,12 @@ fn retry_ms(own: &PublicKey, other: &PublicKey, attempts: u32) -> u64 {
     let wait = RETRY_MS.saturating_mul(1 << attempts.min(16)).min(RETRY_MS_MAX);
     let digest = hash("retry", &[own.as_bytes(), other.as_bytes(), &attempts.to_be_bytes()]);
     wait * 3 / 4 + wait / 2 * u64::from(digest[0]) / 256
+}
+
+/// The addresses that others may tell us. `ws://` is for this machine alone: whoever names such a one would have us
+/// knock at programs of our own.
+fn believable(addresses: &[String]) -> Vec<String> {
+    addresses.iter().filter(|address| !address.starts_with("ws://")).cloned().collect()
 }
 
 /// What the end of a session is called, as a code and for people.
