@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use timebus_store::feed::{Entry, Feed, Next, Signal, Version};
-use timebus_store::json::{Json, write_string};
+use timebus_store::json::Json;
 use timebus_store::keyspace::{Committed, Rows, Table};
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::{APPLIED, Space, decode_applied};
@@ -22,18 +22,22 @@ use timebus_store::update::{Edit, Patch, Step, Update};
 
 use crate::accept::Mime;
 use crate::body::Body;
-use crate::patches::{self, ContentRange, Position, Span, UpdateBody, write_deleted, write_update};
+use crate::patches::{self, UpdateBody, write_deleted, write_update};
 use crate::peer::{Counted, Of, OriginCount, Peer};
 use crate::problem::Problem;
 use crate::read::{insert, multiresponse, versions};
 use crate::route::{Ask, storage_problem, write_problem};
 use crate::versions::print_versions;
-use crate::websocket::write_text;
 use crate::who::{authority, is_browser, text};
 use crate::window::{Window, changes, marker_at};
 
+mod braid;
+mod events;
 mod view;
 
+use braid::{braid_tail, braid_update, write_braid_edits};
+pub(crate) use braid::{difference, write_difference};
+use events::{MORE, lines_tails, with_parents, write_edit, write_event, write_names};
 pub(crate) use view::Views;
 use view::{Shown, View};
 
@@ -48,8 +52,6 @@ const FRAMES: usize = 4;
 const BATCH: usize = 256;
 /// A piece that is this long goes out as it is: what waits for a slow reader should be little.
 const PIECE_BYTES: usize = 64 * 1024;
-/// Updates whose parts differ in more places than this are sent as snapshots.
-const DIFFERENCE_MAX: usize = 512;
 
 /// The form of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -559,9 +561,6 @@ impl Stream {
     }
 }
 
-/// Says that the next message belongs to the same change.
-const MORE: &[u8] = b",\"more\":true";
-
 /// Stands in a feed for an update that only a snapshot can tell.
 const RESNAPSHOT: &[u8] = b"!";
 
@@ -570,47 +569,6 @@ fn applied(rows: &Committed) -> Result<u64, StorageError> {
     match rows.get(Table::Meta, APPLIED)? {
         Some(row) => Ok(decode_applied(&row)?.0.saturating_sub(1)),
         None => Ok(0),
-    }
-}
-
-fn write_names<S: AsRef<str>>(names: &[S], out: &mut Vec<u8>) {
-    out.push(b'[');
-    for (at, name) in names.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write_string(name.as_ref(), out);
-    }
-    out.push(b']');
-}
-
-/// Writes one JSON object in the form's framing, with the version that it completes.
-fn write_event<S: AsRef<str>>(form: Form, version: Option<&[S]>, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
-    match form {
-        Form::Watch(id) => write_text(out, |out| {
-            // The number of the watch comes first, so that whoever reads by hand sees it.
-            use std::io::Write as _;
-            let _ = write!(out, "{{\"id\":{id},");
-            members(out);
-            out.push(b'}');
-        }),
-        Form::Events => {
-            // Names of versions have no spaces or line ends when they are ids; others cannot be resumed from here.
-            let id = version.map(|version| version.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" "));
-            if let Some(id) = id.filter(|id| !id.contains(['\n', '\r', '\0'])) {
-                out.extend_from_slice(b"id: ");
-                out.extend_from_slice(id.as_bytes());
-                out.push(b'\n');
-            }
-            out.extend_from_slice(b"data: {");
-            members(out);
-            out.extend_from_slice(b"}\n\n");
-        }
-        Form::Braid | Form::Lines => {
-            out.push(b'{');
-            members(out);
-            out.extend_from_slice(b"}\n");
-        }
     }
 }
 
@@ -652,189 +610,4 @@ fn texts(names: &[Box<str>]) -> Vec<String> {
 
 fn boxed(names: &[String]) -> Version {
     names.iter().map(|name| name.as_str().into()).collect()
-}
-
-/// A whole Braid update.
-fn braid_update(version: &[Box<str>], parents: &[Box<str>], tail: &[u8]) -> Vec<u8> {
-    let mut out = format!("HTTP 200 OK\r\nVersion: {}\r\nParents: {}\r\n", print_versions(version), print_versions(parents)).into_bytes();
-    out.extend_from_slice(tail);
-    out
-}
-
-/// Puts the parents in front of each line.
-fn with_parents(parents: &[Box<str>], tail: &[u8]) -> Vec<u8> {
-    let mut head = b"\"parents\":".to_vec();
-    write_names(parents, &mut head);
-    head.push(b',');
-    let mut out = Vec::with_capacity(tail.len() + head.len());
-    for line in tail.split_inclusive(|byte| *byte == b'\n') {
-        out.extend_from_slice(&head);
-        out.extend_from_slice(line);
-    }
-    out
-}
-
-/// The part of a Braid update behind its versions.
-fn braid_tail(update: &Update, path: &Path) -> Option<Vec<u8>> {
-    let mut parts = Vec::new();
-    for patch in update.patches.as_ref()? {
-        if let Some((steps, edit)) = relative(patch, path)? {
-            match &*edit {
-                Edit::Put(value) if steps.is_empty() => {
-                    let mut content = Vec::new();
-                    value.write(&mut content);
-                    let mut out = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", content.len()).into_bytes();
-                    out.extend_from_slice(&content);
-                    out.extend_from_slice(b"\r\n\r\n");
-                    return Some(out);
-                }
-                // A resource that is gone needs another status line; a snapshot says it.
-                Edit::Delete if steps.is_empty() => return None,
-                edit => parts.push(braid_patch(steps, edit)),
-            }
-        }
-    }
-    if parts.is_empty() {
-        return Some(Vec::new());
-    }
-    let mut whole = Vec::new();
-    write_update(&mut whole, &patches::Update { version: &[], parents: &[], repr_sha256: None, body: UpdateBody::Patches(&parts) });
-    // The versions differ between subscribers and stand in front of this.
-    let head = b"HTTP 200 OK\r\nVersion: \r\nParents: \r\n";
-    whole.starts_with(head).then(|| whole.split_off(head.len()))
-}
-
-fn braid_step(step: &Step) -> patches::Step {
-    match step {
-        Step::Key(key) => patches::Step::Key(key.to_string()),
-        Step::Index(index) => patches::Step::Index(Position::Start(*index as u64)),
-    }
-}
-
-/// The members behind `parents` of the events that an update makes, one a line.
-fn lines_tails(update: &Update, path: &Path, version: &Version) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    for patch in update.patches.as_ref()? {
-        let Some((steps, edit)) = relative(patch, path)? else { continue };
-        if !out.is_empty() {
-            out.extend_from_slice(MORE);
-            out.push(b'\n');
-        }
-        let at = if path.contains(&patch.path) { &patch.path } else { path };
-        write_edit(&mut out, at, steps, &edit);
-        out.extend_from_slice(b",\"version\":");
-        write_names(version, &mut out);
-        out.extend_from_slice(format!(",\"by\":\"{}\",\"time_ms\":{}", update.author, update.time_ms).as_bytes());
-    }
-    Some(out)
-}
-
-/// Writes the members of an event that say what happened where.
-fn write_edit(out: &mut Vec<u8>, path: &Path, steps: &[Step], edit: &Edit) {
-    let verb = match edit {
-        Edit::Put(_) => "put",
-        Edit::Delete => "delete",
-        Edit::Splice { .. } => "splice",
-    };
-    out.extend_from_slice(format!("\"{verb}\":").as_bytes());
-    write_string(&path.to_string(), out);
-    match edit {
-        Edit::Put(value) => {
-            out.extend_from_slice(b",\"value\":");
-            value.write(out);
-        }
-        Edit::Delete => {}
-        Edit::Splice { start, end, items } => {
-            out.extend_from_slice(format!(",\"start\":{start},\"end\":{end},\"value\":[").as_bytes());
-            for (number, item) in items.iter().enumerate() {
-                if number > 0 {
-                    out.push(b',');
-                }
-                item.write(out);
-            }
-            out.push(b']');
-        }
-    }
-    if steps.iter().any(|step| matches!(step, Step::Index(_))) {
-        out.extend_from_slice(b",\"at\":[");
-        for (number, step) in steps.iter().enumerate() {
-            if number > 0 {
-                out.push(b',');
-            }
-            match step {
-                Step::Key(name) => write_string(name, out),
-                Step::Index(index) => out.extend_from_slice(index.to_string().as_bytes()),
-            }
-        }
-        out.push(b']');
-    }
-}
-
-/// Where two values differ, by steps: the new value, or `None` where there is none any more. `None` when there
-/// are too many places.
-pub(crate) fn difference(before: Option<&Json>, after: Option<&Json>) -> Option<Vec<(Vec<Step>, Option<Json>)>> {
-    fn walk(before: Option<&Json>, after: Option<&Json>, steps: &mut Vec<Step>, out: &mut Vec<(Vec<Step>, Option<Json>)>) -> bool {
-        if before == after {
-            return true;
-        }
-        // Objects with names that are no segments are kept whole, and only paths can say where something changed.
-        let has_paths = |members: &std::collections::BTreeMap<String, Json>| members.keys().all(|name| Segment::name(name).is_ok());
-        if let (Some(Json::Object(old)), Some(Json::Object(new))) = (before, after)
-            && has_paths(old)
-            && has_paths(new)
-        {
-            let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-            for name in names {
-                steps.push(Step::Key(name.as_str().into()));
-                let fits = walk(old.get(name), new.get(name), steps, out);
-                steps.pop();
-                if !fits {
-                    return false;
-                }
-            }
-            return true;
-        }
-        out.push((steps.clone(), after.cloned()));
-        out.len() <= DIFFERENCE_MAX
-    }
-    let mut out = Vec::new();
-    walk(before, after, &mut Vec::new(), &mut out).then_some(out)
-}
-
-/// Writes what turned one value into another as a Braid update.
-pub(crate) fn write_difference(out: &mut Vec<u8>, before: Option<&Json>, after: Option<&Json>, version: &[String], parents: &[String]) {
-    let edits = changes(before, after).unwrap_or_default();
-    write_braid_edits(out, &edits, after, &boxed(version), &boxed(parents));
-}
-
-/// Writes edits that lead to `value` as a Braid update. Without any, or when one replaces everything, the update is
-/// the whole value: clients differ in what they make of an update with no patches.
-fn write_braid_edits(out: &mut Vec<u8>, edits: &[(Vec<Step>, Edit)], value: Option<&Json>, version: &[Box<str>], parents: &[Box<str>]) {
-    let (version, parents) = (&*texts(version), &*texts(parents));
-    let Some(value) = value else { return write_deleted(out, version, parents) };
-    let is_root = |(steps, edit): &(Vec<Step>, Edit)| steps.is_empty() && !matches!(edit, Edit::Splice { .. });
-    let mut content = Vec::new();
-    let mut parts = Vec::new();
-    let body = if edits.is_empty() || edits.iter().any(is_root) {
-        value.write(&mut content);
-        UpdateBody::Snapshot { content_type: &Mime::JSON, content: &content }
-    } else {
-        parts.extend(edits.iter().map(|(steps, edit)| braid_patch(steps, edit)));
-        UpdateBody::Patches(&parts)
-    };
-    write_update(out, &patches::Update { version, parents, repr_sha256: None, body });
-}
-
-fn braid_patch(steps: &[Step], edit: &Edit) -> patches::Patch {
-    let mut steps: Vec<patches::Step> = steps.iter().map(braid_step).collect();
-    let mut content = Vec::new();
-    match edit {
-        Edit::Put(value) => value.write(&mut content),
-        Edit::Delete => {}
-        Edit::Splice { start, end, items } => {
-            steps.push(patches::Step::Splice(Span { start: Position::Start(*start as u64), end: Position::Start(*end as u64) }));
-            Json::Array(items.clone()).write(&mut content);
-        }
-    }
-    patches::Patch { range: ContentRange::Json(steps), content: content.into() }
 }
