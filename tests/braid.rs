@@ -47,7 +47,10 @@ pub(crate) fn read_update(stream: &mut impl BufRead) -> Option<Update> {
     let length = headers.one("content-length").map(|length| length.parse::<usize>().expect("a length"));
     let patches = headers.one("patches").map(|count| count.parse::<usize>().expect("a number"));
     let body = match (length, patches) {
-        (Some(0), None) if status == 404 => Body::Gone,
+        (Some(length), None) if status == 404 => {
+            assert_eq!(read_exactly(stream, length), b"null");
+            Body::Gone
+        }
         (Some(length), None) => {
             let content = read_exactly(stream, length);
             match headers.one("content-range") {

@@ -23,6 +23,8 @@ mod who;
 mod peers;
 // Bytes on the wire: malformed, slow, large, pipelined requests, and HTTP/2.
 mod protocol;
+// Programs of other people that speak Braid.
+mod clients;
 // Power cuts, full and failing disks, copied homes: nothing acknowledged is lost.
 mod crash;
 // A relay of one's own: where it is, and that it stops.

@@ -69,6 +69,7 @@ pub(crate) enum Verb {
     Undo(Undo),
     Import(Import),
     Export(Export),
+    Folder(Folder),
     Id(Id),
     Kit(Kit),
     Backup(Backup),
@@ -403,6 +404,35 @@ pub(crate) struct Edit {
     /// Begin a text instead of JSON, if nothing is there
     #[arg(long)]
     pub(crate) text: bool,
+}
+
+/// Keep a folder and a subtree the same, both ways, until you end it
+///
+/// Edit the files with whatever you like: what you save goes to the subtree, and what others write there comes into the
+/// folder. Texts that are edited on both sides are merged, also when you were away; of other files that changed on both
+/// sides, the one here is kept under a second name. Values that are no texts or files are shown as .json files.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Left alone: names that begin with a dot, links, empty folders, and what editors leave beside a file for a while.
+With --json a line for each thing done: {\"event\",\"file\",…} with event ready, sent, taken, removed, deleted, conflict,
+refused or skipped.
+
+Examples:
+  timebus folder /notes ~/notes
+  timebus folder @alice/table ~/table       edit what is alice's, as far as she lets you
+  timebus folder /notes ~/notes --once      bring both together, then stop")]
+pub(crate) struct Folder {
+    /// Whose members become files, as in /notes
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// The folder; made if it is not there
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+
+    /// Bring both sides together, then stop
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 /// Print a value and then every change to it, as JSON lines

@@ -58,6 +58,12 @@ impl Target {
         }
     }
 
+    /// The path inside its space, as events name it.
+    pub(crate) fn in_space(&self) -> String {
+        let is_space = self.0.first().is_some_and(|first| first.starts_with('@') && !first.starts_with("@@"));
+        Self(self.0[usize::from(is_space)..].to_vec()).to_string()
+    }
+
     /// The last name, for file names. The root has none.
     pub(crate) fn name(&self) -> Option<&str> {
         self.0.last().map(String::as_str)

@@ -7,6 +7,7 @@ mod doctor_network;
 mod down;
 mod edit;
 mod export;
+mod folder;
 mod r#gen;
 mod history;
 mod id;
@@ -55,6 +56,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Undo(args) => history::undo(context, args).await,
         Verb::Import(args) => import::run(context, args).await,
         Verb::Export(args) => export::run(context, args).await,
+        Verb::Folder(args) => folder::run(context, args).await,
         Verb::Id(args) => id::run(context, args).await,
         Verb::Kit(args) => kit::run(context, args),
         Verb::Backup(args) => backup::backup(context, args).await,

@@ -12,7 +12,10 @@ use timebus_store::store::Store;
 
 use crate::cache::Cache;
 use crate::host::HostList;
+use crate::multiplex::Multiplexers;
 use crate::problem::Problem;
+use crate::senders::Senders;
+use crate::waiting::Waiting;
 use crate::watch::Views;
 
 /// A file of the pages that a browser gets.
@@ -86,6 +89,9 @@ pub struct Inner {
     pub(crate) config: PeerConfig,
     pub(crate) cache: Arc<Cache>,
     pub(crate) views: Arc<Views>,
+    pub(crate) multiplexers: Multiplexers,
+    pub(crate) senders: Senders,
+    pub(crate) waiting: Waiting,
     pub(crate) counters: Counters,
     pub(crate) started: Instant,
     pub(crate) addresses: RwLock<Vec<SocketAddr>>,
@@ -131,6 +137,9 @@ impl Peer {
             config,
             cache,
             views: Arc::default(),
+            multiplexers: Multiplexers::default(),
+            senders: Senders::default(),
+            waiting: Waiting::default(),
             counters: Counters::default(),
             started: Instant::now(),
             addresses: RwLock::default(),

@@ -11,11 +11,12 @@ use timebus_store::writer::WriteError;
 
 use crate::body::{Body, read_body, refuse};
 use crate::host::HostKind;
-use crate::peer::Peer;
+use crate::multiplex::{self, Through};
+use crate::peer::{Of, Peer};
 use crate::problem::Problem;
 use crate::server::Link;
 use crate::target::{Query, Target, TargetError};
-use crate::who::{Who, check_host, foreign_origin, identify, is_browser, is_same_origin, text};
+use crate::who::{Who, authority, check_host, foreign_origin, identify, is_browser, is_same_origin, text};
 use crate::{read, remote, sys, watch, websocket, write};
 
 /// A request whose head was checked.
@@ -47,15 +48,20 @@ pub(crate) fn answer_now(peer: &Peer, link: &Link, request: &Request<Incoming>) 
 /// Answers one request.
 pub(crate) async fn answer(peer: Peer, link: Arc<Link>, request: Request<Incoming>) -> Response<Body> {
     let is_head = request.method() == Method::HEAD;
-    let mut response = match dispatch(&peer, &link, request).await {
-        Ok(response) => response,
-        Err(problem) => refuse(&problem),
-    };
+    let response = dispatch(&peer, &link, request).await;
+    finish(&peer, is_head, response)
+}
+
+/// What every answer has.
+fn finish(peer: &Peer, is_head: bool, response: Result<Response<Body>, Problem>) -> Response<Body> {
+    let mut response = response.unwrap_or_else(|problem| refuse(&problem));
     peer.answered(response.status().as_u16());
     // The reason phrases that Braid clients' users see; other statuses have their own.
     let phrase: Option<&'static [u8]> = match response.status().as_u16() {
         209 => Some(b"Multiresponse"),
+        293 => Some(b"Responded via multiplexer"),
         309 => Some(b"Version Unknown Here"),
+        550 => Some(b"Repr-Digest Mismatch"),
         _ => None,
     };
     if let Some(phrase) = phrase {
@@ -85,6 +91,25 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
         return websocket::upgrade(peer, link, head, body);
     }
     let who = identify(peer, link, &head)?;
+    if matches!(head.method, Method::GET | Method::HEAD)
+        && let Some(through) = Through::of(&head.headers)?
+    {
+        let Some(maker) = who.principal() else { return Err(who.denied()) };
+        let (peer, is_head) = (peer.clone(), head.method == Method::HEAD);
+        let real = {
+            let peer = peer.clone();
+            async move {
+                let response = carry_out(&peer, who, head, body).await;
+                finish(&peer, is_head, response)
+            }
+        };
+        return Ok(multiplex::answer(&peer, &maker, through, real).await);
+    }
+    carry_out(peer, who, head, body).await
+}
+
+/// Does what somebody asks for.
+async fn carry_out(peer: &Peer, who: Who, head: http::request::Parts, body: Incoming) -> Result<Response<Body>, Problem> {
     let raw = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     if head.method == Method::GET && who.is_owner() && read::is_plain(&head.headers) {
         // The common case first: what was asked for before and has not changed.
@@ -115,6 +140,14 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
     }
     if !who.is_owner() {
         return Err(who.denied());
+    }
+    if let Some(name) = multiplex::name(&head.method, head.uri.path()) {
+        let Some(maker) = who.principal() else { return Err(who.denied()) };
+        if head.method == Method::DELETE {
+            return multiplex::end(peer, &maker, &head.headers, name);
+        }
+        let origin = page_origin(&head).map(|origin| peer.count_origin(Of::Connections, &origin)).transpose()?;
+        return multiplex::open(peer, maker, &head.headers, name, origin);
     }
     let (space, path, state) = remote::reach(peer, &head.headers, &target.segments).await?;
     let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query };
@@ -157,6 +190,15 @@ fn wants_page(head: &http::request::Parts) -> bool {
         && !head.uri.query().is_some_and(|query| query.contains("view=raw"))
 }
 
+/// The web origin that a browser asks from.
+pub(crate) fn page_origin(head: &http::request::Parts) -> Option<String> {
+    match text(&head.headers, header::ORIGIN) {
+        Some(origin) => Some(origin.to_owned()),
+        // A page of our own origin says so in other ways when it only reads.
+        None => is_browser(&head.headers).then(|| format!("http://{}", authority(head))),
+    }
+}
+
 fn wants_events(head: &http::request::Parts) -> bool {
     text(&head.headers, header::ACCEPT).is_some_and(|accept| accept.starts_with("text/event-stream"))
 }
@@ -191,7 +233,8 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
     use timebus_store::plan::PlanError;
     let detail = error.to_string();
     match error {
-        WriteError::UnknownVersion(_) => Problem::new(version_unknown(), "version", "a version is not known here", detail)
+        WriteError::UnknownVersion(missing) => Problem::new(version_unknown(), "version", "a version is not known here", detail)
+            .with("versions", missing.as_slice())
             .with_fix("read the path again and build on the version that you get"),
         WriteError::TooManyParents(_) => Problem::new(StatusCode::BAD_REQUEST, "versions", "too many parents", detail),
         WriteError::Condition { .. } => Problem::new(StatusCode::PRECONDITION_FAILED, "condition", "the condition does not hold", detail),

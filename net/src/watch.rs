@@ -26,16 +26,17 @@ use crate::patches::{self, UpdateBody, write_deleted, write_update};
 use crate::peer::{Counted, Of, OriginCount, Peer};
 use crate::problem::Problem;
 use crate::read::{insert, multiresponse, versions};
-use crate::route::{Ask, storage_problem, write_problem};
+use crate::route::{Ask, page_origin, storage_problem, write_problem};
+use crate::senders::Client;
 use crate::versions::print_versions;
-use crate::who::{authority, is_browser, text};
+use crate::who::text;
 use crate::window::{Window, changes, marker_at};
 
 mod braid;
 mod events;
 mod view;
 
-use braid::{braid_tail, braid_update, write_braid_edits};
+use braid::{NOTHING, braid_tail, braid_update, write_braid_edits};
 pub(crate) use braid::{difference, write_difference};
 use events::{MORE, lines_tails, with_parents, write_edit, write_event, write_names};
 pub(crate) use view::Views;
@@ -101,13 +102,11 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
         _ => versions(headers, "parents")?,
     };
     let heartbeat = text(headers, "heartbeats").and_then(heartbeat_s).map(Duration::from_secs_f64);
-    // A page of our own origin says so in other ways when it only reads.
-    let origin = match text(headers, header::ORIGIN) {
-        Some(origin) => Some(origin.to_owned()),
-        None => is_browser(headers).then(|| format!("http://{}", authority(&ask.head))),
-    };
-    let origin = origin.map(|origin| ask.peer.count_origin(Of::Subscriptions, &origin)).transpose()?;
-    let watch = Watch::start(&ask.peer, ask.space, &ask.path, form, from, Window::of(&ask.query), origin)?;
+    let origin = page_origin(&ask.head).map(|origin| ask.peer.count_origin(Of::Subscriptions, &origin)).transpose()?;
+    let mut watch = Watch::start(&ask.peer, ask.space, &ask.path, form, from, Window::of(&ask.query), origin)?;
+    if form == Form::Braid {
+        watch.client = Client::of(headers, ask.who.principal());
+    }
     // Without a sign of life now and then, a subscriber who is gone would not be noticed.
     let pause = heartbeat.or(match form {
         Form::Events => Some(Duration::from_secs(15)),
@@ -176,6 +175,8 @@ pub(crate) struct Watch {
     peer: Peer,
     path: Path,
     form: Form,
+    /// The Braid client that subscribed, if it said who it is.
+    client: Option<Client>,
     /// What the subscriber looks through, and what it was shown through that.
     window: Option<(Arc<View>, Arc<Shown>)>,
     feed: Arc<Feed>,
@@ -207,6 +208,7 @@ impl Watch {
             peer: peer.clone(),
             path: path.clone(),
             form,
+            client: None,
             window: window.map(|window| (peer.views.open(space, path, window), Arc::default())),
             number,
             upto: 0,
@@ -265,6 +267,10 @@ impl Watch {
             if entry.update.a <= self.upto {
                 continue;
             }
+            if self.is_own(&entry) {
+                self.version = Arc::clone(&entry.version);
+                continue;
+            }
             let (path, braid) = (&self.path, self.form == Form::Braid);
             let tail = entry.form(if braid { BRAID_TAIL } else { LINES_TAIL }, |entry| {
                 let written = if braid { braid_tail(&entry.update, path) } else { lines_tails(&entry.update, path, &entry.version) };
@@ -315,6 +321,13 @@ impl Watch {
         }
         self.peer.counters.deliveries.fetch_add(delivered, Ordering::Relaxed);
         Ok((!out.is_empty()).then(|| out.into()))
+    }
+
+    /// Whether the subscriber made this change itself, here and upon all that it was told. Then it has what came of it.
+    fn is_own(&self, entry: &Entry) -> bool {
+        let Some(client) = &self.client else { return false };
+        let Some(sender) = self.peer.senders.of(self.feed.space.key, &entry.update.name) else { return false };
+        sender.client == *client && sender.path == self.path && sender.parents.iter().eq(self.version.iter().map(|name| &**name))
     }
 
     /// What is new in the window.
@@ -443,7 +456,7 @@ impl Watch {
                     body: UpdateBody::Snapshot { content_type: &Mime::JSON, content: &json },
                 },
             ),
-            Form::Braid => write_deleted(out, &texts(&version), &[]),
+            Form::Braid => write_deleted(out, &texts(&version), &[], NOTHING),
             form => {
                 if let Some(count) = behind {
                     write_event(form, Some(&*self.version), out, |out| {

@@ -26,6 +26,15 @@ pub(crate) enum Who {
     Anyone,
 }
 
+/// On whose behalf a request is made: what it opens is for the same one alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Principal {
+    /// The owner.
+    Owner,
+    /// Somebody with a key.
+    Key(PublicKey),
+}
+
 /// Checks the Host of a request; answers the kind of origin.
 pub(crate) fn check_host(link: &Link, version: http::Version, uri: &http::Uri, headers: &HeaderMap) -> Result<HostKind, Problem> {
     if link.ends.is_none() {
@@ -65,7 +74,8 @@ pub(crate) fn authority(head: &Parts) -> &str {
 pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN)
         || headers.contains_key(header::REFERER)
-        || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
+        // Not `sec-fetch-mode`, which the fetch of Node sends too; browsers never send it without these.
+        || ["sec-fetch-site", "sec-fetch-dest", "sec-fetch-user", "sec-fetch-storage-access"].iter().any(|name| headers.contains_key(*name))
 }
 
 /// Whether a browser says that the page which asks is of our own origin, or that no page does.
@@ -169,6 +179,15 @@ impl Who {
     /// Whether the request has the owner's rights. For a signed one, [`Who::allows_body`] has to hold too.
     pub(crate) fn is_owner(&self) -> bool {
         matches!(self, Self::Owner | Self::Signed(_))
+    }
+
+    /// On whose behalf the request is made; `None` is nobody in particular.
+    pub(crate) fn principal(&self) -> Option<Principal> {
+        match self {
+            Self::Owner | Self::Signed(_) => Some(Principal::Owner),
+            Self::Stranger(key) => Some(Principal::Key(*key)),
+            Self::Anyone => None,
+        }
     }
 
     /// Whether the body is the one that was signed, where it was.

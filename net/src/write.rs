@@ -15,6 +15,8 @@ use crate::patches::{ContentRange, Patch, Position, Step, parse_patches};
 use crate::problem::Problem;
 use crate::read::{etag as version_etag, insert, versions};
 use crate::route::{Ask, write_problem};
+use crate::senders::{Client, Sender};
+use crate::signature::{DigestError, content_digest_matches};
 use crate::versions::print_versions;
 use crate::who::{now_ms, text};
 
@@ -35,13 +37,24 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
     if text(&ask.head.headers, header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/timebus-ops")) {
         return crate::sys::take_changes(&ask, &body).await;
     }
-    let action = action(&ask, &body)?;
-    let request = request(&ask, action)?;
+    check_digest(&ask, &body)?;
+    let make = || request(&ask, action(&ask, &body)?);
+    let request = make()?;
     let label = request.label.clone();
     let path = request.path.clone();
     let durable = request.durable;
     let creates = ask.head.method == Method::POST;
-    match ask.peer.store.write(request).await {
+    let waits = request.parents.is_some();
+    if let (Some(label), Some(parents)) = (&label, &request.parents)
+        && let Some(client) = Client::of(&ask.head.headers, ask.who.principal())
+    {
+        ask.peer.senders.remember(ask.space.key, label, Sender { client, path: path.clone(), parents: parents.clone() });
+    }
+    let result = match ask.peer.store.write(request).await {
+        Err(WriteError::UnknownVersion(_)) if waits => crate::waiting::write(&ask.peer, body.len(), make).await?,
+        result => result,
+    };
+    match result {
         Ok(written) => Ok(done(&ask.space, &written, creates, durable)),
         Err(error @ WriteError::Condition { .. }) => {
             let mut response = crate::body::refuse(&write_problem(&error));
@@ -52,11 +65,7 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
         }
         Err(error) => {
             tracing::debug!(%path, ?label, %error, "a write was refused");
-            let mut response = crate::body::refuse(&write_problem(&error));
-            if let WriteError::UnknownVersion(missing) = &error {
-                insert(response.headers_mut(), "version", &print_versions(missing));
-            }
-            Ok(response)
+            Err(write_problem(&error))
         }
     }
 }
@@ -77,6 +86,26 @@ fn done(space: &Space, written: &Written, creates: bool, durable: bool) -> Respo
         *response.status_mut() = StatusCode::CREATED;
     }
     response
+}
+
+/// Checks that the body is what its digest says, where it is all of the new representation. A Braid client that computes
+/// another digest than the server has lost its way, and stops at this status.
+fn check_digest(ask: &Ask, body: &Bytes) -> Result<(), Problem> {
+    let headers = &ask.head.headers;
+    let Some(digest) = text(headers, "repr-digest") else { return Ok(()) };
+    let is_whole = ask.head.method == Method::PUT && !headers.contains_key("patches") && !headers.contains_key(header::CONTENT_RANGE);
+    match content_digest_matches(digest, body) {
+        Ok(false) if is_whole => Err(digest_differs("the body")),
+        Ok(_) | Err(DigestError::NoSha256) => Ok(()),
+        Err(error) => Err(Problem::new(StatusCode::BAD_REQUEST, "digest", "Repr-Digest is malformed", error.to_string())),
+    }
+}
+
+/// The answer to a client whose state is not what it thinks it is.
+fn digest_differs(what: &str) -> Problem {
+    let status = StatusCode::from_u16(550).unwrap_or(StatusCode::BAD_REQUEST);
+    Problem::new(status, "digest", "this is not the state that Repr-Digest names", format!("{what} has another SHA-256; nothing was written"))
+        .with_fix("read the path again and build on what you get")
 }
 
 /// Everything of a request but what it does.

@@ -272,10 +272,10 @@ fn writes_several_patches() {
 #[test]
 fn writes_a_deletion() {
     let mut out = Vec::new();
-    write_deleted(&mut out, &ids(&["a-2"]), &ids(&["a-1"]));
+    write_deleted(&mut out, &ids(&["a-2"]), &ids(&["a-1"]), b"null");
     assert_eq!(
         String::from_utf8(out).as_deref(),
-        Ok(concat!("HTTP 404 Not Found\r\n", "Version: \"a-2\"\r\n", "Parents: \"a-1\"\r\n", "Content-Length: 0\r\n", "\r\n", "\r\n\r\n",))
+        Ok(concat!("HTTP 404 Not Found\r\n", "Version: \"a-2\"\r\n", "Parents: \"a-1\"\r\n", "Content-Length: 4\r\n", "\r\n", "null\r\n\r\n",))
     );
 }
 
@@ -409,7 +409,7 @@ proptest! {
             write_update(&mut out, &update);
             out.extend_from_slice(b"\r\n"); // a heartbeat
         }
-        write_deleted(&mut out, &[], &[]);
+        write_deleted(&mut out, &[], &[], b"");
         let seen = read_stream(&Bytes::from(out));
         prop_assert_eq!(seen.len(), updates.len() + 1);
         for ((status, _, content), (patches, whole)) in seen.iter().zip(&updates) {

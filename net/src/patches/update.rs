@@ -60,11 +60,12 @@ pub fn write_update(out: &mut Vec<u8>, update: &Update<'_>) {
     }
 }
 
-/// Appends the update that says the resource is gone: 404 inside the stream.
-pub fn write_deleted(out: &mut Vec<u8>, version: &[String], parents: &[String]) {
+/// Appends the update that says the resource is gone: 404 inside the stream. `content` is what stands for nothing in the
+/// stream's media type: some clients parse the body before they look at the status.
+pub fn write_deleted(out: &mut Vec<u8>, version: &[String], parents: &[String], content: &[u8]) {
     write_head(out, "404 Not Found", version, parents);
-    write_header(out, "Content-Length", "0");
-    write_content(out, b"");
+    write_header(out, "Content-Length", &content.len().to_string());
+    write_content(out, content);
 }
 
 /// The status line comes first because some clients take a first header that begins with "e" for

@@ -10,6 +10,8 @@ use crate::patches::{self, ContentRange, Position, Span, UpdateBody, write_delet
 use crate::versions::print_versions;
 use crate::window::changes;
 
+/// What is sent where nothing is.
+pub(super) const NOTHING: &[u8] = b"null";
 /// Updates whose parts differ in more places than this are sent as snapshots.
 const DIFFERENCE_MAX: usize = 512;
 
@@ -98,7 +100,7 @@ pub(crate) fn write_difference(out: &mut Vec<u8>, before: Option<&Json>, after: 
 /// the whole value: clients differ in what they make of an update with no patches.
 pub(super) fn write_braid_edits(out: &mut Vec<u8>, edits: &[(Vec<Step>, Edit)], value: Option<&Json>, version: &[Box<str>], parents: &[Box<str>]) {
     let (version, parents) = (&*texts(version), &*texts(parents));
-    let Some(value) = value else { return write_deleted(out, version, parents) };
+    let Some(value) = value else { return write_deleted(out, version, parents, NOTHING) };
     let is_root = |(steps, edit): &(Vec<Step>, Edit)| steps.is_empty() && !matches!(edit, Edit::Splice { .. });
     let mut content = Vec::new();
     let mut parts = Vec::new();
