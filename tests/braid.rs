@@ -170,7 +170,7 @@ pub(crate) fn apply_event(state: &mut Option<Value>, watched: &str, event: &Valu
         *state = (event["absent"] != true).then(|| event["snapshot"].clone());
         return;
     }
-    let verb = ["put", "delete", "splice"].into_iter().find(|verb| event.get(verb).is_some());
+    let verb = ["put", "delete", "splice", "edit"].into_iter().find(|verb| event.get(verb).is_some());
     let Some(verb) = verb else { return };
     let path = event[verb].as_str().expect("a path");
     let steps = match event["at"].as_array() {
@@ -184,6 +184,23 @@ pub(crate) fn apply_event(state: &mut Option<Value>, watched: &str, event: &Valu
         }
     };
     let mut steps: Vec<Step> = steps;
+    if verb == "edit" {
+        let mut at = state.as_ref().expect("a value");
+        for step in &steps {
+            at = match step {
+                Step::Key(name) => &at[name.as_str()],
+                Step::Index(index) => &at[*index],
+                Step::Splice(..) => panic!("{event} does not fit"),
+            };
+        }
+        let mut chars: Vec<char> = at.as_str().expect("a text").chars().collect();
+        for edit in event["edits"].as_array().expect("edits") {
+            let (pos, del) = (edit[0].as_u64().expect("a position") as usize, edit[1].as_u64().expect("a number") as usize);
+            chars.splice(pos..pos + del, edit[2].as_str().expect("a text").chars());
+        }
+        apply_patch(state, &steps, Some(chars.into_iter().collect::<String>().into())).expect("it is there");
+        return;
+    }
     let content = match verb {
         "delete" => None,
         _ => Some(event["value"].clone()),

@@ -148,6 +148,11 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
             return Ok(response);
         }
     }
+    if let Some(Write { value: Value::Text { content: Some(content), .. }, .. }) = tree.writes.first()
+        && content.parked
+    {
+        response.headers_mut().insert("text-parked", HeaderValue::from_static("1"));
+    }
     let space = ask.space.key;
     let all = ask.query.view == View::All;
     if !all
@@ -176,6 +181,13 @@ fn media(value: &Value, headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
             let offers = [own.clone(), Mime::JSON];
             let chosen = negotiate(accept, &offers).unwrap_or(&own);
             (*chosen == own).then(|| (mime.as_str().to_owned(), bytes.to_vec()))
+        }
+        Value::Text { mime, content } => {
+            let own = Mime::parse(mime.as_str()).unwrap_or(Mime::TEXT);
+            let offers = [own.clone(), Mime::JSON];
+            let chosen = negotiate(accept, &offers).unwrap_or(&own);
+            let text = content.as_ref().map_or("", |content| &content.text);
+            (*chosen == own).then(|| (mime.as_str().to_owned(), text.as_bytes().to_vec()))
         }
         Value::String(string) => {
             let offers = [Mime::JSON, Mime::TEXT];
@@ -276,6 +288,15 @@ fn historic(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
     let mut response = match (versions(&ask.head.headers, "parents")?, window) {
         (None, None) => value(ask, &tree, shown)?,
         (None, Some(window)) => page(ask, window.cut(&tree, &space), shown),
+        (Some(parents), None) if crate::watch::text::is_text(&tree) && version.is_none() => {
+            let mut out = Vec::new();
+            let edits = crate::watch::text::edits_since(store, rows, ask.space, &ask.path, &parents).map_err(|error| write_problem(&error))?;
+            crate::watch::text::write_braid(&mut out, &tree, edits.as_deref(), shown, &parents);
+            let mut response = Response::new(Body::ready(out));
+            *response.status_mut() = multiresponse();
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/http-history"));
+            response
+        }
         (Some(parents), window) => {
             // The difference as one update, in the form that subscribers get.
             let json = |tree: &Tree| match &window {

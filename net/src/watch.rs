@@ -32,6 +32,7 @@ use crate::websocket::write_text;
 use crate::who::{authority, is_browser, text};
 use crate::window::{Window, changes, marker_at};
 
+pub(crate) mod text;
 mod view;
 
 pub(crate) use view::Views;
@@ -133,7 +134,7 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/http-history"));
             headers.insert("subscribe", HeaderValue::from_static("true"));
             headers.insert("accept-subscribe", HeaderValue::from_static("true"));
-            headers.insert("repr-type", HeaderValue::from_static("application/json"));
+            insert(headers, "repr-type", watch.media.as_deref().unwrap_or("application/json"));
             if let (Some(heartbeats), true) = (ask.head.headers.get("heartbeats"), heartbeat.is_some()) {
                 headers.insert("heartbeats", heartbeats.clone());
             }
@@ -183,6 +184,8 @@ pub(crate) struct Watch {
     upto: u64,
     /// The version sent last.
     version: Version,
+    /// The media type of what was there at the last snapshot, if it was a text.
+    media: Option<Box<str>>,
     /// What is to be sent before anything else.
     first: Option<Bytes>,
     _counted: (Counted, Option<OriginCount>),
@@ -209,6 +212,7 @@ impl Watch {
             number,
             upto: 0,
             version: Arc::new([]),
+            media: None,
             first: None,
             feed,
             _counted: (Counted::new(peer, |counters| &counters.subscriptions), origin),
@@ -416,6 +420,7 @@ impl Watch {
     fn write_snapshot(&mut self, rows: &Committed, out: &mut Vec<u8>, behind: Option<u64>) -> Result<(), StorageError> {
         self.upto = applied(rows)?;
         let mut json = Vec::new();
+        self.media = None;
         let (present, version) = match &mut self.window {
             Some((view, shown)) => {
                 let now = view.look(&self.peer.store, rows)?;
@@ -428,7 +433,16 @@ impl Watch {
             None => {
                 let reading = self.peer.store.read(rows, self.feed.space, &self.path)?;
                 let space = self.feed.space.key;
-                (reading.tree.write_json(Show { space: &space, all: false }, &mut json), boxed(&reading.version))
+                let version = boxed(&reading.version);
+                if let Some((media, _)) = text::text_of(&reading.tree) {
+                    self.media = Some(media.into());
+                    if self.form == Form::Braid {
+                        text::write_braid(out, &reading.tree, None, &reading.version, &[]);
+                        self.version = version;
+                        return Ok(());
+                    }
+                }
+                (reading.tree.write_json(Show { space: &space, all: false }, &mut json), version)
             }
         };
         match self.form {
@@ -495,6 +509,19 @@ impl Watch {
             }
             None => {
                 let reading = store.read(rows, self.feed.space, &self.path).map_err(failed)?;
+                if let Some((media, _)) = text::text_of(&reading.tree) {
+                    self.media = Some(media.into());
+                    let edits = text::edits_since(&store, rows, self.feed.space, &self.path, &from).map_err(|error| write_problem(&error))?;
+                    let version = boxed(&reading.version);
+                    match edits {
+                        Some(edits) if self.form == Form::Braid => text::write_braid(out, &reading.tree, Some(&edits), &reading.version, &from),
+                        Some(edits) if edits.is_empty() => {}
+                        Some(edits) => self.write_edits(out, &[(Vec::new(), Edit::Text(edits))], None, &version, &boxed(&from), None),
+                        None => return self.write_snapshot(rows, out, None).map_err(failed),
+                    }
+                    self.version = version;
+                    return Ok(());
+                }
                 (before.to_json(&space), reading.tree.to_json(&space), boxed(&reading.version))
             }
         };
@@ -629,6 +656,8 @@ fn relative<'a>(patch: &'a Patch, path: &Path) -> Option<Option<(&'a [Step], std
         return Some(None);
     }
     match &patch.edit {
+        // Nothing below a text shows.
+        Edit::Text(_) => Some(None),
         // What no longer shows from above may still be there for those who look at it.
         Edit::Delete | Edit::Splice { .. } => None,
         Edit::Put(value) => {
@@ -680,6 +709,11 @@ fn braid_tail(update: &Update, path: &Path) -> Option<Vec<u8>> {
     for patch in update.patches.as_ref()? {
         if let Some((steps, edit)) = relative(patch, path)? {
             match &*edit {
+                // It may be a text, which is sent as it is.
+                Edit::Put(Json::String(_)) if steps.is_empty() => return None,
+                Edit::Text(edits) if steps.is_empty() => parts.extend(text::patches(edits)),
+                // Ranges of a value inside of another one have no form.
+                Edit::Text(_) => return None,
                 Edit::Put(value) if steps.is_empty() => {
                     let mut content = Vec::new();
                     value.write(&mut content);
@@ -734,6 +768,7 @@ fn write_edit(out: &mut Vec<u8>, path: &Path, steps: &[Step], edit: &Edit) {
     let verb = match edit {
         Edit::Put(_) => "put",
         Edit::Delete => "delete",
+        Edit::Text(_) => "edit",
         Edit::Splice { .. } => "splice",
     };
     out.extend_from_slice(format!("\"{verb}\":").as_bytes());
@@ -744,6 +779,10 @@ fn write_edit(out: &mut Vec<u8>, path: &Path, steps: &[Step], edit: &Edit) {
             value.write(out);
         }
         Edit::Delete => {}
+        Edit::Text(edits) => {
+            out.extend_from_slice(b",\"edits\":");
+            text::write_edits(out, edits);
+        }
         Edit::Splice { start, end, items } => {
             out.extend_from_slice(format!(",\"start\":{start},\"end\":{end},\"value\":[").as_bytes());
             for (number, item) in items.iter().enumerate() {
@@ -830,7 +869,8 @@ fn braid_patch(steps: &[Step], edit: &Edit) -> patches::Patch {
     let mut content = Vec::new();
     match edit {
         Edit::Put(value) => value.write(&mut content),
-        Edit::Delete => {}
+        // Texts have patches of their own.
+        Edit::Delete | Edit::Text(_) => {}
         Edit::Splice { start, end, items } => {
             steps.push(patches::Step::Splice(Span { start: Position::Start(*start as u64), end: Position::Start(*end as u64) }));
             Json::Array(items.clone()).write(&mut content);

@@ -5,7 +5,7 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use timebus_store::json::{Json, Limits, Pos, Step as JsonStep};
 use timebus_store::pipeline::Space;
 use timebus_store::value::{INLINE_BYTES_MAX, Mime, Value};
-use timebus_store::writer::{Action, Condition, Request, WriteError, Written};
+use timebus_store::writer::{Action, Condition, Request, TextEdits, WriteError, Written};
 
 use crate::accept::Mime as Media;
 use crate::body::Body;
@@ -14,7 +14,7 @@ use crate::etag;
 use crate::patches::{ContentRange, Patch, Position, Step, parse_patches};
 use crate::problem::Problem;
 use crate::read::{etag as version_etag, insert, versions};
-use crate::route::{Ask, write_problem};
+use crate::route::{Ask, storage_problem, write_problem};
 use crate::versions::print_versions;
 use crate::who::{now_ms, text};
 
@@ -29,9 +29,6 @@ fn limits(bytes_max: usize) -> Limits {
 
 /// Carries out a request that writes.
 pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Problem> {
-    if ask.query.inc.is_some() {
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "counter", "counters are not there yet", "this version keeps no counters"));
-    }
     if text(&ask.head.headers, header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/timebus-ops")) {
         return crate::sys::take_changes(&ask, &body).await;
     }
@@ -40,9 +37,15 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
     let label = request.label.clone();
     let path = request.path.clone();
     let durable = request.durable;
-    let creates = ask.head.method == Method::POST;
+    let creates = ask.head.method == Method::POST && ask.query.inc.is_none();
     match ask.peer.store.write(request).await {
-        Ok(written) => Ok(done(&ask.space, &written, creates, durable)),
+        Ok(written) => {
+            let mut response = done(&ask.space, &written, creates, durable);
+            if ask.query.inc.is_some() {
+                show_number(&ask, &mut response)?;
+            }
+            Ok(response)
+        }
         Err(error @ WriteError::Condition { .. }) => {
             let mut response = crate::body::refuse(&write_problem(&error));
             if let WriteError::Condition { version, .. } = &error {
@@ -59,6 +62,21 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
             Ok(response)
         }
     }
+}
+
+/// Answers an addition with what the counter has come to.
+fn show_number(ask: &Ask, response: &mut Response<Body>) -> Result<(), Problem> {
+    let store = &ask.peer.store;
+    let reading = store.read(&store.snapshot(), ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
+    let mut number = Vec::new();
+    if let Some(json) = reading.tree.to_json(&ask.space.key) {
+        json.write(&mut number);
+    }
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.body_mut() = Body::ready(number);
+    Ok(())
 }
 
 fn done(space: &Space, written: &Written, creates: bool, durable: bool) -> Response<Body> {
@@ -140,6 +158,12 @@ fn condition(ask: &Ask) -> Result<Condition, Problem> {
 /// What the body asks for, by method, headers and media type.
 fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
     let headers = &ask.head.headers;
+    if let Some(delta) = ask.query.inc {
+        if ask.head.method != Method::POST {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "counter", "only POST adds to a counter", "inc is no parameter of this method"));
+        }
+        return Ok(Action::Inc(delta));
+    }
     if ask.head.method == Method::DELETE {
         if headers.contains_key("put-mode") {
             return Err(Problem::new(
@@ -205,6 +229,12 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
                 .with_fix("JSON strings need quotes: -d '\"hello\"'; for text send -H 'Content-Type: text/plain', for a file its media type")),
         },
         _ if is_json => Ok(Action::Put(json(ask, body)?)),
+        (_, "text/plain" | "text/markdown") => {
+            let text = std::str::from_utf8(body)
+                .map_err(|_| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "this text cannot be kept", "the text is not UTF-8"))?;
+            let mime = if essence == "text/plain" { Mime::plain_text() } else { Mime::markdown() };
+            Ok(Action::PutText { mime, text: text.to_owned() })
+        }
         _ => {
             let mime = keepable(kind.unwrap_or_default(), body)?;
             Ok(Action::PutValue(Value::Bytes { mime, bytes: body.to_vec().into() }))
@@ -257,11 +287,14 @@ fn keepable(kind: &str, body: &Bytes) -> Result<Mime, Problem> {
 /// Braid range patches as splices of JSON.
 fn splices(patches: &[Patch]) -> Result<Action, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch cannot be applied", detail);
+    if patches.iter().any(|patch| matches!(patch.range, ContentRange::Text(_))) {
+        return text_ranges(patches);
+    }
     let mut out = Vec::with_capacity(patches.len());
     let mut values_left = VALUES_MAX;
     for patch in patches {
         let ContentRange::Json(steps) = &patch.range else {
-            return Err(bad("text ranges apply to mergeable texts, which this version does not keep yet".to_owned()));
+            return Err(bad("a request has ranges of json or of text, not both".to_owned()));
         };
         let steps = steps.iter().map(json_step).collect();
         let content = if patch.content.is_empty() {
@@ -276,6 +309,25 @@ fn splices(patches: &[Patch]) -> Result<Action, Problem> {
     Ok(Action::Splice(out))
 }
 
+/// Braid range patches of a text. Their ranges are those of the text that the caller saw.
+fn text_ranges(patches: &[Patch]) -> Result<Action, Problem> {
+    let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch cannot be applied", detail);
+    let mut ranges = Vec::with_capacity(patches.len());
+    for patch in patches {
+        let ContentRange::Text(span) = &patch.range else { return Err(bad("a request has ranges of json or of text, not both")) };
+        let content = std::str::from_utf8(&patch.content).map_err(|_| bad("what is put into a text is UTF-8"))?;
+        ranges.push((pos(span.start), pos(span.end), content.to_owned()));
+    }
+    Ok(Action::EditText(TextEdits::Ranges(ranges)))
+}
+
+fn pos(position: Position) -> Pos {
+    match position {
+        Position::Start(at) => Pos::FromStart(at),
+        Position::End(at) => Pos::FromEnd(at),
+    }
+}
+
 /// Values, those that hold others counted too.
 fn values(json: &Json) -> usize {
     1 + match json {
@@ -286,10 +338,6 @@ fn values(json: &Json) -> usize {
 }
 
 fn json_step(step: &Step) -> JsonStep {
-    let pos = |position: Position| match position {
-        Position::Start(at) => Pos::FromStart(at),
-        Position::End(at) => Pos::FromEnd(at),
-    };
     match step {
         Step::Key(key) => JsonStep::Key(key.clone()),
         Step::Index(Position::Start(at)) => JsonStep::Index(i64::try_from(*at).unwrap_or(i64::MAX)),

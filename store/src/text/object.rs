@@ -130,6 +130,33 @@ pub struct Merged {
     pub parked: bool,
 }
 
+/// What was found out about a valid op.
+struct Checked {
+    events: u32,
+    heads: Vec<Event>,
+    own_before: Vec<Slot>,
+    session_before: Vec<Slot>,
+    own_heads: Vec<Slot>,
+}
+
+/// What is known of the events that edits are said to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// None of them; the edits are new.
+    New,
+    /// All of them, and they are these.
+    Same,
+    /// The first ones, up to the event named last; what is left of the edits stands on that.
+    Begun {
+        /// The last event that is known.
+        last: (ChangeId, u64),
+        /// The edits that are new.
+        rest: Vec<TextEdit>,
+    },
+    /// Some of them are other ones.
+    Other,
+}
+
 /// One text.
 #[derive(Clone, Debug)]
 pub struct TextObject {
@@ -190,6 +217,49 @@ impl TextObject {
     ///
     /// [`NoEffect`]: the op is invalid on every peer, for ever.
     pub fn admit(&mut self, op: &TextOp, in_past: impl Fn(&ChangeId) -> bool) -> Result<(), NoEffect> {
+        self.admit_as(op, true, in_past)
+    }
+
+    /// As [`TextObject::admit`], and says whether the op counts, see [`TextObject::set_effective`].
+    ///
+    /// # Errors
+    ///
+    /// [`NoEffect`].
+    pub fn admit_as(&mut self, op: &TextOp, effective: bool, in_past: impl Fn(&ChangeId) -> bool) -> Result<(), NoEffect> {
+        let Checked { events, heads, own_before, session_before, own_heads } = self.check(op, in_past)?;
+        // Valid: from here on it is written down.
+        let author = self.authors.get(&op.author).copied().unwrap_or_else(|| self.new_author(op.author));
+        let agent = self.agents.intern(&mut self.ops, &op.agent);
+        let next_seq = &mut self.ops.agents[agent as usize].next_seq;
+        *next_seq = op.seq.saturating_add(1).max(*next_seq);
+        let parents: Vec<(Slot, u32)> = heads.iter().map(|event| self.slot_of(*event)).collect();
+        let mut record = Ops::new_record(op.change, author, agent, op.seq, events, self.graph.end());
+        record.effective = effective;
+        self.graph.append(&heads, events);
+        let slot = self.ops.push(record, &parents, &op.edits);
+        self.by_change.insert(op.change, slot);
+        self.before.push([NO_SLOT; 2]);
+        self.link((author, None), slot, own_before);
+        self.link((author, Some(agent)), slot, session_before);
+        if !own_heads.is_empty() {
+            self.heads.insert(slot, own_heads.into_iter().chain([slot]).collect());
+        }
+        if effective {
+            self.count(slot);
+        }
+        Ok(())
+    }
+
+    /// Whether [`TextObject::admit`] would take an op.
+    ///
+    /// # Errors
+    ///
+    /// [`NoEffect`].
+    pub fn would_admit(&self, op: &TextOp, in_past: impl Fn(&ChangeId) -> bool) -> Result<(), NoEffect> {
+        self.check(op, in_past).map(drop)
+    }
+
+    fn check(&self, op: &TextOp, in_past: impl Fn(&ChangeId) -> bool) -> Result<Checked, NoEffect> {
         if self.by_change.contains_key(&op.change) {
             return Err(NoEffect::Second);
         }
@@ -244,25 +314,7 @@ impl TextObject {
             own_heads = open.iter().map(|event| self.slot_of(*event).0).collect();
         }
 
-        // Valid: from here on it is written down.
-        let author = author.unwrap_or_else(|| self.new_author(op.author));
-        let agent = self.agents.intern(&mut self.ops, &op.agent);
-        let next_seq = &mut self.ops.agents[agent as usize].next_seq;
-        *next_seq = op.seq.saturating_add(1).max(*next_seq);
-        let parents: Vec<(Slot, u32)> = heads.iter().map(|event| self.slot_of(*event)).collect();
-        let record = Ops::new_record(op.change, author, agent, op.seq, events, self.graph.end());
-        self.graph.append(&heads, events);
-        let slot = self.ops.push(record, &parents, &op.edits);
-        self.by_change.insert(op.change, slot);
-        self.before.push([NO_SLOT; 2]);
-        self.link((author, None), slot, own_before);
-        self.link((author, Some(agent)), slot, session_before);
-        if !own_heads.is_empty() {
-            own_heads.push(slot);
-            self.heads.insert(slot, own_heads);
-        }
-        self.count(slot);
-        Ok(())
+        Ok(Checked { events, heads, own_before, session_before, own_heads })
     }
 
     /// Notes that a valid op counts.
@@ -376,6 +428,27 @@ impl TextObject {
         self.note_ties(&tied);
         self.parked = result.is_err();
         Merged { patches: patches(moved), parked: self.parked }
+    }
+
+    /// Takes over what was merged of a copy of this text, to which ops were added since. Says whether it fits: which ops
+    /// count must not have been decided anew meanwhile.
+    pub fn take_over(&mut self, other: Self) -> bool {
+        let known = other.ops.len();
+        if known > self.ops.len() || !other.ops.records.iter().zip(&self.ops.records).all(|(a, b)| (a.change, a.effective) == (b.change, b.effective))
+        {
+            return false;
+        }
+        // A name that decided something there may have clashed here meanwhile.
+        let mut rebuild = other.rebuild;
+        for (mine, theirs) in self.ops.agents.iter_mut().zip(&other.ops.agents) {
+            rebuild |= mine.clashed != theirs.clashed && (theirs.tied || mine.tied);
+            mine.tied |= theirs.tied;
+        }
+        self.waiting.retain(|slot| *slot as usize >= known || other.waiting.contains(slot));
+        self.merge = other.merge;
+        self.parked = other.parked;
+        self.rebuild = rebuild;
+        true
     }
 
     /// Merges everything again, beside the text that is served meanwhile.
@@ -513,10 +586,134 @@ impl TextObject {
         Some((self.ops.record(slot).change, u64::from(event) + 1))
     }
 
+    /// As [`TextObject::find_event`]; without an event if it is the last of its change, which stands for all of it.
+    #[must_use]
+    pub fn find_version(&self, agent: &str, seq: u64) -> Option<(ChangeId, Option<u64>)> {
+        let (change, event) = self.find_event(agent, seq)?;
+        Some((change, Some(event).filter(|event| self.events_of(&change) != Some(*event))))
+    }
+
+    /// How many events an op has.
+    #[must_use]
+    pub fn events_of(&self, change: &ChangeId) -> Option<u64> {
+        Some(self.ops.record(*self.by_change.get(change)?).events.into())
+    }
+
     /// The lowest number that nobody's events have under this name or beyond.
     #[must_use]
     pub fn next_seq(&self, agent: &str) -> u64 {
         self.agents.number(agent).map_or(0, |agent| self.ops.agents[agent as usize].next_seq)
+    }
+
+    /// What is known of the events `agent-seq_first` and following, which edits are said to be.
+    #[must_use]
+    pub fn known(&self, agent: &str, seq_first: u64, edits: &[TextEdit]) -> Known {
+        let mut seq = seq_first;
+        let mut last = None;
+        for (at, edit) in edits.iter().enumerate() {
+            let chars: Vec<char> = edit.ins.chars().collect();
+            for event in 0..edit.del + chars.len() as u64 {
+                let said = match event.checked_sub(edit.del) {
+                    None => (edit.pos + edit.del - event - 1, None),
+                    Some(put) => (edit.pos + put, Some(chars[put as usize])),
+                };
+                match self.find_event(agent, seq) {
+                    // A hole would leave events behind it that stand on nothing.
+                    None if (seq + 1..=seq_first + edits_events(edits) - 1).any(|later| self.find_event(agent, later).is_some()) => {
+                        return Known::Other;
+                    }
+                    None => {
+                        let Some(last) = last else { return Known::New };
+                        let mut rest = Vec::with_capacity(edits.len() - at);
+                        let put = event.saturating_sub(edit.del);
+                        let del = edit.del.saturating_sub(event);
+                        rest.push(TextEdit { pos: edit.pos + put, del, ins: chars[put as usize..].iter().collect::<String>().into() });
+                        rest.extend_from_slice(&edits[at + 1..]);
+                        return Known::Begun { last, rest };
+                    }
+                    Some((change, number)) if self.event(&change, number) == Some(said) => last = Some((change, number)),
+                    Some(_) => return Known::Other,
+                }
+                seq += 1;
+            }
+        }
+        Known::Same
+    }
+
+    /// An event (from 1) of an op: where, and what it puts in, if it does not take out.
+    fn event(&self, change: &ChangeId, number: u64) -> Option<(u64, Option<char>)> {
+        let slot = *self.by_change.get(change)?;
+        let event = u32::try_from(number.checked_sub(1)?).ok()?;
+        let step = self.ops.steps(slot, event, event + 1).next()?;
+        Some(if step.del > 0 { (step.del_pos.into(), None) } else { (step.ins_pos.into(), step.ins.chars().next()) })
+    }
+
+    /// The events that nothing else of some changes builds on, whatever they stand on: what somebody had who had these
+    /// changes and all that they stand on.
+    #[must_use]
+    pub fn version_within(&self, mut has: impl FnMut(&ChangeId) -> bool) -> TextVersion {
+        let mut version = TextVersion::new();
+        let mut queue: Vec<Slot> = self.merge.frontier().iter().map(|(slot, _)| *slot).collect();
+        let mut passed = BTreeSet::new();
+        while let Some(slot) = queue.pop() {
+            if !passed.insert(slot) {
+                continue;
+            }
+            let record = self.ops.record(slot);
+            if self.merge.has(slot) && has(&record.change) {
+                version.push((record.change, record.events.into()));
+            } else {
+                queue.extend(self.ops.parents(slot).iter().map(|(parent, _)| *parent));
+            }
+        }
+        version.sort_unstable();
+        version
+    }
+
+    /// An op as clients take it that merge themselves.
+    #[must_use]
+    pub fn update_of(&self, change: &ChangeId) -> Option<TextUpdate> {
+        let slot = *self.by_change.get(change)?;
+        Some(self.update((slot, 0, self.ops.record(slot).events)))
+    }
+
+    fn update(&self, (slot, from, to): (Slot, u32, u32)) -> TextUpdate {
+        let name =
+            |slot: Slot, event: u32| EventName { agent: self.ops.name(slot).into_owned(), seq: self.ops.record(slot).seq_first() + u64::from(event) };
+        TextUpdate {
+            change: self.ops.record(slot).change,
+            name: name(slot, to - 1),
+            parents: if from > 0 {
+                vec![name(slot, from - 1)]
+            } else {
+                self.ops.parents(slot).iter().map(|(parent, event)| name(*parent, *event)).collect()
+            },
+            edits: self
+                .ops
+                .steps(slot, from, to)
+                .map(|step| TextEdit { pos: step.pos().into(), del: step.del.into(), ins: step.ins.into() })
+                .collect(),
+        }
+    }
+
+    /// Edits that take an op back, made on the version after it alone; `None` if it is not in the text.
+    ///
+    /// # Errors
+    ///
+    /// [`VersionError`].
+    pub fn inverse_of(&self, change: &ChangeId, budget: &mut Budget) -> Result<Option<Vec<TextEdit>>, VersionError> {
+        let Some(slot) = self.by_change.get(change).copied().filter(|slot| self.merge.has(*slot)) else { return Ok(None) };
+        let before: TextVersion =
+            self.ops.parents(slot).iter().map(|(parent, event)| (self.ops.record(*parent).change, u64::from(*event) + 1)).collect();
+        let before = self.text_at(&before, budget)?;
+        let after = self.text_at(&[(*change, self.ops.record(slot).events.into())], budget)?;
+        Ok(Some(edits_between(&after, &before)))
+    }
+
+    /// Memory taken, roughly.
+    #[must_use]
+    pub fn memory(&self) -> usize {
+        1024 + self.ops.len() * 320 + self.ops.edits.len() * 24 + self.ops.inserted.len() + self.merge.rope().len_bytes() * 2 + self.spans_held() * 40
     }
 
     fn resolve(&self, version: &[(ChangeId, u64)]) -> Result<Vec<(Slot, u32)>, VersionError> {
@@ -547,23 +744,7 @@ impl TextObject {
     /// [`VersionError`].
     pub fn updates_since(&self, version: &[(ChangeId, u64)], budget: &mut Budget) -> Result<Vec<TextUpdate>, VersionError> {
         let parts = self.merge.lacking(&self.resolve(version)?, budget)?.ok_or(VersionError::Unknown)?;
-        let name =
-            |slot: Slot, event: u32| EventName { agent: self.ops.name(slot).into_owned(), seq: self.ops.record(slot).seq_first() + u64::from(event) };
-        let update = |(slot, from, to): (Slot, u32, u32)| TextUpdate {
-            change: self.ops.record(slot).change,
-            name: name(slot, to - 1),
-            parents: if from > 0 {
-                vec![name(slot, from - 1)]
-            } else {
-                self.ops.parents(slot).iter().map(|(parent, event)| name(*parent, *event)).collect()
-            },
-            edits: self
-                .ops
-                .steps(slot, from, to)
-                .map(|step| TextEdit { pos: step.pos().into(), del: step.del.into(), ins: step.ins.into() })
-                .collect(),
-        };
-        Ok(parts.into_iter().map(update).collect())
+        Ok(parts.into_iter().map(|part| self.update(part)).collect())
     }
 
     /// The text of a version.
@@ -657,6 +838,10 @@ impl TextObject {
         let units = units.min(self.merge.rope().len_wchars() as u64);
         self.merge.rope().wchars_to_chars(units as usize) as u64
     }
+}
+
+fn edits_events(edits: &[TextEdit]) -> u64 {
+    edits.iter().map(|edit| edit.del + edit.ins.chars().count() as u64).sum()
 }
 
 /// Joins what belongs together: typing, and replacing.
