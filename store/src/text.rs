@@ -16,6 +16,7 @@ mod merge;
 mod object;
 mod ops;
 mod order;
+mod query;
 mod snapshot;
 mod spans;
 mod tracker;
