@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::peer::Peer;
+use crate::peer::{PROGRAM, Peer};
 
 /// Where the packages are installed; `None`, said aloud, without Node or the packages.
 pub(crate) fn packages() -> Option<PathBuf> {
@@ -36,6 +36,25 @@ fn braid_http_reads_writes_and_subscribes() {
 fn braid_http_puts_many_subscriptions_through_one_connection() {
     let peer = Peer::start();
     run("multiplex.cjs", &[&format!("http://{}", peer.authority())]);
+}
+
+#[test]
+fn simpleton_clients_agree_through_a_partition() {
+    let peer = Peer::start();
+    run("text.cjs", &[&format!("http://{}", peer.authority())]);
+}
+
+#[test]
+fn two_pages_and_a_terminal_edit_one_text() {
+    let Some(browser) = ["/usr/bin/chromium", "/usr/bin/chromium-browser"].into_iter().find(|path| std::path::Path::new(path).exists()) else {
+        eprintln!("skipped: no Chromium");
+        return;
+    };
+    let peer = Peer::start();
+    // Pages are served under a name that browsers take for this machine.
+    let base = format!("http://localhost:{}", peer.address().port());
+    let home = peer.home().folder().display().to_string();
+    run("browser.cjs", &[&base, PROGRAM, &home, &peer.token(), browser]);
 }
 
 #[test]

@@ -25,6 +25,8 @@ mod peers;
 mod protocol;
 // Programs of other people that speak Braid.
 mod clients;
+// Folders that are kept the same as a subtree.
+mod folders;
 // Power cuts, full and failing disks, copied homes: nothing acknowledged is lost.
 mod crash;
 // A relay of one's own: where it is, and that it stops.

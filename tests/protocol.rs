@@ -3,4 +3,5 @@
 mod braid;
 mod limits;
 mod raw;
+mod text;
 mod two;

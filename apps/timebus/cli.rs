@@ -57,6 +57,7 @@ pub(crate) enum Verb {
     Put(Put),
     Patch(Patch),
     Post(Post),
+    Inc(Inc),
     Rm(Rm),
     Ls(Ls),
     Tree(TreeArgs),
@@ -290,12 +291,13 @@ pub(crate) struct Put {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 An object is a merge patch (RFC 7396): members are set, null removes. An array of operations is a JSON Patch
-(RFC 6902). With --range, the value replaces that part.
+(RFC 6902). With --range, the value replaces that part. In a text the range counts characters.
 
 Examples:
   timebus patch /profile '{\"name\":\"Ada\",\"age\":null}'
   timebus patch /profile '[{\"op\":\"replace\",\"path\":\"/name\",\"value\":\"Ada\"}]'
   timebus patch /todo '[\"buy milk\"]' --range '[-0:-0]'      append to a list
+  timebus patch /notes/hi 'Hello' --range 'text [0:5]'        edit a text
   timebus patch /profile @patch.json")]
 pub(crate) struct Patch {
     /// Where, as in /notes/hi
@@ -306,7 +308,7 @@ pub(crate) struct Patch {
     #[arg(value_name = "PATCH", allow_hyphen_values = true)]
     pub(crate) patch: String,
 
-    /// The part to replace, as in '[0:2]' or '.name'
+    /// The part to replace, as in '[0:2]', '.name' or 'text [0:5]'
     #[arg(long, value_name = "RANGE", allow_hyphen_values = true)]
     pub(crate) range: Option<String>,
 
@@ -328,6 +330,24 @@ pub(crate) struct Post {
     /// JSON, @FILE, or - for standard input
     #[arg(value_name = "VALUE", allow_hyphen_values = true)]
     pub(crate) value: String,
+}
+
+/// Add to a counter
+///
+/// What several people add at once adds up. Where nothing is, a counter begins at 0.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus inc /likes                        prints what it has come to
+  timebus inc /stock/tea -3")]
+pub(crate) struct Inc {
+    /// Where, as in /likes
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// How much
+    #[arg(value_name = "NUMBER", default_value_t = 1, allow_hyphen_values = true)]
+    pub(crate) by: i64,
 }
 
 /// Remove what is at a path and below
@@ -441,7 +461,7 @@ pub(crate) struct Folder {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Lines: {\"snapshot\",\"version\"}, {\"caught_up\"}, {\"put\",\"value\",\"version\",\"parents\",\"by\",\"time_ms\"},
-{\"delete\",…}, {\"splice\",…}, {\"behind\"}, {\"closed\"}.
+{\"delete\",…}, {\"splice\",…}, {\"edit\",\"edits\",…}, {\"behind\"}, {\"closed\"}.
 
 Examples:
   timebus watch /notes

@@ -44,6 +44,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Put(args) => values::put(context, args).await,
         Verb::Patch(args) => values::patch(context, args).await,
         Verb::Post(args) => values::post(context, args).await,
+        Verb::Inc(args) => values::inc(context, args).await,
         Verb::Rm(args) => values::rm(context, args).await,
         Verb::Ls(args) => list::ls(context, args).await,
         Verb::Tree(args) => list::tree(context, args).await,

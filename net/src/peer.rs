@@ -13,6 +13,7 @@ use timebus_store::store::Store;
 use crate::cache::Cache;
 use crate::host::HostList;
 use crate::multiplex::Multiplexers;
+use crate::presence::Presences;
 use crate::problem::Problem;
 use crate::senders::Senders;
 use crate::waiting::Waiting;
@@ -90,6 +91,7 @@ pub struct Inner {
     pub(crate) cache: Arc<Cache>,
     pub(crate) views: Arc<Views>,
     pub(crate) multiplexers: Multiplexers,
+    pub(crate) presences: Arc<Presences>,
     pub(crate) senders: Senders,
     pub(crate) waiting: Waiting,
     pub(crate) counters: Counters,
@@ -138,6 +140,7 @@ impl Peer {
             cache,
             views: Arc::default(),
             multiplexers: Multiplexers::default(),
+            presences: Arc::default(),
             senders: Senders::default(),
             waiting: Waiting::default(),
             counters: Counters::default(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use timebus_store::json::write_string;
 use timebus_store::keyspace::Committed;
@@ -17,6 +18,7 @@ use crate::body::{Body, header_value};
 use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
 use crate::cache::{Answer, canonical};
 use crate::etag::Condition;
+use crate::merge_type::{MergeType, no_text};
 use crate::patches::ContentRange;
 use crate::problem::Problem;
 use crate::route::{Ask, storage_problem, write_problem};
@@ -62,6 +64,7 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
         return crate::sys::raw_changes(&ask);
     }
     let headers = &ask.head.headers;
+    MergeType::of(headers)?;
     if headers.contains_key("version") || headers.contains_key("parents") {
         return historic(&ask, &rows);
     }
@@ -120,6 +123,22 @@ fn absent(path: &Path) -> Problem {
 fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, Problem> {
     let headers = &ask.head.headers;
     let version_header = print_versions(version);
+    let merge = MergeType::of(headers)?;
+    let text_shown = crate::watch::text::text_of(tree);
+    if merge.is_some() && text_shown.is_none() && !tree.is_absent() {
+        return Err(no_text());
+    }
+    if let Some(kind) = merge
+        && tree.is_absent()
+    {
+        // To who edits texts, one that nobody has written to yet is empty.
+        let mut response = Response::new(Body::ready(Bytes::new()));
+        let out = response.headers_mut();
+        insert(out, "version", &version_header);
+        out.insert(header::CONTENT_TYPE, HeaderValue::from_static(Mime::TEXT.as_str()));
+        text_headers(out, Some(kind), "");
+        return Ok(response);
+    }
     if tree.is_absent() {
         let problem = absent(&ask.path);
         let mut response = crate::body::refuse(&problem);
@@ -148,6 +167,14 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
             return Ok(response);
         }
     }
+    if let Some(Write { value: Value::Text { content: Some(content), .. }, .. }) = tree.writes.first()
+        && content.parked
+    {
+        response.headers_mut().insert("text-parked", HeaderValue::from_static("1"));
+    }
+    if let Some((_, text)) = text_shown {
+        text_headers(response.headers_mut(), merge, text);
+    }
     let space = ask.space.key;
     let all = ask.query.view == View::All;
     if !all
@@ -157,6 +184,7 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
     {
         return Ok(serve_media(ask, response, mime, bytes));
     }
+    response.headers_mut().remove("repr-digest");
     let mut body = Vec::new();
     if let Some(range) = text(headers, header::RANGE).and_then(|range| range.strip_prefix("json")) {
         return json_range(tree, &space, range, response);
@@ -165,6 +193,13 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *response.body_mut() = Body::ready(body);
     Ok(response)
+}
+
+/// What Braid clients that edit texts look for.
+fn text_headers(out: &mut HeaderMap, merge: Option<MergeType>, text: &str) {
+    out.insert("merge-type", HeaderValue::from_static(merge.unwrap_or(MergeType::Simpleton).name()));
+    out.insert("accept-subscribe", HeaderValue::from_static("true"));
+    insert(out, "repr-digest", &crate::signature::print_digest(&crate::watch::sha256(text)));
 }
 
 /// The bytes of a value that has a media type of its own, or of a string asked for as text.
@@ -176,6 +211,13 @@ fn media(value: &Value, headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
             let offers = [own.clone(), Mime::JSON];
             let chosen = negotiate(accept, &offers).unwrap_or(&own);
             (*chosen == own).then(|| (mime.as_str().to_owned(), bytes.to_vec()))
+        }
+        Value::Text { mime, content } => {
+            let own = Mime::parse(mime.as_str()).unwrap_or(Mime::TEXT);
+            let offers = [own.clone(), Mime::JSON];
+            let chosen = negotiate(accept, &offers).unwrap_or(&own);
+            let text = content.as_ref().map_or("", |content| &content.text);
+            (*chosen == own).then(|| (mime.as_str().to_owned(), text.as_bytes().to_vec()))
         }
         Value::String(string) => {
             let offers = [Mime::JSON, Mime::TEXT];
@@ -276,6 +318,24 @@ fn historic(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
     let mut response = match (versions(&ask.head.headers, "parents")?, window) {
         (None, None) => value(ask, &tree, shown)?,
         (None, Some(window)) => page(ask, window.cut(&tree, &space), shown),
+        (Some(parents), None) if crate::watch::text::is_text(&tree) => {
+            let mut out = Vec::new();
+            let merge = MergeType::of(&ask.head.headers)?;
+            let missing = |error| write_problem(&error);
+            if merge == Some(MergeType::Dt) && version.is_none() {
+                crate::watch::write_runs_since(store, rows, (ask.space, &ask.path), &mut out, &parents).map_err(missing)?;
+            } else {
+                let edits = match &version {
+                    None => crate::watch::text::edits_since(store, rows, ask.space, &ask.path, &parents).map_err(missing)?,
+                    Some(_) => crate::watch::text::edits_from(&at(&parents)?, &tree),
+                };
+                crate::watch::text::write_braid(&mut out, &tree, edits.as_deref(), shown, &parents);
+            }
+            let mut response = Response::new(Body::ready(out));
+            *response.status_mut() = multiresponse();
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/http-history"));
+            response
+        }
         (Some(parents), window) => {
             // The difference as one update, in the form that subscribers get.
             let json = |tree: &Tree| match &window {

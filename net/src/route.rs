@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use timebus_store::path::{Path, PathError};
 use timebus_store::pipeline::Space;
 use timebus_store::store::StorageError;
-use timebus_store::writer::WriteError;
+use timebus_store::writer::{TextError, WriteError};
 
 use crate::body::{Body, read_body, refuse};
 use crate::host::HostKind;
@@ -244,7 +244,9 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::NotACollection(_) => Problem::new(StatusCode::CONFLICT, "no-collection", "nothing can be added here", detail)
             .with_fix("POST adds to objects and lists; PUT replaces the value"),
         WriteError::Reserved(_) => Problem::new(StatusCode::FORBIDDEN, "reserved", "this path is the system's", detail),
-        WriteError::Plan(PlanError::StringTooLarge(_) | PlanError::RequestTooLarge) => {
+        WriteError::Text(error) => text_problem(error, detail),
+        WriteError::Plan(PlanError::TextTooBusy) => text_problem(&TextError::Busy, detail),
+        WriteError::Plan(PlanError::StringTooLarge(_) | PlanError::RequestTooLarge | PlanError::TextTooLong) => {
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the value is too large", detail)
         }
         WriteError::Plan(_) => Problem::new(StatusCode::BAD_REQUEST, "value", "the value cannot be kept", detail),
@@ -258,6 +260,22 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
             .with_fix("free space or replace the disk, then start the peer again; everything acknowledged is safe and readable"),
         WriteError::Closing => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", detail),
         _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", detail).with_fix("run `timebus fsck`"),
+    }
+}
+
+fn text_problem(error: &TextError, detail: String) -> Problem {
+    match error {
+        TextError::NotAText(_) => Problem::new(StatusCode::CONFLICT, "no-text", "there is no text here", detail)
+            .with_fix("PUT with Content-Type: text/plain makes a text that several people can edit"),
+        TextError::NotACounter(_) => {
+            Problem::new(StatusCode::CONFLICT, "no-counter", "there is no counter here", detail).with_fix("count at a path where nothing is")
+        }
+        TextError::Range { .. } => Problem::new(StatusCode::RANGE_NOT_SATISFIABLE, "range", "the edit does not fit the text", detail)
+            .with_fix("positions count characters (Unicode scalar values) of the text at Parents"),
+        TextError::TooFewEvents { .. } => Problem::new(StatusCode::BAD_REQUEST, "versions", "the version's number is too low", detail),
+        TextError::Refused { .. } => Problem::new(StatusCode::CONFLICT, "session", "the session cannot make this edit", detail)
+            .with_fix("name in Parents the session's own last version, or begin a session of another name"),
+        _ => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "text-busy", "the text is busy", detail),
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
+use timebus_identity::PublicKey;
 use timebus_store::feed::{Entry, Feed, Next, Signal, Version};
 use timebus_store::json::Json;
 use timebus_store::keyspace::{Committed, Rows, Table};
@@ -22,23 +23,28 @@ use timebus_store::update::{Edit, Patch, Step, Update};
 
 use crate::accept::Mime;
 use crate::body::Body;
+use crate::merge_type::MergeType;
 use crate::patches::{self, UpdateBody, write_deleted, write_update};
 use crate::peer::{Counted, Of, OriginCount, Peer};
+use crate::presence::Seat;
 use crate::problem::Problem;
 use crate::read::{insert, multiresponse, versions};
 use crate::route::{Ask, page_origin, storage_problem, write_problem};
-use crate::senders::Client;
+use crate::senders::{Client, Sender};
 use crate::versions::print_versions;
 use crate::who::text;
 use crate::window::{Window, changes, marker_at};
 
 mod braid;
 mod events;
+mod merging;
+pub(crate) mod text;
 mod view;
 
 use braid::{NOTHING, braid_tail, braid_update, write_braid_edits};
 pub(crate) use braid::{difference, write_difference};
 use events::{MORE, lines_tails, with_parents, write_edit, write_event, write_names};
+pub(crate) use merging::{sha256, write_runs_since};
 pub(crate) use view::Views;
 use view::{Shown, View};
 
@@ -49,6 +55,7 @@ const LINES: usize = 1;
 const BRAID_TAIL: usize = 2;
 const LINES_TAIL: usize = 3;
 const FRAMES: usize = 4;
+const DT: usize = 5;
 /// Most updates that go out in one piece.
 const BATCH: usize = 256;
 /// A piece that is this long goes out as it is: what waits for a slow reader should be little.
@@ -92,21 +99,15 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     if headers.contains_key("version") {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "versions", "a subscription has no Version", "send Parents to go on from a version"));
     }
-    if let Some(kind) = text(headers, "merge-type")
-        && !matches!(kind, "timebus" | "aww")
-    {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "merge-type", "this merge type is not known", format!("{kind:?} is not there yet")));
-    }
+    let merge = MergeType::of(headers)?.filter(|_| form == Form::Braid && Window::of(&ask.query).is_none());
     let from = match text(headers, "last-event-id") {
         Some(id) if form == Form::Events => Some(id.split(' ').filter(|id| !id.is_empty()).map(str::to_owned).collect()),
         _ => versions(headers, "parents")?,
     };
     let heartbeat = text(headers, "heartbeats").and_then(heartbeat_s).map(Duration::from_secs_f64);
     let origin = page_origin(&ask.head).map(|origin| ask.peer.count_origin(Of::Subscriptions, &origin)).transpose()?;
-    let mut watch = Watch::start(&ask.peer, ask.space, &ask.path, form, from, Window::of(&ask.query), origin)?;
-    if form == Form::Braid {
-        watch.client = Client::of(headers, ask.who.principal());
-    }
+    let client = (form == Form::Braid).then(|| Client::of(headers, ask.who.principal())).flatten();
+    let watch = Watch::start_as((client, merge), &ask.peer, ask.space, &ask.path, form, from, Window::of(&ask.query), origin)?;
     // Without a sign of life now and then, a subscriber who is gone would not be noticed.
     let pause = heartbeat.or(match form {
         Form::Events => Some(Duration::from_secs(15)),
@@ -134,12 +135,13 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/http-history"));
             headers.insert("subscribe", HeaderValue::from_static("true"));
             headers.insert("accept-subscribe", HeaderValue::from_static("true"));
-            headers.insert("repr-type", HeaderValue::from_static("application/json"));
+            insert(headers, "repr-type", watch.media.as_deref().unwrap_or("application/json"));
             if let (Some(heartbeats), true) = (ask.head.headers.get("heartbeats"), heartbeat.is_some()) {
                 headers.insert("heartbeats", heartbeats.clone());
             }
-            if let Some(kind) = ask.head.headers.get("merge-type") {
-                headers.insert("merge-type", kind.clone());
+            if let Some(kind) = merge {
+                headers.insert("merge-type", HeaderValue::from_static(kind.name()));
+                headers.insert("editable", HeaderValue::from_static("true"));
             }
             *response.status_mut() = multiresponse();
         }
@@ -177,6 +179,10 @@ pub(crate) struct Watch {
     form: Form,
     /// The Braid client that subscribed, if it said who it is.
     client: Option<Client>,
+    /// How it merges, if it edits a text.
+    merge: Option<MergeType>,
+    /// Whether there is nothing more to come: the client has to begin anew.
+    is_over: bool,
     /// What the subscriber looks through, and what it was shown through that.
     window: Option<(Arc<View>, Arc<Shown>)>,
     feed: Arc<Feed>,
@@ -186,8 +192,12 @@ pub(crate) struct Watch {
     upto: u64,
     /// The version sent last.
     version: Version,
+    /// The media type of what was there at the last snapshot, if it was a text.
+    media: Option<Box<str>>,
     /// What is to be sent before anything else.
     first: Option<Bytes>,
+    /// Where others see the subscriber, and it sees them.
+    seat: Option<Seat>,
     _counted: (Counted, Option<OriginCount>),
 }
 
@@ -202,26 +212,46 @@ impl Watch {
         window: Option<Window>,
         origin: Option<OriginCount>,
     ) -> Result<Self, Problem> {
+        Self::start_as((None, None), peer, space, path, form, from, window, origin)
+    }
+
+    /// The same for a Braid client that says who it is, or how it merges.
+    #[expect(clippy::too_many_arguments, reason = "they are what a request says, and used once")]
+    fn start_as(
+        (client, merge): (Option<Client>, Option<MergeType>),
+        peer: &Peer,
+        space: Space,
+        path: &Path,
+        form: Form,
+        from: Option<Vec<String>>,
+        window: Option<Window>,
+        origin: Option<OriginCount>,
+    ) -> Result<Self, Problem> {
         let feed = peer.store.feed(space, path);
         let number = feed.end();
         let mut watch = Self {
             peer: peer.clone(),
             path: path.clone(),
             form,
-            client: None,
+            client,
+            merge,
+            is_over: false,
             window: window.map(|window| (peer.views.open(space, path, window), Arc::default())),
             number,
             upto: 0,
             version: Arc::new([]),
+            media: None,
             first: None,
+            seat: None,
             feed,
             _counted: (Counted::new(peer, |counters| &counters.subscriptions), origin),
         };
         let rows = peer.store.snapshot();
         let mut out = Vec::new();
-        match from {
-            None => watch.write_snapshot(&rows, &mut out, None).map_err(|error| storage_problem(&error))?,
-            Some(from) => watch.write_resume(&rows, &mut out, from)?,
+        match (merge, from) {
+            (Some(kind), from) => watch.begin_merging(&rows, &mut out, kind, from)?,
+            (None, None) => watch.write_snapshot(&rows, &mut out, None).map_err(|error| storage_problem(&error))?,
+            (None, Some(from)) => watch.write_resume(&rows, &mut out, from)?,
         }
         watch.write_caught_up(&mut out);
         if !out.is_empty() {
@@ -235,9 +265,15 @@ impl Watch {
         self.feed.signal(signal);
     }
 
+    /// Says to others who watch the path what they see of the subscriber, and shows them to it from now on.
+    pub(crate) fn be_present(&mut self, by: PublicKey, value: Option<&Json>, signal: &Arc<Signal>) -> Result<(), Problem> {
+        let seat = self.seat.get_or_insert_with(|| self.peer.presences.enter(self.feed.space, &self.path, by, signal));
+        seat.set(value)
+    }
+
     /// Whether there may be something to take.
     pub(crate) fn has_news(&self) -> bool {
-        self.first.is_some() || self.feed.is_ahead_of(self.number)
+        self.first.is_some() || self.feed.is_ahead_of(self.number) || self.seat.as_ref().is_some_and(Seat::has_news)
     }
 
     /// What is new, if anything is.
@@ -245,14 +281,28 @@ impl Watch {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
+        if let Some(seat) = self.seat.as_mut().filter(|seat| seat.has_news()) {
+            let mut news = Vec::new();
+            if seat.write_news(&mut news) {
+                let mut out = Vec::new();
+                write_event::<&str>(self.form, None, &mut out, |out| out.extend_from_slice(&news));
+                return Ok(Some(out.into()));
+            }
+        }
         let entries = match self.feed.from(self.number, BATCH) {
             Next::Behind(count) => {
                 self.peer.counters.behind.fetch_add(1, Ordering::Relaxed);
+                if self.merge.is_some() {
+                    return self.remerge().map(Some);
+                }
                 return self.resnapshot(Some(count)).map(Some);
             }
             Next::Entries(entries) if entries.is_empty() => return Ok(None),
             Next::Entries(entries) => entries,
         };
+        if let Some(kind) = self.merge {
+            return self.take_merging(kind, entries);
+        }
         if let Some((view, shown)) = &self.window {
             let (view, shown) = (Arc::clone(view), Arc::clone(shown));
             return self.look_again(&view, &shown, &entries);
@@ -325,9 +375,13 @@ impl Watch {
 
     /// Whether the subscriber made this change itself, here and upon all that it was told. Then it has what came of it.
     fn is_own(&self, entry: &Entry) -> bool {
-        let Some(client) = &self.client else { return false };
-        let Some(sender) = self.peer.senders.of(self.feed.space.key, &entry.update.name) else { return false };
-        sender.client == *client && sender.path == self.path && sender.parents.iter().eq(self.version.iter().map(|name| &**name))
+        self.is_of_client(entry).is_some_and(|sender| sender.parents.iter().eq(self.version.iter().map(|name| &**name)))
+    }
+
+    /// Whether the subscriber made this change itself, here.
+    fn is_of_client(&self, entry: &Entry) -> Option<Arc<Sender>> {
+        let sender = self.peer.senders.of(self.feed.space.key, &entry.update.name)?;
+        (self.client.as_ref() == Some(&sender.client) && sender.path == self.path).then_some(sender)
     }
 
     /// What is new in the window.
@@ -431,6 +485,7 @@ impl Watch {
     fn write_snapshot(&mut self, rows: &Committed, out: &mut Vec<u8>, behind: Option<u64>) -> Result<(), StorageError> {
         self.upto = applied(rows)?;
         let mut json = Vec::new();
+        self.media = None;
         let (present, version) = match &mut self.window {
             Some((view, shown)) => {
                 let now = view.look(&self.peer.store, rows)?;
@@ -443,7 +498,16 @@ impl Watch {
             None => {
                 let reading = self.peer.store.read(rows, self.feed.space, &self.path)?;
                 let space = self.feed.space.key;
-                (reading.tree.write_json(Show { space: &space, all: false }, &mut json), boxed(&reading.version))
+                let version = boxed(&reading.version);
+                if let Some((media, _)) = text::text_of(&reading.tree) {
+                    self.media = Some(media.into());
+                    if self.form == Form::Braid {
+                        text::write_braid(out, &reading.tree, None, &reading.version, &[]);
+                        self.version = version;
+                        return Ok(());
+                    }
+                }
+                (reading.tree.write_json(Show { space: &space, all: false }, &mut json), version)
             }
         };
         match self.form {
@@ -510,6 +574,19 @@ impl Watch {
             }
             None => {
                 let reading = store.read(rows, self.feed.space, &self.path).map_err(failed)?;
+                if let Some((media, _)) = text::text_of(&reading.tree) {
+                    self.media = Some(media.into());
+                    let edits = text::edits_since(&store, rows, self.feed.space, &self.path, &from).map_err(|error| write_problem(&error))?;
+                    let version = boxed(&reading.version);
+                    match edits {
+                        Some(edits) if self.form == Form::Braid => text::write_braid(out, &reading.tree, Some(&edits), &reading.version, &from),
+                        Some(edits) if edits.is_empty() => {}
+                        Some(edits) => self.write_edits(out, &[(Vec::new(), Edit::Text(edits))], None, &version, &boxed(&from), None),
+                        None => return self.write_snapshot(rows, out, None).map_err(failed),
+                    }
+                    self.version = version;
+                    return Ok(());
+                }
                 (before.to_json(&space), reading.tree.to_json(&space), boxed(&reading.version))
             }
         };
@@ -543,7 +620,7 @@ impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.changed.borrow_and_update();
-            if *self.stopped.borrow() {
+            if *self.stopped.borrow() || self.watch.is_over {
                 return None;
             }
             match self.watch.take() {
@@ -600,6 +677,8 @@ fn relative<'a>(patch: &'a Patch, path: &Path) -> Option<Option<(&'a [Step], std
         return Some(None);
     }
     match &patch.edit {
+        // Nothing below a text shows.
+        Edit::Text(_) => Some(None),
         // What no longer shows from above may still be there for those who look at it.
         Edit::Delete | Edit::Splice { .. } => None,
         Edit::Put(value) => {

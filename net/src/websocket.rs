@@ -17,10 +17,12 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use timebus_store::feed::Signal;
 use timebus_store::json::{Json, Limits, write_string};
+use timebus_store::op::{TEXT_EDITS_MAX, TextEdit};
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::tree::{Show, Tree};
-use timebus_store::writer::{Action, Condition, Request};
+use timebus_store::value::Mime;
+use timebus_store::writer::{Action, Condition, Request, TextEdits};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -440,6 +442,16 @@ impl Socket {
             self.watches.retain(|(other, _)| *other != id);
             return Ok(Some(format!("{{\"id\":{id},\"unwatched\":true}}").into_bytes()));
         }
+        if let Some(value) = message.0.remove("presence") {
+            message.finish()?;
+            let value = Some(value).filter(|value| *value != Json::Null);
+            let Some((_, watch)) = self.watches.iter_mut().find(|(other, _)| *other == id) else {
+                let detail = format!("no watch of this socket has the id {id}");
+                return Err(Problem::new(StatusCode::NOT_FOUND, "presence", "there is no such watch", detail).with_fix("watch the path first"));
+            };
+            watch.be_present(self.peer.space(), value.as_ref(), &self.signal)?;
+            return Ok(None);
+        }
         if let Some(path) = message.take_path("get", &self.peer)? {
             let at = message.take_versions("version")?;
             let window = message.take_window()?;
@@ -454,6 +466,27 @@ impl Socket {
             (path, Action::Merge(needed()?))
         } else if let Some(path) = message.take_path("post", &self.peer)? {
             (path, Action::Post { name: crate::write::time_sorted_id(), value: needed()? })
+        } else if let Some(path) = message.take_path("edit", &self.peer)? {
+            (path, Action::EditText(TextEdits::Sequence(message.take_edits()?)))
+        } else if let Some(path) = message.take_path("text", &self.peer)? {
+            let Json::String(text) = needed()? else {
+                return Err(Problem::new(StatusCode::BAD_REQUEST, "message", "the value is no text", "a text is a string"));
+            };
+            let mime = match message.take_text("type").as_deref() {
+                None | Some("text/plain") => Mime::plain_text(),
+                Some("text/markdown") => Mime::markdown(),
+                Some(other) => {
+                    let detail = format!("{other} is neither text/plain nor text/markdown");
+                    return Err(Problem::new(StatusCode::BAD_REQUEST, "message", "this is no kind of text", detail));
+                }
+            };
+            (path, Action::PutText { mime, text })
+        } else if let Some(path) = message.take_path("inc", &self.peer)? {
+            match message.0.remove("by") {
+                None => (path, Action::Inc(1)),
+                Some(Json::Int(delta)) => (path, Action::Inc(delta)),
+                Some(_) => return Err(Problem::new(StatusCode::BAD_REQUEST, "message", "by is malformed", "it is a whole number")),
+            }
         } else if let Some(path) = message.take_path("delete", &self.peer)? {
             (path, Action::Delete)
         } else {
@@ -461,7 +494,7 @@ impl Socket {
                 StatusCode::BAD_REQUEST,
                 "message",
                 "nothing to do",
-                "a message has one of watch, unwatch, get, put, patch, post, delete",
+                "a message has one of watch, unwatch, get, put, patch, post, text, edit, inc, delete",
             ));
         };
         let label = message.take_text("version");
@@ -583,6 +616,27 @@ impl Fields {
             "" => Ok(Some((peer.store().own(), Path::root()))),
             segments => locate(peer, segments.split('/')).map(Some),
         }
+    }
+
+    /// `[[position, taken out, put in], …]`.
+    fn take_edits(&mut self) -> Result<Vec<TextEdit>, Problem> {
+        let bad = || {
+            Problem::new(StatusCode::BAD_REQUEST, "message", "edits are malformed", "an edit is [position, characters taken out, \"what is put in\"]")
+        };
+        let Some(Json::Array(items)) = self.0.remove("edits") else { return Err(bad()) };
+        if items.len() > TEXT_EDITS_MAX {
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "too many edits", format!("{TEXT_EDITS_MAX} fit one message")));
+        }
+        let edit = |item| match item {
+            Json::Array(parts) => match <[Json; 3]>::try_from(parts) {
+                Ok([Json::Int(pos), Json::Int(del), Json::String(ins)]) if pos >= 0 && del >= 0 => {
+                    Ok(TextEdit { pos: pos as u64, del: del as u64, ins: ins.into() })
+                }
+                _ => Err(bad()),
+            },
+            _ => Err(bad()),
+        };
+        items.into_iter().map(edit).collect()
     }
 
     fn take_count(&mut self, name: &str) -> Result<Option<u32>, Problem> {

@@ -23,6 +23,7 @@ pub mod keyspace;
 pub mod list;
 pub mod log;
 pub mod node;
+pub mod objects;
 pub mod op;
 pub mod path;
 pub mod pipeline;

@@ -19,14 +19,17 @@ use crate::ids::{GrantId, OpId};
 use crate::keyspace::{Committed, Layered, Rows, Table, Tables};
 use crate::log::{Appender, Item, LogReader, Place};
 use crate::node::{Node, node_key};
+use crate::objects::{ObjectId, Texts, creator, load_text, text_at};
 use crate::op::Op;
 use crate::path::Path;
 use crate::pipeline::{APPLIED, AUTH, Pipeline, Space, decode_applied};
 use crate::summary::{Summary, summary};
+use crate::text::{TextObject, TextVersion};
 use crate::tree::{CONFLICT_PAGE, Tree};
 use crate::update::Update;
+use crate::value::Value;
 use crate::view::View;
-use crate::writer::{Decider, Group, Job, Offered, Request, Statement, Syncer, WriteError, Written, names, resolve};
+use crate::writer::{Decider, Group, Job, Named, Offered, Request, Statement, Syncer, WriteError, Written, names_at, resolve_at, text_version};
 
 /// The disk or what is on it failed.
 #[derive(Debug, thiserror::Error)]
@@ -82,11 +85,14 @@ pub struct Config {
     pub memtable_bytes: u64,
     /// Requests that may wait to be written. Default 8 192; more use memory, fewer make bursts wait outside.
     pub requests_max: usize,
+    /// Steps of merging, of 20 ns each, that one text may take while everything else waits; with more it is parked and
+    /// merged beside. Default 5 000 000; more lets an entangled text hold others up, fewer park texts that are not.
+    pub text_steps_max: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024, memtable_bytes: 32 * 1024 * 1024, requests_max: 8192 }
+        Self { cache_bytes: 32 * 1024 * 1024, memtable_bytes: 32 * 1024 * 1024, requests_max: 8192, text_steps_max: crate::objects::STEPS_MAX }
     }
 }
 
@@ -313,7 +319,9 @@ impl Store {
         let attempt = |opened: &mut Opened, progress: &mut dyn FnMut(u64)| -> Result<_, OpenError> {
             let tables = open_tables(home, config, &log, opened)?;
             let rows = Layered::new(tables.snapshot(), None);
-            let mut pipeline = Pipeline::new(rows, Bodies::new(log.clone()), keys.space())?;
+            let mut bodies = Bodies::new(log.clone());
+            bodies.texts = Texts::new(config.text_steps_max);
+            let mut pipeline = Pipeline::new(rows, bodies, keys.space())?;
             let end = replay(&mut pipeline, &tables, &log, opened, progress)?;
             Ok((tables, pipeline, end))
         };
@@ -343,10 +351,20 @@ impl Store {
         }
         let device = SecretKey::from_seed(*keys.device().seed());
         let is_barred = renew && !opened.new_device;
-        let Parts { inner, decider, syncer, jobs, job_queue, groups } = Parts::new(tables, pipeline, log, appender, device, is_barred);
+        let Parts { inner, mut decider, syncer, jobs, job_queue, groups } = Parts::new(tables, pipeline, log, appender, device, is_barred);
+        let (resumer, lent) = mpsc::channel::<Box<crate::objects::Lent>>();
+        decider.resumer = Some(resumer);
+        let merged = jobs.clone();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).stack_size(16 * 1024 * 1024).spawn(run).map_err(StorageError::from)
         };
+        // Ends when the decider does, or one text later: nobody waits for it, and it holds nothing but that text.
+        let merge = move || {
+            for lent in lent {
+                let _ = merged.send(Job::Resumed(Box::new(lent.resume())));
+            }
+        };
+        drop(spawn("merge", Box::new(merge))?);
         let handles = vec![spawn("decide", Box::new(move || decider.run(&job_queue)))?, spawn("sync", Box::new(move || syncer.run(&groups)))?];
         let threads = Threads { jobs: jobs.clone(), handles: Mutex::new(handles), inner: Arc::clone(&inner), _lock: Some(lock) };
         Ok(Self {
@@ -516,8 +534,42 @@ impl Store {
     ///
     /// [`StorageError`].
     pub fn version(&self, rows: &Committed, space: Space, path: &Path) -> Result<Vec<String>, StorageError> {
-        let node = Node::load(rows, &node_key(space.main(), &path.key()))?;
-        names(rows, space.main(), &node.touch)
+        let t_key = node_key(space.main(), &path.key());
+        names_at(rows, space.main(), &t_key, &Node::load(rows, &t_key)?)
+    }
+
+    /// The text at a path with all of its ops, for whoever merges or looks back; `None` if no text shows there.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn text(&self, rows: &Committed, space: Space, path: &Path) -> Result<Option<TextObject>, StorageError> {
+        let t = space.main();
+        let t_key = node_key(t, &path.key());
+        let node = Node::load(rows, &t_key)?;
+        let winner = if node.below == 0 { node.winner(rows, &t_key)? } else { None };
+        let made = match winner.filter(|write| matches!(write.value, Value::Text { .. })) {
+            Some(write) => creator(rows, t, &write.id)?,
+            None => None,
+        };
+        made.map(|made| load_text(rows, t, &made.object)).transpose()
+    }
+
+    /// The version of the text at a path that names stand for.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
+    pub fn text_version(
+        &self,
+        rows: &Committed,
+        space: Space,
+        path: &Path,
+        text: &TextObject,
+        versions: &[String],
+    ) -> Result<TextVersion, WriteError> {
+        let named = resolve_at(rows, space.main(), path, versions, |_, _, agent, seq| Ok(text.find_version(agent, seq)))?;
+        Ok(text_version(rows, space.main(), text, &named)?)
     }
 
     /// What is at a path.
@@ -535,13 +587,38 @@ impl Store {
     ///
     /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
     pub fn read_at(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<Tree, WriteError> {
-        let view = View::of(rows, space.main(), &resolve(rows, space.main(), versions)?)?;
+        let t = space.main();
+        let named = self.resolve_at(rows, space, path, versions)?;
+        let view = View::of(rows, t, &named.iter().map(|name| name.a).collect::<Vec<_>>())?;
         let mut bodies = Bodies::new(self.inner.log.clone());
-        Ok(Tree::load_at(rows, space.main(), path, &view, CONFLICT_PAGE, |a, index| {
-            let id = OpId { change: summary(rows, space.main(), a)?.id, index };
-            let write = bodies.write_at(rows, space.main(), id)?;
+        let mut tree = Tree::load_at(rows, t, path, &view, CONFLICT_PAGE, |a, index| {
+            let id = OpId { change: summary(rows, t, a)?.id, index };
+            let write = bodies.write_at(rows, t, id)?;
             write.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
-        })?)
+        })?;
+        // A view knows whole changes; the version of a text may be inside one.
+        for write in &mut tree.writes {
+            if let Value::Text { content: Some(content), .. } = &mut write.value
+                && named.iter().any(|name| name.event.is_some())
+            {
+                let text = load_text(rows, t, &content.object)?;
+                let version = text_version(rows, t, &text, &named)?;
+                Arc::make_mut(content).text = text_at(&text, &version)?;
+            }
+        }
+        Ok(tree)
+    }
+
+    /// Finds versions by what readers of a path call them.
+    fn resolve_at(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<Vec<Named>, WriteError> {
+        let t = space.main();
+        let mut texts: BTreeMap<ObjectId, TextObject> = BTreeMap::new();
+        resolve_at(rows, t, path, versions, |rows, object, agent, seq| {
+            if !texts.contains_key(object) {
+                texts.insert(*object, load_text(rows, t, object)?);
+            }
+            Ok(texts[object].find_version(agent, seq))
+        })
     }
 
     /// Whether versions name exactly what is at a path now.
@@ -550,9 +627,11 @@ impl Store {
     ///
     /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
     pub fn is_current(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<bool, WriteError> {
-        let mut wanted = resolve(rows, space.main(), versions)?;
+        let named = self.resolve_at(rows, space, path, versions)?;
+        let mut wanted: Vec<u64> = named.iter().map(|name| name.a).collect();
         wanted.sort_unstable();
-        Ok(Node::load(rows, &node_key(space.main(), &path.key()))?.touch == wanted)
+        let is_whole = named.iter().all(|name| name.event.is_none());
+        Ok(is_whole && Node::load(rows, &node_key(space.main(), &path.key()))?.touch == wanted)
     }
 
     /// A change as signed, by its arrival number in a timeline.

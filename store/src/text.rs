@@ -16,6 +16,7 @@ mod merge;
 mod object;
 mod ops;
 mod order;
+mod query;
 mod snapshot;
 mod spans;
 mod tracker;
@@ -23,7 +24,7 @@ mod tracker;
 pub use agents::EventName;
 pub use budget::{Budget, OverBudget};
 pub use diff::{DIFF_CHARS_MAX, edits_between, splices};
-pub use object::{Merged, NoEffect, TextDraft, TextObject, TextOp, TextUpdate, VersionError};
+pub use object::{Known, Merged, NoEffect, TextDraft, TextObject, TextOp, TextUpdate, VersionError};
 pub use snapshot::SnapshotError;
 
 use crate::ids::ChangeId;

@@ -171,7 +171,7 @@ async fn check_place(args: &Folder, client: &mut Client) -> anyhow::Result<()> {
 
 /// Where something changed.
 fn place_of(event: &Json) -> Option<&str> {
-    ["put", "delete", "splice", "text"].into_iter().find_map(|verb| text(event, verb))
+    ["put", "delete", "splice", "edit"].into_iter().find_map(|verb| text(event, verb))
 }
 
 impl Live {

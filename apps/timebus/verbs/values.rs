@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::json;
 
 use crate::Context;
-use crate::cli::{Conditions, Get, Patch, Post, Put, Rm, View};
+use crate::cli::{Conditions, Get, Inc, Patch, Post, Put, Rm, View};
 use crate::client::{Answer, Home, JSON, Request, open};
 use crate::failure::Failure;
 use crate::home::quoted_text;
@@ -131,14 +131,17 @@ pub(crate) async fn patch(context: &Context, args: Patch) -> anyhow::Result<()> 
     let mime = match args.range {
         Some(range) => {
             let range = range.trim();
-            let range = range.strip_prefix("json ").unwrap_or(range);
-            request = request.header("content-range", &format!("json {range}"))?;
-            JSON
+            let is_text = range.starts_with("text ");
+            let range = if is_text || range.starts_with("json ") { range.to_owned() } else { format!("json {range}") };
+            request = request.header("content-range", &range)?;
+            if is_text { "text/plain" } else { JSON }
         }
         None if value.bytes.trim_ascii_start().starts_with(b"[") => JSON_PATCH,
         None => MERGE_PATCH,
     };
-    check_json(&value, "patch", &args.path)?;
+    if mime != "text/plain" {
+        check_json(&value, "patch", &args.path)?;
+    }
     let (_session, mut client) = open(context, Home::MustExist).await?;
     let answer = client.send(request.body(mime, value.bytes)?).await.map_err(|error| explain(error, &args.path))?;
     wrote(context.out, "changed", &args.path, &answer)
@@ -154,6 +157,18 @@ pub(crate) async fn post(context: &Context, args: Post) -> anyhow::Result<()> {
         Some(Ok(path)) => wrote(context.out, "saved", &path, &answer),
         _ => wrote(context.out, "added to", &args.path, &answer),
     }
+}
+
+pub(crate) async fn inc(context: &Context, args: Inc) -> anyhow::Result<()> {
+    let (_session, mut client) = open(context, Home::MayBegin).await?;
+    let request = Request::post(args.path.encoded()).query("inc", args.by);
+    let answer = client.send(request).await.map_err(|error| explain(error, &args.path))?;
+    let version = answer.version();
+    let crate::value::Json::Int(number) = crate::value::parse(&answer.bytes().await?)? else {
+        return Err(Failure::refused(format!("{} holds no number any more", args.path)).into());
+    };
+    let json = json!({"path": args.path.to_string(), "value": number, "version": version.list()});
+    context.out.result(&json, || number.to_string())
 }
 
 pub(crate) async fn rm(context: &Context, args: Rm) -> anyhow::Result<()> {

@@ -80,6 +80,10 @@ impl Subscriber {
                 self.next = entry.number + 1;
                 self.told += 1;
                 let update = &entry.update;
+                // A text was merged further, by nobody's change.
+                if update.a == u64::MAX {
+                    continue;
+                }
                 if update.a <= self.last_a {
                     return Ok(Some(format!("a subscriber was told of {} after what arrived later", update.id)));
                 }

@@ -4,7 +4,7 @@ use timebus_store::json::Json;
 use timebus_store::path::{Path, Segment};
 use timebus_store::update::{Edit, Step, Update};
 
-use super::{boxed, relative, texts};
+use super::{boxed, relative, text, texts};
 use crate::accept::Mime;
 use crate::patches::{self, ContentRange, Position, Span, UpdateBody, write_deleted, write_update};
 use crate::versions::print_versions;
@@ -28,6 +28,11 @@ pub(super) fn braid_tail(update: &Update, path: &Path) -> Option<Vec<u8>> {
     for patch in update.patches.as_ref()? {
         if let Some((steps, edit)) = relative(patch, path)? {
             match &*edit {
+                // It may be a text, which is sent as it is.
+                Edit::Put(Json::String(_)) if steps.is_empty() => return None,
+                Edit::Text(edits) if steps.is_empty() => parts.extend(text::patches(edits)),
+                // Ranges of a value inside of another one have no form.
+                Edit::Text(_) => return None,
                 Edit::Put(value) if steps.is_empty() => {
                     let mut content = Vec::new();
                     value.write(&mut content);
@@ -119,7 +124,8 @@ fn braid_patch(steps: &[Step], edit: &Edit) -> patches::Patch {
     let mut content = Vec::new();
     match edit {
         Edit::Put(value) => value.write(&mut content),
-        Edit::Delete => {}
+        // Texts have patches of their own.
+        Edit::Delete | Edit::Text(_) => {}
         Edit::Splice { start, end, items } => {
             steps.push(patches::Step::Splice(Span { start: Position::Start(*start as u64), end: Position::Start(*end as u64) }));
             Json::Array(items.clone()).write(&mut content);

@@ -5,7 +5,7 @@ use timebus_store::json::write_string;
 use timebus_store::path::Path;
 use timebus_store::update::{Edit, Step, Update};
 
-use super::{Form, relative};
+use super::{Form, relative, text};
 use crate::websocket::write_text;
 
 /// Says that the next message belongs to the same change.
@@ -88,6 +88,7 @@ pub(super) fn write_edit(out: &mut Vec<u8>, path: &Path, steps: &[Step], edit: &
     let verb = match edit {
         Edit::Put(_) => "put",
         Edit::Delete => "delete",
+        Edit::Text(_) => "edit",
         Edit::Splice { .. } => "splice",
     };
     out.extend_from_slice(format!("\"{verb}\":").as_bytes());
@@ -98,6 +99,10 @@ pub(super) fn write_edit(out: &mut Vec<u8>, path: &Path, steps: &[Step], edit: &
             value.write(out);
         }
         Edit::Delete => {}
+        Edit::Text(edits) => {
+            out.extend_from_slice(b",\"edits\":");
+            text::write_edits(out, edits);
+        }
         Edit::Splice { start, end, items } => {
             out.extend_from_slice(format!(",\"start\":{start},\"end\":{end},\"value\":[").as_bytes());
             for (number, item) in items.iter().enumerate() {

@@ -86,7 +86,7 @@ fn values() -> Vec<Value> {
         Value::Bytes { mime: Mime::new("application/x-own").expect("a media type"), bytes: (*b"\xff\x00").into() },
         Value::Opaque(object),
         Value::Map,
-        Value::Text,
+        Value::text(Mime::plain_text()),
         Value::Counter(-3),
         Value::List,
         Value::Blob { hash: [8; 32], len: 1 << 30, mime: Mime::new("video/mp4").expect("a media type") },
