@@ -407,7 +407,8 @@ pub(crate) struct TreeArgs {
 
 /// Edit a value in your editor
 ///
-/// Saving writes it on top of what you had read: what others wrote meanwhile survives.
+/// Saving writes it on top of what you had read: what others wrote meanwhile survives. A text is sent each time you save,
+/// and merged with what others type.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The editor is $VISUAL, else $EDITOR, else vi. Leave it without changes, or save an empty file, to write nothing.

@@ -326,7 +326,22 @@ mod tests {
         ] {
             assert_eq!(through(bad, Some("1.0")).expect_err(bad).status, StatusCode::BAD_REQUEST);
         }
+        assert_eq!(name(&Method::POST, "/.well-known/multiplexer/a"), Some("a"));
+        assert_eq!(name(&Method::GET, "/.well-known/multiplexer/a"), None);
         assert!(through("/.well-known/multiplexer/a/b", None).is_err());
         assert!(through("/.well-known/multiplexer/a/b", Some("2.0")).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_header_panics_and_what_is_read_names_two_things(rest in "(/.well-known/multiplexer/)?[a/_%. -]{0,70}") {
+            let mut headers = HeaderMap::new();
+            headers.insert("multiplex-through", HeaderValue::from_str(&rest).expect("ASCII"));
+            headers.insert("multiplex-version", HeaderValue::from_static(VERSION));
+            if let Ok(Some(Through { multiplexer, request })) = Through::of(&headers) {
+                proptest::prop_assert!(is_name(&multiplexer) && is_name(&request));
+                proptest::prop_assert_eq!(format!("{PREFIX}{multiplexer}/{request}"), rest);
+            }
+        }
     }
 }

@@ -135,7 +135,7 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
         let mut response = Response::new(Body::ready(Bytes::new()));
         let out = response.headers_mut();
         insert(out, "version", &version_header);
-        out.insert(header::CONTENT_TYPE, HeaderValue::from_static(Mime::TEXT.as_str()));
+        out.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         text_headers(out, Some(kind), "");
         return Ok(response);
     }

@@ -278,6 +278,16 @@ impl Watch {
 
     /// What is new, if anything is.
     pub(crate) fn take(&mut self) -> Result<Option<Bytes>, StorageError> {
+        loop {
+            let taken = self.take_some()?;
+            // Of many updates none may be for the subscriber.
+            if taken.is_some() || self.is_over || !self.feed.is_ahead_of(self.number) {
+                return Ok(taken);
+            }
+        }
+    }
+
+    fn take_some(&mut self) -> Result<Option<Bytes>, StorageError> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
@@ -380,8 +390,9 @@ impl Watch {
 
     /// Whether the subscriber made this change itself, here.
     fn is_of_client(&self, entry: &Entry) -> Option<Arc<Sender>> {
+        let client = self.client.as_ref()?;
         let sender = self.peer.senders.of(self.feed.space.key, &entry.update.name)?;
-        (self.client.as_ref() == Some(&sender.client) && sender.path == self.path).then_some(sender)
+        (*client == sender.client && sender.path == self.path).then_some(sender)
     }
 
     /// What is new in the window.

@@ -112,3 +112,23 @@ pub(super) fn write_edits(out: &mut Vec<u8>, edits: &[TextEdit]) {
     }
     out.push(b']');
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_those_of_the_text_before_in_any_order() {
+        let range = |start, end, new: &str| (start, end, new.to_owned());
+        let ranges = [range(Pos::FromEnd(0), Pos::FromEnd(0), "!"), range(Pos::FromStart(0), Pos::FromStart(1), "\u{1f600}")];
+        assert_eq!(with_ranges("h\u{e9}llo", &ranges).as_deref(), Some("\u{1f600}\u{e9}llo!"));
+        assert_eq!(with_ranges("ab", &[]).as_deref(), Some("ab"));
+        for (start, end) in
+            [(Pos::FromStart(0), Pos::FromStart(3)), (Pos::FromEnd(3), Pos::FromEnd(0)), (Pos::FromStart(2), Pos::FromStart(u64::MAX))]
+        {
+            assert_eq!(with_ranges("ab", &[range(start, end, "x")]), None);
+        }
+        let overlapping = [range(Pos::FromStart(0), Pos::FromStart(2), ""), range(Pos::FromStart(1), Pos::FromStart(2), "")];
+        assert_eq!(with_ranges("ab", &overlapping), None);
+    }
+}
