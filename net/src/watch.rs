@@ -279,7 +279,7 @@ impl Watch {
         let mut out = Vec::new();
         // A Braid client asks again and gets the reason then.
         if self.form != Form::Braid {
-            write_event(self.form, None, &mut out, |out| {
+            write_event(self.form, None::<&[String]>, &mut out, |out| {
                 out.extend_from_slice(b"\"closed\":\"revoked\",\"detail\":");
                 write_string(&problem.detail, out);
             });
