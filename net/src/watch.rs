@@ -22,6 +22,7 @@ use timebus_store::tree::Show;
 use timebus_store::update::{Edit, Patch, Step, Update};
 
 use crate::accept::Mime;
+use crate::authority::Verb;
 use crate::body::Body;
 use crate::merge_type::MergeType;
 use crate::patches::{self, UpdateBody, write_deleted, write_update};
@@ -32,7 +33,7 @@ use crate::read::{insert, multiresponse, versions};
 use crate::route::{Ask, page_origin, storage_problem, write_problem};
 use crate::senders::{Client, Sender};
 use crate::versions::print_versions;
-use crate::who::text;
+use crate::who::{Who, text};
 use crate::window::{Window, changes, marker_at};
 
 mod braid;
@@ -60,6 +61,9 @@ const DT: usize = 5;
 const BATCH: usize = 256;
 /// A piece that is this long goes out as it is: what waits for a slow reader should be little.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// How often rights are looked at that may end by themselves.
+pub(crate) const RECHECK: Duration = Duration::from_secs(20);
 
 /// The form of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,8 +110,18 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     };
     let heartbeat = text(headers, "heartbeats").and_then(heartbeat_s).map(Duration::from_secs_f64);
     let origin = page_origin(&ask.head).map(|origin| ask.peer.count_origin(Of::Subscriptions, &origin)).transpose()?;
-    let client = (form == Form::Braid).then(|| Client::of(headers, ask.who.principal())).flatten();
-    let watch = Watch::start_as((client, merge), &ask.peer, ask.space, &ask.path, form, from, Window::of(&ask.query), origin)?;
+    let start = Start {
+        who: &ask.who,
+        space: ask.space,
+        path: &ask.path,
+        form,
+        client: (form == Form::Braid).then(|| Client::of(headers, ask.who.principal())).flatten(),
+        merge,
+        from,
+        window: Window::of(&ask.query),
+        origin,
+    };
+    let watch = Watch::start(&ask.peer, start)?;
     // Without a sign of life now and then, a subscriber who is gone would not be noticed.
     let pause = heartbeat.or(match form {
         Form::Events => Some(Duration::from_secs(15)),
@@ -149,7 +163,8 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     if ask.head.method == http::Method::HEAD {
         return Ok(response);
     }
-    let stream = Stream { changed: watch.feed.watch(), stopped: ask.peer.stop.subscribe(), heartbeat: pause, watch };
+    let restated = watch.is_guest().then(|| ask.peer.store.restatements());
+    let stream = Stream { changed: watch.feed.watch(), stopped: ask.peer.stop.subscribe(), restated, heartbeat: pause, is_over: false, watch };
     *response.body_mut() = Body::Stream(Box::pin(futures_util::stream::unfold(stream, |mut stream| async move {
         let bytes = stream.next().await?;
         Some((bytes, stream))
@@ -169,12 +184,47 @@ struct Stream {
     watch: Watch,
     changed: tokio::sync::watch::Receiver<u64>,
     stopped: tokio::sync::watch::Receiver<bool>,
+    /// Tells when rights changed, to those who need some.
+    restated: Option<tokio::sync::watch::Receiver<u64>>,
     heartbeat: Option<Duration>,
+    is_over: bool,
+}
+
+/// Why a subscription ends.
+pub(crate) enum End {
+    /// The subscriber has no right to it any more.
+    Closed(Problem),
+    /// The store failed.
+    Failed(StorageError),
+}
+
+impl From<StorageError> for End {
+    fn from(error: StorageError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+/// What a subscription begins with.
+pub(crate) struct Start<'a> {
+    pub(crate) who: &'a Who,
+    pub(crate) space: Space,
+    pub(crate) path: &'a Path,
+    pub(crate) form: Form,
+    /// The Braid client that asks, if it says who it is.
+    pub(crate) client: Option<Client>,
+    /// How it merges, if it edits a text.
+    pub(crate) merge: Option<MergeType>,
+    /// What it has already.
+    pub(crate) from: Option<Vec<String>>,
+    pub(crate) window: Option<Window>,
+    pub(crate) origin: Option<OriginCount>,
 }
 
 /// One subscription.
 pub(crate) struct Watch {
     peer: Peer,
+    /// Who watches, unless it is the owner.
+    guest: Option<Who>,
     path: Path,
     form: Form,
     /// The Braid client that subscribed, if it said who it is.
@@ -203,34 +253,14 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
-    pub(crate) fn start(
-        peer: &Peer,
-        space: Space,
-        path: &Path,
-        form: Form,
-        from: Option<Vec<String>>,
-        window: Option<Window>,
-        origin: Option<OriginCount>,
-    ) -> Result<Self, Problem> {
-        Self::start_as((None, None), peer, space, path, form, from, window, origin)
-    }
-
-    /// The same for a Braid client that says who it is, or how it merges.
-    #[expect(clippy::too_many_arguments, reason = "they are what a request says, and used once")]
-    fn start_as(
-        (client, merge): (Option<Client>, Option<MergeType>),
-        peer: &Peer,
-        space: Space,
-        path: &Path,
-        form: Form,
-        from: Option<Vec<String>>,
-        window: Option<Window>,
-        origin: Option<OriginCount>,
-    ) -> Result<Self, Problem> {
+    pub(crate) fn start(peer: &Peer, start: Start<'_>) -> Result<Self, Problem> {
+        let Start { who, space, path, form, client, merge, from, window, origin } = start;
+        who.may(peer, Verb::Read, &space.key, path)?;
         let feed = peer.store.feed(space, path);
         let number = feed.end();
         let mut watch = Self {
             peer: peer.clone(),
+            guest: (!who.is_owner()).then(|| who.clone()),
             path: path.clone(),
             form,
             client,
@@ -276,10 +306,41 @@ impl Watch {
         self.first.is_some() || self.feed.is_ahead_of(self.number) || self.seat.as_ref().is_some_and(Seat::has_news)
     }
 
+    /// Whether the subscriber may no longer watch. Asked when rights changed; what is new is not told before either.
+    pub(crate) fn closed(&self) -> Option<Problem> {
+        let who = self.guest.as_ref()?;
+        who.may(&self.peer, Verb::Read, &self.feed.space.key, &self.path).err()
+    }
+
+    /// Whether rights have to be looked at now and then.
+    pub(crate) fn is_guest(&self) -> bool {
+        self.guest.is_some()
+    }
+
+    /// What a subscriber is told last.
+    pub(crate) fn farewell(&self, problem: &Problem) -> Bytes {
+        let mut out = Vec::new();
+        // A Braid client asks again and gets the reason then.
+        if self.form != Form::Braid {
+            write_event(self.form, None::<&[String]>, &mut out, |out| {
+                out.extend_from_slice(b"\"closed\":\"revoked\",\"detail\":");
+                write_string(&problem.detail, out);
+            });
+        }
+        out.into()
+    }
+
     /// What is new, if anything is.
-    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, StorageError> {
+    ///
+    /// # Errors
+    ///
+    /// [`End`] when there is nothing more to come.
+    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, End> {
         loop {
-            let taken = self.take_some()?;
+            if let Some(problem) = self.closed() {
+                return Err(End::Closed(problem));
+            }
+            let taken = self.take_news()?;
             // Of many updates none may be for the subscriber.
             if taken.is_some() || self.is_over || !self.feed.is_ahead_of(self.number) {
                 return Ok(taken);
@@ -287,7 +348,7 @@ impl Watch {
         }
     }
 
-    fn take_some(&mut self) -> Result<Option<Bytes>, StorageError> {
+    fn take_news(&mut self) -> Result<Option<Bytes>, StorageError> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
@@ -631,13 +692,17 @@ impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.changed.borrow_and_update();
-            if *self.stopped.borrow() || self.watch.is_over {
+            if *self.stopped.borrow() || self.is_over || self.watch.is_over {
                 return None;
             }
             match self.watch.take() {
                 Ok(Some(bytes)) => return Some(bytes),
                 Ok(None) => {}
-                Err(error) => {
+                Err(End::Closed(problem)) => {
+                    self.is_over = true;
+                    return Some(self.watch.farewell(&problem)).filter(|farewell| !farewell.is_empty());
+                }
+                Err(End::Failed(error)) => {
                     tracing::error!(%error, "a subscription ended");
                     return None;
                 }
@@ -648,8 +713,16 @@ impl Stream {
                     None => std::future::pending().await,
                 }
             };
+            let restated = async {
+                match &mut self.restated {
+                    // A right may also end by itself.
+                    Some(restated) => drop(tokio::time::timeout(RECHECK, restated.changed()).await),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 changed = self.changed.changed() => changed.ok()?,
+                () = restated => {}
                 stopped = self.stopped.wait_for(|stop| *stop) => {
                     drop(stopped);
                     return None;
