@@ -84,8 +84,10 @@ pub(crate) fn authority(head: &Parts) -> &str {
 pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN)
         || headers.contains_key(header::REFERER)
-        // Not `sec-fetch-mode`, which the fetch of Node sends too; browsers never send it without these.
-        || ["sec-fetch-site", "sec-fetch-dest", "sec-fetch-user", "sec-fetch-storage-access"].iter().any(|name| headers.contains_key(*name))
+        || headers.iter().any(|(name, value)| {
+            // The `fetch` of Node says this, and nothing else of its kind; browsers never say it alone.
+            name.as_str().starts_with("sec-fetch-") && !(name == "sec-fetch-mode" && value == "cors")
+        })
 }
 
 /// Whether a browser says that the page which asks is of our own origin, or that no page does.
