@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use timebus_identity::PublicKey;
 use timebus_store::feed::{Entry, Feed, Next, Signal, Version};
-use timebus_store::json::Json;
+use timebus_store::json::{Json, write_string};
 use timebus_store::keyspace::{Committed, Rows, Table};
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::{APPLIED, Space, decode_applied};

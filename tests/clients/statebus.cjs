@@ -11,9 +11,9 @@ run(async base => {
   const bus = statebus()
   const element = { getAttribute: () => null }
   const page = {
-    window: { statebus: () => bus, braid_fetch, addEventListener() {} },
+    window: { statebus: () => bus, braid_fetch, addEventListener() {}, location: { href: 'http://127.0.0.1/' } },
     document: { cookie: '', addEventListener() {}, getElementsByTagName: () => [], querySelector: () => element, createElement: () => ({ style: {} }) },
-    location: { protocol: 'http:', hostname: '127.0.0.1', port: '' },
+    location: { protocol: 'http:', hostname: '127.0.0.1', port: '', href: 'http://127.0.0.1/' },
     localStorage: {}, console, braid_fetch, AbortController, Map, JSON, Math, setTimeout, clearTimeout, statebus,
     clientjs_option: () => undefined, bus,
   }
