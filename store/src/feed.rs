@@ -355,6 +355,7 @@ mod tests {
             author,
             time_ms: 0,
             patches: None,
+            texts: Vec::new(),
             touched: vec![path.clone()],
             versions,
         })

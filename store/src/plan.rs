@@ -14,7 +14,6 @@ use crate::ids::{ChangeId, OpId};
 use crate::json::Json;
 use crate::list::Order;
 use crate::node::Write;
-use crate::objects::ObjectId;
 use crate::op::{Op, OpRef, PathStep, Side, TEXT_EDITS_MAX, TextEdit};
 use crate::path::{Path, Segment};
 use crate::text::{TEXT_CHARS_MAX, TextDraft, TextVersion, edits_between};
@@ -211,7 +210,11 @@ impl<'a> Plan<'a> {
         if tree.shape() != crate::tree::Shape::Scalar {
             return Ok(false);
         }
-        self.delete_others(path.clone(), tree, &content.object);
+        // What is beside it goes; other writes of the same text are the text.
+        let mut others: Vec<&Write> = tree.hidden.iter().collect();
+        let same = |write: &Write| matches!(&write.value, Value::Text { content: Some(other), .. } if other.object == content.object);
+        others.extend(tree.writes.iter().filter(|write| !same(write)));
+        self.delete_writes(path.clone(), &others);
         let edits = edits_between(&content.text, text);
         if let Some(draft) = (self.draft)(Some(&write.id), edits)? {
             self.push_text(Target::Known(write.id), draft);
@@ -220,16 +223,8 @@ impl<'a> Plan<'a> {
     }
 
     /// Removes what the caller saw beside a text.
-    pub fn delete_beside(&mut self, path: &Path, tree: &Tree, object: &ObjectId) {
-        self.delete_others(plan_path(path), tree, object);
-    }
-
-    fn delete_others(&mut self, path: PlanPath, tree: &Tree, object: &ObjectId) {
-        let mut others: Vec<&Write> = tree.hidden.iter().collect();
-        // Other writes of the same text are the text.
-        let same = |write: &Write| matches!(&write.value, Value::Text { content: Some(other), .. } if other.object == *object);
-        others.extend(tree.writes.iter().filter(|write| !same(write)));
-        self.delete_writes(path, &others);
+    pub fn delete_beside(&mut self, path: &Path, writes: &[Write]) {
+        self.delete_writes(plan_path(path), &writes.iter().collect::<Vec<_>>());
     }
 
     /// Fills a text that this request makes.

@@ -15,6 +15,7 @@ use crate::op::TextEdit;
 use crate::path::{Path, Segment};
 use crate::pipeline::Space;
 use crate::store::StorageError;
+use crate::text::TextUpdate;
 use crate::tree::{CONFLICT_PAGE, Shape, Tree};
 use crate::value::Value;
 
@@ -81,6 +82,8 @@ pub struct Update {
     pub time_ms: u64,
     /// What it did, in order; `None` when only reading again tells.
     pub patches: Option<Vec<Patch>>,
+    /// What it said about texts, as clients take it that merge themselves; of a run, the last part's.
+    pub texts: Vec<(Path, TextUpdate)>,
     /// Paths where something changed.
     pub touched: Vec<Path>,
     /// Versions after it by key of the path; those left out are this change alone.
@@ -108,7 +111,11 @@ impl Update {
             Edit::Text(edits) => edits.iter().map(|edit| 48 + edit.ins.len()).sum(),
             Edit::Splice { items, .. } => items.iter().map(json).sum(),
         };
-        256 + 128 * self.touched.len() + self.patches.iter().flatten().map(|patch| 256 + 2 * edit(&patch.edit)).sum::<usize>()
+        let text = |update: &TextUpdate| update.edits.iter().map(|edit| 48 + edit.ins.len()).sum::<usize>();
+        self.texts.iter().map(|(_, update)| 256 + text(update)).sum::<usize>()
+            + 256
+            + 128 * self.touched.len()
+            + self.patches.iter().flatten().map(|patch| 256 + 2 * edit(&patch.edit)).sum::<usize>()
     }
 }
 

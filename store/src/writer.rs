@@ -443,6 +443,7 @@ impl Decider {
             author: own.author,
             time_ms: own.time_ms,
             patches: None,
+            texts: Vec::new(),
             versions: BTreeMap::from([(path.key(), version)]),
             touched: vec![path],
         }));
@@ -913,8 +914,16 @@ impl Decider {
                 let node = Node::load(rows, &t_key)?;
                 versions.insert(path.key(), names_at(rows, t, &t_key, &node)?.into_iter().map(Into::into).collect());
             }
+            let mut texts = Vec::new();
+            for (path, touched) in effect.touched.iter().filter(|_| patches.is_some()) {
+                if let Some((object, _)) = &touched.text {
+                    let text = self.pipeline.bodies.texts.text(rows, t, object)?;
+                    texts.extend(text.update_of(&own.id).map(|update| (path.clone(), update)));
+                }
+            }
             self.group.updates.push(Arc::new(Update {
                 space,
+                texts,
                 a: taken.a,
                 id: own.id,
                 name: own.name().into(),

@@ -14,7 +14,7 @@ use crate::json::Pos;
 use crate::keyspace::{Layered, Rows, Table};
 use crate::list::Order;
 use crate::node::{Node, Write, history_prefix, node_key};
-use crate::objects::{Kind, ObjectId, STEPS_MAX, Texts, creator, version_within};
+use crate::objects::{Creator, Kind, ObjectId, STEPS_MAX, Texts, creator, version_within};
 use crate::op::{Op, TextEdit};
 use crate::path::Path;
 use crate::pipeline::labelled;
@@ -90,14 +90,32 @@ pub fn session_of(label: &str) -> Option<(&str, u64)> {
     (!agent.is_empty() && number.to_string() == seq).then_some((agent, number))
 }
 
-/// The text that shows at a path, with the write that stands for it.
-fn shown_text(tree: &Tree) -> Option<(OpId, ObjectId, &Mime, &str)> {
-    match tree.writes.first() {
-        Some(Write { id, value: Value::Text { mime, content: Some(content) }, .. }) if tree.shape() == Shape::Scalar => {
-            Some((*id, content.object, mime, &content.text))
-        }
-        _ => None,
+/// A text that shows at a path.
+struct Shown {
+    /// The write that wins.
+    made: OpId,
+    object: ObjectId,
+    mime: Mime,
+    /// Visible writes that stand for something else.
+    beside: Vec<Write>,
+}
+
+/// The text that shows at a node. What it holds is not read.
+fn shown_text(rows: &impl Rows, t: u32, t_key: &[u8], node: &Node) -> Result<Option<Shown>, StorageError> {
+    if node.below > 0 {
+        return Ok(None);
     }
+    let mut writes = node.visible(rows, t_key, usize::MAX)?;
+    let Some(Write { id: made, value: Value::Text { mime, .. }, .. }) = writes.first() else { return Ok(None) };
+    let (made, mime) = (*made, mime.clone());
+    let Some(Creator { object, .. }) = creator(rows, t, &made)? else { return Ok(None) };
+    let mut beside = Vec::new();
+    for write in writes.drain(1..) {
+        if creator(rows, t, &write.id)?.is_none_or(|other| other.object != object) {
+            beside.push(write);
+        }
+    }
+    Ok(Some(Shown { made, object, mime, beside }))
 }
 
 /// The texts whose events may be named at a path: the one that shows, and the path's own.
@@ -212,6 +230,13 @@ fn own_session(text: Option<&TextObject>, device: &PublicKey, key: &[u8]) -> Str
         }
     }
     name
+}
+
+/// A session of this device in the text at a path, which has done nothing yet.
+fn new_session(text: &TextObject, device: &PublicKey, key: &[u8]) -> String {
+    let first = own_session(None, device, key);
+    let names = (1..).map(|next| format!("{first}-{next}"));
+    std::iter::once(first.clone()).chain(names).find(|name| text.next_seq(name) == 0).unwrap_or(first)
 }
 
 /// Makes edits of texts into ops of this device's sessions. `view` is what the caller had seen, if not everything.
@@ -337,16 +362,16 @@ impl Decider {
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         let done = |change| Written { version: version.clone(), change, created: None, existed, durable: true };
         let named = parents.map(|parents| self.resolve_at(t, &path, &parents)).transpose()?;
-        let base = named.as_ref().map(|named| base_of(named)).transpose()?;
+        let mut base = named.as_ref().map(|named| base_of(named)).transpose()?;
         let is_partial = named.iter().flatten().any(|name| name.event.is_some());
-        let now = Tree::load(&self.pipeline.rows, t, &path, usize::MAX)?;
+        let shown = shown_text(&self.pipeline.rows, t, &t_key, &node)?;
         let device = self.inner.device.public();
         let session = label.as_deref().and_then(session_of);
         let label_of = |agent: &str, seq: u64| label.clone().unwrap_or_else(|| format!("{agent}-{seq}"));
         let (rows, texts) = (&self.pipeline.rows, &mut self.pipeline.bodies.texts);
         let mut plan = Plan::new(space.key, move |list| Order::load(rows, t, list).unwrap_or_default(), Box::new(|_, _| Ok(None)));
-        let draft = match shown_text(&now) {
-            Some((made, object, mime, content)) if !matches!(&action, Action::PutText { mime: wanted, .. } if wanted != mime) => {
+        let draft = match shown {
+            Some(Shown { made, object, mime, beside }) if !matches!(&action, Action::PutText { mime: wanted, .. } if *wanted != mime) => {
                 let text = texts.text(rows, t, &object)?;
                 let tip = text.version();
                 let at = match &named {
@@ -355,7 +380,7 @@ impl Decider {
                 };
                 let mut budget = Budget::steps(STEPS_MAX);
                 let seen = |text: &TextObject, budget: &mut Budget| -> Result<String, WriteError> {
-                    if at == tip { Ok(content.to_owned()) } else { text.text_at(&at, budget).map_err(version_error) }
+                    if at == tip { Ok(text.text()) } else { text.text_at(&at, budget).map_err(version_error) }
                 };
                 // A whole text that is said again may be older than what is here by now.
                 if let (Action::PutText { text: wanted, .. }, Some((agent, seq))) = (&action, session)
@@ -375,7 +400,7 @@ impl Decider {
                 };
                 if let Action::PutText { .. } = action {
                     // What is beside the text goes with it.
-                    plan.delete_beside(&path, &now, &object);
+                    plan.delete_beside(&path, &beside);
                 }
                 let drafted = match session {
                     _ if edits.is_empty() => None,
@@ -394,6 +419,15 @@ impl Decider {
                 drafted.map(|draft| (Target::Known(made), draft))
             }
             _ => {
+                let now = Tree::load(rows, t, &path, usize::MAX)?;
+                if now.is_absent() {
+                    // Edits of what is gone would be seen by nobody.
+                    if matches!(action, Action::EditText(_)) && named.is_some_and(|named| !named.is_empty()) {
+                        return Err(WriteError::Absent(path));
+                    }
+                    // A text that was here stays gone: with all of it seen, what is made now is another one.
+                    base = None;
+                }
                 let (mime, edits) = match action {
                     Action::PutText { mime, text } => (mime, if text.is_empty() { Vec::new() } else { edits_between("", &text) }),
                     Action::EditText(_) if !now.is_absent() => return Err(TextError::NotAText(path).into()),
@@ -405,7 +439,11 @@ impl Decider {
                 let count: u64 = edits.iter().map(events).sum();
                 let (agent, seq) = match session {
                     Some((agent, seq)) => (agent.to_owned(), seq),
-                    None => (own_session(None, &device, &path.key()), count.saturating_sub(1)),
+                    // Where something is that the caller had not seen, his text may be one that was here before.
+                    None => {
+                        let before = texts.text(rows, t, &ObjectId::of_path(Kind::Text, &path.key()))?;
+                        (new_session(before, &device, &path.key()), count.saturating_sub(1))
+                    }
                 };
                 if seq + 1 < count {
                     return Err(TextError::TooFewEvents { label: label_of(&agent, seq), events: count }.into());

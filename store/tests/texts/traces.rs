@@ -109,7 +109,7 @@ async fn replay(name: &str, edits_max: usize) {
                     let _ = stores[me].offer(made[from][*have..].to_vec()).await.expect("taken");
                 }
             }
-            (0..agents).for_each(|from| drop(sent.insert((from, me), made[from].len())));
+            sent.extend((0..agents).map(|from| ((from, me), made[from].len())));
         }
         let count: u64 = step.edits.iter().map(|edit| edit.del + edit.ins.chars().count() as u64).sum();
         next_seq[me] += count;
