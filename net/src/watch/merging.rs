@@ -80,15 +80,13 @@ impl Watch {
             }
             let is_own = self.is_of_client(&entry).is_some();
             if kind == MergeType::Dt {
-                if !is_own {
-                    let runs = entry.form(DT, |entry| self.runs_of(entry).unwrap_or_else(|_| super::RESNAPSHOT.to_vec()));
-                    if runs.as_ref() == super::RESNAPSHOT {
-                        self.is_over = true;
-                        return Ok(Some(out.into()));
-                    }
-                    out.extend_from_slice(&runs);
+                if !is_own && !self.write_runs_of(&entry, &mut out) && !self.write_lacking(&mut out)? {
+                    self.is_over = true;
+                    break;
                 }
-                self.version = Arc::clone(&entry.version);
+                if self.upto < entry.update.a {
+                    self.version = Arc::clone(&entry.version);
+                }
                 continue;
             }
             if is_own {
@@ -122,14 +120,11 @@ impl Watch {
         self.number = self.feed.end();
         let rows = self.peer.store.snapshot();
         let mut out = Vec::new();
-        let from = texts(&self.version);
-        let result = match self.merge {
-            Some(MergeType::Dt) => write_runs_since(&self.peer.store, &rows, (self.feed.space, &self.path), &mut out, &from),
-            _ => self.catch_up(&rows, &mut out),
-        };
-        self.is_over = result.is_err();
         self.upto = applied(&rows)?;
-        self.version = boxed(&self.peer.store.version(&rows, self.feed.space, &self.path)?);
+        self.is_over = match self.merge {
+            Some(MergeType::Dt) => !self.write_lacking(&mut out)?,
+            _ => self.catch_up(&rows, &mut out).is_err(),
+        };
         Ok(out.into())
     }
 
@@ -156,18 +151,37 @@ impl Watch {
         Ok(())
     }
 
-    /// The edits of a change as they were made, as updates.
-    fn runs_of(&self, entry: &Entry) -> Result<Vec<u8>, WriteError> {
-        let unknown = || WriteError::UnknownVersion(vec![entry.update.name.to_string()]);
-        if edits_of(entry, self).is_none() {
-            return Err(unknown());
+    /// Writes the edits of a change as they were made, if that is all it did to the text. Says whether it was.
+    fn write_runs_of(&self, entry: &Entry, out: &mut Vec<u8>) -> bool {
+        let Some((_, update)) = entry.update.texts.iter().find(|(path, _)| *path == self.path) else { return false };
+        let inserted = |edits: &[TextEdit]| edits.iter().map(|edit| edit.ins.len()).sum::<usize>();
+        // A text that begins is no edit; and of a change in parts the last one alone is told here.
+        let is_all = match edits_of(entry, self) {
+            Some(edits) => inserted(&edits) <= inserted(&update.edits),
+            None => self.version.is_empty() && update.parents.is_empty(),
+        };
+        if is_all {
+            let runs = entry.form(DT, |_| {
+                let mut runs = Vec::new();
+                write_runs(&mut runs, update);
+                runs
+            });
+            out.extend_from_slice(&runs);
         }
+        is_all
+    }
+
+    /// Writes what the client lacks of the text; says whether the same text is still there.
+    fn write_lacking(&mut self, out: &mut Vec<u8>) -> Result<bool, StorageError> {
         let rows = self.peer.store.snapshot();
-        let text = self.peer.store.text(&rows, self.feed.space, &self.path)?.ok_or_else(unknown)?;
-        let update = text.update_of(&entry.update.id).ok_or_else(unknown)?;
-        let mut out = Vec::new();
-        write_runs(&mut out, &update);
-        Ok(out)
+        let (store, space) = (self.peer.store.clone(), self.feed.space);
+        let is_there = store.text(&rows, space, &self.path)?.is_some();
+        if !is_there || write_runs_since(&store, &rows, (space, &self.path), out, &texts(&self.version)).is_err() {
+            return Ok(false);
+        }
+        self.upto = applied(&rows)?;
+        self.version = boxed(&store.version(&rows, space, &self.path)?);
+        Ok(true)
     }
 }
 
