@@ -322,3 +322,32 @@ fn nothing_that_anybody_types_is_lost() {
         assert_eq!(all.matches(&word).count(), 1, "{word} in {all}");
     }
 }
+
+#[test]
+fn an_editor_that_stays_open_takes_part() {
+    let peer = Peer::start();
+    let go = peer.home().beside("go");
+    let editor = peer.home().beside("editor");
+    let script = format!("printf 'one' > \"$1\"\nwhile [ ! -e '{}' ]; do sleep 0.05; done\nprintf 'one two' > \"$1\"\n", go.display());
+    fs::write(&editor, script).expect("a file");
+    let mut child = Command::new(PROGRAM)
+        .arg("--home")
+        .arg(peer.home().folder())
+        .args(["--json", "edit", "/doc", "--text"])
+        .env("EDITOR", format!("sh '{}'", editor.display()))
+        .env_remove("VISUAL")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    let began = Instant::now();
+    while text(&peer, "/doc").as_deref() != Some("one") {
+        assert!(began.elapsed() < DEADLINE, "the first save was never sent");
+        std::thread::yield_now();
+    }
+    // Somebody else types meanwhile. The editor does not know of it, and takes nothing back.
+    assert_eq!(peer.send("PATCH", "/doc", &[("Content-Range", "text [0:0]")], "zero ").status, 200);
+    fs::write(&go, "").expect("a file");
+    assert!(wait(&mut child).expect("it ends").success());
+    assert_eq!(text(&peer, "/doc").as_deref(), Some("zero one two"));
+}
