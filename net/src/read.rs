@@ -44,6 +44,12 @@ pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
     true
 }
 
+/// Whether a kept answer is in the form that a plain request asks for: texts and files have one of their own.
+pub(crate) fn fits(headers: &HeaderMap, answer: &Answer) -> bool {
+    let is_json = |headers: &HeaderMap, name| headers.get(name).is_some_and(|value| value == "application/json");
+    !is_json(headers, header::ACCEPT) || is_json(&answer.headers, header::CONTENT_TYPE)
+}
+
 /// An answer from the cache.
 pub(crate) fn ready(answer: &Answer) -> Response<Body> {
     let mut response = Response::new(Body::ready(answer.body.clone()));
@@ -99,7 +105,10 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
         store.read(&rows, ask.space, &ask.path)
     };
     let reading = reading.map_err(|error| storage_problem(&error))?;
-    let plain = is_plain(headers) && ask.head.uri.query().is_none();
+    // What has a media type of its own, and is asked for as JSON, is not what others ask for.
+    let has_own =
+        matches!(reading.tree.writes.first().map(|write| &write.value), Some(Value::Text { .. } | Value::Bytes { .. } | Value::Blob { .. }));
+    let plain = is_plain(headers) && ask.head.uri.query().is_none() && !(has_own && headers.contains_key(header::ACCEPT));
     let response = value(&ask, &reading.tree, &reading.version)?;
     if plain && response.status() == StatusCode::OK {
         let raw = ask.head.uri.path();

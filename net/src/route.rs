@@ -38,7 +38,7 @@ pub(crate) fn answer_now(peer: &Peer, link: &Link, request: &Request<Incoming>) 
     if request.method() != Method::GET || headers.contains_key(header::AUTHORIZATION) || !read::is_plain(headers) {
         return None;
     }
-    let kept = peer.cache.find(request.uri().path_and_query()?.as_str())?;
+    let kept = peer.cache.find(request.uri().path_and_query()?.as_str()).filter(|kept| read::fits(headers, kept))?;
     let is_ours = matches!(check_host(link, request.version(), request.uri(), headers), Ok(HostKind::Root));
     if !is_ours || !link.is_owner() {
         return None;
@@ -115,7 +115,7 @@ async fn carry_out(peer: &Peer, who: Who, head: http::request::Parts, body: Inco
     let raw = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     if head.method == Method::GET && who.is_owner() && read::is_plain(&head.headers) {
         // The common case first: what was asked for before and has not changed.
-        if let Some(answer) = peer.cache.find(raw) {
+        if let Some(answer) = peer.cache.find(raw).filter(|kept| read::fits(&head.headers, kept)) {
             return Ok(read::ready(&answer));
         }
     }

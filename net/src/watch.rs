@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use timebus_identity::PublicKey;
 use timebus_store::feed::{Entry, Feed, Next, Signal, Version};
 use timebus_store::json::{Json, write_string};
@@ -117,6 +117,7 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
         form,
         client: (form == Form::Braid).then(|| Client::of(headers, ask.who.principal())).flatten(),
         merge,
+        is_whole: form == Form::Braid && wants_wholes(headers),
         from,
         window: Window::of(&ask.query),
         origin,
@@ -172,6 +173,13 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     Ok(response)
 }
 
+/// Whether a Braid client knows no patches: statebus asks for JSON and says nothing else of itself, and what it makes of
+/// a patch is nothing.
+fn wants_wholes(headers: &HeaderMap) -> bool {
+    text(headers, header::ACCEPT) == Some("application/json")
+        && !["peer", "parents", "merge-type", "heartbeats"].iter().any(|name| headers.contains_key(*name))
+}
+
 /// Seconds of a `Heartbeats` header: the number that it begins with.
 fn heartbeat_s(header: &str) -> Option<f64> {
     let end = header.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(header.len());
@@ -214,6 +222,8 @@ pub(crate) struct Start<'a> {
     pub(crate) client: Option<Client>,
     /// How it merges, if it edits a text.
     pub(crate) merge: Option<MergeType>,
+    /// Whether it gets the whole value after each change.
+    pub(crate) is_whole: bool,
     /// What it has already.
     pub(crate) from: Option<Vec<String>>,
     pub(crate) window: Option<Window>,
@@ -231,6 +241,8 @@ pub(crate) struct Watch {
     client: Option<Client>,
     /// How it merges, if it edits a text.
     merge: Option<MergeType>,
+    /// Whether it gets the whole value after each change.
+    is_whole: bool,
     /// Whether there is nothing more to come: the client has to begin anew.
     is_over: bool,
     /// What the subscriber looks through, and what it was shown through that.
@@ -254,7 +266,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
     pub(crate) fn start(peer: &Peer, start: Start<'_>) -> Result<Self, Problem> {
-        let Start { who, space, path, form, client, merge, from, window, origin } = start;
+        let Start { who, space, path, form, client, merge, is_whole, from, window, origin } = start;
         who.may(peer, Verb::Read, &space.key, path)?;
         let feed = peer.store.feed(space, path);
         let number = feed.end();
@@ -265,6 +277,7 @@ impl Watch {
             form,
             client,
             merge,
+            is_whole,
             is_over: false,
             window: window.map(|window| (peer.views.open(space, path, window), Arc::default())),
             number,
@@ -373,6 +386,11 @@ impl Watch {
         };
         if let Some(kind) = self.merge {
             return self.take_merging(kind, entries);
+        }
+        if self.is_whole {
+            self.number = entries.last().map_or(self.number, |last| last.number + 1);
+            let is_news = entries.iter().any(|entry| entry.update.a > self.upto);
+            return if is_news { self.resnapshot(None).map(Some) } else { Ok(None) };
         }
         if let Some((view, shown)) = &self.window {
             let (view, shown) = (Arc::clone(view), Arc::clone(shown));

@@ -594,7 +594,7 @@ impl Socket {
         }
         let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
         let (who, path, form) = (&self.who, &path, Form::Watch(id));
-        let start = Start { who, space, path, form, client: None, merge: None, from, window, origin: counted };
+        let start = Start { who, space, path, form, client: None, merge: None, is_whole: false, from, window, origin: counted };
         let watch = Watch::start(&self.peer, start)?;
         watch.signal(&self.signal);
         self.watches.push((id, watch));

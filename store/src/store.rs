@@ -614,6 +614,21 @@ impl Store {
             let write = bodies.write_at(rows, t, id)?;
             write.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
         })?;
+        // Who edits a text need not have seen who began it, and then its version is a version all the same.
+        if tree.is_absent()
+            && !named.is_empty()
+            && let Some(text) = self.text(rows, space, path)?
+        {
+            let version = text_version(rows, t, &text, &named)?;
+            let mut now = self.read(rows, space, path)?.tree;
+            if !version.is_empty()
+                && let Some(Value::Text { content: Some(content), .. }) = now.writes.first_mut().map(|write| &mut write.value)
+            {
+                Arc::make_mut(content).text = text_at(&text, &version)?;
+                now.writes.truncate(1);
+                return Ok(now);
+            }
+        }
         // A view knows whole changes; the version of a text may be inside one.
         for write in &mut tree.writes {
             if let Value::Text { content: Some(content), .. } = &mut write.value

@@ -16,10 +16,9 @@ const client = new module.exports.Simpleton('/texts/page', {
   fetch: window.braid, headers: { Authorization: 'Bearer ' + new URLSearchParams(location.search).get('token') },
   heard: text => { area.value = text },
 })
-const points = text => Array.from(text)
 // What was typed is what differs from what was there, between what both ends have in common.
 area.addEventListener('input', () => {
-  const [old, now] = [points(client.text), points(area.value)]
+  const [old, now] = [Array.from(client.text), Array.from(area.value)]
   let start = 0, end = 0
   while (start < Math.min(old.length, now.length) && old[start] === now[start]) start++
   while (end < Math.min(old.length, now.length) - start && old[old.length - 1 - end] === now[now.length - 1 - end]) end++
