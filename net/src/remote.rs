@@ -64,8 +64,7 @@ pub(crate) fn look(peer: &Peer, space: Space, path: &Path) -> Result<Space, Prob
     }
     let timeline = store.timeline(at);
     let may = |rights: &timebus_store::auth::Rights| {
-        rights.device_grant(&store.device()).is_some()
-            || !rights.may(&store.device(), Actions::READ, &timeline, crate::who::now_ms()).is_empty()
+        rights.device_grant(&store.device()).is_some() || !rights.may(&store.device(), Actions::READ, &timeline, crate::who::now_ms()).is_empty()
     };
     let was_here = || timebus_store::tips::heads(&*store.snapshot(), at.main()).is_ok_and(|heads| !heads.is_empty());
     if store.rights(&space.key).is_some_and(|rights| may(&rights)) || was_here() {

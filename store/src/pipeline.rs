@@ -248,7 +248,8 @@ impl Pipeline {
     ///
     /// [`StorageError`].
     pub fn new(rows: Layered, bodies: Bodies, own: PublicKey) -> Result<Self, StorageError> {
-        let mut pipeline = Self { rows, bodies, spaces: Vec::new(), lines: BTreeMap::new(), timelines: HashMap::new(), next_a: 1, next_place: Place::START };
+        let mut pipeline =
+            Self { rows, bodies, spaces: Vec::new(), lines: BTreeMap::new(), timelines: HashMap::new(), next_a: 1, next_place: Place::START };
         pipeline.hold(own);
         pipeline.reset()?;
         Ok(pipeline)
