@@ -3,4 +3,5 @@ mod devices;
 mod joining;
 mod namespaces;
 mod neighbours;
+mod private;
 mod rights;

@@ -351,7 +351,7 @@ impl Decider {
     /// Works out and stages what a request does to a text.
     pub(super) fn decide_text(&mut self, request: Request) -> Result<Written, WriteError> {
         let Request { space, path, action, parents, label, condition, time_ms, .. } = request;
-        let space = space.unwrap_or(self.inner.own);
+        let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let cap = self.cap(space, &path)?;
         check_reserved(&path, &action)?;
@@ -491,7 +491,7 @@ impl Decider {
     pub(super) fn decide_inc(&mut self, request: Request) -> Result<Written, WriteError> {
         let Request { space, path, action, label, condition, time_ms, .. } = request;
         let Action::Inc(delta) = action else { return Err(TextError::NotACounter(path).into()) };
-        let space = space.unwrap_or(self.inner.own);
+        let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let cap = self.cap(space, &path)?;
         check_reserved(&path, &action)?;
