@@ -404,7 +404,15 @@ impl Decider {
                 }
                 let drafted = match session {
                     _ if edits.is_empty() => None,
-                    Some((agent, seq)) => draft_of_session(text, &device, (agent, seq), at, edits, &mut budget)?,
+                    Some((agent, seq)) => {
+                        let draft = draft_of_session(text, &device, (agent, seq), at.clone(), edits, &mut budget)?;
+                        if let Some(begun) = draft.as_ref().filter(|draft| draft.base != at) {
+                            // The rest of what is known to its middle stands on that.
+                            let changes = begun.base.iter().map(|(change, _)| Ok(find(rows, change)?.map(|(_, a)| a)));
+                            base = Some(changes.collect::<Result<Vec<_>, StorageError>>()?.into_iter().flatten().collect());
+                        }
+                        draft
+                    }
                     None => {
                         if let Some(label) = &label
                             && let Some(a) = labelled(rows, t, label)?.first()
