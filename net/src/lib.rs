@@ -10,6 +10,7 @@
 //! Deliberately not: no rule about values or merging lives here; what HTTP can do, the store can do.
 
 pub mod accept;
+pub mod apps;
 mod backup;
 mod body;
 pub mod byte_range;

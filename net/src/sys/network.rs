@@ -281,6 +281,8 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         /// The first thing to be shown to whoever takes it, before anything was fetched.
         #[serde(default)]
         paint: String,
+        /// An app, which the own space has published, that comes with it.
+        app: Option<String>,
     }
     fn root() -> String {
         "/".to_owned()
@@ -288,7 +290,11 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     fn one() -> u64 {
         1
     }
-    let Wanted { role, path, uses, bytes_max, expires_ms, note, paint } = read(body)?;
+    let Wanted { role, path, uses, bytes_max, expires_ms, note, paint, app } = read(body)?;
+    let app = match app {
+        Some(name) => Some((name.clone(), super::apps::published_version(peer, &name)?)),
+        None => None,
+    };
     let network = network(peer)?;
     let path = Path::parse(&path).map_err(|error| bad_path(&error))?;
     if uses == 0 || uses > 1_000_000 {
@@ -330,7 +336,7 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         bytes_max,
         expires_ms,
         name: shortened(&name),
-        app: None,
+        app,
         paint,
     };
     let mut value = describe(network, &record);
@@ -386,6 +392,7 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         "bytes_max": invite.bytes_max,
         "expires_ms": invite.expires_ms,
         "paint": invite.paint,
+        "app": invite.app.as_ref().map(|(name, hash)| json!({"name": name, "version": timebus_identity::z32::encode(hash)})),
         "node": invite.node.to_string(),
         "addresses": invite.addresses,
     });
