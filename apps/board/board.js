@@ -47,15 +47,28 @@ function tell(text) {
 
 /** @param {import("/sdk.js").Write} write */
 function follow(write) {
-  write.done.catch((problem) => tell(problem.status === 403 ? "You may look at this board, but its owner has not let you change it." : problem.message));
+  write.done.catch((problem) =>
+    tell(
+      problem.status === 403 ? "You may look at this board, but its owner has not let you change it." : problem.message,
+    ),
+  );
 }
 
-/** @param {Record<string, { order?: number }>} things */
-const inOrder = (things = {}) => Object.entries(things).sort(([a, x], [b, y]) => (x.order ?? 0) - (y.order ?? 0) || (a < b ? -1 : 1));
+/**
+ * @template {{ order?: number }} T
+ * @param {Record<string, T> | undefined} things
+ */
+const inOrder = (things) =>
+  Object.entries(things ?? {}).sort(([a, x], [b, y]) => (x.order ?? 0) - (y.order ?? 0) || (a < b ? -1 : 1));
 
 async function showBoards() {
   document.title = "Board";
-  const input = h("input", { type: "text", placeholder: "Name of a new board", required: true, "aria-label": "Name of a new board" });
+  const input = h("input", {
+    type: "text",
+    placeholder: "Name of a new board",
+    required: true,
+    "aria-label": "Name of a new board",
+  });
   const make = (/** @type {Event} */ event) => {
     event.preventDefault();
     const id = newName();
@@ -74,14 +87,27 @@ async function showBoards() {
   /** @param {string} key @param {Record<string, Board>} boards */
   const items = (key, boards) =>
     Object.entries(boards).map(([id, board]) =>
-      h("li", {}, h("a", { href: `#/${key}/${id}` }, h("strong", {}, board?.title || "Untitled"), h("span", {}, `${Object.keys(board?.cards ?? {}).length} cards`))),
+      h(
+        "li",
+        {},
+        h(
+          "a",
+          { href: `#/${key}/${id}` },
+          h("strong", {}, board?.title || "Untitled"),
+          h("span", {}, `${Object.keys(board?.cards ?? {}).length} cards`),
+        ),
+      ),
     );
   const store = bus.at("/boards").watch();
   const stops = [() => store.close()];
   leave = () => stops.forEach((stop) => stop());
   store.subscribe(({ state, value }) => {
     if (state === "loading") return own.replaceChildren(h("li", { className: "quiet" }, "Looking…"));
-    own.replaceChildren(...(state === "present" ? items(bus.space, value) : [h("li", { className: "quiet" }, "None yet. Make the first one:")]));
+    own.replaceChildren(
+      ...(state === "present"
+        ? items(bus.space, value)
+        : [h("li", { className: "quiet" }, "None yet. Make the first one:")]),
+    );
   });
   const people = await bus.people().catch(() => []);
   for (const person of people) {
@@ -126,11 +152,16 @@ function showBoard(key, id) {
     const where = h(
       "select",
       {},
-      inOrder(board.columns).map(([column, { title }]) => h("option", { value: column, selected: column === card.column }, title ?? "")),
+      inOrder(board.columns).map(([column, { title }]) =>
+        h("option", { value: column, selected: column === card.column }, title ?? ""),
+      ),
     );
     const save = (/** @type {Event} */ event) => {
       event.preventDefault();
-      const patch = { ...(heading.value === card.title ? {} : { title: heading.value }), ...(text.value === (card.text ?? "") ? {} : { text: text.value }) };
+      const patch = {
+        ...(heading.value === card.title ? {} : { title: heading.value }),
+        ...(text.value === (card.text ?? "") ? {} : { text: text.value }),
+      };
       if (Object.keys(patch).length > 0) follow(place.at(`cards/${name}`).patch(patch));
       if (where.value !== card.column) move(name, where.value, Infinity);
       dialog.close();
@@ -170,15 +201,23 @@ function showBoard(key, id) {
           event.dataTransfer?.setData("text/x-card", name);
           /** @type {HTMLElement} */ (event.currentTarget).classList.add("dragged");
         },
-        ondragend: (/** @type {DragEvent} */ event) => /** @type {HTMLElement} */ (event.currentTarget).classList.remove("dragged"),
+        ondragend: (/** @type {DragEvent} */ event) =>
+          /** @type {HTMLElement} */ (event.currentTarget).classList.remove("dragged"),
       },
-      h("button", { className: "open", type: "button", onclick: () => edit(name, card) }, card.title ?? "", ...(card.text ? [h("p", {}, card.text)] : [])),
+      h(
+        "button",
+        { className: "open", type: "button", onclick: () => edit(name, card) },
+        card.title ?? "",
+        ...(card.text ? [h("p", {}, card.text)] : []),
+      ),
     );
 
   /** @param {string} column @param {{ title?: string }} what */
   const columnSection = (column, { title }) => {
     const cards = inOrder(board.cards).filter(([, card]) => card.column === column);
-    const draft = drafts.get(column) ?? h("input", { type: "text", placeholder: "A new card", "aria-label": `A new card in ${title}` });
+    const draft =
+      drafts.get(column) ??
+      h("input", { type: "text", placeholder: "A new card", "aria-label": `A new card in ${title}` });
     drafts.set(column, draft);
     const add = (/** @type {Event} */ event) => {
       event.preventDefault();
@@ -215,7 +254,12 @@ function showBoard(key, id) {
         { className: "cards" },
         cards.map(([name, card]) => cardItem(name, card)),
       ),
-      h("form", { className: "row", onsubmit: add }, draft, h("button", { "aria-label": `Add the card to ${title}` }, "Add")),
+      h(
+        "form",
+        { className: "row", onsubmit: add },
+        draft,
+        h("button", { "aria-label": `Add the card to ${title}` }, "Add"),
+      ),
     );
     return section;
   };
@@ -256,11 +300,17 @@ try {
   bus = await open();
   const tellLiveness = () => {
     const waiting = bus.waiting > 0 ? `${bus.waiting} not saved yet` : "";
-    liveness.textContent = bus.liveness === "live" ? waiting : `your peer is not running; what you do is kept here${waiting ? ` (${waiting})` : ""}`;
+    liveness.textContent =
+      bus.liveness === "live"
+        ? waiting
+        : `your peer is not running; what you do is kept here${waiting ? ` (${waiting})` : ""}`;
   };
   bus.onchange(tellLiveness);
   addEventListener("hashchange", route);
   route();
 } catch (error) {
-  main.replaceChildren(h("p", {}, /** @type {Error} */ (error).message), h("p", { className: "quiet" }, /** @type {any} */ (error).fix ?? ""));
+  main.replaceChildren(
+    h("p", {}, /** @type {Error} */ (error).message),
+    h("p", { className: "quiet" }, /** @type {any} */ (error).fix ?? ""),
+  );
 }

@@ -111,7 +111,9 @@ export class Model {
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
     }
-    for (const key of Object.keys(this.#own("follows"))) if (!this.people.has(key)) this.#join({ space: key, name: "", petname: null, state: "unknown", is_followed: false });
+    for (const key of Object.keys(this.#own("follows")))
+      if (!this.people.has(key))
+        this.#join({ space: key, name: "", petname: null, state: "unknown", is_followed: false });
     await this.#readInbox();
     this.#changed();
   }
@@ -119,7 +121,13 @@ export class Model {
   /** @param {import("/sdk.js").Person} person */
   #join(person) {
     const key = person.space;
-    this.people.set(key, { key, name: person.name, petname: person.petname, state: person.state, is_here: person.is_followed });
+    this.people.set(key, {
+      key,
+      name: person.name,
+      petname: person.petname,
+      state: person.state,
+      is_here: person.is_followed,
+    });
     if (this.#stores.has(key) || this.#stores.size >= WATCHED_MAX) return;
     const space = this.bus.peer(key);
     const stores = {
@@ -272,7 +280,8 @@ export class Model {
         // What several repost is shown once.
         const shown = entry.post.repost ?? entry.pointer;
         const other = found.get(shown);
-        if (!other || (entry.post.repost && other.post.repost && entry.at_ms < other.at_ms) || !entry.post.repost) found.set(shown, entry);
+        if (!other || (entry.post.repost && other.post.repost && entry.at_ms < other.at_ms) || !entry.post.repost)
+          found.set(shown, entry);
       }
     }
     return [...found.values()].sort(newestFirst);
@@ -303,7 +312,9 @@ export class Model {
   known(pointer) {
     const parts = partsOfPointer(pointer);
     const post = parts && this.#stores.get(parts.key)?.posts.value?.[parts.id];
-    return parts && isPost(post) ? this.#entry(parts.key, parts.id, post, parts.key === this.me && this.#isPending(parts.id)) : null;
+    return parts && isPost(post)
+      ? this.#entry(parts.key, parts.id, post, parts.key === this.me && this.#isPending(parts.id))
+      : null;
   }
 
   /** What is here that a test holds for, newest first. @param {(entry: Entry) => boolean} test @returns {Entry[]} */
@@ -319,7 +330,8 @@ export class Model {
     const refs = await this.#refsOf(pointer);
     const others = (refs?.refs ?? []).filter((ref) => ref.kind === "reply" && !here.has(ref.source));
     for (const entry of await Promise.all(others.map((ref) => this.read(ref.source))))
-      if (entry && !(entry instanceof Problem) && entry.post.reply?.to === pointer && !this.isMuted(entry.author)) here.set(entry.pointer, entry);
+      if (entry && !(entry instanceof Problem) && entry.post.reply?.to === pointer && !this.isMuted(entry.author))
+        here.set(entry.pointer, entry);
     return [...here.values()].sort((a, b) => -newestFirst(a, b));
   }
 
@@ -380,7 +392,9 @@ export class Model {
   #likedBy(key, pointer) {
     const parts = partsOfPointer(pointer);
     const likes = this.#stores.get(key)?.likes.value;
-    return Boolean(parts && typeof likes === "object" && likes !== null && Object.hasOwn(likes, `${parts.key}.${parts.id}`));
+    return Boolean(
+      parts && typeof likes === "object" && likes !== null && Object.hasOwn(likes, `${parts.key}.${parts.id}`),
+    );
   }
 
   /** @param {string} pointer @param {boolean} on */
@@ -408,12 +422,20 @@ export class Model {
    * @param {import("/sdk.js").Refs | null} [refs] what {@link Model.refsOf} said
    */
   counts(pointer, refs = null) {
-    const of = (/** @type {string} */ kind) => new Set((refs?.refs ?? []).filter((ref) => ref.kind === kind).map((ref) => ref.space));
+    const of = (/** @type {string} */ kind) =>
+      new Set((refs?.refs ?? []).filter((ref) => ref.kind === kind).map((ref) => ref.space));
     const likes = new Set([...this.likedBy(pointer), ...of("like")]);
     // What I take back is gone at once, whoever was told.
     if (!this.likes(pointer)) likes.delete(this.me);
-    const reposts = new Set([...this.filter(({ post }) => post.repost === pointer || post.quote === pointer).map(({ author }) => author), ...of("repost"), ...of("quote")]);
-    const sources = new Set([...(refs?.refs ?? []).filter((ref) => ref.kind === "reply").map((ref) => ref.source), ...this.filter(({ post }) => post.reply?.to === pointer).map((entry) => entry.pointer)]);
+    const reposts = new Set([
+      ...this.filter(({ post }) => post.repost === pointer || post.quote === pointer).map(({ author }) => author),
+      ...of("repost"),
+      ...of("quote"),
+    ]);
+    const sources = new Set([
+      ...(refs?.refs ?? []).filter((ref) => ref.kind === "reply").map((ref) => ref.source),
+      ...this.filter(({ post }) => post.reply?.to === pointer).map((entry) => entry.pointer),
+    ]);
     const told = refs ? refs.refs.length : 0;
     const says = refs
       ? `counted from the ${this.#stores.size} spaces on your peer and ${told} notices that it knows of`
@@ -457,7 +479,13 @@ export class Model {
       if (typeof node.kind === "string" && typeof node.source === "string" && typeof node.target === "string") {
         const key = /^\/@([a-z0-9]{52})/.exec(node.source)?.[1] ?? who;
         const parts = partsOfPointer(node.source);
-        found.push({ kind: node.kind, who: key, source: node.source, target: node.target, at_ms: node.at_ms ?? node.at ?? (parts ? timeOfName(parts.id) : 0) });
+        found.push({
+          kind: node.kind,
+          who: key,
+          source: node.source,
+          target: node.target,
+          at_ms: node.at_ms ?? node.at ?? (parts ? timeOfName(parts.id) : 0),
+        });
         return;
       }
       for (const [name, below] of Object.entries(node)) walk(below, /^[a-z0-9]{52}$/.test(name) ? name : who);
@@ -485,13 +513,20 @@ export class Model {
         if (post.reply?.to.startsWith(own)) add({ ...about, kind: "reply", target: post.reply.to });
         else if (post.quote?.startsWith(own)) add({ ...about, kind: "quote", target: post.quote });
         else if (post.repost?.startsWith(own)) add({ ...about, kind: "repost", target: post.repost });
-        else if (post.mentions?.some((mention) => mention?.key === this.me)) add({ ...about, kind: "mention", target: pointer });
+        else if (post.mentions?.some((mention) => mention?.key === this.me))
+          add({ ...about, kind: "mention", target: pointer });
       }
       const likes = this.#stores.get(key)?.likes.value ?? {};
       for (const [name, like] of Object.entries(likes)) {
         if (!name.startsWith(`${this.me}.`)) continue;
         const id = name.slice(this.me.length + 1);
-        add({ kind: "like", who: key, source: `/@${key}/chirp/likes/${name}`, target: `${own}chirp/posts/${id}`, at_ms: Math.min(Number(like?.at) || 0, Date.now()) });
+        add({
+          kind: "like",
+          who: key,
+          source: `/@${key}/chirp/likes/${name}`,
+          target: `${own}chirp/posts/${id}`,
+          at_ms: Math.min(Number(like?.at) || 0, Date.now()),
+        });
       }
     }
     return [...found.values()].sort((a, b) => b.at_ms - a.at_ms);
@@ -504,7 +539,8 @@ export class Model {
 
   /** @param {"home" | "notices"} what @param {number} at_ms */
   setSeen(what, at_ms) {
-    if (at_ms > this.seen(what) && this.#values.get("seen")?.state !== "loading") this.bus.at("/chirp/seen").patch({ [what]: at_ms });
+    if (at_ms > this.seen(what) && this.#values.get("seen")?.state !== "loading")
+      this.bus.at("/chirp/seen").patch({ [what]: at_ms });
   }
 
   // Search
@@ -550,5 +586,13 @@ export function isPost(post) {
   const is_text = (/** @type {any} */ value) => value === undefined || typeof value === "string";
   const is_list = (/** @type {any} */ value) => value === undefined || Array.isArray(value);
   const has_reply = post.reply === undefined || (typeof post.reply?.to === "string" && is_text(post.reply?.root));
-  return is_text(post.text) && is_text(post.quote) && is_text(post.repost) && is_list(post.mentions) && is_list(post.pictures) && has_reply && Object.keys(post).length > 0;
+  return (
+    is_text(post.text) &&
+    is_text(post.quote) &&
+    is_text(post.repost) &&
+    is_list(post.mentions) &&
+    is_list(post.pictures) &&
+    has_reply &&
+    Object.keys(post).length > 0
+  );
 }

@@ -30,6 +30,7 @@ const TLD = `(?:(?:${longestFirst(GENERIC)}|${longestFirst(COUNTRIES)}|xn--[-0-9
 const LABEL = String.raw`(?:[${LETTER}](?:[${LETTER}_-]*[${LETTER}])?)`;
 const DOMAIN = String.raw`(?:[${LETTER}](?:[${LETTER}-]*[${LETTER}])?)`;
 const LATIN = String.raw`a-z0-9\u00c0-\u024f`;
+const PLAIN = String.raw`(?:[${LATIN}](?:[${LATIN}_-]*[${LATIN}])?\.)*[${LATIN}](?:[${LATIN}-]*[${LATIN}])?`;
 const CYRILLIC = String.raw`\u0400-\u04FF`;
 const CHAR = String.raw`[a-z${CYRILLIC}0-9!*';:=+,.$/%#\[\]\-\u2013_~@|&\u00c0-\u024f\u1e00-\u1eff]`;
 const PARENS = String.raw`\((?:${CHAR}+|${CHAR}*\(${CHAR}+\)${CHAR}*)\)`;
@@ -39,11 +40,16 @@ const QUERY = String.raw`(?:\?[a-z0-9!?*'@();:&=+$/%#\[\]\-_.,~|]*[a-z0-9\-_&=#/
 const URL_PATTERN = new RegExp(
   String.raw`(?<![A-Za-z0-9@＠$#＃\u202A-\u202E\u061C\u200E\u200F\u2066-\u2069])` +
     String.raw`(https?://(?:${LABEL}\.)*${DOMAIN}\.${TLD}(?::\d+)?(?:/${PATH}?)*${QUERY}?)` +
-    String.raw`|(?<![A-Za-z0-9@＠$#＃/_.\u00C0-\u024F-])((?:[${LATIN}](?:[${LATIN}_-]*[${LATIN}])?\.)*[${LATIN}](?:[${LATIN}-]*[${LATIN}])?\.${TLD}(?::\d+)?(?:/${PATH}?)*${QUERY}?)`,
+    String.raw`|(?<![A-Za-z0-9@＠$#＃/_.\u00C0-\u024F-])(${PLAIN}\.${TLD}(?::\d+)?(?:/${PATH}?)*${QUERY}?)`,
   "giu",
 );
 
-const MENTION = /(?<=^|[^a-zA-Z0-9_!#$%&*@＠]|(?:^|[^a-zA-Z0-9_+~.-])(?:rt|RT|rT|Rt):?)[@＠]([a-zA-Z0-9_]{1,20})(?![a-zA-Z0-9_]*[@＠\u00C0-\u00D6\u00D8-\u00F6\u00F8-\u00FF\u0100-\u024F]|[a-zA-Z0-9_]*:\/\/)/g;
+const NAME = "[a-zA-Z0-9_]";
+const MENTION = new RegExp(
+  String.raw`(?<=^|[^a-zA-Z0-9_!#$%&*@＠]|(?:^|[^a-zA-Z0-9_+~.-])(?:rt|RT|rT|Rt):?)[@＠](${NAME}{1,20})` +
+    String.raw`(?!${NAME}*[@＠\u00C0-\u00D6\u00D8-\u00F6\u00F8-\u00FF\u0100-\u024F]|${NAME}*://)`,
+  "g",
+);
 const TAG_CHAR = String.raw`\p{L}\p{M}\p{Nd}_\u200c\u200d\ua67e\u05be\u05f3\u05f4\uff5e\u301c\u309b\u309c\u30a0\u30fb\u3003\u0f0b\u0f0c\u00b7`;
 const HASHTAG = new RegExp(
   String.raw`(?<=^|\ufe0e|\ufe0f|[^&${TAG_CHAR}])[#＃](?!\ufe0f|\u20e3)([${TAG_CHAR}]*[\p{L}\p{M}][${TAG_CHAR}]*)(?![${TAG_CHAR}]|[#＃]|://)`,
@@ -54,7 +60,8 @@ let EMOJI;
 try {
   EMOJI = new RegExp(String.raw`\p{RGI_Emoji}`, "gv");
 } catch {
-  EMOJI = /\p{Extended_Pictographic}(?:\ufe0f|\p{Emoji_Modifier})?(?:\u200d\p{Extended_Pictographic}(?:\ufe0f|\p{Emoji_Modifier})?)*|\p{RI}\p{RI}/gu;
+  EMOJI =
+    /\p{Extended_Pictographic}(?:\ufe0f|\p{Emoji_Modifier})?(?:\u200d\p{Extended_Pictographic}(?:\ufe0f|\p{Emoji_Modifier})?)*|\p{RI}\p{RI}/gu;
 }
 
 /**
@@ -68,7 +75,8 @@ export function urlsIn(text) {
     // A dot or a comma ends the sentence, not the link.
     let url = (match[1] ?? match[2] ?? "").replace(/[.,;:!]+$/, "");
     const host = url.replace(/^https?:\/\//i, "").split(/[/?:]/)[0] ?? "";
-    if (host.split(".").some((label) => label.length > 63 || (label.startsWith("xn--") && /[^\0-\x7f]/.test(label)))) continue;
+    if (host.split(".").some((label) => label.length > 63 || (label.startsWith("xn--") && /[^\0-\x7f]/.test(label))))
+      continue;
     const [, short, slug] = /^((?:https?:\/\/)?t\.co\/([a-z0-9]*))/i.exec(url) ?? [];
     if (short && slug) {
       if (slug.length > 40) continue;
@@ -110,7 +118,7 @@ export function lengthOf(text) {
   const urls = urlsIn(normal);
   const emoji = new Map([...normal.matchAll(EMOJI)].map((match) => [match.index, match[0].length]));
   let length = 0;
-  for (let at = 0; at < normal.length; ) {
+  for (let at = 0; at < normal.length;) {
     const url = urls.find(({ start }) => start === at);
     if (url) {
       length += URL_LENGTH;
@@ -124,7 +132,11 @@ export function lengthOf(text) {
       continue;
     }
     const point = normal.codePointAt(at) ?? 0;
-    const is_light = point <= 4351 || (point >= 8192 && point <= 8205) || (point >= 8208 && point <= 8223) || (point >= 8242 && point <= 8247);
+    const is_light =
+      point <= 4351 ||
+      (point >= 8192 && point <= 8205) ||
+      (point >= 8208 && point <= 8223) ||
+      (point >= 8242 && point <= 8247);
     length += is_light ? 1 : 2;
     at += point > 0xffff ? 2 : 1;
   }

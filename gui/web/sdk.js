@@ -93,7 +93,8 @@ export class Bus {
    */
   peer(key) {
     const bare = key.replace(/^@/, "");
-    if (!/^[a-z0-9]{52}$/.test(bare)) throw new TypeError(`${key} is no key of a space; people() lists those that are here`);
+    if (!/^[a-z0-9]{52}$/.test(bare))
+      throw new TypeError(`${key} is no key of a space; people() lists those that are here`);
     return new Peer(this, bare);
   }
 
@@ -118,7 +119,10 @@ export class Bus {
    * @param {string} key
    */
   async follow(key) {
-    await this.#wire.http("POST", "/.sys/follow", { headers: { "content-type": "application/json" }, body: JSON.stringify({ who: key }) });
+    await this.#wire.http("POST", "/.sys/follow", {
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ who: key }),
+    });
   }
 
   /**
@@ -181,7 +185,9 @@ export class Bus {
   writeAt(op, path, value, base) {
     // What this page has seen, and what it wrote since: what others wrote meanwhile then survives beside it.
     const seen = base ?? this.#seen(path);
-    const own = this.#outbox.writes.filter((write) => !write.is_seen && overlaps(write.path, path) && write.entry.op !== "notice");
+    const own = this.#outbox.writes.filter(
+      (write) => !write.is_seen && overlaps(write.path, path) && write.entry.op !== "notice",
+    );
     const parents = seen ? [...seen, ...own.map((write) => write.entry.label)] : undefined;
     return this.#outbox.add(op, path, op === "delete" ? { parents } : { value, parents });
   }
@@ -195,7 +201,8 @@ export class Bus {
     for (const store of this.#stores) {
       const covers = path === store.path || path.startsWith(`${store.path}/`);
       // A window has not seen everything.
-      if (covers && Object.keys(store.window).length === 0 && (!best || store.path.length > best.path.length)) best = store;
+      if (covers && Object.keys(store.window).length === 0 && (!best || store.path.length > best.path.length))
+        best = store;
     }
     return best?.base;
   }
@@ -262,11 +269,16 @@ export class Place {
       const response = await this.#bus.http("GET", this.pointer, { query: window });
       const version = JSON.parse(`[${response.headers.get("version") ?? ""}]`);
       const type = response.headers.get("content-type") ?? "";
-      const value = /json/.test(type) ? await response.json() : /^text\//.test(type) ? await response.text() : await response.blob();
+      const value = /json/.test(type)
+        ? await response.json()
+        : /^text\//.test(type)
+          ? await response.text()
+          : await response.blob();
       return { ...known, state: "present", value, version };
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
-      const state = error.status === 404 ? "absent" : error.status === 401 || error.status === 403 ? "denied" : "unreachable";
+      const state =
+        error.status === 404 ? "absent" : error.status === 401 || error.status === 403 ? "denied" : "unreachable";
       return { ...known, state, value: undefined, problem: state === "absent" ? null : error };
     }
   }
@@ -343,7 +355,8 @@ export class Place {
     return {
       store,
       /** Makes the text this; the peer finds what was inserted and deleted. @param {string} text */
-      set: (text) => this.#bus.writeAt(store.current.state === "present" ? "put" : "text", this.pointer, text, store.base),
+      set: (text) =>
+        this.#bus.writeAt(store.current.state === "present" ? "put" : "text", this.pointer, text, store.base),
       close: () => store.close(),
     };
   }
@@ -387,7 +400,8 @@ export function timeOfName(name) {
  */
 export async function fileValue(blob) {
   const bytes = new Uint8Array(await blob.arrayBuffer());
-  if (bytes.length > 64 * 1024) throw new Problem(413, "the file is too large", `it has ${bytes.length} bytes, 65536 at most`);
+  if (bytes.length > 64 * 1024)
+    throw new Problem(413, "the file is too large", `it has ${bytes.length} bytes, 65536 at most`);
   let text = "";
   for (const byte of bytes) text += String.fromCharCode(byte);
   return { "@bytes": btoa(text), "@type": blob.type || "application/octet-stream" };
@@ -399,6 +413,9 @@ export async function fileValue(blob) {
  * @returns {string | null}
  */
 export function pictureOf(value) {
-  const is_picture = typeof value?.["@bytes"] === "string" && /^image\/(png|jpeg|gif|webp|avif)$/.test(value["@type"] ?? "");
-  return is_picture && /^[A-Za-z0-9+/=]*$/.test(value["@bytes"]) ? `data:${value["@type"]};base64,${value["@bytes"]}` : null;
+  const is_picture =
+    typeof value?.["@bytes"] === "string" && /^image\/(png|jpeg|gif|webp|avif)$/.test(value["@type"] ?? "");
+  return is_picture && /^[A-Za-z0-9+/=]*$/.test(value["@bytes"])
+    ? `data:${value["@type"]};base64,${value["@bytes"]}`
+    : null;
 }

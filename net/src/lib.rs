@@ -11,6 +11,8 @@
 
 pub mod accept;
 pub mod apps;
+pub mod app_token;
+pub mod authority;
 mod backup;
 mod body;
 pub mod byte_range;

@@ -12,6 +12,7 @@ use timebus_store::store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use crate::app_token::AppTokens;
 use crate::apps::{App, Apps};
 use crate::cache::Cache;
 use crate::host::HostList;
@@ -92,6 +93,7 @@ pub struct Inner {
     pub(crate) config: PeerConfig,
     pub(crate) cache: Arc<Cache>,
     pub(crate) views: Arc<Views>,
+    app_tokens: AppTokens,
     pub(crate) counters: Counters,
     pub(crate) started: Instant,
     pub(crate) addresses: RwLock<Vec<SocketAddr>>,
@@ -148,12 +150,15 @@ impl Peer {
     pub fn new(store: Store, token: Token, config: PeerConfig) -> Self {
         let cache = Arc::new(Cache::new(config.cache_bytes));
         store.observe(Arc::clone(&cache) as Arc<dyn timebus_store::store::Observer>);
-        Self(Arc::new(Inner {
+        let app_tokens = AppTokens::default();
+        let apps = Apps::open(store.home(), &app_tokens);
+        let peer = Self(Arc::new(Inner {
             store,
             token,
             config,
             cache,
             views: Arc::default(),
+            app_tokens,
             counters: Counters::default(),
             started: Instant::now(),
             addresses: RwLock::default(),
@@ -181,6 +186,12 @@ impl Peer {
     #[must_use]
     pub fn space(&self) -> PublicKey {
         self.0.store.space()
+    }
+
+    /// What apps are known by.
+    #[must_use]
+    pub fn app_tokens(&self) -> &AppTokens {
+        &self.0.app_tokens
     }
 
     /// A code that a browser can exchange for a token once, within a quarter of an hour.
@@ -213,6 +224,17 @@ impl Peer {
     /// The installed apps.
     pub(crate) fn apps(&self) -> &Apps {
         &self.0.apps
+    }
+
+    /// A configured name as others write it: with this peer's port, unless the name has one.
+    pub(crate) fn public_host(&self, name: &str) -> String {
+        let port = self.0.addresses.read().unwrap_or_else(PoisonError::into_inner).first().map_or(80, SocketAddr::port);
+        match crate::host::split_port(name) {
+            (name, Some("80" | "443")) => name.to_owned(),
+            (_, Some(_)) => name.to_owned(),
+            (name, None) if port == 80 => name.to_owned(),
+            (name, None) => format!("{name}:{port}"),
+        }
     }
 
     /// Where an app is opened.

@@ -131,7 +131,9 @@ export class Outbox {
 
   /** Forgets what is acknowledged and shown. */
   tidy() {
-    this.writes = this.writes.filter((write) => write.state === "local" || (write.state === "durable" && !write.is_seen));
+    this.writes = this.writes.filter(
+      (write) => write.state === "local" || (write.state === "durable" && !write.is_seen),
+    );
   }
 
   /** @param {Write} write */

@@ -27,4 +27,5 @@ export class Problem extends Error {
 }
 
 /** The peer did not answer. */
-export const gone = () => new Problem(0, "your peer does not answer", "it is stopped, or starting", "start it with `timebus up`");
+export const gone = () =>
+  new Problem(0, "your peer does not answer", "it is stopped, or starting", "start it with `timebus up`");

@@ -46,6 +46,8 @@ export class Store {
   #stops = [];
   /** @type {() => void} */
   #unwatch = () => {};
+  /** Writes that were on disk before this watch began, so that its first snapshot has them. @type {Set<string>} */
+  #included = new Set();
 
   /**
    * @param {import("./wire.js").Wire} wire
@@ -132,6 +134,7 @@ export class Store {
   }
 
   #start() {
+    for (const write of this.outbox.writes) if (write.state === "durable") this.#included.add(write.entry.label);
     this.#unwatch = this.wire.watch({ watch: this.path, ...this.window }, (event) => this.#take(event));
   }
 
@@ -148,7 +151,12 @@ export class Store {
     } else if ("splice" in event) {
       const steps = this.#steps(event.splice, event.at);
       const list = part(this.#confirmed, steps);
-      if (Array.isArray(list)) this.#confirmed = withPart(this.#confirmed, steps, list.toSpliced(event.start, event.end - event.start, ...event.value));
+      if (Array.isArray(list))
+        this.#confirmed = withPart(
+          this.#confirmed,
+          steps,
+          list.toSpliced(event.start, event.end - event.start, ...event.value),
+        );
     }
     if (event.version) {
       this.#version = event.version;
@@ -185,7 +193,8 @@ export class Store {
     const pause_ms = RETRY_MS[Math.min(this.#tries, RETRY_MS.length - 1)];
     this.#tries += 1;
     try {
-      if (!is_denied) await this.wire.http("GET", this.path, { query: { depth: 1, limit: 1 }, headers: { prefer: "wait=10" } });
+      if (!is_denied)
+        await this.wire.http("GET", this.path, { query: { depth: 1, limit: 1 }, headers: { prefer: "wait=10" } });
     } catch (error) {
       if (error instanceof Problem && error.status !== 404) {
         this.#problem = error;
@@ -214,15 +223,21 @@ export class Store {
     let value = this.#confirmed;
     let pending = 0;
     for (const write of this.outbox.writes) {
-      if (write.is_seen && write.state !== "local") continue;
+      if (write.state !== "local" && (write.is_seen || this.#included.has(write.entry.label))) continue;
       const steps = below(this.path, write.path);
       const above = below(write.path, this.path);
       if (!steps && !above) continue;
       if (write.state === "local") pending += 1;
       value = overlaid(value, write.entry, steps, above ?? []);
     }
+    value = windowed(value, this.window);
     const shows = pending > 0 || this.#state === "present" || this.#state === "absent";
-    const state = shows && (this.#state !== "loading" || value !== NOTHING) ? (value === NOTHING ? "absent" : "present") : this.#state;
+    const state =
+      shows && (this.#state !== "loading" || value !== NOTHING)
+        ? value === NOTHING
+          ? "absent"
+          : "present"
+        : this.#state;
     return {
       state,
       value: state === "present" ? value : undefined,
@@ -232,6 +247,19 @@ export class Store {
       problem: this.#problem,
     };
   }
+}
+
+/**
+ * As much of a value as its window has: what this page added may have pushed something out.
+ * @param {any} value
+ * @param {{ last?: number, first?: number }} window
+ */
+function windowed(value, { last, first }) {
+  if (typeof value !== "object" || value === null || (last === undefined && first === undefined)) return value;
+  const cut = (/** @type {any[]} */ parts) => (last === undefined ? parts.slice(0, first) : parts.slice(-last));
+  if (Array.isArray(value)) return cut(value);
+  const entries = Object.entries(value);
+  return entries.length > (last ?? first ?? 0) ? Object.fromEntries(cut(entries)) : value;
 }
 
 /**
@@ -255,7 +283,12 @@ function overlaid(value, entry, steps, above) {
   if (entry.op === "notice") return value;
   if (steps) {
     const there = part(value, steps);
-    const now = entry.op === "delete" ? NOTHING : entry.op === "patch" ? merged(there === NOTHING ? undefined : there, entry.value) : entry.value;
+    const now =
+      entry.op === "delete"
+        ? NOTHING
+        : entry.op === "patch"
+          ? merged(there === NOTHING ? undefined : there, entry.value)
+          : entry.value;
     return withPart(value, steps, now);
   }
   if (entry.op === "delete") return NOTHING;

@@ -44,7 +44,7 @@ export function withPart(value, steps, now) {
   if (below === NOTHING) {
     if (!isObject(value) || !Object.hasOwn(value, first)) return value;
     const { [first]: _, ...others } = value;
-    return Object.keys(others).length === 0 && rest.length === 0 ? NOTHING : others;
+    return others;
   }
   return sorted({ ...(isObject(value) ? value : {}), [first]: below });
 }
@@ -71,7 +71,11 @@ function before(a, b) {
     if (Number.isNaN(left)) return !Number.isNaN(right);
     if (Number.isNaN(right)) return false;
     // Surrogates stand for what comes after everything else.
-    if (left !== right) return (left >= 0xd800 && left < 0xe000 ? left + 0x10000 : left) < (right >= 0xd800 && right < 0xe000 ? right + 0x10000 : right);
+    if (left !== right)
+      return (
+        (left >= 0xd800 && left < 0xe000 ? left + 0x10000 : left) <
+        (right >= 0xd800 && right < 0xe000 ? right + 0x10000 : right)
+      );
   }
 }
 

@@ -85,7 +85,8 @@ export class Wire {
         if (answered.error) reject(problemOf(answered.error));
         else resolve(answered);
       });
-      if (!this.#send({ id, ...message })) this.#answers.get(id)?.({ error: { status: 0, title: "your peer does not answer" } });
+      if (!this.#send({ id, ...message }))
+        this.#answers.get(id)?.({ error: { status: 0, title: "your peer does not answer" } });
     });
   }
 
@@ -123,7 +124,8 @@ export class Wire {
       this.#socket = null;
       this.#is_authorized = false;
       this.#live("lost");
-      for (const answered of [...this.#answers.values()]) answered({ error: { status: 0, title: "your peer does not answer" } });
+      for (const answered of [...this.#answers.values()])
+        answered({ error: { status: 0, title: "your peer does not answer" } });
       await new Promise((resolve) => setTimeout(resolve, this.#pause_ms * (0.75 + Math.random() / 2)));
       this.#pause_ms = Math.min(2 * this.#pause_ms, PAUSE_MS_MAX);
       // What the app may do can have changed, and with it the token.
@@ -185,7 +187,9 @@ export class Wire {
   async #reload() {
     for (;;) {
       try {
-        const { version } = await (await this.http("GET", "/.sys/reload", { query: { after: this.about.version } })).json();
+        const { version } = await (
+          await this.http("GET", "/.sys/reload", { query: { after: this.about.version } })
+        ).json();
         if (version !== null && version !== this.about.version) return location.reload();
       } catch {
         await new Promise((resolve) => setTimeout(resolve, PAUSE_MS_MAX));
