@@ -22,7 +22,7 @@ export class JoinPage extends HTMLElement {
       this.replaceChildren(
         h(
           "main",
-          { class: "card stack" },
+          { class: "card stack invited" },
           h("h1", {}, "This link is not complete"),
           h(
             "p",
@@ -39,7 +39,7 @@ export class JoinPage extends HTMLElement {
     this.replaceChildren(
       h(
         "main",
-        { class: "card stack" },
+        { class: "card stack invited" },
         h("p", { class: "soft" }, "You are invited"),
         h("h1", {}, glance.app ? `${who} invites you to ${glance.app}` : `${who} invites you`),
         glance.paint ? h("blockquote", { dir: "auto" }, glance.paint) : "",

@@ -150,6 +150,7 @@ export class TimebusApp extends HTMLElement {
     }
     saveToken(token);
     peer.socket.onliveness = () => this.#showLiveness();
+    peer.socket.open();
     this.#showLiveness();
     this.replaceChildren(
       h(
