@@ -117,7 +117,8 @@ export function composer(model, { reply, quote, done, is_open = false }) {
   const send = (/** @type {Event} */ event) => {
     event.preventDefault();
     if (button.disabled) return;
-    const text = area.value.trim();
+    // Half a character is no text that can be kept.
+    const text = area.value.trim().toWellFormed();
     // The longest handle first, so that @ann is not found in @anna.
     const handles = [...model.people.keys()]
       .filter((key) => key !== model.me)
@@ -202,7 +203,7 @@ export function composer(model, { reply, quote, done, is_open = false }) {
 }
 
 /** @param {string} text */
-const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&");
+const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
 /**
  * A picture that fits where values are kept: smaller, and drawn anew, so that it carries no place and no camera.

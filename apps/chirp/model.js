@@ -38,7 +38,7 @@ const WINDOW = 40;
 const LIKES = 500;
 /** More people than this are read now and then instead of watched: a page may watch 256 places. */
 const WATCHED_MAX = 70;
-const REFRESH_MS = 20_000;
+const REFRESH_MS = 4000;
 
 /** @param {string} pointer */
 export function partsOfPointer(pointer) {

@@ -243,7 +243,8 @@ function followButton(model, key) {
     {
       type: "button",
       class: label === "Follow" ? "main follow" : "follow",
-      "aria-label": `${is_followed ? "Unfollow" : label} ${model.nameOf(key)}`,
+      "aria-label": `${label} ${model.nameOf(key)}`,
+      title: label === "Following" ? "Press to unfollow" : "",
       onclick: () =>
         follow(model.isBlocked(key) ? model.setList("blocks", key, false) : model.setFollow(key, !is_followed)),
     },

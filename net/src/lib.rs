@@ -10,8 +10,8 @@
 //! Deliberately not: no rule about values or merging lives here; what HTTP can do, the store can do.
 
 pub mod accept;
-pub mod apps;
 pub mod app_token;
+pub mod apps;
 pub mod authority;
 mod backup;
 mod body;

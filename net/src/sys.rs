@@ -95,7 +95,9 @@ pub(crate) async fn answer(
         return answer;
     }
     match name {
-        "" if reads => Ok(answer_json(&json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "apps"]}))),
+        "" if reads => {
+            Ok(answer_json(&json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "apps"]})))
+        }
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
         "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, &query)),

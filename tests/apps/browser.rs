@@ -12,7 +12,8 @@ fn folder() -> PathBuf {
 }
 
 fn packages() -> Option<PathBuf> {
-    let at = std::env::var_os("TIMEBUS_NODE_MODULES").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/web/node_modules"), PathBuf::from);
+    let at =
+        std::env::var_os("TIMEBUS_NODE_MODULES").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/web/node_modules"), PathBuf::from);
     let has = |name: &str| at.join(name).is_dir();
     let node = Command::new("node").arg("--version").output().is_ok_and(|output| output.status.success());
     let all = node && Path::new("/usr/bin/chromium").exists() && ["playwright-core", "yaml", "axe-core", "typescript"].into_iter().all(has);
@@ -27,9 +28,7 @@ fn script(name: &str, peers: &[&Peer]) {
     let Some(packages) = packages() else { return };
     let told: Vec<serde_json::Value> = peers
         .iter()
-        .map(|peer| {
-            serde_json::json!({"home": peer.home().folder(), "id": peer.ready["id"], "port": peer.address().port(), "pid": peer.pid()})
-        })
+        .map(|peer| serde_json::json!({"home": peer.home().folder(), "id": peer.ready["id"], "port": peer.address().port(), "pid": peer.pid()}))
         .collect();
     let output = Command::new("node")
         .arg(folder().join(name))

@@ -105,9 +105,19 @@ fn a_token_does_what_the_card_said_and_nothing_else() {
             assert_eq!(answer.status, 403, "{method} {path}: {}", answer.text());
         }
     }
-    for (method, part) in [("GET", "status"), ("GET", "log"), ("GET", "peers"), ("GET", "backup"), ("POST", "login-code"), ("POST", "down"),
-        ("POST", "spaces"), ("GET", "apps"), ("POST", "apps/install"), ("POST", "follow"), ("GET", &format!("log/@{me}/boards"))]
-    {
+    for (method, part) in [
+        ("GET", "status"),
+        ("GET", "log"),
+        ("GET", "peers"),
+        ("GET", "backup"),
+        ("POST", "login-code"),
+        ("POST", "down"),
+        ("POST", "spaces"),
+        ("GET", "apps"),
+        ("POST", "apps/install"),
+        ("POST", "follow"),
+        ("GET", &format!("log/@{me}/boards")),
+    ] {
         let answer = app.page(&token, method, &format!("/.sys/{part}"), "{}");
         assert_eq!(answer.status, 403, "{method} {part}: {}", answer.text());
     }
@@ -177,7 +187,9 @@ fn every_answer_of_an_apps_origin_is_guarded() {
     let token = app.token();
     let html = [("Accept", "text/html"), ("Sec-Fetch-Dest", "document"), ("Sec-Fetch-Site", "none")];
     let mut answers = vec![app.page(&token, "GET", &format!("/@{me}/boards/evil"), ""), app.page(&token, "GET", "/.sys/app", "")];
-    for target in ["/", "/sdk.js", "/sdk/wire.js", "/app.json", "/nothing.js", "/a/place", "/.sys/status", "/.gui/main.js", "/notes", "/%zz", "/favicon.ico"] {
+    for target in
+        ["/", "/sdk.js", "/sdk/wire.js", "/app.json", "/nothing.js", "/a/place", "/.sys/status", "/.gui/main.js", "/notes", "/%zz", "/favicon.ico"]
+    {
         answers.push(app.ask("GET", target, &[], ""));
         answers.push(app.ask("GET", target, &html, ""));
     }
@@ -196,7 +208,10 @@ fn every_answer_of_an_apps_origin_is_guarded() {
     }
     let page = app.ask("GET", "/", &html, "");
     let policy = page.header("content-security-policy").unwrap_or_default();
-    assert!(policy.starts_with("default-src 'self'; script-src 'self' 'sha256-GcEEE0IkDzIP5EQ6DXZaDPORqT5RTBELX8Fyzyg9yvo='; style-src 'self' 'sha256-"), "{policy}");
+    assert!(
+        policy.starts_with("default-src 'self'; script-src 'self' 'sha256-GcEEE0IkDzIP5EQ6DXZaDPORqT5RTBELX8Fyzyg9yvo='; style-src 'self' 'sha256-"),
+        "{policy}"
+    );
     // Nothing of the peer's own pages, and nothing of the owner's values, is of an app's origin.
     assert_eq!(app.ask("GET", "/.gui/main.js", &[], "").status, 404);
     assert_eq!(app.ask("GET", "/boards", &[], "").status, 404);

@@ -54,7 +54,7 @@ await withBrowser(async (browser) => {
   await a.getByRole("textbox", { name: "What is happening?" }).fill("Written while my peer was away");
   await a.getByRole("button", { name: "Post", exact: true }).last().click();
   await a.getByRole("article").getByText("Written while").waitFor();
-  await a.getByText("1 change waiting").waitFor();
+  await a.getByText(/[1-9] changes? waiting/).waitFor();
   await shot(a, "chirp-offline");
   const { spawn } = await import("node:child_process");
   const up = spawn(
@@ -83,7 +83,7 @@ await withBrowser(async (browser) => {
     // Follow, search, mute.
     await a.getByRole("link", { name: "People", exact: true }).click();
     await a.getByRole("main").getByRole("button", { name: "Follow Bob" }).click();
-    await a.getByRole("main").getByRole("button", { name: "Unfollow Bob" }).waitFor();
+    await a.getByRole("main").getByRole("button", { name: "Following Bob" }).waitFor();
     await until("he is followed", async () => (await http(alice, `/chirp/follows/${bob.id}`)).status === 200);
     await a.getByRole("link", { name: "Search" }).click();
     await a.getByRole("searchbox").fill("tomatoes welcome");

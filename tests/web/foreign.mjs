@@ -14,6 +14,8 @@ const elsewhere = `http://127.0.0.1:${server.address().port}/`;
 /** Runs in a page: tries everything that a page can; answers what worked. */
 async function attack({ port, me }) {
   const worked = [];
+  // Browsers say of some things that they blocked, and of others nothing.
+  const soon = (promise) => Promise.race([promise, new Promise((resolve) => setTimeout(resolve, 500))]);
   const roots = [
     `http://localhost:${port}`,
     `http://127.0.0.1:${port}`,
@@ -42,11 +44,13 @@ async function attack({ port, me }) {
         if ((await response.text()) !== "") worked.push(`token of ${root}`);
       } catch {}
     }
-    await new Promise((resolve) => {
-      const socket = new WebSocket(`${root.replace("http", "ws")}/`, "timebus.v1");
-      socket.onopen = () => (worked.push(`socket to ${root}`), socket.close());
-      socket.onclose = resolve;
-    }).catch(() => {});
+    await soon(
+      new Promise((resolve) => {
+        const socket = new WebSocket(`${root.replace("http", "ws")}/`, "timebus.v1");
+        socket.onopen = () => (worked.push(`socket to ${root}`), socket.close());
+        socket.onclose = resolve;
+      }).catch(() => {}),
+    );
     const frame = document.createElement("iframe");
     frame.src = `${root}/`;
     document.body.append(frame);
@@ -57,11 +61,13 @@ async function attack({ port, me }) {
     frame.remove();
     const script = document.createElement("script");
     script.src = `${root}/@${me}/boards/a`;
-    await new Promise((resolve) => {
-      script.onload = () => (worked.push(`script from ${root}`), resolve(undefined));
-      script.onerror = resolve;
-      document.head.append(script);
-    });
+    await soon(
+      new Promise((resolve) => {
+        script.onload = () => (worked.push(`script from ${root}`), resolve(undefined));
+        script.onerror = resolve;
+        document.head.append(script);
+      }),
+    );
   }
   return worked;
 }

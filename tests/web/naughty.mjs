@@ -15,7 +15,9 @@ const strings = [
   'https://example.org/"onmouseover="globalThis.hacked=1',
   "{{constructor.constructor('globalThis.hacked=1')()}}",
   ...(existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : []),
-].filter((text) => text.trim() !== "" && !text.includes("\0"));
+].filter((text) => text.trim() !== "" && text.isWellFormed() && !text.includes("\0"));
+/** @param {string} text @param {number} count */
+const first = (text, count) => [...text].slice(0, count).join("");
 const DIGITS = "0123456789abcdefghijkmnpqrstuvwx";
 
 /** @param {number} us */
@@ -29,11 +31,11 @@ const json = { "content-type": "application/json" };
 const posts = {};
 const now = Date.now() * 1000;
 strings.forEach((text, at) => {
-  const mention = { name: text.slice(0, 40), key: at % 2 ? peer.id : text };
+  const mention = { name: first(text, 40), key: at % 2 ? peer.id : text };
   posts[nameAt(now - at * 1000)] = {
     text,
     mentions: [mention],
-    pictures: [{ id: text.slice(0, 60), alt: text }],
+    pictures: [{ id: first(text, 60), alt: text }],
     quote: at % 3 ? undefined : text,
     reply: at % 50 === 7 ? { to: text, root: text } : undefined,
   };
@@ -45,11 +47,8 @@ Object.assign(posts, {
   [nameAt(now + 3)]: [1, 2],
   [nameAt(now + 4)]: { text: "x", mentions: [null, 7], pictures: [null, {}] },
 });
-same(
-  (await http(peer, "/chirp/posts", { method: "PUT", headers: json, body: JSON.stringify(posts) })).status,
-  200,
-  "the posts are written",
-);
+const written = await http(peer, "/chirp/posts", { method: "PUT", headers: json, body: JSON.stringify(posts) });
+if (written.status !== 200) throw new Error(written.text);
 const nasty = strings[1] ?? "";
 await http(peer, "/profile", {
   method: "PUT",

@@ -60,6 +60,10 @@ export async function withBrowser(run) {
   browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args });
   try {
     await run(browser);
+  } catch (error) {
+    const pages = browser.contexts().flatMap((context) => context.pages());
+    for (const [at, page] of pages.entries()) await shot(page, `failed-${at}`).catch(() => {});
+    throw error;
   } finally {
     await browser.close();
   }
@@ -87,7 +91,9 @@ export async function person(browser, options = {}) {
 /** Installs an app that ships, and opens it. @param {Peer} peer @param {import("playwright-core").Page} page @param {string} app */
 export async function openApp(peer, page, app) {
   const { apps } = JSON.parse(timebus(peer, "--json", "app", "ls"));
-  if (!apps.some(({ alias }) => alias === app)) timebus(peer, "app", "install", app, "--yes");
+  // Whoever works on an app tries it without building the program anew.
+  const from = process.env.TIMEBUS_APPS ? join(process.env.TIMEBUS_APPS, app) : app;
+  if (!apps.some(({ alias }) => alias === app)) timebus(peer, "app", "install", from, "--yes");
   const { url } = JSON.parse(timebus(peer, "--json", "app", "open", app, "--print"));
   await page.goto(url);
 }

@@ -29,11 +29,8 @@ use crate::verbs::up::stop_signal;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The app that `new` makes.
-const TEMPLATE: [(&str, &str); 3] = [
-    ("app.json", include_str!("app/app.json")),
-    ("index.html", include_str!("app/index.html")),
-    ("icon.svg", include_str!("app/icon.svg")),
-];
+const TEMPLATE: [(&str, &str); 3] =
+    [("app.json", include_str!("app/app.json")), ("index.html", include_str!("app/index.html")), ("icon.svg", include_str!("app/icon.svg"))];
 
 pub(crate) async fn run(context: &Context, args: App) -> anyhow::Result<()> {
     match args.action.unwrap_or(AppAction::Ls {}) {
@@ -43,9 +40,7 @@ pub(crate) async fn run(context: &Context, args: App) -> anyhow::Result<()> {
         AppAction::Install { from, yes, alias, space } => install(context, &from, yes, alias.as_deref(), space.as_deref()).await,
         AppAction::Ls {} => list(context).await,
         AppAction::Open { alias, print, port } => open_app(context, &alias, print, port).await,
-        AppAction::Share { alias, to, can, uses, expires, hello, qr } => {
-            share(context, Share { alias, to, can, uses, expires, hello, qr }).await
-        }
+        AppAction::Share { alias, to, can, uses, expires, hello, qr } => share(context, Share { alias, to, can, uses, expires, hello, qr }).await,
         AppAction::Remove { alias } => remove(context, &alias).await,
     }
 }
@@ -329,7 +324,11 @@ async fn share(context: &Context, args: Share) -> anyhow::Result<()> {
     };
     let words = [
         format!("brings     {name}, as it is installed here"),
-        format!("for        {}, {}", if args.uses == 1 { "whoever has the link first, once".to_owned() } else { format!("the first {}", args.uses) }, until(&made)),
+        format!(
+            "for        {}, {}",
+            if args.uses == 1 { "whoever has the link first, once".to_owned() } else { format!("the first {}", args.uses) },
+            until(&made)
+        ),
         format!("may        {may}"),
         "there      timebus app install LINK".to_owned(),
         format!("take back  {}", context.home.command(&format!("invites revoke {}", text(&made, "id").unwrap_or_default()))),

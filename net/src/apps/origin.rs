@@ -43,7 +43,15 @@ pub(crate) fn is_own_question(target: &Target) -> bool {
 }
 
 /// Answers a question of [`is_own_question`].
-pub(crate) async fn question(peer: &Peer, link: &Link, app: &App, who: &Who, head: &Parts, body: Incoming, target: &Target) -> Result<Response<Body>, Problem> {
+pub(crate) async fn question(
+    peer: &Peer,
+    link: &Link,
+    app: &App,
+    who: &Who,
+    head: &Parts,
+    body: Incoming,
+    target: &Target,
+) -> Result<Response<Body>, Problem> {
     let name = target.segments.get(1).map_or("", String::as_str);
     if (&head.method, name) == (&Method::POST, "token") {
         return token(peer, link, app, head, body).await;
@@ -98,9 +106,7 @@ async fn reload(peer: &Peer, app: &App, known: Option<&str>) -> Response<Body> {
     let mut stopped = peer.stop.subscribe();
     let alias = app.record.alias.clone();
     let version = || peer.apps().find(&alias).map(|app| app.record.version.clone());
-    let wait = async {
-        while version().as_deref() == known && changed.changed().await.is_ok() {}
-    };
+    let wait = async { while version().as_deref() == known && changed.changed().await.is_ok() {} };
     tokio::select! {
         _ = tokio::time::timeout(RELOAD_WAIT, wait) => {}
         _ = stopped.wait_for(|stop| *stop) => {}
@@ -120,7 +126,8 @@ pub(crate) fn file(peer: &Peer, app: &App, head: &Parts, target: &Target) -> Res
         return Ok(answer(head, &format!("sdk-{version}-{}", sdk.bytes.len()), sdk.mime, Bytes::from_static(sdk.bytes), None));
     }
     let bundle = app.bundle().map_err(|detail| {
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "app", "the app is damaged", detail).with_fix("install it again; what it wrote is not touched")
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "app", "the app is damaged", detail)
+            .with_fix("install it again; what it wrote is not touched")
     })?;
     let entry = &bundle.manifest.entry;
     let is_document = matches!(head.headers.get("sec-fetch-dest").map(HeaderValue::as_bytes), Some(b"document"));

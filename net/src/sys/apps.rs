@@ -79,7 +79,8 @@ fn not_an_app(error: &BundleError) -> Problem {
 }
 
 fn absent(detail: String) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "app", "there is no such app", detail).with_fix("`timebus app ls` shows what is here and what can be installed")
+    Problem::new(StatusCode::NOT_FOUND, "app", "there is no such app", detail)
+        .with_fix("`timebus app ls` shows what is here and what can be installed")
 }
 
 fn refused(error: &InstallError) -> Problem {
@@ -95,11 +96,13 @@ fn refused(error: &InstallError) -> Problem {
 async fn fetch(peer: &Peer, from: From) -> Result<(Bundle, Source), Problem> {
     match from {
         From::Builtin(name) => {
-            let found = peer.config.apps.iter().find(|app| app.name == name).ok_or_else(|| absent(format!("no app called {name} ships with timebus")))?;
+            let found =
+                peer.config.apps.iter().find(|app| app.name == name).ok_or_else(|| absent(format!("no app called {name} ships with timebus")))?;
             Ok((found.bundle().map_err(|error| not_an_app(&error))?, Source::Builtin))
         }
         From::Space(place) => {
-            let (who, name) = place.strip_prefix('@').and_then(|place| place.split_once('/')).ok_or_else(|| absent(format!("write @who/name, not {place:?}")))?;
+            let (who, name) =
+                place.strip_prefix('@').and_then(|place| place.split_once('/')).ok_or_else(|| absent(format!("write @who/name, not {place:?}")))?;
             published(peer, who, name).await
         }
         From::Folder { folder, files } => Ok((Bundle::from_base64(files).map_err(|error| not_an_app(&error))?, Source::Folder(folder))),
@@ -307,7 +310,8 @@ fn remove(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let removed = peer.apps().remove(peer.app_tokens(), &alias).map_err(|error| refused(&InstallError::Io(error)))?;
     let removed = removed.ok_or_else(|| absent(format!("no app is installed as {alias}")))?;
     peer.store().recheck_rights();
-    let kept: Vec<&str> = removed.record.given.iter().filter(|given| given.of == Of::Me && !given.path.starts_with("/.")).map(|given| &*given.path).collect();
+    let kept: Vec<&str> =
+        removed.record.given.iter().filter(|given| given.of == Of::Me && !given.path.starts_with("/.")).map(|given| &*given.path).collect();
     Ok(json!({ "removed": alias, "kept": kept }))
 }
 
@@ -338,7 +342,7 @@ async fn publish(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         }
         let leaf = [("@bytes", STANDARD.encode(bytes)), ("@type", mime(path).unwrap_or("application/octet-stream").to_owned())];
         let leaf = Json::Object(leaf.map(|(name, text)| (name.to_owned(), Json::String(text))).into());
-        insert(&mut files, path.split('/').map(str::to_owned), leaf);
+        insert(&mut files, &path.split('/').collect::<Vec<_>>(), leaf);
     }
     let manifest = bundle.files().find(|(path, _)| *path == MANIFEST).map(|(_, bytes)| Json::parse(bytes, Limits::default()));
     let manifest = manifest.and_then(Result::ok).unwrap_or(Json::Null);
@@ -360,13 +364,16 @@ async fn publish(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         "from": format!("@{}/{}", peer.space(), bundle.manifest.name)}))
 }
 
-fn insert(into: &mut BTreeMap<String, Json>, mut path: impl Iterator<Item = String>, leaf: Json) {
-    let Some(first) = path.next() else { return };
-    let mut path = path.peekable();
-    if path.peek().is_none() {
-        into.insert(first, leaf);
-    } else if let Json::Object(below) = into.entry(first).or_insert_with(|| Json::Object(BTreeMap::new())) {
-        insert(below, path, leaf);
+/// Puts a leaf into a tree of objects.
+fn insert(into: &mut BTreeMap<String, Json>, path: &[&str], leaf: Json) {
+    match path {
+        [] => {}
+        [name] => drop(into.insert((*name).to_owned(), leaf)),
+        [name, rest @ ..] => {
+            if let Json::Object(below) = into.entry((*name).to_owned()).or_insert_with(|| Json::Object(BTreeMap::new())) {
+                insert(below, rest, leaf);
+            }
+        }
     }
 }
 
