@@ -82,7 +82,7 @@ fn a_page_gets_its_token_and_no_other_page_does() {
         app.ask("POST", "/.sys/token", &[("Origin", &app.origin), ("Sec-Fetch-Site", site)], "{}").problem(403);
     }
     assert_ne!(app.ask("GET", "/.sys/token", &[("Origin", &app.origin)], "").status, 200);
-    peer.send("POST", "/.sys/token", &[("Origin", &root)], "{}").problem(401);
+    peer.send("POST", "/.sys/token", &[("Origin", &format!("http://{}", peer.authority()))], "{}").problem(401);
     let nobody = Origin::new(&peer, "nobody");
     nobody.ask("POST", "/.sys/token", &[("Origin", &nobody.origin)], "{}").problem(404);
 }
