@@ -214,6 +214,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
+    #[expect(clippy::too_many_arguments, reason = "who watches what, how, from where on")]
     pub(crate) fn start(
         peer: &Peer,
         who: &Who,
