@@ -108,12 +108,15 @@ pub struct Inner {
     network: std::sync::OnceLock<crate::network::Network>,
 }
 
+/// A port of one app, and its alias.
+pub(crate) type AppPort = (TcpListener, Arc<str>);
+
 /// Ports of single apps.
 struct AppPorts {
     /// Those that are open. There is one per app at most, so the channel below is bounded by [`crate::apps::APPS_MAX`].
     open: Mutex<HashMap<String, u16>>,
-    listeners: mpsc::UnboundedSender<(TcpListener, Arc<str>)>,
-    waiting: Mutex<Option<mpsc::UnboundedReceiver<(TcpListener, Arc<str>)>>>,
+    listeners: mpsc::UnboundedSender<AppPort>,
+    waiting: Mutex<Option<mpsc::UnboundedReceiver<AppPort>>>,
 }
 
 impl Default for AppPorts {
@@ -271,7 +274,7 @@ impl Peer {
     }
 
     /// Ports of single apps, for the serving loop: those that were open before, and those that are opened later.
-    pub(crate) async fn app_ports(&self) -> mpsc::UnboundedReceiver<(TcpListener, Arc<str>)> {
+    pub(crate) async fn app_ports(&self) -> mpsc::UnboundedReceiver<AppPort> {
         for app in self.0.apps.all() {
             if app.record.port.is_some()
                 && let Err(error) = self.app_port(&app).await
