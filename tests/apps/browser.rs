@@ -39,7 +39,7 @@ fn script(name: &str, peers: &[&Peer]) {
         .expect("node runs");
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{name}\n{out}\n{err}");
-    println!("{out}");
+    eprintln!("{out}");
 }
 
 #[test]
