@@ -61,6 +61,7 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
 
 pub(crate) mod apps;
 pub(crate) mod network;
+mod timelines;
 
 /// Answers `/.sys/…`.
 pub(crate) async fn answer(
@@ -94,9 +95,13 @@ pub(crate) async fn answer(
     if let Some(answer) = network::answer(peer, &head.method, &parts, &body).await {
         return answer;
     }
+    if let Some(answer) = timelines::answer(peer, &head.method, &parts, &body).await {
+        return answer;
+    }
     match name {
         "" if reads => {
-            Ok(answer_json(&json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "apps"]})))
+            let links = ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "apps"];
+            Ok(answer_json(&json!({ "links": links })))
         }
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
