@@ -389,6 +389,16 @@ impl Decider {
                     let same = text.text_at(&[event], &mut budget).map_err(version_error)? == *wanted;
                     return if same { Ok(done(Some(event.0))) } else { Err(WriteError::LabelTaken(label_of(agent, seq))) };
                 }
+                if let (Action::PutText { text: wanted, .. }, None, Some(label)) = (&action, session, &label)
+                    && let Some(a) = labelled(rows, t, label)?.first()
+                {
+                    let change = summary(rows, t, *a)?.id;
+                    let said = match text.events_of(&change) {
+                        Some(events) => text.text_at(&[(change, events)], &mut budget).map_err(version_error)?,
+                        None => String::new(),
+                    };
+                    return if said == *wanted { Ok(done(Some(change))) } else { Err(WriteError::LabelTaken(label.clone())) };
+                }
                 let edits = match &action {
                     Action::PutText { text: wanted, .. } => edits_between(&seen(text, &mut budget)?, wanted),
                     Action::EditText(TextEdits::Sequence(edits)) => edits.iter().filter(|edit| events(edit) > 0).cloned().collect(),

@@ -127,6 +127,13 @@ async fn edits_without_a_name_are_brought_to_the_newest_version() {
     write(&store, request("/doc", end)).await;
     write(&store, edit_text("/doc", &[edit(0, 5, ""), edit(0, 0, "\u{1f98a} ")])).await;
     assert_eq!(text(&store, "/doc").as_deref(), Some("\u{1f98a} ONE TWO three!"));
+    // A whole text that is said again under its name, after others have edited it.
+    let named = |text: &str| Request { label: Some("page-7-abc".to_owned()), ..put_text("/doc", text) };
+    write(&store, named("whole")).await;
+    write(&store, edit_text("/doc", &[edit(5, 0, " thing")])).await;
+    write(&store, named("whole")).await;
+    assert_eq!(text(&store, "/doc").as_deref(), Some("whole thing"));
+    assert!(matches!(refused(&store, named("other")).await, WriteError::LabelTaken(_)));
     let overlapping = refused(&store, ranges("/doc", &[(0, 3, "a"), (2, 4, "b")])).await;
     assert!(matches!(overlapping, WriteError::Text(TextError::Range { .. })));
 }
