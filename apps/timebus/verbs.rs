@@ -1,5 +1,6 @@
 //! What each verb does.
 
+mod app;
 mod backup;
 mod devices;
 mod doctor;
@@ -19,6 +20,7 @@ mod kit;
 mod lab;
 mod list;
 mod peers;
+mod private;
 mod relay;
 mod restore;
 mod status;
@@ -67,12 +69,14 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Invite(args) => invite::run(context, args).await,
         Verb::Join(args) => join::run(context, args).await,
         Verb::Invites(args) => invites::run(context, args).await,
+        Verb::Private(args) => private::run(context, args).await,
         Verb::Peers(_) => peers::list(context).await,
         Verb::Follow(args) => peers::follow(context, args).await,
         Verb::Unfollow(args) => peers::unfollow(context, args).await,
         Verb::Block(args) => peers::block(context, &args.who, true).await,
         Verb::Unblock(args) => peers::block(context, &args.who, false).await,
         Verb::Devices(args) => devices::run(context, args).await,
+        Verb::App(args) => app::run(context, args).await,
         Verb::Lab(args) => lab::run(context, args),
         Verb::Relay(args) => relay::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),

@@ -110,7 +110,9 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
         matches!(reading.tree.writes.first().map(|write| &write.value), Some(Value::Text { .. } | Value::Bytes { .. } | Value::Blob { .. }));
     let plain = is_plain(headers) && ask.head.uri.query().is_none() && !(has_own && headers.contains_key(header::ACCEPT));
     let response = value(&ask, &reading.tree, &reading.version)?;
-    if plain && response.status() == StatusCode::OK {
+    // What is kept is given to those who take anything and to those who take JSON.
+    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if plain && is_json && response.status() == StatusCode::OK {
         let raw = ask.head.uri.path();
         if raw == canonical(&ask.space, &ask.path)
             && let Body::Ready(Some(body)) = response.body()

@@ -10,6 +10,7 @@ use timebus_store::pipeline::Space;
 use timebus_store::store::StorageError;
 use timebus_store::writer::{TextError, WriteError};
 
+use crate::apps::{App, origin};
 use crate::authority::{Verb, who_are_you};
 use crate::body::{Body, read_body, refuse};
 use crate::host::HostKind;
@@ -86,32 +87,64 @@ fn finish(peer: &Peer, is_head: bool, response: Result<Response<Body>, Problem>)
 async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
     let (head, body) = request.into_parts();
     let kind = check_host(link, head.version, &head.uri, &head.headers)?;
-    if let HostKind::App(_) = kind {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "app", "no such app", "no app of this name is installed"));
+    match &kind {
+        HostKind::Root => serve(peer, link, &kind, head, body, None).await,
+        HostKind::App(alias) => {
+            let answer = match origin::find(peer, alias) {
+                Ok(app) => serve(peer, link, &kind, head, body, Some(app)).await,
+                Err(problem) => Err(problem),
+            };
+            let is_socket = |response: &Response<Body>| response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            Ok(match answer {
+                Ok(response) if is_socket(&response) => response,
+                Ok(response) => origin::guard(response),
+                Err(problem) => origin::guard(refuse(&problem)),
+            })
+        }
     }
+}
+
+/// Answers a request to the peer itself, or to the origin of an app.
+async fn serve(
+    peer: &Peer,
+    link: &Arc<Link>,
+    kind: &HostKind,
+    head: http::request::Parts,
+    body: Incoming,
+    app: Option<Arc<App>>,
+) -> Result<Response<Body>, Problem> {
     if websocket::is_upgrade(&head.headers) {
-        return websocket::upgrade(peer, link, &kind, head, body);
+        return websocket::upgrade(peer, link, kind, head, body);
     }
-    let who = identify(peer, link, &kind, &head)?;
+    let who = identify(peer, link, kind, &head)?;
     if matches!(head.method, Method::GET | Method::HEAD)
         && let Some(through) = Through::of(&head.headers)?
     {
         let maker = who.principal().ok_or_else(|| who_are_you("a multiplexer is its maker's alone"))?;
-        let (peer, is_head) = (peer.clone(), head.method == Method::HEAD);
+        let is_head = head.method == Method::HEAD;
         let real = {
-            let peer = peer.clone();
+            let (peer, link) = (peer.clone(), Arc::clone(link));
             async move {
-                let response = carry_out(&peer, who, head, body).await;
-                finish(&peer, is_head, response)
+                let is_app = app.is_some();
+                let response = carry_out(&peer, &link, who, head, body, app).await;
+                let response = finish(&peer, is_head, response);
+                if is_app { origin::guard(response) } else { response }
             }
         };
-        return Ok(multiplex::answer(&peer, &maker, through, real).await);
+        return Ok(multiplex::answer(peer, &maker, through, real).await);
     }
-    carry_out(peer, who, head, body).await
+    carry_out(peer, link, who, head, body, app).await
 }
 
 /// Does what somebody asks for.
-async fn carry_out(peer: &Peer, who: Who, head: http::request::Parts, body: Incoming) -> Result<Response<Body>, Problem> {
+async fn carry_out(
+    peer: &Peer,
+    link: &Arc<Link>,
+    who: Who,
+    head: http::request::Parts,
+    body: Incoming,
+    app: Option<Arc<App>>,
+) -> Result<Response<Body>, Problem> {
     let raw = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     if head.method == Method::GET && who.is_owner() && read::is_plain(&head.headers) {
         // The common case first: what was asked for before and has not changed.
@@ -119,10 +152,30 @@ async fn carry_out(peer: &Peer, who: Who, head: http::request::Parts, body: Inco
             return Ok(read::ready(&answer));
         }
     }
+    if let Some(name) = multiplex::name(&head.method, head.uri.path()) {
+        if is_browser(&head.headers) && !is_same_origin(&head) {
+            return Err(foreign_origin());
+        }
+        let maker = who.principal().ok_or_else(|| who_are_you("a multiplexer is its maker's alone"))?;
+        if head.method == Method::DELETE {
+            return multiplex::end(peer, &maker, &head.headers, name);
+        }
+        let origin = page_origin(&head).map(|origin| peer.count_origin(Of::Connections, &origin)).transpose()?;
+        return multiplex::open(peer, maker, &head.headers, name, origin);
+    }
     let target = Target::parse(raw).map_err(|error| bad_target(&error))?;
     let first = target.segments.first().map(String::as_str);
     let reads = matches!(head.method, Method::GET | Method::HEAD);
-    let is_page = first == Some(".gui") || reads && (matches!(first, None | Some("favicon.ico")) || wants_page(&head));
+    if let Some(app) = &app {
+        if origin::is_own_question(&target) {
+            return origin::question(peer, link, app, &who, &head, body, &target).await;
+        }
+        let is_value = first.is_some_and(|first| first.starts_with('@'));
+        if !is_value && first != Some(".sys") && head.method != Method::OPTIONS {
+            return origin::file(peer, app, &head, &target);
+        }
+    }
+    let is_page = app.is_none() && (first == Some(".gui") || reads && (matches!(first, None | Some("favicon.ico")) || wants_page(&head)));
     if is_page && let Some(page) = sys::gui(peer, &target, &head) {
         return Ok(page);
     }
@@ -139,14 +192,6 @@ async fn carry_out(peer: &Peer, who: Who, head: http::request::Parts, body: Inco
     }
     if is_browser(&head.headers) && !is_same_origin(&head) && !(reads && matches!(who, Who::Anyone)) {
         return Err(if matches!(who, Who::Anyone) { who_are_you("a page of another origin may change nothing") } else { foreign_origin() });
-    }
-    if let Some(name) = multiplex::name(&head.method, head.uri.path()) {
-        let maker = who.principal().ok_or_else(|| who_are_you("a multiplexer is its maker's alone"))?;
-        if head.method == Method::DELETE {
-            return multiplex::end(peer, &maker, &head.headers, name);
-        }
-        let origin = page_origin(&head).map(|origin| peer.count_origin(Of::Connections, &origin)).transpose()?;
-        return multiplex::open(peer, maker, &head.headers, name, origin);
     }
     let verb = if reads { Verb::Read } else { Verb::Write };
     let (space, path, state) = remote::reach(peer, &head.headers, &target.segments, &who, verb).await?;
@@ -215,7 +260,8 @@ pub(crate) fn locate<'a>(peer: &Peer, segments: impl IntoIterator<Item = &'a str
         space = name.parse().map_err(|_| not_held(name))?;
         texts.next();
     }
-    Ok((space, Path::from_text_segments(texts).map_err(|error| bad_path(&error))?))
+    let path = Path::from_text_segments(texts).map_err(|error| bad_path(&error))?;
+    Ok((space, path))
 }
 
 /// The answer about a space that is not here.
@@ -256,6 +302,8 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::Patch(_) => Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch does not fit", detail),
         WriteError::NoGrant { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here", detail)
             .with_fix("ask the owner of the space for a grant that covers this path"),
+        WriteError::Spans { .. } => Problem::new(StatusCode::CONFLICT, "spans", "this spans paths that are kept apart", detail)
+            .with_fix("write each part by a request of its own; `timebus private` lists the paths that are kept apart"),
         WriteError::UsedUp => Problem::new(StatusCode::GONE, "invite", "the invite is used up", detail),
         WriteError::NoKey => Problem::new(StatusCode::FORBIDDEN, "device", "this device may not write", detail)
             .with_fix("this home is a copy and its root key is cold: `timebus kit --recover` makes it a device of its own"),

@@ -8,6 +8,7 @@ use timebus_store::value::{INLINE_BYTES_MAX, Mime, Value};
 use timebus_store::writer::{Action, Condition, Request, TextEdits, WriteError, Written};
 
 use crate::accept::Mime as Media;
+use crate::authority::Verb;
 use crate::body::Body;
 use crate::cache::canonical;
 use crate::etag;
@@ -80,6 +81,9 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
 /// Answers an addition with what the counter has come to.
 fn show_number(ask: &Ask, response: &mut Response<Body>) -> Result<(), Problem> {
     let store = &ask.peer.store;
+    if ask.who.may(&ask.peer, Verb::Read, &ask.space.key, &ask.path).is_err() {
+        return Ok(());
+    }
     let reading = store.read(&store.snapshot(), ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
     let mut number = Vec::new();
     if let Some(json) = reading.tree.to_json(&ask.space.key) {

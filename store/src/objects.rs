@@ -615,8 +615,7 @@ impl Texts {
         t: u32,
         Creator { object, path, .. }: &Creator,
         (a, index): (u64, u32),
-        op: TextOp,
-        counts: bool,
+        (op, counts): (TextOp, bool),
         in_past: impl Fn(&Layered, &ChangeId) -> Result<bool, StorageError>,
     ) -> Result<Option<Vec<TextEdit>>, StorageError> {
         let steps_max = self.steps_max;

@@ -97,7 +97,7 @@ impl Fold<'_> {
         let op = TextOp { change: own.id, author: own.author, base, agent: agent.clone(), seq: *seq, edits: edits.clone() };
         let t = self.t;
         let in_past = |rows: &crate::keyspace::Layered, change: &ChangeId| seen.has(rows, t, own, id, change);
-        let Some(moved) = self.bodies.texts.take(self.rows, t, &text, (seen.a, id.index), op, !hidden, in_past)? else { return Ok(()) };
+        let Some(moved) = self.bodies.texts.take(self.rows, t, &text, (seen.a, id.index), (op, !hidden), in_past)? else { return Ok(()) };
         if own.label.is_none() {
             put_event_name(self.rows, t, &text.object, seen.a, &format!("{agent}-{seq}"));
         }

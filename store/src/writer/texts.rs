@@ -351,7 +351,7 @@ impl Decider {
     /// Works out and stages what a request does to a text.
     pub(super) fn decide_text(&mut self, request: Request) -> Result<Written, WriteError> {
         let Request { space, path, action, parents, label, condition, time_ms, .. } = request;
-        let space = space.unwrap_or(self.inner.own);
+        let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let cap = self.cap(space, &path)?;
         check_reserved(&path, &action)?;
@@ -389,6 +389,16 @@ impl Decider {
                     let same = text.text_at(&[event], &mut budget).map_err(version_error)? == *wanted;
                     return if same { Ok(done(Some(event.0))) } else { Err(WriteError::LabelTaken(label_of(agent, seq))) };
                 }
+                if let (Action::PutText { text: wanted, .. }, None, Some(label)) = (&action, session, &label)
+                    && let Some(a) = labelled(rows, t, label)?.first()
+                {
+                    let change = summary(rows, t, *a)?.id;
+                    let said = match text.events_of(&change) {
+                        Some(events) => text.text_at(&[(change, events)], &mut budget).map_err(version_error)?,
+                        None => String::new(),
+                    };
+                    return if said == *wanted { Ok(done(Some(change))) } else { Err(WriteError::LabelTaken(label.clone())) };
+                }
                 let edits = match &action {
                     Action::PutText { text: wanted, .. } => edits_between(&seen(text, &mut budget)?, wanted),
                     Action::EditText(TextEdits::Sequence(edits)) => edits.iter().filter(|edit| events(edit) > 0).cloned().collect(),
@@ -404,7 +414,15 @@ impl Decider {
                 }
                 let drafted = match session {
                     _ if edits.is_empty() => None,
-                    Some((agent, seq)) => draft_of_session(text, &device, (agent, seq), at, edits, &mut budget)?,
+                    Some((agent, seq)) => {
+                        let draft = draft_of_session(text, &device, (agent, seq), at.clone(), edits, &mut budget)?;
+                        if let Some(begun) = draft.as_ref().filter(|draft| draft.base != at) {
+                            // The rest of what is known to its middle stands on that.
+                            let changes = begun.base.iter().map(|(change, _)| Ok(find(rows, change)?.map(|(_, a)| a)));
+                            base = Some(changes.collect::<Result<Vec<_>, StorageError>>()?.into_iter().flatten().collect());
+                        }
+                        draft
+                    }
                     None => {
                         if let Some(label) = &label
                             && let Some(a) = labelled(rows, t, label)?.first()
@@ -491,7 +509,7 @@ impl Decider {
     pub(super) fn decide_inc(&mut self, request: Request) -> Result<Written, WriteError> {
         let Request { space, path, action, label, condition, time_ms, .. } = request;
         let Action::Inc(delta) = action else { return Err(TextError::NotACounter(path).into()) };
-        let space = space.unwrap_or(self.inner.own);
+        let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let cap = self.cap(space, &path)?;
         check_reserved(&path, &action)?;

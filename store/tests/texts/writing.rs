@@ -21,6 +21,8 @@ async fn a_text_is_edited_by_whoever_puts_another_one() {
     let last = write(&store, request("/notes", Action::Merge(json(r#"{"hi":"Hello, brave new world"}"#)))).await;
     assert_eq!(text(&store, "/notes/hi").as_deref(), Some("Hello, brave new world"), "it stays a text");
     assert_eq!(last.version.len(), 1);
+    let newest = version(&store, "/notes/hi");
+    assert!(newest[0].ends_with("-23"), "{newest:?}: the last of its session's events");
     let object = store.text(&store.snapshot(), store.own(), &path("/notes/hi")).expect("read").expect("a text");
     assert_eq!(object.op_count(), 5, "each of them was an edit");
     // The same again changes nothing.
@@ -37,7 +39,7 @@ async fn a_text_is_edited_by_whoever_puts_another_one() {
         }
         let store = open(home.path());
         assert_eq!(text(&store, "/notes/hi").as_deref(), Some("Hello, brave new world"), "{index}");
-        assert_eq!(version(&store, "/notes/hi"), last.version, "{index}");
+        assert_eq!(version(&store, "/notes/hi"), newest, "{index}");
         assert_eq!(text_at(&store, "/notes/hi", &[&first.version[0]]).as_deref(), Some("hello world"), "{index}");
         store.close();
     }
@@ -125,6 +127,13 @@ async fn edits_without_a_name_are_brought_to_the_newest_version() {
     write(&store, request("/doc", end)).await;
     write(&store, edit_text("/doc", &[edit(0, 5, ""), edit(0, 0, "\u{1f98a} ")])).await;
     assert_eq!(text(&store, "/doc").as_deref(), Some("\u{1f98a} ONE TWO three!"));
+    // A whole text that is said again under its name, after others have edited it.
+    let named = |text: &str| Request { label: Some("page-7-abc".to_owned()), ..put_text("/doc", text) };
+    write(&store, named("whole")).await;
+    write(&store, edit_text("/doc", &[edit(5, 0, " thing")])).await;
+    write(&store, named("whole")).await;
+    assert_eq!(text(&store, "/doc").as_deref(), Some("whole thing"));
+    assert!(matches!(refused(&store, named("other")).await, WriteError::LabelTaken(_)));
     let overlapping = refused(&store, ranges("/doc", &[(0, 3, "a"), (2, 4, "b")])).await;
     assert!(matches!(overlapping, WriteError::Text(TextError::Range { .. })));
 }
