@@ -236,7 +236,7 @@ impl Invites {
             let grants: Vec<GrantId> =
                 rights.grants().filter(|(_, held)| held.is_live() && held.grant.label == label).map(|(grant, _)| *grant).collect();
             if !grants.is_empty() {
-                self.store.state(Statement::Revoke { grants, cascade: true }, now_ms).await?;
+                self.store.state(Statement::Revoke { grants, cascade: true, keep: true }, now_ms).await?;
             }
         }
         Ok(Some(record))

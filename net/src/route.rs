@@ -211,6 +211,10 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::Patch(_) => Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch does not fit", detail),
         WriteError::NoGrant { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here", detail)
             .with_fix("ask the owner of the space for a grant that covers this path"),
+        WriteError::NoAuthority { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not say this about rights", detail)
+            .with_fix("only who gave a right, who stands above him, or a moderator of a plain member's place can take it; `timebus grants` shows who that is"),
+        WriteError::CannotKeep(_) => Problem::new(StatusCode::NOT_FOUND, "quarantine", "there is nothing to keep", detail)
+            .with_fix("`timebus quarantine` lists what is hidden"),
         WriteError::UsedUp => Problem::new(StatusCode::GONE, "invite", "the invite is used up", detail),
         WriteError::NoKey => Problem::new(StatusCode::FORBIDDEN, "device", "this device may not write", detail)
             .with_fix("this home is a copy and its root key is cold: `timebus kit --recover` makes it a device of its own"),
