@@ -90,6 +90,10 @@ pub(crate) enum Verb {
     Why(Why),
     WhyHidden(WhyHidden),
     Quarantine(Quarantine),
+    Held(HeldArgs),
+    Allow(Allow),
+    Limits(Limits),
+    Top(Top),
     Lab(Lab),
     Relay(Relay),
     Completions(Completions),
@@ -1130,6 +1134,49 @@ pub(crate) enum QuarantineAction {
         path: Target,
     },
 }
+
+/// Show what others want to bring here and is more than they may
+///
+/// Friends may keep 1 GB here, those who took an invite 256 MB, others 64 MB; `timebus limits` sets another size for
+/// somebody. What is over it stays where it is until you say so.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  timebus held\n  timebus allow ID once")]
+pub(crate) struct HeldArgs {}
+
+/// Answer a request of somebody who wants to keep more here
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus allow k7f3q2ab once           what he wants to bring now, and no more
+  timebus allow k7f3q2ab up to 1GB      so much in all
+  timebus allow k7f3q2ab never          nothing more, and no more requests")]
+pub(crate) struct Allow {
+    /// The request, or the beginning of its id (`timebus held`)
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+
+    /// once, never, or up to SIZE
+    #[arg(value_name = "ANSWER", default_value = "once", num_args = 1..=3)]
+    pub(crate) answer: Vec<String>,
+}
+
+/// Set how much somebody may keep here
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  timebus limits bob 1GB\n  timebus top                 shows everybody's")]
+pub(crate) struct Limits {
+    /// Whom: a name or a key
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+
+    /// How much in all
+    #[arg(value_name = "SIZE", value_parser = crate::amounts::bytes)]
+    pub(crate) size: u64,
+}
+
+/// Show who costs you what: bytes, changes, requests, traffic
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  timebus top\n  timebus top --json")]
+pub(crate) struct Top {}
 
 /// Let several peers go through bad times in one process, and see whether they agree afterwards
 ///

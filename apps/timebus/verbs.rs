@@ -1,6 +1,7 @@
 //! What each verb does.
 
 mod backup;
+mod costs;
 mod devices;
 mod doctor;
 mod doctor_network;
@@ -77,6 +78,10 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Why(args) => rights::why(context, args).await,
         Verb::WhyHidden(args) => rights::why_hidden(context, args).await,
         Verb::Quarantine(args) => rights::quarantine(context, args).await,
+        Verb::Held(_) => costs::held(context).await,
+        Verb::Allow(args) => costs::allow(context, args).await,
+        Verb::Limits(args) => costs::limits(context, args).await,
+        Verb::Top(_) => costs::top(context).await,
         Verb::Lab(args) => lab::run(context, args),
         Verb::Relay(args) => relay::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),

@@ -270,8 +270,7 @@ mod tests {
         let own = peer.space();
         let other = key(9);
         let mail = |space, at: &str, verbs: &[Verb]| Allowance { space, path: path(at), verbs: verbs.to_vec() };
-        let allowances =
-            vec![mail(AppSpace::One(own), "/chirp", &[Verb::Read, Verb::Write]), mail(AppSpace::Others, "/chirp", &[Verb::Read])];
+        let allowances = vec![mail(AppSpace::One(own), "/chirp", &[Verb::Read, Verb::Write]), mail(AppSpace::Others, "/chirp", &[Verb::Read])];
         let token = Token::generate();
         let scope = AppScope::new("chirp".to_owned(), allowances, vec![(path("/.sys/refs"), vec![Verb::Read])]);
         assert!(peer.app_tokens().insert(&token, std::sync::Arc::new(scope)));

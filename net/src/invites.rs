@@ -242,6 +242,15 @@ impl Invites {
         Ok(Some(record))
     }
 
+    /// The space of whoever took an invite with a device.
+    #[must_use]
+    pub fn guest(&self, device: &PublicKey) -> Option<PublicKey> {
+        let device = device.to_string();
+        let records = lock(&self.records);
+        let redeemed = records.values().flat_map(|record| &record.redeemed).find(|redeemed| redeemed.device == device)?;
+        redeemed.space.parse().ok()
+    }
+
     /// Gives the bearer of a token what its invite promises.
     ///
     /// # Errors

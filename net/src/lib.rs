@@ -24,6 +24,7 @@ pub mod host;
 pub mod invite;
 pub mod invites;
 pub mod lab;
+pub mod ledger;
 pub mod link;
 pub mod network;
 pub mod node;

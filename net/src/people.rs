@@ -10,6 +10,7 @@ use timebus_identity::{PublicKey, human_name};
 use timebus_store::auth::Rights;
 use timebus_store::grant::Audience;
 
+use crate::ledger::Relation;
 use crate::node::book::Book;
 use crate::peer::Peer;
 use crate::problem::Problem;
@@ -22,8 +23,10 @@ pub(crate) struct People {
     names: BTreeMap<PublicKey, String>,
     /// The space of each device.
     spaces: BTreeMap<PublicKey, PublicKey>,
-    /// Spaces whose root key is another one than in the beginning.
-    pub(crate) succeeded: BTreeMap<PublicKey, PublicKey>,
+    /// Spaces that are followed or called by a name.
+    friends: BTreeSet<PublicKey>,
+    /// Spaces of those who took an invite.
+    guests: BTreeSet<PublicKey>,
 }
 
 /// Whom somebody means.
@@ -67,6 +70,7 @@ impl People {
         };
         for redeemed in records.iter().flat_map(|record| &record.redeemed) {
             if let (Ok(device), Ok(space)) = (redeemed.device.parse(), redeemed.space.parse()) {
+                people.guests.insert(space);
                 people.spaces.insert(device, space);
                 if !redeemed.name.is_empty() {
                     people.names.entry(space).or_insert_with(|| redeemed.name.clone());
@@ -77,6 +81,7 @@ impl People {
             let Some(rights) = store.rights(&space.key) else { continue };
             people.know(&rights, &space.key);
         }
+        people.friends = book.petnames.keys().chain(book.following.keys()).copied().collect();
         people.names.extend(book.petnames);
         people
     }
@@ -87,7 +92,6 @@ impl People {
         let root = rights.root();
         if root != *space {
             self.spaces.insert(root, *space);
-            self.succeeded.insert(*space, root);
         }
     }
 
@@ -98,6 +102,16 @@ impl People {
             return "you".to_owned();
         }
         self.names.get(space).cloned().unwrap_or_else(|| human_name(space))
+    }
+
+    /// What a person is to the owner.
+    pub(crate) fn relation(&self, person: &PublicKey) -> Relation {
+        match () {
+            () if Some(*person) == self.own => Relation::Own,
+            () if self.friends.contains(person) => Relation::Friend,
+            () if self.guests.contains(person) => Relation::Invited,
+            () => Relation::Stranger,
+        }
     }
 
     /// What to call whom a grant is for.
@@ -151,13 +165,10 @@ impl People {
                 format!("{name:?} is no key, none of your names, and nobody who took an invite is called so"),
             )
             .with_fix("`timebus peers` shows who is known; write a key, or `anyone` for everybody")),
-            (Some(one), Some(two)) => Err(Problem::new(
-                StatusCode::CONFLICT,
-                "who",
-                "this name can mean several",
-                format!("{name:?} can be {one} or {two}"),
-            )
-            .with_fix("write the key of the one you mean")),
+            (Some(one), Some(two)) => {
+                Err(Problem::new(StatusCode::CONFLICT, "who", "this name can mean several", format!("{name:?} can be {one} or {two}"))
+                    .with_fix("write the key of the one you mean"))
+            }
         }
     }
 

@@ -181,7 +181,7 @@ impl Who {
     }
 
     /// The key of somebody who signed and is not the owner.
-    pub(crate) fn key(&self) -> Option<PublicKey> {
+    pub(crate) fn guest(&self) -> Option<PublicKey> {
         match self {
             Self::Signed { signer, is_owner: false } => Some(PublicKey::from_bytes(*signer.key())),
             _ => None,

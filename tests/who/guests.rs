@@ -47,7 +47,10 @@ fn a_key_may_what_it_was_granted_until_that_is_taken_back() {
     for (at, stranger) in [(3, key(1)), (4, key(2))] {
         let space = stranger.public();
         let elsewhere = told(&format!("/@{space}/secret"), at);
-        assert_eq!(elsewhere.replace(&format!("/@{space}"), "").replace(&space.to_string(), ""), there.replace(peer.ready["id"].as_str().expect("an id"), ""));
+        assert_eq!(
+            elsewhere.replace(&format!("/@{space}"), "").replace(&space.to_string(), ""),
+            there.replace(peer.ready["id"].as_str().expect("an id"), "")
+        );
     }
     // Why, in words and as an exit code.
     assert_eq!(verb(&peer, &["why", "write", "/table/x", "--as", &name])["allowed"], true);
@@ -80,7 +83,9 @@ fn a_public_path_is_for_everybody_and_the_rest_for_nobody() {
     let shown = peer.send("GET", "/public", &page, "");
     assert_eq!((shown.status, shown.json()), (200, value!({"hello": "world"})));
     assert_eq!(shown.header("access-control-allow-origin"), None);
-    for (method, path) in [("GET", "/private"), ("GET", "/"), ("PUT", "/public/x"), ("DELETE", "/public"), ("GET", "/.sys/status"), ("POST", "/public")] {
+    for (method, path) in
+        [("GET", "/private"), ("GET", "/"), ("PUT", "/public/x"), ("DELETE", "/public"), ("GET", "/.sys/status"), ("POST", "/public")]
+    {
         peer.send(method, path, &page, "1").problem(401);
     }
     peer.send("GET", "/public", &[page[0], page[1], ("Accept", "application/timebus-ops")], "").problem(401);
@@ -144,5 +149,8 @@ fn rights_are_data_that_can_be_watched() {
     assert_eq!(peer.value(&format!("/.auth/grants/{id}/path")), "/notes");
     assert_eq!(peer.send("GET", "/.auth/grants/nought", &[], "").status, 404);
     let words = run(peer.home(), &["grants", "--all"]);
-    assert!(words.out.contains("may read and write at and below /notes, up to 50 MB in all, until 2099-12-31") && words.out.contains("not in force"), "{words:?}");
+    assert!(
+        words.out.contains("may read and write at and below /notes, up to 50 MB in all, until 2099-12-31") && words.out.contains("not in force"),
+        "{words:?}"
+    );
 }

@@ -210,10 +210,7 @@ fn plan(wanted: &Wanted, can: Verb, person: &Person, path: &Path) -> Result<(Vec
         Verb::Grant => read | Actions::WRITE.0 | Actions::GRANT.0 | Actions::MODERATE.0,
     };
     if !person.is_anyone && !path.is_root() {
-        notes.push(format!(
-            "{} can also read everything else of the space that is not private: what is read is a timeline, not a path",
-            person.name
-        ));
+        notes.push(format!("{} can also read everything else of the space that is not private: what is read is a timeline, not a path", person.name));
     }
     if person.is_anyone {
         notes.push(match path.is_root() {
@@ -275,15 +272,17 @@ async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let (space, path) = place_of(peer, &path).await?;
     let rights = rights_of(peer, space)?;
     let people = People::now(peer).await;
-    let named: Vec<GrantId> =
-        rights.grants().map(|(id, _)| *id).filter(|id| what.len() >= 6 && id.to_string().starts_with(&what)).collect();
+    let named: Vec<GrantId> = rights.grants().map(|(id, _)| *id).filter(|id| what.len() >= 6 && id.to_string().starts_with(&what)).collect();
     let mut targets = match named.as_slice() {
         [] => grants_of(&people, &rights, &what, &path)?,
         [one] => vec![*one],
         _ => return Err(bad(format!("several grants begin with {what}; write more of the id"))),
     };
     targets.sort_unstable();
-    if let Some(own) = targets.iter().find(|id| rights.grant(id).is_some_and(|held| held.grant.audience == timebus_store::grant::Audience::Key(peer.store().device()))) {
+    if let Some(own) = targets
+        .iter()
+        .find(|id| rights.grant(id).is_some_and(|held| held.grant.audience == timebus_store::grant::Audience::Key(peer.store().device())))
+    {
         return Err(bad(format!("{own} is this device's own right; use `timebus devices remove` on another device")));
     }
     let plan = peer.store().preview_revoke(space, &targets, cascade, keep).map_err(|error| match error {
@@ -305,7 +304,8 @@ async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let hidden = plan.hidden.len();
     says.push(match (hidden, plan.kept) {
         (0, _) if plan.dead.is_empty() => String::new(),
-        (0, _) => "everything written so far stays for everybody; what they write from now on, or have written and nobody here has seen, is hidden".to_owned(),
+        (0, _) => "everything written so far stays for everybody; what they write from now on, or have written and nobody here has seen, is hidden"
+            .to_owned(),
         (hidden, kept) => {
             let paths: std::collections::BTreeSet<String> = plan.hidden.iter().flat_map(|one| &one.paths).map(ToString::to_string).collect();
             let first: Vec<String> = paths.iter().take(5).cloned().collect();
@@ -337,11 +337,8 @@ fn grants_of(people: &People, rights: &Rights, who: &str, path: &Path) -> Result
     let person = people.find(who)?;
     let audiences = person.audiences();
     let at = scope_at(path)?;
-    let own: Vec<(&GrantId, Scope)> = rights
-        .grants()
-        .filter(|(_, held)| held.is_live() && audiences.contains(&held.grant.audience))
-        .map(|(id, held)| (id, held.scope()))
-        .collect();
+    let own: Vec<(&GrantId, Scope)> =
+        rights.grants().filter(|(_, held)| held.is_live() && audiences.contains(&held.grant.audience)).map(|(id, held)| (id, held.scope())).collect();
     let inside: Vec<GrantId> = own.iter().filter(|(_, scope)| at.includes(scope)).map(|(id, _)| **id).collect();
     if !inside.is_empty() {
         return Ok(inside);
@@ -431,7 +428,12 @@ async fn why(peer: &Peer, can: &str, path: &[&str], who: Option<&str>) -> Result
         let Some(last) = way.links.last() else { continue };
         let Some(mut one) = describe(&people, &rights, last) else { continue };
         let lacks: Vec<String> = way.lacks.iter().map(|lack| lack_words(&people, lack)).collect();
-        let given = format!("grant {} by {}: {}", crate::words::short(&last.to_string()), one["by_name"].as_str().unwrap_or("?"), one["says"].as_str().unwrap_or("?"));
+        let given = format!(
+            "grant {} by {}: {}",
+            crate::words::short(&last.to_string()),
+            one["by_name"].as_str().unwrap_or("?"),
+            one["says"].as_str().unwrap_or("?")
+        );
         says.push(if lacks.is_empty() { given } else { format!("{given}; but {}", lacks.join(", and ")) });
         one["lacks"] = lacks.into();
         one["chain"] = way.links.iter().map(ToString::to_string).collect();
@@ -447,7 +449,9 @@ async fn why(peer: &Peer, can: &str, path: &[&str], who: Option<&str>) -> Result
         let at = if space.is_own() { path.to_string() } else { format!("@{}{path}", space.key) };
         format!("timebus grant {at} {} --can {can}", who.unwrap_or("KEY"))
     });
-    Ok(json!({"allowed": allowed, "can": can, "path": path.to_string(), "who": person.name, "key": key.to_string(), "root": best.root, "says": says, "ways": ways, "fix": fix}))
+    Ok(
+        json!({"allowed": allowed, "can": can, "path": path.to_string(), "who": person.name, "key": key.to_string(), "root": best.root, "says": says, "ways": ways, "fix": fix}),
+    )
 }
 
 async fn all_hidden(peer: &Peer, space: Space) -> Result<Vec<HiddenChange>, Problem> {

@@ -169,9 +169,9 @@ impl Oracle {
 
     /// Whether what a change did at a path has an effect.
     fn shows(&self, number: usize, path: &Path) -> bool {
-        (0..self.changes.len()).filter(|last| has(self.changes[number].lasts, *last)).any(|last| {
-            self.changes[last].rooted || self.is_vouched(last, path)
-        })
+        (0..self.changes.len())
+            .filter(|last| has(self.changes[number].lasts, *last))
+            .any(|last| self.changes[last].rooted || self.is_vouched(last, path))
     }
 
     /// Whether a chain of changes vouches for one at a path.
