@@ -2,5 +2,5 @@ mod away;
 mod devices;
 mod joining;
 mod namespaces;
-mod neighbours;
+pub(crate) mod neighbours;
 mod rights;

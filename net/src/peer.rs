@@ -13,6 +13,7 @@ use timebus_store::store::Store;
 use crate::app_token::AppTokens;
 use crate::cache::Cache;
 use crate::host::HostList;
+use crate::ledger::Ledger;
 use crate::problem::Problem;
 use crate::watch::Views;
 
@@ -88,6 +89,7 @@ pub struct Inner {
     pub(crate) cache: Arc<Cache>,
     pub(crate) views: Arc<Views>,
     app_tokens: AppTokens,
+    ledger: Arc<Ledger>,
     pub(crate) counters: Counters,
     pub(crate) started: Instant,
     pub(crate) addresses: RwLock<Vec<SocketAddr>>,
@@ -127,6 +129,7 @@ impl Peer {
     pub fn new(store: Store, token: Token, config: PeerConfig) -> Self {
         let cache = Arc::new(Cache::new(config.cache_bytes));
         store.observe(Arc::clone(&cache) as Arc<dyn timebus_store::store::Observer>);
+        let ledger = Arc::new(Ledger::open(&store.home().join("limits.json")));
         Self(Arc::new(Inner {
             store,
             token,
@@ -134,6 +137,7 @@ impl Peer {
             cache,
             views: Arc::default(),
             app_tokens: AppTokens::default(),
+            ledger,
             counters: Counters::default(),
             started: Instant::now(),
             addresses: RwLock::default(),
@@ -163,6 +167,11 @@ impl Peer {
     #[must_use]
     pub fn app_tokens(&self) -> &AppTokens {
         &self.0.app_tokens
+    }
+
+    /// What others may cost here, and do.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        self.network().map_or(&self.0.ledger, |network| network.ledger())
     }
 
     /// A code that a browser can exchange for a token once, within a quarter of an hour.

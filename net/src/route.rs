@@ -17,7 +17,7 @@ use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::server::Link;
 use crate::target::{Query, Target, TargetError};
-use crate::who::{Who, check_host, foreign_origin, identify, is_browser, is_same_origin, text};
+use crate::who::{Who, check_host, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::{read, remote, sys, watch, websocket, write};
 
 /// A request whose head was checked.
@@ -87,6 +87,14 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
         return websocket::upgrade(peer, link, &kind, head, body);
     }
     let who = identify(peer, link, &kind, &head)?;
+    if let Some(key) = who.guest()
+        && let Err(wait_ms) = peer.ledger().request(&key, now_ms())
+    {
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate", "not so fast", "this key asks more often than is answered");
+        let mut response = refuse(&problem.with_fix(format!("ask again in {wait_ms} ms")));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1000)));
+        return Ok(response);
+    }
     let raw = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     if head.method == Method::GET && who.is_owner() && read::is_plain(&head.headers) {
         // The common case first: what was asked for before and has not changed.
@@ -132,6 +140,10 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
             let body = read_body(body, ask.peer.config.body_bytes_max).await?;
             ask.who.allows_body(&body)?;
+            if let Some(key) = ask.who.guest() {
+                let bytes = body.len() as u64 + timebus_store::change::OVERHEAD_BYTES;
+                ask.peer.ledger().charge(&key, bytes, now_ms()).map_err(|id| over_budget(&ask.peer, &id))?;
+            }
             write::answer(ask, body).await
         }
         _ => {
@@ -145,6 +157,14 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
         Some(state) => response.map(|response| remote::mark(response, &state, &timebus_identity::human_name(&key))),
         None => response,
     }
+}
+
+/// The answer to a key that had this peer write as much for it as the owner has allowed.
+fn over_budget(peer: &Peer, id: &str) -> Problem {
+    peer.store().recheck_rights();
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "held", "this is more than you may keep here", "the owner of this peer was asked for more room")
+        .with_fix(format!("wait until the owner says yes: timebus allow {id}"))
+        .with("request", id)
 }
 
 const ALLOW: &str = "GET, HEAD, PUT, PATCH, POST, DELETE, OPTIONS";
@@ -211,6 +231,11 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::Patch(_) => Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch does not fit", detail),
         WriteError::NoGrant { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here", detail)
             .with_fix("ask the owner of the space for a grant that covers this path"),
+        WriteError::NoAuthority { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not say this about rights", detail).with_fix(
+            "only who gave a right, who stands above him, or a moderator of a plain member's place can take it; `timebus grants` shows who that is",
+        ),
+        WriteError::CannotKeep(_) => Problem::new(StatusCode::NOT_FOUND, "quarantine", "there is nothing to keep", detail)
+            .with_fix("`timebus quarantine` lists what is hidden"),
         WriteError::UsedUp => Problem::new(StatusCode::GONE, "invite", "the invite is used up", detail),
         WriteError::NoKey => Problem::new(StatusCode::FORBIDDEN, "device", "this device may not write", detail)
             .with_fix("this home is a copy and its root key is cold: `timebus kit --recover` makes it a device of its own"),

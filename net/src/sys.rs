@@ -59,7 +59,9 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
     Some(response)
 }
 
+mod costs;
 pub(crate) mod network;
+mod rights;
 
 /// Answers `/.sys/…`.
 pub(crate) async fn answer(
@@ -89,8 +91,16 @@ pub(crate) async fn answer(
     if let Some(answer) = network::answer(peer, &head.method, &parts, &body).await {
         return answer;
     }
+    if let Some(answer) = costs::answer(peer, &head.method, &parts, &body).await {
+        return answer.map(|value| answer_json(&value));
+    }
+    if let Some(answer) = rights::answer(peer, &head.method, &parts, &query, &body).await {
+        return answer.map(|value| answer_json(&value));
+    }
     match name {
-        "" if reads => Ok(answer_json(&json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices"]}))),
+        "" if reads => Ok(answer_json(
+            &json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "grants", "quarantine", "held", "costs"]}),
+        )),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
         "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, &query)),

@@ -23,6 +23,7 @@ use timebus_store::update::{Edit, Patch, Step, Update};
 use crate::accept::Mime;
 use crate::authority::Verb;
 use crate::body::Body;
+use crate::computed::Source;
 use crate::patches::{self, ContentRange, Position, Span, UpdateBody, write_deleted, write_update};
 use crate::peer::{Counted, Of, OriginCount, Peer};
 use crate::problem::Problem;
@@ -81,15 +82,11 @@ impl Form {
 
 /// Answers a GET with a stream.
 pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
+    if let Some(source) = Source::at(ask.space, &ask.path) {
+        return crate::computed::subscribe(&ask, source);
+    }
     let headers = &ask.head.headers;
-    let accept = text(headers, header::ACCEPT).unwrap_or_default();
-    let form = if accept.starts_with("text/event-stream") {
-        Form::Events
-    } else if accept.contains("application/x-ndjson") {
-        Form::Lines
-    } else {
-        Form::Braid
-    };
+    let form = stream_form(headers);
     if headers.contains_key("version") {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "versions", "a subscription has no Version", "send Parents to go on from a version"));
     }
@@ -157,6 +154,31 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
         Some((bytes, stream))
     })));
     Ok(response)
+}
+
+/// The form of a stream that a request asks for.
+pub(crate) fn stream_form(headers: &http::HeaderMap) -> Form {
+    let accept = text(headers, header::ACCEPT).unwrap_or_default();
+    if accept.starts_with("text/event-stream") {
+        Form::Events
+    } else if accept.contains("application/x-ndjson") {
+        Form::Lines
+    } else {
+        Form::Braid
+    }
+}
+
+/// What a subscriber is told last.
+pub(crate) fn farewell(form: Form, problem: &Problem) -> Bytes {
+    let mut out = Vec::new();
+    // A Braid client asks again and gets the reason then.
+    if form != Form::Braid {
+        write_event(form, None::<&[String]>, &mut out, |out| {
+            out.extend_from_slice(b"\"closed\":\"revoked\",\"detail\":");
+            write_string(&problem.detail, out);
+        });
+    }
+    out.into()
 }
 
 /// Seconds of a `Heartbeats` header: the number that it begins with.
@@ -277,15 +299,7 @@ impl Watch {
 
     /// What a subscriber is told last.
     pub(crate) fn farewell(&self, problem: &Problem) -> Bytes {
-        let mut out = Vec::new();
-        // A Braid client asks again and gets the reason then.
-        if self.form != Form::Braid {
-            write_event(self.form, None::<&[String]>, &mut out, |out| {
-                out.extend_from_slice(b"\"closed\":\"revoked\",\"detail\":");
-                write_string(&problem.detail, out);
-            });
-        }
-        out.into()
+        farewell(self.form, problem)
     }
 
     /// What is new, if anything is.
@@ -660,7 +674,7 @@ fn write_names<S: AsRef<str>>(names: &[S], out: &mut Vec<u8>) {
 }
 
 /// Writes one JSON object in the form's framing, with the version that it completes.
-fn write_event<S: AsRef<str>>(form: Form, version: Option<&[S]>, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn write_event<S: AsRef<str>>(form: Form, version: Option<&[S]>, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
     match form {
         Form::Watch(id) => write_text(out, |out| {
             // The number of the watch comes first, so that whoever reads by hand sees it.

@@ -14,14 +14,15 @@ use crate::change::{Body, Change};
 use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
 use crate::fold::Bodies;
-use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
-use crate::ids::{GrantId, OpId};
+use crate::grant::{Actions, Audience, Genesis, Grant, Revoke, Scope, Timelines};
+use crate::ids::{ChangeId, GrantId, OpId};
 use crate::keyspace::{Committed, Layered, Rows, Table, Tables};
 use crate::log::{Appender, Item, LogReader, Place};
 use crate::node::{Node, node_key};
 use crate::op::Op;
 use crate::path::Path;
 use crate::pipeline::{APPLIED, AUTH, Pipeline, Space, decode_applied};
+use crate::quarantine::{self, HiddenChange, Preview};
 use crate::summary::{Summary, summary};
 use crate::tree::{CONFLICT_PAGE, Tree};
 use crate::update::Update;
@@ -487,10 +488,55 @@ impl Store {
     ///
     /// [`WriteError`]; nothing was said then.
     pub async fn state(&self, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+        self.state_in(None, statement, time_ms).await
+    }
+
+    /// Says something about the rights in a space, the own one if not said.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; nothing was said then.
+    pub async fn state_in(&self, space: Option<Space>, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::State(statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        self.jobs.send(Job::State(space, statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?
+    }
+
+    /// Changes of which something has no effect because of somebody's right, the latest last.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn hidden(&self, space: Space, max: usize) -> Result<Vec<HiddenChange>, StorageError> {
+        let rows = self.snapshot();
+        match self.rights(&space.key) {
+            Some(rights) => quarantine::hidden(&rows, self.log(), &rights, space, max),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Gives a hidden change its effect back. See [`Statement::Keep`].
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    pub async fn keep(&self, space: Space, change: ChangeId, time_ms: u64) -> Result<(), WriteError> {
+        self.state_in(Some(space), Statement::Keep(change), time_ms).await.map(drop)
+    }
+
+    /// What taking grants back would do, if this device may.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    pub fn preview_revoke(&self, space: Space, grants: &[GrantId], cascade: bool, keep: bool) -> Result<Preview, WriteError> {
+        let rights = self.rights(&space.key).ok_or(WriteError::NoAuthority { space: space.key })?;
+        let device = self.device();
+        let ops: Vec<Op> = grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: Vec::new() })).collect();
+        let cap = rights.cap_to_state(&device, &ops).ok_or(WriteError::NoAuthority { space: space.key })?;
+        let rows = (*self.snapshot()).clone();
+        Ok(quarantine::preview(rows, self.log(), &rights, space, (device, Some(cap)), grants, (cascade, keep))?)
     }
 
     /// Offers changes that others made. Those that are admitted are on disk when it answers.
