@@ -601,10 +601,10 @@ impl Pipeline {
         let mut past: Option<View> = total.then(|| View::upto(a.checked_sub(1)));
         for id in &body.references {
             let Some((_, found)) = find(&self.rows, id)?.filter(|(found, at)| *found == t && !deps.contains(at)) else { continue };
-            let past = match &past {
-                Some(past) => past,
-                None => past.insert(View::past_of(&self.rows, t, deps)?),
-            };
+            if past.is_none() {
+                past = Some(View::past_of(&self.rows, t, deps)?);
+            }
+            let Some(past) = &past else { continue };
             if !past.contains(found) {
                 continue;
             }

@@ -236,7 +236,6 @@ fn plan(wanted: &Wanted, can: Verb, person: &Person, path: &Path) -> Result<(Vec
 
 fn no_authority(peer: &Peer, rights: &Rights, people: &People, path: &Path) -> Problem {
     let device = peer.store().device();
-    let main = TimelineId::named(&peer.space(), "main");
     let admins: Vec<String> = rights
         .grants()
         .filter(|(_, held)| held.is_live() && held.grant.actions.contains(Actions::GRANT) && held.scope().covers(path, &device))
@@ -244,7 +243,6 @@ fn no_authority(peer: &Peer, rights: &Rights, people: &People, path: &Path) -> P
         .collect::<std::collections::BTreeSet<_>>()
         .into_iter()
         .collect();
-    let _ = main;
     let detail = format!("this device may not give or take such rights at {path}; {} may", crate::words::join(&admins));
     Problem::new(StatusCode::FORBIDDEN, "rights", "you may not say this about rights", detail)
         .with_fix("ask one of them, or use a device that stands above; `timebus grants` shows who gave what to whom")
