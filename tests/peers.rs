@@ -4,4 +4,5 @@ mod devices;
 mod joining;
 mod namespaces;
 pub(crate) mod neighbours;
+mod private;
 mod rights;

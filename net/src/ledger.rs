@@ -357,7 +357,7 @@ impl Ledger {
         let mut all: BTreeMap<PublicKey, Cost> = BTreeMap::new();
         let rows = store.snapshot();
         for space in store.spaces() {
-            for t in [space.auth(), space.main()] {
+            for t in std::iter::once(space.auth()).chain(store.values(space).into_iter().map(|(t, _)| t)) {
                 for tip in timebus_store::tips::tips(&*rows, t, None, usize::MAX)? {
                     let own = timebus_store::summary::summary(&*rows, t, tip.a)?;
                     let cost = all.entry(tip.author).or_default();
@@ -383,7 +383,7 @@ fn bytes_of(store: &Store, author: &PublicKey) -> Result<(u64, u64), StorageErro
     let rows = store.snapshot();
     let (mut bytes, mut changes) = (0, 0);
     for space in store.spaces() {
-        for t in [space.auth(), space.main()] {
+        for t in std::iter::once(space.auth()).chain(store.values(space).into_iter().map(|(t, _)| t)) {
             for tip in timebus_store::tips::tips_of(&*rows, t, author)? {
                 bytes += timebus_store::summary::summary(&*rows, t, tip.a)?.cum;
                 changes += tip.seq;

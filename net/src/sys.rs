@@ -9,7 +9,6 @@ use hyper::body::Incoming;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{Signed, human_name};
 use timebus_store::change::{CHANGE_BYTES_MAX, Change};
-use timebus_store::ids::TimelineId;
 use timebus_store::json::Json;
 use timebus_store::keyspace::{Committed, Rows as _, Table};
 use timebus_store::path::{Path, Segment};
@@ -62,6 +61,7 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
 mod costs;
 pub(crate) mod network;
 mod rights;
+mod timelines;
 
 /// Answers `/.sys/…`.
 pub(crate) async fn answer(
@@ -91,6 +91,9 @@ pub(crate) async fn answer(
     if let Some(answer) = network::answer(peer, &head.method, &parts, &body).await {
         return answer;
     }
+    if let Some(answer) = timelines::answer(peer, &head.method, &parts, &body).await {
+        return answer;
+    }
     if let Some(answer) = costs::answer(peer, &head.method, &parts, &body).await {
         return answer.map(|value| answer_json(&value));
     }
@@ -99,7 +102,7 @@ pub(crate) async fn answer(
     }
     match name {
         "" if reads => Ok(answer_json(
-            &json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "grants", "quarantine", "held", "costs"]}),
+            &json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "grants", "quarantine", "held", "costs"]}),
         )),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
@@ -454,8 +457,8 @@ pub(crate) async fn take_changes(ask: &Ask, body: &[u8]) -> Result<Response<Body
     }
     // A guest may bring what belongs here and nothing else: every change that is kept takes room.
     if !ask.who.is_owner() {
-        let own = ["auth", "main"].map(|name| TimelineId::named(&ask.space.key, name));
-        if let Some(at) = changes.iter().position(|change| !own.contains(&change.content().header().timeline)) {
+        let is_here = |change: &Signed<Change>| ask.peer.store().number_of(&ask.space.key, &change.content().header().timeline).is_some();
+        if let Some(at) = changes.iter().position(|change| !is_here(change)) {
             return Err(Problem::new(StatusCode::FORBIDDEN, "rights", "this belongs elsewhere", format!("change {at} is of another space")));
         }
     }

@@ -15,7 +15,7 @@ use crate::keyspace::{Committed, Layered, Rows, Table};
 use crate::log::LogReader;
 use crate::op::Op;
 use crate::path::Path;
-use crate::pipeline::{APPLIED, Space, decode_applied, forked, forks};
+use crate::pipeline::{APPLIED, decode_applied, forked, forks};
 use crate::store::StorageError;
 use crate::summary::{Summary, find, summary};
 use crate::vouch::{Judge, Scopes, unrooted};
@@ -60,16 +60,23 @@ pub struct Preview {
 /// # Errors
 ///
 /// [`StorageError`].
-pub fn hidden(rows: &Committed, log: &LogReader, rights: &Rights, space: Space, max: usize) -> Result<Vec<HiddenChange>, StorageError> {
-    let t = space.main();
+pub fn hidden(
+    rows: &Committed,
+    log: &LogReader,
+    rights: &Rights,
+    timelines: &[(u32, TimelineId)],
+    max: usize,
+) -> Result<Vec<HiddenChange>, StorageError> {
     let mut bodies = Bodies::new(log.clone());
     let mut all = Vec::new();
-    for row in rows.scan(Table::Unrooted, &t.to_be_bytes(), None) {
-        let Some(a) = row?.0.last_chunk::<8>().map(|a| u64::from_be_bytes(*a)) else { continue };
-        let Some(scopes) = unrooted(rows, t, a)? else { continue };
-        all.extend(describe(rows, &mut bodies, rights, t, a, &scopes)?);
-        if all.len() >= max {
-            break;
+    for (t, _) in timelines {
+        for row in rows.scan(Table::Unrooted, &t.to_be_bytes(), None) {
+            let Some(a) = row?.0.last_chunk::<8>().map(|a| u64::from_be_bytes(*a)) else { continue };
+            let Some(scopes) = unrooted(rows, *t, a)? else { continue };
+            all.extend(describe(rows, &mut bodies, rights, *t, a, &scopes)?);
+            if all.len() >= max {
+                return Ok(all);
+            }
         }
     }
     Ok(all)
@@ -143,39 +150,45 @@ pub fn preview(
     rows: Committed,
     log: &LogReader,
     rights: &Rights,
-    space: Space,
-    (device, cap): (PublicKey, Option<GrantId>),
+    (auth, timelines): (u32, &[(u32, TimelineId)]),
+    (space, device, cap): (PublicKey, PublicKey, GrantId),
     grants: &[GrantId],
     (cascade, keep): (bool, bool),
 ) -> Result<Preview, StorageError> {
-    let heads = crate::tips::heads(&rows, space.auth())?;
-    let heads: Vec<ChangeId> = heads.iter().map(|a| Ok(summary(&rows, space.auth(), *a)?.id)).collect::<Result<_, StorageError>>()?;
-    let t = space.main();
-    let main = TimelineId::named(&space.key, "main");
+    let heads = crate::tips::heads(&rows, auth)?;
+    let heads: Vec<ChangeId> = heads.iter().map(|a| Ok(summary(&rows, auth, *a)?.id)).collect::<Result<_, StorageError>>()?;
+    let main = TimelineId::named(&space, "main");
     let end = rows.get(Table::Meta, APPLIED)?.map(|row| decode_applied(&row)).transpose()?.map_or(1, |(next, _)| next);
-    let forks: HashMap<PublicKey, u64> = forks(&rows, t)?;
+    let mut forked = Vec::new();
+    for (t, timeline) in timelines {
+        forked.push((*t, *timeline, forks(&rows, *t)?));
+    }
     let mut rows = Layered::new(rows, None);
     let ops = |keep: &[ChangeId]| grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() })).collect::<Vec<_>>();
-    let (after, changed) = suppose(rights, &space.key, device, cap, heads.clone(), ops(&[]));
+    let (after, changed) = suppose(rights, &space, device, Some(cap), heads.clone(), ops(&[]));
     let authors = concerned(&after, &changed);
     let mut kept = Vec::new();
     if keep {
-        let judge = Judge { rows: &mut rows, rights, t, main, forks: &forks };
-        kept = to_keep(&judge, &authors, &changed.dead)?;
+        for (t, timeline, forks) in &forked {
+            let judge = Judge { rows: &mut rows, rights, t: *t, timeline: *timeline, main, forks };
+            kept.extend(to_keep(&judge, &authors, &changed.dead)?);
+        }
+        kept.sort_unstable();
     }
-    let (after, changed) = suppose(rights, &space.key, device, cap, heads, ops(&kept));
-    let flips = Judge { rows: &mut rows, rights: &after, t, main, forks: &forks }.again(&authors, end)?;
+    let (after, changed) = suppose(rights, &space, device, Some(cap), heads, ops(&kept));
     let mut bodies = Bodies::new(log.clone());
-    let mut hidden = Vec::new();
-    let mut shows = 0;
-    for a in flips {
-        let Some(scopes) = unrooted(&rows, t, a)? else { continue };
-        match describe(&rows, &mut bodies, &after, t, a, &scopes)? {
-            Some(change) => hidden.push(change),
-            None => shows += 1,
+    let mut preview = Preview { dead: changed.dead, ..Preview::default() };
+    for (t, timeline, forks) in &forked {
+        let flips = Judge { rows: &mut rows, rights: &after, t: *t, timeline: *timeline, main, forks }.again(&authors, end)?;
+        for a in flips {
+            let Some(scopes) = unrooted(&rows, *t, a)? else { continue };
+            match describe(&rows, &mut bodies, &after, *t, a, &scopes)? {
+                Some(change) => preview.hidden.push(change),
+                None => preview.kept += 1,
+            }
         }
     }
-    Ok(Preview { dead: changed.dead, hidden, kept: shows })
+    Ok(preview)
 }
 
 /// The changes that a revocation keeps, so that everything that its targets did and that shows goes on showing.
@@ -200,9 +213,9 @@ pub fn to_keep(judge: &Judge<'_>, authors: &BTreeSet<PublicKey>, dead: &[GrantId
 /// # Errors
 ///
 /// [`StorageError`].
-pub fn cap_of(rows: &impl Rows, space: Space, change: &ChangeId) -> Result<Option<GrantId>, StorageError> {
+pub fn cap_of(rows: &impl Rows, change: &ChangeId, is_there: impl Fn(u32) -> bool) -> Result<Option<GrantId>, StorageError> {
     match find(rows, change)? {
-        Some((t, a)) if t == space.main() => Ok(summary(rows, t, a)?.cap),
+        Some((t, a)) if is_there(t) => Ok(summary(rows, t, a)?.cap),
         _ => Ok(None),
     }
 }

@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvErr
 use timebus_identity::{SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
 
-use crate::auth::Rights;
 use crate::change::{self, Change, PARENTS_MAX, Part};
 use crate::grant::{Audience, Grant, Revoke};
 use crate::ids::{ChangeId, GrantId, OpId};
@@ -24,7 +23,7 @@ use crate::op::Op;
 use crate::path::{Path, Segment};
 use crate::pipeline::{AUTH, Pipeline, Refusal, Space, is_auth, labelled};
 use crate::plan::{Plan, PlanError};
-use crate::store::{Inner, StorageError};
+use crate::store::{Inner, Stated, StorageError};
 use crate::summary::{find, summary};
 use crate::tree::Tree;
 use crate::update::{Update, patches};
@@ -94,7 +93,9 @@ pub fn version_tag(version: &[String]) -> String {
 /// A request to write.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// In which space; the own one if not said.
+    /// In which space and which of its timelines, as [`Store::at`] says; if not said, where the path is in the own one.
+    ///
+    /// [`Store::at`]: crate::store::Store::at
     pub space: Option<Space>,
     /// Where.
     pub path: Path,
@@ -210,6 +211,14 @@ pub enum WriteError {
     /// The change is not hidden by a right that was taken back.
     #[error("change {0} is not here, or no right that was taken back hides it")]
     CannotKeep(ChangeId),
+    /// It would change what another timeline shows.
+    #[error("this would also change {mount}, which is kept apart from {path}")]
+    Spans {
+        /// Where.
+        path: Path,
+        /// What is mounted below.
+        mount: Path,
+    },
     /// As many keys as may have a grant of this label have one.
     #[error("the invite is used up")]
     UsedUp,
@@ -273,7 +282,7 @@ pub(crate) struct Group {
     replies: Vec<Reply>,
     staged: Arc<Staged>,
     /// Spaces that statements were made in, with what holds after them.
-    stated: BTreeMap<Space, Option<Arc<Rights>>>,
+    stated: BTreeMap<Space, Option<Stated>>,
     /// Where the log stands without this group.
     start: Place,
 }
@@ -403,7 +412,7 @@ impl Decider {
         let mut group = std::mem::take(&mut self.group);
         group.staged = self.pipeline.rows.seal();
         for (space, rights) in &mut group.stated {
-            *rights = Some(Arc::new(self.pipeline.rights(space.auth()).clone()));
+            *rights = Some(Stated::of(&self.pipeline, *space));
         }
         self.pipeline.bodies.seal();
         self.group.start = self.pipeline.next_place();
@@ -511,7 +520,8 @@ impl Decider {
                 revoke(&keep)
             }
             Statement::Keep(change) => {
-                let cap = crate::quarantine::cap_of(&self.pipeline.rows, space, &change)?;
+                let timelines = self.pipeline.values(space);
+                let cap = crate::quarantine::cap_of(&self.pipeline.rows, &change, |t| timelines.contains(&t))?;
                 let grant = cap.filter(|cap| !self.pipeline.rights(space.auth()).is_live(cap)).ok_or(WriteError::CannotKeep(change))?;
                 vec![Op::Revoke(Revoke { grant, cascade: false, keep: vec![change] })]
             }
@@ -549,7 +559,7 @@ impl Decider {
             return Err(WriteError::ReadOnly(Arc::clone(reason)));
         }
         let Request { space, path, action, parents, label, condition, time_ms, .. } = request;
-        let space = space.unwrap_or(self.inner.own);
+        let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let cap = self.cap(space, &path)?;
         check_reserved(&path, &action)?;
@@ -609,10 +619,14 @@ impl Decider {
             },
             Some(base) => load_at(&mut self.pipeline, t, &path, base, &action, &space.key)?,
         };
+        let mounts: Vec<Path> = self.pipeline.rights(t).mounts_below(&path).map(|mount| mount.path.clone()).collect();
         let (plan, created) = match action {
             Action::Undo { version } => (self.plan_undo(space, &path, version)?, None),
             action => self.plan(space, &target, &tree, action)?,
         };
+        if let Some(mount) = mounts.into_iter().find(|mount| plan.touches(mount)) {
+            return Err(WriteError::Spans { path, mount });
+        }
         let bodies = plan.into_bodies()?;
         if bodies.is_empty() && label.is_none() {
             return Ok(Written { version, change: None, created: None, existed, durable: true });
@@ -833,12 +847,12 @@ impl Decider {
             self.group.stated.insert(self.pipeline.space_of(taken.t), None);
             self.own_cap = None;
         }
-        // A statement about rights may hide values, or show them again.
-        if let Some(effect) = taken.effect
-            && (!is_auth(taken.t) || !effect.touched.is_empty())
-        {
-            let space = self.pipeline.space_of(taken.t);
-            let t = space.main();
+        for (t, effect) in taken.effects {
+            // A change is told whatever it did; a statement only if it hid something, or showed it again.
+            if is_auth(taken.t) && effect.touched.is_empty() {
+                continue;
+            }
+            let space = self.pipeline.space_of(t).with(t);
             let rows = &self.pipeline.rows;
             let own = summary(rows, taken.t, taken.a)?;
             let patches = if self.inner.feeds.is_watched() { patches(rows, t, &space.key, &effect)? } else { None };

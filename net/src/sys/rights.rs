@@ -166,7 +166,10 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     if person.is_anyone && can != Verb::Read {
         return Err(bad("only reading can be granted to anyone; strangers leave notes in your inbox, and members are granted by name"));
     }
-    let (grants, notes) = plan(&wanted, can, &person, &path)?;
+    let main = TimelineId::named(&space.key, "main");
+    let timeline = rights.timeline_of(&path);
+    let timelines = if timeline == main { Timelines::Main } else { Timelines::Only(vec![timeline]) };
+    let (grants, notes) = plan(&wanted, can, &person, &path, &timelines)?;
     let mut says_all = Vec::new();
     let mut fresh = Vec::new();
     for grant in grants {
@@ -198,8 +201,9 @@ fn is_same(one: &Grant, other: &Grant) -> bool {
 }
 
 /// The grants that give somebody what is wanted, and what has to be said about them.
-fn plan(wanted: &Wanted, can: Verb, person: &Person, path: &Path) -> Result<(Vec<Grant>, Vec<String>), Problem> {
+fn plan(wanted: &Wanted, can: Verb, person: &Person, path: &Path, timelines: &Timelines) -> Result<(Vec<Grant>, Vec<String>), Problem> {
     let mut notes = Vec::new();
+    let is_apart = *timelines != Timelines::Main;
     let read = Actions::SYNC.0 | Actions::READ.0;
     let actions = match can {
         // Who fetches has the whole timeline. For strangers that has to be meant.
@@ -209,12 +213,14 @@ fn plan(wanted: &Wanted, can: Verb, person: &Person, path: &Path) -> Result<(Vec
         Verb::Moderate => read | Actions::MODERATE.0,
         Verb::Grant => read | Actions::WRITE.0 | Actions::GRANT.0 | Actions::MODERATE.0,
     };
-    if !person.is_anyone && !path.is_root() {
+    if !person.is_anyone && is_apart {
+        notes.push(format!("{} can read this path, which is kept apart, and what is below it", person.name));
+    } else if !person.is_anyone && !path.is_root() {
         notes.push(format!("{} can also read everything else of the space that is not private: what is read is a timeline, not a path", person.name));
     }
     if person.is_anyone {
         notes.push(match path.is_root() {
-            true => "everybody can read and follow all of the space that is not private".to_owned(),
+            true => "everybody can read and follow all of the space that is not kept apart".to_owned(),
             false => format!("everybody who reaches this peer by HTTP can read {path}, and nothing else"),
         });
     }
@@ -223,7 +229,7 @@ fn plan(wanted: &Wanted, can: Verb, person: &Person, path: &Path) -> Result<(Vec
     let grant = |audience| Grant {
         audience,
         scope: scope.clone(),
-        timelines: Timelines::Main,
+        timelines: timelines.clone(),
         actions: Actions(actions),
         bytes_max: wanted.bytes_max,
         change_bytes_max: 0,
@@ -401,7 +407,7 @@ async fn why(peer: &Peer, can: &str, path: &[&str], who: Option<&str>) -> Result
     let rights = rights_of(peer, space)?;
     let people = People::now(peer).await;
     let person = people.find(who.unwrap_or("me"))?;
-    let main = TimelineId::named(&space.key, "main");
+    let main = rights.timeline_of(&path);
     let nobody = [PublicKey::from_bytes([0; 32])];
     let keys = if person.is_anyone { &nobody[..] } else { &person.keys[..] };
     let explain = |key: &PublicKey| (*key, rights.explain(key, verb.actions(), &main, &path, now_ms()));
