@@ -484,10 +484,19 @@ pub(crate) mod tests {
 
     #[test]
     fn reads_every_parameter() {
-        let target = Target::parse("/a?depth=2&limit=10&after=x+%2B%26y&first=1&last=2&view=all&inc=-5").expect("a legal target");
+        let target = Target::parse("/a?depth=2&limit=10&after=x+%2B%26y&first=1&last=2&view=all&inc=-5&as=bob").expect("a legal target");
         assert_eq!(
             target.query,
-            Query { depth: Some(2), limit: Some(10), after: Some("x +&y".into()), first: Some(1), last: Some(2), view: View::All, inc: Some(-5) }
+            Query {
+                depth: Some(2),
+                limit: Some(10),
+                after: Some("x +&y".into()),
+                first: Some(1),
+                last: Some(2),
+                view: View::All,
+                inc: Some(-5),
+                who: Some("bob".into())
+            }
         );
         assert_eq!(Target::parse("/a?").expect("an empty query").query, Query::default());
     }
