@@ -123,6 +123,9 @@ impl Summary {
         let except = if flags & 64 != 0 { list(&mut input)? } else { Vec::new() };
         let except = except.chunks_exact(2).map(|ends| (ends[0], ends[1])).collect();
         let refs = if flags & 128 != 0 { list(&mut input)? } else { Vec::new() };
+        if flags & 128 != 0 && refs.is_empty() {
+            return Err(DecodeError::Invalid { field: "flags" });
+        }
         input.finish()?;
         let (total, folded) = (flags & 2 != 0, flags & 16 != 0);
         Ok(Self { id, place, author, cap, seq, lamport, time_ms, cum, deps, refs, base, total, except, part, folded, label })
