@@ -29,6 +29,9 @@ use crate::target::{Query, Target};
 use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
+/// What `/.sys` has to read.
+const PARTS: [&str; 14] =
+    ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "grants", "quarantine", "held", "costs"];
 /// Largest body of a request to the system.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Entries of a listing, if the caller does not say.
@@ -101,9 +104,7 @@ pub(crate) async fn answer(
         return answer.map(|value| answer_json(&value));
     }
     match name {
-        "" if reads => Ok(answer_json(
-            &json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "grants", "quarantine", "held", "costs"]}),
-        )),
+        "" if reads => Ok(answer_json(&json!({ "links": PARTS }))),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
         "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, &query)),

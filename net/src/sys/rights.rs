@@ -453,9 +453,17 @@ async fn why(peer: &Peer, can: &str, path: &[&str], who: Option<&str>) -> Result
         let at = if space.is_own() { path.to_string() } else { format!("@{}{path}", space.key) };
         format!("timebus grant {at} {} --can {can}", who.unwrap_or("KEY"))
     });
-    Ok(
-        json!({"allowed": allowed, "can": can, "path": path.to_string(), "who": person.name, "key": key.to_string(), "root": best.root, "says": says, "ways": ways, "fix": fix}),
-    )
+    Ok(json!({
+        "allowed": allowed,
+        "can": can,
+        "path": path.to_string(),
+        "who": person.name,
+        "key": key.to_string(),
+        "root": best.root,
+        "says": says,
+        "ways": ways,
+        "fix": fix,
+    }))
 }
 
 async fn all_hidden(peer: &Peer, space: Space) -> Result<Vec<HiddenChange>, Problem> {
