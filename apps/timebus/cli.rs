@@ -1012,7 +1012,7 @@ pub(crate) struct Grant {
 
     /// What he may do
     #[arg(long, value_enum, value_name = "WHAT")]
-    pub(crate) can: Can,
+    pub(crate) can: May,
 
     /// How much he may write in all, as in 50MB [default: no limit that everybody keeps]
     #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
@@ -1033,7 +1033,7 @@ pub(crate) struct Grant {
 
 /// What a grant is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Can {
+pub(crate) enum May {
     /// Read
     Read,
     /// Read and write
@@ -1112,7 +1112,7 @@ The exit code is 0 if he may and 1 if he may not.")]
 pub(crate) struct Why {
     /// To do what
     #[arg(value_enum, value_name = "WHAT")]
-    pub(crate) can: Can,
+    pub(crate) can: May,
 
     /// Where
     #[arg(value_name = "PATH")]

@@ -2,7 +2,7 @@
 //!
 //! Hidden changes stay in the log. Whoever may take the right back can see what they did, and keep it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 
 use timebus_identity::PublicKey;
 

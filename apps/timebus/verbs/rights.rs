@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::Context;
-use crate::cli::{Can, Grant, Grants, Quarantine, QuarantineAction, Revoke, Why, WhyHidden};
+use crate::cli::{Grant, Grants, May, Quarantine, QuarantineAction, Revoke, Why, WhyHidden};
 use crate::client::{Home, JSON, Request, open};
 use crate::clock::utc;
 use crate::failure::Failure;
@@ -13,7 +13,7 @@ use crate::standing::{short, table};
 use crate::target::{Target, encode};
 use crate::value::{Json, compact, counted, items, member, number, text};
 
-impl Can {
+impl May {
     fn word(self) -> &'static str {
         match self {
             Self::Read => "read",
