@@ -163,6 +163,7 @@ pub fn preview(
     for (t, timeline) in timelines {
         forked.push((*t, *timeline, forks(&rows, *t)?));
     }
+    let before = rows.clone();
     let mut rows = Layered::new(rows, None);
     let ops = |keep: &[ChangeId]| grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() })).collect::<Vec<_>>();
     let (after, changed) = suppose(rights, &space, device, Some(cap), heads.clone(), ops(&[]));
@@ -183,7 +184,16 @@ pub fn preview(
         for a in flips {
             let Some(scopes) = unrooted(&rows, *t, a)? else { continue };
             match describe(&rows, &mut bodies, &after, *t, a, &scopes)? {
-                Some(change) => preview.hidden.push(change),
+                Some(change) => {
+                    // What is hidden already is no news.
+                    let known = match unrooted(&before, *t, a)? {
+                        Some(scopes) => describe(&before, &mut bodies, rights, *t, a, &scopes)?,
+                        None => None,
+                    };
+                    if known.is_none_or(|known| known.paths != change.paths) {
+                        preview.hidden.push(change);
+                    }
+                }
                 None => preview.kept += 1,
             }
         }
