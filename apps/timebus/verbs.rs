@@ -1,5 +1,6 @@
 //! What each verb does.
 
+mod app;
 mod backup;
 mod costs;
 mod devices;
@@ -84,6 +85,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Allow(args) => costs::allow(context, args).await,
         Verb::Limits(args) => costs::limits(context, args).await,
         Verb::Top(_) => costs::top(context).await,
+        Verb::App(args) => app::run(context, args).await,
         Verb::Lab(args) => lab::run(context, args),
         Verb::Relay(args) => relay::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),
