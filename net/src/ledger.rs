@@ -303,7 +303,9 @@ impl Ledger {
         let mut state = lock(&self.state);
         if state.callers.len() >= CALLERS_MAX && !state.callers.contains_key(key) {
             let quiet = state.callers.iter().min_by_key(|(_, caller)| caller.at_ms).map(|(key, _)| *key);
-            quiet.map(|quiet| state.callers.remove(&quiet));
+            if let Some(quiet) = quiet {
+                state.callers.remove(&quiet);
+            }
         }
         let caller = state.callers.entry(*key).or_insert(Caller { tokens: REQUESTS_BURST, at_ms: now_ms, requests: 0 });
         let since_s = now_ms.saturating_sub(caller.at_ms) as f64 / 1000.0;

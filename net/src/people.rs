@@ -106,11 +106,14 @@ impl People {
 
     /// What a person is to the owner.
     pub(crate) fn relation(&self, person: &PublicKey) -> Relation {
-        match () {
-            () if Some(*person) == self.own => Relation::Own,
-            () if self.friends.contains(person) => Relation::Friend,
-            () if self.guests.contains(person) => Relation::Invited,
-            () => Relation::Stranger,
+        if Some(*person) == self.own {
+            Relation::Own
+        } else if self.friends.contains(person) {
+            Relation::Friend
+        } else if self.guests.contains(person) {
+            Relation::Invited
+        } else {
+            Relation::Stranger
         }
     }
 
