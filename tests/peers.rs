@@ -1,4 +1,5 @@
 mod away;
+mod costs;
 mod devices;
 mod joining;
 mod namespaces;

@@ -91,6 +91,16 @@ pub(crate) enum Verb {
     Block(Block),
     Unblock(Unblock),
     Devices(Devices),
+    Grant(Grant),
+    Grants(Grants),
+    Revoke(Revoke),
+    Why(Why),
+    WhyHidden(WhyHidden),
+    Quarantine(Quarantine),
+    Held(HeldArgs),
+    Allow(Allow),
+    Limits(Limits),
+    Top(Top),
     App(App),
     Lab(Lab),
     Relay(Relay),
@@ -1031,6 +1041,231 @@ pub(crate) enum DevicesAction {
         device: String,
     },
 }
+
+/// Let somebody read or write a path and everything below it
+///
+/// What somebody can read is a timeline, not a path: a grant says in words what it comes to, and --preview says only
+/// that. Rights are statements that everybody who holds the space has; `timebus revoke` takes them back.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+WHO is what you call somebody, a key (see `timebus id`), the name that a key has, or `anyone`.
+
+Examples:
+  timebus grant /table bob --can write              bob writes at and below /table
+  timebus grant /table bob --can write --quota 50MB --until 2026-12-31
+  timebus grant /public anyone --can read           everybody can read it by HTTP at this peer
+  timebus grant / bob --can admin --depth 2         he may give rights on, and whoever he lets in, too
+  timebus grant @alice/table carol --can write      in a space in which you are an admin
+  timebus grant / bob --can read --preview          only say what it would mean")]
+pub(crate) struct Grant {
+    /// Where; @alice/path in the space of somebody else
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// Whom: a name, a key, or `anyone`
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+
+    /// What he may do
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) can: May,
+
+    /// How much he may write in all, as in 50MB [default: no limit that everybody keeps]
+    #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
+    pub(crate) quota: Option<u64>,
+
+    /// Until when: a day as in 2026-12-31, or a span as in 7d [default: until it is taken back]
+    #[arg(long, value_name = "DATE", value_parser = crate::amounts::until)]
+    pub(crate) until: Option<u64>,
+
+    /// How often it may be handed on; for admins 1 if not said
+    #[arg(long, value_name = "N")]
+    pub(crate) depth: Option<u8>,
+
+    /// Only say what it would mean
+    #[arg(long)]
+    pub(crate) preview: bool,
+}
+
+/// What a grant is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum May {
+    /// Read
+    Read,
+    /// Read and write
+    Write,
+    /// Read, write, give rights on and take them back
+    Admin,
+    /// Take plain members' rights back
+    Moderate,
+}
+
+/// Show who may do what at a path
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus grants                    all grants of your space
+  timebus grants /table             those that reach there
+  timebus grants --all              also those that were taken back")]
+pub(crate) struct Grants {
+    /// Where
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: Target,
+
+    /// Also grants that are not in force
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Take rights back
+///
+/// What was written in good faith stays, and what nobody here has seen is hidden, whatever date it carries. --preview
+/// says who loses what and how many changes would be hidden.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus revoke bob --preview          say what would happen
+  timebus revoke bob                    all that he was granted
+  timebus revoke bob /table             only what is at and below /table
+  timebus revoke k7f3q2ab               one grant, by the beginning of its id (`timebus grants`)
+  timebus revoke bob --cascade          also what he handed on to others
+  timebus revoke bob --drop-unseen      also hide what he wrote and nobody else has gone on with")]
+pub(crate) struct Revoke {
+    /// A grant, or whose
+    #[arg(value_name = "GRANT|WHO")]
+    pub(crate) what: String,
+
+    /// Only grants at and below this path
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: Target,
+
+    /// Take back also what was handed on, seen or not
+    #[arg(long)]
+    pub(crate) cascade: bool,
+
+    /// Keep what is here and shows (the default)
+    #[arg(long, conflicts_with = "drop_unseen")]
+    pub(crate) keep: bool,
+
+    /// Hide also what is here, where nobody entitled has gone on with it
+    #[arg(long)]
+    pub(crate) drop_unseen: bool,
+
+    /// Only say what would happen
+    #[arg(long)]
+    pub(crate) preview: bool,
+}
+
+/// Why somebody may, or may not, do something
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus why write /table/menu --as bob
+  timebus why read / --as anyone
+  timebus why write @alice/table        whether, and why, this device may
+
+The exit code is 0 if he may and 1 if he may not.")]
+pub(crate) struct Why {
+    /// To do what
+    #[arg(value_enum, value_name = "WHAT")]
+    pub(crate) can: May,
+
+    /// Where
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// Who [default: this device]
+    #[arg(long = "as", value_name = "WHO")]
+    pub(crate) who: Option<String>,
+}
+
+/// Why something that was written does not show
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus why-hidden /table             what is hidden at and below it, and why
+  timebus why-hidden OP                 one change or op, by its id")]
+pub(crate) struct WhyHidden {
+    /// A path, or the id of a change or op
+    #[arg(value_name = "OP|PATH")]
+    pub(crate) what: String,
+}
+
+/// What removed members wrote that nobody had seen, and keeping some of it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus quarantine                    list what is hidden
+  timebus quarantine ls @alice          in a space of somebody else
+  timebus quarantine keep k7f3q2ab      this change counts after all, with those it stands on")]
+pub(crate) struct Quarantine {
+    #[command(subcommand)]
+    pub(crate) action: Option<QuarantineAction>,
+}
+
+/// What to do with what is hidden.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineAction {
+    /// List it
+    Ls {
+        /// At and below this path
+        #[arg(value_name = "PATH", default_value = "/")]
+        path: Target,
+    },
+    /// Give a change its effect back
+    Keep {
+        /// The change, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+
+        /// In the space of this path
+        #[arg(long = "in", value_name = "PATH", default_value = "/")]
+        path: Target,
+    },
+}
+
+/// Show what others want to bring here and is more than they may
+///
+/// Friends may keep 1 GB here, those who took an invite 256 MB, others 64 MB; `timebus limits` sets another size for
+/// somebody. What is over it stays where it is until you say so.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  timebus held\n  timebus allow ID once")]
+pub(crate) struct HeldArgs {}
+
+/// Answer a request of somebody who wants to keep more here
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus allow k7f3q2ab once           what he wants to bring now, and no more
+  timebus allow k7f3q2ab up to 1GB      so much in all
+  timebus allow k7f3q2ab never          nothing more, and no more requests")]
+pub(crate) struct Allow {
+    /// The request, or the beginning of its id (`timebus held`)
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+
+    /// once, never, or up to SIZE
+    #[arg(value_name = "ANSWER", default_value = "once", num_args = 1..=3)]
+    pub(crate) answer: Vec<String>,
+}
+
+/// Set how much somebody may keep here
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  timebus limits bob 1GB\n  timebus top                 shows everybody's")]
+pub(crate) struct Limits {
+    /// Whom: a name or a key
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+
+    /// How much in all
+    #[arg(value_name = "SIZE", value_parser = crate::amounts::bytes)]
+    pub(crate) size: u64,
+}
+
+/// Show who costs you what: bytes, changes, requests, traffic
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  timebus top\n  timebus top --json")]
+pub(crate) struct Top {}
 
 /// Let several peers go through bad times in one process, and see whether they agree afterwards
 ///

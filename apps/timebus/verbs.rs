@@ -2,6 +2,7 @@
 
 mod app;
 mod backup;
+mod costs;
 mod devices;
 mod doctor;
 mod doctor_network;
@@ -23,6 +24,7 @@ mod peers;
 mod private;
 mod relay;
 mod restore;
+mod rights;
 mod status;
 mod up;
 mod values;
@@ -76,6 +78,16 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Block(args) => peers::block(context, &args.who, true).await,
         Verb::Unblock(args) => peers::block(context, &args.who, false).await,
         Verb::Devices(args) => devices::run(context, args).await,
+        Verb::Grant(args) => rights::grant(context, args).await,
+        Verb::Grants(args) => rights::grants(context, args).await,
+        Verb::Revoke(args) => rights::revoke(context, args).await,
+        Verb::Why(args) => rights::why(context, args).await,
+        Verb::WhyHidden(args) => rights::why_hidden(context, args).await,
+        Verb::Quarantine(args) => rights::quarantine(context, args).await,
+        Verb::Held(_) => costs::held(context).await,
+        Verb::Allow(args) => costs::allow(context, args).await,
+        Verb::Limits(args) => costs::limits(context, args).await,
+        Verb::Top(_) => costs::top(context).await,
         Verb::App(args) => app::run(context, args).await,
         Verb::Lab(args) => lab::run(context, args),
         Verb::Relay(args) => relay::run(context, args).await,

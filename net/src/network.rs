@@ -4,7 +4,7 @@
 //! One task owns the node. Each link has a task that reads, one that writes and one that checks and stores, so that a
 //! slow disk or a slow peer holds up nobody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use timebus_identity::{Keys, PublicKey, SecretKey, Signed, random_bytes};
 use timebus_store::change::Change;
-use timebus_store::ids::ChangeId;
+use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::held::Held;
 use crate::invites::{Invites, RedeemError};
+use crate::ledger::{Author, Ledger, Relation};
 use crate::link::address::Address;
 use crate::link::endpoint::{BindError, Endpoint, EndpointConfig};
 use crate::link::{Arrivals, Door, Link, LinkReceiver, LinkSender, SEND_BYTES_MAX, door};
@@ -74,6 +75,8 @@ enum Command {
     Event(Event),
     Save(oneshot::Sender<()>),
     Ask(Question),
+    /// What was held back may be asked for again.
+    Again,
     Leave(oneshot::Sender<()>),
 }
 
@@ -85,6 +88,7 @@ pub struct Network {
     endpoint: Endpoint,
     door: Door,
     invites: Arc<Invites>,
+    ledger: Arc<Ledger>,
 }
 
 impl std::fmt::Debug for Network {
@@ -103,6 +107,7 @@ impl Network {
         let file = store.home().join("peers.json");
         let book = Book::load(&file)?;
         let invites = Arc::new(Invites::open(&store.home().join("invites"), store.clone()).map_err(NetworkError::Invites)?);
+        let ledger = Arc::new(Ledger::open(&store.home().join("limits.json")));
         let device = SecretKey::from_seed(*keys.device().seed());
         let node = timebus_identity::node_key(&device);
         let (door, arrivals) = door(config.links_max);
@@ -118,6 +123,7 @@ impl Network {
             incarnation: keys.incarnation(),
             endpoint: endpoint.clone(),
             invites: Arc::clone(&invites),
+            ledger: Arc::clone(&ledger),
             file,
             commands: commands.clone(),
             links: BTreeMap::new(),
@@ -129,7 +135,7 @@ impl Network {
             clock: Clock::new(),
         };
         tokio::spawn(driver.run(queue, arrivals));
-        Ok(Self { commands, changed, endpoint, door, invites })
+        Ok(Self { commands, changed, endpoint, door, invites, ledger })
     }
 
     /// This peer's place on the network.
@@ -142,6 +148,21 @@ impl Network {
     #[must_use]
     pub fn door(&self) -> Door {
         self.door.clone()
+    }
+
+    /// What others may cost here.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Asks again for what was held back.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub(crate) async fn again(&self) -> Result<(), Stopped> {
+        self.commands.send(Command::Again).await.map_err(|_| Stopped)
     }
 
     /// The invites that were given out.
@@ -239,10 +260,18 @@ impl Clock {
     }
 }
 
+/// Changes that came, and who wrote them as far as that is known.
+struct ToStore {
+    ticket: u64,
+    timeline: TimelineId,
+    changes: Vec<Signed<Change>>,
+    authors: BTreeMap<PublicKey, Author>,
+}
+
 /// What is kept of a link; its tasks end when this is dropped.
 struct Running {
     frames: mpsc::UnboundedSender<Bytes>,
-    to_store: mpsc::UnboundedSender<(u64, Vec<Signed<Change>>)>,
+    to_store: mpsc::UnboundedSender<ToStore>,
     sender: LinkSender,
     _tasks: JoinSet<()>,
 }
@@ -254,6 +283,7 @@ struct Driver {
     incarnation: [u8; 16],
     endpoint: Endpoint,
     invites: Arc<Invites>,
+    ledger: Arc<Ledger>,
     file: PathBuf,
     commands: mpsc::Sender<Command>,
     links: BTreeMap<LinkId, Running>,
@@ -281,6 +311,11 @@ impl Driver {
                     Some(Command::Save(reply)) => {
                         self.write_book();
                         let _ = reply.send(());
+                    }
+                    Some(Command::Again) => {
+                        // The next link begins without what this one has refused.
+                        let links: Vec<LinkId> = self.links.keys().copied().collect();
+                        links.into_iter().for_each(|link| self.handle(Event::StoreFailed { link }));
                     }
                     Some(Command::Leave(reply)) => {
                         self.handle(Event::Stop);
@@ -313,6 +348,27 @@ impl Driver {
         }
     }
 
+    /// What is known of whoever signs with a key.
+    fn author(&self, key: &PublicKey) -> Author {
+        if self.store.is_own_device(key) {
+            return Author { person: self.store.space(), relation: Relation::Own };
+        }
+        let is_device =
+            |space: &PublicKey| self.store.rights(space).is_some_and(|rights| *space == *key || rights.devices().any(|device| device == *key));
+        let of_space = self.store.spaces().into_iter().map(|space| space.key).find(|space| is_device(space));
+        let guest = self.invites.guest(key);
+        let person = of_space.or(guest).unwrap_or(*key);
+        let book = self.node.book();
+        let relation = if book.petnames.contains_key(&person) || book.following.contains_key(&person) {
+            Relation::Friend
+        } else if guest.is_some() {
+            Relation::Invited
+        } else {
+            Relation::Stranger
+        };
+        Author { person, relation }
+    }
+
     fn write_book(&mut self) {
         self.save = None;
         if let Err(error) = self.node.book().save(&self.file) {
@@ -329,7 +385,7 @@ impl Driver {
         let mut tasks = JoinSet::new();
         tasks.spawn(read(name, receiver, self.commands.clone()));
         tasks.spawn(write(name, sender.clone(), frame_queue, self.commands.clone()));
-        tasks.spawn(keep(name, self.store.clone(), store_queue, self.commands.clone()));
+        tasks.spawn(keep(name, self.store.clone(), Arc::clone(&self.ledger), store_queue, self.commands.clone()));
         let device = Arc::clone(&self.device);
         let event = Event::LinkUp {
             link: name,
@@ -364,9 +420,11 @@ impl Driver {
                     let _ = running.frames.send(bytes);
                 }
             }
-            Act::Store { link, ticket, changes, .. } => {
+            Act::Store { link, ticket, timeline, changes } => {
+                let authors: BTreeSet<PublicKey> = changes.iter().map(|change| change.content().header().author).collect();
+                let authors = authors.into_iter().map(|author| (author, self.author(&author))).collect();
                 if let Some(running) = self.links.get(&link) {
-                    let _ = running.to_store.send((ticket, changes));
+                    let _ = running.to_store.send(ToStore { ticket, timeline, changes, authors });
                 }
             }
             Act::Call { node, addresses } => {
@@ -448,12 +506,32 @@ async fn write(link: LinkId, sender: LinkSender, mut frames: mpsc::UnboundedRece
 }
 
 /// Checks and stores what came, in order.
-async fn keep(link: LinkId, store: Store, mut queue: mpsc::UnboundedReceiver<(u64, Vec<Signed<Change>>)>, commands: mpsc::Sender<Command>) {
-    while let Some((ticket, changes)) = queue.recv().await {
+async fn keep(link: LinkId, store: Store, ledger: Arc<Ledger>, mut queue: mpsc::UnboundedReceiver<ToStore>, commands: mpsc::Sender<Command>) {
+    while let Some(ToStore { ticket, timeline, changes, authors }) = queue.recv().await {
         let mut stored = Stored { ticket, ..Stored::default() };
         let good = check(changes, &mut stored.bad_signatures).await;
-        match store.offer(good).await {
-            Ok(offered) => crate::held::tell(&mut stored, offered),
+        let author = |key: &PublicKey| authors.get(key).cloned().unwrap_or(Author { person: *key, relation: Relation::Stranger });
+        let sorted = ledger.sort(&store, good, author, now_ms());
+        let (offered, held) = match sorted {
+            Ok((good, held)) => (store.offer(good).await, held),
+            Err(error) => (Err(error.into()), Vec::new()),
+        };
+        match offered {
+            Ok(offered) => {
+                if !offered.refused.is_empty() || !offered.known.is_empty() {
+                    ledger.recount();
+                }
+                crate::held::tell(&mut stored, offered);
+                if !held.is_empty() {
+                    stored.refused.extend(held);
+                    // Whoever watches what waits is told.
+                    store.recheck_rights();
+                    let authors = authors.into_keys().collect();
+                    if commands.send(Command::Event(Event::HeldBack { link, timeline, authors })).await.is_err() {
+                        return;
+                    }
+                }
+            }
             Err(error) => {
                 // What came is asked for again with the next link.
                 tracing::error!(%error, "changes of another peer were not stored");

@@ -5,7 +5,7 @@
 //!
 //! Deliberately not here: no socket, no clock, no disk, no randomness, so that a simulator runs it as it is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -99,6 +99,15 @@ pub enum Event {
     StoreFailed {
         /// Which link.
         link: LinkId,
+    },
+    /// Changes of these authors, that came over a link, were held back until the owner says more.
+    HeldBack {
+        /// Which link.
+        link: LinkId,
+        /// The timeline.
+        timeline: TimelineId,
+        /// Their authors, and maybe others.
+        authors: Vec<PublicKey>,
     },
     /// A link is no more.
     LinkDown {
@@ -262,6 +271,8 @@ struct Linked {
     channels: BTreeMap<TimelineId, Channel>,
     /// Timelines that were not given, with the time at which they are asked for again.
     denied: BTreeMap<TimelineId, (PublicKey, u64)>,
+    /// Timelines into which we brought more than the other side takes before its owner has said so.
+    waiting: BTreeSet<TimelineId>,
     timer_ms: Option<u64>,
     points: u32,
     up_ms: u64,
@@ -337,6 +348,8 @@ pub enum SpaceState {
     Loading,
     /// Whoever has it is being called.
     Connecting,
+    /// We wrote more than whoever has it takes before its owner has said so.
+    Waiting,
     /// Whoever has it does not give it to us.
     Denied,
     /// Nobody who has it can be reached.
@@ -468,6 +481,7 @@ impl Node {
                     remote: None,
                     channels: BTreeMap::new(),
                     denied: BTreeMap::new(),
+                    waiting: BTreeSet::new(),
                     timer_ms: None,
                     points: 0,
                     up_ms: now_ms,
@@ -489,6 +503,23 @@ impl Node {
                 self.drive(link, Input::RedeemAnswer(answer), now_ms, store, &mut acts);
             }
             Event::StoreFailed { link } => self.drive(link, Input::Close { code: Code::Busy, retry_after_s: 0 }, now_ms, store, &mut acts),
+            Event::HeldBack { link, timeline, authors } => {
+                // Who brings his own is told to wait. Who hands on what others wrote cannot help it.
+                let own = self
+                    .links
+                    .get(&link)
+                    .and_then(|linked| linked.remote.as_ref())
+                    .is_some_and(|remote| authors.iter().any(|author| remote.keys.contains(author)));
+                if own {
+                    self.drive(link, Input::CloseChannel { timeline, code: Code::TooMuch }, now_ms, store, &mut acts);
+                    let space = self.space_of(&timeline);
+                    if let (Some(space), Some(linked)) = (space, self.links.get_mut(&link)) {
+                        linked.channels.remove(&timeline);
+                        linked.denied.insert(timeline, (space, now_ms + DENIED_MS));
+                    }
+                    acts.push(Act::Changed);
+                }
+            }
             Event::LinkDown { link, why } => self.link_down(link, Some(why), now_ms, &mut acts),
             Event::NotReached { node, why } => {
                 let call = self.calls.entry(node).or_default();
@@ -622,6 +653,7 @@ impl Node {
                 Output::Redeemed(answer) => self.redeemed(link, &answer, now_ms, store, acts),
                 Output::Opened { space, timeline, by_remote } => {
                     linked.denied.remove(&timeline);
+                    linked.waiting.remove(&timeline);
                     linked.channels.insert(timeline, Channel { space, is_caught_up: false });
                     // Some of it may have come over another link since it was asked for.
                     self.drive(link, Input::Appended { timeline }, now_ms, store, acts);
@@ -640,6 +672,9 @@ impl Node {
                     acts.push(Act::Changed);
                 }
                 Output::Closed { timeline, retry_after_s, code } => {
+                    if code == Code::TooMuch {
+                        linked.waiting.insert(timeline);
+                    }
                     if let Some(channel) = linked.channels.remove(&timeline)
                         && code != Code::Done
                     {
@@ -1093,6 +1128,9 @@ impl Node {
             .count();
         if live > 0 {
             return SpaceState::Live { peers: live };
+        }
+        if self.links.values().any(|linked| linked.waiting.contains(&main)) {
+            return SpaceState::Waiting;
         }
         if needed.iter().any(is_open) {
             return SpaceState::Loading;

@@ -16,6 +16,7 @@ use crate::app_token::AppTokens;
 use crate::apps::{App, Apps};
 use crate::cache::Cache;
 use crate::host::HostList;
+use crate::ledger::Ledger;
 use crate::multiplex::Multiplexers;
 use crate::presence::Presences;
 use crate::problem::Problem;
@@ -102,6 +103,7 @@ pub struct Inner {
     pub(crate) senders: Senders,
     pub(crate) waiting: Waiting,
     app_tokens: AppTokens,
+    ledger: Arc<Ledger>,
     pub(crate) counters: Counters,
     pub(crate) started: Instant,
     pub(crate) addresses: RwLock<Vec<SocketAddr>>,
@@ -161,6 +163,7 @@ impl Peer {
     pub fn new(store: Store, token: Token, config: PeerConfig) -> Self {
         let cache = Arc::new(Cache::new(config.cache_bytes));
         store.observe(Arc::clone(&cache) as Arc<dyn timebus_store::store::Observer>);
+        let ledger = Arc::new(Ledger::open(&store.home().join("limits.json")));
         let app_tokens = AppTokens::default();
         let apps = Apps::open(store.home(), &app_tokens);
         let peer = Self(Arc::new(Inner {
@@ -174,6 +177,7 @@ impl Peer {
             senders: Senders::default(),
             waiting: Waiting::default(),
             app_tokens,
+            ledger,
             counters: Counters::default(),
             started: Instant::now(),
             addresses: RwLock::default(),
@@ -207,6 +211,11 @@ impl Peer {
     #[must_use]
     pub fn app_tokens(&self) -> &AppTokens {
         &self.0.app_tokens
+    }
+
+    /// What others may cost here, and do.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        self.network().map_or(&self.0.ledger, |network| network.ledger())
     }
 
     /// A code that a browser can exchange for a token once, within a quarter of an hour.

@@ -64,6 +64,9 @@ const STREAM_FROM: u64 = 20_000;
 const BLOCKING_FROM: u64 = 500;
 
 pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
+    if let Some(source) = crate::computed::Source::at(ask.space, &ask.path) {
+        return crate::computed::get(&ask, &source);
+    }
     let epoch = ask.peer.cache.epoch();
     let store = ask.peer.store.clone();
     let rows = store.snapshot();

@@ -19,7 +19,7 @@ use crate::peer::{Of, Peer};
 use crate::problem::Problem;
 use crate::server::Link;
 use crate::target::{Query, Target, TargetError};
-use crate::who::{Who, authority, check_host, foreign_origin, identify, is_browser, is_same_origin, text};
+use crate::who::{Who, authority, check_host, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::{read, remote, sys, watch, websocket, write};
 
 /// A request whose head was checked.
@@ -117,6 +117,14 @@ async fn serve(
         return websocket::upgrade(peer, link, kind, head, body);
     }
     let who = identify(peer, link, kind, &head)?;
+    if let Some(key) = who.guest()
+        && let Err(wait_ms) = peer.ledger().request(&key, now_ms())
+    {
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate", "not so fast", "this key asks more often than is answered");
+        let mut response = refuse(&problem.with_fix(format!("ask again in {wait_ms} ms")));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1000)));
+        return Ok(response);
+    }
     if matches!(head.method, Method::GET | Method::HEAD)
         && let Some(through) = Through::of(&head.headers)?
     {
@@ -210,6 +218,10 @@ async fn carry_out(
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
             let body = read_body(body, ask.peer.config.body_bytes_max).await?;
             ask.who.allows_body(&body)?;
+            if let Some(key) = ask.who.guest() {
+                let bytes = body.len() as u64 + timebus_store::change::OVERHEAD_BYTES;
+                ask.peer.ledger().charge(&key, bytes, now_ms()).map_err(|id| over_budget(&ask.peer, &id))?;
+            }
             write::answer(ask, body).await
         }
         _ => {
@@ -223,6 +235,14 @@ async fn carry_out(
         Some(state) => response.map(|response| remote::mark(response, &state, &timebus_identity::human_name(&key))),
         None => response,
     }
+}
+
+/// The answer to a key that had this peer write as much for it as the owner has allowed.
+fn over_budget(peer: &Peer, id: &str) -> Problem {
+    peer.store().recheck_rights();
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "held", "this is more than you may keep here", "the owner of this peer was asked for more room")
+        .with_fix(format!("wait until the owner says yes: timebus allow {id}"))
+        .with("request", id)
 }
 
 const ALLOW: &str = "GET, HEAD, PUT, PATCH, POST, DELETE, OPTIONS";
@@ -302,6 +322,11 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::Patch(_) => Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch does not fit", detail),
         WriteError::NoGrant { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here", detail)
             .with_fix("ask the owner of the space for a grant that covers this path"),
+        WriteError::NoAuthority { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not say this about rights", detail).with_fix(
+            "only who gave a right, who stands above him, or a moderator of a plain member's place can take it; `timebus grants` shows who that is",
+        ),
+        WriteError::CannotKeep(_) => Problem::new(StatusCode::NOT_FOUND, "quarantine", "there is nothing to keep", detail)
+            .with_fix("`timebus quarantine` lists what is hidden"),
         WriteError::Spans { .. } => Problem::new(StatusCode::CONFLICT, "spans", "this spans paths that are kept apart", detail)
             .with_fix("write each part by a request of its own; `timebus private` lists the paths that are kept apart"),
         WriteError::UsedUp => Problem::new(StatusCode::GONE, "invite", "the invite is used up", detail),

@@ -9,7 +9,6 @@ use hyper::body::Incoming;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{Signed, human_name};
 use timebus_store::change::{CHANGE_BYTES_MAX, Change};
-use timebus_store::ids::TimelineId;
 use timebus_store::json::Json;
 use timebus_store::keyspace::{Committed, Rows as _, Table};
 use timebus_store::path::{Path, Segment};
@@ -30,6 +29,9 @@ use crate::target::{Query, Target};
 use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
+/// What `/.sys` has to read.
+const PARTS: [&str; 14] =
+    ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "grants", "quarantine", "held", "costs"];
 /// Largest body of a request to the system.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Entries of a listing, if the caller does not say.
@@ -60,7 +62,9 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
 }
 
 pub(crate) mod apps;
+mod costs;
 pub(crate) mod network;
+mod rights;
 mod timelines;
 
 /// Answers `/.sys/…`.
@@ -98,11 +102,14 @@ pub(crate) async fn answer(
     if let Some(answer) = timelines::answer(peer, &head.method, &parts, &body).await {
         return answer;
     }
+    if let Some(answer) = costs::answer(peer, &head.method, &parts, &body).await {
+        return answer.map(|value| answer_json(&value));
+    }
+    if let Some(answer) = rights::answer(peer, &head.method, &parts, &query, &body).await {
+        return answer.map(|value| answer_json(&value));
+    }
     match name {
-        "" if reads => {
-            let links = ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "apps"];
-            Ok(answer_json(&json!({ "links": links })))
-        }
+        "" if reads => Ok(answer_json(&json!({ "links": PARTS }))),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
         "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, &query)),
@@ -456,8 +463,8 @@ pub(crate) async fn take_changes(ask: &Ask, body: &[u8]) -> Result<Response<Body
     }
     // A guest may bring what belongs here and nothing else: every change that is kept takes room.
     if !ask.who.is_owner() {
-        let own = ["auth", "main"].map(|name| TimelineId::named(&ask.space.key, name));
-        if let Some(at) = changes.iter().position(|change| !own.contains(&change.content().header().timeline)) {
+        let is_here = |change: &Signed<Change>| ask.peer.store().number_of(&ask.space.key, &change.content().header().timeline).is_some();
+        if let Some(at) = changes.iter().position(|change| !is_here(change)) {
             return Err(Problem::new(StatusCode::FORBIDDEN, "rights", "this belongs elsewhere", format!("change {at} is of another space")));
         }
     }

@@ -24,6 +24,7 @@ use timebus_store::update::{Edit, Patch, Step, Update};
 use crate::accept::Mime;
 use crate::authority::Verb;
 use crate::body::Body;
+use crate::computed::Source;
 use crate::merge_type::MergeType;
 use crate::patches::{self, UpdateBody, write_deleted, write_update};
 use crate::peer::{Counted, Of, OriginCount, Peer};
@@ -44,7 +45,8 @@ mod view;
 
 use braid::{NOTHING, braid_tail, braid_update, write_braid_edits};
 pub(crate) use braid::{difference, write_difference};
-use events::{MORE, lines_tails, with_parents, write_edit, write_event, write_names};
+pub(crate) use events::write_event;
+use events::{MORE, lines_tails, with_parents, write_edit, write_names};
 pub(crate) use merging::{sha256, write_runs_since};
 pub(crate) use view::Views;
 use view::{Shown, View};
@@ -91,15 +93,11 @@ impl Form {
 
 /// Answers a GET with a stream.
 pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
+    if let Some(source) = Source::at(ask.space, &ask.path) {
+        return crate::computed::subscribe(&ask, source);
+    }
     let headers = &ask.head.headers;
-    let accept = text(headers, header::ACCEPT).unwrap_or_default();
-    let form = if accept.starts_with("text/event-stream") {
-        Form::Events
-    } else if accept.contains("application/x-ndjson") {
-        Form::Lines
-    } else {
-        Form::Braid
-    };
+    let form = stream_form(headers);
     if headers.contains_key("version") {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "versions", "a subscription has no Version", "send Parents to go on from a version"));
     }
@@ -178,6 +176,31 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
 fn wants_wholes(headers: &HeaderMap) -> bool {
     text(headers, header::ACCEPT) == Some("application/json")
         && !["peer", "parents", "merge-type", "heartbeats"].iter().any(|name| headers.contains_key(*name))
+}
+
+/// The form of a stream that a request asks for.
+pub(crate) fn stream_form(headers: &http::HeaderMap) -> Form {
+    let accept = text(headers, header::ACCEPT).unwrap_or_default();
+    if accept.starts_with("text/event-stream") {
+        Form::Events
+    } else if accept.contains("application/x-ndjson") {
+        Form::Lines
+    } else {
+        Form::Braid
+    }
+}
+
+/// What a subscriber is told last.
+pub(crate) fn farewell(form: Form, problem: &Problem) -> Bytes {
+    let mut out = Vec::new();
+    // A Braid client asks again and gets the reason then.
+    if form != Form::Braid {
+        write_event(form, None::<&[String]>, &mut out, |out| {
+            out.extend_from_slice(b"\"closed\":\"revoked\",\"detail\":");
+            write_string(&problem.detail, out);
+        });
+    }
+    out.into()
 }
 
 /// Seconds of a `Heartbeats` header: the number that it begins with.
@@ -332,15 +355,7 @@ impl Watch {
 
     /// What a subscriber is told last.
     pub(crate) fn farewell(&self, problem: &Problem) -> Bytes {
-        let mut out = Vec::new();
-        // A Braid client asks again and gets the reason then.
-        if self.form != Form::Braid {
-            write_event(self.form, None::<&[String]>, &mut out, |out| {
-                out.extend_from_slice(b"\"closed\":\"revoked\",\"detail\":");
-                write_string(&problem.detail, out);
-            });
-        }
-        out.into()
+        farewell(self.form, problem)
     }
 
     /// What is new, if anything is.

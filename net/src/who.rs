@@ -209,6 +209,14 @@ impl Who {
         }
     }
 
+    /// The key of somebody who signed and is not the owner.
+    pub(crate) fn guest(&self) -> Option<PublicKey> {
+        match self {
+            Self::Signed { signer, is_owner: false } => Some(PublicKey::from_bytes(*signer.key())),
+            _ => None,
+        }
+    }
+
     /// Whether the body is the one that was signed, where it was.
     pub(crate) fn allows_body(&self, body: &[u8]) -> Result<(), Problem> {
         match self {

@@ -66,7 +66,7 @@ impl Table {
     pub fn name(self) -> &'static str {
         match self {
             Self::Index => "index-1",
-            Self::Change => "change-2",
+            Self::Change => "change-3",
             Self::Chain => "chain-1",
             Self::Node => "node-1",
             Self::History => "history-1",
@@ -74,7 +74,7 @@ impl Table {
             Self::Position => "position-1",
             Self::Label => "label-1",
             Self::Meta => "meta-1",
-            Self::Unrooted => "unrooted-1",
+            Self::Unrooted => "unrooted-2",
             Self::Object => "object-1",
         }
     }

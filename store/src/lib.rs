@@ -4,7 +4,7 @@
 //! Start with [`store::Store`]: it opens a home folder, takes [`writer::Request`]s and answers readings. Below it,
 //! [`change`] has the signed unit and [`op`] its effects; [`plan`] turns requests into ops; [`pipeline`] admits and
 //! numbers changes; [`auth`] knows who may do what, and [`vouch`] what is left of the changes of those who no longer
-//! may; [`fold`] turns changes into rows of [`keyspace`]; [`tree`] puts rows together again; [`update`] and [`feed`]
+//! may, and [`quarantine`] what is not; [`fold`] turns changes into rows of [`keyspace`]; [`tree`] puts rows together again; [`update`] and [`feed`]
 //! tell subscribers. [`text`] merges texts that several people edit at once. [`engine`] is the same store without
 //! threads and without a disk, for simulations. `FORMAT.md` pins every byte.
 //!
@@ -28,6 +28,7 @@ pub mod op;
 pub mod path;
 pub mod pipeline;
 pub mod plan;
+pub mod quarantine;
 pub mod store;
 pub mod summary;
 pub mod text;

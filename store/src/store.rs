@@ -14,8 +14,8 @@ use crate::change::{Body, Change};
 use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
 use crate::fold::Bodies;
-use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
-use crate::ids::{GrantId, OpId, TimelineId};
+use crate::grant::{Actions, Audience, Genesis, Grant, Revoke, Scope, Timelines};
+use crate::ids::{ChangeId, GrantId, OpId, TimelineId};
 use crate::keyspace::{Committed, Layered, Rows, Table, Tables};
 use crate::log::{Appender, Item, LogReader, Place};
 use crate::node::{Node, node_key};
@@ -23,6 +23,7 @@ use crate::objects::{ObjectId, Texts, creator, load_text, text_at};
 use crate::op::Op;
 use crate::path::Path;
 use crate::pipeline::{APPLIED, AUTH, Pipeline, Space, decode_applied};
+use crate::quarantine::{self, HiddenChange, Preview};
 use crate::summary::{Summary, summary};
 use crate::text::{TextObject, TextVersion};
 use crate::tree::{CONFLICT_PAGE, Tree};
@@ -481,6 +482,13 @@ impl Store {
         }
     }
 
+    /// The timelines of values of a space: local numbers and ids, `main` first.
+    #[must_use]
+    pub fn values(&self, space: Space) -> Vec<(u32, TimelineId)> {
+        let mounted = self.stated(&space.key).map_or_else(Vec::new, |(_, stated)| stated.mounted.iter().map(|(id, t)| (*t, *id)).collect());
+        std::iter::once((space.unmounted().main(), TimelineId::named(&space.key, "main"))).chain(mounted).collect()
+    }
+
     /// The timeline of values that a [`Space`] looks at.
     #[must_use]
     pub fn timeline(&self, space: Space) -> TimelineId {
@@ -564,10 +572,56 @@ impl Store {
     ///
     /// [`WriteError`]; nothing was said then.
     pub async fn state(&self, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+        self.state_in(None, statement, time_ms).await
+    }
+
+    /// Says something about the rights in a space, the own one if not said.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; nothing was said then.
+    pub async fn state_in(&self, space: Option<Space>, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::State(statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        self.jobs.send(Job::State(space, statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?
+    }
+
+    /// Changes of which something has no effect because of somebody's right, the latest last.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn hidden(&self, space: Space, max: usize) -> Result<Vec<HiddenChange>, StorageError> {
+        let rows = self.snapshot();
+        match self.rights(&space.key) {
+            Some(rights) => quarantine::hidden(&rows, self.log(), &rights, &self.values(space), max),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Gives a hidden change its effect back. See [`Statement::Keep`].
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    pub async fn keep(&self, space: Space, change: ChangeId, time_ms: u64) -> Result<(), WriteError> {
+        self.state_in(Some(space), Statement::Keep(change), time_ms).await.map(drop)
+    }
+
+    /// What taking grants back would do, if this device may.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    pub fn preview_revoke(&self, space: Space, grants: &[GrantId], cascade: bool, keep: bool) -> Result<Preview, WriteError> {
+        let rights = self.rights(&space.key).ok_or(WriteError::NoAuthority { space: space.key })?;
+        let device = self.device();
+        let ops: Vec<Op> = grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: Vec::new() })).collect();
+        let cap = rights.cap_to_state(&device, &ops).ok_or(WriteError::NoAuthority { space: space.key })?;
+        let rows = (*self.snapshot()).clone();
+        let keys = (space.key, device, cap);
+        Ok(quarantine::preview(rows, self.log(), &rights, (space.auth(), &self.values(space)), keys, grants, (cascade, keep))?)
     }
 
     /// Offers changes that others made. Those that are admitted are on disk when it answers.

@@ -23,7 +23,7 @@ pub(super) fn write_names<S: AsRef<str>>(names: &[S], out: &mut Vec<u8>) {
 }
 
 /// Writes one JSON object in the form's framing, with the version that it completes.
-pub(super) fn write_event<S: AsRef<str>>(form: Form, version: Option<&[S]>, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
+pub(crate) fn write_event<S: AsRef<str>>(form: Form, version: Option<&[S]>, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
     match form {
         Form::Watch(id) => write_text(out, |out| {
             // The number of the watch comes first, so that whoever reads by hand sees it.
