@@ -70,7 +70,7 @@ pub(crate) struct Cost {
 
 /// A node that has met nobody and wants nothing.
 pub(crate) fn newcomer(space: PublicKey, device: &SecretKey) -> Node {
-    Node::new(config(space, device), Book::default())
+    Node::new(config(space, device), Book::default(), timebus_net::node::outbox::Outbox::default())
 }
 
 impl<T: Takes> Site<T> {

@@ -3,5 +3,6 @@ mod devices;
 mod joining;
 mod namespaces;
 mod neighbours;
+mod notices;
 mod private;
 mod rights;

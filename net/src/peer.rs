@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use timebus_identity::{PublicKey, Token, random_bytes, z32};
+use timebus_store::inbox::Inbox;
 use timebus_store::store::Store;
 
 use crate::app_token::AppTokens;
@@ -98,6 +99,9 @@ pub struct Inner {
     pub(crate) stop: tokio::sync::watch::Sender<bool>,
     door: RwLock<Option<crate::link::Door>>,
     network: std::sync::OnceLock<crate::network::Network>,
+    /// The inbox of a peer that takes no part in the network.
+    inbox: Mutex<Option<Arc<Inbox>>>,
+    pub(crate) refs: crate::refs::Refs,
 }
 
 /// How long a login link works.
@@ -144,6 +148,8 @@ impl Peer {
             stop: tokio::sync::watch::Sender::new(false),
             door: RwLock::default(),
             network: std::sync::OnceLock::new(),
+            inbox: Mutex::default(),
+            refs: crate::refs::Refs::default(),
         }))
     }
 
@@ -196,6 +202,21 @@ impl Peer {
     pub fn enter(&self, network: crate::network::Network) {
         self.open_door(network.door());
         let _ = self.0.network.set(network);
+    }
+
+    /// The inbox of the own space.
+    pub(crate) fn inbox(&self) -> Result<Arc<Inbox>, Problem> {
+        if let Some(network) = self.network() {
+            return Ok(Arc::clone(network.inbox()));
+        }
+        let mut inbox = lock(&self.0.inbox);
+        if inbox.is_none() {
+            let opened = Inbox::open(&self.store().home().join("inbox"), self.space(), timebus_store::inbox::Limits::default());
+            let failed =
+                |error: std::io::Error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the inbox could not be read", error.to_string());
+            *inbox = Some(Arc::new(opened.map_err(failed)?));
+        }
+        inbox.clone().ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the inbox could not be read", "it was closed"))
     }
 
     /// This peer's part in the network, if it takes part.

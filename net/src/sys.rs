@@ -31,7 +31,7 @@ use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
 /// Largest body of a request to the system.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Entries of a listing, if the caller does not say.
 const ENTRIES_DEFAULT: usize = 100;
 
@@ -93,9 +93,12 @@ pub(crate) async fn answer(
     if let Some(answer) = timelines::answer(peer, &head.method, &parts, &body).await {
         return answer;
     }
+    if let Some(answer) = crate::drop::sys(peer, &head, &parts, &body, &query).await {
+        return answer;
+    }
     match name {
         "" if reads => Ok(answer_json(
-            &json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines"]}),
+            &json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "inbox", "outbox", "refs", "indexes"]}),
         )),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
