@@ -208,8 +208,8 @@ impl Refs {
         let rows = store.snapshot();
         let places: Vec<Place> = {
             let mut state = lock(&self.0);
-            for key in store.spaces() {
-                for space in store.values(key) {
+            for held in store.spaces() {
+                for space in store.values(held.key) {
                     state.refresh(store, &rows, space)?;
                 }
             }
