@@ -1,9 +1,10 @@
 //! Who points at what: the references that this peer knows, from three sources.
 //!
-//! A reference is an object with the members `kind` (a word) and `target` (`/@<key>/path`, or a link), wherever it
-//! stands; with `body` it says a few words more. That is what apps write in the space of their user, and what makes it
-//! true. References are found in the spaces that are held here; in the inbox, by notices that say where such an object
-//! is; and in spaces that the owner chose as an index, whose objects also have a `source`: what points, elsewhere.
+//! A reference is a *pointer*, `/@<key>/path` as a string or a link, where its place says what for: named `target`
+//! beside a `kind`; named like, reply, quote, repost, mention or follow; or named `to` below one of these, or in an
+//! item of likes, replies and so on. That is what apps write in the space of their user, and what makes it true.
+//! References are found in the spaces that are held here; in the inbox, by notices that say where such a thing is; and in
+//! spaces that the owner chose as an index, where beside `target` there is a `source`: what points, elsewhere.
 //!
 //! The table is derived and in memory. It is brought up to date when somebody asks, from what has arrived since: who
 //! never asks pays nothing.
@@ -29,13 +30,21 @@ use crate::peer::lock;
 /// References that are found in held spaces; more than anybody reads in a lifetime, and some hundred MB.
 const FOUND_MAX: usize = 1_000_000;
 
-/// An object that points somewhere.
+/// What a reference can be for without saying so, and what collections of such are called.
+const WORDS: [(&str, &str); 6] =
+    [("like", "likes"), ("reply", "replies"), ("quote", "quotes"), ("repost", "reposts"), ("mention", "mentions"), ("follow", "follows")];
+/// Values of a thing that are looked through to see whether it points somewhere.
+const VALUES_MAX: u64 = 256;
+
+/// Something that points somewhere.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Reference {
-    pub(crate) kind: Box<str>,
-    pub(crate) target: Pointer,
-    /// In an index: what points.
-    source: Option<Pointer>,
+struct Reference {
+    kind: Box<str>,
+    target: Pointer,
+    /// The object that points.
+    source: Pointer,
+    /// Whether that is the word of somebody else: an index.
+    is_index: bool,
     body: Option<Json>,
     at_ms: u64,
 }
@@ -72,37 +81,78 @@ fn child(path: &Path, name: &str) -> Option<Path> {
     path.join(Segment::name(name).ok()?).ok()
 }
 
-/// The reference at a path, if there is one.
-pub(crate) fn reference(rows: &Committed, space: Space, path: &Path) -> Result<Option<Reference>, StorageError> {
-    let t = space.main();
-    let leaf = |name: &str| -> Result<Option<timebus_store::node::Write>, StorageError> {
-        let Some(path) = child(path, name) else { return Ok(None) };
-        let t_key = node_key(t, &path.key());
-        Node::load(rows, &t_key)?.winner(rows, &t_key)
-    };
-    let pointer = |value: &Value| match value {
+/// A path with its last segments left out.
+fn above(path: &Path, levels: usize) -> Path {
+    let segments = path.segments();
+    Path::new(segments[..segments.len().saturating_sub(levels)].to_vec()).unwrap_or_default()
+}
+
+/// The name that many segments before the last.
+fn name(path: &Path, levels: usize) -> &str {
+    let at = path.segments().len().checked_sub(levels + 1);
+    match at.and_then(|at| path.segments().get(at)) {
+        Some(Segment::Name(name)) => name,
+        _ => "",
+    }
+}
+
+/// Whether references can be at places of this name.
+fn is_leaf(name: &str) -> bool {
+    matches!(name, "target" | "to") || WORDS.iter().any(|(word, _)| *word == name)
+}
+
+fn pointer(value: &Value) -> Option<Pointer> {
+    match value {
         Value::String(text) => Pointer::parse(text),
         Value::Link { space, path } => Some(Pointer { space: *space, path: path.clone() }),
         _ => None,
+    }
+}
+
+/// The reference at a place, if there is one.
+fn reference(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<Reference>, StorageError> {
+    let t = space.main();
+    let value = |path: &Path| -> Result<Option<timebus_store::node::Write>, StorageError> {
+        let t_key = node_key(t, &path.key());
+        Node::load(rows, &t_key)?.winner(rows, &t_key)
     };
-    let Some(target) = leaf("target")? else { return Ok(None) };
-    let Some(to) = pointer(&target.value) else { return Ok(None) };
-    let kind = match leaf("kind")?.map(|write| write.value) {
-        Some(Value::String(kind)) if is_kind(&kind) => kind,
-        _ => return Ok(None),
+    if !is_leaf(name(leaf, 0)) {
+        return Ok(None);
+    }
+    let Some(write) = value(leaf)? else { return Ok(None) };
+    let Some(target) = pointer(&write.value) else { return Ok(None) };
+    let holder = above(leaf, 1);
+    let (mut source, mut is_index, mut body) = (None, false, None);
+    let (kind, at): (Box<str>, Path) = match name(leaf, 0) {
+        "target" => {
+            let beside = |name: &str| child(&holder, name).map_or(Ok(None), |path| value(&path));
+            let kind = match beside("kind")?.map(|write| write.value) {
+                Some(Value::String(kind)) if is_kind(&kind) => kind,
+                _ => return Ok(None),
+            };
+            source = beside("source")?.and_then(|write| pointer(&write.value));
+            is_index = source.is_some();
+            if let Some(at) = child(&holder, "body")
+                && Node::load(rows, &node_key(t, &at.key()))?.below <= VALUES_MAX
+            {
+                body = Tree::load(rows, t, &at, 1)?.to_json(&space.key).filter(|json| {
+                    let mut bytes = Vec::new();
+                    json.write(&mut bytes);
+                    bytes.len() <= NOTICE_BYTES_MAX
+                });
+            }
+            (kind, holder)
+        }
+        "to" => match WORDS.iter().find(|(one, many)| *one == name(leaf, 1) || *many == name(leaf, 2)) {
+            Some((one, _)) if *one == name(leaf, 1) => ((*one).into(), above(leaf, 2)),
+            Some((one, _)) => ((*one).into(), holder),
+            None => return Ok(None),
+        },
+        word => (word.into(), holder),
     };
-    let source = leaf("source")?.and_then(|write| pointer(&write.value));
-    let body = match child(path, "body") {
-        Some(at) if Node::load(rows, &node_key(t, &at.key()))?.below <= 64 => Tree::load(rows, t, &at, 1)?.to_json(&space.key),
-        _ => None,
-    };
-    let is_short = |json: &Json| {
-        let mut bytes = Vec::new();
-        json.write(&mut bytes);
-        bytes.len() <= NOTICE_BYTES_MAX
-    };
-    let at_ms = summary(rows, t, target.a)?.time_ms;
-    Ok(Some(Reference { kind, target: to, source, body: body.filter(is_short), at_ms }))
+    let source = source.unwrap_or(Pointer { space: space.key, path: at });
+    let at_ms = summary(rows, t, write.a)?.time_ms;
+    Ok(Some(Reference { kind, target, source, is_index, body, at_ms }))
 }
 
 impl State {
@@ -149,30 +199,44 @@ impl State {
         for path in named {
             // What was removed or replaced as a whole may have held several.
             let below = self.places.range((space.key, path.clone())..);
-            places.extend(
-                below.map(|(place, _)| place).take_while(|place| place.0 == space.key && path.contains(&place.1)).map(|place| place.1.clone()),
-            );
-            let mut above = path.segments().to_vec();
-            above.pop();
-            places.extend([Path::new(above).unwrap_or_default(), path]);
+            let below = below.map(|(place, _)| place).take_while(|place| place.0 == space.key && path.contains(&place.1));
+            places.extend(below.map(|place| place.1.clone()));
+            if matches!(name(&path, 0), "kind" | "source") {
+                places.extend(child(&above(&path, 1), "target"));
+            }
+            places.insert(path);
         }
         places.iter().try_for_each(|path| self.look(rows, space, path))
     }
 
     /// Looks at everything of a timeline: names stand in order of their paths, so this is one walk.
     fn scan(&mut self, rows: &Committed, space: Space) -> Result<(), StorageError> {
-        const NAME: &[u8] = b"\0target\0";
         for row in rows.scan(Table::Node, &space.main().to_be_bytes(), None) {
             let (key, node) = row?;
-            if key.ends_with(NAME)
+            let Some(body) = key.strip_suffix(&[0]) else { continue };
+            let last = body.rsplit(|byte| *byte == 0).next().unwrap_or_default();
+            if std::str::from_utf8(last).is_ok_and(is_leaf)
                 && Node::decode(&node)?.count() > 0
-                && let Some(path) = Path::from_key(&key[4..key.len() - NAME.len() + 1])
+                && let Some(path) = Path::from_key(&key[4..])
             {
                 self.look(rows, space, &path)?;
             }
         }
         Ok(())
     }
+}
+
+/// Whether a thing points at a target: it holds a pointer to it. Who is followed or mentioned may be named by his key alone,
+/// in a value or in the name of the thing.
+fn points(tree: &Tree, kind: &str, path: &Path, target: &Pointer) -> bool {
+    let key = target.space.to_string();
+    let by_key = matches!(kind, "follow" | "mention");
+    let mut writes = Vec::new();
+    tree.all_writes(&mut writes);
+    writes
+        .iter()
+        .any(|write| pointer(&write.value).as_ref() == Some(target) || by_key && matches!(&write.value, Value::String(text) if **text == *key))
+        || by_key && path.segments().iter().any(|segment| matches!(segment, Segment::Name(name) if name.contains(&key)))
 }
 
 /// What is known here of whether a notice says the truth.
@@ -183,13 +247,18 @@ pub(crate) fn truth(store: &Store, rows: &Committed, kept: &Kept) -> Result<Trut
         return Ok(if rights.genesis().is_some() { Truth::Refuted } else { Truth::Unknown });
     }
     let space = store.at(space, &source.path);
-    Ok(match reference(rows, space, &source.path)? {
-        Some(found) if found.kind == kept.notice.kind && found.target == kept.notice.target => Truth::Confirmed,
-        Some(_) => Truth::Refuted,
+    let t = space.main();
+    let node = Node::load(rows, &node_key(t, &source.path.key()))?;
+    if node.count() == 0 && node.below == 0 {
         // What is not here at all may come yet.
-        None if timebus_store::tips::heads(rows, space.main())?.is_empty() => Truth::Unknown,
-        None => Truth::Refuted,
-    })
+        let is_here = !timebus_store::tips::heads(rows, t)?.is_empty();
+        return Ok(if is_here { Truth::Refuted } else { Truth::Unknown });
+    }
+    if node.below > VALUES_MAX {
+        return Ok(Truth::Unknown);
+    }
+    let tree = Tree::load(rows, t, &source.path, 1)?;
+    Ok(if points(&tree, &kept.notice.kind, &source.path, &kept.notice.target) { Truth::Confirmed } else { Truth::Refuted })
 }
 
 /// Whose word counts, and whose does not.
@@ -219,15 +288,11 @@ impl Refs {
             let Some(space) = store.held(&key).map(|space| store.at(space, &path)) else { continue };
             // Rights may have hidden it since, so it is read again.
             let Some(found) = reference(&rows, space, &path)?.filter(|found| found.target == *target) else { continue };
-            let own = Pointer { space: key, path };
-            let (source, from) = match found.source {
-                Some(source) if source != own => (source, format!("index:{key}")),
-                _ => (own, "followed".to_owned()),
-            };
-            if from != "followed" && !trust.indexes.contains(&key) {
-                continue;
+            let from = if found.is_index && found.source.space != key { format!("index:{key}") } else { "followed".to_owned() };
+            let is_own = from == "followed";
+            if is_own || trust.indexes.contains(&key) {
+                add(&mut all, found.source, found.kind, found.body, found.at_ms, from, is_own);
             }
-            add(&mut all, source, found.kind, found.body, found.at_ms, from.clone(), from == "followed");
         }
         for kept in inbox.about(target) {
             if trust.blocked.contains(&kept.author) {

@@ -144,4 +144,11 @@ fn references_and_the_inbox_can_be_watched() {
     assert_eq!((&told["value"]["counts"], &told["value"]["refs"][0]["body"]), (&json!({"reply": 1}), &json!("so true")), "{told}");
     alice.send("DELETE", "/replies", &[], "");
     assert_eq!(next()["value"]["counts"], json!({}));
+    // Other places say what for by their names.
+    alice.put("/chirp/posts/7", &json!({"text": "hm", "reply": {"to": target, "root": target}, "quote": "/nowhere"}));
+    assert_eq!(next()["value"]["refs"][0]["source"], format!("/@{}/chirp/posts/7", id(&alice)));
+    alice.put("/chirp/likes/x.1", &json!({"to": target, "at": 1}));
+    let told = next()["value"].clone();
+    assert_eq!(told["counts"], json!({"like": 1, "reply": 1}));
+    assert_eq!(told["refs"][1]["source"], format!("/@{}/chirp/likes/x.1", id(&alice)));
 }
