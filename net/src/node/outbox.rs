@@ -170,10 +170,12 @@ impl Outbox {
         self.all.iter().filter(|(_, sent)| sent.is_waiting()).map(|((space, _), _)| *space).filter(move |space| last.replace(*space) != Some(*space))
     }
 
-    /// Notices that wait for a space, the first of them.
+    /// Notices that wait for a space: some of them, those first that nobody has turned down yet.
     pub(super) fn waiting(&self, space: &PublicKey, max: usize) -> Vec<Bytes> {
         let own = self.all.range((*space, String::new())..).take_while(|((of, _), _)| of == space).map(|(_, sent)| sent);
-        own.filter(|sent| sent.is_waiting()).filter_map(|sent| STANDARD.decode(&sent.change).ok()).take(max).map(Into::into).collect()
+        let mut own: Vec<&Sent> = own.filter(|sent| sent.is_waiting()).collect();
+        own.sort_by_key(|sent| (matches!(sent.standing, Standing::Waiting { problem: Some(_) }), sent.since_ms));
+        own.into_iter().filter_map(|sent| STANDARD.decode(&sent.change).ok()).take(max).map(Into::into).collect()
     }
 
     /// What somebody said who was offered a notice. Answers whether there is nothing to wait for.
