@@ -4,5 +4,6 @@ mod devices;
 mod joining;
 mod namespaces;
 pub(crate) mod neighbours;
+mod notices;
 mod private;
 mod rights;

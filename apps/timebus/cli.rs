@@ -85,6 +85,8 @@ pub(crate) enum Verb {
     Join(Join),
     Invites(Invites),
     Private(Private),
+    Inbox(Inbox),
+    Refs(Refs),
     Peers(Peers),
     Follow(Follow),
     Unfollow(Unfollow),
@@ -974,6 +976,90 @@ pub(crate) struct Private {
     /// Keep it apart no longer, and take back what was granted of it
     #[arg(long, requires = "path")]
     pub(crate) undo: bool,
+}
+
+/// What others leave for you: likes, replies, mentions
+///
+/// Anybody who reaches this peer may leave short notices, which point at something of theirs and something of yours. One
+/// sender has room for 64 kB, all together for 16 MB; beyond that the oldest are pushed out. Nothing else of yours is touched.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus inbox                                    who left what, and whether it is true
+  timebus inbox purge @mallory                     throw out everything of one sender
+  timebus inbox send like @alice/posts/1 --from /likes/1
+  timebus inbox sent                               what you left with others, and whether they have it")]
+pub(crate) struct Inbox {
+    #[command(subcommand)]
+    pub(crate) verb: Option<InboxVerb>,
+}
+
+/// What to do with notices.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InboxVerb {
+    /// List what is there (what plain `inbox` does)
+    Ls,
+    /// Throw one notice out
+    Rm {
+        /// The sender's key, as `inbox ls` shows it
+        #[arg(value_name = "KEY")]
+        who: String,
+        /// Its slot, as `inbox ls` shows it
+        #[arg(value_name = "SLOT")]
+        slot: String,
+    },
+    /// Throw out everything of one sender
+    Purge {
+        /// A name, a space or a key
+        #[arg(value_name = "WHO")]
+        who: String,
+    },
+    /// Take notices again
+    Open,
+    /// Take no notices any more; what is there stays
+    Close,
+    /// Leave a notice with somebody, or take it back
+    Send {
+        /// like, reply, mention, follow, repost, quote or another word
+        #[arg(value_name = "KIND")]
+        kind: String,
+        /// What it is about, as @alice/posts/1
+        #[arg(value_name = "TARGET")]
+        target: String,
+        /// What of yours points there: an object with kind and target
+        #[arg(long = "from", value_name = "PATH")]
+        source: String,
+        /// A few words that come with it, as JSON or text
+        #[arg(long, value_name = "VALUE")]
+        body: Option<String>,
+        /// Take it back
+        #[arg(long)]
+        undo: bool,
+    },
+    /// What you left with others, and whether they have it
+    Sent,
+}
+
+/// Who points at a path: likes, replies, links, from all sources that you have
+///
+/// Three sources: spaces that are here, your inbox, and spaces that you chose as an index.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus refs /posts/1                   who liked it, who replied
+  timebus refs @alice/posts/1 --kind reply")]
+pub(crate) struct Refs {
+    /// What is pointed at
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// Only this kind
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) limit: u64,
 }
 
 /// Have nothing to do with a peer or a space

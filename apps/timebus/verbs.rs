@@ -14,6 +14,7 @@ mod r#gen;
 mod history;
 mod id;
 mod import;
+mod inbox;
 mod invite;
 mod invites;
 mod join;
@@ -71,6 +72,8 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Invite(args) => invite::run(context, args).await,
         Verb::Join(args) => join::run(context, args).await,
         Verb::Invites(args) => invites::run(context, args).await,
+        Verb::Inbox(args) => inbox::run(context, args).await,
+        Verb::Refs(args) => inbox::refs(context, args).await,
         Verb::Private(args) => private::run(context, args).await,
         Verb::Peers(_) => peers::list(context).await,
         Verb::Follow(args) => peers::follow(context, args).await,

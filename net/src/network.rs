@@ -14,6 +14,7 @@ use bytes::Bytes;
 use timebus_identity::{Keys, PublicKey, SecretKey, Signed, random_bytes};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
+use timebus_store::inbox::{Inbox, LeaveError};
 use timebus_store::store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -26,8 +27,9 @@ use crate::link::address::Address;
 use crate::link::endpoint::{BindError, Endpoint, EndpointConfig};
 use crate::link::{Arrivals, Door, Link, LinkReceiver, LinkSender, SEND_BYTES_MAX, door};
 use crate::node::book::{Book, BookError};
+use crate::node::outbox::Outbox;
 use crate::node::{Act, Config as NodeConfig, Event, LinkId, Node, SpaceState, SpaceStatus};
-use crate::sync::frame::Redemption;
+use crate::sync::frame::{Redemption, Taking};
 use crate::sync::{Binding, RedeemAnswer, Role, Stored};
 use crate::who::now_ms;
 
@@ -62,6 +64,12 @@ pub enum NetworkError {
     /// The invites cannot be read.
     #[error("the invites could not be read")]
     Invites(#[source] io::Error),
+    /// The inbox cannot be read.
+    #[error("the inbox could not be read")]
+    Inbox(#[source] io::Error),
+    /// What waits to be delivered cannot be read.
+    #[error("outbox.json could not be read; move it away to start with an empty one")]
+    Outbox(#[source] io::Error),
 }
 
 /// The network has been left.
@@ -89,6 +97,7 @@ pub struct Network {
     door: Door,
     invites: Arc<Invites>,
     ledger: Arc<Ledger>,
+    inbox: Arc<Inbox>,
 }
 
 impl std::fmt::Debug for Network {
@@ -106,6 +115,10 @@ impl Network {
     pub async fn join(store: Store, keys: &Keys, config: NetworkConfig) -> Result<Self, NetworkError> {
         let file = store.home().join("peers.json");
         let book = Book::load(&file)?;
+        let inbox = Inbox::open(&store.home().join("inbox"), store.space(), timebus_store::inbox::Limits::default()).map_err(NetworkError::Inbox)?;
+        let inbox = Arc::new(inbox);
+        let outbox_file = store.home().join("outbox.json");
+        let outbox = Outbox::load(&outbox_file).map_err(NetworkError::Outbox)?;
         let invites = Arc::new(Invites::open(&store.home().join("invites"), store.clone()).map_err(NetworkError::Invites)?);
         let ledger = Arc::new(Ledger::open(&store.home().join("limits.json")));
         let device = SecretKey::from_seed(*keys.device().seed());
@@ -117,14 +130,17 @@ impl Network {
         let (changes, changed) = watch::channel(0);
         let node_config = NodeConfig { node: node.public(), space: store.space(), device: device.public(), name: config.name, is_offline };
         let driver = Driver {
-            node: Node::new(node_config, book),
+            node: Node::new(node_config, book, outbox),
             store,
             device: Arc::new(device),
             incarnation: keys.incarnation(),
             endpoint: endpoint.clone(),
             invites: Arc::clone(&invites),
             ledger: Arc::clone(&ledger),
+            inbox: Arc::clone(&inbox),
             file,
+            outbox_file,
+            is_outbox_new: false,
             commands: commands.clone(),
             links: BTreeMap::new(),
             next_link: 1,
@@ -135,7 +151,7 @@ impl Network {
             clock: Clock::new(),
         };
         tokio::spawn(driver.run(queue, arrivals));
-        Ok(Self { commands, changed, endpoint, door, invites, ledger })
+        Ok(Self { commands, changed, endpoint, door, invites, ledger, inbox })
     }
 
     /// This peer's place on the network.
@@ -169,6 +185,12 @@ impl Network {
     #[must_use]
     pub fn invites(&self) -> &Arc<Invites> {
         &self.invites
+    }
+
+    /// The inbox of the own space.
+    #[must_use]
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
     }
 
     /// Tells whenever peers or spaces are another way than they were.
@@ -284,7 +306,10 @@ struct Driver {
     endpoint: Endpoint,
     invites: Arc<Invites>,
     ledger: Arc<Ledger>,
+    inbox: Arc<Inbox>,
     file: PathBuf,
+    outbox_file: PathBuf,
+    is_outbox_new: bool,
     commands: mpsc::Sender<Command>,
     links: BTreeMap<LinkId, Running>,
     next_link: LinkId,
@@ -374,6 +399,11 @@ impl Driver {
         if let Err(error) = self.node.book().save(&self.file) {
             tracing::error!(%error, "what is known of other peers was not written");
         }
+        if std::mem::take(&mut self.is_outbox_new)
+            && let Err(error) = self.node.outbox().save(&self.outbox_file)
+        {
+            tracing::error!(%error, "what waits to be delivered was not written");
+        }
     }
 
     fn up(&mut self, link: Link, called: Option<PublicKey>) {
@@ -451,6 +481,18 @@ impl Driver {
                     let _ = commands.send(Command::Event(Event::RedeemAnswer { link, answer })).await;
                 });
             }
+            Act::Notices { link, notices, .. } => {
+                let (inbox, commands, now_ms) = (Arc::clone(&self.inbox), self.commands.clone(), self.clock.now_ms());
+                tokio::task::spawn_blocking(move || {
+                    let space = inbox.space();
+                    let results = take_notices(&inbox, notices, now_ms);
+                    let _ = commands.blocking_send(Command::Event(Event::Took { link, space, results }));
+                });
+            }
+            Act::SaveOutbox => {
+                self.is_outbox_new = true;
+                self.save.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+            }
             Act::Save => {
                 self.save.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
             }
@@ -458,6 +500,34 @@ impl Driver {
             Act::Changed => self.changes.send_modify(|count| *count += 1),
         }
     }
+}
+
+/// Checks and keeps notices.
+fn take_notices(inbox: &Inbox, notices: Vec<Signed<Change>>, now_ms: u64) -> Vec<(ChangeId, Taking)> {
+    let mut results = Vec::with_capacity(notices.len());
+    let mut good = Vec::with_capacity(notices.len());
+    for notice in notices {
+        let id = notice.content().id();
+        match notice.verify() {
+            Ok(notice) => good.push(notice),
+            Err(_) => results.push((id, Taking::Refused)),
+        }
+    }
+    let left = inbox.leave(&good, now_ms);
+    results.extend(good.iter().map(|notice| notice.id()).zip(left.into_iter().map(|left| match left {
+        Ok(_) => Taking::Kept,
+        Err(LeaveError::Closed) => Taking::NotHere,
+        Err(LeaveError::Full { .. }) => Taking::Full,
+        Err(LeaveError::Io(error)) => {
+            tracing::error!(%error, "a notice was not kept");
+            Taking::Busy
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a notice was refused");
+            Taking::Refused
+        }
+    })));
+    results
 }
 
 fn texts(addresses: &[Address]) -> Vec<String> {

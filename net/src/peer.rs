@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use timebus_identity::{PublicKey, Token, random_bytes, z32};
+use timebus_store::inbox::Inbox;
 use timebus_store::store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -116,6 +117,9 @@ pub struct Inner {
     app_ports: AppPorts,
     door: RwLock<Option<crate::link::Door>>,
     network: std::sync::OnceLock<crate::network::Network>,
+    /// The inbox of a peer that takes no part in the network.
+    inbox: Mutex<Option<Arc<Inbox>>>,
+    pub(crate) refs: crate::refs::Refs,
 }
 
 /// A port of one app, and its alias.
@@ -190,6 +194,8 @@ impl Peer {
             app_ports: AppPorts::default(),
             door: RwLock::default(),
             network: std::sync::OnceLock::new(),
+            inbox: Mutex::default(),
+            refs: crate::refs::Refs::default(),
         }));
         crate::sys::apps::renew(&peer);
         peer
@@ -311,6 +317,21 @@ impl Peer {
     pub fn enter(&self, network: crate::network::Network) {
         self.open_door(network.door());
         let _ = self.0.network.set(network);
+    }
+
+    /// The inbox of the own space.
+    pub(crate) fn inbox(&self) -> Result<Arc<Inbox>, Problem> {
+        if let Some(network) = self.network() {
+            return Ok(Arc::clone(network.inbox()));
+        }
+        let mut inbox = lock(&self.0.inbox);
+        if inbox.is_none() {
+            let opened = Inbox::open(&self.store().home().join("inbox"), self.space(), timebus_store::inbox::Limits::default());
+            let failed =
+                |error: std::io::Error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the inbox could not be read", error.to_string());
+            *inbox = Some(Arc::new(opened.map_err(failed)?));
+        }
+        inbox.clone().ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the inbox could not be read", "it was closed"))
     }
 
     /// This peer's part in the network, if it takes part.

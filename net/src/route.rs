@@ -202,6 +202,11 @@ async fn carry_out(
         return Err(if matches!(who, Who::Anyone) { who_are_you("a page of another origin may change nothing") } else { foreign_origin() });
     }
     let verb = if reads { Verb::Read } else { Verb::Write };
+    if let Some((space, rest)) = crate::drop::place(&target.segments) {
+        let body = if reads { bytes::Bytes::new() } else { read_body(body, crate::sys::BODY_BYTES_MAX).await? };
+        who.allows_body(&body)?;
+        return crate::drop::answer(peer, &head, &who, space, rest, body).await;
+    }
     let (space, path, state) = remote::reach(peer, &head.headers, &target.segments, &who, verb).await?;
     let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query };
     let key = ask.space.key;

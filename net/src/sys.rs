@@ -30,10 +30,29 @@ use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
 /// What `/.sys` has to read.
-const PARTS: [&str; 14] =
-    ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "grants", "quarantine", "held", "costs"];
+const PARTS: [&str; 19] = [
+    "status",
+    "metrics",
+    "log",
+    "conflicts",
+    "diff",
+    "peers",
+    "spaces",
+    "invites",
+    "devices",
+    "timelines",
+    "apps",
+    "grants",
+    "quarantine",
+    "held",
+    "costs",
+    "inbox",
+    "outbox",
+    "refs",
+    "indexes",
+];
 /// Largest body of a request to the system.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Entries of a listing, if the caller does not say.
 const ENTRIES_DEFAULT: usize = 100;
 
@@ -107,6 +126,9 @@ pub(crate) async fn answer(
     }
     if let Some(answer) = rights::answer(peer, &head.method, &parts, &query, &body).await {
         return answer.map(|value| answer_json(&value));
+    }
+    if let Some(answer) = crate::drop::sys(peer, &head, &parts, &body, &query).await {
+        return answer;
     }
     match name {
         "" if reads => Ok(answer_json(&json!({ "links": PARTS }))),

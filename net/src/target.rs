@@ -53,6 +53,8 @@ pub struct Query {
     pub inc: Option<i64>,
     /// Whose rights are asked about.
     pub who: Option<String>,
+    /// Only references of this kind.
+    pub kind: Option<String>,
 }
 
 /// Which side of a value is asked for.
@@ -180,7 +182,7 @@ impl TargetError {
             Self::ControlCharacter { .. } => "use a name without control characters",
             Self::BadEscape { .. } => "write a percent sign as %25",
             Self::NotUtf8 { .. } => "encode names as UTF-8 before percent-encoding them",
-            Self::UnknownParameter { .. } => "known parameters are depth, limit, after, first, last, view, inc and as",
+            Self::UnknownParameter { .. } => "known parameters are depth, limit, after, first, last, view, inc, as and kind",
             Self::DuplicateParameter { .. } => "send the parameter once",
             Self::BadNumber { .. } => "send decimal digits; only inc may be negative, with a - in front",
             Self::UnknownView { .. } => "use view=value, view=all, view=meta or view=raw",
@@ -242,6 +244,7 @@ impl Query {
                 "first" => set(&mut query.first, "first", number("first", &value)?)?,
                 "last" => set(&mut query.last, "last", number("last", &value)?)?,
                 "view" => set(&mut view, "view", View::parse(&value)?)?,
+                "kind" => set(&mut query.kind, "kind", value)?,
                 "inc" => set(&mut query.inc, "inc", signed_number("inc", &value)?)?,
                 "as" => set(&mut query.who, "as", value)?,
                 _ => {
@@ -495,7 +498,8 @@ pub(crate) mod tests {
                 last: Some(2),
                 view: View::All,
                 inc: Some(-5),
-                who: Some("bob".into())
+                who: Some("bob".into()),
+                kind: None
             }
         );
         assert_eq!(Target::parse("/a?").expect("an empty query").query, Query::default());

@@ -471,6 +471,20 @@ impl Store {
         found.map_or(space.unmounted(), |t| space.with(t))
     }
 
+    /// A space with each of its timelines of values: `main`, and those that are mounted and show.
+    #[must_use]
+    pub fn values(&self, key: PublicKey) -> Vec<Space> {
+        let Some((space, stated)) = self.stated(&key) else { return Vec::new() };
+        let mounted = stated.rights.shown().filter_map(|mount| stated.number(&mount.timeline)).map(|t| space.with(t));
+        [space].into_iter().chain(mounted).collect()
+    }
+
+    /// A notice as it goes to an inbox, signed with the key that this home writes with.
+    #[must_use]
+    pub fn sign_notice(&self, notice: &Change) -> Vec<u8> {
+        crate::writer::encode_own(notice, &self.inner.device)
+    }
+
     /// Local number of a timeline of a space that is held here.
     #[must_use]
     pub fn number_of(&self, space: &PublicKey, timeline: &TimelineId) -> Option<u32> {

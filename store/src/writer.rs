@@ -1294,7 +1294,7 @@ impl Syncer {
     }
 }
 
-fn encode_own(change: &Change, device: &SecretKey) -> Vec<u8> {
+pub(crate) fn encode_own(change: &Change, device: &SecretKey) -> Vec<u8> {
     use timebus_identity::Signable as _;
     let signature = device.sign(&change.signing_message());
     let mut out = Vec::with_capacity(change.encoded_len());

@@ -54,14 +54,14 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
     Some(answer.map(|value| answer_json(&value)))
 }
 
-fn network(peer: &Peer) -> Result<&Network, Problem> {
+pub(crate) fn network(peer: &Peer) -> Result<&Network, Problem> {
     peer.network().ok_or_else(|| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "network", "this needs a running peer", "a command alone takes no part in the network")
             .with_fix("start the peer with `timebus up`, then try again")
     })
 }
 
-fn stopped(error: Stopped) -> Problem {
+pub(crate) fn stopped(error: Stopped) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", error.to_string())
 }
 
