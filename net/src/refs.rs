@@ -278,7 +278,7 @@ impl Refs {
         let places: Vec<Place> = {
             let mut state = lock(&self.0);
             for held in store.spaces() {
-                for space in store.values(held.key) {
+                for space in store.shown(held.key) {
                     state.refresh(store, &rows, space)?;
                 }
             }

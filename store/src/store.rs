@@ -473,7 +473,7 @@ impl Store {
 
     /// A space with each of its timelines of values: `main`, and those that are mounted and show.
     #[must_use]
-    pub fn values(&self, key: PublicKey) -> Vec<Space> {
+    pub fn shown(&self, key: PublicKey) -> Vec<Space> {
         let Some((space, stated)) = self.stated(&key) else { return Vec::new() };
         let mounted = stated.rights.shown().filter_map(|mount| stated.number(&mount.timeline)).map(|t| space.with(t));
         [space].into_iter().chain(mounted).collect()
