@@ -37,6 +37,7 @@ const FILES: &[(&str, &[u8])] = embed! {
     "elements/people-page.js"
     "elements/problem-card.js"
     "elements/qr-code.js"
+    "elements/requests-page.js"
     "elements/sign-in.js"
     "elements/small-chart.js"
     "elements/timebus-app.js"
