@@ -191,7 +191,7 @@ pub(crate) fn mime(path: &str) -> Option<&'static str> {
 
 /// What a page of an app may load: files of its own origin, and the scripts and styles that stand in the page as it was
 /// installed. Those are named by their hashes, so that an app can be one file of HTML, and what somebody wrote into a post
-/// still never runs. What no policy forbids is leading the reader to another address; links are of use, and he sees it.
+/// still never runs. What no policy of today's browsers forbids: leading the reader to another address, and WebRTC.
 pub(crate) fn policy(page: &[u8], network: &[String]) -> String {
     let hashes = |tag: &str| {
         let mut all = String::new();
@@ -203,7 +203,7 @@ pub(crate) fn policy(page: &[u8], network: &[String]) -> String {
     let hosts: String = network.iter().map(|host| format!(" https://{host} wss://{host}")).collect();
     format!(
         "default-src 'self'; script-src 'self'{}; style-src 'self'{}; img-src 'self' data: blob:; media-src 'self' blob:; \
-         connect-src 'self'{hosts}; webrtc 'block'; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+         connect-src 'self'{hosts}; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
         hashes("script"),
         hashes("style"),
     )
