@@ -21,7 +21,7 @@ fn an_app_that_was_just_made_runs() {
     assert_eq!(run(peer.home(), &["app", "new", "No Tes"]).code, 2);
     let asked = run(peer.home(), &["app", "install", &folder]);
     assert_eq!(asked.code, 2, "nobody was asked: {asked:?}");
-    for part in ["read and change /notes in your space", "the list is kept there", "talks to your peer and to nobody else", "--yes"] {
+    for part in ["read and change /notes in your space", "the list is kept there", "asks no host but your peer", "--yes"] {
         assert!(asked.err.contains(part), "{part} is missing in {}", asked.err);
     }
     assert_eq!(verb(peer.home(), &["app", "ls"])["apps"], json!([]));
