@@ -4,6 +4,9 @@
 //! `/.gui/`; the empty path is the start page, which browsers get at every path. `sdk.js` and `sdk/` are for apps, at
 //! whose origins they are served as `/sdk.js`.
 //!
+//! The pages are plain custom elements, one a file. What they show changes in few places and at known times, so a library
+//! that tracks changes would be the largest file here and save few lines; `dom.js` is 70 of them.
+//!
 //! Deliberately not here: anything that serves. The pages are a client of the HTTP API and can do nothing that it
 //! cannot; this crate does not know that the API exists.
 
@@ -37,6 +40,7 @@ const FILES: &[(&str, &[u8])] = embed! {
     "elements/people-page.js"
     "elements/problem-card.js"
     "elements/qr-code.js"
+    "elements/requests-page.js"
     "elements/sign-in.js"
     "elements/small-chart.js"
     "elements/timebus-app.js"
@@ -165,8 +169,11 @@ mod tests {
 
     #[test]
     fn asks_nobody_but_its_own_peer() {
+        // The name of a namespace looks like an address, and nobody is asked there.
+        const SVG: &str = "\"http://www.w3.org/2000/svg\"";
         for (name, _) in FILES.iter().filter(|(name, _)| *name != "icon.svg") {
-            assert!(!text(name).contains("http://") && !text(name).contains("https://"), "{name} names another host");
+            let text = text(name).replace(SVG, "");
+            assert!(!text.contains("http://") && !text.contains("https://"), "{name} names another host");
         }
     }
 
