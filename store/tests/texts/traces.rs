@@ -134,15 +134,6 @@ async fn replay(name: &str, edits_max: usize) {
         }
     }
     let end = trace["endContent"].as_str().expect("text");
-    for me in 0..agents {
-        for from in (0..agents).filter(|from| *from != me) {
-            let have = sent.get(&(from, me)).copied().unwrap_or(0);
-            let offered = stores[me].offer(made[from][have..].to_vec()).await.expect("taken");
-            let again: Vec<_> = offered.refused.iter().map(timebus_store::pipeline::Refusal::change).collect();
-            let rest: Vec<_> = made[from].iter().filter(|change| again.contains(&change.id())).cloned().collect();
-            let _ = stores[me].offer(rest).await.expect("taken");
-        }
-    }
     for (me, store) in stores.iter().enumerate() {
         for (from, other) in stores.iter().enumerate() {
             if from != me {
