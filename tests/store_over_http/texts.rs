@@ -8,15 +8,18 @@ use crate::socket::Socket;
 
 const TEXT: (&str, &str) = ("Content-Type", "text/plain");
 
-fn read_content(headers: &crate::http::Headers, stream: &mut impl std::io::BufRead) -> (Option<String>, String) {
+fn read_content(headers: &crate::http::Headers, stream: &mut impl std::io::BufRead) -> Part {
     let length = headers.one("content-length").expect("a length").parse().expect("a number");
     let mut bytes = vec![0; length];
     stream.read_exact(&mut bytes).expect("content");
     (headers.one("content-range").map(str::to_owned), String::from_utf8(bytes).expect("text"))
 }
 
+/// A range, and what stands there now; without a range the whole text.
+type Part = (Option<String>, String);
+
 /// One patch or snapshot of a stream: version, parents, range and content.
-fn read_update(stream: &mut impl std::io::BufRead) -> (Vec<String>, Vec<String>, Vec<(Option<String>, String)>) {
+fn read_update(stream: &mut impl std::io::BufRead) -> (Vec<String>, Vec<String>, Vec<Part>) {
     let mut line = String::new();
     while line.trim().is_empty() {
         line.clear();
