@@ -141,6 +141,10 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) qr: bool,
 
+    /// Most bytes of large files that are kept, as in 100GB [default: what the disk takes]
+    #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
+    pub(crate) blob_limit: Option<u64>,
+
     /// How to write logs on stderr
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
@@ -210,6 +214,7 @@ Examples:
   timebus get /notes --view all           every value where people wrote at the same time
   timebus get /notes --view meta          who wrote which leaf when, one a line
   timebus get /logo > logo.png
+  timebus get /films/holiday -o h.mp4     with progress; given again after a cut, it goes on
   timebus get /notes --json               {\"path\",\"version\",\"conflicts\",\"type\",\"value\"}")]
 pub(crate) struct Get {
     /// Where, as in /notes/hi
@@ -223,6 +228,10 @@ pub(crate) struct Get {
     /// Another side of the value
     #[arg(long, value_enum)]
     pub(crate) view: Option<View>,
+
+    /// Write it to this file; what came before a cut is kept beside it and not fetched again
+    #[arg(long, short, value_name = "FILE", conflicts_with = "view")]
+    pub(crate) output: Option<std::path::PathBuf>,
 }
 
 /// Which side of a value.
@@ -257,6 +266,7 @@ Examples:
   timebus put /profile '{\"name\":\"Ada\"}'
   timebus put /profile @profile.json        from a file
   timebus put /logo @logo.png               other files keep their media type
+  timebus put /films/holiday @h.mp4         any size; given again after a cut, it goes on
   date | timebus put /now - --text          from standard input
 
 A text that begins with @ is written with @@.")]

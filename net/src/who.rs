@@ -181,6 +181,14 @@ impl Who {
         }
     }
 
+    /// The same for a body that is not held in memory.
+    pub(crate) fn body_check(&self) -> BodyCheck {
+        BodyCheck(match self {
+            Self::Signed(signer) => Some(signer.body_check()),
+            _ => None,
+        })
+    }
+
     /// The answer to those who may not do what they asked for.
     pub(crate) fn denied(&self) -> Problem {
         match self {
@@ -190,6 +198,24 @@ impl Who {
             _ => Problem::new(StatusCode::UNAUTHORIZED, "who", "who are you?", "nobody in particular may do this")
                 .with_fix("send `Authorization: Bearer <token>`; `timebus id --token` prints the owner's token"),
         }
+    }
+}
+
+/// Whether a body is the one that was signed, found out while it comes.
+pub(crate) struct BodyCheck(Option<crate::signature::BodyCheck>);
+
+impl BodyCheck {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        if let Some(check) = &mut self.0 {
+            check.update(bytes);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<(), Problem> {
+        if self.0.is_none_or(crate::signature::BodyCheck::allows) {
+            return Ok(());
+        }
+        Err(Problem::new(StatusCode::UNAUTHORIZED, "digest", "the body is not the one that was signed", "Content-Digest and body differ"))
     }
 }
 

@@ -41,12 +41,25 @@ pub enum Table {
     Meta,
     /// Key: `t ‖ a` of a change that is not rooted. Value: scopes in which it has an effect, see [`crate::vouch`].
     Unrooted,
+    /// Key: `hash (32) ‖ t ‖ a ‖ op index (4)` of a write that refers to a blob. Value: 1 if it is visible, else 0.
+    Blob,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Self; 10] =
-        [Self::Index, Self::Change, Self::Chain, Self::Node, Self::History, Self::Live, Self::Position, Self::Label, Self::Meta, Self::Unrooted];
+    pub const ALL: [Self; 11] = [
+        Self::Index,
+        Self::Change,
+        Self::Chain,
+        Self::Node,
+        Self::History,
+        Self::Live,
+        Self::Position,
+        Self::Label,
+        Self::Meta,
+        Self::Unrooted,
+        Self::Blob,
+    ];
 
     /// The table's name on disk; the number is the version of its format.
     #[must_use]
@@ -62,6 +75,7 @@ impl Table {
             Self::Label => "label-1",
             Self::Meta => "meta-1",
             Self::Unrooted => "unrooted-1",
+            Self::Blob => "blob-1",
         }
     }
 }

@@ -10,6 +10,8 @@ use timebus_identity::{Keys, KeysError, PublicKey, SecretKey};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::Rights;
+use crate::blobs::collect::{Collected, Retention, Use, collect};
+use crate::blobs::{BlobHash, Blobs, Lease, Limits, references};
 use crate::change::{Body, Change};
 use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
@@ -26,7 +28,7 @@ use crate::summary::{Summary, summary};
 use crate::tree::{CONFLICT_PAGE, Tree};
 use crate::update::Update;
 use crate::view::View;
-use crate::writer::{Decider, Group, Job, Offered, Request, Statement, Syncer, WriteError, Written, names, resolve};
+use crate::writer::{Action, Decider, Group, Job, Offered, Request, Statement, Syncer, WriteError, Written, names, resolve};
 
 /// The disk or what is on it failed.
 #[derive(Debug, thiserror::Error)]
@@ -82,11 +84,13 @@ pub struct Config {
     pub memtable_bytes: u64,
     /// Requests that may wait to be written. Default 8 192; more use memory, fewer make bursts wait outside.
     pub requests_max: usize,
+    /// How much of blobs may be kept. Default as much as the disk takes.
+    pub blobs: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024, memtable_bytes: 32 * 1024 * 1024, requests_max: 8192 }
+        Self { cache_bytes: 32 * 1024 * 1024, memtable_bytes: 32 * 1024 * 1024, requests_max: 8192, blobs: Limits::default() }
     }
 }
 
@@ -234,6 +238,7 @@ pub struct Store {
     threads: Arc<Threads>,
     opened: Arc<Opened>,
     home: Arc<FilePath>,
+    blobs: Option<Blobs>,
 }
 
 struct Threads {
@@ -269,6 +274,17 @@ pub struct Reading {
     pub tree: Tree,
     /// Its version.
     pub version: Vec<String>,
+}
+
+/// A place that names a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobPlace {
+    /// In which space.
+    pub space: Space,
+    /// Where in it.
+    pub path: Path,
+    /// Whether it does so now; else an older version did.
+    pub is_visible: bool,
 }
 
 /// Takes the lock that keeps a second process out. It is free again when the file is dropped.
@@ -327,6 +343,7 @@ impl Store {
             }
             result => result?,
         };
+        let blobs = Blobs::open(&home.join("blobs"), config.blobs.clone()).map_err(StorageError::from)?;
         let mut appender = Appender::open(&log_folder, end).map_err(StorageError::from)?;
         // A home that lost changes, or is a copy of another, must not go on in its old chain. The mark outlives a
         // crash in the middle, and stays as long as the root key is not there to grant a new device key.
@@ -356,6 +373,7 @@ impl Store {
             threads: Arc::new(threads),
             opened: Arc::new(opened),
             home: home.into(),
+            blobs: Some(blobs),
         })
     }
 
@@ -371,6 +389,7 @@ impl Store {
             threads: Arc::new(threads),
             opened: Arc::new(opened),
             home: FilePath::new("").into(),
+            blobs: None,
         }
     }
 
@@ -428,6 +447,84 @@ impl Store {
         &self.home
     }
 
+    /// The blobs of this home; `None` for a store in memory.
+    #[must_use]
+    pub fn blobs(&self) -> Option<&Blobs> {
+        self.blobs.as_ref()
+    }
+
+    /// What refers to a blob.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn use_of(&self, hash: &BlobHash) -> Result<Use, StorageError> {
+        let rows = self.snapshot();
+        let mut found = Use::Nothing;
+        for reference in references(&*rows, hash) {
+            if reference?.is_visible {
+                return Ok(Use::Visible);
+            }
+            found = Use::History;
+        }
+        Ok(found)
+    }
+
+    /// Where a blob is named.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn places_of(&self, rows: &Committed, hash: &BlobHash) -> Result<Vec<BlobPlace>, StorageError> {
+        let spaces = self.spaces();
+        let mut bodies = Bodies::new(self.inner.log.clone());
+        let mut found = Vec::new();
+        for reference in references(rows, hash) {
+            let reference = reference?;
+            let Some(space) = spaces.iter().find(|space| space.main() == reference.t) else { continue };
+            let id = OpId { change: summary(rows, reference.t, reference.a)?.id, index: reference.index };
+            if let Some((path, _)) = bodies.write_at(rows, reference.t, id)? {
+                found.push(BlobPlace { space: *space, path, is_visible: reference.is_visible });
+            }
+        }
+        Ok(found)
+    }
+
+    /// All blobs that visible values of a timeline name.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn named_blobs(&self, rows: &Committed, t: u32) -> Result<Vec<BlobHash>, StorageError> {
+        crate::blobs::named_in(rows, t)
+    }
+
+    /// Removes blobs that nothing has referred to for long enough. Reads every name in the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn collect_blobs(&self, retention: Retention, now_ms: u64) -> Result<Collected, StorageError> {
+        match &self.blobs {
+            Some(blobs) => collect(blobs, retention, now_ms, &|hash| self.use_of(hash)),
+            None => Ok(Collected::default()),
+        }
+    }
+
+    /// Keeps the blobs that an action refers to.
+    fn lease(&self, action: &Action) -> Vec<Lease> {
+        let Some(blobs) = &self.blobs else { return Vec::new() };
+        let mut leases = Vec::new();
+        match action {
+            Action::Put(json) | Action::Merge(json) | Action::Post { value: json, .. } => {
+                crate::plan::blobs_named(json, &mut |hash| leases.push(blobs.lease(hash)));
+            }
+            Action::PutValue(crate::value::Value::Blob { hash, .. }) => leases.push(blobs.lease(BlobHash::from_bytes(*hash))),
+            _ => {}
+        }
+        leases
+    }
+
     /// What was found and done while opening.
     #[must_use]
     pub fn opened(&self) -> &Opened {
@@ -458,6 +555,7 @@ impl Store {
     /// [`WriteError`]; nothing was written then.
     pub async fn write(&self, request: Request) -> Result<Written, WriteError> {
         let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
+        let _leases = self.lease(&request.action);
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Job::Write(Box::new(request), reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?

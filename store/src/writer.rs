@@ -538,6 +538,7 @@ impl Decider {
             Condition::Absent => !existed,
             Condition::Match { version: wanted, tags } => {
                 tags.contains(&version_tag(&version))
+                    || node.winner(rows, &t_key)?.is_some_and(|write| write.value.content_tag().is_some_and(|tag| tags.contains(&tag)))
                     || wanted.as_ref().is_some_and(|wanted| same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false))
             }
         };

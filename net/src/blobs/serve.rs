@@ -1,0 +1,174 @@
+//! Files handed out: checked while they are read, by ranges, and so that a browser shows them but never runs them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use timebus_store::blobs::{Blob, BlobHash, Damage};
+use timebus_store::tree::{Shape, Tree};
+use timebus_store::value::{Mime, Value};
+
+use super::PIECE_BYTES;
+use crate::accept::{Mime as Media, negotiate};
+use crate::body::Body;
+use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
+use crate::problem::Problem;
+use crate::read::insert;
+use crate::route::Ask;
+use crate::target::View;
+use crate::who::text;
+
+/// A blob that a request asks for as what it is, not as the JSON that names it.
+pub(crate) struct Wanted {
+    pub(crate) hash: BlobHash,
+    len: u64,
+    mime: Mime,
+}
+
+impl Wanted {
+    /// Of a value and the media types that the caller takes.
+    pub(crate) fn of(ask: &Ask, tree: &Tree) -> Option<Self> {
+        if ask.query.view == View::All || tree.shape() != Shape::Scalar {
+            return None;
+        }
+        let Value::Blob { hash, len, mime } = &tree.writes.first()?.value else { return None };
+        let own = Media::parse(mime.as_str()).unwrap_or(Media::BYTES);
+        let offers = [own.clone(), Media::JSON];
+        let chosen = negotiate(text(&ask.head.headers, header::ACCEPT), &offers).unwrap_or(&own);
+        (*chosen == own).then(|| Self { hash: BlobHash::from_bytes(*hash), len: *len, mime: mime.clone() })
+    }
+
+    /// Its entity tag: who has the content knows that it is the same.
+    pub(crate) fn tag(&self) -> String {
+        format!("\"{}\"", self.hash)
+    }
+}
+
+/// Adds a blob to an answer that has its other headers.
+pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) -> Result<Response<Body>, Problem> {
+    let Some(blob) = super::of(&ask.peer)?.open_blob(wanted.hash).map_err(|error| damaged(wanted, &Damage::Io(error)))? else {
+        return Err(missing(ask, wanted));
+    };
+    if blob.len() != wanted.len {
+        // The writer said another length than the hash stands for; the hash counts.
+        tracing::debug!(hash = %wanted.hash, said = wanted.len, is = blob.len(), "a value says a wrong length");
+    }
+    let len = blob.len();
+    media_headers(ask, response.headers_mut(), wanted.mime.as_str());
+    let range = match text(&ask.head.headers, header::RANGE) {
+        Some(range) if if_range_holds(&ask.head.headers, &wanted.tag()) => parse_range(range, len),
+        _ => ByteRange::Whole,
+    };
+    let range = match range {
+        ByteRange::Whole => 0..len,
+        ByteRange::Satisfiable(range) => {
+            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range(&range, len));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            range
+        }
+        ByteRange::Unsatisfiable => {
+            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range_unsatisfiable(len));
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            return Ok(response);
+        }
+    };
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    if ask.head.method != Method::HEAD {
+        *response.body_mut() = body(blob, range).map_err(|damage| damaged(wanted, &damage))?;
+    }
+    Ok(response)
+}
+
+/// Streams a range. The first piece is read before anything is answered, so that damage there has an answer of its
+/// own; damage further on cuts the stream, and the client sees that bytes are missing.
+fn body(blob: Blob, range: std::ops::Range<u64>) -> Result<Body, Damage> {
+    let piece = |at: u64| at..range.end.min(at - at % PIECE_BYTES as u64 + PIECE_BYTES as u64);
+    let first = piece(range.start);
+    let bytes = blob.read(first.clone())?;
+    if first.end == range.end {
+        return Ok(Body::ready(bytes));
+    }
+    let blob = Arc::new(blob);
+    let end = range.end;
+    let stream = futures_util::stream::unfold((blob, first.end, Some(Bytes::from(bytes))), move |(blob, at, ready)| async move {
+        if let Some(bytes) = ready {
+            return Some((bytes, (blob, at, None)));
+        }
+        if at >= end {
+            return None;
+        }
+        let next = end.min(at + PIECE_BYTES as u64);
+        let reading = Arc::clone(&blob);
+        match tokio::task::spawn_blocking(move || reading.read(at..next)).await {
+            Ok(Ok(bytes)) => Some((Bytes::from(bytes), (blob, next, None))),
+            Ok(Err(damage)) => {
+                tracing::error!(hash = %blob.hash(), %damage, "a file was cut short; run `timebus fsck`");
+                None
+            }
+            Err(_) => None,
+        }
+    });
+    Ok(Body::Stream(Box::pin(stream)))
+}
+
+/// The headers with which stored media is served: a browser shows it, and runs nothing of it.
+pub(crate) fn media_headers(ask: &Ask, headers: &mut HeaderMap, mime: &str) {
+    insert(headers, header::CONTENT_TYPE.as_str(), mime);
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !is_passive(mime) && ask.query.view != View::Raw {
+        headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    }
+}
+
+/// Whether a browser only shows what has this media type. What is not known to be passive is offered for saving.
+fn is_passive(mime: &str) -> bool {
+    let mime = mime.to_ascii_lowercase();
+    let essence = mime.split(';').next().unwrap_or_default().trim();
+    match essence.split_once('/') {
+        Some(("image", kind)) => !kind.contains("svg") && !kind.contains("xml"),
+        Some(("audio" | "video" | "font", kind)) => !kind.contains("xml"),
+        _ => matches!(essence, "text/plain" | "text/markdown" | "text/csv" | "application/json" | "application/octet-stream"),
+    }
+}
+
+/// Whether a range may be served (RFC 9110 §13.1.5): if the caller's copy is of the same content.
+fn if_range_holds(headers: &HeaderMap, tag: &str) -> bool {
+    match headers.get(header::IF_RANGE) {
+        None => true,
+        Some(value) => value.as_bytes().trim_ascii() == tag.as_bytes(),
+    }
+}
+
+/// The value is known and its bytes are not here.
+fn missing(ask: &Ask, wanted: &Wanted) -> Problem {
+    let detail = format!("{} names {} bytes ({}) that are not on this peer", ask.path, wanted.len, wanted.hash);
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "blob-missing", "the bytes of this file are not here", detail)
+        .with_fix("put the file again, or restore it from a backup; with `Accept: application/json` the value that names it is shown")
+        .with("blob", wanted.hash.to_string())
+        .with("bytes_total", wanted.len)
+}
+
+fn damaged(wanted: &Wanted, damage: &Damage) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "blob-damaged", "the bytes of this file are damaged", format!("{}: {damage}", wanted.hash))
+        .with_fix("`timebus fsck` says which files are damaged; putting the same file again mends it")
+        .with("blob", wanted.hash.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_passive_media_is_shown() {
+        for shown in ["image/png", "IMAGE/JPEG", "video/mp4", "audio/ogg; codecs=opus", "text/plain; charset=utf-8", "font/woff2"] {
+            assert!(is_passive(shown), "{shown}");
+        }
+        let saved =
+            ["text/html", "TEXT/HTML", " text/html ;x", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/pdf", "text/javascript"];
+        for saved in saved.into_iter().chain(["application/wasm", "multipart/x-mixed-replace", "message/rfc822", "x", "", "image", "model/x3d+xml"]) {
+            assert!(!is_passive(saved), "{saved}");
+        }
+    }
+}
