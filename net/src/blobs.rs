@@ -3,6 +3,9 @@
 //! [`upload`] takes them, [`resume`] those that come in parts, [`serve`] hands them out. Memory for each is a few
 //! pieces of [`PIECE_BYTES`], however large the file.
 //!
+//! Between peers, [`frame`] is what is said, [`swarm`] which pieces to ask whom for, [`exchange`] what to say to whom,
+//! all without IO; [`fetch`] drives them, and [`simulation`] shows how many peers at once fare.
+//!
 //! Deliberately not: which files are kept and where is the business of [`timebus_store::blobs`].
 
 use std::time::Duration;
@@ -13,8 +16,14 @@ use timebus_store::blobs::{Blobs, SaveError};
 use crate::peer::Peer;
 use crate::problem::Problem;
 
+pub mod exchange;
+pub(crate) mod fetch;
+pub mod frame;
+pub mod pieces;
 pub(crate) mod resume;
 pub(crate) mod serve;
+pub mod simulation;
+pub mod swarm;
 pub(crate) mod upload;
 
 /// Bytes that are read, checked or written at once.

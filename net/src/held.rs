@@ -53,6 +53,12 @@ fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &T
     })
 }
 
+/// Whether a peer may have what is in `main` of a space.
+pub(crate) fn may_read_main(store: &Store, remote: &Remote, space: &PublicKey, now_ms: u64) -> bool {
+    let main = TimelineId::named(space, "main");
+    store.rights(space).is_some_and(|rights| may_read(&rights, &remote.keys, space, &main, now_ms))
+}
+
 /// Tells a session what became of changes that were offered to the store.
 pub(crate) fn tell(stored: &mut Stored, offered: Offered) {
     stored.admitted.extend(offered.admitted);

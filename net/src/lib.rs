@@ -11,7 +11,7 @@
 
 pub mod accept;
 mod backup;
-mod blobs;
+pub mod blobs;
 mod body;
 pub mod byte_range;
 mod cache;

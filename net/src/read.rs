@@ -13,7 +13,7 @@ use timebus_store::tree::{Shape, Show, Tree};
 use timebus_store::value::Value;
 
 use crate::accept::{Mime, negotiate};
-use crate::blobs::serve::{Wanted, media_headers, serve};
+use crate::blobs::serve::{Wanted, from_others, media_headers, serve};
 use crate::body::{Body, header_value};
 use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
 use crate::cache::{Answer, canonical};
@@ -64,7 +64,7 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     }
     let headers = &ask.head.headers;
     if headers.contains_key("version") || headers.contains_key("parents") {
-        return historic(&ask, &rows);
+        return from_others(&ask, historic(&ask, &rows)?).await;
     }
     if ask.query.view == View::Meta {
         return meta(&ask, &rows);
@@ -96,6 +96,7 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     let reading = reading.map_err(|error| storage_problem(&error))?;
     let plain = is_plain(headers) && ask.head.uri.query().is_none();
     let response = value(&ask, &reading.tree, &reading.version)?;
+    let response = from_others(&ask, response).await?;
     if plain && response.status() == StatusCode::OK {
         let raw = ask.head.uri.path();
         if raw == canonical(&ask.space, &ask.path)

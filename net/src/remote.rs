@@ -85,7 +85,7 @@ pub(crate) fn keep_open(peer: &Peer, space: timebus_identity::PublicKey, mut res
     response
 }
 
-fn patience(head: &HeaderMap) -> Duration {
+pub(crate) fn patience(head: &HeaderMap) -> Duration {
     let wait = text(head, "prefer").and_then(|prefer| {
         prefer.split(',').find_map(|part| part.trim().strip_prefix("wait=")).and_then(|seconds| seconds.trim().parse::<u64>().ok())
     });

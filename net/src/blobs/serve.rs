@@ -1,14 +1,18 @@
 //! Files handed out: checked while they are read, by ranges, and so that a browser shows them but never runs them.
 
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use timebus_store::blobs::partial::PIECE_BYTES as PIECE;
 use timebus_store::blobs::{Blob, BlobHash, Damage};
 use timebus_store::tree::{Shape, Tree};
 use timebus_store::value::{Mime, Value};
 
 use super::PIECE_BYTES;
+use super::fetch::{Fetch, named};
 use crate::accept::{Mime as Media, negotiate};
 use crate::body::Body;
 use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
@@ -18,7 +22,11 @@ use crate::route::Ask;
 use crate::target::View;
 use crate::who::text;
 
+/// How long nothing may come of a blob that somebody has.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
 /// A blob that a request asks for as what it is, not as the JSON that names it.
+#[derive(Clone, Debug)]
 pub(crate) struct Wanted {
     pub(crate) hash: BlobHash,
     len: u64,
@@ -47,7 +55,14 @@ impl Wanted {
 /// Adds a blob to an answer that has its other headers.
 pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) -> Result<Response<Body>, Problem> {
     let Some(blob) = super::of(&ask.peer)?.open_blob(wanted.hash).map_err(|error| damaged(wanted, &Damage::Io(error)))? else {
-        return Err(missing(ask, wanted));
+        if ask.head.method == Method::HEAD {
+            media_headers(ask, response.headers_mut(), wanted.mime.as_str());
+            insert(response.headers_mut(), SOURCE, "not here");
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(wanted.len));
+            return Ok(response);
+        }
+        response.extensions_mut().insert(wanted.clone());
+        return Ok(response);
     };
     if blob.len() != wanted.len {
         // The writer said another length than the hash stands for; the hash counts.
@@ -55,23 +70,7 @@ pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) ->
     }
     let len = blob.len();
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());
-    let range = match text(&ask.head.headers, header::RANGE) {
-        Some(range) if if_range_holds(&ask.head.headers, &wanted.tag()) => parse_range(range, len),
-        _ => ByteRange::Whole,
-    };
-    let range = match range {
-        ByteRange::Whole => 0..len,
-        ByteRange::Satisfiable(range) => {
-            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range(&range, len));
-            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-            range
-        }
-        ByteRange::Unsatisfiable => {
-            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range_unsatisfiable(len));
-            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
-            return Ok(response);
-        }
-    };
+    let Some(range) = ranged(ask, &mut response, wanted, len) else { return Ok(response) };
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     if ask.head.method != Method::HEAD {
         *response.body_mut() = body(blob, range).map_err(|damage| damaged(wanted, &damage))?;
@@ -79,9 +78,102 @@ pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) ->
     Ok(response)
 }
 
+/// The range that is asked for, with the headers that say so; `None` if there is no such range.
+fn ranged(ask: &Ask, response: &mut Response<Body>, wanted: &Wanted, len: u64) -> Option<Range<u64>> {
+    let range = match text(&ask.head.headers, header::RANGE) {
+        Some(range) if if_range_holds(&ask.head.headers, &wanted.tag()) => parse_range(range, len),
+        _ => ByteRange::Whole,
+    };
+    match range {
+        ByteRange::Whole => Some(0..len),
+        ByteRange::Satisfiable(range) => {
+            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range(&range, len));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            Some(range)
+        }
+        ByteRange::Unsatisfiable => {
+            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range_unsatisfiable(len));
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            None
+        }
+    }
+}
+
+/// Says where the bytes of an answer come from, if not from here.
+const SOURCE: &str = "timebus-blob";
+
+/// Where [`serve`] found that the bytes are not here: gets them from others, and hands them on as they come.
+pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Result<Response<Body>, Problem> {
+    let Some(wanted) = response.extensions_mut().remove::<Wanted>() else { return Ok(response) };
+    let Some(network) = ask.peer.network() else { return Err(missing(ask, &wanted)) };
+    let fetching = network.blobs().fetch(&ask.peer.store, ask.space.key, wanted.hash, wanted.len).await;
+    let mut fetch = fetching.map_err(|error| super::save_problem(&error))?.ok_or_else(|| missing(ask, &wanted))?;
+    media_headers(ask, response.headers_mut(), wanted.mime.as_str());
+    let Some(range) = ranged(ask, &mut response, &wanted, wanted.len) else { return Ok(response) };
+    let piece_of = |at: u64| u32::try_from(at / PIECE).unwrap_or(u32::MAX);
+    let first = piece_of(range.start);
+    fetch.reads(first..piece_of(range.end.saturating_sub(1)) + 1);
+    let mut is_here = fetch.piece(first, crate::remote::patience(&ask.head.headers)).await;
+    if !is_here && !fetch.progress.borrow().sources.is_empty() {
+        // Somebody has it and is slow.
+        is_here = fetch.piece(first, STALL_MAX).await;
+    }
+    if !is_here {
+        return Err(unavailable(ask, &wanted, &fetch));
+    }
+    let sources = fetch.progress.borrow().sources.clone();
+    insert(response.headers_mut(), SOURCE, &format!("from {}", named(&sources)));
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    let stream = futures_util::stream::unfold((fetch, range.start), move |(mut fetch, at)| {
+        let end = range.end;
+        async move {
+            if at >= end {
+                return None;
+            }
+            let piece = piece_of(at);
+            if !fetch.piece(piece, STALL_MAX).await {
+                tracing::warn!(hash = %fetch.partial.hash(), at, "a file that others have was cut short");
+                return None;
+            }
+            let partial = Arc::clone(&fetch.partial);
+            let bytes = tokio::task::spawn_blocking(move || partial.bytes(piece)).await.ok()?.ok()?;
+            let begin = u64::from(piece) * PIECE;
+            let until = end.min(begin + bytes.len() as u64);
+            let bytes = Bytes::from(bytes).slice((at - begin) as usize..(until - begin) as usize);
+            // What lies before need not come first any more.
+            fetch.reads(piece + 1..piece_of(end.saturating_sub(1)) + 1);
+            Some((bytes, (fetch, until)))
+        }
+    });
+    *response.body_mut() = Body::Stream(Box::pin(stream));
+    Ok(response)
+}
+
+/// Nobody who is there has the bytes.
+fn unavailable(ask: &Ask, wanted: &Wanted, fetch: &Fetch) -> Problem {
+    let progress = fetch.progress.borrow().clone();
+    if let Some(problem) = progress.problem {
+        return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "there is no room for this file", problem);
+    }
+    let detail = format!(
+        "{} names {} bytes ({}) that are not here; {} connected peers were asked, and what is missing has {}",
+        ask.path,
+        wanted.len,
+        wanted.hash,
+        progress.asked,
+        named(&progress.sources)
+    );
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "blob-unavailable", "nobody who has these bytes is there", detail)
+        .with_fix("ask again later, or with `Prefer: wait=60`; `timebus peers` says who is connected; what has come is kept")
+        .with("blob", wanted.hash.to_string())
+        .with("bytes_total", wanted.len)
+        .with("asked", progress.asked)
+        .with("sources", progress.sources)
+}
+
 /// Streams a range. The first piece is read before anything is answered, so that damage there has an answer of its
 /// own; damage further on cuts the stream, and the client sees that bytes are missing.
-fn body(blob: Blob, range: std::ops::Range<u64>) -> Result<Body, Damage> {
+fn body(blob: Blob, range: Range<u64>) -> Result<Body, Damage> {
     let piece = |at: u64| at..range.end.min(at - at % PIECE_BYTES as u64 + PIECE_BYTES as u64);
     let first = piece(range.start);
     let bytes = blob.read(first.clone())?;

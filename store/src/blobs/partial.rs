@@ -11,7 +11,7 @@ use bao_tree::io::outboard::PostOrderOutboard;
 use bao_tree::io::sync::{DecodeResponseIter, encode_ranges_validated};
 use bao_tree::{BaoTree, ChunkNum, ChunkRanges};
 
-use super::{BLOCK_SIZE, BlobHash, Blobs, Lease, SaveError, TREE, make_folder, open_read, remove_if_there, sync_folder, with_ending};
+use super::{BLOCK_SIZE, BlobHash, Blobs, Lease, SaveError, TREE, make_folder, remove_if_there, sync_folder, with_ending};
 
 /// Bytes that are asked for and sent at once: eight groups with the way from the root to them.
 pub const PIECE_BYTES: u64 = 128 * 1024;
@@ -108,6 +108,19 @@ impl Blobs {
         }
         let state = Mutex::new(State { have, count, unsaved: 0, is_placed: false });
         Ok(Partial { blobs: self.clone(), hash, len, file, data, tree, state, _lease: lease })
+    }
+
+    /// Whether a part of a blob is here.
+    #[must_use]
+    pub fn has_partial(&self, hash: &BlobHash) -> bool {
+        with_ending(&self.folder().join(FOLDER).join(hash.to_string()), HAVE).exists()
+    }
+
+    /// Opens a blob of which a part is here, whatever its length is.
+    #[must_use]
+    pub fn open_partial(&self, hash: &BlobHash) -> Option<Partial> {
+        let saved = std::fs::read(with_ending(&self.folder().join(FOLDER).join(hash.to_string()), HAVE)).ok()?;
+        self.partial(*hash, u64::from_le_bytes(*saved.first_chunk()?)).ok()
     }
 
     /// Blobs of which a part is here, with the bytes that their files take.
@@ -339,7 +352,7 @@ fn slice(data: &File, tree: &File, hash: BlobHash, len: u64, piece: u32) -> Resu
 /// Opens what is here of a blob to read it; for tests of what a crash leaves.
 #[cfg(test)]
 fn read_part(blobs: &Blobs, hash: &BlobHash) -> io::Result<File> {
-    open_read(&blobs.folder().join(FOLDER).join(hash.to_string()))
+    super::open_read(&blobs.folder().join(FOLDER).join(hash.to_string()))
 }
 
 #[cfg(test)]

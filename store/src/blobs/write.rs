@@ -235,7 +235,7 @@ impl Drop for Writer {
 
 impl Blobs {
     /// What a failure of the disk is to whoever writes.
-    fn failed(&self, error: io::Error) -> SaveError {
+    pub(super) fn failed(&self, error: io::Error) -> SaveError {
         if error.kind() == io::ErrorKind::StorageFull || error.kind() == io::ErrorKind::QuotaExceeded {
             return SaveError::Full { free: self.free_bytes().unwrap_or(0), reserve: self.limits().reserve_bytes };
         }
