@@ -27,16 +27,18 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
+use crate::authority::Verb;
 use crate::body::Body;
+use crate::host::HostKind;
 use crate::link::address::is_loopback_host;
 use crate::link::{Door, Slot};
 use crate::peer::{Of, OriginCount, Peer};
 use crate::problem::Problem;
-use crate::route::{locate, write_problem};
+use crate::route::{locate, not_held, write_problem};
 use crate::server::Link;
 use crate::target::Query;
-use crate::watch::{Form, Watch};
-use crate::who::{authority, check_owner_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
+use crate::watch::{End as WatchEnd, Form, RECHECK, Watch};
+use crate::who::{Who, authority, check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::window::Window;
 use crate::write::VALUES_MAX;
 
@@ -76,7 +78,13 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Answers the handshake and serves the socket beside it.
-pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Parts, body: Incoming) -> Result<Response<Body>, Problem> {
+pub(crate) fn upgrade(
+    peer: &Peer,
+    link: &Arc<Link>,
+    kind: &HostKind,
+    mut head: http::request::Parts,
+    body: Incoming,
+) -> Result<Response<Body>, Problem> {
     let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "websocket", "this is not a websocket handshake", detail);
     let browser = is_browser(&head.headers);
     let mut origin = None;
@@ -92,10 +100,8 @@ pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Pa
     };
     // A peer needs no token: its frames say who it is.
     let is_peer = !browser && asks_for(PEER_PROTOCOL);
-    let who = identify(peer, link, &head)?;
-    if !browser && !is_peer && !who.is_owner() {
-        return Err(who.denied());
-    }
+    let who = identify(peer, link, kind, &head)?;
+    who.allows_body(b"")?;
     // Room for a link is taken before it has said anything.
     let room = if is_peer { Some(room(peer, link, &head)?) } else { None };
     if head.method != http::Method::GET || text(&head.headers, "sec-websocket-version") != Some("13") {
@@ -136,7 +142,9 @@ pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Pa
     }
     #[cfg(test)]
     let is_echo = head.uri.path() == tests::ECHO;
-    let (peer, link, authorized) = (peer.clone(), Arc::clone(link), who.is_owner());
+    // A page says who it is in its first message, if it did not in the handshake.
+    let silent = browser && matches!(who, Who::Anyone);
+    let (peer, link, kind) = (peer.clone(), Arc::clone(link), kind.clone());
     tokio::spawn(async move {
         let Ok(upgraded) = upgrading.await else { return };
         let wire = Wire::new(upgraded);
@@ -146,7 +154,7 @@ pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Pa
             Box::new(Socket::new(
                 peer,
                 wire,
-                authorized,
+                Caller { who, kind, silent },
                 held,
                 #[cfg(test)]
                 is_echo,
@@ -180,8 +188,21 @@ struct Held {
     origin: Option<OriginCount>,
 }
 
+/// Who a socket is from.
+struct Caller {
+    who: Who,
+    /// Where it was opened.
+    kind: HostKind,
+    /// Whether he still has to say who he is.
+    silent: bool,
+}
+
 struct Socket {
     peer: Peer,
+    who: Who,
+    kind: HostKind,
+    /// Ready when rights changed, or may have ended; for those who need some.
+    restated: Option<BoxFuture<'static, ()>>,
     wire: Wire,
     protocol: WebSocketContext,
     watches: Vec<(u64, Watch)>,
@@ -214,7 +235,7 @@ enum Next {
 }
 
 impl Socket {
-    fn new(peer: Peer, wire: Wire, authorized: bool, held: Held, #[cfg(test)] is_echo: bool) -> Self {
+    fn new(peer: Peer, wire: Wire, caller: Caller, held: Held, #[cfg(test)] is_echo: bool) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(0)
@@ -228,7 +249,10 @@ impl Socket {
             watches: Vec::new(),
             signal: Arc::default(),
             pending: FuturesUnordered::new(),
-            authorized_by: (!authorized).then(|| Box::pin(tokio::time::sleep(AUTH_TIMEOUT))),
+            restated: restated(&peer, &caller.who),
+            who: caller.who,
+            kind: caller.kind,
+            authorized_by: caller.silent.then(|| Box::pin(tokio::time::sleep(AUTH_TIMEOUT))),
             stopped: Box::pin(async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             }),
@@ -256,6 +280,10 @@ impl Socket {
         self.signal.listen(cx.waker());
         if self.stopped.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Some((CloseCode::Away, "the peer is stopping")));
+        }
+        while self.restated.as_mut().is_some_and(|restated| restated.as_mut().poll(cx).is_ready()) {
+            self.restated = restated(&self.peer, &self.who);
+            self.recheck();
         }
         loop {
             match self.wire.poll_flush(cx) {
@@ -333,7 +361,11 @@ impl Socket {
             }
             match watch.take() {
                 Ok(bytes) => self.wire.push(bytes.unwrap_or_default()),
-                Err(error) => {
+                Err(WatchEnd::Closed(problem)) => {
+                    let (_, watch) = self.watches.remove(at);
+                    return self.wire.push(watch.farewell(&problem));
+                }
+                Err(WatchEnd::Failed(error)) => {
                     tracing::error!(%error, "a subscription ended");
                     let closed = format!("{{\"id\":{id},\"closed\":\"the store failed\"}}");
                     self.watches.remove(at);
@@ -346,6 +378,19 @@ impl Socket {
                 return;
             }
         }
+    }
+
+    /// Ends the watches that the caller has no right to any more.
+    fn recheck(&mut self) {
+        let mut farewells = Vec::new();
+        self.watches.retain(|(_, watch)| match watch.closed() {
+            None => true,
+            Some(problem) => {
+                farewells.push(watch.farewell(&problem));
+                false
+            }
+        });
+        farewells.into_iter().for_each(|farewell| self.wire.push(farewell));
     }
 
     fn say(&mut self, reply: &[u8]) {
@@ -398,9 +443,11 @@ impl Socket {
         let mut message = Fields(json);
         if let Some(token) = message.take_text("auth") {
             // That a page is of our own origin was checked before there was a socket.
-            return match check_owner_token(&self.peer, &token) {
-                Ok(()) => {
+            return match check_token(&self.peer, &token, &self.kind, self.held.origin.is_some()) {
+                Ok(who) => {
                     self.authorized_by = None;
+                    self.restated = restated(&self.peer, &who);
+                    self.who = who;
                     Next::Say(b"{\"auth\":true}".to_vec())
                 }
                 Err(problem) => Next::Say(error(None, &problem)),
@@ -429,7 +476,7 @@ impl Socket {
     }
 
     fn act(&mut self, id: u64, mut message: Fields) -> Result<Option<Vec<u8>>, Problem> {
-        if let Some(path) = message.take_path("watch", &self.peer)? {
+        if let Some(path) = message.take_path("watch", &self.peer, &self.who, Verb::Read)? {
             let from = message.take_versions("from")?;
             let window = message.take_window()?;
             message.finish()?;
@@ -440,7 +487,7 @@ impl Socket {
             self.watches.retain(|(other, _)| *other != id);
             return Ok(Some(format!("{{\"id\":{id},\"unwatched\":true}}").into_bytes()));
         }
-        if let Some(path) = message.take_path("get", &self.peer)? {
+        if let Some(path) = message.take_path("get", &self.peer, &self.who, Verb::Read)? {
             let at = message.take_versions("version")?;
             let window = message.take_window()?;
             message.finish()?;
@@ -448,13 +495,13 @@ impl Socket {
         }
         let value = message.0.remove("value");
         let needed = || value.clone().ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "message", "the value is missing", "add \"value\""));
-        let ((space, path), action) = if let Some(path) = message.take_path("put", &self.peer)? {
+        let ((space, path), action) = if let Some(path) = message.take_path("put", &self.peer, &self.who, Verb::Write)? {
             (path, Action::Put(needed()?))
-        } else if let Some(path) = message.take_path("patch", &self.peer)? {
+        } else if let Some(path) = message.take_path("patch", &self.peer, &self.who, Verb::Write)? {
             (path, Action::Merge(needed()?))
-        } else if let Some(path) = message.take_path("post", &self.peer)? {
+        } else if let Some(path) = message.take_path("post", &self.peer, &self.who, Verb::Write)? {
             (path, Action::Post { name: crate::write::time_sorted_id(), value: needed()? })
-        } else if let Some(path) = message.take_path("delete", &self.peer)? {
+        } else if let Some(path) = message.take_path("delete", &self.peer, &self.who, Verb::Write)? {
             (path, Action::Delete)
         } else {
             return Err(Problem::new(
@@ -508,7 +555,7 @@ impl Socket {
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", format!("one socket may have {WATCHES_MAX}")));
         }
         let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
-        let watch = Watch::start(&self.peer, space, &path, Form::Watch(id), from, window, counted)?;
+        let watch = Watch::start(&self.peer, &self.who, space, &path, Form::Watch(id), from, window, counted)?;
         watch.signal(&self.signal);
         self.watches.push((id, watch));
         Ok(None)
@@ -573,16 +620,20 @@ impl Fields {
         }
     }
 
-    fn take_path(&mut self, name: &str, peer: &Peer) -> Result<Option<(Space, Path)>, Problem> {
+    /// The place that a message names, if the caller may do this there.
+    fn take_path(&mut self, name: &str, peer: &Peer, who: &Who, verb: Verb) -> Result<Option<(Space, Path)>, Problem> {
         let Some(text) = self.take_text(name) else { return Ok(None) };
         // `/@<key>/a` as in a request target, where names need escapes that there are none of here.
         let Some(segments) = text.strip_prefix('/') else {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "path", "this is not a path", format!("{text:?} does not begin with a slash")));
         };
-        match segments.strip_suffix('/').unwrap_or(segments) {
-            "" => Ok(Some((peer.store().own(), Path::root()))),
-            segments => locate(peer, segments.split('/')).map(Some),
-        }
+        let (space, path) = match segments.strip_suffix('/').unwrap_or(segments) {
+            "" => (peer.space(), Path::root()),
+            segments => locate(peer, segments.split('/'))?,
+        };
+        who.may(peer, verb, &space, &path)?;
+        let space = peer.store().held(&space).ok_or_else(|| not_held(&space.to_string()))?;
+        Ok(Some((space, path)))
     }
 
     fn take_count(&mut self, name: &str) -> Result<Option<u32>, Problem> {
@@ -639,10 +690,19 @@ impl Fields {
     }
 }
 
+/// Waits for rights to change, or for a while after which they may have ended. Nobody waits for the owner's.
+fn restated(peer: &Peer, who: &Who) -> Option<BoxFuture<'static, ()>> {
+    let mut restatements = (!who.is_owner()).then(|| peer.store().restatements())?;
+    Some(Box::pin(async move { drop(tokio::time::timeout(RECHECK, restatements.changed()).await) }))
+}
+
 fn error(id: Option<u64>, problem: &Problem) -> Vec<u8> {
     let mut message = serde_json::json!({
         "error": { "status": problem.status.as_u16(), "title": problem.title, "detail": problem.detail }
     });
+    for (name, value) in &problem.extra {
+        message["error"][name] = value.clone();
+    }
     if let Some(fix) = &problem.fix {
         message["error"]["fix"] = fix.as_str().into();
     }

@@ -152,6 +152,8 @@ pub(crate) struct Inner {
     held: RwLock<BTreeMap<PublicKey, (Space, Arc<Rights>)>>,
     /// The arrival number of the last change that is visible.
     arrived: watch::Sender<u64>,
+    /// Counts up whenever rights in some space may be others.
+    restated: watch::Sender<u64>,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) stats: Stats,
     log: LogReader,
@@ -167,7 +169,8 @@ impl Inner {
             observer.begin();
         }
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.tables.snapshot());
-        if !stated.is_empty() {
+        let restated = !stated.is_empty();
+        if restated {
             let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
             held.extend(stated.into_iter().filter_map(|(space, rights)| Some((space.key, (space, rights?)))));
         }
@@ -176,6 +179,9 @@ impl Inner {
         }
         self.arrived.send_modify(|arrived| *arrived = last.max(*arrived));
         self.feeds.publish(updates);
+        if restated {
+            self.restated.send_modify(|count| *count += 1);
+        }
     }
 }
 
@@ -201,6 +207,7 @@ impl Parts {
             device,
             held: RwLock::new(pipeline.spaces().map(|space| (space.key, (space, Arc::new(pipeline.rights(space.auth()).clone())))).collect()),
             arrived: watch::Sender::new(pipeline.next_a() - 1),
+            restated: watch::Sender::new(0),
             feeds: Arc::default(),
             stats: Stats::default(),
             log,
@@ -427,6 +434,17 @@ impl Store {
     #[must_use]
     pub fn arrivals(&self) -> watch::Receiver<u64> {
         self.inner.arrived.subscribe()
+    }
+
+    /// Counts up whenever rights in some space may be others, so that whoever was let in by them is looked at again.
+    #[must_use]
+    pub fn restatements(&self) -> watch::Receiver<u64> {
+        self.inner.restated.subscribe()
+    }
+
+    /// Has whoever was let in looked at again, for reasons that are not stated in a space.
+    pub fn recheck_rights(&self) {
+        self.inner.restated.send_modify(|count| *count += 1);
     }
 
     /// The key that this home writes with.

@@ -20,6 +20,7 @@ use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::upload::{media_type, pour, refer};
 use super::{beside, save_problem};
+use crate::authority::Verb;
 use crate::body::{Body, BodyReader};
 use crate::peer::{Peer, lock};
 use crate::problem::Problem;
@@ -83,7 +84,14 @@ async fn outlive(work: impl Future<Output = Result<Response<Body>, Problem>> + S
     tokio::spawn(work).await.map_err(failed)?
 }
 
+/// The part of `/.sys` that an upload is.
+fn part(id: &str) -> [String; 2] {
+    ["uploads".to_owned(), id.to_owned()]
+}
+
 async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> {
+    // Who may write at a path and not here sends his file in one piece.
+    ask.who.may_sys(Verb::Write, &part(""))?;
     media_type(&ask)?;
     let blobs = super::of(&ask.peer)?.clone();
     let headers = &ask.head.headers;
@@ -117,7 +125,7 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
             ));
         }
         let begun = writer.take().ok_or_else(|| gone(&found))?;
-        let poured = pour(begun, BytesMut::from(&first[..]), &mut body, &mut check, &upload.takeover).await;
+        let poured = pour(begun, BytesMut::from(&first[..]), &mut body, &mut check, u64::MAX, &upload.takeover).await;
         finish_part(&mut writer, poured)?;
     }
     let offset = length_now(&blobs, &upload, &mut writer).await?;
@@ -133,9 +141,7 @@ pub(crate) async fn answer(peer: &Peer, who: Who, head: http::request::Parts, bo
     if crate::who::is_browser(&head.headers) && !crate::who::is_same_origin(&head) {
         return Err(crate::who::foreign_origin());
     }
-    if !who.is_owner() {
-        return Err(who.denied());
-    }
+    who.may_sys(Verb::Write, &part(id))?;
     let blobs = super::of(peer)?.clone();
     let upload = open(peer, id).await?.ok_or_else(|| gone(id))?;
     match head.method {
@@ -196,7 +202,7 @@ async fn append(peer: Peer, who: Who, headers: HeaderMap, body: Incoming, id: St
         *writer = Some(begun);
         return Err(save_problem(&error));
     }
-    let poured = pour(begun, BytesMut::new(), &mut body, &mut check, &upload.takeover).await;
+    let poured = pour(begun, BytesMut::new(), &mut body, &mut check, u64::MAX, &upload.takeover).await;
     finish_part(&mut writer, poured)?;
     let offset = length_now(&blobs, upload, &mut writer).await?;
     check.finish()?;
@@ -232,7 +238,7 @@ async fn complete(
     }
     let (head, ()) = request.body(()).map_err(|error| malformed(error.to_string()))?.into_parts();
     let target = crate::target::Target::parse(&upload.about.target).map_err(|error| malformed(error.to_string()))?;
-    let (space, path, _) = crate::remote::reach(peer, &head.headers, &target.segments).await?;
+    let (space, path, _) = crate::remote::reach(peer, &head.headers, &target.segments, &who, Verb::Write).await?;
     let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query };
     let mime = media_type(&ask)?;
     refer(ask, blob, mime).await

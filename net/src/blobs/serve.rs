@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::read::insert;
 use crate::route::Ask;
 use crate::target::View;
-use crate::who::text;
+use crate::who::{Who, text};
 
 /// How long nothing may come of a blob that somebody has.
 const STALL_MAX: Duration = Duration::from_secs(60);
@@ -105,7 +105,9 @@ const SOURCE: &str = "timebus-blob";
 /// Where [`serve`] found that the bytes are not here: gets them from others, and hands them on as they come.
 pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Result<Response<Body>, Problem> {
     let Some(wanted) = response.extensions_mut().remove::<Wanted>() else { return Ok(response) };
-    let Some(network) = ask.peer.network() else { return Err(missing(ask, &wanted)) };
+    // For guests nothing is fetched: it is the owner's disk and line.
+    let is_guest = !ask.who.is_owner() && !matches!(ask.who, Who::App(_));
+    let Some(network) = ask.peer.network().filter(|_| !is_guest) else { return Err(missing(ask, &wanted)) };
     let fetching = network.blobs().fetch(&ask.peer.store, ask.space.key, wanted.hash, wanted.len).await;
     let mut fetch = fetching.map_err(|error| super::save_problem(&error))?.ok_or_else(|| missing(ask, &wanted))?;
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());

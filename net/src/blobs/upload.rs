@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use http::{Method, Response, StatusCode, header};
 use hyper::body::Incoming;
-use timebus_store::blobs::{BlobHash, Lease, Writer};
+use timebus_store::blobs::{BlobHash, Lease, SaveError, Writer};
 use timebus_store::json::Json;
 use timebus_store::value::{INLINE_BYTES_MAX, Mime, Value};
 use timebus_store::writer::Action;
@@ -14,7 +14,7 @@ use crate::accept::Mime as Media;
 use crate::body::{Body, BodyReader};
 use crate::problem::Problem;
 use crate::route::Ask;
-use crate::who::{BodyCheck, text};
+use crate::who::{BodyCheck, Who, text};
 use crate::write;
 
 /// Whether a request brings a file: PUT or POST with a media type that is neither JSON nor a text that merges.
@@ -45,25 +45,31 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
     let mime = media_type(&ask)?;
     let blobs = super::of(&ask.peer)?.clone();
     let announced = body.announced().map(|rest| rest + first.len() as u64);
+    let is_guest = !ask.who.is_owner() && !matches!(ask.who, Who::App(_));
+    let max = if is_guest { ask.peer.config.body_bytes_max as u64 } else { u64::MAX };
+    if announced.is_some_and(|announced| announced > max) {
+        return Err(save_problem(&SaveError::TooLarge { max }));
+    }
     let writer = beside(move || {
         let mut writer = blobs.writer()?;
         announced.map_or(Ok(()), |len| writer.expect(len))?;
         Ok(writer)
     });
     let writer = writer.await?.map_err(|error| save_problem(&error))?;
-    let writer = pour(writer, first, &mut body, &mut check, &Notify::new()).await.map_err(|(_, problem)| problem)?;
+    let writer = pour(writer, first, &mut body, &mut check, max, &Notify::new()).await.map_err(|(_, problem)| problem)?;
     check.finish()?;
     let blob = beside(move || writer.finish()).await?.map_err(|error| save_problem(&error))?;
     refer(ask, blob, mime).await
 }
 
-/// Writes what `first` holds and what comes after it, until `enough` is told. What was written is handed back also
+/// Writes what `first` holds and what comes after it, at most `max` bytes, until `enough` is told. What was written is handed back also
 /// when it ends early.
 pub(super) async fn pour(
     mut writer: Writer,
     first: BytesMut,
     body: &mut BodyReader,
     check: &mut BodyCheck,
+    max: u64,
     enough: &Notify,
 ) -> Result<Writer, (Option<Box<Writer>>, Problem)> {
     let mut piece = first;
@@ -92,6 +98,9 @@ pub(super) async fn pour(
             continue;
         }
         let bytes: Bytes = piece.split().freeze();
+        if writer.len() + bytes.len() as u64 > max {
+            return Err((Some(Box::new(writer)), save_problem(&SaveError::TooLarge { max })));
+        }
         check.update(&bytes);
         let written = beside(move || {
             let result = writer.write(&bytes);
