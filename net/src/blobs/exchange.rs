@@ -294,7 +294,7 @@ impl Exchange {
             len: active.len,
             pieces: (active.have.count(), active.have.len()),
             is_fetched: active.download.is_some(),
-            sources: active.download.iter().flat_map(Download::sources).collect(),
+            sources: active.download.iter().flat_map(|download| download.sources()).collect(),
             readers: active.allowed.iter().copied().collect(),
         })
     }
@@ -360,11 +360,11 @@ impl Exchange {
                 let wants = download.ask_one(link, now_ms);
                 send_wants(hash, wants, out);
             }
-            if is_reader && !(asks && active.told.insert(link)) {
-                return;
-            }
             if is_reader {
-                out.push(Output::Send(link, have_frame(hash, active, false)));
+                if asks {
+                    active.told.insert(link);
+                    out.push(Output::Send(link, have_frame(hash, active, false)));
+                }
                 return;
             }
         }
@@ -507,7 +507,9 @@ impl Exchange {
             let news = std::mem::take(&mut active.news);
             for link in &active.told {
                 let mut pieces = Pieces::none(active.have.len());
-                news.iter().filter(|(_, from)| from != link).for_each(|(piece, _)| drop(pieces.insert(*piece)));
+                for (piece, _) in news.iter().filter(|(_, from)| from != link) {
+                    pieces.insert(*piece);
+                }
                 if !pieces.is_empty() {
                     let pieces = pieces.ranges(HAVE_RANGES_MAX);
                     out.push(Output::Send(*link, BlobFrame::Have { space: active.space, hash: *hash, len: active.len, asks: false, pieces }));

@@ -96,7 +96,8 @@ impl Fetch {
             if self.partial.has(piece) {
                 return true;
             }
-            if self.progress.borrow().problem.is_some() || !matches!(tokio::time::timeout(patience, self.progress.changed()).await, Ok(Ok(()))) {
+            let is_stuck = self.progress.borrow().problem.is_some();
+            if is_stuck || !matches!(tokio::time::timeout(patience, self.progress.changed()).await, Ok(Ok(()))) {
                 return false;
             }
         }
@@ -204,7 +205,6 @@ struct Line {
 
 /// What somebody waits for.
 struct Fetching {
-    space: PublicKey,
     partial: Arc<Partial>,
     progress: watch::Sender<Progress>,
     /// Who waits, and where he reads.
@@ -351,7 +351,6 @@ impl Actor {
         self.next_id += 1;
         let is_new = !self.fetches.contains_key(&hash);
         let fetching = self.fetches.entry(hash).or_insert_with(|| Fetching {
-            space,
             partial: Arc::clone(&partial),
             progress: watch::Sender::default(),
             handles: BTreeMap::new(),

@@ -110,7 +110,9 @@ impl Download {
     #[must_use]
     pub fn new(have: Pieces, seed: u64) -> Self {
         let mut wanted = Pieces::none(have.len());
-        (0..have.len()).filter(|piece| !have.contains(*piece)).for_each(|piece| drop(wanted.insert(piece)));
+        for piece in (0..have.len()).filter(|piece| !have.contains(*piece)) {
+            wanted.insert(piece);
+        }
         Self {
             holders: vec![0; have.len() as usize],
             have,
