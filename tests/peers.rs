@@ -4,4 +4,5 @@ mod files;
 mod joining;
 mod namespaces;
 mod neighbours;
+mod private;
 mod rights;

@@ -9,7 +9,6 @@ use serde_json::json;
 use timebus_identity::PublicKey;
 use timebus_store::auth::Rights;
 use timebus_store::grant::Actions;
-use timebus_store::ids::TimelineId;
 use timebus_store::path::{Path, Segment};
 
 use crate::app_token::AppScope;
@@ -67,7 +66,7 @@ impl Who {
     ///
     /// The answer to the caller: 401 if he should say who he is, 403 with the grant that is missing.
     pub(crate) fn may(&self, peer: &Peer, verb: Verb, space: &PublicKey, path: &Path) -> Result<(), Problem> {
-        let allowed = |key: Option<&PublicKey>| peer.store().rights(space).is_some_and(|rights| is_allowed(&rights, space, key, verb, path));
+        let allowed = |key: Option<&PublicKey>| peer.store().rights(space).is_some_and(|rights| is_allowed(&rights, key, verb, path));
         match self {
             Self::Owner => Ok(()),
             Self::Signed { is_owner: true, .. } => Ok(()),
@@ -104,7 +103,7 @@ impl Who {
 }
 
 /// Whether what is stated in a space lets a key, or anyone, do something to a subtree.
-fn is_allowed(rights: &Rights, space: &PublicKey, key: Option<&PublicKey>, verb: Verb, path: &Path) -> bool {
+fn is_allowed(rights: &Rights, key: Option<&PublicKey>, verb: Verb, path: &Path) -> bool {
     if key.is_some_and(|key| rights.root() == *key) {
         return true;
     }
@@ -112,7 +111,7 @@ fn is_allowed(rights: &Rights, space: &PublicKey, key: Option<&PublicKey>, verb:
     if verb == Verb::Read && is_statements(path) {
         return rights.is_party(key);
     }
-    rights.grant_covering(key, verb.actions(), &TimelineId::named(space, "main"), path, now_ms()).is_some()
+    rights.grant_covering(key, verb.actions(), &rights.timeline_of(path), path, now_ms()).is_some()
 }
 
 /// Whether a path holds what is stated about rights.
@@ -161,6 +160,7 @@ pub(crate) fn who_are_you(detail: &str) -> Problem {
 mod tests {
     use timebus_identity::{SecretKey, Token};
     use timebus_store::grant::{Audience, Grant, Scope, ScopeSegment, Timelines};
+    use timebus_store::ids::TimelineId;
     use timebus_store::op::Op;
     use timebus_store::store::{Config, Store, lock_home};
     use timebus_store::writer::Statement;

@@ -185,8 +185,7 @@ fn check_blobs(store: &Store, problems: &mut Vec<String>) -> std::io::Result<u64
             Err(error) => problems.push(format!("{} is damaged: {error}; put it again to mend it", named(&hash))),
         }
     }
-    let own = store.own().main();
-    let named_by_own = store.named_blobs(&rows, own).map_err(std::io::Error::other)?;
+    let named_by_own = store.named_blobs(&rows, &store.space()).map_err(std::io::Error::other)?;
     for hash in named_by_own {
         if blobs.len_of(&hash).is_none() {
             problems.push(format!("{} is missing; put it again, or take it from a backup", named(&hash)));

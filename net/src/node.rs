@@ -391,7 +391,10 @@ pub struct Node {
     bans: BTreeMap<PublicKey, u64>,
     /// Spaces that are read, and until when they stay open.
     visits: BTreeMap<PublicKey, u64>,
-    /// When a space was complete here; Unix milliseconds.
+    /// The timelines that are wanted of each space that is.
+    plans: BTreeMap<PublicKey, Vec<TimelineId>>,
+    /// [`Replica::statements`] when those were made.
+    statements: u64,
     timer_ms: Option<u64>,
     is_stopping: bool,
     /// Inputs for sessions that came up while others were dealt with.
@@ -428,6 +431,8 @@ impl Node {
             calls: BTreeMap::new(),
             bans: BTreeMap::new(),
             visits: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            statements: 0,
             timer_ms: None,
             is_stopping: false,
             inputs: VecDeque::new(),
@@ -508,6 +513,7 @@ impl Node {
                 for (link, timeline) in open {
                     self.drive(link, Input::Appended { timeline }, now_ms, store, &mut acts);
                 }
+                self.plan_again(now_ms, store, &mut acts);
             }
             Event::Timer => self.timer_ms = None,
             Event::Addresses(addresses) => {
@@ -669,6 +675,8 @@ impl Node {
                         acts.push(Act::Redeem { link, token, device, remote });
                     }
                 }
+                // Inboxes are not there yet, so this was not agreed on.
+                Output::Put { .. } | Output::Took { .. } => {}
                 Output::Providers { timeline, providers } => self.introduced(&timeline, providers, now_ms, acts),
                 Output::Penalty { points, fault } => {
                     linked.points = linked.points.saturating_add(points);
@@ -703,12 +711,11 @@ impl Node {
         }
     }
 
-    /// Links to peers that sync a space, with what they call themselves and the space they call their own.
+    /// Links to peers that sync a timeline, with what they call themselves and the space they call their own.
     #[must_use]
-    pub fn links_of(&self, space: &PublicKey) -> Vec<(LinkId, String, PublicKey)> {
-        let main = TimelineId::named(space, "main");
+    pub fn links_of(&self, timeline: &TimelineId) -> Vec<(LinkId, String, PublicKey)> {
         let of = |(link, linked): (&LinkId, &Linked)| {
-            let remote = linked.remote.as_ref().filter(|_| linked.channels.contains_key(&main))?;
+            let remote = linked.remote.as_ref().filter(|_| linked.channels.contains_key(timeline))?;
             Some((*link, remote.name.clone(), remote.space))
         };
         self.links.iter().filter_map(of).collect()
@@ -835,7 +842,7 @@ impl Node {
     /// The wanted space that a timeline belongs to.
     fn space_of(&self, timeline: &TimelineId) -> Option<PublicKey> {
         let wanted = self.book.following.keys().chain(self.visits.keys()).chain([&self.config.space]);
-        wanted.copied().find(|space| timelines(space).contains(timeline))
+        wanted.copied().find(|space| self.plan_of(space).contains(timeline))
     }
 
     fn follow(&mut self, space: PublicKey, source: Source, via: &[(PublicKey, Vec<String>)], now_ms: u64) {
@@ -885,14 +892,41 @@ impl Node {
         if self.is_joining(&space) {
             return;
         }
-        for timeline in timelines(&space) {
+        let plan = plan(&space, store);
+        for timeline in &plan {
             let Some(linked) = self.links.get(&link) else { return };
             let Some(remote) = &linked.remote else { return };
-            let is_known = linked.channels.contains_key(&timeline) || linked.denied.get(&timeline).is_some_and(|(_, retry_ms)| *retry_ms > now_ms);
-            if !is_known && self.may_have(&id_of(remote, linked.node), remote, &space) {
-                self.drive(link, Input::Open { space, timeline }, now_ms, store, acts);
+            let is_known = linked.channels.contains_key(timeline) || linked.denied.get(timeline).is_some_and(|(_, retry_ms)| *retry_ms > now_ms);
+            // Of what is kept apart only those are asked who may have it: others would learn that it is here.
+            let is_open = core(&space).contains(timeline) || store.may_sync(remote, &space, timeline).unwrap_or(false);
+            if !is_known && is_open && self.may_have(&id_of(remote, linked.node), remote, &space) {
+                self.drive(link, Input::Open { space, timeline: *timeline }, now_ms, store, acts);
             }
         }
+        self.plans.insert(space, plan);
+    }
+
+    /// Statements have come: what is wanted of each space may be more, or others may have it.
+    fn plan_again(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let statements = store.statements();
+        if statements == self.statements {
+            return;
+        }
+        self.statements = statements;
+        for space in self.wanted() {
+            let known = self.plan_of(&space);
+            let new: Vec<TimelineId> = plan(&space, store).into_iter().filter(|timeline| !known.contains(timeline)).collect();
+            for linked in self.links.values_mut() {
+                linked.denied.retain(|timeline, _| !new.contains(timeline));
+            }
+            self.open_everywhere(space, now_ms, store, acts);
+        }
+        acts.push(Act::Changed);
+    }
+
+    /// The timelines that are wanted of a space.
+    fn plan_of(&self, space: &PublicKey) -> Vec<TimelineId> {
+        self.plans.get(space).cloned().unwrap_or_else(|| core(space).to_vec())
     }
 
     /// Whether an invite to a space waits for its answer.
@@ -901,11 +935,11 @@ impl Node {
     }
 
     fn close_everywhere(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        for timeline in timelines(&space) {
-            let open: Vec<LinkId> = self.links.iter().filter(|(_, linked)| linked.channels.contains_key(&timeline)).map(|(link, _)| *link).collect();
-            for link in open {
-                self.drive(link, Input::CloseChannel { timeline, code: Code::Done }, now_ms, store, acts);
-            }
+        let channels = self.links.iter().flat_map(|(link, linked)| linked.channels.iter().map(move |channel| (*link, channel)));
+        let open: Vec<(LinkId, TimelineId)> =
+            channels.filter(|(_, (_, channel))| channel.space == space).map(|(link, (timeline, _))| (link, *timeline)).collect();
+        for (link, timeline) in open {
+            self.drive(link, Input::CloseChannel { timeline, code: Code::Done }, now_ms, store, acts);
         }
     }
 
@@ -1086,17 +1120,20 @@ impl Node {
     }
 
     fn space_state(&self, space: &PublicKey) -> SpaceState {
-        let [auth, main] = timelines(space);
+        // Rights, and what may be read: everything that is not kept apart, or else what is.
+        let plan = self.plan_of(space);
+        let [auth, main] = core(space);
+        let needed = if plan.contains(&main) { vec![auth, main] } else { plan };
         let is_open = |timeline: &TimelineId| self.links.values().any(|linked| linked.channels.contains_key(timeline));
         let live = self
             .links
             .values()
-            .filter(|linked| [&auth, &main].iter().all(|timeline| linked.channels.get(timeline).is_some_and(|channel| channel.is_caught_up)))
+            .filter(|linked| needed.iter().all(|timeline| linked.channels.get(timeline).is_some_and(|channel| channel.is_caught_up)))
             .count();
         if live > 0 {
             return SpaceState::Live { peers: live };
         }
-        if is_open(&main) || is_open(&auth) {
+        if needed.iter().any(is_open) {
             return SpaceState::Loading;
         }
         if self.config.is_offline {
@@ -1104,7 +1141,7 @@ impl Node {
         }
         let mut via: Vec<PublicKey> = self.book.following.get(space).map_or_else(Vec::new, |follow| follow.via.clone());
         via.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
-        let is_denied = self.links.values().any(|linked| linked.denied.contains_key(&main));
+        let is_denied = self.links.values().any(|linked| needed[1..].iter().any(|timeline| linked.denied.contains_key(timeline)));
         if via.is_empty() && !is_denied {
             return SpaceState::Unknown;
         }
@@ -1131,9 +1168,17 @@ fn is_theirs(linked: &Linked, who: &PublicKey) -> bool {
     linked.node == Some(*who) || linked.remote.as_ref().is_some_and(|remote| remote.space == *who || remote.keys.contains(who))
 }
 
-/// The timelines that are synced of a space: rights first, since the rest depends on them.
-fn timelines(space: &PublicKey) -> [TimelineId; 2] {
+/// The timelines that every space has: rights first, since the rest depends on them.
+fn core(space: &PublicKey) -> [TimelineId; 2] {
     [TimelineId::named(space, "auth"), TimelineId::named(space, "main")]
+}
+
+/// The timelines that are wanted of a space: rights, and what may be read. As long as that is not known, `main`.
+fn plan(space: &PublicKey, store: &dyn Replica) -> Vec<TimelineId> {
+    let [auth, main] = core(space);
+    let readable = store.readable(space).unwrap_or_default();
+    let readable = if readable.is_empty() { vec![main] } else { readable };
+    [auth].into_iter().chain(readable).collect()
 }
 
 /// Milliseconds to wait before the next call, a little different for each pair so that not all call at once.
@@ -1170,6 +1215,14 @@ impl Replica for World<'_> {
 
     fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError> {
         Ok(!self.book.blocked.contains(space) && self.store.may_sync(remote, space, timeline)?)
+    }
+
+    fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {
+        self.store.readable(space)
+    }
+
+    fn statements(&self) -> u64 {
+        self.store.statements()
     }
 
     fn resume(&self, remote: &Remote, timeline: &TimelineId) -> Result<Option<Cursor>, ReplicaError> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use timebus_identity::{PublicKey, human_name};
+use timebus_store::grant::Actions;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 
@@ -40,12 +41,12 @@ pub(crate) async fn reach(
     let path = Path::from_text_segments(rest.iter().map(String::as_str)).map_err(|error| bad_path(&error))?;
     who.may(peer, verb, &key, &path)?;
     if key == peer.space() {
-        return Ok((peer.store().own(), path, None));
+        return Ok((look(peer, peer.store().own(), &path)?, path, None));
     }
     let Some(network) = peer.network() else {
         let held = peer.store().held(&key);
         let space = held.ok_or_else(|| problem(&key.to_string(), &SpaceState::Offline))?;
-        return Ok((space, path, Some(SpaceState::Offline)));
+        return Ok((look(peer, space, &path)?, path, Some(SpaceState::Offline)));
     };
     let gone = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", "ask again when it runs");
     let now = network.ask(move |node| node.space(&key)).await.map_err(gone)?;
@@ -54,9 +55,29 @@ pub(crate) async fn reach(
     let is_guest = !who.is_owner() && !matches!(who, Who::App(_));
     let SpaceStatus { state, .. } = if is_ready || is_guest { now } else { network.visit(key, patience(head)).await.map_err(gone)? };
     match peer.store().held(&key) {
-        Some(space) => Ok((space, path, Some(state))),
+        Some(space) => Ok((look(peer, space, &path)?, path, Some(state))),
         None => Err(problem(&human_name(&key), &state)),
     }
+}
+
+/// The space with the timeline that a path is in. If that is kept apart from what may be read, and nothing of it is here,
+/// this says so.
+pub(crate) fn look(peer: &Peer, space: Space, path: &Path) -> Result<Space, Problem> {
+    let store = peer.store();
+    let at = store.at(space, path);
+    if at == space.unmounted() || space.is_own() {
+        return Ok(at);
+    }
+    let timeline = store.timeline(at);
+    let may = |rights: &timebus_store::auth::Rights| {
+        rights.device_grant(&store.device()).is_some() || !rights.may(&store.device(), Actions::READ, &timeline, crate::who::now_ms()).is_empty()
+    };
+    let was_here = || timebus_store::tips::heads(&*store.snapshot(), at.main()).is_ok_and(|heads| !heads.is_empty());
+    if store.rights(&space.key).is_some_and(|rights| may(&rights)) || was_here() {
+        return Ok(at);
+    }
+    let detail = format!("{path} of {} is kept apart, and nobody has let you read it", human_name(&space.key));
+    Err(Problem::new(StatusCode::FORBIDDEN, "denied", "you may not see this", detail).with_fix("ask the owner for an invite to this path"))
 }
 
 /// Keeps a space open for somebody who watches it, until the guard is dropped.

@@ -633,7 +633,7 @@ impl Fields {
         };
         who.may(peer, verb, &space, &path)?;
         let space = peer.store().held(&space).ok_or_else(|| not_held(&space.to_string()))?;
-        Ok(Some((space, path)))
+        Ok(Some((crate::remote::look(peer, space, &path)?, path)))
     }
 
     fn take_count(&mut self, name: &str) -> Result<Option<u32>, Problem> {

@@ -17,7 +17,7 @@ use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
 use crate::fold::Bodies;
 use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
-use crate::ids::{GrantId, OpId};
+use crate::ids::{GrantId, OpId, TimelineId};
 use crate::keyspace::{Committed, Layered, Rows, Table, Tables};
 use crate::log::{Appender, Item, LogReader, Place};
 use crate::node::{Node, node_key};
@@ -149,7 +149,9 @@ pub(crate) struct Inner {
     pub(crate) own: Space,
     pub(crate) device: SecretKey,
     /// The spaces held here and what is stated in them.
-    held: RwLock<BTreeMap<PublicKey, (Space, Arc<Rights>)>>,
+    held: RwLock<BTreeMap<PublicKey, (Space, Stated)>>,
+    /// How often something was stated.
+    statements: AtomicU64,
     /// The arrival number of the last change that is visible.
     arrived: watch::Sender<u64>,
     /// Counts up whenever rights in some space may be others.
@@ -161,9 +163,27 @@ pub(crate) struct Inner {
     observer: Mutex<Option<Arc<dyn Observer>>>,
 }
 
+/// What is stated in a space.
+#[derive(Clone, Debug)]
+pub(crate) struct Stated {
+    rights: Arc<Rights>,
+    /// Its mounted timelines with their local numbers.
+    mounted: Arc<[(TimelineId, u32)]>,
+}
+
+impl Stated {
+    pub(crate) fn of(pipeline: &Pipeline, space: Space) -> Self {
+        Self { rights: Arc::new(pipeline.rights(space.auth()).clone()), mounted: pipeline.mounted(space).into() }
+    }
+
+    fn number(&self, timeline: &TimelineId) -> Option<u32> {
+        self.mounted.iter().find(|(id, _)| id == timeline).map(|(_, t)| *t)
+    }
+}
+
 impl Inner {
     /// Makes committed state visible and tells subscribers.
-    pub(crate) fn publish(&self, stated: BTreeMap<Space, Option<Arc<Rights>>>, updates: &[Arc<Update>], last: u64) {
+    pub(crate) fn publish(&self, stated: BTreeMap<Space, Option<Stated>>, updates: &[Arc<Update>], last: u64) {
         let observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(observer) = &observer {
             observer.begin();
@@ -172,7 +192,8 @@ impl Inner {
         let restated = !stated.is_empty();
         if restated {
             let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-            held.extend(stated.into_iter().filter_map(|(space, rights)| Some((space.key, (space, rights?)))));
+            held.extend(stated.into_iter().filter_map(|(space, stated)| Some((space.key, (space, stated?)))));
+            self.statements.fetch_add(1, Ordering::AcqRel);
         }
         if let Some(observer) = &observer {
             observer.end(updates);
@@ -205,7 +226,8 @@ impl Parts {
             tables,
             own,
             device,
-            held: RwLock::new(pipeline.spaces().map(|space| (space.key, (space, Arc::new(pipeline.rights(space.auth()).clone())))).collect()),
+            held: RwLock::new(pipeline.spaces().map(|space| (space.key, (space, Stated::of(&pipeline, space)))).collect()),
+            statements: AtomicU64::new(0),
             arrived: watch::Sender::new(pipeline.next_a() - 1),
             restated: watch::Sender::new(0),
             feeds: Arc::default(),
@@ -412,10 +434,14 @@ impl Store {
         self.inner.own
     }
 
+    fn stated(&self, key: &PublicKey) -> Option<(Space, Stated)> {
+        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
     /// A space that is held here.
     #[must_use]
     pub fn held(&self, key: &PublicKey) -> Option<Space> {
-        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).get(key).map(|(space, _)| *space)
+        self.stated(key).map(|(space, _)| space)
     }
 
     /// All spaces that are held here.
@@ -427,7 +453,40 @@ impl Store {
     /// What is stated about rights in a space that is held here.
     #[must_use]
     pub fn rights(&self, key: &PublicKey) -> Option<Arc<Rights>> {
-        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).get(key).map(|(_, rights)| Arc::clone(rights))
+        self.stated(key).map(|(_, stated)| stated.rights)
+    }
+
+    /// How often something was stated, in any space, since the store was opened.
+    #[must_use]
+    pub fn statements(&self) -> u64 {
+        self.inner.statements.load(Ordering::Acquire)
+    }
+
+    /// A space with the timeline that a path is in: `main`, or the one that is mounted at the path or above. Whatever is
+    /// asked or written at the path is asked of that.
+    #[must_use]
+    pub fn at(&self, space: Space, path: &Path) -> Space {
+        let held = self.inner.held.read().unwrap_or_else(PoisonError::into_inner);
+        let found = held.get(&space.key).and_then(|(_, stated)| stated.number(&stated.rights.mount_of(path)?.timeline));
+        found.map_or(space.unmounted(), |t| space.with(t))
+    }
+
+    /// Local number of a timeline of a space that is held here.
+    #[must_use]
+    pub fn number_of(&self, space: &PublicKey, timeline: &TimelineId) -> Option<u32> {
+        let (space, stated) = self.stated(space)?;
+        match *timeline {
+            id if id == TimelineId::named(&space.key, "auth") => Some(space.auth()),
+            id if id == TimelineId::named(&space.key, "main") => Some(space.main()),
+            _ => stated.number(timeline),
+        }
+    }
+
+    /// The timeline of values that a [`Space`] looks at.
+    #[must_use]
+    pub fn timeline(&self, space: Space) -> TimelineId {
+        let mounted = self.stated(&space.key).and_then(|(_, stated)| stated.mounted.iter().find(|(_, t)| *t == space.main()).map(|(id, _)| *id));
+        mounted.unwrap_or_else(|| TimelineId::named(&space.key, "main"))
     }
 
     /// The arrival number of the last change that is visible, now and whenever it grows.
@@ -494,12 +553,12 @@ impl Store {
     ///
     /// [`StorageError`].
     pub fn places_of(&self, rows: &Committed, hash: &BlobHash) -> Result<Vec<BlobPlace>, StorageError> {
-        let spaces = self.spaces();
+        let spaces: Vec<(Space, Vec<u32>)> = self.spaces().into_iter().map(|space| (space, self.values_of(&space.key))).collect();
         let mut bodies = Bodies::new(self.inner.log.clone());
         let mut found = Vec::new();
         for reference in references(rows, hash) {
             let reference = reference?;
-            let Some(space) = spaces.iter().find(|space| space.main() == reference.t) else { continue };
+            let Some((space, _)) = spaces.iter().find(|(_, values)| values.contains(&reference.t)) else { continue };
             let id = OpId { change: summary(rows, reference.t, reference.a)?.id, index: reference.index };
             if let Some((path, _)) = bodies.write_at(rows, reference.t, id)? {
                 found.push(BlobPlace { space: *space, path, is_visible: reference.is_visible });
@@ -508,13 +567,31 @@ impl Store {
         Ok(found)
     }
 
-    /// All blobs that visible values of a timeline name.
+    /// All blobs that visible values of a space name.
     ///
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn named_blobs(&self, rows: &Committed, t: u32) -> Result<Vec<BlobHash>, StorageError> {
-        crate::blobs::named_in(rows, t)
+    pub fn named_blobs(&self, rows: &Committed, space: &PublicKey) -> Result<Vec<BlobHash>, StorageError> {
+        let mut found = Vec::new();
+        for t in self.values_of(space) {
+            found.extend(crate::blobs::named_in(rows, t)?);
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// The timelines of a space that hold values, with their local numbers.
+    #[must_use]
+    pub fn timelines_of(&self, space: &PublicKey) -> Vec<(TimelineId, u32)> {
+        let Some((held, stated)) = self.stated(space) else { return Vec::new() };
+        let main = (TimelineId::named(space, "main"), held.unmounted().main());
+        std::iter::once(main).chain(stated.mounted.iter().map(|(id, t)| (*id, *t))).collect()
+    }
+
+    fn values_of(&self, space: &PublicKey) -> Vec<u32> {
+        self.timelines_of(space).into_iter().map(|(_, t)| t).collect()
     }
 
     /// Removes blobs that nothing has referred to for long enough. Reads every name in the folder.
@@ -779,7 +856,7 @@ pub(crate) fn ahead_of_log(tables: &Tables, log: &LogReader) -> Result<Option<St
     let (next_a, end) = decode_applied(&row)?;
     let Some(a) = next_a.checked_sub(1) else { return Ok(None) };
     // Numbers go over all timelines, so it is not known in which one the last change is.
-    for t in 0..crate::pipeline::timelines(&rows) {
+    for t in crate::pipeline::timelines(&rows) {
         if let Some(row) = rows.get(Table::Change, &crate::summary::change_key(t, a))? {
             let last = Summary::decode(&row)?;
             return Ok(match log.read(last.place) {

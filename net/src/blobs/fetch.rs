@@ -13,6 +13,8 @@ use serde::Serialize;
 use timebus_identity::{PublicKey, human_name};
 use timebus_store::blobs::partial::{PIECE_BYTES, Partial, PieceError, pieces_of};
 use timebus_store::blobs::{Blob, BlobHash, SaveError, references};
+use timebus_store::ids::TimelineId;
+use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -52,7 +54,7 @@ pub(crate) struct Fetcher {
 enum Control {
     Up(LinkId, LinkSender),
     Down(LinkId),
-    Fetch { space: PublicKey, hash: BlobHash, partial: Arc<Partial>, reply: oneshot::Sender<Fetch> },
+    Fetch { space: PublicKey, timeline: TimelineId, partial: Arc<Partial>, reply: oneshot::Sender<Fetch> },
     Reads { hash: BlobHash, id: u64, pieces: Range<u32> },
     Dropped { hash: BlobHash, id: u64 },
     Sources { hash: BlobHash, links: Vec<(LinkId, String)> },
@@ -180,12 +182,13 @@ impl Fetcher {
     }
 
     /// Begins to get a blob, or joins those who wait for it; `None` when the peer stops.
-    pub(crate) async fn fetch(&self, store: &Store, space: PublicKey, hash: BlobHash, len: u64) -> Result<Option<Fetch>, SaveError> {
+    pub(crate) async fn fetch(&self, store: &Store, space: Space, hash: BlobHash, len: u64) -> Result<Option<Fetch>, SaveError> {
         let Some(blobs) = store.blobs().cloned() else { return Ok(None) };
         let partial = tokio::task::spawn_blocking(move || blobs.partial(hash, len)).await;
         let partial = Arc::new(partial.map_err(|error| SaveError::Io(std::io::Error::other(error)))??);
         let (reply, answer) = oneshot::channel();
-        let _ = self.control.send(Control::Fetch { space, hash, partial, reply });
+        let timeline = store.timeline(space);
+        let _ = self.control.send(Control::Fetch { space: space.key, timeline, partial, reply });
         Ok(answer.await.ok())
     }
 
@@ -291,7 +294,7 @@ impl Actor {
                 self.names.remove(&link);
                 self.input(Input::Gone(link));
             }
-            Control::Fetch { space, hash, partial, reply } => self.fetch(space, hash, partial, reply),
+            Control::Fetch { space, timeline, partial, reply } => self.fetch(space, timeline, partial, reply),
             Control::Reads { hash, id, pieces } => {
                 if let Some(fetching) = self.fetches.get_mut(&hash) {
                     fetching.handles.insert(id, Some(pieces));
@@ -346,7 +349,8 @@ impl Actor {
         }
     }
 
-    fn fetch(&mut self, space: PublicKey, hash: BlobHash, partial: Arc<Partial>, reply: oneshot::Sender<Fetch>) {
+    fn fetch(&mut self, space: PublicKey, timeline: TimelineId, partial: Arc<Partial>, reply: oneshot::Sender<Fetch>) {
+        let hash = partial.hash();
         let id = self.next_id;
         self.next_id += 1;
         let is_new = !self.fetches.contains_key(&hash);
@@ -363,7 +367,7 @@ impl Actor {
         let partial = Arc::clone(&fetching.partial);
         let fetch = Fetch { partial: Arc::clone(&partial), progress: fetching.progress.subscribe(), id, control: self.control.clone() };
         if is_new {
-            fetching._looking.spawn(look_for_sources(self.asker.clone(), self.control.clone(), space, hash));
+            fetching._looking.spawn(look_for_sources(self.asker.clone(), self.control.clone(), space, timeline, hash));
             lock(&self.open).insert(hash, (Holding::Part(Arc::clone(&partial)), Instant::now()));
             let len = partial.len();
             let have = Pieces::from_bytes(&partial.have(), pieces_of(len) as u32);
@@ -472,14 +476,14 @@ impl Actor {
 }
 
 /// Says who may have a blob, again and again, as long as it is wanted.
-async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>, space: PublicKey, hash: BlobHash) {
+async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>, space: PublicKey, timeline: TimelineId, hash: BlobHash) {
     let mut looks = 0u32;
     loop {
         if looks % 60 == 0 {
             asker.tell(Event::Visit { space });
         }
         looks += 1;
-        let Some(links) = asker.ask(move |node| node.links_of(&space)).await else { return };
+        let Some(links) = asker.ask(move |node| node.links_of(&timeline)).await else { return };
         let links = links.into_iter().map(|(link, name, own)| (link, if name.is_empty() { human_name(&own) } else { name })).collect();
         if control.send(Control::Sources { hash, links }).is_err() {
             return;
@@ -494,12 +498,9 @@ async fn may_have(asker: &Asker, store: &Store, look: &Look) -> Option<Pieces> {
     let remote = asker.ask(move |node| node.remote(link)).await??;
     let (store, look) = (store.clone(), look.clone());
     let found = tokio::task::spawn_blocking(move || {
-        let space = store.held(&look.space)?;
         let rows = store.snapshot();
-        if !crate::held::may_read_main(&store, &remote, &look.space, crate::who::now_ms()) {
-            return None;
-        }
-        let is_named = references(&*rows, &look.hash).any(|reference| reference.is_ok_and(|reference| reference.t == space.main()));
+        let readable = crate::held::readable_by(&store, &remote, &look.space, crate::who::now_ms());
+        let is_named = references(&*rows, &look.hash).any(|reference| reference.is_ok_and(|reference| readable.contains(&reference.t)));
         if !is_named {
             return None;
         }

@@ -108,7 +108,7 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
     // For guests nothing is fetched: it is the owner's disk and line.
     let is_guest = !ask.who.is_owner() && !matches!(ask.who, Who::App(_));
     let Some(network) = ask.peer.network().filter(|_| !is_guest) else { return Err(missing(ask, &wanted)) };
-    let fetching = network.blobs().fetch(&ask.peer.store, ask.space.key, wanted.hash, wanted.len).await;
+    let fetching = network.blobs().fetch(&ask.peer.store, ask.space, wanted.hash, wanted.len).await;
     let mut fetch = fetching.map_err(|error| super::save_problem(&error))?.ok_or_else(|| missing(ask, &wanted))?;
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());
     let Some(range) = ranged(ask, &mut response, &wanted, wanted.len) else { return Ok(response) };
