@@ -25,7 +25,7 @@ mod write;
 
 pub use read::{Blob, Damage};
 pub(crate) use reference::stage;
-pub use reference::{Reference, is_referenced, named_in, references};
+pub use reference::{Reference, named_in, references};
 pub use write::{SaveError, Writer};
 
 /// Bytes that are verified together: the chunk group of iroh's blobs, 16 chunks of BLAKE3.

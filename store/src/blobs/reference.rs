@@ -70,18 +70,3 @@ pub fn named_in(rows: &impl Rows, t: u32) -> Result<Vec<BlobHash>, StorageError>
     }
     Ok(found)
 }
-
-/// Whether a visible write of a timeline refers to a blob.
-///
-/// # Errors
-///
-/// [`StorageError`].
-pub fn is_referenced(rows: &impl Rows, t: u32, hash: &BlobHash) -> Result<bool, StorageError> {
-    let prefix = [&hash.as_bytes()[..], &t.to_be_bytes()].concat();
-    for row in rows.scan(Table::Blob, &prefix, None) {
-        if row?.1.first() == Some(&1) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
