@@ -146,6 +146,10 @@ pub(crate) struct Up {
     #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
     pub(crate) blob_limit: Option<u64>,
 
+    /// Most bytes of other people's files that stay here once they were fetched, to be read and given to others
+    #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = crate::amounts::bytes)]
+    pub(crate) cache: u64,
+
     /// How to write logs on stderr
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,

@@ -146,6 +146,8 @@ pub(crate) async fn download(out: Output, line: &mut Line<'_>, request: &Request
     let mut have = if tag.is_some() { file.metadata().with_context(failed)?.len() } else { 0 };
     let mut done = Downloaded { resumed_at: have, ..Downloaded::default() };
     let mut progress: Option<Progress> = None;
+    // Ends with this download.
+    let mut telling = tokio::task::JoinSet::new();
     loop {
         let step = async {
             let mut request = request.clone();
@@ -170,6 +172,11 @@ pub(crate) async fn download(out: Output, line: &mut Line<'_>, request: &Request
             }
             let bar = progress.get_or_insert_with(|| Progress::bytes(out, "getting", answer.length().map(|rest| have + rest)));
             bar.set(have);
+            if telling.is_empty()
+                && let Some(hash) = tag.as_deref().filter(|_| done.source.is_some())
+            {
+                telling.spawn(tell_sources(line.session.connect().await?, hash.trim_matches('"').to_owned(), bar.bar()));
+            }
             while let Some(piece) = answer.next().await? {
                 file.write_all(&piece).with_context(failed)?;
                 have += piece.len() as u64;
@@ -191,6 +198,21 @@ pub(crate) async fn download(out: Output, line: &mut Line<'_>, request: &Request
     fs::rename(&part, target).with_context(|| format!("could not write {}", target.display()))?;
     let _ = fs::remove_file(&mark);
     Ok(done)
+}
+
+/// Says beside the bar from whom a file comes, and how fast.
+async fn tell_sources(mut client: Client, hash: String, bar: indicatif::ProgressBar) {
+    loop {
+        let Ok(status) = client.json(Request::get("/.sys/blobs")).await else { return };
+        let transfers = crate::value::member(&status, "transfers");
+        if let Some(crate::value::Json::Array(transfers)) = transfers
+            && let Some(transfer) = transfers.iter().find(|transfer| crate::value::text(transfer, "hash") == Some(&hash))
+            && let Some(text) = crate::value::text(transfer, "text")
+        {
+            bar.set_message(text.to_owned());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Makes sure that a file put together from parts is the one that the peer has.

@@ -16,6 +16,7 @@ use timebus_store::blobs::{Blobs, SaveError};
 use crate::peer::Peer;
 use crate::problem::Problem;
 
+pub(crate) mod cache;
 pub mod exchange;
 pub(crate) mod fetch;
 pub mod frame;
@@ -72,8 +73,15 @@ pub(crate) async fn collect(peer: Peer) {
             _ => {}
         }
         resume::expire(&peer).await;
+        let (store, uses, max) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses), peer.config.cached_files_bytes_max);
+        match beside(move || cache::trim(&store, &uses, max)).await {
+            Ok(Ok(bytes)) if bytes > 0 => tracing::info!(bytes, "files of others made room for others"),
+            Ok(Err(error)) => tracing::warn!(%error, "files of others were not looked through"),
+            _ => {}
+        }
         tokio::select! {
             () = tokio::time::sleep(COLLECT_EVERY) => {}
+            () = peer.fetched.notified() => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
     }

@@ -83,3 +83,23 @@ fn the_lab_shows_how_a_crowd_fares() {
     assert!(report["times_bound"].as_f64().is_some_and(|times| (0.9..2.0).contains(&times)), "{report}");
     assert_eq!(report, json(&home, &["lab", "swarm", "--peers", "20", "--size", "8MB", "--seed", "4"]));
 }
+
+#[test]
+fn files_of_others_are_kept_within_a_budget_and_ones_own_are_not_touched() {
+    let alice = Peer::start();
+    let net = [&crate::peer::NET[..], &["--cache", "4MB"]].concat();
+    let bob = Peer::launch_as(Home::new(), &mut std::process::Command::new(crate::peer::PROGRAM), &net).unwrap_or_else(|_| panic!("starts"));
+    let link = invite(&alice, &["--to", "/wall", "--can", "write"]);
+    join(&bob, &link, "alice");
+    // What bob writes into her space may be nowhere else.
+    assert_eq!(bob.send("PUT", "/@alice/wall/his", &[MP4], bytes(3_000_000, 9)).status, 200);
+    for number in 0..4 {
+        assert_eq!(alice.send("PUT", &format!("/film-{number}"), &[MP4], bytes(1_500_000, number)).status, 200);
+    }
+    until(&bob, "/@alice", "four films", |answer| answer.text().matches("@blob").count() == 5);
+    for number in 0..4u64 {
+        assert!(bob.send("GET", &format!("/@alice/film-{number}"), &[], "").body == bytes(1_500_000, number));
+    }
+    poll("there is room again", || (whole_files(bob.home()) == 3).then_some(()));
+    assert!(bob.send("GET", "/@alice/wall/his", &[], "").body == bytes(3_000_000, 9));
+}

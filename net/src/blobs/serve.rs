@@ -64,6 +64,7 @@ pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) ->
         response.extensions_mut().insert(wanted.clone());
         return Ok(response);
     };
+    ask.peer.uses.count(wanted.hash);
     if blob.len() != wanted.len {
         // The writer said another length than the hash stands for; the hash counts.
         tracing::debug!(hash = %wanted.hash, said = wanted.len, is = blob.len(), "a value says a wrong length");
@@ -123,13 +124,16 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
     if !is_here {
         return Err(unavailable(ask, &wanted, &fetch));
     }
+    ask.peer.uses.count(wanted.hash);
+    let peer = ask.peer.clone();
     let sources = fetch.progress.borrow().sources.clone();
     insert(response.headers_mut(), SOURCE, &format!("from {}", named(&sources)));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     let stream = futures_util::stream::unfold((fetch, range.start), move |(mut fetch, at)| {
-        let end = range.end;
+        let (end, peer) = (range.end, peer.clone());
         async move {
             if at >= end {
+                peer.fetched.notify_one();
                 return None;
             }
             let piece = piece_of(at);
