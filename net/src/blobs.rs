@@ -32,6 +32,9 @@ pub(crate) const PIECE_BYTES: usize = 512 * 1024;
 /// How often blobs that nothing refers to are looked for.
 const COLLECT_EVERY: Duration = Duration::from_secs(3600);
 
+/// How often it is looked whether the peer takes part in the network by now.
+const ENTER_EVERY: Duration = Duration::from_secs(1);
+
 /// The blobs of a peer.
 pub(crate) fn of(peer: &Peer) -> Result<&Blobs, Problem> {
     peer.store.blobs().ok_or_else(|| Problem::new(StatusCode::NOT_IMPLEMENTED, "blobs", "this peer keeps no files", "its store is in memory"))
@@ -59,6 +62,16 @@ pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", error.to_string()))
 }
 
+/// Waits until a blob of somebody else has come and nobody reads it any more.
+async fn fetched(peer: &Peer) {
+    loop {
+        match peer.network() {
+            Some(network) => return network.blobs().settled().await,
+            None => tokio::time::sleep(ENTER_EVERY).await,
+        }
+    }
+}
+
 /// Removes what nothing refers to, now and then, until the peer stops.
 pub(crate) async fn collect(peer: Peer) {
     let mut stopped = peer.stop.subscribe();
@@ -81,7 +94,7 @@ pub(crate) async fn collect(peer: Peer) {
         }
         tokio::select! {
             () = tokio::time::sleep(COLLECT_EVERY) => {}
-            () = peer.fetched.notified() => {}
+            () = fetched(&peer) => {}
             _ = stopped.wait_for(|stop| *stop) => return,
         }
     }

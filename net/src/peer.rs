@@ -104,8 +104,6 @@ pub struct Inner {
     network: std::sync::OnceLock<crate::network::Network>,
     pub(crate) uploads: crate::blobs::resume::Uploads,
     pub(crate) uses: Arc<crate::blobs::cache::Uses>,
-    /// Told when a file of somebody else has come.
-    pub(crate) fetched: tokio::sync::Notify,
 }
 
 /// How long a login link works.
@@ -154,7 +152,6 @@ impl Peer {
             network: std::sync::OnceLock::new(),
             uploads: crate::blobs::resume::Uploads::default(),
             uses: Arc::default(),
-            fetched: tokio::sync::Notify::new(),
         }))
     }
 

@@ -87,8 +87,8 @@ fn bytes_that_are_lost_or_damaged_are_told_apart() {
     damaged[2_000_000] ^= 1;
     std::fs::write(&hurt, damaged).expect("room");
 
-    let problem = peer.send("GET", "/lost", &[], "").problem(503);
-    assert_eq!(problem["type"], "/.sys/problems/blob-missing", "{problem}");
+    let problem = peer.send("GET", "/lost", &[("Prefer", "wait=1")], "").problem(504);
+    assert_eq!(problem["type"], "/.sys/problems/blob-unavailable", "{problem}");
     assert_eq!(problem["bytes_total"], 300_000);
     assert!(peer.value("/")["lost"].is_object(), "the value is known");
     // What comes before the damage is good; what is damaged is never served.

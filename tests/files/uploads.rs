@@ -30,8 +30,9 @@ fn an_upload_goes_on_after_a_cut_and_after_a_crash() {
     client.ask("PATCH", &place, &headers, "");
     client.write(&whole[..1_200_000]);
     drop(client);
-    let have = offset(&peer, &place);
-    assert!((1..=1_200_000).contains(&have), "{have}");
+    // Until the peer has read some of it, and the question where to go on has ended the broken request.
+    let have = std::iter::repeat_with(|| offset(&peer, &place)).find(|have| *have > 0).expect("it comes");
+    assert!(have <= 1_200_000, "{have}");
     peer.send("GET", "/film", &[], "").problem(404);
     let problem = peer.send("PATCH", &place, &[PART, ("Upload-Offset", "7")], "x").problem(409);
     assert_eq!((problem["expected-offset"].as_u64(), problem["provided-offset"].as_u64()), (Some(have), Some(7)));

@@ -61,18 +61,16 @@ fn swarm(context: &Context, args: &Swarm) -> anyhow::Result<()> {
     });
     context.out.result(&json, || {
         let seconds = |ms: u64| ms as f64 / 1000.0;
-        format!(
-            "seed {seed}: {} peers want {} at once\n\n  at best     {:8.1} s\n  half have it {:7.1} s\n  all have it  {:7.1} s   {:.2} times the best\n  the origin sent it {:.2} times; {} of a thousand pieces came twice; {} peers did not get it",
-            crowd.peers,
-            indicatif::HumanBytes(crowd.bytes),
-            seconds(outcome.bound_ms),
-            seconds(outcome.median_ms),
-            seconds(outcome.all_ms),
-            times(outcome.all_ms),
-            outcome.origin_copies,
-            outcome.wasted,
-            outcome.left_out
-        )
+        let (size, best) = (indicatif::HumanBytes(crowd.bytes), seconds(outcome.bound_ms));
+        let (half, all, times) = (seconds(outcome.median_ms), seconds(outcome.all_ms), times(outcome.all_ms));
+        let mut out = format!("seed {seed}: {} peers want {size} at once\n\n", crowd.peers);
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "  at best      {best:8.1} s\n  half have it {half:8.1} s\n  all have it  {all:8.1} s   {times:.2} times the best\n");
+        let _ = write!(out, "  the origin sent it {:.2} times; of a thousand pieces {} came twice", outcome.origin_copies, outcome.wasted);
+        if outcome.left_out > 0 {
+            let _ = write!(out, "; {} peers did not get it", outcome.left_out);
+        }
+        out
     })?;
     if outcome.left_out == 0 { Ok(()) } else { Err(Failure::told().into()) }
 }

@@ -16,7 +16,7 @@ use timebus_store::blobs::{Blob, BlobHash, SaveError, references};
 use timebus_store::ids::TimelineId;
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -49,6 +49,7 @@ pub(crate) fn is_frame(frame: &[u8]) -> bool {
 pub(crate) struct Fetcher {
     frames: mpsc::Sender<(LinkId, Bytes)>,
     control: mpsc::UnboundedSender<Control>,
+    settled: Arc<Notify>,
 }
 
 enum Control {
@@ -149,6 +150,7 @@ impl Fetcher {
     pub(crate) fn start(store: Store, asker: Asker) -> Self {
         let (frames, frame_queue) = mpsc::channel(FRAMES_MAX);
         let (control, control_queue) = mpsc::unbounded_channel();
+        let settled = Arc::new(Notify::new());
         let seed = u64::from_le_bytes(timebus_identity::random_bytes());
         let actor = Actor {
             exchange: Exchange::new(seed),
@@ -161,9 +163,15 @@ impl Fetcher {
             open: Arc::default(),
             next_id: 1,
             began: Instant::now(),
+            settled: Arc::clone(&settled),
         };
         tokio::spawn(actor.run(frame_queue, control_queue));
-        Self { frames, control }
+        Self { frames, control, settled }
+    }
+
+    /// Waits until nobody wants one of the blobs any more that were fetched.
+    pub(crate) async fn settled(&self) {
+        self.settled.notified().await;
     }
 
     /// There is a link.
@@ -239,6 +247,7 @@ struct Actor {
     open: Open,
     next_id: u64,
     began: Instant,
+    settled: Arc<Notify>,
 }
 
 impl Actor {
@@ -309,11 +318,14 @@ impl Actor {
                     && let Some(fetching) = self.fetches.remove(&hash)
                 {
                     // What has come stays, for the next time and for others.
-                    let partial = fetching.partial;
+                    let (partial, settled) = (fetching.partial, Arc::clone(&self.settled));
+                    lock(&self.open).remove(&hash);
                     tokio::task::spawn_blocking(move || {
                         if let Err(error) = partial.keep() {
                             tracing::warn!(%error, "a part of a file may have to be fetched again");
                         }
+                        drop(partial);
+                        settled.notify_one();
                     });
                     self.input(Input::Enough(hash));
                 }

@@ -125,15 +125,13 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
         return Err(unavailable(ask, &wanted, &fetch));
     }
     ask.peer.uses.count(wanted.hash);
-    let peer = ask.peer.clone();
     let sources = fetch.progress.borrow().sources.clone();
     insert(response.headers_mut(), SOURCE, &format!("from {}", named(&sources)));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     let stream = futures_util::stream::unfold((fetch, range.start), move |(mut fetch, at)| {
-        let (end, peer) = (range.end, peer.clone());
+        let end = range.end;
         async move {
             if at >= end {
-                peer.fetched.notify_one();
                 return None;
             }
             let piece = piece_of(at);
