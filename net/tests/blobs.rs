@@ -31,6 +31,8 @@ struct World {
     nodes: Vec<Node>,
     queue: VecDeque<(usize, u64, Vec<u8>)>,
     now_ms: u64,
+    /// Blobs that the space names.
+    named: Vec<BlobHash>,
     /// Sees every frame on its way.
     meddle: Meddle,
 }
@@ -43,13 +45,15 @@ impl World {
             let exchange = Exchange::new(seed as u64 + 1);
             Node { exchange, blobs, partial: None, blamed: Vec::new(), denies: Vec::new(), pieces_sent: 0, _temp: temp }
         };
-        Self { nodes: (0..count).map(node).collect(), queue: VecDeque::new(), now_ms: 0, meddle: Box::new(|_, _, _| {}) }
+        Self { nodes: (0..count).map(node).collect(), queue: VecDeque::new(), now_ms: 0, named: Vec::new(), meddle: Box::new(|_, _, _| {}) }
     }
 
     fn write(&mut self, at: usize, data: &[u8]) -> BlobHash {
         let mut writer = self.nodes[at].blobs.writer().expect("begins");
         writer.write(data).expect("writes");
-        writer.finish().expect("finishes").0
+        let hash = writer.finish().expect("finishes").0;
+        self.named.push(hash);
+        hash
     }
 
     fn input(&mut self, at: usize, input: Input) {
@@ -70,12 +74,12 @@ impl World {
             Output::Look(look) => {
                 let node = &self.nodes[at];
                 let pieces = pieces_of(look.len) as u32;
-                let here = match (node.blobs.len_of(&look.hash), &node.partial) {
-                    (Some(len), _) if len == look.len => Some(Pieces::all(pieces)),
-                    (None, Some(partial)) if partial.hash() == look.hash => Some(Pieces::from_bytes(&partial.have(), pieces)),
-                    _ => None,
+                let here = match node.blobs.len_of(&look.hash) {
+                    Some(len) if len == look.len => Some(Pieces::all(pieces)),
+                    // What is being fetched the exchange knows; the file does not say it yet.
+                    _ => Some(Pieces::none(pieces)),
                 };
-                let have = here.filter(|_| !node.denies.contains(&look.link));
+                let have = here.filter(|_| self.named.contains(&look.hash) && !node.denies.contains(&look.link));
                 self.input(at, Input::Found { look, have });
             }
             Output::Load { link, hash, id, piece } => {

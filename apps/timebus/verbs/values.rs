@@ -23,6 +23,7 @@ use crate::verbs::explain;
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
+const BYTES: &str = "application/octet-stream";
 
 pub(crate) async fn get(context: &Context, args: Get) -> anyhow::Result<()> {
     let (mut session, mut client) = open(context, Home::MustExist).await?;
@@ -142,6 +143,8 @@ pub(crate) async fn put(context: &Context, args: Put) -> anyhow::Result<()> {
         (true, _, _) => "text/plain".to_owned(),
         (false, Some(mime), _) => mime,
         (false, None, Some(mime)) => mime.to_owned(),
+        // A file that is no text cannot be JSON either.
+        (false, None, None) if value.file.is_some() && std::str::from_utf8(&value.bytes).is_err() => BYTES.to_owned(),
         (false, None, None) => JSON.to_owned(),
     };
     if mime == JSON {
@@ -161,7 +164,7 @@ fn large_file(args: &Put) -> Option<(PathBuf, String)> {
     let file = PathBuf::from(args.value.strip_prefix('@').filter(|rest| !rest.starts_with('@'))?);
     let about = std::fs::metadata(&file).ok().filter(std::fs::Metadata::is_file)?;
     let mime = args.mime.as_deref().or_else(|| crate::media::of_name(&file));
-    let mime = if args.text { "text/plain" } else { mime.unwrap_or(JSON) };
+    let mime = if args.text { "text/plain" } else { mime.unwrap_or(BYTES) };
     (about.len() >= LARGE_BYTES && !is_json(mime)).then(|| (file, mime.to_owned()))
 }
 

@@ -11,7 +11,7 @@ use timebus_store::blobs::partial::pieces_of;
 
 use super::frame::{BlobFrame, HAVE_RANGES_MAX, Not};
 use super::pieces::Pieces;
-use super::swarm::{Dice, Download, Upload};
+use super::swarm::{Dice, Download, Next, Upload};
 
 /// Names a link.
 pub type LinkId = u64;
@@ -46,7 +46,7 @@ pub enum Input {
     Frame(LinkId, BlobFrame),
     /// A link is no more.
     Gone(LinkId),
-    /// Answers [`Output::Look`]: what is here of it for the other side; `None` if nothing is, or it may not have it.
+    /// Answers [`Output::Look`]: what is here of it for the other side, maybe nothing yet; `None` if it may not have it.
     Found {
         /// The question.
         look: Look,
@@ -336,9 +336,17 @@ impl Exchange {
                 }
             }
             BlobFrame::Not { hash, id, reason } => {
-                let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.as_mut()) else { return };
-                let rest_ms = if reason == Not::Elsewhere { 0 } else { REST_MS };
-                download.refused(link, id, now_ms + rest_ms);
+                let Some(active) = self.blobs.get_mut(&hash) else { return };
+                let Some(download) = &mut active.download else { return };
+                match reason {
+                    Not::Elsewhere => download.refused(link, id, now_ms),
+                    Not::Busy => download.refused(link, id, now_ms + REST_MS),
+                    Not::Here => {
+                        // What it said it has is not so any more. It is asked anew when sources are looked for next.
+                        download.source_gone(link);
+                        active.told.remove(&link);
+                    }
+                }
                 let wants = download.ask(now_ms);
                 send_wants(hash, wants, out);
             }
@@ -535,11 +543,14 @@ impl Exchange {
             self.last = (link, hash);
             let Some(active) = self.blobs.get_mut(&hash) else { return };
             match active.upload.next(link, &active.have, &mut self.dice) {
-                Some((id, Some(piece))) => {
+                Some(Next { id, piece: Some(piece), .. }) => {
                     self.flying.insert((link, hash, piece), Flight { sent_ms: now_ms });
                     out.push(Output::Load { link, hash, id, piece });
                 }
-                Some((id, None)) => out.push(Output::Send(link, BlobFrame::Not { hash, id, reason: Not::Elsewhere })),
+                Some(Next { id, piece: None, by_number }) => {
+                    let reason = if by_number || active.have.is_empty() { Not::Here } else { Not::Elsewhere };
+                    out.push(Output::Send(link, BlobFrame::Not { hash, id, reason }));
+                }
                 None => return,
             }
         }

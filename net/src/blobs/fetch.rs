@@ -504,7 +504,7 @@ async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>,
     }
 }
 
-/// What is here of a blob for the other side of a link: something only if it may read a space that names the blob.
+/// What is here of a blob for the other side of a link, if it may read a timeline that names the blob: maybe nothing yet.
 async fn may_have(asker: &Asker, store: &Store, look: &Look) -> Option<Pieces> {
     let link = look.link;
     let remote = asker.ask(move |node| node.remote(link)).await??;
@@ -521,11 +521,9 @@ async fn may_have(asker: &Asker, store: &Store, look: &Look) -> Option<Pieces> {
         if blobs.len_of(&look.hash) == Some(look.len) {
             return Some(Pieces::all(pieces));
         }
-        if !blobs.has_partial(&look.hash) {
-            return None;
-        }
-        let partial = blobs.partial(look.hash, look.len).ok()?;
-        Some(Pieces::from_bytes(&partial.have(), pieces))
+        // What is being fetched right now the exchange knows better.
+        let partial = blobs.has_partial(&look.hash).then(|| blobs.partial(look.hash, look.len).ok()).flatten();
+        Some(partial.map_or_else(|| Pieces::none(pieces), |partial| Pieces::from_bytes(&partial.have(), pieces)))
     });
     found.await.ok().flatten()
 }

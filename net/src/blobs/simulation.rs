@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use super::pieces::Pieces;
-use super::swarm::{Dice, Download, Upload};
+use super::swarm::{Dice, Download, Next, Upload};
 
 /// What is simulated.
 #[derive(Clone, Debug, PartialEq)]
@@ -305,7 +305,7 @@ impl World<'_> {
             let reader = member.upload.readers().filter(|reader| *reader > last).find(waiting);
             let Some(reader) = reader.or_else(|| member.upload.readers().find(waiting)) else { return };
             member.last_reader = reader;
-            let Some((id, piece)) = member.upload.next(reader, member.download.have(), &mut self.dice) else { return };
+            let Some(Next { id, piece, .. }) = member.upload.next(reader, member.download.have(), &mut self.dice) else { return };
             let to = reader as u32;
             let Some(piece) = piece else {
                 self.later(Event::Piece(peer, to, id, None));

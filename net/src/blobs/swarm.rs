@@ -369,6 +369,17 @@ impl Download {
     }
 }
 
+/// What to send next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Next {
+    /// The request that it answers.
+    pub id: u64,
+    /// The piece; `None` where there is none to send.
+    pub piece: Option<u32>,
+    /// Whether just one piece was asked for.
+    pub by_number: bool,
+}
+
 /// What readers of one blob have and want.
 #[derive(Clone, Debug, Default)]
 pub struct Upload {
@@ -440,8 +451,8 @@ impl Upload {
         self.readers.get(&peer).is_some_and(|reader| !reader.wants.is_empty())
     }
 
-    /// What to send a reader next: the request, and the piece, or none where it should look again at what it wants.
-    pub fn next(&mut self, peer: Peer, have: &Pieces, dice: &mut Dice) -> Option<(u64, Option<u32>)> {
+    /// What to send a reader next.
+    pub fn next(&mut self, peer: Peer, have: &Pieces, dice: &mut Dice) -> Option<Next> {
         let reader = self.readers.get_mut(&peer)?;
         let (id, any_of) = reader.wants.pop_front()?;
         let total: u64 = any_of.iter().map(|(start, end)| u64::from(end.saturating_sub(*start))).sum();
@@ -462,6 +473,6 @@ impl Upload {
             self.sent[piece as usize] = self.sent[piece as usize].saturating_add(1);
             reader.under_way.insert(piece);
         }
-        Some((id, found))
+        Some(Next { id, piece: found, by_number: total == 1 })
     }
 }
