@@ -164,8 +164,21 @@ fn large_file(args: &Put) -> Option<(PathBuf, String)> {
     let file = PathBuf::from(args.value.strip_prefix('@').filter(|rest| !rest.starts_with('@'))?);
     let about = std::fs::metadata(&file).ok().filter(std::fs::Metadata::is_file)?;
     let mime = args.mime.as_deref().or_else(|| crate::media::of_name(&file));
-    let mime = if args.text { "text/plain" } else { mime.unwrap_or(BYTES) };
+    let mime = match mime {
+        _ if args.text => "text/plain",
+        Some(mime) => mime,
+        None if begins_as_text(&file) => JSON,
+        None => BYTES,
+    };
     (about.len() >= LARGE_BYTES && !is_json(mime)).then(|| (file, mime.to_owned()))
+}
+
+/// Whether the first bytes of a file are text, so that it may be JSON.
+fn begins_as_text(file: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(4096).read_to_end(&mut head));
+    // A character may be cut at the end.
+    read.is_ok() && std::str::from_utf8(&head).map_or_else(|error| error.error_len().is_none(), |_| true)
 }
 
 async fn put_file(context: &Context, args: &Put, file: &Path, mime: &str) -> anyhow::Result<()> {
