@@ -3,6 +3,6 @@ mod devices;
 mod files;
 mod joining;
 mod namespaces;
-mod neighbours;
+pub(crate) mod neighbours;
 mod private;
 mod rights;
