@@ -1,5 +1,6 @@
 mod away;
 mod devices;
+mod files;
 mod joining;
 mod namespaces;
 pub(crate) mod neighbours;

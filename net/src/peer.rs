@@ -41,6 +41,9 @@ pub struct PeerConfig {
     pub origin_subscriptions_max: usize,
     /// Largest request body in bytes. Default 64 MiB; a JSON body takes several times that while it is read.
     pub body_bytes_max: usize,
+    /// Bytes of other people's files that are kept once they were fetched. Default 1 GiB; those that are used least for
+    /// their size go first.
+    pub cached_files_bytes_max: u64,
     /// Memory for ready answers. Default 32 MiB.
     pub cache_bytes: usize,
     /// Seconds without a sign of life after which a subscriber's websocket is closed. Default 60.
@@ -59,6 +62,7 @@ impl Default for PeerConfig {
             origin_connections_max: 1024,
             origin_subscriptions_max: 256,
             body_bytes_max: 64 * 1024 * 1024,
+            cached_files_bytes_max: crate::blobs::cache::CACHE_BYTES_MAX,
             cache_bytes: 32 * 1024 * 1024,
             heartbeat_s: 60,
             gui: None,
@@ -106,6 +110,8 @@ pub struct Inner {
     app_ports: AppPorts,
     door: RwLock<Option<crate::link::Door>>,
     network: std::sync::OnceLock<crate::network::Network>,
+    pub(crate) uploads: crate::blobs::resume::Uploads,
+    pub(crate) uses: Arc<crate::blobs::cache::Uses>,
 }
 
 /// A port of one app, and its alias.
@@ -174,6 +180,8 @@ impl Peer {
             app_ports: AppPorts::default(),
             door: RwLock::default(),
             network: std::sync::OnceLock::new(),
+            uploads: crate::blobs::resume::Uploads::default(),
+            uses: Arc::default(),
         }));
         crate::sys::apps::renew(&peer);
         peer

@@ -100,7 +100,7 @@ pub(crate) async fn answer(
     }
     match name {
         "" if reads => {
-            let links = ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "apps"];
+            let links = ["status", "metrics", "blobs", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "apps"];
             Ok(answer_json(&json!({ "links": links })))
         }
         "status" if reads => status(peer).map(|status| answer_json(&status)),
@@ -108,6 +108,7 @@ pub(crate) async fn answer(
         "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, &query)),
         "conflicts" if reads => at().await.and_then(|(space, path)| conflicts(peer, space, &path)),
         "diff" if reads => at().await.and_then(|(space, path)| diff(peer, space, &path, &head)),
+        "blobs" if reads => blobs(peer).await,
         "backup" if reads => crate::backup::stream(peer).await,
         "fsck" if writes => crate::backup::fsck(peer).await,
         "undo" if writes => {
@@ -197,6 +198,17 @@ fn status(peer: &Peer) -> Result<Serde, Problem> {
             "new_device": opened.new_device,
         },
     }))
+}
+
+/// The files of this peer, and those that are got from others or given to them now.
+async fn blobs(peer: &Peer) -> Result<Response<Body>, Problem> {
+    let blobs = crate::blobs::of(peer)?;
+    let transfers = match peer.network() {
+        Some(network) => network.blobs().status().await,
+        None => Vec::new(),
+    };
+    let free = blobs.free_bytes().ok();
+    Ok(answer_json(&json!({ "bytes": blobs.bytes(), "free_bytes": free, "transfers": transfers })))
 }
 
 /// The counters in the text format of Prometheus.

@@ -34,6 +34,11 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
         return crate::sys::take_changes(&ask, &body).await;
     }
     let action = action(&ask, &body)?;
+    perform(ask, action).await
+}
+
+/// The same once it is clear what is to be done.
+pub(crate) async fn perform(ask: Ask, action: Action) -> Result<Response<Body>, Problem> {
     let request = request(&ask, action)?;
     let label = request.label.clone();
     let path = request.path.clone();
