@@ -13,6 +13,8 @@ mod socket;
 
 // Verbs, media types, listings, conditions, time travel and errors of one peer without disturbance.
 mod store_over_http;
+// Files of any size: streams, ranges, uploads in parts, damage, media that a browser must not run.
+mod files;
 // Data that nobody here wrote goes in and comes out the same: trees, histories, hostile files.
 mod real_input;
 // What a subscriber may rely on, over Braid, server-sent events, JSON lines and websocket.

@@ -1,6 +1,7 @@
 mod away;
 mod costs;
 mod devices;
+mod files;
 mod joining;
 mod namespaces;
 pub(crate) mod neighbours;

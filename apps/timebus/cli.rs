@@ -161,6 +161,14 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) qr: bool,
 
+    /// Most bytes of large files that are kept, as in 100GB [default: what the disk takes]
+    #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
+    pub(crate) blob_limit: Option<u64>,
+
+    /// Most bytes of other people's files that stay here once they were fetched, to be read and given to others
+    #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = crate::amounts::bytes)]
+    pub(crate) cache: u64,
+
     /// How to write logs on stderr
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
@@ -230,6 +238,7 @@ Examples:
   timebus get /notes --view all           every value where people wrote at the same time
   timebus get /notes --view meta          who wrote which leaf when, one a line
   timebus get /logo > logo.png
+  timebus get /films/holiday -o h.mp4     with progress; given again after a cut, it goes on
   timebus get /notes --json               {\"path\",\"version\",\"conflicts\",\"type\",\"value\"}")]
 pub(crate) struct Get {
     /// Where, as in /notes/hi
@@ -243,6 +252,10 @@ pub(crate) struct Get {
     /// Another side of the value
     #[arg(long, value_enum)]
     pub(crate) view: Option<View>,
+
+    /// Write it to this file; what came before a cut is kept beside it and not fetched again
+    #[arg(long, short, value_name = "FILE", conflicts_with = "view")]
+    pub(crate) output: Option<std::path::PathBuf>,
 }
 
 /// Which side of a value.
@@ -277,6 +290,7 @@ Examples:
   timebus put /profile '{\"name\":\"Ada\"}'
   timebus put /profile @profile.json        from a file
   timebus put /logo @logo.png               other files keep their media type
+  timebus put /films/holiday @h.mp4         any size; given again after a cut, it goes on
   date | timebus put /now - --text          from standard input
 
 A text that begins with @ is written with @@.")]
@@ -1367,8 +1381,13 @@ Examples:
   timebus lab                                          5 peers, 30 s of trouble, another seed each time
   timebus lab --nodes 5 --partition a,b/c,d,e --skew 5m    two parts that do not see each other, wrong clocks
   timebus lab --nodes 7 --evil 2 --seconds 120         two peers that lie, flood, forge and sign twice
-  timebus lab --seed 17 --json                         the same run for a program")]
+  timebus lab --seed 17 --json                         the same run for a program
+  timebus lab swarm --peers 10000                      how fast a file reaches very many at once")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Lab {
+    #[command(subcommand)]
+    pub(crate) what: Option<LabVerb>,
+
     /// How many peers: alice, bob, carol and so on
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) nodes: usize,
@@ -1396,6 +1415,60 @@ pub(crate) struct Lab {
     /// How many of the peers cheat; the last ones
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) evil: usize,
+}
+
+/// What else a lab can show.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LabVerb {
+    Swarm(Swarm),
+}
+
+/// Let many peers want one file at once, and compare with the shortest time that is possible
+///
+/// The choices of whom to ask for what are the real ones; lines and time are simulated, and all chance comes from the
+/// seed.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus lab swarm                                    16 peers, 32 MB, every line sends 8 Mbit/s
+  timebus lab swarm --peers 10000 --arrive 60 --free-riders 20
+  timebus lab swarm --peers 1000 --leave 50 --json")]
+pub(crate) struct Swarm {
+    /// How many want it
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub(crate) peers: u32,
+
+    /// How large it is
+    #[arg(long, value_name = "SIZE", default_value = "32MB", value_parser = crate::amounts::bytes)]
+    pub(crate) size: u64,
+
+    /// What the origin sends, in Mbit/s
+    #[arg(long, value_name = "MBIT", default_value_t = 8)]
+    pub(crate) origin_up: u64,
+
+    /// What each other peer sends, in Mbit/s
+    #[arg(long, value_name = "MBIT", default_value_t = 8)]
+    pub(crate) up: u64,
+
+    /// What each peer receives, in Mbit/s
+    #[arg(long, value_name = "MBIT", default_value_t = 100)]
+    pub(crate) down: u64,
+
+    /// Seconds over which they come
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    pub(crate) arrive: u64,
+
+    /// Per cent of them that send nothing
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) free_riders: u32,
+
+    /// Per cent of them that leave as soon as they have it
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) leave: u32,
+
+    /// What chance comes from [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
 }
 
 /// Groups of peers of a lab, by number.

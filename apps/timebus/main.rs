@@ -25,6 +25,7 @@ mod pretty;
 mod progress;
 mod standing;
 mod target;
+mod transfer;
 mod value;
 mod verbs;
 

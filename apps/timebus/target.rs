@@ -131,7 +131,7 @@ impl fmt::Display for Target {
 }
 
 /// Versions as typed: `a`, `a,b`, or as a header has them: `"a", "b"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Versions(Vec<String>);
 
 impl Versions {

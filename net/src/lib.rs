@@ -14,6 +14,7 @@ pub mod app_token;
 pub mod apps;
 pub mod authority;
 mod backup;
+pub mod blobs;
 mod body;
 pub mod byte_range;
 mod cache;

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::blobs::fetch::{Fetcher, is_frame};
 use crate::held::Held;
 use crate::invites::{Invites, RedeemError};
 use crate::ledger::{Author, Ledger, Relation};
@@ -98,6 +99,28 @@ pub struct Network {
     invites: Arc<Invites>,
     ledger: Arc<Ledger>,
     inbox: Arc<Inbox>,
+    blobs: Fetcher,
+}
+
+/// Asks the node and tells it what happened, without keeping the network alive.
+#[derive(Clone)]
+pub(crate) struct Asker(mpsc::WeakSender<Command>);
+
+impl Asker {
+    /// Says that something happened.
+    pub(crate) fn tell(&self, event: Event) {
+        if let Some(commands) = self.0.upgrade() {
+            tokio::spawn(async move { drop(commands.send(Command::Event(event)).await) });
+        }
+    }
+
+    /// Asks the node; `None` when the peer stops.
+    pub(crate) async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Node) -> T + Send + 'static) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let question = Box::new(move |node: &Node| drop(reply.send(question(node))));
+        self.0.upgrade()?.send(Command::Ask(question)).await.ok()?;
+        answer.await.ok()
+    }
 }
 
 impl std::fmt::Debug for Network {
@@ -128,6 +151,7 @@ impl Network {
         let endpoint = Endpoint::bind(&node, config.endpoint, door.clone()).await?;
         let (commands, queue) = mpsc::channel(EVENTS_MAX);
         let (changes, changed) = watch::channel(0);
+        let blobs = Fetcher::start(store.clone(), Asker(commands.downgrade()));
         let node_config = NodeConfig { node: node.public(), space: store.space(), device: device.public(), name: config.name, is_offline };
         let driver = Driver {
             node: Node::new(node_config, book, outbox),
@@ -149,9 +173,15 @@ impl Network {
             timer: None,
             save: None,
             clock: Clock::new(),
+            blobs: blobs.clone(),
         };
         tokio::spawn(driver.run(queue, arrivals));
-        Ok(Self { commands, changed, endpoint, door, invites, ledger, inbox })
+        Ok(Self { commands, changed, endpoint, door, invites, ledger, inbox, blobs })
+    }
+
+    /// What gets and gives blobs.
+    pub(crate) fn blobs(&self) -> &Fetcher {
+        &self.blobs
     }
 
     /// This peer's place on the network.
@@ -318,6 +348,7 @@ struct Driver {
     timer: Option<Instant>,
     save: Option<Instant>,
     clock: Clock,
+    blobs: Fetcher,
 }
 
 impl Driver {
@@ -410,10 +441,11 @@ impl Driver {
         let name = self.next_link;
         self.next_link += 1;
         let (sender, receiver) = link.split();
+        self.blobs.up(name, sender.clone());
         let (frames, frame_queue) = mpsc::unbounded_channel();
         let (to_store, store_queue) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        tasks.spawn(read(name, receiver, self.commands.clone()));
+        tasks.spawn(read(name, receiver, self.commands.clone(), self.blobs.clone()));
         tasks.spawn(write(name, sender.clone(), frame_queue, self.commands.clone()));
         tasks.spawn(keep(name, self.store.clone(), Arc::clone(&self.ledger), store_queue, self.commands.clone()));
         let device = Arc::clone(&self.device);
@@ -436,6 +468,9 @@ impl Driver {
 
     fn handle(&mut self, event: Event) {
         let now_ms = self.clock.now_ms();
+        if let Event::LinkDown { link, .. } = &event {
+            self.blobs.down(*link);
+        }
         let held = Held::now(&self.store, self.incarnation, now_ms);
         let acts = self.node.handle(now_ms, event, &held);
         for act in acts {
@@ -464,6 +499,7 @@ impl Driver {
             }
             Act::Close { link, code, text } => {
                 if let Some(running) = self.links.remove(&link) {
+                    self.blobs.down(link);
                     tokio::spawn(close(running, code, text));
                 }
             }
@@ -546,8 +582,12 @@ async fn close(running: Running, code: u8, text: String) {
 }
 
 /// Hands on what comes in.
-async fn read(link: LinkId, mut receiver: LinkReceiver, commands: mpsc::Sender<Command>) {
+async fn read(link: LinkId, mut receiver: LinkReceiver, commands: mpsc::Sender<Command>, blobs: Fetcher) {
     while let Some(frame) = receiver.recv().await {
+        if is_frame(&frame) {
+            blobs.frame(link, frame.into()).await;
+            continue;
+        }
         if commands.send(Command::Event(Event::Frame { link, bytes: frame.into() })).await.is_err() {
             return;
         }

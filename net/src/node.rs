@@ -210,6 +210,15 @@ pub enum Event {
         /// The name.
         name: String,
     },
+    /// A peer broke the rules of something that runs beside the sessions.
+    Blame {
+        /// On which link.
+        link: LinkId,
+        /// How much.
+        points: u32,
+        /// How.
+        why: &'static str,
+    },
     /// This peer stops.
     Stop,
 }
@@ -650,6 +659,7 @@ impl Node {
                 acts.extend([Act::SaveOutbox, Act::Changed]);
             }
             Event::Took { link, space, results } => self.drive(link, Input::Took { space, results }, now_ms, store, &mut acts),
+            Event::Blame { link, points, why } => self.blame(link, points, why, now_ms, store, &mut acts),
             Event::Petname { space, name } => {
                 if name.is_empty() {
                     self.book.petnames.remove(&space);
@@ -787,6 +797,35 @@ impl Node {
                 }
             }
         }
+    }
+
+    fn blame(&mut self, link: LinkId, points: u32, why: &str, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let Some(linked) = self.links.get_mut(&link) else { return };
+        linked.points = linked.points.saturating_add(points);
+        let who = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
+        tracing::warn!(peer = ?who, points, why, "a peer misbehaved");
+        if linked.points >= BAN_POINTS {
+            if let Some(who) = who {
+                self.bans.insert(who, now_ms + BAN_MS);
+            }
+            self.drive(link, Input::Close { code: Code::Banned, retry_after_s: BAN_MS / 1000 }, now_ms, store, acts);
+        }
+    }
+
+    /// Links to peers that sync a timeline, with what they call themselves and the space they call their own.
+    #[must_use]
+    pub fn links_of(&self, timeline: &TimelineId) -> Vec<(LinkId, String, PublicKey)> {
+        let of = |(link, linked): (&LinkId, &Linked)| {
+            let remote = linked.remote.as_ref().filter(|_| linked.channels.contains_key(timeline))?;
+            Some((*link, remote.name.clone(), remote.space))
+        };
+        self.links.iter().filter_map(of).collect()
+    }
+
+    /// Who is on the other side of a link, if that is proven.
+    #[must_use]
+    pub fn remote(&self, link: LinkId) -> Option<Remote> {
+        self.links.get(&link)?.remote.clone()
     }
 
     /// Both sides of a link have proven who they are.

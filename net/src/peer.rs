@@ -47,6 +47,9 @@ pub struct PeerConfig {
     pub origin_subscriptions_max: usize,
     /// Largest request body in bytes. Default 64 MiB; a JSON body takes several times that while it is read.
     pub body_bytes_max: usize,
+    /// Bytes of other people's files that are kept once they were fetched. Default 1 GiB; those that are used least for
+    /// their size go first.
+    pub cached_files_bytes_max: u64,
     /// Memory for ready answers. Default 32 MiB.
     pub cache_bytes: usize,
     /// Seconds without a sign of life after which a subscriber's websocket is closed. Default 60.
@@ -65,6 +68,7 @@ impl Default for PeerConfig {
             origin_connections_max: 1024,
             origin_subscriptions_max: 256,
             body_bytes_max: 64 * 1024 * 1024,
+            cached_files_bytes_max: crate::blobs::cache::CACHE_BYTES_MAX,
             cache_bytes: 32 * 1024 * 1024,
             heartbeat_s: 60,
             gui: None,
@@ -120,6 +124,8 @@ pub struct Inner {
     /// The inbox of a peer that takes no part in the network.
     inbox: Mutex<Option<Arc<Inbox>>>,
     pub(crate) refs: crate::refs::Refs,
+    pub(crate) uploads: crate::blobs::resume::Uploads,
+    pub(crate) uses: Arc<crate::blobs::cache::Uses>,
 }
 
 /// A port of one app, and its alias.
@@ -196,6 +202,8 @@ impl Peer {
             network: std::sync::OnceLock::new(),
             inbox: Mutex::default(),
             refs: crate::refs::Refs::default(),
+            uploads: crate::blobs::resume::Uploads::default(),
+            uses: Arc::default(),
         }));
         crate::sys::apps::renew(&peer);
         peer

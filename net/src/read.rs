@@ -15,6 +15,7 @@ use timebus_store::value::Value;
 
 use crate::accept::{Mime, negotiate};
 use crate::authority::Verb;
+use crate::blobs::serve::{Wanted, from_others, media_headers, serve};
 use crate::body::{Body, header_value};
 use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
 use crate::cache::{Answer, canonical};
@@ -78,7 +79,7 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     let headers = &ask.head.headers;
     MergeType::of(headers)?;
     if headers.contains_key("version") || headers.contains_key("parents") {
-        return historic(&ask, &rows);
+        return from_others(&ask, historic(&ask, &rows)?).await;
     }
     if ask.query.view == View::Meta {
         return meta(&ask, &rows);
@@ -113,6 +114,7 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
         matches!(reading.tree.writes.first().map(|write| &write.value), Some(Value::Text { .. } | Value::Bytes { .. } | Value::Blob { .. }));
     let plain = is_plain(headers) && ask.head.uri.query().is_none() && !(has_own && headers.contains_key(header::ACCEPT));
     let response = value(&ask, &reading.tree, &reading.version)?;
+    let response = from_others(&ask, response).await?;
     // What is kept is given to those who take anything and to those who take JSON.
     let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if plain && is_json && response.status() == StatusCode::OK {
@@ -162,7 +164,8 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
         insert(response.headers_mut(), "version", &version_header);
         return Ok(response);
     }
-    let tag = etag(version);
+    let wanted = Wanted::of(ask, tree);
+    let tag = wanted.as_ref().map_or_else(|| etag(version), Wanted::tag);
     let mut response = Response::new(Body::empty());
     let out = response.headers_mut();
     insert(out, "version", &version_header);
@@ -191,6 +194,9 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
     }
     if let Some((_, text)) = text_shown {
         text_headers(response.headers_mut(), merge, text);
+    }
+    if let Some(wanted) = wanted {
+        return serve(ask, response, &wanted);
     }
     let space = ask.space.key;
     let all = ask.query.view == View::All;
@@ -247,14 +253,7 @@ fn media(value: &Value, headers: &HeaderMap) -> Option<(String, Vec<u8>)> {
 /// Stored media is served so that a browser shows it but never runs it.
 fn serve_media(ask: &Ask, mut response: Response<Body>, mime: String, bytes: Vec<u8>) -> Response<Body> {
     let len = bytes.len() as u64;
-    let headers = response.headers_mut();
-    insert(headers, header::CONTENT_TYPE.as_str(), &mime);
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
-    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let active = ["text/html", "image/svg", "text/javascript", "application/javascript", "xml", "application/pdf"];
-    if active.iter().any(|kind| mime.contains(kind)) && ask.query.view != View::Raw {
-        headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
-    }
+    media_headers(ask, response.headers_mut(), &mime);
     let range = match text(&ask.head.headers, header::RANGE) {
         Some(range) => parse_range(range, len),
         None => ByteRange::Whole,

@@ -117,7 +117,7 @@ pub(crate) fn keep_open(peer: &Peer, space: PublicKey, mut response: Response<Bo
     response
 }
 
-fn patience(head: &HeaderMap) -> Duration {
+pub(crate) fn patience(head: &HeaderMap) -> Duration {
     let wait = text(head, "prefer").and_then(|prefer| {
         prefer.split(',').find_map(|part| part.trim().strip_prefix("wait=")).and_then(|seconds| seconds.trim().parse::<u64>().ok())
     });

@@ -20,7 +20,7 @@ use crate::problem::Problem;
 use crate::server::Link;
 use crate::target::{Query, Target, TargetError};
 use crate::who::{Who, authority, check_host, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
-use crate::{read, remote, sys, watch, websocket, write};
+use crate::{blobs, read, remote, sys, watch, websocket, write};
 
 /// A request whose head was checked.
 pub(crate) struct Ask {
@@ -189,6 +189,11 @@ async fn carry_out(
     }
     if first == Some(".sys") {
         let rest = target.segments[1..].to_vec();
+        if let [uploads, id] = &rest[..]
+            && uploads == "uploads"
+        {
+            return blobs::resume::answer(peer, who, head, body, id).await;
+        }
         return sys::answer(peer, who, head, body, &rest, target.query).await;
     }
     if head.method == Method::OPTIONS {
@@ -220,6 +225,8 @@ async fn carry_out(
                 read::get(ask).await
             }
         }
+        Method::PUT if blobs::resume::is_begin(&ask.head) => blobs::resume::begin(ask, body).await,
+        Method::PUT | Method::POST if blobs::upload::is_file(&ask.head) => blobs::upload::take(ask, body).await,
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
             let body = read_body(body, ask.peer.config.body_bytes_max).await?;
             ask.who.allows_body(&body)?;

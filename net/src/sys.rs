@@ -30,9 +30,10 @@ use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
 /// What `/.sys` has to read.
-const PARTS: [&str; 19] = [
+const PARTS: [&str; 20] = [
     "status",
     "metrics",
+    "blobs",
     "log",
     "conflicts",
     "diff",
@@ -137,6 +138,7 @@ pub(crate) async fn answer(
         "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, &query)),
         "conflicts" if reads => at().await.and_then(|(space, path)| conflicts(peer, space, &path)),
         "diff" if reads => at().await.and_then(|(space, path)| diff(peer, space, &path, &head)),
+        "blobs" if reads => blobs(peer).await,
         "backup" if reads => crate::backup::stream(peer).await,
         "fsck" if writes => crate::backup::fsck(peer).await,
         "undo" if writes => {
@@ -226,6 +228,17 @@ fn status(peer: &Peer) -> Result<Serde, Problem> {
             "new_device": opened.new_device,
         },
     }))
+}
+
+/// The files of this peer, and those that are got from others or given to them now.
+async fn blobs(peer: &Peer) -> Result<Response<Body>, Problem> {
+    let blobs = crate::blobs::of(peer)?;
+    let transfers = match peer.network() {
+        Some(network) => network.blobs().status().await,
+        None => Vec::new(),
+    };
+    let free = blobs.free_bytes().ok();
+    Ok(answer_json(&json!({ "bytes": blobs.bytes(), "free_bytes": free, "transfers": transfers })))
 }
 
 /// The counters in the text format of Prometheus.

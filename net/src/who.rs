@@ -226,6 +226,32 @@ impl Who {
             _ => Ok(()),
         }
     }
+
+    /// The same for a body that is not held in memory.
+    pub(crate) fn body_check(&self) -> BodyCheck {
+        BodyCheck(match self {
+            Self::Signed { signer, .. } => Some(signer.body_check()),
+            _ => None,
+        })
+    }
+}
+
+/// Whether a body is the one that was signed, found out while it comes.
+pub(crate) struct BodyCheck(Option<crate::signature::BodyCheck>);
+
+impl BodyCheck {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        if let Some(check) = &mut self.0 {
+            check.update(bytes);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<(), Problem> {
+        if self.0.is_none_or(crate::signature::BodyCheck::allows) {
+            return Ok(());
+        }
+        Err(Problem::new(StatusCode::UNAUTHORIZED, "digest", "the body is not the one that was signed", "Content-Digest and body differ"))
+    }
 }
 
 /// A header that is text.

@@ -42,6 +42,18 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
         Ok(request)
     };
     let request = make()?;
+    carry_out(&ask, request, body.len(), make).await
+}
+
+/// The same once it is clear what is to be done.
+pub(crate) async fn perform(ask: Ask, action: Action) -> Result<Response<Body>, Problem> {
+    let make = || request(&ask, action.clone());
+    let request = make()?;
+    carry_out(&ask, request, 0, make).await
+}
+
+/// Writes, and makes the request again for as long as it waits for what it builds on: so many bytes meanwhile.
+async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() -> Result<Request, Problem>) -> Result<Response<Body>, Problem> {
     let label = request.label.clone();
     let path = request.path.clone();
     let durable = request.durable;
@@ -53,14 +65,14 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
         ask.peer.senders.remember(ask.space.key, label, Sender { client, path: path.clone(), parents: parents.clone() });
     }
     let result = match ask.peer.store.write(request).await {
-        Err(WriteError::UnknownVersion(_)) if waits => crate::waiting::write(&ask.peer, body.len(), make).await?,
+        Err(WriteError::UnknownVersion(_)) if waits => crate::waiting::write(&ask.peer, bytes, make).await?,
         result => result,
     };
     match result {
         Ok(written) => {
             let mut response = done(&ask.space, &written, creates, durable);
             if ask.query.inc.is_some() {
-                show_number(&ask, &mut response)?;
+                show_number(ask, &mut response)?;
             }
             Ok(response)
         }

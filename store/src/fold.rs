@@ -16,7 +16,7 @@ use crate::ids::{ChangeId, OpId};
 use crate::keyspace::{Layered, Rows, Table};
 use crate::list::{Position, position_key};
 use crate::log::LogReader;
-use crate::node::{Entry, Node, Write, Writes, history_key, history_prefix, list_of_element, node_key, remove, split_history_key};
+use crate::node::{Entry, Node, Write, Writes, history_key, history_prefix, list_of_element, node_key, remove, split_history_key, visible_write};
 use crate::objects::{ObjectId, Texts};
 use crate::op::{Op, OpRef, PathStep, TextEdit};
 use crate::path::{Path, Segment};
@@ -478,6 +478,9 @@ impl<'a> Fold<'a> {
     /// Takes a write away, if it is still visible.
     fn kill(&mut self, path: &Path, t_key: &[u8], lamport: u64, id: OpId) -> Result<(), StorageError> {
         let mut node = std::mem::take(&mut self.node(t_key)?.node);
+        if let Some(write) = visible_write(&node, self.rows, t_key, lamport, &id)? {
+            crate::blobs::stage(&mut self.rows.staged, self.t, &write, false);
+        }
         let was_list = matches!(&node.writes, Writes::One(write) if write.value == Value::List) || matches!(node.writes, Writes::Many(_));
         let removed = remove(&mut node, self.rows, t_key, lamport, id);
         let loaded = self.node(t_key)?;
@@ -503,6 +506,7 @@ impl<'a> Fold<'a> {
         let entry = Entry { writes: true, list: made_in, preds, hidden };
         self.rows.staged.put(Table::History, history_key(&t_key, write.a, write.id.index), entry.encode());
         if hidden {
+            crate::blobs::stage(&mut self.rows.staged, self.t, &write, false);
             return Ok(());
         }
         self.insert(path, t_key, write)
@@ -514,6 +518,7 @@ impl<'a> Fold<'a> {
         // Which of several writes wins decides whether elements below show.
         let lists = write.value == Value::List || matches!(&loaded.node.writes, Writes::One(other) if other.value == Value::List);
         loaded.node.loose |= loaded.node.below > 0 && (lists || matches!(loaded.node.writes, Writes::Many(_)));
+        crate::blobs::stage(&mut self.rows.staged, self.t, &write, true);
         loaded.node.insert(&mut self.rows.staged, &t_key, write);
         self.effect.touched.entry(path.clone()).or_default().text = None;
         self.touch(path, 1)

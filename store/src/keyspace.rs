@@ -43,11 +43,13 @@ pub enum Table {
     Unrooted,
     /// Key: `t ‖ kind ‖ …`. Value: what texts and counters hold, see [`crate::objects`].
     Object,
+    /// Key: `hash (32) ‖ t ‖ a ‖ op index (4)` of a write that refers to a blob. Value: 1 if it is visible, else 0.
+    Blob,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Index,
         Self::Change,
         Self::Chain,
@@ -59,6 +61,7 @@ impl Table {
         Self::Meta,
         Self::Unrooted,
         Self::Object,
+        Self::Blob,
     ];
 
     /// The table's name on disk; the number is the version of its format.
@@ -76,6 +79,7 @@ impl Table {
             Self::Meta => "meta-1",
             Self::Unrooted => "unrooted-2",
             Self::Object => "object-1",
+            Self::Blob => "blob-1",
         }
     }
 }

@@ -5,13 +5,14 @@
 //! [`change`] has the signed unit and [`op`] its effects; [`plan`] turns requests into ops; [`pipeline`] admits and
 //! numbers changes; [`auth`] knows who may do what, and [`vouch`] what is left of the changes of those who no longer
 //! may, and [`quarantine`] what is not; [`fold`] turns changes into rows of [`keyspace`]; [`tree`] puts rows together
-//! again; [`update`] and [`feed`] tell subscribers. [`inbox`] keeps [`notice`]s of strangers beside all that. [`text`]
-//! merges texts that several people edit at once. [`engine`] is the same store without
-//! threads and without a disk, for simulations. `FORMAT.md` pins every byte.
+//! again; [`update`] and [`feed`] tell subscribers. [`text`] merges texts that several people edit at once. [`inbox`] keeps
+//! [`notice`]s of strangers beside all that, and [`blobs`] files of any size. [`engine`] is the same store without threads
+//! and without a disk, for simulations. `FORMAT.md` pins every byte.
 //!
 //! Deliberately not: no socket, no clock (time is an argument), no knowledge of HTTP.
 
 pub mod auth;
+pub mod blobs;
 pub mod change;
 pub mod codec;
 pub mod engine;

@@ -670,6 +670,20 @@ fn special_blob(members: &BTreeMap<String, Json>) -> Option<Value> {
     Some(Value::Blob { hash, len, mime: Mime::new(member(members, "@type")?)? })
 }
 
+/// Calls back with every blob that JSON names.
+pub(crate) fn blobs_named(json: &Json, each: &mut dyn FnMut(crate::blobs::BlobHash)) {
+    match json {
+        Json::Array(items) => items.iter().for_each(|item| blobs_named(item, each)),
+        Json::Object(members) => {
+            if let Some(hash) = member(members, "@blob").and_then(crate::blobs::BlobHash::parse) {
+                each(hash);
+            }
+            members.values().for_each(|value| blobs_named(value, each));
+        }
+        _ => {}
+    }
+}
+
 /// A stretch of old elements that becomes a stretch of new ones.
 struct Gap {
     old: std::ops::Range<usize>,

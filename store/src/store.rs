@@ -10,6 +10,8 @@ use timebus_identity::{Keys, KeysError, PublicKey, SecretKey};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::Rights;
+use crate::blobs::collect::{Collected, Retention, Use, collect};
+use crate::blobs::{BlobHash, Blobs, Lease, Limits, references};
 use crate::change::{Body, Change};
 use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
@@ -30,7 +32,9 @@ use crate::tree::{CONFLICT_PAGE, Tree};
 use crate::update::Update;
 use crate::value::Value;
 use crate::view::View;
-use crate::writer::{Decider, Group, Job, Named, Offered, Request, Statement, Syncer, WriteError, Written, names_at, resolve_at, text_version};
+use crate::writer::{
+    Action, Decider, Group, Job, Named, Offered, Request, Statement, Syncer, WriteError, Written, names_at, resolve_at, text_version,
+};
 
 /// The disk or what is on it failed.
 #[derive(Debug, thiserror::Error)]
@@ -89,11 +93,19 @@ pub struct Config {
     /// Steps of merging, of 20 ns each, that one text may take while everything else waits; with more it is parked and
     /// merged beside. Default 5 000 000; more lets an entangled text hold others up, fewer park texts that are not.
     pub text_steps_max: u64,
+    /// How much of blobs may be kept. Default as much as the disk takes.
+    pub blobs: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024, memtable_bytes: 32 * 1024 * 1024, requests_max: 8192, text_steps_max: crate::objects::STEPS_MAX }
+        Self {
+            cache_bytes: 32 * 1024 * 1024,
+            memtable_bytes: 32 * 1024 * 1024,
+            requests_max: 8192,
+            text_steps_max: crate::objects::STEPS_MAX,
+            blobs: Limits::default(),
+        }
     }
 }
 
@@ -270,6 +282,7 @@ pub struct Store {
     threads: Arc<Threads>,
     opened: Arc<Opened>,
     home: Arc<FilePath>,
+    blobs: Option<Blobs>,
 }
 
 struct Threads {
@@ -305,6 +318,17 @@ pub struct Reading {
     pub tree: Tree,
     /// Its version.
     pub version: Vec<String>,
+}
+
+/// A place that names a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobPlace {
+    /// In which space.
+    pub space: Space,
+    /// Where in it.
+    pub path: Path,
+    /// Whether it does so now; else an older version did.
+    pub is_visible: bool,
 }
 
 /// Takes the lock that keeps a second process out. It is free again when the file is dropped.
@@ -365,6 +389,7 @@ impl Store {
             }
             result => result?,
         };
+        let blobs = Blobs::open(&home.join("blobs"), config.blobs.clone()).map_err(StorageError::from)?;
         let mut appender = Appender::open(&log_folder, end).map_err(StorageError::from)?;
         // A home that lost changes, or is a copy of another, must not go on in its old chain. The mark outlives a
         // crash in the middle, and stays as long as the root key is not there to grant a new device key.
@@ -404,6 +429,7 @@ impl Store {
             threads: Arc::new(threads),
             opened: Arc::new(opened),
             home: home.into(),
+            blobs: Some(blobs),
         })
     }
 
@@ -419,6 +445,7 @@ impl Store {
             threads: Arc::new(threads),
             opened: Arc::new(opened),
             home: FilePath::new("").into(),
+            blobs: None,
         }
     }
 
@@ -545,6 +572,102 @@ impl Store {
         &self.home
     }
 
+    /// The blobs of this home; `None` for a store in memory.
+    #[must_use]
+    pub fn blobs(&self) -> Option<&Blobs> {
+        self.blobs.as_ref()
+    }
+
+    /// What refers to a blob.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn use_of(&self, hash: &BlobHash) -> Result<Use, StorageError> {
+        let rows = self.snapshot();
+        let mut found = Use::Nothing;
+        for reference in references(&*rows, hash) {
+            if reference?.is_visible {
+                return Ok(Use::Visible);
+            }
+            found = Use::History;
+        }
+        Ok(found)
+    }
+
+    /// Where a blob is named.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn places_of(&self, rows: &Committed, hash: &BlobHash) -> Result<Vec<BlobPlace>, StorageError> {
+        let spaces: Vec<(Space, Vec<u32>)> = self.spaces().into_iter().map(|space| (space, self.values_of(&space.key))).collect();
+        let mut bodies = Bodies::new(self.inner.log.clone());
+        let mut found = Vec::new();
+        for reference in references(rows, hash) {
+            let reference = reference?;
+            let Some((space, _)) = spaces.iter().find(|(_, values)| values.contains(&reference.t)) else { continue };
+            let id = OpId { change: summary(rows, reference.t, reference.a)?.id, index: reference.index };
+            if let Some((path, _)) = bodies.write_at(rows, reference.t, id)? {
+                found.push(BlobPlace { space: *space, path, is_visible: reference.is_visible });
+            }
+        }
+        Ok(found)
+    }
+
+    /// All blobs that visible values of a space name.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn named_blobs(&self, rows: &Committed, space: &PublicKey) -> Result<Vec<BlobHash>, StorageError> {
+        let mut found = Vec::new();
+        for t in self.values_of(space) {
+            found.extend(crate::blobs::named_in(rows, t)?);
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// The timelines of a space that hold values, with their local numbers.
+    #[must_use]
+    pub fn timelines_of(&self, space: &PublicKey) -> Vec<(TimelineId, u32)> {
+        let Some((held, stated)) = self.stated(space) else { return Vec::new() };
+        let main = (TimelineId::named(space, "main"), held.unmounted().main());
+        std::iter::once(main).chain(stated.mounted.iter().map(|(id, t)| (*id, *t))).collect()
+    }
+
+    fn values_of(&self, space: &PublicKey) -> Vec<u32> {
+        self.timelines_of(space).into_iter().map(|(_, t)| t).collect()
+    }
+
+    /// Removes blobs that nothing has referred to for long enough. Reads every name in the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn collect_blobs(&self, retention: Retention, now_ms: u64) -> Result<Collected, StorageError> {
+        match &self.blobs {
+            Some(blobs) => collect(blobs, retention, now_ms, &|hash| self.use_of(hash)),
+            None => Ok(Collected::default()),
+        }
+    }
+
+    /// Keeps the blobs that an action refers to.
+    fn lease(&self, action: &Action) -> Vec<Lease> {
+        let Some(blobs) = &self.blobs else { return Vec::new() };
+        let mut leases = Vec::new();
+        match action {
+            Action::Put(json) | Action::Merge(json) | Action::Post { value: json, .. } => {
+                crate::plan::blobs_named(json, &mut |hash| leases.push(blobs.lease(hash)));
+            }
+            Action::PutValue(crate::value::Value::Blob { hash, .. }) => leases.push(blobs.lease(BlobHash::from_bytes(*hash))),
+            _ => {}
+        }
+        leases
+    }
+
     /// What was found and done while opening.
     #[must_use]
     pub fn opened(&self) -> &Opened {
@@ -575,6 +698,7 @@ impl Store {
     /// [`WriteError`]; nothing was written then.
     pub async fn write(&self, request: Request) -> Result<Written, WriteError> {
         let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
+        let _leases = self.lease(&request.action);
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Job::Write(Box::new(request), reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?

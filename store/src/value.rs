@@ -182,6 +182,15 @@ impl Value {
         matches!(self, Self::Map | Self::List)
     }
 
+    /// The entity tag of a value that is named by its content.
+    #[must_use]
+    pub fn content_tag(&self) -> Option<String> {
+        match self {
+            Self::Blob { hash, .. } => Some(timebus_identity::z32::encode(hash)),
+            _ => None,
+        }
+    }
+
     /// Appends the canonical encoding.
     pub fn encode(&self, out: &mut Writer) {
         match self {

@@ -671,7 +671,10 @@ impl Decider {
             }
         }
         let version = names_at(rows, t, &t_key, &node)?;
-        check_condition(&condition, existed, &version, &path, |wanted| same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false))?;
+        let content = node.winner(rows, &t_key)?.and_then(|write| write.value.content_tag());
+        check_condition(&condition, existed, &version, content, &path, |wanted| {
+            same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
+        })?;
         let base = match parents {
             None => None,
             Some(parents) => {
@@ -1121,6 +1124,7 @@ fn check_condition(
     condition: &Condition,
     existed: bool,
     version: &[String],
+    content_tag: Option<String>,
     path: &Path,
     is_same: impl FnOnce(&[String]) -> bool,
 ) -> Result<(), WriteError> {
@@ -1128,7 +1132,11 @@ fn check_condition(
         Condition::None => true,
         Condition::Present => existed,
         Condition::Absent => !existed,
-        Condition::Match { version: wanted, tags } => tags.contains(&version_tag(version)) || wanted.as_ref().is_some_and(|wanted| is_same(wanted)),
+        Condition::Match { version: wanted, tags } => {
+            tags.contains(&version_tag(version))
+                || content_tag.is_some_and(|tag| tags.contains(&tag))
+                || wanted.as_ref().is_some_and(|wanted| is_same(wanted))
+        }
     };
     if holds { Ok(()) } else { Err(WriteError::Condition { path: path.clone(), version: version.to_vec() }) }
 }

@@ -481,7 +481,9 @@ impl Decider {
                 (count > 0).then(|| (made, TextDraft { base: TextVersion::new(), agent: agent.into(), seq, edits }))
             }
         };
-        check_condition(&condition, existed, &version, &path, |wanted| super::same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false))?;
+        check_condition(&condition, existed, &version, None, &path, |wanted| {
+            super::same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
+        })?;
         let mut name = label.clone();
         if let Some((made, draft)) = draft {
             name.get_or_insert_with(|| format!("{}-{}", draft.agent, draft.seq));
@@ -531,7 +533,9 @@ impl Decider {
                 Err(WriteError::LabelTaken(label.clone()))
             };
         }
-        check_condition(&condition, existed, &version, &path, |wanted| super::same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false))?;
+        check_condition(&condition, existed, &version, None, &path, |wanted| {
+            super::same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
+        })?;
         let tree = Tree::load(rows, t, &path, usize::MAX)?;
         let mut plan = Plan::new(space.key, move |list| Order::load(rows, t, list).unwrap_or_default(), Box::new(|_, _| Ok(None)));
         let made = match (tree.shape(), tree.writes.first()) {
