@@ -2,6 +2,6 @@ mod away;
 mod devices;
 mod joining;
 mod namespaces;
-mod neighbours;
+pub(crate) mod neighbours;
 mod private;
 mod rights;

@@ -1,29 +1,44 @@
-import { Peer, login, pathOfLink, pathOfPage, hrefOf } from "../api/peer.js";
+import { Peer, login, pageOf, pathOfLink, pathOfPage, hrefOf, hrefOfPage, isJoinPage } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { saveToken, savedToken, takeLoginCode, tokenOfOtherTab } from "../api/session.js";
 import { h, make } from "../dom.js";
+import { glance, takeInvite } from "../invite-link.js";
 import { showPath } from "../path.js";
+import { AppsPage } from "./apps-page.js";
+import { InvitesPage } from "./invites-page.js";
+import { JoinPage } from "./join-page.js";
 import { NoticeList } from "./notice-list.js";
 import { PathExplorer } from "./path-explorer.js";
-import { PeerPanel } from "./peer-panel.js";
+import { PeerPage } from "./peer-page.js";
+import { PeoplePage } from "./people-page.js";
 import { ProblemCard } from "./problem-card.js";
+import { RequestsPage } from "./requests-page.js";
 import { SignIn } from "./sign-in.js";
 
 /** @typedef {import("../path.js").Path} Path */
 
 const LIVENESS = { connecting: "connecting…", live: "live", lost: "not connected, trying again…" };
 
+/** How often it is looked whether somebody waits for the owner's word. */
+const LOOK_EVERY_MS = 10_000;
+
 /** The page: signs in, and shows the path that the address names. */
 export class TimebusApp extends HTMLElement {
   /** The code of the login link that opened the page. @type {string | null} */
   static loginCode = null;
+  /** The invite of the link that opened the page. @type {string | null} */
+  static invite = null;
 
   /** @type {Peer | null} */
   #peer = null;
   /** @type {import("../api/peer.js").Status | null} */
   #status = null;
   #notices = new NoticeList();
-  #panel = new PeerPanel();
+  /** Requests that wait for the owner's word. */
+  #waiting = 0;
+  /** An app that the next invite brings along. @type {string | null} */
+  #shared = null;
+  #nav = h("nav", { "aria-label": "Pages" });
   #liveness = h("span", { class: "liveness small", role: "status" });
   #page = h("div", {});
 
@@ -32,6 +47,11 @@ export class TimebusApp extends HTMLElement {
     addEventListener("popstate", () => this.#show());
     addEventListener("hashchange", () => void this.#takeLink());
     this.addEventListener("click", (event) => this.#follow(event));
+    this.addEventListener("invite", (event) => {
+      this.#shared = /** @type {CustomEvent} */ (event).detail.app;
+      this.#go([".sys", "invites"]);
+    });
+    if (isJoinPage()) return this.#join();
     const code = TimebusApp.loginCode;
     TimebusApp.loginCode = null;
     /** @type {Problem | null} */
@@ -50,8 +70,30 @@ export class TimebusApp extends HTMLElement {
     else this.#signIn(problem);
   }
 
+  /** Shows what an invite says at once, and then what can be done with it here. */
+  async #join() {
+    const shown = TimebusApp.invite ? glance(TimebusApp.invite) : null;
+    document.title = "An invite · timebus";
+    this.replaceChildren(make(JoinPage, { glance: shown }));
+    const token = savedToken() ?? (await tokenOfOtherTab());
+    if (!token || !shown) return;
+    const peer = new Peer(token);
+    try {
+      const { id } = await peer.status();
+      saveToken(token);
+      // The one who made it looks at what others will see.
+      if (id !== shown.space) this.replaceChildren(make(JoinPage, { glance: shown, peer }));
+    } catch {
+      // Not signed in here any more, which changes nothing about the invite.
+    }
+  }
+
   /** Somebody put a login link into the address of a page that is open already. */
   async #takeLink() {
+    if (isJoinPage()) {
+      if (location.hash) TimebusApp.invite = takeInvite();
+      return this.#join();
+    }
     const code = takeLoginCode();
     if (!code || this.#peer) return;
     try {
@@ -118,21 +160,37 @@ export class TimebusApp extends HTMLElement {
     }
     saveToken(token);
     peer.socket.onliveness = () => this.#showLiveness();
-    this.#panel.peer = peer;
+    peer.socket.open();
+    void this.#count(peer);
     this.#showLiveness();
     this.replaceChildren(
       h(
         "header",
         { class: "top" },
         h("a", { class: "brand", href: hrefOf([]) }, h("img", { src: "/.gui/icon.svg", alt: "" }), "timebus"),
+        this.#nav,
         this.#liveness,
-        h("button", { type: "button", class: "quiet", onclick: () => void this.#panel.open() }, "This peer"),
       ),
       this.#page,
       this.#notices,
-      this.#panel,
     );
     this.#show();
+  }
+
+  /** Looks now and then whether somebody waits for the owner's word. @param {Peer} peer */
+  async #count(peer) {
+    while (this.#peer === peer) {
+      const waiting = await peer.held().then(
+        (held) => held.length,
+        () => 0,
+      );
+      if (waiting !== this.#waiting) {
+        this.#waiting = waiting;
+        const path = pathOfPage();
+        this.#showNav(pageOf(path), path);
+      }
+      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+    }
   }
 
   #showLiveness() {
@@ -147,17 +205,29 @@ export class TimebusApp extends HTMLElement {
     const path = pathOfPage();
     const name = this.#status?.name ?? "timebus";
     document.title = path.length === 0 ? `${name} · timebus` : `${showPath(path)} · ${name}`;
+    const page = pageOf(path);
+    this.#showNav(page, path);
     if (path[0] === ".sys") {
-      const home = h("a", { href: hrefOf([]) }, "Go to the values");
-      this.#page.replaceChildren(
+      const common = { peer: this.#peer, notices: this.#notices };
+      const app = this.#shared;
+      this.#shared = null;
+      const pages = {
+        apps: () => make(AppsPage, common),
+        people: () => make(PeoplePage, common),
+        invites: () => make(InvitesPage, { ...common, app }),
+        requests: () => make(RequestsPage, common),
+        peer: () => make(PeerPage, { peer: this.#peer }),
+      };
+      const titles = { apps: "Apps", people: "People", invites: "Invites", requests: "Requests", peer: "This peer" };
+      if (page) document.title = `${titles[page]} · ${name}`;
+      const nothing = () =>
         h(
           "main",
           { class: "card stack" },
-          h("h1", {}, "This part belongs to the peer itself"),
-          h("p", {}, "“This peer” above shows what is in it."),
-          h("p", {}, home),
-        ),
-      );
+          h("h1", {}, "There is no such page"),
+          h("p", {}, h("a", { href: hrefOf([]) }, "Go to the values")),
+        );
+      this.#page.replaceChildren(page ? pages[page]() : nothing());
       return;
     }
     this.#page.replaceChildren(
@@ -168,6 +238,24 @@ export class TimebusApp extends HTMLElement {
         path,
         go: (to) => this.#go(to),
       }),
+    );
+  }
+
+  /** @param {import("../api/peer.js").PageName | null} page @param {Path} path */
+  #showNav(page, path) {
+    /** @type {[string, string, boolean][]} */
+    const links = [
+      ["Values", hrefOf([]), path[0] !== ".sys"],
+      ["Apps", hrefOfPage("apps"), page === "apps"],
+      ["People", hrefOfPage("people"), page === "people"],
+      ["Invite", hrefOfPage("invites"), page === "invites"],
+      ["This peer", hrefOfPage("peer"), page === "peer"],
+    ];
+    // Most people never have one, and need no page that is empty.
+    if (this.#waiting > 0 || page === "requests")
+      links.splice(4, 0, [`Requests (${this.#waiting})`, hrefOfPage("requests"), page === "requests"]);
+    this.#nav.replaceChildren(
+      ...links.map(([words, href, is_here]) => h("a", { href, "aria-current": is_here ? "page" : undefined }, words)),
     );
   }
 
