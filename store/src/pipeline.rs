@@ -510,7 +510,7 @@ impl Pipeline {
             body_root: *blake3::hash(&body_bytes).as_bytes(),
             encryption: None,
         };
-        Change::new(header, body_bytes).map_err(|_| StorageError::Damaged { table: "a change of our own" })
+        Ok(Change::of_own_body(header, body_bytes))
     }
 
     /// Checks that a change may be admitted: the rules A3 to A7 of `FORMAT.md`. Signature and hash were checked
@@ -766,10 +766,9 @@ impl Pipeline {
 
     /// Asks which changes in a timeline of values have an effect, and remembers the first that is not rooted.
     fn judge<T>(&mut self, t: u32, ask: impl FnOnce(&mut Judge<'_>, Option<u64>) -> Result<T, StorageError>) -> Result<T, StorageError> {
-        let number = self.number_of(t);
+        let Held { space, rights } = &self.spaces[self.number_of(t)];
+        let main = self.lines.get(&space.main()).map_or_else(|| TimelineId::named(&space.key, "main"), |line| line.id);
         let line = self.lines.get_mut(&t).expect("numbers are given out with their lines");
-        let Held { space, rights } = &self.spaces[number];
-        let main = TimelineId::named(&space.key, "main");
         let mut judge = Judge { rows: &mut self.rows, rights, t, timeline: line.id, main, forks: &line.forks };
         let answer = ask(&mut judge, line.oldest_unrooted)?;
         if !self.rows.staged.is_untouched(Table::Unrooted) {
