@@ -278,7 +278,7 @@ impl Computed {
                     body: UpdateBody::Snapshot { content_type: &Mime::JSON, content: value.to_string().as_bytes() },
                 },
             ),
-            (Form::Braid, None) => write_deleted(out, &version, &[]),
+            (Form::Braid, None) => write_deleted(out, &version, &[], b"null"),
             (form, _) => write_event(form, Some(&version[..]), out, |out| {
                 out.extend_from_slice(b"\"snapshot\":");
                 out.extend_from_slice(now.as_ref().unwrap_or(&Serde::Null).to_string().as_bytes());

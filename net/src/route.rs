@@ -134,7 +134,7 @@ async fn serve(
             let (peer, link) = (peer.clone(), Arc::clone(link));
             async move {
                 let is_app = app.is_some();
-                let response = carry_out(&peer, &link, who, head, body, app).await;
+                let response = Box::pin(carry_out(&peer, &link, who, head, body, app)).await;
                 let response = finish(&peer, is_head, response);
                 if is_app { origin::guard(response) } else { response }
             }
@@ -192,9 +192,9 @@ async fn carry_out(
         if let [uploads, id] = &rest[..]
             && uploads == "uploads"
         {
-            return blobs::resume::answer(peer, who, head, body, id).await;
+            return Box::pin(blobs::resume::answer(peer, who, head, body, id)).await;
         }
-        return sys::answer(peer, who, head, body, &rest, target.query).await;
+        return Box::pin(sys::answer(peer, who, head, body, &rest, target.query)).await;
     }
     if head.method == Method::OPTIONS {
         // No origin is granted anything here, so nothing is said that would allow one.
@@ -210,7 +210,7 @@ async fn carry_out(
     if let Some((space, rest)) = crate::drop::place(&target.segments) {
         let body = if reads { bytes::Bytes::new() } else { read_body(body, crate::sys::BODY_BYTES_MAX).await? };
         who.allows_body(&body)?;
-        return crate::drop::answer(peer, &head, &who, space, rest, body).await;
+        return Box::pin(crate::drop::answer(peer, &head, &who, space, rest, body)).await;
     }
     let (space, path, state) = remote::reach(peer, &head.headers, &target.segments, &who, verb).await?;
     let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query };
@@ -225,8 +225,8 @@ async fn carry_out(
                 read::get(ask).await
             }
         }
-        Method::PUT if blobs::resume::is_begin(&ask.head) => blobs::resume::begin(ask, body).await,
-        Method::PUT | Method::POST if blobs::upload::is_file(&ask.head) => blobs::upload::take(ask, body).await,
+        Method::PUT if blobs::resume::is_begin(&ask.head) => Box::pin(blobs::resume::begin(ask, body)).await,
+        Method::PUT | Method::POST if blobs::upload::is_file(&ask.head) => Box::pin(blobs::upload::take(ask, body)).await,
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
             let body = read_body(body, ask.peer.config.body_bytes_max).await?;
             ask.who.allows_body(&body)?;
@@ -234,7 +234,7 @@ async fn carry_out(
                 let bytes = body.len() as u64 + timebus_store::change::OVERHEAD_BYTES;
                 ask.peer.ledger().charge(&key, bytes, now_ms()).map_err(|id| over_budget(&ask.peer, &id))?;
             }
-            write::answer(ask, body).await
+            Box::pin(write::answer(ask, body)).await
         }
         _ => {
             let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this method is not known here", format!("use one of {ALLOW}"));

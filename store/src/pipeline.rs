@@ -18,7 +18,7 @@ use crate::keyspace::{Layered, Rows, Table};
 use crate::log::{Place, allot};
 use crate::op::Op;
 use crate::path::Path;
-use crate::quarantine::{concerned, suppose, to_keep};
+use crate::quarantine::{concerned, keep_list, suppose};
 use crate::store::StorageError;
 use crate::summary::{EXCEPT_MAX, Summary, change_key, find, summary};
 use crate::view::View;
@@ -782,13 +782,13 @@ impl Pipeline {
     /// # Errors
     ///
     /// [`StorageError`].
-    pub(crate) fn to_keep(&mut self, space: Space, device: PublicKey, cap: GrantId, ops: Vec<Op>) -> Result<Vec<ChangeId>, StorageError> {
+    pub(crate) fn keep_list(&mut self, space: Space, device: PublicKey, cap: GrantId, ops: Vec<Op>) -> Result<Vec<ChangeId>, StorageError> {
         let heads = self.line(space.auth()).heads.iter().map(|(_, id, _)| *id).collect();
         let (after, changed) = suppose(self.rights(space.auth()), &space.key, device, Some(cap), heads, ops);
         let authors = concerned(&after, &changed);
         let mut keep = Vec::new();
         for t in self.values(space) {
-            keep.extend(self.judge(t, |judge, _| to_keep(judge, &authors, &changed.dead))?);
+            keep.extend(self.judge(t, |judge, _| keep_list(judge, &authors, &changed.dead))?);
         }
         keep.sort_unstable();
         keep.truncate(KEEP_MAX);

@@ -172,7 +172,7 @@ pub fn preview(
     if keep {
         for (t, timeline, forks) in &forked {
             let judge = Judge { rows: &mut rows, rights, t: *t, timeline: *timeline, main, forks };
-            kept.extend(to_keep(&judge, &authors, &changed.dead)?);
+            kept.extend(keep_list(&judge, &authors, &changed.dead)?);
         }
         kept.sort_unstable();
     }
@@ -206,11 +206,11 @@ pub fn preview(
 /// # Errors
 ///
 /// [`StorageError`].
-pub fn to_keep(judge: &Judge<'_>, authors: &BTreeSet<PublicKey>, dead: &[GrantId]) -> Result<Vec<ChangeId>, StorageError> {
+pub fn keep_list(judge: &Judge<'_>, authors: &BTreeSet<PublicKey>, dead: &[GrantId]) -> Result<Vec<ChangeId>, StorageError> {
     let caps: HashSet<GrantId> = dead.iter().copied().collect();
     let mut keep = Vec::new();
     for author in authors {
-        keep.extend(judge.to_keep(author, &caps)?);
+        keep.extend(judge.keep_list(author, &caps)?);
     }
     keep.sort_unstable();
     keep.dedup();

@@ -268,7 +268,7 @@ impl Judge<'_> {
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn to_keep(&self, author: &PublicKey, caps: &HashSet<GrantId>) -> Result<Vec<ChangeId>, StorageError> {
+    pub fn keep_list(&self, author: &PublicKey, caps: &HashSet<GrantId>) -> Result<Vec<ChangeId>, StorageError> {
         let mut ends = Vec::new();
         let mut last: Option<(u64, Summary)> = None;
         for row in self.rows.scan(Table::Chain, &crate::pipeline::author_prefix(self.t, author), None) {

@@ -607,7 +607,7 @@ impl Decider {
                     grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() })).collect::<Vec<_>>()
                 };
                 let cap = self.statement_cap(space, &revoke(&[]))?;
-                let keep = if keep { self.pipeline.to_keep(space, self.inner.device.public(), cap, revoke(&[]))? } else { Vec::new() };
+                let keep = if keep { self.pipeline.keep_list(space, self.inner.device.public(), cap, revoke(&[]))? } else { Vec::new() };
                 revoke(&keep)
             }
             Statement::Keep(change) => {
