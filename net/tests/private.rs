@@ -173,7 +173,7 @@ fn no_frame_to_who_may_not_read_it_holds_a_byte_of_it() {
     // Who is let in later gets all of it; who is put out gets no more.
     let grants = alice.state(Statement::Ops(vec![grant(&bob, Timelines::Only(vec![diary]))]));
     assert!(holds(&ask(&mut bob, &mut alice, &[(space, auth), (space, diary)]), CANARY));
-    alice.state(Statement::Revoke { grants, cascade: true });
+    alice.state(Statement::Revoke { grants, cascade: true, keep: true });
     alice.put("/diary/tuesday", "spatz-4712");
     assert!(!holds(&ask(&mut bob, &mut alice, &[(space, auth), (space, diary)]), "spatz-4712"));
     assert!(holds(&ask(&mut carol, &mut alice, &[(space, diary)]), "spatz-4712"));
