@@ -26,9 +26,13 @@ use crate::sync::{Binding, RedeemAnswer, Replica, Role};
 
 mod beginning;
 mod ending;
+mod guests;
 mod links;
 mod trouble;
 mod work;
+
+use beginning::pairs;
+use links::receiver;
 
 /// Unix time at which every lab begins.
 const BEGIN_MS: u64 = 1_800_000_000_000;
@@ -131,6 +135,15 @@ pub(super) enum Deed {
     Fork,
     /// A peer is told again where another one is.
     CallAgain,
+    /// A peer makes an invite.
+    Invite(usize),
+    /// Somebody takes an invite.
+    Join {
+        invite: usize,
+        guest: usize,
+    },
+    /// An invite is taken back.
+    TakeBack(usize),
 }
 
 /// A write that was acknowledged as durable.
@@ -138,6 +151,15 @@ struct Promise {
     peer: usize,
     space: PublicKey,
     change: ChangeId,
+}
+
+/// An invite of the lab, and who will try to take it.
+#[derive(Clone, Debug)]
+struct Offer {
+    owner: usize,
+    token: [u8; 16],
+    uses_max: u64,
+    guests: Vec<usize>,
 }
 
 /// The world.
@@ -159,7 +181,11 @@ pub(super) struct World {
     /// Milliseconds from one peer to another, and bytes in a millisecond.
     delays: Vec<Vec<(u64, u64)>>,
     promises: Vec<Promise>,
-    /// Grants in force, by space.
+    /// Whose spaces each peer follows.
+    follows: Vec<BTreeSet<usize>>,
+    /// Invites that are given out in the course of time.
+    offers: Vec<Offer>,
+    /// Grants of the first statement of each space.
     grants: BTreeMap<PublicKey, Vec<timebus_store::ids::GrantId>>,
     is_healing: bool,
     pub(super) totals: Totals,
@@ -171,7 +197,14 @@ impl World {
     pub(super) fn new(config: &Config) -> Self {
         let count = config.nodes;
         let mut dice = Dice::new(config.seed);
-        let mut peers: Vec<Peer> = (0..count).map(|number| Peer::new(NAMES[number], config.seed, number)).collect();
+        let honest = count - config.evil;
+        let mut peers: Vec<Peer> = Vec::with_capacity(count);
+        for (number, name) in NAMES.into_iter().enumerate().take(count) {
+            // The last honest peers are devices of the first ones.
+            let first = (number + config.devices).checked_sub(honest).filter(|_| number < honest);
+            let space = first.map(|first| peers[first].space());
+            peers.push(Peer::new(name, config.seed, number, space));
+        }
         for (number, peer) in peers.iter_mut().enumerate() {
             if config.skew_ms > 0 {
                 peer.skew_ms = dice.between(0, 2 * config.skew_ms) as i64 - config.skew_ms as i64;
@@ -201,6 +234,8 @@ impl World {
             cut_count: 0,
             delays,
             promises: Vec::new(),
+            follows: vec![BTreeSet::new(); count],
+            offers: Vec::new(),
             grants: BTreeMap::new(),
             is_healing: false,
             totals: Totals::default(),

@@ -26,15 +26,31 @@ impl World {
                 self.tell_story(format!("{name} is dishonest: {text}"));
             }
         }
+        self.plan_invites();
         for owner in 0..count {
-            let keys: Vec<PublicKey> = (0..count).filter(|peer| *peer != owner).map(|peer| self.peers[peer].device()).collect();
+            let own_space = self.peers[owner].space();
+            let (devices, others): (Vec<usize>, Vec<usize>) =
+                (0..count).filter(|peer| *peer != owner).partition(|peer| self.peers[*peer].space() == own_space);
+            if devices.iter().any(|first| *first < owner) {
+                // The first device of its owner says who may what.
+                continue;
+            }
+            let keys: Vec<PublicKey> = others.into_iter().filter(|peer| !self.is_guest(*peer, owner)).map(|peer| self.peers[peer].device()).collect();
             let read = keys.iter().map(|key| Op::Grant(grant(*key, Scope::everything(), Actions(Actions::SYNC.0 | Actions::READ.0), "reader")));
             let wall = Scope { segments: vec![ScopeSegment::Name("wall".into())], deep: true };
             let write = Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0);
             let walls = keys.iter().map(|key| Op::Grant(grant(*key, wall.clone(), write, "writer")));
+            let own = devices.into_iter().map(|device| {
+                let all = grant(self.peers[device].device(), Scope::everything(), Actions::ALL, "device");
+                Op::Grant(Grant { depth: 6, ..all })
+            });
             let ops: Vec<Op> = read.chain(walls).collect();
+            let own: Vec<Op> = own.collect();
             let time_ms = self.clock(owner);
             self.peers[owner].state(Statement::Ops(ops), time_ms);
+            if !own.is_empty() {
+                self.peers[owner].state(Statement::Ops(own), time_ms);
+            }
             let list = self.request(None, "/wall/list", Action::Put(Json::Array(Vec::new())), time_ms);
             let space = self.peers[owner].space();
             self.peers[owner].write(list, space);
@@ -58,12 +74,19 @@ impl World {
                 }
             }
         }
+        self.choose_spaces(&neighbours);
         for (peer, known) in neighbours.iter().enumerate() {
             let via: Vec<(PublicKey, Vec<String>)> =
                 known.iter().map(|other| (self.peers[*other].node_key(), vec![self.peers[*other].name.to_owned()])).collect();
-            for other in (0..count).filter(|other| *other != peer) {
+            for other in self.follows[peer].clone() {
                 let space = self.peers[other].space();
-                self.tell(peer, NodeEvent::Follow { space, via: via.clone() });
+                let via = self.via(peer, other).unwrap_or_else(|| via.clone());
+                self.tell(peer, NodeEvent::Follow { space, via });
+            }
+            // Devices of one person know each other.
+            for other in (0..count).filter(|other| *other != peer && self.peers[*other].space() == self.peers[peer].space()).collect::<Vec<_>>() {
+                let (node, addresses) = (self.peers[other].node_key(), vec![self.peers[other].name.to_owned()]);
+                self.tell(peer, NodeEvent::Call { node, addresses });
             }
             // What the owner wants is on disk before trouble begins.
             let it = &mut self.peers[peer];
@@ -111,7 +134,7 @@ pub(super) fn pairs(count: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..count).flat_map(|from| (0..from).map(move |to| (from, to)))
 }
 
-fn grant(key: PublicKey, scope: Scope, actions: Actions, label: &str) -> Grant {
+pub(super) fn grant(key: PublicKey, scope: Scope, actions: Actions, label: &str) -> Grant {
     Grant {
         audience: Audience::Key(key),
         scope,

@@ -52,6 +52,7 @@ impl World {
             return true;
         }
         let honest = self.honest();
+        let honest: Vec<usize> = honest.into_iter().filter(|peer| self.is_member(*peer, owner)).collect();
         let readers: Vec<PublicKey> = honest.iter().map(|peer| self.peers[*peer].device()).collect();
         honest.iter().filter_map(|peer| self.peers[*peer].store()?.rights(&space)).all(|rights| {
             readers.iter().all(|reader| {
@@ -63,9 +64,9 @@ impl World {
     /// Whether all honest peers hold the same changes, and if not what is missing.
     pub(in crate::lab) fn disagreement(&self) -> Option<String> {
         let honest = self.honest();
-        for owner in (0..self.peers.len()).filter(|owner| self.is_shared(*owner)).map(|owner| &self.peers[owner]) {
+        for (number, owner) in self.peers.iter().enumerate().filter(|(owner, _)| self.is_shared(*owner)) {
             let mut sets = Vec::new();
-            for peer in &honest {
+            for peer in honest.iter().filter(|peer| self.is_member(**peer, number)) {
                 let Some(store) = self.peers[*peer].store() else { return Some(format!("{} is down", self.peers[*peer].name)) };
                 match check::changes(&store, &owner.space()) {
                     Ok(set) => sets.push((*peer, set)),
@@ -78,7 +79,7 @@ impl World {
             }
         }
         for peer in &honest {
-            for owner in honest.iter().filter(|owner| *owner != peer) {
+            for owner in honest.iter().filter(|owner| *owner != peer && self.is_member(*peer, **owner)) {
                 let Some(up) = &self.peers[*peer].up else { continue };
                 let state = up.node.space(&self.peers[*owner].space()).state;
                 if !matches!(state, SpaceState::Live { .. }) {
@@ -86,8 +87,21 @@ impl World {
                 }
             }
         }
-        let busy = honest.iter().find(|peer| self.peers[**peer].up.as_ref().is_some_and(|up| !up.writes.is_empty() || !up.offers.is_empty()));
+        for peer in &honest {
+            let Some(up) = &self.peers[*peer].up else { continue };
+            if let Some(join) = up.node.spaces().into_iter().find(|space| space.is_waiting && self.is_answered(&space.space)) {
+                return Some(format!("{} waits for the answer to an invite to {}", self.peers[*peer].name, join.space));
+            }
+        }
+        let busy = honest
+            .iter()
+            .find(|peer| self.peers[**peer].up.as_ref().is_some_and(|up| !up.writes.is_empty() || !up.offers.is_empty() || !up.redeems.is_empty()));
         busy.map(|peer| format!("{} is still at work", self.peers[*peer].name))
+    }
+
+    /// Whether the owner of a space answers those who took an invite.
+    fn is_answered(&self, space: &str) -> bool {
+        self.honest().into_iter().any(|owner| self.peers[owner].space().to_string() == space)
     }
 
     /// How honest peers see each other, for who looks for the reason of a disagreement.
@@ -153,7 +167,9 @@ impl World {
         for peer in self.honest() {
             let Some(store) = self.peers[peer].store() else { continue };
             let mut sets: BTreeMap<PublicKey, BTreeSet<ChangeId>> = BTreeMap::new();
-            for promise in self.promises.iter().filter(|promise| shared.contains(&promise.space)) {
+            let is_mine = |space: &PublicKey| (0..self.peers.len()).any(|owner| self.peers[owner].space() == *space && self.is_member(peer, owner));
+            let mine: BTreeSet<PublicKey> = shared.iter().copied().filter(|space| is_mine(space)).collect();
+            for promise in self.promises.iter().filter(|promise| mine.contains(&promise.space)) {
                 let set = sets.entry(promise.space).or_insert_with(|| check::changes(&store, &promise.space).unwrap_or_default());
                 if !set.contains(&promise.change) {
                     *missing.entry(peer).or_default() += 1;

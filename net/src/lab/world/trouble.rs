@@ -165,6 +165,9 @@ impl World {
             }
             Deed::Revoke => self.revoke(peer),
             Deed::Fork => self.fork(),
+            Deed::Invite(invite) => self.invite(invite),
+            Deed::Join { invite, guest } => self.join(invite, guest),
+            Deed::TakeBack(invite) => self.take_back(invite),
             Deed::CallAgain => {
                 let other = (peer + 1 + self.dice.below(count - 1)) % count;
                 let (node, addresses) = (self.peers[other].node_key(), vec![self.peers[other].name.to_owned()]);

@@ -69,6 +69,14 @@ impl World {
             }
             None => true,
         });
+        let mut redeemed = Vec::new();
+        up.redeems.retain_mut(|(link, statement)| match poll(statement) {
+            Some(result) => {
+                redeemed.push((*link, result));
+                false
+            }
+            None => true,
+        });
         let mut offered = Vec::new();
         let links: Vec<LinkId> = up.offers.keys().copied().collect();
         for link in links {
@@ -86,11 +94,14 @@ impl World {
         for (space, durable, result) in written {
             self.written(peer, space, durable, result);
         }
+        for (link, result) in redeemed {
+            self.redeemed(peer, link, result);
+        }
         for result in stated {
             match result {
                 Ok(grants) => {
                     let space = self.peers[peer].space();
-                    self.grants.entry(space).or_default().extend(grants);
+                    self.grants.entry(space).or_insert(grants);
                 }
                 Err(WriteError::ReadOnly(_)) => {}
                 Err(error) => self.problem(format!("{} could not state anything: {error}", self.peers[peer].name)),
@@ -207,11 +218,7 @@ impl World {
                 }
             }
             Act::Close { link, .. } => self.close(link, peer),
-            Act::Redeem { link, .. } => {
-                let space = PublicKey::from_bytes([0; 32]);
-                let answer = RedeemAnswer { result: Redemption::Invalid, space, text: String::new() };
-                self.tell(peer, NodeEvent::RedeemAnswer { link, answer });
-            }
+            Act::Redeem { link, token, device, .. } => self.redeem(peer, link, token, device),
             Act::Save => {
                 let life = self.peers[peer].life;
                 if let Some(up) = &mut self.peers[peer].up
@@ -229,7 +236,7 @@ impl World {
                     self.push(at_ms, Event::Timer { peer, life, at_ms });
                 }
             }
-            Act::Changed => {}
+            Act::Changed | Act::Fetched { .. } => {}
         }
     }
 }
