@@ -161,6 +161,14 @@ pub(crate) struct Net {
     /// A relay of your own (`timebus relay`) through which others reach this peer; may be repeated
     #[arg(long = "relay", value_name = "URL")]
     pub(crate) relays: Vec<String>,
+
+    /// Never use public relays, whatever was said before
+    #[arg(long)]
+    pub(crate) no_public: bool,
+
+    /// A relay that counts as public: it is used once you said yes to public relays; may be repeated [default: those of n0]
+    #[arg(long = "public-relay", value_name = "URL")]
+    pub(crate) public_relays: Vec<String>,
 }
 
 /// How logs are written.
@@ -668,9 +676,17 @@ pub(crate) struct Restore {
 /// Check the change log and the index, and repair what can be repaired
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Without --repair nothing is changed. With it, damaged stretches of the change log are filled with what other peers who
+are connected have of them, and an index that does not fit the log is made anew at the next start.
+
 Examples:
-  timebus fsck")]
-pub(crate) struct Fsck {}
+  timebus fsck
+  timebus fsck --repair")]
+pub(crate) struct Fsck {
+    /// Fetch what is damaged from others, and put it back
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
 
 /// Write random data, to feel how it behaves
 #[derive(Debug, Args)]
@@ -754,9 +770,23 @@ pub(crate) struct Invite {
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) hello: String,
 
+    /// Whether others may reach you through public relays, which then see who talks to whom, but not what is said;
+    /// remembered [default: asked once]
+    #[arg(long, value_enum, value_name = "ANSWER")]
+    pub(crate) public: Option<Answer>,
+
     /// Show it as a QR code, also where stderr is no terminal
     #[arg(long)]
     pub(crate) qr: bool,
+}
+
+/// An answer to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Answer {
+    /// From now on.
+    Yes,
+    /// Not, or no longer.
+    No,
 }
 
 /// What an invite lets its bearer do.
@@ -986,6 +1016,18 @@ pub(crate) struct Lab {
     /// How many of the peers cheat; the last ones
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) evil: usize,
+
+    /// How many of the honest peers are second devices of the first ones
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) devices: usize,
+
+    /// Invites that are given out meanwhile, for which several race
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) invites: usize,
+
+    /// Everybody follows only some of the others
+    #[arg(long)]
+    pub(crate) partial: bool,
 }
 
 /// Groups of peers of a lab, by number.

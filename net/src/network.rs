@@ -4,18 +4,20 @@
 //! One task owns the node. Each link has a task that reads, one that writes and one that checks and stores, so that a
 //! slow disk or a slow peer holds up nobody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use timebus_identity::{Keys, PublicKey, SecretKey, Signed, random_bytes};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
+use timebus_identity::{Keys, PublicKey, SecretKey, Signed, Verified, random_bytes};
 use timebus_store::change::Change;
-use timebus_store::ids::ChangeId;
+use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::store::Store;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -36,6 +38,14 @@ const EVENTS_MAX: usize = 1024;
 const SAVE_DELAY: Duration = Duration::from_millis(500);
 /// Changes whose signatures are checked by one thread at a time; fewer are not worth the way there.
 const CHECK_CHUNK: usize = 64;
+/// Frames of one link whose changes were checked and are being written, and as many that wait for that: while some are
+/// on their way to the disk, the next are checked. What a link holds in all is limited by its credit.
+const STORING_MAX: usize = 16;
+
+/// Changes that were fetched again and wait for whoever asked.
+const FETCHED_MAX: usize = 512;
+/// Changes asked for at once, one Need.
+const FETCH_MAX: usize = 256;
 
 /// How a peer takes part in the network.
 #[derive(Clone, Debug)]
@@ -82,6 +92,7 @@ enum Command {
 pub struct Network {
     commands: mpsc::Sender<Command>,
     changed: watch::Receiver<u64>,
+    fetched: broadcast::Sender<Signed<Change>>,
     endpoint: Endpoint,
     door: Door,
     invites: Arc<Invites>,
@@ -108,8 +119,15 @@ impl Network {
         let (door, arrivals) = door(config.links_max);
         let is_offline = config.endpoint.is_offline;
         let endpoint = Endpoint::bind(&node, config.endpoint, door.clone()).await?;
+        for relay in book.relays.iter().filter_map(|url| url.parse().ok()) {
+            endpoint.allow_relay(relay);
+        }
+        if book.public == Some(true) {
+            endpoint.use_public(true).await;
+        }
         let (commands, queue) = mpsc::channel(EVENTS_MAX);
         let (changes, changed) = watch::channel(0);
+        let fetched = broadcast::Sender::new(FETCHED_MAX);
         let node_config = NodeConfig { node: node.public(), space: store.space(), device: device.public(), name: config.name, is_offline };
         let driver = Driver {
             node: Node::new(node_config, book),
@@ -124,12 +142,13 @@ impl Network {
             next_link: 1,
             calls: JoinSet::new(),
             changes,
+            fetched: fetched.clone(),
             timer: None,
             save: None,
             clock: Clock::new(),
         };
         tokio::spawn(driver.run(queue, arrivals));
-        Ok(Self { commands, changed, endpoint, door, invites })
+        Ok(Self { commands, changed, fetched, endpoint, door, invites })
     }
 
     /// This peer's place on the network.
@@ -209,6 +228,64 @@ impl Network {
         }
     }
 
+    /// Fetches changes again from those who sync their timeline with us. Answers what came within the time, checked.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn fetch(&self, timeline: TimelineId, ids: &[ChangeId], patience: Duration) -> Result<Vec<Verified<Change>>, Stopped> {
+        let mut came = Vec::new();
+        let mut fetched = self.fetched.subscribe();
+        for some in ids.chunks(FETCH_MAX) {
+            let mut wanted: BTreeSet<ChangeId> = some.iter().copied().collect();
+            self.tell(Event::Fetch { timeline, ids: some.to_vec() }).await?;
+            let deadline = Instant::now() + patience;
+            while !wanted.is_empty() {
+                let change = match tokio::time::timeout_at(deadline, fetched.recv()).await {
+                    Ok(Ok(change)) => change,
+                    Ok(Err(broadcast::error::RecvError::Lagged(_))) => continue,
+                    Ok(Err(broadcast::error::RecvError::Closed)) => return Err(Stopped),
+                    Err(_) => break,
+                };
+                let id = change.content().id();
+                if wanted.contains(&id)
+                    && let Ok(good) = change.verify()
+                {
+                    wanted.remove(&id);
+                    came.push(good);
+                }
+            }
+        }
+        Ok(came)
+    }
+
+    /// The owner allows public relays from now on, or no longer; that is remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn allow_public(&self, is_allowed: bool) -> Result<(), Stopped> {
+        self.wish(Event::Public { is_allowed }).await?;
+        self.endpoint.use_public(is_allowed).await;
+        Ok(())
+    }
+
+    /// The owner takes an invite: the relays among these addresses may be contacted from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn allow_relays(&self, addresses: &[String]) -> Result<(), Stopped> {
+        let parsed = addresses.iter().filter_map(|address| address.parse::<Address>().ok());
+        let relays: Vec<_> = parsed.filter_map(|address| if let Address::Relay(url) = address { Some(url) } else { None }).collect();
+        if relays.is_empty() {
+            return Ok(());
+        }
+        let texts = relays.iter().map(ToString::to_string).collect();
+        relays.into_iter().for_each(|relay| self.endpoint.allow_relay(relay));
+        self.wish(Event::Relays(texts)).await
+    }
+
     /// Leaves the network: others are told, and what is remembered is written.
     pub async fn leave(&self) {
         let (reply, answer) = oneshot::channel();
@@ -260,6 +337,7 @@ struct Driver {
     next_link: LinkId,
     calls: JoinSet<(PublicKey, Result<Link, String>)>,
     changes: watch::Sender<u64>,
+    fetched: broadcast::Sender<Signed<Change>>,
     timer: Option<Instant>,
     save: Option<Instant>,
     clock: Clock,
@@ -369,6 +447,12 @@ impl Driver {
                     let _ = running.to_store.send((ticket, changes));
                 }
             }
+            Act::Fetched { changes } => {
+                for change in changes {
+                    // Nobody may be waiting for it any more.
+                    let _ = self.fetched.send(change);
+                }
+            }
             Act::Call { node, addresses } => {
                 let endpoint = self.endpoint.clone();
                 let addresses: Vec<Address> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
@@ -447,12 +531,40 @@ async fn write(link: LinkId, sender: LinkSender, mut frames: mpsc::UnboundedRece
     }
 }
 
-/// Checks and stores what came, in order.
+/// Checks and stores what came, in order. Checking goes on while what was checked before is on its way to the disk.
 async fn keep(link: LinkId, store: Store, mut queue: mpsc::UnboundedReceiver<(u64, Vec<Signed<Change>>)>, commands: mpsc::Sender<Command>) {
-    while let Some((ticket, changes)) = queue.recv().await {
-        let mut stored = Stored { ticket, ..Stored::default() };
-        let good = check(changes, &mut stored.bad_signatures).await;
-        match store.offer(good).await {
+    let (checked, to_offer) = mpsc::channel(STORING_MAX);
+    let checking = async move {
+        while let Some((ticket, changes)) = queue.recv().await {
+            let mut stored = Stored { ticket, ..Stored::default() };
+            let good = check(changes, &mut stored.bad_signatures).await;
+            if checked.send((stored, good)).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(checking, offer(link, store, to_offer, commands));
+}
+
+/// Hands what was checked to the store, and tells what became of it, in order.
+async fn offer(link: LinkId, store: Store, mut checked: mpsc::Receiver<(Stored, Vec<Verified<Change>>)>, commands: mpsc::Sender<Command>) {
+    let mut offers = FuturesOrdered::new();
+    let mut is_open = true;
+    while is_open || !offers.is_empty() {
+        let (mut stored, result) = tokio::select! {
+            next = checked.recv(), if is_open && offers.len() < STORING_MAX => {
+                match next {
+                    Some((stored, good)) => {
+                        let store = store.clone();
+                        offers.push_back(async move { (stored, store.offer(good).await) });
+                    }
+                    None => is_open = false,
+                }
+                continue;
+            }
+            Some(done) = offers.next() => done,
+        };
+        match result {
             Ok(offered) => crate::held::tell(&mut stored, offered),
             Err(error) => {
                 // What came is asked for again with the next link.
@@ -468,7 +580,7 @@ async fn keep(link: LinkId, store: Store, mut queue: mpsc::UnboundedReceiver<(u6
 }
 
 /// Checks signatures beside the threads that serve sockets.
-async fn check(changes: Vec<Signed<Change>>, bad: &mut Vec<ChangeId>) -> Vec<timebus_identity::Verified<Change>> {
+async fn check(changes: Vec<Signed<Change>>, bad: &mut Vec<ChangeId>) -> Vec<Verified<Change>> {
     let mut rest = changes.into_iter();
     let mut tasks = Vec::new();
     loop {

@@ -25,7 +25,7 @@ mod event;
 mod known;
 mod status;
 
-use book::{Book, Follow, Join, Source};
+use book::{Book, Follow, Join, RELAYS_MAX, Source};
 use calls::retry_ms;
 pub use event::{Act, Event};
 use known::World;
@@ -47,8 +47,16 @@ pub(crate) const VISIT_MS: u64 = 10 * 60_000;
 const BAN_POINTS: u32 = 64;
 /// How long a ban lasts.
 const BAN_MS: u64 = 10 * 60_000;
+/// Guests and peers whose address was typed that are called again and again, those seen last; others call us, or are
+/// called when the owner wants it.
+const CALLED_BACK_MAX: usize = 64;
 /// Links that a space of somebody else is read over; more peers are not called for it.
 const LINKS_OF_SPACE: usize = 4;
+/// Bytes of changes that the channels of one link may have under way beyond the least that each has. Half of it is what
+/// the first channel gets: 10 000 small changes go over it without waiting for an answer.
+const LINK_EXTRA_BYTES: u64 = 16 * 1024 * 1024;
+/// The same for all links together; later ones get what is left.
+const EXTRA_BYTES: u64 = 64 * 1024 * 1024;
 /// Peers remembered that others named for one space.
 const VIA_MAX: usize = 64;
 
@@ -90,6 +98,8 @@ struct Linked {
     timer_ms: Option<u64>,
     points: u32,
     up_ms: u64,
+    /// What of [`EXTRA_BYTES`] was lent to it.
+    extra_bytes: u64,
 }
 
 /// A peer that is to be called.
@@ -174,6 +184,9 @@ impl Node {
                 let zero = PublicKey::from_bytes([0; 32]);
                 let mut config = SessionConfig::new(self.config.space);
                 config.name.clone_from(&self.config.name);
+                let lent: u64 = self.links.values().map(|linked| linked.extra_bytes).sum();
+                let extra_bytes = (EXTRA_BYTES - lent.min(EXTRA_BYTES)).min(LINK_EXTRA_BYTES);
+                config.extra_bytes = extra_bytes;
                 config.addresses = self.addresses.iter().take(crate::sync::frame::ADDRESSES_MAX).cloned().collect();
                 let own = if node.is_some() { self.config.node } else { zero };
                 let start = Start { config, role, binding, node: own, remote_node: node.unwrap_or(zero), nonce, prove, now_ms };
@@ -189,6 +202,7 @@ impl Node {
                     timer_ms: None,
                     points: 0,
                     up_ms: now_ms,
+                    extra_bytes,
                 };
                 self.links.insert(link, linked);
                 self.perform(link, outputs, now_ms, store, &mut acts);
@@ -215,6 +229,13 @@ impl Node {
                 call.next_ms = now_ms + retry_ms(&self.config.node, &node, call.attempts);
                 call.attempts = call.attempts.saturating_add(1);
                 acts.push(Act::Changed);
+            }
+            Event::Fetch { timeline, ids } => {
+                let open: Vec<LinkId> =
+                    self.links.iter().filter(|(_, linked)| linked.channels.contains_key(&timeline)).map(|(link, _)| *link).collect();
+                for link in open {
+                    self.drive(link, Input::Fetch { timeline, ids: ids.clone() }, now_ms, store, &mut acts);
+                }
             }
             Event::Arrived => {
                 let open: Vec<(LinkId, TimelineId)> =
@@ -286,6 +307,15 @@ impl Node {
                     self.book.petnames.insert(space, name);
                 }
                 acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::Public { is_allowed } => {
+                self.book.public = Some(is_allowed);
+                acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::Relays(relays) => {
+                let room = RELAYS_MAX.saturating_sub(self.book.relays.len());
+                self.book.relays.extend(relays.into_iter().take(room));
+                acts.push(Act::Save);
             }
             Event::Stop => {
                 self.is_stopping = true;
@@ -376,6 +406,7 @@ impl Node {
                         acts.push(Act::Save);
                     }
                 }
+                Output::Fetched { changes } => acts.push(Act::Fetched { changes }),
                 Output::Delivered { .. } => {}
                 Output::Redeem { token, device } => {
                     if let Some(remote) = linked.remote.clone() {

@@ -96,6 +96,7 @@ pub struct Inner {
     pub(crate) stop: tokio::sync::watch::Sender<bool>,
     door: RwLock<Option<crate::link::Door>>,
     network: std::sync::OnceLock<crate::network::Network>,
+    pub(crate) scrub: crate::scrub::Scrub,
 }
 
 /// How long a login link works.
@@ -141,6 +142,7 @@ impl Peer {
             stop: tokio::sync::watch::Sender::new(false),
             door: RwLock::default(),
             network: std::sync::OnceLock::new(),
+            scrub: crate::scrub::Scrub::default(),
         }))
     }
 

@@ -16,7 +16,7 @@ use crate::sys::network::find_space;
 use crate::who::text;
 
 /// How long a reader waits for what is on its way, unless he says otherwise with `Prefer: wait=`.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait that may be asked for.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -27,23 +27,30 @@ pub(crate) async fn reach(peer: &Peer, head: &HeaderMap, segments: &[String]) ->
         let (space, path) = locate(peer, segments.iter().map(String::as_str))?;
         return Ok((space, path, None));
     };
+    let (space, state) = reach_space(peer, name, patience(head)).await?;
+    let path = Path::from_text_segments(segments[1..].iter().map(String::as_str)).map_err(|error| bad_path(&error))?;
+    Ok((space, path, state))
+}
+
+/// A space by its key or by what the owner calls it, fetched if it is not here or may be old; and how it is here if it is
+/// somebody else's.
+pub(crate) async fn reach_space(peer: &Peer, name: &str, patience: Duration) -> Result<(Space, Option<SpaceState>), Problem> {
     let key = find_space(peer, name).await?;
-    let path = || Path::from_text_segments(segments[1..].iter().map(String::as_str)).map_err(|error| bad_path(&error));
     if key == peer.space() {
-        return Ok((peer.store().own(), path()?, None));
+        return Ok((peer.store().own(), None));
     }
     let Some(network) = peer.network() else {
         let held = peer.store().held(&key);
         let space = held.ok_or_else(|| problem(&key.to_string(), &SpaceState::Offline))?;
-        return Ok((space, path()?, Some(SpaceState::Offline)));
+        return Ok((space, Some(SpaceState::Offline)));
     };
     let gone = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", "ask again when it runs");
     let now = network.ask(move |node| node.space(&key)).await.map_err(gone)?;
     // What is followed is here and new. What is not is fetched when somebody reads it.
     let is_ready = matches!(now.state, SpaceState::Live { .. }) || (now.is_followed && peer.store().held(&key).is_some());
-    let SpaceStatus { state, .. } = if is_ready { now } else { network.visit(key, patience(head)).await.map_err(gone)? };
+    let SpaceStatus { state, .. } = if is_ready { now } else { network.visit(key, patience).await.map_err(gone)? };
     match peer.store().held(&key) {
-        Some(space) => Ok((space, path()?, Some(state))),
+        Some(space) => Ok((space, Some(state))),
         None => Err(problem(&human_name(&key), &state)),
     }
 }

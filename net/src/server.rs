@@ -82,6 +82,7 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     let connections = Arc::new(Semaphore::new(peer.config.connections_max));
     let graceful = GracefulShutdown::new();
     let mut stopped = peer.stop.subscribe();
+    let scrubbing = tokio::spawn(crate::scrub::run(peer.clone()));
     let mut tasks = tokio::task::JoinSet::new();
     let (accepted, mut incoming) = tokio::sync::mpsc::channel(64);
     for listener in listeners {
@@ -125,6 +126,7 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     tasks.shutdown().await;
     drop(incoming);
     peer.stop();
+    scrubbing.abort();
     let goodbyes = async {
         graceful.shutdown().await;
         // Websockets have left HTTP, but hold their place until they said goodbye.

@@ -96,7 +96,7 @@ pub(crate) async fn answer(
         "conflicts" if reads => at().await.and_then(|(space, path)| conflicts(peer, space, &path)),
         "diff" if reads => at().await.and_then(|(space, path)| diff(peer, space, &path, &head)),
         "backup" if reads => crate::backup::stream(peer).await,
-        "fsck" if writes => crate::backup::fsck(peer).await,
+        "fsck" if writes => crate::fsck::fsck(peer, &body).await,
         "undo" if writes => {
             let (space, path) = at().await?;
             undo(peer, space, &path, &body).await
@@ -183,6 +183,8 @@ fn status(peer: &Peer) -> Result<Serde, Problem> {
             "rebuilt": opened.rebuilt,
             "new_device": opened.new_device,
         },
+        "scrub": peer.scrub.status(),
+        "index_old": store.distrust(),
     }))
 }
 

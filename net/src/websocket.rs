@@ -32,19 +32,21 @@ use crate::link::address::is_loopback_host;
 use crate::link::{Door, Slot};
 use crate::peer::{Of, OriginCount, Peer};
 use crate::problem::Problem;
-use crate::route::{locate, write_problem};
+use crate::remote::{PATIENCE, Stay, reach_space, stay};
+use crate::route::write_problem;
 use crate::server::Link;
-use crate::target::Query;
 use crate::watch::{Form, Watch};
 use crate::who::{authority, check_owner_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::window::Window;
 use crate::write::VALUES_MAX;
 
 mod frame;
+mod message;
 mod wire;
 
 pub(crate) use frame::write_text;
 use frame::{PING, write_frame};
+use message::Fields;
 use wire::{Now, Wire};
 
 /// The protocol that pages have to ask for.
@@ -184,10 +186,13 @@ struct Socket {
     peer: Peer,
     wire: Wire,
     protocol: WebSocketContext,
-    watches: Vec<(u64, Watch)>,
+    /// Each with what keeps the space of somebody else open meanwhile.
+    watches: Vec<(u64, Watch, Option<Stay>)>,
     /// Raised when a watch may have something.
     signal: Arc<Signal>,
-    pending: FuturesUnordered<BoxFuture<'static, Vec<u8>>>,
+    pending: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Watches of spaces that are being fetched first.
+    coming: Vec<u64>,
     /// Until when a page has to say who it is; `None` once it has.
     authorized_by: Option<Pin<Box<tokio::time::Sleep>>>,
     stopped: BoxFuture<'static, ()>,
@@ -205,6 +210,14 @@ struct Socket {
 
 /// Why a socket ends: with a goodbye, or without one.
 type End = Option<(CloseCode, &'static str)>;
+
+/// What a request that took time has come to.
+enum Done {
+    /// This is the answer.
+    Say(Vec<u8>),
+    /// The space that the message with this id names is here, or at least known: the message can be acted on.
+    Reached(u64, Fields),
+}
 
 /// What to do after a message.
 enum Next {
@@ -228,6 +241,7 @@ impl Socket {
             watches: Vec::new(),
             signal: Arc::default(),
             pending: FuturesUnordered::new(),
+            coming: Vec::new(),
             authorized_by: (!authorized).then(|| Box::pin(tokio::time::sleep(AUTH_TIMEOUT))),
             stopped: Box::pin(async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
@@ -322,12 +336,19 @@ impl Socket {
     fn gather(&mut self, cx: &mut Context<'_>) {
         while !self.pending.is_empty()
             && self.wire.waiting_bytes() < BATCH_BYTES
-            && let Poll::Ready(Some(reply)) = self.pending.poll_next_unpin(cx)
+            && let Poll::Ready(Some(done)) = self.pending.poll_next_unpin(cx)
         {
-            self.say(&reply);
+            let reply = match done {
+                Done::Say(reply) => Some(reply),
+                Done::Reached(id, message) if self.is_over(id, &message) => None,
+                Done::Reached(id, message) => self.act(id, message).unwrap_or_else(|problem| Some(error(Some(id), &problem))),
+            };
+            if let Some(reply) = reply {
+                self.say(&reply);
+            }
         }
         for at in 0..self.watches.len() {
-            let (id, watch) = &mut self.watches[at];
+            let (id, watch, _) = &mut self.watches[at];
             if !watch.has_news() {
                 continue;
             }
@@ -346,6 +367,15 @@ impl Socket {
                 return;
             }
         }
+    }
+
+    /// Whether a watch whose space was fetched first was ended meanwhile.
+    fn is_over(&mut self, id: u64, message: &Fields) -> bool {
+        if !message.is_watch() {
+            return false;
+        }
+        let at = self.coming.iter().position(|coming| *coming == id);
+        at.map(|at| self.coming.swap_remove(at)).is_none()
     }
 
     fn say(&mut self, reply: &[u8]) {
@@ -422,6 +452,19 @@ impl Socket {
                 return Next::Say(error(None, &problem));
             }
         };
+        if let Some(name) = message.space_named() {
+            if message.is_watch() {
+                self.coming.push(id);
+            }
+            let peer = self.peer.clone();
+            self.pending.push(Box::pin(async move {
+                match reach_space(&peer, &name, PATIENCE).await {
+                    Ok((space, _)) => Done::Reached(id, message.with_key(&space.key)),
+                    Err(problem) => Done::Say(error(Some(id), &problem)),
+                }
+            }));
+            return Next::Go;
+        }
         match self.act(id, message) {
             Ok(reply) => reply.map_or(Next::Go, Next::Say),
             Err(problem) => Next::Say(error(Some(id), &problem)),
@@ -437,7 +480,8 @@ impl Socket {
         }
         if message.0.remove("unwatch").is_some() {
             message.finish()?;
-            self.watches.retain(|(other, _)| *other != id);
+            self.watches.retain(|(other, _, _)| *other != id);
+            self.coming.retain(|coming| *coming != id);
             return Ok(Some(format!("{{\"id\":{id},\"unwatched\":true}}").into_bytes()));
         }
         if let Some(path) = message.take_path("get", &self.peer)? {
@@ -471,7 +515,7 @@ impl Socket {
         let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable };
         let store = self.peer.store().clone();
         self.pending.push(Box::pin(async move {
-            match store.write(request).await {
+            let reply = match store.write(request).await {
                 Ok(written) => {
                     let mut out = format!("{{\"id\":{id},\"ok\":true,\"version\":[").into_bytes();
                     for (at, name) in written.version.iter().enumerate() {
@@ -489,7 +533,8 @@ impl Socket {
                     out
                 }
                 Err(problem) => error(Some(id), &write_problem(&problem)),
-            }
+            };
+            Done::Say(reply)
         }));
         Ok(None)
     }
@@ -501,7 +546,7 @@ impl Socket {
         from: Option<Vec<String>>,
         window: Option<Window>,
     ) -> Result<Option<Vec<u8>>, Problem> {
-        if self.watches.iter().any(|(other, _)| *other == id) {
+        if self.watches.iter().any(|(other, _, _)| *other == id) {
             return Err(Problem::new(StatusCode::CONFLICT, "watch", "this id is in use", "another watch of this socket has the id"));
         }
         if self.watches.len() >= WATCHES_MAX {
@@ -510,7 +555,8 @@ impl Socket {
         let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
         let watch = Watch::start(&self.peer, space, &path, Form::Watch(id), from, window, counted)?;
         watch.signal(&self.signal);
-        self.watches.push((id, watch));
+        let stay = if space.key == self.peer.space() { None } else { stay(&self.peer, space.key) };
+        self.watches.push((id, watch, stay));
         Ok(None)
     }
 
@@ -556,86 +602,6 @@ impl Socket {
         }
         out.extend_from_slice(b"]}");
         Ok(out)
-    }
-}
-
-/// Members of a message that are not used yet.
-struct Fields(std::collections::BTreeMap<String, Json>);
-
-impl Fields {
-    fn take_text(&mut self, name: &str) -> Option<String> {
-        match self.0.get(name) {
-            Some(Json::String(_)) => match self.0.remove(name) {
-                Some(Json::String(text)) => Some(text),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    fn take_path(&mut self, name: &str, peer: &Peer) -> Result<Option<(Space, Path)>, Problem> {
-        let Some(text) = self.take_text(name) else { return Ok(None) };
-        // `/@<key>/a` as in a request target, where names need escapes that there are none of here.
-        let Some(segments) = text.strip_prefix('/') else {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "path", "this is not a path", format!("{text:?} does not begin with a slash")));
-        };
-        match segments.strip_suffix('/').unwrap_or(segments) {
-            "" => Ok(Some((peer.store().own(), Path::root()))),
-            segments => locate(peer, segments.split('/')).map(Some),
-        }
-    }
-
-    fn take_count(&mut self, name: &str) -> Result<Option<u32>, Problem> {
-        match self.0.remove(name) {
-            None => Ok(None),
-            Some(Json::Int(count)) if u32::try_from(count).is_ok() => Ok(u32::try_from(count).ok()),
-            Some(_) => {
-                Err(Problem::new(StatusCode::BAD_REQUEST, "message", format!("{name} is malformed"), "it is a whole number, at most 4294967295"))
-            }
-        }
-    }
-
-    /// `depth`, `first`, `last`, `limit` and `after`, as in the query of a GET.
-    fn take_window(&mut self) -> Result<Option<Window>, Problem> {
-        let query = Query {
-            depth: self.take_count("depth")?,
-            first: self.take_count("first")?,
-            last: self.take_count("last")?,
-            limit: self.take_count("limit")?,
-            after: match self.0.get("after") {
-                // In a list, names are places.
-                Some(Json::Int(_)) => self.take_count("after")?.map(|place| place.to_string()),
-                _ => self.take_text("after"),
-            },
-            ..Query::default()
-        };
-        Ok(Window::of(&query))
-    }
-
-    fn take_versions(&mut self, name: &str) -> Result<Option<Vec<String>>, Problem> {
-        let bad = || Problem::new(StatusCode::BAD_REQUEST, "versions", format!("{name} is malformed"), "a version is a string or a list of strings");
-        match self.0.remove(name) {
-            None => Ok(None),
-            Some(Json::String(version)) => Ok(Some(vec![version])),
-            Some(Json::Array(items)) if items.len() <= crate::versions::IDS_MAX => items
-                .into_iter()
-                .map(|item| if let Json::String(version) = item { Ok(version) } else { Err(bad()) })
-                .collect::<Result<_, _>>()
-                .map(Some),
-            Some(_) => Err(bad()),
-        }
-    }
-
-    fn finish(self) -> Result<(), Problem> {
-        match self.0.into_keys().next() {
-            None => Ok(()),
-            Some(name) => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "message",
-                "the message has a member that is not known",
-                format!("{name:?} means nothing here"),
-            )),
-        }
     }
 }
 

@@ -22,6 +22,7 @@ pub mod json;
 pub mod keyspace;
 pub mod list;
 pub mod log;
+pub mod mend;
 pub mod node;
 pub mod op;
 pub mod path;

@@ -240,6 +240,7 @@ struct Threads {
     jobs: mpsc::Sender<Job>,
     handles: Mutex<Vec<std::thread::JoinHandle<()>>>,
     inner: Arc<Inner>,
+    home: PathBuf,
     _lock: Option<std::fs::File>,
 }
 
@@ -249,6 +250,9 @@ impl Drop for Threads {
         let handles = std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
         for handle in handles {
             let _ = handle.join();
+        }
+        if self.inner.tables.is_failing() {
+            distrust(&self.home, "a part of the index could not be read");
         }
         if let Err(error) = self.inner.tables.flush() {
             tracing::warn!(%error, "the index was not flushed; the next start replays the log");
@@ -348,7 +352,8 @@ impl Store {
             std::thread::Builder::new().name(name.to_owned()).stack_size(16 * 1024 * 1024).spawn(run).map_err(StorageError::from)
         };
         let handles = vec![spawn("decide", Box::new(move || decider.run(&job_queue)))?, spawn("sync", Box::new(move || syncer.run(&groups)))?];
-        let threads = Threads { jobs: jobs.clone(), handles: Mutex::new(handles), inner: Arc::clone(&inner), _lock: Some(lock) };
+        let threads =
+            Threads { jobs: jobs.clone(), handles: Mutex::new(handles), inner: Arc::clone(&inner), home: home.to_owned(), _lock: Some(lock) };
         Ok(Self {
             inner,
             jobs,
@@ -363,7 +368,7 @@ impl Store {
     ///
     /// [`Engine`]: crate::engine::Engine
     pub(crate) fn handle(inner: Arc<Inner>, jobs: mpsc::Sender<Job>, opened: Opened, requests_max: usize) -> Self {
-        let threads = Threads { jobs: jobs.clone(), handles: Mutex::default(), inner: Arc::clone(&inner), _lock: None };
+        let threads = Threads { jobs: jobs.clone(), handles: Mutex::default(), inner: Arc::clone(&inner), home: PathBuf::new(), _lock: None };
         Self {
             inner,
             jobs,
@@ -444,6 +449,23 @@ impl Store {
     #[must_use]
     pub fn index_bytes(&self) -> u64 {
         self.inner.tables.disk_bytes()
+    }
+
+    /// Lets the next start make the index anew from the log.
+    pub fn distrust_index(&self, reason: &str) {
+        distrust(&self.home, reason);
+    }
+
+    /// Whether a part of the index could not be read since the start.
+    #[must_use]
+    pub fn is_index_failing(&self) -> bool {
+        self.inner.tables.is_failing()
+    }
+
+    /// Why the next start makes the index anew, if it does.
+    #[must_use]
+    pub fn distrust(&self) -> Option<String> {
+        std::fs::read_to_string(self.home.join(OLD_INDEX_MARK)).ok().filter(|_| !self.home.as_os_str().is_empty())
     }
 
     /// Tells an observer whenever new state becomes visible.
@@ -620,9 +642,21 @@ impl Store {
 /// Says that this home needs a new device key before it writes.
 const NEW_DEVICE_MARK: &str = "needs-device";
 
+/// Says that the tables are damaged, or were made from a log that has been mended since: the next start makes them anew.
+const OLD_INDEX_MARK: &str = "index.old";
+
 /// Opens the tables; if that is not possible, or if they know more than the log, they are put aside and made anew.
 fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut Opened) -> Result<Tables, OpenError> {
     let open = || Tables::open(&home.join("index"), config.cache_bytes, config.memtable_bytes);
+    let mark = home.join(OLD_INDEX_MARK);
+    if let Ok(reason) = std::fs::read_to_string(&mark) {
+        if home.join("index").exists() {
+            put_aside(home, reason.trim(), opened)?;
+        }
+        let tables = open()?;
+        std::fs::remove_file(&mark).map_err(StorageError::from)?;
+        return Ok(tables);
+    }
     let reason = match open() {
         Ok(tables) => {
             if let Some(table) = tables.straggler()? {
@@ -639,6 +673,23 @@ fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut O
     };
     put_aside(home, &reason, opened)?;
     Ok(open()?)
+}
+
+/// Lets the next start make the tables in a home anew; a store in memory has none.
+fn distrust(home: &FilePath, reason: &str) {
+    let mark = home.join(OLD_INDEX_MARK);
+    if home.as_os_str().is_empty() || mark.exists() {
+        return;
+    }
+    tracing::error!(reason, "the index is made anew at the next start");
+    let written = std::fs::File::create(&mark).and_then(|mut file| {
+        use std::io::Write as _;
+        file.write_all(reason.as_bytes())?;
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        tracing::error!(%error, "that could not be written down; remove the folder `index` before the next start");
+    }
 }
 
 /// Moves the tables out of the way.

@@ -1,17 +1,19 @@
 //! invite: a link that lets somebody in, and what it means.
 
+use std::io::{IsTerminal as _, Write as _};
+
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use serde_json::{Value as Serde, json};
 
 use crate::Context;
 use crate::amounts::Lifetime;
-use crate::cli::{Can, Invite};
+use crate::cli::{Answer, Can, Invite};
 use crate::client::{JSON, Request, open_running};
 use crate::clock::{now_ms, span, utc};
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::value::{Json, compact, items, number, string, text};
+use crate::value::{Json, compact, items, member, number, string, text};
 
 pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
     let role = match args.can {
@@ -31,6 +33,7 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
         "note": args.note,
         "paint": args.hello,
     });
+    public(context, args.public).await?;
     let made = make(context, &wish).await?;
     let may = match args.can {
         Can::Read => "read all of your space, and everything new in it".to_owned(),
@@ -42,6 +45,41 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
     }
     words.push(format!("take back  {}", context.home.command(&format!("invites revoke {}", text(&made, "id").unwrap_or_default()))));
     print(context, &made, &words, args.qr)
+}
+
+/// Asks once whether public relays may be used: before that nobody beyond the local network is contacted. Whoever cannot
+/// be asked has not said yes.
+async fn public(context: &Context, answer: Option<Answer>) -> anyhow::Result<()> {
+    let (_session, mut client) = open_running(context).await?;
+    let peers = client.json(Request::get("/.sys/peers")).await?;
+    let state = member(&peers, "public");
+    let is_possible = state.and_then(|state| member(state, "possible")) == Some(&Json::Bool(true));
+    let was_asked = matches!(state.and_then(|state| member(state, "allowed")), Some(Json::Bool(_)));
+    let answer = match answer {
+        Some(answer) => answer,
+        None if was_asked || !is_possible || !can_ask(context) => return Ok(()),
+        None => ask()?,
+    };
+    let body = json!({"allowed": answer == Answer::Yes}).to_string();
+    client.json(Request::post("/.sys/public").body(JSON, body)?).await?;
+    Ok(())
+}
+
+fn can_ask(context: &Context) -> bool {
+    !context.out.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn ask() -> anyhow::Result<Answer> {
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "Shall people outside your network reach you, too?")?;
+    writeln!(stderr, "Public relays then pass on what you say to each other. They see your address and whom you talk to, but not what is said.")?;
+    writeln!(stderr, "Without them only your own network works, and addresses that lead to you. `timebus invite --public yes|no` changes it.")?;
+    write!(stderr, "Use public relays? [y/N] ")?;
+    stderr.flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let is_yes = matches!(line.trim().to_lowercase().as_str(), "y" | "yes");
+    Ok(if is_yes { Answer::Yes } else { Answer::No })
 }
 
 /// When something ends that begins now; Unix milliseconds, 0 for never.

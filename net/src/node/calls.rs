@@ -3,7 +3,7 @@
 use timebus_identity::{PublicKey, hash};
 
 use super::book::{Contact, Source};
-use super::{Act, CALLS_MAX, DENIED_MS, GOOD_LINK_MS, LINKS_OF_SPACE, LinkId, Node, RETRY_MS, RETRY_MS_MAX, id_of};
+use super::{Act, CALLED_BACK_MAX, CALLS_MAX, DENIED_MS, GOOD_LINK_MS, LINKS_OF_SPACE, LinkId, Node, RETRY_MS, RETRY_MS_MAX, id_of};
 use crate::sync::{Input, Replica};
 
 impl Node {
@@ -55,7 +55,15 @@ impl Node {
         let is_device = |contact: &Contact| contact.source == Source::Device || contact.space == Some(self.config.space);
         all.extend(self.book.contacts.iter().filter(|(_, contact)| is_device(contact)).map(|(id, _)| *id));
         let is_called = |contact: &Contact| matches!(contact.source, Source::Typed | Source::Guest);
-        all.extend(self.book.contacts.iter().filter(|(_, contact)| is_called(contact)).map(|(id, _)| *id));
+        let mut called: Vec<_> = self
+            .book
+            .contacts
+            .iter()
+            .filter(|(_, contact)| is_called(contact))
+            .map(|(id, contact)| (contact.seen_ms.max(contact.met_ms), *id))
+            .collect();
+        called.sort_unstable_by(|a, b| b.cmp(a));
+        all.extend(called.into_iter().take(CALLED_BACK_MAX).map(|(_, id)| id));
         all.sort_unstable();
         all.dedup();
         all.retain(|id| *id != self.config.node && !self.is_blocked(id) && !self.is_linked(id));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use timebus_identity::{PublicKey, Signed};
 use timebus_store::change::Change;
-use timebus_store::ids::TimelineId;
+use timebus_store::ids::{ChangeId, TimelineId};
 
 use super::LinkId;
 use crate::sync::{Binding, Prove, RedeemAnswer, Remote, Role, Stored};
@@ -67,6 +67,13 @@ pub enum Event {
         /// What became of it.
         stored: Stored,
     },
+    /// These changes are damaged here: whoever syncs the timeline with us is asked for them.
+    Fetch {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The changes; at most 256.
+        ids: Vec<ChangeId>,
+    },
     /// The log has grown, or rights have changed.
     Arrived,
     /// The time of [`Act::Timer`] has come.
@@ -129,6 +136,13 @@ pub enum Event {
         /// The name.
         name: String,
     },
+    /// The owner allows public relays, or no longer.
+    Public {
+        /// Whether.
+        is_allowed: bool,
+    },
+    /// The owner allows relays that an invite names.
+    Relays(Vec<String>),
     /// This peer stops.
     Stop,
 }
@@ -150,6 +164,11 @@ pub enum Act {
         ticket: u64,
         /// The timeline that they are of.
         timeline: TimelineId,
+        /// The changes.
+        changes: Vec<Signed<Change>>,
+    },
+    /// These came of [`Event::Fetch`], unchecked.
+    Fetched {
         /// The changes.
         changes: Vec<Signed<Change>>,
     },

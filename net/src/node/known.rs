@@ -39,7 +39,7 @@ impl Replica for World<'_> {
         self.store.end(t)
     }
 
-    pub(super) fn find(&self, t: u32, id: &timebus_store::ids::ChangeId) -> Result<Option<u64>, ReplicaError> {
+    fn find(&self, t: u32, id: &timebus_store::ids::ChangeId) -> Result<Option<u64>, ReplicaError> {
         self.store.find(t, id)
     }
 

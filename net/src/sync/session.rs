@@ -210,6 +210,11 @@ impl Session {
             }
             Input::Stored(stored) => return self.stored(stored, replica),
             Input::Appended { timeline } => self.appended(&timeline, replica).map_err(|error| link(error.into()))?,
+            Input::Fetch { timeline, ids } => {
+                if let Some(channel) = self.timelines.get(&timeline).and_then(|number| self.channels.get_mut(number)) {
+                    channel.fetch(ids);
+                }
+            }
             Input::Writable { bytes } => self.shared.writable = bytes,
             Input::Timer => {
                 if self.shared.now_ms >= self.deadline_ms && !matches!(self.stage, Stage::Ready(_)) {
@@ -259,13 +264,24 @@ impl Session {
             }
             let number = self.next_own;
             self.next_own += 2;
-            let channel = Channel::new(number, space, timeline, remote, self.config.window_bytes, replica)?;
+            let window = self.window(&space, &timeline);
+            let channel = Channel::new(number, space, timeline, remote, window, replica)?;
             let holding = channel.holding(replica);
-            self.shared.say(&Frame::Open(Open { channel: number, space, timeline, mode: 0, holding, credit: self.config.window_bytes }));
+            self.shared.say(&Frame::Open(Open { channel: number, space, timeline, mode: 0, holding, credit: window }));
             self.channels.insert(number, channel);
             self.timelines.insert(timeline, number);
         }
         Ok(())
+    }
+
+    /// The credit for a channel that is being opened. Statements are few, and get no more than the least.
+    fn window(&self, space: &PublicKey, timeline: &TimelineId) -> u64 {
+        let least = self.config.window_bytes;
+        if *timeline == TimelineId::named(space, "auth") {
+            return least;
+        }
+        let lent: u64 = self.channels.values().map(|channel| channel.window_in.saturating_sub(least)).sum();
+        least + self.config.extra_bytes.saturating_sub(lent) / 2
     }
 
     fn stored(&mut self, stored: Stored, replica: &dyn Replica) -> Result<(), (u64, Halt)> {
@@ -436,7 +452,7 @@ impl Session {
         } else if !wanted && !replica.may_sync(remote, &open.space, &open.timeline).map_err(store)? {
             self.refuse_channel(number, Code::NotHere, 0);
         } else {
-            let window = self.config.window_bytes;
+            let window = self.window(&open.space, &open.timeline);
             let mut channel = Channel::new(number, open.space, open.timeline, remote, window, replica).map_err(store)?;
             let holding = channel.holding(replica);
             let lacks = channel.meet(open.holding, open.credit, replica).map_err(store)?;

@@ -38,6 +38,7 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
     let answer = match (method, rest) {
         (&Method::GET | &Method::HEAD, ["peers"]) => peers(peer).await,
         (&Method::POST, ["peers"]) => call(peer, body).await,
+        (&Method::POST, ["public"]) => public(peer, body).await,
         (&Method::GET | &Method::HEAD, ["spaces"]) => spaces(peer).await,
         (&Method::POST, ["follow"]) => follow(peer, body).await,
         (&Method::POST, ["unfollow"]) => unfollow(peer, body).await,
@@ -94,7 +95,7 @@ pub(crate) async fn find_space(peer: &Peer, name: &str) -> Result<PublicKey, Pro
 
 async fn peers(peer: &Peer) -> Result<Serde, Problem> {
     let network = network(peer)?;
-    let peers = network.ask(|node| node.peers(now_ms())).await.map_err(stopped)?;
+    let (peers, public) = network.ask(|node| (node.peers(now_ms()), node.book().public)).await.map_err(stopped)?;
     let endpoint = network.endpoint();
     let relays: Vec<Serde> =
         endpoint.relays().into_iter().map(|relay| json!({"url": relay.url, "connected": relay.is_connected, "problem": relay.problem})).collect();
@@ -103,8 +104,27 @@ async fn peers(peer: &Peer) -> Result<Serde, Problem> {
         "addresses": endpoint.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "lan_problem": endpoint.lan_problem(),
         "relays": relays,
+        "public": { "possible": endpoint.has_public(), "allowed": public },
         "peers": peers,
     }))
+}
+
+async fn public(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        allowed: bool,
+    }
+    let Wanted { allowed } = read(body)?;
+    let network = network(peer)?;
+    network.allow_public(allowed).await.map_err(stopped)?;
+    if allowed && network.endpoint().has_public() {
+        // What is asked next is an invite, which is to say where this peer is reached.
+        let mut addresses = network.endpoint().watch_addresses();
+        let is_there = |all: &Vec<Address>| all.iter().any(|address| matches!(address, Address::Relay(_)));
+        let _ = tokio::time::timeout(JOIN_PATIENCE, addresses.wait_for(is_there)).await;
+    }
+    Ok(json!({"allowed": allowed, "addresses": network.endpoint().addresses().iter().map(ToString::to_string).collect::<Vec<_>>()}))
 }
 
 async fn call(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
@@ -417,6 +437,7 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let is_chosen = petname.is_some();
     let name = petname.unwrap_or_else(|| invite.name.clone());
+    network.allow_relays(&invite.addresses).await.map_err(stopped)?;
     network.wish(Event::Join { space, node: invite.node, addresses: invite.addresses, token: invite.token }).await.map_err(stopped)?;
     // A name that somebody else chose may not be one that can be used here; then there is none.
     let is_free = network.ask({

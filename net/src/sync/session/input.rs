@@ -7,6 +7,8 @@ use timebus_store::codec::DecodeError;
 use timebus_store::ids::{ChangeId, TimelineId};
 
 use crate::sync::frame::{Close, Code, Feature, Frame, Open, Opened, Provider, Redemption};
+use crate::sync::handshake::{Binding, Prove, Remote, Role};
+use crate::sync::replica::{Cursor, ReplicaError};
 
 /// What a session says of its peer, and how it runs.
 #[derive(Clone, Debug)]
@@ -20,6 +22,9 @@ pub struct Config {
     /// Bytes of changes that are taken before any is given back, for each channel. Default 256 KiB; more is faster over
     /// long distances and lets a peer make us hold more.
     pub window_bytes: u64,
+    /// Bytes more that all channels of the link share: one that is opened gets half of what the others left, so that the
+    /// few that carry much do so without waiting. Default none.
+    pub extra_bytes: u64,
     /// What this peer can do beyond version 1.0; ascending by id. Default nothing.
     pub features: Vec<Feature>,
     /// Minor and patch version, which say what to expect and forbid nothing.
@@ -30,7 +35,7 @@ impl Config {
     /// The defaults, for a peer of this space.
     #[must_use]
     pub fn new(space: PublicKey) -> Self {
-        Self { space, name: String::new(), addresses: Vec::new(), window_bytes: 256 * 1024, features: Vec::new(), version: (0, 0) }
+        Self { space, name: String::new(), addresses: Vec::new(), window_bytes: 256 * 1024, extra_bytes: 0, features: Vec::new(), version: (0, 0) }
     }
 }
 
@@ -93,6 +98,14 @@ pub enum Input {
     Appended {
         /// The timeline.
         timeline: TimelineId,
+    },
+    /// These changes are to be fetched again, whatever the store says: their records are damaged. What comes of them is
+    /// told with [`Output::Fetched`]; of a timeline that is not synced on this link nothing comes.
+    Fetch {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The changes; at most 256.
+        ids: Vec<ChangeId>,
     },
     /// The transport takes so many bytes now.
     Writable {
@@ -204,6 +217,11 @@ pub enum Output {
         timeline: TimelineId,
         /// What is here of the other's log.
         cursor: Option<Cursor>,
+    },
+    /// Changes that [`Input::Fetch`] asked for. Their signatures are not checked.
+    Fetched {
+        /// The changes.
+        changes: Vec<Signed<Change>>,
     },
     /// The other side has all that arrived here up to this number, durably.
     Delivered {
