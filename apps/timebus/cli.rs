@@ -78,6 +78,7 @@ pub(crate) enum Verb {
     Invite(Invite),
     Join(Join),
     Invites(Invites),
+    Private(Private),
     Peers(Peers),
     Follow(Follow),
     Unfollow(Unfollow),
@@ -742,7 +743,7 @@ Examples:
 Two machines that only meet through the internet need an address of yours in the link: `timebus up --udp` with a
 forwarded port, or `timebus up --relay`.")]
 pub(crate) struct Invite {
-    /// Where the bearer may write, with --can write
+    /// Where the bearer may write, with --can write; if the path is kept apart, all that he may read
     #[arg(long, value_name = "PATH", default_value = "/")]
     pub(crate) to: Target,
 
@@ -792,9 +793,9 @@ pub(crate) enum Answer {
 /// What an invite lets its bearer do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Can {
-    /// Read your space.
+    /// Read your space, or the path if it is kept apart.
     Read,
-    /// Read your space, and write at and below the path.
+    /// The same, and write at and below the path.
     Write,
 }
 
@@ -905,6 +906,38 @@ pub(crate) struct Unfollow {
     /// Whose space
     #[arg(value_name = "WHO")]
     pub(crate) who: String,
+}
+
+/// Keep a path apart, so that only those read it whom you let in there
+///
+/// Who may read your space reads all of it, but not what is kept apart: that never leaves this peer until you let
+/// somebody in, and then goes to him alone. Without a path, lists what is kept apart and who may read it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus private /diary                       from now on, nobody reads what you write there
+  timebus invite --to /diary --can write       let somebody read it, and nothing else of yours, and write there
+  timebus private                              what is kept apart, and who reads it
+  timebus private /photos --move               also what is there already; whoever had it keeps what he had
+  timebus private /diary --undo --move         put it back, for all who read around it
+
+Its name is no secret: all whom you let in anywhere see which paths are kept apart, and who may read them.")]
+pub(crate) struct Private {
+    /// The path; without one, all are listed
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Option<Target>,
+
+    /// Take along what is there now
+    #[arg(long, requires = "path")]
+    pub(crate) r#move: bool,
+
+    /// Leave no pointer to it where it was, for those who read what is above
+    #[arg(long, requires = "path", conflicts_with = "undo")]
+    pub(crate) hidden: bool,
+
+    /// Keep it apart no longer, and take back what was granted of it
+    #[arg(long, requires = "path")]
+    pub(crate) undo: bool,
 }
 
 /// Have nothing to do with a peer or a space

@@ -18,6 +18,7 @@ mod kit;
 mod lab;
 mod list;
 mod peers;
+mod private;
 mod relay;
 mod restore;
 mod status;
@@ -64,6 +65,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Invite(args) => invite::run(context, args).await,
         Verb::Join(args) => join::run(context, args).await,
         Verb::Invites(args) => invites::run(context, args).await,
+        Verb::Private(args) => private::run(context, args).await,
         Verb::Peers(_) => peers::list(context).await,
         Verb::Follow(args) => peers::follow(context, args).await,
         Verb::Unfollow(args) => peers::unfollow(context, args).await,

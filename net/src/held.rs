@@ -83,14 +83,24 @@ impl Replica for Held {
         Ok(self.store.rights(space).is_some_and(|rights| may_read(&rights, &remote.keys, space, timeline, self.now_ms)))
     }
 
+    fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {
+        let Some(rights) = self.store.rights(space) else { return Ok(Vec::new()) };
+        let own = [self.store.device()];
+        let main = TimelineId::named(space, "main");
+        let mounted = rights.shown().map(|mount| mount.timeline);
+        Ok([main].into_iter().chain(mounted).filter(|timeline| may_read(&rights, &own, space, timeline, self.now_ms)).collect())
+    }
+
+    fn statements(&self) -> u64 {
+        self.store.statements()
+    }
+
     fn resume(&self, _remote: &Remote, _timeline: &TimelineId) -> Result<Option<Cursor>, ReplicaError> {
         Ok(None)
     }
 
     fn local(&self, space: &PublicKey, timeline: &TimelineId) -> Result<Option<u32>, ReplicaError> {
-        let Some(space) = self.store.held(space) else { return Ok(None) };
-        let of = |name, t| (*timeline == TimelineId::named(&space.key, name)).then_some(t);
-        Ok(of("auth", space.auth()).or_else(|| of("main", space.main())))
+        Ok(self.store.number_of(space, timeline))
     }
 
     fn heads(&self, t: u32, max: usize) -> Result<Vec<ChangeId>, ReplicaError> {

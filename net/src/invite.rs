@@ -30,7 +30,7 @@ const VERSION: u8 = 1;
 pub enum Role {
     /// Read the space.
     Read,
-    /// Read the space, and write at and below the path.
+    /// Read the same, and write at and below the path.
     Write,
     /// Everything, as another device of the owner.
     Device,
@@ -51,6 +51,8 @@ pub struct Invite {
     pub role: Role,
     /// Where.
     pub path: Path,
+    /// Whether the path is kept apart, so that it is all that the bearer may read.
+    pub only: bool,
     /// Bytes that the bearer may write there; 0 is no limit.
     pub bytes_max: u64,
     /// Until when it can be taken; Unix milliseconds, 0 for always.
@@ -93,10 +95,12 @@ impl Invite {
         out.raw(self.node.as_bytes());
         out.raw(self.space.as_bytes());
         out.raw(&self.token);
-        out.u8(match self.role {
-            Role::Read => 0,
-            Role::Write => 1,
-            Role::Device => 2,
+        out.u8(match (self.role, self.only) {
+            (Role::Read, false) => 0,
+            (Role::Write, false) => 1,
+            (Role::Device, _) => 2,
+            (Role::Read, true) => 3,
+            (Role::Write, true) => 4,
         });
         out.bytes(self.path.to_string().as_bytes());
         out.var(self.bytes_max);
@@ -148,10 +152,12 @@ impl Invite {
         let node = PublicKey::from_bytes(input.array("node")?);
         let space = PublicKey::from_bytes(input.array("space")?);
         let token = input.array("token")?;
-        let role = match input.u8("role")? {
-            0 => Role::Read,
-            1 => Role::Write,
-            2 => Role::Device,
+        let (role, only) = match input.u8("role")? {
+            0 => (Role::Read, false),
+            1 => (Role::Write, false),
+            2 => (Role::Device, false),
+            3 => (Role::Read, true),
+            4 => (Role::Write, true),
             _ => return Err(DecodeError::Invalid { field: "role" }.into()),
         };
         let path = Path::parse(input.text(PATH_BYTES_MAX, "path")?)?;
@@ -166,7 +172,7 @@ impl Invite {
         let app = if input.flag("app")? { Some((input.text(NAME_BYTES_MAX, "app")?.to_owned(), input.array("app")?)) } else { None };
         let paint = input.text(PAINT_BYTES_MAX, "first paint")?.to_owned();
         input.finish()?;
-        Ok(Self { node, addresses, space, token, role, path, bytes_max, expires_ms, name, app, paint })
+        Ok(Self { node, addresses, space, token, role, path, only, bytes_max, expires_ms, name, app, paint })
     }
 }
 
@@ -183,6 +189,7 @@ mod tests {
             token: [7; 16],
             role: Role::Write,
             path: Path::parse("/wall/für alle").expect("a path"),
+            only: true,
             bytes_max: 50_000_000,
             expires_ms: 1_800_000_000_000,
             name: "river-otter-61".into(),
@@ -208,6 +215,7 @@ mod tests {
             token: [0x33; 16],
             role: Role::Write,
             path: Path::parse("/wall").expect("a path"),
+            only: false,
             bytes_max: 300,
             expires_ms: 1_800_000_000_000,
             name: "Ada".into(),

@@ -11,7 +11,8 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, hash, z32};
-use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
+use timebus_store::auth::mounts::scope_of;
+use timebus_store::grant::{Actions, Audience, Grant, Timelines};
 use timebus_store::ids::GrantId;
 use timebus_store::path::{Path, Segment};
 use timebus_store::store::Store;
@@ -50,6 +51,9 @@ pub struct Record {
     pub role: Role,
     /// Where.
     pub path: String,
+    /// Whether the path was kept apart when it was made, so that it is all that may be read.
+    #[serde(default)]
+    pub only: bool,
     /// How many may take it.
     pub uses_max: u64,
     /// Bytes that each of them may write; 0 is no limit.
@@ -180,6 +184,7 @@ impl Invites {
             id: id_of(token),
             role: wish.role,
             path: wish.path.to_string(),
+            only: self.store.rights(&self.store.space()).is_some_and(|rights| rights.mount_of(&wish.path).is_some()),
             uses_max: wish.uses_max,
             bytes_max: wish.bytes_max,
             expires_ms: wish.expires_ms,
@@ -293,18 +298,19 @@ impl Invites {
 
     fn grant(&self, record: &Record, device: PublicKey) -> Option<Grant> {
         let path = Path::parse(&record.path).ok()?;
-        let names = path.segments().iter().map(|segment| match segment {
-            Segment::Name(name) => Some(ScopeSegment::Name(name.clone())),
-            Segment::Element(_) => None,
-        });
-        let scope = Scope { segments: names.collect::<Option<_>>()?, deep: true };
+        let scope = scope_of(&path)?;
+        let rights = self.store.rights(&self.store.space())?;
+        // What was promised is given, or nothing: the path may be kept apart now, or no longer.
+        let there = rights.timelines_at(&path);
+        if record.role != Role::Device && record.only != (there != Timelines::Main) {
+            return None;
+        }
         let read = Actions::SYNC.0 | Actions::READ.0;
         let (actions, timelines, depth) = match record.role {
-            Role::Read => (Actions(read), Timelines::Main, 0),
-            Role::Write => (Actions(read | Actions::WRITE.0), Timelines::Main, 0),
+            Role::Read => (Actions(read), there, 0),
+            Role::Write => (Actions(read | Actions::WRITE.0), there, 0),
             Role::Device => {
                 // It can do what this device can, and add further ones.
-                let rights = self.store.rights(&self.store.space())?;
                 let own = rights.grant(&rights.device_grant(&self.store.device())?)?;
                 (Actions::ALL, Timelines::All, own.grant.depth.checked_sub(1)?)
             }

@@ -121,7 +121,10 @@ pub struct Node {
     bans: BTreeMap<PublicKey, u64>,
     /// Spaces that are read, and until when they stay open.
     visits: BTreeMap<PublicKey, u64>,
-    /// When a space was complete here; Unix milliseconds.
+    /// The timelines that are wanted of each space that is.
+    plans: BTreeMap<PublicKey, Vec<TimelineId>>,
+    /// [`Replica::statements`] when those were made.
+    statements: u64,
     timer_ms: Option<u64>,
     is_stopping: bool,
     /// Inputs for sessions that came up while others were dealt with.
@@ -152,6 +155,8 @@ impl Node {
             calls: BTreeMap::new(),
             bans: BTreeMap::new(),
             visits: BTreeMap::new(),
+            plans: BTreeMap::new(),
+            statements: 0,
             timer_ms: None,
             is_stopping: false,
             inputs: VecDeque::new(),
@@ -243,6 +248,7 @@ impl Node {
                 for (link, timeline) in open {
                     self.drive(link, Input::Appended { timeline }, now_ms, store, &mut acts);
                 }
+                self.plan_again(now_ms, store, &mut acts);
             }
             Event::Timer => self.timer_ms = None,
             Event::Addresses(addresses) => {
@@ -549,7 +555,7 @@ impl Node {
     /// The wanted space that a timeline belongs to.
     fn space_of(&self, timeline: &TimelineId) -> Option<PublicKey> {
         let wanted = self.book.following.keys().chain(self.visits.keys()).chain([&self.config.space]);
-        wanted.copied().find(|space| timelines(space).contains(timeline))
+        wanted.copied().find(|space| self.plan_of(space).contains(timeline))
     }
 
     fn follow(&mut self, space: PublicKey, source: Source, via: &[(PublicKey, Vec<String>)], now_ms: u64) {
@@ -599,14 +605,41 @@ impl Node {
         if self.is_joining(&space) {
             return;
         }
-        for timeline in timelines(&space) {
+        let plan = plan(&space, store);
+        for timeline in &plan {
             let Some(linked) = self.links.get(&link) else { return };
             let Some(remote) = &linked.remote else { return };
-            let is_known = linked.channels.contains_key(&timeline) || linked.denied.get(&timeline).is_some_and(|(_, retry_ms)| *retry_ms > now_ms);
-            if !is_known && self.may_have(&id_of(remote, linked.node), remote, &space) {
-                self.drive(link, Input::Open { space, timeline }, now_ms, store, acts);
+            let is_known = linked.channels.contains_key(timeline) || linked.denied.get(timeline).is_some_and(|(_, retry_ms)| *retry_ms > now_ms);
+            // Of what is kept apart only those are asked who may have it: others would learn that it is here.
+            let is_open = core(&space).contains(timeline) || store.may_sync(remote, &space, timeline).unwrap_or(false);
+            if !is_known && is_open && self.may_have(&id_of(remote, linked.node), remote, &space) {
+                self.drive(link, Input::Open { space, timeline: *timeline }, now_ms, store, acts);
             }
         }
+        self.plans.insert(space, plan);
+    }
+
+    /// Statements have come: what is wanted of each space may be more, or others may have it.
+    fn plan_again(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let statements = store.statements();
+        if statements == self.statements {
+            return;
+        }
+        self.statements = statements;
+        for space in self.wanted() {
+            let known = self.plan_of(&space);
+            let new: Vec<TimelineId> = plan(&space, store).into_iter().filter(|timeline| !known.contains(timeline)).collect();
+            for linked in self.links.values_mut() {
+                linked.denied.retain(|timeline, _| !new.contains(timeline));
+            }
+            self.open_everywhere(space, now_ms, store, acts);
+        }
+        acts.push(Act::Changed);
+    }
+
+    /// The timelines that are wanted of a space.
+    fn plan_of(&self, space: &PublicKey) -> Vec<TimelineId> {
+        self.plans.get(space).cloned().unwrap_or_else(|| core(space).to_vec())
     }
 
     /// Whether an invite to a space waits for its answer.
@@ -615,11 +648,11 @@ impl Node {
     }
 
     fn close_everywhere(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        for timeline in timelines(&space) {
-            let open: Vec<LinkId> = self.links.iter().filter(|(_, linked)| linked.channels.contains_key(&timeline)).map(|(link, _)| *link).collect();
-            for link in open {
-                self.drive(link, Input::CloseChannel { timeline, code: Code::Done }, now_ms, store, acts);
-            }
+        let channels = self.links.iter().flat_map(|(link, linked)| linked.channels.iter().map(move |channel| (*link, channel)));
+        let open: Vec<(LinkId, TimelineId)> =
+            channels.filter(|(_, (_, channel))| channel.space == space).map(|(link, (timeline, _))| (link, *timeline)).collect();
+        for (link, timeline) in open {
+            self.drive(link, Input::CloseChannel { timeline, code: Code::Done }, now_ms, store, acts);
         }
     }
 }
@@ -629,9 +662,17 @@ fn is_theirs(linked: &Linked, who: &PublicKey) -> bool {
     linked.node == Some(*who) || linked.remote.as_ref().is_some_and(|remote| remote.space == *who || remote.keys.contains(who))
 }
 
-/// The timelines that are synced of a space: rights first, since the rest depends on them.
-fn timelines(space: &PublicKey) -> [TimelineId; 2] {
+/// The timelines that every space has: rights first, since the rest depends on them.
+fn core(space: &PublicKey) -> [TimelineId; 2] {
     [TimelineId::named(space, "auth"), TimelineId::named(space, "main")]
+}
+
+/// The timelines that are wanted of a space: rights, and what may be read. As long as that is not known, `main`.
+fn plan(space: &PublicKey, store: &dyn Replica) -> Vec<TimelineId> {
+    let [auth, main] = core(space);
+    let readable = store.readable(space).unwrap_or_default();
+    let readable = if readable.is_empty() { vec![main] } else { readable };
+    [auth].into_iter().chain(readable).collect()
 }
 
 /// The addresses that others may tell us. `ws://` is for this machine alone: whoever names such a one would have us

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use timebus_identity::human_name;
+use timebus_store::grant::Actions;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 
@@ -29,7 +30,7 @@ pub(crate) async fn reach(peer: &Peer, head: &HeaderMap, segments: &[String]) ->
     };
     let (space, state) = reach_space(peer, name, patience(head)).await?;
     let path = Path::from_text_segments(segments[1..].iter().map(String::as_str)).map_err(|error| bad_path(&error))?;
-    Ok((space, path, state))
+    Ok((look(peer, space, &path)?, path, state))
 }
 
 /// A space by its key or by what the owner calls it, fetched if it is not here or may be old; and how it is here if it is
@@ -53,6 +54,26 @@ pub(crate) async fn reach_space(peer: &Peer, name: &str, patience: Duration) -> 
         Some(space) => Ok((space, Some(state))),
         None => Err(problem(&human_name(&key), &state)),
     }
+}
+
+/// The space with the timeline that a path is in. If that is kept apart from what may be read, and nothing of it is here,
+/// this says so.
+pub(crate) fn look(peer: &Peer, space: Space, path: &Path) -> Result<Space, Problem> {
+    let store = peer.store();
+    let at = store.at(space, path);
+    if at == space.unmounted() || space.is_own() {
+        return Ok(at);
+    }
+    let timeline = store.timeline(at);
+    let may = |rights: &timebus_store::auth::Rights| {
+        rights.device_grant(&store.device()).is_some() || !rights.may(&store.device(), Actions::READ, &timeline, crate::who::now_ms()).is_empty()
+    };
+    let was_here = || timebus_store::tips::heads(&*store.snapshot(), at.main()).is_ok_and(|heads| !heads.is_empty());
+    if store.rights(&space.key).is_some_and(|rights| may(&rights)) || was_here() {
+        return Ok(at);
+    }
+    let detail = format!("{path} of {} is kept apart, and nobody has let you read it", human_name(&space.key));
+    Err(Problem::new(StatusCode::FORBIDDEN, "denied", "you may not see this", detail).with_fix("ask the owner for an invite to this path"))
 }
 
 /// Keeps a space open for somebody who watches it, until the guard is dropped.

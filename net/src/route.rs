@@ -178,7 +178,8 @@ pub(crate) fn locate<'a>(peer: &Peer, segments: impl IntoIterator<Item = &'a str
         })?;
         texts.next();
     }
-    Ok((space, Path::from_text_segments(texts).map_err(|error| bad_path(&error))?))
+    let path = Path::from_text_segments(texts).map_err(|error| bad_path(&error))?;
+    Ok((remote::look(peer, space, &path)?, path))
 }
 
 fn bad_target(error: &TargetError) -> Problem {
@@ -211,6 +212,8 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::Patch(_) => Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch does not fit", detail),
         WriteError::NoGrant { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here", detail)
             .with_fix("ask the owner of the space for a grant that covers this path"),
+        WriteError::Spans { .. } => Problem::new(StatusCode::CONFLICT, "spans", "this spans paths that are kept apart", detail)
+            .with_fix("write each part by a request of its own; `timebus private` lists the paths that are kept apart"),
         WriteError::UsedUp => Problem::new(StatusCode::GONE, "invite", "the invite is used up", detail),
         WriteError::NoKey => Problem::new(StatusCode::FORBIDDEN, "device", "this device may not write", detail)
             .with_fix("this home is a copy and its root key is cold: `timebus kit --recover` makes it a device of its own"),

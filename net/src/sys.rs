@@ -58,6 +58,7 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
 }
 
 pub(crate) mod network;
+mod timelines;
 
 /// Answers `/.sys/…`.
 pub(crate) async fn answer(
@@ -88,8 +89,13 @@ pub(crate) async fn answer(
     if let Some(answer) = network::answer(peer, &head.method, &parts, &body).await {
         return answer;
     }
+    if let Some(answer) = timelines::answer(peer, &head.method, &parts, &body).await {
+        return answer;
+    }
     match name {
-        "" if reads => Ok(answer_json(&json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices"]}))),
+        "" if reads => Ok(answer_json(
+            &json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines"]}),
+        )),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
         "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, &query)),

@@ -10,10 +10,10 @@
 //! seen it. A grant that no effective revocation kills is *live*. What a removed admin did before the remover saw it
 //! stays, what he signs later, or dates back, does not.
 //!
-//! The parts: [`cap`] says which changes are admitted, [`roots`] who the root is, [`explain`] answers people's
-//! questions. What all this means for values is decided by the fold.
+//! The parts: [`cap`] says which changes are admitted, [`roots`] who the root is, [`mounts`] which timelines there are,
+//! [`explain`] answers people's questions. What all this means for values is decided by the fold.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use timebus_identity::PublicKey;
 
@@ -21,14 +21,17 @@ use crate::change::{Body, Header};
 use crate::grant::{Actions, Audience, Genesis, Grant, Revoke, Scope, Timelines};
 use crate::ids::{ChangeId, GrantId, OpId, TimelineId};
 use crate::op::Op;
+use crate::path::Segment;
 
 pub mod cap;
 pub mod explain;
+pub mod mounts;
 mod past;
 pub mod roots;
 
 pub use cap::CapError;
 pub use explain::{Allowed, Explanation, Hidden, Lack, Way};
+pub use mounts::Mount;
 use past::Dag;
 use roots::Roots;
 pub use roots::{Class, RootState};
@@ -126,6 +129,8 @@ pub struct Changed {
     pub kept: bool,
     /// Whether another key is the root now.
     pub root: bool,
+    /// Whether other timelines show at some paths.
+    pub mounts: bool,
 }
 
 impl Changed {
@@ -151,6 +156,10 @@ pub struct Rights {
     revocations: Vec<Revocation>,
     /// Places in `revocations` by the grant that they name.
     targets: HashMap<GrantId, Vec<usize>>,
+    /// Mounts, by what a revocation names them.
+    mounts: BTreeMap<GrantId, Mount>,
+    /// Those that show, by path.
+    shown: BTreeMap<Box<[Segment]>, GrantId>,
 }
 
 impl Rights {
@@ -167,6 +176,8 @@ impl Rights {
             audiences: HashMap::new(),
             revocations: Vec::new(),
             targets: HashMap::new(),
+            mounts: BTreeMap::new(),
+            shown: BTreeMap::new(),
         }
     }
 
@@ -303,6 +314,7 @@ impl Rights {
                     }
                 }
                 Op::Grant(grant) => again |= self.learn_grant(op_id, number, header, grant),
+                Op::Mount { path, mode, .. } => again |= self.learn_mount(op_id, number, header, path, *mode),
                 Op::Revoke(revoke) => {
                     self.targets.entry(revoke.grant).or_default().push(self.revocations.len());
                     self.revocations.push(Revocation {
@@ -373,6 +385,7 @@ impl Rights {
         }
         changed.live.sort_unstable();
         changed.dead.sort_unstable();
+        changed.mounts = self.evaluate_mounts();
         changed
     }
 
@@ -389,7 +402,11 @@ impl Rights {
 
     /// Effective revocations that kill a grant.
     fn killers(&self, id: &GrantId) -> impl Iterator<Item = &Revocation> {
-        let mut below: Option<u32> = None;
+        self.killers_of(id, None)
+    }
+
+    /// Effective revocations that kill a grant, or what was stated in its name by the change `below`.
+    fn killers_of(&self, id: &GrantId, mut below: Option<u32>) -> impl Iterator<Item = &Revocation> {
         self.links(id).flat_map(move |(link, held)| {
             let next = below.replace(held.change);
             let named = self.targets.get(&link).map_or(&[][..], Vec::as_slice);
@@ -422,7 +439,7 @@ impl Rights {
 
     /// Whether the holder of one grant may take another back.
     fn has_authority(&self, issuer: &GrantId, target: &GrantId) -> bool {
-        let (Some(by), Some(held)) = (self.grants.get(issuer), self.grants.get(target)) else { return false };
+        let (Some(by), Some(held)) = (self.grants.get(issuer), self.grants.get(target)) else { return self.may_unmount(issuer, target) };
         let is_above = self.links(target).skip(1).any(|(link, _)| link == *issuer);
         if is_above && by.grant.actions.contains(Actions::GRANT) {
             return true;

@@ -60,6 +60,14 @@ impl TimelineId {
     pub fn named(space: &PublicKey, name: &str) -> Self {
         Self(hash("timeline", &[space.as_bytes(), name.as_bytes()]))
     }
+
+    /// The timeline that an op mounts.
+    #[must_use]
+    pub fn mounted(space: &PublicKey, op: &OpId) -> Self {
+        let mut out = crate::codec::Writer::new();
+        out.var(u64::from(op.index));
+        Self(hash("timeline", &[space.as_bytes(), op.change.as_bytes(), &out.into_bytes()]))
+    }
 }
 
 /// One op: the change that holds it and its place there.

@@ -3,7 +3,7 @@
 //! A [`Pipeline`] works on rows that are not committed yet. It is driven by the writer thread for new changes and
 //! by the opening of the store for changes that are in the log and not in the tables.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use timebus_identity::PublicKey;
@@ -16,6 +16,7 @@ use crate::grant::Audience;
 use crate::ids::{ChangeId, GrantId, TimelineId};
 use crate::keyspace::{Layered, Rows, Table};
 use crate::log::{Place, allot};
+use crate::path::Path;
 use crate::store::StorageError;
 use crate::summary::{EXCEPT_MAX, Summary, change_key, find, summary};
 use crate::view::View;
@@ -29,27 +30,44 @@ pub const MAIN: u32 = 1;
 const BESIDE_MAX: usize = 65_536;
 /// Local numbers that each space has: `auth`, `main`, and two that later timelines may use.
 const TIMELINES: u32 = 4;
+/// Local number of the first mounted timeline; from here on they are numbered as they become known, whatever their space.
+const MOUNTED: u32 = 1 << 31;
 
 /// Whether a local number is that of an `auth` timeline.
 #[must_use]
 pub fn is_auth(t: u32) -> bool {
-    t % TIMELINES == AUTH
+    t < MOUNTED && t % TIMELINES == AUTH
 }
 
-/// A space that is held here.
+/// A space that is held here, and one of its timelines of values: `main`, or one that is mounted at the path that
+/// somebody asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Space {
     /// Its key.
     pub key: PublicKey,
     /// Its place among the spaces held here; the own space is the first, 0.
     number: u32,
+    /// Local number of the timeline of values.
+    values: u32,
 }
 
 impl Space {
-    /// The `number`-th space held here.
+    /// The `number`-th space held here, with its `main`.
     #[must_use]
     pub fn new(key: PublicKey, number: u32) -> Self {
-        Self { key, number }
+        Self { key, number, values: number * TIMELINES + MAIN }
+    }
+
+    /// The same space, with another of its timelines of values.
+    #[must_use]
+    pub(crate) fn with(self, values: u32) -> Self {
+        Self { values, ..self }
+    }
+
+    /// The same space, with its `main`.
+    #[must_use]
+    pub fn unmounted(self) -> Self {
+        Self::new(self.key, self.number)
     }
 
     /// Local number of its `auth` timeline.
@@ -58,10 +76,12 @@ impl Space {
         self.number * TIMELINES + AUTH
     }
 
-    /// Local number of its `main` timeline.
+    /// Local number of the timeline of values that is looked at: `main`, unless [`Store::at`] found another one.
+    ///
+    /// [`Store::at`]: crate::store::Store::at
     #[must_use]
     pub fn main(&self) -> u32 {
-        self.number * TIMELINES + MAIN
+        self.values
     }
 
     /// Whether it is the space of this home.
@@ -128,9 +148,16 @@ impl Refusal {
     }
 }
 
-/// A frontier, kept with what the next header needs.
-#[derive(Clone, Debug, Default)]
+/// A timeline: its frontier, and what the next header needs.
+#[derive(Clone, Debug)]
 struct Line {
+    id: TimelineId,
+    /// Number of its space.
+    space: u32,
+    /// The lowest `seq` with two changes, of the authors that have one; in timelines of values.
+    forks: HashMap<PublicKey, u64>,
+    /// The first change that is not rooted, if there is one; in timelines of values.
+    oldest_unrooted: Option<u64>,
     /// The changes nothing builds on yet: arrival number, id, Lamport clock.
     heads: Vec<(u64, ChangeId, u64)>,
     /// The last change of each author that was asked for.
@@ -139,6 +166,21 @@ struct Line {
     instead: HashMap<u64, Vec<(u64, ChangeId, u64)>>,
     /// The last change that was made beside others, and what it was made beside.
     beside: Option<Beside>,
+}
+
+impl Line {
+    fn new(id: TimelineId, space: u32) -> Self {
+        Self {
+            id,
+            space,
+            forks: HashMap::new(),
+            oldest_unrooted: None,
+            heads: Vec::new(),
+            tips: HashMap::new(),
+            instead: HashMap::new(),
+            beside: None,
+        }
+    }
 }
 
 /// What is not in the past of a change.
@@ -166,12 +208,6 @@ struct Tip {
 struct Held {
     space: Space,
     rights: Rights,
-    /// The frontiers of `auth` and `main`.
-    lines: [Line; 2],
-    /// In `main`, the lowest `seq` with two changes, of the authors that have one.
-    forks: HashMap<PublicKey, u64>,
-    /// In `main`, the first change that is not rooted, if there is one.
-    oldest_unrooted: Option<u64>,
 }
 
 /// Takes changes in.
@@ -183,6 +219,8 @@ pub struct Pipeline {
     pub bodies: Bodies,
     /// The spaces, by number.
     spaces: Vec<Held>,
+    /// The timelines, by local number.
+    lines: BTreeMap<u32, Line>,
     /// Local numbers of the timelines.
     timelines: HashMap<TimelineId, u32>,
     next_a: u64,
@@ -198,8 +236,9 @@ pub struct Taken {
     pub a: u64,
     /// Where its record goes.
     pub place: Place,
-    /// What it, or the run it completes, did; `None` for a part of a run that is not complete.
-    pub effect: Option<Effect>,
+    /// What it, or the run it completes, did, by timeline of values. Nothing for a part of a run that is not complete; a
+    /// statement about rights may hide values, or show them again, in several timelines.
+    pub effects: Vec<(u32, Effect)>,
 }
 
 impl Pipeline {
@@ -209,7 +248,8 @@ impl Pipeline {
     ///
     /// [`StorageError`].
     pub fn new(rows: Layered, bodies: Bodies, own: PublicKey) -> Result<Self, StorageError> {
-        let mut pipeline = Self { rows, bodies, spaces: Vec::new(), timelines: HashMap::new(), next_a: 1, next_place: Place::START };
+        let mut pipeline =
+            Self { rows, bodies, spaces: Vec::new(), lines: BTreeMap::new(), timelines: HashMap::new(), next_a: 1, next_place: Place::START };
         pipeline.hold(own);
         pipeline.reset()?;
         Ok(pipeline)
@@ -229,6 +269,7 @@ impl Pipeline {
         };
         let own = self.spaces[0].space.key;
         self.spaces.clear();
+        self.lines.clear();
         self.timelines.clear();
         self.hold(own);
         let rows: Vec<_> = self.rows.scan(Table::Meta, SPACES, None).collect::<Result<_, _>>()?;
@@ -241,16 +282,39 @@ impl Pipeline {
             }
             self.hold(space);
         }
-        for number in 0..self.spaces.len() {
-            let space = self.spaces[number].space;
-            for t in [space.auth(), space.main()] {
-                let Some(row) = self.rows.get(Table::Meta, &heads_key(t))? else { continue };
+        let rows: Vec<_> = self.rows.scan(Table::Meta, MOUNTS, None).collect::<Result<_, _>>()?;
+        for (key, value) in rows {
+            let damaged = || StorageError::Damaged { table: Table::Meta.name() };
+            let t = key.last_chunk::<4>().map(|t| u32::from_be_bytes(*t)).ok_or_else(damaged)?;
+            let (space, id) = value.split_first_chunk::<4>().ok_or_else(damaged)?;
+            let (space, id) = (u32::from_be_bytes(*space), TimelineId(id.try_into().map_err(|_| damaged())?));
+            if t != self.next_mounted() || space as usize >= self.spaces.len() {
+                return Err(damaged());
+            }
+            self.add_line(t, id, space);
+        }
+        let all: Vec<u32> = self.lines.keys().copied().collect();
+        for t in all {
+            if let Some(row) = self.rows.get(Table::Meta, &heads_key(t))? {
                 for a in row.chunks_exact(8) {
                     let a = u64::from_be_bytes(a.try_into().unwrap_or_default());
                     let head = summary(&self.rows, t, a)?;
                     self.line(t).heads.push((a, head.id, head.lamport));
                 }
             }
+            if is_auth(t) {
+                continue;
+            }
+            let forks: Vec<_> = self.rows.scan(Table::Meta, &fork_prefix(t), None).collect::<Result<_, _>>()?;
+            for (key, seq) in forks {
+                let damaged = StorageError::Damaged { table: Table::Meta.name() };
+                let (Some(author), Ok(seq)) = (key.last_chunk::<32>(), seq.as_ref().try_into()) else { return Err(damaged) };
+                self.line(t).forks.insert(PublicKey::from_bytes(*author), u64::from_be_bytes(seq));
+            }
+            self.line(t).oldest_unrooted = oldest_unrooted(&self.rows, t)?;
+        }
+        for number in 0..self.spaces.len() {
+            let space = self.spaces[number].space;
             // The statements of a space are few; they are folded anew at every start.
             let changes: Vec<u64> = self
                 .rows
@@ -263,15 +327,6 @@ impl Pipeline {
                 let body = Body::decode(record.body_bytes()).unwrap_or_default();
                 statements.push((record.id(), record.header().clone(), body));
             }
-            let t = space.main();
-            let prefix = fork_prefix(t);
-            for row in self.rows.scan(Table::Meta, &prefix, None) {
-                let (key, seq) = row?;
-                let author = key.last_chunk::<32>().ok_or(StorageError::Damaged { table: Table::Meta.name() })?;
-                let seq = seq.as_ref().try_into().map_err(|_| StorageError::Damaged { table: Table::Meta.name() })?;
-                self.spaces[number].forks.insert(PublicKey::from_bytes(*author), u64::from_be_bytes(seq));
-            }
-            self.spaces[number].oldest_unrooted = oldest_unrooted(&self.rows, t)?;
             self.spaces[number].rights.learn_all(statements);
         }
         Ok(())
@@ -280,10 +335,51 @@ impl Pipeline {
     /// Gives a space a number.
     fn hold(&mut self, key: PublicKey) -> Space {
         let space = Space::new(key, self.spaces.len() as u32);
-        self.timelines.insert(TimelineId::named(&key, "auth"), space.auth());
-        self.timelines.insert(TimelineId::named(&key, "main"), space.main());
-        self.spaces.push(Held { space, rights: Rights::new(key), lines: Default::default(), forks: HashMap::new(), oldest_unrooted: None });
+        self.add_line(space.auth(), TimelineId::named(&key, "auth"), space.number);
+        self.add_line(space.main(), TimelineId::named(&key, "main"), space.number);
+        self.spaces.push(Held { space, rights: Rights::new(key) });
         space
+    }
+
+    fn add_line(&mut self, t: u32, id: TimelineId, space: u32) {
+        self.timelines.insert(id, t);
+        self.lines.insert(t, Line::new(id, space));
+    }
+
+    fn next_mounted(&self) -> u32 {
+        self.lines.last_key_value().map_or(MOUNTED, |(t, _)| (t + 1).max(MOUNTED))
+    }
+
+    /// Gives numbers to the timelines that a statement mounts.
+    fn mount(&mut self, number: u32, id: &ChangeId) {
+        let rights = &self.spaces[number as usize].rights;
+        let mut made: Vec<_> = rights.mounts().filter(|mount| mount.op.change == *id).map(|mount| (mount.op, mount.timeline)).collect();
+        made.sort_unstable();
+        for (_, timeline) in made {
+            let t = self.next_mounted();
+            self.rows.staged.put(Table::Meta, mount_key(t), [&number.to_be_bytes()[..], timeline.as_bytes()].concat());
+            self.add_line(t, timeline, number);
+        }
+    }
+
+    /// The mounted timelines of a space with their local numbers, those too that do not show.
+    #[must_use]
+    pub fn mounted(&self, space: Space) -> Vec<(TimelineId, u32)> {
+        self.lines.range(MOUNTED..).filter(|(_, line)| line.space == space.number).map(|(t, line)| (line.id, *t)).collect()
+    }
+
+    /// Local numbers of the timelines of values of a space.
+    pub(crate) fn values(&self, space: Space) -> Vec<u32> {
+        let main = space.unmounted().main();
+        [main].into_iter().chain(self.mounted(space).into_iter().map(|(_, t)| t)).collect()
+    }
+
+    /// A space with the timeline that a path is in.
+    #[must_use]
+    pub fn at(&self, space: Space, path: &Path) -> Space {
+        let mount = self.rights(space.auth()).mount_of(path);
+        let t = mount.and_then(|mount| self.timelines.get(&mount.timeline));
+        t.map_or(space.unmounted(), |t| space.with(*t))
     }
 
     /// The spaces held here; the own one first.
@@ -294,17 +390,27 @@ impl Pipeline {
     /// The space that a timeline belongs to.
     #[must_use]
     pub fn space_of(&self, t: u32) -> Space {
-        self.spaces[(t / TIMELINES) as usize].space
+        self.spaces[self.number_of(t)].space
+    }
+
+    /// The number of the space that a timeline belongs to.
+    fn number_of(&self, t: u32) -> usize {
+        if t < MOUNTED { (t / TIMELINES) as usize } else { self.lines.get(&t).map_or(0, |line| line.space as usize) }
     }
 
     /// The statements of the space that a timeline belongs to.
     #[must_use]
     pub fn rights(&self, t: u32) -> &Rights {
-        &self.spaces[(t / TIMELINES) as usize].rights
+        &self.spaces[self.number_of(t)].rights
     }
 
     fn line(&mut self, t: u32) -> &mut Line {
-        &mut self.spaces[(t / TIMELINES) as usize].lines[(t % TIMELINES) as usize]
+        self.lines.get_mut(&t).expect("numbers are given out with their lines")
+    }
+
+    /// The first change of a timeline that is not rooted.
+    fn oldest(&self, t: u32) -> Option<u64> {
+        self.lines.get(&t).and_then(|line| line.oldest_unrooted)
     }
 
     /// Where the next record goes.
@@ -328,7 +434,7 @@ impl Pipeline {
     /// How many changes nothing builds on yet.
     #[must_use]
     pub fn heads(&self, t: u32) -> usize {
-        self.spaces[(t / TIMELINES) as usize].lines[(t % TIMELINES) as usize].heads.len()
+        self.lines.get(&t).map_or(0, |line| line.heads.len())
     }
 
     fn tip(&mut self, t: u32, author: &PublicKey) -> Result<Option<Tip>, StorageError> {
@@ -350,15 +456,14 @@ impl Pipeline {
     /// What a new change is made on top of: the heads, and where one has no effect, what is before it. Building on it
     /// would bring it back.
     pub(crate) fn heads_in_effect(&mut self, t: u32) -> Result<Vec<(u64, ChangeId, u64)>, StorageError> {
-        let number = (t / TIMELINES) as usize;
         let heads = self.line(t).heads.clone();
-        if is_auth(t) || self.spaces[number].oldest_unrooted.is_none() {
+        if self.oldest(t).is_none() {
             return Ok(heads);
         }
         let mut found = Vec::with_capacity(heads.len());
         for head in heads {
             if !self.line(t).instead.contains_key(&head.0) {
-                let before = self.judge(number, |judge, _| judge.before_hidden(head.0))?;
+                let before = self.judge(t, |judge, _| judge.before_hidden(head.0))?;
                 let Some(before) = before else {
                     found.push(head);
                     continue;
@@ -383,7 +488,7 @@ impl Pipeline {
             return Err(StorageError::Damaged { table: "a change of our own" });
         }
         let tip = self.tip(t, &author)?;
-        let space = self.space_of(t).key;
+        let timeline = self.line(t).id;
         let heads = self.heads_in_effect(t)?;
         let mut parents: Vec<(ChangeId, u64)> =
             heads.iter().filter(|(a, ..)| tip.is_none_or(|tip| *a != tip.a)).map(|(_, id, lamport)| (*id, *lamport)).collect();
@@ -394,7 +499,7 @@ impl Pipeline {
         let body_len = body_bytes.len() as u64;
         let header = Header {
             kind: if is_auth(t) { Kind::Auth } else { Kind::Data },
-            timeline: TimelineId::named(&space, if is_auth(t) { "auth" } else { "main" }),
+            timeline,
             author,
             seq: tip.map_or(1, |tip| tip.seq + 1),
             prev: tip.map(|tip| tip.id),
@@ -573,19 +678,20 @@ impl Pipeline {
         if let Some(label) = &own.label {
             staged.put(Table::Label, label_key(t, label, a), Vec::new());
         }
-        let number = (t / TIMELINES) as usize;
-        let effect = if is_auth(t) {
+        let effects = if is_auth(t) {
+            let number = self.number_of(t);
             let root = self.spaces[number].rights.root();
             let changed = self.spaces[number].rights.learn(own.id, header, &body);
-            Some(if changed.is_empty() { Effect::default() } else { self.reconsider(number, root, &changed)? })
+            self.mount(number as u32, &own.id);
+            if changed.is_empty() { Vec::new() } else { self.reconsider(number, root, &changed)? }
         } else {
             if fork {
-                self.spaces[number].forks.insert(header.author, forked);
+                self.line(t).forks.insert(header.author, forked);
             }
-            let told = self.judge(number, |judge, oldest| judge.add(a, &own, oldest))?;
+            let told = self.judge(t, |judge, oldest| judge.add(a, &own, oldest))?;
             let mut flips = if fork {
                 let end = self.next_a;
-                self.judge(number, |judge, _| judge.again(&BTreeSet::from([header.author]), end))?
+                self.judge(t, |judge, _| judge.again(&BTreeSet::from([header.author]), end))?
             } else {
                 BTreeSet::new()
             };
@@ -593,15 +699,15 @@ impl Pipeline {
             if !flips.is_empty() {
                 self.line(t).instead.clear();
             }
-            self.fold(t, a, header, own, body, &flips)?
+            self.fold(t, a, header, own, body, &flips)?.map(|effect| (t, effect)).into_iter().collect()
         };
-        Ok(Taken { t, a, place, effect })
+        Ok(Taken { t, a, place, effects })
     }
 
     /// What has arrived and is not in the past of a change, if hidden changes are the reason. They would stay beside all
     /// that is made for ever, and all would have to be walked through to know what is before what.
     fn beside(&mut self, t: u32, a: u64, deps: &[u64]) -> Result<Vec<(u64, u64)>, StorageError> {
-        if is_auth(t) || self.spaces[(t / TIMELINES) as usize].oldest_unrooted.is_none() {
+        if self.oldest(t).is_none() {
             return Ok(Vec::new());
         }
         let heads: Vec<u64> = self.line(t).heads.iter().map(|(head, ..)| *head).collect();
@@ -638,21 +744,24 @@ impl Pipeline {
         Ok(except)
     }
 
-    /// Asks which changes in a space's `main` have an effect, and remembers the first that is not rooted.
-    fn judge<T>(&mut self, number: usize, ask: impl FnOnce(&mut Judge<'_>, Option<u64>) -> Result<T, StorageError>) -> Result<T, StorageError> {
-        let Held { space, rights, forks, oldest_unrooted: oldest, .. } = &mut self.spaces[number];
+    /// Asks which changes in a timeline of values have an effect, and remembers the first that is not rooted.
+    fn judge<T>(&mut self, t: u32, ask: impl FnOnce(&mut Judge<'_>, Option<u64>) -> Result<T, StorageError>) -> Result<T, StorageError> {
+        let number = self.number_of(t);
+        let line = self.lines.get_mut(&t).expect("numbers are given out with their lines");
+        let Held { space, rights } = &self.spaces[number];
         let main = TimelineId::named(&space.key, "main");
-        let mut judge = Judge { rows: &mut self.rows, rights, t: space.main(), main, forks };
-        let answer = ask(&mut judge, *oldest)?;
+        let mut judge = Judge { rows: &mut self.rows, rights, t, timeline: line.id, main, forks: &line.forks };
+        let answer = ask(&mut judge, line.oldest_unrooted)?;
         if !self.rows.staged.is_untouched(Table::Unrooted) {
-            *oldest = oldest_unrooted(&self.rows, space.main())?;
+            line.oldest_unrooted = oldest_unrooted(&self.rows, t)?;
         }
         Ok(answer)
     }
 
     /// Hides, or shows again, what a statement about rights has decided.
-    fn reconsider(&mut self, number: usize, root: PublicKey, changed: &Changed) -> Result<Effect, StorageError> {
-        let rights = &self.spaces[number].rights;
+    fn reconsider(&mut self, number: usize, root: PublicKey, changed: &Changed) -> Result<Vec<(u32, Effect)>, StorageError> {
+        let Held { space, rights } = &self.spaces[number];
+        let space = *space;
         let holders = changed.live.iter().chain(&changed.dead).filter_map(|id| rights.grant(id)).filter_map(|held| match held.grant.audience {
             Audience::Key(key) => Some(key),
             Audience::Anyone => None,
@@ -662,15 +771,17 @@ impl Pipeline {
             authors.extend(rights.root_states().iter().map(|state| state.root).chain([root]));
         }
         let end = self.next_a;
-        let flips = self.judge(number, |judge, _| judge.again(&authors, end))?;
-        let t = self.spaces[number].space.main();
-        self.line(t).instead.clear();
-        if flips.is_empty() {
-            return Ok(Effect::default());
+        let mut effects = Vec::new();
+        for t in self.values(space) {
+            let flips = self.judge(t, |judge, _| judge.again(&authors, end))?;
+            self.line(t).instead.clear();
+            if !flips.is_empty() {
+                let mut fold = Fold::new(&mut self.rows, &mut self.bodies, t);
+                fold.flip(&flips)?;
+                effects.push((t, fold.finish(None)?));
+            }
         }
-        let mut fold = Fold::new(&mut self.rows, &mut self.bodies, t);
-        fold.flip(&flips)?;
-        fold.finish(None)
+        Ok(effects)
     }
 
     /// Applies a change, or the run that it completes, and looks at `flips` again.
@@ -687,7 +798,7 @@ impl Pipeline {
         if run.is_empty() && flips.is_empty() {
             return Ok(None);
         }
-        let shows = match self.spaces[(t / TIMELINES) as usize].oldest_unrooted {
+        let shows = match self.oldest(t) {
             Some(_) => unrooted(&self.rows, t, a)?,
             None => None,
         };
@@ -766,9 +877,18 @@ pub fn decode_applied(row: &[u8]) -> Result<(u64, Place), StorageError> {
 /// What the keys of the rows begin with that number the spaces beside the own one.
 const SPACES: &[u8] = b"space";
 
-/// One more than the greatest number of a timeline.
-pub(crate) fn timelines(rows: &impl Rows) -> u32 {
-    (rows.scan(Table::Meta, SPACES, None).count() as u32 + 1) * TIMELINES
+/// What the keys of the rows begin with that number the mounted timelines.
+const MOUNTS: &[u8] = b"mount";
+
+/// Local numbers of all timelines, and maybe of some that are not there.
+pub(crate) fn timelines(rows: &impl Rows) -> Vec<u32> {
+    let spaces = rows.scan(Table::Meta, SPACES, None).count() as u32 + 1;
+    let mounts = rows.scan(Table::Meta, MOUNTS, None).count() as u32;
+    (0..spaces * TIMELINES).chain(MOUNTED..MOUNTED + mounts).collect()
+}
+
+fn mount_key(t: u32) -> Vec<u8> {
+    [MOUNTS, &t.to_be_bytes()].concat()
 }
 
 fn space_key(number: u32) -> Vec<u8> {

@@ -383,6 +383,24 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// Whether something is written or removed at a path or below.
+    #[must_use]
+    pub fn touches(&self, path: &Path) -> bool {
+        let shares = |steps: &PlanPath| {
+            path.segments().iter().zip(steps).all(|(segment, step)| match (segment, step) {
+                (Segment::Name(name), PlanStep::Name(other)) => name == other,
+                (Segment::Element(id), PlanStep::Element(Target::Known(other))) => id == other,
+                _ => false,
+            })
+        };
+        self.ops.iter().any(|op| match op {
+            PlannedOp::Set { path: at, .. } => at.len() >= path.segments().len() && shares(at),
+            // It names what it removes by the writes, at and below its own path.
+            PlannedOp::Del { path: at, .. } => shares(at),
+            PlannedOp::Ins { .. } => false,
+        })
+    }
+
     /// Puts the ops into as few bodies as they fit, in order. References to ops of earlier bodies are filled in by
     /// [`PlannedBody::finish`], when the ids of those are known.
     ///

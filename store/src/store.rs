@@ -15,7 +15,7 @@ use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
 use crate::fold::Bodies;
 use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
-use crate::ids::{GrantId, OpId};
+use crate::ids::{GrantId, OpId, TimelineId};
 use crate::keyspace::{Committed, Layered, Rows, Table, Tables};
 use crate::log::{Appender, Item, LogReader, Place};
 use crate::node::{Node, node_key};
@@ -145,7 +145,9 @@ pub(crate) struct Inner {
     pub(crate) own: Space,
     pub(crate) device: SecretKey,
     /// The spaces held here and what is stated in them.
-    held: RwLock<BTreeMap<PublicKey, (Space, Arc<Rights>)>>,
+    held: RwLock<BTreeMap<PublicKey, (Space, Stated)>>,
+    /// How often something was stated.
+    statements: AtomicU64,
     /// The arrival number of the last change that is visible.
     arrived: watch::Sender<u64>,
     pub(crate) feeds: Arc<Feeds>,
@@ -155,9 +157,27 @@ pub(crate) struct Inner {
     observer: Mutex<Option<Arc<dyn Observer>>>,
 }
 
+/// What is stated in a space.
+#[derive(Clone, Debug)]
+pub(crate) struct Stated {
+    rights: Arc<Rights>,
+    /// Its mounted timelines with their local numbers.
+    mounted: Arc<[(TimelineId, u32)]>,
+}
+
+impl Stated {
+    pub(crate) fn of(pipeline: &Pipeline, space: Space) -> Self {
+        Self { rights: Arc::new(pipeline.rights(space.auth()).clone()), mounted: pipeline.mounted(space).into() }
+    }
+
+    fn number(&self, timeline: &TimelineId) -> Option<u32> {
+        self.mounted.iter().find(|(id, _)| id == timeline).map(|(_, t)| *t)
+    }
+}
+
 impl Inner {
     /// Makes committed state visible and tells subscribers.
-    pub(crate) fn publish(&self, stated: BTreeMap<Space, Option<Arc<Rights>>>, updates: &[Arc<Update>], last: u64) {
+    pub(crate) fn publish(&self, stated: BTreeMap<Space, Option<Stated>>, updates: &[Arc<Update>], last: u64) {
         let observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(observer) = &observer {
             observer.begin();
@@ -165,7 +185,8 @@ impl Inner {
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.tables.snapshot());
         if !stated.is_empty() {
             let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
-            held.extend(stated.into_iter().filter_map(|(space, rights)| Some((space.key, (space, rights?)))));
+            held.extend(stated.into_iter().filter_map(|(space, stated)| Some((space.key, (space, stated?)))));
+            self.statements.fetch_add(1, Ordering::AcqRel);
         }
         if let Some(observer) = &observer {
             observer.end(updates);
@@ -195,7 +216,8 @@ impl Parts {
             tables,
             own,
             device,
-            held: RwLock::new(pipeline.spaces().map(|space| (space.key, (space, Arc::new(pipeline.rights(space.auth()).clone())))).collect()),
+            held: RwLock::new(pipeline.spaces().map(|space| (space.key, (space, Stated::of(&pipeline, space)))).collect()),
+            statements: AtomicU64::new(0),
             arrived: watch::Sender::new(pipeline.next_a() - 1),
             feeds: Arc::default(),
             stats: Stats::default(),
@@ -391,10 +413,14 @@ impl Store {
         self.inner.own
     }
 
+    fn stated(&self, key: &PublicKey) -> Option<(Space, Stated)> {
+        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
     /// A space that is held here.
     #[must_use]
     pub fn held(&self, key: &PublicKey) -> Option<Space> {
-        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).get(key).map(|(space, _)| *space)
+        self.stated(key).map(|(space, _)| space)
     }
 
     /// All spaces that are held here.
@@ -406,7 +432,40 @@ impl Store {
     /// What is stated about rights in a space that is held here.
     #[must_use]
     pub fn rights(&self, key: &PublicKey) -> Option<Arc<Rights>> {
-        self.inner.held.read().unwrap_or_else(PoisonError::into_inner).get(key).map(|(_, rights)| Arc::clone(rights))
+        self.stated(key).map(|(_, stated)| stated.rights)
+    }
+
+    /// How often something was stated, in any space, since the store was opened.
+    #[must_use]
+    pub fn statements(&self) -> u64 {
+        self.inner.statements.load(Ordering::Acquire)
+    }
+
+    /// A space with the timeline that a path is in: `main`, or the one that is mounted at the path or above. Whatever is
+    /// asked or written at the path is asked of that.
+    #[must_use]
+    pub fn at(&self, space: Space, path: &Path) -> Space {
+        let held = self.inner.held.read().unwrap_or_else(PoisonError::into_inner);
+        let found = held.get(&space.key).and_then(|(_, stated)| stated.number(&stated.rights.mount_of(path)?.timeline));
+        found.map_or(space.unmounted(), |t| space.with(t))
+    }
+
+    /// Local number of a timeline of a space that is held here.
+    #[must_use]
+    pub fn number_of(&self, space: &PublicKey, timeline: &TimelineId) -> Option<u32> {
+        let (space, stated) = self.stated(space)?;
+        match *timeline {
+            id if id == TimelineId::named(&space.key, "auth") => Some(space.auth()),
+            id if id == TimelineId::named(&space.key, "main") => Some(space.main()),
+            _ => stated.number(timeline),
+        }
+    }
+
+    /// The timeline of values that a [`Space`] looks at.
+    #[must_use]
+    pub fn timeline(&self, space: Space) -> TimelineId {
+        let mounted = self.stated(&space.key).and_then(|(_, stated)| stated.mounted.iter().find(|(_, t)| *t == space.main()).map(|(id, _)| *id));
+        mounted.unwrap_or_else(|| TimelineId::named(&space.key, "main"))
     }
 
     /// The arrival number of the last change that is visible, now and whenever it grows.
@@ -714,7 +773,7 @@ pub(crate) fn ahead_of_log(tables: &Tables, log: &LogReader) -> Result<Option<St
     let (next_a, end) = decode_applied(&row)?;
     let Some(a) = next_a.checked_sub(1) else { return Ok(None) };
     // Numbers go over all timelines, so it is not known in which one the last change is.
-    for t in 0..crate::pipeline::timelines(&rows) {
+    for t in crate::pipeline::timelines(&rows) {
         if let Some(row) = rows.get(Table::Change, &crate::summary::change_key(t, a))? {
             let last = Summary::decode(&row)?;
             return Ok(match log.read(last.place) {

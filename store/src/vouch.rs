@@ -139,7 +139,9 @@ pub struct Judge<'a> {
     pub rights: &'a Rights,
     /// Local number of the timeline.
     pub t: u32,
-    /// Its id: the space's `main`.
+    /// Its id.
+    pub timeline: TimelineId,
+    /// The space's `main`.
     pub main: TimelineId,
     /// The lowest `seq` with two changes, of authors that have one.
     pub forks: &'a HashMap<PublicKey, u64>,
@@ -194,7 +196,7 @@ impl Judge<'_> {
         let mut kept: HashMap<ChangeId, Scopes> = HashMap::new();
         for keeper in self.rights.keepers() {
             let timelines: &Timelines = keeper.timelines;
-            if timelines.contains(&self.main, &self.main) {
+            if timelines.contains(&self.timeline, &self.main) {
                 for id in keeper.keep {
                     kept.entry(*id).or_default().add(&keeper.scope);
                 }

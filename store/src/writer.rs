@@ -11,7 +11,6 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvErr
 use timebus_identity::{SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
 
-use crate::auth::Rights;
 use crate::change::{self, Change, PARENTS_MAX, Part};
 use crate::grant::{Audience, Grant, KEEP_MAX, Revoke};
 use crate::ids::{ChangeId, GrantId, OpId};
@@ -22,9 +21,9 @@ use crate::log::{Appender, Place, frame};
 use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
 use crate::op::Op;
 use crate::path::{Path, Segment};
-use crate::pipeline::{AUTH, MAIN, Pipeline, Refusal, Space, is_auth, labelled};
+use crate::pipeline::{AUTH, Pipeline, Refusal, Space, is_auth, labelled};
 use crate::plan::{Plan, PlanError};
-use crate::store::{Inner, StorageError};
+use crate::store::{Inner, Stated, StorageError};
 use crate::summary::{find, summary};
 use crate::tree::Tree;
 use crate::update::{Update, patches};
@@ -94,7 +93,9 @@ pub fn version_tag(version: &[String]) -> String {
 /// A request to write.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// In which space; the own one if not said.
+    /// In which space and which of its timelines, as [`Store::at`] says; if not said, where the path is in the own one.
+    ///
+    /// [`Store::at`]: crate::store::Store::at
     pub space: Option<Space>,
     /// Where.
     pub path: Path,
@@ -197,6 +198,14 @@ pub enum WriteError {
         /// Where.
         path: Path,
     },
+    /// It would change what another timeline shows.
+    #[error("this would also change {mount}, which is kept apart from {path}")]
+    Spans {
+        /// Where.
+        path: Path,
+        /// What is mounted below.
+        mount: Path,
+    },
     /// As many keys as may have a grant of this label have one.
     #[error("the invite is used up")]
     UsedUp,
@@ -260,7 +269,7 @@ pub(crate) struct Group {
     replies: Vec<Reply>,
     staged: Arc<Staged>,
     /// Spaces that statements were made in, with what holds after them.
-    stated: BTreeMap<Space, Option<Arc<Rights>>>,
+    stated: BTreeMap<Space, Option<Stated>>,
     /// Where the log stands without this group.
     start: Place,
 }
@@ -390,7 +399,7 @@ impl Decider {
         let mut group = std::mem::take(&mut self.group);
         group.staged = self.pipeline.rows.seal();
         for (space, rights) in &mut group.stated {
-            *rights = Some(Arc::new(self.pipeline.rights(space.auth()).clone()));
+            *rights = Some(Stated::of(&self.pipeline, *space));
         }
         self.pipeline.bodies.seal();
         self.group.start = self.pipeline.next_place();
@@ -477,7 +486,10 @@ impl Decider {
         let ops = match statement {
             Statement::Ops(ops) => ops,
             Statement::Revoke { grants, cascade } => {
-                let mut keep: Vec<ChangeId> = self.pipeline.heads_in_effect(MAIN)?.into_iter().map(|(_, id, _)| id).collect();
+                let mut keep: Vec<ChangeId> = Vec::new();
+                for t in self.pipeline.values(self.inner.own) {
+                    keep.extend(self.pipeline.heads_in_effect(t)?.into_iter().map(|(_, id, _)| id));
+                }
                 keep.sort_unstable();
                 keep.dedup();
                 keep.truncate(KEEP_MAX);
@@ -516,7 +528,7 @@ impl Decider {
             return Err(WriteError::ReadOnly(Arc::clone(reason)));
         }
         let Request { space, path, action, parents, label, condition, time_ms, .. } = request;
-        let space = space.unwrap_or(self.inner.own);
+        let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let cap = self.cap(space, &path)?;
         check_reserved(&path, &action)?;
@@ -576,10 +588,14 @@ impl Decider {
             },
             Some(base) => load_at(&mut self.pipeline, t, &path, base, &action, &space.key)?,
         };
+        let mounts: Vec<Path> = self.pipeline.rights(t).mounts_below(&path).map(|mount| mount.path.clone()).collect();
         let (plan, created) = match action {
             Action::Undo { version } => (self.plan_undo(space, &path, version)?, None),
             action => self.plan(space, &target, &tree, action)?,
         };
+        if let Some(mount) = mounts.into_iter().find(|mount| plan.touches(mount)) {
+            return Err(WriteError::Spans { path, mount });
+        }
         let bodies = plan.into_bodies()?;
         if bodies.is_empty() && label.is_none() {
             return Ok(Written { version, change: None, created: None, existed, durable: true });
@@ -800,12 +816,12 @@ impl Decider {
             self.group.stated.insert(self.pipeline.space_of(taken.t), None);
             self.own_cap = None;
         }
-        // A statement about rights may hide values, or show them again.
-        if let Some(effect) = taken.effect
-            && (!is_auth(taken.t) || !effect.touched.is_empty())
-        {
-            let space = self.pipeline.space_of(taken.t);
-            let t = space.main();
+        for (t, effect) in taken.effects {
+            // A change is told whatever it did; a statement only if it hid something, or showed it again.
+            if is_auth(taken.t) && effect.touched.is_empty() {
+                continue;
+            }
+            let space = self.pipeline.space_of(t).with(t);
             let rows = &self.pipeline.rows;
             let own = summary(rows, taken.t, taken.a)?;
             let patches = if self.inner.feeds.is_watched() { patches(rows, t, &space.key, &effect)? } else { None };

@@ -7,6 +7,8 @@
 mod attacks;
 #[path = "support/dice.rs"]
 mod dice;
+#[path = "rights/mounts.rs"]
+mod mounts;
 #[path = "rights/oracle.rs"]
 mod oracle;
 #[path = "rights/script.rs"]

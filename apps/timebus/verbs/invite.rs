@@ -13,6 +13,10 @@ use crate::client::{JSON, Request, open_running};
 use crate::clock::{now_ms, span, utc};
 use crate::failure::Failure;
 use crate::output::Output;
+<<<<<<< HEAD
+=======
+use crate::home::quoted_text;
+>>>>>>> timelines
 use crate::value::{Json, compact, items, member, number, string, text};
 
 pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
@@ -35,13 +39,21 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
     });
     public(context, args.public).await?;
     let made = make(context, &wish).await?;
+    let only = member(&made, "only") == Some(&Json::Bool(true));
+    let reading = match only {
+        true => format!("read {path} and what is below it, now and from now on, and nothing else of your space"),
+        false => "read all of your space that is not kept apart, and everything new in it".to_owned(),
+    };
     let may = match args.can {
-        Can::Read => "read all of your space, and everything new in it".to_owned(),
-        Can::Write => format!("read all of your space, and {}", writing(&path, args.quota)),
+        Can::Read => reading,
+        Can::Write => format!("{reading}, and {}", writing(&path, args.quota)),
     };
     let mut words = vec![format!("for        {}, {}", bearers(args.uses), until(&made)), format!("may        {may}")];
-    if !args.to.is_root() {
-        words.push(format!("note       reading is always the whole space in this version; {path} limits only writing"));
+    if !args.to.is_root() && !only {
+        words.push(format!("note       {path} limits only writing; `{}` makes it a path of its own", context.home.command(&format!("private {}", quoted_text(&path)))));
+    }
+    if only {
+        words.push("note       the names of all paths that you keep apart, and who may read what, are seen by all whom you let in".to_owned());
     }
     words.push(format!("take back  {}", context.home.command(&format!("invites revoke {}", text(&made, "id").unwrap_or_default()))));
     print(context, &made, &words, args.qr)

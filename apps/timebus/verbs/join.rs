@@ -52,11 +52,10 @@ fn card(invite: &Invite) -> Vec<String> {
         format!("from   {}{known}", if name.is_empty() { &own } else { &name }),
         format!("space  {}", invite.space),
         match invite.role {
-            Role::Read => "may    you may read all of this space, and everything new in it".to_owned(),
-            Role::Write => format!(
-                "may    you may read all of this space, and everything new in it, and {}",
-                writing(&printable(&invite.path.to_string()), Some(invite.bytes_max))
-            ),
+            Role::Read => format!("may    you may {}", reading(invite)),
+            Role::Write => {
+                format!("may    you may {}, and {}", reading(invite), writing(&printable(&invite.path.to_string()), Some(invite.bytes_max)))
+            }
             Role::Device => "may    the new home becomes a device of its owner and may do everything he can".to_owned(),
         },
     ];
@@ -74,6 +73,14 @@ fn card(invite: &Invite) -> Vec<String> {
     lines
 }
 
+/// What may be read, in words.
+fn reading(invite: &Invite) -> String {
+    match invite.only {
+        true => format!("read {} and what is below it, now and from now on, and nothing else of this space", printable(&invite.path.to_string())),
+        false => "read all of this space that is not kept apart, and everything new in it".to_owned(),
+    }
+}
+
 fn card_json(invite: &Invite) -> Serde {
     json!({
         "space": invite.space.to_string(),
@@ -81,6 +88,7 @@ fn card_json(invite: &Invite) -> Serde {
         "inviter": invite.name,
         "role": invite.role,
         "path": invite.path.to_string(),
+        "only": invite.only,
         "bytes_max": invite.bytes_max,
         "expires_ms": invite.expires_ms,
         "paint": invite.paint,
@@ -215,11 +223,12 @@ fn tell(context: &Context, invite: &Invite, status: &Json, at: &str) -> anyhow::
         problem(status).iter().for_each(|line| out.note(format!("           {line}")));
         out.note("           your peer goes on trying by itself, also after a restart");
     }
-    let ls = context.home.command(&format!("ls {}", quoted_text(at)));
     let place = match (invite.role, invite.path.is_root()) {
         (Role::Write, false) => format!("{at}{}", invite.path),
+        (_, false) if invite.only => format!("{at}{}", invite.path),
         _ => at.to_owned(),
     };
+    let ls = context.home.command(&format!("ls {}", quoted_text(if invite.only { &place } else { at })));
     let watch = context.home.command(&format!("watch {}", quoted_text(&place)));
     out.note(format!("look       {ls}\n           {watch}"));
     if invite.role == Role::Write {

@@ -212,6 +212,14 @@ impl Replica for Lying<'_> {
         self.store.may_sync(remote, space, timeline)
     }
 
+    fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {
+        self.store.readable(space)
+    }
+
+    fn statements(&self) -> u64 {
+        self.store.statements()
+    }
+
     fn resume(&self, remote: &Remote, timeline: &TimelineId) -> Result<Option<Cursor>, ReplicaError> {
         if self.lies(30) {
             return Ok(Some(Cursor { incarnation: [self.any() as u8; 16], upto: self.any() % 100 }));

@@ -22,6 +22,14 @@ impl Replica for World<'_> {
         Ok(!self.book.blocked.contains(space) && self.store.may_sync(remote, space, timeline)?)
     }
 
+    fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {
+        self.store.readable(space)
+    }
+
+    fn statements(&self) -> u64 {
+        self.store.statements()
+    }
+
     fn resume(&self, remote: &Remote, timeline: &TimelineId) -> Result<Option<Cursor>, ReplicaError> {
         let node = (*remote.node.as_bytes() != [0; 32]).then_some(remote.node);
         Ok(self.book.cursor(&id_of(remote, node), timeline))

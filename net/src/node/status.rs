@@ -5,7 +5,7 @@ use timebus_identity::PublicKey;
 use timebus_store::ids::TimelineId;
 
 use super::book::Contact;
-use super::{Call, Node, id_of, timelines};
+use super::{Call, Node, core, id_of};
 
 /// How a peer is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -157,17 +157,20 @@ impl Node {
     }
 
     fn space_state(&self, space: &PublicKey) -> SpaceState {
-        let [auth, main] = timelines(space);
+        // Rights, and what may be read: everything that is not kept apart, or else what is.
+        let plan = self.plan_of(space);
+        let [auth, main] = core(space);
+        let needed = if plan.contains(&main) { vec![auth, main] } else { plan };
         let is_open = |timeline: &TimelineId| self.links.values().any(|linked| linked.channels.contains_key(timeline));
         let live = self
             .links
             .values()
-            .filter(|linked| [&auth, &main].iter().all(|timeline| linked.channels.get(timeline).is_some_and(|channel| channel.is_caught_up)))
+            .filter(|linked| needed.iter().all(|timeline| linked.channels.get(timeline).is_some_and(|channel| channel.is_caught_up)))
             .count();
         if live > 0 {
             return SpaceState::Live { peers: live };
         }
-        if is_open(&main) || is_open(&auth) {
+        if needed.iter().any(is_open) {
             return SpaceState::Loading;
         }
         if self.config.is_offline {
@@ -175,7 +178,7 @@ impl Node {
         }
         let mut via: Vec<PublicKey> = self.book.following.get(space).map_or_else(Vec::new, |follow| follow.via.clone());
         via.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
-        let is_denied = self.links.values().any(|linked| linked.denied.contains_key(&main));
+        let is_denied = self.links.values().any(|linked| needed[1..].iter().any(|timeline| linked.denied.contains_key(timeline)));
         if via.is_empty() && !is_denied {
             return SpaceState::Unknown;
         }

@@ -67,6 +67,16 @@ pub trait Replica {
     /// [`ReplicaError`].
     fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError>;
 
+    /// The timelines of values of a space that this peer itself may have, as far as is known here; none if nothing is.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplicaError`].
+    fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError>;
+
+    /// Another number whenever something was stated about the rights in a space.
+    fn statements(&self) -> u64;
+
     /// What was last told by [`Output::Resume`] for this peer and timeline.
     ///
     /// # Errors

@@ -66,11 +66,11 @@ fn stopped(error: Stopped) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", error.to_string())
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not what this takes", error.to_string()))
 }
 
-fn bad(detail: impl Into<String>) -> Problem {
+pub(super) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "argument", "this cannot be", detail.into())
 }
 
@@ -347,6 +347,7 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         token,
         role,
         path,
+        only: record.only,
         bytes_max,
         expires_ms,
         name: shortened(&name),
@@ -403,6 +404,7 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         "inviter": invite.name,
         "role": invite.role,
         "path": invite.path.to_string(),
+        "only": invite.only,
         "bytes_max": invite.bytes_max,
         "expires_ms": invite.expires_ms,
         "paint": invite.paint,

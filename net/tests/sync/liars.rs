@@ -48,6 +48,14 @@ impl Replica for Lying<'_> {
         self.toy.may_sync(remote, space, timeline)
     }
 
+    fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {
+        self.toy.readable(space)
+    }
+
+    fn statements(&self) -> u64 {
+        self.toy.statements()
+    }
+
     fn resume(&self, remote: &Remote, timeline: &TimelineId) -> Result<Option<Cursor>, ReplicaError> {
         if self.lies(50) {
             let upto = self.dice.borrow_mut().any() % 100;

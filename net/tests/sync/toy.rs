@@ -177,6 +177,14 @@ impl Replica for Toy {
         Ok(!self.banned.contains(&remote.space) && self.t(timeline).is_some())
     }
 
+    fn readable(&self, _: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {
+        Ok(Vec::new())
+    }
+
+    fn statements(&self) -> u64 {
+        0
+    }
+
     fn resume(&self, remote: &Remote, timeline: &TimelineId) -> Result<Option<Cursor>, ReplicaError> {
         Ok(self.cursors.get(&(remote.space, *timeline)).copied())
     }

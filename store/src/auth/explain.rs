@@ -122,14 +122,16 @@ impl Rights {
         Allowed { root: self.root() == *key, grants }
     }
 
-    /// A live grant by which `key` may write `path` in `main`: the widest, of those that end latest and have no limit.
+    /// A live grant by which `key` may write `path`, in the timeline that it is in: the widest, of those that end latest
+    /// and have no limit.
     #[must_use]
     pub fn writer_grant(&self, key: &PublicKey, path: &Path) -> Option<GrantId> {
+        let timeline = self.timeline_of(path);
         let fits = |held: &Held| {
             held.live
                 && held.grant.audience == Audience::Key(*key)
                 && held.grant.actions.contains(Actions::WRITE)
-                && held.grant.timelines.contains(&self.main, &self.main)
+                && held.grant.timelines.contains(&timeline, &self.main)
                 && held.grant.scope.covers(path, key)
         };
         let fitting = self.grants_for(key).filter(|(_, held)| fits(held));
