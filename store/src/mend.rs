@@ -16,7 +16,6 @@ use crate::change::{Change, encode};
 use crate::ids::{ChangeId, TimelineId};
 use crate::keyspace::{Committed, Rows as _, Table};
 use crate::log::{Damage, Item, LogReader, Place, frame, record_bytes};
-use crate::pipeline::timelines;
 use crate::store::{StorageError, Store};
 use crate::summary::{Summary, change_key, find, summary};
 
@@ -106,29 +105,23 @@ pub fn examine(store: &Store, end: Place) -> Result<Findings, StorageError> {
     if found.gaps.is_empty() {
         return Ok(found);
     }
-    let spaces = store.spaces();
-    let owner = |timeline: &TimelineId| {
-        spaces.iter().map(|space| space.key).find(|key| ["auth", "main"].iter().any(|name| TimelineId::named(key, name) == *timeline))
-    };
+    let timelines = store.timelines();
     for (change, (timeline, below)) in built_on {
-        let Some(space) = owner(&timeline) else { continue };
-        found.lost.push(Lost { change, space, timeline, known: None, below });
+        let Some((space, ..)) = timelines.iter().find(|(_, id, _)| *id == timeline) else { continue };
+        found.lost.push(Lost { change, space: *space, timeline, known: None, below });
         if let Some((t, a)) = find(&*rows, &change)? {
             found.elsewhere.insert(change, summary(&*rows, t, a)?.place);
         }
     }
-    known_to_index(&rows, &mut found, |t| {
-        spaces.iter().find(|space| space.auth() == t || space.main() == t).map(|space| (space.key, space.auth() == t))
-    })?;
+    known_to_index(&rows, &mut found, &timelines)?;
     found.lost.truncate(LOST_MAX);
     Ok(found)
 }
 
 /// Adds what the index knows to have stood in a gap.
-fn known_to_index(rows: &Committed, found: &mut Findings, timeline_of: impl Fn(u32) -> Option<(PublicKey, bool)>) -> Result<(), StorageError> {
+fn known_to_index(rows: &Committed, found: &mut Findings, timelines: &[(PublicKey, TimelineId, u32)]) -> Result<(), StorageError> {
     let mut seen: BTreeSet<ChangeId> = BTreeSet::new();
-    for t in 0..timelines(rows) {
-        let Some((space, is_auth)) = timeline_of(t) else { continue };
+    for (space, timeline, t) in timelines.iter().copied() {
         for gap in &found.gaps {
             let from = change_key(t, gap.after + 1);
             for row in rows.scan(Table::Change, &t.to_be_bytes(), Some(&from)) {
@@ -142,7 +135,6 @@ fn known_to_index(rows: &Committed, found: &mut Findings, timeline_of: impl Fn(u
                 let is_inside =
                     own.place.segment == from.segment && own.place.offset >= from.offset && own.place.offset < from.offset + gap.damage.bytes;
                 if is_inside && seen.insert(own.id) {
-                    let timeline = TimelineId::named(&space, if is_auth { "auth" } else { "main" });
                     found.lost.retain(|lost| lost.change != own.id);
                     found.lost.push(Lost { change: own.id, space, timeline, known: Some((own.place, a)), below: u64::MAX });
                 }

@@ -461,6 +461,19 @@ impl Store {
         }
     }
 
+    /// All timelines that are held here, with their space and local number.
+    #[must_use]
+    pub(crate) fn timelines(&self) -> Vec<(PublicKey, TimelineId, u32)> {
+        let held = self.inner.held.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Vec::new();
+        for (key, (space, stated)) in held.iter() {
+            let space = space.unmounted();
+            all.extend([("auth", space.auth()), ("main", space.main())].map(|(name, t)| (*key, TimelineId::named(key, name), t)));
+            all.extend(stated.mounted.iter().map(|(id, t)| (*key, *id, *t)));
+        }
+        all
+    }
+
     /// The timeline of values that a [`Space`] looks at.
     #[must_use]
     pub fn timeline(&self, space: Space) -> TimelineId {

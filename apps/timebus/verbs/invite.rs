@@ -12,11 +12,8 @@ use crate::cli::{Answer, Can, Invite};
 use crate::client::{JSON, Request, open_running};
 use crate::clock::{now_ms, span, utc};
 use crate::failure::Failure;
-use crate::output::Output;
-<<<<<<< HEAD
-=======
 use crate::home::quoted_text;
->>>>>>> timelines
+use crate::output::Output;
 use crate::value::{Json, compact, items, member, number, string, text};
 
 pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
@@ -50,7 +47,10 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
     };
     let mut words = vec![format!("for        {}, {}", bearers(args.uses), until(&made)), format!("may        {may}")];
     if !args.to.is_root() && !only {
-        words.push(format!("note       {path} limits only writing; `{}` makes it a path of its own", context.home.command(&format!("private {}", quoted_text(&path)))));
+        words.push(format!(
+            "note       {path} limits only writing; `{}` makes it a path of its own",
+            context.home.command(&format!("private {}", quoted_text(&path)))
+        ));
     }
     if only {
         words.push("note       the names of all paths that you keep apart, and who may read what, are seen by all whom you let in".to_owned());
