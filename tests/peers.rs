@@ -1,5 +1,6 @@
 mod away;
 mod devices;
+mod guests;
 mod joining;
 mod mending;
 mod namespaces;

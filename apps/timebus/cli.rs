@@ -738,6 +738,7 @@ Examples:
   timebus invite --uses 20 --expires 12h --note 'the choir'
   timebus invite --to /photos --can write --quota 50MB  each of them at most so much
   timebus invite --hello 'Our recipes, come in'         shown before anything was fetched
+  timebus invite --to @ada/table --can write            to what Ada let you into, if she let you bring guests
   timebus invites                                       who took which
 
 Two machines that only meet through the internet need an address of yours in the link: `timebus up --udp` with a
@@ -758,6 +759,10 @@ pub(crate) struct Invite {
     /// How long it can be taken, as in 30m, 12h, 7d or never
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = crate::amounts::lifetime)]
     pub(crate) expires: Lifetime,
+
+    /// How many levels of guests each of them may bring in turn, as you could; 0 for nobody [default: 3, or what is left]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub(crate) guests: Option<u8>,
 
     /// How much each of those who take it may write, as in 50MB [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
@@ -836,9 +841,19 @@ pub(crate) struct Join {
 #[command(after_help = "\
 Examples:
   timebus invites
+  timebus invites --tree                        who came by whom, over all levels
+  timebus invites --tree --of @ada
   timebus invites revoke s8sohz                 nobody else can take it
   timebus invites revoke s8sohz --grants        and whoever took it loses what it gave")]
 pub(crate) struct Invites {
+    /// Show who came by whom: whom you let in, whom they let in, and so on
+    #[arg(long)]
+    pub(crate) tree: bool,
+
+    /// The tree of somebody else's space
+    #[arg(long, value_name = "@WHO", requires = "tree")]
+    pub(crate) of: Option<String>,
+
     #[command(subcommand)]
     pub(crate) action: Option<InvitesAction>,
 }

@@ -58,6 +58,14 @@ impl Target {
         }
     }
 
+    /// The space that it names, as `@alice` or a key, and the path in it.
+    pub(crate) fn split(&self) -> (Option<&str>, Self) {
+        match self.0.split_first() {
+            Some((first, rest)) if first.starts_with('@') && !first.starts_with("@@") => (Some(&first[1..]), Self(rest.to_vec())),
+            _ => (None, self.clone()),
+        }
+    }
+
     /// The last name, for file names. The root has none.
     pub(crate) fn name(&self) -> Option<&str> {
         self.0.last().map(String::as_str)

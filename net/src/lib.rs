@@ -14,6 +14,7 @@ mod backup;
 mod body;
 pub mod byte_range;
 mod cache;
+mod devices;
 pub mod etag;
 mod files;
 mod fsck;

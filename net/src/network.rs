@@ -147,7 +147,11 @@ impl Network {
             save: None,
             clock: Clock::new(),
         };
-        tokio::spawn(driver.run(queue, arrivals));
+        let handing_on = tokio::spawn(hand_on(driver.store.clone()));
+        tokio::spawn(async move {
+            driver.run(queue, arrivals).await;
+            handing_on.abort();
+        });
         Ok(Self { commands, changed, fetched, endpoint, door, invites })
     }
 
@@ -468,7 +472,7 @@ impl Driver {
                 let space = self.store.space();
                 tokio::spawn(async move {
                     let answer = match invites.redeem(token, device, &remote, now).await {
-                        Ok(()) => RedeemAnswer { result: Redemption::Granted, space, text: String::new() },
+                        Ok(space) => RedeemAnswer { result: Redemption::Granted, space, text: String::new() },
                         Err(RedeemError::Invalid) => {
                             RedeemAnswer { result: Redemption::Invalid, space: PublicKey::from_bytes([0; 32]), text: String::new() }
                         }
@@ -482,6 +486,22 @@ impl Driver {
             }
             Act::Timer { at_ms } => self.timer = Some(self.clock.at(at_ms)),
             Act::Changed => self.changes.send_modify(|count| *count += 1),
+        }
+    }
+}
+
+/// Sees to it that other devices of the owner may do in the spaces of others what this one may, whenever something was
+/// stated anywhere.
+async fn hand_on(store: Store) {
+    let mut arrived = store.arrivals();
+    let mut seen = None;
+    loop {
+        let now = store.statements();
+        if seen.replace(now) != Some(now) {
+            crate::devices::hand_on(&store).await;
+        }
+        if arrived.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -565,7 +565,20 @@ impl Store {
     pub async fn state(&self, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::State(statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        self.jobs.send(Job::State(None, statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        answer.await.map_err(|_| WriteError::Closing)?
+    }
+
+    /// Says something about the rights in a space, in the name of a grant of this device that is in force. What the grant
+    /// does not allow has no effect.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; nothing was said then.
+    pub async fn state_as(&self, space: Space, cap: GrantId, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+        let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::State(Some((space, cap)), statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?
     }
 

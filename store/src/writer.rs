@@ -235,7 +235,7 @@ pub struct Offered {
 pub(crate) enum Job {
     Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>),
     Offer(Vec<Verified<Change>>, oneshot::Sender<Result<Offered, WriteError>>),
-    State(Statement, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
+    State(Option<(Space, GrantId)>, Statement, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
     /// Answers with the place behind the last durable record while nothing is being written.
     Fence(oneshot::Sender<Place>),
     Synced(Result<(), Failure>),
@@ -354,7 +354,7 @@ impl Decider {
             job @ (Job::Write(..) | Job::Offer(..) | Job::State(..)) if self.syncing && self.is_full() => self.aside.push_back(job),
             Job::Write(request, reply) => self.write(*request, reply),
             Job::Offer(changes, reply) => self.offer(changes, reply),
-            Job::State(statement, time_ms, reply) => self.state(statement, time_ms, reply),
+            Job::State(place, statement, time_ms, reply) => self.state(place, statement, time_ms, reply),
             Job::Fence(reply) => self.fences.push(reply),
             Job::Synced(result) => self.synced(result),
             Job::Stop => self.stopping = true,
@@ -470,24 +470,42 @@ impl Decider {
         self.own_cap.ok_or(WriteError::NoKey)
     }
 
-    fn state(&mut self, statement: Statement, time_ms: u64, reply: oneshot::Sender<Result<Vec<GrantId>, WriteError>>) {
-        match self.make_statement(statement, time_ms) {
+    fn state(
+        &mut self,
+        place: Option<(Space, GrantId)>,
+        statement: Statement,
+        time_ms: u64,
+        reply: oneshot::Sender<Result<Vec<GrantId>, WriteError>>,
+    ) {
+        match self.make_statement(place, statement, time_ms) {
             Ok(grants) => self.group.replies.push(Reply::Stated(reply, grants)),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
 
-    /// Stages a statement. Answers its grants.
-    fn make_statement(&mut self, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+    /// Stages a statement, in the own space or in another one in the name of a grant. Answers its grants.
+    fn make_statement(&mut self, place: Option<(Space, GrantId)>, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         if let Some(reason) = &self.read_only {
             return Err(WriteError::ReadOnly(Arc::clone(reason)));
         }
-        let cap = self.own_cap()?;
+        let (space, cap) = match place {
+            None => (self.inner.own, self.own_cap()?),
+            Some(_) if self.is_barred => return Err(WriteError::NoKey),
+            Some((space, cap)) => {
+                let audience = Audience::Key(self.inner.device.public());
+                let is_ours = self.pipeline.rights(space.auth()).grant(&cap).is_some_and(|held| held.is_live() && held.grant.audience == audience);
+                if !is_ours {
+                    return Err(WriteError::NoGrant { space: space.key, path: Path::root() });
+                }
+                (space, cap)
+            }
+        };
+        let t = space.auth();
         let ops = match statement {
             Statement::Ops(ops) => ops,
             Statement::Revoke { grants, cascade } => {
                 let mut keep: Vec<ChangeId> = Vec::new();
-                for t in self.pipeline.values(self.inner.own) {
+                for t in self.pipeline.values(space) {
                     keep.extend(self.pipeline.heads_in_effect(t)?.into_iter().map(|(_, id, _)| id));
                 }
                 keep.sort_unstable();
@@ -498,7 +516,7 @@ impl Decider {
             Statement::Redeem { grant, uses_max } => {
                 let alike: Vec<(GrantId, Audience)> = self
                     .pipeline
-                    .rights(AUTH)
+                    .rights(t)
                     .grants()
                     .filter(|(_, held)| held.grant.label == grant.label)
                     .map(|(id, held)| (*id, held.grant.audience))
@@ -514,7 +532,7 @@ impl Decider {
         };
         let body = crate::change::Body { ops, ..Default::default() };
         let author = self.inner.device.public();
-        let change = self.pipeline.author(AUTH, author, Some(cap), time_ms, &body)?;
+        let change = self.pipeline.author(t, author, Some(cap), time_ms, &body)?;
         let id = change.id();
         let grants = (0u32..).zip(&body.ops).filter(|(_, op)| matches!(op, Op::Grant(_))).map(|(index, _)| OpId { change: id, index }.grant());
         let grants = grants.collect();

@@ -21,13 +21,13 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
         Can::Read => "read",
         Can::Write => "write",
     };
-    let path = args.to.to_string();
-    if args.to.is_whole() && !args.to.is_root() {
-        return Err(Failure::usage("an invite is for a path of your own space").fix("only the owner of a space lets others in").into());
-    }
+    let (space, path) = args.to.split();
+    let path = path.to_string();
     let wish = json!({
         "role": role,
         "path": path,
+        "space": space,
+        "depth": args.guests,
         "uses": args.uses,
         "bytes_max": args.quota.unwrap_or(0),
         "expires_ms": expiry(args.expires),
@@ -55,6 +55,10 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
     if only {
         words.push("note       the names of all paths that you keep apart, and who may read what, are seen by all whom you let in".to_owned());
     }
+    words.push(match number(&made, "depth").unwrap_or(0) {
+        0 => "guests     they may bring nobody".to_owned(),
+        depth => format!("guests     they may let others in to the same, {}; `--guests 0` does not allow that", levels(depth)),
+    });
     words.push(format!("take back  {}", context.home.command(&format!("invites revoke {}", text(&made, "id").unwrap_or_default()))));
     print(context, &made, &words, args.qr)
 }
@@ -156,6 +160,14 @@ fn bearers(uses: u64) -> String {
     match uses {
         1 => "whoever has the link first, once".to_owned(),
         uses => format!("the first {uses} who use the link"),
+    }
+}
+
+/// How far guests may bring guests.
+pub(crate) fn levels(depth: u64) -> String {
+    match depth {
+        1 => "who may bring nobody in turn".to_owned(),
+        depth => format!("and those again, {depth} levels in all"),
     }
 }
 

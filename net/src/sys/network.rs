@@ -1,5 +1,6 @@
 //! The parts of `/.sys` that concern other peers: who they are, what is followed, invites and devices.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, human_name, random_bytes};
-use timebus_store::grant::Audience;
+use timebus_store::grant::{Actions, Audience};
 use timebus_store::ids::GrantId;
 use timebus_store::path::Path;
 use timebus_store::writer::Statement;
@@ -45,6 +46,7 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::POST, ["block"]) => block(peer, body).await,
         (&Method::POST, ["petname"]) => petname(peer, body).await,
         (&Method::GET | &Method::HEAD, ["invites"]) => invites(peer),
+        (&Method::POST, ["invites", "tree"]) => invite_tree(peer, body).await,
         (&Method::POST, ["invites"]) => create_invite(peer, body).await,
         (&Method::POST, ["invites", "revoke"]) => revoke_invite(peer, body).await,
         (&Method::POST, ["join"]) => join(peer, body).await,
@@ -284,6 +286,47 @@ fn invites(peer: &Peer) -> Result<Serde, Problem> {
     Ok(json!({ "invites": all }))
 }
 
+/// Who came to a space by whom, as its statements say.
+async fn invite_tree(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        space: Option<String>,
+    }
+    let Wanted { space } = read(body)?;
+    let space = match space {
+        Some(who) => find_space(peer, &who).await?,
+        None => peer.space(),
+    };
+    let rights = peer.store().rights(&space).ok_or_else(|| bad("nothing of this space is here"))?;
+    let names: BTreeMap<String, String> = match peer.network() {
+        Some(network) => network.invites().list().into_iter().flat_map(|record| record.redeemed).map(|it| (it.device, it.name)).collect(),
+        None => BTreeMap::new(),
+    };
+    let all: Vec<Serde> = rights
+        .grants()
+        .map(|(id, held)| {
+            let device = match held.grant.audience {
+                Audience::Key(key) => Some(key),
+                Audience::Anyone => None,
+            };
+            let text = device.map(|device| device.to_string());
+            json!({
+                "grant": id.to_string(),
+                "parent": held.parent.map(|parent| parent.to_string()),
+                "device": text,
+                "name": text.as_ref().and_then(|text| names.get(text)).cloned().or_else(|| device.map(|device| human_name(&device))),
+                "label": held.grant.label,
+                "may_invite": held.grant.actions.contains(Actions::GRANT),
+                "is_owner": device.is_some_and(|device| rights.device_grant(&device) == Some(*id)),
+                "live": held.is_live(),
+                "at_ms": held.time_ms,
+            })
+        })
+        .collect();
+    Ok(json!({ "space": space.to_string(), "grants": all }))
+}
+
 async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -293,6 +336,10 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         path: String,
         #[serde(default = "one")]
         uses: u64,
+        /// A space of somebody else that the owner of this peer may bring guests to.
+        space: Option<String>,
+        /// How many levels of guests the bearer may bring.
+        depth: Option<u8>,
         #[serde(default)]
         bytes_max: u64,
         expires_ms: Option<u64>,
@@ -308,7 +355,7 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     fn one() -> u64 {
         1
     }
-    let Wanted { role, path, uses, bytes_max, expires_ms, note, paint } = read(body)?;
+    let Wanted { role, path, uses, space, depth, bytes_max, expires_ms, note, paint } = read(body)?;
     let network = network(peer)?;
     let path = Path::parse(&path).map_err(|error| bad_path(&error))?;
     if uses == 0 || uses > 1_000_000 {
@@ -325,8 +372,22 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     if expires_ms != 0 && expires_ms <= now {
         return Err(bad("the invite would have expired already"));
     }
+    let space = match space {
+        Some(who) => find_space(peer, &who).await?,
+        None => peer.space(),
+    };
+    if role == Role::Device && space != peer.space() {
+        return Err(bad("devices are added to your own space"));
+    }
+    let depth = match (depth, space == peer.space()) {
+        (Some(depth), _) if depth > invite::DEPTH_MAX => return Err(bad(format!("{} levels of guests at most", invite::DEPTH_MAX))),
+        (Some(depth), _) => depth,
+        (None, true) => invite::DEPTH_MAX,
+        // As many as are left.
+        (None, false) => network.invites().depth_left(&space),
+    };
     let token = random_bytes::<16>();
-    let wish = Wish { role, path: path.clone(), uses_max: uses, bytes_max, expires_ms, note };
+    let wish = Wish { space, depth, role, path: path.clone(), uses_max: uses, bytes_max, expires_ms, note };
     let record = network.invites().create(&wish, &token, now).map_err(|error| match error {
         WishError::Io(error) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the invite could not be written", error.to_string()),
         other => bad(other.to_string()),
@@ -343,7 +404,8 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let invite = Invite {
         node: endpoint.node(),
         addresses: addresses.clone(),
-        space: peer.space(),
+        space,
+        depth,
         token,
         role,
         path,
@@ -411,6 +473,7 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         "node": invite.node.to_string(),
         "addresses": invite.addresses,
     });
+    card["depth"] = invite.depth.into();
     if invite.space == peer.space() {
         return Err(bad("this invite leads to your own space"));
     }
@@ -484,5 +547,6 @@ async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
             .with_fix("`timebus devices` lists them"));
     }
     store.state(Statement::Revoke { grants, cascade: false }, now_ms()).await.map_err(|error| write_problem(&error))?;
+    crate::devices::take_back(store, &key).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"removed": key.to_string()}))
 }
