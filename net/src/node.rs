@@ -7,17 +7,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use bytes::Bytes;
-use serde::Serialize;
-use timebus_identity::{PublicKey, Signed, hash};
-use timebus_store::change::Change;
+use timebus_identity::PublicKey;
 use timebus_store::ids::TimelineId;
 
 use crate::sync::frame::{Code, PROVIDERS_MAX, Provider, Redemption};
-use crate::sync::{
-    Binding, Config as SessionConfig, Cursor, End, Input, Output, Past, Prove, RedeemAnswer, Remote, Replica, ReplicaError, Role, Session, Start,
-    Stored, Tip,
-};
+use crate::sync::{Config as SessionConfig, End, Input, Output, RedeemAnswer, Remote, Replica, Role, Session, Start};
 
 pub mod book;
 mod calls;

@@ -3,26 +3,16 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use timebus_identity::{PublicKey, SecretKey, hash};
-use timebus_store::engine::{Crash, Step};
-use timebus_store::grant::{Actions, Audience, Grant, Revoke, Scope, ScopeSegment, Timelines};
+use timebus_identity::PublicKey;
 use timebus_store::ids::ChangeId;
-use timebus_store::json::Json;
-use timebus_store::op::Op;
-use timebus_store::path::Path;
-use timebus_store::writer::{Action, Condition, Request, Statement, WriteError, Written};
 
-use super::check;
 use super::dice::Dice;
-use super::evil::{Evil, Lying, twin};
-use super::peer::{Peer, answer, poll};
-use super::wire::{Item, QUEUE_BYTES, Wire};
+use super::evil::Evil;
+use super::peer::Peer;
+use super::wire::{Item, Wire};
 use super::{Config, Line, NAMES, Totals};
-use crate::held::Held;
-use crate::node::{Act, Event as NodeEvent, LinkId, PeerState, SpaceState};
-use crate::sync::frame::{FRAME_BYTES_MAX, Redemption};
-use crate::sync::{Binding, RedeemAnswer, Replica, Role};
+use crate::node::{Event as NodeEvent, LinkId};
+use crate::sync::frame::FRAME_BYTES_MAX;
 
 mod beginning;
 mod ending;

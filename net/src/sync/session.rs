@@ -3,18 +3,16 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use timebus_identity::{PublicKey, Signed};
-use timebus_store::change::{Change, ChangeError};
-use timebus_store::codec::DecodeError;
-use timebus_store::ids::{ChangeId, TimelineId};
+use timebus_identity::PublicKey;
+use timebus_store::ids::TimelineId;
 
 use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
 use crate::sync::frame::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Lacks, MAJOR, NAME_BYTES_MAX, Open, Opened,
-    PROVIDERS_MAX, Page, Provider, Redemption, TEXT_BYTES_MAX,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Frame, Hello, Lacks, MAJOR, NAME_BYTES_MAX, Open, Opened,
+    PROVIDERS_MAX, Page, Redemption, TEXT_BYTES_MAX,
 };
 use crate::sync::handshake::{Binding, Prove, Remote, Role, Transcript};
-use crate::sync::replica::{Cursor, Replica, ReplicaError};
+use crate::sync::replica::{Replica, ReplicaError};
 
 mod input;
 

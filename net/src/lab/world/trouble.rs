@@ -1,6 +1,6 @@
 //! What goes wrong, and what people do meanwhile.
 
-use timebus_identity::{PublicKey, SecretKey};
+use timebus_identity::SecretKey;
 use timebus_store::engine::Crash;
 use timebus_store::grant::Revoke;
 use timebus_store::json::Json;

@@ -9,8 +9,7 @@ use crate::held::Held;
 use crate::lab::evil::Lying;
 use crate::lab::peer::poll;
 use crate::node::{Act, Event as NodeEvent, LinkId};
-use crate::sync::frame::Redemption;
-use crate::sync::{RedeemAnswer, Replica};
+use crate::sync::Replica;
 
 impl World {
     pub(super) fn work(&mut self, peer: usize) {

@@ -6,7 +6,7 @@ use timebus_store::change::{Change, ChangeError};
 use timebus_store::codec::DecodeError;
 use timebus_store::ids::{ChangeId, TimelineId};
 
-use crate::sync::frame::{Close, Code, Feature, Frame, Open, Opened, Provider, Redemption};
+use crate::sync::frame::{Code, Feature, Provider, Redemption};
 use crate::sync::handshake::{Binding, Prove, Remote, Role};
 use crate::sync::replica::{Cursor, ReplicaError};
 
