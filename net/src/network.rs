@@ -239,6 +239,9 @@ impl Network {
     /// [`Stopped`].
     pub async fn fetch(&self, timeline: TimelineId, ids: &[ChangeId], patience: Duration) -> Result<Vec<Verified<Change>>, Stopped> {
         let mut came = Vec::new();
+        if !self.ask(Node::has_links).await? {
+            return Ok(came);
+        }
         let mut fetched = self.fetched.subscribe();
         for some in ids.chunks(FETCH_MAX) {
             let mut wanted: BTreeSet<ChangeId> = some.iter().copied().collect();

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use timebus_identity::PublicKey;
-use timebus_store::ids::TimelineId;
+use timebus_store::ids::{ChangeId, TimelineId};
 
 use crate::sync::frame::{Code, PROVIDERS_MAX, Provider, Redemption};
 use crate::sync::{Config as SessionConfig, End, Input, Output, RedeemAnswer, Remote, Replica, Role, Session, Start};
@@ -51,6 +51,8 @@ const LINKS_OF_SPACE: usize = 4;
 const LINK_EXTRA_BYTES: u64 = 16 * 1024 * 1024;
 /// The same for all links together; later ones get what is left.
 const EXTRA_BYTES: u64 = 64 * 1024 * 1024;
+/// How long changes are looked for that are damaged here.
+const FETCH_MS: u64 = 30_000;
 /// Peers remembered that others named for one space.
 const VIA_MAX: usize = 64;
 
@@ -115,6 +117,8 @@ pub struct Node {
     bans: BTreeMap<PublicKey, u64>,
     /// Spaces that are read, and until when they stay open.
     visits: BTreeMap<PublicKey, u64>,
+    /// Changes that are fetched again, and until when.
+    fetches: BTreeMap<TimelineId, (Vec<ChangeId>, u64)>,
     /// The timelines that are wanted of each space that is.
     plans: BTreeMap<PublicKey, Vec<TimelineId>>,
     /// [`Replica::statements`] when those were made.
@@ -149,6 +153,7 @@ impl Node {
             calls: BTreeMap::new(),
             bans: BTreeMap::new(),
             visits: BTreeMap::new(),
+            fetches: BTreeMap::new(),
             plans: BTreeMap::new(),
             statements: 0,
             timer_ms: None,
@@ -156,6 +161,12 @@ impl Node {
             inputs: VecDeque::new(),
             is_performing: false,
         }
+    }
+
+    /// Whether anybody is linked.
+    #[must_use]
+    pub fn has_links(&self) -> bool {
+        !self.links.is_empty()
     }
 
     /// What this peer calls itself.
@@ -230,6 +241,8 @@ impl Node {
                 acts.push(Act::Changed);
             }
             Event::Fetch { timeline, ids } => {
+                // Who is about to sync it with us is asked then.
+                self.fetches.insert(timeline, (ids.clone(), now_ms + FETCH_MS));
                 let open: Vec<LinkId> =
                     self.links.iter().filter(|(_, linked)| linked.channels.contains_key(&timeline)).map(|(link, _)| *link).collect();
                 for link in open {
@@ -372,6 +385,10 @@ impl Node {
                     linked.channels.insert(timeline, Channel { space, is_caught_up: false });
                     // Some of it may have come over another link since it was asked for.
                     self.drive(link, Input::Appended { timeline }, now_ms, store, acts);
+                    self.fetches.retain(|_, (_, until_ms)| *until_ms > now_ms);
+                    if let Some((ids, _)) = self.fetches.get(&timeline) {
+                        self.drive(link, Input::Fetch { timeline, ids: ids.clone() }, now_ms, store, acts);
+                    }
                     if by_remote {
                         self.introduce(link, timeline, now_ms, store, acts);
                     }
@@ -406,7 +423,15 @@ impl Node {
                         acts.push(Act::Save);
                     }
                 }
-                Output::Fetched { changes } => acts.push(Act::Fetched { changes }),
+                Output::Fetched { changes } => {
+                    for change in &changes {
+                        let header = change.content().header();
+                        if let Some((ids, _)) = self.fetches.get_mut(&header.timeline) {
+                            ids.retain(|id| *id != change.content().id());
+                        }
+                    }
+                    acts.push(Act::Fetched { changes });
+                }
                 Output::Delivered { .. } => {}
                 Output::Redeem { token, device } => {
                     if let Some(remote) = linked.remote.clone() {

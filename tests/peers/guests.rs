@@ -20,7 +20,7 @@ fn whoever_joined_can_invite_and_the_tree_shows_it() {
     let answer = carol.send("PUT", "/@alice/notes/x", &[("Content-Type", "application/json")], "1");
     assert_eq!(answer.status, 403, "no more than bob may: {}", answer.text());
     let more = run(bob.home(), &["invite", "--to", "@alice/notes", "--can", "write"]);
-    assert!(more.code == 1 && more.err.contains("you may not invite others to /notes"), "{more:?}");
+    assert!(more.code != 0 && more.err.contains("you may not invite others to /notes"), "{more:?}");
 
     let dave = Peer::start();
     let link = invite(&carol, &["--to", "@alice/wall", "--can", "write", "--guests", "0"]);
@@ -28,7 +28,7 @@ fn whoever_joined_can_invite_and_the_tree_shows_it() {
     dave.put("/@alice/wall/dave", &json!("me too"));
     until_value(&alice, "/wall/dave", &json!("me too"));
     let further = run(dave.home(), &["invite", "--to", "@alice/wall", "--can", "write"]);
-    assert!(further.code == 1 && further.err.contains("you may not invite others"), "{further:?}");
+    assert!(further.code != 0 && further.err.contains("you may not invite others"), "{further:?}");
 
     let tree = run(alice.home(), &["invites", "--tree"]).out;
     let depths: Vec<usize> = tree.lines().map(|line| line.chars().take_while(|c| " │├└─".contains(*c)).count()).collect();
