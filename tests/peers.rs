@@ -5,5 +5,6 @@ mod joining;
 mod mending;
 mod namespaces;
 mod neighbours;
+mod private;
 mod relays;
 mod rights;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use timebus_identity::PublicKey;
 use timebus_store::auth::Rights;
-use timebus_store::grant::{Actions, Audience};
+use timebus_store::grant::Audience;
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::keyspace::Committed;
 use timebus_store::pipeline::Refusal;
@@ -47,10 +47,7 @@ fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &T
         return true;
     }
     let timeline = if is_auth { &main } else { timeline };
-    keys.iter().any(|key| {
-        let may = |actions| !rights.may(key, actions, timeline, now_ms).is_empty();
-        rights.device_grant(key).is_some() || may(Actions::READ) || may(Actions::SYNC)
-    })
+    keys.iter().any(|key| rights.device_grant(key).is_some() || rights.may_fetch(key, timeline, now_ms))
 }
 
 /// Tells a session what became of changes that were offered to the store.

@@ -10,6 +10,8 @@
 //! Deliberately not: no rule about values or merging lives here; what HTTP can do, the store can do.
 
 pub mod accept;
+pub mod app_token;
+pub mod authority;
 mod backup;
 mod body;
 pub mod byte_range;

@@ -438,6 +438,8 @@ impl Node {
                         acts.push(Act::Redeem { link, token, device, remote });
                     }
                 }
+                // Inboxes are not there yet, so this was not agreed on.
+                Output::Put { .. } | Output::Took { .. } => {}
                 Output::Providers { timeline, providers } => self.introduced(&timeline, providers, now_ms, acts),
                 Output::Penalty { points, fault } => {
                     linked.points = linked.points.saturating_add(points);

@@ -10,6 +10,7 @@ use http::StatusCode;
 use timebus_identity::{PublicKey, Token, random_bytes, z32};
 use timebus_store::store::Store;
 
+use crate::app_token::AppTokens;
 use crate::cache::Cache;
 use crate::host::HostList;
 use crate::problem::Problem;
@@ -86,6 +87,7 @@ pub struct Inner {
     pub(crate) config: PeerConfig,
     pub(crate) cache: Arc<Cache>,
     pub(crate) views: Arc<Views>,
+    app_tokens: AppTokens,
     pub(crate) counters: Counters,
     pub(crate) started: Instant,
     pub(crate) addresses: RwLock<Vec<SocketAddr>>,
@@ -132,6 +134,7 @@ impl Peer {
             config,
             cache,
             views: Arc::default(),
+            app_tokens: AppTokens::default(),
             counters: Counters::default(),
             started: Instant::now(),
             addresses: RwLock::default(),
@@ -156,6 +159,12 @@ impl Peer {
     #[must_use]
     pub fn space(&self) -> PublicKey {
         self.0.store.space()
+    }
+
+    /// What apps are known by.
+    #[must_use]
+    pub fn app_tokens(&self) -> &AppTokens {
+        &self.0.app_tokens
     }
 
     /// A code that a browser can exchange for a token once, within a quarter of an hour.

@@ -13,6 +13,7 @@ use timebus_store::tree::{Shape, Show, Tree};
 use timebus_store::value::Value;
 
 use crate::accept::{Mime, negotiate};
+use crate::authority::Verb;
 use crate::body::{Body, header_value};
 use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
 use crate::cache::{Answer, canonical};
@@ -59,6 +60,8 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     let store = ask.peer.store.clone();
     let rows = store.snapshot();
     if accepts(&ask.head.headers, "application/timebus-ops") {
+        // A change may hold more than what is at one path.
+        ask.who.may(&ask.peer, Verb::Read, &ask.space.key, &Path::root())?;
         return crate::sys::raw_changes(&ask);
     }
     let headers = &ask.head.headers;

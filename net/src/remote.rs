@@ -3,40 +3,54 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use timebus_identity::human_name;
+use timebus_identity::{PublicKey, human_name};
 use timebus_store::grant::Actions;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 
+use crate::authority::Verb;
 use crate::body::Body;
 use crate::node::{SpaceState, SpaceStatus};
 use crate::peer::Peer;
 use crate::problem::Problem;
-use crate::route::{bad_path, locate};
+use crate::route::bad_path;
 use crate::sys::network::find_space;
-use crate::who::text;
+use crate::who::{Who, text};
 
 /// How long a reader waits for what is on its way, unless he says otherwise with `Prefer: wait=`.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait that may be asked for.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
-/// The space and path of a request, and how the space is here if it is somebody else's.
-pub(crate) async fn reach(peer: &Peer, head: &HeaderMap, segments: &[String]) -> Result<(Space, Path, Option<SpaceState>), Problem> {
+/// The space and path of a request that its caller may make, and how the space is here if it is somebody else's.
+pub(crate) async fn reach(
+    peer: &Peer,
+    head: &HeaderMap,
+    segments: &[String],
+    who: &Who,
+    verb: Verb,
+) -> Result<(Space, Path, Option<SpaceState>), Problem> {
     let name = segments.first().and_then(|first| first.strip_prefix('@')).filter(|name| !name.starts_with('@') && !name.contains('.'));
-    let Some(name) = name else {
-        let (space, path) = locate(peer, segments.iter().map(String::as_str))?;
-        return Ok((space, path, None));
+    // What the owner calls others is for him to know. To everybody else such a name is a key that he has nothing of.
+    let key = match name {
+        Some(name) if may_fetch(who) => find_space(peer, name).await?,
+        Some(name) => name.parse().unwrap_or_else(|_| PublicKey::from_bytes([0; 32])),
+        None => peer.space(),
     };
-    let (space, state) = reach_space(peer, name, patience(head)).await?;
-    let path = Path::from_text_segments(segments[1..].iter().map(String::as_str)).map_err(|error| bad_path(&error))?;
+    let rest = if name.is_some() { &segments[1..] } else { segments };
+    let path = Path::from_text_segments(rest.iter().map(String::as_str)).map_err(|error| bad_path(&error))?;
+    who.may(peer, verb, &key, &path)?;
+    let (space, state) = reach_space(peer, key, patience(head), may_fetch(who)).await?;
     Ok((look(peer, space, &path)?, path, state))
 }
 
-/// A space by its key or by what the owner calls it, fetched if it is not here or may be old; and how it is here if it is
-/// somebody else's.
-pub(crate) async fn reach_space(peer: &Peer, name: &str, patience: Duration) -> Result<(Space, Option<SpaceState>), Problem> {
-    let key = find_space(peer, name).await?;
+/// Whether what is not here is fetched for a caller, and whether he may use the owner's names for others.
+pub(crate) fn may_fetch(who: &Who) -> bool {
+    who.is_owner() || matches!(who, Who::App(_))
+}
+
+/// A space, fetched if that is wanted and it is not here or may be old; and how it is here if it is somebody else's.
+pub(crate) async fn reach_space(peer: &Peer, key: PublicKey, patience: Duration, fetch: bool) -> Result<(Space, Option<SpaceState>), Problem> {
     if key == peer.space() {
         return Ok((peer.store().own(), None));
     }
@@ -47,9 +61,9 @@ pub(crate) async fn reach_space(peer: &Peer, name: &str, patience: Duration) -> 
     };
     let gone = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", "ask again when it runs");
     let now = network.ask(move |node| node.space(&key)).await.map_err(gone)?;
-    // What is followed is here and new. What is not is fetched when somebody reads it.
+    // What is followed is here and new. What is not is fetched when the owner reads it, and for nobody else.
     let is_ready = matches!(now.state, SpaceState::Live { .. }) || (now.is_followed && peer.store().held(&key).is_some());
-    let SpaceStatus { state, .. } = if is_ready { now } else { network.visit(key, patience).await.map_err(gone)? };
+    let SpaceStatus { state, .. } = if is_ready || !fetch { now } else { network.visit(key, patience).await.map_err(gone)? };
     match peer.store().held(&key) {
         Some(space) => Ok((space, Some(state))),
         None => Err(problem(&human_name(&key), &state)),
@@ -77,7 +91,7 @@ pub(crate) fn look(peer: &Peer, space: Space, path: &Path) -> Result<Space, Prob
 }
 
 /// Keeps a space open for somebody who watches it, until the guard is dropped.
-pub(crate) fn stay(peer: &Peer, space: timebus_identity::PublicKey) -> Option<Stay> {
+pub(crate) fn stay(peer: &Peer, space: PublicKey) -> Option<Stay> {
     let network = peer.network()?.clone();
     let task = tokio::spawn(async move {
         loop {
@@ -100,7 +114,7 @@ impl Drop for Stay {
 }
 
 /// The answer, with the space of its stream kept open for as long as somebody reads it.
-pub(crate) fn keep_open(peer: &Peer, space: timebus_identity::PublicKey, mut response: Response<Body>) -> Response<Body> {
+pub(crate) fn keep_open(peer: &Peer, space: PublicKey, mut response: Response<Body>) -> Response<Body> {
     use futures_util::StreamExt as _;
     if let Body::Stream(stream) = std::mem::replace(response.body_mut(), Body::empty()) {
         let stay = stay(peer, space);

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use timebus_identity::PublicKey;
 use timebus_store::path::{Path, PathError};
 use timebus_store::pipeline::Space;
 use timebus_store::store::StorageError;
 use timebus_store::writer::WriteError;
 
+use crate::authority::{Verb, who_are_you};
 use crate::body::{Body, read_body, refuse};
 use crate::host::HostKind;
 use crate::peer::Peer;
@@ -85,9 +87,9 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
         return Err(Problem::new(StatusCode::NOT_FOUND, "app", "no such app", "no app of this name is installed"));
     }
     if websocket::is_upgrade(&head.headers) {
-        return websocket::upgrade(peer, link, head, body);
+        return websocket::upgrade(peer, link, &kind, head, body);
     }
-    let who = identify(peer, link, &head)?;
+    let who = identify(peer, link, &kind, &head)?;
     let raw = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     if head.method == Method::GET && who.is_owner() && read::is_plain(&head.headers) {
         // The common case first: what was asked for before and has not changed.
@@ -113,13 +115,11 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
         response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(ALLOW));
         return Ok(response);
     }
-    if is_browser(&head.headers) && !is_same_origin(&head) && !matches!(who, Who::Anyone) {
-        return Err(foreign_origin());
+    if is_browser(&head.headers) && !is_same_origin(&head) && !(reads && matches!(who, Who::Anyone)) {
+        return Err(if matches!(who, Who::Anyone) { who_are_you("a page of another origin may change nothing") } else { foreign_origin() });
     }
-    if !who.is_owner() {
-        return Err(who.denied());
-    }
-    let (space, path, state) = remote::reach(peer, &head.headers, &target.segments).await?;
+    let verb = if reads { Verb::Read } else { Verb::Write };
+    let (space, path, state) = remote::reach(peer, &head.headers, &target.segments, &who, verb).await?;
     let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query };
     let key = ask.space.key;
     let response = match ask.head.method {
@@ -164,22 +164,25 @@ fn wants_events(head: &http::request::Parts) -> bool {
     text(&head.headers, header::ACCEPT).is_some_and(|accept| accept.starts_with("text/event-stream"))
 }
 
-/// The space and the path in it that segments name: `@key` in front names a space, else it is the own one.
-pub(crate) fn locate<'a>(peer: &Peer, segments: impl IntoIterator<Item = &'a str>) -> Result<(Space, Path), Problem> {
+/// The key of the space and the path in it that segments name: `@key` in front names a space, else it is the own one.
+/// Whether the space is here is another question, and not everybody may ask it.
+pub(crate) fn locate<'a>(peer: &Peer, segments: impl IntoIterator<Item = &'a str>) -> Result<(PublicKey, Path), Problem> {
     let mut texts = segments.into_iter().peekable();
-    let mut space = peer.store().own();
+    let mut space = peer.space();
     if let Some(name) = texts.peek().and_then(|first| first.strip_prefix('@'))
         && !name.starts_with('@')
         && !name.contains('.')
     {
-        let held = name.parse::<timebus_identity::PublicKey>().ok().and_then(|key| peer.store().held(&key));
-        space = held.ok_or_else(|| {
-            Problem::new(StatusCode::NOT_FOUND, "space", "this space is not held here", format!("nobody here knows the space {name}"))
-        })?;
+        space = name.parse().map_err(|_| not_held(name))?;
         texts.next();
     }
     let path = Path::from_text_segments(texts).map_err(|error| bad_path(&error))?;
-    Ok((remote::look(peer, space, &path)?, path))
+    Ok((space, path))
+}
+
+/// The answer about a space that is not here.
+pub(crate) fn not_held(name: &str) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "space", "this space is not held here", format!("nobody here knows the space {name}"))
 }
 
 fn bad_target(error: &TargetError) -> Problem {

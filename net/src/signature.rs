@@ -204,6 +204,12 @@ impl UncheckedSignature {
 }
 
 impl Signer {
+    /// As if a request without a body had been signed with this key.
+    #[cfg(test)]
+    pub(crate) fn of(key: [u8; 32]) -> Self {
+        Self { key, signature: [0; 64], body_sha256: None }
+    }
+
     /// The key that signed.
     pub fn key(&self) -> &[u8; 32] {
         &self.key

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{Signed, human_name};
 use timebus_store::change::{CHANGE_BYTES_MAX, Change};
+use timebus_store::ids::TimelineId;
 use timebus_store::json::Json;
 use timebus_store::keyspace::{Committed, Rows as _, Table};
 use timebus_store::path::{Path, Segment};
@@ -19,6 +20,7 @@ use timebus_store::tree::value_json;
 use timebus_store::update::Step;
 use timebus_store::writer::{Action, Condition, Request, resolve, verify_all};
 
+use crate::authority::Verb;
 use crate::body::{Body, read_body};
 use crate::peer::Peer;
 use crate::problem::Problem;
@@ -76,13 +78,12 @@ pub(crate) async fn answer(
     if (&head.method, name) == (&Method::POST, "login") {
         return login(peer, body).await;
     }
-    if !who.is_owner() {
-        return Err(who.denied());
-    }
-    let headers = head.headers.clone();
-    let at = || async { crate::remote::reach(peer, &headers, tail).await.map(|(space, path, _)| (space, path)) };
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     let writes = head.method == Method::POST;
+    let verb = if reads { Verb::Read } else { Verb::Write };
+    who.may_sys(verb, rest)?;
+    let headers = head.headers.clone();
+    let at = || async { crate::remote::reach(peer, &headers, tail, &who, verb).await.map(|(space, path, _)| (space, path)) };
     let body = if writes { read_body(body, BODY_BYTES_MAX).await? } else { Bytes::new() };
     who.allows_body(&body)?;
     let parts: Vec<&str> = rest.iter().map(String::as_str).collect();
@@ -448,6 +449,13 @@ pub(crate) async fn take_changes(ask: &Ask, body: &[u8]) -> Result<Response<Body
     }
     if !rest.is_empty() {
         return Err(malformed("bytes follow the last change".to_owned()));
+    }
+    // A guest may bring what belongs here and nothing else: every change that is kept takes room.
+    if !ask.who.is_owner() {
+        let own = ["auth", "main"].map(|name| TimelineId::named(&ask.space.key, name));
+        if let Some(at) = changes.iter().position(|change| !own.contains(&change.content().header().timeline)) {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "rights", "this belongs elsewhere", format!("change {at} is of another space")));
+        }
     }
     let verified = tokio::task::spawn_blocking(move || verify_all(changes)).await.map_err(|error| malformed(error.to_string()))?;
     let verified = verified.map_err(|at| malformed(format!("the signature of change {at} is wrong")))?;

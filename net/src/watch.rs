@@ -21,6 +21,7 @@ use timebus_store::tree::Show;
 use timebus_store::update::{Edit, Patch, Step, Update};
 
 use crate::accept::Mime;
+use crate::authority::Verb;
 use crate::body::Body;
 use crate::patches::{self, ContentRange, Position, Span, UpdateBody, write_deleted, write_update};
 use crate::peer::{Counted, Of, OriginCount, Peer};
@@ -29,7 +30,7 @@ use crate::read::{insert, multiresponse, versions};
 use crate::route::{Ask, storage_problem, write_problem};
 use crate::versions::print_versions;
 use crate::websocket::write_text;
-use crate::who::{authority, is_browser, text};
+use crate::who::{Who, authority, is_browser, text};
 use crate::window::{Window, changes, marker_at};
 
 mod view;
@@ -50,6 +51,9 @@ const BATCH: usize = 256;
 const PIECE_BYTES: usize = 64 * 1024;
 /// Updates whose parts differ in more places than this are sent as snapshots.
 const DIFFERENCE_MAX: usize = 512;
+
+/// How often rights are looked at that may end by themselves.
+pub(crate) const RECHECK: Duration = Duration::from_secs(20);
 
 /// The form of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +109,7 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
         None => is_browser(headers).then(|| format!("http://{}", authority(&ask.head))),
     };
     let origin = origin.map(|origin| ask.peer.count_origin(Of::Subscriptions, &origin)).transpose()?;
-    let watch = Watch::start(&ask.peer, ask.space, &ask.path, form, from, Window::of(&ask.query), origin)?;
+    let watch = Watch::start(&ask.peer, &ask.who, ask.space, &ask.path, form, from, Window::of(&ask.query), origin)?;
     // Without a sign of life now and then, a subscriber who is gone would not be noticed.
     let pause = heartbeat.or(match form {
         Form::Events => Some(Duration::from_secs(15)),
@@ -146,7 +150,8 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     if ask.head.method == http::Method::HEAD {
         return Ok(response);
     }
-    let stream = Stream { changed: watch.feed.watch(), stopped: ask.peer.stop.subscribe(), heartbeat: pause, watch };
+    let restated = watch.is_guest().then(|| ask.peer.store.restatements());
+    let stream = Stream { changed: watch.feed.watch(), stopped: ask.peer.stop.subscribe(), restated, heartbeat: pause, is_over: false, watch };
     *response.body_mut() = Body::Stream(Box::pin(futures_util::stream::unfold(stream, |mut stream| async move {
         let bytes = stream.next().await?;
         Some((bytes, stream))
@@ -166,12 +171,31 @@ struct Stream {
     watch: Watch,
     changed: tokio::sync::watch::Receiver<u64>,
     stopped: tokio::sync::watch::Receiver<bool>,
+    /// Tells when rights changed, to those who need some.
+    restated: Option<tokio::sync::watch::Receiver<u64>>,
     heartbeat: Option<Duration>,
+    is_over: bool,
+}
+
+/// Why a subscription ends.
+pub(crate) enum End {
+    /// The subscriber has no right to it any more.
+    Closed(Problem),
+    /// The store failed.
+    Failed(StorageError),
+}
+
+impl From<StorageError> for End {
+    fn from(error: StorageError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// One subscription.
 pub(crate) struct Watch {
     peer: Peer,
+    /// Who watches, unless it is the owner.
+    guest: Option<Who>,
     path: Path,
     form: Form,
     /// What the subscriber looks through, and what it was shown through that.
@@ -190,8 +214,10 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
+    #[expect(clippy::too_many_arguments, reason = "who watches what, how, from where on")]
     pub(crate) fn start(
         peer: &Peer,
+        who: &Who,
         space: Space,
         path: &Path,
         form: Form,
@@ -199,10 +225,12 @@ impl Watch {
         window: Option<Window>,
         origin: Option<OriginCount>,
     ) -> Result<Self, Problem> {
+        who.may(peer, Verb::Read, &space.key, path)?;
         let feed = peer.store.feed(space, path);
         let number = feed.end();
         let mut watch = Self {
             peer: peer.clone(),
+            guest: (!who.is_owner()).then(|| who.clone()),
             path: path.clone(),
             form,
             window: window.map(|window| (peer.views.open(space, path, window), Arc::default())),
@@ -236,8 +264,43 @@ impl Watch {
         self.first.is_some() || self.feed.is_ahead_of(self.number)
     }
 
+    /// Whether the subscriber may no longer watch. Asked when rights changed; what is new is not told before either.
+    pub(crate) fn closed(&self) -> Option<Problem> {
+        let who = self.guest.as_ref()?;
+        who.may(&self.peer, Verb::Read, &self.feed.space.key, &self.path).err()
+    }
+
+    /// Whether rights have to be looked at now and then.
+    pub(crate) fn is_guest(&self) -> bool {
+        self.guest.is_some()
+    }
+
+    /// What a subscriber is told last.
+    pub(crate) fn farewell(&self, problem: &Problem) -> Bytes {
+        let mut out = Vec::new();
+        // A Braid client asks again and gets the reason then.
+        if self.form != Form::Braid {
+            write_event(self.form, None::<&[String]>, &mut out, |out| {
+                out.extend_from_slice(b"\"closed\":\"revoked\",\"detail\":");
+                write_string(&problem.detail, out);
+            });
+        }
+        out.into()
+    }
+
     /// What is new, if anything is.
-    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, StorageError> {
+    ///
+    /// # Errors
+    ///
+    /// [`End`] when there is nothing more to come.
+    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, End> {
+        if let Some(problem) = self.closed() {
+            return Err(End::Closed(problem));
+        }
+        Ok(self.take_news()?)
+    }
+
+    fn take_news(&mut self) -> Result<Option<Bytes>, StorageError> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
@@ -528,13 +591,17 @@ impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.changed.borrow_and_update();
-            if *self.stopped.borrow() {
+            if *self.stopped.borrow() || self.is_over {
                 return None;
             }
             match self.watch.take() {
                 Ok(Some(bytes)) => return Some(bytes),
                 Ok(None) => {}
-                Err(error) => {
+                Err(End::Closed(problem)) => {
+                    self.is_over = true;
+                    return Some(self.watch.farewell(&problem)).filter(|farewell| !farewell.is_empty());
+                }
+                Err(End::Failed(error)) => {
                     tracing::error!(%error, "a subscription ended");
                     return None;
                 }
@@ -545,8 +612,16 @@ impl Stream {
                     None => std::future::pending().await,
                 }
             };
+            let restated = async {
+                match &mut self.restated {
+                    // A right may also end by itself.
+                    Some(restated) => drop(tokio::time::timeout(RECHECK, restated.changed()).await),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 changed = self.changed.changed() => changed.ok()?,
+                () = restated => {}
                 stopped = self.stopped.wait_for(|stop| *stop) => {
                     drop(stopped);
                     return None;

@@ -27,16 +27,19 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
+use crate::authority::Verb;
 use crate::body::Body;
+use crate::host::HostKind;
 use crate::link::address::is_loopback_host;
 use crate::link::{Door, Slot};
 use crate::peer::{Of, OriginCount, Peer};
 use crate::problem::Problem;
-use crate::remote::{PATIENCE, Stay, reach_space, stay};
+use crate::remote::{PATIENCE, Stay, may_fetch, reach_space, stay};
 use crate::route::write_problem;
 use crate::server::Link;
-use crate::watch::{Form, Watch};
-use crate::who::{authority, check_owner_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
+use crate::sys::network::find_space;
+use crate::watch::{End as WatchEnd, Form, RECHECK, Watch};
+use crate::who::{Who, authority, check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::window::Window;
 use crate::write::VALUES_MAX;
 
@@ -78,7 +81,13 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Answers the handshake and serves the socket beside it.
-pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Parts, body: Incoming) -> Result<Response<Body>, Problem> {
+pub(crate) fn upgrade(
+    peer: &Peer,
+    link: &Arc<Link>,
+    kind: &HostKind,
+    mut head: http::request::Parts,
+    body: Incoming,
+) -> Result<Response<Body>, Problem> {
     let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "websocket", "this is not a websocket handshake", detail);
     let browser = is_browser(&head.headers);
     let mut origin = None;
@@ -94,10 +103,8 @@ pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Pa
     };
     // A peer needs no token: its frames say who it is.
     let is_peer = !browser && asks_for(PEER_PROTOCOL);
-    let who = identify(peer, link, &head)?;
-    if !browser && !is_peer && !who.is_owner() {
-        return Err(who.denied());
-    }
+    let who = identify(peer, link, kind, &head)?;
+    who.allows_body(b"")?;
     // Room for a link is taken before it has said anything.
     let room = if is_peer { Some(room(peer, link, &head)?) } else { None };
     if head.method != http::Method::GET || text(&head.headers, "sec-websocket-version") != Some("13") {
@@ -138,7 +145,9 @@ pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Pa
     }
     #[cfg(test)]
     let is_echo = head.uri.path() == tests::ECHO;
-    let (peer, link, authorized) = (peer.clone(), Arc::clone(link), who.is_owner());
+    // A page says who it is in its first message, if it did not in the handshake.
+    let silent = browser && matches!(who, Who::Anyone);
+    let (peer, link, kind) = (peer.clone(), Arc::clone(link), kind.clone());
     tokio::spawn(async move {
         let Ok(upgraded) = upgrading.await else { return };
         let wire = Wire::new(upgraded);
@@ -148,7 +157,7 @@ pub(crate) fn upgrade(peer: &Peer, link: &Arc<Link>, mut head: http::request::Pa
             Box::new(Socket::new(
                 peer,
                 wire,
-                authorized,
+                Caller { who, kind, silent },
                 held,
                 #[cfg(test)]
                 is_echo,
@@ -182,8 +191,21 @@ struct Held {
     origin: Option<OriginCount>,
 }
 
+/// Who a socket is from.
+struct Caller {
+    who: Who,
+    /// Where it was opened.
+    kind: HostKind,
+    /// Whether he still has to say who he is.
+    silent: bool,
+}
+
 struct Socket {
     peer: Peer,
+    who: Who,
+    kind: HostKind,
+    /// Ready when rights changed, or may have ended; for those who need some.
+    restated: Option<BoxFuture<'static, ()>>,
     wire: Wire,
     protocol: WebSocketContext,
     /// Each with what keeps the space of somebody else open meanwhile.
@@ -227,7 +249,7 @@ enum Next {
 }
 
 impl Socket {
-    fn new(peer: Peer, wire: Wire, authorized: bool, held: Held, #[cfg(test)] is_echo: bool) -> Self {
+    fn new(peer: Peer, wire: Wire, caller: Caller, held: Held, #[cfg(test)] is_echo: bool) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(0)
@@ -242,7 +264,10 @@ impl Socket {
             signal: Arc::default(),
             pending: FuturesUnordered::new(),
             coming: Vec::new(),
-            authorized_by: (!authorized).then(|| Box::pin(tokio::time::sleep(AUTH_TIMEOUT))),
+            restated: restated(&peer, &caller.who),
+            who: caller.who,
+            kind: caller.kind,
+            authorized_by: caller.silent.then(|| Box::pin(tokio::time::sleep(AUTH_TIMEOUT))),
             stopped: Box::pin(async move {
                 let _ = stopped.wait_for(|stop| *stop).await;
             }),
@@ -270,6 +295,10 @@ impl Socket {
         self.signal.listen(cx.waker());
         if self.stopped.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Some((CloseCode::Away, "the peer is stopping")));
+        }
+        while self.restated.as_mut().is_some_and(|restated| restated.as_mut().poll(cx).is_ready()) {
+            self.restated = restated(&self.peer, &self.who);
+            self.recheck();
         }
         loop {
             match self.wire.poll_flush(cx) {
@@ -354,7 +383,11 @@ impl Socket {
             }
             match watch.take() {
                 Ok(bytes) => self.wire.push(bytes.unwrap_or_default()),
-                Err(error) => {
+                Err(WatchEnd::Closed(problem)) => {
+                    let (_, watch) = self.watches.remove(at);
+                    return self.wire.push(watch.farewell(&problem));
+                }
+                Err(WatchEnd::Failed(error)) => {
                     tracing::error!(%error, "a subscription ended");
                     let closed = format!("{{\"id\":{id},\"closed\":\"the store failed\"}}");
                     self.watches.remove(at);
@@ -376,6 +409,19 @@ impl Socket {
         }
         let at = self.coming.iter().position(|coming| *coming == id);
         at.map(|at| self.coming.swap_remove(at)).is_none()
+    }
+
+    /// Ends the watches that the caller has no right to any more.
+    fn recheck(&mut self) {
+        let mut farewells = Vec::new();
+        self.watches.retain(|(_, watch, _)| match watch.closed() {
+            None => true,
+            Some(problem) => {
+                farewells.push(watch.farewell(&problem));
+                false
+            }
+        });
+        farewells.into_iter().for_each(|farewell| self.wire.push(farewell));
     }
 
     fn say(&mut self, reply: &[u8]) {
@@ -428,9 +474,11 @@ impl Socket {
         let mut message = Fields(json);
         if let Some(token) = message.take_text("auth") {
             // That a page is of our own origin was checked before there was a socket.
-            return match check_owner_token(&self.peer, &token) {
-                Ok(()) => {
+            return match check_token(&self.peer, &token, &self.kind, self.held.origin.is_some()) {
+                Ok(who) => {
                     self.authorized_by = None;
+                    self.restated = restated(&self.peer, &who);
+                    self.who = who;
                     Next::Say(b"{\"auth\":true}".to_vec())
                 }
                 Err(problem) => Next::Say(error(None, &problem)),
@@ -452,13 +500,18 @@ impl Socket {
                 return Next::Say(error(None, &problem));
             }
         };
-        if let Some(name) = message.space_named() {
+        if let Some(name) = message.space_named().filter(|_| may_fetch(&self.who)) {
             if message.is_watch() {
                 self.coming.push(id);
             }
-            let peer = self.peer.clone();
+            // For an app nothing is fetched before it is known that it may read it, and that is asked below.
+            let (peer, fetch) = (self.peer.clone(), self.who.is_owner());
             self.pending.push(Box::pin(async move {
-                match reach_space(&peer, &name, PATIENCE).await {
+                let reached = async {
+                    let key = find_space(&peer, &name).await?;
+                    reach_space(&peer, key, PATIENCE, fetch).await
+                };
+                match reached.await {
                     Ok((space, _)) => Done::Reached(id, message.with_key(&space.key)),
                     Err(problem) => Done::Say(error(Some(id), &problem)),
                 }
@@ -472,7 +525,7 @@ impl Socket {
     }
 
     fn act(&mut self, id: u64, mut message: Fields) -> Result<Option<Vec<u8>>, Problem> {
-        if let Some(path) = message.take_path("watch", &self.peer)? {
+        if let Some(path) = message.take_path("watch", &self.peer, &self.who, Verb::Read)? {
             let from = message.take_versions("from")?;
             let window = message.take_window()?;
             message.finish()?;
@@ -484,7 +537,7 @@ impl Socket {
             self.coming.retain(|coming| *coming != id);
             return Ok(Some(format!("{{\"id\":{id},\"unwatched\":true}}").into_bytes()));
         }
-        if let Some(path) = message.take_path("get", &self.peer)? {
+        if let Some(path) = message.take_path("get", &self.peer, &self.who, Verb::Read)? {
             let at = message.take_versions("version")?;
             let window = message.take_window()?;
             message.finish()?;
@@ -492,13 +545,13 @@ impl Socket {
         }
         let value = message.0.remove("value");
         let needed = || value.clone().ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "message", "the value is missing", "add \"value\""));
-        let ((space, path), action) = if let Some(path) = message.take_path("put", &self.peer)? {
+        let ((space, path), action) = if let Some(path) = message.take_path("put", &self.peer, &self.who, Verb::Write)? {
             (path, Action::Put(needed()?))
-        } else if let Some(path) = message.take_path("patch", &self.peer)? {
+        } else if let Some(path) = message.take_path("patch", &self.peer, &self.who, Verb::Write)? {
             (path, Action::Merge(needed()?))
-        } else if let Some(path) = message.take_path("post", &self.peer)? {
+        } else if let Some(path) = message.take_path("post", &self.peer, &self.who, Verb::Write)? {
             (path, Action::Post { name: crate::write::time_sorted_id(), value: needed()? })
-        } else if let Some(path) = message.take_path("delete", &self.peer)? {
+        } else if let Some(path) = message.take_path("delete", &self.peer, &self.who, Verb::Write)? {
             (path, Action::Delete)
         } else {
             return Err(Problem::new(
@@ -553,7 +606,7 @@ impl Socket {
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", format!("one socket may have {WATCHES_MAX}")));
         }
         let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
-        let watch = Watch::start(&self.peer, space, &path, Form::Watch(id), from, window, counted)?;
+        let watch = Watch::start(&self.peer, &self.who, space, &path, Form::Watch(id), from, window, counted)?;
         watch.signal(&self.signal);
         let stay = if space.key == self.peer.space() { None } else { stay(&self.peer, space.key) };
         self.watches.push((id, watch, stay));
@@ -605,10 +658,19 @@ impl Socket {
     }
 }
 
+/// Waits for rights to change, or for a while after which they may have ended. Nobody waits for the owner's.
+fn restated(peer: &Peer, who: &Who) -> Option<BoxFuture<'static, ()>> {
+    let mut restatements = (!who.is_owner()).then(|| peer.store().restatements())?;
+    Some(Box::pin(async move { drop(tokio::time::timeout(RECHECK, restatements.changed()).await) }))
+}
+
 fn error(id: Option<u64>, problem: &Problem) -> Vec<u8> {
     let mut message = serde_json::json!({
         "error": { "status": problem.status.as_u16(), "title": problem.title, "detail": problem.detail }
     });
+    for (name, value) in &problem.extra {
+        message["error"][name] = value.clone();
+    }
     if let Some(fix) = &problem.fix {
         message["error"]["fix"] = fix.as_str().into();
     }

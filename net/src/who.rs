@@ -2,11 +2,14 @@
 //!
 //! In this order: the Host must be a name of ours; then a bearer token, or an RFC 9421 signature, or a loopback
 //! socket of the peer's own OS user without any browser header; else nobody in particular. Cookies carry no
-//! authority.
+//! authority. What each may do is [`crate::authority`]'s question.
+
+use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use timebus_identity::{PublicKey, Signature};
 
+use crate::app_token::AppScope;
 use crate::host::HostKind;
 use crate::peer::Peer;
 use crate::problem::Problem;
@@ -14,14 +17,19 @@ use crate::server::Link;
 use crate::signature::{RequestHead, Signer, verify_request};
 
 /// Who a request is from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Who {
     /// The owner of this peer.
     Owner,
-    /// The owner, by a signature that also has to fit the body.
-    Signed(Signer),
-    /// Somebody with a key that has no rights here.
-    Stranger(PublicKey),
+    /// Somebody with a key, by a signature that also has to fit the body: the owner, or whoever has grants.
+    Signed {
+        /// The key and what it signed.
+        signer: Signer,
+        /// Whether the key is the space's root or this device's.
+        is_owner: bool,
+    },
+    /// An app that the owner installed.
+    App(Arc<AppScope>),
     /// Nobody in particular.
     Anyone,
 }
@@ -85,14 +93,17 @@ pub(crate) fn is_same_origin(head: &Parts) -> bool {
 }
 
 /// Finds out who is asking.
-pub(crate) fn identify(peer: &Peer, link: &Link, head: &Parts) -> Result<Who, Problem> {
+pub(crate) fn identify(peer: &Peer, link: &Link, kind: &HostKind, head: &Parts) -> Result<Who, Problem> {
     if link.ends.is_none() {
         return Ok(Who::Owner);
     }
     if let Some(value) = head.headers.get(header::AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ").or_else(|| value.strip_prefix("bearer ")));
         return match token {
-            Some(token) => check_token(peer, token.trim(), head),
+            Some(token) => {
+                let who = check_token(peer, token.trim(), kind, is_browser(&head.headers))?;
+                if is_browser(&head.headers) && !is_same_origin(head) { Err(foreign_origin()) } else { Ok(who) }
+            }
             None => Err(Problem::new(
                 StatusCode::UNAUTHORIZED,
                 "token",
@@ -104,28 +115,25 @@ pub(crate) fn identify(peer: &Peer, link: &Link, head: &Parts) -> Result<Who, Pr
     if head.headers.contains_key("signature-input") || head.headers.contains_key("signature") {
         return check_signature(peer, head);
     }
-    if !is_browser(&head.headers) && link.is_owner() {
+    if !is_browser(&head.headers) && *kind == HostKind::Root && link.is_owner() {
         return Ok(Who::Owner);
     }
     Ok(Who::Anyone)
 }
 
-/// Checks a bearer token, which a browser may only use from our own origin.
-pub(crate) fn check_token(peer: &Peer, token: &str, head: &Parts) -> Result<Who, Problem> {
-    check_owner_token(peer, token)?;
-    if is_browser(&head.headers) && !is_same_origin(head) {
-        return Err(foreign_origin());
+/// Finds out whose token it is. A page may use an app's token at the app's own origin and nowhere else, and the owner's
+/// anywhere but there. That the page is of the origin which it asks is for the caller to check.
+pub(crate) fn check_token(peer: &Peer, token: &str, kind: &HostKind, is_page: bool) -> Result<Who, Problem> {
+    let is_owner = token.parse::<timebus_identity::Token>().is_ok_and(|token| token == peer.token);
+    match (kind, peer.app_tokens().find(token)) {
+        (HostKind::Root, _) if is_owner => Ok(Who::Owner),
+        (HostKind::App(name), Some(app)) if app.app() == name => Ok(Who::App(app)),
+        (HostKind::Root, Some(app)) if !is_page => Ok(Who::App(app)),
+        (_, Some(_)) => Err(foreign_origin()),
+        (HostKind::App(_), None) if is_owner => Err(foreign_origin()),
+        _ => Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "this token is not valid", "the peer does not know the token")
+            .with_fix("`timebus id --token` prints the owner's token")),
     }
-    Ok(Who::Owner)
-}
-
-/// Checks that a token is the owner's, whoever sends it.
-pub(crate) fn check_owner_token(peer: &Peer, token: &str) -> Result<(), Problem> {
-    if token.parse::<timebus_identity::Token>().is_ok_and(|token| token == peer.token) {
-        return Ok(());
-    }
-    Err(Problem::new(StatusCode::UNAUTHORIZED, "token", "this token is not valid", "the peer does not know the token")
-        .with_fix("`timebus id --token` prints the owner's token"))
 }
 
 /// The answer to a page of another origin.
@@ -162,33 +170,23 @@ fn check_signature(peer: &Peer, head: &Parts) -> Result<Who, Problem> {
         return Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", "this signature was used before", "sign every request anew"));
     }
     let key = PublicKey::from_bytes(*signer.key());
-    if key == peer.space() || key == peer.store.device() { Ok(Who::Signed(signer)) } else { Ok(Who::Stranger(key)) }
+    let root = peer.store.rights(&peer.space()).map(|rights| rights.root());
+    Ok(Who::Signed { signer, is_owner: key == peer.store.device() || root == Some(key) })
 }
 
 impl Who {
     /// Whether the request has the owner's rights. For a signed one, [`Who::allows_body`] has to hold too.
     pub(crate) fn is_owner(&self) -> bool {
-        matches!(self, Self::Owner | Self::Signed(_))
+        matches!(self, Self::Owner | Self::Signed { is_owner: true, .. })
     }
 
     /// Whether the body is the one that was signed, where it was.
     pub(crate) fn allows_body(&self, body: &[u8]) -> Result<(), Problem> {
         match self {
-            Self::Signed(signer) if !signer.allows_body(body) => {
+            Self::Signed { signer, .. } if !signer.allows_body(body) => {
                 Err(Problem::new(StatusCode::UNAUTHORIZED, "digest", "the body is not the one that was signed", "Content-Digest and body differ"))
             }
             _ => Ok(()),
-        }
-    }
-
-    /// The answer to those who may not do what they asked for.
-    pub(crate) fn denied(&self) -> Problem {
-        match self {
-            Self::Stranger(key) => {
-                Problem::new(StatusCode::FORBIDDEN, "rights", "you have no rights here", format!("no grant of this space is for the key {key}"))
-            }
-            _ => Problem::new(StatusCode::UNAUTHORIZED, "who", "who are you?", "nobody in particular may do this")
-                .with_fix("send `Authorization: Bearer <token>`; `timebus id --token` prints the owner's token"),
         }
     }
 }

@@ -71,6 +71,12 @@ impl Held {
         self.live && self.grant.actions == Actions::ALL && self.grant.scope == Scope::everything() && self.grant.timelines == Timelines::All
     }
 
+    /// Whether fetching by it means fetching timelines whole. A grant for one key does, whatever its scope: there is no
+    /// smaller part to fetch. For anyone it has to be meant, or a public corner would make everything public.
+    fn carries_timeline(&self) -> bool {
+        self.grant.audience != Audience::Anyone || self.grant.scope == Scope::everything()
+    }
+
     /// Where it is good, with the holder's key in the place of `{author}`.
     #[must_use]
     pub fn scope(&self) -> Scope {

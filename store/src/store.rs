@@ -150,6 +150,8 @@ pub(crate) struct Inner {
     statements: AtomicU64,
     /// The arrival number of the last change that is visible.
     arrived: watch::Sender<u64>,
+    /// Counts up whenever rights in some space may be others.
+    restated: watch::Sender<u64>,
     pub(crate) feeds: Arc<Feeds>,
     pub(crate) stats: Stats,
     log: LogReader,
@@ -183,7 +185,8 @@ impl Inner {
             observer.begin();
         }
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.tables.snapshot());
-        if !stated.is_empty() {
+        let restated = !stated.is_empty();
+        if restated {
             let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
             held.extend(stated.into_iter().filter_map(|(space, stated)| Some((space.key, (space, stated?)))));
             self.statements.fetch_add(1, Ordering::AcqRel);
@@ -193,6 +196,9 @@ impl Inner {
         }
         self.arrived.send_modify(|arrived| *arrived = last.max(*arrived));
         self.feeds.publish(updates);
+        if restated {
+            self.restated.send_modify(|count| *count += 1);
+        }
     }
 }
 
@@ -219,6 +225,7 @@ impl Parts {
             held: RwLock::new(pipeline.spaces().map(|space| (space.key, (space, Stated::of(&pipeline, space)))).collect()),
             statements: AtomicU64::new(0),
             arrived: watch::Sender::new(pipeline.next_a() - 1),
+            restated: watch::Sender::new(0),
             feeds: Arc::default(),
             stats: Stats::default(),
             log,
@@ -485,6 +492,17 @@ impl Store {
     #[must_use]
     pub fn arrivals(&self) -> watch::Receiver<u64> {
         self.inner.arrived.subscribe()
+    }
+
+    /// Counts up whenever rights in some space may be others, so that whoever was let in by them is looked at again.
+    #[must_use]
+    pub fn restatements(&self) -> watch::Receiver<u64> {
+        self.inner.restated.subscribe()
+    }
+
+    /// Has whoever was let in looked at again, for reasons that are not stated in a space.
+    pub fn recheck_rights(&self) {
+        self.inner.restated.send_modify(|count| *count += 1);
     }
 
     /// The key that this home writes with.

@@ -339,6 +339,7 @@ mod tests {
             token: [7; 16],
             role,
             path: Path::parse("/wall").expect("a path"),
+            only: false,
             bytes_max: 0,
             expires_ms: 1_800_000_000_000,
             name: name.into(),

@@ -38,6 +38,12 @@ pub const CHANGES_MAX: usize = 4096;
 pub const TEXT_BYTES_MAX: usize = 200;
 /// Most other holders that are named.
 pub const PROVIDERS_MAX: usize = 8;
+/// The feature of peers that hand in and take notices.
+pub const NOTICES: u64 = 1;
+/// Most notices of a frame.
+pub const NOTICES_MAX: usize = 16;
+/// Largest notice in a frame: header, signature and body.
+pub const NOTICE_FRAME_BYTES_MAX: usize = 8 * 1024;
 /// Largest channel number: far more than a link lives to open.
 pub const CHANNEL_MAX: u64 = u32::MAX as u64;
 
@@ -114,6 +120,20 @@ pub enum Frame {
         channel: u64,
         /// The others.
         providers: Vec<Provider>,
+    },
+    /// Hands in notices for the inbox of a space.
+    Put {
+        /// The space.
+        space: PublicKey,
+        /// `header ‖ signature ‖ body` each.
+        notices: Vec<Bytes>,
+    },
+    /// Answers [`Frame::Put`].
+    Took {
+        /// The space.
+        space: PublicKey,
+        /// What became of each, by the id of its change.
+        results: Vec<(ChangeId, Taking)>,
     },
 }
 
@@ -296,6 +316,21 @@ pub enum Redemption {
     Busy,
 }
 
+/// What became of a notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taking {
+    /// It is in the inbox, or a later one is, durably.
+    Kept,
+    /// There is no such inbox here, or it is not for you; told alike.
+    NotHere,
+    /// Its sender has no room left there.
+    Full,
+    /// It is none that could be kept.
+    Refused,
+    /// Not now.
+    Busy,
+}
+
 /// Somebody who holds a timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
@@ -329,6 +364,7 @@ numbered!(Lacks: TipsFollow = 0, Nothing = 1, AfterCursor = 2);
 numbered!(Page: More = 0, Last = 1, LacksNothing = 2);
 numbered!(Part: Stream = 0, Answer = 1, AnswerEnds = 2);
 numbered!(Code: Done = 0, Protocol = 1, Unsupported = 2, NotHere = 3, Busy = 4, Banned = 5, TooMuch = 6, NotFound = 7, Going = 8);
+numbered!(Taking: Kept = 0, NotHere = 1, Full = 2, Refused = 3, Busy = 4);
 numbered!(Redemption: Granted = 0, Invalid = 1, Later = 2, Busy = 3);
 
 impl Frame {
@@ -421,6 +457,19 @@ impl Frame {
                     list(&provider.addresses, out, |address, out| out.bytes(address.as_bytes()));
                 });
             }
+            Self::Put { space, notices } => {
+                out.u8(13);
+                out.raw(space.as_bytes());
+                list(notices, &mut out, |notice, out| out.bytes(notice));
+            }
+            Self::Took { space, results } => {
+                out.u8(14);
+                out.raw(space.as_bytes());
+                list(results, &mut out, |(id, result), out| {
+                    out.raw(id.as_bytes());
+                    out.u8(result.number());
+                });
+            }
         }
         out.into_bytes().into()
     }
@@ -494,6 +543,18 @@ impl Frame {
                 let provider =
                     |input: &mut Reader<'_>| Ok(Provider { node: PublicKey::from_bytes(input.array("node")?), addresses: addresses(input)? });
                 Self::Providers { channel, providers: (0..count).map(|_| provider(input)).collect::<Result<_, _>>()? }
+            }
+            13 => {
+                let space = PublicKey::from_bytes(input.array("space")?);
+                let count = some(input, NOTICES_MAX, "notices")?;
+                let notices = (0..count).map(|_| Ok(bytes.slice_ref(input.bytes(NOTICE_FRAME_BYTES_MAX, "notice")?))).collect::<Result<_, _>>()?;
+                Self::Put { space, notices }
+            }
+            14 => {
+                let space = PublicKey::from_bytes(input.array("space")?);
+                let count = some(input, NOTICES_MAX, "results")?;
+                let result = |input: &mut Reader<'_>| Ok((ChangeId(input.array("change")?), Taking::decode(input, "result")?));
+                Self::Took { space, results: (0..count).map(|_| result(input)).collect::<Result<_, _>>()? }
             }
             _ => return Err(DecodeError::Invalid { field: "frame type" }),
         };
@@ -609,6 +670,13 @@ impl Holding {
 fn list<T>(items: &[T], out: &mut Writer, item: impl Fn(&T, &mut Writer)) {
     out.var(items.len() as u64);
     items.iter().for_each(|it| item(it, out));
+}
+
+fn some(input: &mut Reader<'_>, max: usize, field: &'static str) -> Result<usize, DecodeError> {
+    match input.count(max, field)? {
+        0 => Err(DecodeError::Invalid { field }),
+        count => Ok(count),
+    }
 }
 
 fn channel(input: &mut Reader<'_>) -> Result<u64, DecodeError> {

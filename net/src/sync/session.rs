@@ -8,8 +8,8 @@ use timebus_store::ids::TimelineId;
 
 use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
 use crate::sync::frame::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Frame, Hello, Lacks, MAJOR, NAME_BYTES_MAX, Open, Opened,
-    PROVIDERS_MAX, Page, Redemption, TEXT_BYTES_MAX,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Frame, Hello, Lacks, MAJOR, NAME_BYTES_MAX, NOTICES, Open, Opened,
+    PROVIDERS_MAX, Page, Redemption, TEXT_BYTES_MAX, Taking,
 };
 use crate::sync::handshake::{Binding, Prove, Remote, Role, Transcript};
 use crate::sync::replica::{Replica, ReplicaError};
@@ -32,6 +32,9 @@ const OPENS: (u64, u64) = (1024, 10);
 /// Needs that the other side may send one after another, and how many more each second. Honest peers need a few after
 /// a fork.
 const NEEDS: (u64, u64) = (64, 2);
+/// Frames of notices that the other side may hand in one after another, and how many more each second: each costs a sync
+/// of the disk.
+const PUTS: (u64, u64) = (16, 2);
 /// What the transport takes before it said so: the handshake.
 const WRITABLE_AT_FIRST: u64 = 64 * 1024;
 
@@ -87,6 +90,9 @@ pub struct Session {
     turn: u64,
     opens: Allowance,
     needs: Allowance,
+    puts: Allowance,
+    /// Features that the other side named.
+    theirs: Vec<u64>,
     redeems: u32,
     redeeming_in: bool,
     redeeming_out: bool,
@@ -133,6 +139,8 @@ impl Session {
             turn: 0,
             opens: Allowance::new(OPENS, now_ms),
             needs: Allowance::new(NEEDS, now_ms),
+            puts: Allowance::new(PUTS, now_ms),
+            theirs: Vec::new(),
             redeems: 0,
             redeeming_in: false,
             redeeming_out: false,
@@ -239,6 +247,12 @@ impl Session {
                     self.shared.say(&Frame::Redeemed { result, space, text: shortened(text, TEXT_BYTES_MAX) });
                 }
             }
+            Input::Put { space, notices } => {
+                if self.is_agreed(NOTICES) && matches!(self.stage, Stage::Ready(_)) {
+                    self.shared.say(&Frame::Put { space, notices });
+                }
+            }
+            Input::Took { space, results } => self.shared.say(&Frame::Took { space, results }),
             Input::Providers { timeline, mut providers } => {
                 for provider in &mut providers {
                     provider.addresses.retain(|address| address.len() <= ADDRESS_BYTES_MAX);
@@ -376,7 +390,36 @@ impl Session {
                 }
                 self.shared.out.push(Output::Redeemed(RedeemAnswer { result, space, text }));
             }
+            (Frame::Put { space, notices }, _) => return self.put(space, &notices),
+            (Frame::Took { space, results }, _) => {
+                if !self.is_agreed(NOTICES) {
+                    return rule("an answer to no notices");
+                }
+                self.shared.out.push(Output::Took { space, results });
+            }
             (frame, _) => return self.channel_frame(frame, bytes.len() as u64, replica),
+        }
+        Ok(())
+    }
+
+    /// Whether both sides named a feature.
+    #[must_use]
+    pub fn is_agreed(&self, feature: u64) -> bool {
+        self.theirs.contains(&feature) && self.config.features.iter().any(|own| own.id == feature)
+    }
+
+    fn put(&mut self, space: PublicKey, notices: &[Bytes]) -> Result<(), (u64, Halt)> {
+        if !self.is_agreed(NOTICES) {
+            return Err((0, Halt::Link(Fault::Rule("notices that were not agreed on"))));
+        }
+        let mut all = Vec::with_capacity(notices.len());
+        for notice in notices {
+            all.push(Change::decode(notice).map_err(|error| (0, Halt::Link(Fault::Change(error))))?);
+        }
+        if self.puts.take(self.shared.now_ms) {
+            self.shared.out.push(Output::Put { space, notices: all });
+        } else {
+            self.shared.say(&Frame::Took { space, results: all.iter().map(|notice| (notice.content().id(), Taking::Busy)).collect() });
         }
         Ok(())
     }
@@ -397,6 +440,7 @@ impl Session {
         if hello.nonce == self.hello.0.nonce {
             return Err((0, Halt::Link(Fault::Rule("our own nonce"))));
         }
+        self.theirs = hello.features.iter().map(|feature| feature.id).collect();
         let transcript = Transcript::new(self.role, self.binding, self.nodes, (&self.hello.0, &self.hello.1), (&hello, bytes));
         let mut proofs = self.prove.take().map_or_else(Vec::new, |prove| prove(&transcript.own_message(&self.config.space)));
         proofs.sort_unstable_by_key(|(key, _)| *key);

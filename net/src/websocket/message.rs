@@ -8,10 +8,12 @@ use timebus_store::json::Json;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 
+use crate::authority::Verb;
 use crate::peer::Peer;
 use crate::problem::Problem;
-use crate::route::locate;
+use crate::route::{locate, not_held};
 use crate::target::Query;
+use crate::who::Who;
 use crate::window::Window;
 
 /// Members of a message that hold a path.
@@ -56,16 +58,20 @@ impl Fields {
         self
     }
 
-    pub(super) fn take_path(&mut self, name: &str, peer: &Peer) -> Result<Option<(Space, Path)>, Problem> {
+    /// The place that a message names, if the caller may do this there.
+    pub(super) fn take_path(&mut self, name: &str, peer: &Peer, who: &Who, verb: Verb) -> Result<Option<(Space, Path)>, Problem> {
         let Some(text) = self.take_text(name) else { return Ok(None) };
         // `/@<key>/a` as in a request target, where names need escapes that there are none of here.
         let Some(segments) = text.strip_prefix('/') else {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "path", "this is not a path", format!("{text:?} does not begin with a slash")));
         };
-        match segments.strip_suffix('/').unwrap_or(segments) {
-            "" => Ok(Some((peer.store().own(), Path::root()))),
-            segments => locate(peer, segments.split('/')).map(Some),
-        }
+        let (space, path) = match segments.strip_suffix('/').unwrap_or(segments) {
+            "" => (peer.space(), Path::root()),
+            segments => locate(peer, segments.split('/'))?,
+        };
+        who.may(peer, verb, &space, &path)?;
+        let space = peer.store().held(&space).ok_or_else(|| not_held(&space.to_string()))?;
+        Ok(Some((crate::remote::look(peer, space, &path)?, path)))
     }
 
     pub(super) fn take_count(&mut self, name: &str) -> Result<Option<u32>, Problem> {

@@ -122,6 +122,50 @@ impl Rights {
         Allowed { root: self.root() == *key, grants }
     }
 
+    /// A live grant by which a key, or without one anybody, may do all of `actions` at a path of a timeline and
+    /// everywhere below it, at a time in Unix milliseconds. What is for one path alone is none.
+    ///
+    /// Who may read and fetch the timeline of a path gets all of it over a link, so there is no path in it that he may
+    /// not read.
+    #[must_use]
+    pub fn grant_covering(&self, key: Option<&PublicKey>, actions: Actions, timeline: &TimelineId, path: &Path, time_ms: u64) -> Option<GrantId> {
+        let whole = Actions(Actions::SYNC.0 | Actions::READ.0);
+        let nobody = PublicKey::from_bytes([0; 32]);
+        let key = key.unwrap_or(&nobody);
+        let fits = |held: &Held| {
+            let grant = &held.grant;
+            let covers = grant.scope.deep && grant.scope.covers(path, key);
+            let reads_all = actions == Actions::READ && grant.actions.contains(whole) && held.carries_timeline();
+            held.live
+                && grant.actions.contains(actions)
+                && grant.timelines.contains(timeline, &self.main)
+                && !has_ended(held, time_ms)
+                && (covers || reads_all)
+        };
+        self.grants_for(key).filter(|(_, held)| fits(held)).min_by_key(|(id, held)| narrowness(*id, held)).map(|(id, _)| id)
+    }
+
+    /// Whether a key may fetch a timeline as it is, at a time in Unix milliseconds.
+    #[must_use]
+    pub fn may_fetch(&self, key: &PublicKey, timeline: &TimelineId, time_ms: u64) -> bool {
+        self.root() == *key
+            || self.grants_for(key).any(|(_, held)| {
+                held.live
+                    && held.grant.actions.contains(Actions::SYNC)
+                    && held.carries_timeline()
+                    && held.grant.timelines.contains(timeline, &self.main)
+                    && !has_ended(held, time_ms)
+            })
+    }
+
+    /// Whether a key, or anybody, has any right in the space.
+    #[must_use]
+    pub fn is_party(&self, key: Option<&PublicKey>) -> bool {
+        let nobody = PublicKey::from_bytes([0; 32]);
+        let key = key.unwrap_or(&nobody);
+        self.root() == *key || self.grants_for(key).any(|(_, held)| held.live)
+    }
+
     /// A live grant by which `key` may write `path`, in the timeline that it is in: the widest, of those that end latest
     /// and have no limit.
     #[must_use]

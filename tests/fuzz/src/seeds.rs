@@ -5,6 +5,7 @@ use bytes::Bytes;
 use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, z32};
 use timebus_net::sync::frame::{
     Ack, Auth, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Holding, Lacks, Open, Opened, Page, Part as ChangesPart, Provider, Redemption,
+    Taking,
 };
 use timebus_net::sync::{Cursor, Tip};
 use timebus_store::change::{Body, Change, Encryption, Header, Kind, Part};
@@ -445,5 +446,7 @@ fn peer_frames() -> Vec<Frame> {
         Frame::Redeem { token: [8; 16], device: other },
         Frame::Redeemed { result: Redemption::Later, space: other, text: "wait".to_owned() },
         Frame::Providers { channel: 1, providers: vec![Provider { node: other, addresses: vec!["a:1".to_owned()] }] },
+        Frame::Put { space: other, notices: vec![b"a notice".to_vec().into()] },
+        Frame::Took { space: other, results: vec![(id(1), Taking::Kept), (id(2), Taking::Refused)] },
     ]
 }

@@ -166,6 +166,14 @@ fn golden() -> Vec<(Frame, Bytes)> {
             Frame::Providers { channel: 1, providers: vec![Provider { node: key(0x81), addresses: vec!["b:2".to_owned()] }] },
             hex(&format!("0c 01 01 {} 01 03 623a32", k("81"))),
         ),
+        (
+            Frame::Put { space: key(0x91), notices: vec![Bytes::from_static(b"hi"), Bytes::from_static(b"ho")] },
+            hex(&format!("0d {} 02 02 6869 02 686f", k("91"))),
+        ),
+        (
+            Frame::Took { space: key(0x91), results: vec![(id(0x92), Taking::Kept), (id(0x93), Taking::Full)] },
+            hex(&format!("0e {} 02 {} 00 {} 02", k("91"), k("92"), k("93"))),
+        ),
     ]
 }
 

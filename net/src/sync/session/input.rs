@@ -6,7 +6,7 @@ use timebus_store::change::{Change, ChangeError};
 use timebus_store::codec::DecodeError;
 use timebus_store::ids::{ChangeId, TimelineId};
 
-use crate::sync::frame::{Code, Feature, Provider, Redemption};
+use crate::sync::frame::{Code, Feature, Provider, Redemption, Taking};
 use crate::sync::handshake::{Binding, Prove, Remote, Role};
 use crate::sync::replica::{Cursor, ReplicaError};
 
@@ -123,6 +123,20 @@ pub enum Input {
     },
     /// Answers [`Output::Redeem`].
     RedeemAnswer(RedeemAnswer),
+    /// Notices are to be handed in for the inbox of a space; answered with [`Output::Took`].
+    Put {
+        /// The space.
+        space: PublicKey,
+        /// The notices as signed; at most 16.
+        notices: Vec<Bytes>,
+    },
+    /// Answers [`Output::Put`].
+    Took {
+        /// The space.
+        space: PublicKey,
+        /// What became of each.
+        results: Vec<(ChangeId, Taking)>,
+    },
     /// The other side is to know who else holds a timeline.
     Providers {
         /// The timeline.
@@ -239,6 +253,20 @@ pub enum Output {
     },
     /// The other side answered [`Input::Redeem`].
     Redeemed(RedeemAnswer),
+    /// The other side hands in notices: check them, keep them, and answer with [`Input::Took`].
+    Put {
+        /// For the inbox of this space.
+        space: PublicKey,
+        /// The notices, whose signatures are still to be checked.
+        notices: Vec<Signed<Change>>,
+    },
+    /// The other side answered [`Input::Put`].
+    Took {
+        /// The space.
+        space: PublicKey,
+        /// What became of each.
+        results: Vec<(ChangeId, Taking)>,
+    },
     /// Others hold a timeline, says the other side.
     Providers {
         /// The timeline.

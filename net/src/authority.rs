@@ -1,0 +1,303 @@
+//! What somebody may do: the one question that every route, subscription and message asks.
+//!
+//! The owner may do everything here. Another key may do what its live grants allow, in the own space and in held ones;
+//! who does not say who he is, what is granted to anyone; an app, what its card said. A refusal names the grant that is
+//! missing, and is the same for what is not there, not held here, and not for the caller's eyes.
+
+use http::StatusCode;
+use serde_json::json;
+use timebus_identity::PublicKey;
+use timebus_store::auth::Rights;
+use timebus_store::grant::Actions;
+use timebus_store::path::{Path, Segment};
+
+use crate::app_token::AppScope;
+use crate::peer::Peer;
+use crate::problem::Problem;
+use crate::who::{Who, now_ms};
+
+/// What somebody wants to do at a path, and at all paths below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Read or watch values.
+    Read,
+    /// Change values.
+    Write,
+    /// Give rights on.
+    Grant,
+    /// Take plain members' rights back, and decide what strangers left.
+    Moderate,
+}
+
+impl Verb {
+    /// As people write it: `--can read`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Grant => "admin",
+            Self::Moderate => "moderate",
+        }
+    }
+
+    /// From what people write.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Read, Self::Write, Self::Grant, Self::Moderate].into_iter().find(|verb| verb.word() == word)
+    }
+
+    /// What a grant has to allow for it.
+    #[must_use]
+    pub fn actions(self) -> Actions {
+        match self {
+            Self::Read => Actions::READ,
+            Self::Write => Actions::WRITE,
+            Self::Grant => Actions::GRANT,
+            Self::Moderate => Actions::MODERATE,
+        }
+    }
+}
+
+impl Who {
+    /// Whether the caller may do something at a path of a space and below it. The space need not be held here.
+    ///
+    /// # Errors
+    ///
+    /// The answer to the caller: 401 if he should say who he is, 403 with the grant that is missing.
+    pub(crate) fn may(&self, peer: &Peer, verb: Verb, space: &PublicKey, path: &Path) -> Result<(), Problem> {
+        let allowed = |key: Option<&PublicKey>| peer.store().rights(space).is_some_and(|rights| is_allowed(&rights, key, verb, path));
+        match self {
+            Self::Owner => Ok(()),
+            Self::Signed { is_owner: true, .. } => Ok(()),
+            Self::Signed { signer, .. } => {
+                let key = PublicKey::from_bytes(*signer.key());
+                if allowed(Some(&key)) { Ok(()) } else { Err(no_grant(peer, &key, verb, space, path)) }
+            }
+            Self::App(app) if app.allows(verb, space, &peer.space(), path) => Ok(()),
+            Self::App(app) => Err(not_on_card(app, verb, path)),
+            Self::Anyone if allowed(None) => Ok(()),
+            Self::Anyone => Err(unknown(verb, path)),
+        }
+    }
+
+    /// Whether the caller may use a part of `/.sys`, given by its name and what follows.
+    ///
+    /// # Errors
+    ///
+    /// As [`Who::may`].
+    pub(crate) fn may_sys(&self, verb: Verb, part: &[String]) -> Result<(), Problem> {
+        let path = || Path::from_text_segments(std::iter::once(".sys").chain(part.iter().map(String::as_str))).unwrap_or_else(|_| Path::root());
+        match self {
+            Self::Owner | Self::Signed { is_owner: true, .. } => Ok(()),
+            Self::App(app) if app.allows_sys(verb, &path()) => Ok(()),
+            Self::App(app) => Err(not_on_card(app, verb, &path())),
+            Self::Signed { signer, .. } => {
+                let key = PublicKey::from_bytes(*signer.key());
+                let detail = format!("/.sys is for the owner of this peer, and {key} is none of the owner's keys");
+                Err(Problem::new(StatusCode::FORBIDDEN, "rights", "you may not do this", detail))
+            }
+            Self::Anyone => Err(who_are_you("/.sys is for the owner of this peer")),
+        }
+    }
+}
+
+/// Whether what is stated in a space lets a key, or anyone, do something to a subtree.
+fn is_allowed(rights: &Rights, key: Option<&PublicKey>, verb: Verb, path: &Path) -> bool {
+    if key.is_some_and(|key| rights.root() == *key) {
+        return true;
+    }
+    // Whoever has any right in a space has to be able to know which ones there are.
+    if verb == Verb::Read && is_statements(path) {
+        return rights.is_party(key);
+    }
+    rights.grant_covering(key, verb.actions(), &rights.timeline_of(path), path, now_ms()).is_some()
+}
+
+/// Whether a path holds what is stated about rights.
+pub(crate) fn is_statements(path: &Path) -> bool {
+    matches!(path.segments().first(), Some(Segment::Name(name)) if &**name == ".auth")
+}
+
+fn no_grant(peer: &Peer, key: &PublicKey, verb: Verb, space: &PublicKey, path: &Path) -> Problem {
+    let word = verb.word();
+    let shown = if *space == peer.space() { path.to_string() } else { format!("/@{space}{path}") };
+    let detail = format!("no grant lets the key {key} {} {shown}", verb_phrase(verb));
+    Problem::new(StatusCode::FORBIDDEN, "rights", format!("you may not {} here", verb_phrase(verb)), detail)
+        .with_fix(format!("ask the owner of the space for it: timebus grant {path} {key} --can {word}"))
+        .with("missing", json!({"can": word, "path": path.to_string(), "space": space.to_string(), "for": key.to_string()}))
+}
+
+fn verb_phrase(verb: Verb) -> &'static str {
+    match verb {
+        Verb::Read => "read",
+        Verb::Write => "write",
+        Verb::Grant => "give rights at",
+        Verb::Moderate => "moderate",
+    }
+}
+
+fn not_on_card(app: &AppScope, verb: Verb, path: &Path) -> Problem {
+    let detail = format!("the app {} was not allowed to {} {path} when it was installed", app.app(), verb_phrase(verb));
+    Problem::new(StatusCode::FORBIDDEN, "rights", format!("this app may not {} here", verb_phrase(verb)), detail)
+        .with_fix("the app asks for it in its app.json; the owner agrees when it is installed again")
+        .with("missing", json!({"can": verb.word(), "path": path.to_string(), "app": app.app()}))
+}
+
+fn unknown(verb: Verb, path: &Path) -> Problem {
+    who_are_you(&format!("nobody in particular may {} {path}", verb_phrase(verb)))
+        .with("missing", json!({"can": verb.word(), "path": path.to_string(), "for": "anyone"}))
+}
+
+/// The answer to those who did not say who they are.
+pub(crate) fn who_are_you(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "who", "who are you?", detail).with_fix(
+        "send `Authorization: Bearer <token>` (`timebus id --token` prints the owner's), or sign the request (RFC 9421) with a key that has a grant",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::{SecretKey, Token};
+    use timebus_store::grant::{Audience, Grant, Scope, ScopeSegment, Timelines};
+    use timebus_store::ids::TimelineId;
+    use timebus_store::op::Op;
+    use timebus_store::store::{Config, Store, lock_home};
+    use timebus_store::writer::Statement;
+
+    use super::*;
+    use crate::app_token::{Allowance, AppSpace};
+    use crate::host::HostKind;
+    use crate::peer::PeerConfig;
+    use crate::signature::Signer;
+    use crate::who::check_token;
+
+    fn path(text: &str) -> Path {
+        Path::parse(text).expect("a path")
+    }
+
+    fn grant(audience: Audience, at: &str, actions: u8) -> Op {
+        let names = at.split('/').filter(|name| !name.is_empty()).map(|name| ScopeSegment::Name(name.into()));
+        let scope = Scope { segments: names.collect(), deep: true };
+        let (bytes_max, change_bytes_max, not_after_ms, depth) = (0, 0, 0, 0);
+        let actions = Actions(actions);
+        Op::Grant(Grant { audience, scope, timelines: Timelines::Main, actions, bytes_max, change_bytes_max, not_after_ms, depth, label: "".into() })
+    }
+
+    fn signed(key: PublicKey) -> Who {
+        Who::Signed { signer: Signer::of(*key.as_bytes()), is_owner: false }
+    }
+
+    async fn peer() -> (Peer, tempfile::TempDir) {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let lock = lock_home(home.path()).expect("a free home");
+        let store = Store::open(home.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
+        (Peer::new(store, Token::generate(), PeerConfig::default()), home)
+    }
+
+    fn key(number: u8) -> PublicKey {
+        SecretKey::from_seed([number; 32]).public()
+    }
+
+    const SYNC: u8 = 1;
+    const READ: u8 = 2;
+    const WRITE: u8 = 4;
+
+    #[tokio::test]
+    async fn everybody_may_what_was_granted_and_nothing_else() {
+        let (peer, _home) = peer().await;
+        let (member, reader, stranger) = (key(1), key(2), key(3));
+        let ops = vec![
+            grant(Audience::Key(member), "/table", SYNC | READ | WRITE),
+            grant(Audience::Key(reader), "/photos", READ),
+            grant(Audience::Anyone, "/public", READ),
+            grant(Audience::Anyone, "/open", SYNC | READ),
+        ];
+        let grants = peer.store().state(Statement::Ops(ops), 1).await.expect("stated");
+        let own = peer.space();
+        let elsewhere = key(9);
+        let may = |who: &Who, verb, space, at: &str| who.may(&peer, verb, space, &path(at));
+        let table: &[(Who, Verb, &PublicKey, &str, bool)] = &[
+            (Who::Owner, Verb::Write, &own, "/x", true),
+            (Who::Owner, Verb::Write, &elsewhere, "/x", true),
+            (signed(member), Verb::Write, &own, "/table", true),
+            (signed(member), Verb::Write, &own, "/table/a/b", true),
+            (signed(member), Verb::Write, &own, "/", false),
+            (signed(member), Verb::Write, &own, "/tables", false),
+            // Who fetches the timeline has all of it anyway.
+            (signed(member), Verb::Read, &own, "/", true),
+            (signed(member), Verb::Grant, &own, "/table", false),
+            (signed(member), Verb::Write, &elsewhere, "/table", false),
+            (signed(reader), Verb::Read, &own, "/photos/1", true),
+            (signed(reader), Verb::Read, &own, "/", false),
+            (signed(reader), Verb::Read, &own, "/public/x", true),
+            (signed(reader), Verb::Read, &own, "/.auth", true),
+            (signed(stranger), Verb::Read, &own, "/public", true),
+            (signed(stranger), Verb::Read, &own, "/photos", false),
+            (Who::Anyone, Verb::Read, &own, "/public/x", true),
+            (Who::Anyone, Verb::Read, &own, "/open/x", true),
+            // A public corner does not make everything public.
+            (Who::Anyone, Verb::Read, &own, "/", false),
+            (Who::Anyone, Verb::Write, &own, "/public", false),
+            (Who::Anyone, Verb::Read, &elsewhere, "/public", false),
+        ];
+        for (who, verb, space, at, expected) in table {
+            assert_eq!(may(who, *verb, space, at).is_ok(), *expected, "{who:?} {verb:?} {at}");
+        }
+        let main = TimelineId::named(&own, "main");
+        let rights = peer.store().rights(&own).expect("held");
+        let fetch = [member, reader, stranger].map(|key| rights.may_fetch(&key, &main, 1));
+        assert_eq!(fetch, [true, false, false], "who reads one path by HTTP fetches nothing");
+        // What is missing is named, in the same words whether the space is held here or not.
+        let refused = |space| may(&signed(stranger), Verb::Read, space, "/photos").expect_err("refused");
+        assert_eq!(refused(&own).extra["missing"]["can"], "read");
+        let blank = |problem: Problem, space: &PublicKey| {
+            let text = String::from_utf8(problem.to_bytes()).expect("text");
+            text.replace(&format!("/@{space}"), "").replace(&space.to_string(), "")
+        };
+        let held = key(8);
+        assert_eq!(blank(refused(&elsewhere), &elsewhere), blank(refused(&held), &held));
+        assert_eq!(blank(refused(&own), &own), blank(refused(&held), &held));
+        let revoke = Statement::Revoke { grants: vec![grants[0]], cascade: false };
+        peer.store().state(revoke, 2).await.expect("stated");
+        assert!(may(&signed(member), Verb::Write, &own, "/table").is_err());
+        assert!(may(&signed(member), Verb::Read, &own, "/").is_err());
+    }
+
+    #[tokio::test]
+    async fn an_app_may_what_its_card_said_at_its_own_origin() {
+        let (peer, _home) = peer().await;
+        let own = peer.space();
+        let other = key(9);
+        let mail = |space, at: &str, verbs: &[Verb]| Allowance { space, path: path(at), verbs: verbs.to_vec() };
+        let allowances = vec![mail(AppSpace::One(own), "/chirp", &[Verb::Read, Verb::Write]), mail(AppSpace::Others, "/chirp", &[Verb::Read])];
+        let token = Token::generate();
+        let scope = AppScope::new("chirp".to_owned(), allowances, vec![(path("/.sys/refs"), vec![Verb::Read])]);
+        assert!(peer.app_tokens().insert(&token, std::sync::Arc::new(scope)));
+        let text = token.text();
+        let (root, its, others) = (HostKind::Root, HostKind::App("chirp".to_owned()), HostKind::App("board".to_owned()));
+        for (kind, is_page, expected) in
+            [(&its, true, true), (&its, false, true), (&others, true, false), (&others, false, false), (&root, true, false), (&root, false, true)]
+        {
+            assert_eq!(check_token(&peer, &text, kind, is_page).is_ok(), expected, "{kind:?} {is_page}");
+            assert_eq!(check_token(&peer, &peer.token.text(), kind, is_page).is_ok(), *kind == root, "the owner's token at {kind:?}");
+        }
+        let app = check_token(&peer, &text, &its, true).expect("known");
+        for (verb, space, at, expected) in [
+            (Verb::Write, &own, "/chirp/posts", true),
+            (Verb::Write, &own, "/chirps", false),
+            (Verb::Write, &own, "/", false),
+            (Verb::Read, &other, "/chirp", true),
+            (Verb::Write, &other, "/chirp", false),
+            (Verb::Read, &own, "/mail", false),
+        ] {
+            assert_eq!(app.may(&peer, verb, space, &path(at)).is_ok(), expected, "{verb:?} {at}");
+        }
+        let refs = ["refs".to_owned(), "x".to_owned()];
+        assert!(app.may_sys(Verb::Read, &refs).is_ok() && app.may_sys(Verb::Write, &refs).is_err());
+        assert!(app.may_sys(Verb::Read, &["status".to_owned()]).is_err());
+        peer.app_tokens().remove("chirp");
+        assert!(app.may(&peer, Verb::Read, &own, &path("/chirp")).is_err(), "what is open ends too");
+        assert!(check_token(&peer, &text, &its, true).is_err());
+    }
+}

@@ -1,0 +1,120 @@
+//! Paths that are kept apart: who reads them, who never gets a byte of them, and what becomes of that.
+
+use serde_json::{Value, json};
+
+use super::neighbours::{invite, join, json as verb, pair, poll, run, until_space, until_value};
+use crate::peer::{Home, Peer};
+
+/// What is nowhere but in a private path.
+const CANARY: &str = "kanarienvogel-4711";
+
+/// Whether a word is in any file of a home.
+fn is_anywhere(home: &Home, word: &str) -> bool {
+    fn within(folder: &std::path::Path, word: &[u8]) -> bool {
+        std::fs::read_dir(folder).expect("a folder").any(|entry| {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                return within(&path, word);
+            }
+            std::fs::read(&path).is_ok_and(|bytes| bytes.windows(word.len()).any(|window| window == word))
+        })
+    }
+    within(home.folder(), word.as_bytes())
+}
+
+fn private(peer: &Peer, args: &[&str]) -> Value {
+    verb(peer.home(), &[&["private"], args].concat())
+}
+
+#[test]
+fn what_is_kept_apart_goes_to_nobody_until_it_is_shared_and_then_all_of_it() {
+    let (alice, bob) = pair();
+    private(&alice, &["/diary"]);
+    alice.put("/diary/monday", &json!(CANARY));
+    alice.put("/notes", &json!("for all"));
+    assert_eq!(alice.value("/diary"), json!({"monday": CANARY}));
+    assert_eq!(alice.value("/"), json!({"diary": {"link": "/diary"}, "notes": "for all"}), "above, it is a pointer");
+    // Bob reads everything else, and is told that he may not read this, which is not the same as nothing.
+    until_value(&bob, "/@alice/notes", &json!("for all"));
+    let denied = bob.send("GET", "/@alice/diary/monday", &[], "").problem(403);
+    assert!(denied["detail"].as_str().is_some_and(|detail| detail.contains("kept apart")), "{denied}");
+    bob.send("PUT", "/@alice/diary/bob", &[("Content-Type", "application/json")], "1").problem(403);
+    assert!(is_anywhere(alice.home(), CANARY), "the search finds it where it is");
+    assert!(!is_anywhere(bob.home(), CANARY));
+
+    // Carol gets the path and nothing else.
+    let carol = Peer::start();
+    let link = invite(&alice, &["--to", "/diary", "--can", "write"]);
+    let card = run(carol.home(), &["join", &link]);
+    for part in ["read /diary and what is below it", "nothing else of this space", "write at and below /diary"] {
+        assert!(card.err.contains(part), "{part} is missing in {}", card.err);
+    }
+    join(&carol, &link, "alice");
+    until_space(&carol, "alice", "live");
+    until_value(&carol, "/@alice/diary/monday", &json!(CANARY));
+    assert_ne!(carol.send("GET", "/@alice/notes", &[], "").status, 200);
+    assert!(!is_anywhere(carol.home(), "for all"));
+    carol.put("/@alice/diary/carol", &json!("me too"));
+    until_value(&alice, "/diary/carol", &json!("me too"));
+    let readers = private(&alice, &[])["timelines"][0]["readers"].clone();
+    assert_eq!((readers.as_array().map(Vec::len), &readers[0]["can"]), (Some(1), &json!("write")), "{readers}");
+
+    // Taken back: she keeps what she had and gets nothing more.
+    let id = verb(alice.home(), &["invites"])["invites"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(run(alice.home(), &["invites", "revoke", &id, "--grants"]).code, 0);
+    poll("carol may not write any more", || {
+        let answer = carol.send("PUT", "/@alice/diary/late", &[("Content-Type", "application/json")], "1");
+        (answer.status == 403).then_some(())
+    });
+    alice.put("/diary/tuesday", &json!("secret-again-4712"));
+    alice.put("/wall/after", &json!(1));
+    until_value(&bob, "/@alice/wall/after", &json!(1));
+    assert_eq!(carol.value("/@alice/diary/monday"), CANARY);
+    assert!(!is_anywhere(carol.home(), "secret-again-4712"));
+    assert!(!is_anywhere(bob.home(), CANARY));
+    assert_eq!(alice.value("/diary/carol"), "me too", "what she wrote in good faith stays");
+
+    // Whoever may come back gets what he missed.
+    join(&carol, &invite(&alice, &["--to", "/diary"]), "alice");
+    until_value(&carol, "/@alice/diary/tuesday", &json!("secret-again-4712"));
+}
+
+#[test]
+fn who_may_read_a_path_later_gets_it_over_the_link_that_there_is() {
+    let (alice, bob) = pair();
+    private(&alice, &["/photos"]);
+    alice.put("/photos/1", &json!("one"));
+    until_space(&bob, "alice", "live");
+    join(&bob, &invite(&alice, &["--to", "/photos"]), "alice");
+    until_value(&bob, "/@alice/photos/1", &json!("one"));
+    // And what comes from now on, live.
+    alice.put("/photos/2", &json!("two"));
+    until_value(&bob, "/@alice/photos/2", &json!("two"));
+    assert_eq!(alice.restart().value("/photos"), json!({"1": "one", "2": "two"}));
+}
+
+#[test]
+fn nothing_is_moved_or_covered_silently() {
+    let alice = Peer::start();
+    alice.put("/photos/1", &json!("one"));
+    let refused = run(alice.home(), &["private", "/photos"]);
+    assert!(refused.code == 4 && refused.err.contains("--move"), "{refused:?}");
+    assert_eq!(alice.value("/photos/1"), "one");
+    private(&alice, &["/photos", "--move"]);
+    assert_eq!((alice.value("/photos"), alice.value("/")), (json!({"1": "one"}), json!({"photos": {"link": "/photos"}})));
+    let again = run(alice.home(), &["private", "/photos"]);
+    assert!(again.code == 4 && again.err.contains("already"), "{again:?}");
+    // A request that would change both sides of the line is refused, whatever its form.
+    for (method, path, body) in [("DELETE", "/", ""), ("PUT", "/", "{\"photos\":{\"1\":\"two\"}}"), ("PATCH", "/", "{\"photos\":null}")] {
+        let problem = alice.send(method, path, &[("Content-Type", "application/json")], body).problem(409);
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("/photos")), "{problem}");
+    }
+    let kept = run(alice.home(), &["private", "/photos", "--undo"]);
+    assert!(kept.code == 4 && kept.err.contains("--move"), "{kept:?}");
+    private(&alice, &["/photos", "--undo", "--move"]);
+    assert_eq!(alice.value("/"), json!({"photos": {"1": "one"}}));
+    for wrong in ["/", "/.sys/x", "@alice/x"] {
+        assert_ne!(run(alice.home(), &["private", wrong]).code, 0, "{wrong}");
+    }
+    assert_eq!(private(&alice, &[])["timelines"], json!([]));
+}
