@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use timebus_identity::PublicKey;
+use timebus_store::change::Change;
 use timebus_store::ids::TimelineId;
 
 use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
