@@ -245,7 +245,7 @@ mod tests {
             "01 05 6368697270",           // an app follows: its name
             &"44".repeat(32),             // and the hash of its files
             "02 6869",                    // first paint
-            "335c9e5f",                   // the first 4 bytes of the BLAKE3 hash of all that
+            "b733ef34",                   // the first 4 bytes of the BLAKE3 hash of all that
         ];
         let hex: String = expected.concat().split_whitespace().collect();
         let bytes: Vec<u8> = URL_SAFE_NO_PAD.decode(invite.payload()).expect("base64url");
