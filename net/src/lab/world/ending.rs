@@ -129,6 +129,10 @@ impl World {
                     self.problem(format!("{} cannot be read", self.peers[peer].name));
                     continue;
                 };
+                if set.is_empty() {
+                    // Not here at all, or known by name alone.
+                    continue;
+                }
                 self.totals.comparisons += 1;
                 let different = by_set.get(&set).filter(|(_, other)| *other != state).map(|(other, text)| (*other, first_difference(text, &state)));
                 if let Some((other, difference)) = different {
