@@ -27,6 +27,8 @@ mod protocol;
 mod crash;
 // A relay of one's own: where it is, and that it stops.
 mod relay;
+// Apps: install cards, origins, tokens, and what a real browser makes of the pages.
+mod apps;
 // The commands of README.md, run as they stand.
 mod readme;
 // What we would otherwise argue about: stray files, long lines, traces of one machine.

@@ -4,7 +4,7 @@ mod guests;
 mod joining;
 mod mending;
 mod namespaces;
-mod neighbours;
+pub(crate) mod neighbours;
 mod private;
 mod relays;
 mod rights;

@@ -10,6 +10,10 @@ use crate::amounts::Lifetime;
 use crate::generator::Shape;
 use crate::target::{Target, Versions};
 
+mod app;
+
+pub(crate) use app::{App, AppAction};
+
 /// A tree of values that you keep, share and watch: a local-first hierarchical key-value store
 #[derive(Debug, Parser)]
 #[command(
@@ -85,6 +89,7 @@ pub(crate) enum Verb {
     Block(Block),
     Unblock(Unblock),
     Devices(Devices),
+    App(App),
     Lab(Lab),
     Relay(Relay),
     Completions(Completions),

@@ -65,7 +65,7 @@ impl Session {
             if let Some(lock) = try_lock(&context.home)? {
                 // Whoever wrote it is gone.
                 context.home.clear_running();
-                let local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
+                let local = Local::open(&context.home, lock, context.out, PeerConfig { apps: crate::builtin::APPS, ..PeerConfig::default() }).await?;
                 return Ok(Self { place: Place::Here(local), token: None });
             }
             let running = context.home.running();

@@ -8,6 +8,7 @@
 //! (keys, restoring, health).
 
 mod amounts;
+mod builtin;
 mod cli;
 mod client;
 mod clock;

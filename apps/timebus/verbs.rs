@@ -1,5 +1,6 @@
 //! What each verb does.
 
+mod app;
 mod backup;
 mod devices;
 mod doctor;
@@ -72,6 +73,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Block(args) => peers::block(context, &args.who, true).await,
         Verb::Unblock(args) => peers::block(context, &args.who, false).await,
         Verb::Devices(args) => devices::run(context, args).await,
+        Verb::App(args) => app::run(context, args).await,
         Verb::Lab(args) => lab::run(context, args),
         Verb::Relay(args) => relay::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),

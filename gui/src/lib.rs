@@ -1,7 +1,8 @@
 //! The pages that a peer serves to browsers, embedded in the program.
 //!
 //! `web/` holds them as they are served: plain ES modules, no build step. [`file()`] finds one by its path below
-//! `/.gui/`; the empty path is the start page, which browsers get at every path.
+//! `/.gui/`; the empty path is the start page, which browsers get at every path. `sdk.js` and `sdk/` are for apps, at
+//! whose origins they are served as `/sdk.js`.
 //!
 //! Deliberately not here: anything that serves. The pages are a client of the HTTP API and can do nothing that it
 //! cannot; this crate does not know that the API exists.
@@ -23,14 +24,21 @@ const FILES: &[(&str, &[u8])] = embed! {
     "api/session.js"
     "api/watch-socket.js"
     "dom.js"
+    "elements/app-card.js"
+    "elements/apps-page.js"
     "elements/change-history.js"
     "elements/first-run.js"
+    "elements/invites-page.js"
+    "elements/join-page.js"
     "elements/notice-list.js"
     "elements/path-crumbs.js"
     "elements/path-explorer.js"
-    "elements/peer-panel.js"
+    "elements/peer-page.js"
+    "elements/people-page.js"
     "elements/problem-card.js"
+    "elements/qr-code.js"
     "elements/sign-in.js"
+    "elements/small-chart.js"
     "elements/timebus-app.js"
     "elements/value-authors.js"
     "elements/value-conflicts.js"
@@ -39,10 +47,17 @@ const FILES: &[(&str, &[u8])] = embed! {
     "elements/value-view.js"
     "icon.svg"
     "index.html"
+    "invite-link.js"
     "live-tree.js"
     "main.js"
     "page.css"
     "path.js"
+    "sdk.js"
+    "sdk/outbox.js"
+    "sdk/problem.js"
+    "sdk/store.js"
+    "sdk/tree.js"
+    "sdk/wire.js"
     "tokens.css"
     "value-actions.js"
     "words.js"
@@ -157,8 +172,9 @@ mod tests {
 
     #[test]
     fn one_file_knows_urls() {
-        for (name, _) in FILES.iter().filter(|(name, _)| name.ends_with(".js") && *name != "api/peer.js") {
-            assert!(!text(name).contains("fetch(") && !text(name).contains("/.sys"), "{name} asks the peer by itself");
+        for (name, _) in FILES.iter().filter(|(name, _)| name.ends_with(".js") && !["api/peer.js", "sdk/wire.js"].contains(name)) {
+            let is_sdk = *name == "sdk.js" || name.starts_with("sdk/");
+            assert!(!text(name).contains("fetch(") && (is_sdk || !text(name).contains("/.sys")), "{name} asks the peer by itself");
         }
     }
 }

@@ -47,7 +47,7 @@ export const parsePath = (text) => text.split("/").filter((segment) => segment !
 export function compareNames(a, b) {
   const [left, right] = [[...a], [...b]];
   for (let at = 0; at < left.length && at < right.length; at += 1) {
-    const difference = (left[at].codePointAt(0) ?? 0) - (right[at].codePointAt(0) ?? 0);
+    const difference = (left[at]?.codePointAt(0) ?? 0) - (right[at]?.codePointAt(0) ?? 0);
     if (difference !== 0) return difference;
   }
   return left.length - right.length;

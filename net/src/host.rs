@@ -83,6 +83,12 @@ impl HostList {
         is_label(label).then(|| HostKind::App(label.to_owned()))
     }
 
+    /// The same for a port that belongs to one app.
+    pub fn check_app(authority: &str, port: u16, alias: &str) -> Option<HostKind> {
+        let is_ours = ["localhost", "127.0.0.1"].iter().any(|name| authority == format!("{name}:{port}"));
+        is_ours.then(|| HostKind::App(alias.to_owned()))
+    }
+
     fn add_root(&mut self, name: &str, port: u16, port_is_left_out: bool) {
         self.roots.push(format!("{name}:{port}"));
         if port_is_left_out {

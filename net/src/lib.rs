@@ -11,6 +11,7 @@
 
 pub mod accept;
 pub mod app_token;
+pub mod apps;
 pub mod authority;
 mod backup;
 mod body;

@@ -1,7 +1,7 @@
 //! A peer: a store and everything that serving it needs to know.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -9,8 +9,11 @@ use std::time::{Duration, Instant};
 use http::StatusCode;
 use timebus_identity::{PublicKey, Token, random_bytes, z32};
 use timebus_store::store::Store;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use crate::app_token::AppTokens;
+use crate::apps::{App, Apps};
 use crate::cache::Cache;
 use crate::host::HostList;
 use crate::problem::Problem;
@@ -44,6 +47,8 @@ pub struct PeerConfig {
     pub heartbeat_s: u64,
     /// The pages: a function from a path below `/.gui/` to a file; the empty path is the start page.
     pub gui: Option<fn(&str) -> Option<GuiFile>>,
+    /// Apps that ship with the program. Default none.
+    pub apps: &'static [crate::apps::BuiltIn],
 }
 
 impl Default for PeerConfig {
@@ -57,6 +62,7 @@ impl Default for PeerConfig {
             cache_bytes: 32 * 1024 * 1024,
             heartbeat_s: 60,
             gui: None,
+            apps: &[],
         }
     }
 }
@@ -96,9 +102,29 @@ pub struct Inner {
     origins: Mutex<HashMap<(Of, String), usize>>,
     signatures: Mutex<HashMap<[u8; 64], Instant>>,
     pub(crate) stop: tokio::sync::watch::Sender<bool>,
+    apps: Apps,
+    app_ports: AppPorts,
     door: RwLock<Option<crate::link::Door>>,
     network: std::sync::OnceLock<crate::network::Network>,
     pub(crate) scrub: crate::scrub::Scrub,
+}
+
+/// A port of one app, and its alias.
+pub(crate) type AppPort = (TcpListener, Arc<str>);
+
+/// Ports of single apps.
+struct AppPorts {
+    /// Those that are open. There is one per app at most, so the channel below is bounded by [`crate::apps::APPS_MAX`].
+    open: Mutex<HashMap<String, u16>>,
+    listeners: mpsc::UnboundedSender<AppPort>,
+    waiting: Mutex<Option<mpsc::UnboundedReceiver<AppPort>>>,
+}
+
+impl Default for AppPorts {
+    fn default() -> Self {
+        let (listeners, waiting) = mpsc::unbounded_channel();
+        Self { open: Mutex::default(), listeners, waiting: Mutex::new(Some(waiting)) }
+    }
 }
 
 /// How long a login link works.
@@ -128,13 +154,15 @@ impl Peer {
     pub fn new(store: Store, token: Token, config: PeerConfig) -> Self {
         let cache = Arc::new(Cache::new(config.cache_bytes));
         store.observe(Arc::clone(&cache) as Arc<dyn timebus_store::store::Observer>);
-        Self(Arc::new(Inner {
+        let app_tokens = AppTokens::default();
+        let apps = Apps::open(store.home(), &app_tokens);
+        let peer = Self(Arc::new(Inner {
             store,
             token,
             config,
             cache,
             views: Arc::default(),
-            app_tokens: AppTokens::default(),
+            app_tokens,
             counters: Counters::default(),
             started: Instant::now(),
             addresses: RwLock::default(),
@@ -143,10 +171,14 @@ impl Peer {
             origins: Mutex::default(),
             signatures: Mutex::default(),
             stop: tokio::sync::watch::Sender::new(false),
+            apps,
+            app_ports: AppPorts::default(),
             door: RwLock::default(),
             network: std::sync::OnceLock::new(),
             scrub: crate::scrub::Scrub::default(),
-        }))
+        }));
+        crate::sys::apps::renew(&peer);
+        peer
     }
 
     /// The store.
@@ -192,6 +224,68 @@ impl Peer {
             seen.retain(|_, at| at.elapsed() < lifetime);
         }
         seen.len() < SIGNATURES_MAX && seen.insert(*signature, Instant::now()).is_none()
+    }
+
+    /// The installed apps.
+    pub(crate) fn apps(&self) -> &Apps {
+        &self.0.apps
+    }
+
+    /// A configured name as others write it: with this peer's port, unless the name has one.
+    pub(crate) fn public_host(&self, name: &str) -> String {
+        let port = self.0.addresses.read().unwrap_or_else(PoisonError::into_inner).first().map_or(80, SocketAddr::port);
+        match crate::host::split_port(name) {
+            (name, Some("80" | "443")) => name.to_owned(),
+            (_, Some(_)) => name.to_owned(),
+            (name, None) if port == 80 => name.to_owned(),
+            (name, None) => format!("{name}:{port}"),
+        }
+    }
+
+    /// Where an app is opened.
+    pub(crate) fn app_url(&self, alias: &str) -> String {
+        let addresses = self.0.addresses.read().unwrap_or_else(PoisonError::into_inner);
+        match addresses.first().map_or(80, SocketAddr::port) {
+            80 => format!("http://{alias}.localhost/"),
+            port => format!("http://{alias}.localhost:{port}/"),
+        }
+    }
+
+    /// The port that an app has for itself; opened if there is none yet.
+    pub(crate) async fn app_port(&self, app: &App) -> std::io::Result<u16> {
+        let alias = &app.record.alias;
+        if let Some(port) = lock(&self.0.app_ports.open).get(alias) {
+            return Ok(*port);
+        }
+        // What a browser keeps, it keeps for a port, so an app has the same one whenever that is free.
+        let listener = match app.record.port {
+            Some(port) => TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await,
+            None => Err(std::io::ErrorKind::NotFound.into()),
+        };
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(_) => TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
+        };
+        let port = listener.local_addr()?.port();
+        lock(&self.0.app_ports.open).insert(alias.clone(), port);
+        if app.record.port != Some(port) {
+            self.0.apps.set_port(alias, port)?;
+        }
+        let _ = self.0.app_ports.listeners.send((listener, alias.as_str().into()));
+        Ok(port)
+    }
+
+    /// Ports of single apps, for the serving loop: those that were open before, and those that are opened later.
+    pub(crate) async fn app_ports(&self) -> mpsc::UnboundedReceiver<AppPort> {
+        for app in self.0.apps.all() {
+            if app.record.port.is_some()
+                && let Err(error) = self.app_port(&app).await
+            {
+                tracing::warn!(%error, app = %app.record.alias, "an app has no port of its own now");
+            }
+        }
+        // Whoever serves a peer a second time gets no ports: they are the first one's.
+        lock(&self.0.app_ports.waiting).take().unwrap_or_else(|| mpsc::unbounded_channel().1)
     }
 
     /// Says that this peer takes part in a network, once.

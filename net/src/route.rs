@@ -10,6 +10,7 @@ use timebus_store::pipeline::Space;
 use timebus_store::store::StorageError;
 use timebus_store::writer::WriteError;
 
+use crate::apps::{App, origin};
 use crate::authority::{Verb, who_are_you};
 use crate::body::{Body, read_body, refuse};
 use crate::host::HostKind;
@@ -83,13 +84,36 @@ pub(crate) async fn answer(peer: Peer, link: Arc<Link>, request: Request<Incomin
 async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
     let (head, body) = request.into_parts();
     let kind = check_host(link, head.version, &head.uri, &head.headers)?;
-    if let HostKind::App(_) = kind {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "app", "no such app", "no app of this name is installed"));
+    match &kind {
+        HostKind::Root => serve(peer, link, &kind, head, body, None).await,
+        HostKind::App(alias) => {
+            let answer = match origin::find(peer, alias) {
+                Ok(app) => serve(peer, link, &kind, head, body, Some(app)).await,
+                Err(problem) => Err(problem),
+            };
+            let is_socket = |response: &Response<Body>| response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            Ok(match answer {
+                Ok(response) if is_socket(&response) => response,
+                Ok(response) => origin::guard(response),
+                Err(problem) => origin::guard(refuse(&problem)),
+            })
+        }
     }
+}
+
+/// Answers a request to the peer itself, or to the origin of an app.
+async fn serve(
+    peer: &Peer,
+    link: &Arc<Link>,
+    kind: &HostKind,
+    head: http::request::Parts,
+    body: Incoming,
+    app: Option<Arc<App>>,
+) -> Result<Response<Body>, Problem> {
     if websocket::is_upgrade(&head.headers) {
-        return websocket::upgrade(peer, link, &kind, head, body);
+        return websocket::upgrade(peer, link, kind, head, body);
     }
-    let who = identify(peer, link, &kind, &head)?;
+    let who = identify(peer, link, kind, &head)?;
     let raw = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     if head.method == Method::GET && who.is_owner() && read::is_plain(&head.headers) {
         // The common case first: what was asked for before and has not changed.
@@ -100,7 +124,16 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
     let target = Target::parse(raw).map_err(|error| bad_target(&error))?;
     let first = target.segments.first().map(String::as_str);
     let reads = matches!(head.method, Method::GET | Method::HEAD);
-    let is_page = first == Some(".gui") || reads && (matches!(first, None | Some("favicon.ico")) || wants_page(&head));
+    if let Some(app) = &app {
+        if origin::is_own_question(&target) {
+            return origin::question(peer, link, app, &who, &head, body, &target).await;
+        }
+        let is_value = first.is_some_and(|first| first.starts_with('@'));
+        if !is_value && first != Some(".sys") && head.method != Method::OPTIONS {
+            return origin::file(peer, app, &head, &target);
+        }
+    }
+    let is_page = app.is_none() && (first == Some(".gui") || reads && (matches!(first, None | Some("favicon.ico")) || wants_page(&head)));
     if is_page && let Some(page) = sys::gui(peer, &target, &head) {
         return Ok(page);
     }

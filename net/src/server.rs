@@ -45,6 +45,8 @@ pub(crate) struct Link {
     owner: OnceLock<bool>,
     /// The names that the peer answers to.
     pub(crate) hosts: Arc<HostList>,
+    /// The app whose own port this is.
+    pub(crate) app: Option<Arc<str>>,
     /// Requests that came and writes that went through.
     signs: AtomicU64,
     /// Requests that are being answered.
@@ -57,7 +59,7 @@ impl Link {
     fn new(peer: &Peer, ends: Option<(SocketAddr, SocketAddr)>, permit: Option<OwnedSemaphorePermit>) -> Self {
         let counted = Counted::new(peer, |counters| &counters.connections);
         let (owner, signs, busy) = Default::default();
-        Self { ends, owner, hosts: peer.hosts(), signs, busy, _held: (permit, counted) }
+        Self { ends, owner, hosts: peer.hosts(), app: None, signs, busy, _held: (permit, counted) }
     }
 
     /// Whether the other end is a program of the user who runs this peer.
@@ -85,16 +87,16 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     let scrubbing = tokio::spawn(crate::scrub::run(peer.clone()));
     let mut tasks = tokio::task::JoinSet::new();
     let (accepted, mut incoming) = tokio::sync::mpsc::channel(64);
-    for listener in listeners {
+    let accept = |listener: TcpListener, app: Option<Arc<str>>| {
         let accepted = accepted.clone();
         let connections = Arc::clone(&connections);
-        tasks.spawn(async move {
+        async move {
             loop {
                 // Who finds the house full waits in the kernel's queue, not in our memory.
                 let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
                 match listener.accept().await {
                     Ok((stream, from)) => {
-                        if accepted.send((stream, from, permit)).await.is_err() {
+                        if accepted.send((stream, from, permit, app.clone())).await.is_err() {
                             return;
                         }
                     }
@@ -104,17 +106,24 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
                     }
                 }
             }
-        });
+        }
+    };
+    for listener in listeners {
+        tasks.spawn(accept(listener, None));
     }
+    let mut app_ports = peer.app_ports().await;
     tokio::pin!(stop);
     loop {
         tokio::select! {
             () = &mut stop => break,
             _ = stopped.wait_for(|stop| *stop) => break,
-            Some((stream, from, permit)) = incoming.recv() => {
+            Some((listener, alias)) = app_ports.recv() => {
+                tasks.spawn(accept(listener, Some(alias)));
+            }
+            Some((stream, from, permit, app)) = incoming.recv() => {
                 let _ = stream.set_nodelay(true);
                 let Ok(local) = stream.local_addr() else { continue };
-                let link = Link::new(&peer, Some((local, from)), Some(permit));
+                let link = Link { app, ..Link::new(&peer, Some((local, from)), Some(permit)) };
                 let watcher = graceful.watcher();
                 let peer = peer.clone();
                 tokio::spawn(async move {

@@ -59,6 +59,7 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
     Some(response)
 }
 
+pub(crate) mod apps;
 pub(crate) mod network;
 mod timelines;
 
@@ -84,9 +85,13 @@ pub(crate) async fn answer(
     who.may_sys(verb, rest)?;
     let headers = head.headers.clone();
     let at = || async { crate::remote::reach(peer, &headers, tail, &who, verb).await.map(|(space, path, _)| (space, path)) };
-    let body = if writes { read_body(body, BODY_BYTES_MAX).await? } else { Bytes::new() };
+    let bytes_max = if name == "apps" { apps::BODY_BYTES_MAX } else { BODY_BYTES_MAX };
+    let body = if writes { read_body(body, bytes_max).await? } else { Bytes::new() };
     who.allows_body(&body)?;
     let parts: Vec<&str> = rest.iter().map(String::as_str).collect();
+    if let Some(answer) = apps::answer(peer, &head.method, &parts, &body).await {
+        return answer;
+    }
     if let Some(answer) = network::answer(peer, &head.method, &parts, &body).await {
         return answer;
     }
@@ -94,9 +99,10 @@ pub(crate) async fn answer(
         return answer;
     }
     match name {
-        "" if reads => Ok(answer_json(
-            &json!({"links": ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines"]}),
-        )),
+        "" if reads => {
+            let links = ["status", "metrics", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "apps"];
+            Ok(answer_json(&json!({ "links": links })))
+        }
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
         "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, &query)),

@@ -10,7 +10,7 @@ use http::{HeaderMap, StatusCode, header, request::Parts};
 use timebus_identity::{PublicKey, Signature};
 
 use crate::app_token::AppScope;
-use crate::host::HostKind;
+use crate::host::{HostKind, HostList};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::server::Link;
@@ -58,7 +58,12 @@ pub(crate) fn check_host(link: &Link, version: http::Version, uri: &http::Uri, h
             _ => return Err(misdirected()),
         },
     };
-    link.hosts.check(authority).ok_or_else(misdirected)
+    match (&link.app, link.ends) {
+        // A port of its own is the app's under every name, so that nobody else's page is of its origin.
+        (Some(alias), Some((local, _))) => HostList::check_app(authority, local.port(), alias),
+        _ => link.hosts.check(authority),
+    }
+    .ok_or_else(misdirected)
 }
 
 /// The Host of a request that [`check_host`] accepted.

@@ -11,52 +11,52 @@ use crate::peer::{DEADLINE, Home, PROGRAM, Peer};
 
 /// What came of running the program.
 #[derive(Debug)]
-pub(super) struct Run {
-    pub(super) code: i32,
-    pub(super) out: String,
-    pub(super) err: String,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 /// The program, for a home.
-pub(super) fn program(home: &Home, args: &[&str]) -> Command {
+pub(crate) fn program(home: &Home, args: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
     command.arg("--home").arg(home.folder()).args(args).env_remove("TIMEBUS_HOME").stdin(Stdio::null());
     command
 }
 
 /// Runs a verb on a home.
-pub(super) fn run(home: &Home, args: &[&str]) -> Run {
+pub(crate) fn run(home: &Home, args: &[&str]) -> Run {
     finish(&mut program(home, args))
 }
 
 /// Runs a command to its end.
-pub(super) fn finish(command: &mut Command) -> Run {
+pub(crate) fn finish(command: &mut Command) -> Run {
     let output = command.output().expect("the program runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     Run { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }
 
 /// Runs a verb that must succeed; what it says to programs.
-pub(super) fn json(home: &Home, args: &[&str]) -> Value {
+pub(crate) fn json(home: &Home, args: &[&str]) -> Value {
     let run = run(home, &[&["--json"], args].concat());
     assert_eq!(run.code, 0, "{args:?}: {run:?}");
     serde_json::from_str(&run.out).unwrap_or_else(|error| panic!("{error} in {run:?}"))
 }
 
 /// A link that `invite` prints.
-pub(super) fn invite(peer: &Peer, args: &[&str]) -> String {
+pub(crate) fn invite(peer: &Peer, args: &[&str]) -> String {
     let run = run(peer.home(), &[&["invite"], args].concat());
     assert_eq!(run.code, 0, "{run:?}");
     run.out.trim().to_owned()
 }
 
 /// Takes an invite; what `join` says to programs.
-pub(super) fn join(peer: &Peer, link: &str, name: &str) -> Value {
+pub(crate) fn join(peer: &Peer, link: &str, name: &str) -> Value {
     json(peer.home(), &["join", link, "--yes", "--as", name])
 }
 
 /// Two peers, of which the second has the space of the first as `@alice` and may write at `/wall`.
-pub(super) fn pair() -> (Peer, Peer) {
+pub(crate) fn pair() -> (Peer, Peer) {
     let (alice, bob) = (Peer::start(), Peer::start());
     let link = invite(&alice, &["--to", "/wall", "--can", "write"]);
     let joined = join(&bob, &link, "alice");
@@ -65,7 +65,7 @@ pub(super) fn pair() -> (Peer, Peer) {
 }
 
 /// Waits until a path is as wanted, woken by every change to it.
-pub(super) fn until(peer: &Peer, path: &str, what: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
+pub(crate) fn until(peer: &Peer, path: &str, what: &str, is_so: impl Fn(&Answer) -> bool) -> Answer {
     let headers = [("Subscribe", "true"), ("Accept", "application/x-ndjson")];
     let (status, _, mut events) = peer.connect().stream("GET", path, &headers);
     assert_eq!(status, 200, "{path} can be watched");
@@ -83,12 +83,12 @@ pub(super) fn until(peer: &Peer, path: &str, what: &str, is_so: impl Fn(&Answer)
 }
 
 /// Waits until a path has a value.
-pub(super) fn until_value(peer: &Peer, path: &str, value: &Value) {
+pub(crate) fn until_value(peer: &Peer, path: &str, value: &Value) {
     until(peer, path, &value.to_string(), |answer| answer.status == 200 && answer.json() == *value);
 }
 
 /// Asks again and again, for what nothing tells by itself.
-pub(super) fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {
         if let Some(answer) = ask() {
@@ -100,17 +100,17 @@ pub(super) fn poll<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 /// How the space of somebody is at a peer, by what its owner calls it.
-pub(super) fn space(peer: &Peer, petname: &str) -> Value {
+pub(crate) fn space(peer: &Peer, petname: &str) -> Value {
     let spaces = peer.value("/.sys/spaces");
     spaces["spaces"].as_array().and_then(|all| all.iter().find(|space| space["petname"] == petname)).cloned().unwrap_or(Value::Null)
 }
 
 /// Waits until a space is in a state.
-pub(super) fn until_space(peer: &Peer, petname: &str, state: &str) -> Value {
+pub(crate) fn until_space(peer: &Peer, petname: &str, state: &str) -> Value {
     poll(&format!("{petname} is {state}"), || Some(space(peer, petname)).filter(|space| space["state"] == state))
 }
 
 /// Everybody whom a peer knows.
-pub(super) fn peers(peer: &Peer) -> Vec<Value> {
+pub(crate) fn peers(peer: &Peer) -> Vec<Value> {
     peer.value("/.sys/peers")["peers"].as_array().cloned().unwrap_or_default()
 }

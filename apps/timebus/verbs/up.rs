@@ -49,7 +49,7 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     };
     context.home.clear_running();
     let listening = listen(args.http.as_deref()).await?;
-    let config = PeerConfig { hosts: args.hosts.clone(), gui: Some(page), ..PeerConfig::default() };
+    let config = PeerConfig { hosts: args.hosts.clone(), gui: Some(page), apps: crate::builtin::APPS, ..PeerConfig::default() };
     let local = Local::open(&context.home, lock, context.out, config).await?;
     let name = args.name.clone().unwrap_or_else(|| human_name(&local.store().space()));
     let network = local.enter(&context.home, network_config(&context.home, &args.net, args.offline, name)?).await?;

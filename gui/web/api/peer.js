@@ -27,6 +27,90 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {number} connections
  * @property {{ replayed: number, torn_bytes: number, damaged: number, rebuilt: string | null, new_device: boolean }} opened
  */
+/** @typedef {{ words: string, why: string, path: string, may: string[], of: string }} Want */
+/**
+ * An app: one that could be installed, or one that is.
+ * @typedef {object} App
+ * @property {string} alias
+ * @property {string} name
+ * @property {string} title
+ * @property {string} about
+ * @property {string | null} icon a `data:` URL
+ * @property {string} version
+ * @property {{ kind: string, words: string }} source
+ * @property {Want[]} may
+ * @property {string[]} network
+ * @property {string | null} [installed] the version that is installed, of one that is looked at
+ * @property {Want[]} [asks_more]
+ * @property {string[]} [asks_hosts]
+ * @property {string} [url]
+ * @property {boolean} [is_dev]
+ * @property {string | null} [problem]
+ * @property {{ version: string, asks_more?: Want[] } | null} [update]
+ */
+/** @typedef {{ builtin: string } | { space: string } | { installed: string }} AppSource */
+/**
+ * A space of somebody else, as it is here.
+ * @typedef {object} Space
+ * @property {string} space
+ * @property {string} name
+ * @property {string | null} petname
+ * @property {boolean} is_followed
+ * @property {string | null} invite
+ * @property {boolean} is_waiting
+ * @property {string} state
+ * @property {number} [peers]
+ * @property {number} [seen_ms]
+ * @property {number} [next_try_ms]
+ * @property {string} [problem]
+ */
+/**
+ * Another peer.
+ * @typedef {object} Neighbour
+ * @property {string} id
+ * @property {string} [name]
+ * @property {string} [space]
+ * @property {string | null} petname
+ * @property {string} state
+ * @property {string} [way]
+ * @property {number} [seen_ms]
+ * @property {number} [received]
+ * @property {number} [sent]
+ * @property {number} [next_try_ms]
+ */
+/**
+ * An invite that was given.
+ * @typedef {object} Invite
+ * @property {string} id
+ * @property {string} role
+ * @property {string} path
+ * @property {number} uses
+ * @property {number} uses_max
+ * @property {number} expires_ms
+ * @property {string} note
+ * @property {string} state
+ * @property {{ space?: string, at_ms?: number }[]} redeemed
+ * @property {string} [link] only when it was just made
+ * @property {string | null} [http_link] the same for any browser, where the peer has a name
+ * @property {string[]} [qr] rows of 0 and 1
+ */
+/**
+ * What an invite says, and what became of it.
+ * @typedef {object} InviteCard
+ * @property {string} space
+ * @property {string} name
+ * @property {string} inviter
+ * @property {string} role
+ * @property {string} path
+ * @property {number} bytes_max
+ * @property {number} expires_ms
+ * @property {string} paint
+ * @property {{ name: string, version: string } | null} app
+ * @property {boolean} joined
+ * @property {Space} [status]
+ */
+/** @typedef {{ role: string, path?: string, uses?: number, expires_ms?: number, note?: string, paint?: string, app?: string }} Wish */
+/** @typedef {{ name: string, help: string, labels: string, value: number }} Metric */
 /** @typedef {{ body: string, type: string }} Content a value as it is sent: JSON, or text of a media type */
 
 /** Children on one page of a listing. */
@@ -63,10 +147,37 @@ export function pathOfPage() {
  * @returns {Path | null}
  */
 export function pathOfLink(link) {
-  if (link.origin !== location.origin || link.pathname.startsWith("/.gui/") || link.hasAttribute("download"))
+  if (link.origin !== location.origin || /^\/\.(gui|join)/.test(link.pathname) || link.hasAttribute("download"))
     return null;
   return link.pathname.split("/").filter(Boolean).map(decodeURIComponent);
 }
+
+/** Pages of the peer itself. @typedef {"apps" | "people" | "invites" | "peer"} PageName */
+
+/** @param {PageName} page */
+export const hrefOfPage = (page) => `/.sys/${page}`;
+
+/** The page of the peer itself that a path names. @param {Path} path @returns {PageName | null} */
+export function pageOf(path) {
+  const [first, name] = path;
+  if (first !== ".sys" || path.length !== 2) return null;
+  return name === "apps" || name === "people" || name === "invites" || name === "peer" ? name : null;
+}
+
+/** Whether the page was opened by an invite link. */
+export const isJoinPage = () => location.pathname === "/.join";
+
+/** Where somebody's own peer usually is, with an invite that stays in the fragment. @param {string} payload */
+export function joinAtHome(payload) {
+  const url = new URL("/.join", location.href);
+  url.protocol = "http:";
+  url.host = "localhost:7007";
+  url.hash = payload;
+  return url.href;
+}
+
+/** @param {string} payload */
+export const joinByProgram = (payload) => `timebus://join/${payload}`;
 
 /** What to type in a terminal to read a value. */
 export const curlRead = (/** @type {Path} */ path) => `curl ${location.origin}${hrefOf(path)}`;
@@ -179,6 +290,104 @@ export class Peer {
   /** @returns {Promise<Status>} */
   status() {
     return this.#json("/.sys/status");
+  }
+
+  /** @returns {Promise<Metric[]>} */
+  async metrics() {
+    const text = await (await this.#ask("/.sys/metrics")).text();
+    const help = new Map(
+      [...text.matchAll(/^# HELP timebus_(\S+) (.*)$/gm)].map(([, name = "", words = ""]) => [name, words]),
+    );
+    return [...text.matchAll(/^timebus_([a-z_]+)(\{[^}]*\})? (\S+)$/gm)].map(([, name = "", labels = "", value]) => ({
+      name,
+      labels,
+      help: help.get(name) ?? "",
+      value: Number(value),
+    }));
+  }
+
+  /** @returns {Promise<{ apps: App[], offered: App[] }>} */
+  apps() {
+    return this.#json("/.sys/apps");
+  }
+
+  /** What somebody reads before an app is installed. @param {AppSource} from @returns {Promise<App>} */
+  lookAtApp(from) {
+    return this.#post("/.sys/apps/look", { from });
+  }
+
+  /** @param {AppSource} from @param {string} version the one that was looked at @returns {Promise<App>} */
+  installApp(from, version) {
+    return this.#post("/.sys/apps/install", { from, version });
+  }
+
+  /** @param {string} alias @returns {Promise<{ kept: string[] }>} */
+  removeApp(alias) {
+    return this.#post("/.sys/apps/remove", { alias });
+  }
+
+  /** An address that opens an app, once. @param {string} alias @param {boolean} port at a port of its own @returns {Promise<string>} */
+  async openApp(alias, port) {
+    const { url, port_url } = await this.#post("/.sys/apps/open", { alias, port });
+    return port_url ?? url;
+  }
+
+  /** Writes an app into the own space, for others to install. @param {string} alias @returns {Promise<{ name: string }>} */
+  publishApp(alias) {
+    return this.#post("/.sys/apps/publish", { from: { installed: alias } });
+  }
+
+  /** @returns {Promise<Space[]>} */
+  async spaces() {
+    return (await this.#json("/.sys/spaces")).spaces;
+  }
+
+  /** @returns {Promise<Neighbour[]>} */
+  async neighbours() {
+    return (await this.#json("/.sys/peers")).peers;
+  }
+
+  /** @param {string} who @param {boolean} on */
+  follow(who, on) {
+    return this.#post(on ? "/.sys/follow" : "/.sys/unfollow", { who });
+  }
+
+  /** @param {string} who @param {boolean} blocked */
+  block(who, blocked) {
+    return this.#post("/.sys/block", { who, blocked });
+  }
+
+  /** @param {string} who @param {string} name */
+  name(who, name) {
+    return this.#post("/.sys/petname", { who, name });
+  }
+
+  /** @returns {Promise<Invite[]>} */
+  async invites() {
+    return (await this.#json("/.sys/invites")).invites;
+  }
+
+  /** @param {Wish} wish @returns {Promise<Invite>} */
+  invite(wish) {
+    return this.#post("/.sys/invites", { ...wish, qr: true });
+  }
+
+  /** @param {string} id @param {boolean} grants whether those who took it lose what it gave @returns {Promise<Invite>} */
+  revokeInvite(id, grants) {
+    return this.#post("/.sys/invites/revoke", { id, grants });
+  }
+
+  /** Looks at an invite, or takes it. @param {string} payload @param {boolean} confirm @returns {Promise<InviteCard>} */
+  join(payload, confirm) {
+    return this.#post("/.sys/join", { link: joinByProgram(payload), confirm });
+  }
+
+  /**
+   * @param {string} url
+   * @param {unknown} body
+   */
+  #post(url, body) {
+    return this.#json(url, { method: "POST", headers: { "content-type": JSON_TYPE }, body: JSON.stringify(body) });
   }
 
   /**

@@ -73,6 +73,11 @@ export class WatchSocket {
     };
   }
 
+  /** Connects before there is anything to watch, so that the page can tell whether the peer is there. */
+  open() {
+    this.#connect();
+  }
+
   /** Ends everything. */
   close() {
     this.#closed = true;

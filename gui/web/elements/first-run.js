@@ -1,10 +1,10 @@
-import { curlLine, curlRead } from "../api/peer.js";
+import { curlLine, curlRead, hrefOfPage } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { parsePath } from "../path.js";
 import { ProblemCard } from "./problem-card.js";
 
-/** What an empty space shows: a first value to write, here or in a terminal. */
+/** What an empty space shows: three things to begin with. */
 export class FirstRun extends HTMLElement {
   /** @type {import("../api/peer.js").Peer | null} */
   peer = null;
@@ -51,11 +51,31 @@ export class FirstRun extends HTMLElement {
     this.replaceChildren(
       h(
         "div",
+        { class: "starts" },
+        h(
+          "a",
+          { class: "card start", href: hrefOfPage("apps") },
+          h("h2", {}, "Start an app"),
+          h(
+            "p",
+            { class: "soft" },
+            "Chirp, for short posts among friends. Board, for what is to be done. Or one of your own.",
+          ),
+        ),
+        h(
+          "a",
+          { class: "card start", href: hrefOfPage("invites") },
+          h("h2", {}, "Invite someone"),
+          h("p", { class: "soft" }, "A link lets a friend in. You then share live data, with nobody in between."),
+        ),
+      ),
+      h(
+        "div",
         { class: "card" },
         h(
           "div",
           {},
-          h("h1", {}, "Nothing here yet. Write something."),
+          h("h1", {}, "Or write something. Nothing is here yet."),
           h(
             "p",
             { class: "soft" },

@@ -18,7 +18,7 @@ export class PathCrumbs extends HTMLElement {
         h(
           "a",
           { href: hrefOf(path.slice(0, depth)), "aria-current": depth === path.length ? "page" : undefined },
-          depth === 0 ? this.home : labelOf(path[depth - 1]),
+          depth === 0 ? this.home : labelOf(path[depth - 1] ?? ""),
         ),
       );
     this.replaceChildren(

@@ -285,7 +285,8 @@ export class PathExplorer extends HTMLElement {
       const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
       if (!step) return;
       const at = TABS.findIndex(([tab]) => tab === this.#tab);
-      this.#choose(TABS[(at + step + TABS.length) % TABS.length][0]);
+      const [to] = TABS[(at + step + TABS.length) % TABS.length] ?? [];
+      if (to) this.#choose(to);
     };
     const common = { peer: this.peer, path: this.path, device: this.status?.device ?? null };
     const panel = {

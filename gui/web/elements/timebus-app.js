@@ -1,11 +1,16 @@
-import { Peer, login, pathOfLink, pathOfPage, hrefOf } from "../api/peer.js";
+import { Peer, login, pageOf, pathOfLink, pathOfPage, hrefOf, hrefOfPage, isJoinPage } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { saveToken, savedToken, takeLoginCode, tokenOfOtherTab } from "../api/session.js";
 import { h, make } from "../dom.js";
+import { glance } from "../invite-link.js";
 import { showPath } from "../path.js";
+import { AppsPage } from "./apps-page.js";
+import { InvitesPage } from "./invites-page.js";
+import { JoinPage } from "./join-page.js";
 import { NoticeList } from "./notice-list.js";
 import { PathExplorer } from "./path-explorer.js";
-import { PeerPanel } from "./peer-panel.js";
+import { PeerPage } from "./peer-page.js";
+import { PeoplePage } from "./people-page.js";
 import { ProblemCard } from "./problem-card.js";
 import { SignIn } from "./sign-in.js";
 
@@ -17,13 +22,17 @@ const LIVENESS = { connecting: "connecting…", live: "live", lost: "not connect
 export class TimebusApp extends HTMLElement {
   /** The code of the login link that opened the page. @type {string | null} */
   static loginCode = null;
+  /** The invite of the link that opened the page. @type {string | null} */
+  static invite = null;
 
   /** @type {Peer | null} */
   #peer = null;
   /** @type {import("../api/peer.js").Status | null} */
   #status = null;
   #notices = new NoticeList();
-  #panel = new PeerPanel();
+  /** An app that the next invite brings along. @type {string | null} */
+  #shared = null;
+  #nav = h("nav", { "aria-label": "Pages" });
   #liveness = h("span", { class: "liveness small", role: "status" });
   #page = h("div", {});
 
@@ -32,6 +41,11 @@ export class TimebusApp extends HTMLElement {
     addEventListener("popstate", () => this.#show());
     addEventListener("hashchange", () => void this.#takeLink());
     this.addEventListener("click", (event) => this.#follow(event));
+    this.addEventListener("invite", (event) => {
+      this.#shared = /** @type {CustomEvent} */ (event).detail.app;
+      this.#go([".sys", "invites"]);
+    });
+    if (isJoinPage()) return this.#join();
     const code = TimebusApp.loginCode;
     TimebusApp.loginCode = null;
     /** @type {Problem | null} */
@@ -48,6 +62,24 @@ export class TimebusApp extends HTMLElement {
     token ??= savedToken() ?? (await tokenOfOtherTab());
     if (token) await this.#enter(token);
     else this.#signIn(problem);
+  }
+
+  /** Shows what an invite says at once, and then what can be done with it here. */
+  async #join() {
+    const shown = TimebusApp.invite ? glance(TimebusApp.invite) : null;
+    document.title = "An invite · timebus";
+    this.replaceChildren(make(JoinPage, { glance: shown }));
+    const token = savedToken() ?? (await tokenOfOtherTab());
+    if (!token || !shown) return;
+    const peer = new Peer(token);
+    try {
+      const { id } = await peer.status();
+      saveToken(token);
+      // The one who made it looks at what others will see.
+      if (id !== shown.space) this.replaceChildren(make(JoinPage, { glance: shown, peer }));
+    } catch {
+      // Not signed in here any more, which changes nothing about the invite.
+    }
   }
 
   /** Somebody put a login link into the address of a page that is open already. */
@@ -118,19 +150,18 @@ export class TimebusApp extends HTMLElement {
     }
     saveToken(token);
     peer.socket.onliveness = () => this.#showLiveness();
-    this.#panel.peer = peer;
+    peer.socket.open();
     this.#showLiveness();
     this.replaceChildren(
       h(
         "header",
         { class: "top" },
         h("a", { class: "brand", href: hrefOf([]) }, h("img", { src: "/.gui/icon.svg", alt: "" }), "timebus"),
+        this.#nav,
         this.#liveness,
-        h("button", { type: "button", class: "quiet", onclick: () => void this.#panel.open() }, "This peer"),
       ),
       this.#page,
       this.#notices,
-      this.#panel,
     );
     this.#show();
   }
@@ -147,17 +178,28 @@ export class TimebusApp extends HTMLElement {
     const path = pathOfPage();
     const name = this.#status?.name ?? "timebus";
     document.title = path.length === 0 ? `${name} · timebus` : `${showPath(path)} · ${name}`;
+    const page = pageOf(path);
+    this.#showNav(page, path);
     if (path[0] === ".sys") {
-      const home = h("a", { href: hrefOf([]) }, "Go to the values");
-      this.#page.replaceChildren(
+      const common = { peer: this.#peer, notices: this.#notices };
+      const app = this.#shared;
+      this.#shared = null;
+      const pages = {
+        apps: () => make(AppsPage, common),
+        people: () => make(PeoplePage, common),
+        invites: () => make(InvitesPage, { ...common, app }),
+        peer: () => make(PeerPage, { peer: this.#peer }),
+      };
+      const titles = { apps: "Apps", people: "People", invites: "Invites", peer: "This peer" };
+      if (page) document.title = `${titles[page]} · ${name}`;
+      const nothing = () =>
         h(
           "main",
           { class: "card stack" },
-          h("h1", {}, "This part belongs to the peer itself"),
-          h("p", {}, "“This peer” above shows what is in it."),
-          h("p", {}, home),
-        ),
-      );
+          h("h1", {}, "There is no such page"),
+          h("p", {}, h("a", { href: hrefOf([]) }, "Go to the values")),
+        );
+      this.#page.replaceChildren(page ? pages[page]() : nothing());
       return;
     }
     this.#page.replaceChildren(
@@ -168,6 +210,21 @@ export class TimebusApp extends HTMLElement {
         path,
         go: (to) => this.#go(to),
       }),
+    );
+  }
+
+  /** @param {import("../api/peer.js").PageName | null} page @param {Path} path */
+  #showNav(page, path) {
+    /** @type {[string, string, boolean][]} */
+    const links = [
+      ["Values", hrefOf([]), path[0] !== ".sys"],
+      ["Apps", hrefOfPage("apps"), page === "apps"],
+      ["People", hrefOfPage("people"), page === "people"],
+      ["Invite", hrefOfPage("invites"), page === "invites"],
+      ["This peer", hrefOfPage("peer"), page === "peer"],
+    ];
+    this.#nav.replaceChildren(
+      ...links.map(([words, href, is_here]) => h("a", { href, "aria-current": is_here ? "page" : undefined }, words)),
     );
   }
 

@@ -116,7 +116,7 @@ export class ValueEditor extends HTMLElement {
   }
 
   get #isJson() {
-    return this.mime === null && this.#kinds[1].checked;
+    return this.mime === null && Boolean(this.#kinds[1]?.checked);
   }
 
   #choose() {
@@ -128,7 +128,8 @@ export class ValueEditor extends HTMLElement {
   #guess() {
     if (!this.#chosen && this.text === "" && this.mime === null) {
       const looks = /^\s*([[{]|-?\d+(\.\d+)?\s*$|(true|false|null)\s*$)/.test(this.#area.value);
-      this.#kinds[looks ? 1 : 0].checked = true;
+      const kind = this.#kinds[looks ? 1 : 0];
+      if (kind) kind.checked = true;
     }
     this.#describe();
   }

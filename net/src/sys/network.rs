@@ -348,6 +348,11 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         /// The first thing to be shown to whoever takes it, before anything was fetched.
         #[serde(default)]
         paint: String,
+        /// An app, which the own space has published, that comes with it.
+        app: Option<String>,
+        /// Whether the link is wanted as a QR code, too: rows of 0 and 1.
+        #[serde(default)]
+        qr: bool,
     }
     fn root() -> String {
         "/".to_owned()
@@ -355,7 +360,11 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     fn one() -> u64 {
         1
     }
-    let Wanted { role, path, uses, space, depth, bytes_max, expires_ms, note, paint } = read(body)?;
+    let Wanted { role, path, uses, space, depth, bytes_max, expires_ms, note, paint, app, qr } = read(body)?;
+    let app = match app {
+        Some(name) => Some((name.clone(), super::apps::published_version(peer, &name)?)),
+        None => None,
+    };
     let network = network(peer)?;
     let path = Path::parse(&path).map_err(|error| bad_path(&error))?;
     if uses == 0 || uses > 1_000_000 {
@@ -413,13 +422,31 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         bytes_max,
         expires_ms,
         name: shortened(&name),
-        app: None,
+        app,
         paint,
     };
     let mut value = describe(network, &record);
-    value["link"] = invite.link().into();
+    let link = invite.link();
+    // A link that any browser opens, where this peer has a name that others know.
+    let http_link = peer.config.hosts.first().map(|host| {
+        let scheme = if host.ends_with(":443") { "https" } else { "http" };
+        format!("{scheme}://{}{}{}", peer.public_host(host), invite::FRAGMENT, invite.payload())
+    });
+    if qr {
+        value["qr"] = qr_rows(http_link.as_deref().unwrap_or(&link)).into();
+    }
+    value["http_link"] = http_link.into();
+    value["link"] = link.into();
     value["addresses"] = addresses.into();
     Ok(value)
+}
+
+/// A QR code as rows of 0 and 1; nothing for what is too long for one.
+fn qr_rows(text: &str) -> Vec<String> {
+    // Little is lost between a screen and a camera, and a smaller code is easier to read.
+    let Ok(code) = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L) else { return Vec::new() };
+    let dark = |color: &qrcode::Color| if *color == qrcode::Color::Dark { '1' } else { '0' };
+    code.to_colors().chunks(code.width()).map(|row| row.iter().map(dark).collect()).collect()
 }
 
 /// As much of a name as a link carries.
@@ -470,6 +497,7 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         "bytes_max": invite.bytes_max,
         "expires_ms": invite.expires_ms,
         "paint": invite.paint,
+        "app": invite.app.as_ref().map(|(name, hash)| json!({"name": name, "version": timebus_identity::z32::encode(hash)})),
         "node": invite.node.to_string(),
         "addresses": invite.addresses,
     });

@@ -1,0 +1,164 @@
+import { hrefOf, hrefOfPage, joinAtHome, joinByProgram } from "../api/peer.js";
+import { Problem } from "../api/problem.js";
+import { h, make } from "../dom.js";
+import { exactTime } from "../words.js";
+import { AppCard } from "./app-card.js";
+import { ProblemCard } from "./problem-card.js";
+import { wordsOfSpace } from "./people-page.js";
+
+/** @typedef {import("../invite-link.js").Glance} Glance */
+
+/** What an invite link shows: at once what it says; at one's own peer a card to agree to. */
+export class JoinPage extends HTMLElement {
+  /** What the link says; null if it is no invite. @type {Glance | null} */
+  glance = null;
+  /** The own peer, if this page is of it. @type {import("../api/peer.js").Peer | null} */
+  peer = null;
+  #next = h("div", { class: "stack" });
+
+  connectedCallback() {
+    const { glance } = this;
+    if (!glance) {
+      this.replaceChildren(
+        h(
+          "main",
+          { class: "card stack invited" },
+          h("h1", {}, "This link is not complete"),
+          h(
+            "p",
+            {},
+            "Copy all of it, up to its last letter. A link that was opened before has to be opened from where it was sent:" +
+              " the address does not keep it.",
+          ),
+        ),
+      );
+      return;
+    }
+    const who = glance.inviter || "Somebody";
+    const is_over = glance.expires_ms > 0 && glance.expires_ms < Date.now();
+    this.replaceChildren(
+      h(
+        "main",
+        { class: "card stack invited" },
+        h("p", { class: "soft" }, "You are invited"),
+        h("h1", {}, glance.app ? `${who} invites you to ${glance.app}` : `${who} invites you`),
+        glance.paint ? h("blockquote", { dir: "auto" }, glance.paint) : "",
+        h(
+          "ul",
+          { class: "wants" },
+          h("li", {}, "You may read all of their space, and everything new in it."),
+          glance.role === "write"
+            ? h("li", {}, `You may write ${glance.path === "/" ? "everywhere in it" : `at ${glance.path}`}.`)
+            : "",
+          glance.role === "device" ? h("li", {}, "Your new machine becomes one of theirs.") : "",
+          h("li", {}, "They learn your name, key and address. Nothing of yours can be read or written."),
+        ),
+        h(
+          "p",
+          { class: "soft small" },
+          "Their key begins with ",
+          h("code", {}, glance.space.slice(0, 12)),
+          glance.expires_ms ? `. Good until ${exactTime(glance.expires_ms)}.` : ".",
+        ),
+        is_over ? h("p", { class: "note" }, `This link has expired. Ask ${who} for a new one.`) : this.#next,
+      ),
+    );
+    if (this.peer) this.#confirm(this.peer, glance);
+    else this.#elsewhere(glance);
+  }
+
+  /** At the inviter's peer, or without a session: how to go on at one's own. @param {Glance} glance */
+  #elsewhere(glance) {
+    this.#next.replaceChildren(
+      h(
+        "div",
+        { class: "buttons" },
+        h("a", { class: "button main", href: joinAtHome(glance.payload), rel: "noreferrer" }, "Go on at your own peer"),
+        h("a", { class: "button", href: joinByProgram(glance.payload) }, "Open with the program"),
+      ),
+      h(
+        "details",
+        {},
+        h("summary", {}, "I have no timebus yet"),
+        h(
+          "ol",
+          { class: "steps" },
+          h(
+            "li",
+            {},
+            "Get the one program ",
+            h("code", {}, "timebus"),
+            ` from ${glance.inviter || "whoever invited you"} and start it: it makes your own space, and asks nothing.`,
+          ),
+          h("li", {}, "Open the page that it prints."),
+          h("li", {}, "Open this link again."),
+        ),
+      ),
+    );
+  }
+
+  /** @param {import("../api/peer.js").Peer} peer @param {Glance} glance */
+  #confirm(peer, glance) {
+    const button = h("button", { type: "button", class: "main" }, glance.app ? "Join, and look at the app" : "Join");
+    button.addEventListener("click", async () => {
+      button.disabled = true;
+      try {
+        const card = await peer.join(glance.payload, true);
+        const at = card.status?.petname ?? glance.space;
+        const state = card.status ? wordsOfSpace(card.status) : "";
+        const lines = [h("p", { role: "status" }, `Joined: ${state}.`)];
+        if (glance.app) await this.#app(peer, glance, lines);
+        else
+          this.#next.replaceChildren(
+            ...lines,
+            h(
+              "div",
+              { class: "buttons" },
+              h("a", { class: "button main", href: hrefOf([`@${at}`]) }, "See what is there"),
+            ),
+          );
+      } catch (error) {
+        this.#next.replaceChildren(
+          make(ProblemCard, { problem: Problem.of(error) }),
+          h("div", { class: "buttons" }, button),
+        );
+        button.disabled = false;
+      }
+    });
+    this.#next.replaceChildren(
+      h("div", { class: "buttons" }, button, h("a", { class: "button", href: hrefOf([]) }, "Not now")),
+    );
+  }
+
+  /** The app that came with it. @param {import("../api/peer.js").Peer} peer @param {Glance} glance @param {HTMLElement[]} lines */
+  async #app(peer, glance, lines) {
+    const from = { space: `@${glance.space}/${glance.app}` };
+    const done = h("a", { class: "button main", href: hrefOfPage("apps") }, "Open your apps");
+    try {
+      const app = await peer.lookAtApp(from);
+      const agree = async () => {
+        await peer.installApp(from, app.version);
+        this.#next.replaceChildren(
+          ...lines,
+          h("p", {}, `${app.title} is installed.`),
+          h("div", { class: "buttons" }, done),
+        );
+      };
+      this.#next.replaceChildren(
+        ...lines,
+        make(AppCard, {
+          app,
+          agree,
+          refuse: () => this.#next.replaceChildren(...lines, h("div", { class: "buttons" }, done)),
+        }),
+      );
+    } catch (error) {
+      this.#next.replaceChildren(
+        ...lines,
+        make(ProblemCard, { problem: Problem.of(error), again: () => void this.#app(peer, glance, lines) }),
+      );
+    }
+  }
+}
+
+customElements.define("join-page", JoinPage);

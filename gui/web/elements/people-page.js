@@ -1,0 +1,199 @@
+import { hrefOf, hrefOfPage } from "../api/peer.js";
+import { Problem } from "../api/problem.js";
+import { h, make } from "../dom.js";
+import { ago, size } from "../words.js";
+import { ProblemCard } from "./problem-card.js";
+
+/** @typedef {import("../api/peer.js").Space} Space */
+/** @typedef {import("../api/peer.js").Neighbour} Neighbour */
+
+const REFRESH_MS = 3000;
+
+/** Whose spaces are here, how they are, and what you call them. */
+export class PeoplePage extends HTMLElement {
+  /** @type {import("../api/peer.js").Peer | null} */
+  peer = null;
+  /** @type {import("./notice-list.js").NoticeList | null} */
+  notices = null;
+  #people = h("ul", { class: "rows" });
+  #peers = h("ul", { class: "rows" });
+  #drawn = "";
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  #timer;
+
+  connectedCallback() {
+    this.replaceChildren(
+      h(
+        "main",
+        { class: "stack wide" },
+        h("h1", {}, "People"),
+        h(
+          "p",
+          { class: "soft" },
+          "Whoever’s invite you took. Their space is kept on this machine, so it stays readable when they are away.",
+        ),
+        this.#people,
+        h("h2", {}, "Peers"),
+        h(
+          "p",
+          { class: "soft" },
+          "Machines that this one talks to: those of the people above, of those who took your invites, and your other devices.",
+        ),
+        this.#peers,
+      ),
+    );
+    void this.#show();
+    this.#timer = setInterval(() => void this.#show(), REFRESH_MS);
+  }
+
+  disconnectedCallback() {
+    clearInterval(this.#timer);
+  }
+
+  async #show() {
+    const peer = this.peer;
+    if (!peer) return;
+    try {
+      const [spaces, neighbours] = await Promise.all([peer.spaces(), peer.neighbours()]);
+      const now = JSON.stringify([spaces, neighbours.map(({ id, state, petname }) => [id, state, petname])]);
+      // A field that somebody types in is not taken away.
+      if (now === this.#drawn || this.querySelector("input:focus")) return;
+      this.#drawn = now;
+      const invite = h(
+        "li",
+        { class: "soft" },
+        "Nobody yet. ",
+        h("a", { href: hrefOfPage("invites") }, "Invite someone"),
+        ", or open a link that a friend sent you.",
+      );
+      this.#people.replaceChildren(...(spaces.length > 0 ? spaces.map((space) => this.#person(space)) : [invite]));
+      this.#peers.replaceChildren(
+        ...(neighbours.length > 0
+          ? neighbours.map((neighbour) => row(neighbour))
+          : [h("li", { class: "soft" }, "No other machine is known.")]),
+      );
+    } catch (error) {
+      this.#people.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
+      this.#drawn = "";
+    }
+  }
+
+  /** @param {Space} space */
+  #person(space) {
+    const called = space.petname ?? space.name;
+    const name = h("input", {
+      type: "text",
+      value: space.petname ?? "",
+      placeholder: space.name,
+      "aria-label": `What you call ${called}`,
+      maxLength: 64,
+    });
+    const rename = async (/** @type {Event} */ event) => {
+      event.preventDefault();
+      await this.#do(() => this.peer?.name(space.space, name.value.trim()));
+      name.blur();
+    };
+    return h(
+      "li",
+      { class: "card stack" },
+      h(
+        "div",
+        { class: "row-head" },
+        h("a", { href: hrefOf([`@${space.petname ?? space.space}`]) }, h("strong", {}, called)),
+        h("code", { class: "soft", title: space.space }, `${space.space.slice(0, 8)}…`),
+        h("span", { class: `state ${space.state}` }, wordsOfSpace(space)),
+      ),
+      h(
+        "div",
+        { class: "buttons" },
+        h("form", { class: "buttons", onsubmit: rename }, name, h("button", {}, "Call them so")),
+        h(
+          "button",
+          { type: "button", onclick: () => this.#do(() => this.peer?.follow(space.space, !space.is_followed)) },
+          space.is_followed ? "Keep up no longer" : "Keep up to date",
+        ),
+        h(
+          "button",
+          {
+            type: "button",
+            class: "danger",
+            onclick: () =>
+              confirm(`Block ${called}? Your machine then talks to none of theirs.`) &&
+              this.#do(() => this.peer?.block(space.space, true)),
+          },
+          "Block",
+        ),
+      ),
+    );
+  }
+
+  /** @param {() => Promise<unknown> | undefined} run */
+  async #do(run) {
+    try {
+      await run();
+    } catch (error) {
+      this.notices?.sayProblem(error);
+    }
+    this.#drawn = "";
+    await this.#show();
+  }
+}
+
+/** @param {Space} space */
+export function wordsOfSpace(space) {
+  if (space.invite && space.invite !== "waiting") return `the invite was refused: ${space.invite}`;
+  if (space.is_waiting) return "waiting for them to let you in";
+  switch (space.state) {
+    case "live":
+      return "up to date, changes come at once";
+    case "loading":
+      return "being fetched";
+    case "connecting":
+      return "being called";
+    case "denied":
+      return "does not share with you";
+    case "unreachable":
+      return space.seen_ms
+        ? `away, last here ${ago(space.seen_ms)}; what you have stays readable`
+        : `not reached yet${space.problem ? `: ${space.problem}` : ""}`;
+    case "offline":
+      return "your peer calls nobody";
+    default:
+      return "nobody who has it is known";
+  }
+}
+
+/** @param {Neighbour} neighbour */
+function row(neighbour) {
+  const is_connected = neighbour.state === "connected";
+  const words = {
+    connected: "connected",
+    calling: "being called",
+    unreachable: "not reached",
+    idle: "known, not called",
+    blocked: "blocked by you",
+    banned: "broke the rules; not talked to for a while",
+  };
+  const traffic = is_connected
+    ? `${neighbour.way ?? ""}, ${size(neighbour.received ?? 0)} in, ${size(neighbour.sent ?? 0)} out`
+    : neighbour.seen_ms
+      ? `last seen ${ago(neighbour.seen_ms)}`
+      : "never met";
+  return h(
+    "li",
+    { class: "card" },
+    h(
+      "div",
+      { class: "row-head" },
+      h("strong", {}, neighbour.petname ?? neighbour.name ?? neighbour.id.slice(0, 8)),
+      h("code", { class: "soft", title: neighbour.id }, `${neighbour.id.slice(0, 8)}…`),
+      h(
+        "span",
+        { class: `state ${neighbour.state}` },
+        `${words[/** @type {keyof typeof words} */ (neighbour.state)] ?? neighbour.state}; ${traffic}`,
+      ),
+    ),
+  );
+}
+
+customElements.define("people-page", PeoplePage);

@@ -1,0 +1,84 @@
+// What an invite link says, read in the browser that opened it: nothing of it is sent anywhere.
+
+/**
+ * @typedef {object} Glance
+ * @property {string} payload
+ * @property {string} space
+ * @property {string} inviter
+ * @property {"read" | "write" | "device"} role
+ * @property {string} path
+ * @property {number} expires_ms
+ * @property {string | null} app
+ * @property {string} paint
+ */
+
+const Z32 = "ybndrfg8ejkmcpqxot1uwisza345h769";
+const ROLES = /** @type {const} */ (["read", "write", "device"]);
+
+/**
+ * The invite of the address; the address and the history forget it.
+ * @returns {string | null}
+ */
+export function takeInvite() {
+  const payload = /^#([A-Za-z0-9_-]{40,4000})$/.exec(location.hash)?.[1] ?? null;
+  if (location.hash) history.replaceState(history.state, "", location.pathname);
+  return payload;
+}
+
+/**
+ * @param {string} payload
+ * @returns {Glance | null} null for what is no invite
+ */
+export function glance(payload) {
+  try {
+    const bytes = Uint8Array.from(atob(payload.replaceAll("-", "+").replaceAll("_", "/")), (letter) =>
+      letter.charCodeAt(0),
+    );
+    let at = 0;
+    const take = (/** @type {number} */ count) => {
+      if (at + count > bytes.length) throw new RangeError("too short");
+      return bytes.subarray(at, (at += count));
+    };
+    const number = () => {
+      let value = 0;
+      for (let scale = 1; ; scale *= 128) {
+        const [byte = 0] = take(1);
+        value += (byte & 127) * scale;
+        if (byte < 128) return value;
+      }
+    };
+    const text = () => new TextDecoder("utf-8", { fatal: true }).decode(take(number()));
+    if (take(1)[0] !== 1) return null;
+    take(32);
+    const space = z32(take(32));
+    take(16);
+    const role = ROLES[take(1)[0] ?? 9];
+    if (!role) return null;
+    const path = text();
+    number();
+    const expires_ms = number();
+    for (let count = number(); count > 0; count -= 1) text();
+    const inviter = text();
+    let app = null;
+    if (take(1)[0] === 1) {
+      app = text();
+      take(32);
+    }
+    return { payload, space, role, path, expires_ms, inviter, app, paint: text() };
+  } catch {
+    return null;
+  }
+}
+
+/** @param {Uint8Array} bytes */
+function z32(bytes) {
+  let out = "";
+  let bits = 0;
+  let held = 0;
+  for (const byte of bytes) {
+    held = ((held << 8) | byte) & 0xfff;
+    bits += 8;
+    while (bits >= 5) out += Z32[(held >> (bits -= 5)) & 31];
+  }
+  return bits > 0 ? out + Z32[(held << (5 - bits)) & 31] : out;
+}

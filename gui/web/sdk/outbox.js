@@ -1,0 +1,245 @@
+// Writes that the peer has not acknowledged yet. They are kept in the browser, so that neither a closed tab nor a peer
+// that is away loses one. Each has a name that it keeps, so that sending it twice writes it once.
+
+import { Problem } from "./problem.js";
+
+/** @typedef {string[]} Version */
+/** @typedef {"put" | "patch" | "delete" | "text" | "notice"} Op */
+/** @typedef {{ order: number, label: string, op: Op, path: string, value?: any, parents?: Version }} Entry */
+/** @typedef {"local" | "durable" | "refused"} WriteState */
+
+const PREFIX = "timebus:out:";
+/** More are not sent before the first of them are acknowledged. */
+const IN_FLIGHT_MAX = 16;
+
+/** A write on its way. Await it, or look at its state. */
+export class Write {
+  /** @type {WriteState} */
+  state = "local";
+  /** Why it was refused. @type {Problem | null} */
+  problem = null;
+  /** @type {Version} */
+  version = [];
+  /** Whether a watch has shown it. */
+  is_seen = false;
+  /** Whether it outlives this page. */
+  is_kept = false;
+  /** @type {Set<(write: Write) => void>} */
+  #listeners = new Set();
+  /** @type {(write: Write) => void} */
+  #resolve = () => {};
+  /** @type {(problem: Problem) => void} */
+  #reject = () => {};
+
+  /** @param {Entry} entry */
+  constructor(entry) {
+    this.entry = entry;
+    /** Fulfilled once the peer has it on disk; rejected when the peer refuses it. @type {Promise<Write>} */
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+    // Who does not wait for it looks at its state.
+    this.done.catch(() => {});
+  }
+
+  /** Where it is. */
+  get path() {
+    return this.entry.path;
+  }
+
+  /**
+   * Calls back now and whenever the state changes, as stores do.
+   * @param {(write: Write) => void} listener
+   * @returns {() => void}
+   */
+  subscribe(listener) {
+    this.#listeners.add(listener);
+    listener(this);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /**
+   * @param {WriteState} state
+   * @param {{ version?: Version, problem?: Problem }} [more]
+   */
+  become(state, { version, problem } = {}) {
+    this.state = state;
+    this.version = version ?? this.version;
+    this.problem = problem ?? null;
+    if (problem) this.#reject(problem);
+    else if (state === "durable") this.#resolve(this);
+    for (const listener of this.#listeners) listener(this);
+  }
+}
+
+export class Outbox {
+  /** In the order in which they were made. @type {Write[]} */
+  writes = [];
+  #order = Date.now() * 1000;
+  /** @type {Set<string>} */
+  #in_flight = new Set();
+  /** @type {Set<() => void>} */
+  #listeners = new Set();
+
+  /** @param {import("./wire.js").Wire} wire */
+  constructor(wire) {
+    this.wire = wire;
+    this.writes = kept().map((entry) => Object.assign(new Write(entry), { is_kept: true }));
+    wire.onliveness(() => this.flush());
+    this.flush();
+  }
+
+  /**
+   * Calls back when a write was added, acknowledged or refused.
+   * @param {() => void} listener
+   */
+  onchange(listener) {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Writes that are not acknowledged. */
+  get waiting() {
+    return this.writes.filter((write) => write.state === "local").length;
+  }
+
+  /**
+   * @param {Op} op
+   * @param {string} path
+   * @param {{ value?: any, parents?: Version }} more
+   */
+  add(op, path, more) {
+    this.#order = Math.max(this.#order + 1, Date.now() * 1000);
+    const label = `${this.wire.about.alias}-${this.#order.toString(36)}-${random(10)}`;
+    const write = new Write({ order: this.#order, label, op, path, ...more });
+    write.is_kept = keep(write.entry);
+    this.writes.push(write);
+    this.#changed();
+    this.flush();
+    return write;
+  }
+
+  /** Sends what waits. */
+  flush() {
+    if (this.wire.liveness !== "live") return;
+    for (const write of this.writes) {
+      if (this.#in_flight.size >= IN_FLIGHT_MAX) return;
+      if (write.state === "local" && !this.#in_flight.has(write.entry.label)) void this.#send(write);
+    }
+  }
+
+  /** Forgets what is acknowledged and shown. */
+  tidy() {
+    this.writes = this.writes.filter(
+      (write) => write.state === "local" || (write.state === "durable" && !write.is_seen),
+    );
+  }
+
+  /** @param {Write} write */
+  async #send(write) {
+    const { entry } = write;
+    const { label } = entry;
+    this.#in_flight.add(label);
+    try {
+      const version = await this.#deliver(entry);
+      forget(entry);
+      write.become("durable", { version });
+      // Not every write is watched; who watches has it by then.
+      setTimeout(() => {
+        write.is_seen = true;
+        this.tidy();
+        this.#changed();
+      }, 3000);
+    } catch (error) {
+      const problem = error instanceof Problem ? error : new Problem(0, String(error));
+      if (problem.status === 309 && entry.parents) {
+        // What it was made on top of was refused or is forgotten; it counts on top of what is there.
+        forget(entry);
+        entry.parents = undefined;
+        keep(entry);
+      } else if (!problem.isPassing) {
+        forget(entry);
+        write.become("refused", { problem });
+        this.writes = this.writes.filter((other) => other !== write);
+      } else if (this.wire.liveness === "live") {
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+      }
+    }
+    this.#in_flight.delete(label);
+    this.#changed();
+    this.flush();
+  }
+
+  /**
+   * @param {Entry} entry
+   * @returns {Promise<Version>}
+   */
+  async #deliver({ op, path, value, parents, label }) {
+    if (op === "notice") {
+      await this.wire.http(value.undo ? "DELETE" : "POST", path, {
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify(value.notice),
+      });
+      return [];
+    }
+    if (op === "text") {
+      const headers = { "content-type": "text/plain; charset=utf-8", version: JSON.stringify(label) };
+      const response = await this.wire.http("PUT", path, { headers, body: value });
+      return JSON.parse(`[${response.headers.get("version") ?? ""}]`);
+    }
+    const more = { ...(op === "delete" ? {} : { value }), ...(parents ? { parents } : {}), version: label };
+    return (await this.wire.request({ [op]: path, ...more })).version;
+  }
+
+  #changed() {
+    for (const listener of this.#listeners) listener();
+  }
+}
+
+/** @param {number} length */
+export function random(length) {
+  const bytes = crypto.getRandomValues(new Uint8Array(length));
+  return Array.from(bytes, (byte) => "abcdefghijkmnopqrstuwxyz13456789"[byte % 32]).join("");
+}
+
+/** @param {Entry} entry */
+const keyOf = (entry) => `${PREFIX}${String(entry.order).padStart(17, "0")}:${entry.label}`;
+
+/**
+ * Remembers a write beyond this page; says whether the browser did.
+ * @param {Entry} entry
+ */
+function keep(entry) {
+  try {
+    localStorage.setItem(keyOf(entry), JSON.stringify(entry));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** @param {Entry} entry */
+function forget(entry) {
+  try {
+    localStorage.removeItem(keyOf(entry));
+  } catch {
+    // Then it was never kept.
+  }
+}
+
+/** Writes of earlier pages. @returns {Entry[]} */
+function kept() {
+  try {
+    const keys = Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
+    return keys.sort().flatMap((key) => {
+      try {
+        return [JSON.parse(localStorage.getItem(key) ?? "")];
+      } catch {
+        return [];
+      }
+    });
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,100 @@
+//! Apps are made, published, found with others, pinned, upgraded and removed.
+
+use serde_json::{Value, json};
+
+use super::origins::{Origin, folder, install};
+use crate::peer::Peer;
+use crate::peers::neighbours::{json as verb, run, until_value};
+
+const WANTS: &str = r#"[{"path":"/boards","may":["read","write"],"why":"boards are there"}]"#;
+
+#[test]
+fn an_app_that_was_just_made_runs() {
+    let peer = Peer::start();
+    let folder = peer.home().beside("notes").display().to_string();
+    assert_eq!(run(peer.home(), &["app", "new", "notes", "--in", &folder]).code, 0);
+    assert_eq!(run(peer.home(), &["app", "new", "notes", "--in", &folder]).code, 1, "it is there already");
+    assert_eq!(run(peer.home(), &["app", "new", "No Tes"]).code, 2);
+    let asked = run(peer.home(), &["app", "install", &folder]);
+    assert_eq!(asked.code, 2, "nobody was asked: {asked:?}");
+    for part in ["read and change /notes in your space", "the list is kept there", "talks to your peer and to nobody else", "--yes"] {
+        assert!(asked.err.contains(part), "{part} is missing in {}", asked.err);
+    }
+    assert_eq!(verb(peer.home(), &["app", "ls"])["apps"], json!([]));
+    let installed = install(&peer, &folder);
+    assert_eq!((&installed["alias"], &installed["is_dev"]), (&json!("notes"), &json!(false)), "{installed}");
+    let page = Origin::new(&peer, "notes").ask("GET", "/", &[], "").text();
+    assert!(page.contains("bus.at(\"/notes\")"), "{page}");
+}
+
+#[test]
+fn what_ships_is_offered_and_installed_by_name() {
+    let peer = Peer::start();
+    let all = verb(peer.home(), &["app", "ls"]);
+    let offered: Vec<&str> = all["offered"].as_array().expect("a list").iter().filter_map(|app| app["name"].as_str()).collect();
+    assert_eq!(offered, ["chirp", "board"]);
+    assert_eq!(install(&peer, "chirp")["source"]["kind"], "builtin");
+    let all = verb(peer.home(), &["app", "ls"]);
+    assert_eq!((all["offered"].as_array().map(Vec::len), &all["apps"][0]["update"]), (Some(1), &Value::Null), "{all}");
+    assert_eq!(Origin::new(&peer, "chirp").ask("GET", "/main.js", &[], "").status, 200);
+    assert_eq!(run(peer.home(), &["app", "install", "nonsense", "--yes"]).code, 1);
+}
+
+#[test]
+fn an_upgrade_asks_for_what_is_new_and_moves_no_data() {
+    let peer = Peer::start();
+    let at = folder(peer.home(), "board", WANTS, "<p>one");
+    let first = install(&peer, &at);
+    let app = Origin::new(&peer, "board");
+    let token = app.token();
+    peer.put("/boards/a", &json!("kept"));
+    folder(peer.home(), "board", WANTS, "<p>two");
+    assert_eq!(app.ask("GET", "/", &[], "").text(), "<p>one", "what is installed is what was looked at");
+    let second = install(&peer, &at);
+    assert_ne!(first["version"], second["version"]);
+    assert_eq!((app.ask("GET", "/", &[], "").text(), app.token()), ("<p>two".to_owned(), token.clone()));
+    let more = r#"[{"path":"/boards","may":["read","write"]},{"path":"/diary","may":["read"],"why":"curiosity"}]"#;
+    folder(peer.home(), "board", more, "<p>three");
+    let asked = run(peer.home(), &["app", "install", &at]);
+    assert!(asked.code == 2 && asked.err.contains("read /diary in your space") && !asked.err.contains("/boards in"), "{asked:?}");
+    install(&peer, &at);
+    assert_ne!(app.token(), token, "what can do more is another token");
+    app.page(&token, "GET", &format!("/@{}/boards", peer.ready["id"].as_str().expect("a key")), "").problem(401);
+    assert_eq!(peer.value("/boards/a"), json!("kept"));
+    // Nobody agrees to a version that he has not seen.
+    let body = json!({"from": {"builtin": "chirp"}, "version": first["version"]}).to_string();
+    peer.send("POST", "/.sys/apps/install", &[], body).problem(409);
+    let removed = verb(peer.home(), &["app", "remove", "board"]);
+    assert_eq!(removed["kept"], json!(["/boards", "/diary"]));
+    assert_eq!(app.ask("GET", "/", &[], "").status, 404);
+    assert_eq!(run(peer.home(), &["app", "remove", "board"]).code, 1);
+}
+
+#[test]
+fn a_friend_gets_the_app_with_the_invite_and_it_survives_its_author() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    let at = folder(alice.home(), "board", WANTS, "<p>hers");
+    let hers = install(&alice, &at);
+    let shared = run(alice.home(), &["app", "share", "board", "--to", "/boards", "--can", "write"]);
+    assert_eq!(shared.code, 0, "{shared:?}");
+    let link = shared.out.lines().next().expect("a link").to_owned();
+    let looked = bob.send("POST", "/.sys/join", &[], json!({"link": link}).to_string()).json();
+    assert_eq!(looked["app"], json!({"name": "board", "version": hers["version"]}), "{looked}");
+    let his = install(&bob, &link);
+    assert_eq!((&his["version"], &his["source"]["space"]), (&hers["version"], &alice.ready["id"]), "{his}");
+    let alice = alice.restart();
+    let home = alice.stop();
+    assert_eq!(Origin::new(&bob, "board").ask("GET", "/", &[], "").text(), "<p>hers");
+    // Others get it from whoever has it.
+    let alice = Peer::start_in(home);
+    folder(alice.home(), "board", WANTS, "<p>newer");
+    assert_eq!(run(alice.home(), &["app", "publish", &at]).code, 0);
+    let space = alice.ready["id"].as_str().expect("a key");
+    let newer = alice.value("/.apps/board/version");
+    until_value(&bob, &format!("/@{space}/.apps/board/version"), &newer);
+    let update = verb(bob.home(), &["app", "ls"])["apps"][0]["update"]["version"].clone();
+    assert_eq!(update, newer, "he is told");
+    assert_eq!(Origin::new(&bob, "board").ask("GET", "/", &[], "").text(), "<p>hers", "and decides himself");
+    install(&bob, &format!("@{space}/board"));
+    assert_eq!(Origin::new(&bob, "board").ask("GET", "/", &[], "").text(), "<p>newer");
+}

@@ -1,0 +1,251 @@
+//! One origin and one token per app: what a page may do, and what no other page may.
+
+use serde_json::{Value, json};
+
+use crate::http::Answer;
+use crate::peer::{Home, Peer};
+use crate::peers::neighbours::run;
+use crate::socket::Socket;
+
+/// An app that wants two folders, of oneself and of others, and to know who is here.
+const WANTS: &str = r#"[{"path":"/boards","may":["read","write"],"why":"boards"},{"path":"/boards","of":"others","may":["read"]},
+    {"path":"/.sys/spaces","may":["read"]}]"#;
+
+/// Writes an app into a folder beside a home.
+pub(super) fn folder(home: &Home, name: &str, wants: &str, page: &str) -> String {
+    let folder = home.beside(name);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let manifest = format!(r#"{{"name":"{name}","title":"The {name}","about":"For a test","wants":{wants}}}"#);
+    std::fs::write(folder.join("app.json"), manifest).expect("written");
+    std::fs::write(folder.join("index.html"), page).expect("written");
+    folder.display().to_string()
+}
+
+/// Installs an app from a folder; answers what the program says of it.
+pub(super) fn install(peer: &Peer, folder: &str) -> Value {
+    let ran = run(peer.home(), &["--json", "app", "install", folder, "--yes"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    serde_json::from_str(ran.out.lines().last().unwrap_or_default()).expect("JSON")
+}
+
+/// An origin of an app, as its pages ask it.
+pub(super) struct Origin<'a> {
+    peer: &'a Peer,
+    pub(super) host: String,
+    pub(super) origin: String,
+}
+
+impl<'a> Origin<'a> {
+    pub(super) fn new(peer: &'a Peer, alias: &str) -> Self {
+        let host = format!("{alias}.localhost:{}", peer.address().port());
+        Self { peer, origin: format!("http://{host}"), host }
+    }
+
+    pub(super) fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut all = vec![("Host", self.host.as_str())];
+        all.extend(headers);
+        self.peer.send(method, target, &all, body)
+    }
+
+    /// What a page of it gets.
+    pub(super) fn token(&self) -> String {
+        let answer = self.ask("POST", "/.sys/token", &[("Origin", &self.origin), ("Sec-Fetch-Site", "same-origin")], "{}");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["token"].as_str().expect("a token").to_owned()
+    }
+
+    /// Asks as a page with a token.
+    pub(super) fn page(&self, token: &str, method: &str, target: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let kind = ("Content-Type", "application/json");
+        self.ask(method, target, &[("Authorization", &bearer), ("Origin", &self.origin), ("Sec-Fetch-Site", "same-origin"), kind], body)
+    }
+}
+
+fn me(peer: &Peer) -> String {
+    peer.ready["id"].as_str().expect("a key").to_owned()
+}
+
+#[test]
+fn a_page_gets_its_token_and_no_other_page_does() {
+    let peer = Peer::start();
+    install(&peer, &folder(peer.home(), "board", WANTS, "<p>hi"));
+    let app = Origin::new(&peer, "board");
+    assert!(!app.token().is_empty());
+    let other = format!("http://other.localhost:{}", peer.address().port());
+    let root = format!("http://localhost:{}", peer.address().port());
+    for origin in ["http://evil.com", "null", &other, &root, "http://board.localhost", "https://evil.com#http://board.localhost"] {
+        app.ask("POST", "/.sys/token", &[("Origin", origin)], "{}").problem(403);
+    }
+    app.ask("POST", "/.sys/token", &[], "{}").problem(403);
+    for site in ["cross-site", "same-site"] {
+        app.ask("POST", "/.sys/token", &[("Origin", &app.origin), ("Sec-Fetch-Site", site)], "{}").problem(403);
+    }
+    assert_ne!(app.ask("GET", "/.sys/token", &[("Origin", &app.origin)], "").status, 200);
+    peer.send("POST", "/.sys/token", &[("Origin", &format!("http://{}", peer.authority()))], "{}").problem(401);
+    let nobody = Origin::new(&peer, "nobody");
+    nobody.ask("POST", "/.sys/token", &[("Origin", &nobody.origin)], "{}").problem(404);
+}
+
+#[test]
+fn a_token_does_what_the_card_said_and_nothing_else() {
+    let peer = Peer::start();
+    peer.put("/notes", &json!("secret"));
+    install(&peer, &folder(peer.home(), "board", WANTS, "<p>hi"));
+    let (app, me) = (Origin::new(&peer, "board"), me(&peer));
+    let token = app.token();
+    assert_eq!(app.page(&token, "PUT", &format!("/@{me}/boards/a"), r#"{"title":"A"}"#).status, 200);
+    assert_eq!(app.page(&token, "GET", &format!("/@{me}/boards"), "").json(), json!({"a": {"title": "A"}}));
+    assert_eq!(app.page(&token, "GET", "/.sys/app", "").json()["me"], json!(me));
+    assert_eq!(app.page(&token, "GET", "/.sys/spaces", "").status, 200);
+    let beyond = ["/notes", "", "/boardsx", "/.apps", "/.auth", "/.drop"];
+    for path in beyond {
+        for (method, body) in [("GET", ""), ("PUT", "1"), ("PATCH", "{}"), ("POST", "1"), ("DELETE", "")] {
+            let answer = app.page(&token, method, &format!("/@{me}{path}"), body);
+            assert_eq!(answer.status, 403, "{method} {path}: {}", answer.text());
+        }
+    }
+    for (method, part) in [
+        ("GET", "status"),
+        ("GET", "log"),
+        ("GET", "peers"),
+        ("GET", "backup"),
+        ("POST", "login-code"),
+        ("POST", "down"),
+        ("POST", "spaces"),
+        ("GET", "apps"),
+        ("POST", "apps/install"),
+        ("POST", "follow"),
+        ("GET", &format!("log/@{me}/boards")),
+    ] {
+        let answer = app.page(&token, method, &format!("/.sys/{part}"), "{}");
+        assert_eq!(answer.status, 403, "{method} {part}: {}", answer.text());
+    }
+    app.ask("GET", &format!("/@{me}/boards"), &[("Origin", &app.origin)], "").problem(401);
+    assert_eq!(peer.value("/notes"), json!("secret"));
+}
+
+#[test]
+fn a_token_is_good_at_its_own_origin_alone() {
+    let peer = Peer::start();
+    for name in ["one", "two"] {
+        install(&peer, &folder(peer.home(), name, WANTS, "<p>hi"));
+    }
+    let (one, two, me) = (Origin::new(&peer, "one"), Origin::new(&peer, "two"), me(&peer));
+    let (first, second) = (one.token(), two.token());
+    assert_ne!(first, second);
+    let target = format!("/@{me}/boards");
+    for (origin, token) in [(&one, &second), (&two, &first), (&one, &peer.token())] {
+        origin.page(token, "GET", &target, "").problem(403);
+        origin.page(token, "PUT", &target, "1").problem(403);
+    }
+    // At the peer's own origin a page with an app's token is nobody's.
+    let root = format!("http://{}", peer.authority());
+    let answer = peer.send("GET", "/boards", &[("Authorization", &format!("Bearer {first}")), ("Origin", &root)], "");
+    answer.problem(403);
+    // A page of another origin that got hold of a token is still another origin.
+    let answer = one.ask("GET", &target, &[("Authorization", &format!("Bearer {first}")), ("Origin", "http://evil.com")], "");
+    answer.problem(403);
+}
+
+#[test]
+fn a_socket_is_the_apps_and_ends_with_it() {
+    let peer = Peer::start();
+    for name in ["one", "two"] {
+        install(&peer, &folder(peer.home(), name, WANTS, "<p>hi"));
+    }
+    let (one, two, me) = (Origin::new(&peer, "one"), Origin::new(&peer, "two"), me(&peer));
+    let protocol = ("sec-websocket-protocol", "timebus.v1");
+    let page = |origin: &Origin<'_>, from: &str| Socket::try_open(&peer, &[("host", &origin.host), ("origin", from), protocol]);
+    assert_eq!(page(&one, &two.origin).err(), Some(403));
+    assert_eq!(page(&one, "http://evil.com").err(), Some(403));
+    let mut wrong = page(&one, &one.origin).expect("a socket");
+    wrong.say(&json!({"auth": two.token()}));
+    assert_eq!(wrong.hear()["error"]["status"], 403);
+    let mut right = page(&one, &one.origin).expect("a socket");
+    right.say(&json!({"auth": one.token()}));
+    assert_eq!(right.hear(), json!({"auth": true}));
+    assert_eq!(right.request(&json!({"id": 1, "put": format!("/@{me}/boards/a"), "value": 1}))["ok"], true);
+    assert_eq!(right.request(&json!({"id": 2, "get": format!("/@{me}/notes")}))["error"]["status"], 403);
+    assert_eq!(right.request(&json!({"id": 3, "watch": format!("/@{me}")}))["error"]["status"], 403);
+    assert_eq!(right.request(&json!({"id": 4, "watch": format!("/@{me}/boards")}))["snapshot"], json!({"a": 1}));
+    let removed = run(peer.home(), &["app", "remove", "one"]);
+    assert_eq!(removed.code, 0, "{removed:?}");
+    let closed = (0..4).map(|_| right.hear()).find(|heard| heard.get("closed").is_some()).expect("an end");
+    assert_eq!((&closed["id"], &closed["closed"]), (&json!(4), &json!("revoked")), "{closed}");
+    assert_eq!(right.request(&json!({"id": 5, "get": format!("/@{me}/boards/a")}))["error"]["status"], 403);
+    assert_eq!(peer.value("/boards/a"), json!(1), "what it wrote stays");
+}
+
+/// Threats H6 and H7: every answer of an app's origin says what may run there.
+#[test]
+fn every_answer_of_an_apps_origin_is_guarded() {
+    let peer = Peer::start();
+    peer.send("PUT", "/boards/evil", &[("Content-Type", "text/html")], "<script>alert(1)</script>");
+    install(&peer, &folder(peer.home(), "board", WANTS, "<script>f()</script><style>p{}</style>"));
+    let (app, me) = (Origin::new(&peer, "board"), me(&peer));
+    let token = app.token();
+    let html = [("Accept", "text/html"), ("Sec-Fetch-Dest", "document"), ("Sec-Fetch-Site", "none")];
+    let mut answers = vec![app.page(&token, "GET", &format!("/@{me}/boards/evil"), ""), app.page(&token, "GET", "/.sys/app", "")];
+    for target in
+        ["/", "/sdk.js", "/sdk/wire.js", "/app.json", "/nothing.js", "/a/place", "/.sys/status", "/.gui/main.js", "/notes", "/%zz", "/favicon.ico"]
+    {
+        answers.push(app.ask("GET", target, &[], ""));
+        answers.push(app.ask("GET", target, &html, ""));
+    }
+    answers.push(app.ask("OPTIONS", "/", &[("Origin", "http://evil.com"), ("Access-Control-Request-Method", "PUT")], ""));
+    for answer in &answers {
+        let has = |name: &str, value: &str| assert_eq!(answer.header(name), Some(value), "{answer:?}");
+        has("x-content-type-options", "nosniff");
+        has("cross-origin-resource-policy", "same-origin");
+        has("cross-origin-opener-policy", "same-origin");
+        has("origin-agent-cluster", "?1");
+        has("referrer-policy", "no-referrer");
+        let policy = answer.header("content-security-policy").unwrap_or_default();
+        assert!(policy.contains("frame-ancestors 'none'") || policy.contains("sandbox"), "{answer:?}");
+        assert!(!policy.contains("unsafe"), "{answer:?}");
+        assert!(answer.headers.0.iter().all(|(name, _)| !name.starts_with("access-control-") && name != "set-cookie"), "{answer:?}");
+    }
+    let page = app.ask("GET", "/", &html, "");
+    let policy = page.header("content-security-policy").unwrap_or_default();
+    assert!(
+        policy.starts_with("default-src 'self'; script-src 'self' 'sha256-GcEEE0IkDzIP5EQ6DXZaDPORqT5RTBELX8Fyzyg9yvo='; style-src 'self' 'sha256-"),
+        "{policy}"
+    );
+    // Nothing of the peer's own pages, and nothing of the owner's values, is of an app's origin.
+    assert_eq!(app.ask("GET", "/.gui/main.js", &[], "").status, 404);
+    assert_eq!(app.ask("GET", "/boards", &[], "").status, 404);
+    assert_ne!(app.ask("GET", &format!("/@{me}/boards/evil"), &html, "").status, 200, "an address alone gives no right");
+    for method in ["PUT", "POST", "DELETE"] {
+        app.ask(method, "/index.html", &[], "x").problem(405);
+    }
+}
+
+#[test]
+fn an_app_can_have_a_port_of_its_own_for_browsers_that_know_no_localhost_names() {
+    let peer = Peer::start();
+    install(&peer, &folder(peer.home(), "board", WANTS, "<p>mine"));
+    let opened = run(peer.home(), &["--json", "app", "open", "board", "--port"]);
+    assert_eq!(opened.code, 0, "{opened:?}");
+    let opened: Value = serde_json::from_str(&opened.out).expect("JSON");
+    let url = opened["url"].as_str().expect("an address");
+    let authority = url.strip_prefix("http://").and_then(|url| url.split_once('/')).expect("a host").0.to_owned();
+    let port: u16 = authority.rsplit(':').next().and_then(|port| port.parse().ok()).expect("a port");
+    let ask = |method: &str, target: &str, headers: &[(&str, &str)]| {
+        let mut client = crate::http::Client::connect(([127, 0, 0, 1], port).into());
+        client.send(method, target, headers, "{}")
+    };
+    let page = ask("GET", "/", &[("Host", &authority)]);
+    assert_eq!(page.text(), "<p>mine");
+    let origin = format!("http://{authority}");
+    assert_eq!(ask("POST", "/.sys/token", &[("Host", &authority), ("Origin", &origin)]).status, 200);
+    for host in ["evil.com", &format!("board.localhost:{port}"), &peer.authority(), "localhost"] {
+        assert_eq!(ask("GET", "/", &[("Host", host)]).status, 421, "{host}");
+    }
+    // The peer itself is not there.
+    assert_eq!(ask("GET", "/.sys/status", &[("Host", &authority)]).status, 401);
+    let peer = peer.restart();
+    let apps = peer.send("GET", "/.sys/apps", &[], "").json();
+    assert_eq!(apps["apps"][0]["port_url"], json!(format!("http://localhost:{port}/")), "it keeps its port, so that it keeps its origin");
+    assert_eq!(ask("GET", "/", &[("Host", &authority)]).status, 200);
+}

@@ -1,0 +1,106 @@
+// Two people, two peers: publish, invite, join, post, like, answer, notice, write while the peer is stopped, come back.
+
+import { accessible, http, invite, openApp, peers, person, same, shot, timebus, until, withBrowser } from "./web.mjs";
+
+const [alice, bob] = peers;
+
+await withBrowser(async (browser) => {
+  const hers = await person(browser);
+  await openApp(alice, hers.page, "chirp");
+  const a = hers.page;
+  await a.getByRole("textbox", { name: "Name" }).fill("Alice");
+  await a.getByRole("textbox", { name: "About you" }).fill("I grow tomatoes");
+  await a.getByRole("button", { name: "Save" }).click();
+  await a
+    .getByRole("textbox", { name: "What is happening?" })
+    .fill("First post, with a #hashtag and https://example.org/page");
+  await a.getByRole("button", { name: "Post", exact: true }).last().click();
+  await a.getByRole("article").getByText("First post").waitFor();
+  same(await a.getByRole("link", { name: "#hashtag" }).count(), 1, "hashtags are links");
+  await shot(a, "chirp-first");
+
+  // The friend takes the link, and sees it.
+  invite(alice, bob);
+  invite(bob, alice);
+  const his = await person(browser, { viewport: { width: 390, height: 800 } });
+  await openApp(bob, his.page, "chirp");
+  const b = his.page;
+  await b.getByRole("article").getByText("First post").waitFor();
+  await b.getByRole("textbox", { name: "Name" }).fill("Bob");
+  await b.getByRole("button", { name: "Save" }).click();
+  await b.getByRole("link", { name: "Alice" }).first().waitFor();
+  await shot(b, "chirp-phone");
+
+  // A like travels to the screen of whoever wrote it.
+  await b.getByRole("button", { name: /^Like/ }).click();
+  const began = Date.now();
+  await a.getByRole("button", { name: /1 like/ }).waitFor();
+  console.log(`a like was on her screen after ${Date.now() - began} ms`);
+  await b.getByRole("button", { name: /^Answer/ }).click();
+  await b.getByRole("dialog").getByRole("textbox", { name: "Write your answer" }).fill("Welcome, @alice!");
+  await b.getByRole("dialog").getByRole("button", { name: "Answer" }).click();
+  await a.getByRole("link", { name: /Notifications/ }).click();
+  await a.getByText("answered you").waitFor();
+  await a.getByText("likes your post").waitFor();
+  await shot(a, "chirp-notices");
+  await a.locator(".notice .embedded").first().click();
+  await a.getByRole("article").getByText("Welcome,").first().waitFor();
+  await shot(a, "chirp-thread");
+
+  // The peer is stopped: she reads on and writes on.
+  await a.getByRole("link", { name: "Home" }).click();
+  timebus(alice, "down");
+  await a.getByText("Your peer is not running").waitFor();
+  await a.getByRole("textbox", { name: "What is happening?" }).fill("Written while my peer was away");
+  await a.getByRole("button", { name: "Post", exact: true }).last().click();
+  await a.getByRole("article").getByText("Written while").waitFor();
+  await a.getByText(/[1-9] changes? waiting/).waitFor();
+  await shot(a, "chirp-offline");
+  const { spawn } = await import("node:child_process");
+  const up = spawn(
+    process.env.TIMEBUS,
+    ["--home", alice.home, "up", "--http", `127.0.0.1:${alice.port}`, "--no-lan", "--udp", "127.0.0.1:0"],
+    { stdio: "ignore" },
+  );
+  try {
+    await until("the post is on disk", async () => {
+      const posts = await http(alice, "/chirp/posts").catch(() => null);
+      return posts?.status === 200 && posts.text.includes("Written while");
+    });
+    await a.getByText("Your peer is not running").waitFor({ state: "hidden" });
+    await b.getByRole("article").getByText("Written while").waitFor();
+    const kept = await a.evaluate(
+      () => Object.keys(localStorage).filter((key) => key.startsWith("timebus:out:")).length,
+    );
+    same(kept, 0, "nothing waits any more");
+    same(
+      Object.values((await http(alice, "/chirp/posts")).json()).filter(({ text }) => text?.startsWith("Written"))
+        .length,
+      1,
+      "it was written once",
+    );
+
+    // Follow, search, mute.
+    await a.getByRole("link", { name: "People", exact: true }).click();
+    await a.getByRole("main").getByRole("button", { name: "Follow Bob" }).click();
+    await a.getByRole("main").getByRole("button", { name: "Following Bob" }).waitFor();
+    await until("he is followed", async () => (await http(alice, `/chirp/follows/${bob.id}`)).status === 200);
+    await a.getByRole("link", { name: "Search" }).click();
+    await a.getByRole("searchbox").fill("tomatoes welcome");
+    await a.getByRole("searchbox").press("Enter");
+    await a.getByText(/0 posts found/).waitFor();
+    await a.getByRole("searchbox").fill("WELCOME");
+    await a.getByRole("searchbox").press("Enter");
+    await a.getByRole("article").getByText("Welcome,").waitFor();
+
+    for (const [who, page] of [
+      ["alice", a],
+      ["bob", b],
+    ])
+      await accessible(page, `chirp of ${who}`);
+    same(hers.complaints, [], "her browser complains of nothing");
+    same(his.complaints, [], "his browser complains of nothing");
+  } finally {
+    up.kill();
+  }
+});

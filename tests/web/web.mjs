@@ -1,0 +1,155 @@
+// What the scripts of this folder share: peers, pages, and waiting for what has to happen.
+
+import { execFileSync } from "node:child_process";
+import { mkdirSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+
+/** Packages of `package.json`, wherever they were installed. */
+export const need = createRequire(join(process.env.TIMEBUS_NODE_MODULES, "web.js"));
+
+/** How long anything may take; far more than it ever does. */
+const DEADLINE_MS = 30_000;
+
+/** @typedef {{ home: string, id: string, port: number }} Peer */
+/** @type {Peer[]} */
+export const peers = JSON.parse(process.env.TIMEBUS_PEERS ?? "[]");
+
+/** @param {Peer} peer @param {...string} args */
+export function timebus(peer, ...args) {
+  return execFileSync(process.env.TIMEBUS ?? "timebus", ["--home", peer.home, ...args], {
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "pipe"],
+  });
+}
+
+/** A request of a program of the owner. @param {Peer} peer @param {string} path @param {RequestInit} [init] */
+export async function http(peer, path, init = {}) {
+  const { request } = await import("node:http");
+  return new Promise((resolve, reject) => {
+    const asked = request(
+      { host: "127.0.0.1", port: peer.port, path, method: init.method ?? "GET", headers: init.headers },
+      (response) => {
+        let text = "";
+        response.on("data", (piece) => (text += piece));
+        response.on("end", () =>
+          resolve({ status: response.statusCode, text, headers: response.headers, json: () => JSON.parse(text) }),
+        );
+      },
+    );
+    asked.on("error", reject);
+    asked.end(init.body);
+  });
+}
+
+/** @type {import("playwright-core").Browser | null} */
+let browser = null;
+
+/** Runs a test in a browser, and ends it whatever happens. @param {(browser: import("playwright-core").Browser) => Promise<void>} run */
+export async function withBrowser(run) {
+  const { chromium } = need("playwright-core");
+  const args = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+  ];
+  browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args });
+  try {
+    await run(browser);
+  } catch (error) {
+    const pages = browser.contexts().flatMap((context) => context.pages());
+    for (const [at, page] of pages.entries()) await shot(page, `failed-${at}`).catch(() => {});
+    throw error;
+  } finally {
+    await browser.close();
+  }
+}
+
+/**
+ * A person with a browser of their own, in which everything that a page complains of is a failure.
+ * @param {import("playwright-core").Browser} browser
+ * @param {any} [options]
+ */
+export async function person(browser, options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1200, height: 800 }, ...options });
+  context.setDefaultTimeout(DEADLINE_MS);
+  /** @type {string[]} */
+  const complaints = [];
+  context.on("weberror", (error) => complaints.push(String(error.error())));
+  context.on("console", (message) => {
+    if (message.type() === "error" && !/net::ERR|Failed to load resource|WebSocket connection/.test(message.text()))
+      complaints.push(message.text());
+  });
+  context.on("dialog", (dialog) => void dialog.accept());
+  return { context, complaints, page: await context.newPage() };
+}
+
+/** Installs an app that ships, and opens it. @param {Peer} peer @param {import("playwright-core").Page} page @param {string} app */
+export async function openApp(peer, page, app) {
+  const { apps } = JSON.parse(timebus(peer, "--json", "app", "ls"));
+  // Whoever works on an app tries it without building the program anew.
+  const from = process.env.TIMEBUS_APPS ? join(process.env.TIMEBUS_APPS, app) : app;
+  if (!apps.some(({ alias }) => alias === app)) timebus(peer, "app", "install", from, "--yes");
+  const { url } = JSON.parse(timebus(peer, "--json", "app", "open", app, "--print"));
+  await page.goto(url);
+}
+
+/** @param {Peer} peer the one that invites @param {Peer} other @param {...string} args */
+export function invite(peer, other, ...args) {
+  const link = timebus(peer, "invite", ...args).split("\n")[0] ?? "";
+  timebus(other, "join", link, "--yes");
+}
+
+/** Waits for something; asks again until it is so. @param {string} what @param {() => Promise<any> | any} ask */
+export async function until(what, ask) {
+  const end = Date.now() + DEADLINE_MS;
+  for (;;) {
+    const is_so = await ask();
+    if (is_so) return is_so;
+    if (Date.now() > end) throw new Error(`this did not happen: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** @param {any} is @param {any} wanted @param {string} what */
+export function same(is, wanted, what) {
+  const [a, b] = [JSON.stringify(is), JSON.stringify(wanted)];
+  if (a !== b) throw new Error(`${what}: ${a} instead of ${b}`);
+}
+
+/** A picture for whoever looks, in the folder of TIMEBUS_SHOTS. @param {import("playwright-core").Page} page @param {string} name */
+export async function shot(page, name) {
+  const folder = process.env.TIMEBUS_SHOTS;
+  if (!folder) return;
+  mkdirSync(folder, { recursive: true });
+  await page.screenshot({ path: join(folder, `${name}.png`) });
+}
+
+/** Finds what keeps people out who do not see or use a mouse. @param {import("playwright-core").Page} page @param {string} name */
+export async function accessible(page, name) {
+  // Pages allow no foreign script, so the checker comes in by the debugger.
+  const source = need("node:fs").readFileSync(need.resolve("axe-core/axe.min.js"), "utf8");
+  const session = await page.context().newCDPSession(page);
+  await session.send("Runtime.evaluate", { expression: source });
+  const { result } = await session.send("Runtime.evaluate", {
+    expression: "axe.run(document).then((r) => JSON.stringify(r.violations))",
+    awaitPromise: true,
+  });
+  const serious = JSON.parse(result.value).filter(({ impact }) => impact === "serious" || impact === "critical");
+  if (serious.length > 0)
+    throw new Error(
+      `${name}: ${serious
+        .map(
+          (found) =>
+            `${found.id}: ${found.help} (${found.nodes
+              .slice(0, 3)
+              .map((node) => node.html.slice(0, 160))
+              .join(" | ")})`,
+        )
+        .join("\n")}`,
+    );
+}
