@@ -384,7 +384,7 @@ impl Socket {
             match watch.take() {
                 Ok(bytes) => self.wire.push(bytes.unwrap_or_default()),
                 Err(WatchEnd::Closed(problem)) => {
-                    let (_, watch) = self.watches.remove(at);
+                    let (_, watch, _) = self.watches.remove(at);
                     return self.wire.push(watch.farewell(&problem));
                 }
                 Err(WatchEnd::Failed(error)) => {
