@@ -11,7 +11,6 @@ use crate::amounts::Lifetime;
 use crate::cli::{Answer, Can, Invite};
 use crate::client::{JSON, Request, open_running};
 use crate::clock::{now_ms, span, utc};
-use crate::failure::Failure;
 use crate::home::quoted_text;
 use crate::output::Output;
 use crate::value::{Json, compact, items, member, number, string, text};

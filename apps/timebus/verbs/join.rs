@@ -341,6 +341,7 @@ mod tests {
             path: Path::parse("/wall").expect("a path"),
             only: false,
             bytes_max: 0,
+            depth: 0,
             expires_ms: 1_800_000_000_000,
             name: name.into(),
             app: None,
