@@ -2,15 +2,19 @@
 //
 //   /profile                  { name, bio, picture }           one for all apps
 //   /chirp/posts/<id>         { text, mentions?, pictures?, reply?, quote?, repost? }
-//                             reply: { to, root }; quote and repost: a pointer; pictures: [{ id, alt }]
+//       reply                 { kind: "reply", target, root }  root: the post that began the thread
+//       quote, repost         { kind, target }
+//       mentions              { 0: { kind: "mention", target: "/@<key>/profile", name }, … }
+//       pictures              [{ id, alt }]
 //   /chirp/pictures/<id>      the bytes of a picture, 64 KiB at most
-//   /chirp/likes/<key>.<id>   { to }                           what I like, by whose it is
-//   /chirp/follows/<key>      { }
+//   /chirp/likes/<key>.<id>   { kind: "like", target, at }     what I like, by whose it is
+//   /chirp/follows/<key>      { kind: "follow", target: "/@<key>/profile", at }
 //   /chirp/mutes/<key>, /chirp/blocks/<key>
-//   /chirp/seen               { home, notices }                the newest that I have looked at
+//   /chirp/seen               { home, notices }                until when I have looked
 //
 // A pointer is `/@<key>/chirp/posts/<id>`. An <id> says when the post was made, so posts sort by their names. What I write
-// is in my space; whom it concerns gets a notice of a few bytes into his inbox.
+// is in my space; whom it concerns gets a notice of a few bytes into his inbox. What has a kind and a target is a reference,
+// which peers find by themselves.
 
 import { Problem, newName, timeOfName } from "/sdk.js";
 
@@ -44,6 +48,14 @@ const REFRESH_MS = 4000;
 export function partsOfPointer(pointer) {
   const [, key, id] = /^\/@([a-z0-9]{52})\/chirp\/posts\/([^/]+)$/.exec(String(pointer)) ?? [];
   return key && id ? { key, id } : null;
+}
+
+/**
+ * The post that something is part of: references stand inside of posts.
+ * @param {string} source
+ */
+export function postOfSource(source) {
+  return /^\/@[a-z0-9]{52}\/chirp\/posts\/[^/]+/.exec(String(source))?.[0] ?? source;
 }
 
 export class Model {
@@ -219,7 +231,7 @@ export class Model {
     const notice = { kind: "follow", target: `/@${key}/profile`, source: place.pointer };
     if (on) {
       // The first choice ends "everybody", which the others were part of.
-      const write = place.put({ at: Date.now() });
+      const write = place.put({ kind: notice.kind, target: notice.target, at: Date.now() });
       void this.bus.follow(key).catch(() => {});
       this.#tell(key, notice);
       return write;
@@ -249,13 +261,30 @@ export class Model {
     return { pointer: `/@${key}/chirp/posts/${id}`, author: key, id, at_ms, post, is_pending };
   }
 
+  /** Posts out of what somebody wrote; what is none is left out. @param {string} key @param {any} value @returns {Entry[]} */
+  #entries(key, value) {
+    if (typeof value !== "object" || value === null) return [];
+    return Object.entries(value).flatMap(([id, raw]) => {
+      const post = this.#parsed(raw);
+      return post ? [this.#entry(key, id, post, key === this.me && this.#isPending(id))] : [];
+    });
+  }
+
+  /** Values stay the same object until they change, so each is looked at once. @type {WeakMap<object, Post | null>} */
+  #posts = new WeakMap();
+
+  /** @param {any} raw */
+  #parsed(raw) {
+    if (typeof raw !== "object" || raw === null) return null;
+    let post = this.#posts.get(raw);
+    if (post === undefined) this.#posts.set(raw, (post = postOf(raw)));
+    return post;
+  }
+
   /** What of somebody is here, newest last. @param {string} key @returns {Entry[]} */
   postsOf(key) {
     const reading = this.#stores.get(key)?.posts.current;
-    if (!reading || typeof reading.value !== "object" || reading.value === null) return [];
-    return Object.entries(reading.value)
-      .filter(([, post]) => isPost(post))
-      .map(([id, post]) => this.#entry(key, id, post, key === this.me && this.#isPending(id)));
+    return this.#entries(key, reading?.value);
   }
 
   /** @param {string} id */
@@ -299,7 +328,8 @@ export class Model {
         .place(pointer)
         .get()
         .then(({ state, value, problem }) => {
-          if (state === "present" && isPost(value)) return this.#entry(parts.key, parts.id, value);
+          const post = state === "present" ? this.#parsed(value) : null;
+          if (post) return this.#entry(parts.key, parts.id, post);
           if (problem) this.#read.delete(pointer);
           return problem;
         });
@@ -311,10 +341,8 @@ export class Model {
   /** A post that is watched. @param {string} pointer @returns {Entry | null} */
   known(pointer) {
     const parts = partsOfPointer(pointer);
-    const post = parts && this.#stores.get(parts.key)?.posts.value?.[parts.id];
-    return parts && isPost(post)
-      ? this.#entry(parts.key, parts.id, post, parts.key === this.me && this.#isPending(parts.id))
-      : null;
+    const raw = parts && this.#stores.get(parts.key)?.posts.value?.[parts.id];
+    return (parts && this.#entries(parts.key, { [parts.id]: raw })[0]) ?? null;
   }
 
   /** What is here that a test holds for, newest first. @param {(entry: Entry) => boolean} test @returns {Entry[]} */
@@ -328,8 +356,10 @@ export class Model {
   async repliesTo(pointer) {
     const here = new Map(this.filter(({ post }) => post.reply?.to === pointer).map((entry) => [entry.pointer, entry]));
     const refs = await this.#refsOf(pointer);
-    const others = (refs?.refs ?? []).filter((ref) => ref.kind === "reply" && !here.has(ref.source));
-    for (const entry of await Promise.all(others.map((ref) => this.read(ref.source))))
+    const told = (refs?.refs ?? []).filter((ref) => ref.kind === "reply").map((ref) => postOfSource(ref.source));
+    for (const entry of await Promise.all(
+      told.filter((pointer) => !here.has(pointer)).map((pointer) => this.read(pointer)),
+    ))
       if (entry && !(entry instanceof Problem) && entry.post.reply?.to === pointer && !this.isMuted(entry.author))
         here.set(entry.pointer, entry);
     return [...here.values()].sort((a, b) => -newestFirst(a, b));
@@ -340,22 +370,22 @@ export class Model {
    * @returns {import("/sdk.js").Write & { place: import("/sdk.js").Place }}
    */
   publish(post) {
-    const write = this.bus.at("/chirp/posts").post(post);
+    const write = this.bus.at("/chirp/posts").post(rawOf(post));
     const { pointer } = write.place;
     this.pending.add(pointer);
     void write.done.catch(() => {}).then(() => this.pending.delete(pointer));
     const told = new Set([this.me]);
-    /** @param {Kind} kind @param {string | undefined} target */
-    const tell = (kind, target) => {
+    /** @param {Kind} kind @param {string | undefined} target @param {string} [at] where in the post it stands */
+    const tell = (kind, target, at = kind) => {
       const key = target && /^\/@([a-z0-9]{52})/.exec(target)?.[1];
       if (!key || told.has(key)) return;
       told.add(key);
-      this.#tell(key, { kind, target, source: pointer });
+      this.#tell(key, { kind, target, source: `${pointer}/${at}` });
     };
     tell("reply", post.reply?.to);
     tell("quote", post.quote);
     tell("repost", post.repost);
-    for (const { key } of post.mentions ?? []) tell("mention", `/@${key}/profile`);
+    for (const [at, { key }] of (post.mentions ?? []).entries()) tell("mention", `/@${key}/profile`, `mentions/${at}`);
     return write;
   }
 
@@ -364,7 +394,8 @@ export class Model {
     const to = entry.post.reply?.to ?? entry.post.quote ?? entry.post.repost;
     const parts = to && partsOfPointer(to);
     const kind = entry.post.reply ? "reply" : entry.post.quote ? "quote" : "repost";
-    if (parts && parts.key !== this.me) this.#tell(parts.key, { kind, target: to, source: entry.pointer }, true);
+    if (parts && parts.key !== this.me)
+      this.#tell(parts.key, { kind, target: to, source: `${entry.pointer}/${kind}` }, true);
     for (const { id } of entry.post.pictures ?? []) this.bus.at(`/chirp/pictures/${id}`).delete();
     return this.bus.at(`/chirp/posts/${entry.id}`).delete();
   }
@@ -404,7 +435,7 @@ export class Model {
     const place = this.bus.at(`/chirp/likes/${parts.key}.${parts.id}`);
     this.#tell(parts.key, { kind: "like", target: pointer, source: place.pointer }, !on);
     this.#refs.delete(pointer);
-    return on ? place.put({ to: pointer, at: Date.now() }) : place.delete();
+    return on ? place.put({ kind: "like", target: pointer, at: Date.now() }) : place.delete();
   }
 
   /**
@@ -433,7 +464,7 @@ export class Model {
       ...of("quote"),
     ]);
     const sources = new Set([
-      ...(refs?.refs ?? []).filter((ref) => ref.kind === "reply").map((ref) => ref.source),
+      ...(refs?.refs ?? []).filter((ref) => ref.kind === "reply").map((ref) => postOfSource(ref.source)),
       ...this.filter(({ post }) => post.reply?.to === pointer).map((entry) => entry.pointer),
     ]);
     const told = refs ? refs.refs.length : 0;
@@ -478,11 +509,13 @@ export class Model {
       if (typeof node !== "object" || node === null) return;
       if (typeof node.kind === "string" && typeof node.source === "string" && typeof node.target === "string") {
         const key = /^\/@([a-z0-9]{52})/.exec(node.source)?.[1] ?? who;
-        const parts = partsOfPointer(node.source);
+        if (node.confirmed === false) return;
+        const source = postOfSource(node.source);
+        const parts = partsOfPointer(source);
         found.push({
           kind: node.kind,
           who: key,
-          source: node.source,
+          source,
           target: node.target,
           at_ms: node.at_ms ?? node.at ?? (parts ? timeOfName(parts.id) : 0),
         });
@@ -554,9 +587,8 @@ export class Model {
   async search(words, found, stop) {
     const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
     if (wanted.length === 0) return;
-    const fits = (/** @type {any} */ post) => {
-      if (!isPost(post) || typeof post.text !== "string") return false;
-      const text = post.text.toLowerCase();
+    const fits = (/** @type {Entry} */ { post }) => {
+      const text = (post.text ?? "").toLowerCase();
       return wanted.every((word) => text.includes(word));
     };
     for (const key of this.people.keys()) {
@@ -570,7 +602,8 @@ export class Model {
           .list({ limit: 500, after, depth: 8 })
           .catch(() => ({ entries: [], next: null }));
         if (stop.aborted) return;
-        for (const [id, post] of page.entries) if (fits(post) && !found(this.#entry(key, id, post))) return;
+        for (const entry of this.#entries(key, Object.fromEntries(page.entries)))
+          if (fits(entry) && !found(entry)) return;
         after = page.next ?? undefined;
       } while (after);
     }
@@ -580,19 +613,48 @@ export class Model {
 /** @param {Entry} a @param {Entry} b */
 export const newestFirst = (a, b) => b.at_ms - a.at_ms || (a.pointer < b.pointer ? 1 : -1);
 
-/** Whether something that somebody else wrote is a post. @param {any} post @returns {post is Post} */
-export function isPost(post) {
-  if (typeof post !== "object" || post === null || Array.isArray(post)) return false;
-  const is_text = (/** @type {any} */ value) => value === undefined || typeof value === "string";
-  const is_list = (/** @type {any} */ value) => value === undefined || Array.isArray(value);
-  const has_reply = post.reply === undefined || (typeof post.reply?.to === "string" && is_text(post.reply?.root));
-  return (
-    is_text(post.text) &&
-    is_text(post.quote) &&
-    is_text(post.repost) &&
-    is_list(post.mentions) &&
-    is_list(post.pictures) &&
-    has_reply &&
-    Object.keys(post).length > 0
-  );
+/**
+ * A post out of what somebody wrote, who may have written anything.
+ * @param {any} raw
+ * @returns {Post | null}
+ */
+export function postOf(raw) {
+  if (typeof raw !== "object" || raw === null || Array.isArray(raw)) return null;
+  /** @type {Post} */
+  const post = {};
+  const target = (/** @type {Kind} */ kind) =>
+    raw[kind]?.kind === kind && partsOfPointer(raw[kind].target) ? raw[kind].target : undefined;
+  if (typeof raw.text === "string") post.text = raw.text;
+  const to = target("reply");
+  if (to) post.reply = { to, root: partsOfPointer(raw.reply.root) ? raw.reply.root : to };
+  post.quote = target("quote");
+  post.repost = target("repost");
+  if (Array.isArray(raw.pictures))
+    post.pictures = raw.pictures.filter((/** @type {any} */ picture) => typeof picture?.id === "string");
+  if (typeof raw.mentions === "object" && raw.mentions !== null) {
+    post.mentions = Object.values(raw.mentions).flatMap((mention) => {
+      const key = /^\/@([a-z0-9]{52})\/profile$/.exec(String(mention?.target))?.[1];
+      return key && typeof mention.name === "string" ? [{ key, name: mention.name }] : [];
+    });
+  }
+  return post.text !== undefined || post.repost || (post.pictures?.length ?? 0) > 0 ? post : null;
+}
+
+/**
+ * What is written for a post.
+ * @param {Post} post
+ */
+function rawOf({ text, mentions, pictures, reply, quote, repost }) {
+  const named = (mentions ?? []).map(({ key, name }, at) => [
+    at,
+    { kind: "mention", target: `/@${key}/profile`, name },
+  ]);
+  return {
+    ...(text === undefined ? {} : { text }),
+    ...(named.length > 0 ? { mentions: Object.fromEntries(named) } : {}),
+    ...(pictures ? { pictures } : {}),
+    ...(reply ? { reply: { kind: "reply", target: reply.to, root: reply.root } } : {}),
+    ...(quote ? { quote: { kind: "quote", target: quote } } : {}),
+    ...(repost ? { repost: { kind: "repost", target: repost } } : {}),
+  };
 }

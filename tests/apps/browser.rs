@@ -63,6 +63,11 @@ fn two_people_chirp_on_two_peers() {
 }
 
 #[test]
+fn the_peers_own_pages_lead_from_nothing_to_a_friend() {
+    script("gui.mjs", &[&Peer::start(), &Peer::start()]);
+}
+
+#[test]
 fn the_tutorial_does_what_it_says() {
     script("tutorial.mjs", &[&Peer::start(), &Peer::start()]);
 }

@@ -31,13 +31,14 @@ const json = { "content-type": "application/json" };
 const posts = {};
 const now = Date.now() * 1000;
 strings.forEach((text, at) => {
-  const mention = { name: first(text, 40), key: at % 2 ? peer.id : text };
+  const mention = { kind: "mention", name: first(text, 40), target: at % 2 ? `/@${peer.id}/profile` : text };
+  const target = at % 4 ? text : `/@${peer.id}/chirp/posts/${encodeURIComponent(first(text, 20))}`;
   posts[nameAt(now - at * 1000)] = {
     text,
-    mentions: [mention],
+    mentions: { 0: mention },
     pictures: [{ id: first(text, 60), alt: text }],
-    quote: at % 3 ? undefined : text,
-    reply: at % 50 === 7 ? { to: text, root: text } : undefined,
+    quote: at % 3 ? undefined : { kind: "quote", target },
+    reply: at % 50 === 7 ? { kind: "reply", target: text, root: text } : undefined,
   };
 });
 // What no chirp writes, but anybody may.
@@ -46,6 +47,15 @@ Object.assign(posts, {
   [nameAt(now + 2)]: { text: { a: 1 } },
   [nameAt(now + 3)]: [1, 2],
   [nameAt(now + 4)]: { text: "x", mentions: [null, 7], pictures: [null, {}] },
+  [nameAt(now + 5)]: {
+    text: "y",
+    mentions: { a: null, b: 7 },
+    pictures: {},
+    reply: [],
+    quote: "z",
+    repost: { kind: "repost", target: {} },
+  },
+  [nameAt(now + 6)]: { repost: { kind: "repost", target: `/@${peer.id}/chirp/posts/none` } },
 });
 const written = await http(peer, "/chirp/posts", { method: "PUT", headers: json, body: JSON.stringify(posts) });
 if (written.status !== 200) throw new Error(written.text);

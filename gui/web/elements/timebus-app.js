@@ -2,7 +2,7 @@ import { Peer, login, pageOf, pathOfLink, pathOfPage, hrefOf, hrefOfPage, isJoin
 import { Problem } from "../api/problem.js";
 import { saveToken, savedToken, takeLoginCode, tokenOfOtherTab } from "../api/session.js";
 import { h, make } from "../dom.js";
-import { glance } from "../invite-link.js";
+import { glance, takeInvite } from "../invite-link.js";
 import { showPath } from "../path.js";
 import { AppsPage } from "./apps-page.js";
 import { InvitesPage } from "./invites-page.js";
@@ -84,6 +84,10 @@ export class TimebusApp extends HTMLElement {
 
   /** Somebody put a login link into the address of a page that is open already. */
   async #takeLink() {
+    if (isJoinPage()) {
+      if (location.hash) TimebusApp.invite = takeInvite();
+      return this.#join();
+    }
     const code = takeLoginCode();
     if (!code || this.#peer) return;
     try {

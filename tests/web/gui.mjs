@@ -1,0 +1,109 @@
+// The peer's own pages: how somebody begins, installs an app, invites a friend, and what the friend sees.
+
+import { accessible, http, peers, person, same, shot, timebus, until, withBrowser } from "./web.mjs";
+
+const [alice, bob] = peers;
+
+/** Signs in with a link that works once. @param {any} peer @param {import("playwright-core").Page} page */
+async function signIn(peer, page) {
+  const { code } = (await http(peer, "/.sys/login-code", { method: "POST" })).json();
+  await page.goto(`http://localhost:${peer.port}/#login=${code}`);
+}
+
+await withBrowser(async (browser) => {
+  const hers = await person(browser);
+  const a = hers.page;
+  await signIn(alice, a);
+
+  // Nothing is there, and the page says what to begin with.
+  await a.getByRole("heading", { name: "Start an app" }).waitFor();
+  await a.getByRole("heading", { name: "Invite someone" }).waitFor();
+  await a.getByRole("button", { name: "Write it" }).waitFor();
+  await shot(a, "gui-first-run");
+  await accessible(a, "first run");
+
+  // An app is installed after its card was read, and opens at an address of its own.
+  await a.getByRole("link", { name: /Start an app/ }).click();
+  await a.getByRole("button", { name: "Install Chirp" }).click();
+  await a.getByText("read and change /chirp in your space").waitFor();
+  await a.getByText("to nobody else on the network").waitFor();
+  await shot(a, "gui-install-card");
+  await accessible(a, "install card");
+  same((await http(alice, "/.sys/apps")).json().apps, [], "nothing is installed before somebody agreed");
+  await a.getByRole("button", { name: "Install", exact: true }).click();
+  const opening = hers.context.waitForEvent("page");
+  await a.getByRole("button", { name: "Open", exact: true }).click();
+  const chirp = await opening;
+  await chirp.getByRole("textbox", { name: "What is happening?" }).waitFor();
+  same(new URL(chirp.url()).host, `chirp.localhost:${alice.port}`, "the app's address");
+  same(new URL(chirp.url()).hash, "", "the code is gone from the address");
+  await chirp.close();
+
+  // Sharing it makes a link that brings it along.
+  await a.getByRole("button", { name: "Share" }).click();
+  await a.getByRole("heading", { name: "Invite someone" }).waitFor();
+  await a.getByRole("textbox", { name: /What they read first/ }).fill("Come and chirp <b>with</b> me");
+  await a.getByRole("button", { name: "Make a link" }).click();
+  await a.getByRole("img", { name: "The link as a QR code" }).waitFor();
+  const link = await a.locator(".copyable code").first().textContent();
+  const payload = link.split(/[#/]/).pop();
+  await shot(a, "gui-invite");
+  await accessible(a, "invite");
+
+  // Whoever opens it sees at once what it is; nothing is used up, and the secret leaves the address.
+  const stranger = await person(browser, { viewport: { width: 390, height: 800 }, colorScheme: "dark" });
+  const requests = [];
+  stranger.page.on("request", (request) => requests.push(request.url() + (request.postData() ?? "")));
+  await stranger.page.goto(`http://localhost:${alice.port}/.join#${payload}`);
+  await stranger.page.getByText("Come and chirp <b>with</b> me").waitFor();
+  await stranger.page.getByRole("heading", { name: /invites you to chirp/ }).waitFor();
+  same(new URL(stranger.page.url()).hash, "", "the secret is gone from the address");
+  same(
+    requests.filter((request) => request.includes(payload.slice(5, 60)) && !request.includes("#")),
+    [],
+    "the secret was sent",
+  );
+  await shot(stranger.page, "gui-join-stranger");
+  await accessible(stranger.page, "an invite on a phone");
+  same((await http(alice, "/.sys/invites")).json().invites[0].uses, 0, "looking uses nothing up");
+  await stranger.page.goto(`http://localhost:${alice.port}/.join#nonsense`);
+  await stranger.page.getByRole("heading", { name: "This link is not complete" }).waitFor();
+
+  // At his own peer the friend agrees to one card, and to another one for the app.
+  const his = await person(browser);
+  const b = his.page;
+  await signIn(bob, b);
+  await b.getByRole("heading", { name: "Start an app" }).waitFor();
+  await b.goto(`http://localhost:${bob.port}/.join#${payload}`);
+  await b.getByRole("button", { name: "Join, and look at the app" }).click();
+  await b.getByRole("button", { name: "Install", exact: true }).click();
+  await b.getByText("Chirp is installed.").waitFor();
+  await shot(b, "gui-joined");
+  await b.getByRole("link", { name: "Open your apps" }).click();
+  await b.getByText(/published by/).waitFor();
+  await b.getByRole("link", { name: "People" }).click();
+  await b.getByText("up to date, changes come at once").waitFor();
+  await shot(b, "gui-people");
+  await accessible(b, "people");
+  await until("she sees who came", async () => (await http(alice, "/.sys/invites")).json().invites[0].uses === 1);
+  await a.reload();
+  await a.getByText("used 1 time").waitFor();
+  await a.getByRole("link", { name: "This peer" }).click();
+  await a.getByText("Requests a second").waitFor();
+  await a.getByText(alice.id).waitFor();
+  await accessible(a, "this peer");
+
+  // Removing an app leaves what it wrote.
+  await http(alice, "/chirp/posts/1", {
+    method: "PUT",
+    headers: { "content-type": "application/json" },
+    body: '{"text":"kept"}',
+  });
+  await a.getByRole("link", { name: "Apps" }).click();
+  await a.getByRole("button", { name: "Remove" }).click();
+  await a.getByText(/stays at \/chirp/).waitFor();
+  same((await http(alice, "/chirp/posts/1/text")).json(), "kept", "what it wrote");
+  timebus(alice, "app", "ls");
+  for (const [who, { complaints }] of Object.entries({ hers, his, stranger }))
+    same(complaints, [], `the browser of ${who} complains of nothing`);
+});
