@@ -583,7 +583,7 @@ impl Store {
     pub async fn state(&self, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::State(None, statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        self.jobs.send(Job::State(Box::new((None, statement)), time_ms, reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?
     }
 
@@ -596,7 +596,7 @@ impl Store {
     pub async fn state_as(&self, space: Space, cap: GrantId, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::State(Some((space, cap)), statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        self.jobs.send(Job::State(Box::new((Some((space, cap)), statement)), time_ms, reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?
     }
 

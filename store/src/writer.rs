@@ -235,7 +235,7 @@ pub struct Offered {
 pub(crate) enum Job {
     Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>),
     Offer(Vec<Verified<Change>>, oneshot::Sender<Result<Offered, WriteError>>),
-    State(Option<(Space, GrantId)>, Statement, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
+    State(Box<(Option<(Space, GrantId)>, Statement)>, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
     /// Answers with the place behind the last durable record while nothing is being written.
     Fence(oneshot::Sender<Place>),
     Synced(Result<(), Failure>),
@@ -354,7 +354,10 @@ impl Decider {
             job @ (Job::Write(..) | Job::Offer(..) | Job::State(..)) if self.syncing && self.is_full() => self.aside.push_back(job),
             Job::Write(request, reply) => self.write(*request, reply),
             Job::Offer(changes, reply) => self.offer(changes, reply),
-            Job::State(place, statement, time_ms, reply) => self.state(place, statement, time_ms, reply),
+            Job::State(stated, time_ms, reply) => {
+                let (place, statement) = *stated;
+                self.state(place, statement, time_ms, reply);
+            }
             Job::Fence(reply) => self.fences.push(reply),
             Job::Synced(result) => self.synced(result),
             Job::Stop => self.stopping = true,
