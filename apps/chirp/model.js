@@ -33,7 +33,7 @@ import { Problem, newName, timeOfName } from "/sdk.js";
  */
 /** @typedef {{ pointer: string, author: string, id: string, at_ms: number, post: Post, is_pending: boolean }} Entry */
 /** @typedef {"like" | "reply" | "mention" | "follow" | "repost" | "quote"} Kind */
-/** @typedef {{ kind: Kind, who: string, source: string, target: string, at_ms: number, post?: Post }} NoticeEntry */
+/** @typedef {{ kind: Kind, who: string, source: string, target: string, at_ms: number, post?: Post, text?: string }} NoticeEntry */
 /** @typedef {{ count: number, mine: boolean, from: Set<string>, says: string }} Count */
 
 /** Posts of everybody that are shown first. */
@@ -75,6 +75,8 @@ export class Model {
   #window = WINDOW;
   /** Notices of the inbox. @type {NoticeEntry[]} */
   #inbox = [];
+  /** What those call themselves who sent them. @type {Map<string, string>} */
+  #callers = new Map();
 
   /** @param {Bus} bus */
   constructor(bus) {
@@ -184,13 +186,13 @@ export class Model {
   nameOf(key) {
     const { name } = this.profile(key);
     const own = typeof name === "string" ? name.trim().slice(0, 60) : "";
-    return own || this.handleOf(key);
+    return own || (this.people.has(key) ? "" : (this.#callers.get(key) ?? "")) || this.handleOf(key);
   }
 
   /** What nobody else can be called here: the owner's own name for him, else the name of his key. @param {string} key */
   handleOf(key) {
     const person = this.people.get(key);
-    return person?.petname || person?.name || key.slice(0, 8);
+    return person?.petname || person?.name || `${key.slice(0, 8)}…`;
   }
 
   /** @param {string} handle @returns {string | null} */
@@ -380,6 +382,7 @@ export class Model {
       const key = target && /^\/@([a-z0-9]{52})/.exec(target)?.[1];
       if (!key || told.has(key)) return;
       told.add(key);
+      this.#said.set(`${pointer}/${at}`, post);
       this.#tell(key, { kind, target, source: `${pointer}/${at}` });
     };
     tell("reply", post.reply?.to);
@@ -490,9 +493,18 @@ export class Model {
 
   // Notices
 
+  /** Posts that notices are about. @type {Map<string, Post>} */
+  #said = new Map();
+
   /** @param {string} key @param {import("/sdk.js").Notice} notice @param {boolean} [undo] */
   #tell(key, notice, undo = false) {
     if (key === this.me || this.isBlocked(key)) return;
+    // Whoever does not have my space sees at least who it was, and what was said.
+    const { text } = this.#said.get(notice.source) ?? {};
+    notice = {
+      ...notice,
+      body: { name: this.nameOf(this.me).slice(0, 60), ...(text ? { text: text.slice(0, 280) } : {}) },
+    };
     const inbox = this.bus.inbox(key);
     // Whoever cannot be told now finds it when he reads my space; that is no reason to bother me.
     if (undo) inbox.takeBack(notice);
@@ -512,7 +524,10 @@ export class Model {
         if (node.confirmed === false) return;
         const source = postOfSource(node.source);
         const parts = partsOfPointer(source);
+        if (typeof node.body?.name === "string" && node.body.name.trim())
+          this.#callers.set(key, node.body.name.trim().slice(0, 60));
         found.push({
+          text: typeof node.body?.text === "string" ? node.body.text.slice(0, 300) : undefined,
           kind: node.kind,
           who: key,
           source,

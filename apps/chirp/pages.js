@@ -457,7 +457,11 @@ export function notifications(model, compose) {
         const about =
           notice.kind === "follow"
             ? null
-            : embedded(model, notice.kind === "like" || notice.kind === "repost" ? notice.target : notice.source);
+            : embedded(
+                model,
+                notice.kind === "like" || notice.kind === "repost" ? notice.target : notice.source,
+                notice.text,
+              );
         const answer =
           notice.post && notice.kind !== "repost"
             ? h("button", { type: "button", class: "quiet", onclick: () => void answerTo(notice.source) }, "Answer")

@@ -129,8 +129,9 @@ function pictures(model, entry) {
  * A post that another one quotes or answers, in short.
  * @param {Model} model
  * @param {string} pointer
+ * @param {string} [told] what its author said of it, for when it cannot be read
  */
-export function embedded(model, pointer) {
+export function embedded(model, pointer, told) {
   const place = h("a", { class: "embedded quiet", href: postHref(pointer) }, "…");
   void model.read(pointer).then((entry) => {
     if (entry && !(entry instanceof Problem)) {
@@ -145,7 +146,7 @@ export function embedded(model, pointer) {
         ),
         h("span", { class: "text", dir: "auto" }, (entry.post.text ?? "").slice(0, 300)),
       );
-    } else place.textContent = missing(model, pointer, entry);
+    } else place.textContent = told || missing(model, pointer, entry);
   });
   return place;
 }

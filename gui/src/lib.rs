@@ -37,6 +37,7 @@ const FILES: &[(&str, &[u8])] = embed! {
     "elements/people-page.js"
     "elements/problem-card.js"
     "elements/qr-code.js"
+    "elements/requests-page.js"
     "elements/sign-in.js"
     "elements/small-chart.js"
     "elements/timebus-app.js"
@@ -165,8 +166,11 @@ mod tests {
 
     #[test]
     fn asks_nobody_but_its_own_peer() {
+        // The name of a namespace looks like an address, and nobody is asked there.
+        const SVG: &str = "\"http://www.w3.org/2000/svg\"";
         for (name, _) in FILES.iter().filter(|(name, _)| *name != "icon.svg") {
-            assert!(!text(name).contains("http://") && !text(name).contains("https://"), "{name} names another host");
+            let text = text(name).replace(SVG, "");
+            assert!(!text.contains("http://") && !text.contains("https://"), "{name} names another host");
         }
     }
 

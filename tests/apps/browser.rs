@@ -63,6 +63,12 @@ fn two_people_chirp_on_two_peers() {
 }
 
 #[test]
+fn chirp_shows_what_is_counted_from_the_messages_of_others() {
+    let people = [Peer::start(), Peer::start(), Peer::start(), Peer::start(), Peer::start()];
+    script("ssb.mjs", &people.each_ref());
+}
+
+#[test]
 fn the_peers_own_pages_lead_from_nothing_to_a_friend() {
     script("gui.mjs", &[&Peer::start(), &Peer::start()]);
 }

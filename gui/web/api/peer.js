@@ -110,6 +110,8 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {Space} [status]
  */
 /** @typedef {{ role: string, path?: string, uses?: number, expires_ms?: number, note?: string, paint?: string, app?: string }} Wish */
+/** @typedef {{ id: string, name: string, says: string, bytes: number, changes: number, space: string | null }} Held */
+/** @typedef {{ key: string, name: string, bytes: number, changes: number, requests: number, bytes_max: number | null }} Cost */
 /** @typedef {{ name: string, help: string, labels: string, value: number }} Metric */
 /** @typedef {{ body: string, type: string }} Content a value as it is sent: JSON, or text of a media type */
 
@@ -152,7 +154,7 @@ export function pathOfLink(link) {
   return link.pathname.split("/").filter(Boolean).map(decodeURIComponent);
 }
 
-/** Pages of the peer itself. @typedef {"apps" | "people" | "invites" | "peer"} PageName */
+/** Pages of the peer itself. @typedef {"apps" | "people" | "invites" | "requests" | "peer"} PageName */
 
 /** @param {PageName} page */
 export const hrefOfPage = (page) => `/.sys/${page}`;
@@ -161,7 +163,8 @@ export const hrefOfPage = (page) => `/.sys/${page}`;
 export function pageOf(path) {
   const [first, name] = path;
   if (first !== ".sys" || path.length !== 2) return null;
-  return name === "apps" || name === "people" || name === "invites" || name === "peer" ? name : null;
+  const pages = /** @type {const} */ (["apps", "people", "invites", "requests", "peer"]);
+  return pages.find((page) => page === name) ?? null;
 }
 
 /** Whether the page was opened by an invite link. */
@@ -360,6 +363,26 @@ export class Peer {
   /** @param {string} who @param {string} name */
   name(who, name) {
     return this.#post("/.sys/petname", { who, name });
+  }
+
+  /** What waits for the owner's word. @returns {Promise<Held[]>} */
+  async held() {
+    return (await this.#json("/.sys/held")).held;
+  }
+
+  /** @param {string} id @param {"once" | "never" | number} answer a number: so many bytes in all */
+  allow(id, answer) {
+    return this.#post("/.sys/allow", { id, answer });
+  }
+
+  /** Who costs what here. @returns {Promise<Cost[]>} */
+  async costs() {
+    return (await this.#json("/.sys/costs")).costs;
+  }
+
+  /** @param {string} who @param {number} bytes */
+  limit(who, bytes) {
+    return this.#post("/.sys/limits", { who, bytes });
   }
 
   /** @returns {Promise<Invite[]>} */

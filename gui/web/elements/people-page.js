@@ -17,6 +17,8 @@ export class PeoplePage extends HTMLElement {
   notices = null;
   #people = h("ul", { class: "rows" });
   #peers = h("ul", { class: "rows" });
+  /** @type {Map<string, import("../api/peer.js").Cost>} */
+  #costs = new Map();
   #drawn = "";
   /** @type {ReturnType<typeof setInterval> | undefined} */
   #timer;
@@ -54,8 +56,17 @@ export class PeoplePage extends HTMLElement {
     const peer = this.peer;
     if (!peer) return;
     try {
-      const [spaces, neighbours] = await Promise.all([peer.spaces(), peer.neighbours()]);
-      const now = JSON.stringify([spaces, neighbours.map(({ id, state, petname }) => [id, state, petname])]);
+      const [spaces, neighbours, costs] = await Promise.all([
+        peer.spaces(),
+        peer.neighbours(),
+        peer.costs().catch(() => []),
+      ]);
+      this.#costs = new Map(costs.map((cost) => [cost.key, cost]));
+      const now = JSON.stringify([
+        spaces,
+        costs.map(({ key, bytes, bytes_max }) => [key, size(bytes), bytes_max]),
+        neighbours.map(({ id, state, petname }) => [id, state, petname]),
+      ]);
       // A field that somebody types in is not taken away.
       if (now === this.#drawn || this.querySelector("input:focus")) return;
       this.#drawn = now;
@@ -103,6 +114,7 @@ export class PeoplePage extends HTMLElement {
         h("code", { class: "soft", title: space.space }, `${space.space.slice(0, 8)}…`),
         h("span", { class: `state ${space.state}` }, wordsOfSpace(space)),
       ),
+      this.#cost(space),
       h(
         "div",
         { class: "buttons" },
@@ -124,6 +136,26 @@ export class PeoplePage extends HTMLElement {
           "Block",
         ),
       ),
+    );
+  }
+
+  /** What somebody costs, and a limit that can be changed. @param {Space} space */
+  #cost({ space }) {
+    const cost = this.#costs.get(space);
+    if (!cost) return "";
+    const limit = async () => {
+      const now = cost.bytes_max === null ? "" : String(Math.round(cost.bytes_max / 1_000_000));
+      const wanted = Number(prompt(`How many MB may ${cost.name} keep here?`, now) || NaN);
+      if (wanted > 0) await this.#do(() => this.peer?.limit(space, wanted * 1_000_000));
+    };
+    const most = cost.bytes_max === null ? "" : ` of ${size(cost.bytes_max)}`;
+    return h(
+      "p",
+      { class: "soft small" },
+      `keeps ${size(cost.bytes)}${most} here `,
+      cost.bytes_max === null
+        ? ""
+        : h("button", { type: "button", class: "link", onclick: () => void limit() }, "change the limit"),
     );
   }
 

@@ -12,11 +12,15 @@ import { PathExplorer } from "./path-explorer.js";
 import { PeerPage } from "./peer-page.js";
 import { PeoplePage } from "./people-page.js";
 import { ProblemCard } from "./problem-card.js";
+import { RequestsPage } from "./requests-page.js";
 import { SignIn } from "./sign-in.js";
 
 /** @typedef {import("../path.js").Path} Path */
 
 const LIVENESS = { connecting: "connecting…", live: "live", lost: "not connected, trying again…" };
+
+/** How often it is looked whether somebody waits for the owner's word. */
+const LOOK_EVERY_MS = 10_000;
 
 /** The page: signs in, and shows the path that the address names. */
 export class TimebusApp extends HTMLElement {
@@ -30,6 +34,8 @@ export class TimebusApp extends HTMLElement {
   /** @type {import("../api/peer.js").Status | null} */
   #status = null;
   #notices = new NoticeList();
+  /** Requests that wait for the owner's word. */
+  #waiting = 0;
   /** An app that the next invite brings along. @type {string | null} */
   #shared = null;
   #nav = h("nav", { "aria-label": "Pages" });
@@ -155,6 +161,7 @@ export class TimebusApp extends HTMLElement {
     saveToken(token);
     peer.socket.onliveness = () => this.#showLiveness();
     peer.socket.open();
+    void this.#count(peer);
     this.#showLiveness();
     this.replaceChildren(
       h(
@@ -168,6 +175,22 @@ export class TimebusApp extends HTMLElement {
       this.#notices,
     );
     this.#show();
+  }
+
+  /** Looks now and then whether somebody waits for the owner's word. @param {Peer} peer */
+  async #count(peer) {
+    while (this.#peer === peer) {
+      const waiting = await peer.held().then(
+        (held) => held.length,
+        () => 0,
+      );
+      if (waiting !== this.#waiting) {
+        this.#waiting = waiting;
+        const path = pathOfPage();
+        this.#showNav(pageOf(path), path);
+      }
+      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+    }
   }
 
   #showLiveness() {
@@ -192,9 +215,10 @@ export class TimebusApp extends HTMLElement {
         apps: () => make(AppsPage, common),
         people: () => make(PeoplePage, common),
         invites: () => make(InvitesPage, { ...common, app }),
+        requests: () => make(RequestsPage, common),
         peer: () => make(PeerPage, { peer: this.#peer }),
       };
-      const titles = { apps: "Apps", people: "People", invites: "Invites", peer: "This peer" };
+      const titles = { apps: "Apps", people: "People", invites: "Invites", requests: "Requests", peer: "This peer" };
       if (page) document.title = `${titles[page]} · ${name}`;
       const nothing = () =>
         h(
@@ -227,6 +251,9 @@ export class TimebusApp extends HTMLElement {
       ["Invite", hrefOfPage("invites"), page === "invites"],
       ["This peer", hrefOfPage("peer"), page === "peer"],
     ];
+    // Most people never have one, and need no page that is empty.
+    if (this.#waiting > 0 || page === "requests")
+      links.splice(4, 0, [`Requests (${this.#waiting})`, hrefOfPage("requests"), page === "requests"]);
     this.#nav.replaceChildren(
       ...links.map(([words, href, is_here]) => h("a", { href, "aria-current": is_here ? "page" : undefined }, words)),
     );
