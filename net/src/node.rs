@@ -53,6 +53,11 @@ const LINK_EXTRA_BYTES: u64 = 16 * 1024 * 1024;
 const EXTRA_BYTES: u64 = 64 * 1024 * 1024;
 /// How long changes are looked for that are damaged here.
 const FETCH_MS: u64 = 30_000;
+/// Milliseconds until the token of an invite is handed in again over the same link, if the inviter had no time for it; it
+/// doubles each time.
+const REDEEM_MS: u64 = 10_000;
+/// How often over one link: after ten tokens one is taken for somebody who guesses.
+const REDEEMS_OF_LINK: u32 = 8;
 /// Peers remembered that others named for one space.
 const VIA_MAX: usize = 64;
 
@@ -92,6 +97,9 @@ struct Linked {
     /// Timelines that were not given, with the time at which they are asked for again.
     denied: BTreeMap<TimelineId, (PublicKey, u64)>,
     timer_ms: Option<u64>,
+    /// Tokens that were handed in, and when one is again.
+    redeems: u32,
+    redeem_ms: Option<u64>,
     points: u32,
     up_ms: u64,
     /// What of [`EXTRA_BYTES`] was lent to it.
@@ -210,6 +218,8 @@ impl Node {
                     channels: BTreeMap::new(),
                     denied: BTreeMap::new(),
                     timer_ms: None,
+                    redeems: 0,
+                    redeem_ms: None,
                     points: 0,
                     up_ms: now_ms,
                     extra_bytes,
@@ -510,6 +520,10 @@ impl Node {
         let token = self.book.joins.values().filter(|join| join.node == id).find_map(|join| join.token.as_deref());
         let Some(token) = token.and_then(|token| u128::from_str_radix(token, 16).ok()) else { return };
         let device = self.config.device;
+        if let Some(linked) = self.links.get_mut(&link) {
+            linked.redeems += 1;
+            linked.redeem_ms = None;
+        }
         self.drive(link, Input::Redeem { token: token.to_be_bytes(), device }, now_ms, store, acts);
     }
 
@@ -526,13 +540,15 @@ impl Node {
                 let text = if answer.text.is_empty() { "the invite is used up, expired or was taken back" } else { &answer.text };
                 join.refused = Some(text.to_owned());
             }
-            // The token is handed in again with the next link.
+            // The token is handed in again with the next link, or after a while.
             Redemption::Later | Redemption::Busy => join.refused = Some(answer.text.clone()),
         }
         acts.extend([Act::Save, Act::Changed]);
         // What was not given before may be given now.
         if let Some(linked) = self.links.get_mut(&link) {
             linked.denied.clear();
+            let is_again = answer.result == Redemption::Busy && linked.redeems < REDEEMS_OF_LINK;
+            linked.redeem_ms = is_again.then(|| now_ms + (REDEEM_MS << linked.redeems));
         }
         self.open_wanted(link, now_ms, store, acts);
         // The next one, if the same peer gave several.

@@ -130,7 +130,7 @@ impl World {
         let url = format!("http://{}{place}/repo{query}", self.peers[peer].authority());
         let mut curl = self.networks.inside(peer, "curl");
         curl.args(["-s", "-X", method, "-w", "\n%{http_code}", "--data-binary", "@-", &url]);
-        headers.iter().for_each(|header| drop(curl.args(["-H", header])));
+        curl.args(headers.iter().flat_map(|header| ["-H", header]));
         let mut curl = curl.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("curl runs");
         curl.stdin.take().expect("a pipe").write_all(body.as_bytes()).expect("curl reads");
         let output = curl.wait_with_output().expect("curl ends");

@@ -94,6 +94,11 @@ impl Node {
             }
             self.drive(link, Input::Timer, now_ms, store, acts);
         }
+        let tokens: Vec<LinkId> =
+            self.links.iter().filter(|(_, linked)| linked.redeem_ms.is_some_and(|at| at <= now_ms)).map(|(link, _)| *link).collect();
+        for link in tokens {
+            self.redeem(link, now_ms, store, acts);
+        }
         let again: Vec<(LinkId, PublicKey)> = self
             .links
             .iter()
@@ -109,7 +114,7 @@ impl Node {
         let mut next = self.visits.values().copied().min();
         let mut sooner = |at: u64| next = Some(next.map_or(at, |next: u64| next.min(at)));
         for linked in self.links.values() {
-            linked.timer_ms.into_iter().for_each(&mut sooner);
+            linked.timer_ms.into_iter().chain(linked.redeem_ms).for_each(&mut sooner);
             linked.denied.values().for_each(|(_, retry_ms)| sooner(*retry_ms));
         }
         if !self.config.is_offline {

@@ -102,7 +102,8 @@ impl World {
                     let space = self.peers[peer].space();
                     self.grants.entry(space).or_insert(grants);
                 }
-                Err(WriteError::ReadOnly(_)) => {}
+                // A second device may not have heard yet that it is one.
+                Err(WriteError::ReadOnly(_) | WriteError::NoKey) => {}
                 Err(error) => self.problem(format!("{} could not state anything: {error}", self.peers[peer].name)),
             }
         }
