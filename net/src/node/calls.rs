@@ -97,6 +97,9 @@ impl Node {
         let tokens: Vec<LinkId> =
             self.links.iter().filter(|(_, linked)| linked.redeem_ms.is_some_and(|at| at <= now_ms)).map(|(link, _)| *link).collect();
         for link in tokens {
+            if let Some(linked) = self.links.get_mut(&link) {
+                linked.redeem_ms = None;
+            }
             self.redeem(link, now_ms, store, acts);
         }
         let again: Vec<(LinkId, PublicKey)> = self
