@@ -132,10 +132,6 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) offline: bool,
 
-    /// Use no public relays or lookup services. Always so in this version
-    #[arg(long)]
-    pub(crate) no_public: bool,
-
     #[command(flatten)]
     pub(crate) net: Net,
 

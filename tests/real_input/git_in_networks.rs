@@ -65,9 +65,9 @@ impl Networks {
         let mut all = true;
         for (peer, own) in self.names.iter().enumerate() {
             let others = groups.iter().filter(|group| !group.contains(&peer)).flat_map(|group| group.iter());
-            let cut: String = others.map(|other| format!("ip saddr 10.78.0.{} drop; ", other + 1)).collect();
-            let lost = format!("iifname eth0 numgen random mod 100 < {LOSS} drop; ");
-            let table = format!("table ip lab {{ chain in {{ type filter hook input priority 0; {cut}{lost}}} }}");
+            let cut: String = others.map(|other| format!("ip saddr 10.78.0.{} drop\n", other + 1)).collect();
+            let lost = format!("iifname \"eth0\" numgen random mod 100 < {LOSS} drop\n");
+            let table = format!("table ip lab {{\nchain in {{\ntype filter hook input priority 0;\n{cut}{lost}}}\n}}");
             let rules = format!("table ip lab\ndelete table ip lab\n{table}\n");
             let mut nft = Command::new("ip").args(["netns", "exec", own, "nft", "-f", "-"]).stdin(Stdio::piped()).spawn().expect("ip runs");
             nft.stdin.take().expect("a pipe").write_all(rules.as_bytes()).expect("nft reads");
