@@ -57,11 +57,11 @@ impl World {
     /// Decides whose spaces each peer follows from the beginning.
     pub(super) fn choose_spaces(&mut self, neighbours: &[BTreeSet<usize>]) {
         let count = self.peers.len();
-        for peer in 0..count {
+        for (peer, known) in neighbours.iter().enumerate() {
             for other in 0..count {
                 let is_own = self.peers[peer].space() == self.peers[other].space();
                 // Whoever knows somebody follows him.
-                let is_wanted = !self.config.is_partial || neighbours[peer].contains(&other) || self.dice.percent(40);
+                let is_wanted = !self.config.is_partial || known.contains(&other) || self.dice.percent(40);
                 if !is_own && is_wanted && !self.is_guest(peer, other) {
                     self.follows[peer].insert(other);
                 }
