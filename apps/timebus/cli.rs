@@ -146,10 +146,6 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) offline: bool,
 
-    /// Use no public relays or lookup services. Always so in this version
-    #[arg(long)]
-    pub(crate) no_public: bool,
-
     #[command(flatten)]
     pub(crate) net: Net,
 
@@ -189,6 +185,14 @@ pub(crate) struct Net {
     /// A relay of your own (`timebus relay`) through which others reach this peer; may be repeated
     #[arg(long = "relay", value_name = "URL")]
     pub(crate) relays: Vec<String>,
+
+    /// Never use public relays, whatever was said before
+    #[arg(long)]
+    pub(crate) no_public: bool,
+
+    /// A relay that counts as public: it is used once you said yes to public relays; may be repeated [default: those of n0]
+    #[arg(long = "public-relay", value_name = "URL")]
+    pub(crate) public_relays: Vec<String>,
 }
 
 /// How logs are written.
@@ -751,9 +755,17 @@ pub(crate) struct Restore {
 /// Check the change log and the index, and repair what can be repaired
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Without --repair nothing is changed. With it, damaged stretches of the change log are filled with what other peers who
+are connected have of them, and an index that does not fit the log is made anew at the next start.
+
 Examples:
-  timebus fsck")]
-pub(crate) struct Fsck {}
+  timebus fsck
+  timebus fsck --repair")]
+pub(crate) struct Fsck {
+    /// Fetch what is damaged from others, and put it back
+    #[arg(long)]
+    pub(crate) repair: bool,
+}
 
 /// Write random data, to feel how it behaves
 #[derive(Debug, Args)]
@@ -804,6 +816,7 @@ Examples:
   timebus invite --uses 20 --expires 12h --note 'the choir'
   timebus invite --to /photos --can write --quota 50MB  each of them at most so much
   timebus invite --hello 'Our recipes, come in'         shown before anything was fetched
+  timebus invite --to @ada/table --can write            to what Ada let you into, if she let you bring guests
   timebus invites                                       who took which
 
 Two machines that only meet through the internet need an address of yours in the link: `timebus up --udp` with a
@@ -825,6 +838,10 @@ pub(crate) struct Invite {
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = crate::amounts::lifetime)]
     pub(crate) expires: Lifetime,
 
+    /// How many levels of guests each of them may bring in turn, as you could; 0 for nobody [default: 3, or what is left]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=3))]
+    pub(crate) guests: Option<u8>,
+
     /// How much each of those who take it may write, as in 50MB [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
     pub(crate) quota: Option<u64>,
@@ -837,9 +854,23 @@ pub(crate) struct Invite {
     #[arg(long, value_name = "TEXT", default_value = "")]
     pub(crate) hello: String,
 
+    /// Whether others may reach you through public relays, which then see who talks to whom, but not what is said;
+    /// remembered [default: asked once]
+    #[arg(long, value_enum, value_name = "ANSWER")]
+    pub(crate) public: Option<Answer>,
+
     /// Show it as a QR code, also where stderr is no terminal
     #[arg(long)]
     pub(crate) qr: bool,
+}
+
+/// An answer to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Answer {
+    /// From now on.
+    Yes,
+    /// Not, or no longer.
+    No,
 }
 
 /// What an invite lets its bearer do.
@@ -888,9 +919,19 @@ pub(crate) struct Join {
 #[command(after_help = "\
 Examples:
   timebus invites
+  timebus invites --tree                        who came by whom, over all levels
+  timebus invites --tree --of @ada
   timebus invites revoke s8sohz                 nobody else can take it
   timebus invites revoke s8sohz --grants        and whoever took it loses what it gave")]
 pub(crate) struct Invites {
+    /// Show who came by whom: whom you let in, whom they let in, and so on
+    #[arg(long)]
+    pub(crate) tree: bool,
+
+    /// The tree of somebody else's space
+    #[arg(long, value_name = "@WHO", requires = "tree")]
+    pub(crate) of: Option<String>,
+
     #[command(subcommand)]
     pub(crate) action: Option<InvitesAction>,
 }
@@ -1415,6 +1456,18 @@ pub(crate) struct Lab {
     /// How many of the peers cheat; the last ones
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub(crate) evil: usize,
+
+    /// How many of the honest peers are second devices of the first ones
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) devices: usize,
+
+    /// Invites that are given out meanwhile, for which several race
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) invites: usize,
+
+    /// Everybody follows only some of the others
+    #[arg(long)]
+    pub(crate) partial: bool,
 }
 
 /// What else a lab can show.

@@ -63,6 +63,14 @@ impl Target {
         Self(self.0[usize::from(is_space)..].to_vec()).to_string()
     }
 
+    /// The space that it names, as `@alice` or a key, and the path in it.
+    pub(crate) fn split(&self) -> (Option<&str>, Self) {
+        match self.0.split_first() {
+            Some((first, rest)) if first.starts_with('@') && !first.starts_with("@@") => (Some(&first[1..]), Self(rest.to_vec())),
+            _ => (None, self.clone()),
+        }
+    }
+
     /// The last name, for file names. The root has none.
     pub(crate) fn name(&self) -> Option<&str> {
         self.0.last().map(String::as_str)

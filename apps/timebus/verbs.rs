@@ -67,7 +67,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Kit(args) => kit::run(context, args),
         Verb::Backup(args) => backup::backup(context, args).await,
         Verb::Restore(args) => restore::run(context, args).await,
-        Verb::Fsck(_) => backup::fsck(context).await,
+        Verb::Fsck(args) => backup::fsck(context, args).await,
         Verb::Gen(args) => r#gen::run(context, args).await,
         Verb::Invite(args) => invite::run(context, args).await,
         Verb::Join(args) => join::run(context, args).await,

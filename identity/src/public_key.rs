@@ -1,9 +1,42 @@
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
-use ed25519_dalek::VerifyingKey;
+use ed25519_dalek::{Verifier as _, VerifyingKey};
 
 use crate::{BadSignature, Signature, Z32Error, z32};
+
+/// Keys that a thread keeps ready to verify with, 200 bytes each: the authors of what comes in are mostly the same.
+const KEYS_READY_MAX: usize = 256;
+
+/// The points of small order in their canonical form.
+const SMALL_ORDER: [[u8; 32]; 8] = {
+    const fn point(low: [u8; 32], high: u8) -> [u8; 32] {
+        let mut bytes = low;
+        bytes[31] = high;
+        bytes
+    }
+    let mut one = [0; 32];
+    one[0] = 1;
+    let mut minus_one = [0xff; 32];
+    (minus_one[0], minus_one[31]) = (0xec, 0x7f);
+    // The y coordinates of the points of order 8.
+    let first = [
+        0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98, 0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33,
+        0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53, 0xfc, 0x05,
+    ];
+    let second = [
+        0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f, 0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc,
+        0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+    ];
+    [one, minus_one, [0; 32], point([0; 32], 0x80), first, point(first, 0x85), second, point(second, 0xfa)]
+};
+
+thread_local! {
+    /// Keys as points, which take as long to work out as a fifth of a verification. `None` is no key of anybody.
+    static KEYS_READY: RefCell<HashMap<PublicKey, Option<VerifyingKey>>> = RefCell::default();
+}
 
 /// Names an author, a device, a peer or a space: an ed25519 public key.
 ///
@@ -34,12 +67,29 @@ impl PublicKey {
     ///
     /// [`BadSignature`] in every other case.
     pub fn verify(&self, message: &[u8], sig: &Signature) -> Result<(), BadSignature> {
-        if !self.is_canonical() {
+        let key = self.ready().ok_or(BadSignature)?;
+        // `R` is compared as bytes with the canonical form of what it should be. So it is no other form of a point of
+        // small order either, and need not be made a point to be told from those, as `verify_strict` does.
+        if SMALL_ORDER.iter().any(|point| *point == sig.as_bytes()[..32]) {
             return Err(BadSignature);
         }
-        let key = VerifyingKey::from_bytes(&self.0).map_err(|_| BadSignature)?;
         let signature = ed25519_dalek::Signature::from_bytes(sig.as_bytes());
-        key.verify_strict(message, &signature).map_err(|_| BadSignature)
+        key.verify(message, &signature).map_err(|_| BadSignature)
+    }
+
+    /// The key as a point; `None` if nobody can sign for it.
+    fn ready(&self) -> Option<VerifyingKey> {
+        KEYS_READY.with_borrow_mut(|ready| {
+            if let Some(key) = ready.get(self) {
+                return *key;
+            }
+            if ready.len() >= KEYS_READY_MAX {
+                ready.clear();
+            }
+            let key = VerifyingKey::from_bytes(&self.0).ok().filter(|key| self.is_canonical() && !key.is_weak());
+            ready.insert(*self, key);
+            key
+        })
     }
 
     /// Whether the y coordinate, all but the top bit, is below 2^255 − 19.
@@ -82,7 +132,7 @@ mod tests {
     use std::path::PathBuf;
 
     /// All 14 encodings of the 8 points of small order.
-    const SMALL_ORDER: [&str; 14] = [
+    const SMALL_ORDER_FORMS: [&str; 14] = [
         // order 1: canonical, with a sign bit, y + p, both
         "0100000000000000000000000000000000000000000000000000000000000000",
         "0100000000000000000000000000000000000000000000000000000000000080",
@@ -132,8 +182,8 @@ mod tests {
     /// them, for any message, which would be a signature by everybody.
     #[test]
     fn refuses_every_small_order_key_with_every_small_order_r() {
-        for key in SMALL_ORDER {
-            for r in SMALL_ORDER {
+        for key in SMALL_ORDER_FORMS {
+            for r in SMALL_ORDER_FORMS {
                 let forged = signature(&hex_32(r), &[0; 32]);
                 for message in [&b"Zcash"[..], b"", b"1", b"2", b"3", b"4", b"5", b"6"] {
                     let verified = PublicKey::from_bytes(hex_32(key)).verify(message, &forged);
@@ -146,10 +196,34 @@ mod tests {
     #[test]
     fn refuses_small_order_r_under_an_honest_key() {
         let key = SecretKey::from_seed([3; 32]);
-        for r in SMALL_ORDER {
+        for r in SMALL_ORDER_FORMS {
             let forged = signature(&hex_32(r), &[0; 32]);
             assert_eq!(key.public().verify(b"", &forged), Err(BadSignature));
         }
+    }
+
+    #[test]
+    fn the_points_of_small_order_are_these() {
+        let all: std::collections::BTreeSet<[u8; 32]> = SMALL_ORDER.into_iter().collect();
+        assert_eq!(all.len(), 8, "all that there are");
+        for point in all {
+            assert!(VerifyingKey::from_bytes(&point).expect("a point").is_weak());
+            assert!(PublicKey::from_bytes(point).is_canonical());
+        }
+    }
+
+    /// Many more keys than are kept ready, good ones and others, each more than once.
+    #[test]
+    fn keys_that_were_forgotten_are_worked_out_again() {
+        let key = |n: usize| SecretKey::from_seed([(n % 251) as u8, (n / 251) as u8].repeat(16).try_into().expect("32 bytes"));
+        for _ in 0..2 {
+            for n in 0..2 * KEYS_READY_MAX {
+                let key = key(n);
+                assert_eq!(key.public().verify(b"x", &key.sign(b"x")), Ok(()));
+                assert_eq!(PublicKey::from_bytes([0xff; 32]).verify(b"x", &key.sign(b"x")), Err(BadSignature));
+            }
+        }
+        assert!(KEYS_READY.with_borrow(HashMap::len) <= KEYS_READY_MAX);
     }
 
     #[test]
@@ -231,6 +305,30 @@ mod tests {
             bytes[flipped_bit / 8] ^= 1 << (flipped_bit % 8);
             let flipped = Signature::from_bytes(bytes);
             prop_assert_eq!(key.public().verify(&message, &flipped), Err(BadSignature));
+        }
+
+        /// A signature by the rules, and what a lenient verifier might take beside it, judged as ed25519-dalek does.
+        #[test]
+        fn judges_as_the_strict_verifier_does(
+            seed: [u8; 32],
+            message: Vec<u8>,
+            which in 0..4_usize,
+            form in 0..14_usize,
+            flipped_bit in 0..512_usize,
+        ) {
+            let key = SecretKey::from_seed(seed);
+            let mut bytes = *key.sign(&message).as_bytes();
+            let mut public = *key.public().as_bytes();
+            match which {
+                0 => {}
+                1 => bytes[flipped_bit / 8] ^= 1 << (flipped_bit % 8),
+                2 => bytes[..32].copy_from_slice(&hex_32(SMALL_ORDER_FORMS[form])),
+                _ => public = hex_32(SMALL_ORDER_FORMS[form]),
+            }
+            let strict = VerifyingKey::from_bytes(&public)
+                .is_ok_and(|key| key.verify_strict(&message, &ed25519_dalek::Signature::from_bytes(&bytes)).is_ok());
+            let ours = PublicKey::from_bytes(public).verify(&message, &Signature::from_bytes(bytes)).is_ok();
+            prop_assert_eq!(ours, strict);
         }
 
         #[test]

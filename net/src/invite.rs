@@ -22,6 +22,8 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// Longest first paint: what is shown before anything was fetched.
 pub const PAINT_BYTES_MAX: usize = 1024;
 const PATH_BYTES_MAX: usize = 2048;
+/// Most levels of guests that somebody may bring, also what is allowed if nothing is said.
+pub const DEPTH_MAX: u8 = 3;
 const VERSION: u8 = 1;
 
 /// What an invite lets somebody do.
@@ -55,6 +57,8 @@ pub struct Invite {
     pub only: bool,
     /// Bytes that the bearer may write there; 0 is no limit.
     pub bytes_max: u64,
+    /// How many levels of guests the bearer may bring: 0 for none, 1 for people who may bring nobody themselves.
+    pub depth: u8,
     /// Until when it can be taken; Unix milliseconds, 0 for always.
     pub expires_ms: u64,
     /// What the inviter calls himself.
@@ -104,6 +108,7 @@ impl Invite {
         });
         out.bytes(self.path.to_string().as_bytes());
         out.var(self.bytes_max);
+        out.u8(self.depth);
         out.var(self.expires_ms);
         out.var(self.addresses.len() as u64);
         self.addresses.iter().for_each(|address| out.bytes(address.as_bytes()));
@@ -162,6 +167,7 @@ impl Invite {
         };
         let path = Path::parse(input.text(PATH_BYTES_MAX, "path")?)?;
         let bytes_max = input.var(u64::MAX, "byte limit")?;
+        let depth = input.u8("depth")?;
         let expires_ms = input.var(u64::MAX, "expiry")?;
         let count = input.count(ADDRESSES_MAX, "addresses")?;
         let mut addresses = Vec::with_capacity(count);
@@ -172,7 +178,7 @@ impl Invite {
         let app = if input.flag("app")? { Some((input.text(NAME_BYTES_MAX, "app")?.to_owned(), input.array("app")?)) } else { None };
         let paint = input.text(PAINT_BYTES_MAX, "first paint")?.to_owned();
         input.finish()?;
-        Ok(Self { node, addresses, space, token, role, path, only, bytes_max, expires_ms, name, app, paint })
+        Ok(Self { node, addresses, space, token, role, path, only, bytes_max, depth, expires_ms, name, app, paint })
     }
 }
 
@@ -191,6 +197,7 @@ mod tests {
             path: Path::parse("/wall/für alle").expect("a path"),
             only: true,
             bytes_max: 50_000_000,
+            depth: 2,
             expires_ms: 1_800_000_000_000,
             name: "river-otter-61".into(),
             app: Some(("chirp".into(), [9; 32])),
@@ -217,6 +224,7 @@ mod tests {
             path: Path::parse("/wall").expect("a path"),
             only: false,
             bytes_max: 300,
+            depth: 3,
             expires_ms: 1_800_000_000_000,
             name: "Ada".into(),
             app: Some(("chirp".into(), [0x44; 32])),
@@ -230,13 +238,14 @@ mod tests {
             "01",                         // role: write
             "05 2f77616c6c",              // path
             "ac02",                       // bytes that may be written
+            "03",                         // levels of guests that the bearer may bring
             "80a0f1c2b134",               // until when, Unix milliseconds
             "01 0a 31302e302e302e313a37", // one address
             "03 416461",                  // what the inviter calls himself
             "01 05 6368697270",           // an app follows: its name
             &"44".repeat(32),             // and the hash of its files
             "02 6869",                    // first paint
-            "335c9e5f",                   // the first 4 bytes of the BLAKE3 hash of all that
+            "b733ef34",                   // the first 4 bytes of the BLAKE3 hash of all that
         ];
         let hex: String = expected.concat().split_whitespace().collect();
         let bytes: Vec<u8> = URL_SAFE_NO_PAD.decode(invite.payload()).expect("base64url");

@@ -54,6 +54,12 @@ pub struct Record {
     /// Whether the path was kept apart when it was made, so that it is all that may be read.
     #[serde(default)]
     pub only: bool,
+    /// The space it leads to; the own one if it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
+    /// How many levels of guests the bearer may bring himself.
+    #[serde(default)]
+    pub depth: u8,
     /// How many may take it.
     pub uses_max: u64,
     /// Bytes that each of them may write; 0 is no limit.
@@ -76,6 +82,10 @@ pub struct Record {
 /// What is wanted of a new invite.
 #[derive(Clone, Debug)]
 pub struct Wish {
+    /// The space it leads to.
+    pub space: PublicKey,
+    /// How many levels of guests the bearer may bring himself.
+    pub depth: u8,
     /// What it lets the bearer do.
     pub role: Role,
     /// Where.
@@ -112,6 +122,9 @@ pub enum WishError {
     /// Only names can be granted.
     #[error("an invite is for a path of names; {0} leads into a list")]
     Element(Path),
+    /// Only who may bring guests himself can invite to a space of somebody else.
+    #[error("you may not invite others to {0} of this space: who invited you did not allow it, or allowed less than this")]
+    NotOurs(Path),
     /// Too many.
     #[error("{INVITES_MAX} invites can be open at once; take some back with `timebus invites revoke`")]
     Full,
@@ -184,7 +197,9 @@ impl Invites {
             id: id_of(token),
             role: wish.role,
             path: wish.path.to_string(),
-            only: self.store.rights(&self.store.space()).is_some_and(|rights| rights.mount_of(&wish.path).is_some()),
+            only: self.store.rights(&wish.space).is_some_and(|rights| rights.mount_of(&wish.path).is_some()),
+            space: (wish.space != self.store.space()).then(|| wish.space.to_string()),
+            depth: wish.depth,
             uses_max: wish.uses_max,
             bytes_max: wish.bytes_max,
             expires_ms: wish.expires_ms,
@@ -193,6 +208,9 @@ impl Invites {
             is_revoked: false,
             redeemed: Vec::new(),
         };
+        if self.grant(&record, self.store.device()).is_none() {
+            return Err(WishError::NotOurs(wish.path.clone()));
+        }
         let mut records = lock(&self.records);
         if records.len() >= INVITES_MAX {
             let over = records.values().find(|record| record.is_revoked || is_over(record, now_ms)).map(|record| record.id.clone());
@@ -213,11 +231,20 @@ impl Invites {
         all
     }
 
+    /// How many levels of guests a guest of this device may bring in a space of somebody else.
+    #[must_use]
+    pub fn depth_left(&self, space: &PublicKey) -> u8 {
+        let Some(rights) = self.store.rights(space) else { return 0 };
+        let own = Audience::Key(self.store.device());
+        let depths = rights.grants().filter(|(_, held)| held.is_live() && held.grant.audience == own).map(|(_, held)| held.grant.depth);
+        depths.max().unwrap_or(0).saturating_sub(1)
+    }
+
     /// How often an invite was taken.
     #[must_use]
     pub fn uses(&self, record: &Record) -> u64 {
         let label = label(&record.id);
-        let rights = self.store.rights(&self.store.space());
+        let rights = self.store.rights(&self.space_of(record));
         rights.map_or(0, |rights| rights.grants().filter(|(_, held)| held.grant.label == label).count() as u64)
     }
 
@@ -236,12 +263,14 @@ impl Invites {
             }
             record.clone()
         };
-        if and_grants && let Some(rights) = self.store.rights(&self.store.space()) {
+        let space = self.space_of(&record);
+        if and_grants && let Some(rights) = self.store.rights(&space) {
             let label = label(id);
             let grants: Vec<GrantId> =
                 rights.grants().filter(|(_, held)| held.is_live() && held.grant.label == label).map(|(grant, _)| *grant).collect();
+            let parent = grants.first().and_then(|grant| rights.grant(grant)?.parent);
             if !grants.is_empty() {
-                self.store.state(Statement::Revoke { grants, cascade: true, keep: true }, now_ms).await?;
+                self.state(&space, parent, Statement::Revoke { grants, cascade: true, keep: true }, now_ms).await?;
             }
         }
         Ok(Some(record))
@@ -256,12 +285,26 @@ impl Invites {
         redeemed.space.parse().ok()
     }
 
-    /// Gives the bearer of a token what its invite promises.
+    /// The space that an invite leads to.
+    #[must_use]
+    pub fn space_of(&self, record: &Record) -> PublicKey {
+        record.space.as_ref().and_then(|space| space.parse().ok()).unwrap_or_else(|| self.store.space())
+    }
+
+    /// Says something in the own space, or in another one in the name of a grant of ours.
+    async fn state(&self, space: &PublicKey, under: Option<GrantId>, statement: Statement, now_ms: u64) -> Result<(), WriteError> {
+        match (self.store.held(space).filter(|held| !held.is_own()), under) {
+            (Some(held), Some(under)) => self.store.state_as(held, under, statement, now_ms).await.map(drop),
+            _ => self.store.state(statement, now_ms).await.map(drop),
+        }
+    }
+
+    /// Gives the bearer of a token what its invite promises. Answers the space that he may enter.
     ///
     /// # Errors
     ///
     /// [`RedeemError`]; nothing was granted then.
-    pub async fn redeem(&self, token: [u8; 16], device: PublicKey, remote: &Remote, now_ms: u64) -> Result<(), RedeemError> {
+    pub async fn redeem(&self, token: [u8; 16], device: PublicKey, remote: &Remote, now_ms: u64) -> Result<PublicKey, RedeemError> {
         if !self.may_try(remote.keys.first().copied().unwrap_or(remote.node), now_ms) {
             return Err(RedeemError::Tries);
         }
@@ -270,9 +313,10 @@ impl Invites {
         if record.is_revoked || is_over(&record, now_ms) {
             return Err(RedeemError::Invalid);
         }
-        let grant = self.grant(&record, device).ok_or(RedeemError::Invalid)?;
-        match self.store.state(Statement::Redeem { grant, uses_max: record.uses_max }, now_ms).await {
-            Ok(_) => {}
+        let (grant, under) = self.grant(&record, device).ok_or(RedeemError::Invalid)?;
+        let space = self.space_of(&record);
+        match self.state(&space, under, Statement::Redeem { grant, uses_max: record.uses_max }, now_ms).await {
+            Ok(()) => {}
             Err(WriteError::UsedUp) => return Err(RedeemError::Invalid),
             Err(error) => return Err(error.into()),
         }
@@ -280,13 +324,13 @@ impl Invites {
         if let Some(record) = records.get_mut(&id)
             && !record.redeemed.iter().any(|redeemed| redeemed.device == device.to_string())
         {
-            let (space, name) = (remote.space.to_string(), remote.name.clone());
-            record.redeemed.push(Redeemed { device: device.to_string(), space, name, at_ms: now_ms });
+            let (whose, name) = (remote.space.to_string(), remote.name.clone());
+            record.redeemed.push(Redeemed { device: device.to_string(), space: whose, name, at_ms: now_ms });
             if let Err(error) = self.save(record) {
                 tracing::error!(%error, "who took an invite was not written; his grant was");
             }
         }
-        Ok(())
+        Ok(space)
     }
 
     fn may_try(&self, who: PublicKey, now_ms: u64) -> bool {
@@ -305,35 +349,57 @@ impl Invites {
         *count <= TRIES_MAX
     }
 
-    fn grant(&self, record: &Record, device: PublicKey) -> Option<Grant> {
+    /// What an invite promises to a device, and the grant of ours in whose name it is given; none in the own space, where
+    /// this device is the owner's. `None` if it cannot be given, or not any more.
+    fn grant(&self, record: &Record, device: PublicKey) -> Option<(Grant, Option<GrantId>)> {
         let path = Path::parse(&record.path).ok()?;
         let scope = scope_of(&path)?;
-        let rights = self.store.rights(&self.store.space())?;
+        let space = self.space_of(record);
+        let rights = self.store.rights(&space)?;
         // What was promised is given, or nothing: the path may be kept apart now, or no longer.
         let there = rights.timelines_at(&path);
         if record.role != Role::Device && record.only != (there != Timelines::Main) {
             return None;
         }
-        let read = Actions::SYNC.0 | Actions::READ.0;
-        let (actions, timelines, depth) = match record.role {
-            Role::Read => (Actions(read), there, 0),
-            Role::Write => (Actions(read | Actions::WRITE.0), there, 0),
-            Role::Device => {
-                // It can do what this device can, and add further ones.
-                let own = rights.grant(&rights.device_grant(&self.store.device())?)?;
-                (Actions::ALL, Timelines::All, own.grant.depth.checked_sub(1)?)
-            }
-        };
-        Some(Grant {
+        let mut actions = Actions::SYNC.0 | Actions::READ.0;
+        if record.role == Role::Write {
+            actions |= Actions::WRITE.0;
+        }
+        if record.depth > 0 {
+            actions |= Actions::GRANT.0;
+        }
+        let mut grant = Grant {
             audience: Audience::Key(device),
             scope,
-            timelines,
-            actions,
+            timelines: there,
+            actions: Actions(actions),
             bytes_max: record.bytes_max,
             change_bytes_max: 0,
             not_after_ms: 0,
-            depth,
+            depth: record.depth,
             label: label(&record.id),
+        };
+        let own = self.store.device();
+        if record.role == Role::Device {
+            // It can do what this device can, and add further ones.
+            let own = rights.grant(&rights.device_grant(&own)?)?;
+            (grant.actions, grant.timelines, grant.depth) = (Actions::ALL, Timelines::All, own.grant.depth.checked_sub(1)?);
+        }
+        if space == self.store.space() {
+            return Some((grant, None));
+        }
+        // In somebody else's space as much as was promised, or nothing: what is handed on is never more than what one has.
+        let ours = rights.grants().filter(|(_, held)| held.is_live() && held.grant.audience == Audience::Key(own));
+        ours.filter(|(_, held)| held.grant.actions.contains(Actions::GRANT)).find_map(|(id, held)| {
+            let parent = &held.grant;
+            let limited = |child: u64, parent: u64| if child == 0 { parent } else { child };
+            let grant = Grant {
+                bytes_max: limited(grant.bytes_max, parent.bytes_max),
+                change_bytes_max: parent.change_bytes_max,
+                not_after_ms: parent.not_after_ms,
+                ..grant.clone()
+            };
+            timebus_store::auth::is_narrower(&grant, parent).then_some((grant, Some(*id)))
         })
     }
 }

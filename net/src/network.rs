@@ -11,12 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use timebus_identity::{Keys, PublicKey, SecretKey, Signed, random_bytes};
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
+use timebus_identity::{Keys, PublicKey, SecretKey, Signed, Verified, random_bytes};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::inbox::{Inbox, LeaveError};
 use timebus_store::store::Store;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -40,6 +42,14 @@ const EVENTS_MAX: usize = 1024;
 const SAVE_DELAY: Duration = Duration::from_millis(500);
 /// Changes whose signatures are checked by one thread at a time; fewer are not worth the way there.
 const CHECK_CHUNK: usize = 64;
+/// Frames of one link whose changes were checked and are being written, and as many that wait for that: while some are
+/// on their way to the disk, the next are checked. What a link holds in all is limited by its credit.
+const STORING_MAX: usize = 16;
+
+/// Changes that were fetched again and wait for whoever asked.
+const FETCHED_MAX: usize = 512;
+/// Changes asked for at once, one Need.
+const FETCH_MAX: usize = 256;
 
 /// How a peer takes part in the network.
 #[derive(Clone, Debug)]
@@ -94,6 +104,7 @@ enum Command {
 pub struct Network {
     commands: mpsc::Sender<Command>,
     changed: watch::Receiver<u64>,
+    fetched: broadcast::Sender<Signed<Change>>,
     endpoint: Endpoint,
     door: Door,
     invites: Arc<Invites>,
@@ -149,9 +160,16 @@ impl Network {
         let (door, arrivals) = door(config.links_max);
         let is_offline = config.endpoint.is_offline;
         let endpoint = Endpoint::bind(&node, config.endpoint, door.clone()).await?;
+        for relay in book.relays.iter().filter_map(|url| url.parse().ok()) {
+            endpoint.allow_relay(relay);
+        }
+        if book.public == Some(true) {
+            endpoint.use_public(true).await;
+        }
         let (commands, queue) = mpsc::channel(EVENTS_MAX);
         let (changes, changed) = watch::channel(0);
         let blobs = Fetcher::start(store.clone(), Asker(commands.downgrade()));
+        let fetched = broadcast::Sender::new(FETCHED_MAX);
         let node_config = NodeConfig { node: node.public(), space: store.space(), device: device.public(), name: config.name, is_offline };
         let driver = Driver {
             node: Node::new(node_config, book, outbox),
@@ -170,13 +188,18 @@ impl Network {
             next_link: 1,
             calls: JoinSet::new(),
             changes,
+            fetched: fetched.clone(),
             timer: None,
             save: None,
             clock: Clock::new(),
             blobs: blobs.clone(),
         };
-        tokio::spawn(driver.run(queue, arrivals));
-        Ok(Self { commands, changed, endpoint, door, invites, ledger, inbox, blobs })
+        let handing_on = tokio::spawn(hand_on(driver.store.clone()));
+        tokio::spawn(async move {
+            driver.run(queue, arrivals).await;
+            handing_on.abort();
+        });
+        Ok(Self { commands, changed, fetched, endpoint, door, invites, ledger, inbox, blobs })
     }
 
     /// What gets and gives blobs.
@@ -282,6 +305,67 @@ impl Network {
         }
     }
 
+    /// Fetches changes again from those who sync their timeline with us. Answers what came within the time, checked.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn fetch(&self, timeline: TimelineId, ids: &[ChangeId], patience: Duration) -> Result<Vec<Verified<Change>>, Stopped> {
+        let mut came = Vec::new();
+        if !self.ask(Node::has_links).await? {
+            return Ok(came);
+        }
+        let mut fetched = self.fetched.subscribe();
+        for some in ids.chunks(FETCH_MAX) {
+            let mut wanted: BTreeSet<ChangeId> = some.iter().copied().collect();
+            self.tell(Event::Fetch { timeline, ids: some.to_vec() }).await?;
+            let deadline = Instant::now() + patience;
+            while !wanted.is_empty() {
+                let change = match tokio::time::timeout_at(deadline, fetched.recv()).await {
+                    Ok(Ok(change)) => change,
+                    Ok(Err(broadcast::error::RecvError::Lagged(_))) => continue,
+                    Ok(Err(broadcast::error::RecvError::Closed)) => return Err(Stopped),
+                    Err(_) => break,
+                };
+                let id = change.content().id();
+                if wanted.contains(&id)
+                    && let Ok(good) = change.verify()
+                {
+                    wanted.remove(&id);
+                    came.push(good);
+                }
+            }
+        }
+        Ok(came)
+    }
+
+    /// The owner allows public relays from now on, or no longer; that is remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn allow_public(&self, is_allowed: bool) -> Result<(), Stopped> {
+        self.wish(Event::Public { is_allowed }).await?;
+        self.endpoint.use_public(is_allowed).await;
+        Ok(())
+    }
+
+    /// The owner takes an invite: the relays among these addresses may be contacted from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn allow_relays(&self, addresses: &[String]) -> Result<(), Stopped> {
+        let parsed = addresses.iter().filter_map(|address| address.parse::<Address>().ok());
+        let relays: Vec<_> = parsed.filter_map(|address| if let Address::Relay(url) = address { Some(url) } else { None }).collect();
+        if relays.is_empty() {
+            return Ok(());
+        }
+        let texts = relays.iter().map(ToString::to_string).collect();
+        relays.into_iter().for_each(|relay| self.endpoint.allow_relay(relay));
+        self.wish(Event::Relays(texts)).await
+    }
+
     /// Leaves the network: others are told, and what is remembered is written.
     pub async fn leave(&self) {
         let (reply, answer) = oneshot::channel();
@@ -345,6 +429,7 @@ struct Driver {
     next_link: LinkId,
     calls: JoinSet<(PublicKey, Result<Link, String>)>,
     changes: watch::Sender<u64>,
+    fetched: broadcast::Sender<Signed<Change>>,
     timer: Option<Instant>,
     save: Option<Instant>,
     clock: Clock,
@@ -492,6 +577,12 @@ impl Driver {
                     let _ = running.to_store.send(ToStore { ticket, timeline, changes, authors });
                 }
             }
+            Act::Fetched { changes } => {
+                for change in changes {
+                    // Nobody may be waiting for it any more.
+                    let _ = self.fetched.send(change);
+                }
+            }
             Act::Call { node, addresses } => {
                 let endpoint = self.endpoint.clone();
                 let addresses: Vec<Address> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
@@ -508,7 +599,7 @@ impl Driver {
                 let space = self.store.space();
                 tokio::spawn(async move {
                     let answer = match invites.redeem(token, device, &remote, now).await {
-                        Ok(()) => RedeemAnswer { result: Redemption::Granted, space, text: String::new() },
+                        Ok(space) => RedeemAnswer { result: Redemption::Granted, space, text: String::new() },
                         Err(RedeemError::Invalid) => {
                             RedeemAnswer { result: Redemption::Invalid, space: PublicKey::from_bytes([0; 32]), text: String::new() }
                         }
@@ -566,6 +657,22 @@ fn take_notices(inbox: &Inbox, notices: Vec<Signed<Change>>, now_ms: u64) -> Vec
     results
 }
 
+/// Sees to it that other devices of the owner may do in the spaces of others what this one may, whenever something was
+/// stated anywhere.
+async fn hand_on(store: Store) {
+    let mut arrived = store.arrivals();
+    let mut seen = None;
+    loop {
+        let now = store.statements();
+        if seen.replace(now) != Some(now) {
+            crate::devices::hand_on(&store).await;
+        }
+        if arrived.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 fn texts(addresses: &[Address]) -> Vec<String> {
     addresses.iter().map(ToString::to_string).collect()
 }
@@ -615,18 +722,56 @@ async fn write(link: LinkId, sender: LinkSender, mut frames: mpsc::UnboundedRece
     }
 }
 
-/// Checks and stores what came, in order.
+/// What was checked and is to be stored.
+struct Checked {
+    stored: Stored,
+    timeline: TimelineId,
+    changes: Vec<Verified<Change>>,
+    authors: BTreeMap<PublicKey, Author>,
+}
+
+/// Checks and stores what came, in order. Checking goes on while what was checked before is on its way to the disk.
 async fn keep(link: LinkId, store: Store, ledger: Arc<Ledger>, mut queue: mpsc::UnboundedReceiver<ToStore>, commands: mpsc::Sender<Command>) {
-    while let Some(ToStore { ticket, timeline, changes, authors }) = queue.recv().await {
-        let mut stored = Stored { ticket, ..Stored::default() };
-        let good = check(changes, &mut stored.bad_signatures).await;
-        let author = |key: &PublicKey| authors.get(key).cloned().unwrap_or(Author { person: *key, relation: Relation::Stranger });
-        let sorted = ledger.sort(&store, good, author, now_ms());
-        let (offered, held) = match sorted {
-            Ok((good, held)) => (store.offer(good).await, held),
-            Err(error) => (Err(error.into()), Vec::new()),
+    let (checked, to_offer) = mpsc::channel(STORING_MAX);
+    let checking = async move {
+        while let Some(ToStore { ticket, timeline, changes, authors }) = queue.recv().await {
+            let mut stored = Stored { ticket, ..Stored::default() };
+            let changes = check(changes, &mut stored.bad_signatures).await;
+            if checked.send(Checked { stored, timeline, changes, authors }).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(checking, offer(link, store, ledger, to_offer, commands));
+}
+
+/// Hands what was checked, and the owner has room for, to the store, and tells what became of it, in order.
+async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mpsc::Receiver<Checked>, commands: mpsc::Sender<Command>) {
+    let mut offers = FuturesOrdered::new();
+    let mut is_open = true;
+    while is_open || !offers.is_empty() {
+        let (mut stored, timeline, authors, held, result) = tokio::select! {
+            next = checked.recv(), if is_open && offers.len() < STORING_MAX => {
+                match next {
+                    Some(Checked { stored, timeline, changes, authors }) => {
+                        let author = |key: &PublicKey| authors.get(key).cloned().unwrap_or(Author { person: *key, relation: Relation::Stranger });
+                        let sorted = ledger.sort(&store, changes, author, now_ms());
+                        let store = store.clone();
+                        offers.push_back(async move {
+                            let (result, held) = match sorted {
+                                Ok((good, held)) => (store.offer(good).await, held),
+                                Err(error) => (Err(error.into()), Vec::new()),
+                            };
+                            (stored, timeline, authors, held, result)
+                        });
+                    }
+                    None => is_open = false,
+                }
+                continue;
+            }
+            Some(done) = offers.next() => done,
         };
-        match offered {
+        match result {
             Ok(offered) => {
                 if !offered.refused.is_empty() || !offered.known.is_empty() {
                     ledger.recount();
@@ -656,7 +801,7 @@ async fn keep(link: LinkId, store: Store, ledger: Arc<Ledger>, mut queue: mpsc::
 }
 
 /// Checks signatures beside the threads that serve sockets.
-async fn check(changes: Vec<Signed<Change>>, bad: &mut Vec<ChangeId>) -> Vec<timebus_identity::Verified<Change>> {
+async fn check(changes: Vec<Signed<Change>>, bad: &mut Vec<ChangeId>) -> Vec<Verified<Change>> {
     let mut rest = changes.into_iter();
     let mut tasks = Vec::new();
     loop {

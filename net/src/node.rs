@@ -7,23 +7,26 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
-use serde::Serialize;
-use timebus_identity::{PublicKey, Signed, hash};
+use timebus_identity::{PublicKey, Signed};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 
 use crate::sync::frame::{Code, Feature, NOTICES, NOTICES_MAX, PROVIDERS_MAX, Provider, Redemption, Taking};
-use crate::sync::{
-    Binding, Config as SessionConfig, Cursor, End, Input, Output, Past, Prove, RedeemAnswer, Remote, Replica, ReplicaError, Role, Session, Start,
-    Stored, Tip,
-};
+use crate::sync::{Config as SessionConfig, End, Input, Output, RedeemAnswer, Remote, Replica, Role, Session, Start};
 
 pub mod book;
+mod calls;
+mod event;
+mod known;
 pub mod outbox;
+mod status;
 
-use book::{Book, Contact, Follow, Join, Source};
-use outbox::{Outbox, Sent};
+use book::{Book, Follow, Join, RELAYS_MAX, Source};
+use calls::retry_ms;
+pub use event::{Act, Event};
+use known::World;
+use outbox::Outbox;
+pub use status::{PeerState, PeerStatus, SpaceState, SpaceStatus};
 
 /// Calls under way at once; the others wait for their turn.
 const CALLS_MAX: usize = 16;
@@ -41,8 +44,23 @@ pub(crate) const VISIT_MS: u64 = 10 * 60_000;
 const BAN_POINTS: u32 = 64;
 /// How long a ban lasts.
 const BAN_MS: u64 = 10 * 60_000;
+/// Guests and peers whose address was typed that are called again and again, those seen last; others call us, or are
+/// called when the owner wants it.
+const CALLED_BACK_MAX: usize = 64;
 /// Links that a space of somebody else is read over; more peers are not called for it.
 const LINKS_OF_SPACE: usize = 4;
+/// Bytes of changes that the channels of one link may have under way beyond the least that each has. Half of it is what
+/// the first channel gets: 10 000 small changes go over it without waiting for an answer.
+const LINK_EXTRA_BYTES: u64 = 16 * 1024 * 1024;
+/// The same for all links together; later ones get what is left.
+const EXTRA_BYTES: u64 = 64 * 1024 * 1024;
+/// How long changes are looked for that are damaged here.
+const FETCH_MS: u64 = 30_000;
+/// Milliseconds until the token of an invite is handed in again over the same link, if the inviter had no time for it; it
+/// doubles each time.
+const REDEEM_MS: u64 = 10_000;
+/// How often over one link: after ten tokens one is taken for somebody who guesses.
+const REDEEMS_OF_LINK: u32 = 8;
 /// Peers remembered that others named for one space.
 const VIA_MAX: usize = 64;
 
@@ -69,229 +87,6 @@ pub struct Config {
     pub is_offline: bool,
 }
 
-/// Something happened.
-pub enum Event {
-    /// There is a link.
-    LinkUp {
-        /// Its name from now on.
-        link: LinkId,
-        /// The other's node key, as the transport proved it; `None` on a websocket.
-        node: Option<PublicKey>,
-        /// Who called.
-        role: Role,
-        /// What ties a session to it.
-        binding: Binding,
-        /// Fresh randomness.
-        nonce: [u8; 32],
-        /// Signs for the keys of this peer.
-        prove: Prove,
-        /// The way it takes, for people.
-        way: String,
-    },
-    /// A frame came.
-    Frame {
-        /// On which link.
-        link: LinkId,
-        /// The frame.
-        bytes: Bytes,
-    },
-    /// A link takes so many bytes now.
-    Writable {
-        /// Which link.
-        link: LinkId,
-        /// How many.
-        bytes: u64,
-    },
-    /// The store takes nothing now, so nothing is to be read over this link.
-    StoreFailed {
-        /// Which link.
-        link: LinkId,
-    },
-    /// Changes of these authors, that came over a link, were held back until the owner says more.
-    HeldBack {
-        /// Which link.
-        link: LinkId,
-        /// The timeline.
-        timeline: TimelineId,
-        /// Their authors, and maybe others.
-        authors: Vec<PublicKey>,
-    },
-    /// A link is no more.
-    LinkDown {
-        /// Which link.
-        link: LinkId,
-        /// Why, for people.
-        why: String,
-    },
-    /// A call did not lead to a link.
-    NotReached {
-        /// Who was called.
-        node: PublicKey,
-        /// Why, for people.
-        why: String,
-    },
-    /// What became of [`Act::Store`].
-    Stored {
-        /// Which link asked.
-        link: LinkId,
-        /// What became of it.
-        stored: Stored,
-    },
-    /// The log has grown, or rights have changed.
-    Arrived,
-    /// The time of [`Act::Timer`] has come.
-    Timer,
-    /// Where this peer can be called now.
-    Addresses(Vec<String>),
-    /// The owner wants to have a space, and everything new in it.
-    Follow {
-        /// Which.
-        space: PublicKey,
-        /// Who may have it, and where they are.
-        via: Vec<(PublicKey, Vec<String>)>,
-    },
-    /// The owner does not want it any more.
-    Unfollow {
-        /// Which.
-        space: PublicKey,
-    },
-    /// Somebody reads a space.
-    Visit {
-        /// Which.
-        space: PublicKey,
-    },
-    /// The owner wants a peer to be called now.
-    Call {
-        /// Who.
-        node: PublicKey,
-        /// Where it may be.
-        addresses: Vec<String>,
-    },
-    /// The owner took an invite.
-    Join {
-        /// Where it leads.
-        space: PublicKey,
-        /// Who gave it.
-        node: PublicKey,
-        /// Where that peer may be.
-        addresses: Vec<String>,
-        /// The secret.
-        token: [u8; 16],
-    },
-    /// Answers [`Act::Redeem`].
-    RedeemAnswer {
-        /// Which link asked.
-        link: LinkId,
-        /// The answer.
-        answer: RedeemAnswer,
-    },
-    /// The owner does not want to have to do with a peer or a space any more, or again.
-    Block {
-        /// A node key, a device key or a space.
-        who: PublicKey,
-        /// Whether it is blocked from now on.
-        is_blocked: bool,
-    },
-    /// The owner leaves a notice in somebody's inbox.
-    Leave(Box<Sent>),
-    /// What became of [`Act::Notices`].
-    Took {
-        /// Which link asked.
-        link: LinkId,
-        /// For which inbox.
-        space: PublicKey,
-        /// What became of each.
-        results: Vec<(ChangeId, Taking)>,
-    },
-    /// The owner calls a space by a name; an empty one takes the name away.
-    Petname {
-        /// Which.
-        space: PublicKey,
-        /// The name.
-        name: String,
-    },
-    /// A peer broke the rules of something that runs beside the sessions.
-    Blame {
-        /// On which link.
-        link: LinkId,
-        /// How much.
-        points: u32,
-        /// How.
-        why: &'static str,
-    },
-    /// This peer stops.
-    Stop,
-}
-
-/// What to do.
-pub enum Act {
-    /// Send a frame.
-    Send {
-        /// Over which link.
-        link: LinkId,
-        /// The frame.
-        bytes: Bytes,
-    },
-    /// Check, admit and keep changes, and say what became of them.
-    Store {
-        /// Which link asks.
-        link: LinkId,
-        /// Names them.
-        ticket: u64,
-        /// The timeline that they are of.
-        timeline: TimelineId,
-        /// The changes.
-        changes: Vec<Signed<Change>>,
-    },
-    /// Call a peer.
-    Call {
-        /// Who.
-        node: PublicKey,
-        /// Where it may be.
-        addresses: Vec<String>,
-    },
-    /// Close a link, after what was sent.
-    Close {
-        /// Which.
-        link: LinkId,
-        /// Why.
-        code: u8,
-        /// Why, for people.
-        text: String,
-    },
-    /// Somebody hands in the token of an invite.
-    Redeem {
-        /// On which link.
-        link: LinkId,
-        /// The token.
-        token: [u8; 16],
-        /// For which device.
-        device: PublicKey,
-        /// Who.
-        remote: Remote,
-    },
-    /// Somebody hands in notices for the own inbox: check and keep them, and say what became of them.
-    Notices {
-        /// On which link.
-        link: LinkId,
-        /// The notices.
-        notices: Vec<Signed<Change>>,
-        /// Who.
-        remote: Remote,
-    },
-    /// The book has changed.
-    Save,
-    /// The outbox has changed.
-    SaveOutbox,
-    /// Come back with [`Event::Timer`] at this time, instead of any time said before.
-    Timer {
-        /// On the clock of `now_ms`.
-        at_ms: u64,
-    },
-    /// What [`Node::peers`] or [`Node::spaces`] tell has changed.
-    Changed,
-}
-
 /// A timeline on a link.
 #[derive(Debug)]
 struct Channel {
@@ -312,10 +107,15 @@ struct Linked {
     /// Timelines into which we brought more than the other side takes before its owner has said so.
     waiting: BTreeSet<TimelineId>,
     timer_ms: Option<u64>,
+    /// Tokens that were handed in, and when one is again.
+    redeems: u32,
+    redeem_ms: Option<u64>,
     points: u32,
     up_ms: u64,
     /// When notices may be handed in again; `None` while an answer is awaited.
     hand_in_ms: Option<u64>,
+    /// What of [`EXTRA_BYTES`] was lent to it.
+    extra_bytes: u64,
 }
 
 /// A peer that is to be called.
@@ -325,104 +125,6 @@ struct Call {
     attempts: u32,
     next_ms: u64,
     problem: Option<String>,
-}
-
-/// How a peer is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "lowercase")]
-pub enum PeerState {
-    /// There is a link.
-    Connected {
-        /// The way it takes.
-        way: String,
-        /// Bytes received over it.
-        received: u64,
-        /// Bytes sent over it.
-        sent: u64,
-    },
-    /// It is being called.
-    Calling,
-    /// It was not reached.
-    Unreachable {
-        /// Why.
-        problem: String,
-        /// When it is called again; Unix milliseconds.
-        next_try_ms: u64,
-    },
-    /// Nothing is wanted of it.
-    Idle,
-    /// The owner does not talk to it.
-    Blocked,
-    /// It broke the rules and is not talked to for a while.
-    Banned {
-        /// Until when; Unix milliseconds.
-        until_ms: u64,
-    },
-}
-
-/// A peer, as people see it.
-#[derive(Clone, Debug, Serialize)]
-pub struct PeerStatus {
-    /// Its key.
-    pub id: String,
-    /// What the owner calls its space.
-    pub petname: Option<String>,
-    /// What is remembered of it.
-    #[serde(flatten)]
-    pub contact: Contact,
-    /// How it is.
-    #[serde(flatten)]
-    pub state: PeerState,
-}
-
-/// How a space of somebody else is here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "state", rename_all = "lowercase")]
-pub enum SpaceState {
-    /// What comes is here at once.
-    Live {
-        /// From how many peers.
-        peers: usize,
-    },
-    /// It is coming.
-    Loading,
-    /// Whoever has it is being called.
-    Connecting,
-    /// We wrote more than whoever has it takes before its owner has said so.
-    Waiting,
-    /// Whoever has it does not give it to us.
-    Denied,
-    /// Nobody who has it can be reached.
-    Unreachable {
-        /// When one of them was connected last; Unix milliseconds, 0 for never.
-        seen_ms: u64,
-        /// When the next of them is called; Unix milliseconds.
-        next_try_ms: u64,
-        /// What the last call said.
-        problem: String,
-    },
-    /// Nobody is known who has it.
-    Unknown,
-    /// This peer calls nobody.
-    Offline,
-}
-
-/// A space of somebody else, as people see it.
-#[derive(Clone, Debug, Serialize)]
-pub struct SpaceStatus {
-    /// Its key.
-    pub space: String,
-    /// What the owner calls it.
-    pub petname: Option<String>,
-    /// Whether it is followed; else it is only read now and then.
-    pub is_followed: bool,
-    /// What became of an invite that leads there: waiting, or why it was refused.
-    pub invite: Option<String>,
-    /// Whether that invite is still to be answered.
-    pub is_waiting: bool,
-    /// How it is here.
-    #[serde(flatten)]
-    pub state: SpaceState,
 }
 
 /// All links, calls and wishes of one peer.
@@ -436,6 +138,8 @@ pub struct Node {
     bans: BTreeMap<PublicKey, u64>,
     /// Spaces that are read, and until when they stay open.
     visits: BTreeMap<PublicKey, u64>,
+    /// Changes that are fetched again, and until when.
+    fetches: BTreeMap<TimelineId, (Vec<ChangeId>, u64)>,
     /// The timelines that are wanted of each space that is.
     plans: BTreeMap<PublicKey, Vec<TimelineId>>,
     /// [`Replica::statements`] when those were made.
@@ -451,12 +155,6 @@ impl std::fmt::Debug for Node {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Node({} links)", self.links.len())
     }
-}
-
-/// The store, and what is remembered of other logs.
-struct World<'a> {
-    store: &'a dyn Replica,
-    book: &'a Book,
 }
 
 /// What a peer is remembered by: its node key, or on a websocket the first of its keys.
@@ -477,6 +175,7 @@ impl Node {
             calls: BTreeMap::new(),
             bans: BTreeMap::new(),
             visits: BTreeMap::new(),
+            fetches: BTreeMap::new(),
             plans: BTreeMap::new(),
             statements: 0,
             timer_ms: None,
@@ -484,6 +183,12 @@ impl Node {
             inputs: VecDeque::new(),
             is_performing: false,
         }
+    }
+
+    /// Whether anybody is linked.
+    #[must_use]
+    pub fn has_links(&self) -> bool {
+        !self.links.is_empty()
     }
 
     /// What this peer calls itself.
@@ -517,6 +222,9 @@ impl Node {
                 let zero = PublicKey::from_bytes([0; 32]);
                 let mut config = SessionConfig::new(self.config.space);
                 config.name.clone_from(&self.config.name);
+                let lent: u64 = self.links.values().map(|linked| linked.extra_bytes).sum();
+                let extra_bytes = (EXTRA_BYTES - lent.min(EXTRA_BYTES)).min(LINK_EXTRA_BYTES);
+                config.extra_bytes = extra_bytes;
                 config.addresses = self.addresses.iter().take(crate::sync::frame::ADDRESSES_MAX).cloned().collect();
                 config.features = vec![Feature { id: NOTICES, required: false }];
                 let own = if node.is_some() { self.config.node } else { zero };
@@ -532,9 +240,12 @@ impl Node {
                     denied: BTreeMap::new(),
                     waiting: BTreeSet::new(),
                     timer_ms: None,
+                    redeems: 0,
+                    redeem_ms: None,
                     points: 0,
                     up_ms: now_ms,
                     hand_in_ms: Some(0),
+                    extra_bytes,
                 };
                 self.links.insert(link, linked);
                 self.perform(link, outputs, now_ms, store, &mut acts);
@@ -578,6 +289,15 @@ impl Node {
                 call.next_ms = now_ms + retry_ms(&self.config.node, &node, call.attempts);
                 call.attempts = call.attempts.saturating_add(1);
                 acts.push(Act::Changed);
+            }
+            Event::Fetch { timeline, ids } => {
+                // Who is about to sync it with us is asked then.
+                self.fetches.insert(timeline, (ids.clone(), now_ms + FETCH_MS));
+                let open: Vec<LinkId> =
+                    self.links.iter().filter(|(_, linked)| linked.channels.contains_key(&timeline)).map(|(link, _)| *link).collect();
+                for link in open {
+                    self.drive(link, Input::Fetch { timeline, ids: ids.clone() }, now_ms, store, &mut acts);
+                }
             }
             Event::Arrived => {
                 let open: Vec<(LinkId, TimelineId)> =
@@ -668,6 +388,15 @@ impl Node {
                 }
                 acts.extend([Act::Save, Act::Changed]);
             }
+            Event::Public { is_allowed } => {
+                self.book.public = Some(is_allowed);
+                acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::Relays(relays) => {
+                let room = RELAYS_MAX.saturating_sub(self.book.relays.len());
+                self.book.relays.extend(relays.into_iter().take(room));
+                acts.push(Act::Save);
+            }
             Event::Stop => {
                 self.is_stopping = true;
                 for link in self.links.keys().copied().collect::<Vec<_>>() {
@@ -724,6 +453,10 @@ impl Node {
                     linked.channels.insert(timeline, Channel { space, is_caught_up: false });
                     // Some of it may have come over another link since it was asked for.
                     self.drive(link, Input::Appended { timeline }, now_ms, store, acts);
+                    self.fetches.retain(|_, (_, until_ms)| *until_ms > now_ms);
+                    if let Some((ids, _)) = self.fetches.get(&timeline) {
+                        self.drive(link, Input::Fetch { timeline, ids: ids.clone() }, now_ms, store, acts);
+                    }
                     if by_remote {
                         self.introduce(link, timeline, now_ms, store, acts);
                     }
@@ -760,6 +493,15 @@ impl Node {
                         self.book.set_cursor(&id_of(remote, linked.node), &timeline, cursor);
                         acts.push(Act::Save);
                     }
+                }
+                Output::Fetched { changes } => {
+                    for change in &changes {
+                        let header = change.content().header();
+                        if let Some((ids, _)) = self.fetches.get_mut(&header.timeline) {
+                            ids.retain(|id| *id != change.content().id());
+                        }
+                    }
+                    acts.push(Act::Fetched { changes });
                 }
                 Output::Delivered { .. } => {}
                 Output::Redeem { token, device } => {
@@ -913,6 +655,10 @@ impl Node {
         let token = self.book.joins.values().filter(|join| join.node == id).find_map(|join| join.token.as_deref());
         let Some(token) = token.and_then(|token| u128::from_str_radix(token, 16).ok()) else { return };
         let device = self.config.device;
+        if let Some(linked) = self.links.get_mut(&link) {
+            linked.redeems += 1;
+            linked.redeem_ms = None;
+        }
         self.drive(link, Input::Redeem { token: token.to_be_bytes(), device }, now_ms, store, acts);
     }
 
@@ -929,13 +675,15 @@ impl Node {
                 let text = if answer.text.is_empty() { "the invite is used up, expired or was taken back" } else { &answer.text };
                 join.refused = Some(text.to_owned());
             }
-            // The token is handed in again with the next link.
+            // The token is handed in again with the next link, or after a while.
             Redemption::Later | Redemption::Busy => join.refused = Some(answer.text.clone()),
         }
         acts.extend([Act::Save, Act::Changed]);
         // What was not given before may be given now.
         if let Some(linked) = self.links.get_mut(&link) {
             linked.denied.clear();
+            let is_again = answer.result == Redemption::Busy && linked.redeems < REDEEMS_OF_LINK;
+            linked.redeem_ms = is_again.then(|| now_ms + (REDEEM_MS << linked.redeems));
         }
         self.open_wanted(link, now_ms, store, acts);
         // The next one, if the same peer gave several.
@@ -1079,243 +827,6 @@ impl Node {
             self.drive(link, Input::CloseChannel { timeline, code: Code::Done }, now_ms, store, acts);
         }
     }
-
-    fn link_down(&mut self, link: LinkId, why: Option<String>, now_ms: u64, acts: &mut Vec<Act>) {
-        let Some(linked) = self.links.remove(&link) else { return };
-        let id = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
-        if let Some(id) = id {
-            if linked.remote.is_some()
-                && let Some(contact) = self.book.contacts.get_mut(&id)
-            {
-                contact.seen_ms = now_ms;
-                acts.push(Act::Save);
-            }
-            let call = self.calls.entry(id).or_default();
-            call.is_calling = false;
-            call.problem = why;
-            if now_ms.saturating_sub(linked.up_ms) >= GOOD_LINK_MS {
-                call.attempts = 0;
-            }
-            call.next_ms = now_ms + retry_ms(&self.config.node, &id, call.attempts);
-            call.attempts = call.attempts.saturating_add(1);
-        }
-        acts.push(Act::Changed);
-    }
-
-    /// Whether there is a link to a peer, ready or not.
-    fn is_linked(&self, id: &PublicKey) -> bool {
-        self.links.values().any(|linked| linked.node == Some(*id) || linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id))
-    }
-
-    /// The peers that are to be called: who has what is wanted, other devices, and who is to be asked for something.
-    fn callees(&self) -> Vec<PublicKey> {
-        let mut all = Vec::new();
-        for (space, follow) in &self.book.following {
-            let linked = follow.via.iter().filter(|node| self.is_linked(node)).count();
-            // Those that the owner knows are called always, others only where these are not enough.
-            for node in &follow.via {
-                let source = self.book.contacts.get(node).map(|contact| contact.source);
-                if source != Some(Source::Introduced) || linked < LINKS_OF_SPACE {
-                    all.push(*node);
-                }
-            }
-            all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
-        }
-        for space in self.visits.keys() {
-            all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
-        }
-        for space in self.outbox.spaces() {
-            all.extend(self.holders(&space));
-        }
-        all.extend(self.book.joins.values().filter(|join| join.token.is_some()).map(|join| join.node));
-        let is_device = |contact: &Contact| contact.source == Source::Device || contact.space == Some(self.config.space);
-        all.extend(self.book.contacts.iter().filter(|(_, contact)| is_device(contact)).map(|(id, _)| *id));
-        let is_called = |contact: &Contact| matches!(contact.source, Source::Typed | Source::Guest);
-        all.extend(self.book.contacts.iter().filter(|(_, contact)| is_called(contact)).map(|(id, _)| *id));
-        all.sort_unstable();
-        all.dedup();
-        all.retain(|id| *id != self.config.node && !self.is_blocked(id) && !self.is_linked(id));
-        all
-    }
-
-    /// Whether the owner does not talk to a peer, by its own key or by its space.
-    fn is_blocked(&self, id: &PublicKey) -> bool {
-        let space = self.book.contacts.get(id).and_then(|contact| contact.space);
-        self.book.blocked.contains(id) || space.is_some_and(|space| self.book.blocked.contains(&space))
-    }
-
-    /// Does what its time has come for, and says when to come back.
-    fn keep_time(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        self.bans.retain(|_, until| *until > now_ms);
-        let over: Vec<PublicKey> = self.visits.iter().filter(|(_, until)| **until <= now_ms).map(|(space, _)| *space).collect();
-        for space in over {
-            self.visits.remove(&space);
-            if !self.book.following.contains_key(&space) && space != self.config.space {
-                self.close_everywhere(space, now_ms, store, acts);
-            }
-        }
-        let due: Vec<LinkId> =
-            self.links.iter().filter(|(_, linked)| linked.timer_ms.is_some_and(|at| at <= now_ms)).map(|(link, _)| *link).collect();
-        for link in due {
-            if let Some(linked) = self.links.get_mut(&link) {
-                linked.timer_ms = None;
-            }
-            self.drive(link, Input::Timer, now_ms, store, acts);
-        }
-        let again: Vec<(LinkId, PublicKey)> = self
-            .links
-            .iter()
-            .flat_map(|(link, linked)| linked.denied.values().filter(|(_, retry_ms)| *retry_ms <= now_ms).map(|(space, _)| (*link, *space)))
-            .collect();
-        for (link, space) in again {
-            self.open(link, space, now_ms, store, acts);
-            if let Some(linked) = self.links.get_mut(&link) {
-                // An answer says when to ask again.
-                linked.denied.values_mut().filter(|(other, _)| *other == space).for_each(|(_, retry_ms)| *retry_ms = now_ms + DENIED_MS);
-            }
-        }
-        self.hand_in(now_ms, store, acts);
-        let mut next = self.visits.values().copied().min();
-        let mut sooner = |at: u64| next = Some(next.map_or(at, |next: u64| next.min(at)));
-        for linked in self.links.values() {
-            linked.timer_ms.into_iter().for_each(&mut sooner);
-            linked.denied.values().for_each(|(_, retry_ms)| sooner(*retry_ms));
-            linked.hand_in_ms.into_iter().filter(|at| *at > now_ms).for_each(&mut sooner);
-        }
-        if !self.config.is_offline {
-            let mut calling = self.calls.values().filter(|call| call.is_calling).count();
-            for id in self.callees() {
-                let banned_until = self.bans.get(&id).copied().unwrap_or(0);
-                let call = self.calls.entry(id).or_default();
-                if call.is_calling {
-                    continue;
-                }
-                let at = call.next_ms.max(banned_until);
-                if at > now_ms {
-                    sooner(at);
-                } else if calling < CALLS_MAX {
-                    calling += 1;
-                    call.is_calling = true;
-                    let addresses = self.book.contacts.get(&id).map_or_else(Vec::new, |contact| contact.addresses.clone());
-                    acts.extend([Act::Call { node: id, addresses }, Act::Changed]);
-                }
-            }
-        }
-        if next != self.timer_ms
-            && let Some(at_ms) = next
-        {
-            self.timer_ms = next;
-            acts.push(Act::Timer { at_ms });
-        }
-    }
-
-    /// Everybody who is known.
-    #[must_use]
-    pub fn peers(&self, now_ms: u64) -> Vec<PeerStatus> {
-        let state = |id: &PublicKey| {
-            let linked = self.links.values().find(|linked| linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id));
-            if let Some(linked) = linked {
-                let counters = linked.session.counters();
-                return PeerState::Connected { way: linked.way.clone(), received: counters.bytes_received, sent: counters.bytes_sent };
-            }
-            if self.is_blocked(id) {
-                return PeerState::Blocked;
-            }
-            if let Some(until) = self.bans.get(id).filter(|until| **until > now_ms) {
-                return PeerState::Banned { until_ms: *until };
-            }
-            match self.calls.get(id) {
-                Some(call) if call.is_calling => PeerState::Calling,
-                Some(Call { problem: Some(problem), next_ms, .. }) => PeerState::Unreachable { problem: problem.clone(), next_try_ms: *next_ms },
-                _ => PeerState::Idle,
-            }
-        };
-        let petname = |contact: &Contact| contact.space.and_then(|space| self.book.petnames.get(&space).cloned());
-        let status = |(id, contact): (&PublicKey, &Contact)| PeerStatus {
-            id: id.to_string(),
-            petname: petname(contact),
-            contact: contact.clone(),
-            state: state(id),
-        };
-        self.book.contacts.iter().map(status).collect()
-    }
-
-    /// All spaces of others that are wanted.
-    #[must_use]
-    pub fn spaces(&self) -> Vec<SpaceStatus> {
-        let wanted = self.wanted().into_iter().filter(|space| *space != self.config.space);
-        wanted.map(|space| self.space(&space)).collect()
-    }
-
-    /// How somebody can be reached to whom a notice is to go: whether there is a link, when he was seen last, when he is called
-    /// again; Unix milliseconds, 0 for never.
-    #[must_use]
-    pub fn reach(&self, space: &PublicKey) -> (bool, u64, u64) {
-        let holders = self.holders(space);
-        let seen = holders.iter().filter_map(|id| self.book.contacts.get(id)).map(|contact| contact.seen_ms).max().unwrap_or(0);
-        let next = holders.iter().filter_map(|id| self.calls.get(id)).map(|call| call.next_ms).min().unwrap_or(0);
-        (holders.iter().any(|id| self.is_linked(id)), seen, next)
-    }
-
-    /// How one space of somebody else is here.
-    #[must_use]
-    pub fn space(&self, space: &PublicKey) -> SpaceStatus {
-        let invite = self.book.joins.get(space).map(|join| join.refused.clone().unwrap_or_else(|| "waiting for an answer".to_owned()));
-        SpaceStatus {
-            space: space.to_string(),
-            petname: self.book.petnames.get(space).cloned(),
-            is_followed: self.book.following.contains_key(space),
-            invite,
-            is_waiting: self.is_joining(space),
-            state: self.space_state(space),
-        }
-    }
-
-    fn space_state(&self, space: &PublicKey) -> SpaceState {
-        // Rights, and what may be read: everything that is not kept apart, or else what is.
-        let plan = self.plan_of(space);
-        let [auth, main] = core(space);
-        let needed = if plan.contains(&main) { vec![auth, main] } else { plan };
-        let is_open = |timeline: &TimelineId| self.links.values().any(|linked| linked.channels.contains_key(timeline));
-        let live = self
-            .links
-            .values()
-            .filter(|linked| needed.iter().all(|timeline| linked.channels.get(timeline).is_some_and(|channel| channel.is_caught_up)))
-            .count();
-        if live > 0 {
-            return SpaceState::Live { peers: live };
-        }
-        if self.links.values().any(|linked| linked.waiting.contains(&main)) {
-            return SpaceState::Waiting;
-        }
-        if needed.iter().any(is_open) {
-            return SpaceState::Loading;
-        }
-        if self.config.is_offline {
-            return SpaceState::Offline;
-        }
-        let mut via: Vec<PublicKey> = self.book.following.get(space).map_or_else(Vec::new, |follow| follow.via.clone());
-        via.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
-        let is_denied = self.links.values().any(|linked| needed[1..].iter().any(|timeline| linked.denied.contains_key(timeline)));
-        if via.is_empty() && !is_denied {
-            return SpaceState::Unknown;
-        }
-        let is_asking = self.book.joins.get(space).is_some_and(|join| join.token.is_some() && self.is_linked(&join.node));
-        let is_connecting =
-            is_asking || via.iter().any(|id| self.calls.get(id).is_some_and(|call| call.is_calling) || (self.is_linked(id) && !is_denied));
-        if is_connecting {
-            return SpaceState::Connecting;
-        }
-        if is_denied {
-            return SpaceState::Denied;
-        }
-        let calls: Vec<&Call> = via.iter().filter_map(|id| self.calls.get(id)).collect();
-        SpaceState::Unreachable {
-            seen_ms: via.iter().filter_map(|id| self.book.contacts.get(id)).map(|contact| contact.seen_ms).max().unwrap_or(0),
-            next_try_ms: calls.iter().map(|call| call.next_ms).min().unwrap_or(0),
-            problem: calls.iter().find_map(|call| call.problem.clone()).unwrap_or_default(),
-        }
-    }
 }
 
 /// Whether a peer is one of a space, as far as that can be told: by what is stated there, or else by its own word.
@@ -1342,13 +853,6 @@ fn plan(space: &PublicKey, store: &dyn Replica) -> Vec<TimelineId> {
     [auth].into_iter().chain(readable).collect()
 }
 
-/// Milliseconds to wait before the next call, a little different for each pair so that not all call at once.
-fn retry_ms(own: &PublicKey, other: &PublicKey, attempts: u32) -> u64 {
-    let wait = RETRY_MS.saturating_mul(1 << attempts.min(16)).min(RETRY_MS_MAX);
-    let digest = hash("retry", &[own.as_bytes(), other.as_bytes(), &attempts.to_be_bytes()]);
-    wait * 3 / 4 + wait / 2 * u64::from(digest[0]) / 256
-}
-
 /// The addresses that others may tell us. `ws://` is for this machine alone: whoever names such a one would have us
 /// knock at programs of our own.
 fn believable(addresses: &[String]) -> Vec<String> {
@@ -1366,68 +870,5 @@ fn ending(end: &End) -> (u8, Option<String>) {
         End::Unsupported(what) => (2, Some(format!("it speaks another version: {what}"))),
         End::Timeout => (1, Some("it did not say who it is in time".to_owned())),
         End::Store(error) => (8, Some(error.to_string())),
-    }
-}
-
-impl Replica for World<'_> {
-    fn incarnation(&self) -> [u8; 16] {
-        self.store.incarnation()
-    }
-
-    fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError> {
-        Ok(!self.book.blocked.contains(space) && self.store.may_sync(remote, space, timeline)?)
-    }
-
-    fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {
-        self.store.readable(space)
-    }
-
-    fn statements(&self) -> u64 {
-        self.store.statements()
-    }
-
-    fn resume(&self, remote: &Remote, timeline: &TimelineId) -> Result<Option<Cursor>, ReplicaError> {
-        let node = (*remote.node.as_bytes() != [0; 32]).then_some(remote.node);
-        Ok(self.book.cursor(&id_of(remote, node), timeline))
-    }
-
-    fn local(&self, space: &PublicKey, timeline: &TimelineId) -> Result<Option<u32>, ReplicaError> {
-        self.store.local(space, timeline)
-    }
-
-    fn heads(&self, t: u32, max: usize) -> Result<Vec<ChangeId>, ReplicaError> {
-        self.store.heads(t, max)
-    }
-
-    fn end(&self, t: u32) -> Result<u64, ReplicaError> {
-        self.store.end(t)
-    }
-
-    fn find(&self, t: u32, id: &ChangeId) -> Result<Option<u64>, ReplicaError> {
-        self.store.find(t, id)
-    }
-
-    fn tips(&self, t: u32, after: Option<&Tip>, max: usize) -> Result<Vec<Tip>, ReplicaError> {
-        self.store.tips(t, after, max)
-    }
-
-    fn tips_of(&self, t: u32, author: &PublicKey) -> Result<Vec<(Tip, u64)>, ReplicaError> {
-        self.store.tips_of(t, author)
-    }
-
-    fn at(&self, t: u32, author: &PublicKey, seq: u64) -> Result<Option<ChangeId>, ReplicaError> {
-        self.store.at(t, author, seq)
-    }
-
-    fn arrivals(&self, t: u32, from: u64, max: usize) -> Result<Vec<(u64, timebus_store::ids::ChangeId)>, ReplicaError> {
-        self.store.arrivals(t, from, max)
-    }
-
-    fn record(&self, t: u32, a: u64) -> Result<Vec<u8>, ReplicaError> {
-        self.store.record(t, a)
-    }
-
-    fn past(&self, t: u32, changes: &[u64]) -> Result<Box<dyn Past>, ReplicaError> {
-        self.store.past(t, changes)
     }
 }

@@ -126,6 +126,7 @@ pub struct Inner {
     pub(crate) refs: crate::refs::Refs,
     pub(crate) uploads: crate::blobs::resume::Uploads,
     pub(crate) uses: Arc<crate::blobs::cache::Uses>,
+    pub(crate) scrub: crate::scrub::Scrub,
 }
 
 /// A port of one app, and its alias.
@@ -204,6 +205,7 @@ impl Peer {
             refs: crate::refs::Refs::default(),
             uploads: crate::blobs::resume::Uploads::default(),
             uses: Arc::default(),
+            scrub: crate::scrub::Scrub::default(),
         }));
         crate::sys::apps::renew(&peer);
         peer

@@ -18,7 +18,7 @@ use crate::sys::network::find_space;
 use crate::who::{Who, text};
 
 /// How long a reader waits for what is on its way, unless he says otherwise with `Prefer: wait=`.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// Longest wait that may be asked for.
 const PATIENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -33,29 +33,39 @@ pub(crate) async fn reach(
     let name = segments.first().and_then(|first| first.strip_prefix('@')).filter(|name| !name.starts_with('@') && !name.contains('.'));
     // What the owner calls others is for him to know. To everybody else such a name is a key that he has nothing of.
     let key = match name {
-        Some(name) if who.is_owner() || matches!(who, Who::App(_)) => find_space(peer, name).await?,
+        Some(name) if may_fetch(who) => find_space(peer, name).await?,
         Some(name) => name.parse().unwrap_or_else(|_| PublicKey::from_bytes([0; 32])),
         None => peer.space(),
     };
     let rest = if name.is_some() { &segments[1..] } else { segments };
     let path = Path::from_text_segments(rest.iter().map(String::as_str)).map_err(|error| bad_path(&error))?;
     who.may(peer, verb, &key, &path)?;
+    let (space, state) = reach_space(peer, key, patience(head), may_fetch(who)).await?;
+    Ok((look(peer, space, &path)?, path, state))
+}
+
+/// Whether what is not here is fetched for a caller, and whether he may use the owner's names for others.
+pub(crate) fn may_fetch(who: &Who) -> bool {
+    who.is_owner() || matches!(who, Who::App(_))
+}
+
+/// A space, fetched if that is wanted and it is not here or may be old; and how it is here if it is somebody else's.
+pub(crate) async fn reach_space(peer: &Peer, key: PublicKey, patience: Duration, fetch: bool) -> Result<(Space, Option<SpaceState>), Problem> {
     if key == peer.space() {
-        return Ok((look(peer, peer.store().own(), &path)?, path, None));
+        return Ok((peer.store().own(), None));
     }
     let Some(network) = peer.network() else {
         let held = peer.store().held(&key);
         let space = held.ok_or_else(|| problem(&key.to_string(), &SpaceState::Offline))?;
-        return Ok((look(peer, space, &path)?, path, Some(SpaceState::Offline)));
+        return Ok((space, Some(SpaceState::Offline)));
     };
     let gone = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", "ask again when it runs");
     let now = network.ask(move |node| node.space(&key)).await.map_err(gone)?;
     // What is followed is here and new. What is not is fetched when the owner reads it, and for nobody else.
     let is_ready = matches!(now.state, SpaceState::Live { .. }) || (now.is_followed && peer.store().held(&key).is_some());
-    let is_guest = !who.is_owner() && !matches!(who, Who::App(_));
-    let SpaceStatus { state, .. } = if is_ready || is_guest { now } else { network.visit(key, patience(head)).await.map_err(gone)? };
+    let SpaceStatus { state, .. } = if is_ready || !fetch { now } else { network.visit(key, patience).await.map_err(gone)? };
     match peer.store().held(&key) {
-        Some(space) => Ok((look(peer, space, &path)?, path, Some(state))),
+        Some(space) => Ok((space, Some(state))),
         None => Err(problem(&human_name(&key), &state)),
     }
 }

@@ -59,6 +59,9 @@ pub(crate) async fn answer(peer: Peer, link: Arc<Link>, request: Request<Incomin
 fn finish(peer: &Peer, is_head: bool, response: Result<Response<Body>, Problem>) -> Response<Body> {
     let mut response = response.unwrap_or_else(|problem| refuse(&problem));
     peer.answered(response.status().as_u16());
+    if response.status() == StatusCode::INTERNAL_SERVER_ERROR && peer.store().is_index_failing() {
+        peer.store().distrust_index("a part of the index could not be read");
+    }
     // The reason phrases that Braid clients' users see; other statuses have their own.
     let phrase: Option<&'static [u8]> = match response.status().as_u16() {
         209 => Some(b"Multiresponse"),

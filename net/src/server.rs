@@ -84,6 +84,7 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     let connections = Arc::new(Semaphore::new(peer.config.connections_max));
     let graceful = GracefulShutdown::new();
     let mut stopped = peer.stop.subscribe();
+    let scrubbing = tokio::spawn(crate::scrub::run(peer.clone()));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(crate::blobs::collect(peer.clone()));
     let (accepted, mut incoming) = tokio::sync::mpsc::channel(64);
@@ -135,6 +136,7 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     tasks.shutdown().await;
     drop(incoming);
     peer.stop();
+    scrubbing.abort();
     let goodbyes = async {
         graceful.shutdown().await;
         // Websockets have left HTTP, but hold their place until they said goodbye.

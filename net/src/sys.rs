@@ -140,7 +140,7 @@ pub(crate) async fn answer(
         "diff" if reads => at().await.and_then(|(space, path)| diff(peer, space, &path, &head)),
         "blobs" if reads => blobs(peer).await,
         "backup" if reads => crate::backup::stream(peer).await,
-        "fsck" if writes => crate::backup::fsck(peer).await,
+        "fsck" if writes => crate::fsck::fsck(peer, &body).await,
         "undo" if writes => {
             let (space, path) = at().await?;
             undo(peer, space, &path, &body).await
@@ -227,6 +227,8 @@ fn status(peer: &Peer) -> Result<Serde, Problem> {
             "rebuilt": opened.rebuilt,
             "new_device": opened.new_device,
         },
+        "scrub": peer.scrub.status(),
+        "index_old": store.distrust(),
     }))
 }
 

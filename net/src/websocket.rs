@@ -17,7 +17,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use timebus_store::feed::Signal;
 use timebus_store::json::{Json, Limits, write_string};
-use timebus_store::op::{TEXT_EDITS_MAX, TextEdit};
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::tree::{Show, Tree};
@@ -37,19 +36,22 @@ use crate::link::address::is_loopback_host;
 use crate::link::{Door, Slot};
 use crate::peer::{Of, OriginCount, Peer};
 use crate::problem::Problem;
-use crate::route::{locate, not_held, write_problem};
+use crate::remote::{PATIENCE, Stay, may_fetch, reach_space, stay};
+use crate::route::write_problem;
 use crate::server::Link;
-use crate::target::Query;
+use crate::sys::network::find_space;
 use crate::watch::{End as WatchEnd, Form, RECHECK, Start, Watch};
 use crate::who::{Principal, Who, authority, check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::window::Window;
 use crate::write::VALUES_MAX;
 
 mod frame;
+mod message;
 mod wire;
 
 pub(crate) use frame::write_text;
 use frame::{PING, write_frame};
+use message::Fields;
 use wire::{Now, Wire};
 
 /// The protocol that pages have to ask for.
@@ -208,12 +210,15 @@ struct Socket {
     restated: Option<BoxFuture<'static, ()>>,
     wire: Wire,
     protocol: WebSocketContext,
-    watches: Vec<(u64, Watch)>,
+    /// Each with what keeps the space of somebody else open meanwhile.
+    watches: Vec<(u64, Watch, Option<Stay>)>,
     /// Watches of values that are worked out.
     computed: Vec<(u64, Computed)>,
     /// Raised when a watch may have something.
     signal: Arc<Signal>,
-    pending: FuturesUnordered<BoxFuture<'static, Vec<u8>>>,
+    pending: FuturesUnordered<BoxFuture<'static, Done>>,
+    /// Watches of spaces that are being fetched first.
+    coming: Vec<u64>,
     /// Until when a page has to say who it is; `None` once it has.
     authorized_by: Option<Pin<Box<tokio::time::Sleep>>>,
     stopped: BoxFuture<'static, ()>,
@@ -231,6 +236,14 @@ struct Socket {
 
 /// Why a socket ends: with a goodbye, or without one.
 type End = Option<(CloseCode, &'static str)>;
+
+/// What a request that took time has come to.
+enum Done {
+    /// This is the answer.
+    Say(Vec<u8>),
+    /// The space that the message with this id names is here, or at least known: the message can be acted on.
+    Reached(u64, Fields),
+}
 
 /// What to do after a message.
 enum Next {
@@ -255,6 +268,7 @@ impl Socket {
             computed: Vec::new(),
             signal: Arc::default(),
             pending: FuturesUnordered::new(),
+            coming: Vec::new(),
             restated: restated(&peer, !caller.who.is_owner()),
             who: caller.who,
             kind: caller.kind,
@@ -356,19 +370,26 @@ impl Socket {
     fn gather(&mut self, cx: &mut Context<'_>) {
         while !self.pending.is_empty()
             && self.wire.waiting_bytes() < BATCH_BYTES
-            && let Poll::Ready(Some(reply)) = self.pending.poll_next_unpin(cx)
+            && let Poll::Ready(Some(done)) = self.pending.poll_next_unpin(cx)
         {
-            self.say(&reply);
+            let reply = match done {
+                Done::Say(reply) => Some(reply),
+                Done::Reached(id, message) if self.is_over(id, &message) => None,
+                Done::Reached(id, message) => self.act(id, message).unwrap_or_else(|problem| Some(error(Some(id), &problem))),
+            };
+            if let Some(reply) = reply {
+                self.say(&reply);
+            }
         }
         for at in 0..self.watches.len() {
-            let (id, watch) = &mut self.watches[at];
+            let (id, watch, _) = &mut self.watches[at];
             if !watch.has_news() {
                 continue;
             }
             match watch.take() {
                 Ok(bytes) => self.wire.push(bytes.unwrap_or_default()),
                 Err(WatchEnd::Closed(problem)) => {
-                    let (_, watch) = self.watches.remove(at);
+                    let (_, watch, _) = self.watches.remove(at);
                     return self.wire.push(watch.farewell(&problem));
                 }
                 Err(WatchEnd::Failed(error)) => {
@@ -386,10 +407,19 @@ impl Socket {
         }
     }
 
+    /// Whether a watch whose space was fetched first was ended meanwhile.
+    fn is_over(&mut self, id: u64, message: &Fields) -> bool {
+        if !message.is_watch() {
+            return false;
+        }
+        let at = self.coming.iter().position(|coming| *coming == id);
+        at.map(|at| self.coming.swap_remove(at)).is_none()
+    }
+
     /// Ends the watches that the caller has no right to any more.
     fn recheck(&mut self) {
         let mut farewells = Vec::new();
-        self.watches.retain(|(_, watch)| match watch.closed() {
+        self.watches.retain(|(_, watch, _)| match watch.closed() {
             None => true,
             Some(problem) => {
                 farewells.push(watch.farewell(&problem));
@@ -485,6 +515,24 @@ impl Socket {
                 return Next::Say(error(None, &problem));
             }
         };
+        if let Some(name) = message.space_named().filter(|_| may_fetch(&self.who)) {
+            if message.is_watch() {
+                self.coming.push(id);
+            }
+            // For an app nothing is fetched before it is known that it may read it, and that is asked below.
+            let (peer, fetch) = (self.peer.clone(), self.who.is_owner());
+            self.pending.push(Box::pin(async move {
+                let reached = async {
+                    let key = find_space(&peer, &name).await?;
+                    reach_space(&peer, key, PATIENCE, fetch).await
+                };
+                match reached.await {
+                    Ok((space, _)) => Done::Reached(id, message.with_key(&space.key)),
+                    Err(problem) => Done::Say(error(Some(id), &problem)),
+                }
+            }));
+            return Next::Go;
+        }
         match self.act(id, message) {
             Ok(reply) => reply.map_or(Next::Go, Next::Say),
             Err(problem) => Next::Say(error(Some(id), &problem)),
@@ -500,14 +548,15 @@ impl Socket {
         }
         if message.0.remove("unwatch").is_some() {
             message.finish()?;
-            self.watches.retain(|(other, _)| *other != id);
+            self.watches.retain(|(other, _, _)| *other != id);
             self.computed.retain(|(other, _)| *other != id);
+            self.coming.retain(|coming| *coming != id);
             return Ok(Some(format!("{{\"id\":{id},\"unwatched\":true}}").into_bytes()));
         }
         if let Some(value) = message.0.remove("presence") {
             message.finish()?;
             let value = Some(value).filter(|value| *value != Json::Null);
-            let Some((_, watch)) = self.watches.iter_mut().find(|(other, _)| *other == id) else {
+            let Some((_, watch, _)) = self.watches.iter_mut().find(|(other, _, _)| *other == id) else {
                 let detail = format!("no watch of this socket has the id {id}");
                 return Err(Problem::new(StatusCode::NOT_FOUND, "presence", "there is no such watch", detail).with_fix("watch the path first"));
             };
@@ -571,7 +620,7 @@ impl Socket {
         let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable };
         let store = self.peer.store().clone();
         self.pending.push(Box::pin(async move {
-            match store.write(request).await {
+            let reply = match store.write(request).await {
                 Ok(written) => {
                     let mut out = format!("{{\"id\":{id},\"ok\":true,\"version\":[").into_bytes();
                     for (at, name) in written.version.iter().enumerate() {
@@ -589,7 +638,8 @@ impl Socket {
                     out
                 }
                 Err(problem) => error(Some(id), &write_problem(&problem)),
-            }
+            };
+            Done::Say(reply)
         }));
         Ok(None)
     }
@@ -601,7 +651,7 @@ impl Socket {
         from: Option<Vec<String>>,
         window: Option<Window>,
     ) -> Result<Option<Vec<u8>>, Problem> {
-        if self.watches.iter().any(|(other, _)| *other == id) || self.computed.iter().any(|(other, _)| *other == id) {
+        if self.watches.iter().any(|(other, _, _)| *other == id) || self.computed.iter().any(|(other, _)| *other == id) {
             return Err(Problem::new(StatusCode::CONFLICT, "watch", "this id is in use", "another watch of this socket has the id"));
         }
         if self.watches.len() + self.computed.len() >= WATCHES_MAX {
@@ -623,7 +673,8 @@ impl Socket {
         let start = Start { who, space, path, form, client: None, merge: None, is_whole: false, from, window, origin: counted };
         let watch = Watch::start(&self.peer, start)?;
         watch.signal(&self.signal);
-        self.watches.push((id, watch));
+        let stay = if space.key == self.peer.space() { None } else { stay(&self.peer, space.key) };
+        self.watches.push((id, watch, stay));
         Ok(None)
     }
 
@@ -674,111 +725,6 @@ impl Socket {
         }
         out.extend_from_slice(b"]}");
         Ok(out)
-    }
-}
-
-/// Members of a message that are not used yet.
-struct Fields(std::collections::BTreeMap<String, Json>);
-
-impl Fields {
-    fn take_text(&mut self, name: &str) -> Option<String> {
-        match self.0.get(name) {
-            Some(Json::String(_)) => match self.0.remove(name) {
-                Some(Json::String(text)) => Some(text),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// The place that a message names, if the caller may do this there.
-    fn take_path(&mut self, name: &str, peer: &Peer, who: &Who, verb: Verb) -> Result<Option<(Space, Path)>, Problem> {
-        let Some(text) = self.take_text(name) else { return Ok(None) };
-        // `/@<key>/a` as in a request target, where names need escapes that there are none of here.
-        let Some(segments) = text.strip_prefix('/') else {
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "path", "this is not a path", format!("{text:?} does not begin with a slash")));
-        };
-        let (space, path) = match segments.strip_suffix('/').unwrap_or(segments) {
-            "" => (peer.space(), Path::root()),
-            segments => locate(peer, segments.split('/'))?,
-        };
-        who.may(peer, verb, &space, &path)?;
-        let space = peer.store().held(&space).ok_or_else(|| not_held(&space.to_string()))?;
-        Ok(Some((crate::remote::look(peer, space, &path)?, path)))
-    }
-
-    /// `[[position, taken out, put in], …]`.
-    fn take_edits(&mut self) -> Result<Vec<TextEdit>, Problem> {
-        let bad = || {
-            Problem::new(StatusCode::BAD_REQUEST, "message", "edits are malformed", "an edit is [position, characters taken out, \"what is put in\"]")
-        };
-        let Some(Json::Array(items)) = self.0.remove("edits") else { return Err(bad()) };
-        if items.len() > TEXT_EDITS_MAX {
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "too many edits", format!("{TEXT_EDITS_MAX} fit one message")));
-        }
-        let edit = |item| match item {
-            Json::Array(parts) => match <[Json; 3]>::try_from(parts) {
-                Ok([Json::Int(pos), Json::Int(del), Json::String(ins)]) if pos >= 0 && del >= 0 => {
-                    Ok(TextEdit { pos: pos as u64, del: del as u64, ins: ins.into() })
-                }
-                _ => Err(bad()),
-            },
-            _ => Err(bad()),
-        };
-        items.into_iter().map(edit).collect()
-    }
-
-    fn take_count(&mut self, name: &str) -> Result<Option<u32>, Problem> {
-        match self.0.remove(name) {
-            None => Ok(None),
-            Some(Json::Int(count)) if u32::try_from(count).is_ok() => Ok(u32::try_from(count).ok()),
-            Some(_) => {
-                Err(Problem::new(StatusCode::BAD_REQUEST, "message", format!("{name} is malformed"), "it is a whole number, at most 4294967295"))
-            }
-        }
-    }
-
-    /// `depth`, `first`, `last`, `limit` and `after`, as in the query of a GET.
-    fn take_window(&mut self) -> Result<Option<Window>, Problem> {
-        let query = Query {
-            depth: self.take_count("depth")?,
-            first: self.take_count("first")?,
-            last: self.take_count("last")?,
-            limit: self.take_count("limit")?,
-            after: match self.0.get("after") {
-                // In a list, names are places.
-                Some(Json::Int(_)) => self.take_count("after")?.map(|place| place.to_string()),
-                _ => self.take_text("after"),
-            },
-            ..Query::default()
-        };
-        Ok(Window::of(&query))
-    }
-
-    fn take_versions(&mut self, name: &str) -> Result<Option<Vec<String>>, Problem> {
-        let bad = || Problem::new(StatusCode::BAD_REQUEST, "versions", format!("{name} is malformed"), "a version is a string or a list of strings");
-        match self.0.remove(name) {
-            None => Ok(None),
-            Some(Json::String(version)) => Ok(Some(vec![version])),
-            Some(Json::Array(items)) if items.len() <= crate::versions::IDS_MAX => items
-                .into_iter()
-                .map(|item| if let Json::String(version) = item { Ok(version) } else { Err(bad()) })
-                .collect::<Result<_, _>>()
-                .map(Some),
-            Some(_) => Err(bad()),
-        }
-    }
-
-    fn finish(self) -> Result<(), Problem> {
-        match self.0.into_keys().next() {
-            None => Ok(()),
-            Some(name) => Err(Problem::new(
-                StatusCode::BAD_REQUEST,
-                "message",
-                "the message has a member that is not known",
-                format!("{name:?} means nothing here"),
-            )),
-        }
     }
 }
 

@@ -240,9 +240,10 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
             return Err(Problem::new(
                 StatusCode::NOT_IMPLEMENTED,
                 "put-mode",
-                "this Put-Mode is not there yet",
-                "a DELETE removes what the caller had seen",
-            ));
+                "there is no Put-Mode here",
+                "a DELETE removes what the caller had seen; what others add meanwhile without knowing of it survives",
+            )
+            .with_fix("delete again what was added since"));
         }
         return Ok(Action::Delete);
     }

@@ -25,7 +25,7 @@ fn good(config: &Config) -> Report {
 }
 
 /// Runs small labs in two threads. Answers what was counted over all of them.
-fn many(first: u64, count: u64) -> Vec<Report> {
+fn many(first: u64, count: u64, config: fn(u64) -> Config) -> Vec<Report> {
     let next = AtomicU64::new(first);
     let reports = Mutex::new(Vec::new());
     std::thread::scope(|threads| {
@@ -36,7 +36,7 @@ fn many(first: u64, count: u64) -> Vec<Report> {
                     if seed >= first + count {
                         break;
                     }
-                    let report = std::panic::catch_unwind(|| good(&Config::small(seed)));
+                    let report = std::panic::catch_unwind(|| good(&config(seed)));
                     match report {
                         Ok(report) => reports.lock().expect("not poisoned").push(report),
                         Err(error) => {
@@ -78,15 +78,38 @@ fn everything_happened(reports: &[Report]) {
 
 #[test]
 fn peers_agree_whatever_happens() {
-    everything_happened(&many(setting("TIMEBUS_SEED", 0), 300));
+    everything_happened(&many(setting("TIMEBUS_SEED", 0), 300, Config::small));
 }
 
 #[test]
 #[ignore = "as many as TIMEBUS_LABS says, for as long as it takes"]
 fn peers_agree_whatever_happens_for_longer() {
-    let reports = many(setting("TIMEBUS_SEED", 1000), setting("TIMEBUS_LABS", 2000));
+    let reports = many(setting("TIMEBUS_SEED", 1000), setting("TIMEBUS_LABS", 2000), Config::small);
     if reports.len() >= 100 {
         everything_happened(&reports);
+    }
+}
+
+/// People come by invites for which they race, some write from two devices, and nobody follows everybody.
+fn company_kept(reports: &[Report]) {
+    everything_happened(reports);
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let (count, invites) = (reports.len() as u64, sum(|report| report.totals.invites));
+    let (joins, guests) = (sum(|report| report.totals.joins), sum(|report| report.totals.guests));
+    assert!(invites >= count / 2 && joins > invites && guests >= invites / 2, "{invites} invites, taken by {joins}, for {guests}, in {count} labs");
+}
+
+#[test]
+fn guests_devices_and_strangers_agree_too() {
+    company_kept(&many(setting("TIMEBUS_SEED", 0), 200, Config::sociable));
+}
+
+#[test]
+#[ignore = "as many as TIMEBUS_LABS says, for as long as it takes"]
+fn guests_devices_and_strangers_agree_too_for_longer() {
+    let reports = many(setting("TIMEBUS_SEED", 1000), setting("TIMEBUS_LABS", 2000), Config::sociable);
+    if reports.len() >= 100 {
+        company_kept(&reports);
     }
 }
 
@@ -130,5 +153,6 @@ fn refuses_labs_that_cannot_be() {
     let config = Config::new(1);
     assert_eq!(run(&Config { nodes: 2, ..config.clone() }).err(), Some(ConfigError::Nodes { nodes: 2 }));
     assert_eq!(run(&Config { evil: 4, ..config.clone() }).err(), Some(ConfigError::Evil { nodes: 5, evil: 4 }));
+    assert_eq!(run(&Config { devices: 3, ..config.clone() }).err(), Some(ConfigError::Devices { honest: 5, devices: 3 }));
     assert_eq!(run(&Config { partition: Some(vec![vec![0, 1], vec![1, 2]]), ..config }).err(), Some(ConfigError::Partition));
 }

@@ -478,7 +478,8 @@ impl Rights {
 }
 
 /// Whether a grant stays within the one it is handed on from.
-fn is_narrower(child: &Grant, parent: &Grant) -> bool {
+#[must_use]
+pub fn is_narrower(child: &Grant, parent: &Grant) -> bool {
     let limit = |child: u64, parent: u64| parent == 0 || (child > 0 && child <= parent);
     parent.actions.contains(Actions::GRANT)
         && parent.actions.contains(child.actions)

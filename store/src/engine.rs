@@ -21,7 +21,9 @@ use crate::writer::{Decider, Group, Job, Syncer};
 /// A home in memory: keys, a disk with the change log, and tables.
 #[derive(Debug)]
 pub struct MemoryHome {
-    root: SecretKey,
+    /// Gone on all but the first device.
+    root: Option<SecretKey>,
+    space: PublicKey,
     next_hash: [u8; 32],
     device: SecretKey,
     /// Where the change log is.
@@ -53,13 +55,21 @@ impl MemoryHome {
     #[must_use]
     pub fn new(root: SecretKey, next: &SecretKey, device: SecretKey) -> Self {
         let next_hash = hash("next root", &[next.public().as_bytes()]);
-        Self { root, next_hash, device, disk: MemoryDisk::default(), tables: MemoryTables::default(), needs_device: false }
+        let space = root.public();
+        Self { root: Some(root), space, next_hash, device, disk: MemoryDisk::default(), tables: MemoryTables::default(), needs_device: false }
+    }
+
+    /// A new home on another device of the owner of a space, which can write once it is granted that.
+    #[must_use]
+    pub fn of_device(space: PublicKey, device: SecretKey) -> Self {
+        let (disk, tables) = (MemoryDisk::default(), MemoryTables::default());
+        Self { root: None, space, next_hash: [0; 32], device, disk, tables, needs_device: false }
     }
 
     /// The space of this home.
     #[must_use]
     pub fn space(&self) -> PublicKey {
-        self.root.public()
+        self.space
     }
 
     /// The key that this home writes with.
@@ -72,7 +82,8 @@ impl MemoryHome {
     #[must_use]
     pub fn after(&self, crash: Crash<'_>) -> Self {
         Self {
-            root: copy(&self.root),
+            root: self.root.as_ref().map(copy),
+            space: self.space,
             next_hash: self.next_hash,
             device: copy(&self.device),
             disk: self.disk.surviving(crash.lose),
@@ -168,7 +179,7 @@ impl Engine {
             home.device = SecretKey::from_seed(hash("next device of a simulation", &[home.device.seed()]));
             opened.new_device = true;
         }
-        let signers = Signers { root: Some(&home.root), next_hash: home.next_hash, device: &home.device };
+        let signers = Signers { root: home.root.as_ref(), next_hash: home.next_hash, device: &home.device };
         found(&signers, &mut pipeline, &tables, &mut appender, now_ms)?;
         home.needs_device = false;
         let device = copy(&home.device);

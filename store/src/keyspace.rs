@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
 
@@ -102,8 +103,20 @@ enum Medium {
 
 #[derive(Clone)]
 struct Disk {
+    /// Whether a part of it could not be read.
+    is_failing: Arc<AtomicBool>,
     database: Database,
     keyspaces: [Keyspace; Table::ALL.len()],
+}
+
+impl Disk {
+    /// Takes note of what could not be read.
+    fn noted<T>(&self, read: Result<T, fjall::Error>) -> Result<T, StorageError> {
+        if read.is_err() {
+            self.is_failing.store(true, Ordering::Relaxed);
+        }
+        Ok(read?)
+    }
 }
 
 impl Tables {
@@ -121,13 +134,19 @@ impl Tables {
             keyspaces.push(database.keyspace(table.name(), options)?);
         }
         let keyspaces = keyspaces.try_into().unwrap_or_else(|_| unreachable!("one keyspace for each table"));
-        Ok(Self(Medium::Disk(Disk { database, keyspaces })))
+        Ok(Self(Medium::Disk(Disk { is_failing: Arc::default(), database, keyspaces })))
     }
 
     /// Goes on with tables in memory.
     #[must_use]
     pub fn in_memory(tables: MemoryTables) -> Self {
         Self(Medium::Memory(tables))
+    }
+
+    /// Whether a part of them could not be read.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        matches!(&self.0, Medium::Disk(disk) if disk.is_failing.load(Ordering::Relaxed))
     }
 
     /// One consistent view of all tables.
@@ -260,14 +279,14 @@ impl std::fmt::Debug for Committed {
 impl Rows for Committed {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, StorageError> {
         match &self.0 {
-            Moment::Disk(disk, snapshot) => Ok(snapshot.get(&disk.keyspaces[table as usize], key)?),
+            Moment::Disk(disk, snapshot) => disk.noted(snapshot.get(&disk.keyspaces[table as usize], key)),
             Moment::Memory(rows) => Ok(rows.get(table, key)),
         }
     }
 
     fn scan<'a>(&'a self, table: Table, prefix: &[u8], from: Option<&[u8]>) -> Scan<'a> {
-        let (keyspace, snapshot) = match &self.0 {
-            Moment::Disk(disk, snapshot) => (&disk.keyspaces[table as usize], snapshot),
+        let (disk, keyspace, snapshot) = match &self.0 {
+            Moment::Disk(disk, snapshot) => (disk, &disk.keyspaces[table as usize], snapshot),
             Moment::Memory(rows) => return rows.scan(table, prefix, from),
         };
         let iter = match from {
@@ -277,15 +296,15 @@ impl Rows for Committed {
             },
             _ => snapshot.prefix(keyspace, prefix),
         };
-        Box::new(iter.map(|guard| Ok(guard.into_inner()?)))
+        Box::new(iter.map(|guard| disk.noted(guard.into_inner())))
     }
 }
 
 impl Committed {
     /// Rows whose key begins with `prefix` and is less than `before`, the greatest key first.
     pub fn scan_back<'a>(&'a self, table: Table, prefix: &[u8], before: Option<&[u8]>) -> Scan<'a> {
-        let (keyspace, snapshot) = match &self.0 {
-            Moment::Disk(disk, snapshot) => (&disk.keyspaces[table as usize], snapshot),
+        let (disk, keyspace, snapshot) = match &self.0 {
+            Moment::Disk(disk, snapshot) => (disk, &disk.keyspaces[table as usize], snapshot),
             Moment::Memory(rows) => {
                 // Tables in memory are small.
                 let mut found: Vec<_> = rows.scan(table, prefix, None).collect();
@@ -297,7 +316,7 @@ impl Committed {
             Some(before) => snapshot.range(keyspace, prefix.to_vec()..before.to_vec()),
             None => snapshot.prefix(keyspace, prefix),
         };
-        Box::new(iter.rev().map(|guard| Ok(guard.into_inner()?)))
+        Box::new(iter.rev().map(|guard| disk.noted(guard.into_inner())))
     }
 }
 

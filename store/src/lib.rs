@@ -25,6 +25,7 @@ pub mod json;
 pub mod keyspace;
 pub mod list;
 pub mod log;
+pub mod mend;
 pub mod node;
 pub mod notice;
 pub mod objects;

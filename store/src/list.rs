@@ -91,8 +91,15 @@ pub fn position_key(t: u32, list: &OpId, position: &OpId) -> Vec<u8> {
 #[derive(Clone, Debug, Default)]
 pub struct Order {
     positions: Vec<Position>,
-    places: HashMap<OpId, usize>,
+    places: HashMap<OpId, u32>,
+    /// Whether something stands right of each position.
+    has_right: Vec<bool>,
+    /// Whether every element stands where it was inserted.
+    is_unmoved: bool,
 }
+
+/// No position, in a list of numbers.
+const NONE: u32 = u32::MAX;
 
 impl Order {
     /// Reads the positions of a list.
@@ -116,39 +123,69 @@ impl Order {
     /// Orders positions.
     #[must_use]
     pub fn new(mut positions: Vec<Position>) -> Self {
-        // Siblings on one side stand in the ascending order of their ids.
+        // Siblings on one side stand in the ascending order of their ids, which is that of the rows.
         positions.sort_by_key(|position| position.id);
-        let mut children: HashMap<Option<OpId>, [Vec<usize>; 2]> = HashMap::new();
-        for (at, position) in positions.iter().enumerate() {
-            children.entry(position.at).or_default()[usize::from(position.side == Side::Right)].push(at);
+        let count = positions.len();
+        let mut places: HashMap<OpId, u32> = HashMap::with_capacity(count);
+        places.extend(positions.iter().zip(0u32..).map(|(position, at)| (position.id, at)));
+        // The first child of each position, and of the start at the end, by side; and the next sibling of each.
+        let mut children = [vec![NONE; count + 1], vec![NONE; count + 1]];
+        let mut siblings = vec![NONE; count];
+        for (at, position) in positions.iter().enumerate().rev() {
+            let parent = match &position.at {
+                None => count,
+                // Under a position that is not there nothing shows.
+                Some(parent) => match places.get(parent) {
+                    Some(parent) => *parent as usize,
+                    None => continue,
+                },
+            };
+            let first = &mut children[usize::from(position.side == Side::Right)][parent];
+            siblings[at] = std::mem::replace(first, at as u32);
         }
-        let mut order = Vec::with_capacity(positions.len());
-        // An explicit stack, since a list written from front to back is as deep as it is long.
-        enum Step {
-            Enter(Option<usize>),
-            Emit(usize),
-        }
-        let mut stack = vec![Step::Enter(None)];
+        let [left, right] = children;
+        let mut order: Vec<u32> = Vec::with_capacity(count);
+        // An explicit stack, since a list written from front to back is as deep as it is long. A position is entered to its
+        // left, and left to its right; with the bit set its left side is done.
+        const DONE: u64 = 1 << 32;
+        let mut stack: Vec<u64> = Vec::new();
+        let below = |first: u32, stack: &mut Vec<u64>| {
+            let begin = stack.len();
+            let mut at = first;
+            while at != NONE {
+                stack.push(u64::from(at));
+                at = siblings[at as usize];
+            }
+            stack[begin..].reverse();
+        };
+        below(right[count], &mut stack);
+        // What stands left of the start comes before what stands right of it.
+        below(left[count], &mut stack);
         while let Some(step) = stack.pop() {
-            match step {
-                Step::Emit(at) => order.push(at),
-                Step::Enter(node) => {
-                    let none = [Vec::new(), Vec::new()];
-                    let [left, right] = children.get(&node.map(|at| positions[at].id)).unwrap_or(&none);
-                    stack.extend(right.iter().rev().map(|at| Step::Enter(Some(*at))));
-                    stack.extend(node.map(Step::Emit));
-                    stack.extend(left.iter().rev().map(|at| Step::Enter(Some(*at))));
-                }
+            let at = (step & u64::from(u32::MAX)) as u32;
+            if step & DONE == 0 && left[at as usize] != NONE {
+                stack.push(step | DONE);
+                below(left[at as usize], &mut stack);
+            } else {
+                order.push(at);
+                below(right[at as usize], &mut stack);
             }
         }
-        let positions: Vec<Position> = order.into_iter().map(|at| positions[at].clone()).collect();
-        let places = positions.iter().enumerate().map(|(at, position)| (position.id, at)).collect();
-        Self { positions, places }
+        let has_right = order.iter().map(|at| right[*at as usize] != NONE).collect();
+        let is_unmoved = positions.iter().all(|position| position.element == position.id && !position.hidden);
+        let mut taken: Vec<Option<Position>> = positions.into_iter().map(Some).collect();
+        let positions: Vec<Position> = order.into_iter().filter_map(|at| taken[at as usize].take()).collect();
+        places.clear();
+        places.extend(positions.iter().zip(0u32..).map(|(position, at)| (position.id, at)));
+        Self { positions, places, has_right, is_unmoved }
     }
 
     /// The elements in order, each at its greatest-stamp position.
     #[must_use]
     pub fn elements(&self) -> Vec<OpId> {
+        if self.is_unmoved {
+            return self.positions.iter().map(|position| position.id).collect();
+        }
         self.elements_in(|_| Ok(true)).unwrap_or_default()
     }
 
@@ -172,6 +209,9 @@ impl Order {
     /// The position at which an element shows.
     #[must_use]
     pub fn position_of(&self, element: &OpId) -> Option<OpId> {
+        if self.is_unmoved {
+            return self.places.contains_key(element).then_some(*element);
+        }
         self.positions
             .iter()
             .filter(|position| position.element == *element && !position.hidden)
@@ -183,24 +223,16 @@ impl Order {
     /// precedes whatever follows it now.
     #[must_use]
     pub fn place_after(&self, before: Option<&OpId>) -> (Option<OpId>, Side) {
-        let has_right = |anchor: Option<OpId>| self.positions.iter().any(|p| p.at == anchor && p.side == Side::Right);
-        let anchor = before.copied();
-        if !has_right(anchor) {
-            return (anchor, Side::Right);
-        }
-        // The next position in order is in the anchor's right branch and has nothing on its left.
-        let next = before.and_then(|id| self.places.get(id)).map_or(0, |at| at + 1);
-        match self.positions.get(next) {
-            Some(next) => (Some(next.id), Side::Left),
-            None => (anchor, Side::Right),
-        }
-    }
-
-    /// Adds a position that was just made, so that the next one can be placed.
-    pub fn push(&mut self, position: Position) {
-        let mut positions = std::mem::take(&mut self.positions);
-        positions.push(position);
-        *self = Self::new(positions);
+        let next = match before {
+            None => self.positions.first(),
+            Some(before) => match self.places.get(before).map(|at| *at as usize) {
+                // The next position in order is in the right branch.
+                Some(place) if self.has_right[place] => self.positions.get(place + 1),
+                _ => None,
+            },
+        };
+        // It has nothing on its left.
+        next.map_or((before.copied(), Side::Right), |next| (Some(next.id), Side::Left))
     }
 }
 
@@ -213,9 +245,15 @@ mod tests {
         OpId { change: ChangeId([n; 32]), index: 0 }
     }
 
+    fn push(order: &mut Order, position: Position) {
+        let mut positions = std::mem::take(&mut order.positions);
+        positions.push(position);
+        *order = Order::new(positions);
+    }
+
     fn insert(order: &mut Order, n: u8, before: Option<u8>) {
         let (at, side) = order.place_after(before.map(id).as_ref());
-        order.push(Position { id: id(n), lamport: u64::from(n), at, side, element: id(n), hidden: false });
+        push(order, Position { id: id(n), lamport: u64::from(n), at, side, element: id(n), hidden: false });
     }
 
     fn names(order: &Order) -> Vec<u8> {
@@ -239,7 +277,7 @@ mod tests {
         insert(&mut order, 1, None);
         insert(&mut order, 2, Some(1));
         let (at, side) = order.place_after(Some(&id(2)));
-        order.push(Position { id: id(9), lamport: 9, at, side, element: id(1), hidden: false });
+        push(&mut order, Position { id: id(9), lamport: 9, at, side, element: id(1), hidden: false });
         assert_eq!(names(&order), [2, 1]);
         assert_eq!(order.position_of(&id(1)), Some(id(9)));
     }
@@ -257,5 +295,57 @@ mod tests {
         let mut all: Vec<Position> = a.positions.clone();
         all.extend(b.positions.iter().filter(|p| p.id != id(1)).cloned());
         assert_eq!(names(&Order::new(all)), [1, 10, 11, 12, 20, 21, 22]);
+    }
+
+    /// The order by its definition: left branches, the position, right branches.
+    fn walk(positions: &[Position], node: Option<OpId>, out: &mut Vec<OpId>) {
+        for side in [Side::Left, Side::Right] {
+            let mut children: Vec<&Position> = positions.iter().filter(|p| p.at == node && p.side == side).collect();
+            children.sort_by_key(|p| p.id);
+            if side == Side::Right {
+                out.extend(node);
+            }
+            children.iter().for_each(|p| walk(positions, Some(p.id), out));
+        }
+    }
+
+    #[test]
+    fn any_tree_of_positions_is_walked_in_order() {
+        let mut seed = 1u32;
+        let mut below = |n: usize| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as usize % n
+        };
+        for _ in 0..300 {
+            let count = 1 + below(30);
+            let mut positions: Vec<Position> = Vec::new();
+            for n in 0..count {
+                let at = if positions.is_empty() || below(4) == 0 { None } else { Some(positions[below(positions.len())].id) };
+                let side = if below(2) == 0 { Side::Left } else { Side::Right };
+                // Ids do not follow the order of insertion.
+                let id = OpId { change: ChangeId([(n * 89 % 251) as u8; 32]), index: below(3) as u32 };
+                positions.push(Position { id, lamport: n as u64, at, side, element: id, hidden: false });
+            }
+            let mut wanted = Vec::new();
+            walk(&positions, None, &mut wanted);
+            let order = Order::new(positions.clone());
+            assert_eq!(order.elements(), wanted);
+            for before in [None].into_iter().chain(wanted.iter().map(Some)) {
+                let (at, side) = order.place_after(before);
+                let id = OpId { change: ChangeId([255; 32]), index: 0 };
+                let mut more = positions.clone();
+                more.push(Position { id, lamport: 99, at, side, element: id, hidden: false });
+                let after = Order::new(more).elements();
+                let place = before.map_or(0, |before| wanted.iter().position(|id| id == before).expect("there") + 1);
+                assert_eq!(after.iter().position(|other| *other == id), Some(place), "right behind {before:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_stands_at_nothing_shows_nowhere() {
+        let lost = Position { id: id(2), lamport: 1, at: Some(id(9)), side: Side::Right, element: id(2), hidden: false };
+        let there = Position { id: id(1), lamport: 1, at: None, side: Side::Right, element: id(1), hidden: false };
+        assert_eq!(names(&Order::new(vec![lost, there])), [1]);
     }
 }

@@ -299,6 +299,19 @@ impl LogReader {
         })
     }
 
+    /// Writes whole records over damaged bytes, and makes them durable.
+    ///
+    /// # Errors
+    ///
+    /// Of the file system; [`io::ErrorKind::Unsupported`] for a log in memory.
+    pub fn patch(&self, place: Place, records: &[u8]) -> io::Result<()> {
+        let Input::Folder { folder, .. } = &self.0 else { return Err(io::ErrorKind::Unsupported.into()) };
+        let file =
+            OpenOptions::new().write(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(segment_path(folder, place.segment))?;
+        file.write_all_at(records, place.offset)?;
+        file.sync_data()
+    }
+
     /// The numbers of the segments that exist, ascending.
     ///
     /// # Errors

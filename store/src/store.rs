@@ -289,6 +289,7 @@ struct Threads {
     jobs: mpsc::Sender<Job>,
     handles: Mutex<Vec<std::thread::JoinHandle<()>>>,
     inner: Arc<Inner>,
+    home: PathBuf,
     _lock: Option<std::fs::File>,
 }
 
@@ -298,6 +299,9 @@ impl Drop for Threads {
         let handles = std::mem::take(&mut *self.handles.lock().unwrap_or_else(PoisonError::into_inner));
         for handle in handles {
             let _ = handle.join();
+        }
+        if self.inner.tables.is_failing() {
+            distrust(&self.home, "a part of the index could not be read");
         }
         if let Err(error) = self.inner.tables.flush() {
             tracing::warn!(%error, "the index was not flushed; the next start replays the log");
@@ -421,7 +425,8 @@ impl Store {
         };
         drop(spawn("merge", Box::new(merge))?);
         let handles = vec![spawn("decide", Box::new(move || decider.run(&job_queue)))?, spawn("sync", Box::new(move || syncer.run(&groups)))?];
-        let threads = Threads { jobs: jobs.clone(), handles: Mutex::new(handles), inner: Arc::clone(&inner), _lock: Some(lock) };
+        let threads =
+            Threads { jobs: jobs.clone(), handles: Mutex::new(handles), inner: Arc::clone(&inner), home: home.to_owned(), _lock: Some(lock) };
         Ok(Self {
             inner,
             jobs,
@@ -437,7 +442,7 @@ impl Store {
     ///
     /// [`Engine`]: crate::engine::Engine
     pub(crate) fn handle(inner: Arc<Inner>, jobs: mpsc::Sender<Job>, opened: Opened, requests_max: usize) -> Self {
-        let threads = Threads { jobs: jobs.clone(), handles: Mutex::default(), inner: Arc::clone(&inner), _lock: None };
+        let threads = Threads { jobs: jobs.clone(), handles: Mutex::default(), inner: Arc::clone(&inner), home: PathBuf::new(), _lock: None };
         Self {
             inner,
             jobs,
@@ -528,6 +533,19 @@ impl Store {
     pub fn values(&self, space: Space) -> Vec<(u32, TimelineId)> {
         let mounted = self.stated(&space.key).map_or_else(Vec::new, |(_, stated)| stated.mounted.iter().map(|(id, t)| (*t, *id)).collect());
         std::iter::once((space.unmounted().main(), TimelineId::named(&space.key, "main"))).chain(mounted).collect()
+    }
+
+    /// All timelines that are held here, with their space and local number.
+    #[must_use]
+    pub(crate) fn timelines(&self) -> Vec<(PublicKey, TimelineId, u32)> {
+        let held = self.inner.held.read().unwrap_or_else(PoisonError::into_inner);
+        let mut all = Vec::new();
+        for (key, (space, stated)) in held.iter() {
+            let space = space.unmounted();
+            all.extend([("auth", space.auth()), ("main", space.main())].map(|(name, t)| (*key, TimelineId::named(key, name), t)));
+            all.extend(stated.mounted.iter().map(|(id, t)| (*key, *id, *t)));
+        }
+        all
     }
 
     /// The timeline of values that a [`Space`] looks at.
@@ -686,6 +704,23 @@ impl Store {
         self.inner.tables.disk_bytes()
     }
 
+    /// Lets the next start make the index anew from the log.
+    pub fn distrust_index(&self, reason: &str) {
+        distrust(&self.home, reason);
+    }
+
+    /// Whether a part of the index could not be read since the start.
+    #[must_use]
+    pub fn is_index_failing(&self) -> bool {
+        self.inner.tables.is_failing()
+    }
+
+    /// Why the next start makes the index anew, if it does.
+    #[must_use]
+    pub fn distrust(&self) -> Option<String> {
+        std::fs::read_to_string(self.home.join(OLD_INDEX_MARK)).ok().filter(|_| !self.home.as_os_str().is_empty())
+    }
+
     /// Tells an observer whenever new state becomes visible.
     pub fn observe(&self, observer: Arc<dyn Observer>) {
         *self.inner.observer.lock().unwrap_or_else(PoisonError::into_inner) = Some(observer);
@@ -721,7 +756,20 @@ impl Store {
     pub async fn state_in(&self, space: Option<Space>, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::State(space, statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        self.jobs.send(Job::State(Box::new((space, None, statement)), time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        answer.await.map_err(|_| WriteError::Closing)?
+    }
+
+    /// Says something about the rights in a space, in the name of a grant of this device that is in force. What the grant
+    /// does not allow has no effect.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; nothing was said then.
+    pub async fn state_as(&self, space: Space, cap: GrantId, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+        let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::State(Box::new((Some(space), Some(cap), statement)), time_ms, reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?
     }
 
@@ -983,9 +1031,21 @@ impl Store {
 /// Says that this home needs a new device key before it writes.
 const NEW_DEVICE_MARK: &str = "needs-device";
 
+/// Says that the tables are damaged, or were made from a log that has been mended since: the next start makes them anew.
+const OLD_INDEX_MARK: &str = "index.old";
+
 /// Opens the tables; if that is not possible, or if they know more than the log, they are put aside and made anew.
 fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut Opened) -> Result<Tables, OpenError> {
     let open = || Tables::open(&home.join("index"), config.cache_bytes, config.memtable_bytes);
+    let mark = home.join(OLD_INDEX_MARK);
+    if let Ok(reason) = std::fs::read_to_string(&mark) {
+        if home.join("index").exists() {
+            put_aside(home, reason.trim(), opened)?;
+        }
+        let tables = open()?;
+        std::fs::remove_file(&mark).map_err(StorageError::from)?;
+        return Ok(tables);
+    }
     let reason = match open() {
         Ok(tables) => {
             if let Some(table) = tables.straggler()? {
@@ -1002,6 +1062,23 @@ fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut O
     };
     put_aside(home, &reason, opened)?;
     Ok(open()?)
+}
+
+/// Lets the next start make the tables in a home anew; a store in memory has none.
+fn distrust(home: &FilePath, reason: &str) {
+    let mark = home.join(OLD_INDEX_MARK);
+    if home.as_os_str().is_empty() || mark.exists() {
+        return;
+    }
+    tracing::error!(reason, "the index is made anew at the next start");
+    let written = std::fs::File::create(&mark).and_then(|mut file| {
+        use std::io::Write as _;
+        file.write_all(reason.as_bytes())?;
+        file.sync_all()
+    });
+    if let Err(error) = written {
+        tracing::error!(%error, "that could not be written down; remove the folder `index` before the next start");
+    }
 }
 
 /// Moves the tables out of the way.

@@ -267,7 +267,7 @@ pub struct Offered {
 pub(crate) enum Job {
     Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>),
     Offer(Vec<Verified<Change>>, oneshot::Sender<Result<Offered, WriteError>>),
-    State(Option<Space>, Statement, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
+    State(Box<(Option<Space>, Option<GrantId>, Statement)>, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
     /// Answers with the place behind the last durable record while nothing is being written.
     Fence(oneshot::Sender<Place>),
     Synced(Result<(), Failure>),
@@ -404,7 +404,7 @@ impl Decider {
             job @ (Job::Write(..) | Job::Offer(..) | Job::State(..)) if self.syncing && self.is_full() => self.aside.push_back(job),
             Job::Write(request, reply) => self.write(*request, reply),
             Job::Offer(changes, reply) => self.offer(changes, reply),
-            Job::State(space, statement, time_ms, reply) => self.state(space, statement, time_ms, reply),
+            Job::State(stated, time_ms, reply) => self.state(*stated, time_ms, reply),
             Job::Fence(reply) => self.fences.push(reply),
             Job::Synced(result) => self.synced(result),
             Job::Resumed(lent) => self.resumed(*lent),
@@ -574,10 +574,16 @@ impl Decider {
         self.own_cap.ok_or(WriteError::NoKey)
     }
 
-    /// The grant in whose name this device can say something about rights.
-    fn statement_cap(&mut self, space: Space, ops: &[Op]) -> Result<GrantId, WriteError> {
+    /// The grant in whose name this device can say something about rights: the named one, or whichever allows it.
+    fn statement_cap(&mut self, space: Space, named: Option<GrantId>, ops: &[Op]) -> Result<GrantId, WriteError> {
         if self.is_barred {
             return Err(WriteError::NoKey);
+        }
+        if let Some(cap) = named {
+            let audience = Audience::Key(self.inner.device.public());
+            let found = self.pipeline.rights(space.auth()).grant(&cap);
+            let is_ours = found.is_some_and(|held| held.is_live() && held.grant.audience == audience);
+            return if is_ours { Ok(cap) } else { Err(WriteError::NoGrant { space: space.key, path: Path::root() }) };
         }
         let own = if space.is_own() { Some(self.own_cap()?) } else { None };
         let rights = self.pipeline.rights(space.auth());
@@ -588,15 +594,16 @@ impl Decider {
         found.ok_or(WriteError::NoAuthority { space: space.key })
     }
 
-    fn state(&mut self, space: Option<Space>, statement: Statement, time_ms: u64, reply: oneshot::Sender<Result<Vec<GrantId>, WriteError>>) {
-        match self.make_statement(space.unwrap_or(self.inner.own), statement, time_ms) {
+    fn state(&mut self, stated: (Option<Space>, Option<GrantId>, Statement), time_ms: u64, reply: oneshot::Sender<Result<Vec<GrantId>, WriteError>>) {
+        let (space, cap, statement) = stated;
+        match self.make_statement(space.unwrap_or(self.inner.own), cap, statement, time_ms) {
             Ok(grants) => self.group.replies.push(Reply::Stated(reply, grants)),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
 
-    /// Stages a statement. Answers its grants.
-    fn make_statement(&mut self, space: Space, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+    /// Stages a statement, in the name of a grant if one is named. Answers its grants.
+    fn make_statement(&mut self, space: Space, named: Option<GrantId>, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         if let Some(reason) = &self.read_only {
             return Err(WriteError::ReadOnly(Arc::clone(reason)));
         }
@@ -606,7 +613,7 @@ impl Decider {
                 let revoke = |keep: &[ChangeId]| {
                     grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() })).collect::<Vec<_>>()
                 };
-                let cap = self.statement_cap(space, &revoke(&[]))?;
+                let cap = self.statement_cap(space, named, &revoke(&[]))?;
                 let keep = if keep { self.pipeline.keep_list(space, self.inner.device.public(), cap, revoke(&[]))? } else { Vec::new() };
                 revoke(&keep)
             }
@@ -633,7 +640,7 @@ impl Decider {
                 vec![Op::Grant(grant)]
             }
         };
-        let cap = self.statement_cap(space, &ops)?;
+        let cap = self.statement_cap(space, named, &ops)?;
         let body = crate::change::Body { ops, ..Default::default() };
         let author = self.inner.device.public();
         let change = self.pipeline.author(space.auth(), author, Some(cap), time_ms, &body)?;

@@ -595,9 +595,8 @@ async fn a_cold_home_that_lost_changes_does_not_write_with_its_old_key() {
     }
 }
 
-#[tokio::test]
-#[ignore = "a damaged record that is fetched again is folded after those that replaced its writes; R16, open"]
-async fn a_damaged_record_is_healed_by_any_peer_that_has_it() {
+/// A home of which a copy is kept and one record is then damaged, and what the root showed.
+async fn damaged(record: usize) -> (tempfile::TempDir, Vec<Verified<Change>>, Json) {
     let (home, kept) = (home::home(50), folder());
     let store = open(home.path());
     for number in 0..4 {
@@ -610,14 +609,106 @@ async fn a_damaged_record_is_healed_by_any_peer_that_has_it() {
     copy(home.path(), &copied, &[]);
     let bounds = bounds(home.path());
     let mut log = std::fs::read(log_file(home.path())).expect("read");
+    log[bounds[record] as usize + 40] ^= 1;
+    std::fs::write(log_file(home.path()), log).expect("written");
+    (home, changes(&copied), expected)
+}
+
+/// Puts back what is missing, from what somebody else has.
+async fn mend(store: &Store, others: &[Verified<Change>]) -> timebus_store::mend::Filled {
+    let end = store.fence().await.expect("a place");
+    let mut found = timebus_store::mend::examine(store, end).expect("read");
+    let mut fetched = BTreeMap::new();
+    loop {
+        for lost in &found.lost {
+            fetched.extend(others.iter().find(|change| change.id() == lost.change).map(|change| (change.id(), change.clone())));
+        }
+        if !timebus_store::mend::deepen(store, &mut found, &fetched).expect("read") {
+            break;
+        }
+    }
+    timebus_store::mend::fill(store.log(), &found, &fetched).expect("written")
+}
+
+fn is_whole(home: &FilePath) -> bool {
+    LogReader::new(&home.join("log")).walk(Place::START).expect("a log").all(|item| matches!(item, Ok(Item::Record(_))))
+}
+
+fn shows(store: &Store, expected: &Json) {
+    let tree = store.read(&store.snapshot(), store.own(), &Path::root()).expect("read").tree;
+    assert_eq!((tree.to_json(&store.space()).as_ref(), tree.conflicts()), (Some(expected), 0));
+}
+
+/// The index was made from a log with a hole, so what stood behind the hole was folded without knowing what it had
+/// replaced. The missing change came from another peer meanwhile, and stands at the end, behind what builds on it.
+#[tokio::test]
+async fn a_damaged_record_is_healed_by_any_peer_that_has_it() {
+    for came_by_sync in [false, true] {
+        let (home, others, expected) = damaged(3).await;
+        std::fs::remove_dir_all(home.path().join("index")).expect("removed");
+        let store = open(home.path());
+        assert_eq!(store.opened().damaged.len(), 1);
+        if came_by_sync {
+            offer_all(&store, others.clone()).await;
+        }
+        let filled = mend(&store, &others).await;
+        assert_eq!((filled.changes.len(), filled.is_index_old), (1, true));
+        assert!(is_whole(home.path()));
+        store.distrust_index("the log was mended");
+        store.close();
+        let store = open(home.path());
+        assert_eq!((store.opened().damaged.len(), store.opened().rebuilt.as_deref()), (0, Some("the log was mended")));
+        shows(&store, &expected);
+        assert_eq!(store.distrust(), None);
+        put(&store, "/a", &Json::Int(9)).await;
+    }
+}
+
+/// With a good index it is known what stood where, so nothing has to be made anew.
+#[tokio::test]
+async fn damage_under_a_good_index_is_mended_in_place() {
+    let (home, others, expected) = damaged(2).await;
+    let store = open(home.path());
+    assert_eq!((store.opened().damaged.len(), store.opened().rebuilt.clone()), (0, None));
+    let filled = mend(&store, &others).await;
+    assert_eq!((filled.changes.len(), filled.is_index_old), (1, false));
+    assert!(is_whole(home.path()));
+    shows(&store, &expected);
+    assert_eq!(changes(home.path()).len(), others.len());
+}
+
+/// Two records next to each other, of which only the second is known from what builds on it, and the first from the
+/// second.
+#[tokio::test]
+async fn what_only_the_missing_build_on_is_found_too() {
+    let (home, others, expected) = damaged(2).await;
+    let bounds = {
+        let mut at = vec![0];
+        for change in &others {
+            at.push(at.last().expect("one") + timebus_store::log::record_bytes(timebus_store::change::encode(change).len()));
+        }
+        at
+    };
+    let mut log = std::fs::read(log_file(home.path())).expect("read");
     log[bounds[3] as usize + 40] ^= 1;
     std::fs::write(log_file(home.path()), log).expect("written");
     std::fs::remove_dir_all(home.path().join("index")).expect("removed");
     let store = open(home.path());
-    assert_eq!(store.opened().damaged.len(), 1);
-    offer_all(&store, changes(&copied)).await;
-    let tree = store.read(&store.snapshot(), store.own(), &Path::root()).expect("read").tree;
-    assert_eq!((tree.to_json(&store.space()), tree.conflicts()), (Some(expected), 0));
+    let filled = mend(&store, &others).await;
+    assert_eq!((filled.changes.len(), filled.is_index_old), (2, true));
+    assert!(is_whole(home.path()));
+    store.distrust_index("the log was mended");
+    store.close();
+    shows(&open(home.path()), &expected);
+}
+
+#[tokio::test]
+async fn nothing_is_put_back_that_nobody_has() {
+    let (home, _, _) = damaged(2).await;
+    let before = std::fs::read(log_file(home.path())).expect("read");
+    let store = open(home.path());
+    assert_eq!(mend(&store, &[]).await, timebus_store::mend::Filled::default());
+    assert_eq!(std::fs::read(log_file(home.path())).expect("read"), before);
 }
 
 #[test]

@@ -48,6 +48,32 @@ fn two_devices_are_one_person_until_one_is_removed() {
     assert_eq!(second.send("GET", "/notes/only", &[], "").status, 404, "it gets nothing new");
 }
 
+/// A friend let one device in; what it may do there, the other may too, until the friend or the owner says otherwise.
+#[test]
+fn what_a_friend_allowed_one_device_the_other_may_do_too() {
+    let (alice, bob) = super::neighbours::pair();
+    let second = second(&bob);
+    let key = alice.ready["id"].as_str().expect("an id").to_owned();
+    let node = alice.ready["node"].as_str().expect("a node").to_owned();
+    let address = alice.value("/.sys/peers")["addresses"][0].as_str().expect("an address").to_owned();
+    verb(second.home(), &["follow", &key, "--node", &node, "--at", &address, "--as", "alice"]);
+    poll("the second device may write", || {
+        let answer = second.send("PUT", "/@alice/wall/second", &[("Content-Type", "application/json")], "2");
+        (answer.status == 200).then_some(())
+    });
+    until_value(&alice, "/wall/second", &json!(2));
+    alice.put("/notes/for", &json!("both"));
+    until_value(&second, "/@alice/notes/for", &json!("both"));
+    let tree = run(alice.home(), &["invites", "--tree"]).out;
+    assert!(tree.contains("by invite") && tree.contains("    └── "), "the second device hangs on the first:\n{tree}");
+    let device = verb(second.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    assert_eq!(run(bob.home(), &["devices", "remove", &device[..10]]).code, 0);
+    poll("it may not any more", || {
+        let answer = second.send("PUT", "/@alice/wall/late", &[("Content-Type", "application/json")], "1");
+        (answer.status == 403).then_some(())
+    });
+}
+
 #[test]
 fn a_device_link_makes_a_home_and_changes_none() {
     let (first, other) = (Peer::start(), Peer::start());

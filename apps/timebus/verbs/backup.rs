@@ -8,12 +8,12 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use crate::Context;
-use crate::cli::Backup;
-use crate::client::{Home, Request, open};
+use crate::cli::{Backup, Fsck};
+use crate::client::{Home, JSON, Request, open};
 use crate::failure::Failure;
 use crate::home::quoted;
 use crate::progress::Progress;
-use crate::value::{Json, compact, counted, items, number};
+use crate::value::{Json, compact, counted, items, member, number};
 
 /// Zeros at the end of a tar file.
 pub(crate) const TAR_END_BYTES: usize = 1024;
@@ -70,11 +70,12 @@ pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()
     }
 }
 
-pub(crate) async fn fsck(context: &Context) -> anyhow::Result<()> {
+pub(crate) async fn fsck(context: &Context, args: Fsck) -> anyhow::Result<()> {
     let (_session, mut client) = open(context, Home::MustExist).await?;
     let out = context.out;
-    let progress = Progress::things(out, "checking", None);
-    let report = client.json(Request::post("/.sys/fsck")).await?;
+    let progress = Progress::things(out, if args.repair { "checking and repairing" } else { "checking" }, None);
+    let body = json!({"repair": args.repair}).to_string();
+    let report = client.json(Request::post("/.sys/fsck").body(JSON, body)?).await?;
     progress.done();
     let (problems, repaired) = (items(&report, "problems"), items(&report, "repaired"));
     if out.json {
@@ -88,8 +89,13 @@ pub(crate) async fn fsck(context: &Context) -> anyhow::Result<()> {
                 out.line(format!("{what} {text}"))?;
             }
         }
+        if matches!(member(&report, "restart"), Some(Json::Bool(true))) {
+            out.note(format!("stop the peer and start it again, then the index is made anew: {}", context.home.command("down")));
+        }
         if problems.is_empty() {
             out.line("everything is in order")?;
+        } else if !args.repair {
+            out.note(format!("`{}` fetches what others have of it, and puts it back", context.home.command("fsck --repair")));
         } else {
             out.note("a backup from before may have what is damaged: restore it into another home and compare");
         }

@@ -14,6 +14,7 @@ pub(super) fn findings(context: &Context, peers: &Json, spaces: &Json, now_ms: u
         all.push(note("lan", detail, "others are still called at the addresses that are known of them"));
     }
     all.extend(items(peers, "relays").iter().map(relay));
+    all.extend(public(context, peers));
     all.extend(items(peers, "peers").iter().map(|peer| one_peer(peer, now_ms)));
     all.extend(items(spaces, "spaces").iter().map(|space| one_space(context, space, now_ms)));
     all
@@ -31,6 +32,25 @@ fn addresses(peers: &Json) -> Finding {
         ),
         all => good("net", format!("reached at {}", all.join("  "))),
     }
+}
+
+/// Whether people from elsewhere can reach this peer, as far as public relays decide that.
+fn public(context: &Context, peers: &Json) -> Option<Finding> {
+    let state = member(peers, "public")?;
+    if member(state, "possible") != Some(&Json::Bool(true)) {
+        return None;
+    }
+    let change = |answer: &str| context.home.command(&format!("invite --public {answer}"));
+    Some(match member(state, "allowed") {
+        Some(Json::Bool(true)) => good("relay", "public relays are allowed: they see whom you talk to, not what is said"),
+        _ if !items(peers, "relays").is_empty() => return None,
+        Some(Json::Bool(false)) => note("relay", "public relays are not allowed: only your network and direct addresses work", change("yes")),
+        _ => note(
+            "relay",
+            "public relays are not used; nobody was asked about them yet",
+            format!("`{}` if people from elsewhere shall reach you", change("yes")),
+        ),
+    })
 }
 
 fn relay(relay: &Json) -> Finding {

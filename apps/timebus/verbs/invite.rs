@@ -1,15 +1,16 @@
 //! invite: a link that lets somebody in, and what it means.
 
+use std::io::{IsTerminal as _, Write as _};
+
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use serde_json::{Value as Serde, json};
 
 use crate::Context;
 use crate::amounts::Lifetime;
-use crate::cli::{Can, Invite};
+use crate::cli::{Answer, Can, Invite};
 use crate::client::{JSON, Request, open_running};
 use crate::clock::{now_ms, span, utc};
-use crate::failure::Failure;
 use crate::home::quoted_text;
 use crate::output::Output;
 use crate::value::{Json, compact, items, member, number, string, text};
@@ -19,19 +20,20 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
         Can::Read => "read",
         Can::Write => "write",
     };
-    let path = args.to.to_string();
-    if args.to.is_whole() && !args.to.is_root() {
-        return Err(Failure::usage("an invite is for a path of your own space").fix("only the owner of a space lets others in").into());
-    }
+    let (space, path) = args.to.split();
+    let path = path.to_string();
     let wish = json!({
         "role": role,
         "path": path,
+        "space": space,
+        "depth": args.guests,
         "uses": args.uses,
         "bytes_max": args.quota.unwrap_or(0),
         "expires_ms": expiry(args.expires),
         "note": args.note,
         "paint": args.hello,
     });
+    public(context, args.public).await?;
     let made = make(context, &wish).await?;
     let only = member(&made, "only") == Some(&Json::Bool(true));
     let reading = match only {
@@ -52,8 +54,47 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
     if only {
         words.push("note       the names of all paths that you keep apart, and who may read what, are seen by all whom you let in".to_owned());
     }
+    words.push(match number(&made, "depth").unwrap_or(0) {
+        0 => "guests     they may bring nobody".to_owned(),
+        depth => format!("guests     they may let others in to the same, {}; `--guests 0` does not allow that", levels(depth)),
+    });
     words.push(format!("take back  {}", context.home.command(&format!("invites revoke {}", text(&made, "id").unwrap_or_default()))));
     print(context, &made, &words, args.qr)
+}
+
+/// Asks once whether public relays may be used: before that nobody beyond the local network is contacted. Whoever cannot
+/// be asked has not said yes.
+async fn public(context: &Context, answer: Option<Answer>) -> anyhow::Result<()> {
+    let (_session, mut client) = open_running(context).await?;
+    let peers = client.json(Request::get("/.sys/peers")).await?;
+    let state = member(&peers, "public");
+    let is_possible = state.and_then(|state| member(state, "possible")) == Some(&Json::Bool(true));
+    let was_asked = matches!(state.and_then(|state| member(state, "allowed")), Some(Json::Bool(_)));
+    let answer = match answer {
+        Some(answer) => answer,
+        None if was_asked || !is_possible || !can_ask(context) => return Ok(()),
+        None => ask()?,
+    };
+    let body = json!({"allowed": answer == Answer::Yes}).to_string();
+    client.json(Request::post("/.sys/public").body(JSON, body)?).await?;
+    Ok(())
+}
+
+fn can_ask(context: &Context) -> bool {
+    !context.out.json && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
+fn ask() -> anyhow::Result<Answer> {
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "Shall people outside your network reach you, too?")?;
+    writeln!(stderr, "Public relays then pass on what you say to each other. They see your address and whom you talk to, but not what is said.")?;
+    writeln!(stderr, "Without them only your own network works, and addresses that lead to you. `timebus invite --public yes|no` changes it.")?;
+    write!(stderr, "Use public relays? [y/N] ")?;
+    stderr.flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let is_yes = matches!(line.trim().to_lowercase().as_str(), "y" | "yes");
+    Ok(if is_yes { Answer::Yes } else { Answer::No })
 }
 
 /// When something ends that begins now; Unix milliseconds, 0 for never.
@@ -118,6 +159,14 @@ fn bearers(uses: u64) -> String {
     match uses {
         1 => "whoever has the link first, once".to_owned(),
         uses => format!("the first {uses} who use the link"),
+    }
+}
+
+/// How far guests may bring guests.
+pub(crate) fn levels(depth: u64) -> String {
+    match depth {
+        1 => "who may bring nobody in turn".to_owned(),
+        depth => format!("and those again, {depth} levels in all"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! invites: what was given out, who took it, and taking it back.
 
+use std::collections::BTreeMap;
+
 use serde_json::json;
 
 use crate::Context;
@@ -9,12 +11,13 @@ use crate::clock::utc;
 use crate::failure::Failure;
 use crate::output::printable;
 use crate::standing::{short, table};
-use crate::value::{Json, compact, counted, items, number, text};
+use crate::value::{Json, compact, counted, items, member, number, text};
 use crate::verbs::invite::{until, writing};
 
 pub(crate) async fn run(context: &Context, args: Invites) -> anyhow::Result<()> {
     let (_session, mut client) = open_running(context).await?;
     match args.action {
+        None if args.tree => tree(context, &mut client, args.of.as_deref()).await,
         None => list(context, &mut client).await,
         Some(InvitesAction::Revoke { id, grants }) => revoke(context, &mut client, &id, grants).await,
     }
@@ -33,7 +36,7 @@ async fn list(context: &Context, client: &mut Client) -> anyhow::Result<()> {
     let rows: Vec<Vec<String>> = invites.iter().map(row).collect();
     for (line, invite) in table(&rows).into_iter().zip(invites) {
         out.line(line)?;
-        // Who came by whom: the first level of the invite tree; those who came may have invited others.
+        // The first level of the tree; those who came may have invited others.
         for taken in items(invite, "redeemed") {
             let part = |name| printable(text(taken, name).unwrap_or("?"));
             let at = utc(number(taken, "at_ms").unwrap_or(0));
@@ -41,6 +44,49 @@ async fn list(context: &Context, client: &mut Client) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Shows who came by whom.
+async fn tree(context: &Context, client: &mut Client, of: Option<&str>) -> anyhow::Result<()> {
+    let all = client.json(Request::post("/.sys/invites/tree").body(JSON, json!({"space": of}).to_string())?).await?;
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(&all))?);
+    }
+    let mut children: BTreeMap<Option<&str>, Vec<&Json>> = BTreeMap::new();
+    for grant in items(&all, "grants") {
+        children.entry(text(grant, "parent")).or_default().push(grant);
+    }
+    for of in children.values_mut() {
+        of.sort_by_key(|grant| number(grant, "at_ms"));
+    }
+    let mut lines = Vec::new();
+    branch(&children, None, "", &mut lines);
+    lines.into_iter().try_for_each(|line| out.line(line))?;
+    Ok(())
+}
+
+fn branch(children: &BTreeMap<Option<&str>, Vec<&Json>>, parent: Option<&str>, indent: &str, lines: &mut Vec<String>) {
+    let own = children.get(&parent).map(Vec::as_slice).unwrap_or_default();
+    for (at, grant) in own.iter().enumerate() {
+        let is_last = at + 1 == own.len();
+        let (turn, below) = match (parent, is_last) {
+            (None, _) => ("", ""),
+            (_, true) => ("└── ", "    "),
+            (_, false) => ("├── ", "│   "),
+        };
+        let flag = |name| member(grant, name) == Some(&Json::Bool(true));
+        let what = match (flag("is_owner"), text(grant, "label").and_then(|label| label.strip_prefix("invite:"))) {
+            (true, _) => "a device of the owner".to_owned(),
+            (false, Some(invite)) => format!("by invite {}", short(invite)),
+            (false, None) => printable(text(grant, "label").unwrap_or_default()),
+        };
+        let gone = if flag("live") { "" } else { "   taken back" };
+        let name = printable(text(grant, "name").unwrap_or("everybody"));
+        lines.push(format!("{indent}{turn}{name}   {what}   {}{gone}", utc(number(grant, "at_ms").unwrap_or(0))));
+        // A grant is handed on from one that was there before, so this ends.
+        branch(children, text(grant, "grant"), &format!("{indent}{below}"), lines);
+    }
 }
 
 fn row(invite: &Json) -> Vec<String> {

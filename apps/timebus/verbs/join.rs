@@ -21,7 +21,7 @@ use crate::output::printable;
 use crate::peer::{Local, try_lock};
 use crate::standing::{is_waiting, of_space, problem, refusal};
 use crate::value::{Json, items, text};
-use crate::verbs::invite::writing;
+use crate::verbs::invite::{levels, writing};
 use crate::verbs::up::network_config;
 
 /// How long to tell what is going on. The peer goes on by itself.
@@ -59,6 +59,9 @@ fn card(invite: &Invite) -> Vec<String> {
             Role::Device => "may    the new home becomes a device of its owner and may do everything he can".to_owned(),
         },
     ];
+    if invite.role != Role::Device && invite.depth > 0 {
+        lines.push(format!("       and let others in to the same, {}", levels(u64::from(invite.depth))));
+    }
     if invite.expires_ms > 0 {
         lines.push(format!("until  {}", utc(invite.expires_ms)));
     }
@@ -89,6 +92,7 @@ fn card_json(invite: &Invite) -> Serde {
         "role": invite.role,
         "path": invite.path.to_string(),
         "only": invite.only,
+        "depth": invite.depth,
         "bytes_max": invite.bytes_max,
         "expires_ms": invite.expires_ms,
         "paint": invite.paint,
@@ -337,6 +341,7 @@ mod tests {
             path: Path::parse("/wall").expect("a path"),
             only: false,
             bytes_max: 0,
+            depth: 0,
             expires_ms: 1_800_000_000_000,
             name: name.into(),
             app: None,

@@ -21,6 +21,7 @@ pub(crate) fn run(context: &Context, args: Lab) -> anyhow::Result<()> {
     config.seconds = args.seconds;
     config.writes = args.writes.unwrap_or(2 * args.seconds as usize);
     config.skew_ms = args.skew.map_or(0, |skew| skew.0);
+    (config.devices, config.invites, config.is_partial) = (args.devices, args.invites, args.partial);
     config.partition = args.partition.map(|Groups(groups)| groups);
     let report = run_lab(&config).map_err(|error| Failure::usage(error.to_string()).fix("`timebus lab --help` says what can be asked for"))?;
     context.out.result(&report, || told(&config, &report))?;
@@ -116,6 +117,9 @@ fn told(config: &Config, report: &Report) -> String {
         totals.links,
         totals.bytes / 1000
     );
+    if totals.invites > 0 {
+        let _ = writeln!(out, "  {} invites, taken {} times by those who wanted them, {} let in", totals.invites, totals.joins, totals.guests);
+    }
     let _ = writeln!(
         out,
         "  {} crashes, {} cuts, {} partitions, {} disk faults, {} revocations, {} forks, {} other tricks, {} bans\n",
@@ -141,6 +145,12 @@ fn options(config: &Config) -> String {
     if config.skew_ms > 0 {
         let _ = write!(out, " --skew {}ms", config.skew_ms);
     }
+    for (option, count) in [("devices", config.devices), ("invites", config.invites)].into_iter().filter(|(_, count)| *count > 0) {
+        let _ = write!(out, " --{option} {count}");
+    }
+    if config.is_partial {
+        out.push_str(" --partial");
+    }
     if let Some(groups) = &config.partition {
         let text: Vec<String> = groups.iter().map(|group| group.iter().map(|peer| &NAMES[*peer][..1]).collect::<Vec<_>>().join(",")).collect();
         let _ = write!(out, " --partition {}", text.join("/"));
@@ -158,6 +168,7 @@ mod tests {
         config.partition = Some(vec![vec![0, 1], vec![2, 3, 4]]);
         config.skew_ms = 1500;
         config.evil = 1;
-        assert_eq!(options(&config), " --nodes 5 --seconds 30 --writes 60 --evil 1 --skew 1500ms --partition a,b/c,d,e");
+        (config.invites, config.is_partial) = (2, true);
+        assert_eq!(options(&config), " --nodes 5 --seconds 30 --writes 60 --evil 1 --skew 1500ms --invites 2 --partial --partition a,b/c,d,e");
     }
 }

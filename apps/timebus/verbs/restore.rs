@@ -21,6 +21,9 @@ use crate::verbs::backup::TAR_END_BYTES;
 /// Headers and files of a tar file begin at multiples of this.
 const TAR_BLOCK_BYTES: u64 = 512;
 
+/// What is known of other peers.
+const PEERS: &str = "peers.json";
+
 /// Where a backup is unpacked before it becomes the home.
 const ASIDE: &str = "restoring";
 
@@ -77,7 +80,7 @@ fn cut_short() -> Failure {
     Failure::refused("the backup is cut short; nothing was restored").fix("copy the backup again, or use another one")
 }
 
-/// Unpacks keys, log and blobs, and nothing else.
+/// Unpacks keys, log, blobs, invites and what is known of other peers, and nothing else.
 fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> anyhow::Result<()> {
     let ended = Cell::new(false);
     let mut input = Tail { inner: input, bytes: 0, ended: &ended, progress };
@@ -121,7 +124,7 @@ fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> any
     }
 }
 
-/// Where a file of a backup belongs: right below `keys` or `log`, or in a folder of `blobs`.
+/// Where a file of a backup belongs: right below one of its folders, in a folder of `blobs`, or the book of peers.
 fn place(name: &Path) -> Option<PathBuf> {
     let parts: Vec<&str> = name
         .components()
@@ -129,18 +132,19 @@ fn place(name: &Path) -> Option<PathBuf> {
         .map(|part| if let Component::Normal(part) = part { part.to_str() } else { None })
         .collect::<Option<_>>()?;
     match parts[..] {
-        [folder @ ("keys" | "log"), file] if !file.starts_with('.') => Some(Path::new(folder).join(file)),
+        [folder @ ("keys" | "log" | "invites"), file] if !file.starts_with('.') => Some(Path::new(folder).join(file)),
         ["blobs", folder, file] if folder.len() == 2 && file.starts_with(folder) && !file.starts_with('.') => {
             Some(Path::new("blobs").join(folder).join(file))
         }
+        [PEERS] => Some(PEERS.into()),
         _ => None,
     }
 }
 
-/// Gives the unpacked folders their names. The keys come last: with them the home is one.
+/// Gives what was unpacked its names. The keys come last: with them the home is one.
 fn move_in(aside: &Path, home: &Path) -> anyhow::Result<()> {
     let failed = || format!("could not write to {}", home.display());
-    for folder in ["blobs", "log", "keys"] {
+    for folder in ["blobs", "log", "invites", PEERS, "keys"] {
         let from = aside.join(folder);
         if from.exists() {
             File::open(&from).and_then(|folder| folder.sync_all()).with_context(failed)?;

@@ -76,7 +76,15 @@ pub(crate) fn notes(status: &Json) -> Vec<String> {
     }
     match number(opened, "damaged").unwrap_or(0) {
         0 => {}
-        count => notes.push(format!("{count} stretches of the change log are damaged; see `timebus fsck`")),
+        count => notes.push(format!("{count} stretches of the change log are damaged; `timebus fsck --repair` fetches what others have of them")),
+    }
+    let scrubbed = member(status, "scrub").and_then(|scrub| number(scrub, "damaged")).unwrap_or(0);
+    if scrubbed > 0 && number(opened, "damaged").unwrap_or(0) == 0 {
+        let text = "stretches of the change log were found damaged while the peer ran; `timebus fsck --repair` fetches what others have of them";
+        notes.push(format!("{scrubbed} {text}"));
+    }
+    if let Some(reason) = text(status, "index_old") {
+        notes.push(format!("the index is made anew at the next start: {reason}"));
     }
     notes
 }

@@ -102,13 +102,20 @@ pub(crate) fn network_config(home: &Home, net: &Net, is_offline: bool, name: Str
         0 => Some(SocketAddr::new(address.ip(), port)).filter(|last| std::net::UdpSocket::bind(last).is_ok()).unwrap_or(*address),
         _ => *address,
     };
+    let defaults = EndpointConfig::default();
+    let public_relays = match (net.no_public, net.public_relays.as_slice()) {
+        (true, _) => None,
+        (false, []) => defaults.public_relays.clone(),
+        (false, relays) => Some(relays.iter().map(relay).collect::<Result<_, _>>()?),
+    };
     let endpoint = EndpointConfig {
         is_offline,
         relays: net.relays.iter().map(relay).collect::<Result<_, _>>()?,
+        public_relays,
         bind: net.udp.iter().map(last).collect(),
         port,
         lan: (!net.no_lan).then(|| LAN_SERVICE.to_owned()),
-        ..EndpointConfig::default()
+        ..defaults
     };
     Ok(NetworkConfig { endpoint, name, links_max: 256 })
 }

@@ -105,12 +105,25 @@ impl Subscriber {
     }
 }
 
+/// An invite that was given out.
+#[derive(Clone, Debug)]
+pub(super) struct Invite {
+    /// What grants that come of it are called.
+    pub(super) label: String,
+    pub(super) uses_max: u64,
+    /// Whether who takes it may write to the wall.
+    pub(super) may_write: bool,
+    pub(super) is_revoked: bool,
+}
+
 /// What runs while a peer is up, and is lost when it crashes.
 pub(super) struct Up {
     pub(super) engine: Engine,
     pub(super) node: Node,
     pub(super) writes: Vec<(PublicKey, bool, Answer<Written>)>,
     pub(super) statements: Vec<Answer<Vec<GrantId>>>,
+    /// Tokens that are being redeemed, and over which link they came.
+    pub(super) redeems: Vec<(LinkId, Answer<Vec<GrantId>>)>,
     /// Changes that came over a link and wait for those before them.
     pub(super) to_offer: BTreeMap<LinkId, VecDeque<Ticket>>,
     pub(super) offers: BTreeMap<LinkId, (Stored, Answer<Offered>)>,
@@ -129,6 +142,8 @@ pub(super) struct Peer {
     pub(super) home: MemoryHome,
     /// What of the address book is on disk.
     pub(super) book: Book,
+    /// The invites that it gave out, by their secrets; on disk.
+    pub(super) invites: BTreeMap<[u8; 16], Invite>,
     pub(super) up: Option<Up>,
     /// Counts starts.
     pub(super) life: u64,
@@ -155,11 +170,16 @@ fn store_config() -> StoreConfig {
 }
 
 impl Peer {
-    pub(super) fn new(name: &'static str, seed: u64, number: usize) -> Self {
+    pub(super) fn new(name: &'static str, seed: u64, number: usize, device_of: Option<PublicKey>) -> Self {
         let key = |what: &str| SecretKey::from_seed(hash("lab key", &[&seed.to_be_bytes(), &(number as u64).to_be_bytes(), what.as_bytes()]));
+        let home = match device_of {
+            Some(space) => MemoryHome::of_device(space, key("device")),
+            None => MemoryHome::new(key("root"), &key("next"), key("device")),
+        };
         Self {
             name,
-            home: MemoryHome::new(key("root"), &key("next"), key("device")),
+            home,
+            invites: BTreeMap::new(),
             book: Book::default(),
             up: None,
             life: 0,
@@ -211,6 +231,7 @@ impl Peer {
             node: Node::new(config, self.book.clone(), Outbox::default()),
             writes: Vec::new(),
             statements: Vec::new(),
+            redeems: Vec::new(),
             to_offer: BTreeMap::new(),
             offers: BTreeMap::new(),
             taken_bytes: 0,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use iroh::endpoint::{BindOpts, IdleTimeout, Incoming, PortmapperConfig, QuicTransportConfig, VarInt, presets};
 use iroh::tls::CaTlsConfig;
-use iroh::{EndpointAddr, RelayMap, RelayMode, RelayUrl, TransportAddr, Watcher as _};
+use iroh::{EndpointAddr, RelayConfig, RelayMap, RelayMode, RelayUrl, TransportAddr, Watcher as _};
 use timebus_identity::{PublicKey, SecretKey};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -39,9 +39,10 @@ const UNACKNOWLEDGED_BYTES_MAX: u64 = 640 * 1024;
 pub struct EndpointConfig {
     /// Open no socket at all: nobody is called, nobody comes in. Default off.
     pub is_offline: bool,
-    /// Use the public relays and lookup services of n0, which then learn this peer's addresses and whom it calls.
-    /// Only after the user said yes. Default off.
-    pub is_public: bool,
+    /// Relays that belong to nobody in particular. They are used only after the user said yes, see
+    /// [`Endpoint::use_public`]; they learn this peer's addresses and whom it talks to through them. `None` for none
+    /// ever. Default those of n0.
+    pub public_relays: Option<Vec<RelayUrl>>,
     /// Relays of our own; the nearest of them becomes one of our addresses. Default none.
     pub relays: Vec<RelayUrl>,
     /// Where to listen, at most one address a family. Default every interface.
@@ -67,7 +68,7 @@ impl Default for EndpointConfig {
     fn default() -> Self {
         Self {
             is_offline: false,
-            is_public: false,
+            public_relays: Some(RelayMode::Default.relay_map().urls()),
             relays: Vec::new(),
             bind: Vec::new(),
             port: 0,
@@ -209,6 +210,30 @@ impl Endpoint {
         lock(&self.0.relays_allowed).insert(url);
     }
 
+    /// Uses the public relays from now on, so that others reach this peer from everywhere, or no longer. No name service
+    /// or the like is asked in either case.
+    pub async fn use_public(&self, yes: bool) {
+        let Some(iroh) = &self.0.iroh else { return };
+        let own = &self.0.config.relays;
+        let defaults = RelayMode::Default.relay_map();
+        for url in self.0.config.public_relays.iter().flatten().filter(|url| !own.contains(url)) {
+            if yes {
+                self.allow_relay(url.clone());
+                let config = defaults.get(url).unwrap_or_else(|| Arc::new(RelayConfig::new(url.clone(), None)));
+                iroh.insert_relay(url.clone(), config).await;
+            } else {
+                lock(&self.0.relays_allowed).remove(url);
+                iroh.remove_relay(url).await;
+            }
+        }
+    }
+
+    /// Whether there are public relays that may be used if the user says so.
+    #[must_use]
+    pub fn has_public(&self) -> bool {
+        self.0.iroh.is_some() && self.0.config.public_relays.as_ref().is_some_and(|relays| !relays.is_empty())
+    }
+
     /// Calls a peer: all its addresses at once, and wherever it is found on the local network. The first that answers
     /// with the right key counts; nothing waits for the internet while a nearer address works.
     ///
@@ -239,12 +264,12 @@ impl Inner {
 
     /// Whether a relay may be contacted.
     pub(super) fn allows(&self, relay: &RelayUrl) -> bool {
-        self.config.is_public || lock(&self.relays_allowed).contains(relay)
+        lock(&self.relays_allowed).contains(relay)
     }
 
     /// Whether peers can be found that have no known address.
     pub(super) fn searches(&self) -> bool {
-        self.config.is_public || (self.config.lan.is_some() && self.config.is_direct && self.lan_problem.is_none())
+        self.config.lan.is_some() && self.config.is_direct && self.lan_problem.is_none()
     }
 }
 
@@ -283,15 +308,11 @@ fn transport(silence_max: Duration, streams_max: u32) -> Result<QuicTransportCon
 }
 
 async fn bind(key: &SecretKey, config: &EndpointConfig, transport: QuicTransportConfig, port: u16) -> Result<iroh::Endpoint, BindError> {
-    let builder = match config.is_public {
-        true => iroh::Endpoint::builder(presets::N0),
-        false => iroh::Endpoint::builder(presets::Minimal),
-    };
     // An empty map contacts nobody; with it, calls can be made through relays that are allowed later.
-    let relays = if config.is_public { RelayMode::Default.relay_map() } else { RelayMap::empty() };
+    let relays = RelayMap::empty();
     relays.extend(&RelayMap::from_iter(config.relays.iter().cloned()));
     let authorities = config.authorities.iter().map(|der| der.clone().into());
-    let mut builder = builder
+    let mut builder = iroh::Endpoint::builder(presets::Minimal)
         .secret_key(iroh::SecretKey::from_bytes(key.seed()))
         .alpns(vec![quic::ALPN.to_vec()])
         .transport_config(transport)

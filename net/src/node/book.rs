@@ -2,7 +2,7 @@
 //!
 //! It is kept as one JSON file, since people may want to look into it, and it is small.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
@@ -16,6 +16,8 @@ use crate::sync::Cursor;
 pub const CONTACTS_MAX: usize = 4096;
 /// Most addresses that are remembered of one peer.
 pub const ADDRESSES_MAX: usize = 16;
+/// Most relays of others that are remembered.
+pub const RELAYS_MAX: usize = 256;
 /// Longest name that a person gives to another.
 pub const PETNAME_BYTES_MAX: usize = 64;
 
@@ -100,6 +102,12 @@ pub struct Book {
     /// Peers and spaces that are not talked to.
     #[serde(default, with = "keys_text")]
     pub blocked: Vec<PublicKey>,
+    /// Relays that invites named which the owner took.
+    #[serde(default)]
+    pub relays: BTreeSet<String>,
+    /// Whether the owner allows public relays; nothing if he was not asked yet.
+    #[serde(default)]
+    pub public: Option<bool>,
     /// How far logs of others were read: by `node key/timeline`, the incarnation as hex and the arrival number.
     #[serde(default)]
     cursors: BTreeMap<String, (String, u64)>,

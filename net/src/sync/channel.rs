@@ -7,7 +7,7 @@
 mod receiving;
 mod sending;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use timebus_identity::{PublicKey, Signed};
@@ -198,7 +198,7 @@ pub(crate) struct Channel {
     heads: Vec<ChangeId>,
     more_heads: bool,
     log: [u8; 16],
-    window_in: u64,
+    pub(crate) window_in: u64,
     unacked_in: u64,
     give_back: u64,
     arrived: VecDeque<Arrived>,
@@ -207,6 +207,8 @@ pub(crate) struct Channel {
     /// The cursor that was told last, to the other side and above.
     durable: u64,
     wanted: BTreeSet<ChangeId>,
+    /// Changes that are fetched although the store says that they are here, and whether they were asked for.
+    fetching: BTreeMap<ChangeId, bool>,
     asked: Option<Asked>,
     /// Places on our chains of authors who forked theirs.
     ladder: Vec<ChangeId>,
@@ -279,6 +281,7 @@ impl Channel {
             upto_done: 0,
             durable: 0,
             wanted: BTreeSet::new(),
+            fetching: BTreeMap::new(),
             asked: None,
             ladder: Vec::new(),
             common: VecDeque::new(),

@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use timebus_identity::{PublicKey, Signed};
-use timebus_store::change::{Change, ChangeError};
-use timebus_store::codec::DecodeError;
-use timebus_store::ids::{ChangeId, TimelineId};
+use timebus_identity::PublicKey;
+use timebus_store::change::Change;
+use timebus_store::ids::TimelineId;
 
 use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
 use crate::sync::frame::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Lacks, MAJOR, NAME_BYTES_MAX, NOTICES, Open,
-    Opened, PROVIDERS_MAX, Page, Provider, Redemption, TEXT_BYTES_MAX, Taking,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Frame, Hello, Lacks, MAJOR, NAME_BYTES_MAX, NOTICES, Open, Opened,
+    PROVIDERS_MAX, Page, Redemption, TEXT_BYTES_MAX, Taking,
 };
 use crate::sync::handshake::{Binding, Prove, Remote, Role, Transcript};
-use crate::sync::replica::{Cursor, Replica, ReplicaError};
+use crate::sync::replica::{Replica, ReplicaError};
+
+mod input;
+
+pub use input::{Config, Counters, End, Fault, Input, Output, RedeemAnswer, Start, Stored};
 
 /// Most timelines of one link: two for each of some hundred people one follows.
 pub const CHANNELS_MAX: usize = 512;
@@ -35,364 +38,6 @@ const NEEDS: (u64, u64) = (64, 2);
 const PUTS: (u64, u64) = (16, 2);
 /// What the transport takes before it said so: the handshake.
 const WRITABLE_AT_FIRST: u64 = 64 * 1024;
-
-/// What a session says of its peer, and how it runs.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The space that the peer calls its own.
-    pub space: PublicKey,
-    /// What the peer calls itself; what is over 64 bytes is left out.
-    pub name: String,
-    /// Where the peer can be dialled; the first 8 of at most 128 bytes each are named.
-    pub addresses: Vec<String>,
-    /// Bytes of changes that are taken before any is given back, for each channel. Default 256 KiB; more is faster over
-    /// long distances and lets a peer make us hold more.
-    pub window_bytes: u64,
-    /// What this peer can do beyond version 1.0; ascending by id. Default nothing.
-    pub features: Vec<Feature>,
-    /// Minor and patch version, which say what to expect and forbid nothing.
-    pub version: (u64, u64),
-}
-
-impl Config {
-    /// The defaults, for a peer of this space.
-    #[must_use]
-    pub fn new(space: PublicKey) -> Self {
-        Self { space, name: String::new(), addresses: Vec::new(), window_bytes: 256 * 1024, features: Vec::new(), version: (0, 0) }
-    }
-}
-
-/// What a session begins with.
-pub struct Start {
-    /// How it runs.
-    pub config: Config,
-    /// Who dialled.
-    pub role: Role,
-    /// What ties it to its connection.
-    pub binding: Binding,
-    /// Own node key; zeros on a websocket.
-    pub node: PublicKey,
-    /// The other's node key, as the transport proved it; zeros on a websocket.
-    pub remote_node: PublicKey,
-    /// Fresh randomness.
-    pub nonce: [u8; 32],
-    /// Signs for the keys to be proven.
-    pub prove: Prove,
-    /// Milliseconds of any clock that goes forward.
-    pub now_ms: u64,
-}
-
-impl std::fmt::Debug for Start {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Start({:?})", self.role)
-    }
-}
-
-/// What happened.
-#[derive(Debug)]
-pub enum Input {
-    /// A frame came.
-    Frame(Bytes),
-    /// A timeline is to be synced. Before [`Output::Ready`] it waits for that; of one that is synced already nothing is
-    /// said.
-    Open {
-        /// The space.
-        space: PublicKey,
-        /// The timeline.
-        timeline: TimelineId,
-    },
-    /// A timeline is no longer to be synced.
-    CloseChannel {
-        /// The timeline.
-        timeline: TimelineId,
-        /// Why.
-        code: Code,
-    },
-    /// The link is to end.
-    Close {
-        /// Why.
-        code: Code,
-        /// Seconds after which the other side may try again; 0 says nothing.
-        retry_after_s: u64,
-    },
-    /// What became of [`Output::Store`].
-    Stored(Stored),
-    /// Changes of a timeline came into the store, from wherever. After [`Input::Stored`] it need not be said.
-    Appended {
-        /// The timeline.
-        timeline: TimelineId,
-    },
-    /// The transport takes so many bytes now.
-    Writable {
-        /// How many.
-        bytes: u64,
-    },
-    /// The time of the last [`Output::SetTimer`] has come. Earlier does no harm.
-    Timer,
-    /// A token is to be handed in.
-    Redeem {
-        /// The token.
-        token: [u8; 16],
-        /// The device that asks; one of the proven keys.
-        device: PublicKey,
-    },
-    /// Answers [`Output::Redeem`].
-    RedeemAnswer(RedeemAnswer),
-    /// Notices are to be handed in for the inbox of a space; answered with [`Output::Took`].
-    Put {
-        /// The space.
-        space: PublicKey,
-        /// The notices as signed; at most 16.
-        notices: Vec<Bytes>,
-    },
-    /// Answers [`Output::Put`].
-    Took {
-        /// The space.
-        space: PublicKey,
-        /// What became of each.
-        results: Vec<(ChangeId, Taking)>,
-    },
-    /// The other side is to know who else holds a timeline.
-    Providers {
-        /// The timeline.
-        timeline: TimelineId,
-        /// The others; at most 8.
-        providers: Vec<Provider>,
-    },
-}
-
-/// What became of changes. Each of them is in one of the lists.
-#[derive(Clone, Debug, Default)]
-pub struct Stored {
-    /// Which changes.
-    pub ticket: u64,
-    /// Durable, or known before.
-    pub admitted: Vec<ChangeId>,
-    /// What a change builds on and is not here; no ids if it waits for statements of the space's `auth` timeline.
-    pub pending: Vec<(ChangeId, Vec<ChangeId>)>,
-    /// Refused for good.
-    pub refused: Vec<ChangeId>,
-    /// Whose signature was no good.
-    pub bad_signatures: Vec<ChangeId>,
-}
-
-/// What became of a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RedeemAnswer {
-    /// What became of it.
-    pub result: Redemption,
-    /// The space that was joined, or zeros.
-    pub space: PublicKey,
-    /// For people; at most 200 bytes.
-    pub text: String,
-}
-
-/// What to do, in order.
-#[derive(Debug)]
-pub enum Output {
-    /// Send this frame.
-    Send(Bytes),
-    /// Check the signatures of these changes, offer them to the store in this order, make them durable, and answer with
-    /// [`Input::Stored`]. Tickets are worked on in order.
-    Store {
-        /// Names them.
-        ticket: u64,
-        /// The space.
-        space: PublicKey,
-        /// The timeline.
-        timeline: TimelineId,
-        /// The changes.
-        changes: Vec<Signed<Change>>,
-    },
-    /// Both sides proved who they are.
-    Ready(Remote),
-    /// Both sides agreed to sync a timeline.
-    Opened {
-        /// The space.
-        space: PublicKey,
-        /// The timeline.
-        timeline: TimelineId,
-        /// Whether the other side asked first.
-        by_remote: bool,
-    },
-    /// The other side does not sync a timeline that we asked for.
-    Denied {
-        /// The timeline.
-        timeline: TimelineId,
-        /// Why.
-        code: Code,
-        /// Seconds after which to try again; 0 says nothing.
-        retry_after_s: u64,
-    },
-    /// A timeline is no longer synced on this link.
-    Closed {
-        /// The timeline.
-        timeline: TimelineId,
-        /// Why.
-        code: Code,
-        /// Seconds after which to try again; 0 says nothing.
-        retry_after_s: u64,
-    },
-    /// All that the other side had when the timeline was opened is here and durable.
-    CaughtUp {
-        /// The timeline.
-        timeline: TimelineId,
-        /// False if some of it was refused.
-        complete: bool,
-    },
-    /// Remember this for this peer and timeline, instead of what was told before; [`Replica::resume`] asks for it.
-    Resume {
-        /// The timeline.
-        timeline: TimelineId,
-        /// What is here of the other's log.
-        cursor: Option<Cursor>,
-    },
-    /// The other side has all that arrived here up to this number, durably.
-    Delivered {
-        /// The timeline.
-        timeline: TimelineId,
-        /// The arrival number.
-        upto: u64,
-    },
-    /// The other side hands in a token: answer with [`Input::RedeemAnswer`].
-    Redeem {
-        /// The token.
-        token: [u8; 16],
-        /// The device that asks; it was proven.
-        device: PublicKey,
-    },
-    /// The other side answered [`Input::Redeem`].
-    Redeemed(RedeemAnswer),
-    /// The other side hands in notices: check them, keep them, and answer with [`Input::Took`].
-    Put {
-        /// For the inbox of this space.
-        space: PublicKey,
-        /// The notices, whose signatures are still to be checked.
-        notices: Vec<Signed<Change>>,
-    },
-    /// The other side answered [`Input::Put`].
-    Took {
-        /// The space.
-        space: PublicKey,
-        /// What became of each.
-        results: Vec<(ChangeId, Taking)>,
-    },
-    /// Others hold a timeline, says the other side.
-    Providers {
-        /// The timeline.
-        timeline: TimelineId,
-        /// The others.
-        providers: Vec<Provider>,
-    },
-    /// The other side did something that it should not. 64 points are a ban of 10 minutes.
-    Penalty {
-        /// How bad.
-        points: u32,
-        /// What.
-        fault: Fault,
-    },
-    /// Call with [`Input::Timer`] at this time, instead of any time set before.
-    SetTimer {
-        /// On the clock of `now_ms`.
-        at_ms: u64,
-    },
-    /// Send what was handed over, and end the connection. Nothing comes after this.
-    End(End),
-}
-
-/// What the other side did wrong.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {
-    /// A frame that is none.
-    #[error("a malformed frame")]
-    Frame(#[source] DecodeError),
-    /// A change that is none.
-    #[error("a malformed change")]
-    Change(#[source] ChangeError),
-    /// A rule of the protocol was broken.
-    #[error("{0}")]
-    Rule(&'static str),
-    /// It did not prove who it is.
-    #[error("a signature of the session that does not fit")]
-    Proof,
-    /// So many changes were not signed by their authors.
-    #[error("{0} changes with bad signatures")]
-    BadSignatures(u32),
-    /// Changes that it named, or that what it sent builds on, did not come.
-    #[error("changes that were named were withheld")]
-    Withheld,
-    /// More than is taken.
-    #[error("a flood of changes out of order, tips or questions")]
-    Flood,
-    /// Thousands of its changes were refused.
-    #[error("thousands of changes that no peer admits")]
-    Refused,
-    /// Many tokens were tried.
-    #[error("too many tokens")]
-    Tokens,
-}
-
-impl Fault {
-    /// How bad it is; 64 points are a ban of 10 minutes.
-    #[must_use]
-    pub fn points(&self) -> u32 {
-        match self {
-            Self::Frame(_) | Self::Change(_) | Self::Rule(_) | Self::Proof | Self::Refused => 64,
-            Self::BadSignatures(count) => (*count).min(64),
-            Self::Withheld => 8,
-            Self::Flood | Self::Tokens => 16,
-        }
-    }
-}
-
-/// Why a link ended.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum End {
-    /// We were asked to end it.
-    Asked(Code),
-    /// The other side ended it.
-    Remote {
-        /// Why.
-        code: Code,
-        /// Seconds after which to try again; 0 says nothing.
-        retry_after_s: u64,
-        /// For people.
-        text: String,
-    },
-    /// The other side broke the rules; [`Output::Penalty`] said how.
-    Fault,
-    /// The other side speaks another version, or needs a feature that we lack.
-    Unsupported(String),
-    /// The other side did not prove who it is in time.
-    Timeout,
-    /// The store could not be read.
-    Store(ReplicaError),
-}
-
-/// What went over a link so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Changes that were sent.
-    pub changes_sent: u64,
-    /// Changes that came.
-    pub changes_received: u64,
-    /// Of these, those that were here already or on their way.
-    pub duplicates: u64,
-    /// Of these, those that the store has now.
-    pub admitted: u64,
-    /// Of these, those that were refused for good.
-    pub refused: u64,
-    /// Times that changes were asked for by name.
-    pub needs_sent: u64,
-    /// Bytes of frames that were sent.
-    pub bytes_sent: u64,
-    /// Bytes of frames that came.
-    pub bytes_received: u64,
-    /// Most bytes of changes that were not given back at any moment, over all channels.
-    pub unacked_max: u64,
-}
 
 #[derive(Debug)]
 enum Stage {
@@ -572,6 +217,11 @@ impl Session {
             }
             Input::Stored(stored) => return self.stored(stored, replica),
             Input::Appended { timeline } => self.appended(&timeline, replica).map_err(|error| link(error.into()))?,
+            Input::Fetch { timeline, ids } => {
+                if let Some(channel) = self.timelines.get(&timeline).and_then(|number| self.channels.get_mut(number)) {
+                    channel.fetch(ids);
+                }
+            }
             Input::Writable { bytes } => self.shared.writable = bytes,
             Input::Timer => {
                 if self.shared.now_ms >= self.deadline_ms && !matches!(self.stage, Stage::Ready(_)) {
@@ -627,13 +277,24 @@ impl Session {
             }
             let number = self.next_own;
             self.next_own += 2;
-            let channel = Channel::new(number, space, timeline, remote, self.config.window_bytes, replica)?;
+            let window = self.window(&space, &timeline);
+            let channel = Channel::new(number, space, timeline, remote, window, replica)?;
             let holding = channel.holding(replica);
-            self.shared.say(&Frame::Open(Open { channel: number, space, timeline, mode: 0, holding, credit: self.config.window_bytes }));
+            self.shared.say(&Frame::Open(Open { channel: number, space, timeline, mode: 0, holding, credit: window }));
             self.channels.insert(number, channel);
             self.timelines.insert(timeline, number);
         }
         Ok(())
+    }
+
+    /// The credit for a channel that is being opened. Statements are few, and get no more than the least.
+    fn window(&self, space: &PublicKey, timeline: &TimelineId) -> u64 {
+        let least = self.config.window_bytes;
+        if *timeline == TimelineId::named(space, "auth") {
+            return least;
+        }
+        let lent: u64 = self.channels.values().map(|channel| channel.window_in.saturating_sub(least)).sum();
+        least + self.config.extra_bytes.saturating_sub(lent) / 2
     }
 
     fn stored(&mut self, stored: Stored, replica: &dyn Replica) -> Result<(), (u64, Halt)> {
@@ -834,7 +495,7 @@ impl Session {
         } else if !wanted && !replica.may_sync(remote, &open.space, &open.timeline).map_err(store)? {
             self.refuse_channel(number, Code::NotHere, 0);
         } else {
-            let window = self.config.window_bytes;
+            let window = self.window(&open.space, &open.timeline);
             let mut channel = Channel::new(number, open.space, open.timeline, remote, window, replica).map_err(store)?;
             let holding = channel.holding(replica);
             let lacks = channel.meet(open.holding, open.credit, replica).map_err(store)?;

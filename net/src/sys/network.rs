@@ -1,5 +1,6 @@
 //! The parts of `/.sys` that concern other peers: who they are, what is followed, invites and devices.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, human_name, random_bytes};
-use timebus_store::grant::Audience;
+use timebus_store::grant::{Actions, Audience};
 use timebus_store::ids::GrantId;
 use timebus_store::path::Path;
 use timebus_store::writer::Statement;
@@ -38,12 +39,14 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
     let answer = match (method, rest) {
         (&Method::GET | &Method::HEAD, ["peers"]) => peers(peer).await,
         (&Method::POST, ["peers"]) => call(peer, body).await,
+        (&Method::POST, ["public"]) => public(peer, body).await,
         (&Method::GET | &Method::HEAD, ["spaces"]) => spaces(peer).await,
         (&Method::POST, ["follow"]) => follow(peer, body).await,
         (&Method::POST, ["unfollow"]) => unfollow(peer, body).await,
         (&Method::POST, ["block"]) => block(peer, body).await,
         (&Method::POST, ["petname"]) => petname(peer, body).await,
         (&Method::GET | &Method::HEAD, ["invites"]) => invites(peer),
+        (&Method::POST, ["invites", "tree"]) => invite_tree(peer, body).await,
         (&Method::POST, ["invites"]) => create_invite(peer, body).await,
         (&Method::POST, ["invites", "revoke"]) => revoke_invite(peer, body).await,
         (&Method::POST, ["join"]) => join(peer, body).await,
@@ -94,7 +97,7 @@ pub(crate) async fn find_space(peer: &Peer, name: &str) -> Result<PublicKey, Pro
 
 async fn peers(peer: &Peer) -> Result<Serde, Problem> {
     let network = network(peer)?;
-    let peers = network.ask(|node| node.peers(now_ms())).await.map_err(stopped)?;
+    let (peers, public) = network.ask(|node| (node.peers(now_ms()), node.book().public)).await.map_err(stopped)?;
     let endpoint = network.endpoint();
     let relays: Vec<Serde> =
         endpoint.relays().into_iter().map(|relay| json!({"url": relay.url, "connected": relay.is_connected, "problem": relay.problem})).collect();
@@ -103,8 +106,27 @@ async fn peers(peer: &Peer) -> Result<Serde, Problem> {
         "addresses": endpoint.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "lan_problem": endpoint.lan_problem(),
         "relays": relays,
+        "public": { "possible": endpoint.has_public(), "allowed": public },
         "peers": peers,
     }))
+}
+
+async fn public(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        allowed: bool,
+    }
+    let Wanted { allowed } = read(body)?;
+    let network = network(peer)?;
+    network.allow_public(allowed).await.map_err(stopped)?;
+    if allowed && network.endpoint().has_public() {
+        // What is asked next is an invite, which is to say where this peer is reached.
+        let mut addresses = network.endpoint().watch_addresses();
+        let is_there = |all: &Vec<Address>| all.iter().any(|address| matches!(address, Address::Relay(_)));
+        let _ = tokio::time::timeout(JOIN_PATIENCE, addresses.wait_for(is_there)).await;
+    }
+    Ok(json!({"allowed": allowed, "addresses": network.endpoint().addresses().iter().map(ToString::to_string).collect::<Vec<_>>()}))
 }
 
 async fn call(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
@@ -264,6 +286,47 @@ fn invites(peer: &Peer) -> Result<Serde, Problem> {
     Ok(json!({ "invites": all }))
 }
 
+/// Who came to a space by whom, as its statements say.
+async fn invite_tree(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        space: Option<String>,
+    }
+    let Wanted { space } = read(body)?;
+    let space = match space {
+        Some(who) => find_space(peer, &who).await?,
+        None => peer.space(),
+    };
+    let rights = peer.store().rights(&space).ok_or_else(|| bad("nothing of this space is here"))?;
+    let names: BTreeMap<String, String> = match peer.network() {
+        Some(network) => network.invites().list().into_iter().flat_map(|record| record.redeemed).map(|it| (it.device, it.name)).collect(),
+        None => BTreeMap::new(),
+    };
+    let all: Vec<Serde> = rights
+        .grants()
+        .map(|(id, held)| {
+            let device = match held.grant.audience {
+                Audience::Key(key) => Some(key),
+                Audience::Anyone => None,
+            };
+            let text = device.map(|device| device.to_string());
+            json!({
+                "grant": id.to_string(),
+                "parent": held.parent.map(|parent| parent.to_string()),
+                "device": text,
+                "name": text.as_ref().and_then(|text| names.get(text)).cloned().or_else(|| device.map(|device| human_name(&device))),
+                "label": held.grant.label,
+                "may_invite": held.grant.actions.contains(Actions::GRANT),
+                "is_owner": device.is_some_and(|device| rights.device_grant(&device) == Some(*id)),
+                "live": held.is_live(),
+                "at_ms": held.time_ms,
+            })
+        })
+        .collect();
+    Ok(json!({ "space": space.to_string(), "grants": all }))
+}
+
 async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -273,6 +336,10 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         path: String,
         #[serde(default = "one")]
         uses: u64,
+        /// A space of somebody else that the owner of this peer may bring guests to.
+        space: Option<String>,
+        /// How many levels of guests the bearer may bring.
+        depth: Option<u8>,
         #[serde(default)]
         bytes_max: u64,
         expires_ms: Option<u64>,
@@ -293,7 +360,7 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     fn one() -> u64 {
         1
     }
-    let Wanted { role, path, uses, bytes_max, expires_ms, note, paint, app, qr } = read(body)?;
+    let Wanted { role, path, uses, space, depth, bytes_max, expires_ms, note, paint, app, qr } = read(body)?;
     let app = match app {
         Some(name) => Some((name.clone(), super::apps::published_version(peer, &name)?)),
         None => None,
@@ -314,8 +381,22 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     if expires_ms != 0 && expires_ms <= now {
         return Err(bad("the invite would have expired already"));
     }
+    let space = match space {
+        Some(who) => find_space(peer, &who).await?,
+        None => peer.space(),
+    };
+    if role == Role::Device && space != peer.space() {
+        return Err(bad("devices are added to your own space"));
+    }
+    let depth = match (depth, space == peer.space()) {
+        (Some(depth), _) if depth > invite::DEPTH_MAX => return Err(bad(format!("{} levels of guests at most", invite::DEPTH_MAX))),
+        (Some(depth), _) => depth,
+        (None, true) => invite::DEPTH_MAX,
+        // As many as are left.
+        (None, false) => network.invites().depth_left(&space),
+    };
     let token = random_bytes::<16>();
-    let wish = Wish { role, path: path.clone(), uses_max: uses, bytes_max, expires_ms, note };
+    let wish = Wish { space, depth, role, path: path.clone(), uses_max: uses, bytes_max, expires_ms, note };
     let record = network.invites().create(&wish, &token, now).map_err(|error| match error {
         WishError::Io(error) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the invite could not be written", error.to_string()),
         other => bad(other.to_string()),
@@ -332,7 +413,8 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let invite = Invite {
         node: endpoint.node(),
         addresses: addresses.clone(),
-        space: peer.space(),
+        space,
+        depth,
         token,
         role,
         path,
@@ -419,6 +501,7 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         "node": invite.node.to_string(),
         "addresses": invite.addresses,
     });
+    card["depth"] = invite.depth.into();
     if invite.space == peer.space() {
         return Err(bad("this invite leads to your own space"));
     }
@@ -447,6 +530,7 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let is_chosen = petname.is_some();
     let name = petname.unwrap_or_else(|| invite.name.clone());
+    network.allow_relays(&invite.addresses).await.map_err(stopped)?;
     network.wish(Event::Join { space, node: invite.node, addresses: invite.addresses, token: invite.token }).await.map_err(stopped)?;
     // A name that somebody else chose may not be one that can be used here; then there is none.
     let is_free = network.ask({
@@ -491,5 +575,6 @@ async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
             .with_fix("`timebus devices` lists them"));
     }
     store.state(Statement::Revoke { grants, cascade: false, keep: true }, now_ms()).await.map_err(|error| write_problem(&error))?;
+    crate::devices::take_back(store, &key).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"removed": key.to_string()}))
 }

@@ -384,6 +384,61 @@ async fn takes_large_messages_and_refuses_larger_ones() {
     .await;
 }
 
+/// A message in fragments of one length.
+fn fragments(kind: u8, payload: &[u8], len: usize) -> Vec<Vec<u8>> {
+    let last = payload.len().div_ceil(len).max(1) - 1;
+    let pieces = payload.chunks(len).enumerate();
+    pieces.map(|(at, chunk)| frame(if at == 0 { kind } else { CONTINUATION } | if at == last { FIN } else { 0 }, chunk)).collect()
+}
+
+/// The suite's performance cases as what they say beside numbers: whatever the fragments and the pieces on the wire, the
+/// same message comes back.
+#[tokio::test]
+async fn length_fragments_and_pieces_do_not_change_a_message() {
+    // Characters of two bytes, so that fragments and pieces cut through some.
+    let long = "ä".repeat(512 * 1024).into_bytes();
+    let mut cases = Vec::new();
+    for len in [64 * 1024, 256 * 1024, 1024 * 1024] {
+        cases.push(("9.1 text", vec![frame(FIN | TEXT, &long[..len])], vec![text(&long[..len])]));
+        cases.push(("9.2 binary", vec![frame(FIN | BINARY, &long[..len])], vec![Seen::Binary(long[..len].to_vec())]));
+    }
+    for len in [63, 256, 1023, 4096, 16_383, 65_536, 262_143] {
+        cases.push(("9.3 text in fragments", vec![fragments(TEXT, &long, len).concat()], vec![text(&long)]));
+        cases.push(("9.4 binary in fragments", vec![fragments(BINARY, &long, len).concat()], vec![Seen::Binary(long.clone())]));
+    }
+    for len in [61, 128, 257, 512, 1021, 2048] {
+        let pieces = |kind: u8| frame(FIN | kind, &long[..256 * 1024]).chunks(len).map(<[u8]>::to_vec).collect::<Vec<_>>();
+        cases.push(("9.5 text in pieces", pieces(TEXT), vec![text(&long[..256 * 1024])]));
+        cases.push(("9.6 binary in pieces", pieces(BINARY), vec![Seen::Binary(long[..256 * 1024].to_vec())]));
+    }
+    for len in [0, 16, 64, 256, 1024, 4096] {
+        let many = |kind: u8| (0..300).map(|_| frame(FIN | kind, &long[..len])).collect::<Vec<_>>();
+        cases.push(("9.7 many texts", many(TEXT), vec![text(&long[..len]); 300]));
+        cases.push(("9.8 many binaries", vec![many(BINARY).concat()], vec![Seen::Binary(long[..len].to_vec()); 300]));
+    }
+    cases.push(("10.1.1 fragments of 1 300", fragments(TEXT, &[b'*'; 65_536], 1300), vec![text(&[b'*'; 65_536])]));
+    check(cases).await;
+}
+
+/// 6.2.4 and on: a text of all lengths of characters, cut into two fragments and into two pieces at every place.
+#[tokio::test]
+async fn a_text_may_be_cut_anywhere() {
+    let whole = "a\u{80}\u{7ff}\u{800}\u{ffff}\u{10000}\u{10ffff}z".as_bytes();
+    let mut cases = Vec::new();
+    for at in 0..=whole.len() {
+        let (head, tail) = whole.split_at(at);
+        cases.push(("two fragments", vec![frame(TEXT, head), frame(FIN | CONTINUATION, tail)], vec![text(whole)]));
+        let sent = frame(FIN | TEXT, whole);
+        let (head, tail) = sent.split_at(at + 1);
+        cases.push(("two pieces", vec![head.to_vec(), tail.to_vec()], vec![text(whole)]));
+    }
+    // The same without the last byte of a character, which only the end of the message shows.
+    for at in [2, 4, 7, 10, 14] {
+        cases.push(("a character cut off", vec![frame(FIN | TEXT, &whole[..at])], vec![NOT_UTF8]));
+    }
+    check(cases).await;
+}
+
 /// The Autobahn test suite, which needs Python 2.7 (`pip install autobahntestsuite==0.8.2`). `TIMEBUS_WSTEST` is the
 /// program `wstest`; `TIMEBUS_WSTEST_CASES` may name fewer cases, as in `1.*,6.4.*`.
 ///

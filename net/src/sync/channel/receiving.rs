@@ -118,6 +118,7 @@ impl Channel {
             asked.deadline_ms = shared.now_ms + NEED_MS;
         }
         let mut fresh = Vec::new();
+        let mut fetched = Vec::new();
         for change in changes {
             let change = Change::decode(change).map_err(|error| Halt::Link(Fault::Change(error)))?;
             if change.content().header().timeline != self.timeline {
@@ -125,6 +126,9 @@ impl Channel {
             }
             shared.counters.changes_received += 1;
             let id = change.content().id();
+            if self.fetching.remove(&id).is_some() {
+                fetched.push(change.clone());
+            }
             if let Some(a) = self.find(&id, replica)? {
                 shared.counters.duplicates += 1;
                 self.came(id, a);
@@ -134,6 +138,9 @@ impl Channel {
                 shared.in_flight.insert(id);
                 fresh.push(change);
             }
+        }
+        if !fetched.is_empty() {
+            shared.out.push(Output::Fetched { changes: fetched });
         }
         let ticket = (!fresh.is_empty()).then(|| self.store(fresh, shared));
         let upto = self.checked(upto)?;
@@ -255,6 +262,15 @@ impl Channel {
         Ok(())
     }
 
+    /// Asks for changes that are damaged here. The other side never named them, so it is not blamed if it has them not.
+    pub(crate) fn fetch(&mut self, ids: Vec<ChangeId>) {
+        for id in ids.into_iter().take(NEED_IDS_MAX) {
+            if self.fetching.len() < WANTED_MAX {
+                self.fetching.entry(id).or_insert(false);
+            }
+        }
+    }
+
     fn want(&mut self, id: ChangeId) -> Result<(), Halt> {
         if self.asked.as_ref().is_none_or(|asked| !asked.ids.contains(&id)) {
             self.wanted.insert(id);
@@ -312,7 +328,8 @@ impl Channel {
         if !self.opened {
             return Ok(());
         }
-        if !self.wanted.is_empty() && self.asked.is_none() {
+        let is_fetching = self.fetching.values().any(|was_asked| !was_asked);
+        if (is_fetching || !self.wanted.is_empty()) && self.asked.is_none() {
             self.ask(shared, replica)?;
         }
         let idle = self.arrived.is_empty() && self.is_settled(shared) && !shared.tickets.values().any(|ticket| ticket.channel == self.number);
@@ -345,6 +362,14 @@ impl Channel {
                 self.wanted.insert(id);
             }
         }
+        for (id, was_asked) in self.fetching.iter_mut().filter(|(_, was_asked)| !**was_asked) {
+            if ids.len() < NEED_IDS_MAX && !ids.contains(id) {
+                ids.push(*id);
+                *was_asked = true;
+            }
+        }
+        // A Need names its changes in order.
+        ids.sort_unstable();
         if ids.is_empty() {
             return Ok(());
         }
@@ -371,6 +396,9 @@ impl Channel {
         let Some(asked) = self.asked.take() else { return Ok(()) };
         let mut withheld = Vec::new();
         for id in asked.ids {
+            if self.fetching.remove(&id).is_some() {
+                continue;
+            }
             let here = self.find(&id, replica)?.is_some() || self.is_near(&id, shared) || shared.refused.contains(&id);
             // One that came and found no room to wait is asked for again.
             if !here && !self.wanted.contains(&id) {

@@ -1,0 +1,161 @@
+//! Whom to call, and when.
+
+use timebus_identity::{PublicKey, hash};
+
+use super::book::{Contact, Source};
+use super::{Act, CALLED_BACK_MAX, CALLS_MAX, DENIED_MS, GOOD_LINK_MS, LINKS_OF_SPACE, LinkId, Node, RETRY_MS, RETRY_MS_MAX, id_of};
+use crate::sync::{Input, Replica};
+
+impl Node {
+    pub(super) fn link_down(&mut self, link: LinkId, why: Option<String>, now_ms: u64, acts: &mut Vec<Act>) {
+        let Some(linked) = self.links.remove(&link) else { return };
+        let id = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
+        if let Some(id) = id {
+            if linked.remote.is_some()
+                && let Some(contact) = self.book.contacts.get_mut(&id)
+            {
+                contact.seen_ms = now_ms;
+                acts.push(Act::Save);
+            }
+            let call = self.calls.entry(id).or_default();
+            call.is_calling = false;
+            call.problem = why;
+            if now_ms.saturating_sub(linked.up_ms) >= GOOD_LINK_MS {
+                call.attempts = 0;
+            }
+            call.next_ms = now_ms + retry_ms(&self.config.node, &id, call.attempts);
+            call.attempts = call.attempts.saturating_add(1);
+        }
+        acts.push(Act::Changed);
+    }
+
+    /// Whether there is a link to a peer, ready or not.
+    pub(super) fn is_linked(&self, id: &PublicKey) -> bool {
+        self.links.values().any(|linked| linked.node == Some(*id) || linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id))
+    }
+
+    /// The peers that are to be called: who has what is wanted, other devices, and who is to be asked for something.
+    fn callees(&self) -> Vec<PublicKey> {
+        let mut all = Vec::new();
+        for (space, follow) in &self.book.following {
+            let linked = follow.via.iter().filter(|node| self.is_linked(node)).count();
+            // Those that the owner knows are called always, others only where these are not enough.
+            for node in &follow.via {
+                let source = self.book.contacts.get(node).map(|contact| contact.source);
+                if source != Some(Source::Introduced) || linked < LINKS_OF_SPACE {
+                    all.push(*node);
+                }
+            }
+            all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
+        }
+        for space in self.visits.keys() {
+            all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
+        }
+        for space in self.outbox.spaces() {
+            all.extend(self.holders(&space));
+        }
+        all.extend(self.book.joins.values().filter(|join| join.token.is_some()).map(|join| join.node));
+        let is_device = |contact: &Contact| contact.source == Source::Device || contact.space == Some(self.config.space);
+        all.extend(self.book.contacts.iter().filter(|(_, contact)| is_device(contact)).map(|(id, _)| *id));
+        let is_called = |contact: &Contact| matches!(contact.source, Source::Typed | Source::Guest);
+        let mut called: Vec<_> = self
+            .book
+            .contacts
+            .iter()
+            .filter(|(_, contact)| is_called(contact))
+            .map(|(id, contact)| (contact.seen_ms.max(contact.met_ms), *id))
+            .collect();
+        called.sort_unstable_by(|a, b| b.cmp(a));
+        all.extend(called.into_iter().take(CALLED_BACK_MAX).map(|(_, id)| id));
+        all.sort_unstable();
+        all.dedup();
+        all.retain(|id| *id != self.config.node && !self.is_blocked(id) && !self.is_linked(id));
+        all
+    }
+
+    /// Whether the owner does not talk to a peer, by its own key or by its space.
+    pub(super) fn is_blocked(&self, id: &PublicKey) -> bool {
+        let space = self.book.contacts.get(id).and_then(|contact| contact.space);
+        self.book.blocked.contains(id) || space.is_some_and(|space| self.book.blocked.contains(&space))
+    }
+
+    /// Does what its time has come for, and says when to come back.
+    pub(super) fn keep_time(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        self.bans.retain(|_, until| *until > now_ms);
+        let over: Vec<PublicKey> = self.visits.iter().filter(|(_, until)| **until <= now_ms).map(|(space, _)| *space).collect();
+        for space in over {
+            self.visits.remove(&space);
+            if !self.book.following.contains_key(&space) && space != self.config.space {
+                self.close_everywhere(space, now_ms, store, acts);
+            }
+        }
+        let due: Vec<LinkId> =
+            self.links.iter().filter(|(_, linked)| linked.timer_ms.is_some_and(|at| at <= now_ms)).map(|(link, _)| *link).collect();
+        for link in due {
+            if let Some(linked) = self.links.get_mut(&link) {
+                linked.timer_ms = None;
+            }
+            self.drive(link, Input::Timer, now_ms, store, acts);
+        }
+        let tokens: Vec<LinkId> =
+            self.links.iter().filter(|(_, linked)| linked.redeem_ms.is_some_and(|at| at <= now_ms)).map(|(link, _)| *link).collect();
+        for link in tokens {
+            if let Some(linked) = self.links.get_mut(&link) {
+                linked.redeem_ms = None;
+            }
+            self.redeem(link, now_ms, store, acts);
+        }
+        let again: Vec<(LinkId, PublicKey)> = self
+            .links
+            .iter()
+            .flat_map(|(link, linked)| linked.denied.values().filter(|(_, retry_ms)| *retry_ms <= now_ms).map(|(space, _)| (*link, *space)))
+            .collect();
+        for (link, space) in again {
+            self.open(link, space, now_ms, store, acts);
+            if let Some(linked) = self.links.get_mut(&link) {
+                // An answer says when to ask again.
+                linked.denied.values_mut().filter(|(other, _)| *other == space).for_each(|(_, retry_ms)| *retry_ms = now_ms + DENIED_MS);
+            }
+        }
+        self.hand_in(now_ms, store, acts);
+        let mut next = self.visits.values().copied().min();
+        let mut sooner = |at: u64| next = Some(next.map_or(at, |next: u64| next.min(at)));
+        for linked in self.links.values() {
+            linked.timer_ms.into_iter().chain(linked.redeem_ms).for_each(&mut sooner);
+            linked.denied.values().for_each(|(_, retry_ms)| sooner(*retry_ms));
+            linked.hand_in_ms.into_iter().filter(|at| *at > now_ms).for_each(&mut sooner);
+        }
+        if !self.config.is_offline {
+            let mut calling = self.calls.values().filter(|call| call.is_calling).count();
+            for id in self.callees() {
+                let banned_until = self.bans.get(&id).copied().unwrap_or(0);
+                let call = self.calls.entry(id).or_default();
+                if call.is_calling {
+                    continue;
+                }
+                let at = call.next_ms.max(banned_until);
+                if at > now_ms {
+                    sooner(at);
+                } else if calling < CALLS_MAX {
+                    calling += 1;
+                    call.is_calling = true;
+                    let addresses = self.book.contacts.get(&id).map_or_else(Vec::new, |contact| contact.addresses.clone());
+                    acts.extend([Act::Call { node: id, addresses }, Act::Changed]);
+                }
+            }
+        }
+        if next != self.timer_ms
+            && let Some(at_ms) = next
+        {
+            self.timer_ms = next;
+            acts.push(Act::Timer { at_ms });
+        }
+    }
+}
+
+/// Milliseconds to wait before the next call, a little different for each pair so that not all call at once.
+pub(super) fn retry_ms(own: &PublicKey, other: &PublicKey, attempts: u32) -> u64 {
+    let wait = RETRY_MS.saturating_mul(1 << attempts.min(16)).min(RETRY_MS_MAX);
+    let digest = hash("retry", &[own.as_bytes(), other.as_bytes(), &attempts.to_be_bytes()]);
+    wait * 3 / 4 + wait / 2 * u64::from(digest[0]) / 256
+}

@@ -1,0 +1,253 @@
+//! What a node is told, and what it answers.
+
+use bytes::Bytes;
+use timebus_identity::{PublicKey, Signed};
+use timebus_store::change::Change;
+use timebus_store::ids::{ChangeId, TimelineId};
+
+use super::LinkId;
+use super::outbox::Sent;
+use crate::sync::frame::Taking;
+use crate::sync::{Binding, Prove, RedeemAnswer, Remote, Role, Stored};
+
+/// Something happened.
+pub enum Event {
+    /// There is a link.
+    LinkUp {
+        /// Its name from now on.
+        link: LinkId,
+        /// The other's node key, as the transport proved it; `None` on a websocket.
+        node: Option<PublicKey>,
+        /// Who called.
+        role: Role,
+        /// What ties a session to it.
+        binding: Binding,
+        /// Fresh randomness.
+        nonce: [u8; 32],
+        /// Signs for the keys of this peer.
+        prove: Prove,
+        /// The way it takes, for people.
+        way: String,
+    },
+    /// A frame came.
+    Frame {
+        /// On which link.
+        link: LinkId,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// A link takes so many bytes now.
+    Writable {
+        /// Which link.
+        link: LinkId,
+        /// How many.
+        bytes: u64,
+    },
+    /// The store takes nothing now, so nothing is to be read over this link.
+    StoreFailed {
+        /// Which link.
+        link: LinkId,
+    },
+    /// Changes of these authors, that came over a link, were held back until the owner says more.
+    HeldBack {
+        /// Which link.
+        link: LinkId,
+        /// The timeline.
+        timeline: TimelineId,
+        /// Their authors, and maybe others.
+        authors: Vec<PublicKey>,
+    },
+    /// A link is no more.
+    LinkDown {
+        /// Which link.
+        link: LinkId,
+        /// Why, for people.
+        why: String,
+    },
+    /// A call did not lead to a link.
+    NotReached {
+        /// Who was called.
+        node: PublicKey,
+        /// Why, for people.
+        why: String,
+    },
+    /// What became of [`Act::Store`].
+    Stored {
+        /// Which link asked.
+        link: LinkId,
+        /// What became of it.
+        stored: Stored,
+    },
+    /// These changes are damaged here: whoever syncs the timeline with us is asked for them.
+    Fetch {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The changes; at most 256.
+        ids: Vec<ChangeId>,
+    },
+    /// The log has grown, or rights have changed.
+    Arrived,
+    /// The time of [`Act::Timer`] has come.
+    Timer,
+    /// Where this peer can be called now.
+    Addresses(Vec<String>),
+    /// The owner wants to have a space, and everything new in it.
+    Follow {
+        /// Which.
+        space: PublicKey,
+        /// Who may have it, and where they are.
+        via: Vec<(PublicKey, Vec<String>)>,
+    },
+    /// The owner does not want it any more.
+    Unfollow {
+        /// Which.
+        space: PublicKey,
+    },
+    /// Somebody reads a space.
+    Visit {
+        /// Which.
+        space: PublicKey,
+    },
+    /// The owner wants a peer to be called now.
+    Call {
+        /// Who.
+        node: PublicKey,
+        /// Where it may be.
+        addresses: Vec<String>,
+    },
+    /// The owner took an invite.
+    Join {
+        /// Where it leads.
+        space: PublicKey,
+        /// Who gave it.
+        node: PublicKey,
+        /// Where that peer may be.
+        addresses: Vec<String>,
+        /// The secret.
+        token: [u8; 16],
+    },
+    /// Answers [`Act::Redeem`].
+    RedeemAnswer {
+        /// Which link asked.
+        link: LinkId,
+        /// The answer.
+        answer: RedeemAnswer,
+    },
+    /// The owner does not want to have to do with a peer or a space any more, or again.
+    Block {
+        /// A node key, a device key or a space.
+        who: PublicKey,
+        /// Whether it is blocked from now on.
+        is_blocked: bool,
+    },
+    /// The owner leaves a notice in somebody's inbox.
+    Leave(Box<Sent>),
+    /// What became of [`Act::Notices`].
+    Took {
+        /// Which link asked.
+        link: LinkId,
+        /// For which inbox.
+        space: PublicKey,
+        /// What became of each.
+        results: Vec<(ChangeId, Taking)>,
+    },
+    /// The owner calls a space by a name; an empty one takes the name away.
+    Petname {
+        /// Which.
+        space: PublicKey,
+        /// The name.
+        name: String,
+    },
+    /// The owner allows public relays, or no longer.
+    Public {
+        /// Whether.
+        is_allowed: bool,
+    },
+    /// The owner allows relays that an invite names.
+    Relays(Vec<String>),
+    /// A peer broke the rules of something that runs beside the sessions.
+    Blame {
+        /// On which link.
+        link: LinkId,
+        /// How much.
+        points: u32,
+        /// How.
+        why: &'static str,
+    },
+    /// This peer stops.
+    Stop,
+}
+
+/// What to do.
+pub enum Act {
+    /// Send a frame.
+    Send {
+        /// Over which link.
+        link: LinkId,
+        /// The frame.
+        bytes: Bytes,
+    },
+    /// Check, admit and keep changes, and say what became of them.
+    Store {
+        /// Which link asks.
+        link: LinkId,
+        /// Names them.
+        ticket: u64,
+        /// The timeline that they are of.
+        timeline: TimelineId,
+        /// The changes.
+        changes: Vec<Signed<Change>>,
+    },
+    /// These came of [`Event::Fetch`], unchecked.
+    Fetched {
+        /// The changes.
+        changes: Vec<Signed<Change>>,
+    },
+    /// Call a peer.
+    Call {
+        /// Who.
+        node: PublicKey,
+        /// Where it may be.
+        addresses: Vec<String>,
+    },
+    /// Close a link, after what was sent.
+    Close {
+        /// Which.
+        link: LinkId,
+        /// Why.
+        code: u8,
+        /// Why, for people.
+        text: String,
+    },
+    /// Somebody hands in the token of an invite.
+    Redeem {
+        /// On which link.
+        link: LinkId,
+        /// The token.
+        token: [u8; 16],
+        /// For which device.
+        device: PublicKey,
+        /// Who.
+        remote: Remote,
+    },
+    /// Somebody hands in notices for the own inbox: check and keep them, and say what became of them.
+    Notices {
+        /// On which link.
+        link: LinkId,
+        /// The notices.
+        notices: Vec<Signed<Change>>,
+        /// Who.
+        remote: Remote,
+    },
+    /// The book has changed.
+    Save,
+    /// The outbox has changed.
+    SaveOutbox,
+    /// Come back with [`Event::Timer`] at this time, instead of any time said before.
+    Timer {
+        /// On the clock of `now_ms`.
+        at_ms: u64,
+    },
+    /// What [`Node::peers`] or [`Node::spaces`] tell has changed.
+    Changed,
+}

@@ -1,0 +1,216 @@
+//! What people are told of peers and spaces.
+
+use serde::Serialize;
+use timebus_identity::PublicKey;
+use timebus_store::ids::TimelineId;
+
+use super::book::Contact;
+use super::{Call, Node, core, id_of};
+
+/// How a peer is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum PeerState {
+    /// There is a link.
+    Connected {
+        /// The way it takes.
+        way: String,
+        /// Bytes received over it.
+        received: u64,
+        /// Bytes sent over it.
+        sent: u64,
+    },
+    /// It is being called.
+    Calling,
+    /// It was not reached.
+    Unreachable {
+        /// Why.
+        problem: String,
+        /// When it is called again; Unix milliseconds.
+        next_try_ms: u64,
+    },
+    /// Nothing is wanted of it.
+    Idle,
+    /// The owner does not talk to it.
+    Blocked,
+    /// It broke the rules and is not talked to for a while.
+    Banned {
+        /// Until when; Unix milliseconds.
+        until_ms: u64,
+    },
+}
+
+/// A peer, as people see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerStatus {
+    /// Its key.
+    pub id: String,
+    /// What the owner calls its space.
+    pub petname: Option<String>,
+    /// What is remembered of it.
+    #[serde(flatten)]
+    pub contact: Contact,
+    /// How it is.
+    #[serde(flatten)]
+    pub state: PeerState,
+}
+
+/// How a space of somebody else is here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum SpaceState {
+    /// What comes is here at once.
+    Live {
+        /// From how many peers.
+        peers: usize,
+    },
+    /// It is coming.
+    Loading,
+    /// Whoever has it is being called.
+    Connecting,
+    /// We wrote more than whoever has it takes before its owner has said so.
+    Waiting,
+    /// Whoever has it does not give it to us.
+    Denied,
+    /// Nobody who has it can be reached.
+    Unreachable {
+        /// When one of them was connected last; Unix milliseconds, 0 for never.
+        seen_ms: u64,
+        /// When the next of them is called; Unix milliseconds.
+        next_try_ms: u64,
+        /// What the last call said.
+        problem: String,
+    },
+    /// Nobody is known who has it.
+    Unknown,
+    /// This peer calls nobody.
+    Offline,
+}
+
+/// A space of somebody else, as people see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct SpaceStatus {
+    /// Its key.
+    pub space: String,
+    /// What the owner calls it.
+    pub petname: Option<String>,
+    /// Whether it is followed; else it is only read now and then.
+    pub is_followed: bool,
+    /// What became of an invite that leads there: waiting, or why it was refused.
+    pub invite: Option<String>,
+    /// Whether that invite is still to be answered.
+    pub is_waiting: bool,
+    /// How it is here.
+    #[serde(flatten)]
+    pub state: SpaceState,
+}
+
+impl Node {
+    /// Everybody who is known.
+    #[must_use]
+    pub fn peers(&self, now_ms: u64) -> Vec<PeerStatus> {
+        let state = |id: &PublicKey| {
+            let linked = self.links.values().find(|linked| linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id));
+            if let Some(linked) = linked {
+                let counters = linked.session.counters();
+                return PeerState::Connected { way: linked.way.clone(), received: counters.bytes_received, sent: counters.bytes_sent };
+            }
+            if self.is_blocked(id) {
+                return PeerState::Blocked;
+            }
+            if let Some(until) = self.bans.get(id).filter(|until| **until > now_ms) {
+                return PeerState::Banned { until_ms: *until };
+            }
+            match self.calls.get(id) {
+                Some(call) if call.is_calling => PeerState::Calling,
+                Some(Call { problem: Some(problem), next_ms, .. }) => PeerState::Unreachable { problem: problem.clone(), next_try_ms: *next_ms },
+                _ => PeerState::Idle,
+            }
+        };
+        let petname = |contact: &Contact| contact.space.and_then(|space| self.book.petnames.get(&space).cloned());
+        let status = |(id, contact): (&PublicKey, &Contact)| PeerStatus {
+            id: id.to_string(),
+            petname: petname(contact),
+            contact: contact.clone(),
+            state: state(id),
+        };
+        self.book.contacts.iter().map(status).collect()
+    }
+
+    /// All spaces of others that are wanted.
+    #[must_use]
+    pub fn spaces(&self) -> Vec<SpaceStatus> {
+        let wanted = self.wanted().into_iter().filter(|space| *space != self.config.space);
+        wanted.map(|space| self.space(&space)).collect()
+    }
+
+    /// How somebody can be reached to whom a notice is to go: whether there is a link, when he was seen last, when he is called
+    /// again; Unix milliseconds, 0 for never.
+    #[must_use]
+    pub fn reach(&self, space: &PublicKey) -> (bool, u64, u64) {
+        let holders = self.holders(space);
+        let seen = holders.iter().filter_map(|id| self.book.contacts.get(id)).map(|contact| contact.seen_ms).max().unwrap_or(0);
+        let next = holders.iter().filter_map(|id| self.calls.get(id)).map(|call| call.next_ms).min().unwrap_or(0);
+        (holders.iter().any(|id| self.is_linked(id)), seen, next)
+    }
+
+    /// How one space of somebody else is here.
+    #[must_use]
+    pub fn space(&self, space: &PublicKey) -> SpaceStatus {
+        let invite = self.book.joins.get(space).map(|join| join.refused.clone().unwrap_or_else(|| "waiting for an answer".to_owned()));
+        SpaceStatus {
+            space: space.to_string(),
+            petname: self.book.petnames.get(space).cloned(),
+            is_followed: self.book.following.contains_key(space),
+            invite,
+            is_waiting: self.is_joining(space),
+            state: self.space_state(space),
+        }
+    }
+
+    fn space_state(&self, space: &PublicKey) -> SpaceState {
+        // Rights, and what may be read: everything that is not kept apart, or else what is.
+        let plan = self.plan_of(space);
+        let [auth, main] = core(space);
+        let needed = if plan.contains(&main) { vec![auth, main] } else { plan };
+        let is_open = |timeline: &TimelineId| self.links.values().any(|linked| linked.channels.contains_key(timeline));
+        let live = self
+            .links
+            .values()
+            .filter(|linked| needed.iter().all(|timeline| linked.channels.get(timeline).is_some_and(|channel| channel.is_caught_up)))
+            .count();
+        if live > 0 {
+            return SpaceState::Live { peers: live };
+        }
+        if self.links.values().any(|linked| linked.waiting.contains(&main)) {
+            return SpaceState::Waiting;
+        }
+        if needed.iter().any(is_open) {
+            return SpaceState::Loading;
+        }
+        if self.config.is_offline {
+            return SpaceState::Offline;
+        }
+        let mut via: Vec<PublicKey> = self.book.following.get(space).map_or_else(Vec::new, |follow| follow.via.clone());
+        via.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
+        let is_denied = self.links.values().any(|linked| needed[1..].iter().any(|timeline| linked.denied.contains_key(timeline)));
+        if via.is_empty() && !is_denied {
+            return SpaceState::Unknown;
+        }
+        let is_asking = self.book.joins.get(space).is_some_and(|join| join.token.is_some() && self.is_linked(&join.node));
+        let is_connecting =
+            is_asking || via.iter().any(|id| self.calls.get(id).is_some_and(|call| call.is_calling) || (self.is_linked(id) && !is_denied));
+        if is_connecting {
+            return SpaceState::Connecting;
+        }
+        if is_denied {
+            return SpaceState::Denied;
+        }
+        let calls: Vec<&Call> = via.iter().filter_map(|id| self.calls.get(id)).collect();
+        SpaceState::Unreachable {
+            seen_ms: via.iter().filter_map(|id| self.book.contacts.get(id)).map(|contact| contact.seen_ms).max().unwrap_or(0),
+            next_try_ms: calls.iter().map(|call| call.next_ms).min().unwrap_or(0),
+            problem: calls.iter().find_map(|call| call.problem.clone()).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What a message says, member by member.
+
+use std::collections::BTreeMap;
+
+use http::StatusCode;
+use timebus_identity::PublicKey;
+use timebus_store::json::Json;
+use timebus_store::op::{TEXT_EDITS_MAX, TextEdit};
+use timebus_store::path::Path;
+use timebus_store::pipeline::Space;
+
+use crate::authority::Verb;
+use crate::peer::Peer;
+use crate::problem::Problem;
+use crate::route::{locate, not_held};
+use crate::target::Query;
+use crate::who::Who;
+use crate::window::Window;
+
+/// Members of a message that hold a path.
+const VERBS: [&str; 9] = ["watch", "get", "put", "patch", "post", "text", "edit", "inc", "delete"];
+
+/// Members of a message that are not used yet.
+pub(super) struct Fields(pub(super) BTreeMap<String, Json>);
+
+impl Fields {
+    pub(super) fn take_text(&mut self, name: &str) -> Option<String> {
+        match self.0.get(name) {
+            Some(Json::String(_)) => match self.0.remove(name) {
+                Some(Json::String(text)) => Some(text),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether it begins a watch.
+    pub(super) fn is_watch(&self) -> bool {
+        self.0.contains_key("watch")
+    }
+
+    /// The key or petname of the space that the path of the message is in, if it names one.
+    pub(super) fn space_named(&self) -> Option<String> {
+        let path = VERBS.iter().find_map(|verb| if let Some(Json::String(path)) = self.0.get(*verb) { Some(path) } else { None })?;
+        let name = path.strip_prefix("/@")?.split('/').next()?;
+        (!name.starts_with('@') && !name.contains('.')).then(|| name.to_owned())
+    }
+
+    /// The same message with the space named by its key.
+    pub(super) fn with_key(mut self, key: &PublicKey) -> Self {
+        for verb in VERBS {
+            if let Some(Json::String(path)) = self.0.get_mut(verb)
+                && let Some(rest) = path.strip_prefix("/@")
+            {
+                let rest = rest.find('/').map_or("", |at| &rest[at..]);
+                *path = format!("/@{key}{rest}");
+            }
+        }
+        self
+    }
+
+    /// The place that a message names, if the caller may do this there.
+    pub(super) fn take_path(&mut self, name: &str, peer: &Peer, who: &Who, verb: Verb) -> Result<Option<(Space, Path)>, Problem> {
+        let Some(text) = self.take_text(name) else { return Ok(None) };
+        // `/@<key>/a` as in a request target, where names need escapes that there are none of here.
+        let Some(segments) = text.strip_prefix('/') else {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "path", "this is not a path", format!("{text:?} does not begin with a slash")));
+        };
+        let (space, path) = match segments.strip_suffix('/').unwrap_or(segments) {
+            "" => (peer.space(), Path::root()),
+            segments => locate(peer, segments.split('/'))?,
+        };
+        who.may(peer, verb, &space, &path)?;
+        let space = peer.store().held(&space).ok_or_else(|| not_held(&space.to_string()))?;
+        Ok(Some((crate::remote::look(peer, space, &path)?, path)))
+    }
+
+    /// `[[position, taken out, put in], …]`.
+    pub(super) fn take_edits(&mut self) -> Result<Vec<TextEdit>, Problem> {
+        let bad = || {
+            Problem::new(StatusCode::BAD_REQUEST, "message", "edits are malformed", "an edit is [position, characters taken out, \"what is put in\"]")
+        };
+        let Some(Json::Array(items)) = self.0.remove("edits") else { return Err(bad()) };
+        if items.len() > TEXT_EDITS_MAX {
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "too many edits", format!("{TEXT_EDITS_MAX} fit one message")));
+        }
+        let edit = |item| match item {
+            Json::Array(parts) => match <[Json; 3]>::try_from(parts) {
+                Ok([Json::Int(pos), Json::Int(del), Json::String(ins)]) if pos >= 0 && del >= 0 => {
+                    Ok(TextEdit { pos: pos as u64, del: del as u64, ins: ins.into() })
+                }
+                _ => Err(bad()),
+            },
+            _ => Err(bad()),
+        };
+        items.into_iter().map(edit).collect()
+    }
+
+    pub(super) fn take_count(&mut self, name: &str) -> Result<Option<u32>, Problem> {
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(Json::Int(count)) if u32::try_from(count).is_ok() => Ok(u32::try_from(count).ok()),
+            Some(_) => {
+                Err(Problem::new(StatusCode::BAD_REQUEST, "message", format!("{name} is malformed"), "it is a whole number, at most 4294967295"))
+            }
+        }
+    }
+
+    /// `depth`, `first`, `last`, `limit` and `after`, as in the query of a GET.
+    pub(super) fn take_window(&mut self) -> Result<Option<Window>, Problem> {
+        let query = Query {
+            depth: self.take_count("depth")?,
+            first: self.take_count("first")?,
+            last: self.take_count("last")?,
+            limit: self.take_count("limit")?,
+            after: match self.0.get("after") {
+                // In a list, names are places.
+                Some(Json::Int(_)) => self.take_count("after")?.map(|place| place.to_string()),
+                _ => self.take_text("after"),
+            },
+            ..Query::default()
+        };
+        Ok(Window::of(&query))
+    }
+
+    pub(super) fn take_versions(&mut self, name: &str) -> Result<Option<Vec<String>>, Problem> {
+        let bad = || Problem::new(StatusCode::BAD_REQUEST, "versions", format!("{name} is malformed"), "a version is a string or a list of strings");
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(Json::String(version)) => Ok(Some(vec![version])),
+            Some(Json::Array(items)) if items.len() <= crate::versions::IDS_MAX => items
+                .into_iter()
+                .map(|item| if let Json::String(version) = item { Ok(version) } else { Err(bad()) })
+                .collect::<Result<_, _>>()
+                .map(Some),
+            Some(_) => Err(bad()),
+        }
+    }
+
+    pub(super) fn finish(self) -> Result<(), Problem> {
+        match self.0.into_keys().next() {
+            None => Ok(()),
+            Some(name) => Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "message",
+                "the message has a member that is not known",
+                format!("{name:?} means nothing here"),
+            )),
+        }
+    }
+}

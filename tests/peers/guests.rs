@@ -1,0 +1,47 @@
+//! Guests who bring guests: over several levels, no further than they were allowed, and all of them gone at once.
+
+use serde_json::json;
+
+use super::neighbours::{invite, join, json as told, pair, poll, run, until_value};
+use crate::peer::Peer;
+
+#[test]
+fn whoever_joined_can_invite_and_the_tree_shows_it() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    let link = invite(&bob, &["--to", "@alice/wall", "--can", "write"]);
+    let card = run(carol.home(), &["join", &link]);
+    assert!(card.err.contains("write at and below /wall") && card.err.contains("and let others in to the same"), "{card:?}");
+    let joined = join(&carol, &link, "alice");
+    assert_eq!(joined["result"], "connected", "{joined}");
+    carol.put("/@alice/wall/carol", &json!("hello"));
+    until_value(&alice, "/wall/carol", &json!("hello"));
+    until_value(&bob, "/@alice/wall/carol", &json!("hello"));
+    let answer = carol.send("PUT", "/@alice/notes/x", &[("Content-Type", "application/json")], "1");
+    assert_eq!(answer.status, 403, "no more than bob may: {}", answer.text());
+    let more = run(bob.home(), &["invite", "--to", "@alice/notes", "--can", "write"]);
+    assert!(more.code != 0 && more.err.contains("you may not invite others to /notes"), "{more:?}");
+
+    let dave = Peer::start();
+    let link = invite(&carol, &["--to", "@alice/wall", "--can", "write", "--guests", "0"]);
+    assert_eq!(join(&dave, &link, "alice")["result"], "connected");
+    dave.put("/@alice/wall/dave", &json!("me too"));
+    until_value(&alice, "/wall/dave", &json!("me too"));
+    let further = run(dave.home(), &["invite", "--to", "@alice/wall", "--can", "write"]);
+    assert!(further.code != 0 && further.err.contains("you may not invite others"), "{further:?}");
+
+    let tree = run(alice.home(), &["invites", "--tree"]).out;
+    let depths: Vec<usize> = tree.lines().map(|line| line.chars().take_while(|c| " │├└─".contains(*c)).count()).collect();
+    assert_eq!(depths, [0, 4, 8, 12], "{tree}");
+    let seen = told(dave.home(), &["invites", "--tree", "--of", "@alice"]);
+    assert_eq!(seen["grants"].as_array().map(Vec::len), Some(4), "{seen}");
+
+    // Who lets somebody in takes him out again, with all that came by him.
+    let id = told(alice.home(), &["invites"])["invites"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(run(alice.home(), &["invites", "revoke", &id, "--grants"]).code, 0);
+    poll("dave may not write any more", || {
+        let answer = dave.send("PUT", "/@alice/wall/late", &[("Content-Type", "application/json")], "1");
+        (answer.status == 403).then_some(())
+    });
+    assert!(run(alice.home(), &["invites", "--tree"]).out.matches("taken back").count() >= 1);
+}
