@@ -70,7 +70,7 @@ pub(crate) async fn take_back(store: &Store, device: &PublicKey) -> Result<(), W
         let given: Vec<(GrantId, GrantId)> =
             rights.grants().filter(|(_, held)| is_theirs(held)).filter_map(|(id, held)| Some((*id, held.parent?))).collect();
         for (grant, under) in given {
-            store.state_as(space, under, Statement::Revoke { grants: vec![grant], cascade: false }, now_ms()).await?;
+            store.state_as(space, under, Statement::Revoke { grants: vec![grant], cascade: false, keep: true }, now_ms()).await?;
         }
     }
     Ok(())

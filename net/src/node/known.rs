@@ -1,7 +1,7 @@
 //! What a session sees: the store, and what is remembered of other logs.
 
 use timebus_identity::PublicKey;
-use timebus_store::ids::TimelineId;
+use timebus_store::ids::{ChangeId, TimelineId};
 
 use super::book::Book;
 use super::id_of;
