@@ -139,7 +139,7 @@ fn rights_are_data_that_can_be_watched() {
     assert_eq!(told["put"], format!("/.auth/grants/{id}"));
     assert_eq!((&told["value"]["bytes_max"], &told["value"]["live"]), (&value!(50_000_000), &value!(true)));
     verb(&peer, &["revoke", &id[..8]]);
-    let mut told = vec![socket.hear(), socket.hear()];
+    let mut told = [socket.hear(), socket.hear()];
     told.sort_by_key(|one| one["put"].as_str().map(str::to_owned));
     assert_eq!((&told[0]["put"], &told[0]["value"]), (&value!(format!("/.auth/grants/{id}/live")), &value!(false)));
     assert_eq!(told[1]["value"]["effective"], true);
