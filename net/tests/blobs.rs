@@ -182,6 +182,23 @@ fn every_reader_becomes_a_source() {
 }
 
 #[test]
+fn readers_who_read_in_order_do_not_all_ask_the_origin_for_the_same() {
+    let mut world = World::new(5);
+    let data = bytes(4_000_000);
+    let hash = world.write(0, &data);
+    let pieces = pieces_of(data.len() as u64) as u32;
+    for at in 1..5u64 {
+        let others: Vec<u64> = (0..5).filter(|other| *other != at).collect();
+        world.fetch(at as usize, hash, data.len() as u64, &others);
+        world.input(at as usize, Input::Reads(hash, vec![0..pieces], false));
+    }
+    world.run(100_000);
+    assert!((1..5).all(|at| world.has(at, hash, &data)));
+    let sent = world.nodes[0].pieces_sent;
+    assert!(sent * 2 <= pieces * 3, "the origin sent {sent} pieces of {pieces}, to four who read from the beginning");
+}
+
+#[test]
 fn what_is_here_of_it_is_not_fetched_again_and_is_sent_on() {
     let mut world = World::new(3);
     let data = bytes(3_000_000);

@@ -66,8 +66,8 @@ pub enum Input {
     },
     /// These links are to peers that may have the blob.
     Sources(BlobHash, Vec<LinkId>),
-    /// Where somebody reads.
-    Reads(BlobHash, Vec<std::ops::Range<u32>>),
+    /// Where somebody reads, and whether he wants nothing else.
+    Reads(BlobHash, Vec<std::ops::Range<u32>>, bool),
     /// Nobody here wants it any more.
     Enough(BlobHash),
     /// Answers [`Output::Keep`].
@@ -248,9 +248,9 @@ impl Exchange {
             Input::Found { look, have } => self.found(look, have, now_ms, &mut out),
             Input::Fetch { space, hash, len, have } => self.fetch(space, hash, len, have, now_ms),
             Input::Sources(hash, links) => self.sources(hash, &links, &mut out),
-            Input::Reads(hash, first) => {
+            Input::Reads(hash, first, is_urgent) => {
                 if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.as_mut()) {
-                    download.read_first(first);
+                    download.read_first(first, is_urgent);
                     let wants = download.ask(now_ms);
                     send_wants(hash, wants, &mut out);
                 }
@@ -411,6 +411,7 @@ impl Exchange {
         active.told.insert(look.link);
         out.push(Output::Send(look.link, have_frame(look.hash, active, false)));
         if let Some(download) = &mut active.download {
+            download.crowd();
             download.source_has(look.link, &look.pieces);
             let wants = download.ask_one(look.link, now_ms);
             send_wants(look.hash, wants, out);
@@ -427,7 +428,11 @@ impl Exchange {
         active.used_ms = now_ms;
         active.space = space;
         active.have = have.clone();
-        active.download = Some(Download::new(have, seed));
+        let mut download = Download::new(have, seed);
+        if !active.allowed.is_empty() {
+            download.crowd();
+        }
+        active.download = Some(download);
         // All are asked anew what they have.
         active.told.clear();
     }

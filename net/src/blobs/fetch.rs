@@ -56,7 +56,7 @@ enum Control {
     Up(LinkId, LinkSender),
     Down(LinkId),
     Fetch { space: PublicKey, timeline: TimelineId, partial: Arc<Partial>, reply: oneshot::Sender<Fetch> },
-    Reads { hash: BlobHash, id: u64, pieces: Range<u32> },
+    Reads { hash: BlobHash, id: u64, pieces: Range<u32>, is_urgent: bool },
     Dropped { hash: BlobHash, id: u64 },
     Sources { hash: BlobHash, links: Vec<(LinkId, String)> },
     Input(Input),
@@ -87,9 +87,9 @@ pub(crate) struct Fetch {
 }
 
 impl Fetch {
-    /// Says which pieces are read next.
-    pub(crate) fn reads(&self, pieces: Range<u32>) {
-        let _ = self.control.send(Control::Reads { hash: self.partial.hash(), id: self.id, pieces });
+    /// Says which pieces are read next, and whether these are all that is wanted.
+    pub(crate) fn reads(&self, pieces: Range<u32>, is_urgent: bool) {
+        let _ = self.control.send(Control::Reads { hash: self.partial.hash(), id: self.id, pieces, is_urgent });
     }
 
     /// Waits for a piece; `false` if nothing came for so long.
@@ -304,11 +304,11 @@ impl Actor {
                 self.input(Input::Gone(link));
             }
             Control::Fetch { space, timeline, partial, reply } => self.fetch(space, timeline, partial, reply),
-            Control::Reads { hash, id, pieces } => {
+            Control::Reads { hash, id, pieces, is_urgent } => {
                 if let Some(fetching) = self.fetches.get_mut(&hash) {
                     fetching.handles.insert(id, Some(pieces));
                     let reads = fetching.handles.values().flatten().cloned().collect();
-                    self.input(Input::Reads(hash, reads));
+                    self.input(Input::Reads(hash, reads, is_urgent));
                 }
             }
             Control::Dropped { hash, id } => {

@@ -115,7 +115,9 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
     let Some(range) = ranged(ask, &mut response, &wanted, wanted.len) else { return Ok(response) };
     let piece_of = |at: u64| u32::try_from(at / PIECE).unwrap_or(u32::MAX);
     let first = piece_of(range.start);
-    fetch.reads(first..piece_of(range.end.saturating_sub(1)) + 1);
+    // Of a part, also of the rest of what was cut off, the order of reading counts.
+    let is_part = range.end - range.start < wanted.len;
+    fetch.reads(first..piece_of(range.end.saturating_sub(1)) + 1, is_part);
     let mut is_here = fetch.piece(first, crate::remote::patience(&ask.head.headers)).await;
     if !is_here && !fetch.progress.borrow().sources.is_empty() {
         // Somebody has it and is slow.
@@ -145,7 +147,7 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
             let until = end.min(begin + bytes.len() as u64);
             let bytes = Bytes::from(bytes).slice((at - begin) as usize..(until - begin) as usize);
             // What lies before need not come first any more.
-            fetch.reads(piece + 1..piece_of(end.saturating_sub(1)) + 1);
+            fetch.reads(piece + 1..piece_of(end.saturating_sub(1)) + 1, is_part);
             Some((bytes, (fetch, until)))
         }
     });

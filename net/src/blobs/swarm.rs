@@ -27,7 +27,7 @@ const WINDOW_MS: u64 = 500;
 /// After so many times the usual time for a piece it is asked for elsewhere, too.
 const LATE: u64 = 3;
 /// And not before.
-const LATE_MS_MIN: u64 = 1500;
+const LATE_MS_MIN: u64 = 3000;
 /// Candidates looked at for one choice, so that choices among very many pieces take no time.
 const LOOK_MAX: usize = 1024;
 
@@ -86,6 +86,29 @@ struct Source {
     chose_nothing: bool,
 }
 
+impl Source {
+    /// Whether an answer should have been here by now.
+    fn is_late(&self, asked: &Asked, now_ms: u64) -> bool {
+        now_ms.saturating_sub(asked.at_ms) > (LATE * self.takes_ms).max(LATE_MS_MIN)
+    }
+
+    /// Whether it can be asked for more. What is late does not count, so that an answer that got lost holds nothing up.
+    fn has_room(&self, now_ms: u64) -> bool {
+        let open = self.asked.values().filter(|asked| !self.is_late(asked, now_ms)).count();
+        open < self.window as usize && self.asked.len() < 2 * WINDOW_MAX as usize && self.rests_until_ms <= now_ms
+    }
+}
+
+/// What only whole sources have.
+enum Rare {
+    /// Any of these.
+    Some(Vec<(u32, u32)>),
+    /// As much as is missing is on its way.
+    Enough,
+    /// All that is missing others have, too.
+    Nothing,
+}
+
 /// One blob on its way here.
 #[derive(Clone, Debug)]
 pub struct Download {
@@ -101,6 +124,11 @@ pub struct Download {
     wholes: BTreeSet<Peer>,
     /// Pieces wanted before all others, in this order: somebody reads there.
     first: Vec<std::ops::Range<u32>>,
+    /// Whether he cannot wait: he wants a part of it.
+    is_urgent: bool,
+    /// Whether others want the blob now, too. Then whole sources are not asked in the order of reading, which would be
+    /// the same order for all of them, and each piece would leave the origin as often as there are readers.
+    is_crowded: bool,
     next_id: u64,
     dice: Dice,
 }
@@ -121,6 +149,8 @@ impl Download {
             wanted,
             wholes: BTreeSet::new(),
             first: Vec::new(),
+            is_urgent: false,
+            is_crowded: false,
             next_id: 1,
             dice: Dice::new(seed),
         }
@@ -143,9 +173,15 @@ impl Download {
         self.sources.get(&source).is_some_and(|source| source.have.iter().any(|piece| !self.have.contains(piece)))
     }
 
-    /// Says which pieces somebody is waiting for.
-    pub fn read_first(&mut self, first: Vec<std::ops::Range<u32>>) {
+    /// Says which pieces somebody is waiting for, and whether he wants no others.
+    pub fn read_first(&mut self, first: Vec<std::ops::Range<u32>>, is_urgent: bool) {
         self.first = first;
+        self.is_urgent = is_urgent;
+    }
+
+    /// Says that others want the blob now, too.
+    pub fn crowd(&mut self) {
+        self.is_crowded = true;
     }
 
     /// A source has these pieces, beside those that it said before.
@@ -255,8 +291,7 @@ impl Download {
         if self.have.is_all() {
             return wants;
         }
-        let has_room = |source: &Source| source.asked.len() < source.window as usize && source.rests_until_ms <= now_ms;
-        let mut peers: Vec<Peer> = self.sources.iter().filter(|(_, source)| has_room(source)).map(|(peer, _)| *peer).collect();
+        let mut peers: Vec<Peer> = self.sources.iter().filter(|(_, source)| source.has_room(now_ms)).map(|(peer, _)| *peer).collect();
         // In another order each time, so that no source is always asked last.
         for at in (1..peers.len()).rev() {
             peers.swap(at, self.dice.below(at as u64 + 1) as usize);
@@ -288,14 +323,25 @@ impl Download {
 
     fn choose(&mut self, peer: Peer, now_ms: u64) -> Option<Want> {
         let source = self.sources.get(&peer)?;
-        if source.asked.len() >= source.window as usize || source.rests_until_ms > now_ms {
+        if !source.has_room(now_ms) {
             return None;
         }
-        let read = self.first.iter().flat_map(Clone::clone).take(LOOK_MAX).find(|piece| source.have.contains(*piece) && self.wanted.contains(*piece));
-        let any_of = if read.is_some() || !source.have.is_all() || source.chose_nothing { Vec::new() } else { self.only_at_wholes(peer) };
-        let piece = match read {
-            None if any_of.is_empty() => Some(self.rarest(peer).or_else(|| self.late(peer, now_ms))?),
-            read => read,
+        let in_order = self.is_urgent || !self.is_crowded || !source.have.is_all();
+        let read = self
+            .first
+            .iter()
+            .filter(|_| in_order)
+            .flat_map(Clone::clone)
+            .take(LOOK_MAX)
+            .find(|piece| source.have.contains(*piece) && self.wanted.contains(*piece));
+        let lets_choose = read.is_none() && source.have.is_all() && !source.chose_nothing;
+        let rare = if lets_choose { self.only_at_wholes(peer, now_ms) } else { Rare::Nothing };
+        let (piece, any_of) = match (read, rare) {
+            (Some(piece), _) => (Some(piece), Vec::new()),
+            (None, Rare::Some(any_of)) => (None, any_of),
+            // Whatever is asked for by number now would come twice.
+            (None, Rare::Enough) => return None,
+            (None, Rare::Nothing) => (Some(self.rarest(peer).or_else(|| self.late(peer, now_ms))?), Vec::new()),
         };
         let id = self.next_id;
         self.next_id += 1;
@@ -311,17 +357,26 @@ impl Download {
         Some(Want { source: peer, id, any_of })
     }
 
-    /// What is missing and only whole sources have, as far as it is this source's share of that; nothing if as much is
-    /// under way already.
-    fn only_at_wholes(&mut self, peer: Peer) -> Vec<(u32, u32)> {
+    /// What is missing and only whole sources have: this one's share of it, or what is left of the others' shares.
+    fn only_at_wholes(&mut self, peer: Peer, now_ms: u64) -> Rare {
         let wholes = self.wholes.len() as u16;
         let share = self.wholes.iter().position(|other| *other == peer).unwrap_or(0) as u32;
-        let chosen_by_it = self.sources.get(&peer).map_or(0, |source| source.asked.values().filter(|asked| asked.piece.is_none()).count());
+        let chosen_by = |peer: &Peer| {
+            let Some(source) = self.sources.get(peer) else { return 0 };
+            source.asked.values().filter(|asked| asked.piece.is_none() && !source.is_late(asked, now_ms)).count()
+        };
         let start = self.dice.below(u64::from(self.have.len())) as u32;
-        let is_rare = |piece: &u32| self.holders[*piece as usize] <= wholes && *piece % u32::from(wholes.max(1)) == share;
+        let is_rare = |piece: &u32| self.holders[*piece as usize] <= wholes;
         let mut found: Vec<u32> = self.wanted.both_from(&self.wanted, start).filter(is_rare).take(LOOK_MAX).collect();
-        if found.len() <= chosen_by_it {
-            return Vec::new();
+        if found.is_empty() {
+            return Rare::Nothing;
+        }
+        if found.len() <= self.wholes.iter().map(chosen_by).sum() {
+            return Rare::Enough;
+        }
+        let is_own = |piece: &u32| *piece % u32::from(wholes.max(1)) == share;
+        if found.iter().filter(|piece| is_own(piece)).count() > chosen_by(&peer) {
+            found.retain(is_own);
         }
         found.sort_unstable();
         let mut ranges: Vec<(u32, u32)> = Vec::new();
@@ -337,7 +392,7 @@ impl Download {
             ranges.swap_remove(at);
         }
         ranges.sort_unstable();
-        ranges
+        Rare::Some(ranges)
     }
 
     /// The piece with the fewest holders that this source has, is missing and not under way.
@@ -354,9 +409,8 @@ impl Download {
         }
         let own = self.sources.get(&peer)?;
         for (other, source) in &self.sources {
-            let usual_ms = (LATE * source.takes_ms).max(LATE_MS_MIN);
             for asked in source.asked.values() {
-                let is_late = *other != peer && now_ms.saturating_sub(asked.at_ms) > usual_ms;
+                let is_late = *other != peer && source.is_late(asked, now_ms);
                 match asked.piece {
                     Some(piece) if is_late && own.have.contains(piece) && self.under_way.get(&piece).is_some_and(|count| *count == 1) => {
                         return Some(piece);
