@@ -13,6 +13,8 @@ mod socket;
 
 // Verbs, media types, listings, conditions, time travel and errors of one peer without disturbance.
 mod store_over_http;
+// Files of any size: streams, ranges, uploads in parts, damage, media that a browser must not run.
+mod files;
 // Data that nobody here wrote goes in and comes out the same: trees, histories, hostile files.
 mod real_input;
 // What a subscriber may rely on, over Braid, server-sent events, JSON lines and websocket.
@@ -23,6 +25,10 @@ mod who;
 mod peers;
 // Bytes on the wire: malformed, slow, large, pipelined requests, and HTTP/2.
 mod protocol;
+// Programs of other people that speak Braid.
+mod clients;
+// Folders that are kept the same as a subtree.
+mod folders;
 // Power cuts, full and failing disks, copied homes: nothing acknowledged is lost.
 mod crash;
 // A relay of one's own: where it is, and that it stops.

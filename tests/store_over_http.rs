@@ -5,4 +5,5 @@ mod errors;
 mod history;
 mod listings;
 mod media;
+mod texts;
 mod verbs;

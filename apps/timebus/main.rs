@@ -16,6 +16,7 @@ mod failure;
 mod folder;
 mod generator;
 mod home;
+mod live;
 mod media;
 mod output;
 mod peer;
@@ -24,6 +25,7 @@ mod pretty;
 mod progress;
 mod standing;
 mod target;
+mod transfer;
 mod value;
 mod verbs;
 

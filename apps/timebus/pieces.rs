@@ -22,6 +22,8 @@ pub(crate) enum Content {
     Whole(Json),
     /// A text or other file.
     File { mime: String, bytes: Vec<u8> },
+    /// A file too large to be held in memory.
+    Large { mime: String, file: std::path::PathBuf },
 }
 
 /// Whether the store takes this as a name of its own. Objects with other names are kept whole.

@@ -47,6 +47,11 @@ impl Progress {
         self.0.set_position(count);
     }
 
+    /// The bar itself, for who has more to say beside it.
+    pub(crate) fn bar(&self) -> ProgressBar {
+        self.0.clone()
+    }
+
     pub(crate) fn done(&self) {
         self.0.finish_and_clear();
     }

@@ -305,7 +305,7 @@ export class LiveTree {
     if (event.problem) {
       this.root.problem = event.problem;
       this.told.changed(this.root, false);
-    } else if (event.put !== undefined || event.delete !== undefined || event.splice !== undefined) {
+    } else if (event.put !== undefined || event.delete !== undefined || event.splice !== undefined || event.edit !== undefined) {
       this.#apply(event);
       this.told.heard(event);
     } else if (event.snapshot !== undefined) {
@@ -340,7 +340,7 @@ export class LiveTree {
   /** @param {WatchEvent} event */
   #apply(event) {
     const { root } = this;
-    const text = event.put ?? event.delete ?? event.splice ?? "/";
+    const text = event.put ?? event.delete ?? event.splice ?? event.edit ?? "/";
     /** @type {Step[]} */
     let steps =
       event.at ??
@@ -416,6 +416,13 @@ export class LiveTree {
     if (event.splice !== undefined) {
       if (node.children || node === this.root) this.#stale.add(node);
       else this.#uncounted.add(node);
+      this.told.changed(node, true);
+      this.#reread();
+      return;
+    }
+    if (event.edit !== undefined) {
+      // Only the beginning of a text is shown, so it is read again.
+      this.#stale.add(node);
       this.told.changed(node, true);
       this.#reread();
       return;

@@ -111,6 +111,56 @@ pub(crate) async fn read_body(mut body: Incoming, bytes_max: usize) -> Result<By
     }
 }
 
+/// Longest silence inside of a body that is not held in memory.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Reads a request body piece by piece, and gives it up when it comes too slowly. Time in which nobody asks for the
+/// next piece does not count.
+pub(crate) struct BodyReader {
+    body: Incoming,
+    waited: Duration,
+    len: u64,
+}
+
+impl BodyReader {
+    pub(crate) fn new(body: Incoming) -> Self {
+        Self { body, waited: Duration::ZERO, len: 0 }
+    }
+
+    /// How many bytes are still to come, if the client said so.
+    pub(crate) fn announced(&self) -> Option<u64> {
+        self.body.size_hint().exact()
+    }
+
+    /// The next piece; `None` behind the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        loop {
+            let allowed = (GRACE + Duration::from_secs(self.len / RATE_BYTES_MIN)).saturating_sub(self.waited);
+            let began = tokio::time::Instant::now();
+            let frame = match tokio::time::timeout(allowed.min(SILENCE_MAX), self.body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => {
+                    return Err(Problem::new(StatusCode::BAD_REQUEST, "body", "the body could not be read", error.to_string()));
+                }
+                Ok(None) => return Ok(None),
+                Err(_) => {
+                    return Err(Problem::new(
+                        StatusCode::REQUEST_TIMEOUT,
+                        "slow",
+                        "the body came too slowly",
+                        "a body has to come at 1 KiB a second",
+                    ));
+                }
+            };
+            self.waited += began.elapsed();
+            if let Ok(data) = frame.into_data() {
+                self.len += data.len() as u64;
+                return Ok(Some(data));
+            }
+        }
+    }
+}
+
 /// Turns a problem into an answer.
 pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
     let mut response = Response::new(Body::ready(problem.to_bytes()));
@@ -118,6 +168,13 @@ pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if problem.status == StatusCode::SERVICE_UNAVAILABLE || problem.status.as_u16() == 309 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    // Braid clients read in the head which versions are missing.
+    if let Some(missing) = problem.extra.get("versions").and_then(serde_json::Value::as_array) {
+        let missing: Vec<&str> = missing.iter().filter_map(serde_json::Value::as_str).collect();
+        if let Some(missing) = header_value(&crate::versions::print_versions(&missing)) {
+            response.headers_mut().insert("version", missing);
+        }
     }
     response
 }

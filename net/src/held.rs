@@ -50,6 +50,13 @@ fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &T
     keys.iter().any(|key| rights.device_grant(key).is_some() || rights.may_fetch(key, timeline, now_ms))
 }
 
+/// The timelines of values of a space that a peer may have, by local number.
+pub(crate) fn readable_by(store: &Store, remote: &Remote, space: &PublicKey, now_ms: u64) -> Vec<u32> {
+    let Some(rights) = store.rights(space) else { return Vec::new() };
+    let all = store.timelines_of(space).into_iter();
+    all.filter(|(timeline, _)| may_read(&rights, &remote.keys, space, timeline, now_ms)).map(|(_, t)| t).collect()
+}
+
 /// Tells a session what became of changes that were offered to the store.
 pub(crate) fn tell(stored: &mut Stored, offered: Offered) {
     stored.admitted.extend(offered.admitted);

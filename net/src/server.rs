@@ -85,6 +85,7 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     let graceful = GracefulShutdown::new();
     let mut stopped = peer.stop.subscribe();
     let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(crate::blobs::collect(peer.clone()));
     let (accepted, mut incoming) = tokio::sync::mpsc::channel(64);
     let accept = |listener: TcpListener, app: Option<Arc<str>>| {
         let accepted = accepted.clone();

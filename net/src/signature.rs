@@ -227,6 +227,38 @@ impl Signer {
             None => body.is_empty(),
         }
     }
+
+    /// The same for a body that comes in pieces.
+    pub fn body_check(&self) -> BodyCheck {
+        BodyCheck { expected: self.body_sha256, hasher: Sha256::new(), is_empty: true }
+    }
+}
+
+/// Compares a body that comes in pieces with the one that was signed.
+#[derive(Clone, Debug)]
+pub struct BodyCheck {
+    expected: Option<[u8; 32]>,
+    hasher: Sha256,
+    is_empty: bool,
+}
+
+impl BodyCheck {
+    /// Takes more of the body.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.is_empty &= bytes.is_empty();
+        if self.expected.is_some() {
+            self.hasher.update(bytes);
+        }
+    }
+
+    /// Whether what was taken is the body that was signed. Ask before acting on it.
+    #[must_use]
+    pub fn allows(self) -> bool {
+        match self.expected {
+            Some(expected) => <[u8; 32]>::from(self.hasher.finalize()) == expected,
+            None => self.is_empty,
+        }
+    }
 }
 
 /// Reads the signature of a request. `Ok(None)` if it has none.

@@ -34,6 +34,17 @@ pub(crate) enum Who {
     Anyone,
 }
 
+/// On whose behalf a request is made: what it opens is for the same one alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Principal {
+    /// The owner.
+    Owner,
+    /// Somebody with a key.
+    Key(PublicKey),
+    /// An app that the owner installed, by its name here.
+    App(String),
+}
+
 /// Checks the Host of a request; answers the kind of origin.
 pub(crate) fn check_host(link: &Link, version: http::Version, uri: &http::Uri, headers: &HeaderMap) -> Result<HostKind, Problem> {
     if link.ends.is_none() {
@@ -78,7 +89,10 @@ pub(crate) fn authority(head: &Parts) -> &str {
 pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN)
         || headers.contains_key(header::REFERER)
-        || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
+        || headers.iter().any(|(name, value)| {
+            // The `fetch` of Node says this, and nothing else of its kind; browsers never say it alone.
+            name.as_str().starts_with("sec-fetch-") && !(name == "sec-fetch-mode" && value == "cors")
+        })
 }
 
 /// Whether a browser says that the page which asks is of our own origin, or that no page does.
@@ -185,6 +199,24 @@ impl Who {
         matches!(self, Self::Owner | Self::Signed { is_owner: true, .. })
     }
 
+    /// On whose behalf the request is made; `None` is nobody in particular.
+    pub(crate) fn principal(&self) -> Option<Principal> {
+        match self {
+            Self::Owner | Self::Signed { is_owner: true, .. } => Some(Principal::Owner),
+            Self::Signed { signer, .. } => Some(Principal::Key(PublicKey::from_bytes(*signer.key()))),
+            Self::App(app) => Some(Principal::App(app.app().to_owned())),
+            Self::Anyone => None,
+        }
+    }
+
+    /// The key of somebody who signed and is not the owner.
+    pub(crate) fn guest(&self) -> Option<PublicKey> {
+        match self {
+            Self::Signed { signer, is_owner: false } => Some(PublicKey::from_bytes(*signer.key())),
+            _ => None,
+        }
+    }
+
     /// Whether the body is the one that was signed, where it was.
     pub(crate) fn allows_body(&self, body: &[u8]) -> Result<(), Problem> {
         match self {
@@ -193,6 +225,32 @@ impl Who {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The same for a body that is not held in memory.
+    pub(crate) fn body_check(&self) -> BodyCheck {
+        BodyCheck(match self {
+            Self::Signed { signer, .. } => Some(signer.body_check()),
+            _ => None,
+        })
+    }
+}
+
+/// Whether a body is the one that was signed, found out while it comes.
+pub(crate) struct BodyCheck(Option<crate::signature::BodyCheck>);
+
+impl BodyCheck {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        if let Some(check) = &mut self.0 {
+            check.update(bytes);
+        }
+    }
+
+    pub(crate) fn finish(self) -> Result<(), Problem> {
+        if self.0.is_none_or(crate::signature::BodyCheck::allows) {
+            return Ok(());
+        }
+        Err(Problem::new(StatusCode::UNAUTHORIZED, "digest", "the body is not the one that was signed", "Content-Digest and body differ"))
     }
 }
 

@@ -5,16 +5,20 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use timebus_store::json::{Json, Limits, Pos, Step as JsonStep};
 use timebus_store::pipeline::Space;
 use timebus_store::value::{INLINE_BYTES_MAX, Mime, Value};
-use timebus_store::writer::{Action, Condition, Request, WriteError, Written};
+use timebus_store::writer::{Action, Condition, Request, TextEdits, WriteError, Written};
 
 use crate::accept::Mime as Media;
+use crate::authority::Verb;
 use crate::body::Body;
 use crate::cache::canonical;
 use crate::etag;
+use crate::merge_type::MergeType;
 use crate::patches::{ContentRange, Patch, Position, Step, parse_patches};
 use crate::problem::Problem;
 use crate::read::{etag as version_etag, insert, versions};
-use crate::route::{Ask, write_problem};
+use crate::route::{Ask, storage_problem, write_problem};
+use crate::senders::{Client, Sender};
+use crate::signature::{DigestError, content_digest_matches, parse_digest};
 use crate::versions::print_versions;
 use crate::who::{now_ms, text};
 
@@ -29,20 +33,49 @@ fn limits(bytes_max: usize) -> Limits {
 
 /// Carries out a request that writes.
 pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Problem> {
-    if ask.query.inc.is_some() {
-        return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "counter", "counters are not there yet", "this version keeps no counters"));
-    }
     if text(&ask.head.headers, header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/timebus-ops")) {
         return crate::sys::take_changes(&ask, &body).await;
     }
-    let action = action(&ask, &body)?;
-    let request = request(&ask, action)?;
+    let make = || {
+        let request = request(&ask, action(&ask, &body)?)?;
+        check_digest(&ask, &body, &request)?;
+        Ok(request)
+    };
+    let request = make()?;
+    carry_out(&ask, request, body.len(), make).await
+}
+
+/// The same once it is clear what is to be done.
+pub(crate) async fn perform(ask: Ask, action: Action) -> Result<Response<Body>, Problem> {
+    let make = || request(&ask, action.clone());
+    let request = make()?;
+    carry_out(&ask, request, 0, make).await
+}
+
+/// Writes, and makes the request again for as long as it waits for what it builds on: so many bytes meanwhile.
+async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() -> Result<Request, Problem>) -> Result<Response<Body>, Problem> {
     let label = request.label.clone();
     let path = request.path.clone();
     let durable = request.durable;
-    let creates = ask.head.method == Method::POST;
-    match ask.peer.store.write(request).await {
-        Ok(written) => Ok(done(&ask.space, &written, creates, durable)),
+    let creates = ask.head.method == Method::POST && ask.query.inc.is_none();
+    let waits = request.parents.is_some();
+    if let (Some(label), Some(parents)) = (&label, &request.parents)
+        && let Some(client) = Client::of(&ask.head.headers, ask.who.principal())
+    {
+        ask.peer.senders.remember(ask.space.key, label, Sender { client, path: path.clone(), parents: parents.clone() });
+    }
+    let result = match ask.peer.store.write(request).await {
+        Err(WriteError::UnknownVersion(_)) if waits => crate::waiting::write(&ask.peer, bytes, make).await?,
+        result => result,
+    };
+    match result {
+        Ok(written) => {
+            let mut response = done(&ask.space, &written, creates, durable);
+            if ask.query.inc.is_some() {
+                show_number(ask, &mut response)?;
+            }
+            Ok(response)
+        }
         Err(error @ WriteError::Condition { .. }) => {
             let mut response = crate::body::refuse(&write_problem(&error));
             if let WriteError::Condition { version, .. } = &error {
@@ -52,13 +85,27 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
         }
         Err(error) => {
             tracing::debug!(%path, ?label, %error, "a write was refused");
-            let mut response = crate::body::refuse(&write_problem(&error));
-            if let WriteError::UnknownVersion(missing) = &error {
-                insert(response.headers_mut(), "version", &print_versions(missing));
-            }
-            Ok(response)
+            Err(write_problem(&error))
         }
     }
+}
+
+/// Answers an addition with what the counter has come to.
+fn show_number(ask: &Ask, response: &mut Response<Body>) -> Result<(), Problem> {
+    let store = &ask.peer.store;
+    if ask.who.may(&ask.peer, Verb::Read, &ask.space.key, &ask.path).is_err() {
+        return Ok(());
+    }
+    let reading = store.read(&store.snapshot(), ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
+    let mut number = Vec::new();
+    if let Some(json) = reading.tree.to_json(&ask.space.key) {
+        json.write(&mut number);
+    }
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *response.body_mut() = Body::ready(number);
+    Ok(())
 }
 
 fn done(space: &Space, written: &Written, creates: bool, durable: bool) -> Response<Body> {
@@ -77,6 +124,47 @@ fn done(space: &Space, written: &Written, creates: bool, durable: bool) -> Respo
         *response.status_mut() = StatusCode::CREATED;
     }
     response
+}
+
+/// Checks that a write leads to the state that its digest names, upon the version that it was made on. A Braid client
+/// that computes another digest has lost its way, and stops when it is told so. Where the state is put together here in
+/// a way of our own, as JSON is, there is nothing to compare.
+fn check_digest(ask: &Ask, body: &Bytes, request: &Request) -> Result<(), Problem> {
+    let headers = &ask.head.headers;
+    let Some(digest) = text(headers, "repr-digest") else { return Ok(()) };
+    let malformed = |error: DigestError| Problem::new(StatusCode::BAD_REQUEST, "digest", "Repr-Digest is malformed", error.to_string());
+    let wanted = match parse_digest(digest) {
+        Ok(wanted) => wanted,
+        Err(DigestError::NoSha256) => return Ok(()),
+        Err(error) => return Err(malformed(error)),
+    };
+    let is_whole = ask.head.method == Method::PUT && !headers.contains_key("patches") && !headers.contains_key(header::CONTENT_RANGE);
+    if is_whole && !content_digest_matches(digest, body).map_err(malformed)? {
+        return Err(digest_differs("the body"));
+    }
+    let Action::EditText(TextEdits::Ranges(ranges)) = &request.action else { return Ok(()) };
+    let (store, rows) = (&ask.peer.store, ask.peer.store.snapshot());
+    let before = match &request.parents {
+        // What is not known yet is waited for, and looked at then.
+        Some(parents) => match store.read_at(&rows, ask.space, &ask.path, parents) {
+            Ok(tree) => tree,
+            Err(WriteError::UnknownVersion(_)) => return Ok(()),
+            Err(error) => return Err(write_problem(&error)),
+        },
+        None => store.read(&rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?.tree,
+    };
+    let before = crate::watch::text::text_of(&before).map_or("", |(_, text)| text);
+    match crate::watch::text::with_ranges(before, ranges) {
+        Some(after) if crate::watch::sha256(&after) != wanted => Err(digest_differs("the text with these edits")),
+        _ => Ok(()),
+    }
+}
+
+/// The answer to a client whose state is not what it thinks it is.
+fn digest_differs(what: &str) -> Problem {
+    let status = StatusCode::from_u16(550).unwrap_or(StatusCode::BAD_REQUEST);
+    Problem::new(status, "digest", "this is not the state that Repr-Digest names", format!("{what} has another SHA-256; nothing was written"))
+        .with_fix("read the path again and build on what you get")
 }
 
 /// Everything of a request but what it does.
@@ -140,6 +228,13 @@ fn condition(ask: &Ask) -> Result<Condition, Problem> {
 /// What the body asks for, by method, headers and media type.
 fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
     let headers = &ask.head.headers;
+    let merge = MergeType::of(headers)?;
+    if let Some(delta) = ask.query.inc {
+        if ask.head.method != Method::POST {
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "counter", "only POST adds to a counter", "inc is no parameter of this method"));
+        }
+        return Ok(Action::Inc(delta));
+    }
     if ask.head.method == Method::DELETE {
         if headers.contains_key("put-mode") {
             return Err(Problem::new(
@@ -163,6 +258,9 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
                 .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "range", "Content-Range is malformed", error.to_string()))?;
             return splices(&[Patch { range, content: body.clone() }]);
         }
+    }
+    if merge.is_some() && ask.head.method != Method::POST {
+        return whole_text(ask, body);
     }
     let kind = text(headers, header::CONTENT_TYPE);
     let media = match kind {
@@ -205,11 +303,30 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
                 .with_fix("JSON strings need quotes: -d '\"hello\"'; for text send -H 'Content-Type: text/plain', for a file its media type")),
         },
         _ if is_json => Ok(Action::Put(json(ask, body)?)),
+        (_, "text/plain" | "text/markdown") => {
+            let mime = if essence == "text/plain" { Mime::plain_text() } else { Mime::markdown() };
+            Ok(Action::PutText { mime, text: utf8(body)?.to_owned() })
+        }
         _ => {
             let mime = keepable(kind.unwrap_or_default(), body)?;
             Ok(Action::PutValue(Value::Bytes { mime, bytes: body.to_vec().into() }))
         }
     }
+}
+
+/// A whole text, from a client that says how texts merge: it stays what kind of text it is.
+fn whole_text(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
+    let store = &ask.peer.store;
+    let reading = store.read(&store.snapshot(), ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
+    let said = text(&ask.head.headers, header::CONTENT_TYPE).unwrap_or_default();
+    let shown = crate::watch::text::text_of(&reading.tree).map_or(said, |(mime, _)| mime);
+    let mime = if shown.trim_start().starts_with("text/markdown") { Mime::markdown() } else { Mime::plain_text() };
+    Ok(Action::PutText { mime, text: utf8(body)?.to_owned() })
+}
+
+fn utf8(body: &Bytes) -> Result<&str, Problem> {
+    std::str::from_utf8(body)
+        .map_err(|_| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "this text cannot be kept", "the text is not UTF-8"))
 }
 
 /// What `curl -d` says the body is.
@@ -257,11 +374,14 @@ fn keepable(kind: &str, body: &Bytes) -> Result<Mime, Problem> {
 /// Braid range patches as splices of JSON.
 fn splices(patches: &[Patch]) -> Result<Action, Problem> {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch cannot be applied", detail);
+    if patches.iter().any(|patch| matches!(patch.range, ContentRange::Text(_))) {
+        return text_ranges(patches);
+    }
     let mut out = Vec::with_capacity(patches.len());
     let mut values_left = VALUES_MAX;
     for patch in patches {
         let ContentRange::Json(steps) = &patch.range else {
-            return Err(bad("text ranges apply to mergeable texts, which this version does not keep yet".to_owned()));
+            return Err(bad("a request has ranges of json or of text, not both".to_owned()));
         };
         let steps = steps.iter().map(json_step).collect();
         let content = if patch.content.is_empty() {
@@ -276,6 +396,25 @@ fn splices(patches: &[Patch]) -> Result<Action, Problem> {
     Ok(Action::Splice(out))
 }
 
+/// Braid range patches of a text. Their ranges are those of the text that the caller saw.
+fn text_ranges(patches: &[Patch]) -> Result<Action, Problem> {
+    let bad = |detail: &str| Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch cannot be applied", detail);
+    let mut ranges = Vec::with_capacity(patches.len());
+    for patch in patches {
+        let ContentRange::Text(span) = &patch.range else { return Err(bad("a request has ranges of json or of text, not both")) };
+        let content = std::str::from_utf8(&patch.content).map_err(|_| bad("what is put into a text is UTF-8"))?;
+        ranges.push((pos(span.start), pos(span.end), content.to_owned()));
+    }
+    Ok(Action::EditText(TextEdits::Ranges(ranges)))
+}
+
+fn pos(position: Position) -> Pos {
+    match position {
+        Position::Start(at) => Pos::FromStart(at),
+        Position::End(at) => Pos::FromEnd(at),
+    }
+}
+
 /// Values, those that hold others counted too.
 fn values(json: &Json) -> usize {
     1 + match json {
@@ -286,10 +425,6 @@ fn values(json: &Json) -> usize {
 }
 
 fn json_step(step: &Step) -> JsonStep {
-    let pos = |position: Position| match position {
-        Position::Start(at) => Pos::FromStart(at),
-        Position::End(at) => Pos::FromEnd(at),
-    };
     match step {
         Step::Key(key) => JsonStep::Key(key.clone()),
         Step::Index(Position::Start(at)) => JsonStep::Index(i64::try_from(*at).unwrap_or(i64::MAX)),

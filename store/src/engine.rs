@@ -159,7 +159,9 @@ impl Engine {
         let log = LogReader::in_memory(home.disk.clone());
         let mut opened = Opened::default();
         let tables = home.open_tables(&log, &mut opened)?;
-        let mut pipeline = Pipeline::new(Layered::new(tables.snapshot(), None), Bodies::new(log.clone()), home.space())?;
+        let mut bodies = Bodies::new(log.clone());
+        bodies.texts = crate::objects::Texts::new(config.text_steps_max);
+        let mut pipeline = Pipeline::new(Layered::new(tables.snapshot(), None), bodies, home.space())?;
         let end = replay(&mut pipeline, &tables, &log, &mut opened, &mut |_| {})?;
         let mut appender = Appender::in_memory(home.disk.clone(), end).map_err(StorageError::from)?;
         if home.needs_device {
@@ -227,10 +229,24 @@ impl Engine {
         Step::Dispatched
     }
 
-    /// Does the next thing: decides while there is something to decide, else makes durable.
+    /// Does what the thread does that merges texts which have too much to merge: one of them, if there is one.
+    pub fn merge(&mut self) -> Step {
+        match self.decider.lend() {
+            Some(lent) => {
+                self.decider.take_job(Job::Resumed(Box::new(lent.resume())));
+                Step::Decided
+            }
+            None => Step::Idle,
+        }
+    }
+
+    /// Does the next thing: decides while there is something to decide, else makes durable, else merges.
     pub fn step(&mut self) -> Step {
         match self.decide() {
-            Step::Idle => self.sync(),
+            Step::Idle => match self.sync() {
+                Step::Idle => self.merge(),
+                step => step,
+            },
             step => step,
         }
     }

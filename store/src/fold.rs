@@ -12,12 +12,13 @@ use timebus_identity::PublicKey;
 
 use crate::change::{Body, Change};
 use crate::grant::Scope;
-use crate::ids::OpId;
+use crate::ids::{ChangeId, OpId};
 use crate::keyspace::{Layered, Rows, Table};
 use crate::list::{Position, position_key};
 use crate::log::LogReader;
-use crate::node::{Entry, Node, Write, Writes, history_key, history_prefix, list_of_element, node_key, remove, split_history_key};
-use crate::op::{Op, OpRef, PathStep};
+use crate::node::{Entry, Node, Write, Writes, history_key, history_prefix, list_of_element, node_key, remove, split_history_key, visible_write};
+use crate::objects::{ObjectId, Texts};
+use crate::op::{Op, OpRef, PathStep, TextEdit};
 use crate::path::{Path, Segment};
 use crate::store::StorageError;
 use crate::summary::{Summary, find, summary};
@@ -25,6 +26,8 @@ use crate::tree::Shape;
 use crate::value::Value;
 use crate::view::{View, advance, back, ends_within};
 use crate::vouch::{Scopes, ends_of, has_effect};
+
+mod objects;
 
 /// Decoded bodies kept at hand: those that recent ops referred to.
 const BODIES_MAX: usize = 64;
@@ -40,6 +43,8 @@ pub struct Bodies {
     /// Bodies that are not in the log yet: of the group at hand, and of the group that is being synced.
     unsynced: [HashMap<(u32, u64), KnownChange>; 2],
     latest: Option<Latest>,
+    /// Texts at hand.
+    pub(crate) texts: Texts,
 }
 
 /// What is before the change that was applied last, of those that do not stand on all that had arrived. A long branch
@@ -57,7 +62,7 @@ impl Bodies {
     /// Reads from this log.
     #[must_use]
     pub fn new(log: LogReader) -> Self {
-        Self { log, kept: HashMap::new(), unsynced: Default::default(), latest: None }
+        Self { log, kept: HashMap::new(), unsynced: Default::default(), latest: None, texts: Texts::default() }
     }
 
     /// Makes a body known that is not in the log yet.
@@ -80,6 +85,7 @@ impl Bodies {
         self.kept.clear();
         self.unsynced = Default::default();
         self.latest = None;
+        self.texts.clear();
     }
 
     /// Everything before a change that stands on these.
@@ -124,7 +130,7 @@ impl Bodies {
     }
 
     /// The id that a reference inside a body means.
-    fn resolve(own: &Summary, body: &Body, reference: OpRef) -> Option<OpId> {
+    pub(crate) fn resolve(own: &Summary, body: &Body, reference: OpRef) -> Option<OpId> {
         let change = match reference.change.checked_sub(1) {
             None => own.id,
             Some(at) => *body.references.get(at as usize)?,
@@ -156,6 +162,7 @@ impl Bodies {
             let made = match op {
                 Op::Ins { .. } => u32::try_from(index).ok().map(|index| OpId { change: own.id, index }),
                 Op::Move { elem, .. } => Self::resolve(own, body, *elem),
+                Op::Text { obj, .. } | Op::Inc { obj, .. } => Self::resolve(own, body, *obj),
                 _ => None,
             };
             let path = match (made, op.path()) {
@@ -222,6 +229,8 @@ pub struct Effect {
 pub struct Touched {
     /// Whether an op moved this list element.
     pub moved: bool,
+    /// Where nothing but a text was edited: which, and how.
+    pub text: Option<(ObjectId, Vec<TextEdit>)>,
     /// The highest path that looks different in kind now (from its shape before to its shape after), if any.
     pub reshaped: Option<(usize, Option<Shape>, Option<Shape>)>,
 }
@@ -344,6 +353,7 @@ impl<'a> Fold<'a> {
                         replaced.push((pred_a, pred.index));
                     }
                 }
+                self.make_object(own, seen, id, &path, value)?;
                 let write = Write { lamport: own.lamport, a, id, list, value: value.clone() };
                 self.show(&path, t_key, write, None, replaced, hidden)?;
             }
@@ -382,6 +392,7 @@ impl<'a> Fold<'a> {
                 let Some(anchor) = self.check_anchor(own, body, seen, id, &list, *at)? else { return Ok(()) };
                 let position = Position { id, lamport: own.lamport, at: anchor, side: *side, element: id, hidden: false };
                 self.rows.staged.put(Table::Position, position_key(self.t, &list, &id), position.encode());
+                self.make_object(own, seen, id, &path, value)?;
                 let write = Write { lamport: own.lamport, a, id, list: Some(list), value: value.clone() };
                 let hidden = right.hides(&path, &own.author);
                 self.show(&path, node_key(self.t, &path.key()), write, Some(list), Vec::new(), hidden)?;
@@ -409,16 +420,10 @@ impl<'a> Fold<'a> {
                     self.effect.touched.entry(path).or_default().moved = true;
                 }
             }
-            // Texts, counters, mounts and statements about rights have folds of their own.
-            Op::Inc { .. }
-            | Op::Text { .. }
-            | Op::Mount { .. }
-            | Op::Link { .. }
-            | Op::Grant(_)
-            | Op::Revoke(_)
-            | Op::Genesis(_)
-            | Op::Succeed(_)
-            | Op::Unknown { .. } => {}
+            Op::Inc { obj, delta } => self.apply_inc(own, body, id, (*obj, *delta), right, seen)?,
+            Op::Text { .. } => self.apply_text(own, body, id, op, right, seen)?,
+            // Mounts and statements about rights have folds of their own.
+            Op::Mount { .. } | Op::Link { .. } | Op::Grant(_) | Op::Revoke(_) | Op::Genesis(_) | Op::Succeed(_) | Op::Unknown { .. } => {}
         }
         Ok(())
     }
@@ -489,6 +494,9 @@ impl<'a> Fold<'a> {
     fn kill(&mut self, path: &Path, t_key: &[u8], lamport: u64, id: OpId) -> Result<(), StorageError> {
         self.leave(path)?;
         let mut node = std::mem::take(&mut self.node(t_key)?.node);
+        if let Some(write) = visible_write(&node, self.rows, t_key, lamport, &id)? {
+            crate::blobs::stage(&mut self.rows.staged, self.t, &write, false);
+        }
         let was_list = matches!(&node.writes, Writes::One(write) if write.value == Value::List) || matches!(node.writes, Writes::Many(_));
         let removed = remove(&mut node, self.rows, t_key, lamport, id);
         let loaded = self.node(t_key)?;
@@ -497,7 +505,7 @@ impl<'a> Fold<'a> {
         if removed && was_list && loaded.node.below > 0 {
             loaded.node.loose = true;
         }
-        self.effect.touched.entry(path.clone()).or_default();
+        self.effect.touched.entry(path.clone()).or_default().text = None;
         self.touch(path, t_key, if removed { -1 } else { 0 })
     }
 
@@ -514,6 +522,7 @@ impl<'a> Fold<'a> {
         let entry = Entry { writes: true, list: made_in, preds, hidden };
         self.rows.staged.put(Table::History, history_key(&t_key, write.a, write.id.index), entry.encode());
         if hidden {
+            crate::blobs::stage(&mut self.rows.staged, self.t, &write, false);
             return Ok(());
         }
         self.insert(path, t_key, write)
@@ -526,8 +535,9 @@ impl<'a> Fold<'a> {
         // Which of several writes wins decides whether elements below show.
         let lists = write.value == Value::List || matches!(&loaded.node.writes, Writes::One(other) if other.value == Value::List);
         loaded.node.loose |= loaded.node.below > 0 && (lists || matches!(loaded.node.writes, Writes::Many(_)));
+        crate::blobs::stage(&mut self.rows.staged, self.t, &write, true);
         loaded.node.insert(&mut self.rows.staged, &t_key, write);
-        self.effect.touched.entry(path.clone()).or_default();
+        self.effect.touched.entry(path.clone()).or_default().text = None;
         self.touch(path, &t_key, 1)
     }
 
@@ -602,6 +612,7 @@ impl<'a> Fold<'a> {
             }
         }
         let mut paths: BTreeSet<Path> = BTreeSet::new();
+        let mut texts = objects::Flips::new();
         for a in parts {
             let loaded = self.bodies.load(self.rows, self.t, a)?;
             // The summary beside the body may be from before the run was complete.
@@ -618,6 +629,9 @@ impl<'a> Fold<'a> {
                     self.rows.staged.put(Table::History, key, entry.encode());
                     let flipped = if hidden { &mut self.hidden } else { &mut self.revealed };
                     flipped.extend(&ends);
+                    if matches!(op, Op::Text { .. } | Op::Inc { .. }) {
+                        self.flip_object(&loaded.0, &loaded.1, (a, index as u32), op, hidden, &mut texts)?;
+                    }
                     if matches!(op, Op::Move { .. }) {
                         self.flip_move(&loaded, index, op, hidden)?;
                         self.effect.touched.entry(path.clone()).or_default().moved = true;
@@ -625,6 +639,9 @@ impl<'a> Fold<'a> {
                     paths.insert(path);
                 }
             }
+        }
+        for (object, (path, changes)) in texts {
+            self.bodies.texts.flip(self.rows, self.t, &object, path.key(), &changes)?;
         }
         self.tell_above()?;
         self.settling = true;
@@ -644,6 +661,7 @@ impl<'a> Fold<'a> {
             Op::Ins { .. } => vec![OpId { change: own.id, index: index as u32 }],
             Op::Del { preds, .. } => preds.iter().filter_map(|pred| Bodies::resolve(own, body, *pred)).collect(),
             Op::Move { elem, .. } => Bodies::resolve(own, body, *elem).into_iter().collect(),
+            Op::Text { .. } | Op::Inc { .. } => return Ok(self.object_path(own, body, op)?.map(|made| made.path).into_iter().collect()),
             _ => Vec::new(),
         };
         let mut paths = BTreeSet::new();
@@ -697,7 +715,7 @@ impl<'a> Fold<'a> {
             let (_, write) = found.ok_or(StorageError::Damaged { table: Table::History.name() })?;
             self.insert(path, t_key.clone(), write)?;
         }
-        self.effect.touched.entry(path.clone()).or_default();
+        self.effect.touched.entry(path.clone()).or_default().text = None;
         self.touch(path, &t_key, 0)
     }
 
@@ -811,7 +829,8 @@ impl Right<'_> {
 }
 
 /// What a change may refer to.
-struct Seen {
+#[derive(Debug)]
+pub(crate) struct Seen {
     a: u64,
     /// Its base's view; `None` when that is everything before it.
     view: Option<View>,
@@ -829,8 +848,19 @@ impl Seen {
         Ok(Self { a, view, past })
     }
 
+    /// For questions about the past alone.
+    pub(crate) fn of_past(rows: &impl Rows, t: u32, a: u64, own: &Summary) -> Result<Self, StorageError> {
+        let past = if own.total { None } else { Some(View::past_of(rows, t, &own.deps)?) };
+        Ok(Self { a, view: None, past })
+    }
+
+    /// Whether another change is before `op`, which is of `own`.
+    pub(crate) fn has(&self, rows: &impl Rows, t: u32, own: &Summary, op: OpId, change: &ChangeId) -> Result<bool, StorageError> {
+        Ok(*change != own.id && self.past(rows, t, own, op, OpId { change: *change, index: 0 })?.is_some())
+    }
+
     /// Arrival number and Lamport clock of the change that holds `id`, if that was before `op`, which is of `own`.
-    fn past(&self, rows: &Layered, t: u32, own: &Summary, op: OpId, id: OpId) -> Result<Option<(u64, u64)>, StorageError> {
+    fn past(&self, rows: &impl Rows, t: u32, own: &Summary, op: OpId, id: OpId) -> Result<Option<(u64, u64)>, StorageError> {
         if id.change == own.id {
             return Ok((id.index < op.index).then_some((self.a, own.lamport)));
         }

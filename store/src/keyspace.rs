@@ -43,19 +43,35 @@ pub enum Table {
     Meta,
     /// Key: `t ‖ a` of a change that is not rooted. Value: scopes in which it has an effect, see [`crate::vouch`].
     Unrooted,
+    /// Key: `t ‖ kind ‖ …`. Value: what texts and counters hold, see [`crate::objects`].
+    Object,
+    /// Key: `hash (32) ‖ t ‖ a ‖ op index (4)` of a write that refers to a blob. Value: 1 if it is visible, else 0.
+    Blob,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Self; 10] =
-        [Self::Index, Self::Change, Self::Chain, Self::Node, Self::History, Self::Live, Self::Position, Self::Label, Self::Meta, Self::Unrooted];
+    pub const ALL: [Self; 12] = [
+        Self::Index,
+        Self::Change,
+        Self::Chain,
+        Self::Node,
+        Self::History,
+        Self::Live,
+        Self::Position,
+        Self::Label,
+        Self::Meta,
+        Self::Unrooted,
+        Self::Object,
+        Self::Blob,
+    ];
 
     /// The table's name on disk; the number is the version of its format.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Index => "index-1",
-            Self::Change => "change-2",
+            Self::Change => "change-3",
             Self::Chain => "chain-1",
             Self::Node => "node-1",
             Self::History => "history-1",
@@ -63,7 +79,9 @@ impl Table {
             Self::Position => "position-1",
             Self::Label => "label-1",
             Self::Meta => "meta-1",
-            Self::Unrooted => "unrooted-1",
+            Self::Unrooted => "unrooted-2",
+            Self::Object => "object-1",
+            Self::Blob => "blob-1",
         }
     }
 }

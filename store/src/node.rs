@@ -215,6 +215,19 @@ pub fn remove(node: &mut Node, rows: &mut crate::keyspace::Layered, t_key: &[u8]
     Ok(true)
 }
 
+/// A visible write of a node.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn visible_write(node: &Node, rows: &impl Rows, t_key: &[u8], lamport: u64, id: &OpId) -> Result<Option<Write>, StorageError> {
+    match &node.writes {
+        Writes::One(write) if write.id == *id => Ok(Some(write.clone())),
+        Writes::Many(_) => rows.get(Table::Live, &live_key(t_key, lamport, id))?.map(|row| decode_live(&row)).transpose(),
+        _ => Ok(None),
+    }
+}
+
 fn live_prefix(t_key: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(t_key.len() + 45);
     key.extend_from_slice(t_key);

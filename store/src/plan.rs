@@ -14,8 +14,9 @@ use crate::ids::{ChangeId, OpId};
 use crate::json::Json;
 use crate::list::Order;
 use crate::node::Write;
-use crate::op::{Op, OpRef, PathStep, Side};
+use crate::op::{Op, OpRef, PathStep, Side, TEXT_EDITS_MAX, TextEdit};
 use crate::path::{Path, Segment};
+use crate::text::{TEXT_CHARS_MAX, TextDraft, TextVersion, edits_between};
 use crate::tree::Tree;
 use crate::value::{INLINE_BYTES_MAX, Mime, Value, opaque_len};
 
@@ -32,6 +33,15 @@ pub enum PlanError {
         /// Where.
         at: String,
     },
+    /// A text has too many characters.
+    #[error("a text has at most {TEXT_CHARS_MAX} characters")]
+    TextTooLong,
+    /// What was edited is so old, or so entangled, that working out what the edits mean now takes too long.
+    #[error("bringing the edits to the newest version of the text takes too long; read it again and edit that")]
+    TextTooBusy,
+    /// The text could not be read.
+    #[error("a text could not be read: {0}")]
+    TextUnreadable(String),
     /// The whole request is too large.
     #[error("one request may write {REQUEST_BYTES_MAX} bytes at most")]
     RequestTooLarge,
@@ -39,6 +49,8 @@ pub enum PlanError {
 
 /// Largest string that is planned: it has to fit a body beside its path and predecessors.
 pub const STRING_BYTES_MAX: usize = BODY_BYTES_MAX - 256 * 1024;
+/// Bytes of the edits of one op, roughly; longer ones become several, in a run of changes.
+const TEXT_OP_BYTES: usize = 512 * 1024;
 /// Predecessors that one op lists; with the elements of its path they have to fit a body's table of references.
 const PREDS_MAX: usize = 3500;
 
@@ -68,13 +80,28 @@ enum PlannedOp {
     Set { path: PlanPath, value: Value, preds: Vec<OpId> },
     Del { path: PlanPath, preds: Vec<OpId> },
     Ins { list: Target, at: Option<Target>, side: Side, value: Value },
+    Inc { made: Target, delta: i64 },
+    Text { made: Target, stands: Stands, agent: Box<str>, seq: u64, edits: Vec<TextEdit> },
 }
+
+/// What edits of a text stand on.
+#[derive(Clone, Debug)]
+enum Stands {
+    On(TextVersion),
+    /// The op of this number, which has so many events.
+    After(usize, u64),
+}
+
+/// Makes edits of a text, as the caller saw it, into the fields of an op. The text is named by a write that stands for
+/// it; one that this request makes has none.
+pub type Drafter<'a> = Box<dyn FnMut(Option<&OpId>, Vec<TextEdit>) -> Result<Option<TextDraft>, PlanError> + 'a>;
 
 /// Ops that were decided on, before they are put into bodies.
 pub struct Plan<'a> {
     space: PublicKey,
     /// Orders lists: answers the positions of a list that exists.
     order: Box<dyn FnMut(&OpId) -> Order + 'a>,
+    draft: Drafter<'a>,
     ops: Vec<PlannedOp>,
     /// From this depth on, a value that shows as the JSON asked for stays what it is: a text stays a text.
     keep_from: usize,
@@ -108,8 +135,8 @@ fn joined(path: &PlanPath, step: PlanStep) -> PlanPath {
 
 impl<'a> Plan<'a> {
     /// Nothing planned yet.
-    pub fn new(space: PublicKey, order: impl FnMut(&OpId) -> Order + 'a) -> Self {
-        Self { space, order: Box::new(order), ops: Vec::new(), keep_from: 0 }
+    pub fn new(space: PublicKey, order: impl FnMut(&OpId) -> Order + 'a, draft: Drafter<'a>) -> Self {
+        Self { space, order: Box::new(order), draft, ops: Vec::new(), keep_from: 0 }
     }
 
     /// Whether nothing has to be written.
@@ -139,12 +166,104 @@ impl<'a> Plan<'a> {
     }
 
     /// Takes writes back and puts a value in their place, if there was one.
-    pub fn restore(&mut self, path: &Path, value: Option<Value>, writes: &[Write]) {
-        let path = plan_path(path);
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`].
+    pub fn restore(&mut self, at: &Path, value: Option<Value>, writes: &[Write]) -> Result<(), PlanError> {
+        let path = plan_path(at);
+        let preds = ids(&writes.iter().collect::<Vec<_>>());
         match value {
-            Some(value) => self.ops.push(PlannedOp::Set { path, value, preds: ids(&writes.iter().collect::<Vec<_>>()) }),
+            // A text that is made again is another one, which begins with what the old one held.
+            Some(Value::Text { mime, content }) => {
+                self.ops.push(PlannedOp::Set { path, value: Value::text(mime), preds });
+                let made = Target::New(self.ops.len() - 1);
+                self.begin_text(made, content.map_or_else(String::new, |content| content.text.clone()))?;
+            }
+            Some(value) => self.ops.push(PlannedOp::Set { path, value, preds }),
             None => self.delete_writes(path, &writes.iter().collect::<Vec<_>>()),
         }
+        Ok(())
+    }
+
+    /// Replaces what is at `path`, of which the caller saw `tree`, by a text. One of the same kind is edited.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanError`].
+    pub fn put_text(&mut self, path: &Path, tree: &Tree, mime: &Mime, text: &str) -> Result<(), PlanError> {
+        if text.chars().count() as u64 > TEXT_CHARS_MAX {
+            return Err(PlanError::TextTooLong);
+        }
+        if matches!(tree.writes.first(), Some(Write { value: Value::Text { mime: known, .. }, .. }) if known == mime)
+            && self.edit_text(&plan_path(path), tree, text)?
+        {
+            return Ok(());
+        }
+        let made = self.make(path, tree, Value::text(mime.clone()));
+        self.begin_text(made, text.to_owned())
+    }
+
+    /// Makes the text that shows at a node into another one; says whether one shows.
+    fn edit_text(&mut self, path: &PlanPath, tree: &Tree, text: &str) -> Result<bool, PlanError> {
+        let Some(write @ Write { value: Value::Text { content: Some(content), .. }, .. }) = tree.writes.first() else { return Ok(false) };
+        if tree.shape() != crate::tree::Shape::Scalar {
+            return Ok(false);
+        }
+        // What is beside it goes; other writes of the same text are the text.
+        let mut others: Vec<&Write> = tree.hidden.iter().collect();
+        let same = |write: &Write| matches!(&write.value, Value::Text { content: Some(other), .. } if other.object == content.object);
+        others.extend(tree.writes.iter().filter(|write| !same(write)));
+        self.delete_writes(path.clone(), &others);
+        let edits = edits_between(&content.text, text);
+        if let Some(draft) = (self.draft)(Some(&write.id), edits)? {
+            self.push_text(Target::Known(write.id), draft);
+        }
+        Ok(true)
+    }
+
+    /// Removes what the caller saw beside a text.
+    pub fn delete_beside(&mut self, path: &Path, writes: &[Write]) {
+        self.delete_writes(plan_path(path), &writes.iter().collect::<Vec<_>>());
+    }
+
+    /// Fills a text that this request makes.
+    fn begin_text(&mut self, made: Target, text: String) -> Result<(), PlanError> {
+        if !text.is_empty() {
+            let edits = vec![TextEdit { pos: 0, del: 0, ins: text.into() }];
+            if let Some(draft) = (self.draft)(None, edits)? {
+                self.push_text(made, draft);
+            }
+        }
+        Ok(())
+    }
+
+    /// Edits a text that exists, or that the op of a number makes.
+    pub fn push_text(&mut self, made: Target, draft: TextDraft) {
+        let TextDraft { base, agent, seq, edits } = draft;
+        let parts = in_parts(edits);
+        let mut left: u64 = parts.iter().flatten().map(events).sum();
+        let mut stands = Stands::On(base);
+        for edits in parts {
+            let count: u64 = edits.iter().map(events).sum();
+            left -= count;
+            self.ops.push(PlannedOp::Text { made, stands, agent: agent.clone(), seq: seq - left, edits });
+            stands = Stands::After(self.ops.len() - 1, count);
+        }
+    }
+
+    /// Writes a text or counter over what the caller saw. Answers the op that makes it.
+    pub fn make(&mut self, path: &Path, tree: &Tree, value: Value) -> Target {
+        let path = plan_path(path);
+        let mut below = Vec::new();
+        tree.writes_below(&mut below);
+        self.delete_writes(path.clone(), &below);
+        Target::New(self.set(&path, tree, value))
+    }
+
+    /// Adds to a counter that exists, or that the op of a number makes.
+    pub fn push_inc(&mut self, made: Target, delta: i64) {
+        self.ops.push(PlannedOp::Inc { made, delta });
     }
 
     /// Replaces what is at `path`, of which the caller saw `tree`, by a value without parts.
@@ -220,6 +339,12 @@ impl<'a> Plan<'a> {
 
     fn put_json(&mut self, path: &PlanPath, tree: &Tree, json: &Json, room: Room) -> Result<(), PlanError> {
         match self.kind_of(json, room, path)? {
+            Kind::Value(Value::String(text)) if matches!(tree.writes.first(), Some(Write { value: Value::Text { .. }, .. })) => {
+                if !self.edit_text(path, tree, &text)? {
+                    self.put_scalar(path, tree, Value::String(text));
+                }
+                Ok(())
+            }
             Kind::Value(value) => {
                 let shows_same = path.len() >= self.keep_from
                     && matches!(&tree.writes[..], [write] if crate::tree::value_json(&write.value, &self.space) == *json)
@@ -397,7 +522,7 @@ impl<'a> Plan<'a> {
             PlannedOp::Set { path: at, .. } => at.len() >= path.segments().len() && shares(at),
             // It names what it removes by the writes, at and below its own path.
             PlannedOp::Del { path: at, .. } => shares(at),
-            PlannedOp::Ins { .. } => false,
+            PlannedOp::Ins { .. } | PlannedOp::Inc { .. } | PlannedOp::Text { .. } => false,
         })
     }
 
@@ -417,8 +542,11 @@ impl<'a> Plan<'a> {
                 return Err(PlanError::RequestTooLarge);
             }
             let references = op_references(&op);
+            // A change has one op on each text.
+            let follows = matches!(op, PlannedOp::Text { stands: Stands::After(..), .. });
             let fits = bodies.last().is_some_and(|body| {
-                body.bytes + size <= BODY_BYTES_MAX - 64 * 1024 - 32 * body.references.len() - 32 * references.len()
+                !follows
+                    && body.bytes + size <= BODY_BYTES_MAX - 64 * 1024 - 32 * body.references.len() - 32 * references.len()
                     && body.ops.len() < OPS_MAX
                     && body.references.len() + references.len() <= REFERENCES_MAX - 300
             });
@@ -542,6 +670,20 @@ fn special_blob(members: &BTreeMap<String, Json>) -> Option<Value> {
     Some(Value::Blob { hash, len, mime: Mime::new(member(members, "@type")?)? })
 }
 
+/// Calls back with every blob that JSON names.
+pub(crate) fn blobs_named(json: &Json, each: &mut dyn FnMut(crate::blobs::BlobHash)) {
+    match json {
+        Json::Array(items) => items.iter().for_each(|item| blobs_named(item, each)),
+        Json::Object(members) => {
+            if let Some(hash) = member(members, "@blob").and_then(crate::blobs::BlobHash::parse) {
+                each(hash);
+            }
+            members.values().for_each(|value| blobs_named(value, each));
+        }
+        _ => {}
+    }
+}
+
 /// A stretch of old elements that becomes a stretch of new ones.
 struct Gap {
     old: std::ops::Range<usize>,
@@ -608,6 +750,13 @@ fn op_references(op: &PlannedOp) -> Vec<ChangeId> {
             known(list, &mut found);
             at.iter().for_each(|at| known(at, &mut found));
         }
+        PlannedOp::Inc { made, .. } => known(made, &mut found),
+        PlannedOp::Text { made, stands, .. } => {
+            known(made, &mut found);
+            if let Stands::On(version) = stands {
+                found.extend(version.iter().map(|(change, _)| *change));
+            }
+        }
     }
     found.sort_unstable();
     found.dedup();
@@ -632,7 +781,50 @@ fn rough_bytes(op: &PlannedOp) -> usize {
         PlannedOp::Set { path, value, preds } => path_bytes(path) + value_bytes(value) + 8 * preds.len(),
         PlannedOp::Del { path, preds } => path_bytes(path) + 8 * preds.len(),
         PlannedOp::Ins { value, .. } => 24 + value_bytes(value),
+        PlannedOp::Inc { .. } => 16,
+        PlannedOp::Text { edits, .. } => 400 + edits.iter().map(edit_bytes).sum::<usize>(),
     }
+}
+
+/// Bytes of an edit in a body, at most.
+fn edit_bytes(edit: &TextEdit) -> usize {
+    12 + edit.ins.len()
+}
+
+fn events(edit: &TextEdit) -> u64 {
+    edit.del + edit.ins.chars().count() as u64
+}
+
+/// Cuts edits into parts that fit an op each.
+fn in_parts(edits: Vec<TextEdit>) -> Vec<Vec<TextEdit>> {
+    let mut parts: Vec<Vec<TextEdit>> = Vec::new();
+    let mut bytes = 0;
+    let mut push = |edit: TextEdit| {
+        bytes += edit_bytes(&edit);
+        match parts.last_mut() {
+            Some(part) if bytes <= TEXT_OP_BYTES && part.len() < TEXT_EDITS_MAX => part.push(edit),
+            _ => {
+                bytes = edit_bytes(&edit);
+                parts.push(vec![edit]);
+            }
+        }
+    };
+    for edit in edits {
+        if edit.ins.len() <= TEXT_OP_BYTES / 2 {
+            push(edit);
+            continue;
+        }
+        let (mut pos, mut del, mut rest) = (edit.pos, edit.del, &*edit.ins);
+        while !rest.is_empty() {
+            let end = rest.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= TEXT_OP_BYTES / 2).last().unwrap_or(rest.len());
+            let (ins, tail) = rest.split_at(end);
+            push(TextEdit { pos, del, ins: ins.into() });
+            pos += ins.chars().count() as u64;
+            del = 0;
+            rest = tail;
+        }
+    }
+    parts
 }
 
 impl PlannedBody {
@@ -660,6 +852,13 @@ impl PlannedBody {
                 PlannedOp::Ins { list, at, .. } => {
                     note(list);
                     at.iter().for_each(&mut note);
+                }
+                PlannedOp::Inc { made, .. } => note(made),
+                PlannedOp::Text { made, stands, .. } => {
+                    note(made);
+                    if let Stands::After(number, _) = stands {
+                        note(&Target::New(*number));
+                    }
                 }
             }
         }
@@ -695,6 +894,17 @@ impl PlannedBody {
                 PlannedOp::Del { path, preds: p } => Op::Del { path: steps(path), preds: preds(p) },
                 PlannedOp::Ins { list, at, side, value } => {
                     Op::Ins { list: resolve(list), at: at.as_ref().map(resolve), side: *side, value: value.clone() }
+                }
+                PlannedOp::Inc { made, delta } => Op::Inc { obj: resolve(made), delta: *delta },
+                PlannedOp::Text { made, stands, agent, seq, edits } => {
+                    let number = |change: &ChangeId| references.binary_search(change).map_or(0, |at| at as u32 + 1);
+                    let mut base: Vec<(u32, u64)> = match stands {
+                        Stands::On(version) => version.iter().map(|(change, event)| (number(change), *event)).collect(),
+                        Stands::After(op, events) => vec![(resolve(&Target::New(*op)).change, *events)],
+                    };
+                    base.sort_unstable();
+                    base.dedup();
+                    Op::Text { obj: resolve(made), base, agent: agent.clone(), seq: *seq, edits: edits.clone() }
                 }
             })
             .collect();

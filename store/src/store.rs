@@ -10,23 +10,31 @@ use timebus_identity::{Keys, KeysError, PublicKey, SecretKey};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::Rights;
+use crate::blobs::collect::{Collected, Retention, Use, collect};
+use crate::blobs::{BlobHash, Blobs, Lease, Limits, references};
 use crate::change::{Body, Change};
 use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
 use crate::fold::Bodies;
-use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
-use crate::ids::{GrantId, OpId, TimelineId};
+use crate::grant::{Actions, Audience, Genesis, Grant, Revoke, Scope, Timelines};
+use crate::ids::{ChangeId, GrantId, OpId, TimelineId};
 use crate::keyspace::{Committed, Layered, Rows, Table, Tables};
 use crate::log::{Appender, Item, LogReader, Place};
 use crate::node::{Node, node_key};
+use crate::objects::{ObjectId, Texts, creator, load_text, text_at};
 use crate::op::Op;
 use crate::path::Path;
 use crate::pipeline::{APPLIED, AUTH, Pipeline, Space, decode_applied};
+use crate::quarantine::{self, HiddenChange, Preview};
 use crate::summary::{Summary, summary};
+use crate::text::{TextObject, TextVersion};
 use crate::tree::{CONFLICT_PAGE, Tree};
 use crate::update::Update;
+use crate::value::Value;
 use crate::view::View;
-use crate::writer::{Decider, Group, Job, Offered, Request, Statement, Syncer, WriteError, Written, names, resolve};
+use crate::writer::{
+    Action, Decider, Group, Job, Named, Offered, Request, Statement, Syncer, WriteError, Written, names_at, resolve_at, text_version,
+};
 
 /// The disk or what is on it failed.
 #[derive(Debug, thiserror::Error)]
@@ -82,11 +90,22 @@ pub struct Config {
     pub memtable_bytes: u64,
     /// Requests that may wait to be written. Default 8 192; more use memory, fewer make bursts wait outside.
     pub requests_max: usize,
+    /// Steps of merging, of 20 ns each, that one text may take while everything else waits; with more it is parked and
+    /// merged beside. Default 5 000 000; more lets an entangled text hold others up, fewer park texts that are not.
+    pub text_steps_max: u64,
+    /// How much of blobs may be kept. Default as much as the disk takes.
+    pub blobs: Limits,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { cache_bytes: 32 * 1024 * 1024, memtable_bytes: 32 * 1024 * 1024, requests_max: 8192 }
+        Self {
+            cache_bytes: 32 * 1024 * 1024,
+            memtable_bytes: 32 * 1024 * 1024,
+            requests_max: 8192,
+            text_steps_max: crate::objects::STEPS_MAX,
+            blobs: Limits::default(),
+        }
     }
 }
 
@@ -263,6 +282,7 @@ pub struct Store {
     threads: Arc<Threads>,
     opened: Arc<Opened>,
     home: Arc<FilePath>,
+    blobs: Option<Blobs>,
 }
 
 struct Threads {
@@ -298,6 +318,17 @@ pub struct Reading {
     pub tree: Tree,
     /// Its version.
     pub version: Vec<String>,
+}
+
+/// A place that names a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobPlace {
+    /// In which space.
+    pub space: Space,
+    /// Where in it.
+    pub path: Path,
+    /// Whether it does so now; else an older version did.
+    pub is_visible: bool,
 }
 
 /// Takes the lock that keeps a second process out. It is free again when the file is dropped.
@@ -342,7 +373,9 @@ impl Store {
         let attempt = |opened: &mut Opened, progress: &mut dyn FnMut(u64)| -> Result<_, OpenError> {
             let tables = open_tables(home, config, &log, opened)?;
             let rows = Layered::new(tables.snapshot(), None);
-            let mut pipeline = Pipeline::new(rows, Bodies::new(log.clone()), keys.space())?;
+            let mut bodies = Bodies::new(log.clone());
+            bodies.texts = Texts::new(config.text_steps_max);
+            let mut pipeline = Pipeline::new(rows, bodies, keys.space())?;
             let end = replay(&mut pipeline, &tables, &log, opened, progress)?;
             Ok((tables, pipeline, end))
         };
@@ -356,6 +389,7 @@ impl Store {
             }
             result => result?,
         };
+        let blobs = Blobs::open(&home.join("blobs"), config.blobs.clone()).map_err(StorageError::from)?;
         let mut appender = Appender::open(&log_folder, end).map_err(StorageError::from)?;
         // A home that lost changes, or is a copy of another, must not go on in its old chain. The mark outlives a
         // crash in the middle, and stays as long as the root key is not there to grant a new device key.
@@ -372,10 +406,20 @@ impl Store {
         }
         let device = SecretKey::from_seed(*keys.device().seed());
         let is_barred = renew && !opened.new_device;
-        let Parts { inner, decider, syncer, jobs, job_queue, groups } = Parts::new(tables, pipeline, log, appender, device, is_barred);
+        let Parts { inner, mut decider, syncer, jobs, job_queue, groups } = Parts::new(tables, pipeline, log, appender, device, is_barred);
+        let (resumer, lent) = mpsc::channel::<Box<crate::objects::Lent>>();
+        decider.resumer = Some(resumer);
+        let merged = jobs.clone();
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).stack_size(16 * 1024 * 1024).spawn(run).map_err(StorageError::from)
         };
+        // Ends when the decider does, or one text later: nobody waits for it, and it holds nothing but that text.
+        let merge = move || {
+            for lent in lent {
+                let _ = merged.send(Job::Resumed(Box::new(lent.resume())));
+            }
+        };
+        drop(spawn("merge", Box::new(merge))?);
         let handles = vec![spawn("decide", Box::new(move || decider.run(&job_queue)))?, spawn("sync", Box::new(move || syncer.run(&groups)))?];
         let threads = Threads { jobs: jobs.clone(), handles: Mutex::new(handles), inner: Arc::clone(&inner), _lock: Some(lock) };
         Ok(Self {
@@ -385,6 +429,7 @@ impl Store {
             threads: Arc::new(threads),
             opened: Arc::new(opened),
             home: home.into(),
+            blobs: Some(blobs),
         })
     }
 
@@ -400,6 +445,7 @@ impl Store {
             threads: Arc::new(threads),
             opened: Arc::new(opened),
             home: FilePath::new("").into(),
+            blobs: None,
         }
     }
 
@@ -452,6 +498,20 @@ impl Store {
         found.map_or(space.unmounted(), |t| space.with(t))
     }
 
+    /// A space with each of its timelines of values: `main`, and those that are mounted and show.
+    #[must_use]
+    pub fn shown(&self, key: PublicKey) -> Vec<Space> {
+        let Some((space, stated)) = self.stated(&key) else { return Vec::new() };
+        let mounted = stated.rights.shown().filter_map(|mount| stated.number(&mount.timeline)).map(|t| space.with(t));
+        [space].into_iter().chain(mounted).collect()
+    }
+
+    /// A notice as it goes to an inbox, signed with the key that this home writes with.
+    #[must_use]
+    pub fn sign_notice(&self, notice: &Change) -> Vec<u8> {
+        crate::writer::encode_own(notice, &self.inner.device)
+    }
+
     /// Local number of a timeline of a space that is held here.
     #[must_use]
     pub fn number_of(&self, space: &PublicKey, timeline: &TimelineId) -> Option<u32> {
@@ -461,6 +521,13 @@ impl Store {
             id if id == TimelineId::named(&space.key, "main") => Some(space.main()),
             _ => stated.number(timeline),
         }
+    }
+
+    /// The timelines of values of a space: local numbers and ids, `main` first.
+    #[must_use]
+    pub fn values(&self, space: Space) -> Vec<(u32, TimelineId)> {
+        let mounted = self.stated(&space.key).map_or_else(Vec::new, |(_, stated)| stated.mounted.iter().map(|(id, t)| (*t, *id)).collect());
+        std::iter::once((space.unmounted().main(), TimelineId::named(&space.key, "main"))).chain(mounted).collect()
     }
 
     /// The timeline of values that a [`Space`] looks at.
@@ -505,6 +572,102 @@ impl Store {
         &self.home
     }
 
+    /// The blobs of this home; `None` for a store in memory.
+    #[must_use]
+    pub fn blobs(&self) -> Option<&Blobs> {
+        self.blobs.as_ref()
+    }
+
+    /// What refers to a blob.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn use_of(&self, hash: &BlobHash) -> Result<Use, StorageError> {
+        let rows = self.snapshot();
+        let mut found = Use::Nothing;
+        for reference in references(&*rows, hash) {
+            if reference?.is_visible {
+                return Ok(Use::Visible);
+            }
+            found = Use::History;
+        }
+        Ok(found)
+    }
+
+    /// Where a blob is named.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn places_of(&self, rows: &Committed, hash: &BlobHash) -> Result<Vec<BlobPlace>, StorageError> {
+        let spaces: Vec<(Space, Vec<u32>)> = self.spaces().into_iter().map(|space| (space, self.values_of(&space.key))).collect();
+        let mut bodies = Bodies::new(self.inner.log.clone());
+        let mut found = Vec::new();
+        for reference in references(rows, hash) {
+            let reference = reference?;
+            let Some((space, _)) = spaces.iter().find(|(_, values)| values.contains(&reference.t)) else { continue };
+            let id = OpId { change: summary(rows, reference.t, reference.a)?.id, index: reference.index };
+            if let Some((path, _)) = bodies.write_at(rows, reference.t, id)? {
+                found.push(BlobPlace { space: *space, path, is_visible: reference.is_visible });
+            }
+        }
+        Ok(found)
+    }
+
+    /// All blobs that visible values of a space name.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn named_blobs(&self, rows: &Committed, space: &PublicKey) -> Result<Vec<BlobHash>, StorageError> {
+        let mut found = Vec::new();
+        for t in self.values_of(space) {
+            found.extend(crate::blobs::named_in(rows, t)?);
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// The timelines of a space that hold values, with their local numbers.
+    #[must_use]
+    pub fn timelines_of(&self, space: &PublicKey) -> Vec<(TimelineId, u32)> {
+        let Some((held, stated)) = self.stated(space) else { return Vec::new() };
+        let main = (TimelineId::named(space, "main"), held.unmounted().main());
+        std::iter::once(main).chain(stated.mounted.iter().map(|(id, t)| (*id, *t))).collect()
+    }
+
+    fn values_of(&self, space: &PublicKey) -> Vec<u32> {
+        self.timelines_of(space).into_iter().map(|(_, t)| t).collect()
+    }
+
+    /// Removes blobs that nothing has referred to for long enough. Reads every name in the folder.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn collect_blobs(&self, retention: Retention, now_ms: u64) -> Result<Collected, StorageError> {
+        match &self.blobs {
+            Some(blobs) => collect(blobs, retention, now_ms, &|hash| self.use_of(hash)),
+            None => Ok(Collected::default()),
+        }
+    }
+
+    /// Keeps the blobs that an action refers to.
+    fn lease(&self, action: &Action) -> Vec<Lease> {
+        let Some(blobs) = &self.blobs else { return Vec::new() };
+        let mut leases = Vec::new();
+        match action {
+            Action::Put(json) | Action::Merge(json) | Action::Post { value: json, .. } => {
+                crate::plan::blobs_named(json, &mut |hash| leases.push(blobs.lease(hash)));
+            }
+            Action::PutValue(crate::value::Value::Blob { hash, .. }) => leases.push(blobs.lease(BlobHash::from_bytes(*hash))),
+            _ => {}
+        }
+        leases
+    }
+
     /// What was found and done while opening.
     #[must_use]
     pub fn opened(&self) -> &Opened {
@@ -535,6 +698,7 @@ impl Store {
     /// [`WriteError`]; nothing was written then.
     pub async fn write(&self, request: Request) -> Result<Written, WriteError> {
         let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
+        let _leases = self.lease(&request.action);
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Job::Write(Box::new(request), reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?
@@ -546,10 +710,56 @@ impl Store {
     ///
     /// [`WriteError`]; nothing was said then.
     pub async fn state(&self, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+        self.state_in(None, statement, time_ms).await
+    }
+
+    /// Says something about the rights in a space, the own one if not said.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; nothing was said then.
+    pub async fn state_in(&self, space: Option<Space>, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::State(statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        self.jobs.send(Job::State(space, statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?
+    }
+
+    /// Changes of which something has no effect because of somebody's right, the latest last.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn hidden(&self, space: Space, max: usize) -> Result<Vec<HiddenChange>, StorageError> {
+        let rows = self.snapshot();
+        match self.rights(&space.key) {
+            Some(rights) => quarantine::hidden(&rows, self.log(), &rights, &self.values(space), max),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Gives a hidden change its effect back. See [`Statement::Keep`].
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    pub async fn keep(&self, space: Space, change: ChangeId, time_ms: u64) -> Result<(), WriteError> {
+        self.state_in(Some(space), Statement::Keep(change), time_ms).await.map(drop)
+    }
+
+    /// What taking grants back would do, if this device may.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    pub fn preview_revoke(&self, space: Space, grants: &[GrantId], cascade: bool, keep: bool) -> Result<Preview, WriteError> {
+        let rights = self.rights(&space.key).ok_or(WriteError::NoAuthority { space: space.key })?;
+        let device = self.device();
+        let ops: Vec<Op> = grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: Vec::new() })).collect();
+        let cap = rights.cap_to_state(&device, &ops).ok_or(WriteError::NoAuthority { space: space.key })?;
+        let rows = (*self.snapshot()).clone();
+        let keys = (space.key, device, cap);
+        Ok(quarantine::preview(rows, self.log(), &rights, (space.auth(), &self.values(space)), keys, grants, (cascade, keep))?)
     }
 
     /// Offers changes that others made. Those that are admitted are on disk when it answers.
@@ -593,8 +803,42 @@ impl Store {
     ///
     /// [`StorageError`].
     pub fn version(&self, rows: &Committed, space: Space, path: &Path) -> Result<Vec<String>, StorageError> {
-        let node = Node::load(rows, &node_key(space.main(), &path.key()))?;
-        names(rows, space.main(), &node.touch)
+        let t_key = node_key(space.main(), &path.key());
+        names_at(rows, space.main(), &t_key, &Node::load(rows, &t_key)?)
+    }
+
+    /// The text at a path with all of its ops, for whoever merges or looks back; `None` if no text shows there.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn text(&self, rows: &Committed, space: Space, path: &Path) -> Result<Option<TextObject>, StorageError> {
+        let t = space.main();
+        let t_key = node_key(t, &path.key());
+        let node = Node::load(rows, &t_key)?;
+        let winner = if node.below == 0 { node.winner(rows, &t_key)? } else { None };
+        let made = match winner.filter(|write| matches!(write.value, Value::Text { .. })) {
+            Some(write) => creator(rows, t, &write.id)?,
+            None => None,
+        };
+        made.map(|made| load_text(rows, t, &made.object)).transpose()
+    }
+
+    /// The version of the text at a path that names stand for.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
+    pub fn text_version(
+        &self,
+        rows: &Committed,
+        space: Space,
+        path: &Path,
+        text: &TextObject,
+        versions: &[String],
+    ) -> Result<TextVersion, WriteError> {
+        let named = resolve_at(rows, space.main(), path, versions, |_, _, agent, seq| Ok(text.find_version(agent, seq)))?;
+        Ok(text_version(rows, space.main(), text, &named)?)
     }
 
     /// What is at a path.
@@ -612,13 +856,53 @@ impl Store {
     ///
     /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
     pub fn read_at(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<Tree, WriteError> {
-        let view = View::of(rows, space.main(), &resolve(rows, space.main(), versions)?)?;
+        let t = space.main();
+        let named = self.resolve_at(rows, space, path, versions)?;
+        let view = View::of(rows, t, &named.iter().map(|name| name.a).collect::<Vec<_>>())?;
         let mut bodies = Bodies::new(self.inner.log.clone());
-        Ok(Tree::load_at(rows, space.main(), path, &view, CONFLICT_PAGE, |a, index| {
-            let id = OpId { change: summary(rows, space.main(), a)?.id, index };
-            let write = bodies.write_at(rows, space.main(), id)?;
+        let mut tree = Tree::load_at(rows, t, path, &view, CONFLICT_PAGE, |a, index| {
+            let id = OpId { change: summary(rows, t, a)?.id, index };
+            let write = bodies.write_at(rows, t, id)?;
             write.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
-        })?)
+        })?;
+        // Who edits a text need not have seen who began it, and then its version is a version all the same.
+        if tree.is_absent()
+            && !named.is_empty()
+            && let Some(text) = self.text(rows, space, path)?
+        {
+            let version = text_version(rows, t, &text, &named)?;
+            let mut now = self.read(rows, space, path)?.tree;
+            if !version.is_empty()
+                && let Some(Value::Text { content: Some(content), .. }) = now.writes.first_mut().map(|write| &mut write.value)
+            {
+                Arc::make_mut(content).text = text_at(&text, &version)?;
+                now.writes.truncate(1);
+                return Ok(now);
+            }
+        }
+        // A view knows whole changes; the version of a text may be inside one.
+        for write in &mut tree.writes {
+            if let Value::Text { content: Some(content), .. } = &mut write.value
+                && named.iter().any(|name| name.event.is_some())
+            {
+                let text = load_text(rows, t, &content.object)?;
+                let version = text_version(rows, t, &text, &named)?;
+                Arc::make_mut(content).text = text_at(&text, &version)?;
+            }
+        }
+        Ok(tree)
+    }
+
+    /// Finds versions by what readers of a path call them.
+    fn resolve_at(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<Vec<Named>, WriteError> {
+        let t = space.main();
+        let mut texts: BTreeMap<ObjectId, TextObject> = BTreeMap::new();
+        resolve_at(rows, t, path, versions, |rows, object, agent, seq| {
+            if !texts.contains_key(object) {
+                texts.insert(*object, load_text(rows, t, object)?);
+            }
+            Ok(texts[object].find_version(agent, seq))
+        })
     }
 
     /// Whether versions name exactly what is at a path now.
@@ -627,9 +911,11 @@ impl Store {
     ///
     /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
     pub fn is_current(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<bool, WriteError> {
-        let mut wanted = resolve(rows, space.main(), versions)?;
+        let named = self.resolve_at(rows, space, path, versions)?;
+        let mut wanted: Vec<u64> = named.iter().map(|name| name.a).collect();
         wanted.sort_unstable();
-        Ok(Node::load(rows, &node_key(space.main(), &path.key()))?.touch == wanted)
+        let is_whole = named.iter().all(|name| name.event.is_none());
+        Ok(is_whole && Node::load(rows, &node_key(space.main(), &path.key()))?.touch == wanted)
     }
 
     /// A change as signed, by its arrival number in a timeline.

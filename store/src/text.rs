@@ -5,6 +5,14 @@
 //! `graph` knows what came after what, `tracker` is the merge itself, `merge` applies it, `order` chooses the way
 //! through the branches.
 //!
+//! Whoever speaks a protocol of texts finds here what it needs. `Store::text` is the text at a path with all of its ops,
+//! and `Store::text_version` the version that names stand for. A client that keeps characters alone, and has version
+//! `seen`, is brought up to date by [`TextObject::patches_since`]; one that merges itself by
+//! [`TextObject::updates_since`], one [`TextUpdate`] for each op under its session's name. What a subscriber is told
+//! while it happens is in the feed: `Edit::Text` is what an op did to the merged text, `Update::texts` the op as it was
+//! said. [`splices`] makes edits into ranges of the text before. Edits come in by `Action::EditText`, whose `label` and
+//! `parents` are what Braid calls `Version` and `Parents`.
+//!
 //! Deliberately not: no disk, no thread, no clock, no rights. Who may write is decided elsewhere and told by
 //! [`TextObject::set_effective`]; how long a merge may take is told by a [`Budget`].
 
@@ -16,6 +24,7 @@ mod merge;
 mod object;
 mod ops;
 mod order;
+mod query;
 mod snapshot;
 mod spans;
 mod tracker;
@@ -23,7 +32,7 @@ mod tracker;
 pub use agents::EventName;
 pub use budget::{Budget, OverBudget};
 pub use diff::{DIFF_CHARS_MAX, edits_between, splices};
-pub use object::{Merged, NoEffect, TextDraft, TextObject, TextOp, TextUpdate, VersionError};
+pub use object::{Known, Merged, NoEffect, TextDraft, TextObject, TextOp, TextUpdate, VersionError};
 pub use snapshot::SnapshotError;
 
 use crate::ids::ChangeId;

@@ -7,6 +7,7 @@ use crate::json::Json;
 use crate::keyspace::{Committed, Rows, Table};
 use crate::list::Order;
 use crate::node::{Entry, Node, Write, list_of_element, node_key, split_history_key};
+use crate::objects::fill;
 use crate::path::{Path, Segment};
 use crate::plan::members_of;
 use crate::store::StorageError;
@@ -58,7 +59,8 @@ impl Tree {
         let prefix = node_key(t, &key);
         let node = Node::load(rows, &prefix)?;
         if node.below == 0 {
-            let writes = node.visible(rows, &prefix, writes_max)?;
+            let mut writes = node.visible(rows, &prefix, writes_max)?;
+            fill(rows, t, None, &mut writes)?;
             let list = writes.first().filter(|write| write.value == Value::List).map(|write| write.id);
             return Ok(Self { writes, list, ..Self::default() });
         }
@@ -88,6 +90,7 @@ impl Tree {
             let raw = builder.raw(&t_key[4..])?;
             raw.partial = node.below > 0;
             raw.writes = node.visible(rows, &t_key, usize::MAX)?;
+            fill(rows, t, None, &mut raw.writes)?;
             for (name, value) in members {
                 open.extend(Segment::name(name).ok().and_then(|segment| path.join(segment).ok()).map(|child| (child, value)));
             }
@@ -336,7 +339,8 @@ impl<'a, R: Rows> Builder<'a, R> {
         Self { rows, t, base, view, root: Raw::default() }
     }
 
-    fn add(&mut self, key: &[u8], writes: Vec<Write>) -> Result<(), StorageError> {
+    fn add(&mut self, key: &[u8], mut writes: Vec<Write>) -> Result<(), StorageError> {
+        fill(self.rows, self.t, self.view, &mut writes)?;
         self.raw(key)?.writes = writes;
         Ok(())
     }
@@ -542,7 +546,8 @@ impl Tree {
 pub fn value_json(value: &Value, own_space: &timebus_identity::PublicKey) -> Json {
     let object = |members: [(&str, Json); 2]| Json::Object(members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
     match value {
-        Value::Null | Value::Text => Json::Null,
+        Value::Null => Json::Null,
+        Value::Text { content, .. } => Json::String(content.as_ref().map_or_else(String::new, |content| content.text.clone())),
         Value::Bool(b) => Json::Bool(*b),
         Value::Int(n) | Value::Counter(n) => Json::Int(*n),
         Value::Float(n) => Json::Float(*n),
@@ -573,6 +578,7 @@ pub fn value_json(value: &Value, own_space: &timebus_identity::PublicKey) -> Jso
 fn write_value(value: &Value, own_space: &timebus_identity::PublicKey, out: &mut Vec<u8>) {
     match value {
         Value::String(text) => crate::json::write_string(text, out),
+        Value::Text { content: Some(content), .. } => crate::json::write_string(&content.text, out),
         other => value_json(other, own_space).write(out),
     }
 }

@@ -10,9 +10,12 @@ use crate::json::Json;
 use crate::keyspace::Rows;
 use crate::list::Order;
 use crate::node::{Node, list_of_element, node_key};
+use crate::objects::{ObjectId, creator};
+use crate::op::TextEdit;
 use crate::path::{Path, Segment};
 use crate::pipeline::Space;
 use crate::store::StorageError;
+use crate::text::TextUpdate;
 use crate::tree::{CONFLICT_PAGE, Shape, Tree};
 use crate::value::Value;
 
@@ -35,6 +38,8 @@ pub enum Edit {
     Put(Json),
     /// There is none any more.
     Delete,
+    /// There is a text, the one that was there, and these are its edits, each on top of the ones before.
+    Text(Vec<TextEdit>),
     /// In an array, elements `start` up to `end` became these.
     Splice {
         /// First element replaced.
@@ -77,6 +82,8 @@ pub struct Update {
     pub time_ms: u64,
     /// What it did, in order; `None` when only reading again tells.
     pub patches: Option<Vec<Patch>>,
+    /// What it said about texts, as clients take it that merge themselves; of a run, the last part's.
+    pub texts: Vec<(Path, TextUpdate)>,
     /// Paths where something changed.
     pub touched: Vec<Path>,
     /// Versions after it by key of the path; those left out are this change alone.
@@ -101,9 +108,14 @@ impl Update {
         let edit = |edit: &Edit| match edit {
             Edit::Put(value) => json(value),
             Edit::Delete => 0,
+            Edit::Text(edits) => edits.iter().map(|edit| 48 + edit.ins.len()).sum(),
             Edit::Splice { items, .. } => items.iter().map(json).sum(),
         };
-        256 + 128 * self.touched.len() + self.patches.iter().flatten().map(|patch| 256 + 2 * edit(&patch.edit)).sum::<usize>()
+        let text = |update: &TextUpdate| update.edits.iter().map(|edit| 48 + edit.ins.len()).sum::<usize>();
+        self.texts.iter().map(|(_, update)| 256 + text(update)).sum::<usize>()
+            + 256
+            + 128 * self.touched.len()
+            + self.patches.iter().flatten().map(|patch| 256 + 2 * edit(&patch.edit)).sum::<usize>()
     }
 }
 
@@ -119,7 +131,17 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
     // The places to tell anew, and whether something came or went there.
     let mut roots: BTreeMap<Path, bool> = BTreeMap::new();
     let mut lists: BTreeMap<Path, Vec<(OpId, Change)>> = BTreeMap::new();
+    let mut texts: Vec<(Path, Edit)> = Vec::new();
     for (path, touched) in &effect.touched {
+        if let Some((object, edits)) = &touched.text
+            && touched.reshaped.is_none()
+            && !touched.moved
+        {
+            if shows(rows, t, path, object)? {
+                texts.push((path.clone(), Edit::Text(edits.clone())));
+            }
+            continue;
+        }
         let (depth, after) = match touched.reshaped {
             Some((depth, before, after)) => (depth, Some((before, after))),
             None => (path.segments().len(), None),
@@ -162,6 +184,12 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
             None => drop(roots.insert(path, false)),
         }
     }
+    for (path, edit) in texts {
+        // What is told as a whole anyway has the edits in it.
+        if !roots.keys().any(|root| root.contains(&path)) {
+            out.push(path_patch(rows, t, path, edit, &mut winners)?);
+        }
+    }
     if roots.len() + out.len() > PATCHES_MAX {
         return Ok(None);
     }
@@ -175,6 +203,17 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
         out.push(path_patch(rows, t, root, edit, &mut winners)?);
     }
     Ok(Some(out))
+}
+
+/// Whether a text is what shows at a path.
+fn shows(rows: &impl Rows, t: u32, path: &Path, object: &ObjectId) -> Result<bool, StorageError> {
+    let t_key = node_key(t, &path.key());
+    let node = Node::load(rows, &t_key)?;
+    let winner = if node.below == 0 { node.winner(rows, &t_key)? } else { None };
+    Ok(match winner {
+        Some(write) => creator(rows, t, &write.id)?.is_some_and(|made| made.object == *object),
+        None => false,
+    })
 }
 
 /// How many segments a path must have for its readers to see this one.

@@ -1,8 +1,11 @@
 //! What a path can hold.
 
+use std::sync::Arc;
+
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{ChangeId, OpId};
 use crate::json::Json;
+use crate::objects::ObjectId;
 use crate::path::{Path, Segment};
 use timebus_identity::PublicKey;
 
@@ -57,6 +60,12 @@ impl Mime {
     #[must_use]
     pub fn plain_text() -> Self {
         Self(MIMES[1].into())
+    }
+
+    /// `text/markdown; charset=utf-8`.
+    #[must_use]
+    pub fn markdown() -> Self {
+        Self(MIMES[2].into())
     }
 
     /// The text.
@@ -121,8 +130,13 @@ pub enum Value {
     /// An object is here, even when it is empty.
     Map,
     /// A text that merges; its content comes by text ops.
-    Text,
-    /// A number that adds up; this is where it starts.
+    Text {
+        /// What the text is.
+        mime: Mime,
+        /// What it holds: filled in where it is read, and no part of the encoding.
+        content: Option<Arc<TextContent>>,
+    },
+    /// A number that adds up; this is where it starts, and where it is read, what it has come to.
     Counter(i64),
     /// A list; its elements are one segment below.
     List,
@@ -144,11 +158,37 @@ pub enum Value {
     },
 }
 
+/// What a text holds when it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextContent {
+    /// Which text it is: several writes can stand for one.
+    pub object: ObjectId,
+    /// Its characters.
+    pub text: String,
+    /// Whether edits are here that are not merged yet, because that takes long.
+    pub parked: bool,
+}
+
 impl Value {
+    /// A text, as it is written.
+    #[must_use]
+    pub fn text(mime: Mime) -> Self {
+        Self::Text { mime, content: None }
+    }
+
     /// Whether a node with this value may have nodes below without a conflict.
     #[must_use]
     pub fn is_container(&self) -> bool {
         matches!(self, Self::Map | Self::List)
+    }
+
+    /// The entity tag of a value that is named by its content.
+    #[must_use]
+    pub fn content_tag(&self) -> Option<String> {
+        match self {
+            Self::Blob { hash, .. } => Some(timebus_identity::z32::encode(hash)),
+            _ => None,
+        }
     }
 
     /// Appends the canonical encoding.
@@ -179,7 +219,10 @@ impl Value {
                 encode_json(json, out);
             }
             Self::Map => out.u8(8),
-            Self::Text => out.u8(9),
+            Self::Text { mime, .. } => {
+                out.u8(9);
+                mime.encode(out);
+            }
             Self::Counter(start) => {
                 out.u8(10);
                 out.zigzag(*start);
@@ -226,7 +269,7 @@ impl Value {
                 Self::Opaque(json)
             }
             8 => Self::Map,
-            9 => Self::Text,
+            9 => Self::text(Mime::decode(input)?),
             10 => Self::Counter(decode_int(input)?),
             11 => Self::List,
             12 => Self::Blob { hash: input.array("blob hash")?, len: input.var(1 << 48, "blob length")?, mime: Mime::decode(input)? },
@@ -394,7 +437,7 @@ pub(crate) mod tests {
             (mime.clone(), any::<Vec<u8>>()).prop_map(|(mime, bytes)| Value::Bytes { mime, bytes: bytes.into() }),
             json().prop_filter_map("container", |j| matches!(j, Json::Array(_) | Json::Object(_)).then_some(Value::Opaque(j))),
             Just(Value::Map),
-            Just(Value::Text),
+            Just(Value::text(Mime::markdown())),
             (-INT_MAX..=INT_MAX).prop_map(Value::Counter),
             Just(Value::List),
             (any::<[u8; 32]>(), 0..1u64 << 48, mime).prop_map(|(hash, len, mime)| Value::Blob { hash, len, mime }),

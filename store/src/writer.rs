@@ -12,23 +12,28 @@ use timebus_identity::{SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
 
 use crate::change::{self, Change, PARENTS_MAX, Part};
-use crate::grant::{Audience, Grant, KEEP_MAX, Revoke};
+use crate::grant::{Audience, Grant, Revoke};
 use crate::ids::{ChangeId, GrantId, OpId};
 use crate::json::Json;
 use crate::keyspace::{Rows, Staged, Table};
 use crate::list::Order;
 use crate::log::{Appender, Place, frame};
 use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
+use crate::objects::{Lent, ObjectId, creator, event_name};
 use crate::op::Op;
 use crate::path::{Path, Segment};
 use crate::pipeline::{AUTH, Pipeline, Refusal, Space, is_auth, labelled};
-use crate::plan::{Plan, PlanError};
+use crate::plan::{Plan, PlanError, Target};
 use crate::store::{Inner, Stated, StorageError};
 use crate::summary::{find, summary};
 use crate::tree::Tree;
 use crate::update::{Update, patches};
-use crate::value::Value;
+use crate::value::{Mime, Value};
 use crate::view::View;
+
+mod texts;
+
+pub use texts::{Named, TextEdits, TextError, resolve_at, session_of, text_version};
 
 /// What a request does at its path.
 #[derive(Clone, Debug)]
@@ -37,6 +42,17 @@ pub enum Action {
     Put(Json),
     /// Replaces what the caller saw by a value that JSON has no form for.
     PutValue(Value),
+    /// Replaces what the caller saw by a text that merges. If it is one of this kind, it is edited.
+    PutText {
+        /// What the text is.
+        mime: Mime,
+        /// Its characters.
+        text: String,
+    },
+    /// Edits the text that the caller saw; where nothing is, a new one.
+    EditText(TextEdits),
+    /// Adds to a counter; where nothing is, to a new one that begins at 0.
+    Inc(i64),
     /// Removes what the caller saw.
     Delete,
     /// Merges a patch (RFC 7396).
@@ -113,19 +129,23 @@ pub struct Request {
     pub durable: bool,
 }
 
-/// What is said about the rights in the own space.
+/// What is said about the rights in a space.
 #[derive(Clone, Debug)]
 pub enum Statement {
     /// All of these.
     Ops(Vec<Op>),
-    /// These grants are taken back. What is here and has an effect keeps it; what their holders wrote and nobody here
-    /// has seen will have none.
+    /// These grants are taken back. What their holders wrote and nobody here has seen will have no effect.
     Revoke {
         /// Which.
         grants: Vec<GrantId>,
         /// Whether everything handed on from them goes too, seen or not.
         cascade: bool,
+        /// Whether what is here and has an effect keeps it, also where nobody else has gone on with it.
+        keep: bool,
     },
+    /// This change, which the right of its author hides, has its effect all the same, with what it was made on top of
+    /// in the name of the same grant.
+    Keep(ChangeId),
     /// This grant, unless its audience has one with this label already, and only while fewer keys than this have one.
     /// So an invite is used up exactly as often as it says, whoever races and whatever crashes.
     Redeem {
@@ -181,6 +201,9 @@ pub enum WriteError {
     /// The path is the system's.
     #[error("{0} belongs to the system")]
     Reserved(Path),
+    /// The edits of a text, or the addition to a counter, cannot be made.
+    #[error(transparent)]
+    Text(#[from] TextError),
     /// The value cannot be written.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -198,6 +221,15 @@ pub enum WriteError {
         /// Where.
         path: Path,
     },
+    /// No grant of this device lets it say this about rights.
+    #[error("no grant lets this device say this about the rights in the space {space}")]
+    NoAuthority {
+        /// Whose space.
+        space: timebus_identity::PublicKey,
+    },
+    /// The change is not hidden by a right that was taken back.
+    #[error("change {0} is not here, or no right that was taken back hides it")]
+    CannotKeep(ChangeId),
     /// It would change what another timeline shows.
     #[error("this would also change {mount}, which is kept apart from {path}")]
     Spans {
@@ -235,10 +267,12 @@ pub struct Offered {
 pub(crate) enum Job {
     Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>),
     Offer(Vec<Verified<Change>>, oneshot::Sender<Result<Offered, WriteError>>),
-    State(Statement, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
+    State(Option<Space>, Statement, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
     /// Answers with the place behind the last durable record while nothing is being written.
     Fence(oneshot::Sender<Place>),
     Synced(Result<(), Failure>),
+    /// A text that had too much to merge was merged beside.
+    Resumed(Box<Lent>),
     Stop,
 }
 
@@ -295,12 +329,19 @@ pub(crate) struct Decider {
     pub(crate) aside: VecDeque<Job>,
     pub(crate) fences: Vec<oneshot::Sender<Place>>,
     pub(crate) stopping: bool,
+    /// Who merges texts that have too much to merge; without anybody, whoever drives this does.
+    pub(crate) resumer: Option<Sender<Box<Lent>>>,
 }
 
 impl Decider {
     /// Goes on from what is in the tables.
-    pub(crate) fn new(inner: Arc<Inner>, pipeline: Pipeline, is_barred: bool, to_syncer: SyncSender<Group>) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>, mut pipeline: Pipeline, is_barred: bool, to_syncer: SyncSender<Group>) -> Self {
         let group = Group { start: pipeline.next_place(), ..Group::default() };
+        for t in crate::pipeline::timelines(&pipeline.rows) {
+            if let Err(error) = pipeline.bodies.texts.find_parked(&pipeline.rows, t) {
+                tracing::warn!(%error, "parked texts stay so until somebody edits them");
+            }
+        }
         Self {
             inner,
             pipeline,
@@ -313,6 +354,7 @@ impl Decider {
             aside: VecDeque::new(),
             fences: Vec::new(),
             stopping: false,
+            resumer: None,
         }
     }
 
@@ -341,6 +383,14 @@ impl Decider {
             };
             self.take_job(job);
         }
+        // The next start has then no texts to put together.
+        if self.read_only.is_none() {
+            self.pipeline.bodies.texts.save(&mut self.pipeline.rows);
+            let rest = self.pipeline.rows.seal();
+            if let Err(error) = self.inner.tables.commit(&rest) {
+                tracing::warn!(%error, "texts were not saved; the next reader puts them together");
+            }
+        }
     }
 
     /// A job that was put aside and can be done now.
@@ -354,10 +404,16 @@ impl Decider {
             job @ (Job::Write(..) | Job::Offer(..) | Job::State(..)) if self.syncing && self.is_full() => self.aside.push_back(job),
             Job::Write(request, reply) => self.write(*request, reply),
             Job::Offer(changes, reply) => self.offer(changes, reply),
-            Job::State(statement, time_ms, reply) => self.state(statement, time_ms, reply),
+            Job::State(space, statement, time_ms, reply) => self.state(space, statement, time_ms, reply),
             Job::Fence(reply) => self.fences.push(reply),
             Job::Synced(result) => self.synced(result),
+            Job::Resumed(lent) => self.resumed(*lent),
             Job::Stop => self.stopping = true,
+        }
+        if let Some(resumer) = self.resumer.clone()
+            && let Some(lent) = self.lend()
+        {
+            let _ = resumer.send(lent);
         }
         if self.is_settled() {
             let place = self.pipeline.next_place();
@@ -367,13 +423,61 @@ impl Decider {
         }
     }
 
+    /// A text that has too much to merge, for whoever has time.
+    pub(crate) fn lend(&mut self) -> Option<Box<Lent>> {
+        if self.stopping {
+            return None;
+        }
+        let lent = self.pipeline.bodies.texts.lend(&self.pipeline.rows);
+        lent.unwrap_or_else(|error| {
+            tracing::error!(%error, "a text cannot be merged");
+            None
+        })
+        .map(Box::new)
+    }
+
+    /// Takes a text back that was merged beside.
+    fn resumed(&mut self, lent: Lent) {
+        if self.read_only.is_some() || self.stopping {
+            return;
+        }
+        if let Err(error) = self.take_back(lent) {
+            tracing::error!(%error, "a merged text cannot be taken over");
+        }
+    }
+
+    fn take_back(&mut self, lent: Lent) -> Result<(), StorageError> {
+        let Pipeline { rows, bodies, .. } = &mut self.pipeline;
+        let Some((t, path)) = bodies.texts.give_back(rows, lent)? else { return Ok(()) };
+        let rows = &self.pipeline.rows;
+        let t_key = node_key(t, &path.key());
+        let node = Node::load(rows, &t_key)?;
+        let Some(a) = node.touch.last() else { return Ok(()) };
+        let own = summary(rows, t, *a)?;
+        let version = names_at(rows, t, &t_key, &node)?.into_iter().map(Into::into).collect();
+        self.group.updates.push(Arc::new(Update {
+            space: self.pipeline.space_of(t).with(t),
+            // Later than all that anybody has read: it has to be read again.
+            a: u64::MAX,
+            id: own.id,
+            name: own.name().into(),
+            author: own.author,
+            time_ms: own.time_ms,
+            patches: None,
+            texts: Vec::new(),
+            versions: BTreeMap::from([(path.key(), version)]),
+            touched: vec![path],
+        }));
+        Ok(())
+    }
+
     /// Whether nothing waits to become durable.
     fn is_settled(&self) -> bool {
         self.may_rest() && self.aside.is_empty()
     }
 
     fn may_rest(&self) -> bool {
-        self.idle() && self.group.entries.is_empty() && self.group.replies.is_empty()
+        self.idle() && self.group.entries.is_empty() && self.group.replies.is_empty() && self.group.updates.is_empty()
     }
 
     /// Whether there is something to make durable, and the syncer is free.
@@ -470,35 +574,52 @@ impl Decider {
         self.own_cap.ok_or(WriteError::NoKey)
     }
 
-    fn state(&mut self, statement: Statement, time_ms: u64, reply: oneshot::Sender<Result<Vec<GrantId>, WriteError>>) {
-        match self.make_statement(statement, time_ms) {
+    /// The grant in whose name this device can say something about rights.
+    fn statement_cap(&mut self, space: Space, ops: &[Op]) -> Result<GrantId, WriteError> {
+        if self.is_barred {
+            return Err(WriteError::NoKey);
+        }
+        let own = if space.is_own() { Some(self.own_cap()?) } else { None };
+        let rights = self.pipeline.rights(space.auth());
+        if let Some(own) = own.filter(|own| ops.iter().all(|op| rights.may_state(own, op))) {
+            return Ok(own);
+        }
+        let found = rights.cap_to_state(&self.inner.device.public(), ops);
+        found.ok_or(WriteError::NoAuthority { space: space.key })
+    }
+
+    fn state(&mut self, space: Option<Space>, statement: Statement, time_ms: u64, reply: oneshot::Sender<Result<Vec<GrantId>, WriteError>>) {
+        match self.make_statement(space.unwrap_or(self.inner.own), statement, time_ms) {
             Ok(grants) => self.group.replies.push(Reply::Stated(reply, grants)),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
 
     /// Stages a statement. Answers its grants.
-    fn make_statement(&mut self, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+    fn make_statement(&mut self, space: Space, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         if let Some(reason) = &self.read_only {
             return Err(WriteError::ReadOnly(Arc::clone(reason)));
         }
-        let cap = self.own_cap()?;
         let ops = match statement {
             Statement::Ops(ops) => ops,
-            Statement::Revoke { grants, cascade } => {
-                let mut keep: Vec<ChangeId> = Vec::new();
-                for t in self.pipeline.values(self.inner.own) {
-                    keep.extend(self.pipeline.heads_in_effect(t)?.into_iter().map(|(_, id, _)| id));
-                }
-                keep.sort_unstable();
-                keep.dedup();
-                keep.truncate(KEEP_MAX);
-                grants.into_iter().map(|grant| Op::Revoke(Revoke { grant, cascade, keep: keep.clone() })).collect()
+            Statement::Revoke { grants, cascade, keep } => {
+                let revoke = |keep: &[ChangeId]| {
+                    grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() })).collect::<Vec<_>>()
+                };
+                let cap = self.statement_cap(space, &revoke(&[]))?;
+                let keep = if keep { self.pipeline.keep_list(space, self.inner.device.public(), cap, revoke(&[]))? } else { Vec::new() };
+                revoke(&keep)
+            }
+            Statement::Keep(change) => {
+                let timelines = self.pipeline.values(space);
+                let cap = crate::quarantine::cap_of(&self.pipeline.rows, &change, |t| timelines.contains(&t))?;
+                let grant = cap.filter(|cap| !self.pipeline.rights(space.auth()).is_live(cap)).ok_or(WriteError::CannotKeep(change))?;
+                vec![Op::Revoke(Revoke { grant, cascade: false, keep: vec![change] })]
             }
             Statement::Redeem { grant, uses_max } => {
                 let alike: Vec<(GrantId, Audience)> = self
                     .pipeline
-                    .rights(AUTH)
+                    .rights(space.auth())
                     .grants()
                     .filter(|(_, held)| held.grant.label == grant.label)
                     .map(|(id, held)| (*id, held.grant.audience))
@@ -512,9 +633,10 @@ impl Decider {
                 vec![Op::Grant(grant)]
             }
         };
+        let cap = self.statement_cap(space, &ops)?;
         let body = crate::change::Body { ops, ..Default::default() };
         let author = self.inner.device.public();
-        let change = self.pipeline.author(AUTH, author, Some(cap), time_ms, &body)?;
+        let change = self.pipeline.author(space.auth(), author, Some(cap), time_ms, &body)?;
         let id = change.id();
         let grants = (0u32..).zip(&body.ops).filter(|(_, op)| matches!(op, Op::Grant(_))).map(|(index, _)| OpId { change: id, index }.grant());
         let grants = grants.collect();
@@ -526,6 +648,11 @@ impl Decider {
     fn decide(&mut self, request: Request) -> Result<Written, WriteError> {
         if let Some(reason) = &self.read_only {
             return Err(WriteError::ReadOnly(Arc::clone(reason)));
+        }
+        match request.action {
+            Action::PutText { .. } | Action::EditText(_) => return self.decide_text(request),
+            Action::Inc(_) => return self.decide_inc(request),
+            _ => {}
         }
         let Request { space, path, action, parents, label, condition, time_ms, .. } = request;
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
@@ -543,30 +670,18 @@ impl Decider {
                 return self.replay(space, &path, *a, label, &action, existed);
             }
         }
-        let version = names(rows, t, &node.touch)?;
-        let holds = match &condition {
-            Condition::None => true,
-            Condition::Present => existed,
-            Condition::Absent => !existed,
-            Condition::Match { version: wanted, tags } => {
-                tags.contains(&version_tag(&version))
-                    || wanted.as_ref().is_some_and(|wanted| same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false))
-            }
-        };
-        if !holds {
-            return Err(WriteError::Condition { path, version });
-        }
+        let version = names_at(rows, t, &t_key, &node)?;
+        let content = node.winner(rows, &t_key)?.and_then(|write| write.value.content_tag());
+        check_condition(&condition, existed, &version, content, &path, |wanted| {
+            same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
+        })?;
         let base = match parents {
             None => None,
             Some(parents) => {
-                let mut base = resolve(rows, t, &parents)?;
-                base.sort_unstable();
-                base.dedup();
-                if base.len() > PARENTS_MAX {
-                    return Err(WriteError::TooManyParents(base.len()));
-                }
+                let named = self.resolve_at(t, &path, &parents)?;
                 // Who has seen all there is at the path may as well have seen everything else.
-                (base != node.touch).then_some(base)
+                let is_partial = named.iter().any(|name| name.event.is_some());
+                Some(texts::base_of(&named)?).filter(|base| is_partial || *base != node.touch)
             }
         };
         let (target, action) = if base.is_none() { self.narrow(t, path.clone(), action)? } else { (path.clone(), action) };
@@ -591,7 +706,10 @@ impl Decider {
         let mounts: Vec<Path> = self.pipeline.rights(t).mounts_below(&path).map(|mount| mount.path.clone()).collect();
         let (plan, created) = match action {
             Action::Undo { version } => (self.plan_undo(space, &path, version)?, None),
-            action => self.plan(space, &target, &tree, action)?,
+            action => {
+                let view = base.as_ref().map(|base| View::of(&self.pipeline.rows, t, base)).transpose()?;
+                self.plan(space, &target, &tree, action, view)?
+            }
         };
         if let Some(mount) = mounts.into_iter().find(|mount| plan.touches(mount)) {
             return Err(WriteError::Spans { path, mount });
@@ -600,17 +718,10 @@ impl Decider {
         if bodies.is_empty() && label.is_none() {
             return Ok(Written { version, change: None, created: None, existed, durable: true });
         }
-        let base_ids = match &base {
-            None => None,
-            Some(base) => {
-                let mut ids = base.iter().map(|a| Ok(summary(&self.pipeline.rows, t, *a)?.id)).collect::<Result<Vec<_>, StorageError>>()?;
-                ids.sort_unstable();
-                Some(ids)
-            }
-        };
+        let base_ids = base.as_ref().map(|base| ids_of(&self.pipeline.rows, t, base)).transpose()?;
         let last = self.stage(t, bodies, cap, label, base_ids, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
-        let version = names(&self.pipeline.rows, t, &node.touch)?;
+        let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         let created = match created {
             Some(Created::Name(path)) => Some(path),
             Some(Created::Element(number)) => path.join(Segment::Element(OpId { change: last, index: number as u32 })).ok(),
@@ -660,10 +771,18 @@ impl Decider {
         Ok(())
     }
 
-    fn plan(&mut self, space: Space, path: &Path, tree: &Tree, action: Action) -> Result<(Plan<'_>, Option<Created>), WriteError> {
+    fn plan(
+        &mut self,
+        space: Space,
+        path: &Path,
+        tree: &Tree,
+        action: Action,
+        view: Option<View>,
+    ) -> Result<(Plan<'_>, Option<Created>), WriteError> {
         let (t, space) = (space.main(), space.key);
         let rows = &self.pipeline.rows;
-        let mut plan = Plan::new(space, move |list| Order::load(rows, t, list).unwrap_or_default());
+        let draft = texts::drafter(rows, &mut self.pipeline.bodies.texts, t, self.inner.device.public(), path.clone(), view);
+        let mut plan = Plan::new(space, move |list| Order::load(rows, t, list).unwrap_or_default(), draft);
         let mut created = None;
         let patch = |error: &dyn std::fmt::Display| WriteError::Patch(error.to_string());
         match action {
@@ -692,7 +811,8 @@ impl Decider {
                     None => plan.delete(path, tree),
                 }
             }
-            Action::Undo { .. } => {}
+            // These have functions of their own.
+            Action::Undo { .. } | Action::PutText { .. } | Action::EditText(_) | Action::Inc(_) => {}
             Action::Post { name, value } => match plan.append(path, tree, &value)? {
                 Some(number) => created = Some(Created::Element(number)),
                 None => {
@@ -709,11 +829,11 @@ impl Decider {
     /// Plans the inverse of a change.
     fn plan_undo(&mut self, space: Space, path: &Path, version: Option<String>) -> Result<Plan<'_>, WriteError> {
         let (t, space) = (space.main(), space.key);
-        let (rows, bodies) = (&self.pipeline.rows, &mut self.pipeline.bodies);
         let wanted = match version {
-            Some(version) => resolve(rows, t, &[version])?.first().copied(),
+            Some(version) => self.resolve_at(t, path, &[version])?.first().map(|name| name.a),
             None => None,
         };
+        let (rows, bodies) = (&self.pipeline.rows, &mut self.pipeline.bodies);
         let mut did: Vec<Path> = Vec::new();
         let mut latest = wanted.unwrap_or(0);
         for row in rows.scan(Table::History, &node_key(t, &path.key()), None) {
@@ -733,7 +853,8 @@ impl Decider {
                 did.push(at);
             }
         }
-        if did.is_empty() {
+        let inverses = if latest == 0 { Vec::new() } else { texts::inverses(rows, bodies, (t, latest), path, &self.inner.device.public())? };
+        if did.is_empty() && inverses.is_empty() {
             return Err(WriteError::Absent(path.clone()));
         }
         let own = summary(rows, t, latest)?;
@@ -746,7 +867,8 @@ impl Decider {
             let id = OpId { change: summary(rows, t, a)?.id, index };
             bodies.write_at(rows, t, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
         };
-        let mut plan = Plan::new(space, move |list| Order::load(rows, t, list).unwrap_or_default());
+        let draft = texts::new_drafter(self.inner.device.public(), path.clone());
+        let mut plan = Plan::new(space, move |list| Order::load(rows, t, list).unwrap_or_default(), draft);
         let mut whole: Option<Path> = None;
         for at in did {
             if whole.as_ref().is_some_and(|whole| whole.contains(&at)) {
@@ -765,7 +887,13 @@ impl Decider {
                 }
                 whole = Some(at);
             } else if !ours.is_empty() || comes_back.is_some() {
-                plan.restore(&at, comes_back, &ours);
+                plan.restore(&at, comes_back, &ours)?;
+            }
+        }
+        for inverse in inverses {
+            match inverse {
+                texts::Inverse::Text(made, draft) => plan.push_text(Target::Known(made), draft),
+                texts::Inverse::Inc(made, delta) => plan.push_inc(Target::Known(made), delta),
             }
         }
         Ok(plan)
@@ -829,8 +957,22 @@ impl Decider {
             for (key, touch) in &effect.versions {
                 versions.insert(key.clone(), names(rows, t, touch)?.into_iter().map(Into::into).collect());
             }
+            // At a text's path its readers' names are used.
+            for path in effect.touched.iter().filter(|(_, touched)| touched.text.is_some()).map(|(path, _)| path) {
+                let t_key = node_key(t, &path.key());
+                let node = Node::load(rows, &t_key)?;
+                versions.insert(path.key(), names_at(rows, t, &t_key, &node)?.into_iter().map(Into::into).collect());
+            }
+            let mut texts = Vec::new();
+            for (path, touched) in effect.touched.iter().filter(|_| patches.is_some()) {
+                if let Some((object, _)) = &touched.text {
+                    let text = self.pipeline.bodies.texts.text(rows, t, object)?;
+                    texts.extend(text.update_of(&own.id).map(|update| (path.clone(), update)));
+                }
+            }
             self.group.updates.push(Arc::new(Update {
                 space,
+                texts,
                 a: taken.a,
                 id: own.id,
                 name: own.name().into(),
@@ -862,8 +1004,9 @@ impl Decider {
                 return Err(WriteError::LabelTaken(label.to_owned()));
             }
         }
-        let node = Node::load(&self.pipeline.rows, &node_key(t, &path.key()))?;
-        let version = names(&self.pipeline.rows, t, &node.touch)?;
+        let t_key = node_key(t, &path.key());
+        let node = Node::load(&self.pipeline.rows, &t_key)?;
+        let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(own.id), created: None, existed, durable: true })
     }
 
@@ -938,6 +1081,64 @@ pub fn names(rows: &impl Rows, t: u32, touch: &[u64]) -> Result<Vec<String>, Sto
     let mut names = touch.iter().map(|a| Ok(summary(rows, t, *a)?.name())).collect::<Result<Vec<_>, StorageError>>()?;
     names.sort_unstable();
     Ok(names)
+}
+
+/// The version of a node, as its readers call it: an event of a text is named as its session counts.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn names_at(rows: &impl Rows, t: u32, t_key: &[u8], node: &Node) -> Result<Vec<String>, StorageError> {
+    let mut names = Vec::with_capacity(node.touch.len());
+    let mut text: Option<Option<ObjectId>> = None;
+    for a in &node.touch {
+        let own = summary(rows, t, *a)?;
+        if own.label.is_some() {
+            names.push(own.name());
+            continue;
+        }
+        if text.is_none() {
+            let winner = if node.below == 0 { node.winner(rows, t_key)? } else { None };
+            let made = winner.filter(|write| matches!(write.value, Value::Text { .. }));
+            text = Some(match made {
+                Some(write) => creator(rows, t, &write.id)?.map(|made| made.object),
+                None => None,
+            });
+        }
+        let event = text.flatten().map(|object| event_name(rows, t, &object, *a)).transpose()?.flatten();
+        names.push(event.unwrap_or_else(|| own.name()));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The ids of changes, sorted.
+fn ids_of(rows: &impl Rows, t: u32, changes: &[u64]) -> Result<Vec<ChangeId>, StorageError> {
+    let mut ids = changes.iter().map(|a| Ok(summary(rows, t, *a)?.id)).collect::<Result<Vec<_>, StorageError>>()?;
+    ids.sort_unstable();
+    Ok(ids)
+}
+
+/// Checks a request's condition against the version that its path has; `is_same` says whether names mean that one.
+fn check_condition(
+    condition: &Condition,
+    existed: bool,
+    version: &[String],
+    content_tag: Option<String>,
+    path: &Path,
+    is_same: impl FnOnce(&[String]) -> bool,
+) -> Result<(), WriteError> {
+    let holds = match condition {
+        Condition::None => true,
+        Condition::Present => existed,
+        Condition::Absent => !existed,
+        Condition::Match { version: wanted, tags } => {
+            tags.contains(&version_tag(version))
+                || content_tag.is_some_and(|tag| tags.contains(&tag))
+                || wanted.as_ref().is_some_and(|wanted| is_same(wanted))
+        }
+    };
+    if holds { Ok(()) } else { Err(WriteError::Condition { path: path.clone(), version: version.to_vec() }) }
 }
 
 /// Finds versions by id or public name.
@@ -1101,7 +1302,7 @@ impl Syncer {
     }
 }
 
-fn encode_own(change: &Change, device: &SecretKey) -> Vec<u8> {
+pub(crate) fn encode_own(change: &Change, device: &SecretKey) -> Vec<u8> {
     use timebus_identity::Signable as _;
     let signature = device.sign(&change.signing_message());
     let mut out = Vec::with_capacity(change.encoded_len());

@@ -335,7 +335,7 @@ fn every_kind_of_value() {
                 04 000000000000e03f  # 0.5",
         ),
         (Value::Map, "08"),
-        (Value::Text, "09"),
+        (Value::text(Mime::markdown()), "09 03       # media type 3 of the table"),
         (Value::Counter(-2), "0a 03       # it starts at -2"),
         (Value::List, "0b"),
         (Value::Blob { hash: [0xcc; 32], len: 300, mime: Mime::plain_text() }, "0c cc*32 ac02 02  # hash, length, media type 2 of the table"),

@@ -16,10 +16,12 @@ use dice::{Dice, setting, text};
 use home::{open, path, request};
 use timebus_store::feed::{Feed, Next};
 use timebus_store::json::Json;
+use timebus_store::op::TextEdit;
 use timebus_store::path::{Path, Segment};
 use timebus_store::store::Store;
 use timebus_store::update::{Edit, Step};
-use timebus_store::writer::{Action, WriteError};
+use timebus_store::value::Mime;
+use timebus_store::writer::{Action, TextEdits, WriteError};
 use world::World;
 
 fn seeds(default: u64) -> std::ops::Range<u64> {
@@ -96,6 +98,18 @@ fn apply(value: &mut Option<Json>, steps: &[Step], edit: &Edit) -> Result<(), St
         match edit {
             Edit::Put(json) => *value = Some(json.clone()),
             Edit::Delete => *value = None,
+            Edit::Text(edits) => {
+                let Some(Json::String(text)) = value else { return Err("edits of no text".to_owned()) };
+                let mut chars: Vec<char> = text.chars().collect();
+                for edit in edits {
+                    let (start, end) = (edit.pos as usize, (edit.pos + edit.del) as usize);
+                    if end > chars.len() {
+                        return Err(format!("an edit of {start}..{end} in {} characters", chars.len()));
+                    }
+                    chars.splice(start..end, edit.ins.chars());
+                }
+                *text = chars.into_iter().collect();
+            }
             Edit::Splice { start, end, items } => {
                 let Some(Json::Array(array)) = value else { return Err("a splice of no array".to_owned()) };
                 if start > end || *end > array.len() {
@@ -151,7 +165,14 @@ async fn write(store: &Store, dice: &mut Dice, versions: &mut Vec<String>) -> St
         at = path("/a");
     }
     let now = store.read(&store.snapshot(), store.own(), &at).expect("read").tree.to_json(&store.space());
-    let action = match dice.below(10) {
+    let action = match dice.below(13) {
+        10 => Action::PutText { mime: Mime::plain_text(), text: "word ".repeat(dice.below(3)) },
+        11 | 12 => {
+            let chars = if let Some(Json::String(text)) = &now { text.chars().count() as u64 } else { 0 };
+            let pos = dice.below(chars as usize + 1) as u64;
+            let edit = TextEdit { pos, del: (chars - pos).min(2), ins: ["", "x", "\u{1f98a}"][dice.below(3)].into() };
+            Action::EditText(TextEdits::Sequence(vec![edit]))
+        }
         0 => Action::Delete,
         1 => Action::Post { name: "p".to_owned(), value: dice.json(2) },
         2 => Action::Merge(dice.json(2)),
@@ -169,7 +190,7 @@ async fn write(store: &Store, dice: &mut Dice, versions: &mut Vec<String>) -> St
     let what = format!("{:?} at {} on {:?}", request.action, request.path, request.parents);
     match store.write(request).await {
         Ok(written) => versions.extend(written.change.map(|id| id.to_string())),
-        Err(WriteError::Absent(_) | WriteError::NotACollection(_)) => {}
+        Err(WriteError::Absent(_) | WriteError::NotACollection(_) | WriteError::Text(_)) => {}
         Err(error) => panic!("{what}: {error}"),
     }
     what

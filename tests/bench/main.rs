@@ -36,6 +36,7 @@ mod requests;
 mod server;
 mod subscriber;
 mod sync;
+mod texts;
 
 use std::cell::Cell;
 use std::io::Write as _;
@@ -101,6 +102,7 @@ enum Scenario {
     Million,
     Sync,
     SyncLinks,
+    Texts,
 }
 
 /// What the scenarios need to know of the command line.
@@ -197,6 +199,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Scenario::Million => million::measure(&options),
             Scenario::Sync => sync::measure(&options),
             Scenario::SyncLinks => sync::measure_links(&options),
+            Scenario::Texts => texts::measure(&options),
         };
         if !arguments.json {
             write!(io::stdout(), "{}", report.text())?;

@@ -192,7 +192,7 @@ fn rows(connections: usize, reference: Peer, contenders: &[Contender]) -> Vec<Ve
     let standing = || contenders.iter().filter(|contender| !contender.failed);
     let reference = standing().find(|contender| contender.peer == reference);
     let row = |contender: &Contender| {
-        let (peer, measured) = (contender.peer, &contender.measured);
+        let measured = &contender.measured;
         let rate = reference.map(|reference| measured.rate() / reference.measured.rate());
         let cpu = reference.and_then(|reference| reference.measured.cpu_us()).zip(measured.cpu_us());
         let flushes = contender.flushes.filter(|flushes| *flushes > 0.0);

@@ -13,6 +13,7 @@ pub(super) fn script() -> Vec<Step> {
     const MERGE: &[(&str, &str)] = &[("Content-Type", "application/merge-patch+json")];
     const PATCH: &[(&str, &str)] = &[("Content-Type", "application/json-patch+json")];
     const TEXT: &[(&str, &str)] = &[("Content-Type", "text/plain")];
+    const RANGE: &[(&str, &str)] = &[("Content-Range", "text [5:5]")];
     const INSERT: &[(&str, &str)] = &[("Content-Type", "application/json"), ("Content-Range", "json .list[1:1]")];
     vec![
         ("PUT", "/w/doc", JSON, json!({"list": [1, 2, 3], "o": {"k": 1}, "s": "x"}).to_string()),
@@ -31,6 +32,9 @@ pub(super) fn script() -> Vec<Step> {
         ("PUT", "/w/doc/odd", JSON, json!({"": 2, "a/b": {"c": 3}, "d": []}).to_string()),
         ("PUT", "/w/doc/sp ace".replace(' ', "%20").leak(), JSON, "{\"ä\":1}".into()),
         ("PUT", "/w/doc/page", TEXT, "some text".into()),
+        ("PATCH", "/w/doc/page", RANGE, "more ".into()),
+        ("PUT", "/w/doc/page", TEXT, "some more edited text".into()),
+        ("PUT", "/w/doc/page", JSON, "\"edited text\"".into()),
         ("DELETE", "/w/doc/o", &[], String::new()),
         ("PUT", "/w/doc/o", JSON, "{\"k\":5}".into()),
         ("PUT", "/w/doc", JSON, "\"only a text\"".into()),

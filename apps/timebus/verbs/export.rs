@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::Context;
 use crate::cli::{Export, Format};
-use crate::client::{Answer, Client, Home, JSON, Request, open};
+use crate::client::{Answer, Home, JSON, Request, Session, open};
 use crate::clock::span;
 use crate::failure::Failure;
 use crate::folder::{Laid, lay_out, persist, write};
@@ -18,6 +18,7 @@ use crate::pieces::is_name;
 use crate::pretty::Pretty;
 use crate::progress::Progress;
 use crate::target::segment;
+use crate::transfer::{Line, download};
 use crate::value::{Json, compact, counted, file, parse};
 use crate::verbs::explain;
 use crate::verbs::import::format_of;
@@ -35,14 +36,14 @@ pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
     if to_stdout && format == Format::Dir {
         return Err(Failure::usage("a folder cannot go to standard output").fix("name a folder, or say --format json").into());
     }
-    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let (mut session, mut client) = open(context, Home::MustExist).await?;
     let request = Request::get(args.path.encoded()).header("accept", JSON)?.versions("version", args.at.as_ref())?;
     let answer = client.send(request).await.map_err(|error| explain(error, &args.path))?;
     let version = answer.version();
     let (files, values) = match format {
         Format::Dir => {
             let json = read(context.out, answer).await?;
-            (write_folder(context.out, &mut client, &args, &json).await?, None)
+            (write_folder(context.out, &mut session, &args, &json).await?, None)
         }
         Format::Json if to_stdout => {
             let mut sink = |bytes: &[u8]| context.out.bytes(bytes).map_err(anyhow::Error::from);
@@ -130,7 +131,7 @@ async fn read(out: Output, mut answer: Answer) -> anyhow::Result<Json> {
     }
     match String::from_utf8(bytes) {
         Ok(text) if mime.starts_with("text/") => Ok(Json::String(text)),
-        _ => Err(Failure::refused(format!("this is one file of type {mime}")).fix("timebus get PATH > FILE").into()),
+        _ => Err(Failure::refused(format!("this is one file of type {mime}")).fix("timebus get PATH -o FILE").into()),
     }
 }
 
@@ -149,7 +150,7 @@ fn list_leaves(json: &Json, path: &str, lines: &mut Vec<String>) {
     }
 }
 
-async fn write_folder(out: Output, client: &mut Client, args: &Export, json: &Json) -> anyhow::Result<usize> {
+async fn write_folder(out: Output, session: &mut Session, args: &Export, json: &Json) -> anyhow::Result<usize> {
     let Some(laid) = lay_out(json, &args.target) else {
         return Err(Failure::refused(format!("{} is one value, which is no folder", args.path)).fix("say --format json").into());
     };
@@ -164,11 +165,12 @@ async fn write_folder(out: Output, client: &mut Client, args: &Export, json: &Js
             }
             Laid::Fetch(path, names) => {
                 let target = names.iter().fold(args.path.clone(), |target, name| target.child(name));
-                let answer = client.send(Request::get(target.encoded()).versions("version", args.at.as_ref())?).await?;
-                if answer.mime() == JSON {
-                    write(&path, &crate::folder::json_file(&parse(&answer.bytes().await?)?))?;
-                } else {
-                    write(&path, &answer.bytes().await?)?;
+                let request = Request::get(target.encoded()).versions("version", args.at.as_ref())?;
+                let quiet = Output { json: true };
+                let got = download(quiet, &mut Line::new(session), &request, &path).await?;
+                if got.mime == JSON {
+                    let text = std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
+                    write(&path, &crate::folder::json_file(&parse(&text)?))?;
                 }
                 files += 1;
             }

@@ -25,6 +25,7 @@ use crate::output::Output;
 use crate::pieces::{Content, Piece, cut, is_name, leaves, patch, size};
 use crate::progress::Progress;
 use crate::target::Target;
+use crate::transfer::{LARGE_BYTES, Line, upload};
 use crate::value::{Json, counted, member, parse, text};
 
 /// JSON written by one request; also the size from which a value is cut.
@@ -36,8 +37,10 @@ const WAVE_FILES: usize = 256;
 const WAVE_BYTES: usize = 16 * 1024 * 1024;
 /// Files under way at once: enough for the peer to put many into one sync of the disk.
 const CONNECTIONS: usize = 16;
-/// Largest text and file that the store keeps as such so far; longer texts become JSON strings.
+/// Largest text that the store keeps as such; longer ones become JSON strings.
 const FILE_BYTES_MAX: usize = 64 * 1024;
+/// Largest text that fits a JSON string; longer ones are files like any other.
+const TEXT_BYTES_MAX: usize = 700 * 1024;
 /// Refused files that are named one by one.
 const REFUSED_SHOWN: usize = 20;
 
@@ -119,8 +122,8 @@ pub(crate) async fn run(context: &Context, args: Import) -> anyhow::Result<()> {
 
 async fn flush(wave: &mut Wave, writer: &mut Writer, session: &mut Session, state: &mut State, progress: &Progress) -> anyhow::Result<()> {
     let (count, bytes) = (wave.count(), wave.progress);
-    writer.write(session, std::mem::take(wave)).await?;
-    progress.add(bytes);
+    let shown = writer.write(session, std::mem::take(wave), progress).await?;
+    progress.add(bytes.saturating_sub(shown));
     state.done += count;
     Ok(())
 }
@@ -161,6 +164,8 @@ struct Wave {
     values: Vec<(Vec<String>, Json)>,
     /// Written after them, each by itself.
     files: Vec<File>,
+    /// Written after those, one by one, in parts.
+    large: Vec<(Vec<String>, String, PathBuf)>,
     /// Where those go.
     places: BTreeSet<Vec<String>>,
     value_bytes: usize,
@@ -200,6 +205,10 @@ impl Wave {
                 self.push_file(File { names: piece.names, mime: JSON.to_owned(), bytes, values: Some(leaves(&json)) });
             }
             Content::File { mime, bytes } => self.push_file(File { names: piece.names, mime, bytes, values: None }),
+            Content::Large { mime, file } => {
+                self.places.insert(piece.names.clone());
+                self.large.push((piece.names, mime, file));
+            }
         }
     }
 
@@ -210,11 +219,15 @@ impl Wave {
     }
 
     fn count(&self) -> u64 {
-        (self.values.len() + self.files.len()) as u64
+        (self.values.len() + self.files.len() + self.large.len()) as u64
     }
 
     fn is_full(&self) -> bool {
-        self.value_bytes >= BATCH_BYTES || self.values.len() >= BATCH_PIECES || self.files.len() >= WAVE_FILES || self.file_bytes >= WAVE_BYTES
+        self.value_bytes >= BATCH_BYTES
+            || self.values.len() >= BATCH_PIECES
+            || self.files.len() >= WAVE_FILES
+            || self.file_bytes >= WAVE_BYTES
+            || !self.large.is_empty()
     }
 }
 
@@ -247,7 +260,8 @@ impl Writer {
         }
     }
 
-    async fn write(&mut self, session: &mut Session, wave: Wave) -> anyhow::Result<()> {
+    /// Writes a wave. Answers how many bytes the progress shows already.
+    async fn write(&mut self, session: &mut Session, wave: Wave, progress: &Progress) -> anyhow::Result<u64> {
         let mut client = self.client(session).await?;
         let mut batches = VecDeque::from([wave.values]);
         while let Some(mut values) = batches.pop_front() {
@@ -271,7 +285,31 @@ impl Writer {
             }
         }
         self.clients.push(client);
-        self.write_files(session, wave.files).await
+        self.write_files(session, wave.files).await?;
+        self.write_large(session, wave.large, progress).await
+    }
+
+    async fn write_large(&mut self, session: &mut Session, files: Vec<(Vec<String>, String, PathBuf)>, progress: &Progress) -> anyhow::Result<u64> {
+        let mut shown = 0;
+        for (names, mime, file) in files {
+            let target = self.target(&names);
+            let request = Request::new(Method::PUT, target.encoded());
+            match upload(&mut Line::new(session), request, &mime, &file, progress).await {
+                Ok(answer) => {
+                    answer.bytes().await?;
+                    self.tally.files += 1;
+                    shown += fs::metadata(&file).map_or(0, |about| about.len());
+                }
+                Err(error) => {
+                    let failure = Failure::of(&error);
+                    if !is_refusal(&failure) {
+                        return Err(error);
+                    }
+                    self.tally.refused.push((target.to_string(), reason(&failure)));
+                }
+            }
+        }
+        Ok(shown)
     }
 
     async fn write_values(&self, client: &mut Client, values: &[(Vec<String>, Json)]) -> anyhow::Result<()> {
@@ -476,6 +514,11 @@ fn of_entry(entry: &Entry, strip_json: bool) -> Vec<anyhow::Result<Part>> {
     if entry.is_folder {
         return one(entry.names.clone(), Content::Json(Json::Object(Default::default())));
     }
+    let of_name = media::of_name(&entry.path);
+    if entry.bytes >= LARGE_BYTES && of_name != Some(JSON) {
+        let mime = of_name.unwrap_or("application/octet-stream").to_owned();
+        return one(entry.names.clone(), Content::Large { mime, file: entry.path.clone() });
+    }
     let bytes = match fs::read(&entry.path) {
         Ok(bytes) => bytes,
         Err(error) => return vec![Err(anyhow::Error::from(error).context(format!("could not read {}", entry.path.display())))],
@@ -494,8 +537,10 @@ fn of_entry(entry: &Entry, strip_json: bool) -> Vec<anyhow::Result<Part>> {
         return measured(pieces, entry.bytes).into_iter().map(Ok).collect();
     }
     let names = entry.names.clone();
-    let of_name = media::of_name(&entry.path);
     match media::is_text(&bytes) {
+        true if bytes.len() > TEXT_BYTES_MAX => {
+            one(names, Content::Large { mime: of_name.unwrap_or("text/plain").to_owned(), file: entry.path.clone() })
+        }
         true if bytes.len() > FILE_BYTES_MAX => one(names, Content::Json(Json::String(String::from_utf8_lossy(&bytes).into_owned()))),
         true => {
             let mime = of_name.filter(|mime| mime.starts_with("text/")).unwrap_or("text/plain");

@@ -2,14 +2,18 @@
 
 use std::fmt::Write as _;
 
+use timebus_net::blobs::simulation::{self, Crowd};
 use timebus_net::lab::{Config, NAMES, Report, run as run_lab};
 
 use crate::Context;
-use crate::cli::{Groups, Lab};
+use crate::cli::{Groups, Lab, LabVerb, Swarm};
 use crate::failure::Failure;
 
 /// Runs a lab and tells what happened.
 pub(crate) fn run(context: &Context, args: Lab) -> anyhow::Result<()> {
+    if let Some(LabVerb::Swarm(args)) = &args.what {
+        return swarm(context, args);
+    }
     let seed = args.seed.unwrap_or_else(|| u64::from_le_bytes(timebus_identity::random_bytes()) % 1_000_000);
     let mut config = Config::new(seed);
     config.nodes = args.nodes;
@@ -21,6 +25,54 @@ pub(crate) fn run(context: &Context, args: Lab) -> anyhow::Result<()> {
     let report = run_lab(&config).map_err(|error| Failure::usage(error.to_string()).fix("`timebus lab --help` says what can be asked for"))?;
     context.out.result(&report, || told(&config, &report))?;
     if report.is_good() { Ok(()) } else { Err(Failure::told().into()) }
+}
+
+/// Many peers want one file at once.
+fn swarm(context: &Context, args: &Swarm) -> anyhow::Result<()> {
+    if args.peers == 0 || args.size == 0 || args.origin_up == 0 || args.down == 0 {
+        return Err(Failure::usage("a swarm needs peers, a file, and lines that carry something").into());
+    }
+    let seed = args.seed.unwrap_or_else(|| u64::from_le_bytes(timebus_identity::random_bytes()) % 1_000_000);
+    let crowd = Crowd {
+        seed,
+        peers: args.peers,
+        bytes: args.size,
+        origin_up: args.origin_up * 125_000,
+        up: args.up * 125_000,
+        down: args.down * 125_000,
+        arrive_ms: args.arrive * 1000,
+        free_riders: args.free_riders * 10,
+        leavers: args.leave * 10,
+        ..Crowd::default()
+    };
+    let outcome = simulation::run(&crowd);
+    let times = |ms: u64| ms as f64 / outcome.bound_ms.max(1) as f64;
+    let json = serde_json::json!({
+        "seed": seed,
+        "peers": crowd.peers,
+        "bytes": crowd.bytes,
+        "all_ms": outcome.all_ms,
+        "median_ms": outcome.median_ms,
+        "bound_ms": outcome.bound_ms,
+        "times_bound": times(outcome.all_ms),
+        "origin_copies": outcome.origin_copies,
+        "wasted_per_mille": outcome.wasted,
+        "left_out": outcome.left_out,
+    });
+    context.out.result(&json, || {
+        let seconds = |ms: u64| ms as f64 / 1000.0;
+        let (size, best) = (indicatif::HumanBytes(crowd.bytes), seconds(outcome.bound_ms));
+        let (half, all, times) = (seconds(outcome.median_ms), seconds(outcome.all_ms), times(outcome.all_ms));
+        let mut out = format!("seed {seed}: {} peers want {size} at once\n\n", crowd.peers);
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "  at best      {best:8.1} s\n  half have it {half:8.1} s\n  all have it  {all:8.1} s   {times:.2} times the best\n");
+        let _ = write!(out, "  the origin sent it {:.2} times; of a thousand pieces {} came twice", outcome.origin_copies, outcome.wasted);
+        if outcome.left_out > 0 {
+            let _ = write!(out, "; {} peers did not get it", outcome.left_out);
+        }
+        out
+    })?;
+    if outcome.left_out == 0 { Ok(()) } else { Err(Failure::told().into()) }
 }
 
 /// The account for people.

@@ -77,7 +77,7 @@ fn cut_short() -> Failure {
     Failure::refused("the backup is cut short; nothing was restored").fix("copy the backup again, or use another one")
 }
 
-/// Unpacks keys and log, and nothing else.
+/// Unpacks keys, log and blobs, and nothing else.
 fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> anyhow::Result<()> {
     let ended = Cell::new(false);
     let mut input = Tail { inner: input, bytes: 0, ended: &ended, progress };
@@ -121,7 +121,7 @@ fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> any
     }
 }
 
-/// Where a file of a backup belongs: right below `keys` or `log`.
+/// Where a file of a backup belongs: right below `keys` or `log`, or in a folder of `blobs`.
 fn place(name: &Path) -> Option<PathBuf> {
     let parts: Vec<&str> = name
         .components()
@@ -130,6 +130,9 @@ fn place(name: &Path) -> Option<PathBuf> {
         .collect::<Option<_>>()?;
     match parts[..] {
         [folder @ ("keys" | "log"), file] if !file.starts_with('.') => Some(Path::new(folder).join(file)),
+        ["blobs", folder, file] if folder.len() == 2 && file.starts_with(folder) && !file.starts_with('.') => {
+            Some(Path::new("blobs").join(folder).join(file))
+        }
         _ => None,
     }
 }
@@ -137,7 +140,7 @@ fn place(name: &Path) -> Option<PathBuf> {
 /// Gives the unpacked folders their names. The keys come last: with them the home is one.
 fn move_in(aside: &Path, home: &Path) -> anyhow::Result<()> {
     let failed = || format!("could not write to {}", home.display());
-    for folder in ["log", "keys"] {
+    for folder in ["blobs", "log", "keys"] {
         let from = aside.join(folder);
         if from.exists() {
             File::open(&from).and_then(|folder| folder.sync_all()).with_context(failed)?;
@@ -195,17 +198,20 @@ mod tests {
     #[test]
     fn unpacks_keys_and_log() {
         use std::os::unix::fs::MetadataExt as _;
-        let (temp, result) = restored(archive(&[("keys/space", "abc"), ("./log/00000001.log", "log")]));
+        let blob = ("blobs/yb/ybndrfg8.tree", "blob");
+        let (temp, result) = restored(archive(&[("keys/space", "abc"), ("./log/00000001.log", "log"), blob]));
         result.expect("a good backup");
         let file = temp.path().join("x/keys/space");
         assert_eq!(fs::read(&file).expect("a file"), b"abc");
         assert_eq!(file.metadata().expect("a file").mode() & 0o7777, 0o600);
         assert!(temp.path().join("x/log/00000001.log").exists());
+        assert!(temp.path().join("x").join(blob.0).exists());
     }
 
     #[test]
     fn refuses_what_lies_elsewhere() {
-        for name in ["../a", "/keys/a", "keys/../a", "keys/a/b", "other/a", "keys/.a", "a"] {
+        let names = ["../a", "/keys/a", "keys/../a", "keys/a/b", "other/a", "keys/.a", "a", "blobs/a", "blobs/../ab", "blobs/ab/xy", "blobs/a/b/c"];
+        for name in names {
             let (_temp, result) = restored(archive(&[("keys/space", "abc"), (name, "x")]));
             assert!(result.is_err(), "{name}");
         }

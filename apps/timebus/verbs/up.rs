@@ -49,8 +49,12 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     };
     context.home.clear_running();
     let listening = listen(args.http.as_deref()).await?;
-    let config = PeerConfig { hosts: args.hosts.clone(), gui: Some(page), apps: crate::builtin::APPS, ..PeerConfig::default() };
+    let (hosts, apps) = (args.hosts.clone(), crate::builtin::APPS);
+    let config = PeerConfig { hosts, gui: Some(page), apps, cached_files_bytes_max: args.cache, ..PeerConfig::default() };
     let local = Local::open(&context.home, lock, context.out, config).await?;
+    if let (Some(max), Some(blobs)) = (args.blob_limit, local.store().blobs()) {
+        blobs.set_limits(timebus_store::blobs::Limits { total_bytes_max: max, ..blobs.limits() });
+    }
     let name = args.name.clone().unwrap_or_else(|| human_name(&local.store().space()));
     let network = local.enter(&context.home, network_config(&context.home, &args.net, args.offline, name)?).await?;
     context.home.set_udp_port(&network.endpoint().sockets());

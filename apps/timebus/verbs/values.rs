@@ -1,7 +1,7 @@
 //! get, put, patch, post and rm.
 
 use std::io::{IsTerminal as _, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -9,21 +9,28 @@ use hyper::Method;
 use serde_json::json;
 
 use crate::Context;
-use crate::cli::{Conditions, Get, Patch, Post, Put, Rm, View};
-use crate::client::{Answer, Home, JSON, Request, open};
+use crate::cli::{Conditions, Get, Inc, Patch, Post, Put, Rm, View};
+use crate::client::{Answer, Home, JSON, Request, Session, open};
+use crate::clock::span;
 use crate::failure::Failure;
 use crate::home::quoted_text;
 use crate::output::{Output, printable};
 use crate::pretty::Pretty;
+use crate::progress::Progress;
 use crate::target::Target;
+use crate::transfer::{LARGE_BYTES, Line, download, upload};
 use crate::verbs::explain;
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
+const BYTES: &str = "application/octet-stream";
 
 pub(crate) async fn get(context: &Context, args: Get) -> anyhow::Result<()> {
-    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let (mut session, mut client) = open(context, Home::MustExist).await?;
     let mut request = Request::get(args.path.encoded()).versions("version", args.at.as_ref())?;
+    if let Some(file) = &args.output {
+        return get_file(context, &mut session, &args, &request, file).await;
+    }
     if let Some(view) = args.view {
         let name = match view {
             View::All => "all",
@@ -58,10 +65,32 @@ pub(crate) async fn get(context: &Context, args: Get) -> anyhow::Result<()> {
         (_, mime) if !mime.starts_with("text/") && out.is_terminal() => {
             let title = format!("{} is a file of type {mime}, which a terminal cannot show", args.path);
             let name = args.path.name().unwrap_or("file");
-            Err(Failure::refused(title).fix(format!("timebus get {} > {}", quoted_text(&args.path.to_string()), quoted_text(name))).into())
+            Err(Failure::refused(title).fix(format!("timebus get {} -o {}", quoted_text(&args.path.to_string()), quoted_text(name))).into())
         }
         _ => stream(out, answer).await,
     }
+}
+
+/// Gets a value into a file, going on with what an earlier try has got.
+async fn get_file(context: &Context, session: &mut Session, args: &Get, request: &Request, file: &Path) -> anyhow::Result<()> {
+    let began = std::time::Instant::now();
+    let mut line = Line::new(session);
+    let done = download(context.out, &mut line, request, file).await.map_err(|error| explain(error, &args.path))?;
+    let json = json!({
+        "path": args.path.to_string(),
+        "file": file.display().to_string(),
+        "type": done.mime,
+        "version": done.version.list(),
+        "bytes": done.bytes,
+        "resumed_at": done.resumed_at,
+        "source": done.source,
+        "elapsed_ms": began.elapsed().as_millis() as u64,
+    });
+    context.out.result(&json, || {
+        let source = done.source.as_ref().map_or_else(String::new, |source| format!(" {source}"));
+        let size = indicatif::HumanBytes(done.bytes);
+        format!("saved {} as {}: {size} in {}{source}", args.path, file.display(), span(began.elapsed().as_millis() as u64))
+    })
 }
 
 fn is_json(mime: &str) -> bool {
@@ -104,6 +133,9 @@ async fn describe(out: Output, path: &Target, mut answer: Answer) -> anyhow::Res
 }
 
 pub(crate) async fn put(context: &Context, args: Put) -> anyhow::Result<()> {
+    if let Some((file, mime)) = large_file(&args) {
+        return put_file(context, &args, &file, &mime).await;
+    }
     let value = read_value(&args.value)?;
     let of_name = value.file.as_deref().and_then(|file| crate::media::of_name(Path::new(file)));
     let mime = match (args.text, args.mime, of_name) {
@@ -111,6 +143,8 @@ pub(crate) async fn put(context: &Context, args: Put) -> anyhow::Result<()> {
         (true, _, _) => "text/plain".to_owned(),
         (false, Some(mime), _) => mime,
         (false, None, Some(mime)) => mime.to_owned(),
+        // A file that is no text cannot be JSON either.
+        (false, None, None) if value.file.is_some() && std::str::from_utf8(&value.bytes).is_err() => BYTES.to_owned(),
         (false, None, None) => JSON.to_owned(),
     };
     if mime == JSON {
@@ -125,20 +159,58 @@ pub(crate) async fn put(context: &Context, args: Put) -> anyhow::Result<()> {
     wrote(context.out, "saved", &args.path, &answer)
 }
 
+/// The file of a value that is too large to be sent as one piece, and its media type. JSON always is one piece.
+fn large_file(args: &Put) -> Option<(PathBuf, String)> {
+    let file = PathBuf::from(args.value.strip_prefix('@').filter(|rest| !rest.starts_with('@'))?);
+    let about = std::fs::metadata(&file).ok().filter(std::fs::Metadata::is_file)?;
+    let mime = args.mime.as_deref().or_else(|| crate::media::of_name(&file));
+    let mime = match mime {
+        _ if args.text => "text/plain",
+        Some(mime) => mime,
+        None if begins_as_text(&file) => JSON,
+        None => BYTES,
+    };
+    (about.len() >= LARGE_BYTES && !is_json(mime)).then(|| (file, mime.to_owned()))
+}
+
+/// Whether the first bytes of a file are text, so that it may be JSON.
+fn begins_as_text(file: &Path) -> bool {
+    let mut head = Vec::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(4096).read_to_end(&mut head));
+    // A character may be cut at the end.
+    read.is_ok() && std::str::from_utf8(&head).map_or_else(|error| error.error_len().is_none(), |_| true)
+}
+
+async fn put_file(context: &Context, args: &Put, file: &Path, mime: &str) -> anyhow::Result<()> {
+    let mut session = Session::open(context, Home::MayBegin).await?;
+    let mut request = with_conditions(Request::new(Method::PUT, args.path.encoded()), &args.conditions)?;
+    if args.if_absent {
+        request = request.header("if-none-match", "*")?;
+    }
+    let progress = Progress::bytes(context.out, "putting", std::fs::metadata(file).ok().map(|about| about.len()));
+    let mut line = Line::new(&mut session);
+    let answer = upload(&mut line, request, mime, file, &progress).await.map_err(|error| explain(error, &args.path))?;
+    progress.done();
+    wrote(context.out, "saved", &args.path, &answer)
+}
+
 pub(crate) async fn patch(context: &Context, args: Patch) -> anyhow::Result<()> {
     let value = read_value(&args.patch)?;
     let mut request = with_conditions(Request::new(Method::PATCH, args.path.encoded()), &args.conditions)?;
     let mime = match args.range {
         Some(range) => {
             let range = range.trim();
-            let range = range.strip_prefix("json ").unwrap_or(range);
-            request = request.header("content-range", &format!("json {range}"))?;
-            JSON
+            let is_text = range.starts_with("text ");
+            let range = if is_text || range.starts_with("json ") { range.to_owned() } else { format!("json {range}") };
+            request = request.header("content-range", &range)?;
+            if is_text { "text/plain" } else { JSON }
         }
         None if value.bytes.trim_ascii_start().starts_with(b"[") => JSON_PATCH,
         None => MERGE_PATCH,
     };
-    check_json(&value, "patch", &args.path)?;
+    if mime != "text/plain" {
+        check_json(&value, "patch", &args.path)?;
+    }
     let (_session, mut client) = open(context, Home::MustExist).await?;
     let answer = client.send(request.body(mime, value.bytes)?).await.map_err(|error| explain(error, &args.path))?;
     wrote(context.out, "changed", &args.path, &answer)
@@ -154,6 +226,18 @@ pub(crate) async fn post(context: &Context, args: Post) -> anyhow::Result<()> {
         Some(Ok(path)) => wrote(context.out, "saved", &path, &answer),
         _ => wrote(context.out, "added to", &args.path, &answer),
     }
+}
+
+pub(crate) async fn inc(context: &Context, args: Inc) -> anyhow::Result<()> {
+    let (_session, mut client) = open(context, Home::MayBegin).await?;
+    let request = Request::post(args.path.encoded()).query("inc", args.by);
+    let answer = client.send(request).await.map_err(|error| explain(error, &args.path))?;
+    let version = answer.version();
+    let crate::value::Json::Int(number) = crate::value::parse(&answer.bytes().await?)? else {
+        return Err(Failure::refused(format!("{} holds no number any more", args.path)).into());
+    };
+    let json = json!({"path": args.path.to_string(), "value": number, "version": version.list()});
+    context.out.result(&json, || number.to_string())
 }
 
 pub(crate) async fn rm(context: &Context, args: Rm) -> anyhow::Result<()> {

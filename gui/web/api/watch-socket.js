@@ -4,7 +4,8 @@ import { Problem } from "./problem.js";
 
 /** @typedef {string[]} Version */
 /**
- * What a watch hears. One of `snapshot`, `caught_up`, `put`, `delete`, `splice`, `behind`, `closed`, `problem`.
+ * What a watch hears. One of `snapshot`, `caught_up`, `put`, `delete`, `splice`, `edit`, `behind`, `closed`,
+ * `problem`.
  * @typedef {object} WatchEvent
  * @property {any} [snapshot] the whole value
  * @property {boolean} [absent] with `snapshot`: there is nothing
@@ -12,6 +13,9 @@ import { Problem } from "./problem.js";
  * @property {string} [put] a path with a new `value`
  * @property {string} [delete] a path that is gone
  * @property {string} [splice] a list whose elements from `start` to `end` became `value`
+ * @property {string} [edit] a text that was edited
+ * @property {[number, number, string][]} [edits] its edits, each on top of the ones before: position and how many
+ *   characters (Unicode scalar values) go there, and what comes
  * @property {any} [value]
  * @property {(string | number)[]} [at] steps from the watched path, where the path leads into lists
  * @property {Version} [version] the watched path after this

@@ -148,6 +148,10 @@ export class Store {
       this.#confirmed = withPart(this.#confirmed, this.#steps(event.put, event.at), event.value);
     } else if ("delete" in event) {
       this.#confirmed = withPart(this.#confirmed, this.#steps(event.delete, event.at), NOTHING);
+    } else if ("edit" in event) {
+      const steps = this.#steps(event.edit, event.at);
+      const text = part(this.#confirmed, steps);
+      if (typeof text === "string") this.#confirmed = withPart(this.#confirmed, steps, edited(text, event.edits));
     } else if ("splice" in event) {
       const steps = this.#steps(event.splice, event.at);
       const list = part(this.#confirmed, steps);
@@ -247,6 +251,20 @@ export class Store {
       problem: this.#problem,
     };
   }
+}
+
+/**
+ * A text after edits, each on top of the ones before. Their positions count characters (Unicode scalar values), of which
+ * JavaScript keeps some as two.
+ * @param {string} text
+ * @param {[number, number, string][]} edits
+ */
+function edited(text, edits) {
+  let characters = Array.from(text);
+  for (const [position, gone, come] of edits) {
+    characters = [...characters.slice(0, position), ...come, ...characters.slice(position + gone)];
+  }
+  return characters.join("");
 }
 
 /**

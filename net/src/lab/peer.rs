@@ -18,6 +18,7 @@ use timebus_store::writer::{Offered, Request, Statement, WriteError, Written};
 
 use super::evil::Evil;
 use crate::node::book::Book;
+use crate::node::outbox::Outbox;
 use crate::node::{Config as NodeConfig, LinkId, Node};
 use crate::sync::Stored;
 
@@ -80,6 +81,10 @@ impl Subscriber {
                 self.next = entry.number + 1;
                 self.told += 1;
                 let update = &entry.update;
+                // A text was merged further, by nobody's change.
+                if update.a == u64::MAX {
+                    continue;
+                }
                 if update.a <= self.last_a {
                     return Ok(Some(format!("a subscriber was told of {} after what arrived later", update.id)));
                 }
@@ -203,7 +208,7 @@ impl Peer {
         let arrived = *engine.store().arrivals().borrow();
         self.up = Some(Up {
             engine,
-            node: Node::new(config, self.book.clone()),
+            node: Node::new(config, self.book.clone(), Outbox::default()),
             writes: Vec::new(),
             statements: Vec::new(),
             to_offer: BTreeMap::new(),

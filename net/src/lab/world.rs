@@ -9,9 +9,10 @@ use timebus_store::engine::{Crash, Step};
 use timebus_store::grant::{Actions, Audience, Grant, Revoke, Scope, ScopeSegment, Timelines};
 use timebus_store::ids::ChangeId;
 use timebus_store::json::Json;
-use timebus_store::op::Op;
+use timebus_store::op::{Op, TextEdit};
 use timebus_store::path::Path;
-use timebus_store::writer::{Action, Condition, Request, Statement, WriteError, Written};
+use timebus_store::value::Mime;
+use timebus_store::writer::{Action, Condition, Request, Statement, TextEdits, WriteError, Written};
 
 use super::check;
 use super::dice::Dice;
@@ -414,7 +415,7 @@ impl World {
             }
             let step = up.engine.sync();
             let wait = match step {
-                Step::Idle => break,
+                Step::Idle if up.engine.merge() == Step::Idle => break,
                 Step::Appended => self.peers[peer].sync_ms,
                 _ if self.dice.percent(20) => 1,
                 _ => 0,
@@ -613,7 +614,8 @@ impl World {
                     self.push(at_ms, Event::Timer { peer, life, at_ms });
                 }
             }
-            Act::Changed => {}
+            // Nobody leaves notices here, and there are no inboxes.
+            Act::Notices { .. } | Act::SaveOutbox | Act::Changed => {}
         }
     }
 
@@ -951,7 +953,21 @@ impl World {
         let Some(space) = store.held(&space_key) else { return };
         let dir = if owner == peer && self.dice.percent(50) { "" } else { "/wall" };
         let at = format!("{dir}/n{}", self.dice.below(5));
-        let (at, action) = match self.dice.below(12) {
+        let (at, action) = match self.dice.below(16) {
+            12 => ("/wall/likes".to_owned(), Action::Inc(self.dice.below(5) as i64 - 2)),
+            13 => {
+                let text = format!("{} ", self.peers[peer].name).repeat(1 + self.dice.below(3));
+                ("/wall/text".to_owned(), Action::PutText { mime: Mime::plain_text(), text })
+            }
+            14 | 15 => {
+                let at = format!("/wall/{}", ["text", "notes"][self.dice.below(2)]);
+                let text = Path::parse(&at).ok().and_then(|path| store.text(&store.snapshot(), space, &path).ok().flatten());
+                let chars = text.map_or(0, |text| text.len());
+                let pos = self.dice.below(chars as usize + 1) as u64;
+                let del = (self.dice.below(4) as u64).min(chars - pos);
+                let edit = TextEdit { pos, del, ins: ["x", "\u{1f98a}", "some words "][self.dice.below(3)].into() };
+                (at, Action::EditText(TextEdits::Sequence(vec![edit])))
+            }
             0..=5 => {
                 let value = if self.dice.percent(4) {
                     let len = self.dice.between(1000, 150_000) as usize;

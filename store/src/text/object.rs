@@ -1,11 +1,10 @@
 //! One text: which ops are valid, and the text they give.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::Range;
 
 use timebus_identity::PublicKey;
 
-use super::agents::{Agents, EventName, change_of};
+use super::agents::{Agents, EventName};
 use super::budget::{Budget, OverBudget};
 use super::diff::edits_between;
 use super::graph::{EVENTS_MAX, Event, Graph};
@@ -130,6 +129,33 @@ pub struct Merged {
     pub parked: bool,
 }
 
+/// What was found out about a valid op.
+struct Checked {
+    events: u32,
+    heads: Vec<Event>,
+    own_before: Vec<Slot>,
+    session_before: Vec<Slot>,
+    own_heads: Vec<Slot>,
+}
+
+/// What is known of the events that edits are said to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// None of them; the edits are new.
+    New,
+    /// All of them, and they are these.
+    Same,
+    /// The first ones, up to the event named last; what is left of the edits stands on that.
+    Begun {
+        /// The last event that is known.
+        last: (ChangeId, u64),
+        /// The edits that are new.
+        rest: Vec<TextEdit>,
+    },
+    /// Some of them are other ones.
+    Other,
+}
+
 /// One text.
 #[derive(Clone, Debug)]
 pub struct TextObject {
@@ -190,6 +216,49 @@ impl TextObject {
     ///
     /// [`NoEffect`]: the op is invalid on every peer, for ever.
     pub fn admit(&mut self, op: &TextOp, in_past: impl Fn(&ChangeId) -> bool) -> Result<(), NoEffect> {
+        self.admit_as(op, true, in_past)
+    }
+
+    /// As [`TextObject::admit`], and says whether the op counts, see [`TextObject::set_effective`].
+    ///
+    /// # Errors
+    ///
+    /// [`NoEffect`].
+    pub fn admit_as(&mut self, op: &TextOp, effective: bool, in_past: impl Fn(&ChangeId) -> bool) -> Result<(), NoEffect> {
+        let Checked { events, heads, own_before, session_before, own_heads } = self.check(op, in_past)?;
+        // Valid: from here on it is written down.
+        let author = self.authors.get(&op.author).copied().unwrap_or_else(|| self.new_author(op.author));
+        let agent = self.agents.intern(&mut self.ops, &op.agent);
+        let next_seq = &mut self.ops.agents[agent as usize].next_seq;
+        *next_seq = op.seq.saturating_add(1).max(*next_seq);
+        let parents: Vec<(Slot, u32)> = heads.iter().map(|event| self.slot_of(*event)).collect();
+        let mut record = Ops::new_record(op.change, author, agent, op.seq, events, self.graph.end());
+        record.effective = effective;
+        self.graph.append(&heads, events);
+        let slot = self.ops.push(record, &parents, &op.edits);
+        self.by_change.insert(op.change, slot);
+        self.before.push([NO_SLOT; 2]);
+        self.link((author, None), slot, own_before);
+        self.link((author, Some(agent)), slot, session_before);
+        if !own_heads.is_empty() {
+            self.heads.insert(slot, own_heads.into_iter().chain([slot]).collect());
+        }
+        if effective {
+            self.count(slot);
+        }
+        Ok(())
+    }
+
+    /// Whether [`TextObject::admit`] would take an op.
+    ///
+    /// # Errors
+    ///
+    /// [`NoEffect`].
+    pub fn would_admit(&self, op: &TextOp, in_past: impl Fn(&ChangeId) -> bool) -> Result<(), NoEffect> {
+        self.check(op, in_past).map(drop)
+    }
+
+    fn check(&self, op: &TextOp, in_past: impl Fn(&ChangeId) -> bool) -> Result<Checked, NoEffect> {
         if self.by_change.contains_key(&op.change) {
             return Err(NoEffect::Second);
         }
@@ -244,25 +313,7 @@ impl TextObject {
             own_heads = open.iter().map(|event| self.slot_of(*event).0).collect();
         }
 
-        // Valid: from here on it is written down.
-        let author = author.unwrap_or_else(|| self.new_author(op.author));
-        let agent = self.agents.intern(&mut self.ops, &op.agent);
-        let next_seq = &mut self.ops.agents[agent as usize].next_seq;
-        *next_seq = op.seq.saturating_add(1).max(*next_seq);
-        let parents: Vec<(Slot, u32)> = heads.iter().map(|event| self.slot_of(*event)).collect();
-        let record = Ops::new_record(op.change, author, agent, op.seq, events, self.graph.end());
-        self.graph.append(&heads, events);
-        let slot = self.ops.push(record, &parents, &op.edits);
-        self.by_change.insert(op.change, slot);
-        self.before.push([NO_SLOT; 2]);
-        self.link((author, None), slot, own_before);
-        self.link((author, Some(agent)), slot, session_before);
-        if !own_heads.is_empty() {
-            own_heads.push(slot);
-            self.heads.insert(slot, own_heads);
-        }
-        self.count(slot);
-        Ok(())
+        Ok(Checked { events, heads, own_before, session_before, own_heads })
     }
 
     /// Notes that a valid op counts.
@@ -282,7 +333,7 @@ impl TextObject {
     }
 
     /// The numbers of a base's events in the graph of valid ops.
-    fn base_events(&self, base: &[(ChangeId, u64)]) -> Result<Vec<Event>, NoEffect> {
+    pub(super) fn base_events(&self, base: &[(ChangeId, u64)]) -> Result<Vec<Event>, NoEffect> {
         if base.len() > BASE_MAX {
             return Err(NoEffect::Base);
         }
@@ -295,13 +346,13 @@ impl TextObject {
             .ok_or(NoEffect::Base)
     }
 
-    fn last_event(&self, slot: Slot) -> Event {
+    pub(super) fn last_event(&self, slot: Slot) -> Event {
         let record = self.ops.record(slot);
         record.start + record.events - 1
     }
 
     /// Op and event in it (from 0) of a number in the graph of valid ops.
-    fn slot_of(&self, event: Event) -> (Slot, u32) {
+    pub(super) fn slot_of(&self, event: Event) -> (Slot, u32) {
         let slot = self.ops.records.partition_point(|record| record.start <= event).saturating_sub(1);
         (slot as Slot, event - self.ops.records[slot].start)
     }
@@ -378,6 +429,27 @@ impl TextObject {
         Merged { patches: patches(moved), parked: self.parked }
     }
 
+    /// Takes over what was merged of a copy of this text, to which ops were added since. Says whether it fits: which ops
+    /// count must not have been decided anew meanwhile.
+    pub fn take_over(&mut self, other: Self) -> bool {
+        let known = other.ops.len();
+        if known > self.ops.len() || !other.ops.records.iter().zip(&self.ops.records).all(|(a, b)| (a.change, a.effective) == (b.change, b.effective))
+        {
+            return false;
+        }
+        // A name that decided something there may have clashed here meanwhile.
+        let mut rebuild = other.rebuild;
+        for (mine, theirs) in self.ops.agents.iter_mut().zip(&other.ops.agents) {
+            rebuild |= mine.clashed != theirs.clashed && (theirs.tied || mine.tied);
+            mine.tied |= theirs.tied;
+        }
+        self.waiting.retain(|slot| *slot as usize >= known || other.waiting.contains(slot));
+        self.merge = other.merge;
+        self.parked = other.parked;
+        self.rebuild = rebuild;
+        true
+    }
+
     /// Merges everything again, beside the text that is served meanwhile.
     fn rebuild(&mut self, budget: &mut Budget) -> Merged {
         let slots: Vec<Slot> = (0..self.ops.len() as Slot).filter(|slot| self.ops.record(*slot).effective).collect();
@@ -425,242 +497,10 @@ impl TextObject {
         }
         self.rebuild = true;
     }
-
-    /// The merged text.
-    #[must_use]
-    pub fn text(&self) -> String {
-        self.merge.rope().to_string()
-    }
-
-    /// Characters (Unicode scalar values) of the merged text.
-    #[must_use]
-    pub fn len(&self) -> u64 {
-        self.merge.len().into()
-    }
-
-    /// Whether the merged text is empty.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.merge.len() == 0
-    }
-
-    /// Characters of the merged text from one position up to another, as far as there are any.
-    #[must_use]
-    pub fn slice(&self, range: Range<u64>) -> String {
-        let end = range.end.min(self.len());
-        let start = range.start.min(end);
-        self.merge.rope().slice_chars(start as usize..end as usize).collect()
-    }
-
-    /// Whether work was put off; the text served is the last good one.
-    #[must_use]
-    pub fn is_parked(&self) -> bool {
-        self.parked
-    }
-
-    /// Valid ops known, merged or not.
-    #[must_use]
-    pub fn op_count(&self) -> usize {
-        self.ops.len()
-    }
-
-    /// Spans held for the merge under way, each some 40 bytes; 0 while nobody edits concurrently.
-    #[must_use]
-    pub fn spans_held(&self) -> usize {
-        self.merge.spans()
-    }
-
-    /// Whether an op is in the merged text.
-    #[must_use]
-    pub fn has_merged(&self, change: &ChangeId) -> bool {
-        self.by_change.get(change).is_some_and(|slot| self.merge.has(*slot))
-    }
-
-    /// Whether a change has a valid op on this text.
-    #[must_use]
-    pub fn has(&self, change: &ChangeId) -> bool {
-        self.by_change.contains_key(change)
-    }
-
-    /// The version of the merged text, sorted.
-    #[must_use]
-    pub fn version(&self) -> TextVersion {
-        let mut version: TextVersion =
-            self.merge.frontier().iter().map(|(slot, event)| (self.ops.record(*slot).change, u64::from(*event) + 1)).collect();
-        version.sort_unstable();
-        version
-    }
-
-    /// What clients call an event (from 1) of a change.
-    #[must_use]
-    pub fn event_name(&self, change: &ChangeId, event: u64) -> Option<EventName> {
-        let slot = *self.by_change.get(change)?;
-        let record = self.ops.record(slot);
-        (1..=u64::from(record.events))
-            .contains(&event)
-            .then(|| EventName { agent: self.ops.name(slot).into_owned(), seq: record.seq_first() + event - 1 })
-    }
-
-    /// The event that clients call so: change and event (from 1).
-    #[must_use]
-    pub fn find_event(&self, agent: &str, seq: u64) -> Option<(ChangeId, u64)> {
-        if let Some(change) = change_of(agent) {
-            let record = self.ops.record(*self.by_change.get(&change)?);
-            let named = self.ops.agents[record.agent as usize].clashed && (record.seq_first()..=record.seq).contains(&seq);
-            return named.then(|| (change, seq - record.seq_first() + 1));
-        }
-        let (slot, event) = self.agents.find(&self.ops, agent, seq)?;
-        Some((self.ops.record(slot).change, u64::from(event) + 1))
-    }
-
-    /// The lowest number that nobody's events have under this name or beyond.
-    #[must_use]
-    pub fn next_seq(&self, agent: &str) -> u64 {
-        self.agents.number(agent).map_or(0, |agent| self.ops.agents[agent as usize].next_seq)
-    }
-
-    fn resolve(&self, version: &[(ChangeId, u64)]) -> Result<Vec<(Slot, u32)>, VersionError> {
-        version
-            .iter()
-            .map(|(change, event)| {
-                let slot = *self.by_change.get(change)?;
-                (1..=u64::from(self.ops.record(slot).events)).contains(event).then(|| (slot, *event as u32 - 1))
-            })
-            .collect::<Option<Vec<_>>>()
-            .ok_or(VersionError::Unknown)
-    }
-
-    /// The edits that make the text of a version into the merged text.
-    ///
-    /// # Errors
-    ///
-    /// [`VersionError`].
-    pub fn patches_since(&self, version: &[(ChangeId, u64)], budget: &mut Budget) -> Result<Vec<TextEdit>, VersionError> {
-        let moved = self.merge.since(&self.ops, &self.resolve(version)?, budget)?;
-        Ok(patches(moved.ok_or(VersionError::Unknown)?))
-    }
-
-    /// The ops, and parts of ops, that a version lacks, in an order in which nothing comes before what it stands on.
-    ///
-    /// # Errors
-    ///
-    /// [`VersionError`].
-    pub fn updates_since(&self, version: &[(ChangeId, u64)], budget: &mut Budget) -> Result<Vec<TextUpdate>, VersionError> {
-        let parts = self.merge.lacking(&self.resolve(version)?, budget)?.ok_or(VersionError::Unknown)?;
-        let name =
-            |slot: Slot, event: u32| EventName { agent: self.ops.name(slot).into_owned(), seq: self.ops.record(slot).seq_first() + u64::from(event) };
-        let update = |(slot, from, to): (Slot, u32, u32)| TextUpdate {
-            change: self.ops.record(slot).change,
-            name: name(slot, to - 1),
-            parents: if from > 0 {
-                vec![name(slot, from - 1)]
-            } else {
-                self.ops.parents(slot).iter().map(|(parent, event)| name(*parent, *event)).collect()
-            },
-            edits: self
-                .ops
-                .steps(slot, from, to)
-                .map(|step| TextEdit { pos: step.pos().into(), del: step.del.into(), ins: step.ins.into() })
-                .collect(),
-        };
-        Ok(parts.into_iter().map(update).collect())
-    }
-
-    /// The text of a version.
-    ///
-    /// # Errors
-    ///
-    /// [`VersionError`].
-    pub fn text_at(&self, version: &[(ChangeId, u64)], budget: &mut Budget) -> Result<String, VersionError> {
-        self.merge.text_at(&self.ops, &self.resolve(version)?, budget)?.ok_or(VersionError::Unknown)
-    }
-
-    /// What edits made on an old version are on the merged text; `agent` and `seq` (of the last event) decide between
-    /// characters put in at one place.
-    ///
-    /// # Errors
-    ///
-    /// [`VersionError`].
-    pub fn transform(
-        &mut self,
-        version: &[(ChangeId, u64)],
-        agent: &str,
-        seq: u64,
-        edits: &[TextEdit],
-        budget: &mut Budget,
-    ) -> Result<Vec<TextEdit>, VersionError> {
-        let mut parents = self.base_events(version).map_err(|_| VersionError::Unknown)?;
-        self.graph.reduce(&mut parents, budget)?;
-        let events = count_events(edits).map_err(|_| VersionError::DoesNotFit)?;
-        if seq < u64::from(events) - 1 || seq == u64::MAX {
-            return Err(VersionError::DoesNotFit);
-        }
-        if !self.resolve(version)?.iter().all(|(slot, _)| self.merge.has(*slot)) {
-            return Err(VersionError::Unknown);
-        }
-        let parents: Vec<(Slot, u32)> = parents.iter().map(|event| self.slot_of(*event)).collect();
-        let known = self.agents.number(agent);
-        let number = known.unwrap_or_else(|| self.ops.push_agent(agent));
-        let record = Ops::new_record(ChangeId([0; 32]), u32::MAX, number, seq, events, self.graph.end());
-        let slot = self.ops.push(record, &parents, edits);
-        let moved = self.merge.preview(&self.ops, slot, budget);
-        self.ops.pop();
-        if known.is_none() {
-            self.ops.agents.pop();
-        }
-        Ok(patches(moved?.ok_or(VersionError::DoesNotFit)?))
-    }
-
-    /// Whether a session may go on under its name: its events are claimed once, and all of its ops are in the merged
-    /// text. Otherwise take a new name: an op that builds on one without effect has none either.
-    #[must_use]
-    pub fn is_usable(&self, agent: &str) -> bool {
-        let Some(agent) = self.agents.number(agent) else { return change_of(agent).is_none() };
-        let mut last = self.tips.iter().filter(|((_, session), _)| *session == Some(agent)).flat_map(|(_, tips)| tips);
-        !self.ops.agents[agent as usize].clashed && last.all(|slot| self.merge.has(*slot))
-    }
-
-    /// Makes edits of the merged text into an op's fields. `None` if there is nothing to do, an edit does not fit, or
-    /// the name cannot be used ([`TextObject::is_usable`]).
-    #[must_use]
-    pub fn draft_edits(&self, agent: &str, edits: Vec<TextEdit>) -> Option<TextDraft> {
-        if !self.is_usable(agent) {
-            return None;
-        }
-        let events = count_events(&edits).ok()?;
-        let mut len = self.len();
-        for edit in &edits {
-            if edit.pos > len || edit.del > len - edit.pos {
-                return None;
-            }
-            len = len - edit.del + edit.ins.chars().count() as u64;
-        }
-        let seq = self.next_seq(agent).checked_add(u64::from(events) - 1)?;
-        (len <= super::TEXT_CHARS_MAX).then(|| TextDraft { base: self.version(), agent: agent.into(), seq, edits })
-    }
-
-    /// Makes a whole new text into an op's fields. `None` if nothing differs, or it is too long.
-    #[must_use]
-    pub fn draft_text(&self, agent: &str, new: &str) -> Option<TextDraft> {
-        self.draft_edits(agent, edits_between(&self.text(), new))
-    }
-
-    /// UTF-16 code units before a character of the merged text, as JavaScript counts.
-    #[must_use]
-    pub fn utf16_of(&self, pos: u64) -> u64 {
-        self.merge.rope().chars_to_wchars(pos.min(self.len()) as usize) as u64
-    }
-
-    /// Characters before a UTF-16 code unit of the merged text; the middle of a character counts as its start.
-    #[must_use]
-    pub fn pos_of_utf16(&self, units: u64) -> u64 {
-        let units = units.min(self.merge.rope().len_wchars() as u64);
-        self.merge.rope().wchars_to_chars(units as usize) as u64
-    }
 }
 
 /// Joins what belongs together: typing, and replacing.
-fn patches(moved: Vec<Moved>) -> Vec<TextEdit> {
+pub(super) fn patches(moved: Vec<Moved>) -> Vec<TextEdit> {
     let mut out: Vec<(u64, u64, String, u64)> = Vec::new();
     for edit in moved {
         let (pos, del, chars) = (u64::from(edit.pos), u64::from(edit.del), edit.ins.chars().count() as u64);

@@ -42,6 +42,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "key", run: codec::key, inputs: 60_000, words: &["\0", "\u{1}", "00", "ff", "..", "@"] },
     Target { name: "log", run: log::walk, inputs: 6_000, words: &["tbr1"] },
     Target { name: "frame", run: sync::frame, inputs: 60_000, words: &[] },
+    Target { name: "blob_frame", run: sync::blob_frame, inputs: 60_000, words: &[] },
     Target { name: "path", run: http::path, inputs: 60_000, words: &["/", "@@", "@", ".", "..", "//", "\0", "é", "y.0"] },
     Target {
         name: "target",

@@ -31,6 +31,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "rows" => good(rows()),
         "key" => good(paths().iter().map(Path::key)),
         "log" => good(segments()),
+        "blob_frame" => good(blob_frames()),
         "frame" => good(peer_frames().iter().map(|frame| frame.encode().to_vec())),
         _ => texts(target),
     }
@@ -87,7 +88,7 @@ fn values() -> Vec<Value> {
         Value::Bytes { mime: Mime::new("application/x-own").expect("a media type"), bytes: (*b"\xff\x00").into() },
         Value::Opaque(object),
         Value::Map,
-        Value::Text,
+        Value::text(Mime::plain_text()),
         Value::Counter(-3),
         Value::List,
         Value::Blob { hash: [8; 32], len: 1 << 30, mime: Mime::new("video/mp4").expect("a media type") },
@@ -215,6 +216,7 @@ fn rows() -> Vec<Vec<u8>> {
         time_ms: 1_700_000_000_000,
         cum: 900,
         deps: vec![4, 5],
+        refs: vec![2],
         base: Some(vec![3]),
         total: false,
         except: Vec::new(),
@@ -415,6 +417,21 @@ fn frames() -> Vec<(String, Vec<u8>)> {
     let parts =
         [&[2][..], &frame(1, 1, 1, &head[..3]), &frame(9, 4, 1, &head[3..]), &frame(3, 0, 1, &[0, 0, 0, 8]), &frame(7, 0, 0, &[0; 8])].concat();
     vec![("socket-00".into(), socket), ("h2-00".into(), requests), ("h2-01".into(), parts)]
+}
+
+/// One frame about blobs of each kind.
+fn blob_frames() -> Vec<Vec<u8>> {
+    use timebus_net::blobs::frame::{BlobFrame, Not};
+    let (space, hash) = (timebus_identity::PublicKey::from_bytes([1; 32]), timebus_store::blobs::BlobHash::from_bytes([2; 32]));
+    let frames = [
+        BlobFrame::Have { space, hash, len: 1 << 20, asks: true, pieces: vec![(0, 3), (5, 8)] },
+        BlobFrame::Have { space, hash, len: 0, asks: false, pieces: vec![] },
+        BlobFrame::Want { hash, id: 300, any_of: vec![(1, 2), (4, 4000)] },
+        BlobFrame::Piece { hash, id: 1, piece: 7, slice: vec![3; 100].into() },
+        BlobFrame::Not { hash, id: 1, reason: Not::Elsewhere },
+        BlobFrame::Not { hash, id: 1, reason: Not::Busy },
+    ];
+    frames.iter().map(|frame| frame.encode().to_vec()).collect()
 }
 
 /// One frame between peers of each kind, and of each option.

@@ -1,7 +1,23 @@
 //! Frames between peers.
 
 use bytes::Bytes;
+use timebus_net::blobs::frame::{BlobFrame, TYPES};
 use timebus_net::sync::frame::{CHANGES_MAX, FRAME_BYTES_MAX, Frame, HEADS_MAX, NEED_HAVE_MAX, NEED_IDS_MAX, TIPS_MAX};
+
+/// One frame about blobs.
+pub(crate) fn blob_frame(data: &[u8]) -> bool {
+    let Ok(frame) = BlobFrame::decode(data) else { return false };
+    assert_eq!(frame.encode(), data, "a second spelling");
+    assert!(TYPES.contains(&data[0]));
+    let pieces = match &frame {
+        BlobFrame::Have { pieces, .. } => pieces,
+        BlobFrame::Want { any_of, .. } => any_of,
+        BlobFrame::Piece { .. } | BlobFrame::Not { .. } => return true,
+    };
+    assert!(pieces.iter().all(|(start, end)| start < end));
+    assert!(pieces.windows(2).all(|pair| pair[0].1 < pair[1].0), "stretches touch");
+    true
+}
 
 /// One frame.
 pub(crate) fn frame(data: &[u8]) -> bool {

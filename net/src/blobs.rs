@@ -1,0 +1,101 @@
+//! Blobs over HTTP: files of any size go to disk while they come and are checked while they are read.
+//!
+//! [`upload`] takes them, [`resume`] those that come in parts, [`serve`] hands them out. Memory for each is a few
+//! pieces of [`PIECE_BYTES`], however large the file.
+//!
+//! Between peers, [`frame`] is what is said, [`swarm`] which pieces to ask whom for, [`exchange`] what to say to whom,
+//! all without IO; [`fetch`] drives them, and [`simulation`] shows how many peers at once fare.
+//!
+//! Deliberately not: which files are kept and where is the business of [`timebus_store::blobs`].
+
+use std::time::Duration;
+
+use http::StatusCode;
+use timebus_store::blobs::{Blobs, SaveError};
+
+use crate::peer::Peer;
+use crate::problem::Problem;
+
+pub(crate) mod cache;
+pub mod exchange;
+pub(crate) mod fetch;
+pub mod frame;
+pub mod pieces;
+pub(crate) mod resume;
+pub(crate) mod serve;
+pub mod simulation;
+pub mod swarm;
+pub(crate) mod upload;
+
+/// Bytes that are read, checked or written at once.
+pub(crate) const PIECE_BYTES: usize = 512 * 1024;
+/// How often blobs that nothing refers to are looked for.
+const COLLECT_EVERY: Duration = Duration::from_secs(3600);
+
+/// How often it is looked whether the peer takes part in the network by now.
+const ENTER_EVERY: Duration = Duration::from_secs(1);
+
+/// The blobs of a peer.
+pub(crate) fn of(peer: &Peer) -> Result<&Blobs, Problem> {
+    peer.store.blobs().ok_or_else(|| Problem::new(StatusCode::NOT_IMPLEMENTED, "blobs", "this peer keeps no files", "its store is in memory"))
+}
+
+/// What a blob that was not kept is to whoever sent it.
+pub(crate) fn save_problem(error: &SaveError) -> Problem {
+    let detail = error.to_string();
+    match error {
+        SaveError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the file is too large", detail),
+        SaveError::OverTotal { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "quota", "there is no room for this file", detail)
+            .with_fix("remove files that are not needed, or start the peer with a larger --blob-limit"),
+        SaveError::Full { .. } => {
+            Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk is full", detail).with_fix("free space, then send the file again")
+        }
+        _ => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk failed", detail)
+            .with_fix("see the peer's log; replace the disk if it goes on"),
+    }
+}
+
+/// Does something with a disk beside the threads that serve sockets.
+pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", error.to_string()))
+}
+
+/// Waits until a blob of somebody else has come and nobody reads it any more.
+async fn fetched(peer: &Peer) {
+    loop {
+        match peer.network() {
+            Some(network) => return network.blobs().settled().await,
+            None => tokio::time::sleep(ENTER_EVERY).await,
+        }
+    }
+}
+
+/// Removes what nothing refers to, now and then, until the peer stops.
+pub(crate) async fn collect(peer: Peer) {
+    let mut stopped = peer.stop.subscribe();
+    loop {
+        let store = peer.store.clone();
+        let collected = beside(move || store.collect_blobs(timebus_store::blobs::collect::Retention::default(), crate::who::now_ms())).await;
+        match collected {
+            Ok(Ok(done)) if done.removed > 0 => {
+                tracing::info!(removed = done.removed, bytes = done.removed_bytes, "files that nothing refers to are gone")
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "files that nothing refers to were not looked for"),
+            _ => {}
+        }
+        resume::expire(&peer).await;
+        let (store, uses, max) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses), peer.config.cached_files_bytes_max);
+        match beside(move || cache::trim(&store, &uses, max)).await {
+            Ok(Ok(bytes)) if bytes > 0 => tracing::info!(bytes, "files of others made room for others"),
+            Ok(Err(error)) => tracing::warn!(%error, "files of others were not looked through"),
+            _ => {}
+        }
+        tokio::select! {
+            () = tokio::time::sleep(COLLECT_EVERY) => {}
+            () = fetched(&peer) => {}
+            _ = stopped.wait_for(|stop| *stop) => return,
+        }
+    }
+}

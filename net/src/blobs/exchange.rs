@@ -1,0 +1,630 @@
+//! What one peer says and does about blobs with all its links: who is told what is here, who is asked, what is sent
+//! next. It does no IO: frames, reads and writes of the disk, rights and time come in as [`Input`] and go out as
+//! [`Output`], so that tests run it over any network.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+use timebus_identity::PublicKey;
+use timebus_store::blobs::BlobHash;
+use timebus_store::blobs::partial::pieces_of;
+
+use super::frame::{BlobFrame, HAVE_RANGES_MAX, Not};
+use super::pieces::Pieces;
+use super::swarm::{Dice, Download, Next, Upload};
+
+/// Names a link.
+pub type LinkId = u64;
+
+/// Blobs that are talked about at once; of more, those that nobody has asked for longest are forgotten.
+const ACTIVE_MAX: usize = 1024;
+/// Questions about blobs of one link that wait for the disk.
+const LOOKS_MAX: usize = 64;
+/// Pieces of one link under way from disk to network, or on it.
+const LINK_FLYING_MAX: usize = 32;
+/// The same of all links, at first and at most: 32 MiB.
+const FLYING_FIRST: f64 = 4.0;
+const FLYING_MIN: f64 = 2.0;
+const FLYING_MAX: f64 = 256.0;
+/// A piece that arrives so much later than the line takes at its best says that the line is full.
+const FULL_MS: u64 = 400;
+/// After this time a piece whose arrival nobody told does not count as under way any more.
+const FLYING_TIMEOUT_MS: u64 = 30_000;
+/// What came is told to all together, so late at most. Who sent it hears it at once.
+const TELL_MS: u64 = 25;
+/// How long who had nothing, or failed, is left alone.
+const REST_MS: u64 = 3000;
+/// Pieces that nobody asked for, of one link, until it is let go.
+const UNASKED_MAX: u32 = 1024;
+/// Penalty for a piece that is not of its blob: as for a broken rule.
+const BAD_POINTS: u32 = 64;
+
+/// Something happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A frame came.
+    Frame(LinkId, BlobFrame),
+    /// A link is no more.
+    Gone(LinkId),
+    /// Answers [`Output::Look`]: what is here of it for the other side, maybe nothing yet; `None` if it may not have it.
+    Found {
+        /// The question.
+        look: Look,
+        /// The pieces.
+        have: Option<Pieces>,
+    },
+    /// Somebody here wants a blob of which this much is here.
+    Fetch {
+        /// A space that names it.
+        space: PublicKey,
+        /// Which.
+        hash: BlobHash,
+        /// Its length.
+        len: u64,
+        /// The pieces that are here.
+        have: Pieces,
+    },
+    /// These links are to peers that may have the blob.
+    Sources(BlobHash, Vec<LinkId>),
+    /// Where somebody reads.
+    Reads(BlobHash, Vec<std::ops::Range<u32>>),
+    /// Nobody here wants it any more.
+    Enough(BlobHash),
+    /// Answers [`Output::Keep`].
+    Kept {
+        /// Who sent it.
+        link: LinkId,
+        /// The blob.
+        hash: BlobHash,
+        /// The request.
+        id: u64,
+        /// The piece.
+        piece: u32,
+        /// Whether it was good; `None` if this side failed.
+        good: Option<bool>,
+    },
+    /// Answers [`Output::Load`].
+    Loaded {
+        /// For whom.
+        link: LinkId,
+        /// The blob.
+        hash: BlobHash,
+        /// The request.
+        id: u64,
+        /// The piece.
+        piece: u32,
+        /// The encoded piece; `None` if it could not be read.
+        slice: Option<Bytes>,
+    },
+    /// Time has passed.
+    Timer,
+}
+
+/// A question of a peer about a blob.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    /// Who asks.
+    pub link: LinkId,
+    /// The space that it says names the blob.
+    pub space: PublicKey,
+    /// The blob.
+    pub hash: BlobHash,
+    /// Its length, as it says.
+    pub len: u64,
+    /// What it has.
+    pub pieces: Vec<(u32, u32)>,
+}
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Send a frame.
+    Send(LinkId, BlobFrame),
+    /// Look whether the other side may have a blob, and what is here of it.
+    Look(Look),
+    /// Read a piece.
+    Load {
+        /// For whom.
+        link: LinkId,
+        /// The blob.
+        hash: BlobHash,
+        /// The request.
+        id: u64,
+        /// The piece.
+        piece: u32,
+    },
+    /// Check a piece and keep it.
+    Keep {
+        /// Who sent it.
+        link: LinkId,
+        /// The blob.
+        hash: BlobHash,
+        /// The request.
+        id: u64,
+        /// The piece.
+        piece: u32,
+        /// The encoded piece.
+        slice: Bytes,
+    },
+    /// The other side broke the rules.
+    Blame {
+        /// Who.
+        link: LinkId,
+        /// How much.
+        points: u32,
+        /// How.
+        why: &'static str,
+    },
+    /// More of a blob is here, or all of it.
+    Grown(BlobHash),
+}
+
+/// How a blob that is fetched is, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// Which.
+    pub hash: BlobHash,
+    /// A space that names it.
+    pub space: PublicKey,
+    /// Its length.
+    pub len: u64,
+    /// Pieces that are here, and all.
+    pub pieces: (u32, u32),
+    /// Whether it is being fetched.
+    pub is_fetched: bool,
+    /// Links that have something of it, and how many pieces came from each.
+    pub sources: Vec<(LinkId, u64)>,
+    /// Links that ask for it.
+    pub readers: Vec<LinkId>,
+}
+
+/// A blob that is talked about.
+struct Active {
+    space: PublicKey,
+    len: u64,
+    have: Pieces,
+    upload: Upload,
+    download: Option<Download>,
+    /// Links that may have it from here.
+    allowed: BTreeSet<LinkId>,
+    /// Links that were told what is here and hear of more.
+    told: BTreeSet<LinkId>,
+    /// Pieces that came and were not told to all yet, with who sent them.
+    news: Vec<(u32, LinkId)>,
+    tell_at_ms: Option<u64>,
+    used_ms: u64,
+}
+
+/// A piece on its way to a reader.
+#[derive(Clone, Copy, Debug)]
+struct Flight {
+    sent_ms: u64,
+}
+
+/// All blobs and links of a peer.
+pub struct Exchange {
+    blobs: HashMap<BlobHash, Active>,
+    flying: BTreeMap<(LinkId, BlobHash, u32), Flight>,
+    flying_max: f64,
+    reduced_ms: u64,
+    /// How long a piece takes to each link at best.
+    best_ms: BTreeMap<LinkId, u64>,
+    looks: BTreeMap<LinkId, usize>,
+    unasked: BTreeMap<LinkId, u32>,
+    /// The link that was sent to last.
+    last: (LinkId, BlobHash),
+    dice: Dice,
+}
+
+impl std::fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Exchange({} blobs)", self.blobs.len())
+    }
+}
+
+impl Exchange {
+    /// Without blobs and links.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self {
+            blobs: HashMap::new(),
+            flying: BTreeMap::new(),
+            flying_max: FLYING_FIRST,
+            reduced_ms: 0,
+            best_ms: BTreeMap::new(),
+            looks: BTreeMap::new(),
+            unasked: BTreeMap::new(),
+            last: (0, BlobHash::from_bytes([0; 32])),
+            dice: Dice::new(seed),
+        }
+    }
+
+    /// Takes one input and answers what to do about it, in order.
+    pub fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Output> {
+        let mut out = Vec::new();
+        match input {
+            Input::Frame(link, frame) => self.frame(link, frame, now_ms, &mut out),
+            Input::Gone(link) => self.gone(link, now_ms, &mut out),
+            Input::Found { look, have } => self.found(look, have, now_ms, &mut out),
+            Input::Fetch { space, hash, len, have } => self.fetch(space, hash, len, have, now_ms),
+            Input::Sources(hash, links) => self.sources(hash, &links, &mut out),
+            Input::Reads(hash, first) => {
+                if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.as_mut()) {
+                    download.read_first(first);
+                    let wants = download.ask(now_ms);
+                    send_wants(hash, wants, &mut out);
+                }
+            }
+            Input::Enough(hash) => {
+                if let Some(active) = self.blobs.get_mut(&hash) {
+                    active.download = None;
+                }
+            }
+            Input::Kept { link, hash, id, piece, good } => self.kept(link, hash, id, piece, good, now_ms, &mut out),
+            Input::Loaded { link, hash, id, piece, slice } => self.loaded(link, hash, id, piece, slice, &mut out),
+            Input::Timer => {
+                self.flying.retain(|_, flight| now_ms.saturating_sub(flight.sent_ms) < FLYING_TIMEOUT_MS);
+                for (hash, active) in &mut self.blobs {
+                    if let Some(download) = &mut active.download {
+                        let wants = download.ask(now_ms);
+                        send_wants(*hash, wants, &mut out);
+                    }
+                }
+            }
+        }
+        self.tell(now_ms, &mut out);
+        self.pump(now_ms, &mut out);
+        out
+    }
+
+    /// When to come back although nothing happens.
+    #[must_use]
+    pub fn next_ms(&self, now_ms: u64) -> Option<u64> {
+        let news = self.blobs.values().filter_map(|active| active.tell_at_ms);
+        let asks = self.blobs.values().filter_map(|active| active.download.as_ref()?.next_ms(now_ms));
+        let flying = (!self.flying.is_empty()).then_some(now_ms + 1000);
+        news.chain(asks).chain(flying).min()
+    }
+
+    /// All blobs that are talked about.
+    pub fn transfers(&self) -> impl Iterator<Item = Transfer> + '_ {
+        self.blobs.iter().map(|(hash, active)| Transfer {
+            hash: *hash,
+            space: active.space,
+            len: active.len,
+            pieces: (active.have.count(), active.have.len()),
+            is_fetched: active.download.is_some(),
+            sources: active.download.iter().flat_map(|download| download.sources()).collect(),
+            readers: active.allowed.iter().copied().collect(),
+        })
+    }
+
+    /// Links that a blob can come from.
+    #[must_use]
+    pub fn sources_of(&self, hash: &BlobHash) -> Vec<LinkId> {
+        let download = self.blobs.get(hash).and_then(|active| active.download.as_ref());
+        download.map_or_else(Vec::new, |download| download.sources().map(|(link, _)| link).filter(|link| download.is_useful(*link)).collect())
+    }
+
+    fn frame(&mut self, link: LinkId, frame: BlobFrame, now_ms: u64, out: &mut Vec<Output>) {
+        match frame {
+            BlobFrame::Have { space, hash, len, asks, pieces } => self.have(Look { link, space, hash, len, pieces }, asks, now_ms, out),
+            BlobFrame::Want { hash, id, any_of } => {
+                let reason = match self.blobs.get_mut(&hash).filter(|active| active.allowed.contains(&link)) {
+                    Some(active) => {
+                        active.used_ms = now_ms;
+                        if active.upload.wanted(link, id, any_of) {
+                            return;
+                        }
+                        Not::Busy
+                    }
+                    None => Not::Here,
+                };
+                out.push(Output::Send(link, BlobFrame::Not { hash, id, reason }));
+            }
+            BlobFrame::Piece { hash, id, piece, slice } => {
+                let download = self.blobs.get(&hash).and_then(|active| active.download.as_ref());
+                if download.is_some_and(|download| download.was_asked(link, id, piece)) {
+                    out.push(Output::Keep { link, hash, id, piece, slice });
+                    return;
+                }
+                // It may have been on its way when it was not wanted any more, but not for ever.
+                let count = self.unasked.entry(link).or_default();
+                *count += 1;
+                if *count == UNASKED_MAX {
+                    out.push(Output::Blame { link, points: BAD_POINTS, why: "pieces that nobody asked for" });
+                }
+            }
+            BlobFrame::Not { hash, id, reason } => {
+                let Some(active) = self.blobs.get_mut(&hash) else { return };
+                let Some(download) = &mut active.download else { return };
+                match reason {
+                    Not::Elsewhere => download.refused(link, id, now_ms),
+                    Not::Busy => download.refused(link, id, now_ms + REST_MS),
+                    Not::Here => {
+                        // What it said it has is not so any more. It is asked anew when sources are looked for next.
+                        download.source_gone(link);
+                        active.told.remove(&link);
+                    }
+                }
+                let wants = download.ask(now_ms);
+                send_wants(hash, wants, out);
+            }
+        }
+    }
+
+    fn have(&mut self, look: Look, asks: bool, now_ms: u64, out: &mut Vec<Output>) {
+        let Look { link, hash, len, .. } = look;
+        if let Some(active) = self.blobs.get_mut(&hash).filter(|active| active.len == len) {
+            let is_reader = active.allowed.contains(&link);
+            if is_reader {
+                active.used_ms = now_ms;
+                active.upload.reader_has(link, &look.pieces);
+                landed(&mut self.flying, &mut self.best_ms, &mut self.flying_max, &mut self.reduced_ms, &look, now_ms);
+            }
+            // What it has counts if it was asked, whether it may have anything from here or not.
+            if let Some(download) = active.download.as_mut().filter(|_| active.told.contains(&link)) {
+                download.source_has(link, &look.pieces);
+                let wants = download.ask_one(link, now_ms);
+                send_wants(hash, wants, out);
+            }
+            if is_reader {
+                if asks {
+                    active.told.insert(link);
+                    out.push(Output::Send(link, have_frame(hash, active, false)));
+                }
+                return;
+            }
+        }
+        if !asks {
+            return;
+        }
+        let waiting = self.looks.entry(link).or_default();
+        if *waiting >= LOOKS_MAX {
+            out.push(Output::Send(link, nothing(&look)));
+            return;
+        }
+        *waiting += 1;
+        out.push(Output::Look(look));
+    }
+
+    fn found(&mut self, look: Look, have: Option<Pieces>, now_ms: u64, out: &mut Vec<Output>) {
+        if let Some(waiting) = self.looks.get_mut(&look.link) {
+            *waiting = waiting.saturating_sub(1);
+        } else {
+            // The link went meanwhile.
+            return;
+        }
+        let Some(have) = have.filter(|have| u64::from(have.len()) == pieces_of(look.len)) else {
+            out.push(Output::Send(look.link, nothing(&look)));
+            return;
+        };
+        self.make_room();
+        let active = self.blobs.entry(look.hash).or_insert_with(|| Active::new(look.space, look.len, have, now_ms));
+        if active.len != look.len {
+            out.push(Output::Send(look.link, nothing(&look)));
+            return;
+        }
+        active.used_ms = now_ms;
+        active.allowed.insert(look.link);
+        active.upload.reader_has(look.link, &look.pieces);
+        active.told.insert(look.link);
+        out.push(Output::Send(look.link, have_frame(look.hash, active, false)));
+        if let Some(download) = &mut active.download {
+            download.source_has(look.link, &look.pieces);
+            let wants = download.ask_one(look.link, now_ms);
+            send_wants(look.hash, wants, out);
+        }
+    }
+
+    fn fetch(&mut self, space: PublicKey, hash: BlobHash, len: u64, have: Pieces, now_ms: u64) {
+        self.make_room();
+        let seed = self.dice.below(u64::MAX);
+        let active = self.blobs.entry(hash).or_insert_with(|| Active::new(space, len, have.clone(), now_ms));
+        if active.len != len || active.download.is_some() {
+            return;
+        }
+        active.used_ms = now_ms;
+        active.space = space;
+        active.have = have.clone();
+        active.download = Some(Download::new(have, seed));
+        // All are asked anew what they have.
+        active.told.clear();
+    }
+
+    fn sources(&mut self, hash: BlobHash, links: &[LinkId], out: &mut Vec<Output>) {
+        let Some(active) = self.blobs.get_mut(&hash).filter(|active| active.download.is_some()) else { return };
+        for link in links {
+            if active.told.insert(*link) {
+                out.push(Output::Send(*link, have_frame(hash, active, true)));
+            }
+        }
+    }
+
+    fn gone(&mut self, link: LinkId, now_ms: u64, out: &mut Vec<Output>) {
+        self.looks.remove(&link);
+        self.best_ms.remove(&link);
+        self.unasked.remove(&link);
+        self.flying.retain(|(to, ..), _| *to != link);
+        for (hash, active) in &mut self.blobs {
+            active.allowed.remove(&link);
+            active.told.remove(&link);
+            active.upload.reader_gone(link);
+            if let Some(download) = &mut active.download {
+                download.source_gone(link);
+                let wants = download.ask(now_ms);
+                send_wants(*hash, wants, out);
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the answer to a piece names all of it")]
+    fn kept(&mut self, link: LinkId, hash: BlobHash, id: u64, piece: u32, good: Option<bool>, now_ms: u64, out: &mut Vec<Output>) {
+        let Some(active) = self.blobs.get_mut(&hash) else { return };
+        if good == Some(true) && active.have.insert(piece) {
+            active.news.push((piece, link));
+            active.tell_at_ms.get_or_insert(now_ms + TELL_MS);
+            out.push(Output::Grown(hash));
+        }
+        if good == Some(true) {
+            // Who sent it sends the next one when this one has arrived.
+            out.push(Output::Send(
+                link,
+                BlobFrame::Have { space: active.space, hash, len: active.len, asks: false, pieces: vec![(piece, piece + 1)] },
+            ));
+        }
+        let Some(download) = &mut active.download else { return };
+        match good {
+            Some(true) => {
+                download.received(link, id, piece, now_ms);
+            }
+            Some(false) => {
+                download.source_gone(link);
+                active.told.remove(&link);
+                out.push(Output::Blame { link, points: BAD_POINTS, why: "a piece that is not of its blob" });
+            }
+            None => download.refused(link, id, now_ms + REST_MS),
+        }
+        if download.have().is_all() {
+            active.download = None;
+            return;
+        }
+        let wants = download.ask(now_ms);
+        send_wants(hash, wants, out);
+    }
+
+    fn loaded(&mut self, link: LinkId, hash: BlobHash, id: u64, piece: u32, slice: Option<Bytes>, out: &mut Vec<Output>) {
+        let Some(slice) = slice else {
+            self.flying.remove(&(link, hash, piece));
+            if let Some(active) = self.blobs.get_mut(&hash) {
+                active.have.remove(piece);
+            }
+            out.push(Output::Send(link, BlobFrame::Not { hash, id, reason: Not::Here }));
+            return;
+        };
+        out.push(Output::Send(link, BlobFrame::Piece { hash, id, piece, slice }));
+    }
+
+    /// Tells everybody what came, a little later than it came.
+    fn tell(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        for (hash, active) in &mut self.blobs {
+            if active.tell_at_ms.is_none_or(|at_ms| at_ms > now_ms) {
+                continue;
+            }
+            active.tell_at_ms = None;
+            let news = std::mem::take(&mut active.news);
+            for link in &active.told {
+                let mut pieces = Pieces::none(active.have.len());
+                for (piece, _) in news.iter().filter(|(_, from)| from != link) {
+                    pieces.insert(*piece);
+                }
+                if !pieces.is_empty() {
+                    let pieces = pieces.ranges(HAVE_RANGES_MAX);
+                    out.push(Output::Send(*link, BlobFrame::Have { space: active.space, hash: *hash, len: active.len, asks: false, pieces }));
+                }
+            }
+        }
+    }
+
+    /// Sends to who waits, in turn, as much as the lines take.
+    fn pump(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        loop {
+            if self.flying.len() as f64 >= self.flying_max {
+                return;
+            }
+            let mut waiting: Vec<(LinkId, BlobHash)> = Vec::new();
+            for (hash, active) in &self.blobs {
+                waiting.extend(active.upload.readers().filter(|link| active.upload.is_waiting(*link)).map(|link| (link, *hash)));
+            }
+            waiting.retain(|(link, _)| self.flying.keys().filter(|(to, ..)| to == link).count() < LINK_FLYING_MAX);
+            waiting.sort_unstable();
+            let next = waiting.iter().find(|next| **next > self.last).or_else(|| waiting.first());
+            let Some((link, hash)) = next.copied() else { return };
+            self.last = (link, hash);
+            let Some(active) = self.blobs.get_mut(&hash) else { return };
+            match active.upload.next(link, &active.have, &mut self.dice) {
+                Some(Next { id, piece: Some(piece), .. }) => {
+                    self.flying.insert((link, hash, piece), Flight { sent_ms: now_ms });
+                    out.push(Output::Load { link, hash, id, piece });
+                }
+                Some(Next { id, piece: None, by_number }) => {
+                    let reason = if by_number || active.have.is_empty() { Not::Here } else { Not::Elsewhere };
+                    out.push(Output::Send(link, BlobFrame::Not { hash, id, reason }));
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.blobs.len() < ACTIVE_MAX {
+            return;
+        }
+        let idle = self.blobs.iter().filter(|(_, active)| active.download.is_none());
+        if let Some(hash) = idle.min_by_key(|(_, active)| active.used_ms).map(|(hash, _)| *hash) {
+            self.blobs.remove(&hash);
+        }
+    }
+}
+
+impl Active {
+    fn new(space: PublicKey, len: u64, have: Pieces, now_ms: u64) -> Self {
+        Self {
+            space,
+            len,
+            upload: Upload::new(have.len()),
+            have,
+            download: None,
+            allowed: BTreeSet::new(),
+            told: BTreeSet::new(),
+            news: Vec::new(),
+            tell_at_ms: None,
+            used_ms: now_ms,
+        }
+    }
+}
+
+/// A reader says that pieces have arrived: how fast they did tells how many can be on their way at once.
+fn landed(
+    flying: &mut BTreeMap<(LinkId, BlobHash, u32), Flight>,
+    best_ms: &mut BTreeMap<LinkId, u64>,
+    flying_max: &mut f64,
+    reduced_ms: &mut u64,
+    look: &Look,
+    now_ms: u64,
+) {
+    let arrived: Vec<(LinkId, BlobHash, u32)> = flying
+        .range((look.link, look.hash, 0)..=(look.link, look.hash, u32::MAX))
+        .map(|(key, _)| *key)
+        .filter(|(_, _, piece)| look.pieces.iter().any(|(start, end)| (*start..*end).contains(piece)))
+        .collect();
+    let was_full = flying.len() as f64 + 1.0 >= *flying_max;
+    for key in arrived {
+        let Some(flight) = flying.remove(&key) else { continue };
+        let took_ms = now_ms.saturating_sub(flight.sent_ms);
+        let best = best_ms.entry(look.link).or_insert(took_ms);
+        *best = (*best).min(took_ms);
+        if took_ms > 2 * *best + FULL_MS {
+            // Once for all that was under way together.
+            if flight.sent_ms >= *reduced_ms {
+                *flying_max = (*flying_max * 0.7).max(FLYING_MIN);
+                *reduced_ms = now_ms;
+            }
+        } else if was_full && took_ms < *best + FULL_MS / 2 {
+            *flying_max = (*flying_max + 1.0 / *flying_max).min(FLYING_MAX);
+        }
+    }
+}
+
+fn send_wants(hash: BlobHash, wants: Vec<super::swarm::Want>, out: &mut Vec<Output>) {
+    out.extend(wants.into_iter().map(|want| Output::Send(want.source, BlobFrame::Want { hash, id: want.id, any_of: want.any_of })));
+}
+
+fn have_frame(hash: BlobHash, active: &Active, asks: bool) -> BlobFrame {
+    BlobFrame::Have { space: active.space, hash, len: active.len, asks, pieces: active.have.ranges(HAVE_RANGES_MAX) }
+}
+
+/// The same answer for who may not have a blob and for one that is not here.
+fn nothing(look: &Look) -> BlobFrame {
+    BlobFrame::Have { space: look.space, hash: look.hash, len: look.len, asks: false, pieces: Vec::new() }
+}

@@ -1,0 +1,566 @@
+//! Blobs between peers: drives [`super::exchange`] with real links, the disk and the clock.
+//!
+//! One task owns the exchange. What takes time (looking whether somebody may have a blob, reading, checking and writing
+//! pieces) runs beside it. Each link has a task that sends; pieces wait there until frames of `sync` have gone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use timebus_identity::{PublicKey, human_name};
+use timebus_store::blobs::partial::{PIECE_BYTES, Partial, PieceError, pieces_of};
+use timebus_store::blobs::{Blob, BlobHash, SaveError, references};
+use timebus_store::ids::TimelineId;
+use timebus_store::pipeline::Space;
+use timebus_store::store::Store;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::exchange::{Exchange, Input, LinkId, Look, Output};
+use super::frame::{BlobFrame, TYPES};
+use super::pieces::Pieces;
+use crate::link::{LinkSender, SEND_BYTES_MAX};
+use crate::network::Asker;
+use crate::node::Event;
+use crate::peer::lock;
+
+/// Frames that wait for the exchange; links with more to say wait too.
+const FRAMES_MAX: usize = 256;
+/// Frames that wait for one link before it is given up: it does not read.
+const LINK_FRAMES_MAX: usize = 8192;
+/// How often it is looked for more peers that have a blob.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long an open file is kept for the next reader.
+const OPEN_FOR: Duration = Duration::from_secs(60);
+/// Names of sources that are told; of more, how many.
+const NAMES_MAX: usize = 8;
+
+/// Whether a frame of a link is about blobs.
+pub(crate) fn is_frame(frame: &[u8]) -> bool {
+    frame.first().is_some_and(|kind| TYPES.contains(kind))
+}
+
+/// Gets blobs from other peers, and gives them to others. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetcher {
+    frames: mpsc::Sender<(LinkId, Bytes)>,
+    control: mpsc::UnboundedSender<Control>,
+    settled: Arc<Notify>,
+}
+
+enum Control {
+    Up(LinkId, LinkSender),
+    Down(LinkId),
+    Fetch { space: PublicKey, timeline: TimelineId, partial: Arc<Partial>, reply: oneshot::Sender<Fetch> },
+    Reads { hash: BlobHash, id: u64, pieces: Range<u32> },
+    Dropped { hash: BlobHash, id: u64 },
+    Sources { hash: BlobHash, links: Vec<(LinkId, String)> },
+    Input(Input),
+    Failed(BlobHash, String),
+    Status(oneshot::Sender<Vec<Status>>),
+}
+
+/// How far a fetch is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Counts pieces that came.
+    pub(crate) pieces: u32,
+    /// Who has something of it.
+    pub(crate) sources: Vec<String>,
+    /// Peers that were asked.
+    pub(crate) asked: usize,
+    /// Why it cannot go on here.
+    pub(crate) problem: Option<String>,
+}
+
+/// A blob that is fetched for somebody; it is for as long as he holds this.
+#[derive(Debug)]
+pub(crate) struct Fetch {
+    pub(crate) partial: Arc<Partial>,
+    pub(crate) progress: watch::Receiver<Progress>,
+    id: u64,
+    control: mpsc::UnboundedSender<Control>,
+}
+
+impl Fetch {
+    /// Says which pieces are read next.
+    pub(crate) fn reads(&self, pieces: Range<u32>) {
+        let _ = self.control.send(Control::Reads { hash: self.partial.hash(), id: self.id, pieces });
+    }
+
+    /// Waits for a piece; `false` if nothing came for so long.
+    pub(crate) async fn piece(&mut self, piece: u32, patience: Duration) -> bool {
+        loop {
+            self.progress.borrow_and_update();
+            if self.partial.has(piece) {
+                return true;
+            }
+            let is_stuck = self.progress.borrow().problem.is_some();
+            if is_stuck || !matches!(tokio::time::timeout(patience, self.progress.changed()).await, Ok(Ok(()))) {
+                return false;
+            }
+        }
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        let _ = self.control.send(Control::Dropped { hash: self.partial.hash(), id: self.id });
+    }
+}
+
+/// A blob that others have or want, as people see it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Status {
+    hash: String,
+    space: String,
+    bytes_total: u64,
+    bytes_here: u64,
+    is_fetched: bool,
+    bytes_per_s: u64,
+    sources: Vec<SourceStatus>,
+    readers: usize,
+    problem: Option<String>,
+    text: String,
+}
+
+/// Somebody who has something of a blob.
+#[derive(Clone, Debug, Serialize)]
+struct SourceStatus {
+    name: String,
+    bytes: u64,
+}
+
+/// What others call a set of sources: "carol and 3 others".
+pub(crate) fn named(sources: &[String]) -> String {
+    match sources {
+        [] => "nobody yet".to_owned(),
+        [one] => one.clone(),
+        [one, other] => format!("{one} and {other}"),
+        [one, rest @ ..] => format!("{one} and {} others", rest.len()),
+    }
+}
+
+impl Fetcher {
+    /// Begins with a store and the node that knows who is there.
+    pub(crate) fn start(store: Store, asker: Asker) -> Self {
+        let (frames, frame_queue) = mpsc::channel(FRAMES_MAX);
+        let (control, control_queue) = mpsc::unbounded_channel();
+        let settled = Arc::new(Notify::new());
+        let seed = u64::from_le_bytes(timebus_identity::random_bytes());
+        let actor = Actor {
+            exchange: Exchange::new(seed),
+            store,
+            asker,
+            control: control.clone(),
+            links: BTreeMap::new(),
+            names: BTreeMap::new(),
+            fetches: HashMap::new(),
+            open: Arc::default(),
+            next_id: 1,
+            began: Instant::now(),
+            settled: Arc::clone(&settled),
+        };
+        tokio::spawn(actor.run(frame_queue, control_queue));
+        Self { frames, control, settled }
+    }
+
+    /// Waits until nobody wants one of the blobs any more that were fetched.
+    pub(crate) async fn settled(&self) {
+        self.settled.notified().await;
+    }
+
+    /// There is a link.
+    pub(crate) fn up(&self, link: LinkId, sender: LinkSender) {
+        let _ = self.control.send(Control::Up(link, sender));
+    }
+
+    /// A link is no more.
+    pub(crate) fn down(&self, link: LinkId) {
+        let _ = self.control.send(Control::Down(link));
+    }
+
+    /// A frame came; waits while there are many.
+    pub(crate) async fn frame(&self, link: LinkId, bytes: Bytes) {
+        let _ = self.frames.send((link, bytes)).await;
+    }
+
+    /// Begins to get a blob, or joins those who wait for it; `None` when the peer stops.
+    pub(crate) async fn fetch(&self, store: &Store, space: Space, hash: BlobHash, len: u64) -> Result<Option<Fetch>, SaveError> {
+        let Some(blobs) = store.blobs().cloned() else { return Ok(None) };
+        let partial = tokio::task::spawn_blocking(move || blobs.partial(hash, len)).await;
+        let partial = Arc::new(partial.map_err(|error| SaveError::Io(std::io::Error::other(error)))??);
+        let (reply, answer) = oneshot::channel();
+        let timeline = store.timeline(space);
+        let _ = self.control.send(Control::Fetch { space: space.key, timeline, partial, reply });
+        Ok(answer.await.ok())
+    }
+
+    /// All blobs that are got or given now.
+    pub(crate) async fn status(&self) -> Vec<Status> {
+        let (reply, answer) = oneshot::channel();
+        let _ = self.control.send(Control::Status(reply));
+        answer.await.unwrap_or_default()
+    }
+}
+
+/// A link's sending side.
+struct Line {
+    frames: mpsc::Sender<Bytes>,
+    _task: JoinSet<()>,
+}
+
+/// What somebody waits for.
+struct Fetching {
+    partial: Arc<Partial>,
+    progress: watch::Sender<Progress>,
+    /// Who waits, and where he reads.
+    handles: BTreeMap<u64, Option<Range<u32>>>,
+    bytes_from: BTreeMap<LinkId, u64>,
+    /// Bytes that came, and since when, for the speed.
+    recent: (u64, Instant),
+    bytes_per_s: u64,
+    _looking: JoinSet<()>,
+}
+
+/// An open file that pieces are read from.
+#[derive(Clone)]
+enum Holding {
+    Whole(Arc<Blob>),
+    Part(Arc<Partial>),
+}
+
+type Open = Arc<Mutex<HashMap<BlobHash, (Holding, Instant)>>>;
+
+struct Actor {
+    exchange: Exchange,
+    store: Store,
+    asker: Asker,
+    control: mpsc::UnboundedSender<Control>,
+    links: BTreeMap<LinkId, Line>,
+    names: BTreeMap<LinkId, String>,
+    fetches: HashMap<BlobHash, Fetching>,
+    open: Open,
+    next_id: u64,
+    began: Instant,
+    settled: Arc<Notify>,
+}
+
+impl Actor {
+    async fn run(mut self, mut frames: mpsc::Receiver<(LinkId, Bytes)>, mut control: mpsc::UnboundedReceiver<Control>) {
+        let far = Duration::from_secs(3600);
+        let mut tidy = tokio::time::interval(OPEN_FOR);
+        let mut timer = Instant::now() + far;
+        loop {
+            tokio::select! {
+                biased;
+                control = control.recv() => match control {
+                    Some(control) => self.control(control),
+                    None => return,
+                },
+                frame = frames.recv() => match frame {
+                    Some((link, bytes)) => self.frame(link, &bytes),
+                    // Only its handles keep it alive.
+                    None => return,
+                },
+                () = tokio::time::sleep_until(timer) => self.input(Input::Timer),
+                _ = tidy.tick() => lock(&self.open).retain(|_, (_, used)| used.elapsed() < OPEN_FOR),
+            }
+            let now_ms = self.now_ms();
+            timer = self.exchange.next_ms(now_ms).map_or_else(|| Instant::now() + far, |at_ms| self.began + Duration::from_millis(at_ms));
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    fn frame(&mut self, link: LinkId, bytes: &Bytes) {
+        match BlobFrame::decode(bytes) {
+            Ok(frame) => self.input(Input::Frame(link, frame)),
+            Err(_) => self.blame(link, 64, "a frame that is none"),
+        }
+    }
+
+    fn blame(&self, link: LinkId, points: u32, why: &'static str) {
+        self.asker.tell(Event::Blame { link, points, why });
+    }
+
+    fn control(&mut self, control: Control) {
+        match control {
+            Control::Up(link, sender) => {
+                let (frames, queue) = mpsc::channel(LINK_FRAMES_MAX);
+                let mut task = JoinSet::new();
+                task.spawn(send(sender, queue));
+                self.links.insert(link, Line { frames, _task: task });
+            }
+            Control::Down(link) => {
+                self.links.remove(&link);
+                self.names.remove(&link);
+                self.input(Input::Gone(link));
+            }
+            Control::Fetch { space, timeline, partial, reply } => self.fetch(space, timeline, partial, reply),
+            Control::Reads { hash, id, pieces } => {
+                if let Some(fetching) = self.fetches.get_mut(&hash) {
+                    fetching.handles.insert(id, Some(pieces));
+                    let reads = fetching.handles.values().flatten().cloned().collect();
+                    self.input(Input::Reads(hash, reads));
+                }
+            }
+            Control::Dropped { hash, id } => {
+                let Some(fetching) = self.fetches.get_mut(&hash) else { return };
+                fetching.handles.remove(&id);
+                if fetching.handles.is_empty()
+                    && let Some(fetching) = self.fetches.remove(&hash)
+                {
+                    // What has come stays, for the next time and for others.
+                    let (partial, settled) = (fetching.partial, Arc::clone(&self.settled));
+                    lock(&self.open).remove(&hash);
+                    tokio::task::spawn_blocking(move || {
+                        if let Err(error) = partial.keep() {
+                            tracing::warn!(%error, "a part of a file may have to be fetched again");
+                        }
+                        drop(partial);
+                        settled.notify_one();
+                    });
+                    self.input(Input::Enough(hash));
+                }
+            }
+            Control::Sources { hash, links } => {
+                let ids = links.iter().map(|(link, _)| *link).collect();
+                self.names.extend(links);
+                self.input(Input::Sources(hash, ids));
+                self.tell_sources(&hash);
+            }
+            Control::Input(input) => {
+                if let Input::Kept { link, hash, good: Some(true), .. } = &input
+                    && let Some(fetching) = self.fetches.get_mut(hash)
+                {
+                    *fetching.bytes_from.entry(*link).or_default() += PIECE_BYTES;
+                    fetching.recent.0 += PIECE_BYTES;
+                    let since = fetching.recent.1.elapsed();
+                    if since > Duration::from_secs(1) {
+                        fetching.bytes_per_s = (fetching.recent.0 as f64 / since.as_secs_f64()) as u64;
+                        fetching.recent = (0, Instant::now());
+                    }
+                }
+                self.input(input);
+            }
+            Control::Failed(hash, why) => {
+                if let Some(fetching) = self.fetches.get(&hash) {
+                    fetching.progress.send_modify(|progress| progress.problem = Some(why));
+                }
+            }
+            Control::Status(reply) => {
+                let _ = reply.send(self.status());
+            }
+        }
+    }
+
+    fn fetch(&mut self, space: PublicKey, timeline: TimelineId, partial: Arc<Partial>, reply: oneshot::Sender<Fetch>) {
+        let hash = partial.hash();
+        let id = self.next_id;
+        self.next_id += 1;
+        let is_new = !self.fetches.contains_key(&hash);
+        let fetching = self.fetches.entry(hash).or_insert_with(|| Fetching {
+            partial: Arc::clone(&partial),
+            progress: watch::Sender::default(),
+            handles: BTreeMap::new(),
+            bytes_from: BTreeMap::new(),
+            recent: (0, Instant::now()),
+            bytes_per_s: 0,
+            _looking: JoinSet::new(),
+        });
+        fetching.handles.insert(id, None);
+        let partial = Arc::clone(&fetching.partial);
+        let fetch = Fetch { partial: Arc::clone(&partial), progress: fetching.progress.subscribe(), id, control: self.control.clone() };
+        if is_new {
+            fetching._looking.spawn(look_for_sources(self.asker.clone(), self.control.clone(), space, timeline, hash));
+            lock(&self.open).insert(hash, (Holding::Part(Arc::clone(&partial)), Instant::now()));
+            let len = partial.len();
+            let have = Pieces::from_bytes(&partial.have(), pieces_of(len) as u32);
+            self.input(Input::Fetch { space, hash, len, have });
+        }
+        // Who does not wait for the answer any more has dropped the handle with it.
+        let _ = reply.send(fetch);
+    }
+
+    fn tell_sources(&self, hash: &BlobHash) {
+        let Some(fetching) = self.fetches.get(hash) else { return };
+        let asked = self.names.len();
+        let sources: Vec<String> = self.exchange.sources_of(hash).iter().filter_map(|link| self.names.get(link).cloned()).collect();
+        fetching.progress.send_if_modified(|progress| {
+            let is_other = progress.sources != sources || progress.asked != asked;
+            (progress.sources, progress.asked) = (sources, asked);
+            is_other
+        });
+    }
+
+    fn status(&self) -> Vec<Status> {
+        let name = |link: &LinkId| self.names.get(link).cloned().unwrap_or_else(|| format!("link {link}"));
+        let mut found: Vec<Status> = self
+            .exchange
+            .transfers()
+            .map(|transfer| {
+                let fetching = self.fetches.get(&transfer.hash);
+                let sources: Vec<SourceStatus> = fetching
+                    .iter()
+                    .flat_map(|fetching| &fetching.bytes_from)
+                    .map(|(link, bytes)| SourceStatus { name: name(link), bytes: *bytes })
+                    .collect();
+                let names: Vec<String> = sources.iter().map(|source| source.name.clone()).take(NAMES_MAX).collect();
+                let bytes_per_s =
+                    fetching.filter(|fetching| fetching.recent.1.elapsed() < Duration::from_secs(5)).map_or(0, |fetching| fetching.bytes_per_s);
+                Status {
+                    hash: transfer.hash.to_string(),
+                    space: transfer.space.to_string(),
+                    bytes_total: transfer.len,
+                    bytes_here: (u64::from(transfer.pieces.0) * PIECE_BYTES).min(transfer.len),
+                    is_fetched: transfer.is_fetched,
+                    bytes_per_s,
+                    readers: transfer.readers.len(),
+                    problem: fetching.and_then(|fetching| fetching.progress.borrow().problem.clone()),
+                    text: format!("from {}, {:.1} MB/s", named(&names), bytes_per_s as f64 / 1e6),
+                    sources,
+                }
+            })
+            .collect();
+        found.sort_by(|one, other| one.hash.cmp(&other.hash));
+        found
+    }
+
+    fn input(&mut self, input: Input) {
+        for output in self.exchange.handle(self.now_ms(), input) {
+            self.act(output);
+        }
+    }
+
+    fn act(&mut self, output: Output) {
+        match output {
+            Output::Send(link, frame) => {
+                let Some(line) = self.links.get(&link) else { return };
+                if line.frames.try_send(frame.encode()).is_err() {
+                    self.blame(link, 16, "not reading what it asked for");
+                }
+            }
+            Output::Look(look) => {
+                let (asker, store, control) = (self.asker.clone(), self.store.clone(), self.control.clone());
+                tokio::spawn(async move {
+                    let have = may_have(&asker, &store, &look).await;
+                    let _ = control.send(Control::Input(Input::Found { look, have }));
+                });
+            }
+            Output::Load { link, hash, id, piece } => {
+                let (open, store, control) = (Arc::clone(&self.open), self.store.clone(), self.control.clone());
+                tokio::task::spawn_blocking(move || {
+                    let slice = load(&open, &store, hash, piece).map(Bytes::from);
+                    let _ = control.send(Control::Input(Input::Loaded { link, hash, id, piece, slice }));
+                });
+            }
+            Output::Keep { link, hash, id, piece, slice } => {
+                let Some(fetching) = self.fetches.get(&hash) else { return };
+                let (partial, control) = (Arc::clone(&fetching.partial), self.control.clone());
+                tokio::task::spawn_blocking(move || {
+                    let good = match partial.put(piece, &slice) {
+                        Ok(_) => Some(true),
+                        Err(PieceError::Bad { .. }) => Some(false),
+                        Err(error) => {
+                            tracing::error!(%hash, %error, "a piece of a file was not kept");
+                            let _ = control.send(Control::Failed(hash, error.to_string()));
+                            None
+                        }
+                    };
+                    let _ = control.send(Control::Input(Input::Kept { link, hash, id, piece, good }));
+                });
+            }
+            Output::Blame { link, points, why } => self.blame(link, points, why),
+            Output::Grown(hash) => {
+                if let Some(fetching) = self.fetches.get(&hash) {
+                    fetching.progress.send_modify(|progress| progress.pieces += 1);
+                }
+            }
+        }
+    }
+}
+
+/// Says who may have a blob, again and again, as long as it is wanted.
+async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>, space: PublicKey, timeline: TimelineId, hash: BlobHash) {
+    let mut looks = 0u32;
+    loop {
+        if looks.is_multiple_of(60) {
+            asker.tell(Event::Visit { space });
+        }
+        looks += 1;
+        let Some(links) = asker.ask(move |node| node.links_of(&timeline)).await else { return };
+        let links = links.into_iter().map(|(link, name, own)| (link, if name.is_empty() { human_name(&own) } else { name })).collect();
+        if control.send(Control::Sources { hash, links }).is_err() {
+            return;
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// What is here of a blob for the other side of a link, if it may read a timeline that names the blob: maybe nothing yet.
+async fn may_have(asker: &Asker, store: &Store, look: &Look) -> Option<Pieces> {
+    let link = look.link;
+    let remote = asker.ask(move |node| node.remote(link)).await??;
+    let (store, look) = (store.clone(), look.clone());
+    let found = tokio::task::spawn_blocking(move || {
+        let rows = store.snapshot();
+        let readable = crate::held::readable_by(&store, &remote, &look.space, crate::who::now_ms());
+        let is_named = references(&*rows, &look.hash).any(|reference| reference.is_ok_and(|reference| readable.contains(&reference.t)));
+        if !is_named {
+            return None;
+        }
+        let blobs = store.blobs()?;
+        let pieces = u32::try_from(pieces_of(look.len)).ok()?;
+        if blobs.len_of(&look.hash) == Some(look.len) {
+            return Some(Pieces::all(pieces));
+        }
+        // What is being fetched right now the exchange knows better.
+        let partial = blobs.has_partial(&look.hash).then(|| blobs.partial(look.hash, look.len).ok()).flatten();
+        Some(partial.map_or_else(|| Pieces::none(pieces), |partial| Pieces::from_bytes(&partial.have(), pieces)))
+    });
+    found.await.ok().flatten()
+}
+
+/// Reads a piece for somebody.
+fn load(open: &Open, store: &Store, hash: BlobHash, piece: u32) -> Option<Vec<u8>> {
+    let known = lock(open).get_mut(&hash).map(|(holding, used)| {
+        *used = Instant::now();
+        holding.clone()
+    });
+    let holding = match known {
+        Some(holding) => holding,
+        None => {
+            let blobs = store.blobs()?;
+            let holding = match blobs.open_blob(hash).ok()? {
+                Some(blob) => Holding::Whole(Arc::new(blob)),
+                None => Holding::Part(Arc::new(blobs.open_partial(&hash)?)),
+            };
+            lock(open).insert(hash, (holding.clone(), Instant::now()));
+            holding
+        }
+    };
+    let slice = match &holding {
+        Holding::Whole(blob) => blob.slice(piece),
+        Holding::Part(partial) => partial.slice(piece),
+    };
+    slice.inspect_err(|damage| tracing::error!(%hash, %damage, "a file that others want is damaged; run `timebus fsck`")).ok()
+}
+
+/// Sends what is to go out over a link; pieces only when what is more urgent has gone.
+async fn send(sender: LinkSender, mut frames: mpsc::Receiver<Bytes>) {
+    while let Some(frame) = frames.recv().await {
+        if frame.len() > 4096 && !sender.has_room(SEND_BYTES_MAX * 3 / 4).await {
+            return;
+        }
+        if sender.send(frame.into()).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! Files handed out: checked while they are read, by ranges, and so that a browser shows them but never runs them.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use timebus_store::blobs::partial::PIECE_BYTES as PIECE;
+use timebus_store::blobs::{Blob, BlobHash, Damage};
+use timebus_store::tree::{Shape, Tree};
+use timebus_store::value::{Mime, Value};
+
+use super::PIECE_BYTES;
+use super::fetch::{Fetch, named};
+use crate::accept::{Mime as Media, negotiate};
+use crate::body::Body;
+use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
+use crate::problem::Problem;
+use crate::read::insert;
+use crate::route::Ask;
+use crate::target::View;
+use crate::who::{Who, text};
+
+/// How long nothing may come of a blob that somebody has.
+const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// A blob that a request asks for as what it is, not as the JSON that names it.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) hash: BlobHash,
+    len: u64,
+    mime: Mime,
+}
+
+impl Wanted {
+    /// Of a value and the media types that the caller takes.
+    pub(crate) fn of(ask: &Ask, tree: &Tree) -> Option<Self> {
+        if ask.query.view == View::All || tree.shape() != Shape::Scalar {
+            return None;
+        }
+        let Value::Blob { hash, len, mime } = &tree.writes.first()?.value else { return None };
+        let own = Media::parse(mime.as_str()).unwrap_or(Media::BYTES);
+        let offers = [own.clone(), Media::JSON];
+        let chosen = negotiate(text(&ask.head.headers, header::ACCEPT), &offers).unwrap_or(&own);
+        (*chosen == own).then(|| Self { hash: BlobHash::from_bytes(*hash), len: *len, mime: mime.clone() })
+    }
+
+    /// Its entity tag: who has the content knows that it is the same.
+    pub(crate) fn tag(&self) -> String {
+        format!("\"{}\"", self.hash)
+    }
+}
+
+/// Adds a blob to an answer that has its other headers.
+pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) -> Result<Response<Body>, Problem> {
+    let Some(blob) = super::of(&ask.peer)?.open_blob(wanted.hash).map_err(|error| damaged(wanted, &Damage::Io(error)))? else {
+        if ask.head.method == Method::HEAD {
+            media_headers(ask, response.headers_mut(), wanted.mime.as_str());
+            insert(response.headers_mut(), SOURCE, "not here");
+            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(wanted.len));
+            return Ok(response);
+        }
+        response.extensions_mut().insert(wanted.clone());
+        return Ok(response);
+    };
+    ask.peer.uses.count(wanted.hash);
+    if blob.len() != wanted.len {
+        // The writer said another length than the hash stands for; the hash counts.
+        tracing::debug!(hash = %wanted.hash, said = wanted.len, is = blob.len(), "a value says a wrong length");
+    }
+    let len = blob.len();
+    media_headers(ask, response.headers_mut(), wanted.mime.as_str());
+    let Some(range) = ranged(ask, &mut response, wanted, len) else { return Ok(response) };
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    if ask.head.method != Method::HEAD {
+        *response.body_mut() = body(blob, range).map_err(|damage| damaged(wanted, &damage))?;
+    }
+    Ok(response)
+}
+
+/// The range that is asked for, with the headers that say so; `None` if there is no such range.
+fn ranged(ask: &Ask, response: &mut Response<Body>, wanted: &Wanted, len: u64) -> Option<Range<u64>> {
+    let range = match text(&ask.head.headers, header::RANGE) {
+        Some(range) if if_range_holds(&ask.head.headers, &wanted.tag()) => parse_range(range, len),
+        _ => ByteRange::Whole,
+    };
+    match range {
+        ByteRange::Whole => Some(0..len),
+        ByteRange::Satisfiable(range) => {
+            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range(&range, len));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            Some(range)
+        }
+        ByteRange::Unsatisfiable => {
+            insert(response.headers_mut(), header::CONTENT_RANGE.as_str(), &content_range_unsatisfiable(len));
+            *response.status_mut() = StatusCode::RANGE_NOT_SATISFIABLE;
+            None
+        }
+    }
+}
+
+/// Says where the bytes of an answer come from, if not from here.
+const SOURCE: &str = "timebus-blob";
+
+/// Where [`serve`] found that the bytes are not here: gets them from others, and hands them on as they come.
+pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Result<Response<Body>, Problem> {
+    let Some(wanted) = response.extensions_mut().remove::<Wanted>() else { return Ok(response) };
+    // For guests nothing is fetched: it is the owner's disk and line.
+    let is_guest = !ask.who.is_owner() && !matches!(ask.who, Who::App(_));
+    let Some(network) = ask.peer.network().filter(|_| !is_guest) else { return Err(missing(ask, &wanted)) };
+    let fetching = network.blobs().fetch(&ask.peer.store, ask.space, wanted.hash, wanted.len).await;
+    let mut fetch = fetching.map_err(|error| super::save_problem(&error))?.ok_or_else(|| missing(ask, &wanted))?;
+    media_headers(ask, response.headers_mut(), wanted.mime.as_str());
+    let Some(range) = ranged(ask, &mut response, &wanted, wanted.len) else { return Ok(response) };
+    let piece_of = |at: u64| u32::try_from(at / PIECE).unwrap_or(u32::MAX);
+    let first = piece_of(range.start);
+    fetch.reads(first..piece_of(range.end.saturating_sub(1)) + 1);
+    let mut is_here = fetch.piece(first, crate::remote::patience(&ask.head.headers)).await;
+    if !is_here && !fetch.progress.borrow().sources.is_empty() {
+        // Somebody has it and is slow.
+        is_here = fetch.piece(first, STALL_MAX).await;
+    }
+    if !is_here {
+        return Err(unavailable(ask, &wanted, &fetch));
+    }
+    ask.peer.uses.count(wanted.hash);
+    let sources = fetch.progress.borrow().sources.clone();
+    insert(response.headers_mut(), SOURCE, &format!("from {}", named(&sources)));
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    let stream = futures_util::stream::unfold((fetch, range.start), move |(mut fetch, at)| {
+        let end = range.end;
+        async move {
+            if at >= end {
+                return None;
+            }
+            let piece = piece_of(at);
+            if !fetch.piece(piece, STALL_MAX).await {
+                tracing::warn!(hash = %fetch.partial.hash(), at, "a file that others have was cut short");
+                return None;
+            }
+            let partial = Arc::clone(&fetch.partial);
+            let bytes = tokio::task::spawn_blocking(move || partial.bytes(piece)).await.ok()?.ok()?;
+            let begin = u64::from(piece) * PIECE;
+            let until = end.min(begin + bytes.len() as u64);
+            let bytes = Bytes::from(bytes).slice((at - begin) as usize..(until - begin) as usize);
+            // What lies before need not come first any more.
+            fetch.reads(piece + 1..piece_of(end.saturating_sub(1)) + 1);
+            Some((bytes, (fetch, until)))
+        }
+    });
+    *response.body_mut() = Body::Stream(Box::pin(stream));
+    Ok(response)
+}
+
+/// Nobody who is there has the bytes.
+fn unavailable(ask: &Ask, wanted: &Wanted, fetch: &Fetch) -> Problem {
+    let progress = fetch.progress.borrow().clone();
+    if let Some(problem) = progress.problem {
+        return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "there is no room for this file", problem);
+    }
+    let detail = format!(
+        "{} names {} bytes ({}) that are not here; {} connected peers were asked, and what is missing has {}",
+        ask.path,
+        wanted.len,
+        wanted.hash,
+        progress.asked,
+        named(&progress.sources)
+    );
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, "blob-unavailable", "nobody who has these bytes is there", detail)
+        .with_fix("ask again later, or with `Prefer: wait=60`; `timebus peers` says who is connected; what has come is kept")
+        .with("blob", wanted.hash.to_string())
+        .with("bytes_total", wanted.len)
+        .with("asked", progress.asked)
+        .with("sources", progress.sources)
+}
+
+/// Streams a range. The first piece is read before anything is answered, so that damage there has an answer of its
+/// own; damage further on cuts the stream, and the client sees that bytes are missing.
+fn body(blob: Blob, range: Range<u64>) -> Result<Body, Damage> {
+    let piece = |at: u64| at..range.end.min(at - at % PIECE_BYTES as u64 + PIECE_BYTES as u64);
+    let first = piece(range.start);
+    let bytes = blob.read(first.clone())?;
+    if first.end == range.end {
+        return Ok(Body::ready(bytes));
+    }
+    let blob = Arc::new(blob);
+    let end = range.end;
+    let stream = futures_util::stream::unfold((blob, first.end, Some(Bytes::from(bytes))), move |(blob, at, ready)| async move {
+        if let Some(bytes) = ready {
+            return Some((bytes, (blob, at, None)));
+        }
+        if at >= end {
+            return None;
+        }
+        let next = end.min(at + PIECE_BYTES as u64);
+        let reading = Arc::clone(&blob);
+        match tokio::task::spawn_blocking(move || reading.read(at..next)).await {
+            Ok(Ok(bytes)) => Some((Bytes::from(bytes), (blob, next, None))),
+            Ok(Err(damage)) => {
+                tracing::error!(hash = %blob.hash(), %damage, "a file was cut short; run `timebus fsck`");
+                None
+            }
+            Err(_) => None,
+        }
+    });
+    Ok(Body::Stream(Box::pin(stream)))
+}
+
+/// The headers with which stored media is served: a browser shows it, and runs nothing of it.
+pub(crate) fn media_headers(ask: &Ask, headers: &mut HeaderMap, mime: &str) {
+    insert(headers, header::CONTENT_TYPE.as_str(), mime);
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox; default-src 'none'"));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if !is_passive(mime) && ask.query.view != View::Raw {
+        headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+    }
+}
+
+/// Whether a browser only shows what has this media type. What is not known to be passive is offered for saving.
+fn is_passive(mime: &str) -> bool {
+    let mime = mime.to_ascii_lowercase();
+    let essence = mime.split(';').next().unwrap_or_default().trim();
+    match essence.split_once('/') {
+        Some(("image", kind)) => !kind.contains("svg") && !kind.contains("xml"),
+        Some(("audio" | "video" | "font", kind)) => !kind.contains("xml"),
+        _ => matches!(essence, "text/plain" | "text/markdown" | "text/csv" | "application/json" | "application/octet-stream"),
+    }
+}
+
+/// Whether a range may be served (RFC 9110 §13.1.5): if the caller's copy is of the same content.
+fn if_range_holds(headers: &HeaderMap, tag: &str) -> bool {
+    match headers.get(header::IF_RANGE) {
+        None => true,
+        Some(value) => value.as_bytes().trim_ascii() == tag.as_bytes(),
+    }
+}
+
+/// The value is known and its bytes are not here.
+fn missing(ask: &Ask, wanted: &Wanted) -> Problem {
+    let detail = format!("{} names {} bytes ({}) that are not on this peer", ask.path, wanted.len, wanted.hash);
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "blob-missing", "the bytes of this file are not here", detail)
+        .with_fix("put the file again, or restore it from a backup; with `Accept: application/json` the value that names it is shown")
+        .with("blob", wanted.hash.to_string())
+        .with("bytes_total", wanted.len)
+}
+
+fn damaged(wanted: &Wanted, damage: &Damage) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "blob-damaged", "the bytes of this file are damaged", format!("{}: {damage}", wanted.hash))
+        .with_fix("`timebus fsck` says which files are damaged; putting the same file again mends it")
+        .with("blob", wanted.hash.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_passive_media_is_shown() {
+        for shown in ["image/png", "IMAGE/JPEG", "video/mp4", "audio/ogg; codecs=opus", "text/plain; charset=utf-8", "font/woff2"] {
+            assert!(is_passive(shown), "{shown}");
+        }
+        let saved =
+            ["text/html", "TEXT/HTML", " text/html ;x", "image/svg+xml", "application/xhtml+xml", "text/xml", "application/pdf", "text/javascript"];
+        for saved in saved.into_iter().chain(["application/wasm", "multipart/x-mixed-replace", "message/rfc822", "x", "", "image", "model/x3d+xml"]) {
+            assert!(!is_passive(saved), "{saved}");
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Blobs between peers over a simulated network: real files and the real exchange, frames that are lost with their
+//! link, damaged, or lies.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use timebus_identity::PublicKey;
+use timebus_net::blobs::exchange::{Exchange, Input, Output};
+use timebus_net::blobs::frame::BlobFrame;
+use timebus_net::blobs::pieces::Pieces;
+use timebus_store::blobs::partial::{Partial, PieceError, pieces_of};
+use timebus_store::blobs::{BlobHash, Blobs, Limits};
+
+const SPACE: PublicKey = PublicKey::from_bytes([7; 32]);
+
+/// One peer: links are named by the number of the peer on the other side.
+struct Node {
+    exchange: Exchange,
+    blobs: Blobs,
+    partial: Option<Partial>,
+    blamed: Vec<u64>,
+    /// Who may not have anything from it.
+    denies: Vec<u64>,
+    pieces_sent: u32,
+    _temp: tempfile::TempDir,
+}
+
+type Meddle = Box<dyn FnMut(usize, u64, &mut Vec<u8>)>;
+
+struct World {
+    nodes: Vec<Node>,
+    queue: VecDeque<(usize, u64, Vec<u8>)>,
+    now_ms: u64,
+    /// Blobs that the space names.
+    named: Vec<BlobHash>,
+    /// Sees every frame on its way.
+    meddle: Meddle,
+}
+
+impl World {
+    fn new(count: usize) -> Self {
+        let node = |seed: usize| {
+            let temp = tempfile::tempdir().expect("a folder");
+            let blobs = Blobs::open(&temp.path().join("blobs"), Limits { reserve_bytes: 0, ..Limits::default() }).expect("opens");
+            let exchange = Exchange::new(seed as u64 + 1);
+            Node { exchange, blobs, partial: None, blamed: Vec::new(), denies: Vec::new(), pieces_sent: 0, _temp: temp }
+        };
+        Self { nodes: (0..count).map(node).collect(), queue: VecDeque::new(), now_ms: 0, named: Vec::new(), meddle: Box::new(|_, _, _| {}) }
+    }
+
+    fn write(&mut self, at: usize, data: &[u8]) -> BlobHash {
+        let mut writer = self.nodes[at].blobs.writer().expect("begins");
+        writer.write(data).expect("writes");
+        let hash = writer.finish().expect("finishes").0;
+        self.named.push(hash);
+        hash
+    }
+
+    fn input(&mut self, at: usize, input: Input) {
+        let outputs = self.nodes[at].exchange.handle(self.now_ms, input);
+        for output in outputs {
+            self.act(at, output);
+        }
+    }
+
+    fn act(&mut self, at: usize, output: Output) {
+        match output {
+            Output::Send(link, frame) => {
+                if matches!(frame, BlobFrame::Piece { .. }) {
+                    self.nodes[at].pieces_sent += 1;
+                }
+                self.queue.push_back((at, link, frame.encode().to_vec()));
+            }
+            Output::Look(look) => {
+                let node = &self.nodes[at];
+                let pieces = pieces_of(look.len) as u32;
+                let here = match node.blobs.len_of(&look.hash) {
+                    Some(len) if len == look.len => Some(Pieces::all(pieces)),
+                    // What is being fetched the exchange knows; the file does not say it yet.
+                    _ => Some(Pieces::none(pieces)),
+                };
+                let have = here.filter(|_| self.named.contains(&look.hash) && !node.denies.contains(&look.link));
+                self.input(at, Input::Found { look, have });
+            }
+            Output::Load { link, hash, id, piece } => {
+                let node = &self.nodes[at];
+                let slice = match node.blobs.open_blob(hash).expect("the disk works") {
+                    Some(blob) => blob.slice(piece).ok(),
+                    None => node.partial.as_ref().and_then(|partial| partial.slice(piece).ok()),
+                };
+                self.input(at, Input::Loaded { link, hash, id, piece, slice: slice.map(Bytes::from) });
+            }
+            Output::Keep { link, hash, id, piece, slice } => {
+                let Some(partial) = &self.nodes[at].partial else { return };
+                let good = match partial.put(piece, &slice) {
+                    Ok(_) => true,
+                    Err(PieceError::Bad { .. }) => false,
+                    Err(error) => panic!("{error}"),
+                };
+                self.input(at, Input::Kept { link, hash, id, piece, good: Some(good) });
+            }
+            Output::Blame { link, .. } => {
+                self.nodes[at].blamed.push(link);
+                // Who is blamed is not talked to any more.
+                self.cut(at, link as usize);
+            }
+            Output::Grown(_) => {}
+        }
+    }
+
+    fn cut(&mut self, one: usize, other: usize) {
+        self.queue.retain(|(from, to, _)| !(*from == one && *to == other as u64 || *from == other && *to == one as u64));
+        self.input(one, Input::Gone(other as u64));
+        self.input(other, Input::Gone(one as u64));
+    }
+
+    fn fetch(&mut self, at: usize, hash: BlobHash, len: u64, sources: &[u64]) {
+        let partial = self.nodes[at].blobs.partial(hash, len).expect("room");
+        let have = Pieces::from_bytes(&partial.have(), pieces_of(len) as u32);
+        self.nodes[at].partial = Some(partial);
+        self.input(at, Input::Fetch { space: SPACE, hash, len, have });
+        self.input(at, Input::Sources(hash, sources.to_vec()));
+    }
+
+    /// Delivers frames until nothing is under way and nobody has anything to do, at most so many.
+    fn run(&mut self, frames_max: usize) {
+        let mut idle = 0;
+        for _ in 0..frames_max {
+            if let Some((from, to, mut bytes)) = self.queue.pop_front() {
+                idle = 0;
+                self.now_ms += 1;
+                (self.meddle)(from, to, &mut bytes);
+                match BlobFrame::decode(&bytes) {
+                    Ok(frame) => self.input(to as usize, Input::Frame(from as u64, frame)),
+                    Err(_) => {
+                        self.nodes[to as usize].blamed.push(from as u64);
+                        self.cut(to as usize, from);
+                    }
+                }
+                continue;
+            }
+            idle += 1;
+            if idle > 400 {
+                return;
+            }
+            self.now_ms += 25;
+            for at in 0..self.nodes.len() {
+                self.input(at, Input::Timer);
+            }
+        }
+    }
+
+    fn has(&self, at: usize, hash: BlobHash, data: &[u8]) -> bool {
+        let blob = self.nodes[at].blobs.open_blob(hash).expect("the disk works");
+        blob.is_some_and(|blob| blob.read(0..u64::MAX).expect("good") == data)
+    }
+}
+
+fn bytes(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&len.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+#[test]
+fn every_reader_becomes_a_source() {
+    let mut world = World::new(6);
+    let data = bytes(5_000_000);
+    let hash = world.write(0, &data);
+    for at in 1..6u64 {
+        let others: Vec<u64> = (0..6).filter(|other| *other != at).collect();
+        world.fetch(at as usize, hash, data.len() as u64, &others);
+    }
+    world.run(100_000);
+    for at in 1..6 {
+        assert!(world.has(at, hash, &data), "peer {at}");
+        assert!(world.nodes[at].blamed.is_empty());
+    }
+    let pieces = pieces_of(data.len() as u64) as u32;
+    let sent = world.nodes[0].pieces_sent;
+    assert!(sent * 2 <= pieces * 3, "the origin sent {sent} pieces of {pieces}, to five who want it");
+}
+
+#[test]
+fn what_is_here_of_it_is_not_fetched_again_and_is_sent_on() {
+    let mut world = World::new(3);
+    let data = bytes(3_000_000);
+    let hash = world.write(0, &data);
+    let pieces = pieces_of(3_000_000) as u32;
+    world.fetch(1, hash, 3_000_000, &[0]);
+    // Until half of it has come; then the origin is gone, and another asks.
+    while world.nodes[1].partial.as_ref().is_some_and(|partial| (0..pieces).filter(|piece| partial.has(*piece)).count() < 12) {
+        world.run(1);
+    }
+    world.cut(0, 1);
+    world.fetch(2, hash, 3_000_000, &[1]);
+    world.run(10_000);
+    let here = (0..pieces).filter(|piece| world.nodes[2].partial.as_ref().is_some_and(|partial| partial.has(*piece))).count();
+    assert!(here >= 12 && here < pieces as usize, "{here}");
+    world.nodes[0].pieces_sent = 0;
+    world.input(2, Input::Sources(hash, vec![0]));
+    world.run(10_000);
+    assert!(world.has(2, hash, &data));
+    assert!(world.nodes[0].pieces_sent <= pieces - 12, "{}", world.nodes[0].pieces_sent);
+}
+
+#[test]
+fn sources_that_go_away_are_replaced() {
+    let mut world = World::new(4);
+    let data = bytes(4_000_000);
+    let hash = world.write(0, &data);
+    for at in 1..3 {
+        world.write(at, &data);
+    }
+    world.fetch(3, hash, 4_000_000, &[0, 1, 2]);
+    world.run(20);
+    world.cut(3, 0);
+    world.run(20);
+    world.cut(3, 2);
+    world.run(10_000);
+    assert!(world.has(3, hash, &data));
+}
+
+#[test]
+fn a_thousand_small_blobs_come() {
+    let mut world = World::new(2);
+    for number in 0..1000usize {
+        let data = bytes(number * 37 % 5000);
+        let hash = world.write(0, &data);
+        world.fetch(1, hash, data.len() as u64, &[0]);
+        world.run(12);
+        assert!(world.has(1, hash, &data), "blob {number}");
+    }
+}
+
+#[test]
+fn who_may_not_have_it_hears_what_who_asks_for_nothing_hears() {
+    let replies = |denies: bool| {
+        let mut world = World::new(2);
+        let data = bytes(300_000);
+        let hash = if denies { world.write(0, &data) } else { BlobHash::from_bytes(*blake3::hash(&data).as_bytes()) };
+        world.nodes[0].denies.extend(denies.then_some(1));
+        let seen = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+        let log = std::rc::Rc::clone(&seen);
+        world.meddle = Box::new(move |from, _, bytes| {
+            if from == 0 {
+                log.borrow_mut().push(bytes.clone());
+            }
+        });
+        world.input(0, Input::Frame(1, BlobFrame::Have { space: SPACE, hash, len: 300_000, asks: true, pieces: vec![] }));
+        world.input(0, Input::Frame(1, BlobFrame::Want { hash, id: 1, any_of: vec![(0, 3)] }));
+        world.run(500);
+        let seen = seen.borrow().clone();
+        assert!(!seen.is_empty());
+        seen
+    };
+    assert_eq!(replies(true), replies(false));
+}
+
+/// Damages one byte of one piece and lets the rest come from another peer.
+fn damaged(at: usize, every: usize) {
+    let mut world = World::new(3);
+    let data = bytes(400_000);
+    let hash = world.write(0, &data);
+    world.write(1, &data);
+    world.meddle = Box::new(move |from, _, bytes| {
+        if from == 0 && bytes[0] == 34 {
+            let at = at * every % bytes.len();
+            bytes[at] ^= 1 << (at % 8);
+        }
+    });
+    world.fetch(2, hash, 400_000, &[0, 1]);
+    world.run(5_000);
+    assert!(world.has(2, hash, &data), "byte {at}");
+    assert!(!world.nodes[2].blamed.contains(&1), "byte {at}");
+}
+
+#[test]
+fn damage_is_found_and_the_rest_comes_from_others() {
+    for at in (0..60).chain((60..1000).step_by(97)) {
+        damaged(at, if at < 60 { 1 } else { 131 });
+    }
+}
+
+/// Every byte of a transfer of 1 MiB once. `cargo test --release -p timebus-net --test blobs -- --ignored`
+#[test]
+#[ignore = "a million times 128 KiB"]
+fn no_byte_of_a_transfer_can_be_changed() {
+    each_byte(1);
+}
+
+#[test]
+fn some_bytes_of_a_transfer_cannot_be_changed() {
+    each_byte(811);
+}
+
+fn each_byte(step: usize) {
+    let mut world = World::new(2);
+    let data = bytes(1 << 20);
+    let hash = world.write(0, &data);
+    let source = world.nodes[0].blobs.open_blob(hash).expect("the disk works").expect("it is here");
+    let partial = world.nodes[1].blobs.partial(hash, 1 << 20).expect("room");
+    for piece in 0..pieces_of(1 << 20) as u32 {
+        let slice = source.slice(piece).expect("good");
+        let frame = BlobFrame::Piece { hash, id: 1, piece, slice: slice.clone().into() }.encode();
+        for at in (0..frame.len()).step_by(step) {
+            let mut bad = frame.to_vec();
+            bad[at] ^= 1 << (at % 8);
+            // A frame that is read as another one is about another request, piece or blob, or has another content.
+            match BlobFrame::decode(&bad) {
+                Ok(BlobFrame::Piece { hash: of, id: 1, piece: number, slice: changed }) if of == hash => {
+                    assert!(partial.put(number, &changed).is_err(), "piece {piece}, byte {at}");
+                }
+                Ok(_) | Err(_) => {}
+            }
+            assert!(!partial.has(piece), "piece {piece}, byte {at}");
+        }
+    }
+}

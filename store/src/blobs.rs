@@ -1,0 +1,368 @@
+//! Blobs: bytes of any size, kept as files under their hash, outside of the change log and the tables.
+//!
+//! [`Blobs`] is the folder `blobs` of a home. A [`Writer`] takes bytes of unknown length, hashes them on their way to
+//! a temporary file and moves it to its place once all of it is on disk. A [`Blob`] reads one back and checks every
+//! 16 KiB against the hash. [`collect`] removes what nothing refers to any more. `FORMAT.md` says what is in the
+//! files.
+//!
+//! Deliberately not: nothing here knows where bytes come from or who may have them.
+
+use std::collections::HashMap;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bao_tree::BlockSize;
+
+pub mod collect;
+pub mod partial;
+mod read;
+mod reference;
+mod tree;
+mod write;
+
+pub use read::{Blob, Damage};
+pub(crate) use reference::stage;
+pub use reference::{Reference, named_in, references};
+pub use write::{SaveError, Writer};
+
+/// Bytes that are verified together: the chunk group of iroh's blobs, 16 chunks of BLAKE3.
+pub const GROUP_BYTES: u64 = 16 * 1024;
+/// The same for the library.
+pub const BLOCK_SIZE: BlockSize = BlockSize::from_chunk_log(4);
+/// Largest blob that the format has a length for.
+pub const BLOB_BYTES_MAX: u64 = 1 << 48;
+
+/// Names content: its BLAKE3 hash.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobHash([u8; 32]);
+
+impl BlobHash {
+    /// From the bytes of a hash.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Reads the text form; `None` if it is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        timebus_identity::z32::decode_32(text).ok().map(Self)
+    }
+}
+
+impl std::fmt::Display for BlobHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&timebus_identity::z32::encode(&self.0))
+    }
+}
+
+impl std::fmt::Debug for BlobHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BlobHash({})", timebus_identity::z32::encode(&self.0[..4]))
+    }
+}
+
+/// How much may be kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Largest blob in bytes. Default [`BLOB_BYTES_MAX`].
+    pub blob_bytes_max: u64,
+    /// Bytes of all blobs together. Default no limit but the disk's.
+    pub total_bytes_max: u64,
+    /// Bytes of the disk that blobs leave free, so that changes can still be written. Default 64 MiB.
+    pub reserve_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { blob_bytes_max: BLOB_BYTES_MAX, total_bytes_max: u64::MAX, reserve_bytes: 64 * 1024 * 1024 }
+    }
+}
+
+/// The blobs of a home. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Blobs(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    folder: PathBuf,
+    limits: Mutex<Limits>,
+    /// Blobs that are being written, read or referred to, and how often: these are not collected.
+    leases: Mutex<HashMap<BlobHash, usize>>,
+    /// Bytes of whole blobs and of those being written.
+    bytes: Mutex<u64>,
+}
+
+/// While this is held, a blob that is here stays here.
+#[derive(Debug)]
+pub struct Lease {
+    blobs: Blobs,
+    hash: BlobHash,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut leases = self.blobs.leases();
+        if let Some(count) = leases.get_mut(&self.hash) {
+            *count -= 1;
+            if *count == 0 {
+                leases.remove(&self.hash);
+            }
+        }
+    }
+}
+
+impl Blobs {
+    /// Opens the folder, and makes it where there is none. What a crash left of blobs that were being written is
+    /// removed; uploads that can be resumed are not.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn open(folder: &Path, limits: Limits) -> io::Result<Self> {
+        make_folder(folder)?;
+        let temporary = folder.join(TEMPORARY);
+        if temporary.exists() {
+            std::fs::remove_dir_all(&temporary)?;
+        }
+        make_folder(&temporary)?;
+        let blobs =
+            Self(Arc::new(Inner { folder: folder.to_owned(), limits: Mutex::new(limits), leases: Mutex::default(), bytes: Mutex::default() }));
+        let mut bytes = 0;
+        for (_, len) in blobs.list()? {
+            bytes += len;
+        }
+        *lock(&blobs.0.bytes) = bytes;
+        Ok(blobs)
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.0.folder
+    }
+
+    /// How much may be kept.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        lock(&self.0.limits).clone()
+    }
+
+    /// Sets how much may be kept from now on.
+    pub fn set_limits(&self, limits: Limits) {
+        *lock(&self.0.limits) = limits;
+    }
+
+    /// Bytes of all blobs.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        *lock(&self.0.bytes)
+    }
+
+    /// Keeps a blob from being collected, whether it is here yet or not. Take it before a change refers to the blob,
+    /// and hold it until that change is on disk.
+    #[must_use]
+    pub fn lease(&self, hash: BlobHash) -> Lease {
+        *self.leases().entry(hash).or_default() += 1;
+        Lease { blobs: self.clone(), hash }
+    }
+
+    /// The length of a blob that is whole here.
+    #[must_use]
+    pub fn len_of(&self, hash: &BlobHash) -> Option<u64> {
+        std::fs::metadata(self.path(hash)).ok().filter(std::fs::Metadata::is_file).map(|about| about.len())
+    }
+
+    /// Opens a blob; `None` when it is not whole here.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn open_blob(&self, hash: BlobHash) -> io::Result<Option<Blob>> {
+        let lease = self.lease(hash);
+        match open_read(&self.path(&hash)) {
+            Ok(data) => Blob::new(data, &self.tree_path(&hash), lease).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins a blob whose bytes come now.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn writer(&self) -> Result<Writer, SaveError> {
+        let name = timebus_identity::z32::encode(&timebus_identity::random_bytes::<15>());
+        Writer::create(self.clone(), &self.0.folder.join(TEMPORARY).join(name), true)
+    }
+
+    /// Begins a blob in a folder of the caller, where what was written stays until it is finished or removed.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn writer_in(&self, file: &Path) -> Result<Writer, SaveError> {
+        Writer::create(self.clone(), file, false)
+    }
+
+    /// Goes on with a blob that was begun by [`Blobs::writer_in`], also in an earlier run. Reads what is there.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn resume_in(&self, file: &Path) -> Result<Writer, SaveError> {
+        Writer::resume(self.clone(), file)
+    }
+
+    /// All blobs that are whole here, with their lengths.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn list(&self) -> io::Result<Vec<(BlobHash, u64)>> {
+        let mut found = Vec::new();
+        for folder in std::fs::read_dir(&self.0.folder)? {
+            let folder = folder?;
+            if folder.file_name().len() != SHARD_CHARS || !folder.file_type()?.is_dir() {
+                continue;
+            }
+            for file in std::fs::read_dir(folder.path())? {
+                let file = file?;
+                if let Some(hash) = file.file_name().to_str().and_then(BlobHash::parse)
+                    && let Ok(about) = file.metadata()
+                    && about.is_file()
+                {
+                    found.push((hash, about.len()));
+                }
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    /// The files of a blob, open, with their names from the folder on: to copy them.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn files_of(&self, hash: &BlobHash) -> io::Result<Vec<(String, File)>> {
+        let _lease = self.lease(*hash);
+        let mut found = Vec::new();
+        // The tree first, as they are written.
+        for path in [self.tree_path(hash), self.path(hash)] {
+            let name = path.strip_prefix(&self.0.folder).map_err(io::Error::other)?.to_string_lossy().into_owned();
+            match open_read(&path) {
+                Ok(file) => found.push((name, file)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes a blob unless somebody holds a lease on it; says whether it is gone.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn remove(&self, hash: &BlobHash) -> io::Result<bool> {
+        self.remove_if(hash, || Ok::<_, io::Error>(true))
+    }
+
+    /// The same if `may` says so, which is asked while no lease can be taken.
+    pub(crate) fn remove_if<E: From<io::Error>>(&self, hash: &BlobHash, may: impl FnOnce() -> Result<bool, E>) -> Result<bool, E> {
+        // The leases stay locked: whoever takes one afterwards finds that the blob is not here.
+        let leases = self.leases();
+        let Some(len) = self.len_of(hash).filter(|_| !leases.contains_key(hash)) else { return Ok(false) };
+        if !may()? {
+            return Ok(false);
+        }
+        // The file first: without it the others mean nothing.
+        std::fs::remove_file(self.path(hash))?;
+        remove_if_there(&self.tree_path(hash))?;
+        remove_if_there(&self.unused_path(hash))?;
+        drop(leases);
+        self.count(-(len as i128));
+        Ok(true)
+    }
+
+    /// The free bytes of the disk.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        let about = rustix::fs::statvfs(&self.0.folder)?;
+        Ok(about.f_bavail.saturating_mul(about.f_frsize))
+    }
+
+    fn path(&self, hash: &BlobHash) -> PathBuf {
+        let name = hash.to_string();
+        self.0.folder.join(&name[..SHARD_CHARS]).join(name)
+    }
+
+    fn tree_path(&self, hash: &BlobHash) -> PathBuf {
+        with_ending(&self.path(hash), TREE)
+    }
+
+    fn unused_path(&self, hash: &BlobHash) -> PathBuf {
+        with_ending(&self.path(hash), UNUSED)
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<BlobHash, usize>> {
+        lock(&self.0.leases)
+    }
+
+    fn count(&self, bytes: i128) {
+        let mut all = lock(&self.0.bytes);
+        *all = u64::try_from(i128::from(*all) + bytes).unwrap_or(0);
+    }
+}
+
+/// The folder of what is being written; emptied on every start.
+const TEMPORARY: &str = "new";
+/// First characters of a hash, which name the folder of its blob, so that none has too many files.
+const SHARD_CHARS: usize = 2;
+/// Ends the name of the file with a blob's hash tree.
+const TREE: &str = ".tree";
+/// Ends the name of an empty file that says since when nothing refers to a blob.
+const UNUSED: &str = ".unused";
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+fn make_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+fn open_read(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(path)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,217 @@
+//! Removing blobs that nothing refers to any more.
+//!
+//! A blob goes when nothing has referred to it for a while, longer if older versions still name it. Since when is
+//! kept in a file beside it, so that a restart does not begin anew. Nobody is raced: who writes a reference holds a
+//! [`super::Lease`] before the blob is looked for and until the reference can be seen, and the last look at the
+//! references is made while no lease can be taken.
+
+use std::io;
+
+use super::{BlobHash, Blobs, remove_if_there};
+use crate::store::StorageError;
+
+/// What refers to a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// A value that can be seen now.
+    Visible,
+    /// Only older versions.
+    History,
+    /// Nothing.
+    Nothing,
+}
+
+/// How long blobs are kept that nothing visible refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Milliseconds for those that older versions refer to. Default 30 days: as long undo and `--at` find them.
+    pub history_ms: u64,
+    /// Milliseconds for those that nothing refers to. Default one hour: long enough for whoever is about to.
+    pub grace_ms: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { history_ms: 30 * 24 * 3600 * 1000, grace_ms: 3600 * 1000 }
+    }
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// Blobs that are there still.
+    pub kept: u64,
+    /// Of these, blobs that nothing visible refers to.
+    pub unused: u64,
+    /// Blobs that were removed.
+    pub removed: u64,
+    /// Their bytes.
+    pub removed_bytes: u64,
+}
+
+/// Looks at every blob once. `use_of` is asked again before a blob is removed.
+///
+/// # Errors
+///
+/// [`StorageError`]; blobs removed so far stay removed.
+pub fn collect(
+    blobs: &Blobs,
+    retention: Retention,
+    now_ms: u64,
+    use_of: &dyn Fn(&BlobHash) -> Result<Use, StorageError>,
+) -> Result<Collected, StorageError> {
+    let mut done = Collected::default();
+    for (hash, len) in blobs.list()? {
+        if look(blobs, retention, now_ms, &hash, use_of)? {
+            done.removed += 1;
+            done.removed_bytes += len;
+        } else {
+            done.kept += 1;
+            done.unused += u64::from(blobs.unused_since(&hash)?.is_some());
+        }
+    }
+    Ok(done)
+}
+
+/// Looks at one blob; says whether it was removed.
+fn look(
+    blobs: &Blobs,
+    retention: Retention,
+    now_ms: u64,
+    hash: &BlobHash,
+    use_of: &dyn Fn(&BlobHash) -> Result<Use, StorageError>,
+) -> Result<bool, StorageError> {
+    let keep_ms = |found: Use| match found {
+        Use::Visible => None,
+        Use::History => Some(retention.history_ms),
+        Use::Nothing => Some(retention.grace_ms),
+    };
+    let Some(wait_ms) = keep_ms(use_of(hash)?) else {
+        remove_if_there(&blobs.unused_path(hash))?;
+        return Ok(false);
+    };
+    let Some(since_ms) = blobs.unused_since(hash)? else {
+        std::fs::write(blobs.unused_path(hash), now_ms.to_le_bytes())?;
+        return Ok(false);
+    };
+    // A clock that went back counts from anew, one that went ahead removes nothing that is in use.
+    if now_ms < since_ms {
+        std::fs::write(blobs.unused_path(hash), now_ms.to_le_bytes())?;
+        return Ok(false);
+    }
+    if now_ms - since_ms < wait_ms {
+        return Ok(false);
+    }
+    blobs.remove_if(hash, || Ok(keep_ms(use_of(hash)?).is_some_and(|wait_ms| now_ms - since_ms >= wait_ms)))
+}
+
+impl Blobs {
+    /// Since when nothing visible refers to a blob, as far as was looked.
+    fn unused_since(&self, hash: &BlobHash) -> io::Result<Option<u64>> {
+        match std::fs::read(self.unused_path(hash)) {
+            // What is cut short was written in a crash: from now on, then.
+            Ok(bytes) => Ok(bytes.first_chunk::<8>().map(|ms| u64::from_le_bytes(*ms))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::blobs::Limits;
+
+    const RETENTION: Retention = Retention { history_ms: 1000, grace_ms: 10 };
+
+    fn blobs() -> (tempfile::TempDir, Blobs) {
+        let temp = tempfile::tempdir().expect("a folder");
+        let blobs = Blobs::open(&temp.path().join("blobs"), Limits { reserve_bytes: 0, ..Limits::default() }).expect("opens");
+        (temp, blobs)
+    }
+
+    fn write(blobs: &Blobs, bytes: &[u8]) -> (BlobHash, crate::blobs::Lease) {
+        let mut writer = blobs.writer().expect("begins");
+        writer.write(bytes).expect("writes");
+        let (hash, _, lease) = writer.finish().expect("finishes");
+        (hash, lease)
+    }
+
+    #[test]
+    fn goes_after_its_time_and_not_before() {
+        let (_temp, blobs) = blobs();
+        let (hash, lease) = write(&blobs, b"a");
+        drop(lease);
+        let at = |now_ms, found| collect(&blobs, RETENTION, now_ms, &|_| Ok(found)).expect("collects").removed;
+        assert_eq!(at(100_000, Use::Nothing), 0, "nobody knew since when");
+        assert_eq!(at(100_009, Use::Nothing), 0);
+        assert_eq!(at(100_010, Use::History), 0, "older versions keep it longer");
+        assert_eq!(at(100_020, Use::Visible), 0);
+        assert_eq!(at(100_500, Use::Nothing), 0, "it was in use in between");
+        assert_eq!(at(100_400, Use::Nothing), 0, "the clock went back");
+        assert_eq!(at(100_509, Use::Nothing), 1);
+        assert_eq!(blobs.len_of(&hash), None);
+        assert_eq!(blobs.bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_leased_stays() {
+        let (_temp, blobs) = blobs();
+        let (hash, lease) = write(&blobs, b"a");
+        for now_ms in [0, 1_000_000] {
+            collect(&blobs, RETENTION, now_ms, &|_| Ok(Use::Nothing)).expect("collects");
+        }
+        assert_eq!(blobs.len_of(&hash), Some(1));
+        drop(lease);
+        collect(&blobs, RETENTION, 1_000_000, &|_| Ok(Use::Nothing)).expect("collects");
+        assert_eq!(blobs.len_of(&hash), None);
+    }
+
+    /// A writer puts bytes that are here already and are about to be collected: after every step of it the collector
+    /// looks, also between its own two looks, and the bytes that the writer's reference names are there in the end.
+    #[test]
+    fn no_new_reference_loses_its_bytes() {
+        for at in 0..5 {
+            let (_temp, blobs) = blobs();
+            let (hash, lease) = write(&blobs, b"the same");
+            drop(lease);
+            let referred = Cell::new(false);
+            let use_of = |_: &BlobHash| Ok(if referred.get() { Use::Visible } else { Use::Nothing });
+            collect(&blobs, RETENTION, 0, &use_of).expect("marks");
+            let collect_at = |step: usize| {
+                if step == at {
+                    collect(&blobs, RETENTION, 1_000_000, &use_of).expect("collects");
+                }
+            };
+            collect_at(0);
+            let mut writer = blobs.writer().expect("begins");
+            writer.write(b"the same").expect("writes");
+            collect_at(1);
+            let (found, _, lease) = writer.finish().expect("finishes");
+            assert_eq!(found, hash);
+            collect_at(2);
+            referred.set(true);
+            collect_at(3);
+            drop(lease);
+            collect_at(4);
+            assert_eq!(blobs.len_of(&hash), Some(8), "lost when collected at step {at}");
+        }
+    }
+
+    #[test]
+    fn a_reference_between_the_two_looks_is_seen() {
+        let (_temp, blobs) = blobs();
+        let (hash, lease) = write(&blobs, b"a");
+        drop(lease);
+        collect(&blobs, RETENTION, 0, &|_| Ok(Use::Nothing)).expect("marks");
+        let looks = Cell::new(0);
+        let use_of = |_: &BlobHash| {
+            looks.set(looks.get() + 1);
+            Ok(if looks.get() == 1 { Use::Nothing } else { Use::Visible })
+        };
+        collect(&blobs, RETENTION, 1_000_000, &use_of).expect("collects");
+        assert_eq!((looks.get(), blobs.len_of(&hash)), (2, Some(1)));
+    }
+}

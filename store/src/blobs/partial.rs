@@ -1,0 +1,424 @@
+//! Blobs of which a part is here: what others send is checked piece by piece, kept over restarts, and sent on.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use bao_tree::io::BaoContentItem;
+use bao_tree::io::outboard::PostOrderOutboard;
+use bao_tree::io::sync::{DecodeResponseIter, encode_ranges_validated};
+use bao_tree::{BaoTree, ChunkNum, ChunkRanges};
+
+use super::{BLOCK_SIZE, BlobHash, Blobs, Lease, SaveError, TREE, make_folder, remove_if_there, sync_folder, with_ending};
+
+/// Bytes that are asked for and sent at once: eight groups with the way from the root to them.
+pub const PIECE_BYTES: u64 = 128 * 1024;
+/// Most bytes of an encoded piece: its own, and at most 64 bytes for each inner node above and in it.
+pub const SLICE_BYTES_MAX: usize = PIECE_BYTES as usize + 64 * (8 + 40);
+/// Most pieces of a blob that is fetched: 512 GiB.
+pub const PIECES_MAX: u64 = 4 * 1024 * 1024;
+/// Folder of what is not whole, in that of the blobs.
+pub(super) const FOLDER: &str = "part";
+/// Ends the name of the file that says which pieces are here.
+const HAVE: &str = ".have";
+/// Pieces after which that is written, so that a crash costs no more.
+const SAVE_PIECES: u32 = 64;
+
+/// How many pieces a blob of this length has.
+#[must_use]
+pub fn pieces_of(len: u64) -> u64 {
+    len.div_ceil(PIECE_BYTES).max(1)
+}
+
+/// Why a piece was not kept.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PieceError {
+    /// It is not what the hash stands for: whoever sent it is broken or lies.
+    #[error("piece {piece} is not of this blob")]
+    Bad {
+        /// Which.
+        piece: u32,
+    },
+    /// There is no room for it.
+    #[error(transparent)]
+    Save(#[from] SaveError),
+}
+
+/// A blob of which a part is here.
+#[derive(Debug)]
+pub struct Partial {
+    blobs: Blobs,
+    hash: BlobHash,
+    len: u64,
+    file: PathBuf,
+    data: File,
+    tree: File,
+    state: Mutex<State>,
+    _lease: Lease,
+}
+
+#[derive(Debug)]
+struct State {
+    /// One bit for each piece, lowest first.
+    have: Vec<u8>,
+    count: u64,
+    unsaved: u32,
+    is_placed: bool,
+}
+
+impl Blobs {
+    /// Goes on with a blob of which a part is here, or begins one of which nothing is.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn partial(&self, hash: BlobHash, len: u64) -> Result<Partial, SaveError> {
+        let limits = self.limits();
+        if len > limits.blob_bytes_max || pieces_of(len) > PIECES_MAX {
+            return Err(SaveError::TooLarge { max: limits.blob_bytes_max.min(PIECES_MAX * PIECE_BYTES) });
+        }
+        let folder = self.folder().join(FOLDER);
+        let file = folder.join(hash.to_string());
+        let open = |path: &PathBuf| {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32);
+            options.open(path)
+        };
+        let lease = self.lease(hash);
+        make_folder(&folder).map_err(SaveError::Io)?;
+        let data = open(&file).map_err(SaveError::Io)?;
+        let tree = open(&with_ending(&file, TREE)).map_err(SaveError::Io)?;
+        let bytes = usize::try_from(pieces_of(len).div_ceil(8)).unwrap_or(usize::MAX);
+        // The length first: a file about a blob of another length says nothing about this one.
+        let saved = std::fs::read(with_ending(&file, HAVE)).ok();
+        let saved = saved.as_deref().and_then(|saved| saved.strip_prefix(&len.to_le_bytes())).filter(|saved| saved.len() == bytes);
+        let mut have = saved.map_or_else(|| vec![0; bytes], <[u8]>::to_vec);
+        let behind = (bytes as u64 * 8 - pieces_of(len)) as u32;
+        if let Some(last) = have.last_mut() {
+            *last &= u8::MAX >> behind;
+        }
+        let count = have.iter().map(|byte| u64::from(byte.count_ones())).sum();
+        let missing = len.saturating_sub(count * PIECE_BYTES);
+        let free = self.free_bytes().map_err(SaveError::Io)?;
+        if free < limits.reserve_bytes.saturating_add(missing) {
+            return Err(SaveError::Full { free, reserve: limits.reserve_bytes });
+        }
+        let state = Mutex::new(State { have, count, unsaved: 0, is_placed: false });
+        Ok(Partial { blobs: self.clone(), hash, len, file, data, tree, state, _lease: lease })
+    }
+
+    /// Whether a part of a blob is here.
+    #[must_use]
+    pub fn has_partial(&self, hash: &BlobHash) -> bool {
+        with_ending(&self.folder().join(FOLDER).join(hash.to_string()), HAVE).exists()
+    }
+
+    /// Opens a blob of which a part is here, whatever its length is.
+    #[must_use]
+    pub fn open_partial(&self, hash: &BlobHash) -> Option<Partial> {
+        let saved = std::fs::read(with_ending(&self.folder().join(FOLDER).join(hash.to_string()), HAVE)).ok()?;
+        self.partial(*hash, u64::from_le_bytes(*saved.first_chunk()?)).ok()
+    }
+
+    /// Blobs of which a part is here, with the bytes that their files take.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn partials(&self) -> io::Result<Vec<(BlobHash, u64)>> {
+        use std::os::unix::fs::MetadataExt as _;
+        let folder = match std::fs::read_dir(self.folder().join(FOLDER)) {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut found = Vec::new();
+        for file in folder {
+            let file = file?;
+            if let Some(hash) = file.file_name().to_str().and_then(BlobHash::parse) {
+                found.push((hash, file.metadata()?.blocks() * 512));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Removes what is here of a blob that is not whole.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn remove_partial(&self, hash: &BlobHash) -> io::Result<()> {
+        let file = self.folder().join(FOLDER).join(hash.to_string());
+        for path in [with_ending(&file, HAVE), with_ending(&file, TREE), file] {
+            remove_if_there(&path)?;
+        }
+        Ok(())
+    }
+}
+
+impl Partial {
+    /// The blob.
+    #[must_use]
+    pub fn hash(&self) -> BlobHash {
+        self.hash
+    }
+
+    /// Its length.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether it has no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The pieces that are here: one bit for each, lowest first.
+    #[must_use]
+    pub fn have(&self) -> Vec<u8> {
+        self.state().have.clone()
+    }
+
+    /// Whether a piece is here.
+    #[must_use]
+    pub fn has(&self, piece: u32) -> bool {
+        self.state().have.get(piece as usize / 8).is_some_and(|byte| byte >> (piece % 8) & 1 == 1)
+    }
+
+    /// Checks and keeps a piece as somebody sent it; says whether the blob is whole now and at its place.
+    ///
+    /// # Errors
+    ///
+    /// [`PieceError`].
+    pub fn put(&self, piece: u32, slice: &[u8]) -> Result<bool, PieceError> {
+        let bad = || PieceError::Bad { piece };
+        if u64::from(piece) >= pieces_of(self.len) || slice.len() > SLICE_BYTES_MAX {
+            return Err(bad());
+        }
+        let ranges = ranges(piece);
+        let mut rest = slice;
+        let mut items = Vec::new();
+        for item in DecodeResponseIter::new((*self.hash.as_bytes()).into(), BaoTree::new(self.len, BLOCK_SIZE), &mut rest, &ranges) {
+            items.push(item.map_err(|_| bad())?);
+        }
+        if !rest.is_empty() {
+            return Err(bad());
+        }
+        let tree = BaoTree::new(self.len, BLOCK_SIZE);
+        let write = || -> io::Result<()> {
+            for item in items {
+                match item {
+                    BaoContentItem::Parent(parent) => {
+                        if let Some(at) = tree.post_order_offset(parent.node) {
+                            let pair = [*parent.pair.0.as_bytes(), *parent.pair.1.as_bytes()].concat();
+                            self.tree.write_all_at(&pair, at.value() * 64)?;
+                        }
+                    }
+                    BaoContentItem::Leaf(leaf) => self.data.write_all_at(&leaf.data, leaf.offset)?,
+                }
+            }
+            Ok(())
+        };
+        write().map_err(|error| self.blobs.failed(error))?;
+        let mut state = self.state();
+        let byte = &mut state.have[piece as usize / 8];
+        if *byte >> (piece % 8) & 1 == 0 {
+            *byte |= 1 << (piece % 8);
+            state.count += 1;
+            state.unsaved += 1;
+        }
+        if state.count == pieces_of(self.len) {
+            self.place(&mut state).map_err(|error| self.blobs.failed(error))?;
+        } else if state.unsaved >= SAVE_PIECES {
+            self.save(&mut state).map_err(|error| self.blobs.failed(error))?;
+        }
+        Ok(state.is_placed)
+    }
+
+    /// A piece as others get it: checked again, since disks fail.
+    ///
+    /// # Errors
+    ///
+    /// [`super::Damage`].
+    pub fn slice(&self, piece: u32) -> Result<Vec<u8>, super::Damage> {
+        slice(&self.data, &self.tree, self.hash, self.len, piece)
+    }
+
+    /// The bytes of a piece that is here, checked.
+    ///
+    /// # Errors
+    ///
+    /// [`super::Damage`].
+    pub fn bytes(&self, piece: u32) -> Result<Vec<u8>, super::Damage> {
+        let slice = self.slice(piece)?;
+        let ranges = ranges(piece);
+        let mut bytes = Vec::new();
+        for item in DecodeResponseIter::new((*self.hash.as_bytes()).into(), BaoTree::new(self.len, BLOCK_SIZE), &slice[..], &ranges) {
+            match item {
+                Ok(BaoContentItem::Leaf(leaf)) => bytes.extend_from_slice(&leaf.data),
+                Ok(BaoContentItem::Parent(_)) => {}
+                Err(_) => return Err(super::Damage::At { at: u64::from(piece) * PIECE_BYTES }),
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Makes sure that after a crash what is here now is still known to be here.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn keep(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.unsaved > 0 && !state.is_placed { self.save(&mut state) } else { Ok(()) }
+    }
+
+    fn save(&self, state: &mut State) -> io::Result<()> {
+        self.data.sync_data()?;
+        self.tree.sync_data()?;
+        let new = with_ending(&self.file, ".new");
+        std::fs::write(&new, [&self.len.to_le_bytes()[..], &state.have].concat())?;
+        File::open(&new)?.sync_all()?;
+        std::fs::rename(&new, with_ending(&self.file, HAVE))?;
+        state.unsaved = 0;
+        Ok(())
+    }
+
+    fn place(&self, state: &mut State) -> io::Result<()> {
+        if state.is_placed {
+            return Ok(());
+        }
+        let path = self.blobs.path(&self.hash);
+        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+        if !folder.exists() {
+            make_folder(folder)?;
+            sync_folder(self.blobs.folder())?;
+        }
+        self.data.sync_all()?;
+        self.tree.sync_all()?;
+        let was = self.blobs.len_of(&self.hash);
+        std::fs::rename(with_ending(&self.file, TREE), self.blobs.tree_path(&self.hash))?;
+        std::fs::rename(&self.file, &path)?;
+        sync_folder(folder)?;
+        remove_if_there(&with_ending(&self.file, HAVE))?;
+        if was.is_none() {
+            self.blobs.count(i128::from(self.len));
+        }
+        state.is_placed = true;
+        Ok(())
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl super::Blob {
+    /// A piece as others get it.
+    ///
+    /// # Errors
+    ///
+    /// [`super::Damage`].
+    pub fn slice(&self, piece: u32) -> Result<Vec<u8>, super::Damage> {
+        match self.tree_file() {
+            Some(tree) => slice(self.data_file(), tree, self.hash(), self.len(), piece),
+            // One group, or a tree that was lost.
+            None => slice(self.data_file(), self.data_file(), self.hash(), self.len(), piece),
+        }
+    }
+}
+
+/// The chunks of a piece.
+fn ranges(piece: u32) -> ChunkRanges {
+    let start = u64::from(piece) * PIECE_BYTES;
+    ChunkRanges::from(ChunkNum::chunks(start)..ChunkNum::chunks(start + PIECE_BYTES))
+}
+
+fn slice(data: &File, tree: &File, hash: BlobHash, len: u64, piece: u32) -> Result<Vec<u8>, super::Damage> {
+    let outboard = PostOrderOutboard { root: (*hash.as_bytes()).into(), tree: BaoTree::new(len, BLOCK_SIZE), data: tree };
+    let mut out = Vec::with_capacity(SLICE_BYTES_MAX);
+    encode_ranges_validated(data, outboard, &ranges(piece), &mut out).map_err(|error| match error {
+        bao_tree::io::EncodeError::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => super::Damage::Io(error),
+        _ => super::Damage::At { at: u64::from(piece) * PIECE_BYTES },
+    })?;
+    Ok(out)
+}
+
+/// Opens what is here of a blob to read it; for tests of what a crash leaves.
+#[cfg(test)]
+fn read_part(blobs: &Blobs, hash: &BlobHash) -> io::Result<File> {
+    super::open_read(&blobs.folder().join(FOLDER).join(hash.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blobs::Limits;
+
+    fn blobs() -> (tempfile::TempDir, Blobs) {
+        let temp = tempfile::tempdir().expect("a folder");
+        let blobs = Blobs::open(&temp.path().join("blobs"), Limits { reserve_bytes: 0, ..Limits::default() }).expect("opens");
+        (temp, blobs)
+    }
+
+    fn blob(blobs: &Blobs, len: usize) -> (super::super::Blob, Vec<u8>) {
+        let data: Vec<u8> = (0..len).map(|at| (at * 7 % 251) as u8).collect();
+        let mut writer = blobs.writer().expect("begins");
+        writer.write(&data).expect("writes");
+        let (hash, _, _lease) = writer.finish().expect("finishes");
+        (blobs.open_blob(hash).expect("opens").expect("is here"), data)
+    }
+
+    #[test]
+    fn pieces_make_the_blob_in_any_order_over_restarts() {
+        for len in [0, 1, 16_384, 16_385, 131_072, 131_073, 1_000_000, 3 * 131_072] {
+            let ((_a, from), (_b, to)) = (blobs(), blobs());
+            let (source, data) = blob(&from, len);
+            let count = pieces_of(len as u64) as u32;
+            for (number, piece) in (0..count).rev().enumerate() {
+                // As if it were another day each time.
+                let partial = to.partial(source.hash(), len as u64).expect("room");
+                assert_eq!((0..count).filter(|piece| partial.has(*piece)).count(), number);
+                let slice = source.slice(piece).expect("good");
+                assert!(slice.len() <= SLICE_BYTES_MAX);
+                let whole = partial.put(piece, &slice).expect("good");
+                assert_eq!(whole, number as u32 == count - 1);
+                if !whole {
+                    assert!(read_part(&to, &source.hash()).is_ok());
+                    assert!(partial.slice(piece).expect("good") == slice, "a part is sent on");
+                }
+                partial.keep().expect("room");
+            }
+            let whole = to.open_blob(source.hash()).expect("opens").expect("is here");
+            assert!(whole.read(0..u64::MAX).expect("good") == data);
+            assert_eq!(to.partials().expect("a list"), []);
+            assert_eq!(to.bytes(), len as u64);
+        }
+    }
+
+    #[test]
+    fn nothing_but_the_blob_is_kept() {
+        let ((_a, from), (_b, to)) = (blobs(), blobs());
+        let (source, _) = blob(&from, 300_000);
+        let partial = to.partial(source.hash(), 300_000).expect("room");
+        let good = source.slice(1).expect("good");
+        for at in (0..good.len()).step_by(997).chain([good.len() - 1]) {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert!(matches!(partial.put(1, &bad), Err(PieceError::Bad { piece: 1 })), "byte {at}");
+        }
+        for bad in [&good[..good.len() - 1], &[], &[&good[..], &[0]].concat()] {
+            assert!(partial.put(1, bad).is_err());
+        }
+        assert!(partial.put(0, &good).is_err() && partial.put(3, &good).is_err() && partial.put(u32::MAX, &good).is_err());
+        // Under another length it is another tree.
+        let other = to.partial(source.hash(), 300_001).expect("room");
+        assert!(other.put(1, &good).is_err() && other.put(2, &source.slice(2).expect("good")).is_err());
+        assert!(!partial.has(1));
+    }
+}

@@ -1,0 +1,162 @@
+//! Recorded editing sessions through the whole store: each agent writes to a store of its own, signed and on disk, and
+//! the stores exchange what the session says that its people had seen.
+//!
+//! `cargo test --release -p timebus-store --test texts -- --ignored keystroke` writes every keystroke as a change.
+
+use std::collections::BTreeMap;
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use serde_json::Value as Trace;
+
+use super::*;
+use crate::home::{folder, open};
+
+fn data(name: &str) -> Option<Trace> {
+    let root = match std::env::var_os("TIMEBUS_DATA") {
+        Some(root) => PathBuf::from(root),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/data"),
+    };
+    let Ok(bytes) = std::fs::read(root.join("01-editing-traces").join(format!("{name}.json.gz"))) else {
+        eprintln!("skipped: no data ({name})");
+        return None;
+    };
+    let mut unpacked = Vec::new();
+    flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut unpacked).expect("a whole gzip file");
+    Some(serde_json::from_slice(&unpacked).expect("JSON"))
+}
+
+/// What one agent did before anybody else's work came in between: on top of which steps, and how.
+struct Step {
+    agent: usize,
+    parents: Vec<usize>,
+    edits: Vec<TextEdit>,
+}
+
+/// A session in batches of up to so many edits; transactions of a sequential one stand on each other.
+fn steps(trace: &Trace, edits_max: usize) -> Vec<Step> {
+    let concurrent = trace["kind"] == "concurrent";
+    let txns = trace["txns"].as_array().expect("transactions");
+    let parents_of = |number: usize| -> Vec<usize> {
+        if concurrent {
+            txns[number]["parents"].as_array().expect("parents").iter().map(|parent| parent.as_u64().expect("a number") as usize).collect()
+        } else {
+            number.checked_sub(1).into_iter().collect()
+        }
+    };
+    let mut children = vec![0; txns.len()];
+    (0..txns.len()).for_each(|number| parents_of(number).into_iter().for_each(|parent| children[parent] += 1));
+    let mut steps: Vec<Step> = Vec::new();
+    // The step that each transaction is in; one without edits is what it stands on.
+    let mut step_of: Vec<Vec<usize>> = Vec::new();
+    for (number, txn) in txns.iter().enumerate() {
+        let edits = txn["patches"]
+            .as_array()
+            .expect("patches")
+            .iter()
+            .map(|patch| edit(patch[0].as_u64().expect("a position"), patch[1].as_u64().expect("a number"), patch[2].as_str().expect("text")));
+        let edits: Vec<TextEdit> = edits.filter(|edit| edit.del > 0 || !edit.ins.is_empty()).collect();
+        let parents = parents_of(number);
+        let mut stands_on: Vec<usize> = parents.iter().flat_map(|parent| step_of[*parent].iter().copied()).collect();
+        stands_on.sort_unstable();
+        stands_on.dedup();
+        if edits.is_empty() {
+            step_of.push(stands_on);
+            continue;
+        }
+        let agent = txn["agent"].as_u64().unwrap_or(0) as usize;
+        let goes_on = match (&parents[..], &stands_on[..]) {
+            ([parent], [last]) => children[*parent] == 1 && last + 1 == steps.len() && steps[*last].agent == agent,
+            _ => false,
+        };
+        if goes_on && steps.last().is_some_and(|last| last.edits.len() + edits.len() <= edits_max) {
+            steps.last_mut().expect("seen above").edits.extend(edits);
+        } else {
+            steps.push(Step { agent, parents: stands_on, edits });
+        }
+        step_of.push(vec![steps.len() - 1]);
+    }
+    steps
+}
+
+async fn replay(name: &str, edits_max: usize) {
+    let Some(trace) = data(name) else { return };
+    let agents = trace["numAgents"].as_u64().unwrap_or(1) as usize;
+    let homes: Vec<_> = (0..agents).map(|_| folder()).collect();
+    let stores: Vec<Store> = homes.iter().map(|home| open(home.path())).collect();
+    let owner = stores[0].space();
+    let mut spaces = vec![stores[0].own()];
+    for store in &stores[1..] {
+        spaces.push(share(&stores[0], store).await);
+    }
+    // What each store made, and how much of it each other store has.
+    let mut made: Vec<Vec<Verified<Change>>> = vec![Vec::new(); agents];
+    let mut sent: BTreeMap<(usize, usize), usize> = BTreeMap::new();
+    let mut names: Vec<(String, usize)> = Vec::new();
+    let mut next_seq = vec![0u64; agents];
+    let mut seen = vec![0u64; agents];
+    for step in steps(&trace, edits_max) {
+        let me = step.agent;
+        for parent in &step.parents {
+            let from = names[*parent].1;
+            if from == me {
+                continue;
+            }
+            // All that there is: what the session's people had not seen stays beside.
+            for (from, made) in made.iter().enumerate() {
+                let have = sent.entry((from, me)).or_default();
+                if from != me && *have < made.len() {
+                    let _ = stores[me].offer(made[*have..].to_vec()).await.expect("taken");
+                }
+            }
+            sent.extend((0..agents).map(|from| ((from, me), made[from].len())));
+        }
+        let count: u64 = step.edits.iter().map(|edit| edit.del + edit.ins.chars().count() as u64).sum();
+        next_seq[me] += count;
+        let label = format!("agent{me}-{}", next_seq[me] - 1);
+        let parents: Vec<String> = step.parents.iter().map(|parent| names[*parent].0.clone()).collect();
+        let asked =
+            Request { space: Some(spaces[me]), label: Some(label.clone()), parents: Some(parents), durable: false, ..edit_text("/doc", &step.edits) };
+        write(&stores[me], asked).await;
+        names.push((label, me));
+        if agents > 1 {
+            stores[me].fence().await.expect("durable");
+            let rows = stores[me].snapshot();
+            let mut new = Vec::new();
+            for change in stores[me].changes(&rows, spaces[me].main(), seen[me] + 1) {
+                let (a, own) = change.expect("a change");
+                seen[me] = seen[me].max(a);
+                if own.author == stores[me].device() {
+                    new.push(Change::decode(&stores[me].log().read(own.place).expect("a record").payload).expect("a change"));
+                }
+            }
+            made[me].extend(verify_all(new).expect("signed"));
+        }
+    }
+    let end = trace["endContent"].as_str().expect("text");
+    for (me, store) in stores.iter().enumerate() {
+        for (from, other) in stores.iter().enumerate() {
+            if from != me {
+                send(other, &owner, store).await;
+            }
+        }
+        store.fence().await.expect("durable");
+        let shown = text_in(store, spaces[me], "/doc").expect("a text");
+        assert!(shown == end, "{name}, as agent {me} of {agents} sees it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_in_batches_ends_with_the_text_it_ended_with() {
+    for name in ["friendsforever", "json-crdt-patch", "sveltecomponent"] {
+        replay(name, 1000).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes; see above"]
+async fn a_session_keystroke_by_keystroke_ends_with_the_text_it_ended_with() {
+    for name in ["friendsforever", "json-crdt-patch", "rustcode", "sveltecomponent"] {
+        replay(name, 1).await;
+    }
+}

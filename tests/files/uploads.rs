@@ -1,0 +1,149 @@
+use serde_json::json;
+
+use super::{bytes, files, run};
+use crate::peer::{Home, Peer};
+
+const MP4: (&str, &str) = ("Content-Type", "video/mp4");
+const PART: (&str, &str) = ("Content-Type", "application/partial-upload");
+
+fn begin(peer: &Peer, path: &str, headers: &[(&str, &str)]) -> String {
+    let answer = peer.send("PUT", path, &[&[MP4, ("Upload-Complete", "?0")], headers].concat(), "");
+    assert_eq!(answer.status, 201, "{}", answer.text());
+    answer.header("location").expect("a place").to_owned()
+}
+
+fn offset(peer: &Peer, place: &str) -> u64 {
+    let answer = peer.send("HEAD", place, &[], "");
+    assert_eq!((answer.status, answer.header("upload-complete")), (204, Some("?0")), "{place}");
+    answer.header("upload-offset").and_then(|offset| offset.parse().ok()).expect("an offset")
+}
+
+#[test]
+fn an_upload_goes_on_after_a_cut_and_after_a_crash() {
+    let whole = bytes(3_000_000, 1);
+    let peer = Peer::start();
+    let place = begin(&peer, "/film", &[("Upload-Length", "3000000"), ("If-None-Match", "*")]);
+    assert_eq!(offset(&peer, &place), 0);
+    // The connection is lost in the middle of a part.
+    let mut client = peer.connect();
+    let headers = [PART, ("Upload-Offset", "0"), ("Upload-Complete", "?1"), ("Content-Length", "3000000")];
+    client.ask("PATCH", &place, &headers, "");
+    client.write(&whole[..1_200_000]);
+    drop(client);
+    // Until the peer has read some of it, and the question where to go on has ended the broken request.
+    let have = std::iter::repeat_with(|| offset(&peer, &place)).find(|have| *have > 0).expect("it comes");
+    assert!(have <= 1_200_000, "{have}");
+    peer.send("GET", "/film", &[], "").problem(404);
+    let problem = peer.send("PATCH", &place, &[PART, ("Upload-Offset", "7")], "x").problem(409);
+    assert_eq!((problem["expected-offset"].as_u64(), problem["provided-offset"].as_u64()), (Some(have), Some(7)));
+    let at = have.to_string();
+    let answer = peer.send("PATCH", &place, &[PART, ("Upload-Offset", &at), ("Upload-Complete", "?0")], &whole[have as usize..2_000_000]);
+    assert_eq!((answer.status, answer.header("upload-offset")), (204, Some("2000000")), "{}", answer.text());
+    let peer = Peer::start_in(peer.kill());
+    let have = offset(&peer, &place);
+    assert!(have <= 2_000_000);
+    let answer = peer.send("PATCH", &place, &[PART, ("Upload-Offset", &have.to_string()), ("Upload-Complete", "?1")], &whole[have as usize..]);
+    assert_eq!((answer.status, answer.header("upload-complete")), (200, Some("?1")), "{}", answer.text());
+    assert!(!answer.versions().is_empty());
+    let got = peer.send("GET", "/film", &[], "");
+    assert_eq!(got.header("content-type"), Some("video/mp4"));
+    assert!(got.body == whole);
+    peer.send("HEAD", &place, &[], "");
+    assert_eq!(peer.send("HEAD", &place, &[], "").status, 404, "it is over");
+    assert_eq!(files(peer.home()).len(), 2, "{:?}", files(peer.home()));
+}
+
+#[test]
+fn the_conditions_of_the_first_request_hold_at_the_end() {
+    let peer = Peer::start();
+    let place = begin(&peer, "/film", &[("If-None-Match", "*")]);
+    peer.put("/film", &json!("somebody was faster"));
+    let answer = peer.send("PATCH", &place, &[PART, ("Upload-Offset", "0"), ("Upload-Complete", "?1")], bytes(100_000, 2));
+    answer.problem(412);
+    assert_eq!(peer.value("/film"), json!("somebody was faster"));
+}
+
+#[test]
+fn the_same_upload_is_found_again_by_its_key() {
+    let peer = Peer::start();
+    let key = [("Idempotency-Key", "film-1"), ("Upload-Length", "9")];
+    let place = begin(&peer, "/film", &key);
+    let answer = peer.send("PATCH", &place, &[PART, ("Upload-Offset", "0"), ("Upload-Complete", "?0")], "abcd");
+    assert_eq!(answer.status, 204, "{}", answer.text());
+    let again = peer.send("PUT", "/film", &[&[MP4, ("Upload-Complete", "?0")], &key[..]].concat(), "");
+    assert_eq!((again.header("location"), again.header("upload-offset")), (Some(place.as_str()), Some("4")));
+    assert_ne!(begin(&peer, "/other", &key), place, "another target is another upload");
+    assert_eq!(peer.send("DELETE", &place, &[], "").status, 204);
+    peer.send("PATCH", &place, &[PART, ("Upload-Offset", "4")], "efghi").problem(404);
+    // Longer than it said.
+    let place = begin(&peer, "/film", &key);
+    peer.send("PATCH", &place, &[PART, ("Upload-Offset", "0"), ("Upload-Complete", "?1")], "abcdefghijk").problem(400);
+    for (headers, status) in [
+        (&[("Content-Type", "video/mp4"), ("Upload-Offset", "0")][..], 415),
+        (&[PART], 400),
+        (&[PART, ("Upload-Offset", "-1")], 400),
+        (&[PART, ("Upload-Offset", "99999999999999999999")], 400),
+    ] {
+        peer.send("PATCH", &place, headers, "x").problem(status);
+    }
+    for name in ["x", "..%2F..%2Fkeys%2Fspace", ".", "%2E%2E"] {
+        let status = peer.send("HEAD", &format!("/.sys/uploads/{name}"), &[], "").status;
+        assert!(matches!(status, 400 | 404), "{name}: {status}");
+    }
+}
+
+#[test]
+fn the_command_line_puts_and_gets_large_files() {
+    let peer = Peer::start();
+    let file = peer.home().beside("film.mp4");
+    let whole = bytes(20_000_000, 3);
+    std::fs::write(&file, &whole).expect("room");
+    let (code, out, err) = run(peer.home(), &["put", "/film", &format!("@{}", file.display())]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert_eq!(peer.send("HEAD", "/film", &[], "").header("content-type"), Some("video/mp4"));
+    // What an earlier try has got is not fetched again.
+    let copy = peer.home().beside("copy.mp4");
+    std::fs::write(peer.home().beside(".copy.mp4.part"), &whole[..7_000_000]).expect("room");
+    let tag = peer.send("HEAD", "/film", &[], "").header("etag").expect("a tag").to_owned();
+    std::fs::write(peer.home().beside(".copy.mp4.part-of"), tag).expect("room");
+    let (code, out, err) = run(peer.home(), &["--json", "get", "/film", "-o", &copy.display().to_string()]);
+    assert_eq!(code, 0, "{out}{err}");
+    let said: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((said["bytes"].as_u64(), said["resumed_at"].as_u64()), (Some(20_000_000), Some(7_000_000)));
+    assert!(std::fs::read(&copy).expect("a file") == whole);
+    assert!(!peer.home().beside(".copy.mp4.part").exists());
+    // A part that is another file's is noticed in the end.
+    std::fs::write(peer.home().beside(".copy.mp4.part"), vec![0; 1000]).expect("room");
+    let tag = peer.send("HEAD", "/film", &[], "").header("etag").expect("a tag").to_owned();
+    std::fs::write(peer.home().beside(".copy.mp4.part-of"), tag).expect("room");
+    let (code, _, err) = run(peer.home(), &["get", "/film", "-o", &copy.display().to_string()]);
+    assert_eq!(code, 1, "{err}");
+}
+
+#[test]
+fn folders_with_large_files_go_in_and_out_also_by_backup() {
+    let home = Home::new();
+    let folder = home.beside("in");
+    std::fs::create_dir_all(folder.join("sub")).expect("room");
+    let (large, small) = (bytes(9_000_000, 4), bytes(200_000, 5));
+    std::fs::write(folder.join("sub/large.bin"), &large).expect("room");
+    std::fs::write(folder.join("small.png"), &small).expect("room");
+    let path = folder.display().to_string();
+    let (code, out, err) = run(&home, &["import", "/files", &path]);
+    assert_eq!(code, 0, "{out}{err}");
+    let backup = home.beside("backup.tar").display().to_string();
+    let (code, out, err) = run(&home, &["backup", &backup]);
+    assert_eq!(code, 0, "{out}{err}");
+    let other = Home::new();
+    let (code, out, err) = run(&other, &["restore", &backup]);
+    assert_eq!(code, 0, "{out}{err}");
+    for home in [&home, &other] {
+        let target = home.beside("out").display().to_string();
+        let (code, out, err) = run(home, &["export", "/files", &target, "--format", "dir"]);
+        assert_eq!(code, 0, "{out}{err}");
+        assert!(std::fs::read(home.beside("out").join("sub/large.bin")).expect("a file") == large);
+        assert!(std::fs::read(home.beside("out").join("small.png")).expect("a file") == small);
+        let (code, out, err) = run(home, &["fsck"]);
+        assert_eq!(code, 0, "{out}{err}");
+    }
+}

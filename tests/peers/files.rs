@@ -1,0 +1,105 @@
+use super::neighbours::{invite, join, json, pair, poll, until};
+use crate::files::bytes;
+use crate::peer::{Home, Peer};
+
+const MP4: (&str, &str) = ("Content-Type", "video/mp4");
+
+fn whole_files(home: &Home) -> usize {
+    let shards = std::fs::read_dir(home.folder().join("blobs")).into_iter().flatten().flatten();
+    let shards = shards.filter(|shard| shard.file_name().len() == 2);
+    let files = shards.flat_map(|shard| std::fs::read_dir(shard.path()).into_iter().flatten().flatten());
+    files.filter(|file| file.file_name().len() == 52).count()
+}
+
+#[test]
+fn a_film_of_another_peer_is_fetched_when_it_is_asked_for() {
+    let (alice, bob) = pair();
+    let film = bytes(5_000_000, 1);
+    assert_eq!(alice.send("PUT", "/film", &[MP4], &film).status, 200);
+    let described = until(&bob, "/@alice/film", "the film's name", |answer| answer.status == 200 || answer.status == 206);
+    assert!(described.status == 200);
+    // The end first: only what is asked for has to come.
+    let part = bob.send("GET", "/@alice/film", &[("Range", "bytes=4999990-")], "");
+    assert_eq!((part.status, part.header("content-range")), (206, Some("bytes 4999990-4999999/5000000")));
+    assert!(part.body == film[4_999_990..]);
+    let got = bob.send("GET", "/@alice/film", &[], "");
+    assert_eq!((got.status, got.header("content-type")), (200, Some("video/mp4")));
+    assert!(got.body == film);
+    assert_eq!(got.header("etag"), alice.send("HEAD", "/film", &[], "").header("etag"));
+    poll("the film is whole", || (whole_files(bob.home()) == 1).then_some(()));
+    // From now on alice is not needed.
+    let (alice, bob) = (alice.stop(), bob.restart());
+    assert!(bob.send("GET", "/@alice/film", &[], "").body == film);
+    drop(alice);
+}
+
+#[test]
+fn bytes_that_nobody_has_are_told_apart_from_no_value() {
+    let (alice, bob) = pair();
+    assert_eq!(alice.send("PUT", "/film", &[MP4], bytes(200_000, 2)).status, 200);
+    until(&bob, "/@alice", "a film", |answer| answer.text().contains("@blob"));
+    let home = alice.stop();
+    let problem = bob.send("GET", "/@alice/film", &[("Prefer", "wait=1")], "").problem(504);
+    assert_eq!(problem["type"], "/.sys/problems/blob-unavailable", "{problem}");
+    assert_eq!(problem["bytes_total"], 200_000);
+    assert!(problem["fix"].is_string());
+    assert!(bob.send("HEAD", "/@alice/film", &[], "").status == 200);
+    // When she is back, it comes.
+    let alice = Peer::start_in(home);
+    let got = poll("alice is back", || Some(bob.send("GET", "/@alice/film", &[], "")).filter(|answer| answer.status == 200));
+    assert!(got.body == bytes(200_000, 2));
+    drop(alice);
+}
+
+#[test]
+fn whoever_has_fetched_it_gives_it_to_others() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    join(&carol, &invite(&alice, &[]), "alice");
+    let film = bytes(3_000_000, 3);
+    assert_eq!(alice.send("PUT", "/film", &[MP4], &film).status, 200);
+    for peer in [&bob, &carol] {
+        until(peer, "/@alice", "a film", |answer| answer.text().contains("@blob"));
+    }
+    assert!(bob.send("GET", "/@alice/film", &[], "").body == film);
+    poll("the film is whole", || (whole_files(bob.home()) == 1).then_some(()));
+    // Bob and carol know each other through alice.
+    poll("carol knows bob", || {
+        let peers = carol.value("/.sys/peers");
+        let count = peers["peers"].as_array().map_or(0, |all| all.iter().filter(|peer| peer["state"] == "connected").count());
+        (count >= 2).then_some(())
+    });
+    let alice = alice.stop();
+    let got = poll("carol gets it from bob", || Some(carol.send("GET", "/@alice/film", &[], "")).filter(|answer| answer.status == 200));
+    assert!(got.body == film);
+    drop(alice);
+}
+
+#[test]
+fn the_lab_shows_how_a_crowd_fares() {
+    let home = Home::new();
+    let report = json(&home, &["lab", "swarm", "--peers", "20", "--size", "8MB", "--seed", "4"]);
+    assert_eq!((report["left_out"].as_u64(), report["peers"].as_u64()), (Some(0), Some(20)), "{report}");
+    assert!(report["times_bound"].as_f64().is_some_and(|times| (0.9..2.0).contains(&times)), "{report}");
+    assert_eq!(report, json(&home, &["lab", "swarm", "--peers", "20", "--size", "8MB", "--seed", "4"]));
+}
+
+#[test]
+fn files_of_others_are_kept_within_a_budget_and_ones_own_are_not_touched() {
+    let alice = Peer::start();
+    let net = [&crate::peer::NET[..], &["--cache", "4MB"]].concat();
+    let bob = Peer::launch_as(Home::new(), &mut std::process::Command::new(crate::peer::PROGRAM), &net).unwrap_or_else(|_| panic!("starts"));
+    let link = invite(&alice, &["--to", "/wall", "--can", "write"]);
+    join(&bob, &link, "alice");
+    // What bob writes into her space may be nowhere else.
+    assert_eq!(bob.send("PUT", "/@alice/wall/his", &[MP4], bytes(3_000_000, 9)).status, 200);
+    for number in 0..4 {
+        assert_eq!(alice.send("PUT", &format!("/film-{number}"), &[MP4], bytes(1_500_000, number)).status, 200);
+    }
+    until(&bob, "/@alice", "four films", |answer| answer.text().matches("@blob").count() == 5);
+    for number in 0..4u64 {
+        assert!(bob.send("GET", &format!("/@alice/film-{number}"), &[], "").body == bytes(1_500_000, number));
+    }
+    poll("there is room again", || (whole_files(bob.home()) == 3).then_some(()));
+    assert!(bob.send("GET", "/@alice/wall/his", &[], "").body == bytes(3_000_000, 9));
+}
