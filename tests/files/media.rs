@@ -14,7 +14,7 @@ fn hostile_media_is_served_as_what_it_is_and_never_run() {
         for (number, (name, content)) in files.into_iter().enumerate() {
             let kind = kinds[number % kinds.len()];
             let mut content = content;
-            if number % 5 == 0 {
+            if number.is_multiple_of(5) {
                 content.resize(70_000.max(content.len()), b' ');
             }
             let is_text = kind.to_ascii_lowercase().starts_with("text/");

@@ -14,7 +14,7 @@ use timebus_store::summary::summary;
 use crate::peer::lock;
 
 /// Bytes of files of others that are kept. Default 1 GiB.
-pub const CACHE_BYTES_MAX: u64 = 1 << 30;
+pub(crate) const CACHE_BYTES_MAX: u64 = 1 << 30;
 /// Files whose uses are counted; more than that were not used for long.
 const COUNTED_MAX: usize = 100_000;
 

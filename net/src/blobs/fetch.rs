@@ -491,7 +491,7 @@ impl Actor {
 async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>, space: PublicKey, timeline: TimelineId, hash: BlobHash) {
     let mut looks = 0u32;
     loop {
-        if looks % 60 == 0 {
+        if looks.is_multiple_of(60) {
             asker.tell(Event::Visit { space });
         }
         looks += 1;

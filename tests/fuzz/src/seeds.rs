@@ -31,7 +31,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "rows" => good(rows()),
         "key" => good(paths().iter().map(Path::key)),
         "log" => good(segments()),
-        "blob_frame" => good(blob_frames().into_iter()),
+        "blob_frame" => good(blob_frames()),
         "frame" => good(peer_frames().iter().map(|frame| frame.encode().to_vec())),
         _ => texts(target),
     }
