@@ -26,8 +26,27 @@ pub(crate) enum Body {
     Gone,
 }
 
+/// An update as it came.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RawUpdate {
+    pub(crate) status: u16,
+    pub(crate) version: Vec<String>,
+    pub(crate) parents: Vec<String>,
+    pub(crate) headers: Headers,
+    pub(crate) body: RawBody,
+}
+
+/// What an update says, as bytes.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum RawBody {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// Ranges with their unit, and what stands there now.
+    Patches(Vec<(String, Vec<u8>)>),
+}
+
 /// Reads the next update, as strictly as the clients that are in use; `None` at the end of the stream.
-pub(crate) fn read_update(stream: &mut impl BufRead) -> Option<Update> {
+pub(crate) fn read_raw(stream: &mut impl BufRead) -> Option<RawUpdate> {
     let status = loop {
         let mut line = String::new();
         // A connection that breaks between updates ends the stream too.
@@ -47,21 +66,34 @@ pub(crate) fn read_update(stream: &mut impl BufRead) -> Option<Update> {
     let length = headers.one("content-length").map(|length| length.parse::<usize>().expect("a length"));
     let patches = headers.one("patches").map(|count| count.parse::<usize>().expect("a number"));
     let body = match (length, patches) {
-        (Some(0), None) if status == 404 => Body::Gone,
         (Some(length), None) => {
             let content = read_exactly(stream, length);
             match headers.one("content-range") {
-                Some(range) => Body::Patches(vec![patch(range, &content)]),
-                None => Body::Snapshot(serde_json::from_slice(&content).expect("JSON")),
+                Some(range) => RawBody::Patches(vec![(range.to_owned(), content)]),
+                None => RawBody::Whole(content),
             }
         }
-        (None, Some(count)) => Body::Patches((0..count).map(|_| read_patch(stream)).collect()),
+        (None, Some(count)) => RawBody::Patches((0..count).map(|_| read_patch(stream)).collect()),
         _ => panic!("an update has exactly one of Content-Length and Patches: {headers:?}"),
+    };
+    Some(RawUpdate { status, version, parents, headers, body })
+}
+
+/// Reads the next update of a JSON value.
+pub(crate) fn read_update(stream: &mut impl BufRead) -> Option<Update> {
+    let RawUpdate { status, version, parents, body, .. } = read_raw(stream)?;
+    let body = match body {
+        RawBody::Whole(content) if status == 404 => {
+            assert_eq!(content, b"null");
+            Body::Gone
+        }
+        RawBody::Whole(content) => Body::Snapshot(serde_json::from_slice(&content).expect("JSON")),
+        RawBody::Patches(patches) => Body::Patches(patches.iter().map(|(range, content)| patch(range, content)).collect()),
     };
     Some(Update { status, version, parents, body })
 }
 
-fn read_patch(stream: &mut impl BufRead) -> (String, Option<Value>) {
+fn read_patch(stream: &mut impl BufRead) -> (String, Vec<u8>) {
     loop {
         let next = stream.fill_buf().expect("bytes").first().copied().expect("a patch");
         if !matches!(next, b'\r' | b'\n') {
@@ -72,13 +104,34 @@ fn read_patch(stream: &mut impl BufRead) -> (String, Option<Value>) {
     let headers: Headers = read_headers(stream);
     let length = headers.one("content-length").expect("every patch has a length").parse().expect("a number");
     let content = read_exactly(stream, length);
-    patch(headers.one("content-range").expect("every patch has a range"), &content)
+    (headers.one("content-range").expect("every patch has a range").to_owned(), content)
 }
 
 fn patch(range: &str, content: &[u8]) -> (String, Option<Value>) {
     let steps = range.strip_prefix("json").unwrap_or_else(|| panic!("not a range of JSON: {range}"));
     let value = (!content.is_empty()).then(|| serde_json::from_slice(content).expect("JSON"));
     (steps.trim_start().to_owned(), value)
+}
+
+/// What a text is after an update of it.
+pub(crate) fn apply_text(text: &str, body: &RawBody) -> String {
+    let patches = match body {
+        RawBody::Whole(content) => return String::from_utf8(content.clone()).expect("UTF-8"),
+        RawBody::Patches(patches) => patches,
+    };
+    let (old, mut out, mut done): (Vec<char>, _, _) = (text.chars().collect(), String::new(), 0);
+    for (range, content) in patches {
+        let inner =
+            range.strip_prefix("text [").and_then(|range| range.strip_suffix(']')).unwrap_or_else(|| panic!("not a range of a text: {range}"));
+        let (start, end) = inner.split_once(':').expect("a range");
+        let (start, end): (usize, usize) = (start.parse().expect("a number"), end.parse().expect("a number"));
+        assert!(done <= start && start <= end && end <= old.len(), "{range} does not fit {} characters after {done}", old.len());
+        out.extend(&old[done..start]);
+        out.push_str(std::str::from_utf8(content).expect("UTF-8"));
+        done = end;
+    }
+    out.extend(&old[done..]);
+    out
 }
 
 fn read_exactly(stream: &mut impl BufRead, length: usize) -> Vec<u8> {

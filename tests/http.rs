@@ -23,7 +23,7 @@ pub(crate) struct Answer {
 }
 
 /// Header fields in the order they came, names in lower case.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Headers(pub(crate) Vec<(String, String)>);
 
 impl Headers {

@@ -25,6 +25,10 @@ mod who;
 mod peers;
 // Bytes on the wire: malformed, slow, large, pipelined requests, and HTTP/2.
 mod protocol;
+// Programs of other people that speak Braid.
+mod clients;
+// Folders that are kept the same as a subtree.
+mod folders;
 // Power cuts, full and failing disks, copied homes: nothing acknowledged is lost.
 mod crash;
 // A relay of one's own: where it is, and that it stops.

@@ -70,7 +70,7 @@ pub(crate) struct Cost {
 
 /// A node that has met nobody and wants nothing.
 pub(crate) fn newcomer(space: PublicKey, device: &SecretKey) -> Node {
-    Node::new(config(space, device), Book::default())
+    Node::new(config(space, device), Book::default(), timebus_net::node::outbox::Outbox::default())
 }
 
 impl<T: Takes> Site<T> {
@@ -205,7 +205,7 @@ fn perform<T: Takes>(site: &mut Site<T>, now_ms: u64, event: Event, link: LinkId
                 }
                 Act::Close { text, code, .. } => assert_eq!(code, 0, "a link of honest peers was closed: {text}"),
                 // Who meets whom is arranged, and nobody waits.
-                Act::Call { .. } | Act::Save | Act::Timer { .. } | Act::Changed => {}
+                Act::Call { .. } | Act::Notices { .. } | Act::Save | Act::SaveOutbox | Act::Timer { .. } | Act::Changed => {}
             }
         }
     }

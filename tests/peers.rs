@@ -1,8 +1,10 @@
 mod away;
+mod costs;
 mod devices;
 mod files;
 mod joining;
 mod namespaces;
 pub(crate) mod neighbours;
+mod notices;
 mod private;
 mod rights;

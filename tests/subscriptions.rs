@@ -2,6 +2,7 @@
 
 mod contract;
 mod crowd;
+mod presence;
 mod resume;
 mod slow;
 mod watcher;

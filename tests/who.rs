@@ -2,5 +2,6 @@
 
 mod browsers;
 mod files;
+mod guests;
 mod hosts;
 mod signed;

@@ -24,6 +24,28 @@ pub(crate) fn lifetime(text: &str) -> Result<Lifetime, String> {
     }
 }
 
+/// Reads a day, as in `2026-12-31`, or a span from now, as in `7d`. Answers Unix milliseconds; a day lasts to its end.
+pub(crate) fn until(text: &str) -> Result<u64, String> {
+    let bad = || "write a day like 2026-12-31, or a span like 7d".to_owned();
+    if let Ok(Lifetime::Ms(ms)) = lifetime(text) {
+        return Ok(crate::clock::now_ms() + ms);
+    }
+    let mut parts = text.split('-').map(|part| part.parse::<i64>().ok());
+    let (Some(Some(year)), Some(Some(month)), Some(Some(day)), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        return Err(bad());
+    };
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days_in = [31, if is_leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let days = usize::try_from(month - 1).ok().and_then(|month| days_in.get(month)).copied().ok_or_else(bad)?;
+    if !(1970..=9999).contains(&year) || !(1..=days).contains(&day) {
+        return Err(bad());
+    }
+    let leaps = |year: i64| year / 4 - year / 100 + year / 400;
+    let before: i64 = days_in[..usize::try_from(month - 1).map_err(|_| bad())?].iter().sum();
+    let since = (year - 1970) * 365 + leaps(year - 1) - leaps(1969) + before + day - 1;
+    u64::try_from((since + 1) * 86_400_000 - 1).map_err(|_| bad())
+}
+
 /// Reads `50MB`, `1.5GB` or a plain number of bytes.
 pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let lower = text.to_ascii_lowercase();
@@ -61,6 +83,17 @@ mod tests {
         assert_eq!(lifetime("never"), Ok(Lifetime::Forever));
         for bad in ["", "7", "d", "0d", "-1d", "1y", "1.h", "99999999999999999999d", "1.2.3d"] {
             assert!(lifetime(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn days_are_read() {
+        assert_eq!(until("1970-01-01"), Ok(86_399_999));
+        assert_eq!(until("2026-11-26"), Ok(1_795_651_200_000 + 86_399_999));
+        assert_eq!(until("2000-02-29"), Ok(951_782_400_000 + 86_399_999));
+        assert!(until("7d").is_ok_and(|at| at > crate::clock::now_ms()));
+        for bad in ["", "2026-13-01", "2026-02-30", "2026-02", "tomorrow", "1969-01-01", "2026-00-01", "2026-01-00", "2026-1-1-1"] {
+            assert!(until(bad).is_err(), "{bad}");
         }
     }
 

@@ -74,6 +74,7 @@ pub(crate) enum Verb {
     Undo(Undo),
     Import(Import),
     Export(Export),
+    Folder(Folder),
     Id(Id),
     Kit(Kit),
     Backup(Backup),
@@ -84,12 +85,24 @@ pub(crate) enum Verb {
     Join(Join),
     Invites(Invites),
     Private(Private),
+    Inbox(Inbox),
+    Refs(Refs),
     Peers(Peers),
     Follow(Follow),
     Unfollow(Unfollow),
     Block(Block),
     Unblock(Unblock),
     Devices(Devices),
+    Grant(Grant),
+    Grants(Grants),
+    Revoke(Revoke),
+    Why(Why),
+    WhyHidden(WhyHidden),
+    Quarantine(Quarantine),
+    Held(HeldArgs),
+    Allow(Allow),
+    Limits(Limits),
+    Top(Top),
     App(App),
     Lab(Lab),
     Relay(Relay),
@@ -426,7 +439,8 @@ pub(crate) struct TreeArgs {
 
 /// Edit a value in your editor
 ///
-/// Saving writes it on top of what you had read: what others wrote meanwhile survives.
+/// Saving writes it on top of what you had read: what others wrote meanwhile survives. A text is sent each time you save,
+/// and merged with what others type.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The editor is $VISUAL, else $EDITOR, else vi. Leave it without changes, or save an empty file, to write nothing.
@@ -443,6 +457,35 @@ pub(crate) struct Edit {
     /// Begin a text instead of JSON, if nothing is there
     #[arg(long)]
     pub(crate) text: bool,
+}
+
+/// Keep a folder and a subtree the same, both ways, until you end it
+///
+/// Edit the files with whatever you like: what you save goes to the subtree, and what others write there comes into the
+/// folder. Texts that are edited on both sides are merged, also when you were away; of other files that changed on both
+/// sides, the one here is kept under a second name. Values that are no texts or files are shown as .json files.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Left alone: names that begin with a dot, links, empty folders, and what editors leave beside a file for a while.
+With --json a line for each thing done: {\"event\",\"file\",…} with event ready, sent, taken, removed, deleted, conflict,
+refused or skipped.
+
+Examples:
+  timebus folder /notes ~/notes
+  timebus folder @alice/table ~/table       edit what is alice's, as far as she lets you
+  timebus folder /notes ~/notes --once      bring both together, then stop")]
+pub(crate) struct Folder {
+    /// Whose members become files, as in /notes
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// The folder; made if it is not there
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+
+    /// Bring both sides together, then stop
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 /// Print a value and then every change to it, as JSON lines
@@ -949,6 +992,90 @@ pub(crate) struct Private {
     pub(crate) undo: bool,
 }
 
+/// What others leave for you: likes, replies, mentions
+///
+/// Anybody who reaches this peer may leave short notices, which point at something of theirs and something of yours. One
+/// sender has room for 64 kB, all together for 16 MB; beyond that the oldest are pushed out. Nothing else of yours is touched.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus inbox                                    who left what, and whether it is true
+  timebus inbox purge @mallory                     throw out everything of one sender
+  timebus inbox send like @alice/posts/1 --from /likes/1
+  timebus inbox sent                               what you left with others, and whether they have it")]
+pub(crate) struct Inbox {
+    #[command(subcommand)]
+    pub(crate) verb: Option<InboxVerb>,
+}
+
+/// What to do with notices.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InboxVerb {
+    /// List what is there (what plain `inbox` does)
+    Ls,
+    /// Throw one notice out
+    Rm {
+        /// The sender's key, as `inbox ls` shows it
+        #[arg(value_name = "KEY")]
+        who: String,
+        /// Its slot, as `inbox ls` shows it
+        #[arg(value_name = "SLOT")]
+        slot: String,
+    },
+    /// Throw out everything of one sender
+    Purge {
+        /// A name, a space or a key
+        #[arg(value_name = "WHO")]
+        who: String,
+    },
+    /// Take notices again
+    Open,
+    /// Take no notices any more; what is there stays
+    Close,
+    /// Leave a notice with somebody, or take it back
+    Send {
+        /// like, reply, mention, follow, repost, quote or another word
+        #[arg(value_name = "KIND")]
+        kind: String,
+        /// What it is about, as @alice/posts/1
+        #[arg(value_name = "TARGET")]
+        target: String,
+        /// What of yours points there: an object with kind and target
+        #[arg(long = "from", value_name = "PATH")]
+        source: String,
+        /// A few words that come with it, as JSON or text
+        #[arg(long, value_name = "VALUE")]
+        body: Option<String>,
+        /// Take it back
+        #[arg(long)]
+        undo: bool,
+    },
+    /// What you left with others, and whether they have it
+    Sent,
+}
+
+/// Who points at a path: likes, replies, links, from all sources that you have
+///
+/// Three sources: spaces that are here, your inbox, and spaces that you chose as an index.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus refs /posts/1                   who liked it, who replied
+  timebus refs @alice/posts/1 --kind reply")]
+pub(crate) struct Refs {
+    /// What is pointed at
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// Only this kind
+    #[arg(long, value_name = "KIND")]
+    pub(crate) kind: Option<String>,
+
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) limit: u64,
+}
+
 /// Have nothing to do with a peer or a space
 ///
 /// Its links are closed, it is not called, and when it calls it is turned away.
@@ -1014,6 +1141,231 @@ pub(crate) enum DevicesAction {
         device: String,
     },
 }
+
+/// Let somebody read or write a path and everything below it
+///
+/// What somebody can read is a timeline, not a path: a grant says in words what it comes to, and --preview says only
+/// that. Rights are statements that everybody who holds the space has; `timebus revoke` takes them back.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+WHO is what you call somebody, a key (see `timebus id`), the name that a key has, or `anyone`.
+
+Examples:
+  timebus grant /table bob --can write              bob writes at and below /table
+  timebus grant /table bob --can write --quota 50MB --until 2026-12-31
+  timebus grant /public anyone --can read           everybody can read it by HTTP at this peer
+  timebus grant / bob --can admin --depth 2         he may give rights on, and whoever he lets in, too
+  timebus grant @alice/table carol --can write      in a space in which you are an admin
+  timebus grant / bob --can read --preview          only say what it would mean")]
+pub(crate) struct Grant {
+    /// Where; @alice/path in the space of somebody else
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// Whom: a name, a key, or `anyone`
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+
+    /// What he may do
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub(crate) can: May,
+
+    /// How much he may write in all, as in 50MB [default: no limit that everybody keeps]
+    #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
+    pub(crate) quota: Option<u64>,
+
+    /// Until when: a day as in 2026-12-31, or a span as in 7d [default: until it is taken back]
+    #[arg(long, value_name = "DATE", value_parser = crate::amounts::until)]
+    pub(crate) until: Option<u64>,
+
+    /// How often it may be handed on; for admins 1 if not said
+    #[arg(long, value_name = "N")]
+    pub(crate) depth: Option<u8>,
+
+    /// Only say what it would mean
+    #[arg(long)]
+    pub(crate) preview: bool,
+}
+
+/// What a grant is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum May {
+    /// Read
+    Read,
+    /// Read and write
+    Write,
+    /// Read, write, give rights on and take them back
+    Admin,
+    /// Take plain members' rights back
+    Moderate,
+}
+
+/// Show who may do what at a path
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus grants                    all grants of your space
+  timebus grants /table             those that reach there
+  timebus grants --all              also those that were taken back")]
+pub(crate) struct Grants {
+    /// Where
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: Target,
+
+    /// Also grants that are not in force
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Take rights back
+///
+/// What was written in good faith stays, and what nobody here has seen is hidden, whatever date it carries. --preview
+/// says who loses what and how many changes would be hidden.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus revoke bob --preview          say what would happen
+  timebus revoke bob                    all that he was granted
+  timebus revoke bob /table             only what is at and below /table
+  timebus revoke k7f3q2ab               one grant, by the beginning of its id (`timebus grants`)
+  timebus revoke bob --cascade          also what he handed on to others
+  timebus revoke bob --drop-unseen      also hide what he wrote and nobody else has gone on with")]
+pub(crate) struct Revoke {
+    /// A grant, or whose
+    #[arg(value_name = "GRANT|WHO")]
+    pub(crate) what: String,
+
+    /// Only grants at and below this path
+    #[arg(value_name = "PATH", default_value = "/")]
+    pub(crate) path: Target,
+
+    /// Take back also what was handed on, seen or not
+    #[arg(long)]
+    pub(crate) cascade: bool,
+
+    /// Keep what is here and shows (the default)
+    #[arg(long, conflicts_with = "drop_unseen")]
+    pub(crate) keep: bool,
+
+    /// Hide also what is here, where nobody entitled has gone on with it
+    #[arg(long)]
+    pub(crate) drop_unseen: bool,
+
+    /// Only say what would happen
+    #[arg(long)]
+    pub(crate) preview: bool,
+}
+
+/// Why somebody may, or may not, do something
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus why write /table/menu --as bob
+  timebus why read / --as anyone
+  timebus why write @alice/table        whether, and why, this device may
+
+The exit code is 0 if he may and 1 if he may not.")]
+pub(crate) struct Why {
+    /// To do what
+    #[arg(value_enum, value_name = "WHAT")]
+    pub(crate) can: May,
+
+    /// Where
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Target,
+
+    /// Who [default: this device]
+    #[arg(long = "as", value_name = "WHO")]
+    pub(crate) who: Option<String>,
+}
+
+/// Why something that was written does not show
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus why-hidden /table             what is hidden at and below it, and why
+  timebus why-hidden OP                 one change or op, by its id")]
+pub(crate) struct WhyHidden {
+    /// A path, or the id of a change or op
+    #[arg(value_name = "OP|PATH")]
+    pub(crate) what: String,
+}
+
+/// What removed members wrote that nobody had seen, and keeping some of it
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus quarantine                    list what is hidden
+  timebus quarantine ls @alice          in a space of somebody else
+  timebus quarantine keep k7f3q2ab      this change counts after all, with those it stands on")]
+pub(crate) struct Quarantine {
+    #[command(subcommand)]
+    pub(crate) action: Option<QuarantineAction>,
+}
+
+/// What to do with what is hidden.
+#[derive(Debug, Subcommand)]
+pub(crate) enum QuarantineAction {
+    /// List it
+    Ls {
+        /// At and below this path
+        #[arg(value_name = "PATH", default_value = "/")]
+        path: Target,
+    },
+    /// Give a change its effect back
+    Keep {
+        /// The change, or the beginning of its id
+        #[arg(value_name = "ID")]
+        id: String,
+
+        /// In the space of this path
+        #[arg(long = "in", value_name = "PATH", default_value = "/")]
+        path: Target,
+    },
+}
+
+/// Show what others want to bring here and is more than they may
+///
+/// Friends may keep 1 GB here, those who took an invite 256 MB, others 64 MB; `timebus limits` sets another size for
+/// somebody. What is over it stays where it is until you say so.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  timebus held\n  timebus allow ID once")]
+pub(crate) struct HeldArgs {}
+
+/// Answer a request of somebody who wants to keep more here
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus allow k7f3q2ab once           what he wants to bring now, and no more
+  timebus allow k7f3q2ab up to 1GB      so much in all
+  timebus allow k7f3q2ab never          nothing more, and no more requests")]
+pub(crate) struct Allow {
+    /// The request, or the beginning of its id (`timebus held`)
+    #[arg(value_name = "ID")]
+    pub(crate) id: String,
+
+    /// once, never, or up to SIZE
+    #[arg(value_name = "ANSWER", default_value = "once", num_args = 1..=3)]
+    pub(crate) answer: Vec<String>,
+}
+
+/// Set how much somebody may keep here
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  timebus limits bob 1GB\n  timebus top                 shows everybody's")]
+pub(crate) struct Limits {
+    /// Whom: a name or a key
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+
+    /// How much in all
+    #[arg(value_name = "SIZE", value_parser = crate::amounts::bytes)]
+    pub(crate) size: u64,
+}
+
+/// Show who costs you what: bytes, changes, requests, traffic
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  timebus top\n  timebus top --json")]
+pub(crate) struct Top {}
 
 /// Let several peers go through bad times in one process, and see whether they agree afterwards
 ///

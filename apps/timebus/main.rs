@@ -16,6 +16,7 @@ mod failure;
 mod folder;
 mod generator;
 mod home;
+mod live;
 mod media;
 mod output;
 mod peer;

@@ -26,15 +26,14 @@ impl Target {
         let mut out = String::new();
         for segment in &self.0 {
             out.push('/');
-            for byte in segment.bytes() {
-                match byte {
-                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(byte.into()),
-                    b'-' | b'.' | b'_' | b'~' | b'@' | b'!' | b'$' | b'*' | b',' | b'(' | b')' => out.push(byte.into()),
-                    _ => out.push_str(&format!("%{byte:02X}")),
-                }
-            }
+            out.push_str(&encode(segment));
         }
         out
+    }
+
+    /// Everything of the own space.
+    pub(crate) fn root() -> Self {
+        Self(Vec::new())
     }
 
     /// What follows a system prefix like `/.sys/log`: nothing for the root.
@@ -58,10 +57,29 @@ impl Target {
         }
     }
 
+    /// The path inside its space, as events name it.
+    pub(crate) fn in_space(&self) -> String {
+        let is_space = self.0.first().is_some_and(|first| first.starts_with('@') && !first.starts_with("@@"));
+        Self(self.0[usize::from(is_space)..].to_vec()).to_string()
+    }
+
     /// The last name, for file names. The root has none.
     pub(crate) fn name(&self) -> Option<&str> {
         self.0.last().map(String::as_str)
     }
+}
+
+/// A text as it stands in a segment or in a query.
+pub(crate) fn encode(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => out.push(byte.into()),
+            b'-' | b'.' | b'_' | b'~' | b'@' | b'!' | b'$' | b'*' | b',' | b'(' | b')' => out.push(byte.into()),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 /// The text form of a name: one that begins with `@` gets a second one, or it would be a list element.

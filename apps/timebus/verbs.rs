@@ -2,16 +2,19 @@
 
 mod app;
 mod backup;
+mod costs;
 mod devices;
 mod doctor;
 mod doctor_network;
 mod down;
 mod edit;
 mod export;
+mod folder;
 mod r#gen;
 mod history;
 mod id;
 mod import;
+mod inbox;
 mod invite;
 mod invites;
 mod join;
@@ -22,6 +25,7 @@ mod peers;
 mod private;
 mod relay;
 mod restore;
+mod rights;
 mod status;
 mod up;
 mod values;
@@ -58,6 +62,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Undo(args) => history::undo(context, args).await,
         Verb::Import(args) => import::run(context, args).await,
         Verb::Export(args) => export::run(context, args).await,
+        Verb::Folder(args) => folder::run(context, args).await,
         Verb::Id(args) => id::run(context, args).await,
         Verb::Kit(args) => kit::run(context, args),
         Verb::Backup(args) => backup::backup(context, args).await,
@@ -67,6 +72,8 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Invite(args) => invite::run(context, args).await,
         Verb::Join(args) => join::run(context, args).await,
         Verb::Invites(args) => invites::run(context, args).await,
+        Verb::Inbox(args) => inbox::run(context, args).await,
+        Verb::Refs(args) => inbox::refs(context, args).await,
         Verb::Private(args) => private::run(context, args).await,
         Verb::Peers(_) => peers::list(context).await,
         Verb::Follow(args) => peers::follow(context, args).await,
@@ -74,6 +81,16 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Block(args) => peers::block(context, &args.who, true).await,
         Verb::Unblock(args) => peers::block(context, &args.who, false).await,
         Verb::Devices(args) => devices::run(context, args).await,
+        Verb::Grant(args) => rights::grant(context, args).await,
+        Verb::Grants(args) => rights::grants(context, args).await,
+        Verb::Revoke(args) => rights::revoke(context, args).await,
+        Verb::Why(args) => rights::why(context, args).await,
+        Verb::WhyHidden(args) => rights::why_hidden(context, args).await,
+        Verb::Quarantine(args) => rights::quarantine(context, args).await,
+        Verb::Held(_) => costs::held(context).await,
+        Verb::Allow(args) => costs::allow(context, args).await,
+        Verb::Limits(args) => costs::limits(context, args).await,
+        Verb::Top(_) => costs::top(context).await,
         Verb::App(args) => app::run(context, args).await,
         Verb::Lab(args) => lab::run(context, args),
         Verb::Relay(args) => relay::run(context, args).await,

@@ -4,6 +4,9 @@
 //! `/.gui/`; the empty path is the start page, which browsers get at every path. `sdk.js` and `sdk/` are for apps, at
 //! whose origins they are served as `/sdk.js`.
 //!
+//! The pages are plain custom elements, one a file. What they show changes in few places and at known times, so a library
+//! that tracks changes would be the largest file here and save few lines; `dom.js` is 70 of them.
+//!
 //! Deliberately not here: anything that serves. The pages are a client of the HTTP API and can do nothing that it
 //! cannot; this crate does not know that the API exists.
 

@@ -258,7 +258,7 @@ mod tests {
         let held = key(8);
         assert_eq!(blank(refused(&elsewhere), &elsewhere), blank(refused(&held), &held));
         assert_eq!(blank(refused(&own), &own), blank(refused(&held), &held));
-        let revoke = Statement::Revoke { grants: vec![grants[0]], cascade: false };
+        let revoke = Statement::Revoke { grants: vec![grants[0]], cascade: false, keep: true };
         peer.store().state(revoke, 2).await.expect("stated");
         assert!(may(&signed(member), Verb::Write, &own, "/table").is_err());
         assert!(may(&signed(member), Verb::Read, &own, "/").is_err());

@@ -169,6 +169,13 @@ pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
     if problem.status == StatusCode::SERVICE_UNAVAILABLE || problem.status.as_u16() == 309 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
+    // Braid clients read in the head which versions are missing.
+    if let Some(missing) = problem.extra.get("versions").and_then(serde_json::Value::as_array) {
+        let missing: Vec<&str> = missing.iter().filter_map(serde_json::Value::as_str).collect();
+        if let Some(missing) = header_value(&crate::versions::print_versions(&missing)) {
+            response.headers_mut().insert("version", missing);
+        }
+    }
     response
 }
 

@@ -241,10 +241,19 @@ impl Invites {
             let grants: Vec<GrantId> =
                 rights.grants().filter(|(_, held)| held.is_live() && held.grant.label == label).map(|(grant, _)| *grant).collect();
             if !grants.is_empty() {
-                self.store.state(Statement::Revoke { grants, cascade: true }, now_ms).await?;
+                self.store.state(Statement::Revoke { grants, cascade: true, keep: true }, now_ms).await?;
             }
         }
         Ok(Some(record))
+    }
+
+    /// The space of whoever took an invite with a device.
+    #[must_use]
+    pub fn guest(&self, device: &PublicKey) -> Option<PublicKey> {
+        let device = device.to_string();
+        let records = lock(&self.records);
+        let redeemed = records.values().flat_map(|record| &record.redeemed).find(|redeemed| redeemed.device == device)?;
+        redeemed.space.parse().ok()
     }
 
     /// Gives the bearer of a token what its invite promises.

@@ -4,7 +4,7 @@
 //! One task owns the node. Each link has a task that reads, one that writes and one that checks and stores, so that a
 //! slow disk or a slow peer holds up nobody else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use timebus_identity::{Keys, PublicKey, SecretKey, Signed, random_bytes};
 use timebus_store::change::Change;
-use timebus_store::ids::ChangeId;
+use timebus_store::ids::{ChangeId, TimelineId};
+use timebus_store::inbox::{Inbox, LeaveError};
 use timebus_store::store::Store;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -22,12 +23,14 @@ use tokio::time::Instant;
 use crate::blobs::fetch::{Fetcher, is_frame};
 use crate::held::Held;
 use crate::invites::{Invites, RedeemError};
+use crate::ledger::{Author, Ledger, Relation};
 use crate::link::address::Address;
 use crate::link::endpoint::{BindError, Endpoint, EndpointConfig};
 use crate::link::{Arrivals, Door, Link, LinkReceiver, LinkSender, SEND_BYTES_MAX, door};
 use crate::node::book::{Book, BookError};
+use crate::node::outbox::Outbox;
 use crate::node::{Act, Config as NodeConfig, Event, LinkId, Node, SpaceState, SpaceStatus};
-use crate::sync::frame::Redemption;
+use crate::sync::frame::{Redemption, Taking};
 use crate::sync::{Binding, RedeemAnswer, Role, Stored};
 use crate::who::now_ms;
 
@@ -62,6 +65,12 @@ pub enum NetworkError {
     /// The invites cannot be read.
     #[error("the invites could not be read")]
     Invites(#[source] io::Error),
+    /// The inbox cannot be read.
+    #[error("the inbox could not be read")]
+    Inbox(#[source] io::Error),
+    /// What waits to be delivered cannot be read.
+    #[error("outbox.json could not be read; move it away to start with an empty one")]
+    Outbox(#[source] io::Error),
 }
 
 /// The network has been left.
@@ -75,6 +84,8 @@ enum Command {
     Event(Event),
     Save(oneshot::Sender<()>),
     Ask(Question),
+    /// What was held back may be asked for again.
+    Again,
     Leave(oneshot::Sender<()>),
 }
 
@@ -86,6 +97,8 @@ pub struct Network {
     endpoint: Endpoint,
     door: Door,
     invites: Arc<Invites>,
+    ledger: Arc<Ledger>,
+    inbox: Arc<Inbox>,
     blobs: Fetcher,
 }
 
@@ -125,7 +138,12 @@ impl Network {
     pub async fn join(store: Store, keys: &Keys, config: NetworkConfig) -> Result<Self, NetworkError> {
         let file = store.home().join("peers.json");
         let book = Book::load(&file)?;
+        let inbox = Inbox::open(&store.home().join("inbox"), store.space(), timebus_store::inbox::Limits::default()).map_err(NetworkError::Inbox)?;
+        let inbox = Arc::new(inbox);
+        let outbox_file = store.home().join("outbox.json");
+        let outbox = Outbox::load(&outbox_file).map_err(NetworkError::Outbox)?;
         let invites = Arc::new(Invites::open(&store.home().join("invites"), store.clone()).map_err(NetworkError::Invites)?);
+        let ledger = Arc::new(Ledger::open(&store.home().join("limits.json")));
         let device = SecretKey::from_seed(*keys.device().seed());
         let node = timebus_identity::node_key(&device);
         let (door, arrivals) = door(config.links_max);
@@ -136,13 +154,17 @@ impl Network {
         let blobs = Fetcher::start(store.clone(), Asker(commands.downgrade()));
         let node_config = NodeConfig { node: node.public(), space: store.space(), device: device.public(), name: config.name, is_offline };
         let driver = Driver {
-            node: Node::new(node_config, book),
+            node: Node::new(node_config, book, outbox),
             store,
             device: Arc::new(device),
             incarnation: keys.incarnation(),
             endpoint: endpoint.clone(),
             invites: Arc::clone(&invites),
+            ledger: Arc::clone(&ledger),
+            inbox: Arc::clone(&inbox),
             file,
+            outbox_file,
+            is_outbox_new: false,
             commands: commands.clone(),
             links: BTreeMap::new(),
             next_link: 1,
@@ -154,7 +176,7 @@ impl Network {
             blobs: blobs.clone(),
         };
         tokio::spawn(driver.run(queue, arrivals));
-        Ok(Self { commands, changed, endpoint, door, invites, blobs })
+        Ok(Self { commands, changed, endpoint, door, invites, ledger, inbox, blobs })
     }
 
     /// What gets and gives blobs.
@@ -174,10 +196,31 @@ impl Network {
         self.door.clone()
     }
 
+    /// What others may cost here.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Asks again for what was held back.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub(crate) async fn again(&self) -> Result<(), Stopped> {
+        self.commands.send(Command::Again).await.map_err(|_| Stopped)
+    }
+
     /// The invites that were given out.
     #[must_use]
     pub fn invites(&self) -> &Arc<Invites> {
         &self.invites
+    }
+
+    /// The inbox of the own space.
+    #[must_use]
+    pub fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
     }
 
     /// Tells whenever peers or spaces are another way than they were.
@@ -269,10 +312,18 @@ impl Clock {
     }
 }
 
+/// Changes that came, and who wrote them as far as that is known.
+struct ToStore {
+    ticket: u64,
+    timeline: TimelineId,
+    changes: Vec<Signed<Change>>,
+    authors: BTreeMap<PublicKey, Author>,
+}
+
 /// What is kept of a link; its tasks end when this is dropped.
 struct Running {
     frames: mpsc::UnboundedSender<Bytes>,
-    to_store: mpsc::UnboundedSender<(u64, Vec<Signed<Change>>)>,
+    to_store: mpsc::UnboundedSender<ToStore>,
     sender: LinkSender,
     _tasks: JoinSet<()>,
 }
@@ -284,7 +335,11 @@ struct Driver {
     incarnation: [u8; 16],
     endpoint: Endpoint,
     invites: Arc<Invites>,
+    ledger: Arc<Ledger>,
+    inbox: Arc<Inbox>,
     file: PathBuf,
+    outbox_file: PathBuf,
+    is_outbox_new: bool,
     commands: mpsc::Sender<Command>,
     links: BTreeMap<LinkId, Running>,
     next_link: LinkId,
@@ -312,6 +367,11 @@ impl Driver {
                     Some(Command::Save(reply)) => {
                         self.write_book();
                         let _ = reply.send(());
+                    }
+                    Some(Command::Again) => {
+                        // The next link begins without what this one has refused.
+                        let links: Vec<LinkId> = self.links.keys().copied().collect();
+                        links.into_iter().for_each(|link| self.handle(Event::StoreFailed { link }));
                     }
                     Some(Command::Leave(reply)) => {
                         self.handle(Event::Stop);
@@ -344,10 +404,36 @@ impl Driver {
         }
     }
 
+    /// What is known of whoever signs with a key.
+    fn author(&self, key: &PublicKey) -> Author {
+        if self.store.is_own_device(key) {
+            return Author { person: self.store.space(), relation: Relation::Own };
+        }
+        let is_device =
+            |space: &PublicKey| self.store.rights(space).is_some_and(|rights| *space == *key || rights.devices().any(|device| device == *key));
+        let of_space = self.store.spaces().into_iter().map(|space| space.key).find(|space| is_device(space));
+        let guest = self.invites.guest(key);
+        let person = of_space.or(guest).unwrap_or(*key);
+        let book = self.node.book();
+        let relation = if book.petnames.contains_key(&person) || book.following.contains_key(&person) {
+            Relation::Friend
+        } else if guest.is_some() {
+            Relation::Invited
+        } else {
+            Relation::Stranger
+        };
+        Author { person, relation }
+    }
+
     fn write_book(&mut self) {
         self.save = None;
         if let Err(error) = self.node.book().save(&self.file) {
             tracing::error!(%error, "what is known of other peers was not written");
+        }
+        if std::mem::take(&mut self.is_outbox_new)
+            && let Err(error) = self.node.outbox().save(&self.outbox_file)
+        {
+            tracing::error!(%error, "what waits to be delivered was not written");
         }
     }
 
@@ -361,7 +447,7 @@ impl Driver {
         let mut tasks = JoinSet::new();
         tasks.spawn(read(name, receiver, self.commands.clone(), self.blobs.clone()));
         tasks.spawn(write(name, sender.clone(), frame_queue, self.commands.clone()));
-        tasks.spawn(keep(name, self.store.clone(), store_queue, self.commands.clone()));
+        tasks.spawn(keep(name, self.store.clone(), Arc::clone(&self.ledger), store_queue, self.commands.clone()));
         let device = Arc::clone(&self.device);
         let event = Event::LinkUp {
             link: name,
@@ -399,9 +485,11 @@ impl Driver {
                     let _ = running.frames.send(bytes);
                 }
             }
-            Act::Store { link, ticket, changes, .. } => {
+            Act::Store { link, ticket, timeline, changes } => {
+                let authors: BTreeSet<PublicKey> = changes.iter().map(|change| change.content().header().author).collect();
+                let authors = authors.into_iter().map(|author| (author, self.author(&author))).collect();
                 if let Some(running) = self.links.get(&link) {
-                    let _ = running.to_store.send((ticket, changes));
+                    let _ = running.to_store.send(ToStore { ticket, timeline, changes, authors });
                 }
             }
             Act::Call { node, addresses } => {
@@ -429,6 +517,18 @@ impl Driver {
                     let _ = commands.send(Command::Event(Event::RedeemAnswer { link, answer })).await;
                 });
             }
+            Act::Notices { link, notices, .. } => {
+                let (inbox, commands, now_ms) = (Arc::clone(&self.inbox), self.commands.clone(), self.clock.now_ms());
+                tokio::task::spawn_blocking(move || {
+                    let space = inbox.space();
+                    let results = take_notices(&inbox, notices, now_ms);
+                    let _ = commands.blocking_send(Command::Event(Event::Took { link, space, results }));
+                });
+            }
+            Act::SaveOutbox => {
+                self.is_outbox_new = true;
+                self.save.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+            }
             Act::Save => {
                 self.save.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
             }
@@ -436,6 +536,34 @@ impl Driver {
             Act::Changed => self.changes.send_modify(|count| *count += 1),
         }
     }
+}
+
+/// Checks and keeps notices.
+fn take_notices(inbox: &Inbox, notices: Vec<Signed<Change>>, now_ms: u64) -> Vec<(ChangeId, Taking)> {
+    let mut results = Vec::with_capacity(notices.len());
+    let mut good = Vec::with_capacity(notices.len());
+    for notice in notices {
+        let id = notice.content().id();
+        match notice.verify() {
+            Ok(notice) => good.push(notice),
+            Err(_) => results.push((id, Taking::Refused)),
+        }
+    }
+    let left = inbox.leave(&good, now_ms);
+    results.extend(good.iter().map(|notice| notice.id()).zip(left.into_iter().map(|left| match left {
+        Ok(_) => Taking::Kept,
+        Err(LeaveError::Closed) => Taking::NotHere,
+        Err(LeaveError::Full { .. }) => Taking::Full,
+        Err(LeaveError::Io(error)) => {
+            tracing::error!(%error, "a notice was not kept");
+            Taking::Busy
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a notice was refused");
+            Taking::Refused
+        }
+    })));
+    results
 }
 
 fn texts(addresses: &[Address]) -> Vec<String> {
@@ -488,12 +616,32 @@ async fn write(link: LinkId, sender: LinkSender, mut frames: mpsc::UnboundedRece
 }
 
 /// Checks and stores what came, in order.
-async fn keep(link: LinkId, store: Store, mut queue: mpsc::UnboundedReceiver<(u64, Vec<Signed<Change>>)>, commands: mpsc::Sender<Command>) {
-    while let Some((ticket, changes)) = queue.recv().await {
+async fn keep(link: LinkId, store: Store, ledger: Arc<Ledger>, mut queue: mpsc::UnboundedReceiver<ToStore>, commands: mpsc::Sender<Command>) {
+    while let Some(ToStore { ticket, timeline, changes, authors }) = queue.recv().await {
         let mut stored = Stored { ticket, ..Stored::default() };
         let good = check(changes, &mut stored.bad_signatures).await;
-        match store.offer(good).await {
-            Ok(offered) => crate::held::tell(&mut stored, offered),
+        let author = |key: &PublicKey| authors.get(key).cloned().unwrap_or(Author { person: *key, relation: Relation::Stranger });
+        let sorted = ledger.sort(&store, good, author, now_ms());
+        let (offered, held) = match sorted {
+            Ok((good, held)) => (store.offer(good).await, held),
+            Err(error) => (Err(error.into()), Vec::new()),
+        };
+        match offered {
+            Ok(offered) => {
+                if !offered.refused.is_empty() || !offered.known.is_empty() {
+                    ledger.recount();
+                }
+                crate::held::tell(&mut stored, offered);
+                if !held.is_empty() {
+                    stored.refused.extend(held);
+                    // Whoever watches what waits is told.
+                    store.recheck_rights();
+                    let authors = authors.into_keys().collect();
+                    if commands.send(Command::Event(Event::HeldBack { link, timeline, authors })).await.is_err() {
+                        return;
+                    }
+                }
+            }
             Err(error) => {
                 // What came is asked for again with the next link.
                 tracing::error!(%error, "changes of another peer were not stored");

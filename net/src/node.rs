@@ -5,23 +5,25 @@
 //!
 //! Deliberately not here: no socket, no clock, no disk, no randomness, so that a simulator runs it as it is.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use serde::Serialize;
 use timebus_identity::{PublicKey, Signed, hash};
 use timebus_store::change::Change;
-use timebus_store::ids::TimelineId;
+use timebus_store::ids::{ChangeId, TimelineId};
 
-use crate::sync::frame::{Code, PROVIDERS_MAX, Provider, Redemption};
+use crate::sync::frame::{Code, Feature, NOTICES, NOTICES_MAX, PROVIDERS_MAX, Provider, Redemption, Taking};
 use crate::sync::{
     Binding, Config as SessionConfig, Cursor, End, Input, Output, Past, Prove, RedeemAnswer, Remote, Replica, ReplicaError, Role, Session, Start,
     Stored, Tip,
 };
 
 pub mod book;
+pub mod outbox;
 
 use book::{Book, Contact, Follow, Join, Source};
+use outbox::{Outbox, Sent};
 
 /// Calls under way at once; the others wait for their turn.
 const CALLS_MAX: usize = 16;
@@ -43,6 +45,11 @@ const BAN_MS: u64 = 10 * 60_000;
 const LINKS_OF_SPACE: usize = 4;
 /// Peers remembered that others named for one space.
 const VIA_MAX: usize = 64;
+
+/// Milliseconds until a notice is offered again over the same link to a peer that did not take it.
+const HAND_IN_MS: u64 = 10 * 60_000;
+/// The same if it was busy.
+const BUSY_MS: u64 = 5_000;
 
 /// Names a link.
 pub type LinkId = u64;
@@ -99,6 +106,15 @@ pub enum Event {
     StoreFailed {
         /// Which link.
         link: LinkId,
+    },
+    /// Changes of these authors, that came over a link, were held back until the owner says more.
+    HeldBack {
+        /// Which link.
+        link: LinkId,
+        /// The timeline.
+        timeline: TimelineId,
+        /// Their authors, and maybe others.
+        authors: Vec<PublicKey>,
     },
     /// A link is no more.
     LinkDown {
@@ -176,6 +192,17 @@ pub enum Event {
         /// Whether it is blocked from now on.
         is_blocked: bool,
     },
+    /// The owner leaves a notice in somebody's inbox.
+    Leave(Box<Sent>),
+    /// What became of [`Act::Notices`].
+    Took {
+        /// Which link asked.
+        link: LinkId,
+        /// For which inbox.
+        space: PublicKey,
+        /// What became of each.
+        results: Vec<(ChangeId, Taking)>,
+    },
     /// The owner calls a space by a name; an empty one takes the name away.
     Petname {
         /// Which.
@@ -243,8 +270,19 @@ pub enum Act {
         /// Who.
         remote: Remote,
     },
+    /// Somebody hands in notices for the own inbox: check and keep them, and say what became of them.
+    Notices {
+        /// On which link.
+        link: LinkId,
+        /// The notices.
+        notices: Vec<Signed<Change>>,
+        /// Who.
+        remote: Remote,
+    },
     /// The book has changed.
     Save,
+    /// The outbox has changed.
+    SaveOutbox,
     /// Come back with [`Event::Timer`] at this time, instead of any time said before.
     Timer {
         /// On the clock of `now_ms`.
@@ -271,9 +309,13 @@ struct Linked {
     channels: BTreeMap<TimelineId, Channel>,
     /// Timelines that were not given, with the time at which they are asked for again.
     denied: BTreeMap<TimelineId, (PublicKey, u64)>,
+    /// Timelines into which we brought more than the other side takes before its owner has said so.
+    waiting: BTreeSet<TimelineId>,
     timer_ms: Option<u64>,
     points: u32,
     up_ms: u64,
+    /// When notices may be handed in again; `None` while an answer is awaited.
+    hand_in_ms: Option<u64>,
 }
 
 /// A peer that is to be called.
@@ -346,6 +388,8 @@ pub enum SpaceState {
     Loading,
     /// Whoever has it is being called.
     Connecting,
+    /// We wrote more than whoever has it takes before its owner has said so.
+    Waiting,
     /// Whoever has it does not give it to us.
     Denied,
     /// Nobody who has it can be reached.
@@ -386,6 +430,7 @@ pub struct Node {
     config: Config,
     addresses: Vec<String>,
     book: Book,
+    outbox: Outbox,
     links: BTreeMap<LinkId, Linked>,
     calls: BTreeMap<PublicKey, Call>,
     bans: BTreeMap<PublicKey, u64>,
@@ -422,11 +467,12 @@ fn id_of(remote: &Remote, node: Option<PublicKey>) -> PublicKey {
 impl Node {
     /// A node without links, which goes on with what it remembers.
     #[must_use]
-    pub fn new(config: Config, book: Book) -> Self {
+    pub fn new(config: Config, book: Book, outbox: Outbox) -> Self {
         Self {
             config,
             addresses: Vec::new(),
             book,
+            outbox,
             links: BTreeMap::new(),
             calls: BTreeMap::new(),
             bans: BTreeMap::new(),
@@ -452,6 +498,12 @@ impl Node {
         &self.book
     }
 
+    /// Notices that were sent.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
     /// Takes one event and answers what to do, in order. `now_ms` is Unix time that does not go back.
     pub fn handle(&mut self, now_ms: u64, event: Event, store: &dyn Replica) -> Vec<Act> {
         let mut acts = Vec::new();
@@ -466,6 +518,7 @@ impl Node {
                 let mut config = SessionConfig::new(self.config.space);
                 config.name.clone_from(&self.config.name);
                 config.addresses = self.addresses.iter().take(crate::sync::frame::ADDRESSES_MAX).cloned().collect();
+                config.features = vec![Feature { id: NOTICES, required: false }];
                 let own = if node.is_some() { self.config.node } else { zero };
                 let start = Start { config, role, binding, node: own, remote_node: node.unwrap_or(zero), nonce, prove, now_ms };
                 let (session, outputs) = Session::new(start);
@@ -477,9 +530,11 @@ impl Node {
                     remote: None,
                     channels: BTreeMap::new(),
                     denied: BTreeMap::new(),
+                    waiting: BTreeSet::new(),
                     timer_ms: None,
                     points: 0,
                     up_ms: now_ms,
+                    hand_in_ms: Some(0),
                 };
                 self.links.insert(link, linked);
                 self.perform(link, outputs, now_ms, store, &mut acts);
@@ -498,6 +553,23 @@ impl Node {
                 self.drive(link, Input::RedeemAnswer(answer), now_ms, store, &mut acts);
             }
             Event::StoreFailed { link } => self.drive(link, Input::Close { code: Code::Busy, retry_after_s: 0 }, now_ms, store, &mut acts),
+            Event::HeldBack { link, timeline, authors } => {
+                // Who brings his own is told to wait. Who hands on what others wrote cannot help it.
+                let own = self
+                    .links
+                    .get(&link)
+                    .and_then(|linked| linked.remote.as_ref())
+                    .is_some_and(|remote| authors.iter().any(|author| remote.keys.contains(author)));
+                if own {
+                    self.drive(link, Input::CloseChannel { timeline, code: Code::TooMuch }, now_ms, store, &mut acts);
+                    let space = self.space_of(&timeline);
+                    if let (Some(space), Some(linked)) = (space, self.links.get_mut(&link)) {
+                        linked.channels.remove(&timeline);
+                        linked.denied.insert(timeline, (space, now_ms + DENIED_MS));
+                    }
+                    acts.push(Act::Changed);
+                }
+            }
             Event::LinkDown { link, why } => self.link_down(link, Some(why), now_ms, &mut acts),
             Event::NotReached { node, why } => {
                 let call = self.calls.entry(node).or_default();
@@ -571,6 +643,22 @@ impl Node {
                 }
                 acts.extend([Act::Save, Act::Changed]);
             }
+            Event::Leave(sent) => {
+                let space = sent.space.parse::<PublicKey>().ok();
+                self.outbox.send(*sent);
+                let holders = space.map(|space| self.holders(&space)).unwrap_or_default();
+                for call in holders {
+                    if let Some(call) = self.calls.get_mut(&call).filter(|call| !call.is_calling) {
+                        (call.next_ms, call.attempts) = (now_ms, 0);
+                    }
+                }
+                for linked in self.links.values_mut().filter(|linked| linked.remote.as_ref().map(|remote| remote.space) == space) {
+                    linked.hand_in_ms = linked.hand_in_ms.map(|_| now_ms);
+                }
+                self.hand_in(now_ms, store, &mut acts);
+                acts.extend([Act::SaveOutbox, Act::Changed]);
+            }
+            Event::Took { link, space, results } => self.drive(link, Input::Took { space, results }, now_ms, store, &mut acts),
             Event::Blame { link, points, why } => self.blame(link, points, why, now_ms, store, &mut acts),
             Event::Petname { space, name } => {
                 if name.is_empty() {
@@ -632,6 +720,7 @@ impl Node {
                 Output::Redeemed(answer) => self.redeemed(link, &answer, now_ms, store, acts),
                 Output::Opened { space, timeline, by_remote } => {
                     linked.denied.remove(&timeline);
+                    linked.waiting.remove(&timeline);
                     linked.channels.insert(timeline, Channel { space, is_caught_up: false });
                     // Some of it may have come over another link since it was asked for.
                     self.drive(link, Input::Appended { timeline }, now_ms, store, acts);
@@ -650,6 +739,9 @@ impl Node {
                     acts.push(Act::Changed);
                 }
                 Output::Closed { timeline, retry_after_s, code } => {
+                    if code == Code::TooMuch {
+                        linked.waiting.insert(timeline);
+                    }
                     if let Some(channel) = linked.channels.remove(&timeline)
                         && code != Code::Done
                     {
@@ -675,8 +767,17 @@ impl Node {
                         acts.push(Act::Redeem { link, token, device, remote });
                     }
                 }
-                // Inboxes are not there yet, so this was not agreed on.
-                Output::Put { .. } | Output::Took { .. } => {}
+                Output::Put { space, notices } => self.notices(link, space, notices, now_ms, store, acts),
+                Output::Took { space, results } => {
+                    let mut again_ms = now_ms;
+                    for (id, taking) in results {
+                        if !self.outbox.answered(&space, &id.to_string(), taking, now_ms) {
+                            again_ms = now_ms + if taking == Taking::Busy { BUSY_MS } else { HAND_IN_MS };
+                        }
+                    }
+                    linked.hand_in_ms = Some(again_ms);
+                    acts.extend([Act::SaveOutbox, Act::Changed]);
+                }
                 Output::Providers { timeline, providers } => self.introduced(&timeline, providers, now_ms, acts),
                 Output::Penalty { points, fault } => {
                     linked.points = linked.points.saturating_add(points);
@@ -766,6 +867,42 @@ impl Node {
         acts.extend([Act::Save, Act::Changed]);
         self.redeem(link, now_ms, store, acts);
         self.open_wanted(link, now_ms, store, acts);
+        self.hand_in(now_ms, store, acts);
+    }
+
+    /// Somebody hands in notices. Those for other inboxes than our own, and of whom the owner blocks, are answered alike.
+    fn notices(&mut self, link: LinkId, space: PublicKey, notices: Vec<Signed<Change>>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let Some(remote) = self.links.get(&link).and_then(|linked| linked.remote.clone()) else { return };
+        let is_blocked = |notice: &Signed<Change>| self.book.blocked.contains(&notice.content().header().author);
+        if space == self.config.space && !notices.iter().any(is_blocked) {
+            acts.push(Act::Notices { link, notices, remote });
+            return;
+        }
+        let results = notices.iter().map(|notice| (notice.content().id(), Taking::NotHere)).collect();
+        self.drive(link, Input::Took { space, results }, now_ms, store, acts);
+    }
+
+    /// Hands in notices that wait for spaces whose peers there are links to.
+    fn hand_in(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let spaces: Vec<PublicKey> = self.outbox.spaces().collect();
+        for space in spaces {
+            let ready = self.links.iter().find(|(_, linked)| {
+                linked.hand_in_ms.is_some_and(|at| at <= now_ms)
+                    && linked.session.is_agreed(NOTICES)
+                    && linked.remote.as_ref().is_some_and(|remote| speaks_for(remote, &space, store))
+            });
+            let Some(link) = ready.map(|(link, _)| *link) else { continue };
+            let notices = self.outbox.waiting(&space, NOTICES_MAX);
+            if let Some(linked) = self.links.get_mut(&link).filter(|_| !notices.is_empty()) {
+                linked.hand_in_ms = None;
+                self.drive(link, Input::Put { space, notices }, now_ms, store, acts);
+            }
+        }
+    }
+
+    /// Peers that may take something for a space, as far as they are known.
+    fn holders(&self, space: &PublicKey) -> Vec<PublicKey> {
+        self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id).collect()
     }
 
     /// Hands in the tokens that the peer of a link gave.
@@ -987,6 +1124,9 @@ impl Node {
         for space in self.visits.keys() {
             all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
         }
+        for space in self.outbox.spaces() {
+            all.extend(self.holders(&space));
+        }
         all.extend(self.book.joins.values().filter(|join| join.token.is_some()).map(|join| join.node));
         let is_device = |contact: &Contact| contact.source == Source::Device || contact.space == Some(self.config.space);
         all.extend(self.book.contacts.iter().filter(|(_, contact)| is_device(contact)).map(|(id, _)| *id));
@@ -1034,11 +1174,13 @@ impl Node {
                 linked.denied.values_mut().filter(|(other, _)| *other == space).for_each(|(_, retry_ms)| *retry_ms = now_ms + DENIED_MS);
             }
         }
+        self.hand_in(now_ms, store, acts);
         let mut next = self.visits.values().copied().min();
         let mut sooner = |at: u64| next = Some(next.map_or(at, |next: u64| next.min(at)));
         for linked in self.links.values() {
             linked.timer_ms.into_iter().for_each(&mut sooner);
             linked.denied.values().for_each(|(_, retry_ms)| sooner(*retry_ms));
+            linked.hand_in_ms.into_iter().filter(|at| *at > now_ms).for_each(&mut sooner);
         }
         if !self.config.is_offline {
             let mut calling = self.calls.values().filter(|call| call.is_calling).count();
@@ -1105,6 +1247,16 @@ impl Node {
         wanted.map(|space| self.space(&space)).collect()
     }
 
+    /// How somebody can be reached to whom a notice is to go: whether there is a link, when he was seen last, when he is called
+    /// again; Unix milliseconds, 0 for never.
+    #[must_use]
+    pub fn reach(&self, space: &PublicKey) -> (bool, u64, u64) {
+        let holders = self.holders(space);
+        let seen = holders.iter().filter_map(|id| self.book.contacts.get(id)).map(|contact| contact.seen_ms).max().unwrap_or(0);
+        let next = holders.iter().filter_map(|id| self.calls.get(id)).map(|call| call.next_ms).min().unwrap_or(0);
+        (holders.iter().any(|id| self.is_linked(id)), seen, next)
+    }
+
     /// How one space of somebody else is here.
     #[must_use]
     pub fn space(&self, space: &PublicKey) -> SpaceStatus {
@@ -1132,6 +1284,9 @@ impl Node {
             .count();
         if live > 0 {
             return SpaceState::Live { peers: live };
+        }
+        if self.links.values().any(|linked| linked.waiting.contains(&main)) {
+            return SpaceState::Waiting;
         }
         if needed.iter().any(is_open) {
             return SpaceState::Loading;
@@ -1161,6 +1316,12 @@ impl Node {
             problem: calls.iter().find_map(|call| call.problem.clone()).unwrap_or_default(),
         }
     }
+}
+
+/// Whether a peer is one of a space, as far as that can be told: by what is stated there, or else by its own word.
+fn speaks_for(remote: &Remote, space: &PublicKey, store: &dyn Replica) -> bool {
+    let is_known = store.local(space, &core(space)[0]).is_ok_and(|t| t.is_some());
+    remote.space == *space && (!is_known || store.may_sync(remote, space, &TimelineId::named(space, "drop")).unwrap_or(false))
 }
 
 /// Whether a link is with a peer that one of whose keys this is.
@@ -1234,7 +1395,7 @@ impl Replica for World<'_> {
         self.store.local(space, timeline)
     }
 
-    fn heads(&self, t: u32, max: usize) -> Result<Vec<timebus_store::ids::ChangeId>, ReplicaError> {
+    fn heads(&self, t: u32, max: usize) -> Result<Vec<ChangeId>, ReplicaError> {
         self.store.heads(t, max)
     }
 
@@ -1242,7 +1403,7 @@ impl Replica for World<'_> {
         self.store.end(t)
     }
 
-    fn find(&self, t: u32, id: &timebus_store::ids::ChangeId) -> Result<Option<u64>, ReplicaError> {
+    fn find(&self, t: u32, id: &ChangeId) -> Result<Option<u64>, ReplicaError> {
         self.store.find(t, id)
     }
 
@@ -1254,7 +1415,7 @@ impl Replica for World<'_> {
         self.store.tips_of(t, author)
     }
 
-    fn at(&self, t: u32, author: &PublicKey, seq: u64) -> Result<Option<timebus_store::ids::ChangeId>, ReplicaError> {
+    fn at(&self, t: u32, author: &PublicKey, seq: u64) -> Result<Option<ChangeId>, ReplicaError> {
         self.store.at(t, author, seq)
     }
 

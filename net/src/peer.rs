@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use timebus_identity::{PublicKey, Token, random_bytes, z32};
+use timebus_store::inbox::Inbox;
 use timebus_store::store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -16,7 +17,12 @@ use crate::app_token::AppTokens;
 use crate::apps::{App, Apps};
 use crate::cache::Cache;
 use crate::host::HostList;
+use crate::ledger::Ledger;
+use crate::multiplex::Multiplexers;
+use crate::presence::Presences;
 use crate::problem::Problem;
+use crate::senders::Senders;
+use crate::waiting::Waiting;
 use crate::watch::Views;
 
 /// A file of the pages that a browser gets.
@@ -97,7 +103,12 @@ pub struct Inner {
     pub(crate) config: PeerConfig,
     pub(crate) cache: Arc<Cache>,
     pub(crate) views: Arc<Views>,
+    pub(crate) multiplexers: Multiplexers,
+    pub(crate) presences: Arc<Presences>,
+    pub(crate) senders: Senders,
+    pub(crate) waiting: Waiting,
     app_tokens: AppTokens,
+    ledger: Arc<Ledger>,
     pub(crate) counters: Counters,
     pub(crate) started: Instant,
     pub(crate) addresses: RwLock<Vec<SocketAddr>>,
@@ -110,6 +121,9 @@ pub struct Inner {
     app_ports: AppPorts,
     door: RwLock<Option<crate::link::Door>>,
     network: std::sync::OnceLock<crate::network::Network>,
+    /// The inbox of a peer that takes no part in the network.
+    inbox: Mutex<Option<Arc<Inbox>>>,
+    pub(crate) refs: crate::refs::Refs,
     pub(crate) uploads: crate::blobs::resume::Uploads,
     pub(crate) uses: Arc<crate::blobs::cache::Uses>,
 }
@@ -159,6 +173,7 @@ impl Peer {
     pub fn new(store: Store, token: Token, config: PeerConfig) -> Self {
         let cache = Arc::new(Cache::new(config.cache_bytes));
         store.observe(Arc::clone(&cache) as Arc<dyn timebus_store::store::Observer>);
+        let ledger = Arc::new(Ledger::open(&store.home().join("limits.json")));
         let app_tokens = AppTokens::default();
         let apps = Apps::open(store.home(), &app_tokens);
         let peer = Self(Arc::new(Inner {
@@ -167,7 +182,12 @@ impl Peer {
             config,
             cache,
             views: Arc::default(),
+            multiplexers: Multiplexers::default(),
+            presences: Arc::default(),
+            senders: Senders::default(),
+            waiting: Waiting::default(),
             app_tokens,
+            ledger,
             counters: Counters::default(),
             started: Instant::now(),
             addresses: RwLock::default(),
@@ -180,6 +200,8 @@ impl Peer {
             app_ports: AppPorts::default(),
             door: RwLock::default(),
             network: std::sync::OnceLock::new(),
+            inbox: Mutex::default(),
+            refs: crate::refs::Refs::default(),
             uploads: crate::blobs::resume::Uploads::default(),
             uses: Arc::default(),
         }));
@@ -203,6 +225,11 @@ impl Peer {
     #[must_use]
     pub fn app_tokens(&self) -> &AppTokens {
         &self.0.app_tokens
+    }
+
+    /// What others may cost here, and do.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        self.network().map_or(&self.0.ledger, |network| network.ledger())
     }
 
     /// A code that a browser can exchange for a token once, within a quarter of an hour.
@@ -298,6 +325,21 @@ impl Peer {
     pub fn enter(&self, network: crate::network::Network) {
         self.open_door(network.door());
         let _ = self.0.network.set(network);
+    }
+
+    /// The inbox of the own space.
+    pub(crate) fn inbox(&self) -> Result<Arc<Inbox>, Problem> {
+        if let Some(network) = self.network() {
+            return Ok(Arc::clone(network.inbox()));
+        }
+        let mut inbox = lock(&self.0.inbox);
+        if inbox.is_none() {
+            let opened = Inbox::open(&self.store().home().join("inbox"), self.space(), timebus_store::inbox::Limits::default());
+            let failed =
+                |error: std::io::Error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the inbox could not be read", error.to_string());
+            *inbox = Some(Arc::new(opened.map_err(failed)?));
+        }
+        inbox.clone().ok_or_else(|| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the inbox could not be read", "it was closed"))
     }
 
     /// This peer's part in the network, if it takes part.

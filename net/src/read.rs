@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use timebus_store::json::write_string;
 use timebus_store::keyspace::Committed;
@@ -19,6 +20,7 @@ use crate::body::{Body, header_value};
 use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
 use crate::cache::{Answer, canonical};
 use crate::etag::Condition;
+use crate::merge_type::{MergeType, no_text};
 use crate::patches::ContentRange;
 use crate::problem::Problem;
 use crate::route::{Ask, storage_problem, write_problem};
@@ -43,6 +45,12 @@ pub(crate) fn is_plain(headers: &HeaderMap) -> bool {
     true
 }
 
+/// Whether a kept answer is in the form that a plain request asks for: texts and files have one of their own.
+pub(crate) fn fits(headers: &HeaderMap, answer: &Answer) -> bool {
+    let is_json = |headers: &HeaderMap, name| headers.get(name).is_some_and(|value| value == "application/json");
+    !is_json(headers, header::ACCEPT) || is_json(&answer.headers, header::CONTENT_TYPE)
+}
+
 /// An answer from the cache.
 pub(crate) fn ready(answer: &Answer) -> Response<Body> {
     let mut response = Response::new(Body::ready(answer.body.clone()));
@@ -57,6 +65,9 @@ const STREAM_FROM: u64 = 20_000;
 const BLOCKING_FROM: u64 = 500;
 
 pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
+    if let Some(source) = crate::computed::Source::at(ask.space, &ask.path) {
+        return crate::computed::get(&ask, &source);
+    }
     let epoch = ask.peer.cache.epoch();
     let store = ask.peer.store.clone();
     let rows = store.snapshot();
@@ -66,6 +77,7 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
         return crate::sys::raw_changes(&ask);
     }
     let headers = &ask.head.headers;
+    MergeType::of(headers)?;
     if headers.contains_key("version") || headers.contains_key("parents") {
         return from_others(&ask, historic(&ask, &rows)?).await;
     }
@@ -97,7 +109,10 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
         store.read(&rows, ask.space, &ask.path)
     };
     let reading = reading.map_err(|error| storage_problem(&error))?;
-    let plain = is_plain(headers) && ask.head.uri.query().is_none();
+    // What has a media type of its own, and is asked for as JSON, is not what others ask for.
+    let has_own =
+        matches!(reading.tree.writes.first().map(|write| &write.value), Some(Value::Text { .. } | Value::Bytes { .. } | Value::Blob { .. }));
+    let plain = is_plain(headers) && ask.head.uri.query().is_none() && !(has_own && headers.contains_key(header::ACCEPT));
     let response = value(&ask, &reading.tree, &reading.version)?;
     let response = from_others(&ask, response).await?;
     // What is kept is given to those who take anything and to those who take JSON.
@@ -127,6 +142,22 @@ fn absent(path: &Path) -> Problem {
 fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, Problem> {
     let headers = &ask.head.headers;
     let version_header = print_versions(version);
+    let merge = MergeType::of(headers)?;
+    let text_shown = crate::watch::text::text_of(tree);
+    if merge.is_some() && text_shown.is_none() && !tree.is_absent() {
+        return Err(no_text());
+    }
+    if let Some(kind) = merge
+        && tree.is_absent()
+    {
+        // To who edits texts, one that nobody has written to yet is empty.
+        let mut response = Response::new(Body::ready(Bytes::new()));
+        let out = response.headers_mut();
+        insert(out, "version", &version_header);
+        out.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        text_headers(out, Some(kind), "");
+        return Ok(response);
+    }
     if tree.is_absent() {
         let problem = absent(&ask.path);
         let mut response = crate::body::refuse(&problem);
@@ -161,6 +192,9 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
     {
         response.headers_mut().insert("text-parked", HeaderValue::from_static("1"));
     }
+    if let Some((_, text)) = text_shown {
+        text_headers(response.headers_mut(), merge, text);
+    }
     if let Some(wanted) = wanted {
         return serve(ask, response, &wanted);
     }
@@ -173,6 +207,7 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
     {
         return Ok(serve_media(ask, response, mime, bytes));
     }
+    response.headers_mut().remove("repr-digest");
     let mut body = Vec::new();
     if let Some(range) = text(headers, header::RANGE).and_then(|range| range.strip_prefix("json")) {
         return json_range(tree, &space, range, response);
@@ -181,6 +216,13 @@ fn value(ask: &Ask, tree: &Tree, version: &[String]) -> Result<Response<Body>, P
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *response.body_mut() = Body::ready(body);
     Ok(response)
+}
+
+/// What Braid clients that edit texts look for.
+fn text_headers(out: &mut HeaderMap, merge: Option<MergeType>, text: &str) {
+    out.insert("merge-type", HeaderValue::from_static(merge.unwrap_or(MergeType::Simpleton).name()));
+    out.insert("accept-subscribe", HeaderValue::from_static("true"));
+    insert(out, "repr-digest", &crate::signature::print_digest(&crate::watch::sha256(text)));
 }
 
 /// The bytes of a value that has a media type of its own, or of a string asked for as text.
@@ -292,10 +334,19 @@ fn historic(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
     let mut response = match (versions(&ask.head.headers, "parents")?, window) {
         (None, None) => value(ask, &tree, shown)?,
         (None, Some(window)) => page(ask, window.cut(&tree, &space), shown),
-        (Some(parents), None) if crate::watch::text::is_text(&tree) && version.is_none() => {
+        (Some(parents), None) if crate::watch::text::is_text(&tree) => {
             let mut out = Vec::new();
-            let edits = crate::watch::text::edits_since(store, rows, ask.space, &ask.path, &parents).map_err(|error| write_problem(&error))?;
-            crate::watch::text::write_braid(&mut out, &tree, edits.as_deref(), shown, &parents);
+            let merge = MergeType::of(&ask.head.headers)?;
+            let missing = |error| write_problem(&error);
+            if merge == Some(MergeType::Dt) && version.is_none() {
+                crate::watch::write_runs_since(store, rows, (ask.space, &ask.path), &mut out, &parents).map_err(missing)?;
+            } else {
+                let edits = match &version {
+                    None => crate::watch::text::edits_since(store, rows, ask.space, &ask.path, &parents).map_err(missing)?,
+                    Some(_) => crate::watch::text::edits_from(&at(&parents)?, &tree),
+                };
+                crate::watch::text::write_braid(&mut out, &tree, edits.as_deref(), shown, &parents);
+            }
             let mut response = Response::new(Body::ready(out));
             *response.status_mut() = multiresponse();
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/http-history"));

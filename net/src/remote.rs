@@ -134,6 +134,7 @@ pub(crate) fn mark(response: Response<Body>, state: &SpaceState, name: &str) -> 
         SpaceState::Live { .. } => "live",
         SpaceState::Loading => "loading",
         SpaceState::Connecting => "connecting",
+        SpaceState::Waiting => "waiting",
         SpaceState::Denied => "denied",
         SpaceState::Unreachable { .. } => "unreachable",
         SpaceState::Unknown => "unknown",
@@ -153,6 +154,10 @@ fn problem(name: &str, state: &SpaceState) -> Problem {
         SpaceState::Connecting => {
             Problem::new(unavailable, "connecting", "this is on its way", format!("who has the space of {name} is being called"))
                 .with_fix("ask again in a moment, or send `Prefer: wait=30`")
+        }
+        SpaceState::Waiting => {
+            Problem::new(unavailable, "waiting", "this waits for its owner", format!("{name} has to accept what you wrote before more is exchanged"))
+                .with_fix("ask the owner to answer your request: `timebus held` shows it there")
         }
         SpaceState::Denied => {
             Problem::new(StatusCode::FORBIDDEN, "denied", "you may not see this", format!("who has the space of {name} does not give it to us"))

@@ -14,11 +14,12 @@ use crate::apps::{App, origin};
 use crate::authority::{Verb, who_are_you};
 use crate::body::{Body, read_body, refuse};
 use crate::host::HostKind;
-use crate::peer::Peer;
+use crate::multiplex::{self, Through};
+use crate::peer::{Of, Peer};
 use crate::problem::Problem;
 use crate::server::Link;
 use crate::target::{Query, Target, TargetError};
-use crate::who::{Who, check_host, foreign_origin, identify, is_browser, is_same_origin, text};
+use crate::who::{Who, authority, check_host, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::{blobs, read, remote, sys, watch, websocket, write};
 
 /// A request whose head was checked.
@@ -38,7 +39,7 @@ pub(crate) fn answer_now(peer: &Peer, link: &Link, request: &Request<Incoming>) 
     if request.method() != Method::GET || headers.contains_key(header::AUTHORIZATION) || !read::is_plain(headers) {
         return None;
     }
-    let kept = peer.cache.find(request.uri().path_and_query()?.as_str())?;
+    let kept = peer.cache.find(request.uri().path_and_query()?.as_str()).filter(|kept| read::fits(headers, kept))?;
     let is_ours = matches!(check_host(link, request.version(), request.uri(), headers), Ok(HostKind::Root));
     if !is_ours || !link.is_owner() {
         return None;
@@ -50,15 +51,20 @@ pub(crate) fn answer_now(peer: &Peer, link: &Link, request: &Request<Incoming>) 
 /// Answers one request.
 pub(crate) async fn answer(peer: Peer, link: Arc<Link>, request: Request<Incoming>) -> Response<Body> {
     let is_head = request.method() == Method::HEAD;
-    let mut response = match dispatch(&peer, &link, request).await {
-        Ok(response) => response,
-        Err(problem) => refuse(&problem),
-    };
+    let response = dispatch(&peer, &link, request).await;
+    finish(&peer, is_head, response)
+}
+
+/// What every answer has.
+fn finish(peer: &Peer, is_head: bool, response: Result<Response<Body>, Problem>) -> Response<Body> {
+    let mut response = response.unwrap_or_else(|problem| refuse(&problem));
     peer.answered(response.status().as_u16());
     // The reason phrases that Braid clients' users see; other statuses have their own.
     let phrase: Option<&'static [u8]> = match response.status().as_u16() {
         209 => Some(b"Multiresponse"),
+        293 => Some(b"Responded via multiplexer"),
         309 => Some(b"Version Unknown Here"),
+        550 => Some(b"Repr-Digest Mismatch"),
         _ => None,
     };
     if let Some(phrase) = phrase {
@@ -111,12 +117,59 @@ async fn serve(
         return websocket::upgrade(peer, link, kind, head, body);
     }
     let who = identify(peer, link, kind, &head)?;
+    if let Some(key) = who.guest()
+        && let Err(wait_ms) = peer.ledger().request(&key, now_ms())
+    {
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate", "not so fast", "this key asks more often than is answered");
+        let mut response = refuse(&problem.with_fix(format!("ask again in {wait_ms} ms")));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1000)));
+        return Ok(response);
+    }
+    if matches!(head.method, Method::GET | Method::HEAD)
+        && let Some(through) = Through::of(&head.headers)?
+    {
+        let maker = who.principal().ok_or_else(|| who_are_you("a multiplexer is its maker's alone"))?;
+        let is_head = head.method == Method::HEAD;
+        let real = {
+            let (peer, link) = (peer.clone(), Arc::clone(link));
+            async move {
+                let is_app = app.is_some();
+                let response = Box::pin(carry_out(&peer, &link, who, head, body, app)).await;
+                let response = finish(&peer, is_head, response);
+                if is_app { origin::guard(response) } else { response }
+            }
+        };
+        return Ok(multiplex::answer(peer, &maker, through, real).await);
+    }
+    carry_out(peer, link, who, head, body, app).await
+}
+
+/// Does what somebody asks for.
+async fn carry_out(
+    peer: &Peer,
+    link: &Arc<Link>,
+    who: Who,
+    head: http::request::Parts,
+    body: Incoming,
+    app: Option<Arc<App>>,
+) -> Result<Response<Body>, Problem> {
     let raw = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     if head.method == Method::GET && who.is_owner() && read::is_plain(&head.headers) {
         // The common case first: what was asked for before and has not changed.
-        if let Some(answer) = peer.cache.find(raw) {
+        if let Some(answer) = peer.cache.find(raw).filter(|kept| read::fits(&head.headers, kept)) {
             return Ok(read::ready(&answer));
         }
+    }
+    if let Some(name) = multiplex::name(&head.method, head.uri.path()) {
+        if is_browser(&head.headers) && !is_same_origin(&head) {
+            return Err(foreign_origin());
+        }
+        let maker = who.principal().ok_or_else(|| who_are_you("a multiplexer is its maker's alone"))?;
+        if head.method == Method::DELETE {
+            return multiplex::end(peer, &maker, &head.headers, name);
+        }
+        let origin = page_origin(&head).map(|origin| peer.count_origin(Of::Connections, &origin)).transpose()?;
+        return multiplex::open(peer, maker, &head.headers, name, origin);
     }
     let target = Target::parse(raw).map_err(|error| bad_target(&error))?;
     let first = target.segments.first().map(String::as_str);
@@ -139,9 +192,9 @@ async fn serve(
         if let [uploads, id] = &rest[..]
             && uploads == "uploads"
         {
-            return blobs::resume::answer(peer, who, head, body, id).await;
+            return Box::pin(blobs::resume::answer(peer, who, head, body, id)).await;
         }
-        return sys::answer(peer, who, head, body, &rest, target.query).await;
+        return Box::pin(sys::answer(peer, who, head, body, &rest, target.query)).await;
     }
     if head.method == Method::OPTIONS {
         // No origin is granted anything here, so nothing is said that would allow one.
@@ -154,6 +207,11 @@ async fn serve(
         return Err(if matches!(who, Who::Anyone) { who_are_you("a page of another origin may change nothing") } else { foreign_origin() });
     }
     let verb = if reads { Verb::Read } else { Verb::Write };
+    if let Some((space, rest)) = crate::drop::place(&target.segments) {
+        let body = if reads { bytes::Bytes::new() } else { read_body(body, crate::sys::BODY_BYTES_MAX).await? };
+        who.allows_body(&body)?;
+        return Box::pin(crate::drop::answer(peer, &head, &who, space, rest, body)).await;
+    }
     let (space, path, state) = remote::reach(peer, &head.headers, &target.segments, &who, verb).await?;
     let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query };
     let key = ask.space.key;
@@ -167,12 +225,16 @@ async fn serve(
                 read::get(ask).await
             }
         }
-        Method::PUT if blobs::resume::is_begin(&ask.head) => blobs::resume::begin(ask, body).await,
-        Method::PUT | Method::POST if blobs::upload::is_file(&ask.head) => blobs::upload::take(ask, body).await,
+        Method::PUT if blobs::resume::is_begin(&ask.head) => Box::pin(blobs::resume::begin(ask, body)).await,
+        Method::PUT | Method::POST if blobs::upload::is_file(&ask.head) => Box::pin(blobs::upload::take(ask, body)).await,
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
             let body = read_body(body, ask.peer.config.body_bytes_max).await?;
             ask.who.allows_body(&body)?;
-            write::answer(ask, body).await
+            if let Some(key) = ask.who.guest() {
+                let bytes = body.len() as u64 + timebus_store::change::OVERHEAD_BYTES;
+                ask.peer.ledger().charge(&key, bytes, now_ms()).map_err(|id| over_budget(&ask.peer, &id))?;
+            }
+            Box::pin(write::answer(ask, body)).await
         }
         _ => {
             let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this method is not known here", format!("use one of {ALLOW}"));
@@ -187,6 +249,14 @@ async fn serve(
     }
 }
 
+/// The answer to a key that had this peer write as much for it as the owner has allowed.
+fn over_budget(peer: &Peer, id: &str) -> Problem {
+    peer.store().recheck_rights();
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "held", "this is more than you may keep here", "the owner of this peer was asked for more room")
+        .with_fix(format!("wait until the owner says yes: timebus allow {id}"))
+        .with("request", id)
+}
+
 const ALLOW: &str = "GET, HEAD, PUT, PATCH, POST, DELETE, OPTIONS";
 
 /// Whether a browser wants to show the answer as a page.
@@ -195,6 +265,15 @@ fn wants_page(head: &http::request::Parts) -> bool {
     document
         && text(&head.headers, header::ACCEPT).is_some_and(|accept| accept.contains("text/html"))
         && !head.uri.query().is_some_and(|query| query.contains("view=raw"))
+}
+
+/// The web origin that a browser asks from.
+pub(crate) fn page_origin(head: &http::request::Parts) -> Option<String> {
+    match text(&head.headers, header::ORIGIN) {
+        Some(origin) => Some(origin.to_owned()),
+        // A page of our own origin says so in other ways when it only reads.
+        None => is_browser(&head.headers).then(|| format!("http://{}", authority(head))),
+    }
 }
 
 fn wants_events(head: &http::request::Parts) -> bool {
@@ -235,7 +314,8 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
     use timebus_store::plan::PlanError;
     let detail = error.to_string();
     match error {
-        WriteError::UnknownVersion(_) => Problem::new(version_unknown(), "version", "a version is not known here", detail)
+        WriteError::UnknownVersion(missing) => Problem::new(version_unknown(), "version", "a version is not known here", detail)
+            .with("versions", missing.as_slice())
             .with_fix("read the path again and build on the version that you get"),
         WriteError::TooManyParents(_) => Problem::new(StatusCode::BAD_REQUEST, "versions", "too many parents", detail),
         WriteError::Condition { .. } => Problem::new(StatusCode::PRECONDITION_FAILED, "condition", "the condition does not hold", detail),
@@ -254,6 +334,11 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::Patch(_) => Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch does not fit", detail),
         WriteError::NoGrant { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here", detail)
             .with_fix("ask the owner of the space for a grant that covers this path"),
+        WriteError::NoAuthority { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not say this about rights", detail).with_fix(
+            "only who gave a right, who stands above him, or a moderator of a plain member's place can take it; `timebus grants` shows who that is",
+        ),
+        WriteError::CannotKeep(_) => Problem::new(StatusCode::NOT_FOUND, "quarantine", "there is nothing to keep", detail)
+            .with_fix("`timebus quarantine` lists what is hidden"),
         WriteError::Spans { .. } => Problem::new(StatusCode::CONFLICT, "spans", "this spans paths that are kept apart", detail)
             .with_fix("write each part by a request of its own; `timebus private` lists the paths that are kept apart"),
         WriteError::UsedUp => Problem::new(StatusCode::GONE, "invite", "the invite is used up", detail),

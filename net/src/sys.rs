@@ -9,7 +9,6 @@ use hyper::body::Incoming;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{Signed, human_name};
 use timebus_store::change::{CHANGE_BYTES_MAX, Change};
-use timebus_store::ids::TimelineId;
 use timebus_store::json::Json;
 use timebus_store::keyspace::{Committed, Rows as _, Table};
 use timebus_store::path::{Path, Segment};
@@ -30,8 +29,31 @@ use crate::target::{Query, Target};
 use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
+/// What `/.sys` has to read.
+const PARTS: [&str; 20] = [
+    "status",
+    "metrics",
+    "blobs",
+    "log",
+    "conflicts",
+    "diff",
+    "peers",
+    "spaces",
+    "invites",
+    "devices",
+    "timelines",
+    "apps",
+    "grants",
+    "quarantine",
+    "held",
+    "costs",
+    "inbox",
+    "outbox",
+    "refs",
+    "indexes",
+];
 /// Largest body of a request to the system.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 /// Entries of a listing, if the caller does not say.
 const ENTRIES_DEFAULT: usize = 100;
 
@@ -60,7 +82,9 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
 }
 
 pub(crate) mod apps;
+mod costs;
 pub(crate) mod network;
+mod rights;
 mod timelines;
 
 /// Answers `/.sys/…`.
@@ -98,11 +122,17 @@ pub(crate) async fn answer(
     if let Some(answer) = timelines::answer(peer, &head.method, &parts, &body).await {
         return answer;
     }
+    if let Some(answer) = costs::answer(peer, &head.method, &parts, &body).await {
+        return answer.map(|value| answer_json(&value));
+    }
+    if let Some(answer) = rights::answer(peer, &head.method, &parts, &query, &body).await {
+        return answer.map(|value| answer_json(&value));
+    }
+    if let Some(answer) = crate::drop::sys(peer, &head, &parts, &body, &query).await {
+        return answer;
+    }
     match name {
-        "" if reads => {
-            let links = ["status", "metrics", "blobs", "log", "conflicts", "diff", "peers", "spaces", "invites", "devices", "timelines", "apps"];
-            Ok(answer_json(&json!({ "links": links })))
-        }
+        "" if reads => Ok(answer_json(&json!({ "links": PARTS }))),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
         "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, &query)),
@@ -468,8 +498,8 @@ pub(crate) async fn take_changes(ask: &Ask, body: &[u8]) -> Result<Response<Body
     }
     // A guest may bring what belongs here and nothing else: every change that is kept takes room.
     if !ask.who.is_owner() {
-        let own = ["auth", "main"].map(|name| TimelineId::named(&ask.space.key, name));
-        if let Some(at) = changes.iter().position(|change| !own.contains(&change.content().header().timeline)) {
+        let is_here = |change: &Signed<Change>| ask.peer.store().number_of(&ask.space.key, &change.content().header().timeline).is_some();
+        if let Some(at) = changes.iter().position(|change| !is_here(change)) {
             return Err(Problem::new(StatusCode::FORBIDDEN, "rights", "this belongs elsewhere", format!("change {at} is of another space")));
         }
     }

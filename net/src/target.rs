@@ -51,6 +51,10 @@ pub struct Query {
     pub view: View,
     /// The step by which `POST` moves a counter.
     pub inc: Option<i64>,
+    /// Whose rights are asked about.
+    pub who: Option<String>,
+    /// Only references of this kind.
+    pub kind: Option<String>,
 }
 
 /// Which side of a value is asked for.
@@ -178,7 +182,7 @@ impl TargetError {
             Self::ControlCharacter { .. } => "use a name without control characters",
             Self::BadEscape { .. } => "write a percent sign as %25",
             Self::NotUtf8 { .. } => "encode names as UTF-8 before percent-encoding them",
-            Self::UnknownParameter { .. } => "known parameters are depth, limit, after, first, last, view and inc",
+            Self::UnknownParameter { .. } => "known parameters are depth, limit, after, first, last, view, inc, as and kind",
             Self::DuplicateParameter { .. } => "send the parameter once",
             Self::BadNumber { .. } => "send decimal digits; only inc may be negative, with a - in front",
             Self::UnknownView { .. } => "use view=value, view=all, view=meta or view=raw",
@@ -240,7 +244,9 @@ impl Query {
                 "first" => set(&mut query.first, "first", number("first", &value)?)?,
                 "last" => set(&mut query.last, "last", number("last", &value)?)?,
                 "view" => set(&mut view, "view", View::parse(&value)?)?,
+                "kind" => set(&mut query.kind, "kind", value)?,
                 "inc" => set(&mut query.inc, "inc", signed_number("inc", &value)?)?,
+                "as" => set(&mut query.who, "as", value)?,
                 _ => {
                     return Err(TargetError::UnknownParameter { name: shorten(&name) });
                 }
@@ -481,10 +487,20 @@ pub(crate) mod tests {
 
     #[test]
     fn reads_every_parameter() {
-        let target = Target::parse("/a?depth=2&limit=10&after=x+%2B%26y&first=1&last=2&view=all&inc=-5").expect("a legal target");
+        let target = Target::parse("/a?depth=2&limit=10&after=x+%2B%26y&first=1&last=2&view=all&inc=-5&as=bob").expect("a legal target");
         assert_eq!(
             target.query,
-            Query { depth: Some(2), limit: Some(10), after: Some("x +&y".into()), first: Some(1), last: Some(2), view: View::All, inc: Some(-5) }
+            Query {
+                depth: Some(2),
+                limit: Some(10),
+                after: Some("x +&y".into()),
+                first: Some(1),
+                last: Some(2),
+                view: View::All,
+                inc: Some(-5),
+                who: Some("bob".into()),
+                kind: None
+            }
         );
         assert_eq!(Target::parse("/a?").expect("an empty query").query, Query::default());
     }

@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use timebus_identity::PublicKey;
 use timebus_store::feed::{Entry, Feed, Next, Signal, Version};
 use timebus_store::json::{Json, write_string};
 use timebus_store::keyspace::{Committed, Rows, Table};
@@ -23,19 +24,30 @@ use timebus_store::update::{Edit, Patch, Step, Update};
 use crate::accept::Mime;
 use crate::authority::Verb;
 use crate::body::Body;
-use crate::patches::{self, ContentRange, Position, Span, UpdateBody, write_deleted, write_update};
+use crate::computed::Source;
+use crate::merge_type::MergeType;
+use crate::patches::{self, UpdateBody, write_deleted, write_update};
 use crate::peer::{Counted, Of, OriginCount, Peer};
+use crate::presence::Seat;
 use crate::problem::Problem;
 use crate::read::{insert, multiresponse, versions};
-use crate::route::{Ask, storage_problem, write_problem};
+use crate::route::{Ask, page_origin, storage_problem, write_problem};
+use crate::senders::{Client, Sender};
 use crate::versions::print_versions;
-use crate::websocket::write_text;
-use crate::who::{Who, authority, is_browser, text};
+use crate::who::{Who, text};
 use crate::window::{Window, changes, marker_at};
 
+mod braid;
+mod events;
+mod merging;
 pub(crate) mod text;
 mod view;
 
+use braid::{NOTHING, braid_tail, braid_update, write_braid_edits};
+pub(crate) use braid::{difference, write_difference};
+pub(crate) use events::write_event;
+use events::{MORE, lines_tails, with_parents, write_edit, write_names};
+pub(crate) use merging::{sha256, write_runs_since};
 pub(crate) use view::Views;
 use view::{Shown, View};
 
@@ -46,12 +58,11 @@ const LINES: usize = 1;
 const BRAID_TAIL: usize = 2;
 const LINES_TAIL: usize = 3;
 const FRAMES: usize = 4;
+const DT: usize = 5;
 /// Most updates that go out in one piece.
 const BATCH: usize = 256;
 /// A piece that is this long goes out as it is: what waits for a slow reader should be little.
 const PIECE_BYTES: usize = 64 * 1024;
-/// Updates whose parts differ in more places than this are sent as snapshots.
-const DIFFERENCE_MAX: usize = 512;
 
 /// How often rights are looked at that may end by themselves.
 pub(crate) const RECHECK: Duration = Duration::from_secs(20);
@@ -82,35 +93,34 @@ impl Form {
 
 /// Answers a GET with a stream.
 pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
+    if let Some(source) = Source::at(ask.space, &ask.path) {
+        return crate::computed::subscribe(&ask, source);
+    }
     let headers = &ask.head.headers;
-    let accept = text(headers, header::ACCEPT).unwrap_or_default();
-    let form = if accept.starts_with("text/event-stream") {
-        Form::Events
-    } else if accept.contains("application/x-ndjson") {
-        Form::Lines
-    } else {
-        Form::Braid
-    };
+    let form = stream_form(headers);
     if headers.contains_key("version") {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "versions", "a subscription has no Version", "send Parents to go on from a version"));
     }
-    if let Some(kind) = text(headers, "merge-type")
-        && !matches!(kind, "timebus" | "aww")
-    {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "merge-type", "this merge type is not known", format!("{kind:?} is not there yet")));
-    }
+    let merge = MergeType::of(headers)?.filter(|_| form == Form::Braid && Window::of(&ask.query).is_none());
     let from = match text(headers, "last-event-id") {
         Some(id) if form == Form::Events => Some(id.split(' ').filter(|id| !id.is_empty()).map(str::to_owned).collect()),
         _ => versions(headers, "parents")?,
     };
     let heartbeat = text(headers, "heartbeats").and_then(heartbeat_s).map(Duration::from_secs_f64);
-    // A page of our own origin says so in other ways when it only reads.
-    let origin = match text(headers, header::ORIGIN) {
-        Some(origin) => Some(origin.to_owned()),
-        None => is_browser(headers).then(|| format!("http://{}", authority(&ask.head))),
+    let origin = page_origin(&ask.head).map(|origin| ask.peer.count_origin(Of::Subscriptions, &origin)).transpose()?;
+    let start = Start {
+        who: &ask.who,
+        space: ask.space,
+        path: &ask.path,
+        form,
+        client: (form == Form::Braid).then(|| Client::of(headers, ask.who.principal())).flatten(),
+        merge,
+        is_whole: form == Form::Braid && wants_wholes(headers),
+        from,
+        window: Window::of(&ask.query),
+        origin,
     };
-    let origin = origin.map(|origin| ask.peer.count_origin(Of::Subscriptions, &origin)).transpose()?;
-    let watch = Watch::start(&ask.peer, &ask.who, ask.space, &ask.path, form, from, Window::of(&ask.query), origin)?;
+    let watch = Watch::start(&ask.peer, start)?;
     // Without a sign of life now and then, a subscriber who is gone would not be noticed.
     let pause = heartbeat.or(match form {
         Form::Events => Some(Duration::from_secs(15)),
@@ -142,8 +152,9 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
             if let (Some(heartbeats), true) = (ask.head.headers.get("heartbeats"), heartbeat.is_some()) {
                 headers.insert("heartbeats", heartbeats.clone());
             }
-            if let Some(kind) = ask.head.headers.get("merge-type") {
-                headers.insert("merge-type", kind.clone());
+            if let Some(kind) = merge {
+                headers.insert("merge-type", HeaderValue::from_static(kind.name()));
+                headers.insert("editable", HeaderValue::from_static("true"));
             }
             *response.status_mut() = multiresponse();
         }
@@ -158,6 +169,38 @@ pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
         Some((bytes, stream))
     })));
     Ok(response)
+}
+
+/// Whether a Braid client knows no patches: statebus asks for JSON and says nothing else of itself, and what it makes of
+/// a patch is nothing.
+fn wants_wholes(headers: &HeaderMap) -> bool {
+    text(headers, header::ACCEPT) == Some("application/json")
+        && !["peer", "parents", "merge-type", "heartbeats"].iter().any(|name| headers.contains_key(*name))
+}
+
+/// The form of a stream that a request asks for.
+pub(crate) fn stream_form(headers: &http::HeaderMap) -> Form {
+    let accept = text(headers, header::ACCEPT).unwrap_or_default();
+    if accept.starts_with("text/event-stream") {
+        Form::Events
+    } else if accept.contains("application/x-ndjson") {
+        Form::Lines
+    } else {
+        Form::Braid
+    }
+}
+
+/// What a subscriber is told last.
+pub(crate) fn farewell(form: Form, problem: &Problem) -> Bytes {
+    let mut out = Vec::new();
+    // A Braid client asks again and gets the reason then.
+    if form != Form::Braid {
+        write_event(form, None::<&[String]>, &mut out, |out| {
+            out.extend_from_slice(b"\"closed\":\"revoked\",\"detail\":");
+            write_string(&problem.detail, out);
+        });
+    }
+    out.into()
 }
 
 /// Seconds of a `Heartbeats` header: the number that it begins with.
@@ -192,6 +235,24 @@ impl From<StorageError> for End {
     }
 }
 
+/// What a subscription begins with.
+pub(crate) struct Start<'a> {
+    pub(crate) who: &'a Who,
+    pub(crate) space: Space,
+    pub(crate) path: &'a Path,
+    pub(crate) form: Form,
+    /// The Braid client that asks, if it says who it is.
+    pub(crate) client: Option<Client>,
+    /// How it merges, if it edits a text.
+    pub(crate) merge: Option<MergeType>,
+    /// Whether it gets the whole value after each change.
+    pub(crate) is_whole: bool,
+    /// What it has already.
+    pub(crate) from: Option<Vec<String>>,
+    pub(crate) window: Option<Window>,
+    pub(crate) origin: Option<OriginCount>,
+}
+
 /// One subscription.
 pub(crate) struct Watch {
     peer: Peer,
@@ -199,6 +260,14 @@ pub(crate) struct Watch {
     guest: Option<Who>,
     path: Path,
     form: Form,
+    /// The Braid client that subscribed, if it said who it is.
+    client: Option<Client>,
+    /// How it merges, if it edits a text.
+    merge: Option<MergeType>,
+    /// Whether it gets the whole value after each change.
+    is_whole: bool,
+    /// Whether there is nothing more to come: the client has to begin anew.
+    is_over: bool,
     /// What the subscriber looks through, and what it was shown through that.
     window: Option<(Arc<View>, Arc<Shown>)>,
     feed: Arc<Feed>,
@@ -212,22 +281,15 @@ pub(crate) struct Watch {
     media: Option<Box<str>>,
     /// What is to be sent before anything else.
     first: Option<Bytes>,
+    /// Where others see the subscriber, and it sees them.
+    seat: Option<Seat>,
     _counted: (Counted, Option<OriginCount>),
 }
 
 impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
-    #[expect(clippy::too_many_arguments, reason = "who watches what, how, from where on")]
-    pub(crate) fn start(
-        peer: &Peer,
-        who: &Who,
-        space: Space,
-        path: &Path,
-        form: Form,
-        from: Option<Vec<String>>,
-        window: Option<Window>,
-        origin: Option<OriginCount>,
-    ) -> Result<Self, Problem> {
+    pub(crate) fn start(peer: &Peer, start: Start<'_>) -> Result<Self, Problem> {
+        let Start { who, space, path, form, client, merge, is_whole, from, window, origin } = start;
         who.may(peer, Verb::Read, &space.key, path)?;
         let feed = peer.store.feed(space, path);
         let number = feed.end();
@@ -236,20 +298,26 @@ impl Watch {
             guest: (!who.is_owner()).then(|| who.clone()),
             path: path.clone(),
             form,
+            client,
+            merge,
+            is_whole,
+            is_over: false,
             window: window.map(|window| (peer.views.open(space, path, window), Arc::default())),
             number,
             upto: 0,
             version: Arc::new([]),
             media: None,
             first: None,
+            seat: None,
             feed,
             _counted: (Counted::new(peer, |counters| &counters.subscriptions), origin),
         };
         let rows = peer.store.snapshot();
         let mut out = Vec::new();
-        match from {
-            None => watch.write_snapshot(&rows, &mut out, None).map_err(|error| storage_problem(&error))?,
-            Some(from) => watch.write_resume(&rows, &mut out, from)?,
+        match (merge, from) {
+            (Some(kind), from) => watch.begin_merging(&rows, &mut out, kind, from)?,
+            (None, None) => watch.write_snapshot(&rows, &mut out, None).map_err(|error| storage_problem(&error))?,
+            (None, Some(from)) => watch.write_resume(&rows, &mut out, from)?,
         }
         watch.write_caught_up(&mut out);
         if !out.is_empty() {
@@ -263,9 +331,15 @@ impl Watch {
         self.feed.signal(signal);
     }
 
+    /// Says to others who watch the path what they see of the subscriber, and shows them to it from now on.
+    pub(crate) fn be_present(&mut self, by: PublicKey, value: Option<&Json>, signal: &Arc<Signal>) -> Result<(), Problem> {
+        let seat = self.seat.get_or_insert_with(|| self.peer.presences.enter(self.feed.space, &self.path, by, signal));
+        seat.set(value)
+    }
+
     /// Whether there may be something to take.
     pub(crate) fn has_news(&self) -> bool {
-        self.first.is_some() || self.feed.is_ahead_of(self.number)
+        self.first.is_some() || self.feed.is_ahead_of(self.number) || self.seat.as_ref().is_some_and(Seat::has_news)
     }
 
     /// Whether the subscriber may no longer watch. Asked when rights changed; what is new is not told before either.
@@ -281,15 +355,7 @@ impl Watch {
 
     /// What a subscriber is told last.
     pub(crate) fn farewell(&self, problem: &Problem) -> Bytes {
-        let mut out = Vec::new();
-        // A Braid client asks again and gets the reason then.
-        if self.form != Form::Braid {
-            write_event(self.form, None::<&[String]>, &mut out, |out| {
-                out.extend_from_slice(b"\"closed\":\"revoked\",\"detail\":");
-                write_string(&problem.detail, out);
-            });
-        }
-        out.into()
+        farewell(self.form, problem)
     }
 
     /// What is new, if anything is.
@@ -298,24 +364,49 @@ impl Watch {
     ///
     /// [`End`] when there is nothing more to come.
     pub(crate) fn take(&mut self) -> Result<Option<Bytes>, End> {
-        if let Some(problem) = self.closed() {
-            return Err(End::Closed(problem));
+        loop {
+            if let Some(problem) = self.closed() {
+                return Err(End::Closed(problem));
+            }
+            let taken = self.take_news()?;
+            // Of many updates none may be for the subscriber.
+            if taken.is_some() || self.is_over || !self.feed.is_ahead_of(self.number) {
+                return Ok(taken);
+            }
         }
-        Ok(self.take_news()?)
     }
 
     fn take_news(&mut self) -> Result<Option<Bytes>, StorageError> {
         if let Some(first) = self.first.take() {
             return Ok(Some(first));
         }
+        if let Some(seat) = self.seat.as_mut().filter(|seat| seat.has_news()) {
+            let mut news = Vec::new();
+            if seat.write_news(&mut news) {
+                let mut out = Vec::new();
+                write_event::<&str>(self.form, None, &mut out, |out| out.extend_from_slice(&news));
+                return Ok(Some(out.into()));
+            }
+        }
         let entries = match self.feed.from(self.number, BATCH) {
             Next::Behind(count) => {
                 self.peer.counters.behind.fetch_add(1, Ordering::Relaxed);
+                if self.merge.is_some() {
+                    return self.remerge().map(Some);
+                }
                 return self.resnapshot(Some(count)).map(Some);
             }
             Next::Entries(entries) if entries.is_empty() => return Ok(None),
             Next::Entries(entries) => entries,
         };
+        if let Some(kind) = self.merge {
+            return self.take_merging(kind, entries);
+        }
+        if self.is_whole {
+            self.number = entries.last().map_or(self.number, |last| last.number + 1);
+            let is_news = entries.iter().any(|entry| entry.update.a > self.upto);
+            return if is_news { self.resnapshot(None).map(Some) } else { Ok(None) };
+        }
         if let Some((view, shown)) = &self.window {
             let (view, shown) = (Arc::clone(view), Arc::clone(shown));
             return self.look_again(&view, &shown, &entries);
@@ -328,6 +419,10 @@ impl Watch {
             }
             self.number = entry.number + 1;
             if entry.update.a <= self.upto {
+                continue;
+            }
+            if self.is_own(&entry) {
+                self.version = Arc::clone(&entry.version);
                 continue;
             }
             let (path, braid) = (&self.path, self.form == Form::Braid);
@@ -380,6 +475,18 @@ impl Watch {
         }
         self.peer.counters.deliveries.fetch_add(delivered, Ordering::Relaxed);
         Ok((!out.is_empty()).then(|| out.into()))
+    }
+
+    /// Whether the subscriber made this change itself, here and upon all that it was told. Then it has what came of it.
+    fn is_own(&self, entry: &Entry) -> bool {
+        self.is_of_client(entry).is_some_and(|sender| sender.parents.iter().eq(self.version.iter().map(|name| &**name)))
+    }
+
+    /// Whether the subscriber made this change itself, here.
+    fn is_of_client(&self, entry: &Entry) -> Option<Arc<Sender>> {
+        let client = self.client.as_ref()?;
+        let sender = self.peer.senders.of(self.feed.space.key, &entry.update.name)?;
+        (*client == sender.client && sender.path == self.path).then_some(sender)
     }
 
     /// What is new in the window.
@@ -518,7 +625,7 @@ impl Watch {
                     body: UpdateBody::Snapshot { content_type: &Mime::JSON, content: &json },
                 },
             ),
-            Form::Braid => write_deleted(out, &texts(&version), &[]),
+            Form::Braid => write_deleted(out, &texts(&version), &[], NOTHING),
             form => {
                 if let Some(count) = behind {
                     write_event(form, Some(&*self.version), out, |out| {
@@ -618,7 +725,7 @@ impl Stream {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.changed.borrow_and_update();
-            if *self.stopped.borrow() || self.is_over {
+            if *self.stopped.borrow() || self.is_over || self.watch.is_over {
                 return None;
             }
             match self.watch.take() {
@@ -661,9 +768,6 @@ impl Stream {
     }
 }
 
-/// Says that the next message belongs to the same change.
-const MORE: &[u8] = b",\"more\":true";
-
 /// Stands in a feed for an update that only a snapshot can tell.
 const RESNAPSHOT: &[u8] = b"!";
 
@@ -672,47 +776,6 @@ fn applied(rows: &Committed) -> Result<u64, StorageError> {
     match rows.get(Table::Meta, APPLIED)? {
         Some(row) => Ok(decode_applied(&row)?.0.saturating_sub(1)),
         None => Ok(0),
-    }
-}
-
-fn write_names<S: AsRef<str>>(names: &[S], out: &mut Vec<u8>) {
-    out.push(b'[');
-    for (at, name) in names.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write_string(name.as_ref(), out);
-    }
-    out.push(b']');
-}
-
-/// Writes one JSON object in the form's framing, with the version that it completes.
-fn write_event<S: AsRef<str>>(form: Form, version: Option<&[S]>, out: &mut Vec<u8>, members: impl FnOnce(&mut Vec<u8>)) {
-    match form {
-        Form::Watch(id) => write_text(out, |out| {
-            // The number of the watch comes first, so that whoever reads by hand sees it.
-            use std::io::Write as _;
-            let _ = write!(out, "{{\"id\":{id},");
-            members(out);
-            out.push(b'}');
-        }),
-        Form::Events => {
-            // Names of versions have no spaces or line ends when they are ids; others cannot be resumed from here.
-            let id = version.map(|version| version.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(" "));
-            if let Some(id) = id.filter(|id| !id.contains(['\n', '\r', '\0'])) {
-                out.extend_from_slice(b"id: ");
-                out.extend_from_slice(id.as_bytes());
-                out.push(b'\n');
-            }
-            out.extend_from_slice(b"data: {");
-            members(out);
-            out.extend_from_slice(b"}\n\n");
-        }
-        Form::Braid | Form::Lines => {
-            out.push(b'{');
-            members(out);
-            out.extend_from_slice(b"}\n");
-        }
     }
 }
 
@@ -756,200 +819,4 @@ fn texts(names: &[Box<str>]) -> Vec<String> {
 
 fn boxed(names: &[String]) -> Version {
     names.iter().map(|name| name.as_str().into()).collect()
-}
-
-/// A whole Braid update.
-fn braid_update(version: &[Box<str>], parents: &[Box<str>], tail: &[u8]) -> Vec<u8> {
-    let mut out = format!("HTTP 200 OK\r\nVersion: {}\r\nParents: {}\r\n", print_versions(version), print_versions(parents)).into_bytes();
-    out.extend_from_slice(tail);
-    out
-}
-
-/// Puts the parents in front of each line.
-fn with_parents(parents: &[Box<str>], tail: &[u8]) -> Vec<u8> {
-    let mut head = b"\"parents\":".to_vec();
-    write_names(parents, &mut head);
-    head.push(b',');
-    let mut out = Vec::with_capacity(tail.len() + head.len());
-    for line in tail.split_inclusive(|byte| *byte == b'\n') {
-        out.extend_from_slice(&head);
-        out.extend_from_slice(line);
-    }
-    out
-}
-
-/// The part of a Braid update behind its versions.
-fn braid_tail(update: &Update, path: &Path) -> Option<Vec<u8>> {
-    let mut parts = Vec::new();
-    for patch in update.patches.as_ref()? {
-        if let Some((steps, edit)) = relative(patch, path)? {
-            match &*edit {
-                // It may be a text, which is sent as it is.
-                Edit::Put(Json::String(_)) if steps.is_empty() => return None,
-                Edit::Text(edits) if steps.is_empty() => parts.extend(text::patches(edits)),
-                // Ranges of a value inside of another one have no form.
-                Edit::Text(_) => return None,
-                Edit::Put(value) if steps.is_empty() => {
-                    let mut content = Vec::new();
-                    value.write(&mut content);
-                    let mut out = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n", content.len()).into_bytes();
-                    out.extend_from_slice(&content);
-                    out.extend_from_slice(b"\r\n\r\n");
-                    return Some(out);
-                }
-                // A resource that is gone needs another status line; a snapshot says it.
-                Edit::Delete if steps.is_empty() => return None,
-                edit => parts.push(braid_patch(steps, edit)),
-            }
-        }
-    }
-    if parts.is_empty() {
-        return Some(Vec::new());
-    }
-    let mut whole = Vec::new();
-    write_update(&mut whole, &patches::Update { version: &[], parents: &[], repr_sha256: None, body: UpdateBody::Patches(&parts) });
-    // The versions differ between subscribers and stand in front of this.
-    let head = b"HTTP 200 OK\r\nVersion: \r\nParents: \r\n";
-    whole.starts_with(head).then(|| whole.split_off(head.len()))
-}
-
-fn braid_step(step: &Step) -> patches::Step {
-    match step {
-        Step::Key(key) => patches::Step::Key(key.to_string()),
-        Step::Index(index) => patches::Step::Index(Position::Start(*index as u64)),
-    }
-}
-
-/// The members behind `parents` of the events that an update makes, one a line.
-fn lines_tails(update: &Update, path: &Path, version: &Version) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    for patch in update.patches.as_ref()? {
-        let Some((steps, edit)) = relative(patch, path)? else { continue };
-        if !out.is_empty() {
-            out.extend_from_slice(MORE);
-            out.push(b'\n');
-        }
-        let at = if path.contains(&patch.path) { &patch.path } else { path };
-        write_edit(&mut out, at, steps, &edit);
-        out.extend_from_slice(b",\"version\":");
-        write_names(version, &mut out);
-        out.extend_from_slice(format!(",\"by\":\"{}\",\"time_ms\":{}", update.author, update.time_ms).as_bytes());
-    }
-    Some(out)
-}
-
-/// Writes the members of an event that say what happened where.
-fn write_edit(out: &mut Vec<u8>, path: &Path, steps: &[Step], edit: &Edit) {
-    let verb = match edit {
-        Edit::Put(_) => "put",
-        Edit::Delete => "delete",
-        Edit::Text(_) => "edit",
-        Edit::Splice { .. } => "splice",
-    };
-    out.extend_from_slice(format!("\"{verb}\":").as_bytes());
-    write_string(&path.to_string(), out);
-    match edit {
-        Edit::Put(value) => {
-            out.extend_from_slice(b",\"value\":");
-            value.write(out);
-        }
-        Edit::Delete => {}
-        Edit::Text(edits) => {
-            out.extend_from_slice(b",\"edits\":");
-            text::write_edits(out, edits);
-        }
-        Edit::Splice { start, end, items } => {
-            out.extend_from_slice(format!(",\"start\":{start},\"end\":{end},\"value\":[").as_bytes());
-            for (number, item) in items.iter().enumerate() {
-                if number > 0 {
-                    out.push(b',');
-                }
-                item.write(out);
-            }
-            out.push(b']');
-        }
-    }
-    if steps.iter().any(|step| matches!(step, Step::Index(_))) {
-        out.extend_from_slice(b",\"at\":[");
-        for (number, step) in steps.iter().enumerate() {
-            if number > 0 {
-                out.push(b',');
-            }
-            match step {
-                Step::Key(name) => write_string(name, out),
-                Step::Index(index) => out.extend_from_slice(index.to_string().as_bytes()),
-            }
-        }
-        out.push(b']');
-    }
-}
-
-/// Where two values differ, by steps: the new value, or `None` where there is none any more. `None` when there
-/// are too many places.
-pub(crate) fn difference(before: Option<&Json>, after: Option<&Json>) -> Option<Vec<(Vec<Step>, Option<Json>)>> {
-    fn walk(before: Option<&Json>, after: Option<&Json>, steps: &mut Vec<Step>, out: &mut Vec<(Vec<Step>, Option<Json>)>) -> bool {
-        if before == after {
-            return true;
-        }
-        // Objects with names that are no segments are kept whole, and only paths can say where something changed.
-        let has_paths = |members: &std::collections::BTreeMap<String, Json>| members.keys().all(|name| Segment::name(name).is_ok());
-        if let (Some(Json::Object(old)), Some(Json::Object(new))) = (before, after)
-            && has_paths(old)
-            && has_paths(new)
-        {
-            let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-            for name in names {
-                steps.push(Step::Key(name.as_str().into()));
-                let fits = walk(old.get(name), new.get(name), steps, out);
-                steps.pop();
-                if !fits {
-                    return false;
-                }
-            }
-            return true;
-        }
-        out.push((steps.clone(), after.cloned()));
-        out.len() <= DIFFERENCE_MAX
-    }
-    let mut out = Vec::new();
-    walk(before, after, &mut Vec::new(), &mut out).then_some(out)
-}
-
-/// Writes what turned one value into another as a Braid update.
-pub(crate) fn write_difference(out: &mut Vec<u8>, before: Option<&Json>, after: Option<&Json>, version: &[String], parents: &[String]) {
-    let edits = changes(before, after).unwrap_or_default();
-    write_braid_edits(out, &edits, after, &boxed(version), &boxed(parents));
-}
-
-/// Writes edits that lead to `value` as a Braid update. Without any, or when one replaces everything, the update is
-/// the whole value: clients differ in what they make of an update with no patches.
-fn write_braid_edits(out: &mut Vec<u8>, edits: &[(Vec<Step>, Edit)], value: Option<&Json>, version: &[Box<str>], parents: &[Box<str>]) {
-    let (version, parents) = (&*texts(version), &*texts(parents));
-    let Some(value) = value else { return write_deleted(out, version, parents) };
-    let is_root = |(steps, edit): &(Vec<Step>, Edit)| steps.is_empty() && !matches!(edit, Edit::Splice { .. });
-    let mut content = Vec::new();
-    let mut parts = Vec::new();
-    let body = if edits.is_empty() || edits.iter().any(is_root) {
-        value.write(&mut content);
-        UpdateBody::Snapshot { content_type: &Mime::JSON, content: &content }
-    } else {
-        parts.extend(edits.iter().map(|(steps, edit)| braid_patch(steps, edit)));
-        UpdateBody::Patches(&parts)
-    };
-    write_update(out, &patches::Update { version, parents, repr_sha256: None, body });
-}
-
-fn braid_patch(steps: &[Step], edit: &Edit) -> patches::Patch {
-    let mut steps: Vec<patches::Step> = steps.iter().map(braid_step).collect();
-    let mut content = Vec::new();
-    match edit {
-        Edit::Put(value) => value.write(&mut content),
-        // Texts have patches of their own.
-        Edit::Delete | Edit::Text(_) => {}
-        Edit::Splice { start, end, items } => {
-            steps.push(patches::Step::Splice(Span { start: Position::Start(*start as u64), end: Position::Start(*end as u64) }));
-            Json::Array(items.clone()).write(&mut content);
-        }
-    }
-    patches::Patch { range: ContentRange::Json(steps), content: content.into() }
 }

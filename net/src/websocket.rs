@@ -29,8 +29,9 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig, WebSocketContext};
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
-use crate::authority::Verb;
+use crate::authority::{Verb, who_are_you};
 use crate::body::Body;
+use crate::computed::{Computed, Source};
 use crate::host::HostKind;
 use crate::link::address::is_loopback_host;
 use crate::link::{Door, Slot};
@@ -39,8 +40,8 @@ use crate::problem::Problem;
 use crate::route::{locate, not_held, write_problem};
 use crate::server::Link;
 use crate::target::Query;
-use crate::watch::{End as WatchEnd, Form, RECHECK, Watch};
-use crate::who::{Who, authority, check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
+use crate::watch::{End as WatchEnd, Form, RECHECK, Start, Watch};
+use crate::who::{Principal, Who, authority, check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::window::Window;
 use crate::write::VALUES_MAX;
 
@@ -208,6 +209,8 @@ struct Socket {
     wire: Wire,
     protocol: WebSocketContext,
     watches: Vec<(u64, Watch)>,
+    /// Watches of values that are worked out.
+    computed: Vec<(u64, Computed)>,
     /// Raised when a watch may have something.
     signal: Arc<Signal>,
     pending: FuturesUnordered<BoxFuture<'static, Vec<u8>>>,
@@ -249,9 +252,10 @@ impl Socket {
             wire,
             protocol: WebSocketContext::new(Role::Server, Some(config)),
             watches: Vec::new(),
+            computed: Vec::new(),
             signal: Arc::default(),
             pending: FuturesUnordered::new(),
-            restated: restated(&peer, &caller.who),
+            restated: restated(&peer, !caller.who.is_owner()),
             who: caller.who,
             kind: caller.kind,
             authorized_by: caller.silent.then(|| Box::pin(tokio::time::sleep(AUTH_TIMEOUT))),
@@ -283,11 +287,11 @@ impl Socket {
         if self.stopped.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Some((CloseCode::Away, "the peer is stopping")));
         }
-        while self.restated.as_mut().is_some_and(|restated| restated.as_mut().poll(cx).is_ready()) {
-            self.restated = restated(&self.peer, &self.who);
-            self.recheck();
-        }
         loop {
+            while self.restated.as_mut().is_some_and(|restated| restated.as_mut().poll(cx).is_ready()) {
+                self.restated = restated(&self.peer, !self.who.is_owner() || !self.computed.is_empty());
+                self.recheck();
+            }
             match self.wire.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {
                     if self.blocked.take().is_some_and(|since| since.elapsed() >= WAITED) {
@@ -392,6 +396,16 @@ impl Socket {
                 false
             }
         });
+        self.computed.retain_mut(|(_, watch)| match watch.take() {
+            Ok(news) => {
+                farewells.extend(news);
+                true
+            }
+            Err(problem) => {
+                farewells.push(watch.farewell(&problem));
+                false
+            }
+        });
         farewells.into_iter().for_each(|farewell| self.wire.push(farewell));
     }
 
@@ -448,7 +462,7 @@ impl Socket {
             return match check_token(&self.peer, &token, &self.kind, self.held.origin.is_some()) {
                 Ok(who) => {
                     self.authorized_by = None;
-                    self.restated = restated(&self.peer, &who);
+                    self.restated = restated(&self.peer, !who.is_owner());
                     self.who = who;
                     Next::Say(b"{\"auth\":true}".to_vec())
                 }
@@ -487,7 +501,23 @@ impl Socket {
         if message.0.remove("unwatch").is_some() {
             message.finish()?;
             self.watches.retain(|(other, _)| *other != id);
+            self.computed.retain(|(other, _)| *other != id);
             return Ok(Some(format!("{{\"id\":{id},\"unwatched\":true}}").into_bytes()));
+        }
+        if let Some(value) = message.0.remove("presence") {
+            message.finish()?;
+            let value = Some(value).filter(|value| *value != Json::Null);
+            let Some((_, watch)) = self.watches.iter_mut().find(|(other, _)| *other == id) else {
+                let detail = format!("no watch of this socket has the id {id}");
+                return Err(Problem::new(StatusCode::NOT_FOUND, "presence", "there is no such watch", detail).with_fix("watch the path first"));
+            };
+            let by = match self.who.principal() {
+                Some(Principal::Key(key)) => key,
+                Some(Principal::Owner | Principal::App(_)) => self.peer.space(),
+                None => return Err(who_are_you("others are told whose key stands for a presence")),
+            };
+            watch.be_present(by, value.as_ref(), &self.signal)?;
+            return Ok(None);
         }
         if let Some(path) = message.take_path("get", &self.peer, &self.who, Verb::Read)? {
             let at = message.take_versions("version")?;
@@ -571,20 +601,38 @@ impl Socket {
         from: Option<Vec<String>>,
         window: Option<Window>,
     ) -> Result<Option<Vec<u8>>, Problem> {
-        if self.watches.iter().any(|(other, _)| *other == id) {
+        if self.watches.iter().any(|(other, _)| *other == id) || self.computed.iter().any(|(other, _)| *other == id) {
             return Err(Problem::new(StatusCode::CONFLICT, "watch", "this id is in use", "another watch of this socket has the id"));
         }
-        if self.watches.len() >= WATCHES_MAX {
+        if self.watches.len() + self.computed.len() >= WATCHES_MAX {
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", format!("one socket may have {WATCHES_MAX}")));
         }
+        if let Some(source) = Source::at(space, &path) {
+            if self.restated.is_none() {
+                self.restated = restated(&self.peer, true);
+            }
+            let mut watch = Computed::start(&self.peer, &self.who, source, path, Form::Watch(id))?;
+            if let Some(first) = watch.take()? {
+                self.wire.push(first);
+            }
+            self.computed.push((id, watch));
+            return Ok(None);
+        }
         let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
-        let watch = Watch::start(&self.peer, &self.who, space, &path, Form::Watch(id), from, window, counted)?;
+        let (who, path, form) = (&self.who, &path, Form::Watch(id));
+        let start = Start { who, space, path, form, client: None, merge: None, is_whole: false, from, window, origin: counted };
+        let watch = Watch::start(&self.peer, start)?;
         watch.signal(&self.signal);
         self.watches.push((id, watch));
         Ok(None)
     }
 
     fn get(&self, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>, window: Option<Window>) -> Result<Vec<u8>, Problem> {
+        if let Some(source) = Source::at(space, &path) {
+            let value = source.read(&self.peer, &path);
+            let value = value.map_or_else(|| "\"absent\":true".to_owned(), |value| format!("\"value\":{value}"));
+            return Ok(format!("{{\"id\":{id},{value}}}").into_bytes());
+        }
         let store = self.peer.store();
         let failed = |problem| crate::route::storage_problem(&problem);
         let rows = store.snapshot();
@@ -734,9 +782,9 @@ impl Fields {
     }
 }
 
-/// Waits for rights to change, or for a while after which they may have ended. Nobody waits for the owner's.
-fn restated(peer: &Peer, who: &Who) -> Option<BoxFuture<'static, ()>> {
-    let mut restatements = (!who.is_owner()).then(|| peer.store().restatements())?;
+/// Waits for rights to change, or for a while after which they may have ended, if that makes a difference.
+fn restated(peer: &Peer, is_wanted: bool) -> Option<BoxFuture<'static, ()>> {
+    let mut restatements = is_wanted.then(|| peer.store().restatements())?;
     Some(Box::pin(async move { drop(tokio::time::timeout(RECHECK, restatements.changed()).await) }))
 }
 

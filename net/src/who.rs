@@ -34,6 +34,17 @@ pub(crate) enum Who {
     Anyone,
 }
 
+/// On whose behalf a request is made: what it opens is for the same one alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Principal {
+    /// The owner.
+    Owner,
+    /// Somebody with a key.
+    Key(PublicKey),
+    /// An app that the owner installed, by its name here.
+    App(String),
+}
+
 /// Checks the Host of a request; answers the kind of origin.
 pub(crate) fn check_host(link: &Link, version: http::Version, uri: &http::Uri, headers: &HeaderMap) -> Result<HostKind, Problem> {
     if link.ends.is_none() {
@@ -78,7 +89,10 @@ pub(crate) fn authority(head: &Parts) -> &str {
 pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN)
         || headers.contains_key(header::REFERER)
-        || headers.keys().any(|name| name.as_str().starts_with("sec-fetch-"))
+        || headers.iter().any(|(name, value)| {
+            // The `fetch` of Node says this, and nothing else of its kind; browsers never say it alone.
+            name.as_str().starts_with("sec-fetch-") && !(name == "sec-fetch-mode" && value == "cors")
+        })
 }
 
 /// Whether a browser says that the page which asks is of our own origin, or that no page does.
@@ -183,6 +197,24 @@ impl Who {
     /// Whether the request has the owner's rights. For a signed one, [`Who::allows_body`] has to hold too.
     pub(crate) fn is_owner(&self) -> bool {
         matches!(self, Self::Owner | Self::Signed { is_owner: true, .. })
+    }
+
+    /// On whose behalf the request is made; `None` is nobody in particular.
+    pub(crate) fn principal(&self) -> Option<Principal> {
+        match self {
+            Self::Owner | Self::Signed { is_owner: true, .. } => Some(Principal::Owner),
+            Self::Signed { signer, .. } => Some(Principal::Key(PublicKey::from_bytes(*signer.key()))),
+            Self::App(app) => Some(Principal::App(app.app().to_owned())),
+            Self::Anyone => None,
+        }
+    }
+
+    /// The key of somebody who signed and is not the owner.
+    pub(crate) fn guest(&self) -> Option<PublicKey> {
+        match self {
+            Self::Signed { signer, is_owner: false } => Some(PublicKey::from_bytes(*signer.key())),
+            _ => None,
+        }
     }
 
     /// Whether the body is the one that was signed, where it was.

@@ -12,10 +12,13 @@ use crate::authority::Verb;
 use crate::body::Body;
 use crate::cache::canonical;
 use crate::etag;
+use crate::merge_type::MergeType;
 use crate::patches::{ContentRange, Patch, Position, Step, parse_patches};
 use crate::problem::Problem;
 use crate::read::{etag as version_etag, insert, versions};
 use crate::route::{Ask, storage_problem, write_problem};
+use crate::senders::{Client, Sender};
+use crate::signature::{DigestError, content_digest_matches, parse_digest};
 use crate::versions::print_versions;
 use crate::who::{now_ms, text};
 
@@ -33,22 +36,43 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
     if text(&ask.head.headers, header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/timebus-ops")) {
         return crate::sys::take_changes(&ask, &body).await;
     }
-    let action = action(&ask, &body)?;
-    perform(ask, action).await
+    let make = || {
+        let request = request(&ask, action(&ask, &body)?)?;
+        check_digest(&ask, &body, &request)?;
+        Ok(request)
+    };
+    let request = make()?;
+    carry_out(&ask, request, body.len(), make).await
 }
 
 /// The same once it is clear what is to be done.
 pub(crate) async fn perform(ask: Ask, action: Action) -> Result<Response<Body>, Problem> {
-    let request = request(&ask, action)?;
+    let make = || request(&ask, action.clone());
+    let request = make()?;
+    carry_out(&ask, request, 0, make).await
+}
+
+/// Writes, and makes the request again for as long as it waits for what it builds on: so many bytes meanwhile.
+async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() -> Result<Request, Problem>) -> Result<Response<Body>, Problem> {
     let label = request.label.clone();
     let path = request.path.clone();
     let durable = request.durable;
     let creates = ask.head.method == Method::POST && ask.query.inc.is_none();
-    match ask.peer.store.write(request).await {
+    let waits = request.parents.is_some();
+    if let (Some(label), Some(parents)) = (&label, &request.parents)
+        && let Some(client) = Client::of(&ask.head.headers, ask.who.principal())
+    {
+        ask.peer.senders.remember(ask.space.key, label, Sender { client, path: path.clone(), parents: parents.clone() });
+    }
+    let result = match ask.peer.store.write(request).await {
+        Err(WriteError::UnknownVersion(_)) if waits => crate::waiting::write(&ask.peer, bytes, make).await?,
+        result => result,
+    };
+    match result {
         Ok(written) => {
             let mut response = done(&ask.space, &written, creates, durable);
             if ask.query.inc.is_some() {
-                show_number(&ask, &mut response)?;
+                show_number(ask, &mut response)?;
             }
             Ok(response)
         }
@@ -61,11 +85,7 @@ pub(crate) async fn perform(ask: Ask, action: Action) -> Result<Response<Body>, 
         }
         Err(error) => {
             tracing::debug!(%path, ?label, %error, "a write was refused");
-            let mut response = crate::body::refuse(&write_problem(&error));
-            if let WriteError::UnknownVersion(missing) = &error {
-                insert(response.headers_mut(), "version", &print_versions(missing));
-            }
-            Ok(response)
+            Err(write_problem(&error))
         }
     }
 }
@@ -104,6 +124,47 @@ fn done(space: &Space, written: &Written, creates: bool, durable: bool) -> Respo
         *response.status_mut() = StatusCode::CREATED;
     }
     response
+}
+
+/// Checks that a write leads to the state that its digest names, upon the version that it was made on. A Braid client
+/// that computes another digest has lost its way, and stops when it is told so. Where the state is put together here in
+/// a way of our own, as JSON is, there is nothing to compare.
+fn check_digest(ask: &Ask, body: &Bytes, request: &Request) -> Result<(), Problem> {
+    let headers = &ask.head.headers;
+    let Some(digest) = text(headers, "repr-digest") else { return Ok(()) };
+    let malformed = |error: DigestError| Problem::new(StatusCode::BAD_REQUEST, "digest", "Repr-Digest is malformed", error.to_string());
+    let wanted = match parse_digest(digest) {
+        Ok(wanted) => wanted,
+        Err(DigestError::NoSha256) => return Ok(()),
+        Err(error) => return Err(malformed(error)),
+    };
+    let is_whole = ask.head.method == Method::PUT && !headers.contains_key("patches") && !headers.contains_key(header::CONTENT_RANGE);
+    if is_whole && !content_digest_matches(digest, body).map_err(malformed)? {
+        return Err(digest_differs("the body"));
+    }
+    let Action::EditText(TextEdits::Ranges(ranges)) = &request.action else { return Ok(()) };
+    let (store, rows) = (&ask.peer.store, ask.peer.store.snapshot());
+    let before = match &request.parents {
+        // What is not known yet is waited for, and looked at then.
+        Some(parents) => match store.read_at(&rows, ask.space, &ask.path, parents) {
+            Ok(tree) => tree,
+            Err(WriteError::UnknownVersion(_)) => return Ok(()),
+            Err(error) => return Err(write_problem(&error)),
+        },
+        None => store.read(&rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?.tree,
+    };
+    let before = crate::watch::text::text_of(&before).map_or("", |(_, text)| text);
+    match crate::watch::text::with_ranges(before, ranges) {
+        Some(after) if crate::watch::sha256(&after) != wanted => Err(digest_differs("the text with these edits")),
+        _ => Ok(()),
+    }
+}
+
+/// The answer to a client whose state is not what it thinks it is.
+fn digest_differs(what: &str) -> Problem {
+    let status = StatusCode::from_u16(550).unwrap_or(StatusCode::BAD_REQUEST);
+    Problem::new(status, "digest", "this is not the state that Repr-Digest names", format!("{what} has another SHA-256; nothing was written"))
+        .with_fix("read the path again and build on what you get")
 }
 
 /// Everything of a request but what it does.
@@ -167,6 +228,7 @@ fn condition(ask: &Ask) -> Result<Condition, Problem> {
 /// What the body asks for, by method, headers and media type.
 fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
     let headers = &ask.head.headers;
+    let merge = MergeType::of(headers)?;
     if let Some(delta) = ask.query.inc {
         if ask.head.method != Method::POST {
             return Err(Problem::new(StatusCode::BAD_REQUEST, "counter", "only POST adds to a counter", "inc is no parameter of this method"));
@@ -196,6 +258,9 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
                 .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "range", "Content-Range is malformed", error.to_string()))?;
             return splices(&[Patch { range, content: body.clone() }]);
         }
+    }
+    if merge.is_some() && ask.head.method != Method::POST {
+        return whole_text(ask, body);
     }
     let kind = text(headers, header::CONTENT_TYPE);
     let media = match kind {
@@ -239,16 +304,29 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
         },
         _ if is_json => Ok(Action::Put(json(ask, body)?)),
         (_, "text/plain" | "text/markdown") => {
-            let text = std::str::from_utf8(body)
-                .map_err(|_| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "this text cannot be kept", "the text is not UTF-8"))?;
             let mime = if essence == "text/plain" { Mime::plain_text() } else { Mime::markdown() };
-            Ok(Action::PutText { mime, text: text.to_owned() })
+            Ok(Action::PutText { mime, text: utf8(body)?.to_owned() })
         }
         _ => {
             let mime = keepable(kind.unwrap_or_default(), body)?;
             Ok(Action::PutValue(Value::Bytes { mime, bytes: body.to_vec().into() }))
         }
     }
+}
+
+/// A whole text, from a client that says how texts merge: it stays what kind of text it is.
+fn whole_text(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
+    let store = &ask.peer.store;
+    let reading = store.read(&store.snapshot(), ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
+    let said = text(&ask.head.headers, header::CONTENT_TYPE).unwrap_or_default();
+    let shown = crate::watch::text::text_of(&reading.tree).map_or(said, |(mime, _)| mime);
+    let mime = if shown.trim_start().starts_with("text/markdown") { Mime::markdown() } else { Mime::plain_text() };
+    Ok(Action::PutText { mime, text: utf8(body)?.to_owned() })
+}
+
+fn utf8(body: &Bytes) -> Result<&str, Problem> {
+    std::str::from_utf8(body)
+        .map_err(|_| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "this text cannot be kept", "the text is not UTF-8"))
 }
 
 /// What `curl -d` says the body is.

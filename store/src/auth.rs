@@ -362,6 +362,25 @@ impl Rights {
         self.targets.contains_key(&id)
     }
 
+    /// Whether the holder of a grant may say something about rights in its name, as far as is known here.
+    #[must_use]
+    pub fn may_state(&self, cap: &GrantId, op: &Op) -> bool {
+        let Some(held) = self.grants.get(cap).filter(|held| held.live) else { return false };
+        match op {
+            Op::Grant(grant) => held.chain < CHAIN_MAX && is_narrower(grant, &held.grant),
+            Op::Revoke(revoke) => self.has_authority(cap, &revoke.grant),
+            _ => held.is_device(),
+        }
+    }
+
+    /// A live grant of a key in whose name all of this may be said.
+    #[must_use]
+    pub fn cap_to_state(&self, key: &PublicKey, ops: &[Op]) -> Option<GrantId> {
+        let own = self.audiences.get(&Audience::Key(*key))?;
+        let fitting = own.iter().filter(|cap| ops.iter().all(|op| self.may_state(cap, op)));
+        fitting.filter_map(|cap| Some((self.grants.get(cap)?.chain, *cap))).min().map(|(_, cap)| cap)
+    }
+
     /// Decides anew which revocations are effective and which grants are live.
     fn evaluate(&mut self) -> Changed {
         let root = self.roots.current();

@@ -301,9 +301,14 @@ impl Change {
         if header.body_root != *blake3::hash(&body_bytes).as_bytes() {
             return Err(ChangeError::BodyHash);
         }
+        Ok(Self::of_own_body(header, body_bytes))
+    }
+
+    /// As [`Change::new`], for a header that was just made for this body.
+    pub(crate) fn of_own_body(header: Header, body_bytes: Arc<[u8]>) -> Self {
         let header_bytes = header.encode();
         let id = ChangeId(hash("change", &[&header_bytes]));
-        Ok(Self { id, header, header_bytes, body_bytes })
+        Self { id, header, header_bytes, body_bytes }
     }
 
     /// Reads `header ‖ signature ‖ body`.

@@ -26,7 +26,7 @@ pub const BYTES_MAX: usize = 4 * 1024 * 1024;
 /// under load each gets more at once, which costs all of them less.
 pub const TELLING: Duration = Duration::from_micros(4);
 /// Forms in which updates are sent.
-pub const FORMS: usize = 5;
+pub const FORMS: usize = 6;
 
 /// The names of a version, shared by everybody who was sent it.
 pub type Version = Arc<[Box<str>]>;
@@ -71,7 +71,8 @@ impl Signal {
         self.is_raised.store(false, Ordering::SeqCst);
     }
 
-    fn raise(&self) {
+    /// Wakes the task that listens, if it was not woken since.
+    pub fn raise(&self) {
         if !self.is_raised.swap(true, Ordering::SeqCst)
             && let Some(waker) = &*lock(&self.waker)
         {

@@ -262,12 +262,26 @@ fn outline(node: &Node, winner: Option<&Value>) -> Option<Shape> {
     })
 }
 
+/// What happened below the nodes on the way to some path, that they do not know yet. Most ops of a change are at paths
+/// side by side, which have the same nodes above.
+struct Above {
+    /// The nodes: from the root to this path.
+    parent: Box<[Segment]>,
+    /// Whether the path below is that of an element of a list.
+    is_element: bool,
+    /// By how many there are more visible writes below.
+    visible: i64,
+    /// Whether one became visible.
+    shows: bool,
+}
+
 /// Applies changes to the tables under preparation.
 pub struct Fold<'a> {
     rows: &'a mut Layered,
     bodies: &'a mut Bodies,
     t: u32,
     nodes: BTreeMap<Vec<u8>, Loaded>,
+    above: Option<Above>,
     effect: Effect,
     /// Changes with ops that were hidden, and with ops that show again.
     hidden: BTreeSet<u64>,
@@ -284,6 +298,7 @@ impl<'a> Fold<'a> {
             bodies,
             t,
             nodes: BTreeMap::new(),
+            above: None,
             effect: Effect::default(),
             hidden: BTreeSet::new(),
             revealed: BTreeSet::new(),
@@ -401,7 +416,7 @@ impl<'a> Fold<'a> {
                 let entry = Entry { writes: false, list: None, preds: Vec::new(), hidden };
                 self.rows.staged.put(Table::History, history_key(&t_key, a, id.index), entry.encode());
                 if !hidden {
-                    self.touch(&path, 0)?;
+                    self.touch(&path, &t_key, 0)?;
                     self.effect.touched.entry(path).or_default().moved = true;
                 }
             }
@@ -477,6 +492,7 @@ impl<'a> Fold<'a> {
 
     /// Takes a write away, if it is still visible.
     fn kill(&mut self, path: &Path, t_key: &[u8], lamport: u64, id: OpId) -> Result<(), StorageError> {
+        self.leave(path)?;
         let mut node = std::mem::take(&mut self.node(t_key)?.node);
         if let Some(write) = visible_write(&node, self.rows, t_key, lamport, &id)? {
             crate::blobs::stage(&mut self.rows.staged, self.t, &write, false);
@@ -490,7 +506,7 @@ impl<'a> Fold<'a> {
             loaded.node.loose = true;
         }
         self.effect.touched.entry(path.clone()).or_default().text = None;
-        self.touch(path, if removed { -1 } else { 0 })
+        self.touch(path, t_key, if removed { -1 } else { 0 })
     }
 
     /// Makes a new write visible and remembers it.
@@ -513,6 +529,7 @@ impl<'a> Fold<'a> {
     }
 
     fn insert(&mut self, path: &Path, t_key: Vec<u8>, write: Write) -> Result<(), StorageError> {
+        self.leave(path)?;
         self.node(&t_key)?;
         let loaded = self.nodes.get_mut(&t_key).expect("loaded above");
         // Which of several writes wins decides whether elements below show.
@@ -521,29 +538,52 @@ impl<'a> Fold<'a> {
         crate::blobs::stage(&mut self.rows.staged, self.t, &write, true);
         loaded.node.insert(&mut self.rows.staged, &t_key, write);
         self.effect.touched.entry(path.clone()).or_default().text = None;
-        self.touch(path, 1)
+        self.touch(path, &t_key, 1)
     }
 
     /// Counts a write in or out at all nodes above.
-    fn touch(&mut self, path: &Path, visible: i64) -> Result<(), StorageError> {
-        let mut t_key = self.t.to_be_bytes().to_vec();
-        let depth = path.segments().len();
+    fn touch(&mut self, path: &Path, t_key: &[u8], visible: i64) -> Result<(), StorageError> {
+        self.leave(path)?;
         let settling = self.settling;
-        for (at, segment) in path.segments().iter().enumerate() {
-            let is_element = matches!(segment, Segment::Element(_));
+        let loaded = self.node(t_key)?;
+        loaded.touched |= !settling;
+        loaded.flipped |= settling;
+        let Some((last, parent)) = path.segments().split_last() else { return Ok(()) };
+        let is_element = matches!(last, Segment::Element(_));
+        let above = self.above.get_or_insert_with(|| Above { parent: parent.into(), is_element, visible: 0, shows: false });
+        above.visible += visible;
+        above.shows |= visible > 0;
+        Ok(())
+    }
+
+    /// Tells the nodes above what happened below, unless `path` lies beside what was looked at last.
+    fn leave(&mut self, path: &Path) -> Result<(), StorageError> {
+        let is_beside = |above: &Above| {
+            path.segments()
+                .split_last()
+                .is_some_and(|(last, parent)| *above.parent == *parent && above.is_element == matches!(last, Segment::Element(_)))
+        };
+        if self.above.as_ref().is_some_and(is_beside) { Ok(()) } else { self.tell_above() }
+    }
+
+    fn tell_above(&mut self) -> Result<(), StorageError> {
+        let Some(Above { parent, is_element, visible, shows }) = self.above.take() else { return Ok(()) };
+        let settling = self.settling;
+        let mut t_key = self.t.to_be_bytes().to_vec();
+        for depth in 0..=parent.len() {
+            let next = parent.get(depth);
+            let is_element = next.map_or(is_element, |segment| matches!(segment, Segment::Element(_)));
             let loaded = self.node(&t_key)?;
             loaded.touched |= !settling;
             loaded.flipped |= settling;
             loaded.node.below = loaded.node.below.saturating_add_signed(visible);
-            if is_element && visible > 0 && !matches!(&loaded.node.writes, Writes::One(write) if write.value == Value::List) {
+            if is_element && shows && !matches!(&loaded.node.writes, Writes::One(write) if write.value == Value::List) {
                 loaded.node.loose = true;
             }
-            debug_assert!(at < depth);
-            segment.push_key(&mut t_key);
+            if let Some(segment) = next {
+                segment.push_key(&mut t_key);
+            }
         }
-        let loaded = self.node(&t_key)?;
-        loaded.touched |= !settling;
-        loaded.flipped |= settling;
         Ok(())
     }
 
@@ -603,10 +643,12 @@ impl<'a> Fold<'a> {
         for (object, (path, changes)) in texts {
             self.bodies.texts.flip(self.rows, self.t, &object, path.key(), &changes)?;
         }
+        self.tell_above()?;
         self.settling = true;
         for path in paths {
             self.settle(&path)?;
         }
+        self.tell_above()?;
         self.settling = false;
         Ok(())
     }
@@ -674,7 +716,7 @@ impl<'a> Fold<'a> {
             self.insert(path, t_key.clone(), write)?;
         }
         self.effect.touched.entry(path.clone()).or_default().text = None;
-        self.touch(path, 0)
+        self.touch(path, &t_key, 0)
     }
 
     /// The greatest changes, by view, with an op that has an effect at or below a path.
@@ -709,6 +751,7 @@ impl<'a> Fold<'a> {
     ///
     /// [`StorageError`].
     pub fn finish(mut self, a: Option<u64>) -> Result<Effect, StorageError> {
+        self.tell_above()?;
         let mut view: Option<View> = None;
         let mut ends: HashMap<u64, Vec<u64>> = HashMap::new();
         let mut reshaped: BTreeMap<Vec<u8>, (Option<Shape>, Option<Shape>)> = BTreeMap::new();

@@ -94,6 +94,16 @@ impl Scope {
         Self { segments: self.segments.iter().map(name).collect(), deep: self.deep }
     }
 
+    /// What both cover, if that is anything. Scopes are compared as they are written, see [`Scope::of_author`].
+    #[must_use]
+    pub fn common(&self, other: &Self) -> Option<Self> {
+        match (self.includes(other), other.includes(self)) {
+            (true, _) => Some(other.clone()),
+            (_, true) => Some(self.clone()),
+            _ => None,
+        }
+    }
+
     /// Whether everything that `other` covers is covered here.
     #[must_use]
     pub fn includes(&self, other: &Self) -> bool {

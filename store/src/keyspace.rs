@@ -5,18 +5,20 @@
 //! big-endian), `a` the local arrival number of a change (8 bytes, big-endian), `key` a [`crate::path::Path::key`].
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use fjall::{AbstractTree as _, Database, Keyspace, KeyspaceCreateOptions, Readable, Slice, Snapshot};
 
 pub use memory::{COMMITS_LOST_MAX, MemoryTables};
+pub use staged::Staged;
 
 use self::memory::MemorySnapshot;
 use crate::pipeline::APPLIED;
 use crate::store::StorageError;
 
 mod memory;
+mod staged;
 
 /// One table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,7 +71,7 @@ impl Table {
     pub fn name(self) -> &'static str {
         match self {
             Self::Index => "index-1",
-            Self::Change => "change-2",
+            Self::Change => "change-3",
             Self::Chain => "chain-1",
             Self::Node => "node-1",
             Self::History => "history-1",
@@ -77,7 +79,7 @@ impl Table {
             Self::Position => "position-1",
             Self::Label => "label-1",
             Self::Meta => "meta-1",
-            Self::Unrooted => "unrooted-1",
+            Self::Unrooted => "unrooted-2",
             Self::Object => "object-1",
             Self::Blob => "blob-1",
         }
@@ -143,7 +145,7 @@ impl Tables {
     ///
     /// [`StorageError::Index`].
     pub fn commit(&self, staged: &Staged) -> Result<(), StorageError> {
-        let applied = staged.rows[Table::Meta as usize].get(APPLIED).and_then(Option::as_ref);
+        let applied = staged.get(Table::Meta, APPLIED).and_then(Option::as_ref);
         let disk = match &self.0 {
             Medium::Disk(disk) => disk,
             Medium::Memory(tables) => {
@@ -157,8 +159,11 @@ impl Tables {
                 batch.insert(keyspace, MARK, applied.clone());
             }
         }
-        for (table, rows) in Table::ALL.into_iter().zip(&staged.rows) {
+        for table in Table::ALL {
             let keyspace = &disk.keyspaces[table as usize];
+            // In order, so that each finds its place near the one before.
+            let mut rows: Vec<_> = staged.rows(table).collect();
+            rows.sort_unstable_by_key(|(key, _)| *key);
             for (key, value) in rows {
                 match value {
                     Some(value) => batch.insert(keyspace, key.clone(), value.clone()),
@@ -304,53 +309,8 @@ fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
-/// Rows that are written but not committed. `None` deletes.
-#[derive(Debug, Default)]
-pub struct Staged {
-    rows: [BTreeMap<Slice, Option<Slice>>; Table::ALL.len()],
-    bytes: usize,
-}
-
-impl Staged {
-    /// Writes a row.
-    pub fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
-        self.bytes += key.len() + value.len() + 64;
-        self.rows[table as usize].insert(key.into(), Some(value.into()));
-    }
-
-    /// Deletes a row.
-    pub fn delete(&mut self, table: Table, key: Vec<u8>) {
-        self.bytes += key.len() + 64;
-        self.rows[table as usize].insert(key.into(), None);
-    }
-
-    /// Whether nothing is staged.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rows.iter().all(BTreeMap::is_empty)
-    }
-
-    /// Whether nothing is staged for a table.
-    #[must_use]
-    pub fn is_untouched(&self, table: Table) -> bool {
-        self.rows[table as usize].is_empty()
-    }
-
-    /// Memory taken, roughly.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    fn range<'a>(&'a self, table: Table, prefix: &[u8], from: Option<&[u8]>) -> impl Iterator<Item = (&'a Slice, &'a Option<Slice>)> + use<'a> {
-        let start: Slice = from.filter(|from| *from > prefix).unwrap_or(prefix).into();
-        let prefix = prefix.to_vec();
-        self.rows[table as usize].range(start..).take_while(move |(key, _)| key.starts_with(&prefix))
-    }
-}
-
-/// Committed rows kept at hand by a [`Layered`]. They are forgotten all at once when there are more.
-const HOT_ROWS_MAX: usize = 100_000;
+/// Rows of one table kept at hand by a [`Layered`]. They are forgotten all at once when there are more.
+const HOT_ROWS_MAX: usize = 65_536;
 /// Largest subtree whose keys are kept.
 const SUBTREE_ROWS_MAX: usize = 64;
 /// Subtrees whose keys are kept; they are forgotten all at once when there are more.
@@ -361,12 +321,13 @@ const HOT_ROW_BYTES_MAX: usize = 1024;
 /// Rows under preparation: the group at hand over the group that is being synced over what is committed.
 ///
 /// Whoever writes reads the same few rows again and again (the nodes on the way to a path, the summaries of
-/// recent changes), so the committed ones are kept too. Nobody else writes the tables, so they stay true.
+/// recent changes), so those that were handed out and those that were read are kept too. Nobody else writes the tables,
+/// so they stay true.
 #[derive(Debug)]
 pub struct Layered {
     committed: Committed,
     syncing: Option<Arc<Staged>>,
-    hot: RefCell<HashMap<(Table, Slice), Option<Slice>>>,
+    hot: RefCell<[HashMap<Slice, Option<Slice>>; Table::ALL.len()]>,
     /// Keys of all nodes at and below a path, of small subtrees that were scanned before. Rows of nodes are
     /// never deleted, so the list is true until a node is made there.
     subtrees: RefCell<HashMap<Slice, Arc<[Slice]>>>,
@@ -390,26 +351,26 @@ impl Layered {
     pub fn seal(&mut self) -> Arc<Staged> {
         let sealed = Arc::new(std::mem::take(&mut self.staged));
         self.syncing = Some(Arc::clone(&sealed));
+        for table in Table::ALL.into_iter().filter(|table| is_hot(*table)) {
+            let hot = &mut self.hot.get_mut()[table as usize];
+            if hot.len() > HOT_ROWS_MAX {
+                hot.clear();
+            }
+            for (key, value) in sealed.rows(table) {
+                if value.as_ref().is_some_and(|value| value.len() > HOT_ROW_BYTES_MAX) {
+                    hot.remove(key);
+                } else {
+                    hot.insert(key.clone(), value.clone());
+                }
+            }
+        }
         sealed
     }
 
     /// Goes on over a newer committed state, in which what was sealed is contained.
     pub fn rebase(&mut self, committed: Committed) {
         self.committed = committed;
-        let Some(synced) = self.syncing.take() else { return };
-        let hot = self.hot.get_mut();
-        if hot.len() > HOT_ROWS_MAX {
-            hot.clear();
-        }
-        for table in Table::ALL.into_iter().filter(|table| is_hot(*table)) {
-            for (key, value) in &synced.rows[table as usize] {
-                if value.as_ref().is_some_and(|value| value.len() > HOT_ROW_BYTES_MAX) {
-                    hot.remove(&(table, key.clone()));
-                } else {
-                    hot.insert((table, key.clone()), value.clone());
-                }
-            }
-        }
+        self.syncing = None;
     }
 
     /// Says that a node is made whose row did not exist.
@@ -470,25 +431,25 @@ impl Layered {
 
 impl Rows for Layered {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, StorageError> {
-        for staged in [Some(&self.staged), self.syncing.as_deref()].into_iter().flatten() {
-            if let Some(value) = staged.rows[table as usize].get(key) {
-                return Ok(value.clone());
-            }
+        if let Some(value) = self.staged.get(table, key) {
+            return Ok(value.clone());
+        }
+        let hot = &mut self.hot.borrow_mut()[table as usize];
+        if let Some(value) = hot.get(key) {
+            return Ok(value.clone());
+        }
+        if let Some(value) = self.syncing.as_ref().and_then(|syncing| syncing.get(table, key)) {
+            return Ok(value.clone());
         }
         if !is_hot(table) {
             return self.committed.get(table, key);
-        }
-        let mut hot = self.hot.borrow_mut();
-        let hot_key = (table, Slice::from(key));
-        if let Some(value) = hot.get(&hot_key) {
-            return Ok(value.clone());
         }
         let value = self.committed.get(table, key)?;
         if value.as_ref().is_none_or(|value| value.len() <= HOT_ROW_BYTES_MAX) {
             if hot.len() > HOT_ROWS_MAX {
                 hot.clear();
             }
-            hot.insert(hot_key, value.clone());
+            hot.insert(key.into(), value.clone());
         }
         Ok(value)
     }

@@ -1,6 +1,7 @@
 //! Where a value lives.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::ids::OpId;
 
@@ -55,9 +56,10 @@ pub enum PathError {
 /// Where a value lives: names behind slashes, as in `/profile/name`. The root is `/`.
 ///
 /// Invariants: at most [`Path::SEGMENTS_MAX`] segments, every name valid, and [`Path::key`] at most
-/// [`Path::KEY_BYTES_MAX`] bytes. Source: design of the path grammar in `FORMAT.md`.
+/// [`Path::KEY_BYTES_MAX`] bytes. Source: design of the path grammar in `FORMAT.md`. Clones share the segments: a path
+/// goes from the request through the change to everybody who is told.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Path(Vec<Segment>);
+pub struct Path(Arc<[Segment]>);
 
 impl Path {
     /// Most segments of a path; bounds recursion everywhere.
@@ -82,7 +84,7 @@ impl Path {
         if segments.len() > Self::SEGMENTS_MAX {
             return Err(PathError::TooDeep);
         }
-        let path = Self(segments);
+        let path = Self(segments.into());
         if path.key_len() > Self::KEY_BYTES_MAX {
             return Err(PathError::TooLong);
         }
@@ -140,7 +142,7 @@ impl Path {
     /// The path one segment up; `None` for the root.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
-        self.0.split_last().map(|(_, rest)| Self(rest.to_vec()))
+        self.0.split_last().map(|(_, rest)| Self(rest.into()))
     }
 
     /// Whether `self` is `other` or above it.
@@ -154,7 +156,7 @@ impl Path {
     #[must_use]
     pub fn key(&self) -> Vec<u8> {
         let mut key = Vec::with_capacity(self.key_len());
-        for segment in &self.0 {
+        for segment in self.segments() {
             segment.push_key(&mut key);
         }
         key

@@ -12,15 +12,17 @@ use crate::auth::{CapError, Changed, Rights};
 use crate::change::{Body, Change, Header, Kind, LAMPORT_MAX, OVERHEAD_BYTES, PARENTS_MAX};
 use crate::codec::{Reader, Writer};
 use crate::fold::{Bodies, Effect, Fold, KnownChange};
-use crate::grant::Audience;
+use crate::grant::KEEP_MAX;
 use crate::ids::{ChangeId, GrantId, TimelineId};
 use crate::keyspace::{Layered, Rows, Table};
 use crate::log::{Place, allot};
+use crate::op::Op;
 use crate::path::Path;
+use crate::quarantine::{concerned, keep_list, suppose};
 use crate::store::StorageError;
 use crate::summary::{EXCEPT_MAX, Summary, change_key, find, summary};
 use crate::view::View;
-use crate::vouch::{Judge, oldest_unrooted, unrooted};
+use crate::vouch::{Judge, ends_of, oldest_unrooted, unrooted};
 
 /// Local number of the own space's `auth` timeline.
 pub const AUTH: u32 = 0;
@@ -305,12 +307,8 @@ impl Pipeline {
             if is_auth(t) {
                 continue;
             }
-            let forks: Vec<_> = self.rows.scan(Table::Meta, &fork_prefix(t), None).collect::<Result<_, _>>()?;
-            for (key, seq) in forks {
-                let damaged = StorageError::Damaged { table: Table::Meta.name() };
-                let (Some(author), Ok(seq)) = (key.last_chunk::<32>(), seq.as_ref().try_into()) else { return Err(damaged) };
-                self.line(t).forks.insert(PublicKey::from_bytes(*author), u64::from_be_bytes(seq));
-            }
+            let forks = forks(&self.rows, t)?;
+            self.line(t).forks.extend(forks);
             self.line(t).oldest_unrooted = oldest_unrooted(&self.rows, t)?;
         }
         for number in 0..self.spaces.len() {
@@ -512,7 +510,7 @@ impl Pipeline {
             body_root: *blake3::hash(&body_bytes).as_bytes(),
             encryption: None,
         };
-        Change::new(header, body_bytes).map_err(|_| StorageError::Damaged { table: "a change of our own" })
+        Ok(Change::of_own_body(header, body_bytes))
     }
 
     /// Checks that a change may be admitted: the rules A3 to A7 of `FORMAT.md`. Signature and hash were checked
@@ -635,6 +633,7 @@ impl Pipeline {
             }
             None => None,
         };
+        let refs = if is_auth(t) { Vec::new() } else { self.named(t, a, &deps, total, &body)? };
         self.tip(t, &header.author)?;
         let line = self.line(t);
         line.heads.push((a, change.id(), header.lamport));
@@ -648,6 +647,7 @@ impl Pipeline {
             time_ms: header.time_ms,
             cum: header.cum,
             deps,
+            refs,
             base,
             total,
             except,
@@ -704,6 +704,26 @@ impl Pipeline {
         Ok(Taken { t, a, place, effects })
     }
 
+    /// The changes in the past of a change that its body names, its deps left out; of parts of runs the last ones.
+    fn named(&mut self, t: u32, a: u64, deps: &[u64], total: bool, body: &Body) -> Result<Vec<u64>, StorageError> {
+        let mut named = BTreeSet::new();
+        let mut past: Option<View> = total.then(|| View::upto(a.checked_sub(1)));
+        for id in &body.references {
+            let Some((_, found)) = find(&self.rows, id)?.filter(|(found, at)| *found == t && !deps.contains(at)) else { continue };
+            if past.is_none() {
+                past = Some(View::past_of(&self.rows, t, deps)?);
+            }
+            let Some(past) = &past else { continue };
+            if !past.contains(found) {
+                continue;
+            }
+            let own = summary(&self.rows, t, found)?;
+            let ends = ends_of(&self.rows, t, found, &own)?;
+            named.extend(ends.into_iter().filter(|end| past.contains(*end) && !deps.contains(end)));
+        }
+        Ok(named.into_iter().collect())
+    }
+
     /// What has arrived and is not in the past of a change, if hidden changes are the reason. They would stay beside all
     /// that is made for ever, and all would have to be walked through to know what is before what.
     fn beside(&mut self, t: u32, a: u64, deps: &[u64]) -> Result<Vec<(u64, u64)>, StorageError> {
@@ -746,10 +766,9 @@ impl Pipeline {
 
     /// Asks which changes in a timeline of values have an effect, and remembers the first that is not rooted.
     fn judge<T>(&mut self, t: u32, ask: impl FnOnce(&mut Judge<'_>, Option<u64>) -> Result<T, StorageError>) -> Result<T, StorageError> {
-        let number = self.number_of(t);
+        let Held { space, rights } = &self.spaces[self.number_of(t)];
+        let main = self.lines.get(&space.main()).map_or_else(|| TimelineId::named(&space.key, "main"), |line| line.id);
         let line = self.lines.get_mut(&t).expect("numbers are given out with their lines");
-        let Held { space, rights } = &self.spaces[number];
-        let main = TimelineId::named(&space.key, "main");
         let mut judge = Judge { rows: &mut self.rows, rights, t, timeline: line.id, main, forks: &line.forks };
         let answer = ask(&mut judge, line.oldest_unrooted)?;
         if !self.rows.staged.is_untouched(Table::Unrooted) {
@@ -758,15 +777,29 @@ impl Pipeline {
         Ok(answer)
     }
 
+    /// The changes to keep by a revocation that is about to be made, so that everything that shows goes on showing.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub(crate) fn keep_list(&mut self, space: Space, device: PublicKey, cap: GrantId, ops: Vec<Op>) -> Result<Vec<ChangeId>, StorageError> {
+        let heads = self.line(space.auth()).heads.iter().map(|(_, id, _)| *id).collect();
+        let (after, changed) = suppose(self.rights(space.auth()), &space.key, device, Some(cap), heads, ops);
+        let authors = concerned(&after, &changed);
+        let mut keep = Vec::new();
+        for t in self.values(space) {
+            keep.extend(self.judge(t, |judge, _| keep_list(judge, &authors, &changed.dead))?);
+        }
+        keep.sort_unstable();
+        keep.truncate(KEEP_MAX);
+        Ok(keep)
+    }
+
     /// Hides, or shows again, what a statement about rights has decided.
     fn reconsider(&mut self, number: usize, root: PublicKey, changed: &Changed) -> Result<Vec<(u32, Effect)>, StorageError> {
         let Held { space, rights } = &self.spaces[number];
         let space = *space;
-        let holders = changed.live.iter().chain(&changed.dead).filter_map(|id| rights.grant(id)).filter_map(|held| match held.grant.audience {
-            Audience::Key(key) => Some(key),
-            Audience::Anyone => None,
-        });
-        let mut authors: BTreeSet<PublicKey> = holders.collect();
+        let mut authors = concerned(rights, changed);
         if changed.root {
             authors.extend(rights.root_states().iter().map(|state| state.root).chain([root]));
         }
@@ -915,6 +948,23 @@ fn tip_key(t: u32, author: &PublicKey) -> Vec<u8> {
 
 fn fork_prefix(t: u32) -> Vec<u8> {
     [b"fork".as_slice(), &t.to_be_bytes()].concat()
+}
+
+/// The lowest `seq` with two changes, of the authors of a timeline that have one.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub(crate) fn forks(rows: &impl Rows, t: u32) -> Result<HashMap<PublicKey, u64>, StorageError> {
+    let damaged = || StorageError::Damaged { table: Table::Meta.name() };
+    rows.scan(Table::Meta, &fork_prefix(t), None)
+        .map(|row| {
+            let (key, seq) = row?;
+            let author = key.last_chunk::<32>().ok_or_else(damaged)?;
+            let seq = seq.as_ref().try_into().map_err(|_| damaged())?;
+            Ok((PublicKey::from_bytes(*author), u64::from_be_bytes(seq)))
+        })
+        .collect()
 }
 
 fn fork_key(t: u32, author: &PublicKey) -> Vec<u8> {

@@ -16,8 +16,8 @@ use crate::change::{Body, Change};
 use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
 use crate::fold::Bodies;
-use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
-use crate::ids::{GrantId, OpId, TimelineId};
+use crate::grant::{Actions, Audience, Genesis, Grant, Revoke, Scope, Timelines};
+use crate::ids::{ChangeId, GrantId, OpId, TimelineId};
 use crate::keyspace::{Committed, Layered, Rows, Table, Tables};
 use crate::log::{Appender, Item, LogReader, Place};
 use crate::node::{Node, node_key};
@@ -25,6 +25,7 @@ use crate::objects::{ObjectId, Texts, creator, load_text, text_at};
 use crate::op::Op;
 use crate::path::Path;
 use crate::pipeline::{APPLIED, AUTH, Pipeline, Space, decode_applied};
+use crate::quarantine::{self, HiddenChange, Preview};
 use crate::summary::{Summary, summary};
 use crate::text::{TextObject, TextVersion};
 use crate::tree::{CONFLICT_PAGE, Tree};
@@ -500,6 +501,20 @@ impl Store {
         found.map_or(space.unmounted(), |t| space.with(t))
     }
 
+    /// A space with each of its timelines of values: `main`, and those that are mounted and show.
+    #[must_use]
+    pub fn shown(&self, key: PublicKey) -> Vec<Space> {
+        let Some((space, stated)) = self.stated(&key) else { return Vec::new() };
+        let mounted = stated.rights.shown().filter_map(|mount| stated.number(&mount.timeline)).map(|t| space.with(t));
+        [space].into_iter().chain(mounted).collect()
+    }
+
+    /// A notice as it goes to an inbox, signed with the key that this home writes with.
+    #[must_use]
+    pub fn sign_notice(&self, notice: &Change) -> Vec<u8> {
+        crate::writer::encode_own(notice, &self.inner.device)
+    }
+
     /// Local number of a timeline of a space that is held here.
     #[must_use]
     pub fn number_of(&self, space: &PublicKey, timeline: &TimelineId) -> Option<u32> {
@@ -509,6 +524,13 @@ impl Store {
             id if id == TimelineId::named(&space.key, "main") => Some(space.main()),
             _ => stated.number(timeline),
         }
+    }
+
+    /// The timelines of values of a space: local numbers and ids, `main` first.
+    #[must_use]
+    pub fn values(&self, space: Space) -> Vec<(u32, TimelineId)> {
+        let mounted = self.stated(&space.key).map_or_else(Vec::new, |(_, stated)| stated.mounted.iter().map(|(id, t)| (*t, *id)).collect());
+        std::iter::once((space.unmounted().main(), TimelineId::named(&space.key, "main"))).chain(mounted).collect()
     }
 
     /// The timeline of values that a [`Space`] looks at.
@@ -691,10 +713,56 @@ impl Store {
     ///
     /// [`WriteError`]; nothing was said then.
     pub async fn state(&self, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+        self.state_in(None, statement, time_ms).await
+    }
+
+    /// Says something about the rights in a space, the own one if not said.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; nothing was said then.
+    pub async fn state_in(&self, space: Option<Space>, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::State(statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        self.jobs.send(Job::State(space, statement, time_ms, reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?
+    }
+
+    /// Changes of which something has no effect because of somebody's right, the latest last.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn hidden(&self, space: Space, max: usize) -> Result<Vec<HiddenChange>, StorageError> {
+        let rows = self.snapshot();
+        match self.rights(&space.key) {
+            Some(rights) => quarantine::hidden(&rows, self.log(), &rights, &self.values(space), max),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Gives a hidden change its effect back. See [`Statement::Keep`].
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    pub async fn keep(&self, space: Space, change: ChangeId, time_ms: u64) -> Result<(), WriteError> {
+        self.state_in(Some(space), Statement::Keep(change), time_ms).await.map(drop)
+    }
+
+    /// What taking grants back would do, if this device may.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`].
+    pub fn preview_revoke(&self, space: Space, grants: &[GrantId], cascade: bool, keep: bool) -> Result<Preview, WriteError> {
+        let rights = self.rights(&space.key).ok_or(WriteError::NoAuthority { space: space.key })?;
+        let device = self.device();
+        let ops: Vec<Op> = grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: Vec::new() })).collect();
+        let cap = rights.cap_to_state(&device, &ops).ok_or(WriteError::NoAuthority { space: space.key })?;
+        let rows = (*self.snapshot()).clone();
+        let keys = (space.key, device, cap);
+        Ok(quarantine::preview(rows, self.log(), &rights, (space.auth(), &self.values(space)), keys, grants, (cascade, keep))?)
     }
 
     /// Offers changes that others made. Those that are admitted are on disk when it answers.
@@ -800,6 +868,21 @@ impl Store {
             let write = bodies.write_at(rows, t, id)?;
             write.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
         })?;
+        // Who edits a text need not have seen who began it, and then its version is a version all the same.
+        if tree.is_absent()
+            && !named.is_empty()
+            && let Some(text) = self.text(rows, space, path)?
+        {
+            let version = text_version(rows, t, &text, &named)?;
+            let mut now = self.read(rows, space, path)?.tree;
+            if !version.is_empty()
+                && let Some(Value::Text { content: Some(content), .. }) = now.writes.first_mut().map(|write| &mut write.value)
+            {
+                Arc::make_mut(content).text = text_at(&text, &version)?;
+                now.writes.truncate(1);
+                return Ok(now);
+            }
+        }
         // A view knows whole changes; the version of a text may be inside one.
         for write in &mut tree.writes {
             if let Value::Text { content: Some(content), .. } = &mut write.value

@@ -10,6 +10,8 @@ use crate::store::StorageError;
 
 /// Most stretches of changes that [`Summary::except`] names: what its row can hold.
 pub const EXCEPT_MAX: usize = 32;
+/// Most changes that one row names in one list: as many as a body can, each with some runs that it is a part of.
+const REFS_MAX: usize = 4 * crate::change::REFERENCES_MAX;
 
 /// A change, as the table [`Table::Change`] holds it. Other changes are named by arrival number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Summary {
     pub cum: u64,
     /// `prev` and `parents`.
     pub deps: Vec<u64>,
+    /// Changes in its past, beside its deps, that its body names: last parts where they are parts of runs.
+    pub refs: Vec<u64>,
     /// What its writer had seen, if not everything before it.
     pub base: Option<Vec<u64>>,
     /// Whether its past is every change of the timeline that arrived here before it.
@@ -70,7 +74,8 @@ impl Summary {
             | u8::from(self.label.is_some()) << 3
             | u8::from(self.folded) << 4
             | u8::from(self.cap.is_some()) << 5
-            | u8::from(!self.except.is_empty()) << 6);
+            | u8::from(!self.except.is_empty()) << 6
+            | u8::from(!self.refs.is_empty()) << 7);
         if let Some(cap) = &self.cap {
             out.raw(cap.as_bytes());
         }
@@ -88,6 +93,9 @@ impl Summary {
             let ends: Vec<u64> = self.except.iter().flat_map(|(first, last)| [*first, *last]).collect();
             list(&ends, &mut out);
         }
+        if !self.refs.is_empty() {
+            list(&self.refs, &mut out);
+        }
         out.into_bytes()
     }
 
@@ -104,22 +112,28 @@ impl Summary {
         let mut number = || input.var(u64::MAX, "number");
         let (seq, lamport, time_ms, cum) = (number()?, number()?, number()?, number()?);
         let list = |input: &mut Reader<'_>| -> Result<Vec<u64>, DecodeError> {
-            (0..input.count(64, "list")?).map(|_| input.var(u64::MAX, "arrival")).collect()
+            (0..input.count(REFS_MAX, "list")?).map(|_| input.var(u64::MAX, "arrival")).collect()
         };
         let deps = list(&mut input)?;
         let flags = input.u8("flags")?;
-        if flags >= 1 << 7 {
-            return Err(DecodeError::Invalid { field: "flags" });
-        }
         let cap = if flags & 32 != 0 { Some(GrantId(input.array("cap")?)) } else { None };
         let base = if flags & 1 != 0 { Some(list(&mut input)?) } else { None };
         let part = if flags & 4 != 0 { Some((input.var(u64::MAX, "part")?, input.var(u64::MAX, "parts")?)) } else { None };
         let label = if flags & 8 != 0 { Some(input.text(255, "label")?.into()) } else { None };
         let except = if flags & 64 != 0 { list(&mut input)? } else { Vec::new() };
         let except = except.chunks_exact(2).map(|ends| (ends[0], ends[1])).collect();
+        let refs = if flags & 128 != 0 { list(&mut input)? } else { Vec::new() };
+        if flags & 128 != 0 && refs.is_empty() {
+            return Err(DecodeError::Invalid { field: "flags" });
+        }
         input.finish()?;
         let (total, folded) = (flags & 2 != 0, flags & 16 != 0);
-        Ok(Self { id, place, author, cap, seq, lamport, time_ms, cum, deps, base, total, except, part, folded, label })
+        Ok(Self { id, place, author, cap, seq, lamport, time_ms, cum, deps, refs, base, total, except, part, folded, label })
+    }
+
+    /// The changes that it vouches for directly: those that it is made on top of, and those that it names.
+    pub fn vouched(&self) -> impl Iterator<Item = u64> + '_ {
+        self.deps.iter().chain(&self.refs).copied()
     }
 
     /// The name that clients see: the label, else the id.

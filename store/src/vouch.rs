@@ -1,12 +1,14 @@
 //! Which ops have an effect although their writer may no longer write.
 //!
 //! A change is *rooted* while the right it was written with is in force and its author has not forked his chain. An
-//! op of a change that is not rooted still has an effect where somebody entitled built on it: where a rooted change
-//! with it in its past could have written the same path, or a revocation keeps it and its issuer could.
+//! op of a change that is not rooted still has an effect where somebody entitled vouches for it. A change vouches for
+//! those that it is made on top of and those that its body names, and only where it could itself have written: a rooted
+//! one of its own accord, another one as far as it is vouched for, or kept by a revocation, itself. So what anybody
+//! vouches for ends at the first change on the way down whose writer could not have written there, and a member with a
+//! narrow scope cannot have a wide one vouch, without knowing, for what he built on.
 //!
 //! Changes that are not rooted have a row in [`Table::Unrooted`] with the scopes in which they have an effect. In the
-//! usual case there are none, and nothing here is asked. Scopes in which a change has an effect hold for all of its
-//! past too: so a new change need only tell those that do not know yet.
+//! usual case there are none, and nothing here is asked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -38,7 +40,9 @@ impl Scopes {
         self.0.iter().any(|scope| scope.covers(path, author))
     }
 
-    fn include(&self, scope: &Scope) -> bool {
+    /// Whether everything in a scope is in one of them.
+    #[must_use]
+    pub fn include(&self, scope: &Scope) -> bool {
         self.0.iter().any(|known| known.includes(scope))
     }
 
@@ -54,6 +58,11 @@ impl Scopes {
 
     fn is_same(&self, other: &Self) -> bool {
         self.0.iter().all(|scope| other.include(scope)) && other.0.iter().all(|scope| self.include(scope))
+    }
+
+    /// What of it somebody who could write in `could` passes on.
+    fn within(&self, could: Option<&Scope>) -> Vec<Scope> {
+        self.0.iter().filter_map(|scope| could?.common(scope)).collect()
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -217,42 +226,69 @@ impl Judge<'_> {
         if rooted && oldest.is_none() {
             return Ok(told);
         }
-        let kept = self.kept().remove(&own.id).unwrap_or_default();
-        let mut tell = kept.0.clone();
-        if rooted {
-            tell.extend(self.scope(&own.author, own.cap.as_ref()));
+        let could = self.scope(&own.author, own.cap.as_ref());
+        let passed = if rooted {
+            could.into_iter().collect()
         } else {
+            let kept = self.kept().remove(&own.id).unwrap_or_default();
             self.rows.staged.put(Table::Unrooted, change_key(self.t, a).to_vec(), kept.encode());
-        }
-        for scope in tell {
-            self.spread(&own.deps, &scope, oldest.unwrap_or(a), &mut told)?;
+            kept.within(could.as_ref())
+        };
+        for scope in passed {
+            self.spread(own, &scope, oldest.unwrap_or(a), &mut told)?;
         }
         Ok(told)
     }
 
-    /// Tells changes, and all before them, that they have an effect in a scope.
-    fn spread(&mut self, from: &[u64], scope: &Scope, oldest: u64, told: &mut BTreeSet<u64>) -> Result<(), StorageError> {
-        let mut queue = from.to_vec();
-        let mut seen = HashSet::new();
-        while let Some(a) = queue.pop() {
-            if a < oldest || !seen.insert(a) {
+    /// Tells the changes that one vouches for, and those further down, that they have an effect in a scope.
+    fn spread(&mut self, from: &Summary, scope: &Scope, oldest: u64, told: &mut BTreeSet<u64>) -> Result<(), StorageError> {
+        let mut queue: Vec<(u64, Scope)> = from.vouched().map(|a| (a, scope.clone())).collect();
+        while let Some((a, scope)) = queue.pop() {
+            if a < oldest {
                 continue;
             }
-            let own = summary(self.rows, self.t, a)?;
-            match unrooted(self.rows, self.t, a)? {
-                Some(mut scopes) => {
-                    if !scopes.add(scope) {
-                        continue;
-                    }
-                    self.rows.staged.put(Table::Unrooted, change_key(self.t, a).to_vec(), scopes.encode());
-                    told.insert(a);
-                }
-                None if self.scope(&own.author, own.cap.as_ref()).is_some_and(|known| known.includes(scope)) => continue,
-                None => {}
+            // What is rooted vouches for as much as it can already.
+            let Some(mut scopes) = unrooted(self.rows, self.t, a)? else { continue };
+            if !scopes.add(&scope) {
+                continue;
             }
-            queue.extend(own.deps);
+            self.rows.staged.put(Table::Unrooted, change_key(self.t, a).to_vec(), scopes.encode());
+            told.insert(a);
+            let own = summary(self.rows, self.t, a)?;
+            if let Some(passed) = self.scope(&own.author, own.cap.as_ref()).and_then(|could| could.common(&scope)) {
+                queue.extend(own.vouched().map(|dep| (dep, passed.clone())));
+            }
         }
         Ok(())
+    }
+
+    /// The changes of an author to keep, so that all that he did in the name of some grants and that has an effect
+    /// keeps it: the last one of each stretch.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn keep_list(&self, author: &PublicKey, caps: &HashSet<GrantId>) -> Result<Vec<ChangeId>, StorageError> {
+        let mut ends = Vec::new();
+        let mut last: Option<(u64, Summary)> = None;
+        for row in self.rows.scan(Table::Chain, &crate::pipeline::author_prefix(self.t, author), None) {
+            let Some(a) = arrival(&row?.0) else { continue };
+            let own = summary(self.rows, self.t, a)?;
+            let could = self.scope(&own.author, own.cap.as_ref());
+            let shows = match unrooted(self.rows, self.t, a)? {
+                None => true,
+                Some(scopes) => could.is_none_or(|could| scopes.include(&could)),
+            };
+            let counts = shows && own.cap.is_some_and(|cap| caps.contains(&cap));
+            if let Some((_, end)) = last.take_if(|(before, end)| !counts || end.cap != own.cap || !own.deps.contains(before)) {
+                ends.push(end.id);
+            }
+            if counts {
+                last = Some((a, own));
+            }
+        }
+        ends.extend(last.map(|(_, end)| end.id));
+        Ok(ends)
     }
 
     /// Decides anew after rights changed, or a fork was found: `authors` are those whose changes may be rooted no
@@ -319,20 +355,20 @@ impl Judge<'_> {
             }
             for (a, own) in window.into_iter().rev() {
                 let mut known = passed.remove(&a).unwrap_or_default();
-                for scope in kept.get(&own.id).into_iter().flat_map(|kept| &kept.0) {
-                    known.add(scope);
-                }
-                if let Some(own) = unrooted.get_mut(&a) {
-                    own.clone_from(&known);
-                } else {
-                    let scope = scopes.entry((own.author, own.cap)).or_insert_with(|| self.scope(&own.author, own.cap.as_ref()));
-                    if let Some(scope) = scope {
-                        known.add(scope);
+                let could = scopes.entry((own.author, own.cap)).or_insert_with(|| self.scope(&own.author, own.cap.as_ref()));
+                let pass: Vec<Scope> = match unrooted.get_mut(&a) {
+                    Some(row) => {
+                        for scope in kept.get(&own.id).into_iter().flat_map(|kept| &kept.0) {
+                            known.add(scope);
+                        }
+                        row.clone_from(&known);
+                        known.within(could.as_ref())
                     }
-                }
-                for dep in own.deps.iter().filter(|dep| **dep >= oldest && !known.0.is_empty()) {
-                    let passed = passed.entry(*dep).or_default();
-                    for scope in &known.0 {
+                    None => could.iter().cloned().collect(),
+                };
+                for dep in own.vouched().filter(|dep| *dep >= oldest && !pass.is_empty()) {
+                    let passed = passed.entry(dep).or_default();
+                    for scope in &pass {
                         passed.add(scope);
                     }
                 }

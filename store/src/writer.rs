@@ -12,7 +12,7 @@ use timebus_identity::{SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
 
 use crate::change::{self, Change, PARENTS_MAX, Part};
-use crate::grant::{Audience, Grant, KEEP_MAX, Revoke};
+use crate::grant::{Audience, Grant, Revoke};
 use crate::ids::{ChangeId, GrantId, OpId};
 use crate::json::Json;
 use crate::keyspace::{Rows, Staged, Table};
@@ -129,19 +129,23 @@ pub struct Request {
     pub durable: bool,
 }
 
-/// What is said about the rights in the own space.
+/// What is said about the rights in a space.
 #[derive(Clone, Debug)]
 pub enum Statement {
     /// All of these.
     Ops(Vec<Op>),
-    /// These grants are taken back. What is here and has an effect keeps it; what their holders wrote and nobody here
-    /// has seen will have none.
+    /// These grants are taken back. What their holders wrote and nobody here has seen will have no effect.
     Revoke {
         /// Which.
         grants: Vec<GrantId>,
         /// Whether everything handed on from them goes too, seen or not.
         cascade: bool,
+        /// Whether what is here and has an effect keeps it, also where nobody else has gone on with it.
+        keep: bool,
     },
+    /// This change, which the right of its author hides, has its effect all the same, with what it was made on top of
+    /// in the name of the same grant.
+    Keep(ChangeId),
     /// This grant, unless its audience has one with this label already, and only while fewer keys than this have one.
     /// So an invite is used up exactly as often as it says, whoever races and whatever crashes.
     Redeem {
@@ -217,6 +221,15 @@ pub enum WriteError {
         /// Where.
         path: Path,
     },
+    /// No grant of this device lets it say this about rights.
+    #[error("no grant lets this device say this about the rights in the space {space}")]
+    NoAuthority {
+        /// Whose space.
+        space: timebus_identity::PublicKey,
+    },
+    /// The change is not hidden by a right that was taken back.
+    #[error("change {0} is not here, or no right that was taken back hides it")]
+    CannotKeep(ChangeId),
     /// It would change what another timeline shows.
     #[error("this would also change {mount}, which is kept apart from {path}")]
     Spans {
@@ -254,7 +267,7 @@ pub struct Offered {
 pub(crate) enum Job {
     Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>),
     Offer(Vec<Verified<Change>>, oneshot::Sender<Result<Offered, WriteError>>),
-    State(Statement, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
+    State(Option<Space>, Statement, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
     /// Answers with the place behind the last durable record while nothing is being written.
     Fence(oneshot::Sender<Place>),
     Synced(Result<(), Failure>),
@@ -391,7 +404,7 @@ impl Decider {
             job @ (Job::Write(..) | Job::Offer(..) | Job::State(..)) if self.syncing && self.is_full() => self.aside.push_back(job),
             Job::Write(request, reply) => self.write(*request, reply),
             Job::Offer(changes, reply) => self.offer(changes, reply),
-            Job::State(statement, time_ms, reply) => self.state(statement, time_ms, reply),
+            Job::State(space, statement, time_ms, reply) => self.state(space, statement, time_ms, reply),
             Job::Fence(reply) => self.fences.push(reply),
             Job::Synced(result) => self.synced(result),
             Job::Resumed(lent) => self.resumed(*lent),
@@ -561,35 +574,52 @@ impl Decider {
         self.own_cap.ok_or(WriteError::NoKey)
     }
 
-    fn state(&mut self, statement: Statement, time_ms: u64, reply: oneshot::Sender<Result<Vec<GrantId>, WriteError>>) {
-        match self.make_statement(statement, time_ms) {
+    /// The grant in whose name this device can say something about rights.
+    fn statement_cap(&mut self, space: Space, ops: &[Op]) -> Result<GrantId, WriteError> {
+        if self.is_barred {
+            return Err(WriteError::NoKey);
+        }
+        let own = if space.is_own() { Some(self.own_cap()?) } else { None };
+        let rights = self.pipeline.rights(space.auth());
+        if let Some(own) = own.filter(|own| ops.iter().all(|op| rights.may_state(own, op))) {
+            return Ok(own);
+        }
+        let found = rights.cap_to_state(&self.inner.device.public(), ops);
+        found.ok_or(WriteError::NoAuthority { space: space.key })
+    }
+
+    fn state(&mut self, space: Option<Space>, statement: Statement, time_ms: u64, reply: oneshot::Sender<Result<Vec<GrantId>, WriteError>>) {
+        match self.make_statement(space.unwrap_or(self.inner.own), statement, time_ms) {
             Ok(grants) => self.group.replies.push(Reply::Stated(reply, grants)),
             Err(error) => drop(reply.send(Err(error))),
         }
     }
 
     /// Stages a statement. Answers its grants.
-    fn make_statement(&mut self, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+    fn make_statement(&mut self, space: Space, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
         if let Some(reason) = &self.read_only {
             return Err(WriteError::ReadOnly(Arc::clone(reason)));
         }
-        let cap = self.own_cap()?;
         let ops = match statement {
             Statement::Ops(ops) => ops,
-            Statement::Revoke { grants, cascade } => {
-                let mut keep: Vec<ChangeId> = Vec::new();
-                for t in self.pipeline.values(self.inner.own) {
-                    keep.extend(self.pipeline.heads_in_effect(t)?.into_iter().map(|(_, id, _)| id));
-                }
-                keep.sort_unstable();
-                keep.dedup();
-                keep.truncate(KEEP_MAX);
-                grants.into_iter().map(|grant| Op::Revoke(Revoke { grant, cascade, keep: keep.clone() })).collect()
+            Statement::Revoke { grants, cascade, keep } => {
+                let revoke = |keep: &[ChangeId]| {
+                    grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() })).collect::<Vec<_>>()
+                };
+                let cap = self.statement_cap(space, &revoke(&[]))?;
+                let keep = if keep { self.pipeline.keep_list(space, self.inner.device.public(), cap, revoke(&[]))? } else { Vec::new() };
+                revoke(&keep)
+            }
+            Statement::Keep(change) => {
+                let timelines = self.pipeline.values(space);
+                let cap = crate::quarantine::cap_of(&self.pipeline.rows, &change, |t| timelines.contains(&t))?;
+                let grant = cap.filter(|cap| !self.pipeline.rights(space.auth()).is_live(cap)).ok_or(WriteError::CannotKeep(change))?;
+                vec![Op::Revoke(Revoke { grant, cascade: false, keep: vec![change] })]
             }
             Statement::Redeem { grant, uses_max } => {
                 let alike: Vec<(GrantId, Audience)> = self
                     .pipeline
-                    .rights(AUTH)
+                    .rights(space.auth())
                     .grants()
                     .filter(|(_, held)| held.grant.label == grant.label)
                     .map(|(id, held)| (*id, held.grant.audience))
@@ -603,9 +633,10 @@ impl Decider {
                 vec![Op::Grant(grant)]
             }
         };
+        let cap = self.statement_cap(space, &ops)?;
         let body = crate::change::Body { ops, ..Default::default() };
         let author = self.inner.device.public();
-        let change = self.pipeline.author(AUTH, author, Some(cap), time_ms, &body)?;
+        let change = self.pipeline.author(space.auth(), author, Some(cap), time_ms, &body)?;
         let id = change.id();
         let grants = (0u32..).zip(&body.ops).filter(|(_, op)| matches!(op, Op::Grant(_))).map(|(index, _)| OpId { change: id, index }.grant());
         let grants = grants.collect();
@@ -1271,7 +1302,7 @@ impl Syncer {
     }
 }
 
-fn encode_own(change: &Change, device: &SecretKey) -> Vec<u8> {
+pub(crate) fn encode_own(change: &Change, device: &SecretKey) -> Vec<u8> {
     use timebus_identity::Signable as _;
     let signature = device.sign(&change.signing_message());
     let mut out = Vec::with_capacity(change.encoded_len());

@@ -172,3 +172,17 @@ fn the_state_is_what_the_definition_says_in_any_order() {
         }
     });
 }
+
+/// If it made no difference who stands between, comparing would prove nothing about that.
+#[test]
+fn the_worlds_tell_who_may_vouch_for_whom() {
+    let differs = |seed: &u64| {
+        let world = World::new(&home::root(), *seed);
+        let (strict, lax) = (Oracle::new(&world.changes), Oracle::with(&world.changes, true));
+        let root = Path::root();
+        strict.visible_at(strict.everything(), &root) != lax.visible_at(lax.everything(), &root)
+    };
+    let found: Vec<u64> = (0..400).filter(differs).collect();
+    eprintln!("worlds in which a weaker rule shows more: {found:?}");
+    assert!(!found.is_empty(), "no world of 400 has somebody who carries what he may not write");
+}

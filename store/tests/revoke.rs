@@ -118,6 +118,98 @@ async fn what_others_built_on_stays_and_what_nobody_saw_goes() {
     assert_eq!(get(&alice, "/wall"), Some(json(r#"{"hello":"overwritten","more":4,"seen":"by bob","unseen":"by bob"}"#)));
 }
 
+/// Whoever may write somewhere else builds on what was hidden, and the owner builds on that.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_has_the_owner_vouch_for_what_was_hidden() {
+    let homes = [folder(), folder(), folder()];
+    let (alice, bob, carol) = (open(homes[0].path()), open(homes[1].path()), open(homes[2].path()));
+    let (right, space) = pair(&alice, &bob).await;
+    grant(&alice, writer(carol.device(), "desk")).await;
+    revoke(&alice, right, vec![]).await;
+    write(&bob, space, "/wall/unseen", "\"by bob\"").await;
+    // Carol has not heard of the revocation, or is a friend of Bob's: she builds on what he wrote.
+    send(&bob, &alice.space(), &carol).await;
+    let before: Vec<_> = changes(&alice, alice.own());
+    let theirs = carol.held(&alice.space()).expect("held");
+    let granted: Vec<_> = before.into_iter().filter(|change| change.header().seq < 3).collect();
+    carol.offer(granted).await.expect("taken");
+    write(&carol, theirs, "/desk/note", "\"by carol\"").await;
+    send(&carol, &alice.space(), &alice).await;
+    assert_eq!(get(&alice, "/desk"), Some(json(r#"{"note":"by carol"}"#)));
+    assert_eq!(get(&alice, "/wall"), Some(json(r#"{"hello":1}"#)));
+    for n in 0..3 {
+        put(&alice, "/other", &json(&n.to_string())).await;
+        assert_eq!(get(&alice, "/wall"), Some(json(r#"{"hello":1}"#)), "the owner vouches for Carol's note and nothing more");
+    }
+    // The same from the log alone.
+    alice.close();
+    std::fs::remove_dir_all(homes[0].path().join("index")).expect("removed");
+    let alice = open(homes[0].path());
+    assert_eq!(get(&alice, "/wall"), Some(json(r#"{"hello":1}"#)));
+    assert_eq!(get(&alice, "/desk"), Some(json(r#"{"note":"by carol"}"#)));
+}
+
+/// Whoever goes on with what somebody else wrote vouches for it, whatever lies between.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_replaced_or_added_to_is_vouched_for() {
+    let homes = [folder(), folder(), folder()];
+    let (alice, bob, carol) = (open(homes[0].path()), open(homes[1].path()), open(homes[2].path()));
+    let (right, space) = pair(&alice, &bob).await;
+    grant(&alice, writer(carol.device(), "desk")).await;
+    send(&alice, &alice.space(), &carol).await;
+    let theirs = carol.held(&alice.space()).expect("held");
+    write(&bob, space, "/wall/list", "[1]").await;
+    write(&bob, space, "/wall/alone", "1").await;
+    send(&bob, &alice.space(), &carol).await;
+    // Carol's note lies between what Bob wrote and what Alice adds to it.
+    write(&carol, theirs, "/desk/note", "1").await;
+    send(&carol, &alice.space(), &alice).await;
+    let added = Action::Post { name: "x".to_owned(), value: json("2") };
+    alice.write(request("/wall/list", added)).await.expect("added");
+    revoke(&alice, right, vec![]).await;
+    assert_eq!(get(&alice, "/wall/list"), Some(json("[1,2]")), "she added to his list");
+    // Keeping what is here keeps the rest too.
+    alice.state(Statement::Revoke { grants: vec![right], cascade: false, keep: true }, 1).await.expect("revoked");
+    assert_eq!(get(&alice, "/wall/list"), Some(json("[1,2]")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_keeps_what_is_here_and_nothing_that_was_hidden_before() {
+    let homes = [folder(), folder(), folder()];
+    let (alice, bob, carol) = (open(homes[0].path()), open(homes[1].path()), open(homes[2].path()));
+    let (right, space) = pair(&alice, &bob).await;
+    let carols = grant(&alice, writer(carol.device(), "desk")).await;
+    send(&alice, &alice.space(), &bob).await;
+    send(&alice, &alice.space(), &carol).await;
+    revoke(&alice, right, vec![]).await;
+    write(&bob, space, "/wall/unseen", "\"by bob\"").await;
+    send(&bob, &alice.space(), &carol).await;
+    let theirs = carol.held(&alice.space()).expect("held");
+    for n in 0..3 {
+        write(&carol, theirs, &format!("/desk/{n}"), &n.to_string()).await;
+    }
+    send(&carol, &alice.space(), &alice).await;
+    let before = get(&alice, "/");
+    let preview = alice.preview_revoke(alice.own(), &[carols], false, true).expect("read");
+    assert_eq!((preview.dead, preview.hidden.len()), (vec![carols], 0));
+    let preview = alice.preview_revoke(alice.own(), &[carols], false, false).expect("read");
+    assert_eq!(preview.hidden.len(), 3);
+    alice.state(Statement::Revoke { grants: vec![carols], cascade: false, keep: true }, 1).await.expect("revoked");
+    assert_eq!(get(&alice, "/"), before);
+    let late = write(&carol, theirs, "/desk/late", "1").await;
+    send(&carol, &alice.space(), &alice).await;
+    assert_eq!(get(&alice, "/"), before);
+    // The hidden are listed, with why, and one of them can be kept.
+    let hidden = alice.hidden(alice.own(), 100).expect("read");
+    let ids: Vec<ChangeId> = hidden.iter().map(|one| one.id).collect();
+    assert!(hidden.len() == 2 && ids.contains(&late), "{hidden:?}");
+    assert!(hidden.iter().any(|one| one.paths == [path("/wall/unseen")]), "{hidden:?}");
+    alice.keep(alice.own(), late, 1).await.expect("kept");
+    assert_eq!(get(&alice, "/desk/late"), Some(json("1")));
+    assert_eq!(get(&alice, "/wall"), Some(json(r#"{"hello":1}"#)));
+    assert_eq!(alice.hidden(alice.own(), 100).expect("read").len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subscriber_is_told_when_values_are_hidden_and_shown_again() {
     let (alice_home, bob_home) = (folder(), folder());

@@ -173,7 +173,7 @@ async fn a_timeline_comes_without_main_and_waits_for_its_rights() {
     let grants = rights.grants().filter(|(_, held)| held.grant.audience == Audience::Key(bob.device())).map(|(id, _)| *id).collect();
 
     // Taken back: what was seen stays, what comes later does not show, in this timeline as in `main`.
-    alice.state(Statement::Revoke { grants, cascade: true }, 2).await.expect("revoked");
+    alice.state(Statement::Revoke { grants, cascade: true, keep: true }, 2).await.expect("revoked");
     bob.write(write("/diary/late")).await.expect("he does not know yet");
     let t = theirs("/diary").expect("held").main();
     let offered = alice.offer(changes(&bob, t)).await.expect("taken");

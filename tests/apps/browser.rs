@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use crate::peer::{PROGRAM, Peer};
 
@@ -23,9 +24,13 @@ fn packages() -> Option<PathBuf> {
     all.then_some(at)
 }
 
+/// One browser is as much as a small machine can run at its own pace.
+static BROWSER: Mutex<()> = Mutex::new(());
+
 /// Runs a script with peers, told by their homes and addresses.
 fn script(name: &str, peers: &[&Peer]) {
     let Some(packages) = packages() else { return };
+    let _alone = BROWSER.lock().unwrap_or_else(PoisonError::into_inner);
     let told: Vec<serde_json::Value> = peers
         .iter()
         .map(|peer| serde_json::json!({"home": peer.home().folder(), "id": peer.ready["id"], "port": peer.address().port(), "pid": peer.pid()}))

@@ -1,10 +1,14 @@
 //! Apps are made, published, found with others, pinned, upgraded and removed.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::sync::mpsc;
+
 use serde_json::{Value, json};
 
 use super::origins::{Origin, folder, install};
-use crate::peer::Peer;
-use crate::peers::neighbours::{json as verb, run, until_value};
+use crate::peer::{DEADLINE, Peer};
+use crate::peers::neighbours::{json as verb, program, run, until_value};
 
 const WANTS: &str = r#"[{"path":"/boards","may":["read","write"],"why":"boards are there"}]"#;
 
@@ -17,7 +21,7 @@ fn an_app_that_was_just_made_runs() {
     assert_eq!(run(peer.home(), &["app", "new", "No Tes"]).code, 2);
     let asked = run(peer.home(), &["app", "install", &folder]);
     assert_eq!(asked.code, 2, "nobody was asked: {asked:?}");
-    for part in ["read and change /notes in your space", "the list is kept there", "talks to your peer and to nobody else", "--yes"] {
+    for part in ["read and change /notes in your space", "the list is kept there", "asks no host but your peer", "--yes"] {
         assert!(asked.err.contains(part), "{part} is missing in {}", asked.err);
     }
     assert_eq!(verb(peer.home(), &["app", "ls"])["apps"], json!([]));
@@ -97,4 +101,33 @@ fn a_friend_gets_the_app_with_the_invite_and_it_survives_its_author() {
     assert_eq!(Origin::new(&bob, "board").ask("GET", "/", &[], "").text(), "<p>hers", "and decides himself");
     install(&bob, &format!("@{space}/board"));
     assert_eq!(Origin::new(&bob, "board").ask("GET", "/", &[], "").text(), "<p>newer");
+}
+
+#[test]
+fn an_app_that_is_worked_on_follows_its_files_and_so_do_its_pages() {
+    let peer = Peer::start();
+    let at = folder(peer.home(), "board", WANTS, "<p>one");
+    let mut dev = program(peer.home(), &["--json", "app", "dev", &at]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let lines = BufReader::new(dev.stdout.take().expect("a pipe")).lines();
+    let (sender, said) = mpsc::channel();
+    // The thread ends with the process at the latest.
+    std::thread::spawn(move || lines.map_while(Result::ok).all(|line| sender.send(line).is_ok()));
+    let next = || -> Value { serde_json::from_str(&said.recv_timeout(DEADLINE).expect("a line in time")).expect("JSON") };
+    let first = next();
+    let app = Origin::new(&peer, "board");
+    assert_eq!(app.ask("GET", "/", &[], "").text(), "<p>one");
+    let token = app.token();
+    assert_eq!(app.page(&token, "GET", "/.sys/app", "").json()["is_dev"], true);
+    // A file that is half written is no reason to end.
+    std::fs::write(format!("{at}/app.json"), "{").expect("written");
+    folder(peer.home(), "board", WANTS, "<p>two");
+    let second = next();
+    assert_ne!(first["version"], second["version"]);
+    let known = first["version"].as_str().expect("a version");
+    let told = app.page(&token, "GET", &format!("/.sys/reload?after={known}"), "").json();
+    assert_eq!((&told["version"], app.ask("GET", "/", &[], "").text()), (&second["version"], "<p>two".to_owned()));
+    let pid = rustix::process::Pid::from_child(&dev);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it lives");
+    assert!(crate::peer::wait(&mut dev).expect("an end").success());
+    assert_eq!(app.page(&token, "GET", "/.sys/app", "").json()["is_dev"], false, "its pages wait for nothing any more");
 }

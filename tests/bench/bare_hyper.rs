@@ -13,7 +13,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
-use crate::documents;
+use crate::documents::{self, Shape};
 
 /// Started with this one argument, the benchmark is this server.
 pub(crate) const ARGUMENT: &str = "--bare-hyper";
@@ -25,7 +25,7 @@ pub(crate) fn serve() -> anyhow::Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
         let mut document = Vec::new();
-        documents::document(0, &mut document);
+        documents::document(Shape::Object, 0, &mut document);
         let document = Bytes::from(document);
         loop {
             let (stream, _) = listener.accept().await?;

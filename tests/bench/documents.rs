@@ -11,20 +11,37 @@ pub(crate) fn path(index: usize) -> String {
     format!("/bench/docs/team-{team}/user-{user}/doc-{doc}")
 }
 
+/// What a document is to a store that looks inside. To others each is so many bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// An object with five members, each a value of its own.
+    Object,
+    /// One string.
+    Leaf,
+}
+
 /// A document of [`VALUE_BYTES`] in which every leaf differs from that of another `revision`.
 ///
 /// Nothing is left for a store to skip as unchanged. The names are sorted, so that a store which
 /// sorts them too can answer with the same bytes.
-pub(crate) fn document(revision: u64, into: &mut Vec<u8>) {
+pub(crate) fn document(shape: Shape, revision: u64, into: &mut Vec<u8>) {
     use std::io::Write as _;
     let number = 100_000_000_000 + revision % 100_000_000_000;
     into.clear();
-    write!(
-        into,
-        "{{\"at\":{number},\"body\":\"The tide at {number} came in over the flats before any of \
-         us had really finished the bread.\",\"by\":\"otter-{number}\",\"likes\":{number},\
-         \"title\":\"Notes {number}\"}}"
-    )
+    match shape {
+        Shape::Object => write!(
+            into,
+            "{{\"at\":{number},\"body\":\"The tide at {number} came in over the flats before any of \
+             us had really finished the bread.\",\"by\":\"otter-{number}\",\"likes\":{number},\
+             \"title\":\"Notes {number}\"}}"
+        ),
+        Shape::Leaf => write!(
+            into,
+            "\"The tide at {number} came in over the flats before any of us had really finished the bread. \
+             What otters make of that nobody in the village would ever say, but at {number} they were \
+             laughing.\""
+        ),
+    }
     .expect("writing to a Vec cannot fail");
 }
 

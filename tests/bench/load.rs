@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 use tokio::task::LocalSet;
 
 use crate::connection::{Connection, Endpoint};
-use crate::documents::{self, Dice, PATHS};
+use crate::documents::{self, Dice, PATHS, Shape};
 use crate::histogram::Histogram;
 use crate::server::Server;
 
@@ -25,7 +25,7 @@ pub(crate) enum Work {
     /// Read a random document.
     Get,
     /// Write a random document with new content.
-    Put { read_back: ReadBack },
+    Put { shape: Shape, read_back: ReadBack },
 }
 
 /// Whether each connection reads what it wrote last when it is done.
@@ -208,8 +208,8 @@ impl Lane {
                 ensure!(length == usual, "{length} bytes at {path}, {usual} elsewhere");
                 Ok(())
             }
-            Work::Put { .. } => {
-                documents::document(roll >> 20, &mut self.document);
+            Work::Put { shape, .. } => {
+                documents::document(shape, roll >> 20, &mut self.document);
                 self.connection.put(path, &self.document).await
             }
         }
@@ -217,9 +217,9 @@ impl Lane {
 
     async fn read_back(&mut self) -> anyhow::Result<()> {
         let patience = match self.work {
-            Work::Get | Work::Put { read_back: ReadBack::Never } => return Ok(()),
-            Work::Put { read_back: ReadBack::AtOnce } => Duration::ZERO,
-            Work::Put { read_back: ReadBack::Soon } => SOON,
+            Work::Get | Work::Put { read_back: ReadBack::Never, .. } => return Ok(()),
+            Work::Put { read_back: ReadBack::AtOnce, .. } => Duration::ZERO,
+            Work::Put { read_back: ReadBack::Soon, .. } => SOON,
         };
         let start = Instant::now();
         let path = &self.paths[self.last];
@@ -235,7 +235,7 @@ impl Lane {
 }
 
 /// Writes the documents of all [`PATHS`] and checks that they read back.
-pub(crate) fn store_documents(endpoint: Endpoint) -> anyhow::Result<()> {
+pub(crate) fn store_documents(endpoint: Endpoint, shape: Shape) -> anyhow::Result<()> {
     /// Enough for a store that flushes to disk for many writers at once.
     const WRITERS: usize = 32;
     on_one_thread(async move {
@@ -245,11 +245,11 @@ pub(crate) fn store_documents(endpoint: Endpoint) -> anyhow::Result<()> {
                     let mut connection = Connection::open(endpoint).await?;
                     let mut document = Vec::new();
                     for index in (writer..PATHS).step_by(WRITERS) {
-                        documents::document(index as u64, &mut document);
+                        documents::document(shape, index as u64, &mut document);
                         connection.put(&documents::path(index), &document).await?;
                     }
                     for index in (writer..PATHS).step_by(WRITERS * 10) {
-                        documents::document(index as u64, &mut document);
+                        documents::document(shape, index as u64, &mut document);
                         expect_document(&mut connection, &documents::path(index), &document).await?;
                     }
                     Ok::<_, anyhow::Error>(())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Options;
 use crate::connection::{Connection, Endpoint, Protocol};
-use crate::documents::{PATHS, VALUE_BYTES};
+use crate::documents::{PATHS, Shape, VALUE_BYTES};
 use crate::load::{self, Measured, ReadBack, Work, on_one_thread};
 use crate::peer::{Flush, Peer};
 use crate::report::{Cell, Report, verdict};
@@ -29,6 +29,7 @@ pub(crate) enum Requests {
 /// A server with its documents in place, and what was measured of it.
 struct Contender {
     peer: Peer,
+    shape: Shape,
     server: Server,
     endpoint: Endpoint,
     measured: Measured,
@@ -62,7 +63,13 @@ impl Requests {
         }
     }
 
-    fn work(self, peer: Peer) -> Work {
+    /// What documents are to a server. Ours writes both kinds: those with members, each of which it keeps as a value of
+    /// its own, and for a fair comparison with servers that keep bytes those of one value.
+    fn shapes(self, peer: Peer) -> &'static [Shape] {
+        if peer == Peer::Timebus && self != Self::Get { &[Shape::Object, Shape::Leaf] } else { &[Shape::Object] }
+    }
+
+    fn work(self, peer: Peer, shape: Shape) -> Work {
         let read_back = match peer {
             Peer::Redis | Peer::Timebus if self == Self::PutAsync => ReadBack::Soon,
             Peer::Redis | Peer::Timebus => ReadBack::AtOnce,
@@ -70,7 +77,7 @@ impl Requests {
         };
         match self {
             Self::Get => Work::Get,
-            Self::Put | Self::PutAsync => Work::Put { read_back },
+            Self::Put | Self::PutAsync => Work::Put { shape, read_back },
         }
     }
 
@@ -81,12 +88,18 @@ impl Requests {
         let mut contenders = Vec::new();
         for peer in peers {
             options.progress(&format!("{}: starting {peer}", report.name));
-            match self.prepare(options, peer) {
-                Ok(contender) => contenders.push(contender),
-                Err(error) => report.errors.push(format!("{peer}: {error:#}")),
+            for &shape in self.shapes(peer) {
+                match self.prepare(options, peer, shape) {
+                    Ok(contender) => contenders.push(contender),
+                    Err(error) => report.errors.push(format!("{peer}: {error:#}")),
+                }
             }
         }
         report.notes.push("connect: until a new connection had its first answer; not in the other columns".to_owned());
+        if self != Self::Get {
+            let note = "timebus: each document is an object with five values, all of which change; timebus, 1 leaf: it is one string";
+            report.notes.push(note.to_owned());
+        }
         let mut aims = Vec::new();
         for &connections in &options.connections {
             options.progress(&format!("{}: {connections} connections", report.name));
@@ -107,11 +120,11 @@ impl Requests {
         report
     }
 
-    fn prepare(self, options: &Options, peer: Peer) -> anyhow::Result<Contender> {
+    fn prepare(self, options: &Options, peer: Peer, shape: Shape) -> anyhow::Result<Contender> {
         let server = peer.start(&options.home(peer), self.flush())?;
         let endpoint = |protocol| Endpoint { address: server.address, protocol };
         if matches!(peer, Peer::Redis | Peer::Timebus) {
-            load::store_documents(endpoint(peer.protocol()))?;
+            load::store_documents(endpoint(peer.protocol()), shape)?;
         }
         let protocol = match peer.protocol() {
             Protocol::Http if self == Self::PutAsync => Protocol::HttpAsync,
@@ -119,7 +132,7 @@ impl Requests {
         };
         let endpoint = endpoint(protocol);
         let measured = Measured::default();
-        Ok(Contender { peer, server, endpoint, measured, flushes: None, failed: false })
+        Ok(Contender { peer, shape, server, endpoint, measured, flushes: None, failed: false })
     }
 
     fn measure_all(self, options: &Options, connections: usize, contenders: &mut [Contender], report: &mut Report) {
@@ -129,7 +142,7 @@ impl Requests {
         }
         for _ in 0..TURNS {
             for contender in contenders.iter_mut().filter(|contender| !contender.failed) {
-                let work = self.work(contender.peer);
+                let work = self.work(contender.peer, contender.shape);
                 let turn = options.row_time / TURNS;
                 if let Err(error) = contender.take_turn(work, connections, turn) {
                     let peer = contender.peer;
@@ -142,7 +155,8 @@ impl Requests {
 
     /// Whether we met the aim with this many connections, where there is one.
     fn aim(self, connections: usize, contenders: &[Contender]) -> Option<String> {
-        let of = |peer| contenders.iter().find(|c| c.peer == peer && !c.failed);
+        // Of ours the last: it writes what the others write.
+        let of = |peer| contenders.iter().rfind(|c| c.peer == peer && !c.failed);
         let ours = of(Peer::Timebus)?.measured.rate();
         let met = match self {
             Self::PutAsync => ours >= 20_000.0,
@@ -155,6 +169,13 @@ impl Requests {
 }
 
 impl Contender {
+    fn name(&self) -> String {
+        match self.shape {
+            Shape::Object => self.peer.to_string(),
+            Shape::Leaf => format!("{}, 1 leaf", self.peer),
+        }
+    }
+
     fn take_turn(&mut self, work: Work, connections: usize, time: Duration) -> anyhow::Result<()> {
         let before = flushes(self.peer, &self.server);
         let measured = load::run(&self.server, self.endpoint, work, connections, time)?;
@@ -171,13 +192,13 @@ fn rows(connections: usize, reference: Peer, contenders: &[Contender]) -> Vec<Ve
     let standing = || contenders.iter().filter(|contender| !contender.failed);
     let reference = standing().find(|contender| contender.peer == reference);
     let row = |contender: &Contender| {
-        let (peer, measured) = (contender.peer, &contender.measured);
+        let measured = &contender.measured;
         let rate = reference.map(|reference| measured.rate() / reference.measured.rate());
         let cpu = reference.and_then(|reference| reference.measured.cpu_us()).zip(measured.cpu_us());
         let flushes = contender.flushes.filter(|flushes| *flushes > 0.0);
         vec![
             Cell::whole(connections as f64),
-            Cell::Text(peer.to_string()),
+            Cell::Text(contender.name()),
             Cell::whole(measured.rate()),
             Cell::maybe(rate, 2),
             Cell::maybe(measured.latency_us(0.5), 0),

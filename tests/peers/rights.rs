@@ -41,6 +41,69 @@ fn what_an_invite_gave_can_be_taken_back() {
     assert_ne!(bob.send("GET", "/@alice/secret", &[], "").status, 200);
 }
 
+/// Bob is thrown out while his machine is off, and goes on writing there.
+#[test]
+fn what_a_removed_member_wrote_unseen_is_hidden_listed_and_can_be_kept() {
+    let (alice, bob) = pair();
+    bob.put("/@alice/wall/seen", &json!(1));
+    until_value(&alice, "/wall/seen", &json!(1));
+    let who = bob.ready["id"].as_str().expect("an id").to_owned();
+    let home = bob.stop();
+    let plan = verb(alice.home(), &["revoke", &who, "--preview"]);
+    assert_eq!((&plan["hidden"], plan["dead"].as_array().map(Vec::len)), (&json!(0), Some(1)), "{plan}");
+    assert_eq!(verb(alice.home(), &["revoke", &who, "--preview", "--drop-unseen"])["hidden"], 1);
+    assert_eq!(run(alice.home(), &["revoke", &who]).code, 0);
+    for name in ["late", "later"] {
+        assert_eq!(run(&home, &["put", &format!("@alice/wall/{name}"), "1"]).code, 0, "he does not know yet");
+    }
+    let bob = Peer::start_in(home);
+    poll("what he wrote has come", || (verb(alice.home(), &["quarantine"])["total"] == 2).then_some(()));
+    assert_eq!(alice.value("/wall"), json!({"seen": 1}));
+    until_value(&bob, "/@alice/wall", &json!({"seen": 1}));
+    let why = run(alice.home(), &["why-hidden", "/wall/late"]);
+    assert!(why.out.contains("you took it back on"), "{why:?}");
+    let hidden = verb(alice.home(), &["quarantine"]);
+    let of = |path: &str| hidden["changes"].as_array().into_iter().flatten().find(|one| one["paths"][0] == path).expect("listed")["id"].clone();
+    let kept = verb(alice.home(), &["quarantine", "keep", &of("/wall/late").as_str().expect("an id")[..10]]);
+    assert_eq!((&kept["shown"], &kept["left"]), (&json!(1), &json!(1)));
+    assert_eq!(alice.value("/wall"), json!({"late": 1, "seen": 1}));
+    until_value(&bob, "/@alice/wall/late", &json!(1));
+}
+
+#[test]
+fn rights_are_given_and_taken_by_name() {
+    let (alice, bob) = pair();
+    let who = bob.ready["id"].as_str().expect("an id").to_owned();
+    bob.send("PUT", "/@alice/table", &[("Content-Type", "application/json")], "1").problem(403);
+    let no = run(bob.home(), &["why", "write", "@alice/table"]);
+    assert!(no.code == 1 && no.out.contains("it is good at and below /wall"), "{no:?}");
+    let granted = run(alice.home(), &["grant", "/table", &who, "--can", "write"]);
+    assert!(granted.code == 0 && granted.out.contains("at and below /table"), "{granted:?}");
+    poll("bob may write", || {
+        let answer = bob.send("PUT", "/@alice/table", &[("Content-Type", "application/json")], "1");
+        (answer.status == 200).then_some(())
+    });
+    until_value(&alice, "/table", &json!(1));
+    // A plain member can hand nothing on, nor take anything.
+    let carol = Peer::start();
+    let device = verb(carol.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    let refused = run(bob.home(), &["grant", "@alice/table", &device, "--can", "read"]);
+    assert!(refused.code == 1 && refused.err.contains("may not say this about rights"), "{refused:?}");
+    assert_eq!(run(alice.home(), &["grant", "/", &who, "--can", "admin"]).code, 0);
+    poll("bob may let others in", || (run(bob.home(), &["grant", "@alice/table", &device, "--can", "write"]).code == 0).then_some(()));
+    poll("alice knows", || {
+        let grants = verb(alice.home(), &["grants", "/table"]);
+        let found = grants["grants"].as_array().into_iter().flatten().any(|grant| grant["for"] == device.as_str() && grant["live"] == true);
+        found.then_some(())
+    });
+    // Nobody throws out who stands above him, and what he gave goes with him if that is wanted.
+    let owner = verb(alice.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    assert_eq!(run(bob.home(), &["revoke", &owner, "@alice"]).code, 1);
+    assert_eq!(run(alice.home(), &["revoke", &who, "--cascade"]).code, 0);
+    let grants = verb(alice.home(), &["grants"]);
+    assert!(grants["grants"].as_array().into_iter().flatten().all(|grant| grant["live"] == false || grant["for"] == owner.as_str()), "{grants}");
+}
+
 #[test]
 fn what_is_not_known_is_told_apart_from_what_is_not_there() {
     let (alice, bob) = pair();

@@ -26,7 +26,7 @@ await withBrowser(async (browser) => {
   await a.getByRole("link", { name: /Start an app/ }).click();
   await a.getByRole("button", { name: "Install Chirp" }).click();
   await a.getByText("read and change /chirp in your space").waitFor();
-  await a.getByText("to nobody else on the network").waitFor();
+  await a.getByText("ask no host but your peer").waitFor();
   await shot(a, "gui-install-card");
   await accessible(a, "install card");
   same((await http(alice, "/.sys/apps")).json().apps, [], "nothing is installed before somebody agreed");

@@ -9,7 +9,7 @@ import { join } from "node:path";
 export const need = createRequire(join(process.env.TIMEBUS_NODE_MODULES, "web.js"));
 
 /** How long anything may take; far more than it ever does. */
-const DEADLINE_MS = 30_000;
+const DEADLINE_MS = 60_000;
 
 /** @typedef {{ home: string, id: string, port: number }} Peer */
 /** @type {Peer[]} */

@@ -58,6 +58,9 @@ fn a_page_may_write_only_from_our_origin_and_with_the_token() {
     for header in [("Referer", "http://evil.com/"), ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "empty"), ("Origin", &own)] {
         peer.send("PUT", "/x", &[header], "2").problem(401);
     }
+    // What Node says of itself makes no browser of it.
+    assert_eq!(peer.send("PUT", "/node", &[("Sec-Fetch-Mode", "cors")], "2").status, 200);
+    peer.send("PUT", "/node", &[("Sec-Fetch-Mode", "cors"), ("Sec-Fetch-Site", "cross-site")], "3").problem(401);
     peer.send("PUT", "/x", &[("Authorization", "Bearer nonsense")], "2").problem(401);
     peer.send("PUT", "/x", &[("Authorization", "Basic YTpi")], "2").problem(401);
     peer.send("PUT", &format!("/x?token={}", peer.token()), &[("Origin", &own)], "2");

@@ -144,7 +144,7 @@ fn card(looked: &Json) -> Vec<String> {
     }
     let hosts: Vec<String> = items(looked, if is_upgrade { "asks_hosts" } else { "network" }).iter().filter_map(string).map(printable).collect();
     match hosts.is_empty() {
-        true => lines.push("network  talks to your peer and to nobody else".to_owned()),
+        true => lines.push("network  asks no host but your peer".to_owned()),
         false => lines.push(format!("network  talks to {}", hosts.join(", "))),
     }
     lines

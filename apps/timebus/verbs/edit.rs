@@ -1,7 +1,9 @@
 //! edit: a value in the user's editor.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use hyper::Method;
@@ -12,6 +14,8 @@ use crate::cli::Edit;
 use crate::client::{Home, JSON, Request, open};
 use crate::failure::Failure;
 use crate::home::{quoted, quoted_text};
+use crate::live::disk::{self, Stamp};
+use crate::target::{Target, Versions};
 use crate::value::{parse, pretty};
 
 pub(crate) async fn run(context: &Context, args: Edit) -> anyhow::Result<()> {
@@ -43,19 +47,29 @@ pub(crate) async fn run(context: &Context, args: Edit) -> anyhow::Result<()> {
         None => (if args.text { "text/plain" } else { JSON }.to_owned(), None, Vec::new()),
     };
 
-    let suffix = if mime == JSON { ".json" } else { ".txt" };
+    let suffix = match mime.as_str() {
+        JSON => ".json",
+        "text/markdown" => ".md",
+        _ => ".txt",
+    };
     let mut file = tempfile::Builder::new().prefix("timebus-").suffix(suffix).tempfile().context("could not make a file to edit")?;
     file.write_all(&before)?;
     file.flush()?;
-    edit(file.path())?;
+    let agent = format!("edit{}", timebus_identity::z32::encode(&timebus_identity::random_bytes::<8>()));
+    let mut draft = Draft { path: args.path.clone(), mime, version, saved: before.clone(), agent, seq: 0 };
+    edit(context, file.path(), &mut draft).await?;
     let after = std::fs::read(file.path()).context("could not read the edited file")?;
 
     let out = context.out;
-    let unchanged = json!({"path": args.path.to_string(), "written": false});
-    if after == before || after.trim_ascii().is_empty() {
-        return out.result(&unchanged, || "nothing changed, nothing written".to_owned());
+    let unchanged = json!({"path": args.path.to_string(), "written": draft.seq > 0});
+    let is_emptied = after.trim_ascii().is_empty() && draft.seq == 0;
+    if after == draft.saved || is_emptied {
+        return out.result(&unchanged, || match draft.seq {
+            0 => "nothing changed, nothing written".to_owned(),
+            _ => format!("saved {}", args.path),
+        });
     }
-    if mime == JSON
+    if draft.mime == JSON
         && let Err(error) = parse(&after)
     {
         let (_, kept) = file.keep().context("could not keep the edited file")?;
@@ -65,19 +79,8 @@ pub(crate) async fn run(context: &Context, args: Edit) -> anyhow::Result<()> {
             .fix(format!("your text is in {0}; mend it, then: {retry}", kept.display()))
             .into());
     }
-    let sent = async {
-        let (_session, mut client) = open(context, Home::MayBegin).await?;
-        let mut request = Request::new(Method::PUT, args.path.encoded()).body(&mime, after)?;
-        request = match &version {
-            Some(version) => request.versions("parents", Some(version))?,
-            // Somebody else may have begun it meanwhile; then both values are kept.
-            None => request.header("parents", "")?,
-        };
-        client.send(request).await
-    };
-    match sent.await {
-        Ok(answer) => {
-            let version = answer.version();
+    match draft.save(context, after).await {
+        Ok(version) => {
             let json = json!({"path": args.path.to_string(), "written": true, "version": version.list()});
             out.result(&json, || format!("saved {}  version {version}", args.path))
         }
@@ -91,13 +94,80 @@ pub(crate) async fn run(context: &Context, args: Edit) -> anyhow::Result<()> {
     }
 }
 
-/// Opens a file in the user's editor and waits until it is closed.
-fn edit(path: &std::path::Path) -> anyhow::Result<()> {
+/// What is being edited.
+struct Draft {
+    path: Target,
+    mime: String,
+    /// What the editor's text stands on; `None` if nothing was there.
+    version: Option<Versions>,
+    /// What was read or sent last.
+    saved: Vec<u8>,
+    /// The session under which a text is edited.
+    agent: String,
+    seq: u64,
+}
+
+impl Draft {
+    /// Sends the editor's text, as written upon what was read or sent last: what others did meanwhile stays.
+    async fn save(&mut self, context: &Context, text: Vec<u8>) -> anyhow::Result<Versions> {
+        let (_session, mut client) = open(context, Home::MayBegin).await?;
+        let mut request = Request::new(Method::PUT, self.path.encoded()).body(&self.mime, text.clone())?;
+        request = match &self.version {
+            Some(version) => request.versions("parents", Some(version))?,
+            // Somebody else may have begun it meanwhile; then both values are kept.
+            None => request.header("parents", "")?,
+        };
+        // Every character of both may be taken out or put in.
+        let seq = self.seq + (self.saved.len() + text.len()) as u64 + 1;
+        let own = Versions::new(vec![format!("{}-{seq}", self.agent)]);
+        if self.is_text() {
+            request = request.versions("version", Some(&own))?;
+        }
+        let version = client.send(request).await?.version();
+        // The editor shows what it sent, not what became of it.
+        (self.version, self.saved, self.seq) = (Some(if self.is_text() { own } else { version.clone() }), text, seq);
+        Ok(version)
+    }
+
+    fn is_text(&self) -> bool {
+        matches!(self.mime.as_str(), "text/plain" | "text/markdown")
+    }
+}
+
+/// How often to look whether the editor has saved.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Opens a file in the user's editor and waits until it is closed. What is saved meanwhile in a text is sent at once.
+async fn edit(context: &Context, path: &Path, draft: &mut Draft) -> anyhow::Result<()> {
     let named = |name: &str| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty());
     let editor = named("VISUAL").or_else(|| named("EDITOR")).unwrap_or_else(|| "vi".to_owned());
+    let mut command = Command::new("sh");
     // The variable may hold arguments, so a shell takes it apart.
-    let status = Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path).status();
-    let failed = |why: String| Failure::refused(format!("the editor `{editor}` {why}; nothing was written")).fix("set EDITOR to another editor");
+    command.arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(path);
+    let mut waiting = tokio::task::spawn_blocking(move || command.status());
+    let mut before = None;
+    let status = loop {
+        tokio::select! {
+            status = &mut waiting => break status?,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+        let now = Stamp::at(path);
+        // Only what looks the same twice is finished.
+        if before == now
+            && draft.is_text()
+            && let Ok(Some(read)) = disk::read(path)
+            && read.bytes != draft.saved
+            && !read.bytes.trim_ascii().is_empty()
+        {
+            // It is sent again when the editor is closed, and only then it matters whether that goes well.
+            let _ = draft.save(context, read.bytes).await;
+        }
+        before = now;
+    };
+    let failed = |why: String| {
+        let written = if draft.seq == 0 { "nothing was written" } else { "what was saved before was written" };
+        Failure::refused(format!("the editor `{editor}` {why}; {written}")).fix("set EDITOR to another editor")
+    };
     match status {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => Err(failed(format!("ended with {status}")).into()),

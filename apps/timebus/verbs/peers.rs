@@ -64,7 +64,7 @@ fn row(peer: &Json, now: u64) -> Vec<String> {
 }
 
 /// The key of a peer or space by what people may call it; else what was typed, for the peer to judge.
-async fn find(client: &mut Client, who: &str) -> anyhow::Result<String> {
+pub(crate) async fn find(client: &mut Client, who: &str) -> anyhow::Result<String> {
     let name = who.strip_prefix('@').unwrap_or(who);
     if name.parse::<PublicKey>().is_ok() {
         return Ok(name.to_owned());

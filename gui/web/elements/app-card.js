@@ -64,7 +64,7 @@ export class AppCard extends HTMLElement {
           h(
             "li",
             {},
-            hosts.length > 0 ? `talk to ${hosts.join(", ")}` : "talk to your peer, and to nobody else on the network",
+            hosts.length > 0 ? `talk to ${hosts.join(", ")}` : "ask no host but your peer",
           ),
         ),
         h(

@@ -191,7 +191,7 @@ pub(crate) fn mime(path: &str) -> Option<&'static str> {
 
 /// What a page of an app may load: files of its own origin, and the scripts and styles that stand in the page as it was
 /// installed. Those are named by their hashes, so that an app can be one file of HTML, and what somebody wrote into a post
-/// still never runs.
+/// still never runs. What no policy of today's browsers forbids: leading the reader to another address, and WebRTC.
 pub(crate) fn policy(page: &[u8], network: &[String]) -> String {
     let hashes = |tag: &str| {
         let mut all = String::new();

@@ -171,5 +171,7 @@ pub(crate) fn guard(mut response: Response<Body>) -> Response<Body> {
     headers.insert("origin-agent-cluster", HeaderValue::from_static("?1"));
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Names of hosts can carry words, too.
+    headers.insert("x-dns-prefetch-control", HeaderValue::from_static("off"));
     response
 }

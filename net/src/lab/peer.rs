@@ -18,6 +18,7 @@ use timebus_store::writer::{Offered, Request, Statement, WriteError, Written};
 
 use super::evil::Evil;
 use crate::node::book::Book;
+use crate::node::outbox::Outbox;
 use crate::node::{Config as NodeConfig, LinkId, Node};
 use crate::sync::Stored;
 
@@ -207,7 +208,7 @@ impl Peer {
         let arrived = *engine.store().arrivals().borrow();
         self.up = Some(Up {
             engine,
-            node: Node::new(config, self.book.clone()),
+            node: Node::new(config, self.book.clone(), Outbox::default()),
             writes: Vec::new(),
             statements: Vec::new(),
             to_offer: BTreeMap::new(),

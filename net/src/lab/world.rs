@@ -614,7 +614,8 @@ impl World {
                     self.push(at_ms, Event::Timer { peer, life, at_ms });
                 }
             }
-            Act::Changed => {}
+            // Nobody leaves notices here, and there are no inboxes.
+            Act::Notices { .. } | Act::SaveOutbox | Act::Changed => {}
         }
     }
 

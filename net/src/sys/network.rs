@@ -54,22 +54,22 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
     Some(answer.map(|value| answer_json(&value)))
 }
 
-fn network(peer: &Peer) -> Result<&Network, Problem> {
+pub(crate) fn network(peer: &Peer) -> Result<&Network, Problem> {
     peer.network().ok_or_else(|| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "network", "this needs a running peer", "a command alone takes no part in the network")
             .with_fix("start the peer with `timebus up`, then try again")
     })
 }
 
-fn stopped(error: Stopped) -> Problem {
+pub(crate) fn stopped(error: Stopped) -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", error.to_string())
 }
 
-pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+pub(crate) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
     serde_json::from_slice(body).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not what this takes", error.to_string()))
 }
 
-pub(super) fn bad(detail: impl Into<String>) -> Problem {
+pub(crate) fn bad(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, "argument", "this cannot be", detail.into())
 }
 
@@ -490,6 +490,6 @@ async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(Problem::new(StatusCode::NOT_FOUND, "device", "there is no such device", format!("no grant is for {key}"))
             .with_fix("`timebus devices` lists them"));
     }
-    store.state(Statement::Revoke { grants, cascade: false }, now_ms()).await.map_err(|error| write_problem(&error))?;
+    store.state(Statement::Revoke { grants, cascade: false, keep: true }, now_ms()).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"removed": key.to_string()}))
 }

@@ -148,7 +148,7 @@ async fn remove(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(conflict("something is here", format!("what is at {path} would show no more"))
             .with_fix("`timebus private PATH --undo --move` puts it where all who may read around it can read it too"));
     }
-    store.state(Statement::Revoke { grants, cascade: true }, now_ms()).await.map_err(|error| write_problem(&error))?;
+    store.state(Statement::Revoke { grants, cascade: true, keep: true }, now_ms()).await.map_err(|error| write_problem(&error))?;
     let outer = store.at(store.own(), &path);
     let left = store.read(&store.snapshot(), outer, &path).map_err(|error| storage_problem(&error))?;
     match content {

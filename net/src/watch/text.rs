@@ -3,14 +3,14 @@
 //! In Braid an update of a text has ranges of the text before it, in characters (`text [3:5]`). Elsewhere an edit is
 //! `[position, characters taken out, what is put in]`, each on top of the ones before.
 
-use timebus_store::json::write_string;
+use timebus_store::json::{Pos, write_string};
 use timebus_store::keyspace::Committed;
 use timebus_store::node::Write;
 use timebus_store::op::TextEdit;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
-use timebus_store::text::{Budget, splices};
+use timebus_store::text::{Budget, edits_between, splices};
 use timebus_store::tree::{Shape, Tree};
 use timebus_store::value::Value;
 use timebus_store::writer::WriteError;
@@ -53,6 +53,30 @@ pub(crate) fn edits_since(
     Ok(text.patches_since(&version, &mut Budget::steps(STEPS_MAX)).ok())
 }
 
+/// The edits that make the text of one tree into that of another; `None` if the first has none.
+pub(crate) fn edits_from(before: &Tree, after: &Tree) -> Option<Vec<TextEdit>> {
+    Some(edits_between(text_of(before)?.1, text_of(after)?.1))
+}
+
+/// A text with ranges of it replaced; `None` if they do not fit, which whoever makes them edits says more precisely.
+pub(crate) fn with_ranges(text: &str, ranges: &[(Pos, Pos, String)]) -> Option<String> {
+    let chars: Vec<char> = text.chars().collect();
+    let place = |pos: &Pos| match pos {
+        Pos::FromStart(at) => usize::try_from(*at).ok().filter(|at| *at <= chars.len()),
+        Pos::FromEnd(at) => chars.len().checked_sub(usize::try_from(*at).ok()?),
+    };
+    let mut ranges = ranges.iter().map(|(start, end, new)| Some((place(start)?, place(end)?, new))).collect::<Option<Vec<_>>>()?;
+    ranges.sort_by_key(|(start, end, _)| (*start, *end));
+    let (mut out, mut done) = (String::new(), 0);
+    for (start, end, new) in ranges {
+        out.extend(chars.get(done..start)?);
+        out.push_str(new);
+        done = end.max(start);
+    }
+    out.extend(&chars[done..]);
+    Some(out)
+}
+
 /// Edits as Braid patches.
 pub(super) fn patches(edits: &[TextEdit]) -> Vec<Patch> {
     let patch = |(range, content): (std::ops::Range<u64>, String)| Patch {
@@ -87,4 +111,24 @@ pub(super) fn write_edits(out: &mut Vec<u8>, edits: &[TextEdit]) {
         out.push(b']');
     }
     out.push(b']');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_those_of_the_text_before_in_any_order() {
+        let range = |start, end, new: &str| (start, end, new.to_owned());
+        let ranges = [range(Pos::FromEnd(0), Pos::FromEnd(0), "!"), range(Pos::FromStart(0), Pos::FromStart(1), "\u{1f600}")];
+        assert_eq!(with_ranges("h\u{e9}llo", &ranges).as_deref(), Some("\u{1f600}\u{e9}llo!"));
+        assert_eq!(with_ranges("ab", &[]).as_deref(), Some("ab"));
+        for (start, end) in
+            [(Pos::FromStart(0), Pos::FromStart(3)), (Pos::FromEnd(3), Pos::FromEnd(0)), (Pos::FromStart(2), Pos::FromStart(u64::MAX))]
+        {
+            assert_eq!(with_ranges("ab", &[range(start, end, "x")]), None);
+        }
+        let overlapping = [range(Pos::FromStart(0), Pos::FromStart(2), ""), range(Pos::FromStart(1), Pos::FromStart(2), "")];
+        assert_eq!(with_ranges("ab", &overlapping), None);
+    }
 }

@@ -80,7 +80,7 @@ impl Fold<'_> {
         self.note_object_op(&counter.path, seen.a, id, hidden);
         if !hidden {
             self.effect.touched.entry(counter.path.clone()).or_default().text = None;
-            self.touch(&counter.path, 0)?;
+            self.touch(&counter.path, &node_key(self.t, &counter.path.key()), 0)?;
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl Fold<'_> {
             }
             MapEntry::Vacant(new) => drop(new.insert(Touched { text: Some((text.object, moved)), ..Touched::default() })),
         }
-        self.touch(&text.path, 0)
+        self.touch(&text.path, &node_key(self.t, &text.path.key()), 0)
     }
 
     /// Where an op on an object has an effect.

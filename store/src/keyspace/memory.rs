@@ -76,10 +76,10 @@ impl MemoryTables {
         let latest = versions.latest;
         let newest_lost = latest.saturating_sub(COMMITS_LOST_MAX);
         let floor = versions.held.keys().next().map_or(newest_lost, |held| newest_lost.min(*held));
-        for (table, rows) in staged.rows.iter().enumerate() {
-            let into = &mut versions.rows[table];
+        for table in Table::ALL {
+            let into = &mut versions.rows[table as usize];
             let marked = applied.map(|applied| (Slice::from(mark), Some(applied.clone())));
-            for (key, value) in rows.iter().map(|(key, value)| (key.clone(), value.clone())).chain(marked) {
+            for (key, value) in staged.rows(table).map(|(key, value)| (key.clone(), value.clone())).chain(marked) {
                 let values = into.entry(key).or_default();
                 values.push((latest, value));
                 // Nobody reads what was replaced before every snapshot and every crash that may come.

@@ -9,8 +9,10 @@
 //!   a `Set` at the same path, a `Del` at or above it. Predecessors that the writer had not seen do not count.
 //! - The greatest stamp (Lamport clock, change, index) wins; structure beats scalars; lists are walked in order.
 //! - A change is rooted if the right it was made with is in force and its author had not forked his chain up to there.
-//!   An op has an effect if its change, of a run the last part, is rooted; or is in the past of a rooted change that
-//!   could have written the same path; or is kept by a revocation whose issuer could have. Only such ops count.
+//!   A change vouches for what it is made on top of and what its body names (of a run the last part, if in its past). An
+//!   op has an effect if its change, of a run the last part, is rooted; or if a chain of changes leads to it, each
+//!   vouching for the next and each by somebody who could have written the same path, that begins with one that is
+//!   rooted, or kept by a revocation whose issuer could have; or if it is kept so itself. Only such ops count.
 //!   Which rights are in force is checked elsewhere, so that is asked of the store.
 //! - A path's version is the greatest changes, by view, with an op at or below it.
 
@@ -52,8 +54,10 @@ pub(crate) struct Known {
     /// Where its cap would let it write.
     could: Scope,
     rooted: bool,
-    /// What revocations keep with it and all before it: where, and by whose right.
+    /// Where revocations keep it.
     kept: Vec<Scope>,
+    /// What it vouches for.
+    vouched: Set,
 }
 
 /// A valid `Set` or `Ins`.
@@ -86,6 +90,8 @@ pub(crate) struct Oracle {
     writes: BTreeMap<OpId, Write>,
     positions: Vec<Position>,
     touches: Vec<(Path, usize)>,
+    /// Whether somebody who is rooted vouches for everything before him, whoever stands between: a weaker rule.
+    lax: bool,
 }
 
 #[derive(Default)]
@@ -98,14 +104,21 @@ struct Node<'a> {
 impl Oracle {
     /// Works everything out.
     pub(crate) fn new(all: &[Verified<Change>]) -> Self {
+        Self::with(all, false)
+    }
+
+    /// The same, if asked with a weaker rule about who vouches for whom.
+    pub(crate) fn with(all: &[Verified<Change>], lax: bool) -> Self {
         let grants = grants(all);
         let mut sorted: Vec<&Verified<Change>> = all.iter().filter(|change| change.header().kind == Kind::Data).collect();
         sorted.sort_by_key(|change| (change.header().lamport, change.id()));
-        let mut oracle = Self { changes: Vec::new(), numbers: HashMap::new(), writes: BTreeMap::new(), positions: Vec::new(), touches: Vec::new() };
+        let mut oracle =
+            Self { changes: Vec::new(), numbers: HashMap::new(), writes: BTreeMap::new(), positions: Vec::new(), touches: Vec::new(), lax };
         for change in sorted {
             oracle.learn(change, &grants);
         }
         oracle.complete_runs();
+        oracle.vouch();
         oracle.judge(all);
         for number in 0..oracle.changes.len() {
             oracle.apply(number);
@@ -140,7 +153,7 @@ impl Oracle {
         let could = scope_of_cap(&header, grants);
         let view = view | 1 << number;
         self.numbers.insert(change.id(), number);
-        self.changes.push(Known { id: change.id(), header, body, past, view, lasts: 0, scope, could, rooted: false, kept: Vec::new() });
+        self.changes.push(Known { id: change.id(), header, body, past, view, lasts: 0, scope, could, rooted: false, kept: Vec::new(), vouched: 0 });
     }
 
     /// Finds out which changes are rooted and which are kept.
@@ -164,14 +177,46 @@ impl Oracle {
 
     /// Whether what a change did at a path has an effect.
     fn shows(&self, number: usize, path: &Path) -> bool {
-        (0..self.changes.len()).filter(|last| has(self.changes[number].lasts, *last)).any(|last| {
-            let author = &self.changes[last].header.author;
-            let helps = |other: &Known| {
-                (other.rooted && has(other.past, last) && other.could.covers(path, &other.header.author))
-                    || (has(other.past | 1 << self.numbers[&other.id], last) && other.kept.iter().any(|scope| scope.covers(path, author)))
-            };
-            self.changes[last].rooted || self.changes.iter().any(helps)
-        })
+        (0..self.changes.len())
+            .filter(|last| has(self.changes[number].lasts, *last))
+            .any(|last| self.changes[last].rooted || self.is_vouched(last, path))
+    }
+
+    /// Whether a chain of changes vouches for one at a path.
+    fn is_vouched(&self, last: usize, path: &Path) -> bool {
+        let author = &self.changes[last].header.author;
+        if self.lax && self.changes.iter().any(|other| other.rooted && has(other.past, last) && other.could.covers(path, &other.header.author)) {
+            return true;
+        }
+        let mut reached: Set = 1 << last;
+        let mut open = vec![last];
+        while let Some(at) = open.pop() {
+            if self.changes[at].kept.iter().any(|scope| scope.covers(path, author)) {
+                return true;
+            }
+            for (number, other) in self.changes.iter().enumerate() {
+                if !has(other.vouched, at) || has(reached, number) || !other.could.covers(path, &other.header.author) {
+                    continue;
+                }
+                if other.rooted {
+                    return true;
+                }
+                reached |= 1 << number;
+                open.push(number);
+            }
+        }
+        false
+    }
+
+    /// Finds out what each change vouches for.
+    fn vouch(&mut self) {
+        for number in 0..self.changes.len() {
+            let Known { header, body, past, .. } = &self.changes[number];
+            let on_top = header.deps().map(|dep| self.numbers[dep]).fold(0, |set, dep| set | 1 << dep);
+            let named = body.references.iter().filter_map(|id| self.numbers.get(id)).filter(|other| has(*past, **other));
+            let named = named.fold(0, |set, other| set | self.changes[*other].lasts & past);
+            self.changes[number].vouched = on_top | named;
+        }
     }
 
     /// Finds the last parts that make their runs complete.

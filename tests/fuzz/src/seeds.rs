@@ -216,6 +216,7 @@ fn rows() -> Vec<Vec<u8>> {
         time_ms: 1_700_000_000_000,
         cum: 900,
         deps: vec![4, 5],
+        refs: vec![2],
         base: Some(vec![3]),
         total: false,
         except: Vec::new(),

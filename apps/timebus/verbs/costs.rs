@@ -1,0 +1,76 @@
+//! held, allow, limits, top: what others may keep here, and what they cost.
+
+use anyhow::Result;
+use indicatif::HumanBytes;
+use serde_json::json;
+
+use crate::Context;
+use crate::cli::{Allow, Limits};
+use crate::client::{Home, JSON, Request, open};
+use crate::failure::Failure;
+use crate::output::printable;
+use crate::standing::table;
+use crate::value::{compact, items, number, text};
+
+pub(crate) async fn held(context: &Context) -> Result<()> {
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let answer = client.json(Request::get("/.sys/held")).await?;
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(&answer))?);
+    }
+    let held = items(&answer, "held");
+    if held.is_empty() {
+        out.note("nothing waits for your word");
+        return Ok(());
+    }
+    let row = |one| vec![printable(text(one, "id").unwrap_or("?")), printable(text(one, "says").unwrap_or("?"))];
+    table(&held.iter().map(row).collect::<Vec<_>>()).iter().try_for_each(|line| out.line(line))?;
+    out.note(format!("answer with `{}`", context.home.command("allow ID once|up to 1GB|never")));
+    Ok(())
+}
+
+pub(crate) async fn allow(context: &Context, args: Allow) -> Result<()> {
+    let words: Vec<&str> = args.answer.iter().map(String::as_str).collect();
+    let answer = match words.as_slice() {
+        ["once"] => json!("once"),
+        ["never"] => json!("never"),
+        ["up", "to", size] | [size] => json!(crate::amounts::bytes(size).map_err(Failure::usage)?),
+        _ => return Err(Failure::usage("the answer is once, never, or up to SIZE").into()),
+    };
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let request = Request::post("/.sys/allow").body(JSON, json!({"id": args.id, "answer": answer}).to_string())?;
+    let told = client.json(request).await?;
+    let name = printable(text(&told, "name").unwrap_or("?"));
+    context.out.result(&serde_json::from_str::<serde_json::Value>(&compact(&told))?, || match words.as_slice() {
+        ["never"] => format!("{name} can bring nothing more here"),
+        _ => format!("{name} may keep {} here in all", HumanBytes(number(&told, "bytes_max").unwrap_or(0))),
+    })
+}
+
+pub(crate) async fn limits(context: &Context, args: Limits) -> Result<()> {
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let request = Request::post("/.sys/limits").body(JSON, json!({"who": args.who, "bytes": args.size}).to_string())?;
+    let told = client.json(request).await?;
+    let name = printable(text(&told, "who").unwrap_or("?"));
+    context.out.result(&json!({"who": name, "bytes_max": args.size}), || format!("{name} may keep {} here in all", HumanBytes(args.size)))
+}
+
+pub(crate) async fn top(context: &Context) -> Result<()> {
+    let (_session, mut client) = open(context, Home::MustExist).await?;
+    let answer = client.json(Request::get("/.sys/costs")).await?;
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(&answer))?);
+    }
+    let mut rows = vec![["WHO", "KEEPS HERE", "OF", "CHANGES", "REQUESTS", "BYTES IN, OUT"].map(str::to_owned).to_vec()];
+    for cost in items(&answer, "costs") {
+        let bytes = |name| HumanBytes(number(cost, name).unwrap_or(0)).to_string();
+        let count = |name| number(cost, name).unwrap_or(0).to_string();
+        let of = number(cost, "bytes_max").map_or_else(|| "-".to_owned(), |max| HumanBytes(max).to_string());
+        let who = format!("{} ({})", printable(text(cost, "name").unwrap_or("?")), text(cost, "relation").unwrap_or("?"));
+        rows.push(vec![who, bytes("bytes"), of, count("changes"), count("requests"), format!("{}, {}", bytes("received"), bytes("sent"))]);
+    }
+    table(&rows).iter().try_for_each(|line| out.line(line.trim_end()))?;
+    Ok(())
+}

@@ -1,0 +1,411 @@
+//! Inboxes over HTTP: `/.drop/…` and `/@<space>/.drop`, and the parts of `/.sys` about notices and references.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value as Serde, json};
+use timebus_identity::{PublicKey, Signed, human_name};
+use timebus_store::change::Change;
+use timebus_store::inbox::{Inbox, LeaveError};
+use timebus_store::json::{Json, Limits};
+use timebus_store::notice::{Notice, Pointer};
+use timebus_store::path::Path;
+
+use crate::authority::{Verb, who_are_you};
+use crate::body::Body;
+use crate::derived;
+use crate::node::book::Book;
+use crate::node::outbox::{Outbox, Sent, Standing};
+use crate::node::{Event, Node};
+use crate::peer::Peer;
+use crate::problem::Problem;
+use crate::refs::{Shown, Trust};
+use crate::route::{bad_path, storage_problem};
+use crate::sys::network::{bad, find_space, network, read, stopped};
+use crate::sys::{answer_json, to_serde};
+use crate::target::Query;
+use crate::who::{Who, now_ms};
+
+/// How long leaving a notice waits for their peer to have it.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// References of one answer, if nothing is said, and at most.
+const REFS_DEFAULT: usize = 100;
+const REFS_MAX: usize = 1000;
+/// Spaces that can be chosen as an index.
+const INDEXES_MAX: usize = 64;
+
+/// The inbox that a request target is in, and the path below; `None` if it is in none.
+pub(crate) fn place(segments: &[String]) -> Option<(Option<&str>, &[String])> {
+    match segments {
+        [first, rest @ ..] if first == ".drop" => Some((None, rest)),
+        [space, second, rest @ ..] if second == ".drop" && space.starts_with('@') && !space.starts_with("@@") => Some((Some(&space[1..]), rest)),
+        _ => None,
+    }
+}
+
+/// Answers a request for an inbox.
+pub(crate) async fn answer(
+    peer: &Peer,
+    head: &http::request::Parts,
+    who: &Who,
+    space: Option<&str>,
+    rest: &[String],
+    body: Bytes,
+) -> Result<Response<Body>, Problem> {
+    match who {
+        Who::Anyone => return Err(who_are_you("notices are signed: by the owner of the peer that they are given to")),
+        Who::Signed { is_owner: false, .. } => {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "inbox", "this is not your peer", "an inbox is used through a peer of one's own"));
+        }
+        Who::Owner | Who::Signed { .. } | Who::App(_) => {}
+    }
+    let space = match space {
+        Some(name) => find_space(peer, name).await?,
+        None => peer.space(),
+    };
+    let verb = if matches!(head.method, Method::GET | Method::HEAD) { Verb::Read } else { Verb::Write };
+    let path = Path::from_text_segments(std::iter::once(".drop").chain(rest.iter().map(String::as_str))).map_err(|error| bad_path(&error))?;
+    who.may(peer, verb, &space, &path)?;
+    let is_own = space == peer.space();
+    match (&head.method, rest) {
+        (&Method::GET | &Method::HEAD, rest) if is_own => list(peer, head, rest),
+        (&Method::GET | &Method::HEAD, _) => {
+            Err(Problem::new(StatusCode::FORBIDDEN, "inbox", "you may not see this", "an inbox is for its owner to read; others leave notices in it"))
+        }
+        (&Method::POST, []) => leave(peer, space, &body, false).await,
+        (&Method::DELETE, []) if !is_own || !body.is_empty() => leave(peer, space, &body, true).await,
+        (&Method::DELETE, [who, rest @ ..]) if is_own && rest.len() <= 1 => {
+            let who: PublicKey = who.parse().map_err(|_| bad(format!("{who:?} is no key")))?;
+            let inbox = peer.inbox()?;
+            let count = inbox
+                .throw_out(|author, slot, _| *author == who && rest.first().is_none_or(|wanted| wanted == slot))
+                .map_err(|error| disk(&error))?;
+            if count == 0 {
+                return Err(Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", "no such notice is in the inbox"));
+            }
+            Ok(answer_json(&json!({ "removed": count })))
+        }
+        _ => Err(Problem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "method",
+            "this does not go with an inbox",
+            "notices are left by POST and taken back by DELETE",
+        )
+        .with_fix("POST /@<space>/.drop with {\"kind\",\"target\",\"source\"}")),
+    }
+}
+
+fn disk(error: &std::io::Error) -> Problem {
+    Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the inbox could not be written", error.to_string())
+}
+
+fn list(peer: &Peer, head: &http::request::Parts, rest: &[String]) -> Result<Response<Body>, Problem> {
+    let wanted: Arc<[String]> = rest.into();
+    let make = move |peer: &Peer| -> Result<Option<Json>, Problem> {
+        let path: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        let inbox = peer.inbox()?;
+        confirm(peer, &inbox)?;
+        Ok(inbox.json(&path))
+    };
+    if derived::is_stream(&head.headers) {
+        let path = format!("/.drop{}", rest.iter().map(|name| format!("/{name}")).collect::<String>());
+        return derived::stream(peer, &head.headers, path, make);
+    }
+    let json = make(peer)?.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", "no such notice is in the inbox"))?;
+    Ok(answer_json(&to_serde(&json)))
+}
+
+/// Finds out what can be found out about notices.
+fn confirm(peer: &Peer, inbox: &Inbox) -> Result<(), Problem> {
+    let rows = peer.store().snapshot();
+    for kept in inbox.list() {
+        if peer.store().held(&kept.notice.source.space).is_some() {
+            let truth = crate::refs::truth(peer.store(), &rows, &kept).map_err(|error| storage_problem(&error))?;
+            inbox.judge(&kept.author, &kept.slot, truth);
+        }
+    }
+    Ok(())
+}
+
+/// Leaves a notice in an inbox, or takes it back.
+async fn leave(peer: &Peer, space: PublicKey, body: &Bytes, is_gone: bool) -> Result<Response<Body>, Problem> {
+    let malformed = |detail: String| Problem::new(StatusCode::BAD_REQUEST, "notice", "this is no notice", detail);
+    let limits = Limits { bytes_max: 2 * timebus_store::notice::NOTICE_BYTES_MAX, ..Limits::default() };
+    let json = Json::parse(body, limits).map_err(|error| malformed(error.to_string()))?;
+    let notice = Notice::from_json(&json).map_err(|error| malformed(error.to_string()))?;
+    if notice.target.space != space {
+        return Err(malformed(format!("the target is in the space {}, and this is the inbox of {space}", notice.target.space)));
+    }
+    let store = peer.store();
+    if notice.source.space != store.space() {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "notice", "this is not yours to say", "the source of a notice is in the sender's own space"));
+    }
+    let now = now_ms();
+    let slot = notice.slot();
+    let is_own = space == store.space();
+    let before = match is_own {
+        true => 0,
+        false => {
+            let slot = slot.clone();
+            let clock = move |node: &Node| (node.outbox().find(&space, &slot).map_or(0, |sent| sent.clock), node.outbox().has_room());
+            let (clock, room) = network(peer)?.ask(clock).await.map_err(stopped)?;
+            room.map_err(|error| Problem::new(StatusCode::TOO_MANY_REQUESTS, "outbox", "the outbox is full", error.to_string()))?;
+            clock
+        }
+    };
+    let clock = now.max(before + 1);
+    let change = notice.change(store.device(), clock, now, is_gone).ok_or_else(|| malformed("it cannot be put into a change".to_owned()))?;
+    let bytes = store.sign_notice(&change);
+    if is_own {
+        let inbox = peer.inbox()?;
+        let left = tokio::task::spawn_blocking(move || {
+            let change = Change::decode(&bytes).ok().map(Signed::verify)?.ok()?;
+            inbox.leave(&[change], now).pop()
+        });
+        match left.await.map_err(|error| malformed(error.to_string()))? {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => return Err(refused(&error)),
+            None => return Err(malformed("it could not be signed".to_owned())),
+        }
+        return Ok(answer_json(&json!({"id": change.id().to_string(), "space": space.to_string(), "slot": slot, "state": "delivered"})));
+    }
+    let sent = Sent::new(&change, space, slot.clone(), to_serde(&notice.to_json()), is_gone, now, &bytes);
+    let network = network(peer)?;
+    let mut changed = network.changed();
+    network.wish(Event::Leave(Box::new(sent))).await.map_err(stopped)?;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let (standing, reach) = loop {
+        changed.borrow_and_update();
+        let slot = slot.clone();
+        let look = move |node: &Node| (node.outbox().find(&space, &slot).cloned(), node.reach(&space));
+        let (standing, reach) = network.ask(look).await.map_err(stopped)?;
+        let is_settled = standing.as_ref().is_none_or(|sent| !matches!(sent.standing, Standing::Waiting { problem: None }));
+        // Who is not linked is not waited for.
+        if is_settled || !reach.0 || tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+            break (standing, reach);
+        }
+    };
+    let mut answer = standing.map(|sent| describe(&sent, reach)).unwrap_or_default();
+    let status = match answer["state"].as_str() {
+        Some("delivered") => StatusCode::OK,
+        Some("refused") => StatusCode::CONFLICT,
+        _ => StatusCode::ACCEPTED,
+    };
+    answer["name"] = human_name(&space).into();
+    let mut response = answer_json(&answer);
+    *response.status_mut() = status;
+    Ok(response)
+}
+
+fn refused(error: &LeaveError) -> Problem {
+    match error {
+        LeaveError::Io(error) => disk(error),
+        error => Problem::new(StatusCode::CONFLICT, "inbox", "the notice was not taken", error.to_string()),
+    }
+}
+
+/// A notice that was sent, and how it is, for people.
+fn describe(sent: &Sent, (is_linked, seen_ms, next_try_ms): (bool, u64, u64)) -> Serde {
+    let mut value = serde_json::to_value(sent).unwrap_or_default();
+    if let Some(members) = value.as_object_mut() {
+        members.remove("change");
+    }
+    if matches!(sent.standing, Standing::Waiting { .. }) {
+        value["connected"] = is_linked.into();
+        value["seen_ms"] = seen_ms.into();
+        value["next_try_ms"] = next_try_ms.into();
+    }
+    value
+}
+
+/// What a target of the form `/.sys/refs/…` is about.
+async fn target(peer: &Peer, rest: &[&str]) -> Result<Pointer, Problem> {
+    let (space, rest) = match rest.split_first() {
+        Some((first, rest)) if first.starts_with('@') && !first.starts_with("@@") => (find_space(peer, first).await?, rest),
+        _ => (peer.space(), rest),
+    };
+    Ok(Pointer { space, path: Path::from_text_segments(rest.iter().copied()).map_err(|error| bad_path(&error))? })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhoWanted {
+    who: String,
+}
+
+/// Answers a part of `/.sys` about notices and references; `None` if it is no such part.
+pub(crate) async fn sys(
+    peer: &Peer,
+    head: &http::request::Parts,
+    rest: &[&str],
+    body: &Bytes,
+    query: &Query,
+) -> Option<Result<Response<Body>, Problem>> {
+    let reads = matches!(head.method, Method::GET | Method::HEAD);
+    let answer = match rest {
+        ["refs", rest @ ..] if reads => refs(peer, head, rest, query).await,
+        ["indexes"] if reads => trust(peer).await.map(|trust| answer_json(&indexes(&trust.indexes))),
+        ["indexes"] if head.method == Method::POST => choose(peer, body, true).await,
+        ["indexes", "remove"] if head.method == Method::POST => choose(peer, body, false).await,
+        ["outbox"] if reads => outbox(peer).await,
+        ["inbox"] if reads => peer.inbox().and_then(|inbox| {
+            confirm(peer, &inbox)?;
+            Ok(answer_json(&summary(&inbox)))
+        }),
+        ["inbox"] if head.method == Method::POST => close(peer, body),
+        ["inbox", "purge"] if head.method == Method::POST => purge(peer, body).await,
+        _ => return None,
+    };
+    Some(answer)
+}
+
+async fn refs(peer: &Peer, head: &http::request::Parts, rest: &[&str], query: &Query) -> Result<Response<Body>, Problem> {
+    let target = target(peer, rest).await?;
+    let trust = trust(peer).await?;
+    let limit = query.limit.map_or(REFS_DEFAULT, |limit| limit as usize).min(REFS_MAX);
+    let (kind, after) = (query.kind.clone(), query.after.clone());
+    let path = format!("/.sys/refs{target}");
+    let make = move |peer: &Peer| -> Result<Option<Json>, Problem> {
+        let all = peer.refs.about(peer.store(), &*peer.inbox()?, &target, &trust).map_err(|error| storage_problem(&error))?;
+        Ok(Some(page(&target, &all, kind.as_deref(), after.as_deref(), limit)))
+    };
+    if derived::is_stream(&head.headers) {
+        return derived::stream(peer, &head.headers, path, make);
+    }
+    let peer = peer.clone();
+    let made = tokio::task::spawn_blocking(move || make(&peer)).await.map_err(|error| bad(error.to_string()))??;
+    Ok(answer_json(&to_serde(&made.unwrap_or(Json::Null))))
+}
+
+fn page(target: &Pointer, all: &[Shown], kind: Option<&str>, after: Option<&str>, limit: usize) -> Json {
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    let mut confirmed: BTreeMap<String, i64> = BTreeMap::new();
+    for shown in all {
+        *counts.entry(shown.kind.to_string()).or_default() += 1;
+        *confirmed.entry(shown.kind.to_string()).or_default() += i64::from(shown.is_confirmed);
+    }
+    let text = |text: &dyn std::fmt::Display| Json::String(text.to_string());
+    let object = |members: Vec<(&str, Json)>| Json::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
+    let numbers = |counts: BTreeMap<String, i64>| Json::Object(counts.into_iter().map(|(kind, count)| (kind, Json::Int(count))).collect());
+    let wanted: Vec<&Shown> = all.iter().filter(|shown| kind.is_none_or(|kind| *shown.kind == *kind)).collect();
+    let begin = after.map_or(0, |after| wanted.iter().position(|shown| shown.source.to_string() == after).map_or(0, |at| at + 1));
+    let slice = &wanted[begin.min(wanted.len())..];
+    let refs: Vec<Json> = slice
+        .iter()
+        .take(limit)
+        .map(|shown| {
+            let mut members = vec![
+                ("space", text(&shown.source.space)),
+                ("source", text(&shown.source)),
+                ("kind", text(&shown.kind)),
+                ("at_ms", Json::Int(shown.at_ms as i64)),
+                ("from", Json::Array(shown.from.iter().map(|from| text(from)).collect())),
+                ("confirmed", Json::Bool(shown.is_confirmed)),
+            ];
+            members.extend(shown.body.clone().map(|body| ("body", body)));
+            object(members)
+        })
+        .collect();
+    let mut members = vec![("target", text(target)), ("counts", numbers(counts)), ("confirmed", numbers(confirmed)), ("refs", Json::Array(refs))];
+    if slice.len() > limit
+        && let Some(last) = slice.get(limit.saturating_sub(1))
+    {
+        members.push(("next_after", text(&last.source)));
+    }
+    object(members)
+}
+
+fn indexes_file(peer: &Peer) -> std::path::PathBuf {
+    peer.store().home().join("indexes.json")
+}
+
+async fn trust(peer: &Peer) -> Result<Trust, Problem> {
+    let indexes = std::fs::read(indexes_file(peer)).ok().and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok()).unwrap_or_default();
+    let indexes = indexes.iter().filter_map(|key| key.parse().ok()).collect();
+    let blocked = match peer.network() {
+        Some(network) => network.ask(|node| node.book().blocked.clone()).await.map_err(stopped)?,
+        None => Book::load(&peer.store().home().join("peers.json")).unwrap_or_default().blocked,
+    };
+    Ok(Trust { indexes, blocked })
+}
+
+fn indexes(all: &[PublicKey]) -> Serde {
+    json!({ "indexes": all.iter().map(|key| json!({"space": key.to_string(), "name": human_name(key)})).collect::<Vec<_>>() })
+}
+
+/// Chooses a space as an index, or no longer.
+async fn choose(peer: &Peer, body: &Bytes, is_chosen: bool) -> Result<Response<Body>, Problem> {
+    let who = find_space(peer, &read::<WhoWanted>(body)?.who).await?;
+    let mut all = trust(peer).await?.indexes;
+    all.retain(|key| *key != who);
+    if is_chosen {
+        all.push(who);
+    }
+    if all.len() > INDEXES_MAX {
+        return Err(bad(format!("{INDEXES_MAX} spaces at most can be an index")));
+    }
+    let texts: Vec<String> = all.iter().map(ToString::to_string).collect();
+    crate::files::write_whole(&indexes_file(peer), &serde_json::to_vec(&texts).unwrap_or_default()).map_err(|error| disk(&error))?;
+    Ok(answer_json(&indexes(&all)))
+}
+
+async fn outbox(peer: &Peer) -> Result<Response<Body>, Problem> {
+    let all = match peer.network() {
+        Some(network) => {
+            let look = |node: &Node| -> Vec<Serde> {
+                let reach = |sent: &Sent| sent.space.parse().map_or((false, 0, 0), |space| node.reach(&space));
+                node.outbox().list().into_iter().map(|sent| describe(sent, reach(sent))).collect()
+            };
+            network.ask(look).await.map_err(stopped)?
+        }
+        None => {
+            let outbox = Outbox::load(&peer.store().home().join("outbox.json")).map_err(|error| disk(&error))?;
+            outbox.list().into_iter().map(|sent| describe(sent, (false, 0, 0))).collect()
+        }
+    };
+    Ok(answer_json(&json!({ "notices": all })))
+}
+
+fn summary(inbox: &Inbox) -> Serde {
+    let (bytes, senders) = inbox.size();
+    json!({
+        "closed": inbox.is_closed(),
+        "bytes": bytes,
+        "bytes_max": timebus_store::inbox::INBOX_BYTES_MAX,
+        "sender_bytes_max": timebus_store::inbox::SENDER_BYTES_MAX,
+        "senders": senders,
+        "notices": inbox.list().iter().map(|kept| {
+            let mut value = to_serde(&kept.to_json());
+            value["name"] = human_name(&kept.notice.source.space).into();
+            value["slot"] = kept.slot.to_string().into();
+            value
+        }).collect::<Vec<_>>(),
+    })
+}
+
+fn close(peer: &Peer, body: &Bytes) -> Result<Response<Body>, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        closed: bool,
+    }
+    let Wanted { closed } = read(body)?;
+    peer.inbox()?.close(closed).map_err(|error| disk(&error))?;
+    Ok(answer_json(&json!({ "closed": closed })))
+}
+
+/// Throws out everything of one sender, by his space or his key.
+async fn purge(peer: &Peer, body: &Bytes) -> Result<Response<Body>, Problem> {
+    let who = find_space(peer, &read::<WhoWanted>(body)?.who).await?;
+    let inbox = peer.inbox()?;
+    let is_his = |author: &PublicKey, notice: Option<&Notice>| *author == who || notice.is_some_and(|notice| notice.source.space == who);
+    let authors: Vec<PublicKey> = inbox.list().iter().filter(|kept| is_his(&kept.author, Some(&kept.notice))).map(|kept| kept.author).collect();
+    let count = inbox
+        .throw_out(|author, _, notice| is_his(author, notice) || (notice.is_none() && authors.contains(author)))
+        .map_err(|error| disk(&error))?;
+    Ok(answer_json(&json!({"who": who.to_string(), "removed": count})))
+}

@@ -1,0 +1,188 @@
+//! Who is meant by a name, and what to call a key.
+//!
+//! Grants are for device keys; people are spaces. Which devices belong to whom is known from the spaces held here and
+//! from invites that were taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use http::StatusCode;
+use timebus_identity::{PublicKey, human_name};
+use timebus_store::auth::Rights;
+use timebus_store::grant::Audience;
+
+use crate::ledger::Relation;
+use crate::node::book::Book;
+use crate::peer::Peer;
+use crate::problem::Problem;
+
+/// The names and keys that are known here.
+#[derive(Debug, Default)]
+pub(crate) struct People {
+    own: Option<PublicKey>,
+    /// What each space is called.
+    names: BTreeMap<PublicKey, String>,
+    /// The space of each device.
+    spaces: BTreeMap<PublicKey, PublicKey>,
+    /// Spaces that are followed or called by a name.
+    friends: BTreeSet<PublicKey>,
+    /// Spaces of those who took an invite.
+    guests: BTreeSet<PublicKey>,
+}
+
+/// Whom somebody means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Person {
+    /// What to call him.
+    pub(crate) name: String,
+    /// His space, if it is known.
+    pub(crate) space: Option<PublicKey>,
+    /// His keys; none for anyone.
+    pub(crate) keys: Vec<PublicKey>,
+    /// Whether everybody is meant.
+    pub(crate) is_anyone: bool,
+}
+
+impl Person {
+    /// Whom grants for him are for.
+    pub(crate) fn audiences(&self) -> Vec<Audience> {
+        if self.is_anyone { vec![Audience::Anyone] } else { self.keys.iter().map(|key| Audience::Key(*key)).collect() }
+    }
+}
+
+impl People {
+    /// Everybody who is known now.
+    pub(crate) async fn now(peer: &Peer) -> Self {
+        let store = peer.store();
+        let book = match peer.network() {
+            Some(network) => network.ask(|node| node.book().clone()).await.unwrap_or_default(),
+            None => Book::load(&store.home().join("peers.json")).unwrap_or_default(),
+        };
+        let own = peer.space();
+        let mut people = Self { own: Some(own), ..Self::default() };
+        for contact in book.contacts.values() {
+            if let Some(space) = contact.space.filter(|_| !contact.name.is_empty()) {
+                people.names.insert(space, contact.name.clone());
+            }
+        }
+        let records = match peer.network() {
+            Some(network) => network.invites().list(),
+            None => crate::invites::Invites::open(&store.home().join("invites"), store.clone()).map(|invites| invites.list()).unwrap_or_default(),
+        };
+        for redeemed in records.iter().flat_map(|record| &record.redeemed) {
+            if let (Ok(device), Ok(space)) = (redeemed.device.parse(), redeemed.space.parse()) {
+                people.guests.insert(space);
+                people.spaces.insert(device, space);
+                if !redeemed.name.is_empty() {
+                    people.names.entry(space).or_insert_with(|| redeemed.name.clone());
+                }
+            }
+        }
+        for space in store.spaces() {
+            let Some(rights) = store.rights(&space.key) else { continue };
+            people.know(&rights, &space.key);
+        }
+        people.friends = book.petnames.keys().chain(book.following.keys()).copied().collect();
+        people.names.extend(book.petnames);
+        people
+    }
+
+    fn know(&mut self, rights: &Rights, space: &PublicKey) {
+        self.spaces.extend(rights.devices().map(|device| (device, *space)));
+        self.spaces.insert(*space, *space);
+        let root = rights.root();
+        if root != *space {
+            self.spaces.insert(root, *space);
+        }
+    }
+
+    /// What to call whoever has a key.
+    pub(crate) fn name(&self, key: &PublicKey) -> String {
+        let space = self.spaces.get(key).unwrap_or(key);
+        if Some(*space) == self.own {
+            return "you".to_owned();
+        }
+        self.names.get(space).cloned().unwrap_or_else(|| human_name(space))
+    }
+
+    /// What a person is to the owner.
+    pub(crate) fn relation(&self, person: &PublicKey) -> Relation {
+        if Some(*person) == self.own {
+            Relation::Own
+        } else if self.friends.contains(person) {
+            Relation::Friend
+        } else if self.guests.contains(person) {
+            Relation::Invited
+        } else {
+            Relation::Stranger
+        }
+    }
+
+    /// What to call whom a grant is for.
+    pub(crate) fn audience(&self, audience: &Audience) -> String {
+        match audience {
+            Audience::Anyone => "anyone".to_owned(),
+            Audience::Key(key) => self.name(key),
+        }
+    }
+
+    /// The space of whoever has a key.
+    pub(crate) fn space_of(&self, key: &PublicKey) -> Option<PublicKey> {
+        self.spaces.get(key).copied()
+    }
+
+    /// Whom a name, a key, the beginning of one, or `anyone` means.
+    pub(crate) fn find(&self, who: &str) -> Result<Person, Problem> {
+        let name = who.strip_prefix('@').unwrap_or(who);
+        if name == "anyone" {
+            return Ok(Person { name: name.to_owned(), space: None, keys: Vec::new(), is_anyone: true });
+        }
+        if matches!(name, "me" | "you") {
+            return self.person(self.own.unwrap_or_else(|| PublicKey::from_bytes([0; 32])));
+        }
+        if let Ok(key) = name.parse::<PublicKey>() {
+            // A device's key means this device, a space's key all of somebody's devices.
+            if self.spaces.get(&key).is_some_and(|space| *space != key) || !self.spaces.values().any(|space| *space == key) {
+                return Ok(Person { name: self.name(&key), space: self.space_of(&key), keys: vec![key], is_anyone: false });
+            }
+            return self.person(key);
+        }
+        let mut found: BTreeSet<PublicKey> = self.names.iter().filter(|(_, other)| *other == name).map(|(space, _)| *space).collect();
+        if found.is_empty() {
+            let known = self.spaces.values().chain(self.names.keys());
+            let fits = |key: &PublicKey| human_name(key) == name || (name.len() >= 4 && key.to_string().starts_with(name));
+            found.extend(known.filter(|key| fits(key)).copied());
+        }
+        if found.is_empty() && name.len() >= 4 {
+            let devices: Vec<PublicKey> = self.spaces.keys().filter(|key| key.to_string().starts_with(name)).copied().collect();
+            if let [device] = devices[..] {
+                return Ok(Person { name: self.name(&device), space: self.space_of(&device), keys: vec![device], is_anyone: false });
+            }
+        }
+        let mut found = found.into_iter();
+        match (found.next(), found.next()) {
+            (Some(space), None) => self.person(space),
+            (None, _) => Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "who",
+                "nobody is known by this name",
+                format!("{name:?} is no key, none of your names, and nobody who took an invite is called so"),
+            )
+            .with_fix("`timebus peers` shows who is known; write a key, or `anyone` for everybody")),
+            (Some(one), Some(two)) => {
+                Err(Problem::new(StatusCode::CONFLICT, "who", "this name can mean several", format!("{name:?} can be {one} or {two}"))
+                    .with_fix("write the key of the one you mean"))
+            }
+        }
+    }
+
+    fn person(&self, space: PublicKey) -> Result<Person, Problem> {
+        let keys: Vec<PublicKey> = self.spaces.iter().filter(|(key, of)| **of == space && **key != space).map(|(key, _)| *key).collect();
+        let name = self.name(&space);
+        if keys.is_empty() {
+            let detail = format!("{name} is known, but none of the device keys that he signs with");
+            return Err(Problem::new(StatusCode::CONFLICT, "who", "no key of this person is known yet", detail)
+                .with_fix("send an invite, which finds it out: timebus invite --to PATH --can write; or write his key, as `timebus id` tells him"));
+        }
+        Ok(Person { name, space: Some(space), keys, is_anyone: false })
+    }
+}

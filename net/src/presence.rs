@@ -1,0 +1,267 @@
+//! Who is looking at a path, and where: cursors and the like, told to others who watch it here and never stored.
+//!
+//! Who takes part has a seat in the room of the path. A seat holds one value, the latest; who is told takes the latest
+//! of everybody when he can. So nothing waits for anybody, and a value that is not renewed is gone after a while.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use http::StatusCode;
+use timebus_identity::{PublicKey, random_bytes, z32};
+use timebus_store::feed::Signal;
+use timebus_store::json::{Json, write_string};
+use timebus_store::path::Path;
+use timebus_store::pipeline::Space;
+use tokio::time::Instant;
+
+use crate::peer::lock;
+use crate::problem::Problem;
+
+/// Largest value, as JSON: a name, a colour and some cursors.
+const VALUE_BYTES_MAX: usize = 1024;
+/// Most values at one path: as many people as a page can show.
+const VALUES_MAX: usize = 64;
+/// How long a value lasts that is not renewed.
+const LIFETIME: Duration = Duration::from_secs(30);
+
+/// All rooms in which somebody is.
+#[derive(Debug, Default)]
+pub(crate) struct Presences(Mutex<HashMap<(Space, Path), Weak<Room>>>);
+
+/// A path, and who is there.
+#[derive(Debug)]
+struct Room {
+    place: (Space, Path),
+    state: Mutex<State>,
+    presences: Weak<Presences>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// By the name of the seat.
+    values: BTreeMap<String, Value>,
+    /// Counts changes.
+    count: u64,
+    signals: Vec<Weak<Signal>>,
+}
+
+#[derive(Debug)]
+struct Value {
+    by: PublicKey,
+    /// `None` when it is gone and others have to be told.
+    json: Option<Vec<u8>>,
+    /// The change that made it so.
+    number: u64,
+    until: Instant,
+}
+
+/// Somebody's place in a room.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    room: Arc<Room>,
+    name: String,
+    by: PublicKey,
+    /// Changes up to here were told.
+    told: u64,
+}
+
+impl Presences {
+    /// Takes a seat. `signal` is raised when there is something new.
+    pub(crate) fn enter(self: &Arc<Self>, space: Space, path: &Path, by: PublicKey, signal: &Arc<Signal>) -> Seat {
+        let place = (space, path.clone());
+        let mut rooms = lock(&self.0);
+        let room = rooms.get(&place).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let room = Arc::new(Room { place: place.clone(), state: Mutex::default(), presences: Arc::downgrade(self) });
+            rooms.insert(place, Arc::downgrade(&room));
+            room
+        });
+        drop(rooms);
+        let mut state = lock(&room.state);
+        state.signals.retain(|signal| signal.strong_count() > 0);
+        state.signals.push(Arc::downgrade(signal));
+        drop(state);
+        Seat { room, name: z32::encode(&random_bytes::<8>()), by, told: 0 }
+    }
+}
+
+impl Room {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let signals: Vec<_> = {
+            let mut state = lock(&self.state);
+            state.count += 1;
+            change(&mut state);
+            state.signals.iter().filter_map(Weak::upgrade).collect()
+        };
+        for signal in signals {
+            signal.raise();
+        }
+    }
+
+    /// Takes out what was not renewed; says when to look again.
+    fn expire(&self) -> Option<Instant> {
+        let now = Instant::now();
+        let is_due = |value: &Value| value.json.is_some() && value.until <= now;
+        if lock(&self.state).values.values().any(is_due) {
+            self.change(|state| {
+                for value in state.values.values_mut().filter(|value| is_due(value)) {
+                    (value.json, value.number, value.until) = (None, state.count, now + LIFETIME);
+                }
+            });
+        }
+        let mut state = lock(&self.state);
+        // Whoever did not hear of it within that time is told everything anew.
+        state.values.retain(|_, value| value.json.is_some() || value.until > now);
+        state.values.values().map(|value| value.until).min()
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(presences) = self.presences.upgrade() {
+            let mut rooms = lock(&presences.0);
+            if rooms.get(&self.place).is_some_and(|room| room.strong_count() == 0) {
+                rooms.remove(&self.place);
+            }
+        }
+    }
+}
+
+impl Seat {
+    /// Says what others see here; nothing takes it away.
+    ///
+    /// # Errors
+    ///
+    /// What is too large, and who comes to a full room.
+    pub(crate) fn set(&self, value: Option<&Json>) -> Result<(), Problem> {
+        let json = value.map(|value| {
+            let mut json = Vec::new();
+            value.write(&mut json);
+            json
+        });
+        if json.as_ref().is_some_and(|json| json.len() > VALUE_BYTES_MAX) {
+            let detail = format!("a presence has at most {VALUE_BYTES_MAX} bytes of JSON");
+            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "presence", "the presence is too large", detail));
+        }
+        let is_first = {
+            let state = lock(&self.room.state);
+            let here = |state: &State| state.values.values().filter(|value| value.json.is_some()).count();
+            if json.is_some() && !state.values.contains_key(&self.name) && here(&state) >= VALUES_MAX {
+                let detail = format!("{VALUES_MAX} people can be seen at one path");
+                return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "presence", "too many are here", detail));
+            }
+            state.values.is_empty()
+        };
+        if json.is_none() && !lock(&self.room.state).values.contains_key(&self.name) {
+            return Ok(());
+        }
+        self.room.change(|state| {
+            let value = Value { by: self.by, json, number: state.count, until: Instant::now() + LIFETIME };
+            state.values.insert(self.name.clone(), value);
+            if state.values.len() > 4 * VALUES_MAX {
+                // Many came and went at once; who is told late only keeps seeing them a little longer.
+                state.values.retain(|_, value| value.json.is_some());
+            }
+        });
+        if is_first {
+            let room = Arc::downgrade(&self.room);
+            tokio::spawn(async move {
+                while let Some(next) = room.upgrade().and_then(|room| room.expire()) {
+                    tokio::time::sleep_until(next).await;
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Whether there is something new.
+    pub(crate) fn has_news(&self) -> bool {
+        lock(&self.room.state).count > self.told
+    }
+
+    /// Writes what is new of others, as a member of an event; says whether there is anything.
+    pub(crate) fn write_news(&mut self, out: &mut Vec<u8>) -> bool {
+        let state = lock(&self.room.state);
+        let news = state.values.iter().filter(|(name, value)| value.number > self.told && **name != self.name);
+        let mut is_empty = true;
+        for (name, value) in news {
+            out.extend_from_slice(if is_empty { b"\"presence\":[{\"who\":" } else { b",{\"who\":" });
+            is_empty = false;
+            write_string(name, out);
+            match &value.json {
+                Some(json) => {
+                    out.extend_from_slice(format!(",\"by\":\"{}\",\"value\":", value.by).as_bytes());
+                    out.extend_from_slice(json);
+                    out.push(b'}');
+                }
+                None => out.extend_from_slice(b",\"gone\":true}"),
+            }
+        }
+        if !is_empty {
+            out.push(b']');
+        }
+        self.told = state.count;
+        !is_empty
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let _ = self.set(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::SecretKey;
+
+    use super::*;
+
+    fn room() -> (Arc<Presences>, Space, PublicKey, Arc<Signal>) {
+        let key = SecretKey::generate().public();
+        (Arc::default(), Space::new(key, 0), key, Arc::default())
+    }
+
+    fn news(seat: &mut Seat) -> String {
+        let mut out = Vec::new();
+        seat.write_news(&mut out);
+        String::from_utf8(out).expect("JSON")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn others_see_the_latest_until_it_is_gone() {
+        let (presences, space, key, signal) = room();
+        let path = Path::root();
+        let a = presences.enter(space, &path, key, &signal);
+        let mut b = presences.enter(space, &path, key, &signal);
+        assert!(!b.has_news());
+        a.set(Some(&Json::Int(1))).expect("room");
+        a.set(Some(&Json::Int(2))).expect("room");
+        assert_eq!(news(&mut b), format!("\"presence\":[{{\"who\":\"{}\",\"by\":\"{key}\",\"value\":2}}]", a.name));
+        assert!(!b.has_news());
+        // Who comes later sees who is there.
+        let mut c = presences.enter(space, &path, key, &signal);
+        assert!(news(&mut c).contains("\"value\":2"));
+        tokio::time::sleep(LIFETIME + Duration::from_secs(1)).await;
+        assert_eq!(news(&mut b), format!("\"presence\":[{{\"who\":\"{}\",\"gone\":true}}]", a.name));
+        a.set(Some(&Json::Int(3))).expect("room");
+        assert!(news(&mut b).contains("\"value\":3"));
+        drop(a);
+        assert!(news(&mut b).contains("\"gone\":true"));
+        drop((b, c));
+        assert!(lock(&presences.0).is_empty());
+    }
+
+    #[tokio::test]
+    async fn it_is_bounded() {
+        let (presences, space, key, signal) = room();
+        let seats: Vec<Seat> = (0..=VALUES_MAX).map(|_| presences.enter(space, &Path::root(), key, &signal)).collect();
+        for seat in &seats[..VALUES_MAX] {
+            seat.set(Some(&Json::Null)).expect("room");
+        }
+        assert_eq!(seats[VALUES_MAX].set(Some(&Json::Null)).expect_err("full").status, StatusCode::TOO_MANY_REQUESTS);
+        seats[0].set(Some(&Json::Int(1))).expect("who is there may go on");
+        let large = Json::String("x".repeat(VALUE_BYTES_MAX));
+        assert_eq!(seats[0].set(Some(&large)).expect_err("large").status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+}

@@ -1,0 +1,329 @@
+//! Who points at what: the references that this peer knows, from three sources.
+//!
+//! A reference is a *pointer*, `/@<key>/path` as a string or a link, where its place says what for: named `target`
+//! beside a `kind`; named like, reply, quote, repost, mention or follow; or named `to` below one of these, or in an
+//! item of likes, replies and so on. That is what apps write in the space of their user, and what makes it true.
+//! References are found in the spaces that are held here; in the inbox, by notices that say where such a thing is; and in
+//! spaces that the owner chose as an index, where beside `target` there is a `source`: what points, elsewhere.
+//!
+//! The table is derived and in memory. It is brought up to date when somebody asks, from what has arrived since: who
+//! never asks pays nothing.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Mutex;
+
+use timebus_identity::PublicKey;
+use timebus_store::inbox::{Inbox, Kept, Truth};
+use timebus_store::json::Json;
+use timebus_store::keyspace::{Committed, Rows as _, Table};
+use timebus_store::node::{Node, node_key};
+use timebus_store::notice::{NOTICE_BYTES_MAX, Pointer, is_kind};
+use timebus_store::path::{Path, Segment};
+use timebus_store::pipeline::Space;
+use timebus_store::store::{StorageError, Store};
+use timebus_store::summary::summary;
+use timebus_store::tree::Tree;
+use timebus_store::value::Value;
+
+use crate::peer::lock;
+
+/// References that are found in held spaces; more than anybody reads in a lifetime, and some hundred MB.
+const FOUND_MAX: usize = 1_000_000;
+
+/// What a reference can be for without saying so, and what collections of such are called.
+const WORDS: [(&str, &str); 6] =
+    [("like", "likes"), ("reply", "replies"), ("quote", "quotes"), ("repost", "reposts"), ("mention", "mentions"), ("follow", "follows")];
+/// Values of a thing that are looked through to see whether it points somewhere.
+const VALUES_MAX: u64 = 256;
+
+/// Something that points somewhere.
+#[derive(Clone, Debug, PartialEq)]
+struct Reference {
+    kind: Box<str>,
+    target: Pointer,
+    /// The object that points.
+    source: Pointer,
+    /// Whether that is the word of somebody else: an index.
+    is_index: bool,
+    body: Option<Json>,
+    at_ms: u64,
+}
+
+/// A reference to be shown.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shown {
+    pub(crate) kind: Box<str>,
+    pub(crate) source: Pointer,
+    pub(crate) body: Option<Json>,
+    pub(crate) at_ms: u64,
+    /// Where this is known from.
+    pub(crate) from: BTreeSet<String>,
+    /// Whether what points was seen here.
+    pub(crate) is_confirmed: bool,
+}
+
+/// Where an object is: in which space, and at which path.
+type Place = (PublicKey, Path);
+
+#[derive(Debug, Default)]
+struct State {
+    /// Up to which arrival number each timeline was looked at.
+    upto: HashMap<u32, u64>,
+    targets: BTreeMap<Pointer, BTreeSet<Place>>,
+    places: BTreeMap<Place, Pointer>,
+}
+
+/// The references that were found in held spaces.
+#[derive(Debug, Default)]
+pub(crate) struct Refs(Mutex<State>);
+
+fn child(path: &Path, name: &str) -> Option<Path> {
+    path.join(Segment::name(name).ok()?).ok()
+}
+
+/// A path with its last segments left out.
+fn above(path: &Path, levels: usize) -> Path {
+    let segments = path.segments();
+    Path::new(segments[..segments.len().saturating_sub(levels)].to_vec()).unwrap_or_default()
+}
+
+/// The name that many segments before the last.
+fn name(path: &Path, levels: usize) -> &str {
+    let at = path.segments().len().checked_sub(levels + 1);
+    match at.and_then(|at| path.segments().get(at)) {
+        Some(Segment::Name(name)) => name,
+        _ => "",
+    }
+}
+
+/// Whether references can be at places of this name.
+fn is_leaf(name: &str) -> bool {
+    matches!(name, "target" | "to") || WORDS.iter().any(|(word, _)| *word == name)
+}
+
+fn pointer(value: &Value) -> Option<Pointer> {
+    match value {
+        Value::String(text) => Pointer::parse(text),
+        Value::Link { space, path } => Some(Pointer { space: *space, path: path.clone() }),
+        _ => None,
+    }
+}
+
+/// The reference at a place, if there is one.
+fn reference(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<Reference>, StorageError> {
+    let t = space.main();
+    let value = |path: &Path| -> Result<Option<timebus_store::node::Write>, StorageError> {
+        let t_key = node_key(t, &path.key());
+        Node::load(rows, &t_key)?.winner(rows, &t_key)
+    };
+    if !is_leaf(name(leaf, 0)) {
+        return Ok(None);
+    }
+    let Some(write) = value(leaf)? else { return Ok(None) };
+    let Some(target) = pointer(&write.value) else { return Ok(None) };
+    let holder = above(leaf, 1);
+    let (mut source, mut is_index, mut body) = (None, false, None);
+    let (kind, at): (Box<str>, Path) = match name(leaf, 0) {
+        "target" => {
+            let beside = |name: &str| child(&holder, name).map_or(Ok(None), |path| value(&path));
+            let kind = match beside("kind")?.map(|write| write.value) {
+                Some(Value::String(kind)) if is_kind(&kind) => kind,
+                _ => return Ok(None),
+            };
+            source = beside("source")?.and_then(|write| pointer(&write.value));
+            is_index = source.is_some();
+            if let Some(at) = child(&holder, "body")
+                && Node::load(rows, &node_key(t, &at.key()))?.below <= VALUES_MAX
+            {
+                body = Tree::load(rows, t, &at, 1)?.to_json(&space.key).filter(|json| {
+                    let mut bytes = Vec::new();
+                    json.write(&mut bytes);
+                    bytes.len() <= NOTICE_BYTES_MAX
+                });
+            }
+            (kind, holder)
+        }
+        "to" => match WORDS.iter().find(|(one, many)| *one == name(leaf, 1) || *many == name(leaf, 2)) {
+            Some((one, _)) if *one == name(leaf, 1) => ((*one).into(), above(leaf, 2)),
+            Some((one, _)) => ((*one).into(), holder),
+            None => return Ok(None),
+        },
+        word => (word.into(), holder),
+    };
+    let source = source.unwrap_or(Pointer { space: space.key, path: at });
+    let at_ms = summary(rows, t, write.a)?.time_ms;
+    Ok(Some(Reference { kind, target, source, is_index, body, at_ms }))
+}
+
+impl State {
+    fn forget(&mut self, place: &Place) {
+        let Some(target) = self.places.remove(place) else { return };
+        if let Some(places) = self.targets.get_mut(&target) {
+            places.remove(place);
+            if places.is_empty() {
+                self.targets.remove(&target);
+            }
+        }
+    }
+
+    /// Looks at one place again.
+    fn look(&mut self, rows: &Committed, space: Space, path: &Path) -> Result<(), StorageError> {
+        let place = (space.key, path.clone());
+        self.forget(&place);
+        if self.places.len() < FOUND_MAX
+            && let Some(found) = reference(rows, space, path)?
+        {
+            self.targets.entry(found.target.clone()).or_default().insert(place.clone());
+            self.places.insert(place, found.target);
+        }
+        Ok(())
+    }
+
+    /// Looks at what has come into a timeline since the last time.
+    fn refresh(&mut self, store: &Store, rows: &Committed, space: Space) -> Result<(), StorageError> {
+        let t = space.main();
+        let end = timebus_store::tips::heads(rows, t)?.into_iter().max().unwrap_or(0);
+        let Some(upto) = self.upto.insert(t, end) else { return self.scan(rows, space) };
+        if end <= upto {
+            return Ok(());
+        }
+        let mut named: BTreeSet<Path> = BTreeSet::new();
+        for change in store.latest(rows, t, None) {
+            let (a, _, paths) = change?;
+            if a <= upto {
+                break;
+            }
+            named.extend(paths);
+        }
+        let mut places: BTreeSet<Path> = BTreeSet::new();
+        for path in named {
+            // What was removed or replaced as a whole may have held several.
+            let below = self.places.range((space.key, path.clone())..);
+            let below = below.map(|(place, _)| place).take_while(|place| place.0 == space.key && path.contains(&place.1));
+            places.extend(below.map(|place| place.1.clone()));
+            if matches!(name(&path, 0), "kind" | "source") {
+                places.extend(child(&above(&path, 1), "target"));
+            }
+            places.insert(path);
+        }
+        places.iter().try_for_each(|path| self.look(rows, space, path))
+    }
+
+    /// Looks at everything of a timeline: names stand in order of their paths, so this is one walk.
+    fn scan(&mut self, rows: &Committed, space: Space) -> Result<(), StorageError> {
+        for row in rows.scan(Table::Node, &space.main().to_be_bytes(), None) {
+            let (key, node) = row?;
+            let Some(body) = key.strip_suffix(&[0]) else { continue };
+            let last = body.rsplit(|byte| *byte == 0).next().unwrap_or_default();
+            if std::str::from_utf8(last).is_ok_and(is_leaf)
+                && Node::decode(&node)?.count() > 0
+                && let Some(path) = Path::from_key(&key[4..])
+            {
+                self.look(rows, space, &path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a thing points at a target: it holds a pointer to it. Who is followed or mentioned may be named by his key alone,
+/// in a value or in the name of the thing.
+fn points(tree: &Tree, kind: &str, path: &Path, target: &Pointer) -> bool {
+    let key = target.space.to_string();
+    let by_key = matches!(kind, "follow" | "mention");
+    let mut writes = Vec::new();
+    tree.all_writes(&mut writes);
+    writes
+        .iter()
+        .any(|write| pointer(&write.value).as_ref() == Some(target) || by_key && matches!(&write.value, Value::String(text) if **text == *key))
+        || by_key && path.segments().iter().any(|segment| matches!(segment, Segment::Name(name) if name.contains(&key)))
+}
+
+/// What is known here of whether a notice says the truth.
+pub(crate) fn truth(store: &Store, rows: &Committed, kept: &Kept) -> Result<Truth, StorageError> {
+    let source = &kept.notice.source;
+    let (Some(space), Some(rights)) = (store.held(&source.space), store.rights(&source.space)) else { return Ok(Truth::Unknown) };
+    if kept.author != source.space && rights.device_grant(&kept.author).is_none() {
+        return Ok(if rights.genesis().is_some() { Truth::Refuted } else { Truth::Unknown });
+    }
+    let space = store.at(space, &source.path);
+    let t = space.main();
+    let node = Node::load(rows, &node_key(t, &source.path.key()))?;
+    if node.count() == 0 && node.below == 0 {
+        // What is not here at all may come yet.
+        let is_here = !timebus_store::tips::heads(rows, t)?.is_empty();
+        return Ok(if is_here { Truth::Refuted } else { Truth::Unknown });
+    }
+    if node.below > VALUES_MAX {
+        return Ok(Truth::Unknown);
+    }
+    let tree = Tree::load(rows, t, &source.path, 1)?;
+    Ok(if points(&tree, &kept.notice.kind, &source.path, &kept.notice.target) { Truth::Confirmed } else { Truth::Refuted })
+}
+
+/// Whose word counts, and whose does not.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Trust {
+    /// Spaces that tell what is in others.
+    pub(crate) indexes: Vec<PublicKey>,
+    /// Spaces and keys that are not listened to.
+    pub(crate) blocked: Vec<PublicKey>,
+}
+
+impl Refs {
+    /// Everything that is known to point at something, the oldest first.
+    pub(crate) fn about(&self, store: &Store, inbox: &Inbox, target: &Pointer, trust: &Trust) -> Result<Vec<Shown>, StorageError> {
+        let mut all: BTreeMap<(Pointer, Box<str>), Shown> = BTreeMap::new();
+        let rows = store.snapshot();
+        let places: Vec<Place> = {
+            let mut state = lock(&self.0);
+            for held in store.spaces() {
+                for space in store.shown(held.key) {
+                    state.refresh(store, &rows, space)?;
+                }
+            }
+            state.targets.get(target).into_iter().flatten().cloned().collect()
+        };
+        for (key, path) in places {
+            let Some(space) = store.held(&key).map(|space| store.at(space, &path)) else { continue };
+            // Rights may have hidden it since, so it is read again.
+            let Some(found) = reference(&rows, space, &path)?.filter(|found| found.target == *target) else { continue };
+            let from = if found.is_index && found.source.space != key { format!("index:{key}") } else { "followed".to_owned() };
+            let is_own = from == "followed";
+            if is_own || trust.indexes.contains(&key) {
+                add(&mut all, found.source, found.kind, found.body, found.at_ms, from, is_own);
+            }
+        }
+        for kept in inbox.about(target) {
+            if trust.blocked.contains(&kept.author) {
+                continue;
+            }
+            let truth = truth(store, &rows, &kept)?;
+            inbox.judge(&kept.author, &kept.slot, truth);
+            if truth != Truth::Refuted {
+                let is_confirmed = truth == Truth::Confirmed;
+                add(&mut all, kept.notice.source, kept.notice.kind, kept.notice.body, kept.at_ms, "inbox".to_owned(), is_confirmed);
+            }
+        }
+        let mut shown: Vec<Shown> = all.into_values().filter(|shown| !trust.blocked.contains(&shown.source.space)).collect();
+        shown.sort_by(|a, b| (a.at_ms, &a.source, &a.kind).cmp(&(b.at_ms, &b.source, &b.kind)));
+        Ok(shown)
+    }
+}
+
+fn add(
+    all: &mut BTreeMap<(Pointer, Box<str>), Shown>,
+    source: Pointer,
+    kind: Box<str>,
+    body: Option<Json>,
+    at_ms: u64,
+    from: String,
+    is_confirmed: bool,
+) {
+    let new = || Shown { kind: kind.clone(), source: source.clone(), body: None, at_ms, from: BTreeSet::new(), is_confirmed: false };
+    let shown = all.entry((source.clone(), kind.clone())).or_insert_with(new);
+    shown.body = shown.body.take().or(body);
+    shown.at_ms = shown.at_ms.min(at_ms);
+    shown.from.insert(from);
+    shown.is_confirmed |= is_confirmed;
+}

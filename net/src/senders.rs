@@ -1,0 +1,113 @@
+//! Who sent which version, so that a Braid client is not told what it did itself.
+//!
+//! A client names itself with `Peer`, and its versions with `Version`. Nothing of it is stored: who asks later is told
+//! everything.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use http::HeaderMap;
+use timebus_identity::PublicKey;
+use timebus_store::path::Path;
+
+use crate::peer::lock;
+use crate::who::{Principal, text};
+
+/// Writes that are remembered. What is forgotten is told to its sender too, who has it already.
+const KEPT_MAX: usize = 4096;
+/// Longest name of a client.
+const NAME_BYTES_MAX: usize = 128;
+
+/// A client that wrote something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sender {
+    /// How it calls itself, and on whose behalf it asks.
+    pub(crate) client: Client,
+    /// Where it wrote.
+    pub(crate) path: Path,
+    /// The version that it wrote upon, sorted.
+    pub(crate) parents: Vec<String>,
+}
+
+/// A client, as it calls itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Client {
+    name: String,
+    principal: Option<Principal>,
+}
+
+impl Client {
+    /// The client that a `Peer` header names; some put the name in quotes.
+    pub(crate) fn of(headers: &HeaderMap, principal: Option<Principal>) -> Option<Self> {
+        let name = text(headers, "peer")?.trim();
+        let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
+        (1..=NAME_BYTES_MAX).contains(&name.len()).then(|| Self { name: name.to_owned(), principal })
+    }
+}
+
+/// The latest writes of clients that name themselves, by space and version.
+#[derive(Debug, Default)]
+pub(crate) struct Senders(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    by_version: HashMap<(PublicKey, String), Arc<Sender>>,
+    order: VecDeque<(PublicKey, String)>,
+}
+
+impl Senders {
+    /// Remembers a write before it is made, so that nobody is told of it first.
+    pub(crate) fn remember(&self, space: PublicKey, version: &str, sender: Sender) {
+        let mut kept = lock(&self.0);
+        let key = (space, version.to_owned());
+        if kept.by_version.insert(key.clone(), Arc::new(sender)).is_none() {
+            kept.order.push_back(key);
+        }
+        while kept.order.len() > KEPT_MAX {
+            if let Some(oldest) = kept.order.pop_front() {
+                kept.by_version.remove(&oldest);
+            }
+        }
+    }
+
+    /// Who sent a version.
+    pub(crate) fn of(&self, space: PublicKey, version: &str) -> Option<Arc<Sender>> {
+        let kept = lock(&self.0);
+        // Without a copy of the name where nobody names himself, which is the usual case.
+        if kept.by_version.is_empty() { None } else { kept.by_version.get(&(space, version.to_owned())).cloned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(header: &str) -> Option<Client> {
+        let mut headers = HeaderMap::new();
+        headers.insert("peer", header.parse().expect("a header"));
+        Client::of(&headers, None)
+    }
+
+    #[test]
+    fn a_name_is_the_same_in_quotes() {
+        assert_eq!(client("abc"), client("\"abc\""));
+        assert_ne!(client("abc"), client("abd"));
+        assert_eq!(client("\"\""), None);
+        assert_eq!(client(&"a".repeat(NAME_BYTES_MAX + 1)), None);
+    }
+
+    #[test]
+    fn remembers_the_latest() {
+        let senders = Senders::default();
+        let space = PublicKey::from_bytes([7; 32]);
+        let sender = Sender { client: client("a").expect("a client"), path: Path::root(), parents: Vec::new() };
+        for number in 0..=KEPT_MAX {
+            senders.remember(space, &format!("a-{number}"), sender.clone());
+            senders.remember(space, &format!("a-{number}"), sender.clone());
+        }
+        assert!(senders.of(space, "a-0").is_none());
+        assert!(senders.of(space, "a-1").is_some());
+        assert!(senders.of(PublicKey::from_bytes([8; 32]), "a-1").is_none());
+        assert_eq!(lock(&senders.0).by_version.len(), KEPT_MAX);
+    }
+}

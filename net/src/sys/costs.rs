@@ -1,0 +1,144 @@
+//! The parts of `/.sys` about what others cost: what waits for the owner's word, limits, and who costs what.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value as Serde, json};
+use timebus_identity::PublicKey;
+
+use crate::ledger::{Answer, Cost, Held, Relation};
+use crate::peer::Peer;
+use crate::people::People;
+use crate::problem::Problem;
+use crate::route::storage_problem;
+use crate::sys::network::{bad, read};
+use crate::words::{counted, size};
+
+/// Answers a part of `/.sys` about costs; `None` if it is no such part.
+pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<Serde, Problem>> {
+    Some(match (method, rest) {
+        (&Method::GET | &Method::HEAD, ["held"]) => held(peer).await,
+        (&Method::POST, ["allow"]) => allow(peer, body).await,
+        (&Method::POST, ["limits"]) => limit(peer, body).await,
+        (&Method::GET | &Method::HEAD, ["costs"]) => costs(peer).await,
+        _ => return None,
+    })
+}
+
+fn describe(peer: &Peer, people: &People, id: &str, held: &Held) -> Serde {
+    let name = |key: &str| key.parse::<PublicKey>().map_or_else(|_| key.to_owned(), |key| people.name(&key));
+    let who = name(&held.who);
+    let space = peer
+        .store()
+        .spaces()
+        .into_iter()
+        .map(|space| space.key)
+        .find(|space| ["main", "auth"].iter().any(|name| timebus_store::ids::TimelineId::named(space, name).to_string() == held.timeline));
+    let place = match space {
+        Some(space) if space == peer.space() => "your space".to_owned(),
+        Some(space) => format!("the space of {}", people.name(&space)),
+        None => "your space, by HTTP".to_owned(),
+    };
+    let says = format!("{who}: {} in {}, for {place}", size(held.bytes), counted(usize::try_from(held.changes).unwrap_or(usize::MAX), "change"));
+    let mut value = serde_json::to_value(held).unwrap_or_default();
+    value["id"] = id.into();
+    value["name"] = who.into();
+    value["space"] = space.map(|space| space.to_string()).into();
+    value["says"] = says.into();
+    value
+}
+
+/// What waits for the owner's word.
+async fn held(peer: &Peer) -> Result<Serde, Problem> {
+    let people = People::now(peer).await;
+    let all: Vec<Serde> = peer.ledger().held().iter().map(|(id, held)| describe(peer, &people, id, held)).collect();
+    Ok(json!({ "held": all }))
+}
+
+async fn allow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        id: String,
+        /// `once`, `never`, or a number of bytes.
+        answer: Serde,
+    }
+    let Wanted { id, answer } = read(body)?;
+    let answer = match (answer.as_str(), answer.as_u64()) {
+        (Some("once"), _) => Answer::Once,
+        (Some("never"), _) => Answer::Never,
+        (_, Some(bytes)) => Answer::UpTo(bytes),
+        _ => return Err(bad("an answer is \"once\", \"never\" or a number of bytes")),
+    };
+    let people = People::now(peer).await;
+    let found = peer.ledger().allow(&id, answer).ok_or_else(|| {
+        Problem::new(StatusCode::NOT_FOUND, "held", "there is no such request", format!("nothing that waits is called {id}, or several are"))
+            .with_fix("`timebus held` lists what waits")
+    })?;
+    peer.store().recheck_rights();
+    if answer != Answer::Never
+        && let Some(network) = peer.network()
+    {
+        let _ = network.again().await;
+    }
+    let mut value = describe(peer, &people, &id, &found);
+    value["bytes_max"] = found.who.parse().map_or(0, |who: PublicKey| peer.ledger().limit_of(&who, found.relation)).into();
+    Ok(value)
+}
+
+async fn limit(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        who: String,
+        bytes: u64,
+    }
+    let Wanted { who, bytes } = read(body)?;
+    let person = People::now(peer).await.find(&who)?;
+    let keys = person.space.into_iter().chain(person.keys.iter().copied()).take(if person.space.is_some() { 1 } else { usize::MAX });
+    for key in keys {
+        peer.ledger().limit(&key, bytes);
+    }
+    if let Some(network) = peer.network() {
+        let _ = network.again().await;
+    }
+    Ok(json!({"who": person.name, "bytes_max": bytes}))
+}
+
+/// Who costs what.
+async fn costs(peer: &Peer) -> Result<Serde, Problem> {
+    let people = People::now(peer).await;
+    let mut all: BTreeMap<PublicKey, Cost> = BTreeMap::new();
+    for (key, cost) in peer.ledger().costs(peer.store()).map_err(|error| storage_problem(&error))? {
+        let person = all.entry(people.space_of(&key).unwrap_or(key)).or_default();
+        person.bytes += cost.bytes;
+        person.changes += cost.changes;
+        person.requests += cost.requests;
+    }
+    let links = match peer.network() {
+        Some(network) => network.ask(|node| node.peers(crate::who::now_ms())).await.map(|peers| serde_json::to_value(peers).unwrap_or_default()),
+        None => Ok(Serde::Null),
+    };
+    let links = links.unwrap_or_default();
+    let mut costs: Vec<Serde> = all
+        .into_iter()
+        .map(|(person, cost)| {
+            let name = people.name(&person);
+            let relation = people.relation(&person);
+            let mut value = serde_json::to_value(&cost).unwrap_or_default();
+            let of_peer = |peer: &&Serde| peer["space"] == person.to_string();
+            let traffic = |part: &str| links.as_array().into_iter().flatten().filter(of_peer).filter_map(|peer| peer[part].as_u64()).sum::<u64>();
+            value["key"] = person.to_string().into();
+            value["name"] = name.into();
+            value["relation"] = serde_json::to_value(relation).unwrap_or_default();
+            value["bytes_max"] = if relation == Relation::Own { Serde::Null } else { peer.ledger().limit_of(&person, relation).into() };
+            value["received"] = traffic("received").into();
+            value["sent"] = traffic("sent").into();
+            value
+        })
+        .collect();
+    costs.sort_by_key(|cost| std::cmp::Reverse(cost["bytes"].as_u64()));
+    Ok(json!({ "costs": costs }))
+}

@@ -1,0 +1,556 @@
+//! The parts of `/.sys` about rights: giving and taking them, why somebody may or may not, and what is hidden.
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value as Serde, json};
+use timebus_identity::PublicKey;
+use timebus_store::auth::{Explanation, Hidden, Lack, Rights};
+use timebus_store::grant::{Actions, Grant, Scope, ScopeSegment, Timelines};
+use timebus_store::ids::{ChangeId, GrantId, TimelineId};
+use timebus_store::op::Op;
+use timebus_store::path::{Path, Segment};
+use timebus_store::pipeline::Space;
+use timebus_store::quarantine::{HIDDEN_MAX, HiddenChange};
+use timebus_store::writer::Statement;
+
+use crate::authority::Verb;
+use crate::peer::Peer;
+use crate::people::{People, Person};
+use crate::problem::Problem;
+use crate::route::{bad_path, storage_problem, write_problem};
+use crate::sys::network::{bad, find_space, read};
+use crate::target::Query;
+use crate::who::now_ms;
+use crate::words::{action_words, day, scope_words, size};
+
+/// Hidden changes that an answer names; more are counted.
+const NAMED_MAX: usize = 50;
+
+/// Answers a part of `/.sys` about rights; `None` if it is no such part.
+pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], query: &Query, body: &Bytes) -> Option<Result<Serde, Problem>> {
+    Some(match (method, rest) {
+        (&Method::GET | &Method::HEAD, ["grants", path @ ..]) => grants(peer, path).await,
+        (&Method::POST, ["grant"]) => grant(peer, body).await,
+        (&Method::POST, ["revoke"]) => revoke(peer, body).await,
+        (&Method::GET | &Method::HEAD, ["why", can, path @ ..]) => why(peer, can, path, query.who.as_deref()).await,
+        (&Method::GET | &Method::HEAD, ["why-hidden", what @ ..]) => why_hidden(peer, what).await,
+        (&Method::GET | &Method::HEAD, ["quarantine", path @ ..]) => quarantine(peer, path).await,
+        (&Method::POST, ["quarantine", path @ ..]) => keep(peer, path, body).await,
+        _ => return None,
+    })
+}
+
+/// The space and path that segments name; the owner's names for spaces are known.
+async fn place(peer: &Peer, segments: &[&str]) -> Result<(Space, Path), Problem> {
+    let name = segments.first().and_then(|first| first.strip_prefix('@')).filter(|name| !name.starts_with('@') && !name.contains('.'));
+    let (key, rest) = match name {
+        Some(name) => (find_space(peer, name).await?, &segments[1..]),
+        None => (peer.space(), segments),
+    };
+    let path = Path::from_text_segments(rest.iter().copied()).map_err(|error| bad_path(&error))?;
+    let space = peer.store().held(&key).ok_or_else(|| crate::route::not_held(&key.to_string()))?;
+    Ok((space, path))
+}
+
+async fn place_of(peer: &Peer, path: &str) -> Result<(Space, Path), Problem> {
+    let path = path.trim_matches('/');
+    let segments: Vec<&str> = if path.is_empty() { Vec::new() } else { path.split('/').collect() };
+    place(peer, &segments).await
+}
+
+fn rights_of(peer: &Peer, space: Space) -> Result<std::sync::Arc<Rights>, Problem> {
+    peer.store().rights(&space.key).ok_or_else(|| crate::route::not_held(&space.key.to_string()))
+}
+
+/// The scope of a path and all below it.
+fn scope_at(path: &Path) -> Result<Scope, Problem> {
+    let names = path.segments().iter().map(|segment| match segment {
+        Segment::Name(name) => Ok(ScopeSegment::Name(name.clone())),
+        Segment::Element(_) => Err(bad(format!("rights are for paths of names; {path} leads into a list"))),
+    });
+    Ok(Scope { segments: names.collect::<Result<_, _>>()?, deep: true })
+}
+
+/// What one grant is, for people and programs.
+pub(crate) fn describe(people: &People, rights: &Rights, id: &GrantId) -> Option<Serde> {
+    let held = rights.grant(id)?;
+    let grant = &held.grant;
+    let who = people.audience(&grant.audience);
+    let says = says(&who, grant, &held.scope());
+    let key = match &grant.audience {
+        timebus_store::grant::Audience::Anyone => Serde::from("anyone"),
+        timebus_store::grant::Audience::Key(key) => Serde::from(key.to_string()),
+    };
+    let why: Vec<Serde> = rights.hidden_by(id).iter().map(|hidden| hidden_words(people, hidden).into()).collect();
+    Some(json!({
+        "id": id.to_string(),
+        "for": key,
+        "name": who,
+        "can": action_words(grant.actions),
+        "path": crate::words::scope_path(&held.scope()),
+        "deep": grant.scope.deep,
+        "bytes_max": grant.bytes_max,
+        "not_after_ms": grant.not_after_ms,
+        "depth": grant.depth,
+        "label": &*grant.label,
+        "by": held.author.to_string(),
+        "by_name": people.name(&held.author),
+        "parent": held.parent.map(|parent| parent.to_string()),
+        "time_ms": held.time_ms,
+        "live": held.is_live(),
+        "why": why,
+        "says": says,
+    }))
+}
+
+/// A grant in words: "bob may read and write at and below /table, up to 50 MB, until 2026-12-01".
+fn says(who: &str, grant: &Grant, scope: &Scope) -> String {
+    let mut words = format!("{who} may {} {}", crate::words::join(&action_words(grant.actions)), scope_words(scope));
+    if grant.bytes_max > 0 {
+        words.push_str(&format!(", up to {} in all", size(grant.bytes_max)));
+    }
+    if grant.not_after_ms > 0 {
+        words.push_str(&format!(", until {}", day(grant.not_after_ms)));
+    }
+    if grant.actions.contains(Actions::GRANT) && grant.depth > 0 {
+        words.push_str(&format!(", and hand that on {} deep", grant.depth));
+    }
+    words
+}
+
+/// All grants at, above and below a path.
+async fn grants(peer: &Peer, path: &[&str]) -> Result<Serde, Problem> {
+    let (space, path) = place(peer, path).await?;
+    let rights = rights_of(peer, space)?;
+    let people = People::now(peer).await;
+    let at = scope_at(&path)?;
+    let mut all: Vec<(u64, GrantId)> =
+        rights.grants().filter(|(_, held)| held.scope().common(&at).is_some()).map(|(id, held)| (held.time_ms, *id)).collect();
+    all.sort_unstable();
+    let all: Vec<Serde> = all.iter().filter_map(|(_, id)| describe(&people, &rights, id)).collect();
+    Ok(json!({"space": space.key.to_string(), "path": path.to_string(), "grants": all, "root": rights.root().to_string()}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    who: String,
+    #[serde(default)]
+    path: String,
+    can: String,
+    #[serde(default)]
+    bytes_max: u64,
+    #[serde(default)]
+    until_ms: u64,
+    depth: Option<u8>,
+    #[serde(default)]
+    label: String,
+    #[serde(default)]
+    preview: bool,
+}
+
+async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    let wanted: Wanted = read(body)?;
+    let can = Verb::parse(&wanted.can).ok_or_else(|| bad(format!("{:?} is none of read, write, admin, moderate", wanted.can)))?;
+    let (space, path) = place_of(peer, &wanted.path).await?;
+    let rights = rights_of(peer, space)?;
+    let people = People::now(peer).await;
+    let person = people.find(&wanted.who)?;
+    if wanted.until_ms > 0 && wanted.until_ms <= now_ms() {
+        return Err(bad("that would have ended already"));
+    }
+    if wanted.label.len() > 64 {
+        return Err(bad("a label has 64 bytes at most"));
+    }
+    if person.is_anyone && can != Verb::Read {
+        return Err(bad("only reading can be granted to anyone; strangers leave notes in your inbox, and members are granted by name"));
+    }
+    let main = TimelineId::named(&space.key, "main");
+    let timeline = rights.timeline_of(&path);
+    let timelines = if timeline == main { Timelines::Main } else { Timelines::Only(vec![timeline]) };
+    let (grants, notes) = plan(&wanted, can, &person, &path, &timelines)?;
+    let mut says_all = Vec::new();
+    let mut fresh = Vec::new();
+    for grant in grants {
+        says_all.push(says(&person.name, &grant, &grant.own_scope()));
+        let is_there = rights.grants().any(|(_, held)| held.is_live() && is_same(&held.grant, &grant));
+        if !is_there {
+            fresh.push(grant);
+        }
+    }
+    says_all.dedup();
+    let mut answer = json!({"who": person.name, "says": says_all, "notes": notes, "preview": wanted.preview, "new": fresh.len()});
+    let ops: Vec<Op> = fresh.into_iter().map(Op::Grant).collect();
+    if ops.is_empty() {
+        answer["grants"] = json!([]);
+        return Ok(answer);
+    }
+    if rights.cap_to_state(&peer.store().device(), &ops).is_none() {
+        return Err(no_authority(peer, &rights, &people, &path));
+    }
+    if !wanted.preview {
+        let given = peer.store().state_in(Some(space), Statement::Ops(ops), now_ms()).await.map_err(|error| write_problem(&error))?;
+        answer["grants"] = given.iter().map(ToString::to_string).collect();
+    }
+    Ok(answer)
+}
+
+fn is_same(one: &Grant, other: &Grant) -> bool {
+    *one == Grant { label: one.label.clone(), depth: one.depth, ..other.clone() } && one.depth >= other.depth
+}
+
+/// The grants that give somebody what is wanted, and what has to be said about them.
+fn plan(wanted: &Wanted, can: Verb, person: &Person, path: &Path, timelines: &Timelines) -> Result<(Vec<Grant>, Vec<String>), Problem> {
+    let mut notes = Vec::new();
+    let is_apart = *timelines != Timelines::Main;
+    let read = Actions::SYNC.0 | Actions::READ.0;
+    let actions = match can {
+        // Who fetches has the whole timeline. For strangers that has to be meant.
+        Verb::Read if person.is_anyone && !path.is_root() => Actions::READ.0,
+        Verb::Read => read,
+        Verb::Write => read | Actions::WRITE.0,
+        Verb::Moderate => read | Actions::MODERATE.0,
+        Verb::Grant => read | Actions::WRITE.0 | Actions::GRANT.0 | Actions::MODERATE.0,
+    };
+    if !person.is_anyone && is_apart {
+        notes.push(format!("{} can read this path, which is kept apart, and what is below it", person.name));
+    } else if !person.is_anyone && !path.is_root() {
+        notes.push(format!("{} can also read everything else of the space that is not private: what is read is a timeline, not a path", person.name));
+    }
+    if person.is_anyone {
+        notes.push(match path.is_root() {
+            true => "everybody can read and follow all of the space that is not kept apart".to_owned(),
+            false => format!("everybody who reaches this peer by HTTP can read {path}, and nothing else"),
+        });
+    }
+    let depth = if can == Verb::Grant { wanted.depth.unwrap_or(1) } else { wanted.depth.unwrap_or(0) };
+    let scope = scope_at(path)?;
+    let grant = |audience| Grant {
+        audience,
+        scope: scope.clone(),
+        timelines: timelines.clone(),
+        actions: Actions(actions),
+        bytes_max: wanted.bytes_max,
+        change_bytes_max: 0,
+        not_after_ms: wanted.until_ms,
+        depth,
+        label: wanted.label.as_str().into(),
+    };
+    Ok((person.audiences().into_iter().map(grant).collect(), notes))
+}
+
+fn no_authority(peer: &Peer, rights: &Rights, people: &People, path: &Path) -> Problem {
+    let device = peer.store().device();
+    let admins: Vec<String> = rights
+        .grants()
+        .filter(|(_, held)| held.is_live() && held.grant.actions.contains(Actions::GRANT) && held.scope().covers(path, &device))
+        .map(|(_, held)| people.audience(&held.grant.audience))
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    let detail = format!("this device may not give or take such rights at {path}; {} may", crate::words::join(&admins));
+    Problem::new(StatusCode::FORBIDDEN, "rights", "you may not say this about rights", detail)
+        .with_fix("ask one of them, or use a device that stands above; `timebus grants` shows who gave what to whom")
+}
+
+async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        /// A grant, the beginning of its id, or whoever has some.
+        what: String,
+        #[serde(default)]
+        path: String,
+        #[serde(default)]
+        cascade: bool,
+        #[serde(default = "yes")]
+        keep: bool,
+        #[serde(default)]
+        preview: bool,
+    }
+    fn yes() -> bool {
+        true
+    }
+    let Wanted { what, path, cascade, keep, preview } = read(body)?;
+    let (space, path) = place_of(peer, &path).await?;
+    let rights = rights_of(peer, space)?;
+    let people = People::now(peer).await;
+    let named: Vec<GrantId> = rights.grants().map(|(id, _)| *id).filter(|id| what.len() >= 6 && id.to_string().starts_with(&what)).collect();
+    let mut targets = match named.as_slice() {
+        [] => grants_of(&people, &rights, &what, &path)?,
+        [one] => vec![*one],
+        _ => return Err(bad(format!("several grants begin with {what}; write more of the id"))),
+    };
+    targets.sort_unstable();
+    if let Some(own) = targets
+        .iter()
+        .find(|id| rights.grant(id).is_some_and(|held| held.grant.audience == timebus_store::grant::Audience::Key(peer.store().device())))
+    {
+        return Err(bad(format!("{own} is this device's own right; use `timebus devices remove` on another device")));
+    }
+    let plan = peer.store().preview_revoke(space, &targets, cascade, keep).map_err(|error| match error {
+        timebus_store::writer::WriteError::NoAuthority { .. } => no_authority(peer, &rights, &people, &path),
+        other => write_problem(&other),
+    })?;
+    let dead: Vec<Serde> = plan.dead.iter().filter_map(|id| describe(&people, &rights, id)).collect();
+    let mut says = Vec::new();
+    for id in &plan.dead {
+        let Some(held) = rights.grant(id) else { continue };
+        let who = people.audience(&held.grant.audience);
+        let handed = if targets.contains(id) { "" } else { " (handed on)" };
+        let actions = crate::words::join(&action_words(held.grant.actions));
+        says.push(format!("{who} may no longer {actions} {}{handed}", scope_words(&held.scope())));
+    }
+    if plan.dead.is_empty() {
+        says.push("nothing changes: these grants are not in force".to_owned());
+    }
+    let hidden = plan.hidden.len();
+    says.push(match (hidden, plan.kept) {
+        (0, _) if plan.dead.is_empty() => String::new(),
+        (0, _) => "everything written so far stays for everybody; what they write from now on, or have written and nobody here has seen, is hidden"
+            .to_owned(),
+        (hidden, kept) => {
+            let paths: std::collections::BTreeSet<String> = plan.hidden.iter().flat_map(|one| &one.paths).map(ToString::to_string).collect();
+            let first: Vec<String> = paths.iter().take(5).cloned().collect();
+            let more = if paths.len() > 5 { format!(" and {} more", paths.len() - 5) } else { String::new() };
+            let stays = if kept > 0 { format!("; {} of theirs stay", crate::words::counted(kept, "change")) } else { String::new() };
+            let verb = if preview { "would be" } else { "are" };
+            let hidden = crate::words::counted(hidden, "change");
+            format!("{hidden} {verb} hidden for everybody, at {}{more}{stays}", crate::words::join(&first))
+        }
+    });
+    says.retain(|line| !line.is_empty());
+    if !preview && !plan.dead.is_empty() {
+        let statement = Statement::Revoke { grants: targets.clone(), cascade, keep };
+        peer.store().state_in(Some(space), statement, now_ms()).await.map_err(|error| write_problem(&error))?;
+    }
+    Ok(json!({
+        "preview": preview,
+        "revoked": targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "dead": dead,
+        "hidden": hidden,
+        "kept": plan.kept,
+        "changes": changes(&people, &rights, &plan.hidden),
+        "says": says,
+    }))
+}
+
+/// The live grants of somebody at and below a path.
+fn grants_of(people: &People, rights: &Rights, who: &str, path: &Path) -> Result<Vec<GrantId>, Problem> {
+    let person = people.find(who)?;
+    let audiences = person.audiences();
+    let at = scope_at(path)?;
+    let own: Vec<(&GrantId, Scope)> =
+        rights.grants().filter(|(_, held)| held.is_live() && audiences.contains(&held.grant.audience)).map(|(id, held)| (id, held.scope())).collect();
+    let inside: Vec<GrantId> = own.iter().filter(|(_, scope)| at.includes(scope)).map(|(id, _)| **id).collect();
+    if !inside.is_empty() {
+        return Ok(inside);
+    }
+    let none = |detail: String| Problem::new(StatusCode::NOT_FOUND, "grant", "there is nothing to take back", detail);
+    match own.iter().find(|(_, scope)| scope.includes(&at)) {
+        Some((id, scope)) => Err(none(format!("{} has no grant for {path} alone, but one {}", person.name, scope_words(scope)))
+            .with_fix(format!("take that one back (timebus revoke {id}), then grant anew what should stay"))),
+        None => Err(none(format!("{} has no right at {path} that is in force", person.name))
+            .with_fix("`timebus grants` lists what was granted; what a person can read may also be granted to anyone")),
+    }
+}
+
+fn changes(people: &People, rights: &Rights, hidden: &[HiddenChange]) -> Vec<Serde> {
+    hidden.iter().take(NAMED_MAX).map(|one| change(people, rights, one)).collect()
+}
+
+fn change(people: &People, rights: &Rights, one: &HiddenChange) -> Serde {
+    let why: Vec<String> = match (&one.cap, one.forked) {
+        (_, true) => vec![format!(
+            "{} signed two different changes at one place of his chain, so nothing of his counts from there on unless somebody entitled went on with it",
+            people.name(&one.author)
+        )],
+        (None, _) => vec!["it is by a root key that is not the root any more".to_owned()],
+        (Some(cap), _) => rights.hidden_by(cap).iter().map(|hidden| hidden_words(people, hidden)).collect(),
+    };
+    json!({
+        "id": one.id.to_string(),
+        "author": one.author.to_string(),
+        "name": people.name(&one.author),
+        "time_ms": one.time_ms,
+        "bytes": one.bytes,
+        "grant": one.cap.map(|cap| cap.to_string()),
+        "paths": one.paths.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "forked": one.forked,
+        "why": why,
+    })
+}
+
+/// Why a grant is not in force, in words.
+fn hidden_words(people: &People, hidden: &Hidden) -> String {
+    match hidden {
+        Hidden::Revoked { author, time_ms, .. } => format!("{} took it back on {}", people.name(author), day(*time_ms)),
+        Hidden::Root { author } => format!("it comes from {author}, which is not the root key, or was disputed, when it gave this"),
+    }
+}
+
+fn lack_words(people: &People, lack: &Lack) -> String {
+    match lack {
+        Lack::Actions(actions) => format!("it does not let him {}", crate::words::join(&action_words(*actions))),
+        Lack::Timeline(_) => "it is for another timeline".to_owned(),
+        Lack::Path(scope) => format!("it is good {}", scope_words(scope)),
+        Lack::Ended(at_ms) => format!("it ended on {}", day(*at_ms)),
+        Lack::Hidden(hidden) => hidden_words(people, hidden),
+    }
+}
+
+/// Why somebody may, or may not, do something.
+async fn why(peer: &Peer, can: &str, path: &[&str], who: Option<&str>) -> Result<Serde, Problem> {
+    let verb = Verb::parse(can).ok_or_else(|| bad(format!("{can:?} is none of read, write, admin, moderate")))?;
+    let (space, path) = place(peer, path).await?;
+    let rights = rights_of(peer, space)?;
+    let people = People::now(peer).await;
+    let person = people.find(who.unwrap_or("me"))?;
+    let main = rights.timeline_of(&path);
+    let nobody = [PublicKey::from_bytes([0; 32])];
+    let keys = if person.is_anyone { &nobody[..] } else { &person.keys[..] };
+    let explain = |key: &PublicKey| (*key, rights.explain(key, verb.actions(), &main, &path, now_ms()));
+    let mut all: Vec<(PublicKey, Explanation)> = keys.iter().map(explain).collect();
+    if who.is_none() || person.space == Some(peer.space()) {
+        // Of the owner's devices this one is asked about, unless another is named.
+        all.retain(|(key, _)| *key == peer.store().device() || keys.len() == 1);
+    }
+    all.sort_by_key(|(_, why)| !why.allowed);
+    let Some((key, best)) = all.first() else { return Err(bad("nobody is meant")) };
+    let by_timeline = verb == Verb::Read && !best.allowed && rights.grant_covering(Some(key), verb.actions(), &main, &path, now_ms()).is_some();
+    let allowed = best.allowed || by_timeline;
+    let mut says = vec![format!("{}: {} {} {can} {path}", if allowed { "yes" } else { "no" }, person.name, if allowed { "may" } else { "may not" })];
+    if best.root {
+        says.push("the key is the space's root key".to_owned());
+    }
+    if by_timeline {
+        says.push("whoever may fetch a timeline has all of it, whatever path his grant names".to_owned());
+    }
+    let mut ways = Vec::new();
+    for way in &best.ways {
+        let Some(last) = way.links.last() else { continue };
+        let Some(mut one) = describe(&people, &rights, last) else { continue };
+        let lacks: Vec<String> = way.lacks.iter().map(|lack| lack_words(&people, lack)).collect();
+        let given = format!(
+            "grant {} by {}: {}",
+            crate::words::short(&last.to_string()),
+            one["by_name"].as_str().unwrap_or("?"),
+            one["says"].as_str().unwrap_or("?")
+        );
+        says.push(if lacks.is_empty() { given } else { format!("{given}; but {}", lacks.join(", and ")) });
+        one["lacks"] = lacks.into();
+        one["chain"] = way.links.iter().map(ToString::to_string).collect();
+        ways.push(one);
+        if allowed && !by_timeline {
+            break;
+        }
+    }
+    if best.ways.is_empty() && !best.root {
+        says.push("nothing was ever granted to him here, nor to anyone".to_owned());
+    }
+    let fix = (!allowed).then(|| {
+        let at = if space.is_own() { path.to_string() } else { format!("@{}{path}", space.key) };
+        format!("timebus grant {at} {} --can {can}", who.unwrap_or("KEY"))
+    });
+    Ok(json!({
+        "allowed": allowed,
+        "can": can,
+        "path": path.to_string(),
+        "who": person.name,
+        "key": key.to_string(),
+        "root": best.root,
+        "says": says,
+        "ways": ways,
+        "fix": fix,
+    }))
+}
+
+async fn all_hidden(peer: &Peer, space: Space) -> Result<Vec<HiddenChange>, Problem> {
+    let store = peer.store().clone();
+    let hidden = tokio::task::spawn_blocking(move || store.hidden(space, HIDDEN_MAX)).await;
+    hidden.map_err(|error| bad(error.to_string()))?.map_err(|error| storage_problem(&error))
+}
+
+/// Why an op or a change, or what is at a path, does not show.
+async fn why_hidden(peer: &Peer, what: &[&str]) -> Result<Serde, Problem> {
+    let people = People::now(peer).await;
+    let id = match what {
+        [one] => one.split('.').next().and_then(|id| id.parse::<ChangeId>().ok()),
+        _ => None,
+    };
+    if let Some(id) = id {
+        for space in peer.store().spaces() {
+            let found = all_hidden(peer, space).await?.into_iter().find(|one| one.id == id);
+            if let (Some(found), Some(rights)) = (found, peer.store().rights(&space.key)) {
+                let change = change(&people, &rights, &found);
+                return Ok(json!({"hidden": true, "says": says_hidden(&change), "changes": [change]}));
+            }
+        }
+        let is_here = timebus_store::summary::find(&*peer.store().snapshot(), &id).map_err(|error| storage_problem(&error))?.is_some();
+        let says = match is_here {
+            true => "no right hides it: it counts, and what it wrote shows unless it was replaced since (see `timebus log`)",
+            false => "this change is not here, so nothing of it can show; `timebus peers` tells who could bring it",
+        };
+        return Ok(json!({"hidden": false, "here": is_here, "says": [says], "changes": []}));
+    }
+    let (space, path) = place(peer, what).await?;
+    let rights = rights_of(peer, space)?;
+    let found = all_hidden(peer, space).await?;
+    let found: Vec<Serde> = found
+        .iter()
+        .filter(|one| one.paths.iter().any(|at| path.contains(at) || at.contains(&path)))
+        .map(|one| change(&people, &rights, one))
+        .take(NAMED_MAX)
+        .collect();
+    let mut says: Vec<String> = found.iter().flat_map(says_hidden).collect();
+    if says.is_empty() {
+        says.push(format!("nothing at {path} is hidden because of somebody's rights"));
+    }
+    Ok(json!({"hidden": !found.is_empty(), "says": says, "changes": found}))
+}
+
+fn says_hidden(change: &Serde) -> Vec<String> {
+    let text = |name: &str| change[name].as_str().unwrap_or("?").to_owned();
+    let list = |name: &str| change[name].as_array().into_iter().flatten().filter_map(Serde::as_str).map(str::to_owned).collect::<Vec<_>>();
+    let why = list("why");
+    let why = if why.is_empty() { "of the right that it was written with".to_owned() } else { why.join(", and ") };
+    let at = day(change["time_ms"].as_u64().unwrap_or(0));
+    let id = crate::words::short(&text("id")).to_owned();
+    vec![format!("change {id} of {} ({at}) at {} is hidden: {why}", text("name"), crate::words::join(&list("paths")))]
+}
+
+/// What is hidden at and below a path.
+async fn quarantine(peer: &Peer, path: &[&str]) -> Result<Serde, Problem> {
+    let (space, path) = place(peer, path).await?;
+    let rights = rights_of(peer, space)?;
+    let people = People::now(peer).await;
+    let all = all_hidden(peer, space).await?;
+    let at: Vec<&HiddenChange> = all.iter().filter(|one| one.paths.iter().any(|at| path.contains(at))).collect();
+    let changes: Vec<Serde> = at.iter().map(|one| change(&people, &rights, one)).collect();
+    Ok(json!({"changes": changes, "total": at.len()}))
+}
+
+/// Gives a hidden change its effect back.
+async fn keep(peer: &Peer, path: &[&str], body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        keep: String,
+    }
+    let Wanted { keep } = read(body)?;
+    let (space, _) = place(peer, path).await?;
+    let all = all_hidden(peer, space).await?;
+    let fits: Vec<&HiddenChange> = all.iter().filter(|one| one.id.to_string().starts_with(&keep)).collect();
+    let found = match fits.as_slice() {
+        [one] => *one,
+        [] => {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "quarantine", "there is nothing to keep", format!("no hidden change is called {keep}"))
+                .with_fix("`timebus quarantine` lists what is hidden"));
+        }
+        _ => return Err(bad(format!("several hidden changes begin with {keep}; write more of the id"))),
+    };
+    peer.store().keep(space, found.id, now_ms()).await.map_err(|error| write_problem(&error))?;
+    let left = all_hidden(peer, space).await?.len();
+    Ok(json!({"kept": found.id.to_string(), "shown": all.len().saturating_sub(left), "left": left}))
+}

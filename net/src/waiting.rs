@@ -1,0 +1,105 @@
+//! Writes that came before the versions that they build on.
+//!
+//! Stock Braid clients send up to ten writes at once, each on top of the one before, and these may overtake each other.
+//! So a write with unknown `Parents` waits for them a little before it is refused.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use http::StatusCode;
+use timebus_store::writer::{Request, WriteError, Written};
+
+use crate::peer::{Peer, lock};
+use crate::problem::Problem;
+
+/// How long a write waits; as long as the reference server lets it.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Bytes of all bodies that wait.
+const BYTES_MAX: usize = 5_000_000;
+/// Writes that wait at once.
+const WRITES_MAX: usize = 100;
+
+/// Room for writes that wait.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting(Mutex<Taken>);
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    writes: usize,
+    bytes: usize,
+}
+
+/// A place in the room.
+struct Place<'a> {
+    waiting: &'a Waiting,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn enter(&self, bytes: usize) -> Option<Place<'_>> {
+        let mut taken = lock(&self.0);
+        if taken.writes >= WRITES_MAX || taken.bytes + bytes > BYTES_MAX {
+            return None;
+        }
+        taken.writes += 1;
+        taken.bytes += bytes;
+        Some(Place { waiting: self, bytes })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut taken = lock(&self.waiting.0);
+        taken.writes -= 1;
+        taken.bytes -= self.bytes;
+    }
+}
+
+/// Tries a write again whenever something happened at its path, until its parents are known or it took too long.
+///
+/// # Errors
+///
+/// 503 without room, and what `make` says, which makes the request anew from its body of `bytes` bytes.
+pub(crate) async fn write(peer: &Peer, bytes: usize, make: impl Fn() -> Result<Request, Problem>) -> Result<Result<Written, WriteError>, Problem> {
+    let Some(_place) = peer.waiting.enter(bytes) else {
+        let detail = format!("at most {WRITES_MAX} writes of together {BYTES_MAX} bytes wait for versions that they build on");
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "waiting", "too many writes wait here", detail));
+    };
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let request = make()?;
+    let feed = peer.store.feed(request.space.unwrap_or_else(|| peer.store.own()), &request.path);
+    let mut changed = feed.watch();
+    let mut next = Some(request);
+    loop {
+        changed.borrow_and_update();
+        let request = match next.take() {
+            Some(request) => request,
+            None => make()?,
+        };
+        let result = peer.store.write(request).await;
+        if !matches!(result, Err(WriteError::UnknownVersion(_))) {
+            return Ok(result);
+        }
+        match tokio::time::timeout_at(deadline, changed.changed()).await {
+            Ok(Ok(())) => {}
+            _ => return Ok(result),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_room_is_bounded() {
+        let waiting = Waiting::default();
+        let places: Vec<_> = (0..WRITES_MAX).map(|_| waiting.enter(1).expect("room")).collect();
+        assert!(waiting.enter(1).is_none());
+        drop(places);
+        let half = waiting.enter(BYTES_MAX / 2 + 1).expect("room");
+        assert!(waiting.enter(BYTES_MAX / 2).is_none());
+        drop(half);
+        assert!(waiting.enter(BYTES_MAX).is_some());
+    }
+}

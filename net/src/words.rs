@@ -1,0 +1,115 @@
+//! Rights, sizes and days in words that people use.
+
+use timebus_store::grant::{Actions, Scope, ScopeSegment};
+
+/// What a grant allows, the strongest words last.
+pub(crate) fn action_words(actions: Actions) -> Vec<String> {
+    let all = [
+        (Actions::READ, "read"),
+        (Actions::WRITE, "write"),
+        (Actions::GRANT, "give rights on"),
+        (Actions::MODERATE, "moderate"),
+        (Actions::KEEP, "keep the order"),
+        (Actions::RUN, "install programs"),
+    ];
+    let words: Vec<String> = all.iter().filter(|(action, _)| actions.contains(*action)).map(|(_, word)| (*word).to_owned()).collect();
+    if words.is_empty() && actions.contains(Actions::SYNC) { vec!["fetch".to_owned()] } else { words }
+}
+
+/// Where a grant is good.
+pub(crate) fn scope_words(scope: &Scope) -> String {
+    match (scope.segments.is_empty(), scope.deep) {
+        (true, true) => "everywhere".to_owned(),
+        (_, true) => format!("at and below {}", scope_path(scope)),
+        (_, false) => format!("at {} alone", scope_path(scope)),
+    }
+}
+
+/// The path of a scope.
+pub(crate) fn scope_path(scope: &Scope) -> String {
+    let names: Vec<&str> = scope
+        .segments
+        .iter()
+        .map(|segment| match segment {
+            ScopeSegment::Name(name) => &**name,
+            ScopeSegment::Author => "{author}",
+        })
+        .collect();
+    format!("/{}", names.join("/"))
+}
+
+/// Things in a row: "a, b and c".
+pub(crate) fn join(items: &[String]) -> String {
+    match items {
+        [] => "nothing".to_owned(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// "1 change", "2 changes".
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    if count == 1 { format!("1 {thing}") } else { format!("{count} {thing}s") }
+}
+
+/// The beginning of an id, enough for people.
+pub(crate) fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
+}
+
+/// Bytes as people say them: "31 GB".
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [(1_000_000_000_000, "TB"), (1_000_000_000, "GB"), (1_000_000, "MB"), (1000, "kB")];
+    match units.into_iter().find(|(unit, _)| bytes >= *unit) {
+        None => format!("{bytes} bytes"),
+        Some((unit, name)) => {
+            let tenths = bytes / (unit / 10);
+            let (whole, part) = (tenths / 10, tenths % 10);
+            if whole >= 10 || part == 0 { format!("{whole} {name}") } else { format!("{whole}.{part} {name}") }
+        }
+    }
+}
+
+/// The day of a Unix time in milliseconds: "2026-11-26".
+pub(crate) fn day(ms: u64) -> String {
+    // Days since 1970 to a date, after the era algorithm of Howard Hinnant's calendar notes.
+    let days = (ms / 86_400_000) as i64 + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_and_sizes_are_said_as_people_do() {
+        assert_eq!(day(0), "1970-01-01");
+        assert_eq!(day(1_795_651_200_000), "2026-11-26");
+        assert_eq!(day(951_782_400_000), "2000-02-29");
+        for (bytes, said) in
+            [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (31_000_000_000, "31 GB"), (50_000_000, "50 MB"), (2_000_000, "2 MB")]
+        {
+            assert_eq!(size(bytes), said);
+        }
+    }
+
+    #[test]
+    fn scopes_are_said_as_people_do() {
+        let scope = |text: &str, deep| Scope {
+            segments: text.split('/').filter(|name| !name.is_empty()).map(|name| ScopeSegment::Name(name.into())).collect(),
+            deep,
+        };
+        assert_eq!(scope_words(&scope("", true)), "everywhere");
+        assert_eq!(scope_words(&scope("a/b", true)), "at and below /a/b");
+        assert_eq!(scope_words(&scope("a", false)), "at /a alone");
+        assert_eq!(join(&action_words(Actions(31))), "read, write, give rights on and moderate");
+    }
+}

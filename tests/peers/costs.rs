@@ -1,0 +1,36 @@
+//! What others may keep here, and what happens when they want more.
+
+use serde_json::json;
+
+use super::neighbours::{json as verb, pair, poll, run, until_space};
+
+#[test]
+fn what_is_over_budget_waits_for_the_owner_and_comes_when_he_says_so() {
+    let (alice, bob) = pair();
+    let who = bob.ready["id"].as_str().expect("an id").to_owned();
+    assert_eq!(verb(alice.home(), &["limits", &who, "20kB"])["bytes_max"], 20_000);
+    for n in 0..10 {
+        bob.put(&format!("/@alice/wall/{n}"), &json!("x".repeat(5000)));
+    }
+    let held = poll("a request", || verb(alice.home(), &["held"])["held"].get(0).cloned());
+    let says = held["says"].as_str().expect("words");
+    assert!(says.contains("kB in") && says.ends_with("for your space") && held["relation"] == "invited", "{held}");
+    let shown = || alice.send("GET", "/wall", &[], "");
+    assert!(shown().status == 404 || shown().json().as_object().is_some_and(|wall| wall.len() < 10), "{}", shown().text());
+    until_space(&bob, "alice", "waiting");
+    let words = run(bob.home(), &["peers"]);
+    assert!(words.out.contains("waiting for its owner to accept what you wrote"), "{words:?}");
+    // Everything else goes on, and who is not over his budget is not slowed down.
+    alice.put("/notes", &json!(1));
+    poll("all of it", || {
+        for request in verb(alice.home(), &["held"])["held"].as_array().expect("a list") {
+            let id = request["id"].as_str().expect("an id");
+            assert_eq!(run(alice.home(), &["allow", &id[..8], "once"]).code, 0);
+        }
+        (shown().status == 200 && shown().json().as_object().is_some_and(|wall| wall.len() == 10)).then_some(())
+    });
+    let costs = verb(alice.home(), &["top"]);
+    let of = |key: &str| costs["costs"].as_array().into_iter().flatten().find(|cost| cost["key"] == key).cloned().expect("listed");
+    assert!(of(&who)["bytes"].as_u64().is_some_and(|bytes| bytes > 50_000) && of(&who)["changes"] == 10, "{costs}");
+    assert_eq!(run(alice.home(), &["allow", "nought12"]).code, 1);
+}

@@ -1,0 +1,154 @@
+//! Notices: what strangers leave in an inbox, how it gets there, and who counts it.
+
+use serde_json::{Value, json};
+
+use super::neighbours::{invite, join, json as verb, poll, run};
+use crate::peer::Peer;
+
+fn id(peer: &Peer) -> String {
+    peer.ready["id"].as_str().expect("a key").to_owned()
+}
+
+/// Makes one peer call another, of which it knows nothing but where it is.
+fn call(from: &Peer, to: &Peer) {
+    let known = to.value("/.sys/peers");
+    let body = json!({"node": known["node"], "addresses": known["addresses"]}).to_string();
+    assert_eq!(from.send("POST", "/.sys/peers", &[], body).status, 200);
+    poll("they are connected", || {
+        let peers = from.value("/.sys/peers");
+        let all = peers["peers"].as_array().cloned().unwrap_or_default();
+        all.iter().any(|peer| peer["space"] == id(to) && peer["state"] == "connected").then_some(())
+    });
+}
+
+fn like(from: &Peer, to: &Peer) -> Value {
+    json!({"kind": "like", "target": format!("/@{}/posts/1", id(to)), "source": format!("/@{}/likes/1", id(from))})
+}
+
+fn drop_of(peer: &Peer) -> String {
+    format!("/@{}/.drop", id(peer))
+}
+
+fn counts(peer: &Peer, path: &str) -> (i64, i64) {
+    let refs = peer.value(&format!("/.sys/refs{path}"));
+    (refs["counts"]["like"].as_i64().unwrap_or(0), refs["confirmed"]["like"].as_i64().unwrap_or(0))
+}
+
+#[test]
+fn a_like_of_a_stranger_arrives_is_counted_confirmed_and_taken_back() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    alice.put("/posts/1", &json!({"text": "hello"}));
+    call(&bob, &alice);
+    let notice = like(&bob, &alice);
+    bob.put("/likes/1", &json!({"kind": "like", "target": notice["target"]}));
+    let left = bob.send("POST", &drop_of(&alice), &[], notice.to_string());
+    assert_eq!((left.status, left.json()["state"].clone()), (200, json!("delivered")), "{}", left.text());
+    let inbox = alice.value("/.drop");
+    let slots: Vec<&Value> = inbox.as_object().expect("senders").values().flat_map(|slots| slots.as_object().expect("slots").values()).collect();
+    assert_eq!((slots.len(), &slots[0]["kind"], &slots[0]["confirmed"]), (1, &json!("like"), &Value::Null), "{inbox}");
+    assert_eq!(counts(&alice, "/posts/1"), (1, 0), "it is counted, and it cannot be told whether it is true");
+    assert_eq!(alice.value("/.sys/refs/posts/1")["refs"][0]["from"], json!(["inbox"]));
+    assert_eq!(alice.value("/"), json!({"posts": {"1": {"text": "hello"}}}), "nothing else has changed");
+    assert_eq!(counts(&alice, "/posts/2"), (0, 0));
+
+    // The same again is the same.
+    assert_eq!(bob.send("POST", &drop_of(&alice), &[], notice.to_string()).status, 200);
+    assert_eq!(counts(&alice, "/posts/1"), (1, 0));
+    // Once Alice may read Bob's space, she sees for herself.
+    join(&alice, &invite(&bob, &[]), "bob");
+    poll("it is confirmed", || (counts(&alice, "/posts/1") == (1, 1)).then_some(()));
+    assert_eq!(alice.value("/.sys/refs/posts/1")["refs"][0]["from"], json!(["followed", "inbox"]));
+    // A reader of her own counts it too, from what he holds.
+    assert_eq!(counts(&bob, &format!("/@{}/posts/1", id(&alice))), (1, 1));
+
+    assert_eq!(bob.send("DELETE", "/likes/1", &[], "").status, 200);
+    poll("what is not there any more is not counted", || (counts(&alice, "/posts/1") == (0, 0)).then_some(()));
+    assert_eq!(bob.send("DELETE", &drop_of(&alice), &[], notice.to_string()).status, 200);
+    assert_eq!(alice.value("/.drop"), json!({}));
+}
+
+#[test]
+fn who_is_away_is_waited_for_and_that_is_what_is_said() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    call(&bob, &alice);
+    let notice = like(&bob, &alice);
+    let target = drop_of(&alice);
+    let home = alice.stop();
+    poll("bob notices", || bob.value("/.sys/peers")["peers"].as_array()?.iter().all(|peer| peer["state"] != "connected").then_some(()));
+    let left = bob.send("POST", &target, &[], notice.to_string());
+    assert_eq!((left.status, left.json()["state"].clone()), (202, json!("waiting")), "{}", left.text());
+    assert!(left.json()["seen_ms"].as_u64().is_some_and(|seen| seen > 0), "{}", left.text());
+    let sent = run(bob.home(), &["inbox", "sent"]);
+    assert!(sent.out.contains("waiting for them, last seen"), "{sent:?}");
+    // Also over a restart of the sender.
+    let bob = bob.restart();
+    let alice = Peer::start_in(home);
+    call(&alice, &bob);
+    poll("it is delivered", || (verb(bob.home(), &["inbox", "sent"])["notices"][0]["state"] == "delivered").then_some(()));
+    assert_eq!(counts(&alice, "/posts/1"), (1, 0));
+    let shown = run(alice.home(), &["refs", "/posts/1"]);
+    assert!(shown.code == 0 && shown.out.contains("like  1"), "{shown:?}");
+}
+
+#[test]
+fn an_inbox_is_its_owners_to_look_into_to_empty_and_to_close() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    call(&bob, &alice);
+    let notice = like(&bob, &alice);
+    let target = drop_of(&alice);
+    for (what, wrong) in [
+        ("somebody else's words", json!({"kind": "like", "target": notice["target"], "source": notice["target"]})),
+        ("another target", json!({"kind": "like", "target": notice["source"], "source": notice["source"]})),
+        ("no kind", json!({"target": notice["target"], "source": notice["source"]})),
+        ("too much", json!({"kind": "reply", "target": notice["target"], "source": notice["source"], "body": "x".repeat(5000)})),
+    ] {
+        let status = bob.send("POST", &target, &[], wrong.to_string()).status;
+        assert!(matches!(status, 400 | 403), "{what}: {status}");
+    }
+    bob.send("GET", &target, &[], "").problem(403);
+    assert_eq!(bob.send("POST", &target, &[], notice.to_string()).status, 200);
+    let listed = verb(alice.home(), &["inbox"]);
+    assert_eq!((&listed["notices"][0]["kind"], &listed["senders"]), (&json!("like"), &json!(1)), "{listed}");
+    assert_eq!(run(alice.home(), &["inbox", "purge", &id(&bob)]).code, 0);
+    assert_eq!(alice.value("/.drop"), json!({}));
+    assert_eq!(run(alice.home(), &["inbox", "close"]).code, 0);
+    let refused = bob.send("POST", &target, &[], notice.to_string());
+    assert_eq!(refused.status, 202, "it waits: she may open it again");
+    assert!(refused.json()["problem"].as_str().is_some_and(|problem| problem.contains("takes no notices")), "{}", refused.text());
+    // It is not offered again and again, but the owner can ask again.
+    assert_eq!(run(alice.home(), &["inbox", "open"]).code, 0);
+    let again = run(bob.home(), &["inbox", "send", "like", &format!("@{}/posts/1", id(&alice)), "--from", "/likes/1"]);
+    assert!(again.code == 0 && again.out.contains("delivered"), "{again:?}");
+    // Whoever is blocked is heard no more.
+    assert_eq!(run(alice.home(), &["block", &id(&bob)]).code, 0);
+    assert_eq!(counts(&alice, "/posts/1"), (0, 0));
+}
+
+#[test]
+fn references_and_the_inbox_can_be_watched() {
+    use std::io::BufRead as _;
+    let alice = Peer::start();
+    let target = format!("/@{}/posts/1", id(&alice));
+    let headers = [("Subscribe", "true"), ("Accept", "application/x-ndjson")];
+    let (status, _, mut events) = alice.connect().stream("GET", "/.sys/refs/posts/1", &headers);
+    assert_eq!(status, 200);
+    let mut next = || {
+        let mut line = String::new();
+        events.read_line(&mut line).expect("a line");
+        serde_json::from_str::<Value>(&line).expect("JSON")
+    };
+    assert_eq!(next()["snapshot"]["counts"], json!({}));
+    assert_eq!(next()["caught_up"], true);
+    alice.put("/replies/7", &json!({"kind": "reply", "target": target, "body": "so true"}));
+    let told = next();
+    assert_eq!((&told["value"]["counts"], &told["value"]["refs"][0]["body"]), (&json!({"reply": 1}), &json!("so true")), "{told}");
+    alice.send("DELETE", "/replies", &[], "");
+    assert_eq!(next()["value"]["counts"], json!({}));
+    // Other places say what for by their names.
+    alice.put("/chirp/posts/7", &json!({"text": "hm", "reply": {"to": target, "root": target}, "quote": "/nowhere"}));
+    assert_eq!(next()["value"]["refs"][0]["source"], format!("/@{}/chirp/posts/7", id(&alice)));
+    alice.put("/chirp/likes/x.1", &json!({"to": target, "at": 1}));
+    let told = next()["value"].clone();
+    assert_eq!(told["counts"], json!({"like": 1, "reply": 1}));
+    assert_eq!(told["refs"][1]["source"], format!("/@{}/chirp/likes/x.1", id(&alice)));
+}

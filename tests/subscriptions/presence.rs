@@ -1,0 +1,68 @@
+use serde_json::{Value, json};
+
+use crate::peer::Peer;
+use crate::socket::Socket;
+
+/// Watches a path on a socket of its own, and waits until the snapshot is through.
+fn watch(peer: &Peer, path: &str) -> Socket {
+    let mut socket = Socket::open(peer);
+    socket.say(&json!({"id": 1, "watch": path}));
+    while socket.hear()["caught_up"] != true {}
+    socket
+}
+
+/// The next news of others: who, and what is seen of him.
+fn seen(socket: &mut Socket) -> (String, Value) {
+    let event = socket.hear();
+    let news = event["presence"].as_array().unwrap_or_else(|| panic!("not presence: {event}"));
+    assert_eq!((event["id"].clone(), news.len()), (json!(1), 1), "{event}");
+    let value = if news[0]["gone"] == true { json!("gone") } else { news[0]["value"].clone() };
+    (news[0]["who"].as_str().expect("a name").to_owned(), value)
+}
+
+#[test]
+fn who_watches_a_path_sees_who_else_does() {
+    let peer = Peer::start();
+    peer.put("/doc", &json!("text"));
+    let (mut ada, mut bob, mut other) = (watch(&peer, "/doc"), watch(&peer, "/doc"), watch(&peer, "/elsewhere"));
+    ada.say(&json!({"id": 1, "presence": {"at": [3, 3]}}));
+    other.say(&json!({"id": 1, "presence": {"at": [0, 0]}}));
+    bob.say(&json!({"id": 1, "presence": {"at": [7, 9], "name": "Bob"}}));
+    let (ada_name, at) = seen(&mut bob);
+    assert_eq!(at, json!({"at": [3, 3]}));
+    let (bob_name, at) = seen(&mut ada);
+    assert_eq!(at, json!({"at": [7, 9], "name": "Bob"}));
+    assert_ne!(ada_name, bob_name);
+    // It moves, beside what is written, and is no value.
+    ada.say(&json!({"id": 1, "presence": {"at": [4, 4]}}));
+    assert_eq!(seen(&mut bob), (ada_name.clone(), json!({"at": [4, 4]})));
+    peer.put("/doc", &json!("other"));
+    assert_eq!((bob.hear()["value"].clone(), ada.hear()["value"].clone()), (json!("other"), json!("other")));
+    assert_eq!(peer.value("/"), json!({"doc": "other"}));
+    ada.say(&json!({"id": 1, "presence": null}));
+    assert_eq!(seen(&mut bob), (ada_name.clone(), json!("gone")));
+    ada.say(&json!({"id": 1, "presence": "back"}));
+    assert_eq!(seen(&mut bob), (ada_name.clone(), json!("back")));
+    // Whoever comes later sees who is there, and whoever hangs up is gone.
+    let mut late = watch(&peer, "/doc");
+    late.say(&json!({"id": 1, "presence": null}));
+    let event = late.hear();
+    assert_eq!(event["presence"].as_array().map(Vec::len), Some(2), "{event}");
+    drop(ada);
+    assert_eq!(seen(&mut bob), (ada_name, json!("gone")));
+    bob.say(&json!({"id": 1, "unwatch": true}));
+    assert_eq!(bob.hear()["unwatched"], true);
+    let (gone, first) = seen(&mut late);
+    let (last, second) = seen(&mut late);
+    assert_eq!((first, second), (json!("gone"), json!("gone")));
+    assert!([gone, last].contains(&bob_name));
+}
+
+#[test]
+fn presence_is_refused_where_it_makes_no_sense() {
+    let peer = Peer::start();
+    let mut socket = watch(&peer, "/doc");
+    assert_eq!(socket.request(&json!({"id": 2, "presence": 1}))["error"]["status"], 404);
+    assert_eq!(socket.request(&json!({"id": 1, "presence": "x".repeat(1024)}))["error"]["status"], 413);
+    assert_eq!(socket.request(&json!({"id": 1, "presence": 1, "surprise": 2}))["error"]["status"], 400);
+}

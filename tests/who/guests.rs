@@ -1,0 +1,153 @@
+//! What others may do at a peer by HTTP and on its websocket: what was granted to their keys, or to anyone.
+
+use serde_json::json as value;
+use timebus_identity::SecretKey;
+
+use super::signed::{now_s, send, signed};
+use crate::peer::Peer;
+use crate::peers::neighbours::{json, run};
+use crate::socket::Socket;
+
+fn key(number: u8) -> SecretKey {
+    SecretKey::from_seed([number; 32])
+}
+
+/// Runs a verb that must succeed; what it says to programs.
+fn verb(peer: &Peer, args: &[&str]) -> serde_json::Value {
+    json(peer.home(), args)
+}
+
+#[test]
+fn a_key_may_what_it_was_granted_until_that_is_taken_back() {
+    let peer = Peer::start();
+    peer.put("/table/menu", &value!("soup"));
+    peer.put("/secret", &value!(1));
+    let (bob, mallory) = (key(5), key(6));
+    let name = bob.public().to_string();
+    let ask = |key: &SecretKey, method: &str, path: &str, body: &str, at: i64| {
+        let headers = signed(&peer, key, method, path, body, now_s() - at);
+        send(&peer, method, path, &headers, body)
+    };
+    let refused = ask(&bob, "PUT", "/table/bob", "1", 1).problem(403);
+    assert_eq!(refused["missing"]["can"], "write");
+    assert!(refused["fix"].as_str().is_some_and(|fix| fix.contains("timebus grant /table/bob")), "{refused}");
+    let preview = verb(&peer, &["grant", "/table", &name, "--can", "write", "--preview"]);
+    assert_eq!(preview["preview"], true);
+    ask(&bob, "PUT", "/table/bob", "1", 2).problem(403);
+    let granted = verb(&peer, &["grant", "/table", &name, "--can", "write"]);
+    assert!(granted["says"][0].as_str().is_some_and(|says| says.contains("read and write at and below /table")), "{granted}");
+    assert_eq!(ask(&bob, "PUT", "/table/bob", "1", 3).status, 200);
+    assert_eq!(ask(&bob, "GET", "/table", "", 4).json()["bob"], 1);
+    ask(&bob, "PUT", "/other", "1", 5).problem(403);
+    ask(&bob, "GET", "/.sys/status", "", 6).problem(403);
+    // Who may not know is told the same of what is there, what is not, and what is not held here.
+    let told = |path: &str, at: i64| String::from_utf8(ask(&mallory, "GET", path, "", at).body).expect("text");
+    let (there, absent) = (told("/secret", 1), told("/nought1", 2));
+    assert_eq!(there.replace("/secret", "/x"), absent.replace("/nought1", "/x"));
+    for (at, stranger) in [(3, key(1)), (4, key(2))] {
+        let space = stranger.public();
+        let elsewhere = told(&format!("/@{space}/secret"), at);
+        assert_eq!(
+            elsewhere.replace(&format!("/@{space}"), "").replace(&space.to_string(), ""),
+            there.replace(peer.ready["id"].as_str().expect("an id"), "")
+        );
+    }
+    // Why, in words and as an exit code.
+    assert_eq!(verb(&peer, &["why", "write", "/table/x", "--as", &name])["allowed"], true);
+    let no = run(peer.home(), &["why", "write", "/other", "--as", &name]);
+    assert!(no.code == 1 && no.out.contains("it is good at and below /table"), "{no:?}");
+    let listed = verb(&peer, &["grants", "/table"]);
+    assert!(listed["grants"].as_array().expect("a list").iter().any(|grant| grant["for"] == name.as_str() && grant["live"] == true), "{listed}");
+    let path = format!("/.auth/grants/{}", granted["grants"][0].as_str().expect("an id"));
+    assert_eq!(ask(&bob, "GET", &path, "", 7).json()["live"], true);
+    let plan = verb(&peer, &["revoke", &name, "--preview"]);
+    assert!(plan["says"][0].as_str().is_some_and(|says| says.contains("may no longer read and write")), "{plan}");
+    assert_eq!(ask(&bob, "GET", "/table", "", 8).status, 200);
+    verb(&peer, &["revoke", &name]);
+    ask(&bob, "GET", "/table", "", 9).problem(403);
+    ask(&bob, "PUT", "/table/bob", "2", 10).problem(403);
+    assert_eq!(peer.value("/table/bob"), 1);
+    let why = run(peer.home(), &["why", "write", "/table", "--as", &name]);
+    assert!(why.code == 1 && why.out.contains("you took it back on"), "{why:?}");
+}
+
+#[test]
+fn a_public_path_is_for_everybody_and_the_rest_for_nobody() {
+    let peer = Peer::start();
+    peer.put("/public/hello", &value!("world"));
+    peer.put("/private", &value!(1));
+    let page = [("Origin", "http://elsewhere.example"), ("Sec-Fetch-Site", "cross-site")];
+    peer.send("GET", "/public", &page, "").problem(401);
+    let granted = verb(&peer, &["grant", "/public", "anyone", "--can", "read"]);
+    assert!(granted["notes"][0].as_str().is_some_and(|note| note.contains("and nothing else")), "{granted}");
+    let shown = peer.send("GET", "/public", &page, "");
+    assert_eq!((shown.status, shown.json()), (200, value!({"hello": "world"})));
+    assert_eq!(shown.header("access-control-allow-origin"), None);
+    for (method, path) in [("GET", "/private"), ("GET", "/"), ("PUT", "/public/x"), ("DELETE", "/public"), ("POST", "/public")] {
+        peer.send(method, path, &page, "1").problem(401);
+    }
+    peer.send("GET", "/public", &[page[0], page[1], ("Accept", "application/timebus-ops")], "").problem(401);
+    let refused = run(peer.home(), &["grant", "/public", "anyone", "--can", "write"]);
+    assert!(refused.code == 1 && refused.err.contains("only reading"), "{refused:?}");
+}
+
+#[test]
+fn who_watches_is_told_when_his_right_ends() {
+    let peer = Peer::start();
+    peer.put("/table/x", &value!(1));
+    let bob = key(5);
+    let name = bob.public().to_string();
+    verb(&peer, &["grant", "/table", &name, "--can", "read"]);
+    let headers = signed(&peer, &bob, "GET", "/", "", now_s());
+    let header = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted).map_or("", |(_, text)| text.as_str());
+    let by_key = [("signature-input", header("Signature-Input")), ("signature", header("Signature"))];
+    let mut socket = Socket::try_open(&peer, &by_key).unwrap_or_else(|status| panic!("{status}"));
+    assert_eq!(socket.request(&value!({"id": 1, "watch": "/table"}))["snapshot"], value!({"x": 1}));
+    assert_eq!(socket.hear()["caught_up"], true);
+    assert_eq!(socket.request(&value!({"id": 2, "put": "/table/x", "value": 2}))["error"]["status"], 403);
+    let auth = socket.request(&value!({"id": 4, "watch": "/.auth/grants"}));
+    assert!(auth["snapshot"].as_object().is_some_and(|grants| grants.values().any(|grant| grant["for"] == name.as_str())), "{auth}");
+    assert_eq!(socket.hear()["caught_up"], true);
+    peer.put("/table/x", &value!(3));
+    assert_eq!(socket.hear()["value"], 3);
+    verb(&peer, &["revoke", &name]);
+    let mut closed: Vec<u64> = Vec::new();
+    while closed.len() < 2 {
+        let told = socket.hear();
+        if told["closed"] == "revoked" {
+            assert!(told["detail"].as_str().is_some_and(|detail| detail.contains("no grant lets the key")), "{told}");
+            closed.push(told["id"].as_u64().expect("a number"));
+        }
+    }
+    closed.sort_unstable();
+    assert_eq!(closed, [1, 4]);
+    peer.put("/table/x", &value!(4));
+    assert_eq!(socket.request(&value!({"id": 5, "get": "/table"}))["error"]["status"], 403, "and nothing of what came after");
+}
+
+#[test]
+fn rights_are_data_that_can_be_watched() {
+    let peer = Peer::start();
+    let mut socket = Socket::open(&peer);
+    let first = socket.request(&value!({"id": 1, "watch": "/.auth"}));
+    assert_eq!(first["snapshot"]["root"], peer.ready["id"]);
+    assert_eq!(socket.hear()["caught_up"], true);
+    let name = key(7).public().to_string();
+    let granted = verb(&peer, &["grant", "/notes", &name, "--can", "write", "--quota", "50MB", "--until", "2099-12-31"]);
+    let id = granted["grants"][0].as_str().expect("an id").to_owned();
+    let told = socket.hear();
+    assert_eq!(told["put"], format!("/.auth/grants/{id}"));
+    assert_eq!((&told["value"]["bytes_max"], &told["value"]["live"]), (&value!(50_000_000), &value!(true)));
+    verb(&peer, &["revoke", &id[..8]]);
+    let mut told = [socket.hear(), socket.hear()];
+    told.sort_by_key(|one| one["put"].as_str().map(str::to_owned));
+    assert_eq!((&told[0]["put"], &told[0]["value"]), (&value!(format!("/.auth/grants/{id}/live")), &value!(false)));
+    assert_eq!(told[1]["value"]["effective"], true);
+    assert_eq!(peer.value(&format!("/.auth/grants/{id}/path")), "/notes");
+    assert_eq!(peer.send("GET", "/.auth/grants/nought", &[], "").status, 404);
+    let words = run(peer.home(), &["grants", "--all"]);
+    assert!(
+        words.out.contains("may read and write at and below /notes, up to 50 MB in all, until 2099-12-31") && words.out.contains("not in force"),
+        "{words:?}"
+    );
+}
