@@ -350,6 +350,7 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::ReadOnly(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk takes no writes", detail)
             .with_fix("free space or replace the disk, then start the peer again; everything acknowledged is safe and readable"),
         WriteError::Closing => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", detail),
+        WriteError::Storage(error) => storage_problem(error),
         _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", detail).with_fix("run `timebus fsck`"),
     }
 }
@@ -371,6 +372,9 @@ fn text_problem(error: &TextError, detail: String) -> Problem {
 }
 
 pub(crate) fn storage_problem(error: &StorageError) -> Problem {
+    if matches!(error, StorageError::TextBusy) {
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "text-busy", "the text is busy", error.to_string());
+    }
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", error.to_string()).with_fix("run `timebus fsck`")
 }
 

@@ -26,7 +26,7 @@ use crate::op::{TEXT_AGENT_BYTES_MAX, TEXT_EDITS_MAX, TextEdit, UNKNOWN_BYTES_MA
 use crate::path::Path;
 use crate::store::StorageError;
 use crate::summary::{find, summary};
-use crate::text::{Budget, TEXT_CHARS_MAX, TextObject, TextOp, TextVersion};
+use crate::text::{Budget, TEXT_CHARS_MAX, TextObject, TextOp, TextVersion, VersionError};
 use crate::value::{INT_MAX, TextContent, Value};
 use crate::view::View;
 
@@ -40,6 +40,8 @@ const AT_HAND_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const STEPS_MAX: u64 = 5_000_000;
 /// Each op brings this part of them along, some 2 ms; what is not used is saved up for the next ones.
 const STEPS_SHARE: u64 = 50;
+/// Steps that finding out what a text was at a version may take, some 1 s.
+const READ_STEPS_MAX: u64 = 50_000_000;
 /// Parts of an object's rows.
 const CONTENT: u8 = 0;
 const OPS: u8 = 1;
@@ -303,8 +305,11 @@ pub fn text_at(text: &TextObject, version: &[(ChangeId, u64)]) -> Result<String,
     if text.version() == version {
         return Ok(text.text());
     }
-    // It was merged before, so it can be merged again; a reader waits for nobody but himself.
-    text.text_at(version, &mut Budget::unlimited()).map_err(|_| StorageError::Damaged { table: Table::Object.name() })
+    // It was merged before, so it can be merged again.
+    text.text_at(version, &mut Budget::steps(READ_STEPS_MAX)).map_err(|error| match error {
+        VersionError::OverBudget(_) => StorageError::TextBusy,
+        _ => StorageError::Damaged { table: Table::Object.name() },
+    })
 }
 
 /// The version of a text that a view has.

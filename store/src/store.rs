@@ -52,6 +52,9 @@ pub enum StorageError {
         /// Where.
         table: &'static str,
     },
+    /// So much of a text was edited at once that finding out what it was then takes too long.
+    #[error("the text is too entangled to be shown as it was then")]
+    TextBusy,
     /// A row is not in its format; `timebus fsck` says more.
     #[error("a damaged row; run `timebus fsck`")]
     Row(#[from] DecodeError),

@@ -95,7 +95,10 @@ async fn replay(name: &str, edits_max: usize) {
     let mut names: Vec<(String, usize)> = Vec::new();
     let mut next_seq = vec![0u64; agents];
     let mut seen = vec![0u64; agents];
-    for step in steps(&trace, edits_max) {
+    let steps = steps(&trace, edits_max);
+    let (changes, keystrokes) = (steps.len(), steps.iter().map(|step| step.edits.len()).sum::<usize>());
+    let began = std::time::Instant::now();
+    for step in steps {
         let me = step.agent;
         for parent in &step.parents {
             let from = names[*parent].1;
@@ -133,6 +136,10 @@ async fn replay(name: &str, edits_max: usize) {
             made[me].extend(verify_all(new).expect("signed"));
         }
     }
+    for store in &stores {
+        store.fence().await.expect("durable");
+    }
+    eprintln!("{name}: {keystrokes} keystrokes in {changes} changes of {agents} agents took {:?}", began.elapsed());
     let end = trace["endContent"].as_str().expect("text");
     for (me, store) in stores.iter().enumerate() {
         for (from, other) in stores.iter().enumerate() {
