@@ -87,7 +87,9 @@ impl Who {
     ///
     /// As [`Who::may`].
     pub(crate) fn may_sys(&self, verb: Verb, part: &[String]) -> Result<(), Problem> {
-        let path = || Path::from_text_segments(std::iter::once(".sys").chain(part.iter().map(String::as_str))).unwrap_or_else(|_| Path::root());
+        // What is asked about, as in `/.sys/refs/@key/x`, is no part of the system.
+        let part = part.iter().map(String::as_str).take_while(|name| !name.starts_with('@'));
+        let path = || Path::from_text_segments(std::iter::once(".sys").chain(part.clone())).unwrap_or_else(|_| Path::root());
         match self {
             Self::Owner | Self::Signed { is_owner: true, .. } => Ok(()),
             Self::App(app) if app.allows_sys(verb, &path()) => Ok(()),
