@@ -139,7 +139,6 @@ fn both_sides_get_what_they_lack() {
     fs::write(folder.join("n.json"), "[2]").expect("a file");
     fs::write(folder.join("logo"), [3u8, 0]).expect("a file");
     fs::write(folder.join("deep/s"), "a text now").expect("a file");
-    peer.put("/f/list/-", &json!(0));
     peer.send("PUT", "/f/own/data", &[("Content-Type", "application/octet-stream")], [9, 0]);
     peer.put("/f/list", &json!([3]));
     once(&peer, "/f", &folder);
