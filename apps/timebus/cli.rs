@@ -470,7 +470,8 @@ pub(crate) struct Edit {
 /// sides, the one here is kept under a second name. Values that are no texts or files are shown as .json files.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Left alone: names that begin with a dot, links, empty folders, and what editors leave beside a file for a while.
+Left alone: names that begin with a dot, links, empty folders, files of more than 64 MiB, and what editors leave beside
+a file for a while.
 With --json a line for each thing done: {\"event\",\"file\",…} with event ready, sent, taken, removed, deleted, conflict,
 refused or skipped.
 

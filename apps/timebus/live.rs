@@ -223,14 +223,15 @@ impl Live {
         let step = decide(
             known.agreed.as_ref(),
             hash.as_deref().map(|hash| Here { hash, is_text }),
-            there.as_ref().map(|there| There { version: &there.agreed.version, hash: &there.agreed.hash, kind: there.agreed.kind }),
+            there.as_ref().map(|there| There { version: &there.agreed.version, shown: &there.agreed.shown, kind: there.agreed.kind }),
+            here.as_ref().zip(there.as_ref()).is_some_and(|(here, there)| is_same(&here.bytes, there)),
         );
         let agreed = known.agreed;
         match (step, here, there) {
             (Step::Rest, ..) => Ok(Tried::Done),
             (Step::Agree, Some(here), Some(there)) => {
                 self.files.insert(file.to_owned(), here.stamp);
-                self.agree(file, there.agreed)
+                self.agree(file, Agreed { hash: remote::hash(&here.bytes), ..there.agreed })
             }
             (Step::Forget, ..) => {
                 self.files.remove(file);
@@ -329,7 +330,12 @@ impl Live {
             self.refused.insert(file.to_owned(), remote::hash(&here.bytes));
             return Err(Failure { status: Some(400), ..Failure::refused("this is not JSON, so it is not sent") }.into());
         }
-        let kept = there.as_ref().filter(|there| is_text && there.agreed.kind == Kind::Text && there.mime.starts_with("text/"));
+        // What stays of its kind keeps its media type.
+        let kept = there.as_ref().filter(|there| match there.agreed.kind {
+            Kind::Text => is_text && there.mime.starts_with("text/"),
+            Kind::Bytes => !is_text,
+            Kind::Json => false,
+        });
         let mime = match kept {
             Some(there) => there.mime.clone(),
             None if is_json => crate::client::JSON.to_owned(),
@@ -362,7 +368,7 @@ impl Live {
             return Ok(Tried::Again);
         };
         self.leaves.insert(file.to_owned(), Leaf { names, is_json, shown: now.agreed.shown.clone() });
-        let is_merged = now.agreed.hash != remote::hash(&here.bytes);
+        let is_merged = !is_same(&here.bytes, &now);
         let event = json!({"event": "sent", "file": file, "version": now.agreed.version, "merged": is_merged});
         self.tell(&event, || format!("{}  {file}", if is_merged { "merged   " } else { "sent     " }));
         if is_merged {
@@ -371,7 +377,7 @@ impl Live {
             self.journal.set(file, Known { agreed: Some(sent.clone()), ..Known::default() })?;
             return self.take(file, Some(here), now, Some(sent));
         }
-        self.agree(file, now.agreed)
+        self.agree(file, Agreed { hash: remote::hash(&here.bytes), ..now.agreed })
     }
 
     /// Puts a value into the folder.
@@ -440,6 +446,12 @@ impl Live {
             let _ = self.let_go(replaced);
         }
     }
+}
+
+/// Whether a file holds what a value is: JSON may be laid out in many ways.
+fn is_same(here: &[u8], there: &Value) -> bool {
+    let parsed = |bytes: &[u8]| crate::value::parse(bytes).ok();
+    here == there.content || there.agreed.kind == Kind::Json && parsed(here).is_some_and(|here| Some(here) == parsed(&there.content))
 }
 
 /// Whether somebody was writing the file just then.

@@ -13,7 +13,7 @@ pub(crate) struct Here<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct There<'a> {
     pub(crate) version: &'a [String],
-    pub(crate) hash: &'a str,
+    pub(crate) shown: &'a str,
     pub(crate) kind: Kind,
 }
 
@@ -40,24 +40,25 @@ pub(crate) enum Step {
     SetAside,
 }
 
-/// Decides. Neither side's work is ever dropped: only what was agreed on before is replaced or removed.
-pub(crate) fn decide(agreed: Option<&Agreed>, here: Option<Here<'_>>, there: Option<There<'_>>) -> Step {
+/// Decides; `is_same` says whether both sides hold the same. Neither side's work is ever dropped: only what was agreed on
+/// before is replaced or removed.
+pub(crate) fn decide(agreed: Option<&Agreed>, here: Option<Here<'_>>, there: Option<There<'_>>, is_same: bool) -> Step {
     let (Some(agreed), here, there) = (agreed, here, there) else {
         return match (here, there) {
             (None, None) => Step::Forget,
             (Some(_), None) => Step::SendNew,
             (None, Some(_)) => Step::Take,
-            (Some(here), Some(there)) if here.hash == there.hash => Step::Agree,
+            (Some(_), Some(_)) if is_same => Step::Agree,
             // Two that were never the same have nothing to be merged upon.
             (Some(_), Some(_)) => Step::SetAside,
         };
     };
     let edited = here.is_none_or(|here| here.hash != agreed.hash);
-    let changed = there.is_none_or(|there| there.hash != agreed.hash || there.kind != agreed.kind);
+    let changed = there.is_none_or(|there| there.shown != agreed.shown || there.kind != agreed.kind);
     match (here, there) {
         (None, None) => Step::Forget,
-        (Some(here), Some(there)) if here.hash == there.hash => {
-            if there.version == agreed.version && there.kind == agreed.kind {
+        (Some(_), Some(there)) if is_same => {
+            if !edited && !changed && there.version == agreed.version {
                 Step::Rest
             } else {
                 Step::Agree
@@ -80,16 +81,17 @@ mod tests {
     use super::*;
 
     fn agreed(kind: Kind) -> Agreed {
-        Agreed { version: vec!["v1".into()], hash: "old".into(), shown: String::new(), kind }
+        Agreed { version: vec!["v1".into()], hash: "old".into(), shown: "old".into(), kind }
     }
 
     fn step(kind: Option<Kind>, here: Option<&str>, there: Option<&str>) -> Step {
         let old = kind.map(agreed);
         let kind = kind.unwrap_or(Kind::Text);
         let version = [if there == Some("old") { "v1" } else { "v2" }.to_owned()];
+        let is_same = here == there;
         let here = here.map(|hash| Here { hash, is_text: kind == Kind::Text });
-        let there = there.map(|hash| There { version: &version, hash, kind });
-        decide(old.as_ref(), here, there)
+        let there = there.map(|shown| There { version: &version, shown, kind });
+        decide(old.as_ref(), here, there, is_same)
     }
 
     #[test]
@@ -123,7 +125,7 @@ mod tests {
     #[test]
     fn a_text_that_became_bytes_is_no_longer_merged() {
         let old = agreed(Kind::Text);
-        let there = There { version: &["v2".to_owned()], hash: "other", kind: Kind::Text };
-        assert_eq!(decide(Some(&old), Some(Here { hash: "new", is_text: false }), Some(there)), Step::SetAside);
+        let there = There { version: &["v2".to_owned()], shown: "other", kind: Kind::Text };
+        assert_eq!(decide(Some(&old), Some(Here { hash: "new", is_text: false }), Some(there), false), Step::SetAside);
     }
 }

@@ -11,6 +11,9 @@ use crate::pieces::is_name;
 /// How our temporary files begin. Like all names that begin with a dot they are left alone.
 const TEMPORARY: &str = ".timebus";
 
+/// Largest file that is kept the same: it is held in memory, and in a request.
+pub(crate) const FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
 /// Tells whether a file is still the same without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
@@ -93,6 +96,9 @@ pub(crate) struct Read {
 /// Reads a file that nobody writes meanwhile; `Ok(None)` if there is none, an error of kind `WouldBlock` if somebody does.
 pub(crate) fn read(path: &Path) -> io::Result<Option<Read>> {
     let Some(stamp) = Stamp::at(path) else { return Ok(None) };
+    if stamp.bytes > FILE_BYTES_MAX {
+        return Err(io::Error::other("it is larger than 64 MiB; `timebus put` sends it"));
+    }
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(io::ErrorKind::WouldBlock.into()),

@@ -126,6 +126,10 @@ pub(crate) async fn read(
             Err(error) if Failure::of(&error).status == Some(404) => return Ok(None),
             Err(error) => return Err(error),
         };
+        if answer.length().is_some_and(|length| length > super::disk::FILE_BYTES_MAX) {
+            let title = "it is larger than 64 MiB; `timebus get` fetches it";
+            return Err(Failure { status: Some(413), ..Failure::refused(title) }.into());
+        }
         let (mime, seen) = (answer.header("content-type").unwrap_or(JSON).to_owned(), answer.version());
         let bytes = answer.bytes().await?;
         let essence = mime.split(';').next().unwrap_or_default().trim();
