@@ -73,7 +73,8 @@ fn a_backup_knows_whom_one_knows() {
     invite(&bob, &["--note", "for carol"]);
     let file = bob.home().beside("bob.tar");
     assert_eq!(run(bob.home(), &["backup", file.to_str().expect("text")]).code, 0);
-    drop(bob);
+    // Its folder has the backup.
+    let gone = bob.stop();
     let restored = Home::new();
     let run = finish(program(&restored, &["restore"]).arg(&file));
     assert_eq!(run.code, 0, "{run:?}");
@@ -82,7 +83,7 @@ fn a_backup_knows_whom_one_knows() {
     assert_eq!(again.value("/.sys/spaces")["spaces"][0]["petname"], "alice");
     // It is another device, which alice granted nothing yet; so she is known, called, and says no.
     connected(&again);
-    drop(alice);
+    drop((alice, gone));
 }
 
 #[test]
