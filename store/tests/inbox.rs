@@ -59,13 +59,13 @@ fn a_slot_is_filled_again_taken_back_and_never_goes_back() {
     let words = notice(&bob, "like", "/post", 100);
     assert_eq!(like.slot(), words.slot());
     let first = leave(&bob, &like, 10, false);
-    assert!(inbox.leave(&[first.clone()], 5)[0].is_ok());
+    assert!(inbox.leave(std::slice::from_ref(&first), 5)[0].is_ok());
     let bytes = inbox.size().0;
     assert!(inbox.leave(&[leave(&bob, &words, 11, false)], 6)[0].is_ok());
     assert_eq!(inbox.list().len(), 1);
     assert!(inbox.size().0 > bytes && inbox.size().0 < bytes + 200, "what was there is freed");
     // What was before comes again, as from another peer: nothing changes.
-    assert!(inbox.leave(&[first.clone()], 7)[0].is_ok());
+    assert!(inbox.leave(std::slice::from_ref(&first), 7)[0].is_ok());
     assert_eq!(inbox.list()[0].notice, words);
     inbox.leave(&[leave(&bob, &words, 12, true)], 8);
     assert_eq!((inbox.list().len(), inbox.json(&[])), (0, Some(Json::Object(Default::default()))));
