@@ -26,7 +26,8 @@ fn every_error_is_a_problem_that_says_what_to_do() {
         ("BREW", "/x", vec![], "", 405, false),
         ("PUT", "/x", vec![JSON, ("Content-Range", "json [0]")], "1", 400, false),
         ("GET", "/x", vec![("Subscribe", "true"), ("Version", "\"a\"")], "", 400, false),
-        ("GET", "/x", vec![("Subscribe", "true"), ("Merge-Type", "dt")], "", 400, false),
+        ("GET", "/x", vec![("Subscribe", "true"), ("Merge-Type", "dt")], "", 406, false),
+        ("GET", "/x", vec![("Subscribe", "true"), ("Merge-Type", "yjs")], "", 400, false),
     ] {
         let answer = peer.send(method, target, &headers, body);
         let problem = answer.problem(status);
