@@ -74,6 +74,11 @@ fn chirp_shows_what_is_counted_from_the_messages_of_others() {
 }
 
 #[test]
+fn who_is_not_read_is_heard_all_the_same() {
+    script("inbox.mjs", &[&Peer::start(), &Peer::start()]);
+}
+
+#[test]
 fn the_peers_own_pages_lead_from_nothing_to_a_friend() {
     script("gui.mjs", &[&Peer::start(), &Peer::start()]);
 }
