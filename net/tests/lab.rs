@@ -127,6 +127,14 @@ fn values_that_come_before_their_rights_are_not_lost() {
     good(&Config::small(139));
 }
 
+/// Somebody handed his invite to a second device that had not heard yet that it was one, so it could grant nothing and said
+/// that it was busy. He kept the token for the next link, and this one lasted.
+#[test]
+fn an_invite_that_found_the_inviter_busy_is_handed_in_again() {
+    good(&Config::sociable(94));
+    good(&Config::sociable(117));
+}
+
 /// As `timebus lab` runs them.
 #[test]
 fn larger_labs_agree_too() {
