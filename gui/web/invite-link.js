@@ -7,13 +7,16 @@
  * @property {string} inviter
  * @property {"read" | "write" | "device"} role
  * @property {string} path
+ * @property {boolean} is_only whether it is for this path and nothing else of the space
  * @property {number} expires_ms
  * @property {string | null} app
  * @property {string} paint
  */
 
 const Z32 = "ybndrfg8ejkmcpqxot1uwisza345h769";
-const ROLES = /** @type {const} */ (["read", "write", "device"]);
+const ROLES = /** @type {const} */ (["read", "write", "device", "read", "write"]);
+/** From this role on, an invite is for one path alone. */
+const ONLY = 3;
 
 /**
  * The invite of the address; the address and the history forget it.
@@ -52,10 +55,12 @@ export function glance(payload) {
     take(32);
     const space = z32(take(32));
     take(16);
-    const role = ROLES[take(1)[0] ?? 9];
+    const [number_of_role = ROLES.length] = take(1);
+    const role = ROLES[number_of_role];
     if (!role) return null;
     const path = text();
     number();
+    take(1);
     const expires_ms = number();
     for (let count = number(); count > 0; count -= 1) text();
     const inviter = text();
@@ -64,7 +69,7 @@ export function glance(payload) {
       app = text();
       take(32);
     }
-    return { payload, space, role, path, expires_ms, inviter, app, paint: text() };
+    return { payload, space, role, path, is_only: number_of_role >= ONLY, expires_ms, inviter, app, paint: text() };
   } catch {
     return null;
   }

@@ -233,10 +233,7 @@ async fn carry_out(
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
             let body = read_body(body, ask.peer.config.body_bytes_max).await?;
             ask.who.allows_body(&body)?;
-            if let Some(key) = ask.who.guest() {
-                let bytes = body.len() as u64 + timebus_store::change::OVERHEAD_BYTES;
-                ask.peer.ledger().charge(&key, bytes, now_ms()).map_err(|id| over_budget(&ask.peer, &id))?;
-            }
+            charge(&ask, body.len() as u64)?;
             Box::pin(write::answer(ask, body)).await
         }
         _ => {
@@ -250,6 +247,13 @@ async fn carry_out(
         Some(state) => response.map(|response| remote::mark(response, &state, &timebus_identity::human_name(&key))),
         None => response,
     }
+}
+
+/// Counts what a guest has this peer write, if the owner has room for it.
+pub(crate) fn charge(ask: &Ask, bytes: u64) -> Result<(), Problem> {
+    let Some(key) = ask.who.guest() else { return Ok(()) };
+    let bytes = bytes.saturating_add(timebus_store::change::OVERHEAD_BYTES);
+    ask.peer.ledger().charge(&key, bytes, now_ms()).map_err(|id| over_budget(&ask.peer, &id))
 }
 
 /// The answer to a key that had this peer write as much for it as the owner has allowed.

@@ -46,9 +46,15 @@ export class JoinPage extends HTMLElement {
         h(
           "ul",
           { class: "wants" },
-          h("li", {}, "You may read all of their space, and everything new in it."),
+          h(
+            "li",
+            {},
+            glance.is_only
+              ? `You may read ${glance.path} and everything new in it, and nothing else of their space.`
+              : "You may read all of their space that is not kept apart, and everything new in it.",
+          ),
           glance.role === "write"
-            ? h("li", {}, `You may write ${glance.path === "/" ? "everywhere in it" : `at ${glance.path}`}.`)
+            ? h("li", {}, `You may write ${glance.path === "/" ? "everywhere in it" : `at ${glance.path} and below`}.`)
             : "",
           glance.role === "device" ? h("li", {}, "Your new machine becomes one of theirs.") : "",
           h("li", {}, "They learn your name, key and address. Nothing of yours can be read or written."),
