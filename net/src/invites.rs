@@ -11,6 +11,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, hash, z32};
+use timebus_store::auth::Held;
 use timebus_store::auth::mounts::scope_of;
 use timebus_store::grant::{Actions, Audience, Grant, Timelines};
 use timebus_store::ids::GrantId;
@@ -311,7 +312,8 @@ impl Invites {
         let id = id_of(&token);
         let record = lock(&self.records).get(&id).cloned().ok_or(RedeemError::Invalid)?;
         if record.is_revoked || is_over(&record, now_ms) {
-            return Err(RedeemError::Invalid);
+            // Who was granted before what it says, and did not hear of it, is told.
+            return if self.is_granted(&record, device) { Ok(self.space_of(&record)) } else { Err(RedeemError::Invalid) };
         }
         let (grant, under) = self.grant(&record, device).ok_or(RedeemError::Invalid)?;
         let space = self.space_of(&record);
@@ -331,6 +333,13 @@ impl Invites {
             }
         }
         Ok(space)
+    }
+
+    /// Whether a device has what an invite promises.
+    fn is_granted(&self, record: &Record, device: PublicKey) -> bool {
+        let label = label(&record.id);
+        let is_it = |held: &Held| held.is_live() && held.grant.label == label && held.grant.audience == Audience::Key(device);
+        self.store.rights(&self.space_of(record)).is_some_and(|rights| rights.grants().any(|(_, held)| is_it(held)))
     }
 
     fn may_try(&self, who: PublicKey, now_ms: u64) -> bool {
