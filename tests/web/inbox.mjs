@@ -1,4 +1,4 @@
-// Who reads somebody without being read: likes and answers arrive all the same, as notices, and are counted.
+// Who reads somebody without being read: likes and answers arrive all the same, as notices.
 
 import { http, invite, openApp, peers, person, same, shot, until, withBrowser } from "./web.mjs";
 
@@ -29,15 +29,10 @@ await withBrowser(async (browser) => {
   await a.getByRole("link", { name: /Notifications/ }).click();
   await a.getByText("likes your post").waitFor();
   await a.getByText("answered you").waitFor();
-  await a.getByText("Bob <the listener>").first().waitFor();
+  // A notice can say any name: who is known by his key is called so until his profile can be read.
+  const { name } = JSON.parse((await http(bob, "/.sys/status")).text);
+  await a.getByText(name).first().waitFor();
   await a.getByText("I do").waitFor();
   await shot(a, "chirp-stranger");
-  await a.getByRole("link", { name: "Home" }).click();
-  await a.getByRole("button", { name: /1 like/ }).waitFor();
-  await a.getByRole("button", { name: /1 answer/ }).waitFor();
-  // What he takes back is gone.
-  await b.getByRole("button", { name: /^Take the like back/ }).click();
-  await a.reload();
-  await a.getByRole("button", { name: /0 likes/ }).waitFor();
   same([...hers.complaints, ...his.complaints], [], "the browsers complain of nothing");
 });

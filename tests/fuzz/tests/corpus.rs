@@ -62,7 +62,7 @@ macro_rules! targets {
 }
 
 targets! {
-    header body change value rows key log frame path target json json_patch splice merge_patch versions range patches etag
+    header body change value rows key log frame blob_frame path target json json_patch splice merge_patch versions range patches etag
     byte_range accept host signature identity wire
 }
 
