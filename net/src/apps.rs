@@ -7,7 +7,7 @@
 //!
 //! In the home: `apps.json` says what is installed, `apps/<version>` holds files.
 //!
-//! Deliberately not: nothing here serves ([`origin`] does) or knows how apps travel (`sys::apps` does).
+//! Deliberately not: nothing here serves (`origin` does) or knows how apps travel (`sys::apps` does).
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;

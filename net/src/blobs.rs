@@ -1,10 +1,10 @@
 //! Blobs over HTTP: files of any size go to disk while they come and are checked while they are read.
 //!
-//! [`upload`] takes them, [`resume`] those that come in parts, [`serve`] hands them out. Memory for each is a few
-//! pieces of [`PIECE_BYTES`], however large the file.
+//! `upload` takes them, `resume` those that come in parts, `serve` hands them out. Memory for each is a few
+//! pieces of `PIECE_BYTES`, however large the file.
 //!
 //! Between peers, [`frame`] is what is said, [`swarm`] which pieces to ask whom for, [`exchange`] what to say to whom,
-//! all without IO; [`fetch`] drives them, and [`simulation`] shows how many peers at once fare.
+//! all without IO; `fetch` drives them, and [`simulation`] shows how many peers at once fare.
 //!
 //! Deliberately not: which files are kept and where is the business of [`timebus_store::blobs`].
 

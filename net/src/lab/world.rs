@@ -150,6 +150,8 @@ struct Offer {
     token: [u8; 16],
     uses_max: u64,
     guests: Vec<usize>,
+    /// Those of them who got to take it.
+    takers: Vec<usize>,
 }
 
 /// The world.

@@ -248,6 +248,6 @@ pub enum Act {
         /// On the clock of `now_ms`.
         at_ms: u64,
     },
-    /// What [`Node::peers`] or [`Node::spaces`] tell has changed.
+    /// What [`Node::peers`](super::Node::peers) or [`Node::spaces`](super::Node::spaces) tell has changed.
     Changed,
 }

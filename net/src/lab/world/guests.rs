@@ -44,7 +44,7 @@ impl World {
                 let ms = self.dice.between(made_ms, end);
                 self.at(ms, Deed::TakeBack(invite));
             }
-            self.offers.push(Offer { owner, token, uses_max, guests });
+            self.offers.push(Offer { owner, token, uses_max, guests, takers: Vec::new() });
         }
     }
 
@@ -131,6 +131,7 @@ impl World {
             return;
         }
         self.totals.joins += 1;
+        self.offers[number].takers.push(guest);
         let (space, node) = (self.peers[owner].space(), self.peers[owner].node_key());
         let addresses = vec![self.peers[owner].name.to_owned()];
         let (a, b) = (self.peers[guest].name, self.peers[owner].name);
@@ -185,7 +186,7 @@ impl World {
     /// took one knows what became of it.
     pub(in crate::lab) fn check_invites(&mut self) {
         for number in 0..self.offers.len() {
-            let Offer { owner, token, uses_max, guests } = self.offers[number].clone();
+            let Offer { owner, token, uses_max, guests, takers } = self.offers[number].clone();
             let Some(invite) = self.peers[owner].invites.get(&token).cloned() else { continue };
             let space = self.peers[owner].space();
             let name = self.peers[owner].name;
@@ -198,7 +199,7 @@ impl World {
                 }
                 if peer == owner {
                     self.totals.guests += count;
-                    let honest = guests.iter().filter(|guest| self.peers[**guest].evil.is_none()).count() as u64;
+                    let honest = takers.iter().filter(|taker| self.peers[**taker].evil.is_none()).count() as u64;
                     if !invite.is_revoked && count < uses_max.min(honest) {
                         self.problem(format!("an invite of {name} that {uses_max} may take was taken {count} times, and {honest} wanted it"));
                     }

@@ -225,7 +225,7 @@ pub enum Output {
         /// False if some of it was refused.
         complete: bool,
     },
-    /// Remember this for this peer and timeline, instead of what was told before; [`Replica::resume`] asks for it.
+    /// Remember this for this peer and timeline, instead of what was told before; `Replica::resume` asks for it.
     Resume {
         /// The timeline.
         timeline: TimelineId,
