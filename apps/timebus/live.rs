@@ -1,6 +1,6 @@
 //! A folder and a subtree that are kept the same, so that any editor is a collaborator.
 //!
-//! Each file is compared with what both sides agreed on last ([`journal`]), and [`decide`] says what to do. A text that
+//! Each file is compared with what both sides agreed on last ([`journal`]), and `decide` says what to do. A text that
 //! was edited on both sides is sent as written upon the version that was agreed on, and the peer merges it; of other files
 //! the one here is set aside under a second name. [`disk`] puts files there in one step and only in place of what was
 //! read, [`remote`] speaks with the peer.
