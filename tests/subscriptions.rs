@@ -8,3 +8,4 @@ mod slow;
 mod watcher;
 mod websocket;
 mod windows;
+mod worked_out;

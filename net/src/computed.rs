@@ -1,17 +1,23 @@
 //! Values that are worked out and not stored, read and watched like others: what is stated about rights, `/.auth` of a
-//! space.
+//! space; the inbox, `/.drop`; and every part of `/.sys` that is JSON.
 //!
-//! A watcher gets a snapshot, and then what differs whenever rights are stated. The version of such a value is a tag of
-//! its content.
+//! A watcher gets a snapshot, and then what differs whenever something changed that such values are made of. The version of
+//! such a value is a tag of its content.
+
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use futures_util::Stream;
+use futures_util::future::select_all;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
 use serde_json::{Map, Value as Serde, json};
 use timebus_store::auth::Rights;
 use timebus_store::grant::{Audience, Timelines};
 use timebus_store::json::write_string;
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::Space;
+use tokio::time::Instant;
 
 use crate::accept::Mime;
 use crate::authority::{Verb, is_statements};
@@ -20,56 +26,86 @@ use crate::patches::{self, UpdateBody, write_deleted, write_update};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::read::{insert, multiresponse};
-use crate::route::Ask;
+use crate::target::Query;
 use crate::versions::print_versions;
-use crate::watch::{Form, RECHECK, stream_form, write_event};
-use crate::who::Who;
+use crate::watch::{Form, MORE, RECHECK, farewell, stream_form, write_event};
+use crate::who::{Who, text};
 use crate::words::{action_words, scope_path};
 
 /// Places in which two values differ; with more of them, all is told again.
 const EDITS_MAX: usize = 512;
+/// Shortest time between two looks at one value, so that a busy store is not looked through for every change.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A value that is worked out.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Source {
-    /// What is stated about rights in a space.
-    Auth(Space),
+    /// What is stated about rights in a space, at a path that begins with `.auth`.
+    Auth(Space, Path),
+    /// Notices that were left here: all, or below the names of a sender and a slot.
+    Drop(Vec<String>),
+    /// A part of the system, by the names behind `.sys`.
+    Sys(Vec<String>, Query),
 }
 
 impl Source {
     /// The value that is worked out at a path of a space, if one is.
     pub(crate) fn at(space: Space, path: &Path) -> Option<Self> {
-        is_statements(path).then_some(Self::Auth(space))
+        is_statements(path).then(|| Self::Auth(space, path.clone()))
     }
 
-    /// Whether somebody may see it.
-    pub(crate) fn may(&self, peer: &Peer, who: &Who, path: &Path) -> Result<(), Problem> {
+    /// The value that is worked out at a path outside of all spaces.
+    pub(crate) fn beside(segments: &[String], query: &Query) -> Option<Self> {
+        let (first, rest) = segments.split_first()?;
+        match first.as_str() {
+            ".sys" => Some(Self::Sys(rest.to_vec(), query.clone())),
+            ".drop" => Some(Self::Drop(rest.to_vec())),
+            _ => None,
+        }
+    }
+
+    fn path(&self) -> String {
+        let names = |names: &[String]| names.iter().map(|name| format!("/{name}")).collect::<String>();
         match self {
-            Self::Auth(space) => who.may(peer, Verb::Read, &space.key, path),
+            Self::Auth(_, path) => path.to_string(),
+            Self::Drop(rest) => format!("/.drop{}", names(rest)),
+            Self::Sys(rest, _) => format!("/.sys{}", names(rest)),
         }
     }
 
-    fn value(&self, peer: &Peer) -> Serde {
+    /// What is there for somebody now; `None` where nothing is.
+    ///
+    /// # Errors
+    ///
+    /// He may not see it, or it cannot be worked out.
+    pub(crate) async fn read(&self, peer: &Peer, who: &Who) -> Result<Option<Serde>, Problem> {
         match self {
-            Self::Auth(space) => peer.store().rights(&space.key).map_or(Serde::Null, |rights| statements(&rights)),
+            Self::Auth(space, path) => {
+                who.may(peer, Verb::Read, &space.key, path)?;
+                let mut value = peer.store().rights(&space.key).map_or(Serde::Null, |rights| statements(&rights));
+                for segment in path.segments().iter().skip(1) {
+                    let Segment::Name(name) = segment else { return Ok(None) };
+                    let Some(below) = value.get_mut(&**name) else { return Ok(None) };
+                    value = below.take();
+                }
+                Ok(Some(value))
+            }
+            Self::Drop(rest) => crate::drop::left(peer, who, rest).await,
+            Self::Sys(rest, query) => {
+                who.may_sys(Verb::Read, rest)?;
+                let (head, ()) = http::Request::new(()).into_parts();
+                let response = match crate::sys::act(peer, who, &head, rest, query, &Bytes::new()).await {
+                    Err(problem) if problem.status == StatusCode::NOT_FOUND && problem.kind == "absent" => return Ok(None),
+                    response => response?,
+                };
+                if response.headers().get(header::CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
+                    let detail = format!("{} is not JSON", self.path());
+                    return Err(Problem::new(StatusCode::NOT_ACCEPTABLE, "stream", "this cannot be watched", detail).with_fix("read it with a GET"));
+                }
+                let bytes = response.into_body().collect().await.map_err(|error| crate::sys::network::bad(error.to_string()))?.to_bytes();
+                serde_json::from_slice(&bytes).map(Some).map_err(|error| crate::sys::network::bad(error.to_string()))
+            }
         }
-    }
-
-    /// Names that lead to the value.
-    fn depth(&self) -> usize {
-        match self {
-            Self::Auth(_) => 1,
-        }
-    }
-
-    /// What is at a path; `None` where nothing is.
-    pub(crate) fn read(&self, peer: &Peer, path: &Path) -> Option<Serde> {
-        let mut value = self.value(peer);
-        for segment in path.segments().iter().skip(self.depth()) {
-            let Segment::Name(name) = segment else { return None };
-            value = value.get_mut(&**name)?.take();
-        }
-        Some(value)
     }
 }
 
@@ -135,16 +171,19 @@ fn tag(value: &Option<Serde>) -> String {
     timebus_store::writer::version_tag(&[text])
 }
 
-/// Answers a GET or HEAD.
-pub(crate) fn get(ask: &Ask, source: &Source) -> Result<Response<Body>, Problem> {
-    source.may(&ask.peer, &ask.who, &ask.path)?;
-    let value = source.read(&ask.peer, &ask.path);
-    answer(&ask.path, value)
+/// Whether a request is for a stream.
+pub(crate) fn is_stream(head: &http::request::Parts) -> bool {
+    let headers = &head.headers;
+    head.method == Method::GET
+        && (headers.contains_key("subscribe") || text(headers, header::ACCEPT).is_some_and(|accept| accept.starts_with("text/event-stream")))
 }
 
-fn answer(path: &Path, value: Option<Serde>) -> Result<Response<Body>, Problem> {
+/// Answers a GET or HEAD.
+pub(crate) async fn get(peer: &Peer, who: &Who, source: &Source) -> Result<Response<Body>, Problem> {
+    let value = source.read(peer, who).await?;
     let version = [tag(&value)];
-    let value = value.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", format!("nothing is at {path}")))?;
+    let absent = || Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", format!("nothing is at {}", source.path()));
+    let value = value.ok_or_else(absent)?;
     let mut response = Response::new(Body::ready(value.to_string()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -155,12 +194,13 @@ fn answer(path: &Path, value: Option<Serde>) -> Result<Response<Body>, Problem> 
 }
 
 /// Answers a GET with a stream.
-pub(crate) fn subscribe(ask: &Ask, source: Source) -> Result<Response<Body>, Problem> {
-    let form = stream_form(&ask.head.headers);
-    let watch = Computed::start(&ask.peer, &ask.who, source, ask.path.clone(), form)?;
+pub(crate) async fn subscribe(peer: &Peer, who: &Who, headers: &HeaderMap, source: Source) -> Result<Response<Body>, Problem> {
+    let form = stream_form(headers);
+    let watch = Computed::start(peer, who, source, form).await?;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform, no-store"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     match form {
         Form::Events => drop(headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"))),
         Form::Lines | Form::Watch(_) => drop(headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"))),
@@ -170,30 +210,7 @@ pub(crate) fn subscribe(ask: &Ask, source: Source) -> Result<Response<Body>, Pro
             *response.status_mut() = multiresponse();
         }
     }
-    let stopped = ask.peer.stop.subscribe();
-    let changed = ask.peer.store().restatements();
-    let stream = futures_util::stream::unfold((watch, stopped, changed, false), move |(mut watch, mut stopped, mut changed, is_over)| async move {
-        loop {
-            if is_over || *stopped.borrow() {
-                return None;
-            }
-            changed.borrow_and_update();
-            match watch.take() {
-                Ok(Some(bytes)) => return Some((bytes, (watch, stopped, changed, false))),
-                Ok(None) => {}
-                Err(problem) => {
-                    let farewell = watch.farewell(&problem);
-                    return (!farewell.is_empty()).then_some((farewell, (watch, stopped, changed, true)));
-                }
-            }
-            let changes = async { drop(tokio::time::timeout(RECHECK, changed.changed()).await) };
-            tokio::select! {
-                () = changes => {}
-                _ = stopped.changed() => {}
-            }
-        }
-    });
-    *response.body_mut() = Body::Stream(Box::pin(stream));
+    *response.body_mut() = Body::Stream(Box::pin(watch.stream()));
     Ok(response)
 }
 
@@ -202,73 +219,130 @@ pub(crate) struct Computed {
     peer: Peer,
     who: Who,
     source: Source,
-    path: Path,
     form: Form,
-    /// What was told last.
-    told: Option<Option<Serde>>,
+    wakes: Vec<tokio::sync::watch::Receiver<u64>>,
+    /// What was seen last, and whether the watcher was told yet.
+    now: Option<Serde>,
+    told: Told,
+    looked: Instant,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Now,
+    /// That there is nothing more to come.
+    End,
 }
 
 impl Computed {
-    /// Begins; the first thing to take is a snapshot.
-    pub(crate) fn start(peer: &Peer, who: &Who, source: Source, path: Path, form: Form) -> Result<Self, Problem> {
-        source.may(peer, who, &path)?;
-        Ok(Self { peer: peer.clone(), who: who.clone(), source, path, form, told: None })
-    }
-
-    /// What a watcher is told last.
-    pub(crate) fn farewell(&self, problem: &Problem) -> Bytes {
-        crate::watch::farewell(self.form, problem)
-    }
-
-    /// What is new, if anything is.
+    /// Begins; the first thing of the stream is a snapshot.
     ///
     /// # Errors
     ///
-    /// Why there is nothing more to come.
-    pub(crate) fn take(&mut self) -> Result<Option<Bytes>, Problem> {
-        self.source.may(&self.peer, &self.who, &self.path)?;
-        let now = self.source.read(&self.peer, &self.path);
-        let mut out = Vec::new();
-        match &self.told {
-            Some(told) if *told == now => return Ok(None),
-            Some(told) => {
-                let mut edits = Vec::new();
-                differ(&self.path.to_string(), told.as_ref(), now.as_ref(), &mut edits);
-                if self.form == Form::Braid || edits.len() > EDITS_MAX {
-                    self.snapshot(&now, &mut out);
-                } else {
-                    let version = [tag(&now)];
-                    let parents = [tag(told)];
-                    for (path, value) in edits {
-                        write_event(self.form, Some(&version[..]), &mut out, |out| {
-                            out.extend_from_slice(if value.is_some() { b"\"put\":" } else { b"\"delete\":" });
-                            write_string(&path, out);
-                            if let Some(value) = value {
-                                out.extend_from_slice(b",\"value\":");
-                                out.extend_from_slice(value.to_string().as_bytes());
-                            }
-                            out.extend_from_slice(format!(",\"version\":[\"{}\"],\"parents\":[\"{}\"]", version[0], parents[0]).as_bytes());
-                        });
-                    }
-                }
-            }
-            None => {
-                self.snapshot(&now, &mut out);
+    /// The value cannot be read.
+    pub(crate) async fn start(peer: &Peer, who: &Who, source: Source, form: Form) -> Result<Self, Problem> {
+        let store = peer.store();
+        let mut wakes = vec![store.restatements()];
+        if !matches!(source, Source::Auth(..)) {
+            wakes.extend([store.arrivals(), peer.inbox()?.changes()]);
+            wakes.extend(peer.network().map(|network| network.changed()));
+        }
+        // What comes from here on wakes it.
+        for wake in &mut wakes {
+            wake.borrow_and_update();
+        }
+        let (looked, now) = (Instant::now(), source.read(peer, who).await?);
+        Ok(Self { peer: peer.clone(), who: who.clone(), source, form, wakes, now, told: Told::Nothing, looked })
+    }
+
+    /// The snapshot, and then what is new whenever something is.
+    pub(crate) fn stream(self) -> impl Stream<Item = Bytes> + Send {
+        let stop = self.peer.stop.subscribe();
+        futures_util::stream::unfold((self, stop), |(mut watch, mut stop)| async move {
+            let news = tokio::select! {
+                news = watch.news() => news?,
+                _ = stop.wait_for(|stops| *stops) => return None,
+            };
+            Some((news, (watch, stop)))
+        })
+    }
+
+    async fn news(&mut self) -> Option<Bytes> {
+        match self.told {
+            Told::Nothing => {
+                self.told = Told::Now;
+                let mut out = Vec::new();
+                self.snapshot(&mut out);
                 if self.form != Form::Braid {
-                    let version = [tag(&now)];
+                    let version = [tag(&self.now)];
                     write_event(self.form, Some(&version[..]), &mut out, |out| {
                         out.extend_from_slice(format!("\"caught_up\":true,\"version\":[\"{}\"]", version[0]).as_bytes());
                     });
                 }
+                return Some(out.into());
+            }
+            Told::Now => {}
+            Told::End => return None,
+        }
+        loop {
+            let changes = select_all(self.wakes.iter_mut().map(|wake| Box::pin(wake.changed())));
+            // Rights may also end by themselves.
+            drop(tokio::time::timeout(RECHECK, changes).await);
+            tokio::time::sleep_until(self.looked + PAUSE).await;
+            for wake in &mut self.wakes {
+                wake.borrow_and_update();
+            }
+            self.looked = Instant::now();
+            match self.source.read(&self.peer, &self.who).await {
+                Ok(value) if value == self.now => {}
+                Ok(value) => {
+                    let before = std::mem::replace(&mut self.now, value);
+                    let mut out = Vec::new();
+                    self.difference(&before, &mut out);
+                    return Some(out.into());
+                }
+                Err(problem) => {
+                    self.told = Told::End;
+                    let last = farewell(self.form, &problem);
+                    return (!last.is_empty()).then_some(last);
+                }
             }
         }
-        self.told = Some(now);
-        Ok(Some(out.into()))
     }
 
-    fn snapshot(&self, now: &Option<Serde>, out: &mut Vec<u8>) {
-        let version = [tag(now)];
-        match (self.form, now) {
+    fn difference(&self, before: &Option<Serde>, out: &mut Vec<u8>) {
+        let mut edits = Vec::new();
+        differ(&mut Vec::new(), before.as_ref(), self.now.as_ref(), &mut edits);
+        if self.form == Form::Braid || edits.len() > EDITS_MAX {
+            return self.snapshot(out);
+        }
+        let (version, parents) = ([tag(&self.now)], [tag(before)]);
+        let last = edits.len().saturating_sub(1);
+        for (number, (steps, value)) in edits.into_iter().enumerate() {
+            // Who goes on from here goes on behind the last of them.
+            write_event(self.form, (number == last).then_some(&version[..]), out, |out| {
+                out.extend_from_slice(if value.is_some() { b"\"put\":" } else { b"\"delete\":" });
+                let below: String = steps.iter().map(|name| format!("/{name}")).collect();
+                write_string(&format!("{}{below}", self.source.path()), out);
+                if steps.iter().any(|name| name.is_empty() || name.contains('/')) {
+                    out.extend_from_slice(format!(",\"at\":{}", json!(steps)).as_bytes());
+                }
+                if let Some(value) = value {
+                    out.extend_from_slice(b",\"value\":");
+                    out.extend_from_slice(value.to_string().as_bytes());
+                }
+                out.extend_from_slice(format!(",\"version\":[\"{}\"],\"parents\":[\"{}\"]", version[0], parents[0]).as_bytes());
+                if number < last {
+                    out.extend_from_slice(MORE);
+                }
+            });
+        }
+    }
+
+    fn snapshot(&self, out: &mut Vec<u8>) {
+        let version = [tag(&self.now)];
+        match (self.form, &self.now) {
             (Form::Braid, Some(value)) => write_update(
                 out,
                 &patches::Update {
@@ -279,7 +353,7 @@ impl Computed {
                 },
             ),
             (Form::Braid, None) => write_deleted(out, &version, &[], b"null"),
-            (form, _) => write_event(form, Some(&version[..]), out, |out| {
+            (form, now) => write_event(form, Some(&version[..]), out, |out| {
                 out.extend_from_slice(b"\"snapshot\":");
                 out.extend_from_slice(now.as_ref().unwrap_or(&Serde::Null).to_string().as_bytes());
                 if now.is_none() {
@@ -291,20 +365,21 @@ impl Computed {
     }
 }
 
-/// Puts and deletes that lead from one value to another.
-fn differ(path: &str, before: Option<&Serde>, after: Option<&Serde>, out: &mut Vec<(String, Option<Serde>)>) {
+/// Puts and deletes that lead from one value to another: the names on the way to a place, and what is there then.
+type Edit = (Vec<String>, Option<Serde>);
+
+fn differ(steps: &mut Vec<String>, before: Option<&Serde>, after: Option<&Serde>, out: &mut Vec<Edit>) {
     match (before, after) {
         (Some(Serde::Object(before)), Some(Serde::Object(after))) => {
-            let path = path.trim_end_matches('/');
-            for (name, old) in before {
-                differ(&format!("{path}/{name}"), Some(old), after.get(name), out);
-            }
-            for (name, new) in after.iter().filter(|(name, _)| !before.contains_key(*name)) {
-                out.push((format!("{path}/{name}"), Some(new.clone())));
+            let added = after.keys().filter(|name| !before.contains_key(*name));
+            for name in before.keys().chain(added) {
+                steps.push(name.clone());
+                differ(steps, before.get(name), after.get(name), out);
+                steps.pop();
             }
         }
         (before, after) if before == after => {}
-        (_, after) => out.push((path.to_owned(), after.cloned())),
+        (_, after) => out.push((steps.clone(), after.cloned())),
     }
 }
 
@@ -316,9 +391,9 @@ mod tests {
     fn differences_lead_from_one_value_to_the_other() {
         let mut edits = Vec::new();
         let (before, after) = (json!({"a": 1, "b": {"c": 2, "d": 3}, "e": []}), json!({"a": 1, "b": {"c": 4, "f": null}, "e": [1]}));
-        differ("/.auth", Some(&before), Some(&after), &mut edits);
+        differ(&mut Vec::new(), Some(&before), Some(&after), &mut edits);
         edits.sort_by(|one, other| one.0.cmp(&other.0));
-        let expected = [("/.auth/b/c", Some(json!(4))), ("/.auth/b/d", None), ("/.auth/b/f", Some(Serde::Null)), ("/.auth/e", Some(json!([1])))];
-        assert_eq!(edits, expected.map(|(path, value)| (path.to_owned(), value)));
+        let expected = [(vec!["b", "c"], Some(json!(4))), (vec!["b", "d"], None), (vec!["b", "f"], Some(Serde::Null)), (vec!["e"], Some(json!([1])))];
+        assert_eq!(edits, expected.map(|(steps, value)| (steps.into_iter().map(str::to_owned).collect(), value)));
     }
 }

@@ -1,7 +1,6 @@
 //! Inboxes over HTTP: `/.drop/…` and `/@<space>/.drop`, and the parts of `/.sys` about notices and references.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use timebus_store::path::Path;
 
 use crate::authority::{Verb, who_are_you};
 use crate::body::Body;
-use crate::derived;
+use crate::computed::{self, Source, is_stream};
 use crate::node::book::Book;
 use crate::node::outbox::{Outbox, Sent, Standing};
 use crate::node::{Event, Node};
@@ -56,23 +55,21 @@ pub(crate) async fn answer(
     rest: &[String],
     body: Bytes,
 ) -> Result<Response<Body>, Problem> {
-    match who {
-        Who::Anyone => return Err(who_are_you("notices are signed: by the owner of the peer that they are given to")),
-        Who::Signed { is_owner: false, .. } => {
-            return Err(Problem::new(StatusCode::FORBIDDEN, "inbox", "this is not your peer", "an inbox is used through a peer of one's own"));
-        }
-        Who::Owner | Who::Signed { .. } | Who::App(_) => {}
-    }
     let space = match space {
         Some(name) => find_space(peer, name).await?,
         None => peer.space(),
     };
     let verb = if matches!(head.method, Method::GET | Method::HEAD) { Verb::Read } else { Verb::Write };
-    let path = Path::from_text_segments(std::iter::once(".drop").chain(rest.iter().map(String::as_str))).map_err(|error| bad_path(&error))?;
-    who.may(peer, verb, &space, &path)?;
+    may(peer, who, verb, &space, rest)?;
     let is_own = space == peer.space();
     match (&head.method, rest) {
-        (&Method::GET | &Method::HEAD, rest) if is_own => list(peer, head, rest),
+        (&Method::GET | &Method::HEAD, rest) if is_own => {
+            let source = Source::Drop(rest.to_vec());
+            if is_stream(head) {
+                return computed::subscribe(peer, who, &head.headers, source).await;
+            }
+            computed::get(peer, who, &source).await
+        }
         (&Method::GET | &Method::HEAD, _) => {
             Err(Problem::new(StatusCode::FORBIDDEN, "inbox", "you may not see this", "an inbox is for its owner to read; others leave notices in it"))
         }
@@ -103,20 +100,30 @@ fn disk(error: &std::io::Error) -> Problem {
     Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the inbox could not be written", error.to_string())
 }
 
-fn list(peer: &Peer, head: &http::request::Parts, rest: &[String]) -> Result<Response<Body>, Problem> {
-    let wanted: Arc<[String]> = rest.into();
-    let make = move |peer: &Peer| -> Result<Option<Json>, Problem> {
-        let path: Vec<&str> = wanted.iter().map(String::as_str).collect();
-        let inbox = peer.inbox()?;
-        confirm(peer, &inbox)?;
-        Ok(inbox.json(&path))
-    };
-    if derived::is_stream(&head.headers) {
-        let path = format!("/.drop{}", rest.iter().map(|name| format!("/{name}")).collect::<String>());
-        return derived::stream(peer, &head.headers, path, make);
+/// Whether somebody may do this with an inbox.
+fn may(peer: &Peer, who: &Who, verb: Verb, space: &PublicKey, rest: &[String]) -> Result<(), Problem> {
+    match who {
+        Who::Anyone => return Err(who_are_you("notices are signed: by the owner of the peer that they are given to")),
+        Who::Signed { is_owner: false, .. } => {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "inbox", "this is not your peer", "an inbox is used through a peer of one's own"));
+        }
+        Who::Owner | Who::Signed { .. } | Who::App(_) => {}
     }
-    let json = make(peer)?.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", "no such notice is in the inbox"))?;
-    Ok(answer_json(&to_serde(&json)))
+    let path = Path::from_text_segments(std::iter::once(".drop").chain(rest.iter().map(String::as_str))).map_err(|error| bad_path(&error))?;
+    who.may(peer, verb, space, &path)
+}
+
+/// What is in the inbox of this peer, or below a sender and a slot; `None` if there is nothing.
+pub(crate) async fn left(peer: &Peer, who: &Who, rest: &[String]) -> Result<Option<Serde>, Problem> {
+    may(peer, who, Verb::Read, &peer.space(), rest)?;
+    let (peer, rest) = (peer.clone(), rest.to_vec());
+    let look = move || {
+        let inbox = peer.inbox()?;
+        confirm(&peer, &inbox)?;
+        let path: Vec<&str> = rest.iter().map(String::as_str).collect();
+        Ok(inbox.json(&path).map(|json| to_serde(&json)))
+    };
+    tokio::task::spawn_blocking(look).await.map_err(|error| bad(error.to_string()))?
 }
 
 /// Finds out what can be found out about notices.
@@ -247,7 +254,7 @@ pub(crate) async fn sys(
 ) -> Option<Result<Response<Body>, Problem>> {
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     let answer = match rest {
-        ["refs", rest @ ..] if reads => refs(peer, head, rest, query).await,
+        ["refs", rest @ ..] if reads => refs(peer, rest, query).await,
         ["indexes"] if reads => trust(peer).await.map(|trust| answer_json(&indexes(&trust.indexes))),
         ["indexes"] if head.method == Method::POST => choose(peer, body, true).await,
         ["indexes", "remove"] if head.method == Method::POST => choose(peer, body, false).await,
@@ -263,22 +270,17 @@ pub(crate) async fn sys(
     Some(answer)
 }
 
-async fn refs(peer: &Peer, head: &http::request::Parts, rest: &[&str], query: &Query) -> Result<Response<Body>, Problem> {
+async fn refs(peer: &Peer, rest: &[&str], query: &Query) -> Result<Response<Body>, Problem> {
     let target = target(peer, rest).await?;
     let trust = trust(peer).await?;
     let limit = query.limit.map_or(REFS_DEFAULT, |limit| limit as usize).min(REFS_MAX);
-    let (kind, after) = (query.kind.clone(), query.after.clone());
-    let path = format!("/.sys/refs{target}");
-    let make = move |peer: &Peer| -> Result<Option<Json>, Problem> {
+    let (peer, kind, after) = (peer.clone(), query.kind.clone(), query.after.clone());
+    let look = move || -> Result<Json, Problem> {
         let all = peer.refs.about(peer.store(), &*peer.inbox()?, &target, &trust).map_err(|error| storage_problem(&error))?;
-        Ok(Some(page(&target, &all, kind.as_deref(), after.as_deref(), limit)))
+        Ok(page(&target, &all, kind.as_deref(), after.as_deref(), limit))
     };
-    if derived::is_stream(&head.headers) {
-        return derived::stream(peer, &head.headers, path, make);
-    }
-    let peer = peer.clone();
-    let made = tokio::task::spawn_blocking(move || make(&peer)).await.map_err(|error| bad(error.to_string()))??;
-    Ok(answer_json(&to_serde(&made.unwrap_or(Json::Null))))
+    let page = tokio::task::spawn_blocking(look).await.map_err(|error| bad(error.to_string()))??;
+    Ok(answer_json(&to_serde(&page)))
 }
 
 fn page(target: &Pointer, all: &[Shown], kind: Option<&str>, after: Option<&str>, limit: usize) -> Json {

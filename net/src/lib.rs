@@ -19,7 +19,6 @@ mod body;
 pub mod byte_range;
 mod cache;
 mod computed;
-mod derived;
 mod devices;
 mod drop;
 pub mod etag;

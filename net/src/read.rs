@@ -66,7 +66,7 @@ const BLOCKING_FROM: u64 = 500;
 
 pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     if let Some(source) = crate::computed::Source::at(ask.space, &ask.path) {
-        return crate::computed::get(&ask, &source);
+        return crate::computed::get(&ask.peer, &ask.who, &source).await;
     }
     let epoch = ask.peer.cache.epoch();
     let store = ask.peer.store.clone();

@@ -222,7 +222,7 @@ async fn carry_out(
         Method::GET | Method::HEAD => {
             ask.who.allows_body(b"")?;
             if ask.head.headers.contains_key("subscribe") || wants_events(&ask.head) {
-                let answer = watch::subscribe(ask);
+                let answer = watch::subscribe(ask).await;
                 if state.is_some() { answer.map(|answer| remote::keep_open(peer, key, answer)) } else { answer }
             } else {
                 read::get(ask).await

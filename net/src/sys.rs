@@ -21,6 +21,7 @@ use timebus_store::writer::{Action, Condition, Request, resolve, verify_all};
 
 use crate::authority::Verb;
 use crate::body::{Body, read_body};
+use crate::computed::{self, Source, is_stream};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::read::{insert, versions};
@@ -96,54 +97,73 @@ pub(crate) async fn answer(
     rest: &[String],
     query: Query,
 ) -> Result<Response<Body>, Problem> {
-    let (name, tail) = rest.split_first().map_or(("", rest), |(name, tail)| (name.as_str(), tail));
+    let name = rest.first().map_or("", String::as_str);
     if is_browser(&head.headers) && !is_same_origin(&head) {
         return Err(foreign_origin());
     }
     if (&head.method, name) == (&Method::POST, "login") {
         return login(peer, body).await;
     }
-    let reads = matches!(head.method, Method::GET | Method::HEAD);
     let writes = head.method == Method::POST;
-    let verb = if reads { Verb::Read } else { Verb::Write };
-    who.may_sys(verb, rest)?;
-    let headers = head.headers.clone();
-    let at = || async { crate::remote::reach(peer, &headers, tail, &who, verb).await.map(|(space, path, _)| (space, path)) };
+    if is_stream(&head) {
+        return computed::subscribe(peer, &who, &head.headers, Source::Sys(rest.to_vec(), query)).await;
+    }
+    who.may_sys(verb(&head), rest)?;
     let bytes_max = if name == "apps" { apps::BODY_BYTES_MAX } else { BODY_BYTES_MAX };
     let body = if writes { read_body(body, bytes_max).await? } else { Bytes::new() };
     who.allows_body(&body)?;
+    act(peer, &who, &head, rest, &query, &body).await
+}
+
+fn verb(head: &http::request::Parts) -> Verb {
+    if matches!(head.method, Method::GET | Method::HEAD) { Verb::Read } else { Verb::Write }
+}
+
+/// Answers somebody who may ask this, and whose body was read.
+pub(crate) async fn act(
+    peer: &Peer,
+    who: &Who,
+    head: &http::request::Parts,
+    rest: &[String],
+    query: &Query,
+    body: &Bytes,
+) -> Result<Response<Body>, Problem> {
+    let (name, tail) = rest.split_first().map_or(("", rest), |(name, tail)| (name.as_str(), tail));
+    let verb = verb(head);
+    let (reads, writes) = (verb == Verb::Read, head.method == Method::POST);
+    let at = || async { crate::remote::reach(peer, &head.headers, tail, who, verb).await.map(|(space, path, _)| (space, path)) };
     let parts: Vec<&str> = rest.iter().map(String::as_str).collect();
-    if let Some(answer) = apps::answer(peer, &head.method, &parts, &body).await {
+    if let Some(answer) = apps::answer(peer, &head.method, &parts, body).await {
         return answer;
     }
-    if let Some(answer) = network::answer(peer, &head.method, &parts, &body).await {
+    if let Some(answer) = network::answer(peer, &head.method, &parts, body).await {
         return answer;
     }
-    if let Some(answer) = timelines::answer(peer, &head.method, &parts, &body).await {
+    if let Some(answer) = timelines::answer(peer, &head.method, &parts, body).await {
         return answer;
     }
-    if let Some(answer) = costs::answer(peer, &head.method, &parts, &body).await {
+    if let Some(answer) = costs::answer(peer, &head.method, &parts, body).await {
         return answer.map(|value| answer_json(&value));
     }
-    if let Some(answer) = rights::answer(peer, &head.method, &parts, &query, &body).await {
+    if let Some(answer) = rights::answer(peer, &head.method, &parts, query, body).await {
         return answer.map(|value| answer_json(&value));
     }
-    if let Some(answer) = crate::drop::sys(peer, &head, &parts, &body, &query).await {
+    if let Some(answer) = crate::drop::sys(peer, head, &parts, body, query).await {
         return answer;
     }
     match name {
         "" if reads => Ok(answer_json(&json!({ "links": PARTS }))),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
-        "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, &query)),
+        "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, query)),
         "conflicts" if reads => at().await.and_then(|(space, path)| conflicts(peer, space, &path)),
-        "diff" if reads => at().await.and_then(|(space, path)| diff(peer, space, &path, &head)),
+        "diff" if reads => at().await.and_then(|(space, path)| diff(peer, space, &path, head)),
         "blobs" if reads => blobs(peer).await,
         "backup" if reads => crate::backup::stream(peer).await,
-        "fsck" if writes => crate::fsck::fsck(peer, &body).await,
+        "fsck" if writes => crate::fsck::fsck(peer, body).await,
         "undo" if writes => {
             let (space, path) = at().await?;
-            undo(peer, space, &path, &body).await
+            undo(peer, space, &path, body).await
         }
         "login-code" if writes => Ok(answer_json(&json!({ "code": peer.login_code() }))),
         "down" if writes => {

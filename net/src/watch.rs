@@ -45,8 +45,8 @@ mod view;
 
 use braid::{NOTHING, braid_tail, braid_update, write_braid_edits};
 pub(crate) use braid::{difference, write_difference};
-pub(crate) use events::write_event;
-use events::{MORE, lines_tails, with_parents, write_edit, write_names};
+pub(crate) use events::{MORE, write_event};
+use events::{lines_tails, with_parents, write_edit, write_names};
 pub(crate) use merging::{sha256, write_runs_since};
 pub(crate) use view::Views;
 use view::{Shown, View};
@@ -92,9 +92,9 @@ impl Form {
 }
 
 /// Answers a GET with a stream.
-pub(crate) fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
+pub(crate) async fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     if let Some(source) = Source::at(ask.space, &ask.path) {
-        return crate::computed::subscribe(&ask, source);
+        return crate::computed::subscribe(&ask.peer, &ask.who, &ask.head.headers, source).await;
     }
     let headers = &ask.head.headers;
     let form = stream_form(headers);

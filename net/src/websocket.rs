@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{AbortHandle, BoxStream, FuturesUnordered, SelectAll};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -212,12 +213,13 @@ struct Socket {
     protocol: WebSocketContext,
     /// Each with what keeps the space of somebody else open meanwhile.
     watches: Vec<(u64, Watch, Option<Stay>)>,
-    /// Watches of values that are worked out.
-    computed: Vec<(u64, Computed)>,
+    /// Watches of values that are worked out, and what ends each; `None` says that one has ended.
+    computed: SelectAll<BoxStream<'static, (u64, Option<Bytes>)>>,
+    computing: Vec<(u64, AbortHandle)>,
     /// Raised when a watch may have something.
     signal: Arc<Signal>,
     pending: FuturesUnordered<BoxFuture<'static, Done>>,
-    /// Watches of spaces that are being fetched first.
+    /// Watches of spaces that are being fetched first, and of values that are being worked out.
     coming: Vec<u64>,
     /// Until when a page has to say who it is; `None` once it has.
     authorized_by: Option<Pin<Box<tokio::time::Sleep>>>,
@@ -243,6 +245,10 @@ enum Done {
     Say(Vec<u8>),
     /// The space that the message with this id names is here, or at least known: the message can be acted on.
     Reached(u64, Fields),
+    /// A watch of a value that is worked out can begin.
+    Watching(u64, Computed),
+    /// A watch cannot begin.
+    Refused(u64, Problem),
 }
 
 /// What to do after a message.
@@ -265,7 +271,8 @@ impl Socket {
             wire,
             protocol: WebSocketContext::new(Role::Server, Some(config)),
             watches: Vec::new(),
-            computed: Vec::new(),
+            computed: SelectAll::new(),
+            computing: Vec::new(),
             signal: Arc::default(),
             pending: FuturesUnordered::new(),
             coming: Vec::new(),
@@ -303,7 +310,7 @@ impl Socket {
         }
         loop {
             while self.restated.as_mut().is_some_and(|restated| restated.as_mut().poll(cx).is_ready()) {
-                self.restated = restated(&self.peer, !self.who.is_owner() || !self.computed.is_empty());
+                self.restated = restated(&self.peer, !self.who.is_owner());
                 self.recheck();
             }
             match self.wire.poll_flush(cx) {
@@ -337,6 +344,7 @@ impl Socket {
                     // The goodbye of both sides was said and only has to be written; nothing follows it.
                     Err(SocketError::ConnectionClosed) if !self.wire.is_flushed() => {
                         self.watches.clear();
+                        self.computed.clear();
                         self.pending.clear();
                         continue;
                     }
@@ -374,11 +382,25 @@ impl Socket {
         {
             let reply = match done {
                 Done::Say(reply) => Some(reply),
-                Done::Reached(id, message) if self.is_over(id, &message) => None,
+                Done::Reached(id, message) if message.is_watch() && !self.has_come(id) => None,
                 Done::Reached(id, message) => self.act(id, message).unwrap_or_else(|problem| Some(error(Some(id), &problem))),
+                Done::Watching(id, watch) if self.has_come(id) => self.begin(id, watch).err().map(|problem| error(Some(id), &problem)),
+                Done::Watching(..) => None,
+                Done::Refused(id, problem) => {
+                    self.has_come(id);
+                    Some(error(Some(id), &problem))
+                }
             };
             if let Some(reply) = reply {
                 self.say(&reply);
+            }
+        }
+        while self.wire.waiting_bytes() < BATCH_BYTES
+            && let Poll::Ready(Some((id, news))) = self.computed.poll_next_unpin(cx)
+        {
+            match news {
+                Some(bytes) => self.wire.push(bytes),
+                None => self.computing.retain(|(other, _)| *other != id),
             }
         }
         for at in 0..self.watches.len() {
@@ -407,13 +429,10 @@ impl Socket {
         }
     }
 
-    /// Whether a watch whose space was fetched first was ended meanwhile.
-    fn is_over(&mut self, id: u64, message: &Fields) -> bool {
-        if !message.is_watch() {
-            return false;
-        }
+    /// Whether a watch that could not begin at once may begin now, as nobody has ended it meanwhile.
+    fn has_come(&mut self, id: u64) -> bool {
         let at = self.coming.iter().position(|coming| *coming == id);
-        at.map(|at| self.coming.swap_remove(at)).is_none()
+        at.map(|at| self.coming.swap_remove(at)).is_some()
     }
 
     /// Ends the watches that the caller has no right to any more.
@@ -422,16 +441,6 @@ impl Socket {
         self.watches.retain(|(_, watch, _)| match watch.closed() {
             None => true,
             Some(problem) => {
-                farewells.push(watch.farewell(&problem));
-                false
-            }
-        });
-        self.computed.retain_mut(|(_, watch)| match watch.take() {
-            Ok(news) => {
-                farewells.extend(news);
-                true
-            }
-            Err(problem) => {
                 farewells.push(watch.farewell(&problem));
                 false
             }
@@ -528,7 +537,7 @@ impl Socket {
                 };
                 match reached.await {
                     Ok((space, _)) => Done::Reached(id, message.with_key(&space.key)),
-                    Err(problem) => Done::Say(error(Some(id), &problem)),
+                    Err(problem) => Done::Refused(id, problem),
                 }
             }));
             return Next::Go;
@@ -540,6 +549,15 @@ impl Socket {
     }
 
     fn act(&mut self, id: u64, mut message: Fields) -> Result<Option<Vec<u8>>, Problem> {
+        if let Some(source) = message.take_source("watch")? {
+            message.finish()?;
+            return self.compute(id, source).map(|()| None);
+        }
+        if let Some(source) = message.take_source("get")? {
+            message.finish()?;
+            self.look(id, source);
+            return Ok(None);
+        }
         if let Some(path) = message.take_path("watch", &self.peer, &self.who, Verb::Read)? {
             let from = message.take_versions("from")?;
             let window = message.take_window()?;
@@ -549,7 +567,9 @@ impl Socket {
         if message.0.remove("unwatch").is_some() {
             message.finish()?;
             self.watches.retain(|(other, _, _)| *other != id);
-            self.computed.retain(|(other, _)| *other != id);
+            for (_, ends) in self.computing.extract_if(.., |(other, _)| *other == id) {
+                ends.abort();
+            }
             self.coming.retain(|coming| *coming != id);
             return Ok(Some(format!("{{\"id\":{id},\"unwatched\":true}}").into_bytes()));
         }
@@ -572,6 +592,10 @@ impl Socket {
             let at = message.take_versions("version")?;
             let window = message.take_window()?;
             message.finish()?;
+            if let Some(source) = Source::at(path.0, &path.1) {
+                self.look(id, source);
+                return Ok(None);
+            }
             return self.get(id, path, at, window).map(Some);
         }
         let value = message.0.remove("value");
@@ -651,22 +675,9 @@ impl Socket {
         from: Option<Vec<String>>,
         window: Option<Window>,
     ) -> Result<Option<Vec<u8>>, Problem> {
-        if self.watches.iter().any(|(other, _, _)| *other == id) || self.computed.iter().any(|(other, _)| *other == id) {
-            return Err(Problem::new(StatusCode::CONFLICT, "watch", "this id is in use", "another watch of this socket has the id"));
-        }
-        if self.watches.len() + self.computed.len() >= WATCHES_MAX {
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", format!("one socket may have {WATCHES_MAX}")));
-        }
+        self.has_room(id)?;
         if let Some(source) = Source::at(space, &path) {
-            if self.restated.is_none() {
-                self.restated = restated(&self.peer, true);
-            }
-            let mut watch = Computed::start(&self.peer, &self.who, source, path, Form::Watch(id))?;
-            if let Some(first) = watch.take()? {
-                self.wire.push(first);
-            }
-            self.computed.push((id, watch));
-            return Ok(None);
+            return self.compute(id, source).map(|()| None);
         }
         let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
         let (who, path, form) = (&self.who, &path, Form::Watch(id));
@@ -678,12 +689,53 @@ impl Socket {
         Ok(None)
     }
 
-    fn get(&self, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>, window: Option<Window>) -> Result<Vec<u8>, Problem> {
-        if let Some(source) = Source::at(space, &path) {
-            let value = source.read(&self.peer, &path);
-            let value = value.map_or_else(|| "\"absent\":true".to_owned(), |value| format!("\"value\":{value}"));
-            return Ok(format!("{{\"id\":{id},{value}}}").into_bytes());
+    /// Whether one more watch can begin, with this id.
+    fn has_room(&self, id: u64) -> Result<(), Problem> {
+        if self.watches.iter().any(|(other, _, _)| *other == id) || self.computing.iter().any(|(other, _)| *other == id) {
+            return Err(Problem::new(StatusCode::CONFLICT, "watch", "this id is in use", "another watch of this socket has the id"));
         }
+        if self.watches.len() + self.computing.len() + self.coming.len() >= WATCHES_MAX {
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", format!("one socket may have {WATCHES_MAX}")));
+        }
+        Ok(())
+    }
+
+    /// Watches a value that is worked out, once it was worked out for the first time.
+    fn compute(&mut self, id: u64, source: Source) -> Result<(), Problem> {
+        self.has_room(id)?;
+        self.coming.push(id);
+        let (peer, who) = (self.peer.clone(), self.who.clone());
+        self.pending.push(Box::pin(async move {
+            match Computed::start(&peer, &who, source, Form::Watch(id)).await {
+                Ok(watch) => Done::Watching(id, watch),
+                Err(problem) => Done::Refused(id, problem),
+            }
+        }));
+        Ok(())
+    }
+
+    fn begin(&mut self, id: u64, watch: Computed) -> Result<(), Problem> {
+        self.has_room(id)?;
+        let news = watch.stream().map(move |bytes| (id, Some(bytes))).chain(futures_util::stream::once(async move { (id, None) }));
+        let (news, ends) = futures_util::stream::abortable(news);
+        self.computed.push(news.boxed());
+        self.computing.push((id, ends));
+        Ok(())
+    }
+
+    /// Reads a value that is worked out.
+    fn look(&mut self, id: u64, source: Source) {
+        let (peer, who) = (self.peer.clone(), self.who.clone());
+        self.pending.push(Box::pin(async move {
+            Done::Say(match source.read(&peer, &who).await {
+                Ok(Some(value)) => format!("{{\"id\":{id},\"value\":{value}}}").into_bytes(),
+                Ok(None) => format!("{{\"id\":{id},\"absent\":true}}").into_bytes(),
+                Err(problem) => error(Some(id), &problem),
+            })
+        }));
+    }
+
+    fn get(&self, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>, window: Option<Window>) -> Result<Vec<u8>, Problem> {
         let store = self.peer.store();
         let failed = |problem| crate::route::storage_problem(&problem);
         let rows = store.snapshot();

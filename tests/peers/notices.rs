@@ -123,32 +123,3 @@ fn an_inbox_is_its_owners_to_look_into_to_empty_and_to_close() {
     assert_eq!(run(alice.home(), &["block", &id(&bob)]).code, 0);
     assert_eq!(counts(&alice, "/posts/1"), (0, 0));
 }
-
-#[test]
-fn references_and_the_inbox_can_be_watched() {
-    use std::io::BufRead as _;
-    let alice = Peer::start();
-    let target = format!("/@{}/posts/1", id(&alice));
-    let headers = [("Subscribe", "true"), ("Accept", "application/x-ndjson")];
-    let (status, _, mut events) = alice.connect().stream("GET", "/.sys/refs/posts/1", &headers);
-    assert_eq!(status, 200);
-    let mut next = || {
-        let mut line = String::new();
-        events.read_line(&mut line).expect("a line");
-        serde_json::from_str::<Value>(&line).expect("JSON")
-    };
-    assert_eq!(next()["snapshot"]["counts"], json!({}));
-    assert_eq!(next()["caught_up"], true);
-    alice.put("/replies/7", &json!({"kind": "reply", "target": target, "body": "so true"}));
-    let told = next();
-    assert_eq!((&told["value"]["counts"], &told["value"]["refs"][0]["body"]), (&json!({"reply": 1}), &json!("so true")), "{told}");
-    alice.send("DELETE", "/replies", &[], "");
-    assert_eq!(next()["value"]["counts"], json!({}));
-    // Other places say what for by their names.
-    alice.put("/chirp/posts/7", &json!({"text": "hm", "reply": {"to": target, "root": target}, "quote": "/nowhere"}));
-    assert_eq!(next()["value"]["refs"][0]["source"], format!("/@{}/chirp/posts/7", id(&alice)));
-    alice.put("/chirp/likes/x.1", &json!({"to": target, "at": 1}));
-    let told = next()["value"].clone();
-    assert_eq!(told["counts"], json!({"like": 1, "reply": 1}));
-    assert_eq!(told["refs"][1]["source"], format!("/@{}/chirp/likes/x.1", id(&alice)));
-}

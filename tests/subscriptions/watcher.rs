@@ -68,7 +68,8 @@ impl Watcher {
         watcher
     }
 
-    fn open(peer: &Peer, target: &str, form: Form, from: Option<&[String]>) -> Self {
+    /// Asks for everything, or for what follows a version.
+    pub(super) fn open(peer: &Peer, target: &str, form: Form, from: Option<&[String]>) -> Self {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let wire = if form == Form::Socket {
             let mut socket = Socket::open(peer);
@@ -165,7 +166,7 @@ impl Watcher {
     }
 
     /// Takes one whole update, or one snapshot.
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         if self.form == Form::Braid {
             let Wire::Stream(stream) = &mut self.wire else { unreachable!("Braid is a stream") };
             let update = read_update(stream).expect("an update");

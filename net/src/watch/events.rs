@@ -9,7 +9,7 @@ use super::{Form, relative, text};
 use crate::websocket::write_text;
 
 /// Says that the next message belongs to the same change.
-pub(super) const MORE: &[u8] = b",\"more\":true";
+pub(crate) const MORE: &[u8] = b",\"more\":true";
 
 pub(super) fn write_names<S: AsRef<str>>(names: &[S], out: &mut Vec<u8>) {
     out.push(b'[');

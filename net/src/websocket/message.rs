@@ -10,6 +10,7 @@ use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 
 use crate::authority::Verb;
+use crate::computed::Source;
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::route::{locate, not_held};
@@ -73,6 +74,25 @@ impl Fields {
         who.may(peer, verb, &space, &path)?;
         let space = peer.store().held(&space).ok_or_else(|| not_held(&space.to_string()))?;
         Ok(Some((crate::remote::look(peer, space, &path)?, path)))
+    }
+
+    /// The value that is worked out which a message names, if it names one.
+    pub(super) fn take_source(&mut self, name: &str) -> Result<Option<Source>, Problem> {
+        let Some(Json::String(text)) = self.0.get(name) else { return Ok(None) };
+        let Some(names) = text.strip_prefix("/.").map(|_| &text[1..]) else { return Ok(None) };
+        let names: Vec<String> = names.strip_suffix('/').unwrap_or(names).split('/').map(str::to_owned).collect();
+        if Source::beside(&names, &Query::default()).is_none() {
+            return Ok(None);
+        }
+        self.0.remove(name);
+        let query = Query {
+            limit: self.take_count("limit")?,
+            after: self.take_text("after"),
+            who: self.take_text("who"),
+            kind: self.take_text("kind"),
+            ..Query::default()
+        };
+        Ok(Source::beside(&names, &query))
     }
 
     /// `[[position, taken out, put in], …]`.

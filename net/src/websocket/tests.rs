@@ -440,11 +440,8 @@ async fn a_text_may_be_cut_anywhere() {
 }
 
 /// The Autobahn test suite, which needs Python 2.7 (`pip install autobahntestsuite==0.8.2`). `TIMEBUS_WSTEST` is the
-/// program `wstest`; `TIMEBUS_WSTEST_CASES` may name fewer cases, as in `1.*,6.4.*`.
-///
-/// `cargo test --release -p timebus-net autobahn -- --ignored --nocapture`
+/// program `wstest`, which `.ci/run` installs; `TIMEBUS_WSTEST_CASES` may name fewer cases, as in `1.*,6.4.*`.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes several minutes and a program that few have"]
 async fn passes_the_autobahn_test_suite() {
     let Some(program) = std::env::var_os("TIMEBUS_WSTEST") else {
         eprintln!("skipped: no TIMEBUS_WSTEST");
