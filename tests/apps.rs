@@ -2,4 +2,4 @@
 
 mod browser;
 mod lifecycle;
-mod origins;
+pub(crate) mod origins;

@@ -2,6 +2,7 @@
 
 mod kept;
 mod media;
+mod named;
 mod served;
 mod uploads;
 

@@ -4,4 +4,4 @@ mod browsers;
 mod files;
 mod guests;
 mod hosts;
-mod signed;
+pub(crate) mod signed;

@@ -20,6 +20,7 @@ pub(crate) mod cache;
 pub mod exchange;
 pub(crate) mod fetch;
 pub mod frame;
+pub(crate) mod named;
 pub mod pieces;
 pub(crate) mod resume;
 pub(crate) mod serve;

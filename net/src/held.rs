@@ -50,11 +50,11 @@ fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &T
     keys.iter().any(|key| rights.device_grant(key).is_some() || rights.may_fetch(key, timeline, now_ms))
 }
 
-/// The timelines of values of a space that a peer may have, by local number.
-pub(crate) fn readable_by(store: &Store, remote: &Remote, space: &PublicKey, now_ms: u64) -> Vec<u32> {
+/// The timelines of values of a space that a peer may have, with their local numbers.
+pub(crate) fn readable_by(store: &Store, remote: &Remote, space: &PublicKey, now_ms: u64) -> Vec<(u32, TimelineId)> {
     let Some(rights) = store.rights(space) else { return Vec::new() };
     let all = store.timelines_of(space).into_iter();
-    all.filter(|(timeline, _)| may_read(&rights, &remote.keys, space, timeline, now_ms)).map(|(_, t)| t).collect()
+    all.filter(|(timeline, _)| may_read(&rights, &remote.keys, space, timeline, now_ms)).map(|(timeline, t)| (t, timeline)).collect()
 }
 
 /// Tells a session what became of changes that were offered to the store.
@@ -190,7 +190,7 @@ mod tests {
         let (mut alice, mut bob) = (engine(1), engine(10));
         let store = alice.store().clone();
         let (path, action, condition) = (Path::parse("/a").expect("path"), Action::Put(Json::Int(1)), Condition::None);
-        let request = Request { space: None, path, action, parents: None, label: None, condition, time_ms: 1, durable: true };
+        let request = Request { space: None, path, action, parents: None, label: None, condition, time_ms: 1, durable: true, may_name: None };
         alice.finish(store.write(request)).expect("ends").expect("written");
         let rows = store.snapshot();
         let all = |t: u32| {

@@ -233,7 +233,7 @@ async fn carry_out(
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
             let body = read_body(body, ask.peer.config.body_bytes_max).await?;
             ask.who.allows_body(&body)?;
-            charge(&ask, body.len() as u64)?;
+            charge(&ask.peer, &ask.who, body.len() as u64)?;
             Box::pin(write::answer(ask, body)).await
         }
         _ => {
@@ -250,10 +250,10 @@ async fn carry_out(
 }
 
 /// Counts what a guest has this peer write, if the owner has room for it.
-pub(crate) fn charge(ask: &Ask, bytes: u64) -> Result<(), Problem> {
-    let Some(key) = ask.who.guest() else { return Ok(()) };
+pub(crate) fn charge(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Problem> {
+    let Some(key) = who.guest() else { return Ok(()) };
     let bytes = bytes.saturating_add(timebus_store::change::OVERHEAD_BYTES);
-    ask.peer.ledger().charge(&key, bytes, now_ms()).map_err(|id| over_budget(&ask.peer, &id))
+    peer.ledger().charge(&key, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
 }
 
 /// The answer to a key that had this peer write as much for it as the owner has allowed.
@@ -348,6 +348,7 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
             .with_fix("`timebus quarantine` lists what is hidden"),
         WriteError::Spans { .. } => Problem::new(StatusCode::CONFLICT, "spans", "this spans paths that are kept apart", detail)
             .with_fix("write each part by a request of its own; `timebus private` lists the paths that are kept apart"),
+        WriteError::Names(named) => crate::blobs::named::problem(named),
         WriteError::UsedUp => Problem::new(StatusCode::GONE, "invite", "the invite is used up", detail),
         WriteError::NoKey => Problem::new(StatusCode::FORBIDDEN, "device", "this device may not write", detail)
             .with_fix("this home is a copy and its root key is cold: `timebus kit --recover` makes it a device of its own"),

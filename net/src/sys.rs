@@ -463,6 +463,7 @@ async fn undo(peer: &Peer, space: Space, path: &Path, body: &[u8]) -> Result<Res
         condition: Condition::None,
         time_ms: now_ms(),
         durable: true,
+        may_name: None,
     };
     let written = peer.store().write(request).await.map_err(|error| write_problem(&error))?;
     let mut response = answer_json(&json!({ "version": written.version, "changed": written.change.is_some() }));

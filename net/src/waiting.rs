@@ -11,6 +11,7 @@ use timebus_store::writer::{Request, WriteError, Written};
 
 use crate::peer::{Peer, lock};
 use crate::problem::Problem;
+use crate::who::Who;
 
 /// How long a write waits; as long as the reference server lets it.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -60,7 +61,12 @@ impl Drop for Place<'_> {
 /// # Errors
 ///
 /// 503 without room, and what `make` says, which makes the request anew from its body of `bytes` bytes.
-pub(crate) async fn write(peer: &Peer, bytes: usize, make: impl Fn() -> Result<Request, Problem>) -> Result<Result<Written, WriteError>, Problem> {
+pub(crate) async fn write(
+    peer: &Peer,
+    who: &Who,
+    bytes: usize,
+    make: impl Fn() -> Result<Request, Problem>,
+) -> Result<Result<Written, WriteError>, Problem> {
     let Some(_place) = peer.waiting.enter(bytes) else {
         let detail = format!("at most {WRITES_MAX} writes of together {BYTES_MAX} bytes wait for versions that they build on");
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "waiting", "too many writes wait here", detail));
@@ -76,7 +82,7 @@ pub(crate) async fn write(peer: &Peer, bytes: usize, make: impl Fn() -> Result<R
             Some(request) => request,
             None => make()?,
         };
-        let result = peer.store.write(request).await;
+        let result = crate::blobs::named::write(peer, who, request).await;
         if !matches!(result, Err(WriteError::UnknownVersion(_))) {
             return Ok(result);
         }

@@ -30,6 +30,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Error as SocketError, Message};
 
 use crate::authority::{Verb, who_are_you};
+use crate::blobs::named;
 use crate::body::Body;
 use crate::computed::{Computed, Source};
 use crate::host::HostKind;
@@ -38,7 +39,7 @@ use crate::link::{Door, Slot};
 use crate::peer::{Of, OriginCount, Peer};
 use crate::problem::Problem;
 use crate::remote::{PATIENCE, Stay, may_fetch, reach_space, stay};
-use crate::route::write_problem;
+use crate::route::{charge, write_problem};
 use crate::server::Link;
 use crate::sys::network::find_space;
 use crate::watch::{End as WatchEnd, Form, RECHECK, Start, Watch};
@@ -598,6 +599,7 @@ impl Socket {
             }
             return self.get(id, path, at, window).map(Some);
         }
+        let bytes = if self.who.guest().is_some() { message.bytes() } else { 0 };
         let value = message.0.remove("value");
         let needed = || value.clone().ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "message", "the value is missing", "add \"value\""));
         let ((space, path), action) = if let Some(path) = message.take_path("put", &self.peer, &self.who, Verb::Write)? {
@@ -641,10 +643,12 @@ impl Socket {
         let parents = message.take_versions("parents")?;
         let durable = message.0.remove("async") != Some(Json::Bool(true));
         message.finish()?;
-        let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable };
-        let store = self.peer.store().clone();
+        charge(&self.peer, &self.who, bytes)?;
+        let may_name = named::may_name(&self.who, None);
+        let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable, may_name };
+        let (peer, who) = (self.peer.clone(), self.who.clone());
         self.pending.push(Box::pin(async move {
-            let reply = match store.write(request).await {
+            let reply = match named::write(&peer, &who, request).await {
                 Ok(written) => {
                     let mut out = format!("{{\"id\":{id},\"ok\":true,\"version\":[").into_bytes();
                     for (at, name) in written.version.iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
+use timebus_store::blobs::BlobHash;
 use timebus_store::json::{Json, Limits, Pos, Step as JsonStep};
 use timebus_store::pipeline::Space;
 use timebus_store::value::{INLINE_BYTES_MAX, Mime, Value};
@@ -9,6 +10,7 @@ use timebus_store::writer::{Action, Condition, Request, TextEdits, WriteError, W
 
 use crate::accept::Mime as Media;
 use crate::authority::Verb;
+use crate::blobs::named;
 use crate::body::Body;
 use crate::cache::canonical;
 use crate::etag;
@@ -37,7 +39,7 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
         return crate::sys::take_changes(&ask, &body).await;
     }
     let make = || {
-        let request = request(&ask, action(&ask, &body)?)?;
+        let request = request(&ask, action(&ask, &body)?, None)?;
         check_digest(&ask, &body, &request)?;
         Ok(request)
     };
@@ -45,9 +47,9 @@ pub(crate) async fn answer(ask: Ask, body: Bytes) -> Result<Response<Body>, Prob
     carry_out(&ask, request, body.len(), make).await
 }
 
-/// The same once it is clear what is to be done.
-pub(crate) async fn perform(ask: Ask, action: Action) -> Result<Response<Body>, Problem> {
-    let make = || request(&ask, action.clone());
+/// The same once it is clear what is to be done, with content that came with the request.
+pub(crate) async fn perform(ask: Ask, action: Action, brought: BlobHash) -> Result<Response<Body>, Problem> {
+    let make = || request(&ask, action.clone(), Some(brought));
     let request = make()?;
     carry_out(&ask, request, 0, make).await
 }
@@ -64,8 +66,8 @@ async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() ->
     {
         ask.peer.senders.remember(ask.space.key, label, Sender { client, path: path.clone(), parents: parents.clone() });
     }
-    let result = match ask.peer.store.write(request).await {
-        Err(WriteError::UnknownVersion(_)) if waits => crate::waiting::write(&ask.peer, bytes, make).await?,
+    let result = match named::write(&ask.peer, &ask.who, request).await {
+        Err(WriteError::UnknownVersion(_)) if waits => crate::waiting::write(&ask.peer, &ask.who, bytes, make).await?,
         result => result,
     };
     match result {
@@ -168,7 +170,7 @@ fn digest_differs(what: &str) -> Problem {
 }
 
 /// Everything of a request but what it does.
-fn request(ask: &Ask, action: Action) -> Result<Request, Problem> {
+fn request(ask: &Ask, action: Action, brought: Option<BlobHash>) -> Result<Request, Problem> {
     let headers = &ask.head.headers;
     let label = match versions(headers, "version")? {
         None => None,
@@ -195,6 +197,7 @@ fn request(ask: &Ask, action: Action) -> Result<Request, Problem> {
         condition: condition(ask)?,
         time_ms: now_ms(),
         durable: !prefer_async,
+        may_name: named::may_name(&ask.who, brought),
     })
 }
 

@@ -41,7 +41,7 @@ impl Site {
     fn put(&mut self, at: &str, value: &str) {
         let (action, condition) = (Action::Put(Json::String(value.to_owned())), Condition::None);
         let path = Path::parse(at).expect("a path");
-        let request = Request { space: None, path, action, parents: None, label: None, condition, time_ms: BEGIN_MS, durable: true };
+        let request = Request { space: None, path, action, parents: None, label: None, condition, time_ms: BEGIN_MS, durable: true, may_name: None };
         let store = self.store();
         self.engine.finish(store.write(request)).expect("ends").expect("written");
     }

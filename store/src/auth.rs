@@ -68,7 +68,11 @@ impl Held {
 
     /// Whether it is in force and allows everything. Only who may do everything can have given it.
     fn is_device(&self) -> bool {
-        self.live && self.grant.actions == Actions::ALL && self.grant.scope == Scope::everything() && self.grant.timelines == Timelines::All
+        self.live && self.allows_everything()
+    }
+
+    fn allows_everything(&self) -> bool {
+        self.grant.actions == Actions::ALL && self.grant.scope == Scope::everything() && self.grant.timelines == Timelines::All
     }
 
     /// Whether fetching by it means fetching timelines whole. A grant for one key does, whatever its scope: there is no
@@ -270,6 +274,13 @@ impl Rights {
             Audience::Key(key) => Some(key),
             Audience::Anyone => None,
         })
+    }
+
+    /// Whether a key is or was one of the owner's devices.
+    #[must_use]
+    pub fn was_device(&self, key: &PublicKey) -> bool {
+        let own = self.audiences.get(&Audience::Key(*key)).into_iter().flatten();
+        own.filter_map(|id| self.grants.get(id)).any(Held::allows_everything)
     }
 
     /// Takes in the statements of an admitted `auth` change, and says what they changed for others. Changes come in any

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bao_tree::BlockSize;
 
 pub mod collect;
+mod origin;
 pub mod partial;
 mod read;
 mod reference;
@@ -100,6 +101,8 @@ struct Inner {
     leases: Mutex<HashMap<BlobHash, usize>>,
     /// Bytes of whole blobs and of those being written.
     bytes: Mutex<u64>,
+    /// Held while it is decided for whom a blob is fetched.
+    origins: Mutex<()>,
 }
 
 /// While this is held, a blob that is here stays here.
@@ -135,8 +138,13 @@ impl Blobs {
             std::fs::remove_dir_all(&temporary)?;
         }
         make_folder(&temporary)?;
-        let blobs =
-            Self(Arc::new(Inner { folder: folder.to_owned(), limits: Mutex::new(limits), leases: Mutex::default(), bytes: Mutex::default() }));
+        let blobs = Self(Arc::new(Inner {
+            folder: folder.to_owned(),
+            limits: Mutex::new(limits),
+            leases: Mutex::default(),
+            bytes: Mutex::default(),
+            origins: Mutex::default(),
+        }));
         let mut bytes = 0;
         for (_, len) in blobs.list()? {
             bytes += len;
@@ -259,7 +267,7 @@ impl Blobs {
         let _lease = self.lease(*hash);
         let mut found = Vec::new();
         // The tree first, as they are written.
-        for path in [self.tree_path(hash), self.path(hash)] {
+        for path in [with_ending(&self.path(hash), ORIGIN), self.tree_path(hash), self.path(hash)] {
             let name = path.strip_prefix(&self.0.folder).map_err(io::Error::other)?.to_string_lossy().into_owned();
             match open_read(&path) {
                 Ok(file) => found.push((name, file)),
@@ -291,6 +299,7 @@ impl Blobs {
         std::fs::remove_file(self.path(hash))?;
         remove_if_there(&self.tree_path(hash))?;
         remove_if_there(&self.unused_path(hash))?;
+        remove_if_there(&with_ending(&self.path(hash), ORIGIN))?;
         drop(leases);
         self.count(-(len as i128));
         Ok(true)
@@ -335,6 +344,8 @@ const TEMPORARY: &str = "new";
 const SHARD_CHARS: usize = 2;
 /// Ends the name of the file with a blob's hash tree.
 const TREE: &str = ".tree";
+/// Ends the name of the file that says for which timelines a blob was fetched from others.
+const ORIGIN: &str = ".for";
 /// Ends the name of an empty file that says since when nothing refers to a blob.
 const UNUSED: &str = ".unused";
 

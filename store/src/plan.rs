@@ -526,6 +526,16 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// The blobs that its ops name.
+    pub fn blobs(&self) -> impl Iterator<Item = crate::blobs::BlobHash> {
+        self.ops.iter().filter_map(|op| match op {
+            PlannedOp::Set { value: Value::Blob { hash, .. }, .. } | PlannedOp::Ins { value: Value::Blob { hash, .. }, .. } => {
+                Some(crate::blobs::BlobHash::from_bytes(*hash))
+            }
+            _ => None,
+        })
+    }
+
     /// Puts the ops into as few bodies as they fit, in order. References to ops of earlier bodies are filled in by
     /// [`PlannedBody::finish`], when the ids of those are known.
     ///

@@ -1,6 +1,6 @@
 //! A store: one home folder, its change log, its tables, and the threads that write them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
@@ -332,8 +332,12 @@ pub struct Reading {
 pub struct BlobPlace {
     /// In which space.
     pub space: Space,
+    /// In which of its timelines.
+    pub timeline: TimelineId,
     /// Where in it.
     pub path: Path,
+    /// By whose key.
+    pub author: PublicKey,
     /// Whether it does so now; else an older version did.
     pub is_visible: bool,
 }
@@ -587,6 +591,14 @@ impl Store {
         *key == self.space() || self.rights(&self.space()).is_some_and(|rights| rights.devices().any(|device| device == *key))
     }
 
+    /// Whether what a key wrote in a space was written by one of the owner's devices: this one, or one of the own space,
+    /// also if it is none any more.
+    #[must_use]
+    pub fn is_by_owner(&self, space: &PublicKey, author: &PublicKey) -> bool {
+        let own = self.space();
+        *author == self.device() || *space == own && (*author == own || self.rights(&own).is_some_and(|rights| rights.was_device(author)))
+    }
+
     /// The home folder; empty for a store in memory.
     #[must_use]
     pub fn home(&self) -> &FilePath {
@@ -622,18 +634,36 @@ impl Store {
     ///
     /// [`StorageError`].
     pub fn places_of(&self, rows: &Committed, hash: &BlobHash) -> Result<Vec<BlobPlace>, StorageError> {
-        let spaces: Vec<(Space, Vec<u32>)> = self.spaces().into_iter().map(|space| (space, self.values_of(&space.key))).collect();
-        let mut bodies = Bodies::new(self.inner.log.clone());
         let mut found = Vec::new();
+        self.is_named_where(rows, hash, |place| {
+            found.push(place);
+            false
+        })?;
+        Ok(found)
+    }
+
+    /// Whether a blob is named at a place that `fits`. Looks no further than the first one that does.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn is_named_where(&self, rows: &Committed, hash: &BlobHash, mut fits: impl FnMut(BlobPlace) -> bool) -> Result<bool, StorageError> {
+        let all = |space: Space| self.timelines_of(&space.key).into_iter().map(move |(timeline, t)| (t, (space, timeline)));
+        let timelines: HashMap<u32, (Space, TimelineId)> = self.spaces().into_iter().flat_map(all).collect();
+        let mut bodies = Bodies::new(self.inner.log.clone());
         for reference in references(rows, hash) {
             let reference = reference?;
-            let Some((space, _)) = spaces.iter().find(|(_, values)| values.contains(&reference.t)) else { continue };
-            let id = OpId { change: summary(rows, reference.t, reference.a)?.id, index: reference.index };
+            let Some((space, timeline)) = timelines.get(&reference.t) else { continue };
+            let change = summary(rows, reference.t, reference.a)?;
+            let id = OpId { change: change.id, index: reference.index };
             if let Some((path, _)) = bodies.write_at(rows, reference.t, id)? {
-                found.push(BlobPlace { space: *space, path, is_visible: reference.is_visible });
+                let (space, timeline, author, is_visible) = (*space, *timeline, change.author, reference.is_visible);
+                if fits(BlobPlace { space, timeline, path, author, is_visible }) {
+                    return Ok(true);
+                }
             }
         }
-        Ok(found)
+        Ok(false)
     }
 
     /// All blobs that visible values of a space name.

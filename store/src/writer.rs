@@ -11,6 +11,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvErr
 use timebus_identity::{SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
 
+use crate::blobs::BlobHash;
 use crate::change::{self, Change, PARENTS_MAX, Part};
 use crate::grant::{Audience, Grant, Revoke};
 use crate::ids::{ChangeId, GrantId, OpId};
@@ -127,6 +128,9 @@ pub struct Request {
     pub time_ms: u64,
     /// Whether to answer only when it is on disk.
     pub durable: bool,
+    /// The blobs that it may name where they were not named before; if not said, any. For those on whose behalf this
+    /// device writes and who must not get at content by its hash alone.
+    pub may_name: Option<Vec<BlobHash>>,
 }
 
 /// What is said about the rights in a space.
@@ -238,6 +242,9 @@ pub enum WriteError {
         /// What is mounted below.
         mount: Path,
     },
+    /// It names blobs that it may not: see [`Request::may_name`].
+    #[error("it refers to content by hash: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
+    Names(Vec<BlobHash>),
     /// As many keys as may have a grant of this label have one.
     #[error("the invite is used up")]
     UsedUp,
@@ -661,7 +668,7 @@ impl Decider {
             Action::Inc(_) => return self.decide_inc(request),
             _ => {}
         }
-        let Request { space, path, action, parents, label, condition, time_ms, .. } = request;
+        let Request { space, path, action, parents, label, condition, time_ms, may_name, .. } = request;
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let cap = self.cap(space, &path)?;
@@ -720,6 +727,14 @@ impl Decider {
         };
         if let Some(mount) = mounts.into_iter().find(|mount| plan.touches(mount)) {
             return Err(WriteError::Spans { path, mount });
+        }
+        if let Some(may_name) = may_name {
+            let mut others: Vec<BlobHash> = plan.blobs().filter(|hash| !may_name.contains(hash)).collect();
+            others.sort_unstable();
+            others.dedup();
+            if !others.is_empty() {
+                return Err(WriteError::Names(others));
+            }
         }
         let bodies = plan.into_bodies()?;
         if bodies.is_empty() && label.is_none() {

@@ -20,7 +20,7 @@ fn path(text: &str) -> Path {
 }
 
 fn request(at: &str, action: Action) -> Request {
-    Request { space: None, path: path(at), action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true }
+    Request { space: None, path: path(at), action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true, may_name: None }
 }
 
 async fn put(store: &Store, at: &str, value: &str) -> Written {

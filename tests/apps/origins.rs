@@ -12,7 +12,7 @@ const WANTS: &str = r#"[{"path":"/boards","may":["read","write"],"why":"boards"}
     {"path":"/.sys/spaces","may":["read"]}]"#;
 
 /// Writes an app into a folder beside a home.
-pub(super) fn folder(home: &Home, name: &str, wants: &str, page: &str) -> String {
+pub(crate) fn folder(home: &Home, name: &str, wants: &str, page: &str) -> String {
     let folder = home.beside(name);
     std::fs::create_dir_all(&folder).expect("a folder");
     let manifest = format!(r#"{{"name":"{name}","title":"The {name}","about":"For a test","wants":{wants}}}"#);
@@ -22,40 +22,40 @@ pub(super) fn folder(home: &Home, name: &str, wants: &str, page: &str) -> String
 }
 
 /// Installs an app from a folder; answers what the program says of it.
-pub(super) fn install(peer: &Peer, folder: &str) -> Value {
+pub(crate) fn install(peer: &Peer, folder: &str) -> Value {
     let ran = run(peer.home(), &["--json", "app", "install", folder, "--yes"]);
     assert_eq!(ran.code, 0, "{ran:?}");
     serde_json::from_str(ran.out.lines().last().unwrap_or_default()).expect("JSON")
 }
 
 /// An origin of an app, as its pages ask it.
-pub(super) struct Origin<'a> {
+pub(crate) struct Origin<'a> {
     peer: &'a Peer,
-    pub(super) host: String,
-    pub(super) origin: String,
+    pub(crate) host: String,
+    pub(crate) origin: String,
 }
 
 impl<'a> Origin<'a> {
-    pub(super) fn new(peer: &'a Peer, alias: &str) -> Self {
+    pub(crate) fn new(peer: &'a Peer, alias: &str) -> Self {
         let host = format!("{alias}.localhost:{}", peer.address().port());
         Self { peer, origin: format!("http://{host}"), host }
     }
 
-    pub(super) fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut all = vec![("Host", self.host.as_str())];
         all.extend(headers);
         self.peer.send(method, target, &all, body)
     }
 
     /// What a page of it gets.
-    pub(super) fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         let answer = self.ask("POST", "/.sys/token", &[("Origin", &self.origin), ("Sec-Fetch-Site", "same-origin")], "{}");
         assert_eq!(answer.status, 200, "{}", answer.text());
         answer.json()["token"].as_str().expect("a token").to_owned()
     }
 
     /// Asks as a page with a token.
-    pub(super) fn page(&self, token: &str, method: &str, target: &str, body: &str) -> Answer {
+    pub(crate) fn page(&self, token: &str, method: &str, target: &str, body: &str) -> Answer {
         let bearer = format!("Bearer {token}");
         let kind = ("Content-Type", "application/json");
         self.ask(method, target, &[("Authorization", &bearer), ("Origin", &self.origin), ("Sec-Fetch-Site", "same-origin"), kind], body)

@@ -90,6 +90,7 @@ fn write(kept: &Kept, space: &PublicKey, who: &str, first: usize, count: usize) 
                 time_ms: 1_800_000_000_000 + number as u64,
                 // The last one waits for the disk, and so for all of them.
                 durable: number + 1 == first + count,
+                may_name: None,
             };
             kept.store.write(request).await?;
         }

@@ -165,6 +165,7 @@ fn stored(home: &File, steps: &[Step], end: &str, runtime: &tokio::runtime::Runt
             condition: Condition::None,
             time_ms: 1,
             durable: false,
+            may_name: None,
         });
         names.push(label);
     }

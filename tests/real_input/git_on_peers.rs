@@ -63,6 +63,7 @@ fn commit(engine: &mut Engine, space: &PublicKey, number: usize, parents: &[usiz
         condition: Condition::None,
         time_ms,
         durable: true,
+        may_name: None,
     };
     let written = engine.finish(async move { store.write(request).await }).expect("the engine answers");
     let written = written.unwrap_or_else(|error| panic!("commit {number}: {error}"));

@@ -78,6 +78,7 @@ impl Author {
             condition: Condition::None,
             time_ms: value["timestamp"].as_u64().expect("a time"),
             durable: true,
+            may_name: None,
         };
         let store = self.engine.store().clone();
         self.engine.finish(async move { store.write(request).await }).expect("the engine answers").expect("the owner may write");

@@ -7,12 +7,12 @@ use timebus_net::signature::{RequestHead, content_digest, sign_request};
 use crate::http::Answer;
 use crate::peer::Peer;
 
-pub(super) fn now_s() -> i64 {
+pub(crate) fn now_s() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 /// The headers of a request that looks like a page's, which has no rights but by its signature.
-pub(super) fn signed(peer: &Peer, key: &SecretKey, method: &str, path: &str, body: &str, now_s: i64) -> Vec<(&'static str, String)> {
+pub(crate) fn signed(peer: &Peer, key: &SecretKey, method: &str, path: &str, body: &str, now_s: i64) -> Vec<(&'static str, String)> {
     let authority = peer.authority();
     let digest = content_digest(body.as_bytes());
     let field = |name: &str| (name == "content-digest" && !body.is_empty()).then(|| digest.clone());
@@ -25,7 +25,7 @@ pub(super) fn signed(peer: &Peer, key: &SecretKey, method: &str, path: &str, bod
     out
 }
 
-pub(super) fn send(peer: &Peer, method: &str, path: &str, headers: &[(&'static str, String)], body: &str) -> Answer {
+pub(crate) fn send(peer: &Peer, method: &str, path: &str, headers: &[(&'static str, String)], body: &str) -> Answer {
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     peer.send(method, path, &headers, body)
 }

@@ -16,12 +16,14 @@ use timebus_store::blobs::{Blob, BlobHash, SaveError, references};
 use timebus_store::ids::TimelineId;
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
+use timebus_store::summary::summary;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::exchange::{Exchange, Input, LinkId, Look, Output};
 use super::frame::{BlobFrame, TYPES};
+use super::named::belongs;
 use super::pieces::Pieces;
 use crate::link::{LinkSender, SEND_BYTES_MAX};
 use crate::network::Asker;
@@ -192,10 +194,10 @@ impl Fetcher {
     /// Begins to get a blob, or joins those who wait for it; `None` when the peer stops.
     pub(crate) async fn fetch(&self, store: &Store, space: Space, hash: BlobHash, len: u64) -> Result<Option<Fetch>, SaveError> {
         let Some(blobs) = store.blobs().cloned() else { return Ok(None) };
-        let partial = tokio::task::spawn_blocking(move || blobs.partial(hash, len)).await;
+        let timeline = store.timeline(space);
+        let partial = tokio::task::spawn_blocking(move || blobs.fetch(hash, len, &timeline)).await;
         let partial = Arc::new(partial.map_err(|error| SaveError::Io(std::io::Error::other(error)))??);
         let (reply, answer) = oneshot::channel();
-        let timeline = store.timeline(space);
         let _ = self.control.send(Control::Fetch { space: space.key, timeline, partial, reply });
         Ok(answer.await.ok())
     }
@@ -512,7 +514,11 @@ async fn may_have(asker: &Asker, store: &Store, look: &Look) -> Option<Pieces> {
     let found = tokio::task::spawn_blocking(move || {
         let rows = store.snapshot();
         let readable = crate::held::readable_by(&store, &remote, &look.space, crate::who::now_ms());
-        let is_named = references(&*rows, &look.hash).any(|reference| reference.is_ok_and(|reference| readable.contains(&reference.t)));
+        let is_named = references(&*rows, &look.hash).any(|reference| {
+            let Ok(reference) = reference else { return false };
+            let Some((_, timeline)) = readable.iter().find(|(t, _)| *t == reference.t) else { return false };
+            summary(&*rows, reference.t, reference.a).is_ok_and(|own| belongs(&store, &look.hash, &look.space, timeline, &own.author))
+        });
         if !is_named {
             return None;
         }

@@ -8,17 +8,19 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use timebus_store::blobs::partial::PIECE_BYTES as PIECE;
 use timebus_store::blobs::{Blob, BlobHash, Damage};
+use timebus_store::summary::summary;
 use timebus_store::tree::{Shape, Tree};
 use timebus_store::value::{Mime, Value};
 
 use super::PIECE_BYTES;
 use super::fetch::{Fetch, named};
+use super::named::belongs;
 use crate::accept::{Mime as Media, negotiate};
 use crate::body::Body;
 use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
 use crate::problem::Problem;
 use crate::read::insert;
-use crate::route::Ask;
+use crate::route::{Ask, storage_problem};
 use crate::target::View;
 use crate::who::{Who, text};
 
@@ -31,6 +33,8 @@ pub(crate) struct Wanted {
     pub(crate) hash: BlobHash,
     len: u64,
     mime: Mime,
+    /// Which change names it.
+    a: u64,
 }
 
 impl Wanted {
@@ -39,11 +43,22 @@ impl Wanted {
         if ask.query.view == View::All || tree.shape() != Shape::Scalar {
             return None;
         }
-        let Value::Blob { hash, len, mime } = &tree.writes.first()?.value else { return None };
+        let write = tree.writes.first()?;
+        let Value::Blob { hash, len, mime } = &write.value else { return None };
         let own = Media::parse(mime.as_str()).unwrap_or(Media::BYTES);
         let offers = [own.clone(), Media::JSON];
         let chosen = negotiate(text(&ask.head.headers, header::ACCEPT), &offers).unwrap_or(&own);
-        (*chosen == own).then(|| Self { hash: BlobHash::from_bytes(*hash), len: *len, mime: mime.clone() })
+        (*chosen == own).then(|| Self { hash: BlobHash::from_bytes(*hash), len: *len, mime: mime.clone(), a: write.a })
+    }
+
+    /// Whether what is here of it may be handed out to who asks: see [`super::named`].
+    fn is_for(&self, ask: &Ask) -> Result<bool, Problem> {
+        if ask.who.is_owner() {
+            return Ok(true);
+        }
+        let store = ask.peer.store();
+        let own = summary(&*store.snapshot(), ask.space.main(), self.a).map_err(|error| storage_problem(&error))?;
+        Ok(belongs(store, &self.hash, &ask.space.key, &store.timeline(ask.space), &own.author))
     }
 
     /// Its entity tag: who has the content knows that it is the same.
@@ -54,7 +69,9 @@ impl Wanted {
 
 /// Adds a blob to an answer that has its other headers.
 pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) -> Result<Response<Body>, Problem> {
-    let Some(blob) = super::of(&ask.peer)?.open_blob(wanted.hash).map_err(|error| damaged(wanted, &Damage::Io(error)))? else {
+    let blob =
+        if wanted.is_for(ask)? { super::of(&ask.peer)?.open_blob(wanted.hash).map_err(|error| damaged(wanted, &Damage::Io(error)))? } else { None };
+    let Some(blob) = blob else {
         if ask.head.method == Method::HEAD {
             media_headers(ask, response.headers_mut(), wanted.mime.as_str());
             insert(response.headers_mut(), SOURCE, "not here");

@@ -38,7 +38,7 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
         let Some(bytes) = body.next().await? else {
             check.update(&first);
             check.finish()?;
-            crate::route::charge(&ask, first.len() as u64)?;
+            crate::route::charge(&ask.peer, &ask.who, first.len() as u64)?;
             return write::answer(ask, first.freeze()).await;
         };
         first.extend_from_slice(&bytes);
@@ -121,7 +121,7 @@ pub(super) async fn pour(
 
 /// Writes the value that names a blob. The blob is kept until that is on disk.
 pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease), mime: Mime) -> Result<Response<Body>, Problem> {
-    crate::route::charge(&ask, len)?;
+    crate::route::charge(&ask.peer, &ask.who, len)?;
     let value = Value::Blob { hash: *hash.as_bytes(), len, mime };
     let action = if ask.head.method == Method::POST {
         let Json::Object(members) = timebus_store::tree::value_json(&value, &ask.space.key) else {
@@ -131,7 +131,7 @@ pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease),
     } else {
         Action::PutValue(value)
     };
-    write::perform(ask, action).await
+    write::perform(ask, action, hash).await
 }
 
 /// Under which media type the file is kept.

@@ -358,6 +358,7 @@ async fn publish(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         condition: Condition::None,
         time_ms: now_ms(),
         durable: true,
+        may_name: None,
     };
     peer.store().write(request).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"name": bundle.manifest.name, "title": bundle.manifest.title, "version": bundle.version(), "path": path.to_string(),

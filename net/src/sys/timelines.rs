@@ -175,6 +175,7 @@ async fn write(store: &Store, space: Space, path: &Path, action: Action, parents
     // A version without names is that of a path at which never was anything.
     let parents = parents.filter(|parents| !parents.is_empty());
     let (label, condition) = (None, Condition::None);
-    let request = Request { space: Some(space), path: path.clone(), action, parents, label, condition, time_ms: now_ms(), durable: true };
+    let request =
+        Request { space: Some(space), path: path.clone(), action, parents, label, condition, time_ms: now_ms(), durable: true, may_name: None };
     store.write(request).await.map(drop).map_err(|error| write_problem(&error))
 }

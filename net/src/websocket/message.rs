@@ -25,6 +25,15 @@ const VERBS: [&str; 9] = ["watch", "get", "put", "patch", "post", "text", "edit"
 pub(super) struct Fields(pub(super) BTreeMap<String, Json>);
 
 impl Fields {
+    pub(super) fn bytes(&self) -> u64 {
+        let mut out = Vec::new();
+        for (name, value) in &self.0 {
+            out.extend_from_slice(name.as_bytes());
+            value.write(&mut out);
+        }
+        out.len() as u64
+    }
+
     pub(super) fn take_text(&mut self, name: &str) -> Option<String> {
         match self.0.get(name) {
             Some(Json::String(_)) => match self.0.remove(name) {

@@ -11,7 +11,7 @@ use bao_tree::io::outboard::PostOrderOutboard;
 use bao_tree::io::sync::{DecodeResponseIter, encode_ranges_validated};
 use bao_tree::{BaoTree, ChunkNum, ChunkRanges};
 
-use super::{BLOCK_SIZE, BlobHash, Blobs, Lease, SaveError, TREE, make_folder, remove_if_there, sync_folder, with_ending};
+use super::{BLOCK_SIZE, BlobHash, Blobs, Lease, ORIGIN, SaveError, TREE, make_folder, remove_if_there, sync_folder, with_ending};
 
 /// Bytes that are asked for and sent at once: eight groups with the way from the root to them.
 pub const PIECE_BYTES: u64 = 128 * 1024;
@@ -152,7 +152,7 @@ impl Blobs {
     /// What the system says.
     pub fn remove_partial(&self, hash: &BlobHash) -> io::Result<()> {
         let file = self.folder().join(FOLDER).join(hash.to_string());
-        for path in [with_ending(&file, HAVE), with_ending(&file, TREE), file] {
+        for path in [with_ending(&file, HAVE), with_ending(&file, TREE), with_ending(&file, ORIGIN), file] {
             remove_if_there(&path)?;
         }
         Ok(())
@@ -302,6 +302,7 @@ impl Partial {
         self.data.sync_all()?;
         self.tree.sync_all()?;
         let was = self.blobs.len_of(&self.hash);
+        self.blobs.place_origin(&self.hash, &with_ending(&self.file, ORIGIN))?;
         std::fs::rename(with_ending(&self.file, TREE), self.blobs.tree_path(&self.hash))?;
         std::fs::rename(&self.file, &path)?;
         sync_folder(folder)?;

@@ -81,7 +81,7 @@ pub(crate) fn json(text: &str) -> Json {
 
 /// A plain request.
 pub(crate) fn request(at: &str, action: Action) -> Request {
-    Request { space: None, path: path(at), action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true }
+    Request { space: None, path: path(at), action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true, may_name: None }
 }
 
 /// A request of somebody who had seen `parents`.

@@ -179,7 +179,7 @@ impl World {
 
     pub(super) fn request(&self, space: Option<timebus_store::pipeline::Space>, at: &str, action: Action, time_ms: u64) -> Request {
         let path = Path::parse(at).unwrap_or_else(|_| Path::root());
-        Request { space, path, action, parents: None, label: None, condition: Condition::None, time_ms, durable: true }
+        Request { space, path, action, parents: None, label: None, condition: Condition::None, time_ms, durable: true, may_name: None }
     }
 
     fn draw_write(&mut self, peer: usize) {

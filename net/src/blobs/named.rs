@@ -1,0 +1,82 @@
+//! Content that is named by its hash, and who gets at it by that.
+//!
+//! A hash is no right. Whoever may write can name content that he never saw, and that is here for other reasons: over
+//! HTTP, where this peer writes for him, or by a change that he signed himself. So two questions are asked of everybody
+//! but the owner. When he writes here: may he read what he names, at some path, or does he bring it now? And when he
+//! reads: did this content get to where it is named from those who have that place ([`belongs`])?
+//!
+//! What is here, and not for him, is to him as what is not here.
+
+use http::StatusCode;
+use timebus_identity::PublicKey;
+use timebus_store::blobs::BlobHash;
+use timebus_store::ids::TimelineId;
+use timebus_store::store::{StorageError, Store};
+use timebus_store::writer::{Request, WriteError, Written};
+
+use crate::authority::Verb;
+use crate::peer::Peer;
+use crate::problem::Problem;
+use crate::who::Who;
+
+/// How often a write is tried again that names other content than was looked at before.
+const TRIES: usize = 3;
+
+/// Whether content is here for those who have a timeline in which somebody names it: the owner named it there himself,
+/// or had this peer do so for somebody who was asked, or it was fetched from those who have the timeline.
+pub(crate) fn belongs(store: &Store, hash: &BlobHash, space: &PublicKey, timeline: &TimelineId, author: &PublicKey) -> bool {
+    store.is_by_owner(space, author) || store.blobs().is_some_and(|blobs| blobs.came_for(hash, timeline))
+}
+
+/// What somebody may name who brings this content.
+pub(crate) fn may_name(who: &Who, brought: Option<BlobHash>) -> Option<Vec<BlobHash>> {
+    if who.is_owner() { None } else { Some(brought.into_iter().collect()) }
+}
+
+/// Writes for somebody who may write there. If he names content that he may read at some path, he may do that.
+///
+/// # Errors
+///
+/// As [`Store::write`]; [`WriteError::Names`] if he may not read it.
+pub(crate) async fn write(peer: &Peer, who: &Who, mut request: Request) -> Result<Written, WriteError> {
+    for _ in 0..TRIES {
+        let named = match (peer.store().write(request.clone()).await, &mut request.may_name) {
+            (Err(WriteError::Names(named)), Some(may_name)) => {
+                may_name.extend(&named);
+                named
+            }
+            (result, _) => return result,
+        };
+        let (peer, who) = (peer.clone(), who.clone());
+        let refused = tokio::task::spawn_blocking(move || unreadable(&peer, &who, named)).await;
+        let refused = refused.map_err(|_| WriteError::Closing)??;
+        if !refused.is_empty() {
+            return Err(WriteError::Names(refused));
+        }
+    }
+    Err(WriteError::Names(Vec::new()))
+}
+
+/// The first of these blobs that somebody may read nowhere, if there is one.
+fn unreadable(peer: &Peer, who: &Who, named: Vec<BlobHash>) -> Result<Vec<BlobHash>, StorageError> {
+    let (store, rows) = (peer.store(), peer.store().snapshot());
+    for hash in named {
+        let may_read = store.is_named_where(&rows, &hash, |place| {
+            who.may(peer, Verb::Read, &place.space.key, &place.path).is_ok()
+                && belongs(store, &hash, &place.space.key, &place.timeline, &place.author)
+        })?;
+        if !may_read {
+            return Ok(vec![hash]);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The answer to who names content that he may not read.
+pub(crate) fn problem(named: &[BlobHash]) -> Problem {
+    let named: Vec<String> = named.iter().map(ToString::to_string).collect();
+    let detail = format!("you may read {} nowhere on this peer, and a hash alone is no right to content", named.join(", "));
+    Problem::new(StatusCode::FORBIDDEN, "blob-rights", "this content is not yours to name", detail)
+        .with_fix("PUT the file itself at this path, with its media type")
+        .with("blobs", named)
+}

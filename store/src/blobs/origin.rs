@@ -1,0 +1,125 @@
+//! For which timelines blobs were fetched from others.
+//!
+//! Whoever may write can write any hash, also that of content which he never saw and which is here for another reason. So
+//! that a blob is here says nothing about who may have it: a timeline that names it does, if its content came from those
+//! who have that timeline. [`Blobs::fetch`] remembers that beside the blob.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use super::partial::{FOLDER, Partial};
+use super::{BlobHash, Blobs, ORIGIN, SaveError, make_folder, remove_if_there, with_ending};
+use crate::ids::TimelineId;
+
+/// Timelines that are remembered for one blob. Those of whom more is not known get it from others.
+const TIMELINES_MAX: usize = 64;
+
+impl Blobs {
+    /// [`Blobs::partial`], to be filled by those who have a timeline. If a part is here, or others fill it by now, it
+    /// stays theirs for whom it was begun.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn fetch(&self, hash: BlobHash, len: u64, timeline: &TimelineId) -> Result<Partial, SaveError> {
+        let _alone = super::lock(&self.0.origins);
+        let folder = self.folder().join(FOLDER);
+        let file = folder.join(hash.to_string());
+        if !file.exists() {
+            make_folder(&folder).map_err(SaveError::Io)?;
+            let origin = with_ending(&file, ORIGIN);
+            remove_if_there(&origin).and_then(|()| append(&origin, timeline.as_bytes())).map_err(SaveError::Io)?;
+        }
+        self.partial(hash, len)
+    }
+
+    /// Whether what is here of a blob, whole or not, came from those who have a timeline.
+    #[must_use]
+    pub fn came_for(&self, hash: &BlobHash, timeline: &TimelineId) -> bool {
+        let part = self.folder().join(FOLDER).join(hash.to_string());
+        let file = if self.len_of(hash).is_some() { self.path(hash) } else { part };
+        origins(&with_ending(&file, ORIGIN)).is_ok_and(|known| known.iter().any(|known| known == timeline.as_bytes()))
+    }
+
+    /// Moves what is known of a part to the whole.
+    pub(super) fn place_origin(&self, hash: &BlobHash, part: &Path) -> io::Result<()> {
+        let whole = with_ending(&self.path(hash), ORIGIN);
+        let known = origins(&whole)?;
+        for timeline in origins(part)? {
+            if !known.contains(&timeline) && known.len() < TIMELINES_MAX {
+                append(&whole, &timeline)?;
+            }
+        }
+        remove_if_there(part)
+    }
+}
+
+fn origins(file: &Path) -> io::Result<Vec<[u8; 32]>> {
+    match std::fs::read(file) {
+        // What a crash cut short is not counted.
+        Ok(bytes) => Ok(bytes.as_chunks::<32>().0.to_vec()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+fn append(file: &Path, timeline: &[u8; 32]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options.append(true).create(true).mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(file)?;
+    // After a crash within, what follows begins at a place of its own.
+    let torn = file.metadata()?.len() % 32;
+    if torn > 0 {
+        file.set_len(file.metadata()?.len() - torn)?;
+    }
+    file.write_all(timeline)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blobs::Limits;
+    use crate::blobs::partial::pieces_of;
+
+    fn blobs() -> (tempfile::TempDir, Blobs) {
+        let temp = tempfile::tempdir().expect("a folder");
+        let blobs = Blobs::open(&temp.path().join("blobs"), Limits { reserve_bytes: 0, ..Limits::default() }).expect("opens");
+        (temp, blobs)
+    }
+
+    #[test]
+    fn a_blob_is_known_to_have_come_for_whom_it_was_begun() {
+        let ((_a, from), (_b, to)) = (blobs(), blobs());
+        let mut writer = from.writer().expect("begins");
+        writer.write(&[7; 300_000]).expect("writes");
+        let (hash, len, _lease) = writer.finish().expect("finishes");
+        let source = from.open_blob(hash).expect("opens").expect("is here");
+        let (first, second, third) = (TimelineId([1; 32]), TimelineId([2; 32]), TimelineId([3; 32]));
+        assert!(!from.came_for(&hash, &first), "what was put in here came for nobody");
+        let knows = |blobs: &Blobs| [&first, &second, &third].map(|timeline| blobs.came_for(&hash, timeline));
+        let partial = to.fetch(hash, len, &first).expect("room");
+        drop(to.fetch(hash, len, &second).expect("room"));
+        assert_eq!(knows(&to), [true, false, false], "who joins gets no right by that");
+        for piece in 0..pieces_of(len) as u32 {
+            partial.put(piece, &source.slice(piece).expect("good")).expect("good");
+        }
+        drop(partial);
+        assert_eq!(knows(&to), [true, false, false]);
+        // It is whole here, and somebody of the second timeline turns out to have it too.
+        let again = to.fetch(hash, len, &second).expect("room");
+        assert_eq!(knows(&to), [true, false, false], "not before it has come");
+        for piece in 0..pieces_of(len) as u32 {
+            again.put(piece, &source.slice(piece).expect("good")).expect("good");
+        }
+        drop(again);
+        assert_eq!(knows(&to), [true, true, false]);
+        assert!(to.remove(&hash).expect("no lease"));
+        assert_eq!(knows(&to), [false; 3]);
+        drop(to.fetch(hash, len, &third).expect("room"));
+        to.remove_partial(&hash).expect("removed");
+        drop(to.partial(hash, len).expect("room"));
+        assert_eq!(knows(&to), [false; 3], "what is begun anew is nobody's");
+    }
+}
