@@ -24,7 +24,13 @@ const TOKEN: &str = "token";
 /// What `next.hash` says in a home that never had the root key.
 const UNKNOWN: &str = "unknown\n";
 
-const ALL: [&str; 8] = [SPACE, ROOT, NEXT, NEXT_HASH, DEVICE, DEVICE_NEW, INCARNATION, TOKEN];
+/// What is to take their places when a rotation that was begun is over.
+const ROOT_NEW: &str = "root.key.new";
+const NEXT_NEW: &str = "next.key.new";
+/// Which key is the root, once it is another than the one that names the space.
+const ROOT_PUBLIC: &str = "root";
+
+const ALL: [&str; 11] = [SPACE, ROOT, NEXT, NEXT_HASH, DEVICE, DEVICE_NEW, INCARNATION, TOKEN, ROOT_NEW, NEXT_NEW, ROOT_PUBLIC];
 
 /// The keys folder of one home: mode 0700, every file in it 0600.
 ///
@@ -33,6 +39,8 @@ const ALL: [&str; 8] = [SPACE, ROOT, NEXT, NEXT_HASH, DEVICE, DEVICE_NEW, INCARN
 /// | `space` | public root key, 52 characters | always |
 /// | `root.key` | seed of the root key, 32 bytes | until the recovery kit is confirmed |
 /// | `next.key` | seed of the next root key, 32 bytes | likewise |
+/// | `root` | public root key, 52 characters | once it is another than `space` |
+/// | `root.key.new`, `next.key.new` | seeds of the root that is about to take over and the one after it | while a rotation is under way |
 /// | `next.hash` | `H("next root", next public key)`, 52 characters, or `unknown` after [`Keys::create_for`] | always |
 /// | `device.key` | seed of the device key, 32 bytes | always |
 /// | `device.key.new` | the same, of a device key about to take over | within [`Keys::renew_device`] |
@@ -48,6 +56,8 @@ const ALL: [&str; 8] = [SPACE, ROOT, NEXT, NEXT_HASH, DEVICE, DEVICE_NEW, INCARN
 pub struct Keys {
     dir: KeyDir,
     space: PublicKey,
+    /// The public key of the root, as far as this home knows.
+    root_public: PublicKey,
     root: Option<SecretKey>,
     next: Option<SecretKey>,
     next_hash: Option<[u8; 32]>,
@@ -87,6 +97,24 @@ impl Keys {
         }
     }
 
+    /// Makes the keys folder of a new home for an old space whose root key is another than the one that names it, with
+    /// the root keys that [`Kit::recover`] gives, and a device key of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError::AlreadyThere`] when `dir` is not empty; else as [`Keys::create_or_open`].
+    pub fn create_with_root(dir: &Path, space: &PublicKey, root: &SecretKey, next: &SecretKey) -> Result<Self, KeysError> {
+        match KeyDir::open(dir)? {
+            Some(opened) if !opened.is_empty()? => Err(KeysError::AlreadyThere { path: dir.into() }),
+            _ => Self::write_new(dir, space, |dir| {
+                write_32(dir, ROOT_PUBLIC, root.public().as_bytes())?;
+                dir.write(ROOT, root.seed())?;
+                dir.write(NEXT, next.seed())?;
+                write_32(dir, NEXT_HASH, &hash_of_next(next))
+            }),
+        }
+    }
+
     /// Makes the keys folder of a new device for a space whose root key is elsewhere: a device key, which has no
     /// rights until somebody grants it some, and no root key.
     ///
@@ -104,6 +132,12 @@ impl Keys {
     #[must_use]
     pub fn space(&self) -> PublicKey {
         self.space
+    }
+
+    /// The public key of the space's root, as far as this home knows: [`Keys::space`] until a new root took over here.
+    #[must_use]
+    pub fn root_public(&self) -> PublicKey {
+        self.root_public
     }
 
     /// The root key, unless it is cold.
@@ -198,7 +232,7 @@ impl Keys {
     /// whatever is wrong with the words themselves. Nothing is written then.
     pub fn restore_root(&mut self, words: &str) -> Result<(), KitError> {
         let (root, next) = Words::split(words)?.keys()?;
-        let (expected, found) = (self.space, root.public());
+        let (expected, found) = (self.root_public, root.public());
         if expected != found {
             return Err(KitError::OtherSpace { expected, found });
         }
@@ -216,6 +250,77 @@ impl Keys {
         }
         self.dir.write(ROOT, root.seed())?;
         self.root = Some(root);
+        Ok(())
+    }
+
+    /// The next root key, unless it is cold.
+    #[must_use]
+    pub fn next(&self) -> Option<&SecretKey> {
+        self.next.as_ref()
+    }
+
+    /// Begins to make `root` the root key, and answers the key that it has to commit to as the one after it. Asked again
+    /// about the same root, it is the same key. Nothing else is changed before [`Keys::finish_rotation`].
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError`] when the disk fails.
+    pub fn begin_rotation(&mut self, root: &SecretKey) -> Result<SecretKey, KeysError> {
+        if let Some((begun, after)) = self.rotation()?
+            && begun.public() == root.public()
+        {
+            return Ok(after);
+        }
+        // Of an older attempt nothing is left that could be taken for a part of this one.
+        self.dir.erase(ROOT_NEW)?;
+        let after = SecretKey::generate();
+        self.dir.write(NEXT_NEW, after.seed())?;
+        self.dir.write(ROOT_NEW, root.seed())?;
+        Ok(after)
+    }
+
+    /// The root key of a rotation that was begun, and the one after it.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError`] when a file is open to others, a link or damaged.
+    pub fn rotation(&self) -> Result<Option<(SecretKey, SecretKey)>, KeysError> {
+        let Some(root) = self.dir.read_seed(ROOT_NEW)? else { return Ok(None) };
+        Ok(self.dir.read_seed(NEXT_NEW)?.map(|after| (root, after)))
+    }
+
+    /// Makes the root of the rotation that was begun the root of this home. Call it when the space says so. The keys
+    /// before it are erased. After a crash within, it can be called again.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError`] when the disk fails.
+    pub fn finish_rotation(&mut self) -> Result<(), KeysError> {
+        let Some((root, after)) = self.rotation()? else { return Ok(()) };
+        self.adopt_root(&root, &after)?;
+        self.dir.erase(ROOT_NEW)?;
+        self.dir.erase(NEXT_NEW)
+    }
+
+    /// Makes these the root key and the next one, whatever was before. For words of a kit, once it is known that they
+    /// are of the space's root.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError`] when the disk fails; the root may be cold then.
+    pub fn adopt_root(&mut self, root: &SecretKey, next: &SecretKey) -> Result<(), KeysError> {
+        // In an order in which each state that a crash can leave is one that opens.
+        self.dir.erase(NEXT)?;
+        self.dir.erase(ROOT)?;
+        (self.next, self.root) = (None, None);
+        write_32(&self.dir, ROOT_PUBLIC, root.public().as_bytes())?;
+        self.root_public = root.public();
+        write_32(&self.dir, NEXT_HASH, &hash_of_next(next))?;
+        self.next_hash = Some(hash_of_next(next));
+        self.dir.write(NEXT, next.seed())?;
+        self.next = Some(SecretKey::from_seed(*next.seed()));
+        self.dir.write(ROOT, root.seed())?;
+        self.root = Some(SecretKey::from_seed(*root.seed()));
         Ok(())
     }
 
@@ -265,7 +370,8 @@ impl Keys {
         let space = read_32(&dir, SPACE)?.ok_or_else(|| missing(SPACE))?;
         let space = PublicKey::from_bytes(*space);
         let root = dir.read_seed(ROOT)?;
-        if root.as_ref().is_some_and(|root| root.public() != space) {
+        let root_public = read_32(&dir, ROOT_PUBLIC)?.map_or(space, |bytes| PublicKey::from_bytes(*bytes));
+        if root.as_ref().is_some_and(|root| root.public() != root_public) {
             return Err(damaged(ROOT, "it is the root key of another space"));
         }
         let next_hash = match dir.read_text(NEXT_HASH)? {
@@ -285,7 +391,7 @@ impl Keys {
         let incarnation = Incarnation::parse(&incarnation).ok_or_else(|| damaged(INCARNATION, "it does not read as an incarnation"))?;
         let device = settle_device(&dir, incarnation.device)?;
         let is_copy = incarnation.place != Place::of(&dir)?;
-        Ok(Self { dir, space, root, next, next_hash, device, incarnation, is_copy })
+        Ok(Self { dir, space, root_public, root, next, next_hash, device, incarnation, is_copy })
     }
 
     fn check_next(&self, next: Option<&SecretKey>) -> Result<(), KitError> {

@@ -481,3 +481,71 @@ fn the_owner_token_stays() {
     chmod(&home.file(TOKEN), 0o640);
     assert!(matches!(home.open().owner_token(), Err(KeysError::OpenToOthers { .. })));
 }
+
+#[test]
+fn a_rotation_makes_the_next_key_the_root() {
+    let home = Home::new();
+    let mut keys = home.open();
+    let (old, space) = (all_words(&keys), keys.space());
+    let next = SecretKey::from_seed(*keys.next().expect("warm").seed());
+    let after = keys.begin_rotation(&next).expect("room");
+    assert_eq!(keys.begin_rotation(&next).expect("room").public(), after.public(), "asked again it is the same");
+    assert_eq!(home.open().root_public(), space, "nothing has changed yet");
+    keys.finish_rotation().expect("room");
+    for keys in [keys, home.open()] {
+        assert_eq!((keys.space(), keys.root_public()), (space, next.public()));
+        assert_eq!(keys.next_hash(), hash_of_next(&after));
+        assert!(keys.rotation().expect("no file").is_none());
+        assert_ne!(all_words(&keys), old);
+    }
+    let mut keys = home.open();
+    let words = all_words(&keys);
+    keys.confirm_kit(&words).expect("the new words");
+    assert!(matches!(keys.restore_root(&old), Err(KitError::OtherSpace { .. })), "the old words are good for nothing");
+    keys.restore_root(&words).expect("the new words");
+    // Another attempt with another key begins anew.
+    let first = keys.begin_rotation(&SecretKey::from_seed([1; 32])).expect("room").public();
+    assert_ne!(keys.begin_rotation(&SecretKey::from_seed([2; 32])).expect("room").public(), first);
+}
+
+/// Every state that a crash within `finish_rotation` can leave opens, and knows both keys.
+#[test]
+fn a_rotation_that_was_cut_short_goes_on() {
+    let steps: [fn(&Home); 5] = [
+        |home| fs::remove_file(home.file(NEXT)).expect("there"),
+        |home| fs::remove_file(home.file(ROOT)).expect("there"),
+        |home| fs::write(home.file(ROOT_PUBLIC), format!("{}\n", SecretKey::from_seed([7; 32]).public())).expect("room"),
+        |home| {
+            let after = SecretKey::from_seed(fs::read(home.file(NEXT_NEW)).expect("there").try_into().expect("32 bytes"));
+            fs::write(home.file(NEXT_HASH), format!("{}\n", z32::encode(&hash_of_next(&after)))).expect("room");
+        },
+        |home| assert_eq!(fs::copy(home.file(NEXT_NEW), home.file(NEXT)).expect("room"), 32),
+    ];
+    for count in 0..=steps.len() {
+        let home = Home::new();
+        let after = home.open().begin_rotation(&SecretKey::from_seed([7; 32])).expect("room").public();
+        for step in &steps[..count] {
+            step(&home);
+            if home.file(ROOT_PUBLIC).exists() {
+                chmod(&home.file(ROOT_PUBLIC), 0o600);
+            }
+        }
+        let mut keys = home.open();
+        let rotation = keys.rotation().expect("a file").map(|(root, after)| (root.public(), after.public()));
+        assert_eq!(rotation, Some((SecretKey::from_seed([7; 32]).public(), after)), "after {count} steps");
+        keys.finish_rotation().expect("room");
+        let keys = home.open();
+        assert_eq!(keys.root().map(SecretKey::public), Some(SecretKey::from_seed([7; 32]).public()));
+        assert_eq!(keys.next().map(SecretKey::public), Some(after));
+    }
+}
+
+#[test]
+fn words_of_a_later_root_make_a_new_home() {
+    let home = Home::new();
+    let (space, root, next) = (SecretKey::from_seed([1; 32]).public(), SecretKey::from_seed([2; 32]), SecretKey::from_seed([3; 32]));
+    let keys = Keys::create_with_root(&home.path(), &space, &root, &next).expect("a new folder");
+    assert_eq!((keys.space(), keys.root_public()), (space, root.public()));
+    assert!(home.open().kit().is_some());
+    assert!(matches!(Keys::create_with_root(&home.path(), &space, &root, &next), Err(KeysError::AlreadyThere { .. })));
+}
