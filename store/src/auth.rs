@@ -204,6 +204,12 @@ impl Rights {
         self.roots.current()
     }
 
+    /// The last root state of which there is no dispute; `None` before the first, or while there are several first ones.
+    #[must_use]
+    pub fn root_state(&self) -> Option<&RootState> {
+        self.roots.settled()
+    }
+
     /// Every root state that was rightfully claimed.
     #[must_use]
     pub fn root_states(&self) -> &[RootState] {

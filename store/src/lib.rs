@@ -35,6 +35,7 @@ pub mod pipeline;
 pub mod plan;
 pub mod quarantine;
 pub mod store;
+pub mod succession;
 pub mod summary;
 pub mod text;
 pub mod tips;

@@ -782,9 +782,9 @@ impl Pipeline {
     /// # Errors
     ///
     /// [`StorageError`].
-    pub(crate) fn keep_list(&mut self, space: Space, device: PublicKey, cap: GrantId, ops: Vec<Op>) -> Result<Vec<ChangeId>, StorageError> {
+    pub(crate) fn keep_list(&mut self, space: Space, author: PublicKey, cap: Option<GrantId>, ops: Vec<Op>) -> Result<Vec<ChangeId>, StorageError> {
         let heads = self.line(space.auth()).heads.iter().map(|(_, id, _)| *id).collect();
-        let (after, changed) = suppose(self.rights(space.auth()), &space.key, device, Some(cap), heads, ops);
+        let (after, changed) = suppose(self.rights(space.auth()), &space.key, author, cap, heads, ops);
         let authors = concerned(&after, &changed);
         let mut keep = Vec::new();
         for t in self.values(space) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 
-use timebus_identity::{Keys, KeysError, PublicKey, SecretKey};
+use timebus_identity::{Keys, KeysError, PublicKey, SecretKey, Signature};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::Rights;
@@ -402,6 +402,10 @@ impl Store {
         };
         let blobs = Blobs::open(&home.join("blobs"), config.blobs.clone()).map_err(StorageError::from)?;
         let mut appender = Appender::open(&log_folder, end).map_err(StorageError::from)?;
+        // A rotation that was cut short when the new root had been written.
+        if keys.rotation()?.is_some_and(|(root, _)| pipeline.rights(AUTH).root() == root.public()) {
+            keys.finish_rotation()?;
+        }
         // A home that lost changes, or is a copy of another, must not go on in its old chain. The mark outlives a
         // crash in the middle, and stays as long as the root key is not there to grant a new device key.
         let mark = home.join(NEW_DEVICE_MARK);
@@ -770,6 +774,26 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Job::Write(Box::new(request), reply)).map_err(|_| WriteError::Closing)?;
         answer.await.map_err(|_| WriteError::Closing)?
+    }
+
+    /// Says something about the rights in the own space in the name of a root key, and takes these grants back; what they
+    /// brought about so far keeps its effect. When it answers, that is on disk.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]; nothing was said then. [`WriteError::NoAuthority`] if the key is no root, and does not become it.
+    pub async fn say_as_root(&self, root: &SecretKey, ops: Vec<Op>, revoked: Vec<GrantId>, time_ms: u64) -> Result<(), WriteError> {
+        let _permit = self.waiting.acquire().await.map_err(|_| WriteError::Closing)?;
+        let (reply, answer) = oneshot::channel();
+        let root = SecretKey::from_seed(*root.seed());
+        self.jobs.send(Job::Root(Box::new((root, ops, revoked)), time_ms, reply)).map_err(|_| WriteError::Closing)?;
+        answer.await.map_err(|_| WriteError::Closing)?.map(drop)
+    }
+
+    /// Signs what a guardian agrees to: the message of [`crate::grant::Succeed`], and nothing else.
+    #[must_use]
+    pub fn sign_succession(&self, message: &[u8]) -> Signature {
+        self.inner.device.sign(message)
     }
 
     /// Says something about the rights in the own space. When it answers, that is on disk.
@@ -1246,19 +1270,11 @@ pub(crate) struct Signers<'a> {
     pub(crate) device: &'a SecretKey,
 }
 
-/// Makes sure that the space has its first statement and this device its grant, if the root key is here.
-pub(crate) fn found(keys: &Signers<'_>, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<(), StorageError> {
-    let device = keys.device.public();
-    if pipeline.rights(AUTH).device_grant(&device).is_some() {
-        return Ok(());
-    }
-    let Some(root) = keys.root else { return Ok(()) };
-    let mut ops = Vec::new();
-    if pipeline.rights(AUTH).genesis().is_none() {
-        ops.push(Op::Genesis(Genesis { next: Some(keys.next_hash), guardians: None }));
-    }
-    ops.push(Op::Grant(Grant {
-        audience: Audience::Key(device),
+/// The statement of a root that makes a key one of the owner's devices.
+#[must_use]
+pub fn device_grant(device: &PublicKey) -> Op {
+    Op::Grant(Grant {
+        audience: Audience::Key(*device),
         scope: Scope::everything(),
         timelines: Timelines::All,
         actions: Actions::ALL,
@@ -1267,7 +1283,22 @@ pub(crate) fn found(keys: &Signers<'_>, pipeline: &mut Pipeline, tables: &Tables
         not_after_ms: 0,
         depth: 7,
         label: "device".into(),
-    }));
+    })
+}
+
+/// Makes sure that the space has its first statement and this device its grant, if the root key is here.
+pub(crate) fn found(keys: &Signers<'_>, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<(), StorageError> {
+    let device = keys.device.public();
+    if pipeline.rights(AUTH).device_grant(&device).is_some() {
+        return Ok(());
+    }
+    // A root key that is none, or not yet as far as is known here, could say nothing that counts.
+    let Some(root) = keys.root.filter(|root| root.public() == pipeline.rights(AUTH).root()) else { return Ok(()) };
+    let mut ops = Vec::new();
+    if pipeline.rights(AUTH).genesis().is_none() {
+        ops.push(Op::Genesis(Genesis { next: Some(keys.next_hash), guardians: None }));
+    }
+    ops.push(device_grant(&device));
     let change = pipeline.author(AUTH, root.public(), None, now_ms, &Body { ops, ..Body::default() })?;
     let taken = pipeline.take(&change, None, change.encoded_len())?;
     use timebus_identity::Signable as _;

@@ -275,6 +275,8 @@ pub(crate) enum Job {
     Write(Box<Request>, oneshot::Sender<Result<Written, WriteError>>),
     Offer(Vec<Verified<Change>>, oneshot::Sender<Result<Offered, WriteError>>),
     State(Box<(Option<Space>, Option<GrantId>, Statement)>, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
+    /// A root key says this, and takes these grants back.
+    Root(Box<(SecretKey, Vec<Op>, Vec<GrantId>)>, u64, oneshot::Sender<Result<Vec<GrantId>, WriteError>>),
     /// Answers with the place behind the last durable record while nothing is being written.
     Fence(oneshot::Sender<Place>),
     Synced(Result<(), Failure>),
@@ -408,10 +410,17 @@ impl Decider {
     /// Does one job, as far as it can be done before it is durable.
     pub(crate) fn take_job(&mut self, job: Job) {
         match job {
-            job @ (Job::Write(..) | Job::Offer(..) | Job::State(..)) if self.syncing && self.is_full() => self.aside.push_back(job),
+            job @ (Job::Write(..) | Job::Offer(..) | Job::State(..) | Job::Root(..)) if self.syncing && self.is_full() => self.aside.push_back(job),
             Job::Write(request, reply) => self.write(*request, reply),
             Job::Offer(changes, reply) => self.offer(changes, reply),
             Job::State(stated, time_ms, reply) => self.state(*stated, time_ms, reply),
+            Job::Root(said, time_ms, reply) => {
+                let (root, ops, revoked) = *said;
+                match self.say_as_root(&root, ops, revoked, time_ms) {
+                    Ok(()) => self.group.replies.push(Reply::Stated(reply, Vec::new())),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
             Job::Fence(reply) => self.fences.push(reply),
             Job::Synced(result) => self.synced(result),
             Job::Resumed(lent) => self.resumed(*lent),
@@ -621,7 +630,7 @@ impl Decider {
                     grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() })).collect::<Vec<_>>()
                 };
                 let cap = self.statement_cap(space, named, &revoke(&[]))?;
-                let keep = if keep { self.pipeline.keep_list(space, self.inner.device.public(), cap, revoke(&[]))? } else { Vec::new() };
+                let keep = if keep { self.pipeline.keep_list(space, self.inner.device.public(), Some(cap), revoke(&[]))? } else { Vec::new() };
                 revoke(&keep)
             }
             Statement::Keep(change) => {
@@ -656,6 +665,36 @@ impl Decider {
         let grants = grants.collect();
         self.take(Entry::Own(change), Some(body))?;
         Ok(grants)
+    }
+
+    /// Stages what a root key says. A new root says first by what right it is one.
+    fn say_as_root(&mut self, root: &SecretKey, mut ops: Vec<Op>, revoked: Vec<GrantId>, time_ms: u64) -> Result<(), WriteError> {
+        if let Some(reason) = &self.read_only {
+            return Err(WriteError::ReadOnly(Arc::clone(reason)));
+        }
+        let space = self.inner.own;
+        // What the new root has not seen is dead, and one change stands on so many others only.
+        if self.pipeline.heads(space.auth()) > PARENTS_MAX {
+            let cap = self.own_cap()?;
+            self.merge_heads(space.auth(), cap, time_ms)?;
+        }
+        if !revoked.is_empty() {
+            let revoke = |keep: &[ChangeId]| {
+                revoked.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade: false, keep: keep.to_vec() })).collect::<Vec<_>>()
+            };
+            let supposed = [&ops[..], &revoke(&[])].concat();
+            let keep = self.pipeline.keep_list(space, root.public(), None, supposed)?;
+            ops.extend(revoke(&keep));
+        }
+        let body = crate::change::Body { ops, ..Default::default() };
+        let change = self.pipeline.author(space.auth(), root.public(), None, time_ms, &body)?;
+        let refused = || WriteError::NoAuthority { space: space.key };
+        if self.pipeline.check(&change)?.is_err() {
+            return Err(refused());
+        }
+        let change = Verified::sign(change, root).map_err(|_| refused())?;
+        self.take(Entry::Other(change), Some(body))?;
+        Ok(())
     }
 
     /// Works out and stages what a request does.

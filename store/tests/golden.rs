@@ -15,6 +15,7 @@ use timebus_store::json::Json;
 use timebus_store::log::{LogReader, Place, frame};
 use timebus_store::op::{Op, OpRef, PathStep, Side, TextEdit};
 use timebus_store::path::{Path, Segment};
+use timebus_store::succession::{Answer, Request};
 use timebus_store::value::{INT_MAX, Mime, Value};
 
 /// Reads hex digits with comments.
@@ -281,6 +282,41 @@ fn a_body_with_every_kind_of_op() {
     ");
     assert_eq!(digits(&body.encode()), digits(&expected));
     assert_eq!(Body::decode(&expected), Ok(body));
+}
+
+/// What goes to guardians and back is typed, read aloud and kept: its bytes stay what they are.
+#[test]
+fn a_request_to_guardians_and_their_answer() {
+    let request = Request { space: PublicKey::from_bytes([0xa1; 32]), root: PublicKey::from_bytes([0xa2; 32]), next: [0xa3; 32] };
+    assert_bytes(
+        &request.encode(),
+        "
+        01              # version
+        a1*32           # whose space
+        a2*32           # its new root
+        a3*32           # what that commits to: the hash of the root after it
+    ",
+    );
+    let plan = Genesis { next: Some([0xa3; 32]), guardians: Some((1, vec![PublicKey::from_bytes([0xbb; 32])])) };
+    let authority = Authority::Guardians(vec![(PublicKey::from_bytes([0xbb; 32]), Signature::from_bytes([0xa4; 64]))]);
+    let answer = Answer { space: request.space, succeed: Succeed { from: [0xa5; 32], root: request.root, plan, authority } };
+    assert_bytes(
+        &answer.encode(),
+        "
+        01              # version
+        a1*32           # whose space
+        a5*32 a2*32     # a Succeed: the state it follows, the new root
+        01 a3*32        #   the root after it, by hash
+        01 01 01 bb*32  #   guardians stay who they were
+        01 01 bb*32 a4*64 # signed by one of them
+    ",
+    );
+    // Then four bytes of H(\"recovery\", fields), all in z-base-32.
+    let check = hash("recovery", &[&request.encode()]);
+    let whole = [&request.encode()[..], &check[..4]].concat();
+    assert_eq!(request.text(), format!("timebus://recover/{}", timebus_identity::z32::encode(&whole)));
+    assert_eq!(Request::parse(&request.text()).ok(), Some(request));
+    assert_eq!(Answer::parse(&answer.text()).ok(), Some(answer));
 }
 
 #[test]

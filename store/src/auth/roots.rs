@@ -67,6 +67,8 @@ pub(super) struct Roots {
     states: Vec<RootState>,
     /// Undisputed roots, the first one first; never empty.
     reigns: Vec<Reign>,
+    /// Place in `states` of the last one of which there is no dispute; none if there are several beginnings, or none.
+    settled: Option<usize>,
     /// Places in `states` of those that nothing decides between.
     disputed: Vec<usize>,
     /// For each change of the timeline, which beginnings it and its past hold.
@@ -92,7 +94,13 @@ impl Beginnings {
 
 impl Roots {
     pub(super) fn new(space: PublicKey) -> Self {
-        Self { states: Vec::new(), reigns: vec![Reign { root: space, began: Vec::new() }], disputed: Vec::new(), beginnings: Vec::new() }
+        Self {
+            states: Vec::new(),
+            reigns: vec![Reign { root: space, began: Vec::new() }],
+            settled: None,
+            disputed: Vec::new(),
+            beginnings: Vec::new(),
+        }
     }
 
     /// Every root state that was ever allowed.
@@ -103,6 +111,11 @@ impl Roots {
     /// The states that nothing decides between; empty if all is well.
     pub(super) fn disputed(&self) -> impl Iterator<Item = &RootState> {
         self.disputed.iter().map(|at| &self.states[*at])
+    }
+
+    /// The last undisputed state.
+    pub(super) fn settled(&self) -> Option<&RootState> {
+        self.settled.map(|at| &self.states[at])
     }
 
     /// The root of the last undisputed state.
@@ -194,6 +207,7 @@ impl Roots {
         self.reigns.truncate(1);
         let mut candidates: Vec<usize> = (0..self.states.len()).filter(|at| self.states[*at].from.is_none()).collect();
         self.disputed = if candidates.len() > 1 { candidates.clone() } else { Vec::new() };
+        self.settled = if let [only] = candidates[..] { Some(only) } else { None };
         // Each step goes to a state made of the hash of the one before it, so this ends.
         loop {
             let follows = |at: &usize| self.states[*at].from.is_some_and(|from| candidates.iter().any(|before| self.states[*before].id == from));
@@ -205,6 +219,7 @@ impl Roots {
                 return;
             }
             self.disputed = Vec::new();
+            self.settled = Some(best[0]);
             let state = &self.states[best[0]];
             self.reigns.push(Reign { root: state.root, began: state.statements.iter().map(|(_, number)| *number).collect() });
             candidates = best;

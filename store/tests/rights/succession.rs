@@ -5,6 +5,7 @@ use timebus_store::auth::{CapError, Class};
 use timebus_store::grant::{Genesis, Grant, Succeed};
 use timebus_store::ids::ChangeId;
 use timebus_store::op::Op;
+use timebus_store::succession::{self, Answer, Request, SuccessionError};
 
 use crate::script::{Script, by_guardians, by_root, given, revoke, secret};
 use crate::world::all;
@@ -220,4 +221,96 @@ fn roots_follow_each_other_and_each_cuts_off_the_one_before() {
         assert!(rights.is_live(&device) && rights.is_live(&kept) && !rights.is_live(&unseen));
         assert!(rights.grant(&given(one)).is_none());
     });
+}
+
+/// What people make with `rotate`: the statement is the one that the root had planned, and nobody else can make it.
+#[test]
+fn the_holder_of_both_keys_takes_over() {
+    let (planned, after, g1, g2) = (secret(2), secret(3), secret(4), secret(5));
+    let plan = Genesis { next: next(&planned), guardians: guardians(2, &[&g1, &g2]) };
+    let mut space = space(&plan);
+    let on = space.script.heads();
+    let (rights, old) = (space.script.rights.clone(), secret(1));
+    let take_over = |old: &SecretKey, new: &SecretKey, of| succession::by_root(&rights, old, &new.public(), &after.public(), of);
+    for (old, new) in [(&old, &after), (&planned, &after), (&after, &planned)] {
+        assert_eq!(take_over(old, new, None), Err(SuccessionError::OtherKeys));
+    }
+    let kept = take_over(&old, &planned, None).expect("planned");
+    assert_eq!(kept.plan, Genesis { next: next(&after), guardians: plan.guardians.clone() }, "guardians stay who they were");
+    assert_eq!(take_over(&old, &planned, Some(None)).expect("planned").plan.guardians, None);
+    let others = take_over(&old, &planned, Some(guardians(1, &[&g1]))).expect("planned");
+    assert_eq!(others.plan.guardians, guardians(1, &[&g1]));
+    space.succeed(kept, &on).expect("admitted");
+    let rights = space.script.rights.clone();
+    assert_eq!(rights.root_state().map(|state| state.root), Some(planned.public()));
+    assert_eq!(succession::by_root(&rights, &old, &planned.public(), &after.public(), None), Err(SuccessionError::Done));
+    let third = succession::by_root(&rights, &planned, &after.public(), &secret(9).public(), None).expect("the next one");
+    assert_eq!(third.from, rights.root_state().expect("settled").id);
+}
+
+/// Two successions by guardians are a dispute; whoever has the words decides it.
+#[test]
+fn the_words_decide_what_guardians_could_not() {
+    let (planned, other, another, g1, g2) = (secret(2), secret(3), secret(7), secret(4), secret(5));
+    let plan = Genesis { next: next(&planned), guardians: guardians(1, &[&g1, &g2]) };
+    let mut space = space(&plan);
+    let on = space.script.heads();
+    for (guardian, root) in [(&g1, &other), (&g2, &another)] {
+        let succeed = by_guardians(space.state, &[guardian], root.public(), nothing());
+        space.succeed(succeed, &on).expect("admitted");
+    }
+    let rights = space.script.rights.clone();
+    assert_eq!((rights.disputed().count(), rights.root()), (2, secret(1).public()));
+    assert_eq!(rights.root_state().map(|state| state.id), Some(space.state), "the state before is the last without a dispute");
+    let succeed = succession::by_root(&rights, &secret(1), &planned.public(), &secret(9).public(), None).expect("planned");
+    space.succeed(succeed, &on).expect("admitted");
+    space.script.in_any_order(|rights| {
+        assert_eq!((rights.disputed().count(), rights.root()), (0, planned.public()));
+        assert_eq!(rights.root_state().map(|state| state.root), Some(planned.public()));
+    });
+}
+
+/// From the request of somebody who lost everything to the new root, over texts.
+#[test]
+fn guardians_answer_a_request_and_enough_answers_make_a_root() {
+    let (new, g1, g2, g3, stranger) = (secret(2), secret(4), secret(5), secret(6), secret(7));
+    let plan = Genesis { next: Some([9; 32]), guardians: guardians(2, &[&g1, &g2, &g3]) };
+    let mut space = space(&plan);
+    let on = space.script.heads();
+    let rights = space.script.rights.clone();
+    let request = Request { space: space.old.public(), root: new.public(), next: [8; 32] };
+    let request = Request::parse(&format!("  {}\n", request.text())).expect("its own text");
+    let agree = |key: &SecretKey, request: &Request| request.agree(&rights, &key.public(), |message| key.sign(message));
+    assert_eq!(agree(&stranger, &request), Err(SuccessionError::NotAGuardian(stranger.public())));
+    let answers: Vec<Answer> =
+        [&g1, &g2].into_iter().map(|key| Answer::parse(&agree(key, &request).expect("a guardian").text()).expect("its own text")).collect();
+    assert_eq!(succession::by_guardians(&answers[..1]), Err(SuccessionError::TooFew { needed: 2, found: 1 }));
+    let twice = [answers[0].clone(), answers[0].clone()];
+    assert_eq!(succession::by_guardians(&twice), Err(SuccessionError::TooFew { needed: 2, found: 1 }), "one is one, however often he says it");
+    let other = agree(&g2, &Request { root: stranger.public(), ..request }).expect("a guardian");
+    assert_eq!(succession::by_guardians(&[answers[0].clone(), other.clone()]), Err(SuccessionError::Differ));
+    let mut forged = answers[1].clone();
+    forged.succeed.authority = other.succeed.authority;
+    assert_eq!(succession::by_guardians(&[answers[0].clone(), forged]), Err(SuccessionError::BadSignature(g2.public())));
+    let succeed = succession::by_guardians(&answers).expect("two of three");
+    assert_eq!(succeed.plan, Genesis { next: Some([8; 32]), guardians: plan.guardians.clone() });
+    space.succeed(succeed, &on).expect("admitted");
+    space.script.in_any_order(|rights| assert_eq!(rights.root(), new.public()));
+    assert_eq!(request.agree(&space.script.rights, &g3.public(), |message| g3.sign(message)), Err(SuccessionError::Done));
+}
+
+#[test]
+fn a_text_for_guardians_is_whole_or_refused() {
+    let request = Request { space: secret(1).public(), root: secret(2).public(), next: [9; 32] };
+    let text = request.text();
+    let prefix = "timebus://recover/".len();
+    for at in prefix..text.len() {
+        let other = if text.as_bytes()[at] == b'y' { "b" } else { "y" };
+        let mut changed = text.clone();
+        changed.replace_range(at..=at, other);
+        assert!(Request::parse(&changed).is_err(), "character {at}");
+        assert!(Request::parse(&text[..at]).is_err(), "cut at {at}");
+    }
+    assert!(Request::parse(&format!("{text}y")).is_err() && Request::parse("").is_err());
+    assert!(Answer::parse(&text).is_err() && Answer::parse(&text.replace("recover/", "recovered/")).is_err());
 }

@@ -127,6 +127,7 @@ pub const TARGETS: &[Target] = &[
         inputs: 12_000,
         words: &["sig1=(", "\"@method\"", "\"@target-uri\"", "\"@query\"", ";created=", ";keyid=\"", ";sf", "sha-256=:", ":", "\n"],
     },
+    Target { name: "recovery", run: identity::recovery, inputs: 40_000, words: &[] },
     Target { name: "identity", run: identity::texts, inputs: 40_000, words: &["y", "o", ".", "0", "+"] },
     Target {
         name: "wire",

@@ -17,6 +17,7 @@ use timebus_store::log::{Place, frame};
 use timebus_store::node::{Entry, Node, Write, Writes, history_key, node_key};
 use timebus_store::op::{Op, OpRef, PathStep, Side, TextEdit};
 use timebus_store::path::{Path, Segment};
+use timebus_store::succession::{Answer, Request};
 use timebus_store::summary::Summary;
 use timebus_store::value::{Mime, Value};
 
@@ -31,6 +32,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "rows" => good(rows()),
         "key" => good(paths().iter().map(Path::key)),
         "log" => good(segments()),
+        "recovery" => good(recovery()),
         "blob_frame" => good(blob_frames()),
         "frame" => good(peer_frames().iter().map(|frame| frame.encode().to_vec())),
         _ => texts(target),
@@ -47,6 +49,20 @@ fn id(byte: u8) -> ChangeId {
 
 fn key() -> SecretKey {
     SecretKey::from_seed([7; 32])
+}
+
+fn recovery() -> Vec<Vec<u8>> {
+    let request = Request { space: key().public(), root: SecretKey::from_seed([8; 32]).public(), next: [9; 32] };
+    let answer = |guardians: u8| {
+        let mut keys: Vec<SecretKey> = (20..20 + guardians).map(|n| SecretKey::from_seed([n; 32])).collect();
+        keys.sort_unstable_by_key(SecretKey::public);
+        let plan = Genesis { next: Some(request.next), guardians: Some((1, keys.iter().map(SecretKey::public).collect())) };
+        let mut succeed = Succeed { from: [1; 32], root: request.root, plan, authority: Authority::Guardians(Vec::new()) };
+        let message = succeed.signing_message();
+        succeed.authority = Authority::Guardians(keys.iter().map(|key| (key.public(), key.sign(&message))).collect());
+        Answer { space: request.space, succeed }.encode()
+    };
+    vec![request.encode(), answer(1), answer(3)]
 }
 
 fn headers() -> Vec<Header> {
