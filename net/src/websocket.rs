@@ -247,7 +247,7 @@ enum Done {
     /// The space that the message with this id names is here, or at least known: the message can be acted on.
     Reached(u64, Fields),
     /// A watch of a value that is worked out can begin.
-    Watching(u64, Computed),
+    Watching(u64, Box<Computed>),
     /// A watch cannot begin.
     Refused(u64, Problem),
 }
@@ -385,7 +385,7 @@ impl Socket {
                 Done::Say(reply) => Some(reply),
                 Done::Reached(id, message) if message.is_watch() && !self.has_come(id) => None,
                 Done::Reached(id, message) => self.act(id, message).unwrap_or_else(|problem| Some(error(Some(id), &problem))),
-                Done::Watching(id, watch) if self.has_come(id) => self.begin(id, watch).err().map(|problem| error(Some(id), &problem)),
+                Done::Watching(id, watch) if self.has_come(id) => self.begin(id, *watch).err().map(|problem| error(Some(id), &problem)),
                 Done::Watching(..) => None,
                 Done::Refused(id, problem) => {
                     self.has_come(id);
@@ -711,7 +711,7 @@ impl Socket {
         let (peer, who) = (self.peer.clone(), self.who.clone());
         self.pending.push(Box::pin(async move {
             match Computed::start(&peer, &who, source, Form::Watch(id)).await {
-                Ok(watch) => Done::Watching(id, watch),
+                Ok(watch) => Done::Watching(id, Box::new(watch)),
                 Err(problem) => Done::Refused(id, problem),
             }
         }));
