@@ -11,3 +11,4 @@ mod notices;
 mod private;
 mod relays;
 mod rights;
+mod succession;

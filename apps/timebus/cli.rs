@@ -11,8 +11,10 @@ use crate::generator::Shape;
 use crate::target::{Target, Versions};
 
 mod app;
+mod keys;
 
 pub(crate) use app::{App, AppAction};
+pub(crate) use keys::{Guardians, GuardiansAction, Recover, Rotate};
 
 /// A tree of values that you keep, share and watch: a local-first hierarchical key-value store
 #[derive(Debug, Parser)]
@@ -77,6 +79,9 @@ pub(crate) enum Verb {
     Folder(Folder),
     Id(Id),
     Kit(Kit),
+    Rotate(Rotate),
+    Guardians(Guardians),
+    Recover(Recover),
     Backup(Backup),
     Restore(Restore),
     Fsck(Fsck),

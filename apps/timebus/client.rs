@@ -132,6 +132,11 @@ impl Session {
     }
 }
 
+/// A connection to a peer in this process.
+pub(crate) async fn connect_here(local: &mut Local) -> anyhow::Result<Client> {
+    Client::over(local.connect(), "localhost", None).await
+}
+
 /// Opens a session with one connection, which is what most verbs need.
 pub(crate) async fn open(context: &Context, home: Home) -> anyhow::Result<(Session, Client)> {
     let mut session = Session::open(context, home).await?;

@@ -27,6 +27,7 @@ mod relay;
 mod restore;
 mod rights;
 mod status;
+mod succession;
 mod up;
 mod values;
 mod watch;
@@ -65,6 +66,9 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Folder(args) => folder::run(context, args).await,
         Verb::Id(args) => id::run(context, args).await,
         Verb::Kit(args) => kit::run(context, args),
+        Verb::Rotate(args) => succession::rotate(context, args).await,
+        Verb::Guardians(args) => succession::guardians(context, args).await,
+        Verb::Recover(args) => succession::recover(context, args).await,
         Verb::Backup(args) => backup::backup(context, args).await,
         Verb::Restore(args) => restore::run(context, args).await,
         Verb::Fsck(args) => backup::fsck(context, args).await,

@@ -5,12 +5,12 @@
 //! first guests are the other devices of its owner, with the same rights, one level further down. So a friend who takes
 //! back what he gave takes it from all of them, and who removes a device removes it there, too.
 
-use timebus_identity::PublicKey;
-use timebus_store::auth::is_narrower;
+use timebus_identity::{PublicKey, SecretKey};
+use timebus_store::auth::{Rights, is_narrower};
 use timebus_store::grant::{Actions, Audience, Grant};
 use timebus_store::ids::GrantId;
 use timebus_store::pipeline::Space;
-use timebus_store::store::Store;
+use timebus_store::store::{Store, device_grant};
 use timebus_store::writer::{Statement, WriteError};
 
 use crate::who::now_ms;
@@ -45,6 +45,18 @@ fn lacking(store: &Store, space: Space) -> Vec<(GrantId, Grant)> {
     lacking
 }
 
+/// Makes this home a device of the own space, if it is none: for homes that got the space back by its root key, once they
+/// know what was stated there before.
+pub(crate) async fn admit_this(store: &Store, root: &SecretKey) {
+    let device = store.device();
+    let is_wanted = |rights: &Rights| rights.root() == root.public() && rights.root_state().is_some() && rights.device_grant(&device).is_none();
+    if store.rights(&store.space()).is_some_and(|rights| is_wanted(&rights))
+        && let Err(error) = store.say_as_root(root, vec![device_grant(&device)], Vec::new(), now_ms()).await
+    {
+        tracing::warn!(%error, "this home could not be made a device of its space");
+    }
+}
+
 /// Hands on, in all spaces of others, what the other devices of the owner lack there.
 pub(crate) async fn hand_on(store: &Store) {
     for space in store.spaces().into_iter().filter(|space| !space.is_own()) {
@@ -62,7 +74,7 @@ pub(crate) async fn hand_on(store: &Store) {
 /// # Errors
 ///
 /// [`WriteError`]; it may have been taken back in some of them.
-pub(crate) async fn take_back(store: &Store, device: &PublicKey) -> Result<(), WriteError> {
+pub async fn take_back(store: &Store, device: &PublicKey) -> Result<(), WriteError> {
     for space in store.spaces().into_iter().filter(|space| !space.is_own()) {
         let Some(rights) = store.rights(&space.key) else { continue };
         let is_theirs =

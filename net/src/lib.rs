@@ -19,7 +19,7 @@ mod body;
 pub mod byte_range;
 mod cache;
 mod computed;
-mod devices;
+pub mod devices;
 mod drop;
 pub mod etag;
 mod files;

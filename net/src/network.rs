@@ -156,6 +156,7 @@ impl Network {
         let invites = Arc::new(Invites::open(&store.home().join("invites"), store.clone()).map_err(NetworkError::Invites)?);
         let ledger = Arc::new(Ledger::open(&store.home().join("limits.json")));
         let device = SecretKey::from_seed(*keys.device().seed());
+        let root = keys.root().map(|root| Arc::new(SecretKey::from_seed(*root.seed())));
         let node = timebus_identity::node_key(&device);
         let (door, arrivals) = door(config.links_max);
         let is_offline = config.endpoint.is_offline;
@@ -175,6 +176,7 @@ impl Network {
             node: Node::new(node_config, book, outbox),
             store,
             device: Arc::new(device),
+            root: root.clone(),
             incarnation: keys.incarnation(),
             endpoint: endpoint.clone(),
             invites: Arc::clone(&invites),
@@ -194,7 +196,7 @@ impl Network {
             clock: Clock::new(),
             blobs: blobs.clone(),
         };
-        let handing_on = tokio::spawn(hand_on(driver.store.clone()));
+        let handing_on = tokio::spawn(hand_on(driver.store.clone(), root));
         tokio::spawn(async move {
             driver.run(queue, arrivals).await;
             handing_on.abort();
@@ -416,6 +418,8 @@ struct Driver {
     node: Node,
     store: Store,
     device: Arc<SecretKey>,
+    /// The root key of the own space, if it is on this disk.
+    root: Option<Arc<SecretKey>>,
     incarnation: [u8; 16],
     endpoint: Endpoint,
     invites: Arc<Invites>,
@@ -534,6 +538,13 @@ impl Driver {
         tasks.spawn(write(name, sender.clone(), frame_queue, self.commands.clone()));
         tasks.spawn(keep(name, self.store.clone(), Arc::clone(&self.ledger), store_queue, self.commands.clone()));
         let device = Arc::clone(&self.device);
+        // Who gets a space back by its root key has no other right in it yet. On websockets peers are told apart by their
+        // keys, and devices of one owner must not look like one.
+        let root = self.root.clone().filter(|_| sender.remote().is_some());
+        let prove = move |message: &[u8]| {
+            let keys = std::iter::once(&device).chain(&root);
+            keys.map(|key| (key.public(), key.sign(message))).collect()
+        };
         let event = Event::LinkUp {
             link: name,
             // A websocket that we called is the peer that we called, or it cannot prove it below.
@@ -541,7 +552,7 @@ impl Driver {
             role: if sender.is_initiator() { Role::Initiator } else { Role::Responder },
             binding: Binding(*sender.binding()),
             nonce: random_bytes(),
-            prove: Box::new(move |message| vec![(device.public(), device.sign(message))]),
+            prove: Box::new(prove),
             way: sender.way().to_string(),
         };
         if let Some(node) = called.filter(|_| sender.remote().is_none()) {
@@ -556,7 +567,7 @@ impl Driver {
         if let Event::LinkDown { link, .. } = &event {
             self.blobs.down(*link);
         }
-        let held = Held::now(&self.store, self.incarnation, now_ms);
+        let held = Held::now(&self.store, self.incarnation, now_ms).letting_in(&self.node.book().agreed);
         let acts = self.node.handle(now_ms, event, &held);
         for act in acts {
             self.act(act);
@@ -659,12 +670,15 @@ fn take_notices(inbox: &Inbox, notices: Vec<Signed<Change>>, now_ms: u64) -> Vec
 
 /// Sees to it that other devices of the owner may do in the spaces of others what this one may, whenever something was
 /// stated anywhere.
-async fn hand_on(store: Store) {
+async fn hand_on(store: Store, root: Option<Arc<SecretKey>>) {
     let mut arrived = store.arrivals();
     let mut seen = None;
     loop {
         let now = store.statements();
         if seen.replace(now) != Some(now) {
+            if let Some(root) = &root {
+                crate::devices::admit_this(&store, root).await;
+            }
             crate::devices::hand_on(&store).await;
         }
         if arrived.changed().await.is_err() {

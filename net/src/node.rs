@@ -157,6 +157,9 @@ impl std::fmt::Debug for Node {
     }
 }
 
+/// New roots of one space that a guardian's peer lets in; of more the latest.
+const AGREED_MAX: usize = 8;
+
 /// What a peer is remembered by: its node key, or on a websocket the first of its keys.
 fn id_of(remote: &Remote, node: Option<PublicKey>) -> PublicKey {
     node.or_else(|| remote.keys.first().copied()).unwrap_or(remote.space)
@@ -351,6 +354,16 @@ impl Node {
                     self.redeem(link, now_ms, store, &mut acts);
                 }
                 acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::Agree { space, root } => {
+                let agreed = self.book.agreed.entry(space).or_default();
+                let root = root.to_string();
+                agreed.retain(|known| *known != root);
+                agreed.push(root);
+                // Who asks in earnest needs no more than a few attempts.
+                let spare = agreed.len().saturating_sub(AGREED_MAX);
+                agreed.drain(..spare);
+                acts.push(Act::Save);
             }
             Event::Block { who, is_blocked } => {
                 self.book.blocked.retain(|blocked| *blocked != who);

@@ -31,7 +31,7 @@ use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
 /// What `/.sys` has to read.
-const PARTS: [&str; 20] = [
+const PARTS: [&str; 21] = [
     "status",
     "metrics",
     "blobs",
@@ -42,6 +42,7 @@ const PARTS: [&str; 20] = [
     "spaces",
     "invites",
     "devices",
+    "guardians",
     "timelines",
     "apps",
     "grants",
@@ -86,6 +87,7 @@ pub(crate) mod apps;
 mod costs;
 pub(crate) mod network;
 mod rights;
+mod succession;
 mod timelines;
 
 /// Answers `/.sys/…`.
@@ -143,6 +145,9 @@ pub(crate) async fn act(
         return answer;
     }
     if let Some(answer) = costs::answer(peer, &head.method, &parts, body).await {
+        return answer.map(|value| answer_json(&value));
+    }
+    if let Some(answer) = succession::answer(peer, &head.method, &parts, body).await {
         return answer.map(|value| answer_json(&value));
     }
     if let Some(answer) = rights::answer(peer, &head.method, &parts, query, body).await {

@@ -8,7 +8,7 @@ use super::neighbours::{json as verb, poll, program, run, until_value};
 use crate::peer::{Home, NET, PROGRAM, Peer};
 
 /// A second device of somebody, running.
-fn second(first: &Peer) -> Peer {
+pub(super) fn second(first: &Peer) -> Peer {
     let link = run(first.home(), &["devices", "add", "--note", "laptop"]).out.trim().to_owned();
     let home = Home::new();
     let joined = program(&home, &["--json", "join", &link, "--yes"]).args(NET).output().expect("the program runs");

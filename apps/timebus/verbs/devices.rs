@@ -1,6 +1,7 @@
 //! devices: the homes of one person.
 
 use serde_json::json;
+use timebus_identity::PublicKey;
 
 use crate::Context;
 use crate::cli::{Devices, DevicesAction};
@@ -52,21 +53,26 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn remove(context: &Context, wanted: &str) -> anyhow::Result<()> {
-    let (_session, mut client) = open_running(context).await?;
-    let all = all(&mut client).await?;
+/// The key of a device that somebody means.
+pub(crate) async fn find(context: &Context, client: &mut Client, wanted: &str) -> anyhow::Result<PublicKey> {
+    let all = all(client).await?;
     let is_meant = |device: &&Json| {
         text(device, "name") == Some(wanted) || (wanted.len() >= 4 && text(device, "device").is_some_and(|key| key.starts_with(wanted)))
     };
     let found: Vec<&Json> = items(&all, "devices").iter().filter(is_meant).collect();
     let list = context.home.command("devices");
-    let key = match found.as_slice() {
-        [device] => text(device, "device").unwrap_or_default(),
+    match found.as_slice() {
+        [device] => Ok(text(device, "device").unwrap_or_default().parse()?),
         [] => return Err(Failure::refused(format!("none of your devices is {wanted}")).fix(format!("`{list}` lists them")).into()),
         more => return Err(Failure::usage(format!("{wanted} can be {}", counted(more.len(), "device"))).fix("write more of its key").into()),
-    };
+    }
+}
+
+async fn remove(context: &Context, wanted: &str) -> anyhow::Result<()> {
+    let (_session, mut client) = open_running(context).await?;
+    let key = find(context, &mut client, wanted).await?.to_string();
     client.json(Request::post("/.sys/devices/remove").body(JSON, json!({"who": key}).to_string())?).await?;
     context.out.result(&json!({"removed": key}), || {
-        format!("{} has no rights any more: what it writes from now on counts nowhere. It keeps what it has", short(key))
+        format!("{} has no rights any more: what it writes from now on counts nowhere. It keeps what it has", short(&key))
     })
 }

@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Read as _};
 
 use anyhow::Context as _;
 use serde_json::json;
-use timebus_identity::{Keys, Kit as Words, human_name};
+use timebus_identity::{Keys, Kit as Words, PublicKey, human_name};
 
 use crate::Context;
 use crate::cli::Kit;
@@ -58,14 +58,25 @@ pub(crate) fn run(context: &Context, args: Kit) -> anyhow::Result<()> {
             "confirmed: the root key has left this disk. Your words are now the only way to name a successor or to let a new device in.".to_owned()
         });
     }
-    let words = [Some(kit.root_words()), kit.next_words()].into_iter().flatten().collect::<Vec<_>>().join(" ");
-    let words: Vec<&str> = words.split_whitespace().collect();
-    let name = human_name(&keys.space());
-    out.result(&json!({"id": keys.space().to_string(), "name": name, "words": words}), || sheet(&name, &words, context))
+    let words = words(&kit);
+    let (space, name) = (keys.space(), human_name(&keys.space()));
+    out.result(&json!({"id": space.to_string(), "name": name, "words": words}), || sheet(&name, &space, &words, context))
 }
 
-fn sheet(name: &str, words: &[&str], context: &Context) -> String {
-    let mut text = format!("The recovery kit of {name}. Write these words on paper, in order, and keep it where you keep your passport.\n");
+fn words(kit: &Words) -> Vec<String> {
+    let sentences = [Some(kit.root_words()), kit.next_words()];
+    sentences.into_iter().flatten().flat_map(str::split_whitespace).map(str::to_owned).collect()
+}
+
+/// The words of the keys of a home, if they are on its disk.
+pub(crate) fn words_of(keys: &Keys) -> Option<Vec<String>> {
+    keys.kit().map(|kit| words(&kit))
+}
+
+/// The kit as it is to be written down.
+pub(crate) fn sheet(name: &str, space: &PublicKey, words: &[String], context: &Context) -> String {
+    let mut text = format!("The recovery kit of {name}. Write this on paper, in order, and keep it where you keep your passport.\n");
+    text.push_str(&format!("\n   space   {space}\n"));
     for (row, chunk) in words.chunks(6).enumerate() {
         text.push('\n');
         for (at, word) in chunk.iter().enumerate() {
@@ -78,7 +89,7 @@ fn sheet(name: &str, words: &[&str], context: &Context) -> String {
 }
 
 /// Reads words from standard input.
-fn ask(context: &Context) -> anyhow::Result<String> {
+pub(crate) fn ask(context: &Context) -> anyhow::Result<String> {
     let stdin = std::io::stdin();
     let mut words = String::new();
     if stdin.is_terminal() {

@@ -102,6 +102,9 @@ pub struct Book {
     /// Peers and spaces that are not talked to.
     #[serde(default, with = "keys_text")]
     pub blocked: Vec<PublicKey>,
+    /// New roots that the owner agreed to as a guardian, by the space.
+    #[serde(default, with = "by_key")]
+    pub agreed: BTreeMap<PublicKey, Vec<String>>,
     /// Relays that invites named which the owner took.
     #[serde(default)]
     pub relays: BTreeSet<String>,

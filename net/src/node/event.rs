@@ -98,6 +98,13 @@ pub enum Event {
         /// Who may have it, and where they are.
         via: Vec<(PublicKey, Vec<String>)>,
     },
+    /// The owner agreed, as a guardian, that a space has a new root.
+    Agree {
+        /// Which.
+        space: PublicKey,
+        /// Its new root.
+        root: PublicKey,
+    },
     /// The owner does not want it any more.
     Unfollow {
         /// Which.

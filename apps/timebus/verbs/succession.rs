@@ -1,0 +1,405 @@
+//! rotate, guardians, recover: who the root of one's space is.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::json;
+use timebus_identity::{Keys, Kit as Words, KitError, PublicKey, SecretKey, human_name};
+use timebus_net::node::Event;
+use timebus_net::peer::PeerConfig;
+use timebus_store::auth::Rights;
+use timebus_store::ids::GrantId;
+use timebus_store::op::Op;
+use timebus_store::store::device_grant;
+use timebus_store::succession::{Answer, Request as Wish, SuccessionError, by_guardians, by_root, commitment};
+
+use crate::Context;
+use crate::cli::{Guardians, GuardiansAction, Recover, Rotate};
+use crate::client::{Client, Home, JSON, Request, connect_here, open, open_running};
+use crate::clock::now_ms;
+use crate::failure::Failure;
+use crate::output::printable;
+use crate::peer::{Local, keys_of, try_lock};
+use crate::standing::short;
+use crate::value::{Json, compact, items, member, number, text};
+use crate::verbs::kit::{ask, sheet, words_of};
+use crate::verbs::{devices, up};
+
+/// How long to tell what is going on with a new home. The peer goes on by itself.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How often to look.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// The lock of a home whose peer is stopped.
+pub(crate) fn stopped(context: &Context) -> anyhow::Result<File> {
+    try_lock(&context.home)?.ok_or_else(|| {
+        let title = "the peer is running, and only a stopped one lets its keys be looked at";
+        Failure::refused(title).fix(format!("`{}`, then try again", context.home.command("down"))).into()
+    })
+}
+
+fn must_exist(context: &Context) -> anyhow::Result<()> {
+    if context.home.exists() {
+        return Ok(());
+    }
+    let fix = format!("`{}` makes a new identity; `{}` brings an old one back", context.home.command("up"), context.home.command("recover"));
+    Err(Failure::refused(format!("there is no timebus home at {}", context.home.folder().display())).fix(fix).into())
+}
+
+/// Says what is wrong with words that somebody typed.
+fn told(error: KitError) -> Failure {
+    Failure::refused(error.to_string()).fix("nothing was changed; look at the words again and try once more")
+}
+
+fn copy(key: &SecretKey) -> SecretKey {
+    SecretKey::from_seed(*key.seed())
+}
+
+pub(crate) async fn rotate(context: &Context, args: Rotate) -> anyhow::Result<()> {
+    must_exist(context)?;
+    let lock = stopped(context)?;
+    let mut keys = keys_of(&context.home)?;
+    let (old, next) = match (keys.root(), keys.next()) {
+        (Some(root), Some(next)) => (copy(root), copy(next)),
+        _ => Words::recover(&ask(context)?).map_err(told)?,
+    };
+    let mut local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
+    let made = take_over(context, &mut local, &mut keys, &args, (&old, &next)).await;
+    local.close().await;
+    let made = made?;
+    let words = words_of(&keys).context("the new words are not on this disk")?;
+    let space = keys.space();
+    let (root, name) = (keys.root_public(), human_name(&space));
+    let json = json!({
+        "rotated": made.is_new, "id": space.to_string(), "name": name, "root": root.to_string(), "words": words,
+        "without": made.without.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "guardians": made.guardians.iter().map(ToString::to_string).collect::<Vec<_>>(), "needed": made.needed,
+    });
+    context.out.result(&json, || {
+        let mut lines = vec![format!("{name} has a new root key, called {}. The words of before are good for nothing.", human_name(&root))];
+        lines.extend(made.without.iter().map(|device| format!("{} has no rights any more", short(&device.to_string()))));
+        match made.guardians.len() {
+            0 => {}
+            count => lines.push(format!("{} of {count} guardians together can name another root: `timebus guardians` shows them", made.needed)),
+        }
+        format!("{}\n\n{}", lines.join("\n"), sheet(&name, &space, &words, context))
+    })
+}
+
+/// What a rotation did.
+struct Made {
+    is_new: bool,
+    without: Vec<PublicKey>,
+    guardians: Vec<PublicKey>,
+    needed: u8,
+}
+
+async fn take_over(
+    context: &Context,
+    local: &mut Local,
+    keys: &mut Keys,
+    args: &Rotate,
+    (old, next): (&SecretKey, &SecretKey),
+) -> anyhow::Result<Made> {
+    let mut client = connect_here(local).await?;
+    let guardians = match (args.no_guardians, args.guardians.is_empty()) {
+        (true, _) => Some(None),
+        (false, true) => None,
+        (false, false) => Some(Some(find_guardians(&mut client, args).await?)),
+    };
+    let mut without = Vec::new();
+    for device in &args.without {
+        without.push(devices::find(context, &mut client, device).await?);
+    }
+    let store = local.store().clone();
+    let rights = store.rights(&store.space()).context("the own space is always here")?;
+    let own = |rights: &Rights| rights.root_state().and_then(|state| state.plan.guardians.clone()).unwrap_or_default();
+    if rights.root() == next.public() {
+        // The words of before, after all was done: what was cut short is finished by opening the store.
+        *keys = keys_of(&context.home)?;
+        if keys.root_public() != next.public() {
+            return Err(Failure::refused("the next root of these words has taken over already, and its own words are not on this disk")
+                .fix("type the words that you were given then")
+                .into());
+        }
+        let (needed, guardians) = own(&rights);
+        return Ok(Made { is_new: false, without: Vec::new(), guardians, needed });
+    }
+    let told = |error: SuccessionError| {
+        Failure::refused(error.to_string()).fix("nothing was changed; `timebus guardians` tells who is root, and whether that is in dispute")
+    };
+    // Nothing is written for keys that are none.
+    by_root(&rights, old, &next.public(), &next.public(), None).map_err(told)?;
+    let after = keys.begin_rotation(next)?;
+    let succeed = by_root(&rights, old, &next.public(), &after.public(), guardians).map_err(told)?;
+    let (needed, guardians) = succeed.plan.guardians.clone().unwrap_or_default();
+    let revoked = grants_of(&rights, &without);
+    store.say_as_root(next, vec![Op::Succeed(succeed)], revoked, now_ms()).await.context("the new root was not written")?;
+    // From here on the space has the new root; should this be cut short, opening the store finishes it.
+    keys.finish_rotation()?;
+    for device in &without {
+        timebus_net::devices::take_back(&store, device).await.context("what the device may do in spaces of others was not taken back")?;
+    }
+    Ok(Made { is_new: true, without, guardians, needed })
+}
+
+fn grants_of(rights: &Rights, devices: &[PublicKey]) -> Vec<GrantId> {
+    let is_theirs = |audience| matches!(audience, timebus_store::grant::Audience::Key(key) if devices.contains(&key));
+    let mut all: Vec<GrantId> =
+        rights.grants().filter(|(_, held)| held.is_live() && is_theirs(held.grant.audience)).map(|(grant, _)| *grant).collect();
+    all.sort_unstable();
+    all
+}
+
+async fn find_guardians(client: &mut Client, args: &Rotate) -> anyhow::Result<(u8, Vec<PublicKey>)> {
+    let body = json!({"who": args.guardians}).to_string();
+    let found = client.json(Request::post("/.sys/guardians/find").body(JSON, body)?).await?;
+    let mut keys: Vec<PublicKey> = items(&found, "guardians").iter().filter_map(|one| text(one, "key")).map(str::parse).collect::<Result<_, _>>()?;
+    keys.sort_unstable();
+    keys.dedup();
+    let needed = args.needed.unwrap_or(u8::try_from(keys.len() / 2 + 1).unwrap_or(u8::MAX));
+    if needed == 0 || usize::from(needed) > keys.len() {
+        return Err(Failure::usage(format!("of {} guardians {needed} cannot agree", keys.len())).fix("--needed is 1 to their number").into());
+    }
+    Ok((needed, keys))
+}
+
+pub(crate) async fn guardians(context: &Context, args: Guardians) -> anyhow::Result<()> {
+    match args.action {
+        None => list(context).await,
+        Some(GuardiansAction::Agree { request, yes }) => agree(context, &request, yes).await,
+    }
+}
+
+async fn list(context: &Context) -> anyhow::Result<()> {
+    let (session, mut client) = open(context, Home::MustExist).await?;
+    let all = client.json(Request::get("/.sys/guardians")).await?;
+    session.close().await;
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(&all))?);
+    }
+    let own = items(&all, "guardians");
+    match number(&all, "needed") {
+        Some(needed) if !own.is_empty() => {
+            out.line(format!("yours   {needed} of these together can name a new root of your space"))?;
+            for one in own {
+                out.line(format!("        {}   {}", printable(text(one, "name").unwrap_or("?")), short(text(one, "key").unwrap_or("?"))))?;
+            }
+        }
+        _ => {
+            out.line("yours   none")?;
+            out.note(format!("        `{}` names them", context.home.command("rotate --guardian WHO --guardian WHO")));
+        }
+    }
+    for one in items(&all, "of") {
+        let (name, needed) = (printable(text(one, "name").unwrap_or("?")), number(one, "needed").unwrap_or(0));
+        out.line(format!("you     are a guardian of {name}, of whom {needed} have to agree"))?;
+    }
+    for one in items(&all, "disputed") {
+        let (name, roots) = (printable(text(one, "name").unwrap_or("?")), items(one, "roots"));
+        let roots: Vec<String> = roots.iter().filter_map(|root| if let Json::String(root) = root { Some(short(root)) } else { None }).collect();
+        let whose = if member(one, "own") == Some(&Json::Bool(true)) { "your space".to_owned() } else { format!("the space of {name}") };
+        out.line(format!("frozen  it is in dispute who the root of {whose} is: {}", roots.join(", ")))?;
+        out.note("        what was granted before goes on; nothing new counts that a root says, until a better statement decides");
+    }
+    Ok(())
+}
+
+async fn agree(context: &Context, request: &str, yes: bool) -> anyhow::Result<()> {
+    let (_session, mut client) = open_running(context).await?;
+    let body = json!({"request": request, "confirm": yes}).to_string();
+    let answer = client.json(Request::post("/.sys/guardians/agree").body(JSON, body)?).await?;
+    let out = context.out;
+    let name = printable(text(&answer, "name").unwrap_or("?"));
+    let root = printable(text(&answer, "root_name").unwrap_or("?"));
+    if yes {
+        return match out.json {
+            true => Ok(out.line(compact(&answer))?),
+            false => {
+                out.note(format!("you agree that {root} is the root of the space of {name}; give this back to him:"));
+                Ok(out.line(text(&answer, "answer").unwrap_or_default())?)
+            }
+        };
+    }
+    if out.json {
+        out.line(compact(&answer))?;
+    } else {
+        out.note(format!("  whose   the space of {name}   {}", short(text(&answer, "space").unwrap_or("?"))));
+        out.note(format!("  new     {root} is to be its root; ask {name} by voice whether that is the name he was shown"));
+        out.note("  then    with enough others who agree, whoever has that key can do everything in that space");
+    }
+    out.flush()?;
+    Err(Failure::usage("this has to be confirmed").fix("ask him, then add --yes").into())
+}
+
+pub(crate) async fn recover(context: &Context, args: Recover) -> anyhow::Result<()> {
+    if !args.answers.is_empty() {
+        return with_answers(context, &args).await;
+    }
+    if args.by_guardians {
+        return ask_guardians(context, &args).await;
+    }
+    if context.home.exists() { known_home(context, &args).await } else { new_home(context, &args).await }
+}
+
+/// Brings the root key back to the disk of a home.
+async fn known_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
+    let lock = stopped(context)?;
+    let mut keys = keys_of(&context.home)?;
+    if args.space.is_some_and(|space| space != keys.space()) {
+        return Err(Failure::usage("this home is of another space")
+            .fix("name a folder that does not exist yet: timebus --home FOLDER recover")
+            .into());
+    }
+    let (root, next) = Words::recover(&ask(context)?).map_err(told)?;
+    let local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
+    let rights = local.store().rights(&keys.space());
+    local.close().await;
+    let is_root = rights.as_ref().is_some_and(|rights| rights.root() == root.public());
+    let planned = rights.as_ref().and_then(|rights| rights.root_state()).and_then(|state| state.plan.next);
+    if !is_root || planned.is_some_and(|planned| planned != commitment(&next.public())) {
+        let title = "these words are not of the root that this space has now";
+        return Err(Failure::refused(title).fix("nothing was changed; after `timebus rotate` the words are others").into());
+    }
+    keys.adopt_root(&root, &next)?;
+    let (id, name) = (keys.space().to_string(), human_name(&keys.space()));
+    let json = json!({"recovered": true, "result": "here", "id": id, "name": name, "root": root.public().to_string()});
+    context.out.result(&json, || format!("the root key of {name} is on this disk\nspace  {id}"))
+}
+
+fn no_home(context: &Context) -> anyhow::Result<File> {
+    if context.home.exists() {
+        let title = "there is a home here already, and its keys would be lost";
+        return Err(Failure::refused(title).fix("name a folder that does not exist yet: timebus --home FOLDER recover …").into());
+    }
+    stopped(context)
+}
+
+/// Makes a home for a space whose words somebody has.
+async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
+    let lock = no_home(context)?;
+    let (root, next) = Words::recover(&ask(context)?).map_err(told)?;
+    let space = args.space.unwrap_or_else(|| root.public());
+    let folder = context.home.folder().join("keys");
+    if space == root.public() { Keys::create_from(&folder, &root, &next) } else { Keys::create_with_root(&folder, &space, &root, &next) }?;
+    let local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
+    let is_there = wait(context, &local, args, space, |rights, device| rights.device_grant(device).is_some()).await;
+    let device = local.store().device().to_string();
+    local.close().await;
+    let name = human_name(&space);
+    let result = if is_there? { "connected" } else { "waiting" };
+    let json =
+        json!({"recovered": true, "result": result, "id": space.to_string(), "name": name, "device": device, "root": root.public().to_string()});
+    let up = context.home.command("up");
+    context.out.result(&json, || match result {
+        "connected" => format!("this home is a device of {name} again\nspace  {space}\nstart  {up}"),
+        _ => format!(
+            "the keys of {name} are here, and nobody yet who holds the space\nspace  {space}\n\
+             start  {up}\nthen   timebus follow {space} --node KEY --at ADDR   with what `timebus peers --json` tells whoever holds it"
+        ),
+    })
+}
+
+/// Asks whoever was named for the space, and waits for a while until it is here.
+async fn wait(
+    context: &Context,
+    local: &Local,
+    args: &Recover,
+    space: PublicKey,
+    is_there: impl Fn(&Rights, &PublicKey) -> bool,
+) -> anyhow::Result<bool> {
+    let Some(node) = args.node else { return Ok(false) };
+    let name = human_name(&local.store().device());
+    let network = local.enter(&context.home, up::network_config(&context.home, &args.net, false, name)?).await?;
+    context.home.set_udp_port(&network.endpoint().sockets());
+    network.wish(Event::Follow { space, via: vec![(node, args.at.clone())] }).await?;
+    let deadline = Instant::now() + PATIENCE;
+    let mut changed = network.changed();
+    while Instant::now() < deadline {
+        changed.borrow_and_update();
+        let status = network.ask(move |node| node.space(&space)).await?;
+        let rights = local.store().rights(&space);
+        let is_live = matches!(status.state, timebus_net::node::SpaceState::Live { .. });
+        if is_live && rights.is_some_and(|rights| is_there(&rights, &local.store().device())) {
+            return Ok(true);
+        }
+        let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
+    }
+    Ok(false)
+}
+
+/// Makes new keys for a space whose words are lost, and a request for its guardians.
+async fn ask_guardians(context: &Context, args: &Recover) -> anyhow::Result<()> {
+    let lock = no_home(context)?;
+    let space = args.space.context("clap asks for the space")?;
+    let (root, next) = (SecretKey::generate(), SecretKey::generate());
+    let keys = Keys::create_with_root(&context.home.folder().join("keys"), &space, &root, &next)?;
+    let request = Wish { space, root: root.public(), next: commitment(&next.public()) }.text();
+    let local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
+    // Nobody lets this home in before he agreed; but it is to know where to ask.
+    let told = match args.node {
+        Some(node) => {
+            let name = human_name(&local.store().device());
+            let network = local.enter(&context.home, up::network_config(&context.home, &args.net, true, name)?).await?;
+            network.wish(Event::Follow { space, via: vec![(node, args.at.clone())] }).await.map_err(anyhow::Error::from)
+        }
+        None => Ok(()),
+    };
+    local.close().await;
+    told?;
+    let words = words_of(&keys).context("the new keys are on this disk")?;
+    let (name, root_name) = (human_name(&space), human_name(&root.public()));
+    let json = json!({"recovered": false, "request": request, "id": space.to_string(), "root": root.public().to_string(),
+        "root_name": root_name, "words": words});
+    let (up, recover) = (context.home.command("up"), context.home.command("recover --answer ANSWER --answer ANSWER"));
+    context.out.result(&json, || {
+        format!(
+            "{}\n\nGive this to your guardians, and tell them by voice that your new root is called {root_name}:\n\n{request}\n\n\
+             Each runs `timebus guardians agree` with it and gives you an answer. Then `{up}` here until the space is here,\n\
+             and, with the peer stopped, `{recover}`.",
+            sheet(&name, &space, &words, context)
+        )
+    })
+}
+
+/// Makes this home's root the root of the space, with what guardians answered.
+async fn with_answers(context: &Context, args: &Recover) -> anyhow::Result<()> {
+    must_exist(context)?;
+    let lock = stopped(context)?;
+    let keys = keys_of(&context.home)?;
+    let damaged = |error| Failure::usage(format!("this is no answer of a guardian: {error}")).fix("copy the whole text, from timebus:// to its end");
+    let answers: Vec<Answer> = args.answers.iter().map(|text| Answer::parse(text).map_err(damaged)).collect::<Result<_, _>>()?;
+    let succeed = by_guardians(&answers).map_err(|error| Failure::refused(error.to_string()).fix("ask more of them, or for new answers"))?;
+    let (Some(root), Some(next)) = (keys.root(), keys.next()) else {
+        return Err(Failure::refused("the new keys are not on this disk").fix("`timebus recover` with their words brings them back").into());
+    };
+    let is_ours = answers.iter().all(|answer| answer.space == keys.space());
+    if !is_ours || succeed.root != root.public() || succeed.plan.next != Some(commitment(&next.public())) {
+        return Err(Failure::refused("these answers are to another request").fix("give your guardians the request of this home").into());
+    }
+    let root = copy(root);
+    let local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
+    let store = local.store().clone();
+    let space = keys.space();
+    let is_known = store.rights(&space).is_some_and(|rights| rights.root_states().iter().any(|state| state.id == succeed.from));
+    let is_done = store.rights(&space).is_some_and(|rights| rights.root() == root.public());
+    let said = match (is_known, is_done) {
+        (_, true) => Ok(()),
+        (false, _) => Err(Failure::refused("what was stated about the space is not here yet")
+            .fix(format!("`{}` until `timebus peers` shows it, then stop the peer and try again", context.home.command("up")))
+            .into()),
+        (true, false) => {
+            let ops = vec![Op::Succeed(succeed.clone()), device_grant(&store.device())];
+            store.say_as_root(&root, ops, Vec::new(), now_ms()).await.map(drop).map_err(anyhow::Error::from)
+        }
+    };
+    local.close().await;
+    said?;
+    let (name, root_name) = (human_name(&space), human_name(&root.public()));
+    let json = json!({"recovered": true, "result": "root", "id": space.to_string(), "name": name, "root": root.public().to_string()});
+    context
+        .out
+        .result(&json, || format!("{root_name} is the root of {name} now, and this home a device of it\nstart  {}", context.home.command("up")))
+}
