@@ -37,5 +37,7 @@ mod relay;
 mod apps;
 // The commands of README.md, run as they stand.
 mod readme;
+// Which test proves what of the threats that were thought of.
+mod threats;
 // What we would otherwise argue about: stray files, long lines, traces of one machine.
 mod tidy;

@@ -1,0 +1,231 @@
+//! Which test proves what, row by row: of those who attack over HTTP, and of those who lie in what they sign.
+//!
+//! The rows are those of the threat table: H for HTTP, websocket and localhost, A for convergence, rights and texts.
+
+use std::path::Path;
+
+/// A row, what has to be so, and the tests that fail if it is not: file and name.
+type Row = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+const HOSTS: &str = "tests/who/hosts.rs";
+const BROWSERS: &str = "tests/who/browsers.rs";
+const ORIGINS: &str = "tests/apps/origins.rs";
+const LIMITS: &str = "tests/protocol/limits.rs";
+const HOSTILE: &str = "tests/real_input/hostile.rs";
+const NAMED: &str = "tests/files/named.rs";
+const ATTACKS: &str = "store/tests/rights/attacks.rs";
+const ROOTS: &str = "store/tests/rights/succession.rs";
+const TEXTS: &str = "store/tests/text/rules.rs";
+
+const ROWS: [Row; 28] = [
+    (
+        "H1",
+        "a page that got our address by its own name is turned away",
+        &[
+            (HOSTS, "foreign_hosts_are_turned_away_before_anything_else"),
+            (HOSTS, "unclear_hosts_are_turned_away"),
+            ("net/src/host.rs", "refuses_every_other_host"),
+        ],
+    ),
+    ("H2", "a page of another site writes nothing", &[(BROWSERS, "a_page_may_write_only_from_our_origin_and_with_the_token")]),
+    (
+        "H3",
+        "a page of another site reads nothing but what is for anyone, and no header says otherwise",
+        &[(BROWSERS, "a_preflight_is_granted_nothing"), ("tests/who/guests.rs", "a_public_path_is_for_everybody_and_the_rest_for_nobody")],
+    ),
+    ("H4", "a page of another site opens no socket", &[(BROWSERS, "a_page_opens_a_socket_only_from_our_origin_and_says_its_token_first")]),
+    (
+        "H5",
+        "an app has its own data and no other app's",
+        &[
+            (ORIGINS, "a_token_is_good_at_its_own_origin_alone"),
+            (ORIGINS, "a_token_does_what_the_card_said_and_nothing_else"),
+            (NAMED, "an_app_does_not_get_at_content_by_naming_it"),
+            ("tests/apps/browser.rs", "a_page_of_another_origin_reads_and_writes_nothing"),
+        ],
+    ),
+    ("H6", "an app stays in its origin", &[(ORIGINS, "every_answer_of_an_apps_origin_is_guarded"), (BROWSERS, "our_own_pages_let_nobody_in")]),
+    (
+        "H7",
+        "what people stored is shown and never run",
+        &[(BROWSERS, "what_people_stored_is_shown_but_never_run"), ("tests/files/media.rs", "hostile_media_is_served_as_what_it_is_and_never_run")],
+    ),
+    (
+        "H8",
+        "who looks for peers on this machine is told nothing",
+        &[(HOSTS, "foreign_hosts_are_turned_away_before_anything_else"), (BROWSERS, "a_preflight_is_granted_nothing")],
+    ),
+    (
+        "H9",
+        "another user of this machine is nobody",
+        &[
+            (HOSTS, "another_user_of_this_machine_is_nobody"),
+            ("tests/who/files.rs", "nobody_else_can_read_a_home"),
+            ("tests/who/files.rs", "secrets_are_in_no_log_and_on_no_command_line"),
+        ],
+    ),
+    (
+        "H10",
+        "slow, large and ambiguous requests harm nobody else",
+        &[
+            (LIMITS, "slow_senders_do_not_slow_others_and_are_let_go"),
+            (LIMITS, "heads_that_are_too_large_are_refused"),
+            ("tests/protocol/raw.rs", "no_second_request_hides_in_a_body"),
+        ],
+    ),
+    (
+        "H11",
+        "many subscriptions cost little, and a page has only so many",
+        &[
+            ("tests/subscriptions/crowd.rs", "readers_who_take_nothing_cost_little"),
+            (BROWSERS, "a_web_origin_has_so_many_subscriptions_over_all_its_connections"),
+        ],
+    ),
+    (
+        "H12",
+        "one path has one key",
+        &[
+            (HOSTILE, "urls_of_the_web_platform_tests_name_one_key_each"),
+            (HOSTILE, "percent_encodings_of_one_name_are_one_key"),
+            (HOSTILE, "nothing_climbs_out_of_the_store"),
+            ("net/src/target.rs", "no_traversal_string_leaves_its_place"),
+        ],
+    ),
+    (
+        "H13",
+        "JSON is kept exactly or refused",
+        &[
+            ("tests/real_input/json_suite.rs", "the_json_test_suite_is_kept_or_refused"),
+            ("tests/store_over_http/errors.rs", "more_values_than_memory_is_good_for_are_refused"),
+        ],
+    ),
+    (
+        "H14",
+        "ranges and patches are checked before anything is done",
+        &[
+            ("net/src/patches/tests.rs", "refuses_bad_bodies"),
+            ("net/src/patches/tests.rs", "refuses_bad_ranges"),
+            (TEXTS, "edits_that_no_text_can_take_have_no_effect"),
+        ],
+    ),
+    (
+        "A1",
+        "the same set of changes is the same state",
+        &[
+            ("store/tests/model.rs", "the_state_is_what_the_definition_says_in_any_order"),
+            ("store/tests/rights.rs", "rights_are_what_the_definition_says_in_any_order"),
+            ("store/tests/rights.rs", "every_weakened_rule_is_noticed"),
+            ("store/tests/engine.rs", "what_was_acknowledged_outlives_a_crash_at_every_step"),
+            ("store/tests/revoke.rs", "hiding_many_changes_and_showing_them_again_leaves_what_was"),
+        ],
+    ),
+    (
+        "A2",
+        "two admins cannot throw each other out",
+        &[(ATTACKS, "two_admins_cannot_throw_each_other_out"), ("store/tests/rights/small.rs", "all_small_worlds_are_as_defined")],
+    ),
+    (
+        "A3",
+        "what is dated back after a removal has no effect",
+        &[
+            (ATTACKS, "what_a_removed_admin_dates_back_has_no_effect"),
+            ("tests/peers/rights.rs", "what_a_removed_member_wrote_unseen_is_hidden_listed_and_can_be_kept"),
+        ],
+    ),
+    (
+        "A4",
+        "nobody vouches for what he could not have written",
+        &[
+            ("store/tests/model.rs", "the_worlds_tell_who_may_vouch_for_whom"),
+            ("store/tests/revoke.rs", "nobody_has_the_owner_vouch_for_what_was_hidden"),
+        ],
+    ),
+    ("A5", "what a moderator keeps is kept in his scope", &[(ATTACKS, "what_a_moderator_keeps_is_kept_in_his_scope_only")]),
+    (
+        "A6",
+        "a right counts at its path and nowhere else",
+        &[
+            ("tests/peers/rights.rs", "a_grant_to_write_counts_at_its_path_and_nowhere_else"),
+            ("tests/who/guests.rs", "a_key_may_what_it_was_granted_until_that_is_taken_back"),
+            (NAMED, "a_guest_does_not_get_at_content_by_naming_it"),
+            (NAMED, "a_member_does_not_get_at_content_by_signing_that_she_has_it"),
+        ],
+    ),
+    (
+        "A7",
+        "a stranger fills his own slots and nobody else's",
+        &[
+            (ATTACKS, "ones_own_folder_is_not_everybodys"),
+            ("store/tests/inbox.rs", "what_is_no_notice_for_this_inbox_is_refused"),
+            ("store/tests/inbox.rs", "strangers_fill_no_more_than_the_inbox"),
+        ],
+    ),
+    (
+        "A8",
+        "many values at one path are a page, and the next write settles them",
+        &[("store/tests/crash.rs", "more_conflicts_than_a_page_are_all_settled_and_all_deleted")],
+    ),
+    (
+        "A9",
+        "edits that do not fit have no effect, and the rest is what diamond-types makes of it",
+        &[
+            (TEXTS, "edits_that_no_text_can_take_have_no_effect"),
+            (TEXTS, "a_base_must_be_events_of_the_text_in_the_past"),
+            ("store/tests/text/dags.rs", "random_histories_give_what_diamond_types_and_the_model_give"),
+        ],
+    ),
+    (
+        "A10",
+        "a text that takes too long waits, and nothing else does",
+        &[
+            ("store/tests/text/attacks.rs", "a_text_over_budget_is_parked_and_goes_on_when_given_more"),
+            ("store/tests/texts/merging.rs", "a_text_over_its_budget_is_parked_and_comes_back_while_others_go_on"),
+        ],
+    ),
+    // Peers compare no hashes of what they show, so one that is broken is not told; here all peers are asked.
+    ("A11", "peers that hold the same show the same", &[("net/tests/lab.rs", "peers_agree_whatever_happens")]),
+    ("A12", "a stolen device is out, and cannot take over", &[("tests/peers/succession.rs", "a_stolen_device_is_out_and_cannot_take_over")]),
+    (
+        "A13",
+        "of two new roots the better one counts, and equal ones are a dispute",
+        &[
+            (ROOTS, "the_better_class_wins_and_equal_ones_are_a_dispute"),
+            (ROOTS, "two_beginnings_are_a_dispute_until_a_succession_decides"),
+            ("tests/peers/succession.rs", "two_new_roots_freeze_a_space_until_the_words_decide"),
+        ],
+    ),
+    ("A14", "guardians do not outvote the words", &[(ROOTS, "the_words_decide_what_guardians_could_not"), (ROOTS, "only_who_may_names_a_new_root")]),
+];
+
+/// Whether a file has a test of a name that is run.
+fn is_run(text: &str, name: &str) -> bool {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let head = format!("fn {name}(");
+    lines.iter().enumerate().any(|(at, line)| {
+        let is_head = line.split_once(&head).is_some_and(|(before, _)| before.is_empty() || before == "async ");
+        let above = lines[..at].iter().rev().take_while(|line| line.starts_with("#[") || line.starts_with("///"));
+        let above: Vec<&&str> = above.collect();
+        is_head && above.iter().any(|line| line.contains("test")) && !above.iter().any(|line| line.starts_with("#[ignore"))
+    })
+}
+
+#[test]
+fn every_row_names_tests_that_are_run() {
+    let expected = (1..=14).map(|n| format!("H{n}")).chain((1..=14).map(|n| format!("A{n}")));
+    assert_eq!(ROWS.iter().map(|row| row.0).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (row, what, tests) in ROWS {
+        assert!(!what.is_empty() && !tests.is_empty(), "{row}");
+        for (file, name) in tests {
+            let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{row}: {file}: {error}"));
+            assert!(is_run(&text, name), "{row}: {file} has no test {name} that is run");
+        }
+    }
+}
+
+#[test]
+fn only_tests_that_are_run_count() {
+    let text = "#[test]\nfn one() {}\n#[tokio::test]\nasync fn two() {}\n#[test]\n#[ignore = \"slow\"]\nfn three() {}\nfn four() {}\n";
+    assert!(is_run(text, "one") && is_run(text, "two"));
+    assert!(!is_run(text, "three") && !is_run(text, "four") && !is_run(text, "on"));
+}
