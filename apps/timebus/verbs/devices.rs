@@ -63,8 +63,8 @@ pub(crate) async fn find(context: &Context, client: &mut Client, wanted: &str) -
     let list = context.home.command("devices");
     match found.as_slice() {
         [device] => Ok(text(device, "device").unwrap_or_default().parse()?),
-        [] => return Err(Failure::refused(format!("none of your devices is {wanted}")).fix(format!("`{list}` lists them")).into()),
-        more => return Err(Failure::usage(format!("{wanted} can be {}", counted(more.len(), "device"))).fix("write more of its key").into()),
+        [] => Err(Failure::refused(format!("none of your devices is {wanted}")).fix(format!("`{list}` lists them")).into()),
+        more => Err(Failure::usage(format!("{wanted} can be {}", counted(more.len(), "device"))).fix("write more of its key").into()),
     }
 }
 
