@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::neighbours::{json as verb, pair, poll, run, until_space};
+use crate::socket::Socket;
 
 #[test]
 fn what_is_over_budget_waits_for_the_owner_and_comes_when_he_says_so() {
@@ -33,4 +34,29 @@ fn what_is_over_budget_waits_for_the_owner_and_comes_when_he_says_so() {
     let of = |key: &str| costs["costs"].as_array().into_iter().flatten().find(|cost| cost["key"] == key).cloned().expect("listed");
     assert!(of(&who)["bytes"].as_u64().is_some_and(|bytes| bytes > 50_000) && of(&who)["changes"] == 10, "{costs}");
     assert_eq!(run(alice.home(), &["allow", "nought12"]).code, 1);
+}
+
+/// The same two, while somebody looks on: he is told as it happens, and has to ask for nothing.
+#[test]
+fn what_waits_and_what_others_cost_can_be_watched() {
+    let (alice, bob) = pair();
+    let who = bob.ready["id"].as_str().expect("an id").to_owned();
+    verb(alice.home(), &["limits", &who, "20kB"]);
+    let mut held = Socket::open(&alice);
+    let first = held.request(&json!({"id": 1, "watch": "/.sys/held"}));
+    assert_eq!(first["snapshot"]["held"], json!([]), "{first}");
+    let mut costs = Socket::open(&alice);
+    costs.request(&json!({"id": 1, "watch": "/.sys/costs"}));
+    bob.put("/@alice/wall/first", &json!("x".repeat(5000)));
+    let until = |socket: &mut Socket, word: &str| while !socket.hear().to_string().contains(word) {};
+    // Whatever is told of a cost, its bytes have changed.
+    until(&mut costs, "bytes");
+    for n in 0..10 {
+        bob.put(&format!("/@alice/wall/{n}"), &json!("x".repeat(5000)));
+    }
+    until(&mut held, "for your space");
+    let id = verb(alice.home(), &["held"])["held"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(run(alice.home(), &["allow", &id, "up", "to", "1MB"]).code, 0);
+    let told = held.hear();
+    assert!(told["put"].as_str().or(told["delete"].as_str()).is_some_and(|at| at.starts_with("/.sys/held")), "{told}");
 }
