@@ -234,6 +234,14 @@ async fn a_subscriber_is_told_when_values_are_hidden_and_shown_again() {
     assert_eq!(told(), [("/wall/x".to_owned(), timebus_store::update::Edit::Put(json("\"by bob\"")))]);
 }
 
+/// What a store shows that knew nothing of a space and hears of all of it at once.
+async fn from_scratch(store: &Store) -> Option<Json> {
+    let home = folder();
+    let fresh = open(home.path());
+    send(store, &store.space(), &fresh).await;
+    read(&fresh, &store.space(), "/")
+}
+
 /// `TIMEBUS_HIDDEN=10000` is what is asked for with optimization; the times are printed.
 #[tokio::test(flavor = "multi_thread")]
 async fn hiding_many_changes_and_showing_them_again_leaves_what_was() {
@@ -252,6 +260,7 @@ async fn hiding_many_changes_and_showing_them_again_leaves_what_was() {
     revoke(&alice, right, vec![]).await;
     eprintln!("hidden in {:?}", clock.elapsed());
     assert_eq!(get(&alice, "/"), before);
+    assert_eq!(from_scratch(&alice).await, before);
     let clock = std::time::Instant::now();
     for n in 0..50 {
         put(&alice, "/beside", &json(&n.to_string())).await;
@@ -263,4 +272,5 @@ async fn hiding_many_changes_and_showing_them_again_leaves_what_was() {
     eprintln!("shown again in {:?}", clock.elapsed());
     assert_eq!(get(&alice, "/"), full);
     assert_eq!(alice.version(&alice.snapshot(), alice.own(), &path("/wall")).expect("read"), version);
+    assert_eq!(from_scratch(&alice).await, full);
 }
