@@ -25,7 +25,7 @@ use crate::media;
 use crate::output::Output;
 use crate::target::Target;
 use decide::{Here, Step, There, decide};
-use disk::{Placed, Read, Stamp};
+use disk::{Placed, Prepared, Read, Recovered, Stamp};
 use journal::{Agreed, Journal, Kind, Known};
 use remote::{Leaf, Value};
 
@@ -33,6 +33,8 @@ use remote::{Leaf, Value};
 const KEPT: Duration = Duration::from_secs(2);
 /// How often one file is tried again in a row when somebody is faster.
 const TRIES_MAX: usize = 8;
+/// How long to wait for somebody who writes a file: all tries together are longer than a file has to rest.
+const BUSY: Duration = Duration::from_millis(25);
 
 /// A file that was replaced.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ pub(crate) struct Live {
     target: Target,
     journal: Journal,
     out: Output,
-    /// What the folder held when it was looked at last.
+    /// What the folder held when it was looked at last, as far as it is complete.
     files: BTreeMap<String, Stamp>,
     /// Files that looked different at the last look, and may still be being written.
     unsettled: BTreeMap<String, Option<Stamp>>,
@@ -104,11 +106,12 @@ impl Live {
         let mut skipped = Vec::new();
         self.leaves = remote::list(client, &self.target, &[], &mut skipped).await?;
         let scan = disk::scan(&self.root)?;
-        self.files = scan.files;
+        // Nobody has seen yet whether they are complete.
+        self.files.clear();
         self.unsettled.clear();
         skipped.extend(scan.skipped);
         self.skip(skipped);
-        let files: BTreeSet<String> = self.journal.files().chain(self.files.keys()).chain(self.leaves.keys()).cloned().collect();
+        let files: BTreeSet<String> = self.journal.files().chain(scan.files.keys()).chain(self.leaves.keys()).cloned().collect();
         for file in &files {
             let agreed = self.journal.get(file);
             let is_asked = agreed.sending.is_some() || agreed.taking.is_some();
@@ -116,18 +119,29 @@ impl Live {
             let is_same = agreed.is_some_and(|agreed| self.leaves.get(file).is_some_and(|leaf| leaf.shown == agreed.shown));
             if is_same
                 && !is_asked
-                && let Some(Ok(Some(read))) = self.files.contains_key(file).then(|| disk::read(&self.root.join(file)))
+                && let Some(Ok(Some(read))) = scan.files.contains_key(file).then(|| disk::read(&self.root.join(file), None))
                 && agreed.is_some_and(|agreed| agreed.hash == remote::hash(&read.bytes))
             {
                 continue;
             }
             self.sync(client, file).await?;
+            if self.unsettled.contains_key(file) {
+                self.skip(vec![format!("{file} (somebody is writing it)")]);
+            }
+        }
+        for (file, stamp) in scan.files {
+            self.files.entry(file).or_insert(stamp);
         }
         Ok(disk::scan(&self.root)?.files.len())
     }
 
-    /// Looks at the folder. Answers whether something is being written, so that it should be looked at again soon.
-    pub(crate) async fn look(&mut self, client: &mut Client) -> anyhow::Result<bool> {
+    /// Whether something is being written, so that the folder should be looked at soon.
+    pub(crate) fn is_unsettled(&self) -> bool {
+        !self.unsettled.is_empty() || !self.replaced.is_empty()
+    }
+
+    /// Looks at the folder.
+    pub(crate) async fn look(&mut self, client: &mut Client) -> anyhow::Result<()> {
         self.recheck_replaced()?;
         let scan = disk::scan(&self.root)?;
         self.skip(scan.skipped);
@@ -155,7 +169,7 @@ impl Live {
         for file in settled {
             self.sync(client, &file).await?;
         }
-        Ok(!self.unsettled.is_empty() || !self.replaced.is_empty())
+        Ok(())
     }
 
     /// Looks at what the peer has at and below a place.
@@ -186,7 +200,7 @@ impl Live {
             match self.try_sync(client, file).await {
                 Ok(Tried::Done) => return Ok(()),
                 Ok(Tried::Again) => {}
-                Err(error) if is_busy(&error) => {}
+                Err(error) if is_busy(&error) => tokio::time::sleep(BUSY).await,
                 Err(error) => return self.refuse(file, error),
             }
         }
@@ -210,12 +224,16 @@ impl Live {
 
     async fn try_sync(&mut self, client: &mut Client, file: &str) -> anyhow::Result<Tried> {
         let path = self.root.join(file);
-        let here = disk::read(&path)?;
+        let known = self.recall(client, file).await?;
+        let here = disk::read(&path, self.files.get(file).copied())?;
+        if here.is_none() && self.files.contains_key(file) {
+            // Some editors move a file away before they write the new one: that it is gone shows at the next look.
+            return Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        }
         let hash = here.as_ref().map(|here| remote::hash(&here.bytes));
         if hash.is_some() && self.refused.get(file) == hash.as_ref() {
             return Ok(Tried::Done);
         }
-        let known = self.recall(client, file, hash.as_deref()).await?;
         let kind = self.kind_of(file, known.agreed.as_ref());
         let names = remote::names_of(file, kind);
         let there = remote::read(client, &self.target, &names, kind == Kind::Json, None).await?;
@@ -263,6 +281,7 @@ impl Live {
             (Step::SetAside, Some(here), Some(_)) => {
                 let Some(copy) = disk::set_aside(&path, here.stamp)? else { return Ok(Tried::Again) };
                 let copy = copy.strip_prefix(&self.root).unwrap_or(&copy).display().to_string();
+                self.files.remove(file);
                 self.journal.set(file, Known::default())?;
                 self.tell(&json!({"event": "conflict", "file": file, "copy": copy}), || {
                     format!("conflict   {file}  (both sides changed it; the one here is now {copy})")
@@ -286,12 +305,16 @@ impl Live {
     }
 
     /// What is known of a file, after finding out what became of something that was about to be done.
-    async fn recall(&mut self, client: &mut Client, file: &str, hash: Option<&str>) -> anyhow::Result<Known> {
+    async fn recall(&mut self, client: &mut Client, file: &str) -> anyhow::Result<Known> {
         let mut known = self.journal.get(file);
-        if let Some(taking) = known.taking.take() {
-            // It was put there, or the one before is there still.
-            if hash.is_none_or(|hash| known.agreed.as_ref().is_none_or(|agreed| agreed.hash != hash)) {
-                known.agreed = hash.map(|_| taking).or(known.agreed);
+        let (taking, aside) = (known.taking.take(), known.aside.take());
+        if let (Some(taking), Some(aside)) = (taking, &aside) {
+            let old = known.agreed.as_ref().map(|agreed| agreed.hash.as_str());
+            if let Recovered::Placed(copy) = disk::recover(&self.root.join(file), aside, &taking.hash, old)? {
+                known.agreed = Some(taking);
+                if let Some(copy) = copy {
+                    self.tell_late(file, &copy);
+                }
             }
         }
         if let Some(label) = known.sending.take() {
@@ -306,6 +329,9 @@ impl Live {
             }
         }
         self.journal.set(file, known.clone())?;
+        if let Some(aside) = aside {
+            let _ = std::fs::remove_file(self.root.join(file).with_file_name(aside));
+        }
         Ok(known)
     }
 
@@ -344,12 +370,12 @@ impl Live {
         // Every character of both may be taken out or put in.
         let events = here.bytes.len() as u64 + there.as_ref().map_or(0, |there| there.content.len() as u64) + 1;
         let label = self.journal.label(events);
-        self.journal.set(file, Known { agreed: agreed.clone(), sending: Some(label.clone()), taking: None })?;
+        self.journal.set(file, Known { agreed: agreed.clone(), sending: Some(label.clone()), ..Known::default() })?;
         let parents = agreed.as_ref().map(|agreed| agreed.version.as_slice());
         let sent = remote::send(client, &self.target, &names, (&mime, here.bytes.clone()), parents, &label).await;
         if let Err(error) = sent {
+            // Without an answer it may have arrived all the same: the next try asks.
             let failure = Failure::of(&error);
-            self.journal.set(file, Known { agreed: agreed.clone(), ..Known::default() })?;
             if failure.status == Some(309) {
                 // The version is not known any more: as if nothing had ever been agreed on.
                 self.journal.set(file, Known::default())?;
@@ -382,26 +408,24 @@ impl Live {
 
     /// Puts a value into the folder.
     fn take(&mut self, file: &str, here: Option<Read>, there: Value, agreed: Option<Agreed>) -> anyhow::Result<Tried> {
-        let path = self.root.join(file);
         self.make_way(file)?;
-        self.journal.set(file, Known { agreed, sending: None, taking: Some(there.agreed.clone()) })?;
-        match disk::place(&path, &there.content, here.as_ref().map(|here| here.stamp))? {
-            Placed::Done(aside) => {
-                if let Some(stamp) = Stamp::at(&path) {
-                    self.files.insert(file.to_owned(), stamp);
-                }
-                if let (Some(aside), Some(here)) = (aside, here) {
-                    self.replaced.push(Replaced { aside, stamp: here.stamp, file: file.to_owned(), since: Instant::now() });
-                }
-                self.tell(&json!({"event": "taken", "file": file, "version": there.agreed.version}), || format!("taken      {file}"));
-                self.agree(file, there.agreed)
-            }
-            Placed::Changed => {
-                let known = self.journal.get(file);
-                self.journal.set(file, Known { taking: None, ..known })?;
-                Ok(Tried::Again)
-            }
+        let mut prepared = Prepared::write(&self.root.join(file), &there.content)?;
+        let taking = Some(there.agreed.clone());
+        self.journal.set(file, Known { agreed: agreed.clone(), sending: None, taking, aside: prepared.name() })?;
+        let placed = prepared.place(here.as_ref().map(|here| here.stamp));
+        let Ok(Placed::Done(aside)) = placed else {
+            // What lies beside the place goes last, since it is what says that nothing was put there.
+            self.journal.set(file, Known { agreed, ..Known::default() })?;
+            drop(prepared);
+            return Ok(placed.map(|_| Tried::Again)?);
+        };
+        // Not what is there now: that may have been saved since.
+        self.files.insert(file.to_owned(), prepared.stamp);
+        if let (Some(aside), Some(here)) = (aside, here) {
+            self.replaced.push(Replaced { aside, stamp: here.stamp, file: file.to_owned(), since: Instant::now() });
         }
+        self.tell(&json!({"event": "taken", "file": file, "version": there.agreed.version}), || format!("taken      {file}"));
+        self.agree(file, there.agreed)
     }
 
     /// Sets files aside that stand where a folder has to be.
@@ -433,11 +457,15 @@ impl Live {
         }
         let copy = disk::copy_name(&self.root.join(&replaced.file));
         std::fs::rename(&replaced.aside, &copy)?;
-        let copy = copy.strip_prefix(&self.root).unwrap_or(&copy).display().to_string();
-        self.tell(&json!({"event": "conflict", "file": replaced.file, "copy": copy}), || {
-            format!("conflict   {}  (an editor wrote to it while it was replaced; what it wrote is in {copy})", replaced.file)
-        });
+        self.tell_late(&replaced.file, &copy);
         Ok(())
+    }
+
+    fn tell_late(&self, file: &str, copy: &Path) {
+        let copy = copy.strip_prefix(&self.root).unwrap_or(copy).display().to_string();
+        self.tell(&json!({"event": "conflict", "file": file, "copy": copy}), || {
+            format!("conflict   {file}  (an editor wrote to it while it was replaced; what it wrote is in {copy})")
+        });
     }
 
     /// Ends: nothing temporary is left.

@@ -46,6 +46,9 @@ pub(crate) struct Known {
     /// What was about to be put into the folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) taking: Option<Agreed>,
+    /// The file beside its place that was about to be put there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) aside: Option<String>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -176,7 +179,7 @@ mod tests {
         let temp = tempfile::tempdir().expect("a folder");
         let at = place(temp.path(), "/notes", Path::new("/x"));
         let agreed = Agreed { version: vec!["a-1".into()], hash: "h".into(), shown: "s".into(), kind: Kind::Text };
-        let known = Known { agreed: Some(agreed), sending: Some("b-1".into()), taking: None };
+        let known = Known { agreed: Some(agreed), sending: Some("b-1".into()), ..Known::default() };
         let label = {
             let mut journal = Journal::open(&at, "/notes", Path::new("/x")).expect("a journal").expect("nobody has it");
             journal.set("gone", known.clone()).expect("room");

@@ -155,7 +155,7 @@ async fn edit(context: &Context, path: &Path, draft: &mut Draft) -> anyhow::Resu
         // Only what looks the same twice is finished.
         if before == now
             && draft.is_text()
-            && let Ok(Some(read)) = disk::read(path)
+            && let Ok(Some(read)) = disk::read(path, now)
             && read.bytes != draft.saved
             && !read.bytes.trim_ascii().is_empty()
         {

@@ -139,12 +139,15 @@ async fn follow(args: &Folder, live: &mut Live, session: &mut Session, pings: &m
                     None => continue,
                 };
                 live.hear(&mut client, &names).await?;
+                if live.is_unsettled() {
+                    next_look = next_look.min(Instant::now() + RESTING);
+                }
             }
             Some(()) = pings.recv() => next_look = next_look.min(Instant::now() + SETTLING),
             () = tokio::time::sleep_until(next_look.into()) => {
                 let began = Instant::now();
-                let is_unsettled = live.look(&mut client).await?;
-                let pause = if is_unsettled { RESTING } else { LOOK_EVERY };
+                live.look(&mut client).await?;
+                let pause = if live.is_unsettled() { RESTING } else { LOOK_EVERY };
                 next_look = Instant::now() + pause.max(began.elapsed() * LOOK_SHARE);
             }
         }
