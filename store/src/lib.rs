@@ -40,6 +40,7 @@ pub mod summary;
 pub mod text;
 pub mod tips;
 pub mod tree;
+mod turns;
 pub mod update;
 pub mod value;
 pub mod view;

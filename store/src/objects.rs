@@ -491,6 +491,11 @@ pub(crate) struct Lent {
 }
 
 impl Lent {
+    /// Which text it is.
+    pub(crate) fn name(&self) -> (u32, ObjectId) {
+        (self.t, self.object)
+    }
+
     /// Merges what can be merged in [`RESUME_STEPS_MAX`].
     pub(crate) fn resume(mut self) -> Self {
         self.text.resume(&mut Budget::steps(RESUME_STEPS_MAX));

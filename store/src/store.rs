@@ -430,8 +430,25 @@ impl Store {
         };
         // Ends when the decider does, or one text later: nobody waits for it, and it holds nothing but that text.
         let merge = move || {
-            for lent in lent {
-                let _ = merged.send(Job::Resumed(Box::new(lent.resume())));
+            let mut turns = crate::turns::Turns::new();
+            loop {
+                let now = std::time::Instant::now();
+                if let Some((name, text)) = turns.take(now) {
+                    let text: Box<crate::objects::Lent> = text;
+                    let text = text.resume();
+                    turns.took(std::time::Instant::now(), name, now.elapsed());
+                    let _ = merged.send(Job::Resumed(Box::new(text)));
+                    continue;
+                }
+                let next = match turns.next() {
+                    Some(at) => lent.recv_timeout(at.saturating_duration_since(now)),
+                    None => lent.recv().map_err(Into::into),
+                };
+                match next {
+                    Ok(text) => turns.add(now, text.name(), text),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                }
             }
         };
         drop(spawn("merge", Box::new(merge))?);
