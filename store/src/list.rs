@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::codec::{DecodeError, Reader, Writer};
-use crate::ids::OpId;
+use crate::ids::{ChangeId, OpId};
 use crate::keyspace::{Rows, Table};
 use crate::node::{decode_op_id, encode_op_id};
 use crate::op::Side;
@@ -115,7 +115,7 @@ impl Order {
             let damaged = || StorageError::Damaged { table: Table::Position.name() };
             let (change, index) = key[prefix.len()..].split_first_chunk::<32>().ok_or_else(damaged)?;
             let index = u32::from_be_bytes(index.try_into().map_err(|_| damaged())?);
-            positions.push(Position::decode(OpId { change: crate::ids::ChangeId(*change), index }, &value)?);
+            positions.push(Position::decode(OpId { change: ChangeId(*change), index }, &value)?);
         }
         Ok(Self::new(positions))
     }
@@ -217,6 +217,23 @@ impl Order {
             .filter(|position| position.element == *element && !position.hidden)
             .max_by_key(|position| (position.lamport, position.id))
             .map(|position| position.id)
+    }
+
+    /// For whoever had seen only some of the positions: an element is where the last of those put it.
+    #[must_use]
+    pub fn seen_by(mut self, seen: impl Fn(&OpId) -> bool) -> Self {
+        if !self.is_unmoved {
+            self.positions.iter_mut().for_each(|position| position.hidden |= !seen(&position.id));
+        }
+        self
+    }
+
+    /// Where an element showed before a change moved it; `None` if it does not show where that change moved it.
+    #[must_use]
+    pub fn position_before(&self, element: &OpId, change: &ChangeId) -> Option<OpId> {
+        let moved = self.position_of(element).filter(|position| position.change == *change)?;
+        let others = self.positions.iter().filter(|other| other.element == *element && !other.hidden && other.id != moved);
+        others.max_by_key(|other| (other.lamport, other.id)).map(|other| other.id)
     }
 
     /// Where to insert so that the new element follows the one at position `before` (or begins the list) and

@@ -4,7 +4,7 @@
 //! document that was read earlier does not undo what others changed in the meantime; what the caller had not
 //! seen is not touched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use timebus_identity::PublicKey;
 
@@ -80,6 +80,7 @@ enum PlannedOp {
     Set { path: PlanPath, value: Value, preds: Vec<OpId> },
     Del { path: PlanPath, preds: Vec<OpId> },
     Ins { list: Target, at: Option<Target>, side: Side, value: Value },
+    Move { element: OpId, at: Option<Target>, side: Side },
     Inc { made: Target, delta: i64 },
     Text { made: Target, stands: Stands, agent: Box<str>, seq: u64, edits: Vec<TextEdit> },
 }
@@ -184,6 +185,12 @@ impl<'a> Plan<'a> {
             None => self.delete_writes(path, &writes.iter().collect::<Vec<_>>()),
         }
         Ok(())
+    }
+
+    /// Moves an element of a list behind the position `before`, or to its beginning.
+    pub fn move_element(&mut self, list: &OpId, element: OpId, before: Option<&OpId>) {
+        let (at, side) = (self.order)(list).place_after(before);
+        self.ops.push(PlannedOp::Move { element, at: at.map(Target::Known), side });
     }
 
     /// Replaces what is at `path`, of which the caller saw `tree`, by a text. One of the same kind is edited.
@@ -427,24 +434,44 @@ impl<'a> Plan<'a> {
         self.delete_writes(path.clone(), &losers);
         let old: Vec<Option<Json>> = tree.elements.iter().map(|(_, element)| element.to_json(&self.space)).collect();
         let order = (self.order)(&list);
+        let gaps = gaps(&old, items);
+        let moved = moves(&old, items, &gaps);
+        let leaves: BTreeSet<usize> = moved.values().copied().collect();
         // The position after which the next new element goes, as the walk goes along the old elements.
         let mut before: Option<OpId> = None;
-        for gap in gaps(&old, items) {
+        for gap in gaps {
             if let Some(kept) = gap.old.start.checked_sub(1) {
                 before = order.position_of(&tree.elements[kept].0).or(before);
             }
-            let paired = gap.old.len().min(gap.new.len());
-            for at in 0..paired {
-                let (id, element) = &tree.elements[gap.old.start + at];
-                let element_path = joined(path, PlanStep::Element(Target::Known(*id)));
-                self.put_json(&element_path, element, &items[gap.new.start + at], room.below(ELEMENT_KEY_BYTES))?;
-                before = order.position_of(id).or(before);
+            let mut replaced = tree.elements[gap.old.clone()].iter().zip(gap.old).filter(|(_, at)| !leaves.contains(at)).map(|(old, _)| old);
+            // Behind what was put here last.
+            let mut last: Option<usize> = None;
+            for at in gap.new {
+                let from = moved.get(&at).map(|from| tree.elements[*from].0);
+                if from.is_none()
+                    && let Some((id, element)) = replaced.next()
+                {
+                    let element_path = joined(path, PlanStep::Element(Target::Known(*id)));
+                    self.put_json(&element_path, element, &items[at], room.below(ELEMENT_KEY_BYTES))?;
+                    (before, last) = (order.position_of(id).or(before), None);
+                    continue;
+                }
+                let (place, side) = match last {
+                    Some(number) => (Some(Target::New(number)), Side::Right),
+                    None => {
+                        let (place, side) = order.place_after(before.as_ref());
+                        (place.map(Target::Known), side)
+                    }
+                };
+                last = Some(self.ops.len());
+                match from {
+                    Some(element) => self.ops.push(PlannedOp::Move { element, at: place, side }),
+                    None => self.insert(path, Target::Known(list), place, side, &items[at], room)?,
+                }
             }
-            for (id, element) in &tree.elements[gap.old.start + paired..gap.old.end] {
+            for (id, element) in replaced {
                 self.delete_tree(joined(path, PlanStep::Element(Target::Known(*id))), element);
             }
-            let (at, side) = order.place_after(before.as_ref());
-            self.insert_run(path, Target::Known(list), at.map(Target::Known), side, &items[gap.new.start + paired..gap.new.end], room)?;
         }
         Ok(())
     }
@@ -522,7 +549,7 @@ impl<'a> Plan<'a> {
             PlannedOp::Set { path: at, .. } => at.len() >= path.segments().len() && shares(at),
             // It names what it removes by the writes, at and below its own path.
             PlannedOp::Del { path: at, .. } => shares(at),
-            PlannedOp::Ins { .. } | PlannedOp::Inc { .. } | PlannedOp::Text { .. } => false,
+            PlannedOp::Ins { .. } | PlannedOp::Move { .. } | PlannedOp::Inc { .. } | PlannedOp::Text { .. } => false,
         })
     }
 
@@ -700,6 +727,29 @@ struct Gap {
     new: std::ops::Range<usize>,
 }
 
+/// Comparing hashes keeps a search cheap; equal hashes of 128 bits are equal elements.
+fn digest(json: Option<&Json>) -> [u8; 16] {
+    let mut bytes = Vec::new();
+    if let Some(json) = json {
+        json.write(&mut bytes);
+    }
+    let mut digest = [0; 16];
+    digest.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
+    digest
+}
+
+/// Which old elements show again elsewhere, by their new places.
+fn moves(old: &[Option<Json>], new: &[Json], gaps: &[Gap]) -> BTreeMap<usize, usize> {
+    let mut gone: HashMap<[u8; 16], VecDeque<usize>> = HashMap::new();
+    for at in gaps.iter().flat_map(|gap| gap.old.clone()) {
+        if let Some(json) = &old[at] {
+            gone.entry(digest(Some(json))).or_default().push_back(at);
+        }
+    }
+    let places = gaps.iter().flat_map(|gap| gap.new.clone());
+    places.filter_map(|at| Some((at, gone.get_mut(&digest(Some(&new[at])))?.pop_front()?))).collect()
+}
+
 /// Where two arrays differ: equal elements are kept, and between them stretches are replaced.
 fn gaps(old: &[Option<Json>], new: &[Json]) -> Vec<Gap> {
     let same = |o: usize, n: usize| old[o].as_ref() == Some(&new[n]);
@@ -707,16 +757,8 @@ fn gaps(old: &[Option<Json>], new: &[Json]) -> Vec<Gap> {
     let head = (0..shortest).take_while(|&at| same(at, at)).count();
     let tail = (0..shortest - head).take_while(|&at| same(old.len() - 1 - at, new.len() - 1 - at)).count();
     let (old_end, new_end) = (old.len() - tail, new.len() - tail);
-    // Comparing hashes keeps the search cheap; equal hashes of 128 bits are equal elements.
-    let digest = |json: Option<&Json>| {
-        let mut bytes = Vec::new();
-        if let Some(json) = json {
-            json.write(&mut bytes);
-        }
-        blake3::hash(&bytes)
-    };
-    let old_middle: Vec<_> = old[head..old_end].iter().map(|json| digest(json.as_ref()).as_bytes()[..16].to_vec()).collect();
-    let new_middle: Vec<_> = new[head..new_end].iter().map(|json| digest(Some(json)).as_bytes()[..16].to_vec()).collect();
+    let old_middle: Vec<_> = old[head..old_end].iter().map(|json| digest(json.as_ref())).collect();
+    let new_middle: Vec<_> = new[head..new_end].iter().map(|json| digest(Some(json))).collect();
     let ops = similar::capture_diff_slices(similar::Algorithm::Myers, &old_middle, &new_middle);
     let mut gaps = Vec::new();
     let (mut in_old, mut in_new) = (head, head);
@@ -760,6 +802,10 @@ fn op_references(op: &PlannedOp) -> Vec<ChangeId> {
             known(list, &mut found);
             at.iter().for_each(|at| known(at, &mut found));
         }
+        PlannedOp::Move { element, at, .. } => {
+            found.push(element.change);
+            at.iter().for_each(|at| known(at, &mut found));
+        }
         PlannedOp::Inc { made, .. } => known(made, &mut found),
         PlannedOp::Text { made, stands, .. } => {
             known(made, &mut found);
@@ -791,6 +837,7 @@ fn rough_bytes(op: &PlannedOp) -> usize {
         PlannedOp::Set { path, value, preds } => path_bytes(path) + value_bytes(value) + 8 * preds.len(),
         PlannedOp::Del { path, preds } => path_bytes(path) + 8 * preds.len(),
         PlannedOp::Ins { value, .. } => 24 + value_bytes(value),
+        PlannedOp::Move { .. } => 24,
         PlannedOp::Inc { .. } => 16,
         PlannedOp::Text { edits, .. } => 400 + edits.iter().map(edit_bytes).sum::<usize>(),
     }
@@ -863,6 +910,7 @@ impl PlannedBody {
                     note(list);
                     at.iter().for_each(&mut note);
                 }
+                PlannedOp::Move { at, .. } => at.iter().for_each(&mut note),
                 PlannedOp::Inc { made, .. } => note(made),
                 PlannedOp::Text { made, stands, .. } => {
                     note(made);
@@ -905,6 +953,7 @@ impl PlannedBody {
                 PlannedOp::Ins { list, at, side, value } => {
                     Op::Ins { list: resolve(list), at: at.as_ref().map(resolve), side: *side, value: value.clone() }
                 }
+                PlannedOp::Move { element, at, side } => Op::Move { elem: known(element), at: at.as_ref().map(resolve), side: *side },
                 PlannedOp::Inc { made, delta } => Op::Inc { obj: resolve(made), delta: *delta },
                 PlannedOp::Text { made, stands, agent, seq, edits } => {
                     let number = |change: &ChangeId| references.binary_search(change).map_or(0, |at| at as u32 + 1);

@@ -842,8 +842,16 @@ impl Decider {
     ) -> Result<(Plan<'_>, Option<Created>), WriteError> {
         let (t, space) = (space.main(), space.key);
         let rows = &self.pipeline.rows;
+        let seen = view.clone();
         let draft = texts::drafter(rows, &mut self.pipeline.bodies.texts, t, self.inner.device.public(), path.clone(), view);
-        let mut plan = Plan::new(space, move |list| Order::load(rows, t, list).unwrap_or_default(), draft);
+        let order = move |list: &OpId| {
+            let order = Order::load(rows, t, list).unwrap_or_default();
+            let Some(view) = &seen else { return order };
+            // What cannot be read fails where it is needed.
+            let has = |a| view.counts(rows, t, a).unwrap_or(true);
+            order.seen_by(|id| find(rows, &id.change).ok().flatten().is_some_and(|(_, a)| has(a)))
+        };
+        let mut plan = Plan::new(space, order, draft);
         let mut created = None;
         let patch = |error: &dyn std::fmt::Display| WriteError::Patch(error.to_string());
         match action {
@@ -955,6 +963,7 @@ impl Decider {
             match inverse {
                 texts::Inverse::Text(made, draft) => plan.push_text(Target::Known(made), draft),
                 texts::Inverse::Inc(made, delta) => plan.push_inc(Target::Known(made), delta),
+                texts::Inverse::Move { list, element, before } => plan.move_element(&list, element, Some(&before)),
             }
         }
         Ok(plan)

@@ -346,6 +346,33 @@ async fn insertions_into_one_array_from_two_sides_are_all_shown_in_order() {
 }
 
 #[tokio::test]
+async fn an_element_that_is_put_elsewhere_is_moved_and_stays_what_it_is() {
+    let home = home::home(53);
+    let store = open(home.path());
+    let start = put(&store, "/t", &json("[\"a\",{\"n\":1},\"c\",\"d\"]")).await.version;
+    let element = |at: usize| {
+        let tree = store.read(&store.snapshot(), store.own(), &path("/t")).expect("read").tree;
+        Path::parse("/t").expect("a path").join(Segment::Element(tree.elements[at].0)).expect("a path").to_string()
+    };
+    let place = element(1);
+    // One moves it to the front, another to the end, and a third changes it where it was.
+    let first = write_after(&store, &start, "/t", Action::Put(json("[{\"n\":1},\"a\",\"c\",\"d\"]"))).await;
+    assert_eq!((get(&store, "/t"), get(&store, &place)), (Some(json("[{\"n\":1},\"a\",\"c\",\"d\"]")), Some(json("{\"n\":1}"))));
+    write_after(&store, &start, "/t", Action::Put(json("[\"a\",\"c\",\"d\",{\"n\":1}]"))).await;
+    write_after(&store, &start, "/t", Action::Put(json("[\"a\",{\"n\":2},\"c\",\"d\"]"))).await;
+    assert_eq!(get(&store, "/t"), Some(json("[\"a\",\"c\",\"d\",{\"n\":2}]")), "once, where it was put last, and changed");
+    assert_eq!((element(3), get(&store, &place)), (place.clone(), Some(json("{\"n\":2}"))));
+    // What it was is there to see, and whoever takes a move back moves it back.
+    assert_eq!(get_at(&store, "/t", &first.version), Some(json("[{\"n\":1},\"a\",\"c\",\"d\"]")));
+    put(&store, "/t", &json("[\"a\",\"d\",\"c\",{\"n\":2}]")).await;
+    store.write(request("/t", Action::Undo { version: None })).await.expect("undone");
+    assert_eq!(get(&store, "/t"), Some(json("[\"a\",\"c\",\"d\",{\"n\":2}]")));
+    // Together with what comes, goes and changes.
+    put(&store, "/t", &json("[\"x\",\"d\",{\"n\":2},\"y\",\"a\"]")).await;
+    assert_eq!(get(&store, "/t"), Some(json("[\"x\",\"d\",{\"n\":2},\"y\",\"a\"]")));
+}
+
+#[tokio::test]
 async fn a_stale_document_changes_only_what_its_writer_changed() {
     let home = home::home(50);
     let store = open(home.path());

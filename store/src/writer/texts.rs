@@ -306,14 +306,24 @@ pub(super) enum Inverse {
     Text(OpId, TextDraft),
     /// An addition to a counter that exists.
     Inc(OpId, i64),
+    /// An element of a list, which showed behind a position.
+    Move { list: OpId, element: OpId, before: OpId },
 }
 
-/// What takes back what a change did to texts and counters that show, at and below a path.
+/// What takes back what a change did to texts, counters and places in lists that show, at and below a path.
 pub(super) fn inverses(rows: &Layered, bodies: &mut Bodies, (t, a): (u32, u64), path: &Path, device: &PublicKey) -> Result<Vec<Inverse>, WriteError> {
     let loaded = bodies.load(rows, t, a)?;
     let (own, body) = &*loaded;
     let mut found = Vec::new();
     for op in &body.ops {
+        if let Op::Move { elem, .. } = op {
+            let Some(element) = Bodies::resolve(own, body, *elem) else { continue };
+            let Some((_, made)) = bodies.write_at(rows, t, element)?.filter(|(at, _)| path.contains(at)) else { continue };
+            let Some(list) = made.list else { continue };
+            let before = Order::load(rows, t, &list)?.position_before(&element, &own.id);
+            found.extend(before.map(|before| Inverse::Move { list, element, before }));
+            continue;
+        }
         let (Op::Text { obj, .. } | Op::Inc { obj, .. }) = op else { continue };
         let Some(made) = Bodies::resolve(own, body, *obj) else { continue };
         // What the change made itself goes as a whole.
