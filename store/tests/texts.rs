@@ -8,8 +8,12 @@ mod counters;
 mod dice;
 #[path = "support/home.rs"]
 mod home;
+#[path = "texts/liars.rs"]
+mod liars;
 #[path = "texts/merging.rs"]
 mod merging;
+#[path = "texts/peers.rs"]
+mod peers;
 #[path = "texts/traces.rs"]
 mod traces;
 #[path = "texts/writing.rs"]
