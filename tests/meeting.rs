@@ -205,7 +205,14 @@ fn perform<T: Takes>(site: &mut Site<T>, now_ms: u64, event: Event, link: LinkId
                 }
                 Act::Close { text, code, .. } => assert_eq!(code, 0, "a link of honest peers was closed: {text}"),
                 // Who meets whom is arranged, and nobody waits.
-                Act::Call { .. } | Act::Notices { .. } | Act::Save | Act::SaveOutbox | Act::Timer { .. } | Act::Changed | Act::Fetched { .. } => {}
+                Act::Call { .. }
+                | Act::Notices { .. }
+                | Act::Save
+                | Act::SaveOutbox
+                | Act::Timer { .. }
+                | Act::Changed
+                | Act::Fetched { .. }
+                | Act::Presence(_) => {}
             }
         }
     }

@@ -31,7 +31,7 @@ use crate::link::endpoint::{BindError, Endpoint, EndpointConfig};
 use crate::link::{Arrivals, Door, Link, LinkReceiver, LinkSender, SEND_BYTES_MAX, door};
 use crate::node::book::{Book, BookError};
 use crate::node::outbox::Outbox;
-use crate::node::{Act, Config as NodeConfig, Event, LinkId, Node, SpaceState, SpaceStatus};
+use crate::node::{Act, Config as NodeConfig, Event, Heard, LinkId, Node, SpaceState, SpaceStatus};
 use crate::sync::frame::{Redemption, Taking};
 use crate::sync::{Binding, RedeemAnswer, Role, Stored};
 use crate::who::now_ms;
@@ -50,6 +50,9 @@ const STORING_MAX: usize = 16;
 const FETCHED_MAX: usize = 512;
 /// Changes asked for at once, one Need.
 const FETCH_MAX: usize = 256;
+
+/// News of who looks at what elsewhere that wait to be looked at; of more, the oldest are left out.
+const HEARD_MAX: usize = 256;
 
 /// How a peer takes part in the network.
 #[derive(Clone, Debug)]
@@ -105,6 +108,7 @@ pub struct Network {
     commands: mpsc::Sender<Command>,
     changed: watch::Receiver<u64>,
     fetched: broadcast::Sender<Signed<Change>>,
+    heard: broadcast::Sender<Heard>,
     endpoint: Endpoint,
     door: Door,
     invites: Arc<Invites>,
@@ -171,6 +175,7 @@ impl Network {
         let (changes, changed) = watch::channel(0);
         let blobs = Fetcher::start(store.clone(), Asker(commands.downgrade()));
         let fetched = broadcast::Sender::new(FETCHED_MAX);
+        let heard = broadcast::Sender::new(HEARD_MAX);
         let node_config = NodeConfig { node: node.public(), space: store.space(), device: device.public(), name: config.name, is_offline };
         let driver = Driver {
             node: Node::new(node_config, book, outbox),
@@ -191,6 +196,7 @@ impl Network {
             calls: JoinSet::new(),
             changes,
             fetched: fetched.clone(),
+            heard: heard.clone(),
             timer: None,
             save: None,
             clock: Clock::new(),
@@ -201,12 +207,22 @@ impl Network {
             driver.run(queue, arrivals).await;
             handing_on.abort();
         });
-        Ok(Self { commands, changed, fetched, endpoint, door, invites, ledger, inbox, blobs })
+        Ok(Self { commands, changed, fetched, heard, endpoint, door, invites, ledger, inbox, blobs })
     }
 
     /// What gets and gives blobs.
     pub(crate) fn blobs(&self) -> &Fetcher {
         &self.blobs
+    }
+
+    /// Tells the node what happened, without keeping the network alive.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker(self.commands.downgrade())
+    }
+
+    /// Who looks at what at other peers.
+    pub(crate) fn heard(&self) -> broadcast::Receiver<Heard> {
+        self.heard.subscribe()
     }
 
     /// This peer's place on the network.
@@ -434,6 +450,7 @@ struct Driver {
     calls: JoinSet<(PublicKey, Result<Link, String>)>,
     changes: watch::Sender<u64>,
     fetched: broadcast::Sender<Signed<Change>>,
+    heard: broadcast::Sender<Heard>,
     timer: Option<Instant>,
     save: Option<Instant>,
     clock: Clock,
@@ -593,6 +610,10 @@ impl Driver {
                     // Nobody may be waiting for it any more.
                     let _ = self.fetched.send(change);
                 }
+            }
+            Act::Presence(heard) => {
+                // Nobody may be looking here.
+                let _ = self.heard.send(heard);
             }
             Act::Call { node, addresses } => {
                 let endpoint = self.endpoint.clone();

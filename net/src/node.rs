@@ -11,7 +11,7 @@ use timebus_identity::{PublicKey, Signed};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 
-use crate::sync::frame::{Code, Feature, NOTICES, NOTICES_MAX, PROVIDERS_MAX, Provider, Redemption, Taking};
+use crate::sync::frame::{Code, Feature, NOTICES, NOTICES_MAX, PRESENCE, PROVIDERS_MAX, Provider, Redemption, Taking};
 use crate::sync::{Config as SessionConfig, End, Input, Output, RedeemAnswer, Remote, Replica, Role, Session, Start};
 
 pub mod book;
@@ -23,7 +23,7 @@ mod status;
 
 use book::{Book, Follow, Join, RELAYS_MAX, Source};
 use calls::retry_ms;
-pub use event::{Act, Event};
+pub use event::{Act, Event, Heard};
 use known::World;
 use outbox::Outbox;
 pub use status::{PeerState, PeerStatus, SpaceState, SpaceStatus};
@@ -229,7 +229,7 @@ impl Node {
                 let extra_bytes = (EXTRA_BYTES - lent.min(EXTRA_BYTES)).min(LINK_EXTRA_BYTES);
                 config.extra_bytes = extra_bytes;
                 config.addresses = self.addresses.iter().take(crate::sync::frame::ADDRESSES_MAX).cloned().collect();
-                config.features = vec![Feature { id: NOTICES, required: false }];
+                config.features = [NOTICES, PRESENCE].map(|id| Feature { id, required: false }).to_vec();
                 let own = if node.is_some() { self.config.node } else { zero };
                 let start = Start { config, role, binding, node: own, remote_node: node.unwrap_or(zero), nonce, prove, now_ms };
                 let (session, outputs) = Session::new(start);
@@ -300,6 +300,14 @@ impl Node {
                     self.links.iter().filter(|(_, linked)| linked.channels.contains_key(&timeline)).map(|(link, _)| *link).collect();
                 for link in open {
                     self.drive(link, Input::Fetch { timeline, ids: ids.clone() }, now_ms, store, &mut acts);
+                }
+            }
+            Event::Presence { timeline, path, seats } => {
+                let links = self.links.iter().filter(|(_, linked)| linked.channels.contains_key(&timeline));
+                let open: Vec<LinkId> = links.map(|(link, _)| *link).collect();
+                for link in open {
+                    let (path, seats) = (path.clone(), seats.clone());
+                    self.drive(link, Input::Presence { timeline, path, seats }, now_ms, store, &mut acts);
                 }
             }
             Event::Arrived => {
@@ -532,6 +540,16 @@ impl Node {
                     }
                     linked.hand_in_ms = Some(again_ms);
                     acts.extend([Act::SaveOutbox, Act::Changed]);
+                }
+                Output::Presence { timeline, path, seats } => {
+                    if let Some(remote) = &linked.remote
+                        && let Some(device) = remote.keys.first().copied()
+                    {
+                        // Of a space that is not here anybody may say that it is his.
+                        let is_here = store.local(&remote.space, &core(&remote.space)[0]).is_ok_and(|t| t.is_some());
+                        let by = if is_here && speaks_for(remote, &remote.space, store) { remote.space } else { device };
+                        acts.push(Act::Presence(Heard { timeline, path, by, device, seats }));
+                    }
                 }
                 Output::Providers { timeline, providers } => self.introduced(&timeline, providers, now_ms, acts),
                 Output::Penalty { points, fault } => {

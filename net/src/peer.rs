@@ -326,6 +326,7 @@ impl Peer {
     /// Says that this peer takes part in a network, once.
     pub fn enter(&self, network: crate::network::Network) {
         self.open_door(network.door());
+        crate::presence::tell_others(&self.0.presences, self.store(), &network);
         let _ = self.0.network.set(network);
     }
 

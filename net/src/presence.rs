@@ -1,38 +1,58 @@
-//! Who is looking at a path, and where: cursors and the like, told to others who watch it here and never stored.
+//! Who is looking at a path, and where: cursors and the like, told to others who watch it here or at another peer, and
+//! never stored.
 //!
 //! Who takes part has a seat in the room of the path. A seat holds one value, the latest; who is told takes the latest
 //! of everybody when he can. So nothing waits for anybody, and a value that is not renewed is gone after a while.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
-use timebus_identity::{PublicKey, random_bytes, z32};
+use timebus_identity::{PublicKey, hash, random_bytes, z32};
 use timebus_store::feed::Signal;
-use timebus_store::json::{Json, write_string};
+use timebus_store::ids::TimelineId;
+use timebus_store::json::{Json, Limits, write_string};
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
+use timebus_store::store::Store;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
+use crate::network::Network;
+use crate::node::{Event, Heard};
 use crate::peer::lock;
 use crate::problem::Problem;
+use crate::sync::frame;
 
 /// Largest value, as JSON: a name, a colour and some cursors.
-const VALUE_BYTES_MAX: usize = 1024;
-/// Most values at one path: as many people as a page can show.
-const VALUES_MAX: usize = 64;
+const VALUE_BYTES_MAX: usize = frame::SEAT_BYTES_MAX;
+/// Most values at one path, and as many of other peers: as many people as a page can show.
+const VALUES_MAX: usize = frame::SEATS_MAX;
+/// News for other peers that wait to be told; of more, the latest are left out, and told when they are renewed.
+const NEWS_MAX: usize = 1024;
+/// How long news for other peers wait for later ones.
+const PACE: Duration = Duration::from_millis(40);
 /// How long a value lasts that is not renewed.
 const LIFETIME: Duration = Duration::from_secs(30);
 
 /// All rooms in which somebody is.
 #[derive(Debug, Default)]
-pub(crate) struct Presences(Mutex<HashMap<(Space, Path), Weak<Room>>>);
+pub(crate) struct Presences {
+    rooms: Mutex<HashMap<Place, Weak<Room>>>,
+    /// What is for other peers.
+    news: OnceLock<mpsc::Sender<(Place, Option<frame::Seat>)>>,
+}
+
+type Place = (Space, Path);
+/// What is seen of each seat.
+type Latest = BTreeMap<[u8; 8], Option<Bytes>>;
 
 /// A path, and who is there.
 #[derive(Debug)]
 struct Room {
-    place: (Space, Path),
+    place: Place,
     state: Mutex<State>,
     presences: Weak<Presences>,
 }
@@ -54,12 +74,15 @@ struct Value {
     /// The change that made it so.
     number: u64,
     until: Instant,
+    /// The seat, if it is here and not at another peer.
+    own: Option<[u8; 8]>,
 }
 
 /// Somebody's place in a room.
 #[derive(Debug)]
 pub(crate) struct Seat {
     room: Arc<Room>,
+    id: [u8; 8],
     name: String,
     by: PublicKey,
     /// Changes up to here were told.
@@ -70,19 +93,119 @@ impl Presences {
     /// Takes a seat. `signal` is raised when there is something new.
     pub(crate) fn enter(self: &Arc<Self>, space: Space, path: &Path, by: PublicKey, signal: &Arc<Signal>) -> Seat {
         let place = (space, path.clone());
-        let mut rooms = lock(&self.0);
-        let room = rooms.get(&place).and_then(Weak::upgrade).unwrap_or_else(|| {
+        let mut rooms = lock(&self.rooms);
+        let known = rooms.get(&place).and_then(Weak::upgrade);
+        let is_first = known.is_none();
+        let room = known.unwrap_or_else(|| {
             let room = Arc::new(Room { place: place.clone(), state: Mutex::default(), presences: Arc::downgrade(self) });
             rooms.insert(place, Arc::downgrade(&room));
             room
         });
         drop(rooms);
+        if is_first {
+            self.tell(&room.place, None);
+        }
         let mut state = lock(&room.state);
         state.signals.retain(|signal| signal.strong_count() > 0);
         state.signals.push(Arc::downgrade(signal));
         drop(state);
-        Seat { room, name: z32::encode(&random_bytes::<8>()), by, told: 0 }
+        let id = random_bytes();
+        Seat { room, id, name: z32::encode(&id), by, told: 0 }
     }
+
+    /// Tells other peers what is seen of somebody, or asks them who is there.
+    fn tell(&self, place: &Place, seat: Option<frame::Seat>) {
+        if let Some(news) = self.news.get() {
+            let _ = news.try_send((place.clone(), seat));
+        }
+    }
+
+    /// Takes what another peer said.
+    fn hear(&self, store: &Store, heard: &Heard) {
+        let rooms: Vec<Arc<Room>> = lock(&self.rooms).values().filter_map(Weak::upgrade).collect();
+        for room in rooms.iter().filter(|room| room.place.1 == heard.path && store.timeline(room.place.0) == heard.timeline) {
+            if heard.seats.is_empty() {
+                for (id, json) in room.own() {
+                    self.tell(&room.place, Some(frame::Seat { name: id, value: Some(json.into()) }));
+                }
+            }
+            for seat in &heard.seats {
+                // A name is its peer's, so that nobody speaks for others.
+                let name = z32::encode(&hash("presence seat", &[heard.device.as_bytes(), &seat.name])[..8]);
+                let json = seat.value.as_ref().map(|value| Json::parse(value, Limits::default()));
+                let json = match json.transpose() {
+                    Ok(json) => json.map(|json| written(&json)),
+                    Err(_) => continue,
+                };
+                // What was said before is only renewed.
+                if json.is_some()
+                    && let Some(value) = lock(&room.state).values.get_mut(&name).filter(|value| value.json == json)
+                {
+                    value.until = Instant::now() + LIFETIME;
+                    continue;
+                }
+                let is_new = json.is_some() && !lock(&room.state).values.contains_key(&name);
+                let is_full = || lock(&room.state).values.values().filter(|value| value.own.is_none()).count() >= VALUES_MAX;
+                let is_gone = json.is_none() && !lock(&room.state).values.contains_key(&name);
+                let is_large = json.as_ref().is_some_and(|json| json.len() > VALUE_BYTES_MAX);
+                if is_gone || is_large || is_new && is_full() {
+                    continue;
+                }
+                room.put(&name, heard.by, json, None);
+            }
+        }
+    }
+}
+
+/// Lets other peers know who looks at what here, and the other way round.
+pub(crate) fn tell_others(presences: &Arc<Presences>, store: &Store, network: &Network) {
+    let (out, mut news) = mpsc::channel(NEWS_MAX);
+    if presences.news.set(out).is_err() {
+        return;
+    }
+    let (asker, ours) = (network.asker(), store.clone());
+    tokio::spawn(async move {
+        while let Some(first) = news.recv().await {
+            tokio::time::sleep(PACE).await;
+            let mut all: BTreeMap<(TimelineId, Vec<u8>), (Path, bool, Latest)> = BTreeMap::new();
+            for ((space, path), seat) in std::iter::once(first).chain(std::iter::from_fn(|| news.try_recv().ok())) {
+                let timeline = ours.timeline(space);
+                let (_, asks, seats) = all.entry((timeline, path.key())).or_insert_with(|| (path, false, Latest::new()));
+                match seat {
+                    Some(seat) => drop(seats.insert(seat.name, seat.value)),
+                    None => *asks = true,
+                }
+            }
+            for ((timeline, _), (path, asks, seats)) in all {
+                if asks {
+                    asker.tell(Event::Presence { timeline, path: path.clone(), seats: Vec::new() });
+                }
+                let seats: Vec<_> = seats.into_iter().map(|(name, value)| frame::Seat { name, value }).collect();
+                for seats in seats.chunks(frame::SEATS_MAX) {
+                    asker.tell(Event::Presence { timeline, path: path.clone(), seats: seats.to_vec() });
+                }
+            }
+        }
+    });
+    let (presences, store, mut heard) = (Arc::downgrade(presences), store.clone(), network.heard());
+    tokio::spawn(async move {
+        loop {
+            match heard.recv().await {
+                Ok(heard) => {
+                    let Some(presences) = presences.upgrade() else { return };
+                    presences.hear(&store, &heard);
+                }
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return,
+            }
+        }
+    });
+}
+
+fn written(json: &Json) -> Vec<u8> {
+    let mut out = Vec::new();
+    json.write(&mut out);
+    out
 }
 
 impl Room {
@@ -95,6 +218,33 @@ impl Room {
         };
         for signal in signals {
             signal.raise();
+        }
+    }
+
+    /// What is seen of those who are here.
+    fn own(&self) -> Vec<([u8; 8], Vec<u8>)> {
+        let state = lock(&self.state);
+        state.values.values().filter_map(|value| Some((value.own?, value.json.clone()?))).collect()
+    }
+
+    /// What is seen of somebody from now on.
+    fn put(self: &Arc<Self>, name: &str, by: PublicKey, json: Option<Vec<u8>>, own: Option<[u8; 8]>) {
+        let is_first = lock(&self.state).values.is_empty();
+        self.change(|state| {
+            let value = Value { by, json, number: state.count, until: Instant::now() + LIFETIME, own };
+            state.values.insert(name.to_owned(), value);
+            if state.values.len() > 4 * VALUES_MAX {
+                // Many came and went at once; who is told late only keeps seeing them a little longer.
+                state.values.retain(|_, value| value.json.is_some());
+            }
+        });
+        if is_first {
+            let room = Arc::downgrade(self);
+            tokio::spawn(async move {
+                while let Some(next) = room.upgrade().and_then(|room| room.expire()) {
+                    tokio::time::sleep_until(next).await;
+                }
+            });
         }
     }
 
@@ -119,7 +269,7 @@ impl Room {
 impl Drop for Room {
     fn drop(&mut self) {
         if let Some(presences) = self.presences.upgrade() {
-            let mut rooms = lock(&presences.0);
+            let mut rooms = lock(&presences.rooms);
             if rooms.get(&self.place).is_some_and(|room| room.strong_count() == 0) {
                 rooms.remove(&self.place);
             }
@@ -134,43 +284,27 @@ impl Seat {
     ///
     /// What is too large, and who comes to a full room.
     pub(crate) fn set(&self, value: Option<&Json>) -> Result<(), Problem> {
-        let json = value.map(|value| {
-            let mut json = Vec::new();
-            value.write(&mut json);
-            json
-        });
+        let json = value.map(written);
         if json.as_ref().is_some_and(|json| json.len() > VALUE_BYTES_MAX) {
             let detail = format!("a presence has at most {VALUE_BYTES_MAX} bytes of JSON");
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "presence", "the presence is too large", detail));
         }
-        let is_first = {
+        {
             let state = lock(&self.room.state);
-            let here = |state: &State| state.values.values().filter(|value| value.json.is_some()).count();
+            let here = |state: &State| state.values.values().filter(|value| value.own.is_some() && value.json.is_some()).count();
             if json.is_some() && !state.values.contains_key(&self.name) && here(&state) >= VALUES_MAX {
                 let detail = format!("{VALUES_MAX} people can be seen at one path");
                 return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "presence", "too many are here", detail));
             }
-            state.values.is_empty()
-        };
-        if json.is_none() && !lock(&self.room.state).values.contains_key(&self.name) {
-            return Ok(());
-        }
-        self.room.change(|state| {
-            let value = Value { by: self.by, json, number: state.count, until: Instant::now() + LIFETIME };
-            state.values.insert(self.name.clone(), value);
-            if state.values.len() > 4 * VALUES_MAX {
-                // Many came and went at once; who is told late only keeps seeing them a little longer.
-                state.values.retain(|_, value| value.json.is_some());
+            if json.is_none() && !state.values.contains_key(&self.name) {
+                return Ok(());
             }
-        });
-        if is_first {
-            let room = Arc::downgrade(&self.room);
-            tokio::spawn(async move {
-                while let Some(next) = room.upgrade().and_then(|room| room.expire()) {
-                    tokio::time::sleep_until(next).await;
-                }
-            });
         }
+        if let Some(presences) = self.room.presences.upgrade() {
+            let value = json.clone().map(Into::into);
+            presences.tell(&self.room.place, Some(frame::Seat { name: self.id, value }));
+        }
+        self.room.put(&self.name, self.by, json, Some(self.id));
         Ok(())
     }
 
@@ -249,7 +383,7 @@ mod tests {
         drop(a);
         assert!(news(&mut b).contains("\"gone\":true"));
         drop((b, c));
-        assert!(lock(&presences.0).is_empty());
+        assert!(lock(&presences.rooms).is_empty());
     }
 
     #[tokio::test]

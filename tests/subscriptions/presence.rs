@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use crate::peer::Peer;
+use crate::peers::neighbours::{pair, until};
 use crate::socket::Socket;
 
 /// Watches a path on a socket of its own, and waits until the snapshot is through.
@@ -56,6 +57,29 @@ fn who_watches_a_path_sees_who_else_does() {
     let (last, second) = seen(&mut late);
     assert_eq!((first, second), (json!("gone"), json!("gone")));
     assert!([gone, last].contains(&bob_name));
+}
+
+#[test]
+fn who_watches_at_another_peer_is_seen_too() {
+    let (alice, bob) = pair();
+    alice.put("/wall/doc", &json!("text"));
+    until(&bob, "/@alice/wall/doc", "the text", |answer| answer.status == 200);
+    let mut ada = watch(&alice, "/wall/doc");
+    ada.say(&json!({"id": 1, "presence": {"at": [3, 3]}}));
+    // Who comes later asks who is there; it is told again in case the question was lost.
+    let mut ben = watch(&bob, "/@alice/wall/doc");
+    ben.say(&json!({"id": 1, "presence": {"at": [5, 5]}}));
+    let (ben_name, at) = seen(&mut ada);
+    assert_eq!(at, json!({"at": [5, 5]}));
+    let event = ben.hear();
+    let news = &event["presence"][0];
+    assert_eq!((&news["value"], &news["by"]), (&json!({"at": [3, 3]}), &alice.ready["id"]), "{event}");
+    ada.say(&json!({"id": 1, "presence": {"at": [4, 4]}}));
+    assert_eq!(seen(&mut ben), (news["who"].as_str().expect("a name").to_owned(), json!({"at": [4, 4]})));
+    drop(ben);
+    assert_eq!(seen(&mut ada), (ben_name, json!("gone")));
+    // It is no value, at neither.
+    assert_eq!((alice.value("/wall"), bob.value("/@alice/wall")), (json!({"doc": "text"}), json!({"doc": "text"})));
 }
 
 #[test]

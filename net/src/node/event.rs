@@ -4,11 +4,27 @@ use bytes::Bytes;
 use timebus_identity::{PublicKey, Signed};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
+use timebus_store::path::Path;
 
 use super::LinkId;
 use super::outbox::Sent;
-use crate::sync::frame::Taking;
+use crate::sync::frame::{Seat, Taking};
 use crate::sync::{Binding, Prove, RedeemAnswer, Remote, Role, Stored};
+
+/// Who looks at a path at another peer.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    /// The path's timeline, in which that peer may read.
+    pub timeline: TimelineId,
+    /// The path.
+    pub path: Path,
+    /// Whose peer it is, if his space is here and says so; else its key.
+    pub by: PublicKey,
+    /// The key that the peer has proven.
+    pub device: PublicKey,
+    /// Who; with nobody, it is asked who looks there here.
+    pub seats: Vec<Seat>,
+}
 
 /// Something happened.
 pub enum Event {
@@ -84,6 +100,15 @@ pub enum Event {
         timeline: TimelineId,
         /// The changes; at most 256.
         ids: Vec<ChangeId>,
+    },
+    /// Whoever syncs the timeline with us and may read there is told who looks at a path here; with nobody, he is asked.
+    Presence {
+        /// The path's timeline.
+        timeline: TimelineId,
+        /// The path.
+        path: Path,
+        /// Who; strictly ascending by name, at most 64.
+        seats: Vec<Seat>,
     },
     /// The log has grown, or rights have changed.
     Arrived,
@@ -246,6 +271,8 @@ pub enum Act {
         /// Who.
         remote: Remote,
     },
+    /// Somebody looks at a path at another peer, or it asks who does here.
+    Presence(Heard),
     /// The book has changed.
     Save,
     /// The outbox has changed.

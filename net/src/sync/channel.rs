@@ -170,7 +170,7 @@ pub(crate) struct Channel {
     pub(crate) opened: bool,
     t: Option<u32>,
     /// Whether the other side may have what is here.
-    serves: bool,
+    pub(crate) serves: bool,
     /// End of the own log when the own heads were named.
     named_end: u64,
     /// What we said to have of the other log.

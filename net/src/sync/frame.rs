@@ -5,6 +5,7 @@ use timebus_identity::{PublicKey, Signature};
 use timebus_store::change::CHANGE_BYTES_MAX;
 use timebus_store::codec::{DecodeError, Reader, Writer};
 use timebus_store::ids::{ChangeId, TimelineId};
+use timebus_store::path::Path;
 
 use crate::sync::replica::{Cursor, Tip};
 
@@ -44,6 +45,12 @@ pub const NOTICES: u64 = 1;
 pub const NOTICES_MAX: usize = 16;
 /// Largest notice in a frame: header, signature and body.
 pub const NOTICE_FRAME_BYTES_MAX: usize = 8 * 1024;
+/// The feature of peers that tell each other who looks at what.
+pub const PRESENCE: u64 = 2;
+/// Most seats of a frame: as many as there are at one path.
+pub const SEATS_MAX: usize = 64;
+/// Largest value of a seat, as JSON.
+pub const SEAT_BYTES_MAX: usize = 1024;
 /// Largest channel number: far more than a link lives to open.
 pub const CHANNEL_MAX: u64 = u32::MAX as u64;
 
@@ -127,6 +134,15 @@ pub enum Frame {
         space: PublicKey,
         /// `header ‖ signature ‖ body` each.
         notices: Vec<Bytes>,
+    },
+    /// Says who looks at a path at the sender's, and what others see of him. Nobody asks who looks there at the receiver's.
+    Presence {
+        /// The channel of the path's timeline.
+        channel: u64,
+        /// The path.
+        path: Path,
+        /// Who; strictly ascending by name.
+        seats: Vec<Seat>,
     },
     /// Answers [`Frame::Put`].
     Took {
@@ -340,6 +356,15 @@ pub struct Provider {
     pub addresses: Vec<String>,
 }
 
+/// Somebody's place at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Tells it from others of the same peer.
+    pub name: [u8; 8],
+    /// What others see, as JSON; `None` when he is gone.
+    pub value: Option<Bytes>,
+}
+
 /// A field that is one of a few numbers.
 macro_rules! numbered {
     ($name:ident: $($value:ident = $number:literal),*) => {
@@ -470,6 +495,18 @@ impl Frame {
                     out.u8(result.number());
                 });
             }
+            Self::Presence { channel, path, seats } => {
+                out.u8(15);
+                out.var(*channel);
+                out.bytes(&path.key());
+                list(seats, &mut out, |seat, out| {
+                    out.raw(&seat.name);
+                    out.flag(seat.value.is_some());
+                    if let Some(value) = &seat.value {
+                        out.bytes(value);
+                    }
+                });
+            }
         }
         out.into_bytes().into()
     }
@@ -555,6 +592,20 @@ impl Frame {
                 let count = some(input, NOTICES_MAX, "results")?;
                 let result = |input: &mut Reader<'_>| Ok((ChangeId(input.array("change")?), Taking::decode(input, "result")?));
                 Self::Took { space, results: (0..count).map(|_| result(input)).collect::<Result<_, _>>()? }
+            }
+            15 => {
+                let channel = channel(input)?;
+                let path = Path::from_key(input.bytes(Path::KEY_BYTES_MAX, "path")?).ok_or(DecodeError::Invalid { field: "path" })?;
+                let mut seats: Vec<Seat> = Vec::new();
+                for _ in 0..input.count(SEATS_MAX, "seats")? {
+                    let name = input.array("seat")?;
+                    if seats.last().is_some_and(|last| last.name >= name) {
+                        return Err(DecodeError::Order { field: "seats" });
+                    }
+                    let value = if input.flag("value")? { Some(bytes.slice_ref(input.bytes(SEAT_BYTES_MAX, "value")?)) } else { None };
+                    seats.push(Seat { name, value });
+                }
+                Self::Presence { channel, path, seats }
             }
             _ => return Err(DecodeError::Invalid { field: "frame type" }),
         };

@@ -10,7 +10,7 @@ use timebus_store::ids::TimelineId;
 use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
 use crate::sync::frame::{
     ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Frame, Hello, Lacks, MAJOR, NAME_BYTES_MAX, NOTICES, Open, Opened,
-    PROVIDERS_MAX, Page, Redemption, TEXT_BYTES_MAX, Taking,
+    PRESENCE, PROVIDERS_MAX, Page, Redemption, TEXT_BYTES_MAX, Taking,
 };
 use crate::sync::handshake::{Binding, Prove, Remote, Role, Transcript};
 use crate::sync::replica::{Replica, ReplicaError};
@@ -36,6 +36,10 @@ const NEEDS: (u64, u64) = (64, 2);
 /// Frames of notices that the other side may hand in one after another, and how many more each second: each costs a sync
 /// of the disk.
 const PUTS: (u64, u64) = (16, 2);
+/// Frames of presence that the other side may send one after another, and how many more each second; more are left alone.
+const PRESENCES: (u64, u64) = (64, 32);
+/// Bytes of small frames that wait, beyond which nothing is told that will be told again soon.
+const PASSING_BYTES_MAX: usize = 16 * 1024;
 /// What the transport takes before it said so: the handshake.
 const WRITABLE_AT_FIRST: u64 = 64 * 1024;
 
@@ -92,6 +96,7 @@ pub struct Session {
     opens: Allowance,
     needs: Allowance,
     puts: Allowance,
+    presences: Allowance,
     /// Features that the other side named.
     theirs: Vec<u64>,
     redeems: u32,
@@ -141,6 +146,7 @@ impl Session {
             opens: Allowance::new(OPENS, now_ms),
             needs: Allowance::new(NEEDS, now_ms),
             puts: Allowance::new(PUTS, now_ms),
+            presences: Allowance::new(PRESENCES, now_ms),
             theirs: Vec::new(),
             redeems: 0,
             redeeming_in: false,
@@ -254,6 +260,16 @@ impl Session {
                 }
             }
             Input::Took { space, results } => self.shared.say(&Frame::Took { space, results }),
+            Input::Presence { timeline, path, seats } => {
+                let channel = self.timelines.get(&timeline).and_then(|number| self.channels.get(number));
+                if let Some(channel) = channel.filter(|it| it.opened && it.serves)
+                    && self.is_agreed(PRESENCE)
+                    && self.shared.control_bytes < PASSING_BYTES_MAX
+                {
+                    let channel = channel.number;
+                    self.shared.say(&Frame::Presence { channel, path, seats });
+                }
+            }
             Input::Providers { timeline, mut providers } => {
                 for provider in &mut providers {
                     provider.addresses.retain(|address| address.len() <= ADDRESS_BYTES_MAX);
@@ -520,9 +536,11 @@ impl Session {
             | Frame::Changes { channel, .. }
             | Frame::Ack(Ack { channel, .. })
             | Frame::Live { channel, .. }
+            | Frame::Presence { channel, .. }
             | Frame::Providers { channel, .. } => *channel,
             _ => 0,
         };
+        let tells_presence = self.is_agreed(PRESENCE);
         let Some(channel) = self.channels.get_mut(&number) else {
             // It may have been closed while the frame was on its way.
             let own = number % 2 == self.next_own % 2;
@@ -555,6 +573,13 @@ impl Session {
                 shared.out.extend(delivered.map(|upto| Output::Delivered { timeline, upto }));
             }),
             Frame::Live { upto, .. } => channel.live(upto),
+            Frame::Presence { .. } if !tells_presence => Err(Halt::Link(Fault::Rule("presence that was not agreed on"))),
+            Frame::Presence { path, seats, .. } => {
+                if channel.serves && self.presences.take(shared.now_ms) {
+                    shared.out.push(Output::Presence { timeline: channel.timeline, path, seats });
+                }
+                Ok(())
+            }
             Frame::Providers { providers, .. } => {
                 shared.out.push(Output::Providers { timeline: channel.timeline, providers });
                 Ok(())

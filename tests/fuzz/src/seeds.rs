@@ -5,7 +5,7 @@ use bytes::Bytes;
 use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, z32};
 use timebus_net::sync::frame::{
     Ack, Auth, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Holding, Lacks, Open, Opened, Page, Part as ChangesPart, Provider, Redemption,
-    Taking,
+    Seat, Taking,
 };
 use timebus_net::sync::{Cursor, Tip};
 use timebus_store::change::{Body, Change, Encryption, Header, Kind, Part};
@@ -481,5 +481,10 @@ fn peer_frames() -> Vec<Frame> {
         Frame::Providers { channel: 1, providers: vec![Provider { node: other, addresses: vec!["a:1".to_owned()] }] },
         Frame::Put { space: other, notices: vec![b"a notice".to_vec().into()] },
         Frame::Took { space: other, results: vec![(id(1), Taking::Kept), (id(2), Taking::Refused)] },
+        Frame::Presence {
+            channel: 1,
+            path: Path::parse("/notes/plan").unwrap_or_else(|_| Path::root()),
+            seats: vec![Seat { name: [1; 8], value: Some(Bytes::from_static(b"{\"at\":[1,2]}")) }, Seat { name: [2; 8], value: None }],
+        },
     ]
 }

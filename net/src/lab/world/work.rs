@@ -237,7 +237,7 @@ impl World {
                 }
             }
             // Nobody leaves notices here, and there are no inboxes.
-            Act::Notices { .. } | Act::SaveOutbox | Act::Changed | Act::Fetched { .. } => {}
+            Act::Notices { .. } | Act::SaveOutbox | Act::Changed | Act::Fetched { .. } | Act::Presence(_) => {}
         }
     }
 }

@@ -174,6 +174,23 @@ fn golden() -> Vec<(Frame, Bytes)> {
             Frame::Took { space: key(0x91), results: vec![(id(0x92), Taking::Kept), (id(0x93), Taking::Full)] },
             hex(&format!("0e {} 02 {} 00 {} 02", k("91"), k("92"), k("93"))),
         ),
+        (
+            Frame::Presence {
+                channel: 1,
+                path: Path::parse("/a/b").expect("a path"),
+                seats: vec![Seat { name: [0xa1; 8], value: Some(Bytes::from_static(b"[1]")) }, Seat { name: [0xa2; 8], value: None }],
+            },
+            hex(&format!(
+                "0f             # Presence
+                 01             # channel 1
+                 04 61006200    # path /a/b
+                 02             # two seats:
+                 {} 01 03 5b315d  # where he is
+                 {} 00          # gone",
+                "a1".repeat(8),
+                "a2".repeat(8)
+            )),
+        ),
     ]
 }
 
@@ -288,7 +305,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_byte_is_refused_or_means_something_else(which in 0..16usize, at: prop::sample::Index, byte: u8) {
+    fn a_changed_byte_is_refused_or_means_something_else(which in 0..17usize, at: prop::sample::Index, byte: u8) {
         let (frame, bytes) = golden().swap_remove(which);
         let mut bytes = bytes.to_vec();
         let at = at.index(bytes.len());

@@ -5,8 +5,9 @@ use timebus_identity::{PublicKey, Signed};
 use timebus_store::change::{Change, ChangeError};
 use timebus_store::codec::DecodeError;
 use timebus_store::ids::{ChangeId, TimelineId};
+use timebus_store::path::Path;
 
-use crate::sync::frame::{Code, Feature, Provider, Redemption, Taking};
+use crate::sync::frame::{Code, Feature, Provider, Redemption, Seat, Taking};
 use crate::sync::handshake::{Binding, Prove, Remote, Role};
 use crate::sync::replica::{Cursor, ReplicaError};
 
@@ -137,6 +138,15 @@ pub enum Input {
         /// What became of each.
         results: Vec<(ChangeId, Taking)>,
     },
+    /// The other side is to know who looks at a path here, if it may read there; with nobody, it is asked who does there.
+    Presence {
+        /// The path's timeline.
+        timeline: TimelineId,
+        /// The path.
+        path: Path,
+        /// Who; strictly ascending by name, at most 64.
+        seats: Vec<Seat>,
+    },
     /// The other side is to know who else holds a timeline.
     Providers {
         /// The timeline.
@@ -266,6 +276,15 @@ pub enum Output {
         space: PublicKey,
         /// What became of each.
         results: Vec<(ChangeId, Taking)>,
+    },
+    /// Somebody looks at a path at the other side, or it asks who does here.
+    Presence {
+        /// The path's timeline, in which the other side may read.
+        timeline: TimelineId,
+        /// The path.
+        path: Path,
+        /// Who; with nobody, it is asked.
+        seats: Vec<Seat>,
     },
     /// Others hold a timeline, says the other side.
     Providers {
