@@ -16,7 +16,7 @@
 //! A server that is not installed is named and left out. Being slow is reported and no failure;
 //! a wrong answer is.
 //!
-//! `sync` also builds and runs `tests/bench/automerge`, which has a workspace of its own.
+//! `sync` also builds and runs `tests/bench/automerge`, and `texts` `tests/bench/editors`, which have workspaces of their own.
 //!
 //! It does not say how timebus does under faults, with many peers or over a real network.
 

@@ -1,9 +1,11 @@
-//! `texts`: recorded editing sessions through a store, signed and on disk, beside diamond-types in memory.
+//! `texts`: recorded editing sessions through a store, signed and on disk, beside diamond-types, automerge, loro and yrs,
+//! which do it in memory and sign nothing.
 //!
 //! A session's keystrokes are written in batches, as an editor sends them; each batch is a signed change. What is
 //! measured is the whole way: deciding, signing, the log, its syncs, the tables.
 
 use std::path::{Path as File, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -20,6 +22,8 @@ use crate::Options;
 use crate::report::{Cell, Report, verdict};
 
 const TRACES: [&str; 4] = ["friendsforever", "json-crdt-patch", "rustcode", "sveltecomponent"];
+/// What does the same in memory, each in a program of its own.
+const LIBRARIES: [&str; 3] = ["automerge", "loro", "yrs"];
 /// Keystrokes in a change.
 const BATCHES: [usize; 2] = [20, 1_000];
 /// How much longer the store may take than diamond-types for the same events.
@@ -40,9 +44,13 @@ struct Step {
     edits: Vec<TextEdit>,
 }
 
-fn trace(name: &str) -> anyhow::Result<Option<Value>> {
+fn trace_file(name: &str) -> PathBuf {
     let root = std::env::var_os("TIMEBUS_DATA").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-    let Ok(packed) = std::fs::read(root.join("01-editing-traces").join(format!("{name}.json.gz"))) else { return Ok(None) };
+    root.join("01-editing-traces").join(format!("{name}.json.gz"))
+}
+
+fn trace(name: &str) -> anyhow::Result<Option<Value>> {
+    let Ok(packed) = std::fs::read(trace_file(name)) else { return Ok(None) };
     Ok(Some(serde_json::from_reader(flate2::read::GzDecoder::new(&packed[..]))?))
 }
 
@@ -91,8 +99,15 @@ fn steps(trace: &Value, edits_max: usize) -> anyhow::Result<Vec<Step>> {
     Ok(steps)
 }
 
-/// The same in diamond-types: how long adding and merging takes, and how long its file is.
-fn bare(steps: &[Step]) -> anyhow::Result<(Duration, usize, String)> {
+/// What diamond-types takes for the same.
+struct Bare {
+    replay: Duration,
+    load: Duration,
+    bytes: usize,
+    text: String,
+}
+
+fn bare(steps: &[Step]) -> anyhow::Result<Bare> {
     let began = Instant::now();
     let mut log = OpLog::new();
     let mut ends: Vec<usize> = Vec::with_capacity(steps.len());
@@ -114,9 +129,43 @@ fn bare(steps: &[Step]) -> anyhow::Result<(Duration, usize, String)> {
         ends.push(end);
     }
     let text = log.checkout_tip().content().to_string();
-    let took = began.elapsed();
-    let bytes = log.encode(diamond_types::list::encoding::ENCODE_FULL).len();
-    Ok((took, bytes, text))
+    let replay = began.elapsed();
+    let bytes = log.encode(diamond_types::list::encoding::ENCODE_FULL);
+    let began = Instant::now();
+    let loaded = OpLog::load_from(&bytes).map_err(|error| anyhow::anyhow!("its own bytes: {error:?}"))?;
+    ensure!(loaded.checkout_tip().content().to_string() == text, "it loads another text");
+    Ok(Bare { replay, load: began.elapsed(), bytes: bytes.len(), text })
+}
+
+/// Builds and runs the program beside this file, which is no part of the workspace: its dependencies would change those
+/// of everything else.
+fn other(options: &Options, library: &str, session: &str, bare: &Bare) -> anyhow::Result<Vec<Cell>> {
+    let manifest = File::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/editors/Cargo.toml");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let target = File::new(env!("CARGO_TARGET_TMPDIR")).join("other-editors");
+    let mut command = Command::new(cargo);
+    command.args(["run", "--release", "--quiet", "--locked", "--manifest-path"]).arg(manifest);
+    command.env("CARGO_TARGET_DIR", target).current_dir(&options.folder);
+    let output = command.args(["--", library]).arg(trace_file(session)).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default());
+    let line: Value = serde_json::from_slice(&output.stdout)?;
+    let number = |name: &str| line[name].as_f64().with_context(|| format!("no {name}"));
+    ensure!(line["is_right"] == true, "it shows another text");
+    let (replay, bytes) = (number("replay_ms")?, number("bytes")?);
+    Ok(vec![
+        Cell::Text(session.to_owned()),
+        Cell::Text(library.to_owned()),
+        Cell::Absent,
+        Cell::Absent,
+        Cell::Number(replay, 1),
+        Cell::Number(replay / (bare.replay.as_secs_f64() * 1e3), 1),
+        Cell::Absent,
+        Cell::Number(number("load_ms")?, 2),
+        Cell::Absent,
+        Cell::whole(bytes),
+        Cell::Number(bytes / bare.bytes as f64, 2),
+        Cell::whole(number("memory")? / 1024.0),
+    ])
 }
 
 /// What a store took for a session.
@@ -125,7 +174,7 @@ struct Cost {
     changes: u64,
     log_bytes: u64,
     open: Duration,
-    snapshot_bytes: usize,
+    memory: usize,
     rebuild: Duration,
 }
 
@@ -187,7 +236,7 @@ fn stored(home: &File, steps: &[Step], end: &str, runtime: &tokio::runtime::Runt
     let began = Instant::now();
     let text = store.text(&rows, store.own(), &path)?.context("the text is gone")?;
     let open = began.elapsed();
-    let snapshot_bytes = text.encode().len();
+    let memory = text.memory();
     let mut again: TextObject = text.clone();
     let all: Vec<_> = text.version().into_iter().map(|(change, _)| change).collect();
     // Hiding an op and showing it again merges everything anew.
@@ -198,29 +247,27 @@ fn stored(home: &File, steps: &[Step], end: &str, runtime: &tokio::runtime::Runt
     again.resume(&mut timebus_store::text::Budget::unlimited());
     let rebuild = began.elapsed();
     ensure!(again.text() == end, "merging again gives another text");
-    Ok(Cost { replay, changes, log_bytes, open, snapshot_bytes, rebuild })
+    Ok(Cost { replay, changes, log_bytes, open, memory, rebuild })
 }
 
 const COLUMNS: &[&str] = &[
     "session",
+    "who",
     "batch",
     "changes",
-    "keystrokes",
     "replay ms",
-    "diamond-types ms",
-    "ratio",
+    "/ diamond-types",
     "keystrokes/s",
     "open ms",
     "rebuild ms",
-    "log bytes",
-    "snapshot bytes",
-    "dt bytes",
-    "log/dt",
+    "bytes",
+    "/ diamond-types",
+    "memory KiB",
 ];
 
 /// Replays each session.
 pub(crate) fn measure(options: &Options) -> Report {
-    let mut report = Report::new("texts", "texts: recorded sessions through a store on disk, beside diamond-types in memory", COLUMNS);
+    let mut report = Report::new("texts", "texts: recorded sessions through a store, signed and on disk, beside libraries in memory", COLUMNS);
     if let Err(error) = replay(options, &mut report) {
         report.errors.push(format!("{error:#}"));
     }
@@ -238,17 +285,19 @@ fn replay(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             continue;
         };
         let end = trace["endContent"].as_str().context("no text")?;
+        let mut whole: Option<Bare> = None;
         for batch in BATCHES {
+            options.progress(&format!("texts: {name}, {batch} keystrokes a change"));
             let steps = steps(&trace, batch)?;
             let keystrokes: usize = steps.iter().map(|step| step.edits.len()).sum();
-            let (bare_took, dt_bytes, text) = bare(&steps)?;
-            ensure!(text == end, "diamond-types shows another text");
+            let bare = bare(&steps)?;
+            ensure!(bare.text == end, "diamond-types shows another text");
             let home = options.folder.join(format!("texts-{name}-{batch}"));
             let cost = stored(&home, &steps, end, &runtime)?;
             std::fs::remove_dir_all(&home)?;
-            let this_ratio = cost.replay.as_secs_f64() / bare_took.as_secs_f64();
+            let this_ratio = cost.replay.as_secs_f64() / bare.replay.as_secs_f64();
             let this_rate = keystrokes as f64 / cost.replay.as_secs_f64();
-            let this_bytes = cost.log_bytes as f64 / dt_bytes as f64;
+            let this_bytes = cost.log_bytes as f64 / bare.bytes as f64;
             if batch == BATCHES[1] {
                 ratio = ratio.max(this_ratio);
                 bytes = bytes.max(this_bytes);
@@ -258,20 +307,41 @@ fn replay(options: &Options, report: &mut Report) -> anyhow::Result<()> {
             rebuild = rebuild.max(cost.rebuild);
             report.rows.push(vec![
                 Cell::Text((*name).to_owned()),
+                Cell::Text("timebus".to_owned()),
                 Cell::whole(batch as f64),
                 Cell::whole(cost.changes as f64),
-                Cell::whole(keystrokes as f64),
                 Cell::Number(ms(cost.replay), 1),
-                Cell::Number(ms(bare_took), 1),
                 Cell::Number(this_ratio, 1),
                 Cell::whole(this_rate),
                 Cell::Number(ms(cost.open), 2),
                 Cell::Number(ms(cost.rebuild), 1),
                 Cell::whole(cost.log_bytes as f64),
-                Cell::whole(cost.snapshot_bytes as f64),
-                Cell::whole(dt_bytes as f64),
                 Cell::Number(this_bytes, 2),
+                Cell::whole(cost.memory as f64 / 1024.0),
             ]);
+            whole = Some(bare);
+        }
+        let Some(bare) = whole else { continue };
+        report.rows.push(vec![
+            Cell::Text((*name).to_owned()),
+            Cell::Text("diamond-types".to_owned()),
+            Cell::Absent,
+            Cell::Absent,
+            Cell::Number(ms(bare.replay), 1),
+            Cell::Number(1.0, 1),
+            Cell::Absent,
+            Cell::Number(ms(bare.load), 2),
+            Cell::Absent,
+            Cell::whole(bare.bytes as f64),
+            Cell::Number(1.0, 2),
+            Cell::Absent,
+        ]);
+        for library in LIBRARIES {
+            options.progress(&format!("texts: {name}, {library}"));
+            match other(options, library, name, &bare) {
+                Ok(row) => report.rows.push(row),
+                Err(error) => report.notes.push(format!("skipped: {library} with {name} ({error:#})")),
+            }
         }
     }
     if !report.rows.is_empty() {
