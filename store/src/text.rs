@@ -31,7 +31,7 @@ mod tracker;
 
 pub use agents::EventName;
 pub use budget::{Budget, OverBudget};
-pub use diff::{DIFF_CHARS_MAX, edits_between, splices};
+pub use diff::{DIFF_CHARS_MAX, compact, edits_between, splices};
 pub use object::{Known, Merged, NoEffect, TextDraft, TextObject, TextOp, TextUpdate, VersionError};
 pub use snapshot::SnapshotError;
 

@@ -50,6 +50,30 @@ pub fn edits_between(old: &str, new: &str) -> Vec<TextEdit> {
     if edits.len() > TEXT_EDITS_MAX { whole() } else { edits }
 }
 
+/// The same events in fewer edits: what is typed on and what is taken out backwards is one, and edits that do nothing are
+/// left out. Everybody numbers the events as before.
+#[must_use]
+pub fn compact(edits: Vec<TextEdit>) -> Vec<TextEdit> {
+    let mut out: Vec<(u64, u64, String, u64)> = Vec::new();
+    for edit in edits {
+        let chars = edit.ins.chars().count() as u64;
+        match out.last_mut() {
+            _ if edit.del == 0 && chars == 0 => {}
+            Some((pos, _, ins, put)) if edit.del == 0 && edit.pos == pos.saturating_add(*put) => {
+                ins.push_str(&edit.ins);
+                *put += chars;
+            }
+            // An edit takes out from the last character back to the first.
+            Some((pos, del, ins, put)) if *put == 0 && edit.del > 0 && edit.pos.checked_add(edit.del) == Some(*pos) => {
+                (*pos, *del, *put) = (edit.pos, del.saturating_add(edit.del), chars);
+                ins.push_str(&edit.ins);
+            }
+            _ => out.push((edit.pos, edit.del, edit.ins.into(), chars)),
+        }
+    }
+    out.into_iter().map(|(pos, del, ins, _)| TextEdit { pos, del, ins: ins.into() }).collect()
+}
+
 /// Edits made one on top of the other as replacements of ranges of the text before all of them, ascending: what Braid
 /// clients apply.
 #[must_use]
@@ -148,6 +172,34 @@ mod tests {
             }
             prop_assert_eq!(chars.into_iter().collect::<String>(), new);
         }
+    }
+
+    /// What each event takes out or puts in, and where.
+    fn events(edits: &[TextEdit]) -> Vec<(u64, Option<char>)> {
+        let of = |edit: &TextEdit| -> Vec<(u64, Option<char>)> {
+            let out = (edit.pos..edit.pos + edit.del).rev().map(|pos| (pos, None));
+            out.chain(edit.ins.chars().enumerate().map(|(at, put)| (edit.pos + at as u64, Some(put)))).collect()
+        };
+        edits.iter().flat_map(of).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn fewer_edits_are_the_same_events(edits in prop::collection::vec((0u64..6, 0u64..3, "[a\u{1f98a}]{0,2}"), 0..12)) {
+            let edits: Vec<TextEdit> = edits.into_iter().map(|(pos, del, ins)| TextEdit { pos, del, ins: ins.as_str().into() }).collect();
+            prop_assert_eq!(events(&compact(edits.clone())), events(&edits));
+        }
+    }
+
+    #[test]
+    fn what_is_typed_on_and_taken_back_is_one_edit() {
+        let edit = |pos, del, ins: &str| TextEdit { pos, del, ins: ins.into() };
+        let typed =
+            vec![edit(5, 2, ""), edit(5, 0, "h"), edit(6, 0, "\u{1f98a}"), edit(7, 0, "llo"), edit(9, 1, ""), edit(8, 1, ""), edit(7, 1, "x")];
+        assert_eq!(compact(typed), [edit(5, 2, "h\u{1f98a}llo"), edit(7, 3, "x")]);
+        assert_eq!(compact(vec![edit(3, 1, ""), edit(3, 1, "")]), [edit(3, 1, ""), edit(3, 1, "")], "forwards the last one goes first");
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::pipeline::labelled;
 use crate::plan::{Drafter, Plan, PlanError, Target};
 use crate::store::StorageError;
 use crate::summary::{find, summary};
-use crate::text::{Budget, Known, NoEffect, TEXT_CHARS_MAX, TextDraft, TextObject, TextOp, TextVersion, VersionError, edits_between};
+use crate::text::{Budget, Known, NoEffect, TEXT_CHARS_MAX, TextDraft, TextObject, TextOp, TextVersion, VersionError, compact, edits_between};
 use crate::tree::{Shape, Tree};
 use crate::value::{INT_MAX, Mime, Value};
 use crate::view::View;
@@ -411,7 +411,7 @@ impl Decider {
                 }
                 let edits = match &action {
                     Action::PutText { text: wanted, .. } => edits_between(&seen(text, &mut budget)?, wanted),
-                    Action::EditText(TextEdits::Sequence(edits)) => edits.iter().filter(|edit| events(edit) > 0).cloned().collect(),
+                    Action::EditText(TextEdits::Sequence(edits)) => compact(edits.clone()),
                     Action::EditText(TextEdits::Ranges(ranges)) => {
                         let chars = if at == tip { text.len() } else { seen(text, &mut budget)?.chars().count() as u64 };
                         in_sequence(ranges, chars)?
@@ -459,7 +459,7 @@ impl Decider {
                 let (mime, edits) = match action {
                     Action::PutText { mime, text } => (mime, if text.is_empty() { Vec::new() } else { edits_between("", &text) }),
                     Action::EditText(_) if !now.is_absent() => return Err(TextError::NotAText(path).into()),
-                    Action::EditText(TextEdits::Sequence(edits)) => (Mime::plain_text(), edits.into_iter().filter(|edit| events(edit) > 0).collect()),
+                    Action::EditText(TextEdits::Sequence(edits)) => (Mime::plain_text(), compact(edits)),
                     Action::EditText(TextEdits::Ranges(ranges)) => (Mime::plain_text(), in_sequence(&ranges, 0)?),
                     _ => (Mime::plain_text(), Vec::new()),
                 };
