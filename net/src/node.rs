@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use timebus_identity::{PublicKey, Signed};
+use timebus_identity::{PublicKey, Signed, hash};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 
@@ -705,15 +705,17 @@ impl Node {
         }
     }
 
-    /// Tells who else holds a timeline.
+    /// Tells who else holds a timeline: to each newcomer others, so that nobody has to serve all of them.
     fn introduce(&mut self, link: LinkId, timeline: TimelineId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let Some(newcomer) = self.links.get(&link).and_then(|linked| linked.remote.as_ref().map(|remote| id_of(remote, linked.node))) else { return };
         let others = self.links.iter().filter(|(other, linked)| **other != link && linked.channels.contains_key(&timeline));
-        let providers: Vec<Provider> = others
+        let mut providers: Vec<Provider> = others
             .filter_map(|(_, linked)| Some((linked.node?, linked.remote.as_ref()?)))
             .filter(|(_, remote)| !remote.addresses.is_empty())
             .map(|(node, remote)| Provider { node, addresses: remote.addresses.clone() })
-            .take(PROVIDERS_MAX)
             .collect();
+        providers.sort_by_cached_key(|provider| hash("introduce", &[newcomer.as_bytes(), provider.node.as_bytes()]));
+        providers.truncate(PROVIDERS_MAX);
         if !providers.is_empty() {
             self.drive(link, Input::Providers { timeline, providers }, now_ms, store, acts);
         }
