@@ -77,6 +77,7 @@ pub(crate) enum Verb {
     Import(Import),
     Export(Export),
     Folder(Folder),
+    Files(Files),
     Id(Id),
     Kit(Kit),
     Rotate(Rotate),
@@ -1005,6 +1006,50 @@ pub(crate) struct Unfollow {
     /// Whose space
     #[arg(value_name = "WHO")]
     pub(crate) who: String,
+}
+
+/// Show which files are kept and on their way, keep files of others, or stop handing them on
+///
+/// A file of somebody else comes when you read it, from everybody who has some of it, stays as long as there is room
+/// for it, and goes on from here to others who may read it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus files                          what comes from whom, and how fast
+  timebus files pin @alice/photos        fetch all that is there, now and from now on, and keep it
+  timebus files unpin @alice/photos      it makes room for others again
+  timebus files share @alice no          take files of alice, and hand none on")]
+pub(crate) struct Files {
+    #[command(subcommand)]
+    pub(crate) verb: Option<FilesVerb>,
+}
+
+/// What to do with files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FilesVerb {
+    /// Show what is kept, pinned and on its way (what plain `files` does)
+    Ls,
+    /// Fetch all files at and below a path of somebody else, also those to come, and keep them
+    Pin {
+        /// The path, as @alice/photos
+        #[arg(value_name = "PATH")]
+        path: Target,
+    },
+    /// Let files make room for others again
+    Unpin {
+        /// The path that was pinned
+        #[arg(value_name = "PATH")]
+        path: Target,
+    },
+    /// Hand on files of a space of somebody else, or no longer; your own devices get them anyway
+    Share {
+        /// Whose: a name or a key
+        #[arg(value_name = "WHO")]
+        who: String,
+        /// Whether
+        #[arg(value_name = "YES|NO")]
+        share: Answer,
+    },
 }
 
 /// Keep a path apart, so that only those read it whom you let in there

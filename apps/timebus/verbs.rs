@@ -9,6 +9,7 @@ mod doctor_network;
 mod down;
 mod edit;
 mod export;
+mod files;
 mod folder;
 mod r#gen;
 mod history;
@@ -63,6 +64,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Undo(args) => history::undo(context, args).await,
         Verb::Import(args) => import::run(context, args).await,
         Verb::Export(args) => export::run(context, args).await,
+        Verb::Files(args) => files::run(context, args).await,
         Verb::Folder(args) => folder::run(context, args).await,
         Verb::Id(args) => id::run(context, args).await,
         Verb::Kit(args) => kit::run(context, args),
