@@ -10,6 +10,7 @@ mod down;
 mod edit;
 mod export;
 mod files;
+mod find;
 mod folder;
 mod r#gen;
 mod history;
@@ -82,6 +83,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Refs(args) => inbox::refs(context, args).await,
         Verb::Private(args) => private::run(context, args).await,
         Verb::Peers(_) => peers::list(context).await,
+        Verb::Find(args) => find::run(context, args).await,
         Verb::Follow(args) => peers::follow(context, args).await,
         Verb::Unfollow(args) => peers::unfollow(context, args).await,
         Verb::Block(args) => peers::block(context, &args.who, true).await,

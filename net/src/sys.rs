@@ -86,6 +86,7 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
 pub(crate) mod apps;
 mod costs;
 mod files;
+mod find;
 pub(crate) mod network;
 mod rights;
 mod succession;

@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 
 use super::beside;
 use super::fetch::Fetcher;
+use super::named::belongs;
 use crate::peer::{Peer, lock};
 
 /// Pins; who wants more pins what is above them.
@@ -60,10 +61,13 @@ pub(crate) struct Pin {
 }
 
 /// A file that is named at or below a pin.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pinned {
     pub(crate) hash: BlobHash,
     pub(crate) len: u64,
+    /// Where it is named.
+    path: Path,
+    /// Whether it is here, and for those who have that place.
     pub(crate) is_here: bool,
 }
 
@@ -168,7 +172,8 @@ impl Pin {
             let places = store.places_of(&rows, &hash)?;
             let place = places.iter().find(|place| place.is_visible && place.space.key == self.space && self.path.contains(&place.path));
             if let Some(place) = place {
-                found.push(Pinned { hash, len: place.len, is_here: blobs.len_of(&hash).is_some() });
+                let is_here = blobs.len_of(&hash).is_some() && belongs(store, &hash, &self.space, &place.timeline, &place.author);
+                found.push(Pinned { hash, len: place.len, path: place.path.clone(), is_here });
             }
         }
         Ok(found)
@@ -209,7 +214,7 @@ async fn fetch(peer: &Peer, fetcher: &Fetcher, pin: &Pin) -> io::Result<()> {
     let files = beside(move || wanted.files(&store)).await.map_err(|_| io::Error::other("the peer is stopping"))?;
     let Some(space) = peer.store.held(&pin.space) else { return Ok(()) };
     for file in files.map_err(io::Error::other)?.into_iter().filter(|file| !file.is_here) {
-        let fetching = fetcher.fetch(&peer.store, space, file.hash, file.len).await.map_err(io::Error::other)?;
+        let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
         let Some(mut fetch) = fetching else { return Ok(()) };
         for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
             if !fetch.piece(piece, STALL_MAX).await {

@@ -1,12 +1,13 @@
 //! What a node is told, and what it answers.
 
 use bytes::Bytes;
-use timebus_identity::{PublicKey, Signed};
+use timebus_identity::{PublicKey, Signed, Verified};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 
 use super::LinkId;
 use super::outbox::Sent;
+use crate::record::PeerRecord;
 use crate::sync::frame::Taking;
 use crate::sync::{Binding, Prove, RedeemAnswer, Remote, Role, Stored};
 
@@ -181,6 +182,13 @@ pub enum Event {
         /// How.
         why: &'static str,
     },
+    /// The own record, as [`Act::Sign`] asked for.
+    Signed(Box<Verified<PeerRecord>>),
+    /// The owner wants to know where somebody is, by his space or node key.
+    Find {
+        /// Who.
+        who: PublicKey,
+    },
     /// This peer stops.
     Stop,
 }
@@ -246,6 +254,8 @@ pub enum Act {
         /// Who.
         remote: Remote,
     },
+    /// Sign the own record with the node key, and say so with [`Event::Signed`].
+    Sign(Box<PeerRecord>),
     /// The book has changed.
     Save,
     /// The outbox has changed.
