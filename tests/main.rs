@@ -8,6 +8,7 @@ mod braid;
 mod data;
 mod http;
 mod meeting;
+mod networks;
 mod peer;
 mod socket;
 

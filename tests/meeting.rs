@@ -130,7 +130,7 @@ impl<T: Takes> Site<T> {
 }
 
 fn config(space: PublicKey, device: &SecretKey) -> Config {
-    Config { node: node_key(device).public(), space, device: device.public(), name: String::new(), is_offline: false }
+    Config { node: node_key(device).public(), space, device: device.public(), name: String::new(), is_offline: false, links_max: 256 }
 }
 
 /// Connects two peers, the first of which calls, until nothing is left to say, and takes the link down.
@@ -207,6 +207,7 @@ fn perform<T: Takes>(site: &mut Site<T>, now_ms: u64, event: Event, link: LinkId
                 // Who meets whom is arranged, and nobody waits.
                 Act::Call { .. }
                 | Act::Notices { .. }
+                | Act::Sign(_)
                 | Act::Save
                 | Act::SaveOutbox
                 | Act::Timer { .. }

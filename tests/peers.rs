@@ -2,6 +2,7 @@ mod away;
 mod costs;
 mod devices;
 mod files;
+mod finding;
 mod guests;
 mod joining;
 mod mending;

@@ -77,6 +77,7 @@ pub(crate) enum Verb {
     Import(Import),
     Export(Export),
     Folder(Folder),
+    Files(Files),
     Id(Id),
     Kit(Kit),
     Rotate(Rotate),
@@ -93,6 +94,7 @@ pub(crate) enum Verb {
     Inbox(Inbox),
     Refs(Refs),
     Peers(Peers),
+    Find(Find),
     Follow(Follow),
     Unfollow(Unfollow),
     Block(Block),
@@ -116,15 +118,20 @@ pub(crate) enum Verb {
 
 impl Default for Verb {
     fn default() -> Self {
-        Self::Up(Up::default())
+        // As if it had been typed, so that its options have the values that its help says.
+        let cli = Cli::try_parse_from(["timebus", "up"]).expect("`up` can be said without arguments");
+        cli.verb.expect("a verb was named")
     }
 }
+
+/// Links that others may open at once if nothing is said; each costs up to 4 MiB while it is busy.
+const LINKS_MAX: u16 = 256;
 
 /// Start the peer (what plain `timebus` does)
 ///
 /// The first start makes an identity and asks nothing. Nothing beyond the local network is contacted, unless you
 /// take an invite that leads there. A second `up` on the same home says where the first one runs.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   timebus up                              port 7007, or the next one that is free
@@ -169,6 +176,10 @@ pub(crate) struct Up {
     /// Most bytes of other people's files that stay here once they were fetched, to be read and given to others
     #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = crate::amounts::bytes)]
     pub(crate) cache: u64,
+
+    /// Links that others may open at once; who comes when nearly all are taken is told who else has what he wants
+    #[arg(long, value_name = "COUNT", default_value_t = LINKS_MAX, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) links: u16,
 
     /// How to write logs on stderr
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
@@ -994,6 +1005,18 @@ pub(crate) struct Follow {
     pub(crate) name: Option<String>,
 }
 
+/// Show where somebody is, as far as you and the peers that you are connected to know
+///
+/// Peers say where they are, signed and numbered, to all they are connected to, and those hand it on to others who
+/// read the same. A peer that is not reached where it was is looked for like this by itself.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  timebus find @alice\n  timebus find @alice --json")]
+pub(crate) struct Find {
+    /// Whom: a name, a space or the key of a peer
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+}
+
 /// Get nothing new of a space any more
 ///
 /// What is here of it stays.
@@ -1005,6 +1028,50 @@ pub(crate) struct Unfollow {
     /// Whose space
     #[arg(value_name = "WHO")]
     pub(crate) who: String,
+}
+
+/// Show which files are kept and on their way, keep files of others, or stop handing them on
+///
+/// A file of somebody else comes when you read it, from everybody who has some of it, stays as long as there is room
+/// for it, and goes on from here to others who may read it.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus files                          what comes from whom, and how fast
+  timebus files pin @alice/photos        fetch all that is there, now and from now on, and keep it
+  timebus files unpin @alice/photos      it makes room for others again
+  timebus files share @alice no          take files of alice, and hand none on")]
+pub(crate) struct Files {
+    #[command(subcommand)]
+    pub(crate) verb: Option<FilesVerb>,
+}
+
+/// What to do with files.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FilesVerb {
+    /// Show what is kept, pinned and on its way (what plain `files` does)
+    Ls,
+    /// Fetch all files at and below a path of somebody else, also those to come, and keep them
+    Pin {
+        /// The path, as @alice/photos
+        #[arg(value_name = "PATH")]
+        path: Target,
+    },
+    /// Let files make room for others again
+    Unpin {
+        /// The path that was pinned
+        #[arg(value_name = "PATH")]
+        path: Target,
+    },
+    /// Hand on files of a space of somebody else, or no longer; your own devices get them anyway
+    Share {
+        /// Whose: a name or a key
+        #[arg(value_name = "WHO")]
+        who: String,
+        /// Whether
+        #[arg(value_name = "YES|NO")]
+        share: Answer,
+    },
 }
 
 /// Keep a path apart, so that only those read it whom you let in there
@@ -1659,7 +1726,8 @@ mod tests {
     #[test]
     fn no_verb_means_up() {
         let cli = Cli::try_parse_from(["timebus", "--json"]).expect("good arguments");
-        assert!(cli.json && matches!(cli.verb.unwrap_or_default(), Verb::Up(_)));
+        let (is_json, verb) = (cli.json, cli.verb.unwrap_or_default());
+        assert!(is_json && matches!(verb, Verb::Up(up) if up.cache == 1_000_000_000 && up.links == LINKS_MAX && up.name.is_none()));
     }
 
     #[test]

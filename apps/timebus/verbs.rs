@@ -9,6 +9,8 @@ mod doctor_network;
 mod down;
 mod edit;
 mod export;
+mod files;
+mod find;
 mod folder;
 mod r#gen;
 mod history;
@@ -63,6 +65,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Undo(args) => history::undo(context, args).await,
         Verb::Import(args) => import::run(context, args).await,
         Verb::Export(args) => export::run(context, args).await,
+        Verb::Files(args) => files::run(context, args).await,
         Verb::Folder(args) => folder::run(context, args).await,
         Verb::Id(args) => id::run(context, args).await,
         Verb::Kit(args) => kit::run(context, args),
@@ -80,6 +83,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Refs(args) => inbox::refs(context, args).await,
         Verb::Private(args) => private::run(context, args).await,
         Verb::Peers(_) => peers::list(context).await,
+        Verb::Find(args) => find::run(context, args).await,
         Verb::Follow(args) => peers::follow(context, args).await,
         Verb::Unfollow(args) => peers::unfollow(context, args).await,
         Verb::Block(args) => peers::block(context, &args.who, true).await,

@@ -27,6 +27,7 @@ pub(crate) mod serve;
 pub mod simulation;
 pub mod swarm;
 pub(crate) mod upload;
+pub(crate) mod wishes;
 
 /// Bytes that are read, checked or written at once.
 pub(crate) const PIECE_BYTES: usize = 512 * 1024;
@@ -63,14 +64,19 @@ pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", error.to_string()))
 }
 
-/// Waits until a blob of somebody else has come and nobody reads it any more.
-async fn fetched(peer: &Peer) {
+/// Waits until the peer takes part in the network.
+async fn network(peer: &Peer) -> crate::network::Network {
     loop {
         match peer.network() {
-            Some(network) => return network.blobs().settled().await,
+            Some(network) => return network.clone(),
             None => tokio::time::sleep(ENTER_EVERY).await,
         }
     }
+}
+
+/// Waits until a blob of somebody else has come and nobody reads it any more.
+async fn fetched(peer: &Peer) {
+    network(peer).await.blobs().settled().await;
 }
 
 /// Removes what nothing refers to, now and then, until the peer stops.
@@ -88,7 +94,8 @@ pub(crate) async fn collect(peer: Peer) {
         }
         resume::expire(&peer).await;
         let (store, uses, max) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses), peer.config.cached_files_bytes_max);
-        match beside(move || cache::trim(&store, &uses, max)).await {
+        let wishes = wishes::Wishes::of(&peer);
+        match beside(move || cache::trim(&store, &uses, &wishes, max)).await {
             Ok(Ok(bytes)) if bytes > 0 => tracing::info!(bytes, "files of others made room for others"),
             Ok(Err(error)) => tracing::warn!(%error, "files of others were not looked through"),
             _ => {}

@@ -42,6 +42,7 @@ mod people;
 mod presence;
 pub mod problem;
 mod read;
+pub mod record;
 mod refs;
 mod remote;
 mod route;

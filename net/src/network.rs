@@ -176,7 +176,14 @@ impl Network {
         let blobs = Fetcher::start(store.clone(), Asker(commands.downgrade()));
         let fetched = broadcast::Sender::new(FETCHED_MAX);
         let heard = broadcast::Sender::new(HEARD_MAX);
-        let node_config = NodeConfig { node: node.public(), space: store.space(), device: device.public(), name: config.name, is_offline };
+        let node_config = NodeConfig {
+            node: node.public(),
+            space: store.space(),
+            device: device.public(),
+            name: config.name,
+            is_offline,
+            links_max: config.links_max,
+        };
         let driver = Driver {
             node: Node::new(node_config, book, outbox),
             store,
@@ -651,6 +658,11 @@ impl Driver {
             Act::SaveOutbox => {
                 self.is_outbox_new = true;
                 self.save.get_or_insert_with(|| Instant::now() + SAVE_DELAY);
+            }
+            Act::Sign(record) => {
+                let (key, commands) = (timebus_identity::node_key(&self.device), self.commands.clone());
+                let Ok(record) = Verified::sign(*record, &key) else { return };
+                tokio::spawn(async move { drop(commands.send(Command::Event(Event::Signed(Box::new(record)))).await) });
             }
             Act::Save => {
                 self.save.get_or_insert_with(|| Instant::now() + SAVE_DELAY);

@@ -7,24 +7,27 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use timebus_identity::{PublicKey, Signed};
+use timebus_identity::{PublicKey, Signed, hash};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 
-use crate::sync::frame::{Code, Feature, NOTICES, NOTICES_MAX, PRESENCE, PROVIDERS_MAX, Provider, Redemption, Taking};
+use crate::sync::frame::{Code, Feature, NOTICES, NOTICES_MAX, PRESENCE, PROVIDERS_MAX, Provider, RECORDS, Redemption, Taking};
 use crate::sync::{Config as SessionConfig, End, Input, Output, RedeemAnswer, Remote, Replica, Role, Session, Start};
 
 pub mod book;
 mod calls;
 mod event;
 mod known;
+mod lookup;
 pub mod outbox;
+pub mod records;
 mod status;
 
 use book::{Book, Follow, Join, RELAYS_MAX, Source};
 use calls::retry_ms;
 pub use event::{Act, Event, Heard};
 use known::World;
+pub use lookup::Found;
 use outbox::Outbox;
 pub use status::{PeerState, PeerStatus, SpaceState, SpaceStatus};
 
@@ -61,6 +64,12 @@ const FETCH_MS: u64 = 30_000;
 const REDEEM_MS: u64 = 10_000;
 /// How often over one link: after ten tokens one is taken for somebody who guesses.
 const REDEEMS_OF_LINK: u32 = 8;
+/// Of the links that others may open, one in so many is kept for telling newcomers who else has what they want.
+const SPARE_PART: usize = 16;
+/// How long a newcomer is told of the same others.
+const INTRODUCED_MS: u64 = 5 * 60_000;
+/// Seconds until it makes sense for such a newcomer to come back.
+const CROWDED_S: u64 = 60;
 /// Peers remembered that others named for one space.
 const VIA_MAX: usize = 64;
 
@@ -85,6 +94,9 @@ pub struct Config {
     pub name: String,
     /// Whether it calls nobody.
     pub is_offline: bool,
+    /// Links that others may open at once. When nearly all are taken, newcomers are told who else has what they want, and
+    /// sent there.
+    pub links_max: usize,
 }
 
 /// A timeline on a link.
@@ -229,7 +241,7 @@ impl Node {
                 let extra_bytes = (EXTRA_BYTES - lent.min(EXTRA_BYTES)).min(LINK_EXTRA_BYTES);
                 config.extra_bytes = extra_bytes;
                 config.addresses = self.addresses.iter().take(crate::sync::frame::ADDRESSES_MAX).cloned().collect();
-                config.features = [NOTICES, PRESENCE].map(|id| Feature { id, required: false }).to_vec();
+                config.features = [NOTICES, PRESENCE, RECORDS].map(|id| Feature { id, required: false }).to_vec();
                 let own = if node.is_some() { self.config.node } else { zero };
                 let start = Start { config, role, binding, node: own, remote_node: node.unwrap_or(zero), nonce, prove, now_ms };
                 let (session, outputs) = Session::new(start);
@@ -292,6 +304,7 @@ impl Node {
                 call.next_ms = now_ms + retry_ms(&self.config.node, &node, call.attempts);
                 call.attempts = call.attempts.saturating_add(1);
                 acts.push(Act::Changed);
+                self.ask_around(node, now_ms, store, &mut acts);
             }
             Event::Fetch { timeline, ids } => {
                 // Who is about to sync it with us is asked then.
@@ -325,9 +338,13 @@ impl Node {
                 for call in self.calls.values_mut().filter(|call| !call.is_calling) {
                     (call.next_ms, call.attempts) = (now_ms, 0);
                 }
+                self.renew_record(now_ms, &mut acts);
             }
+            Event::Signed(record) => self.own_record(*record, now_ms, store, &mut acts),
+            Event::Find { who } => self.ask_around(who, now_ms, store, &mut acts),
             Event::Follow { space, via } => {
                 self.follow(space, Source::Typed, &via, now_ms);
+                self.ask_around(space, now_ms, store, &mut acts);
                 self.open_everywhere(space, now_ms, store, &mut acts);
                 acts.extend([Act::Save, Act::Changed]);
             }
@@ -478,8 +495,8 @@ impl Node {
                     if let Some((ids, _)) = self.fetches.get(&timeline) {
                         self.drive(link, Input::Fetch { timeline, ids: ids.clone() }, now_ms, store, acts);
                     }
-                    if by_remote {
-                        self.introduce(link, timeline, now_ms, store, acts);
+                    if by_remote && self.introduce(link, timeline, now_ms, store, acts) && self.is_crowded(link, store) {
+                        self.drive(link, Input::Close { code: Code::Busy, retry_after_s: CROWDED_S }, now_ms, store, acts);
                     }
                     acts.push(Act::Changed);
                 }
@@ -551,6 +568,8 @@ impl Node {
                         acts.push(Act::Presence(Heard { timeline, path, by, device, seats }));
                     }
                 }
+                Output::Records(records) => self.records_came(link, records, now_ms, store, acts),
+                Output::AskRecords(keys) => self.answer_records(link, &keys, now_ms, store, acts),
                 Output::Providers { timeline, providers } => self.introduced(&timeline, providers, now_ms, acts),
                 Output::Penalty { points, fault } => {
                     linked.points = linked.points.saturating_add(points);
@@ -641,6 +660,7 @@ impl Node {
         self.redeem(link, now_ms, store, acts);
         self.open_wanted(link, now_ms, store, acts);
         self.hand_in(now_ms, store, acts);
+        self.exchange_records(link, now_ms, store, acts);
     }
 
     /// Somebody hands in notices. Those for other inboxes than our own, and of whom the owner blocks, are answered alike.
@@ -723,18 +743,34 @@ impl Node {
         }
     }
 
-    /// Tells who else holds a timeline.
-    fn introduce(&mut self, link: LinkId, timeline: TimelineId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+    /// Whether nearly all links that others may open are taken, and this one is none that has to be with this peer.
+    fn is_crowded(&self, link: LinkId, store: &dyn Replica) -> bool {
+        let came = self.links.values().filter(|linked| linked.role == Role::Responder).count();
+        let Some(linked) = self.links.get(&link).filter(|linked| linked.role == Role::Responder) else { return false };
+        let is_own = linked.remote.as_ref().is_some_and(|remote| speaks_for(remote, &self.config.space, store));
+        came > self.config.links_max - self.config.links_max.div_ceil(SPARE_PART) && !is_own
+    }
+
+    /// Tells who else holds a timeline: to each newcomer others, so that nobody has to serve all of them. Says whether
+    /// there is anybody.
+    fn introduce(&mut self, link: LinkId, timeline: TimelineId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) -> bool {
+        let newcomer = self.links.get(&link).and_then(|linked| linked.remote.as_ref().map(|remote| id_of(remote, linked.node)));
+        let Some(newcomer) = newcomer else { return false };
         let others = self.links.iter().filter(|(other, linked)| **other != link && linked.channels.contains_key(&timeline));
-        let providers: Vec<Provider> = others
+        let mut providers: Vec<Provider> = others
             .filter_map(|(_, linked)| Some((linked.node?, linked.remote.as_ref()?)))
             .filter(|(_, remote)| !remote.addresses.is_empty())
             .map(|(node, remote)| Provider { node, addresses: remote.addresses.clone() })
-            .take(PROVIDERS_MAX)
             .collect();
-        if !providers.is_empty() {
+        // Others each time, if one comes back because these were not reached.
+        let epoch = (now_ms / INTRODUCED_MS).to_be_bytes();
+        providers.sort_by_cached_key(|provider| hash("introduce", &[newcomer.as_bytes(), provider.node.as_bytes(), &epoch]));
+        providers.truncate(PROVIDERS_MAX);
+        let is_somebody = !providers.is_empty();
+        if is_somebody {
             self.drive(link, Input::Providers { timeline, providers }, now_ms, store, acts);
         }
+        is_somebody
     }
 
     fn introduced(&mut self, timeline: &TimelineId, providers: Vec<Provider>, now_ms: u64, acts: &mut Vec<Act>) {

@@ -21,6 +21,8 @@ pub(crate) struct People {
     own: Option<PublicKey>,
     /// What each space is called.
     names: BTreeMap<PublicKey, String>,
+    /// Those names that the owner gave, which are understood in paths.
+    petnames: BTreeMap<PublicKey, String>,
     /// The space of each device.
     spaces: BTreeMap<PublicKey, PublicKey>,
     /// Spaces that are followed or called by a name.
@@ -82,7 +84,8 @@ impl People {
             people.know(&rights, &space.key);
         }
         people.friends = book.petnames.keys().chain(book.following.keys()).copied().collect();
-        people.names.extend(book.petnames);
+        people.names.extend(book.petnames.clone());
+        people.petnames = book.petnames;
         people
     }
 
@@ -102,6 +105,11 @@ impl People {
             return "you".to_owned();
         }
         self.names.get(space).cloned().unwrap_or_else(|| human_name(space))
+    }
+
+    /// What the owner calls a space in paths, if he gave it a name.
+    pub(crate) fn petname(&self, space: &PublicKey) -> Option<String> {
+        self.petnames.get(space).cloned()
     }
 
     /// What a person is to the owner.

@@ -87,6 +87,7 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     let scrubbing = tokio::spawn(crate::scrub::run(peer.clone()));
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(crate::blobs::collect(peer.clone()));
+    tasks.spawn(crate::blobs::wishes::keep(peer.clone()));
     let (accepted, mut incoming) = tokio::sync::mpsc::channel(64);
     let accept = |listener: TcpListener, app: Option<Arc<str>>| {
         let accepted = accepted.clone();

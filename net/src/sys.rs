@@ -85,6 +85,8 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
 
 pub(crate) mod apps;
 mod costs;
+mod files;
+mod find;
 pub(crate) mod network;
 mod rights;
 mod succession;
@@ -150,6 +152,9 @@ pub(crate) async fn act(
     if let Some(answer) = succession::answer(peer, &head.method, &parts, body).await {
         return answer.map(|value| answer_json(&value));
     }
+    if let Some(answer) = files::answer(peer, &head.method, &parts, body).await {
+        return answer.map(|value| answer_json(&value));
+    }
     if let Some(answer) = rights::answer(peer, &head.method, &parts, query, body).await {
         return answer.map(|value| answer_json(&value));
     }
@@ -163,7 +168,6 @@ pub(crate) async fn act(
         "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, query)),
         "conflicts" if reads => at().await.and_then(|(space, path)| conflicts(peer, space, &path)),
         "diff" if reads => at().await.and_then(|(space, path)| diff(peer, space, &path, head)),
-        "blobs" if reads => blobs(peer).await,
         "backup" if reads => crate::backup::stream(peer).await,
         "fsck" if writes => crate::fsck::fsck(peer, body).await,
         "undo" if writes => {
@@ -255,17 +259,6 @@ fn status(peer: &Peer) -> Result<Serde, Problem> {
         "scrub": peer.scrub.status(),
         "index_old": store.distrust(),
     }))
-}
-
-/// The files of this peer, and those that are got from others or given to them now.
-async fn blobs(peer: &Peer) -> Result<Response<Body>, Problem> {
-    let blobs = crate::blobs::of(peer)?;
-    let transfers = match peer.network() {
-        Some(network) => network.blobs().status().await,
-        None => Vec::new(),
-    };
-    let free = blobs.free_bytes().ok();
-    Ok(answer_json(&json!({ "bytes": blobs.bytes(), "free_bytes": free, "transfers": transfers })))
 }
 
 /// The counters in the text format of Prometheus.

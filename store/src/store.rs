@@ -338,6 +338,8 @@ pub struct BlobPlace {
     pub path: Path,
     /// By whose key.
     pub author: PublicKey,
+    /// Its length, as the writer said.
+    pub len: u64,
     /// Whether it does so now; else an older version did.
     pub is_visible: bool,
 }
@@ -677,9 +679,11 @@ impl Store {
             let Some((space, timeline)) = timelines.get(&reference.t) else { continue };
             let change = summary(rows, reference.t, reference.a)?;
             let id = OpId { change: change.id, index: reference.index };
-            if let Some((path, _)) = bodies.write_at(rows, reference.t, id)? {
+            if let Some((path, write)) = bodies.write_at(rows, reference.t, id)?
+                && let crate::value::Value::Blob { len, .. } = write.value
+            {
                 let (space, timeline, author, is_visible) = (*space, *timeline, change.author, reference.is_visible);
-                if fits(BlobPlace { space, timeline, path, author, is_visible }) {
+                if fits(BlobPlace { space, timeline, path, author, len, is_visible }) {
                     return Ok(true);
                 }
             }

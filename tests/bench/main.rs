@@ -29,12 +29,15 @@ mod load;
 #[path = "../meeting.rs"]
 mod meeting;
 mod million;
+#[path = "../networks.rs"]
+mod networks;
 mod peer;
 mod publisher;
 mod report;
 mod requests;
 mod server;
 mod subscriber;
+mod swarm;
 mod sync;
 mod texts;
 
@@ -103,6 +106,7 @@ enum Scenario {
     Sync,
     SyncLinks,
     Texts,
+    Swarm,
 }
 
 /// What the scenarios need to know of the command line.
@@ -173,6 +177,9 @@ fn main() -> anyhow::Result<ExitCode> {
     if env::args().nth(1).is_some_and(|argument| argument == bare_hyper::ARGUMENT) {
         bare_hyper::serve()?;
     }
+    if let (Some(swarm::TRACKER), Some(port)) = (env::args().nth(1).as_deref(), env::args().nth(2)) {
+        swarm::track(&port)?;
+    }
     let arguments = Arguments::parse();
     raise_open_files()?;
     fs::create_dir_all(&arguments.folder)?;
@@ -200,6 +207,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Scenario::Sync => sync::measure(&options),
             Scenario::SyncLinks => sync::measure_links(&options),
             Scenario::Texts => texts::measure(&options),
+            Scenario::Swarm => swarm::measure(&options),
         };
         if !arguments.json {
             write!(io::stdout(), "{}", report.text())?;

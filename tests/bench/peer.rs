@@ -135,7 +135,8 @@ impl Peer {
         Server::start_at(&mut command, &log, SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
     }
 
-    fn program(self) -> Option<PathBuf> {
+    /// Its file; `None` when it is not there.
+    pub(crate) fn program(self) -> Option<PathBuf> {
         match self {
             Self::Hyper => env::current_exe().ok(),
             Self::Redis => on_search_path("redis-server"),
@@ -155,14 +156,14 @@ impl Peer {
 }
 
 /// Reads `{"ready":true,"http":"http://127.0.0.1:7007",..}`.
-fn announced_address(line: &str) -> anyhow::Result<SocketAddr> {
+pub(crate) fn announced_address(line: &str) -> anyhow::Result<SocketAddr> {
     let ready: Value = serde_json::from_str(line)?;
     let url = ready["http"].as_str().context("no \"http\" in it")?;
     let address = url.strip_prefix("http://").context("not an http URL")?;
     Ok(address.trim_end_matches('/').parse()?)
 }
 
-fn on_search_path(program: &str) -> Option<PathBuf> {
+pub(crate) fn on_search_path(program: &str) -> Option<PathBuf> {
     let folders = env::var_os("PATH")?;
     env::split_paths(&folders).map(|folder| folder.join(program)).find(|file| file.is_file())
 }

@@ -1,4 +1,6 @@
-use super::neighbours::{invite, join, json, pair, poll, until};
+use serde_json::json as value;
+
+use super::neighbours::{invite, join, json, pair, poll, run, until};
 use crate::files::bytes;
 use crate::peer::{Home, Peer};
 
@@ -102,4 +104,65 @@ fn files_of_others_are_kept_within_a_budget_and_ones_own_are_not_touched() {
     }
     poll("there is room again", || (whole_files(bob.home()) == 3).then_some(()));
     assert!(bob.send("GET", "/@alice/wall/his", &[], "").body == bytes(3_000_000, 9));
+}
+
+#[test]
+fn what_is_pinned_comes_by_itself_and_stays_whatever_the_budget() {
+    let alice = Peer::start();
+    let net = [&crate::peer::NET[..], &["--cache", "1MB"]].concat();
+    let bob = Peer::launch_as(Home::new(), &mut std::process::Command::new(crate::peer::PROGRAM), &net).unwrap_or_else(|_| panic!("starts"));
+    join(&bob, &invite(&alice, &[]), "alice");
+    for (path, seed) in [("/photos/1", 1), ("/photos/2", 2), ("/film", 3)] {
+        assert_eq!(alice.send("PUT", path, &[MP4], bytes(900_000, seed)).status, 200);
+    }
+    until(&bob, "/@alice", "three files", |answer| answer.text().matches("@blob").count() == 3);
+    let pinned = json(bob.home(), &["files", "pin", "@alice/photos"]);
+    assert_eq!(pinned, value!({"path": "/@alice/photos", "pinned": true, "changed": true}));
+    let here = |count: u64| {
+        let told = json(bob.home(), &["files"]);
+        let pin = &told["pins"][0];
+        (pin["files"] == count && pin["bytes_here"] == pin["bytes_total"]).then(|| told.clone())
+    };
+    assert_eq!(poll("what is pinned is here", || here(2))["pins"][0]["path"], "/@alice/photos");
+    // What comes later comes by itself, too.
+    assert_eq!(alice.send("PUT", "/photos/3", &[MP4], bytes(900_000, 4)).status, 200);
+    poll("the new one is here", || here(3));
+    // Reading the film makes it too much; what is pinned is not what goes.
+    assert!(bob.send("GET", "/@alice/film", &[], "").body == bytes(900_000, 3));
+    poll("the film went", || (whole_files(bob.home()) == 3).then_some(()));
+    assert!(here(3).is_some());
+    assert!(run(bob.home(), &["files"]).out.contains("/@alice/photos"));
+    assert_eq!(json(bob.home(), &["files", "unpin", "@alice/photos"])["changed"], true);
+    assert_eq!(json(bob.home(), &["files"])["pins"], value!([]));
+    // One's own files stay anyway.
+    let refused = run(bob.home(), &["files", "pin", "/photos"]);
+    assert!(refused.code == 1 && refused.err.contains("@NAME"), "{refused:?}");
+}
+
+#[test]
+fn files_of_a_space_that_is_kept_back_go_on_to_nobody() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    join(&carol, &invite(&alice, &[]), "alice");
+    let film = bytes(300_000, 3);
+    assert_eq!(alice.send("PUT", "/film", &[MP4], &film).status, 200);
+    for peer in [&bob, &carol] {
+        until(peer, "/@alice", "a film", |answer| answer.text().contains("@blob"));
+    }
+    assert!(bob.send("GET", "/@alice/film", &[], "").body == film);
+    poll("the film is whole", || (whole_files(bob.home()) == 1).then_some(()));
+    poll("carol knows bob", || {
+        let peers = carol.value("/.sys/peers");
+        let count = peers["peers"].as_array().map_or(0, |all| all.iter().filter(|peer| peer["state"] == "connected").count());
+        (count >= 2).then_some(())
+    });
+    assert_eq!(json(bob.home(), &["files", "share", "@alice", "no"])["share"], false);
+    let alice = alice.stop();
+    let problem = carol.send("GET", "/@alice/film", &[("Prefer", "wait=2")], "").problem(504);
+    assert_eq!(problem["type"], "/.sys/problems/blob-unavailable", "{problem}");
+    assert_eq!(json(bob.home(), &["files"])["kept_back"][0]["name"], "alice");
+    json(bob.home(), &["files", "share", "@alice", "yes"]);
+    let got = poll("carol gets it from bob", || Some(carol.send("GET", "/@alice/film", &[], "")).filter(|answer| answer.status == 200));
+    assert!(got.body == film);
+    drop(alice);
 }

@@ -56,7 +56,8 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
         blobs.set_limits(timebus_store::blobs::Limits { total_bytes_max: max, ..blobs.limits() });
     }
     let name = args.name.clone().unwrap_or_else(|| human_name(&local.store().space()));
-    let network = local.enter(&context.home, network_config(&context.home, &args.net, args.offline, name)?).await?;
+    let network_config = NetworkConfig { links_max: usize::from(args.links), ..network_config(&context.home, &args.net, args.offline, name)? };
+    let network = local.enter(&context.home, network_config).await?;
     context.home.set_udp_port(&network.endpoint().sockets());
     let node = network.endpoint().node().to_string();
     let stop = stop_signal()?;

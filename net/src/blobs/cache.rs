@@ -1,7 +1,7 @@
 //! How much of other people's files is kept: a budget, and what goes first when it is used up.
 //!
 //! What the own space names, and what the owner himself wrote into the space of somebody else, is not part of this: it
-//! may be the only copy. All else came from somebody who has it, and can come again.
+//! may be the only copy; nor is what the owner pinned. All else came from somebody who has it, and can come again.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -11,6 +11,7 @@ use timebus_store::keyspace::Committed;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::summary::summary;
 
+use super::wishes::Wishes;
 use crate::peer::lock;
 
 /// Bytes of files of others that are kept. Default 1 GiB.
@@ -40,7 +41,7 @@ impl Uses {
 /// # Errors
 ///
 /// [`StorageError`]; what was removed so far is gone.
-pub(crate) fn trim(store: &Store, uses: &Uses, bytes_max: u64) -> Result<u64, StorageError> {
+pub(crate) fn trim(store: &Store, uses: &Uses, wishes: &Wishes, bytes_max: u64) -> Result<u64, StorageError> {
     let Some(blobs) = store.blobs() else { return Ok(0) };
     let rows = store.snapshot();
     let mut of_others = Vec::new();
@@ -63,7 +64,7 @@ pub(crate) fn trim(store: &Store, uses: &Uses, bytes_max: u64) -> Result<u64, St
         if total - gone <= bytes_max {
             break;
         }
-        if blobs.remove(&hash)? {
+        if !wishes.is_pinned(store, &rows, &hash)? && blobs.remove(&hash)? {
             gone += len;
         }
     }

@@ -70,6 +70,8 @@ pub enum Input {
     Reads(BlobHash, Vec<std::ops::Range<u32>>, bool),
     /// Nobody here wants it any more.
     Enough(BlobHash),
+    /// What others may have of a space is to be looked at anew.
+    KeptBack(PublicKey),
     /// Answers [`Output::Keep`].
     Kept {
         /// Who sent it.
@@ -258,6 +260,13 @@ impl Exchange {
             Input::Enough(hash) => {
                 if let Some(active) = self.blobs.get_mut(&hash) {
                     active.download = None;
+                }
+            }
+            Input::KeptBack(space) => {
+                for active in self.blobs.values_mut().filter(|active| active.space == space) {
+                    for link in std::mem::take(&mut active.allowed) {
+                        active.upload.reader_gone(link);
+                    }
                 }
             }
             Input::Kept { link, hash, id, piece, good } => self.kept(link, hash, id, piece, good, now_ms, &mut out),

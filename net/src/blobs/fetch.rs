@@ -25,6 +25,7 @@ use super::exchange::{Exchange, Input, LinkId, Look, Output};
 use super::frame::{BlobFrame, TYPES};
 use super::named::belongs;
 use super::pieces::Pieces;
+use super::wishes::Wishes;
 use crate::link::{LinkSender, SEND_BYTES_MAX};
 use crate::network::Asker;
 use crate::node::Event;
@@ -52,6 +53,7 @@ pub(crate) struct Fetcher {
     frames: mpsc::Sender<(LinkId, Bytes)>,
     control: mpsc::UnboundedSender<Control>,
     settled: Arc<Notify>,
+    wishes: Wishes,
 }
 
 enum Control {
@@ -153,6 +155,7 @@ impl Fetcher {
         let (frames, frame_queue) = mpsc::channel(FRAMES_MAX);
         let (control, control_queue) = mpsc::unbounded_channel();
         let settled = Arc::new(Notify::new());
+        let wishes = Wishes::open(store.home());
         let seed = u64::from_le_bytes(timebus_identity::random_bytes());
         let actor = Actor {
             exchange: Exchange::new(seed),
@@ -166,14 +169,25 @@ impl Fetcher {
             next_id: 1,
             began: Instant::now(),
             settled: Arc::clone(&settled),
+            wishes: wishes.clone(),
         };
         tokio::spawn(actor.run(frame_queue, control_queue));
-        Self { frames, control, settled }
+        Self { frames, control, settled, wishes }
+    }
+
+    /// What the owner wants of the files of others.
+    pub(crate) fn wishes(&self) -> &Wishes {
+        &self.wishes
     }
 
     /// Waits until nobody wants one of the blobs any more that were fetched.
     pub(crate) async fn settled(&self) {
         self.settled.notified().await;
+    }
+
+    /// What others were given of a space they are given no longer.
+    pub(crate) fn keep_back(&self, space: PublicKey) {
+        let _ = self.control.send(Control::Input(Input::KeptBack(space)));
     }
 
     /// There is a link.
@@ -250,6 +264,7 @@ struct Actor {
     next_id: u64,
     began: Instant,
     settled: Arc<Notify>,
+    wishes: Wishes,
 }
 
 impl Actor {
@@ -450,9 +465,9 @@ impl Actor {
                 }
             }
             Output::Look(look) => {
-                let (asker, store, control) = (self.asker.clone(), self.store.clone(), self.control.clone());
+                let (asker, store, control, wishes) = (self.asker.clone(), self.store.clone(), self.control.clone(), self.wishes.clone());
                 tokio::spawn(async move {
-                    let have = may_have(&asker, &store, &look).await;
+                    let have = may_have(&asker, &store, &wishes, &look).await;
                     let _ = control.send(Control::Input(Input::Found { look, have }));
                 });
             }
@@ -507,9 +522,12 @@ async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>,
 }
 
 /// What is here of a blob for the other side of a link, if it may read a timeline that names the blob: maybe nothing yet.
-async fn may_have(asker: &Asker, store: &Store, look: &Look) -> Option<Pieces> {
+async fn may_have(asker: &Asker, store: &Store, wishes: &Wishes, look: &Look) -> Option<Pieces> {
     let link = look.link;
     let remote = asker.ask(move |node| node.remote(link)).await??;
+    if !wishes.hands_on(&look.space) && !remote.keys.iter().any(|key| store.is_own_device(key)) {
+        return None;
+    }
     let (store, look) = (store.clone(), look.clone());
     let found = tokio::task::spawn_blocking(move || {
         let rows = store.snapshot();

@@ -223,7 +223,14 @@ impl Peer {
     /// Starts it, on what is on its disk.
     pub(super) fn start(&mut self, now_ms: u64) -> Result<(), String> {
         let engine = Engine::open(&mut self.home, &store_config(), now_ms).map_err(|error| format!("{} does not start: {error}", self.name))?;
-        let config = NodeConfig { node: self.node_key(), space: self.space(), device: self.device(), name: self.name.to_owned(), is_offline: false };
+        let config = NodeConfig {
+            node: self.node_key(),
+            space: self.space(),
+            device: self.device(),
+            name: self.name.to_owned(),
+            is_offline: false,
+            links_max: 256,
+        };
         self.life += 1;
         let arrived = *engine.store().arrivals().borrow();
         self.up = Some(Up {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use timebus_identity::PublicKey;
 use timebus_store::ids::TimelineId;
 
+use super::records::Records;
 use crate::sync::Cursor;
 
 /// Most peers that are remembered; those introduced by others are forgotten first.
@@ -111,6 +112,9 @@ pub struct Book {
     /// Whether the owner allows public relays; nothing if he was not asked yet.
     #[serde(default)]
     pub public: Option<bool>,
+    /// Where peers say they are.
+    #[serde(default)]
+    pub records: Records,
     /// How far logs of others were read: by `node key/timeline`, the incarnation as hex and the arrival number.
     #[serde(default)]
     cursors: BTreeMap<String, (String, u64)>,

@@ -35,7 +35,7 @@ impl Node {
     }
 
     /// The peers that are to be called: who has what is wanted, other devices, and who is to be asked for something.
-    fn callees(&self) -> Vec<PublicKey> {
+    pub(super) fn callees(&self) -> Vec<PublicKey> {
         let mut all = Vec::new();
         for (space, follow) in &self.book.following {
             let linked = follow.via.iter().filter(|node| self.is_linked(node)).count();

@@ -1,13 +1,14 @@
 //! What a node is told, and what it answers.
 
 use bytes::Bytes;
-use timebus_identity::{PublicKey, Signed};
+use timebus_identity::{PublicKey, Signed, Verified};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::path::Path;
 
 use super::LinkId;
 use super::outbox::Sent;
+use crate::record::PeerRecord;
 use crate::sync::frame::{Seat, Taking};
 use crate::sync::{Binding, Prove, RedeemAnswer, Remote, Role, Stored};
 
@@ -206,6 +207,13 @@ pub enum Event {
         /// How.
         why: &'static str,
     },
+    /// The own record, as [`Act::Sign`] asked for.
+    Signed(Box<Verified<PeerRecord>>),
+    /// The owner wants to know where somebody is, by his space or node key.
+    Find {
+        /// Who.
+        who: PublicKey,
+    },
     /// This peer stops.
     Stop,
 }
@@ -273,6 +281,8 @@ pub enum Act {
     },
     /// Somebody looks at a path at another peer, or it asks who does here.
     Presence(Heard),
+    /// Sign the own record with the node key, and say so with [`Event::Signed`].
+    Sign(Box<PeerRecord>),
     /// The book has changed.
     Save,
     /// The outbox has changed.

@@ -7,6 +7,7 @@ use timebus_store::codec::{DecodeError, Reader, Writer};
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::path::Path;
 
+use crate::record::RECORD_BYTES_MAX;
 use crate::sync::replica::{Cursor, Tip};
 
 /// The version that must be equal.
@@ -43,6 +44,12 @@ pub const PROVIDERS_MAX: usize = 8;
 pub const NOTICES: u64 = 1;
 /// Most notices of a frame.
 pub const NOTICES_MAX: usize = 16;
+/// The feature of peers that tell each other where peers are.
+pub const RECORDS: u64 = 3;
+/// Most records of a frame.
+pub const RECORDS_OF_FRAME_MAX: usize = 16;
+/// Most keys that are asked for at once.
+pub const ASKED_MAX: usize = 16;
 /// Largest notice in a frame: header, signature and body.
 pub const NOTICE_FRAME_BYTES_MAX: usize = 8 * 1024;
 /// The feature of peers that tell each other who looks at what.
@@ -128,6 +135,10 @@ pub enum Frame {
         /// The others.
         providers: Vec<Provider>,
     },
+    /// Says where peers are: records as signed.
+    Records(Vec<Bytes>),
+    /// Asks where peers are, by node key or space; strictly ascending.
+    AskRecords(Vec<PublicKey>),
     /// Hands in notices for the inbox of a space.
     Put {
         /// The space.
@@ -482,6 +493,14 @@ impl Frame {
                     list(&provider.addresses, out, |address, out| out.bytes(address.as_bytes()));
                 });
             }
+            Self::Records(records) => {
+                out.u8(16);
+                list(records, &mut out, |record, out| out.bytes(record));
+            }
+            Self::AskRecords(keys) => {
+                out.u8(17);
+                list(keys, &mut out, |key, out| out.raw(key.as_bytes()));
+            }
             Self::Put { space, notices } => {
                 out.u8(13);
                 out.raw(space.as_bytes());
@@ -580,6 +599,22 @@ impl Frame {
                 let provider =
                     |input: &mut Reader<'_>| Ok(Provider { node: PublicKey::from_bytes(input.array("node")?), addresses: addresses(input)? });
                 Self::Providers { channel, providers: (0..count).map(|_| provider(input)).collect::<Result<_, _>>()? }
+            }
+            16 => {
+                let count = some(input, RECORDS_OF_FRAME_MAX, "records")?;
+                let records = (0..count).map(|_| Ok(bytes.slice_ref(input.bytes(RECORD_BYTES_MAX, "record")?))).collect::<Result<_, _>>()?;
+                Self::Records(records)
+            }
+            17 => {
+                let mut keys: Vec<PublicKey> = Vec::new();
+                for _ in 0..some(input, ASKED_MAX, "keys")? {
+                    let key = PublicKey::from_bytes(input.array("key")?);
+                    if keys.last().is_some_and(|last| *last >= key) {
+                        return Err(DecodeError::Order { field: "keys" });
+                    }
+                    keys.push(key);
+                }
+                Self::AskRecords(keys)
             }
             13 => {
                 let space = PublicKey::from_bytes(input.array("space")?);

@@ -7,10 +7,11 @@ use timebus_identity::PublicKey;
 use timebus_store::change::Change;
 use timebus_store::ids::TimelineId;
 
+use crate::record::PeerRecord;
 use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
 use crate::sync::frame::{
     ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Frame, Hello, Lacks, MAJOR, NAME_BYTES_MAX, NOTICES, Open, Opened,
-    PRESENCE, PROVIDERS_MAX, Page, Redemption, TEXT_BYTES_MAX, Taking,
+    PRESENCE, PROVIDERS_MAX, Page, RECORDS, Redemption, TEXT_BYTES_MAX, Taking,
 };
 use crate::sync::handshake::{Binding, Prove, Remote, Role, Transcript};
 use crate::sync::replica::{Replica, ReplicaError};
@@ -40,6 +41,9 @@ const PUTS: (u64, u64) = (16, 2);
 const PRESENCES: (u64, u64) = (64, 32);
 /// Bytes of small frames that wait, beyond which nothing is told that will be told again soon.
 const PASSING_BYTES_MAX: usize = 16 * 1024;
+/// Frames of records, and questions for them, that the other side may send one after another, and how many more each
+/// second: each costs up to 16 signatures. What is over is dropped; records are sent again.
+const RECORD_FRAMES: (u64, u64) = (32, 2);
 /// What the transport takes before it said so: the handshake.
 const WRITABLE_AT_FIRST: u64 = 64 * 1024;
 
@@ -97,6 +101,7 @@ pub struct Session {
     needs: Allowance,
     puts: Allowance,
     presences: Allowance,
+    records: Allowance,
     /// Features that the other side named.
     theirs: Vec<u64>,
     redeems: u32,
@@ -147,6 +152,7 @@ impl Session {
             needs: Allowance::new(NEEDS, now_ms),
             puts: Allowance::new(PUTS, now_ms),
             presences: Allowance::new(PRESENCES, now_ms),
+            records: Allowance::new(RECORD_FRAMES, now_ms),
             theirs: Vec::new(),
             redeems: 0,
             redeeming_in: false,
@@ -259,6 +265,8 @@ impl Session {
                     self.shared.say(&Frame::Put { space, notices });
                 }
             }
+            Input::Records(records) => self.say_of_records(Frame::Records(records)),
+            Input::AskRecords(keys) => self.say_of_records(Frame::AskRecords(keys)),
             Input::Took { space, results } => self.shared.say(&Frame::Took { space, results }),
             Input::Presence { timeline, path, seats } => {
                 let channel = self.timelines.get(&timeline).and_then(|number| self.channels.get(number));
@@ -407,6 +415,13 @@ impl Session {
                 }
                 self.shared.out.push(Output::Redeemed(RedeemAnswer { result, space, text }));
             }
+            (Frame::Records(_) | Frame::AskRecords(_), _) if !self.is_agreed(RECORDS) => return rule("records that were not agreed on"),
+            (Frame::Records(_) | Frame::AskRecords(_), _) if !self.records.take(self.shared.now_ms) => {}
+            (Frame::Records(records), _) => {
+                let all = records.iter().map(|record| PeerRecord::decode(record)).collect::<Result<_, _>>();
+                self.shared.out.push(Output::Records(all.map_err(|error| (0, Halt::Link(Fault::Record(error))))?));
+            }
+            (Frame::AskRecords(keys), _) => self.shared.out.push(Output::AskRecords(keys)),
             (Frame::Put { space, notices }, _) => return self.put(space, &notices),
             (Frame::Took { space, results }, _) => {
                 if !self.is_agreed(NOTICES) {
@@ -417,6 +432,12 @@ impl Session {
             (frame, _) => return self.channel_frame(frame, bytes.len() as u64, replica),
         }
         Ok(())
+    }
+
+    fn say_of_records(&mut self, frame: Frame) {
+        if self.is_agreed(RECORDS) && matches!(self.stage, Stage::Ready(_)) {
+            self.shared.say(&frame);
+        }
     }
 
     /// Whether both sides named a feature.

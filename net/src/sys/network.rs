@@ -38,6 +38,7 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<http::Response<Body>, Problem>> {
     let answer = match (method, rest) {
         (&Method::GET | &Method::HEAD, ["peers"]) => peers(peer).await,
+        (&Method::POST, ["find"]) => super::find::find(peer, body).await,
         (&Method::POST, ["peers"]) => call(peer, body).await,
         (&Method::POST, ["public"]) => public(peer, body).await,
         (&Method::GET | &Method::HEAD, ["spaces"]) => spaces(peer).await,

@@ -120,6 +120,7 @@ impl Blobs {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::*;
     use crate::blobs::Limits;
@@ -198,6 +199,51 @@ mod tests {
             collect_at(4);
             assert_eq!(blobs.len_of(&hash), Some(8), "lost when collected at step {at}");
         }
+    }
+
+    /// The same with threads: some write contents that others write, too, and refer to them for a moment, while one collects
+    /// all the time.
+    #[test]
+    fn writers_and_a_collector_at_once_lose_nothing() {
+        let (_temp, blobs) = blobs();
+        let contents = [b"one", b"two", b"six"];
+        let hash_of = |content: &[u8]| BlobHash::from_bytes(*blake3::hash(content).as_bytes());
+        let referred: [AtomicUsize; 3] = Default::default();
+        let use_of = |hash: &BlobHash| {
+            let at = contents.iter().position(|content| hash_of(*content) == *hash).expect("one of ours");
+            Ok(if referred[at].load(Ordering::SeqCst) > 0 { Use::Visible } else { Use::Nothing })
+        };
+        let is_over = AtomicBool::new(false);
+        let removed = std::thread::scope(|scope| {
+            let collector = scope.spawn(|| {
+                let (mut now_ms, mut removed) = (0, 0);
+                while !is_over.load(Ordering::SeqCst) {
+                    now_ms += 1_000_000;
+                    removed += collect(&blobs, RETENTION, now_ms, &use_of).expect("collects").removed;
+                }
+                removed
+            });
+            let writers = [0, 1, 2].map(|writer| {
+                let (blobs, referred) = (&blobs, &referred);
+                scope.spawn(move || {
+                    for round in 0..60 {
+                        let at = (writer + round) % contents.len();
+                        let (hash, lease) = write(blobs, contents[at]);
+                        referred[at].fetch_add(1, Ordering::SeqCst);
+                        drop(lease);
+                        for _ in 0..20 {
+                            assert_eq!(blobs.len_of(&hash), Some(3), "writer {writer}, round {round}");
+                        }
+                        referred[at].fetch_sub(1, Ordering::SeqCst);
+                    }
+                })
+            });
+            let ended = writers.map(std::thread::ScopedJoinHandle::join);
+            is_over.store(true, Ordering::SeqCst);
+            ended.into_iter().for_each(|ended| ended.expect("no writer lost anything"));
+            collector.join().expect("the collector ends")
+        });
+        assert!(removed > 0, "nothing was collected, so nothing was shown");
     }
 
     #[test]

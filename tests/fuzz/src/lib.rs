@@ -43,6 +43,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "log", run: log::walk, inputs: 6_000, words: &["tbr1"] },
     Target { name: "frame", run: sync::frame, inputs: 60_000, words: &[] },
     Target { name: "blob_frame", run: sync::blob_frame, inputs: 60_000, words: &[] },
+    Target { name: "record", run: sync::record, inputs: 60_000, words: &[] },
     Target { name: "path", run: http::path, inputs: 60_000, words: &["/", "@@", "@", ".", "..", "//", "\0", "é", "y.0"] },
     Target {
         name: "target",

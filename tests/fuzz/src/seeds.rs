@@ -2,7 +2,8 @@
 //! `good-` are accepted, `bad-` are refused for one reason each.
 
 use bytes::Bytes;
-use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, z32};
+use timebus_identity::{PublicKey, SecretKey, Signable as _, Signature, Signed, z32};
+use timebus_net::record::PeerRecord;
 use timebus_net::sync::frame::{
     Ack, Auth, Close, Code, FRAME_BYTES_MAX, Feature, Frame, Hello, Holding, Lacks, Open, Opened, Page, Part as ChangesPart, Provider, Redemption,
     Seat, Taking,
@@ -34,6 +35,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "log" => good(segments()),
         "recovery" => good(recovery()),
         "blob_frame" => good(blob_frames()),
+        "record" => good(records()),
         "frame" => good(peer_frames().iter().map(|frame| frame.encode().to_vec())),
         _ => texts(target),
     }
@@ -435,6 +437,30 @@ fn frames() -> Vec<(String, Vec<u8>)> {
     vec![("socket-00".into(), socket), ("h2-00".into(), requests), ("h2-01".into(), parts)]
 }
 
+/// Peer records: one that says nothing, one that is full, and one that another key signed.
+fn records() -> Vec<Vec<u8>> {
+    let keys = |count: u8| (1..=count).map(|byte| PublicKey::from_bytes([byte; 32])).collect::<Vec<_>>();
+    let bare = PeerRecord {
+        node: key().public(),
+        space: PublicKey::from_bytes([2; 32]),
+        seq: 1,
+        addresses: vec![],
+        mirrors: vec![],
+        inbox: vec![],
+        communities: vec![],
+    };
+    let full = PeerRecord {
+        seq: u64::MAX,
+        addresses: vec!["[2001:db8::1]:7007".to_owned(); 8],
+        mirrors: keys(8),
+        inbox: keys(8),
+        communities: keys(16),
+        ..bare.clone()
+    };
+    let forged = PeerRecord { node: PublicKey::from_bytes([3; 32]), ..bare.clone() };
+    [bare, full, forged].map(|record| PeerRecord::encode(&Signed::new(record.clone(), key().sign(&record.signing_message())))).to_vec()
+}
+
 /// One frame about blobs of each kind.
 fn blob_frames() -> Vec<Vec<u8>> {
     use timebus_net::blobs::frame::{BlobFrame, Not};
@@ -480,6 +506,8 @@ fn peer_frames() -> Vec<Frame> {
         Frame::Redeemed { result: Redemption::Later, space: other, text: "wait".to_owned() },
         Frame::Providers { channel: 1, providers: vec![Provider { node: other, addresses: vec!["a:1".to_owned()] }] },
         Frame::Put { space: other, notices: vec![b"a notice".to_vec().into()] },
+        Frame::Records(vec![b"a record".to_vec().into()]),
+        Frame::AskRecords(vec![PublicKey::from_bytes([1; 32]), other]),
         Frame::Took { space: other, results: vec![(id(1), Taking::Kept), (id(2), Taking::Refused)] },
         Frame::Presence {
             channel: 1,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use timebus_net::blobs::frame::{BlobFrame, TYPES};
+use timebus_net::record::{PeerRecord, RECORD_BYTES_MAX};
 use timebus_net::sync::frame::{CHANGES_MAX, FRAME_BYTES_MAX, Frame, HEADS_MAX, NEED_HAVE_MAX, NEED_IDS_MAX, TIPS_MAX};
 
 /// One frame about blobs.
@@ -16,6 +17,17 @@ pub(crate) fn blob_frame(data: &[u8]) -> bool {
     };
     assert!(pieces.iter().all(|(start, end)| start < end));
     assert!(pieces.windows(2).all(|pair| pair[0].1 < pair[1].0), "stretches touch");
+    true
+}
+
+/// A peer record.
+pub(crate) fn record(data: &[u8]) -> bool {
+    let Ok(record) = PeerRecord::decode(data) else { return false };
+    assert_eq!(PeerRecord::encode(&record), data, "a second spelling");
+    assert!(data.len() <= RECORD_BYTES_MAX && record.content().seq > 0);
+    if let Ok(good) = record.clone().verify() {
+        assert_eq!(PeerRecord::encode_verified(&good), data);
+    }
     true
 }
 

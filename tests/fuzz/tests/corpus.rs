@@ -62,8 +62,8 @@ macro_rules! targets {
 }
 
 targets! {
-    header body change value rows key log frame blob_frame path target json json_patch splice merge_patch versions range patches etag
-    byte_range accept host signature recovery identity wire
+    header body change value rows key log frame blob_frame record path target json json_patch splice merge_patch versions range patches
+    etag byte_range accept host signature recovery identity wire
 }
 
 /// What encoders write today is what they wrote when the corpus was made.

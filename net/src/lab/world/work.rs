@@ -228,6 +228,12 @@ impl World {
                     self.push(self.now_ms + 500, Event::SaveBook { peer, life });
                 }
             }
+            Act::Sign(record) => {
+                let key = timebus_identity::node_key(self.peers[peer].home.device());
+                if let Ok(record) = timebus_identity::Verified::sign(*record, &key) {
+                    self.tell(peer, NodeEvent::Signed(Box::new(record)));
+                }
+            }
             Act::Timer { at_ms } => {
                 let at_ms = self.unclock(peer, at_ms);
                 let life = self.peers[peer].life;

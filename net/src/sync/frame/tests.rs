@@ -191,6 +191,8 @@ fn golden() -> Vec<(Frame, Bytes)> {
                 "a2".repeat(8)
             )),
         ),
+        (Frame::Records(vec![Bytes::from_static(b"hi"), Bytes::from_static(b"ho")]), hex("10 02 02 6869 02 686f")),
+        (Frame::AskRecords(vec![key(0xa1), key(0xa2)]), hex(&format!("11 02 {} {}", k("a1"), k("a2")))),
     ]
 }
 
@@ -234,6 +236,11 @@ fn refuses_more_than_the_limits() {
     assert!(is_refused(Frame::Live { channel: 0, upto: 0 }) && is_refused(Frame::Live { channel: CHANNEL_MAX + 1, upto: 0 }));
     let close = |len: usize| Frame::Close(Close { channel: 0, code: Code::Done, retry_after_s: 0, text: "x".repeat(len) });
     assert!(!is_refused(close(TEXT_BYTES_MAX)) && is_refused(close(TEXT_BYTES_MAX + 1)));
+    let records = |count: usize, len: usize| Frame::Records(vec![vec![0; len].into(); count]);
+    assert!(!is_refused(records(RECORDS_OF_FRAME_MAX, RECORD_BYTES_MAX)) && is_refused(records(RECORDS_OF_FRAME_MAX + 1, 1)));
+    assert!(is_refused(records(0, 0)) && is_refused(records(1, RECORD_BYTES_MAX + 1)));
+    let asked = |count: usize| Frame::AskRecords((0..count).map(|at| key(at as u8)).collect());
+    assert!(!is_refused(asked(ASKED_MAX)) && is_refused(asked(ASKED_MAX + 1)) && is_refused(asked(0)));
     let auth = |keys: u8| {
         let proofs = (0..keys).map(|n| (key(n), Signature::from_bytes([0; 64]))).collect();
         Frame::Auth(Auth { space: key(0), proofs, name: String::new(), addresses: Vec::new() })
@@ -243,6 +250,8 @@ fn refuses_more_than_the_limits() {
 
 #[test]
 fn refuses_sets_that_are_not_ascending() {
+    let asked = Frame::AskRecords(vec![key(2), key(1)]);
+    assert_eq!(Frame::decode(&asked.encode()), Err(DecodeError::Order { field: "keys" }));
     let need = Frame::Need { channel: 1, ids: vec![id(2), id(1)], have: Vec::new() };
     assert_eq!(Frame::decode(&need.encode()), Err(DecodeError::Order { field: "needed changes" }));
     let twice = Frame::Need { channel: 1, ids: vec![id(2), id(2)], have: Vec::new() };
@@ -305,7 +314,7 @@ proptest! {
     }
 
     #[test]
-    fn a_changed_byte_is_refused_or_means_something_else(which in 0..17usize, at: prop::sample::Index, byte: u8) {
+    fn a_changed_byte_is_refused_or_means_something_else(which in 0..golden().len(), at: prop::sample::Index, byte: u8) {
         let (frame, bytes) = golden().swap_remove(which);
         let mut bytes = bytes.to_vec();
         let at = at.index(bytes.len());

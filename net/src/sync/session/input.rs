@@ -7,6 +7,7 @@ use timebus_store::codec::DecodeError;
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::path::Path;
 
+use crate::record::PeerRecord;
 use crate::sync::frame::{Code, Feature, Provider, Redemption, Seat, Taking};
 use crate::sync::handshake::{Binding, Prove, Remote, Role};
 use crate::sync::replica::{Cursor, ReplicaError};
@@ -147,6 +148,10 @@ pub enum Input {
         /// Who; strictly ascending by name, at most 64.
         seats: Vec<Seat>,
     },
+    /// The other side is to know where peers are: records as signed; at most 16.
+    Records(Vec<Bytes>),
+    /// The other side is to be asked where peers are; at most 16 keys, ascending. It may answer with [`Output::Records`].
+    AskRecords(Vec<PublicKey>),
     /// The other side is to know who else holds a timeline.
     Providers {
         /// The timeline.
@@ -286,6 +291,10 @@ pub enum Output {
         /// Who; with nobody, it is asked.
         seats: Vec<Seat>,
     },
+    /// The other side says where peers are. Signatures are still to be checked.
+    Records(Vec<Signed<PeerRecord>>),
+    /// The other side asks where peers are: answer with [`Input::Records`], or not at all.
+    AskRecords(Vec<PublicKey>),
     /// Others hold a timeline, says the other side.
     Providers {
         /// The timeline.
@@ -319,6 +328,9 @@ pub enum Fault {
     /// A change that is none.
     #[error("a malformed change")]
     Change(#[source] ChangeError),
+    /// A peer record that is none.
+    #[error("a malformed peer record")]
+    Record(#[source] DecodeError),
     /// A rule of the protocol was broken.
     #[error("{0}")]
     Rule(&'static str),
@@ -347,7 +359,7 @@ impl Fault {
     #[must_use]
     pub fn points(&self) -> u32 {
         match self {
-            Self::Frame(_) | Self::Change(_) | Self::Rule(_) | Self::Proof | Self::Refused => 64,
+            Self::Frame(_) | Self::Change(_) | Self::Record(_) | Self::Rule(_) | Self::Proof | Self::Refused => 64,
             Self::BadSignatures(count) => (*count).min(64),
             Self::Withheld => 8,
             Self::Flood | Self::Tokens => 16,

@@ -1,0 +1,42 @@
+//! find: where somebody is, as far as anybody who is connected knows.
+
+use serde_json::json;
+
+use crate::Context;
+use crate::cli::Find;
+use crate::client::{Home, JSON, Request, open};
+use crate::output::printable;
+use crate::value::{Json, compact, items, member, number, string, text};
+
+pub(crate) async fn run(context: &Context, args: Find) -> anyhow::Result<()> {
+    let (session, mut client) = open(context, Home::MustExist).await?;
+    let request = Request::post("/.sys/find").body(JSON, json!({"who": args.who}).to_string())?;
+    let found = client.json(request).await?;
+    session.close().await;
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(&found))?);
+    }
+    let nodes = items(&found, "nodes");
+    for node in nodes {
+        let is_connected = matches!(member(node, "connected"), Some(Json::Bool(true)));
+        let name = member(node, "book").and_then(|book| text(book, "name")).filter(|name| !name.is_empty());
+        let key = printable(text(node, "node").unwrap_or("?"));
+        out.line(format!("{key}  {}{}", name.map_or_else(String::new, printable), if is_connected { "  connected" } else { "" }))?;
+        let list = |of: &Json, name| items(of, name).iter().filter_map(string).map(printable).collect::<Vec<_>>().join(", ");
+        if let Some(record) = member(node, "record").filter(|record| !matches!(record, Json::Null)) {
+            out.line(format!("  says     {}", list(record, "addresses")))?;
+            out.line(format!("  signed   as number {}", number(record, "seq").unwrap_or(0)))?;
+        }
+        if let Some(book) = member(node, "book").filter(|book| !matches!(book, Json::Null)) {
+            out.line(format!("  known    {}", list(book, "addresses")))?;
+        }
+    }
+    let asked = number(&found, "asked").unwrap_or(0);
+    out.note(match (nodes.is_empty(), asked) {
+        (true, 0) => "nothing is known, and nobody is connected who could be asked".to_owned(),
+        (true, asked) => format!("nothing is known, also to the {asked} peers that were asked"),
+        (false, asked) => format!("asked      {asked} peers that are connected"),
+    });
+    Ok(())
+}
