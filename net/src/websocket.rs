@@ -665,7 +665,7 @@ impl Socket {
                         write_string(&created.to_string(), &mut out);
                     }
                     let change = written.change.filter(|_| says_at).map(|change| change.to_string());
-                    let at = change.and_then(|change| resolve(&*store.snapshot(), space.main(), &[change]).ok()?.pop());
+                    let at = change.and_then(|change| resolve(&*peer.store().snapshot(), space.main(), &[change]).ok()?.pop());
                     if let Some(at) = at {
                         out.extend_from_slice(format!(",\"at\":{at}").as_bytes());
                     }

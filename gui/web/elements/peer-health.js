@@ -22,7 +22,7 @@ export class PeerHealth extends HTMLElement {
         findings.map(({ grade, says, fix }) =>
           h(
             "li",
-            { class: grade },
+            { class: `grade-${grade}` },
             h("span", { class: "mark", role: "img", "aria-label": marks[grade][1] }, marks[grade][0]),
             h("span", {}, says, fix ? h("span", { class: "soft small fix" }, fix) : ""),
           ),

@@ -56,12 +56,12 @@ export class PeerPage extends HTMLElement {
         "main",
         { class: "stack wide" },
         h("h1", {}, "This peer"),
+        h("section", { class: "card stack" }, h("h2", {}, "How it is"), this.#health),
         h(
           "div",
           { class: "charts" },
           this.#charts.map(({ element }) => element),
         ),
-        h("section", { class: "card stack" }, h("h2", {}, "How it is"), this.#health),
         h("section", { class: "card stack" }, h("h2", {}, "About it"), this.#body),
         h(
           "section",

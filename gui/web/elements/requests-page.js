@@ -51,7 +51,8 @@ export class RequestsPage extends LivePage {
       { class: "card stack" },
       h("h2", {}, held.name),
       h("p", {}, `wants to keep ${size(held.bytes)} more on your machine, in ${plural(held.changes, "change")}.`),
-      h("p", { class: "soft small" }, held.says),
+      // Whose space it is for, if it is not the own one.
+      held.says.endsWith("for your space") ? "" : h("p", { class: "soft small" }, held.says),
       h(
         "div",
         { class: "buttons" },
