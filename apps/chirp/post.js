@@ -88,6 +88,8 @@ function whenNear(element, run) {
 }
 /** @type {Map<string, Promise<string>>} */
 const urls = new Map();
+/** How often a picture is asked for that nobody has. */
+const PICTURE_TRIES = 6;
 
 /** A picture as an address that an image can show; empty if it is none. @param {import("/sdk.js").Place} place */
 async function pictureAt(place) {
@@ -109,15 +111,21 @@ function pictures(model, entry) {
     all.map(({ id, alt }) => {
       const image = h("img", { alt: typeof alt === "string" ? alt : "", class: "loading" });
       const place = model.bus.peer(entry.author).at(`/chirp/pictures/${id}`);
-      whenNear(image, async (is_near) => {
-        if (!is_near || image.src) return;
+      let tries = 0;
+      const load = async () => {
+        if (image.src || !image.isConnected) return;
         let url = urls.get(place.pointer);
         if (!url) urls.set(place.pointer, (url = place.isOnItsWay ? place.url() : pictureAt(place)));
         image.src = await url.catch(() => "");
         image.classList.toggle("loading", !image.getAttribute("src"));
+        if (image.getAttribute("src")) return;
+        image.removeAttribute("src");
         // Whoever has it may be there later.
-        if (!image.getAttribute("src")) urls.delete(place.pointer);
-      });
+        urls.delete(place.pointer);
+        tries += 1;
+        if (tries < PICTURE_TRIES) setTimeout(() => void load(), 2000 * tries);
+      };
+      whenNear(image, (is_near) => is_near && void load());
       return image;
     }),
   );

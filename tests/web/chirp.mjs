@@ -1,15 +1,44 @@
 // Two people, two peers: publish, invite, join, post, like, answer, notice, write while the peer is stopped, come back.
 
+import { randomBytes } from "node:crypto";
+import { crc32, deflateSync } from "node:zlib";
 import { accessible, http, invite, openApp, peers, person, same, shot, timebus, until, withBrowser } from "./web.mjs";
 
 const [alice, bob] = peers;
+
+/** A picture that no encoder makes small. @param {number} side */
+function noise(side) {
+  const chunk = (/** @type {string} */ name, /** @type {Buffer} */ data) => {
+    const body = Buffer.concat([Buffer.from(name), data]);
+    const [size, sum] = [Buffer.alloc(4), Buffer.alloc(4)];
+    size.writeUInt32BE(data.length);
+    sum.writeUInt32BE(crc32(body));
+    return Buffer.concat([size, body, sum]);
+  };
+  const head = Buffer.alloc(13);
+  head.writeUInt32BE(side, 0);
+  head.writeUInt32BE(side, 4);
+  // Eight bits of red, green and blue.
+  head.set([8, 2], 8);
+  const rows = randomBytes(side * (3 * side + 1));
+  for (let at = 0; at < side; at += 1) rows[at * (3 * side + 1)] = 0;
+  const signature = Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]);
+  return Buffer.concat([signature, chunk("IHDR", head), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0))]);
+}
+
+/** Waits for a picture of that size. @param {import("playwright-core").Page} page @param {string} text of its post @param {number} side */
+async function seesPicture(page, text, side) {
+  const image = page.getByRole("article").filter({ hasText: text }).locator(".pictures img");
+  await until(`the picture of ${text} is drawn`, () => image.evaluate((image) => image.naturalWidth).then((is) => is === side));
+}
 
 /** In a page: when a button has such a label. @param {string} label @returns {Promise<number>} */
 function whenLabelled(label) {
   const wanted = new RegExp(label);
   return new Promise((resolve) => {
     const look = () => {
-      const all = [...document.querySelectorAll(".action.like, .action.liked")];
+      const posts = [...document.querySelectorAll("article")].filter((post) => post.textContent?.includes("First post"));
+      const all = posts.flatMap((post) => [...post.querySelectorAll(".action.like, .action.liked")]);
       if (!all.some((button) => wanted.test(button.getAttribute("aria-label") ?? ""))) return;
       observer.disconnect();
       resolve(Date.now());
@@ -33,6 +62,16 @@ await withBrowser(async (browser) => {
   await a.getByRole("button", { name: "Post", exact: true }).last().click();
   await a.getByRole("article").getByText("First post").waitFor();
   same(await a.getByRole("link", { name: "#hashtag" }).count(), 1, "hashtags are links");
+  await a.locator('main input[type="file"]').setInputFiles({ name: "noise.png", mimeType: "image/png", buffer: noise(500) });
+  await a.getByRole("textbox", { name: "Describe the picture" }).fill("Nothing but noise");
+  await a.getByRole("textbox", { name: "What is happening?" }).fill("A picture that is too large for a value");
+  await a.getByRole("button", { name: "Post", exact: true }).last().click();
+  await seesPicture(a, "A picture that", 500);
+  const [kept] = await until("the picture is on disk", async () => {
+    const pictures = await http(alice, "/chirp/pictures");
+    return pictures.status === 200 && Object.values(pictures.json());
+  });
+  if (!(kept["@bytes_total"] > 64 * 1024)) throw new Error(`the picture is ${JSON.stringify(kept).slice(0, 200)}`);
   await shot(a, "chirp-first");
 
   // The friend takes the link, and sees it.
@@ -42,11 +81,14 @@ await withBrowser(async (browser) => {
   await openApp(bob, his.page, "chirp");
   const b = his.page;
   await b.getByRole("article").getByText("First post").waitFor();
+  await seesPicture(b, "A picture that", 500);
   await b.getByRole("textbox", { name: "Name" }).fill("Bob");
   await b.getByRole("button", { name: "Save" }).click();
   await b.getByRole("link", { name: "Alice" }).first().waitFor();
   await shot(b, "chirp-phone");
 
+  const first = (/** @type {import("playwright-core").Page} */ page) =>
+    page.getByRole("article").filter({ hasText: "First post" });
   // A like travels to the screen of whoever wrote it, and is gone when it is taken back.
   const took = [];
   for (let at = 0; at < 11; at += 1) {
@@ -56,13 +98,13 @@ await withBrowser(async (browser) => {
     ]) {
       if (at === 10 && press.source.startsWith("^Take")) continue;
       const seen = a.evaluate(whenLabelled, there.source);
-      const began = await b.getByRole("button", { name: press }).evaluate((button) => (button.click(), Date.now()));
+      const began = await first(b).getByRole("button", { name: press }).evaluate((button) => (button.click(), Date.now()));
       took.push((await seen) - began);
     }
   }
   took.sort((a, b) => a - b);
   console.log(`a like was on her screen after ${took[took.length >> 1]} ms at the median of ${took.length}, ${took.at(-1)} ms at most`);
-  await b.getByRole("button", { name: /^Answer/ }).click();
+  await first(b).getByRole("button", { name: /^Answer/ }).click();
   await b.getByRole("dialog").getByRole("textbox", { name: "Write your answer" }).fill("Welcome, @alice!");
   await b.getByRole("dialog").getByRole("button", { name: "Answer" }).click();
   await a.getByRole("link", { name: /Notifications/ }).click();
@@ -78,10 +120,13 @@ await withBrowser(async (browser) => {
   await a.getByRole("link", { name: "Home" }).click();
   timebus(alice, "down");
   await a.getByText("timebus is not running").waitFor();
+  await a.locator('main input[type="file"]').setInputFiles({ name: "noise.png", mimeType: "image/png", buffer: noise(300) });
+  await a.getByRole("textbox", { name: "Describe the picture" }).waitFor();
   await a.getByRole("textbox", { name: "What is happening?" }).fill("Written while my peer was away");
   await a.getByRole("button", { name: "Post", exact: true }).last().click();
   await a.getByRole("article").getByText("Written while").waitFor();
   await a.getByText(/[1-9] changes? waiting/).waitFor();
+  await seesPicture(a, "Written while", 300);
   await shot(a, "chirp-offline");
   const { spawn } = await import("node:child_process");
   const up = spawn(
@@ -96,6 +141,7 @@ await withBrowser(async (browser) => {
     });
     await a.getByText("timebus is not running").waitFor({ state: "hidden" });
     await b.getByRole("article").getByText("Written while").waitFor();
+    await seesPicture(b, "Written while", 300);
     const kept = await a.evaluate(
       () => Object.keys(localStorage).filter((key) => key.startsWith("timebus:out:")).length,
     );

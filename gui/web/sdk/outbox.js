@@ -152,6 +152,8 @@ export class Outbox {
     for (const write of this.writes) {
       if (this.#in_flight.size >= IN_FLIGHT_MAX) return;
       if (write.state === "local" && !this.#in_flight.has(write.entry.label)) void this.#send(write);
+      // What comes after a file may be about it.
+      if (write.state === "local" && write.entry.op === "file") return;
     }
   }
 
