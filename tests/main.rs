@@ -4,6 +4,7 @@
 //! has a deadline. What says "skipped" on stderr had no data or not the rights it needs.
 
 // Helpers, which test nothing.
+mod author;
 mod braid;
 mod data;
 mod http;

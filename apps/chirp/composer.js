@@ -1,6 +1,6 @@
 // Where posts are written: counts as Twitter does, finds whom you mention, makes pictures small.
 
-import { fileValue, pictureOf } from "/sdk.js";
+import { fileValue } from "/sdk.js";
 import { h, icon, toast } from "/dom.js";
 import { LENGTH_MAX, lengthOf } from "/text.js";
 import { avatar, embedded, follow } from "/post.js";
@@ -29,7 +29,7 @@ export function composer(model, { reply, quote, done, is_open = false }) {
   const button = h("button", { class: "main", type: "submit" }, reply ? "Answer" : "Post");
   const shown = h("div", { class: "picked" });
   const people = h("div", { class: "suggestions", role: "listbox", hidden: true, "aria-label": "People" });
-  /** @type {{ value: any, alt: HTMLInputElement }[]} */
+  /** @type {{ file: Blob, alt: HTMLInputElement }[]} */
   const pictures = [];
 
   const check = () => {
@@ -79,22 +79,24 @@ export function composer(model, { reply, quote, done, is_open = false }) {
     for (const file of files) {
       if (pictures.length >= PICTURES_MAX) return toast(`${PICTURES_MAX} pictures are the most.`);
       try {
-        const value = await smallPicture(file, 1280);
+        const made = await pictureOfFile(file);
+        const url = URL.createObjectURL(made);
         const alt = h("input", {
           type: "text",
           placeholder: "Describe the picture",
           "aria-label": "Describe the picture",
         });
-        const picture = { value, alt };
+        const picture = { file: made, alt };
         const remove = () => {
           pictures.splice(pictures.indexOf(picture), 1);
           item.remove();
+          URL.revokeObjectURL(url);
           check();
         };
         const item = h(
           "figure",
           {},
-          h("img", { src: pictureOf(value) ?? "", alt: "" }),
+          h("img", { src: url, alt: "" }),
           alt,
           h("button", { type: "button", "aria-label": "Remove the picture", onclick: remove }, icon("close")),
         );
@@ -119,18 +121,12 @@ export function composer(model, { reply, quote, done, is_open = false }) {
     if (button.disabled) return;
     // Half a character is no text that can be kept.
     const text = area.value.trim().toWellFormed();
-    // The longest handle first, so that @ann is not found in @anna.
-    const handles = [...model.people.keys()]
-      .filter((key) => key !== model.me)
-      .map((key) => ({ key, name: model.handleOf(key) }));
-    const mentions = handles
-      .sort((a, b) => b.name.length - a.name.length)
-      .filter(({ name }) => new RegExp(`(^|[^\\p{L}\\p{N}_@])@${escaped(name)}(?![\\p{L}\\p{N}_-])`, "u").test(text));
+    const mentions = mentionsOf(model, text);
     /** @type {import("/model.js").Post} */
     const post = { text };
-    if (mentions.length > 0) post.mentions = mentions.map(({ key, name }) => ({ key, name }));
+    if (mentions.length > 0) post.mentions = mentions;
     if (pictures.length > 0)
-      post.pictures = pictures.map(({ value, alt }) => model.addPicture(value, alt.value.trim()));
+      post.pictures = pictures.map(({ file, alt }) => model.addPicture(file, alt.value.trim()));
     if (reply) post.reply = { to: reply.pointer, root: reply.post.reply?.root ?? reply.pointer };
     if (quote) post.quote = quote.pointer;
     follow(model.publish(post));
@@ -202,29 +198,82 @@ export function composer(model, { reply, quote, done, is_open = false }) {
   return { element: form, focus: () => area.focus(), update };
 }
 
+/**
+ * Whom a text names, by the handle or by what they call themselves if nobody else here is called so.
+ * @param {Model} model
+ * @param {string} text
+ */
+function mentionsOf(model, text) {
+  /** @type {Map<string, string | null>} */
+  const keys = new Map();
+  const others = [...model.people.keys()].filter((key) => key !== model.me);
+  for (const key of others) {
+    const name = model.nameOf(key).toLowerCase();
+    if (!/\s/.test(name)) keys.set(name, keys.has(name) ? null : key);
+  }
+  for (const key of others) keys.set(model.handleOf(key).toLowerCase(), key);
+  // The longest first, so that @ann is not found in @anna.
+  const names = [...keys.keys()].sort((a, b) => b.length - a.length);
+  /** @type {Map<string, { key: string, name: string }>} */
+  const found = new Map();
+  for (const wanted of names) {
+    const key = keys.get(wanted);
+    const name = new RegExp(`(?:^|[^\\p{L}\\p{N}_@])@(${escaped(wanted)})(?![\\p{L}\\p{N}_-])`, "iu").exec(text)?.[1];
+    if (key && name && !found.has(key)) found.set(key, { key, name });
+  }
+  return [...found.values()];
+}
+
 /** @param {string} text */
 const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
+/** Longest side of a picture in a post, in pixels: more than a screen shows. */
+const SIDE_MAX = 2560;
+
 /**
- * A picture that fits where values are kept: smaller, and drawn anew, so that it carries no place and no camera.
+ * A picture as it is posted: drawn anew, so that it carries no place and no camera. What moves stays as it is.
  * @param {Blob} file
- * @param {number} side longest side in pixels
+ * @returns {Promise<Blob>}
  */
-export async function smallPicture(file, side) {
+async function pictureOfFile(file) {
   const image = await createImageBitmap(file);
-  for (let scale = Math.min(1, side / Math.max(image.width, image.height)), quality = 0.85; ;) {
-    const canvas = h("canvas", {
-      width: Math.max(1, Math.round(image.width * scale)),
-      height: Math.max(1, Math.round(image.height * scale)),
-    });
-    canvas.getContext("2d")?.drawImage(image, 0, 0, canvas.width, canvas.height);
-    const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/webp", quality));
-    const small =
-      blob?.type === "image/webp"
-        ? blob
-        : await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", quality));
-    if (small && small.size <= 60 * 1024) return fileValue(small);
+  return file.type === "image/gif" ? file : drawn(image, SIDE_MAX, 0.9);
+}
+
+/**
+ * @param {ImageBitmap} image
+ * @param {number} side longest side in pixels
+ * @param {number} quality from 0 to 1
+ * @returns {Promise<Blob>}
+ */
+async function drawn(image, side, quality) {
+  const scale = Math.min(1, side / Math.max(image.width, image.height));
+  const canvas = h("canvas", {
+    width: Math.max(1, Math.round(image.width * scale)),
+    height: Math.max(1, Math.round(image.height * scale)),
+  });
+  canvas.getContext("2d")?.drawImage(image, 0, 0, canvas.width, canvas.height);
+  for (const type of ["image/webp", "image/jpeg"]) {
+    const blob = await new Promise((resolve) => canvas.toBlob(resolve, type, quality));
+    // Not every browser makes every kind.
+    if (blob?.type === type) return blob;
+  }
+  throw new TypeError("the picture cannot be drawn");
+}
+
+/** Bytes of the picture in a profile, which is kept in the value itself. */
+const FACE_BYTES_MAX = 60 * 1024;
+
+/**
+ * The picture of a profile: small, as it is read wherever the name is.
+ * @param {Blob} file
+ */
+export async function smallPicture(file) {
+  const image = await createImageBitmap(file);
+  for (let side = 256, quality = 0.85; ;) {
+    const small = await drawn(image, side, quality);
+    if (small.size <= FACE_BYTES_MAX) return fileValue(small);
     if (quality > 0.5) quality -= 0.15;
-    else scale *= 0.8;
+    else side *= 0.8;
   }
 }

@@ -33,6 +33,8 @@ const PATHS = {
   more: "M5 12h.1M12 12h.1M19 12h.1",
   picture: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4M15 9h.01",
   clock: "M12 4a8 8 0 1 0 0 16 8 8 0 0 0 0-16zM12 8v4l3 2",
+  check: "M5 13l4 4L19 7",
+  checks: "M2 13l4 4L15 8M11 16l1 1L22 7",
   back: "M15 5l-7 7 7 7",
   close: "M6 6l12 12M18 6 6 18",
 };

@@ -98,7 +98,7 @@ async function start() {
     const lost = bus.liveness === "lost";
     const waits = bus.waiting > 0 ? `${plural(bus.waiting, "change")} waiting to be kept` : "";
     liveness.textContent = lost
-      ? `Your peer is not running. Read on and write on: it is sent when the peer is back.${waits ? ` ${waits}.` : ""}`
+      ? `timebus is not running on this machine. Read on and write on: it is sent when it is back.${waits ? ` ${waits}.` : ""}`
       : "";
     liveness.hidden = !lost;
     const key = JSON.stringify([

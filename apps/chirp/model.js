@@ -6,7 +6,7 @@
 //       quote, repost         { kind, target }
 //       mentions              { 0: { kind: "mention", target: "/@<key>/profile", name }, … }
 //       pictures              [{ id, alt }]
-//   /chirp/pictures/<id>      the bytes of a picture, 64 KiB at most
+//   /chirp/pictures/<id>      a picture, as a file of its media type
 //   /chirp/likes/<key>.<id>   { kind: "like", target, at }     what I like, by whose it is
 //   /chirp/follows/<key>      { kind: "follow", target: "/@<key>/profile", at }
 //   /chirp/mutes/<key>, /chirp/blocks/<key>
@@ -31,18 +31,17 @@ import { Problem, newName, timeOfName } from "/sdk.js";
  * @property {string} [quote]
  * @property {string} [repost]
  */
-/** @typedef {{ pointer: string, author: string, id: string, at_ms: number, post: Post, is_pending: boolean }} Entry */
+/**
+ * `state` is that of the write, for posts of this page.
+ * @typedef {{ pointer: string, author: string, id: string, at_ms: number, post: Post, state: import("/sdk.js").Write["state"] | null }} Entry
+ */
 /** @typedef {"like" | "reply" | "mention" | "follow" | "repost" | "quote"} Kind */
 /** @typedef {{ kind: Kind, who: string, source: string, target: string, at_ms: number, post?: Post, text?: string }} NoticeEntry */
-/** @typedef {{ count: number, mine: boolean, from: Set<string>, says: string }} Count */
 
 /** Posts of everybody that are shown first. */
 const WINDOW = 40;
-/** Likes of everybody that are watched; older ones are asked for where they are shown. */
-const LIKES = 500;
-/** More people than this are read now and then instead of watched: a page may watch 256 places. */
-const WATCHED_MAX = 70;
-const REFRESH_MS = 4000;
+/** People whose posts are watched: a page may watch 1 024 places. The others are read when their pages are opened. */
+const WATCHED_MAX = 400;
 
 /** @param {string} pointer */
 export function partsOfPointer(pointer) {
@@ -61,18 +60,17 @@ export function postOfSource(source) {
 export class Model {
   /** @type {Map<string, Person>} */
   people = new Map();
-  /** @type {Map<string, { posts: Store, likes: Store, profile: Store }>} */
+  /** @type {Map<string, { posts: Store, profile: Store }>} */
   #stores = new Map();
   /** @type {Map<string, any>} */
   #values = new Map();
   /** Posts that were read one by one. @type {Map<string, Promise<Entry | Problem | null>>} */
   #read = new Map();
-  /** @type {Map<string, { at: number, refs: Promise<import("/sdk.js").Refs | null> }>} */
-  #refs = new Map();
   /** @type {Set<() => void>} */
   #listeners = new Set();
   #is_queued = false;
-  #window = WINDOW;
+  /** How much of the past of somebody is shown, where that is more than usual. @type {Map<string, number>} */
+  #windows = new Map();
   /** Notices of the inbox. @type {NoticeEntry[]} */
   #inbox = [];
   /** What those call themselves who sent them. @type {Map<string, string>} */
@@ -82,12 +80,20 @@ export class Model {
   constructor(bus) {
     this.bus = bus;
     this.me = bus.space;
-    for (const part of ["follows", "mutes", "blocks", "seen"]) this.#keep(part, bus.at(`/chirp/${part}`).watch());
+    for (const part of ["follows", "mutes", "blocks", "likes", "seen"])
+      this.#keep(part, bus.at(`/chirp/${part}`).watch());
     this.#join({ space: this.me, name: bus.my_name, petname: null, state: "live", is_followed: true });
     bus.onchange(() => this.#changed());
-    void this.#refresh();
-    setInterval(() => void this.#refresh(), REFRESH_MS);
-    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && void this.#refresh());
+    bus.watchPeople().subscribe(({ value }) => {
+      for (const person of value?.spaces ?? []) this.#join(person);
+      this.#changed();
+    });
+    bus.at("/.drop").watch().subscribe(({ value }) => {
+      this.#inbox = this.#noticesIn(value);
+      this.#changed();
+    });
+    // How long ago something was is said anew.
+    setInterval(() => this.#changed(), 30_000);
   }
 
   /** @param {() => void} listener */
@@ -109,6 +115,11 @@ export class Model {
   #keep(name, store) {
     store.subscribe((reading) => {
       this.#values.set(name, reading);
+      // Whom I follow may not be here yet.
+      if (name === "follows")
+        for (const key of Object.keys(reading.value ?? {}))
+          if (/^[a-z0-9]{52}$/.test(key) && !this.people.has(key))
+            this.#join({ space: key, name: "", petname: null, state: "unknown", is_followed: false });
       this.#changed();
     });
   }
@@ -117,19 +128,6 @@ export class Model {
   #own(part) {
     const value = this.#values.get(part)?.value;
     return typeof value === "object" && value !== null ? value : {};
-  }
-
-  async #refresh() {
-    try {
-      for (const person of await this.bus.people()) this.#join(person);
-    } catch (error) {
-      if (!(error instanceof Problem)) throw error;
-    }
-    for (const key of Object.keys(this.#own("follows")))
-      if (!this.people.has(key))
-        this.#join({ space: key, name: "", petname: null, state: "unknown", is_followed: false });
-    await this.#readInbox();
-    this.#changed();
   }
 
   /** @param {import("/sdk.js").Person} person */
@@ -145,28 +143,41 @@ export class Model {
     if (this.#stores.has(key) || this.#stores.size >= WATCHED_MAX) return;
     const space = this.bus.peer(key);
     const stores = {
-      posts: space.at("/chirp/posts").watch({ last: this.#window }),
-      likes: space.at("/chirp/likes").watch({ last: LIKES }),
+      posts: space.at("/chirp/posts").watch({ last: WINDOW }),
       profile: space.at("/profile").watch(),
     };
     this.#stores.set(key, stores);
     Object.values(stores).forEach((store) => store.subscribe(() => this.#changed()));
   }
 
-  /** Shows twice as much of the past. */
-  older() {
-    this.#window *= 2;
-    for (const [key, stores] of this.#stores) {
-      const old = stores.posts;
-      stores.posts = this.bus.peer(key).at("/chirp/posts").watch({ last: this.#window });
-      stores.posts.subscribe(() => this.#changed());
-      void stores.posts.ready().then(() => old.close());
+  /** Shows twice as much of the past of whoever has more of it. @param {Iterable<string>} keys */
+  older(keys) {
+    for (const key of keys) {
+      const stores = this.#stores.get(key);
+      if (!stores || !this.hasOlder([key]) || this.#growing.has(key)) continue;
+      const window = 2 * (this.#windows.get(key) ?? WINDOW);
+      this.#windows.set(key, window);
+      const posts = this.bus.peer(key).at("/chirp/posts").watch({ last: window });
+      this.#growing.add(key);
+      void posts.ready().then(() => {
+        // What is shown stays until there is more.
+        stores.posts.close();
+        stores.posts = posts;
+        this.#growing.delete(key);
+        posts.subscribe(() => this.#changed());
+      });
     }
   }
 
-  /** Whether somebody has more posts than are shown. */
-  get has_older() {
-    return [...this.#stores.values()].some(({ posts }) => Object.keys(posts.value ?? {}).length >= this.#window);
+  /** Whose older posts are being read. @type {Set<string>} */
+  #growing = new Set();
+
+  /** Whether somebody has more posts than are shown. @param {Iterable<string>} keys */
+  hasOlder(keys) {
+    return [...keys].some((key) => {
+      const count = Object.keys(this.#stores.get(key)?.posts.value ?? {}).length;
+      return count >= (this.#windows.get(key) ?? WINDOW);
+    });
   }
 
   /** Whether everything that is here was read. */
@@ -255,12 +266,13 @@ export class Model {
 
   // Posts
 
-  /** @param {string} key @param {string} id @param {any} post @param {boolean} [is_pending] @returns {Entry} */
-  #entry(key, id, post, is_pending = false) {
+  /** @param {string} key @param {string} id @param {any} post @returns {Entry} */
+  #entry(key, id, post) {
     const made_ms = timeOfName(id);
     // Nobody posts from the future; a clock that is wrong puts nobody on top for good.
     const at_ms = Number.isFinite(made_ms) ? Math.min(made_ms, Date.now()) : 0;
-    return { pointer: `/@${key}/chirp/posts/${id}`, author: key, id, at_ms, post, is_pending };
+    const pointer = `/@${key}/chirp/posts/${id}`;
+    return { pointer, author: key, id, at_ms, post, state: this.#writes.get(pointer)?.state ?? null };
   }
 
   /** Posts out of what somebody wrote; what is none is left out. @param {string} key @param {any} value @returns {Entry[]} */
@@ -268,7 +280,7 @@ export class Model {
     if (typeof value !== "object" || value === null) return [];
     return Object.entries(value).flatMap(([id, raw]) => {
       const post = this.#parsed(raw);
-      return post ? [this.#entry(key, id, post, key === this.me && this.#isPending(id))] : [];
+      return post ? [this.#entry(key, id, post)] : [];
     });
   }
 
@@ -283,19 +295,45 @@ export class Model {
     return post;
   }
 
-  /** What of somebody is here, newest last. @param {string} key @returns {Entry[]} */
+  /** What was made of the posts of somebody, and of what. @type {Map<string, { value: any, writes: number, entries: Entry[] }>} */
+  #made = new Map();
+
+  /** What of somebody is here, newest last. The same until something changes. @param {string} key @returns {Entry[]} */
   postsOf(key) {
-    const reading = this.#stores.get(key)?.posts.current;
-    return this.#entries(key, reading?.value);
+    const value = this.#stores.get(key)?.posts.value;
+    // How a post fares concerns those of this page alone.
+    const writes = key === this.me ? this.#steps : 0;
+    let made = this.#made.get(key);
+    if (made?.value !== value || made?.writes !== writes) {
+      made = { value, writes, entries: this.#entries(key, value) };
+      this.#made.set(key, made);
+    }
+    return made?.entries ?? [];
   }
 
-  /** @param {string} id */
-  #isPending(id) {
-    return this.bus.waiting > 0 && this.pending.has(`/@${this.me}/chirp/posts/${id}`);
+  /** @type {{ entries: Entry[], reposts: Map<string, Entry>, answers: Map<string, string[]> }} */
+  #own_posts = { entries: [], reposts: new Map(), answers: new Map() };
+
+  /** My posts by what they repost and answer. */
+  get #mine() {
+    const entries = this.postsOf(this.me);
+    if (this.#own_posts.entries !== entries) {
+      const reposts = new Map();
+      const answers = new Map();
+      for (const entry of entries) {
+        const { reply, repost } = entry.post;
+        if (repost) reposts.set(repost, entry);
+        if (reply) answers.set(reply.to, [...(answers.get(reply.to) ?? []), entry.pointer]);
+      }
+      this.#own_posts = { entries, reposts, answers };
+    }
+    return this.#own_posts;
   }
 
-  /** Posts of this page that are not on disk. @type {Set<string>} */
-  pending = new Set();
+  /** Posts that this page wrote. @type {Map<string, import("/sdk.js").Write>} */
+  #writes = new Map();
+  /** How often one of them came a step further. */
+  #steps = 0;
 
   /** The newest posts of those I follow, and mine, newest first. @returns {Entry[]} */
   home() {
@@ -354,11 +392,15 @@ export class Model {
     return found.sort(newestFirst);
   }
 
-  /** Answers to a post that are here or that its author was told of. @param {string} pointer @returns {Promise<Entry[]>} */
-  async repliesTo(pointer) {
+  /**
+   * Answers to a post: those that are here, and those that are pointed at it from elsewhere.
+   * @param {string} pointer
+   * @param {import("/sdk.js").Refs | null} refs what {@link Model.refs} says
+   * @returns {Promise<Entry[]>}
+   */
+  async repliesTo(pointer, refs) {
     const here = new Map(this.filter(({ post }) => post.reply?.to === pointer).map((entry) => [entry.pointer, entry]));
-    const refs = await this.#refsOf(pointer);
-    const told = (refs?.refs ?? []).filter((ref) => ref.kind === "reply").map((ref) => postOfSource(ref.source));
+    const told = this.#pointing(refs, "reply").map((ref) => postOfSource(ref.source));
     for (const entry of await Promise.all(
       told.filter((pointer) => !here.has(pointer)).map((pointer) => this.read(pointer)),
     ))
@@ -374,8 +416,11 @@ export class Model {
   publish(post) {
     const write = this.bus.at("/chirp/posts").post(rawOf(post));
     const { pointer } = write.place;
-    this.pending.add(pointer);
-    void write.done.catch(() => {}).then(() => this.pending.delete(pointer));
+    this.#writes.set(pointer, write);
+    write.subscribe(() => {
+      this.#steps += 1;
+      this.#changed();
+    });
     const told = new Set([this.me]);
     /** @param {Kind} kind @param {string | undefined} target @param {string} [at] where in the post it stands */
     const tell = (kind, target, at = kind) => {
@@ -400,35 +445,28 @@ export class Model {
     if (parts && parts.key !== this.me)
       this.#tell(parts.key, { kind, target: to, source: `${entry.pointer}/${kind}` }, true);
     for (const { id } of entry.post.pictures ?? []) this.bus.at(`/chirp/pictures/${id}`).delete();
+    this.#searched.get(this.me)?.delete(entry.id);
     return this.bus.at(`/chirp/posts/${entry.id}`).delete();
   }
 
-  /** Keeps a picture; answers what a post says of it. @param {any} value @param {string} alt */
-  addPicture(value, alt) {
+  /** Keeps a picture; answers what a post says of it. @param {Blob} file @param {string} alt */
+  addPicture(file, alt) {
     const id = newName();
-    this.bus.at(`/chirp/pictures/${id}`).put(value);
+    this.bus.at(`/chirp/pictures/${id}`).putFile(file);
     return { id, alt };
   }
 
   /** My repost of a post, if there is one. @param {string} pointer */
   repostOf(pointer) {
-    return this.postsOf(this.me).find(({ post }) => post.repost === pointer) ?? null;
+    return this.#mine.reposts.get(pointer) ?? null;
   }
 
-  // Likes
+  // Likes, and what else points at a post
 
-  /** @param {string} pointer */
+  /** Whether I like a post. @param {string} pointer */
   likes(pointer) {
-    return this.#likedBy(this.me, pointer);
-  }
-
-  /** @param {string} key @param {string} pointer */
-  #likedBy(key, pointer) {
     const parts = partsOfPointer(pointer);
-    const likes = this.#stores.get(key)?.likes.value;
-    return Boolean(
-      parts && typeof likes === "object" && likes !== null && Object.hasOwn(likes, `${parts.key}.${parts.id}`),
-    );
+    return Boolean(parts && Object.hasOwn(this.#own("likes"), `${parts.key}.${parts.id}`));
   }
 
   /** @param {string} pointer @param {boolean} on */
@@ -436,59 +474,60 @@ export class Model {
     const parts = partsOfPointer(pointer);
     if (!parts) throw new TypeError(`${pointer} is no post`);
     const place = this.bus.at(`/chirp/likes/${parts.key}.${parts.id}`);
+    const write = on ? place.put({ kind: "like", target: pointer, at: Date.now() }) : place.delete();
     this.#tell(parts.key, { kind: "like", target: pointer, source: place.pointer }, !on);
-    this.#refs.delete(pointer);
-    return on ? place.put({ kind: "like", target: pointer, at: Date.now() }) : place.delete();
+    return write;
+  }
+
+  /** Who points at a post, from now on. @param {string} pointer @param {{ kind?: string, limit?: number }} [which] */
+  refs(pointer, which = { limit: 200 }) {
+    return this.bus.watchRefs(pointer, which);
+  }
+
+  /** @param {import("/sdk.js").Refs | null} refs @param {string} kind */
+  #pointing(refs, kind) {
+    return (refs?.refs ?? []).filter((ref) => ref.kind === kind && !this.isBlocked(ref.space));
   }
 
   /**
-   * Who likes a post, of those whose spaces are here and those of whom the author was told.
+   * How many like, repost, quote and answer a post, who does, and where that is known from.
    * @param {string} pointer
-   * @returns {Set<string>}
+   * @param {import("/sdk.js").Refs | null} refs what {@link Model.refs} says; null while that is not known
    */
-  likedBy(pointer) {
-    return new Set([...this.people.keys()].filter((key) => this.#likedBy(key, pointer)));
+  counts(pointer, refs) {
+    const who = (/** @type {string[]} */ ...kinds) =>
+      new Set(kinds.flatMap((kind) => this.#pointing(refs, kind)).map((ref) => ref.space));
+    const likes = who("like");
+    // What I do and take back counts at once.
+    if (this.likes(pointer)) likes.add(this.me);
+    else likes.delete(this.me);
+    const reposts = who("repost", "quote");
+    if (this.repostOf(pointer)) reposts.add(this.me);
+    const answers = new Set(this.#pointing(refs, "reply").map((ref) => postOfSource(ref.source)));
+    for (const own of this.#mine.answers.get(pointer) ?? []) answers.add(own);
+    return { likes, reposts: reposts.size, replies: answers.size, says: this.#sources(refs) };
   }
 
-  /**
-   * How many like, repost, quote and answer a post, and where that is known from.
-   * @param {string} pointer
-   * @param {import("/sdk.js").Refs | null} [refs] what {@link Model.refsOf} said
-   */
-  counts(pointer, refs = null) {
-    const of = (/** @type {string} */ kind) =>
-      new Set((refs?.refs ?? []).filter((ref) => ref.kind === kind).map((ref) => ref.space));
-    const likes = new Set([...this.likedBy(pointer), ...of("like")]);
-    // What I take back is gone at once, whoever was told.
-    if (!this.likes(pointer)) likes.delete(this.me);
-    const reposts = new Set([
-      ...this.filter(({ post }) => post.repost === pointer || post.quote === pointer).map(({ author }) => author),
-      ...of("repost"),
-      ...of("quote"),
-    ]);
-    const sources = new Set([
-      ...(refs?.refs ?? []).filter((ref) => ref.kind === "reply").map((ref) => postOfSource(ref.source)),
-      ...this.filter(({ post }) => post.reply?.to === pointer).map((entry) => entry.pointer),
-    ]);
-    const told = refs ? refs.refs.length : 0;
-    const says = refs
-      ? `counted from the ${this.#stores.size} spaces on your peer and ${told} notices that it knows of`
-      : `counted from the ${this.#stores.size} spaces on your peer`;
-    return { likes, reposts: reposts.size, replies: sources.size, says };
+  /** Who follows somebody, of those who point at the profile. @param {import("/sdk.js").Refs} refs */
+  followersIn(refs) {
+    return new Set(this.#pointing(refs, "follow").map((ref) => ref.space));
   }
 
-  /** Who points at a post, as the peer knows it; null where it cannot say. @param {string} pointer */
-  refsOf(pointer) {
-    return this.#refsOf(pointer);
-  }
-
-  /** @param {string} pointer @returns {Promise<import("/sdk.js").Refs | null>} */
-  #refsOf(pointer) {
-    const known = this.#refs.get(pointer);
-    if (known && Date.now() - known.at < 5000) return known.refs;
-    const refs = this.bus.refs(pointer).catch(() => null);
-    this.#refs.set(pointer, { at: Date.now(), refs });
-    return refs;
+  /** Where counts come from, in words. @param {import("/sdk.js").Refs | null} refs */
+  #sources(refs) {
+    if (!refs) return "not counted yet";
+    const all = refs.refs.filter(({ space }) => !this.isBlocked(space));
+    const seen = all.filter(({ from }) => from.includes("followed"));
+    const checked = all.filter(({ from, confirmed }) => !from.includes("followed") && confirmed);
+    const told = all.filter(({ from, confirmed }) => !confirmed && from.includes("inbox"));
+    const index = all.filter(({ from, confirmed }) => !confirmed && !from.includes("inbox"));
+    const words = [
+      seen.length > 0 ? `${seen.length} seen in the spaces on your peer` : "",
+      checked.length > 0 ? `${checked.length} by notices that were checked` : "",
+      told.length > 0 ? `${told.length} by notices of people whose space is not here` : "",
+      index.length > 0 ? `${index.length} by an index that you chose` : "",
+    ].filter(Boolean);
+    return words.length > 0 ? `Known from: ${words.join(", ")}` : "nobody that your peer knows of";
   }
 
   // Notices
@@ -511,9 +550,8 @@ export class Model {
     else inbox.send(notice);
   }
 
-  async #readInbox() {
-    const { state, value } = await this.bus.at("/.drop").get();
-    if (state !== "present" || typeof value !== "object" || value === null) return;
+  /** What an inbox holds, whatever somebody put there. @param {any} value */
+  #noticesIn(value) {
     /** @type {NoticeEntry[]} */
     const found = [];
     /** @param {any} node @param {string} who */
@@ -539,7 +577,7 @@ export class Model {
       for (const [name, below] of Object.entries(node)) walk(below, /^[a-z0-9]{52}$/.test(name) ? name : who);
     };
     walk(value, "");
-    this.#inbox = found;
+    return found;
   }
 
   /** What concerns me, newest first: from my inbox, and from what is here of others. @returns {NoticeEntry[]} */
@@ -564,18 +602,6 @@ export class Model {
         else if (post.mentions?.some((mention) => mention?.key === this.me))
           add({ ...about, kind: "mention", target: pointer });
       }
-      const likes = this.#stores.get(key)?.likes.value ?? {};
-      for (const [name, like] of Object.entries(likes)) {
-        if (!name.startsWith(`${this.me}.`)) continue;
-        const id = name.slice(this.me.length + 1);
-        add({
-          kind: "like",
-          who: key,
-          source: `/@${key}/chirp/likes/${name}`,
-          target: `${own}chirp/posts/${id}`,
-          at_ms: Math.min(Number(like?.at) || 0, Date.now()),
-        });
-      }
     }
     return [...found.values()].sort((a, b) => b.at_ms - a.at_ms);
   }
@@ -593,8 +619,11 @@ export class Model {
 
   // Search
 
+  /** Posts that were read for a search, by author: later searches read only what came since. @type {Map<string, Map<string, Entry>>} */
+  #searched = new Map();
+
   /**
-   * Posts that contain all words, from everything that is here.
+   * Posts that contain all words, from everything that is here: what is watched at once, then the rest as it is read.
    * @param {string} words
    * @param {(entry: Entry) => boolean} found answers whether to go on
    * @param {AbortSignal} stop
@@ -606,10 +635,22 @@ export class Model {
       const text = (post.text ?? "").toLowerCase();
       return wanted.every((word) => text.includes(word));
     };
-    for (const key of this.people.keys()) {
-      if (this.isMuted(key)) continue;
+    const keys = [...this.people.keys()].filter((key) => !this.isMuted(key));
+    const told = new Set();
+    /** @param {Entry} entry */
+    const tell = (entry) => {
+      if (told.has(entry.pointer) || !fits(entry)) return true;
+      told.add(entry.pointer);
+      return found(entry);
+    };
+    for (const key of keys) for (const entry of this.postsOf(key).toReversed()) if (!tell(entry)) return;
+    for (const key of keys) {
+      // What I deleted is found no more; what others deleted is, until the page is opened again.
+      const read = this.#searched.get(key) ?? new Map();
+      this.#searched.set(key, read);
+      for (const entry of read.values()) if (!tell(entry)) return;
       /** @type {string | undefined} */
-      let after;
+      let after = [...read.keys()].at(-1);
       do {
         const page = await this.bus
           .peer(key)
@@ -617,8 +658,10 @@ export class Model {
           .list({ limit: 500, after, depth: 8 })
           .catch(() => ({ entries: [], next: null }));
         if (stop.aborted) return;
-        for (const entry of this.#entries(key, Object.fromEntries(page.entries)))
-          if (fits(entry) && !found(entry)) return;
+        for (const entry of this.#entries(key, Object.fromEntries(page.entries))) {
+          read.set(entry.id, entry);
+          if (!tell(entry)) return;
+        }
         after = page.next ?? undefined;
       } while (after);
     }

@@ -2,9 +2,9 @@
 
 import { Problem, pictureOf } from "/sdk.js";
 import { ago, h, icon, plural, toast } from "/dom.js";
-import { PostView, avatar, embedded, follow, missing, postHref, profileHref } from "/post.js";
+import { PostView, aboutPerson, avatar, embedded, follow, menu, missing, postHref, profileHref } from "/post.js";
 import { composer, smallPicture } from "/composer.js";
-import { partsOfPointer } from "/model.js";
+import { newestFirst, partsOfPointer } from "/model.js";
 
 /** @typedef {import("/model.js").Model} Model */
 /** @typedef {import("/model.js").Entry} Entry */
@@ -57,7 +57,12 @@ function atEnd(run) {
     { rootMargin: "600px" },
   );
   observer.observe(mark);
-  return { mark, stop: () => observer.disconnect() };
+  /** Looks again whether the end is near, which nobody is told when there came too little to push it away. */
+  const look = () => {
+    observer.unobserve(mark);
+    observer.observe(mark);
+  };
+  return { mark, look, stop: () => observer.disconnect() };
 }
 
 /** @param {Model} model @param {Compose} compose @returns {Page} */
@@ -75,16 +80,19 @@ export function home(model, compose) {
   let first_seen = seen;
   const end = atEnd(() => {
     list.drawn += DRAWN;
-    if (model.has_older) model.older();
+    model.older([model.me, ...model.following]);
     update();
   });
   const mark = h("p", { class: "unread" }, "You have seen what is below");
+  let count = 0;
   const update = () => {
     const entries = model.home();
     first_seen ||= model.seen("home");
     const fresh = entries.filter(({ at_ms, author }) => at_ms > first_seen && author !== model.me);
     const border = fresh.length > 0 && first_seen > 0 ? entries.find(({ at_ms }) => at_ms <= first_seen) : undefined;
     list.show(entries, new Map(border ? [[border.pointer, mark]] : []));
+    if (entries.length !== count) end.look();
+    count = entries.length;
     state.hidden = entries.length > 0;
     state.textContent = model.is_ready ? "No posts yet. Write the first one." : "Reading…";
     const above = entries.filter(({ at_ms, author }) => at_ms > model.seen("home") && author !== model.me).length;
@@ -142,7 +150,7 @@ function profileForm(model, words, done) {
       const file = chooser.files?.[0];
       if (!file) return;
       try {
-        picture = await smallPicture(file, 256);
+        picture = await smallPicture(file);
         face.replaceChildren(h("img", { class: "avatar large", src: pictureOf(picture) ?? "", alt: "" }));
       } catch {
         toast("That is no picture that can be shown.");
@@ -216,14 +224,15 @@ export function thread(model, compose, pointer) {
     if (chain.length > 0) main.scrollIntoView({ block: "start" });
     update();
   };
+  const refs = model.refs(pointer, { kind: "reply", limit: 1000 });
   const update = () => {
     const known = model.known(pointer);
     if (view && known) view.update(known);
-    const here = model.filter(({ post }) => post.reply?.to === pointer).length;
-    const key = `${here} ${Math.floor(Date.now() / 5000)}`;
+    const here = model.filter(({ post }) => post.reply?.to === pointer).map(({ state, pointer }) => [state, pointer]);
+    const key = JSON.stringify([here, (refs.value?.refs ?? []).map((/** @type {any} */ ref) => ref.source)]);
     if (key === last || !view) return;
     last = key;
-    void model.repliesTo(pointer).then((entries) => {
+    void model.repliesTo(pointer, refs.value ?? null).then((entries) => {
       if (is_left) return;
       answers.show(entries);
       state.hidden = entries.length > 0;
@@ -231,7 +240,12 @@ export function thread(model, compose, pointer) {
     });
   };
   void load();
-  return { title: "Thread", element, update, leave: () => void (is_left = true) };
+  refs.subscribe(() => update());
+  const leave = () => {
+    is_left = true;
+    refs.close();
+  };
+  return { title: "Thread", element, update, leave };
 }
 
 /** @param {Model} model @param {string} key */
@@ -269,42 +283,24 @@ export function profile(model, compose, key) {
   const state = h("p", { class: "quiet middle" });
   const end = atEnd(() => {
     list.drawn += DRAWN;
-    if (model.has_older) model.older();
+    model.older([key]);
     update();
   });
   const tabs = h("div", { class: "tabs", role: "tablist" });
   let tab = "posts";
   let is_editing = false;
-  /** @type {string[] | null} */
-  let following = null;
+  let count = 0;
   let drawn = "";
-  void model.bus
-    .peer(key)
-    .at("/chirp/follows")
-    .get()
-    .then(({ value }) => {
-      following = typeof value === "object" && value !== null ? Object.keys(value) : [];
-      update();
-    });
-  /** @type {Set<string> | null} */
-  let followers = null;
-  const countFollowers = async () => {
-    const known = await Promise.all(
-      [...model.people.keys()].map(async (other) => {
-        const { state } = await model.bus.peer(other).at(`/chirp/follows/${key}`).get();
-        return state === "present" ? other : null;
-      }),
-    );
-    const refs = await model.bus.refs(`/@${key}/profile`, "follow").catch(() => null);
-    followers = new Set([...known.filter((other) => other !== null), ...(refs?.refs ?? []).map((ref) => ref.space)]);
-    update();
-  };
-  void countFollowers();
+  const followed = model.bus.peer(key).at("/chirp/follows").watch();
+  const refs = model.refs(`/@${key}/profile`, { kind: "follow", limit: 1000 });
 
   const update = () => {
     const person = model.people.get(key);
     const { bio } = model.profile(key);
     const is_me = key === model.me;
+    const list_of = followed.current.state === "loading" ? null : (followed.value ?? {});
+    const following = list_of && typeof list_of === "object" ? Object.keys(list_of) : null;
+    const followers = refs.value ? model.followersIn(refs.value) : null;
     const now = JSON.stringify([
       model.nameOf(key),
       model.handleOf(key),
@@ -337,6 +333,7 @@ export function profile(model, compose, key) {
                 { class: "face-row" },
                 avatar(model, key, "large"),
                 h("span", { class: "space" }),
+                is_me ? null : menu("More", icon("more"), () => aboutPerson(model, key)),
                 is_me ? h("button", { type: "button", onclick: edit }, "Edit your profile") : followButton(model, key),
               ),
               h("h1", { dir: "auto" }, model.nameOf(key)),
@@ -408,15 +405,19 @@ export function profile(model, compose, key) {
       tab === "pictures" ? (post.pictures?.length ?? 0) > 0 : tab === "answers" || !post.reply,
     );
     list.show(shown);
+    if (own.length !== count) end.look();
+    count = own.length;
     state.hidden = shown.length > 0;
     state.textContent = model.isBlocked(key) ? "" : "Nothing here yet.";
   };
-  return {
-    title: model.nameOf(key),
-    element: h("div", {}, head, tabs, list.element, state, end.mark),
-    update,
-    leave: () => end.stop(),
+  followed.subscribe(() => update());
+  refs.subscribe(() => update());
+  const leave = () => {
+    end.stop();
+    followed.close();
+    refs.close();
   };
+  return { title: model.nameOf(key), element: h("div", {}, head, tabs, list.element, state, end.mark), update, leave };
 }
 
 const NOTICE_WORDS = {
@@ -509,13 +510,20 @@ export function search(model, compose, words) {
         .filter((key) => `${model.nameOf(key)} ${model.handleOf(key)}`.toLowerCase().includes(wanted))
         .map((key) => personRow(model, key)),
     );
+    let is_queued = false;
     const take = (/** @type {Entry} */ entry) => {
       found.push(entry);
-      found.sort((a, b) => b.at_ms - a.at_ms);
-      update();
+      if (!is_queued)
+        requestAnimationFrame(() => {
+          is_queued = false;
+          found.sort(newestFirst);
+          update();
+        });
+      is_queued = true;
       return found.length < 200;
     };
     void model.search(words, take, stop.signal).then(() => {
+      if (stop.signal.aborted) return;
       state.textContent = `${plural(found.length, "post")} found in the ${plural(model.people.size, "space")} on your peer. Nobody else was asked.`;
     });
   } else state.textContent = "Everything that is on your peer can be searched, also offline.";
@@ -544,7 +552,7 @@ export function personRow(model, key) {
       "a",
       { href: profileHref(key), class: "names" },
       h("strong", { dir: "auto" }, model.nameOf(key)),
-      h("span", { class: "handle" }, `@${model.handleOf(key)}`),
+      model.handleOf(key) === model.nameOf(key) ? null : h("span", { class: "handle" }, `@${model.handleOf(key)}`),
     ),
     key === model.me ? null : followButton(model, key),
   );

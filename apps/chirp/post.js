@@ -8,8 +8,10 @@ import { partsOfPointer } from "/model.js";
 /** @typedef {import("/model.js").Entry} Entry */
 /** @typedef {import("/model.js").Model} Model */
 
-/** More of a text than this is never drawn: a post has 280 characters, and what has more was made by no chirp. */
-const SHOWN_CHARS_MAX = 2000;
+/** More of a text than this is drawn when somebody asks: a post has 280 characters, and what has more was made by no chirp. */
+const SHOWN_CHARS = 2000;
+/** More is never drawn. */
+const SHOWN_CHARS_MAX = 100_000;
 
 /** @param {string} key */
 export const profileHref = (key) => `#/@${key}`;
@@ -36,11 +38,11 @@ export function avatar(model, key, size = "") {
 }
 
 /**
- * @param {Model} model
  * @param {Entry["post"]} post
+ * @param {boolean} [is_whole]
  */
-export function textOf(model, post) {
-  const text = (post.text ?? "").slice(0, SHOWN_CHARS_MAX);
+export function textOf(post, is_whole = false) {
+  const text = (post.text ?? "").slice(0, is_whole ? SHOWN_CHARS_MAX : SHOWN_CHARS);
   const mentions = (post.mentions ?? [])
     .filter((mention) => typeof mention?.name === "string" && /^[a-z0-9]{52}$/.test(mention?.key))
     .slice(0, 20);
@@ -64,25 +66,38 @@ function nameLine(model, key, /** @type {any} */ ...more) {
     "span",
     { class: "who" },
     h("a", { class: "name", href: profileHref(key), dir: "auto" }, model.nameOf(key)),
-    h("span", { class: "handle", title: key }, `@${model.handleOf(key)}`),
+    model.handleOf(key) === model.nameOf(key)
+      ? null
+      : h("span", { class: "handle", title: key }, `@${model.handleOf(key)}`),
     ...more,
   );
 }
 
-/** Pictures are read when they come into sight. @type {WeakMap<Element, () => void>} */
+/** What to do when something comes near to what is seen, or leaves. @type {WeakMap<Element, (is_near: boolean) => void>} */
 const waiting = new WeakMap();
 const sight = new IntersectionObserver(
   (entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (!isIntersecting) continue;
-      sight.unobserve(target);
-      waiting.get(target)?.();
-    }
+    for (const { isIntersecting, target } of entries) waiting.get(target)?.(isIntersecting);
   },
   { rootMargin: "400px" },
 );
+/** @param {Element} element @param {(is_near: boolean) => void} run */
+function whenNear(element, run) {
+  waiting.set(element, run);
+  sight.observe(element);
+}
 /** @type {Map<string, Promise<string>>} */
 const urls = new Map();
+/** How often a picture is asked for that nobody has. */
+const PICTURE_TRIES = 6;
+
+/** A picture as an address that an image can show; empty if it is none. @param {import("/sdk.js").Place} place */
+async function pictureAt(place) {
+  // Those of earlier versions are values.
+  const { value } = await place.get();
+  const is_file = value instanceof Blob && /^image\/(png|jpeg|gif|webp|avif)$/.test(value.type);
+  return is_file ? URL.createObjectURL(value) : (pictureOf(value) ?? "");
+}
 
 /** @param {Model} model @param {Entry} entry */
 function pictures(model, entry) {
@@ -96,30 +111,21 @@ function pictures(model, entry) {
     all.map(({ id, alt }) => {
       const image = h("img", { alt: typeof alt === "string" ? alt : "", class: "loading" });
       const place = model.bus.peer(entry.author).at(`/chirp/pictures/${id}`);
-      waiting.set(image, async () => {
-        try {
-          let url = urls.get(place.pointer);
-          if (!url)
-            urls.set(
-              place.pointer,
-              (url = place
-                .get()
-                .then(
-                  async ({ value }) =>
-                    pictureOf(value) ??
-                    (value instanceof Blob && /^image\/(png|jpeg|gif|webp|avif)$/.test(value.type)
-                      ? URL.createObjectURL(value)
-                      : ""),
-                )),
-            );
-          image.src = await url;
-          image.classList.remove("loading");
-          if (!image.getAttribute("src")) urls.delete(place.pointer);
-        } catch {
-          urls.delete(place.pointer);
-        }
-      });
-      sight.observe(image);
+      let tries = 0;
+      const load = async () => {
+        if (image.src || !image.isConnected) return;
+        let url = urls.get(place.pointer);
+        if (!url) urls.set(place.pointer, (url = place.isOnItsWay ? place.url() : pictureAt(place)));
+        image.src = await url.catch(() => "");
+        image.classList.toggle("loading", !image.getAttribute("src"));
+        if (image.getAttribute("src")) return;
+        image.removeAttribute("src");
+        // Whoever has it may be there later.
+        urls.delete(place.pointer);
+        tries += 1;
+        if (tries < PICTURE_TRIES) setTimeout(() => void load(), 2000 * tries);
+      };
+      whenNear(image, (is_near) => is_near && void load());
       return image;
     }),
   );
@@ -171,7 +177,7 @@ export function missing(model, pointer, problem) {
  * @param {any} content
  * @param {() => ([string, () => void] | null)[]} items
  */
-function menu(label, content, items) {
+export function menu(label, content, items) {
   const list = h("div", { class: "menu", role: "menu", popover: "auto" });
   const button = h(
     "button",
@@ -207,12 +213,40 @@ function menu(label, content, items) {
 }
 
 /**
+ * What can be done about somebody.
+ * @param {Model} model
+ * @param {string} key
+ * @returns {[string, () => void][]}
+ */
+export function aboutPerson(model, key) {
+  const name = model.nameOf(key);
+  const put = (/** @type {"mutes" | "blocks"} */ list, /** @type {string} */ words) => {
+    follow(model.setList(list, key, true));
+    toast(`${name} is ${words}; the profile undoes it.`);
+  };
+  const is_followed = model.follows(key);
+  return [
+    [is_followed ? `Unfollow ${name}` : `Follow ${name}`, () => follow(model.setFollow(key, !is_followed))],
+    [`Mute ${name}`, () => put("mutes", "muted")],
+    [`Block ${name}`, () => put("blocks", "blocked")],
+  ];
+}
+
+/** What becomes of a post that was just written. @type {Record<string, ["clock" | "check" | "checks", string]>} */
+const STATES = {
+  local: ["clock", "not saved yet: your peer does not answer"],
+  durable: ["check", "saved on your peer; nobody else has it yet"],
+  synced: ["checks", "saved, and on somebody else's peer, too"],
+};
+
+/**
  * A post in a list. What changes often is drawn again by {@link PostView.update}.
  */
 export class PostView {
-  /** @type {import("/sdk.js").Refs | null} */
+  /** Who points at this, while it is near. @type {import("/sdk.js").Store | null} */
   #refs = null;
-  #asked = 0;
+  /** What was last known of that. @type {import("/sdk.js").Refs | null} */
+  #known = null;
 
   /**
    * @param {Model} model
@@ -228,8 +262,7 @@ export class PostView {
     this.drawn = "";
     this.update(entry);
     this.element.addEventListener("click", (event) => this.#open(event));
-    waiting.set(this.element, () => void this.#ask());
-    sight.observe(this.element);
+    whenNear(this.element, (is_near) => this.#watch(is_near));
   }
 
   /** @param {MouseEvent} event */
@@ -244,14 +277,20 @@ export class PostView {
     return this.shown.post.repost ?? this.shown.pointer;
   }
 
-  /** Asks who points at this. */
-  async #ask() {
-    if (Date.now() - this.#asked < 15_000) return;
-    this.#asked = Date.now();
-    const refs = await this.model.refsOf(this.pointer);
-    if (!refs) return;
-    this.#refs = refs;
-    this.#drawActions();
+  /** Hears who points at this for as long as it is near to what is seen. @param {boolean} is_near */
+  #watch(is_near) {
+    if (is_near === (this.#refs !== null)) return;
+    if (!is_near) {
+      this.#refs?.close();
+      this.#refs = null;
+      return;
+    }
+    this.#refs = this.model.refs(this.pointer);
+    this.#refs.subscribe(({ value }) => {
+      if (!value) return;
+      this.#known = value;
+      this.#drawActions();
+    });
   }
 
   /** @param {Entry} entry */
@@ -261,7 +300,7 @@ export class PostView {
     const key = JSON.stringify([
       entry.pointer,
       entry.post.text,
-      entry.is_pending,
+      entry.state,
       model.nameOf(entry.author),
       ago(entry.at_ms),
       model.profile(entry.author).picture?.["@bytes"]?.length,
@@ -301,14 +340,9 @@ export class PostView {
       { class: "time", href: postHref(entry.pointer), title: new Date(entry.at_ms).toLocaleString() },
       ago(entry.at_ms),
     );
-    const sending = entry.is_pending
-      ? h(
-          "span",
-          { class: "sending", title: "Not on disk yet: your peer does not answer" },
-          icon("clock"),
-          h("span", { class: "hidden" }, "not saved yet"),
-        )
-      : null;
+    const [mark, words] = STATES[entry.state ?? "old"] ?? [];
+    const sending =
+      mark && words ? h("span", { class: "sending", title: words }, icon(mark), h("span", { class: "hidden" }, words)) : null;
     const answers = post.reply && !this.how.is_main ? partsOfPointer(post.reply.to) : null;
     this.element.setAttribute("aria-label", `${model.nameOf(entry.author)}: ${(post.text ?? "").slice(0, 80)}`);
     this.element.dataset.pointer = entry.pointer;
@@ -332,10 +366,10 @@ export class PostView {
                   "p",
                   { class: "answers" },
                   "answers ",
-                  h("a", { href: postHref(post.reply?.to ?? "") }, `@${model.handleOf(answers.key)}`),
+                  h("a", { href: postHref(post.reply?.to ?? ""), dir: "auto" }, model.nameOf(answers.key)),
                 )
               : null,
-            post.text ? textOf(model, post) : null,
+            ...(post.text ? this.#text(post) : []),
             pictures(model, entry),
             post.quote ? embedded(model, post.quote) : null,
             this.how.is_main
@@ -352,11 +386,29 @@ export class PostView {
     );
   }
 
+  /** @param {Entry["post"]} post */
+  #text(post) {
+    const shown = textOf(post);
+    if ((post.text?.length ?? 0) <= SHOWN_CHARS) return [shown];
+    const more = h(
+      "button",
+      {
+        type: "button",
+        class: "quiet",
+        onclick: () => {
+          shown.replaceWith(textOf(post, true));
+          more.remove();
+        },
+      },
+      "Show all of it",
+    );
+    return [shown, more];
+  }
+
   /** @param {Entry} entry */
   #more(entry) {
     const { model } = this;
     const is_mine = entry.author === model.me;
-    const name = model.nameOf(entry.author);
     return menu("More", icon("more"), () => [
       [
         "Copy the address of the post",
@@ -372,37 +424,14 @@ export class PostView {
             () => confirm("Delete this post? Those who have it already may keep it.") && follow(model.remove(entry)),
           ]
         : null,
-      is_mine
-        ? null
-        : [
-            model.follows(entry.author) ? `Unfollow ${name}` : `Follow ${name}`,
-            () => follow(model.setFollow(entry.author, !model.follows(entry.author))),
-          ],
-      is_mine
-        ? null
-        : [
-            `Mute ${name}`,
-            () => (
-              follow(model.setList("mutes", entry.author, true)),
-              toast(`${name} is muted; the profile undoes it.`)
-            ),
-          ],
-      is_mine
-        ? null
-        : [
-            `Block ${name}`,
-            () => (
-              follow(model.setList("blocks", entry.author, true)),
-              toast(`${name} is blocked; the profile undoes it.`)
-            ),
-          ],
+      ...(is_mine ? [] : aboutPerson(model, entry.author)),
     ]);
   }
 
   #drawActions() {
     const { model, pointer } = this;
     const entry = this.original ?? this.shown;
-    const { likes, reposts, replies, says } = model.counts(pointer, this.#refs);
+    const { likes, reposts, replies, says } = model.counts(pointer, this.#known);
     const liked = model.likes(pointer);
     const mine = model.repostOf(pointer);
     const key = JSON.stringify([likes.size, reposts, replies, liked, Boolean(mine), says]);

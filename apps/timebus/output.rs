@@ -1,6 +1,8 @@
 //! The one place that prints: results on stdout, everything else on stderr.
 
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -89,11 +91,59 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
+/// Lines of the log that are kept for whoever asks the peer what it said.
+const RECENT_LINES_MAX: usize = 500;
+/// Bytes of one such line; the rest is cut off.
+const RECENT_LINE_BYTES_MAX: usize = 2000;
+
+static RECENT: Mutex<VecDeque<String>> = Mutex::new(VecDeque::new());
+
+/// What was logged lately, the oldest first.
+pub(crate) fn recent() -> Vec<String> {
+    RECENT.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+/// Where logs go: to stderr, and into memory without colours.
+struct Log;
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let line = plain(text.trim_end());
+        let mut recent = RECENT.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() == RECENT_LINES_MAX {
+            recent.pop_front();
+        }
+        recent.push_back(line);
+        drop(recent);
+        io::stderr().write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// A line without the escapes that colour it, and not too long.
+fn plain(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find('\u{1b}') {
+        out.push_str(&rest[..at]);
+        let end = rest[at..].find('m').map_or(rest.len(), |end| at + end + 1);
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    out.truncate(out.floor_char_boundary(RECENT_LINE_BYTES_MAX));
+    printable(&out)
+}
+
 /// Sends logs to stderr. `RUST_LOG` says which, else `default`.
 pub(crate) fn log(default: &str, format: LogFormat) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Log);
     let colours = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     match format {
         LogFormat::Text => builder.with_ansi(colours).with_target(false).init(),
@@ -104,6 +154,13 @@ pub(crate) fn log(default: &str, format: LogFormat) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_are_kept_without_colours() {
+        assert_eq!(plain("\u{1b}[2m12:00\u{1b}[0m \u{1b}[32mINFO\u{1b}[0m hello"), "12:00 INFO hello");
+        assert_eq!(plain("cut \u{1b}[3"), "cut ");
+        assert_eq!(plain(&"ä".repeat(3000)).len(), RECENT_LINE_BYTES_MAX);
+    }
 
     #[test]
     fn terminals_get_no_control_characters() {

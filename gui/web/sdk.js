@@ -5,8 +5,9 @@
 //     notes.subscribe(({ state, value }) => show(state, value));
 //     await bus.at("/notes/hi").put("hello").done;
 //
-// A write shows at once in every store of the page (`local`), and is `durable` when the peer has it on disk. Writes that
-// the peer does not take now, because it is stopped, are kept in the browser and sent when it is back.
+// A write shows at once in every store of the page (`local`), is `durable` when the peer has it on disk, and `synced` when
+// another peer has. Writes that the peer does not take now, because it is stopped, are kept in the browser and sent when it
+// is back.
 
 import { Outbox, Write, random } from "./sdk/outbox.js";
 import { Problem } from "./sdk/problem.js";
@@ -20,9 +21,13 @@ export { Problem, Store, Write };
 /** @typedef {import("./sdk/wire.js").Liveness} Liveness */
 /** @typedef {{ space: string, name: string, petname: string | null, state: string, is_followed: boolean }} Person */
 /** @typedef {{ kind: string, target: string, source: string, body?: any }} Notice */
-/** @typedef {{ space: string, source: string, kind: string, at_ms: number, body?: any, from?: string[] }} Ref */
+/**
+ * Something that points at a place. `from` says where that is known from: `followed`, a space that is here; `inbox`, a notice;
+ * `index:<space>`. `confirmed`: it was seen to point there.
+ * @typedef {{ space: string, source: string, kind: string, at_ms: number, body?: any, from: string[], confirmed: boolean }} Ref
+ */
 /** @typedef {{ counts: Record<string, number>, refs: Ref[] }} Refs */
-/** @typedef {{ depth?: number, last?: number, first?: number, limit?: number }} Window which part of a large value */
+/** @typedef {{ depth?: number, last?: number, first?: number, limit?: number, kind?: string }} Window which part of a large value */
 
 /** @type {Promise<Bus> | null} */
 let opened = null;
@@ -126,6 +131,22 @@ export class Bus {
   }
 
   /**
+   * Whose spaces are here, from now on: a store of `{ spaces: Person[] }`. Needs `/.sys/spaces`.
+   */
+  watchPeople() {
+    return this.watchAt("/.sys/spaces", {});
+  }
+
+  /**
+   * Who points at a place, from now on: a store of {@link Refs}. Needs `/.sys/refs`.
+   * @param {string} pointer as in `/@<key>/posts/1`
+   * @param {{ kind?: string, limit?: number }} [which]
+   */
+  watchRefs(pointer, which = {}) {
+    return this.watchAt(`/.sys/refs${pointer}`, which);
+  }
+
+  /**
    * Who points at a place: likes, replies. Needs `/.sys/refs`.
    * @param {string} pointer as in `/@<key>/posts/1`
    * @param {string} [kind]
@@ -189,6 +210,7 @@ export class Bus {
       (write) => !write.is_seen && overlaps(write.path, path) && write.entry.op !== "notice",
     );
     const parents = seen ? [...seen, ...own.map((write) => write.entry.label)] : undefined;
+    if (op === "file") return this.#outbox.add(op, path, { value: { "@type": value.type } }, value);
     return this.#outbox.add(op, path, op === "delete" ? { parents } : { value, parents });
   }
 
@@ -205,6 +227,12 @@ export class Bus {
         best = store;
     }
     return best?.base;
+  }
+
+  /** A file that this page wrote and that is on its way. @param {string} path @returns {Blob | undefined} */
+  fileAt(path) {
+    const write = this.#outbox.writes.findLast((write) => write.path === path && write.entry.op === "file");
+    return write && this.#outbox.file(write.entry.label);
   }
 
   /**
@@ -248,6 +276,11 @@ export class Place {
     this.#bus = bus;
     /** The whole path, as in `/@<key>/posts/1`: what likes and replies point at. */
     this.pointer = pointer;
+  }
+
+  /** Whether a file that this page wrote here is still on its way. */
+  get isOnItsWay() {
+    return this.#bus.fileAt(this.pointer) !== undefined;
   }
 
   /**
@@ -336,6 +369,14 @@ export class Place {
     return Object.assign(this.#bus.writeAt("put", place.pointer, value, undefined), { name, place });
   }
 
+  /**
+   * Keeps a file of any size here, under its media type. `url` reads it.
+   * @param {Blob} file
+   */
+  putFile(file) {
+    return this.#bus.writeAt("file", this.pointer, file, undefined);
+  }
+
   /** @param {{ base?: Version }} [how] */
   delete({ base } = {}) {
     return this.#bus.writeAt("delete", this.pointer, undefined, base);
@@ -363,8 +404,8 @@ export class Place {
 
   /** The bytes of a file, as a `blob:` URL that an image can show. @returns {Promise<string>} */
   async url() {
-    const response = await this.#bus.http("GET", this.pointer);
-    return URL.createObjectURL(await response.blob());
+    const own = this.#bus.fileAt(this.pointer);
+    return URL.createObjectURL(own ?? (await (await this.#bus.http("GET", this.pointer)).blob()));
   }
 }
 

@@ -10,8 +10,11 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
-use timebus_store::blobs::{Blobs, SaveError};
+use timebus_store::blobs::partial::PIECE_BYTES as PIECE;
+use timebus_store::blobs::{BlobHash, Blobs, Lease, SaveError};
+use timebus_store::pipeline::Space;
 
 use crate::peer::Peer;
 use crate::problem::Problem;
@@ -34,6 +37,8 @@ pub(crate) const PIECE_BYTES: usize = 512 * 1024;
 /// How often blobs that nothing refers to are looked for.
 const COLLECT_EVERY: Duration = Duration::from_secs(3600);
 
+/// How long nothing may come of a blob that is needed at once.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How often it is looked whether the peer takes part in the network by now.
 const ENTER_EVERY: Duration = Duration::from_secs(1);
 
@@ -62,6 +67,49 @@ pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", error.to_string()))
+}
+
+/// Keeps bytes as a blob. The lease holds it until a value names it.
+pub(crate) async fn keep(peer: &Peer, bytes: Bytes) -> Result<(BlobHash, u64, Lease), Problem> {
+    let blobs = of(peer)?.clone();
+    let kept = beside(move || {
+        let mut writer = blobs.writer()?;
+        writer.write(&bytes)?;
+        writer.finish()
+    });
+    kept.await?.map_err(|error| save_problem(&error))
+}
+
+/// All bytes of a blob, got from others if they are not here. Who asks knows that it is not too large.
+pub(crate) async fn whole(peer: &Peer, space: Space, hash: BlobHash, len: u64) -> Result<Vec<u8>, Problem> {
+    let missing = || {
+        Problem::new(
+            StatusCode::GATEWAY_TIMEOUT,
+            "blob-unavailable",
+            "nobody who has these bytes is there",
+            format!("{len} bytes ({hash}) are missing"),
+        )
+        .with_fix("ask again later; what has come is kept")
+    };
+    let (blobs, network) = (of(peer)?.clone(), peer.network());
+    let here = beside(move || blobs.open_blob(hash).ok().flatten().and_then(|blob| blob.read(0..blob.len()).ok())).await?;
+    if let Some(bytes) = here {
+        return Ok(bytes);
+    }
+    let Some(network) = network else { return Err(missing()) };
+    let fetching = network.blobs().fetch(&peer.store, space, hash, len).await;
+    let mut fetch = fetching.map_err(|error| save_problem(&error))?.ok_or_else(missing)?;
+    let pieces = u32::try_from(len.div_ceil(PIECE)).map_err(|_| missing())?;
+    fetch.reads(0..pieces, false);
+    let mut whole = Vec::new();
+    for piece in 0..pieces {
+        if !fetch.piece(piece, PATIENCE).await {
+            return Err(missing());
+        }
+        let partial = std::sync::Arc::clone(&fetch.partial);
+        whole.extend(beside(move || partial.bytes(piece)).await?.map_err(|_| missing())?);
+    }
+    Ok(whole)
 }
 
 /// Waits until the peer takes part in the network.

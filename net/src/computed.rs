@@ -35,7 +35,9 @@ use crate::words::{action_words, scope_path};
 /// Places in which two values differ; with more of them, all is told again.
 const EDITS_MAX: usize = 512;
 /// Shortest time between two looks at one value, so that a busy store is not looked through for every change.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(30);
+/// Looking takes one part in so many of the time at most.
+const SHARE: u32 = 10;
 
 /// A value that is worked out.
 #[derive(Clone, Debug, PartialEq)]
@@ -224,7 +226,8 @@ pub(crate) struct Computed {
     /// What was seen last, and whether the watcher was told yet.
     now: Option<Serde>,
     told: Told,
-    looked: Instant,
+    /// Before this it is not looked again.
+    rests_until: Instant,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -252,8 +255,9 @@ impl Computed {
         for wake in &mut wakes {
             wake.borrow_and_update();
         }
-        let (looked, now) = (Instant::now(), source.read(peer, who).await?);
-        Ok(Self { peer: peer.clone(), who: who.clone(), source, form, wakes, now, told: Told::Nothing, looked })
+        let now = source.read(peer, who).await?;
+        let rests_until = Instant::now() + PAUSE;
+        Ok(Self { peer: peer.clone(), who: who.clone(), source, form, wakes, now, told: Told::Nothing, rests_until })
     }
 
     /// The snapshot, and then what is new whenever something is.
@@ -289,12 +293,14 @@ impl Computed {
             let changes = select_all(self.wakes.iter_mut().map(|wake| Box::pin(wake.changed())));
             // Rights may also end by themselves.
             drop(tokio::time::timeout(RECHECK, changes).await);
-            tokio::time::sleep_until(self.looked + PAUSE).await;
+            tokio::time::sleep_until(self.rests_until).await;
             for wake in &mut self.wakes {
                 wake.borrow_and_update();
             }
-            self.looked = Instant::now();
-            match self.source.read(&self.peer, &self.who).await {
+            let begun = Instant::now();
+            let read = self.source.read(&self.peer, &self.who).await;
+            self.rests_until = Instant::now() + PAUSE.max(begun.elapsed() * SHARE);
+            match read {
                 Ok(value) if value == self.now => {}
                 Ok(value) => {
                     let before = std::mem::replace(&mut self.now, value);

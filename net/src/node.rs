@@ -148,6 +148,8 @@ pub struct Node {
     links: BTreeMap<LinkId, Linked>,
     calls: BTreeMap<PublicKey, Call>,
     bans: BTreeMap<PublicKey, u64>,
+    /// Up to which arrival number some other peer has what is here on its disk, as far as was said since the start.
+    delivered: BTreeMap<TimelineId, u64>,
     /// Spaces that are read, and until when they stay open.
     visits: BTreeMap<PublicKey, u64>,
     /// Changes that are fetched again, and until when.
@@ -189,6 +191,7 @@ impl Node {
             links: BTreeMap::new(),
             calls: BTreeMap::new(),
             bans: BTreeMap::new(),
+            delivered: BTreeMap::new(),
             visits: BTreeMap::new(),
             fetches: BTreeMap::new(),
             plans: BTreeMap::new(),
@@ -541,7 +544,13 @@ impl Node {
                     }
                     acts.push(Act::Fetched { changes });
                 }
-                Output::Delivered { .. } => {}
+                Output::Delivered { timeline, upto } => {
+                    let known = self.delivered.entry(timeline).or_default();
+                    if upto > *known {
+                        *known = upto;
+                        acts.push(Act::Changed);
+                    }
+                }
                 Output::Redeem { token, device } => {
                     if let Some(remote) = linked.remote.clone() {
                         acts.push(Act::Redeem { link, token, device, remote });

@@ -43,7 +43,8 @@ pub struct PeerConfig {
     pub connections_max: usize,
     /// Connections of one web origin at once. Default 1 024.
     pub origin_connections_max: usize,
-    /// Subscriptions of one web origin at once, over all its connections. Default 256.
+    /// Subscriptions of one web origin at once, over all its connections. Default 2 048: a page that shows what hundreds of
+    /// people write, in several windows.
     pub origin_subscriptions_max: usize,
     /// Largest request body in bytes. Default 64 MiB; a JSON body takes several times that while it is read.
     pub body_bytes_max: usize,
@@ -56,6 +57,8 @@ pub struct PeerConfig {
     pub heartbeat_s: u64,
     /// The pages: a function from a path below `/.gui/` to a file; the empty path is the start page.
     pub gui: Option<fn(&str) -> Option<GuiFile>>,
+    /// What the program has said lately, in lines, the oldest first. Default nothing.
+    pub output: Option<fn() -> Vec<String>>,
     /// Apps that ship with the program. Default none.
     pub apps: &'static [crate::apps::BuiltIn],
 }
@@ -66,12 +69,13 @@ impl Default for PeerConfig {
             hosts: Vec::new(),
             connections_max: 4096,
             origin_connections_max: 1024,
-            origin_subscriptions_max: 256,
+            origin_subscriptions_max: 2048,
             body_bytes_max: 64 * 1024 * 1024,
             cached_files_bytes_max: crate::blobs::cache::CACHE_BYTES_MAX,
             cache_bytes: 32 * 1024 * 1024,
             heartbeat_s: 60,
             gui: None,
+            output: None,
             apps: &[],
         }
     }

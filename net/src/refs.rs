@@ -71,6 +71,8 @@ struct State {
     upto: HashMap<u32, u64>,
     targets: BTreeMap<Pointer, BTreeSet<Place>>,
     places: BTreeMap<Place, Pointer>,
+    /// What had arrived when everything was looked at the last time.
+    arrivals: Option<u64>,
 }
 
 /// The references that were found in held spaces.
@@ -274,13 +276,18 @@ impl Refs {
     /// Everything that is known to point at something, the oldest first.
     pub(crate) fn about(&self, store: &Store, inbox: &Inbox, target: &Pointer, trust: &Trust) -> Result<Vec<Shown>, StorageError> {
         let mut all: BTreeMap<(Pointer, Box<str>), Shown> = BTreeMap::new();
+        let arrivals = *store.arrivals().borrow();
         let rows = store.snapshot();
         let places: Vec<Place> = {
             let mut state = lock(&self.0);
-            for held in store.spaces() {
-                for space in store.shown(held.key) {
-                    state.refresh(store, &rows, space)?;
+            // Many ask after each change, and one look does for all of them.
+            if state.arrivals != Some(arrivals) {
+                for held in store.spaces() {
+                    for space in store.shown(held.key) {
+                        state.refresh(store, &rows, space)?;
+                    }
                 }
+                state.arrivals = Some(arrivals);
             }
             state.targets.get(target).into_iter().flatten().cloned().collect()
         };

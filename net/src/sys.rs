@@ -26,12 +26,12 @@ use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::read::{insert, versions};
 use crate::route::{Ask, storage_problem, write_problem};
-use crate::target::{Query, Target};
+use crate::target::{Query, Target, View};
 use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
 /// What `/.sys` has to read.
-const PARTS: [&str; 21] = [
+const PARTS: [&str; 23] = [
     "status",
     "metrics",
     "blobs",
@@ -53,6 +53,8 @@ const PARTS: [&str; 21] = [
     "outbox",
     "refs",
     "indexes",
+    "output",
+    "synced",
 ];
 /// Largest body of a request to the system.
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
@@ -88,6 +90,7 @@ mod costs;
 mod files;
 mod find;
 pub(crate) mod network;
+mod raw;
 mod rights;
 mod succession;
 mod timelines;
@@ -168,6 +171,7 @@ pub(crate) async fn act(
         "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, query)),
         "conflicts" if reads => at().await.and_then(|(space, path)| conflicts(peer, space, &path)),
         "diff" if reads => at().await.and_then(|(space, path)| diff(peer, space, &path, head)),
+        "output" if reads => Ok(answer_json(&json!({ "lines": peer.config.output.map(|lines| lines()).unwrap_or_default() }))),
         "backup" if reads => crate::backup::stream(peer).await,
         "fsck" if writes => crate::fsck::fsck(peer, body).await,
         "undo" if writes => {
@@ -355,6 +359,12 @@ fn log(peer: &Peer, space: Space, path: &Path, query: &Query) -> Result<Response
         let mut entry = describe(peer, space.main(), &own, &rows).map_err(failed)?;
         entry["paths"] = paths.iter().take(PATHS_MAX).map(ToString::to_string).collect();
         entry["paths_total"] = paths.len().into();
+        if query.view == View::Raw
+            && let Ok(record) = peer.store().log().read(own.place)
+            && let Ok(signed) = Change::decode(&record.payload)
+        {
+            entry["raw"] = raw::change(signed.content(), &space.key);
+        }
         changes.push(entry);
     }
     Ok(answer_json(&json!({ "changes": changes })))

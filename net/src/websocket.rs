@@ -22,7 +22,7 @@ use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::tree::{Show, Tree};
 use timebus_store::value::Mime;
-use timebus_store::writer::{Action, Condition, Request, TextEdits};
+use timebus_store::writer::{Action, Condition, Request, TextEdits, resolve};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -62,8 +62,8 @@ const PROTOCOL: &str = "timebus.v1";
 pub(crate) const PEER_PROTOCOL: &str = "timebus.peer.v1";
 /// How long a page may take to say who it is.
 const AUTH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Watches of one socket.
-const WATCHES_MAX: usize = 256;
+/// Watches of one socket: a page that shows what hundreds of people write.
+const WATCHES_MAX: usize = 1024;
 /// Requests of one socket that are not answered yet; more are read later.
 const PENDING_MAX: usize = 256;
 /// Largest message.
@@ -550,11 +550,11 @@ impl Socket {
     }
 
     fn act(&mut self, id: u64, mut message: Fields) -> Result<Option<Vec<u8>>, Problem> {
-        if let Some(source) = message.take_source("watch")? {
+        if let Some(source) = message.take_source("watch", &self.peer.space())? {
             message.finish()?;
             return self.compute(id, source).map(|()| None);
         }
-        if let Some(source) = message.take_source("get")? {
+        if let Some(source) = message.take_source("get", &self.peer.space())? {
             message.finish()?;
             self.look(id, source);
             return Ok(None);
@@ -642,6 +642,8 @@ impl Socket {
         let label = message.take_text("version");
         let parents = message.take_versions("parents")?;
         let durable = message.0.remove("async") != Some(Json::Bool(true));
+        // Where the change stands among those that came here, for who compares that with `/.sys/synced`.
+        let says_at = message.0.remove("at") == Some(Json::Bool(true));
         message.finish()?;
         charge(&self.peer, &self.who, bytes)?;
         let may_name = named::may_name(&self.who, None);
@@ -661,6 +663,11 @@ impl Socket {
                     if let Some(created) = &written.created {
                         out.extend_from_slice(b",\"created\":");
                         write_string(&created.to_string(), &mut out);
+                    }
+                    let change = written.change.filter(|_| says_at).map(|change| change.to_string());
+                    let at = change.and_then(|change| resolve(&*peer.store().snapshot(), space.main(), &[change]).ok()?.pop());
+                    if let Some(at) = at {
+                        out.extend_from_slice(format!(",\"at\":{at}").as_bytes());
                     }
                     out.extend_from_slice(format!(",\"durable\":{}}}", written.durable).as_bytes());
                     out

@@ -74,7 +74,7 @@ impl Window {
             return Ok(outline(store, rows, at, path)?.map(|json| Page { json, next: None, skipped: 0 }));
         }
         if node.below == 0 || node.loose || is_list(&node, rows, &key)? {
-            return Ok(self.cut(&store.read(rows, at, path)?.tree, &space));
+            return Ok(self.cut(&store.tree(rows, at, path)?, &space));
         }
         let wanted = self.wanted();
         let mut names: VecDeque<Box<str>> = VecDeque::new();
@@ -98,7 +98,7 @@ impl Window {
             let Ok(child) = path.join(Segment::Name(name.clone())) else { continue };
             let shown = match self.depth {
                 Some(1) => outline(store, rows, at, &child)?,
-                depth => shown(&store.read(rows, at, &child)?.tree, depth.map(|depth| depth - 1), &space),
+                depth => shown(&store.tree(rows, at, &child)?, depth.map(|depth| depth - 1), &space),
             };
             members.extend(shown.map(|json| (String::from(name), json)));
         }
@@ -155,7 +155,7 @@ fn outline(store: &Store, rows: &Committed, at: Space, path: &Path) -> Result<Op
     let key = node_key(at.main(), &path.key());
     let node = Node::load(rows, &key)?;
     if node.below == 0 || node.loose {
-        return Ok(shown(&store.read(rows, at, path)?.tree, Some(0), &at.key));
+        return Ok(shown(&store.tree(rows, at, path)?, Some(0), &at.key));
     }
     Ok(Some(marker(node.below, is_list(&node, rows, &key)?)))
 }

@@ -232,7 +232,12 @@ impl Inbox {
     /// Notices about one thing, the oldest first.
     #[must_use]
     pub fn about(&self, target: &Pointer) -> Vec<Kept> {
-        self.list().into_iter().filter(|kept| kept.notice.target == *target).collect()
+        let state = self.state();
+        let of_it = |entry: &&Entry| entry.notice.as_ref().is_some_and(|notice| notice.target == *target);
+        let found = state.entries.iter().filter(|(_, entry)| of_it(entry));
+        let mut found: Vec<(u64, Kept)> = found.filter_map(|(slot, entry)| Some((entry.order, kept(slot, entry)?))).collect();
+        found.sort_unstable_by_key(|(order, _)| *order);
+        found.into_iter().map(|(_, kept)| kept).collect()
     }
 
     /// What shows at a path below `/.drop`: by sender, then by slot.

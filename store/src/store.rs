@@ -973,7 +973,16 @@ impl Store {
     ///
     /// [`StorageError`].
     pub fn read(&self, rows: &Committed, space: Space, path: &Path) -> Result<Reading, StorageError> {
-        Ok(Reading { tree: Tree::load(rows, space.main(), path, CONFLICT_PAGE)?, version: self.version(rows, space, path)? })
+        Ok(Reading { tree: self.tree(rows, space, path)?, version: self.version(rows, space, path)? })
+    }
+
+    /// What is at a path, for whoever does not ask for its version, which takes longer to find out.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn tree(&self, rows: &Committed, space: Space, path: &Path) -> Result<Tree, StorageError> {
+        Tree::load(rows, space.main(), path, CONFLICT_PAGE)
     }
 
     /// What was at a path at versions, as their writers saw it.

@@ -78,6 +78,9 @@ fn an_upgrade_asks_for_what_is_new_and_moves_no_data() {
 fn a_friend_gets_the_app_with_the_invite_and_it_survives_its_author() {
     let (alice, bob) = (Peer::start(), Peer::start());
     let at = folder(alice.home(), "board", WANTS, "<p>hers");
+    // What is too large for a value goes beside the tree, as files do.
+    let picture: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(format!("{at}/picture.png"), &picture).expect("written");
     let hers = install(&alice, &at);
     let shared = run(alice.home(), &["app", "share", "board", "--to", "/boards", "--can", "write"]);
     assert_eq!(shared.code, 0, "{shared:?}");
@@ -86,6 +89,7 @@ fn a_friend_gets_the_app_with_the_invite_and_it_survives_its_author() {
     assert_eq!(looked["app"], json!({"name": "board", "version": hers["version"]}), "{looked}");
     let his = install(&bob, &link);
     assert_eq!((&his["version"], &his["source"]["space"]), (&hers["version"], &alice.ready["id"]), "{his}");
+    assert!(Origin::new(&bob, "board").ask("GET", "/picture.png", &[], "").body == picture, "the picture is another one");
     let alice = alice.restart();
     let home = alice.stop();
     assert_eq!(Origin::new(&bob, "board").ask("GET", "/", &[], "").text(), "<p>hers");

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::neighbours::{invite, join, json as verb, poll, run};
 use crate::peer::Peer;
+use crate::socket::Socket;
 
 fn id(peer: &Peer) -> String {
     peer.ready["id"].as_str().expect("a key").to_owned()
@@ -122,4 +123,35 @@ fn an_inbox_is_its_owners_to_look_into_to_empty_and_to_close() {
     // Whoever is blocked is heard no more.
     assert_eq!(run(alice.home(), &["block", &id(&bob)]).code, 0);
     assert_eq!(counts(&alice, "/posts/1"), (0, 0));
+}
+
+#[test]
+fn whether_another_peer_has_a_write_can_be_watched() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    join(&bob, &invite(&alice, &[]), "alice");
+    let mut socket = Socket::open(&alice);
+    let written = socket.request(&json!({"id": 1, "put": "/posts/1", "value": "hello", "at": true}));
+    let at = written["at"].as_i64().unwrap_or_else(|| panic!("{written}"));
+    socket.say(&json!({"id": 2, "watch": "/.sys/synced"}));
+    let first = socket.hear();
+    let mut upto = first["snapshot"]["upto"].clone();
+    while upto.as_i64().unwrap_or_else(|| panic!("{first}")) < at {
+        let told = socket.hear();
+        if told["put"] == "/.sys/synced/upto" {
+            upto = told["value"].clone();
+        }
+    }
+    assert_eq!(bob.value(&format!("/@{}/posts/1", id(&alice))), "hello");
+}
+
+#[test]
+fn the_own_inbox_has_two_names_and_a_page_that_comes_back_is_told_all_of_it() {
+    let alice = Peer::start();
+    let notice = json!({"kind": "like", "target": format!("/@{}/posts/1", id(&alice)), "source": format!("/@{}/likes/1", id(&alice))});
+    assert_eq!(alice.send("POST", "/.drop", &[], notice.to_string()).status, 200);
+    let mut socket = Socket::open(&alice);
+    let whole = socket.request(&json!({"id": 1, "watch": "/.drop"}))["snapshot"].clone();
+    assert!(whole.to_string().contains("\"like\""), "{whole}");
+    let again = socket.request(&json!({"id": 2, "watch": drop_of(&alice), "from": ["of before"]}));
+    assert_eq!(again["snapshot"], whole, "{again}");
 }

@@ -5,20 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::Value;
-use timebus_identity::{Keys, PublicKey, SecretKey, Verified, hash};
+use timebus_identity::{Keys, PublicKey};
 use timebus_net::link::endpoint::EndpointConfig;
 use timebus_net::network::{Network, NetworkConfig};
 use timebus_net::node::Event;
-use timebus_store::change::Change;
-use timebus_store::engine::{Engine, MemoryHome};
-use timebus_store::grant::{Actions, Audience, Grant, Scope, Timelines};
 use timebus_store::ids::ChangeId;
-use timebus_store::json::{Json, Limits};
-use timebus_store::op::Op;
-use timebus_store::path::Path;
 use timebus_store::store::{Config, Store, lock_home};
-use timebus_store::writer::{Action, Condition, Request, Statement};
 
+use crate::author::Author;
 use crate::data;
 
 const PEERS: usize = 6;
@@ -29,76 +23,20 @@ const BATCH: usize = 20;
 /// How long everything may take before the test gives up; far more than it ever takes.
 const DEADLINE: Duration = Duration::from_secs(120);
 
-/// Somebody who writes at home, and brings what is written to a peer.
-struct Author {
-    engine: Engine,
-    /// Changes that were brought, of rights and of values.
-    brought: [u64; 2],
-    /// Which peer keeps the space.
+/// Somebody, and which peer keeps the space.
+struct Placed {
+    author: Author,
     peer: usize,
 }
 
-impl Author {
-    fn new(name: &str, peer: usize, now_ms: u64) -> Self {
-        let key = |what: &str| SecretKey::from_seed(hash("social author", &[name.as_bytes(), what.as_bytes()]));
-        let mut home = MemoryHome::new(key("root"), &key("next"), key("device"));
-        let mut engine = Engine::open(&mut home, &Config::default(), now_ms).expect("a new home opens");
-        // What people say is for everybody. Who has it is a matter of who asks for it.
-        let public = Grant {
-            audience: Audience::Anyone,
-            scope: Scope::everything(),
-            timelines: Timelines::All,
-            actions: Actions(Actions::SYNC.0 | Actions::READ.0),
-            bytes_max: 0,
-            change_bytes_max: 0,
-            not_after_ms: 0,
-            depth: 0,
-            label: "public".into(),
-        };
-        let store = engine.store().clone();
-        let stated = engine.finish(async move { store.state(Statement::Ops(vec![Op::Grant(public)]), now_ms).await });
-        stated.expect("the engine answers").expect("the owner may");
-        Self { engine, brought: [0; 2], peer }
+impl Placed {
+    fn say(&mut self, message: &Value) {
+        let value = &message["value"];
+        self.author.put(&format!("/messages/{}", value["sequence"]), &value["content"], value["timestamp"].as_u64().expect("a time"));
     }
 
     fn space(&self) -> PublicKey {
-        self.engine.store().space()
-    }
-
-    fn say(&mut self, message: &Value) {
-        let value = &message["value"];
-        let path = Path::parse(&format!("/messages/{}", value["sequence"])).expect("a path");
-        let content = Json::parse(value["content"].to_string().as_bytes(), Limits::default()).expect("JSON");
-        let request = Request {
-            space: None,
-            path,
-            action: Action::Put(content),
-            parents: None,
-            label: None,
-            condition: Condition::None,
-            time_ms: value["timestamp"].as_u64().expect("a time"),
-            durable: true,
-            may_name: None,
-        };
-        let store = self.engine.store().clone();
-        self.engine.finish(async move { store.write(request).await }).expect("the engine answers").expect("the owner may write");
-    }
-
-    /// What was said since the last time.
-    fn news(&mut self) -> Vec<Verified<Change>> {
-        self.engine.settle();
-        let store = self.engine.store();
-        let (own, rows) = (store.own(), store.snapshot());
-        let mut news = Vec::new();
-        for (t, brought) in [own.auth(), own.main()].into_iter().zip(&mut self.brought) {
-            for change in store.changes(&rows, t, *brought + 1) {
-                let (a, _) = change.expect("memory does not fail");
-                *brought = a;
-                let record = store.record(&rows, t, a).expect("memory does not fail");
-                news.push(Change::decode(&record).expect("a change").verify().expect("its author signed it"));
-            }
-        }
-        news
+        self.author.store().space()
     }
 }
 
@@ -128,9 +66,9 @@ fn changes(store: &Store, space: &PublicKey) -> BTreeSet<ChangeId> {
     all.map(|change| change.expect("the store can be read").1.id).collect()
 }
 
-async fn bring(peers: &[Peer], author: &mut Author) {
-    let news = author.news();
-    let offered = peers[author.peer].store.offer(news).await.expect("the disk takes it");
+async fn bring(peers: &[Peer], one: &mut Placed) {
+    let news = one.author.news();
+    let offered = peers[one.peer].store.offer(news).await.expect("the disk takes it");
     assert!(offered.refused.is_empty(), "{:?}", offered.refused);
 }
 
@@ -156,8 +94,8 @@ fn six_peers_hold_exactly_whom_their_people_follow() {
     let name = |message: &Value| message["value"]["author"].as_str().expect("an author").to_owned();
     let names: BTreeSet<String> = messages.iter().map(name).collect();
     let begin_ms = messages[0]["value"]["timestamp"].as_u64().expect("a time");
-    let mut authors: BTreeMap<String, Author> =
-        names.iter().enumerate().map(|(number, name)| (name.clone(), Author::new(name, number % PEERS, begin_ms))).collect();
+    let place = |(number, name): (usize, &String)| (name.clone(), Placed { author: Author::new(name, begin_ms), peer: number % PEERS });
+    let mut authors: BTreeMap<String, Placed> = names.iter().enumerate().map(place).collect();
 
     // The engines of the authors are driven from outside of it.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads");
@@ -207,7 +145,7 @@ fn six_peers_hold_exactly_whom_their_people_follow() {
     }
 
     let whole: BTreeMap<&String, BTreeSet<ChangeId>> =
-        authors.iter().map(|(name, author)| (name, changes(author.engine.store(), &author.space()))).collect();
+        authors.iter().map(|(name, author)| (name, changes(author.author.store(), &author.space()))).collect();
     let said: usize = whole.values().map(BTreeSet::len).sum();
     assert!(said >= messages.len(), "every message is a change");
     let deadline = tokio::time::Instant::now() + DEADLINE;

@@ -88,19 +88,19 @@ fn unwatch_ends_only_that_watch() {
 fn a_socket_has_many_watches_but_not_any_number() {
     let peer = Peer::start();
     let mut socket = Socket::open(&peer);
-    for id in 0..256 {
+    for id in 0..1024 {
         socket.say(&json!({"id": id, "watch": format!("/many/{id}")}));
     }
     let mut caught_up = 0;
-    while caught_up < 256 {
+    while caught_up < 1024 {
         let message = socket.hear();
         assert!(message.get("error").is_none(), "{message}");
         caught_up += usize::from(message.get("caught_up").is_some());
     }
-    assert_eq!(socket.request(&json!({"id": 999, "watch": "/more"}))["error"]["status"], 429);
-    peer.put("/many", &(0..256).map(|id| (id.to_string(), json!(id))).collect());
+    assert_eq!(socket.request(&json!({"id": 9999, "watch": "/more"}))["error"]["status"], 429);
+    peer.put("/many", &(0..1024).map(|id| (id.to_string(), json!(id))).collect());
     let mut heard = std::collections::BTreeSet::new();
-    while heard.len() < 256 {
+    while heard.len() < 1024 {
         let message = socket.hear();
         assert_eq!(message["value"], message["id"], "{message}");
         assert!(heard.insert(message["id"].as_u64()), "twice: {message}");

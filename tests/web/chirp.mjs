@@ -1,8 +1,53 @@
 // Two people, two peers: publish, invite, join, post, like, answer, notice, write while the peer is stopped, come back.
 
+import { randomBytes } from "node:crypto";
+import { crc32, deflateSync } from "node:zlib";
 import { accessible, http, invite, openApp, peers, person, same, shot, timebus, until, withBrowser } from "./web.mjs";
 
 const [alice, bob] = peers;
+
+/** A picture that no encoder makes small. @param {number} side */
+function noise(side) {
+  const chunk = (/** @type {string} */ name, /** @type {Buffer} */ data) => {
+    const body = Buffer.concat([Buffer.from(name), data]);
+    const [size, sum] = [Buffer.alloc(4), Buffer.alloc(4)];
+    size.writeUInt32BE(data.length);
+    sum.writeUInt32BE(crc32(body));
+    return Buffer.concat([size, body, sum]);
+  };
+  const head = Buffer.alloc(13);
+  head.writeUInt32BE(side, 0);
+  head.writeUInt32BE(side, 4);
+  // Eight bits of red, green and blue.
+  head.set([8, 2], 8);
+  const rows = randomBytes(side * (3 * side + 1));
+  for (let at = 0; at < side; at += 1) rows[at * (3 * side + 1)] = 0;
+  const signature = Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]);
+  return Buffer.concat([signature, chunk("IHDR", head), chunk("IDAT", deflateSync(rows)), chunk("IEND", Buffer.alloc(0))]);
+}
+
+/** Waits for a picture of that size. @param {import("playwright-core").Page} page @param {string} text of its post @param {number} side */
+async function seesPicture(page, text, side) {
+  const image = page.getByRole("article").filter({ hasText: text }).locator(".pictures img");
+  await until(`the picture of ${text} is drawn`, () => image.evaluate((image) => image.naturalWidth).then((is) => is === side));
+}
+
+/** In a page: when a button has such a label. @param {string} label @returns {Promise<number>} */
+function whenLabelled(label) {
+  const wanted = new RegExp(label);
+  return new Promise((resolve) => {
+    const look = () => {
+      const posts = [...document.querySelectorAll("article")].filter((post) => post.textContent?.includes("First post"));
+      const all = posts.flatMap((post) => [...post.querySelectorAll(".action.like, .action.liked")]);
+      if (!all.some((button) => wanted.test(button.getAttribute("aria-label") ?? ""))) return;
+      observer.disconnect();
+      resolve(Date.now());
+    };
+    const observer = new MutationObserver(look);
+    observer.observe(document.body, { subtree: true, childList: true });
+    look();
+  });
+}
 
 await withBrowser(async (browser) => {
   const hers = await person(browser);
@@ -17,6 +62,16 @@ await withBrowser(async (browser) => {
   await a.getByRole("button", { name: "Post", exact: true }).last().click();
   await a.getByRole("article").getByText("First post").waitFor();
   same(await a.getByRole("link", { name: "#hashtag" }).count(), 1, "hashtags are links");
+  await a.locator('main input[type="file"]').setInputFiles({ name: "noise.png", mimeType: "image/png", buffer: noise(500) });
+  await a.getByRole("textbox", { name: "Describe the picture" }).fill("Nothing but noise");
+  await a.getByRole("textbox", { name: "What is happening?" }).fill("A picture that is too large for a value");
+  await a.getByRole("button", { name: "Post", exact: true }).last().click();
+  await seesPicture(a, "A picture that", 500);
+  const [kept] = await until("the picture is on disk", async () => {
+    const pictures = await http(alice, "/chirp/pictures");
+    return pictures.status === 200 && Object.values(pictures.json());
+  });
+  if (!(kept["@bytes_total"] > 64 * 1024)) throw new Error(`the picture is ${JSON.stringify(kept).slice(0, 200)}`);
   await shot(a, "chirp-first");
 
   // The friend takes the link, and sees it.
@@ -26,17 +81,30 @@ await withBrowser(async (browser) => {
   await openApp(bob, his.page, "chirp");
   const b = his.page;
   await b.getByRole("article").getByText("First post").waitFor();
+  await seesPicture(b, "A picture that", 500);
   await b.getByRole("textbox", { name: "Name" }).fill("Bob");
   await b.getByRole("button", { name: "Save" }).click();
   await b.getByRole("link", { name: "Alice" }).first().waitFor();
   await shot(b, "chirp-phone");
 
-  // A like travels to the screen of whoever wrote it.
-  await b.getByRole("button", { name: /^Like/ }).click();
-  const began = Date.now();
-  await a.getByRole("button", { name: /1 like/ }).waitFor();
-  console.log(`a like was on her screen after ${Date.now() - began} ms`);
-  await b.getByRole("button", { name: /^Answer/ }).click();
+  const first = (/** @type {import("playwright-core").Page} */ page) =>
+    page.getByRole("article").filter({ hasText: "First post" });
+  // A like travels to the screen of whoever wrote it, and is gone when it is taken back.
+  const took = [];
+  for (let at = 0; at < 11; at += 1) {
+    for (const [press, there] of [
+      [/^Like; 0/, /; 1 like$/],
+      [/^Take the like back/, /; 0 likes$/],
+    ]) {
+      if (at === 10 && press.source.startsWith("^Take")) continue;
+      const seen = a.evaluate(whenLabelled, there.source);
+      const began = await first(b).getByRole("button", { name: press }).evaluate((button) => (button.click(), Date.now()));
+      took.push((await seen) - began);
+    }
+  }
+  took.sort((a, b) => a - b);
+  console.log(`a like was on her screen after ${took[took.length >> 1]} ms at the median of ${took.length}, ${took.at(-1)} ms at most`);
+  await first(b).getByRole("button", { name: /^Answer/ }).click();
   await b.getByRole("dialog").getByRole("textbox", { name: "Write your answer" }).fill("Welcome, @alice!");
   await b.getByRole("dialog").getByRole("button", { name: "Answer" }).click();
   await a.getByRole("link", { name: /Notifications/ }).click();
@@ -45,16 +113,20 @@ await withBrowser(async (browser) => {
   await shot(a, "chirp-notices");
   await a.locator(".notice .embedded").first().click();
   await a.getByRole("article").getByText("Welcome,").first().waitFor();
+  same(await a.getByRole("article").getByRole("link", { name: "@alice", exact: true }).count(), 1, "a name is a link");
   await shot(a, "chirp-thread");
 
   // The peer is stopped: she reads on and writes on.
   await a.getByRole("link", { name: "Home" }).click();
   timebus(alice, "down");
-  await a.getByText("Your peer is not running").waitFor();
+  await a.getByText("timebus is not running").waitFor();
+  await a.locator('main input[type="file"]').setInputFiles({ name: "noise.png", mimeType: "image/png", buffer: noise(300) });
+  await a.getByRole("textbox", { name: "Describe the picture" }).waitFor();
   await a.getByRole("textbox", { name: "What is happening?" }).fill("Written while my peer was away");
   await a.getByRole("button", { name: "Post", exact: true }).last().click();
   await a.getByRole("article").getByText("Written while").waitFor();
   await a.getByText(/[1-9] changes? waiting/).waitFor();
+  await seesPicture(a, "Written while", 300);
   await shot(a, "chirp-offline");
   const { spawn } = await import("node:child_process");
   const up = spawn(
@@ -67,8 +139,9 @@ await withBrowser(async (browser) => {
       const posts = await http(alice, "/chirp/posts").catch(() => null);
       return posts?.status === 200 && posts.text.includes("Written while");
     });
-    await a.getByText("Your peer is not running").waitFor({ state: "hidden" });
+    await a.getByText("timebus is not running").waitFor({ state: "hidden" });
     await b.getByRole("article").getByText("Written while").waitFor();
+    await seesPicture(b, "Written while", 300);
     const kept = await a.evaluate(
       () => Object.keys(localStorage).filter((key) => key.startsWith("timebus:out:")).length,
     );

@@ -1,14 +1,8 @@
 // The peer's own pages: how somebody begins, installs an app, invites a friend, and what the friend sees.
 
-import { accessible, http, peers, person, same, shot, timebus, until, withBrowser } from "./web.mjs";
+import { accessible, http, peers, person, same, shot, signIn, timebus, until, withBrowser } from "./web.mjs";
 
 const [alice, bob] = peers;
-
-/** Signs in with a link that works once. @param {any} peer @param {import("playwright-core").Page} page */
-async function signIn(peer, page) {
-  const { code } = (await http(peer, "/.sys/login-code", { method: "POST" })).json();
-  await page.goto(`http://localhost:${peer.port}/#login=${code}`);
-}
 
 await withBrowser(async (browser) => {
   const hers = await person(browser);

@@ -34,5 +34,29 @@ await withBrowser(async (browser) => {
   await a.getByText(name).first().waitFor();
   await a.getByText("I do").waitFor();
   await shot(a, "chirp-stranger");
+  // Her post counts both, and says that nobody could check it.
+  await a.getByRole("link", { name: "Home" }).click();
+  const like = a.getByRole("button", { name: "Like; 1 like" });
+  await like.waitFor();
+  await a.getByRole("button", { name: "Answer; 1 answer" }).waitFor();
+  same(
+    (await like.getAttribute("title"))?.split(" · ").at(-1),
+    "Known from: 2 by notices of people whose space is not here",
+    "where the counts come from",
+  );
+  // What he takes back counts no more, and nobody has to look again.
+  await b.getByRole("button", { name: /^Take the like back/ }).click();
+  await a.getByRole("button", { name: "Like; 0 likes" }).waitFor();
+  await until("the notice is gone", async () => !(await http(alice, "/.drop")).text.includes('"like"'));
+  // Whom she blocks is counted and shown no more.
+  await b.getByRole("button", { name: /^Like/ }).last().click();
+  await like.waitFor();
+  await a.evaluate((key) => (location.hash = `#/@${key}`), bob.id);
+  await a.getByRole("button", { name: "More", exact: true }).first().click();
+  await a.getByRole("menuitem", { name: /^Block/ }).click();
+  await a.getByRole("link", { name: "Home" }).click();
+  await a.getByRole("button", { name: "Like; 0 likes" }).waitFor();
+  await a.getByRole("link", { name: /Notifications/ }).click();
+  await a.getByText("it is here").waitFor();
   same([...hers.complaints, ...his.complaints], [], "the browsers complain of nothing");
 });

@@ -1,13 +1,10 @@
 // Strings that break things elsewhere, in every field that people fill in: they are shown as they are, and do nothing.
 
 import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { http, openApp, peers, person, same, until, withBrowser } from "./web.mjs";
+import { dataFile, http, nameAt, openApp, peers, person, same, until, withBrowser } from "./web.mjs";
 
 const [peer] = peers;
-const root = fileURLToPath(new URL("../..", import.meta.url));
-const file = join(process.env.TIMEBUS_DATA ?? join(root, "../shared/data"), "02-social/blns.json");
+const file = dataFile("02-social/blns.json");
 const strings = [
   "<script>globalThis.hacked = 1</script>",
   '"><img src=x onerror="globalThis.hacked = 1">',
@@ -18,15 +15,6 @@ const strings = [
 ].filter((text) => text.trim() !== "" && text.isWellFormed() && !text.includes("\0"));
 /** @param {string} text @param {number} count */
 const first = (text, count) => [...text].slice(0, count).join("");
-const DIGITS = "0123456789abcdefghijkmnpqrstuvwx";
-
-/** @param {number} us */
-function nameAt(us) {
-  let name = "";
-  for (let rest = us, at = 0; at < 11; at += 1, rest = Math.floor(rest / 32)) name = DIGITS[rest % 32] + name;
-  return `${name}0000`;
-}
-
 const json = { "content-type": "application/json" };
 const posts = {};
 const now = Date.now() * 1000;

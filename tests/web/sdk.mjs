@@ -16,6 +16,7 @@ try {
   const wants = [
     { path: "/notes", may: ["read", "write"] },
     { path: "/.sys/spaces", may: ["read"] },
+    { path: "/.sys/refs", may: ["read"] },
   ];
   writeFileSync(join(folder, "app.json"), JSON.stringify({ name: "examples", title: "Examples", wants }));
   writeFileSync(join(folder, "index.html"), "<!doctype html><title>Examples</title>");

@@ -4,7 +4,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { need, same } from "./web.mjs";
+import { dataFile, need, same } from "./web.mjs";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const source = readFileSync(join(root, "apps/chirp/text.js"), "utf8");
@@ -24,8 +24,7 @@ const texts = [
   "\u200d",
   "😷 t.co/abc 中国",
 ];
-const folder = process.env.TIMEBUS_DATA ?? join(root, "../shared/data");
-const file = join(folder, "02-social/twitter-text-extract.yml");
+const file = dataFile("02-social/twitter-text-extract.yml");
 if (existsSync(file)) {
   const { tests } = need("yaml").parse(readFileSync(file, "utf8"));
   /** @param {string} section @param {(text: string) => { text: string }[]} find */

@@ -4,12 +4,31 @@ import { execFileSync } from "node:child_process";
 import { mkdirSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 /** Packages of `package.json`, wherever they were installed. */
 export const need = createRequire(join(process.env.TIMEBUS_NODE_MODULES, "web.js"));
 
 /** How long anything may take; far more than it ever does. */
 const DEADLINE_MS = 60_000;
+
+/** A file that tests read where it is. @param {string} name */
+export const dataFile = (name) => {
+  const folder = process.env.TIMEBUS_DATA ?? fileURLToPath(new URL("../../../shared/data", import.meta.url));
+  return join(folder, name);
+};
+
+const DIGITS = "0123456789abcdefghijkmnpqrstuvwx";
+
+/** A name as `post` makes them, for a time and whatever tells two of one time apart. @param {number} us @param {string} [salt] */
+export function nameAt(us, salt = "") {
+  let name = "";
+  for (let rest = us, at = 0; at < 11; at += 1, rest = Math.floor(rest / 32)) name = DIGITS[rest % 32] + name;
+  let chance = 0;
+  for (const letter of salt) chance = (chance * 31 + (letter.codePointAt(0) ?? 0)) % 2 ** 20;
+  for (let at = 0; at < 4; at += 1, chance = Math.floor(chance / 32)) name += DIGITS[chance % 32];
+  return name;
+}
 
 /** @typedef {{ home: string, id: string, port: number }} Peer */
 /** @type {Peer[]} */
@@ -86,6 +105,12 @@ export async function person(browser, options = {}) {
   });
   context.on("dialog", (dialog) => void dialog.accept());
   return { context, complaints, page: await context.newPage() };
+}
+
+/** Signs in with a link that works once. @param {Peer} peer @param {import("playwright-core").Page} page */
+export async function signIn(peer, page) {
+  const { code } = (await http(peer, "/.sys/login-code", { method: "POST" })).json();
+  await page.goto(`http://localhost:${peer.port}/#login=${code}`);
 }
 
 /** Installs an app that ships, and opens it. @param {Peer} peer @param {import("playwright-core").Page} page @param {string} app */

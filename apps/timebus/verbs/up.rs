@@ -50,7 +50,8 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     context.home.clear_running();
     let listening = listen(args.http.as_deref()).await?;
     let (hosts, apps) = (args.hosts.clone(), crate::builtin::APPS);
-    let config = PeerConfig { hosts, gui: Some(page), apps, cached_files_bytes_max: args.cache, ..PeerConfig::default() };
+    let config =
+        PeerConfig { hosts, gui: Some(page), output: Some(crate::output::recent), apps, cached_files_bytes_max: args.cache, ..PeerConfig::default() };
     let local = Local::open(&context.home, lock, context.out, config).await?;
     if let (Some(max), Some(blobs)) = (args.blob_limit, local.store().blobs()) {
         blobs.set_limits(timebus_store::blobs::Limits { total_bytes_max: max, ..blobs.limits() });

@@ -1,6 +1,7 @@
 // The peer, over HTTP and a websocket. The only file that knows URLs.
 
 import { Problem, unreachable } from "./problem.js";
+import { later } from "../dom.js";
 import { WatchSocket } from "./watch-socket.js";
 
 /** @typedef {import("../path.js").Path} Path */
@@ -121,6 +122,9 @@ export const PAGE = 100;
 const SHOWN_BYTES_MAX = 256 * 1024;
 /** Most lines of "who wrote what". */
 export const AUTHORED_MAX = 200;
+
+/** What changes often is read again at most so often. */
+const HEED_PAUSE_MS = 100;
 
 const JSON_TYPE = "application/json";
 
@@ -345,6 +349,33 @@ export class Peer {
     return (await this.#json("/.sys/spaces")).spaces;
   }
 
+  /** How the peer is: what is stored, the room for it, and the network. */
+  async health() {
+    const [status, files, network, spaces, latest] = await Promise.all([
+      this.status(),
+      this.#json("/.sys/blobs").catch(() => ({})),
+      this.#json("/.sys/peers").catch(() => ({})),
+      this.spaces().catch(() => []),
+      this.log([], { limit: 1 }),
+    ]);
+    return {
+      status,
+      files: { free_bytes: /** @type {number | null} */ (files.free_bytes ?? null) },
+      network: {
+        addresses: /** @type {string[]} */ (network.addresses ?? []),
+        lan_problem: /** @type {string | null} */ (network.lan_problem ?? null),
+        relays: /** @type {{ url: string, connected: boolean, problem: string | null }[]} */ (network.relays ?? []),
+      },
+      spaces,
+      latest_ms: latest[0]?.time_ms ?? null,
+    };
+  }
+
+  /** What the program has said lately, the oldest line first. @returns {Promise<string[]>} */
+  async output() {
+    return (await this.#json("/.sys/output")).lines;
+  }
+
   /** @returns {Promise<Neighbour[]>} */
   async neighbours() {
     return (await this.#json("/.sys/peers")).peers;
@@ -537,11 +568,11 @@ export class Peer {
   /**
    * Changes that touched a path or something below it, newest first.
    * @param {Path} path
-   * @param {{ before?: string, limit?: number }} [page]
-   * @returns {Promise<Change[]>}
+   * @param {{ before?: string, limit?: number, raw?: boolean }} [page] `raw`: each also as it is in the log
+   * @returns {Promise<(Change & { raw?: any })[]>}
    */
-  async log(path, { before, limit = PAGE } = {}) {
-    const query = new URLSearchParams({ limit: String(limit) });
+  async log(path, { before, limit = PAGE, raw = false } = {}) {
+    const query = new URLSearchParams({ limit: String(limit), ...(raw ? { view: "raw" } : {}) });
     if (before) query.set("after", before);
     return (await this.#json(`/.sys/log${hrefOf(path)}?${query}`)).changes;
   }
@@ -585,6 +616,18 @@ export class Peer {
    */
   watch(path, from, heard) {
     return this.socket.watch(`/${path.join("/")}`, from, heard);
+  }
+
+  /**
+   * Calls back whenever something that the peer tells of itself may be another, a little later.
+   * @param {string[]} parts as in `spaces`
+   * @param {() => void} run
+   * @returns {() => void} ends it
+   */
+  heed(parts, run) {
+    const soon = later(HEED_PAUSE_MS, run);
+    const stops = parts.map((part) => this.socket.watch(`/.sys/${part}`, null, soon));
+    return () => stops.forEach((stop) => stop());
   }
 }
 

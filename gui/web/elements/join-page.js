@@ -79,8 +79,8 @@ export class JoinPage extends HTMLElement {
       h(
         "div",
         { class: "buttons" },
-        h("a", { class: "button main", href: joinAtHome(glance.payload), rel: "noreferrer" }, "Go on at your own peer"),
-        h("a", { class: "button", href: joinByProgram(glance.payload) }, "Open with the program"),
+        h("a", { class: "button main", href: joinAtHome(glance.payload), rel: "noreferrer" }, "I have timebus: go on there"),
+        h("a", { class: "button", href: joinByProgram(glance.payload) }, "Open with the installed program"),
       ),
       h(
         "details",

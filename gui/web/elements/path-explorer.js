@@ -7,6 +7,7 @@ import { ChangeHistory } from "./change-history.js";
 import { FirstRun } from "./first-run.js";
 import { PathCrumbs } from "./path-crumbs.js";
 import { ProblemCard } from "./problem-card.js";
+import { RawChanges } from "./raw-changes.js";
 import { ValueAuthors } from "./value-authors.js";
 import { ValueConflicts } from "./value-conflicts.js";
 import { ValueEditor, editable } from "./value-editor.js";
@@ -14,7 +15,7 @@ import { ValueTree } from "./value-tree.js";
 import { ValueView } from "./value-view.js";
 
 /** @typedef {import("../path.js").Path} Path */
-/** @typedef {"history" | "authors" | "conflicts"} Tab */
+/** @typedef {"history" | "authors" | "conflicts" | "raw"} Tab */
 
 /** How long changes are gathered before the side panel is read again. */
 const SIDE_PAUSE_MS = 700;
@@ -26,6 +27,7 @@ const TABS = [
   ["history", "History"],
   ["authors", "Who wrote what"],
   ["conflicts", "Conflicts"],
+  ["raw", "Raw"],
 ];
 
 /** One path: its value or what is below it, and beside that its history, its writers and its conflicts. */
@@ -294,6 +296,7 @@ export class PathExplorer extends HTMLElement {
       authors: () => make(ValueAuthors, { ...common, isLarge: this.#isLarge() }),
       conflicts: () =>
         make(ValueConflicts, { ...common, notices: this.notices, found: (conflicts) => this.#found(conflicts) }),
+      raw: () => make(RawChanges, common),
     };
     this.#side.replaceChildren(
       h("div", { class: "tabs", role: "tablist", "aria-label": "About this path", onkeydown: key }, tabs),
@@ -310,9 +313,9 @@ export class PathExplorer extends HTMLElement {
 
   async #readSide() {
     if (!this.isConnected) return;
-    const panel = this.#side.querySelector("change-history, value-authors, value-conflicts");
+    const panel = this.#side.querySelector("change-history, value-authors, value-conflicts, raw-changes");
     await Promise.all([
-      /** @type {ChangeHistory | ValueAuthors | ValueConflicts | null} */ (panel)?.refresh(),
+      /** @type {ChangeHistory | ValueAuthors | ValueConflicts | RawChanges | null} */ (panel)?.refresh(),
       this.#tab === "conflicts" ? undefined : this.#readConflicts(),
     ]);
   }

@@ -1,6 +1,7 @@
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { duration, plural, size } from "../words.js";
+import { PeerHealth } from "./peer-health.js";
 import { ProblemCard } from "./problem-card.js";
 import { SmallChart } from "./small-chart.js";
 
@@ -40,6 +41,8 @@ export class PeerPage extends HTMLElement {
   /** @type {import("../api/peer.js").Peer | null} */
   peer = null;
   #body = h("div", { class: "stack" }, h("p", { class: "loading" }, "Asking the peer…"));
+  #health = new PeerHealth();
+  #output = h("pre", { class: "output", tabIndex: 0, "aria-label": "The last lines of the log" }, "…");
   #charts = CHARTS.map((chart) => ({ ...chart, element: make(SmallChart, { label: chart.label, say: chart.say }) }));
   /** @type {Map<string, number>} */
   #last = new Map();
@@ -53,25 +56,25 @@ export class PeerPage extends HTMLElement {
         "main",
         { class: "stack wide" },
         h("h1", {}, "This peer"),
+        h("section", { class: "card stack" }, h("h2", {}, "How it is"), this.#health),
         h(
           "div",
           { class: "charts" },
           this.#charts.map(({ element }) => element),
         ),
-        h("div", { class: "card" }, this.#body),
+        h("section", { class: "card stack" }, h("h2", {}, "About it"), this.#body),
         h(
-          "div",
+          "section",
           { class: "card stack" },
-          h("h2", {}, "When something does not work"),
+          h("h2", {}, "What it says"),
+          this.#output,
           h(
             "p",
-            {},
+            { class: "soft small" },
             h("code", {}, "timebus doctor"),
-            " looks into the home, the disk and the network and says what to do. ",
-            h("code", {}, "timebus fsck"),
-            " reads the whole log. What the peer says while it runs is in the terminal in which it was started; ",
+            " in a terminal looks deeper: into the folder, the disk and each machine it talks to. ",
             h("code", {}, "RUST_LOG=debug timebus up"),
-            " says more.",
+            " has it say more here.",
           ),
         ),
       ),
@@ -84,10 +87,28 @@ export class PeerPage extends HTMLElement {
     clearInterval(this.#timer);
   }
 
+  /** @param {string[]} lines */
+  #say(lines) {
+    const text = lines.length > 0 ? lines.join("\n") : "Nothing yet.";
+    if (this.#output.textContent === text) return;
+    // Who reads further up is not moved.
+    const is_at_end = this.#output.scrollTop + this.#output.clientHeight >= this.#output.scrollHeight - 4;
+    this.#output.textContent = text;
+    if (is_at_end) this.#output.scrollTop = this.#output.scrollHeight;
+  }
+
   async #refresh() {
     try {
-      const [status, metrics] = await Promise.all([this.peer?.status(), this.peer?.metrics()]);
-      if (status) this.#body.replaceChildren(...facts(status));
+      const [health, metrics, lines] = await Promise.all([
+        this.peer?.health(),
+        this.peer?.metrics(),
+        this.peer?.output().catch(() => []),
+      ]);
+      if (health) {
+        this.#body.replaceChildren(facts(health.status));
+        this.#health.show(health);
+      }
+      this.#say(lines ?? []);
       const now = performance.now();
       for (const { metric, is_rate, element } of this.#charts) {
         const value = (metrics ?? []).filter(({ name }) => name === metric).reduce((sum, { value }) => sum + value, 0);
@@ -105,7 +126,6 @@ export class PeerPage extends HTMLElement {
 
 /** @param {import("../api/peer.js").Status} status */
 function facts(status) {
-  const { opened } = status;
   /** @type {[string, (Node | string)[]][]} */
   const lines = [
     ["Name", [h("strong", {}, status.name)]],
@@ -124,24 +144,11 @@ function facts(status) {
     ["Busy with", [`${plural(status.connections, "connection")}, ${plural(status.subscriptions, "watch", "watches")}`]],
     ["Version", [`timebus ${status.version}`]],
   ];
-  const notes = [
-    opened.damaged > 0
-      ? `${plural(opened.damaged, "damaged stretch", "damaged stretches")} of the change log at the last start. Run timebus fsck.`
-      : "",
-    opened.torn_bytes > 0
-      ? `The last start cut off ${size(opened.torn_bytes)} of an unfinished write. Nothing acknowledged was lost.`
-      : "",
-    opened.new_device ? "This folder is a copy of another one; it writes as a device of its own." : "",
-    opened.rebuilt ? `The index was rebuilt at the last start: ${opened.rebuilt}` : "",
-  ];
-  return [
-    h(
-      "dl",
-      { class: "facts" },
-      lines.flatMap(([name, parts]) => [h("dt", {}, name), h("dd", {}, parts)]),
-    ),
-    ...notes.filter(Boolean).map((note) => h("p", { class: "note" }, note)),
-  ];
+  return h(
+    "dl",
+    { class: "facts" },
+    lines.flatMap(([name, parts]) => [h("dt", {}, name), h("dd", {}, parts)]),
+  );
 }
 
 customElements.define("peer-page", PeerPage);

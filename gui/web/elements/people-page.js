@@ -1,92 +1,65 @@
 import { hrefOf, hrefOfPage } from "../api/peer.js";
-import { Problem } from "../api/problem.js";
-import { h, make } from "../dom.js";
+import { h } from "../dom.js";
 import { ago, size } from "../words.js";
-import { ProblemCard } from "./problem-card.js";
+import { LivePage } from "./live-page.js";
 
 /** @typedef {import("../api/peer.js").Space} Space */
 /** @typedef {import("../api/peer.js").Neighbour} Neighbour */
 
-const REFRESH_MS = 3000;
+/** @typedef {{ spaces: Space[], neighbours: Neighbour[], costs: import("../api/peer.js").Cost[] }} Shown */
 
-/** Whose spaces are here, how they are, and what you call them. */
-export class PeoplePage extends HTMLElement {
-  /** @type {import("../api/peer.js").Peer | null} */
-  peer = null;
-  /** @type {import("./notice-list.js").NoticeList | null} */
-  notices = null;
+/** Whose spaces are here, how they are, and what you call them. @extends {LivePage<Shown>} */
+export class PeoplePage extends LivePage {
   #people = h("ul", { class: "rows" });
   #peers = h("ul", { class: "rows" });
   /** @type {Map<string, import("../api/peer.js").Cost>} */
   #costs = new Map();
-  #drawn = "";
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  #timer;
 
-  connectedCallback() {
-    this.replaceChildren(
+  get parts() {
+    return ["spaces", "peers", "costs"];
+  }
+
+  frame() {
+    return [
+      h("h1", {}, "People"),
       h(
-        "main",
-        { class: "stack wide" },
-        h("h1", {}, "People"),
-        h(
-          "p",
-          { class: "soft" },
-          "Whoever’s invite you took. Their space is kept on this machine, so it stays readable when they are away.",
-        ),
-        this.#people,
-        h("h2", {}, "Peers"),
-        h(
-          "p",
-          { class: "soft" },
-          "Machines that this one talks to: those of the people above, of those who took your invites, and your other devices.",
-        ),
-        this.#peers,
-      ),
-    );
-    void this.#show();
-    this.#timer = setInterval(() => void this.#show(), REFRESH_MS);
-  }
-
-  disconnectedCallback() {
-    clearInterval(this.#timer);
-  }
-
-  async #show() {
-    const peer = this.peer;
-    if (!peer) return;
-    try {
-      const [spaces, neighbours, costs] = await Promise.all([
-        peer.spaces(),
-        peer.neighbours(),
-        peer.costs().catch(() => []),
-      ]);
-      this.#costs = new Map(costs.map((cost) => [cost.key, cost]));
-      const now = JSON.stringify([
-        spaces,
-        costs.map(({ key, bytes, bytes_max }) => [key, size(bytes), bytes_max]),
-        neighbours.map(({ id, state, petname }) => [id, state, petname]),
-      ]);
-      // A field that somebody types in is not taken away.
-      if (now === this.#drawn || this.querySelector("input:focus")) return;
-      this.#drawn = now;
-      const invite = h(
-        "li",
+        "p",
         { class: "soft" },
-        "Nobody yet. ",
-        h("a", { href: hrefOfPage("invites") }, "Invite someone"),
-        ", or open a link that a friend sent you.",
-      );
-      this.#people.replaceChildren(...(spaces.length > 0 ? spaces.map((space) => this.#person(space)) : [invite]));
-      this.#peers.replaceChildren(
-        ...(neighbours.length > 0
-          ? neighbours.map((neighbour) => row(neighbour))
-          : [h("li", { class: "soft" }, "No other machine is known.")]),
-      );
-    } catch (error) {
-      this.#people.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
-      this.#drawn = "";
-    }
+        "Whoever’s invite you took. What they share is kept on this machine, so it stays readable when they are away.",
+      ),
+      this.#people,
+      h("h2", {}, "Machines"),
+      h(
+        "p",
+        { class: "soft" },
+        "Those that this one talks to: of the people above, of those who took your invites, and your other devices.",
+      ),
+      this.#peers,
+    ];
+  }
+
+  /** @param {import("../api/peer.js").Peer} peer */
+  async read(peer) {
+    const [spaces, neighbours, costs] = await Promise.all([peer.spaces(), peer.neighbours(), peer.costs().catch(() => [])]);
+    return { spaces, neighbours, costs };
+  }
+
+  /** @param {Shown} shown */
+  draw({ spaces, neighbours, costs }) {
+    this.#costs = new Map(costs.map((cost) => [cost.key, cost]));
+    const invite = h(
+      "li",
+      { class: "soft" },
+      "Nobody yet. ",
+      h("a", { href: hrefOfPage("invites") }, "Invite someone"),
+      ", or open a link that a friend sent you.",
+    );
+    this.#people.replaceChildren(...(spaces.length > 0 ? spaces.map((space) => this.#person(space)) : [invite]));
+    this.#peers.replaceChildren(
+      ...(neighbours.length > 0
+        ? neighbours.map((neighbour) => row(neighbour))
+        : [h("li", { class: "soft" }, "No other machine is known.")]),
+    );
   }
 
   /** @param {Space} space */
@@ -101,7 +74,7 @@ export class PeoplePage extends HTMLElement {
     });
     const rename = async (/** @type {Event} */ event) => {
       event.preventDefault();
-      await this.#do(() => this.peer?.name(space.space, name.value.trim()));
+      await this.do(() => this.peer?.name(space.space, name.value.trim()));
       name.blur();
     };
     return h(
@@ -118,11 +91,11 @@ export class PeoplePage extends HTMLElement {
       h(
         "div",
         { class: "buttons" },
-        h("form", { class: "buttons", onsubmit: rename }, name, h("button", {}, "Call them so")),
+        h("form", { class: "buttons", onsubmit: rename }, name, h("button", {}, "Rename")),
         h(
           "button",
-          { type: "button", onclick: () => this.#do(() => this.peer?.follow(space.space, !space.is_followed)) },
-          space.is_followed ? "Keep up no longer" : "Keep up to date",
+          { type: "button", onclick: () => this.do(() => this.peer?.follow(space.space, !space.is_followed)) },
+          space.is_followed ? "Stop following" : "Follow",
         ),
         h(
           "button",
@@ -131,7 +104,7 @@ export class PeoplePage extends HTMLElement {
             class: "danger",
             onclick: () =>
               confirm(`Block ${called}? Your machine then talks to none of theirs.`) &&
-              this.#do(() => this.peer?.block(space.space, true)),
+              this.do(() => this.peer?.block(space.space, true)),
           },
           "Block",
         ),
@@ -146,7 +119,7 @@ export class PeoplePage extends HTMLElement {
     const limit = async () => {
       const now = cost.bytes_max === null ? "" : String(Math.round(cost.bytes_max / 1_000_000));
       const wanted = Number(prompt(`How many MB may ${cost.name} keep here?`, now) || NaN);
-      if (wanted > 0) await this.#do(() => this.peer?.limit(space, wanted * 1_000_000));
+      if (wanted > 0) await this.do(() => this.peer?.limit(space, wanted * 1_000_000));
     };
     const most = cost.bytes_max === null ? "" : ` of ${size(cost.bytes_max)}`;
     return h(
@@ -157,17 +130,6 @@ export class PeoplePage extends HTMLElement {
         ? ""
         : h("button", { type: "button", class: "link", onclick: () => void limit() }, "change the limit"),
     );
-  }
-
-  /** @param {() => Promise<unknown> | undefined} run */
-  async #do(run) {
-    try {
-      await run();
-    } catch (error) {
-      this.notices?.sayProblem(error);
-    }
-    this.#drawn = "";
-    await this.#show();
   }
 }
 

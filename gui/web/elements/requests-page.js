@@ -1,79 +1,58 @@
-import { Problem } from "../api/problem.js";
-import { h, make } from "../dom.js";
+import { h } from "../dom.js";
 import { plural, size } from "../words.js";
-import { ProblemCard } from "./problem-card.js";
+import { LivePage } from "./live-page.js";
 
 /** @typedef {import("../api/peer.js").Held} Held */
 
-const REFRESH_MS = 3000;
 /** What "more from now on" lets somebody keep in all, beside what waits. */
 const MORE_BYTES = 100_000_000;
 
-/** What others want to keep here beyond what they may: yes once, yes up to a limit, or no. */
-export class RequestsPage extends HTMLElement {
-  /** @type {import("../api/peer.js").Peer | null} */
-  peer = null;
-  /** @type {import("./notice-list.js").NoticeList | null} */
-  notices = null;
+/**
+ * What others want to keep here beyond what they may: yes once, yes up to a limit, or no.
+ * @extends {LivePage<Held[]>}
+ */
+export class RequestsPage extends LivePage {
   #list = h("ul", { class: "rows" });
-  #drawn = "";
-  /** @type {ReturnType<typeof setInterval> | undefined} */
-  #timer;
 
-  connectedCallback() {
-    this.replaceChildren(
+  get parts() {
+    return ["held"];
+  }
+
+  frame() {
+    return [
+      h("h1", {}, "Requests"),
       h(
-        "main",
-        { class: "stack wide" },
-        h("h1", {}, "Requests"),
-        h(
-          "p",
-          { class: "soft" },
-          "Everybody may keep so much on your machine and no more. Who wants to keep more has to ask, and waits here for your word.",
-        ),
-        this.#list,
+        "p",
+        { class: "soft" },
+        "Everybody may keep so much on your machine and no more. Who wants to keep more has to ask, and waits here for your word.",
       ),
-    );
-    void this.#show();
-    this.#timer = setInterval(() => void this.#show(), REFRESH_MS);
+      this.#list,
+    ];
   }
 
-  disconnectedCallback() {
-    clearInterval(this.#timer);
+  /** @param {import("../api/peer.js").Peer} peer */
+  read(peer) {
+    return peer.held();
   }
 
-  async #show() {
-    try {
-      const held = (await this.peer?.held()) ?? [];
-      const now = JSON.stringify(held);
-      if (now === this.#drawn) return;
-      this.#drawn = now;
-      const nothing = h("li", { class: "soft" }, "Nobody waits for your word.");
-      this.#list.replaceChildren(...(held.length > 0 ? held.map((one) => this.#row(one)) : [nothing]));
-    } catch (error) {
-      this.#drawn = "";
-      this.#list.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
-    }
+  /** @param {Held[]} held */
+  draw(held) {
+    const nothing = h("li", { class: "soft" }, "Nobody waits for your word.");
+    this.#list.replaceChildren(...(held.length > 0 ? held.map((one) => this.#row(one)) : [nothing]));
   }
 
   /** @param {Held} held */
   #row(held) {
-    const answer = (/** @type {"once" | "never" | number} */ word) => async () => {
-      try {
-        await this.peer?.allow(held.id, word);
-      } catch (error) {
-        this.notices?.sayProblem(error);
-      }
-      this.#drawn = "";
-      await this.#show();
-    };
+    const answer = (/** @type {"once" | "never" | number} */ word) => () =>
+      this.do(() => this.peer?.allow(held.id, word));
     const more = held.bytes + MORE_BYTES;
     return h(
       "li",
       { class: "card stack" },
       h("h2", {}, held.name),
       h("p", {}, `wants to keep ${size(held.bytes)} more on your machine, in ${plural(held.changes, "change")}.`),
-      h("p", { class: "soft small" }, held.says),
+      // Whose space it is for, if it is not the own one.
+      held.says.endsWith("for your space") ? "" : h("p", { class: "soft small" }, held.says),
       h(
         "div",
         { class: "buttons" },

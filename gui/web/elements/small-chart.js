@@ -12,7 +12,7 @@ export class SmallChart extends HTMLElement {
   kept = 60;
   /** @type {number[]} */
   #values = [];
-  #now = h("strong", {});
+  #now = h("strong", {}, "–");
   #line = document.createElementNS(SPACE, "polyline");
 
   connectedCallback() {

@@ -19,9 +19,6 @@ import { SignIn } from "./sign-in.js";
 
 const LIVENESS = { connecting: "connecting…", live: "live", lost: "not connected, trying again…" };
 
-/** How often it is looked whether somebody waits for the owner's word. */
-const LOOK_EVERY_MS = 10_000;
-
 /** The page: signs in, and shows the path that the address names. */
 export class TimebusApp extends HTMLElement {
   /** The code of the login link that opened the page. @type {string | null} */
@@ -162,6 +159,7 @@ export class TimebusApp extends HTMLElement {
     peer.socket.onliveness = () => this.#showLiveness();
     peer.socket.open();
     void this.#count(peer);
+    peer.heed(["held"], () => void this.#count(peer));
     this.#showLiveness();
     this.replaceChildren(
       h(
@@ -177,20 +175,16 @@ export class TimebusApp extends HTMLElement {
     this.#show();
   }
 
-  /** Looks now and then whether somebody waits for the owner's word. @param {Peer} peer */
+  /** Looks whether somebody waits for the owner's word. @param {Peer} peer */
   async #count(peer) {
-    while (this.#peer === peer) {
-      const waiting = await peer.held().then(
-        (held) => held.length,
-        () => 0,
-      );
-      if (waiting !== this.#waiting) {
-        this.#waiting = waiting;
-        const path = pathOfPage();
-        this.#showNav(pageOf(path), path);
-      }
-      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
-    }
+    const waiting = await peer.held().then(
+      (held) => held.length,
+      () => 0,
+    );
+    if (waiting === this.#waiting || this.#peer !== peer) return;
+    this.#waiting = waiting;
+    const path = pathOfPage();
+    this.#showNav(pageOf(path), path);
   }
 
   #showLiveness() {

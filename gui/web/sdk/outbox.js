@@ -4,13 +4,18 @@
 import { Problem } from "./problem.js";
 
 /** @typedef {string[]} Version */
-/** @typedef {"put" | "patch" | "delete" | "text" | "notice"} Op */
+/** @typedef {"put" | "patch" | "delete" | "text" | "file" | "notice"} Op */
 /** @typedef {{ order: number, label: string, op: Op, path: string, value?: any, parents?: Version }} Entry */
-/** @typedef {"local" | "durable" | "refused"} WriteState */
+/**
+ * `local`: in the browser; `durable`: on the disk of the peer; `synced`: on the disk of another peer, too.
+ * @typedef {"local" | "durable" | "synced" | "refused"} WriteState
+ */
 
 const PREFIX = "timebus:out:";
 /** More are not sent before the first of them are acknowledged. */
 const IN_FLIGHT_MAX = 16;
+/** Writes that are watched for another peer to have them; of older ones nobody asks any more. */
+const UNSYNCED_MAX = 100;
 
 /** A write on its way. Await it, or look at its state. */
 export class Write {
@@ -24,6 +29,8 @@ export class Write {
   is_seen = false;
   /** Whether it outlives this page. */
   is_kept = false;
+  /** Where it stands among the changes of the peer; 0 while that is not known. */
+  at = 0;
   /** @type {Set<(write: Write) => void>} */
   #listeners = new Set();
   /** @type {(write: Write) => void} */
@@ -68,7 +75,7 @@ export class Write {
     this.version = version ?? this.version;
     this.problem = problem ?? null;
     if (problem) this.#reject(problem);
-    else if (state === "durable") this.#resolve(this);
+    else if (state !== "local") this.#resolve(this);
     for (const listener of this.#listeners) listener(this);
   }
 }
@@ -81,6 +88,10 @@ export class Outbox {
   #in_flight = new Set();
   /** @type {Set<() => void>} */
   #listeners = new Set();
+  /** Writes that no other peer is known to have, the oldest first. @type {Write[]} */
+  #unsynced = [];
+  /** @type {(() => void) | null} */
+  #unwatch = null;
 
   /** @param {import("./wire.js").Wire} wire */
   constructor(wire) {
@@ -99,6 +110,11 @@ export class Outbox {
     return () => this.#listeners.delete(listener);
   }
 
+  /** The bytes of a file that this page writes. @param {string} label */
+  file(label) {
+    return files.get(label);
+  }
+
   /** Writes that are not acknowledged. */
   get waiting() {
     return this.writes.filter((write) => write.state === "local").length;
@@ -108,13 +124,23 @@ export class Outbox {
    * @param {Op} op
    * @param {string} path
    * @param {{ value?: any, parents?: Version }} more
+   * @param {Blob} [file] the bytes of a file
    */
-  add(op, path, more) {
+  add(op, path, more, file) {
     this.#order = Math.max(this.#order + 1, Date.now() * 1000);
     const label = `${this.wire.about.alias}-${this.#order.toString(36)}-${random(10)}`;
     const write = new Write({ order: this.#order, label, op, path, ...more });
+    if (file) files.set(label, file);
     write.is_kept = keep(write.entry);
     this.writes.push(write);
+    // A file is sent once the browser has it, so that it outlives the page from then on.
+    if (file) {
+      this.#in_flight.add(label);
+      void keepFile(label, file).finally(() => {
+        this.#in_flight.delete(label);
+        this.flush();
+      });
+    }
     this.#changed();
     this.flush();
     return write;
@@ -126,14 +152,36 @@ export class Outbox {
     for (const write of this.writes) {
       if (this.#in_flight.size >= IN_FLIGHT_MAX) return;
       if (write.state === "local" && !this.#in_flight.has(write.entry.label)) void this.#send(write);
+      // What comes after a file may be about it.
+      if (write.state === "local" && write.entry.op === "file") return;
     }
   }
 
   /** Forgets what is acknowledged and shown. */
   tidy() {
     this.writes = this.writes.filter(
-      (write) => write.state === "local" || (write.state === "durable" && !write.is_seen),
+      (write) => write.state === "local" || (write.state !== "refused" && !write.is_seen),
     );
+  }
+
+  /** Hears when another peer has a write, for as long as there is one that none has. @param {Write} write */
+  #follow(write) {
+    if (write.at === 0) return;
+    this.#unsynced.push(write);
+    if (this.#unsynced.length > UNSYNCED_MAX) this.#unsynced.shift();
+    let upto = 0;
+    this.#unwatch ??= this.wire.watch({ watch: "/.sys/synced" }, (event) => {
+      upto = event.snapshot?.upto ?? (event.put ? event.value : upto);
+      const done = this.#unsynced.filter(({ at }) => at <= upto);
+      if (done.length === 0) return;
+      this.#unsynced = this.#unsynced.filter(({ at }) => at > upto);
+      for (const write of done) write.become("synced");
+      if (this.#unsynced.length === 0) {
+        this.#unwatch?.();
+        this.#unwatch = null;
+      }
+      this.#changed();
+    });
   }
 
   /** @param {Write} write */
@@ -142,9 +190,11 @@ export class Outbox {
     const { label } = entry;
     this.#in_flight.add(label);
     try {
-      const version = await this.#deliver(entry);
+      const { version, at = 0 } = await this.#deliver(entry);
       forget(entry);
+      write.at = at;
       write.become("durable", { version });
+      this.#follow(write);
       // Not every write is watched; who watches has it by then.
       setTimeout(() => {
         write.is_seen = true;
@@ -173,7 +223,7 @@ export class Outbox {
 
   /**
    * @param {Entry} entry
-   * @returns {Promise<Version>}
+   * @returns {Promise<{ version: Version, at?: number }>}
    */
   async #deliver({ op, path, value, parents, label }) {
     if (op === "notice") {
@@ -181,15 +231,19 @@ export class Outbox {
         headers: { "content-type": "application/json" },
         body: JSON.stringify(value.notice),
       });
-      return [];
+      return { version: [] };
     }
-    if (op === "text") {
-      const headers = { "content-type": "text/plain; charset=utf-8", version: JSON.stringify(label) };
-      const response = await this.wire.http("PUT", path, { headers, body: value });
-      return JSON.parse(`[${response.headers.get("version") ?? ""}]`);
+    if (op === "text" || op === "file") {
+      const body = op === "text" ? value : await fileOf(label);
+      // Where the browser lost it, nothing can be written.
+      if (!body) throw new Problem(410, "the file is gone", "the browser did not keep it", "choose it again");
+      const type = op === "text" ? "text/plain; charset=utf-8" : value["@type"];
+      const headers = { "content-type": type, version: JSON.stringify(label) };
+      const response = await this.wire.http("PUT", path, { headers, body });
+      return { version: JSON.parse(`[${response.headers.get("version") ?? ""}]`) };
     }
     const more = { ...(op === "delete" ? {} : { value }), ...(parents ? { parents } : {}), version: label };
-    return (await this.wire.request({ [op]: path, ...more })).version;
+    return this.wire.request({ [op]: path, ...more, at: true });
   }
 
   #changed() {
@@ -221,11 +275,36 @@ function keep(entry) {
 
 /** @param {Entry} entry */
 function forget(entry) {
+  files.delete(entry.label);
+  if (entry.op === "file" && "caches" in globalThis)
+    void caches.open(FILES).then((cache) => cache.delete(`/${entry.label}`)).catch(() => {});
   try {
     localStorage.removeItem(keyOf(entry));
   } catch {
     // Then it was never kept.
   }
+}
+
+/** Files of this page that are not on disk. @type {Map<string, Blob>} */
+const files = new Map();
+const FILES = "timebus-out";
+
+/**
+ * Remembers the bytes of a file beyond this page, where the browser can.
+ * @param {string} label
+ * @param {Blob} file
+ */
+async function keepFile(label, file) {
+  try {
+    await (await caches.open(FILES)).put(`/${label}`, new Response(file));
+  } catch {
+    // Without room, or on a page that is not of this machine, it lasts as long as the page.
+  }
+}
+
+/** @param {string} label @returns {Promise<Blob | undefined>} */
+async function fileOf(label) {
+  return files.get(label) ?? (await (await (await caches.open(FILES)).match(`/${label}`))?.blob());
 }
 
 /** Writes of earlier pages. @returns {Entry[]} */

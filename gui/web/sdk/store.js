@@ -311,6 +311,6 @@ function overlaid(value, entry, steps, above) {
   }
   if (entry.op === "delete") return NOTHING;
   const inside = part(entry.value, above);
-  if (entry.op === "put" || entry.op === "text") return inside;
+  if (entry.op === "put" || entry.op === "text" || entry.op === "file") return inside;
   return inside === NOTHING ? value : merged(value === NOTHING ? undefined : value, inside);
 }

@@ -144,6 +144,12 @@ impl Node {
         wanted.map(|space| self.space(&space)).collect()
     }
 
+    /// Up to which arrival number some other peer has a timeline on its disk, as far as was said since the start.
+    #[must_use]
+    pub fn delivered(&self, timeline: &TimelineId) -> u64 {
+        self.delivered.get(timeline).copied().unwrap_or(0)
+    }
+
     /// How somebody can be reached to whom a notice is to go: whether there is a link, when he was seen last, when he is called
     /// again; Unix milliseconds, 0 for never.
     #[must_use]

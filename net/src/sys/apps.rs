@@ -9,12 +9,14 @@ use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, human_name};
+use timebus_store::blobs::BlobHash;
 use timebus_store::json::{Json, Limits};
 use timebus_store::path::Path;
-use timebus_store::value::INLINE_BYTES_MAX;
+use timebus_store::tree::value_json;
+use timebus_store::value::{INLINE_BYTES_MAX, Mime, Value};
 use timebus_store::writer::{Action, Condition, Request};
 
-use crate::apps::bundle::{Bundle, BundleError, MANIFEST, mime};
+use crate::apps::bundle::{BUNDLE_BYTES_MAX, Bundle, BundleError, MANIFEST, mime};
 use crate::apps::manifest::{Of, Verb, Want, is_name};
 use crate::apps::{App, InstallError, Source, Wish};
 use crate::body::Body;
@@ -124,9 +126,21 @@ async fn published(peer: &Peer, who: &str, name: &str) -> Result<(Bundle, Source
     let rows = peer.store().snapshot();
     let tree = peer.store().read(&rows, space, &path).map_err(|error| storage_problem(&error))?.tree;
     let Some(Json::Object(app)) = tree.to_json(&space.key) else { return Err(absent(format!("{who} has published no app called {name}"))) };
-    let mut files = Vec::new();
+    let mut found = Vec::new();
     if let Some(json) = app.get("files") {
-        collect(json, String::new(), &mut files)?;
+        collect(json, String::new(), &mut found)?;
+    }
+    let mut files = Vec::new();
+    let mut left = BUNDLE_BYTES_MAX as u64;
+    for (path, file) in found {
+        let bytes = match file {
+            File::Here(bytes) => bytes,
+            File::Blob(hash, len) => {
+                left = left.checked_sub(len).ok_or_else(|| not_an_app(&BundleError::TooLarge))?;
+                crate::blobs::whole(peer, space, hash, len).await?.into()
+            }
+        };
+        files.push((path, bytes));
     }
     let bundle = Bundle::new(files).map_err(|error| not_an_app(&error))?;
     if bundle.manifest.name != name {
@@ -135,12 +149,26 @@ async fn published(peer: &Peer, who: &str, name: &str) -> Result<(Bundle, Source
     Ok((bundle, Source::Space(space.key.to_string())))
 }
 
+/// A published file: small ones are in the tree, larger ones beside it.
+enum File {
+    Here(Bytes),
+    Blob(BlobHash, u64),
+}
+
 /// Files out of a tree of values.
-fn collect(json: &Json, path: String, files: &mut Vec<(String, Bytes)>) -> Result<(), Problem> {
+fn collect(json: &Json, path: String, files: &mut Vec<(String, File)>) -> Result<(), Problem> {
     let Json::Object(members) = json else { return Ok(()) };
-    if let Some(Json::String(text)) = members.get("@bytes") {
-        let bytes = STANDARD.decode(text).map_err(|_| not_an_app(&BundleError::Path(path.clone())))?;
-        files.push((path, bytes.into()));
+    let bad = || not_an_app(&BundleError::Path(path.clone()));
+    let file = match (members.get("@bytes"), members.get("@blob"), members.get("@bytes_total")) {
+        (Some(Json::String(text)), ..) => Some(File::Here(STANDARD.decode(text).map_err(|_| bad())?.into())),
+        (None, Some(Json::String(hash)), Some(Json::Int(len))) => {
+            let hash = timebus_identity::z32::decode_32(hash).map_err(|_| bad())?;
+            Some(File::Blob(BlobHash::from_bytes(hash), u64::try_from(*len).map_err(|_| bad())?))
+        }
+        _ => None,
+    };
+    if let Some(file) = file {
+        files.push((path, file));
         return Ok(());
     }
     if files.len() > crate::apps::bundle::FILES_MAX {
@@ -335,13 +363,18 @@ async fn publish(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let Wanted { from, .. } = read(body)?;
     let (bundle, _) = fetch(peer, from).await?;
     let mut files = BTreeMap::new();
+    // Nothing is collected before the value that names it is written.
+    let mut leases = Vec::new();
     for (path, bytes) in bundle.files() {
-        if bytes.len() > INLINE_BYTES_MAX {
-            let detail = format!("{path} has {} bytes; a published file has {INLINE_BYTES_MAX} at most in this version", bytes.len());
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "a file of the app is too large", detail));
-        }
-        let leaf = [("@bytes", STANDARD.encode(bytes)), ("@type", mime(path).unwrap_or("application/octet-stream").to_owned())];
-        let leaf = Json::Object(leaf.map(|(name, text)| (name.to_owned(), Json::String(text))).into());
+        let kind = mime(path).unwrap_or("application/octet-stream");
+        let leaf = if bytes.len() > INLINE_BYTES_MAX {
+            let (hash, len, lease) = crate::blobs::keep(peer, bytes.clone()).await?;
+            leases.push(lease);
+            value_json(&Value::Blob { hash: *hash.as_bytes(), len, mime: Mime::new(kind).unwrap_or_else(Mime::plain_text) }, &peer.space())
+        } else {
+            let leaf = [("@bytes", STANDARD.encode(bytes)), ("@type", kind.to_owned())];
+            Json::Object(leaf.map(|(name, text)| (name.to_owned(), Json::String(text))).into())
+        };
         insert(&mut files, &path.split('/').collect::<Vec<_>>(), leaf);
     }
     let manifest = bundle.files().find(|(path, _)| *path == MANIFEST).map(|(_, bytes)| Json::parse(bytes, Limits::default()));

@@ -42,6 +42,7 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::POST, ["peers"]) => call(peer, body).await,
         (&Method::POST, ["public"]) => public(peer, body).await,
         (&Method::GET | &Method::HEAD, ["spaces"]) => spaces(peer).await,
+        (&Method::GET | &Method::HEAD, ["synced"]) => synced(peer).await,
         (&Method::POST, ["follow"]) => follow(peer, body).await,
         (&Method::POST, ["unfollow"]) => unfollow(peer, body).await,
         (&Method::POST, ["block"]) => block(peer, body).await,
@@ -167,6 +168,13 @@ async fn spaces(peer: &Peer) -> Result<Serde, Problem> {
         })
         .collect();
     Ok(json!({ "spaces": spaces }))
+}
+
+/// How much of the own space some other peer has on its disk: changes up to this one, by the numbers in which they came here.
+async fn synced(peer: &Peer) -> Result<Serde, Problem> {
+    let timeline = peer.store().timeline(peer.store().own());
+    let upto = network(peer)?.ask(move |node| node.delivered(&timeline)).await.map_err(stopped)?;
+    Ok(json!({ "upto": upto }))
 }
 
 async fn follow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {

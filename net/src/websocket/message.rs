@@ -86,14 +86,18 @@ impl Fields {
     }
 
     /// The value that is worked out which a message names, if it names one.
-    pub(super) fn take_source(&mut self, name: &str) -> Result<Option<Source>, Problem> {
+    pub(super) fn take_source(&mut self, name: &str, own: &PublicKey) -> Result<Option<Source>, Problem> {
         let Some(Json::String(text)) = self.0.get(name) else { return Ok(None) };
+        // The own inbox by its whole name is the same one.
+        let text = text.strip_prefix(&format!("/@{own}")).filter(|rest| rest.starts_with("/.drop")).unwrap_or(text);
         let Some(names) = text.strip_prefix("/.").map(|_| &text[1..]) else { return Ok(None) };
         let names: Vec<String> = names.strip_suffix('/').unwrap_or(names).split('/').map(str::to_owned).collect();
         if Source::beside(&names, &Query::default()).is_none() {
             return Ok(None);
         }
         self.0.remove(name);
+        // A page goes on from a version after it lost the socket; of these it is told again what there is.
+        self.0.remove("from");
         let query = Query {
             limit: self.take_count("limit")?,
             after: self.take_text("after"),
