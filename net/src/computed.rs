@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::future::select_all;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value as Serde, json};
 use timebus_store::auth::Rights;
@@ -23,9 +23,10 @@ use crate::accept::Mime;
 use crate::authority::{Verb, is_statements};
 use crate::body::Body;
 use crate::patches::{self, UpdateBody, write_deleted, write_update};
-use crate::peer::Peer;
+use crate::peer::{Of, Peer};
 use crate::problem::Problem;
 use crate::read::{insert, multiresponse};
+use crate::route::page_origin;
 use crate::target::Query;
 use crate::versions::print_versions;
 use crate::watch::{Form, MORE, RECHECK, farewell, stream_form, write_event};
@@ -196,8 +197,9 @@ pub(crate) async fn get(peer: &Peer, who: &Who, source: &Source) -> Result<Respo
 }
 
 /// Answers a GET with a stream.
-pub(crate) async fn subscribe(peer: &Peer, who: &Who, headers: &HeaderMap, source: Source) -> Result<Response<Body>, Problem> {
-    let form = stream_form(headers);
+pub(crate) async fn subscribe(peer: &Peer, who: &Who, head: &http::request::Parts, source: Source) -> Result<Response<Body>, Problem> {
+    let form = stream_form(&head.headers);
+    let counted = page_origin(head).map(|origin| peer.count_origin(Of::Subscriptions, &origin)).transpose()?;
     let watch = Computed::start(peer, who, source, form).await?;
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
@@ -212,7 +214,7 @@ pub(crate) async fn subscribe(peer: &Peer, who: &Who, headers: &HeaderMap, sourc
             *response.status_mut() = multiresponse();
         }
     }
-    *response.body_mut() = Body::Stream(Box::pin(watch.stream()));
+    *response.body_mut() = Body::Stream(Box::pin(watch.stream())).holding(counted);
     Ok(response)
 }
 

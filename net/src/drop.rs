@@ -66,7 +66,7 @@ pub(crate) async fn answer(
         (&Method::GET | &Method::HEAD, rest) if is_own => {
             let source = Source::Drop(rest.to_vec());
             if is_stream(head) {
-                return computed::subscribe(peer, who, &head.headers, source).await;
+                return computed::subscribe(peer, who, head, source).await;
             }
             computed::get(peer, who, &source).await
         }

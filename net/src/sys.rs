@@ -113,7 +113,7 @@ pub(crate) async fn answer(
     }
     let writes = head.method == Method::POST;
     if is_stream(&head) {
-        return computed::subscribe(peer, &who, &head.headers, Source::Sys(rest.to_vec(), query)).await;
+        return computed::subscribe(peer, &who, &head, Source::Sys(rest.to_vec(), query)).await;
     }
     who.may_sys(verb(&head), rest)?;
     let bytes_max = if name == "apps" { apps::BODY_BYTES_MAX } else { BODY_BYTES_MAX };

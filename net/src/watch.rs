@@ -94,7 +94,7 @@ impl Form {
 /// Answers a GET with a stream.
 pub(crate) async fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     if let Some(source) = Source::at(ask.space, &ask.path) {
-        return crate::computed::subscribe(&ask.peer, &ask.who, &ask.head.headers, source).await;
+        return crate::computed::subscribe(&ask.peer, &ask.who, &ask.head, source).await;
     }
     let headers = &ask.head.headers;
     let form = stream_form(headers);

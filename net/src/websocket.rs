@@ -216,7 +216,7 @@ struct Socket {
     watches: Vec<(u64, Watch, Option<Stay>)>,
     /// Watches of values that are worked out, and what ends each; `None` says that one has ended.
     computed: SelectAll<BoxStream<'static, (u64, Option<Bytes>)>>,
-    computing: Vec<(u64, AbortHandle)>,
+    computing: Vec<(u64, AbortHandle, Option<OriginCount>)>,
     /// Raised when a watch may have something.
     signal: Arc<Signal>,
     pending: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -247,7 +247,7 @@ enum Done {
     /// The space that the message with this id names is here, or at least known: the message can be acted on.
     Reached(u64, Fields),
     /// A watch of a value that is worked out can begin.
-    Watching(u64, Box<Computed>),
+    Watching(u64, Box<Computed>, Option<OriginCount>),
     /// A watch cannot begin.
     Refused(u64, Problem),
 }
@@ -385,7 +385,9 @@ impl Socket {
                 Done::Say(reply) => Some(reply),
                 Done::Reached(id, message) if message.is_watch() && !self.has_come(id) => None,
                 Done::Reached(id, message) => self.act(id, message).unwrap_or_else(|problem| Some(error(Some(id), &problem))),
-                Done::Watching(id, watch) if self.has_come(id) => self.begin(id, *watch).err().map(|problem| error(Some(id), &problem)),
+                Done::Watching(id, watch, counted) if self.has_come(id) => {
+                    self.begin(id, *watch, counted).err().map(|problem| error(Some(id), &problem))
+                }
                 Done::Watching(..) => None,
                 Done::Refused(id, problem) => {
                     self.has_come(id);
@@ -401,7 +403,7 @@ impl Socket {
         {
             match news {
                 Some(bytes) => self.wire.push(bytes),
-                None => self.computing.retain(|(other, _)| *other != id),
+                None => self.computing.retain(|(other, ..)| *other != id),
             }
         }
         for at in 0..self.watches.len() {
@@ -568,7 +570,7 @@ impl Socket {
         if message.0.remove("unwatch").is_some() {
             message.finish()?;
             self.watches.retain(|(other, _, _)| *other != id);
-            for (_, ends) in self.computing.extract_if(.., |(other, _)| *other == id) {
+            for (_, ends, _) in self.computing.extract_if(.., |(other, ..)| *other == id) {
                 ends.abort();
             }
             self.coming.retain(|coming| *coming != id);
@@ -702,7 +704,7 @@ impl Socket {
 
     /// Whether one more watch can begin, with this id.
     fn has_room(&self, id: u64) -> Result<(), Problem> {
-        if self.watches.iter().any(|(other, _, _)| *other == id) || self.computing.iter().any(|(other, _)| *other == id) {
+        if self.watches.iter().any(|(other, _, _)| *other == id) || self.computing.iter().any(|(other, ..)| *other == id) {
             return Err(Problem::new(StatusCode::CONFLICT, "watch", "this id is in use", "another watch of this socket has the id"));
         }
         if self.watches.len() + self.computing.len() + self.coming.len() >= WATCHES_MAX {
@@ -714,23 +716,24 @@ impl Socket {
     /// Watches a value that is worked out, once it was worked out for the first time.
     fn compute(&mut self, id: u64, source: Source) -> Result<(), Problem> {
         self.has_room(id)?;
+        let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
         self.coming.push(id);
         let (peer, who) = (self.peer.clone(), self.who.clone());
         self.pending.push(Box::pin(async move {
             match Computed::start(&peer, &who, source, Form::Watch(id)).await {
-                Ok(watch) => Done::Watching(id, Box::new(watch)),
+                Ok(watch) => Done::Watching(id, Box::new(watch), counted),
                 Err(problem) => Done::Refused(id, problem),
             }
         }));
         Ok(())
     }
 
-    fn begin(&mut self, id: u64, watch: Computed) -> Result<(), Problem> {
+    fn begin(&mut self, id: u64, watch: Computed, counted: Option<OriginCount>) -> Result<(), Problem> {
         self.has_room(id)?;
         let news = watch.stream().map(move |bytes| (id, Some(bytes))).chain(futures_util::stream::once(async move { (id, None) }));
         let (news, ends) = futures_util::stream::abortable(news);
         self.computed.push(news.boxed());
-        self.computing.push((id, ends));
+        self.computing.push((id, ends, counted));
         Ok(())
     }
 

@@ -83,7 +83,8 @@ pub(crate) enum GuardiansAction {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  timebus --home ~/new recover                                  type the 48 words
+  timebus recover                                               on a new machine: type the 48 words
+  timebus --home ~/new recover                                  beside another home
   timebus --home ~/new recover --space se7tu1sk… --node rmpdfmiz… --at 192.168.1.7:4433
                                                                 after a rotation the words do not say which space they are of
   timebus --home ~/new recover --by-guardians --space se7tu1sk… --node rmpdfmiz… --at 192.168.1.7:4433
