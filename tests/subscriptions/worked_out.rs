@@ -71,6 +71,10 @@ fn parts_of_the_system_are_watched() {
     let mut socket = Socket::open(&alice);
     assert_eq!(socket.request(&json!({"id": 1, "watch": "/.sys/metrics"}))["error"]["status"], 406);
     assert_eq!(socket.request(&json!({"id": 1, "watch": "/.sys/nothing"}))["error"]["status"], 404);
+    for long in ["/x".repeat(40), "x".repeat(5000)] {
+        assert_eq!(socket.request(&json!({"id": 1, "watch": format!("/.sys/refs{long}")}))["error"]["status"], 400);
+    }
+    assert_eq!(socket.request(&json!({"id": 1, "watch": "/.sys/refs/x", "kind": "x".repeat(5000)}))["error"]["status"], 400);
     assert_eq!(socket.request(&json!({"id": 2, "get": "/.sys/status"}))["value"]["id"], id(&alice));
     assert_eq!(socket.request(&json!({"id": 3, "get": "/.drop/nobody"}))["absent"], true);
     // The number of a watch that could not begin is free, and one that was ended is told no more.

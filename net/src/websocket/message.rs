@@ -14,12 +14,15 @@ use crate::computed::Source;
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::route::{locate, not_held};
-use crate::target::Query;
+use crate::target::{Query, SEGMENTS_MAX};
 use crate::who::Who;
 use crate::window::Window;
 
 /// Members of a message that hold a path.
 const VERBS: [&str; 9] = ["watch", "get", "put", "patch", "post", "text", "edit", "inc", "delete"];
+
+/// Longest path of a value that is worked out, and of what goes with it; the longest path of a stored value has 1 024 bytes.
+const SOURCE_BYTES_MAX: usize = 4096;
 
 /// Members of a message that are not used yet.
 pub(super) struct Fields(pub(super) BTreeMap<String, Json>);
@@ -91,6 +94,12 @@ impl Fields {
         // The own inbox by its whole name is the same one.
         let text = text.strip_prefix(&format!("/@{own}")).filter(|rest| rest.starts_with("/.drop")).unwrap_or(text);
         let Some(names) = text.strip_prefix("/.").map(|_| &text[1..]) else { return Ok(None) };
+        // It is kept as long as the watch, and there may be many.
+        let is_long = |member: &Json| matches!(member, Json::String(text) if text.len() > SOURCE_BYTES_MAX);
+        if names.split('/').count() > SEGMENTS_MAX || self.0.values().any(is_long) {
+            let detail = format!("a path has {SEGMENTS_MAX} names, and it and what goes with it {SOURCE_BYTES_MAX} bytes each");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "path", "this path is too long", detail));
+        }
         let names: Vec<String> = names.strip_suffix('/').unwrap_or(names).split('/').map(str::to_owned).collect();
         if Source::beside(&names, &Query::default()).is_none() {
             return Ok(None);
