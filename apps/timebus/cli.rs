@@ -1551,14 +1551,16 @@ pub(crate) enum LabVerb {
 
 /// Let many peers want one file at once, and compare with the shortest time that is possible
 ///
-/// The choices of whom to ask for what are the real ones; lines and time are simulated, and all chance comes from the
-/// seed.
+/// What they say to each other and whom they ask for what is decided as in real peers; lines and time are simulated,
+/// and all chance comes from the seed. The shortest time is what the slowest of these takes: the first one sends it once,
+/// each receives it, and all together send what all receive. Ends with 1 if somebody did not get it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   timebus lab swarm                                    16 peers, 32 MB, every line sends 8 Mbit/s
-  timebus lab swarm --peers 10000 --arrive 60 --free-riders 20
-  timebus lab swarm --peers 1000 --leave 50 --json")]
+  timebus lab swarm --peers 1000 --arrive 60           they begin to want it within a minute
+  timebus lab swarm --peers 200 --free-riders 20 --churn 30 --leave 50
+  timebus lab swarm --peers 10000 --json               takes minutes; a second or two for a hundred peers")]
 pub(crate) struct Swarm {
     /// How many want it
     #[arg(long, value_name = "N", default_value_t = 16)]
@@ -1580,13 +1582,25 @@ pub(crate) struct Swarm {
     #[arg(long, value_name = "MBIT", default_value_t = 100)]
     pub(crate) down: u64,
 
-    /// Seconds over which they come
+    /// Milliseconds from one to another, at most
+    #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(..=10_000))]
+    pub(crate) delay: u64,
+
+    /// Links that each lets others open
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(2..))]
+    pub(crate) links: u16,
+
+    /// Seconds over which they begin to want it
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) arrive: u64,
 
     /// Per cent of them that send nothing
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) free_riders: u32,
+
+    /// Per cent of them that are gone for 10 seconds before they have it
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) churn: u32,
 
     /// Per cent of them that leave as soon as they have it
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]

@@ -22,6 +22,7 @@ use crate::problem::Problem;
 pub(crate) mod cache;
 pub mod exchange;
 pub(crate) mod fetch;
+mod flying;
 pub mod frame;
 pub(crate) mod named;
 pub mod pieces;

@@ -7,16 +7,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use timebus_identity::{PublicKey, Signed, hash};
+use timebus_identity::{PublicKey, Signed};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 
-use crate::sync::frame::{Code, Feature, NOTICES, NOTICES_MAX, PRESENCE, PROVIDERS_MAX, Provider, RECORDS, Redemption, Taking};
+use crate::sync::frame::{Code, Feature, NOTICES, NOTICES_MAX, PRESENCE, Provider, RECORDS, Redemption, Taking};
 use crate::sync::{Config as SessionConfig, End, Input, Output, RedeemAnswer, Remote, Replica, Role, Session, Start};
 
 pub mod book;
 mod calls;
 mod event;
+pub mod introductions;
 mod known;
 mod lookup;
 pub mod outbox;
@@ -31,8 +32,6 @@ pub use lookup::Found;
 use outbox::Outbox;
 pub use status::{PeerState, PeerStatus, SpaceState, SpaceStatus};
 
-/// Calls under way at once; the others wait for their turn.
-const CALLS_MAX: usize = 16;
 /// Milliseconds until the second call of a peer that was not reached; it doubles from call to call.
 const RETRY_MS: u64 = 1_000;
 /// Most milliseconds between two calls of a peer.
@@ -43,6 +42,8 @@ const GOOD_LINK_MS: u64 = 10_000;
 const DENIED_MS: u64 = 60_000;
 /// How long a space that was read stays open, so that the next reading is fresh.
 pub(crate) const VISIT_MS: u64 = 10 * 60_000;
+/// How long more peers are called for something large that is fetched, without being told again.
+pub(crate) const GATHER_MS: u64 = 90_000;
 /// Points of penalty that are a ban.
 const BAN_POINTS: u32 = 64;
 /// How long a ban lasts.
@@ -50,8 +51,6 @@ const BAN_MS: u64 = 10 * 60_000;
 /// Guests and peers whose address was typed that are called again and again, those seen last; others call us, or are
 /// called when the owner wants it.
 const CALLED_BACK_MAX: usize = 64;
-/// Links that a space of somebody else is read over; more peers are not called for it.
-const LINKS_OF_SPACE: usize = 4;
 /// Bytes of changes that the channels of one link may have under way beyond the least that each has. Half of it is what
 /// the first channel gets: 10 000 small changes go over it without waiting for an answer.
 const LINK_EXTRA_BYTES: u64 = 16 * 1024 * 1024;
@@ -64,14 +63,8 @@ const FETCH_MS: u64 = 30_000;
 const REDEEM_MS: u64 = 10_000;
 /// How often over one link: after ten tokens one is taken for somebody who guesses.
 const REDEEMS_OF_LINK: u32 = 8;
-/// Of the links that others may open, one in so many is kept for telling newcomers who else has what they want.
-const SPARE_PART: usize = 16;
-/// How long a newcomer is told of the same others.
-const INTRODUCED_MS: u64 = 5 * 60_000;
 /// Seconds until it makes sense for such a newcomer to come back.
 const CROWDED_S: u64 = 60;
-/// Peers remembered that others named for one space.
-const VIA_MAX: usize = 64;
 
 /// Milliseconds until a notice is offered again over the same link to a peer that did not take it.
 const HAND_IN_MS: u64 = 10 * 60_000;
@@ -152,6 +145,8 @@ pub struct Node {
     delivered: BTreeMap<TimelineId, u64>,
     /// Spaces that are read, and until when they stay open.
     visits: BTreeMap<PublicKey, u64>,
+    /// Spaces of which something large is fetched, and until when.
+    gathering: BTreeMap<PublicKey, u64>,
     /// Changes that are fetched again, and until when.
     fetches: BTreeMap<TimelineId, (Vec<ChangeId>, u64)>,
     /// The timelines that are wanted of each space that is.
@@ -193,6 +188,7 @@ impl Node {
             bans: BTreeMap::new(),
             delivered: BTreeMap::new(),
             visits: BTreeMap::new(),
+            gathering: BTreeMap::new(),
             fetches: BTreeMap::new(),
             plans: BTreeMap::new(),
             statements: 0,
@@ -364,6 +360,9 @@ impl Node {
                     self.open_everywhere(space, now_ms, store, &mut acts);
                     acts.push(Act::Changed);
                 }
+            }
+            Event::Gather { space } => {
+                self.gathering.insert(space, now_ms + GATHER_MS);
             }
             Event::Call { node, addresses } => {
                 self.book.meet(node, Source::Typed, &addresses, now_ms);
@@ -757,24 +756,20 @@ impl Node {
         let came = self.links.values().filter(|linked| linked.role == Role::Responder).count();
         let Some(linked) = self.links.get(&link).filter(|linked| linked.role == Role::Responder) else { return false };
         let is_own = linked.remote.as_ref().is_some_and(|remote| speaks_for(remote, &self.config.space, store));
-        came > self.config.links_max - self.config.links_max.div_ceil(SPARE_PART) && !is_own
+        introductions::is_crowded(came, self.config.links_max) && !is_own
     }
 
-    /// Tells who else holds a timeline: to each newcomer others, so that nobody has to serve all of them. Says whether
-    /// there is anybody.
+    /// Tells who else holds a timeline. Says whether there is anybody.
     fn introduce(&mut self, link: LinkId, timeline: TimelineId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) -> bool {
         let newcomer = self.links.get(&link).and_then(|linked| linked.remote.as_ref().map(|remote| id_of(remote, linked.node)));
         let Some(newcomer) = newcomer else { return false };
         let others = self.links.iter().filter(|(other, linked)| **other != link && linked.channels.contains_key(&timeline));
-        let mut providers: Vec<Provider> = others
+        let providers: Vec<Provider> = others
             .filter_map(|(_, linked)| Some((linked.node?, linked.remote.as_ref()?)))
             .filter(|(_, remote)| !remote.addresses.is_empty())
             .map(|(node, remote)| Provider { node, addresses: remote.addresses.clone() })
             .collect();
-        // Others each time, if one comes back because these were not reached.
-        let epoch = (now_ms / INTRODUCED_MS).to_be_bytes();
-        providers.sort_by_cached_key(|provider| hash("introduce", &[newcomer.as_bytes(), provider.node.as_bytes(), &epoch]));
-        providers.truncate(PROVIDERS_MAX);
+        let providers = introductions::to_tell(&newcomer, now_ms, providers, |provider| provider.node);
         let is_somebody = !providers.is_empty();
         if is_somebody {
             self.drive(link, Input::Providers { timeline, providers }, now_ms, store, acts);
@@ -790,7 +785,7 @@ impl Node {
             }
             let Some(follow) = self.book.following.get_mut(&space) else { return };
             if !follow.via.contains(&node) {
-                if follow.via.len() >= VIA_MAX {
+                if follow.via.len() >= introductions::VIA_MAX {
                     continue;
                 }
                 follow.via.push(node);

@@ -335,3 +335,34 @@ fn each_byte(step: usize) {
         }
     }
 }
+
+#[test]
+fn what_nobody_else_has_goes_first_but_nobody_waits_for_ever() {
+    let mut exchange = Exchange::new(1);
+    let (hash, len) = (BlobHash::from_bytes([9; 32]), 64 * 128 * 1024);
+    let have = |pieces: Vec<(u32, u32)>, asks| BlobFrame::Have { space: SPACE, hash, len, asks, pieces };
+    for link in [1, 2] {
+        let asked = exchange.handle(0, Input::Frame(link, have(vec![], true)));
+        let Some(Output::Look(look)) = asked.into_iter().next() else { panic!("it looks") };
+        exchange.handle(0, Input::Found { look, have: Some(Pieces::all(64)) });
+    }
+    let mut loads = VecDeque::new();
+    let mut ask = |link: u64, id: u64, any_of: (u32, u32), loads: &mut VecDeque<(u64, u32)>| {
+        let done = exchange.handle(0, Input::Frame(link, BlobFrame::Want { hash, id, any_of: vec![any_of] }));
+        loads.extend(done.into_iter().filter_map(|output| if let Output::Load { link, piece, .. } = output { Some((link, piece)) } else { None }));
+    };
+    (0..20).for_each(|id| ask(1, id, (id as u32, id as u32 + 1), &mut loads));
+    (0..20).for_each(|id| ask(2, id, (20, 64), &mut loads));
+    let mut order = Vec::new();
+    let mut now_ms = 0;
+    while let Some((link, piece)) = loads.pop_front() {
+        order.push(link);
+        now_ms += 1;
+        let done = exchange.handle(now_ms, Input::Frame(link, have(vec![(piece, piece + 1)], false)));
+        loads.extend(done.into_iter().filter_map(|output| if let Output::Load { link, piece, .. } = output { Some((link, piece)) } else { None }));
+    }
+    assert_eq!(order.len(), 40, "all of it is sent");
+    assert!(order[..4].iter().all(|link| *link == 1), "nobody else asked yet");
+    let choices = |part: &[u64]| part.iter().filter(|link| **link == 2).count();
+    assert_eq!((choices(&order[4..12]), choices(&order[4..24])), (6, 15), "{order:?}");
+}

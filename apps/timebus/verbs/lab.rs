@@ -2,12 +2,17 @@
 
 use std::fmt::Write as _;
 
-use timebus_net::blobs::simulation::{self, Crowd};
+use timebus_net::blobs::simulation::{self, Crowd, Outcome};
 use timebus_net::lab::{Config, NAMES, Report, run as run_lab};
+use timebus_store::blobs::partial::pieces_of;
 
 use crate::Context;
 use crate::cli::{Groups, Lab, LabVerb, Swarm};
 use crate::failure::Failure;
+use crate::progress::Progress;
+
+/// What a megabit is in bytes.
+const BYTES_OF_MBIT: u64 = 125_000;
 
 /// Runs a lab and tells what happened.
 pub(crate) fn run(context: &Context, args: Lab) -> anyhow::Result<()> {
@@ -38,42 +43,71 @@ fn swarm(context: &Context, args: &Swarm) -> anyhow::Result<()> {
         seed,
         peers: args.peers,
         bytes: args.size,
-        origin_up: args.origin_up * 125_000,
-        up: args.up * 125_000,
-        down: args.down * 125_000,
+        origin_up: args.origin_up * BYTES_OF_MBIT,
+        up: args.up * BYTES_OF_MBIT,
+        down: args.down * BYTES_OF_MBIT,
+        delay_ms: args.delay,
+        links_max: args.links.into(),
         arrive_ms: args.arrive * 1000,
         free_riders: args.free_riders * 10,
         leavers: args.leave * 10,
+        churn: args.churn * 10,
         ..Crowd::default()
     };
-    let outcome = simulation::run(&crowd);
-    let times = |ms: u64| ms as f64 / outcome.bound_ms.max(1) as f64;
+    let progress = Progress::things(context.out, "pieces", Some(u64::from(args.peers) * pieces_of(args.size)));
+    let outcome = simulation::run(&crowd, |at| progress.set(at.pieces));
+    progress.done();
+    let times = outcome.all_ms as f64 / outcome.bound_ms.max(1) as f64;
     let json = serde_json::json!({
         "seed": seed,
         "peers": crowd.peers,
         "bytes": crowd.bytes,
         "all_ms": outcome.all_ms,
         "median_ms": outcome.median_ms,
+        "p95_ms": outcome.most_ms,
+        "last_ms": outcome.last_ms,
         "bound_ms": outcome.bound_ms,
-        "times_bound": times(outcome.all_ms),
+        "times_bound": times,
         "origin_copies": outcome.origin_copies,
         "wasted_per_mille": outcome.wasted,
+        "talk_per_mille": outcome.talk,
+        "links": outcome.links,
         "left_out": outcome.left_out,
+        "blamed": outcome.blamed,
+        "events": outcome.events,
     });
-    context.out.result(&json, || {
-        let seconds = |ms: u64| ms as f64 / 1000.0;
-        let (size, best) = (indicatif::HumanBytes(crowd.bytes), seconds(outcome.bound_ms));
-        let (half, all, times) = (seconds(outcome.median_ms), seconds(outcome.all_ms), times(outcome.all_ms));
-        let mut out = format!("seed {seed}: {} peers want {size} at once\n\n", crowd.peers);
+    context.out.result(&json, || swarm_told(&crowd, &outcome, times))?;
+    if outcome.left_out == 0 && outcome.blamed == 0 { Ok(()) } else { Err(Failure::told().into()) }
+}
+
+/// The same for people.
+fn swarm_told(crowd: &Crowd, outcome: &Outcome, times: f64) -> String {
+    let size = indicatif::HumanBytes(crowd.bytes);
+    let when = if crowd.arrive_ms == 0 { "at once".to_owned() } else { format!("within {} s", crowd.arrive_ms / 1000) };
+    let mut out = format!("seed {}: {} peers want {size} {when}\n\n", crowd.seed, crowd.peers);
+    let rows = [
+        ("at best", outcome.bound_ms, String::new()),
+        ("half of them", outcome.median_ms, String::new()),
+        ("95 of 100", outcome.most_ms, String::new()),
+        ("the last one", outcome.last_ms, String::new()),
+        ("all", outcome.all_ms, format!("   {times:.2} times the best")),
+    ];
+    for (what, ms, more) in rows {
         // Writing to a string does not fail.
-        let _ = writeln!(out, "  at best      {best:8.1} s\n  half have it {half:8.1} s\n  all have it  {all:8.1} s   {times:.2} times the best\n");
-        let _ = write!(out, "  the origin sent it {:.2} times; of a thousand pieces {} came twice", outcome.origin_copies, outcome.wasted);
-        if outcome.left_out > 0 {
-            let _ = write!(out, "; {} peers did not get it", outcome.left_out);
-        }
-        out
-    })?;
-    if outcome.left_out == 0 { Ok(()) } else { Err(Failure::told().into()) }
+        let _ = writeln!(out, "  {what:<13}{:8.1} s{more}", ms as f64 / 1000.0);
+    }
+    let _ = write!(
+        out,
+        "\n  the origin sent it {:.2} times; of a thousand pieces {} came twice; of a thousand bytes {} were talk; {:.0} links each",
+        outcome.origin_copies, outcome.wasted, outcome.talk, outcome.links
+    );
+    if outcome.left_out > 0 {
+        let _ = write!(out, "\n  ✗ {} peers did not get it", outcome.left_out);
+    }
+    if outcome.blamed > 0 {
+        let _ = write!(out, "\n  ✗ {} times a peer that keeps the rules was taken for one that does not", outcome.blamed);
+    }
+    out
 }
 
 /// The account for people.

@@ -9,9 +9,10 @@ use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
 use timebus_store::blobs::partial::pieces_of;
 
+use super::flying::Flying;
 use super::frame::{BlobFrame, HAVE_RANGES_MAX, Not};
 use super::pieces::Pieces;
-use super::swarm::{Dice, Download, Next, Upload};
+use super::swarm::{Dice, Download, Kind, Next, Upload};
 
 /// Names a link.
 pub type LinkId = u64;
@@ -20,16 +21,8 @@ pub type LinkId = u64;
 const ACTIVE_MAX: usize = 1024;
 /// Questions about blobs of one link that wait for the disk.
 const LOOKS_MAX: usize = 64;
-/// Pieces of one link under way from disk to network, or on it.
-const LINK_FLYING_MAX: usize = 32;
-/// The same of all links, at first and at most: 32 MiB.
-const FLYING_FIRST: f64 = 4.0;
-const FLYING_MIN: f64 = 2.0;
-const FLYING_MAX: f64 = 256.0;
-/// A piece that arrives so much later than the line takes at its best says that the line is full.
-const FULL_MS: u64 = 400;
-/// After this time a piece whose arrival nobody told does not count as under way any more.
-const FLYING_TIMEOUT_MS: u64 = 30_000;
+/// Pieces that nobody else has which are sent before one that is asked for by number while others wait for such.
+const CHOICES_IN_A_ROW: u32 = 3;
 /// What came is told to all together, so late at most. Who sent it hears it at once.
 const TELL_MS: u64 = 25;
 /// How long who had nothing, or failed, is left alone.
@@ -197,22 +190,14 @@ struct Active {
     used_ms: u64,
 }
 
-/// A piece on its way to a reader.
-#[derive(Clone, Copy, Debug)]
-struct Flight {
-    sent_ms: u64,
-}
-
 /// All blobs and links of a peer.
 pub struct Exchange {
     blobs: HashMap<BlobHash, Active>,
-    flying: BTreeMap<(LinkId, BlobHash, u32), Flight>,
-    flying_max: f64,
-    reduced_ms: u64,
-    /// How long a piece takes to each link at best.
-    best_ms: BTreeMap<LinkId, u64>,
+    flying: Flying,
     looks: BTreeMap<LinkId, usize>,
     unasked: BTreeMap<LinkId, u32>,
+    /// Pieces of our own choice that were sent since one was by number.
+    choices: u32,
     /// The link that was sent to last.
     last: (LinkId, BlobHash),
     dice: Dice,
@@ -230,12 +215,10 @@ impl Exchange {
     pub fn new(seed: u64) -> Self {
         Self {
             blobs: HashMap::new(),
-            flying: BTreeMap::new(),
-            flying_max: FLYING_FIRST,
-            reduced_ms: 0,
-            best_ms: BTreeMap::new(),
+            flying: Flying::default(),
             looks: BTreeMap::new(),
             unasked: BTreeMap::new(),
+            choices: 0,
             last: (0, BlobHash::from_bytes([0; 32])),
             dice: Dice::new(seed),
         }
@@ -272,7 +255,7 @@ impl Exchange {
             Input::Kept { link, hash, id, piece, good } => self.kept(link, hash, id, piece, good, now_ms, &mut out),
             Input::Loaded { link, hash, id, piece, slice } => self.loaded(link, hash, id, piece, slice, &mut out),
             Input::Timer => {
-                self.flying.retain(|_, flight| now_ms.saturating_sub(flight.sent_ms) < FLYING_TIMEOUT_MS);
+                self.flying.expire(now_ms);
                 for (hash, active) in &mut self.blobs {
                     if let Some(download) = &mut active.download {
                         let wants = download.ask(now_ms);
@@ -369,7 +352,7 @@ impl Exchange {
             if is_reader {
                 active.used_ms = now_ms;
                 active.upload.reader_has(link, &look.pieces);
-                landed(&mut self.flying, &mut self.best_ms, &mut self.flying_max, &mut self.reduced_ms, &look, now_ms);
+                self.flying.landed(link, hash, &look.pieces, now_ms);
             }
             // What it has counts if it was asked, whether it may have anything from here or not.
             if let Some(download) = active.download.as_mut().filter(|_| active.told.contains(&link)) {
@@ -457,9 +440,8 @@ impl Exchange {
 
     fn gone(&mut self, link: LinkId, now_ms: u64, out: &mut Vec<Output>) {
         self.looks.remove(&link);
-        self.best_ms.remove(&link);
         self.unasked.remove(&link);
-        self.flying.retain(|(to, ..), _| *to != link);
+        self.flying.gone(link);
         for (hash, active) in &mut self.blobs {
             active.allowed.remove(&link);
             active.told.remove(&link);
@@ -509,7 +491,7 @@ impl Exchange {
 
     fn loaded(&mut self, link: LinkId, hash: BlobHash, id: u64, piece: u32, slice: Option<Bytes>, out: &mut Vec<Output>) {
         let Some(slice) = slice else {
-            self.flying.remove(&(link, hash, piece));
+            self.flying.take_back(link, hash, piece);
             if let Some(active) = self.blobs.get_mut(&hash) {
                 active.have.remove(piece);
             }
@@ -529,7 +511,9 @@ impl Exchange {
             let news = std::mem::take(&mut active.news);
             for link in &active.told {
                 let mut pieces = Pieces::none(active.have.len());
-                for (piece, _) in news.iter().filter(|(_, from)| from != link) {
+                // Who has a piece does not ask for it. Who has everything wants to know what others have.
+                let is_news = |piece: u32, from: LinkId| from != *link && (!active.upload.has(*link, piece) || active.upload.has_all(*link));
+                for (piece, _) in news.iter().filter(|(piece, from)| is_news(*piece, *from)) {
                     pieces.insert(*piece);
                 }
                 if !pieces.is_empty() {
@@ -542,30 +526,42 @@ impl Exchange {
 
     /// Sends to who waits, in turn, as much as the lines take.
     fn pump(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        // Those for whom there is nothing to choose before something has come elsewhere.
+        let mut later = BTreeSet::new();
         loop {
-            if self.flying.len() as f64 >= self.flying_max {
+            if !self.flying.has_room() {
                 return;
             }
-            let mut waiting: Vec<(LinkId, BlobHash)> = Vec::new();
-            for (hash, active) in &self.blobs {
-                waiting.extend(active.upload.readers().filter(|link| active.upload.is_waiting(*link)).map(|link| (link, *hash)));
-            }
-            waiting.retain(|(link, _)| self.flying.keys().filter(|(to, ..)| to == link).count() < LINK_FLYING_MAX);
+            let waiting = |kind: Kind| -> Vec<(LinkId, BlobHash)> {
+                let all = self.blobs.iter().filter(|(_, active)| !active.upload.is_idle()).flat_map(|(hash, active)| {
+                    let readers = active.upload.readers().filter(move |link| active.upload.is_waiting(*link, kind));
+                    readers.map(move |link| (link, *hash))
+                });
+                all.filter(|(link, _)| self.flying.has_room_to(*link)).collect()
+            };
+            // What nobody else has goes first: until it has gone, nobody can hand it on. But nobody waits for ever.
+            let (mut choices, numbers) = (waiting(Kind::Choice), waiting(Kind::Number));
+            choices.retain(|next| !later.contains(next));
+            let is_choice = !choices.is_empty() && (numbers.is_empty() || self.choices < CHOICES_IN_A_ROW);
+            let (kind, mut waiting) = if is_choice { (Kind::Choice, choices) } else { (Kind::Number, numbers) };
             waiting.sort_unstable();
             let next = waiting.iter().find(|next| **next > self.last).or_else(|| waiting.first());
             let Some((link, hash)) = next.copied() else { return };
             self.last = (link, hash);
             let Some(active) = self.blobs.get_mut(&hash) else { return };
-            match active.upload.next(link, &active.have, &mut self.dice) {
+            match active.upload.next(link, kind, &active.have, now_ms, &mut self.dice) {
                 Some(Next { id, piece: Some(piece), .. }) => {
-                    self.flying.insert((link, hash, piece), Flight { sent_ms: now_ms });
+                    self.choices = if is_choice { self.choices + 1 } else { 0 };
+                    self.flying.sent(link, hash, piece, now_ms);
                     out.push(Output::Load { link, hash, id, piece });
                 }
                 Some(Next { id, piece: None, by_number }) => {
                     let reason = if by_number || active.have.is_empty() { Not::Here } else { Not::Elsewhere };
                     out.push(Output::Send(link, BlobFrame::Not { hash, id, reason }));
                 }
-                None => return,
+                None => {
+                    later.insert((link, hash));
+                }
             }
         }
     }
@@ -594,38 +590,6 @@ impl Active {
             news: Vec::new(),
             tell_at_ms: None,
             used_ms: now_ms,
-        }
-    }
-}
-
-/// A reader says that pieces have arrived: how fast they did tells how many can be on their way at once.
-fn landed(
-    flying: &mut BTreeMap<(LinkId, BlobHash, u32), Flight>,
-    best_ms: &mut BTreeMap<LinkId, u64>,
-    flying_max: &mut f64,
-    reduced_ms: &mut u64,
-    look: &Look,
-    now_ms: u64,
-) {
-    let arrived: Vec<(LinkId, BlobHash, u32)> = flying
-        .range((look.link, look.hash, 0)..=(look.link, look.hash, u32::MAX))
-        .map(|(key, _)| *key)
-        .filter(|(_, _, piece)| look.pieces.iter().any(|(start, end)| (*start..*end).contains(piece)))
-        .collect();
-    let was_full = flying.len() as f64 + 1.0 >= *flying_max;
-    for key in arrived {
-        let Some(flight) = flying.remove(&key) else { continue };
-        let took_ms = now_ms.saturating_sub(flight.sent_ms);
-        let best = best_ms.entry(look.link).or_insert(took_ms);
-        *best = (*best).min(took_ms);
-        if took_ms > 2 * *best + FULL_MS {
-            // Once for all that was under way together.
-            if flight.sent_ms >= *reduced_ms {
-                *flying_max = (*flying_max * 0.7).max(FLYING_MIN);
-                *reduced_ms = now_ms;
-            }
-        } else if was_full && took_ms < *best + FULL_MS / 2 {
-            *flying_max = (*flying_max + 1.0 / *flying_max).min(FLYING_MAX);
         }
     }
 }

@@ -37,6 +37,8 @@ const FRAMES_MAX: usize = 256;
 const LINK_FRAMES_MAX: usize = 8192;
 /// How often it is looked for more peers that have a blob.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// From this size on, peers that others named are called beside those that there are links to.
+const GATHER_BYTES: u64 = 4 * 1024 * 1024;
 /// How long an open file is kept for the next reader.
 const OPEN_FOR: Duration = Duration::from_secs(60);
 /// Names of sources that are told; of more, how many.
@@ -396,7 +398,7 @@ impl Actor {
         let partial = Arc::clone(&fetching.partial);
         let fetch = Fetch { partial: Arc::clone(&partial), progress: fetching.progress.subscribe(), id, control: self.control.clone() };
         if is_new {
-            fetching._looking.spawn(look_for_sources(self.asker.clone(), self.control.clone(), space, timeline, hash));
+            fetching._looking.spawn(look_for_sources(self.asker.clone(), self.control.clone(), space, timeline, hash, partial.len()));
             lock(&self.open).insert(hash, (Holding::Part(Arc::clone(&partial)), Instant::now()));
             let len = partial.len();
             let have = Pieces::from_bytes(&partial.have(), pieces_of(len) as u32);
@@ -505,11 +507,14 @@ impl Actor {
 }
 
 /// Says who may have a blob, again and again, as long as it is wanted.
-async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>, space: PublicKey, timeline: TimelineId, hash: BlobHash) {
+async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>, space: PublicKey, timeline: TimelineId, hash: BlobHash, len: u64) {
     let mut looks = 0u32;
     loop {
         if looks.is_multiple_of(60) {
             asker.tell(Event::Visit { space });
+        }
+        if len >= GATHER_BYTES && looks.is_multiple_of(30) {
+            asker.tell(Event::Gather { space });
         }
         looks += 1;
         let Some(links) = asker.ask(move |node| node.links_of(&timeline)).await else { return };

@@ -22,12 +22,21 @@ pub const RANGES_MAX: usize = 64;
 const WINDOW_FIRST: u32 = 2;
 /// The same at most: 8 MiB under way from one source.
 const WINDOW_MAX: u32 = 64;
-/// What one source should have been asked for, in time: less leaves its line idle, more is out of date when it comes.
+/// What one source should have been asked for, in time beside what a piece takes at best: less leaves its line idle,
+/// more is out of date when it comes.
 const WINDOW_MS: u64 = 500;
 /// After so many times the usual time for a piece it is asked for elsewhere, too.
 const LATE: u64 = 3;
 /// And not before.
 const LATE_MS_MIN: u64 = 3000;
+/// Pieces before a reader that are asked for in his order where others want the blob, too: if all asked for everything in
+/// one order, all would have the same and nothing to give.
+const AHEAD: u32 = 32;
+/// Where others want the blob, too, who has everything is asked for what others have only if he is so many times faster
+/// than they are, or if they send nothing.
+const FASTER: u64 = 4;
+/// How long a piece that was sent to one reader is not chosen for another, if the first does not say that it has come.
+const COMING_MS: u64 = 10_000;
 /// Candidates looked at for one choice, so that choices among very many pieces take no time.
 const LOOK_MAX: usize = 1024;
 
@@ -77,8 +86,9 @@ struct Source {
     /// When the last piece came, and how long pieces take one after the other, averaged.
     last_ms: Option<u64>,
     gap_ms: u64,
-    /// How long a piece takes from the question on, averaged.
+    /// How long a piece takes from the question on, averaged and at best.
     takes_ms: u64,
+    best_ms: Option<u64>,
     received: u64,
     /// Until when it is not asked: it was busy, or failed.
     rests_until_ms: u64,
@@ -194,6 +204,7 @@ impl Download {
             last_ms: None,
             gap_ms: 0,
             takes_ms: 0,
+            best_ms: None,
             received: 0,
             rests_until_ms: 0,
             chose_nothing: false,
@@ -246,10 +257,12 @@ impl Download {
             source.received += 1;
             source.chose_nothing = false;
             let average = |old: u64, new: u64| if old == 0 { new } else { (3 * old + new) / 4 };
-            source.takes_ms = average(source.takes_ms, now_ms.saturating_sub(asked.at_ms).max(1));
+            let took_ms = now_ms.saturating_sub(asked.at_ms).max(1);
+            source.takes_ms = average(source.takes_ms, took_ms);
+            let best_ms = *source.best_ms.insert(source.best_ms.unwrap_or(took_ms).min(took_ms));
             if let Some(last_ms) = source.last_ms.filter(|_| !source.asked.is_empty()) {
                 source.gap_ms = average(source.gap_ms, now_ms.saturating_sub(last_ms).max(1));
-                source.window = ((WINDOW_MS / source.gap_ms.max(1)) as u32).clamp(1, (source.window * 2).min(WINDOW_MAX));
+                source.window = (((WINDOW_MS + best_ms) / source.gap_ms.max(1)) as u32).clamp(1, (source.window * 2).min(WINDOW_MAX));
             }
             source.last_ms = Some(now_ms);
             self.forget(asked.piece);
@@ -296,20 +309,20 @@ impl Download {
         for at in (1..peers.len()).rev() {
             peers.swap(at, self.dice.below(at as u64 + 1) as usize);
         }
-        // One after the other, so that what is rare is spread over all.
-        loop {
-            let before = wants.len();
-            peers.retain(|peer| match self.choose(*peer, now_ms) {
-                Some(want) => {
-                    wants.push(want);
-                    true
-                }
-                None => false,
-            });
-            if wants.len() == before {
-                return wants;
+        // What those can send who have a part of it is not asked of those who have everything: they are wanted by all.
+        let (wholes, partials): (Vec<Peer>, Vec<Peer>) = peers.into_iter().partition(|peer| self.wholes.contains(peer));
+        for mut peers in [partials, wholes] {
+            // One after the other, so that what is rare is spread over all.
+            while !peers.is_empty() {
+                peers.retain(|peer| {
+                    let want = self.choose(*peer, now_ms);
+                    let is_asked = want.is_some();
+                    wants.extend(want);
+                    is_asked
+                });
             }
         }
+        wants
     }
 
     /// When to ask again although nothing happened.
@@ -327,13 +340,10 @@ impl Download {
             return None;
         }
         let in_order = self.is_urgent || !self.is_crowded || !source.have.is_all();
-        let read = self
-            .first
-            .iter()
-            .filter(|_| in_order)
-            .flat_map(Clone::clone)
-            .take(LOOK_MAX)
-            .find(|piece| source.have.contains(*piece) && self.wanted.contains(*piece));
+        let ahead = if self.is_crowded && !self.is_urgent { AHEAD } else { u32::MAX };
+        let first = self.first.iter().filter(|_| in_order).map(|range| range.start..range.end.min(range.start.saturating_add(ahead)));
+        let in_range = |range: std::ops::Range<u32>| source.have.both_from(&self.wanted, range.start).next().filter(|piece| range.contains(piece));
+        let read = first.filter_map(in_range).next();
         let lets_choose = read.is_none() && source.have.is_all() && !source.chose_nothing;
         let rare = if lets_choose { self.only_at_wholes(peer, now_ms) } else { Rare::Nothing };
         let (piece, any_of) = match (read, rare) {
@@ -341,6 +351,7 @@ impl Download {
             (None, Rare::Some(any_of)) => (None, any_of),
             // Whatever is asked for by number now would come twice.
             (None, Rare::Enough) => return None,
+            (None, Rare::Nothing) if self.is_fed_beside(peer, now_ms) => return None,
             (None, Rare::Nothing) => (Some(self.rarest(peer).or_else(|| self.late(peer, now_ms))?), Vec::new()),
         };
         let id = self.next_id;
@@ -355,6 +366,14 @@ impl Download {
         };
         self.sources.get_mut(&peer)?.asked.insert(id, Asked { piece, at_ms: now_ms });
         Some(Want { source: peer, id, any_of })
+    }
+
+    /// Whether a source has everything and is left to others, because those that have a part send to us not much slower.
+    fn is_fed_beside(&self, peer: Peer, now_ms: u64) -> bool {
+        let Some(own) = self.sources.get(&peer).filter(|own| self.is_crowded && own.have.is_all()) else { return false };
+        let is_as_fast = |source: &Source| own.takes_ms == 0 || source.takes_ms <= FASTER * own.takes_ms;
+        let partials = self.sources.values().filter(|source| !source.have.is_all() && is_as_fast(source));
+        partials.flat_map(|source| source.asked.values().map(move |asked| source.is_late(asked, now_ms))).any(|is_late| !is_late)
     }
 
     /// What is missing and only whole sources have: this one's share of it, or what is left of the others' shares.
@@ -434,14 +453,33 @@ pub struct Next {
     pub by_number: bool,
 }
 
+/// What somebody asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any of several pieces.
+    Choice,
+    /// Just one.
+    Number,
+}
+
+impl Kind {
+    fn of(any_of: &[(u32, u32)]) -> Self {
+        let count: u64 = any_of.iter().map(|(start, end)| u64::from(end.saturating_sub(*start))).sum();
+        if count == 1 { Self::Number } else { Self::Choice }
+    }
+}
+
 /// What readers of one blob have and want.
 #[derive(Clone, Debug, Default)]
 pub struct Upload {
     readers: BTreeMap<Peer, Reader>,
-    /// How often each piece was sent.
+    /// How often each piece was sent, and when last.
     sent: Vec<u16>,
+    sent_ms: Vec<Option<u64>>,
     /// Readers that have it.
     holders: Vec<u16>,
+    /// Requests of all readers that wait.
+    open: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -459,7 +497,7 @@ impl Upload {
     /// Of a blob of so many pieces.
     #[must_use]
     pub fn new(len: u32) -> Self {
-        Self { readers: BTreeMap::new(), sent: vec![0; len as usize], holders: vec![0; len as usize] }
+        Self { readers: BTreeMap::new(), sent: vec![0; len as usize], sent_ms: vec![None; len as usize], holders: vec![0; len as usize], open: 0 }
     }
 
     /// Readers that are known.
@@ -481,9 +519,23 @@ impl Upload {
         }
     }
 
+    /// Whether a reader said that it has a piece.
+    #[must_use]
+    pub fn has(&self, peer: Peer, piece: u32) -> bool {
+        self.readers.get(&peer).is_some_and(|reader| reader.have.contains(piece))
+    }
+
+    /// Whether a reader said that it has everything.
+    #[must_use]
+    pub fn has_all(&self, peer: Peer) -> bool {
+        self.readers.get(&peer).is_some_and(|reader| reader.have.is_all())
+    }
+
     /// A reader is gone.
     pub fn reader_gone(&mut self, peer: Peer) {
         if let Some(reader) = self.readers.remove(&peer) {
+            self.open -= reader.wants.len();
+            reader.under_way.iter().for_each(|piece| self.sent_ms[*piece as usize] = None);
             reader.have.iter().for_each(|piece| self.holders[piece as usize] = self.holders[piece as usize].saturating_sub(1));
         }
     }
@@ -495,25 +547,34 @@ impl Upload {
         let fits = reader.wants.len() < WANTS_MAX;
         if fits {
             reader.wants.push_back((id, any_of));
+            self.open += 1;
         }
         fits
     }
 
-    /// Whether a reader waits for something.
+    /// Whether nobody waits for anything.
     #[must_use]
-    pub fn is_waiting(&self, peer: Peer) -> bool {
-        self.readers.get(&peer).is_some_and(|reader| !reader.wants.is_empty())
+    pub fn is_idle(&self) -> bool {
+        self.open == 0
     }
 
-    /// What to send a reader next.
-    pub fn next(&mut self, peer: Peer, have: &Pieces, dice: &mut Dice) -> Option<Next> {
+    /// Whether a reader waits for a piece of our choice, or for one by number.
+    #[must_use]
+    pub fn is_waiting(&self, peer: Peer, kind: Kind) -> bool {
+        self.readers.get(&peer).is_some_and(|reader| reader.wants.iter().any(|(_, any_of)| Kind::of(any_of) == kind))
+    }
+
+    /// What to send a reader next; `None` if it has to wait until what is on its way to others has come there.
+    pub fn next(&mut self, peer: Peer, kind: Kind, have: &Pieces, now_ms: u64, dice: &mut Dice) -> Option<Next> {
         let reader = self.readers.get_mut(&peer)?;
-        let (id, any_of) = reader.wants.pop_front()?;
+        let at = reader.wants.iter().position(|(_, any_of)| Kind::of(any_of) == kind)?;
+        let (id, any_of) = reader.wants.get(at)?;
+        let id = *id;
         let total: u64 = any_of.iter().map(|(start, end)| u64::from(end.saturating_sub(*start))).sum();
         let skip = dice.below(total) as usize;
         let len = have.len();
         let all = || any_of.iter().flat_map(|(start, end)| *start..(*end).min(len));
-        let found = if total == 1 {
+        let found = if kind == Kind::Number {
             // Asked for by number it is sent again, whatever was sent before.
             all().find(|piece| have.contains(*piece))
         } else {
@@ -521,12 +582,21 @@ impl Upload {
             let is_good = |piece: &u32| {
                 have.contains(*piece) && self.holders[*piece as usize] == 0 && !reader.have.contains(*piece) && !reader.under_way.contains(piece)
             };
-            all().skip(skip).chain(all().take(skip)).filter(is_good).take(LOOK_MAX).min_by_key(|piece| self.sent[*piece as usize])
+            let good = all().skip(skip).chain(all().take(skip)).filter(is_good).take(LOOK_MAX);
+            let is_coming = |piece: &u32| self.sent_ms[*piece as usize].is_some_and(|sent_ms| now_ms.saturating_sub(sent_ms) < COMING_MS);
+            let found = good.min_by_key(|piece| (is_coming(piece), self.sent[*piece as usize]));
+            if found.as_ref().is_some_and(is_coming) {
+                return None;
+            }
+            found
         };
+        reader.wants.remove(at);
+        self.open -= 1;
         if let Some(piece) = found {
             self.sent[piece as usize] = self.sent[piece as usize].saturating_add(1);
+            self.sent_ms[piece as usize] = Some(now_ms);
             reader.under_way.insert(piece);
         }
-        Some(Next { id, piece: found, by_number: total == 1 })
+        Some(Next { id, piece: found, by_number: kind == Kind::Number })
     }
 }

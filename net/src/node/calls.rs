@@ -3,7 +3,8 @@
 use timebus_identity::{PublicKey, hash};
 
 use super::book::{Contact, Source};
-use super::{Act, CALLED_BACK_MAX, CALLS_MAX, DENIED_MS, GOOD_LINK_MS, LINKS_OF_SPACE, LinkId, Node, RETRY_MS, RETRY_MS_MAX, id_of};
+use super::introductions::{CALLS_MAX, calls_more};
+use super::{Act, CALLED_BACK_MAX, DENIED_MS, GOOD_LINK_MS, LinkId, Node, RETRY_MS, RETRY_MS_MAX, id_of};
 use crate::sync::{Input, Replica};
 
 impl Node {
@@ -42,7 +43,7 @@ impl Node {
             // Those that the owner knows are called always, others only where these are not enough.
             for node in &follow.via {
                 let source = self.book.contacts.get(node).map(|contact| contact.source);
-                if source != Some(Source::Introduced) || linked < LINKS_OF_SPACE {
+                if source != Some(Source::Introduced) || calls_more(linked, self.gathering.contains_key(space)) {
                     all.push(*node);
                 }
             }
@@ -82,6 +83,7 @@ impl Node {
     /// Does what its time has come for, and says when to come back.
     pub(super) fn keep_time(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
         self.bans.retain(|_, until| *until > now_ms);
+        self.gathering.retain(|_, until| *until > now_ms);
         let over: Vec<PublicKey> = self.visits.iter().filter(|(_, until)| **until <= now_ms).map(|(space, _)| *space).collect();
         for space in over {
             self.visits.remove(&space);

@@ -141,6 +141,11 @@ pub enum Event {
         /// Which.
         space: PublicKey,
     },
+    /// Something large of a space is fetched: it comes sooner from many.
+    Gather {
+        /// Which.
+        space: PublicKey,
+    },
     /// The owner wants a peer to be called now.
     Call {
         /// Who.

@@ -7,8 +7,9 @@
 use timebus_identity::{PublicKey, Signed, Verified};
 
 use super::book::{Contact, Source};
+use super::introductions::VIA_MAX;
 use super::records::Taken;
-use super::{Act, Node, VIA_MAX, believable, core, id_of, speaks_for};
+use super::{Act, Node, believable, core, id_of, speaks_for};
 use crate::record::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, NODES_MAX, PeerRecord};
 use crate::sync::frame::{ASKED_MAX, RECORDS, RECORDS_OF_FRAME_MAX};
 use crate::sync::{Input, Remote, Replica};
