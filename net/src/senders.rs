@@ -43,6 +43,11 @@ impl Client {
         let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
         (1..=NAME_BYTES_MAX).contains(&name.len()).then(|| Self { name: name.to_owned(), principal })
     }
+
+    /// How it calls itself, which is also the agent of the versions that it writes.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// The latest writes of clients that name themselves, by space and version.

@@ -149,6 +149,35 @@ fn who_merges_simply_has_one_line_of_time() {
 }
 
 #[test]
+fn what_was_written_before_the_subscription_came_is_where_its_writer_is() {
+    let peer = Peer::start();
+    let mut client = peer.connect();
+    edit(&mut client, "/t", ("\"a-4\"", ""), "[0:0]", "hello", &[]);
+    edit(&mut client, "/t", ("\"c-1\"", "\"a-4\""), "[0:0]", "> ", &[]);
+    edit(&mut client, "/t", ("\"b-1\"", "\"a-4\""), "[5:5]", "!?", &[("Peer", "b")]);
+    // Its subscription names what it had when it was sent; its writes went by another connection and were faster.
+    let begun = |headers: &[(&str, &str)]| Stream::open(&peer, "/t", &[&[SIMPLETON, ("Peer", "b")], headers].concat());
+    let tip = vec!["b-1".to_owned(), "c-1".into()];
+    for (had, parents) in [("", vec![]), ("hello", vec!["a-4".to_owned()]), ("> hello", vec!["c-1".to_owned()])] {
+        let names = print_versions(&parents);
+        let mut stream = if parents.is_empty() { begun(&[]) } else { begun(&[("Parents", &names)]) };
+        for (had, parents) in [(had, parents), ("hello!?", vec!["b-1".to_owned()])] {
+            let update = stream.next();
+            assert_eq!((&update.version, &update.parents), (&tip, &parents));
+            assert_eq!(apply_text(had, &update.body), "> hello!?");
+        }
+    }
+    // Who has what he wrote is told once.
+    let mut told = begun(&[("Parents", "\"b-1\"")]);
+    assert_eq!(told.next().parents, ["b-1"]);
+    let mut whole = begun(&[("Parents", "\"b-1\", \"c-1\"")]);
+    edit(&mut client, "/t", ("\"c-2\"", "\"b-1\", \"c-1\""), "[0:0]", ">", &[]);
+    for stream in [&mut told, &mut whole] {
+        assert_eq!(stream.next().parents, tip);
+    }
+}
+
+#[test]
 fn a_digest_of_edits_is_checked_before_they_are_made() {
     let peer = Peer::start();
     let mut client = peer.connect();

@@ -48,6 +48,8 @@ impl Watch {
                 let mime = Mime::parse(mime).unwrap_or(Mime::TEXT);
                 let body = UpdateBody::Snapshot { content_type: &mime, content: text.as_bytes() };
                 write_update(out, &Update { version: &version, parents: &[], repr_sha256: Some(sha256(text)), body });
+                self.version = boxed(&[]);
+                self.catch_up_own(rows, out, (text, &boxed(&version))).map_err(|error| write_problem(&error))?;
             }
             (MergeType::Simpleton, Some(from)) => {
                 self.version = boxed(from);
@@ -130,24 +132,48 @@ impl Watch {
 
     /// Sends what leads from the version that the client has to the text as it is now.
     fn catch_up(&mut self, rows: &Committed, out: &mut Vec<u8>) -> Result<(), WriteError> {
-        let (store, space) = (self.peer.store.clone(), self.feed.space);
-        let reading = store.read(rows, space, &self.path)?;
+        let reading = self.peer.store.read(rows, self.feed.space, &self.path)?;
         let version = boxed(&reading.version);
         if version == self.version {
             return Ok(());
         }
         let now = text_of(&reading.tree).map_or("", |(_, text)| text);
-        let from = texts(&self.version);
-        let edits = match edits_since(&store, rows, space, &self.path, &from)? {
+        self.lead(rows, out, &self.version, (now, &version))?;
+        self.catch_up_own(rows, out, (now, &version))?;
+        self.version = version;
+        Ok(())
+    }
+
+    /// The same from the last version that the client wrote, if it is not part of the one that it is known to have. What
+    /// it wrote can come here before its subscription does, or while this is looked up: then it has gone on from there,
+    /// and leaves alone what leads on from anything else.
+    fn catch_up_own(&self, rows: &Committed, out: &mut Vec<u8>, now: (&str, &Version)) -> Result<(), WriteError> {
+        let (store, space) = (&self.peer.store, self.feed.space);
+        let Some(client) = &self.client else { return Ok(()) };
+        // Most have written nothing.
+        let Some(text) = store.text(rows, space, &self.path)?.filter(|text| text.next_seq(client.name()) > 0) else { return Ok(()) };
+        let known = store.text_version(rows, space, &self.path, &text, &texts(&self.version))?;
+        let lacking = text.updates_since(&known, &mut Budget::steps(STEPS_MAX)).unwrap_or_default();
+        let own = lacking.iter().filter(|update| update.name.agent == client.name()).map(|update| update.name.seq).max();
+        match own.map(|seq| boxed(&[format!("{}-{seq}", client.name())])) {
+            Some(own) if own != *now.1 => self.lead(rows, out, &own, now),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes what makes the text of a version into that of now.
+    fn lead(&self, rows: &Committed, out: &mut Vec<u8>, from: &Version, (now, version): (&str, &Version)) -> Result<(), WriteError> {
+        let (store, space) = (&self.peer.store, self.feed.space);
+        let names = texts(from);
+        let edits = match edits_since(store, rows, space, &self.path, &names)? {
             Some(edits) => edits,
             // Another text, or none, is there now; or finding out takes too long.
             None => {
-                let before = store.read_at(rows, space, &self.path, &from)?;
+                let before = store.read_at(rows, space, &self.path, &names)?;
                 edits_between(text_of(&before).map_or("", |(_, text)| text), now)
             }
         };
-        write_edits(out, &edits, &version, &self.version, Some(sha256(now)));
-        self.version = version;
+        write_edits(out, &edits, version, from, Some(sha256(now)));
         Ok(())
     }
 
