@@ -14,6 +14,7 @@ use crate::ledger::Relation;
 use crate::node::book::Book;
 use crate::peer::Peer;
 use crate::problem::Problem;
+use crate::who::Who;
 
 /// The names and keys that are known here.
 #[derive(Debug, Default)]
@@ -89,6 +90,20 @@ impl People {
         people
     }
 
+    /// Those whom somebody may know by name: what the owner calls people, and whose devices are whose, is told to no
+    /// others.
+    pub(crate) async fn known_to(peer: &Peer, who: &Who) -> Self {
+        if who.is_owner() {
+            return Self::now(peer).await;
+        }
+        let own = peer.space();
+        let mut people = Self { own: Some(own), ..Self::default() };
+        if let Some(rights) = peer.store().rights(&own) {
+            people.know(&rights, &own);
+        }
+        people
+    }
+
     fn know(&mut self, rights: &Rights, space: &PublicKey) {
         self.spaces.extend(rights.devices().map(|device| (device, *space)));
         self.spaces.insert(*space, *space);
@@ -105,6 +120,14 @@ impl People {
             return "you".to_owned();
         }
         self.names.get(space).cloned().unwrap_or_else(|| human_name(space))
+    }
+
+    /// The same for who wrote something: the owner is one of many there, and has a name like all.
+    pub(crate) fn author(&self, key: &PublicKey) -> String {
+        match self.spaces.get(key) {
+            Some(space) if Some(*space) == self.own => human_name(space),
+            _ => self.name(key),
+        }
     }
 
     /// What the owner calls a space in paths, if he gave it a name.

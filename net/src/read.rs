@@ -22,6 +22,7 @@ use crate::cache::{Answer, canonical};
 use crate::etag::Condition;
 use crate::merge_type::{MergeType, no_text};
 use crate::patches::ContentRange;
+use crate::people::People;
 use crate::problem::Problem;
 use crate::route::{Ask, storage_problem, write_problem};
 use crate::target::View;
@@ -82,7 +83,8 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
         return from_others(&ask, historic(&ask, &rows)?).await;
     }
     if ask.query.view == View::Meta {
-        return meta(&ask, &rows);
+        let people = People::known_to(&ask.peer, &ask.who).await;
+        return meta(&ask, &people, &rows);
     }
     let offers = [Mime::JSON, Mime::NDJSON, Mime::TEXT];
     if negotiate(text(headers, header::ACCEPT), &offers).is_some_and(|mime| *mime == Mime::NDJSON) {
@@ -551,7 +553,7 @@ fn lines(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
 }
 
 /// Who wrote which leaf when, one a line.
-fn meta(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
+fn meta(ask: &Ask, people: &People, rows: &Committed) -> Result<Response<Body>, Problem> {
     let reading = ask.peer.store.read(rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
     let space = ask.space.key;
     let mut out = Vec::new();
@@ -565,7 +567,7 @@ fn meta(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
                         "value": crate::sys::to_serde(&timebus_store::tree::value_json(&write.value, &space)),
                         "version": own.name(),
                         "author": own.author.to_string(),
-                        "author_name": crate::sys::author_name(&ask.peer, &own.author),
+                        "author_name": people.author(&own.author),
                         "time_ms": own.time_ms,
                     });
                     out.extend_from_slice(line.to_string().as_bytes());

@@ -23,6 +23,7 @@ use crate::authority::Verb;
 use crate::body::{Body, read_body};
 use crate::computed::{self, Source, is_stream};
 use crate::peer::Peer;
+use crate::people::People;
 use crate::problem::Problem;
 use crate::read::{insert, versions};
 use crate::route::{Ask, storage_problem, write_problem};
@@ -168,8 +169,14 @@ pub(crate) async fn act(
         "" if reads => Ok(answer_json(&json!({ "links": PARTS }))),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
-        "log" if reads => at().await.and_then(|(space, path)| log(peer, space, &path, query)),
-        "conflicts" if reads => at().await.and_then(|(space, path)| conflicts(peer, space, &path)),
+        "log" if reads => {
+            let (space, path) = at().await?;
+            log(peer, &People::known_to(peer, who).await, space, &path, query)
+        }
+        "conflicts" if reads => {
+            let (space, path) = at().await?;
+            conflicts(peer, &People::known_to(peer, who).await, space, &path)
+        }
         "diff" if reads => at().await.and_then(|(space, path)| diff(peer, space, &path, head)),
         "output" if reads => Ok(answer_json(&json!({ "lines": peer.config.output.map(|lines| lines()).unwrap_or_default() }))),
         "backup" if reads => crate::backup::stream(peer).await,
@@ -312,20 +319,14 @@ fn touched(rows: &Committed, t: u32, path: &Path) -> Result<BTreeMap<u64, Vec<Pa
     Ok(found)
 }
 
-/// What people call an author: all devices of the owner carry his name.
-pub(crate) fn author_name(peer: &Peer, author: &timebus_identity::PublicKey) -> String {
-    let space = peer.space();
-    human_name(if peer.store().is_own_device(author) { &space } else { author })
-}
-
-fn describe(peer: &Peer, t: u32, own: &Summary, rows: &Committed) -> Result<Serde, StorageError> {
+fn describe(people: &People, t: u32, own: &Summary, rows: &Committed) -> Result<Serde, StorageError> {
     let parents = own.base.as_ref().unwrap_or(&own.deps);
     let parents = parents.iter().map(|a| Ok(summary(rows, t, *a)?.name())).collect::<Result<Vec<_>, StorageError>>()?;
     Ok(json!({
         "version": own.name(),
         "id": own.id.to_string(),
         "author": own.author.to_string(),
-        "author_name": author_name(peer, &own.author),
+        "author_name": people.author(&own.author),
         "time_ms": own.time_ms,
         "parents": parents,
     }))
@@ -335,7 +336,7 @@ fn describe(peer: &Peer, t: u32, own: &Summary, rows: &Committed) -> Result<Serd
 type Found<'a> = Box<dyn Iterator<Item = Result<(u64, Summary, Vec<Path>), StorageError>> + 'a>;
 
 /// The changes that touched a subtree, newest first.
-fn log(peer: &Peer, space: Space, path: &Path, query: &Query) -> Result<Response<Body>, Problem> {
+fn log(peer: &Peer, people: &People, space: Space, path: &Path, query: &Query) -> Result<Response<Body>, Problem> {
     let rows = peer.store().snapshot();
     let failed = |error: StorageError| storage_problem(&error);
     let limit = query.limit.map_or(ENTRIES_DEFAULT, |limit| limit as usize);
@@ -356,7 +357,7 @@ fn log(peer: &Peer, space: Space, path: &Path, query: &Query) -> Result<Response
     };
     for change in found.take(limit) {
         let (_, own, paths) = change.map_err(failed)?;
-        let mut entry = describe(peer, space.main(), &own, &rows).map_err(failed)?;
+        let mut entry = describe(people, space.main(), &own, &rows).map_err(failed)?;
         entry["paths"] = paths.iter().take(PATHS_MAX).map(ToString::to_string).collect();
         entry["paths_total"] = paths.len().into();
         if query.view == View::Raw
@@ -371,7 +372,7 @@ fn log(peer: &Peer, space: Space, path: &Path, query: &Query) -> Result<Response
 }
 
 /// Where several values meet, and whose they are.
-fn conflicts(peer: &Peer, space: Space, path: &Path) -> Result<Response<Body>, Problem> {
+fn conflicts(peer: &Peer, people: &People, space: Space, path: &Path) -> Result<Response<Body>, Problem> {
     let rows = peer.store().snapshot();
     let failed = |error: StorageError| storage_problem(&error);
     let tree = peer.store().read(&rows, space, path).map_err(failed)?.tree;
@@ -386,7 +387,7 @@ fn conflicts(peer: &Peer, space: Space, path: &Path) -> Result<Response<Body>, P
                     "value": to_serde(&value_json(&write.value, &space.key)),
                     "id": write.id.to_string(),
                     "author": own.author.to_string(),
-                    "author_name": author_name(peer, &own.author),
+                    "author_name": people.author(&own.author),
                     "time_ms": own.time_ms,
                 }));
             }

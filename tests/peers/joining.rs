@@ -22,6 +22,10 @@ fn two_people_see_each_others_changes_as_they_are_made() {
     until_value(&bob, "/@alice/notes/hi", &json!("hello again"));
     bob.put("/@alice/wall/bob", &json!("I was here"));
     until_value(&alice, "/wall", &json!({"bob": "I was here"}));
+    // Whoever wrote something has the name that he has everywhere, not that of the key of his device.
+    assert_eq!(alice.value("/.sys/log/wall")["changes"][0]["author_name"], bob.value("/.sys/status")["name"]);
+    assert_eq!(bob.value("/.sys/log/@alice/notes")["changes"][0]["author_name"], "alice");
+    assert!(run(alice.home(), &["blame", "/wall"]).out.contains(bob.value("/.sys/status")["name"].as_str().expect("a name")));
     // The paths of others work in every verb, with and without a slash in front.
     assert_eq!(run(bob.home(), &["get", "@alice/wall/bob"]).out.trim(), "\"I was here\"");
     assert!(run(bob.home(), &["ls", "/@alice"]).out.contains("wall/"));
