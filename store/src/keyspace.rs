@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -105,6 +106,7 @@ enum Medium {
 struct Disk {
     /// Whether a part of it could not be read.
     is_failing: Arc<AtomicBool>,
+    folder: Arc<FilePath>,
     database: Database,
     keyspaces: [Keyspace; Table::ALL.len()],
 }
@@ -125,7 +127,8 @@ impl Tables {
     /// # Errors
     ///
     /// [`StorageError::Index`].
-    pub fn open(folder: &std::path::Path, cache_bytes: u64, memtable_bytes: u64) -> Result<Self, StorageError> {
+    pub fn open(folder: &FilePath, cache_bytes: u64, memtable_bytes: u64) -> Result<Self, StorageError> {
+        empty_journals(folder)?;
         let database = Database::builder(folder).cache_size(cache_bytes).max_journaling_size((4 * memtable_bytes).max(64 * 1024 * 1024)).open()?;
         let mut keyspaces = Vec::with_capacity(Table::ALL.len());
         for table in Table::ALL {
@@ -134,7 +137,7 @@ impl Tables {
             keyspaces.push(database.keyspace(table.name(), options)?);
         }
         let keyspaces = keyspaces.try_into().unwrap_or_else(|_| unreachable!("one keyspace for each table"));
-        Ok(Self(Medium::Disk(Disk { is_failing: Arc::default(), database, keyspaces })))
+        Ok(Self(Medium::Disk(Disk { is_failing: Arc::default(), folder: folder.into(), database, keyspaces })))
     }
 
     /// Goes on with tables in memory.
@@ -210,11 +213,12 @@ impl Tables {
         Ok(None)
     }
 
-    /// Moves everything from memory and journal into tables, so that the next start replays nothing.
+    /// Moves everything from memory and journal into tables, so that the next start replays nothing. Nothing may be
+    /// committed afterwards.
     ///
     /// # Errors
     ///
-    /// [`StorageError::Index`].
+    /// [`StorageError::Index`], [`StorageError::Io`].
     pub fn flush(&self) -> Result<(), StorageError> {
         let Medium::Disk(disk) = &self.0 else { return Ok(()) };
         for keyspace in &disk.keyspaces {
@@ -225,7 +229,9 @@ impl Tables {
             disk.database.persist(fjall::PersistMode::Buffer)?;
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        Ok(disk.database.persist(fjall::PersistMode::SyncAll)?)
+        disk.database.persist(fjall::PersistMode::SyncAll)?;
+        std::fs::File::create(flushed_mark(&disk.folder))?.sync_all()?;
+        Ok(())
     }
 
     /// Bytes on disk; of tables in memory, bytes of rows.
@@ -236,6 +242,30 @@ impl Tables {
             Medium::Memory(tables) => tables.bytes(),
         }
     }
+}
+
+/// Says that the tables hold all that the journals do. Fjall reads up to 64 MB of them at a start to find that out, row
+/// by row, which takes longer than everything else together.
+fn flushed_mark(folder: &FilePath) -> PathBuf {
+    folder.join("flushed")
+}
+
+/// Empties journals that a flush made superfluous. They have to be there still: fjall counts on from the rows of the
+/// tables only if there is one. The mark goes first: with it, newer journals would not be read.
+fn empty_journals(folder: &FilePath) -> std::io::Result<()> {
+    let mark = flushed_mark(folder);
+    match std::fs::remove_file(&mark) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        removed => removed?,
+    }
+    std::fs::File::open(folder)?.sync_all()?;
+    for file in std::fs::read_dir(folder)? {
+        let file = file?.path();
+        if file.extension().is_some_and(|extension| extension == "jnl") {
+            std::fs::OpenOptions::new().write(true).open(file)?.set_len(0)?;
+        }
+    }
+    Ok(())
 }
 
 impl std::fmt::Debug for Tables {

@@ -1,40 +1,39 @@
 //! A store: one home folder, its change log, its tables, and the threads that write them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 
-use timebus_identity::{Keys, KeysError, PublicKey, SecretKey, Signature};
+use timebus_identity::{PublicKey, SecretKey, Signature};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use crate::auth::Rights;
-use crate::blobs::collect::{Collected, Retention, Use, collect};
-use crate::blobs::{BlobHash, Blobs, Lease, Limits, references};
-use crate::change::{Body, Change};
+use crate::blobs::Blobs;
+use crate::change::Change;
 use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
-use crate::fold::Bodies;
-use crate::grant::{Actions, Audience, Genesis, Grant, Revoke, Scope, Timelines};
-use crate::ids::{ChangeId, GrantId, OpId, TimelineId};
-use crate::keyspace::{Committed, Layered, Rows, Table, Tables};
-use crate::log::{Appender, Item, LogReader, Place};
-use crate::node::{Node, node_key};
-use crate::objects::{ObjectId, Texts, creator, load_text, text_at};
+use crate::grant::Revoke;
+use crate::ids::{ChangeId, GrantId, TimelineId};
+use crate::keyspace::{Committed, Tables};
+use crate::log::{Appender, LogReader, Place};
 use crate::op::Op;
 use crate::path::Path;
-use crate::pipeline::{APPLIED, AUTH, Pipeline, Space, decode_applied};
+use crate::pipeline::{AUTH, Pipeline, Space};
 use crate::quarantine::{self, HiddenChange, Preview};
-use crate::summary::{Summary, summary};
-use crate::text::{TextObject, TextVersion};
-use crate::tree::{CONFLICT_PAGE, Tree};
 use crate::update::Update;
-use crate::value::Value;
-use crate::view::View;
-use crate::writer::{
-    Action, Decider, Group, Job, Named, Offered, Request, Statement, Syncer, WriteError, Written, names_at, resolve_at, text_version,
-};
+use crate::writer::{Decider, Group, Job, Offered, Request, Statement, Syncer, WriteError, Written};
+
+mod files;
+mod open;
+mod reading;
+
+pub use files::BlobPlace;
+pub use open::{Config, OpenError, Opened, device_grant, lock_home};
+use open::{OLD_INDEX_MARK, distrust};
+pub(crate) use open::{Signers, ahead_of_log, found, replay};
+pub use reading::Reading;
 
 /// The disk or what is on it failed.
 #[derive(Debug, thiserror::Error)]
@@ -63,52 +62,6 @@ pub enum StorageError {
 impl From<fjall::Error> for StorageError {
     fn from(error: fjall::Error) -> Self {
         Self::Index(error)
-    }
-}
-
-/// Why a store cannot be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum OpenError {
-    /// Another process has it open.
-    #[error("{} is in use by another timebus", .0.display())]
-    InUse(PathBuf),
-    /// There is a change log and no keys; new ones would make another space of it.
-    #[error("{} has a change log but no keys: put the folder `keys` back from a backup, or recover them with the kit", .0.display())]
-    NoKeys(PathBuf),
-    /// The keys are not usable.
-    #[error(transparent)]
-    Keys(#[from] KeysError),
-    /// The disk or what is on it failed.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-}
-
-/// How a store is run.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Bytes of table blocks kept in memory. Default 32 MiB; more makes reads of large trees faster.
-    pub cache_bytes: u64,
-    /// Bytes of recent rows kept in memory. Default 32 MiB; more makes writing faster and starting slower.
-    pub memtable_bytes: u64,
-    /// Requests that may wait to be written. Default 8 192; more use memory, fewer make bursts wait outside.
-    pub requests_max: usize,
-    /// Steps of merging, of 20 ns each, that one text may take while everything else waits; with more it is parked and
-    /// merged beside. Default 5 000 000; more lets an entangled text hold others up, fewer park texts that are not.
-    pub text_steps_max: u64,
-    /// How much of blobs may be kept. Default as much as the disk takes.
-    pub blobs: Limits,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            cache_bytes: 32 * 1024 * 1024,
-            memtable_bytes: 32 * 1024 * 1024,
-            requests_max: 8192,
-            text_steps_max: crate::objects::STEPS_MAX,
-            blobs: Limits::default(),
-        }
     }
 }
 
@@ -261,21 +214,6 @@ impl Parts {
     }
 }
 
-/// What was found and done while opening.
-#[derive(Clone, Debug, Default)]
-pub struct Opened {
-    /// Changes that were in the log and not in the tables.
-    pub replayed: u64,
-    /// Stretches of the log that are damaged.
-    pub damaged: Vec<crate::log::Damage>,
-    /// Bytes at the end of the log that were never acknowledged and are cut off.
-    pub torn_bytes: u64,
-    /// Whether the tables were made anew, and why.
-    pub rebuilt: Option<String>,
-    /// Whether this home got a new device key, because it is a copy or lost changes.
-    pub new_device: bool,
-}
-
 /// An open store. Clones share it; the last one to go closes it.
 #[derive(Clone)]
 pub struct Store {
@@ -318,156 +256,7 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// A path's version, value and more, read at one moment.
-#[derive(Debug)]
-pub struct Reading {
-    /// The subtree.
-    pub tree: Tree,
-    /// Its version.
-    pub version: Vec<String>,
-}
-
-/// A place that names a blob.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlobPlace {
-    /// In which space.
-    pub space: Space,
-    /// In which of its timelines.
-    pub timeline: TimelineId,
-    /// Where in it.
-    pub path: Path,
-    /// By whose key.
-    pub author: PublicKey,
-    /// Its length, as the writer said.
-    pub len: u64,
-    /// Whether it does so now; else an older version did.
-    pub is_visible: bool,
-}
-
-/// Takes the lock that keeps a second process out. It is free again when the file is dropped.
-///
-/// # Errors
-///
-/// [`OpenError::InUse`], [`OpenError::Storage`].
-pub fn lock_home(home: &FilePath) -> Result<std::fs::File, OpenError> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(StorageError::from)?;
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
-        .open(home.join("lock"))
-        .map_err(StorageError::from)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse(home.to_owned())),
-        Err(error) => Err(StorageError::Io(error.into()).into()),
-    }
-}
-
 impl Store {
-    /// Opens the store in a home folder, and makes one where there is none. `lock` is from [`lock_home`];
-    /// `now_ms` is Unix time.
-    ///
-    /// # Errors
-    ///
-    /// [`OpenError`].
-    pub fn open(home: &FilePath, lock: std::fs::File, config: &Config, now_ms: u64, progress: &mut dyn FnMut(u64)) -> Result<Self, OpenError> {
-        let log_folder = home.join("log");
-        let log = LogReader::new(&log_folder);
-        let has_keys = home.join("keys/space").exists();
-        if !has_keys && !log.segments().map_err(StorageError::from)?.is_empty() {
-            return Err(OpenError::NoKeys(home.to_owned()));
-        }
-        let mut keys = Keys::create_or_open(&home.join("keys"))?;
-        let mut opened = Opened::default();
-        let attempt = |opened: &mut Opened, progress: &mut dyn FnMut(u64)| -> Result<_, OpenError> {
-            let tables = open_tables(home, config, &log, opened)?;
-            let rows = Layered::new(tables.snapshot(), None);
-            let mut bodies = Bodies::new(log.clone());
-            bodies.texts = Texts::new(config.text_steps_max);
-            let mut pipeline = Pipeline::new(rows, bodies, keys.space())?;
-            let end = replay(&mut pipeline, &tables, &log, opened, progress)?;
-            Ok((tables, pipeline, end))
-        };
-        let (tables, mut pipeline, end) = match attempt(&mut opened, progress) {
-            Err(OpenError::Storage(error @ (StorageError::Index(_) | StorageError::Damaged { .. } | StorageError::Row(_))))
-                if opened.rebuilt.is_none() =>
-            {
-                // The tables are damaged, and they can be made anew.
-                put_aside(home, &format!("the index is damaged: {error}"), &mut opened)?;
-                attempt(&mut opened, progress)?
-            }
-            result => result?,
-        };
-        let blobs = Blobs::open(&home.join("blobs"), config.blobs.clone()).map_err(StorageError::from)?;
-        let mut appender = Appender::open(&log_folder, end).map_err(StorageError::from)?;
-        // A rotation that was cut short when the new root had been written.
-        if keys.rotation()?.is_some_and(|(root, _)| pipeline.rights(AUTH).root() == root.public()) {
-            keys.finish_rotation()?;
-        }
-        // A home that lost changes, or is a copy of another, must not go on in its old chain. The mark outlives a
-        // crash in the middle, and stays as long as the root key is not there to grant a new device key.
-        let mark = home.join(NEW_DEVICE_MARK);
-        let renew = keys.is_copy() || mark.exists();
-        if renew && keys.root().is_some() {
-            keys.renew_device()?;
-            opened.new_device = true;
-        }
-        let signers = Signers { root: keys.root(), next_hash: keys.next_hash(), device: keys.device() };
-        found(&signers, &mut pipeline, &tables, &mut appender, now_ms)?;
-        if opened.new_device && mark.exists() {
-            std::fs::remove_file(&mark).map_err(StorageError::from)?;
-        }
-        let device = SecretKey::from_seed(*keys.device().seed());
-        let is_barred = renew && !opened.new_device;
-        let Parts { inner, mut decider, syncer, jobs, job_queue, groups } = Parts::new(tables, pipeline, log, appender, device, is_barred);
-        let (resumer, lent) = mpsc::channel::<Box<crate::objects::Lent>>();
-        decider.resumer = Some(resumer);
-        let merged = jobs.clone();
-        let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
-            std::thread::Builder::new().name(name.to_owned()).stack_size(16 * 1024 * 1024).spawn(run).map_err(StorageError::from)
-        };
-        // Ends when the decider does, or one text later: nobody waits for it, and it holds nothing but that text.
-        let merge = move || {
-            let mut turns = crate::turns::Turns::new();
-            loop {
-                let now = std::time::Instant::now();
-                if let Some((name, text)) = turns.take(now) {
-                    let text: Box<crate::objects::Lent> = text;
-                    let text = text.resume();
-                    turns.took(std::time::Instant::now(), name, now.elapsed());
-                    let _ = merged.send(Job::Resumed(Box::new(text)));
-                    continue;
-                }
-                let next = match turns.next() {
-                    Some(at) => lent.recv_timeout(at.saturating_duration_since(now)),
-                    None => lent.recv().map_err(Into::into),
-                };
-                match next {
-                    Ok(text) => turns.add(now, text.name(), text),
-                    Err(mpsc::RecvTimeoutError::Timeout) => {}
-                    Err(mpsc::RecvTimeoutError::Disconnected) => return,
-                }
-            }
-        };
-        drop(spawn("merge", Box::new(merge))?);
-        let handles = vec![spawn("decide", Box::new(move || decider.run(&job_queue)))?, spawn("sync", Box::new(move || syncer.run(&groups)))?];
-        let threads =
-            Threads { jobs: jobs.clone(), handles: Mutex::new(handles), inner: Arc::clone(&inner), home: home.to_owned(), _lock: Some(lock) };
-        Ok(Self {
-            inner,
-            jobs,
-            waiting: Arc::new(Semaphore::new(config.requests_max)),
-            threads: Arc::new(threads),
-            opened: Arc::new(opened),
-            home: home.into(),
-            blobs: Some(blobs),
-        })
-    }
-
     /// A handle to a store whose halves are driven by an [`Engine`].
     ///
     /// [`Engine`]: crate::engine::Engine
@@ -628,84 +417,6 @@ impl Store {
         &self.home
     }
 
-    /// The blobs of this home; `None` for a store in memory.
-    #[must_use]
-    pub fn blobs(&self) -> Option<&Blobs> {
-        self.blobs.as_ref()
-    }
-
-    /// What refers to a blob.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError`].
-    pub fn use_of(&self, hash: &BlobHash) -> Result<Use, StorageError> {
-        let rows = self.snapshot();
-        let mut found = Use::Nothing;
-        for reference in references(&*rows, hash) {
-            if reference?.is_visible {
-                return Ok(Use::Visible);
-            }
-            found = Use::History;
-        }
-        Ok(found)
-    }
-
-    /// Where a blob is named.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError`].
-    pub fn places_of(&self, rows: &Committed, hash: &BlobHash) -> Result<Vec<BlobPlace>, StorageError> {
-        let mut found = Vec::new();
-        self.is_named_where(rows, hash, |place| {
-            found.push(place);
-            false
-        })?;
-        Ok(found)
-    }
-
-    /// Whether a blob is named at a place that `fits`. Looks no further than the first one that does.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError`].
-    pub fn is_named_where(&self, rows: &Committed, hash: &BlobHash, mut fits: impl FnMut(BlobPlace) -> bool) -> Result<bool, StorageError> {
-        let all = |space: Space| self.timelines_of(&space.key).into_iter().map(move |(timeline, t)| (t, (space, timeline)));
-        let timelines: HashMap<u32, (Space, TimelineId)> = self.spaces().into_iter().flat_map(all).collect();
-        let mut bodies = Bodies::new(self.inner.log.clone());
-        for reference in references(rows, hash) {
-            let reference = reference?;
-            let Some((space, timeline)) = timelines.get(&reference.t) else { continue };
-            let change = summary(rows, reference.t, reference.a)?;
-            let id = OpId { change: change.id, index: reference.index };
-            if let Some((path, write)) = bodies.write_at(rows, reference.t, id)?
-                && let crate::value::Value::Blob { len, .. } = write.value
-            {
-                let (space, timeline, author, is_visible) = (*space, *timeline, change.author, reference.is_visible);
-                if fits(BlobPlace { space, timeline, path, author, len, is_visible }) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
-    }
-
-    /// All blobs that visible values of a space name.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError`].
-    pub fn named_blobs(&self, rows: &Committed, space: &PublicKey) -> Result<Vec<BlobHash>, StorageError> {
-        let mut found = Vec::new();
-        for t in self.values_of(space) {
-            found.extend(crate::blobs::named_in(rows, t)?);
-        }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
-    }
-
     /// The timelines of a space that hold values, with their local numbers.
     #[must_use]
     pub fn timelines_of(&self, space: &PublicKey) -> Vec<(TimelineId, u32)> {
@@ -716,32 +427,6 @@ impl Store {
 
     fn values_of(&self, space: &PublicKey) -> Vec<u32> {
         self.timelines_of(space).into_iter().map(|(_, t)| t).collect()
-    }
-
-    /// Removes blobs that nothing has referred to for long enough. Reads every name in the folder.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError`].
-    pub fn collect_blobs(&self, retention: Retention, now_ms: u64) -> Result<Collected, StorageError> {
-        match &self.blobs {
-            Some(blobs) => collect(blobs, retention, now_ms, &|hash| self.use_of(hash)),
-            None => Ok(Collected::default()),
-        }
-    }
-
-    /// Keeps the blobs that an action refers to.
-    fn lease(&self, action: &Action) -> Vec<Lease> {
-        let Some(blobs) = &self.blobs else { return Vec::new() };
-        let mut leases = Vec::new();
-        match action {
-            Action::Put(json) | Action::Merge(json) | Action::Post { value: json, .. } => {
-                crate::plan::blobs_named(json, &mut |hash| leases.push(blobs.lease(hash)));
-            }
-            Action::PutValue(crate::value::Value::Blob { hash, .. }) => leases.push(blobs.lease(BlobHash::from_bytes(*hash))),
-            _ => {}
-        }
-        leases
     }
 
     /// What was found and done while opening.
@@ -923,179 +608,6 @@ impl Store {
         self.inner.feeds.open(space, path)
     }
 
-    /// The version of a path.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError`].
-    pub fn version(&self, rows: &Committed, space: Space, path: &Path) -> Result<Vec<String>, StorageError> {
-        let t_key = node_key(space.main(), &path.key());
-        names_at(rows, space.main(), &t_key, &Node::load(rows, &t_key)?)
-    }
-
-    /// The text at a path with all of its ops, for whoever merges or looks back; `None` if no text shows there.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError`].
-    pub fn text(&self, rows: &Committed, space: Space, path: &Path) -> Result<Option<TextObject>, StorageError> {
-        let t = space.main();
-        let t_key = node_key(t, &path.key());
-        let node = Node::load(rows, &t_key)?;
-        let winner = if node.below == 0 { node.winner(rows, &t_key)? } else { None };
-        let made = match winner.filter(|write| matches!(write.value, Value::Text { .. })) {
-            Some(write) => creator(rows, t, &write.id)?,
-            None => None,
-        };
-        made.map(|made| load_text(rows, t, &made.object)).transpose()
-    }
-
-    /// The version of the text at a path that names stand for.
-    ///
-    /// # Errors
-    ///
-    /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
-    pub fn text_version(
-        &self,
-        rows: &Committed,
-        space: Space,
-        path: &Path,
-        text: &TextObject,
-        versions: &[String],
-    ) -> Result<TextVersion, WriteError> {
-        let named = resolve_at(rows, space.main(), path, versions, |_, _, agent, seq| Ok(text.find_version(agent, seq)))?;
-        Ok(text_version(rows, space.main(), text, &named)?)
-    }
-
-    /// What is at a path.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError`].
-    pub fn read(&self, rows: &Committed, space: Space, path: &Path) -> Result<Reading, StorageError> {
-        Ok(Reading { tree: self.tree(rows, space, path)?, version: self.version(rows, space, path)? })
-    }
-
-    /// What is at a path, for whoever does not ask for its version, which takes longer to find out.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError`].
-    pub fn tree(&self, rows: &Committed, space: Space, path: &Path) -> Result<Tree, StorageError> {
-        Tree::load(rows, space.main(), path, CONFLICT_PAGE)
-    }
-
-    /// What was at a path at versions, as their writers saw it.
-    ///
-    /// # Errors
-    ///
-    /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
-    pub fn read_at(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<Tree, WriteError> {
-        let t = space.main();
-        let named = self.resolve_at(rows, space, path, versions)?;
-        let view = View::of(rows, t, &named.iter().map(|name| name.a).collect::<Vec<_>>())?;
-        let mut bodies = Bodies::new(self.inner.log.clone());
-        let mut tree = Tree::load_at(rows, t, path, &view, CONFLICT_PAGE, |a, index| {
-            let id = OpId { change: summary(rows, t, a)?.id, index };
-            let write = bodies.write_at(rows, t, id)?;
-            write.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
-        })?;
-        // Who edits a text need not have seen who began it, and then its version is a version all the same.
-        if tree.is_absent()
-            && !named.is_empty()
-            && let Some(text) = self.text(rows, space, path)?
-        {
-            let version = text_version(rows, t, &text, &named)?;
-            let mut now = self.read(rows, space, path)?.tree;
-            if !version.is_empty()
-                && let Some(Value::Text { content: Some(content), .. }) = now.writes.first_mut().map(|write| &mut write.value)
-            {
-                Arc::make_mut(content).text = text_at(&text, &version)?;
-                now.writes.truncate(1);
-                return Ok(now);
-            }
-        }
-        // A view knows whole changes; the version of a text may be inside one.
-        for write in &mut tree.writes {
-            if let Value::Text { content: Some(content), .. } = &mut write.value
-                && named.iter().any(|name| name.event.is_some())
-            {
-                let text = load_text(rows, t, &content.object)?;
-                let version = text_version(rows, t, &text, &named)?;
-                Arc::make_mut(content).text = text_at(&text, &version)?;
-            }
-        }
-        Ok(tree)
-    }
-
-    /// Finds versions by what readers of a path call them.
-    fn resolve_at(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<Vec<Named>, WriteError> {
-        let t = space.main();
-        let mut texts: BTreeMap<ObjectId, TextObject> = BTreeMap::new();
-        resolve_at(rows, t, path, versions, |rows, object, agent, seq| {
-            if !texts.contains_key(object) {
-                texts.insert(*object, load_text(rows, t, object)?);
-            }
-            Ok(texts[object].find_version(agent, seq))
-        })
-    }
-
-    /// Whether versions name exactly what is at a path now.
-    ///
-    /// # Errors
-    ///
-    /// [`WriteError::UnknownVersion`], [`WriteError::Storage`].
-    pub fn is_current(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<bool, WriteError> {
-        let named = self.resolve_at(rows, space, path, versions)?;
-        let mut wanted: Vec<u64> = named.iter().map(|name| name.a).collect();
-        wanted.sort_unstable();
-        let is_whole = named.iter().all(|name| name.event.is_none());
-        Ok(is_whole && Node::load(rows, &node_key(space.main(), &path.key()))?.touch == wanted)
-    }
-
-    /// A change as signed, by its arrival number in a timeline.
-    ///
-    /// # Errors
-    ///
-    /// [`StorageError`].
-    pub fn record(&self, rows: &Committed, t: u32, a: u64) -> Result<Vec<u8>, StorageError> {
-        Ok(self.inner.log.read(summary(rows, t, a)?.place)?.payload)
-    }
-
-    /// The changes of a timeline in order of arrival, from an arrival number on.
-    pub fn changes<'a>(&self, rows: &'a Committed, t: u32, from: u64) -> impl Iterator<Item = Result<(u64, Summary), StorageError>> + use<'a> {
-        let key = crate::summary::change_key(t, from);
-        rows.scan(Table::Change, &t.to_be_bytes(), Some(&key)).map(|row| {
-            let (key, value) = row?;
-            let a = key.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a));
-            Ok((a, Summary::decode(&value)?))
-        })
-    }
-
-    /// The changes of a timeline that had an effect, latest first, from before an arrival number on, with the
-    /// paths that their ops name.
-    pub fn latest<'a>(
-        &self,
-        rows: &'a Committed,
-        t: u32,
-        before: Option<u64>,
-    ) -> impl Iterator<Item = Result<(u64, Summary, Vec<Path>), StorageError>> + use<'a> {
-        let mut bodies = Bodies::new(self.inner.log.clone());
-        let before = before.map(|a| crate::summary::change_key(t, a));
-        let found = rows.scan_back(Table::Change, &t.to_be_bytes(), before.as_ref().map(|key| &key[..]));
-        found.filter_map(move |row| {
-            let read = || {
-                let (key, value) = row?;
-                let a = key.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a));
-                let own = Summary::decode(&value)?;
-                let counts = own.part.is_none() || own.folded;
-                let paths = if counts { bodies.named_by(rows, t, a)? } else { Vec::new() };
-                Ok((!paths.is_empty()).then_some((a, own, paths)))
-            };
-            read().transpose()
-        })
-    }
-
     /// Reads the log.
     #[must_use]
     pub fn log(&self) -> &LogReader {
@@ -1113,230 +625,4 @@ impl Store {
     pub fn is_shared(&self) -> bool {
         Arc::strong_count(&self.threads) > 1
     }
-}
-
-/// Says that this home needs a new device key before it writes.
-const NEW_DEVICE_MARK: &str = "needs-device";
-
-/// Says that the tables are damaged, or were made from a log that has been mended since: the next start makes them anew.
-const OLD_INDEX_MARK: &str = "index.old";
-
-/// Opens the tables; if that is not possible, or if they know more than the log, they are put aside and made anew.
-fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut Opened) -> Result<Tables, OpenError> {
-    let open = || Tables::open(&home.join("index"), config.cache_bytes, config.memtable_bytes);
-    let mark = home.join(OLD_INDEX_MARK);
-    if let Ok(reason) = std::fs::read_to_string(&mark) {
-        if home.join("index").exists() {
-            put_aside(home, reason.trim(), opened)?;
-        }
-        let tables = open()?;
-        std::fs::remove_file(&mark).map_err(StorageError::from)?;
-        return Ok(tables);
-    }
-    let reason = match open() {
-        Ok(tables) => {
-            if let Some(table) = tables.straggler()? {
-                format!("rows of the table {} are missing", table.name())
-            } else if let Some(reason) = ahead_of_log(&tables, log)? {
-                let mark = std::fs::File::create(home.join(NEW_DEVICE_MARK)).map_err(StorageError::from)?;
-                mark.sync_all().map_err(StorageError::from)?;
-                reason
-            } else {
-                return Ok(tables);
-            }
-        }
-        Err(error) => format!("the index could not be opened: {error:?}"),
-    };
-    put_aside(home, &reason, opened)?;
-    Ok(open()?)
-}
-
-/// Lets the next start make the tables in a home anew; a store in memory has none.
-fn distrust(home: &FilePath, reason: &str) {
-    let mark = home.join(OLD_INDEX_MARK);
-    if home.as_os_str().is_empty() || mark.exists() {
-        return;
-    }
-    tracing::error!(reason, "the index is made anew at the next start");
-    let written = std::fs::File::create(&mark).and_then(|mut file| {
-        use std::io::Write as _;
-        file.write_all(reason.as_bytes())?;
-        file.sync_all()
-    });
-    if let Err(error) = written {
-        tracing::error!(%error, "that could not be written down; remove the folder `index` before the next start");
-    }
-}
-
-/// Moves the tables out of the way.
-fn put_aside(home: &FilePath, reason: &str, opened: &mut Opened) -> Result<(), OpenError> {
-    tracing::warn!(reason, "making the index anew from the change log");
-    let mut aside = home.join("index.damaged");
-    for number in 1.. {
-        if !aside.exists() {
-            break;
-        }
-        aside = home.join(format!("index.damaged.{number}"));
-    }
-    std::fs::rename(home.join("index"), &aside).map_err(StorageError::from)?;
-    opened.rebuilt = Some(reason.to_owned());
-    Ok(())
-}
-
-/// Whether the tables hold changes that the log does not.
-pub(crate) fn ahead_of_log(tables: &Tables, log: &LogReader) -> Result<Option<String>, StorageError> {
-    let rows = tables.snapshot();
-    let Some(row) = rows.get(Table::Meta, APPLIED)? else { return Ok(None) };
-    let (next_a, end) = decode_applied(&row)?;
-    let Some(a) = next_a.checked_sub(1) else { return Ok(None) };
-    // Numbers go over all timelines, so it is not known in which one the last change is.
-    for t in crate::pipeline::timelines(&rows) {
-        if let Some(row) = rows.get(Table::Change, &crate::summary::change_key(t, a))? {
-            let last = Summary::decode(&row)?;
-            return Ok(match log.read(last.place) {
-                Ok(record)
-                    if record.end == end && record.a == a && Change::decode(&record.payload).is_ok_and(|change| change.content().id() == last.id) =>
-                {
-                    None
-                }
-                Ok(_) => Some("the change log is another one".to_owned()),
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::NotFound) => {
-                    Some("the change log ends earlier than it did".to_owned())
-                }
-                Err(error) => return Err(error.into()),
-            });
-        }
-    }
-    Ok(None)
-}
-
-/// Commits what was taken in from the log.
-fn commit(pipeline: &mut Pipeline, tables: &Tables) -> Result<(), StorageError> {
-    let sealed = pipeline.rows.seal();
-    pipeline.bodies.seal();
-    tables.commit(&sealed)?;
-    pipeline.rows.rebase(tables.snapshot());
-    pipeline.bodies.synced();
-    Ok(())
-}
-
-/// Whether a record that was found behind damage is one that was written there.
-fn is_genuine(record: &crate::log::Record, next_a: u64, lost_bytes: u64) -> bool {
-    let lost_max = lost_bytes / crate::log::record_bytes(0) + 1;
-    record.a >= next_a && record.a - next_a <= lost_max && Change::decode(&record.payload).is_ok_and(|change| change.verify().is_ok())
-}
-
-/// Rows staged at once while the log is replayed.
-const REPLAY_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Takes in what is in the log and not in the tables. Answers where the log ends.
-pub(crate) fn replay(
-    pipeline: &mut Pipeline,
-    tables: &Tables,
-    log: &LogReader,
-    opened: &mut Opened,
-    progress: &mut dyn FnMut(u64),
-) -> Result<Place, StorageError> {
-    let mut end = pipeline.next_place();
-    let mut torn: Option<crate::log::Damage> = None;
-    // Behind damage, what looks like a record may be part of a change's body, put there to be found. So from there
-    // on signatures are checked, and no more numbers are skipped than records can have been lost.
-    let mut is_damaged = false;
-    let mut lost_bytes = 0;
-    for item in log.walk(end)? {
-        match item? {
-            Item::Damaged(damage) => {
-                is_damaged = true;
-                lost_bytes += damage.bytes;
-                opened.damaged.extend(torn.replace(damage));
-            }
-            Item::Record(record) if is_damaged && !is_genuine(&record, pipeline.next_a(), lost_bytes) => {
-                let bytes = record.end.offset - record.place.offset;
-                lost_bytes += bytes;
-                opened.damaged.extend(torn.replace(crate::log::Damage { place: record.place, bytes }));
-            }
-            Item::Record(record) => {
-                opened.damaged.extend(torn.take());
-                pipeline.skip_to(record.a, record.place);
-                end = record.end;
-                let Ok(change) = Change::decode(&record.payload) else {
-                    opened.damaged.push(crate::log::Damage { place: record.place, bytes: record.end.offset - record.place.offset });
-                    continue;
-                };
-                let change = change.content();
-                if !pipeline.is_held(change.header()) {
-                    // The first change of its space was damaged, so nobody can tell which space it is.
-                    opened.damaged.push(crate::log::Damage { place: record.place, bytes: record.end.offset - record.place.offset });
-                    pipeline.skip_to(record.a + 1, record.end);
-                    continue;
-                }
-                if pipeline.knows(&change.id())? {
-                    pipeline.skip_to(record.a + 1, record.end);
-                    continue;
-                }
-                pipeline.take(change, None, record.payload.len())?;
-                opened.replayed += 1;
-                progress(opened.replayed);
-                if pipeline.rows.staged.bytes() > REPLAY_BYTES_MAX {
-                    commit(pipeline, tables)?;
-                }
-            }
-        }
-    }
-    // Damage with nothing good behind it is a record that was being written and never acknowledged.
-    if let Some(torn) = torn {
-        opened.torn_bytes = torn.bytes;
-    }
-    commit(pipeline, tables)?;
-    Ok(end)
-}
-
-/// The keys that a store makes its first statement with.
-pub(crate) struct Signers<'a> {
-    /// Of the space, unless it is kept elsewhere.
-    pub(crate) root: Option<&'a SecretKey>,
-    /// Hash of the root key that may come next.
-    pub(crate) next_hash: [u8; 32],
-    pub(crate) device: &'a SecretKey,
-}
-
-/// The statement of a root that makes a key one of the owner's devices.
-#[must_use]
-pub fn device_grant(device: &PublicKey) -> Op {
-    Op::Grant(Grant {
-        audience: Audience::Key(*device),
-        scope: Scope::everything(),
-        timelines: Timelines::All,
-        actions: Actions::ALL,
-        bytes_max: 0,
-        change_bytes_max: 0,
-        not_after_ms: 0,
-        depth: 7,
-        label: "device".into(),
-    })
-}
-
-/// Makes sure that the space has its first statement and this device its grant, if the root key is here.
-pub(crate) fn found(keys: &Signers<'_>, pipeline: &mut Pipeline, tables: &Tables, appender: &mut Appender, now_ms: u64) -> Result<(), StorageError> {
-    let device = keys.device.public();
-    if pipeline.rights(AUTH).device_grant(&device).is_some() {
-        return Ok(());
-    }
-    // A root key that is none, or not yet as far as is known here, could say nothing that counts.
-    let Some(root) = keys.root.filter(|root| root.public() == pipeline.rights(AUTH).root()) else { return Ok(()) };
-    let mut ops = Vec::new();
-    if pipeline.rights(AUTH).genesis().is_none() {
-        ops.push(Op::Genesis(Genesis { next: Some(keys.next_hash), guardians: None }));
-    }
-    ops.push(device_grant(&device));
-    let change = pipeline.author(AUTH, root.public(), None, now_ms, &Body { ops, ..Body::default() })?;
-    let taken = pipeline.take(&change, None, change.encoded_len())?;
-    use timebus_identity::Signable as _;
-    let mut payload = Vec::new();
-    change.write(&root.sign(&change.signing_message()), &mut payload);
-    let mut bytes = Vec::new();
-    crate::log::frame(taken.a, &payload, &mut bytes);
-    appender.write(taken.place, &bytes)?;
-    appender.sync()?;
-    commit(pipeline, tables)
 }

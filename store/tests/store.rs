@@ -62,6 +62,31 @@ async fn what_is_written_is_read_and_outlives_a_restart() {
 }
 
 #[tokio::test]
+async fn a_clean_stop_leaves_no_journal_to_read() {
+    let home = tempfile::tempdir().expect("folder");
+    let journals = || {
+        let files = std::fs::read_dir(home.path().join("index")).expect("folder").map(|file| file.expect("entry").path());
+        let journals = files.filter(|file| file.extension().is_some_and(|extension| extension == "jnl"));
+        journals.map(|file| std::fs::metadata(file).expect("file").len()).sum::<u64>()
+    };
+    let mark = home.path().join("index/flushed");
+    // Numbers of rows go on from one start to the next: the newest shows, and none is lost.
+    for round in 0..4 {
+        let store = open(home.path());
+        assert!(!mark.exists(), "round {round}: journals of this run count");
+        assert_eq!((store.opened().replayed, &store.opened().rebuilt), (0, &None), "round {round}");
+        assert!(round == 0 || journals() == 0, "round {round}: {} bytes", journals());
+        assert_eq!(get(&store, "/last"), (round > 0).then(|| (round - 1).to_string()));
+        put(&store, "/last", &round.to_string()).await;
+        put(&store, &format!("/all/{round}"), "true").await;
+        assert_eq!(get(&store, "/last"), Some(round.to_string()));
+        store.close();
+        assert!(mark.exists() && journals() > 0, "round {round}");
+    }
+    assert_eq!(get(&open(home.path()), "/all").as_deref(), Some(r#"{"0":true,"1":true,"2":true,"3":true}"#));
+}
+
+#[tokio::test]
 async fn a_stale_document_does_not_undo_what_others_wrote() {
     let home = tempfile::tempdir().expect("folder");
     let store = open(home.path());

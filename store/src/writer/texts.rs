@@ -7,7 +7,8 @@
 
 use timebus_identity::PublicKey;
 
-use super::{Action, Decider, Request, WriteError, Written, check_condition, check_reserved, names_at, resolve};
+use super::requests::{check_condition, check_reserved};
+use super::{Action, Decider, Request, WriteError, Written, names_at, resolve};
 use crate::fold::Bodies;
 use crate::ids::{ChangeId, OpId};
 use crate::json::Pos;
@@ -492,7 +493,7 @@ impl Decider {
             }
         };
         check_condition(&condition, existed, &version, None, &path, |wanted| {
-            super::same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
+            super::version::same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
         })?;
         let mut name = label.clone();
         if let Some((made, draft)) = draft {
@@ -510,7 +511,7 @@ impl Decider {
             return Ok(done(None));
         }
         let base = base.filter(|base| is_partial || *base != node.touch);
-        let base_ids = base.map(|base| super::ids_of(&self.pipeline.rows, t, &base)).transpose()?;
+        let base_ids = base.map(|base| super::version::ids_of(&self.pipeline.rows, t, &base)).transpose()?;
         let last = self.stage(t, bodies, cap, name, base_ids, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
@@ -544,7 +545,7 @@ impl Decider {
             };
         }
         check_condition(&condition, existed, &version, None, &path, |wanted| {
-            super::same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
+            super::version::same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
         })?;
         let tree = Tree::load(rows, t, &path, usize::MAX)?;
         let mut plan = Plan::new(space.key, move |list| Order::load(rows, t, list).unwrap_or_default(), Box::new(|_, _| Ok(None)));

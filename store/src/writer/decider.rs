@@ -1,0 +1,345 @@
+//! The deciding thread: what it takes in, in which order, and when a group goes to the syncer.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
+
+use timebus_identity::Verified;
+use tokio::sync::oneshot;
+
+use super::syncer::{Entry, Failure, Reply, fail};
+use super::{Group, Job, Offered, WriteError, names, names_at};
+use crate::change::Change;
+use crate::ids::GrantId;
+use crate::log::Place;
+use crate::node::{Node, node_key};
+use crate::objects::Lent;
+use crate::pipeline::{Pipeline, Refusal, is_auth};
+use crate::store::{Inner, Stated, StorageError};
+use crate::summary::summary;
+use crate::update::{Update, patches};
+
+/// Most changes that become durable at once; bounds how long a sync takes.
+const GROUP_CHANGES_MAX: usize = 4096;
+
+/// Most staged rows, in bytes, before the decider waits for the syncer.
+const GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// The deciding thread.
+pub(crate) struct Decider {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) pipeline: Pipeline,
+    /// Whether this home may not write, because it is a copy of another and its root key is not here.
+    pub(crate) is_barred: bool,
+    /// The grant in whose name this device writes to the own space, once it was looked for.
+    pub(crate) own_cap: Option<GrantId>,
+    pub(crate) to_syncer: SyncSender<Group>,
+    pub(crate) group: Group,
+    pub(crate) syncing: bool,
+    pub(crate) read_only: Option<Arc<str>>,
+    /// Jobs that wait for the syncer because the group at hand is full. As few as there are requests that wait.
+    pub(crate) aside: VecDeque<Job>,
+    pub(crate) fences: Vec<oneshot::Sender<Place>>,
+    pub(crate) stopping: bool,
+    /// Who merges texts that have too much to merge; without anybody, whoever drives this does.
+    pub(crate) resumer: Option<Sender<Box<Lent>>>,
+}
+
+impl Decider {
+    /// Goes on from what is in the tables.
+    pub(crate) fn new(inner: Arc<Inner>, mut pipeline: Pipeline, is_barred: bool, to_syncer: SyncSender<Group>) -> Self {
+        let group = Group { start: pipeline.next_place(), ..Group::default() };
+        for t in crate::pipeline::timelines(&pipeline.rows) {
+            if let Err(error) = pipeline.bodies.texts.find_parked(&pipeline.rows, t) {
+                tracing::warn!(%error, "parked texts stay so until somebody edits them");
+            }
+        }
+        Self {
+            inner,
+            pipeline,
+            is_barred,
+            own_cap: None,
+            to_syncer,
+            group,
+            syncing: false,
+            read_only: None,
+            aside: VecDeque::new(),
+            fences: Vec::new(),
+            stopping: false,
+            resumer: None,
+        }
+    }
+
+    pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
+        while !self.is_stopped() {
+            let job = if self.may_dispatch() {
+                // The syncer is free: send what is here as soon as nobody else is waiting to join.
+                match self.next_aside().map_or_else(|| jobs.try_recv(), Ok) {
+                    Ok(job) => {
+                        if self.is_full() {
+                            self.dispatch();
+                        }
+                        job
+                    }
+                    Err(TryRecvError::Empty) => {
+                        self.dispatch();
+                        continue;
+                    }
+                    Err(TryRecvError::Disconnected) => Job::Stop,
+                }
+            } else {
+                match self.next_aside().map_or_else(|| jobs.recv(), Ok) {
+                    Ok(job) => job,
+                    Err(_) => Job::Stop,
+                }
+            };
+            self.take_job(job);
+        }
+        // The next start has then no texts to put together.
+        if self.read_only.is_none() {
+            self.pipeline.bodies.texts.save(&mut self.pipeline.rows);
+            let rest = self.pipeline.rows.seal();
+            if let Err(error) = self.inner.tables.commit(&rest) {
+                tracing::warn!(%error, "texts were not saved; the next reader puts them together");
+            }
+        }
+    }
+
+    /// A job that was put aside and can be done now.
+    pub(crate) fn next_aside(&mut self) -> Option<Job> {
+        if self.syncing && self.is_full() { None } else { self.aside.pop_front() }
+    }
+
+    /// Does one job, as far as it can be done before it is durable.
+    pub(crate) fn take_job(&mut self, job: Job) {
+        match job {
+            job @ (Job::Write(..) | Job::Offer(..) | Job::State(..) | Job::Root(..)) if self.syncing && self.is_full() => self.aside.push_back(job),
+            Job::Write(request, reply) => self.write(*request, reply),
+            Job::Offer(changes, reply) => self.offer(changes, reply),
+            Job::State(stated, time_ms, reply) => self.state(*stated, time_ms, reply),
+            Job::Root(said, time_ms, reply) => {
+                let (root, ops, revoked) = *said;
+                match self.say_as_root(&root, ops, revoked, time_ms) {
+                    Ok(()) => self.group.replies.push(Reply::Stated(reply, Vec::new())),
+                    Err(error) => drop(reply.send(Err(error))),
+                }
+            }
+            Job::Fence(reply) => self.fences.push(reply),
+            Job::Synced(result) => self.synced(result),
+            Job::Resumed(lent) => self.resumed(*lent),
+            Job::Stop => self.stopping = true,
+        }
+        if let Some(resumer) = self.resumer.clone()
+            && let Some(lent) = self.lend()
+        {
+            let _ = resumer.send(lent);
+        }
+        if self.is_settled() {
+            let place = self.pipeline.next_place();
+            self.fences.drain(..).for_each(|fence| {
+                let _ = fence.send(place);
+            });
+        }
+    }
+
+    /// A text that has too much to merge, for whoever has time.
+    pub(crate) fn lend(&mut self) -> Option<Box<Lent>> {
+        if self.stopping {
+            return None;
+        }
+        let lent = self.pipeline.bodies.texts.lend(&self.pipeline.rows);
+        lent.unwrap_or_else(|error| {
+            tracing::error!(%error, "a text cannot be merged");
+            None
+        })
+        .map(Box::new)
+    }
+
+    /// Takes a text back that was merged beside.
+    fn resumed(&mut self, lent: Lent) {
+        if self.read_only.is_some() || self.stopping {
+            return;
+        }
+        if let Err(error) = self.take_back(lent) {
+            tracing::error!(%error, "a merged text cannot be taken over");
+        }
+    }
+
+    fn take_back(&mut self, lent: Lent) -> Result<(), StorageError> {
+        let Pipeline { rows, bodies, .. } = &mut self.pipeline;
+        let Some((t, path)) = bodies.texts.give_back(rows, lent)? else { return Ok(()) };
+        let rows = &self.pipeline.rows;
+        let t_key = node_key(t, &path.key());
+        let node = Node::load(rows, &t_key)?;
+        let Some(a) = node.touch.last() else { return Ok(()) };
+        let own = summary(rows, t, *a)?;
+        let version = names_at(rows, t, &t_key, &node)?.into_iter().map(Into::into).collect();
+        self.group.updates.push(Arc::new(Update {
+            space: self.pipeline.space_of(t).with(t),
+            // Later than all that anybody has read: it has to be read again.
+            a: u64::MAX,
+            id: own.id,
+            name: own.name().into(),
+            author: own.author,
+            time_ms: own.time_ms,
+            patches: None,
+            texts: Vec::new(),
+            versions: BTreeMap::from([(path.key(), version)]),
+            touched: vec![path],
+        }));
+        Ok(())
+    }
+
+    /// Whether nothing waits to become durable.
+    fn is_settled(&self) -> bool {
+        self.may_rest() && self.aside.is_empty()
+    }
+
+    fn may_rest(&self) -> bool {
+        self.idle() && self.group.entries.is_empty() && self.group.replies.is_empty() && self.group.updates.is_empty()
+    }
+
+    /// Whether there is something to make durable, and the syncer is free.
+    pub(crate) fn may_dispatch(&self) -> bool {
+        self.idle() && !self.may_rest()
+    }
+
+    /// Whether the group at hand takes no more before it is dispatched.
+    pub(crate) fn is_full(&self) -> bool {
+        self.group.entries.len() >= GROUP_CHANGES_MAX || self.pipeline.rows.staged.bytes() >= GROUP_BYTES_MAX
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopping && self.is_settled()
+    }
+
+    fn idle(&self) -> bool {
+        !self.syncing
+    }
+
+    /// Hands the group at hand to the syncer, which has to be free.
+    pub(crate) fn dispatch(&mut self) {
+        let mut group = std::mem::take(&mut self.group);
+        group.staged = self.pipeline.rows.seal();
+        for (space, rights) in &mut group.stated {
+            *rights = Some(Stated::of(&self.pipeline, *space));
+        }
+        self.pipeline.bodies.seal();
+        self.group.start = self.pipeline.next_place();
+        self.syncing = true;
+        // The syncer lives as long as this thread: it ends when `to_syncer` is dropped.
+        let _ = self.to_syncer.send(group);
+    }
+
+    pub(super) fn synced(&mut self, result: Result<(), Failure>) {
+        self.syncing = false;
+        let committed = self.inner.tables.snapshot();
+        self.pipeline.bodies.synced();
+        if result.is_ok() {
+            self.pipeline.rows.rebase(committed);
+            return;
+        }
+        self.pipeline.rows.abandon(committed);
+        if let Err(failure) = result {
+            // What was decided on top of the lost group is lost with it.
+            for reply in std::mem::take(&mut self.group).replies {
+                fail(reply, &failure.message);
+            }
+            self.read_only = (!failure.recovered).then(|| Arc::clone(&failure.message));
+            self.own_cap = None;
+            if let Err(error) = self.pipeline.reset() {
+                self.read_only = Some(error.to_string().into());
+            }
+            self.group.start = self.pipeline.next_place();
+        }
+    }
+
+    pub(super) fn take(&mut self, entry: Entry, body: Option<crate::change::Body>) -> Result<(), StorageError> {
+        let change = match &entry {
+            Entry::Own(change) => change,
+            Entry::Other(change) => change,
+        };
+        let taken = self.pipeline.take(change, body, change.encoded_len())?;
+        if is_auth(taken.t) {
+            self.group.stated.insert(self.pipeline.space_of(taken.t), None);
+            self.own_cap = None;
+        }
+        for (t, effect) in taken.effects {
+            // A change is told whatever it did; a statement only if it hid something, or showed it again.
+            if is_auth(taken.t) && effect.touched.is_empty() {
+                continue;
+            }
+            let space = self.pipeline.space_of(t).with(t);
+            let rows = &self.pipeline.rows;
+            let own = summary(rows, taken.t, taken.a)?;
+            let patches = if self.inner.feeds.is_watched() { patches(rows, t, &space.key, &effect)? } else { None };
+            let mut versions = BTreeMap::new();
+            for (key, touch) in &effect.versions {
+                versions.insert(key.clone(), names(rows, t, touch)?.into_iter().map(Into::into).collect());
+            }
+            // At a text's path its readers' names are used.
+            for path in effect.touched.iter().filter(|(_, touched)| touched.text.is_some()).map(|(path, _)| path) {
+                let t_key = node_key(t, &path.key());
+                let node = Node::load(rows, &t_key)?;
+                versions.insert(path.key(), names_at(rows, t, &t_key, &node)?.into_iter().map(Into::into).collect());
+            }
+            let mut texts = Vec::new();
+            for (path, touched) in effect.touched.iter().filter(|_| patches.is_some()) {
+                if let Some((object, _)) = &touched.text {
+                    let text = self.pipeline.bodies.texts.text(rows, t, object)?;
+                    texts.extend(text.update_of(&own.id).map(|update| (path.clone(), update)));
+                }
+            }
+            self.group.updates.push(Arc::new(Update {
+                space,
+                texts,
+                a: taken.a,
+                id: own.id,
+                name: own.name().into(),
+                author: own.author,
+                time_ms: own.time_ms,
+                patches,
+                touched: effect.touched.into_keys().collect(),
+                versions,
+            }));
+        }
+        self.group.entries.push((taken.place, taken.a, entry));
+        Ok(())
+    }
+
+    fn offer(&mut self, changes: Vec<Verified<Change>>, reply: oneshot::Sender<Result<Offered, WriteError>>) {
+        if let Some(reason) = &self.read_only {
+            let _ = reply.send(Err(WriteError::ReadOnly(Arc::clone(reason))));
+            return;
+        }
+        let mut offered = Offered::default();
+        for change in changes {
+            let id = change.id();
+            match self.admit(change) {
+                Ok(Ok(true)) => offered.admitted.push(id),
+                Ok(Ok(false)) => offered.known.push(id),
+                Ok(Err(refusal)) => offered.refused.push(refusal),
+                Err(error) => {
+                    let _ = reply.send(Err(error.into()));
+                    return;
+                }
+            }
+        }
+        if !offered.admitted.is_empty() || self.syncing || !self.group.entries.is_empty() {
+            self.group.replies.push(Reply::Offered(reply, offered));
+        } else {
+            let _ = reply.send(Ok(offered));
+        }
+    }
+
+    fn admit(&mut self, change: Verified<Change>) -> Result<Result<bool, Refusal>, StorageError> {
+        if self.pipeline.knows(&change.id())? {
+            return Ok(Ok(false));
+        }
+        if let Err(refusal) = self.pipeline.check(&change)? {
+            return Ok(Err(refusal));
+        }
+        self.take(Entry::Other(change), None)?;
+        Ok(Ok(true))
+    }
+}

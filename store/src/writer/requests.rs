@@ -1,0 +1,443 @@
+//! Requests of this peer's own users, made into changes.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::syncer::{Entry, Reply};
+use super::version::{ids_of, same_version};
+use super::{Action, Condition, Decider, Request, WriteError, Written, names_at, texts, version_tag};
+use crate::blobs::BlobHash;
+use crate::change::{PARENTS_MAX, Part};
+use crate::ids::{ChangeId, GrantId, OpId};
+use crate::json::Json;
+use crate::keyspace::{Rows as _, Table};
+use crate::list::Order;
+use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
+use crate::op::Op;
+use crate::path::{Path, Segment};
+use crate::pipeline::{Pipeline, Space, labelled};
+use crate::plan::{Plan, Target};
+use crate::store::StorageError;
+use crate::summary::{find, summary};
+use crate::tree::Tree;
+use crate::value::Value;
+use crate::view::View;
+
+impl Decider {
+    pub(super) fn write(&mut self, request: Request, reply: oneshot::Sender<Result<Written, WriteError>>) {
+        let durable = request.durable;
+        match self.decide(request) {
+            Ok(written) if durable && (written.change.is_some() || self.syncing || !self.group.entries.is_empty()) => {
+                self.group.replies.push(Reply::Written(reply, written));
+            }
+            Ok(mut written) => {
+                written.durable = durable || written.change.is_none();
+                let _ = reply.send(Ok(written));
+            }
+            Err(error) => {
+                let _ = reply.send(Err(error));
+            }
+        }
+    }
+
+    /// The grant in whose name this device writes at a path.
+    pub(super) fn cap(&mut self, space: Space, path: &Path) -> Result<GrantId, WriteError> {
+        if space.is_own() {
+            return self.own_cap();
+        }
+        if self.is_barred {
+            return Err(WriteError::NoKey);
+        }
+        let found = self.pipeline.rights(space.auth()).writer_grant(&self.inner.device.public(), path);
+        found.ok_or_else(|| WriteError::NoGrant { space: space.key, path: path.clone() })
+    }
+
+    /// Works out and stages what a request does.
+    pub(super) fn decide(&mut self, request: Request) -> Result<Written, WriteError> {
+        if let Some(reason) = &self.read_only {
+            return Err(WriteError::ReadOnly(Arc::clone(reason)));
+        }
+        match request.action {
+            Action::PutText { .. } | Action::EditText(_) => return self.decide_text(request),
+            Action::Inc(_) => return self.decide_inc(request),
+            _ => {}
+        }
+        let Request { space, path, action, parents, label, condition, time_ms, may_name, .. } = request;
+        let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
+        let t = space.main();
+        let cap = self.cap(space, &path)?;
+        check_reserved(&path, &action)?;
+        self.merge_heads(t, cap, time_ms)?;
+        let rows = &self.pipeline.rows;
+        let t_key = node_key(t, &path.key());
+        let node = Node::load(rows, &t_key)?;
+        let existed = node.count() > 0 || node.below > 0;
+        if let Some(label) = &label {
+            let taken = labelled(rows, t, label)?;
+            if let Some(a) = taken.first() {
+                return self.replay(space, &path, *a, label, &action, existed);
+            }
+        }
+        let version = names_at(rows, t, &t_key, &node)?;
+        let content = node.winner(rows, &t_key)?.and_then(|write| write.value.content_tag());
+        check_condition(&condition, existed, &version, content, &path, |wanted| {
+            same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
+        })?;
+        let base = match parents {
+            None => None,
+            Some(parents) => {
+                let named = self.resolve_at(t, &path, &parents)?;
+                // Who has seen all there is at the path may as well have seen everything else.
+                let is_partial = named.iter().any(|name| name.event.is_some());
+                Some(texts::base_of(&named)?).filter(|base| is_partial || *base != node.touch)
+            }
+        };
+        let (target, action) = if base.is_none() { self.narrow(t, path.clone(), action)? } else { (path.clone(), action) };
+        let tree = match &base {
+            None => match &action {
+                Action::Merge(patch) => Tree::load_for_merge(&self.pipeline.rows, t, &target, patch, &space.key)?,
+                // A new child of an object has nothing to do with the others.
+                Action::Post { .. } if !node.loose && !matches!(&node.writes, Writes::One(write) if write.value == Value::List) => {
+                    let holds = node.below > 0
+                        || matches!(&node.writes, Writes::None)
+                        || matches!(&node.writes, Writes::One(write) if write.value == Value::Map);
+                    if !holds {
+                        return Err(WriteError::NotACollection(path));
+                    }
+                    Tree::default()
+                }
+                Action::Undo { .. } => Tree::default(),
+                _ => Tree::load(&self.pipeline.rows, t, &target, usize::MAX)?,
+            },
+            Some(base) => load_at(&mut self.pipeline, t, &path, base, &action, &space.key)?,
+        };
+        let mounts: Vec<Path> = self.pipeline.rights(t).mounts_below(&path).map(|mount| mount.path.clone()).collect();
+        let (plan, created) = match action {
+            Action::Undo { version } => (self.plan_undo(space, &path, version)?, None),
+            action => {
+                let view = base.as_ref().map(|base| View::of(&self.pipeline.rows, t, base)).transpose()?;
+                self.plan(space, &target, &tree, action, view)?
+            }
+        };
+        if let Some(mount) = mounts.into_iter().find(|mount| plan.touches(mount)) {
+            return Err(WriteError::Spans { path, mount });
+        }
+        if let Some(may_name) = may_name {
+            let mut others: Vec<BlobHash> = plan.blobs().filter(|hash| !may_name.contains(hash)).collect();
+            others.sort_unstable();
+            others.dedup();
+            if !others.is_empty() {
+                return Err(WriteError::Names(others));
+            }
+        }
+        let bodies = plan.into_bodies()?;
+        if bodies.is_empty() && label.is_none() {
+            return Ok(Written { version, change: None, created: None, existed, durable: true });
+        }
+        let base_ids = base.as_ref().map(|base| ids_of(&self.pipeline.rows, t, base)).transpose()?;
+        let last = self.stage(t, bodies, cap, label, base_ids, time_ms)?;
+        let node = Node::load(&self.pipeline.rows, &t_key)?;
+        let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
+        let created = match created {
+            Some(Created::Name(path)) => Some(path),
+            Some(Created::Element(number)) => path.join(Segment::Element(OpId { change: last, index: number as u32 })).ok(),
+            None => None,
+        };
+        Ok(Written { version, change: Some(last), created, existed, durable: true })
+    }
+
+    /// Where one splice names members of objects on its way, goes there, so that no more is read than is changed.
+    fn narrow(&self, t: u32, mut path: Path, action: Action) -> Result<(Path, Action), StorageError> {
+        let Action::Splice(mut splices) = action else { return Ok((path, action)) };
+        let [(steps, content)] = &mut splices[..] else { return Ok((path, Action::Splice(splices))) };
+        let rows = &self.pipeline.rows;
+        let mut taken = 0;
+        for step in steps.iter() {
+            let crate::json::Step::Key(name) = step else { break };
+            let t_key = node_key(t, &path.key());
+            let node = Node::load(rows, &t_key)?;
+            let winner = node.winner(rows, &t_key)?;
+            let object = winner.is_none_or(|write| write.value == Value::Map) && node.below > 0 && !node.loose;
+            let Some(child) = Segment::name(name).ok().filter(|_| object).and_then(|segment| path.join(segment).ok()) else { break };
+            path = child;
+            taken += 1;
+        }
+        steps.drain(..taken);
+        if !steps.is_empty() {
+            return Ok((path, Action::Splice(splices)));
+        }
+        let here = node_key(t, &path.key());
+        let node = Node::load(rows, &here)?;
+        Ok(match content.take() {
+            Some(value) => (path, Action::Put(value)),
+            // Removing what is not there is no error for a patch.
+            None if node.count() == 0 && node.below == 0 => (path, Action::Splice(vec![(Vec::new(), None)])),
+            None => (path, Action::Delete),
+        })
+    }
+
+    /// A change stands on at most so many others; what is left over is brought together by changes without ops.
+    pub(super) fn merge_heads(&mut self, t: u32, cap: GrantId, time_ms: u64) -> Result<(), WriteError> {
+        while self.pipeline.heads(t) > PARENTS_MAX {
+            let body = crate::change::Body::default();
+            let author = self.inner.device.public();
+            let change = self.pipeline.author(t, author, Some(cap), time_ms, &body)?;
+            self.take(Entry::Own(change), Some(body))?;
+        }
+        Ok(())
+    }
+
+    fn plan(
+        &mut self,
+        space: Space,
+        path: &Path,
+        tree: &Tree,
+        action: Action,
+        view: Option<View>,
+    ) -> Result<(Plan<'_>, Option<Created>), WriteError> {
+        let (t, space) = (space.main(), space.key);
+        let rows = &self.pipeline.rows;
+        let seen = view.clone();
+        let draft = texts::drafter(rows, &mut self.pipeline.bodies.texts, t, self.inner.device.public(), path.clone(), view);
+        let order = move |list: &OpId| {
+            let order = Order::load(rows, t, list).unwrap_or_default();
+            let Some(view) = &seen else { return order };
+            // What cannot be read fails where it is needed.
+            let has = |a| view.counts(rows, t, a).unwrap_or(true);
+            order.seen_by(|id| find(rows, &id.change).ok().flatten().is_some_and(|(_, a)| has(a)))
+        };
+        let mut plan = Plan::new(space, order, draft);
+        let mut created = None;
+        let patch = |error: &dyn std::fmt::Display| WriteError::Patch(error.to_string());
+        match action {
+            Action::Put(json) => plan.put(path, tree, &json)?,
+            Action::PutValue(value) => plan.put_value(path, tree, value),
+            Action::Delete if tree.is_absent() => return Err(WriteError::Absent(path.clone())),
+            Action::Delete => plan.delete(path, tree),
+            Action::Merge(json) => plan.merge(path, tree, &json)?,
+            Action::JsonPatch(ops) => {
+                let mut json = tree.to_json(&space).ok_or_else(|| WriteError::Absent(path.clone()))?;
+                crate::json::apply_json_patch(&mut json, &ops).map_err(|error| patch(&error))?;
+                plan.put_patched(path, tree, &json)?;
+            }
+            Action::Splice(splices) => {
+                let mut json = tree.to_json(&space);
+                for (steps, content) in splices {
+                    if steps.is_empty() {
+                        json = content;
+                        continue;
+                    }
+                    let target = json.get_or_insert_with(|| Json::Object(Default::default()));
+                    crate::json::apply_splice(target, &steps, content).map_err(|error| patch(&error))?;
+                }
+                match json {
+                    Some(json) => plan.put_patched(path, tree, &json)?,
+                    None => plan.delete(path, tree),
+                }
+            }
+            // These have functions of their own.
+            Action::Undo { .. } | Action::PutText { .. } | Action::EditText(_) | Action::Inc(_) => {}
+            Action::Post { name, value } => match plan.append(path, tree, &value)? {
+                Some(number) => created = Some(Created::Element(number)),
+                None => {
+                    let segment = Segment::name(&name).map_err(|error| patch(&error))?;
+                    let child = path.join(segment).map_err(|error| patch(&error))?;
+                    plan.put(&child, &Tree::default(), &value)?;
+                    created = Some(Created::Name(child));
+                }
+            },
+        }
+        Ok((plan, created))
+    }
+
+    /// Plans the inverse of a change.
+    fn plan_undo(&mut self, space: Space, path: &Path, version: Option<String>) -> Result<Plan<'_>, WriteError> {
+        let (t, space) = (space.main(), space.key);
+        let wanted = match version {
+            Some(version) => self.resolve_at(t, path, &[version])?.first().map(|name| name.a),
+            None => None,
+        };
+        let (rows, bodies) = (&self.pipeline.rows, &mut self.pipeline.bodies);
+        let mut did: Vec<Path> = Vec::new();
+        let mut latest = wanted.unwrap_or(0);
+        for row in rows.scan(Table::History, &node_key(t, &path.key()), None) {
+            let (key, value) = row?;
+            let Some((t_key, a, _)) = split_history_key(&key) else { continue };
+            if wanted.is_none() && a > latest {
+                latest = a;
+                did.clear();
+            }
+            let entry = HistoryEntry::decode(&value).map_err(StorageError::from)?;
+            if a == latest
+                && !entry.hidden
+                && (entry.writes || !entry.preds.is_empty())
+                && let Some(at) = Path::from_key(&t_key[4..])
+                && did.last() != Some(&at)
+            {
+                did.push(at);
+            }
+        }
+        let inverses = if latest == 0 { Vec::new() } else { texts::inverses(rows, bodies, (t, latest), path, &self.inner.device.public())? };
+        if did.is_empty() && inverses.is_empty() {
+            return Err(WriteError::Absent(path.clone()));
+        }
+        let own = summary(rows, t, latest)?;
+        let view = match &own.base {
+            Some(base) => View::of(rows, t, base)?,
+            None if own.total => View::upto(latest.checked_sub(1)),
+            None => View::past_of(rows, t, &own.deps)?,
+        };
+        let mut write_of = |a, index| {
+            let id = OpId { change: summary(rows, t, a)?.id, index };
+            bodies.write_at(rows, t, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
+        };
+        let draft = texts::new_drafter(self.inner.device.public(), path.clone());
+        let mut plan = Plan::new(space, move |list| Order::load(rows, t, list).unwrap_or_default(), draft);
+        let mut whole: Option<Path> = None;
+        for at in did {
+            if whole.as_ref().is_some_and(|whole| whole.contains(&at)) {
+                continue;
+            }
+            let t_key = node_key(t, &at.key());
+            let visible = Node::load(rows, &t_key)?.visible(rows, &t_key, usize::MAX)?;
+            let (ours, others): (Vec<_>, Vec<_>) = visible.into_iter().partition(|write| write.a == latest);
+            let before = Tree::slot_at(rows, t, &at, &view, &mut write_of)?.into_iter().next();
+            let comes_back = before.filter(|_| others.is_empty()).map(|write| write.value);
+            if comes_back == Some(Value::List) {
+                // A list that is made again is another one, so its elements have to be made again too.
+                let old = Tree::load_at(rows, t, &at, &view, usize::MAX, &mut write_of)?;
+                if let Some(json) = old.to_json(&space) {
+                    plan.put(&at, &Tree::load(rows, t, &at, usize::MAX)?, &json)?;
+                }
+                whole = Some(at);
+            } else if !ours.is_empty() || comes_back.is_some() {
+                plan.restore(&at, comes_back, &ours)?;
+            }
+        }
+        for inverse in inverses {
+            match inverse {
+                texts::Inverse::Text(made, draft) => plan.push_text(Target::Known(made), draft),
+                texts::Inverse::Inc(made, delta) => plan.push_inc(Target::Known(made), delta),
+                texts::Inverse::Move { list, element, before } => plan.move_element(&list, element, Some(&before)),
+            }
+        }
+        Ok(plan)
+    }
+
+    /// Makes changes of bodies and stages them. Answers the id of the last.
+    pub(super) fn stage(
+        &mut self,
+        t: u32,
+        bodies: Vec<crate::plan::PlannedBody>,
+        cap: GrantId,
+        label: Option<String>,
+        base: Option<Vec<ChangeId>>,
+        time_ms: u64,
+    ) -> Result<ChangeId, WriteError> {
+        let count = bodies.len().max(1) as u64;
+        let mut made: Vec<(usize, ChangeId)> = Vec::new();
+        let planned: Vec<Option<_>> = if bodies.is_empty() { vec![None] } else { bodies.into_iter().map(Some).collect() };
+        for (at, planned) in planned.into_iter().enumerate() {
+            let (first, mut body) = planned.map_or_else(Default::default, |planned| planned.finish(&made));
+            let number = at as u64 + 1;
+            let previous = made.last().map(|(_, id)| *id);
+            body.base = match previous {
+                Some(previous) => Some(vec![previous]),
+                None => base.clone(),
+            };
+            if number == count {
+                body.label = label.as_deref().map(Into::into);
+            }
+            if count > 1 {
+                body.part = Some(Part { number, count, first: made.first().map(|(_, id)| *id) });
+            }
+            let author = self.inner.device.public();
+            let change = self.pipeline.author(t, author, Some(cap), time_ms, &body)?;
+            made.push((first, change.id()));
+            self.take(Entry::Own(change), Some(body))?;
+        }
+        Ok(made.last().map_or(ChangeId([0; 32]), |(_, id)| *id))
+    }
+
+    /// Answers a request that names a version that exists: done before if it is the same, else refused.
+    fn replay(&mut self, space: Space, path: &Path, a: u64, label: &str, action: &Action, existed: bool) -> Result<Written, WriteError> {
+        let t = space.main();
+        let loaded = self.pipeline.bodies.load(&self.pipeline.rows, t, a)?;
+        let (own, body) = &*loaded;
+        // The values that a request writes are in its ops, whatever they were compared with.
+        if let Action::Put(json) = action
+            && !matches!(json, Json::Object(_) | Json::Array(_))
+        {
+            let wrote = body.ops.iter().find_map(|op| match op {
+                Op::Set { value, .. } => Some(crate::tree::value_json(value, &space.key)),
+                _ => None,
+            });
+            if wrote.as_ref().is_some_and(|wrote| wrote != json) {
+                return Err(WriteError::LabelTaken(label.to_owned()));
+            }
+        }
+        let t_key = node_key(t, &path.key());
+        let node = Node::load(&self.pipeline.rows, &t_key)?;
+        let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
+        Ok(Written { version, change: Some(own.id), created: None, existed, durable: true })
+    }
+}
+
+/// Names at the top that begin with a dot belong to the system; some of them hold data of the space.
+pub(super) fn check_reserved(path: &Path, action: &Action) -> Result<(), WriteError> {
+    let is_free = |name: &str| !name.starts_with('.') || matches!(name, ".apps" | ".prog" | ".time");
+    let refused = match (path.segments().first(), action) {
+        (Some(Segment::Name(name)), _) => !is_free(name),
+        (None, Action::Put(Json::Object(members)) | Action::Merge(Json::Object(members))) => members.keys().any(|name| !is_free(name)),
+        _ => false,
+    };
+    if refused { Err(WriteError::Reserved(path.clone())) } else { Ok(()) }
+}
+
+enum Created {
+    Name(Path),
+    Element(usize),
+}
+
+/// Checks a request's condition against the version that its path has; `is_same` says whether names mean that one.
+pub(super) fn check_condition(
+    condition: &Condition,
+    existed: bool,
+    version: &[String],
+    content_tag: Option<String>,
+    path: &Path,
+    is_same: impl FnOnce(&[String]) -> bool,
+) -> Result<(), WriteError> {
+    let holds = match condition {
+        Condition::None => true,
+        Condition::Present => existed,
+        Condition::Absent => !existed,
+        Condition::Match { version: wanted, tags } => {
+            tags.contains(&version_tag(version))
+                || content_tag.is_some_and(|tag| tags.contains(&tag))
+                || wanted.as_ref().is_some_and(|wanted| is_same(wanted))
+        }
+    };
+    if holds { Ok(()) } else { Err(WriteError::Condition { path: path.clone(), version: version.to_vec() }) }
+}
+
+fn load_at(
+    pipeline: &mut Pipeline,
+    t: u32,
+    path: &Path,
+    base: &[u64],
+    action: &Action,
+    space: &timebus_identity::PublicKey,
+) -> Result<Tree, StorageError> {
+    let view = View::of(&pipeline.rows, t, base)?;
+    let (rows, bodies) = (&pipeline.rows, &mut pipeline.bodies);
+    let write_of = |a, index| {
+        let id = OpId { change: summary(rows, t, a)?.id, index };
+        bodies.write_at(rows, t, id)?.map(|(_, write)| write).ok_or(StorageError::Damaged { table: Table::History.name() })
+    };
+    match action {
+        Action::Merge(patch) => Tree::load_at_for_merge(rows, t, path, patch, space, &view, write_of),
+        _ => Tree::load_at(rows, t, path, &view, usize::MAX, write_of),
+    }
+}

@@ -1,0 +1,140 @@
+//! Statements about rights, and what a root key says.
+
+use std::sync::Arc;
+
+use timebus_identity::{SecretKey, Verified};
+use tokio::sync::oneshot;
+
+use super::syncer::{Entry, Reply};
+use super::{Decider, Statement, WriteError};
+use crate::change::PARENTS_MAX;
+use crate::grant::{Audience, Revoke};
+use crate::ids::{ChangeId, GrantId, OpId};
+use crate::op::Op;
+use crate::path::Path;
+use crate::pipeline::{AUTH, Space};
+
+impl Decider {
+    /// The grant that makes this device one of the owner's.
+    pub(super) fn own_cap(&mut self) -> Result<GrantId, WriteError> {
+        if self.is_barred {
+            return Err(WriteError::NoKey);
+        }
+        if self.own_cap.is_none() {
+            self.own_cap = self.pipeline.rights(AUTH).device_grant(&self.inner.device.public());
+        }
+        self.own_cap.ok_or(WriteError::NoKey)
+    }
+
+    /// The grant in whose name this device can say something about rights: the named one, or whichever allows it.
+    fn statement_cap(&mut self, space: Space, named: Option<GrantId>, ops: &[Op]) -> Result<GrantId, WriteError> {
+        if self.is_barred {
+            return Err(WriteError::NoKey);
+        }
+        if let Some(cap) = named {
+            let audience = Audience::Key(self.inner.device.public());
+            let found = self.pipeline.rights(space.auth()).grant(&cap);
+            let is_ours = found.is_some_and(|held| held.is_live() && held.grant.audience == audience);
+            return if is_ours { Ok(cap) } else { Err(WriteError::NoGrant { space: space.key, path: Path::root() }) };
+        }
+        let own = if space.is_own() { Some(self.own_cap()?) } else { None };
+        let rights = self.pipeline.rights(space.auth());
+        if let Some(own) = own.filter(|own| ops.iter().all(|op| rights.may_state(own, op))) {
+            return Ok(own);
+        }
+        let found = rights.cap_to_state(&self.inner.device.public(), ops);
+        found.ok_or(WriteError::NoAuthority { space: space.key })
+    }
+
+    pub(super) fn state(
+        &mut self,
+        stated: (Option<Space>, Option<GrantId>, Statement),
+        time_ms: u64,
+        reply: oneshot::Sender<Result<Vec<GrantId>, WriteError>>,
+    ) {
+        let (space, cap, statement) = stated;
+        match self.make_statement(space.unwrap_or(self.inner.own), cap, statement, time_ms) {
+            Ok(grants) => self.group.replies.push(Reply::Stated(reply, grants)),
+            Err(error) => drop(reply.send(Err(error))),
+        }
+    }
+
+    /// Stages a statement, in the name of a grant if one is named. Answers its grants.
+    fn make_statement(&mut self, space: Space, named: Option<GrantId>, statement: Statement, time_ms: u64) -> Result<Vec<GrantId>, WriteError> {
+        if let Some(reason) = &self.read_only {
+            return Err(WriteError::ReadOnly(Arc::clone(reason)));
+        }
+        let ops = match statement {
+            Statement::Ops(ops) => ops,
+            Statement::Revoke { grants, cascade, keep } => {
+                let revoke = |keep: &[ChangeId]| {
+                    grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() })).collect::<Vec<_>>()
+                };
+                let cap = self.statement_cap(space, named, &revoke(&[]))?;
+                let keep = if keep { self.pipeline.keep_list(space, self.inner.device.public(), Some(cap), revoke(&[]))? } else { Vec::new() };
+                revoke(&keep)
+            }
+            Statement::Keep(change) => {
+                let timelines = self.pipeline.values(space);
+                let cap = crate::quarantine::cap_of(&self.pipeline.rows, &change, |t| timelines.contains(&t))?;
+                let grant = cap.filter(|cap| !self.pipeline.rights(space.auth()).is_live(cap)).ok_or(WriteError::CannotKeep(change))?;
+                vec![Op::Revoke(Revoke { grant, cascade: false, keep: vec![change] })]
+            }
+            Statement::Redeem { grant, uses_max } => {
+                let alike: Vec<(GrantId, Audience)> = self
+                    .pipeline
+                    .rights(space.auth())
+                    .grants()
+                    .filter(|(_, held)| held.grant.label == grant.label)
+                    .map(|(id, held)| (*id, held.grant.audience))
+                    .collect();
+                if let Some((id, _)) = alike.iter().find(|(_, audience)| *audience == grant.audience) {
+                    return Ok(vec![*id]);
+                }
+                if alike.len() as u64 >= uses_max {
+                    return Err(WriteError::UsedUp);
+                }
+                vec![Op::Grant(grant)]
+            }
+        };
+        let cap = self.statement_cap(space, named, &ops)?;
+        let body = crate::change::Body { ops, ..Default::default() };
+        let author = self.inner.device.public();
+        let change = self.pipeline.author(space.auth(), author, Some(cap), time_ms, &body)?;
+        let id = change.id();
+        let grants = (0u32..).zip(&body.ops).filter(|(_, op)| matches!(op, Op::Grant(_))).map(|(index, _)| OpId { change: id, index }.grant());
+        let grants = grants.collect();
+        self.take(Entry::Own(change), Some(body))?;
+        Ok(grants)
+    }
+
+    /// Stages what a root key says. A new root says first by what right it is one.
+    pub(super) fn say_as_root(&mut self, root: &SecretKey, mut ops: Vec<Op>, revoked: Vec<GrantId>, time_ms: u64) -> Result<(), WriteError> {
+        if let Some(reason) = &self.read_only {
+            return Err(WriteError::ReadOnly(Arc::clone(reason)));
+        }
+        let space = self.inner.own;
+        // What the new root has not seen is dead, and one change stands on so many others only.
+        if self.pipeline.heads(space.auth()) > PARENTS_MAX {
+            let cap = self.own_cap()?;
+            self.merge_heads(space.auth(), cap, time_ms)?;
+        }
+        if !revoked.is_empty() {
+            let revoke = |keep: &[ChangeId]| {
+                revoked.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade: false, keep: keep.to_vec() })).collect::<Vec<_>>()
+            };
+            let supposed = [&ops[..], &revoke(&[])].concat();
+            let keep = self.pipeline.keep_list(space, root.public(), None, supposed)?;
+            ops.extend(revoke(&keep));
+        }
+        let body = crate::change::Body { ops, ..Default::default() };
+        let change = self.pipeline.author(space.auth(), root.public(), None, time_ms, &body)?;
+        let refused = || WriteError::NoAuthority { space: space.key };
+        if self.pipeline.check(&change)?.is_err() {
+            return Err(refused());
+        }
+        let change = Verified::sign(change, root).map_err(|_| refused())?;
+        self.take(Entry::Other(change), Some(body))?;
+        Ok(())
+    }
+}
