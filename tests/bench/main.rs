@@ -6,7 +6,7 @@
 //! much less.
 //!
 //! ```text
-//! cargo bench                                   everything, about three minutes
+//! cargo bench                                   everything, some ten minutes and what building others' programs takes
 //! cargo bench --bench peers -- --quick          a smoke test, half a minute
 //! cargo bench --bench peers -- --only get,put   some scenarios
 //! cargo bench --bench peers -- --json           one JSON document in place of tables
@@ -31,6 +31,7 @@ mod meeting;
 mod million;
 #[path = "../networks.rs"]
 mod networks;
+mod pages;
 mod peer;
 mod publisher;
 mod report;
@@ -106,6 +107,7 @@ enum Scenario {
     Sync,
     SyncLinks,
     Texts,
+    Pages,
     Swarm,
 }
 
@@ -207,6 +209,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Scenario::Sync => sync::measure(&options),
             Scenario::SyncLinks => sync::measure_links(&options),
             Scenario::Texts => texts::measure(&options),
+            Scenario::Pages => pages::measure(&options),
             Scenario::Swarm => swarm::measure(&options),
         };
         if !arguments.json {

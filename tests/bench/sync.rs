@@ -1,4 +1,5 @@
-//! `sync`: two replicas with much in common and some changes that only one of them has, beside automerge's sync.
+//! `sync`: two replicas with much in common and some changes that only one of them has, beside the sync of
+//! automerge and of iroh-docs.
 //!
 //! Both replicas are in this process, with real stores on disk, and each frame is handed from one to the other: what
 //! is counted is what would go over a wire. A second table has real peers on loopback: see [`measure_links`].
@@ -223,14 +224,16 @@ pub(crate) fn measure(options: &Options) -> Report {
     if let Err(error) = timebus(options, common, &mut report) {
         report.errors.push(format!("timebus: {error:#}"));
     }
-    options.progress("sync: automerge");
-    if let Err(error) = automerge(options, common, &mut report) {
-        report.notes.push(format!("skipped: automerge ({error:#})"));
+    for other in ["automerge", "iroh-docs"] {
+        options.progress(&format!("sync: {other}"));
+        if let Err(error) = beside(options, other, common, &mut report) {
+            report.notes.push(format!("skipped: {other} ({error:#})"));
+        }
     }
-    report.notes.push("iroh-docs is not here: it needs another iroh and brings iroh-blobs and iroh-gossip along".to_owned());
     report.notes.push(
-        "timebus checks signatures, writes and syncs to disk, and keeps an index; automerge merges in memory and signs nothing. A round trip is \
-         counted from the first request, after the handshake, to the last change that was stored"
+        "timebus checks signatures, writes and syncs to disk, and keeps an index; automerge merges in memory and signs nothing; iroh-docs checks \
+         signatures, keeps its entries in memory and remembers nothing of whom it met. A round trip is counted from the first request, after the \
+         handshake, to the last change that was stored"
             .to_owned(),
     );
     report
@@ -287,14 +290,18 @@ fn timebus(options: &Options, common: usize, report: &mut Report) -> anyhow::Res
     Ok(())
 }
 
-/// Builds and runs the program beside this file, which is no part of the workspace: its dependencies would change
-/// those of everything else.
-fn automerge(options: &Options, common: usize, report: &mut Report) -> anyhow::Result<()> {
-    let manifest = File::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench/automerge/Cargo.toml");
+/// Builds and runs another system's program beside this file, which is no part of the workspace: its dependencies would
+/// change those of everything else.
+fn beside(options: &Options, other: &str, common: usize, report: &mut Report) -> anyhow::Result<()> {
+    let manifest = File::new(env!("CARGO_MANIFEST_DIR")).join("tests/bench").join(other).join("Cargo.toml");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let target = File::new(env!("CARGO_TARGET_TMPDIR")).join("automerge-sync");
+    let target = File::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{other}-sync"));
     let mut command = Command::new(cargo);
-    command.args(["run", "--release", "--quiet", "--manifest-path"]).arg(manifest).env("CARGO_TARGET_DIR", target).current_dir(&options.folder);
+    command
+        .args(["run", "--release", "--quiet", "--locked", "--manifest-path"])
+        .arg(manifest)
+        .env("CARGO_TARGET_DIR", target)
+        .current_dir(&options.folder);
     command.arg("--").arg(common.to_string()).args(DIFFERENT.map(|number| number.to_string()));
     let output = command.output()?;
     ensure!(output.status.success(), "it does not build here: {}", String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default());
@@ -304,7 +311,7 @@ fn automerge(options: &Options, common: usize, report: &mut Report) -> anyhow::R
         let took = Duration::from_secs_f64(number("ms")? / 1e3);
         let again = line["again"] == true;
         let (different, missing) = (number("different")? as usize, number("missing")?);
-        row(report, "automerge", &Meeting { different, again, missing, sent: number("sent")?, round_trips: number("round_trips")?, took });
+        row(report, other, &Meeting { different, again, missing, sent: number("sent")?, round_trips: number("round_trips")?, took });
     }
     Ok(())
 }
