@@ -14,7 +14,7 @@ use crate::blobs::Blobs;
 use crate::change::Change;
 use crate::codec::DecodeError;
 use crate::feed::{Feed, Feeds};
-use crate::grant::Revoke;
+use crate::grant::{Revoke, Succeed};
 use crate::ids::{ChangeId, GrantId, TimelineId};
 use crate::keyspace::{Committed, Tables};
 use crate::log::{Appender, LogReader, Place};
@@ -496,10 +496,10 @@ impl Store {
         answer.await.map_err(|_| WriteError::Closing)?.map(drop)
     }
 
-    /// Signs what a guardian agrees to: the message of [`crate::grant::Succeed`], and nothing else.
+    /// Signs, with this device's key, that a space has a new root.
     #[must_use]
-    pub fn sign_succession(&self, message: &[u8]) -> Signature {
-        self.inner.device.sign(message)
+    pub fn sign_succession(&self, succeed: &Succeed) -> Signature {
+        self.inner.device.sign(&succeed.signing_message())
     }
 
     /// Says something about the rights in the own space. When it answers, that is on disk.

@@ -175,12 +175,12 @@ impl Request {
         Self::decode(&read(REQUEST_PREFIX, text)?)
     }
 
-    /// What a guardian says who agrees: `guardian` is his key, `sign` signs with it.
+    /// What a guardian says who agrees: `guardian` is his key, `sign` signs with it what it is given.
     ///
     /// # Errors
     ///
     /// [`SuccessionError`].
-    pub fn agree(&self, rights: &Rights, guardian: &PublicKey, sign: impl FnOnce(&[u8]) -> Signature) -> Result<Answer, SuccessionError> {
+    pub fn agree(&self, rights: &Rights, guardian: &PublicKey, sign: impl FnOnce(&Succeed) -> Signature) -> Result<Answer, SuccessionError> {
         if rights.root() == self.root {
             return Err(SuccessionError::Done);
         }
@@ -191,7 +191,7 @@ impl Request {
         }
         let plan = Genesis { next: Some(self.next), guardians: before.plan.guardians.clone() };
         let mut succeed = Succeed { from: before.id, root: self.root, plan, authority: Authority::Guardians(Vec::new()) };
-        let signature = sign(&succeed.signing_message());
+        let signature = sign(&succeed);
         succeed.authority = Authority::Guardians(vec![(*guardian, signature)]);
         Ok(Answer { space: self.space, succeed })
     }

@@ -90,7 +90,7 @@ async fn agree(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         Problem::new(StatusCode::NOT_FOUND, "space", "this space is not held here", format!("you are no guardian of {name}, as far as is known here"))
             .with_fix("`timebus guardians` shows whose guardian you are")
     })?;
-    let answer = request.agree(&rights, &store.device(), |message| store.sign_succession(message)).map_err(|error| refused(&error))?;
+    let answer = request.agree(&rights, &store.device(), |succeed| store.sign_succession(succeed)).map_err(|error| refused(&error))?;
     let mut told = json!({
         "space": request.space.to_string(), "name": name, "root": request.root.to_string(), "root_name": human_name(&request.root),
         "agreed": confirm,

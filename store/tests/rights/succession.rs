@@ -280,7 +280,7 @@ fn guardians_answer_a_request_and_enough_answers_make_a_root() {
     let rights = space.script.rights.clone();
     let request = Request { space: space.old.public(), root: new.public(), next: [8; 32] };
     let request = Request::parse(&format!("  {}\n", request.text())).expect("its own text");
-    let agree = |key: &SecretKey, request: &Request| request.agree(&rights, &key.public(), |message| key.sign(message));
+    let agree = |key: &SecretKey, request: &Request| request.agree(&rights, &key.public(), |succeed| key.sign(&succeed.signing_message()));
     assert_eq!(agree(&stranger, &request), Err(SuccessionError::NotAGuardian(stranger.public())));
     let answers: Vec<Answer> =
         [&g1, &g2].into_iter().map(|key| Answer::parse(&agree(key, &request).expect("a guardian").text()).expect("its own text")).collect();
@@ -296,7 +296,7 @@ fn guardians_answer_a_request_and_enough_answers_make_a_root() {
     assert_eq!(succeed.plan, Genesis { next: Some([8; 32]), guardians: plan.guardians.clone() });
     space.succeed(succeed, &on).expect("admitted");
     space.script.in_any_order(|rights| assert_eq!(rights.root(), new.public()));
-    assert_eq!(request.agree(&space.script.rights, &g3.public(), |message| g3.sign(message)), Err(SuccessionError::Done));
+    assert_eq!(request.agree(&space.script.rights, &g3.public(), |succeed| g3.sign(&succeed.signing_message())), Err(SuccessionError::Done));
 }
 
 #[test]
