@@ -1,6 +1,6 @@
 //! The ends of a timeline: what nothing builds on, and how far each author's chain has come.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use timebus_identity::PublicKey;
 
@@ -60,6 +60,29 @@ pub fn tips_of(rows: &impl Rows, t: u32, author: &PublicKey) -> Result<Vec<Tip>,
     tips.sort_unstable();
     tips.truncate(TIPS_OF_AUTHOR_MAX);
     Ok(tips)
+}
+
+/// Bytes and changes of one author in a timeline. A chain counts its own; of one that was forked every change is counted, as
+/// each branch of it begins to count anew.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn size_of(rows: &impl Rows, t: u32, author: &PublicKey) -> Result<(u64, u64), StorageError> {
+    if forked(rows, t, author)?.is_none() {
+        let tip = tips_of(rows, t, author)?.into_iter().next();
+        return tip.map_or(Ok((0, 0)), |tip| Ok((summary(rows, t, tip.a)?.cum, tip.seq)));
+    }
+    let (mut bytes, mut cums) = (0, HashMap::new());
+    // What a change stands on comes before it.
+    for row in rows.scan(Table::Chain, &author_prefix(t, author), None) {
+        let a = row?.0.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a));
+        let own = summary(rows, t, a)?;
+        let before = own.deps.first().filter(|_| own.seq > 1).and_then(|prev| cums.get(prev)).copied().unwrap_or(0);
+        bytes += own.cum.saturating_sub(before);
+        cums.insert(a, own.cum);
+    }
+    Ok((bytes, cums.len() as u64))
 }
 
 /// The ends of the chains of the authors behind `after`, in ascending order; at least `max` if there are as many.
