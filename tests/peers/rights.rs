@@ -164,3 +164,48 @@ fn a_name_is_one_spaces_and_can_be_another() {
     assert_eq!(bob.value(&format!("/@{}/notes", alice.ready["id"].as_str().expect("a key"))), 1, "a key always works");
     assert_eq!(run(bob.home(), &["get", "@alice/notes"]).code, 1, "the old name is nobody's");
 }
+
+/// Two admins want each other out, and one whom one of them let in wants him out. Nobody above whom they do not stand loses
+/// anything, and what they all have is the same.
+#[test]
+fn admins_do_not_throw_each_other_out_and_nobody_the_one_who_let_him_in() {
+    let alice = Peer::start();
+    let [bob, carol, dave] = [(); 3].map(|()| Peer::start());
+    let key = |peer: &Peer| peer.ready["id"].as_str().expect("an id").to_owned();
+    for peer in [&bob, &carol, &dave] {
+        assert_eq!(join(peer, &invite(&alice, &[]), "alice")["result"], "connected");
+    }
+    for peer in [&bob, &carol] {
+        let ran = run(alice.home(), &["grant", "/", &key(peer), "--can", "admin", "--depth", "2"]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    let device = |peer: &Peer| verb(peer.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    let may = |of: &Peer, who: &str| {
+        // It exits with 1 where the answer is no.
+        let told = run(of.home(), &["--json", "why", "write", "@alice/wall", "--as", who]);
+        serde_json::from_str::<serde_json::Value>(&told.out).is_ok_and(|told| told["allowed"] == true)
+    };
+    let (bobs, carols, daves) = (device(&bob), device(&carol), device(&dave));
+    poll("both know that both are admins", || [&bob, &carol].iter().all(|peer| may(peer, &bobs) && may(peer, &carols)).then_some(()));
+    let granted = run(bob.home(), &["grant", "@alice/wall", &daves, "--can", "admin"]);
+    assert_eq!(granted.code, 0, "{granted:?}");
+    poll("dave knows", || may(&dave, &daves).then_some(()));
+    for (by, whom) in [(&bob, &carols), (&carol, &bobs), (&dave, &bobs), (&dave, &carols)] {
+        let ran = run(by.home(), &["revoke", whom, "@alice/"]);
+        assert!(ran.code == 1, "{ran:?}");
+    }
+    bob.put("/@alice/wall/bob", &json!(1));
+    carol.put("/@alice/wall/carol", &json!(2));
+    dave.put("/@alice/wall/dave", &json!(3));
+    let all = json!({"bob": 1, "carol": 2, "dave": 3});
+    until_value(&alice, "/wall", &all);
+    for peer in [&bob, &carol, &dave] {
+        until_value(peer, "/@alice/wall", &all);
+    }
+    // Who let somebody in takes him out again.
+    let ran = run(bob.home(), &["revoke", &daves, "@alice/wall"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    poll("carol and dave know", || (!may(&carol, &daves) && !may(&dave, &daves)).then_some(()));
+    assert!(may(&carol, &bobs) && may(&bob, &carols));
+    until_value(&alice, "/wall", &all);
+}
