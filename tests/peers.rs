@@ -9,6 +9,7 @@ mod mending;
 mod namespaces;
 pub(crate) mod neighbours;
 mod notices;
+mod personas;
 mod private;
 mod relays;
 mod rights;

@@ -83,6 +83,7 @@ export class Model {
     for (const part of ["follows", "mutes", "blocks", "likes", "seen"])
       this.#keep(part, bus.at(`/chirp/${part}`).watch());
     this.#join({ space: this.me, name: bus.my_name, petname: null, state: "live", is_followed: true });
+    this.#keep("lists", bus.watchLists());
     bus.onchange(() => this.#changed());
     bus.watchPeople().subscribe(({ value }) => {
       for (const person of value?.spaces ?? []) this.#join(person);
@@ -220,7 +221,18 @@ export class Model {
 
   /** @param {string} key */
   isMuted(key) {
+    return this.isMutedHere(key) || this.isMutedEverywhere(key);
+  }
+
+  /** Whether that was said in this app. @param {string} key */
+  isMutedHere(key) {
     return Object.hasOwn(this.#own("mutes"), key) || Object.hasOwn(this.#own("blocks"), key);
+  }
+
+  /** Whether the owner does not want to hear somebody in any app. @param {string} key */
+  isMutedEverywhere(key) {
+    const { muted = [], blocked = [] } = this.#own("lists");
+    return [...muted, ...blocked].some((/** @type {{ who: string }} */ one) => one.who === key);
   }
 
   /** @param {string} key */

@@ -364,15 +364,20 @@ export function profile(model, compose, key) {
                     { class: "quiet" },
                     model.isBlocked(key)
                       ? "You blocked them: you see nothing of theirs and tell them nothing. "
-                      : "You muted them. ",
-                    h(
-                      "button",
-                      {
-                        type: "button",
-                        onclick: () => follow(model.setList(model.isBlocked(key) ? "blocks" : "mutes", key, false)),
-                      },
-                      model.isBlocked(key) ? "Unblock" : "Unmute",
-                    ),
+                      : model.isMutedEverywhere(key)
+                        ? "You muted them on your peer, for all apps. "
+                        : "You muted them. ",
+                    model.isMutedHere(key)
+                      ? h(
+                          "button",
+                          {
+                            type: "button",
+                            onclick: () =>
+                              follow(model.setList(model.isBlocked(key) ? "blocks" : "mutes", key, false)),
+                          },
+                          model.isBlocked(key) ? "Unblock" : "Unmute",
+                        )
+                      : "",
                   )
                 : "",
             ]),

@@ -12,9 +12,11 @@ use crate::target::{Target, Versions};
 
 mod app;
 mod keys;
+mod personas;
 
 pub(crate) use app::{App, AppAction};
 pub(crate) use keys::{Guardians, GuardiansAction, Recover, Rotate};
+pub(crate) use personas::{Personas, PersonasAction};
 
 /// A tree of values that you keep, share and watch: a local-first hierarchical key-value store
 #[derive(Debug, Parser)]
@@ -42,6 +44,10 @@ pub(crate) struct Cli {
     /// Folder of the peer [env: TIMEBUS_HOME] [default: timebus in the platform's data folder]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
+
+    /// Be one of your personas, see `timebus personas`: every verb about data, people, rights and keys takes it
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) persona: Option<String>,
 
     /// Print JSON for programs, also for errors (on stderr)
     #[arg(long, global = true)]
@@ -83,6 +89,7 @@ pub(crate) enum Verb {
     Rotate(Rotate),
     Guardians(Guardians),
     Recover(Recover),
+    Personas(Personas),
     Backup(Backup),
     Restore(Restore),
     Fsck(Fsck),
@@ -99,6 +106,8 @@ pub(crate) enum Verb {
     Unfollow(Unfollow),
     Block(Block),
     Unblock(Unblock),
+    Mute(Mute),
+    Unmute(Unmute),
     Devices(Devices),
     Grant(Grant),
     Grants(Grants),
@@ -1192,7 +1201,8 @@ pub(crate) struct Refs {
 
 /// Have nothing to do with a peer or a space
 ///
-/// Its links are closed, it is not called, and when it calls it is turned away.
+/// Its links are closed, it is not called, and when it calls it is turned away; its signed requests are not answered. All
+/// your devices do so. `timebus mute` without a name shows whom you blocked.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -1212,6 +1222,35 @@ Examples:
   timebus unblock @mallory")]
 pub(crate) struct Unblock {
     /// A name, a space or a peer
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+}
+
+/// See nothing of somebody any more, or list whom you muted and blocked
+///
+/// Your peer goes on syncing with him and serving him; only his notices, likes and answers are left out here, and by apps
+/// that honour the list. All your devices have it. It is kept apart from what others read of your space.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus mute                        whom you muted, and whom you blocked
+  timebus mute @bob
+  timebus unmute @bob
+  timebus mute --json | jq -r '.muted[].who'
+  timebus block @mallory              have nothing to do with him at all")]
+pub(crate) struct Mute {
+    /// A name or a space [default: list them]
+    #[arg(value_name = "WHO")]
+    pub(crate) who: Option<String>,
+}
+
+/// Hear somebody again
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus unmute @bob")]
+pub(crate) struct Unmute {
+    /// A name or a space
     #[arg(value_name = "WHO")]
     pub(crate) who: String,
 }
@@ -1463,17 +1502,22 @@ pub(crate) struct Allow {
     pub(crate) answer: Vec<String>,
 }
 
-/// Set how much somebody may keep here
+/// Set how much somebody may keep here, or an app write for you; or list what was set
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  timebus limits bob 1GB\n  timebus top                 shows everybody's")]
+#[command(after_help = "\
+Examples:
+  timebus limits                      who may keep how much, and what is used of it
+  timebus limits bob 1GB
+  timebus limits app:chirp 5GB        what an app may write; also what it writes over counts
+  timebus top                         what everybody costs")]
 pub(crate) struct Limits {
-    /// Whom: a name or a key
-    #[arg(value_name = "WHO")]
-    pub(crate) who: String,
+    /// Whom: a name, a key, or app:NAME [default: list them]
+    #[arg(value_name = "WHO", requires = "size")]
+    pub(crate) who: Option<String>,
 
     /// How much in all
     #[arg(value_name = "SIZE", value_parser = crate::amounts::bytes)]
-    pub(crate) size: u64,
+    pub(crate) size: Option<u64>,
 }
 
 /// Show who costs you what: bytes, changes, requests, traffic

@@ -44,6 +44,8 @@ pub(crate) enum Home {
 pub(crate) struct Session {
     place: Place,
     token: Option<HeaderValue>,
+    /// What request targets begin with: the persona that is asked.
+    prefix: String,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,7 @@ impl Session {
                 // Whoever wrote it is gone.
                 context.home.clear_running();
                 let local = Local::open(&context.home, lock, context.out, PeerConfig { apps: crate::builtin::APPS, ..PeerConfig::default() }).await?;
-                return Ok(Self { place: Place::Here(local), token: None });
+                return Ok(Self { place: Place::Here(local), token: None, prefix: context.home.prefix() });
             }
             let running = context.home.running();
             let refused = match running {
@@ -89,7 +91,7 @@ impl Session {
             Some(token) => Some(HeaderValue::from_str(&format!("Bearer {}", token.text().as_str()))?),
             None => None,
         };
-        let mut session = Self { place: Place::Running(running.clone()), token };
+        let mut session = Self { place: Place::Running(running.clone()), token, prefix: context.home.prefix() };
         let asked = async {
             let mut client = session.connect().await?;
             client.send(Request::get("/.sys")).await?.bytes().await
@@ -112,7 +114,7 @@ impl Session {
     /// One more connection. Requests on one connection follow each other.
     pub(crate) async fn connect(&mut self) -> anyhow::Result<Client> {
         let token = self.token.clone();
-        match &mut self.place {
+        let client = match &mut self.place {
             Place::Here(local) => Client::over(local.connect(), "localhost", token).await,
             Place::Running(running) => {
                 let stream = TcpStream::connect(running.authority()).await.map_err(|error| gone().detail(error))?;
@@ -121,7 +123,8 @@ impl Session {
                 let port = running.authority().rsplit(':').next().unwrap_or_default();
                 Client::over(stream, &format!("localhost:{port}"), token).await
             }
-        }
+        };
+        client.map(|client| Client { prefix: self.prefix.clone(), ..client })
     }
 
     /// Closes a store that was opened for it.
@@ -235,6 +238,7 @@ pub(crate) struct Client {
     sender: SendRequest<Full<Bytes>>,
     host: HeaderValue,
     token: Option<HeaderValue>,
+    prefix: String,
 }
 
 impl Client {
@@ -245,12 +249,13 @@ impl Client {
                 tracing::debug!(%error, "the connection to the peer ended");
             }
         });
-        Ok(Self { sender, host: HeaderValue::from_str(host)?, token })
+        Ok(Self { sender, host: HeaderValue::from_str(host)?, token, prefix: String::new() })
     }
 
     /// Sends a request. An answer with an error status is a [`Failure`].
     pub(crate) async fn send(&mut self, request: Request) -> anyhow::Result<Answer> {
         let Request { method, target, headers, body } = request;
+        let target = format!("{}{target}", self.prefix);
         let mut request = hyper::Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = target.parse().with_context(|| format!("{target} is no request target"))?;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use timebus_identity::Token;
+use timebus_net::personas;
 
 use crate::failure::Failure;
 
@@ -17,6 +18,8 @@ pub(crate) struct Home {
     folder: PathBuf,
     /// Whether commands find it without being told where it is.
     is_default: bool,
+    /// The persona that commands are about, and whether the folder is its own home.
+    persona: Option<(String, bool)>,
 }
 
 /// Where a peer runs.
@@ -46,7 +49,7 @@ impl Home {
         let absolute = std::path::absolute(folder).with_context(|| format!("{} is no folder", folder.display()))?;
         // What the environment says, every command of this shell finds.
         let is_default = std::env::var_os("TIMEBUS_HOME").is_some_and(|home| home == folder.as_os_str());
-        Ok(Self { folder: absolute, is_default })
+        Ok(Self { folder: absolute, is_default, persona: None })
     }
 
     /// The folder for programs' data of this user.
@@ -59,18 +62,55 @@ impl Home {
         let Some(data) = data else {
             return Err(Failure::usage("no home folder is known for this user").fix("give one with --home DIR or TIMEBUS_HOME").into());
         };
-        Ok(Self { folder: data.join("timebus"), is_default: true })
+        Ok(Self { folder: data.join("timebus"), is_default: true, persona: None })
     }
 
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
+    /// The same home, for commands about one of its personas.
+    pub(crate) fn with_persona(self, name: &str) -> anyhow::Result<Self> {
+        if !timebus_net::apps::manifest::is_name(name) {
+            let title = format!("{name:?} cannot be the name of a persona");
+            return Err(Failure::usage(title).fix("lower-case letters, digits and dashes, a letter first").into());
+        }
+        Ok(Self { persona: Some((name.to_owned(), false)), ..self })
+    }
+
+    /// The persona that commands are about.
+    pub(crate) fn persona(&self) -> Option<&str> {
+        self.persona.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    /// What requests for the persona begin with.
+    pub(crate) fn prefix(&self) -> String {
+        self.persona.as_ref().filter(|(_, is_own)| !is_own).map(|(name, _)| format!("/@{name}")).unwrap_or_default()
+    }
+
+    /// The home of whom commands are about: a persona has one of its own, with keys and a log.
+    pub(crate) fn of_persona(&self) -> Self {
+        match &self.persona {
+            Some((name, false)) => {
+                Self { folder: personas::home_of(&self.folder, name), is_default: self.is_default, persona: Some((name.clone(), true)) }
+            }
+            _ => self.clone(),
+        }
+    }
+
     /// The flag that makes other commands find this home; empty when they do anyway.
     pub(crate) fn flag(&self) -> String {
-        match self.is_default {
+        let whole = match &self.persona {
+            Some((_, true)) => self.folder.parent().and_then(Path::parent).unwrap_or(&self.folder),
+            _ => &self.folder,
+        };
+        let home = match self.is_default {
             true => String::new(),
-            false => format!(" --home {}", quoted(&self.folder)),
+            false => format!(" --home {}", quoted(whole)),
+        };
+        match self.persona() {
+            Some(name) => format!("{home} --persona {name}"),
+            None => home,
         }
     }
 
@@ -101,17 +141,12 @@ impl Home {
 
     /// The UDP port at which other peers knew this home last.
     pub(crate) fn udp_port(&self) -> Option<u16> {
-        fs::read_to_string(self.folder.join("udp-port")).ok()?.trim_end().parse().ok().filter(|port| *port != 0)
+        personas::udp_port(&self.folder)
     }
 
     /// Remembers at which UDP port other peers know this home. Without it they find it by what else they know.
     pub(crate) fn set_udp_port(&self, sockets: &[std::net::SocketAddr]) {
-        let v4 = sockets.iter().find(|socket| socket.is_ipv4());
-        if let Some(socket) = v4.or(sockets.first())
-            && let Err(error) = write_private(&self.folder.join("udp-port"), format!("{}\n", socket.port()).as_bytes())
-        {
-            tracing::warn!(%error, "the UDP port was not remembered");
-        }
+        personas::set_udp_port(&self.folder, sockets);
     }
 
     /// Where what is known of other peers is kept.
@@ -175,6 +210,17 @@ mod tests {
         assert_eq!(running.authority(), "127.0.0.1:7007");
         home.clear_running();
         assert_eq!(home.running(), None);
+    }
+
+    #[test]
+    fn commands_about_a_persona_name_it_and_the_home_that_it_is_in() {
+        let home = Home::new(Path::new("/a/b")).expect("a home").with_persona("work").expect("a name");
+        assert_eq!(home.command("get /x"), "timebus --home /a/b --persona work get /x");
+        assert_eq!(home.prefix(), "/@work");
+        let own = home.of_persona();
+        assert_eq!((own.folder(), own.prefix().as_str()), (Path::new("/a/b/personas/work"), ""));
+        assert_eq!(own.command("kit"), "timebus --home /a/b --persona work kit");
+        assert!(home.with_persona("../x").is_err());
     }
 
     #[test]

@@ -75,6 +75,10 @@ fn run(cli: Cli, out: Output) -> anyhow::Result<()> {
         Some(folder) => Home::new(&folder)?,
         None => Home::of_platform()?,
     };
+    let home = match cli.persona {
+        Some(name) => home.with_persona(&name)?,
+        None => home,
+    };
     let verb = cli.verb.unwrap_or_default();
     match &verb {
         // How the tables are put on disk is of no interest to who runs a peer.

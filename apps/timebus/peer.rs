@@ -61,7 +61,10 @@ impl Local {
         };
         drop(progress);
         let (store, token) = opened.context("opening the store failed")??;
-        Ok(Self { peer: Peer::new(store, token, config), serving: JoinSet::new() })
+        let peer = Peer::new(store, token, config);
+        let personas = peer.clone();
+        tokio::task::spawn_blocking(move || personas.open_personas()).await.context("opening the personas failed")?;
+        Ok(Self { peer, serving: JoinSet::new() })
     }
 
     /// A connection to it, trusted as the owner.
@@ -91,6 +94,11 @@ impl Local {
         self.peer.network().context("the network was left at once")
     }
 
+    /// Has the personas of this home take part in the network, too.
+    pub(crate) async fn enter_personas(&self, config: NetworkConfig) {
+        self.peer.enter_personas(config).await;
+    }
+
     pub(crate) fn login_code(&self) -> String {
         self.peer.login_code()
     }
@@ -107,6 +115,7 @@ impl Local {
     /// Ends open connections and closes the store, which leaves the lock.
     pub(crate) async fn close(mut self) {
         self.serving.shutdown().await;
+        self.peer.close_personas().await;
         if let Some(network) = self.peer.network() {
             network.leave().await;
         }

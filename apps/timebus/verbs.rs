@@ -20,10 +20,12 @@ mod inbox;
 mod invite;
 mod invites;
 mod join;
+mod keys;
 mod kit;
 mod lab;
 mod list;
 mod peers;
+mod personas;
 mod private;
 mod relay;
 mod restore;
@@ -43,6 +45,7 @@ use crate::target::Target;
 /// Does what was asked.
 pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
     let context = &context;
+    check_persona(context, &verb)?;
     match verb {
         Verb::Up(args) => up::run(context, args).await,
         Verb::Down(_) => down::run(context).await,
@@ -68,10 +71,20 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Files(args) => files::run(context, args).await,
         Verb::Folder(args) => folder::run(context, args).await,
         Verb::Id(args) => id::run(context, args).await,
-        Verb::Kit(args) => kit::run(context, args),
-        Verb::Rotate(args) => succession::rotate(context, args).await,
+        Verb::Kit(args) => {
+            let keys = keys::Stopped::of(context, args.recover)?;
+            kit::run(&keys.context, args).await
+        }
+        Verb::Rotate(args) => {
+            let keys = keys::Stopped::of(context, false)?;
+            succession::rotate(&keys.context, args).await
+        }
         Verb::Guardians(args) => succession::guardians(context, args).await,
-        Verb::Recover(args) => succession::recover(context, args).await,
+        Verb::Recover(args) => {
+            let keys = keys::Stopped::of(context, true)?;
+            succession::recover(&keys.context, args).await
+        }
+        Verb::Personas(args) => personas::run(context, args).await,
         Verb::Backup(args) => backup::backup(context, args).await,
         Verb::Restore(args) => restore::run(context, args).await,
         Verb::Fsck(args) => backup::fsck(context, args).await,
@@ -88,6 +101,8 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Unfollow(args) => peers::unfollow(context, args).await,
         Verb::Block(args) => peers::block(context, &args.who, true).await,
         Verb::Unblock(args) => peers::block(context, &args.who, false).await,
+        Verb::Mute(args) => peers::mute(context, args.who.as_deref()).await,
+        Verb::Unmute(args) => peers::set_mute(context, &args.who, false).await,
         Verb::Devices(args) => devices::run(context, args).await,
         Verb::Grant(args) => rights::grant(context, args).await,
         Verb::Grants(args) => rights::grants(context, args).await,
@@ -103,6 +118,18 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Lab(args) => lab::run(context, args),
         Verb::Relay(args) => relay::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),
+    }
+}
+
+/// Refuses a persona where a verb is about the whole peer, or about nobody.
+fn check_persona(context: &Context, verb: &Verb) -> anyhow::Result<()> {
+    let is_whole = matches!(
+        verb,
+        Verb::Up(_) | Verb::Down(_) | Verb::Doctor(_) | Verb::Restore(_) | Verb::Personas(_) | Verb::Lab(_) | Verb::Relay(_) | Verb::Completions(_)
+    );
+    match context.home.persona() {
+        Some(_) if is_whole => Err(Failure::usage("this is not a persona's but the whole peer's").fix("leave --persona out").into()),
+        _ => Ok(()),
     }
 }
 

@@ -131,6 +131,26 @@ export class Bus {
   }
 
   /**
+   * Whom the owner does not want to hear, from now on: a store of `{ muted: { who, name }[], blocked: { who, name }[] }`,
+   * for all apps and on all devices. Needs `/.sys/lists`.
+   */
+  watchLists() {
+    return this.watchAt("/.sys/lists", {});
+  }
+
+  /**
+   * Mutes somebody for all apps and devices, or hears him again. Needs `/.sys/mute`.
+   * @param {string} key
+   * @param {boolean} [on]
+   */
+  async mute(key, on = true) {
+    await this.#wire.http("POST", "/.sys/mute", {
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ who: key, muted: on }),
+    });
+  }
+
+  /**
    * Whose spaces are here, from now on: a store of `{ spaces: Person[] }`. Needs `/.sys/spaces`.
    */
   watchPeople() {

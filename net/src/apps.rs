@@ -9,7 +9,7 @@
 //!
 //! Deliberately not: nothing here serves (`origin` does) or knows how apps travel (`sys::apps` does).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -166,6 +166,17 @@ pub(crate) struct Apps {
     codes: Mutex<HashMap<String, (String, Instant)>>,
     /// Counts changes, for pages that load themselves anew.
     pub(crate) changed: watch::Sender<u64>,
+    /// Aliases of apps of the owner's other identities: an origin is one app's.
+    elsewhere: OnceLock<Elsewhere>,
+}
+
+/// Tells the aliases that are or were used elsewhere.
+struct Elsewhere(Box<dyn Fn() -> BTreeSet<String> + Send + Sync>);
+
+impl std::fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Elsewhere(..)")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -214,7 +225,18 @@ impl Apps {
             let _ = tokens.insert(&app.token, Arc::new(app.scope()));
         }
         let state = Mutex::new(State { apps, retired: stored.retired });
-        Self { home: home.to_owned(), state, codes: Mutex::default(), changed: watch::Sender::new(0) }
+        Self { home: home.to_owned(), state, codes: Mutex::default(), changed: watch::Sender::new(0), elsewhere: OnceLock::new() }
+    }
+
+    /// Says who tells which aliases are or were used by the owner's other identities.
+    pub(crate) fn beside(&self, tell: impl Fn() -> BTreeSet<String> + Send + Sync + 'static) {
+        let _ = self.elsewhere.set(Elsewhere(Box::new(tell)));
+    }
+
+    /// Aliases that are or were used here.
+    pub(crate) fn aliases(&self) -> BTreeSet<String> {
+        let state = lock(&self.state);
+        state.apps.keys().chain(state.retired.keys()).cloned().collect()
     }
 
     /// The app of an alias.
@@ -245,8 +267,10 @@ impl Apps {
 
     /// The alias that an app would get, and the app that it would replace there.
     pub(crate) fn place(&self, name: &str, source: &Source, alias: Option<&str>) -> Result<(String, Option<Arc<App>>), InstallError> {
+        let elsewhere = self.elsewhere.get().map(|elsewhere| elsewhere.0()).unwrap_or_default();
         let state = lock(&self.state);
-        let is_free = |alias: &str| !state.apps.contains_key(alias) && state.retired.get(alias).is_none_or(|was| was == source);
+        let was_other = |alias: &str| state.retired.get(alias).is_some_and(|was| was != source);
+        let is_free = |alias: &str| !state.apps.contains_key(alias) && !was_other(alias) && !elsewhere.contains(alias);
         // The same app from the same place is an upgrade, whatever it is called here.
         let same = |app: &&Arc<App>| app.record.name == name && app.record.source == *source && alias.is_none_or(|alias| alias == app.record.alias);
         if let Some(app) = state.apps.values().find(same) {

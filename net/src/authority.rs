@@ -72,7 +72,11 @@ impl Who {
             Self::Signed { is_owner: true, .. } => Ok(()),
             Self::Signed { signer, .. } => {
                 let key = PublicKey::from_bytes(*signer.key());
-                if allowed(Some(&key)) { Ok(()) } else { Err(no_grant(peer, &key, verb, space, path)) }
+                if allowed(Some(&key)) && !crate::lists::is_blocked(peer.store(), &key) {
+                    Ok(())
+                } else {
+                    Err(no_grant(peer, &key, verb, space, path))
+                }
             }
             Self::App(app) if app.allows(verb, space, &peer.space(), path) => Ok(()),
             Self::App(app) => Err(not_on_card(app, verb, path)),

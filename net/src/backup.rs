@@ -16,15 +16,25 @@ use crate::route::write_problem;
 const BLOCK: usize = 512;
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Streams a tar file of the keys, of what is known of other peers, of the log as it is at one moment, and of the blobs.
+/// Streams a tar file of the keys, of what is known of other peers, of the log as it is at one moment, and of the blobs; and
+/// of the same of each persona.
 pub(crate) async fn stream(peer: &Peer) -> Result<Response<Body>, Problem> {
-    let store = peer.store().clone();
-    let end = store.fence().await.map_err(|error| write_problem(&error))?;
+    let mut homes = Vec::new();
+    let personas = peer.all_personas().into_iter().map(|(name, persona)| (format!("{}/{name}", crate::personas::FOLDER), persona));
+    for (folder, peer) in std::iter::once((String::new(), peer.clone())).chain(personas) {
+        let end = peer.store().fence().await.map_err(|error| write_problem(&error))?;
+        homes.push((folder, peer.store().clone(), end));
+    }
     let body = produce(move |send| {
-        if let Err(error) = write_tar(&store, end, send) {
-            tracing::error!(%error, "a backup was cut short");
-            // A tar file without its end is noticed by whoever reads it.
+        for (folder, store, end) in homes {
+            match write_home(&folder, &store, end, send) {
+                Ok(true) => {}
+                Ok(false) => return,
+                // A tar file without its end is noticed by whoever reads it.
+                Err(error) => return tracing::error!(%error, "a backup was cut short"),
+            }
         }
+        send(vec![0; 2 * BLOCK]);
     });
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-tar"));
@@ -32,7 +42,8 @@ pub(crate) async fn stream(peer: &Peer) -> Result<Response<Body>, Problem> {
     Ok(response)
 }
 
-fn write_tar(store: &Store, end: Place, send: &mut dyn FnMut(Vec<u8>) -> bool) -> std::io::Result<()> {
+/// Writes what a home has, below a folder. Says whether more is wanted.
+fn write_home(folder: &str, store: &Store, end: Place, send: &mut dyn FnMut(Vec<u8>) -> bool) -> std::io::Result<bool> {
     let home = store.home();
     let mut files: Vec<(String, std::path::PathBuf, Option<u64>)> = Vec::new();
     for entry in std::fs::read_dir(home.join("keys"))? {
@@ -68,35 +79,34 @@ fn write_tar(store: &Store, end: Place, send: &mut dyn FnMut(Vec<u8>) -> bool) -
     }
     for (name, bytes) in small {
         let padding = (BLOCK - bytes.len() % BLOCK) % BLOCK;
-        if !send(tar_header(&name, bytes.len() as u64)) || !send(bytes) || !send(vec![0; padding]) {
-            return Ok(());
+        if !send(tar_header(folder, &name, bytes.len() as u64)) || !send(bytes) || !send(vec![0; padding]) {
+            return Ok(false);
         }
     }
     for (name, path, len) in files {
         let file = std::fs::File::open(&path)?;
-        if !write_file(&name, file, len, send)? {
-            return Ok(());
+        if !write_file(folder, &name, file, len, send)? {
+            return Ok(false);
         }
     }
     let blobs = store.blobs().map_or_else(|| Ok(Vec::new()), |blobs| blobs.list())?;
     for (hash, _) in blobs {
         for (name, file) in store.blobs().map_or_else(|| Ok(Vec::new()), |blobs| blobs.files_of(&hash))? {
-            if !write_file(&format!("blobs/{name}"), file, None, send)? {
-                return Ok(());
+            if !write_file(folder, &format!("blobs/{name}"), file, None, send)? {
+                return Ok(false);
             }
         }
     }
-    send(vec![0; 2 * BLOCK]);
-    Ok(())
+    Ok(true)
 }
 
 /// Says whether more is wanted.
-fn write_file(name: &str, file: std::fs::File, len: Option<u64>, send: &mut dyn FnMut(Vec<u8>) -> bool) -> std::io::Result<bool> {
+fn write_file(folder: &str, name: &str, file: std::fs::File, len: Option<u64>, send: &mut dyn FnMut(Vec<u8>) -> bool) -> std::io::Result<bool> {
     let len = match len {
         Some(len) => len,
         None => file.metadata()?.len(),
     };
-    if !send(tar_header(name, len)) {
+    if !send(tar_header(folder, name, len)) {
         return Ok(false);
     }
     let mut left = len;
@@ -113,7 +123,7 @@ fn write_file(name: &str, file: std::fs::File, len: Option<u64>, send: &mut dyn 
 }
 
 /// The header of a file in a tar archive (POSIX ustar; of one from 8 GiB on, with the GNU form of its length).
-fn tar_header(name: &str, len: u64) -> Vec<u8> {
+fn tar_header(folder: &str, name: &str, len: u64) -> Vec<u8> {
     let mut block = vec![0u8; BLOCK];
     let mut put = |at: usize, text: &[u8]| block[at..at + text.len()].copy_from_slice(text);
     put(0, &name.as_bytes()[..name.len().min(100)]);
@@ -131,6 +141,8 @@ fn tar_header(name: &str, len: u64) -> Vec<u8> {
     put(148, b"        ");
     put(156, b"0");
     put(257, b"ustar\x0000");
+    // What the name alone has no room for.
+    put(345, &folder.as_bytes()[..folder.len().min(155)]);
     let sum: u32 = block.iter().map(|byte| u32::from(*byte)).sum();
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     block

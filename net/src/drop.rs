@@ -1,6 +1,6 @@
 //! Inboxes over HTTP: `/.drop/…` and `/@<space>/.drop`, and the parts of `/.sys` about notices and references.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::refs::{Shown, Trust};
 use crate::route::{bad_path, storage_problem};
-use crate::sys::network::{bad, find_space, network, read, stopped};
+use crate::sys::network::{bad, find_space, find_space_for, network, read, stopped};
 use crate::sys::{answer_json, to_serde};
 use crate::target::Query;
 use crate::who::{Who, now_ms};
@@ -56,7 +56,7 @@ pub(crate) async fn answer(
     body: Bytes,
 ) -> Result<Response<Body>, Problem> {
     let space = match space {
-        Some(name) => find_space(peer, name).await?,
+        Some(name) => find_space_for(peer, who, name).await?,
         None => peer.space(),
     };
     let verb = if matches!(head.method, Method::GET | Method::HEAD) { Verb::Read } else { Verb::Write };
@@ -121,9 +121,29 @@ pub(crate) async fn left(peer: &Peer, who: &Who, rest: &[String]) -> Result<Opti
         let inbox = peer.inbox()?;
         confirm(&peer, &inbox)?;
         let path: Vec<&str> = rest.iter().map(String::as_str).collect();
-        Ok(inbox.json(&path).map(|json| to_serde(&json)))
+        let mut found = inbox.json(&path).map(|json| to_serde(&json));
+        if path.is_empty() {
+            let quiet = crate::lists::quiet(peer.store()).map_err(|error| storage_problem(&error))?;
+            leave_out(&mut found, &quiet);
+        }
+        Ok(found)
     };
     tokio::task::spawn_blocking(look).await.map_err(|error| bad(error.to_string()))?
+}
+
+/// Takes notices of some people out of a list of all. Asked for by name they are still there.
+fn leave_out(all: &mut Option<Serde>, quiet: &BTreeSet<PublicKey>) {
+    let Some(senders) = all.as_mut().and_then(Serde::as_object_mut).filter(|_| !quiet.is_empty()) else { return };
+    let is_quiet = |key: &str| key.parse::<PublicKey>().is_ok_and(|key| quiet.contains(&key));
+    let space = |notice: &Serde| notice["source"].as_str().and_then(Pointer::parse).map(|source| source.space);
+    senders.retain(|sender, slots| {
+        let notices = slots.as_object_mut();
+        let left = notices.map(|notices| {
+            notices.retain(|_, notice| !space(notice).is_some_and(|space| quiet.contains(&space)));
+            notices.len()
+        });
+        !is_quiet(sender) && left != Some(0)
+    });
 }
 
 /// Finds out what can be found out about notices.
@@ -332,7 +352,8 @@ async fn trust(peer: &Peer) -> Result<Trust, Problem> {
         Some(network) => network.ask(|node| node.book().blocked.clone()).await.map_err(stopped)?,
         None => Book::load(&peer.store().home().join("peers.json")).unwrap_or_default().blocked,
     };
-    Ok(Trust { indexes, blocked })
+    let quiet = crate::lists::quiet(peer.store()).map_err(|error| storage_problem(&error))?;
+    Ok(Trust { indexes, blocked: blocked.into_iter().chain(quiet).collect() })
 }
 
 fn indexes(all: &[PublicKey]) -> Serde {

@@ -5,6 +5,9 @@
 //! stored, remembered by their number and size, and asked for again when the owner allows it. That is a decision of this
 //! peer alone and no rule of the space, so it is nobody else's business, and whoever holds the changes keeps them.
 //!
+//! An app of the owner has a budget, too, for what it writes as him: of bytes, and of requests a second. Who would have him
+//! write over it is refused, and asks.
+//!
 //! What was decided is kept in `limits.json`. What others cost is read off their chains, which count their own bytes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -14,6 +17,7 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, Verified, hash, z32};
 use timebus_store::change::{Change, Kind};
+use timebus_store::grant::Audience;
 use timebus_store::ids::ChangeId;
 use timebus_store::store::{StorageError, Store};
 
@@ -25,9 +29,16 @@ const FRIEND_BYTES: u64 = 1_000_000_000;
 const INVITED_BYTES: u64 = 256_000_000;
 /// Bytes that somebody may keep here of whom nothing else is known, in a space that is followed. Default 64 MB.
 const STRANGER_BYTES: u64 = 64_000_000;
+/// Bytes that an app of the owner may write. Default 1 GB; what it overwrites counts, as it stays in the log.
+const APP_BYTES: u64 = 1_000_000_000;
 /// Requests at once and each second, of one key that is not the owner's.
 const REQUESTS_BURST: f64 = 200.0;
 const REQUESTS_PER_S: f64 = 50.0;
+/// The same of an app, whose page begins with many: it watches what hundreds of people write.
+const APP_REQUESTS_BURST: f64 = 5000.0;
+const APP_REQUESTS_PER_S: f64 = 1000.0;
+/// Bytes of apps that are counted before the count is written down: one for each write would cost as much as the write.
+const UNSAVED_BYTES_MAX: u64 = 1_000_000;
 /// Keys whose requests are counted; the one that was quiet longest is forgotten.
 const CALLERS_MAX: usize = 4096;
 /// Requests to the owner that wait; more are held back without one.
@@ -45,6 +56,56 @@ pub enum Relation {
     Invited,
     /// Nothing of this.
     Stranger,
+    /// No person: an app that the owner installed.
+    App,
+}
+
+/// Who has this peer do something, and is not its owner.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Payer {
+    /// Somebody who signs with a key.
+    Key(PublicKey),
+    /// An app of the owner, by its name here.
+    App(String),
+}
+
+impl Payer {
+    /// What an app is called where keys are told apart from apps.
+    const APP: &str = "app:";
+
+    /// By what he is called in settings: `app:chirp` or a key.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self {
+            Self::Key(key) => key.to_string(),
+            Self::App(alias) => format!("{}{alias}", Self::APP),
+        }
+    }
+
+    /// From [`Payer::name`].
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name.strip_prefix(Self::APP) {
+            Some(alias) => Some(Self::App(alias.to_owned())),
+            None => name.parse().ok().map(Self::Key),
+        }
+    }
+
+    fn relation(&self) -> Relation {
+        match self {
+            // Whoever may write here was granted that by name.
+            Self::Key(_) => Relation::Invited,
+            Self::App(_) => Relation::App,
+        }
+    }
+
+    /// Requests at once, and each second.
+    fn pace(&self) -> (f64, f64) {
+        match self {
+            Self::Key(_) => (REQUESTS_BURST, REQUESTS_PER_S),
+            Self::App(_) => (APP_REQUESTS_BURST, APP_REQUESTS_PER_S),
+        }
+    }
 }
 
 impl Relation {
@@ -55,6 +116,7 @@ impl Relation {
             Self::Friend => FRIEND_BYTES,
             Self::Invited => INVITED_BYTES,
             Self::Stranger => STRANGER_BYTES,
+            Self::App => APP_BYTES,
         }
     }
 }
@@ -109,7 +171,7 @@ struct Settings {
     /// What waits, by its id.
     #[serde(default)]
     held: BTreeMap<String, Held>,
-    /// Bytes that keys had this peer write for them.
+    /// Bytes that keys and apps had this peer write for them.
     #[serde(default)]
     guests: BTreeMap<String, u64>,
 }
@@ -119,7 +181,11 @@ struct State {
     settings: Settings,
     /// Bytes that authors have here, once they were looked up.
     used: HashMap<PublicKey, u64>,
-    callers: HashMap<PublicKey, Caller>,
+    /// The keys of each person, as far as they were met.
+    persons: HashMap<PublicKey, HashSet<PublicKey>>,
+    callers: HashMap<Payer, Caller>,
+    /// Bytes of apps since the settings were written.
+    unsaved_bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -161,7 +227,10 @@ impl Ledger {
             }),
             Err(_) => Settings::default(),
         };
-        Self { file: file.into(), state: Mutex::new(State { settings, used: HashMap::new(), callers: HashMap::new() }) }
+        Self {
+            file: file.into(),
+            state: Mutex::new(State { settings, used: HashMap::new(), persons: HashMap::new(), callers: HashMap::new(), unsaved_bytes: 0 }),
+        }
     }
 
     fn save(&self, settings: &Settings) {
@@ -190,7 +259,7 @@ impl Ledger {
         now_ms: u64,
     ) -> Result<(Vec<Verified<Change>>, Vec<ChangeId>), StorageError> {
         let mut state = lock(&self.state);
-        let State { settings, used, .. } = &mut *state;
+        let State { settings, used, persons, .. } = &mut *state;
         let mut good = Vec::with_capacity(changes.len());
         let mut held = Vec::new();
         let mut over: HashSet<PublicKey> = HashSet::new();
@@ -207,22 +276,26 @@ impl Ledger {
             }
             let person = by.person.to_string();
             let bytes_max = settings.limits.get(&person).copied().unwrap_or(by.relation.bytes_max());
-            let bytes = match used.entry(key) {
-                std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-                std::collections::hash_map::Entry::Vacant(free) => free.insert(bytes_of(store, &key)?.0),
-            };
+            // By all his keys: whoever makes himself another has no more room.
+            let known = persons.entry(by.person).or_insert_with(|| keys_of(store, &by.person));
+            known.insert(key);
+            let mut total = 0;
+            for key in &*known {
+                total += count(used, store, key)?;
+            }
             let size = header.body_len + timebus_store::change::OVERHEAD_BYTES;
-            if !over.contains(&key) && bytes.saturating_add(size) <= bytes_max && !settings.never.contains(&person) {
-                *bytes += size;
+            let here = count(used, store, &key)?;
+            if !over.contains(&by.person) && total.saturating_add(size) <= bytes_max && !settings.never.contains(&person) {
+                used.insert(key, here + size);
                 good.push(change);
                 continue;
             }
-            over.insert(key);
+            over.insert(by.person);
             held.push(change.id());
             if settings.never.contains(&person) {
                 continue;
             }
-            let id = held_id(&key, &header.timeline.to_string());
+            let id = held_id(key.as_bytes(), &header.timeline.to_string());
             if !settings.held.contains_key(&id) && settings.held.len() >= HELD_MAX {
                 continue;
             }
@@ -239,7 +312,7 @@ impl Ledger {
                 }
             });
             // His chain counts its own bytes, so the last of it tells how much all of it is.
-            let (bytes, changes) = (header.cum.saturating_sub(*bytes), entry.changes.max(1));
+            let (bytes, changes) = (header.cum.saturating_sub(here), entry.changes.max(1));
             is_new |= bytes > entry.bytes.saturating_mul(2);
             entry.bytes = entry.bytes.max(bytes);
             entry.changes = changes.max(held.len() as u64);
@@ -260,11 +333,12 @@ impl Ledger {
     #[must_use]
     pub fn allow(&self, id: &str, answer: Answer) -> Option<Held> {
         let mut state = lock(&self.state);
-        let State { settings, used, .. } = &mut *state;
+        let State { settings, used, persons, .. } = &mut *state;
         let mut fitting = settings.held.keys().filter(|known| known.starts_with(id));
         let (Some(found), None) = (fitting.next().cloned(), fitting.next()) else { return None };
         let held = settings.held.remove(&found)?;
-        let here = held.author.parse().ok().and_then(|key: PublicKey| used.get(&key).copied()).unwrap_or(0);
+        let keys = held.who.parse().ok().and_then(|person: PublicKey| persons.get(&person)).into_iter().flatten();
+        let here: u64 = keys.filter_map(|key| used.get(key)).sum();
         let before = settings.limits.get(&held.who).copied().unwrap_or(held.relation.bytes_max());
         settings.never.retain(|who| *who != held.who);
         match answer {
@@ -276,64 +350,67 @@ impl Ledger {
         Some(held)
     }
 
-    /// Sets how many bytes somebody may keep here.
-    pub fn limit(&self, person: &PublicKey, bytes: u64) {
+    /// Sets how many bytes somebody may keep here, or an app write.
+    pub fn limit(&self, who: &Payer, bytes: u64) {
         let mut state = lock(&self.state);
-        let person = person.to_string();
+        let person = who.name();
         state.settings.never.retain(|who| *who != person);
         state.settings.held.retain(|_, held| held.who != person);
         state.settings.limits.insert(person, bytes);
         self.save(&state.settings);
     }
 
-    /// How many bytes somebody may keep here.
+    /// How many bytes somebody may keep here, or an app write.
     #[must_use]
-    pub fn limit_of(&self, person: &PublicKey, relation: Relation) -> u64 {
+    pub fn limit_of(&self, who: &Payer, relation: Relation) -> u64 {
         let state = lock(&self.state);
-        let person = person.to_string();
+        let person = who.name();
         if state.settings.never.contains(&person) { 0 } else { state.settings.limits.get(&person).copied().unwrap_or(relation.bytes_max()) }
     }
 
-    /// Counts a request of a key that is not the owner's. `Err` has the milliseconds after which there is room for one.
+    /// Counts a request of somebody who is not the owner. `Err` has the milliseconds after which there is room for one.
     ///
     /// # Errors
     ///
     /// When he asks too often.
-    pub fn request(&self, key: &PublicKey, now_ms: u64) -> Result<(), u64> {
+    pub fn request(&self, who: &Payer, now_ms: u64) -> Result<(), u64> {
         let mut state = lock(&self.state);
-        if state.callers.len() >= CALLERS_MAX && !state.callers.contains_key(key) {
-            let quiet = state.callers.iter().min_by_key(|(_, caller)| caller.at_ms).map(|(key, _)| *key);
+        if state.callers.len() >= CALLERS_MAX && !state.callers.contains_key(who) {
+            let quiet = state.callers.iter().min_by_key(|(_, caller)| caller.at_ms).map(|(who, _)| who.clone());
             if let Some(quiet) = quiet {
                 state.callers.remove(&quiet);
             }
         }
-        let caller = state.callers.entry(*key).or_insert(Caller { tokens: REQUESTS_BURST, at_ms: now_ms, requests: 0 });
+        let (burst, per_s) = who.pace();
+        let caller = state.callers.entry(who.clone()).or_insert(Caller { tokens: burst, at_ms: now_ms, requests: 0 });
         let since_s = now_ms.saturating_sub(caller.at_ms) as f64 / 1000.0;
-        caller.tokens = (caller.tokens + since_s * REQUESTS_PER_S).min(REQUESTS_BURST);
+        caller.tokens = (caller.tokens + since_s * per_s).min(burst);
         caller.at_ms = now_ms;
         caller.requests += 1;
         if caller.tokens < 1.0 {
-            return Err(((1.0 - caller.tokens) / REQUESTS_PER_S * 1000.0).ceil() as u64);
+            return Err(((1.0 - caller.tokens) / per_s * 1000.0).ceil() as u64);
         }
         caller.tokens -= 1.0;
         Ok(())
     }
 
-    /// Counts bytes that this peer is to write for a key.
+    /// Counts bytes that this peer is to write for somebody who is not the owner.
     ///
     /// # Errors
     ///
     /// The id of the request to the owner, when there is no room for them.
-    pub fn charge(&self, key: &PublicKey, bytes: u64, now_ms: u64) -> Result<(), String> {
+    pub fn charge(&self, payer: &Payer, bytes: u64, now_ms: u64) -> Result<(), String> {
         let mut state = lock(&self.state);
-        let settings = &mut state.settings;
-        let who = key.to_string();
+        let State { settings, unsaved_bytes, .. } = &mut *state;
+        let who = payer.name();
         let used = settings.guests.get(&who).copied().unwrap_or(0);
-        // Whoever may write here was granted that by name.
-        let relation = Relation::Invited;
+        let relation = payer.relation();
         let bytes_max = settings.limits.get(&who).copied().unwrap_or(relation.bytes_max());
         let is_over = used.saturating_add(bytes) > bytes_max || settings.never.contains(&who);
-        let id = held_id(key, "http");
+        let id = match payer {
+            Payer::Key(key) => held_id(key.as_bytes(), "http"),
+            Payer::App(_) => held_id(who.as_bytes(), "http"),
+        };
         if !is_over {
             settings.guests.insert(who, used + bytes);
         } else if !settings.never.contains(&who) && (settings.held.contains_key(&id) || settings.held.len() < HELD_MAX) {
@@ -341,7 +418,11 @@ impl Ledger {
             let held = Held { who: who.clone(), author: who, timeline, relation, changes: 1, bytes: used + bytes, since_ms: now_ms };
             settings.held.insert(id.clone(), held);
         }
-        self.save(settings);
+        *unsaved_bytes += bytes;
+        if is_over || relation != Relation::App || *unsaved_bytes > UNSAVED_BYTES_MAX {
+            *unsaved_bytes = 0;
+            self.save(settings);
+        }
         if is_over { Err(id) } else { Ok(()) }
     }
 
@@ -360,11 +441,12 @@ impl Ledger {
         let rows = store.snapshot();
         for space in store.spaces() {
             for t in std::iter::once(space.auth()).chain(store.values(space).into_iter().map(|(t, _)| t)) {
-                for tip in timebus_store::tips::tips(&*rows, t, None, usize::MAX)? {
-                    let own = timebus_store::summary::summary(&*rows, t, tip.a)?;
-                    let cost = all.entry(tip.author).or_default();
-                    cost.bytes += own.cum;
-                    cost.changes += own.seq;
+                let authors: HashSet<PublicKey> = timebus_store::tips::tips(&*rows, t, None, usize::MAX)?.into_iter().map(|tip| tip.author).collect();
+                for author in authors {
+                    let (bytes, changes) = timebus_store::tips::size_of(&*rows, t, &author)?;
+                    let cost = all.entry(author).or_default();
+                    cost.bytes += bytes;
+                    cost.changes += changes;
                 }
             }
         }
@@ -373,77 +455,72 @@ impl Ledger {
                 all.entry(key).or_default().bytes += bytes;
             }
         }
-        for (key, caller) in &lock(&self.state).callers {
-            all.entry(*key).or_default().requests = caller.requests;
+        for (who, caller) in &lock(&self.state).callers {
+            if let Payer::Key(key) = who {
+                all.entry(*key).or_default().requests = caller.requests;
+            }
         }
         Ok(all)
     }
-}
 
-/// Bytes and changes that an author has here.
-fn bytes_of(store: &Store, author: &PublicKey) -> Result<(u64, u64), StorageError> {
-    let rows = store.snapshot();
-    let (mut bytes, mut changes) = (0, 0);
-    for space in store.spaces() {
-        for t in std::iter::once(space.auth()).chain(store.values(space).into_iter().map(|(t, _)| t)) {
-            for tip in timebus_store::tips::tips_of(&*rows, t, author)? {
-                bytes += timebus_store::summary::summary(&*rows, t, tip.a)?.cum;
-                changes += tip.seq;
+    /// What every app costs that wrote or asked anything, by its name here.
+    #[must_use]
+    pub fn app_costs(&self) -> BTreeMap<String, Cost> {
+        let mut all: BTreeMap<String, Cost> = BTreeMap::new();
+        let state = lock(&self.state);
+        for (who, bytes) in &state.settings.guests {
+            if let Some(Payer::App(alias)) = Payer::parse(who) {
+                all.entry(alias).or_default().bytes = *bytes;
             }
         }
+        for (who, caller) in &state.callers {
+            if let Payer::App(alias) = who {
+                all.entry(alias.clone()).or_default().requests = caller.requests;
+            }
+        }
+        all
     }
-    Ok((bytes, changes))
+}
+
+/// The keys with which somebody writes, as far as his space is here: all that are or were his devices.
+fn keys_of(store: &Store, person: &PublicKey) -> HashSet<PublicKey> {
+    let rights = store.rights(person);
+    let audiences = rights.iter().flat_map(|rights| rights.grants()).filter_map(|(_, held)| match held.grant.audience {
+        Audience::Key(audience) => Some(audience),
+        Audience::Anyone => None,
+    });
+    let devices = audiences.filter(|audience| rights.as_ref().is_some_and(|rights| rights.was_device(audience)));
+    devices.chain([*person]).collect()
+}
+
+/// Bytes that an author has here, counted once.
+fn count(used: &mut HashMap<PublicKey, u64>, store: &Store, key: &PublicKey) -> Result<u64, StorageError> {
+    match used.get(key) {
+        Some(bytes) => Ok(*bytes),
+        None => {
+            let bytes = bytes_of(store, key)?;
+            used.insert(*key, bytes);
+            Ok(bytes)
+        }
+    }
+}
+
+/// Bytes that an author has here.
+fn bytes_of(store: &Store, author: &PublicKey) -> Result<u64, StorageError> {
+    let rows = store.snapshot();
+    let mut bytes = 0;
+    for space in store.spaces() {
+        for t in std::iter::once(space.auth()).chain(store.values(space).into_iter().map(|(t, _)| t)) {
+            bytes += timebus_store::tips::size_of(&*rows, t, author)?.0;
+        }
+    }
+    Ok(bytes)
 }
 
 /// Names what somebody wants to bring into a timeline.
-fn held_id(author: &PublicKey, timeline: &str) -> String {
-    z32::encode(&hash("held", &[author.as_bytes(), timeline.as_bytes()])[..10])
+fn held_id(author: &[u8], timeline: &str) -> String {
+    z32::encode(&hash("held", &[author, timeline.as_bytes()])[..10])
 }
 
 #[cfg(test)]
-mod tests {
-    use timebus_identity::SecretKey;
-
-    use super::*;
-
-    #[test]
-    fn requests_are_slowed_down_and_not_for_long() {
-        let ledger = Ledger::open(Path::new(""));
-        let (busy, other) = (SecretKey::from_seed([1; 32]).public(), SecretKey::from_seed([2; 32]).public());
-        let passed = (0..1000).filter(|_| ledger.request(&busy, 1_000_000).is_ok()).count();
-        assert_eq!(passed, 200);
-        assert_eq!(ledger.request(&busy, 1_000_000), Err(20));
-        assert_eq!(ledger.request(&other, 1_000_000), Ok(()), "each has a budget of his own");
-        assert_eq!(ledger.request(&busy, 1_000_020), Ok(()));
-        let passed = (0..1000).filter(|_| ledger.request(&busy, 1_060_000).is_ok()).count();
-        assert_eq!(passed, 200, "a minute later there is room for a burst again and no more");
-    }
-
-    #[test]
-    fn an_answer_stays() {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let file = folder.path().join("limits.json");
-        let who = SecretKey::from_seed([1; 32]).public();
-        let ledger = Ledger::open(&file);
-        assert_eq!(ledger.limit_of(&who, Relation::Stranger), STRANGER_BYTES);
-        let held = Held {
-            who: who.to_string(),
-            author: who.to_string(),
-            timeline: "t".to_owned(),
-            relation: Relation::Stranger,
-            changes: 3,
-            bytes: 31_000_000_000,
-            since_ms: 1,
-        };
-        lock(&ledger.state).settings.held.insert("abc".to_owned(), held.clone());
-        assert_eq!(ledger.allow("x", Answer::Once), None);
-        assert_eq!(ledger.allow("ab", Answer::Once), Some(held.clone()));
-        assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Stranger), 31_000_000_000);
-        lock(&ledger.state).settings.held.insert("abc".to_owned(), held);
-        assert!(ledger.allow("abc", Answer::Never).is_some());
-        assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Friend), 0);
-        ledger.limit(&who, 5);
-        assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Friend), 5);
-        assert!(Ledger::open(&file).held().is_empty());
-    }
-}
+mod tests;

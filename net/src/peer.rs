@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::host::HostList;
 use crate::ledger::Ledger;
 use crate::multiplex::Multiplexers;
+use crate::personas::Personas;
 use crate::presence::Presences;
 use crate::problem::Problem;
 use crate::senders::Senders;
@@ -131,6 +132,7 @@ pub struct Inner {
     pub(crate) uploads: crate::blobs::resume::Uploads,
     pub(crate) uses: Arc<crate::blobs::cache::Uses>,
     pub(crate) scrub: crate::scrub::Scrub,
+    pub(crate) personas: Personas,
 }
 
 /// A port of one app, and its alias.
@@ -210,9 +212,25 @@ impl Peer {
             uploads: crate::blobs::resume::Uploads::default(),
             uses: Arc::default(),
             scrub: crate::scrub::Scrub::default(),
+            personas: Personas::default(),
         }));
+        let weak = peer.weak();
+        peer.0.apps.beside(move || {
+            let family = Self::of_weak(&weak).map(|peer| peer.family()).unwrap_or_default();
+            family.iter().flat_map(|peer| peer.apps().aliases()).collect()
+        });
         crate::sys::apps::renew(&peer);
         peer
+    }
+
+    /// A handle that does not keep the peer.
+    pub(crate) fn weak(&self) -> Weak<Inner> {
+        Arc::downgrade(&self.0)
+    }
+
+    /// The peer of a handle, as long as there is one.
+    pub(crate) fn of_weak(weak: &Weak<Inner>) -> Option<Self> {
+        weak.upgrade().map(Self)
     }
 
     /// The store.
@@ -283,7 +301,9 @@ impl Peer {
 
     /// Where an app is opened.
     pub(crate) fn app_url(&self, alias: &str) -> String {
-        let addresses = self.0.addresses.read().unwrap_or_else(PoisonError::into_inner);
+        // A persona is served where the peer is that it is one of.
+        let front = self.front();
+        let addresses = front.as_ref().unwrap_or(self).0.addresses.read().unwrap_or_else(PoisonError::into_inner);
         match addresses.first().map_or(80, SocketAddr::port) {
             80 => format!("http://{alias}.localhost/"),
             port => format!("http://{alias}.localhost:{port}/"),
@@ -310,17 +330,21 @@ impl Peer {
         if app.record.port != Some(port) {
             self.0.apps.set_port(alias, port)?;
         }
-        let _ = self.0.app_ports.listeners.send((listener, alias.as_str().into()));
+        let front = self.front();
+        let _ = front.as_ref().unwrap_or(self).0.app_ports.listeners.send((listener, alias.as_str().into()));
         Ok(port)
     }
 
     /// Ports of single apps, for the serving loop: those that were open before, and those that are opened later.
     pub(crate) async fn app_ports(&self) -> mpsc::UnboundedReceiver<AppPort> {
-        for app in self.0.apps.all() {
-            if app.record.port.is_some()
-                && let Err(error) = self.app_port(&app).await
-            {
-                tracing::warn!(%error, app = %app.record.alias, "an app has no port of its own now");
+        let personas = self.all_personas().into_iter().map(|(_, persona)| persona);
+        for peer in std::iter::once(self.clone()).chain(personas) {
+            for app in peer.0.apps.all() {
+                if app.record.port.is_some()
+                    && let Err(error) = peer.app_port(&app).await
+                {
+                    tracing::warn!(%error, app = %app.record.alias, "an app has no port of its own now");
+                }
             }
         }
         // Whoever serves a peer a second time gets no ports: they are the first one's.
@@ -331,6 +355,7 @@ impl Peer {
     pub fn enter(&self, network: crate::network::Network) {
         self.open_door(network.door());
         crate::presence::tell_others(&self.0.presences, self.store(), &network);
+        crate::lists::follow(self.store(), &network);
         let _ = self.0.network.set(network);
     }
 
@@ -402,6 +427,9 @@ impl Peer {
     /// Asks the serving loop to end.
     pub fn stop(&self) {
         self.0.stop.send_replace(true);
+        for (_, persona) in self.all_personas() {
+            persona.stop();
+        }
     }
 
     pub(crate) fn answered(&self, status: u16) {

@@ -14,7 +14,7 @@ use crate::node::{SpaceState, SpaceStatus};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::route::bad_path;
-use crate::sys::network::find_space;
+use crate::sys::network::find_space_for;
 use crate::who::{Who, text};
 
 /// How long a reader waits for what is on its way, unless he says otherwise with `Prefer: wait=`.
@@ -33,7 +33,7 @@ pub(crate) async fn reach(
     let name = segments.first().and_then(|first| first.strip_prefix('@')).filter(|name| !name.starts_with('@') && !name.contains('.'));
     // What the owner calls others is for him to know. To everybody else such a name is a key that he has nothing of.
     let key = match name {
-        Some(name) if may_fetch(who) => find_space(peer, name).await?,
+        Some(name) if may_fetch(who) => find_space_for(peer, who, name).await?,
         Some(name) => name.parse().unwrap_or_else(|_| PublicKey::from_bytes([0; 32])),
         None => peer.space(),
     };

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use timebus_identity::PublicKey;
@@ -14,13 +15,14 @@ use crate::apps::{App, origin};
 use crate::authority::{Verb, who_are_you};
 use crate::body::{Body, read_body, refuse};
 use crate::host::HostKind;
+use crate::ledger::Payer;
 use crate::multiplex::{self, Through};
 use crate::peer::{Of, Peer};
 use crate::problem::Problem;
 use crate::server::Link;
 use crate::target::{Query, Target, TargetError};
 use crate::who::{Who, authority, check_host, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
-use crate::{blobs, read, remote, sys, watch, websocket, write};
+use crate::{blobs, personas, read, remote, sys, watch, websocket, write};
 
 /// A request whose head was checked.
 pub(crate) struct Ask {
@@ -93,6 +95,8 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
     match &kind {
         HostKind::Root => serve(peer, link, &kind, head, body, None).await,
         HostKind::App(alias) => {
+            // The page of a persona's app is served by the persona, and knows of nobody else.
+            let peer = &peer.peer_of_app(alias);
             let answer = match origin::find(peer, alias) {
                 Ok(app) => serve(peer, link, &kind, head, body, Some(app)).await,
                 Err(problem) => Err(problem),
@@ -120,11 +124,9 @@ async fn serve(
         return websocket::upgrade(peer, link, kind, head, body);
     }
     let who = identify(peer, link, kind, &head)?;
-    if let Some(key) = who.guest()
-        && let Err(wait_ms) = peer.ledger().request(&key, now_ms())
-    {
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate", "not so fast", "this key asks more often than is answered");
-        let mut response = refuse(&problem.with_fix(format!("ask again in {wait_ms} ms")));
+    if let Err(problem) = pace(peer, &who) {
+        let wait_ms = problem.extra.get(WAIT_MS).and_then(serde_json::Value::as_u64).unwrap_or(1000);
+        let mut response = refuse(&problem);
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1000)));
         return Ok(response);
     }
@@ -190,6 +192,16 @@ async fn carry_out(
     if is_page && let Some(page) = sys::gui(peer, &target, &head) {
         return Ok(page);
     }
+    if app.is_none()
+        && let Some((name, persona)) = personas::named(peer, &who, first)
+        && let Some(uri) = personas::behind(&head.uri)
+    {
+        personas::check(&target.segments[1..])?;
+        let mut head = head;
+        head.uri = uri;
+        let response = as_persona(&persona, link, who, head, body).await;
+        return response.map(|response| personas::answered(response, &name));
+    }
     if first == Some(".sys") {
         let rest = target.segments[1..].to_vec();
         if let [uploads, id] = &rest[..]
@@ -249,14 +261,41 @@ async fn carry_out(
     }
 }
 
-/// Counts what a guest has this peer write, if the owner has room for it.
-pub(crate) fn charge(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Problem> {
-    let Some(key) = who.guest() else { return Ok(()) };
-    let bytes = bytes.saturating_add(timebus_store::change::OVERHEAD_BYTES);
-    peer.ledger().charge(&key, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
+/// Has a persona do it.
+fn as_persona<'a>(
+    persona: &'a Peer,
+    link: &'a Arc<Link>,
+    who: Who,
+    head: http::request::Parts,
+    body: Incoming,
+) -> BoxFuture<'a, Result<Response<Body>, Problem>> {
+    Box::pin(carry_out(persona, link, who, head, body, None))
 }
 
-/// The answer to a key that had this peer write as much for it as the owner has allowed.
+/// After how many milliseconds a request that came too early does not.
+const WAIT_MS: &str = "wait_ms";
+
+/// Counts a request of a guest or an app; the answer to one that comes too early.
+pub(crate) fn pace(peer: &Peer, who: &Who) -> Result<(), Problem> {
+    let Some(payer) = who.payer() else { return Ok(()) };
+    peer.ledger().request(&payer, now_ms()).map_err(|wait_ms| {
+        let detail = match &payer {
+            Payer::Key(_) => "this key asks more often than is answered".to_owned(),
+            Payer::App(alias) => format!("the app {alias} asks more often than is answered"),
+        };
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate", "not so fast", detail);
+        problem.with_fix(format!("ask again in {wait_ms} ms")).with(WAIT_MS, wait_ms)
+    })
+}
+
+/// Counts what a guest or an app has this peer write, if the owner has room for it.
+pub(crate) fn charge(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Problem> {
+    let Some(payer) = who.payer() else { return Ok(()) };
+    let bytes = bytes.saturating_add(timebus_store::change::OVERHEAD_BYTES);
+    peer.ledger().charge(&payer, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
+}
+
+/// The answer to who had this peer write as much for him as the owner has allowed.
 fn over_budget(peer: &Peer, id: &str) -> Problem {
     peer.store().recheck_rights();
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "held", "this is more than you may keep here", "the owner of this peer was asked for more room")

@@ -32,7 +32,7 @@ use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
 /// What `/.sys` has to read.
-const PARTS: [&str; 23] = [
+const PARTS: [&str; 26] = [
     "status",
     "metrics",
     "blobs",
@@ -45,6 +45,9 @@ const PARTS: [&str; 23] = [
     "devices",
     "guardians",
     "timelines",
+    "personas",
+    "links",
+    "lists",
     "apps",
     "grants",
     "quarantine",
@@ -91,6 +94,7 @@ mod costs;
 mod files;
 mod find;
 pub(crate) mod network;
+mod personas;
 mod raw;
 mod rights;
 mod succession;
@@ -145,7 +149,11 @@ pub(crate) async fn act(
         return answer;
     }
     if let Some(answer) = network::answer(peer, &head.method, &parts, body).await {
-        return answer;
+        let is_secret = |problem: &Problem| problem.kind == crate::personas::IS_OWN && !who.is_owner();
+        return answer.map_err(|problem| if is_secret(&problem) { crate::route::not_held("of this key") } else { problem });
+    }
+    if let Some(answer) = personas::answer(peer, &head.method, &parts, body).await {
+        return answer.map(|value| answer_json(&value));
     }
     if let Some(answer) = timelines::answer(peer, &head.method, &parts, body).await {
         return answer;

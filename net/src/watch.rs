@@ -331,6 +331,11 @@ impl Watch {
         self.feed.signal(signal);
     }
 
+    /// The own space of the peer that is watched.
+    pub(crate) fn own(&self) -> PublicKey {
+        self.peer.space()
+    }
+
     /// Says to others who watch the path what they see of the subscriber, and shows them to it from now on.
     pub(crate) fn be_present(&mut self, by: PublicKey, value: Option<&Json>, signal: &Arc<Signal>) -> Result<(), Problem> {
         let seat = self.seat.get_or_insert_with(|| self.peer.presences.enter(self.feed.space, &self.path, by, signal));

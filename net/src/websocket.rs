@@ -37,11 +37,12 @@ use crate::host::HostKind;
 use crate::link::address::is_loopback_host;
 use crate::link::{Door, Slot};
 use crate::peer::{Of, OriginCount, Peer};
+use crate::personas;
 use crate::problem::Problem;
 use crate::remote::{PATIENCE, Stay, may_fetch, reach_space, stay};
-use crate::route::{charge, write_problem};
+use crate::route::{charge, pace, write_problem};
 use crate::server::Link;
-use crate::sys::network::find_space;
+use crate::sys::network::find_space_for;
 use crate::watch::{End as WatchEnd, Form, RECHECK, Start, Watch};
 use crate::who::{Principal, Who, authority, check_token, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::window::Window;
@@ -244,8 +245,8 @@ type End = Option<(CloseCode, &'static str)>;
 enum Done {
     /// This is the answer.
     Say(Vec<u8>),
-    /// The space that the message with this id names is here, or at least known: the message can be acted on.
-    Reached(u64, Fields),
+    /// The space that the message with this id names is here, or at least known: this peer can act on the message.
+    Reached(u64, Peer, Fields),
     /// A watch of a value that is worked out can begin.
     Watching(u64, Box<Computed>, Option<OriginCount>),
     /// A watch cannot begin.
@@ -383,8 +384,8 @@ impl Socket {
         {
             let reply = match done {
                 Done::Say(reply) => Some(reply),
-                Done::Reached(id, message) if message.is_watch() && !self.has_come(id) => None,
-                Done::Reached(id, message) => self.act(id, message).unwrap_or_else(|problem| Some(error(Some(id), &problem))),
+                Done::Reached(id, _, message) if message.is_watch() && !self.has_come(id) => None,
+                Done::Reached(id, peer, message) => self.act(&peer, id, message).unwrap_or_else(|problem| Some(error(Some(id), &problem))),
                 Done::Watching(id, watch, counted) if self.has_come(id) => {
                     self.begin(id, *watch, counted).err().map(|problem| error(Some(id), &problem))
                 }
@@ -527,45 +528,60 @@ impl Socket {
                 return Next::Say(error(None, &problem));
             }
         };
+        if let Err(problem) = pace(&self.peer, &self.who) {
+            return Next::Say(error(Some(id), &problem));
+        }
+        let mut peer = self.peer.clone();
+        let first = message.space_named().map(|name| format!("@{name}"));
+        if let Some((_, persona)) = personas::named(&peer, &self.who, first.as_deref()) {
+            message = match message.behind_space() {
+                Ok(message) => message,
+                Err(problem) => return Next::Say(error(Some(id), &problem)),
+            };
+            peer = persona;
+        }
         if let Some(name) = message.space_named().filter(|_| may_fetch(&self.who)) {
             if message.is_watch() {
                 self.coming.push(id);
             }
             // For an app nothing is fetched before it is known that it may read it, and that is asked below.
-            let (peer, fetch) = (self.peer.clone(), self.who.is_owner());
+            let (who, fetch) = (self.who.clone(), self.who.is_owner());
             self.pending.push(Box::pin(async move {
                 let reached = async {
-                    let key = find_space(&peer, &name).await?;
+                    let key = find_space_for(&peer, &who, &name).await?;
                     reach_space(&peer, key, PATIENCE, fetch).await
                 };
                 match reached.await {
-                    Ok((space, _)) => Done::Reached(id, message.with_key(&space.key)),
+                    Ok((space, _)) => {
+                        let message = message.with_key(&space.key);
+                        Done::Reached(id, peer, message)
+                    }
                     Err(problem) => Done::Refused(id, problem),
                 }
             }));
             return Next::Go;
         }
-        match self.act(id, message) {
+        match self.act(&peer, id, message) {
             Ok(reply) => reply.map_or(Next::Go, Next::Say),
             Err(problem) => Next::Say(error(Some(id), &problem)),
         }
     }
 
-    fn act(&mut self, id: u64, mut message: Fields) -> Result<Option<Vec<u8>>, Problem> {
-        if let Some(source) = message.take_source("watch", &self.peer.space())? {
+    fn act(&mut self, peer: &Peer, id: u64, mut message: Fields) -> Result<Option<Vec<u8>>, Problem> {
+        if let Some(source) = message.take_source("watch", &peer.space())? {
             message.finish()?;
-            return self.compute(id, source).map(|()| None);
+            return self.compute(peer, id, source).map(|()| None);
         }
-        if let Some(source) = message.take_source("get", &self.peer.space())? {
+        if let Some(source) = message.take_source("get", &peer.space())? {
             message.finish()?;
-            self.look(id, source);
+            self.look(peer, id, source);
             return Ok(None);
         }
-        if let Some(path) = message.take_path("watch", &self.peer, &self.who, Verb::Read)? {
+        if let Some(path) = message.take_path("watch", peer, &self.who, Verb::Read)? {
             let from = message.take_versions("from")?;
             let window = message.take_window()?;
             message.finish()?;
-            return self.watch(id, path, from, window);
+            return self.watch(peer, id, path, from, window);
         }
         if message.0.remove("unwatch").is_some() {
             message.finish()?;
@@ -585,34 +601,34 @@ impl Socket {
             };
             let by = match self.who.principal() {
                 Some(Principal::Key(key)) => key,
-                Some(Principal::Owner | Principal::App(_)) => self.peer.space(),
+                Some(Principal::Owner | Principal::App(_)) => watch.own(),
                 None => return Err(who_are_you("others are told whose key stands for a presence")),
             };
             watch.be_present(by, value.as_ref(), &self.signal)?;
             return Ok(None);
         }
-        if let Some(path) = message.take_path("get", &self.peer, &self.who, Verb::Read)? {
+        if let Some(path) = message.take_path("get", peer, &self.who, Verb::Read)? {
             let at = message.take_versions("version")?;
             let window = message.take_window()?;
             message.finish()?;
             if let Some(source) = Source::at(path.0, &path.1) {
-                self.look(id, source);
+                self.look(peer, id, source);
                 return Ok(None);
             }
-            return self.get(id, path, at, window).map(Some);
+            return self.get(peer, id, path, at, window).map(Some);
         }
-        let bytes = if self.who.guest().is_some() { message.bytes() } else { 0 };
+        let bytes = if self.who.payer().is_some() { message.bytes() } else { 0 };
         let value = message.0.remove("value");
         let needed = || value.clone().ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, "message", "the value is missing", "add \"value\""));
-        let ((space, path), action) = if let Some(path) = message.take_path("put", &self.peer, &self.who, Verb::Write)? {
+        let ((space, path), action) = if let Some(path) = message.take_path("put", peer, &self.who, Verb::Write)? {
             (path, Action::Put(needed()?))
-        } else if let Some(path) = message.take_path("patch", &self.peer, &self.who, Verb::Write)? {
+        } else if let Some(path) = message.take_path("patch", peer, &self.who, Verb::Write)? {
             (path, Action::Merge(needed()?))
-        } else if let Some(path) = message.take_path("post", &self.peer, &self.who, Verb::Write)? {
+        } else if let Some(path) = message.take_path("post", peer, &self.who, Verb::Write)? {
             (path, Action::Post { name: crate::write::time_sorted_id(), value: needed()? })
-        } else if let Some(path) = message.take_path("edit", &self.peer, &self.who, Verb::Write)? {
+        } else if let Some(path) = message.take_path("edit", peer, &self.who, Verb::Write)? {
             (path, Action::EditText(TextEdits::Sequence(message.take_edits()?)))
-        } else if let Some(path) = message.take_path("text", &self.peer, &self.who, Verb::Write)? {
+        } else if let Some(path) = message.take_path("text", peer, &self.who, Verb::Write)? {
             let Json::String(text) = needed()? else {
                 return Err(Problem::new(StatusCode::BAD_REQUEST, "message", "the value is no text", "a text is a string"));
             };
@@ -625,13 +641,13 @@ impl Socket {
                 }
             };
             (path, Action::PutText { mime, text })
-        } else if let Some(path) = message.take_path("inc", &self.peer, &self.who, Verb::Write)? {
+        } else if let Some(path) = message.take_path("inc", peer, &self.who, Verb::Write)? {
             match message.0.remove("by") {
                 None => (path, Action::Inc(1)),
                 Some(Json::Int(delta)) => (path, Action::Inc(delta)),
                 Some(_) => return Err(Problem::new(StatusCode::BAD_REQUEST, "message", "by is malformed", "it is a whole number")),
             }
-        } else if let Some(path) = message.take_path("delete", &self.peer, &self.who, Verb::Write)? {
+        } else if let Some(path) = message.take_path("delete", peer, &self.who, Verb::Write)? {
             (path, Action::Delete)
         } else {
             return Err(Problem::new(
@@ -647,10 +663,10 @@ impl Socket {
         // Where the change stands among those that came here, for who compares that with `/.sys/synced`.
         let says_at = message.0.remove("at") == Some(Json::Bool(true));
         message.finish()?;
-        charge(&self.peer, &self.who, bytes)?;
+        charge(peer, &self.who, bytes)?;
         let may_name = named::may_name(&self.who, None);
         let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable, may_name };
-        let (peer, who) = (self.peer.clone(), self.who.clone());
+        let (peer, who) = (peer.clone(), self.who.clone());
         self.pending.push(Box::pin(async move {
             let reply = match named::write(&peer, &who, request).await {
                 Ok(written) => {
@@ -683,6 +699,7 @@ impl Socket {
 
     fn watch(
         &mut self,
+        peer: &Peer,
         id: u64,
         (space, path): (Space, Path),
         from: Option<Vec<String>>,
@@ -690,14 +707,14 @@ impl Socket {
     ) -> Result<Option<Vec<u8>>, Problem> {
         self.has_room(id)?;
         if let Some(source) = Source::at(space, &path) {
-            return self.compute(id, source).map(|()| None);
+            return self.compute(peer, id, source).map(|()| None);
         }
         let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
         let (who, path, form) = (&self.who, &path, Form::Watch(id));
         let start = Start { who, space, path, form, client: None, merge: None, is_whole: false, from, window, origin: counted };
-        let watch = Watch::start(&self.peer, start)?;
+        let watch = Watch::start(peer, start)?;
         watch.signal(&self.signal);
-        let stay = if space.key == self.peer.space() { None } else { stay(&self.peer, space.key) };
+        let stay = if space.key == peer.space() { None } else { stay(peer, space.key) };
         self.watches.push((id, watch, stay));
         Ok(None)
     }
@@ -714,11 +731,11 @@ impl Socket {
     }
 
     /// Watches a value that is worked out, once it was worked out for the first time.
-    fn compute(&mut self, id: u64, source: Source) -> Result<(), Problem> {
+    fn compute(&mut self, peer: &Peer, id: u64, source: Source) -> Result<(), Problem> {
         self.has_room(id)?;
         let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
         self.coming.push(id);
-        let (peer, who) = (self.peer.clone(), self.who.clone());
+        let (peer, who) = (peer.clone(), self.who.clone());
         self.pending.push(Box::pin(async move {
             match Computed::start(&peer, &who, source, Form::Watch(id)).await {
                 Ok(watch) => Done::Watching(id, Box::new(watch), counted),
@@ -738,8 +755,8 @@ impl Socket {
     }
 
     /// Reads a value that is worked out.
-    fn look(&mut self, id: u64, source: Source) {
-        let (peer, who) = (self.peer.clone(), self.who.clone());
+    fn look(&mut self, peer: &Peer, id: u64, source: Source) {
+        let (peer, who) = (peer.clone(), self.who.clone());
         self.pending.push(Box::pin(async move {
             Done::Say(match source.read(&peer, &who).await {
                 Ok(Some(value)) => format!("{{\"id\":{id},\"value\":{value}}}").into_bytes(),
@@ -749,8 +766,8 @@ impl Socket {
         }));
     }
 
-    fn get(&self, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>, window: Option<Window>) -> Result<Vec<u8>, Problem> {
-        let store = self.peer.store();
+    fn get(&self, peer: &Peer, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>, window: Option<Window>) -> Result<Vec<u8>, Problem> {
+        let store = peer.store();
         let failed = |problem| crate::route::storage_problem(&problem);
         let rows = store.snapshot();
         let mut json = Vec::new();

@@ -11,6 +11,7 @@ use timebus_identity::{PublicKey, Signature};
 
 use crate::app_token::AppScope;
 use crate::host::{HostKind, HostList};
+use crate::ledger::Payer;
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::server::Link;
@@ -206,6 +207,14 @@ impl Who {
             Self::Signed { signer, .. } => Some(Principal::Key(PublicKey::from_bytes(*signer.key()))),
             Self::App(app) => Some(Principal::App(app.app().to_owned())),
             Self::Anyone => None,
+        }
+    }
+
+    /// Whose budget a request is counted in; the owner has none, and who is nobody may do nothing that would be counted.
+    pub(crate) fn payer(&self) -> Option<Payer> {
+        match self {
+            Self::App(app) => Some(Payer::App(app.app().to_owned())),
+            _ => self.guest().map(Payer::Key),
         }
     }
 

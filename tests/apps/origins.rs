@@ -249,3 +249,47 @@ fn an_app_can_have_a_port_of_its_own_for_browsers_that_know_no_localhost_names()
     assert_eq!(apps["apps"][0]["port_url"], json!(format!("http://localhost:{port}/")), "it keeps its port, so that it keeps its origin");
     assert_eq!(ask("GET", "/", &[("Host", &authority)]).status, 200);
 }
+
+/// What an app writes as its owner has a limit that is the app's own.
+#[test]
+fn an_app_that_writes_more_than_it_may_has_to_wait_for_the_owner() {
+    let peer = Peer::start();
+    let source = folder(peer.home(), "board", WANTS, "<p>board</p>");
+    install(&peer, &source);
+    let ran = |args: &[&str]| {
+        let ran = run(peer.home(), args);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.out
+    };
+    let unknown = run(peer.home(), &["limits", "app:chirp", "1MB"]);
+    assert!(unknown.code == 1 && unknown.err.contains("app ls"), "{unknown:?}");
+    ran(&["limits", "app:board", "10kB"]);
+    let origin = Origin::new(&peer, "board");
+    let token = origin.token();
+    let space = peer.ready["id"].as_str().expect("an id");
+    let put = |name: &str, bytes: usize| origin.page(&token, "PUT", &format!("/@{space}/boards/{name}"), &json!("x".repeat(bytes)).to_string());
+    assert!(put("small", 4000).status < 300);
+    let refused = put("large", 8000).problem(413);
+    let id = refused["request"].as_str().expect("a request").to_owned();
+    assert!(refused["fix"].as_str().is_some_and(|fix| fix.contains(&id)), "{refused}");
+    // The websocket knows the same budget.
+    let mut socket = Socket::try_open(&peer, &[("authorization", &format!("Bearer {token}"))]).expect("it opens");
+    let large = json!({"id": 1, "put": format!("/@{space}/boards/large"), "value": "x".repeat(8000)});
+    assert_eq!(socket.request(&large)["error"]["status"], 413);
+    assert_eq!(peer.value("/boards").as_object().map(serde_json::Map::len), Some(1), "nothing of it was written");
+    // The owner himself has none, and sees what it costs.
+    peer.put("/boards/mine", &json!("x".repeat(20_000)));
+    assert!(ran(&["held"]).contains("the app board"));
+    for verb in ["top", "limits"] {
+        let told = ran(&[verb]);
+        let line = told.lines().find(|line| line.contains("board (app)")).unwrap_or_else(|| panic!("{told}"));
+        assert!(line.contains("9.77 KiB") || line.contains("10"), "{line}");
+    }
+    ran(&["allow", &id, "up", "to", "100kB"]);
+    assert!(put("large", 8000).status < 300);
+    assert_eq!(socket.request(&large)["ok"], true);
+    let costs = peer.value("/.sys/costs");
+    let board = costs["costs"].as_array().and_then(|all| all.iter().find(|cost| cost["key"] == "app:board")).cloned().expect("a cost");
+    assert!(board["bytes"].as_u64().is_some_and(|bytes| bytes > 20_000) && board["requests"].as_u64() > Some(3), "{board}");
+    assert_eq!(board["bytes_max"], 100_000);
+}

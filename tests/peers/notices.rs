@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::neighbours::{invite, join, json as verb, poll, run};
+use super::devices::second;
+use super::neighbours::{invite, join, json as verb, poll, run, until_value};
 use crate::peer::Peer;
 use crate::socket::Socket;
 
@@ -154,4 +155,48 @@ fn the_own_inbox_has_two_names_and_a_page_that_comes_back_is_told_all_of_it() {
     assert!(whole.to_string().contains("\"like\""), "{whole}");
     let again = socket.request(&json!({"id": 2, "watch": drop_of(&alice), "from": ["of before"]}));
     assert_eq!(again["snapshot"], whole, "{again}");
+}
+
+/// Alice does not want to hear Bob; her phone knows it, Carol, who reads her space, does not.
+#[test]
+fn who_is_muted_is_left_out_and_who_is_blocked_is_turned_away_on_all_devices() {
+    let laptop = Peer::start();
+    let (phone, bob, carol) = (second(&laptop), Peer::start(), Peer::start());
+    laptop.put("/posts/1", &json!({"text": "hello"}));
+    join(&laptop, &invite(&bob, &[]), "bob");
+    join(&carol, &invite(&laptop, &[]), "alice");
+    call(&bob, &laptop);
+    let notice = like(&bob, &laptop);
+    bob.put("/likes/1", &json!({"kind": "like", "target": notice["target"]}));
+    assert_eq!(bob.send("POST", &drop_of(&laptop), &[], notice.to_string()).status, 200);
+    poll("it is counted", || (counts(&laptop, "/posts/1") == (1, 1)).then_some(()));
+    let muted = |peer: &Peer| peer.value("/.sys/lists")["muted"].clone();
+    assert_eq!(muted(&laptop), json!([]));
+    assert_eq!(verb(laptop.home(), &["mute", "@bob"])["muted"], true);
+    assert_eq!((muted(&laptop)[0]["who"].clone(), muted(&laptop)[0]["name"].clone()), (json!(id(&bob)), json!("bob")));
+    assert_eq!((counts(&laptop, "/posts/1"), laptop.value("/.drop")), ((0, 0), json!({})));
+    let told = run(laptop.home(), &["mute"]);
+    assert!(told.out.contains("muted") && told.out.contains("bob"), "{told:?}");
+    // He is still read, if he is asked for.
+    bob.put("/more", &json!(1));
+    until_value(&laptop, "/@bob/more", &json!(1));
+    poll("the phone knows it", || (muted(&phone)[0]["who"] == id(&bob).as_str()).then_some(()));
+    // What is after the list in her space has come to Carol, and the list has not.
+    laptop.put("/posts/2", &json!(2));
+    until_value(&carol, "/@alice/posts/2", &json!(2));
+    assert!(!carol.send("GET", "/@alice", &[], "").text().contains(&id(&bob)));
+    assert_ne!(carol.send("GET", "/@alice/lists/muted", &[], "").status, 200);
+    assert_eq!(verb(laptop.home(), &["unmute", "@bob"])["muted"], false);
+    assert_eq!(counts(&laptop, "/posts/1"), (1, 1));
+
+    let blocks = |peer: &Peer| {
+        let book = std::fs::read_to_string(peer.home().folder().join("peers.json")).unwrap_or_default();
+        serde_json::from_str::<Value>(&book).is_ok_and(|book| book["blocked"].to_string().contains(&id(&bob)))
+    };
+    assert_eq!(run(laptop.home(), &["block", "@bob"]).code, 0);
+    poll("both devices block him", || (blocks(&laptop) && blocks(&phone)).then_some(()));
+    assert_eq!(counts(&laptop, "/posts/1"), (0, 0));
+    // What the phone takes back holds on the laptop, too.
+    phone.send("POST", "/.sys/block", &[], json!({"who": id(&bob), "blocked": false}).to_string());
+    poll("neither does", || (!blocks(&laptop) && !blocks(&phone)).then_some(()));
 }

@@ -12,7 +12,7 @@ use crate::peer::{Home, NET, PROGRAM, Peer};
 const OPS: (&str, &str) = ("Accept", "application/timebus-ops");
 
 /// Runs a verb that reads words.
-fn typed(home: &Home, args: &[&str], words: &str) -> Run {
+pub(super) fn typed(home: &Home, args: &[&str], words: &str) -> Run {
     let mut command = program(home, args);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program runs");
     // Who refuses before it has read them hangs up.
@@ -22,12 +22,12 @@ fn typed(home: &Home, args: &[&str], words: &str) -> Run {
     Run { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
 }
 
-fn told(ran: &Run) -> Value {
+pub(super) fn told(ran: &Run) -> Value {
     assert_eq!(ran.code, 0, "{ran:?}");
     serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error} in {ran:?}"))
 }
 
-fn words(said: &Value) -> String {
+pub(super) fn words(said: &Value) -> String {
     let words: Vec<&str> = said["words"].as_array().expect("words").iter().filter_map(Value::as_str).collect();
     assert_eq!(words.len(), 48, "{said}");
     words.join(" ")
@@ -38,7 +38,7 @@ fn id(peer: &Peer) -> String {
 }
 
 /// Where a peer can be called.
-fn place(peer: &Peer) -> (String, String) {
+pub(super) fn place(peer: &Peer) -> (String, String) {
     let address = peer.value("/.sys/peers")["addresses"][0].as_str().expect("an address").to_owned();
     (peer.ready["node"].as_str().expect("a node").to_owned(), address)
 }
@@ -296,4 +296,23 @@ fn two_new_roots_freeze_a_space_until_the_words_decide() {
         carry(bob, &alice, &space);
         (alice.value("/.auth/disputed") == json!([]) && alice.value("/.auth/root") == decided["root"]).then_some(())
     });
+}
+
+/// The root took over on the laptop. The phone's keys know nothing of that, but its space does.
+#[test]
+fn words_are_those_of_the_root_that_the_space_has_now_wherever_it_took_over() {
+    let laptop = Peer::start();
+    let phone = second(&laptop);
+    let space = id(&laptop);
+    let home = laptop.stop();
+    let old = words(&verb(&home, &["kit"]));
+    let rotated = verb(&home, &["rotate"]);
+    let _laptop = Peer::start_in(home);
+    until_root(&phone, &space, &rotated["root"]);
+    let phone = phone.stop();
+    let refused = typed(&phone, &["kit", "--recover"], &old);
+    assert!(refused.code == 1 && refused.err.contains("not of the root that this space has now"), "{refused:?}");
+    assert!(!phone.folder().join("keys/root.key").exists());
+    assert_eq!(told(&typed(&phone, &["--json", "kit", "--recover"], &words(&rotated)))["id"], space.as_str());
+    assert!(phone.folder().join("keys/root.key").exists());
 }

@@ -98,6 +98,26 @@ await withBrowser(async (browser) => {
   await a.getByText(/stays at \/chirp/).waitFor();
   same((await http(alice, "/chirp/posts/1/text")).json(), "kept", "what it wrote");
   timebus(alice, "app", "ls");
+
+  // An app can be given another identity, and keeps nothing in one's own space then.
+  timebus(alice, "personas", "new", "work");
+  await a.getByRole("link", { name: "People" }).click();
+  await a.getByRole("link", { name: "Apps" }).click();
+  await a.getByRole("button", { name: "Install Board" }).click();
+  await a.getByLabel("It writes and is seen as").selectOption("work");
+  await shot(a, "gui-install-card-persona");
+  await accessible(a, "install card with personas");
+  await a.getByRole("button", { name: "Install", exact: true }).click();
+  await a.getByText(/as your persona work/).waitFor();
+  same((await http(alice, "/.sys/apps")).json().apps, [], "it is not the owner's app");
+  const [board] = (await http(alice, "/@work/.sys/apps")).json().apps;
+  same(board.name, "board", "the persona's app");
+  const opening2 = hers.context.waitForEvent("page");
+  await a.getByRole("button", { name: "Open", exact: true }).click();
+  const opened = await opening2;
+  await opened.getByRole("heading").first().waitFor();
+  same(new URL(opened.url()).host, `${board.alias}.localhost:${alice.port}`, "its address");
+  await opened.close();
   for (const [who, { complaints }] of Object.entries({ hers, his, stranger }))
     same(complaints, [], `the browser of ${who} complains of nothing`);
 });

@@ -182,7 +182,7 @@ fn confirm(out: Output, looked: &Json, yes: bool) -> anyhow::Result<()> {
     }
 }
 
-async fn install(context: &Context, from: &str, yes: bool, alias: Option<&str>, space: Option<&str>) -> anyhow::Result<()> {
+pub(crate) async fn install(context: &Context, from: &str, yes: bool, alias: Option<&str>, space: Option<&str>) -> anyhow::Result<()> {
     let (_session, mut client) = open(context, Home::MayBegin).await?;
     let source = match Invite::parse(from) {
         Ok(invite) => {

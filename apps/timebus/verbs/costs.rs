@@ -6,11 +6,11 @@ use serde_json::json;
 
 use crate::Context;
 use crate::cli::{Allow, Limits};
-use crate::client::{Home, JSON, Request, open};
+use crate::client::{Client, Home, JSON, Request, open};
 use crate::failure::Failure;
 use crate::output::printable;
 use crate::standing::table;
-use crate::value::{compact, items, number, text};
+use crate::value::{Json, compact, items, number, text};
 
 pub(crate) async fn held(context: &Context) -> Result<()> {
     let (_session, mut client) = open(context, Home::MustExist).await?;
@@ -50,10 +50,41 @@ pub(crate) async fn allow(context: &Context, args: Allow) -> Result<()> {
 
 pub(crate) async fn limits(context: &Context, args: Limits) -> Result<()> {
     let (_session, mut client) = open(context, Home::MustExist).await?;
-    let request = Request::post("/.sys/limits").body(JSON, json!({"who": args.who, "bytes": args.size}).to_string())?;
+    let (Some(who), Some(size)) = (args.who, args.size) else { return list(context, &mut client).await };
+    let request = Request::post("/.sys/limits").body(JSON, json!({"who": who, "bytes": size}).to_string())?;
     let told = client.json(request).await?;
     let name = printable(text(&told, "who").unwrap_or("?"));
-    context.out.result(&json!({"who": name, "bytes_max": args.size}), || format!("{name} may keep {} here in all", HumanBytes(args.size)))
+    context.out.result(&json!({"who": name, "bytes_max": size}), || format!("{name} may keep {} here in all", HumanBytes(size)))
+}
+
+async fn list(context: &Context, client: &mut Client) -> Result<()> {
+    let answer = client.json(Request::get("/.sys/costs")).await?;
+    let limited: Vec<&Json> = items(&answer, "costs").iter().filter(|cost| number(cost, "bytes_max").is_some()).collect();
+    let out = context.out;
+    if out.json {
+        let limits: Vec<serde_json::Value> = limited
+            .iter()
+            .map(|cost| {
+                let part = |name| text(cost, name).unwrap_or_default();
+                let bytes = |name| number(cost, name);
+                json!({"key": part("key"), "name": part("name"), "relation": part("relation"), "bytes": bytes("bytes"),
+                    "bytes_max": bytes("bytes_max")})
+            })
+            .collect();
+        return Ok(out.line(json!({ "limits": limits }).to_string())?);
+    }
+    let mut rows = vec![["WHO", "KEEPS HERE", "MAY KEEP"].map(str::to_owned).to_vec()];
+    for cost in limited {
+        let bytes = |name| HumanBytes(number(cost, name).unwrap_or(0)).to_string();
+        rows.push(vec![called(cost), bytes("bytes"), bytes("bytes_max")]);
+    }
+    table(&rows).iter().try_for_each(|line| out.line(line.trim_end()))?;
+    Ok(())
+}
+
+/// Whom a cost is about, and what he is to the owner.
+fn called(cost: &Json) -> String {
+    format!("{} ({})", printable(text(cost, "name").unwrap_or("?")), text(cost, "relation").unwrap_or("?"))
 }
 
 pub(crate) async fn top(context: &Context) -> Result<()> {
@@ -68,8 +99,7 @@ pub(crate) async fn top(context: &Context) -> Result<()> {
         let bytes = |name| HumanBytes(number(cost, name).unwrap_or(0)).to_string();
         let count = |name| number(cost, name).unwrap_or(0).to_string();
         let of = number(cost, "bytes_max").map_or_else(|| "-".to_owned(), |max| HumanBytes(max).to_string());
-        let who = format!("{} ({})", printable(text(cost, "name").unwrap_or("?")), text(cost, "relation").unwrap_or("?"));
-        rows.push(vec![who, bytes("bytes"), of, count("changes"), count("requests"), format!("{}, {}", bytes("received"), bytes("sent"))]);
+        rows.push(vec![called(cost), bytes("bytes"), of, count("changes"), count("requests"), format!("{}, {}", bytes("received"), bytes("sent"))]);
     }
     table(&rows).iter().try_for_each(|line| out.line(line.trim_end()))?;
     Ok(())

@@ -47,7 +47,7 @@ pub(crate) async fn run(context: &Context, args: Folder) -> anyhow::Result<()> {
         return Err(Failure::unreachable(format!("there is no timebus home at {}", home.display())).fix(fix).into());
     }
     let path = args.path.to_string();
-    let Some(journal) = Journal::open(&place(context.home.folder(), &path, &root), &path, &root)? else {
+    let Some(journal) = Journal::open(&place(context.home.of_persona().folder(), &path, &root), &path, &root)? else {
         let title = format!("another timebus keeps {path} and {} the same", root.display());
         return Err(Failure::refused(title).fix("stop it first").into());
     };

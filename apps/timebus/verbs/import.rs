@@ -563,7 +563,7 @@ fn of_entry(entry: &Entry, strip_json: bool) -> Vec<anyhow::Result<Part>> {
 fn state_file(context: &Context, args: &Import) -> PathBuf {
     let source = fs::canonicalize(&args.source).unwrap_or_else(|_| args.source.clone());
     let name = fingerprint(&(source, args.path.to_string()));
-    context.home.folder().join("imports").join(format!("{name:016x}.json"))
+    context.home.of_persona().folder().join("imports").join(format!("{name:016x}.json"))
 }
 
 fn read_state(file: &Path) -> Option<State> {

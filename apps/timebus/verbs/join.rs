@@ -244,7 +244,7 @@ fn tell(context: &Context, invite: &Invite, status: &Json, at: &str) -> anyhow::
 
 /// Makes a new home that is a device of the space, and waits until it may write.
 async fn become_device(context: &Context, args: &Join, invite: &Invite) -> anyhow::Result<()> {
-    let home = &context.home;
+    let home = &context.home.of_persona();
     if home.exists() {
         let title = "this invite makes a new home a device of somebody, and this home has an identity already";
         return Err(Failure::refused(title).fix("name a folder that does not exist yet: timebus --home FOLDER join LINK").into());

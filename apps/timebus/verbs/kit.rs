@@ -4,17 +4,21 @@ use std::io::{IsTerminal as _, Read as _};
 
 use anyhow::Context as _;
 use serde_json::json;
-use timebus_identity::{Keys, Kit as Words, PublicKey, human_name};
+use timebus_identity::{Keys, Kit as Words, PublicKey, SecretKey, human_name};
 
 use crate::Context;
 use crate::cli::Kit;
 use crate::failure::Failure;
 use crate::peer::{keys_of, try_lock};
+use crate::verbs::keys::{forget_derived, said};
+use crate::verbs::succession::bring_back;
 
+/// Words of the root key and the next one.
+const WORDS_OF_BOTH: usize = 48;
 /// More than the 48 longest words.
 const WORDS_BYTES_MAX: u64 = 4096;
 
-pub(crate) fn run(context: &Context, args: Kit) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, args: Kit) -> anyhow::Result<()> {
     let out = context.out;
     let exists = context.home.exists();
     if !exists && !args.recover {
@@ -23,7 +27,7 @@ pub(crate) fn run(context: &Context, args: Kit) -> anyhow::Result<()> {
         return Err(Failure::refused(format!("there is no timebus home at {}", context.home.folder().display())).fix(fix).into());
     }
     // The keys are for whoever holds the lock, so that nobody writes with a key that is just being erased.
-    let Some(_lock) = try_lock(&context.home)? else {
+    let Some(lock) = try_lock(&context.home)? else {
         let title = "the peer is running, and only a stopped one lets its keys be looked at";
         return Err(Failure::refused(title).fix(format!("`{}`, then try again", context.home.command("down"))).into());
     };
@@ -34,11 +38,17 @@ pub(crate) fn run(context: &Context, args: Kit) -> anyhow::Result<()> {
         let keys = match exists {
             true => {
                 let mut keys = keys_of(&context.home)?;
-                keys.restore_root(&words).map_err(told)?;
+                // The space may have a root by now that this folder has not heard of; the space itself knows.
+                match words.split_whitespace().count() {
+                    WORDS_OF_BOTH => {
+                        bring_back(context, lock, &mut keys, &words).await?;
+                    }
+                    _ => keys.restore_root(&words).map_err(told)?,
+                }
                 keys
             }
             false => {
-                let (root, next) = Words::recover(&words).map_err(told)?;
+                let (root, next) = said(context, &words, None).map_err(told)?;
                 Keys::create_from(&context.home.folder().join("keys"), &root, &next)?
             }
         };
@@ -53,9 +63,22 @@ pub(crate) fn run(context: &Context, args: Kit) -> anyhow::Result<()> {
     };
     if args.confirm {
         let words = ask(context)?;
+        let derives =
+            |keys: &Keys| keys.root().zip(keys.next()).map(|(root, next)| (SecretKey::from_seed(*root.seed()), SecretKey::from_seed(*next.seed())));
+        let owner = derives(&keys);
         keys.confirm_kit(&words).map_err(told)?;
-        return out.result(&json!({"confirmed": true}), || {
-            "confirmed: the root key has left this disk. Your words are now the only way to name a successor or to let a new device in.".to_owned()
+        let personas = match owner {
+            Some((root, next)) if context.home.persona().is_none() => forget_derived(context, &root, &next)?,
+            _ => Vec::new(),
+        };
+        return out.result(&json!({"confirmed": true, "personas": personas}), || {
+            let mut text =
+                "confirmed: the root key has left this disk. Your words are now the only way to name a successor or to let a new device in."
+                    .to_owned();
+            if !personas.is_empty() {
+                text.push_str(&format!("\nSo have those of your personas: {}. Their names and your words are their keys.", personas.join(", ")));
+            }
+            text
         });
     }
     let words = words(&kit);

@@ -6,9 +6,10 @@ use timebus_identity::PublicKey;
 
 use crate::Context;
 use crate::cli::{Follow, Unfollow};
-use crate::client::{Client, JSON, Request, open_running};
+use crate::client::{Client, Home, JSON, Request, open, open_running};
 use crate::clock::{now_ms, span};
 use crate::failure::Failure;
+use crate::home::quoted_text;
 use crate::output::printable;
 use crate::standing::{called, of_peer, of_space, short, table};
 use crate::value::{Json, compact, counted, items, member, number, text};
@@ -131,6 +132,39 @@ pub(crate) async fn block(context: &Context, who: &str, blocked: bool) -> anyhow
     context.out.result(&json, || match blocked {
         true => format!("{} is blocked; `{}` undoes it", printable(who), context.home.command(&format!("unblock {}", short(&key)))),
         false => format!("{} is not blocked any more", printable(who)),
+    })
+}
+
+pub(crate) async fn mute(context: &Context, who: Option<&str>) -> anyhow::Result<()> {
+    if let Some(who) = who {
+        return set_mute(context, who, true).await;
+    }
+    let (session, mut client) = open(context, Home::MustExist).await?;
+    let lists = client.json(Request::get("/.sys/lists")).await?;
+    session.close().await;
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(&lists))?);
+    }
+    let all = ["muted", "blocked"].map(|list| (list, items(&lists, list)));
+    for (list, one) in all.iter().flat_map(|(list, who)| who.iter().map(move |one| (list, one))) {
+        let part = |name| text(one, name).unwrap_or("?");
+        out.line(format!("{list:<8} {}   {}", printable(part("name")), part("who")))?;
+    }
+    if all.iter().all(|(_, who)| who.is_empty()) {
+        out.note("you hear everybody");
+    }
+    Ok(())
+}
+
+pub(crate) async fn set_mute(context: &Context, who: &str, muted: bool) -> anyhow::Result<()> {
+    let (session, mut client) = open(context, Home::MustExist).await?;
+    let answer = client.json(Request::post("/.sys/mute").body(JSON, json!({"who": who, "muted": muted}).to_string())?).await;
+    session.close().await;
+    let json = json!({"who": text(&answer?, "who"), "muted": muted});
+    context.out.result(&json, || match muted {
+        true => format!("{} is muted; `{}` undoes it", printable(who), context.home.command(&format!("unmute {}", quoted_text(who)))),
+        false => format!("{} is heard again", printable(who)),
     })
 }
 

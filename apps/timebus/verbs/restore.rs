@@ -8,6 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::Context as _;
 use serde_json::json;
+use timebus_net::apps::manifest::is_name;
+use timebus_net::personas::FOLDER as PERSONAS;
 
 use crate::Context;
 use crate::cli::Restore;
@@ -124,7 +126,8 @@ fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> any
     }
 }
 
-/// Where a file of a backup belongs: right below one of its folders, in a folder of `blobs`, or the book of peers.
+/// Where a file of a backup belongs: right below one of its folders, in a folder of `blobs`, or the book of peers; or there
+/// in the home of a persona.
 fn place(name: &Path) -> Option<PathBuf> {
     let parts: Vec<&str> = name
         .components()
@@ -137,6 +140,9 @@ fn place(name: &Path) -> Option<PathBuf> {
             Some(Path::new("blobs").join(folder).join(file))
         }
         [PEERS] => Some(PEERS.into()),
+        [PERSONAS, name, _, ..] if is_name(name) && !parts[2..].contains(&PERSONAS) => {
+            place(&parts[2..].iter().collect::<PathBuf>()).map(|below| Path::new(PERSONAS).join(name).join(below))
+        }
         _ => None,
     }
 }
@@ -144,7 +150,7 @@ fn place(name: &Path) -> Option<PathBuf> {
 /// Gives what was unpacked its names. The keys come last: with them the home is one.
 fn move_in(aside: &Path, home: &Path) -> anyhow::Result<()> {
     let failed = || format!("could not write to {}", home.display());
-    for folder in ["blobs", "log", "invites", PEERS, "keys"] {
+    for folder in ["blobs", "log", "invites", PEERS, PERSONAS, "keys"] {
         let from = aside.join(folder);
         if from.exists() {
             File::open(&from).and_then(|folder| folder.sync_all()).with_context(failed)?;
@@ -214,7 +220,24 @@ mod tests {
 
     #[test]
     fn refuses_what_lies_elsewhere() {
-        let names = ["../a", "/keys/a", "keys/../a", "keys/a/b", "other/a", "keys/.a", "a", "blobs/a", "blobs/../ab", "blobs/ab/xy", "blobs/a/b/c"];
+        let names = [
+            "../a",
+            "/keys/a",
+            "keys/../a",
+            "keys/a/b",
+            "other/a",
+            "keys/.a",
+            "a",
+            "blobs/a",
+            "blobs/../ab",
+            "blobs/ab/xy",
+            "blobs/a/b/c",
+            "personas/a",
+            "personas/../keys/a",
+            "personas/A/keys/a",
+            "personas/a/personas/b/keys/c",
+            "personas/a/../keys/a",
+        ];
         for name in names {
             let (_temp, result) = restored(archive(&[("keys/space", "abc"), (name, "x")]));
             assert!(result.is_err(), "{name}");

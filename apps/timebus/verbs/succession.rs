@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use serde_json::json;
-use timebus_identity::{Keys, Kit as Words, KitError, PublicKey, SecretKey, human_name};
+use timebus_identity::{Keys, KitError, PublicKey, SecretKey, human_name};
 use timebus_net::node::Event;
 use timebus_net::peer::PeerConfig;
 use timebus_store::auth::Rights;
@@ -23,6 +23,7 @@ use crate::output::printable;
 use crate::peer::{Local, keys_of, try_lock};
 use crate::standing::short;
 use crate::value::{Json, compact, items, member, number, text};
+use crate::verbs::keys::said;
 use crate::verbs::kit::{ask, sheet, words_of};
 use crate::verbs::{devices, up};
 
@@ -62,7 +63,7 @@ pub(crate) async fn rotate(context: &Context, args: Rotate) -> anyhow::Result<()
     let mut keys = keys_of(&context.home)?;
     let (old, next) = match (keys.root(), keys.next()) {
         (Some(root), Some(next)) => (copy(root), copy(next)),
-        _ => Words::recover(&ask(context)?).map_err(told)?,
+        _ => said(context, &ask(context)?, Some(&keys.root_public())).map_err(told)?,
     };
     let mut local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
     let made = take_over(context, &mut local, &mut keys, &args, (&old, &next)).await;
@@ -253,10 +254,20 @@ async fn known_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
             .fix("name a folder that does not exist yet: timebus --home FOLDER recover")
             .into());
     }
-    let (root, next) = Words::recover(&ask(context)?).map_err(told)?;
+    let words = ask(context)?;
+    let root = bring_back(context, lock, &mut keys, &words).await?;
+    let (id, name) = (keys.space().to_string(), human_name(&keys.space()));
+    let json = json!({"recovered": true, "result": "here", "id": id, "name": name, "root": root.to_string()});
+    context.out.result(&json, || format!("the root key of {name} is on this disk\nspace  {id}"))
+}
+
+/// Makes the keys that words say the root keys of this home, if they are those of the root that its space has now: also of
+/// one that took over elsewhere, of which the keys folder knows nothing.
+pub(crate) async fn bring_back(context: &Context, lock: File, keys: &mut Keys, words: &str) -> anyhow::Result<PublicKey> {
     let local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
     let rights = local.store().rights(&keys.space());
     local.close().await;
+    let (root, next) = said(context, words, rights.as_ref().map(|rights| rights.root()).as_ref()).map_err(told)?;
     let is_root = rights.as_ref().is_some_and(|rights| rights.root() == root.public());
     let planned = rights.as_ref().and_then(|rights| rights.root_state()).and_then(|state| state.plan.next);
     if !is_root || planned.is_some_and(|planned| planned != commitment(&next.public())) {
@@ -264,9 +275,7 @@ async fn known_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
         return Err(Failure::refused(title).fix("nothing was changed; after `timebus rotate` the words are others").into());
     }
     keys.adopt_root(&root, &next)?;
-    let (id, name) = (keys.space().to_string(), human_name(&keys.space()));
-    let json = json!({"recovered": true, "result": "here", "id": id, "name": name, "root": root.public().to_string()});
-    context.out.result(&json, || format!("the root key of {name} is on this disk\nspace  {id}"))
+    Ok(root.public())
 }
 
 fn no_home(context: &Context) -> anyhow::Result<File> {
@@ -280,7 +289,7 @@ fn no_home(context: &Context) -> anyhow::Result<File> {
 /// Makes a home for a space whose words somebody has.
 async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
     let lock = no_home(context)?;
-    let (root, next) = Words::recover(&ask(context)?).map_err(told)?;
+    let (root, next) = said(context, &ask(context)?, args.space.as_ref()).map_err(told)?;
     let space = args.space.unwrap_or_else(|| root.public());
     let folder = context.home.folder().join("keys");
     if space == root.public() { Keys::create_from(&folder, &root, &next) } else { Keys::create_with_root(&folder, &space, &root, &next) }?;

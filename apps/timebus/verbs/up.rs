@@ -58,8 +58,9 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     }
     let name = args.name.clone().unwrap_or_else(|| human_name(&local.store().space()));
     let network_config = NetworkConfig { links_max: usize::from(args.links), ..network_config(&context.home, &args.net, args.offline, name)? };
-    let network = local.enter(&context.home, network_config).await?;
+    let network = local.enter(&context.home, network_config.clone()).await?;
     context.home.set_udp_port(&network.endpoint().sockets());
+    local.enter_personas(network_config).await;
     let node = network.endpoint().node().to_string();
     let stop = stop_signal()?;
 

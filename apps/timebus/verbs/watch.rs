@@ -153,7 +153,7 @@ async fn subscribe(client: &mut Client, args: &Watch, cursor: &Cursor) -> anyhow
 
 /// When the change log was last written.
 fn log_modified(context: &Context) -> Option<(SystemTime, u64)> {
-    let files = std::fs::read_dir(context.home.folder().join("log")).ok()?;
+    let files = std::fs::read_dir(context.home.of_persona().folder().join("log")).ok()?;
     let state = |file: std::fs::DirEntry| file.metadata().ok().and_then(|metadata| Some((metadata.modified().ok()?, metadata.len())));
     files.filter_map(Result::ok).filter_map(state).max()
 }

@@ -48,6 +48,7 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {boolean} [is_dev]
  * @property {string | null} [problem]
  * @property {{ version: string, asks_more?: Want[] } | null} [update]
+ * @property {string} [persona] whose app it is, if it is one of a persona
  */
 /** @typedef {{ builtin: string } | { space: string } | { installed: string }} AppSource */
 /**
@@ -263,6 +264,11 @@ const versionHeader = (version) => version.map(ascii).join(", ");
  */
 const pointer = (steps) => steps.map((step) => `/${String(step).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("");
 
+/** What targets begin with that ask as a persona. @param {string | undefined} persona */
+function as(persona) {
+  return persona ? `/@${persona}` : "";
+}
+
 /** A peer, asked as its owner. */
 export class Peer {
   /** @param {string} token */
@@ -313,29 +319,43 @@ export class Peer {
     }));
   }
 
-  /** @returns {Promise<{ apps: App[], offered: App[] }>} */
-  apps() {
-    return this.#json("/.sys/apps");
+  /** What the owner's other identities are called. @returns {Promise<string[]>} */
+  async personas() {
+    const { personas } = await this.#json("/.sys/personas");
+    return personas.map((/** @type {{ name: string }} */ persona) => persona.name);
   }
 
-  /** What somebody reads before an app is installed. @param {AppSource} from @returns {Promise<App>} */
-  lookAtApp(from) {
-    return this.#post("/.sys/apps/look", { from });
+  /** What is installed, also for personas, and what could be. @returns {Promise<{ apps: App[], offered: App[] }>} */
+  async apps() {
+    const [{ apps, offered }, personas] = await Promise.all([this.#json("/.sys/apps"), this.personas()]);
+    const theirs = personas.map(async (persona) => {
+      const { apps } = await this.#json(`${as(persona)}/.sys/apps`);
+      return apps.map((/** @type {App} */ app) => ({ ...app, persona }));
+    });
+    return { apps: [...apps, ...(await Promise.all(theirs)).flat()], offered };
   }
 
-  /** @param {AppSource} from @param {string} version the one that was looked at @returns {Promise<App>} */
-  installApp(from, version) {
-    return this.#post("/.sys/apps/install", { from, version });
+  /** What somebody reads before an app is installed. @param {AppSource} from @param {string} [persona] @returns {Promise<App>} */
+  lookAtApp(from, persona) {
+    return this.#post(`${as(persona)}/.sys/apps/look`, { from });
   }
 
-  /** @param {string} alias @returns {Promise<{ kept: string[] }>} */
-  removeApp(alias) {
-    return this.#post("/.sys/apps/remove", { alias });
+  /** @param {AppSource} from @param {string} version the one that was looked at @param {string} [persona] @returns {Promise<App>} */
+  installApp(from, version, persona) {
+    return this.#post(`${as(persona)}/.sys/apps/install`, { from, version });
   }
 
-  /** An address that opens an app, once. @param {string} alias @param {boolean} port at a port of its own @returns {Promise<string>} */
-  async openApp(alias, port) {
-    const { url, port_url } = await this.#post("/.sys/apps/open", { alias, port });
+  /** @param {string} alias @param {string} [persona] @returns {Promise<{ kept: string[] }>} */
+  removeApp(alias, persona) {
+    return this.#post(`${as(persona)}/.sys/apps/remove`, { alias });
+  }
+
+  /**
+   * An address that opens an app, once.
+   * @param {string} alias @param {boolean} port at a port of its own @param {string} [persona] @returns {Promise<string>}
+   */
+  async openApp(alias, port, persona) {
+    const { url, port_url } = await this.#post(`${as(persona)}/.sys/apps/open`, { alias, port });
     return port_url ?? url;
   }
 
@@ -384,6 +404,17 @@ export class Peer {
   /** @param {string} who @param {boolean} on */
   follow(who, on) {
     return this.#post(on ? "/.sys/follow" : "/.sys/unfollow", { who });
+  }
+
+  /** Whom the owner has muted, by keys. @returns {Promise<string[]>} */
+  async muted() {
+    const { muted } = await this.#json("/.sys/lists");
+    return muted.map((/** @type {{ who: string }} */ one) => one.who);
+  }
+
+  /** @param {string} who @param {boolean} muted */
+  mute(who, muted) {
+    return this.#post("/.sys/mute", { who, muted });
   }
 
   /** @param {string} who @param {boolean} blocked */

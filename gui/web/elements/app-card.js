@@ -10,7 +10,9 @@ export class AppCard extends HTMLElement {
   app = null;
   /** What the button says. */
   label = "Install";
-  /** @type {() => Promise<void>} */
+  /** The identities of the owner, of which the app can be one; none to leave out the question. @type {string[]} */
+  personas = [];
+  /** @type {(persona: string) => Promise<void>} */
   agree = async () => {};
   /** @type {() => void} */
   refuse = () => {};
@@ -22,11 +24,17 @@ export class AppCard extends HTMLElement {
     const wants = is_upgrade ? (app.asks_more ?? []) : app.may;
     const hosts = is_upgrade ? (app.asks_hosts ?? []) : app.network;
     const wrong = h("div", {});
+    const identity = h(
+      "select",
+      { id: "app-identity" },
+      h("option", { value: "" }, "you"),
+      this.personas.map((name) => h("option", { value: name }, `your persona ${name}`)),
+    );
     const button = h("button", { type: "button", class: "main" }, this.label);
     button.addEventListener("click", async () => {
       button.disabled = true;
       try {
-        await this.agree();
+        await this.agree(identity.value);
       } catch (error) {
         wrong.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
         button.disabled = false;
@@ -72,6 +80,9 @@ export class AppCard extends HTMLElement {
           { class: "soft small" },
           "It can do nothing else, and you can remove it at any time. What it writes is yours and stays.",
         ),
+        this.personas.length > 0 && !is_upgrade
+          ? h("label", { for: "app-identity" }, h("span", {}, "It writes and is seen as"), identity)
+          : "",
         wrong,
         h(
           "div",

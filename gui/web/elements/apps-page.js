@@ -100,7 +100,13 @@ export class AppsPage extends HTMLElement {
           "div",
           {},
           h("h2", {}, app.title),
-          h("p", { class: "soft small" }, app.source.words, app.is_dev ? ", being worked on" : ""),
+          h(
+            "p",
+            { class: "soft small" },
+            app.persona ? `as your persona ${app.persona}; ` : "",
+            app.source.words,
+            app.is_dev ? ", being worked on" : "",
+          ),
         ),
       ),
       app.problem
@@ -110,11 +116,11 @@ export class AppsPage extends HTMLElement {
       h(
         "div",
         { class: "buttons" },
-        h("button", { type: "button", class: "main", onclick: () => void this.open(app.alias) }, "Open"),
+        h("button", { type: "button", class: "main", onclick: () => void this.open(app.alias, app.persona) }, "Open"),
         update
-          ? h("button", { type: "button", onclick: () => void this.#look(sourceOf(app)) }, "Another version is there")
+          ? h("button", { type: "button", onclick: () => void this.#look(sourceOf(app), app.persona) }, "Another version is there")
           : "",
-        h("button", { type: "button", onclick: () => void this.#share(app) }, "Share"),
+        app.persona ? "" : h("button", { type: "button", onclick: () => void this.#share(app) }, "Share"),
         h("button", { type: "button", class: "danger", onclick: () => void this.#remove(app) }, "Remove"),
       ),
       h(
@@ -159,21 +165,30 @@ export class AppsPage extends HTMLElement {
     );
   }
 
-  /** @param {AppSource} from */
-  async #look(from) {
+  /** @param {AppSource} from @param {string} [of] the persona whose app it is already */
+  async #look(from, of) {
     const peer = this.peer;
     if (!peer) return;
     try {
-      const app = await peer.lookAtApp(from);
+      const app = await peer.lookAtApp(from, of);
+      const personas = of ? [] : await peer.personas();
       const close = () => this.#card.replaceChildren();
-      const agree = async () => {
-        const { alias } = await peer.installApp(from, app.version);
+      const agree = async (/** @type {string} */ chosen) => {
+        const persona = of ?? chosen;
+        const { alias } = await peer.installApp(from, app.version, persona);
         close();
         await this.#show();
-        this.notices?.say(`${app.title} is installed.`, { label: "Open it", run: () => this.open(alias) });
+        const run = () => this.open(alias, persona);
+        this.notices?.say(`${app.title} is installed.`, { label: "Open it", run });
       };
       this.#card.replaceChildren(
-        make(AppCard, { app, agree, refuse: close, label: app.installed ? "Use the new version" : "Install" }),
+        make(AppCard, {
+          app,
+          agree,
+          personas,
+          refuse: close,
+          label: app.installed ? "Use the new version" : "Install",
+        }),
       );
       this.#card.scrollIntoView({ block: "nearest" });
     } catch (error) {
@@ -181,12 +196,12 @@ export class AppsPage extends HTMLElement {
     }
   }
 
-  /** @param {string} alias */
-  async open(alias) {
+  /** @param {string} alias @param {string} [persona] */
+  async open(alias, persona) {
     // A window that is opened later than the click is blocked, so it is opened first.
     const tab = window.open("about:blank", `timebus-${alias}`);
     try {
-      const url = await this.peer?.openApp(alias, !KNOWS_LOCALHOST_NAMES);
+      const url = await this.peer?.openApp(alias, !KNOWS_LOCALHOST_NAMES, persona);
       if (tab && url) tab.location.href = url;
       else if (url) location.href = url;
     } catch (error) {
@@ -209,7 +224,7 @@ export class AppsPage extends HTMLElement {
   async #remove(app) {
     if (!confirm(`Remove ${app.title}? What it wrote stays in your space.`)) return;
     try {
-      const removed = await this.peer?.removeApp(app.alias);
+      const removed = await this.peer?.removeApp(app.alias, app.persona);
       this.notices?.say(
         removed?.kept.length
           ? `${app.title} is removed. What it wrote stays at ${removed.kept.join(", ")}.`

@@ -6,7 +6,7 @@ import { LivePage } from "./live-page.js";
 /** @typedef {import("../api/peer.js").Space} Space */
 /** @typedef {import("../api/peer.js").Neighbour} Neighbour */
 
-/** @typedef {{ spaces: Space[], neighbours: Neighbour[], costs: import("../api/peer.js").Cost[] }} Shown */
+/** @typedef {{ spaces: Space[], neighbours: Neighbour[], costs: import("../api/peer.js").Cost[], muted: string[] }} Shown */
 
 /** Whose spaces are here, how they are, and what you call them. @extends {LivePage<Shown>} */
 export class PeoplePage extends LivePage {
@@ -14,6 +14,8 @@ export class PeoplePage extends LivePage {
   #peers = h("ul", { class: "rows" });
   /** @type {Map<string, import("../api/peer.js").Cost>} */
   #costs = new Map();
+  /** Whom one does not want to hear. @type {Set<string>} */
+  #muted = new Set();
 
   get parts() {
     return ["spaces", "peers", "costs"];
@@ -40,12 +42,18 @@ export class PeoplePage extends LivePage {
 
   /** @param {import("../api/peer.js").Peer} peer */
   async read(peer) {
-    const [spaces, neighbours, costs] = await Promise.all([peer.spaces(), peer.neighbours(), peer.costs().catch(() => [])]);
-    return { spaces, neighbours, costs };
+    const [spaces, neighbours, costs, muted] = await Promise.all([
+      peer.spaces(),
+      peer.neighbours(),
+      peer.costs().catch(() => []),
+      peer.muted(),
+    ]);
+    return { spaces, neighbours, costs, muted };
   }
 
   /** @param {Shown} shown */
-  draw({ spaces, neighbours, costs }) {
+  draw({ spaces, neighbours, costs, muted }) {
+    this.#muted = new Set(muted);
     this.#costs = new Map(costs.map((cost) => [cost.key, cost]));
     const invite = h(
       "li",
@@ -96,6 +104,14 @@ export class PeoplePage extends LivePage {
           "button",
           { type: "button", onclick: () => this.do(() => this.peer?.follow(space.space, !space.is_followed)) },
           space.is_followed ? "Stop following" : "Follow",
+        ),
+        h(
+          "button",
+          {
+            type: "button",
+            onclick: () => this.do(() => this.peer?.mute(space.space, !this.#muted.has(space.space))),
+          },
+          this.#muted.has(space.space) ? "Hear again" : "Mute",
         ),
         h(
           "button",

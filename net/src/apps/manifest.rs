@@ -128,8 +128,14 @@ pub enum ManifestError {
 }
 
 /// Parts of the system that an app can be given, and what for. Everything else of `/.sys` is the owner's alone.
-const SYSTEM: &[(&str, &[Verb])] =
-    &[("/.sys/spaces", &[Verb::Read]), ("/.sys/refs", &[Verb::Read]), ("/.sys/follow", &[Verb::Write]), ("/.drop", &[Verb::Read, Verb::Write])];
+const SYSTEM: &[(&str, &[Verb])] = &[
+    ("/.sys/spaces", &[Verb::Read]),
+    ("/.sys/refs", &[Verb::Read]),
+    ("/.sys/follow", &[Verb::Write]),
+    ("/.sys/lists", &[Verb::Read]),
+    ("/.sys/mute", &[Verb::Write]),
+    ("/.drop", &[Verb::Read, Verb::Write]),
+];
 
 impl Manifest {
     /// Reads and checks an `app.json`.

@@ -190,6 +190,8 @@ fn words(want: &Want) -> String {
     match (want.path.as_str(), want.of) {
         ("/.sys/spaces", _) => "see whose spaces are on this peer and what you call them".to_owned(),
         ("/.sys/refs", _) => "see who points at what: likes, replies, followers".to_owned(),
+        ("/.sys/lists", _) => "see whom you muted and blocked, to leave them out".to_owned(),
+        ("/.sys/mute", _) => "mute people for you, and hear them again".to_owned(),
         ("/.sys/follow", _) => "follow people for you: their spaces are fetched and kept here".to_owned(),
         ("/.drop", Of::Me) => "read the notices that others sent you".to_owned(),
         ("/.drop", Of::Others) => "send notices to others in your name".to_owned(),

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value as Serde, json};
 use timebus_identity::PublicKey;
 
-use crate::ledger::{Answer, Cost, Held, Relation};
+use crate::ledger::{Answer, Cost, Held, Payer, Relation};
 use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
@@ -28,8 +28,11 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
 }
 
 fn describe(peer: &Peer, people: &People, id: &str, held: &Held) -> Serde {
-    let name = |key: &str| key.parse::<PublicKey>().map_or_else(|_| key.to_owned(), |key| people.name(&key));
-    let who = name(&held.who);
+    let who = match Payer::parse(&held.who) {
+        Some(Payer::Key(key)) => people.name(&key),
+        Some(Payer::App(alias)) => format!("the app {alias}"),
+        None => held.who.clone(),
+    };
     let space = peer
         .store()
         .spaces()
@@ -39,6 +42,7 @@ fn describe(peer: &Peer, people: &People, id: &str, held: &Held) -> Serde {
     let place = match space {
         Some(space) if space == peer.space() => "your space".to_owned(),
         Some(space) => format!("the space of {}", people.name(&space)),
+        None if held.relation == Relation::App => "what it keeps for you".to_owned(),
         None => "your space, by HTTP".to_owned(),
     };
     let says = format!("{who}: {} in {}, for {place}", size(held.bytes), counted(usize::try_from(held.changes).unwrap_or(usize::MAX), "change"));
@@ -84,7 +88,7 @@ async fn allow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         let _ = network.again().await;
     }
     let mut value = describe(peer, &people, &id, &found);
-    value["bytes_max"] = found.who.parse().map_or(0, |who: PublicKey| peer.ledger().limit_of(&who, found.relation)).into();
+    value["bytes_max"] = Payer::parse(&found.who).map_or(0, |who| peer.ledger().limit_of(&who, found.relation)).into();
     Ok(value)
 }
 
@@ -96,10 +100,18 @@ async fn limit(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         bytes: u64,
     }
     let Wanted { who, bytes } = read(body)?;
+    if let Some(app @ Payer::App(alias)) = &Payer::parse(&who) {
+        if peer.apps().find(alias).is_none() && !peer.ledger().app_costs().contains_key(alias) {
+            return Err(Problem::new(StatusCode::NOT_FOUND, "app", "there is no such app", format!("no app is installed as {alias}"))
+                .with_fix("`timebus app ls` shows what is installed"));
+        }
+        peer.ledger().limit(app, bytes);
+        return Ok(json!({"who": who, "bytes_max": bytes}));
+    }
     let person = People::now(peer).await.find(&who)?;
     let keys = person.space.into_iter().chain(person.keys.iter().copied()).take(if person.space.is_some() { 1 } else { usize::MAX });
     for key in keys {
-        peer.ledger().limit(&key, bytes);
+        peer.ledger().limit(&Payer::Key(key), bytes);
     }
     if let Some(network) = peer.network() {
         let _ = network.again().await;
@@ -133,12 +145,23 @@ async fn costs(peer: &Peer) -> Result<Serde, Problem> {
             value["key"] = person.to_string().into();
             value["name"] = name.into();
             value["relation"] = serde_json::to_value(relation).unwrap_or_default();
-            value["bytes_max"] = if relation == Relation::Own { Serde::Null } else { peer.ledger().limit_of(&person, relation).into() };
+            value["bytes_max"] = if relation == Relation::Own { Serde::Null } else { peer.ledger().limit_of(&Payer::Key(person), relation).into() };
             value["received"] = traffic("received").into();
             value["sent"] = traffic("sent").into();
             value
         })
         .collect();
+    for (alias, cost) in peer.ledger().app_costs() {
+        let mut value = serde_json::to_value(&cost).unwrap_or_default();
+        let app = Payer::App(alias.clone());
+        value["key"] = app.name().into();
+        value["name"] = alias.into();
+        value["relation"] = serde_json::to_value(Relation::App).unwrap_or_default();
+        value["bytes_max"] = peer.ledger().limit_of(&app, Relation::App).into();
+        value["received"] = 0.into();
+        value["sent"] = 0.into();
+        costs.push(value);
+    }
     costs.sort_by_key(|cost| std::cmp::Reverse(cost["bytes"].as_u64()));
     Ok(json!({ "costs": costs }))
 }

@@ -18,14 +18,16 @@ use crate::body::Body;
 use crate::invite::{self, Invite, Role};
 use crate::invites::{Record, Wish, WishError};
 use crate::link::address::Address;
+use crate::lists::{self, List};
 use crate::network::{Network, Stopped};
 use crate::node::Event;
 use crate::node::book::{Book, PETNAME_BYTES_MAX};
 use crate::peer::Peer;
+use crate::people::People;
 use crate::problem::Problem;
-use crate::route::{bad_path, write_problem};
+use crate::route::{bad_path, not_held, storage_problem, write_problem};
 use crate::sys::answer_json;
-use crate::who::now_ms;
+use crate::who::{Who, now_ms};
 
 /// How long an invite can be taken if nothing is said.
 const EXPIRES_MS: u64 = 7 * 24 * 3600 * 1000;
@@ -46,6 +48,8 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::POST, ["follow"]) => follow(peer, body).await,
         (&Method::POST, ["unfollow"]) => unfollow(peer, body).await,
         (&Method::POST, ["block"]) => block(peer, body).await,
+        (&Method::POST, ["mute"]) => mute(peer, body).await,
+        (&Method::GET | &Method::HEAD, ["lists"]) => filters(peer).await,
         (&Method::POST, ["petname"]) => petname(peer, body).await,
         (&Method::GET | &Method::HEAD, ["invites"]) => invites(peer),
         (&Method::POST, ["invites", "tree"]) => invite_tree(peer, body).await,
@@ -82,7 +86,7 @@ pub(crate) fn bad(detail: impl Into<String>) -> Problem {
 pub(crate) async fn find_space(peer: &Peer, name: &str) -> Result<PublicKey, Problem> {
     let name = name.strip_prefix('@').unwrap_or(name);
     if let Ok(key) = name.parse::<PublicKey>() {
-        return Ok(key);
+        return if peer.is_family(&key) { Err(crate::personas::is_own(&key)) } else { Ok(key) };
     }
     let unknown = || {
         Problem::new(StatusCode::NOT_FOUND, "space", "nobody is known by this name", format!("{name:?} is no key and none of your names"))
@@ -95,6 +99,18 @@ pub(crate) async fn find_space(peer: &Peer, name: &str) -> Result<PublicKey, Pro
     };
     let name = name.to_owned();
     network.ask(move |node| node.book().named(&name)).await.map_err(stopped)?.ok_or_else(unknown)
+}
+
+/// The same for somebody who may not be the owner: which other identities the owner has is his secret.
+pub(crate) async fn find_space_for(peer: &Peer, who: &Who, name: &str) -> Result<PublicKey, Problem> {
+    match find_space(peer, name).await {
+        Err(problem) if !who.is_owner() && problem.kind == crate::personas::IS_OWN => match who {
+            Who::App(_) => Err(not_held(name)),
+            // He may do nothing there, which he is told like everybody.
+            _ => name.strip_prefix('@').unwrap_or(name).parse().map_err(|_| not_held(name)),
+        },
+        found => found,
+    }
 }
 
 async fn peers(peer: &Peer) -> Result<Serde, Problem> {
@@ -212,12 +228,12 @@ async fn follow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Who {
+struct Named {
     who: String,
 }
 
 async fn unfollow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
-    let space = find_space(peer, &read::<Who>(body)?.who).await?;
+    let space = find_space(peer, &read::<Named>(body)?.who).await?;
     network(peer)?.wish(Event::Unfollow { space }).await.map_err(stopped)?;
     Ok(json!({"unfollowed": space.to_string()}))
 }
@@ -235,8 +251,40 @@ async fn block(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let Wanted { who, blocked } = read(body)?;
     let who = find_space(peer, &who).await?;
+    // At once, and for the owner's other devices.
     network(peer)?.wish(Event::Block { who, is_blocked: blocked }).await.map_err(stopped)?;
+    lists::set(peer.store(), List::Blocked, &who, blocked).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"who": who.to_string(), "blocked": blocked}))
+}
+
+async fn mute(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        who: String,
+        #[serde(default = "yes")]
+        muted: bool,
+    }
+    fn yes() -> bool {
+        true
+    }
+    let Wanted { who, muted } = read(body)?;
+    let who = find_space(peer, &who).await?;
+    if who == peer.space() {
+        return Err(bad("this is your own space"));
+    }
+    lists::set(peer.store(), List::Muted, &who, muted).await.map_err(|error| write_problem(&error))?;
+    Ok(json!({"who": who.to_string(), "muted": muted}))
+}
+
+/// Whom the owner has muted and blocked.
+async fn filters(peer: &Peer) -> Result<Serde, Problem> {
+    let people = People::now(peer).await;
+    let list = |list| -> Result<Vec<Serde>, Problem> {
+        let keys = lists::read(peer.store(), list).map_err(|error| storage_problem(&error))?.unwrap_or_default();
+        Ok(keys.iter().map(|key| json!({"who": key.to_string(), "name": people.name(key)})).collect())
+    };
+    Ok(json!({"muted": list(List::Muted)?, "blocked": list(List::Blocked)?}))
 }
 
 /// Whether the owner can call a space so.
@@ -246,6 +294,10 @@ async fn check_petname(peer: &Peer, space: PublicKey, name: &str) -> Result<(), 
         return Err(bad(format!("{name:?} cannot be a name: up to {PETNAME_BYTES_MAX} bytes without / . @ % ? #")));
     }
     let wanted = name.to_owned();
+    if peer.persona(name).is_some() {
+        let detail = format!("one of your personas is called {name}");
+        return Err(Problem::new(StatusCode::CONFLICT, "name", "this name is taken", detail).with_fix("choose another name"));
+    }
     let taken = network(peer)?.ask(move |node| node.book().named(&wanted)).await.map_err(stopped)?;
     match taken.filter(|other| *other != space) {
         Some(other) => {
@@ -514,6 +566,9 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     if invite.space == peer.space() {
         return Err(bad("this invite leads to your own space"));
     }
+    if peer.is_family(&invite.space) {
+        return Err(crate::personas::is_own(&invite.space));
+    }
     if invite.role == Role::Device {
         return Err(Problem::new(
             StatusCode::CONFLICT,
@@ -566,7 +621,7 @@ fn devices(peer: &Peer) -> Result<Serde, Problem> {
 }
 
 async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
-    let Who { who } = read(body)?;
+    let Named { who } = read(body)?;
     let key: PublicKey = who.parse().map_err(|_| bad(format!("{who:?} is no key")))?;
     let store = peer.store();
     if key == store.device() {

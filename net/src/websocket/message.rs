@@ -59,6 +59,20 @@ impl Fields {
         (!name.starts_with('@') && !name.contains('.')).then(|| name.to_owned())
     }
 
+    /// The same message as the persona is asked it that the path begins with.
+    pub(super) fn behind_space(mut self) -> Result<Self, Problem> {
+        for verb in VERBS {
+            if let Some(Json::String(path)) = self.0.get_mut(verb)
+                && let Some(rest) = path.strip_prefix("/@")
+            {
+                *path = rest.find('/').map_or("/", |at| &rest[at..]).to_owned();
+                let rest: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
+                crate::personas::check(&rest)?;
+            }
+        }
+        Ok(self)
+    }
+
     /// The same message with the space named by its key.
     pub(super) fn with_key(mut self, key: &PublicKey) -> Self {
         for verb in VERBS {

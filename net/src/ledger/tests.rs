@@ -1,0 +1,207 @@
+use timebus_identity::SecretKey;
+use timebus_store::change::{Body, Header, OVERHEAD_BYTES};
+use timebus_store::engine::{Engine, MemoryHome};
+use timebus_store::grant::{Actions, Grant, Scope, ScopeSegment, Timelines};
+use timebus_store::ids::{GrantId, TimelineId};
+use timebus_store::op::{Op, PathStep};
+use timebus_store::path::Path as Place;
+use timebus_store::store::Config;
+use timebus_store::value::Value;
+use timebus_store::writer::Statement;
+
+use super::*;
+
+fn secret(seed: u8) -> SecretKey {
+    SecretKey::from_seed([seed; 32])
+}
+
+/// A space of which `guests` may write below `/wall`, each so many bytes; and the grants.
+fn host(guests: &[&SecretKey], bytes_max: u64) -> (Engine, Vec<GrantId>) {
+    let mut home = MemoryHome::new(secret(101), &secret(102), secret(103));
+    let mut engine = Engine::open(&mut home, &Config::default(), 1).expect("a new home opens");
+    let grant = |guest: &&SecretKey| {
+        Op::Grant(Grant {
+            audience: Audience::Key(guest.public()),
+            scope: Scope { segments: vec![ScopeSegment::Name("wall".into())], deep: true },
+            timelines: Timelines::Main,
+            actions: Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0),
+            bytes_max,
+            change_bytes_max: 0,
+            not_after_ms: 0,
+            depth: 0,
+            label: "".into(),
+        })
+    };
+    let (store, ops) = (engine.store().clone(), guests.iter().map(grant).collect());
+    let stated = engine.finish(async move { store.state(Statement::Ops(ops), 1).await });
+    let grants = stated.expect("the engine answers").expect("the owner may");
+    (engine, grants)
+}
+
+/// A chain of changes from its first on, each of which writes a value of `size` bytes below `/wall/<name>`.
+fn chain(author: &SecretKey, timeline: TimelineId, cap: GrantId, name: &str, count: u64, size: usize) -> Vec<Verified<Change>> {
+    let (mut prev, mut cum) = (None, 0);
+    let mut all = Vec::new();
+    for seq in 1..=count {
+        let path = ["wall", name, &seq.to_string()].map(|name| PathStep::Name(name.into())).to_vec();
+        let body = Body { ops: vec![Op::Set { path, value: Value::String("x".repeat(size).into()), preds: Vec::new() }], ..Body::default() };
+        let bytes: std::sync::Arc<[u8]> = body.encode().into();
+        let body_len = bytes.len() as u64;
+        cum += OVERHEAD_BYTES + body_len;
+        let header = Header {
+            kind: Kind::Data,
+            timeline,
+            author: author.public(),
+            seq,
+            prev,
+            cap: Some(cap),
+            parents: Vec::new(),
+            lamport: seq,
+            time_ms: 1,
+            cum,
+            body_len,
+            body_root: *blake3::hash(&bytes).as_bytes(),
+            encryption: None,
+        };
+        let change = Change::new(header, bytes).expect("a change");
+        prev = Some(change.id());
+        all.push(Verified::sign(change, author).expect("his own key"));
+    }
+    all
+}
+
+/// Offers what the ledger lets through; how many were admitted, and how many were held back.
+fn bring(engine: &mut Engine, ledger: &Ledger, changes: Vec<Verified<Change>>, person: PublicKey) -> (usize, usize) {
+    let author = |_: &PublicKey| Author { person, relation: Relation::Invited };
+    let store = engine.store().clone();
+    let (good, held) = ledger.sort(&store, changes, author, 1).expect("memory does not fail");
+    let offered = engine.finish(async move { store.offer(good).await }).expect("the engine answers").expect("it is taken");
+    if !offered.refused.is_empty() {
+        ledger.recount();
+    }
+    (offered.admitted.len(), held.len())
+}
+
+/// A grant has a quota, which each branch of a forked chain keeps for itself. What a peer keeps of all of them is bounded by
+/// the budget of their author, and once the fork is known, none of it from the fork on is shown.
+#[test]
+fn who_forks_his_chain_gets_no_more_room_and_is_not_shown() {
+    let mallory = secret(1);
+    let (mut engine, grants) = host(&[&mallory], 50_000);
+    let timeline = engine.store().timeline(engine.store().own());
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(mallory.public()), 200_000);
+    let over = chain(&mallory, timeline, grants[0], "over", 15, 4000);
+    let (admitted, held) = bring(&mut engine, &ledger, over, mallory.public());
+    assert!((10..15).contains(&admitted) && held == 0, "one branch ends at the quota: {admitted}");
+    let shown = |engine: &Engine| {
+        let store = engine.store();
+        let tree = store.tree(&store.snapshot(), store.own(), &Place::parse("/wall").expect("a path")).expect("memory does not fail");
+        tree.names.values().map(|branch| branch.names.len()).sum::<usize>()
+    };
+    assert_eq!(shown(&engine), admitted);
+    let (mut total, mut refused) = (admitted, 0);
+    // More branches than the ends of a chain that are told to other peers.
+    for branch in 0..60 {
+        let branch = chain(&mallory, timeline, grants[0], &format!("fork-{branch}"), 2, 4000);
+        let (admitted, held) = bring(&mut engine, &ledger, branch, mallory.public());
+        total += admitted;
+        refused += held;
+    }
+    assert!(total * 4000 < 200_000 && refused > 50, "{total} changes are here, {refused} are held back");
+    engine.settle();
+    assert_eq!(shown(&engine), 0, "whoever forks his chain at its beginning has said nothing");
+    assert_eq!(ledger.held().len(), 1, "the owner is asked once");
+    // What is counted anew, as after a start, counts every branch: not only those few that are told to other peers.
+    ledger.recount();
+    let late = chain(&mallory, timeline, grants[0], "late", 2, 4000);
+    assert_eq!(bring(&mut engine, &ledger, late, mallory.public()).0, 0);
+    let cost = ledger.costs(engine.store()).expect("memory does not fail")[&mallory.public()].clone();
+    assert_eq!(cost.changes, total as u64);
+    assert!(cost.bytes > 190_000 && cost.bytes < 200_000, "{}", cost.bytes);
+}
+
+/// Somebody with many devices is one person.
+#[test]
+fn who_has_many_keys_has_one_budget() {
+    let devices: Vec<SecretKey> = (1..=8).map(secret).collect();
+    let person = secret(99).public();
+    let (mut engine, grants) = host(&devices.iter().collect::<Vec<_>>(), 0);
+    let timeline = engine.store().timeline(engine.store().own());
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(person), 100_000);
+    let (mut admitted, mut held) = (0, 0);
+    for (at, (device, grant)) in devices.iter().zip(&grants).enumerate() {
+        let one = chain(device, timeline, *grant, &format!("device-{at}"), 10, 4000);
+        let (more, less) = bring(&mut engine, &ledger, one, person);
+        (admitted, held) = (admitted + more, held + less);
+    }
+    assert!(admitted * 4000 < 100_000 && admitted > 20 && admitted + held == 80, "{admitted} changes are here, {held} are held back");
+}
+
+#[test]
+fn requests_are_slowed_down_and_not_for_long() {
+    let ledger = Ledger::open(Path::new(""));
+    let [busy, other] = [1, 2].map(|seed| Payer::Key(SecretKey::from_seed([seed; 32]).public()));
+    let passed = (0..1000).filter(|_| ledger.request(&busy, 1_000_000).is_ok()).count();
+    assert_eq!(passed, 200);
+    assert_eq!(ledger.request(&busy, 1_000_000), Err(20));
+    assert_eq!(ledger.request(&other, 1_000_000), Ok(()), "each has a budget of his own");
+    assert_eq!(ledger.request(&busy, 1_000_020), Ok(()));
+    let passed = (0..1000).filter(|_| ledger.request(&busy, 1_060_000).is_ok()).count();
+    assert_eq!(passed, 200, "a minute later there is room for a burst again and no more");
+}
+
+#[test]
+fn an_app_has_a_budget_of_its_own_and_a_larger_one_when_the_owner_says_so() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("limits.json");
+    let ledger = Ledger::open(&file);
+    let [chirp, board] = ["chirp", "board"].map(|alias| Payer::App(alias.to_owned()));
+    assert_eq!(ledger.charge(&chirp, APP_BYTES - 10, 1), Ok(()));
+    let id = ledger.charge(&chirp, 11, 1).expect_err("there is room for ten");
+    assert_eq!(ledger.charge(&board, 11, 1), Ok(()), "each has its own");
+    let held = ledger.held();
+    assert_eq!((held[&id].who.as_str(), held[&id].relation, held[&id].bytes), ("app:chirp", Relation::App, APP_BYTES + 1));
+    // It is the same after a start.
+    let ledger = Ledger::open(&file);
+    assert_eq!(ledger.app_costs()["chirp"].bytes, APP_BYTES - 10);
+    assert!(ledger.charge(&chirp, 11, 1).is_err());
+    assert!(ledger.allow(&id, Answer::UpTo(2 * APP_BYTES)).is_some());
+    assert_eq!((ledger.charge(&chirp, 11, 1), ledger.limit_of(&chirp, Relation::App)), (Ok(()), 2 * APP_BYTES));
+    let passed = (0..10_000).filter(|_| ledger.request(&chirp, 1_000_000).is_ok()).count();
+    assert_eq!((passed, ledger.request(&chirp, 1_000_000)), (5000, Err(1)));
+    assert_eq!(ledger.app_costs()["chirp"].requests, 10_001);
+    for payer in [chirp, Payer::Key(SecretKey::from_seed([1; 32]).public())] {
+        assert_eq!(Payer::parse(&payer.name()), Some(payer));
+    }
+}
+
+#[test]
+fn an_answer_stays() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("limits.json");
+    let key = SecretKey::from_seed([1; 32]).public();
+    let who = Payer::Key(key);
+    let ledger = Ledger::open(&file);
+    assert_eq!(ledger.limit_of(&who, Relation::Stranger), STRANGER_BYTES);
+    let held = Held {
+        who: key.to_string(),
+        author: key.to_string(),
+        timeline: "t".to_owned(),
+        relation: Relation::Stranger,
+        changes: 3,
+        bytes: 31_000_000_000,
+        since_ms: 1,
+    };
+    lock(&ledger.state).settings.held.insert("abc".to_owned(), held.clone());
+    assert_eq!(ledger.allow("x", Answer::Once), None);
+    assert_eq!(ledger.allow("ab", Answer::Once), Some(held.clone()));
+    assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Stranger), 31_000_000_000);
+    lock(&ledger.state).settings.held.insert("abc".to_owned(), held);
+    assert!(ledger.allow("abc", Answer::Never).is_some());
+    assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Friend), 0);
+    ledger.limit(&who, 5);
+    assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Friend), 5);
+    assert!(Ledger::open(&file).held().is_empty());
+}

@@ -1,0 +1,136 @@
+//! Whom the owner has muted and blocked: lists in his own space, at `/lists/muted/<key>` and `/lists/blocked/<key>`, so that
+//! all his devices have them. The path is kept apart from the first entry on: whom one does not want to hear is nobody else's
+//! business.
+//!
+//! Who is **muted** is still fetched, served and let in; only what comes of him is not shown: his notices, likes and answers
+//! here, and by apps that ask for the lists. Who is **blocked** is also not called, not synced with and not answered; that the
+//! node does by its own list, which follows this one ([`follow`]).
+
+use std::collections::BTreeSet;
+
+use timebus_identity::PublicKey;
+use timebus_store::json::Json;
+use timebus_store::op::{Op, PathStep};
+use timebus_store::path::Path;
+use timebus_store::store::{StorageError, Store};
+use timebus_store::writer::{Action, Condition, Request, Statement, WriteError};
+
+use crate::network::Network;
+use crate::node::Event;
+use crate::who::now_ms;
+
+/// Where the lists are.
+const LISTS: &str = "/lists";
+/// Most entries of one list that are looked at.
+const ENTRIES_MAX: usize = 10_000;
+
+/// One of the lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum List {
+    /// Not shown.
+    Muted,
+    /// Nothing to do with.
+    Blocked,
+}
+
+impl List {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Muted => "muted",
+            Self::Blocked => "blocked",
+        }
+    }
+
+    fn path(self) -> Option<Path> {
+        Path::parse(&format!("{LISTS}/{}", self.name())).ok()
+    }
+}
+
+/// Who is on a list of the own space; `None` if there never was one.
+pub(crate) fn read(store: &Store, list: List) -> Result<Option<BTreeSet<PublicKey>>, StorageError> {
+    let Some(path) = list.path() else { return Ok(None) };
+    let at = store.at(store.own(), &path);
+    let tree = store.tree(&store.snapshot(), at, &path)?;
+    let keys: BTreeSet<PublicKey> = tree.names.keys().take(ENTRIES_MAX).filter_map(|name| name.parse().ok()).collect();
+    // A list that was emptied is one, too; one in which nothing was ever written is not.
+    let was_written = !keys.is_empty() || !store.version(&store.snapshot(), at, &path)?.is_empty();
+    Ok(was_written.then_some(keys))
+}
+
+/// Those of whom nothing is shown: who is muted, and who is blocked.
+pub(crate) fn quiet(store: &Store) -> Result<BTreeSet<PublicKey>, StorageError> {
+    let mut all = read(store, List::Muted)?.unwrap_or_default();
+    all.extend(read(store, List::Blocked)?.unwrap_or_default());
+    Ok(all)
+}
+
+/// Whether the owner wants nothing to do with whoever has a key: with it, or with the space whose device it is.
+pub(crate) fn is_blocked(store: &Store, key: &PublicKey) -> bool {
+    let blocked = read(store, List::Blocked).ok().flatten().unwrap_or_default();
+    let is_device = |space: &PublicKey| store.rights(space).is_some_and(|rights| rights.was_device(key));
+    blocked.contains(key) || blocked.iter().any(is_device)
+}
+
+/// Puts somebody on a list, or takes him off.
+pub(crate) async fn set(store: &Store, list: List, who: &PublicKey, is_on: bool) -> Result<(), WriteError> {
+    if let Ok(lists) = Path::parse(LISTS)
+        && store.rights(&store.space()).is_some_and(|rights| rights.mount_of(&lists).is_none())
+        && store.tree(&store.snapshot(), store.own(), &lists)?.is_absent()
+    {
+        let mount = Op::Mount { path: vec![PathStep::Name("lists".into())], mode: timebus_store::auth::mounts::MODE_DAG, params: Box::default() };
+        store.state(Statement::Ops(vec![mount]), now_ms()).await?;
+    }
+    let Ok(path) = Path::parse(&format!("{LISTS}/{}/{who}", list.name())) else { return Ok(()) };
+    let at = i64::try_from(now_ms()).unwrap_or(i64::MAX);
+    let action = if is_on { Action::Put(Json::Object([("at".to_owned(), Json::Int(at))].into())) } else { Action::Delete };
+    let space = Some(store.at(store.own(), &path));
+    let request =
+        Request { space, path, action, parents: None, label: None, condition: Condition::None, time_ms: now_ms(), durable: true, may_name: None };
+    match store.write(request).await {
+        Ok(_) | Err(WriteError::Absent(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// What the list said when the node was told of it the last time, so that what another device takes off it meanwhile is noticed.
+fn remembered(file: &std::path::Path) -> Option<BTreeSet<PublicKey>> {
+    let text: Vec<String> = serde_json::from_slice(&std::fs::read(file).ok()?).ok()?;
+    Some(text.iter().filter_map(|key| key.parse().ok()).collect())
+}
+
+/// Has the node block whom the list says, for as long as both are there; also what another device of the owner's wrote.
+pub(crate) fn follow(store: &Store, network: &Network) {
+    let (store, asker) = (store.clone(), network.asker());
+    let mut arrivals = store.arrivals();
+    let mut ends = network.changed();
+    tokio::spawn(async move {
+        let file = store.home().join("blocked.json");
+        let mut last: Option<BTreeSet<PublicKey>> = remembered(&file);
+        loop {
+            match read(&store, List::Blocked) {
+                Err(error) => tracing::warn!(%error, "the list of those who are blocked could not be read"),
+                Ok(list) if list == last => {}
+                Ok(None) => {}
+                Ok(Some(list)) => {
+                    let Some(known) = asker.ask(|node| node.book().blocked.clone()).await else { return };
+                    let known: BTreeSet<PublicKey> = known.into_iter().collect();
+                    list.difference(&known).for_each(|who| asker.tell(Event::Block { who: *who, is_blocked: true }));
+                    // What was blocked before there were lists stays until somebody says something else.
+                    let before: &BTreeSet<PublicKey> = last.as_ref().unwrap_or(&list);
+                    before.difference(&list).for_each(|who| asker.tell(Event::Block { who: *who, is_blocked: false }));
+                    let text: Vec<String> = list.iter().map(ToString::to_string).collect();
+                    let saved = serde_json::to_vec(&text).map_err(std::io::Error::other).and_then(|bytes| crate::files::write_whole(&file, &bytes));
+                    if let Err(error) = saved {
+                        tracing::warn!(%error, "blocked.json was not written");
+                    }
+                    last = Some(list);
+                }
+            }
+            tokio::select! {
+                arrived = arrivals.changed() => if arrived.is_err() { return },
+                // The network was left.
+                _ = async { while ends.changed().await.is_ok() {} } => return,
+            }
+        }
+    });
+}
