@@ -131,6 +131,7 @@ pub struct Inner {
     pub(crate) uploads: crate::blobs::resume::Uploads,
     pub(crate) uses: Arc<crate::blobs::cache::Uses>,
     pub(crate) scrub: crate::scrub::Scrub,
+    pub(crate) dhts: crate::community::dht::Dhts,
 }
 
 /// A port of one app, and its alias.
@@ -210,6 +211,7 @@ impl Peer {
             uploads: crate::blobs::resume::Uploads::default(),
             uses: Arc::default(),
             scrub: crate::scrub::Scrub::default(),
+            dhts: crate::community::dht::Dhts::default(),
         }));
         crate::sys::apps::renew(&peer);
         peer
