@@ -213,7 +213,9 @@ fn perform<T: Takes>(site: &mut Site<T>, now_ms: u64, event: Event, link: LinkId
                 | Act::Timer { .. }
                 | Act::Changed
                 | Act::Fetched { .. }
-                | Act::Presence(_) => {}
+                | Act::Presence(_)
+                | Act::AskFiles { .. }
+                | Act::Files { .. } => {}
             }
         }
     }

@@ -1,4 +1,5 @@
 mod away;
+mod communities;
 mod costs;
 mod devices;
 mod files;

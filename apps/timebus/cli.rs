@@ -11,10 +11,12 @@ use crate::generator::Shape;
 use crate::target::{Target, Versions};
 
 mod app;
+mod community;
 mod keys;
 mod personas;
 
 pub(crate) use app::{App, AppAction};
+pub(crate) use community::{Community, CommunityVerb, RuleArgs, Switch};
 pub(crate) use keys::{Guardians, GuardiansAction, Recover, Rotate};
 pub(crate) use personas::{Personas, PersonasAction};
 
@@ -98,6 +100,7 @@ pub(crate) enum Verb {
     Join(Join),
     Invites(Invites),
     Private(Private),
+    Community(Community),
     Inbox(Inbox),
     Refs(Refs),
     Peers(Peers),
@@ -843,6 +846,7 @@ Examples:
   timebus invite --to /photos --can write --quota 50MB  each of them at most so much
   timebus invite --hello 'Our recipes, come in'         shown before anything was fetched
   timebus invite --to @ada/table --can write            to what Ada let you into, if she let you bring guests
+  timebus invite --to @choir --can member --uses 20     into a community of yours
   timebus invites                                       who took which
 
 Two machines that only meet through the internet need an address of yours in the link: `timebus up --udp` with a
@@ -853,8 +857,8 @@ pub(crate) struct Invite {
     pub(crate) to: Target,
 
     /// What the bearer may do
-    #[arg(long, value_enum, default_value_t = Can::Read)]
-    pub(crate) can: Can,
+    #[arg(long, value_enum, default_value_t = Role::Read)]
+    pub(crate) can: Role,
 
     /// How many may take it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -908,6 +912,17 @@ pub(crate) enum Can {
     Write,
 }
 
+/// What an invite lets its bearer do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Read your space, or the path if it is kept apart.
+    Read,
+    /// The same, and write at and below the path.
+    Write,
+    /// Be a member of the community that --to names.
+    Member,
+}
+
 /// Take an invite: read the space of somebody else, live, and write where you may
 ///
 /// Shows what the invite says and asks. Then it tells what is going on until the first data is here, for 10 s at
@@ -935,6 +950,10 @@ pub(crate) struct Join {
     /// What you call the space [default: what its owner calls himself]
     #[arg(long = "as", value_name = "NAME")]
     pub(crate) name: Option<String>,
+
+    /// The name that you carry in a community [default: what your peer calls itself]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) called: Option<String>,
 
     #[command(flatten, next_help_heading = "For a new home")]
     pub(crate) net: Net,
@@ -1019,9 +1038,16 @@ pub(crate) struct Follow {
 /// Peers say where they are, signed and numbered, to all they are connected to, and those hand it on to others who
 /// read the same. A peer that is not reached where it was is looked for like this by itself.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  timebus find @alice\n  timebus find @alice --json")]
+#[command(after_help = "\
+Looked for in this order: in the address book, by invites, on the local network, by the peers that are connected, by
+members of common communities, in the DHTs of those that you take part in. It says which of these found somebody, and which are off.
+
+Examples:
+  timebus find @alice
+  timebus find Bob@choir                        a member of a community, by the name that he carries there
+  timebus find @alice --json")]
 pub(crate) struct Find {
-    /// Whom: a name, a space or the key of a peer
+    /// Whom: a name, a space, the key of a peer, or NAME@COMMUNITY
     #[arg(value_name = "WHO")]
     pub(crate) who: String,
 }

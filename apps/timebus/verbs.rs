@@ -2,6 +2,7 @@
 
 mod app;
 mod backup;
+mod community;
 mod costs;
 mod devices;
 mod doctor;
@@ -94,6 +95,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Invites(args) => invites::run(context, args).await,
         Verb::Inbox(args) => inbox::run(context, args).await,
         Verb::Refs(args) => inbox::refs(context, args).await,
+        Verb::Community(args) => community::run(context, args).await,
         Verb::Private(args) => private::run(context, args).await,
         Verb::Peers(_) => peers::list(context).await,
         Verb::Find(args) => find::run(context, args).await,

@@ -30,6 +30,7 @@ const FILES: &[(&str, &[u8])] = embed! {
     "elements/app-card.js"
     "elements/apps-page.js"
     "elements/change-history.js"
+    "elements/community-card.js"
     "elements/first-run.js"
     "elements/invites-page.js"
     "elements/join-page.js"

@@ -5,7 +5,7 @@
  * @property {string} payload
  * @property {string} space
  * @property {string} inviter
- * @property {"read" | "write" | "device"} role
+ * @property {"read" | "write" | "device" | "member"} role
  * @property {string} path
  * @property {boolean} is_only whether it is for this path and nothing else of the space
  * @property {number} expires_ms
@@ -14,9 +14,9 @@
  */
 
 const Z32 = "ybndrfg8ejkmcpqxot1uwisza345h769";
-const ROLES = /** @type {const} */ (["read", "write", "device", "read", "write"]);
-/** From this role on, an invite is for one path alone. */
-const ONLY = 3;
+const ROLES = /** @type {const} */ (["read", "write", "device", "read", "write", "member"]);
+/** In these roles, an invite is for one path alone. */
+const ONLY = [3, 4];
 
 /**
  * The invite of the address; the address and the history forget it.
@@ -69,7 +69,7 @@ export function glance(payload) {
       app = text();
       take(32);
     }
-    return { payload, space, role, path, is_only: number_of_role >= ONLY, expires_ms, inviter, app, paint: text() };
+    return { payload, space, role, path, is_only: ONLY.includes(number_of_role), expires_ms, inviter, app, paint: text() };
   } catch {
     return null;
   }

@@ -114,7 +114,7 @@ pub(crate) async fn whole(peer: &Peer, space: Space, hash: BlobHash, len: u64) -
 }
 
 /// Waits until the peer takes part in the network.
-async fn network(peer: &Peer) -> crate::network::Network {
+pub(crate) async fn network(peer: &Peer) -> crate::network::Network {
     loop {
         match peer.network() {
             Some(network) => return network.clone(),

@@ -6,7 +6,7 @@
 //! back what he gave takes it from all of them, and who removes a device removes it there, too.
 
 use timebus_identity::{PublicKey, SecretKey};
-use timebus_store::auth::{Rights, is_narrower};
+use timebus_store::auth::{Held, Rights, is_narrower};
 use timebus_store::grant::{Actions, Audience, Grant};
 use timebus_store::ids::GrantId;
 use timebus_store::pipeline::Space;
@@ -15,9 +15,9 @@ use timebus_store::writer::{Statement, WriteError};
 
 use crate::who::now_ms;
 
-/// What such grants are called, with the first letters of the key that they are for.
-fn label(device: &PublicKey) -> Box<str> {
-    format!("device:{}", &device.to_string()[..16]).into()
+/// What the names of such grants begin with: the first letters of the key that they are for.
+fn label(device: &PublicKey) -> String {
+    format!("device:{}", &device.to_string()[..16])
 }
 
 /// What one of our devices lacks in the space of somebody else, and the grant in whose name it gets it.
@@ -34,9 +34,21 @@ fn lacking(store: &Store, space: Space) -> Vec<(GrantId, Grant)> {
             let depth = held.grant.depth - 1;
             // Who can bring nobody further has no use for that right.
             let actions = if depth == 0 { Actions(held.grant.actions.0 & !Actions::GRANT.0) } else { held.grant.actions };
-            let grant = Grant { audience: Audience::Key(*device), actions, depth, label: label(device), ..held.grant.clone() };
-            let has =
-                rights.grants().any(|(_, other)| other.grant.audience == grant.audience && (other.grant.label == grant.label || other.is_live()));
+            // What is for the own key alone here is for the other device in the same place.
+            let scope = held.scope();
+            let grant = Grant {
+                audience: Audience::Key(*device),
+                scope,
+                actions,
+                depth,
+                label: format!("{}:{}", label(device), &id.to_string()[..8]).into(),
+                ..held.grant.clone()
+            };
+            let is_enough = |other: &Held| {
+                let is_known = other.grant.label.starts_with(&label(device)) || other.is_live();
+                is_known && other.scope().includes(&grant.scope) && other.grant.actions.contains(Actions(actions.0 & !Actions::GRANT.0))
+            };
+            let has = rights.grants().any(|(_, other)| other.grant.audience == grant.audience && is_enough(other));
             if !has && is_narrower(&grant, &held.grant) {
                 lacking.push((*id, grant));
             }
@@ -77,8 +89,7 @@ pub(crate) async fn hand_on(store: &Store) {
 pub async fn take_back(store: &Store, device: &PublicKey) -> Result<(), WriteError> {
     for space in store.spaces().into_iter().filter(|space| !space.is_own()) {
         let Some(rights) = store.rights(&space.key) else { continue };
-        let is_theirs =
-            |held: &timebus_store::auth::Held| held.is_live() && held.grant.audience == Audience::Key(*device) && held.author == store.device();
+        let is_theirs = |held: &Held| held.is_live() && held.grant.audience == Audience::Key(*device) && held.author == store.device();
         let given: Vec<(GrantId, GrantId)> =
             rights.grants().filter(|(_, held)| is_theirs(held)).filter_map(|(id, held)| Some((*id, held.parent?))).collect();
         for (grant, under) in given {

@@ -36,6 +36,8 @@ pub enum Role {
     Write,
     /// Everything, as another device of the owner.
     Device,
+    /// What members of a community may do: read it, carry a name there, and write on its board if its rules say so.
+    Member,
 }
 
 /// An invite, as the link carries it.
@@ -105,6 +107,7 @@ impl Invite {
             (Role::Device, _) => 2,
             (Role::Read, true) => 3,
             (Role::Write, true) => 4,
+            (Role::Member, _) => 5,
         });
         out.bytes(self.path.to_string().as_bytes());
         out.var(self.bytes_max);
@@ -163,6 +166,7 @@ impl Invite {
             2 => (Role::Device, false),
             3 => (Role::Read, true),
             4 => (Role::Write, true),
+            5 => (Role::Member, false),
             _ => return Err(DecodeError::Invalid { field: "role" }.into()),
         };
         let path = Path::parse(input.text(PATH_BYTES_MAX, "path")?)?;

@@ -11,14 +11,15 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, hash, z32};
-use timebus_store::auth::Held;
 use timebus_store::auth::mounts::scope_of;
+use timebus_store::auth::{Held, Rights};
 use timebus_store::grant::{Actions, Audience, Grant, Timelines};
 use timebus_store::ids::GrantId;
 use timebus_store::path::{Path, Segment};
 use timebus_store::store::Store;
 use timebus_store::writer::{Statement, WriteError};
 
+use crate::community;
 use crate::invite::Role;
 use crate::peer::lock;
 use crate::sync::Remote;
@@ -209,7 +210,7 @@ impl Invites {
             is_revoked: false,
             redeemed: Vec::new(),
         };
-        if self.grant(&record, self.store.device()).is_none() {
+        if self.grants(&record, self.store.device()).is_none() {
             return Err(WishError::NotOurs(wish.path.clone()));
         }
         let mut records = lock(&self.records);
@@ -315,12 +316,16 @@ impl Invites {
             // Who was granted before what it says, and did not hear of it, is told.
             return if self.is_granted(&record, device) { Ok(self.space_of(&record)) } else { Err(RedeemError::Invalid) };
         }
-        let (grant, under) = self.grant(&record, device).ok_or(RedeemError::Invalid)?;
+        let grants = self.grants(&record, device).ok_or(RedeemError::Invalid)?;
         let space = self.space_of(&record);
-        match self.state(&space, under, Statement::Redeem { grant, uses_max: record.uses_max }, now_ms).await {
-            Ok(()) => {}
-            Err(WriteError::UsedUp) => return Err(RedeemError::Invalid),
-            Err(error) => return Err(error.into()),
+        for (grant, under) in grants {
+            // Only the first has the label that is counted.
+            let uses_max = if grant.label == label(&id) { record.uses_max } else { u64::MAX };
+            match self.state(&space, under, Statement::Redeem { grant, uses_max }, now_ms).await {
+                Ok(()) => {}
+                Err(WriteError::UsedUp) => return Err(RedeemError::Invalid),
+                Err(error) => return Err(error.into()),
+            }
         }
         let mut records = lock(&self.records);
         if let Some(record) = records.get_mut(&id)
@@ -358,11 +363,10 @@ impl Invites {
         *count <= TRIES_MAX
     }
 
-    /// What an invite promises to a device, and the grant of ours in whose name it is given; none in the own space, where
-    /// this device is the owner's. `None` if it cannot be given, or not any more.
-    fn grant(&self, record: &Record, device: PublicKey) -> Option<(Grant, Option<GrantId>)> {
+    /// What an invite promises to a device, and the grants of ours in whose name it is given; none in the own space, where
+    /// this device is the owner's. `None` if it cannot be given, or not any more. The first has the label of the invite.
+    fn grants(&self, record: &Record, device: PublicKey) -> Option<Vec<(Grant, Option<GrantId>)>> {
         let path = Path::parse(&record.path).ok()?;
-        let scope = scope_of(&path)?;
         let space = self.space_of(record);
         let rights = self.store.rights(&space)?;
         // What was promised is given, or nothing: the path may be kept apart now, or no longer.
@@ -379,7 +383,7 @@ impl Invites {
         }
         let mut grant = Grant {
             audience: Audience::Key(device),
-            scope,
+            scope: scope_of(&path)?,
             timelines: there,
             actions: Actions(actions),
             bytes_max: record.bytes_max,
@@ -389,16 +393,26 @@ impl Invites {
             label: label(&record.id),
         };
         let own = self.store.device();
+        if record.role == Role::Member {
+            let grants = community::membership(&self.store, &space, &grant)?;
+            return grants.into_iter().map(|grant| self.under(&rights, grant)).collect();
+        }
         if record.role == Role::Device {
             // It can do what this device can, and add further ones.
             let own = rights.grant(&rights.device_grant(&own)?)?;
             (grant.actions, grant.timelines, grant.depth) = (Actions::ALL, Timelines::All, own.grant.depth.checked_sub(1)?);
         }
         if space == self.store.space() {
-            return Some((grant, None));
+            return Some(vec![(grant, None)]);
         }
-        // In somebody else's space as much as was promised, or nothing: what is handed on is never more than what one has.
-        let ours = rights.grants().filter(|(_, held)| held.is_live() && held.grant.audience == Audience::Key(own));
+        self.under(&rights, grant).map(|given| vec![given])
+    }
+
+    /// The grant of ours in whose name another can be given in somebody else's space: as much as was promised, or nothing,
+    /// since what is handed on is never more than what one has.
+    fn under(&self, rights: &Rights, grant: Grant) -> Option<(Grant, Option<GrantId>)> {
+        let own = Audience::Key(self.store.device());
+        let ours = rights.grants().filter(|(_, held)| held.is_live() && held.grant.audience == own);
         ours.filter(|(_, held)| held.grant.actions.contains(Actions::GRANT)).find_map(|(id, held)| {
             let parent = &held.grant;
             let limited = |child: u64, parent: u64| if child == 0 { parent } else { child };

@@ -18,6 +18,7 @@ pub mod blobs;
 mod body;
 pub mod byte_range;
 mod cache;
+pub mod community;
 mod computed;
 pub mod devices;
 mod drop;

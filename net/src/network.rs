@@ -14,6 +14,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use timebus_identity::{Keys, PublicKey, SecretKey, Signed, Verified, random_bytes};
+use timebus_store::blobs::BlobHash;
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::inbox::{Inbox, LeaveError};
@@ -91,6 +92,9 @@ pub enum NetworkError {
 #[error("the peer is stopping")]
 pub struct Stopped;
 
+/// A machine, a space, and files of it that the machine says it holds.
+pub(crate) type Holding = (PublicKey, PublicKey, Vec<BlobHash>);
+
 type Question = Box<dyn FnOnce(&Node) + Send>;
 
 enum Command {
@@ -109,16 +113,18 @@ pub struct Network {
     changed: watch::Receiver<u64>,
     fetched: broadcast::Sender<Signed<Change>>,
     heard: broadcast::Sender<Heard>,
+    holdings: broadcast::Sender<Holding>,
     endpoint: Endpoint,
     door: Door,
     invites: Arc<Invites>,
     ledger: Arc<Ledger>,
     inbox: Arc<Inbox>,
     blobs: Fetcher,
+    node_key: Arc<SecretKey>,
 }
 
 /// Asks the node and tells it what happened, without keeping the network alive.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Asker(mpsc::WeakSender<Command>);
 
 impl Asker {
@@ -171,11 +177,13 @@ impl Network {
         if book.public == Some(true) {
             endpoint.use_public(true).await;
         }
+        let node_key = Arc::new(SecretKey::from_seed(*node.seed()));
         let (commands, queue) = mpsc::channel(EVENTS_MAX);
         let (changes, changed) = watch::channel(0);
         let blobs = Fetcher::start(store.clone(), Asker(commands.downgrade()));
         let fetched = broadcast::Sender::new(FETCHED_MAX);
         let heard = broadcast::Sender::new(HEARD_MAX);
+        let holdings = broadcast::Sender::new(HEARD_MAX);
         let node_config = NodeConfig {
             node: node.public(),
             space: store.space(),
@@ -204,6 +212,7 @@ impl Network {
             changes,
             fetched: fetched.clone(),
             heard: heard.clone(),
+            holdings: holdings.clone(),
             timer: None,
             save: None,
             clock: Clock::new(),
@@ -214,7 +223,7 @@ impl Network {
             driver.run(queue, arrivals).await;
             handing_on.abort();
         });
-        Ok(Self { commands, changed, fetched, heard, endpoint, door, invites, ledger, inbox, blobs })
+        Ok(Self { commands, changed, fetched, heard, holdings, endpoint, door, invites, ledger, inbox, blobs, node_key })
     }
 
     /// What gets and gives blobs.
@@ -230,6 +239,16 @@ impl Network {
     /// Who looks at what at other peers.
     pub(crate) fn heard(&self) -> broadcast::Receiver<Heard> {
         self.heard.subscribe()
+    }
+
+    /// The key that this peer's records are signed with.
+    pub(crate) fn node_key(&self) -> &SecretKey {
+        &self.node_key
+    }
+
+    /// What other machines say that they hold.
+    pub(crate) fn holdings(&self) -> broadcast::Receiver<Holding> {
+        self.holdings.subscribe()
     }
 
     /// This peer's place on the network.
@@ -458,6 +477,7 @@ struct Driver {
     changes: watch::Sender<u64>,
     fetched: broadcast::Sender<Signed<Change>>,
     heard: broadcast::Sender<Heard>,
+    holdings: broadcast::Sender<Holding>,
     timer: Option<Instant>,
     save: Option<Instant>,
     clock: Clock,
@@ -617,6 +637,17 @@ impl Driver {
                     // Nobody may be waiting for it any more.
                     let _ = self.fetched.send(change);
                 }
+            }
+            Act::AskFiles { link, space, files } => {
+                let (store, commands) = (self.store.clone(), self.commands.clone());
+                tokio::task::spawn_blocking(move || {
+                    let files = crate::community::holding::held_of(&store, &space, files).unwrap_or_default();
+                    let _ = commands.blocking_send(Command::Event(Event::Files { link, space, files }));
+                });
+            }
+            Act::Files { node, space, files } => {
+                // Nobody may be asking any more.
+                let _ = self.holdings.send((node, space, files));
             }
             Act::Presence(heard) => {
                 // Nobody may be looking here.

@@ -11,7 +11,7 @@ use timebus_identity::{PublicKey, Signed};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 
-use crate::sync::frame::{Code, Feature, NOTICES, NOTICES_MAX, PRESENCE, Provider, RECORDS, Redemption, Taking};
+use crate::sync::frame::{Code, Feature, HOLDINGS, NOTICES, NOTICES_MAX, PRESENCE, Provider, RECORDS, Redemption, Taking};
 use crate::sync::{Config as SessionConfig, End, Input, Output, RedeemAnswer, Remote, Replica, Role, Session, Start};
 
 pub mod book;
@@ -28,7 +28,8 @@ use book::{Book, Follow, Join, RELAYS_MAX, Source};
 use calls::retry_ms;
 pub use event::{Act, Event, Heard};
 use known::World;
-pub use lookup::Found;
+use lookup::By;
+pub use lookup::{Found, Teller};
 use outbox::Outbox;
 pub use status::{PeerState, PeerStatus, SpaceState, SpaceStatus};
 
@@ -66,6 +67,8 @@ const REDEEMS_OF_LINK: u32 = 8;
 /// Seconds until it makes sense for such a newcomer to come back.
 const CROWDED_S: u64 = 60;
 
+/// How long a machine is called of which something is wanted.
+const SEEK_MS: u64 = 2 * 60_000;
 /// Milliseconds until a notice is offered again over the same link to a peer that did not take it.
 const HAND_IN_MS: u64 = 10 * 60_000;
 /// The same if it was busy.
@@ -149,6 +152,12 @@ pub struct Node {
     gathering: BTreeMap<PublicKey, u64>,
     /// Changes that are fetched again, and until when.
     fetches: BTreeMap<TimelineId, (Vec<ChangeId>, u64)>,
+    /// The machines of the members of communities that the owner is in, by their spaces.
+    members: BTreeMap<PublicKey, BTreeSet<PublicKey>>,
+    /// Machines that something is wanted of for now, and until when.
+    seeks: BTreeMap<PublicKey, u64>,
+    /// Who told of records that came since the start.
+    told: BTreeMap<PublicKey, Teller>,
     /// The timelines that are wanted of each space that is.
     plans: BTreeMap<PublicKey, Vec<TimelineId>>,
     /// [`Replica::statements`] when those were made.
@@ -190,6 +199,9 @@ impl Node {
             visits: BTreeMap::new(),
             gathering: BTreeMap::new(),
             fetches: BTreeMap::new(),
+            members: BTreeMap::new(),
+            seeks: BTreeMap::new(),
+            told: BTreeMap::new(),
             plans: BTreeMap::new(),
             statements: 0,
             timer_ms: None,
@@ -240,7 +252,7 @@ impl Node {
                 let extra_bytes = (EXTRA_BYTES - lent.min(EXTRA_BYTES)).min(LINK_EXTRA_BYTES);
                 config.extra_bytes = extra_bytes;
                 config.addresses = self.addresses.iter().take(crate::sync::frame::ADDRESSES_MAX).cloned().collect();
-                config.features = [NOTICES, PRESENCE, RECORDS].map(|id| Feature { id, required: false }).to_vec();
+                config.features = [NOTICES, PRESENCE, RECORDS, HOLDINGS].map(|id| Feature { id, required: false }).to_vec();
                 let own = if node.is_some() { self.config.node } else { zero };
                 let start = Start { config, role, binding, node: own, remote_node: node.unwrap_or(zero), nonce, prove, now_ms };
                 let (session, outputs) = Session::new(start);
@@ -428,6 +440,38 @@ impl Node {
                 }
                 acts.extend([Act::Save, Act::Changed]);
             }
+            Event::Community { space, membership } => {
+                let is_known = self.book.communities.get(&space) == membership.as_ref();
+                match membership {
+                    Some(membership) => drop(self.book.communities.insert(space, membership)),
+                    None => drop(self.book.communities.remove(&space)),
+                }
+                if !is_known {
+                    self.renew_record(now_ms, &mut acts);
+                    acts.extend([Act::Save, Act::Changed]);
+                }
+            }
+            Event::AskFiles { node, space, files } => {
+                let link = self.links.iter().find(|(_, linked)| linked.node == Some(node) && linked.session.is_agreed(HOLDINGS));
+                if let Some(link) = link.map(|(link, _)| *link) {
+                    self.drive(link, Input::AskFiles(space, files), now_ms, store, &mut acts);
+                }
+            }
+            Event::Files { link, space, files } => self.drive(link, Input::Files(space, files), now_ms, store, &mut acts),
+            Event::Learned { space, record } => self.records_came(By::Dht(space), vec![*record], now_ms, store, &mut acts),
+            Event::Seek { nodes } => {
+                let own = self.config.node;
+                for node in nodes.into_iter().filter(|node| *node != own) {
+                    if self.seeks.insert(node, now_ms + SEEK_MS).is_none() && !self.is_linked(&node) {
+                        self.ask_around(node, now_ms, store, &mut acts);
+                        let call = self.calls.entry(node).or_default();
+                        if !call.is_calling {
+                            (call.next_ms, call.attempts) = (now_ms, 0);
+                        }
+                    }
+                }
+            }
+            Event::Members { space, nodes } => self.members_are(space, nodes, now_ms, store, &mut acts),
             Event::Public { is_allowed } => {
                 self.book.public = Some(is_allowed);
                 acts.extend([Act::Save, Act::Changed]);
@@ -576,8 +620,20 @@ impl Node {
                         acts.push(Act::Presence(Heard { timeline, path, by, device, seats }));
                     }
                 }
-                Output::Records(records) => self.records_came(link, records, now_ms, store, acts),
+                Output::Records(records) => self.records_came(By::Link(link), records, now_ms, store, acts),
                 Output::AskRecords(keys) => self.answer_records(link, &keys, now_ms, store, acts),
+                Output::AskFiles(space, files) => {
+                    // Who may not have the space learns nothing of what is in it.
+                    let [_, main] = core(&space);
+                    if linked.remote.as_ref().is_some_and(|remote| store.may_sync(remote, &space, &main).unwrap_or(false)) {
+                        acts.push(Act::AskFiles { link, space, files });
+                    }
+                }
+                Output::Files(space, files) => {
+                    if let Some(node) = linked.node {
+                        acts.push(Act::Files { node, space, files });
+                    }
+                }
                 Output::Providers { timeline, providers } => self.introduced(&timeline, providers, now_ms, acts),
                 Output::Penalty { points, fault } => {
                     linked.points = linked.points.saturating_add(points);

@@ -133,6 +133,7 @@ pub struct Inner {
     pub(crate) uses: Arc<crate::blobs::cache::Uses>,
     pub(crate) scrub: crate::scrub::Scrub,
     pub(crate) personas: Personas,
+    pub(crate) dhts: crate::community::dht::Dhts,
 }
 
 /// A port of one app, and its alias.
@@ -213,6 +214,7 @@ impl Peer {
             uses: Arc::default(),
             scrub: crate::scrub::Scrub::default(),
             personas: Personas::default(),
+            dhts: crate::community::dht::Dhts::default(),
         }));
         let weak = peer.weak();
         peer.0.apps.beside(move || {

@@ -88,6 +88,9 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(crate::blobs::collect(peer.clone()));
     tasks.spawn(crate::blobs::wishes::keep(peer.clone()));
+    tasks.spawn(crate::community::keeping::keep(peer.clone()));
+    tasks.spawn(crate::community::holding::keep(peer.clone()));
+    tasks.spawn(crate::community::dht::keep(peer.clone()));
     let (accepted, mut incoming) = tokio::sync::mpsc::channel(64);
     let accept = |listener: TcpListener, app: Option<Arc<str>>| {
         let accepted = accepted.clone();

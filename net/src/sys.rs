@@ -32,7 +32,7 @@ use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
 /// What `/.sys` has to read.
-const PARTS: [&str; 26] = [
+const PARTS: [&str; 27] = [
     "status",
     "metrics",
     "blobs",
@@ -41,6 +41,7 @@ const PARTS: [&str; 26] = [
     "diff",
     "peers",
     "spaces",
+    "communities",
     "invites",
     "devices",
     "guardians",
@@ -90,11 +91,13 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
 }
 
 pub(crate) mod apps;
+pub(crate) mod communities;
 mod costs;
 mod files;
 mod find;
 pub(crate) mod network;
 mod personas;
+mod placement;
 mod raw;
 mod rights;
 mod succession;
@@ -165,6 +168,9 @@ pub(crate) async fn act(
         return answer.map(|value| answer_json(&value));
     }
     if let Some(answer) = files::answer(peer, &head.method, &parts, body).await {
+        return answer.map(|value| answer_json(&value));
+    }
+    if let Some(answer) = communities::answer(peer, &head.method, &parts, query, body).await {
         return answer.map(|value| answer_json(&value));
     }
     if let Some(answer) = rights::answer(peer, &head.method, &parts, query, body).await {

@@ -18,6 +18,7 @@ pub mod codec;
 pub mod engine;
 pub mod feed;
 pub mod fold;
+pub mod founding;
 pub mod grant;
 pub mod ids;
 pub mod inbox;

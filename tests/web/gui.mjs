@@ -79,6 +79,16 @@ await withBrowser(async (browser) => {
   await b.getByText("up to date, changes come at once").waitFor();
   await shot(b, "gui-people");
   await accessible(b, "people");
+
+  // A community of his own, with a notice on its board.
+  await b.getByLabel("What the new community is called").fill("Our choir");
+  await b.getByRole("button", { name: "Found a community" }).click();
+  await b.getByText(/you organize it as .*; 1 member/).waitFor();
+  await b.getByLabel("A notice for the board").fill("No singing this week");
+  await b.getByRole("button", { name: "Put on the board" }).click();
+  await b.getByText("No singing this week").waitFor();
+  await shot(b, "gui-communities");
+  await accessible(b, "communities");
   await until("she sees who came", async () => (await http(alice, "/.sys/invites")).json().invites[0].uses === 1);
   await a.reload();
   await a.getByText("used 1 time").waitFor();

@@ -190,7 +190,7 @@ pub(crate) async fn install(context: &Context, from: &str, yes: bool, alias: Opt
                 return Err(Failure::usage("this invite brings no app").fix("take it with `timebus join LINK`").into());
             };
             let source = json!({"space": format!("@{}/{name}", invite.space)});
-            let join = crate::cli::Join { link: from.to_owned(), yes, name: None, net: crate::cli::Net::default() };
+            let join = crate::cli::Join { link: from.to_owned(), yes, name: None, called: None, net: crate::cli::Net::default() };
             crate::verbs::join::run(context, join).await?;
             source
         }

@@ -32,11 +32,19 @@ pub(crate) async fn run(context: &Context, args: Find) -> anyhow::Result<()> {
             out.line(format!("  known    {}", list(book, "addresses")))?;
         }
     }
-    let asked = number(&found, "asked").unwrap_or(0);
-    out.note(match (nodes.is_empty(), asked) {
-        (true, 0) => "nothing is known, and nobody is connected who could be asked".to_owned(),
-        (true, asked) => format!("nothing is known, also to the {asked} peers that were asked"),
-        (false, asked) => format!("asked      {asked} peers that are connected"),
-    });
+    let ways = items(&found, "ways");
+    if nodes.is_empty() && !ways.iter().any(is_found) {
+        out.note("nothing is known of where that is");
+    }
+    out.note("looked for, in this order:");
+    for way in ways {
+        let mark = if is_found(way) { "found" } else { "-" };
+        out.note(format!("  {:<16} {mark:<6} {}", printable(text(way, "way").unwrap_or("?")), printable(text(way, "words").unwrap_or(""))));
+    }
     Ok(())
+}
+
+/// Whether a way led to whom was looked for.
+fn is_found(way: &Json) -> bool {
+    member(way, "found") == Some(&Json::Bool(true))
 }

@@ -8,7 +8,7 @@ use serde_json::{Value as Serde, json};
 
 use crate::Context;
 use crate::amounts::Lifetime;
-use crate::cli::{Answer, Can, Invite};
+use crate::cli::{Answer, Invite, Role};
 use crate::client::{JSON, Request, open_running};
 use crate::clock::{now_ms, span, utc};
 use crate::home::quoted_text;
@@ -17,8 +17,9 @@ use crate::value::{Json, compact, items, member, number, string, text};
 
 pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
     let role = match args.can {
-        Can::Read => "read",
-        Can::Write => "write",
+        Role::Read => "read",
+        Role::Write => "write",
+        Role::Member => "member",
     };
     let (space, path) = args.to.split();
     let path = path.to_string();
@@ -41,8 +42,9 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
         false => "read all of your space that is not kept apart, and everything new in it".to_owned(),
     };
     let may = match args.can {
-        Can::Read => reading,
-        Can::Write => format!("{reading}, and {}", writing(&path, args.quota)),
+        Role::Read => reading,
+        Role::Member => "be a member of this community: read all of it, carry a name there, and write on its board if its rules say so".to_owned(),
+        Role::Write => format!("{reading}, and {}", writing(&path, args.quota)),
     };
     let mut words = vec![format!("for        {}, {}", bearers(args.uses), until(&made)), format!("may        {may}")];
     if !args.to.is_root() && !only {

@@ -39,7 +39,7 @@ pub(crate) async fn run(context: &Context, args: Join) -> anyhow::Result<()> {
     }
     match invite.role {
         Role::Device => become_device(context, &args, &invite).await,
-        Role::Read | Role::Write => join(context, &args, &invite).await,
+        Role::Read | Role::Write | Role::Member => join(context, &args, &invite).await,
     }
 }
 
@@ -55,6 +55,10 @@ fn card(invite: &Invite) -> Vec<String> {
             Role::Read => format!("may    you may {}", reading(invite)),
             Role::Write => {
                 format!("may    you may {}, and {}", reading(invite), writing(&printable(&invite.path.to_string()), Some(invite.bytes_max)))
+            }
+            Role::Member => {
+                "may    you become a member of this community: read all of it, carry a name there, and write on its board if its rules say so"
+                    .to_owned()
             }
             Role::Device => "may    the new home becomes a device of its owner and may do everything he can".to_owned(),
         },
@@ -72,7 +76,13 @@ fn card(invite: &Invite) -> Vec<String> {
         lines.push("says".to_owned());
         lines.extend(printable(&invite.paint).lines().map(|line| format!("       {line}")));
     }
-    lines.push("gives  its owner learns your name, key and addresses; nothing of yours can be read or written".to_owned());
+    lines.push(
+        match invite.role {
+            Role::Member => "gives  its members learn the name you carry there, your key and your addresses; nothing of yours can be read or written",
+            _ => "gives  its owner learns your name, key and addresses; nothing of yours can be read or written",
+        }
+        .to_owned(),
+    );
     lines
 }
 
@@ -151,7 +161,7 @@ async fn join(context: &Context, args: &Join, invite: &Invite) -> anyhow::Result
     let (mut session, mut client) = open_running(context).await?;
     confirm(context, args, invite)?;
     let out = context.out;
-    let body = json!({"link": args.link, "confirm": true, "petname": args.name}).to_string();
+    let body = json!({"link": args.link, "confirm": true, "petname": args.name, "name": args.called}).to_string();
     let begun = Instant::now();
     let mut looking = session.connect().await?;
     let mut progress = Progress { out, last: String::new() };
@@ -221,7 +231,10 @@ fn tell(context: &Context, invite: &Invite, status: &Json, at: &str) -> anyhow::
         return Ok(());
     }
     if is_live {
-        out.line(format!("connected: the space of {name} is here as {at}"))?;
+        match invite.role {
+            Role::Member => out.line(format!("connected: you are a member of {at}"))?,
+            _ => out.line(format!("connected: the space of {name} is here as {at}"))?,
+        }
     } else {
         out.line(format!("waiting for {name}: {}", of_space(status, now_ms())))?;
         problem(status).iter().for_each(|line| out.note(format!("           {line}")));

@@ -67,6 +67,20 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {string} [problem]
  */
 /**
+ * A community that the owner is in.
+ * @typedef {object} Community
+ * @property {string} community its key
+ * @property {string | null} title
+ * @property {string | null} petname
+ * @property {{ about: string, board: string } | null} rules
+ * @property {"organizer" | "member" | "waiting" | "removed"} you
+ * @property {string | null} name the name that the owner carries there
+ * @property {number} members
+ * @property {number} connected
+ */
+/** @typedef {{ name: string, key: string, you: boolean, organizer: boolean, connected: boolean, seen_ms: number, stores: number }} Member */
+/** @typedef {{ path: string, text: string, at_ms: number | null, by: string | null, you: boolean }} Notice */
+/**
  * Another peer.
  * @typedef {object} Neighbour
  * @property {string} id
@@ -367,6 +381,36 @@ export class Peer {
   /** @returns {Promise<Space[]>} */
   async spaces() {
     return (await this.#json("/.sys/spaces")).spaces;
+  }
+
+  /** The communities that the owner is in. @returns {Promise<Community[]>} */
+  async communities() {
+    return (await this.#json("/.sys/communities")).communities;
+  }
+
+  /** Who is in a community. @param {string} key @returns {Promise<Member[]>} */
+  async members(key) {
+    return (await this.#json(`/.sys/communities/${key}/members`)).members;
+  }
+
+  /** The latest notices of a community. @param {string} key @returns {Promise<{ notices: Notice[], may_write: boolean }>} */
+  board(key) {
+    return this.#json(`/.sys/communities/${key}/board?limit=5`);
+  }
+
+  /** @param {string} key @param {string} text */
+  post(key, text) {
+    return this.#post(`/.sys/communities/${key}/board`, { text });
+  }
+
+  /** @param {string} title */
+  foundCommunity(title) {
+    return this.#post("/.sys/communities", { title });
+  }
+
+  /** @param {string} key */
+  leaveCommunity(key) {
+    return this.#post(`/.sys/communities/${key}/leave`, {});
   }
 
   /** How the peer is: what is stored, the room for it, and the network. */

@@ -51,13 +51,19 @@ export class JoinPage extends HTMLElement {
             {},
             glance.is_only
               ? `You may read ${glance.path} and everything new in it, and nothing else of their space.`
-              : "You may read all of their space that is not kept apart, and everything new in it.",
+              : glance.role === "member"
+                ? "You become a member of this community: you read all of it, carry a name there, and write on its board if its rules say so."
+                : "You may read all of their space that is not kept apart, and everything new in it.",
           ),
           glance.role === "write"
             ? h("li", {}, `You may write ${glance.path === "/" ? "everywhere in it" : `at ${glance.path} and below`}.`)
             : "",
           glance.role === "device" ? h("li", {}, "Your new machine becomes one of theirs.") : "",
-          h("li", {}, "They learn your name, key and address. Nothing of yours can be read or written."),
+          h(
+            "li",
+            {},
+            `${glance.role === "member" ? "Its members" : "They"} learn your name, key and address. Nothing of yours can be read or written.`,
+          ),
         ),
         h(
           "p",

@@ -1,16 +1,20 @@
 import { hrefOf, hrefOfPage } from "../api/peer.js";
-import { h } from "../dom.js";
+import { h, make } from "../dom.js";
+import { CommunityCard } from "./community-card.js";
 import { ago, size } from "../words.js";
 import { LivePage } from "./live-page.js";
 
 /** @typedef {import("../api/peer.js").Space} Space */
 /** @typedef {import("../api/peer.js").Neighbour} Neighbour */
 
-/** @typedef {{ spaces: Space[], neighbours: Neighbour[], costs: import("../api/peer.js").Cost[], muted: string[] }} Shown */
+/** @typedef {import("./community-card.js").Known} Known */
+
+/** @typedef {{ spaces: Space[], neighbours: Neighbour[], costs: import("../api/peer.js").Cost[], muted: string[], communities: Known[] }} Shown */
 
 /** Whose spaces are here, how they are, and what you call them. @extends {LivePage<Shown>} */
 export class PeoplePage extends LivePage {
   #people = h("ul", { class: "rows" });
+  #communities = h("ul", { class: "rows" });
   #peers = h("ul", { class: "rows" });
   /** @type {Map<string, import("../api/peer.js").Cost>} */
   #costs = new Map();
@@ -18,7 +22,7 @@ export class PeoplePage extends LivePage {
   #muted = new Set();
 
   get parts() {
-    return ["spaces", "peers", "costs"];
+    return ["spaces", "peers", "costs", "communities"];
   }
 
   frame() {
@@ -30,6 +34,14 @@ export class PeoplePage extends LivePage {
         "Whoever’s invite you took. What they share is kept on this machine, so it stays readable when they are away.",
       ),
       this.#people,
+      h("h2", {}, "Communities"),
+      h(
+        "p",
+        { class: "soft" },
+        "Spaces of many people, with a board. In each you carry a name of its own; its members keep all of it, and find each other through it.",
+      ),
+      this.#communities,
+      this.#founding(),
       h("h2", {}, "Machines"),
       h(
         "p",
@@ -42,18 +54,27 @@ export class PeoplePage extends LivePage {
 
   /** @param {import("../api/peer.js").Peer} peer */
   async read(peer) {
-    const [spaces, neighbours, costs, muted] = await Promise.all([
+    const [spaces, neighbours, costs, muted, all] = await Promise.all([
       peer.spaces(),
       peer.neighbours(),
       peer.costs().catch(() => []),
       peer.muted(),
+      peer.communities().catch(() => []),
     ]);
-    return { spaces, neighbours, costs, muted };
+    const know = async (/** @type {import("../api/peer.js").Community} */ community) => ({
+      community,
+      members: await peer.members(community.community).catch(() => []),
+      board: await peer.board(community.community).catch(() => ({ notices: [], may_write: false })),
+    });
+    const communities = await Promise.all(all.map(know));
+    const keys = new Set(all.map(({ community }) => community));
+    return { spaces: spaces.filter(({ space }) => !keys.has(space)), neighbours, costs, muted, communities };
   }
 
   /** @param {Shown} shown */
-  draw({ spaces, neighbours, costs, muted }) {
+  draw({ spaces, neighbours, costs, muted, communities }) {
     this.#muted = new Set(muted);
+    this.#drawCommunities(communities);
     this.#costs = new Map(costs.map((cost) => [cost.key, cost]));
     const invite = h(
       "li",
@@ -68,6 +89,24 @@ export class PeoplePage extends LivePage {
         ? neighbours.map((neighbour) => row(neighbour))
         : [h("li", { class: "soft" }, "No other machine is known.")]),
     );
+  }
+
+  /** @param {Known[]} communities */
+  #drawCommunities(communities) {
+    const card = (/** @type {Known} */ known) => h("li", { class: "card" }, make(CommunityCard, { page: this, known }));
+    const none = h("li", { class: "soft" }, "You are in none yet.");
+    this.#communities.replaceChildren(...(communities.length > 0 ? communities.map(card) : [none]));
+  }
+
+  #founding() {
+    const title = h("input", { type: "text", maxLength: 64, "aria-label": "What the new community is called", placeholder: "Our choir" });
+    const found = async (/** @type {Event} */ event) => {
+      event.preventDefault();
+      if (!title.value.trim()) return;
+      await this.do(() => this.peer?.foundCommunity(title.value.trim()));
+      title.value = "";
+    };
+    return h("form", { class: "buttons", onsubmit: found }, title, h("button", {}, "Found a community"));
   }
 
   /** @param {Space} space */

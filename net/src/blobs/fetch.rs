@@ -56,6 +56,7 @@ pub(crate) struct Fetcher {
     control: mpsc::UnboundedSender<Control>,
     settled: Arc<Notify>,
     wishes: Wishes,
+    asker: Asker,
 }
 
 enum Control {
@@ -162,7 +163,7 @@ impl Fetcher {
         let actor = Actor {
             exchange: Exchange::new(seed),
             store,
-            asker,
+            asker: asker.clone(),
             control: control.clone(),
             links: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -174,7 +175,7 @@ impl Fetcher {
             wishes: wishes.clone(),
         };
         tokio::spawn(actor.run(frame_queue, control_queue));
-        Self { frames, control, settled, wishes }
+        Self { frames, control, settled, wishes, asker }
     }
 
     /// What the owner wants of the files of others.
@@ -211,6 +212,14 @@ impl Fetcher {
     pub(crate) async fn fetch(&self, store: &Store, space: Space, hash: BlobHash, len: u64) -> Result<Option<Fetch>, SaveError> {
         let Some(blobs) = store.blobs().cloned() else { return Ok(None) };
         let timeline = store.timeline(space);
+        let (of, asker) = (store.clone(), self.asker.clone());
+        // Those with whom it is placed may not be connected.
+        tokio::task::spawn_blocking(move || {
+            let nodes = crate::community::holding::who_has(&of, space, &hash, crate::who::now_ms()).unwrap_or_default();
+            if !nodes.is_empty() {
+                asker.tell(Event::Seek { nodes });
+            }
+        });
         let partial = tokio::task::spawn_blocking(move || blobs.fetch(hash, len, &timeline)).await;
         let partial = Arc::new(partial.map_err(|error| SaveError::Io(std::io::Error::other(error)))??);
         let (reply, answer) = oneshot::channel();

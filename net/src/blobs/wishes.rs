@@ -3,7 +3,7 @@
 //! A *pin* is a path: all files at and below it are fetched, also those that come later, and stay. A space that is *kept
 //! back* is served from here to the owner's own devices alone. Both are wishes of this peer, kept in `files.json`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::path::{Path as File, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -48,6 +48,8 @@ pub(crate) struct Wishes(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    /// Files that this peer holds for communities.
+    placed: Mutex<HashSet<BlobHash>>,
     file: PathBuf,
     settings: Mutex<Settings>,
     changed: Notify,
@@ -82,7 +84,7 @@ impl Wishes {
             }),
             Err(_) => Settings::default(),
         };
-        Self(Arc::new(Inner { file, settings: Mutex::new(settings), changed: Notify::new() }))
+        Self(Arc::new(Inner { placed: Mutex::default(), file, settings: Mutex::new(settings), changed: Notify::new() }))
     }
 
     /// Those of a peer.
@@ -147,8 +149,16 @@ impl Wishes {
         Ok(answer)
     }
 
-    /// Whether a file is named at or below a pin.
+    /// These are the files that this peer holds for communities, instead of those before.
+    pub(crate) fn place(&self, files: HashSet<BlobHash>) {
+        *lock(&self.0.placed) = files;
+    }
+
+    /// Whether a file is held for a community, or named at or below a pin.
     pub(crate) fn is_pinned(&self, store: &Store, rows: &Committed, hash: &BlobHash) -> Result<bool, StorageError> {
+        if lock(&self.0.placed).contains(hash) {
+            return Ok(true);
+        }
         let pins = self.pins();
         if pins.is_empty() {
             return Ok(false);

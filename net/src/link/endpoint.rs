@@ -111,6 +111,7 @@ pub(super) struct Inner {
     /// Relays that may be contacted.
     relays_allowed: Mutex<BTreeSet<RelayUrl>>,
     addresses: watch::Receiver<Vec<Address>>,
+    lan: Option<LanLookup>,
     lan_problem: Option<String>,
     tasks: Vec<AbortHandle>,
 }
@@ -137,7 +138,8 @@ impl Endpoint {
         let accepting = transport(config.silence_max, 1)?;
         let calling = transport(config.silence_max, 0)?;
         let relays_allowed = Mutex::new(config.relays.iter().cloned().collect());
-        let mut inner = Inner { node: key.public(), iroh: None, calling, relays_allowed, addresses, lan_problem: None, tasks: Vec::new(), config };
+        let mut inner =
+            Inner { node: key.public(), iroh: None, calling, relays_allowed, addresses, lan: None, lan_problem: None, tasks: Vec::new(), config };
         if inner.config.is_offline {
             return Ok(Self(Arc::new(inner)));
         }
@@ -148,7 +150,10 @@ impl Endpoint {
         };
         if let Some(service) = inner.config.lan.as_deref().filter(|_| inner.config.is_direct) {
             match (LanLookup::start(service, bound.id()), bound.address_lookup()) {
-                (Ok(lan), Ok(lookup)) => lookup.add(lan),
+                (Ok(lan), Ok(lookup)) => {
+                    lookup.add(lan.clone());
+                    inner.lan = Some(lan);
+                }
                 (Ok(_), Err(error)) => inner.lan_problem = Some(format!("{error:#}")),
                 (Err(problem), _) => inner.lan_problem = Some(problem),
             }
@@ -191,6 +196,13 @@ impl Endpoint {
     #[must_use]
     pub fn lan_problem(&self) -> Option<&str> {
         self.0.lan_problem.as_deref()
+    }
+
+    /// Where a peer says on the local network that it is, if it does within the time. `None` if that is not asked.
+    pub async fn nearby(&self, node: &PublicKey, patience: Duration) -> Option<Vec<Address>> {
+        let lan = self.0.lan.as_ref()?;
+        let id = iroh::EndpointId::from_bytes(node.as_bytes()).ok()?;
+        Some(lan.find(id, patience).await.into_iter().map(Address::Direct).collect())
     }
 
     /// How the relays are that others may reach us through.

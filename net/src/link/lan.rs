@@ -3,6 +3,9 @@
 //! What is heard there anybody can have said. It is taken for a hint where a peer might be, never for a relay: a
 //! neighbour shall not choose which servers we contact.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use iroh::address_lookup::{AddrFilter, AddressLookup, EndpointData, EndpointInfo, Error, Item};
@@ -13,7 +16,7 @@ use iroh_mdns_address_lookup::MdnsAddressLookup;
 const ADDRESSES_MAX: usize = 16;
 
 /// Says where this peer is, and looks for others.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LanLookup(MdnsAddressLookup);
 
 impl LanLookup {
@@ -25,6 +28,17 @@ impl LanLookup {
     pub(super) fn start(service: &str, id: EndpointId) -> Result<Self, String> {
         let mdns = MdnsAddressLookup::builder().service_name(service).addr_filter(AddrFilter::ip_only()).build(id);
         mdns.map(Self).map_err(|error| format!("{error:#}"))
+    }
+}
+
+impl LanLookup {
+    /// Where a peer says on the local network that it is, if it does within the time.
+    pub(super) async fn find(&self, id: EndpointId, patience: Duration) -> Vec<SocketAddr> {
+        let Some(mut found) = self.resolve(id) else { return Vec::new() };
+        match tokio::time::timeout(patience, found.next()).await {
+            Ok(Some(Ok(item))) => item.endpoint_info().ip_addrs().copied().collect(),
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use timebus_identity::PublicKey;
 use timebus_store::ids::TimelineId;
 
 use super::records::Records;
+use crate::community::Membership;
 use crate::sync::Cursor;
 
 /// Most peers that are remembered; those introduced by others are forgotten first.
@@ -112,6 +113,9 @@ pub struct Book {
     /// Whether the owner allows public relays; nothing if he was not asked yet.
     #[serde(default)]
     pub public: Option<bool>,
+    /// What the owner is in communities, by their spaces.
+    #[serde(default, with = "by_key")]
+    pub communities: BTreeMap<PublicKey, Membership>,
     /// Where peers say they are.
     #[serde(default)]
     pub records: Records,

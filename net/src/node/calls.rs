@@ -55,6 +55,8 @@ impl Node {
         for space in self.outbox.spaces() {
             all.extend(self.holders(&space));
         }
+        // Of whom nothing is known cannot be called, but for the local network.
+        all.extend(self.seeks.keys().filter(|node| self.book.contacts.contains_key(node)));
         all.extend(self.book.joins.values().filter(|join| join.token.is_some()).map(|join| join.node));
         let is_device = |contact: &Contact| contact.source == Source::Device || contact.space == Some(self.config.space);
         all.extend(self.book.contacts.iter().filter(|(_, contact)| is_device(contact)).map(|(id, _)| *id));
@@ -84,6 +86,7 @@ impl Node {
     pub(super) fn keep_time(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
         self.bans.retain(|_, until| *until > now_ms);
         self.gathering.retain(|_, until| *until > now_ms);
+        self.seeks.retain(|_, until| *until > now_ms);
         let over: Vec<PublicKey> = self.visits.iter().filter(|(_, until)| **until <= now_ms).map(|(space, _)| *space).collect();
         for space in over {
             self.visits.remove(&space);

@@ -2,12 +2,14 @@
 
 use bytes::Bytes;
 use timebus_identity::{PublicKey, Signed, Verified};
+use timebus_store::blobs::BlobHash;
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::path::Path;
 
 use super::LinkId;
 use super::outbox::Sent;
+use crate::community::Membership;
 use crate::record::PeerRecord;
 use crate::sync::frame::{Seat, Taking};
 use crate::sync::{Binding, Prove, RedeemAnswer, Remote, Role, Stored};
@@ -196,6 +198,50 @@ pub enum Event {
         /// The name.
         name: String,
     },
+    /// The owner is a member of a community, or no longer.
+    Community {
+        /// Which.
+        space: PublicKey,
+        /// What he is there.
+        membership: Option<Membership>,
+    },
+    /// These are the machines of the members of a community that the owner is in.
+    Members {
+        /// Which.
+        space: PublicKey,
+        /// Their node keys.
+        nodes: Vec<PublicKey>,
+    },
+    /// A machine is to be asked which of these files of a space it holds, if it is connected.
+    AskFiles {
+        /// Its node key.
+        node: PublicKey,
+        /// The space that names them.
+        space: PublicKey,
+        /// Their hashes, ascending; at most 256.
+        files: Vec<BlobHash>,
+    },
+    /// Answers [`Act::AskFiles`].
+    Files {
+        /// On which link.
+        link: LinkId,
+        /// The space that names them.
+        space: PublicKey,
+        /// Those that are here.
+        files: Vec<BlobHash>,
+    },
+    /// The DHT of a community has this record, unchecked.
+    Learned {
+        /// The community.
+        space: PublicKey,
+        /// The record.
+        record: Box<Signed<PeerRecord>>,
+    },
+    /// Something is wanted of these machines: they are called for a while.
+    Seek {
+        /// Their node keys.
+        nodes: Vec<PublicKey>,
+    },
     /// The owner allows public relays, or no longer.
     Public {
         /// Whether.
@@ -283,6 +329,24 @@ pub enum Act {
         notices: Vec<Signed<Change>>,
         /// Who.
         remote: Remote,
+    },
+    /// Somebody who may have a space asks which of these files, that it may name, are here whole.
+    AskFiles {
+        /// On which link.
+        link: LinkId,
+        /// The space.
+        space: PublicKey,
+        /// Their hashes.
+        files: Vec<BlobHash>,
+    },
+    /// A machine says that it holds these files of a space.
+    Files {
+        /// Its node key.
+        node: PublicKey,
+        /// The space.
+        space: PublicKey,
+        /// Their hashes.
+        files: Vec<BlobHash>,
     },
     /// Somebody looks at a path at another peer, or it asks who does here.
     Presence(Heard),

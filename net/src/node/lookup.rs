@@ -2,7 +2,10 @@
 //! reached where he was.
 //!
 //! Looked in is, in this order: the address book with what invites said, the own network (the endpoint does that on
-//! every call), and then what the peers that one is connected to know.
+//! every call), then what the peers that one is connected to know, and what members of a common community do, who hold
+//! each other's records and hand on what is new of them.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use timebus_identity::{PublicKey, Signed, Verified};
 
@@ -10,7 +13,7 @@ use super::book::{Contact, Source};
 use super::introductions::VIA_MAX;
 use super::records::Taken;
 use super::{Act, Node, believable, core, id_of, speaks_for};
-use crate::record::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, NODES_MAX, PeerRecord};
+use crate::record::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, COMMUNITIES_MAX, NODES_MAX, PeerRecord};
 use crate::sync::frame::{ASKED_MAX, RECORDS, RECORDS_OF_FRAME_MAX};
 use crate::sync::{Input, Remote, Replica};
 
@@ -19,6 +22,36 @@ use super::LinkId;
 /// What a record costs that its peer did not sign.
 const FORGED_POINTS: u32 = 64;
 
+/// Members whose records one member is asked for on a new link, in frames of [`ASKED_MAX`].
+const ASKED_OF_MEMBER_MAX: usize = 4 * ASKED_MAX;
+
+/// Who told where somebody is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Teller {
+    /// He himself.
+    Himself,
+    /// A peer that is connected.
+    Connected(PublicKey),
+    /// A member of a community that all three are in.
+    Member {
+        /// Which.
+        space: PublicKey,
+        /// The member's machine.
+        node: PublicKey,
+    },
+    /// The DHT of a community.
+    Dht(PublicKey),
+}
+
+/// By which way records have come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum By {
+    /// Over a link.
+    Link(LinkId),
+    /// From the DHT of a community.
+    Dht(PublicKey),
+}
+
 /// What is known of where somebody is.
 #[derive(Clone, Debug, Default)]
 pub struct Found {
@@ -26,8 +59,12 @@ pub struct Found {
     pub contacts: Vec<(PublicKey, Contact, bool)>,
     /// Their own words.
     pub records: Vec<Verified<PeerRecord>>,
+    /// Who told of these, by node key; of those that were remembered from before the start nobody did.
+    pub told: BTreeMap<PublicKey, Teller>,
     /// How many peers can be asked for more.
     pub asked: usize,
+    /// How many of them are members of a common community, by that.
+    pub members: BTreeMap<PublicKey, usize>,
 }
 
 impl Node {
@@ -36,11 +73,61 @@ impl Node {
     pub fn find(&self, key: &PublicKey) -> Found {
         let is_meant = |id: &PublicKey, contact: &Contact| id == key || contact.space == Some(*key);
         let contacts = self.book.contacts.iter().filter(|(id, contact)| is_meant(id, contact));
+        let records: Vec<Verified<PeerRecord>> = self.records_of(key).cloned().collect();
+        let told = records.iter().filter_map(|record| Some((record.node, *self.told.get(&record.node)?))).collect();
+        let asked = self.askable_for(key);
+        let in_common = |space: &PublicKey, nodes: &BTreeSet<PublicKey>| {
+            let linked = self.links.iter().filter(|(link, linked)| asked.contains(link) && linked.node.is_some_and(|node| nodes.contains(&node)));
+            (nodes.contains(key) || self.records_of(key).any(|record| nodes.contains(&record.node))).then(|| (*space, linked.count()))
+        };
         Found {
             contacts: contacts.map(|(id, contact)| (*id, contact.clone(), self.is_linked(id))).collect(),
-            records: self.records_of(key).cloned().collect(),
-            asked: self.askable().len(),
+            records,
+            told,
+            asked: asked.len(),
+            members: self.members.iter().filter_map(|(space, nodes)| in_common(space, nodes)).collect(),
         }
+    }
+
+    /// What this peer says of itself.
+    #[must_use]
+    pub fn own_word(&self) -> Option<&Verified<PeerRecord>> {
+        self.book.records.of(&self.config.node)
+    }
+
+    /// Members of a community who are not reached where they were, or of whom nothing is known; those first of whom was heard
+    /// longest ago.
+    #[must_use]
+    pub fn lost_members(&self, space: &PublicKey, max: usize) -> Vec<PublicKey> {
+        let is_lost = |node: &&PublicKey| {
+            let is_missed = self.calls.get(node).is_some_and(|call| call.problem.is_some());
+            !self.is_linked(node) && (is_missed || self.book.records.of(node).is_none())
+        };
+        let mut lost: Vec<PublicKey> = self.members.get(space).into_iter().flatten().filter(is_lost).copied().collect();
+        lost.sort_by_key(|node| self.book.records.of(node).map_or(0, |record| record.seq));
+        lost.truncate(max);
+        lost
+    }
+
+    /// Whether a machine is one of a member of a community that the owner is in.
+    fn is_member(&self, node: &PublicKey) -> bool {
+        self.members.values().any(|nodes| nodes.contains(node))
+    }
+
+    /// A community that two machines are in, and the owner.
+    fn in_common(&self, one: &PublicKey, other: &PublicKey) -> Option<PublicKey> {
+        self.members.iter().find(|(_, nodes)| nodes.contains(one) && nodes.contains(other)).map(|(space, _)| *space)
+    }
+
+    /// The members whose records one of them is asked for: first those of whom nothing is known, then those last heard of
+    /// longest ago. Who is linked tells by himself.
+    fn sought_members(&self, node: &PublicKey) -> Vec<PublicKey> {
+        let fellows = self.members.values().filter(|nodes| nodes.contains(node)).flatten();
+        let sought: BTreeSet<(u64, PublicKey)> = fellows
+            .filter(|fellow| *fellow != node && !self.is_linked(fellow))
+            .map(|fellow| (self.book.records.of(fellow).map_or(0, |record| record.seq), *fellow))
+            .collect();
+        sought.into_iter().take(ASKED_OF_MEMBER_MAX).map(|(_, fellow)| fellow).collect()
     }
 
     fn records_of(&self, key: &PublicKey) -> impl Iterator<Item = &Verified<PeerRecord>> {
@@ -62,8 +149,43 @@ impl Node {
         let mut inbox = mirrors.clone();
         inbox.push(self.config.node);
         inbox.sort_unstable();
-        let own = PeerRecord { node: self.config.node, space: self.config.space, seq: 1, addresses, mirrors, inbox, communities: Vec::new() };
+        // Whoever hears where this peer is hears of those that the owner wants to be known for.
+        let told = self.book.communities.iter().filter(|(_, membership)| membership.told);
+        let communities = told.map(|(space, _)| *space).take(COMMUNITIES_MAX).collect();
+        let own = PeerRecord { node: self.config.node, space: self.config.space, seq: 1, addresses, mirrors, inbox, communities };
         acts.extend(self.book.records.next_own(own, now_ms).map(|record| Act::Sign(Box::new(record))));
+    }
+
+    /// Who the members of a community are: those who are connected are asked where the others are.
+    pub(super) fn members_are(&mut self, space: PublicKey, nodes: Vec<PublicKey>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let nodes: BTreeSet<PublicKey> = nodes.into_iter().filter(|node| *node != self.config.node).collect();
+        if nodes.is_empty() {
+            self.members.remove(&space);
+            return;
+        }
+        let known = self.members.insert(space, nodes.clone()).unwrap_or_default();
+        if known == nodes {
+            return;
+        }
+        acts.push(Act::Changed);
+        let unknown: Vec<PublicKey> = nodes.iter().filter(|node| self.book.records.of(node).is_none() && !self.is_linked(node)).copied().collect();
+        let fellows: Vec<LinkId> =
+            self.links.iter().filter(|(_, linked)| linked.node.is_some_and(|node| nodes.contains(&node))).map(|(link, _)| *link).collect();
+        for link in fellows {
+            self.ask(link, unknown.clone(), now_ms, store, acts);
+        }
+    }
+
+    /// Asks for records of these, in as many frames as it takes.
+    fn ask(&mut self, link: LinkId, mut keys: Vec<PublicKey>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        if !self.links.get(&link).is_some_and(|linked| linked.session.is_agreed(RECORDS)) {
+            return;
+        }
+        keys.truncate(ASKED_OF_MEMBER_MAX);
+        for keys in keys.chunks_mut(ASKED_MAX) {
+            keys.sort_unstable();
+            self.drive(link, Input::AskRecords(keys.to_vec()), now_ms, store, acts);
+        }
     }
 
     /// The own record was signed: all who are connected hear of it.
@@ -90,6 +212,10 @@ impl Node {
     pub(super) fn exchange_records(&mut self, link: LinkId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
         self.renew_record(now_ms, acts);
         self.tell_own_record(link, now_ms, store, acts);
+        if let Some(node) = self.links.get(&link).and_then(|linked| linked.node) {
+            let sought = self.sought_members(&node);
+            self.ask(link, sought, now_ms, store, acts);
+        }
         if !self.askable().contains(&link) {
             return;
         }
@@ -115,9 +241,21 @@ impl Node {
         self.links.iter().filter_map(of).collect()
     }
 
+    /// The same, and members of communities that he is in, who know that anyway.
+    fn askable_for(&self, key: &PublicKey) -> Vec<LinkId> {
+        let mut links = self.askable();
+        let nodes: Vec<PublicKey> = std::iter::once(*key).chain(self.records_of(key).map(|record| record.node)).collect();
+        let is_fellow = |node: &PublicKey| nodes.iter().any(|sought| self.in_common(node, sought).is_some());
+        let fellows = self.links.iter().filter(|(_, linked)| linked.session.is_agreed(RECORDS) && linked.node.as_ref().is_some_and(is_fellow));
+        links.extend(fellows.map(|(link, _)| *link));
+        links.sort_unstable();
+        links.dedup();
+        links
+    }
+
     /// Asks who is connected where somebody is.
     pub(super) fn ask_around(&mut self, key: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        for link in self.askable() {
+        for link in self.askable_for(&key) {
             self.drive(link, Input::AskRecords(vec![key]), now_ms, store, acts);
         }
     }
@@ -145,17 +283,25 @@ impl Node {
                 let mut theirs = self.links.values().filter(|linked| linked.node == Some(record.node));
                 theirs.any(|linked| linked.channels.values().any(|channel| channel.space == *space))
             };
-            record.space == *space || follow || guest || live()
+            let member = || self.members.get(space).is_some_and(|nodes| nodes.contains(&record.node));
+            record.space == *space || follow || guest || member() || live()
         };
         self.wanted().iter().any(|space| reads(space) && store.may_sync(remote, space, &core(space)[0]).unwrap_or(false))
     }
 
     /// Records have come.
-    pub(super) fn records_came(&mut self, link: LinkId, records: Vec<Signed<PeerRecord>>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        let sender = self.links.get(&link).and_then(|linked| linked.node);
+    pub(super) fn records_came(&mut self, by: By, records: Vec<Signed<PeerRecord>>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let link = if let By::Link(link) = by { Some(link) } else { None };
+        let sender = link.and_then(|link| self.links.get(&link)).and_then(|linked| linked.node);
+        let mut news = Vec::new();
         for record in records {
             let (node, space) = (record.content().node, record.content().space);
-            let is_known = self.book.contacts.contains_key(&node);
+            // What is here already costs no check of its signature: news go round, and come back from many sides.
+            if self.book.records.of(&node).is_some_and(|known| known.signature() == record.signature() && **known == *record.content()) {
+                continue;
+            }
+            let is_member = self.is_member(&node);
+            let is_known = is_member || self.book.contacts.contains_key(&node);
             let is_followed = self.book.following.contains_key(&space);
             // Of strangers one hears only from themselves.
             let is_wanted = is_known || is_followed || sender == Some(node) || self.book.petnames.contains_key(&space);
@@ -163,13 +309,33 @@ impl Node {
                 continue;
             }
             let Ok(record) = record.verify() else {
-                return self.blame(link, FORGED_POINTS, "a record that its peer did not sign", now_ms, store, acts);
+                match link {
+                    Some(link) => self.blame(link, FORGED_POINTS, "a record that its peer did not sign", now_ms, store, acts),
+                    None => tracing::warn!(?node, "the DHT of a community has a record that its peer did not sign"),
+                }
+                return;
             };
             let addresses = believable(&record.addresses);
             let contacts = &self.book.contacts;
             let taken = self.book.records.take(record, now_ms, |node| contacts.get(node).is_none_or(|contact| contact.source == Source::Came));
             match taken {
                 Taken::New => {
+                    let teller = match sender {
+                        _ if let By::Dht(space) = by => Teller::Dht(space),
+                        Some(sender) if sender == node => Teller::Himself,
+                        Some(sender) => match self.in_common(&sender, &node) {
+                            Some(space) => Teller::Member { space, node: sender },
+                            None => Teller::Connected(sender),
+                        },
+                        None => Teller::Himself,
+                    };
+                    self.told.insert(node, teller);
+                    if self.told.len() > super::records::RECORDS_MAX {
+                        self.told.retain(|node, _| self.book.records.of(node).is_some());
+                    }
+                    if is_member {
+                        news.push(node);
+                    }
                     if let Some(follow) = self.book.following.get_mut(&space)
                         && !follow.via.contains(&node)
                         && follow.via.len() < VIA_MAX
@@ -185,8 +351,32 @@ impl Node {
                     acts.extend([Act::Save, Act::Changed]);
                 }
                 // Who has an old one gets the new one.
-                Taken::Old if sender != Some(node) => self.answer_records(link, &[node], now_ms, store, acts),
+                Taken::Old if sender != Some(node) => {
+                    if let Some(link) = link {
+                        self.answer_records(link, &[node], now_ms, store, acts);
+                    }
+                }
                 Taken::Old | Taken::Known | Taken::Ahead => {}
+            }
+        }
+        self.hand_on(link, &news, now_ms, store, acts);
+    }
+
+    /// Hands on what is new of members to other members of the same community. Each does so once, so it goes round.
+    fn hand_on(&mut self, from: Option<LinkId>, news: &[PublicKey], now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        if news.is_empty() {
+            return;
+        }
+        let others: Vec<(LinkId, PublicKey)> = self
+            .links
+            .iter()
+            .filter(|(link, linked)| Some(**link) != from && linked.session.is_agreed(RECORDS))
+            .filter_map(|(link, linked)| Some((*link, linked.node?)))
+            .collect();
+        for (link, other) in others {
+            let of: Vec<PublicKey> = news.iter().filter(|node| **node != other && self.in_common(&other, node).is_some()).copied().collect();
+            for keys in of.chunks(ASKED_MAX) {
+                self.answer_records(link, keys, now_ms, store, acts);
             }
         }
     }

@@ -137,6 +137,12 @@ impl Node {
         self.book.contacts.iter().map(status).collect()
     }
 
+    /// Whether there is a link to a peer both sides of which have proven who they are.
+    #[must_use]
+    pub fn is_connected(&self, id: &PublicKey) -> bool {
+        self.links.values().any(|linked| linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id))
+    }
+
     /// All spaces of others that are wanted.
     #[must_use]
     pub fn spaces(&self) -> Vec<SpaceStatus> {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use timebus_identity::{PublicKey, Signature};
+use timebus_store::blobs::BlobHash;
 use timebus_store::change::CHANGE_BYTES_MAX;
 use timebus_store::codec::{DecodeError, Reader, Writer};
 use timebus_store::ids::{ChangeId, TimelineId};
@@ -52,6 +53,10 @@ pub const RECORDS_OF_FRAME_MAX: usize = 16;
 pub const ASKED_MAX: usize = 16;
 /// Largest notice in a frame: header, signature and body.
 pub const NOTICE_FRAME_BYTES_MAX: usize = 8 * 1024;
+/// The feature of peers that tell each other which files of a space they hold.
+pub const HOLDINGS: u64 = 4;
+/// Most files of a frame.
+pub const FILES_MAX: usize = 256;
 /// The feature of peers that tell each other who looks at what.
 pub const PRESENCE: u64 = 2;
 /// Most seats of a frame: as many as there are at one path.
@@ -139,6 +144,20 @@ pub enum Frame {
     Records(Vec<Bytes>),
     /// Asks where peers are, by node key or space; strictly ascending.
     AskRecords(Vec<PublicKey>),
+    /// Asks which of these files of a space the other side holds whole.
+    AskFiles {
+        /// The space that names them.
+        space: PublicKey,
+        /// Their hashes, ascending; 1 to [`FILES_MAX`].
+        files: Vec<BlobHash>,
+    },
+    /// Answers: those it holds, of the files that were asked for.
+    Files {
+        /// The space that names them.
+        space: PublicKey,
+        /// Their hashes, ascending; up to [`FILES_MAX`].
+        files: Vec<BlobHash>,
+    },
     /// Hands in notices for the inbox of a space.
     Put {
         /// The space.
@@ -497,6 +516,11 @@ impl Frame {
                 out.u8(16);
                 list(records, &mut out, |record, out| out.bytes(record));
             }
+            Self::AskFiles { space, files } | Self::Files { space, files } => {
+                out.u8(if matches!(self, Self::AskFiles { .. }) { 18 } else { 19 });
+                out.raw(space.as_bytes());
+                list(files, &mut out, |file, out| out.raw(file.as_bytes()));
+            }
             Self::AskRecords(keys) => {
                 out.u8(17);
                 list(keys, &mut out, |key, out| out.raw(key.as_bytes()));
@@ -615,6 +639,19 @@ impl Frame {
                     keys.push(key);
                 }
                 Self::AskRecords(keys)
+            }
+            number @ (18 | 19) => {
+                let space = PublicKey::from_bytes(input.array("space")?);
+                let count = if number == 18 { some(input, FILES_MAX, "files")? } else { input.count(FILES_MAX, "files")? };
+                let mut files: Vec<BlobHash> = Vec::new();
+                for _ in 0..count {
+                    let file = BlobHash::from_bytes(input.array("file")?);
+                    if files.last().is_some_and(|last| *last >= file) {
+                        return Err(DecodeError::Order { field: "files" });
+                    }
+                    files.push(file);
+                }
+                if number == 18 { Self::AskFiles { space, files } } else { Self::Files { space, files } }
             }
             13 => {
                 let space = PublicKey::from_bytes(input.array("space")?);

@@ -10,8 +10,8 @@ use timebus_store::ids::TimelineId;
 use crate::record::PeerRecord;
 use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
 use crate::sync::frame::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Frame, Hello, Lacks, MAJOR, NAME_BYTES_MAX, NOTICES, Open, Opened,
-    PRESENCE, PROVIDERS_MAX, Page, RECORDS, Redemption, TEXT_BYTES_MAX, Taking,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Frame, HOLDINGS, Hello, Lacks, MAJOR, NAME_BYTES_MAX, NOTICES, Open,
+    Opened, PRESENCE, PROVIDERS_MAX, Page, RECORDS, Redemption, TEXT_BYTES_MAX, Taking,
 };
 use crate::sync::handshake::{Binding, Prove, Remote, Role, Transcript};
 use crate::sync::replica::{Replica, ReplicaError};
@@ -44,6 +44,9 @@ const PASSING_BYTES_MAX: usize = 16 * 1024;
 /// Frames of records, and questions for them, that the other side may send one after another, and how many more each
 /// second: each costs up to 16 signatures. What is over is dropped; records are sent again.
 const RECORD_FRAMES: (u64, u64) = (32, 2);
+/// Frames about files that are held, and questions for them, that the other side may send one after another, and how many
+/// more each second: each costs up to 256 lookups. What is over is dropped, and asked again later.
+const FILE_FRAMES: (u64, u64) = (64, 4);
 /// What the transport takes before it said so: the handshake.
 const WRITABLE_AT_FIRST: u64 = 64 * 1024;
 
@@ -102,6 +105,7 @@ pub struct Session {
     puts: Allowance,
     presences: Allowance,
     records: Allowance,
+    files: Allowance,
     /// Features that the other side named.
     theirs: Vec<u64>,
     redeems: u32,
@@ -153,6 +157,7 @@ impl Session {
             puts: Allowance::new(PUTS, now_ms),
             presences: Allowance::new(PRESENCES, now_ms),
             records: Allowance::new(RECORD_FRAMES, now_ms),
+            files: Allowance::new(FILE_FRAMES, now_ms),
             theirs: Vec::new(),
             redeems: 0,
             redeeming_in: false,
@@ -267,6 +272,8 @@ impl Session {
             }
             Input::Records(records) => self.say_of_records(Frame::Records(records)),
             Input::AskRecords(keys) => self.say_of_records(Frame::AskRecords(keys)),
+            Input::AskFiles(space, files) => self.say_of_files(Frame::AskFiles { space, files }),
+            Input::Files(space, files) => self.say_of_files(Frame::Files { space, files }),
             Input::Took { space, results } => self.shared.say(&Frame::Took { space, results }),
             Input::Presence { timeline, path, seats } => {
                 let channel = self.timelines.get(&timeline).and_then(|number| self.channels.get(number));
@@ -422,6 +429,10 @@ impl Session {
                 self.shared.out.push(Output::Records(all.map_err(|error| (0, Halt::Link(Fault::Record(error))))?));
             }
             (Frame::AskRecords(keys), _) => self.shared.out.push(Output::AskRecords(keys)),
+            (Frame::AskFiles { .. } | Frame::Files { .. }, _) if !self.is_agreed(HOLDINGS) => return rule("files that were not agreed on"),
+            (Frame::AskFiles { .. } | Frame::Files { .. }, _) if !self.files.take(self.shared.now_ms) => {}
+            (Frame::AskFiles { space, files }, _) => self.shared.out.push(Output::AskFiles(space, files)),
+            (Frame::Files { space, files }, _) => self.shared.out.push(Output::Files(space, files)),
             (Frame::Put { space, notices }, _) => return self.put(space, &notices),
             (Frame::Took { space, results }, _) => {
                 if !self.is_agreed(NOTICES) {
@@ -436,6 +447,12 @@ impl Session {
 
     fn say_of_records(&mut self, frame: Frame) {
         if self.is_agreed(RECORDS) && matches!(self.stage, Stage::Ready(_)) {
+            self.shared.say(&frame);
+        }
+    }
+
+    fn say_of_files(&mut self, frame: Frame) {
+        if self.is_agreed(HOLDINGS) && matches!(self.stage, Stage::Ready(_)) {
             self.shared.say(&frame);
         }
     }

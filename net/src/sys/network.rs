@@ -15,6 +15,7 @@ use timebus_store::path::Path;
 use timebus_store::writer::Statement;
 
 use crate::body::Body;
+use crate::community::{Membership, Rules};
 use crate::invite::{self, Invite, Role};
 use crate::invites::{Record, Wish, WishError};
 use crate::link::address::Address;
@@ -288,7 +289,7 @@ async fn filters(peer: &Peer) -> Result<Serde, Problem> {
 }
 
 /// Whether the owner can call a space so.
-async fn check_petname(peer: &Peer, space: PublicKey, name: &str) -> Result<(), Problem> {
+pub(crate) async fn check_petname(peer: &Peer, space: PublicKey, name: &str) -> Result<(), Problem> {
     let is_good = name.len() <= PETNAME_BYTES_MAX && !name.contains(['/', '.', '@', '%', '?', '#']) && !name.chars().any(char::is_control);
     if !is_good || name.parse::<PublicKey>().is_ok() {
         return Err(bad(format!("{name:?} cannot be a name: up to {PETNAME_BYTES_MAX} bytes without / . @ % ? #")));
@@ -308,7 +309,7 @@ async fn check_petname(peer: &Peer, space: PublicKey, name: &str) -> Result<(), 
     }
 }
 
-async fn name_space(peer: &Peer, space: PublicKey, name: String) -> Result<(), Problem> {
+pub(crate) async fn name_space(peer: &Peer, space: PublicKey, name: String) -> Result<(), Problem> {
     check_petname(peer, space, &name).await?;
     network(peer)?.wish(Event::Petname { space, name }).await.map_err(stopped)
 }
@@ -449,12 +450,30 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     if role == Role::Device && space != peer.space() {
         return Err(bad("devices are added to your own space"));
     }
+    let rules = match peer.store().held(&space).filter(|_| role == Role::Member) {
+        Some(held) => Rules::of(peer.store(), &peer.store().snapshot(), held).map_err(|error| storage_problem(&error))?,
+        None => None,
+    };
+    if role == Role::Member && (rules.is_none() || !path.is_root()) {
+        return Err(bad("members are let in to a community, not to a path or to the space of one person")
+            .with_fix("`timebus community list` shows those that you are in; `timebus invite --to @NAME --can member`"));
+    }
     let depth = match (depth, space == peer.space()) {
+        // As the rules say, and no more than is left.
+        (None, _) if let Some(rules) = &rules => rules.guests.min(network.invites().depth_left(&space)),
         (Some(depth), _) if depth > invite::DEPTH_MAX => return Err(bad(format!("{} levels of guests at most", invite::DEPTH_MAX))),
         (Some(depth), _) => depth,
         (None, true) => invite::DEPTH_MAX,
         // As many as are left.
         (None, false) => network.invites().depth_left(&space),
+    };
+    // What is shown first of a community is what it is.
+    let paint = match &rules {
+        Some(rules) if paint.is_empty() => {
+            let words = [rules.title.as_str(), rules.about.as_str()].join("\n");
+            cut(words.trim(), invite::PAINT_BYTES_MAX).to_owned()
+        }
+        _ => paint,
     };
     let token = random_bytes::<16>();
     let wish = Wish { space, depth, role, path: path.clone(), uses_max: uses, bytes_max, expires_ms, note };
@@ -512,8 +531,12 @@ fn qr_rows(text: &str) -> Vec<String> {
 
 /// As much of a name as a link carries.
 fn shortened(name: &str) -> String {
-    let fits = |at: &usize| name.is_char_boundary(*at);
-    name[..(0..=name.len().min(invite::NAME_BYTES_MAX)).rev().find(fits).unwrap_or(0)].to_owned()
+    cut(name, invite::NAME_BYTES_MAX).to_owned()
+}
+
+/// As much of a text as fits.
+fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 async fn revoke_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
@@ -544,8 +567,10 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         #[serde(default)]
         confirm: bool,
         petname: Option<String>,
+        /// The name to carry in a community.
+        name: Option<String>,
     }
-    let Wanted { link, confirm, petname } = read(body)?;
+    let Wanted { link, confirm, petname, name: carried } = read(body)?;
     let invite = Invite::parse(&link)
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "invite", "this is no invite that can be taken", error.to_string()))?;
     let mut card = json!({
@@ -592,8 +617,18 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     if let Some(name) = &petname {
         check_petname(peer, space, name).await?;
     }
+    if invite.role == Role::Member {
+        let name = super::communities::carried_name(peer, carried).await?;
+        let membership = Membership { name, stores: 0, told: false, dht: None, is_new: true };
+        network.wish(Event::Community { space, membership: Some(membership) }).await.map_err(stopped)?;
+    }
     let is_chosen = petname.is_some();
-    let name = petname.unwrap_or_else(|| invite.name.clone());
+    // A community is called by its title, a person by what he calls himself.
+    let shown = match invite.role {
+        Role::Member => invite.paint.lines().next().unwrap_or_default().to_owned(),
+        _ => invite.name.clone(),
+    };
+    let name = petname.unwrap_or(shown);
     network.allow_relays(&invite.addresses).await.map_err(stopped)?;
     network.wish(Event::Join { space, node: invite.node, addresses: invite.addresses, token: invite.token }).await.map_err(stopped)?;
     // A name that somebody else chose may not be one that can be used here; then there is none.

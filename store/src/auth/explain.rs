@@ -218,7 +218,7 @@ impl Rights {
     }
 
     /// What the holder of a key may use, in force or not.
-    fn grants_for(&self, key: &PublicKey) -> impl Iterator<Item = (GrantId, &Held)> {
+    pub fn grants_for(&self, key: &PublicKey) -> impl Iterator<Item = (GrantId, &Held)> {
         let ids = [Audience::Key(*key), Audience::Anyone].map(|audience| self.audiences.get(&audience).map_or(&[][..], Vec::as_slice));
         ids.into_iter().flatten().filter_map(|id| Some((*id, self.grants.get(id)?)))
     }

@@ -9,6 +9,7 @@ use timebus_net::sync::frame::{
     Seat, Taking,
 };
 use timebus_net::sync::{Cursor, Tip};
+use timebus_store::blobs::BlobHash;
 use timebus_store::change::{Body, Change, Encryption, Header, Kind, Part};
 use timebus_store::codec::Writer;
 use timebus_store::grant::{Actions, Audience, Authority, Genesis, Grant, Revoke, Scope, ScopeSegment, Succeed, Timelines};
@@ -508,6 +509,8 @@ fn peer_frames() -> Vec<Frame> {
         Frame::Put { space: other, notices: vec![b"a notice".to_vec().into()] },
         Frame::Records(vec![b"a record".to_vec().into()]),
         Frame::AskRecords(vec![PublicKey::from_bytes([1; 32]), other]),
+        Frame::AskFiles { space: other, files: vec![BlobHash::from_bytes([1; 32]), BlobHash::from_bytes([2; 32])] },
+        Frame::Files { space: other, files: vec![] },
         Frame::Took { space: other, results: vec![(id(1), Taking::Kept), (id(2), Taking::Refused)] },
         Frame::Presence {
             channel: 1,

@@ -243,7 +243,13 @@ impl World {
                 }
             }
             // Nobody leaves notices here, and there are no inboxes.
-            Act::Notices { .. } | Act::SaveOutbox | Act::Changed | Act::Fetched { .. } | Act::Presence(_) => {}
+            Act::Notices { .. }
+            | Act::SaveOutbox
+            | Act::Changed
+            | Act::Fetched { .. }
+            | Act::Presence(_)
+            | Act::AskFiles { .. }
+            | Act::Files { .. } => {}
         }
     }
 }

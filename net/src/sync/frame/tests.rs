@@ -8,6 +8,10 @@ fn hex(text: &str) -> Bytes {
     digits.chunks(2).map(byte).collect::<Vec<u8>>().into()
 }
 
+fn file(byte: u8) -> BlobHash {
+    BlobHash::from_bytes([byte; 32])
+}
+
 fn key(byte: u8) -> PublicKey {
     PublicKey::from_bytes([byte; 32])
 }
@@ -192,6 +196,8 @@ fn golden() -> Vec<(Frame, Bytes)> {
             )),
         ),
         (Frame::Records(vec![Bytes::from_static(b"hi"), Bytes::from_static(b"ho")]), hex("10 02 02 6869 02 686f")),
+        (Frame::AskFiles { space: key(0xa1), files: vec![file(1), file(2)] }, hex(&format!("12 {} 02 {} {}", k("a1"), k("01"), k("02")))),
+        (Frame::Files { space: key(0xa1), files: vec![] }, hex(&format!("13 {} 00", k("a1")))),
         (Frame::AskRecords(vec![key(0xa1), key(0xa2)]), hex(&format!("11 02 {} {}", k("a1"), k("a2")))),
     ]
 }
@@ -239,6 +245,15 @@ fn refuses_more_than_the_limits() {
     let records = |count: usize, len: usize| Frame::Records(vec![vec![0; len].into(); count]);
     assert!(!is_refused(records(RECORDS_OF_FRAME_MAX, RECORD_BYTES_MAX)) && is_refused(records(RECORDS_OF_FRAME_MAX + 1, 1)));
     assert!(is_refused(records(0, 0)) && is_refused(records(1, RECORD_BYTES_MAX + 1)));
+    let files = |count: usize| (0..count).map(|at| BlobHash::from_bytes([at as u8; 32])).collect::<Vec<_>>();
+    let ask_files = |count: usize| Frame::AskFiles { space: key(1), files: files(count) };
+    let say_files = |count: usize| Frame::Files { space: key(1), files: files(count) };
+    assert!(!is_refused(ask_files(FILES_MAX)) && is_refused(ask_files(FILES_MAX + 1)) && is_refused(ask_files(0)));
+    assert!(!is_refused(say_files(FILES_MAX)) && is_refused(say_files(FILES_MAX + 1)) && !is_refused(say_files(0)));
+    assert!(
+        is_refused(Frame::Files { space: key(1), files: vec![file(2), file(1)] })
+            && is_refused(Frame::Files { space: key(1), files: vec![file(1), file(1)] })
+    );
     let asked = |count: usize| Frame::AskRecords((0..count).map(|at| key(at as u8)).collect());
     assert!(!is_refused(asked(ASKED_MAX)) && is_refused(asked(ASKED_MAX + 1)) && is_refused(asked(0)));
     let auth = |keys: u8| {

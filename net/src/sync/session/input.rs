@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use timebus_identity::{PublicKey, Signed};
+use timebus_store::blobs::BlobHash;
 use timebus_store::change::{Change, ChangeError};
 use timebus_store::codec::DecodeError;
 use timebus_store::ids::{ChangeId, TimelineId};
@@ -152,6 +153,10 @@ pub enum Input {
     Records(Vec<Bytes>),
     /// The other side is to be asked where peers are; at most 16 keys, ascending. It may answer with [`Output::Records`].
     AskRecords(Vec<PublicKey>),
+    /// The other side is to be asked which of these files of a space it holds whole; at most 256, ascending.
+    AskFiles(PublicKey, Vec<BlobHash>),
+    /// The other side is to know that these files of a space are here, of those that it asked for.
+    Files(PublicKey, Vec<BlobHash>),
     /// The other side is to know who else holds a timeline.
     Providers {
         /// The timeline.
@@ -295,6 +300,10 @@ pub enum Output {
     Records(Vec<Signed<PeerRecord>>),
     /// The other side asks where peers are: answer with [`Input::Records`], or not at all.
     AskRecords(Vec<PublicKey>),
+    /// The other side asks which of these files of a space are here whole: answer with [`Input::Files`], or not at all.
+    AskFiles(PublicKey, Vec<BlobHash>),
+    /// The other side says that it holds these files of a space.
+    Files(PublicKey, Vec<BlobHash>),
     /// Others hold a timeline, says the other side.
     Providers {
         /// The timeline.

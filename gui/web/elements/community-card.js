@@ -1,0 +1,95 @@
+import { hrefOf } from "../api/peer.js";
+import { h } from "../dom.js";
+import { ago, plural } from "../words.js";
+
+/**
+ * @typedef {object} Known
+ * @property {import("../api/peer.js").Community} community
+ * @property {import("../api/peer.js").Member[]} members
+ * @property {{ notices: import("../api/peer.js").Notice[], may_write: boolean }} board
+ */
+
+/** Members that are named; of more it is said how many there are. */
+const NAMED_MAX = 30;
+
+/** A community: who is in it, the latest of its board, and a line to write on that. */
+export class CommunityCard extends HTMLElement {
+  /** @type {Known | null} */
+  known = null;
+  /** The page that does what is asked, and says what went wrong. @type {import("./people-page.js").PeoplePage | null} */
+  page = null;
+  #text = h("input", {
+    type: "text",
+    maxLength: 2000,
+    "aria-label": "A notice for the board",
+    placeholder: "A notice for all members",
+  });
+
+  connectedCallback() {
+    if (!this.known) return;
+    const { community, members, board } = this.known;
+    const title = community.title ?? community.petname ?? community.community.slice(0, 8);
+    const leave = () =>
+      confirm(`Leave ${title}? What is here of it stays, and nothing new comes.`) &&
+      this.page?.do(() => this.page?.peer?.leaveCommunity(community.community));
+    const named = members.slice(0, NAMED_MAX).map((member) => wordsOfMember(member));
+    const more = members.length - named.length;
+    const post = (/** @type {Event} */ event) => void this.#write(event, community.community);
+    this.classList.add("stack");
+    this.replaceChildren(
+      h(
+        "div",
+        { class: "row-head" },
+        h("a", { href: hrefOf([`@${community.petname ?? community.community}`]) }, h("strong", {}, title)),
+        h("code", { class: "soft", title: community.community }, `${community.community.slice(0, 8)}…`),
+        h("span", { class: `state ${community.connected > 0 ? "live" : "idle"}` }, wordsOf(community)),
+      ),
+      community.rules?.about ? h("p", { class: "soft small", dir: "auto" }, community.rules.about) : "",
+      h("p", { class: "small" }, `${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}`),
+      h("ul", { class: "rows" }, ...board.notices.map((notice) => line(notice))),
+      board.may_write ? h("form", { class: "buttons", onsubmit: post }, this.#text, h("button", {}, "Put on the board")) : "",
+      h("div", { class: "buttons" }, h("button", { type: "button", class: "danger", onclick: leave }, "Leave")),
+    );
+  }
+
+  /** @param {Event} event @param {string} key */
+  async #write(event, key) {
+    event.preventDefault();
+    const text = this.#text.value.trim();
+    if (!text) return;
+    await this.page?.do(() => this.page?.peer?.post(key, text));
+    this.#text.value = "";
+  }
+}
+
+/** @param {import("../api/peer.js").Notice} notice */
+function line(notice) {
+  const by = notice.you ? "you" : (notice.by ?? "somebody");
+  const when = notice.at_ms ? `, ${ago(notice.at_ms)}` : "";
+  return h("li", {}, h("span", { dir: "auto" }, notice.text), h("span", { class: "soft small" }, ` ${by}${when}`));
+}
+
+/** @param {import("../api/peer.js").Community} community */
+function wordsOf(community) {
+  const name = community.name ? ` as ${community.name}` : "";
+  const reach = community.connected > 0 ? `${community.connected} connected with you` : "nobody of them connected now";
+  switch (community.you) {
+    case "organizer":
+      return `you organize it${name}; ${plural(community.members, "member")}, ${reach}`;
+    case "member":
+      return `you are in it${name}; ${plural(community.members, "member")}, ${reach}`;
+    case "waiting":
+      return "waiting to be let in";
+    default:
+      return "you are no member any more";
+  }
+}
+
+/** @param {import("../api/peer.js").Member} member */
+function wordsOfMember(member) {
+  if (member.you) return `${member.name} (you)`;
+  const state = member.connected ? ", connected" : "";
+  return member.organizer || state ? `${member.name} (${member.organizer ? "organizes" : "member"}${state})` : member.name;
+}
+
+customElements.define("community-card", CommunityCard);

@@ -1,0 +1,466 @@
+//! Communities: spaces that belong to nobody alone, with members and rules of their own.
+//!
+//! Who is a member is a matter of the grants of the space: a member has one for a place of his own below `/members`,
+//! which names him and says what he offers, and one for the board. Organizers may do everything, and have their place
+//! there, too. What the rules say is data under `/rules`, which organizers write.
+//!
+//! | path | what | who writes |
+//! |---|---|---|
+//! | `/rules` | title, about, who writes on the board, how many copies there are to be | organizers |
+//! | `/board` | notices | members, or organizers |
+//! | `/members/KEY` | `name`, `left`, and of each machine `nodes/KEY/stores` and `seen_ms` | that member |
+//! | `/members/KEY/brought/KEY` | the same, of a member whom a member let in | that member |
+//!
+//! Deliberately not: a community is no other kind of space, and everything that holds for spaces holds for it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value as Serde;
+use timebus_identity::{PublicKey, human_name};
+use timebus_store::auth::{Held, Rights};
+use timebus_store::founding::ORGANIZER;
+use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
+use timebus_store::ids::GrantId;
+use timebus_store::keyspace::Committed;
+use timebus_store::node::{Node, node_key};
+use timebus_store::path::{Path, Segment};
+use timebus_store::pipeline::Space;
+use timebus_store::store::{StorageError, Store};
+use timebus_store::tree::value_json;
+
+use crate::invite::DEPTH_MAX;
+use crate::record::ADDRESS_BYTES_MAX;
+
+pub mod dht;
+pub mod holding;
+pub mod keeping;
+pub mod placement;
+
+/// Longest title of a community.
+pub const TITLE_BYTES_MAX: usize = 64;
+/// Longest name that a member carries in one.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest description of one.
+pub const ABOUT_BYTES_MAX: usize = 1000;
+/// Members that are looked at; of more, those that came last are left out.
+pub const MEMBERS_MAX: usize = 10_000;
+/// Machines of one member.
+pub const NODES_MAX: usize = 8;
+/// Most copies that rules ask for.
+pub const REPLICAS_MAX: u8 = 16;
+/// Levels of members that a member may bring, if the rules say nothing: with none he could not use a second device.
+const GUESTS: u8 = 1;
+/// Copies that are to be of everything, if the rules say nothing.
+const REPLICAS: u8 = 3;
+/// Hours after which a member who is away no longer counts as somebody who holds something, if the rules say nothing.
+const AWAY_H: u32 = 24;
+/// What the grants of members for a place of their own are called.
+const MEMBER: &str = "member";
+
+/// Who writes on the board of a community.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Board {
+    /// Every member.
+    #[default]
+    Members,
+    /// Organizers alone.
+    Organizers,
+}
+
+/// What holds in a community, as its organizers say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// Says that it is one; always `community`.
+    pub kind: String,
+    /// What it is called.
+    pub title: String,
+    /// What it is for.
+    #[serde(default)]
+    pub about: String,
+    /// Who writes on its board, of those who are let in from now on.
+    #[serde(default)]
+    pub board: Board,
+    /// How many levels of members a new member may bring; his other devices are the first of them.
+    #[serde(default = "guests")]
+    pub guests: u8,
+    /// How many members who offered storage are to hold everything.
+    #[serde(default = "replicas")]
+    pub replicas: u8,
+    /// Hours after which one who is away does not count any more.
+    #[serde(default = "away_h")]
+    pub away_h: u32,
+    /// First nodes of its DHT, as `host:port`; none if it has no DHT.
+    #[serde(default)]
+    pub dht: Vec<String>,
+}
+
+fn guests() -> u8 {
+    GUESTS
+}
+
+fn replicas() -> u8 {
+    REPLICAS
+}
+
+fn away_h() -> u32 {
+    AWAY_H
+}
+
+/// What is at fault with rules.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RulesError {
+    /// Too long, empty, or of characters that are not to be seen.
+    #[error("a title has 1 to {TITLE_BYTES_MAX} bytes, all of them to be seen; a description {ABOUT_BYTES_MAX} at most")]
+    Text,
+    /// Too many.
+    #[error("there can be 1 to {REPLICAS_MAX} copies, not {0}")]
+    Replicas(u8),
+    /// Too many.
+    #[error("{DEPTH_MAX} levels of guests at most")]
+    Guests,
+    /// None.
+    #[error("somebody is away after an hour at least")]
+    Away,
+    /// No address, or too many.
+    #[error("a DHT has up to {} first nodes, each as host:port", dht::FIRST_MAX)]
+    Dht,
+}
+
+impl Rules {
+    /// Those of a new community.
+    #[must_use]
+    pub fn new(title: &str) -> Self {
+        let (about, board) = Default::default();
+        Self {
+            kind: "community".to_owned(),
+            title: title.to_owned(),
+            about,
+            board,
+            guests: GUESTS,
+            replicas: REPLICAS,
+            away_h: AWAY_H,
+            dht: Vec::new(),
+        }
+    }
+
+    /// Whether they can hold.
+    ///
+    /// # Errors
+    ///
+    /// [`RulesError`].
+    pub fn check(&self) -> Result<(), RulesError> {
+        if !is_name(&self.title, TITLE_BYTES_MAX) || self.about.len() > ABOUT_BYTES_MAX {
+            return Err(RulesError::Text);
+        }
+        if self.replicas == 0 || self.replicas > REPLICAS_MAX {
+            return Err(RulesError::Replicas(self.replicas));
+        }
+        if self.guests > DEPTH_MAX {
+            return Err(RulesError::Guests);
+        }
+        let is_address = |text: &String| {
+            text.len() <= ADDRESS_BYTES_MAX && text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+        };
+        if self.dht.len() > dht::FIRST_MAX || !self.dht.iter().all(is_address) {
+            return Err(RulesError::Dht);
+        }
+        if self.away_h == 0 { Err(RulesError::Away) } else { Ok(()) }
+    }
+
+    /// Milliseconds after which a machine that holds something says again that it is there.
+    #[must_use]
+    pub fn beat_ms(&self) -> u64 {
+        u64::from(self.away_h) * 3_600_000 / 4
+    }
+
+    /// The rules of a space; `None` if it is no community, as far as is known here, or if what it says cannot hold.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn of(store: &Store, rows: &Committed, space: Space) -> Result<Option<Self>, StorageError> {
+        let rules: Option<Self> = value(store, rows, space, &path(&["rules"]))?.and_then(|rules| serde_json::from_value(rules).ok());
+        Ok(rules.filter(|rules| rules.kind == "community" && rules.check().is_ok()))
+    }
+}
+
+/// Whether a text can be shown as a name.
+#[must_use]
+pub fn is_name(text: &str, bytes_max: usize) -> bool {
+    !text.trim().is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control)
+}
+
+/// What the owner of this peer is in a community.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The name that he carries there.
+    pub name: String,
+    /// Bytes that this peer holds for others there.
+    #[serde(default)]
+    pub stores: u64,
+    /// Whether everybody who hears where this peer is may hear that it is in there.
+    #[serde(default)]
+    pub told: bool,
+    /// How this peer takes part in its DHT; not at all if nothing is said.
+    #[serde(default)]
+    pub dht: Option<dht::Part>,
+    /// Whether the name is still to be said there.
+    #[serde(default)]
+    pub is_new: bool,
+}
+
+/// A member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where what he says of himself is.
+    pub place: Path,
+    /// The keys of his devices, as they came.
+    pub keys: Vec<PublicKey>,
+    /// The name that he carries there; if he says none, what his first key is called.
+    pub name: String,
+    /// Whether he may do everything there.
+    pub is_organizer: bool,
+    /// Since when, as whoever let him in says; Unix milliseconds.
+    pub since_ms: u64,
+    /// Who let him in; none for the first.
+    pub by: Option<PublicKey>,
+    /// His machines that take part.
+    pub machines: Vec<Machine>,
+}
+
+/// A machine of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// Its node key.
+    pub node: PublicKey,
+    /// Bytes that it holds for others.
+    pub stores: u64,
+    /// When it said so last, if it holds anything; Unix milliseconds, as it says.
+    pub seen_ms: u64,
+}
+
+/// A path of names that are fit for one.
+fn path(names: &[&str]) -> Path {
+    let segments = names.iter().map(|name| Segment::name(name).expect("a short name without slashes"));
+    Path::new(segments.collect()).expect("a few short names")
+}
+
+/// A path below the place of a member. Those are short, so it is one.
+fn below(place: &Path, names: &[&str]) -> Path {
+    names.iter().fold(place.clone(), |at, name| {
+        let segment = Segment::name(name).expect("a short name without slashes");
+        at.join(segment).expect("a few short names more")
+    })
+}
+
+/// A value as JSON.
+pub(crate) fn value(store: &Store, rows: &Committed, space: Space, path: &Path) -> Result<Option<Serde>, StorageError> {
+    let space = space.unmounted();
+    Ok(store.read(rows, space, path)?.tree.to_json(&space.key).map(|json| crate::sys::to_serde(&json)))
+}
+
+/// The value at a path alone, whatever is below it: what others write may be of any size.
+pub(crate) fn leaf(rows: &Committed, space: Space, path: &Path) -> Result<Option<Serde>, StorageError> {
+    let t_key = node_key(space.unmounted().main(), &path.key());
+    let winner = Node::load(rows, &t_key)?.winner(rows, &t_key)?;
+    Ok(winner.map(|write| crate::sys::to_serde(&value_json(&write.value, &space.key))))
+}
+
+/// Where the holder of a grant says what he says of himself, if it makes him a member.
+fn place_of(rights: &Rights, held: &Held) -> Option<Path> {
+    // What a device has from another one of its owner is for the same place.
+    let mut first = held;
+    while first.grant.label.starts_with("device:")
+        && let Some(parent) = first.parent.and_then(|parent| rights.grant(&parent))
+    {
+        first = parent;
+    }
+    let Audience::Key(first_key) = first.grant.audience else { return None };
+    let scope = first.scope();
+    let writes = first.grant.actions.contains(Actions(Actions::SYNC.0 | Actions::WRITE.0)) && scope.deep;
+    if !writes {
+        return None;
+    }
+    if scope.segments.is_empty() {
+        return first.grant.actions.contains(Actions::GRANT).then(|| path(&["members", &first_key.to_string()]));
+    }
+    let names = scope.segments.iter().map(|segment| match segment {
+        ScopeSegment::Name(name) => Some(&**name),
+        ScopeSegment::Author => None,
+    });
+    let names: Vec<&str> = names.collect::<Option<_>>()?;
+    is_place(&names, &first_key).then(|| path(&names))
+}
+
+/// Whether these are the names of the place of a key. Grants are written by others, and nobody is a member in the place of
+/// somebody else.
+fn is_place(names: &[&str], key: &PublicKey) -> bool {
+    let is_level = |(at, level): (usize, &[&str])| match level {
+        [word, key] => *word == if at == 0 { "members" } else { "brought" } && key.parse::<PublicKey>().is_ok(),
+        _ => false,
+    };
+    let levels = names.chunks(2);
+    levels.len() > 0
+        && levels.len() <= usize::from(DEPTH_MAX) + 1
+        && levels.enumerate().all(is_level)
+        && names.last().is_some_and(|last| *last == key.to_string())
+}
+
+/// The place of a key; one that was made for it goes before what an organizer has anyway.
+fn place(rights: &Rights, key: &PublicKey) -> Option<Path> {
+    let rank = |(id, held): &(GrantId, &Held)| (held.grant.scope.segments.is_empty(), held.chain, *id);
+    let mut own: Vec<_> = rights.grants_for(key).filter(|(_, held)| held.is_live()).collect();
+    own.sort_by_key(rank);
+    own.into_iter().find_map(|(_, held)| place_of(rights, held))
+}
+
+/// Where this device says what it says of itself in a community; `None` if it is no member.
+#[must_use]
+pub fn own_place(store: &Store, space: &PublicKey) -> Option<Path> {
+    place(&*store.rights(space)?, &store.device())
+}
+
+/// Whether a key may do everything in a community.
+#[must_use]
+pub fn is_organizer(rights: &Rights, key: &PublicKey) -> bool {
+    let all = |held: &Held| held.grant.actions.contains(Actions(Actions::WRITE.0 | Actions::GRANT.0)) && held.scope() == Scope::everything();
+    rights.grants_for(key).any(|(_, held)| held.is_live() && held.grant.audience == Audience::Key(*key) && all(held))
+}
+
+/// What whoever takes an invite to a community is given: the board, and a place of his own. `grant` says for whom, and
+/// what holds for both. `None` if it is no community, or if this device is no member.
+pub(crate) fn membership(store: &Store, space: &PublicKey, grant: &Grant) -> Option<Vec<Grant>> {
+    let held = store.held(space)?;
+    let rules = Rules::of(store, &store.snapshot(), held).ok()??;
+    let rights = store.rights(space)?;
+    let Audience::Key(newcomer) = grant.audience else { return None };
+    let own = store.device();
+    let at = match is_organizer(&rights, &own) {
+        true => path(&["members", &newcomer.to_string()]),
+        false => below(&place(&rights, &own)?, &["brought", &newcomer.to_string()]),
+    };
+    let scope = |path: &Path| timebus_store::auth::mounts::scope_of(path);
+    let writes = Actions(grant.actions.0 | Actions::WRITE.0);
+    let board = if rules.board == Board::Members { writes } else { grant.actions };
+    let timelines = Timelines::Main;
+    Some(vec![
+        Grant { scope: scope(&path(&["board"]))?, actions: board, timelines: timelines.clone(), ..grant.clone() },
+        Grant { scope: scope(&at)?, actions: writes, timelines, label: MEMBER.into(), ..grant.clone() },
+    ])
+}
+
+/// The members of a community, as they came; those who left are none.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub fn members(store: &Store, rows: &Committed, space: Space) -> Result<Vec<Member>, StorageError> {
+    let Some(rights) = store.rights(&space.key) else { return Ok(Vec::new()) };
+    let mut keys: Vec<(u64, PublicKey, Option<PublicKey>)> = rights
+        .grants()
+        .filter(|(_, held)| held.is_live())
+        .filter_map(|(_, held)| match held.grant.audience {
+            Audience::Key(key) => Some((held.time_ms, key, held.parent.map(|_| held.author))),
+            Audience::Anyone => None,
+        })
+        .collect();
+    keys.sort_unstable_by_key(|(time_ms, key, _)| (*time_ms, *key));
+    let mut members: Vec<Member> = Vec::new();
+    let mut places: std::collections::HashMap<Path, usize> = std::collections::HashMap::new();
+    let mut seen = std::collections::HashSet::new();
+    for (since_ms, key, by) in keys {
+        if !seen.insert(key) {
+            continue;
+        }
+        let Some(place) = place(&rights, &key) else { continue };
+        if let Some(at) = places.get(&place) {
+            members[*at].keys.push(key);
+            continue;
+        }
+        if members.len() >= MEMBERS_MAX {
+            break;
+        }
+        places.insert(place.clone(), members.len());
+        let is_organizer = is_organizer(&rights, &key);
+        members.push(Member { place, keys: vec![key], name: String::new(), is_organizer, since_ms, by, machines: Vec::new() });
+    }
+    let mut here = Vec::with_capacity(members.len());
+    for mut member in members {
+        if leaf(rows, space, &below(&member.place, &["left"]))? == Some(Serde::Bool(true)) {
+            continue;
+        }
+        let name = leaf(rows, space, &below(&member.place, &["name"]))?;
+        let name = name.as_ref().and_then(Serde::as_str).filter(|name| is_name(name, NAME_BYTES_MAX));
+        member.name = name.map_or_else(|| human_name(&member.keys[0]), str::to_owned);
+        member.machines = machines(rows, space, &member.place)?;
+        here.push(member);
+    }
+    Ok(here)
+}
+
+/// The machines that a member says he takes part with.
+fn machines(rows: &Committed, space: Space, place: &Path) -> Result<Vec<Machine>, StorageError> {
+    let at = below(place, &["nodes"]);
+    let mut machines = Vec::new();
+    for name in timebus_store::tree::child_names(rows, space.unmounted().main(), &at).take(NODES_MAX) {
+        let name = name?;
+        let Ok(node) = name.parse::<PublicKey>() else { continue };
+        let number = |what: &str| Ok::<_, StorageError>(leaf(rows, space, &below(&at, &[&name, what]))?.and_then(|number| number.as_u64()));
+        if let Some(stores) = number("stores")? {
+            machines.push(Machine { node, stores, seen_ms: number("seen_ms")?.unwrap_or(0) });
+        }
+    }
+    Ok(machines)
+}
+
+/// The grants of a member that an organizer takes back to remove him.
+pub(crate) fn grants_of(rights: &Rights, member: &Member) -> Vec<GrantId> {
+    let is_his = |held: &Held| matches!(held.grant.audience, Audience::Key(key) if member.keys.contains(&key));
+    let mut grants: Vec<GrantId> = rights.grants().filter(|(_, held)| held.is_live() && is_his(held)).map(|(id, _)| *id).collect();
+    grants.sort_unstable();
+    grants
+}
+
+/// What makes a member an organizer, handed on from another one.
+pub(crate) fn promotion(key: &PublicKey, depth: u8) -> Grant {
+    Grant { depth, label: "organizer".into(), actions: ORGANIZER, ..timebus_store::founding::organizer(key) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: u8) -> PublicKey {
+        timebus_identity::SecretKey::from_seed([number; 32]).public()
+    }
+
+    #[test]
+    fn a_place_is_for_one_key_and_not_too_far_down() {
+        let (one, two) = (key(1).to_string(), key(2).to_string());
+        let is = |names: &[&str]| is_place(names, &key(1));
+        assert!(is(&["members", &one]) && is(&["members", &two, "brought", &one]));
+        assert!(!is(&["members", &two]) && !is(&["members", &one, "brought", &two]), "of somebody else");
+        assert!(!is(&[]) && !is(&["members"]) && !is(&["board", &one]) && !is(&["members", "x", "brought", &one]));
+        assert!(!is(&["members", &two, "name", &one]) && !is(&["members", &one, "name"]));
+        let deep: Vec<&str> = std::iter::once("members").chain((0..4).flat_map(|_| [two.as_str(), "brought"])).chain([one.as_str()]).collect();
+        assert!(!is(&deep) && is(&[&deep[..6], &deep[8..]].concat()));
+    }
+
+    #[test]
+    fn rules_that_cannot_hold_are_refused() {
+        let is_refused = |change: &dyn Fn(&mut Rules)| {
+            let mut rules = Rules::new("choir");
+            change(&mut rules);
+            rules.check().is_err()
+        };
+        assert!(!is_refused(&|_| {}));
+        assert!(is_refused(&|rules| rules.title = " ".to_owned()) && is_refused(&|rules| rules.title = "a\nb".to_owned()));
+        assert!(
+            is_refused(&|rules| rules.title = "x".repeat(TITLE_BYTES_MAX + 1)) && is_refused(&|rules| rules.about = "x".repeat(ABOUT_BYTES_MAX + 1))
+        );
+        assert!(is_refused(&|rules| rules.replicas = 0) && is_refused(&|rules| rules.replicas = REPLICAS_MAX + 1));
+        assert!(is_refused(&|rules| rules.guests = DEPTH_MAX + 1) && is_refused(&|rules| rules.away_h = 0));
+        assert!(is_refused(&|rules| rules.dht = vec!["nowhere".to_owned()]) && !is_refused(&|rules| rules.dht = vec!["[::1]:6881".to_owned()]));
+    }
+}

@@ -1,0 +1,205 @@
+//! Says in each community what this peer is there, and tells the node who the others are.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value as Serde, json};
+use timebus_identity::PublicKey;
+use timebus_store::json::{Json, Limits};
+use timebus_store::path::Path;
+use timebus_store::pipeline::Space;
+use timebus_store::store::StorageError;
+use timebus_store::writer::{Action, Condition, Request, WriteError};
+
+use super::{Member, Membership, Rules, below, leaf, members, own_place, value};
+use crate::network::Network;
+use crate::node::Event;
+use crate::peer::Peer;
+use crate::who::now_ms;
+
+/// How long what is new waits, so that what comes with it is looked at together.
+const GATHER: Duration = Duration::from_millis(300);
+
+/// How often it is looked whether it is to be said again that this machine is there.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Looks after all communities of the owner until the peer stops.
+pub(crate) async fn keep(peer: Peer) {
+    let mut stopped = peer.stop.subscribe();
+    tokio::select! {
+        () = keep_on(&peer) => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+}
+
+async fn keep_on(peer: &Peer) {
+    let network = crate::blobs::network(peer).await;
+    let (mut arrivals, mut changed) = (peer.store.arrivals(), network.changed());
+    let mut seen: BTreeMap<PublicKey, Seen> = BTreeMap::new();
+    loop {
+        arrivals.borrow_and_update();
+        changed.borrow_and_update();
+        let Ok(memberships) = network.ask(|node| node.book().communities.clone()).await else { return };
+        let left: Vec<PublicKey> = seen.keys().filter(|space| !memberships.contains_key(*space)).copied().collect();
+        for space in left {
+            seen.remove(&space);
+            let _ = network.tell(Event::Members { space, nodes: Vec::new() }).await;
+        }
+        if let Err(error) = recognise(peer, &network, &memberships).await {
+            tracing::warn!(%error, "whether there are more communities is not known");
+        }
+        for (space, membership) in memberships {
+            if let Err(error) = look(peer, &network, space, &membership, &mut seen).await {
+                tracing::warn!(%error, "what this peer is in a community could not be said");
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            ended = arrivals.changed() => if ended.is_err() { return },
+            ended = changed.changed() => if ended.is_err() { return },
+        }
+        tokio::time::sleep(GATHER).await;
+    }
+}
+
+/// Remembers communities that are followed, and that the owner is a member of by what was granted to another device of his.
+async fn recognise(peer: &Peer, network: &Network, known: &BTreeMap<PublicKey, Membership>) -> Result<(), StorageError> {
+    let Ok((followed, own)) = network.ask(|node| (node.book().following.keys().copied().collect::<Vec<_>>(), node.name().to_owned())).await else {
+        return Ok(());
+    };
+    for space in followed.into_iter().filter(|space| !known.contains_key(space)) {
+        let (Some(held), Some(place)) = (peer.store.held(&space), own_place(&peer.store, &space)) else { continue };
+        let rows = peer.store.snapshot();
+        let read = |name: &str| leaf(&rows, held, &below(&place, &[name]));
+        if Rules::of(&peer.store, &rows, held)?.is_none() || read("left")? == Some(Serde::Bool(true)) {
+            continue;
+        }
+        let name = read("name")?.as_ref().and_then(Serde::as_str).map_or(own.clone(), str::to_owned);
+        let membership = Membership { name, stores: 0, told: false, dht: None, is_new: false };
+        let _ = network.wish(Event::Community { space, membership: Some(membership) }).await;
+    }
+    Ok(())
+}
+
+/// What a community was like when it was looked at last.
+#[derive(PartialEq)]
+struct Seen {
+    /// Which part of the time it is after which it is said again that this machine is there.
+    beat: u64,
+    statements: u64,
+    heads: Vec<u64>,
+    membership: Membership,
+}
+
+async fn look(
+    peer: &Peer,
+    network: &Network,
+    space: PublicKey,
+    membership: &Membership,
+    seen: &mut BTreeMap<PublicKey, Seen>,
+) -> Result<(), WriteError> {
+    let Some(held) = peer.store.held(&space) else { return Ok(()) };
+    let now = || -> Result<Seen, WriteError> {
+        let heads = timebus_store::tips::heads(&*peer.store.snapshot(), held.unmounted().main())?;
+        let rules = Rules::of(&peer.store, &peer.store.snapshot(), held)?;
+        let beat = rules.filter(|_| membership.stores > 0).map_or(0, |rules| now_ms() / rules.beat_ms());
+        Ok(Seen { beat, statements: peer.store.statements(), heads: heads.into_iter().collect(), membership: membership.clone() })
+    };
+    let before = now()?;
+    if seen.get(&space) == Some(&before) {
+        return Ok(());
+    }
+    settle(peer, network, held, membership).await?;
+    let after = now()?;
+    let nodes = nodes(&members(&peer.store, &peer.store.snapshot(), held)?);
+    let _ = network.tell(Event::Members { space, nodes }).await;
+    seen.insert(space, after);
+    Ok(())
+}
+
+/// The machines of members.
+fn nodes(members: &[Member]) -> Vec<PublicKey> {
+    members.iter().flat_map(|member| &member.machines).map(|machine| machine.node).collect()
+}
+
+/// Says in a community what the owner of this peer is there, as far as he is a member and it does not say so yet.
+///
+/// # Errors
+///
+/// [`WriteError`].
+pub(crate) async fn settle(peer: &Peer, network: &Network, space: Space, membership: &Membership) -> Result<(), WriteError> {
+    let Some(place) = own_place(&peer.store, &space.key) else { return Ok(()) };
+    let node = network.endpoint().node().to_string();
+    let rows = peer.store.snapshot();
+    let read = |names: &[&str]| value(&peer.store, &rows, space, &below(&place, names));
+    let mut patch = json!({});
+    let name = read(&["name"])?;
+    // What another device of the owner says of him goes on, until he says otherwise here.
+    if membership.is_new || name.is_none() {
+        if name.as_ref().and_then(Serde::as_str) != Some(membership.name.as_str()) {
+            patch["name"] = membership.name.as_str().into();
+        }
+        if read(&["left"])?.is_some() {
+            patch["left"] = Serde::Null;
+        }
+    }
+    if read(&["nodes", &node, "stores"])? != Some(membership.stores.into()) {
+        patch["nodes"] = json!({ &node: { "stores": membership.stores } });
+    }
+    if membership.stores > 0
+        && let Some(rules) = Rules::of(&peer.store, &rows, space)?
+    {
+        let seen_ms = read(&["nodes", &node, "seen_ms"])?.and_then(|seen| seen.as_u64()).unwrap_or(0);
+        let now = now_ms();
+        if seen_ms > now || now / rules.beat_ms() != seen_ms / rules.beat_ms() {
+            patch["nodes"][&node]["seen_ms"] = now.into();
+        }
+    }
+    if patch.as_object().is_some_and(|patch| !patch.is_empty()) {
+        merge(peer, space, place, &patch).await?;
+    }
+    if membership.is_new {
+        let membership = Membership { is_new: false, ..membership.clone() };
+        let _ = network.tell(Event::Community { space: space.key, membership: Some(membership) }).await;
+    }
+    Ok(())
+}
+
+/// Says that the owner is no member any more.
+///
+/// # Errors
+///
+/// [`WriteError`].
+pub(crate) async fn leave(peer: &Peer, network: &Network, space: Space) -> Result<(), WriteError> {
+    let Some(place) = own_place(&peer.store, &space.key) else { return Ok(()) };
+    let node = network.endpoint().node().to_string();
+    merge(peer, space, place, &json!({"left": true, "nodes": { node: null }})).await
+}
+
+/// Merges a patch into a value of a community.
+pub(crate) async fn merge(peer: &Peer, space: Space, path: Path, patch: &Serde) -> Result<(), WriteError> {
+    write(peer, space, path, Action::Merge, patch).await.map(drop)
+}
+
+/// Writes a value of a community.
+pub(crate) async fn write(
+    peer: &Peer,
+    space: Space,
+    path: Path,
+    action: impl FnOnce(Json) -> Action,
+    value: &Serde,
+) -> Result<timebus_store::writer::Written, WriteError> {
+    let json = Json::parse(value.to_string().as_bytes(), Limits::default()).expect("what serde writes is JSON of small numbers");
+    let request = Request {
+        space: Some(space.unmounted()),
+        path,
+        action: action(json),
+        parents: None,
+        label: None,
+        condition: Condition::None,
+        time_ms: now_ms(),
+        durable: true,
+        may_name: None,
+    };
+    peer.store.write(request).await
+}

@@ -1,0 +1,158 @@
+//! Who holds what in a community: highest random weight, over the members who offered storage.
+//!
+//! Every member works out the same from what the community says, so nobody has to be asked where something is. The more
+//! somebody offers, the more is placed with him. Who comes or goes changes where things are only for what is placed with
+//! him: about one part in as many as there are.
+//!
+//! All of it is whole numbers, since every machine has to come to the same.
+
+use timebus_identity::{PublicKey, hash};
+
+/// Bits behind the point of [`neg_log2`].
+const FRACTION_BITS: u32 = 24;
+
+/// A machine that things can be placed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Its node key.
+    pub node: PublicKey,
+    /// Bytes that it holds for others, more than 0.
+    pub bytes: u64,
+}
+
+/// How far below 1 a fraction `(bits + 1) / 2^64` is, as `-log2` in fixed point; at least 1.
+fn neg_log2(bits: u64) -> u64 {
+    // x = bits + 1 is from 1 to 2^64, and 64 - log2(x) is wanted.
+    let x = u128::from(bits) + 1;
+    let whole = 127 - x.leading_zeros();
+    // 1 ≤ mantissa < 2, with 63 bits behind the point; squaring it gives one bit of the logarithm after the other.
+    let mut mantissa = if whole >= 63 { x >> (whole - 63) } else { x << (63 - whole) };
+    let mut log = u64::from(whole);
+    for _ in 0..FRACTION_BITS {
+        mantissa = (mantissa * mantissa) >> 63;
+        let is_two = mantissa >> 64 != 0;
+        log = (log << 1) | u64::from(is_two);
+        mantissa >>= u32::from(is_two);
+    }
+    ((64 << FRACTION_BITS) - log).max(1)
+}
+
+/// All machines that offer something, in the order in which something is placed with them: with as many of the first as
+/// there are to be copies.
+#[must_use]
+pub fn ranking(space: &PublicKey, thing: &[u8; 32], offers: &[Offer]) -> Vec<PublicKey> {
+    let mut ranked: Vec<(u64, u64, PublicKey)> = offers
+        .iter()
+        .filter(|offer| offer.bytes > 0)
+        .map(|offer| {
+            let digest = hash("hrw", &[space.as_bytes(), thing, offer.node.as_bytes()]);
+            let bits = u64::from_be_bytes(*digest.first_chunk().expect("32 bytes"));
+            (offer.bytes, neg_log2(bits), offer.node)
+        })
+        .collect();
+    // The greatest offer / -log2(fraction) comes first: then each is first as often as its offer is large.
+    let before = |one: &(u64, u64, PublicKey), other: &(u64, u64, PublicKey)| {
+        (u128::from(other.0) * u128::from(one.1)).cmp(&(u128::from(one.0) * u128::from(other.1))).then(one.2.cmp(&other.2))
+    };
+    ranked.sort_unstable_by(before);
+    ranked.into_iter().map(|(_, _, node)| node).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn holders(space: &PublicKey, thing: &[u8; 32], offers: &[Offer], replicas: u8) -> Vec<PublicKey> {
+        ranking(space, thing, offers).into_iter().take(usize::from(replicas)).collect()
+    }
+
+    const SPACE: PublicKey = PublicKey::from_bytes([7; 32]);
+
+    fn node(number: u16) -> PublicKey {
+        PublicKey::from_bytes(hash("test node", &[&number.to_be_bytes()]))
+    }
+
+    fn things(count: u32) -> impl Iterator<Item = [u8; 32]> {
+        (0..count).map(|number| hash("test thing", &[&number.to_be_bytes()]))
+    }
+
+    fn alike(count: u16) -> Vec<Offer> {
+        (0..count).map(|number| Offer { node: node(number), bytes: 1_000_000 }).collect()
+    }
+
+    #[test]
+    fn logarithms_are_those_of_floats() {
+        for bits in [0, 1, 2, 3, 1000, u64::from(u32::MAX), u64::MAX / 3, u64::MAX / 2, u64::MAX - 1] {
+            let exact = 64.0 - (bits as f64 + 1.0).log2();
+            let fixed = neg_log2(bits) as f64 / f64::from(1 << FRACTION_BITS);
+            assert!((exact - fixed).abs() < 1e-6, "{bits}: {exact} {fixed}");
+        }
+        assert_eq!(neg_log2(u64::MAX), 1);
+    }
+
+    #[test]
+    fn bytes_of_a_placement() {
+        // Peers of all versions and machines have to place alike; this pins it.
+        let offers: Vec<Offer> = (0..5).map(|number| Offer { node: node(number), bytes: 1000 * (u64::from(number) + 1) }).collect();
+        let placed: Vec<Vec<usize>> = things(6)
+            .map(|thing| {
+                holders(&SPACE, &thing, &offers, 3)
+                    .iter()
+                    .map(|found| offers.iter().position(|offer| offer.node == *found).expect("one of them"))
+                    .collect()
+            })
+            .collect();
+        assert_eq!(placed, PINNED.map(Vec::from));
+    }
+
+    const PINNED: [[usize; 3]; 6] = [[1, 4, 0], [3, 4, 2], [4, 3, 1], [3, 2, 4], [4, 3, 2], [4, 0, 3]];
+
+    #[test]
+    fn whoever_offers_three_times_as_much_gets_three_times_as_much() {
+        let offers = [Offer { node: node(1), bytes: 3_000 }, Offer { node: node(2), bytes: 1_000 }];
+        let first = things(8000).filter(|thing| holders(&SPACE, thing, &offers, 1) == [node(1)]).count();
+        assert!((5700..6300).contains(&first), "{first} of 8000");
+    }
+
+    #[test]
+    fn what_is_placed_is_spread_evenly() {
+        let (offers, mut counts) = (alike(20), HashMap::new());
+        things(4000).flat_map(|thing| holders(&SPACE, &thing, &offers, 3)).for_each(|node| *counts.entry(node).or_insert(0) += 1);
+        assert!(counts.len() == 20 && counts.values().all(|count| (450..750).contains(count)), "{counts:?}");
+    }
+
+    proptest! {
+        /// Who goes takes away his own part and nothing else: about R/n of all things change one holder each.
+        #[test]
+        fn leaving_and_joining_moves_one_part_in_n(count in 5..30u16, leaver in any::<prop::sample::Index>(), replicas in 1..4u8) {
+            let all = alike(count);
+            let gone = all[leaver.index(all.len())].node;
+            let rest: Vec<Offer> = all.iter().filter(|offer| offer.node != gone).copied().collect();
+            let (mut moved, total) = (0u32, 200u32);
+            for thing in things(total) {
+                let (before, after) = (holders(&SPACE, &thing, &all, replicas), holders(&SPACE, &thing, &rest, replicas));
+                let stay: Vec<PublicKey> = before.iter().filter(|node| **node != gone).copied().collect();
+                // Those who held it go on, in their order, and one steps in behind them.
+                prop_assert_eq!(&after[..stay.len()], &stay[..]);
+                prop_assert_eq!(after.len(), usize::from(replicas).min(rest.len()));
+                moved += u32::from(before.contains(&gone));
+            }
+            let expected = f64::from(total) * f64::from(replicas) / f64::from(count);
+            prop_assert!(f64::from(moved) < expected * 1.6 + 20.0 && f64::from(moved) > expected * 0.5 - 20.0, "{} of {} moved", moved, total);
+        }
+
+        #[test]
+        fn in_whatever_order_offers_come_all_place_alike(count in 1..20u16, turn in any::<prop::sample::Index>(), thing in any::<[u8; 32]>()) {
+            let all: Vec<Offer> = (0..count).map(|number| Offer { node: node(number), bytes: 1 + u64::from(number % 4) * 1_000_000_000_000 }).collect();
+            let mut turned = all.clone();
+            turned.rotate_left(turn.index(all.len()));
+            let found = holders(&SPACE, &thing, &all, 5);
+            prop_assert_eq!(&found, &holders(&SPACE, &thing, &turned, 5));
+            prop_assert_eq!(found.len(), usize::from(count.min(5)));
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! The part of `/.sys` about communities: founding and leaving them, who is in them, their rules and their boards.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value as Serde, json};
+use timebus_identity::{PublicKey, SecretKey, random_bytes};
+use timebus_store::node::{Node, node_key};
+use timebus_store::op::Op;
+use timebus_store::path::{Path, Segment};
+use timebus_store::pipeline::Space;
+use timebus_store::store::StorageError;
+use timebus_store::summary::summary;
+use timebus_store::writer::{Action, Statement};
+use tokio::time::Instant;
+
+use crate::community::keeping::{leave, merge, settle, write};
+use crate::community::{self, Board, Member, Membership, NAME_BYTES_MAX, Rules, dht, is_name, members};
+use crate::node::Event;
+use crate::peer::Peer;
+use crate::people::People;
+use crate::problem::Problem;
+use crate::route::{storage_problem, write_problem};
+use crate::sys::network::{bad, find_space, name_space, network, read, stopped};
+use crate::target::Query;
+use crate::who::now_ms;
+
+/// Notices of a board that are shown if the caller does not say how many.
+const NOTICES_DEFAULT: usize = 50;
+/// Largest notice.
+const NOTICE_BYTES_MAX: usize = 16 * 1024;
+/// How long leaving waits until somebody else has heard of it.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Answers a part of `/.sys` about communities; `None` if it is no such part.
+pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], query: &Query, body: &Bytes) -> Option<Result<Serde, Problem>> {
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    let writes = *method == Method::POST;
+    Some(match rest {
+        ["communities"] if reads => list(peer).await,
+        ["communities"] if writes => found(peer, body).await,
+        ["communities", name] if reads => show(peer, name).await,
+        ["communities", name] if writes => set(peer, name, body).await,
+        ["communities", name, "members"] if reads => members_of(peer, name).await,
+        ["communities", name, "placement"] if reads => super::placement::placement(peer, name).await,
+        ["communities", name, "board"] if reads => board(peer, name, query).await,
+        ["communities", name, "board"] if writes => post(peer, name, body).await,
+        ["communities", name, "remove"] if writes => remove(peer, name, body).await,
+        ["communities", name, "organizer"] if writes => promote(peer, name, body).await,
+        ["communities", name, "leave"] if writes => depart(peer, name).await,
+        _ => return None,
+    })
+}
+
+/// A community that is here.
+pub(super) struct Here {
+    pub(super) key: PublicKey,
+    membership: Option<Membership>,
+    /// Nothing of it is here yet otherwise.
+    held: Option<(Space, Option<Rules>)>,
+}
+
+impl Here {
+    async fn all(peer: &Peer) -> Result<Vec<Self>, Problem> {
+        let known = network(peer)?.ask(|node| node.book().communities.clone()).await.map_err(stopped)?;
+        known.into_iter().map(|(key, membership)| Self::of(peer, key, Some(membership))).collect()
+    }
+
+    fn of(peer: &Peer, key: PublicKey, membership: Option<Membership>) -> Result<Self, Problem> {
+        let store = peer.store();
+        let held = store.held(&key).map(|space| Rules::of(store, &store.snapshot(), space).map(|rules| (space, rules)));
+        Ok(Self { key, membership, held: held.transpose().map_err(failed)? })
+    }
+
+    /// One that the owner is in, by its key, his name for it, or its title.
+    pub(super) async fn find(peer: &Peer, name: &str) -> Result<Self, Problem> {
+        let all = Self::all(peer).await?;
+        let key = find_space(peer, name).await.ok();
+        let title = name.strip_prefix('@').unwrap_or(name);
+        let is_it = |here: &Self| Some(here.key) == key || here.title() == Some(title);
+        let mut found: Vec<Self> = all.into_iter().filter(is_it).collect();
+        match (found.pop(), found.is_empty(), key) {
+            (Some(one), true, _) => Ok(one),
+            (Some(_), false, _) => Err(Problem::new(
+                StatusCode::CONFLICT,
+                "community",
+                "this name can mean several",
+                format!("{name:?} is the title of several communities"),
+            )
+            .with_fix("write the key of the one you mean; `timebus community list` shows them")),
+            (None, _, key) => {
+                let known = key.map(|key| Self::of(peer, key, None)).transpose()?.filter(|here| here.rules().is_some());
+                let unknown = || {
+                    Problem::new(
+                        StatusCode::NOT_FOUND,
+                        "community",
+                        "you are in no such community",
+                        format!("{name:?} is none that you founded or joined"),
+                    )
+                    .with_fix("`timebus community list` shows those that you are in; an invite lets you into another one")
+                };
+                known.ok_or_else(unknown)
+            }
+        }
+    }
+
+    fn rules(&self) -> Option<&Rules> {
+        self.held.as_ref()?.1.as_ref()
+    }
+
+    fn title(&self) -> Option<&str> {
+        self.rules().map(|rules| rules.title.as_str())
+    }
+
+    /// Its space and rules.
+    pub(super) fn ready(&self) -> Result<(Space, &Rules), Problem> {
+        let not_yet = || {
+            Problem::new(StatusCode::CONFLICT, "community", "this community is not here yet", "nothing of it has come so far")
+                .with_fix("`timebus peers` shows how it is; it comes when one of its members is reached")
+        };
+        self.held.as_ref().and_then(|(space, rules)| Some((*space, rules.as_ref()?))).ok_or_else(not_yet)
+    }
+}
+
+fn failed(error: StorageError) -> Problem {
+    storage_problem(&error)
+}
+
+async fn list(peer: &Peer) -> Result<Serde, Problem> {
+    let mut all = Vec::new();
+    for here in Here::all(peer).await? {
+        all.push(describe(peer, &here).await?);
+    }
+    Ok(json!({ "communities": all }))
+}
+
+/// What a community is, and what the owner is in it.
+async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
+    let network = network(peer)?;
+    let key = here.key;
+    let (petname, status) = network.ask(move |node| (node.book().petnames.get(&key).cloned(), node.space(&key))).await.map_err(stopped)?;
+    let all = match &here.held {
+        Some((space, _)) => members(peer.store(), &peer.store().snapshot(), *space).map_err(failed)?,
+        None => Vec::new(),
+    };
+    let nodes: Vec<PublicKey> = all.iter().flat_map(|member| &member.machines).map(|machine| machine.node).collect();
+    let connected = network.ask(move |node| nodes.iter().filter(|id| node.is_connected(id)).count()).await.map_err(stopped)?;
+    let device = peer.store().device();
+    let own = all.iter().find(|member| member.keys.contains(&device));
+    let rights = peer.store().rights(&key);
+    let state = match (own, &here.membership, here.rules()) {
+        (Some(own), ..) if own.is_organizer => "organizer",
+        (Some(_), ..) => "member",
+        (None, Some(_), None) => "waiting",
+        (None, Some(_), Some(_)) if rights.is_some_and(|rights| rights.grants_for(&device).any(|(_, held)| held.is_live())) => "waiting",
+        (None, ..) => "removed",
+    };
+    Ok(json!({
+        "community": key.to_string(),
+        "title": here.title(),
+        "petname": petname,
+        "rules": here.rules(),
+        "you": state,
+        "name": own.map(|own| own.name.clone()).or_else(|| here.membership.as_ref().map(|membership| membership.name.clone())),
+        "stores": here.membership.as_ref().map_or(0, |membership| membership.stores),
+        "told": here.membership.as_ref().is_some_and(|membership| membership.told),
+        "dht": here.membership.as_ref().and_then(|membership| membership.dht.as_ref()).map(|part| {
+            json!({"bind": part.bind.to_string(), "port": part.port, "listens": peer.dhts.address(&key).map(|address| address.to_string())})
+        }),
+        "members": all.len(),
+        "connected": connected,
+        "status": status,
+    }))
+}
+
+async fn show(peer: &Peer, name: &str) -> Result<Serde, Problem> {
+    let here = Here::find(peer, name).await?;
+    let mut told = describe(peer, &here).await?;
+    told["who"] = match &here.held {
+        Some((space, _)) => told_members(peer, *space).await?,
+        None => json!([]),
+    };
+    Ok(told)
+}
+
+async fn members_of(peer: &Peer, name: &str) -> Result<Serde, Problem> {
+    let here = Here::find(peer, name).await?;
+    let (space, rules) = here.ready()?;
+    Ok(json!({"community": here.key.to_string(), "title": rules.title, "members": told_members(peer, space).await?}))
+}
+
+async fn told_members(peer: &Peer, space: Space) -> Result<Serde, Problem> {
+    let all = members(peer.store(), &peer.store().snapshot(), space).map_err(failed)?;
+    let nodes: Vec<PublicKey> = all.iter().flat_map(|member| &member.machines).map(|machine| machine.node).collect();
+    let seen = network(peer)?
+        .ask(move |node| {
+            let of = |id: &PublicKey| (*id, node.is_connected(id), node.book().contacts.get(id).map_or(0, |contact| contact.seen_ms));
+            nodes.iter().map(of).collect::<Vec<_>>()
+        })
+        .await
+        .map_err(stopped)?;
+    let (device, own_node) = (peer.store().device(), network(peer)?.endpoint().node());
+    let name_of = |key: &PublicKey| all.iter().find(|member| member.keys.contains(key)).map(|member| member.name.clone());
+    let told = |member: &Member| {
+        let is_you = member.keys.contains(&device);
+        let theirs = || seen.iter().filter(|(id, ..)| member.machines.iter().any(|machine| machine.node == *id));
+        json!({
+            "name": member.name,
+            "key": member.keys[0].to_string(),
+            "keys": member.keys.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "you": is_you,
+            "organizer": member.is_organizer,
+            "since_ms": member.since_ms,
+            "by": member.by.as_ref().and_then(name_of),
+            "nodes": member.machines.iter().map(|machine| json!({"node": machine.node.to_string(), "stores": machine.stores})).collect::<Vec<_>>(),
+            "stores": member.machines.iter().map(|machine| machine.stores).sum::<u64>(),
+            "connected": theirs().any(|(id, is_connected, _)| *is_connected || *id == own_node),
+            "seen_ms": theirs().map(|(.., seen_ms)| *seen_ms).max().unwrap_or(0),
+        })
+    };
+    Ok(all.iter().map(told).collect())
+}
+
+/// The name that somebody wants to carry; the one of this peer if he says none.
+pub(crate) async fn carried_name(peer: &Peer, wanted: Option<String>) -> Result<String, Problem> {
+    let name = match wanted {
+        Some(name) => name.trim().to_owned(),
+        None => network(peer)?.ask(|node| node.name().to_owned()).await.map_err(stopped)?,
+    };
+    match is_name(&name, NAME_BYTES_MAX) {
+        true => Ok(name),
+        false => Err(bad(format!("a name in a community has 1 to {NAME_BYTES_MAX} bytes, all of them to be seen"))),
+    }
+}
+
+async fn found(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        title: String,
+        #[serde(default)]
+        about: String,
+        name: Option<String>,
+        petname: Option<String>,
+        replicas: Option<u8>,
+        board: Option<Board>,
+        guests: Option<u8>,
+        away_h: Option<u32>,
+    }
+    let Wanted { title, about, name, petname, replicas, board, guests, away_h } = read(body)?;
+    let mut rules = Rules::new(title.trim());
+    rules.about = about;
+    rules.replicas = replicas.unwrap_or(rules.replicas);
+    rules.board = board.unwrap_or_default();
+    rules.guests = guests.unwrap_or(rules.guests);
+    rules.away_h = away_h.unwrap_or(rules.away_h);
+    rules.check().map_err(|error| bad(error.to_string()))?;
+    let name = carried_name(peer, name).await?;
+    let network = network(peer)?;
+    let root = SecretKey::from_seed(random_bytes());
+    let space = root.public();
+    // A name that is taken, or cannot be one, is told before anything was made. Of a title as it is there may be none.
+    let petname = match petname {
+        Some(petname) => {
+            crate::sys::network::check_petname(peer, space, &petname).await?;
+            Some(petname)
+        }
+        None => crate::sys::network::check_petname(peer, space, &rules.title).await.is_ok().then(|| rules.title.clone()),
+    };
+    let founding = timebus_store::founding::founding(&root, &peer.store().device(), now_ms());
+    drop(root);
+    let offered = peer.store().offer(vec![founding]).await.map_err(|error| write_problem(&error))?;
+    let held = peer.store().held(&space).filter(|_| offered.refused.is_empty());
+    let held = held.ok_or_else(|| bad("the community could not be founded"))?;
+    let rules_value = serde_json::to_value(&rules).unwrap_or_default();
+    write(peer, held, path(&["rules"]), Action::Put, &rules_value).await.map_err(|error| write_problem(&error))?;
+    let membership = Membership { name, stores: 0, told: false, dht: None, is_new: true };
+    settle(peer, network, held, &membership).await.map_err(|error| write_problem(&error))?;
+    let membership = Membership { is_new: false, ..membership };
+    network.wish(Event::Follow { space, via: Vec::new() }).await.map_err(stopped)?;
+    network.wish(Event::Community { space, membership: Some(membership.clone()) }).await.map_err(stopped)?;
+    if let Some(petname) = petname {
+        name_space(peer, space, petname).await?;
+    }
+    describe(peer, &Here::of(peer, space, Some(membership))?).await
+}
+
+fn path(names: &[&str]) -> Path {
+    Path::from_text_segments(names.iter().copied()).unwrap_or_else(|_| Path::root())
+}
+
+/// Changes what the owner is in a community, and, if he organizes it, its rules.
+async fn set(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        name: Option<String>,
+        told: Option<bool>,
+        stores: Option<u64>,
+        title: Option<String>,
+        about: Option<String>,
+        replicas: Option<u8>,
+        board: Option<Board>,
+        guests: Option<u8>,
+        away_h: Option<u32>,
+        dht: Option<Vec<String>>,
+        /// Takes part in its DHT: `{"bind","port"}`; `false` ends that.
+        part: Option<Serde>,
+    }
+    let here = Here::find(peer, name).await?;
+    let wanted: Wanted = read(body)?;
+    let (space, rules) = here.ready()?;
+    let mut new = rules.clone();
+    new.title = wanted.title.map_or(new.title, |title| title.trim().to_owned());
+    new.about = wanted.about.unwrap_or(new.about);
+    new.replicas = wanted.replicas.unwrap_or(new.replicas);
+    new.board = wanted.board.unwrap_or(new.board);
+    new.guests = wanted.guests.unwrap_or(new.guests);
+    new.away_h = wanted.away_h.unwrap_or(new.away_h);
+    new.dht = wanted.dht.unwrap_or(new.dht);
+    let part: Option<Option<dht::Part>> = match wanted.part {
+        None => None,
+        Some(Serde::Bool(false)) => Some(None),
+        Some(part) => Some(Some(serde_json::from_value(part).map_err(|error| bad(format!("part: {error}")))?)),
+    };
+    if part.as_ref().is_some_and(Option::is_some) && peer.network().is_some_and(|network| network.endpoint().sockets().is_empty()) {
+        return Err(bad("this peer is offline and opens no sockets").with_fix("start it without --offline"));
+    }
+    new.check().map_err(|error| bad(error.to_string()))?;
+    if new != *rules {
+        organizes(peer, &here)?;
+        let patch = serde_json::to_value(&new).unwrap_or_default();
+        merge(peer, space, path(&["rules"]), &patch).await.map_err(|error| write_problem(&error))?;
+    }
+    let mut membership = here.membership.clone();
+    if wanted.name.is_some() || wanted.told.is_some() || wanted.stores.is_some() || part.is_some() {
+        let mut own = membership.filter(|_| community::own_place(peer.store(), &here.key).is_some()).ok_or_else(no_member)?;
+        if let Some(name) = wanted.name {
+            own.name = carried_name(peer, Some(name)).await?;
+            own.is_new = true;
+        }
+        own.told = wanted.told.unwrap_or(own.told);
+        own.stores = wanted.stores.unwrap_or(own.stores);
+        own.dht = part.unwrap_or(own.dht);
+        let network = network(peer)?;
+        settle(peer, network, space, &own).await.map_err(|error| write_problem(&error))?;
+        own.is_new = false;
+        network.wish(Event::Community { space: here.key, membership: Some(own.clone()) }).await.map_err(stopped)?;
+        membership = Some(own);
+    }
+    describe(peer, &Here::of(peer, here.key, membership)?).await
+}
+
+fn no_member() -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "rights", "you are no member of this community", "nobody has let you in, or you were removed")
+        .with_fix("ask an organizer for an invite")
+}
+
+fn organizes(peer: &Peer, here: &Here) -> Result<(), Problem> {
+    let rights = peer.store().rights(&here.key);
+    if rights.is_some_and(|rights| community::is_organizer(&rights, &peer.store().device())) {
+        return Ok(());
+    }
+    Err(Problem::new(StatusCode::FORBIDDEN, "rights", "only organizers may do this", "you are none in this community")
+        .with_fix("`timebus community members` shows who is; ask one of them"))
+}
+
+/// The member that a name, a key or the beginning of one means.
+fn member(all: Vec<Member>, who: &str) -> Result<Member, Problem> {
+    let is_meant = |member: &Member| member.name == who || (who.len() >= 6 && member.keys.iter().any(|key| key.to_string().starts_with(who)));
+    let mut found: Vec<Member> = all.into_iter().filter(is_meant).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(one), true) => Ok(one),
+        (Some(_), false) => {
+            Err(Problem::new(StatusCode::CONFLICT, "who", "this name can mean several", format!("several members are called {who:?}"))
+                .with_fix("write the key of the one you mean"))
+        }
+        (None, _) => Err(Problem::new(StatusCode::NOT_FOUND, "who", "there is no such member", format!("nobody there is called {who:?}"))
+            .with_fix("`timebus community members` shows who is in it")),
+    }
+}
+
+/// The machines of a member of a community.
+pub(crate) async fn machines(peer: &Peer, community: &str, who: &str) -> Result<Vec<PublicKey>, Problem> {
+    let (space, _) = Here::find(peer, community).await?.ready()?;
+    let member = member(members(peer.store(), &peer.store().snapshot(), space).map_err(failed)?, who)?;
+    if member.machines.is_empty() {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "who",
+            "nothing is known of his machines",
+            format!("{} has not said in this community which they are", member.name),
+        )
+        .with_fix("he says so when his peer runs the next time"));
+    }
+    Ok(member.machines.into_iter().map(|machine| machine.node).collect())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Who {
+    who: String,
+}
+
+async fn remove(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem> {
+    let here = Here::find(peer, name).await?;
+    let (space, _) = here.ready()?;
+    organizes(peer, &here)?;
+    let all = members(peer.store(), &peer.store().snapshot(), space).map_err(failed)?;
+    let member = member(all, &read::<Who>(body)?.who)?;
+    if member.keys.contains(&peer.store().device()) {
+        return Err(bad("this is you; `timebus community leave` ends it"));
+    }
+    let rights = peer.store().rights(&here.key).ok_or_else(no_member)?;
+    let grants = community::grants_of(&rights, &member);
+    let statement = Statement::Revoke { grants, cascade: false, keep: true };
+    peer.store().state_in(Some(space), statement, now_ms()).await.map_err(|error| write_problem(&error))?;
+    Ok(json!({"community": here.key.to_string(), "removed": member.name, "keys": member.keys.iter().map(ToString::to_string).collect::<Vec<_>>()}))
+}
+
+async fn promote(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem> {
+    let here = Here::find(peer, name).await?;
+    let (space, _) = here.ready()?;
+    organizes(peer, &here)?;
+    let all = members(peer.store(), &peer.store().snapshot(), space).map_err(failed)?;
+    let member = member(all, &read::<Who>(body)?.who)?;
+    let rights = peer.store().rights(&here.key).ok_or_else(no_member)?;
+    let device = peer.store().device();
+    // As much as is left of what this organizer has.
+    let depth = rights.grants_for(&device).filter(|(_, held)| held.is_live()).map(|(_, held)| held.grant.depth).max().unwrap_or(0);
+    let depth = depth.checked_sub(1).ok_or_else(|| bad("who made you an organizer did not let you make others"))?;
+    let ops: Vec<Op> = member.keys.iter().map(|key| Op::Grant(community::promotion(key, depth))).collect();
+    if !member.is_organizer {
+        peer.store().state_in(Some(space), Statement::Ops(ops), now_ms()).await.map_err(|error| write_problem(&error))?;
+    }
+    Ok(json!({"community": here.key.to_string(), "organizer": member.name}))
+}
+
+async fn depart(peer: &Peer, name: &str) -> Result<Serde, Problem> {
+    let here = Here::find(peer, name).await?;
+    let network = network(peer)?;
+    let key = here.key;
+    let mut is_told = false;
+    if let Some((space, _)) = here.held {
+        leave(peer, network, space).await.map_err(|error| write_problem(&error))?;
+        // Who is gone says so no more: somebody has to have heard of it.
+        let (timeline, main) = (peer.store().timeline(space.unmounted()), space.unmounted().main());
+        let upto = timebus_store::tips::heads(&*peer.store().snapshot(), main).map_err(failed)?.into_iter().max().unwrap_or(0);
+        let mut changed = network.changed();
+        let deadline = Instant::now() + LEAVE_PATIENCE;
+        loop {
+            changed.borrow_and_update();
+            let (delivered, is_alone) =
+                network.ask(move |node| (node.delivered(&timeline), node.links_of(&timeline).is_empty())).await.map_err(stopped)?;
+            is_told = delivered >= upto;
+            if is_told || is_alone || tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+                break;
+            }
+        }
+    }
+    network.wish(Event::Community { space: key, membership: None }).await.map_err(stopped)?;
+    network.wish(Event::Unfollow { space: key }).await.map_err(stopped)?;
+    Ok(json!({"community": key.to_string(), "title": here.title(), "left": true, "told": is_told}))
+}
+
+async fn post(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        text: String,
+    }
+    let here = Here::find(peer, name).await?;
+    let (space, _) = here.ready()?;
+    let Wanted { text } = read(body)?;
+    if text.trim().is_empty() || text.len() > NOTICE_BYTES_MAX {
+        return Err(bad(format!("a notice has 1 to {NOTICE_BYTES_MAX} bytes")));
+    }
+    let id = crate::write::time_sorted_id();
+    let board = path(&["board"]);
+    let written = write(peer, space, board, |value| Action::Post { name: id, value }, &json!({"text": text, "at_ms": now_ms()})).await;
+    let written = written.map_err(|error| match error {
+        timebus_store::writer::WriteError::NoGrant { .. } => {
+            Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write on this board", "its rules let organizers write, or you are no member")
+                .with_fix("`timebus community show` tells its rules; ask an organizer")
+        }
+        other => write_problem(&other),
+    })?;
+    let at = written.created.map(|path| path.to_string());
+    Ok(json!({"community": here.key.to_string(), "posted": at}))
+}
+
+/// The latest notices, the newest first, each with who wrote it as far as that is proven.
+async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem> {
+    let here = Here::find(peer, name).await?;
+    let (space, rules) = here.ready()?;
+    let (store, rows) = (peer.store(), peer.store().snapshot());
+    let all = members(store, &rows, space).map_err(failed)?;
+    let people = People::now(peer).await;
+    let max = query.limit.map_or(NOTICES_DEFAULT, |limit| (limit as usize).min(1000));
+    let at = path(&["board"]);
+    let t = space.unmounted().main();
+    let mut notices = Vec::new();
+    for name in timebus_store::tree::child_names_before(&rows, t, &at).take(max) {
+        let name = name.map_err(failed)?;
+        let Ok(path) = at.join(Segment::Name(name)) else { continue };
+        // Whoever wrote the text is the author, whatever it says.
+        let [text_at, time_at] = ["text", "at_ms"].map(|name| path.join(Segment::Name(name.into())).unwrap_or_else(|_| path.clone()));
+        let read = |at: &Path| community::leaf(&rows, space, at).map_err(failed);
+        let Some(text) = read(&text_at)?.map_or_else(|| read(&path), |text| Ok(Some(text)))? else { continue };
+        let author = |at: &Path| -> Result<Option<PublicKey>, StorageError> {
+            let t_key = node_key(t, &at.key());
+            let Some(write) = Node::load(&*rows, &t_key)?.winner(&*rows, &t_key)? else { return Ok(None) };
+            Ok(Some(summary(&*rows, t, write.a)?.author))
+        };
+        let author = author(&text_at).map_err(failed)?.map_or_else(|| author(&path).map_err(failed), |author| Ok(Some(author)))?;
+        let by = author.map(|author| {
+            let member = all.iter().find(|member| member.keys.contains(&author));
+            member.map_or_else(|| people.name(&author), |member| member.name.clone())
+        });
+        notices.push(json!({
+            "path": path.to_string(),
+            "text": text.as_str().map_or_else(|| text.to_string(), str::to_owned),
+            "at_ms": read(&time_at)?.and_then(|at| at.as_u64()),
+            "by": by,
+            "key": author.map(|author| author.to_string()),
+            "you": author == Some(store.device()),
+        }));
+    }
+    let may_write = store.rights(&here.key).is_some_and(|rights| rights.writer_grant(&store.device(), &at).is_some());
+    Ok(json!({"community": here.key.to_string(), "title": rules.title, "notices": notices, "may_write": may_write}))
+}

@@ -1,0 +1,133 @@
+//! The part of `/.sys` that says which files of a community lie where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value as Serde, json};
+use timebus_identity::PublicKey;
+use timebus_store::blobs::BlobHash;
+use timebus_store::pipeline::Space;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+
+use super::communities::Here;
+use crate::blobs::beside;
+use crate::community::holding::{Placed, held_of, loads, placed};
+use crate::community::{Member, Rules, members};
+use crate::network::Network;
+use crate::node::Event;
+use crate::peer::Peer;
+use crate::problem::Problem;
+use crate::route::storage_problem;
+use crate::sync::frame::FILES_MAX;
+use crate::sys::network::{network, stopped};
+use crate::who::now_ms;
+
+/// How long those who are connected are waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// Files that are named; of more, those with too few copies come first.
+const NAMED_MAX: usize = 1000;
+
+/// Which of the files that are placed with a machine it says it holds.
+type Said = BTreeMap<PublicKey, BTreeSet<BlobHash>>;
+
+pub(crate) async fn placement(peer: &Peer, name: &str) -> Result<Serde, Problem> {
+    let here = Here::find(peer, name).await?;
+    let (space, rules) = here.ready()?;
+    let network = network(peer)?;
+    let own = network.endpoint().node();
+    let store = peer.store().clone();
+    let looked = beside(move || {
+        let rows = store.snapshot();
+        let files = placed(&store, &rows, space, now_ms())?;
+        let mine: Vec<BlobHash> = files.iter().filter(|file| file.holders.contains(&own)).map(|file| file.hash).collect();
+        let mine: BTreeSet<BlobHash> = held_of(&store, &space.key, mine)?.into_iter().collect();
+        let changes = store.changes(&rows, space.unmounted().main(), 0).count();
+        Ok::<_, timebus_store::store::StorageError>((files, mine, members(&store, &rows, space)?, changes))
+    });
+    let (files, mine, all, changes) = looked.await?.map_err(|error| storage_problem(&error))?;
+    let nodes: Vec<PublicKey> = all.iter().flat_map(|member| &member.machines).map(|machine| machine.node).collect();
+    let connected: BTreeSet<PublicKey> =
+        network.ask(move |node| nodes.into_iter().filter(|id| node.is_connected(id)).collect()).await.map_err(stopped)?;
+    let mut said = ask(network, space, &files, &connected).await?;
+    said.insert(own, mine);
+    let mut told = describe(rules, &all, &files, &said, (&own, &connected));
+    told["community"] = here.key.to_string().into();
+    told["title"] = rules.title.as_str().into();
+    told["log"] = json!({"changes": changes, "members": all.len()});
+    Ok(told)
+}
+
+/// Asks those who are connected which of the files they hold that are placed with them.
+async fn ask(network: &Network, space: Space, files: &[Placed], connected: &BTreeSet<PublicKey>) -> Result<Said, Problem> {
+    let mut heard = network.holdings();
+    let mut said = Said::new();
+    let mut waiting: BTreeMap<PublicKey, usize> = BTreeMap::new();
+    for node in connected {
+        let mut placed: Vec<BlobHash> = files.iter().filter(|file| file.holders.contains(node)).map(|file| file.hash).collect();
+        placed.sort_unstable();
+        for files in placed.chunks(FILES_MAX) {
+            network.tell(Event::AskFiles { node: *node, space: space.key, files: files.to_vec() }).await.map_err(stopped)?;
+            *waiting.entry(*node).or_default() += 1;
+        }
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while !waiting.is_empty() {
+        match tokio::time::timeout_at(deadline, heard.recv()).await {
+            Ok(Ok((node, of, files))) if of == space.key => {
+                let Some(count) = waiting.get_mut(&node) else { continue };
+                *count -= 1;
+                if *count == 0 {
+                    waiting.remove(&node);
+                }
+                said.entry(node).or_default().extend(files);
+            }
+            Ok(Ok(_) | Err(RecvError::Lagged(_))) => {}
+            Ok(Err(RecvError::Closed)) | Err(_) => break,
+        }
+    }
+    // Of who has answered in part it is not known what he lacks.
+    waiting.keys().for_each(|node| drop(said.remove(node)));
+    Ok(said)
+}
+
+fn describe(rules: &Rules, all: &[Member], files: &[Placed], said: &Said, (own, connected): (&PublicKey, &BTreeSet<PublicKey>)) -> Serde {
+    let owner = |node: &PublicKey| all.iter().find(|member| member.machines.iter().any(|machine| machine.node == *node));
+    let name = |node: &PublicKey| owner(node).map_or_else(|| node.to_string(), |member| member.name.clone());
+    let there: BTreeSet<PublicKey> = crate::community::holding::offers(rules, all, now_ms()).into_iter().map(|offer| offer.node).collect();
+    let loads = loads(files);
+    let machines =
+        all.iter().flat_map(|member| member.machines.iter().map(move |machine| (member, machine))).filter(|(_, machine)| machine.stores > 0);
+    let machine = |(member, machine): (&Member, &crate::community::Machine)| {
+        let (files, bytes) = loads.get(&machine.node).copied().unwrap_or_default();
+        json!({
+            "node": machine.node.to_string(), "name": member.name, "stores": machine.stores, "files": files, "bytes": bytes,
+            "seen_ms": machine.seen_ms, "away": !there.contains(&machine.node), "you": machine.node == *own,
+            "connected": connected.contains(&machine.node),
+        })
+    };
+    let machines: Vec<Serde> = machines.map(machine).collect();
+    let state = |node: &PublicKey, file: &Placed| match said.get(node) {
+        Some(held) if held.contains(&file.hash) => "holds",
+        Some(_) => "lacks",
+        None => "unknown",
+    };
+    let lacks = |file: &Placed| file.holders.len() < usize::from(rules.replicas) || file.holders.iter().any(|node| state(node, file) == "lacks");
+    let mut shown: Vec<(bool, &Placed)> = files.iter().map(|file| (lacks(file), file)).collect();
+    shown.sort_by_key(|(lacks, file)| (!lacks, file.path.key()));
+    let under = shown.iter().filter(|(lacks, _)| *lacks).count();
+    let file = |(lacks, file): &(bool, &Placed)| {
+        let holders = file.holders.iter().map(|node| json!({"node": node.to_string(), "name": name(node), "state": state(node, file)}));
+        json!({
+            "path": file.path.to_string(), "hash": file.hash.to_string(), "bytes": file.len, "under": lacks,
+            "holders": holders.collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "replicas": rules.replicas,
+        "machines": machines,
+        "files": shown.iter().take(NAMED_MAX).map(file).collect::<Vec<_>>(),
+        "files_total": files.len(),
+        "under": under,
+    })
+}

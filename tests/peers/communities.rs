@@ -1,0 +1,257 @@
+//! Communities: founded, joined under a name of one's own, read and written by all members, and left.
+
+use std::net::UdpSocket;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::neighbours::{invite, json as told, poll, run, until};
+use crate::peer::{PROGRAM, Peer};
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+fn found(peer: &Peer, args: &[&str]) -> Value {
+    told(peer.home(), &[&["community", "new"], args].concat())
+}
+
+/// A link that lets somebody in.
+fn member_link(peer: &Peer, args: &[&str]) -> String {
+    invite(peer, &[&["--to", "@choir", "--can", "member"], args].concat())
+}
+
+fn enter(peer: &Peer, link: &str, name: &str) -> Value {
+    told(peer.home(), &["community", "join", link, "--yes", "--called", name])
+}
+
+/// The names of the members of the choir, as a peer shows them.
+fn names(peer: &Peer) -> Vec<String> {
+    let told = peer.value("/.sys/communities/choir/members");
+    let mut names: Vec<String> =
+        told["members"].as_array().into_iter().flatten().filter_map(|member| member["name"].as_str().map(str::to_owned)).collect();
+    names.sort();
+    names
+}
+
+fn until_names(peer: &Peer, wanted: &[&str]) {
+    poll(&format!("the members are {wanted:?}"), || {
+        (peer.send("GET", "/.sys/communities/choir/members", &[], "").status == 200 && names(peer) == wanted).then_some(())
+    });
+}
+
+/// Who wrote what on the board of the choir, the newest first.
+fn board(peer: &Peer) -> Vec<(String, String)> {
+    let told = peer.value("/.sys/communities/choir/board");
+    let text = |notice: &Value, name: &str| notice[name].as_str().unwrap_or("?").to_owned();
+    told["notices"].as_array().into_iter().flatten().map(|notice| (text(notice, "by"), text(notice, "text"))).collect()
+}
+
+#[test]
+fn members_carry_names_share_a_board_and_leave() {
+    let (alice, bob, carol) = (Peer::start(), Peer::start(), Peer::start());
+    let choir = found(&alice, &["choir", "--about", "We sing", "--called", "Alice"]);
+    assert_eq!((choir["you"].as_str(), choir["petname"].as_str(), choir["members"].as_u64()), (Some("organizer"), Some("choir"), Some(1)), "{choir}");
+    let link = member_link(&alice, &["--uses", "2"]);
+    let card = run(bob.home(), &["community", "join", &link]);
+    assert!(card.code == 2 && card.err.contains("you become a member of this community") && card.err.contains("We sing"), "{card:?}");
+    assert_eq!(enter(&bob, &link, "Bobby")["result"], "connected");
+    assert_eq!(enter(&carol, &link, "Carol")["result"], "connected");
+    for peer in [&alice, &bob, &carol] {
+        until_names(peer, &["Alice", "Bobby", "Carol"]);
+    }
+    // Who writes is told by his key, whatever he says.
+    assert_eq!(run(bob.home(), &["community", "post", "choir", "no singing"]).code, 0);
+    let posted = carol.send("POST", "/@choir/board", &[JSON], r#"{"text": "oh no", "by": "Alice"}"#);
+    assert_eq!(posted.status, 201, "{}", posted.text());
+    poll("alice sees both notices", || (board(&alice).len() == 2).then_some(()));
+    let mut seen = board(&alice);
+    seen.sort();
+    assert_eq!(seen, [("Bobby".to_owned(), "no singing".to_owned()), ("Carol".to_owned(), "oh no".to_owned())]);
+    assert!(run(alice.home(), &["community", "board", "choir"]).out.contains("no singing"));
+
+    // The rules are for organizers, and a place is for the one whose it is.
+    let key = |peer: &Peer| peer.value("/.sys/status")["device"].as_str().expect("a key").to_owned();
+    assert_eq!(bob.send("PUT", "/@choir/rules/title", &[JSON], "\"mine\"").status, 403);
+    let other = format!("/@choir/members/{}/name", key(&carol));
+    assert_eq!(bob.send("PUT", &other, &[JSON], "\"Mallory\"").status, 403);
+    let refused = run(bob.home(), &["community", "set", "choir", "--copies", "1"]);
+    assert!(refused.code == 1 && refused.err.contains("only organizers"), "{refused:?}");
+    assert_eq!(run(alice.home(), &["community", "set", "choir", "--copies", "2"]).code, 0);
+    poll("the rule comes", || (bob.value("/.sys/communities/choir")["rules"]["replicas"] == 2).then_some(()));
+
+    // A name of another one's own choice, and gone.
+    assert_eq!(run(bob.home(), &["community", "set", "choir", "--called", "Robert"]).code, 0);
+    until_names(&alice, &["Alice", "Carol", "Robert"]);
+    let left = told(bob.home(), &["community", "leave", "choir"]);
+    assert_eq!((left["left"].as_bool(), left["told"].as_bool()), (Some(true), Some(true)), "{left}");
+    until_names(&alice, &["Alice", "Carol"]);
+    assert_eq!(bob.value("/.sys/communities")["communities"], json!([]));
+    assert_eq!(run(alice.home(), &["community", "remove", "choir", "Carol"]).code, 0);
+    until_names(&alice, &["Alice"]);
+    poll("carol hears that she is out", || (carol.value("/.sys/communities/choir")["you"] == "removed").then_some(()));
+    assert_eq!(carol.send("POST", "/@choir/board", &[JSON], "\"still here\"").status, 403);
+}
+
+#[test]
+fn members_bring_members_where_the_rules_say_so_and_the_board_can_be_for_organizers() {
+    let (alice, bob, carol) = (Peer::start(), Peer::start(), Peer::start());
+    found(&alice, &["choir", "--called", "Alice", "--board", "organizers", "--guests", "1"]);
+    assert_eq!(enter(&bob, &member_link(&alice, &[]), "Bob")["result"], "connected");
+    until_names(&bob, &["Alice", "Bob"]);
+    let refused = run(bob.home(), &["community", "post", "choir", "hello"]);
+    assert!(refused.code == 1 && refused.err.contains("you may not write on this board"), "{refused:?}");
+    let link = poll("bob may bring somebody", || {
+        let made = run(bob.home(), &["invite", "--to", "@choir", "--can", "member"]);
+        (made.code == 0).then(|| made.out.lines().next().expect("a link").to_owned())
+    });
+    assert_eq!(enter(&carol, &link, "Carol")["result"], "connected");
+    until_names(&alice, &["Alice", "Bob", "Carol"]);
+    let members = alice.value("/.sys/communities/choir/members");
+    let carol_there = members["members"].as_array().into_iter().flatten().find(|member| member["name"] == "Carol");
+    assert_eq!(carol_there.map(|carol| carol["by"].clone()), Some(json!("Bob")));
+    assert_ne!(run(carol.home(), &["invite", "--to", "@choir", "--can", "member"]).code, 0, "no further than the rules say");
+    // An organizer makes another one.
+    assert_eq!(run(alice.home(), &["community", "organizer", "choir", "Bob"]).code, 0);
+    poll("bob organizes it", || (bob.value("/.sys/communities/choir")["you"] == "organizer").then_some(()));
+    assert_eq!(run(bob.home(), &["community", "post", "choir", "hello"]).code, 0);
+    until(&carol, "/.sys/communities/choir/board", "the notice", |answer| answer.status == 200 && answer.text().contains("hello"));
+}
+
+#[test]
+fn a_member_is_one_with_all_his_devices() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    let choir = found(&alice, &["choir", "--called", "Alice"]);
+    assert_eq!(enter(&bob, &member_link(&alice, &[]), "Bob")["result"], "connected");
+    until_names(&alice, &["Alice", "Bob"]);
+    let second = super::devices::second(&bob);
+    let key = choir["community"].as_str().expect("a key");
+    let node = alice.ready["node"].as_str().expect("a node").to_owned();
+    let address = alice.value("/.sys/peers")["addresses"][0].as_str().expect("an address").to_owned();
+    told(second.home(), &["follow", key, "--node", &node, "--at", &address, "--as", "choir"]);
+    poll("the second device is in it, too", || {
+        let all = second.value("/.sys/communities");
+        (all["communities"][0]["you"] == "member" && all["communities"][0]["name"] == "Bob").then_some(())
+    });
+    assert_eq!(run(second.home(), &["community", "post", "choir", "from the laptop"]).code, 0);
+    poll("it is his notice", || (board(&alice) == [("Bob".to_owned(), "from the laptop".to_owned())]).then_some(()));
+    poll("with two machines", || {
+        let told = alice.value("/.sys/communities/choir/members");
+        let bobs = told["members"].as_array().into_iter().flatten().find(|member| member["name"] == "Bob").cloned()?;
+        (bobs["keys"].as_array()?.len() == 2 && bobs["nodes"].as_array()?.len() == 2).then_some(())
+    });
+    assert_eq!(names(&alice), ["Alice", "Bob"]);
+}
+
+#[test]
+fn only_members_are_let_in_as_such_and_only_where_there_is_a_community() {
+    let alice = Peer::start();
+    let refused = run(alice.home(), &["invite", "--can", "member"]);
+    assert!(refused.code == 2 || refused.code == 1, "{refused:?}");
+    assert!(refused.err.contains("to a community"), "{refused:?}");
+    let unknown = run(alice.home(), &["community", "show", "nowhere"]);
+    assert!(unknown.code == 1 && unknown.err.contains("you are in no such community"), "{unknown:?}");
+    for bad in [&["community", "new", ""][..], &["community", "new", "a", "--called", "\n"]] {
+        assert_ne!(run(alice.home(), bad).code, 0, "{bad:?}");
+    }
+    assert_eq!(alice.send("POST", "/.sys/communities", &[JSON], r#"{"title": "x", "replicas": 99}"#).status, 400);
+}
+
+/// How the first file of the choir lies: who is to have it, with what each says.
+fn placement(peer: &Peer) -> (Value, Vec<(String, String)>) {
+    let told = peer.value("/.sys/communities/choir/placement");
+    let holders = told["files"][0]["holders"].as_array().cloned().unwrap_or_default();
+    let text = |of: &Value, name: &str| of[name].as_str().unwrap_or("?").to_owned();
+    let holders = holders.iter().map(|holder| (text(holder, "name"), text(holder, "state"))).collect();
+    (told, holders)
+}
+
+#[test]
+fn files_lie_with_members_who_offered_room_and_are_repaired_without_who_put_them_there() {
+    let alice = Peer::start();
+    found(&alice, &["choir", "--called", "Alice", "--copies", "2"]);
+    let link = member_link(&alice, &["--uses", "3"]);
+    let mut others = Vec::new();
+    for name in ["Bob", "Carol", "Dave"] {
+        let peer = Peer::start();
+        assert_eq!(enter(&peer, &link, name)["result"], "connected");
+        poll("he is a member", || (run(peer.home(), &["community", "offer", "50MB"]).code == 0).then_some(()));
+        others.push((name, peer));
+    }
+    let song: Vec<u8> = (0..1_300_000u32).flat_map(|number| number.to_le_bytes()).take(1_300_000).collect();
+    let put = alice.send("PUT", "/@choir/board/song", &[("Content-Type", "audio/ogg")], &song);
+    assert!(put.status < 300, "{}", put.text());
+    let holders = poll("two hold it", || {
+        let (told, holders) = placement(&alice);
+        (told["under"] == 0 && holders.len() == 2 && holders.iter().all(|(_, state)| state == "holds")).then_some(holders)
+    });
+    // All work out the same, and who offered nothing has nothing placed with him.
+    for (_, peer) in &others {
+        poll("all place it alike", || {
+            let (_, seen) = placement(peer);
+            (seen.iter().map(|(name, _)| name).eq(holders.iter().map(|(name, _)| name))).then_some(())
+        });
+    }
+    assert!(run(alice.home(), &["community", "placement", "choir"]).out.contains("all of them where they belong"));
+    // Alice is gone, and one of the two leaves: the third gets it from the other one.
+    drop(alice.stop());
+    let at = |others: &[(&str, Peer)], name: &str| others.iter().position(|(other, _)| *other == name).expect("one of them");
+    let (_, leaver) = others.remove(at(&others, &holders[0].0));
+    assert_eq!(run(leaver.home(), &["community", "leave", "choir"]).code, 0);
+    drop(leaver.stop());
+    let (other, third) = (at(&others, &holders[1].0), 1 - at(&others, &holders[1].0));
+    poll("the third holds it", || {
+        let (told, now) = placement(&others[third].1);
+        (told["under"] == 0 && now.len() == 2 && now.iter().all(|(_, state)| state == "holds")).then_some(())
+    });
+    let (_, gone) = others.remove(other);
+    drop(gone.stop());
+    let answer = others[0].1.send("GET", "/@choir/board/song", &[], "");
+    assert!(answer.status == 200 && answer.body == song, "{} with {} bytes", answer.status, answer.body.len());
+    // What is offered no longer is placed elsewhere, or lacks a copy, and it is said.
+    assert_eq!(run(others[0].1.home(), &["community", "offer", "0"]).code, 0);
+    poll("it is told", || {
+        let out = run(others[0].1.home(), &["community", "placement", "choir"]).out;
+        (out.contains("1 with fewer copies") && out.contains("too few copies")).then_some(())
+    });
+}
+
+#[test]
+fn who_moved_is_found_by_the_dht_of_the_community_when_nobody_can_tell() {
+    let alice = Peer::start();
+    found(&alice, &["choir", "--called", "Alice"]);
+    let free = UdpSocket::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let (port, first) = (free.port().to_string(), free.to_string());
+    assert_eq!(run(alice.home(), &["community", "set", "choir", "--dht", &first]).code, 0);
+    assert_eq!(run(alice.home(), &["community", "dht", "choir", "on", "--bind", "127.0.0.1", "--port", &port]).code, 0);
+    let link = member_link(&alice, &["--uses", "2"]);
+    let (bob, carol) = (Peer::start(), Peer::start());
+    for (peer, name) in [(&bob, "Bob"), (&carol, "Carol")] {
+        assert_eq!(enter(peer, &link, name)["result"], "connected");
+        until_names(peer, if name == "Bob" { &["Alice", "Bob"] } else { &["Alice", "Bob", "Carol"] });
+    }
+    until_names(&bob, &["Alice", "Bob", "Carol"]);
+    let off = run(carol.home(), &["find", "Bob@choir"]);
+    assert!(off.code == 0 && off.err.contains("off: you take no part in the DHT"), "{off:?}");
+    for peer in [&bob, &carol] {
+        let on = ["community", "dht", "choir", "on", "--bind", "127.0.0.1"];
+        poll("the rule has come", || (run(peer.home(), &on).code == 0).then_some(()));
+        poll("it listens", || peer.value("/.sys/communities/choir")["dht"]["listens"].is_string().then_some(()));
+        // From here on they do not hear of each other through alice.
+        assert_eq!(run(peer.home(), &["block", alice.ready["id"].as_str().expect("a key")]).code, 0);
+    }
+    let carol = carol.stop();
+    // Bob moves, and nobody sees it.
+    let home = bob.stop();
+    let free = UdpSocket::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").to_string();
+    let bob = Peer::launch_as(home, &mut Command::new(PROGRAM), &["--no-lan", "--udp", &free]).unwrap_or_else(|_| panic!("starts"));
+    poll("bob is in the DHT", || bob.value("/.sys/communities/choir")["dht"]["listens"].is_string().then_some(()));
+    let carol = Peer::start_in(carol);
+    let told = poll("carol finds where he is", || {
+        let told = told(carol.home(), &["find", "Bob@choir"]);
+        let says = told["nodes"].as_array().into_iter().flatten().any(|node| node["record"]["addresses"].to_string().contains(&free));
+        says.then_some(told)
+    });
+    let dht = told["ways"].as_array().into_iter().flatten().find(|way| way["way"] == "community DHTs").cloned();
+    assert_eq!(dht.map(|way| way["found"].clone()), Some(json!(true)), "{told}");
+    poll("and calls him", || (carol.value("/.sys/communities/choir")["connected"] == 1).then_some(()));
+    drop(alice);
+}
