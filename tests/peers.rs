@@ -1,4 +1,5 @@
 mod away;
+mod cluster;
 mod costs;
 mod devices;
 mod files;

@@ -11,9 +11,11 @@ use crate::generator::Shape;
 use crate::target::{Target, Versions};
 
 mod app;
+mod cluster;
 mod keys;
 
 pub(crate) use app::{App, AppAction};
+pub(crate) use cluster::{Cluster, ClusterAction};
 pub(crate) use keys::{Guardians, GuardiansAction, Recover, Rotate};
 
 /// A tree of values that you keep, share and watch: a local-first hierarchical key-value store
@@ -111,6 +113,7 @@ pub(crate) enum Verb {
     Limits(Limits),
     Top(Top),
     App(App),
+    Cluster(Cluster),
     Lab(Lab),
     Relay(Relay),
     Completions(Completions),
