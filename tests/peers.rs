@@ -1,4 +1,5 @@
 mod away;
+mod cluster;
 mod communities;
 mod costs;
 mod devices;

@@ -11,11 +11,13 @@ use crate::generator::Shape;
 use crate::target::{Target, Versions};
 
 mod app;
+mod cluster;
 mod community;
 mod keys;
 mod personas;
 
 pub(crate) use app::{App, AppAction};
+pub(crate) use cluster::{Cluster, ClusterAction};
 pub(crate) use community::{Community, CommunityVerb, RuleArgs, Switch};
 pub(crate) use keys::{Guardians, GuardiansAction, Recover, Rotate};
 pub(crate) use personas::{Personas, PersonasAction};
@@ -123,6 +125,7 @@ pub(crate) enum Verb {
     Limits(Limits),
     Top(Top),
     App(App),
+    Cluster(Cluster),
     Lab(Lab),
     Relay(Relay),
     Completions(Completions),

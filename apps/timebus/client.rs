@@ -1,5 +1,6 @@
 //! An HTTP client for one peer: the one that runs on this home, or one inside this process.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -9,7 +10,9 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{HeaderMap, Method, body::Incoming};
 use hyper_util::rt::TokioIo;
+use timebus_identity::SecretKey;
 use timebus_net::peer::PeerConfig;
+use timebus_net::signature::{RequestHead, content_digest, sign_request};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -43,9 +46,19 @@ pub(crate) enum Home {
 #[derive(Debug)]
 pub(crate) struct Session {
     place: Place,
-    token: Option<HeaderValue>,
+    proof: Proof,
     /// What request targets begin with: the persona that is asked.
     prefix: String,
+}
+
+/// How a client shows who asks.
+#[derive(Clone, Debug)]
+enum Proof {
+    /// By whose socket it is.
+    Socket,
+    Token(HeaderValue),
+    /// By a signature on every request.
+    Key(Arc<SecretKey>),
 }
 
 #[derive(Debug)]
@@ -68,7 +81,7 @@ impl Session {
                 // Whoever wrote it is gone.
                 context.home.clear_running();
                 let local = Local::open(&context.home, lock, context.out, PeerConfig { apps: crate::builtin::APPS, ..PeerConfig::default() }).await?;
-                return Ok(Self { place: Place::Here(local), token: None, prefix: context.home.prefix() });
+                return Ok(Self { place: Place::Here(local), proof: Proof::Socket, prefix: context.home.prefix() });
             }
             let running = context.home.running();
             let refused = match running {
@@ -87,11 +100,11 @@ impl Session {
 
     /// Connects to a peer that should be running, and makes sure that it answers.
     async fn running(context: &Context, running: &Running, deadline: Instant) -> anyhow::Result<Self> {
-        let token = match context.home.token()? {
-            Some(token) => Some(HeaderValue::from_str(&format!("Bearer {}", token.text().as_str()))?),
-            None => None,
+        let proof = match context.home.token()? {
+            Some(token) => Proof::Token(HeaderValue::from_str(&format!("Bearer {}", token.text().as_str()))?),
+            None => Proof::Socket,
         };
-        let mut session = Self { place: Place::Running(running.clone()), token, prefix: context.home.prefix() };
+        let mut session = Self { place: Place::Running(running.clone()), proof, prefix: context.home.prefix() };
         let asked = async {
             let mut client = session.connect().await?;
             client.send(Request::get("/.sys")).await?.bytes().await
@@ -113,15 +126,15 @@ impl Session {
 
     /// One more connection. Requests on one connection follow each other.
     pub(crate) async fn connect(&mut self) -> anyhow::Result<Client> {
-        let token = self.token.clone();
+        let proof = self.proof.clone();
         let client = match &mut self.place {
-            Place::Here(local) => Client::over(local.connect(), "localhost", token).await,
+            Place::Here(local) => Client::over(local.connect(), "localhost", proof).await,
             Place::Running(running) => {
                 let stream = TcpStream::connect(running.authority()).await.map_err(|error| gone().detail(error))?;
                 stream.set_nodelay(true)?;
                 // A name that every peer answers to, whatever address it listens on.
                 let port = running.authority().rsplit(':').next().unwrap_or_default();
-                Client::over(stream, &format!("localhost:{port}"), token).await
+                Client::over(stream, &format!("localhost:{port}"), proof).await
             }
         };
         client.map(|client| Client { prefix: self.prefix.clone(), ..client })
@@ -137,7 +150,7 @@ impl Session {
 
 /// A connection to a peer in this process.
 pub(crate) async fn connect_here(local: &mut Local) -> anyhow::Result<Client> {
-    Client::over(local.connect(), "localhost", None).await
+    Client::over(local.connect(), "localhost", Proof::Socket).await
 }
 
 /// Opens a session with one connection, which is what most verbs need.
@@ -237,32 +250,43 @@ impl Request {
 pub(crate) struct Client {
     sender: SendRequest<Full<Bytes>>,
     host: HeaderValue,
-    token: Option<HeaderValue>,
+    proof: Proof,
     prefix: String,
 }
 
 impl Client {
-    async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, host: &str, token: Option<HeaderValue>) -> anyhow::Result<Self> {
+    /// Connects to a peer anywhere, to ask with a key of one's own. `authority` is host and port.
+    pub(crate) async fn with_key(authority: &str, key: &Arc<SecretKey>) -> anyhow::Result<Self> {
+        let stream =
+            TcpStream::connect(authority).await.map_err(|error| Failure::unreachable(format!("{authority} does not answer")).detail(error))?;
+        stream.set_nodelay(true)?;
+        Self::over(stream, authority, Proof::Key(Arc::clone(key))).await
+    }
+
+    async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, host: &str, proof: Proof) -> anyhow::Result<Self> {
         let (sender, connection) = handshake(TokioIo::new(io)).await.map_err(|error| gone().detail(error))?;
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "the connection to the peer ended");
             }
         });
-        Ok(Self { sender, host: HeaderValue::from_str(host)?, token, prefix: String::new() })
+        Ok(Self { sender, host: HeaderValue::from_str(host)?, proof, prefix: String::new() })
     }
 
     /// Sends a request. An answer with an error status is a [`Failure`].
     pub(crate) async fn send(&mut self, request: Request) -> anyhow::Result<Answer> {
         let Request { method, target, headers, body } = request;
         let target = format!("{}{target}", self.prefix);
+        let content = body.clone();
         let mut request = hyper::Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = target.parse().with_context(|| format!("{target} is no request target"))?;
         *request.headers_mut() = headers;
         request.headers_mut().insert(hyper::header::HOST, self.host.clone());
-        if let Some(token) = &self.token {
-            request.headers_mut().insert(hyper::header::AUTHORIZATION, token.clone());
+        match &self.proof {
+            Proof::Socket => {}
+            Proof::Token(token) => drop(request.headers_mut().insert(hyper::header::AUTHORIZATION, token.clone())),
+            Proof::Key(key) => sign(&mut request, &content, key)?,
         }
         self.sender.ready().await.map_err(|error| gone().detail(error))?;
         let response = self.sender.send_request(request).await.map_err(|error| gone().detail(error))?;
@@ -280,6 +304,35 @@ impl Client {
         let bytes = self.send(request).await?.bytes().await?;
         crate::value::parse(&bytes).context("the peer's answer is not JSON")
     }
+}
+
+/// Signs a request that has all its other headers. What never was is signed with it: two requests that are alike within
+/// a second would have one signature, which is good only once.
+fn sign(request: &mut hyper::Request<Full<Bytes>>, body: &[u8], key: &SecretKey) -> anyhow::Result<()> {
+    let random = u128::from_le_bytes(timebus_identity::random_bytes());
+    request.headers_mut().insert("request-id", HeaderValue::from_str(&format!("{random:032x}"))?);
+    if !body.is_empty() {
+        request.headers_mut().insert("content-digest", HeaderValue::from_str(&content_digest(body))?);
+    }
+    let now_s = i64::try_from(crate::clock::now_ms() / 1000)?;
+    let headers = {
+        let text = |name: &str| Some(request.headers().get(name)?.to_str().ok()?.to_owned());
+        let authority = text("host").unwrap_or_default();
+        let head = RequestHead {
+            method: request.method().as_str(),
+            scheme: "http",
+            authority: &authority,
+            path: request.uri().path(),
+            query: request.uri().query(),
+            has_body: !body.is_empty(),
+            field: &text,
+        };
+        let fields = ["request-id", "content-type", "version", "parents"];
+        sign_request(&head, &fields, key.public().as_bytes(), now_s, |base| *key.sign(base).as_bytes())?
+    };
+    request.headers_mut().insert("signature-input", HeaderValue::from_str(&headers.signature_input)?);
+    request.headers_mut().insert("signature", HeaderValue::from_str(&headers.signature)?);
+    Ok(())
 }
 
 /// An answer with a status of success.

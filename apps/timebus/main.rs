@@ -12,6 +12,7 @@ mod builtin;
 mod cli;
 mod client;
 mod clock;
+mod cluster;
 mod failure;
 mod folder;
 mod generator;

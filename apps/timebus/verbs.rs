@@ -2,6 +2,7 @@
 
 mod app;
 mod backup;
+mod cluster;
 mod community;
 mod costs;
 mod devices;
@@ -117,6 +118,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Limits(args) => costs::limits(context, args).await,
         Verb::Top(_) => costs::top(context).await,
         Verb::App(args) => app::run(context, args).await,
+        Verb::Cluster(args) => cluster::run(context, args).await,
         Verb::Lab(args) => lab::run(context, args),
         Verb::Relay(args) => relay::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::json;
 use timebus_identity::PublicKey;
 use timebus_store::auth::Rights;
-use timebus_store::grant::Actions;
+use timebus_store::grant::{Actions, Audience, Scope, ScopeSegment};
 use timebus_store::path::{Path, Segment};
 
 use crate::app_token::AppScope;
@@ -90,7 +90,7 @@ impl Who {
     /// # Errors
     ///
     /// As [`Who::may`].
-    pub(crate) fn may_sys(&self, verb: Verb, part: &[String]) -> Result<(), Problem> {
+    pub(crate) fn may_sys(&self, peer: &Peer, verb: Verb, part: &[String]) -> Result<(), Problem> {
         // What is asked about, as in `/.sys/refs/@key/x`, is no part of the system.
         let part = part.iter().map(String::as_str).take_while(|name| !name.starts_with('@'));
         let path = || Path::from_text_segments(std::iter::once(".sys").chain(part.clone())).unwrap_or_else(|_| Path::root());
@@ -102,12 +102,33 @@ impl Who {
             Self::App(app) => Err(not_on_card(app, verb, &path())),
             Self::Signed { signer, .. } => {
                 let key = PublicKey::from_bytes(*signer.key());
+                let parts: &[&str] = if verb == Verb::Read { &KEEPERS_READ } else { &KEEPERS_WRITE };
+                let is_for_keepers = parts.contains(&part.clone().next().unwrap_or_default());
+                if is_for_keepers && peer.store().rights(&peer.space()).is_some_and(|rights| is_keeper(&rights, &key)) {
+                    return Ok(());
+                }
                 let detail = format!("/.sys is for the owner of this peer, and {key} is none of the owner's keys");
                 Err(Problem::new(StatusCode::FORBIDDEN, "rights", "you may not do this", detail))
             }
             Self::Anyone => Err(who_are_you("/.sys is for the owner of this peer")),
         }
     }
+}
+
+/// Parts of `/.sys` that a keeper reads: how a peer is, and nothing about what is in it.
+const KEEPERS_READ: [&str; 7] = ["", "status", "metrics", "peers", "spaces", "devices", "tips"];
+/// Parts of `/.sys` that a keeper writes: to stop it, so that whatever watches over it starts it anew.
+const KEEPERS_WRITE: [&str; 1] = ["down"];
+
+/// Whether a key was made a keeper of the peers of a space: by an admin grant at `/.sys` itself. One at the root does not
+/// make one: it is for people who look after the data.
+fn is_keeper(rights: &Rights, key: &PublicKey) -> bool {
+    let is_there = |scope: &Scope| matches!(scope.segments.as_slice(), [ScopeSegment::Name(name)] if &**name == ".sys");
+    rights.grants().any(|(_, held)| {
+        let grant = &held.grant;
+        let is_over = grant.not_after_ms > 0 && now_ms() > grant.not_after_ms;
+        held.is_live() && !is_over && grant.audience == Audience::Key(*key) && grant.actions.contains(Actions::GRANT) && is_there(&held.scope())
+    })
 }
 
 /// Whether what is stated in a space lets a key, or anyone, do something to a subtree.
@@ -302,8 +323,8 @@ mod tests {
             assert_eq!(app.may(&peer, verb, space, &path(at)).is_ok(), expected, "{verb:?} {at}");
         }
         let refs = ["refs".to_owned(), "x".to_owned()];
-        assert!(app.may_sys(Verb::Read, &refs).is_ok() && app.may_sys(Verb::Write, &refs).is_err());
-        assert!(app.may_sys(Verb::Read, &["status".to_owned()]).is_err());
+        assert!(app.may_sys(&peer, Verb::Read, &refs).is_ok() && app.may_sys(&peer, Verb::Write, &refs).is_err());
+        assert!(app.may_sys(&peer, Verb::Read, &["status".to_owned()]).is_err());
         peer.app_tokens().remove("chirp");
         assert!(app.may(&peer, Verb::Read, &own, &path("/chirp")).is_err(), "what is open ends too");
         assert!(check_token(&peer, &text, &its, true).is_err());

@@ -95,7 +95,7 @@ impl Source {
             }
             Self::Drop(rest) => crate::drop::left(peer, who, rest).await,
             Self::Sys(rest, query) => {
-                who.may_sys(Verb::Read, rest)?;
+                who.may_sys(peer, Verb::Read, rest)?;
                 let (head, ()) = http::Request::new(()).into_parts();
                 let response = match crate::sys::act(peer, who, &head, rest, query, &Bytes::new()).await {
                     Err(problem) if problem.status == StatusCode::NOT_FOUND && problem.kind == "absent" => return Ok(None),

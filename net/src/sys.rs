@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{Signed, human_name};
 use timebus_store::change::{CHANGE_BYTES_MAX, Change};
+use timebus_store::ids::TimelineId;
 use timebus_store::json::Json;
 use timebus_store::keyspace::{Committed, Rows as _, Table};
 use timebus_store::path::{Path, Segment};
@@ -32,7 +33,7 @@ use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
 /// What `/.sys` has to read.
-const PARTS: [&str; 27] = [
+const PARTS: [&str; 28] = [
     "status",
     "metrics",
     "blobs",
@@ -60,9 +61,12 @@ const PARTS: [&str; 27] = [
     "indexes",
     "output",
     "synced",
+    "tips",
 ];
 /// Largest body of a request to the system.
 pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Authors of one timeline whose tips are told.
+const TIPS_MAX: usize = 100_000;
 /// Entries of a listing, if the caller does not say.
 const ENTRIES_DEFAULT: usize = 100;
 
@@ -123,7 +127,7 @@ pub(crate) async fn answer(
     if is_stream(&head) {
         return computed::subscribe(peer, &who, &head, Source::Sys(rest.to_vec(), query)).await;
     }
-    who.may_sys(verb(&head), rest)?;
+    who.may_sys(peer, verb(&head), rest)?;
     let bytes_max = if name == "apps" { apps::BODY_BYTES_MAX } else { BODY_BYTES_MAX };
     let body = if writes { read_body(body, bytes_max).await? } else { Bytes::new() };
     who.allows_body(&body)?;
@@ -183,6 +187,7 @@ pub(crate) async fn act(
         "" if reads => Ok(answer_json(&json!({ "links": PARTS }))),
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
+        "tips" if reads => tips(peer).map(|tips| answer_json(&tips)),
         "log" if reads => {
             let (space, path) = at().await?;
             log(peer, &People::known_to(peer, who).await, space, &path, query)
@@ -284,6 +289,24 @@ fn status(peer: &Peer) -> Result<Serde, Problem> {
         "scrub": peer.scrub.status(),
         "index_old": store.distrust(),
     }))
+}
+
+/// How far the chain of each author has come in each timeline of the own space: who has all of this has all that is here.
+fn tips(peer: &Peer) -> Result<Serde, Problem> {
+    let (store, space) = (peer.store(), peer.space());
+    let rows = store.snapshot();
+    let mounts = store.rights(&space).map_or_else(Vec::new, |rights| rights.shown().map(|mount| mount.timeline).collect());
+    let mut all = BTreeMap::new();
+    for timeline in ["auth", "main"].map(|name| TimelineId::named(&space, name)).into_iter().chain(mounts) {
+        let Some(t) = store.number_of(&space, &timeline) else { continue };
+        let mut authors: BTreeMap<String, u64> = BTreeMap::new();
+        for tip in timebus_store::tips::tips(&*rows, t, None, TIPS_MAX).map_err(|error| storage_problem(&error))? {
+            let seq = authors.entry(tip.author.to_string()).or_default();
+            *seq = tip.seq.max(*seq);
+        }
+        all.insert(timeline.to_string(), authors);
+    }
+    Ok(json!({ "timelines": all }))
 }
 
 /// The counters in the text format of Prometheus.

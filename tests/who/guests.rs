@@ -151,3 +151,31 @@ fn rights_are_data_that_can_be_watched() {
         "{words:?}"
     );
 }
+
+#[test]
+fn a_keeper_sees_how_a_peer_is_and_stops_it_and_nothing_else() {
+    let peer = Peer::start();
+    peer.put("/table/x", &value!(1));
+    let (keeper, admin) = (key(5), key(6));
+    let ask = |key: &SecretKey, method: &str, path: &str, body: &str, at: i64| {
+        let headers = signed(&peer, key, method, path, body, now_s() - at);
+        send(&peer, method, path, &headers, body)
+    };
+    verb(&peer, &["grant", "/", &admin.public().to_string(), "--can", "admin"]);
+    verb(&peer, &["grant", "/.sys", &keeper.public().to_string(), "--can", "admin"]);
+    for (at, part) in (1..).zip(["status", "tips", "peers", "devices", "metrics"]) {
+        assert_eq!(ask(&keeper, "GET", &format!("/.sys/{part}"), "", at).status, 200, "{part}");
+        ask(&admin, "GET", &format!("/.sys/{part}"), "", at).problem(403);
+    }
+    let tips = ask(&keeper, "GET", "/.sys/tips", "", 10).json();
+    let most = tips["timelines"].as_object().expect("timelines").values().flat_map(|authors| authors.as_object().expect("authors").values());
+    assert_eq!(most.filter_map(serde_json::Value::as_u64).max(), Some(2), "two grants: {tips}");
+    for (at, (method, part)) in (20..).zip([("GET", "invites"), ("GET", "output"), ("GET", "backup"), ("POST", "login-code"), ("POST", "invites")]) {
+        ask(&keeper, method, &format!("/.sys/{part}"), "", at).problem(403);
+    }
+    verb(&peer, &["revoke", &keeper.public().to_string()]);
+    ask(&keeper, "POST", "/.sys/down", "", 30).problem(403);
+    verb(&peer, &["grant", "/.sys", &keeper.public().to_string(), "--can", "admin"]);
+    assert_eq!(ask(&keeper, "POST", "/.sys/down", "", 31).status, 200);
+    peer.wait();
+}

@@ -7,16 +7,21 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hyper::Method;
 use serde_json::json;
+use timebus_identity::SecretKey;
 use tokio::task::JoinSet;
 
 use crate::Context;
 use crate::cli::Gen;
 use crate::client::{Client, Home, JSON, Request, Session};
-use crate::failure::Failure;
+use crate::failure::{Failure, UNREACHABLE};
 use crate::generator::{Generator, Made};
 use crate::progress::Progress;
 use crate::target::Target;
 
+/// How long nobody may answer before a write is given up.
+const NOBODY_MAX: Duration = Duration::from_secs(60);
+/// How long is waited when nobody answered.
+const NOBODY_PAUSE: Duration = Duration::from_millis(100);
 /// Writes a second that one connection certainly does.
 const RATE_OF_ONE: f64 = 20.0;
 
@@ -79,13 +84,48 @@ impl Work {
     }
 }
 
+/// Who is written to.
+enum Writer {
+    /// One peer.
+    One(Client),
+    /// Whoever answers.
+    Any(Anywhere),
+}
+
+/// Some peers that have the same, in turn.
+struct Anywhere {
+    peers: Vec<String>,
+    key: Arc<SecretKey>,
+    at: usize,
+    client: Option<Client>,
+}
+
 pub(crate) async fn run(context: &Context, args: Gen) -> anyhow::Result<()> {
+    let mut session = Session::open(context, Home::MayBegin).await?;
+    let mut writers = Vec::new();
+    for _ in 0..connections(&args)? {
+        writers.push(Writer::One(session.connect().await?));
+    }
+    write_all(context, args, writers).await
+}
+
+/// The same to several peers, each write to one that answers.
+pub(crate) async fn run_anywhere(context: &Context, args: Gen, peers: Vec<String>, key: &Arc<SecretKey>) -> anyhow::Result<()> {
+    let count = connections(&args)?.max(peers.len() as u64);
+    let writer = |at: u64| Writer::Any(Anywhere { peers: peers.clone(), key: Arc::clone(key), at: at as usize, client: None });
+    write_all(context, args, (0..count).map(writer).collect()).await
+}
+
+/// Connections that it takes.
+fn connections(args: &Gen) -> anyhow::Result<u64> {
     if !args.rate.is_finite() || args.rate < 0.0 {
         return Err(Failure::usage("the rate is a number of writes a second, or 0 for as many as possible").into());
     }
-    let mut session = Session::open(context, Home::MayBegin).await?;
     let needed = if args.rate > 0.0 { (args.rate / RATE_OF_ONE).ceil().max(1.0) as u64 } else { u64::MAX };
-    let connections = needed.min(args.connections.into()).min(args.count.unwrap_or(u64::MAX).max(1));
+    Ok(needed.min(args.connections.into()).min(args.count.unwrap_or(u64::MAX).max(1)))
+}
+
+async fn write_all(context: &Context, args: Gen, all: Vec<Writer>) -> anyhow::Result<()> {
     let work = Arc::new(Work {
         generator: Mutex::new((Generator::new(args.shape, args.seed), 0)),
         target: args.path.clone(),
@@ -100,9 +140,8 @@ pub(crate) async fn run(context: &Context, args: Gen) -> anyhow::Result<()> {
         context.out.note("writing until Ctrl-C");
     }
     let mut writers = JoinSet::new();
-    for _ in 0..connections {
-        let client = session.connect().await?;
-        writers.spawn(write(client, Arc::clone(&work), Arc::clone(&progress)));
+    for writer in all {
+        writers.spawn(write(writer, Arc::clone(&work), Arc::clone(&progress)));
     }
     let interrupt = tokio::signal::ctrl_c();
     tokio::pin!(interrupt);
@@ -144,7 +183,7 @@ pub(crate) async fn run(context: &Context, args: Gen) -> anyhow::Result<()> {
 }
 
 /// Writes on one connection until there is nothing to write. Answers how much that was.
-async fn write(mut client: Client, work: Arc<Work>, progress: Arc<Progress>) -> (u64, anyhow::Result<()>) {
+async fn write(mut writer: Writer, work: Arc<Work>, progress: Arc<Progress>) -> (u64, anyhow::Result<()>) {
     let mut written = 0;
     while let Some((made, due)) = work.next() {
         tokio::time::sleep_until(due.into()).await;
@@ -152,7 +191,7 @@ async fn write(mut client: Client, work: Arc<Work>, progress: Arc<Progress>) -> 
             break;
         }
         let began = Instant::now();
-        if let Err(error) = send(&mut client, &work.target, &made).await {
+        if let Err(error) = writer.send(&work.target, &made).await {
             return (written, Err(error));
         }
         work.latencies.lock().unwrap_or_else(PoisonError::into_inner).add(began.elapsed());
@@ -160,6 +199,45 @@ async fn write(mut client: Client, work: Arc<Work>, progress: Arc<Progress>) -> 
         progress.add(1);
     }
     (written, Ok(()))
+}
+
+impl Writer {
+    async fn send(&mut self, target: &Target, made: &Made) -> anyhow::Result<()> {
+        match self {
+            Self::One(client) => send(client, target, made).await,
+            Self::Any(anywhere) => anywhere.send(target, made).await,
+        }
+    }
+}
+
+impl Anywhere {
+    /// Writes to the peer of the last time, or the next one that answers.
+    async fn send(&mut self, target: &Target, made: &Made) -> anyhow::Result<()> {
+        let began = Instant::now();
+        for tried in 1.. {
+            let error = match self.send_to_one(target, made).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            self.client = None;
+            self.at += 1;
+            if Failure::of(&error).code != UNREACHABLE || began.elapsed() > NOBODY_MAX {
+                return Err(error);
+            }
+            if tried % self.peers.len() == 0 {
+                tokio::time::sleep(NOBODY_PAUSE).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_to_one(&mut self, target: &Target, made: &Made) -> anyhow::Result<()> {
+        let client = match &mut self.client {
+            Some(client) => client,
+            None => self.client.insert(Client::with_key(&self.peers[self.at % self.peers.len()], &self.key).await?),
+        };
+        send(client, target, made).await
+    }
 }
 
 async fn send(client: &mut Client, target: &Target, made: &Made) -> anyhow::Result<()> {

@@ -91,7 +91,7 @@ fn part(id: &str) -> [String; 2] {
 
 async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> {
     // Who may write at a path and not here sends his file in one piece.
-    ask.who.may_sys(Verb::Write, &part(""))?;
+    ask.who.may_sys(&ask.peer, Verb::Write, &part(""))?;
     media_type(&ask)?;
     let blobs = super::of(&ask.peer)?.clone();
     let headers = &ask.head.headers;
@@ -141,7 +141,7 @@ pub(crate) async fn answer(peer: &Peer, who: Who, head: http::request::Parts, bo
     if crate::who::is_browser(&head.headers) && !crate::who::is_same_origin(&head) {
         return Err(crate::who::foreign_origin());
     }
-    who.may_sys(Verb::Write, &part(id))?;
+    who.may_sys(peer, Verb::Write, &part(id))?;
     let blobs = super::of(peer)?.clone();
     let upload = open(peer, id).await?.ok_or_else(|| gone(id))?;
     match head.method {

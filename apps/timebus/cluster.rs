@@ -1,0 +1,322 @@
+//! The file that says which peers are one's own cluster, and the key that looks after them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use timebus_identity::SecretKey;
+
+use crate::failure::Failure;
+use crate::home::{Home, quoted, write_private};
+
+/// Most peers of a cluster; it is for a handful, which all know each other.
+pub(crate) const PEERS_MAX: usize = 16;
+
+/// Peers that are devices of one space.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cluster {
+    /// What is read from the file.
+    pub(crate) peer: Vec<Member>,
+    /// The file of the key, beside this one if it is relative.
+    #[serde(default = "key_file")]
+    key: PathBuf,
+    /// Where the file lies.
+    #[serde(skip)]
+    folder: PathBuf,
+    #[serde(skip)]
+    pub(crate) file: PathBuf,
+}
+
+fn key_file() -> PathBuf {
+    PathBuf::from("cluster.key")
+}
+
+/// One of its peers.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Member {
+    /// What it is called, here and by others.
+    pub(crate) name: String,
+    /// Host and port at which it listens and is asked.
+    pub(crate) http: String,
+    /// Its folder on its machine.
+    pub(crate) home: PathBuf,
+    /// Whether it runs on another machine, where systemd or a container starts it.
+    #[serde(default)]
+    pub(crate) elsewhere: bool,
+    /// Where other peers reach it by UDP.
+    pub(crate) udp: Option<SocketAddr>,
+    /// The program on its machine.
+    #[serde(default = "program")]
+    pub(crate) program: String,
+    /// What else `timebus up` is told.
+    #[serde(default)]
+    pub(crate) options: Vec<String>,
+}
+
+fn program() -> String {
+    crate::output::PROGRAM.to_owned()
+}
+
+impl Cluster {
+    /// Reads the file.
+    pub(crate) fn load(file: &Path) -> anyhow::Result<Self> {
+        let text = match fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let fix = format!("write one with `timebus cluster init --file {}`, or name another with --file", quoted(file));
+                return Err(Failure::usage(format!("there is no {}", file.display())).fix(fix).into());
+            }
+            Err(error) => return Err(error).with_context(|| format!("could not read {}", file.display())),
+        };
+        let file = std::path::absolute(file)?;
+        let mut cluster =
+            Self::parse(&text).map_err(|why| Failure::usage(format!("{} does not say what a cluster is", file.display())).detail(why))?;
+        cluster.folder = file.parent().map(Path::to_owned).unwrap_or_default();
+        cluster.file = file;
+        for member in cluster.peer.iter_mut().filter(|member| !member.elsewhere) {
+            member.home = cluster.folder.join(&member.home);
+        }
+        Ok(cluster)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let cluster: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        if cluster.peer.is_empty() || cluster.peer.len() > PEERS_MAX {
+            return Err(format!("a cluster has 1 to {PEERS_MAX} peers, each in a table [[peer]]; here are {}", cluster.peer.len()));
+        }
+        for (at, member) in cluster.peer.iter().enumerate() {
+            let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+            if member.name.is_empty() || !member.name.chars().all(is_plain) {
+                return Err(format!("{:?} is no name of a peer: letters, digits and - make one", member.name));
+            }
+            let port = member.http.rsplit_once(':').and_then(|(host, port)| (!host.is_empty()).then_some(port)?.parse::<u16>().ok());
+            if port.is_none_or(|port| port == 0) || member.http.contains('/') {
+                return Err(format!("http of {} is host and port, as in 127.0.0.1:7101; {:?} is not", member.name, member.http));
+            }
+            if let Some(other) = cluster.peer[..at].iter().find(|other| other.name == member.name || other.http == member.http) {
+                return Err(format!("{} and {} have the same name or the same http", other.name, member.name));
+            }
+            let is_line = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
+            let home = member.home.to_str().unwrap_or_default();
+            if !is_line(home) || member.elsewhere && !member.home.is_absolute() {
+                return Err(format!("home of {} is a folder; on another machine a whole path", member.name));
+            }
+            if !is_line(&member.program) || !member.options.iter().all(|option| is_line(option)) {
+                return Err(format!("program and options of {} are words without line breaks", member.name));
+            }
+        }
+        Ok(cluster)
+    }
+
+    /// The members with these names; all, if none are named.
+    pub(crate) fn named(&self, names: &[String]) -> anyhow::Result<Vec<&Member>> {
+        if names.is_empty() {
+            return Ok(self.peer.iter().collect());
+        }
+        names.iter().map(|name| self.member(name)).collect()
+    }
+
+    pub(crate) fn member(&self, name: &str) -> anyhow::Result<&Member> {
+        let known: Vec<&str> = self.peer.iter().map(|member| member.name.as_str()).collect();
+        let found = self.peer.iter().find(|member| member.name == name);
+        found.ok_or_else(|| Failure::usage(format!("no peer of this cluster is called {name}")).fix(format!("it has {}", known.join(", "))).into())
+    }
+
+    /// The key that looks after the peers; made when there is none.
+    pub(crate) fn key(&self) -> anyhow::Result<Arc<SecretKey>> {
+        let file = self.folder.join(&self.key);
+        match fs::read(&file) {
+            Ok(bytes) => {
+                let seed = <[u8; 32]>::try_from(bytes.as_slice());
+                let seed = seed
+                    .map_err(|_| Failure::refused(format!("{} is no key", file.display())).fix("move it away; `timebus cluster up` makes another"))?;
+                Ok(Arc::new(SecretKey::from_seed(seed)))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let key = SecretKey::generate();
+                write_private(&file, key.seed()).with_context(|| format!("could not write {}", file.display()))?;
+                Ok(Arc::new(key))
+            }
+            Err(error) => Err(error).with_context(|| format!("could not read {}", file.display())),
+        }
+    }
+}
+
+impl Member {
+    /// What starts it, in words.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let mut words = vec!["--home".to_owned(), self.home.display().to_string(), "up".to_owned()];
+        let (host, port) = self.http.rsplit_once(':').unwrap_or((&self.http, ""));
+        // A name is one that it answers to, and says nothing about where it listens.
+        let is_address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+        let listen = if is_address { self.http.clone() } else { format!("0.0.0.0:{port}") };
+        words.extend(["--http".to_owned(), listen, "--name".to_owned(), self.name.clone()]);
+        if !is_address && host != "localhost" {
+            words.extend(["--host".to_owned(), host.to_owned()]);
+        }
+        if let Some(udp) = self.udp {
+            words.extend(["--udp".to_owned(), udp.to_string()]);
+        }
+        words.extend(self.options.iter().cloned());
+        words
+    }
+
+    /// Its folder, if it is on this machine.
+    pub(crate) fn home_here(&self) -> anyhow::Result<Home> {
+        Home::new(&self.home)
+    }
+}
+
+/// A file to begin with: peers on this machine.
+pub(crate) fn example(peers: usize, port: u16) -> String {
+    let mut out = String::from(
+        "# A cluster: peers of your own that all hold your space. `timebus cluster --help` says what to do with it.\n\
+         # Who has the key can read and write your whole space, and stop these peers. Relative paths begin at this file.\n\
+         key = \"cluster.key\"\n",
+    );
+    for at in 0..peers {
+        out.push_str(&format!("\n[[peer]]\nname = \"{}\"\nhttp = \"127.0.0.1:{}\"\nhome = \"{}\"\n", name(at), usize::from(port) + at, name(at)));
+    }
+    out.push_str(
+        "\n# One on another machine, where a systemd unit or a container starts it; `timebus cluster add attic` says how.\n\
+         # [[peer]]\n\
+         # name = \"attic\"\n\
+         # http = \"attic.example.org:7007\"    host and port at which this machine reaches it\n\
+         # home = \"/var/lib/timebus\"\n\
+         # elsewhere = true\n\
+         # udp = \"0.0.0.0:4433\"               where the other peers reach it\n\
+         # program = \"/usr/local/bin/timebus\"\n\
+         # options = [\"--no-lan\"]\n",
+    );
+    out
+}
+
+fn name(at: usize) -> String {
+    const NAMES: [&str; 8] = ["one", "two", "three", "four", "five", "six", "seven", "eight"];
+    NAMES.get(at).map_or_else(|| format!("peer-{}", at + 1), |name| (*name).to_owned())
+}
+
+/// A unit for systemd that starts a peer, and starts it anew whenever it ends.
+pub(crate) fn unit(member: &Member) -> String {
+    // In units a percent sign and a dollar have meanings of their own.
+    let word = |word: &str| {
+        let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-:,=[]".contains(c));
+        let word = word.replace('%', "%%").replace('$', "$$");
+        if plain { word } else { format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")) }
+    };
+    let words: Vec<String> = std::iter::once(member.program.clone()).chain(member.arguments()).map(|text| word(&text)).collect();
+    format!(
+        "# /etc/systemd/system/timebus-{name}.service, then: systemctl enable --now timebus-{name}\n\
+         [Unit]\n\
+         Description=timebus peer {name}\n\
+         Wants=network-online.target\n\
+         After=network-online.target\n\
+         \n\
+         [Service]\n\
+         ExecStart={start}\n\
+         # Also after a clean stop: that is how `timebus cluster upgrade` gets a new program started.\n\
+         Restart=always\n\
+         RestartSec=1\n\
+         # What is open is closed and the index is flushed before it ends.\n\
+         TimeoutStopSec=60\n\
+         LimitNOFILE=65536\n\
+         UMask=0077\n\
+         NoNewPrivileges=true\n\
+         ProtectSystem=strict\n\
+         PrivateTmp=true\n\
+         ReadWritePaths={home}\n\
+         \n\
+         [Install]\n\
+         WantedBy=multi-user.target\n",
+        name = member.name,
+        start = words.join(" "),
+        home = word(&member.home.display().to_string()),
+    )
+}
+
+/// A file that a container of a peer is made from. The home is a volume; the program is what lies beside the file.
+pub(crate) fn container(member: &Member) -> String {
+    let port = member.http.rsplit(':').next().unwrap_or_default();
+    let mut inside = member.clone();
+    inside.home = PathBuf::from("/home/timebus/data");
+    let mut words = vec!["timebus".to_owned()];
+    words.extend(inside.arguments());
+    // Inside, every address is its own.
+    if let Some(at) = words.iter().position(|word| word == "--http") {
+        words[at + 1] = format!("0.0.0.0:{port}");
+    }
+    let udp = member.udp.map(|udp| udp.port()).unwrap_or(4433);
+    if member.udp.is_none() {
+        words.extend(["--udp".to_owned(), format!("0.0.0.0:{udp}")]);
+    }
+    let words = serde_json::Value::from(words).to_string();
+    format!(
+        "# Containerfile: `timebus` is a release build of the program, in the same folder\n\
+         #   podman build -t timebus .\n\
+         #   podman run -d --name timebus-{name} --restart always -v {home}:/home/timebus/data -p {port}:{port} -p {udp}:{udp}/udp timebus\n\
+         # After a new program: build again, `podman rm -f` and `podman run` as above; `timebus cluster upgrade` waits for that.\n\
+         FROM docker.io/library/debian:trixie-slim\n\
+         RUN useradd --create-home --home-dir /home/timebus timebus && install -d -o timebus -m 0700 /home/timebus/data\n\
+         COPY timebus /usr/local/bin/timebus\n\
+         USER timebus\n\
+         VOLUME /home/timebus/data\n\
+         EXPOSE {port} {udp}/udp\n\
+         STOPSIGNAL SIGTERM\n\
+         CMD {words}\n",
+        name = member.name,
+        home = quoted(&member.home),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_to_begin_with_is_one() {
+        for peers in [1, 3, PEERS_MAX] {
+            let cluster = Cluster::parse(&example(peers, 7101)).expect("a cluster");
+            assert_eq!(cluster.peer.len(), peers);
+            assert_eq!(cluster.peer[0].arguments(), ["--home", "one", "up", "--http", "127.0.0.1:7101", "--name", "one"]);
+        }
+        // What it shows as a comment is one, too.
+        let example = example(1, 7101);
+        let (_, attic) = example.split_once("says how.\n").expect("the peer that is a comment");
+        let attic: Vec<&str> = attic.lines().filter_map(|line| line.strip_prefix("# ")?.split("    ").next()).collect();
+        let whole = Cluster::parse(&format!("{example}\n{}", attic.join("\n"))).expect("a cluster");
+        let attic = &whole.peer[1];
+        let told = ["--home", "/var/lib/timebus", "up", "--http", "0.0.0.0:7007", "--name", "attic", "--host", "attic.example.org"];
+        assert_eq!(attic.arguments()[..9], told);
+        assert_eq!(attic.arguments()[9..], ["--udp", "0.0.0.0:4433", "--no-lan"]);
+        assert!(unit(attic).contains("ExecStart=/usr/local/bin/timebus --home /var/lib/timebus up --http 0.0.0.0:7007 "), "{}", unit(attic));
+        assert!(container(attic).contains(r#"CMD ["timebus","--home","/home/timebus/data","up","--http","0.0.0.0:7007","#), "{}", container(attic));
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_a_file() {
+        let peer = |more: &str| format!("[[peer]]\nname = \"a\"\nhttp = \"127.0.0.1:7101\"\nhome = \"a\"\n{more}");
+        let why = |text: &str| Cluster::parse(text).expect_err("wrong");
+        assert!(Cluster::parse(&peer("")).is_ok());
+        assert!(why("").contains("peer"));
+        assert!(why(&format!("{}{}", peer(""), peer(""))).contains("the same name"));
+        assert!(why(&peer("elsewhere = true")).contains("a whole path"));
+        assert!(why(&peer("colour = 1")).contains("colour"));
+        assert!(why(&peer("").replace("7101", "0")).contains("host and port"));
+        assert!(why(&peer("").replace("\"a\"\nhttp", "\"a b\"\nhttp")).contains("no name"));
+        assert!(why(&peer("options = [\"a\\nb\"]")).contains("line breaks"));
+        assert!(why(&peer("").repeat(PEERS_MAX + 1)).contains("1 to 16"));
+    }
+
+    #[test]
+    fn words_of_a_unit_are_quoted() {
+        let mut member = Cluster::parse(&example(1, 7101)).expect("a cluster").peer.remove(0);
+        member.home = PathBuf::from("/var/50% \"x\"");
+        let unit = unit(&member);
+        assert!(unit.contains(r#"--home "/var/50%% \"x\"" up"#), "{unit}");
+    }
+}

@@ -1,0 +1,446 @@
+//! cluster: a handful of peers of one's own, by reading and writing paths on them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::{Value as Serde, json};
+use timebus_identity::SecretKey;
+
+use crate::Context;
+use crate::cli::ClusterAction as Action;
+use crate::client::{Client, JSON, Request};
+use crate::clock::span;
+use crate::cluster::{Cluster, Member, container, example, unit};
+use crate::failure::{Failure, UNREACHABLE};
+use crate::home::{Home, quoted};
+use crate::output::Output;
+use crate::peer::try_lock;
+use crate::standing::table;
+use crate::value::{Json, items, member as part, number, text};
+
+/// How long a peer may take to answer a question.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// How long one may take to start.
+const START_MAX: Duration = Duration::from_secs(60);
+/// How often is looked whether what is waited for has come.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Lines of its log that are shown of a peer that did not start.
+const LOG_LINES: usize = 5;
+
+pub(crate) async fn run(context: &Context, args: crate::cli::Cluster) -> anyhow::Result<()> {
+    let out = context.out;
+    if let Action::Init { peers, port } = args.action {
+        return init(out, &args.file, peers.into(), port);
+    }
+    let cluster = Cluster::load(&args.file)?;
+    match args.action {
+        Action::Init { .. } => Ok(()),
+        Action::Up { names } => up(out, &cluster, &names).await,
+        Action::Add { name } => add(out, &cluster, &name).await,
+        Action::Status {} => status(out, &cluster).await,
+        Action::Unit { name } => print(out, "unit", &unit(cluster.member(&name)?)),
+        Action::Container { name } => print(out, "container", &container(cluster.member(&name)?)),
+        Action::Upgrade { names, patience } => upgrade(out, &cluster, &names, Duration::from_secs(patience)).await,
+        Action::Down { names } => down(out, &cluster, &names).await,
+        Action::Gen(args) => {
+            let peers = cluster.peer.iter().map(|member| member.http.clone()).collect();
+            super::r#gen::run_anywhere(context, args, peers, &cluster.key()?).await
+        }
+    }
+}
+
+fn init(out: Output, file: &std::path::Path, peers: usize, port: u16) -> anyhow::Result<()> {
+    if file.exists() {
+        let title = format!("{} is there already", file.display());
+        return Err(Failure::refused(title).fix("change it with an editor, or name another with --file").into());
+    }
+    fs::write(file, example(peers, port)).with_context(|| format!("could not write {}", file.display()))?;
+    let next = format!("timebus cluster up --file {}", quoted(file));
+    out.result(&json!({"file": file.display().to_string(), "peers": peers}), || {
+        format!("{} names {}; change it as you like, then: {next}", file.display(), crate::value::counted(peers, "peer"))
+    })
+}
+
+fn print(out: Output, what: &str, content: &str) -> anyhow::Result<()> {
+    out.result(&json!({ what: content }), || content.trim_end().to_owned())
+}
+
+/// Those of this machine that are meant.
+fn here<'c>(cluster: &'c Cluster, names: &[String]) -> anyhow::Result<Vec<&'c Member>> {
+    let mut named = cluster.named(names)?;
+    if let Some(other) = named.iter().find(|member| member.elsewhere && !names.is_empty()) {
+        let fix = format!("there: systemctl start timebus-{0}, or `podman start timebus-{0}`", other.name);
+        return Err(Failure::usage(format!("{} is on another machine", other.name)).fix(fix).into());
+    }
+    named.retain(|member| !member.elsewhere);
+    if named.is_empty() {
+        return Err(Failure::usage("all peers of this cluster are on other machines").fix("`timebus cluster status` asks them how they are").into());
+    }
+    Ok(named)
+}
+
+/// One question to a peer, with the key of the cluster.
+async fn ask(member: &Member, key: &Arc<SecretKey>, request: Request) -> anyhow::Result<Json> {
+    let asked = async { Client::with_key(&member.http, key).await?.json(request).await };
+    let late = || Failure::unreachable(format!("{} does not answer at {}", member.name, member.http));
+    tokio::time::timeout(ANSWER_MAX, asked).await.map_err(|_| late())?.map_err(|error| {
+        let mut failure = Failure::of(&error);
+        failure.title = format!("{}: {}", member.name, failure.title);
+        if matches!(failure.status, Some(401 | 403)) {
+            failure.fix = Some("`timebus cluster up` lets the key of the cluster look after the peers".to_owned());
+        }
+        failure.into()
+    })
+}
+
+/// A question to a peer of this machine as its owner.
+async fn ask_as_owner(out: Output, member: &Member, request: Request) -> anyhow::Result<Json> {
+    let context = Context { home: member.home_here()?, out };
+    let (_session, mut client) = crate::client::open_running(&context).await?;
+    client.json(request).await
+}
+
+fn is_running(home: &Home) -> anyhow::Result<bool> {
+    Ok(home.exists() && try_lock(home)?.is_none())
+}
+
+/// Starts a peer of this machine, and waits until it answers. Says whether it was not running.
+async fn start(out: Output, member: &Member) -> anyhow::Result<bool> {
+    let home = member.home_here()?;
+    if is_running(&home)? {
+        return Ok(false);
+    }
+    home.clear_running();
+    let program = match member.program.as_str() {
+        crate::output::PROGRAM => std::env::current_exe().context("this program is gone")?,
+        other => other.into(),
+    };
+    let log_file = member.home.with_extension("log");
+    if let Some(folder) = member.home.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("could not make {}", folder.display()))?;
+    }
+    let log = fs::OpenOptions::new().create(true).append(true).open(&log_file).with_context(|| format!("could not write {}", log_file.display()))?;
+    let mut command = std::process::Command::new(&program);
+    command.args(member.arguments()).env_remove("TIMEBUS_HOME").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    // Ctrl-C is for this command, not for the peers that it started.
+    std::os::unix::process::CommandExt::process_group(&mut command, 0);
+    let mut child = command.spawn().with_context(|| format!("could not start {}", program.display()))?;
+    let deadline = Instant::now() + START_MAX;
+    loop {
+        let told = fs::read_to_string(&log_file).unwrap_or_default();
+        let lines: Vec<&str> = told.lines().collect();
+        let last = || lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
+        if let Some(status) = child.try_wait()? {
+            return Err(Failure::refused(format!("{} did not start ({status})", member.name)).detail(last()).into());
+        }
+        let answers = home.running().is_some() && ask_as_owner(out, member, Request::get("/.sys/status")).await.is_ok();
+        if answers {
+            return Ok(true);
+        }
+        if Instant::now() > deadline {
+            let title = format!("{} does not answer yet (process {})", member.name, child.id());
+            return Err(Failure::unreachable(title).detail(last()).fix(format!("look into {}", log_file.display())).into());
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// A link that makes a new home a device of the space.
+async fn device_link(out: Output, founder: &Member, member: &Member) -> anyhow::Result<String> {
+    let wish = json!({"role": "device", "uses": 1, "expires_ms": crate::clock::now_ms() + 24 * 3600 * 1000, "note": member.name});
+    let made = ask_as_owner(out, founder, Request::post("/.sys/invites").body(JSON, wish.to_string())?).await?;
+    Ok(text(&made, "link").context("the peer made no link")?.to_owned())
+}
+
+/// Lets the key of the cluster look after all peers, and write.
+async fn let_in(out: Output, founder: &Member, key: &SecretKey) -> anyhow::Result<()> {
+    for (path, can) in [("/.sys", "admin"), ("/", "write")] {
+        let wish = json!({"who": key.public().to_string(), "path": path, "can": can, "label": "cluster", "depth": 0});
+        ask_as_owner(out, founder, Request::post("/.sys/grant").body(JSON, wish.to_string())?).await?;
+    }
+    Ok(())
+}
+
+/// The peer of this machine that has the space, or will have it.
+fn founder<'c>(here: &[&'c Member]) -> anyhow::Result<&'c Member> {
+    for member in here {
+        if member.home_here()?.exists() {
+            return Ok(member);
+        }
+    }
+    Ok(here[0])
+}
+
+async fn up(out: Output, cluster: &Cluster, names: &[String]) -> anyhow::Result<()> {
+    let key = cluster.key()?;
+    let founder = founder(&here(cluster, &[])?)?;
+    let mut told = Vec::new();
+    let mut meant = here(cluster, names)?;
+    // The others join it.
+    meant.retain(|member| member.name != founder.name);
+    for member in std::iter::once(founder).chain(meant) {
+        let home = member.home_here()?;
+        let joins = member.name != founder.name && !home.exists();
+        if joins {
+            join(out, founder, member).await?;
+        }
+        let is_new = start(out, member).await?;
+        if member.name == founder.name {
+            let_in(out, founder, &key).await?;
+        }
+        let did = match (is_new, joins) {
+            (true, true) => "joined and started",
+            (true, false) => "started",
+            (false, _) => "runs already",
+        };
+        out.note(format!("{:<12} {did} at http://{}", member.name, member.http));
+        told.push(json!({"name": member.name, "http": member.http, "started": is_new, "joined": joins}));
+    }
+    out.result(&json!({"key": key.public().to_string(), "peers": told}), String::new)
+}
+
+/// Makes the home of a new peer a device of the founder's space.
+async fn join(out: Output, founder: &Member, member: &Member) -> anyhow::Result<()> {
+    let link = device_link(out, founder, member).await?;
+    let program = std::env::current_exe().context("this program is gone")?;
+    let mut command = std::process::Command::new(program);
+    command.arg("--home").arg(&member.home).args(["--json", "join", &link, "--yes"]).env_remove("TIMEBUS_HOME").stdin(Stdio::null());
+    let joined = tokio::task::spawn_blocking(move || command.output()).await?.context("could not join")?;
+    let said: Serde = serde_json::from_slice(&joined.stdout).unwrap_or_default();
+    if joined.status.success() && said["result"] == "connected" {
+        return Ok(());
+    }
+    let why = said["why"].as_str().map_or_else(|| String::from_utf8_lossy(&joined.stderr).trim().to_owned(), str::to_owned);
+    let title = format!("{} could not become a device of the space of {}", member.name, founder.name);
+    Err(Failure::refused(title).detail(why).fix(format!("`timebus --home {} status` says how that one is", quoted(&founder.home))).into())
+}
+
+async fn add(out: Output, cluster: &Cluster, name: &str) -> anyhow::Result<()> {
+    let member = cluster.member(name)?;
+    if !member.elsewhere {
+        let fix = format!("`timebus cluster up {name}`; for another machine say `elsewhere = true` in {}", cluster.file.display());
+        return Err(Failure::usage(format!("{name} is on this machine")).fix(fix).into());
+    }
+    let founder = founder(&here(cluster, &[])?)?;
+    let link = device_link(out, founder, member).await?;
+    let join = format!("{} --home {} join '{link}' --yes", member.program, quoted(&member.home));
+    let file = quoted(&cluster.file);
+    out.result(&json!({"name": name, "link": link, "join": join, "unit": unit(member)}), || {
+        format!(
+            "on the machine of {name}, with the program at {}:\n\n  {join}\n\nthen let systemd start it, and start it anew whenever it ends:\n\n  \
+             timebus cluster unit {name} --file {file}          prints the unit\n  timebus cluster container {name} --file {file}     or a file \
+             for a container\n\nthe link is good once, for a day; who has it has your whole space",
+            member.program
+        )
+    })
+}
+
+/// How far each chain of each timeline has come.
+type Tips = BTreeMap<(String, String), u64>;
+
+async fn tips(member: &Member, key: &Arc<SecretKey>) -> anyhow::Result<Tips> {
+    let told = ask(member, key, Request::get("/.sys/tips")).await?;
+    let mut tips = Tips::new();
+    let Some(Json::Object(timelines)) = part(&told, "timelines") else { return Ok(tips) };
+    for (timeline, authors) in timelines {
+        let Json::Object(authors) = authors else { continue };
+        for (author, seq) in authors {
+            if let Json::Int(seq) = seq {
+                tips.insert((timeline.to_string(), author.to_string()), u64::try_from(*seq).unwrap_or(0));
+            }
+        }
+    }
+    Ok(tips)
+}
+
+/// Changes that are in one and not in the other.
+fn lacks(own: &Tips, other: &Tips) -> u64 {
+    other.iter().map(|(chain, seq)| seq.saturating_sub(own.get(chain).copied().unwrap_or(0))).sum()
+}
+
+/// The tips of all of them together.
+fn union<'t>(all: impl Iterator<Item = &'t Tips>) -> Tips {
+    let mut union = Tips::new();
+    for (chain, seq) in all.flatten() {
+        let known = union.entry(chain.clone()).or_default();
+        *known = (*known).max(*seq);
+    }
+    union
+}
+
+async fn status(out: Output, cluster: &Cluster) -> anyhow::Result<()> {
+    let key = cluster.key()?;
+    let asked = cluster.peer.iter().map(|member| {
+        let (member, key) = (member.clone(), Arc::clone(&key));
+        tokio::spawn(async move {
+            let status = ask(&member, &key, Request::get("/.sys/status")).await?;
+            let peers = ask(&member, &key, Request::get("/.sys/peers")).await?;
+            anyhow::Ok((status, peers, tips(&member, &key).await?))
+        })
+    });
+    let mut answers = Vec::new();
+    for answer in asked.collect::<Vec<_>>() {
+        answers.push(answer.await.context("a question was lost")?);
+    }
+    let all = union(answers.iter().flatten().map(|(_, _, tips)| tips));
+    let mut rows = vec![["name", "", "version", "for", "changes", "lacks", "links"].map(str::to_owned).to_vec()];
+    let (mut told, mut problems) = (Vec::new(), Vec::new());
+    for (member, answer) in cluster.peer.iter().zip(&answers) {
+        match answer {
+            Ok((status, peers, tips)) => {
+                let links = items(peers, "peers").iter().filter(|peer| text(peer, "state") == Some("connected")).count();
+                let (version, uptime_ms) = (text(status, "version").unwrap_or("?"), number(status, "uptime_ms").unwrap_or(0));
+                let (changes, lacks) = (number(status, "changes").unwrap_or(0), lacks(tips, &all));
+                let cells =
+                    [member.name.as_str(), "running", version, &span(uptime_ms), &changes.to_string(), &lacks.to_string(), &links.to_string()];
+                rows.push(cells.map(str::to_owned).to_vec());
+                told.push(json!({"name": member.name, "http": member.http, "state": "running", "version": version, "uptime_ms": uptime_ms,
+                    "changes": changes, "lacks": lacks, "links": links, "problem": null}));
+            }
+            Err(error) => {
+                let failure = Failure::of(error);
+                let state = if failure.code == UNREACHABLE { "silent" } else { "refused" };
+                rows.push(vec![member.name.clone(), state.to_owned()]);
+                told.push(json!({"name": member.name, "http": member.http, "state": state, "problem": failure.title}));
+                problems.push(failure.to_string());
+            }
+        }
+    }
+    out.result(&json!({ "peers": told }), || table(&rows).join("\n"))?;
+    problems.iter().for_each(|problem| out.note(format!("note: {problem}")));
+    if problems.is_empty() { Ok(()) } else { Err(Failure::told().into()) }
+}
+
+async fn down(out: Output, cluster: &Cluster, names: &[String]) -> anyhow::Result<()> {
+    let mut told = Vec::new();
+    for member in here(cluster, names)? {
+        let home = member.home_here()?;
+        let was_running = is_running(&home)?;
+        if was_running {
+            super::down::stop(&Context { home, out }).await?;
+        }
+        out.note(format!("{:<12} {}", member.name, if was_running { "stopped" } else { "was not running" }));
+        told.push(json!({"name": member.name, "stopped": was_running}));
+    }
+    out.result(&json!({ "peers": told }), String::new)
+}
+
+async fn upgrade(out: Output, cluster: &Cluster, names: &[String], patience: Duration) -> anyhow::Result<()> {
+    let key = cluster.key()?;
+    // Before anything is stopped: all have to be there, or what one has could be missing.
+    for member in &cluster.peer {
+        ask(member, &key, Request::get("/.sys/status")).await.map_err(|error| {
+            Failure::of(&error)
+                .fix("nothing was restarted; `timebus cluster status` shows how they are, `timebus cluster up` starts those of this machine")
+        })?;
+    }
+    let mut told = Vec::new();
+    for member in cluster.named(names)? {
+        let others: Vec<&Member> = cluster.peer.iter().filter(|other| other.name != member.name).collect();
+        let restarted = restart(out, member, &others, &key, patience).await?;
+        out.note(format!(
+            "{:<12} {} → {}, away for {:.1} s, has all that the others have after {:.1} s more",
+            member.name,
+            restarted.before,
+            restarted.after,
+            restarted.away.as_secs_f64(),
+            restarted.behind.as_secs_f64()
+        ));
+        told.push(json!({"name": member.name, "before": restarted.before, "after": restarted.after,
+            "away_ms": restarted.away.as_millis() as u64, "behind_ms": restarted.behind.as_millis() as u64}));
+    }
+    out.result(&json!({ "peers": told }), String::new)
+}
+
+struct Restarted {
+    before: String,
+    after: String,
+    away: Duration,
+    behind: Duration,
+}
+
+/// Restarts one peer. The others have what it has before, and it has what the others have afterwards.
+async fn restart(out: Output, member: &Member, others: &[&Member], key: &Arc<SecretKey>, patience: Duration) -> anyhow::Result<Restarted> {
+    let version = |status: &Json| text(status, "version").unwrap_or("?").to_owned();
+    let before = version(&ask(member, key, Request::get("/.sys/status")).await?);
+    let late = |what: &str| {
+        Failure::refused(format!("{}: {what} within {} s", member.name, patience.as_secs()))
+            .detail("the peers that were not restarted yet were left alone")
+            .fix("`timebus cluster status` shows how they are; `timebus cluster upgrade` goes on, --patience waits longer")
+    };
+    let own = tips(member, key).await?;
+    for other in others {
+        wait(patience, async || Ok(lacks(&tips(other, key).await?, &own) == 0)).await?.ok_or_else(|| late("the others did not get what it has"))?;
+    }
+    let stopped = Instant::now();
+    ask(member, key, Request::post("/.sys/down")).await?;
+    if !member.elsewhere {
+        let home = member.home_here()?;
+        wait(patience, async || Ok(try_lock(&home)?.is_some())).await?.ok_or_else(|| late("it did not stop"))?;
+        start(out, member).await?;
+    }
+    // What answers has to be a new process: one that stops may answer for a while.
+    let status = wait_for(patience, async || {
+        let status = ask(member, key, Request::get("/.sys/status")).await.ok()?;
+        (Duration::from_millis(number(&status, "uptime_ms").unwrap_or(u64::MAX)) < stopped.elapsed()).then_some(status)
+    });
+    let status = status.await.ok_or_else(|| late("it was stopped and did not come back").fix(fix_away(member)))?;
+    let away = stopped.elapsed();
+    let mut wanted = Vec::new();
+    for other in others {
+        wanted.push(tips(other, key).await?);
+    }
+    let wanted = union(wanted.iter());
+    wait(patience, async || Ok(lacks(&tips(member, key).await?, &wanted) == 0)).await?.ok_or_else(|| late("it did not get what the others have"))?;
+    Ok(Restarted { before, after: version(&status), away, behind: stopped.elapsed().saturating_sub(away) })
+}
+
+fn fix_away(member: &Member) -> String {
+    match member.elsewhere {
+        true => format!("there: systemctl status timebus-{}; the unit has to say Restart=always", member.name),
+        false => format!("look into {}", member.home.with_extension("log").display()),
+    }
+}
+
+/// Waits until something is so; `None` if it takes too long.
+async fn wait(patience: Duration, is_so: impl AsyncFn() -> anyhow::Result<bool>) -> anyhow::Result<Option<()>> {
+    let deadline = Instant::now() + patience;
+    while !is_so().await? {
+        if Instant::now() > deadline {
+            return Ok(None);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(Some(()))
+}
+
+/// Waits until there is something.
+async fn wait_for<T>(patience: Duration, look: impl AsyncFn() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + patience;
+    loop {
+        match look().await {
+            None if Instant::now() > deadline => return None,
+            None => tokio::time::sleep(LOOK_EVERY).await,
+            found => return found,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_one_lacks() {
+        let tips = |chains: &[(&str, u64)]| chains.iter().map(|(author, seq)| (("main".to_owned(), (*author).to_owned()), *seq)).collect::<Tips>();
+        let (one, other) = (tips(&[("a", 5), ("b", 2)]), tips(&[("a", 3), ("b", 2), ("c", 4)]));
+        assert_eq!((lacks(&one, &other), lacks(&other, &one)), (4, 2));
+        let all = union([&one, &other].into_iter());
+        assert_eq!(all, tips(&[("a", 5), ("b", 2), ("c", 4)]));
+        assert_eq!(lacks(&all, &one), 0);
+    }
+}

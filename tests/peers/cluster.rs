@@ -1,0 +1,204 @@
+//! A cluster of one's own peers: started, looked at, restarted one after the other while people write.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::Value;
+
+use super::neighbours::{Run, finish, poll};
+use crate::peer::{DEADLINE, PROGRAM};
+
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+/// Three peers that a file names; killed when dropped.
+struct Cluster {
+    folder: tempfile::TempDir,
+    addresses: Vec<String>,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("timebus-").tempdir().expect("a temporary folder");
+        // All at once, so that no port is given twice.
+        let listeners: Vec<TcpListener> = NAMES.iter().map(|_| TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+        let addresses: Vec<String> = listeners.iter().map(|listener| listener.local_addr().expect("an address").to_string()).collect();
+        let mut file = String::new();
+        for (name, http) in NAMES.iter().zip(&addresses) {
+            file.push_str(&format!(
+                "[[peer]]\nname = \"{name}\"\nhttp = \"{http}\"\nhome = \"{name}\"\nudp = \"127.0.0.1:0\"\noptions = [\"--no-lan\"]\n\n"
+            ));
+        }
+        std::fs::write(folder.path().join("cluster.toml"), file).expect("room");
+        Self { folder, addresses }
+    }
+
+    fn home(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn run(&self, args: &[&str]) -> Run {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--json").arg("cluster").args(args).arg("--file").arg(self.folder.path().join("cluster.toml")).env_remove("TIMEBUS_HOME");
+        finish(&mut command)
+    }
+
+    fn json(&self, args: &[&str]) -> Value {
+        let run = self.run(args);
+        assert_eq!(run.code, 0, "{args:?}: {run:?}");
+        serde_json::from_str(&run.out).unwrap_or_else(|error| panic!("{error} in {run:?}"))
+    }
+
+    fn pid(&self, name: &str) -> Option<i32> {
+        let run: Value = serde_json::from_slice(&std::fs::read(self.home(name).join("run.json")).ok()?).ok()?;
+        i32::try_from(run["pid"].as_i64()?).ok()
+    }
+
+    fn pids(&self) -> Vec<i32> {
+        NAMES.iter().map(|name| self.pid(name).expect("it runs")).collect()
+    }
+
+    /// Waits until each has what the others have.
+    fn agrees(&self) {
+        poll("all have the same", || {
+            let status = self.json(&["status"]);
+            status["peers"].as_array().expect("peers").iter().all(|peer| peer["lacks"] == 0).then_some(())
+        });
+    }
+
+    fn value(&self, at: usize, path: &str) -> Value {
+        let (_, body) = request(&self.addresses[at], "GET", path, "").expect("it answers");
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error} in {body}"))
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for pid in NAMES.iter().filter_map(|name| self.pid(name)).filter_map(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+/// One request; nothing if nobody answered, or not to the end.
+fn request(address: &str, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(DEADLINE)).ok()?;
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n");
+    write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).ok()?;
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    let status = line.split(' ').nth(1)?.parse().ok()?;
+    let mut length = 0;
+    loop {
+        line.clear();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().ok()?;
+        }
+    }
+    let mut body = vec![0; length];
+    std::io::Read::read_exact(&mut reader, &mut body).ok()?;
+    Some((status, String::from_utf8(body).ok()?))
+}
+
+#[test]
+fn a_rolling_restart_loses_no_acknowledged_write() {
+    let cluster = Cluster::new();
+    let up = cluster.json(&["up"]);
+    assert!(up["peers"].as_array().expect("peers").iter().all(|peer| peer["started"] == true), "{up}");
+    assert_eq!(up["peers"][2]["joined"], true, "{up}");
+    cluster.agrees();
+    let before = cluster.pids();
+    let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeSet::new())));
+    let writers: Vec<_> = (0..3usize)
+        .map(|writer| {
+            let (stop, acknowledged, addresses) = (Arc::clone(&stop), Arc::clone(&acknowledged), cluster.addresses.clone());
+            std::thread::spawn(move || {
+                let mut number = 0usize;
+                while !stop.load(Ordering::Relaxed) {
+                    let name = format!("{writer}-{number}");
+                    let address = &addresses[(writer + number) % addresses.len()];
+                    if request(address, "PUT", &format!("/w/{name}"), "true").is_some_and(|(status, _)| status == 200) {
+                        acknowledged.lock().expect("no writer failed").insert(name);
+                    }
+                    number += 1;
+                }
+            })
+        })
+        .collect();
+    poll("people write", || (acknowledged.lock().expect("no writer failed").len() > 20).then_some(()));
+    let upgraded = cluster.json(&["upgrade"]);
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.join().expect("it wrote");
+    }
+    let names: Vec<&str> = upgraded["peers"].as_array().expect("peers").iter().filter_map(|peer| peer["name"].as_str()).collect();
+    assert_eq!(names, NAMES, "{upgraded}");
+    for (old, new) in before.iter().zip(cluster.pids()) {
+        assert_ne!(*old, new, "each is another process");
+    }
+    cluster.agrees();
+    let acknowledged = acknowledged.lock().expect("no writer failed");
+    for (at, peer) in NAMES.iter().enumerate() {
+        let held = cluster.value(at, "/w");
+        let missing: Vec<&String> = acknowledged.iter().filter(|name| held[name.as_str()] != true).collect();
+        assert!(missing.is_empty(), "{peer} lacks {missing:?} of {} acknowledged", acknowledged.len());
+    }
+    let down = cluster.json(&["down"]);
+    assert!(down["peers"].as_array().expect("peers").iter().all(|peer| peer["stopped"] == true), "{down}");
+}
+
+#[test]
+fn a_cluster_is_started_looked_at_and_written_to() {
+    let cluster = Cluster::new();
+    let up = cluster.json(&["up", "one", "two"]);
+    let again = cluster.json(&["up", "two"]);
+    assert!(again["peers"].as_array().expect("peers").iter().all(|peer| peer["started"] == false), "{again}");
+    assert_eq!(up["key"], again["key"]);
+    let run = cluster.run(&["status"]);
+    let status: Value = serde_json::from_str(&run.out).expect("JSON");
+    assert_eq!((run.code, &status["peers"][2]["state"]), (1, &Value::from("silent")), "{status}");
+    // Nothing is stopped when one is missing.
+    let refused = cluster.run(&["upgrade"]);
+    assert!(refused.code == 3 && refused.err.contains("nothing was restarted"), "{refused:?}");
+    cluster.json(&["up", "three"]);
+    let generated = cluster.json(&["gen", "/demo", "--count", "40", "--rate", "0", "--connections", "6"]);
+    assert_eq!(generated["written"], 40, "{generated}");
+    cluster.agrees();
+    let demos: Vec<Value> = (0..3).map(|at| cluster.value(at, "/demo")).collect();
+    assert_eq!(demos[0].as_object().map(serde_json::Map::len), Some(40));
+    assert!(demos.iter().all(|demo| *demo == demos[0]));
+    let unit = cluster.json(&["unit", "two"]);
+    let home = cluster.home("two").display().to_string();
+    assert!(unit["unit"].as_str().is_some_and(|unit| unit.contains(&home) && unit.contains("Restart=always")), "{unit}");
+    assert!(cluster.json(&["container", "two"])["container"].as_str().is_some_and(|file| file.contains("CMD [\"timebus\"")));
+    let wrong = cluster.run(&["down", "four"]);
+    assert!(wrong.code == 2 && wrong.err.contains("one, two, three"), "{wrong:?}");
+}
+
+#[test]
+fn a_cluster_begins_with_a_file() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("home.toml");
+    let run = |args: &[&str]| finish(Command::new(PROGRAM).arg("cluster").args(args).arg("--file").arg(&file));
+    let absent = run(&["status"]);
+    assert!(absent.code == 2 && absent.err.contains("cluster init"), "{absent:?}");
+    assert_eq!(run(&["init", "--peers", "2"]).code, 0);
+    assert_eq!(run(&["init"]).code, 1, "it is not written over");
+    let status = run(&["status"]);
+    assert!(status.code == 1 && status.out.contains("two") && status.err.contains("127.0.0.1:7102"), "{status:?}");
+    std::fs::write(&file, "peer = 1").expect("room");
+    let bad = run(&["status"]);
+    assert!(bad.code == 2 && bad.err.contains("does not say what a cluster is"), "{bad:?}");
+}
