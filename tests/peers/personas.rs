@@ -164,6 +164,7 @@ fn what_others_get_of_a_persona_names_nobody_else() {
     for key in secrets {
         assert_eq!(traces(bob.folder(), key), Vec::<String>::new(), "{key}");
     }
+    assert_eq!(files_with(bob.folder(), text(&own, "name").as_bytes()), Vec::<String>::new());
     assert!(seen.iter().all(|key| !traces(bob.folder(), key).is_empty()), "the look at the disk finds keys");
     // Nor does what Alice's own home keeps of others, beside the home of the persona.
     let home = alice.stop();
