@@ -4,7 +4,7 @@ use std::fs::File;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use timebus_identity::Keys;
@@ -25,6 +25,9 @@ const DUPLEX_BYTES: usize = 256 * 1024;
 
 /// How long opening may take before people are told what takes so long.
 const OPENED_SILENTLY: Duration = Duration::from_millis(700);
+
+/// How long a store is waited for that something still holds.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
 
 /// Takes the lock of a home; `None` when another process has it.
 pub(crate) fn try_lock(home: &Home) -> anyhow::Result<Option<File>> {
@@ -119,9 +122,17 @@ impl Local {
         if let Some(network) = self.peer.network() {
             network.leave().await;
         }
-        // The last handle waits for the threads of the store.
+        let home = self.peer.store().home().to_owned();
+        // The last handle waits for the threads of the store; what was begun beside may hold one a moment longer.
         let peer = self.peer;
-        let _ = tokio::task::spawn_blocking(move || drop(peer)).await;
+        let closed = move || {
+            drop(peer);
+            let end = Instant::now() + CLOSE_MAX;
+            while matches!(lock_home(&home), Err(OpenError::InUse(_))) && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        };
+        let _ = tokio::task::spawn_blocking(closed).await;
     }
 }
 

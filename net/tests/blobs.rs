@@ -8,6 +8,7 @@ use timebus_identity::PublicKey;
 use timebus_net::blobs::exchange::{Exchange, Input, Output};
 use timebus_net::blobs::frame::BlobFrame;
 use timebus_net::blobs::pieces::Pieces;
+use timebus_net::blobs::swarm::{Dice, Kind, Upload};
 use timebus_store::blobs::partial::{Partial, PieceError, pieces_of};
 use timebus_store::blobs::{BlobHash, Blobs, Limits};
 
@@ -365,4 +366,27 @@ fn what_nobody_else_has_goes_first_but_nobody_waits_for_ever() {
     assert!(order[..4].iter().all(|link| *link == 1), "nobody else asked yet");
     let choices = |part: &[u64]| part.iter().filter(|link| **link == 2).count();
     assert_eq!((choices(&order[4..12]), choices(&order[4..24])), (6, 15), "{order:?}");
+}
+
+#[test]
+fn what_a_reader_took_along_when_he_left_is_sent_to_the_next_one_at_once() {
+    let all = Pieces::all(8);
+    let mut upload = Upload::new(8);
+    let mut dice = Dice::new(1);
+    for id in 0..8 {
+        assert!(upload.wanted(1, id, vec![(0, 8)]));
+        let sent = upload.next(1, Kind::Choice, &all, id, &mut dice).and_then(|next| next.piece).expect("nobody has any");
+        if id % 2 == 0 {
+            upload.reader_has(1, &[(sent, sent + 1)]);
+        }
+    }
+    // What is on its way to one, or there, is not sent to another, who gets it from him.
+    assert!(upload.wanted(2, 0, vec![(0, 8)]));
+    assert_eq!(upload.next(2, Kind::Choice, &all, 8, &mut dice), None);
+    upload.reader_gone(1);
+    upload.reader_gone(2);
+    for id in 0..8 {
+        assert!(upload.wanted(3, id, vec![(0, 8)]));
+        assert!(upload.next(3, Kind::Choice, &all, 9, &mut dice).is_some_and(|next| next.piece.is_some()), "piece {id} of 8");
+    }
 }

@@ -196,6 +196,10 @@ fn files_lie_with_members_who_offered_room_and_are_repaired_without_who_put_them
     let at = |others: &[(&str, Peer)], name: &str| others.iter().position(|(other, _)| *other == name).expect("one of them");
     let (_, leaver) = others.remove(at(&others, &holders[0].0));
     assert_eq!(run(leaver.home(), &["community", "leave", "choir"]).code, 0);
+    // Nobody else could tell them that he left.
+    for (_, peer) in &others {
+        until_names(peer, &["Alice", others[0].0, others[1].0]);
+    }
     drop(leaver.stop());
     let (other, third) = (at(&others, &holders[1].0), 1 - at(&others, &holders[1].0));
     poll("the third holds it", || {

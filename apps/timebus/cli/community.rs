@@ -221,7 +221,7 @@ others in it.
 
 Examples:
   timebus community dht choir on
-  timebus community dht choir on --bind 192.168.1.7 --port 6881 
+  timebus community dht choir on --bind 192.168.1.7 --port 6881
   timebus community set choir --dht dht.example.org:6881        an organizer names a first node
   timebus community dht choir off")]
     Dht {

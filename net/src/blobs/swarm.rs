@@ -514,7 +514,10 @@ impl Upload {
                 if reader.have.insert(piece) {
                     self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1);
                 }
-                reader.under_way.remove(&piece);
+                // What has come there is not on its way any more, also when he goes and takes it along.
+                if reader.under_way.remove(&piece) {
+                    self.sent_ms[piece as usize] = None;
+                }
             }
         }
     }
