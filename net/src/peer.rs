@@ -426,6 +426,15 @@ impl Peer {
         Ok(OriginCount { peer: self.clone(), counted })
     }
 
+    /// Works until it is done, or the peer stops.
+    pub(crate) async fn until_stopped(&self, work: impl Future<Output = ()>) {
+        let mut stopped = self.stop.subscribe();
+        tokio::select! {
+            () = work => {}
+            _ = stopped.wait_for(|stop| *stop) => {}
+        }
+    }
+
     /// Asks the serving loop to end.
     pub fn stop(&self) {
         self.0.stop.send_replace(true);

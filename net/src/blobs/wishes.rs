@@ -192,11 +192,7 @@ impl Pin {
 
 /// Fetches what is pinned and not here, now and whenever there is more, until the peer stops.
 pub(crate) async fn keep(peer: Peer) {
-    let mut stopped = peer.stop.subscribe();
-    tokio::select! {
-        () = keep_on(&peer) => {}
-        _ = stopped.wait_for(|stop| *stop) => {}
-    }
+    peer.until_stopped(keep_on(&peer)).await;
 }
 
 async fn keep_on(peer: &Peer) {

@@ -49,7 +49,8 @@ pub struct Part {
 struct Running {
     dht: AsyncDht,
     part: Part,
-    first: Vec<SocketAddrV4>,
+    /// The first nodes, as the rules name them: names are looked up once, not whenever it is looked whether they changed.
+    first: Vec<String>,
     address: SocketAddrV4,
 }
 
@@ -91,17 +92,17 @@ impl Dhts {
     ///
     /// [`DhtError`].
     async fn join(&self, space: PublicKey, part: &Part, first: &[String], is_first: bool) -> Result<(), DhtError> {
-        let first = resolve(first).await;
-        if first.is_empty() && !is_first {
-            return Err(DhtError::NoFirst);
-        }
         if lock(&self.0).get(&space).is_some_and(|running| running.part == *part && running.first == first) {
             return Ok(());
+        }
+        let addresses = resolve(first).await;
+        if addresses.is_empty() && !is_first {
+            return Err(DhtError::NoFirst);
         }
         lock(&self.0).remove(&space);
         let mut config = Dht::builder();
         // Without first nodes of its own it would take those of the public network.
-        config.no_bootstrap().bootstrap(&first).bind_address(part.bind).server_mode();
+        config.no_bootstrap().bootstrap(&addresses).bind_address(part.bind).server_mode();
         if part.port != 0 {
             config.port(part.port);
         }
@@ -109,7 +110,7 @@ impl Dhts {
         let built = tokio::task::spawn_blocking(move || config.build()).await.map_err(|error| failed(std::io::Error::other(error)))?;
         let dht = built.map_err(failed)?.as_async();
         let address = dht.info().await.local_addr();
-        lock(&self.0).insert(space, Running { dht, part: part.clone(), first, address });
+        lock(&self.0).insert(space, Running { dht, part: part.clone(), first: first.to_vec(), address });
         Ok(())
     }
 
@@ -140,11 +141,7 @@ impl Dhts {
 
 /// Takes part in the DHTs that the owner wants, until the peer stops.
 pub(crate) async fn keep(peer: Peer) {
-    let mut stopped = peer.stop.subscribe();
-    tokio::select! {
-        () = keep_on(&peer) => {}
-        _ = stopped.wait_for(|stop| *stop) => {}
-    }
+    peer.until_stopped(keep_on(&peer)).await;
     lock(&peer.dhts.0).clear();
 }
 

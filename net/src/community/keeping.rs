@@ -25,11 +25,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Looks after all communities of the owner until the peer stops.
 pub(crate) async fn keep(peer: Peer) {
-    let mut stopped = peer.stop.subscribe();
-    tokio::select! {
-        () = keep_on(&peer) => {}
-        _ = stopped.wait_for(|stop| *stop) => {}
-    }
+    peer.until_stopped(keep_on(&peer)).await;
 }
 
 async fn keep_on(peer: &Peer) {
