@@ -116,3 +116,23 @@ pub(crate) struct Recover {
     #[command(flatten, next_help_heading = "For a new home")]
     pub(crate) net: Net,
 }
+
+/// Show your recovery kit: 48 words that are your identity
+///
+/// Write them on paper. With them you can make a new home for the same space when this disk is gone; so can
+/// everybody who has them. The peer must be stopped.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus kit                 show the words
+  timebus kit --confirm       type them, as proof that you have them; the root key then leaves this disk
+  timebus kit --recover       type them, to bring the root key back, or into a new home")]
+pub(crate) struct Kit {
+    /// Ask for the words, then erase the root key from this disk
+    #[arg(long)]
+    pub(crate) confirm: bool,
+
+    /// Ask for the words and write the root key to this disk
+    #[arg(long, conflicts_with = "confirm")]
+    pub(crate) recover: bool,
+}
