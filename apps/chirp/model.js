@@ -42,6 +42,12 @@ import { Problem, newName, timeOfName } from "/sdk.js";
 const WINDOW = 40;
 /** People whose posts are watched: a page may watch 1 024 places. The others are read when their pages are opened. */
 const WATCHED_MAX = 400;
+/** Posts of one author that a search shows at most, the newest. */
+const FOUND_MAX = 100;
+/** Authors whose posts are searched at once: the peer has few cores. */
+const SEARCHES_AT_ONCE = 3;
+/** Words of a search, as many as the peer takes. */
+const SEARCHED_WORDS_MAX = 16;
 
 /** @param {string} pointer */
 export function partsOfPointer(pointer) {
@@ -457,7 +463,6 @@ export class Model {
     if (parts && parts.key !== this.me)
       this.#tell(parts.key, { kind, target: to, source: `${entry.pointer}/${kind}` }, true);
     for (const { id } of entry.post.pictures ?? []) this.bus.at(`/chirp/pictures/${id}`).delete();
-    this.#searched.get(this.me)?.delete(entry.id);
     return this.bus.at(`/chirp/posts/${entry.id}`).delete();
   }
 
@@ -631,52 +636,50 @@ export class Model {
 
   // Search
 
-  /** Posts that were read for a search, by author: later searches read only what came since. @type {Map<string, Map<string, Entry>>} */
-  #searched = new Map();
-
   /**
-   * Posts that contain all words, from everything that is here: what is watched at once, then the rest as it is read.
+   * Posts that contain all words, from everything that is here: what is watched at once, then the newest of each author as
+   * the peer finds them.
    * @param {string} words
-   * @param {(entry: Entry) => boolean} found answers whether to go on
+   * @param {(entry: Entry) => void} found
    * @param {AbortSignal} stop
+   * @returns {Promise<boolean>} whether there are older ones
    */
   async search(words, found, stop) {
-    const wanted = words.toLowerCase().split(/\s+/).filter(Boolean);
-    if (wanted.length === 0) return;
-    const fits = (/** @type {Entry} */ { post }) => {
-      const text = (post.text ?? "").toLowerCase();
-      return wanted.every((word) => text.includes(word));
+    const wanted = words.toLowerCase().split(/\s+/).filter(Boolean).slice(0, SEARCHED_WORDS_MAX);
+    if (wanted.length === 0) return false;
+    const told = new Set();
+    const tell = (/** @type {Entry} */ entry) => {
+      const text = (entry.post.text ?? "").toLowerCase();
+      if (told.has(entry.pointer) || !wanted.every((word) => text.includes(word))) return;
+      told.add(entry.pointer);
+      found(entry);
     };
     const keys = [...this.people.keys()].filter((key) => !this.isMuted(key));
-    const told = new Set();
-    /** @param {Entry} entry */
-    const tell = (entry) => {
-      if (told.has(entry.pointer) || !fits(entry)) return true;
-      told.add(entry.pointer);
-      return found(entry);
-    };
-    for (const key of keys) for (const entry of this.postsOf(key).toReversed()) if (!tell(entry)) return;
-    for (const key of keys) {
-      // What I deleted is found no more; what others deleted is, until the page is opened again.
-      const read = this.#searched.get(key) ?? new Map();
-      this.#searched.set(key, read);
-      for (const entry of read.values()) if (!tell(entry)) return;
+    for (const key of keys) this.postsOf(key).forEach(tell);
+    let is_cut = false;
+    /** @param {string} key */
+    const search = async (key) => {
       /** @type {string | undefined} */
-      let after = [...read.keys()].at(-1);
+      let before;
+      let count = 0;
       do {
         const page = await this.bus
           .peer(key)
           .at("/chirp/posts")
-          .list({ limit: 500, after, depth: 8 })
+          .list({ last: FOUND_MAX, before, depth: 8, match: wanted.map((word) => word.slice(0, 80)).join(" ") })
           .catch(() => ({ entries: [], next: null }));
         if (stop.aborted) return;
-        for (const entry of this.#entries(key, Object.fromEntries(page.entries))) {
-          read.set(entry.id, entry);
-          if (!tell(entry)) return;
-        }
-        after = page.next ?? undefined;
-      } while (after);
-    }
+        this.#entries(key, Object.fromEntries(page.entries)).forEach(tell);
+        count += page.entries.length;
+        before = page.next ?? undefined;
+      } while (before && count < FOUND_MAX);
+      is_cut ||= before !== undefined;
+    };
+    const searches = Array.from({ length: SEARCHES_AT_ONCE }, async () => {
+      for (let key = keys.shift(); key !== undefined && !stop.aborted; key = keys.shift()) await search(key);
+    });
+    await Promise.all(searches);
+    return is_cut;
   }
 }
 

@@ -13,6 +13,8 @@ import { newestFirst, partsOfPointer } from "/model.js";
 
 /** Posts that are drawn at once; more come when somebody scrolls to the end. */
 const DRAWN = 60;
+/** Posts that a search shows. */
+const FOUND_SHOWN = 200;
 
 /** A list of posts that keeps what it has drawn. */
 class PostList {
@@ -506,7 +508,7 @@ export function search(model, compose, words) {
   };
   /** @type {Entry[]} */
   const found = [];
-  const update = () => list.show(found);
+  const update = () => list.show(found.slice(0, FOUND_SHOWN));
   if (words) {
     state.textContent = "Searching…";
     const wanted = words.toLowerCase().replace(/^@/, "");
@@ -525,11 +527,11 @@ export function search(model, compose, words) {
           update();
         });
       is_queued = true;
-      return found.length < 200;
     };
-    void model.search(words, take, stop.signal).then(() => {
+    void model.search(words, take, stop.signal).then((is_cut) => {
       if (stop.signal.aborted) return;
-      state.textContent = `${plural(found.length, "post")} found in the ${plural(model.people.size, "space")} on your peer. Nobody else was asked.`;
+      const count = is_cut || found.length > FOUND_SHOWN ? "The newest posts" : `${plural(found.length, "post")} found`;
+      state.textContent = `${count} in the ${plural(model.people.size, "space")} on your peer. Nobody else was asked.`;
     });
   } else state.textContent = "Everything that is on your peer can be searched, also offline.";
   return {

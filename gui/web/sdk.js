@@ -345,14 +345,16 @@ export class Place {
   }
 
   /**
-   * Names and values below, page by page.
-   * @param {{ limit?: number, after?: string, last?: number, depth?: number }} [page]
+   * Names and values below, page by page: `next` is `after` for the next one or, when it began at the end with `last`,
+   * `before`. With `match`, those in whose texts all of its words are; a page of a search may be empty and yet not the last.
+   * @param {{ limit?: number, after?: string, last?: number, before?: string, depth?: number, match?: string }} [page]
    * @returns {Promise<{ entries: [string, any][], next: string | null }>}
    */
   async list(page = {}) {
+    const count = page.last === undefined ? { limit: 100 } : {};
     try {
-      const response = await this.#bus.http("GET", this.pointer, { query: { limit: 100, ...page } });
-      const next = response.headers.get("next-after");
+      const response = await this.#bus.http("GET", this.pointer, { query: { ...count, ...page } });
+      const next = response.headers.get("next-after") ?? response.headers.get("next-before");
       return { entries: Object.entries(await response.json()), next: next === null ? null : decodeURIComponent(next) };
     } catch (error) {
       if (error instanceof Problem && error.status === 404) return { entries: [], next: null };

@@ -91,9 +91,20 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
         return lines(&ask, rows);
     }
     if let Some(window) = Window::of(&ask.query) {
-        let found = window.read(&store, &rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
         let version = store.version(&rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
-        return Ok(page(&ask, found, &version));
+        let (window, found) = if window.words.is_empty() {
+            let found = window.read(&store, &rows, ask.space, &ask.path);
+            (window, found)
+        } else {
+            let (space, path) = (ask.space, ask.path.clone());
+            tokio::task::spawn_blocking(move || {
+                let found = window.read(&store, &rows, space, &path);
+                (window, found)
+            })
+            .await
+            .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", error.to_string()))?
+        };
+        return Ok(page(&ask, &window, found.map_err(|error| storage_problem(&error))?, &version));
     }
     let node = timebus_store::node::Node::load(&*rows, &timebus_store::node::node_key(ask.space.main(), &ask.path.key()))
         .map_err(|error| storage_problem(&error))?;
@@ -335,7 +346,7 @@ fn historic(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
     let shown = version.as_deref().unwrap_or(&current);
     let mut response = match (versions(&ask.head.headers, "parents")?, window) {
         (None, None) => value(ask, &tree, shown)?,
-        (None, Some(window)) => page(ask, window.cut(&tree, &space), shown),
+        (None, Some(window)) => page(ask, &window, window.cut(&tree, &space), shown),
         (Some(parents), None) if crate::watch::text::is_text(&tree) => {
             let mut out = Vec::new();
             let merge = MergeType::of(&ask.head.headers)?;
@@ -587,7 +598,7 @@ fn meta(ask: &Ask, people: &People, rows: &Committed) -> Result<Response<Body>, 
 }
 
 /// A listing page: what a window shows.
-fn page(ask: &Ask, found: Option<Page>, version: &[String]) -> Response<Body> {
+fn page(ask: &Ask, window: &Window, found: Option<Page>, version: &[String]) -> Response<Body> {
     let Some(Page { json, next, .. }) = found else {
         let mut response = crate::body::refuse(&absent(&ask.path));
         insert(response.headers_mut(), "version", &print_versions(version));
@@ -601,7 +612,7 @@ fn page(ask: &Ask, found: Option<Page>, version: &[String]) -> Response<Body> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Some(next) = next {
-        insert(headers, "next-after", &crate::target::encode_parameter(&next));
+        insert(headers, window.next_header(), &crate::target::encode_parameter(&next));
     }
     response
 }

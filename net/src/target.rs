@@ -17,6 +17,12 @@ pub const SEGMENT_BYTES_MAX: usize = 255;
 /// escaped; the rest is room for a query.
 pub const TARGET_BYTES_MAX: usize = 32 * 1024;
 
+/// Words looked for at once: each is looked for in every text.
+const WORDS_MAX: usize = 16;
+
+/// Bytes of one of them.
+const WORD_BYTES_MAX: usize = 256;
+
 /// How much of a bad part is quoted in an error: enough to recognise it, too little to fill a log.
 const QUOTED_CHARS_MAX: usize = 64;
 
@@ -43,6 +49,10 @@ pub struct Query {
     pub limit: Option<u32>,
     /// The page starts behind the child of this name.
     pub after: Option<String>,
+    /// The page ends before the child of this name.
+    pub before: Option<String>,
+    /// Only children in whose texts all of these are, in small letters.
+    pub words: Vec<String>,
     /// Only that many children, from the first on.
     pub first: Option<u32>,
     /// Only that many children, up to the last.
@@ -159,6 +169,9 @@ pub enum TargetError {
         /// What was sent, shortened.
         value: String,
     },
+    /// Words to look for, of which there are none, too many or too long ones.
+    #[error("query parameter match has to hold 1 to {WORDS_MAX} words of at most {WORD_BYTES_MAX} bytes")]
+    BadWords,
     /// Not one of the four views.
     #[error("unknown view {value:?}")]
     UnknownView {
@@ -182,9 +195,10 @@ impl TargetError {
             Self::ControlCharacter { .. } => "use a name without control characters",
             Self::BadEscape { .. } => "write a percent sign as %25",
             Self::NotUtf8 { .. } => "encode names as UTF-8 before percent-encoding them",
-            Self::UnknownParameter { .. } => "known parameters are depth, limit, after, first, last, view, inc, as and kind",
+            Self::UnknownParameter { .. } => "known parameters are depth, limit, after, before, first, last, match, view, inc, as and kind",
             Self::DuplicateParameter { .. } => "send the parameter once",
             Self::BadNumber { .. } => "send decimal digits; only inc may be negative, with a - in front",
+            Self::BadWords => "send the words with spaces between them, as in match=hello+world",
             Self::UnknownView { .. } => "use view=value, view=all, view=meta or view=raw",
         }
     }
@@ -233,6 +247,7 @@ impl Query {
     pub fn parse(raw: &str) -> Result<Self, TargetError> {
         let mut query = Self::default();
         let mut view = None;
+        let mut words = None;
         for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode_text(&name.replace('+', " "))?;
@@ -241,6 +256,8 @@ impl Query {
                 "depth" => set(&mut query.depth, "depth", number("depth", &value)?)?,
                 "limit" => set(&mut query.limit, "limit", number("limit", &value)?)?,
                 "after" => set(&mut query.after, "after", value)?,
+                "before" => set(&mut query.before, "before", value)?,
+                "match" => set(&mut words, "match", words_of(&value)?)?,
                 "first" => set(&mut query.first, "first", number("first", &value)?)?,
                 "last" => set(&mut query.last, "last", number("last", &value)?)?,
                 "view" => set(&mut view, "view", View::parse(&value)?)?,
@@ -253,8 +270,16 @@ impl Query {
             }
         }
         query.view = view.unwrap_or_default();
+        query.words = words.unwrap_or_default();
         Ok(query)
     }
+}
+
+/// The words of a search: what is between spaces, in small letters.
+fn words_of(value: &str) -> Result<Vec<String>, TargetError> {
+    let words: Vec<String> = value.split_whitespace().map(str::to_lowercase).collect();
+    let fits = (1..=WORDS_MAX).contains(&words.len()) && words.iter().all(|word| word.len() <= WORD_BYTES_MAX);
+    if fits { Ok(words) } else { Err(TargetError::BadWords) }
 }
 
 impl View {
@@ -487,13 +512,16 @@ pub(crate) mod tests {
 
     #[test]
     fn reads_every_parameter() {
-        let target = Target::parse("/a?depth=2&limit=10&after=x+%2B%26y&first=1&last=2&view=all&inc=-5&as=bob").expect("a legal target");
+        let target = Target::parse("/a?depth=2&limit=10&after=x+%2B%26y&before=b&match=Hello++W%C3%96RLD&first=1&last=2&view=all&inc=-5&as=bob")
+            .expect("a legal target");
         assert_eq!(
             target.query,
             Query {
                 depth: Some(2),
                 limit: Some(10),
                 after: Some("x +&y".into()),
+                before: Some("b".into()),
+                words: vec!["hello".into(), "wörld".into()],
                 first: Some(1),
                 last: Some(2),
                 view: View::All,
@@ -509,6 +537,7 @@ pub(crate) mod tests {
     fn refuses_bad_parameters() {
         use TargetError as E;
         let number = |name, value: &str| E::BadNumber { name, value: value.into() };
+        let many = format!("match={}", "x+".repeat(WORDS_MAX + 1));
         let table: &[(&str, E)] = &[
             ("dept=1", E::UnknownParameter { name: "dept".into() }),
             ("Depth=1", E::UnknownParameter { name: "Depth".into() }),
@@ -524,6 +553,8 @@ pub(crate) mod tests {
             ("inc=9223372036854775808", number("inc", "9223372036854775808")),
             ("view=", E::UnknownView { value: "".into() }),
             ("after=%zz", E::BadEscape { escape: "%zz".into() }),
+            ("match=", E::BadWords),
+            (&many, E::BadWords),
             ("after=%ff", E::NotUtf8 { part: "%ff".into() }),
         ];
         for (raw, expected) in table {

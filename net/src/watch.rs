@@ -101,6 +101,10 @@ pub(crate) async fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     if headers.contains_key("version") {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "versions", "a subscription has no Version", "send Parents to go on from a version"));
     }
+    if !ask.query.words.is_empty() {
+        let detail = "what a search finds is not told as it changes";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "match", "a subscription takes no match", detail).with_fix("GET it without subscribing"));
+    }
     let merge = MergeType::of(headers)?.filter(|_| form == Form::Braid && Window::of(&ask.query).is_none());
     let from = match text(headers, "last-event-id") {
         Some(id) if form == Form::Events => Some(id.split(' ').filter(|id| !id.is_empty()).map(str::to_owned).collect()),
@@ -129,10 +133,10 @@ pub(crate) async fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     });
     let mut response = Response::new(Body::empty());
     let current = print_versions(&watch.version);
-    let next = watch.window.as_ref().and_then(|(_, shown)| shown.page.as_ref()?.next.clone());
+    let next = watch.window.as_ref().and_then(|(view, shown)| Some((view.window.next_header(), shown.page.as_ref()?.next.clone()?)));
     let headers = response.headers_mut();
-    if let Some(next) = next {
-        insert(headers, "next-after", &crate::target::encode_parameter(&next));
+    if let Some((name, next)) = next {
+        insert(headers, name, &crate::target::encode_parameter(&next));
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform, no-store"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));

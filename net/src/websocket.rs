@@ -772,6 +772,7 @@ impl Socket {
         let rows = store.snapshot();
         let mut json = Vec::new();
         let mut whole = |tree: &Tree| tree.write_json(Show { space: &space.key, all: false }, &mut json);
+        let next_name = if window.as_ref().is_some_and(|window| window.is_last) { "next_before" } else { "next_after" };
         let (page, present, version) = match (at, window) {
             (Some(version), window) => {
                 let tree = store.read_at(&rows, space, &path, &version).map_err(|problem| write_problem(&problem))?;
@@ -796,7 +797,7 @@ impl Socket {
         out.extend_from_slice(if present { b"\"value\":" } else { b"\"absent\":true" });
         out.extend_from_slice(&json);
         if let Some(next) = page.and_then(|page| page.next) {
-            out.extend_from_slice(b",\"next_after\":");
+            out.extend_from_slice(format!(",\"{next_name}\":").as_bytes());
             write_string(&next, &mut out);
         }
         out.extend_from_slice(b",\"version\":[");

@@ -3,7 +3,8 @@
 //! What lies deeper stands there as a marker, `{"@more": values}`, with `"@list": true` where it is a list. A window
 //! is cut the same way from what is there now, which is read no further than needed, and from an old version.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::ops::Bound;
 
 use timebus_identity::PublicKey;
@@ -13,7 +14,7 @@ use timebus_store::node::{Node, node_key};
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
-use timebus_store::tree::{Shape, Tree, child_names_after, child_names_before};
+use timebus_store::tree::{Shape, Tree, child_names_after, child_names_before, members_after, members_before};
 use timebus_store::update::{Edit, Step};
 use timebus_store::value::Value;
 
@@ -26,6 +27,8 @@ const EDITS_MAX: usize = 512;
 /// How far the elements of a list are looked for at its other end: a window on the last elements moves when
 /// something is appended.
 const SHIFT_MAX: usize = 64;
+/// Members that one search looks at, some 100 ms of work; the next page goes on behind them.
+const SEARCHED_MAX: usize = 10_000;
 
 /// What to show of a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -36,15 +39,19 @@ pub(crate) struct Window {
     pub(crate) limit: Option<u32>,
     /// The page begins behind this name or, in a list, index.
     pub(crate) after: Option<String>,
-    /// Whether the page is the end of the listing.
+    /// The page ends before this name or index.
+    pub(crate) before: Option<String>,
+    /// Whether the page is the end of the listing, or of what is before [`Window::before`].
     pub(crate) is_last: bool,
+    /// Only members in whose texts all of these are, in small letters.
+    pub(crate) words: Vec<String>,
 }
 
 /// A value as a window shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Page {
     pub(crate) json: Json,
-    /// What `after` is on the next page, if there is one.
+    /// What `after` is on the next page or, from the end on, `before`, if there is one.
     pub(crate) next: Option<String>,
     /// Elements of a list before those that are shown.
     pub(crate) skipped: usize,
@@ -53,9 +60,20 @@ pub(crate) struct Page {
 impl Window {
     /// The window of a request; `None` when it asks for the whole value.
     pub(crate) fn of(query: &Query) -> Option<Self> {
-        let window =
-            Self { depth: query.depth, limit: query.last.or(query.limit).or(query.first), after: query.after.clone(), is_last: query.last.is_some() };
+        let window = Self {
+            depth: query.depth,
+            limit: query.last.or(query.limit).or(query.first),
+            after: query.after.clone(),
+            before: query.before.clone(),
+            is_last: query.last.is_some() || query.before.is_some(),
+            words: query.words.clone(),
+        };
         (window != Self::default()).then_some(window)
+    }
+
+    /// The header that names where the next page begins.
+    pub(crate) fn next_header(&self) -> &'static str {
+        if self.is_last { "next-before" } else { "next-after" }
     }
 
     fn wanted(&self) -> usize {
@@ -76,33 +94,27 @@ impl Window {
         if node.below == 0 || node.loose || is_list(&node, rows, &key)? {
             return Ok(self.cut(&store.tree(rows, at, path)?, &space));
         }
-        let wanted = self.wanted();
-        let mut names: VecDeque<Box<str>> = VecDeque::new();
-        let mut next = None;
-        if self.is_last {
-            for name in child_names_before(rows, at.main(), path).take(wanted) {
-                names.push_front(name?);
-            }
-        } else {
-            for name in child_names_after(rows, at.main(), path, self.after.as_deref()) {
-                let name = name?;
-                if names.len() == wanted {
-                    next = names.back().map(ToString::to_string);
-                    break;
-                }
-                names.push_back(name);
-            }
-        }
-        let mut members = BTreeMap::new();
-        for name in names {
-            let Ok(child) = path.join(Segment::Name(name.clone())) else { continue };
-            let shown = match self.depth {
-                Some(1) => outline(store, rows, at, &child)?,
-                depth => shown(&store.tree(rows, at, &child)?, depth.map(|depth| depth - 1), &space),
+        let (members, next) = if self.depth == Some(1) && self.words.is_empty() {
+            let names: Box<dyn Iterator<Item = Result<Box<str>, StorageError>>> = if self.is_last {
+                Box::new(child_names_before(rows, at.main(), path, self.before.as_deref()))
+            } else {
+                Box::new(child_names_after(rows, at.main(), path, self.after.as_deref()))
             };
-            members.extend(shown.map(|json| (String::from(name), json)));
-        }
-        Ok(Some(Page { json: Json::Object(members), next, skipped: 0 }))
+            self.page(names.map(|name| -> Result<_, StorageError> {
+                let name = name?;
+                let child = path.join(Segment::Name(name.clone())).ok();
+                let json = child.map(|child| outline(store, rows, at, &child)).transpose()?.flatten();
+                Ok((name.into(), json))
+            }))?
+        } else {
+            let members: Box<dyn Iterator<Item = Result<(Box<str>, Tree), StorageError>>> = if self.is_last {
+                Box::new(members_before(rows, at.main(), path, self.before.as_deref()))
+            } else {
+                Box::new(members_after(rows, at.main(), path, self.after.as_deref()))
+            };
+            self.page(members.map(|member| member.map(|(name, tree)| (name.into(), self.member(&tree, &space)))))?
+        };
+        Ok(Some(Page { json: Json::Object(members.into_iter().collect()), next, skipped: 0 }))
     }
 
     /// The same of a tree; `None` where nothing is.
@@ -111,37 +123,83 @@ impl Window {
         if self.depth == Some(0) {
             return shown(tree, self.depth, space).map(whole);
         }
-        let depth = self.depth.map(|depth| depth - 1);
-        let wanted = self.wanted();
         match tree.shape() {
             Shape::Absent => None,
             Shape::Scalar => tree.to_json(space).map(whole),
             Shape::List => {
                 let total = tree.elements.len();
-                let from = match &self.after {
-                    _ if self.is_last => total.saturating_sub(wanted),
-                    Some(after) => after.parse::<usize>().map_or(0, |after| after.saturating_add(1)),
-                    None => 0,
+                let index = |text: &String| text.parse::<usize>().unwrap_or(usize::MAX);
+                let (from, to) = match (self.is_last, &self.after, &self.before) {
+                    (true, _, before) => (0, before.as_ref().map_or(total, index).min(total)),
+                    (false, after, _) => (after.as_ref().map_or(0, |after| index(after).saturating_add(1)).min(total), total),
                 };
-                let items = tree.elements.iter().skip(from).take(wanted).filter_map(|(_, element)| shown(element, depth, space)).collect();
-                let end = from.saturating_add(wanted);
-                let next = (!self.is_last && end < total && wanted > 0).then(|| (end - 1).to_string());
-                Some(Page { json: Json::Array(items), next, skipped: from })
+                let elements = tree.elements[from..to].iter().enumerate();
+                let elements = elements.map(|(at, (_, element))| ((from + at).to_string(), self.member(element, space)));
+                let (mut items, next) = if self.is_last { self.take(elements.rev()) } else { self.take(elements) };
+                if self.is_last {
+                    items.reverse();
+                }
+                let skipped = items.first().map_or(from, |(at, _)| index(at));
+                Some(Page { json: Json::Array(items.into_iter().map(|(_, item)| item).collect()), next, skipped })
             }
             Shape::Object => {
-                let total = tree.names.len();
-                let from = match &self.after {
-                    _ if self.is_last => total.saturating_sub(wanted),
-                    Some(after) => tree.names.range::<str, _>((Bound::Unbounded, Bound::Included(after.as_str()))).count(),
-                    None => 0,
+                let range = if self.is_last {
+                    (Bound::Unbounded, self.before.as_deref().map_or(Bound::Unbounded, Bound::Excluded))
+                } else {
+                    (self.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
                 };
-                let members = tree.names.iter().skip(from).take(wanted);
-                let members = members.filter_map(|(name, child)| Some((name.to_string(), shown(child, depth, space)?)));
-                let members: BTreeMap<String, Json> = members.collect();
-                let next = if self.is_last || from + wanted >= total { None } else { members.keys().next_back().cloned() };
-                Some(Page { json: Json::Object(members), next, skipped: 0 })
+                let members = tree.names.range::<str, _>(range).map(|(name, child)| (name.to_string(), self.member(child, space)));
+                let (members, next) = if self.is_last { self.take(members.rev()) } else { self.take(members) };
+                Some(Page { json: Json::Object(members.into_iter().collect()), next, skipped: 0 })
             }
         }
+    }
+
+    /// The members of a page out of all on one side of it, nearest first, and the name of the last of them if there are more.
+    fn page<E>(&self, members: impl Iterator<Item = Result<(String, Option<Json>), E>>) -> Result<(Vec<(String, Json)>, Option<String>), E> {
+        let wanted = self.wanted();
+        let mut shown = Vec::new();
+        let mut last = None;
+        for (looked_at, member) in members.enumerate() {
+            if shown.len() == wanted || looked_at == SEARCHED_MAX.max(wanted) {
+                return Ok((shown, last));
+            }
+            let (name, json) = member?;
+            shown.extend(json.map(|json| (name.clone(), json)));
+            last = Some(name);
+        }
+        Ok((shown, None))
+    }
+
+    /// As [`Window::page`], of members that are in memory.
+    fn take(&self, members: impl Iterator<Item = (String, Option<Json>)>) -> (Vec<(String, Json)>, Option<String>) {
+        let Ok(page) = self.page(members.map(Ok::<_, Infallible>));
+        page
+    }
+
+    /// A member as it is shown, if it is.
+    fn member(&self, tree: &Tree, space: &PublicKey) -> Option<Json> {
+        if !self.words.is_empty() {
+            let mut missing: Vec<&str> = self.words.iter().map(String::as_str).collect();
+            strike(&tree.to_json(space)?, &mut missing);
+            if !missing.is_empty() {
+                return None;
+            }
+        }
+        shown(tree, self.depth.map(|depth| depth - 1), space)
+    }
+}
+
+/// Takes out of `words` those that are in a text of a value.
+fn strike(json: &Json, words: &mut Vec<&str>) {
+    match json {
+        Json::String(text) => {
+            let text = text.to_lowercase();
+            words.retain(|word| !text.contains(word));
+        }
+        Json::Array(items) => items.iter().for_each(|item| strike(item, words)),
+        Json::Object(members) => members.values().for_each(|value| strike(value, words)),
+        _ => {}
     }
 }
 

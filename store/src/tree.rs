@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ids::OpId;
 use crate::json::Json;
-use crate::keyspace::{Committed, Rows, Table};
+use crate::keyspace::{Rows, Table};
 use crate::list::Order;
 use crate::node::{Entry, Node, Write, list_of_element, node_key, split_history_key};
 use crate::objects::fill;
@@ -14,6 +14,10 @@ use crate::store::StorageError;
 use crate::summary::{find, summary};
 use crate::value::Value;
 use crate::view::View;
+
+mod members;
+
+pub use members::{child_names, child_names_after, child_names_before, members_after, members_before};
 
 /// Most concurrent writes of one slot that are read at once.
 pub const CONFLICT_PAGE: usize = 100;
@@ -586,80 +590,4 @@ fn write_value(value: &Value, own_space: &timebus_identity::PublicKey, out: &mut
 fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
-}
-
-/// The names directly below a path that have visible writes, in order.
-pub fn child_names<'a, R: Rows>(rows: &'a R, t: u32, path: &Path) -> impl Iterator<Item = Result<Box<str>, StorageError>> + use<'a, R> {
-    child_names_after(rows, t, path, None)
-}
-
-/// As [`child_names`], those behind a name. What is below each name is skipped, not read.
-pub fn child_names_after<'a, R: Rows>(
-    rows: &'a R,
-    t: u32,
-    path: &Path,
-    after: Option<&str>,
-) -> impl Iterator<Item = Result<Box<str>, StorageError>> + use<'a, R> {
-    let prefix = node_key(t, &path.key());
-    let mut from = prefix.clone();
-    match after {
-        // Behind the name and all below it: its key with the closing 0 raised to 1.
-        Some(name) => {
-            from.extend_from_slice(name.as_bytes());
-            from.push(1);
-        }
-        // Behind the node itself and its list elements, whose keys begin with 1.
-        None => from.push(2),
-    }
-    std::iter::from_fn(move || {
-        loop {
-            let row = match rows.scan(Table::Node, &prefix, Some(&from)).next()? {
-                Ok(row) => row,
-                Err(error) => return Some(Err(error)),
-            };
-            let damaged = || StorageError::Damaged { table: Table::Node.name() };
-            let Some((segment, tail)) = Segment::split_key(&row.0[prefix.len()..]) else { return Some(Err(damaged())) };
-            let child = row.0[..row.0.len() - tail.len()].to_vec();
-            from = child.clone();
-            if let Some(last) = from.last_mut() {
-                *last = 1;
-            }
-            let Segment::Name(name) = segment else { continue };
-            match Node::load(rows, &child) {
-                Ok(node) if node.count() > 0 || node.below > 0 => return Some(Ok(name)),
-                Ok(_) => {}
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    })
-}
-
-/// As [`child_names`], the last one first. What is below each name is skipped, not read.
-pub fn child_names_before<'a>(rows: &'a Committed, t: u32, path: &Path) -> impl Iterator<Item = Result<Box<str>, StorageError>> + use<'a> {
-    let prefix = node_key(t, &path.key());
-    let mut before: Option<Vec<u8>> = None;
-    std::iter::from_fn(move || {
-        loop {
-            let row = match rows.scan_back(Table::Node, &prefix, before.as_deref()).next()? {
-                Ok(row) => row,
-                Err(error) => return Some(Err(error)),
-            };
-            // The node itself comes first in order.
-            if row.0.len() == prefix.len() {
-                return None;
-            }
-            let damaged = || StorageError::Damaged { table: Table::Node.name() };
-            let Some((segment, tail)) = Segment::split_key(&row.0[prefix.len()..]) else { return Some(Err(damaged())) };
-            // Elements of lists stand before all names.
-            let Segment::Name(name) = segment else { return None };
-            let child = row.0[..row.0.len() - tail.len()].to_vec();
-            let node = Node::load(rows, &child);
-            before = Some(child);
-            match node {
-                Ok(node) if node.count() > 0 || node.below > 0 => return Some(Ok(name)),
-                Ok(_) => {}
-                Err(error) => return Some(Err(error)),
-            }
-        }
-    })
 }

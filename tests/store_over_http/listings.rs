@@ -77,6 +77,81 @@ fn lists_have_pages_too() {
 }
 
 #[test]
+fn pages_from_the_end_together_are_the_whole() {
+    let peer = Peer::start();
+    peer.put("/many", &names(0..257));
+    peer.put("/l", &json!([0, 1, 2, 3, 4]));
+    let (mut found, mut before, mut count) = (Map::new(), String::new(), 0);
+    loop {
+        let answer = peer.send("GET", &format!("/many?last=100{before}"), &[], "");
+        count += 1;
+        found.extend(answer.json().as_object().expect("an object").clone());
+        assert_eq!(answer.header("next-after"), None);
+        match answer.header("next-before") {
+            Some(next) => before = format!("&before={next}"),
+            None => break,
+        }
+    }
+    assert_eq!((Value::Object(found), count), (names(0..257), 3));
+    assert_eq!(peer.value("/many?before=k00002"), names(0..2));
+    let page = peer.send("GET", "/l?last=2", &[], "");
+    assert_eq!((page.json(), page.header("next-before")), (json!([3, 4]), Some("3")));
+    assert_eq!(peer.value("/l?last=2&before=3"), json!([1, 2]));
+    assert_eq!(peer.value("/many?last=2&before=k00002&depth=1"), json!({"k00000": {"@more": 1}, "k00001": {"@more": 1}}));
+}
+
+#[test]
+fn a_search_finds_members_by_the_words_in_them() {
+    let peer = Peer::start();
+    let posts = json!({
+        "a": {"text": "Leek and Potato", "tags": ["soup"]},
+        "b": {"text": "carrots", "n": 7},
+        "c": {"deep": {"er": "POTATO"}},
+        "d": "ÄPFEL und Kartoffeln",
+        "e": 7,
+    });
+    let version = print_versions(&peer.put("/posts", &posts));
+    peer.put("/list", &json!(["one", "two", "one more"]));
+    for (query, expected) in [
+        ("match=potato", json!({"a": posts["a"], "c": posts["c"]})),
+        ("match=potato+SOUP", json!({"a": posts["a"]})),
+        ("match=%C3%A4pfel", json!({"d": posts["d"]})),
+        ("match=7", json!({})),
+        ("match=potato&depth=1", json!({"a": {"@more": 3}, "c": {"@more": 2}})),
+    ] {
+        assert_eq!(peer.value(&format!("/posts?{query}")), expected, "{query}");
+    }
+    let last = peer.send("GET", "/posts?match=potato&last=1", &[], "");
+    assert_eq!((last.json(), last.header("next-before")), (json!({"c": posts["c"]}), Some("c")));
+    assert_eq!(peer.value("/posts?match=potato&last=1&before=c"), json!({"a": posts["a"]}));
+    assert_eq!(peer.value("/list?match=one"), json!(["one", "one more"]));
+    peer.send("GET", "/none?match=x", &[], "").problem(404);
+    peer.send("GET", "/posts?match=x", &[("Subscribe", "true")], "").problem(400);
+    peer.put("/posts", &json!({"now": "nothing"}));
+    assert_eq!(peer.value("/posts?match=potato"), json!({}));
+    let old = peer.send("GET", "/posts?match=potato&last=1", &[("Version", version.as_str())], "");
+    assert_eq!(old.json(), json!({"c": posts["c"]}));
+}
+
+#[test]
+fn a_search_goes_on_where_it_stopped_looking() {
+    let peer = Peer::start();
+    let mut client = peer.connect();
+    for part in 0..3_u32 {
+        let mut body = names(part * 5_000..(part + 1) * 5_000);
+        if part == 2 {
+            body["k14000"] = json!({"text": "Found"});
+        }
+        let answer = client.send("PATCH", "/many", &[("Content-Type", "application/merge-patch+json")], body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let first = client.send("GET", "/many?match=found", &[], "");
+    assert_eq!((first.json(), first.header("next-after")), (json!({}), Some("k09999")));
+    let second = client.send("GET", "/many?match=found&after=k09999", &[], "");
+    assert_eq!((second.json(), second.header("next-after")), (json!({"k14000": {"text": "Found"}}), None));
+}
+
+#[test]
 fn old_versions_have_pages_too() {
     let peer = Peer::start();
     let old = print_versions(&peer.put("/many", &names(0..5)));

@@ -2,7 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import { crc32, deflateSync } from "node:zlib";
-import { accessible, http, invite, openApp, peers, person, same, shot, timebus, until, withBrowser } from "./web.mjs";
+import { accessible, http, invite, nameAt, openApp, peers, person, same, shot, timebus, until, withBrowser } from "./web.mjs";
 
 const [alice, bob] = peers;
 
@@ -165,6 +165,15 @@ await withBrowser(async (browser) => {
     await a.getByRole("searchbox").fill("WELCOME");
     await a.getByRole("searchbox").press("Enter");
     await a.getByRole("article").getByText("Welcome,").waitFor();
+    // Posts that no page watches are found, too.
+    const old = Array.from({ length: 60 }, (_, at) => [nameAt((1_000_000_000 + at) * 1_000_000), { text: `Ancient number n${at}x` }]);
+    const headers = { "Content-Type": "application/merge-patch+json" };
+    await http(bob, "/chirp/posts", { method: "PATCH", headers, body: JSON.stringify(Object.fromEntries(old)) });
+    await until("they are here", async () => (await http(alice, `/@${bob.id}/chirp/posts/${old.at(-1)?.[0]}`)).status === 200);
+    await a.getByRole("searchbox").fill("number ANCIENT n0x");
+    await a.getByRole("searchbox").press("Enter");
+    await a.getByText(/1 post found/).waitFor();
+    await a.getByRole("article").getByText("Ancient number n0x").waitFor();
 
     for (const [who, page] of [
       ["alice", a],

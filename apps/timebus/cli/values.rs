@@ -188,6 +188,7 @@ Examples:
   timebus ls
   timebus ls /notes
   timebus ls /posts --last 10
+  timebus ls /notes --match 'apple pie'
   timebus ls /notes --json           {\"path\",\"version\",\"entries\":[{\"name\",\"value\"} or {\"name\",\"below\"}]}")]
 pub(crate) struct Ls {
     /// Where, as in /notes
@@ -197,6 +198,10 @@ pub(crate) struct Ls {
     /// Only the last N
     #[arg(long, value_name = "N")]
     pub(crate) last: Option<u32>,
+
+    /// Only what has all of these words in its texts, small letters or capitals
+    #[arg(long = "match", value_name = "WORDS")]
+    pub(crate) words: Option<String>,
 }
 
 /// Draw what is below a path

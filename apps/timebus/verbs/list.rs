@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use timebus_net::target::encode_parameter;
 
 use crate::Context;
 use crate::cli::{Ls, TreeArgs};
@@ -24,19 +25,34 @@ struct Listing {
     version: Versions,
 }
 
-async fn read(client: &mut Client, path: &Target, depth: u32, last: Option<u32>) -> anyhow::Result<Listing> {
+/// Which members are listed.
+#[derive(Default)]
+struct Wanted<'a> {
+    /// So many, from the end on.
+    last: Option<u32>,
+    /// In whose texts these words are.
+    words: Option<&'a str>,
+}
+
+async fn read(client: &mut Client, path: &Target, depth: u32, wanted: &Wanted<'_>) -> anyhow::Result<Listing> {
     let mut whole: Option<Listing> = None;
-    let mut after: Option<String> = None;
+    let mut next: Option<String> = None;
     loop {
+        let got = whole.as_ref().map_or(0, |whole| entries(&whole.json).len());
         let mut request = Request::get(path.encoded()).header("accept", JSON)?.query("depth", depth);
-        request = match (last, &after) {
-            (Some(last), _) => request.query("last", last),
-            (None, None) => request.query("limit", PAGE),
-            (None, Some(after)) => request.query("limit", PAGE).query("after", after),
+        request = match wanted.last {
+            Some(last) => request.query("last", last.saturating_sub(u32::try_from(got).unwrap_or(u32::MAX))),
+            None => request.query("limit", PAGE),
         };
+        if let Some(next) = &next {
+            request = request.query(if wanted.last.is_some() { "before" } else { "after" }, next);
+        }
+        if let Some(words) = wanted.words {
+            request = request.query("match", encode_parameter(words));
+        }
         let answer = client.send(request).await.map_err(|error| explain(error, path))?;
         let version = answer.version();
-        after = answer.header("next-after").map(str::to_owned);
+        next = answer.header("next-after").or(answer.header("next-before")).map(str::to_owned);
         let bytes = answer.bytes().await?;
         if bytes.is_empty() {
             return Err(absent(path).into());
@@ -44,13 +60,21 @@ async fn read(client: &mut Client, path: &Target, depth: u32, last: Option<u32>)
         let json = crate::value::parse(&bytes)?;
         match (&mut whole, json) {
             (Some(Listing { json: Json::Object(members), .. }), Json::Object(more)) => members.extend(more),
-            (Some(Listing { json: Json::Array(items), .. }), Json::Array(more)) => items.extend(more),
+            (Some(Listing { json: Json::Array(items), .. }), Json::Array(mut more)) => {
+                if wanted.last.is_some() {
+                    std::mem::swap(items, &mut more);
+                }
+                items.extend(more);
+            }
             (whole, json) => *whole = Some(Listing { json, version }),
         }
-        if after.is_none() {
-            return whole.ok_or_else(|| absent(path).into());
+        let whole = whole.as_ref().expect("a page was just put there");
+        let is_enough = wanted.last.is_some_and(|last| entries(&whole.json).len() >= last as usize);
+        if next.is_none() || is_enough {
+            break;
         }
     }
+    whole.ok_or_else(|| absent(path).into())
 }
 
 fn absent(path: &Target) -> Failure {
@@ -60,8 +84,8 @@ fn absent(path: &Target) -> Failure {
 }
 
 /// A fresh home has an empty tree, which is not the same as a path where nothing is.
-async fn read_or_empty(client: &mut Client, path: &Target, depth: u32, last: Option<u32>) -> anyhow::Result<Listing> {
-    match read(client, path, depth, last).await {
+async fn read_or_empty(client: &mut Client, path: &Target, depth: u32, wanted: &Wanted<'_>) -> anyhow::Result<Listing> {
+    match read(client, path, depth, wanted).await {
         Err(error) if path.is_whole() && Failure::of(&error).status == Some(404) => {
             Ok(Listing { json: Json::Object(BTreeMap::new()), version: Versions::new(Vec::new()) })
         }
@@ -87,7 +111,7 @@ fn entries(json: &Json) -> Vec<(String, &Json)> {
 
 pub(crate) async fn ls(context: &Context, args: Ls) -> anyhow::Result<()> {
     let (_session, mut client) = open(context, Home::MustExist).await?;
-    let listing = read_or_empty(&mut client, &args.path, 1, args.last).await?;
+    let listing = read_or_empty(&mut client, &args.path, 1, &Wanted { last: args.last, words: args.words.as_deref() }).await?;
     let entries = entries(&listing.json);
     let out = context.out;
     if out.json {
@@ -106,7 +130,10 @@ pub(crate) async fn ls(context: &Context, args: Ls) -> anyhow::Result<()> {
         return Ok(out.line(printable(&compact(&listing.json)))?);
     }
     if entries.is_empty() {
-        out.note(format!("nothing is below {}", args.path));
+        out.note(match &args.words {
+            Some(words) => format!("nothing right below {} has {words:?} in it", args.path),
+            None => format!("nothing is below {}", args.path),
+        });
     }
     let width = entries.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(40);
     for (name, value) in entries {
@@ -121,7 +148,7 @@ pub(crate) async fn ls(context: &Context, args: Ls) -> anyhow::Result<()> {
 
 pub(crate) async fn tree(context: &Context, args: TreeArgs) -> anyhow::Result<()> {
     let (_session, mut client) = open(context, Home::MustExist).await?;
-    let listing = read_or_empty(&mut client, &args.path, args.depth.unwrap_or(64), None).await?;
+    let listing = read_or_empty(&mut client, &args.path, args.depth.unwrap_or(64), &Wanted::default()).await?;
     let out = context.out;
     if out.json {
         let (path, version) = (json!(args.path.to_string()), json!(listing.version.list()));

@@ -502,7 +502,7 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
     let at = path(&["board"]);
     let t = space.unmounted().main();
     let mut notices = Vec::new();
-    for name in timebus_store::tree::child_names_before(&rows, t, &at).take(max) {
+    for name in timebus_store::tree::child_names_before(&rows, t, &at, None).take(max) {
         let name = name.map_err(failed)?;
         let Ok(path) = at.join(Segment::Name(name)) else { continue };
         // Whoever wrote the text is the author, whatever it says.

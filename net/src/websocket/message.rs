@@ -162,21 +162,26 @@ impl Fields {
         }
     }
 
-    /// `depth`, `first`, `last`, `limit` and `after`, as in the query of a GET.
+    /// `depth`, `first`, `last`, `limit`, `after` and `before`, as in the query of a GET.
     pub(super) fn take_window(&mut self) -> Result<Option<Window>, Problem> {
         let query = Query {
             depth: self.take_count("depth")?,
             first: self.take_count("first")?,
             last: self.take_count("last")?,
             limit: self.take_count("limit")?,
-            after: match self.0.get("after") {
-                // In a list, names are places.
-                Some(Json::Int(_)) => self.take_count("after")?.map(|place| place.to_string()),
-                _ => self.take_text("after"),
-            },
+            after: self.take_name("after")?,
+            before: self.take_name("before")?,
             ..Query::default()
         };
         Ok(Window::of(&query))
+    }
+
+    /// The name of a member or, in a list, a place.
+    fn take_name(&mut self, name: &str) -> Result<Option<String>, Problem> {
+        match self.0.get(name) {
+            Some(Json::Int(_)) => Ok(self.take_count(name)?.map(|place| place.to_string())),
+            _ => Ok(self.take_text(name)),
+        }
     }
 
     pub(super) fn take_versions(&mut self, name: &str) -> Result<Option<Vec<String>>, Problem> {
