@@ -368,6 +368,29 @@ impl Ledger {
         if state.settings.never.contains(&person) { 0 } else { state.settings.limits.get(&person).copied().unwrap_or(relation.bytes_max()) }
     }
 
+    /// What the owner said about somebody: how many bytes he may keep here, and whether his requests are not wanted.
+    #[must_use]
+    pub fn settings_of(&self, who: &Payer) -> (Option<u64>, bool) {
+        let state = lock(&self.state);
+        let person = who.name();
+        (state.settings.limits.get(&person).copied(), state.settings.never.contains(&person))
+    }
+
+    /// Says that about somebody, in place of what was said before.
+    pub fn set(&self, who: &Payer, bytes_max: Option<u64>, never: bool) {
+        let mut state = lock(&self.state);
+        let person = who.name();
+        state.settings.never.retain(|who| *who != person);
+        if never {
+            state.settings.never.push(person.clone());
+        }
+        match bytes_max {
+            Some(bytes) => drop(state.settings.limits.insert(person, bytes)),
+            None => drop(state.settings.limits.remove(&person)),
+        }
+        self.save(&state.settings);
+    }
+
     /// Counts a request of somebody who is not the owner. `Err` has the milliseconds after which there is room for one.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Whom the owner has muted and blocked: lists in his own space, at `/lists/muted/<key>` and `/lists/blocked/<key>`, so that
 //! all his devices have them. The path is kept apart from the first entry on: whom one does not want to hear is nobody else's
-//! business.
+//! business. Devices that begin a list without knowing of each other keep it in a timeline each; what is in any of them counts.
 //!
 //! Who is **muted** is still fetched, served and let in; only what comes of him is not shown: his notices, likes and answers
 //! here, and by apps that ask for the lists. Who is **blocked** is also not called, not synced with and not answered; that the
@@ -12,6 +12,7 @@ use timebus_identity::PublicKey;
 use timebus_store::json::Json;
 use timebus_store::op::{Op, PathStep};
 use timebus_store::path::Path;
+use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::writer::{Action, Condition, Request, Statement, WriteError};
 
@@ -49,12 +50,34 @@ impl List {
 /// Who is on a list of the own space; `None` if there never was one.
 pub(crate) fn read(store: &Store, list: List) -> Result<Option<BTreeSet<PublicKey>>, StorageError> {
     let Some(path) = list.path() else { return Ok(None) };
-    let at = store.at(store.own(), &path);
-    let tree = store.tree(&store.snapshot(), at, &path)?;
-    let keys: BTreeSet<PublicKey> = tree.names.keys().take(ENTRIES_MAX).filter_map(|name| name.parse().ok()).collect();
+    let rows = store.snapshot();
+    let mut keys = BTreeSet::new();
     // A list that was emptied is one, too; one in which nothing was ever written is not.
-    let was_written = !keys.is_empty() || !store.version(&store.snapshot(), at, &path)?.is_empty();
+    let mut was_written = false;
+    for at in store.at_all(store.own(), &path) {
+        let tree = store.tree(&rows, at, &path)?;
+        keys.extend(tree.names.keys().take(ENTRIES_MAX).filter_map(|name| name.parse::<PublicKey>().ok()));
+        was_written |= !keys.is_empty() || !store.version(&rows, at, &path)?.is_empty();
+    }
     Ok(was_written.then_some(keys))
+}
+
+/// Whether somebody is on a list of the own space.
+pub(crate) fn has(store: &Store, list: List, who: &PublicKey) -> Result<bool, StorageError> {
+    Ok(!entries(store, list, who)?.is_empty())
+}
+
+/// Where somebody's entries in a list are.
+fn entries(store: &Store, list: List, who: &PublicKey) -> Result<Vec<(Space, Path)>, StorageError> {
+    let Ok(path) = Path::parse(&format!("{LISTS}/{}/{who}", list.name())) else { return Ok(Vec::new()) };
+    let rows = store.snapshot();
+    let mut found = Vec::new();
+    for at in store.at_all(store.own(), &path) {
+        if !store.tree(&rows, at, &path)?.is_absent() {
+            found.push((at, path.clone()));
+        }
+    }
+    Ok(found)
 }
 
 /// Those of whom nothing is shown: who is muted, and who is blocked.
@@ -66,9 +89,9 @@ pub(crate) fn quiet(store: &Store) -> Result<BTreeSet<PublicKey>, StorageError> 
 
 /// Whether the owner wants nothing to do with whoever has a key: with it, or with the space whose device it is.
 pub(crate) fn is_blocked(store: &Store, key: &PublicKey) -> bool {
-    let blocked = read(store, List::Blocked).ok().flatten().unwrap_or_default();
-    let is_device = |space: &PublicKey| store.rights(space).is_some_and(|rights| rights.was_device(key));
-    blocked.contains(key) || blocked.iter().any(is_device)
+    let is_on = |who: &PublicKey| has(store, List::Blocked, who).unwrap_or(false);
+    let spaces = store.spaces().into_iter().map(|space| space.key);
+    is_on(key) || spaces.filter(|space| store.rights(space).is_some_and(|rights| rights.was_device(key))).any(|space| is_on(&space))
 }
 
 /// Puts somebody on a list, or takes him off.
@@ -80,12 +103,21 @@ pub(crate) async fn set(store: &Store, list: List, who: &PublicKey, is_on: bool)
         let mount = Op::Mount { path: vec![PathStep::Name("lists".into())], mode: timebus_store::auth::mounts::MODE_DAG, params: Box::default() };
         store.state(Statement::Ops(vec![mount]), now_ms()).await?;
     }
+    if !is_on {
+        for (space, path) in entries(store, list, who)? {
+            write(store, space, path, Action::Delete).await?;
+        }
+        return Ok(());
+    }
     let Ok(path) = Path::parse(&format!("{LISTS}/{}/{who}", list.name())) else { return Ok(()) };
     let at = i64::try_from(now_ms()).unwrap_or(i64::MAX);
-    let action = if is_on { Action::Put(Json::Object([("at".to_owned(), Json::Int(at))].into())) } else { Action::Delete };
-    let space = Some(store.at(store.own(), &path));
-    let request =
-        Request { space, path, action, parents: None, label: None, condition: Condition::None, time_ms: now_ms(), durable: true, may_name: None };
+    let space = store.at(store.own(), &path);
+    write(store, space, path, Action::Put(Json::Object([("at".to_owned(), Json::Int(at))].into()))).await
+}
+
+async fn write(store: &Store, space: Space, path: Path, action: Action) -> Result<(), WriteError> {
+    let (space, condition) = (Some(space), Condition::None);
+    let request = Request { space, path, action, parents: None, label: None, condition, time_ms: now_ms(), durable: true, may_name: None };
     match store.write(request).await {
         Ok(_) | Err(WriteError::Absent(_)) => Ok(()),
         Err(error) => Err(error),

@@ -322,6 +322,20 @@ impl Store {
         found.map_or(space.unmounted(), |t| space.with(t))
     }
 
+    /// The same for everything that is mounted where a path is, the timeline that shows first. Devices that mount
+    /// something at one path without knowing of each other make a timeline each, and only one of them shows.
+    #[must_use]
+    pub fn at_all(&self, space: Space, path: &Path) -> Vec<Space> {
+        let first = self.at(space, path);
+        let held = self.inner.held.read().unwrap_or_else(PoisonError::into_inner);
+        let beside = held.get(&space.key).into_iter().flat_map(|(_, stated)| {
+            let place = stated.rights.mount_of(path).map(|mount| mount.path.clone());
+            let beside = stated.rights.mounts().filter(move |mount| mount.is_live() && Some(&mount.path) == place.as_ref());
+            beside.filter_map(move |mount| stated.number(&mount.timeline)).map(move |t| space.with(t))
+        });
+        std::iter::once(first).chain(beside.filter(|other| *other != first)).collect()
+    }
+
     /// A space with each of its timelines of values: `main`, and those that are mounted and show.
     #[must_use]
     pub fn shown(&self, key: PublicKey) -> Vec<Space> {
