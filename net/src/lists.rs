@@ -1,12 +1,14 @@
-//! Whom the owner has muted and blocked: lists in his own space, at `/lists/muted/<key>` and `/lists/blocked/<key>`, so that
-//! all his devices have them. The path is kept apart from the first entry on: whom one does not want to hear is nobody else's
+//! Whom the owner follows, has muted and has blocked: lists in his own space, at `/lists/followed/<key>`, `/lists/muted/<key>`
+//! and `/lists/blocked/<key>`, so that all his devices have them. The path is kept apart from the first entry on: whom one does not want to hear is nobody else's
 //! business. Devices that begin a list without knowing of each other keep it in a timeline each; what is in any of them counts.
+//!
+//! Who is **followed** on one device is so on the others, under the same name: see [`followed`].
 //!
 //! Who is **muted** is still fetched, served and let in; only what comes of him is not shown: his notices, likes and answers
 //! here, and by apps that ask for the lists. Who is **blocked** is also not called, not synced with and not answered; that the
 //! node does by its own list, which follows this one ([`follow`]).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use timebus_identity::PublicKey;
 use timebus_store::json::Json;
@@ -14,11 +16,14 @@ use timebus_store::op::{Op, PathStep};
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
+use timebus_store::tree::Tree;
 use timebus_store::writer::{Action, Condition, Request, Statement, WriteError};
 
 use crate::network::Network;
 use crate::node::Event;
 use crate::who::now_ms;
+
+pub(crate) mod followed;
 
 /// Where the lists are.
 const LISTS: &str = "/lists";
@@ -28,6 +33,8 @@ const ENTRIES_MAX: usize = 10_000;
 /// One of the lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum List {
+    /// Kept here, with everything new.
+    Followed,
     /// Not shown.
     Muted,
     /// Nothing to do with.
@@ -37,6 +44,7 @@ pub(crate) enum List {
 impl List {
     fn name(self) -> &'static str {
         match self {
+            Self::Followed => "followed",
             Self::Muted => "muted",
             Self::Blocked => "blocked",
         }
@@ -49,17 +57,22 @@ impl List {
 
 /// Who is on a list of the own space; `None` if there never was one.
 pub(crate) fn read(store: &Store, list: List) -> Result<Option<BTreeSet<PublicKey>>, StorageError> {
+    Ok(read_with(store, list, |_| ())?.map(|found| found.into_keys().collect()))
+}
+
+/// Who is on a list of the own space, and something of his entry.
+fn read_with<T>(store: &Store, list: List, of: impl Fn(&Tree) -> T) -> Result<Option<BTreeMap<PublicKey, T>>, StorageError> {
     let Some(path) = list.path() else { return Ok(None) };
     let rows = store.snapshot();
-    let mut keys = BTreeSet::new();
+    let mut found = BTreeMap::new();
     // A list that was emptied is one, too; one in which nothing was ever written is not.
     let mut was_written = false;
     for at in store.at_all(store.own(), &path) {
         let tree = store.tree(&rows, at, &path)?;
-        keys.extend(tree.names.keys().take(ENTRIES_MAX).filter_map(|name| name.parse::<PublicKey>().ok()));
-        was_written |= !keys.is_empty() || !store.version(&rows, at, &path)?.is_empty();
+        found.extend(tree.names.iter().take(ENTRIES_MAX).filter_map(|(name, entry)| Some((name.parse::<PublicKey>().ok()?, of(entry)))));
+        was_written |= !found.is_empty() || !store.version(&rows, at, &path)?.is_empty();
     }
-    Ok(was_written.then_some(keys))
+    Ok(was_written.then_some(found))
 }
 
 /// Whether somebody is on a list of the own space.
@@ -96,6 +109,17 @@ pub(crate) fn is_blocked(store: &Store, key: &PublicKey) -> bool {
 
 /// Puts somebody on a list, or takes him off.
 pub(crate) async fn set(store: &Store, list: List, who: &PublicKey, is_on: bool) -> Result<(), WriteError> {
+    put(store, list, who, is_on.then(BTreeMap::new)).await
+}
+
+/// Puts somebody on a list, with what is to be said of him there, or takes him off.
+async fn put(store: &Store, list: List, who: &PublicKey, entry: Option<BTreeMap<String, Json>>) -> Result<(), WriteError> {
+    let Some(mut entry) = entry else {
+        for (space, path) in entries(store, list, who)? {
+            write(store, space, path, Action::Delete).await?;
+        }
+        return Ok(());
+    };
     if let Ok(lists) = Path::parse(LISTS)
         && store.rights(&store.space()).is_some_and(|rights| rights.mount_of(&lists).is_none())
         && store.tree(&store.snapshot(), store.own(), &lists)?.is_absent()
@@ -103,16 +127,10 @@ pub(crate) async fn set(store: &Store, list: List, who: &PublicKey, is_on: bool)
         let mount = Op::Mount { path: vec![PathStep::Name("lists".into())], mode: timebus_store::auth::mounts::MODE_DAG, params: Box::default() };
         store.state(Statement::Ops(vec![mount]), now_ms()).await?;
     }
-    if !is_on {
-        for (space, path) in entries(store, list, who)? {
-            write(store, space, path, Action::Delete).await?;
-        }
-        return Ok(());
-    }
     let Ok(path) = Path::parse(&format!("{LISTS}/{}/{who}", list.name())) else { return Ok(()) };
-    let at = i64::try_from(now_ms()).unwrap_or(i64::MAX);
+    entry.insert("at".to_owned(), Json::Int(i64::try_from(now_ms()).unwrap_or(i64::MAX)));
     let space = store.at(store.own(), &path);
-    write(store, space, path, Action::Put(Json::Object([("at".to_owned(), Json::Int(at))].into()))).await
+    write(store, space, path, Action::Put(Json::Object(entry))).await
 }
 
 async fn write(store: &Store, space: Space, path: Path, action: Action) -> Result<(), WriteError> {

@@ -358,6 +358,7 @@ impl Peer {
         self.open_door(network.door());
         crate::presence::tell_others(&self.0.presences, self.store(), &network);
         crate::lists::follow(self.store(), &network);
+        crate::lists::followed::share(self.store(), &network);
         let _ = self.0.network.set(network);
     }
 

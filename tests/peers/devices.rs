@@ -53,10 +53,6 @@ fn two_devices_are_one_person_until_one_is_removed() {
 fn what_a_friend_allowed_one_device_the_other_may_do_too() {
     let (alice, bob) = super::neighbours::pair();
     let second = second(&bob);
-    let key = alice.ready["id"].as_str().expect("an id").to_owned();
-    let node = alice.ready["node"].as_str().expect("a node").to_owned();
-    let address = alice.value("/.sys/peers")["addresses"][0].as_str().expect("an address").to_owned();
-    verb(second.home(), &["follow", &key, "--node", &node, "--at", &address, "--as", "alice"]);
     poll("the second device may write", || {
         let answer = second.send("PUT", "/@alice/wall/second", &[("Content-Type", "application/json")], "2");
         (answer.status == 200).then_some(())
@@ -72,6 +68,26 @@ fn what_a_friend_allowed_one_device_the_other_may_do_too() {
         let answer = second.send("PUT", "/@alice/wall/late", &[("Content-Type", "application/json")], "1");
         (answer.status == 403).then_some(())
     });
+}
+
+/// Follows of one device are those of the other, with their names, whoever of them began, and so is their end.
+#[test]
+fn whom_one_device_follows_the_other_follows_too() {
+    let (alice, bob) = super::neighbours::pair();
+    let second = second(&bob);
+    let key = alice.ready["id"].as_str().expect("an id").to_owned();
+    alice.put("/notes/for", &json!("both"));
+    until_value(&second, "/@alice/notes/for", &json!("both"));
+    verb(second.home(), &["follow", &key, "--as", "ada"]);
+    poll("the name is on the first device, too", || (bob.send("GET", "/@ada/notes/for", &[], "").status == 200).then_some(()));
+    verb(bob.home(), &["unfollow", "ada"]);
+    poll("the other device does not follow any more", || {
+        let spaces = second.value("/.sys/spaces")["spaces"].clone();
+        let is_followed = |space: &serde_json::Value| space["space"] == key && space["is_followed"] == true;
+        spaces.as_array().is_some_and(|spaces| !spaces.iter().any(is_followed)).then_some(())
+    });
+    // Who has no device of his own there sees nothing of whom somebody follows.
+    assert_eq!(alice.send("GET", &format!("/@{}/lists", bob.ready["id"].as_str().expect("an id")), &[], "").status, 404);
 }
 
 #[test]

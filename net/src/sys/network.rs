@@ -22,7 +22,7 @@ use crate::link::address::Address;
 use crate::lists::{self, List};
 use crate::network::{Network, Stopped};
 use crate::node::Event;
-use crate::node::book::{Book, PETNAME_BYTES_MAX};
+use crate::node::book::{Book, PETNAME_BYTES_MAX, is_petname};
 use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
@@ -290,8 +290,7 @@ async fn filters(peer: &Peer) -> Result<Serde, Problem> {
 
 /// Whether the owner can call a space so.
 pub(crate) async fn check_petname(peer: &Peer, space: PublicKey, name: &str) -> Result<(), Problem> {
-    let is_good = name.len() <= PETNAME_BYTES_MAX && !name.contains(['/', '.', '@', '%', '?', '#']) && !name.chars().any(char::is_control);
-    if !is_good || name.parse::<PublicKey>().is_ok() {
+    if !is_petname(name) {
         return Err(bad(format!("{name:?} cannot be a name: up to {PETNAME_BYTES_MAX} bytes without / . @ % ? #")));
     }
     let wanted = name.to_owned();
