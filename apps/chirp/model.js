@@ -16,6 +16,7 @@
 // is in my space; whom it concerns gets a notice of a few bytes into his inbox. What has a kind and a target is a reference,
 // which peers find by themselves.
 
+import { Glimpse } from "/glimpse.js";
 import { Problem, newName, timeOfName } from "/sdk.js";
 
 /** @typedef {import("/sdk.js").Bus} Bus */
@@ -40,12 +41,13 @@ import { Problem, newName, timeOfName } from "/sdk.js";
 
 /** Posts of everybody that are shown first. */
 const WINDOW = 40;
-/** People whose posts are watched: a page may watch 1 024 places. The others are read when their pages are opened. */
+/** People whose posts are watched: a page may watch 1 024 places. Of the others it looks at them again each minute. */
 const WATCHED_MAX = 400;
+const LOOK_AGAIN_MS = 60_000;
+/** Authors whose posts are asked for at once: the peer has few cores. */
+const ASKED_AT_ONCE = 3;
 /** Posts of one author that a search shows at most, the newest. */
 const FOUND_MAX = 100;
-/** Authors whose posts are searched at once: the peer has few cores. */
-const SEARCHES_AT_ONCE = 3;
 /** Words of a search, as many as the peer takes. */
 const SEARCHED_WORDS_MAX = 16;
 
@@ -66,8 +68,10 @@ export function postOfSource(source) {
 export class Model {
   /** @type {Map<string, Person>} */
   people = new Map();
-  /** @type {Map<string, { posts: Store, profile: Store }>} */
+  /** @type {Map<string, { posts: Store | Glimpse, profile: Store | Glimpse }>} */
   #stores = new Map();
+  /** Who is not watched. @type {Set<string>} */
+  #unwatched = new Set();
   /** @type {Map<string, any>} */
   #values = new Map();
   /** Posts that were read one by one. @type {Map<string, Promise<Entry | Problem | null>>} */
@@ -82,9 +86,10 @@ export class Model {
   /** What those call themselves who sent them. @type {Map<string, string>} */
   #callers = new Map();
 
-  /** @param {Bus} bus */
-  constructor(bus) {
+  /** @param {Bus} bus @param {{ watched_max?: number }} [how] */
+  constructor(bus, { watched_max = WATCHED_MAX } = {}) {
     this.bus = bus;
+    this.watched_max = watched_max;
     this.me = bus.space;
     for (const part of ["follows", "mutes", "blocks", "likes", "seen"])
       this.#keep(part, bus.at(`/chirp/${part}`).watch());
@@ -101,6 +106,7 @@ export class Model {
     });
     // How long ago something was is said anew.
     setInterval(() => this.#changed(), 30_000);
+    setInterval(() => void this.#lookAgain([...this.#unwatched]), LOOK_AGAIN_MS);
   }
 
   /** @param {() => void} listener */
@@ -147,14 +153,34 @@ export class Model {
       state: person.state,
       is_here: person.is_followed,
     });
-    if (this.#stores.has(key) || this.#stores.size >= WATCHED_MAX) return;
+    if (this.#stores.has(key)) return;
     const space = this.bus.peer(key);
-    const stores = {
-      posts: space.at("/chirp/posts").watch({ last: WINDOW }),
-      profile: space.at("/profile").watch(),
-    };
+    const is_watched = this.#stores.size < this.watched_max;
+    const stores = is_watched
+      ? { posts: space.at("/chirp/posts").watch({ last: WINDOW }), profile: space.at("/profile").watch() }
+      : {
+          posts: new Glimpse(() => this.#newest(key)),
+          profile: new Glimpse(async () => (await space.at("/profile").get()).value),
+        };
     this.#stores.set(key, stores);
     Object.values(stores).forEach((store) => store.subscribe(() => this.#changed()));
+    if (is_watched) return;
+    if (this.#unwatched.size === 0) setTimeout(() => void this.#lookAgain([...this.#unwatched]), 0);
+    this.#unwatched.add(key);
+  }
+
+  /** The newest posts of somebody, as they are written. @param {string} key */
+  async #newest(key) {
+    const { entries } = await this.bus.peer(key).at("/chirp/posts").list({ last: WINDOW, depth: 8 });
+    return Object.fromEntries(entries);
+  }
+
+  /** Looks at what those wrote who are not watched. @param {string[]} keys */
+  async #lookAgain(keys) {
+    await eachOf(keys, async (key) => {
+      const stores = this.#stores.get(key);
+      for (const store of stores ? [stores.posts, stores.profile] : []) if (store instanceof Glimpse) await store.look();
+    });
   }
 
   /** Shows twice as much of the past of whoever has more of it. @param {Iterable<string>} keys */
@@ -675,12 +701,18 @@ export class Model {
       } while (before && count < FOUND_MAX);
       is_cut ||= before !== undefined;
     };
-    const searches = Array.from({ length: SEARCHES_AT_ONCE }, async () => {
-      for (let key = keys.shift(); key !== undefined && !stop.aborted; key = keys.shift()) await search(key);
-    });
-    await Promise.all(searches);
+    await eachOf(keys, async (key) => (stop.aborted ? undefined : search(key)));
     return is_cut;
   }
+}
+
+/** Does something for all keys, for few of them at a time. @param {string[]} keys @param {(key: string) => Promise<void>} act */
+async function eachOf(keys, act) {
+  const left = keys.values();
+  const acts = Array.from({ length: ASKED_AT_ONCE }, async () => {
+    for (const key of left) await act(key);
+  });
+  await Promise.all(acts);
 }
 
 /** @param {Entry} a @param {Entry} b */

@@ -11,7 +11,7 @@ macro_rules! app {
 
 /// Offered to everybody, installed for nobody. A test compares the lists with the folders.
 pub(crate) const APPS: &[BuiltIn] = &[
-    app! { "chirp", "app.json" "chirp.css" "composer.js" "dom.js" "icon.svg" "index.html" "main.js" "model.js" "pages.js" "post.js" "text.js" },
+    app! { "chirp", "app.json" "chirp.css" "composer.js" "dom.js" "glimpse.js" "icon.svg" "index.html" "main.js" "model.js" "pages.js" "post.js" "text.js" },
     app! { "board", "app.json" "board.css" "board.js" "icon.svg" "index.html" },
 ];
 

@@ -1,6 +1,7 @@
 //! Whom the owner follows, has muted and has blocked: lists in his own space, at `/lists/followed/<key>`, `/lists/muted/<key>`
-//! and `/lists/blocked/<key>`, so that all his devices have them. The path is kept apart from the first entry on: whom one does not want to hear is nobody else's
-//! business. Devices that begin a list without knowing of each other keep it in a timeline each; what is in any of them counts.
+//! and `/lists/blocked/<key>`, so that all his devices have them. The path is kept apart from the first entry on: whom one
+//! wants to hear, and whom not, is nobody else's business. Devices that begin a list without knowing of each other keep it in
+//! a timeline each; what is in any of them counts.
 //!
 //! Who is **followed** on one device is so on the others, under the same name: see [`followed`].
 //!

@@ -188,6 +188,10 @@ pub(crate) async fn act(
         "status" if reads => status(peer).map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
         "tips" if reads => tips(peer).map(|tips| answer_json(&tips)),
+        "synced" if reads => {
+            let (space, _) = at().await?;
+            network::synced(peer, space).await.map(|synced| answer_json(&synced))
+        }
         "log" if reads => {
             let (space, path) = at().await?;
             log(peer, &People::known_to(peer, who).await, space, &path, query)

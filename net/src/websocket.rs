@@ -22,7 +22,7 @@ use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::tree::{Show, Tree};
 use timebus_store::value::Mime;
-use timebus_store::writer::{Action, Condition, Request, TextEdits, resolve};
+use timebus_store::writer::{Action, Condition, Request, TextEdits};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -660,7 +660,6 @@ impl Socket {
         let label = message.take_text("version");
         let parents = message.take_versions("parents")?;
         let durable = message.0.remove("async") != Some(Json::Bool(true));
-        // Where the change stands among those that came here, for who compares that with `/.sys/synced`.
         let says_at = message.0.remove("at") == Some(Json::Bool(true));
         message.finish()?;
         charge(peer, &self.who, bytes)?;
@@ -682,10 +681,8 @@ impl Socket {
                         out.extend_from_slice(b",\"created\":");
                         write_string(&created.to_string(), &mut out);
                     }
-                    let change = written.change.filter(|_| says_at).map(|change| change.to_string());
-                    let at = change.and_then(|change| resolve(&*peer.store().snapshot(), space.main(), &[change]).ok()?.pop());
-                    if let Some(at) = at {
-                        out.extend_from_slice(format!(",\"at\":{at}").as_bytes());
+                    if let Some((at, log)) = says_at.then(|| crate::write::arrival(peer.store(), space, &written)).flatten() {
+                        out.extend_from_slice(format!(",\"at\":{at},\"log\":\"{log}\"").as_bytes());
                     }
                     out.extend_from_slice(format!(",\"durable\":{}}}", written.durable).as_bytes());
                     out

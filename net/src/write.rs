@@ -3,10 +3,12 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use timebus_store::blobs::BlobHash;
+use timebus_store::ids::TimelineId;
 use timebus_store::json::{Json, Limits, Pos, Step as JsonStep};
 use timebus_store::pipeline::Space;
+use timebus_store::store::Store;
 use timebus_store::value::{INLINE_BYTES_MAX, Mime, Value};
-use timebus_store::writer::{Action, Condition, Request, TextEdits, WriteError, Written};
+use timebus_store::writer::{Action, Condition, Request, TextEdits, WriteError, Written, resolve};
 
 use crate::accept::Mime as Media;
 use crate::authority::Verb;
@@ -73,6 +75,11 @@ async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() ->
     match result {
         Ok(written) => {
             let mut response = done(&ask.space, &written, creates, durable);
+            if prefers(ask, "arrival")
+                && let Some((at, log)) = arrival(&ask.peer.store, ask.space, &written)
+            {
+                insert(response.headers_mut(), "arrival", &format!("{at} {log}"));
+            }
             if ask.query.inc.is_some() {
                 show_number(ask, &mut response)?;
             }
@@ -108,6 +115,20 @@ fn show_number(ask: &Ask, response: &mut Response<Body>) -> Result<(), Problem> 
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *response.body_mut() = Body::ready(number);
     Ok(())
+}
+
+/// Whether a request has a preference (RFC 7240).
+fn prefers(ask: &Ask, wish: &str) -> bool {
+    let mut wishes = ask.head.headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    wishes.any(|other| other.trim() == wish)
+}
+
+/// Where a change stands among those of its timeline that came here, and which timeline that is: for who compares it with
+/// `/.sys/synced`.
+pub(crate) fn arrival(store: &Store, space: Space, written: &Written) -> Option<(u64, TimelineId)> {
+    let change = written.change?.to_string();
+    let at = resolve(&*store.snapshot(), space.main(), &[change]).ok()?.pop()?;
+    Some((at, store.timeline(space)))
 }
 
 fn done(space: &Space, written: &Written, creates: bool, durable: bool) -> Response<Body> {
@@ -186,8 +207,7 @@ fn request(ask: &Ask, action: Action, brought: Option<BlobHash>) -> Result<Reque
             }
         },
     };
-    let prefer_async =
-        headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok()).any(|prefer| prefer.split(',').any(|p| p.trim() == "respond-async"));
+    let prefer_async = prefers(ask, "respond-async");
     Ok(Request {
         space: Some(ask.space),
         path: ask.path.clone(),

@@ -82,6 +82,8 @@ fn a_friend_gets_the_app_with_the_invite_and_it_survives_its_author() {
     let picture: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
     std::fs::write(format!("{at}/picture.png"), &picture).expect("written");
     let hers = install(&alice, &at);
+    let elsewhere = run(alice.home(), &["app", "share", "board", "--to", "@somebody/boards"]);
+    assert!(elsewhere.code == 2 && elsewhere.err.contains("invite --to @somebody/boards"), "{elsewhere:?}");
     let shared = run(alice.home(), &["app", "share", "board", "--to", "/boards", "--can", "write"]);
     assert_eq!(shared.code, 0, "{shared:?}");
     let link = shared.out.lines().next().expect("a link").to_owned();

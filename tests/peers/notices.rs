@@ -145,6 +145,29 @@ fn whether_another_peer_has_a_write_can_be_watched() {
     assert_eq!(bob.value(&format!("/@{}/posts/1", id(&alice))), "hello");
 }
 
+/// What is kept apart has a log of its own, and is on another peer when that peer may read it and has it, not before.
+#[test]
+fn whether_another_peer_has_what_is_kept_apart_is_asked_there() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    for number in 0..20 {
+        alice.put(&format!("/posts/{number}"), &json!("for all"));
+    }
+    assert_eq!(run(alice.home(), &["private", "/diary"]).code, 0);
+    join(&bob, &invite(&alice, &[]), "alice");
+    let kept = alice.send("PUT", "/diary/1", &[("Content-Type", "text/plain"), ("Prefer", "arrival")], "for me");
+    let arrival = kept.header("arrival").unwrap_or_else(|| panic!("{}", kept.text())).to_owned();
+    let (number, log) = arrival.split_once(' ').expect("a number and a log");
+    let number: u64 = number.parse().expect("a number");
+    let open = alice.send("PUT", "/posts/open", &[("Content-Type", "application/json"), ("Prefer", "arrival")], "1");
+    let (of_open, other) = open.header("arrival").and_then(|arrival| arrival.split_once(' ')).expect("a number and a log");
+    let of_open: u64 = of_open.parse().expect("a number");
+    assert!(log != other && number < of_open, "{arrival} {other}");
+    poll("bob has what is open", || (alice.value("/.sys/synced")["upto"].as_u64() >= Some(of_open)).then_some(()));
+    assert_eq!(alice.value("/.sys/synced/diary/1"), json!({"upto": 0}), "nobody else may have it");
+    assert_eq!(run(alice.home(), &["grant", "/diary", "bob", "--can", "read"]).code, 0);
+    poll("bob has what he was let in to", || (alice.value("/.sys/synced/diary")["upto"].as_u64() >= Some(number)).then_some(()));
+}
+
 #[test]
 fn the_own_inbox_has_two_names_and_a_page_that_comes_back_is_told_all_of_it() {
     let alice = Peer::start();

@@ -174,6 +174,14 @@ await withBrowser(async (browser) => {
     await a.getByRole("searchbox").press("Enter");
     await a.getByText(/1 post found/).waitFor();
     await a.getByRole("article").getByText("Ancient number n0x").waitFor();
+    // Who follows more people than a page watches sees all of them all the same.
+    const unwatched = await a.evaluate(async (key) => {
+      const [{ Model }, { open }] = await Promise.all([import(`${location.origin}/model.js`), import(`${location.origin}/sdk.js`)]);
+      const model = new Model(await open(), { watched_max: 1 });
+      while (model.postsOf(key).length === 0) await new Promise((resolve) => model.onchange(resolve));
+      return [model.postsOf(key).length, model.nameOf(key)];
+    }, bob.id);
+    same(unwatched[0], 40, "the newest posts of somebody who is not watched");
 
     for (const [who, page] of [
       ["alice", a],

@@ -18,6 +18,7 @@ use crate::amounts::Lifetime;
 use crate::cli::{App, AppAction, Can};
 use crate::client::{Client, Home, JSON, Request, open, open_running};
 use crate::failure::Failure;
+use crate::home::quoted_text;
 use crate::output::{Output, printable};
 use crate::standing::table;
 use crate::target::Target;
@@ -61,7 +62,7 @@ fn new(context: &Context, name: &str, folder: Option<PathBuf>) -> anyhow::Result
     }
     let shown = folder.display().to_string();
     context.out.result(&json!({"name": name, "folder": shown}), || {
-        let dev = context.home.command(&format!("app dev {}", crate::home::quoted_text(&shown)));
+        let dev = context.home.command(&format!("app dev {}", quoted_text(&shown)));
         format!("{shown}/index.html is the app; {shown}/app.json says what it may do\nsee it with `{dev}`")
     })
 }
@@ -309,8 +310,10 @@ async fn share(context: &Context, args: Share) -> anyhow::Result<()> {
         text(&done, "name").unwrap_or_default().to_owned()
     };
     let path = args.to.to_string();
-    if args.to.is_whole() && !args.to.is_root() {
-        return Err(Failure::usage("an invite is for a path of your own space").fix("only the owner of a space lets others in").into());
+    if let (Some(other), inside) = args.to.split() {
+        let invite = context.home.command(&format!("invite --to {}", quoted_text(&path)));
+        let fix = format!("share it with a path of yours, or let them in there with `{invite}` and have them install it from you");
+        return Err(Failure::usage(format!("{} of @{other} does not bring an app of yours", inside)).fix(fix).into());
     }
     let role = match args.can {
         Can::Read => "read",

@@ -10,6 +10,10 @@ import { Problem } from "./problem.js";
  * `local`: in the browser; `durable`: on the disk of the peer; `synced`: on the disk of another peer, too.
  * @typedef {"local" | "durable" | "synced" | "refused"} WriteState
  */
+/**
+ * Writes of one log, and up to where some other peer has that.
+ * @typedef {{ upto: number, writes: Write[], unwatch: () => void }} Unsynced
+ */
 
 const PREFIX = "timebus:out:";
 /** More are not sent before the first of them are acknowledged. */
@@ -29,8 +33,10 @@ export class Write {
   is_seen = false;
   /** Whether it outlives this page. */
   is_kept = false;
-  /** Where it stands among the changes of the peer; 0 while that is not known. */
+  /** Where it stands among the changes of its log on the peer; 0 while that is not known. */
   at = 0;
+  /** The log that it is part of; empty while that is not known. */
+  log = "";
   /** @type {Set<(write: Write) => void>} */
   #listeners = new Set();
   /** @type {(write: Write) => void} */
@@ -88,10 +94,8 @@ export class Outbox {
   #in_flight = new Set();
   /** @type {Set<() => void>} */
   #listeners = new Set();
-  /** Writes that no other peer is known to have, the oldest first. @type {Write[]} */
-  #unsynced = [];
-  /** @type {(() => void) | null} */
-  #unwatch = null;
+  /** Writes that no other peer is known to have, by log, the oldest first. @type {Map<string, Unsynced>} */
+  #unsynced = new Map();
 
   /** @param {import("./wire.js").Wire} wire */
   constructor(wire) {
@@ -164,21 +168,23 @@ export class Outbox {
     );
   }
 
-  /** Hears when another peer has a write, for as long as there is one that none has. @param {Write} write */
+  /** Hears when another peer has a write, for as long as there is one in its log that none has. @param {Write} write */
   #follow(write) {
-    if (write.at === 0) return;
-    this.#unsynced.push(write);
-    if (this.#unsynced.length > UNSYNCED_MAX) this.#unsynced.shift();
-    let upto = 0;
-    this.#unwatch ??= this.wire.watch({ watch: "/.sys/synced" }, (event) => {
-      upto = event.snapshot?.upto ?? (event.put ? event.value : upto);
-      const done = this.#unsynced.filter(({ at }) => at <= upto);
+    if (!write.log) return;
+    const log = this.#unsynced.get(write.log) ?? { upto: 0, writes: [], unwatch: () => {} };
+    log.writes.push(write);
+    if (log.writes.length > UNSYNCED_MAX) log.writes.shift();
+    if (this.#unsynced.has(write.log)) return;
+    this.#unsynced.set(write.log, log);
+    log.unwatch = this.wire.watch({ watch: `/.sys/synced${write.entry.path}` }, (event) => {
+      log.upto = event.snapshot?.upto ?? (event.put ? event.value : log.upto);
+      const done = log.writes.filter(({ at }) => at <= log.upto);
       if (done.length === 0) return;
-      this.#unsynced = this.#unsynced.filter(({ at }) => at > upto);
+      log.writes = log.writes.filter(({ at }) => at > log.upto);
       for (const write of done) write.become("synced");
-      if (this.#unsynced.length === 0) {
-        this.#unwatch?.();
-        this.#unwatch = null;
+      if (log.writes.length === 0) {
+        log.unwatch();
+        this.#unsynced.delete(write.log);
       }
       this.#changed();
     });
@@ -190,9 +196,9 @@ export class Outbox {
     const { label } = entry;
     this.#in_flight.add(label);
     try {
-      const { version, at = 0 } = await this.#deliver(entry);
+      const { version, at = 0, log = "" } = await this.#deliver(entry);
       forget(entry);
-      write.at = at;
+      Object.assign(write, { at, log });
       write.become("durable", { version });
       this.#follow(write);
       // Not every write is watched; who watches has it by then.
@@ -223,7 +229,7 @@ export class Outbox {
 
   /**
    * @param {Entry} entry
-   * @returns {Promise<{ version: Version, at?: number }>}
+   * @returns {Promise<{ version: Version, at?: number, log?: string }>}
    */
   async #deliver({ op, path, value, parents, label }) {
     if (op === "notice") {
@@ -238,9 +244,10 @@ export class Outbox {
       // Where the browser lost it, nothing can be written.
       if (!body) throw new Problem(410, "the file is gone", "the browser did not keep it", "choose it again");
       const type = op === "text" ? "text/plain; charset=utf-8" : value["@type"];
-      const headers = { "content-type": type, version: JSON.stringify(label) };
+      const headers = { "content-type": type, version: JSON.stringify(label), prefer: "arrival" };
       const response = await this.wire.http("PUT", path, { headers, body });
-      return { version: JSON.parse(`[${response.headers.get("version") ?? ""}]`) };
+      const [at, log] = response.headers.get("arrival")?.split(" ") ?? [];
+      return { version: JSON.parse(`[${response.headers.get("version") ?? ""}]`), at: Number(at), log };
     }
     const more = { ...(op === "delete" ? {} : { value }), ...(parents ? { parents } : {}), version: label };
     return this.wire.request({ [op]: path, ...more, at: true });

@@ -12,6 +12,7 @@ use timebus_identity::{PublicKey, human_name, random_bytes};
 use timebus_store::grant::{Actions, Audience};
 use timebus_store::ids::GrantId;
 use timebus_store::path::Path;
+use timebus_store::pipeline::Space;
 use timebus_store::writer::Statement;
 
 use crate::body::Body;
@@ -45,7 +46,7 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::POST, ["peers"]) => call(peer, body).await,
         (&Method::POST, ["public"]) => public(peer, body).await,
         (&Method::GET | &Method::HEAD, ["spaces"]) => spaces(peer).await,
-        (&Method::GET | &Method::HEAD, ["synced"]) => synced(peer).await,
+        (&Method::GET | &Method::HEAD, ["synced"]) => synced(peer, peer.store().own()).await,
         (&Method::POST, ["follow"]) => follow(peer, body).await,
         (&Method::POST, ["unfollow"]) => unfollow(peer, body).await,
         (&Method::POST, ["block"]) => block(peer, body).await,
@@ -187,9 +188,9 @@ async fn spaces(peer: &Peer) -> Result<Serde, Problem> {
     Ok(json!({ "spaces": spaces }))
 }
 
-/// How much of the own space some other peer has on its disk: changes up to this one, by the numbers in which they came here.
-async fn synced(peer: &Peer) -> Result<Serde, Problem> {
-    let timeline = peer.store().timeline(peer.store().own());
+/// How much of a timeline some other peer has on its disk: changes up to this one, by the numbers in which they came here.
+pub(crate) async fn synced(peer: &Peer, at: Space) -> Result<Serde, Problem> {
+    let timeline = peer.store().timeline(at);
     let upto = network(peer)?.ask(move |node| node.delivered(&timeline)).await.map_err(stopped)?;
     Ok(json!({ "upto": upto }))
 }
@@ -448,6 +449,9 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     };
     if role == Role::Device && space != peer.space() {
         return Err(bad("devices are added to your own space"));
+    }
+    if app.is_some() && space != peer.space() {
+        return Err(bad("an app comes with an invite to the space that published it, which is yours"));
     }
     let rules = match peer.store().held(&space).filter(|_| role == Role::Member) {
         Some(held) => Rules::of(peer.store(), &peer.store().snapshot(), held).map_err(|error| storage_problem(&error))?,
