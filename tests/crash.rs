@@ -103,7 +103,9 @@ fn write_until_refused(peer: &Peer, names: &str, count_max: usize) -> Option<BTr
     let mut acknowledged = BTreeMap::new();
     let mut client = peer.connect();
     for number in 0..count_max {
-        let (name, value) = (format!("{names}{number}"), json!({"n": number, "filling": "x".repeat(20_000)}));
+        // Nothing that gets shorter in the log: it must be the log that the disk has no room for.
+        let filling = timebus_identity::z32::encode(&timebus_identity::random_bytes::<12_500>());
+        let (name, value) = (format!("{names}{number}"), json!({"n": number, "filling": filling}));
         let answer = client.send("PUT", &format!("/k/{name}"), &[JSON], value.to_string());
         if answer.status == 200 {
             acknowledged.insert(name, value);

@@ -30,7 +30,7 @@ pub const PARTS_MAX: u64 = 256;
 /// Upper bound of an encoded header.
 pub const HEADER_BYTES_MAX: usize = 2048;
 /// Length of a signature.
-const SIGNATURE_BYTES: usize = 64;
+pub(crate) const SIGNATURE_BYTES: usize = 64;
 /// Upper bound of an encoded change.
 pub const CHANGE_BYTES_MAX: usize = HEADER_BYTES_MAX + SIGNATURE_BYTES + BODY_BYTES_MAX;
 
@@ -334,6 +334,12 @@ impl Change {
     #[must_use]
     pub fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// The bytes of its header, which are what is signed.
+    #[must_use]
+    pub fn header_bytes(&self) -> &[u8] {
+        &self.header_bytes
     }
 
     /// The bytes of its body; [`Body::decode`] reads them.

@@ -2,7 +2,8 @@
 //!
 //! Append-only segment files of [`SEGMENT_BYTES`] hold one record per change, in order of arrival. A record is
 //! `magic (4) ‖ payload length (4, LE) ‖ arrival number (8, LE) ‖ payload ‖ BLAKE3 of all before (16)`; a
-//! payload is an encoded change. The magic lets a reader find the next record behind a damaged one.
+//! payload is an encoded change, or a packed one, as the magic says. The magic lets a reader find the next record behind
+//! a damaged one.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,17 +11,26 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use timebus_identity::{Signature, Verified};
+
+use crate::change::{CHANGE_BYTES_MAX, Change, SIGNATURE_BYTES};
 pub use memory::MemoryDisk;
 
 mod memory;
+mod packed;
 
 /// Size at which a new segment is begun.
 pub const SEGMENT_BYTES: u64 = 64 * 1024 * 1024;
+/// Begins a record whose payload is kept as it is.
 const MAGIC: [u8; 4] = *b"tbr1";
+/// Begins a record whose payload is a packed change.
+const MAGIC_PACKED: [u8; 4] = *b"tbr2";
+/// What both begin with.
+const MAGIC_START: &[u8] = b"tbr";
 const HEAD_BYTES: usize = 16;
 const CHECK_BYTES: usize = 16;
 /// Largest payload; a change is smaller.
-const PAYLOAD_BYTES_MAX: usize = crate::change::CHANGE_BYTES_MAX;
+const PAYLOAD_BYTES_MAX: usize = CHANGE_BYTES_MAX;
 
 /// Where a record begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,13 +62,68 @@ pub fn allot(next: Place, payload_len: usize) -> (Place, Place) {
 
 /// Appends one framed record.
 pub fn frame(a: u64, payload: &[u8], out: &mut Vec<u8>) {
+    frame_parts(MAGIC, a, &[payload], out);
+}
+
+fn frame_parts(magic: [u8; 4], a: u64, payload: &[&[u8]], out: &mut Vec<u8>) {
     let start = out.len();
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    let len: usize = payload.iter().map(|part| part.len()).sum();
+    out.reserve(HEAD_BYTES + len + CHECK_BYTES);
+    out.extend_from_slice(&magic);
+    out.extend_from_slice(&(len as u32).to_le_bytes());
     out.extend_from_slice(&a.to_le_bytes());
-    out.extend_from_slice(payload);
+    payload.iter().for_each(|part| out.extend_from_slice(part));
     let check = blake3::hash(&out[start..]);
     out.extend_from_slice(&check.as_bytes()[..CHECK_BYTES]);
+}
+
+/// The form in which a change goes to the log. It is known before the change is signed, so that places can be given out.
+#[derive(Debug)]
+pub struct Form {
+    /// What stands behind the signature; `None` keeps the change as it is, because packing makes it no shorter.
+    packed: Option<Vec<u8>>,
+    payload_len: usize,
+}
+
+impl Form {
+    /// The shorter one.
+    #[must_use]
+    pub fn of(change: &Change) -> Self {
+        let packed = packed::pack(change);
+        Self { payload_len: packed.as_ref().map_or(change.encoded_len(), |packed| SIGNATURE_BYTES + packed.len()), packed }
+    }
+
+    /// The change as it is, which every version of the log knows.
+    #[must_use]
+    pub fn plain(change: &Change) -> Self {
+        Self { packed: None, payload_len: change.encoded_len() }
+    }
+
+    /// Bytes of the payload, for [`allot`].
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        self.payload_len
+    }
+
+    /// Appends the record of the change that this is the form of.
+    pub fn frame(&self, a: u64, change: &Change, signature: &Signature, out: &mut Vec<u8>) {
+        match &self.packed {
+            Some(packed) => frame_parts(MAGIC_PACKED, a, &[signature.as_bytes(), packed], out),
+            None => {
+                let mut payload = Vec::with_capacity(self.payload_len);
+                change.write(signature, &mut payload);
+                frame(a, &payload, out);
+            }
+        }
+    }
+}
+
+/// A change's record, in its shorter form.
+#[must_use]
+pub fn framed(a: u64, change: &Verified<Change>) -> Vec<u8> {
+    let mut out = Vec::new();
+    Form::of(change).frame(a, change, change.signature(), &mut out);
+    out
 }
 
 /// Writes to the log. There is one, in the thread that syncs.
@@ -194,6 +259,8 @@ pub struct Record {
     pub a: u64,
     /// The encoded change.
     pub payload: Vec<u8>,
+    /// Bytes that the payload takes in the log, for [`allot`].
+    pub payload_len: usize,
 }
 
 /// Bytes of the log that are no record.
@@ -351,7 +418,7 @@ impl LogReader {
 
 fn read_record(file: &Segment, place: Place) -> io::Result<Option<Record>> {
     let mut head = [0; HEAD_BYTES];
-    if !read_fully(file, &mut head, place.offset)? || head[..4] != MAGIC {
+    if !read_fully(file, &mut head, place.offset)? || (head[..4] != MAGIC && head[..4] != MAGIC_PACKED) {
         return Ok(None);
     }
     let len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
@@ -367,9 +434,15 @@ fn read_record(file: &Segment, place: Place) -> io::Result<Option<Record>> {
         return Ok(None);
     }
     let a = u64::from_le_bytes([head[8], head[9], head[10], head[11], head[12], head[13], head[14], head[15]]);
-    bytes.truncate(HEAD_BYTES + len);
-    bytes.drain(..HEAD_BYTES);
-    Ok(Some(Record { place, end: Place { offset: place.offset + record_bytes(len), ..place }, a, payload: bytes }))
+    let payload = if head[..4] == MAGIC_PACKED {
+        let Some(payload) = packed::unpack(&content[HEAD_BYTES..]) else { return Ok(None) };
+        payload
+    } else {
+        bytes.truncate(HEAD_BYTES + len);
+        bytes.drain(..HEAD_BYTES);
+        bytes
+    };
+    Ok(Some(Record { place, end: Place { offset: place.offset + record_bytes(len), ..place }, a, payload, payload_len: len }))
 }
 
 /// Fills `buffer` from `offset`; `false` when the file ends before.
@@ -439,7 +512,7 @@ fn next_good(file: &Segment, from: u64, len: u64) -> io::Result<Option<u64>> {
         file.read_exact_at(&mut window, start)?;
         for at in 0..window.len().saturating_sub(MAGIC.len() - 1) {
             let offset = start + at as u64;
-            if window[at..].starts_with(&MAGIC) && read_record(file, Place { segment: 0, offset })?.is_some() {
+            if window[at..].starts_with(MAGIC_START) && read_record(file, Place { segment: 0, offset })?.is_some() {
                 return Ok(Some(offset));
             }
         }
@@ -488,6 +561,57 @@ mod tests {
         let (folder, places) = log_of(&[b"one", b"", b"three"]);
         assert_eq!(walk(folder.path()), [Ok(0), Ok(1), Ok(2)]);
         assert_eq!(LogReader::new(folder.path()).read(places[2]).expect("there").payload, b"three");
+    }
+
+    /// A change with this body, by nobody.
+    pub(super) fn change(body: &[u8]) -> Change {
+        let header = crate::change::Header {
+            kind: crate::change::Kind::Data,
+            timeline: crate::ids::TimelineId([1; 32]),
+            author: timebus_identity::PublicKey::from_bytes([2; 32]),
+            seq: 2,
+            prev: Some(crate::ids::ChangeId([3; 32])),
+            cap: None,
+            parents: vec![crate::ids::ChangeId([4; 32])],
+            lamport: 5,
+            time_ms: 6,
+            cum: 7,
+            body_len: body.len() as u64,
+            body_root: *blake3::hash(body).as_bytes(),
+            encryption: None,
+        };
+        Change::new(header, body.into()).expect("a change")
+    }
+
+    #[test]
+    fn a_change_is_kept_in_its_shorter_form_and_read_as_it_was() {
+        let noise: Vec<u8> = (0..2000u32).flat_map(|n| blake3::hash(&n.to_le_bytes()).as_bytes().to_owned()).collect();
+        let changes = [change(b""), change(&[0; 100_000]), change(&noise), change(b"short")];
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let signature = Signature::from_bytes([9; 64]);
+        let mut bytes = Vec::new();
+        for (change, a) in changes.iter().zip(1..) {
+            for form in [Form::plain(change), Form::of(change)] {
+                let before = bytes.len();
+                form.frame(a, change, &signature, &mut bytes);
+                assert_eq!((bytes.len() - before) as u64, record_bytes(form.payload_len()));
+            }
+        }
+        assert!(Form::of(&changes[2]).packed.is_none(), "noise is not packed");
+        assert!(Form::of(&changes[1]).payload_len() < 1000, "what repeats itself is");
+        std::fs::create_dir_all(folder.path()).expect("a folder");
+        std::fs::write(segment_path(folder.path(), 1), &bytes).expect("write");
+        let items = LogReader::new(folder.path()).walk(Place::START).expect("walk");
+        let read = items.map(|item| match item.expect("readable") {
+            Item::Record(record) => (record.a, record.payload),
+            Item::Damaged(damage) => panic!("{damage:?}"),
+        });
+        let expected = changes.iter().zip(1..).flat_map(|(change, a)| {
+            let mut payload = Vec::new();
+            change.write(&signature, &mut payload);
+            [(a, payload.clone()), (a, payload)]
+        });
+        assert!(read.eq(expected));
     }
 
     #[test]

@@ -12,10 +12,10 @@ use std::io;
 
 use timebus_identity::{PublicKey, Verified};
 
-use crate::change::{Change, encode};
+use crate::change::Change;
 use crate::ids::{ChangeId, TimelineId};
 use crate::keyspace::{Committed, Rows as _, Table};
-use crate::log::{Damage, Item, LogReader, Place, frame, record_bytes};
+use crate::log::{Damage, Form, Item, LogReader, Place, framed};
 use crate::store::{StorageError, Store};
 use crate::summary::{Summary, change_key, find, summary};
 
@@ -186,46 +186,75 @@ pub struct Filled {
 /// Of the file system.
 pub fn fill(log: &LogReader, found: &Findings, fetched: &BTreeMap<ChangeId, Verified<Change>>) -> io::Result<Filled> {
     let mut filled = Filled::default();
-    let mut homeless: Vec<(&Lost, Vec<u8>, &Verified<Change>)> = Vec::new();
+    let mut homeless: Vec<(&Lost, &Verified<Change>)> = Vec::new();
     for lost in &found.lost {
         let Some(change) = fetched.get(&lost.change) else { continue };
-        let payload = encode(change);
         match lost.known {
             Some((place, a)) => {
-                let mut bytes = Vec::new();
-                frame(a, &payload, &mut bytes);
-                log.patch(place, &bytes)?;
-                filled.changes.push(lost.change);
+                if let Some(bytes) = as_it_was(a, change, room_at(found, place)) {
+                    log.patch(place, &bytes)?;
+                    filled.changes.push(lost.change);
+                }
             }
-            None => homeless.push((lost, payload, change)),
+            None => homeless.push((lost, change)),
         }
     }
     // Causes first: what a change builds on has a smaller clock.
-    homeless.sort_by_key(|(lost, _, change)| (change.header().lamport, lost.change));
+    homeless.sort_by_key(|(lost, change)| (change.header().lamport, lost.change));
     for gap in &found.gaps {
         let is_known = found.lost.iter().any(|lost| lost.known.is_some_and(|(_, a)| a > gap.after && gap.before.is_none_or(|before| a < before)));
         if is_known {
             continue;
         }
-        let room = gap.before.map_or(u64::MAX, |before| before - gap.after - 1);
-        let mut bytes = Vec::new();
-        let mut a = gap.after + 1;
-        let mut rest = Vec::new();
-        for (lost, payload, change) in homeless {
-            let fits = a - gap.after <= room && bytes.len() as u64 + record_bytes(payload.len()) <= gap.damage.bytes && lost.below > a;
-            if fits {
-                frame(a, &payload, &mut bytes);
-                filled.changes.push(lost.change);
-                a += 1;
-            } else {
-                rest.push((lost, payload, change));
-            }
+        // In the form that fills the gap: a log may be older than packed records.
+        let mut placed = place(gap, &homeless, Form::of);
+        if placed.0.len() as u64 != gap.damage.bytes {
+            let plain = place(gap, &homeless, Form::plain);
+            placed = if plain.0.len() as u64 == gap.damage.bytes { plain } else { placed };
         }
-        homeless = rest;
+        let (bytes, changes) = placed;
+        homeless.retain(|(lost, _)| !changes.contains(&lost.change));
+        filled.changes.extend(changes);
         if !bytes.is_empty() {
             log.patch(gap.damage.place, &bytes)?;
             filled.is_index_old = true;
         }
     }
     Ok(filled)
+}
+
+/// The records of the changes that fit a gap, in one form, and which changes these are.
+fn place(gap: &Gap, homeless: &[(&Lost, &Verified<Change>)], form: impl Fn(&Change) -> Form) -> (Vec<u8>, Vec<ChangeId>) {
+    let room = gap.before.map_or(u64::MAX, |before| before - gap.after - 1);
+    let (mut bytes, mut changes) = (Vec::new(), Vec::new());
+    for (lost, change) in homeless {
+        let a = gap.after + 1 + changes.len() as u64;
+        let before = bytes.len();
+        if a - gap.after <= room && lost.below > a {
+            form(change).frame(a, change, change.signature(), &mut bytes);
+            if bytes.len() as u64 <= gap.damage.bytes {
+                changes.push(lost.change);
+            } else {
+                bytes.truncate(before);
+            }
+        }
+    }
+    (bytes, changes)
+}
+
+/// Bytes from a place in a gap to what is known to come next.
+fn room_at(found: &Findings, place: Place) -> u64 {
+    let ends = found.gaps.iter().map(|gap| Place { offset: gap.damage.place.offset + gap.damage.bytes, ..gap.damage.place });
+    let next = found.lost.iter().filter_map(|lost| lost.known.map(|(place, _)| place));
+    let next = ends.chain(next).filter(|next| next.segment == place.segment && next.offset > place.offset).min();
+    next.map_or(0, |next| next.offset - place.offset)
+}
+
+/// The record of a change, in the form that it had there: the one that fills the room, else the one that fits.
+fn as_it_was(a: u64, change: &Verified<Change>, room: u64) -> Option<Vec<u8>> {
+    let mut plain = Vec::new();
+    Form::plain(change).frame(a, change, change.signature(), &mut plain);
+    let forms = [framed(a, change), plain];
+    let is_full = |record: &&Vec<u8>| record.len() as u64 == room;
+    forms.iter().find(is_full).or_else(|| forms.iter().find(|record| record.len() as u64 <= room)).cloned()
 }

@@ -12,7 +12,7 @@ use crate::change::{Body, Change};
 use crate::fold::Bodies;
 use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
 use crate::keyspace::{Layered, Rows as _, Table, Tables};
-use crate::log::{Appender, Item, LogReader, Place};
+use crate::log::{Appender, Form, Item, LogReader, Place};
 use crate::objects::Texts;
 use crate::op::Op;
 use crate::pipeline::{APPLIED, AUTH, Pipeline, decode_applied};
@@ -262,7 +262,7 @@ pub(crate) fn replay(
                     pipeline.skip_to(record.a + 1, record.end);
                     continue;
                 }
-                pipeline.take(change, None, record.payload.len())?;
+                pipeline.take(change, None, record.payload_len)?;
                 opened.replayed += 1;
                 progress(opened.replayed);
                 if pipeline.rows.staged.bytes() > REPLAY_BYTES_MAX {
@@ -318,12 +318,11 @@ pub(crate) fn found(keys: &Signers<'_>, pipeline: &mut Pipeline, tables: &Tables
     }
     ops.push(device_grant(&device));
     let change = pipeline.author(AUTH, root.public(), None, now_ms, &Body { ops, ..Body::default() })?;
-    let taken = pipeline.take(&change, None, change.encoded_len())?;
+    let form = Form::of(&change);
+    let taken = pipeline.take(&change, None, form.payload_len())?;
     use timebus_identity::Signable as _;
-    let mut payload = Vec::new();
-    change.write(&root.sign(&change.signing_message()), &mut payload);
     let mut bytes = Vec::new();
-    crate::log::frame(taken.a, &payload, &mut bytes);
+    form.frame(taken.a, &change, &root.sign(&change.signing_message()), &mut bytes);
     appender.write(taken.place, &bytes)?;
     appender.sync()?;
     commit(pipeline, tables)

@@ -11,7 +11,7 @@ use super::syncer::{Entry, Failure, Reply, fail};
 use super::{Group, Job, Offered, WriteError, names, names_at};
 use crate::change::Change;
 use crate::ids::GrantId;
-use crate::log::Place;
+use crate::log::{Form, Place};
 use crate::node::{Node, node_key};
 use crate::objects::Lent;
 use crate::pipeline::{Pipeline, Refusal, is_auth};
@@ -259,7 +259,8 @@ impl Decider {
             Entry::Own(change) => change,
             Entry::Other(change) => change,
         };
-        let taken = self.pipeline.take(change, body, change.encoded_len())?;
+        let form = Form::of(change);
+        let taken = self.pipeline.take(change, body, form.payload_len())?;
         if is_auth(taken.t) {
             self.group.stated.insert(self.pipeline.space_of(taken.t), None);
             self.own_cap = None;
@@ -303,7 +304,7 @@ impl Decider {
                 versions,
             }));
         }
-        self.group.entries.push((taken.place, taken.a, entry));
+        self.group.entries.push((taken.place, taken.a, entry, form));
         Ok(())
     }
 

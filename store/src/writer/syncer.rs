@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 
-use timebus_identity::{SecretKey, Verified};
+use timebus_identity::{SecretKey, Signable as _, Verified};
 use tokio::sync::oneshot;
 
 use super::{Job, Offered, WriteError, Written};
-use crate::change::{self, Change};
+use crate::change::Change;
 use crate::ids::GrantId;
 use crate::keyspace::Staged;
-use crate::log::{Appender, Place, frame};
+use crate::log::{Appender, Form, Place};
 use crate::pipeline::Space;
 use crate::store::{Inner, Stated, StorageError};
 use crate::update::Update;
@@ -38,7 +38,7 @@ pub(super) enum Entry {
 /// What becomes durable at once.
 #[derive(Default)]
 pub(crate) struct Group {
-    pub(super) entries: Vec<(Place, u64, Entry)>,
+    pub(super) entries: Vec<(Place, u64, Entry, Form)>,
     pub(super) updates: Vec<Arc<Update>>,
     pub(super) replies: Vec<Reply>,
     pub(super) staged: Arc<Staged>,
@@ -83,7 +83,7 @@ impl Syncer {
     pub(crate) fn append(&mut self, group: &Group) -> Result<(), StorageError> {
         let mut buffer = Vec::new();
         let mut start: Option<Place> = None;
-        for (place, a, entry) in &group.entries {
+        for (place, a, entry, form) in &group.entries {
             if let Some(begun) = start
                 && (begun.segment != place.segment || buffer.len() > 8 * 1024 * 1024)
             {
@@ -93,11 +93,10 @@ impl Syncer {
                 start = None;
             }
             start.get_or_insert(*place);
-            let payload = match entry {
-                Entry::Own(change) => encode_own(change, &self.inner.device),
-                Entry::Other(change) => change::encode(change),
-            };
-            frame(*a, &payload, &mut buffer);
+            match entry {
+                Entry::Own(change) => form.frame(*a, change, &self.inner.device.sign(&change.signing_message()), &mut buffer),
+                Entry::Other(change) => form.frame(*a, change, change.signature(), &mut buffer),
+            }
         }
         if let Some(begun) = start {
             self.appender.write(begun, &buffer)?;
@@ -126,7 +125,7 @@ impl Syncer {
     pub(crate) fn finish(&mut self, group: Group, result: Result<(), StorageError>) -> bool {
         let outcome = match result {
             Ok(()) => {
-                let last = group.entries.last().map_or(0, |(_, a, _)| *a);
+                let last = group.entries.last().map_or(0, |(_, a, ..)| *a);
                 self.inner.publish(group.stated, &group.updates, last);
                 for reply in group.replies {
                     match reply {
@@ -165,7 +164,6 @@ pub(super) fn fail(reply: Reply, message: &Arc<str>) {
 }
 
 pub(crate) fn encode_own(change: &Change, device: &SecretKey) -> Vec<u8> {
-    use timebus_identity::Signable as _;
     let signature = device.sign(&change.signing_message());
     let mut out = Vec::with_capacity(change.encoded_len());
     change.write(&signature, &mut out);

@@ -20,11 +20,13 @@ pub(crate) fn walk(data: &[u8]) -> bool {
             match item.expect("readable") {
                 Item::Record(record) => {
                     assert_eq!(record.place, Place { segment: 1, offset: at });
-                    let mut bytes = Vec::new();
-                    frame(record.a, &record.payload, &mut bytes);
-                    assert_eq!(bytes.len() as u64, record_bytes(record.payload.len()));
-                    assert_eq!(record.end.offset - at, bytes.len() as u64);
-                    assert_eq!(&data[at as usize..][..bytes.len()], bytes, "a record that nobody framed so");
+                    let len = record.end.offset - at;
+                    assert_eq!(len, record_bytes(record.payload_len));
+                    if data[at as usize..].starts_with(b"tbr1") {
+                        let mut bytes = Vec::new();
+                        frame(record.a, &record.payload, &mut bytes);
+                        assert_eq!(&data[at as usize..][..len as usize], bytes, "a record that nobody framed so");
+                    }
                     assert_eq!(reader.read(record.place).expect("there").payload, record.payload);
                     at = record.end.offset;
                     (damaged, found) = (false, true);

@@ -15,7 +15,7 @@ use timebus_store::codec::Writer;
 use timebus_store::grant::{Actions, Audience, Authority, Genesis, Grant, Revoke, Scope, ScopeSegment, Succeed, Timelines};
 use timebus_store::ids::{ChangeId, GrantId, OpId, TimelineId};
 use timebus_store::json::Json;
-use timebus_store::log::{Place, frame};
+use timebus_store::log::{Form, Place, frame};
 use timebus_store::node::{Entry, Node, Write, Writes, history_key, node_key};
 use timebus_store::op::{Op, OpRef, PathStep, Side, TextEdit};
 use timebus_store::path::{Path, Segment};
@@ -271,7 +271,12 @@ fn segments() -> Vec<Vec<u8>> {
     cut.truncate(cut.len() - 5);
     let mut hurt = log(&[&inner, b"two"]);
     hurt[5] ^= 1;
-    vec![log(&[b"one", b"", b"three"]), log(&[&inner, b"x"]), cut, hurt]
+    let mut packed = Vec::new();
+    for (bytes, a) in changes().iter().zip(1..) {
+        let signed = Change::decode(bytes).expect("a change");
+        Form::of(signed.content()).frame(a, signed.content(), signed.signature(), &mut packed);
+    }
+    vec![log(&[b"one", b"", b"three"]), log(&[&inner, b"x"]), cut, hurt, packed]
 }
 
 /// Texts, one to a file.
