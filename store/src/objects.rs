@@ -20,7 +20,7 @@ use jumprope::JumpRope;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::fold::Seen;
 use crate::ids::{ChangeId, OpId};
-use crate::keyspace::{Layered, Rows, Table};
+use crate::keyspace::{Layered, Rows, Scan, Table};
 use crate::node::Write;
 use crate::op::{TEXT_AGENT_BYTES_MAX, TEXT_EDITS_MAX, TextEdit, UNKNOWN_BYTES_MAX};
 use crate::path::Path;
@@ -47,6 +47,7 @@ const CONTENT: u8 = 0;
 const OPS: u8 = 1;
 const TAIL: u8 = 2;
 const NAME: u8 = 3;
+const SAVED: u8 = 4;
 
 /// Names a text or counter in its timeline.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -235,6 +236,20 @@ impl Tail {
     }
 }
 
+/// The ops of a text since it was written as a whole. It begins behind those before, since stepping over rows that were
+/// deleted takes as long as reading them.
+fn tail_of<'a>(rows: &'a impl Rows, t: u32, object: &ObjectId) -> Result<Scan<'a>, StorageError> {
+    let all = object_key(t, object, TAIL);
+    let from = saved_of(rows, t, object)?.map(|(a, index)| tail_key(t, object, TAIL, a, index));
+    Ok(rows.scan(Table::Object, &all, from.as_deref()))
+}
+
+/// An op behind which all of a tail is.
+fn saved_of(rows: &impl Rows, t: u32, object: &ObjectId) -> Result<Option<(u64, u32)>, StorageError> {
+    let row = rows.get(Table::Object, &object_key(t, object, SAVED))?;
+    row.map(|row| tail_place(&row)).transpose()
+}
+
 /// What a text holds now.
 ///
 /// # Errors
@@ -248,7 +263,7 @@ pub fn read_text(rows: &impl Rows, t: u32, object: &ObjectId) -> Result<TextCont
         content.text = input.text(4 * TEXT_CHARS_MAX as usize, "text")?.to_owned();
     }
     let mut rope: Option<JumpRope> = None;
-    for row in rows.scan(Table::Object, &object_key(t, object, TAIL), None) {
+    for row in tail_of(rows, t, object)? {
         let tail = Tail::decode(&row?.1)?;
         content.parked = tail.parked;
         let rope = rope.get_or_insert_with(|| JumpRope::from(content.text.as_str()));
@@ -417,6 +432,8 @@ struct Loaded {
     text: TextObject,
     tail: Vec<(u64, u32)>,
     tail_bytes: usize,
+    /// What the row says behind which all of the tail is.
+    saved: Option<(u64, u32)>,
     /// Steps that merging may still take.
     steps: u64,
     /// When it was used last.
@@ -440,7 +457,7 @@ impl Loaded {
             None => TextObject::new(),
         };
         let (mut tail, mut tail_bytes) = (Vec::new(), 0);
-        for row in rows.scan(Table::Object, &object_key(t, object, TAIL), None) {
+        for row in tail_of(rows, t, object)? {
             let (key, value) = row?;
             let (a, index) = tail_place(&key)?;
             let op = Tail::decode(&value)?;
@@ -457,7 +474,8 @@ impl Loaded {
             tail_bytes += value.len();
         }
         let (memory, is_marked) = (text.memory(), text.is_parked());
-        Ok(Self { text, tail, tail_bytes, steps: 0, used: 0, memory, key: Vec::new(), is_marked, is_lent: false, flips: 0 })
+        let saved = saved_of(rows, t, object)?;
+        Ok(Self { text, tail, tail_bytes, saved, steps: 0, used: 0, memory, key: Vec::new(), is_marked, is_lent: false, flips: 0 })
     }
 
     /// Writes the text and its ops, so that the tail is empty.
@@ -467,6 +485,10 @@ impl Loaded {
         content.bytes(self.text.text().as_bytes());
         rows.staged.put(Table::Object, object_key(t, object, CONTENT), content.into_bytes());
         rows.staged.put(Table::Object, object_key(t, object, OPS), self.text.encode());
+        self.saved = self.saved.max(self.tail.iter().max().copied());
+        if let Some((a, index)) = self.saved.filter(|_| !self.tail.is_empty()) {
+            rows.staged.put(Table::Object, object_key(t, object, SAVED), [&a.to_be_bytes()[..], &index.to_be_bytes()].concat());
+        }
         for (a, index) in self.tail.drain(..) {
             rows.staged.delete(Table::Object, tail_key(t, object, TAIL, a, index));
         }
@@ -646,6 +668,11 @@ impl Texts {
         let moved = (!counts || merged.patches != op.edits).then(|| merged.patches.clone());
         let tail = Tail { parked: merged.parked, counts, edits: op.edits, moved, agent: op.agent, seq: op.seq, base: op.base };
         let row = tail.encode();
+        // The parts of a run have their effect together, so those of others may have come in between.
+        if loaded.saved.is_some_and(|saved| (a, index) <= saved) {
+            loaded.saved = None;
+            rows.staged.delete(Table::Object, object_key(t, object, SAVED));
+        }
         loaded.tail.push((a, index));
         loaded.tail_bytes += row.len();
         rows.staged.put(Table::Object, tail_key(t, object, TAIL, a, index), row);
@@ -726,4 +753,35 @@ impl Texts {
 /// Writes down what clients call a change at a text's path.
 pub(crate) fn put_event_name(rows: &mut Layered, t: u32, object: &ObjectId, a: u64, name: &str) {
     rows.staged.put(Table::Object, tail_key(t, object, NAME, a, 0), name.as_bytes().to_vec());
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::PublicKey;
+
+    use super::*;
+    use crate::keyspace::{MemoryTables, Tables};
+
+    /// The parts of a run have their effect when the last of them comes; others may have come, and the text been written
+    /// as a whole, in between.
+    #[test]
+    fn an_op_that_has_its_effect_late_is_read_too() {
+        let tables = Tables::in_memory(MemoryTables::default());
+        let mut rows = Layered::new(tables.snapshot(), None);
+        let path = Path::parse("/doc").expect("a path");
+        let made = Creator { kind: Kind::Text, object: ObjectId::of_path(Kind::Text, &path.key()), path };
+        let mut texts = Texts::default();
+        let last = 100 + TAIL_OPS_MAX as u64;
+        for a in (100..last).chain([5]) {
+            let mut change = [0; 32];
+            change[..8].copy_from_slice(&a.to_be_bytes());
+            let edits = vec![TextEdit { pos: 0, del: 0, ins: "x".into() }];
+            let author = PublicKey::from_bytes([1; 32]);
+            let op = TextOp { change: ChangeId(change), author, base: TextVersion::new(), agent: format!("s{a}").into(), seq: 0, edits };
+            let done = texts.take(&mut rows, 0, &made, (a, 0), (op, true), |_, _| Ok(false)).expect("read");
+            assert!(done.is_some(), "{a} is valid");
+        }
+        assert!(saved_of(&rows, 0, &made.object).expect("read").is_none(), "the tail may be anywhere");
+        assert_eq!(read_text(&rows, 0, &made.object).expect("read").text.len(), TAIL_OPS_MAX + 1);
+    }
 }

@@ -66,7 +66,7 @@ impl Graph {
                 let whole = top < *last && heads.len() == 1;
                 (*last).min(top + u32::from(whole))
             }
-            Some((first, _)) if self.heads_at(*first) == heads => *first,
+            Some((first, _)) if self.is_version_at(*first, heads) => *first,
             Some(_) => at.checked_sub(2).map_or(0, |at| self.cuts[at].1.min(top)),
         }
     }
@@ -78,6 +78,14 @@ impl Graph {
         }
         let run = &self.runs[self.run_index(cut)];
         if run.start == cut { self.parents_of(run).to_vec() } else { vec![cut - 1] }
+    }
+
+    fn is_version_at(&self, cut: Event, heads: &[Event]) -> bool {
+        if cut == self.end() {
+            return self.frontier == heads;
+        }
+        let run = &self.runs[self.run_index(cut)];
+        if run.start == cut { self.parents_of(run) == heads } else { heads == [cut - 1] }
     }
 
     /// Appends events on top of `parents`, which are ascending and none of which is before another. Says whether they

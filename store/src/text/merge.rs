@@ -297,19 +297,26 @@ impl Merge {
 
     /// What a part of an op stands on here; `None` if that has no effect.
     fn parents(&self, ops: &Ops, slot: Slot, from: u32) -> Option<Vec<Event>> {
-        if from > 0 {
-            return Some(self.event(slot, from - 1).into_iter().collect());
-        }
         let mut events = Vec::with_capacity(ops.parents(slot).len());
+        self.parents_into(ops, slot, from, &mut events).then_some(events)
+    }
+
+    /// The same into a list that can be used again; says whether it has an effect.
+    fn parents_into(&self, ops: &Ops, slot: Slot, from: u32, events: &mut Vec<Event>) -> bool {
+        events.clear();
+        if from > 0 {
+            events.extend(self.event(slot, from - 1));
+            return true;
+        }
         for (parent, event) in ops.parents(slot) {
             match self.event(*parent, *event) {
                 Some(event) => events.push(event),
                 None if self.partial => {}
-                None => return None,
+                None => return false,
             }
         }
         events.sort_unstable();
-        Some(events)
+        true
     }
 
     /// Carries a part of an op, whose first event gets the number `start`, over to the merged text.
@@ -408,14 +415,13 @@ impl Merge {
     }
 
     /// Takes an op as merged without looking: for text that was stored with its ops.
-    pub(crate) fn restore(&mut self, ops: &Ops, slot: Slot, len_after: u32) -> bool {
-        match self.parents(ops, slot, 0) {
-            Some(parents) if !self.has(slot) && ops.record(slot).events <= EVENTS_MAX - self.graph.end() => {
-                self.note(slot, 0, ops.record(slot).events, &parents, len_after);
-                true
-            }
-            _ => false,
+    pub(crate) fn restore(&mut self, ops: &Ops, slot: Slot, len_after: u32, parents: &mut Vec<Event>) -> bool {
+        let events = ops.record(slot).events;
+        let fits = !self.has(slot) && events <= EVENTS_MAX - self.graph.end() && self.parents_into(ops, slot, 0, parents);
+        if fits {
+            self.note(slot, 0, events, parents, len_after);
         }
+        fits
     }
 
     /// Takes a text as what the restored ops give.

@@ -9,7 +9,7 @@ use super::budget::{Budget, OverBudget};
 use super::diff::edits_between;
 use super::graph::{EVENTS_MAX, Event, Graph};
 use super::merge::{Merge, Moved, Ties};
-use super::ops::{Ops, Slot};
+use super::ops::{Ops, Slot, SlotLists};
 use super::order::by_branch;
 use super::{AGENTS_PER_AUTHOR_MAX, TextVersion, count_events};
 use crate::ids::ChangeId;
@@ -173,7 +173,7 @@ pub struct TextObject {
     /// The same, where that is more than one: only somebody who forks his own chain makes such.
     pub(crate) forks: BTreeMap<(Slot, usize), Vec<Slot>>,
     /// The author's ops that nothing of his builds on as text, where that is not the op alone.
-    pub(crate) heads: BTreeMap<Slot, Vec<Slot>>,
+    pub(crate) heads: SlotLists,
     pub(crate) merge: Merge,
     /// Valid ops that count and are not merged yet, in order of arrival.
     pub(crate) waiting: Vec<Slot>,
@@ -201,7 +201,7 @@ impl TextObject {
             tips: BTreeMap::new(),
             before: Vec::new(),
             forks: BTreeMap::new(),
-            heads: BTreeMap::new(),
+            heads: SlotLists::default(),
             merge: Merge::whole(),
             waiting: Vec::new(),
             rebuild: false,
@@ -241,7 +241,7 @@ impl TextObject {
         self.link((author, None), slot, own_before);
         self.link((author, Some(agent)), slot, session_before);
         if !own_heads.is_empty() {
-            self.heads.insert(slot, own_heads.into_iter().chain([slot]).collect());
+            self.heads.push(slot, own_heads.into_iter().chain([slot]));
         }
         if effective {
             self.count(slot);
@@ -299,7 +299,7 @@ impl TextObject {
             }
             let mut open = Vec::new();
             for slot in &own_before {
-                for head in self.heads.get(slot).map_or(std::slice::from_ref(slot), Vec::as_slice) {
+                for head in self.heads.get(*slot).unwrap_or(std::slice::from_ref(slot)) {
                     let event = self.last_event(*head);
                     if !self.graph.contains(&heads, event, &mut budget).unwrap_or(false) {
                         open.push(event);

@@ -14,6 +14,44 @@ pub(crate) type Slot = u32;
 /// Bytes of a name that is a change's id in base64url: no session may choose one.
 const CHANGE_NAME_BYTES: usize = 43;
 
+/// Ops by op, in the order of arrival.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SlotLists {
+    /// Op, and where its list ends.
+    ends: Vec<(Slot, u32)>,
+    slots: Vec<Slot>,
+}
+
+impl SlotLists {
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Adds the list of an op behind all others; says whether that is where it belongs.
+    pub(crate) fn push(&mut self, slot: Slot, list: impl IntoIterator<Item = Slot>) -> bool {
+        if self.ends.last().is_some_and(|(last, _)| *last >= slot) {
+            return false;
+        }
+        self.slots.extend(list);
+        self.ends.push((slot, self.slots.len() as u32));
+        true
+    }
+
+    pub(crate) fn get(&self, slot: Slot) -> Option<&[Slot]> {
+        let at = self.ends.binary_search_by_key(&slot, |(slot, _)| *slot).ok()?;
+        Some(self.list(at))
+    }
+
+    fn list(&self, at: usize) -> &[Slot] {
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        &self.slots[start as usize..self.ends[at].1 as usize]
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &[Slot])> {
+        self.ends.iter().enumerate().map(|(at, (slot, _))| (*slot, self.list(at)))
+    }
+}
+
 /// One edit: at `pos`, `del` characters out and `chars` in, which begin at byte `at` of all that was put in.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Edit {

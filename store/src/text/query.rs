@@ -124,6 +124,9 @@ impl TextObject {
     pub fn known(&self, agent: &str, seq_first: u64, edits: &[TextEdit]) -> Known {
         let mut seq = seq_first;
         let mut last = None;
+        // Behind it nobody's events have this name: mostly all of these.
+        let end = if change_of(agent).is_some() { u64::MAX } else { self.next_seq(agent) };
+        let end = end.min(seq_first.saturating_add(edits_events(edits)));
         for (at, edit) in edits.iter().enumerate() {
             let chars: Vec<char> = edit.ins.chars().collect();
             for event in 0..edit.del + chars.len() as u64 {
@@ -133,7 +136,7 @@ impl TextObject {
                 };
                 match self.find_event(agent, seq) {
                     // A hole would leave events behind it that stand on nothing.
-                    None if (seq + 1..=seq_first + edits_events(edits) - 1).any(|later| self.find_event(agent, later).is_some()) => {
+                    None if (seq + 1..end).any(|later| self.find_event(agent, later).is_some()) => {
                         return Known::Other;
                     }
                     None => {

@@ -85,8 +85,8 @@ impl TextObject {
             out.var(u64::from(*slot) * 2 + *kind as u64);
             encode_slots(slots, &mut out);
         }
-        for (slot, heads) in &self.heads {
-            out.var(u64::from(*slot));
+        for (slot, heads) in self.heads.iter() {
+            out.var(u64::from(slot));
             encode_slots(heads, &mut out);
         }
         encode_slots(&self.waiting, &mut out);
@@ -189,8 +189,12 @@ impl TextObject {
         let mut last_pos = 0i64;
         let mut edits: Vec<Edit> = Vec::new();
         let mut parents: Vec<(Slot, u32)> = Vec::new();
+        let mut heads_of: Vec<u32> = Vec::new();
         let mut budget = Budget::unlimited();
+        // As many ids have been read: no count that was made up gets here.
         self.by_change.reserve(count);
+        self.before.reserve(count);
+        self.ops.records.reserve(count);
         self.ops.inserted.push_str(inserted);
         for slot in 0..count as Slot {
             let change = ChangeId(changes.array("change")?);
@@ -241,14 +245,15 @@ impl TextObject {
             if events > u64::from(EVENTS_MAX - self.graph.end()) || self.by_change.insert(change, slot).is_some() {
                 return Err(INVALID);
             }
-            let mut heads: Vec<u32> = parents.iter().map(|(parent, event)| self.ops.record(*parent).start + event).collect();
-            self.graph.reduce(&mut heads, &mut budget).map_err(|_| INVALID)?;
-            if heads.len() != parents.len() {
+            heads_of.clear();
+            heads_of.extend(parents.iter().map(|(parent, event)| self.ops.record(*parent).start + event));
+            self.graph.reduce(&mut heads_of, &mut budget).map_err(|_| INVALID)?;
+            if heads_of.len() != parents.len() {
                 return Err(INVALID);
             }
             let mut record = Ops::new_record(change, author, agent, seq, events as u32, self.graph.end());
             record.effective = counts % 2 == 1;
-            self.graph.append(&heads, events as u32);
+            self.graph.append(&heads_of, events as u32);
             let known = &mut self.ops.agents[agent as usize].next_seq;
             *known = (*known).max(seq + 1);
             self.ops.push_edits(record, &parents, &edits);
@@ -276,7 +281,9 @@ impl TextObject {
             if slots.len() > AGENTS_PER_AUTHOR_MAX {
                 return Err(INVALID);
             }
-            self.heads.insert(slot, slots);
+            if !self.heads.push(slot, slots) {
+                return Err(INVALID);
+            }
         }
         let mut tips: BTreeMap<(u32, Option<u32>), Vec<Slot>> = BTreeMap::new();
         for kind in [0, 1] {
@@ -312,12 +319,13 @@ impl TextObject {
         self.waiting = decode_slots(input, count)?;
         let mut merge = Merge::whole();
         let mut last = (-1i64, 0i64);
+        let mut parents = Vec::new();
         for _ in 0..input.count(count, "merged ops")? {
             let slot = last.0.saturating_add(input.zigzag("merged op")?).saturating_add(1);
             let len = last.1.saturating_add(input.zigzag("length")?);
             if !(0..count as i64).contains(&slot)
                 || !(0..=TEXT_CHARS_MAX as i64).contains(&len)
-                || !merge.restore(&self.ops, slot as Slot, len as u32)
+                || !merge.restore(&self.ops, slot as Slot, len as u32, &mut parents)
             {
                 return Err(INVALID);
             }

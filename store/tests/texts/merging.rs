@@ -231,3 +231,30 @@ fn a_text_over_its_budget_is_parked_and_comes_back_while_others_go_on() {
     let store = engine.store().clone();
     assert_eq!(content(&store).text, all.text, "the same from the log alone");
 }
+
+/// The parts of a large edit have their effect when the last of them is there; by then the text may have been written as a
+/// whole with edits in it that came after the first part.
+#[test]
+fn a_run_that_was_long_on_its_way_is_all_in_the_text() {
+    let mut peers = crate::peers::Peers::new(3);
+    for _ in 0..timebus_store::objects::TAIL_OPS_MAX + 20 {
+        peers.write(0, edit_text("/doc", &[edit(0, 0, "y")]));
+    }
+    peers.write(1, put_text("/doc", &"long ".repeat(300_000)));
+    let run = peers.0[1].made.clone();
+    assert!(run.len() > 1, "it is several changes");
+    let others = peers.0[0].made.clone();
+    for changes in [&run[..1], &others, &run[1..]] {
+        crate::peers::deliver_as_they_are(&mut peers.0[2], changes.to_vec());
+    }
+    peers.meet();
+    let all = peers.text(0, "/doc").expect("a text");
+    assert_eq!(all.len(), 5 * 300_000 + timebus_store::objects::TAIL_OPS_MAX + 20);
+    for me in [1, 2] {
+        assert!(peers.text(me, "/doc").as_ref() == Some(&all), "as {me} sees it");
+    }
+    let space = peers.0[2].space;
+    let store = peers.0[2].engine.store().clone();
+    let object = store.text(&store.snapshot(), space, &path("/doc")).expect("read").expect("a text");
+    assert!(object.text() == all, "with all of its ops");
+}
