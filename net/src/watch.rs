@@ -436,7 +436,8 @@ impl Watch {
             }
             let (path, braid) = (&self.path, self.form == Form::Braid);
             let tail = entry.form(if braid { BRAID_TAIL } else { LINES_TAIL }, |entry| {
-                let written = if braid { braid_tail(&entry.update, path) } else { lines_tails(&entry.update, path, &entry.version) };
+                let text_after = |at: &Path| text::text_after(&self.peer.store, &entry.update, at);
+                let written = if braid { braid_tail(&entry.update, path, text_after) } else { lines_tails(&entry.update, path, &entry.version) };
                 written.unwrap_or_else(|| RESNAPSHOT.to_vec())
             });
             if tail.as_ref() == RESNAPSHOT {

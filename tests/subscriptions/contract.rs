@@ -109,6 +109,25 @@ fn writes_that_did_not_see_each_other_reach_subscribers_too() {
 }
 
 #[test]
+fn edits_of_texts_reach_those_who_watch_from_above_without_the_rest() {
+    let peer = Peer::start();
+    peer.put("/board", &json!({"title": "mine", "list": ["a"]}));
+    let text = [("Content-Type", "text/plain")];
+    let seen = crate::http::print_versions(&peer.send("PUT", "/board/plan", &text, "buy tea").versions());
+    let mut watchers: Vec<Watcher> = FORMS.iter().map(|form| Watcher::start(&peer, "/board", *form)).collect();
+    // All of them on what was there first, so that each update is of a text that is another one by the time it is told.
+    for (range, new) in [("[7:7]", " and cake"), ("[0:3]", "bring"), ("[3:3]", "\u{1f600}"), ("[0:7]", "")] {
+        let range = format!("text {range}");
+        let answer = peer.send("PATCH", "/board/plan", &[("Content-Range", &range), ("Parents", &seen)], new);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    for watcher in &mut watchers {
+        watcher.follow(&peer, "all edits");
+        assert_eq!((watcher.updates, watcher.snapshots), (4, 1), "nothing was told that did not change");
+    }
+}
+
+#[test]
 fn one_change_is_told_at_once_or_marked_as_not_whole() {
     let peer = Peer::start();
     peer.put("/many", &json!({}));

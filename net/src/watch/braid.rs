@@ -22,8 +22,9 @@ pub(super) fn braid_update(version: &[Box<str>], parents: &[Box<str>], tail: &[u
     out
 }
 
-/// The part of a Braid update behind its versions.
-pub(super) fn braid_tail(update: &Update, path: &Path) -> Option<Vec<u8>> {
+/// The part of a Braid update behind its versions; `text_after` finds a text as the change left it. `None` if only
+/// reading again tells.
+pub(super) fn braid_tail(update: &Update, path: &Path, text_after: impl Fn(&Path) -> Option<String>) -> Option<Vec<u8>> {
     let mut parts = Vec::new();
     for patch in update.patches.as_ref()? {
         if let Some((steps, edit)) = relative(patch, path)? {
@@ -31,8 +32,8 @@ pub(super) fn braid_tail(update: &Update, path: &Path) -> Option<Vec<u8>> {
                 // It may be a text, which is sent as it is.
                 Edit::Put(Json::String(_)) if steps.is_empty() => return None,
                 Edit::Text(edits) if steps.is_empty() => parts.extend(text::patches(edits)),
-                // Ranges of a value inside of another one have no form.
-                Edit::Text(_) => return None,
+                // Ranges of a text inside of another value have no form, so the text is told as a whole.
+                Edit::Text(_) => parts.push(braid_patch(steps, &Edit::Put(Json::String(text_after(&patch.path)?)))),
                 Edit::Put(value) if steps.is_empty() => {
                     let mut content = Vec::new();
                     value.write(&mut content);

@@ -12,6 +12,7 @@ use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
 use timebus_store::text::{Budget, edits_between, splices};
 use timebus_store::tree::{Shape, Tree};
+use timebus_store::update::Update as Change;
 use timebus_store::value::Value;
 use timebus_store::writer::WriteError;
 
@@ -51,6 +52,16 @@ pub(crate) fn edits_since(
         return Ok(None);
     }
     Ok(text.patches_since(&version, &mut Budget::steps(STEPS_MAX)).ok())
+}
+
+/// The text at a path as a change left it; `None` if there is none, or it takes too long to find out.
+pub(super) fn text_after(store: &Store, update: &Change, at: &Path) -> Option<String> {
+    let rows = store.snapshot();
+    let version: Vec<String> = update.version(&at.key()).iter().map(ToString::to_string).collect();
+    let now = store.read(&rows, update.space, at).ok()?;
+    // Mostly nothing has come since.
+    let tree = if now.version == version { now.tree } else { store.read_at(&rows, update.space, at, &version).ok()? };
+    text_of(&tree).map(|(_, text)| text.to_owned())
 }
 
 /// The edits that make the text of one tree into that of another; `None` if the first has none.
@@ -116,6 +127,38 @@ pub(super) fn write_edits(out: &mut Vec<u8>, edits: &[TextEdit]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Whoever is told late of a change is not told of what came after it under its name.
+    #[tokio::test]
+    async fn a_text_is_told_as_a_change_left_it() {
+        use timebus_store::writer::{Action, Condition, Request};
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let lock = timebus_store::store::lock_home(home.path()).expect("a free home");
+        let store = Store::open(home.path(), lock, &Default::default(), 1, &mut |_| {}).expect("a new store");
+        let path = Path::parse("/doc").expect("a path");
+        let mut versions = Vec::new();
+        for text in ["one", "one two"] {
+            let action = Action::PutText { mime: timebus_store::value::Mime::plain_text(), text: text.to_owned() };
+            let (condition, path) = (Condition::None, path.clone());
+            let request = Request { space: None, path, action, parents: None, label: None, condition, time_ms: 1, durable: true, may_name: None };
+            versions.push((store.write(request).await.expect("written").version, text));
+        }
+        for (version, text) in versions {
+            let update = Change {
+                space: store.own(),
+                a: 1,
+                id: timebus_store::ids::ChangeId([0; 32]),
+                name: "".into(),
+                author: store.device(),
+                time_ms: 1,
+                patches: None,
+                texts: Vec::new(),
+                touched: Vec::new(),
+                versions: [(path.key(), version.iter().map(|name| name.as_str().into()).collect())].into(),
+            };
+            assert_eq!(text_after(&store, &update, &path).as_deref(), Some(text));
+        }
+    }
 
     #[test]
     fn ranges_are_those_of_the_text_before_in_any_order() {
