@@ -142,7 +142,8 @@ fn both_sides_get_what_they_lack() {
     peer.send("PUT", "/f/own/data", &[("Content-Type", "application/octet-stream")], [9, 0]);
     peer.put("/f/list", &json!([3]));
     once(&peer, "/f", &folder);
-    assert_eq!((peer.value("/f/n"), peer.send("GET", "/f/logo", &[], "").body), (json!([2]), vec![3, 0]));
+    let logo = peer.send("GET", "/f/logo", &[], "");
+    assert_eq!((peer.value("/f/n"), logo.header("content-type"), logo.body.clone()), (json!([2]), Some("image/png"), vec![3, 0]));
     let edited = peer.send("GET", "/f/deep/s", &[], "");
     assert_eq!((edited.text().as_str(), edited.header("merge-type")), ("a text now", Some("simpleton")));
     assert_eq!((read("own/data"), read("list.json")), (vec![9, 0], b"[\n  3\n]\n".to_vec()));
@@ -191,7 +192,6 @@ fn what_happens_to_both_while_nobody_looks_is_merged_or_kept() {
     }
     // Bytes do not merge: the ones of here have a second name, on both sides.
     assert_eq!((read("bytes.bin"), read("bytes (conflict).bin")), (Some(vec![0, 3]), Some(vec![0, 2])), "{said:#?}");
-    once(&peer, "/f", &folder);
     assert_eq!(peer.send("GET", "/f/bytes%20(conflict).bin", &[], "").body, [0, 2]);
     assert_eq!(once(&peer, "/f", &folder).len(), 1, "nothing is left to do");
 }
@@ -217,6 +217,14 @@ fn a_save_reaches_the_peer_and_a_write_reaches_the_folder() {
     kept.until("the write is there", |_| fs::read(folder.join("new/b.txt")).is_ok_and(|bytes| bytes == b"from the peer"));
     peer.put("/f/new/n", &json!({"deep": 1}));
     kept.until("the value is there", |_| fs::read(folder.join("new/n/deep.json")).is_ok_and(|bytes| bytes == b"1\n"));
+    // A change inside of a value that is one file.
+    peer.put("/f/new/n/deep", &json!([1, {"in": 2}]));
+    let holds = |name: &str, wanted: &Value| {
+        fs::read(folder.join(name)).is_ok_and(|bytes| serde_json::from_slice::<Value>(&bytes).is_ok_and(|value| value == *wanted))
+    };
+    kept.until("the list is there", |_| holds("new/n/deep.json", &json!([1, {"in": 2}])));
+    assert_eq!(peer.send("PATCH", "/f/new/n/deep", &[("Content-Range", "json [1].in")], "3").status, 200);
+    kept.until("what changed in it is there", |_| holds("new/n/deep.json", &json!([1, {"in": 3}])));
     // Renames, deletes, and a folder that goes.
     fs::rename(folder.join("a.txt"), folder.join("c.txt")).expect("a move");
     kept.until("the new name is there", |_| text(&peer, "/f/c.txt").is_some() && text(&peer, "/f/a.txt").is_none());
@@ -232,6 +240,67 @@ fn a_save_reaches_the_peer_and_a_write_reaches_the_folder() {
             .count(),
         0
     );
+}
+
+/// An editor that has a file open writes to what it opened, also after another one was put into its place.
+#[test]
+fn what_is_written_to_a_file_that_was_just_replaced_is_kept() {
+    let peer = Peer::start();
+    let folder = folder(&peer);
+    fs::write(folder.join("a.txt"), "one").expect("a file");
+    let mut kept = Kept::start(&peer, "/f", &folder);
+    let mut open = fs::OpenOptions::new().append(true).open(folder.join("a.txt")).expect("a file");
+    assert_eq!(peer.send("PATCH", "/f/a.txt", &[("Content-Range", "text [0:3]")], "two").status, 200);
+    kept.until("the edit is there", |_| fs::read(folder.join("a.txt")).is_ok_and(|bytes| bytes == b"two"));
+    open.write_all(b" late").expect("written");
+    kept.until("both are there", |_| fs::read(folder.join("a (conflict).txt")).is_ok_and(|bytes| bytes == b"one late"));
+    assert_eq!(fs::read(folder.join("a.txt")).expect("a file"), b"two");
+    kept.until("it has a name there too", |_| text(&peer, "/f/a%20(conflict).txt").as_deref() == Some("one late"));
+    kept.stop(true);
+}
+
+/// On one side a file has the name that a folder has on the other.
+#[test]
+fn a_file_and_a_folder_of_one_name_do_not_replace_each_other() {
+    let peer = Peer::start();
+    let folder = folder(&peer);
+    peer.put("/f", &json!({"x": {"y": "theirs"}}));
+    peer.send("PUT", "/f/d", &[TEXT], "their text");
+    fs::write(folder.join("x"), "mine").expect("a file");
+    fs::create_dir(folder.join("d")).expect("a folder");
+    fs::write(folder.join("d/e"), "mine too").expect("a file");
+    let said = once(&peer, "/f", &folder);
+    assert_eq!(said.iter().filter(|event| event["event"] == "conflict").count(), 2, "{said:#?}");
+    assert_eq!(files(&folder), ["d", "d (conflict)/e", "x (conflict)", "x/y"], "{said:#?}");
+    assert_eq!((text(&peer, "/f/d").as_deref(), peer.value("/f/x")), (Some("their text"), json!({"y": "theirs"})));
+    let all = json!({"d": "their text", "d (conflict)": {"e": "mine too"}, "x": {"y": "theirs"}, "x (conflict)": "mine"});
+    assert_eq!(peer.value("/f"), all);
+    // The same while it runs, where what is new here is all that is looked at.
+    let mut kept = Kept::start(&peer, "/f", &folder);
+    peer.put("/f/late/y", &json!("theirs"));
+    kept.until("it is there", |_| folder.join("late/y").exists());
+    fs::rename(folder.join("late"), folder.join("moved")).expect("a move");
+    fs::write(folder.join("late"), "a file now").expect("a file");
+    kept.until("the file is there", |_| text(&peer, "/f/late").as_deref() == Some("a file now"));
+    kept.until("the folder is there", |_| text(&peer, "/f/moved/y").as_deref() == Some("theirs"));
+    fs::remove_file(folder.join("late")).expect("a file");
+    fs::create_dir(folder.join("late")).expect("a folder");
+    fs::write(folder.join("late/z"), "a folder now").expect("a file");
+    kept.until("the folder is back", |_| text(&peer, "/f/late/z").as_deref() == Some("a folder now"));
+    assert!(!kept.heard.iter().any(|event| event["event"] == "conflict"), "{:#?}", kept.heard);
+    kept.stop(true);
+    // And while it does not.
+    fs::remove_dir_all(folder.join("late")).expect("a folder");
+    fs::write(folder.join("late"), "again").expect("a file");
+    fs::remove_file(folder.join("d")).expect("a file");
+    fs::create_dir(folder.join("d")).expect("a folder");
+    fs::write(folder.join("d/e"), "new").expect("a file");
+    let said = once(&peer, "/f", &folder);
+    assert_eq!((text(&peer, "/f/late").as_deref(), peer.value("/f/d")), (Some("again"), json!({"e": "new"})), "{said:#?}");
+    // A folder of there that became a text: it has to go here first.
+    peer.send("PUT", "/f/d", &[TEXT], "a text");
+    once(&peer, "/f", &folder);
+    assert_eq!(fs::read(folder.join("d")).expect("a file"), b"a text");
 }
 
 /// A small generator of numbers, so that a run can be had again.

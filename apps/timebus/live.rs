@@ -64,6 +64,16 @@ pub(crate) struct Live {
     skipped: BTreeSet<String>,
 }
 
+/// What was found of values above and below a place.
+enum Cleared {
+    /// None.
+    Free,
+    /// Something was done about them: look again.
+    Changed,
+    /// There are some, and they stay.
+    Taken,
+}
+
 /// What came of one try.
 enum Tried {
     Done,
@@ -112,7 +122,8 @@ impl Live {
         skipped.extend(scan.skipped);
         self.skip(skipped);
         let files: BTreeSet<String> = self.journal.files().chain(scan.files.keys()).chain(self.leaves.keys()).cloned().collect();
-        for file in &files {
+        // What is below a place comes before what is at it: a folder has to be empty before a file can stand there.
+        for file in files.iter().rev() {
             let agreed = self.journal.get(file);
             let is_asked = agreed.sending.is_some() || agreed.taking.is_some();
             let agreed = agreed.agreed.as_ref();
@@ -129,10 +140,15 @@ impl Live {
                 self.skip(vec![format!("{file} (somebody is writing it)")]);
             }
         }
+        // What was set aside is a file that the peer lacks.
+        let now = disk::scan(&self.root)?.files;
+        for file in now.keys().filter(|file| !files.contains(*file)) {
+            self.sync(client, file).await?;
+        }
         for (file, stamp) in scan.files {
             self.files.entry(file).or_insert(stamp);
         }
-        Ok(disk::scan(&self.root)?.files.len())
+        Ok(now.len())
     }
 
     /// Whether something is being written, so that the folder should be looked at soon.
@@ -185,7 +201,7 @@ impl Live {
         files.extend(self.leaves.iter().filter(|(_, leaf)| below(leaf)).map(|(file, _)| file.clone()));
         self.leaves.retain(|_, leaf| !leaf.names.starts_with(names));
         self.leaves.extend(found);
-        for file in files {
+        for file in files.into_iter().rev() {
             let agreed = self.journal.get(&file).agreed;
             if agreed.as_ref().map(|agreed| &agreed.shown) != self.leaves.get(&file).map(|leaf| &leaf.shown) {
                 self.sync(client, &file).await?;
@@ -245,6 +261,14 @@ impl Live {
             here.as_ref().zip(there.as_ref()).is_some_and(|(here, there)| is_same(&here.bytes, there)),
         );
         let agreed = known.agreed;
+        let step = match step {
+            Step::SendNew => match self.clear(client, &names).await? {
+                Cleared::Free => step,
+                Cleared::Changed => return Ok(Tried::Again),
+                Cleared::Taken => Step::SetAside,
+            },
+            step => step,
+        };
         match (step, here, there) {
             (Step::Rest, ..) => Ok(Tried::Done),
             (Step::Agree, Some(here), Some(there)) => {
@@ -278,19 +302,52 @@ impl Live {
                 // What others did to it meanwhile survives, and comes back.
                 Ok(Tried::Again)
             }
-            (Step::SetAside, Some(here), Some(_)) => {
+            (Step::SetAside, Some(here), _) => {
                 let Some(copy) = disk::set_aside(&path, here.stamp)? else { return Ok(Tried::Again) };
-                let copy = copy.strip_prefix(&self.root).unwrap_or(&copy).display().to_string();
                 self.files.remove(file);
                 self.journal.set(file, Known::default())?;
-                self.tell(&json!({"event": "conflict", "file": file, "copy": copy}), || {
-                    format!("conflict   {file}  (both sides changed it; the one here is now {copy})")
-                });
+                self.tell_aside(file, &copy);
                 Ok(Tried::Again)
             }
             // No other step is decided for these.
             _ => Ok(Tried::Again),
         }
+    }
+
+    /// Looks whether the peer has values above or below a place, which writing there would replace. What was deleted here is
+    /// deleted there first; a folder here gives way to a value that is above.
+    async fn clear(&mut self, client: &mut Client, names: &[String]) -> anyhow::Result<Cleared> {
+        let is_other = |leaf: &Leaf| leaf.names != names && (leaf.names.starts_with(names) || names.starts_with(&leaf.names));
+        let others: Vec<(String, Leaf)> =
+            self.leaves.iter().filter(|(_, leaf)| is_other(leaf)).map(|(file, leaf)| (file.clone(), leaf.clone())).collect();
+        let is_deleted = |file: &str, leaf: &Leaf| {
+            self.journal.get(file).agreed.is_some_and(|agreed| agreed.shown == leaf.shown) && !self.root.join(file).is_file()
+        };
+        let deleted: Vec<String> = others.iter().filter(|(file, leaf)| is_deleted(file, leaf)).map(|(file, _)| file.clone()).collect();
+        if !deleted.is_empty() {
+            for file in deleted {
+                self.files.remove(&file);
+                Box::pin(self.sync(client, &file)).await?;
+            }
+            return Ok(Cleared::Changed);
+        }
+        let Some((_, other)) = others.first() else { return Ok(Cleared::Free) };
+        if other.names.len() > names.len() {
+            return Ok(Cleared::Taken);
+        }
+        let folder = self.root.join(other.names.join("/"));
+        let copy = disk::copy_name(&folder);
+        std::fs::rename(&folder, &copy)?;
+        self.tell_aside(&other.names.join("/"), &copy);
+        self.files.retain(|file, _| !remote::names_of(file, Kind::Text).starts_with(&other.names));
+        Ok(Cleared::Changed)
+    }
+
+    fn tell_aside(&self, file: &str, copy: &Path) {
+        let copy = copy.strip_prefix(&self.root).unwrap_or(copy).display().to_string();
+        self.tell(&json!({"event": "conflict", "file": file, "copy": copy}), || {
+            format!("conflict   {file}  (both sides changed it; the one here is now {copy})")
+        });
     }
 
     /// What a file's value is, before it was looked at.
@@ -432,8 +489,11 @@ impl Live {
     fn make_way(&mut self, file: &str) -> anyhow::Result<()> {
         for (at, _) in file.match_indices('/') {
             let path = self.root.join(&file[..at]);
-            if let Some(stamp) = Stamp::at(&path) {
-                disk::set_aside(&path, stamp)?;
+            if let Some(stamp) = Stamp::at(&path)
+                && let Some(copy) = disk::set_aside(&path, stamp)?
+            {
+                self.files.remove(&file[..at]);
+                self.tell_aside(&file[..at], &copy);
             }
         }
         Ok(())
@@ -453,6 +513,8 @@ impl Live {
     fn let_go(&self, replaced: Replaced) -> anyhow::Result<()> {
         if Stamp::at(&replaced.aside).is_none_or(|stamp| stamp == replaced.stamp) {
             let _ = std::fs::remove_file(&replaced.aside);
+            // Whatever was deleted there meanwhile left its folder behind because of this.
+            disk::remove_empty(&self.root, replaced.aside.parent().unwrap_or(&self.root));
             return Ok(());
         }
         let copy = disk::copy_name(&self.root.join(&replaced.file));
