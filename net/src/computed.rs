@@ -279,7 +279,7 @@ impl Computed {
             Told::Nothing => {
                 self.told = Told::Now;
                 let mut out = Vec::new();
-                self.snapshot(&mut out);
+                write_snapshot(self.form, &self.now, &mut out);
                 if self.form != Form::Braid {
                     let version = [tag(&self.now)];
                     write_event(self.form, Some(&version[..]), &mut out, |out| {
@@ -307,7 +307,7 @@ impl Computed {
                 Ok(value) => {
                     let before = std::mem::replace(&mut self.now, value);
                     let mut out = Vec::new();
-                    self.difference(&before, &mut out);
+                    write_difference(self.form, &self.source.path(), &before, &self.now, &mut out);
                     return Some(out.into());
                 }
                 Err(problem) => {
@@ -318,58 +318,59 @@ impl Computed {
             }
         }
     }
+}
 
-    fn difference(&self, before: &Option<Serde>, out: &mut Vec<u8>) {
-        let mut edits = Vec::new();
-        differ(&mut Vec::new(), before.as_ref(), self.now.as_ref(), &mut edits);
-        if self.form == Form::Braid || edits.len() > EDITS_MAX {
-            return self.snapshot(out);
-        }
-        let (version, parents) = ([tag(&self.now)], [tag(before)]);
-        let last = edits.len().saturating_sub(1);
-        for (number, (steps, value)) in edits.into_iter().enumerate() {
-            // Who goes on from here goes on behind the last of them.
-            write_event(self.form, (number == last).then_some(&version[..]), out, |out| {
-                out.extend_from_slice(if value.is_some() { b"\"put\":" } else { b"\"delete\":" });
-                let below: String = steps.iter().map(|name| format!("/{name}")).collect();
-                write_string(&format!("{}{below}", self.source.path()), out);
-                if steps.iter().any(|name| name.is_empty() || name.contains('/')) {
-                    out.extend_from_slice(format!(",\"at\":{}", json!(steps)).as_bytes());
-                }
-                if let Some(value) = value {
-                    out.extend_from_slice(b",\"value\":");
-                    out.extend_from_slice(value.to_string().as_bytes());
-                }
-                out.extend_from_slice(format!(",\"version\":[\"{}\"],\"parents\":[\"{}\"]", version[0], parents[0]).as_bytes());
-                if number < last {
-                    out.extend_from_slice(MORE);
-                }
-            });
-        }
+/// Writes what leads from one value at a path to another.
+fn write_difference(form: Form, path: &str, before: &Option<Serde>, now: &Option<Serde>, out: &mut Vec<u8>) {
+    let mut edits = Vec::new();
+    differ(&mut Vec::new(), before.as_ref(), now.as_ref(), &mut edits);
+    if form == Form::Braid || edits.len() > EDITS_MAX {
+        return write_snapshot(form, now, out);
     }
+    let (version, parents) = ([tag(now)], [tag(before)]);
+    let last = edits.len().saturating_sub(1);
+    for (number, (steps, value)) in edits.into_iter().enumerate() {
+        // Who goes on from here goes on behind the last of them.
+        write_event(form, (number == last).then_some(&version[..]), out, |out| {
+            out.extend_from_slice(if value.is_some() { b"\"put\":" } else { b"\"delete\":" });
+            let below: String = steps.iter().map(|name| format!("/{name}")).collect();
+            write_string(&format!("{path}{below}"), out);
+            if steps.iter().any(|name| name.is_empty() || name.contains('/')) {
+                out.extend_from_slice(format!(",\"at\":{}", json!(steps)).as_bytes());
+            }
+            if let Some(value) = value {
+                out.extend_from_slice(b",\"value\":");
+                out.extend_from_slice(value.to_string().as_bytes());
+            }
+            out.extend_from_slice(format!(",\"version\":[\"{}\"],\"parents\":[\"{}\"]", version[0], parents[0]).as_bytes());
+            if number < last {
+                out.extend_from_slice(MORE);
+            }
+        });
+    }
+}
 
-    fn snapshot(&self, out: &mut Vec<u8>) {
-        let version = [tag(&self.now)];
-        match (self.form, &self.now) {
-            (Form::Braid, Some(value)) => write_update(
-                out,
-                &patches::Update {
-                    version: &version,
-                    parents: &[],
-                    repr_sha256: None,
-                    body: UpdateBody::Snapshot { content_type: &Mime::JSON, content: value.to_string().as_bytes() },
-                },
-            ),
-            (Form::Braid, None) => write_deleted(out, &version, &[], b"null"),
-            (form, now) => write_event(form, Some(&version[..]), out, |out| {
-                out.extend_from_slice(b"\"snapshot\":");
-                out.extend_from_slice(now.as_ref().unwrap_or(&Serde::Null).to_string().as_bytes());
-                if now.is_none() {
-                    out.extend_from_slice(b",\"absent\":true");
-                }
-                out.extend_from_slice(format!(",\"version\":[\"{}\"]", version[0]).as_bytes());
-            }),
-        }
+fn write_snapshot(form: Form, now: &Option<Serde>, out: &mut Vec<u8>) {
+    let version = [tag(now)];
+    match (form, now) {
+        (Form::Braid, Some(value)) => write_update(
+            out,
+            &patches::Update {
+                version: &version,
+                parents: &[],
+                repr_sha256: None,
+                body: UpdateBody::Snapshot { content_type: &Mime::JSON, content: value.to_string().as_bytes() },
+            },
+        ),
+        (Form::Braid, None) => write_deleted(out, &version, &[], b"null"),
+        (form, now) => write_event(form, Some(&version[..]), out, |out| {
+            out.extend_from_slice(b"\"snapshot\":");
+            out.extend_from_slice(now.as_ref().unwrap_or(&Serde::Null).to_string().as_bytes());
+            if now.is_none() {
+                out.extend_from_slice(b",\"absent\":true");
+            }
+            out.extend_from_slice(format!(",\"version\":[\"{}\"]", version[0]).as_bytes());
+        }),
     }
 }
 
@@ -403,5 +404,42 @@ mod tests {
         edits.sort_by(|one, other| one.0.cmp(&other.0));
         let expected = [(vec!["b", "c"], Some(json!(4))), (vec!["b", "d"], None), (vec!["b", "f"], Some(Serde::Null)), (vec!["e"], Some(json!([1])))];
         assert_eq!(edits, expected.map(|(steps, value)| (steps.into_iter().map(str::to_owned).collect(), value)));
+    }
+    fn told(form: Form, before: Option<Serde>, now: Option<Serde>) -> String {
+        let mut out = Vec::new();
+        write_difference(form, "/.drop", &before, &now, &mut out);
+        String::from_utf8(out).expect("text")
+    }
+
+    #[test]
+    fn only_the_last_of_several_edits_completes_the_version() {
+        let (before, now) = (Some(json!({"a": 1, "b/c": 2, "d": 3})), Some(json!({"a": 2, "b/c": 3})));
+        let lines = told(Form::Lines, before.clone(), now.clone());
+        let events: Vec<Serde> = lines.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let (version, parents) = (json!([tag(&now)]), json!([tag(&before)]));
+        assert_eq!(
+            events,
+            [
+                json!({"put": "/.drop/a", "value": 2, "version": version, "parents": parents, "more": true}),
+                json!({"put": "/.drop/b/c", "at": ["b/c"], "value": 3, "version": version, "parents": parents, "more": true}),
+                json!({"delete": "/.drop/d", "version": version, "parents": parents}),
+            ]
+        );
+        // Who is cut off in between has to hear all of it again.
+        let events = told(Form::Events, before, now.clone());
+        assert_eq!(events.matches("id: ").count(), 1, "{events}");
+        assert!(events.rsplit("\n\n").nth(1).is_some_and(|last| last.starts_with(&format!("id: {}\n", tag(&now)))), "{events}");
+    }
+
+    #[test]
+    fn what_differs_much_or_has_gone_is_told_as_a_whole() {
+        let many = |number: usize| Some((0..number).map(|name| (name.to_string(), json!(name))).collect::<Serde>());
+        assert_eq!(told(Form::Lines, Some(json!({})), many(EDITS_MAX)).lines().count(), EDITS_MAX);
+        let whole = told(Form::Lines, Some(json!({})), many(EDITS_MAX + 1));
+        assert!(whole.starts_with("{\"snapshot\":{") && whole.lines().count() == 1, "{whole}");
+        let mut out = Vec::new();
+        write_snapshot(Form::Lines, &None, &mut out);
+        let gone: Serde = serde_json::from_slice(&out).expect("JSON");
+        assert_eq!(gone, json!({"snapshot": null, "absent": true, "version": [tag(&None)]}));
     }
 }

@@ -121,9 +121,9 @@ impl Presences {
     }
 
     /// Takes what another peer said.
-    fn hear(&self, store: &Store, heard: &Heard) {
+    fn hear(&self, timeline_of: impl Fn(Space) -> TimelineId, heard: &Heard) {
         let rooms: Vec<Arc<Room>> = lock(&self.rooms).values().filter_map(Weak::upgrade).collect();
-        for room in rooms.iter().filter(|room| room.place.1 == heard.path && store.timeline(room.place.0) == heard.timeline) {
+        for room in rooms.iter().filter(|room| room.place.1 == heard.path && timeline_of(room.place.0) == heard.timeline) {
             if heard.seats.is_empty() {
                 for (id, json) in room.own() {
                     self.tell(&room.place, Some(frame::Seat { name: id, value: Some(json.into()) }));
@@ -193,7 +193,7 @@ pub(crate) fn tell_others(presences: &Arc<Presences>, store: &Store, network: &N
             match heard.recv().await {
                 Ok(heard) => {
                     let Some(presences) = presences.upgrade() else { return };
-                    presences.hear(&store, &heard);
+                    presences.hear(|space| store.timeline(space), &heard);
                 }
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
@@ -397,5 +397,88 @@ mod tests {
         seats[0].set(Some(&Json::Int(1))).expect("who is there may go on");
         let large = Json::String("x".repeat(VALUE_BYTES_MAX));
         assert_eq!(seats[0].set(Some(&large)).expect_err("large").status, StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    /// What a peer says of seats of its own at the root.
+    fn heard(device: u8, seats: &[(u8, Option<&str>)]) -> Heard {
+        let key = PublicKey::from_bytes([device; 32]);
+        let seat = |(name, value): &(u8, Option<&str>)| frame::Seat { name: [*name; 8], value: value.map(|value| Bytes::from(value.to_owned())) };
+        Heard { timeline: TimelineId([1; 32]), path: Path::root(), by: key, device: key, seats: seats.iter().map(seat).collect() }
+    }
+
+    fn here(_: Space) -> TimelineId {
+        TimelineId([1; 32])
+    }
+
+    #[tokio::test]
+    async fn who_comes_first_asks_other_peers_and_is_told_to_those_who_ask() {
+        let (presences, space, key, signal) = room();
+        let (out, mut told) = mpsc::channel(10);
+        presences.news.set(out).expect("nobody is told yet");
+        let seat = presences.enter(space, &Path::root(), key, &signal);
+        assert_eq!(told.try_recv().expect("a question").1, None);
+        let other = presences.enter(space, &Path::root(), key, &signal);
+        assert!(told.try_recv().is_err(), "who is there was asked already");
+        seat.set(Some(&Json::Int(1))).expect("room");
+        let mine = Some(frame::Seat { name: seat.id, value: Some(Bytes::from_static(b"1")) });
+        assert_eq!(told.try_recv().expect("news").1, mine);
+        presences.hear(here, &heard(1, &[(7, Some("2"))]));
+        assert!(told.try_recv().is_err(), "what others say is not said again");
+        presences.hear(here, &heard(1, &[]));
+        assert_eq!(told.try_recv().expect("an answer").1, mine);
+        assert!(told.try_recv().is_err(), "whoever is at another peer is told by that");
+        drop(seat);
+        assert_eq!(told.try_recv().expect("news").1.expect("a seat").value, None);
+        drop(other);
+    }
+
+    #[tokio::test]
+    async fn no_peer_speaks_for_those_at_another_one() {
+        let (presences, space, key, signal) = room();
+        let mut seat = presences.enter(space, &Path::root(), key, &signal);
+        presences.hear(here, &heard(1, &[(7, Some("1"))]));
+        presences.hear(here, &heard(2, &[(7, Some("2"))]));
+        let both = news(&mut seat);
+        assert!(both.contains("\"value\":1") && both.contains("\"value\":2"), "{both}");
+        presences.hear(here, &heard(2, &[(7, None)]));
+        let gone = news(&mut seat);
+        assert_eq!((gone.matches("gone").count(), gone.matches("who").count()), (1, 1), "{gone}");
+        // Another timeline has another such path.
+        presences.hear(|_| TimelineId([9; 32]), &heard(3, &[(7, Some("3"))]));
+        presences.hear(here, &Heard { path: Path::parse("/x").expect("a path"), ..heard(3, &[(7, Some("3"))]) });
+        assert!(!seat.has_news());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_another_peer_says_again_lasts_on() {
+        let (presences, space, key, signal) = room();
+        let mut seat = presences.enter(space, &Path::root(), key, &signal);
+        presences.hear(here, &heard(1, &[(7, Some("1"))]));
+        news(&mut seat);
+        for _ in 0..3 {
+            tokio::time::sleep(LIFETIME * 2 / 3).await;
+            presences.hear(here, &heard(1, &[(7, Some(" 1"))]));
+            assert!(!seat.has_news(), "it is the same and still there");
+        }
+        tokio::time::sleep(LIFETIME + Duration::from_secs(1)).await;
+        assert!(news(&mut seat).contains("gone"));
+    }
+
+    #[tokio::test]
+    async fn what_other_peers_say_is_bounded() {
+        let (presences, space, key, signal) = room();
+        let mut seat = presences.enter(space, &Path::root(), key, &signal);
+        // It is written out in full, and then it is no longer what may be said.
+        let long = format!("[{}1]", "1e15,".repeat(200));
+        assert!(long.len() <= VALUE_BYTES_MAX);
+        presences.hear(here, &heard(1, &[(0, Some(&long)), (0, Some("no JSON"))]));
+        assert!(!seat.has_news());
+        for device in 1..=3 {
+            for name in 0..VALUES_MAX as u8 / 2 {
+                presences.hear(here, &heard(device, &[(name, Some("1"))]));
+            }
+        }
+        assert_eq!(news(&mut seat).matches("\"value\":1").count(), VALUES_MAX);
+        presences.hear(here, &heard(1, &[(0, Some("2"))]));
+        assert!(news(&mut seat).contains("\"value\":2"), "who is there may go on");
     }
 }
