@@ -2,7 +2,8 @@
 //! the stores exchange what the session says that its people had seen. Each keystroke as a change of its own is written to
 //! logs in memory.
 //!
-//! `cargo test -p timebus-store --test texts -- --ignored keystroke` does all of every session in some minutes.
+//! `cargo test -p timebus-store --test texts -- --ignored keystroke` does all of every session in some minutes,
+//! `-- --ignored conformance` all cases with the text that diamond-types gives.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -13,6 +14,9 @@ use serde_json::Value as Trace;
 use super::*;
 use crate::home::{folder, open};
 use crate::peers::Peers;
+
+/// Conformance cases that are always run, a second; there are 500.
+const CASES: usize = 60;
 
 fn data(name: &str) -> Option<Trace> {
     let root = match std::env::var_os("TIMEBUS_DATA") {
@@ -234,4 +238,59 @@ fn a_session_keystroke_by_keystroke_ends_with_the_text_it_ended_with() {
     for name in ["friendsforever", "json-crdt-patch", "rustcode", "sveltecomponent"] {
         replay_keystrokes(name, usize::MAX);
     }
+}
+
+/// Lets a case's people write it, each to a store of his own, every case at a path of its own. They are concurrent with
+/// themselves, which one session never is: so each transaction is a session, under a name that sorts as its agent and
+/// number do.
+fn write_cases(cases_max: usize) {
+    let Some(cases) = data("dt-conformance") else { return };
+    let cases = cases.as_array().expect("cases");
+    let agents = ["a", "b", "c"];
+    let mut peers = Peers::new(agents.len());
+    let mut changes = 0;
+    for (number, case) in cases.iter().enumerate().take(cases_max) {
+        let at = format!("/case/{number}");
+        // By event: its name, and who wrote it.
+        let mut events: Vec<(String, usize)> = Vec::new();
+        let mut known = vec![0; agents.len()];
+        for txn in case["txns"].as_array().expect("transactions") {
+            let me = agents.iter().position(|agent| txn["agent"] == *agent).expect("an agent");
+            let parents: Vec<usize> =
+                txn["parents"].as_array().expect("parents").iter().map(|event| event.as_u64().expect("a number") as usize).collect();
+            if parents.iter().any(|event| events[*event].1 != me && *event >= known[me]) {
+                peers.hear(me);
+                known[me] = events.len();
+            }
+            let ops = txn["ops"].as_array().expect("ops").iter();
+            let edits: Vec<TextEdit> =
+                ops.map(|op| edit(op[0].as_u64().expect("a position"), op[1].as_u64().expect("a count"), op[2].as_str().expect("text"))).collect();
+            let session = format!("{}{:06}", agents[me], txn["seqStart"].as_u64().expect("a number"));
+            let count: u64 = edits.iter().map(|edit| edit.del + edit.ins.chars().count() as u64).sum();
+            let parents: Vec<&str> = parents.iter().map(|event| events[*event].0.as_str()).collect();
+            let asked = named(&format!("{session}-{}", count - 1), &parents, edit_text(&at, &edits));
+            peers.write(me, asked);
+            events.extend((0..count).map(|event| (format!("{session}-{event}"), me)));
+            changes += 1;
+        }
+    }
+    assert!(changes > 0, "there are cases");
+    peers.meet();
+    for (number, case) in cases.iter().enumerate().take(cases_max) {
+        let end = case["endContent"].as_str().expect("text");
+        for me in 0..agents.len() {
+            assert_eq!(peers.text(me, &format!("/case/{number}")).as_deref(), Some(end), "case {number}, as agent {me} sees it");
+        }
+    }
+}
+
+#[test]
+fn conformance_cases_written_by_a_store_for_each_agent_give_the_text_of_diamond_types() {
+    write_cases(CASES);
+}
+
+#[test]
+#[ignore = "takes a minute; see above"]
+fn all_conformance_cases_written_by_a_store_for_each_agent_give_the_text_of_diamond_types() {
+    write_cases(usize::MAX);
 }
