@@ -419,4 +419,6 @@ fn an_editor_that_stays_open_takes_part() {
     fs::write(&go, "").expect("a file");
     assert!(wait(&mut child).expect("it ends").success());
     assert_eq!(text(&peer, "/doc").as_deref(), Some("zero one two"));
+    let said: Value = serde_json::from_reader(child.stdout.take().expect("a pipe")).expect("JSON");
+    assert_eq!((&said["written"], &said["merged"]), (&json!(true), &json!(true)), "{said}");
 }

@@ -56,17 +56,17 @@ pub(crate) async fn run(context: &Context, args: Edit) -> anyhow::Result<()> {
     file.write_all(&before)?;
     file.flush()?;
     let agent = format!("edit{}", timebus_identity::z32::encode(&timebus_identity::random_bytes::<8>()));
-    let mut draft = Draft { path: args.path.clone(), mime, version, saved: before.clone(), agent, seq: 0 };
+    let mut draft = Draft { path: args.path.clone(), mime, version, saved: before.clone(), agent, seq: 0, is_merged: false };
     edit(context, file.path(), &mut draft).await?;
     let after = std::fs::read(file.path()).context("could not read the edited file")?;
 
     let out = context.out;
-    let unchanged = json!({"path": args.path.to_string(), "written": draft.seq > 0});
+    let unchanged = json!({"path": args.path.to_string(), "written": draft.seq > 0, "merged": draft.is_merged});
     let is_emptied = after.trim_ascii().is_empty() && draft.seq == 0;
     if after == draft.saved || is_emptied {
         return out.result(&unchanged, || match draft.seq {
             0 => "nothing changed, nothing written".to_owned(),
-            _ => format!("saved {}", args.path),
+            _ => format!("saved {}{}", args.path, draft.merged()),
         });
     }
     if draft.mime == JSON
@@ -81,8 +81,8 @@ pub(crate) async fn run(context: &Context, args: Edit) -> anyhow::Result<()> {
     }
     match draft.save(context, after).await {
         Ok(version) => {
-            let json = json!({"path": args.path.to_string(), "written": true, "version": version.list()});
-            out.result(&json, || format!("saved {}  version {version}", args.path))
+            let json = json!({"path": args.path.to_string(), "written": true, "version": version.list(), "merged": draft.is_merged});
+            out.result(&json, || format!("saved {}{}  version {version}", args.path, draft.merged()))
         }
         Err(error) => {
             let (_, kept) = file.keep().context("could not keep the edited file")?;
@@ -105,6 +105,8 @@ struct Draft {
     /// The session under which a text is edited.
     agent: String,
     seq: u64,
+    /// Whether what is there now is more than what was sent last.
+    is_merged: bool,
 }
 
 impl Draft {
@@ -124,9 +126,14 @@ impl Draft {
             request = request.versions("version", Some(&own))?;
         }
         let version = client.send(request).await?.version();
+        self.is_merged = self.is_text() && version.list() != own.list();
         // The editor shows what it sent, not what became of it.
         (self.version, self.saved, self.seq) = (Some(if self.is_text() { own } else { version.clone() }), text, seq);
         Ok(version)
+    }
+
+    fn merged(&self) -> &'static str {
+        if self.is_merged { ", merged with what others wrote meanwhile" } else { "" }
     }
 
     fn is_text(&self) -> bool {
