@@ -29,6 +29,9 @@ const MAGIC_PACKED: [u8; 4] = *b"tbr2";
 const MAGIC_START: &[u8] = b"tbr";
 const HEAD_BYTES: usize = 16;
 const CHECK_BYTES: usize = 16;
+/// Room that the log leaves on a disk. It can go on after a write for which there was none; the tables, which are written
+/// after it, can not, and what they move at once is smaller.
+const ROOM_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Largest payload; a change is smaller.
 const PAYLOAD_BYTES_MAX: usize = CHANGE_BYTES_MAX;
 
@@ -180,6 +183,10 @@ impl Appender {
     pub fn write(&mut self, place: Place, records: &[u8]) -> io::Result<()> {
         match &mut self.to {
             Output::File { folder, file } => {
+                let disk = rustix::fs::fstatvfs(&*file)?;
+                if disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES_MIN + records.len() as u64 {
+                    return Err(io::ErrorKind::StorageFull.into());
+                }
                 if place.segment != self.next.segment {
                     file.sync_data()?;
                     *file = open_segment(folder, place.segment)?;
