@@ -77,9 +77,10 @@ fn whom_one_device_follows_the_other_follows_too() {
     let second = second(&bob);
     let key = alice.ready["id"].as_str().expect("an id").to_owned();
     alice.put("/notes/for", &json!("both"));
-    until_value(&second, "/@alice/notes/for", &json!("both"));
+    let has = |peer: &Peer, path: &str| (peer.send("GET", path, &[], "").status == 200).then_some(());
+    poll("the second device has the friend's space", || has(&second, "/@alice/notes/for"));
     verb(second.home(), &["follow", &key, "--as", "ada"]);
-    poll("the name is on the first device, too", || (bob.send("GET", "/@ada/notes/for", &[], "").status == 200).then_some(()));
+    poll("the name is on the first device, too", || has(&bob, "/@ada/notes/for"));
     verb(bob.home(), &["unfollow", "ada"]);
     poll("the other device does not follow any more", || {
         let spaces = second.value("/.sys/spaces")["spaces"].clone();

@@ -164,7 +164,7 @@ fn whether_another_peer_has_what_is_kept_apart_is_asked_there() {
     assert!(log != other && number < of_open, "{arrival} {other}");
     poll("bob has what is open", || (alice.value("/.sys/synced")["upto"].as_u64() >= Some(of_open)).then_some(()));
     assert_eq!(alice.value("/.sys/synced/diary/1"), json!({"upto": 0}), "nobody else may have it");
-    assert_eq!(run(alice.home(), &["grant", "/diary", "bob", "--can", "read"]).code, 0);
+    assert_eq!(run(alice.home(), &["grant", "/diary", &id(&bob), "--can", "read"]).code, 0);
     poll("bob has what he was let in to", || (alice.value("/.sys/synced/diary")["upto"].as_u64() >= Some(number)).then_some(()));
 }
 

@@ -304,17 +304,17 @@ struct Share {
 }
 
 async fn share(context: &Context, args: Share) -> anyhow::Result<()> {
+    if let (Some(other), inside) = args.to.split() {
+        let invite = context.home.command(&format!("invite --to {}", quoted_text(&format!("@{other}{inside}"))));
+        let fix = format!("share it with a path of yours, or let them in there with `{invite}` and have them install it from you");
+        return Err(Failure::usage(format!("an invite to {inside} of @{other} brings no app of yours")).fix(fix).into());
+    }
     let name = {
         let (_session, mut client) = open_running(context).await?;
         let done = published(&mut client, &args.alias).await?;
         text(&done, "name").unwrap_or_default().to_owned()
     };
     let path = args.to.to_string();
-    if let (Some(other), inside) = args.to.split() {
-        let invite = context.home.command(&format!("invite --to {}", quoted_text(&path)));
-        let fix = format!("share it with a path of yours, or let them in there with `{invite}` and have them install it from you");
-        return Err(Failure::usage(format!("{} of @{other} does not bring an app of yours", inside)).fix(fix).into());
-    }
     let role = match args.can {
         Can::Read => "read",
         Can::Write => "write",

@@ -1,12 +1,13 @@
 //! Whom the owner follows, and what he calls them, on all his devices.
 //!
 //! The node of each device has its own list of spaces that it keeps, the book; the list in the space is what the devices
-//! agree on. What was added, renamed or taken off on one side since both said the same goes to the other side; when both did
-//! something to the same entry, the list has it.
+//! agree on. What was added, renamed or taken off on one side since the two were compared last goes to the other side; when
+//! both did something to the same entry, the list has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use timebus_identity::PublicKey;
 use timebus_store::json::Json;
 use timebus_store::store::Store;
@@ -17,47 +18,48 @@ use timebus_store::writer::WriteError;
 use super::List;
 use crate::network::{Asker, Network};
 use crate::node::Event;
-use crate::node::book::{Book, is_petname};
+use crate::node::book::{Book, by_key, is_petname};
 
 /// How long changes are collected before the two are compared.
 const PAUSE: Duration = Duration::from_millis(200);
-/// The file that remembers what both said last.
+/// The file that remembers what each of them said last.
 const FILE: &str = "followed.json";
 
 /// The spaces that are followed, and what each is called.
 type Followed = BTreeMap<PublicKey, Option<String>>;
 
-/// What one side lacks of the other.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Differences {
-    /// For the node: to follow under a name, or not any more.
-    node: Vec<(PublicKey, Option<Option<String>>)>,
-    /// The same for the list.
-    list: Vec<(PublicKey, Option<Option<String>>)>,
-    /// What both say, or said before one of them changed it.
-    agreed: Followed,
+/// What each side said when they were compared last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Last {
+    #[serde(with = "by_key")]
+    list: Followed,
+    #[serde(with = "by_key")]
+    node: Followed,
 }
 
-/// Compares what the list and the node say with what both said last.
-fn compare(list: &Followed, node: &Followed, last: &Followed) -> Differences {
-    let mut found = Differences::default();
-    let mut keys: Vec<&PublicKey> = list.keys().chain(node.keys()).collect();
-    keys.sort_unstable();
-    keys.dedup();
+/// What one side lacks of the other: spaces to follow under a name, or not any more.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Lacks {
+    node: Vec<(PublicKey, Option<Option<String>>)>,
+    list: Vec<(PublicKey, Option<Option<String>>)>,
+}
+
+/// Compares what the list and the node say, with what each said last.
+fn compare(list: &Followed, node: &Followed, last: &Last) -> Lacks {
+    let mut lacks = Lacks::default();
+    let keys: BTreeSet<&PublicKey> = list.keys().chain(node.keys()).collect();
     for key in keys {
-        let (listed, known, agreed) = (list.get(key), node.get(key), last.get(key));
-        let both = if listed == known { listed } else { agreed };
-        found.agreed.extend(both.map(|name| (*key, name.clone())));
-        if listed == known {
-            continue;
-        }
-        if listed == agreed {
-            found.list.push((*key, known.cloned()));
-        } else {
-            found.node.push((*key, listed.cloned()));
+        let (listed, known) = (list.get(key), node.get(key));
+        let is_of_node = known != last.node.get(key) && listed == last.list.get(key);
+        if listed != known {
+            match is_of_node {
+                true => lacks.list.push((*key, known.cloned())),
+                // Also when it was told and is not known yet.
+                false => lacks.node.push((*key, listed.cloned())),
+            }
         }
     }
-    found
+    lacks
 }
 
 /// Keeps the list of the own space and that of the node the same, for as long as both are there.
@@ -68,13 +70,13 @@ pub(crate) fn share(store: &Store, network: &Network) {
         let mut last = remembered(&store);
         loop {
             match even_out(&store, &asker, &last).await {
-                Ok(Some(agreed)) => {
-                    if agreed != last
-                        && let Err(error) = remember(&store, &agreed)
+                Ok(Some(now)) => {
+                    if now != last
+                        && let Err(error) = remember(&store, &now)
                     {
                         tracing::warn!(%error, "{FILE} was not written");
                     }
-                    last = agreed;
+                    last = now;
                 }
                 Ok(None) => return,
                 // As on a device that has no rights yet, or none any more.
@@ -92,8 +94,8 @@ pub(crate) fn share(store: &Store, network: &Network) {
     });
 }
 
-/// Tells each side what it lacks, and answers what both say; `None` when the network was left.
-async fn even_out(store: &Store, asker: &Asker, last: &Followed) -> Result<Option<Followed>, WriteError> {
+/// Tells each side what it lacks, and answers what they said; `None` when the network was left.
+async fn even_out(store: &Store, asker: &Asker, last: &Last) -> Result<Option<Last>, WriteError> {
     let Some(book) = asker.ask(|node| node.book().clone()).await else { return Ok(None) };
     let mut list = super::read_with(store, List::Followed, name_of)?.unwrap_or_default();
     list.remove(&store.space());
@@ -103,8 +105,9 @@ async fn even_out(store: &Store, asker: &Asker, last: &Followed) -> Result<Optio
             *name = book.petnames.get(space).cloned();
         }
     }
-    let Differences { node, list, agreed } = compare(&list, &known(&book), last);
-    for (space, wanted) in node {
+    let mut now = Last { list, node: known(&book) };
+    let lacks = compare(&now.list, &now.node, last);
+    for (space, wanted) in lacks.node {
         match wanted {
             None => asker.tell(Event::Unfollow { space }),
             Some(name) => {
@@ -117,11 +120,15 @@ async fn even_out(store: &Store, asker: &Asker, last: &Followed) -> Result<Optio
             }
         }
     }
-    for (space, wanted) in list {
-        let entry = wanted.map(|name| name.map(|name| ("name".to_owned(), Json::String(name))).into_iter().collect());
+    for (space, wanted) in lacks.list {
+        let entry = wanted.clone().map(|name| name.map(|name| ("name".to_owned(), Json::String(name))).into_iter().collect());
         super::put(store, List::Followed, &space, entry).await?;
+        match wanted {
+            Some(name) => drop(now.list.insert(space, name)),
+            None => drop(now.list.remove(&space)),
+        }
     }
-    Ok(Some(agreed))
+    Ok(Some(now))
 }
 
 fn known(book: &Book) -> Followed {
@@ -136,14 +143,13 @@ fn name_of(entry: &Tree) -> Option<String> {
     }
 }
 
-fn remembered(store: &Store) -> Followed {
-    let read = || -> Option<BTreeMap<String, Option<String>>> { serde_json::from_slice(&std::fs::read(store.home().join(FILE)).ok()?).ok() };
-    read().unwrap_or_default().into_iter().filter_map(|(space, name)| Some((space.parse().ok()?, name))).collect()
+fn remembered(store: &Store) -> Last {
+    let read = || serde_json::from_slice(&std::fs::read(store.home().join(FILE)).ok()?).ok();
+    read().unwrap_or_default()
 }
 
-fn remember(store: &Store, agreed: &Followed) -> std::io::Result<()> {
-    let text: BTreeMap<String, &Option<String>> = agreed.iter().map(|(space, name)| (space.to_string(), name)).collect();
-    crate::files::write_whole(&store.home().join(FILE), &serde_json::to_vec(&text).map_err(std::io::Error::other)?)
+fn remember(store: &Store, last: &Last) -> std::io::Result<()> {
+    crate::files::write_whole(&store.home().join(FILE), &serde_json::to_vec(last).map_err(std::io::Error::other)?)
 }
 
 #[cfg(test)]
@@ -164,37 +170,35 @@ mod tests {
 
     #[test]
     fn what_one_side_did_goes_to_the_other() {
-        // List, node and what both said; then what both say after they were told.
-        for (list, node, last, both) in [
-            ("", "a:ada", "", "a:ada"),
-            ("a:ada", "", "", "a:ada"),
-            ("", "a:ada b", "a:ada b", ""),
-            ("a:ada", "", "a:ada", ""),
-            ("a:ada", "a:countess", "a:ada", "a:countess"),
-            ("a:countess", "a:ada", "a:ada", "a:countess"),
+        // List and node, what each had said before, and what both say after they were told.
+        for (list, node, list_before, node_before, both) in [
+            ("", "a:ada", "", "", "a:ada"),
+            ("a:ada", "", "", "", "a:ada"),
+            ("", "a:ada b", "a:ada b", "a:ada b", ""),
+            ("a:ada", "", "a:ada", "a:ada", ""),
+            ("a:ada", "a:countess", "a:ada", "a:ada", "a:countess"),
+            ("a:countess", "a:ada", "a:ada", "a:ada", "a:countess"),
             // Both did something: the list has it.
-            ("a:ada", "a:countess", "a", "a:ada"),
-            ("", "a:countess", "a:ada", ""),
+            ("a:ada", "a:countess", "a", "a", "a:ada"),
+            ("", "a:countess", "a:ada", "a:ada", ""),
             // As it was before there was a list.
-            ("a:ada", "b", "", "a:ada b"),
+            ("a:ada", "b", "", "", "a:ada b"),
+            // The node was told, and has not heard; then the owner ends it before it was looked at again.
+            ("a:countess", "a:ada", "a:countess", "a:ada", "a:countess"),
+            ("a:countess", "", "a:countess", "a:ada", ""),
         ] {
-            let found = compare(&followed(list), &followed(node), &followed(last));
-            let apply = |to: &str, what: &[(PublicKey, Option<Option<String>>)]| {
-                let mut to = followed(to);
+            let last = Last { list: followed(list_before), node: followed(node_before) };
+            let (mut list_now, mut node_now) = (followed(list), followed(node));
+            let lacks = compare(&list_now, &node_now, &last);
+            for (to, what) in [(&mut list_now, lacks.list), (&mut node_now, lacks.node)] {
                 for (space, wanted) in what {
                     match wanted {
-                        Some(name) => drop(to.insert(*space, name.clone())),
-                        None => drop(to.remove(space)),
+                        Some(name) => drop(to.insert(space, name)),
+                        None => drop(to.remove(&space)),
                     }
                 }
-                to
-            };
-            let (list_then, node_then) = (apply(list, &found.list), apply(node, &found.node));
-            assert_eq!((&list_then, &node_then), (&followed(both), &followed(both)), "{list} and {node}, before {last}");
-            // Before both have heard of it, nothing is taken for the opposite.
-            let half = compare(&followed(list), &followed(node), &found.agreed);
-            assert_eq!((&half.list, &half.node), (&found.list, &found.node), "{list} and {node}, before {last}");
-            assert_eq!(compare(&list_then, &node_then, &found.agreed), Differences { agreed: followed(both), ..Differences::default() });
+            }
+            assert_eq!((&list_now, &node_now), (&followed(both), &followed(both)), "{list} and {node}, before {list_before} and {node_before}");
         }
     }
 }

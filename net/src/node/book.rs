@@ -265,17 +265,17 @@ mod keys_text {
 }
 
 /// A map whose keys are keys.
-mod by_key {
+pub(crate) mod by_key {
     use std::collections::BTreeMap;
 
     use super::PublicKey;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-    pub(super) fn serialize<S: Serializer, T: Serialize>(map: &BTreeMap<PublicKey, T>, out: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer, T: Serialize>(map: &BTreeMap<PublicKey, T>, out: S) -> Result<S::Ok, S::Error> {
         out.collect_map(map.iter().map(|(key, value)| (key.to_string(), value)))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<BTreeMap<PublicKey, T>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, T: Deserialize<'de>>(input: D) -> Result<BTreeMap<PublicKey, T>, D::Error> {
         let map = BTreeMap::<String, T>::deserialize(input)?;
         map.into_iter().map(|(key, value)| Ok((key.parse().map_err(D::Error::custom)?, value))).collect()
     }
