@@ -16,6 +16,8 @@ use crate::verbs::explain;
 
 /// Names asked for at once.
 const PAGE: u32 = 1000;
+/// Deeper than any path.
+const DEPTH_MAX: u32 = 64;
 /// Characters of a value in a listing.
 const VALUE_CHARS_MAX: usize = 60;
 
@@ -111,7 +113,9 @@ fn entries(json: &Json) -> Vec<(String, &Json)> {
 
 pub(crate) async fn ls(context: &Context, args: Ls) -> anyhow::Result<()> {
     let (_session, mut client) = open(context, Home::MustExist).await?;
-    let listing = read_or_empty(&mut client, &args.path, 1, &Wanted { last: args.last, words: args.words.as_deref() }).await?;
+    // Who looks for words sees them.
+    let depth = if args.words.is_some() { DEPTH_MAX } else { 1 };
+    let listing = read_or_empty(&mut client, &args.path, depth, &Wanted { last: args.last, words: args.words.as_deref() }).await?;
     let entries = entries(&listing.json);
     let out = context.out;
     if out.json {
@@ -148,7 +152,7 @@ pub(crate) async fn ls(context: &Context, args: Ls) -> anyhow::Result<()> {
 
 pub(crate) async fn tree(context: &Context, args: TreeArgs) -> anyhow::Result<()> {
     let (_session, mut client) = open(context, Home::MustExist).await?;
-    let listing = read_or_empty(&mut client, &args.path, args.depth.unwrap_or(64), &Wanted::default()).await?;
+    let listing = read_or_empty(&mut client, &args.path, args.depth.unwrap_or(DEPTH_MAX), &Wanted::default()).await?;
     let out = context.out;
     if out.json {
         let (path, version) = (json!(args.path.to_string()), json!(listing.version.list()));
