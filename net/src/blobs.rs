@@ -30,6 +30,7 @@ pub(crate) mod resume;
 pub(crate) mod serve;
 pub mod simulation;
 pub mod swarm;
+mod turns;
 pub(crate) mod upload;
 pub(crate) mod wishes;
 

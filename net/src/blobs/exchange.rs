@@ -13,6 +13,7 @@ use super::flying::Flying;
 use super::frame::{BlobFrame, HAVE_RANGES_MAX, Not};
 use super::pieces::Pieces;
 use super::swarm::{Dice, Download, Kind, Next, Upload};
+use super::turns::Turns;
 
 /// Names a link.
 pub type LinkId = u64;
@@ -186,7 +187,6 @@ struct Active {
     told: BTreeSet<LinkId>,
     /// Pieces that came and were not told to all yet, with who sent them.
     news: Vec<(u32, LinkId)>,
-    tell_at_ms: Option<u64>,
     used_ms: u64,
 }
 
@@ -198,8 +198,14 @@ pub struct Exchange {
     unasked: BTreeMap<LinkId, u32>,
     /// Pieces of our own choice that were sent since one was by number.
     choices: u32,
-    /// The link that was sent to last.
+    /// Who waits for pieces of our choice, and for some by number.
+    turns: [Turns; 2],
+    /// Whom and what was sent last.
     last: (LinkId, BlobHash),
+    /// Blobs that are fetched.
+    fetched: BTreeSet<BlobHash>,
+    /// When to tell all others what came of which blob.
+    news: BTreeSet<(u64, BlobHash)>,
     dice: Dice,
 }
 
@@ -219,6 +225,9 @@ impl Exchange {
             looks: BTreeMap::new(),
             unasked: BTreeMap::new(),
             choices: 0,
+            turns: Default::default(),
+            fetched: BTreeSet::new(),
+            news: BTreeSet::new(),
             last: (0, BlobHash::from_bytes([0; 32])),
             dice: Dice::new(seed),
         }
@@ -243,12 +252,14 @@ impl Exchange {
             Input::Enough(hash) => {
                 if let Some(active) = self.blobs.get_mut(&hash) {
                     active.download = None;
+                    self.fetched.remove(&hash);
                 }
             }
             Input::KeptBack(space) => {
-                for active in self.blobs.values_mut().filter(|active| active.space == space) {
+                for (hash, active) in self.blobs.iter_mut().filter(|(_, active)| active.space == space) {
                     for link in std::mem::take(&mut active.allowed) {
                         active.upload.reader_gone(link);
+                        note(&mut self.turns, link, *hash, &active.upload);
                     }
                 }
             }
@@ -256,8 +267,8 @@ impl Exchange {
             Input::Loaded { link, hash, id, piece, slice } => self.loaded(link, hash, id, piece, slice, &mut out),
             Input::Timer => {
                 self.flying.expire(now_ms);
-                for (hash, active) in &mut self.blobs {
-                    if let Some(download) = &mut active.download {
+                for hash in &self.fetched {
+                    if let Some(download) = self.blobs.get_mut(hash).and_then(|active| active.download.as_mut()) {
                         let wants = download.ask(now_ms);
                         send_wants(*hash, wants, &mut out);
                     }
@@ -272,10 +283,10 @@ impl Exchange {
     /// When to come back although nothing happens.
     #[must_use]
     pub fn next_ms(&self, now_ms: u64) -> Option<u64> {
-        let news = self.blobs.values().filter_map(|active| active.tell_at_ms);
-        let asks = self.blobs.values().filter_map(|active| active.download.as_ref()?.next_ms(now_ms));
+        let news = self.news.first().map(|(at_ms, _)| *at_ms);
+        let asks = self.fetched.iter().filter_map(|hash| self.blobs.get(hash)?.download.as_ref()?.next_ms(now_ms));
         let flying = (!self.flying.is_empty()).then_some(now_ms + 1000);
-        news.chain(asks).chain(flying).min()
+        asks.chain(news).chain(flying).min()
     }
 
     /// All blobs that are talked about.
@@ -302,10 +313,14 @@ impl Exchange {
         match frame {
             BlobFrame::Have { space, hash, len, asks, pieces } => self.have(Look { link, space, hash, len, pieces }, asks, now_ms, out),
             BlobFrame::Want { hash, id, any_of } => {
+                // What nobody else has he can only wait for.
+                let is_elsewhere = self.blobs.get(&hash).is_some_and(|active| active.upload.is_elsewhere(&any_of));
+                let is_much = is_elsewhere && Kind::of(&any_of) == Kind::Number && self.is_much(link);
                 let reason = match self.blobs.get_mut(&hash).filter(|active| active.allowed.contains(&link)) {
                     Some(active) => {
                         active.used_ms = now_ms;
-                        if active.upload.wanted(link, id, any_of) {
+                        if !is_much && active.upload.wanted(link, id, any_of) {
+                            note(&mut self.turns, link, hash, &active.upload);
                             return;
                         }
                         Not::Busy
@@ -330,16 +345,22 @@ impl Exchange {
             BlobFrame::Not { hash, id, reason } => {
                 let Some(active) = self.blobs.get_mut(&hash) else { return };
                 let Some(download) = &mut active.download else { return };
-                match reason {
-                    Not::Elsewhere => download.refused(link, id, now_ms),
-                    Not::Busy => download.refused(link, id, now_ms + REST_MS),
+                let wants = match reason {
+                    Not::Elsewhere => {
+                        download.refused(link, id, now_ms);
+                        download.ask(now_ms)
+                    }
+                    Not::Busy => {
+                        download.busy(link, id, now_ms);
+                        download.ask_again(now_ms)
+                    }
                     Not::Here => {
                         // What it said it has is not so any more. It is asked anew when sources are looked for next.
                         download.source_gone(link);
                         active.told.remove(&link);
+                        download.ask(now_ms)
                     }
-                }
-                let wants = download.ask(now_ms);
+                };
                 send_wants(hash, wants, out);
             }
         }
@@ -351,7 +372,11 @@ impl Exchange {
             let is_reader = active.allowed.contains(&link);
             if is_reader {
                 active.used_ms = now_ms;
-                active.upload.reader_has(link, &look.pieces);
+                let given_up = active.upload.reader_has(link, &look.pieces);
+                if !given_up.is_empty() {
+                    note(&mut self.turns, link, hash, &active.upload);
+                }
+                out.extend(given_up.into_iter().map(|id| Output::Send(link, BlobFrame::Not { hash, id, reason: Not::Elsewhere })));
                 self.flying.landed(link, hash, &look.pieces, now_ms);
             }
             // What it has counts if it was asked, whether it may have anything from here or not.
@@ -425,6 +450,7 @@ impl Exchange {
             download.crowd();
         }
         active.download = Some(download);
+        self.fetched.insert(hash);
         // All are asked anew what they have.
         active.told.clear();
     }
@@ -446,6 +472,7 @@ impl Exchange {
             active.allowed.remove(&link);
             active.told.remove(&link);
             active.upload.reader_gone(link);
+            note(&mut self.turns, link, *hash, &active.upload);
             if let Some(download) = &mut active.download {
                 download.source_gone(link);
                 let wants = download.ask(now_ms);
@@ -458,8 +485,10 @@ impl Exchange {
     fn kept(&mut self, link: LinkId, hash: BlobHash, id: u64, piece: u32, good: Option<bool>, now_ms: u64, out: &mut Vec<Output>) {
         let Some(active) = self.blobs.get_mut(&hash) else { return };
         if good == Some(true) && active.have.insert(piece) {
+            if active.news.is_empty() {
+                self.news.insert((now_ms + TELL_MS, hash));
+            }
             active.news.push((piece, link));
-            active.tell_at_ms.get_or_insert(now_ms + TELL_MS);
             out.push(Output::Grown(hash));
         }
         if good == Some(true) {
@@ -473,6 +502,13 @@ impl Exchange {
         match good {
             Some(true) => {
                 download.received(link, id, piece, now_ms);
+                // Who was asked for it, too, need not send it any more.
+                for other in download.also_asked(piece) {
+                    out.push(Output::Send(
+                        other,
+                        BlobFrame::Have { space: active.space, hash, len: active.len, asks: false, pieces: vec![(piece, piece + 1)] },
+                    ));
+                }
             }
             Some(false) => {
                 download.source_gone(link);
@@ -483,6 +519,7 @@ impl Exchange {
         }
         if download.have().is_all() {
             active.download = None;
+            self.fetched.remove(&hash);
             return;
         }
         let wants = download.ask(now_ms);
@@ -503,55 +540,66 @@ impl Exchange {
 
     /// Tells everybody what came, a little later than it came.
     fn tell(&mut self, now_ms: u64, out: &mut Vec<Output>) {
-        for (hash, active) in &mut self.blobs {
-            if active.tell_at_ms.is_none_or(|at_ms| at_ms > now_ms) {
-                continue;
-            }
-            active.tell_at_ms = None;
-            let news = std::mem::take(&mut active.news);
+        while self.news.first().is_some_and(|(at_ms, _)| *at_ms <= now_ms) {
+            let Some((_, hash)) = self.news.pop_first() else { return };
+            let Some(active) = self.blobs.get_mut(&hash) else { continue };
+            let mut news = std::mem::take(&mut active.news);
+            news.sort_unstable();
             for link in &active.told {
-                let mut pieces = Pieces::none(active.have.len());
                 // Who has a piece does not ask for it. Who has everything wants to know what others have.
-                let is_news = |piece: u32, from: LinkId| from != *link && (!active.upload.has(*link, piece) || active.upload.has_all(*link));
+                let has_all = active.upload.has_all(*link);
+                let is_news = |piece: u32, from: LinkId| from != *link && (has_all || !active.upload.has(*link, piece));
+                let mut pieces: Vec<(u32, u32)> = Vec::new();
                 for (piece, _) in news.iter().filter(|(piece, from)| is_news(*piece, *from)) {
-                    pieces.insert(*piece);
+                    match pieces.last_mut().filter(|(_, end)| *end >= *piece) {
+                        Some((_, end)) => *end = piece + 1,
+                        None => pieces.push((*piece, piece + 1)),
+                    }
                 }
+                pieces.truncate(HAVE_RANGES_MAX);
                 if !pieces.is_empty() {
-                    let pieces = pieces.ranges(HAVE_RANGES_MAX);
-                    out.push(Output::Send(*link, BlobFrame::Have { space: active.space, hash: *hash, len: active.len, asks: false, pieces }));
+                    out.push(Output::Send(*link, BlobFrame::Have { space: active.space, hash, len: active.len, asks: false, pieces }));
                 }
             }
         }
+    }
+
+    /// Whether one who asks for a piece by number gets it sooner elsewhere: others wait, and what waits for him takes his
+    /// share of what fits on the line.
+    fn is_much(&self, link: LinkId) -> bool {
+        let [_, numbers] = &self.turns;
+        let others = numbers.others(link);
+        let Some(share) = self.flying.room().checked_div(others) else { return false };
+        let waiting = |hash: &BlobHash| self.blobs.get(hash).map_or(0, |active| active.upload.waiting(link, Kind::Number));
+        let mut own = 0;
+        share == 0
+            || numbers.of(link).any(|hash| {
+                own += waiting(hash);
+                own >= share
+            })
     }
 
     /// Sends to who waits, in turn, as much as the lines take.
     fn pump(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         // Those for whom there is nothing to choose before something has come elsewhere.
         let mut later = BTreeSet::new();
-        loop {
-            if !self.flying.has_room() {
-                return;
-            }
-            let waiting = |kind: Kind| -> Vec<(LinkId, BlobHash)> {
-                let all = self.blobs.iter().filter(|(_, active)| !active.upload.is_idle()).flat_map(|(hash, active)| {
-                    let readers = active.upload.readers().filter(move |link| active.upload.is_waiting(*link, kind));
-                    readers.map(move |link| (link, *hash))
-                });
-                all.filter(|(link, _)| self.flying.has_room_to(*link)).collect()
-            };
+        while self.flying.has_room() {
+            let [choices, numbers] = &self.turns;
             // What nobody else has goes first: until it has gone, nobody can hand it on. But nobody waits for ever.
-            let (mut choices, numbers) = (waiting(Kind::Choice), waiting(Kind::Number));
-            choices.retain(|next| !later.contains(next));
-            let is_choice = !choices.is_empty() && (numbers.is_empty() || self.choices < CHOICES_IN_A_ROW);
-            let (kind, mut waiting) = if is_choice { (Kind::Choice, choices) } else { (Kind::Number, numbers) };
-            waiting.sort_unstable();
-            let next = waiting.iter().find(|next| **next > self.last).or_else(|| waiting.first());
-            let Some((link, hash)) = next.copied() else { return };
+            let choice = choices.after(self.last, |next| self.flying.has_room_to(next.0) && !later.contains(next));
+            let number = || numbers.after(self.last, |next| self.flying.has_room_to(next.0));
+            let (kind, next) = match choice {
+                Some(choice) if self.choices < CHOICES_IN_A_ROW => (Kind::Choice, Some(choice)),
+                choice => number().map_or((Kind::Choice, choice), |number| (Kind::Number, Some(number))),
+            };
+            let Some((link, hash)) = next else { return };
             self.last = (link, hash);
             let Some(active) = self.blobs.get_mut(&hash) else { return };
-            match active.upload.next(link, kind, &active.have, now_ms, &mut self.dice) {
+            let next = active.upload.next(link, kind, &active.have, now_ms, &mut self.dice);
+            note(&mut self.turns, link, hash, &active.upload);
+            match next {
                 Some(Next { id, piece: Some(piece), .. }) => {
-                    self.choices = if is_choice { self.choices + 1 } else { 0 };
+                    self.choices = if kind == Kind::Choice { self.choices + 1 } else { 0 };
                     self.flying.sent(link, hash, piece, now_ms);
                     out.push(Output::Load { link, hash, id, piece });
                 }
@@ -573,7 +621,15 @@ impl Exchange {
         let idle = self.blobs.iter().filter(|(_, active)| active.download.is_none());
         if let Some(hash) = idle.min_by_key(|(_, active)| active.used_ms).map(|(hash, _)| *hash) {
             self.blobs.remove(&hash);
+            self.turns.iter_mut().for_each(|turns| turns.forget(&hash));
         }
+    }
+}
+
+/// Notes whether somebody waits for pieces of a blob.
+fn note(turns: &mut [Turns; 2], link: LinkId, hash: BlobHash, upload: &Upload) {
+    for (turns, kind) in turns.iter_mut().zip([Kind::Choice, Kind::Number]) {
+        turns.set(link, hash, upload.waiting(link, kind) > 0);
     }
 }
 
@@ -588,7 +644,6 @@ impl Active {
             allowed: BTreeSet::new(),
             told: BTreeSet::new(),
             news: Vec::new(),
-            tell_at_ms: None,
             used_ms: now_ms,
         }
     }

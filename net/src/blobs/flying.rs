@@ -15,8 +15,8 @@ use super::exchange::LinkId;
 /// Pieces of one link under way from disk to network, or on it.
 const OF_LINK_MAX: usize = 32;
 /// The same of all links, at first and at most: 32 MiB.
-const FIRST: f64 = 4.0;
-const LEAST: f64 = 3.0;
+const FIRST: f64 = 2.0;
+const LEAST: f64 = 2.0;
 const MOST: f64 = 256.0;
 /// A piece that arrives so much later than it takes at its best says that the line is full.
 const FULL_MS: u64 = 400;
@@ -52,6 +52,11 @@ impl Flying {
     /// Whether one more can be sent to anybody.
     pub(super) fn has_room(&self) -> bool {
         (self.sent_ms.len() as f64) < self.max
+    }
+
+    /// How many fit on the line together.
+    pub(super) fn room(&self) -> usize {
+        self.max as usize
     }
 
     /// Whether one more can be sent to a link.
@@ -147,11 +152,11 @@ mod tests {
     #[test]
     fn what_nobody_told_about_is_forgotten() {
         let mut flying = Flying::default();
-        (0..4).for_each(|piece| flying.sent(1, HASH, piece, 0));
+        (0..FIRST as u32).for_each(|piece| flying.sent(1, HASH, piece, 0));
         assert!(!flying.has_room());
         flying.expire(TIMEOUT_MS - 1);
         assert!(!flying.has_room());
-        flying.take_back(1, HASH, 3);
+        flying.take_back(1, HASH, 1);
         assert!(flying.has_room());
         flying.expire(TIMEOUT_MS);
         assert!(flying.is_empty());

@@ -164,4 +164,16 @@ mod tests {
         assert_eq!(outcome.left_out, 0, "{outcome:?}");
         assert!(outcome.origin_copies < 3.0, "{outcome:?}");
     }
+
+    #[test]
+    fn a_crowd_takes_not_much_longer_than_a_few() {
+        let times = |peers: u32| {
+            let outcome = run(&Crowd { peers, bytes: 8 << 20, ..Crowd::default() }, |_| {});
+            assert_eq!((outcome.left_out, outcome.blamed), (0, 0), "{outcome:?}");
+            assert!(outcome.origin_copies < 1.5, "{outcome:?}");
+            outcome.all_ms as f64 / outcome.bound_ms as f64
+        };
+        let (few, many) = (times(8), times(48));
+        assert!(few < 1.4 && many < 1.9, "{few} and {many} times the bound");
+    }
 }

@@ -25,6 +25,12 @@ const WINDOW_MAX: u32 = 64;
 /// What one source should have been asked for, in time beside what a piece takes at best: less leaves its line idle,
 /// more is out of date when it comes.
 const WINDOW_MS: u64 = 500;
+/// How long a source that has too much to do is left alone at first; twice as long each time that it says so again.
+const BUSY_MS: u64 = 250;
+/// The same at most.
+const BUSY_MS_MAX: u64 = 4000;
+/// How often sources are looked through that were busy and may not be any more.
+const PAUSE_MS: u64 = 100;
 /// After so many times the usual time for a piece it is asked for elsewhere, too.
 const LATE: u64 = 3;
 /// And not before.
@@ -92,6 +98,8 @@ struct Source {
     received: u64,
     /// Until when it is not asked: it was busy, or failed.
     rests_until_ms: u64,
+    /// How often it was busy since it last sent something.
+    was_busy: u32,
     /// Whether it chose nothing when it was let: what is missing others have, whom this peer does not know.
     chose_nothing: bool,
 }
@@ -139,6 +147,9 @@ pub struct Download {
     /// Whether others want the blob now, too. Then whole sources are not asked in the order of reading, which would be
     /// the same order for all of them, and each piece would leave the origin as often as there are readers.
     is_crowded: bool,
+    /// When all were asked last, and when the first of those who were left alone then can be asked again.
+    asked_ms: u64,
+    rested_ms: u64,
     next_id: u64,
     dice: Dice,
 }
@@ -161,6 +172,8 @@ impl Download {
             first: Vec::new(),
             is_urgent: false,
             is_crowded: false,
+            asked_ms: 0,
+            rested_ms: u64::MAX,
             next_id: 1,
             dice: Dice::new(seed),
         }
@@ -207,6 +220,7 @@ impl Download {
             best_ms: None,
             received: 0,
             rests_until_ms: 0,
+            was_busy: 0,
             chose_nothing: false,
         });
         for (start, end) in pieces {
@@ -237,10 +251,29 @@ impl Download {
     pub fn refused(&mut self, peer: Peer, id: u64, until_ms: u64) {
         let Some(source) = self.sources.get_mut(&peer) else { return };
         source.rests_until_ms = until_ms;
+        self.rested_ms = self.rested_ms.min(until_ms);
         if let Some(asked) = source.asked.remove(&id) {
             source.chose_nothing |= asked.piece.is_none();
             self.forget(asked.piece);
         }
+    }
+
+    /// A source has too much to do for a request: it is left alone for a while, longer each time.
+    pub fn busy(&mut self, peer: Peer, id: u64, now_ms: u64) {
+        let Some(source) = self.sources.get_mut(&peer) else { return };
+        let rest_ms = (BUSY_MS << source.was_busy.min(16)).min(BUSY_MS_MAX);
+        source.was_busy += 1;
+        source.window = (source.asked.len() as u32).clamp(1, source.window);
+        // Not all at the same time again.
+        let rest_ms = rest_ms / 2 + self.dice.below(rest_ms);
+        self.refused(peer, id, now_ms + rest_ms);
+    }
+
+    /// Other sources that were asked for a piece, too.
+    pub fn also_asked(&self, piece: u32) -> impl Iterator<Item = Peer> + '_ {
+        let is_asked = self.under_way.contains_key(&piece);
+        let asked = move |source: &Source| source.asked.values().any(|asked| asked.piece == Some(piece));
+        self.sources.iter().filter(move |(_, source)| is_asked && asked(source)).map(|(peer, _)| *peer)
     }
 
     /// Whether a source was asked for something with this number, of which this piece may be the answer.
@@ -256,6 +289,7 @@ impl Download {
         {
             source.received += 1;
             source.chose_nothing = false;
+            source.was_busy = 0;
             let average = |old: u64, new: u64| if old == 0 { new } else { (3 * old + new) / 4 };
             let took_ms = now_ms.saturating_sub(asked.at_ms).max(1);
             source.takes_ms = average(source.takes_ms, took_ms);
@@ -300,6 +334,18 @@ impl Download {
 
     /// What to ask for now.
     pub fn ask(&mut self, now_ms: u64) -> Vec<Want> {
+        self.asked_ms = now_ms;
+        let rests = self.sources.values().map(|source| source.rests_until_ms).filter(|until_ms| *until_ms > now_ms);
+        self.rested_ms = rests.min().unwrap_or(u64::MAX);
+        self.ask_for(usize::MAX, now_ms)
+    }
+
+    /// What to ask for instead of one thing that does not come.
+    pub fn ask_again(&mut self, now_ms: u64) -> Vec<Want> {
+        self.ask_for(1, now_ms)
+    }
+
+    fn ask_for(&mut self, max: usize, now_ms: u64) -> Vec<Want> {
         let mut wants = Vec::new();
         if self.have.is_all() {
             return wants;
@@ -315,6 +361,9 @@ impl Download {
             // One after the other, so that what is rare is spread over all.
             while !peers.is_empty() {
                 peers.retain(|peer| {
+                    if wants.len() >= max {
+                        return false;
+                    }
                     let want = self.choose(*peer, now_ms);
                     let is_asked = want.is_some();
                     wants.extend(want);
@@ -331,7 +380,7 @@ impl Download {
         if self.have.is_all() || self.sources.is_empty() {
             return None;
         }
-        Some(now_ms + LATE_MS_MIN / 2)
+        Some(self.rested_ms.max(self.asked_ms + PAUSE_MS).min(now_ms + LATE_MS_MIN / 2))
     }
 
     fn choose(&mut self, peer: Peer, now_ms: u64) -> Option<Want> {
@@ -463,7 +512,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn of(any_of: &[(u32, u32)]) -> Self {
+    pub(super) fn of(any_of: &[(u32, u32)]) -> Self {
         let count: u64 = any_of.iter().map(|(start, end)| u64::from(end.saturating_sub(*start))).sum();
         if count == 1 { Self::Number } else { Self::Choice }
     }
@@ -478,14 +527,16 @@ pub struct Upload {
     sent_ms: Vec<Option<u64>>,
     /// Readers that have it.
     holders: Vec<u16>,
-    /// Requests of all readers that wait.
-    open: usize,
+    /// Requests for just this piece that wait.
+    asked: Vec<u16>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Reader {
     have: Pieces,
-    wants: VecDeque<(u64, Vec<(u32, u32)>)>,
+    /// Requests for a piece of our choice, and for just one.
+    choices: VecDeque<(u64, Vec<(u32, u32)>)>,
+    numbers: VecDeque<(u64, u32)>,
     /// Sent, and not known to have arrived.
     under_way: BTreeSet<u32>,
 }
@@ -497,16 +548,13 @@ impl Upload {
     /// Of a blob of so many pieces.
     #[must_use]
     pub fn new(len: u32) -> Self {
-        Self { readers: BTreeMap::new(), sent: vec![0; len as usize], sent_ms: vec![None; len as usize], holders: vec![0; len as usize], open: 0 }
+        let none = vec![0; len as usize];
+        Self { readers: BTreeMap::new(), sent: none.clone(), sent_ms: vec![None; len as usize], holders: none.clone(), asked: none }
     }
 
-    /// Readers that are known.
-    pub fn readers(&self) -> impl Iterator<Item = Peer> + '_ {
-        self.readers.keys().copied()
-    }
-
-    /// A reader has these pieces, beside those that it said before.
-    pub fn reader_has(&mut self, peer: Peer, pieces: &[(u32, u32)]) {
+    /// A reader has these pieces, beside those that it said before. Requests for them that wait are given up; their
+    /// numbers come back.
+    pub fn reader_has(&mut self, peer: Peer, pieces: &[(u32, u32)]) -> Vec<u64> {
         let len = self.sent.len() as u32;
         let reader = self.readers.entry(peer).or_insert_with(|| Reader { have: Pieces::none(len), ..Reader::default() });
         for (start, end) in pieces {
@@ -520,6 +568,16 @@ impl Upload {
                 }
             }
         }
+        let mut given_up = Vec::new();
+        reader.numbers.retain(|(id, piece)| {
+            let is_there = pieces.iter().any(|(start, end)| (*start..*end).contains(piece));
+            if is_there {
+                given_up.push(*id);
+                less(&mut self.asked, *piece);
+            }
+            !is_there
+        });
+        given_up
     }
 
     /// Whether a reader said that it has a piece.
@@ -537,8 +595,8 @@ impl Upload {
     /// A reader is gone.
     pub fn reader_gone(&mut self, peer: Peer) {
         if let Some(reader) = self.readers.remove(&peer) {
-            self.open -= reader.wants.len();
             reader.under_way.iter().for_each(|piece| self.sent_ms[*piece as usize] = None);
+            reader.numbers.iter().for_each(|(_, piece)| less(&mut self.asked, *piece));
             reader.have.iter().for_each(|piece| self.holders[piece as usize] = self.holders[piece as usize].saturating_sub(1));
         }
     }
@@ -547,59 +605,80 @@ impl Upload {
     pub fn wanted(&mut self, peer: Peer, id: u64, any_of: Vec<(u32, u32)>) -> bool {
         let len = self.sent.len() as u32;
         let reader = self.readers.entry(peer).or_insert_with(|| Reader { have: Pieces::none(len), ..Reader::default() });
-        let fits = reader.wants.len() < WANTS_MAX;
+        let fits = reader.choices.len() + reader.numbers.len() < WANTS_MAX;
         if fits {
-            reader.wants.push_back((id, any_of));
-            self.open += 1;
+            match (Kind::of(&any_of), any_of.iter().find(|(start, end)| start < end)) {
+                (Kind::Number, Some((piece, _))) => {
+                    reader.numbers.push_back((id, *piece));
+                    if let Some(asked) = self.asked.get_mut(*piece as usize) {
+                        *asked = asked.saturating_add(1);
+                    }
+                }
+                _ => reader.choices.push_back((id, any_of)),
+            }
         }
         fits
     }
 
-    /// Whether nobody waits for anything.
+    /// Whether what somebody asks for others have by now, or will soon: they were sent it, or wait for it.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.open == 0
+    pub fn is_elsewhere(&self, any_of: &[(u32, u32)]) -> bool {
+        let has = |counts: &[u16], piece: u32| counts.get(piece as usize).is_some_and(|count| *count > 0);
+        let is_there = |piece: u32| has(&self.holders, piece) || has(&self.sent, piece) || has(&self.asked, piece);
+        any_of.first().is_some_and(|(start, _)| is_there(*start))
     }
 
-    /// Whether a reader waits for a piece of our choice, or for one by number.
+    /// How many pieces a reader waits for, of our choice or by number.
     #[must_use]
-    pub fn is_waiting(&self, peer: Peer, kind: Kind) -> bool {
-        self.readers.get(&peer).is_some_and(|reader| reader.wants.iter().any(|(_, any_of)| Kind::of(any_of) == kind))
+    pub fn waiting(&self, peer: Peer, kind: Kind) -> usize {
+        self.readers.get(&peer).map_or(0, |reader| match kind {
+            Kind::Choice => reader.choices.len(),
+            Kind::Number => reader.numbers.len(),
+        })
     }
 
     /// What to send a reader next; `None` if it has to wait until what is on its way to others has come there.
     pub fn next(&mut self, peer: Peer, kind: Kind, have: &Pieces, now_ms: u64, dice: &mut Dice) -> Option<Next> {
         let reader = self.readers.get_mut(&peer)?;
-        let at = reader.wants.iter().position(|(_, any_of)| Kind::of(any_of) == kind)?;
-        let (id, any_of) = reader.wants.get(at)?;
-        let id = *id;
-        let total: u64 = any_of.iter().map(|(start, end)| u64::from(end.saturating_sub(*start))).sum();
-        let skip = dice.below(total) as usize;
-        let len = have.len();
-        let all = || any_of.iter().flat_map(|(start, end)| *start..(*end).min(len));
-        let found = if kind == Kind::Number {
-            // Asked for by number it is sent again, whatever was sent before.
-            all().find(|piece| have.contains(*piece))
-        } else {
-            // From anywhere on, so that two sources do not choose alike. What others have by now comes from them.
-            let is_good = |piece: &u32| {
-                have.contains(*piece) && self.holders[*piece as usize] == 0 && !reader.have.contains(*piece) && !reader.under_way.contains(piece)
-            };
-            let good = all().skip(skip).chain(all().take(skip)).filter(is_good).take(LOOK_MAX);
-            let is_coming = |piece: &u32| self.sent_ms[*piece as usize].is_some_and(|sent_ms| now_ms.saturating_sub(sent_ms) < COMING_MS);
-            let found = good.min_by_key(|piece| (is_coming(piece), self.sent[*piece as usize]));
-            if found.as_ref().is_some_and(is_coming) {
-                return None;
+        let (id, found) = match kind {
+            Kind::Number => {
+                // Asked for by number it is sent again, whatever was sent before.
+                let (id, piece) = reader.numbers.pop_front()?;
+                less(&mut self.asked, piece);
+                (id, Some(piece).filter(|piece| have.contains(*piece)))
             }
-            found
+            Kind::Choice => {
+                let (_, any_of) = reader.choices.front()?;
+                let total: u64 = any_of.iter().map(|(start, end)| u64::from(end.saturating_sub(*start))).sum();
+                // From anywhere on, so that two sources do not choose alike. What others have by now comes from them.
+                let skip = dice.below(total) as usize;
+                let len = have.len();
+                let all = || any_of.iter().flat_map(|(start, end)| *start..(*end).min(len));
+                let is_good = |piece: &u32| {
+                    have.contains(*piece) && self.holders[*piece as usize] == 0 && !reader.have.contains(*piece) && !reader.under_way.contains(piece)
+                };
+                let good = all().skip(skip).chain(all().take(skip)).filter(is_good).take(LOOK_MAX);
+                let is_coming = |piece: &u32| self.sent_ms[*piece as usize].is_some_and(|sent_ms| now_ms.saturating_sub(sent_ms) < COMING_MS);
+                let found = good.min_by_key(|piece| (is_coming(piece), self.sent[*piece as usize]));
+                if found.as_ref().is_some_and(is_coming) {
+                    return None;
+                }
+                let (id, _) = reader.choices.pop_front()?;
+                (id, found)
+            }
         };
-        reader.wants.remove(at);
-        self.open -= 1;
         if let Some(piece) = found {
             self.sent[piece as usize] = self.sent[piece as usize].saturating_add(1);
             self.sent_ms[piece as usize] = Some(now_ms);
             reader.under_way.insert(piece);
         }
         Some(Next { id, piece: found, by_number: kind == Kind::Number })
+    }
+}
+
+/// One less of a piece.
+fn less(counts: &mut [u16], piece: u32) {
+    if let Some(count) = counts.get_mut(piece as usize) {
+        *count = count.saturating_sub(1);
     }
 }

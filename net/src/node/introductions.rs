@@ -7,8 +7,9 @@ use crate::sync::frame::PROVIDERS_MAX;
 
 /// Links that a space of somebody else is read over; more peers are not called for it.
 const LINKS_OF_SPACE: usize = 4;
-/// The same while a large file of it is fetched: who knows more others finds more that they have and he lacks.
-const LINKS_WHILE_FETCHING: usize = 24;
+/// The same while a large file of it is fetched: who knows more others finds more that they have and he lacks. About as many
+/// come by themselves; with more in all, telling each of them of each piece takes more than it brings.
+const LINKS_WHILE_FETCHING: usize = 12;
 /// Of the links that others may open, one in so many is kept for telling newcomers who else has what they want.
 const SPARE_PART: usize = 16;
 /// How long a newcomer is told of the same others.

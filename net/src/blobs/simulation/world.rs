@@ -289,6 +289,10 @@ impl<'c> World<'c> {
             Event::Frame(flight) => self.frame(*flight),
             Event::Timer(peer) => {
                 let member = &mut self.members[peer as usize];
+                // An earlier one was set meanwhile, which sets the next.
+                if member.wakes_us != Some(self.now_us) {
+                    return;
+                }
                 member.wakes_us = None;
                 if member.timer_us.is_some_and(|at_us| at_us <= self.now_us) && member.is_here {
                     self.input(peer, Input::Timer);
@@ -433,8 +437,9 @@ impl<'c> World<'c> {
     fn wake(&mut self, peer: u32) {
         let member = &mut self.members[peer as usize];
         if let Some(at_us) = member.timer_us.filter(|at_us| member.wakes_us.is_none_or(|wakes_us| wakes_us > *at_us)) {
+            let at_us = at_us.max(self.now_us + 1);
             member.wakes_us = Some(at_us);
-            self.push(at_us.max(self.now_us + 1), Event::Timer(peer));
+            self.push(at_us, Event::Timer(peer));
         }
     }
 
