@@ -56,9 +56,7 @@ pub(crate) fn trim(store: &Store, uses: &Uses, wishes: &Wishes, bytes_max: u64) 
         return Ok(0);
     }
     let counts = lock(&uses.0).clone();
-    // Uses for each byte that it takes: the smallest goes first.
-    let worth = |(hash, len): &(BlobHash, u64)| f64::from(counts.get(hash).copied().unwrap_or(0) + 1) / (*len).max(1) as f64;
-    of_others.sort_by(|one, other| worth(one).total_cmp(&worth(other)));
+    least_first(&mut of_others, &counts);
     let mut gone = 0;
     for (hash, len) in of_others {
         if total - gone <= bytes_max {
@@ -69,6 +67,12 @@ pub(crate) fn trim(store: &Store, uses: &Uses, wishes: &Wishes, bytes_max: u64) 
         }
     }
     Ok(gone)
+}
+
+/// Sorts files by how often each was used for each byte that it takes: the least goes first.
+fn least_first(files: &mut [(BlobHash, u64)], counts: &HashMap<BlobHash, u32>) {
+    let worth = |(hash, len): &(BlobHash, u64)| f64::from(counts.get(hash).copied().unwrap_or(0) + 1) / (*len).max(1) as f64;
+    files.sort_by(|one, other| worth(one).total_cmp(&worth(other)));
 }
 
 /// Whether a file may have to come from here.
@@ -84,4 +88,17 @@ fn is_ours(store: &Store, rows: &Committed, hash: &BlobHash) -> Result<bool, Sto
     }
     // What nothing names yet somebody is about to.
     Ok(!is_named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_large_and_little_used_goes_first() {
+        let hash = |number: u8| BlobHash::from_bytes([number; 32]);
+        let mut files = vec![(hash(1), 10), (hash(2), 1000), (hash(3), 1000), (hash(4), 0)];
+        least_first(&mut files, &HashMap::from([(hash(2), 50)]));
+        assert_eq!(files.iter().map(|(hash, _)| hash.as_bytes()[0]).collect::<Vec<_>>(), [3, 2, 1, 4]);
+    }
 }
