@@ -6,7 +6,7 @@
 //!
 //! [`placement`]: super::placement
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use timebus_store::keyspace::Committed;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
+use tokio::time::Instant;
 
 use super::placement::{Offer, ranking};
 use super::{Member, Rules, members};
@@ -137,50 +138,100 @@ pub(crate) async fn keep(peer: Peer) {
 async fn keep_on(peer: &Peer) {
     let network = crate::blobs::network(peer).await;
     let mut arrivals = peer.store.arrivals();
+    let mut known = Known::default();
+    let mut look_at = Instant::now();
     loop {
         arrivals.borrow_and_update();
         let Ok(memberships) = network.ask(|node| node.book().communities.clone()).await else { return };
         let offered = memberships.into_iter().filter(|(_, membership)| membership.stores > 0).map(|(space, _)| space).collect();
-        if let Err(error) = hold(peer, &network, offered).await {
-            tracing::warn!(%error, "what this peer is to hold for others was not fetched");
+        let is_look = Instant::now() >= look_at;
+        if is_look {
+            look_at = Instant::now() + LOOK_EVERY;
         }
+        known = match hold(peer, &network, offered, known, is_look).await {
+            Ok(known) => known,
+            Err(error) => {
+                tracing::warn!(%error, "what this peer is to hold for others was not fetched");
+                Known::default()
+            }
+        };
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep_until(look_at) => {}
             ended = arrivals.changed() => if ended.is_err() { return },
         }
         tokio::time::sleep(GATHER).await;
     }
 }
 
-/// Fetches what is missing of what is placed here, one file after the other.
-async fn hold(peer: &Peer, network: &Network, spaces: Vec<PublicKey>) -> io::Result<()> {
-    let (store, node) = (peer.store.clone(), network.endpoint().node());
-    let looked = crate::blobs::beside(move || -> Result<_, StorageError> {
-        let rows = store.snapshot();
-        let (mut all, mut missing) = (HashSet::new(), Vec::new());
-        for space in spaces.into_iter().filter_map(|space| store.held(&space)) {
-            for file in placed(&store, &rows, space, now_ms())?.into_iter().filter(|file| file.holders.contains(&node)) {
-                all.insert(file.hash);
-                if held_of(&store, &space.key, vec![file.hash])?.is_empty() {
-                    missing.push((space, file));
-                }
+/// What is placed here, as it was when it was worked out last, so that what arrives in other spaces costs nothing.
+#[derive(Debug, Default)]
+struct Known {
+    /// By community, with the last arrival that was looked at.
+    spaces: BTreeMap<PublicKey, (u64, Vec<BlobHash>)>,
+    /// How often rights had changed by then.
+    restated: u64,
+}
+
+impl Known {
+    /// Whether what is placed here may be something else by now.
+    fn is_old(&self, store: &Store, rows: &Committed, spaces: &[PublicKey], restated: u64) -> Result<bool, StorageError> {
+        if restated != self.restated || !self.spaces.keys().eq(BTreeSet::from_iter(spaces)) {
+            return Ok(true);
+        }
+        for (space, (upto, _)) in &self.spaces {
+            if let Some(held) = store.held(space)
+                && store.changes(rows, held.unmounted().main(), upto + 1).next().transpose()?.is_some()
+            {
+                return Ok(true);
             }
         }
-        Ok((all, missing))
-    });
-    let (all, missing) = looked.await.map_err(|_| io::Error::other("the peer is stopping"))?.map_err(io::Error::other)?;
+        Ok(false)
+    }
+
+    fn all(&self) -> HashSet<BlobHash> {
+        self.spaces.values().flat_map(|(_, files)| files).copied().collect()
+    }
+}
+
+/// Works out what is placed here, if that may be something else by now or `is_look`, and what of it is missing.
+fn look(store: &Store, node: PublicKey, spaces: &[PublicKey], known: Known, is_look: bool) -> Result<(Known, Vec<(Space, Placed)>), StorageError> {
+    let (upto, restated) = (*store.arrivals().borrow(), *store.restatements().borrow());
+    let rows = store.snapshot();
+    let mut missing = Vec::new();
+    if !is_look && !known.is_old(store, &rows, spaces, restated)? {
+        return Ok((known, missing));
+    }
+    let mut known = Known { spaces: BTreeMap::new(), restated };
+    for key in spaces {
+        let (_, files) = known.spaces.entry(*key).or_insert((upto, Vec::new()));
+        let Some(space) = store.held(key) else { continue };
+        for file in placed(store, &rows, space, now_ms())?.into_iter().filter(|file| file.holders.contains(&node)) {
+            files.push(file.hash);
+            if held_of(store, key, vec![file.hash])?.is_empty() {
+                missing.push((space, file));
+            }
+        }
+    }
+    Ok((known, missing))
+}
+
+/// Fetches what is missing of what is placed here, one file after the other.
+async fn hold(peer: &Peer, network: &Network, spaces: Vec<PublicKey>, known: Known, is_look: bool) -> io::Result<Known> {
+    let (store, node) = (peer.store.clone(), network.endpoint().node());
+    let looked = crate::blobs::beside(move || look(&store, node, &spaces, known, is_look));
+    let (known, missing) = looked.await.map_err(|_| io::Error::other("the peer is stopping"))?.map_err(io::Error::other)?;
     let fetcher = network.blobs();
-    fetcher.wishes().place(all);
+    fetcher.wishes().place(known.all());
     for (space, file) in missing {
         let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
-        let Some(mut fetch) = fetching else { return Ok(()) };
+        let Some(mut fetch) = fetching else { break };
         for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
             if !fetch.piece(piece, STALL_MAX).await {
                 break;
             }
         }
     }
-    Ok(())
+    Ok(known)
 }
 
 /// How many files and bytes are placed with each machine.
@@ -255,5 +306,85 @@ mod tests {
             loads.iter().all(|(node, (_, bytes))| all.iter().any(|member| member.machines[0].node == *node && *bytes <= member.machines[0].stores))
         );
         assert_eq!(files.iter().filter(|file| file.holders.len() < 3).count(), 8, "and it shows that there is no room");
+    }
+
+    #[tokio::test]
+    async fn what_is_placed_is_worked_out_anew_only_for_what_may_change_it() {
+        use timebus_store::path::Segment;
+        use timebus_store::store::{Config, lock_home};
+
+        let home = tempfile::tempdir().expect("a folder");
+        let lock = lock_home(home.path()).expect("a free home");
+        let store = Store::open(home.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let peer = Peer::new(store, timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
+        let (store, own, node) = (peer.store(), peer.space(), SPACE);
+        let again = |known: Known, spaces: &[PublicKey]| {
+            let (upto, restated) = (*store.arrivals().borrow(), *store.restatements().borrow());
+            let is_old = known.is_old(store, &store.snapshot(), spaces, restated).expect("reads");
+            let (known, _) = look(store, node, spaces, known, false).expect("reads");
+            assert!(known.spaces.values().all(|(at, _)| is_old == (*at == upto) || !is_old && *at <= upto));
+            (is_old, known)
+        };
+        let (is_old, known) = again(Known::default(), &[own]);
+        assert!(is_old, "nothing was looked at yet");
+        let (is_old, known) = again(known, &[own]);
+        assert!(!is_old, "nothing happened");
+        let path = Path::root().join(Segment::name("x").expect("a name")).expect("a path");
+        super::super::keeping::write(&peer, store.own(), path, timebus_store::writer::Action::Put, &1.into()).await.expect("writes");
+        let (is_old, known) = again(known, &[own]);
+        assert!(is_old, "something was written there");
+        let (is_old, known) = again(known, &[own, SPACE]);
+        assert!(is_old, "something is offered to another one");
+        let (is_old, known) = again(known, &[own, SPACE]);
+        assert!(!is_old);
+        let (is_old, known) = again(known, &[SPACE]);
+        assert!(is_old && known.spaces.len() == 1, "nothing is offered to the first one any more");
+        let restated = known.restated + 1;
+        assert!(known.is_old(store, &store.snapshot(), &[SPACE], restated).expect("reads"), "rights changed");
+    }
+
+    #[tokio::test]
+    async fn a_file_is_looked_for_at_those_it_is_placed_with_and_at_who_named_it() {
+        use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
+        use timebus_store::op::Op;
+        use timebus_store::store::{Config, lock_home};
+        use timebus_store::writer::{Action, Statement};
+
+        use super::super::{below, keeping, path};
+
+        let home = tempfile::tempdir().expect("a folder");
+        let lock = lock_home(home.path()).expect("a free home");
+        let store = Store::open(home.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let peer = Peer::new(store, timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
+        let (store, own) = (peer.store(), peer.store().own());
+        let rules = serde_json::to_value(Rules::new("choir")).expect("JSON");
+        keeping::write(&peer, own, path(&["rules"]), Action::Put, &rules).await.expect("writes");
+        // This device named the file, another member has room, and a third has neither.
+        let key = |number: u8| timebus_identity::SecretKey::from_seed([number; 32]).public();
+        let (of_author, of_holder, of_other) = (key(21), key(22), key(23));
+        for (member, node, stores) in [(store.device(), of_author, 0), (key(2), of_holder, 1 << 30), (key(3), of_other, 0)] {
+            let names = ["members".to_owned(), member.to_string()];
+            let scope = Scope { segments: names.iter().map(|name| ScopeSegment::Name(name.as_str().into())).collect(), deep: true };
+            let (bytes_max, change_bytes_max, not_after_ms, depth) = (0, 0, 0, 0);
+            let actions = Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0);
+            let (audience, timelines, label) = (Audience::Key(member), Timelines::Main, "member".into());
+            let grant = Grant { audience, scope, timelines, actions, bytes_max, change_bytes_max, not_after_ms, depth, label };
+            store.state(Statement::Ops(vec![Op::Grant(grant)]), 1).await.expect("stated");
+            let place = path(&["members", &names[1]]);
+            let machine = serde_json::json!({"stores": stores, "seen_ms": now_ms()});
+            keeping::write(&peer, own, below(&place, &["nodes", &node.to_string()]), Action::Put, &machine).await.expect("writes");
+        }
+        let (hash, len, _lease) = crate::blobs::keep(&peer, bytes::Bytes::from_static(b"la la")).await.expect("kept");
+        let mime = timebus_store::value::Mime::new("audio/ogg").expect("a media type");
+        let value = timebus_store::value::Value::Blob { hash: *hash.as_bytes(), len, mime };
+        keeping::write(&peer, own, path(&["board", "song"]), |_| Action::PutValue(value), &serde_json::Value::Null).await.expect("writes");
+        let found = who_has(store, own, &hash, now_ms()).expect("reads");
+        assert!(found.contains(&of_author) && found.contains(&of_holder) && !found.contains(&of_other), "{found:?}");
+        let placed = placed(store, &store.snapshot(), own, now_ms()).expect("reads");
+        assert_eq!(placed.iter().map(|file| (file.hash, file.holders.clone())).collect::<Vec<_>>(), [(hash, vec![of_holder])]);
+        let (known, missing) = look(store, of_holder, &[own.key], Known::default(), true).expect("reads");
+        assert!(known.all().contains(&hash) && missing.is_empty(), "it is here already");
+        let (known, _) = look(store, of_other, &[own.key], Known::default(), true).expect("reads");
+        assert!(known.all().is_empty(), "nothing is placed there");
     }
 }

@@ -43,7 +43,6 @@ fn neg_log2(bits: u64) -> u64 {
 pub fn ranking(space: &PublicKey, thing: &[u8; 32], offers: &[Offer]) -> Vec<PublicKey> {
     let mut ranked: Vec<(u64, u64, PublicKey)> = offers
         .iter()
-        .filter(|offer| offer.bytes > 0)
         .map(|offer| {
             let digest = hash("hrw", &[space.as_bytes(), thing, offer.node.as_bytes()]);
             let bits = u64::from_be_bytes(*digest.first_chunk().expect("32 bytes"));
