@@ -203,13 +203,14 @@ fn name(at: usize) -> String {
 
 /// A unit for systemd that starts a peer, and starts it anew whenever it ends.
 pub(crate) fn unit(member: &Member) -> String {
-    // In units a percent sign and a dollar have meanings of their own.
+    // In units a percent sign has a meaning of its own, and in commands a dollar.
     let word = |word: &str| {
         let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-:,=[]".contains(c));
-        let word = word.replace('%', "%%").replace('$', "$$");
+        let word = word.replace('%', "%%");
         if plain { word } else { format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")) }
     };
-    let words: Vec<String> = std::iter::once(member.program.clone()).chain(member.arguments()).map(|text| word(&text)).collect();
+    let words = std::iter::once(member.program.clone()).chain(member.arguments());
+    let words: Vec<String> = words.map(|text| word(&text).replace('$', "$$")).collect();
     format!(
         "# /etc/systemd/system/timebus-{name}.service, then: systemctl enable --now timebus-{name}\n\
          [Unit]\n\
@@ -218,6 +219,8 @@ pub(crate) fn unit(member: &Member) -> String {
          After=network-online.target\n\
          \n\
          [Service]\n\
+         # Whoever ran `timebus join` there, if that was not root, so that both may write in the folder.\n\
+         # User=timebus\n\
          ExecStart={start}\n\
          # Also after a clean stop: that is how `timebus cluster upgrade` gets a new program started.\n\
          Restart=always\n\
@@ -258,15 +261,19 @@ pub(crate) fn container(member: &Member) -> String {
     format!(
         "# Containerfile: `timebus` is a release build of the program, in the same folder\n\
          #   podman build -t timebus .\n\
-         #   podman run -d --name timebus-{name} --restart always -v {home}:/home/timebus/data -p {port}:{port} -p {udp}:{udp}/udp timebus\n\
+         #   podman run -d --name timebus-{name} --restart always -v {home}:/home/timebus/data:U -p {port}:{port} -p {udp}:{udp}/udp timebus\n\
+         # With U the folder is given to the user inside, without whom nothing could be written there. Docker has no U: there\n\
+         # it has to be of user 1000 before.\n\
          # After a new program: build again, `podman rm -f` and `podman run` as above; `timebus cluster upgrade` waits for that.\n\
          FROM docker.io/library/debian:trixie-slim\n\
-         RUN useradd --create-home --home-dir /home/timebus timebus && install -d -o timebus -m 0700 /home/timebus/data\n\
+         RUN useradd --uid 1000 --create-home --home-dir /home/timebus timebus && install -d -o timebus -m 0700 /home/timebus/data\n\
          COPY timebus /usr/local/bin/timebus\n\
          USER timebus\n\
          VOLUME /home/timebus/data\n\
          EXPOSE {port} {udp}/udp\n\
          STOPSIGNAL SIGTERM\n\
+         # It fails unless the peer runs and answers. Podman heeds it in images built with `--format docker`.\n\
+         HEALTHCHECK --interval=30s --start-period=60s CMD [\"timebus\",\"--home\",\"/home/timebus/data\",\"peers\"]\n\
          CMD {words}\n",
         name = member.name,
         home = quoted(&member.home),
@@ -318,5 +325,26 @@ mod tests {
         member.home = PathBuf::from("/var/50% \"x\"");
         let unit = unit(&member);
         assert!(unit.contains(r#"--home "/var/50%% \"x\"" up"#), "{unit}");
+        member.home = PathBuf::from("/var/5$");
+        let unit = super::unit(&member);
+        assert!(unit.contains(r#"--home "/var/5$$" up"#) && unit.contains("ReadWritePaths=\"/var/5$\"\n"), "{unit}");
+    }
+
+    /// Where systemd is not, there is nobody to ask.
+    #[test]
+    fn systemd_has_nothing_to_say_against_a_unit() {
+        let mut member = Cluster::parse(&example(1, 7101)).expect("a cluster").peer.remove(0);
+        (member.program, member.home) = ("/bin/sh".to_owned(), PathBuf::from("/var/50% \"x\" $5"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let said = |text: &str| {
+            let file = folder.path().join("timebus-one.service");
+            fs::write(&file, text).expect("writes");
+            let done = std::process::Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output();
+            done.ok().map(|done| (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned()))
+        };
+        let Some(told) = said(&unit(&member)) else { return };
+        assert_eq!(told, (true, String::new()));
+        let bad = said(&unit(&member).replace("Restart=always", "Restart=ever")).expect("it was here");
+        assert!(!bad.1.is_empty(), "it reads what it is given");
     }
 }
