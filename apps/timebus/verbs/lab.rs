@@ -54,6 +54,9 @@ fn swarm(context: &Context, args: &Swarm) -> anyhow::Result<()> {
         churn: args.churn * 10,
         ..Crowd::default()
     };
+    if args.seed.is_none() {
+        context.out.note(format!("the same again: --seed {seed}"));
+    }
     let progress = Progress::things(context.out, "pieces", Some(u64::from(args.peers) * pieces_of(args.size)));
     let outcome = simulation::run(&crowd, |at| progress.set(at.pieces));
     progress.done();
