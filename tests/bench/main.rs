@@ -36,6 +36,7 @@ mod peer;
 mod publisher;
 mod report;
 mod requests;
+mod revoke;
 mod server;
 mod subscriber;
 mod swarm;
@@ -111,6 +112,7 @@ enum Scenario {
     Sync,
     SyncLinks,
     Texts,
+    Revoke,
     Pages,
     Swarm,
 }
@@ -213,6 +215,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Scenario::Sync => sync::measure(&options),
             Scenario::SyncLinks => sync::measure_links(&options),
             Scenario::Texts => texts::measure(&options),
+            Scenario::Revoke => revoke::measure(&options),
             Scenario::Pages => pages::measure(&options),
             Scenario::Swarm => swarm::measure(&options),
         };

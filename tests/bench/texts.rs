@@ -178,7 +178,8 @@ struct Cost {
     rebuild: Duration,
 }
 
-fn open(home: &File) -> anyhow::Result<Store> {
+/// A store in a folder of its own.
+pub(crate) fn open(home: &File) -> anyhow::Result<Store> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::create_dir_all(home)?;
     std::fs::set_permissions(home, std::fs::Permissions::from_mode(0o700))?;
