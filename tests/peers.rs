@@ -13,6 +13,7 @@ pub(crate) mod neighbours;
 mod notices;
 mod personas;
 mod private;
+mod rebind;
 mod relays;
 mod rights;
 mod succession;

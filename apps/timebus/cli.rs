@@ -24,7 +24,7 @@ pub(crate) use cluster::{Cluster, ClusterAction};
 pub(crate) use community::{Community, CommunityVerb, RuleArgs, Switch};
 pub(crate) use copies::{Backup, Export, Folder, Format, Fsck, Import, Restore};
 pub(crate) use history::{Blame, Conflicts, Diff, Log, Undo};
-pub(crate) use keys::{Guardians, GuardiansAction, Kit, Recover, Rotate};
+pub(crate) use keys::{Guardians, GuardiansAction, Kit, Rebind, Recover, Rotate, Vouch};
 pub(crate) use lab::{Groups, Lab, LabVerb, Swarm};
 pub(crate) use peer::{Completions, Doctor, Down, Gen, Id, LogFormat, Net, Relay, Status, Up};
 pub(crate) use people::{
@@ -108,6 +108,8 @@ pub(crate) enum Verb {
     Rotate(Rotate),
     Guardians(Guardians),
     Recover(Recover),
+    Vouch(Vouch),
+    Rebind(Rebind),
     Personas(Personas),
     Backup(Backup),
     Restore(Restore),

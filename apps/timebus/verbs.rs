@@ -29,6 +29,7 @@ mod list;
 mod peers;
 mod personas;
 mod private;
+mod rebind;
 mod relay;
 mod restore;
 mod rights;
@@ -86,6 +87,8 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
             let keys = keys::Stopped::of(context, true)?;
             succession::recover(&keys.context, args).await
         }
+        Verb::Vouch(args) => rebind::vouch(context, args).await,
+        Verb::Rebind(args) => rebind::run(context, args).await,
         Verb::Personas(args) => personas::run(context, args).await,
         Verb::Backup(args) => backup::backup(context, args).await,
         Verb::Restore(args) => restore::run(context, args).await,

@@ -135,6 +135,16 @@ impl People {
         self.petnames.get(space).cloned()
     }
 
+    /// Whether a space is followed or called by a name.
+    pub(crate) fn is_friend(&self, space: &PublicKey) -> bool {
+        Some(*space) != self.own && self.friends.contains(space)
+    }
+
+    /// Whether a space is somebody's whom the owner knows: a friend, a guest, or one that called itself something.
+    pub(crate) fn is_contact(&self, space: &PublicKey) -> bool {
+        Some(*space) != self.own && (self.friends.contains(space) || self.guests.contains(space) || self.names.contains_key(space))
+    }
+
     /// What a person is to the owner.
     pub(crate) fn relation(&self, person: &PublicKey) -> Relation {
         if Some(*person) == self.own {

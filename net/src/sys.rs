@@ -33,7 +33,7 @@ use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
 /// What `/.sys` has to read.
-const PARTS: [&str; 28] = [
+const PARTS: [&str; 29] = [
     "status",
     "metrics",
     "blobs",
@@ -42,6 +42,7 @@ const PARTS: [&str; 28] = [
     "diff",
     "peers",
     "spaces",
+    "rebind",
     "communities",
     "invites",
     "devices",
@@ -103,6 +104,7 @@ pub(crate) mod network;
 mod personas;
 mod placement;
 mod raw;
+mod rebind;
 mod rights;
 mod succession;
 mod timelines;
@@ -166,6 +168,9 @@ pub(crate) async fn act(
         return answer;
     }
     if let Some(answer) = costs::answer(peer, &head.method, &parts, body).await {
+        return answer.map(|value| answer_json(&value));
+    }
+    if let Some(answer) = rebind::answer(peer, &head.method, &parts, body).await {
         return answer.map(|value| answer_json(&value));
     }
     if let Some(answer) = succession::answer(peer, &head.method, &parts, body).await {

@@ -73,13 +73,16 @@ pub(crate) enum GuardiansAction {
     },
 }
 
-/// Get your space back: with the words of your kit, or with your guardians
+/// Get your space back: with the words of your kit, with your guardians, or begin again with your friends' word
 ///
 /// With the words, in a home that does not exist yet: it becomes a device of your space, as soon as somebody who holds
 /// the space can be reached, which is what --node and --at are for. In a home that exists: the root key is on its disk again.
 ///
 /// Without them: --by-guardians makes new keys, new words, and a request to give to your guardians. When enough of them
 /// have agreed, --answer takes what they give back.
+///
+/// Without any of that the space is lost, and what others have of it stays theirs. --by-friends begins another one and says
+/// what to tell your friends: each says, signed, that it is you (`timebus vouch`), and all who know you are shown that.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -90,6 +93,7 @@ Examples:
   timebus --home ~/new recover --by-guardians --space se7tu1sk… --node rmpdfmiz… --at 192.168.1.7:4433
   timebus --home ~/new up                                       until the space is here
   timebus --home ~/new recover --answer timebus://recovered/yb… --answer timebus://recovered/yf…
+  timebus --home ~/new recover --by-friends                     nothing is left: a new space, and what to tell your friends
 
 Whoever holds your space finds out node and addresses with `timebus peers --json`.")]
 pub(crate) struct Recover {
@@ -108,6 +112,10 @@ pub(crate) struct Recover {
     /// The words are lost too: make new keys and a request for your guardians
     #[arg(long, requires = "space", conflicts_with = "answers")]
     pub(crate) by_guardians: bool,
+
+    /// Words and guardians are lost: begin a new space, and have your friends say that it is yours
+    #[arg(long, conflicts_with_all = ["by_guardians", "answers", "space", "node"])]
+    pub(crate) by_friends: bool,
 
     /// What a guardian gave you back; may be repeated
     #[arg(long = "answer", value_name = "ANSWER")]
@@ -135,4 +143,61 @@ pub(crate) struct Kit {
     /// Ask for the words and write the root key to this disk
     #[arg(long, conflicts_with = "confirm")]
     pub(crate) recover: bool,
+}
+
+/// Say who a friend is now who lost all his keys and begins again
+///
+/// He has a new space and cannot prove that he is who he was. You can say it: all who know you both are shown it, and each
+/// decides for himself whether to move the name (`timebus rebind`). It stands in your space, signed, for all who may read
+/// there. Ask him himself, by voice or face to face, what his new key is called: whoever talks you into this is taken for him.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus vouch bob og1oxkdq…           shows what would be said, and says nothing yet
+  timebus vouch bob og1oxkdq… --yes     you have asked him
+  timebus vouch bob --withdraw          you do not say it any more
+  timebus rebind                        what your friends say, and you")]
+pub(crate) struct Vouch {
+    /// Who lost his keys: what you call him, or his old space
+    #[arg(value_name = "WHO")]
+    pub(crate) who: String,
+
+    /// His new space, as `timebus id` tells him
+    #[arg(value_name = "KEY", required_unless_present = "withdraw")]
+    pub(crate) now: Option<String>,
+
+    /// You have asked him
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+
+    /// Do not say it any more
+    #[arg(long, conflicts_with_all = ["now", "yes"])]
+    pub(crate) withdraw: bool,
+}
+
+/// Show who of your contacts is said to have a new key, and move a name there
+///
+/// Nothing moves by itself. When you say --yes, your name for him, whether you follow, hear or block him, and what he may
+/// keep here are his new key's; the old one becomes "NAME (before)" and what you have of it stays readable. --undo takes
+/// all of that back. Where your contacts name several keys nothing can be moved, until they agree or you have vouched
+/// for one of them yourself.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus rebind                all contacts of whom something is said
+  timebus rebind bob            what would move
+  timebus rebind bob --yes
+  timebus rebind bob --undo")]
+pub(crate) struct Rebind {
+    /// Whom: what you call him, or his old space [default: list them]
+    #[arg(value_name = "WHO")]
+    pub(crate) who: Option<String>,
+
+    /// Move the name
+    #[arg(long, short, requires = "who")]
+    pub(crate) yes: bool,
+
+    /// Move it back
+    #[arg(long, requires = "who", conflicts_with = "yes")]
+    pub(crate) undo: bool,
 }

@@ -16,7 +16,7 @@ use crate::clock::{now_ms, span, utc};
 use crate::failure::Failure;
 use crate::home::quoted;
 use crate::peer::try_lock;
-use crate::value::{counted, items, number};
+use crate::value::{counted, items, member, number};
 use crate::verbs::status::notes;
 use crate::verbs::up::PORT;
 
@@ -218,6 +218,8 @@ async fn peer(context: &Context) -> Vec<Finding> {
         Ok((status, latest, network)) => {
             if let Some((peers, spaces)) = &network {
                 findings.extend(super::doctor_network::findings(context, peers, spaces, now_ms()));
+                let said = items(spaces, "spaces").iter().filter_map(|space| member(space, "rebind")).flat_map(super::rebind::says);
+                findings.extend(said.map(|line| note("people", line, context.home.command("rebind"))));
             }
             let remarks = notes(&status);
             let damaged = remarks.iter().any(|remark| remark.contains("damaged"));

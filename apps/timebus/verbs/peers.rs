@@ -45,6 +45,12 @@ pub(crate) async fn list(context: &Context) -> anyhow::Result<()> {
         let rows: Vec<Vec<String>> = std::iter::once(head).chain(wanted.iter().map(row)).collect();
         out.line("")?;
         table(&rows).iter().try_for_each(|line| out.line(line))?;
+        let said: Vec<String> = wanted.iter().filter_map(|space| member(space, "rebind")).flat_map(super::rebind::says).collect();
+        if !said.is_empty() {
+            out.line("")?;
+            said.iter().try_for_each(|line| out.line(line))?;
+            out.note(format!("`{}` tells what can be done about it", context.home.command("rebind")));
+        }
     }
     Ok(())
 }

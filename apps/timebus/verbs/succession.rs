@@ -239,6 +239,9 @@ pub(crate) async fn recover(context: &Context, args: Recover) -> anyhow::Result<
     if !args.answers.is_empty() {
         return with_answers(context, &args).await;
     }
+    if args.by_friends {
+        return crate::verbs::rebind::by_friends(context).await;
+    }
     if args.by_guardians {
         return ask_guardians(context, &args).await;
     }

@@ -65,6 +65,17 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {number} [seen_ms]
  * @property {number} [next_try_ms]
  * @property {string} [problem]
+ * @property {Rebind | null} [rebind] what is said of somebody who lost his keys
+ */
+/**
+ * Who a contact is said to be now, and whether his name was moved.
+ * @typedef {object} Rebind
+ * @property {string} space
+ * @property {string} name
+ * @property {string[]} says in words
+ * @property {boolean} disputed
+ * @property {string | null} now the key to which his name can be moved
+ * @property {{ to: string, name: string, at_ms: number } | null} moved
  */
 /**
  * A community that the owner is in.
@@ -469,6 +480,16 @@ export class Peer {
   /** @param {string} who @param {string} name */
   name(who, name) {
     return this.#post("/.sys/petname", { who, name });
+  }
+
+  /** Moves a contact's name to his new key. @param {string} who @param {string} to the key that was shown */
+  rebind(who, to) {
+    return this.#post("/.sys/rebind", { who, to, confirm: true });
+  }
+
+  /** Moves it back. @param {string} who */
+  unbind(who) {
+    return this.#post("/.sys/rebind", { who, undo: true });
   }
 
   /** What waits for the owner's word. @returns {Promise<Held[]>} */

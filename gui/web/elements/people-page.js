@@ -134,6 +134,7 @@ export class PeoplePage extends LivePage {
         h("code", { class: "soft", title: space.space }, `${space.space.slice(0, 8)}…`),
         h("span", { class: `state ${space.state}` }, wordsOfSpace(space)),
       ),
+      this.#rebind(space),
       this.#cost(space),
       h(
         "div",
@@ -163,6 +164,27 @@ export class PeoplePage extends LivePage {
           },
           "Block",
         ),
+      ),
+    );
+  }
+
+  /** Who somebody is said to be now who lost his keys, and moving his name there. @param {Space} space */
+  #rebind({ space, rebind }) {
+    if (!rebind) return "";
+    const { says, now, moved, name } = rebind;
+    const question = `Have you asked ${name} by voice what the new key is called? Your name and settings for ${name} move there.`;
+    const move = () => confirm(question) && this.do(() => this.peer?.rebind(space, now ?? ""));
+    return h(
+      "div",
+      { class: "stack small", role: "note" },
+      ...says.map((line) => h("p", {}, line)),
+      h(
+        "div",
+        { class: "buttons" },
+        now ? h("button", { type: "button", class: "main", onclick: move }, `Yes, this is ${name}`) : "",
+        moved
+          ? h("button", { type: "button", onclick: () => this.do(() => this.peer?.unbind(space)) }, "Take that back")
+          : "",
       ),
     );
   }

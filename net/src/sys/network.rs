@@ -176,12 +176,14 @@ fn check_addresses(addresses: &[String]) -> Result<(), Problem> {
 
 async fn spaces(peer: &Peer) -> Result<Serde, Problem> {
     let spaces = network(peer)?.ask(crate::node::Node::spaces).await.map_err(stopped)?;
+    let mut rebound = super::rebind::all(peer).await?;
     let spaces: Vec<Serde> = spaces
         .into_iter()
         .map(|status| {
-            let name = status.space.parse().map(|key| human_name(&key)).unwrap_or_default();
+            let key = status.space.parse().ok();
             let mut value = serde_json::to_value(status).unwrap_or_default();
-            value["name"] = name.into();
+            value["name"] = key.as_ref().map(human_name).unwrap_or_default().into();
+            value["rebind"] = key.and_then(|key| rebound.remove(&key)).unwrap_or_default();
             value
         })
         .collect();
