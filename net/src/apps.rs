@@ -125,7 +125,7 @@ impl App {
     }
 
     /// What its token is good for: what its card said.
-    fn scope(&self) -> AppScope {
+    pub(crate) fn scope(&self) -> AppScope {
         let mut allowances = Vec::new();
         let mut sys = Vec::new();
         for given in &self.record.given {

@@ -102,9 +102,7 @@ impl Who {
             Self::App(app) => Err(not_on_card(app, verb, &path())),
             Self::Signed { signer, .. } => {
                 let key = PublicKey::from_bytes(*signer.key());
-                let parts: &[&str] = if verb == Verb::Read { &KEEPERS_READ } else { &KEEPERS_WRITE };
-                let is_for_keepers = parts.contains(&part.clone().next().unwrap_or_default());
-                if is_for_keepers && peer.store().rights(&peer.space()).is_some_and(|rights| is_keeper(&rights, &key)) {
+                if may_keep(peer, &key, verb, part.clone().next().unwrap_or_default()) {
                     return Ok(());
                 }
                 let detail = format!("/.sys is for the owner of this peer, and {key} is none of the owner's keys");
@@ -119,6 +117,12 @@ impl Who {
 const KEEPERS_READ: [&str; 7] = ["", "status", "metrics", "peers", "spaces", "devices", "tips"];
 /// Parts of `/.sys` that a keeper writes: to stop it, so that whatever watches over it starts it anew.
 const KEEPERS_WRITE: [&str; 1] = ["down"];
+
+/// Whether a key may use a part of `/.sys` because it was made a keeper of this peer.
+pub(crate) fn may_keep(peer: &Peer, key: &PublicKey, verb: Verb, part: &str) -> bool {
+    let parts: &[&str] = if verb == Verb::Read { &KEEPERS_READ } else { &KEEPERS_WRITE };
+    parts.contains(&part) && peer.store().rights(&peer.space()).is_some_and(|rights| is_keeper(&rights, key))
+}
 
 /// Whether a key was made a keeper of the peers of a space: by an admin grant at `/.sys` itself. One at the root does not
 /// make one: it is for people who look after the data.

@@ -108,6 +108,7 @@ mod rebind;
 mod rights;
 mod succession;
 mod timelines;
+mod why;
 
 /// Answers `/.sys/…`.
 pub(crate) async fn answer(

@@ -209,3 +209,52 @@ fn admins_do_not_throw_each_other_out_and_nobody_the_one_who_let_him_in() {
     assert!(may(&carol, &bobs) && may(&bob, &carols));
     until_value(&alice, "/wall", &all);
 }
+
+/// What a puzzled owner asks, what he is told first, and words that have to be in the rest.
+#[test]
+fn why_knows_what_grants_do_not_say() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    join(&carol, &invite(&alice, &[]), "alice");
+    let key = |peer: &Peer| peer.ready["id"].as_str().expect("an id").to_owned();
+    let (bobs, carols) = (key(&bob), key(&carol));
+    assert_eq!(run(alice.home(), &["private", "/diary"]).code, 0);
+    assert_eq!(run(alice.home(), &["app", "install", "board", "--yes"]).code, 0);
+    let table: [(&str, &str, &str, bool, &[&str]); 13] = [
+        ("write", "/wall/x", &bobs, true, &["at and below /wall"]),
+        ("write", "/notes", &bobs, false, &["it is good at and below /wall"]),
+        // He reads by a grant for another path, which is not told as if it were in the way.
+        ("read", "/notes", &bobs, true, &["a timeline and not a path"]),
+        ("read", "/diary/x", &bobs, false, &["/diary is kept apart"]),
+        // Who may only hand on what he reads is no admin.
+        ("admin", "/", &carols, false, &["it does not let him write"]),
+        ("read", "/.sys/status", &bobs, false, &["for its owner alone"]),
+        ("read", "/.sys/status", "me", true, &["you are its owner"]),
+        ("write", "/.drop", &bobs, true, &["short notices"]),
+        ("write", "/.drop", "anyone", true, &["short notices"]),
+        ("read", "/.drop", &bobs, false, &["for its owner"]),
+        ("write", "/boards/x", "app:board", true, &["its card says", "/boards in your space"]),
+        ("write", "/notes", "app:board", false, &["its card says", "installed again"]),
+        ("write", "/wall", "anyone", false, &["granted by name"]),
+    ];
+    for (can, path, who, allowed, words) in table {
+        let told = run(alice.home(), &["why", can, path, "--as", who]);
+        let first = if allowed { "yes: " } else { "no: " };
+        assert!(told.out.starts_with(first) && told.code == i32::from(!allowed), "{can} {path} as {who}: {told:?}");
+        assert!(words.iter().all(|word| told.out.contains(word)), "{can} {path} as {who}: {told:?}");
+        assert!(!allowed || !told.out.contains("; but it is good"), "{told:?}");
+    }
+    // Somebody who may not grant it is told whom to ask, in words that are good there.
+    let no = run(bob.home(), &["why", "write", "@alice/notes"]);
+    let device = verb(bob.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    assert!(no.out.starts_with("no: you may not write @alice/notes"), "{no:?}");
+    assert!(no.err.contains(&format!("ask alice for it: `timebus grant /notes {device} --can write`")), "{no:?}");
+    let app = run(alice.home(), &["why", "write", "/notes", "--as", "app:nought"]);
+    assert!(app.code == 1 && app.err.contains("timebus app ls"), "{app:?}");
+    // Who is blocked may nothing, whatever he was granted, and the way out is told.
+    assert_eq!(run(alice.home(), &["block", &bobs]).code, 0);
+    for (can, path) in [("write", "/wall/x"), ("write", "/.drop")] {
+        let told = run(alice.home(), &["why", can, path, "--as", &bobs]);
+        assert!(told.code == 1 && told.out.contains("you have blocked") && told.err.contains("timebus unblock"), "{told:?}");
+    }
+}

@@ -240,6 +240,8 @@ pub(crate) struct Revoke {
 Examples:
   timebus why write /table/menu --as bob
   timebus why read / --as anyone
+  timebus why write /chirp --as app:chirp
+  timebus why read /.sys/status --as bob
   timebus why write @alice/table        whether, and why, this device may
 
 The exit code is 0 if he may and 1 if he may not.")]

@@ -134,6 +134,12 @@ pub(crate) async fn why(context: &Context, args: Why) -> Result<()> {
         if let Some(fix) = text(&answer, "fix") {
             out.note(format!("to change that: `{}`", printable(fix)));
         }
+        if let Some(ask) = member(&answer, "ask") {
+            let part = |name| printable(text(ask, name).unwrap_or_default());
+            if text(ask, "command").is_some() {
+                out.note(format!("to change that, ask {} for it: `{}`", part("who"), part("command")));
+            }
+        }
     }
     if allowed { Ok(()) } else { Err(Failure::told().into()) }
 }

@@ -201,6 +201,11 @@ fn words(want: &Want) -> String {
     }
 }
 
+/// What an installed app was given, in plain words.
+pub(super) fn card_words(record: &crate::apps::Record) -> Vec<String> {
+    record.given.iter().map(words).collect()
+}
+
 fn lines(wants: &[Want]) -> Vec<Serde> {
     wants.iter().map(|want| json!({"words": words(want), "why": want.why, "path": want.path, "may": want.may, "of": want.of})).collect()
 }

@@ -4,8 +4,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
-use timebus_identity::PublicKey;
-use timebus_store::auth::{Explanation, Hidden, Lack, Rights};
+use timebus_store::auth::{Hidden, Rights};
 use timebus_store::grant::{Actions, Grant, Scope, ScopeSegment, Timelines};
 use timebus_store::ids::{ChangeId, GrantId, TimelineId};
 use timebus_store::op::Op;
@@ -33,7 +32,7 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], query: &
         (&Method::GET | &Method::HEAD, ["grants", path @ ..]) => grants(peer, path).await,
         (&Method::POST, ["grant"]) => grant(peer, body).await,
         (&Method::POST, ["revoke"]) => revoke(peer, body).await,
-        (&Method::GET | &Method::HEAD, ["why", can, path @ ..]) => why(peer, can, path, query.who.as_deref()).await,
+        (&Method::GET | &Method::HEAD, ["why", can, path @ ..]) => super::why::why(peer, can, path, query.who.as_deref()).await,
         (&Method::GET | &Method::HEAD, ["why-hidden", what @ ..]) => why_hidden(peer, what).await,
         (&Method::GET | &Method::HEAD, ["quarantine", path @ ..]) => quarantine(peer, path).await,
         (&Method::POST, ["quarantine", path @ ..]) => keep(peer, path, body).await,
@@ -42,14 +41,17 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], query: &
 }
 
 /// The space and path that segments name; the owner's names for spaces are known.
-async fn place(peer: &Peer, segments: &[&str]) -> Result<(Space, Path), Problem> {
+pub(super) async fn place(peer: &Peer, segments: &[&str]) -> Result<(Space, Path), Problem> {
     let name = segments.first().and_then(|first| first.strip_prefix('@')).filter(|name| !name.starts_with('@') && !name.contains('.'));
     let (key, rest) = match name {
         Some(name) => (find_space(peer, name).await?, &segments[1..]),
         None => (peer.space(), segments),
     };
     let path = Path::from_text_segments(rest.iter().copied()).map_err(|error| bad_path(&error))?;
-    let space = peer.store().held(&key).ok_or_else(|| crate::route::not_held(&key.to_string()))?;
+    let space = peer.store().held(&key).ok_or_else(|| {
+        crate::route::not_held(&key.to_string())
+            .with_fix("what is granted in a space is known where it is: take an invite of its owner, or `timebus follow` him if you had one")
+    })?;
     Ok((space, path))
 }
 
@@ -59,7 +61,7 @@ async fn place_of(peer: &Peer, path: &str) -> Result<(Space, Path), Problem> {
     place(peer, &segments).await
 }
 
-fn rights_of(peer: &Peer, space: Space) -> Result<std::sync::Arc<Rights>, Problem> {
+pub(super) fn rights_of(peer: &Peer, space: Space) -> Result<std::sync::Arc<Rights>, Problem> {
     peer.store().rights(&space.key).ok_or_else(|| crate::route::not_held(&space.key.to_string()))
 }
 
@@ -383,87 +385,11 @@ fn change(people: &People, rights: &Rights, one: &HiddenChange) -> Serde {
 }
 
 /// Why a grant is not in force, in words.
-fn hidden_words(people: &People, hidden: &Hidden) -> String {
+pub(super) fn hidden_words(people: &People, hidden: &Hidden) -> String {
     match hidden {
         Hidden::Revoked { author, time_ms, .. } => format!("{} took it back on {}", people.name(author), day(*time_ms)),
         Hidden::Root { author } => format!("it comes from {author}, which is not the root key, or was disputed, when it gave this"),
     }
-}
-
-fn lack_words(people: &People, lack: &Lack) -> String {
-    match lack {
-        Lack::Actions(actions) => format!("it does not let him {}", crate::words::join(&action_words(*actions))),
-        Lack::Timeline(_) => "it is for another timeline".to_owned(),
-        Lack::Path(scope) => format!("it is good {}", scope_words(scope)),
-        Lack::Ended(at_ms) => format!("it ended on {}", day(*at_ms)),
-        Lack::Hidden(hidden) => hidden_words(people, hidden),
-    }
-}
-
-/// Why somebody may, or may not, do something.
-async fn why(peer: &Peer, can: &str, path: &[&str], who: Option<&str>) -> Result<Serde, Problem> {
-    let verb = Verb::parse(can).ok_or_else(|| bad(format!("{can:?} is none of read, write, admin, moderate")))?;
-    let (space, path) = place(peer, path).await?;
-    let rights = rights_of(peer, space)?;
-    let people = People::now(peer).await;
-    let person = people.find(who.unwrap_or("me"))?;
-    let main = rights.timeline_of(&path);
-    let nobody = [PublicKey::from_bytes([0; 32])];
-    let keys = if person.is_anyone { &nobody[..] } else { &person.keys[..] };
-    let explain = |key: &PublicKey| (*key, rights.explain(key, verb.actions(), &main, &path, now_ms()));
-    let mut all: Vec<(PublicKey, Explanation)> = keys.iter().map(explain).collect();
-    if who.is_none() || person.space == Some(peer.space()) {
-        // Of the owner's devices this one is asked about, unless another is named.
-        all.retain(|(key, _)| *key == peer.store().device() || keys.len() == 1);
-    }
-    all.sort_by_key(|(_, why)| !why.allowed);
-    let Some((key, best)) = all.first() else { return Err(bad("nobody is meant")) };
-    let by_timeline = verb == Verb::Read && !best.allowed && rights.grant_covering(Some(key), verb.actions(), &main, &path, now_ms()).is_some();
-    let allowed = best.allowed || by_timeline;
-    let mut says = vec![format!("{}: {} {} {can} {path}", if allowed { "yes" } else { "no" }, person.name, if allowed { "may" } else { "may not" })];
-    if best.root {
-        says.push("the key is the space's root key".to_owned());
-    }
-    if by_timeline {
-        says.push("whoever may fetch a timeline has all of it, whatever path his grant names".to_owned());
-    }
-    let mut ways = Vec::new();
-    for way in &best.ways {
-        let Some(last) = way.links.last() else { continue };
-        let Some(mut one) = describe(&people, &rights, last) else { continue };
-        let lacks: Vec<String> = way.lacks.iter().map(|lack| lack_words(&people, lack)).collect();
-        let given = format!(
-            "grant {} by {}: {}",
-            crate::words::short(&last.to_string()),
-            one["by_name"].as_str().unwrap_or("?"),
-            one["says"].as_str().unwrap_or("?")
-        );
-        says.push(if lacks.is_empty() { given } else { format!("{given}; but {}", lacks.join(", and ")) });
-        one["lacks"] = lacks.into();
-        one["chain"] = way.links.iter().map(ToString::to_string).collect();
-        ways.push(one);
-        if allowed && !by_timeline {
-            break;
-        }
-    }
-    if best.ways.is_empty() && !best.root {
-        says.push("nothing was ever granted to him here, nor to anyone".to_owned());
-    }
-    let fix = (!allowed).then(|| {
-        let at = if space.is_own() { path.to_string() } else { format!("@{}{path}", space.key) };
-        format!("timebus grant {at} {} --can {can}", who.unwrap_or("KEY"))
-    });
-    Ok(json!({
-        "allowed": allowed,
-        "can": can,
-        "path": path.to_string(),
-        "who": person.name,
-        "key": key.to_string(),
-        "root": best.root,
-        "says": says,
-        "ways": ways,
-        "fix": fix,
-    }))
 }
 
 async fn all_hidden(peer: &Peer, space: Space) -> Result<Vec<HiddenChange>, Problem> {

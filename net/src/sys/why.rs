@@ -1,0 +1,261 @@
+//! Why somebody may, or may not, do something: everything that decides it here, in words. Grants of the space; and what is
+//! no matter of grants: the system, the inbox, apps, whom the owner blocked, and what waits for his word.
+
+use http::StatusCode;
+use serde_json::{Value as Serde, json};
+use timebus_identity::PublicKey;
+use timebus_store::auth::{Explanation, Lack, Rights};
+use timebus_store::grant::{Actions, Timelines};
+use timebus_store::ids::TimelineId;
+use timebus_store::path::Path;
+use timebus_store::pipeline::Space;
+
+use super::rights::{describe, hidden_words, place, rights_of};
+use crate::authority::{Verb, may_keep};
+use crate::lists;
+use crate::peer::Peer;
+use crate::people::{People, Person};
+use crate::problem::Problem;
+use crate::sys::network::bad;
+use crate::who::now_ms;
+use crate::words::{action_words, day, join, scope_words, short, size};
+
+/// What apps are called where people are.
+const APP: &str = "app:";
+
+/// What is asked: whether `who` may `can` at `path`.
+struct Question<'a> {
+    verb: Verb,
+    can: &'a str,
+    /// As people write it.
+    shown: String,
+    who: Option<&'a str>,
+}
+
+impl Question<'_> {
+    /// An answer that begins with yes or no.
+    fn answer(&self, path: &str, person: &str, key: Option<&PublicKey>, allowed: bool, why: Vec<String>) -> Serde {
+        let may = if allowed { "may" } else { "may not" };
+        let mut says = vec![format!("{}: {person} {may} {} {}", if allowed { "yes" } else { "no" }, self.can, self.shown)];
+        says.extend(why);
+        json!({
+            "allowed": allowed,
+            "can": self.can,
+            "path": path,
+            "who": person,
+            "key": key.map(ToString::to_string),
+            "root": false,
+            "says": says,
+            "ways": [],
+            "fix": null,
+            "ask": null,
+        })
+    }
+}
+
+/// Answers it.
+pub(super) async fn why(peer: &Peer, can: &str, segments: &[&str], who: Option<&str>) -> Result<Serde, Problem> {
+    let verb = Verb::parse(can).ok_or_else(|| bad(format!("{can:?} is none of read, write, admin, moderate")))?;
+    let (space, path) = place(peer, segments).await?;
+    let rights = rights_of(peer, space)?;
+    let people = People::now(peer).await;
+    let shown = match space.is_own() {
+        true => path.to_string(),
+        false => format!("@{}{path}", people.petname(&space.key).unwrap_or_else(|| space.key.to_string())),
+    };
+    let question = Question { verb, can, shown, who };
+    if let Some(alias) = who.and_then(|who| who.strip_prefix(APP)) {
+        return of_app(peer, &question, alias, space, &path);
+    }
+    let person = people.find(who.unwrap_or("me"))?;
+    match segments.first() {
+        Some(&".sys") if space.is_own() => Ok(of_system(peer, &question, &person, segments)),
+        Some(&".drop") => Ok(of_inbox(peer, &question, &person, &people, space, &path)),
+        _ => of_grants(peer, &question, &person, &people, &rights, space, &path),
+    }
+}
+
+/// An app does what its card said, as the owner, and nothing else.
+fn of_app(peer: &Peer, question: &Question<'_>, alias: &str, space: Space, path: &Path) -> Result<Serde, Problem> {
+    let Some(app) = peer.peer_of_app(alias).apps().find(alias) else {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "app", "there is no such app", format!("no app is installed as {alias}"))
+            .with_fix("`timebus app ls` shows what is installed"));
+    };
+    let scope = app.scope();
+    let allowed = match path.segments().first().map(ToString::to_string).as_deref() {
+        Some(".sys") => scope.allows_sys(question.verb, path),
+        _ => scope.allows(question.verb, &space.key, &app.space, path),
+    };
+    let card: Vec<String> = super::apps::card_words(&app.record);
+    let mut why = match card.as_slice() {
+        [] => vec!["it was given nothing when it was installed".to_owned()],
+        card => vec![format!("its card says: {}", join(card))],
+    };
+    if !allowed {
+        why.push("an app asks for what it wants in its app.json, and you agree when it is installed again".to_owned());
+    }
+    Ok(question.answer(&path.to_string(), &format!("the app {alias}"), None, allowed, why))
+}
+
+/// What is this peer's own is its owner's, and keys that look after it see how it is.
+fn of_system(peer: &Peer, question: &Question<'_>, person: &Person, segments: &[&str]) -> Serde {
+    let path = format!("/{}", segments.join("/"));
+    if question.who.is_none() || person.space == Some(peer.space()) {
+        let why = "it is this peer's own, and you are its owner".to_owned();
+        return question.answer(&path, &person.name, None, true, vec![why]);
+    }
+    let part = segments.get(1).copied().unwrap_or_default();
+    let keeper = person.keys.iter().find(|key| may_keep(peer, key, question.verb, part));
+    let why = match keeper {
+        Some(_) => "an admin grant at /.sys lets a key see how this peer is, and stop it; nothing else of /.sys".to_owned(),
+        None => "it is this peer's own and for its owner alone; what is granted of the space does not reach it".to_owned(),
+    };
+    question.answer(&path, &person.name, keeper, keeper.is_some(), vec![why])
+}
+
+/// An inbox takes notices of everybody, and is read by its owner.
+fn of_inbox(peer: &Peer, question: &Question<'_>, person: &Person, people: &People, space: Space, path: &Path) -> Serde {
+    let path = path.to_string();
+    let is_owner = person.space == Some(space.key);
+    let blocked = blocked_by(peer, person);
+    let (allowed, why) = match question.verb {
+        _ if blocked.is_some() && space.is_own() => (false, format!("you have blocked {}", person.name)),
+        Verb::Write => {
+            let whose = if space.is_own() { "this peer".to_owned() } else { format!("the peer of {}", people.name(&space.key)) };
+            (true, format!("everybody who reaches {whose} may leave short notices, in slots of his own and within 64 kB, and touches nothing else"))
+        }
+        Verb::Read if is_owner => (true, "it is his own inbox".to_owned()),
+        Verb::Read => (false, "what was left in an inbox is for its owner".to_owned()),
+        Verb::Grant | Verb::Moderate => (is_owner, "an inbox is its owner's; `timebus inbox` and `timebus mute` are how it is kept".to_owned()),
+    };
+    let mut answer = question.answer(&path, &person.name, None, allowed, vec![why]);
+    if let Some(name) = blocked.filter(|_| space.is_own()) {
+        answer["fix"] = format!("timebus unblock {name}").into();
+    }
+    answer
+}
+
+/// The name to unblock, of somebody whom the owner has blocked.
+fn blocked_by(peer: &Peer, person: &Person) -> Option<String> {
+    let keys = person.keys.iter().chain(&person.space);
+    let is_blocked = !person.is_anyone && keys.clone().any(|key| lists::is_blocked(peer.store(), key));
+    is_blocked.then(|| person.space.as_ref().or(person.keys.first()).map(ToString::to_string)).flatten()
+}
+
+/// What a grant has to allow for it. To give rights on is of use to whoever has what he gives.
+fn actions(verb: Verb) -> Actions {
+    match verb {
+        Verb::Grant => Actions(Actions::READ.0 | Actions::WRITE.0 | Actions::GRANT.0),
+        other => other.actions(),
+    }
+}
+
+fn lack_words(people: &People, rights: &Rights, main: &TimelineId, lack: &Lack) -> String {
+    match lack {
+        Lack::Actions(actions) => format!("it does not let him {}", join(&action_words(*actions))),
+        // What is kept apart has a timeline of its own, and what is granted elsewhere does not reach it.
+        Lack::Timeline(Timelines::Only(ids)) => {
+            let paths: Vec<String> = rights.mounts().filter(|mount| ids.contains(&mount.timeline)).map(|mount| mount.path.to_string()).collect();
+            format!("it is for {} alone, which is kept apart", if paths.is_empty() { "another timeline".to_owned() } else { join(&paths) })
+        }
+        Lack::Timeline(_) => {
+            let path = rights.mounts().find(|mount| mount.timeline == *main).map_or_else(|| "this path".to_owned(), |mount| mount.path.to_string());
+            format!("{path} is kept apart, and this is for the rest")
+        }
+        Lack::Path(scope) => format!("it is good {}", scope_words(scope)),
+        Lack::Ended(at_ms) => format!("it ended on {}", day(*at_ms)),
+        Lack::Hidden(hidden) => hidden_words(people, hidden),
+    }
+}
+
+fn of_grants(
+    peer: &Peer,
+    question: &Question<'_>,
+    person: &Person,
+    people: &People,
+    rights: &Rights,
+    space: Space,
+    path: &Path,
+) -> Result<Serde, Problem> {
+    let (verb, can) = (question.verb, question.can);
+    let main = rights.timeline_of(path);
+    let nobody = [PublicKey::from_bytes([0; 32])];
+    let keys = if person.is_anyone { &nobody[..] } else { &person.keys[..] };
+    let explain = |key: &PublicKey| (*key, rights.explain(key, actions(verb), &main, path, now_ms()));
+    let mut all: Vec<(PublicKey, Explanation)> = keys.iter().map(explain).collect();
+    if question.who.is_none() || person.space == Some(peer.space()) {
+        // Of the owner's devices this one is asked about, unless another is named.
+        all.retain(|(key, _)| *key == peer.store().device() || keys.len() == 1);
+    }
+    all.sort_by_key(|(_, why)| !why.allowed);
+    let Some((key, best)) = all.first() else { return Err(bad("nobody is meant")) };
+    let by_timeline = verb == Verb::Read && !best.allowed && rights.grant_covering(Some(key), verb.actions(), &main, path, now_ms()).is_some();
+    let granted = best.allowed || by_timeline;
+    let blocked = blocked_by(peer, person);
+    let allowed = granted && blocked.is_none();
+    let mut why = Vec::new();
+    if blocked.is_some() {
+        why.push(format!("you have blocked {}, so your peers neither answer nor sync with him", person.name));
+    }
+    if best.root {
+        why.push("the key is the space's root key".to_owned());
+    }
+    let mut ways = Vec::new();
+    for way in &best.ways {
+        let is_path = |lack: &Lack| matches!(lack, Lack::Path(_));
+        // Where reading follows from a grant for another path, that is the one to tell of.
+        if by_timeline && !way.lacks.iter().all(is_path) {
+            continue;
+        }
+        let Some(last) = way.links.last() else { continue };
+        let Some(mut one) = describe(people, rights, last) else { continue };
+        let lacks: Vec<String> =
+            way.lacks.iter().filter(|lack| !by_timeline || !is_path(lack)).map(|lack| lack_words(people, rights, &main, lack)).collect();
+        let given =
+            format!("grant {} by {}: {}", short(&last.to_string()), one["by_name"].as_str().unwrap_or("?"), one["says"].as_str().unwrap_or("?"));
+        why.push(if lacks.is_empty() { given } else { format!("{given}; but {}", join(&lacks)) });
+        one["lacks"] = lacks.into();
+        one["chain"] = way.links.iter().map(ToString::to_string).collect();
+        ways.push(one);
+        if granted {
+            break;
+        }
+    }
+    if by_timeline {
+        why.push("what is read is a timeline and not a path: all of the space that is not kept apart".to_owned());
+    }
+    if best.ways.is_empty() && !best.root {
+        why.push("nothing was ever granted to him here, nor to anyone".to_owned());
+    }
+    if verb == Verb::Write && allowed {
+        why.extend(held_words(peer, person));
+    }
+    if verb == Verb::Write && person.is_anyone {
+        why.push("writing is granted by name; strangers leave notices in the inbox, /.drop".to_owned());
+    }
+    let mut answer = question.answer(&path.to_string(), &person.name, Some(key), allowed, why);
+    answer["root"] = best.root.into();
+    answer["ways"] = ways.into();
+    if let Some(name) = blocked {
+        answer["fix"] = format!("timebus unblock {name}").into();
+    } else if !allowed && (verb == Verb::Read || !person.is_anyone) {
+        let may_grant = space.is_own()
+            || rights.grant_covering(Some(&peer.store().device()), Actions(actions(verb).0 | Actions::GRANT.0), &main, path, now_ms()).is_some();
+        let whom = question.who.map_or_else(|| key.to_string(), str::to_owned);
+        if may_grant {
+            answer["fix"] = format!("timebus grant {} {whom} --can {can}", question.shown).into();
+        } else {
+            // At his peer the path is his own, and nobody has the names that are given here.
+            let command = format!("timebus grant {path} {key} --can {can}");
+            answer["ask"] = json!({"who": people.name(&space.key), "command": command});
+        }
+    }
+    Ok(answer)
+}
+
+/// What of somebody waits for the owner's word, although he may write it.
+fn held_words(peer: &Peer, person: &Person) -> Option<String> {
+    let keys: Vec<String> = person.keys.iter().chain(&person.space).map(ToString::to_string).collect();
+    let bytes: u64 = peer.ledger().held().values().filter(|held| keys.contains(&held.who)).map(|held| held.bytes).sum();
+    (bytes > 0).then(|| format!("but {} of his wait for your word, as they are more than he may keep here: `timebus held`", size(bytes)))
+}
