@@ -100,23 +100,33 @@ impl Home {
 
     /// The flag that makes other commands find this home; empty when they do anyway.
     pub(crate) fn flag(&self) -> String {
-        let whole = match &self.persona {
-            Some((_, true)) => self.folder.parent().and_then(Path::parent).unwrap_or(&self.folder),
-            _ => &self.folder,
-        };
-        let home = match self.is_default {
-            true => String::new(),
-            false => format!(" --home {}", quoted(whole)),
-        };
+        let home = self.flag_of_whole();
         match self.persona() {
             Some(name) => format!("{home} --persona {name}"),
             None => home,
         }
     }
 
+    /// The same for commands about the whole peer.
+    fn flag_of_whole(&self) -> String {
+        let whole = match &self.persona {
+            Some((_, true)) => self.folder.parent().and_then(Path::parent).unwrap_or(&self.folder),
+            _ => &self.folder,
+        };
+        match self.is_default {
+            true => String::new(),
+            false => format!(" --home {}", quoted(whole)),
+        }
+    }
+
     /// A command to type for this home.
     pub(crate) fn command(&self, arguments: &str) -> String {
-        format!("{}{} {arguments}", crate::output::PROGRAM, self.flag())
+        let flag = match arguments.split(' ').next() {
+            // A persona runs and stops with the peer that it is one of.
+            Some("up" | "down" | "doctor") => self.flag_of_whole(),
+            _ => self.flag(),
+        };
+        format!("{}{flag} {arguments}", crate::output::PROGRAM)
     }
 
     /// Whether somebody lives here.
@@ -220,6 +230,7 @@ mod tests {
         let own = home.of_persona();
         assert_eq!((own.folder(), own.prefix().as_str()), (Path::new("/a/b/personas/work"), ""));
         assert_eq!(own.command("kit"), "timebus --home /a/b --persona work kit");
+        assert_eq!(own.command("up --offline"), "timebus --home /a/b up --offline", "it runs with the peer that it is in");
         assert!(home.with_persona("../x").is_err());
     }
 

@@ -70,6 +70,18 @@ pub(crate) async fn reach_space(peer: &Peer, key: PublicKey, patience: Duration,
     }
 }
 
+/// The answer about a space of which nobody knows anything, after it was looked for as for any other: by a key that is
+/// nobody's, so that no other peer hears of this one.
+pub(crate) async fn unknown(peer: &Peer, name: &str) -> Problem {
+    let nobody = PublicKey::from_bytes(timebus_identity::random_bytes());
+    let looked = reach_space(peer, nobody, PATIENCE, true).await;
+    match (name.strip_prefix('@').unwrap_or(name).parse(), looked) {
+        (Ok(key), Err(found)) if found.kind != "space" => problem(&human_name(&key), &SpaceState::Offline),
+        (Ok(key), _) => problem(&human_name(&key), &SpaceState::Unknown),
+        (Err(_), _) => crate::route::not_held(name),
+    }
+}
+
 /// The space with the timeline that a path is in. If that is kept apart from what may be read, and nothing of it is here,
 /// this says so.
 pub(crate) fn look(peer: &Peer, space: Space, path: &Path) -> Result<Space, Problem> {

@@ -249,9 +249,11 @@ fn an_app_that_is_given_a_persona_is_that_and_sees_nothing_of_its_owner() {
     // What it is told of its owner is what it is told of anybody whom nobody knows.
     let stranger = Peer::start();
     let unknown = stranger.ready["id"].as_str().expect("an id");
-    let answer = page.page(&token, "GET", &format!("/@{own}/boards/secret"), "");
-    assert!(answer.status == 404 && !answer.text().contains("you, too"), "{}", answer.text());
-    assert_eq!(page.page(&token, "GET", &format!("/@{unknown}/boards/secret"), "").status, 404);
+    let human = |peer: &Peer| told(peer.home(), &["id"])["name"].as_str().expect("a name").to_owned();
+    let asked = |key: &str| page.page(&token, "GET", &format!("/@{key}/boards/secret"), "");
+    let (of_own, of_nobody) = (asked(&own), asked(unknown));
+    assert_eq!((of_own.status, of_nobody.status), (404, 404));
+    assert_eq!(of_own.text().replace(&human(&alice), &human(&stranger)), of_nobody.text());
     let asked = page.page(&token, "POST", "/.sys/follow", &json!({ "who": own }).to_string());
     assert!(asked.status == 404 && !asked.text().contains("you, too"), "{}", asked.text());
     // Nor does the one of the owner learn of the persona, and no token is good at the other's origin.
@@ -302,6 +304,44 @@ fn the_words_of_the_owner_and_the_name_are_the_keys_of_a_persona() {
     let back = said(&typed(&new, &["--json", "--persona", "play", "recover"], &kit));
     assert_eq!(back["id"], play["id"]);
     drop(home);
+}
+
+/// Alice's phone is hers, and work is on it, too, as another device of work.
+#[test]
+fn a_persona_is_on_a_second_device_like_its_owner() {
+    let (laptop, work) = with_work();
+    laptop.put("/@work/notes/a", &json!("of work"));
+    let phone = super::devices::second(&laptop);
+    let link = as_work(laptop.home(), &["devices", "add"]).out.trim().to_owned();
+    let phone = phone.stop();
+    let joined = run(&phone, &["--json", "--persona", "work", "join", &link, "--yes", "--no-lan", "--udp", "127.0.0.1:0"]);
+    let joined = said(&joined);
+    assert_eq!((&joined["id"], &joined["result"]), (&work["id"], &json!("connected")), "{joined}");
+    let phone = Peer::start_in(phone);
+    until_value(&phone, "/@work/notes/a", &json!("of work"));
+    // Each writes, and each has what the other wrote.
+    phone.put("/@work/notes/b", &json!(2));
+    until_value(&laptop, "/@work/notes/b", &json!(2));
+    laptop.put("/@work/notes/c", &json!(3));
+    until_value(&phone, "/@work/notes", &json!({"a": "of work", "b": 2, "c": 3}));
+    let devices = |peer: &Peer| told(peer.home(), &["--persona", "work", "devices"])["devices"].as_array().map(Vec::len);
+    assert_eq!((devices(&laptop), devices(&phone)), (Some(2), Some(2)));
+    // It is no other key of hers that they are told of: the devices of both identities have nothing in common.
+    let keys = |args: &[&str]| -> Vec<String> {
+        told(laptop.home(), args)["devices"].as_array().into_iter().flatten().map(|one| text(one, "device").to_owned()).collect()
+    };
+    let (hers, its) = (keys(&["devices"]), keys(&["--persona", "work", "devices"]));
+    assert!(hers.len() == 2 && its.iter().all(|key| !hers.contains(key)));
+    // One that is lost is out.
+    let lost = its.iter().find(|key| **key != text(&work, "device")).expect("the other one").clone();
+    assert_eq!(as_work(laptop.home(), &["devices", "remove", &lost]).code, 0);
+    assert_eq!(devices(&laptop), Some(1));
+    poll("the phone may write as work no more", || {
+        let answer = phone.send("PUT", "/@work/notes/d", &[("Content-Type", "application/json")], "4");
+        (answer.status == 403).then_some(())
+    });
+    phone.put("/notes/own", &json!(1));
+    until_value(&laptop, "/notes/own", &json!(1));
 }
 
 #[test]

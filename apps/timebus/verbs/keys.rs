@@ -45,6 +45,18 @@ pub(crate) fn said(context: &Context, words: &str, expected: Option<&PublicKey>)
     }
 }
 
+/// The personas whose keys come from these of their owner.
+pub(crate) fn derived(context: &Context, root: &SecretKey, next: &SecretKey) -> anyhow::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for name in names_in(context.home.folder()) {
+        let home = Home::new(&home_of(context.home.folder(), &name))?;
+        if home.exists() && keys_of(&home)?.root_public() == keys_from(root, next, &name).0.public() {
+            found.push(name);
+        }
+    }
+    Ok(found)
+}
+
 /// Takes the root keys of those personas off the disk that come from the keys of their owner, whose words are on paper.
 pub(crate) fn forget_derived(context: &Context, root: &SecretKey, next: &SecretKey) -> anyhow::Result<Vec<String>> {
     let mut done = Vec::new();

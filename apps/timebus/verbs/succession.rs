@@ -23,7 +23,7 @@ use crate::output::printable;
 use crate::peer::{Local, keys_of, try_lock};
 use crate::standing::short;
 use crate::value::{Json, compact, items, member, number, text};
-use crate::verbs::keys::said;
+use crate::verbs::keys::{derived, said};
 use crate::verbs::kit::{ask, sheet, words_of};
 use crate::verbs::{devices, up};
 
@@ -72,13 +72,19 @@ pub(crate) async fn rotate(context: &Context, args: Rotate) -> anyhow::Result<()
     let words = words_of(&keys).context("the new words are not on this disk")?;
     let space = keys.space();
     let (root, name) = (keys.root_public(), human_name(&space));
+    let personas = derived(context, &old, &next)?;
     let json = json!({
         "rotated": made.is_new, "id": space.to_string(), "name": name, "root": root.to_string(), "words": words,
+        "of_words_before": personas,
         "without": made.without.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "guardians": made.guardians.iter().map(ToString::to_string).collect::<Vec<_>>(), "needed": made.needed,
     });
     context.out.result(&json, || {
-        let mut lines = vec![format!("{name} has a new root key, called {}. The words of before are good for nothing.", human_name(&root))];
+        let still = match personas.as_slice() {
+            [] => "are good for nothing".to_owned(),
+            personas => format!("are good for nothing but your personas {}, which stay on them: keep both sheets", personas.join(", ")),
+        };
+        let mut lines = vec![format!("{name} has a new root key, called {}. The words of before {still}.", human_name(&root))];
         lines.extend(made.without.iter().map(|device| format!("{} has no rights any more", short(&device.to_string()))));
         match made.guardians.len() {
             0 => {}
@@ -192,6 +198,7 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         _ => {
             out.line("yours   none")?;
             out.note(format!("        `{}` names them", context.home.command("rotate --guardian WHO --guardian WHO")));
+            out.note("        only the root names them, as it takes over: a device cannot, and so neither can who stole one");
         }
     }
     for one in items(&all, "of") {

@@ -107,7 +107,8 @@ pub(crate) async fn find_space(peer: &Peer, name: &str) -> Result<PublicKey, Pro
 pub(crate) async fn find_space_for(peer: &Peer, who: &Who, name: &str) -> Result<PublicKey, Problem> {
     match find_space(peer, name).await {
         Err(problem) if !who.is_owner() && problem.kind == crate::personas::IS_OWN => match who {
-            Who::App(_) => Err(not_held(name)),
+            // What it is told, and when, is what it is told of a key of which nobody knows anything: so that is asked for.
+            Who::App(_) => Err(crate::remote::unknown(peer, name).await),
             // He may do nothing there, which he is told like everybody.
             _ => name.strip_prefix('@').unwrap_or(name).parse().map_err(|_| not_held(name)),
         },
