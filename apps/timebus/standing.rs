@@ -43,7 +43,10 @@ pub(crate) fn of_space(space: &Json, now_ms: u64) -> String {
         Some("live") => return "live".to_owned(),
         Some("loading") => "coming in".to_owned(),
         Some("connecting") => "being called".to_owned(),
-        Some("waiting") => "waiting for its owner to accept what you wrote".to_owned(),
+        Some("waiting") => match text(space, "petname") {
+            Some(name) => format!("waiting for {} to accept what you wrote", printable(name)),
+            None => "waiting for its owner to accept what you wrote".to_owned(),
+        },
         Some("denied") if !is_waiting(space) => "not given to us; ask its owner for an invite".to_owned(),
         Some("denied") => "connected, waiting for an answer to the invite".to_owned(),
         Some("unreachable") => {

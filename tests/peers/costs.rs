@@ -20,7 +20,7 @@ fn what_is_over_budget_waits_for_the_owner_and_comes_when_he_says_so() {
     assert!(shown().status == 404 || shown().json().as_object().is_some_and(|wall| wall.len() < 10), "{}", shown().text());
     until_space(&bob, "alice", "waiting");
     let words = run(bob.home(), &["peers"]);
-    assert!(words.out.contains("waiting for its owner to accept what you wrote"), "{words:?}");
+    assert!(words.out.contains("waiting for alice to accept what you wrote"), "{words:?}");
     // Everything else goes on, and who is not over his budget is not slowed down.
     alice.put("/notes", &json!(1));
     poll("all of it", || {
@@ -34,6 +34,43 @@ fn what_is_over_budget_waits_for_the_owner_and_comes_when_he_says_so() {
     let of = |key: &str| costs["costs"].as_array().into_iter().flatten().find(|cost| cost["key"] == key).cloned().expect("listed");
     assert!(of(&who)["bytes"].as_u64().is_some_and(|bytes| bytes > 50_000) && of(&who)["changes"] == 10, "{costs}");
     assert_eq!(run(alice.home(), &["allow", "nought12"]).code, 1);
+}
+
+/// Once, up to so much, and never: each at the command line, with the peer of whoever waits connected all the time.
+#[test]
+fn the_owner_lets_in_up_to_a_limit_or_never() {
+    let (alice, bob) = pair();
+    let who = bob.ready["id"].as_str().expect("an id").to_owned();
+    verb(alice.home(), &["limits", &who, "1kB"]);
+    let shown = |path: &str| alice.send("GET", &format!("/wall/{path}"), &[], "").status == 200;
+    let waits = || verb(alice.home(), &["held"])["held"].get(0).cloned();
+    bob.put("/@alice/wall/a", &json!("x".repeat(5000)));
+    let id = poll("a request", waits)["id"].as_str().expect("an id").to_owned();
+    until_space(&bob, "alice", "waiting");
+    let told = verb(alice.home(), &["allow", &id, "up", "to", "20kB"]);
+    assert_eq!(told["bytes_max"], 20_000);
+    poll("it comes", || shown("a").then_some(()));
+    until_space(&bob, "alice", "live");
+    // Within the limit nothing has to be asked any more; over it, it has.
+    bob.put("/@alice/wall/b", &json!("x".repeat(5000)));
+    poll("it comes by itself", || shown("b").then_some(()));
+    assert_eq!(waits(), None);
+    bob.put("/@alice/wall/c", &json!("x".repeat(15_000)));
+    let id = poll("another request", waits)["id"].as_str().expect("an id").to_owned();
+    let why = run(alice.home(), &["why", "write", "/wall", "--as", &who]);
+    assert!(why.out.contains("wait for your word"), "{why:?}");
+    let told = verb(alice.home(), &["allow", &id, "never"]);
+    assert_eq!(told["bytes_max"], 0);
+    // Nothing of his comes any more, and nothing more is asked; what was let in stays.
+    bob.put("/@alice/wall/d", &json!(1));
+    alice.put("/notes/mark", &json!(1));
+    until_space(&bob, "alice", "waiting");
+    assert_eq!((waits(), shown("a"), shown("c"), shown("d")), (None, true, false, false));
+    let refused = run(alice.home(), &["allow", &id, "once"]);
+    assert!(refused.code == 1 && refused.err.contains("timebus held"), "{refused:?}");
+    // Until she says how much.
+    assert_eq!(verb(alice.home(), &["limits", &who, "1MB"])["bytes_max"], 1_000_000);
+    poll("all of it", || (shown("c") && shown("d")).then_some(()));
 }
 
 /// The same two, while somebody looks on: he is told as it happens, and has to ask for nothing.

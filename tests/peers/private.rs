@@ -86,6 +86,8 @@ fn who_may_read_a_path_later_gets_it_over_the_link_that_there_is() {
     alice.put("/photos/1", &json!("one"));
     until_space(&bob, "alice", "live");
     join(&bob, &invite(&alice, &["--to", "/photos"]), "alice");
+    // Before he knows of his right he may not even watch.
+    poll("he may read", || (bob.send("GET", "/@alice/photos/1", &[], "").status == 200).then_some(()));
     until_value(&bob, "/@alice/photos/1", &json!("one"));
     // And what comes from now on, live.
     alice.put("/photos/2", &json!("two"));

@@ -11,6 +11,9 @@ use crate::output::printable;
 use crate::standing::table;
 use crate::value::{Json, compact, items, text};
 
+/// What is no secret of a path that is kept apart: it stands among the rights, which all who have one check.
+const SEEN: &str = "the names of these paths and who may read them are seen by all whom you let in anywhere; what is in them is not";
+
 pub(crate) async fn run(context: &Context, args: Private) -> anyhow::Result<()> {
     let out = context.out;
     let (session, mut client) = open(context, Home::MustExist).await?;
@@ -28,6 +31,7 @@ pub(crate) async fn run(context: &Context, args: Private) -> anyhow::Result<()> 
         let head = ["PATH", "READ BY"].map(str::to_owned).to_vec();
         let rows: Vec<Vec<String>> = std::iter::once(head).chain(kept.iter().map(row)).collect();
         table(&rows).iter().try_for_each(|line| out.line(line))?;
+        out.note(SEEN);
         return Ok(());
     };
     if path.is_whole() {
@@ -48,6 +52,7 @@ pub(crate) async fn run(context: &Context, args: Private) -> anyhow::Result<()> 
     out.line(format!("{path} is kept apart: what you write there stays with your own devices"))?;
     let invite = context.home.command(&format!("invite --to {} --can read", quoted_text(&path)));
     out.note(format!("share it   {invite}"));
+    out.note(format!("seen       {SEEN}"));
     if args.r#move {
         out.note("moved      what was there; whoever read it before keeps what he had, and its history stays where it was");
     }
