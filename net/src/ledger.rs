@@ -16,10 +16,12 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, Verified, hash, z32};
-use timebus_store::change::{Change, Kind};
+use timebus_store::change::{Body, Change, Kind};
 use timebus_store::grant::Audience;
 use timebus_store::ids::ChangeId;
+use timebus_store::op::Op;
 use timebus_store::store::{StorageError, Store};
+use timebus_store::value::Value;
 
 use crate::peer::lock;
 
@@ -145,6 +147,12 @@ pub struct Held {
     pub changes: u64,
     /// Bytes, as far as is known.
     pub bytes: u64,
+    /// Files that they name, or that were to be brought, as far as is known.
+    #[serde(default)]
+    pub files: u64,
+    /// Bytes of these.
+    #[serde(default)]
+    pub file_bytes: u64,
     /// Since when; Unix milliseconds.
     pub since_ms: u64,
 }
@@ -263,6 +271,8 @@ impl Ledger {
         let mut good = Vec::with_capacity(changes.len());
         let mut held = Vec::new();
         let mut over: HashSet<PublicKey> = HashSet::new();
+        // Files, and their bytes, that what is held names.
+        let mut named: HashMap<PublicKey, (u64, u64)> = HashMap::new();
         let mut is_new = false;
         let mut authors: HashMap<PublicKey, Author> = HashMap::new();
         for change in changes {
@@ -308,6 +318,8 @@ impl Ledger {
                     relation: by.relation,
                     changes: 0,
                     bytes: 0,
+                    files: 0,
+                    file_bytes: 0,
                     since_ms: now_ms,
                 }
             });
@@ -316,6 +328,12 @@ impl Ledger {
             is_new |= bytes > entry.bytes.saturating_mul(2);
             entry.bytes = entry.bytes.max(bytes);
             entry.changes = changes.max(held.len() as u64);
+            let (files, file_bytes) = named.entry(key).or_default();
+            for len in files_in(&change) {
+                *files += 1;
+                *file_bytes = file_bytes.saturating_add(len);
+            }
+            (entry.files, entry.file_bytes) = (entry.files.max(*files), entry.file_bytes.max(*file_bytes));
         }
         if is_new {
             self.save(settings);
@@ -423,6 +441,26 @@ impl Ledger {
     ///
     /// The id of the request to the owner, when there is no room for them.
     pub fn charge(&self, payer: &Payer, bytes: u64, now_ms: u64) -> Result<(), String> {
+        self.demand(payer, bytes, false, true, now_ms)
+    }
+
+    /// The same for a file; or only asks whether there is room for it, before any of it is taken.
+    ///
+    /// # Errors
+    ///
+    /// As [`Ledger::charge`].
+    pub fn charge_file(&self, payer: &Payer, bytes: u64, counts: bool, now_ms: u64) -> Result<(), String> {
+        self.demand(payer, bytes, true, counts, now_ms)
+    }
+
+    /// Bytes that this peer may still write for somebody who is not the owner.
+    #[must_use]
+    pub fn room(&self, payer: &Payer) -> u64 {
+        let used = lock(&self.state).settings.guests.get(&payer.name()).copied().unwrap_or(0);
+        self.limit_of(payer, payer.relation()).saturating_sub(used)
+    }
+
+    fn demand(&self, payer: &Payer, bytes: u64, is_file: bool, counts: bool, now_ms: u64) -> Result<(), String> {
         let mut state = lock(&self.state);
         let State { settings, unsaved_bytes, .. } = &mut *state;
         let who = payer.name();
@@ -434,11 +472,16 @@ impl Ledger {
             Payer::Key(key) => held_id(key.as_bytes(), "http"),
             Payer::App(_) => held_id(who.as_bytes(), "http"),
         };
+        if !is_over && !counts {
+            return Ok(());
+        }
         if !is_over {
             settings.guests.insert(who, used + bytes);
         } else if !settings.never.contains(&who) && (settings.held.contains_key(&id) || settings.held.len() < HELD_MAX) {
             let timeline = "http".to_owned();
-            let held = Held { who: who.clone(), author: who, timeline, relation, changes: 1, bytes: used + bytes, since_ms: now_ms };
+            let (files, file_bytes) = if is_file { (1, bytes) } else { (0, 0) };
+            let bytes = used.saturating_add(bytes);
+            let held = Held { who: who.clone(), author: who, timeline, relation, changes: 1, bytes, files, file_bytes, since_ms: now_ms };
             settings.held.insert(id.clone(), held);
         }
         *unsaved_bytes += bytes;
@@ -503,6 +546,16 @@ impl Ledger {
         }
         all
     }
+}
+
+/// Lengths of the files that a change names.
+fn files_in(change: &Change) -> Vec<u64> {
+    let body = Body::decode(change.body_bytes()).unwrap_or_default();
+    let values = body.ops.iter().filter_map(|op| match op {
+        Op::Set { value, .. } | Op::Ins { value, .. } => Some(value),
+        _ => None,
+    });
+    values.filter_map(|value| if let Value::Blob { len, .. } = value { Some(*len) } else { None }).collect()
 }
 
 /// The keys with which somebody writes, as far as his space is here: all that are or were his devices.

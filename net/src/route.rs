@@ -295,6 +295,18 @@ pub(crate) fn charge(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Problem> 
     peer.ledger().charge(&payer, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
 }
 
+/// Counts a file that a guest or an app had this peer take.
+pub(crate) fn charge_file(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Problem> {
+    let Some(payer) = who.payer() else { return Ok(()) };
+    peer.ledger().charge_file(&payer, bytes, true, now_ms()).map_err(|id| over_budget(peer, &id))
+}
+
+/// Asks the owner, if there is no room for a file that a guest or an app wants to bring, before any of it is taken.
+pub(crate) fn ask_room(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Problem> {
+    let Some(payer) = who.payer() else { return Ok(()) };
+    peer.ledger().charge_file(&payer, bytes, false, now_ms()).map_err(|id| over_budget(peer, &id))
+}
+
 /// The answer to who had this peer write as much for him as the owner has allowed.
 fn over_budget(peer: &Peer, id: &str) -> Problem {
     peer.store().recheck_rights();

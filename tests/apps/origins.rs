@@ -285,6 +285,26 @@ fn an_app_that_writes_more_than_it_may_has_to_wait_for_the_owner() {
         let line = told.lines().find(|line| line.contains("board (app)")).unwrap_or_else(|| panic!("{told}"));
         assert!(line.contains("9.77 KiB") || line.contains("10"), "{line}");
     }
+    // A file is asked for by what its head says, and nothing of it is taken before he has said yes.
+    let mut begun = peer.connect();
+    let head = format!(
+        "PUT /@{space}/boards/film HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nContent-Type: video/mp4\r\nContent-Length: 31000000000\r\n\r\n",
+        peer.authority()
+    );
+    begun.write(head);
+    assert_eq!(begun.answer(false).expect("an answer").problem(413)["request"], id.as_str());
+    assert!(ran(&["held"]).contains("the app board: 31 GB in 1 file"), "{}", ran(&["held"]));
+    // Nor is more of one that does not say how long it is.
+    let mut begun = peer.connect();
+    begun.write(format!(
+        "PUT /@{space}/boards/film HTTP/1.1\r\nHost: {}\r\nAuthorization: Bearer {token}\r\nContent-Type: video/mp4\r\nTransfer-Encoding: chunked\r\n\r\n",
+        peer.authority()
+    ));
+    for _ in 0..40 {
+        begun.try_write(format!("4000\r\n{}\r\n", "x".repeat(0x4000)).as_bytes());
+    }
+    begun.try_write(b"0\r\n\r\n");
+    assert_eq!(begun.answer(false).expect("an answer").problem(413)["title"], "this is more than you may keep here");
     ran(&["allow", &id, "up", "to", "100kB"]);
     assert!(put("large", 8000).status < 300);
     assert_eq!(socket.request(&large)["ok"], true);

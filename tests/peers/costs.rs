@@ -41,11 +41,15 @@ fn what_is_over_budget_waits_for_the_owner_and_comes_when_he_says_so() {
 fn the_owner_lets_in_up_to_a_limit_or_never() {
     let (alice, bob) = pair();
     let who = bob.ready["id"].as_str().expect("an id").to_owned();
-    verb(alice.home(), &["limits", &who, "1kB"]);
+    verb(alice.home(), &["limits", &who, "100"]);
     let shown = |path: &str| alice.send("GET", &format!("/wall/{path}"), &[], "").status == 200;
     let waits = || verb(alice.home(), &["held"])["held"].get(0).cloned();
-    bob.put("/@alice/wall/a", &json!("x".repeat(5000)));
-    let id = poll("a request", waits)["id"].as_str().expect("an id").to_owned();
+    // A file that a change names is told, too; its bytes come when it is read.
+    let film = vec![7; 200_000];
+    assert!(bob.send("PUT", "/@alice/wall/a", &[("Content-Type", "video/mp4")], &film).status < 300);
+    let held = poll("a request", waits);
+    assert!(held["says"].to_string().contains("in 1 change, which names 1 file of 200 kB"), "{held}");
+    let id = held["id"].as_str().expect("an id").to_owned();
     until_space(&bob, "alice", "waiting");
     let told = verb(alice.home(), &["allow", &id, "up", "to", "20kB"]);
     assert_eq!(told["bytes_max"], 20_000);

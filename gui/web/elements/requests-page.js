@@ -50,9 +50,9 @@ export class RequestsPage extends LivePage {
       "li",
       { class: "card stack" },
       h("h2", {}, held.name),
-      h("p", {}, `wants to keep ${size(held.bytes)} more on your machine, in ${plural(held.changes, "change")}.`),
-      // Whose space it is for, if it is not the own one.
-      held.says.endsWith("for your space") ? "" : h("p", { class: "soft small" }, held.says),
+      h("p", {}, wants(held)),
+      // Whose space it is for, if it is not the own one, and files that changes name.
+      held.says.endsWith("for your space") && !held.files ? "" : h("p", { class: "soft small" }, held.says),
       h(
         "div",
         { class: "buttons" },
@@ -62,6 +62,15 @@ export class RequestsPage extends LivePage {
       ),
     );
   }
+}
+
+/** What somebody wants to keep here. @param {Held} held */
+function wants(held) {
+  // What is no change of a space yet is the file itself.
+  const is_file = held.files > 0 && held.space === null;
+  const bytes = is_file ? held.file_bytes : held.bytes;
+  const where = is_file ? plural(held.files, "file") : plural(held.changes, "change");
+  return `wants to keep ${size(bytes)} more on your machine, in ${where}.`;
 }
 
 customElements.define("requests-page", RequestsPage);

@@ -33,6 +33,9 @@ pub(crate) fn is_file(head: &http::request::Parts) -> bool {
 pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> {
     let mut check = ask.who.body_check();
     let mut body = BodyReader::new(body);
+    if let Some(len) = body.announced().filter(|len| *len > INLINE_BYTES_MAX as u64) {
+        crate::route::ask_room(&ask.peer, &ask.who, len)?;
+    }
     let mut first = BytesMut::new();
     while first.len() <= INLINE_BYTES_MAX {
         let Some(bytes) = body.next().await? else {
@@ -51,13 +54,22 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
     if announced.is_some_and(|announced| announced > max) {
         return Err(save_problem(&SaveError::TooLarge { max }));
     }
+    // Whoever does not say how much it is brings no more than there is room for.
+    let room = ask.who.payer().map_or(u64::MAX, |payer| ask.peer.ledger().room(&payer));
     let writer = beside(move || {
         let mut writer = blobs.writer()?;
         announced.map_or(Ok(()), |len| writer.expect(len))?;
         Ok(writer)
     });
     let writer = writer.await?.map_err(|error| save_problem(&error))?;
-    let writer = pour(writer, first, &mut body, &mut check, max, &Notify::new()).await.map_err(|(_, problem)| problem)?;
+    let writer = match pour(writer, first, &mut body, &mut check, max.min(room), &Notify::new()).await {
+        Ok(writer) => writer,
+        Err((_, problem)) if room < max && problem.status == StatusCode::PAYLOAD_TOO_LARGE => {
+            crate::route::ask_room(&ask.peer, &ask.who, room.saturating_add(1))?;
+            return Err(problem);
+        }
+        Err((_, problem)) => return Err(problem),
+    };
     check.finish()?;
     let blob = beside(move || writer.finish()).await?.map_err(|error| save_problem(&error))?;
     refer(ask, blob, mime).await
@@ -121,7 +133,7 @@ pub(super) async fn pour(
 
 /// Writes the value that names a blob. The blob is kept until that is on disk.
 pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease), mime: Mime) -> Result<Response<Body>, Problem> {
-    crate::route::charge(&ask.peer, &ask.who, len)?;
+    crate::route::charge_file(&ask.peer, &ask.who, len)?;
     let value = Value::Blob { hash: *hash.as_bytes(), len, mime };
     let action = if ask.head.method == Method::POST {
         let Json::Object(members) = timebus_store::tree::value_json(&value, &ask.space.key) else {

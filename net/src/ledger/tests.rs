@@ -1,12 +1,11 @@
 use timebus_identity::SecretKey;
-use timebus_store::change::{Body, Header, OVERHEAD_BYTES};
+use timebus_store::change::{Header, OVERHEAD_BYTES};
 use timebus_store::engine::{Engine, MemoryHome};
 use timebus_store::grant::{Actions, Grant, Scope, ScopeSegment, Timelines};
 use timebus_store::ids::{GrantId, TimelineId};
-use timebus_store::op::{Op, PathStep};
+use timebus_store::op::PathStep;
 use timebus_store::path::Path as Place;
 use timebus_store::store::Config;
-use timebus_store::value::Value;
 use timebus_store::writer::Statement;
 
 use super::*;
@@ -178,6 +177,21 @@ fn an_app_has_a_budget_of_its_own_and_a_larger_one_when_the_owner_says_so() {
 }
 
 #[test]
+fn a_file_is_asked_for_before_it_comes_and_counted_when_it_is_here() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let ledger = Ledger::open(&folder.path().join("limits.json"));
+    let chirp = Payer::App("chirp".to_owned());
+    assert_eq!((ledger.charge_file(&chirp, 1000, false, 1), ledger.room(&chirp)), (Ok(()), APP_BYTES), "asking takes no room");
+    assert_eq!((ledger.charge_file(&chirp, 1000, true, 1), ledger.room(&chirp)), (Ok(()), APP_BYTES - 1000));
+    let id = ledger.charge_file(&chirp, 31_000_000_000, false, 1).expect_err("there is no room");
+    let held = &ledger.held()[&id];
+    assert_eq!((held.files, held.file_bytes, held.bytes), (1, 31_000_000_000, 31_000_001_000));
+    assert!(ledger.allow(&id, Answer::Once).is_some());
+    assert_eq!(ledger.charge_file(&chirp, 31_000_000_000, true, 1), Ok(()));
+    assert!(ledger.charge(&chirp, 1, 1).is_err(), "once is once");
+}
+
+#[test]
 fn an_answer_stays() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = folder.path().join("limits.json");
@@ -192,6 +206,8 @@ fn an_answer_stays() {
         relation: Relation::Stranger,
         changes: 3,
         bytes: 31_000_000_000,
+        files: 0,
+        file_bytes: 0,
         since_ms: 1,
     };
     lock(&ledger.state).settings.held.insert("abc".to_owned(), held.clone());

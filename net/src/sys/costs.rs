@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
 use timebus_identity::PublicKey;
+use timebus_store::ids::TimelineId;
 
 use crate::ledger::{Answer, Cost, Held, Payer, Relation};
 use crate::peer::Peer;
@@ -33,19 +34,29 @@ fn describe(peer: &Peer, people: &People, id: &str, held: &Held) -> Serde {
         Some(Payer::App(alias)) => format!("the app {alias}"),
         None => held.who.clone(),
     };
-    let space = peer
-        .store()
-        .spaces()
-        .into_iter()
-        .map(|space| space.key)
-        .find(|space| ["main", "auth"].iter().any(|name| timebus_store::ids::TimelineId::named(space, name).to_string() == held.timeline));
+    let has = |space: &PublicKey| {
+        let auth = TimelineId::named(space, "auth");
+        let values = peer.store().timelines_of(space).into_iter().map(|(timeline, _)| timeline);
+        values.chain([auth]).any(|timeline| timeline.to_string() == held.timeline)
+    };
+    let space = peer.store().spaces().into_iter().map(|space| space.key).find(has);
     let place = match space {
         Some(space) if space == peer.space() => "your space".to_owned(),
         Some(space) => format!("the space of {}", people.name(&space)),
         None if held.relation == Relation::App => "what it keeps for you".to_owned(),
         None => "your space, by HTTP".to_owned(),
     };
-    let says = format!("{who}: {} in {}, for {place}", size(held.bytes), counted(usize::try_from(held.changes).unwrap_or(usize::MAX), "change"));
+    let count = |count: u64, thing| counted(usize::try_from(count).unwrap_or(usize::MAX), thing);
+    let what = match (held.files, space) {
+        (0, _) => format!("{} in {}", size(held.bytes), count(held.changes, "change")),
+        // What is brought by HTTP is the file itself.
+        (files, None) => format!("{} in {}", size(held.file_bytes), count(files, "file")),
+        (files, Some(_)) => {
+            let names = if held.changes == 1 { "which names" } else { "which name" };
+            format!("{} in {}, {names} {} of {}", size(held.bytes), count(held.changes, "change"), count(files, "file"), size(held.file_bytes))
+        }
+    };
+    let says = format!("{who}: {what}, for {place}");
     let mut value = serde_json::to_value(held).unwrap_or_default();
     value["id"] = id.into();
     value["name"] = who.into();
