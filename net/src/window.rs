@@ -30,6 +30,11 @@ const SHIFT_MAX: usize = 64;
 /// Members that one search looks at, some 100 ms of work; the next page goes on behind them.
 const SEARCHED_MAX: usize = 10_000;
 
+/// Members of a value, one after the other.
+type Members<'a> = Box<dyn Iterator<Item = Result<(Box<str>, Tree), StorageError>> + 'a>;
+/// The members of a page, and the name of the last of them if there are more.
+type Found = (Vec<(String, Json)>, Option<String>);
+
 /// What to show of a value.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Window {
@@ -107,7 +112,7 @@ impl Window {
                 Ok((name.into(), json))
             }))?
         } else {
-            let members: Box<dyn Iterator<Item = Result<(Box<str>, Tree), StorageError>>> = if self.is_last {
+            let members: Members<'_> = if self.is_last {
                 Box::new(members_before(rows, at.main(), path, self.before.as_deref()))
             } else {
                 Box::new(members_after(rows, at.main(), path, self.after.as_deref()))
@@ -156,7 +161,7 @@ impl Window {
     }
 
     /// The members of a page out of all on one side of it, nearest first, and the name of the last of them if there are more.
-    fn page<E>(&self, members: impl Iterator<Item = Result<(String, Option<Json>), E>>) -> Result<(Vec<(String, Json)>, Option<String>), E> {
+    fn page<E>(&self, members: impl Iterator<Item = Result<(String, Option<Json>), E>>) -> Result<Found, E> {
         let wanted = self.wanted();
         let mut shown = Vec::new();
         let mut last = None;
