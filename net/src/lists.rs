@@ -185,3 +185,59 @@ pub(crate) fn follow(store: &Store, network: &Network) {
         }
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::SecretKey;
+    use timebus_store::change::Change;
+    use timebus_store::store::{Config, lock_home};
+    use timebus_store::writer::verify_all;
+
+    use super::*;
+
+    fn open(home: &std::path::Path) -> Store {
+        Store::open(home, lock_home(home).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("a new store")
+    }
+
+    fn key(number: u8) -> PublicKey {
+        SecretKey::from_seed([number; 32]).public()
+    }
+
+    /// Two devices that do not know of each other mount a timeline each, and one of them shows.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn lists_that_were_begun_apart_are_one() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let store = open(home.path());
+        for number in [1, 2] {
+            let mount = Op::Mount { path: vec![PathStep::Name("lists".into())], mode: timebus_store::auth::mounts::MODE_DAG, params: Box::default() };
+            store.state(Statement::Ops(vec![mount]), 1).await.expect("mounted");
+            set(&store, List::Muted, &key(number), true).await.expect("set");
+        }
+        let path = List::Muted.path().expect("a path");
+        assert_eq!(store.at_all(store.own(), &path).len(), 2);
+        assert_eq!(store.tree(&store.snapshot(), store.at(store.own(), &path), &path).expect("read").names.len(), 1, "one shows");
+        assert_eq!(read(&store, List::Muted).expect("read"), Some([key(1), key(2)].into()));
+        assert!(has(&store, List::Muted, &key(1)).expect("read") && !has(&store, List::Blocked, &key(1)).expect("read"));
+        set(&store, List::Muted, &key(1), false).await.expect("set");
+        assert_eq!(read(&store, List::Muted).expect("read"), Some([key(2)].into()));
+        set(&store, List::Muted, &key(2), false).await.expect("set");
+        assert_eq!(read(&store, List::Muted).expect("read"), Some(BTreeSet::new()), "an emptied list is one");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_blocked_is_so_with_each_of_his_devices() {
+        let homes = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let (alice, bob) = (open(homes[0].path()), open(homes[1].path()));
+        let rows = bob.snapshot();
+        let records =
+            bob.changes(&rows, bob.own().auth(), 0).map(|change| bob.record(&rows, bob.own().auth(), change.expect("read").0).expect("read"));
+        let changes = verify_all(records.map(|record| Change::decode(&record).expect("a change")).collect()).expect("signed");
+        alice.offer(changes).await.expect("taken");
+        let (space, device) = (bob.space(), bob.device());
+        assert!(!is_blocked(&alice, &space) && !is_blocked(&alice, &device));
+        set(&alice, List::Blocked, &space, true).await.expect("set");
+        assert!(is_blocked(&alice, &space) && is_blocked(&alice, &device) && !is_blocked(&alice, &key(1)));
+        set(&alice, List::Blocked, &space, false).await.expect("set");
+        assert!(!is_blocked(&alice, &space) && !is_blocked(&alice, &device));
+    }
+}
