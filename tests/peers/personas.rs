@@ -108,6 +108,10 @@ fn a_persona_is_a_peer_of_its_own_for_its_owner_and_nobody_for_others() {
         assert_eq!((a.status, a.text()), (b.status, b.text()), "{there}");
         assert!(!(200..300).contains(&a.status));
     }
+    // Not even what work gives to everybody is had by that name here, where it would say whose work is.
+    assert_eq!(as_work(alice.home(), &["grant", "/notes", "anyone", "--can", "read"]).code, 0);
+    let (there, nowhere) = (stranger("/@work/notes/a"), stranger("/@play/notes/a"));
+    assert_eq!((there.status, there.text()), (nowhere.status, nowhere.text()));
     for path in [format!("/@{id}/.drop"), "/@work/.sys/status".to_owned()] {
         assert!(matches!(stranger(&path).status, 401 | 403 | 404), "{path}");
     }
