@@ -70,7 +70,12 @@ fn read_with<T>(store: &Store, list: List, of: impl Fn(&Tree) -> T) -> Result<Op
     let mut was_written = false;
     for at in store.at_all(store.own(), &path) {
         let tree = store.tree(&rows, at, &path)?;
-        found.extend(tree.names.iter().take(ENTRIES_MAX).filter_map(|(name, entry)| Some((name.parse::<PublicKey>().ok()?, of(entry)))));
+        for (name, entry) in tree.names.iter().take(ENTRIES_MAX) {
+            // What is written goes where the list shows, so what is said there is the latest.
+            if let Ok(who) = name.parse::<PublicKey>() {
+                found.entry(who).or_insert_with(|| of(entry));
+            }
+        }
         was_written |= !found.is_empty() || !store.version(&rows, at, &path)?.is_empty();
     }
     Ok(was_written.then_some(found))

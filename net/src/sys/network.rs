@@ -313,7 +313,10 @@ pub(crate) async fn check_petname(peer: &Peer, space: PublicKey, name: &str) -> 
 }
 
 pub(crate) async fn name_space(peer: &Peer, space: PublicKey, name: String) -> Result<(), Problem> {
-    check_petname(peer, space, &name).await?;
+    // No name takes the one that there is away.
+    if !name.is_empty() {
+        check_petname(peer, space, &name).await?;
+    }
     network(peer)?.wish(Event::Petname { space, name }).await.map_err(stopped)
 }
 
