@@ -98,14 +98,17 @@ pub(crate) fn share(store: &Store, network: &Network) {
 async fn even_out(store: &Store, asker: &Asker, last: &Last) -> Result<Option<Last>, WriteError> {
     let Some(book) = asker.ask(|node| node.book().clone()).await else { return Ok(None) };
     let mut list = super::read_with(store, List::Followed, name_of)?.unwrap_or_default();
+    let mut node = known(&book);
+    // A device that joined follows the owner's space in its book, which is nobody's choice.
     list.remove(&store.space());
+    node.remove(&store.space());
     // A name that means somebody else here already stays his.
     for (space, name) in &mut list {
         if name.as_ref().is_some_and(|name| book.named(name).is_some_and(|other| other != *space)) {
             *name = book.petnames.get(space).cloned();
         }
     }
-    let mut now = Last { list, node: known(&book) };
+    let mut now = Last { list, node };
     let lacks = compare(&now.list, &now.node, last);
     for (space, wanted) in lacks.node {
         match wanted {
