@@ -368,18 +368,27 @@ fn what_nobody_else_has_goes_first_but_nobody_waits_for_ever() {
     assert_eq!((choices(&order[2..10]), choices(&order[2..22])), (6, 15), "{order:?}");
 }
 
-/// An exchange that has a blob of 64 pieces, and is asked for it over these links.
-fn asked_by(links: impl Iterator<Item = u64>) -> (Exchange, impl Fn(u64, u64, u32) -> Input, impl Fn(u64, u32) -> Input) {
+/// A blob of 64 pieces.
+const HASH: BlobHash = BlobHash::from_bytes([9; 32]);
+const LEN: u64 = 64 * 128 * 1024;
+
+/// An exchange that has it, and is asked for it over these links.
+fn asked_by(links: impl Iterator<Item = u64>) -> Exchange {
     let mut exchange = Exchange::new(1);
-    let (hash, len) = (BlobHash::from_bytes([9; 32]), 64 * 128 * 1024);
     for link in links {
-        let have = BlobFrame::Have { space: SPACE, hash, len, asks: true, pieces: vec![] };
+        let have = BlobFrame::Have { space: SPACE, hash: HASH, len: LEN, asks: true, pieces: vec![] };
         let Some(Output::Look(look)) = exchange.handle(0, Input::Frame(link, have)).into_iter().next() else { panic!("it looks") };
         exchange.handle(0, Input::Found { look, have: Some(Pieces::all(64)) });
     }
-    let want = move |link, id, piece| Input::Frame(link, BlobFrame::Want { hash, id, any_of: vec![(piece, piece + 1)] });
-    let has = move |link, piece| Input::Frame(link, BlobFrame::Have { space: SPACE, hash, len, asks: false, pieces: vec![(piece, piece + 1)] });
-    (exchange, want, has)
+    exchange
+}
+
+fn want(link: u64, id: u64, piece: u32) -> Input {
+    Input::Frame(link, BlobFrame::Want { hash: HASH, id, any_of: vec![(piece, piece + 1)] })
+}
+
+fn has(link: u64, piece: u32) -> Input {
+    Input::Frame(link, BlobFrame::Have { space: SPACE, hash: HASH, len: LEN, asks: false, pieces: vec![(piece, piece + 1)] })
 }
 
 fn refusals(outputs: &[Output], why: Not) -> Vec<(u64, u64)> {
@@ -392,7 +401,7 @@ fn refusals(outputs: &[Output], why: Not) -> Vec<(u64, u64)> {
 
 #[test]
 fn who_would_wait_long_is_sent_elsewhere_and_who_is_alone_waits() {
-    let (mut exchange, want, has) = asked_by(1..=20);
+    let mut exchange = asked_by(1..=20);
     // A reader that is alone gets all it asks for, one after the other.
     let mut outputs: Vec<Output> = (0..64).flat_map(|piece| exchange.handle(0, want(1, u64::from(piece), piece))).collect();
     assert!(refusals(&outputs, Not::Busy).is_empty());
@@ -403,14 +412,14 @@ fn who_would_wait_long_is_sent_elsewhere_and_who_is_alone_waits() {
     }
     assert_eq!(loaded, 64);
     // Of twenty that ask at once a few wait, each for its share, and nobody twice.
-    let (mut exchange, want, _) = asked_by(1..=20);
+    let mut exchange = asked_by(1..=20);
     let outputs: Vec<Output> = (0..60).flat_map(|at| exchange.handle(0, want(at % 20 + 1, at / 20, 7))).collect();
     let refused = refusals(&outputs, Not::Busy);
     let served: Vec<u64> = (1..=20).filter(|link| refused.iter().filter(|(refused, _)| refused == link).count() < 3).collect();
     assert!((2..=5).contains(&served.len()) && refused.len() >= 54, "{served:?}, {} refused", refused.len());
     assert!(refusals(&exchange.handle(0, want(20, 99, 8)), Not::Busy).is_empty(), "what nobody else has is waited for");
     // Who asks for much does not keep out who comes later.
-    let (mut exchange, want, _) = asked_by(1..=2);
+    let mut exchange = asked_by(1..=2);
     (0..64).for_each(|piece| drop(exchange.handle(0, want(1, u64::from(piece), piece))));
     assert!(refusals(&exchange.handle(0, want(2, 0, 0)), Not::Busy).is_empty());
     assert_eq!(refusals(&exchange.handle(0, want(1, 64, 0)), Not::Busy), [(1, 64)], "now it has its share and more");
@@ -418,7 +427,7 @@ fn who_would_wait_long_is_sent_elsewhere_and_who_is_alone_waits() {
 
 #[test]
 fn what_a_reader_got_elsewhere_is_not_sent_to_it_any_more() {
-    let (mut exchange, want, has) = asked_by(1..=2);
+    let mut exchange = asked_by(1..=2);
     let mut outputs: Vec<Output> = (0..4).flat_map(|piece| exchange.handle(0, want(1, u64::from(piece) + 10, piece))).collect();
     outputs.extend(exchange.handle(1, has(1, 3)));
     assert_eq!(refusals(&outputs, Not::Elsewhere), [(1, 13)], "it waited behind the others");
@@ -440,7 +449,7 @@ fn who_got_a_piece_tells_the_others_whom_it_was_asked_of() {
         outputs.into_iter().filter_map(want).collect()
     };
     let have = |link| Input::Frame(link, BlobFrame::Have { space: SPACE, hash, len, asks: false, pieces: vec![(0, 1)] });
-    exchange.handle(0, Input::Reads(hash, vec![0..1], true));
+    exchange.handle(0, Input::Reads(hash, std::iter::once(0..1).collect(), true));
     let first = wants(exchange.handle(0, have(1)));
     assert_eq!(first.len(), 1);
     assert!(wants(exchange.handle(1, have(2))).is_empty(), "it comes from the first");

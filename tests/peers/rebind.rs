@@ -119,6 +119,16 @@ fn one_word_moves_a_name_and_all_that_hangs_on_it_and_another_moves_it_back() {
         assert!(alice.value("/.sys/lists")["muted"].to_string().contains(&id(&new)));
     };
     check();
+    // Also once her other devices are told.
+    poll("the list has it", || {
+        let listed = alice.value("/lists/followed");
+        (listed[id(&new)]["name"] == "bob" && listed.get(&old).is_none()).then_some(())
+    });
+    let spaces = alice.value("/.sys/spaces")["spaces"].clone();
+    assert!(!spaces.as_array().expect("spaces").iter().any(|space| space["space"] == old && space["is_followed"] == true), "{spaces}");
+    let told = space(&alice, "bob")["rebind"]["says"][0].to_string();
+    assert!(told.contains("bob was the key that you call bob (before) now"), "{told}");
+    check();
     // What the old key shared stays.
     assert_eq!(run(alice.home(), &["get", "@bob (before)/notes"]).out.trim(), "\"by bob\"");
     let told = said(&alice, &old);

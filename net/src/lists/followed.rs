@@ -45,18 +45,25 @@ struct Lacks {
 }
 
 /// Compares what the list and the node say, with what each said last.
-fn compare(list: &Followed, node: &Followed, last: &Last) -> Lacks {
+fn compare(list: &Followed, node: &Followed, last: &Last, is_taken: impl Fn(&PublicKey, &str) -> bool) -> Lacks {
     let mut lacks = Lacks::default();
     let keys: BTreeSet<&PublicKey> = list.keys().chain(node.keys()).collect();
     for key in keys {
         let (listed, known) = (list.get(key), node.get(key));
-        let is_of_node = known != last.node.get(key) && listed == last.list.get(key);
-        if listed != known {
-            match is_of_node {
-                true => lacks.list.push((*key, known.cloned())),
-                // Also when it was told and is not known yet.
-                false => lacks.node.push((*key, listed.cloned())),
-            }
+        if listed == known {
+            continue;
+        }
+        // A name that means somebody else here stays his, and whoever is listed under it has here what name he has.
+        let name = listed.and_then(Option::as_deref);
+        let is_masked = name.is_some_and(|name| is_taken(key, name));
+        let has_no_name = is_masked && known == Some(&None);
+        if known != last.node.get(key) && listed == last.list.get(key) && !has_no_name {
+            lacks.list.push((*key, known.cloned()));
+        } else if is_masked && known.is_none() {
+            lacks.node.push((*key, Some(None)));
+        } else if !is_masked {
+            // Also when it was told and is not known yet.
+            lacks.node.push((*key, listed.cloned()));
         }
     }
     lacks
@@ -102,14 +109,9 @@ async fn even_out(store: &Store, asker: &Asker, last: &Last) -> Result<Option<La
     // A device that joined follows the owner's space in its book, which is nobody's choice.
     list.remove(&store.space());
     node.remove(&store.space());
-    // A name that means somebody else here already stays his.
-    for (space, name) in &mut list {
-        if name.as_ref().is_some_and(|name| book.named(name).is_some_and(|other| other != *space)) {
-            *name = book.petnames.get(space).cloned();
-        }
-    }
     let mut now = Last { list, node };
-    let lacks = compare(&now.list, &now.node, last);
+    let is_taken = |space: &PublicKey, name: &str| book.named(name).is_some_and(|other| other != *space);
+    let lacks = compare(&now.list, &now.node, last, is_taken);
     for (space, wanted) in lacks.node {
         match wanted {
             None => asker.tell(Event::Unfollow { space }),
@@ -192,7 +194,7 @@ mod tests {
         ] {
             let last = Last { list: followed(list_before), node: followed(node_before) };
             let (mut list_now, mut node_now) = (followed(list), followed(node));
-            let lacks = compare(&list_now, &node_now, &last);
+            let lacks = compare(&list_now, &node_now, &last, |_, _| false);
             for (to, what) in [(&mut list_now, lacks.list), (&mut node_now, lacks.node)] {
                 for (space, wanted) in what {
                     match wanted {
@@ -203,5 +205,35 @@ mod tests {
             }
             assert_eq!((&list_now, &node_now), (&followed(both), &followed(both)), "{list} and {node}, before {list_before} and {node_before}");
         }
+    }
+
+    /// Somebody has a new key, and his name goes there: "bob" means another one than in the list until all have heard.
+    #[test]
+    fn a_name_that_goes_to_somebody_else_goes_there_on_all_devices() {
+        let taken_by = |text: &str| {
+            let node = followed(text);
+            move |space: &PublicKey, name: &str| node.iter().any(|(other, known)| other != space && known.as_deref() == Some(name))
+        };
+        let last = Last { list: followed("o:bob"), node: followed("o:bob") };
+        // Where it was said: the old one was renamed, and is not followed any more a moment later.
+        let renamed = "o:before n:bob";
+        let lacks = compare(&followed("o:bob"), &followed(renamed), &last, taken_by(renamed));
+        assert_eq!(lacks.list.into_iter().collect::<BTreeMap<_, _>>(), followed(renamed).into_iter().map(|(who, name)| (who, Some(name))).collect());
+        assert_eq!(lacks.node, []);
+        let (old, new) = (*followed("o").keys().next().expect("one"), *followed("n").keys().next().expect("one"));
+        let lacks = compare(&followed("o:bob"), &followed("n:bob"), &last, taken_by("n:bob"));
+        assert_eq!(lacks.list.into_iter().collect::<BTreeMap<_, _>>(), BTreeMap::from([(old, None), (new, Some(Some("bob".to_owned())))]));
+        // On another device, which hears of the new one first.
+        let heard = compare(&followed("o:bob n:bob"), &followed("o:bob"), &last, taken_by("o:bob"));
+        assert_eq!((heard.list, heard.node), (vec![], vec![(new, Some(None))]));
+        let last = Last { list: followed("o:bob n:bob"), node: followed("o:bob") };
+        let heard = compare(&followed("o:bob n:bob"), &followed("o:bob n"), &last, taken_by("o:bob"));
+        assert_eq!(heard, Lacks::default(), "it has no name before the other has lost it");
+        let last = Last { list: followed("o:bob n:bob"), node: followed("o:bob n") };
+        let heard = compare(&followed("o:before n:bob"), &followed("o:bob n"), &last, taken_by("o:bob n"));
+        assert_eq!((heard.list, heard.node), (vec![], vec![(old, Some(Some("before".to_owned())))]));
+        let last = Last { list: followed("o:before n:bob"), node: followed("o:bob n") };
+        let heard = compare(&followed("o:before n:bob"), &followed("o:before n"), &last, taken_by("o:before n"));
+        assert_eq!((heard.list, heard.node), (vec![], vec![(new, Some(Some("bob".to_owned())))]));
     }
 }

@@ -177,7 +177,8 @@ fn check_addresses(addresses: &[String]) -> Result<(), Problem> {
 
 async fn spaces(peer: &Peer) -> Result<Serde, Problem> {
     let spaces = network(peer)?.ask(crate::node::Node::spaces).await.map_err(stopped)?;
-    let mut rebound = super::rebind::all(peer).await?;
+    let listed = spaces.iter().filter_map(|status| status.space.parse().ok()).collect();
+    let mut rebound = super::rebind::of_listed(peer, &listed).await?;
     let spaces: Vec<Serde> = spaces
         .into_iter()
         .map(|status| {

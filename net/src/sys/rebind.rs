@@ -264,6 +264,21 @@ pub(crate) async fn all(peer: &Peer) -> Result<BTreeMap<PublicKey, Serde>, Probl
     Ok(known.into_iter().filter_map(|space| Some((space, describe(&people, &vouched, &moves, &space)?))).collect())
 }
 
+/// The same for a list of spaces. Whoever is not in it any more since his name moved is told of where the name went.
+pub(crate) async fn of_listed(peer: &Peer, listed: &BTreeSet<PublicKey>) -> Result<BTreeMap<PublicKey, Serde>, Problem> {
+    let (mut told, gone): (BTreeMap<_, _>, BTreeMap<_, _>) = all(peer).await?.into_iter().partition(|(space, _)| listed.contains(space));
+    for mut one in gone.into_values() {
+        let moved = one["moved"].clone();
+        let Some(to) = moved["to"].as_str().and_then(|to| to.parse::<PublicKey>().ok()) else { continue };
+        let day = crate::words::day(moved["at_ms"].as_u64().unwrap_or_default());
+        let (name, old) = (moved["name"].as_str().unwrap_or_default(), one["name"].as_str().unwrap_or_default());
+        one["says"] = json!([format!("until {day} {name} was the key that you call {old} now")]);
+        (one["now"], one["disputed"]) = (Serde::Null, false.into());
+        told.entry(to).or_insert(one);
+    }
+    Ok(told)
+}
+
 async fn list(peer: &Peer) -> Result<Serde, Problem> {
     let people = People::now(peer).await;
     let own = statements(peer, &peer.space()).map_err(|error| storage_problem(&error))?;
