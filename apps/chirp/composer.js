@@ -153,6 +153,7 @@ export function composer(model, { reply, quote, done, is_open = false }) {
     h(
       "div",
       { class: "content" },
+      reply && is_open ? embedded(model, reply.pointer) : null,
       area,
       people,
       shown,

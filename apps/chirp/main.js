@@ -5,7 +5,7 @@ import { h, icon, plural } from "/dom.js";
 import { Model } from "/model.js";
 import { composer } from "/composer.js";
 import { avatar, profileHref } from "/post.js";
-import { home, notifications, people, personRow, profile, search, thread } from "/pages.js";
+import { home, inviteLink, notifications, people, personRow, profile, search, thread } from "/pages.js";
 
 const app = /** @type {HTMLElement} */ (document.getElementById("app"));
 
@@ -113,7 +113,10 @@ async function start() {
         h("h2", {}, "People you know"),
         ...(known.length > 0
           ? known.map((key) => personRow(model, key))
-          : [h("p", { class: "quiet" }, "Nobody yet. Whoever takes your invite, or gives you one, is here.")]),
+          : [
+              h("p", { class: "quiet" }, "Nobody yet. Whoever takes your invite, or gives you one, is here."),
+              ...inviteLink(model),
+            ]),
       );
     }
   };

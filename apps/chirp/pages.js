@@ -549,6 +549,12 @@ export function search(model, compose, words) {
   };
 }
 
+/** Leads to where a link for a friend is made. @param {Model} model */
+export function inviteLink(model) {
+  const href = model.bus.invite_url;
+  return href ? [h("a", { class: "invite", href, target: "_blank", rel: "noreferrer" }, "Invite a friend")] : [];
+}
+
 /** @param {Model} model @param {string} key */
 export function personRow(model, key) {
   return h(
@@ -592,7 +598,7 @@ export function people(model) {
     list.replaceChildren(...keys.map((key) => personRow(model, key)));
     note.textContent =
       keys.length === 0
-        ? "You know nobody yet. Give a friend a link: on your peer's pages, “Invite someone”, or `timebus app share chirp` in a terminal."
+        ? "You know nobody yet. Give a friend a link that brings Chirp along."
         : "These are the people whose spaces are on your peer. Who gives you an invite link is added here.";
   };
   return {
@@ -603,6 +609,7 @@ export function people(model) {
       h("form", { class: "search", onsubmit: add }, icon("person"), field, h("button", {}, "Follow")),
       list,
       note,
+      h("p", { class: "middle" }, ...inviteLink(model)),
     ),
     update,
   };

@@ -29,6 +29,16 @@ export function takeInvite() {
 }
 
 /**
+ * The invite of a link of either kind, as somebody pasted it.
+ * @param {string} text
+ * @returns {string | null}
+ */
+export function payloadOf(text) {
+  const payload = /^(?:timebus:\/\/join\/|https?:\/\/[^/#]+\/\.join#)?([A-Za-z0-9_-]{40,4000})$/.exec(text.replace(/\s/g, ""))?.[1];
+  return payload && glance(payload) ? payload : null;
+}
+
+/**
  * @param {string} payload
  * @returns {Glance | null} null for what is no invite
  */

@@ -64,6 +64,14 @@ export class Bus {
     this.app = wire.about;
   }
 
+  /**
+   * Where the owner makes a link for a friend that brings this app along, for an `<a href>`; null for the app of a persona,
+   * which is shared from a terminal.
+   */
+  get invite_url() {
+    return this.app.pages && `${this.app.pages}.sys/invites#app=${this.app.alias}`;
+  }
+
   /** Whether changes are heard at once. @returns {Liveness} */
   get liveness() {
     return this.#wire.liveness;

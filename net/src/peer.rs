@@ -312,6 +312,13 @@ impl Peer {
         }
     }
 
+    /// Where the owner's pages are; none for a persona, which has no pages of its own.
+    pub(crate) fn pages_url(&self) -> Option<String> {
+        let addresses = self.0.addresses.read().unwrap_or_else(PoisonError::into_inner);
+        let port = addresses.first().map_or(80, SocketAddr::port);
+        self.front().is_none().then(|| if port == 80 { "http://localhost/".to_owned() } else { format!("http://localhost:{port}/") })
+    }
+
     /// The port that an app has for itself; opened if there is none yet.
     pub(crate) async fn app_port(&self, app: &App) -> std::io::Result<u16> {
         let alias = &app.record.alias;

@@ -141,6 +141,11 @@ fn the_peers_own_pages_lead_from_nothing_to_a_friend() {
 }
 
 #[test]
+fn a_name_is_given_to_a_new_key_and_taken_back() {
+    script("rebind.mjs", &[&Peer::start(), &Peer::start(), &Peer::start(), &Peer::start()]);
+}
+
+#[test]
 fn every_page_fits_and_can_be_used_by_everybody() {
     script("pages.mjs", &[&Peer::start(), &Peer::start()]);
 }

@@ -39,12 +39,19 @@ fn two_people_see_each_others_changes_as_they_are_made() {
 #[test]
 fn nothing_is_taken_without_a_yes_and_the_card_says_what_it_is() {
     let (alice, bob) = (Peer::start(), Peer::start());
+    // Whoever is invited knows her by her name.
+    alice.put("/profile/name", &json!("Alice Adams"));
     let link = invite(&alice, &["--to", "/wall", "--can", "write", "--quota", "50MB", "--hello", "come in"]);
     let asked = run(bob.home(), &["join", &link]);
     assert_eq!(asked.code, 2, "{asked:?}");
-    for part in
-        ["may read all of this space", "write at and below /wall, up to 50", "come in", "--yes", &alice.ready["id"].to_string().replace('"', "")]
-    {
+    for part in [
+        "Alice Adams",
+        "may read all of this space",
+        "write at and below /wall, up to 50",
+        "come in",
+        "--yes",
+        &alice.ready["id"].to_string().replace('"', ""),
+    ] {
         assert!(asked.err.contains(part), "{part} is missing in {}", asked.err);
     }
     assert!(!asked.err.contains(&link), "the secret is nowhere but in the link");
@@ -57,6 +64,9 @@ fn nothing_is_taken_without_a_yes_and_the_card_says_what_it_is() {
     for wrong in ["timebus://join/abc", "hello", &link[..link.len() - 3]] {
         assert_eq!(run(bob.home(), &["join", wrong, "--yes"]).code, 2, "{wrong}");
     }
+    // She is called so here, in one word, unless he says otherwise.
+    assert_eq!(verb(bob.home(), &["join", &link, "--yes"])["result"], "connected");
+    assert_eq!(space(&bob, "Alice-Adams")["space"], alice.ready["id"]);
 }
 
 #[test]

@@ -31,6 +31,12 @@ await withBrowser(async (browser) => {
   await chirp.getByRole("textbox", { name: "What is happening?" }).waitFor();
   same(new URL(chirp.url()).host, `chirp.localhost:${alice.port}`, "the app's address");
   same(new URL(chirp.url()).hash, "", "the code is gone from the address");
+  // The app leads to where a friend is invited; it cannot make a link itself.
+  const inviting = hers.context.waitForEvent("page");
+  await chirp.getByRole("link", { name: "Invite a friend" }).first().click();
+  const invites = await inviting;
+  await invites.getByRole("checkbox", { name: "Bring chirp along" }).waitFor();
+  await invites.close();
   await chirp.close();
 
   // Sharing it makes a link that brings it along.
@@ -68,12 +74,17 @@ await withBrowser(async (browser) => {
   const b = his.page;
   await signIn(bob, b);
   await b.getByRole("heading", { name: "Start an app" }).waitFor();
-  await b.goto(`http://localhost:${bob.port}/.join#${payload}`);
+  const pasted = b.getByLabel("Did a friend send you a link?");
+  await pasted.fill(`timebus://join/${payload.slice(0, -9)}`);
+  await b.getByRole("button", { name: "See what it says" }).click();
+  await b.getByText("This is no invite link, or not all of it").waitFor();
+  await pasted.fill(` timebus://join/${payload}\n`);
+  await b.getByRole("button", { name: "See what it says" }).click();
   await b.getByRole("button", { name: "Join, and look at the app" }).click();
   await b.getByRole("button", { name: "Install", exact: true }).click();
   await b.getByText("Chirp is installed.").waitFor();
   await shot(b, "gui-joined");
-  await b.getByRole("link", { name: "Open your apps" }).click();
+  await b.getByRole("link", { name: "All your apps" }).click();
   await b.getByText(/published by/).waitFor();
   await b.getByRole("link", { name: "People" }).click();
   await b.getByText("up to date, changes come at once").waitFor();

@@ -209,6 +209,12 @@ export function joinAtHome(payload) {
   return url.href;
 }
 
+/** What an invite says, and the button that takes it. @param {string} payload */
+export const hrefOfInvite = (payload) => `/.join#${payload}`;
+
+/** The app whose page led to that of invites: `/.sys/invites#app=chirp`. */
+export const appOfPage = () => /^#app=([a-z0-9-]{1,63})$/.exec(location.hash)?.[1] ?? null;
+
 /** @param {string} payload */
 export const joinByProgram = (payload) => `timebus://join/${payload}`;
 

@@ -21,7 +21,7 @@ channel?.addEventListener("message", (event) => {
  */
 export function takeLoginCode() {
   const code = /^#login=(.+)$/.exec(location.hash)?.[1] ?? null;
-  if (location.hash) history.replaceState(history.state, "", location.pathname + location.search);
+  if (location.hash.startsWith("#login")) history.replaceState(history.state, "", location.pathname + location.search);
   return code;
 }
 

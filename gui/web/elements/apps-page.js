@@ -1,13 +1,11 @@
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
+import { openApp } from "../open-app.js";
 import { AppCard } from "./app-card.js";
 import { ProblemCard } from "./problem-card.js";
 
 /** @typedef {import("../api/peer.js").App} App */
 /** @typedef {import("../api/peer.js").AppSource} AppSource */
-
-/** Safari does not lead `*.localhost` to this machine. */
-const KNOWS_LOCALHOST_NAMES = !/^((?!chrome|android|crios|fxios).)*safari/i.test(navigator.userAgent);
 
 /** What is installed, and what could be. */
 export class AppsPage extends HTMLElement {
@@ -78,7 +76,9 @@ export class AppsPage extends HTMLElement {
     try {
       const { apps, offered } = (await this.peer?.apps()) ?? { apps: [], offered: [] };
       this.#installed.replaceChildren(...apps.map((app) => this.#tile(app)));
-      this.#offered.replaceChildren(...offered.map((app) => this.#offer(app)));
+      // One that came from a friend is the same to whoever uses it.
+      const lacking = offered.filter(({ name }) => !apps.some((app) => app.name === name && !app.persona));
+      this.#offered.replaceChildren(...lacking.map((app) => this.#offer(app)));
     } catch (error) {
       this.#installed.replaceChildren(
         make(ProblemCard, { problem: Problem.of(error), again: () => void this.#show() }),
@@ -120,7 +120,7 @@ export class AppsPage extends HTMLElement {
         update
           ? h("button", { type: "button", onclick: () => void this.#look(sourceOf(app), app.persona) }, "Another version is there")
           : "",
-        app.persona ? "" : h("button", { type: "button", onclick: () => void this.#share(app) }, "Share"),
+        app.persona ? "" : h("button", { type: "button", onclick: () => this.#share(app) }, "Share"),
         h("button", { type: "button", class: "danger", onclick: () => void this.#remove(app) }, "Remove"),
       ),
       h(
@@ -198,26 +198,13 @@ export class AppsPage extends HTMLElement {
 
   /** @param {string} alias @param {string} [persona] */
   async open(alias, persona) {
-    // A window that is opened later than the click is blocked, so it is opened first.
-    const tab = window.open("about:blank", `timebus-${alias}`);
-    try {
-      const url = await this.peer?.openApp(alias, !KNOWS_LOCALHOST_NAMES, persona);
-      if (tab && url) tab.location.href = url;
-      else if (url) location.href = url;
-    } catch (error) {
-      tab?.close();
-      this.notices?.sayProblem(error);
-    }
+    if (!this.peer) return;
+    await openApp(this.peer, alias, persona).catch((error) => this.notices?.sayProblem(error));
   }
 
   /** @param {App} app */
-  async #share(app) {
-    try {
-      const { name } = (await this.peer?.publishApp(app.alias)) ?? { name: app.name };
-      this.dispatchEvent(new CustomEvent("invite", { bubbles: true, detail: { app: name } }));
-    } catch (error) {
-      this.notices?.sayProblem(error);
-    }
+  #share(app) {
+    this.dispatchEvent(new CustomEvent("invite", { bubbles: true, detail: { app: app.alias } }));
   }
 
   /** @param {App} app */

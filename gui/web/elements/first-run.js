@@ -2,6 +2,7 @@ import { curlLine, curlRead, hrefOfPage } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { parsePath } from "../path.js";
+import { InviteField } from "./invite-field.js";
 import { ProblemCard } from "./problem-card.js";
 
 /** What an empty space shows: three things to begin with. */
@@ -69,6 +70,7 @@ export class FirstRun extends HTMLElement {
           h("p", { class: "soft" }, "A link lets a friend in. You then share live data, with nobody in between."),
         ),
       ),
+      h("div", { class: "card" }, make(InviteField, {})),
       h(
         "div",
         { class: "card" },

@@ -13,7 +13,7 @@ export class InvitesPage extends HTMLElement {
   peer = null;
   /** @type {import("./notice-list.js").NoticeList | null} */
   notices = null;
-  /** An app that the link shall bring along. @type {string | null} */
+  /** The alias of an app that the link shall bring along. @type {string | null} */
   app = null;
   #made = h("div", {});
   #list = h("ul", { class: "rows" });
@@ -49,11 +49,13 @@ export class InvitesPage extends HTMLElement {
       event.preventDefault();
       button.disabled = true;
       try {
+        // Whoever takes the link takes the app from where it is published.
+        const published = this.app && app.checked ? await this.peer?.publishApp(this.app) : null;
         const wish = {
           role: role.value,
           path: role.value === "write" ? path.value : "/",
           paint: paint.value,
-          ...(this.app && app.checked ? { app: this.app } : {}),
+          ...(published ? { app: published.name } : {}),
         };
         const made = await this.peer?.invite(wish);
         if (made) this.#show_made(made);
@@ -113,6 +115,9 @@ export class InvitesPage extends HTMLElement {
         h(
           "p",
           { class: "soft small" },
+          made.http_link
+            ? "It opens in any browser. "
+            : "Your friend pastes it into the pages of a timebus of their own, or types timebus join and the link. ",
           `Works ${made.uses_max === 1 ? "once" : `${made.uses_max} times`}, until ${exactTime(made.expires_ms)}. It is shown now and never again.`,
         ),
       ),

@@ -1,6 +1,7 @@
 import { hrefOf, hrefOfPage, joinAtHome, joinByProgram } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
+import { openApp } from "../open-app.js";
 import { exactTime } from "../words.js";
 import { AppCard } from "./app-card.js";
 import { ProblemCard } from "./problem-card.js";
@@ -145,15 +146,21 @@ export class JoinPage extends HTMLElement {
   /** The app that came with it. @param {import("../api/peer.js").Peer} peer @param {Glance} glance @param {HTMLElement[]} lines */
   async #app(peer, glance, lines) {
     const from = { space: `@${glance.space}/${glance.app}` };
-    const done = h("a", { class: "button main", href: hrefOfPage("apps") }, "Open your apps");
+    const done = h("a", { class: "button", href: hrefOfPage("apps") }, "All your apps");
     try {
       const app = await peer.lookAtApp(from);
       const agree = async () => {
-        await peer.installApp(from, app.version);
+        const { alias } = await peer.installApp(from, app.version);
+        const open = () => void openApp(peer, alias).catch((error) => this.#next.append(make(ProblemCard, { problem: Problem.of(error) })));
         this.#next.replaceChildren(
           ...lines,
           h("p", {}, `${app.title} is installed.`),
-          h("div", { class: "buttons" }, done),
+          h(
+            "div",
+            { class: "buttons" },
+            h("button", { type: "button", class: "main", onclick: open }, `Open ${app.title}`),
+            done,
+          ),
         );
       };
       this.#next.replaceChildren(

@@ -1,6 +1,7 @@
 import { hrefOf, hrefOfPage } from "../api/peer.js";
 import { h, make } from "../dom.js";
 import { CommunityCard } from "./community-card.js";
+import { InviteField } from "./invite-field.js";
 import { ago, size } from "../words.js";
 import { LivePage } from "./live-page.js";
 
@@ -34,6 +35,7 @@ export class PeoplePage extends LivePage {
         "Whoever’s invite you took. What they share is kept on this machine, so it stays readable when they are away.",
       ),
       this.#people,
+      make(InviteField, {}),
       h("h2", {}, "Communities"),
       h(
         "p",
@@ -81,7 +83,7 @@ export class PeoplePage extends LivePage {
       { class: "soft" },
       "Nobody yet. ",
       h("a", { href: hrefOfPage("invites") }, "Invite someone"),
-      ", or open a link that a friend sent you.",
+      ", or take the invite of a friend.",
     );
     this.#people.replaceChildren(...(spaces.length > 0 ? spaces.map((space) => this.#person(space)) : [invite]));
     this.#peers.replaceChildren(

@@ -1,4 +1,4 @@
-import { Peer, login, pageOf, pathOfLink, pathOfPage, hrefOf, hrefOfPage, isJoinPage } from "../api/peer.js";
+import { Peer, appOfPage, login, pageOf, pathOfLink, pathOfPage, hrefOf, hrefOfPage, isJoinPage } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { saveToken, savedToken, takeLoginCode, tokenOfOtherTab } from "../api/session.js";
 import { h, make } from "../dom.js";
@@ -208,7 +208,7 @@ export class TimebusApp extends HTMLElement {
       const pages = {
         apps: () => make(AppsPage, common),
         people: () => make(PeoplePage, common),
-        invites: () => make(InvitesPage, { ...common, app }),
+        invites: () => make(InvitesPage, { ...common, app: app ?? appOfPage() }),
         requests: () => make(RequestsPage, common),
         peer: () => make(PeerPage, { peer: this.#peer }),
       };

@@ -3,7 +3,7 @@
 import { Problem, gone } from "./problem.js";
 
 /** @typedef {string[]} Version */
-/** @typedef {{ alias: string, name: string, version: string, is_dev: boolean, space: string, me: string, my_name: string, given: Given[] }} About */
+/** @typedef {{ alias: string, name: string, version: string, is_dev: boolean, space: string, me: string, my_name: string, pages: string | null, given: Given[] }} About */
 /** @typedef {{ path: string, may: string[], of: "me" | "others", why: string }} Given */
 /** @typedef {"connecting" | "live" | "lost"} Liveness */
 /** @typedef {{ message: any, heard: (event: any) => void, version: Version | null }} Watch */

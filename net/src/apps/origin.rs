@@ -96,6 +96,7 @@ fn about(peer: &Peer, app: &App) -> serde_json::Value {
         "space": app.space.to_string(),
         "me": peer.space().to_string(),
         "my_name": human_name(&peer.space()),
+        "pages": peer.pages_url(),
         "given": app.record.given,
     })
 }

@@ -492,6 +492,11 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         other => bad(other.to_string()),
     })?;
     let name = network.ask(|node| node.name().to_owned()).await.map_err(stopped)?;
+    // Whoever is invited knows the person, and not the three words of the key.
+    let name = match name == human_name(&peer.space()) && space == peer.space() {
+        true => profile_name(peer)?.unwrap_or(name),
+        false => name,
+    };
     let endpoint = network.endpoint();
     let addresses: Vec<String> = endpoint
         .addresses()
@@ -537,6 +542,15 @@ fn qr_rows(text: &str) -> Vec<String> {
     let Ok(code) = qrcode::QrCode::with_error_correction_level(text, qrcode::EcLevel::L) else { return Vec::new() };
     let dark = |color: &qrcode::Color| if *color == qrcode::Color::Dark { '1' } else { '0' };
     code.to_colors().chunks(code.width()).map(|row| row.iter().map(dark).collect()).collect()
+}
+
+/// What the owner's profile says that he is called.
+fn profile_name(peer: &Peer) -> Result<Option<String>, Problem> {
+    let store = peer.store();
+    let path = Path::parse("/profile/name").expect("a path");
+    let value = crate::community::value(store, &store.snapshot(), store.own(), &path).map_err(|error| storage_problem(&error))?;
+    let name = value.as_ref().and_then(Serde::as_str).map(str::trim);
+    Ok(name.filter(|name| crate::community::is_name(name, invite::NAME_BYTES_MAX)).map(str::to_owned))
 }
 
 /// As much of a name as a link carries.
@@ -636,7 +650,8 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     // A community is called by its title, a person by what he calls himself.
     let shown = match invite.role {
         Role::Member => invite.paint.lines().next().unwrap_or_default().to_owned(),
-        _ => invite.name.clone(),
+        // One word, as names behind an `@` are written.
+        _ => invite.name.split_whitespace().collect::<Vec<_>>().join("-"),
     };
     let name = petname.unwrap_or(shown);
     network.allow_relays(&invite.addresses).await.map_err(stopped)?;
