@@ -14,6 +14,7 @@ use crate::change::{Body, Change};
 use crate::grant::Scope;
 use crate::ids::{ChangeId, OpId};
 use crate::keyspace::{Layered, Rows, Table};
+use crate::list::at_hand::Lists;
 use crate::list::{Position, position_key};
 use crate::log::LogReader;
 use crate::node::{Entry, Node, Write, Writes, history_key, history_prefix, list_of_element, node_key, remove, split_history_key, visible_write};
@@ -45,6 +46,8 @@ pub struct Bodies {
     latest: Option<Latest>,
     /// Texts at hand.
     pub(crate) texts: Texts,
+    /// Lists at hand.
+    pub(crate) lists: Lists,
 }
 
 /// What is before the change that was applied last, of those that do not stand on all that had arrived. A long branch
@@ -62,7 +65,7 @@ impl Bodies {
     /// Reads from this log.
     #[must_use]
     pub fn new(log: LogReader) -> Self {
-        Self { log, kept: HashMap::new(), unsynced: Default::default(), latest: None, texts: Texts::default() }
+        Self { log, kept: HashMap::new(), unsynced: Default::default(), latest: None, texts: Texts::default(), lists: Lists::default() }
     }
 
     /// Makes a body known that is not in the log yet.
@@ -86,6 +89,7 @@ impl Bodies {
         self.unsynced = Default::default();
         self.latest = None;
         self.texts.clear();
+        self.lists.clear();
     }
 
     /// Everything before a change that stands on these.
@@ -392,6 +396,7 @@ impl<'a> Fold<'a> {
                 let Some(anchor) = self.check_anchor(own, body, seen, id, &list, *at)? else { return Ok(()) };
                 let position = Position { id, lamport: own.lamport, at: anchor, side: *side, element: id, hidden: false };
                 self.rows.staged.put(Table::Position, position_key(self.t, &list, &id), position.encode());
+                self.bodies.lists.inserted(self.t, &list, &position);
                 self.make_object(own, seen, id, &path, value)?;
                 let write = Write { lamport: own.lamport, a, id, list: Some(list), value: value.clone() };
                 let hidden = right.hides(&path, &own.author);
@@ -412,6 +417,7 @@ impl<'a> Fold<'a> {
                 let Some(anchor) = self.check_anchor(own, body, seen, id, &list, *at)? else { return Ok(()) };
                 let position = Position { id, lamport: own.lamport, at: anchor, side: *side, element, hidden };
                 self.rows.staged.put(Table::Position, position_key(self.t, &list, &id), position.encode());
+                self.bodies.lists.inserted(self.t, &list, &position);
                 let t_key = node_key(self.t, &path.key());
                 let entry = Entry { writes: false, list: None, preds: Vec::new(), hidden };
                 self.rows.staged.put(Table::History, history_key(&t_key, a, id.index), entry.encode());

@@ -13,6 +13,8 @@ use crate::node::{decode_op_id, encode_op_id};
 use crate::op::Side;
 use crate::store::StorageError;
 
+pub(crate) mod at_hand;
+
 /// One position, made by an insertion or a move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Position {
@@ -217,6 +219,12 @@ impl Order {
             .filter(|position| position.element == *element && !position.hidden)
             .max_by_key(|position| (position.lamport, position.id))
             .map(|position| position.id)
+    }
+
+    /// The last position, which may be one that shows nothing.
+    #[must_use]
+    pub fn last(&self) -> Option<OpId> {
+        self.positions.last().map(|position| position.id)
     }
 
     /// For whoever had seen only some of the positions: an element is where the last of those put it.

@@ -292,20 +292,24 @@ impl<'a> Plan<'a> {
         self.merge_json(&plan_path(path), tree, patch, Room::of(path))
     }
 
-    /// Appends an element to the list that shows at a node; `None` when the node is no list. Answers the
-    /// number of the op, which names the element.
+    /// Appends an element to the list that shows at a node, behind its position `last`; or where the node's elements end, if
+    /// that is not said. Answers the number of the op, which names the element.
     ///
     /// # Errors
     ///
     /// [`PlanError`].
-    pub fn append(&mut self, path: &Path, tree: &Tree, json: &Json) -> Result<Option<usize>, PlanError> {
-        let Some(list) = tree.list else { return Ok(None) };
-        let order = (self.order)(&list);
-        let last = tree.elements.last().and_then(|(id, _)| order.position_of(id));
-        let (at, side) = order.place_after(last.as_ref());
+    pub fn append(&mut self, path: &Path, tree: &Tree, list: OpId, last: Option<OpId>, json: &Json) -> Result<usize, PlanError> {
+        let (at, side) = match last {
+            Some(last) => (Some(last), Side::Right),
+            None => {
+                let order = (self.order)(&list);
+                let last = tree.elements.last().and_then(|(id, _)| order.position_of(id));
+                order.place_after(last.as_ref())
+            }
+        };
         let number = self.ops.len();
         self.insert(&plan_path(path), Target::Known(list), at.map(Target::Known), side, json, Room::of(path))?;
-        Ok(Some(number))
+        Ok(number)
     }
 
     fn delete_tree(&mut self, path: PlanPath, tree: &Tree) {

@@ -9,7 +9,8 @@ use crate::ids::{ChangeId, OpId};
 use crate::json::Json;
 use crate::keyspace::Rows;
 use crate::list::Order;
-use crate::node::{Node, list_of_element, node_key};
+use crate::list::at_hand::Lists;
+use crate::node::{Node, Writes, list_of_element, node_key};
 use crate::objects::{ObjectId, creator};
 use crate::op::TextEdit;
 use crate::path::{Path, Segment};
@@ -124,7 +125,7 @@ impl Update {
 /// # Errors
 ///
 /// [`StorageError`].
-pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> Result<Option<Vec<Patch>>, StorageError> {
+pub(crate) fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect, known: &mut Lists) -> Result<Option<Vec<Patch>>, StorageError> {
     if effect.touched.len() > 4 * PATCHES_MAX {
         return Ok(None);
     }
@@ -178,16 +179,16 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
         // Where elements changed beside those that came, went or moved, the list is told anew.
         let inside = roots.len();
         roots.retain(|root, _| !path.contains(root));
-        let edit = if roots.len() == inside { splice(rows, t, space, &path, &changes)? } else { None };
+        let edit = if roots.len() == inside { splice(rows, t, space, &path, &changes, known)? } else { None };
         match edit {
-            Some(edit) => out.push(path_patch(rows, t, path, edit, &mut winners)?),
+            Some(edit) => out.push(path_patch(rows, t, path, edit, &mut winners, known)?),
             None => drop(roots.insert(path, false)),
         }
     }
     for (path, edit) in texts {
         // What is told as a whole anyway has the edits in it.
         if !roots.keys().any(|root| root.contains(&path)) {
-            out.push(path_patch(rows, t, path, edit, &mut winners)?);
+            out.push(path_patch(rows, t, path, edit, &mut winners, known)?);
         }
     }
     if roots.len() + out.len() > PATCHES_MAX {
@@ -200,7 +201,7 @@ pub fn patches(rows: &impl Rows, t: u32, space: &PublicKey, effect: &Effect) -> 
             // Nothing was here and nothing is.
             None => continue,
         };
-        out.push(path_patch(rows, t, root, edit, &mut winners)?);
+        out.push(path_patch(rows, t, root, edit, &mut winners, known)?);
     }
     Ok(Some(out))
 }
@@ -252,9 +253,20 @@ enum Change {
 }
 
 /// The one stretch of a list that changed, if there is one and no element changed beside it.
-fn splice(rows: &impl Rows, t: u32, space: &PublicKey, path: &Path, changes: &[(OpId, Change)]) -> Result<Option<Edit>, StorageError> {
+fn splice(
+    rows: &impl Rows,
+    t: u32,
+    space: &PublicKey,
+    path: &Path,
+    changes: &[(OpId, Change)],
+    known: &mut Lists,
+) -> Result<Option<Edit>, StorageError> {
+    if let Some(edit) = known_splice(rows, t, space, path, changes, known)? {
+        return Ok(Some(edit));
+    }
     let tree = Tree::load(rows, t, path, CONFLICT_PAGE)?;
     let Some(list) = tree.list else { return Ok(None) };
+    known.read(rows, t, path, &list, tree.elements.iter().map(|(id, _)| *id).collect())?;
     match changes {
         [(_, Change::In), ..] if changes.iter().all(|(_, change)| *change == Change::In) => {
             let at = |id: &OpId| tree.elements.iter().position(|(other, _)| other == id);
@@ -276,8 +288,45 @@ fn splice(rows: &impl Rows, t: u32, space: &PublicKey, path: &Path, changes: &[(
     }
 }
 
-fn path_patch(rows: &impl Rows, t: u32, path: Path, edit: Edit, winners: &mut HashMap<Vec<u8>, Option<OpId>>) -> Result<Patch, StorageError> {
-    let steps = steps(rows, t, &path)?;
+/// The same of a list at hand, which is not read.
+fn known_splice(
+    rows: &impl Rows,
+    t: u32,
+    space: &PublicKey,
+    path: &Path,
+    changes: &[(OpId, Change)],
+    known: &mut Lists,
+) -> Result<Option<Edit>, StorageError> {
+    let Writes::One(list) = Node::load(rows, &node_key(t, &path.key()))?.writes else { return Ok(None) };
+    if list.value != Value::List {
+        return Ok(None);
+    }
+    if let [(gone, Change::Out)] = changes {
+        let start = known.removed(t, &list.id, gone);
+        return Ok(start.map(|start| Edit::Splice { start, end: start + 1, items: Vec::new() }));
+    }
+    if !changes.iter().all(|(_, change)| *change == Change::In) {
+        return Ok(None);
+    }
+    let came: Vec<OpId> = changes.iter().map(|(id, _)| *id).collect();
+    let Some((start, came)) = known.appended(t, &list.id, &came) else { return Ok(None) };
+    let mut items = Vec::with_capacity(came.len());
+    for id in came {
+        let element = path.join(Segment::Element(id)).map(|path| Tree::load(rows, t, &path, CONFLICT_PAGE));
+        items.extend(element.ok().transpose()?.and_then(|tree| tree.to_json(space)));
+    }
+    Ok(Some(Edit::Splice { start, end: start, items }))
+}
+
+fn path_patch(
+    rows: &impl Rows,
+    t: u32,
+    path: Path,
+    edit: Edit,
+    winners: &mut HashMap<Vec<u8>, Option<OpId>>,
+    known: &Lists,
+) -> Result<Patch, StorageError> {
+    let steps = steps_known(rows, t, &path, known)?;
     let shown_from = shown_from(rows, t, &path, winners)?;
     Ok(Patch { path, steps, shown_from, edit })
 }
@@ -288,12 +337,16 @@ fn path_patch(rows: &impl Rows, t: u32, path: Path, edit: Edit, winners: &mut Ha
 ///
 /// [`StorageError`].
 pub fn steps(rows: &impl Rows, t: u32, path: &Path) -> Result<Vec<Step>, StorageError> {
+    steps_known(rows, t, path, &Lists::default())
+}
+
+fn steps_known(rows: &impl Rows, t: u32, path: &Path, known: &Lists) -> Result<Vec<Step>, StorageError> {
     let mut out = Vec::with_capacity(path.segments().len());
     let mut key = Vec::new();
     for segment in path.segments() {
         match segment {
             Segment::Name(name) => out.push(Step::Key(name.clone())),
-            Segment::Element(id) => out.push(Step::Index(index_of(rows, t, &key, id)?)),
+            Segment::Element(id) => out.push(Step::Index(index_of(rows, t, &key, id, known)?)),
         }
         segment.push_key(&mut key);
     }
@@ -301,10 +354,13 @@ pub fn steps(rows: &impl Rows, t: u32, path: &Path) -> Result<Vec<Step>, Storage
 }
 
 /// Place of an element among those of its list that show.
-fn index_of(rows: &impl Rows, t: u32, list_key: &[u8], id: &OpId) -> Result<usize, StorageError> {
+fn index_of(rows: &impl Rows, t: u32, list_key: &[u8], id: &OpId, known: &Lists) -> Result<usize, StorageError> {
     let mut element_key = list_key.to_vec();
     Segment::Element(*id).push_key(&mut element_key);
     let Some(list) = list_of_element(rows, t, &node_key(t, &element_key), id)? else { return Ok(0) };
+    if let Some(index) = known.index_of(t, &list, id) {
+        return Ok(index);
+    }
     let mut index = 0;
     for element in Order::load(rows, t, &list)?.elements() {
         if element == *id {

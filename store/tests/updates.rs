@@ -250,3 +250,58 @@ async fn an_update_that_touches_nothing_watched_reaches_nobody() {
     home::put(&store, "/a/x", &Json::Int(1)).await;
     assert_eq!(watcher.feed.end(), 1);
 }
+
+/// Lists that are written much are not read for each update: what is remembered of them stays what they show, whoever comes
+/// between.
+#[tokio::test]
+async fn a_list_that_is_appended_to_is_told_as_it_is() {
+    for seed in seeds(25) {
+        let mut dice = Dice::new(seed);
+        let home = home::home(50);
+        let store = open(home.path());
+        let at = path("/log");
+        home::put(&store, "/log", &home::json(r#"[1, {"x": 2}, 3]"#)).await;
+        let mut watcher = Some(Subscriber::new(&store, &path("/")));
+        let mut versions = Vec::new();
+        for step in 0..60 {
+            let tree = store.read(&store.snapshot(), store.own(), &at).expect("read").tree;
+            let element = dice.pick(&tree.elements).map(|(id, _)| at.join(Segment::Element(*id)).expect("fits"));
+            let (place, action) = match (dice.below(20), element) {
+                (0..10, _) => (at.clone(), Action::Post { name: "p".to_owned(), value: dice.json(2) }),
+                (10..13, Some(element)) => (element, Action::Delete),
+                (13 | 14, Some(element)) => (element, Action::Put(dice.json(2))),
+                (15, Some(element)) => (element.join(Segment::name("x").expect("valid")).expect("fits"), Action::Put(dice.json(1))),
+                (16, _) => {
+                    let mut items = tree.to_json(&store.space());
+                    if let Some(Json::Array(items)) = &mut items {
+                        items.insert(dice.below(items.len() + 1), Json::Int(step));
+                        let len = items.len();
+                        items.swap(dice.clone().below(len), len / 2);
+                    }
+                    (at.clone(), Action::Put(items.unwrap_or(Json::Array(Vec::new()))))
+                }
+                (17, _) if dice.percent(30) => (at.clone(), Action::Put(dice.json(1))),
+                (18, _) => (path("/other"), Action::Put(dice.json(1))),
+                _ => (at.clone(), Action::Put(Json::Array((0..dice.below(4) as i64).map(Json::Int).collect()))),
+            };
+            let mut request = request("/", action);
+            request.path = place;
+            if dice.percent(20) {
+                request.parents = Some(dice.pick(&versions).into_iter().cloned().collect());
+            }
+            let what = format!("seed {seed} step {step}: {:?} at {} on {:?}", request.action, request.path, request.parents);
+            match store.write(request).await {
+                Ok(written) => versions.extend(written.change.map(|id| id.to_string())),
+                Err(WriteError::Absent(_) | WriteError::NotACollection(_)) => {}
+                Err(error) => panic!("{what}: {error}"),
+            }
+            if let Some(watcher) = &mut watcher {
+                watcher.check(&store, &what);
+            }
+            // Nobody is told for a while, and then somebody is again.
+            if dice.percent(10) {
+                watcher = if watcher.is_some() { None } else { Some(Subscriber::new(&store, &path("/"))) };
+            }
+        }
+    }
+}

@@ -273,7 +273,10 @@ impl Decider {
             let space = self.pipeline.space_of(t).with(t);
             let rows = &self.pipeline.rows;
             let own = summary(rows, taken.t, taken.a)?;
-            let patches = if self.inner.feeds.is_watched() { patches(rows, t, &space.key, &effect)? } else { None };
+            let lists = &mut self.pipeline.bodies.lists;
+            lists.touched(t, &effect);
+            let patches = if self.inner.feeds.is_watched() { patches(rows, t, &space.key, &effect, lists)? } else { None };
+            lists.settle(t);
             let mut versions = BTreeMap::new();
             for (key, touch) in &effect.versions {
                 versions.insert(key.clone(), names(rows, t, touch)?.into_iter().map(Into::into).collect());

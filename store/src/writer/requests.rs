@@ -107,6 +107,13 @@ impl Decider {
                     }
                     Tree::default()
                 }
+                // Nor has a new element with those before it.
+                Action::Post { .. }
+                    if let Writes::One(write) = &node.writes
+                        && write.value == Value::List =>
+                {
+                    Tree { list: Some(write.id), ..Tree::default() }
+                }
                 Action::Undo { .. } => Tree::default(),
                 _ => Tree::load(&self.pipeline.rows, t, &target, usize::MAX)?,
             },
@@ -198,8 +205,14 @@ impl Decider {
     ) -> Result<(Plan<'_>, Option<Created>), WriteError> {
         let (t, space) = (space.main(), space.key);
         let rows = &self.pipeline.rows;
+        let bodies = &mut self.pipeline.bodies;
+        // Who has seen everything appends behind everything.
+        let last = match (&action, tree.list) {
+            (Action::Post { .. }, Some(list)) if view.is_none() => bodies.lists.last(rows, t, &list)?,
+            _ => None,
+        };
         let seen = view.clone();
-        let draft = texts::drafter(rows, &mut self.pipeline.bodies.texts, t, self.inner.device.public(), path.clone(), view);
+        let draft = texts::drafter(rows, &mut bodies.texts, t, self.inner.device.public(), path.clone(), view);
         let order = move |list: &OpId| {
             let order = Order::load(rows, t, list).unwrap_or_default();
             let Some(view) = &seen else { return order };
@@ -238,8 +251,8 @@ impl Decider {
             }
             // These have functions of their own.
             Action::Undo { .. } | Action::PutText { .. } | Action::EditText(_) | Action::Inc(_) => {}
-            Action::Post { name, value } => match plan.append(path, tree, &value)? {
-                Some(number) => created = Some(Created::Element(number)),
+            Action::Post { name, value } => match tree.list {
+                Some(list) => created = Some(Created::Element(plan.append(path, tree, list, last, &value)?)),
                 None => {
                     let segment = Segment::name(&name).map_err(|error| patch(&error))?;
                     let child = path.join(segment).map_err(|error| patch(&error))?;
