@@ -242,6 +242,23 @@ impl Invites {
         depths.max().unwrap_or(0).saturating_sub(1)
     }
 
+    /// How an invite is: `open`, `used up`, `expired` or `revoked`.
+    #[must_use]
+    pub fn state_of(&self, record: &Record, now_ms: u64) -> &'static str {
+        match record {
+            Record { is_revoked: true, .. } => "revoked",
+            _ if self.uses(record) >= record.uses_max => "used up",
+            _ if record.expires_ms > 0 && now_ms > record.expires_ms => "expired",
+            _ => "open",
+        }
+    }
+
+    /// Whether there is an invite that can be taken.
+    #[must_use]
+    pub fn is_any_open(&self, now_ms: u64) -> bool {
+        self.list().iter().any(|record| self.state_of(record, now_ms) == "open")
+    }
+
     /// How often an invite was taken.
     #[must_use]
     pub fn uses(&self, record: &Record) -> u64 {

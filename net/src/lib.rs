@@ -44,6 +44,7 @@ mod people;
 pub mod personas;
 mod presence;
 pub mod problem;
+mod program;
 mod read;
 pub mod record;
 mod refs;

@@ -62,6 +62,8 @@ pub struct PeerConfig {
     pub output: Option<fn() -> Vec<String>>,
     /// Apps that ship with the program. Default none.
     pub apps: &'static [crate::apps::BuiltIn],
+    /// Where the program itself is, for those who are invited and have none. Default: it is not handed out.
+    pub program: Option<std::path::PathBuf>,
 }
 
 impl Default for PeerConfig {
@@ -78,6 +80,7 @@ impl Default for PeerConfig {
             gui: None,
             output: None,
             apps: &[],
+            program: None,
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::problem::Problem;
 use crate::server::Link;
 use crate::target::{Query, Target, TargetError};
 use crate::who::{Who, authority, check_host, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
-use crate::{blobs, personas, read, remote, sys, watch, websocket, write};
+use crate::{blobs, personas, program, read, remote, sys, watch, websocket, write};
 
 /// A request whose head was checked.
 pub(crate) struct Ask {
@@ -187,6 +187,9 @@ async fn carry_out(
         if !is_value && first != Some(".sys") && head.method != Method::OPTIONS {
             return origin::file(peer, app, &head, &target);
         }
+    }
+    if app.is_none() && program::is_wanted(&target) {
+        return program::answer(peer, &head).await;
     }
     let is_page = app.is_none() && (first == Some(".gui") || reads && (matches!(first, None | Some("favicon.ico")) || wants_page(&head)));
     if is_page && let Some(page) = sys::gui(peer, &target, &head) {

@@ -122,10 +122,14 @@ pub(crate) fn print(context: &Context, made: &Json, words: &[String], wants_qr: 
     let link = text(made, "link").unwrap_or_default();
     out.line(link)?;
     out.flush()?;
+    let http_link = text(made, "http_link");
     if wants_qr || Output::is_terminal(out) {
-        qr(out, link);
+        qr(out, http_link.unwrap_or(link));
     }
     out.note("");
+    http_link
+        .iter()
+        .for_each(|link| out.note(format!("  browser    {link}\n             any browser opens it; there they can also get this program")));
     words.iter().for_each(|line| out.note(format!("  {line}")));
     reach(made).iter().for_each(|line| out.note(format!("  {line}")));
     Ok(())

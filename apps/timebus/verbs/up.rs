@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -50,8 +51,15 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     context.home.clear_running();
     let listening = listen(args.http.as_deref()).await?;
     let (hosts, apps) = (args.hosts.clone(), crate::builtin::APPS);
-    let config =
-        PeerConfig { hosts, gui: Some(page), output: Some(crate::output::recent), apps, cached_files_bytes_max: args.cache, ..PeerConfig::default() };
+    let config = PeerConfig {
+        hosts,
+        gui: Some(page),
+        output: Some(crate::output::recent),
+        apps,
+        cached_files_bytes_max: args.cache,
+        program: program(),
+        ..PeerConfig::default()
+    };
     let local = Local::open(&context.home, lock, context.out, config).await?;
     if let (Some(max), Some(blobs)) = (args.blob_limit, local.store().blobs()) {
         blobs.set_limits(timebus_store::blobs::Limits { total_bytes_max: max, ..blobs.limits() });
@@ -352,6 +360,12 @@ async fn bind_loopback(port: u16) -> io::Result<(Vec<TcpListener>, SocketAddr)> 
             Err(_) => return Ok((vec![v4], address)),
         }
     }
+}
+
+/// Where this program is. Linux has it also after an upgrade took its place.
+fn program() -> Option<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Some(running) } else { std::env::current_exe().ok() }
 }
 
 /// A file of the pages.

@@ -1,8 +1,8 @@
-import { hrefOf, hrefOfPage, joinAtHome, joinByProgram } from "../api/peer.js";
+import { hrefOf, hrefOfPage, joinAtHome, joinByProgram, programOffered } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { openApp } from "../open-app.js";
-import { exactTime } from "../words.js";
+import { exactTime, size } from "../words.js";
 import { AppCard } from "./app-card.js";
 import { ProblemCard } from "./problem-card.js";
 import { wordsOfSpace } from "./people-page.js";
@@ -96,18 +96,29 @@ export class JoinPage extends HTMLElement {
         h(
           "ol",
           { class: "steps" },
-          h(
-            "li",
-            {},
-            "Get the one program ",
-            h("code", {}, "timebus"),
-            ` from ${glance.inviter || "whoever invited you"} and start it: it makes your own space, and asks nothing.`,
-          ),
+          this.#program(glance.inviter || "whoever invited you"),
           h("li", {}, "Open the page that it prints."),
           h("li", {}, "Open this link again."),
         ),
       ),
     );
+  }
+
+  /** Where the program is to be had. @param {string} inviter */
+  #program(inviter) {
+    const [what, where] = [h("span", {}, "Get the one program ", h("code", {}, "timebus")), h("div", {})];
+    void programOffered().then((offered) => {
+      if (!offered) return;
+      what.replaceChildren(
+        h("a", { href: offered.href, download: "timebus" }, "Download the one program"),
+        ` (${size(offered.bytes)}, for ${offered.platform})`,
+      );
+      where.replaceChildren(
+        h("p", {}, "Or in a terminal: ", h("code", {}, offered.line)),
+        offered.is_secret ? "" : h("p", { class: "note" }, "The line to that peer is not encrypted: take it in a network that you trust."),
+      );
+    });
+    return h("li", {}, what, ` from ${inviter} and start it: it makes your own space, and asks nothing.`, where);
   }
 
   /** @param {import("../api/peer.js").Peer} peer @param {Glance} glance */

@@ -88,7 +88,7 @@ pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) ->
     }
     let len = blob.len();
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());
-    let Some(range) = ranged(ask, &mut response, wanted, len) else { return Ok(response) };
+    let Some(range) = ranged(&ask.head.headers, &wanted.tag(), &mut response, len) else { return Ok(response) };
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     if ask.head.method != Method::HEAD {
         *response.body_mut() = body(blob, range).map_err(|damage| damaged(wanted, &damage))?;
@@ -96,10 +96,10 @@ pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) ->
     Ok(response)
 }
 
-/// The range that is asked for, with the headers that say so; `None` if there is no such range.
-fn ranged(ask: &Ask, response: &mut Response<Body>, wanted: &Wanted, len: u64) -> Option<Range<u64>> {
-    let range = match text(&ask.head.headers, header::RANGE) {
-        Some(range) if if_range_holds(&ask.head.headers, &wanted.tag()) => parse_range(range, len),
+/// The range that is asked for, with the headers that say so; `None` if there is no such range. `tag` is the entity tag.
+pub(crate) fn ranged(asked: &HeaderMap, tag: &str, response: &mut Response<Body>, len: u64) -> Option<Range<u64>> {
+    let range = match text(asked, header::RANGE) {
+        Some(range) if if_range_holds(asked, tag) => parse_range(range, len),
         _ => ByteRange::Whole,
     };
     match range {
@@ -129,7 +129,7 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
     let fetching = network.blobs().fetch(&ask.peer.store, ask.space, wanted.hash, wanted.len).await;
     let mut fetch = fetching.map_err(|error| super::save_problem(&error))?.ok_or_else(|| missing(ask, &wanted))?;
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());
-    let Some(range) = ranged(ask, &mut response, &wanted, wanted.len) else { return Ok(response) };
+    let Some(range) = ranged(&ask.head.headers, &wanted.tag(), &mut response, wanted.len) else { return Ok(response) };
     let piece_of = |at: u64| u32::try_from(at / PIECE).unwrap_or(u32::MAX);
     let first = piece_of(range.start);
     // Of a part, also of the rest of what was cut off, the order of reading counts.

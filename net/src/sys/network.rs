@@ -335,17 +335,9 @@ async fn petname(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
 }
 
 fn describe(peer: &Network, record: &Record) -> Serde {
-    let uses = peer.invites().uses(record);
-    let is_expired = record.expires_ms > 0 && now_ms() > record.expires_ms;
-    let state = match record {
-        Record { is_revoked: true, .. } => "revoked",
-        _ if uses >= record.uses_max => "used up",
-        _ if is_expired => "expired",
-        _ => "open",
-    };
     let mut value = serde_json::to_value(record).unwrap_or_default();
-    value["uses"] = uses.into();
-    value["state"] = state.into();
+    value["uses"] = peer.invites().uses(record).into();
+    value["state"] = peer.invites().state_of(record, now_ms()).into();
     value
 }
 
