@@ -249,18 +249,20 @@ pub(crate) fn container(member: &Member) -> String {
     inside.home = PathBuf::from("/home/timebus/data");
     let mut words = vec!["timebus".to_owned()];
     words.extend(inside.arguments());
-    // Inside, every address is its own.
-    if let Some(at) = words.iter().position(|word| word == "--http") {
-        words[at + 1] = format!("0.0.0.0:{port}");
+    let udp = member.udp.map_or(4433, |udp| udp.port());
+    // Inside, every address is its own: what comes to those of the machine comes to all of these.
+    for (option, port) in [("--http", port.to_owned()), ("--udp", udp.to_string())] {
+        if let Some(at) = words.iter().position(|word| word == option) {
+            words[at + 1] = format!("0.0.0.0:{port}");
+        }
     }
-    let udp = member.udp.map(|udp| udp.port()).unwrap_or(4433);
     if member.udp.is_none() {
         words.extend(["--udp".to_owned(), format!("0.0.0.0:{udp}")]);
     }
     let words = serde_json::Value::from(words).to_string();
     format!(
         "# Containerfile: `timebus` is a release build of the program, in the same folder\n\
-         #   podman build -t timebus .\n\
+         #   podman build --format docker -t timebus .\n\
          #   podman run -d --name timebus-{name} --restart always -v {home}:/home/timebus/data:U -p {port}:{port} -p {udp}:{udp}/udp timebus\n\
          # With U the folder is given to the user inside, without whom nothing could be written there. Docker has no U: there\n\
          # it has to be of user 1000 before.\n\
@@ -272,7 +274,7 @@ pub(crate) fn container(member: &Member) -> String {
          VOLUME /home/timebus/data\n\
          EXPOSE {port} {udp}/udp\n\
          STOPSIGNAL SIGTERM\n\
-         # It fails unless the peer runs and answers. Podman heeds it in images built with `--format docker`.\n\
+         # It fails unless the peer runs and answers. Without `--format docker` podman leaves it out.\n\
          HEALTHCHECK --interval=30s --start-period=60s CMD [\"timebus\",\"--home\",\"/home/timebus/data\",\"peers\"]\n\
          CMD {words}\n",
         name = member.name,
@@ -302,6 +304,9 @@ mod tests {
         assert_eq!(attic.arguments()[9..], ["--udp", "0.0.0.0:4433", "--no-lan"]);
         assert!(unit(attic).contains("ExecStart=/usr/local/bin/timebus --home /var/lib/timebus up --http 0.0.0.0:7007 "), "{}", unit(attic));
         assert!(container(attic).contains(r#"CMD ["timebus","--home","/home/timebus/data","up","--http","0.0.0.0:7007","#), "{}", container(attic));
+        // An address of the machine is none of the container's.
+        let bound = Member { udp: Some("203.0.113.5:4433".parse().expect("an address")), ..attic.clone() };
+        assert!(container(&bound).contains(r#""--udp","0.0.0.0:4433""#), "{}", container(&bound));
     }
 
     #[test]

@@ -160,6 +160,24 @@ fn a_rolling_restart_loses_no_acknowledged_write() {
 }
 
 #[test]
+fn who_has_what_the_others_lack_is_not_restarted() {
+    let cluster = Cluster::new();
+    cluster.json(&["up"]);
+    cluster.agrees();
+    cluster.json(&["down"]);
+    // None of them reaches another one any more.
+    let file = cluster.folder.path().join("cluster.toml");
+    let told = std::fs::read_to_string(&file).expect("it is there").replace("udp = \"127.0.0.1:0\"\n", "").replace("--no-lan", "--offline");
+    std::fs::write(&file, told).expect("room");
+    cluster.json(&["up"]);
+    let before = cluster.pids();
+    assert_eq!(request(&cluster.addresses[1], "PUT", "/only/here", "true").map(|(status, _)| status), Some(200));
+    let refused = cluster.run(&["upgrade", "two", "--patience", "1"]);
+    assert!(refused.code != 0 && refused.err.contains("the others did not get what it has"), "{refused:?}");
+    assert_eq!(cluster.pids(), before, "it was not stopped");
+}
+
+#[test]
 fn a_cluster_is_started_looked_at_and_written_to() {
     let cluster = Cluster::new();
     let up = cluster.json(&["up", "one", "two"]);
