@@ -259,6 +259,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_for_a_community_stays_until_it_is_placed_elsewhere() {
+        let home = tempfile::tempdir().expect("a folder");
+        let lock = timebus_store::store::lock_home(home.path()).expect("a free home");
+        let store = Store::open(home.path(), lock, &timebus_store::store::Config::default(), 1, &mut |_| {}).expect("a new store");
+        let wishes = Wishes::open(home.path());
+        let (held, other) = (BlobHash::from_bytes([1; 32]), BlobHash::from_bytes([2; 32]));
+        let stays = |hash: &BlobHash| wishes.is_pinned(&store, &store.snapshot(), hash).expect("reads");
+        wishes.place(HashSet::from([held]));
+        assert!(stays(&held) && !stays(&other));
+        wishes.place(HashSet::new());
+        assert!(!stays(&held));
+    }
+
+    #[test]
     fn there_is_an_end_to_pins() {
         let home = tempfile::tempdir().expect("a folder");
         let wishes = Wishes::open(home.path());

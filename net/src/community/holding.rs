@@ -16,7 +16,8 @@ use timebus_store::blobs::partial::pieces_of;
 use timebus_store::keyspace::Committed;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
-use timebus_store::store::{StorageError, Store};
+use timebus_store::ids::TimelineId;
+use timebus_store::store::{BlobPlace, StorageError, Store};
 use tokio::time::Instant;
 
 use super::placement::{Offer, ranking};
@@ -85,13 +86,22 @@ pub fn placed(store: &Store, rows: &Committed, space: Space, now_ms: u64) -> Res
     let mut files = Vec::new();
     for hash in store.named_blobs(rows, &space.key)? {
         let places = store.places_of(rows, &hash)?;
-        let is_it = |place: &&timebus_store::store::BlobPlace| place.is_visible && place.space.key == space.key && place.timeline == main;
-        if let Some(found) = places.iter().filter(is_it).min_by_key(|place| place.path.key()) {
+        if let Some(found) = places.iter().filter(|place| is_for_all(place, &space.key, &main)).min_by_key(|place| place.path.key()) {
             files.push(Placed { hash, len: found.len, path: found.path.clone(), author: found.author, holders: Vec::new() });
         }
     }
     place(&space.key, &rules, &offers(&rules, &members(store, rows, space)?, now_ms), &mut files);
     Ok(files)
+}
+
+/// Whether a place names a file for all who may read a space: in its main timeline, and now.
+fn is_for_all(place: &BlobPlace, space: &PublicKey, main: &TimelineId) -> bool {
+    place.is_visible && place.space.key == *space && place.timeline == *main
+}
+
+/// Whether it does, and what is here of the file is here for those who have that timeline.
+fn is_held_for_all(store: &Store, hash: &BlobHash, place: &BlobPlace, space: &PublicKey, main: &TimelineId) -> bool {
+    is_for_all(place, space, main) && belongs(store, hash, space, main, &place.author)
 }
 
 /// Which of these files are here whole, of those that a space names for all who may read it.
@@ -104,10 +114,8 @@ pub(crate) fn held_of(store: &Store, space: &PublicKey, files: Vec<BlobHash>) ->
     let (rows, main) = (store.snapshot(), store.timeline(held.unmounted()));
     let mut here = Vec::new();
     for hash in files {
-        let is_named = |place: &timebus_store::store::BlobPlace| {
-            place.is_visible && place.space.key == *space && place.timeline == main && belongs(store, &hash, space, &main, &place.author)
-        };
-        if blobs.len_of(&hash).is_some() && store.places_of(&rows, &hash)?.iter().any(is_named) {
+        let places = store.places_of(&rows, &hash)?;
+        if blobs.len_of(&hash).is_some() && places.iter().any(|place| is_held_for_all(store, &hash, place, space, &main)) {
             here.push(hash);
         }
     }
@@ -386,5 +394,20 @@ mod tests {
         assert!(known.all().contains(&hash) && missing.is_empty(), "it is here already");
         let (known, _) = look(store, of_other, &[own.key], Known::default(), true).expect("reads");
         assert!(known.all().is_empty(), "nothing is placed there");
+
+        // What is held for all is what the main timeline names now, and what came from those who have it: a name alone brings
+        // out nothing that is here for other reasons.
+        let main = store.timeline(own.unmounted());
+        let place = store.places_of(&store.snapshot(), &hash).expect("reads").remove(0);
+        let is_held = |place: &BlobPlace| is_held_for_all(store, &hash, place, &own.key, &main);
+        assert!(is_held(&place) && held_of(store, &own.key, vec![hash]).expect("reads") == [hash]);
+        assert!(!is_held(&BlobPlace { is_visible: false, ..place.clone() }), "an older version named it");
+        assert!(!is_held(&BlobPlace { timeline: TimelineId([9; 32]), ..place.clone() }), "a timeline for some names it");
+        let foreign = BlobPlace { author: key(9), ..place.clone() };
+        assert!(!is_held(&foreign), "somebody names what he may never have had");
+        let (other_hash, other_len) = (BlobHash::from_bytes([9; 32]), 13);
+        let blobs = store.blobs().expect("a store on disk");
+        drop(blobs.fetch(other_hash, other_len, &main).expect("begins"));
+        assert!(is_held_for_all(store, &other_hash, &foreign, &own.key, &main), "it comes from those who have the timeline");
     }
 }

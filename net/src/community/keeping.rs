@@ -8,7 +8,7 @@ use timebus_identity::PublicKey;
 use timebus_store::json::{Json, Limits};
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
-use timebus_store::store::StorageError;
+use timebus_store::store::{StorageError, Store};
 use timebus_store::writer::{Action, Condition, Request, WriteError};
 
 use super::{Member, Membership, Rules, below, leaf, members, own_place, value};
@@ -65,16 +65,23 @@ async fn recognise(peer: &Peer, network: &Network, known: &BTreeMap<PublicKey, M
     };
     for space in followed.into_iter().filter(|space| !known.contains_key(space)) {
         let (Some(held), Some(place)) = (peer.store.held(&space), own_place(&peer.store, &space)) else { continue };
-        let rows = peer.store.snapshot();
-        let read = |name: &str| leaf(&rows, held, &below(&place, &[name]));
-        if Rules::of(&peer.store, &rows, held)?.is_none() || read("left")? == Some(Serde::Bool(true)) {
-            continue;
+        if let Some(name) = carried(&peer.store, held, &place)? {
+            let name = name.unwrap_or_else(|| own.clone());
+            let membership = Membership { name, stores: 0, told: false, dht: None, is_new: false };
+            let _ = network.wish(Event::Community { space, membership: Some(membership) }).await;
         }
-        let name = read("name")?.as_ref().and_then(Serde::as_str).map_or(own.clone(), str::to_owned);
-        let membership = Membership { name, stores: 0, told: false, dht: None, is_new: false };
-        let _ = network.wish(Event::Community { space, membership: Some(membership) }).await;
     }
     Ok(())
+}
+
+/// Whether the owner is a member by what his place says, and the name that he carries there, if it says one.
+fn carried(store: &Store, space: Space, place: &Path) -> Result<Option<Option<String>>, StorageError> {
+    let rows = store.snapshot();
+    let read = |name: &str| leaf(&rows, space, &below(place, &[name]));
+    if Rules::of(store, &rows, space)?.is_none() || read("left")? == Some(Serde::Bool(true)) {
+        return Ok(None);
+    }
+    Ok(Some(read("name")?.as_ref().and_then(Serde::as_str).map(str::to_owned)))
 }
 
 /// What a community was like when it was looked at last.
@@ -198,4 +205,33 @@ pub(crate) async fn write(
         may_name: None,
     };
     peer.store.write(request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_store::store::{Config, lock_home};
+
+    use super::super::path;
+    use super::*;
+
+    #[tokio::test]
+    async fn who_left_is_no_member_by_what_was_granted_to_him() {
+        let home = tempfile::tempdir().expect("a folder");
+        let lock = lock_home(home.path()).expect("a free home");
+        let store = Store::open(home.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let peer = Peer::new(store, timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
+        let (store, own) = (peer.store(), peer.store().own());
+        let place = path(&["members", &store.device().to_string()]);
+        let is = || carried(store, own, &place).expect("reads");
+        assert_eq!(is(), None, "without rules it is no community");
+        let rules = serde_json::to_value(Rules::new("choir")).expect("JSON");
+        write(&peer, own, path(&["rules"]), Action::Put, &rules).await.expect("writes");
+        assert_eq!(is(), Some(None));
+        merge(&peer, own, place.clone(), &json!({"name": "ann"})).await.expect("writes");
+        assert_eq!(is(), Some(Some("ann".to_owned())));
+        merge(&peer, own, place.clone(), &json!({"left": true})).await.expect("writes");
+        assert_eq!(is(), None, "he left");
+        merge(&peer, own, place.clone(), &json!({"left": null})).await.expect("writes");
+        assert_eq!(is(), Some(Some("ann".to_owned())), "and came back");
+    }
 }
