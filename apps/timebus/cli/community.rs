@@ -217,7 +217,7 @@ Examples:
     #[command(after_help = "\
 A DHT helps members find each other who reach nobody who could tell. Each community has one of its own, with first nodes that its
 organizers name; nothing of it gets into the public one of BitTorrent, and that is never asked. Who takes part is seen by all
-others in it.
+others in it. It is one of IPv4: a machine that has IPv6 alone takes no part in it, and is found in the other ways.
 
 Examples:
   timebus community dht choir on
@@ -233,8 +233,8 @@ Examples:
         #[arg(value_name = "ON|OFF")]
         answer: Switch,
 
-        /// The address of this machine to listen at
-        #[arg(long, value_name = "IP", default_value = "0.0.0.0")]
+        /// The IPv4 address of this machine to listen at
+        #[arg(long, value_name = "IP", default_value = "0.0.0.0", value_parser = dht_address)]
         bind: std::net::Ipv4Addr,
 
         /// The port to listen at; 0 for any that is free
@@ -263,4 +263,12 @@ Examples:
         #[arg(value_name = "WHO")]
         who: String,
     },
+}
+
+/// Where a DHT can listen.
+fn dht_address(text: &str) -> Result<std::net::Ipv4Addr, String> {
+    text.parse().map_err(|_| match text.parse::<std::net::Ipv6Addr>() {
+        Ok(_) => "a DHT is one of IPv4; name an IPv4 address of this machine, or leave --bind out".to_owned(),
+        Err(_) => "write an IPv4 address of this machine, as in 192.168.1.7".to_owned(),
+    })
 }

@@ -4,6 +4,9 @@
 //! into the public one, and the public one is never asked. Each community has one of its own, and takes part in it only
 //! who wants to: whoever does is seen by all others in it.
 //!
+//! It is one of IPv4: `mainline` has no sockets for IPv6 (BEP 32). A machine that has nothing else can be a member all the
+//! same, and is found by everything but this.
+//!
 //! What is found there is a hint like all others: the peer's own signed record, which is checked like every other.
 
 use std::collections::BTreeMap;
@@ -66,6 +69,8 @@ pub(crate) enum DhtError {
     NoFirst,
     #[error("it could not listen at {0}: {1}")]
     Bind(SocketAddrV4, std::io::Error),
+    #[error("the first nodes have IPv6 addresses only, and a DHT is one of IPv4; an organizer names others with `timebus community set NAME --dht HOST:PORT`")]
+    OnlyIpv6,
 }
 
 /// What keeps the records of one community apart from those of another.
@@ -73,16 +78,18 @@ fn salt(space: &PublicKey) -> [u8; 32] {
     hash("dht", &[space.as_bytes()])
 }
 
-/// Nodes by their addresses: host names are looked up. Only those of IPv4 count.
-async fn resolve(first: &[String]) -> Vec<SocketAddrV4> {
-    let mut found = Vec::new();
+/// Nodes by their addresses: host names are looked up. Only those of IPv4 count; also whether there were others.
+async fn resolve(first: &[String]) -> (Vec<SocketAddrV4>, bool) {
+    let (mut found, mut has_others) = (Vec::new(), false);
     for name in first.iter().take(FIRST_MAX) {
         let Ok(Ok(addresses)) = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(name)).await else { continue };
-        found.extend(addresses.filter_map(|address| if let SocketAddr::V4(address) = address { Some(address) } else { None }).take(2));
+        let (of_v4, of_v6): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses.partition(SocketAddr::is_ipv4);
+        has_others |= !of_v6.is_empty();
+        found.extend(of_v4.into_iter().filter_map(|address| if let SocketAddr::V4(address) = address { Some(address) } else { None }).take(2));
     }
     found.sort_unstable();
     found.dedup();
-    found
+    (found, has_others)
 }
 
 impl Dhts {
@@ -95,9 +102,9 @@ impl Dhts {
         if lock(&self.0).get(&space).is_some_and(|running| running.part == *part && running.first == first) {
             return Ok(());
         }
-        let addresses = resolve(first).await;
+        let (addresses, has_others) = resolve(first).await;
         if addresses.is_empty() && !is_first {
-            return Err(DhtError::NoFirst);
+            return Err(if has_others { DhtError::OnlyIpv6 } else { DhtError::NoFirst });
         }
         lock(&self.0).remove(&space);
         let mut config = Dht::builder();
@@ -192,4 +199,21 @@ async fn take_part(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_can_be_reached_by_ipv6_alone_hears_why_there_is_no_dht() {
+        let (space, part) = (PublicKey::from_bytes([1; 32]), Part { bind: Ipv4Addr::LOCALHOST, port: 0 });
+        let dhts = Dhts::default();
+        let only = dhts.join(space, &part, &["[::1]:6881".to_owned()], false).await;
+        assert!(matches!(only, Err(DhtError::OnlyIpv6)), "{only:?}");
+        let none = dhts.join(space, &part, &[], false).await;
+        assert!(matches!(none, Err(DhtError::NoFirst)), "{none:?}");
+        let (found, has_others) = resolve(&["[::1]:6881".to_owned(), "127.0.0.1:6881".to_owned()]).await;
+        assert_eq!((found, has_others), (vec![SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6881)], true));
+    }
 }

@@ -328,6 +328,12 @@ async fn set(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem> {
     if part.as_ref().is_some_and(Option::is_some) && peer.network().is_some_and(|network| network.endpoint().sockets().is_empty()) {
         return Err(bad("this peer is offline and opens no sockets").with_fix("start it without --offline"));
     }
+    if new.dht != rules.dht
+        && let Some(address) = new.dht.iter().find(|address| matches!(address.parse(), Ok(std::net::SocketAddr::V6(_))))
+    {
+        return Err(bad(format!("{address} is an IPv6 address, and a DHT is one of IPv4"))
+            .with_fix("name a first node by an IPv4 address, or by a host name that has one"));
+    }
     new.check().map_err(|error| bad(error.to_string()))?;
     if new != *rules {
         organizes(peer, &here)?;
