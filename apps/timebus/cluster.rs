@@ -166,6 +166,11 @@ impl Member {
         words
     }
 
+    /// The same for what keeps what it says: without the link that logs in.
+    fn words(&self) -> Vec<String> {
+        std::iter::once("--json".to_owned()).chain(self.arguments()).collect()
+    }
+
     /// Its folder, if it is on this machine.
     pub(crate) fn home_here(&self) -> anyhow::Result<Home> {
         Home::new(&self.home)
@@ -209,7 +214,7 @@ pub(crate) fn unit(member: &Member) -> String {
         let word = word.replace('%', "%%");
         if plain { word } else { format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")) }
     };
-    let words = std::iter::once(member.program.clone()).chain(member.arguments());
+    let words = std::iter::once(member.program.clone()).chain(member.words());
     let words: Vec<String> = words.map(|text| word(&text).replace('$', "$$")).collect();
     format!(
         "# /etc/systemd/system/timebus-{name}.service, then: systemctl enable --now timebus-{name}\n\
@@ -248,7 +253,7 @@ pub(crate) fn container(member: &Member) -> String {
     let mut inside = member.clone();
     inside.home = PathBuf::from("/home/timebus/data");
     let mut words = vec!["timebus".to_owned()];
-    words.extend(inside.arguments());
+    words.extend(inside.words());
     let udp = member.udp.map_or(4433, |udp| udp.port());
     // Inside, every address is its own: what comes to those of the machine comes to all of these.
     for (option, port) in [("--http", port.to_owned()), ("--udp", udp.to_string())] {
@@ -302,8 +307,8 @@ mod tests {
         let told = ["--home", "/var/lib/timebus", "up", "--http", "0.0.0.0:7007", "--name", "attic", "--host", "attic.example.org"];
         assert_eq!(attic.arguments()[..9], told);
         assert_eq!(attic.arguments()[9..], ["--udp", "0.0.0.0:4433", "--no-lan"]);
-        assert!(unit(attic).contains("ExecStart=/usr/local/bin/timebus --home /var/lib/timebus up --http 0.0.0.0:7007 "), "{}", unit(attic));
-        assert!(container(attic).contains(r#"CMD ["timebus","--home","/home/timebus/data","up","--http","0.0.0.0:7007","#), "{}", container(attic));
+        assert!(unit(attic).contains("ExecStart=/usr/local/bin/timebus --json --home /var/lib/timebus up --http 0.0.0.0:7007 "), "{}", unit(attic));
+        assert!(container(attic).contains(r#"CMD ["timebus","--json","--home","/home/timebus/data","up","--http","0.0.0.0:7007","#), "{}", container(attic));
         // An address of the machine is none of the container's.
         let bound = Member { udp: Some("203.0.113.5:4433".parse().expect("an address")), ..attic.clone() };
         assert!(container(&bound).contains(r#""--udp","0.0.0.0:4433""#), "{}", container(&bound));
