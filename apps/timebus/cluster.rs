@@ -308,7 +308,11 @@ mod tests {
         assert_eq!(attic.arguments()[..9], told);
         assert_eq!(attic.arguments()[9..], ["--udp", "0.0.0.0:4433", "--no-lan"]);
         assert!(unit(attic).contains("ExecStart=/usr/local/bin/timebus --json --home /var/lib/timebus up --http 0.0.0.0:7007 "), "{}", unit(attic));
-        assert!(container(attic).contains(r#"CMD ["timebus","--json","--home","/home/timebus/data","up","--http","0.0.0.0:7007","#), "{}", container(attic));
+        assert!(
+            container(attic).contains(r#"CMD ["timebus","--json","--home","/home/timebus/data","up","--http","0.0.0.0:7007","#),
+            "{}",
+            container(attic)
+        );
         // An address of the machine is none of the container's.
         let bound = Member { udp: Some("203.0.113.5:4433".parse().expect("an address")), ..attic.clone() };
         assert!(container(&bound).contains(r#""--udp","0.0.0.0:4433""#), "{}", container(&bound));

@@ -69,7 +69,9 @@ pub(crate) enum DhtError {
     NoFirst,
     #[error("it could not listen at {0}: {1}")]
     Bind(SocketAddrV4, std::io::Error),
-    #[error("the first nodes have IPv6 addresses only, and a DHT is one of IPv4; an organizer names others with `timebus community set NAME --dht HOST:PORT`")]
+    #[error(
+        "the first nodes have IPv6 addresses only, and a DHT is one of IPv4; an organizer names others with `timebus community set NAME --dht HOST:PORT`"
+    )]
     OnlyIpv6,
 }
 

@@ -13,10 +13,10 @@ use std::time::Duration;
 use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
 use timebus_store::blobs::partial::pieces_of;
+use timebus_store::ids::TimelineId;
 use timebus_store::keyspace::Committed;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
-use timebus_store::ids::TimelineId;
 use timebus_store::store::{BlobPlace, StorageError, Store};
 use tokio::time::Instant;
 
