@@ -24,6 +24,12 @@ const ACTIVE_MAX: usize = 1024;
 const LOOKS_MAX: usize = 64;
 /// Pieces that nobody else has which are sent before one that is asked for by number while others wait for such.
 const CHOICES_IN_A_ROW: u32 = 3;
+/// Of the room on the line, the part that may be asked for by number and wait while others wait, too: what waits here longer
+/// could have come from somebody whose line has nothing to do.
+const QUEUE_PART: usize = 3;
+/// Links that wait for pieces by number in any case, if so many ask, and for how many each: who asks for much does not keep
+/// out who comes later.
+const WAITING_MIN: usize = 2;
 /// What came is told to all together, so late at most. Who sent it hears it at once.
 const TELL_MS: u64 = 25;
 /// How long who had nothing, or failed, is left alone.
@@ -569,13 +575,14 @@ impl Exchange {
     fn is_much(&self, link: LinkId) -> bool {
         let [_, numbers] = &self.turns;
         let others = numbers.others(link);
-        let Some(share) = self.flying.room().checked_div(others) else { return false };
+        let room = self.flying.room() / QUEUE_PART;
+        let Some(share) = room.checked_div(others) else { return false };
         let waiting = |hash: &BlobHash| self.blobs.get(hash).map_or(0, |active| active.upload.waiting(link, Kind::Number));
         let mut own = 0;
-        share == 0
+        others >= room.max(WAITING_MIN)
             || numbers.of(link).any(|hash| {
                 own += waiting(hash);
-                own >= share
+                own >= share.max(WAITING_MIN)
             })
     }
 

@@ -29,6 +29,9 @@ const WINDOW_MS: u64 = 500;
 const BUSY_MS: u64 = 250;
 /// The same at most.
 const BUSY_MS_MAX: u64 = 4000;
+/// Who was busy so often, one time after the other, counts as one that sends nothing: the first, if nothing ever came from
+/// it.
+const BUSY_TIMES_MAX: [u32; 2] = [3, 10];
 /// How often sources are looked through that were busy and may not be any more.
 const PAUSE_MS: u64 = 100;
 /// After so many times the usual time for a piece it is asked for elsewhere, too.
@@ -417,12 +420,17 @@ impl Download {
         Some(Want { source: peer, id, any_of })
     }
 
-    /// Whether a source has everything and is left to others, because those that have a part send to us not much slower.
+    /// Whether a source has everything and is left to others, because those that have a part send to us not much slower, or
+    /// will: who has too much to do for once has asked for nothing but patience.
     fn is_fed_beside(&self, peer: Peer, now_ms: u64) -> bool {
         let Some(own) = self.sources.get(&peer).filter(|own| self.is_crowded && own.have.is_all()) else { return false };
         let is_as_fast = |source: &Source| own.takes_ms == 0 || source.takes_ms <= FASTER * own.takes_ms;
-        let partials = self.sources.values().filter(|source| !source.have.is_all() && is_as_fast(source));
-        partials.flat_map(|source| source.asked.values().map(move |asked| source.is_late(asked, now_ms))).any(|is_late| !is_late)
+        let mut partials = self.sources.values().filter(|source| !source.have.is_all() && is_as_fast(source));
+        let is_busy = |source: &Source| {
+            let max = BUSY_TIMES_MAX[usize::from(source.received > 0)];
+            (1..=max).contains(&source.was_busy) && source.rests_until_ms > now_ms
+        };
+        partials.any(|source| is_busy(source) || source.asked.values().any(|asked| !source.is_late(asked, now_ms)))
     }
 
     /// What is missing and only whole sources have: this one's share of it, or what is left of the others' shares.

@@ -13,7 +13,7 @@ const FRAME_BYTES: u64 = 140;
 /// The same of a stretch of pieces.
 const STRETCH_BYTES: u64 = 3;
 /// The same of a piece: with its proof, and headers on each packet of 1200 bytes.
-const PIECE_WIRE_BYTES: u64 = PIECE_BYTES + PIECE_BYTES / 20;
+pub(super) const PIECE_WIRE_BYTES: u64 = PIECE_BYTES + PIECE_BYTES / 20;
 
 /// What a frame takes on the cable.
 pub(super) fn wire_bytes(frame: &BlobFrame) -> u64 {

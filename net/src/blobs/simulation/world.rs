@@ -8,6 +8,7 @@ use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
 use timebus_store::blobs::partial::pieces_of;
 
+use super::bound::{Lines, Task};
 use super::line::{Line, Through, wire_bytes};
 use super::{Crowd, Outcome, Pieces, Progress};
 use crate::blobs::exchange::{Exchange, Input, Output};
@@ -133,6 +134,7 @@ pub(super) struct World<'c> {
     bytes: u64,
     talk_bytes: u64,
     blamed: u32,
+    lines: Lines,
 }
 
 impl<'c> World<'c> {
@@ -171,6 +173,7 @@ impl<'c> World<'c> {
             bytes: 0,
             talk_bytes: 0,
             blamed: 0,
+            lines: Lines::default(),
         };
         for peer in 1..=crowd.peers {
             let come_us = world.dice.below(crowd.meet_ms * 1000 + 1);
@@ -213,6 +216,7 @@ impl<'c> World<'c> {
             most_ms: of(95),
             last_ms: of(100),
             bound_ms: self.crowd.bound_ms(),
+            lines_ms: self.lines.shortest_ms(&self.task()),
             origin_copies: self.origin_pieces as f64 / f64::from(self.pieces.max(1)),
             wasted: self.wasted * 1000 / self.arrived.max(1),
             talk: self.talk_bytes * 1000 / self.bytes.max(1),
@@ -220,6 +224,18 @@ impl<'c> World<'c> {
             left_out: self.crowd.peers - self.done,
             blamed: self.blamed,
             events: self.count,
+        }
+    }
+
+    fn task(&self) -> Task {
+        Task {
+            first_us: self.first_us.unwrap_or(0),
+            peers: self.crowd.peers,
+            pieces: self.pieces,
+            origin_up: self.crowd.origin_up,
+            up: self.crowd.up,
+            down: self.crowd.down,
+            delay_us: self.crowd.delay_ms * 500,
         }
     }
 
@@ -253,6 +269,9 @@ impl<'c> World<'c> {
                 self.first_us.get_or_insert(self.now_us);
                 let member = &mut self.members[peer as usize];
                 member.wants_us = Some(self.now_us);
+                if !member.is_rider {
+                    self.lines.change(self.now_us, 1);
+                }
                 if member.leaves_once {
                     let until_us = self.dice.below(self.crowd.bound_ms() * 1000 + 1);
                     self.after(until_us, Event::Leave(peer));
@@ -313,6 +332,9 @@ impl<'c> World<'c> {
             }
             Event::Back(peer) => {
                 self.members[peer as usize].is_here = true;
+                if !self.members[peer as usize].is_rider {
+                    self.lines.change(self.now_us, 1);
+                }
                 self.calls(peer);
                 self.fetch(peer);
             }
@@ -347,10 +369,11 @@ impl<'c> World<'c> {
         }
         let linked = member.via.iter().filter(|other| member.links.contains_key(other)).count();
         let is_fetching = member.wants_us.is_some() && member.done_us.is_none();
-        let is_more = introductions::calls_more(linked, is_fetching);
-        let is_callee = |other: &u32| (is_more || *other == ORIGIN) && !member.links.contains_key(other) && !member.called.contains(other);
-        let callees: Vec<u32> =
-            member.via.iter().copied().filter(is_callee).take(introductions::CALLS_MAX - member.calling.min(introductions::CALLS_MAX)).collect();
+        let left = introductions::calls_left(linked, member.calling, is_fetching);
+        let is_callee = |other: &u32| !member.links.contains_key(other) && !member.called.contains(other);
+        let (origin, others): (Vec<u32>, Vec<u32>) = member.via.iter().rev().copied().filter(is_callee).partition(|other| *other == ORIGIN);
+        // Whom they know they call always, and others as the rules say.
+        let callees: Vec<u32> = origin.into_iter().chain(others.into_iter().take(left)).collect();
         member.called.extend(&callees);
         member.calling += callees.len();
         for callee in callees {
@@ -389,6 +412,9 @@ impl<'c> World<'c> {
         let seed = self.dice.below(u64::MAX);
         let member = &mut self.members[peer as usize];
         member.is_here = false;
+        if !member.is_rider {
+            self.lines.change(self.now_us, -1);
+        }
         member.life += 1;
         member.exchange = Exchange::new(seed);
         member.line = member.line.again();
