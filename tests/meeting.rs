@@ -213,6 +213,7 @@ fn perform<T: Takes>(site: &mut Site<T>, now_ms: u64, event: Event, link: LinkId
                 | Act::Timer { .. }
                 | Act::Changed
                 | Act::Fetched { .. }
+                | Act::Weigh { .. }
                 | Act::Presence(_)
                 | Act::AskFiles { .. }
                 | Act::Files { .. } => {}

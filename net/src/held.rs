@@ -167,6 +167,10 @@ impl Replica for Held {
         self.store.record(&self.rows, t, a).map_err(failed)
     }
 
+    fn author(&self, t: u32, a: u64) -> Result<PublicKey, ReplicaError> {
+        Ok(summary(&*self.rows, t, a).map_err(failed)?.author)
+    }
+
     fn past(&self, t: u32, changes: &[u64]) -> Result<Box<dyn Past>, ReplicaError> {
         Ok(Box::new(View::past_of(&*self.rows, t, changes).map_err(failed)?))
     }

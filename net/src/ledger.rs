@@ -5,18 +5,23 @@
 //! stored, remembered by their number and size, and asked for again when the owner allows it. That is a decision of this
 //! peer alone and no rule of the space, so it is nobody else's business, and whoever holds the changes keeps them.
 //!
+//! How much is held back is read off one signed head of each author: it commits to the number and bytes of all that leads up
+//! to it. More heads would say no more, and bodies are what is not wanted; so nothing else of what is held comes or is kept.
+//! Somebody else may have built on it, and cannot be had without it. Then it comes at his expense, if he has room for it:
+//! nobody is locked out of a space because a member of it writes too much, and who builds on a flood pays for it.
+//!
 //! An app of the owner has a budget, too, for what it writes as him: of bytes, and of requests a second. Who would have him
 //! write over it is refused, and asks.
 //!
 //! What was decided is kept in `limits.json`. What others cost is read off their chains, which count their own bytes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, Verified, hash, z32};
-use timebus_store::change::{Body, Change, Kind};
+use timebus_store::change::{Body, Change, Head, Kind};
 use timebus_store::grant::Audience;
 use timebus_store::ids::ChangeId;
 use timebus_store::op::Op;
@@ -43,6 +48,8 @@ const APP_REQUESTS_PER_S: f64 = 1000.0;
 const UNSAVED_BYTES_MAX: u64 = 1_000_000;
 /// Keys whose requests are counted; the one that was quiet longest is forgotten.
 const CALLERS_MAX: usize = 4096;
+/// Changes for which room was lent that are remembered; for more none is lent before the next start.
+const LENT_MAX: usize = 65_536;
 /// Requests to the owner that wait; more are held back without one.
 const HELD_MAX: usize = 1024;
 
@@ -132,6 +139,9 @@ pub struct Author {
     pub relation: Relation,
 }
 
+/// Changes that there is room for, and those that are held back with their authors.
+pub type Sorted = (Vec<Verified<Change>>, Vec<(ChangeId, PublicKey)>);
+
 /// Something that waits for the owner's word.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
@@ -153,6 +163,9 @@ pub struct Held {
     /// Bytes of these.
     #[serde(default)]
     pub file_bytes: u64,
+    /// Whether the numbers of changes and bytes are all that there is, and no more than what was met.
+    #[serde(default)]
+    pub is_whole: bool,
     /// Since when; Unix milliseconds.
     pub since_ms: u64,
 }
@@ -182,6 +195,12 @@ struct Settings {
     /// Bytes that keys and apps had this peer write for them.
     #[serde(default)]
     guests: BTreeMap<String, u64>,
+    /// Bytes that may still come of somebody over his budget, since others built on them and have room.
+    #[serde(default)]
+    lent: BTreeMap<String, u64>,
+    /// Bytes of others that somebody built on, which count as his.
+    #[serde(default)]
+    paid: BTreeMap<String, u64>,
 }
 
 #[derive(Debug)]
@@ -194,6 +213,8 @@ struct State {
     callers: HashMap<Payer, Caller>,
     /// Bytes of apps since the settings were written.
     unsaved_bytes: u64,
+    /// Changes for which room was lent since the start: if they do not come then, more room is of no use.
+    lent_for: HashSet<ChangeId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -237,7 +258,14 @@ impl Ledger {
         };
         Self {
             file: file.into(),
-            state: Mutex::new(State { settings, used: HashMap::new(), persons: HashMap::new(), callers: HashMap::new(), unsaved_bytes: 0 }),
+            state: Mutex::new(State {
+                settings,
+                used: HashMap::new(),
+                persons: HashMap::new(),
+                callers: HashMap::new(),
+                unsaved_bytes: 0,
+                lent_for: HashSet::new(),
+            }),
         }
     }
 
@@ -254,7 +282,7 @@ impl Ledger {
     }
 
     /// Sorts changes of others into those that there is room for and those that are held back. `author` says whose a
-    /// change is.
+    /// change is. What is held back is named with its author.
     ///
     /// # Errors
     ///
@@ -265,7 +293,7 @@ impl Ledger {
         changes: Vec<Verified<Change>>,
         author: impl Fn(&PublicKey) -> Author,
         now_ms: u64,
-    ) -> Result<(Vec<Verified<Change>>, Vec<ChangeId>), StorageError> {
+    ) -> Result<Sorted, StorageError> {
         let mut state = lock(&self.state);
         let State { settings, used, persons, .. } = &mut *state;
         let mut good = Vec::with_capacity(changes.len());
@@ -286,22 +314,22 @@ impl Ledger {
             }
             let person = by.person.to_string();
             let bytes_max = settings.limits.get(&person).copied().unwrap_or(by.relation.bytes_max());
-            // By all his keys: whoever makes himself another has no more room.
-            let known = persons.entry(by.person).or_insert_with(|| keys_of(store, &by.person));
-            known.insert(key);
-            let mut total = 0;
-            for key in &*known {
-                total += count(used, store, key)?;
-            }
+            let total = total(settings, persons, used, store, &by.person, &key)?;
             let size = header.body_len + timebus_store::change::OVERHEAD_BYTES;
             let here = count(used, store, &key)?;
-            if !over.contains(&by.person) && total.saturating_add(size) <= bytes_max && !settings.never.contains(&person) {
+            let has_room = !over.contains(&by.person) && total.saturating_add(size) <= bytes_max && !settings.never.contains(&person);
+            let lent = settings.lent.get_mut(&person).filter(|lent| !has_room && **lent >= size);
+            if has_room || lent.is_some() {
+                if let Some(lent) = lent {
+                    *lent -= size;
+                    is_new = true;
+                }
                 used.insert(key, here + size);
                 good.push(change);
                 continue;
             }
             over.insert(by.person);
-            held.push(change.id());
+            held.push((change.id(), key));
             if settings.never.contains(&person) {
                 continue;
             }
@@ -320,12 +348,14 @@ impl Ledger {
                     bytes: 0,
                     files: 0,
                     file_bytes: 0,
+                    is_whole: false,
                     since_ms: now_ms,
                 }
             });
             // His chain counts its own bytes, so the last of it tells how much all of it is.
             let (bytes, changes) = (header.cum.saturating_sub(here), entry.changes.max(1));
             is_new |= bytes > entry.bytes.saturating_mul(2);
+            entry.is_whole &= bytes <= entry.bytes;
             entry.bytes = entry.bytes.max(bytes);
             entry.changes = changes.max(held.len() as u64);
             let (files, file_bytes) = named.entry(key).or_default();
@@ -339,6 +369,75 @@ impl Ledger {
             self.save(settings);
         }
         Ok((good, held))
+    }
+
+    /// Learns from a signed head how much is held back of its author; and whether somebody who built on that change has room
+    /// for all that leads up to it, which then may come at his expense.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn weigh(
+        &self,
+        store: &Store,
+        space: &PublicKey,
+        head: &Verified<Head>,
+        builders: &BTreeSet<PublicKey>,
+        author: impl Fn(&PublicKey) -> Author,
+        now_ms: u64,
+    ) -> Result<bool, StorageError> {
+        let mut state = lock(&self.state);
+        let State { settings, used, persons, lent_for, .. } = &mut *state;
+        let header = head.header();
+        let by = author(&header.author);
+        if by.relation == Relation::Own || header.kind == Kind::Auth {
+            return Ok(false);
+        }
+        let here = match store.number_of(space, &header.timeline) {
+            Some(t) => timebus_store::tips::size_of(&*store.snapshot(), t, &header.author)?,
+            None => (0, 0),
+        };
+        let (bytes, changes) = (header.cum.saturating_sub(here.0), header.seq.saturating_sub(here.1));
+        let person = by.person.to_string();
+        let id = held_id(header.author.as_bytes(), &header.timeline.to_string());
+        let mut is_lent = false;
+        for builder in builders {
+            let payer = author(builder);
+            if payer.person == by.person || bytes == 0 || lent_for.len() >= LENT_MAX || lent_for.contains(&head.id()) {
+                continue;
+            }
+            let name = payer.person.to_string();
+            let bytes_max = settings.limits.get(&name).copied().unwrap_or(payer.relation.bytes_max());
+            let total = total(settings, persons, used, store, &payer.person, builder)?;
+            if settings.never.contains(&name) || total.saturating_add(bytes) > bytes_max {
+                continue;
+            }
+            if payer.relation != Relation::Own {
+                *settings.paid.entry(name).or_default() += bytes;
+            }
+            let lent = settings.lent.entry(person.clone()).or_default();
+            *lent = lent.saturating_add(bytes);
+            lent_for.insert(head.id());
+            is_lent = true;
+            // What was asked for comes now.
+            settings.held.retain(|known, held| *known != id || held.bytes > bytes);
+        }
+        if is_lent {
+            self.save(settings);
+            return Ok(true);
+        }
+        let Some(entry) = settings.held.get_mut(&id) else {
+            // Of whom everything was taken meanwhile, or nothing is wanted, nothing waits.
+            return Ok(false);
+        };
+        let is_news = !entry.is_whole || (entry.bytes, entry.changes) != (bytes, changes);
+        // A head of a change before others says less than what was met already.
+        if bytes >= entry.bytes && is_news {
+            (entry.bytes, entry.changes, entry.is_whole) = (bytes, changes, true);
+            entry.since_ms = entry.since_ms.min(now_ms);
+            self.save(settings);
+        }
+        Ok(false)
     }
 
     /// What waits for the owner's word, by id.
@@ -481,7 +580,8 @@ impl Ledger {
             let timeline = "http".to_owned();
             let (files, file_bytes) = if is_file { (1, bytes) } else { (0, 0) };
             let bytes = used.saturating_add(bytes);
-            let held = Held { who: who.clone(), author: who, timeline, relation, changes: 1, bytes, files, file_bytes, since_ms: now_ms };
+            let held =
+                Held { who: who.clone(), author: who, timeline, relation, changes: 1, bytes, files, file_bytes, is_whole: true, since_ms: now_ms };
             settings.held.insert(id.clone(), held);
         }
         *unsaved_bytes += bytes;
@@ -567,6 +667,25 @@ fn keys_of(store: &Store, person: &PublicKey) -> HashSet<PublicKey> {
     });
     let devices = audiences.filter(|audience| rights.as_ref().is_some_and(|rights| rights.was_device(audience)));
     devices.chain([*person]).collect()
+}
+
+/// Bytes that somebody has here: by all his keys, so that whoever makes himself another has no more room; and those of others
+/// that he built on.
+fn total(
+    settings: &Settings,
+    persons: &mut HashMap<PublicKey, HashSet<PublicKey>>,
+    used: &mut HashMap<PublicKey, u64>,
+    store: &Store,
+    person: &PublicKey,
+    key: &PublicKey,
+) -> Result<u64, StorageError> {
+    let known = persons.entry(*person).or_insert_with(|| keys_of(store, person));
+    known.insert(*key);
+    let mut total = settings.paid.get(&person.to_string()).copied().unwrap_or(0);
+    for key in &*known {
+        total += count(used, store, key)?;
+    }
+    Ok(total)
 }
 
 /// Bytes that an author has here, counted once.

@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesOrdered;
 use timebus_identity::{Keys, PublicKey, SecretKey, Signed, Verified, random_bytes};
 use timebus_store::blobs::BlobHash;
-use timebus_store::change::Change;
+use timebus_store::change::{Change, Head};
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::inbox::{Inbox, LeaveError};
 use timebus_store::store::Store;
@@ -265,7 +265,7 @@ impl Network {
 
     /// What others may cost here.
     #[must_use]
-    pub fn ledger(&self) -> &Ledger {
+    pub fn ledger(&self) -> &Arc<Ledger> {
         &self.ledger
     }
 
@@ -446,6 +446,14 @@ struct ToStore {
     timeline: TimelineId,
     changes: Vec<Signed<Change>>,
     authors: BTreeMap<PublicKey, Author>,
+    weights: Weights,
+}
+
+/// Heads of changes that are held back, and who built on each.
+#[derive(Default)]
+struct Weights {
+    space: Option<PublicKey>,
+    heads: Vec<(Signed<Head>, BTreeSet<PublicKey>)>,
 }
 
 /// What is kept of a link; its tasks end when this is dropped.
@@ -629,7 +637,16 @@ impl Driver {
                 let authors: BTreeSet<PublicKey> = changes.iter().map(|change| change.content().header().author).collect();
                 let authors = authors.into_iter().map(|author| (author, self.author(&author))).collect();
                 if let Some(running) = self.links.get(&link) {
-                    let _ = running.to_store.send(ToStore { ticket, timeline, changes, authors });
+                    let _ = running.to_store.send(ToStore { ticket, timeline, changes, authors, weights: Weights::default() });
+                }
+            }
+            Act::Weigh { link, space, timeline, heads } => {
+                let authors: BTreeSet<PublicKey> =
+                    heads.iter().flat_map(|(head, by)| by.iter().copied().chain([head.content().header().author])).collect();
+                let authors = authors.into_iter().map(|author| (author, self.author(&author))).collect();
+                let weights = Weights { space: Some(space), heads };
+                if let Some(running) = self.links.get(&link) {
+                    let _ = running.to_store.send(ToStore { ticket: 0, timeline, changes: Vec::new(), authors, weights });
                 }
             }
             Act::Fetched { changes } => {
@@ -811,8 +828,18 @@ struct Checked {
 /// Checks and stores what came, in order. Checking goes on while what was checked before is on its way to the disk.
 async fn keep(link: LinkId, store: Store, ledger: Arc<Ledger>, mut queue: mpsc::UnboundedReceiver<ToStore>, commands: mpsc::Sender<Command>) {
     let (checked, to_offer) = mpsc::channel(STORING_MAX);
+    let (checking_store, checking_ledger, checking_commands) = (store.clone(), Arc::clone(&ledger), commands.clone());
     let checking = async move {
-        while let Some(ToStore { ticket, timeline, changes, authors }) = queue.recv().await {
+        while let Some(ToStore { ticket, timeline, changes, authors, weights }) = queue.recv().await {
+            if let Some(space) = weights.space {
+                let (store, ledger) = (checking_store.clone(), Arc::clone(&checking_ledger));
+                let lent = tokio::task::spawn_blocking(move || weigh(&store, &ledger, &space, weights.heads, &authors)).await.unwrap_or(false);
+                // What was held back is asked for again with the next link.
+                if lent && checking_commands.send(Command::Event(Event::StoreFailed { link })).await.is_err() {
+                    return;
+                }
+                continue;
+            }
             let mut stored = Stored { ticket, ..Stored::default() };
             let changes = check(changes, &mut stored.bad_signatures).await;
             if checked.send(Checked { stored, timeline, changes, authors }).await.is_err() {
@@ -823,12 +850,34 @@ async fn keep(link: LinkId, store: Store, ledger: Arc<Ledger>, mut queue: mpsc::
     tokio::join!(checking, offer(link, store, ledger, to_offer, commands));
 }
 
+/// Checks heads and remembers how much there is. Whether somebody who built on what they name has room for that.
+fn weigh(
+    store: &Store,
+    ledger: &Ledger,
+    space: &PublicKey,
+    heads: Vec<(Signed<Head>, BTreeSet<PublicKey>)>,
+    authors: &BTreeMap<PublicKey, Author>,
+) -> bool {
+    let author = |key: &PublicKey| authors.get(key).cloned().unwrap_or(Author { person: *key, relation: Relation::Stranger });
+    let mut lent = false;
+    for (head, by) in heads {
+        let Ok(head) = head.verify() else { continue };
+        match ledger.weigh(store, space, &head, &by, author, now_ms()) {
+            Ok(now_lent) => lent |= now_lent,
+            Err(error) => tracing::error!(%error, "what is held back could not be counted"),
+        }
+    }
+    // Whoever watches what waits is told.
+    store.recheck_rights();
+    lent
+}
+
 /// Hands what was checked, and the owner has room for, to the store, and tells what became of it, in order.
 async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mpsc::Receiver<Checked>, commands: mpsc::Sender<Command>) {
     let mut offers = FuturesOrdered::new();
     let mut is_open = true;
     while is_open || !offers.is_empty() {
-        let (mut stored, timeline, authors, held, result) = tokio::select! {
+        let (mut stored, timeline, held, result) = tokio::select! {
             next = checked.recv(), if is_open && offers.len() < STORING_MAX => {
                 match next {
                     Some(Checked { stored, timeline, changes, authors }) => {
@@ -840,7 +889,7 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
                                 Ok((good, held)) => (store.offer(good).await, held),
                                 Err(error) => (Err(error.into()), Vec::new()),
                             };
-                            (stored, timeline, authors, held, result)
+                            (stored, timeline, held, result)
                         });
                     }
                     None => is_open = false,
@@ -856,10 +905,11 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
                 }
                 crate::held::tell(&mut stored, offered);
                 if !held.is_empty() {
-                    stored.refused.extend(held);
+                    let authors: BTreeSet<PublicKey> = held.iter().map(|(_, author)| *author).collect();
+                    stored.held.extend(held.into_iter().map(|(id, _)| id));
                     // Whoever watches what waits is told.
                     store.recheck_rights();
-                    let authors = authors.into_keys().collect();
+                    let authors = authors.into_iter().collect();
                     if commands.send(Command::Event(Event::HeldBack { link, timeline, authors })).await.is_err() {
                         return;
                     }

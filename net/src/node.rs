@@ -11,7 +11,7 @@ use timebus_identity::{PublicKey, Signed};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 
-use crate::sync::frame::{Code, Feature, HOLDINGS, NOTICES, NOTICES_MAX, PRESENCE, Provider, RECORDS, Redemption, Taking};
+use crate::sync::frame::{Code, Feature, HOLDINGS, NOTICES, NOTICES_MAX, PRESENCE, Provider, RECORDS, Redemption, Taking, WEIGHS};
 use crate::sync::{Config as SessionConfig, End, Input, Output, RedeemAnswer, Remote, Replica, Role, Session, Start};
 
 pub mod book;
@@ -252,7 +252,7 @@ impl Node {
                 let extra_bytes = (EXTRA_BYTES - lent.min(EXTRA_BYTES)).min(LINK_EXTRA_BYTES);
                 config.extra_bytes = extra_bytes;
                 config.addresses = self.addresses.iter().take(crate::sync::frame::ADDRESSES_MAX).cloned().collect();
-                config.features = [NOTICES, PRESENCE, RECORDS, HOLDINGS].map(|id| Feature { id, required: false }).to_vec();
+                config.features = [NOTICES, PRESENCE, RECORDS, HOLDINGS, WEIGHS].map(|id| Feature { id, required: false }).to_vec();
                 let own = if node.is_some() { self.config.node } else { zero };
                 let start = Start { config, role, binding, node: own, remote_node: node.unwrap_or(zero), nonce, prove, now_ms };
                 let (session, outputs) = Session::new(start);
@@ -290,8 +290,11 @@ impl Node {
                 self.drive(link, Input::RedeemAnswer(answer), now_ms, store, &mut acts);
             }
             Event::StoreFailed { link } => self.drive(link, Input::Close { code: Code::Busy, retry_after_s: 0 }, now_ms, store, &mut acts),
+            Event::HeldBack { link, timeline, authors } if self.links.get(&link).is_some_and(|linked| linked.session.is_agreed(WEIGHS)) => {
+                self.drive(link, Input::Hold { timeline, authors }, now_ms, store, &mut acts);
+            }
             Event::HeldBack { link, timeline, authors } => {
-                // Who brings his own is told to wait. Who hands on what others wrote cannot help it.
+                // Who does not know how to leave out his own is told to wait. Who hands on what others wrote cannot help it.
                 let own = self
                     .links
                     .get(&link)
@@ -566,6 +569,13 @@ impl Node {
                     }
                     acts.push(Act::Changed);
                 }
+                Output::NotTaken { timeline, authors } => {
+                    if authors.contains(&self.config.device) {
+                        linked.waiting.insert(timeline);
+                        acts.push(Act::Changed);
+                    }
+                }
+                Output::Weighed { space, timeline, heads } => acts.push(Act::Weigh { link, space, timeline, heads }),
                 Output::CaughtUp { timeline, .. } => {
                     if let Some(channel) = linked.channels.get_mut(&timeline) {
                         channel.is_caught_up = true;

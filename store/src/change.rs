@@ -362,6 +362,62 @@ impl Change {
     }
 }
 
+/// The signed part of a change without its body: it says how long the body is, and how many bytes and changes of its author
+/// lead up to it.
+///
+/// What is signed is the same as of the [`Change`] itself: a header and its body have one id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    id: ChangeId,
+    header: Header,
+}
+
+impl Head {
+    /// Most bytes of `header ‖ signature`.
+    pub const BYTES_MAX: usize = HEADER_BYTES_MAX + SIGNATURE_BYTES;
+
+    /// Reads `header ‖ signature`.
+    ///
+    /// # Errors
+    ///
+    /// The first [`DecodeError`] met.
+    pub fn decode(bytes: &[u8]) -> Result<Signed<Self>, DecodeError> {
+        let mut input = Reader::new(bytes);
+        let header = Header::decode(&mut input)?;
+        let signature = input.array::<SIGNATURE_BYTES>("signature")?;
+        input.finish()?;
+        let id = ChangeId(hash("change", &[&bytes[..bytes.len() - SIGNATURE_BYTES]]));
+        Ok(Signed::new(Self { id, header }, Signature::from_bytes(signature)))
+    }
+
+    /// That of a change that came whole.
+    #[must_use]
+    pub fn of(change: &Signed<Change>) -> Signed<Self> {
+        let content = change.content();
+        Signed::new(Self { id: content.id, header: content.header.clone() }, *change.signature())
+    }
+
+    /// The part of a change's bytes that is `header ‖ signature`; `None` of what is no change.
+    #[must_use]
+    pub fn part_of(record: &[u8]) -> Option<&[u8]> {
+        let mut input = Reader::new(record);
+        Header::decode(&mut input).ok()?;
+        record.get(..record.len() - input.rest().len() + SIGNATURE_BYTES)
+    }
+
+    /// The name of the change.
+    #[must_use]
+    pub fn id(&self) -> ChangeId {
+        self.id
+    }
+
+    /// The header.
+    #[must_use]
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+}
+
 /// A change as it is stored and sent.
 #[must_use]
 pub fn encode(change: &Verified<Change>) -> Vec<u8> {
@@ -370,14 +426,28 @@ pub fn encode(change: &Verified<Change>) -> Vec<u8> {
     out
 }
 
+fn signing_message(id: &ChangeId) -> Vec<u8> {
+    let mut message = b"timebus.v1 change sig\0".to_vec();
+    message.extend_from_slice(id.as_bytes());
+    message
+}
+
 impl Signable for Change {
     fn author(&self) -> PublicKey {
         self.header.author
     }
 
     fn signing_message(&self) -> Vec<u8> {
-        let mut message = b"timebus.v1 change sig\0".to_vec();
-        message.extend_from_slice(self.id.as_bytes());
-        message
+        signing_message(&self.id)
+    }
+}
+
+impl Signable for Head {
+    fn author(&self) -> PublicKey {
+        self.header.author
+    }
+
+    fn signing_message(&self) -> Vec<u8> {
+        signing_message(&self.id)
     }
 }

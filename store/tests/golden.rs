@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use timebus_identity::{PublicKey, SecretKey, Signable, Signature, Verified, hash};
-use timebus_store::change::{self, Body, Change, Encryption, Header, Kind, Part};
+use timebus_store::change::{self, Body, Change, Encryption, Head, Header, Kind, Part};
 use timebus_store::codec::{Reader, Writer};
 use timebus_store::grant::{Actions, Audience, Authority, Genesis, Grant, Revoke, Scope, ScopeSegment, Succeed, Timelines};
 use timebus_store::ids::{ChangeId, GrantId, OpId, TimelineId};
@@ -468,6 +468,14 @@ fn the_first_change_of_a_space() {
            06 646576696365      #   label: device
     ");
     assert_eq!(digits(&change::encode(&signed)), digits(&expected));
+
+    // The head alone: the same bytes up to the body, with the same name and signature.
+    let record = change::encode(&signed);
+    let head = &record[..record.len() - signed.body_bytes().len()];
+    assert_eq!(Head::part_of(&record), Some(head));
+    let read = Head::decode(head).expect("a head").verify().expect("the author's signature");
+    assert_eq!((read.id(), read.header()), (signed.id(), signed.header()));
+    assert_eq!((Head::decode(&head[1..]).is_err(), Head::decode(&record).is_err()), (true, true));
 
     // H("change", header), and what is signed.
     let id = "98f136362dfcfccff17b3a8c88a4c7f4f62d38304c9d103f26a2bb2141206ce6";

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::neighbours::{json as verb, pair, poll, run, until_space};
+use super::neighbours::{invite, join, json as verb, pair, poll, run, until_space};
+use crate::peer::Peer;
 use crate::socket::Socket;
 
 #[test]
@@ -100,4 +101,63 @@ fn what_waits_and_what_others_cost_can_be_watched() {
     assert_eq!(run(alice.home(), &["allow", &id, "up", "to", "1MB"]).code, 0);
     let told = held.hear();
     assert!(told["put"].as_str().or(told["delete"].as_str()).is_some_and(|at| at.starts_with("/.sys/held")), "{told}");
+}
+
+/// Bob brings far more than the first frame holds. His peer leaves out what is not taken and says how much it is; it goes on
+/// getting what alice writes, and alice what others do.
+#[test]
+fn all_of_what_waits_is_told_and_none_of_it_comes() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    join(&carol, &invite(&alice, &["--to", "/wall", "--can", "write"]), "alice");
+    let who = bob.ready["id"].as_str().expect("an id").to_owned();
+    verb(alice.home(), &["limits", &who, "1kB"]);
+    for n in 0..6 {
+        let part: Vec<String> = (0..20).map(|at| format!("{n} {at} {}", "x".repeat(20_000))).collect();
+        bob.put(&format!("/@alice/wall/bob/{n}"), &json!(part));
+    }
+    let words = poll("all of it is told", || {
+        let held = verb(alice.home(), &["held"])["held"].get(0).cloned()?;
+        let is_all = held["is_whole"] == true && held["bytes"].as_u64().is_some_and(|bytes| bytes > 2_400_000) && held["changes"] == 6;
+        is_all.then(|| run(alice.home(), &["held"]).out)
+    });
+    assert!(words.contains("2.4 MB in 6 changes, for your space") && !words.contains("at least"), "{words}");
+    until_space(&bob, "alice", "waiting");
+    // Both ways all else goes on.
+    alice.put("/wall/hello", &json!("from alice"));
+    poll("bob hears of alice", || (bob.send("GET", "/@alice/wall/hello", &[], "").status == 200).then_some(()));
+    carol.put("/@alice/wall/carol", &json!("from carol"));
+    poll("alice hears of carol", || (alice.send("GET", "/wall/carol", &[], "").status == 200).then_some(()));
+    // What he adds is told, too, while none of it comes.
+    bob.put("/@alice/wall/bob/last", &json!("y".repeat(10_000)));
+    poll("there is more", || (verb(alice.home(), &["held"])["held"][0]["changes"] == 7).then_some(()));
+    assert_eq!(alice.send("GET", "/wall/bob", &[], "").status, 404);
+    let id = verb(alice.home(), &["held"])["held"][0]["id"].as_str().expect("an id").to_owned();
+    assert_eq!(run(alice.home(), &["allow", &id, "once"]).code, 0);
+    poll("it comes", || (alice.send("GET", "/wall/bob/last", &[], "").status == 200).then_some(()));
+    assert_eq!(verb(alice.home(), &["held"])["held"], json!([]));
+    until_space(&bob, "alice", "live");
+}
+
+/// Dave follows alice, and has little room for bob, of whom he knows nothing. What alice writes on top of what bob wrote comes
+/// to him all the same: nobody is locked out of a space because a member of it writes too much.
+#[test]
+fn whoever_writes_too_much_locks_nobody_out() {
+    let (alice, bob) = pair();
+    let dave = Peer::start();
+    join(&dave, &invite(&alice, &["--to", "/", "--can", "read"]), "alice");
+    // Of bob dave knows nothing but the key that he signs with.
+    let who = bob.value("/.sys/status")["device"].as_str().expect("a key").to_owned();
+    verb(dave.home(), &["limits", &who, "1kB"]);
+    bob.put("/@alice/wall/flood", &json!("x".repeat(50_000)));
+    poll("it is at alice's", || (alice.send("GET", "/wall/flood", &[], "").status == 200).then_some(()));
+    poll("dave is asked", || verb(dave.home(), &["held"])["held"].get(0).cloned());
+    alice.put("/news", &json!("on top of it"));
+    poll("dave hears of alice", || (dave.send("GET", "/@alice/news", &[], "").status == 200).then_some(()));
+    assert_eq!(dave.send("GET", "/@alice/wall/flood", &[], "").status, 200, "what she built on came with it");
+    assert_eq!(verb(dave.home(), &["held"])["held"], json!([]), "and nothing has to be asked any more");
+    // It is counted as hers, who brought it; beside it bob has no more room than before.
+    bob.put("/@alice/wall/more", &json!("x".repeat(50_000)));
+    let held = poll("dave is asked again", || verb(dave.home(), &["held"])["held"].get(0).cloned());
+    assert_eq!(held["who"], who, "{held}");
 }

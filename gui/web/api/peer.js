@@ -137,7 +137,7 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {Space} [status]
  */
 /** @typedef {{ role: string, path?: string, uses?: number, expires_ms?: number, note?: string, paint?: string, app?: string }} Wish */
-/** @typedef {{ id: string, name: string, says: string, bytes: number, changes: number, files: number, file_bytes: number, space: string | null }} Held */
+/** @typedef {{ id: string, name: string, says: string, bytes: number, changes: number, files: number, file_bytes: number, is_whole: boolean, space: string | null }} Held */
 /** @typedef {{ key: string, name: string, bytes: number, changes: number, requests: number, bytes_max: number | null }} Cost */
 /** @typedef {{ name: string, help: string, labels: string, value: number }} Metric */
 /** @typedef {{ body: string, type: string }} Content a value as it is sent: JSON, or text of a media type */

@@ -70,7 +70,8 @@ function wants(held) {
   const is_file = held.files > 0 && held.space === null;
   const bytes = is_file ? held.file_bytes : held.bytes;
   const where = is_file ? plural(held.files, "file") : plural(held.changes, "change");
-  return `wants to keep ${size(bytes)} more on your machine, in ${where}.`;
+  const about = held.is_whole || is_file ? "" : "at least ";
+  return `wants to keep ${about}${size(bytes)} more on your machine, in ${where}.`;
 }
 
 customElements.define("requests-page", RequestsPage);

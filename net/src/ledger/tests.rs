@@ -138,6 +138,78 @@ fn who_has_many_keys_has_one_budget() {
     assert!(admitted * 4000 < 100_000 && admitted > 20 && admitted + held == 80, "{admitted} changes are here, {held} are held back");
 }
 
+/// What a ledger learns from a head alone.
+fn weigh(engine: &Engine, ledger: &Ledger, head: &Verified<Change>, builders: &[&SecretKey]) -> bool {
+    let mut record = Vec::new();
+    head.write(head.signature(), &mut record);
+    let head = Head::of(&Change::decode(&record).expect("a change")).verify().expect("signed");
+    let author = |key: &PublicKey| Author { person: *key, relation: Relation::Invited };
+    let builders = builders.iter().map(|key| key.public()).collect();
+    let store = engine.store();
+    ledger.weigh(store, &store.own().key, &head, &builders, author, 1).expect("memory does not fail")
+}
+
+/// The first frame of thousands of changes came, and then the head of the last of them.
+#[test]
+fn one_head_says_how_much_is_held_back() {
+    let mallory = secret(1);
+    let (mut engine, grants) = host(&[&mallory], 0);
+    let timeline = engine.store().timeline(engine.store().own());
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(mallory.public()), 10_000);
+    let all = chain(&mallory, timeline, grants[0], "all", 300, 2000);
+    let end = all.last().expect("many").clone();
+    let (admitted, held) = bring(&mut engine, &ledger, all[..20].to_vec(), mallory.public());
+    assert_eq!((admitted, held), (3, 17));
+    let told = |ledger: &Ledger| ledger.held().into_values().next().map(|one| (one.changes, one.bytes, one.is_whole));
+    let met = all[19].header().cum - all[2].header().cum;
+    assert_eq!(told(&ledger), Some((17, met, false)), "what was met is not all");
+    assert!(!weigh(&engine, &ledger, &end, &[]));
+    let whole = end.header().cum - all[2].header().cum;
+    assert_eq!(told(&ledger), Some((297, whole, true)));
+    // An older one takes nothing back.
+    assert!(!weigh(&engine, &ledger, &all[100], &[]));
+    assert_eq!(told(&ledger), Some((297, whole, true)));
+    // Room for just that, and all of it comes.
+    let id = ledger.held().into_keys().next().expect("one");
+    assert!(ledger.allow(&id, Answer::Once).is_some());
+    assert_eq!(bring(&mut engine, &ledger, all[3..].to_vec(), mallory.public()), (297, 0));
+    assert!(!weigh(&engine, &ledger, &end, &[]) && ledger.held().is_empty(), "nothing waits any more");
+}
+
+/// Carol built on what mallory wrote, and cannot be had without it.
+#[test]
+fn who_builds_on_a_flood_pays_for_it_if_there_is_room() {
+    let (mallory, carol) = (secret(1), secret(2));
+    let (mut engine, grants) = host(&[&mallory, &carol], 0);
+    let timeline = engine.store().timeline(engine.store().own());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("limits.json");
+    let ledger = Ledger::open(&file);
+    ledger.limit(&Payer::Key(mallory.public()), 10_000);
+    ledger.limit(&Payer::Key(carol.public()), 100_000);
+    let flood = chain(&mallory, timeline, grants[0], "flood", 50, 4000);
+    assert_eq!(bring(&mut engine, &ledger, flood.clone(), mallory.public()), (2, 48));
+    // Not for more than she may keep herself, and not at his own expense.
+    assert!(!weigh(&engine, &ledger, &flood[40], &[&carol]) && !weigh(&engine, &ledger, &flood[10], &[&mallory]));
+    assert!(weigh(&engine, &ledger, &flood[10], &[&carol]));
+    assert_eq!(ledger.held().len(), 1, "the rest of it still waits");
+    // It is the same after a start; and of more than that much nothing comes.
+    let ledger = Ledger::open(&file);
+    assert_eq!(bring(&mut engine, &ledger, flood[2..].to_vec(), mallory.public()), (9, 39));
+    // What she paid for counts as hers.
+    let left = 100_000 - (flood[10].header().cum - flood[1].header().cum);
+    let own = chain(&carol, timeline, grants[1], "own", 50, 4000);
+    let (admitted, _) = bring(&mut engine, &ledger, own, carol.public());
+    assert!((admitted as u64 + 1) * 4600 > left && admitted as u64 * 4500 < left, "{admitted} changes of hers");
+    // A change that does not come although there was room for it is not paid for again and again.
+    let other = chain(&mallory, timeline, grants[0], "other", 1, 100);
+    ledger.limit(&Payer::Key(carol.public()), 10_000_000);
+    let far = flood.last().expect("many");
+    assert!(weigh(&engine, &ledger, far, &[&carol]) && !weigh(&engine, &ledger, far, &[&carol]));
+    assert!(!weigh(&engine, &ledger, &other[0], &[&carol]), "of that, more is here already");
+}
+
 #[test]
 fn requests_are_slowed_down_and_not_for_long() {
     let ledger = Ledger::open(Path::new(""));
@@ -208,6 +280,7 @@ fn an_answer_stays() {
         bytes: 31_000_000_000,
         files: 0,
         file_bytes: 0,
+        is_whole: false,
         since_ms: 1,
     };
     lock(&ledger.state).settings.held.insert("abc".to_owned(), held.clone());

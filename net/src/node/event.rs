@@ -1,9 +1,11 @@
 //! What a node is told, and what it answers.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use timebus_identity::{PublicKey, Signed, Verified};
 use timebus_store::blobs::BlobHash;
-use timebus_store::change::Change;
+use timebus_store::change::{Change, Head};
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::path::Path;
 
@@ -73,7 +75,7 @@ pub enum Event {
         link: LinkId,
         /// The timeline.
         timeline: TimelineId,
-        /// Their authors, and maybe others.
+        /// Their authors.
         authors: Vec<PublicKey>,
     },
     /// A link is no more.
@@ -288,6 +290,18 @@ pub enum Act {
         timeline: TimelineId,
         /// The changes.
         changes: Vec<Signed<Change>>,
+    },
+    /// Check heads of changes that are held back, remember how much there is, and see whether those who built on them have
+    /// room for it: then the link is to begin anew, as with [`Event::StoreFailed`].
+    Weigh {
+        /// Which link told.
+        link: LinkId,
+        /// The space.
+        space: PublicKey,
+        /// The timeline.
+        timeline: TimelineId,
+        /// The heads, and who built on each.
+        heads: Vec<(Signed<Head>, BTreeSet<PublicKey>)>,
     },
     /// These came of [`Event::Fetch`], unchecked.
     Fetched {

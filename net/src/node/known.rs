@@ -71,6 +71,10 @@ impl Replica for World<'_> {
         self.store.record(t, a)
     }
 
+    fn author(&self, t: u32, a: u64) -> Result<PublicKey, ReplicaError> {
+        self.store.author(t, a)
+    }
+
     fn past(&self, t: u32, changes: &[u64]) -> Result<Box<dyn Past>, ReplicaError> {
         self.store.past(t, changes)
     }

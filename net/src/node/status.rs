@@ -191,11 +191,12 @@ impl Node {
             .values()
             .filter(|linked| needed.iter().all(|timeline| linked.channels.get(timeline).is_some_and(|channel| channel.is_caught_up)))
             .count();
-        if live > 0 {
-            return SpaceState::Live { peers: live };
-        }
+        // What others write there comes all the same.
         if self.links.values().any(|linked| linked.waiting.contains(&main)) {
             return SpaceState::Waiting;
+        }
+        if live > 0 {
+            return SpaceState::Live { peers: live };
         }
         if needed.iter().any(is_open) {
             return SpaceState::Loading;

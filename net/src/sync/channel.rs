@@ -6,12 +6,13 @@
 
 mod receiving;
 mod sending;
+mod weighing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use timebus_identity::{PublicKey, Signed};
-use timebus_store::change::Change;
+use timebus_store::change::{Change, Head};
 use timebus_store::ids::{ChangeId, TimelineId};
 
 use crate::sync::arrivals::Arrivals;
@@ -69,6 +70,10 @@ pub(crate) struct Shared {
     pub(crate) in_flight: BTreeSet<ChangeId>,
     /// Changes that were refused for good.
     pub(crate) refused: BTreeSet<ChangeId>,
+    /// Those of them that are only not taken for now, and those above them.
+    pub(crate) held: BTreeSet<ChangeId>,
+    /// Heads and changes that others built on, that were remembered.
+    pub(crate) kept: usize,
     pub(crate) tickets: std::collections::BTreeMap<u64, Ticket>,
     pub(crate) last_ticket: u64,
     pub(crate) counters: Counters,
@@ -219,6 +224,17 @@ pub(crate) struct Channel {
     live_in: bool,
     caught_up: bool,
     tips_in: TipsIn,
+
+    /// Authors of whom the other side takes nothing, those of them of whom it is to be told how much there is, and when it
+    /// was told last.
+    not_taken: BTreeSet<PublicKey>,
+    to_weigh: BTreeSet<PublicKey>,
+    weighed_ms: u64,
+    /// Authors of whom nothing is taken here.
+    held: BTreeSet<PublicKey>,
+    held_heads: BTreeMap<ChangeId, Signed<Head>>,
+    /// Who built on changes whose heads are asked for.
+    builders: BTreeMap<ChangeId, BTreeSet<PublicKey>>,
 }
 
 /// Tips of the other side that came so far.
@@ -290,6 +306,12 @@ impl Channel {
             live_in: false,
             caught_up: false,
             tips_in: TipsIn::default(),
+            not_taken: BTreeSet::new(),
+            to_weigh: BTreeSet::new(),
+            weighed_ms: 0,
+            held: BTreeSet::new(),
+            held_heads: BTreeMap::new(),
+            builders: BTreeMap::new(),
         };
         // To a peer that may not have what is here, nothing is here.
         if let Some(t) = t.filter(|_| serves) {
@@ -423,7 +445,7 @@ impl Channel {
     pub(crate) fn deadline_ms(&self) -> Option<u64> {
         let stall = (self.unacked_out > 0).then(|| self.credit_ms + STALL_MS);
         let asked = self.asked.as_ref().map(|asked| asked.deadline_ms);
-        stall.into_iter().chain(asked).min()
+        stall.into_iter().chain(asked).chain(self.weigh_ms()).min()
     }
 
     /// Gives up what took too long.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use timebus_identity::{PublicKey, Signature};
 use timebus_store::blobs::BlobHash;
-use timebus_store::change::CHANGE_BYTES_MAX;
+use timebus_store::change::{CHANGE_BYTES_MAX, Head};
 use timebus_store::codec::{DecodeError, Reader, Writer};
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::path::Path;
@@ -63,6 +63,10 @@ pub const PRESENCE: u64 = 2;
 pub const SEATS_MAX: usize = 64;
 /// Largest value of a seat, as JSON.
 pub const SEAT_BYTES_MAX: usize = 1024;
+/// The feature of peers that tell how much waits of somebody of whom the other side takes nothing more.
+pub const WEIGHS: u64 = 7;
+/// Most authors, changes and heads of a frame, of each.
+pub const WEIGHED_MAX: usize = 64;
 /// Largest channel number: far more than a link lives to open.
 pub const CHANNEL_MAX: u64 = u32::MAX as u64;
 
@@ -173,6 +177,18 @@ pub enum Frame {
         path: Path,
         /// Who; strictly ascending by name.
         seats: Vec<Seat>,
+    },
+    /// Says of whom the sender takes no changes for now, asks how much there is of them, and answers that. None of the lists
+    /// has more than [`WEIGHED_MAX`] entries, and one at least has some.
+    Weigh {
+        /// The channel.
+        channel: u64,
+        /// Of these authors nothing more is to be sent but the heads of their latest changes; strictly ascending.
+        authors: Vec<PublicKey>,
+        /// Of these changes the heads are wanted; strictly ascending.
+        ids: Vec<ChangeId>,
+        /// What the receiver asked for: `header ‖ signature` each.
+        heads: Vec<Bytes>,
     },
     /// Answers [`Frame::Put`].
     Took {
@@ -550,6 +566,13 @@ impl Frame {
                     }
                 });
             }
+            Self::Weigh { channel, authors, ids, heads } => {
+                out.u8(22);
+                out.var(*channel);
+                list(authors, &mut out, |author, out| out.raw(author.as_bytes()));
+                list(ids, &mut out, |id, out| out.raw(id.as_bytes()));
+                list(heads, &mut out, |head, out| out.bytes(head));
+            }
         }
         out.into_bytes().into()
     }
@@ -630,15 +653,8 @@ impl Frame {
                 Self::Records(records)
             }
             17 => {
-                let mut keys: Vec<PublicKey> = Vec::new();
-                for _ in 0..some(input, ASKED_MAX, "keys")? {
-                    let key = PublicKey::from_bytes(input.array("key")?);
-                    if keys.last().is_some_and(|last| *last >= key) {
-                        return Err(DecodeError::Order { field: "keys" });
-                    }
-                    keys.push(key);
-                }
-                Self::AskRecords(keys)
+                let count = some(input, ASKED_MAX, "keys")?;
+                Self::AskRecords(keys(input, count)?)
             }
             number @ (18 | 19) => {
                 let space = PublicKey::from_bytes(input.array("space")?);
@@ -678,6 +694,18 @@ impl Frame {
                     seats.push(Seat { name, value });
                 }
                 Self::Presence { channel, path, seats }
+            }
+            22 => {
+                let channel = channel(input)?;
+                let count = input.count(WEIGHED_MAX, "authors")?;
+                let authors = keys(input, count)?;
+                let ids = ids(input, 0, WEIGHED_MAX, "changes")?;
+                let count = input.count(WEIGHED_MAX, "heads")?;
+                let heads = (0..count).map(|_| Ok(bytes.slice_ref(input.bytes(Head::BYTES_MAX, "head")?))).collect::<Result<Vec<_>, _>>()?;
+                if authors.is_empty() && ids.is_empty() && heads.is_empty() {
+                    return Err(DecodeError::Invalid { field: "heads" });
+                }
+                Self::Weigh { channel, authors, ids, heads }
             }
             _ => return Err(DecodeError::Invalid { field: "frame type" }),
         };
@@ -800,6 +828,18 @@ fn some(input: &mut Reader<'_>, max: usize, field: &'static str) -> Result<usize
         0 => Err(DecodeError::Invalid { field }),
         count => Ok(count),
     }
+}
+
+fn keys(input: &mut Reader<'_>, count: usize) -> Result<Vec<PublicKey>, DecodeError> {
+    let mut keys: Vec<PublicKey> = Vec::new();
+    for _ in 0..count {
+        let key = PublicKey::from_bytes(input.array("key")?);
+        if keys.last().is_some_and(|last| *last >= key) {
+            return Err(DecodeError::Order { field: "keys" });
+        }
+        keys.push(key);
+    }
+    Ok(keys)
 }
 
 fn channel(input: &mut Reader<'_>) -> Result<u64, DecodeError> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use timebus_identity::Signed;
+use timebus_identity::{PublicKey, Signed};
 use timebus_store::change::Change;
 use timebus_store::ids::ChangeId;
 
@@ -101,8 +101,8 @@ impl Pending {
         }
     }
 
-    /// Drops those that wait for one of these, and those that wait for them.
-    pub(crate) fn drop_above(&mut self, roots: impl IntoIterator<Item = ChangeId>) -> Vec<ChangeId> {
+    /// Drops those that wait for one of these, and those that wait for them; with their authors.
+    pub(crate) fn drop_above(&mut self, roots: impl IntoIterator<Item = ChangeId>) -> Vec<(ChangeId, PublicKey)> {
         let mut gone: BTreeSet<ChangeId> = roots.into_iter().collect();
         let mut dropped = Vec::new();
         loop {
@@ -112,9 +112,8 @@ impl Pending {
                 return dropped;
             }
             for id in round {
-                self.remove(&id);
                 gone.insert(id);
-                dropped.push(id);
+                dropped.extend(self.remove(&id).map(|waiting| (id, waiting.change.content().header().author)));
             }
         }
     }

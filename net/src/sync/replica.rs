@@ -3,6 +3,8 @@
 use std::fmt;
 
 use timebus_identity::PublicKey;
+use timebus_store::change::Header;
+use timebus_store::codec::Reader;
 use timebus_store::ids::{ChangeId, TimelineId};
 
 use crate::sync::handshake::Remote;
@@ -148,6 +150,17 @@ pub trait Replica {
     ///
     /// [`ReplicaError`].
     fn record(&self, t: u32, a: u64) -> Result<Vec<u8>, ReplicaError>;
+
+    /// Who wrote the change that arrived as `a`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplicaError`].
+    fn author(&self, t: u32, a: u64) -> Result<PublicKey, ReplicaError> {
+        let record = self.record(t, a)?;
+        let head = Header::decode(&mut Reader::new(&record)).map_err(|error| ReplicaError(Box::new(error)))?;
+        Ok(head.author)
+    }
 
     /// These changes and everything before them.
     ///

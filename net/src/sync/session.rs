@@ -11,7 +11,7 @@ use crate::record::PeerRecord;
 use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
 use crate::sync::frame::{
     ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Frame, HOLDINGS, Hello, Lacks, MAJOR, NAME_BYTES_MAX, NOTICES, Open,
-    Opened, PRESENCE, PROVIDERS_MAX, Page, RECORDS, Redemption, TEXT_BYTES_MAX, Taking,
+    Opened, PRESENCE, PROVIDERS_MAX, Page, RECORDS, Redemption, TEXT_BYTES_MAX, Taking, WEIGHS,
 };
 use crate::sync::handshake::{Binding, Prove, Remote, Role, Transcript};
 use crate::sync::replica::{Replica, ReplicaError};
@@ -47,6 +47,9 @@ const RECORD_FRAMES: (u64, u64) = (32, 2);
 /// Frames about files that are held, and questions for them, that the other side may send one after another, and how many
 /// more each second: each costs up to 256 lookups. What is over is dropped, and asked again later.
 const FILE_FRAMES: (u64, u64) = (64, 4);
+/// Frames about those of whom nothing is taken, that the other side may send one after another, and how many more each
+/// second: each costs up to 64 records or signatures. What is over is dropped, and said again later.
+const WEIGH_FRAMES: (u64, u64) = (64, 4);
 /// What the transport takes before it said so: the handshake.
 const WRITABLE_AT_FIRST: u64 = 64 * 1024;
 
@@ -106,6 +109,7 @@ pub struct Session {
     presences: Allowance,
     records: Allowance,
     files: Allowance,
+    weighs: Allowance,
     /// Features that the other side named.
     theirs: Vec<u64>,
     redeems: u32,
@@ -158,6 +162,7 @@ impl Session {
             presences: Allowance::new(PRESENCES, now_ms),
             records: Allowance::new(RECORD_FRAMES, now_ms),
             files: Allowance::new(FILE_FRAMES, now_ms),
+            weighs: Allowance::new(WEIGH_FRAMES, now_ms),
             theirs: Vec::new(),
             redeems: 0,
             redeeming_in: false,
@@ -237,6 +242,13 @@ impl Session {
             Input::Fetch { timeline, ids } => {
                 if let Some(channel) = self.timelines.get(&timeline).and_then(|number| self.channels.get_mut(number)) {
                     channel.fetch(ids);
+                }
+            }
+            Input::Hold { timeline, authors } => {
+                let is_agreed = self.is_agreed(WEIGHS);
+                let channel = self.timelines.get(&timeline).and_then(|number| self.channels.get_mut(number));
+                if let Some(channel) = channel.filter(|it| is_agreed && it.opened) {
+                    channel.hold(authors, &mut self.shared);
                 }
             }
             Input::Writable { bytes } => self.shared.writable = bytes,
@@ -575,10 +587,11 @@ impl Session {
             | Frame::Ack(Ack { channel, .. })
             | Frame::Live { channel, .. }
             | Frame::Presence { channel, .. }
+            | Frame::Weigh { channel, .. }
             | Frame::Providers { channel, .. } => *channel,
             _ => 0,
         };
-        let tells_presence = self.is_agreed(PRESENCE);
+        let (tells_presence, weighs) = (self.is_agreed(PRESENCE), self.is_agreed(WEIGHS));
         let Some(channel) = self.channels.get_mut(&number) else {
             // It may have been closed while the frame was on its way.
             let own = number % 2 == self.next_own % 2;
@@ -617,6 +630,11 @@ impl Session {
                     shared.out.push(Output::Presence { timeline: channel.timeline, path, seats });
                 }
                 Ok(())
+            }
+            Frame::Weigh { .. } if !weighs => Err(Halt::Link(Fault::Rule("weights that were not agreed on"))),
+            Frame::Weigh { .. } if !self.weighs.take(shared.now_ms) => Ok(()),
+            Frame::Weigh { authors, ids, heads, .. } => {
+                channel.weigh(&authors, &ids, shared, replica).map_err(Halt::from).and_then(|()| channel.weighed(&heads, shared, replica))
             }
             Frame::Providers { providers, .. } => {
                 shared.out.push(Output::Providers { timeline: channel.timeline, providers });
@@ -711,6 +729,7 @@ impl Session {
             let mut step = || -> Result<(), Halt> {
                 channel.settle(shared, replica)?;
                 channel.advance(shared, replica)?;
+                channel.say_weights(shared, replica)?;
                 channel.acknowledge(shared);
                 channel.tell_live(shared, replica)?;
                 Ok(())

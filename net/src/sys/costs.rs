@@ -28,18 +28,23 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
     })
 }
 
+/// The space that what waits is for; none for what is brought by HTTP.
+pub(super) fn space_of(peer: &Peer, held: &Held) -> Option<PublicKey> {
+    let has = |space: &PublicKey| {
+        let auth = TimelineId::named(space, "auth");
+        let values = peer.store().timelines_of(space).into_iter().map(|(timeline, _)| timeline);
+        values.chain([auth]).any(|timeline| timeline.to_string() == held.timeline)
+    };
+    peer.store().spaces().into_iter().map(|space| space.key).find(has)
+}
+
 fn describe(peer: &Peer, people: &People, id: &str, held: &Held) -> Serde {
     let who = match Payer::parse(&held.who) {
         Some(Payer::Key(key)) => people.name(&key),
         Some(Payer::App(alias)) => format!("the app {alias}"),
         None => held.who.clone(),
     };
-    let has = |space: &PublicKey| {
-        let auth = TimelineId::named(space, "auth");
-        let values = peer.store().timelines_of(space).into_iter().map(|(timeline, _)| timeline);
-        values.chain([auth]).any(|timeline| timeline.to_string() == held.timeline)
-    };
-    let space = peer.store().spaces().into_iter().map(|space| space.key).find(has);
+    let space = space_of(peer, held);
     let place = match space {
         Some(space) if space == peer.space() => "your space".to_owned(),
         Some(space) => format!("the space of {}", people.name(&space)),
@@ -56,7 +61,8 @@ fn describe(peer: &Peer, people: &People, id: &str, held: &Held) -> Serde {
             format!("{} in {}, {names} {} of {}", size(held.bytes), count(held.changes, "change"), count(files, "file"), size(held.file_bytes))
         }
     };
-    let says = format!("{who}: {what}, for {place}");
+    let about = if held.is_whole { "" } else { "at least " };
+    let says = format!("{who}: {about}{what}, for {place}");
     let mut value = serde_json::to_value(held).unwrap_or_default();
     value["id"] = id.into();
     value["name"] = who.into();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use timebus_identity::{PublicKey, SecretKey, Signed};
-use timebus_net::sync::frame::{Code, FRAME_BYTES_MAX, Frame, Part};
+use timebus_net::sync::frame::{Code, FRAME_BYTES_MAX, Feature, Frame, Part, WEIGHS};
 use timebus_net::sync::{Binding, Config, Counters, End, Input, Output, Replica, Role, Session, Start};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
@@ -31,6 +31,8 @@ pub(crate) struct Peer {
     life: u64,
     /// Whether a restart takes its memory of other logs.
     pub(crate) forgets: bool,
+    /// Whether it knows how to leave out whom the other side takes nothing of.
+    pub(crate) weighs: bool,
 }
 
 pub(crate) struct Link {
@@ -49,6 +51,8 @@ pub(crate) struct Link {
     windows: BTreeMap<(usize, u64), u64>,
     pub(crate) caught_up: [BTreeSet<TimelineId>; 2],
     pub(crate) points: [u32; 2],
+    /// The latest of whom nothing is taken: how far his chain is at the other side, over the connection that is up.
+    pub(crate) weighed: [BTreeMap<(TimelineId, PublicKey), u64>; 2],
     /// Of connections that ended.
     past: [Counters; 2],
     pub(crate) ends: Vec<(usize, End)>,
@@ -115,7 +119,7 @@ impl Net {
         let number = self.peers.len() as u8;
         let secret = SecretKey::from_seed([200 + number; 32]);
         let toy = Toy::new(secret.public(), number + 1);
-        let peer = Peer { toy, secret, lies: None, window_bytes: 256 * 1024, store_ms: 2, store_free_ms: 0, life: 0, forgets: false };
+        let peer = Peer { toy, secret, lies: None, window_bytes: 256 * 1024, store_ms: 2, store_free_ms: 0, life: 0, forgets: false, weighs: false };
         self.peers.push(peer);
         self.peers.len() - 1
     }
@@ -134,6 +138,7 @@ impl Net {
             windows: BTreeMap::new(),
             caught_up: Default::default(),
             points: [0; 2],
+            weighed: Default::default(),
             past: Default::default(),
             ends: Vec::new(),
             record: None,
@@ -189,11 +194,16 @@ impl Net {
             Event::Timer { link, life, side } if self.alive(link, life) => self.handle(link, side, Input::Timer),
             Event::Store { peer, peer_life, link, life, side, ticket, changes } if self.peers[peer].life == peer_life => {
                 let timeline = changes[0].content().header().timeline;
+                let authors: BTreeSet<PublicKey> = changes.iter().map(|change| change.content().header().author).collect();
                 let stored = self.peers[peer].toy.store(ticket, changes);
+                let held: Vec<PublicKey> = authors.into_iter().filter(|author| self.peers[peer].toy.held.contains(author)).collect();
                 self.orphans += stored.pending.len() as u64;
                 if !stored.admitted.is_empty() {
                     self.last_stored_ms = self.now_ms;
                     self.appended(peer, timeline, Some(link));
+                }
+                if !held.is_empty() && self.alive(link, life) {
+                    self.handle(link, side, Input::Hold { timeline, authors: held });
                 }
                 if self.alive(link, life) {
                     self.handle(link, side, Input::Stored(stored));
@@ -252,6 +262,7 @@ impl Net {
             let peer = &self.peers[self.links[link].peers[side]];
             let mut config = Config::new(peer.secret.public());
             config.window_bytes = peer.window_bytes;
+            config.features = if peer.weighs { vec![Feature { id: WEIGHS, required: false }] } else { Vec::new() };
             let secret = SecretKey::from_seed(*peer.secret.seed());
             let (session, out) = Session::new(Start {
                 config,
@@ -274,6 +285,7 @@ impl Net {
         it.unacked.clear();
         it.windows.clear();
         it.caught_up = Default::default();
+        it.weighed = Default::default();
         for (side, out) in outputs.into_iter().enumerate() {
             self.apply(link, side, out);
         }
@@ -344,6 +356,13 @@ impl Net {
                 // Whoever asked tries again, as long as nobody there has it.
                 Output::Denied { timeline, code: Code::NotHere, .. } => self.push(now_ms + 1000, Event::Open { link, life, side, timeline }),
                 Output::Denied { code, .. } | Output::Closed { code, .. } => assert!(!honest, "honest peers close a channel: {code:?}"),
+                Output::Weighed { timeline, heads, .. } => {
+                    for (head, _) in heads {
+                        let header = head.content().header();
+                        let seq = self.links[link].weighed[side].entry((timeline, header.author)).or_default();
+                        *seq = header.seq.max(*seq);
+                    }
+                }
                 Output::CaughtUp { timeline, .. } => drop(self.links[link].caught_up[side].insert(timeline)),
                 Output::Penalty { points, fault } => {
                     self.links[link].points[1 - side] += points;

@@ -16,7 +16,7 @@ pub(crate) struct Entry {
     pub(crate) a: u64,
     pub(crate) id: ChangeId,
     pub(crate) record: Vec<u8>,
-    deps: Vec<ChangeId>,
+    pub(crate) deps: Vec<ChangeId>,
     author: PublicKey,
     seq: u64,
     lamport: u64,
@@ -42,7 +42,7 @@ impl Log {
         Place { id: entry.id, seq: entry.seq, lamport: entry.lamport }
     }
 
-    fn tips_of(&self, author: &PublicKey) -> Vec<(Tip, u64)> {
+    pub(crate) fn tips_of(&self, author: &PublicKey) -> Vec<(Tip, u64)> {
         let Some(chain) = self.chains.get(author) else { return Vec::new() };
         let tips = chain.iter().filter(|(_, id)| !self.followed.contains(id));
         tips.map(|(seq, id)| (Tip { author: *author, seq: *seq, id: *id }, self.entry(id).expect("here").a)).take(16).collect()
@@ -58,13 +58,24 @@ pub(crate) struct Toy {
     next_a: u64,
     /// Whether signatures are checked.
     pub(crate) strict: bool,
+    /// Authors of whom nothing is taken.
+    pub(crate) held: HashSet<PublicKey>,
     /// Spaces that get nothing.
     pub(crate) banned: HashSet<PublicKey>,
 }
 
 impl Toy {
     pub(crate) fn new(space: PublicKey, incarnation: u8) -> Self {
-        Self { incarnation: [incarnation; 16], space, logs: Vec::new(), cursors: BTreeMap::new(), next_a: 1, strict: false, banned: HashSet::new() }
+        Self {
+            incarnation: [incarnation; 16],
+            space,
+            logs: Vec::new(),
+            cursors: BTreeMap::new(),
+            next_a: 1,
+            strict: false,
+            held: HashSet::new(),
+            banned: HashSet::new(),
+        }
     }
 
     pub(crate) fn t(&self, timeline: &TimelineId) -> Option<u32> {
@@ -134,6 +145,8 @@ impl Toy {
                 stored.bad_signatures.push(id);
             } else if signed.content().body_bytes().starts_with(REFUSED_BODY) {
                 stored.refused.push(id);
+            } else if self.held.contains(&signed.content().header().author) {
+                stored.held.push(id);
             } else {
                 match self.admit(&record) {
                     Ok(_) => stored.admitted.push(id),

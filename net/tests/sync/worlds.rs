@@ -1,10 +1,15 @@
 //! Random worlds of honest peers: histories, links that fail, slow readers, restarts.
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
+
+use timebus_identity::PublicKey;
 use timebus_store::ids::{ChangeId, TimelineId};
 
 use crate::dag::Author;
-use crate::dice::for_seeds;
+use crate::dice::{for_seeds, setting};
 use crate::sim::{Deed, Net};
+use crate::toy::Toy;
 
 /// Writes as one device of the peer does: on all heads, in its own chain.
 pub(crate) fn write(net: &mut Net, peer: usize) {
@@ -201,4 +206,73 @@ fn nothing_is_sent_twice_between_two_peers() {
         }
         assert_eq!(net.orphans, 0);
     });
+}
+
+/// Writes as `write` does, but mostly on top of nothing but its own: so that not all builds on all.
+fn write_beside(net: &mut Net, peer: usize) {
+    if net.dice.percent(20) {
+        return write(net, peer);
+    }
+    let timeline = net.timelines[net.dice.below(net.timelines.len())];
+    let body = net.dice.bytes().to_vec();
+    net.peers[peer].toy.write(&Author::pretended(peer as u8 + 1), timeline, Some(&[]), None, body);
+    net.appended(peer, timeline, None);
+}
+
+/// What of a timeline does not build on what an author wrote.
+fn beside(net: &Net, timeline: &TimelineId, author: &PublicKey) -> BTreeSet<ChangeId> {
+    let mut out = BTreeSet::new();
+    let mut above = BTreeSet::new();
+    for peer in &net.peers {
+        // Causes come first.
+        for entry in peer.toy.log(timeline).into_iter().flat_map(|log| &log.entries) {
+            let is_above = peer.toy.is_by(timeline, &entry.id, author) || entry.deps.iter().any(|dep| above.contains(dep));
+            if is_above {
+                above.insert(entry.id)
+            } else {
+                out.insert(entry.id)
+            };
+        }
+    }
+    out
+}
+
+/// One peer takes nothing of somebody who writes all the time. It gets everything else, as does everybody, and nobody is
+/// blamed; and whoever knows how to leave that author out does, and says how far his chain is.
+#[test]
+fn whoever_is_not_taken_is_left_out_and_nobody_else() {
+    let told = Cell::new(0);
+    for_seeds("held", 150, |seed| {
+        let mut net = world(seed, write_beside);
+        let last = net.peers.len() - 1;
+        let author = Author::pretended(last as u8 + 1).key;
+        for peer in 0..=last {
+            net.peers[peer].weighs = seed % 4 > 0 && (seed % 4 > 1 || net.dice.percent(50));
+        }
+        net.peers[0].toy.held.insert(author);
+        let had: Vec<BTreeSet<ChangeId>> = net.timelines.iter().map(|timeline| net.peers[0].toy.ids(timeline)).collect();
+        let healed = trouble(&mut net);
+        net.run(healed + 50_000);
+        for (timeline, had) in net.timelines.iter().zip(had) {
+            let all = beside(&net, timeline, &author);
+            for (peer, it) in net.peers.iter().enumerate() {
+                assert!(it.toy.ids(timeline).is_superset(&all), "peer {peer} lacks what has nothing to do with him");
+            }
+            let toy = &net.peers[0].toy;
+            assert!(toy.ids(timeline).iter().all(|id| had.contains(id) || !toy.is_by(timeline, id, &author)), "something of his was taken");
+        }
+        for link in &net.links {
+            assert!(link.ends.is_empty() && link.sessions.is_some(), "a link ended: {:?}", link.ends);
+            let Some(side) = link.peers.iter().position(|peer| *peer == 0) else { continue };
+            let other = &net.peers[link.peers[1 - side]];
+            for timeline in net.timelines.iter().filter(|_| net.peers[0].weighs && other.weighs) {
+                let far = |toy: &Toy| toy.log(timeline).map_or(0, |log| log.tips_of(&author).last().map_or(0, |(tip, _)| tip.seq));
+                if far(&other.toy) > far(&net.peers[0].toy) {
+                    assert_eq!(link.weighed[side].get(&(*timeline, author)), Some(&far(&other.toy)), "how much waits");
+                    told.set(told.get() + 1);
+                }
+            }
+        }
+    });
+    assert!(told.get() > 50 || setting("TIMEBUS_SYNC_SEED").is_some(), "only {} times was anything told", told.get());
 }

@@ -517,6 +517,7 @@ fn peer_frames() -> Vec<Frame> {
         Frame::AskFiles { space: other, files: vec![BlobHash::from_bytes([1; 32]), BlobHash::from_bytes([2; 32])] },
         Frame::Files { space: other, files: vec![] },
         Frame::Took { space: other, results: vec![(id(1), Taking::Kept), (id(2), Taking::Refused)] },
+        Frame::Weigh { channel: 1, authors: vec![other], ids: vec![id(1), id(2)], heads: vec![Bytes::from_static(&[7; 70])] },
         Frame::Presence {
             channel: 1,
             path: Path::parse("/notes/plan").unwrap_or_else(|_| Path::root()),

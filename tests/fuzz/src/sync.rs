@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use timebus_net::blobs::frame::{BlobFrame, TYPES};
 use timebus_net::record::{PeerRecord, RECORD_BYTES_MAX};
-use timebus_net::sync::frame::{CHANGES_MAX, FRAME_BYTES_MAX, Frame, HEADS_MAX, NEED_HAVE_MAX, NEED_IDS_MAX, TIPS_MAX};
+use timebus_net::sync::frame::{CHANGES_MAX, FRAME_BYTES_MAX, Frame, HEADS_MAX, NEED_HAVE_MAX, NEED_IDS_MAX, TIPS_MAX, WEIGHED_MAX};
+use timebus_store::change::Head;
 
 /// One frame about blobs.
 pub(crate) fn blob_frame(data: &[u8]) -> bool {
@@ -44,6 +45,16 @@ pub(crate) fn frame(data: &[u8]) -> bool {
         Frame::Changes { changes, .. } => {
             assert!(changes.len() <= CHANGES_MAX);
             assert!(changes.iter().map(Bytes::len).sum::<usize>() < data.len(), "more came out than went in");
+        }
+        Frame::Weigh { authors, ids, heads, .. } => {
+            assert!(authors.len() <= WEIGHED_MAX && authors.is_sorted() && ids.is_sorted());
+            for head in heads {
+                // What is read of a head is all of it, and the beginning of a change is one.
+                if let Ok(read) = Head::decode(head) {
+                    assert_eq!([read.content().header().encode(), read.signature().as_bytes().to_vec()].concat(), head[..]);
+                    assert_eq!(Head::part_of(&[head, &data[..]].concat()), Some(&head[..]));
+                }
+            }
         }
         _ => {}
     }

@@ -247,6 +247,7 @@ impl World {
             | Act::SaveOutbox
             | Act::Changed
             | Act::Fetched { .. }
+            | Act::Weigh { .. }
             | Act::Presence(_)
             | Act::AskFiles { .. }
             | Act::Files { .. } => {}

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use timebus_identity::Signed;
-use timebus_store::change::Change;
+use timebus_store::change::{Change, Head};
 use timebus_store::ids::ChangeId;
 
 use super::{Arrived, Asked, Channel, Halt, NEED_MS, Plan, REFUSED_MAX, STRIKES_MAX, Shared, Ticket, WANTED_MAX};
@@ -216,6 +216,11 @@ impl Channel {
         if !stored.bad_signatures.is_empty() {
             shared.penalty(Fault::BadSignatures(stored.bad_signatures.len() as u32));
         }
+        for change in changes.iter().filter(|change| stored.held.contains(&change.content().id())) {
+            self.keep_head(&Head::of(change), shared);
+            let above = self.hold_back(change.content().id(), shared)?;
+            self.built_on(change.content().id(), above, shared);
+        }
         let mut again = Vec::new();
         let mut waiting: std::collections::BTreeMap<_, _> = stored.pending.into_iter().collect();
         for change in changes {
@@ -234,8 +239,15 @@ impl Channel {
                     still.push(id);
                 }
             }
-            if still.iter().any(|id| shared.refused.contains(id)) {
-                self.refuse(id, shared)?;
+            if let Some(gone) = still.iter().find(|id| shared.refused.contains(id)) {
+                if shared.held.contains(gone) {
+                    if self.held_heads.contains_key(gone) {
+                        self.built_on(*gone, [change.content().header().author].into(), shared);
+                    }
+                    self.hold_back(id, shared)?;
+                } else {
+                    self.refuse(id, shared)?;
+                }
             } else if named && still.is_empty() {
                 // It came on another link meanwhile.
                 shared.in_flight.insert(id);
@@ -285,19 +297,19 @@ impl Channel {
     fn refuse(&mut self, id: ChangeId, shared: &mut Shared) -> Result<(), Halt> {
         self.forget_cursor(shared);
         let above = shared.pending.drop_above([id]);
-        for id in above.into_iter().chain([id]) {
+        for id in above.into_iter().map(|(id, _)| id).chain([id]) {
             shared.counters.refused += 1;
             shared.refused.insert(id);
             self.wanted.remove(&id);
         }
-        if shared.refused.len() > REFUSED_MAX {
+        if shared.refused.len() - shared.held.len() > REFUSED_MAX {
             return Err(Halt::Link(Fault::Refused));
         }
         Ok(())
     }
 
     /// Something that came is not here: a later session must be offered it again, whatever its number.
-    fn forget_cursor(&mut self, shared: &mut Shared) {
+    pub(super) fn forget_cursor(&mut self, shared: &mut Shared) {
         if !self.refused {
             self.refused = true;
             shared.out.push(Output::Resume { timeline: self.timeline, cursor: None });
@@ -387,7 +399,7 @@ impl Channel {
         Ok(())
     }
 
-    fn is_near(&self, id: &ChangeId, shared: &Shared) -> bool {
+    pub(super) fn is_near(&self, id: &ChangeId, shared: &Shared) -> bool {
         shared.in_flight.contains(id) || shared.pending.contains(id)
     }
 
@@ -407,6 +419,9 @@ impl Channel {
         }
         if withheld.is_empty() {
             return Ok(());
+        }
+        if !self.held.is_empty() {
+            return self.ask_heads(withheld, shared);
         }
         // Only what the other side named, or what it sent builds on, is ever asked for.
         self.strikes += 1;

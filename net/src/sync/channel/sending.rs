@@ -94,12 +94,12 @@ impl Channel {
     pub(crate) fn advance(&mut self, shared: &mut Shared, replica: &dyn Replica) -> Result<bool, ReplicaError> {
         let Some(t) = self.t.filter(|_| self.serves && !matches!(self.plan, Plan::Waiting)) else { return Ok(false) };
         loop {
-            while let Some((a, id)) = self.ahead.front() {
-                let has = self.plan.contains(*a) || self.peer_has.contains(*a) || shared.in_flight.contains(id) || shared.pending.contains(id);
-                if !has {
+            while let Some((a, id)) = self.ahead.front().copied() {
+                let has = self.plan.contains(a) || self.peer_has.contains(a) || shared.in_flight.contains(&id) || shared.pending.contains(&id);
+                if !has && !self.leaves_out(t, a, replica)? {
                     return Ok(true);
                 }
-                self.cursor = *a;
+                self.cursor = a;
                 self.ahead.pop_front();
             }
             self.peer_has.forget_below(self.cursor);
@@ -163,7 +163,11 @@ impl Channel {
                     Some((last, _)) => answer.cursor = *last,
                     None => answer.cursor = answer.end,
                 }
-                answer.ahead = rows.into_iter().map(|(a, _)| a).filter(|a| answer.holds(*a, &self.plan)).collect();
+                for (a, _) in rows {
+                    if answer.holds(a, &self.plan) && !self.leaves_out(t, a, replica)? {
+                        answer.ahead.push_back(a);
+                    }
+                }
                 continue;
             };
             if !self.take(&mut batch, replica.record(t, a)?) {

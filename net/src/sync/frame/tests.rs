@@ -199,6 +199,19 @@ fn golden() -> Vec<(Frame, Bytes)> {
         (Frame::AskFiles { space: key(0xa1), files: vec![file(1), file(2)] }, hex(&format!("12 {} 02 {} {}", k("a1"), k("01"), k("02")))),
         (Frame::Files { space: key(0xa1), files: vec![] }, hex(&format!("13 {} 00", k("a1")))),
         (Frame::AskRecords(vec![key(0xa1), key(0xa2)]), hex(&format!("11 02 {} {}", k("a1"), k("a2")))),
+        (
+            Frame::Weigh { channel: 1, authors: vec![key(0xa1)], ids: vec![id(0x51), id(0x52)], heads: vec![Bytes::from_static(b"hi")] },
+            hex(&format!(
+                "16             # Weigh
+                 01             # channel 1
+                 01 {}          # an author of whom nothing is taken
+                 02 {} {}       # changes whose heads are wanted
+                 01 02 6869     # a head",
+                k("a1"),
+                k("51"),
+                k("52")
+            )),
+        ),
     ]
 }
 
@@ -256,6 +269,15 @@ fn refuses_more_than_the_limits() {
     );
     let asked = |count: usize| Frame::AskRecords((0..count).map(|at| key(at as u8)).collect());
     assert!(!is_refused(asked(ASKED_MAX)) && is_refused(asked(ASKED_MAX + 1)) && is_refused(asked(0)));
+    let weigh = |authors: usize, wanted, heads: usize, len: usize| Frame::Weigh {
+        channel: 1,
+        authors: (0..authors).map(|at| key(at as u8)).collect(),
+        ids: ids(wanted),
+        heads: vec![vec![0; len].into(); heads],
+    };
+    let max = WEIGHED_MAX;
+    assert!(!is_refused(weigh(max, max, max, Head::BYTES_MAX)) && is_refused(weigh(0, 0, 0, 0)) && is_refused(weigh(1, 0, 1, Head::BYTES_MAX + 1)));
+    assert!(is_refused(weigh(max + 1, 0, 0, 0)) && is_refused(weigh(0, max + 1, 0, 0)) && is_refused(weigh(0, 0, max + 1, 0)));
     let auth = |keys: u8| {
         let proofs = (0..keys).map(|n| (key(n), Signature::from_bytes([0; 64]))).collect();
         Frame::Auth(Auth { space: key(0), proofs, name: String::new(), addresses: Vec::new() })
@@ -287,6 +309,7 @@ fn frames() -> impl Strategy<Value = Frame> {
     let channels = 1..=CHANNEL_MAX;
     let sets = || prop::collection::btree_set(any::<[u8; 32]>(), 1..8).prop_map(|set| set.into_iter().map(ChangeId).collect::<Vec<_>>());
     let changes = prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64).prop_map(Bytes::from), 1..8);
+    let changes_too = changes.clone();
     prop_oneof![
         (channels.clone(), holdings(), any::<u64>()).prop_map(|(channel, holding, credit)| Frame::Opened(Opened {
             channel,
@@ -310,6 +333,12 @@ fn frames() -> impl Strategy<Value = Frame> {
             durable,
             upto
         })),
+        (channels.clone(), sets(), sets(), changes_too).prop_map(|(channel, authors, ids, heads)| Frame::Weigh {
+            channel,
+            authors: authors.into_iter().map(|id| PublicKey::from_bytes(*id.as_bytes())).collect(),
+            ids,
+            heads
+        }),
         (channels, "\\PC{0,40}").prop_map(|(channel, text)| Frame::Close(Close { channel, code: Code::Going, retry_after_s: 1, text })),
     ]
 }

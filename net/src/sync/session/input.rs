@@ -1,9 +1,11 @@
 //! What a session begins with, what it is told, and what it answers.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use timebus_identity::{PublicKey, Signed};
 use timebus_store::blobs::BlobHash;
-use timebus_store::change::{Change, ChangeError};
+use timebus_store::change::{Change, ChangeError, Head};
 use timebus_store::codec::DecodeError;
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::path::Path;
@@ -124,6 +126,14 @@ pub enum Input {
         /// The device that asks; one of the proven keys.
         device: PublicKey,
     },
+    /// Nothing more of these authors is to be taken over this link, if the other side knows how to leave it out; how much
+    /// there is of them is told with [`Output::Weighed`].
+    Hold {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The authors.
+        authors: Vec<PublicKey>,
+    },
     /// Answers [`Output::Redeem`].
     RedeemAnswer(RedeemAnswer),
     /// Notices are to be handed in for the inbox of a space; answered with [`Output::Took`].
@@ -177,6 +187,8 @@ pub struct Stored {
     pub pending: Vec<(ChangeId, Vec<ChangeId>)>,
     /// Refused for good.
     pub refused: Vec<ChangeId>,
+    /// Not taken for now: their authors have no room here.
+    pub held: Vec<ChangeId>,
     /// Whose signature was no good.
     pub bad_signatures: Vec<ChangeId>,
 }
@@ -244,6 +256,22 @@ pub enum Output {
         timeline: TimelineId,
         /// False if some of it was refused.
         complete: bool,
+    },
+    /// The other side takes nothing more of these authors, before its owner has said so.
+    NotTaken {
+        /// The timeline.
+        timeline: TimelineId,
+        /// The authors.
+        authors: Vec<PublicKey>,
+    },
+    /// How far those are of whom nothing is taken: heads, whose signatures are still to be checked, and who built on each.
+    Weighed {
+        /// The space.
+        space: PublicKey,
+        /// The timeline.
+        timeline: TimelineId,
+        /// The heads.
+        heads: Vec<(Signed<Head>, BTreeSet<PublicKey>)>,
     },
     /// Remember this for this peer and timeline, instead of what was told before; `Replica::resume` asks for it.
     Resume {
