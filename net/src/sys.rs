@@ -104,7 +104,7 @@ pub(crate) mod network;
 mod personas;
 mod placement;
 mod raw;
-mod rebind;
+pub(crate) mod rebind;
 mod rights;
 mod succession;
 mod timelines;
