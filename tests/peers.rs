@@ -16,4 +16,5 @@ mod private;
 mod rebind;
 mod relays;
 mod rights;
+mod shown;
 mod succession;

@@ -33,7 +33,7 @@ pub(crate) use people::{
 };
 pub(crate) use personas::{Personas, PersonasAction};
 pub(crate) use rights::{
-    Allow, Grant, Grants, HeldArgs, Inbox, InboxVerb, Limits, May, Private, Quarantine, QuarantineAction, Refs, Revoke, Top, Why, WhyHidden,
+    Allow, Asked, Grant, Grants, HeldArgs, Inbox, InboxVerb, Limits, May, Private, Quarantine, QuarantineAction, Refs, Revoke, Top, Why, WhyHidden,
 };
 pub(crate) use values::{Conditions, Edit, Get, Inc, Ls, Patch, Post, Put, Rm, TreeArgs, View, Watch};
 

@@ -187,14 +187,14 @@ impl People {
             }
             return self.person(key);
         }
+        let fits = |key: &PublicKey| human_name(key) == name || (name.len() >= 4 && key.to_string().starts_with(name));
         let mut found: BTreeSet<PublicKey> = self.names.iter().filter(|(_, other)| *other == name).map(|(space, _)| *space).collect();
         if found.is_empty() {
             let known = self.spaces.values().chain(self.names.keys());
-            let fits = |key: &PublicKey| human_name(key) == name || (name.len() >= 4 && key.to_string().starts_with(name));
-            found.extend(known.filter(|key| fits(key)).copied());
+            found.extend(known.copied().filter(fits));
         }
         if found.is_empty() && name.len() >= 4 {
-            let devices: Vec<PublicKey> = self.spaces.keys().filter(|key| key.to_string().starts_with(name)).copied().collect();
+            let devices: Vec<PublicKey> = self.spaces.keys().filter(|key| fits(key)).copied().collect();
             if let [device] = devices[..] {
                 return Ok(Person { name: self.name(&device), space: self.space_of(&device), keys: vec![device], is_anyone: false });
             }

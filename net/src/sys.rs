@@ -107,6 +107,7 @@ mod raw;
 pub(crate) mod rebind;
 mod rights;
 mod succession;
+mod shown;
 mod timelines;
 mod why;
 

@@ -234,7 +234,22 @@ pub(crate) struct Revoke {
     pub(crate) preview: bool,
 }
 
-/// Why somebody may, or may not, do something
+/// What is asked about somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Asked {
+    /// Whether he may read
+    Read,
+    /// Whether he may write
+    Write,
+    /// Whether he may give rights on and take them back
+    Admin,
+    /// Whether he may take plain members' rights back
+    Moderate,
+    /// Whether it shows here, and its file is here; what was counted of it
+    Shown,
+}
+
+/// Why somebody may, or may not, do something; and why something shows, or does not
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -243,12 +258,15 @@ Examples:
   timebus why write /chirp --as app:chirp
   timebus why read /.sys/status --as bob
   timebus why write @alice/table        whether, and why, this device may
+  timebus why write /notes --as otter-61  one of your devices, as `timebus devices` calls it
+  timebus why shown @carol/posts/1      why it does not show, or its picture is not here
+  timebus why shown /likes/1            whether it was told to whom it is about, and taken
 
-The exit code is 0 if he may and 1 if he may not.")]
+The exit code is 0 if he may, or it shows, and 1 if not.")]
 pub(crate) struct Why {
     /// To do what
     #[arg(value_enum, value_name = "WHAT")]
-    pub(crate) can: May,
+    pub(crate) can: Asked,
 
     /// Where
     #[arg(value_name = "PATH")]

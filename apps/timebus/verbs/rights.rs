@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::Context;
-use crate::cli::{Grant, Grants, May, Quarantine, QuarantineAction, Revoke, Why, WhyHidden};
+use crate::cli::{Asked, Grant, Grants, May, Quarantine, QuarantineAction, Revoke, Why, WhyHidden};
 use crate::client::{Home, JSON, Request, open};
 use crate::clock::utc;
 use crate::failure::Failure;
@@ -12,6 +12,18 @@ use crate::output::printable;
 use crate::standing::{short, table};
 use crate::target::{Target, encode};
 use crate::value::{Json, compact, counted, items, member, number, text};
+
+impl Asked {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Admin => "admin",
+            Self::Moderate => "moderate",
+            Self::Shown => "shown",
+        }
+    }
+}
 
 impl May {
     fn word(self) -> &'static str {

@@ -421,19 +421,25 @@ async fn why_hidden(peer: &Peer, what: &[&str]) -> Result<Serde, Problem> {
         return Ok(json!({"hidden": false, "here": is_here, "says": [says], "changes": []}));
     }
     let (space, path) = place(peer, what).await?;
-    let rights = rights_of(peer, space)?;
-    let found = all_hidden(peer, space).await?;
-    let found: Vec<Serde> = found
-        .iter()
-        .filter(|one| one.paths.iter().any(|at| path.contains(at) || at.contains(&path)))
-        .map(|one| change(&people, &rights, one))
-        .take(NAMED_MAX)
-        .collect();
+    let found = hidden_at(peer, &people, space, &path).await?;
     let mut says: Vec<String> = found.iter().flat_map(says_hidden).collect();
     if says.is_empty() {
         says.push(format!("nothing at {path} is hidden because of somebody's rights"));
     }
     Ok(json!({"hidden": !found.is_empty(), "says": says, "changes": found}))
+}
+
+/// The changes at, above and below a path that somebody's rights hide.
+async fn hidden_at(peer: &Peer, people: &People, space: Space, path: &Path) -> Result<Vec<Serde>, Problem> {
+    let rights = rights_of(peer, space)?;
+    let found = all_hidden(peer, space).await?;
+    let is_there = |one: &&HiddenChange| one.paths.iter().any(|at| path.contains(at) || at.contains(path));
+    Ok(found.iter().filter(is_there).map(|one| change(people, &rights, one)).take(NAMED_MAX).collect())
+}
+
+/// The same in words.
+pub(super) async fn why_hidden_at(peer: &Peer, people: &People, space: Space, path: &Path) -> Result<Vec<String>, Problem> {
+    Ok(hidden_at(peer, people, space, path).await?.iter().flat_map(says_hidden).collect())
 }
 
 fn says_hidden(change: &Serde) -> Vec<String> {

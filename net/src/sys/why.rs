@@ -55,7 +55,10 @@ impl Question<'_> {
 
 /// Answers it.
 pub(super) async fn why(peer: &Peer, can: &str, segments: &[&str], who: Option<&str>) -> Result<Serde, Problem> {
-    let verb = Verb::parse(can).ok_or_else(|| bad(format!("{can:?} is none of read, write, admin, moderate")))?;
+    if can == "shown" {
+        return super::shown::shown(peer, segments).await;
+    }
+    let verb = Verb::parse(can).ok_or_else(|| bad(format!("{can:?} is none of read, write, admin, moderate, shown")))?;
     let (space, path) = place(peer, segments).await?;
     let rights = rights_of(peer, space)?;
     let people = People::now(peer).await;
@@ -232,6 +235,14 @@ fn of_grants(
     }
     if verb == Verb::Write && person.is_anyone {
         why.push("writing is granted by name; strangers leave notices in the inbox, /.drop".to_owned());
+    }
+    // What somebody else may is told with what ends it.
+    if allowed && space.is_own() && person.space != Some(peer.space()) && !best.root {
+        if by_timeline && *path != Path::root() {
+            why.push(format!("to keep this path apart from what he reads: `timebus private {path}`"));
+        } else if let Some(grant) = best.ways.iter().find(|way| way.lacks.is_empty()).and_then(|way| way.links.last()) {
+            why.push(format!("to take it back: `timebus revoke {}`", short(&grant.to_string())));
+        }
     }
     let mut answer = question.answer(&path.to_string(), &person.name, Some(key), allowed, why);
     answer["root"] = best.root.into();
