@@ -92,8 +92,9 @@ fn finish(peer: &Peer, is_head: bool, response: Result<Response<Body>, Problem>)
 async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
     let (head, body) = request.into_parts();
     let kind = check_host(link, head.version, &head.uri, &head.headers)?;
+    let is_for_code = is_for_code(&head.headers);
     match &kind {
-        HostKind::Root => serve(peer, link, &kind, head, body, None).await,
+        HostKind::Root => serve(peer, link, &kind, head, body, None).await.and_then(|response| code_is_installed(response, is_for_code, false)),
         HostKind::App(alias) => {
             // The page of a persona's app is served by the persona, and knows of nobody else.
             let peer = &peer.peer_of_app(alias);
@@ -104,11 +105,41 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
             let is_socket = |response: &Response<Body>| response.status() == StatusCode::SWITCHING_PROTOCOLS;
             Ok(match answer {
                 Ok(response) if is_socket(&response) => response,
-                Ok(response) => origin::guard(response),
+                Ok(response) => origin::guard(code_is_installed(response, is_for_code, true).unwrap_or_else(|problem| refuse(&problem))),
                 Err(problem) => origin::guard(refuse(&problem)),
             })
         }
     }
+}
+
+/// Marks a file that was installed, or came with the program.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Installed;
+
+/// Whether a page asks for something to run it, or to look like it says.
+fn is_for_code(headers: &http::HeaderMap) -> bool {
+    const CODE: [&[u8]; 9] =
+        [b"script", b"style", b"worker", b"sharedworker", b"serviceworker", b"audioworklet", b"paintworklet", b"xslt", b"manifest"];
+    headers.get("sec-fetch-dest").is_some_and(|dest| CODE.contains(&dest.as_bytes()))
+}
+
+/// Values are served from the origins of pages, and policies say "what is of this origin may run". So that it is only what was
+/// installed, nothing else is given to those who would run it, and none of it is called a script where apps are.
+fn code_is_installed(mut response: Response<Body>, is_for_code: bool, is_app: bool) -> Result<Response<Body>, Problem> {
+    if response.extensions().get::<Installed>().is_some() {
+        return Ok(response);
+    }
+    if is_for_code && response.status().is_success() {
+        let detail = "values are no scripts, styles or workers of a page, whatever their media type";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "code", "this is data and is not run", detail)
+            .with_fix("publish it as a file of an app: `timebus app new`"));
+    }
+    let kind = text(response.headers(), header::CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+    let is_code = ["javascript", "ecmascript", "jscript", "livescript", "text/css"].iter().any(|word| kind.contains(word));
+    if is_app && is_code {
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    }
+    Ok(response)
 }
 
 /// Answers a request to the peer itself, or to the origin of an app.

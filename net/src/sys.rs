@@ -82,6 +82,7 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
     };
     let file = find(&name)?;
     let mut response = Response::new(Body::ready(file.bytes));
+    response.extensions_mut().insert(crate::route::Installed);
     let headers = response.headers_mut();
     insert(headers, header::CONTENT_TYPE.as_str(), file.mime);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
@@ -106,8 +107,8 @@ mod placement;
 mod raw;
 pub(crate) mod rebind;
 mod rights;
-mod succession;
 mod shown;
+mod succession;
 mod timelines;
 mod why;
 

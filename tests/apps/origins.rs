@@ -221,6 +221,48 @@ fn every_answer_of_an_apps_origin_is_guarded() {
     }
 }
 
+/// Anybody may read it, and it says that it is a script: it is of the origin of the page, and the page's policy lets that run.
+#[test]
+fn what_people_stored_is_no_script_of_a_page() {
+    let peer = Peer::start();
+    let folder = folder(peer.home(), "board", WANTS, "<script src='app.js'></script>");
+    std::fs::write(format!("{folder}/app.js"), "1").expect("written");
+    install(&peer, &folder);
+    let app = Origin::new(&peer, "board");
+    for (name, kind) in [("evil.js", "text/javascript"), ("evil.css", "text/css"), ("cat.png", "image/png")] {
+        assert!(peer.send("PUT", &format!("/public/{name}"), &[("Content-Type", kind)], "alert(1)").status < 300);
+    }
+    assert_eq!(run(peer.home(), &["grant", "/public", "anyone", "--can", "read"]).code, 0);
+    let me = me(&peer);
+    let as_page = |dest: &'static str| [("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", dest)];
+    let kind = |answer: &Answer| answer.header("content-type").unwrap_or_default().to_owned();
+    for space in [format!("/@{me}"), format!("/%40{me}")] {
+        let at = |name: &str| format!("{space}/public/{name}");
+        for dest in ["script", "style", "worker", "serviceworker"] {
+            app.ask("GET", &at("evil.js"), &as_page(dest), "").problem(403);
+            peer.send("GET", &format!("{}?view=raw", at("evil.js")), &as_page(dest), "").problem(403);
+            peer.send("GET", "/public/evil.css?view=raw", &as_page(dest), "").problem(403);
+        }
+        // Where a browser does not say what for, it is not called a script; to programs it is what it is.
+        for name in ["evil.js", "evil.css"] {
+            let answer = app.ask("GET", &at(name), &[], "");
+            assert_eq!((answer.status, kind(&answer).as_str()), (200, "application/octet-stream"), "{name}");
+            assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        }
+        let picture = app.ask("GET", &at("cat.png"), &as_page("image"), "");
+        assert_eq!((picture.status, kind(&picture).as_str()), (200, "image/png"));
+    }
+    assert!(kind(&peer.send("GET", "/public/evil.js?view=raw", &[], "")).starts_with("text/javascript"));
+    // What was installed runs.
+    for name in ["/app.js", "/sdk.js"] {
+        let answer = app.ask("GET", name, &as_page("script"), "");
+        assert_eq!((answer.status, kind(&answer).contains("javascript")), (200, true), "{name}");
+    }
+    let page = peer.send("GET", "/", &[("Accept", "text/html")], "").text().to_owned();
+    let script = page.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a script").to_owned();
+    assert_eq!(peer.send("GET", &script, &as_page("script"), "").status, 200, "{script}");
+}
+
 #[test]
 fn an_app_can_have_a_port_of_its_own_for_browsers_that_know_no_localhost_names() {
     let peer = Peer::start();

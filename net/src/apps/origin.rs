@@ -19,6 +19,7 @@ use crate::apps::{App, bundle};
 use crate::body::{Body, header_value, read_body};
 use crate::peer::Peer;
 use crate::problem::Problem;
+use crate::route::Installed;
 use crate::server::Link;
 use crate::sys::answer_json;
 use crate::target::Target;
@@ -152,6 +153,7 @@ fn answer(head: &Parts, version: &str, mime: &'static str, bytes: Bytes, policy:
     let etag = format!("\"{version}\"");
     let is_known = text(&head.headers, header::IF_NONE_MATCH).is_some_and(|known| known.split(',').any(|known| known.trim() == etag));
     let mut response = Response::new(if is_known { Body::empty() } else { Body::ready(bytes) });
+    response.extensions_mut().insert(Installed);
     if is_known {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
