@@ -48,7 +48,11 @@ const ROWS: [Row; 29] = [
     (
         "H7",
         "what people stored is shown and never run",
-        &[(BROWSERS, "what_people_stored_is_shown_but_never_run"), ("tests/files/media.rs", "hostile_media_is_served_as_what_it_is_and_never_run")],
+        &[
+            (BROWSERS, "what_people_stored_is_shown_but_never_run"),
+            ("tests/files/media.rs", "hostile_media_is_served_as_what_it_is_and_never_run"),
+            (ORIGINS, "what_people_stored_is_no_script_of_a_page"),
+        ],
     ),
     (
         "H8",
@@ -163,7 +167,10 @@ const ROWS: [Row; 29] = [
     (
         "A8",
         "many values at one path are a page, and the next write settles them",
-        &[("store/tests/crash.rs", "more_conflicts_than_a_page_are_all_settled_and_all_deleted")],
+        &[
+            ("store/src/node.rs", "a_hundred_thousand_values_at_one_path_cost_a_page"),
+            ("store/tests/crash.rs", "more_conflicts_than_a_page_are_all_settled_and_all_deleted"),
+        ],
     ),
     (
         "A9",
@@ -200,6 +207,7 @@ const ROWS: [Row; 29] = [
         "one friend who was talked into it moves nobody's name",
         &[
             ("tests/peers/rebind.rs", "one_friend_who_was_talked_into_it_moves_nobodys_name"),
+            ("tests/peers/rebind.rs", "what_one_device_confirms_the_others_follow_and_any_takes_it_back"),
             ("net/src/sys/rebind.rs", "several_new_keys_are_a_dispute_that_only_the_owners_word_ends"),
         ],
     ),

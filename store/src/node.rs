@@ -354,3 +354,59 @@ pub fn list_of_element(rows: &impl Rows, t: u32, t_key: &[u8], element: &OpId) -
         None => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::ids::ChangeId;
+    use crate::keyspace::{Committed, Layered, MemoryTables, Scan, Tables};
+
+    /// Rows, and how many of them were looked at.
+    struct Counted(Committed, Cell<usize>);
+
+    impl Rows for Counted {
+        fn get(&self, table: Table, key: &[u8]) -> Result<Option<fjall::Slice>, StorageError> {
+            self.1.set(self.1.get() + 1);
+            self.0.get(table, key)
+        }
+
+        fn scan<'a>(&'a self, table: Table, prefix: &[u8], from: Option<&[u8]>) -> Scan<'a> {
+            Box::new(self.0.scan(table, prefix, from).inspect(|_| self.1.set(self.1.get() + 1)))
+        }
+    }
+
+    fn write(number: u64) -> Write {
+        let mut change = [0; 32];
+        change[..8].copy_from_slice(&number.to_be_bytes());
+        Write { lamport: number % 7, a: number, id: OpId { change: ChangeId(change), index: 0 }, list: None, value: Value::Int(number as i64) }
+    }
+
+    /// Everybody writes at one path at once, to drown what is there. Reading it looks at a page, and taking one away at one.
+    #[test]
+    fn a_hundred_thousand_values_at_one_path_cost_a_page() {
+        const MANY: u64 = 100_000;
+        let tables = Tables::in_memory(MemoryTables::default());
+        let (key, mut node, mut staged) = (node_key(0, b"slot"), Node::default(), Staged::default());
+        for number in 0..MANY {
+            node.insert(&mut staged, &key, write(number));
+        }
+        staged.put(Table::Node, key.clone(), node.encode());
+        tables.commit(&staged).expect("memory does not fail");
+        let rows = Counted(tables.snapshot(), Cell::new(0));
+        let read = Node::load(&rows, &key).expect("read");
+        assert_eq!((&read, read.count()), (&node, MANY));
+        let winner = read.winner(&rows, &key).expect("read").expect("there are many");
+        // Of the greatest clock the greatest id.
+        assert_eq!(winner, write((0..MANY).rfind(|number| number % 7 == 6).expect("one")));
+        let page = read.visible(&rows, &key, 100).expect("read");
+        assert!(page.len() == 100 && page[0] == winner && page.is_sorted_by(|one, next| one.stamp() > next.stamp()));
+        assert!(visible_write(&read, &rows, &key, 3, &write(3).id).expect("read").is_some());
+        assert!(rows.1.get() <= 110, "{} rows were looked at", rows.1.get());
+        let mut layered = Layered::new(tables.snapshot(), None);
+        assert!(remove(&mut node, &mut layered, &key, winner.lamport, winner.id).expect("read"));
+        assert_eq!(node.count(), MANY - 1);
+        assert!(layered.staged.bytes() < 1000, "one row goes");
+    }
+}

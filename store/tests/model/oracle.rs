@@ -54,6 +54,8 @@ pub(crate) struct Known {
     /// Where its cap would let it write.
     could: Scope,
     rooted: bool,
+    /// Whether nobody can vouch for it: a rule that is not so.
+    lost: bool,
     /// Where revocations keep it.
     kept: Vec<Scope>,
     /// What it vouches for.
@@ -83,6 +85,36 @@ struct Position {
     change: usize,
 }
 
+/// A rule about what has an effect, left out or made weaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weak {
+    Nothing,
+    /// Somebody who is rooted vouches for everything before him, whoever stands between.
+    WhoeverStandsBetween,
+    /// Who vouches need not be one who could have written the path.
+    AnybodyVouches,
+    /// Who begins the chain need not be rooted: what was built on counts.
+    NobodyIsRooted,
+    /// Only who is rooted himself vouches, and nobody in a chain.
+    NoChains,
+    /// What a right was taken back from counts all the same.
+    RevokedCounts,
+    /// So does what somebody wrote who forked his chain.
+    ForkedCounts,
+    /// What forks came of counts for nothing, also where others vouch for it.
+    ForkedIsLost,
+}
+
+pub(crate) const WEAKENINGS: [Weak; 7] = [
+    Weak::WhoeverStandsBetween,
+    Weak::AnybodyVouches,
+    Weak::NobodyIsRooted,
+    Weak::NoChains,
+    Weak::RevokedCounts,
+    Weak::ForkedCounts,
+    Weak::ForkedIsLost,
+];
+
 /// The state for every set of changes.
 pub(crate) struct Oracle {
     pub(crate) changes: Vec<Known>,
@@ -90,8 +122,7 @@ pub(crate) struct Oracle {
     writes: BTreeMap<OpId, Write>,
     positions: Vec<Position>,
     touches: Vec<(Path, usize)>,
-    /// Whether somebody who is rooted vouches for everything before him, whoever stands between: a weaker rule.
-    lax: bool,
+    weak: Weak,
 }
 
 #[derive(Default)]
@@ -104,16 +135,16 @@ struct Node<'a> {
 impl Oracle {
     /// Works everything out.
     pub(crate) fn new(all: &[Verified<Change>]) -> Self {
-        Self::with(all, false)
+        Self::with(all, Weak::Nothing)
     }
 
-    /// The same, if asked with a weaker rule about who vouches for whom.
-    pub(crate) fn with(all: &[Verified<Change>], lax: bool) -> Self {
+    /// The same with a weaker rule.
+    pub(crate) fn with(all: &[Verified<Change>], weak: Weak) -> Self {
         let grants = grants(all);
         let mut sorted: Vec<&Verified<Change>> = all.iter().filter(|change| change.header().kind == Kind::Data).collect();
         sorted.sort_by_key(|change| (change.header().lamport, change.id()));
         let mut oracle =
-            Self { changes: Vec::new(), numbers: HashMap::new(), writes: BTreeMap::new(), positions: Vec::new(), touches: Vec::new(), lax };
+            Self { changes: Vec::new(), numbers: HashMap::new(), writes: BTreeMap::new(), positions: Vec::new(), touches: Vec::new(), weak };
         for change in sorted {
             oracle.learn(change, &grants);
         }
@@ -153,7 +184,20 @@ impl Oracle {
         let could = scope_of_cap(&header, grants);
         let view = view | 1 << number;
         self.numbers.insert(change.id(), number);
-        self.changes.push(Known { id: change.id(), header, body, past, view, lasts: 0, scope, could, rooted: false, kept: Vec::new(), vouched: 0 });
+        self.changes.push(Known {
+            id: change.id(),
+            header,
+            body,
+            past,
+            view,
+            lasts: 0,
+            scope,
+            could,
+            rooted: false,
+            lost: false,
+            kept: Vec::new(),
+            vouched: 0,
+        });
     }
 
     /// Finds out which changes are rooted and which are kept.
@@ -168,10 +212,13 @@ impl Oracle {
             *places.entry((change.header.author, change.header.seq)).or_default() += 1;
         }
         for change in &mut self.changes {
-            let forked = (1..=change.header.seq).any(|seq| places.get(&(change.header.author, seq)).is_some_and(|count| *count > 1));
-            change.rooted = !forked && rights.rooted(&change.header.author, change.header.cap.as_ref());
+            let is_forked = (1..=change.header.seq).any(|seq| places.get(&(change.header.author, seq)).is_some_and(|count| *count > 1));
+            let is_forked = is_forked && self.weak != Weak::ForkedCounts;
+            let is_in_force = self.weak == Weak::RevokedCounts || rights.rooted(&change.header.author, change.header.cap.as_ref());
+            change.rooted = !is_forked && is_in_force;
             let keepers = rights.keepers().filter(|keeper| keeper.keep.contains(&change.id));
             change.kept = keepers.map(|keeper| keeper.scope).collect();
+            change.lost = is_forked && self.weak == Weak::ForkedIsLost;
         }
     }
 
@@ -185,7 +232,12 @@ impl Oracle {
     /// Whether a chain of changes vouches for one at a path.
     fn is_vouched(&self, last: usize, path: &Path) -> bool {
         let author = &self.changes[last].header.author;
-        if self.lax && self.changes.iter().any(|other| other.rooted && has(other.past, last) && other.could.covers(path, &other.header.author)) {
+        if self.changes[last].lost {
+            return false;
+        }
+        if self.weak == Weak::WhoeverStandsBetween
+            && self.changes.iter().any(|other| other.rooted && has(other.past, last) && other.could.covers(path, &other.header.author))
+        {
             return true;
         }
         let mut reached: Set = 1 << last;
@@ -195,11 +247,15 @@ impl Oracle {
                 return true;
             }
             for (number, other) in self.changes.iter().enumerate() {
-                if !has(other.vouched, at) || has(reached, number) || !other.could.covers(path, &other.header.author) {
+                let could = self.weak == Weak::AnybodyVouches || other.could.covers(path, &other.header.author);
+                if !has(other.vouched, at) || has(reached, number) || !could {
                     continue;
                 }
-                if other.rooted {
+                if other.rooted || self.weak == Weak::NobodyIsRooted {
                     return true;
+                }
+                if self.weak == Weak::NoChains {
+                    continue;
                 }
                 reached |= 1 << number;
                 open.push(number);
