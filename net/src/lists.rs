@@ -3,8 +3,6 @@
 //! wants to hear, and whom not, is nobody else's business. Devices that begin a list without knowing of each other keep it in
 //! a timeline each; what is in any of them counts.
 //!
-//! Whose name went to another key ([`crate::sys::rebind`]) is at `/lists/moved/<old key>`.
-//!
 //! Who is **followed** on one device is so on the others, under the same name: see [`followed`].
 //!
 //! Who is **muted** is still fetched, served and let in; only what comes of him is not shown: his notices, likes and answers
@@ -42,8 +40,6 @@ pub(crate) enum List {
     Muted,
     /// Nothing to do with.
     Blocked,
-    /// By their old keys, contacts whose name went to a new one: see [`crate::sys::rebind`].
-    Moved,
 }
 
 impl List {
@@ -52,7 +48,6 @@ impl List {
             Self::Followed => "followed",
             Self::Muted => "muted",
             Self::Blocked => "blocked",
-            Self::Moved => "moved",
         }
     }
 
@@ -67,7 +62,7 @@ pub(crate) fn read(store: &Store, list: List) -> Result<Option<BTreeSet<PublicKe
 }
 
 /// Who is on a list of the own space, and something of his entry.
-pub(crate) fn read_with<T>(store: &Store, list: List, of: impl Fn(&Tree) -> T) -> Result<Option<BTreeMap<PublicKey, T>>, StorageError> {
+fn read_with<T>(store: &Store, list: List, of: impl Fn(&Tree) -> T) -> Result<Option<BTreeMap<PublicKey, T>>, StorageError> {
     let Some(path) = list.path() else { return Ok(None) };
     let rows = store.snapshot();
     let mut found = BTreeMap::new();
@@ -124,7 +119,7 @@ pub(crate) async fn set(store: &Store, list: List, who: &PublicKey, is_on: bool)
 }
 
 /// Puts somebody on a list, with what is to be said of him there, or takes him off.
-pub(crate) async fn put(store: &Store, list: List, who: &PublicKey, entry: Option<BTreeMap<String, Json>>) -> Result<(), WriteError> {
+async fn put(store: &Store, list: List, who: &PublicKey, entry: Option<BTreeMap<String, Json>>) -> Result<(), WriteError> {
     let Some(mut entry) = entry else {
         for (space, path) in entries(store, list, who)? {
             write(store, space, path, Action::Delete).await?;

@@ -369,7 +369,6 @@ impl Peer {
         crate::presence::tell_others(&self.0.presences, self.store(), &network);
         crate::lists::follow(self.store(), &network);
         crate::lists::followed::share(self.store(), &network);
-        crate::sys::rebind::follow(self.store(), &network);
         let _ = self.0.network.set(network);
     }
 

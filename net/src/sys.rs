@@ -105,7 +105,7 @@ pub(crate) mod network;
 mod personas;
 mod placement;
 mod raw;
-pub(crate) mod rebind;
+mod rebind;
 mod rights;
 mod shown;
 mod succession;

@@ -114,14 +114,7 @@ async fn even_out(store: &Store, asker: &Asker, last: &Last) -> Result<Option<La
     let lacks = compare(&now.list, &now.node, last, is_taken);
     for (space, wanted) in lacks.node {
         match wanted {
-            None => {
-                // His name has gone to another key, and is free for that.
-                let name = now.node.get(&space).cloned().flatten();
-                if let Some(name) = name.filter(|name| now.list.iter().any(|(other, listed)| *other != space && listed.as_ref() == Some(name))) {
-                    asker.tell(Event::Petname { space, name: format!("{name} (before)") });
-                }
-                asker.tell(Event::Unfollow { space });
-            }
+            None => asker.tell(Event::Unfollow { space }),
             Some(name) => {
                 if !book.following.contains_key(&space) {
                     asker.tell(Event::Follow { space, via: Vec::new() });

@@ -3,13 +3,11 @@
 //! Nothing that such a person can sign proves who he was. So those who know him say it: at `/profile/vouched/<old space>` of
 //! his own space each says which space it is now. Here these statements are counted for the owner's contacts, told in
 //! words, and nothing more: names and everything that hangs on them move when the owner says so, and move back when he
-//! takes that back. He says it once: a move is an entry in `/lists/moved` of his own space, and on each of his devices the
-//! name goes by the list of those who are followed, and the room that the contact has there goes with it. Where his
-//! contacts name several new keys, nothing can be moved before they agree, or before he has vouched for one of them
-//! himself.
+//! takes that back. Where his contacts name several new keys, nothing can be moved before they agree, or before he has
+//! vouched for one of them himself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -20,18 +18,18 @@ use timebus_store::auth::Rights;
 use timebus_store::json::Json;
 use timebus_store::node::{Node, node_key};
 use timebus_store::path::{Path, Segment};
-use timebus_store::store::{StorageError, Store};
+use timebus_store::store::StorageError;
 use timebus_store::summary::summary;
-use timebus_store::tree::{Tree, child_names};
+use timebus_store::tree::child_names;
 use timebus_store::value::Value;
 use timebus_store::writer::{Action, Condition, Request, WriteError};
 
-use crate::ledger::{Ledger, Payer};
+use crate::ledger::Payer;
 use crate::lists::{self, List};
 use crate::network::Network;
 use crate::node::Event;
 use crate::node::book::{Book, PETNAME_BYTES_MAX};
-use crate::peer::{Peer, lock};
+use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
 use crate::route::{storage_problem, write_problem};
@@ -45,8 +43,8 @@ const VOUCHED: &str = "/profile/vouched";
 const STATEMENTS_MAX: usize = 1024;
 /// Most values of one statement, when several meet there.
 const SIDES_MAX: usize = 16;
-/// Most names like "bob (before)" that are tried.
-const BEFORE_MAX: usize = 1024;
+/// Most moves that are remembered; the first of more cannot be taken back any more.
+const MOVES_MAX: usize = 1024;
 
 /// Answers a part of `/.sys` about contacts with new keys; `None` if it is no such part.
 pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<Serde, Problem>> {
@@ -143,7 +141,7 @@ fn is_owner(rights: &Rights, key: &PublicKey) -> bool {
     rights.root() == *key || rights.was_device(key)
 }
 
-/// What hangs on a contact on all devices.
+/// What hangs on a contact here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Kept {
     petname: Option<String>,
@@ -153,102 +151,40 @@ struct Kept {
     is_muted: bool,
     #[serde(default)]
     is_blocked: bool,
+    /// Bytes that he may keep here, if the owner said so.
+    limit: Option<u64>,
+    /// Whether his requests are not wanted.
+    #[serde(default)]
+    never: bool,
 }
 
 /// A contact whose name moved to a new key, and how both were before.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Move {
-    from: PublicKey,
-    to: PublicKey,
+    from: String,
+    to: String,
     name: String,
     at_ms: u64,
     from_before: Kept,
     to_before: Kept,
 }
 
-impl Move {
-    /// What the entry of the list says beside the old key.
-    fn entry(&self) -> BTreeMap<String, Json> {
-        let before = serde_json::to_string(&(&self.from_before, &self.to_before)).unwrap_or_default();
-        let entry = [("to", self.to.to_string()), ("name", self.name.clone()), ("before", before)];
-        entry.into_iter().map(|(name, value)| (name.to_owned(), Json::String(value))).collect()
-    }
-
-    fn read(from: PublicKey, entry: &Tree) -> Option<Self> {
-        let value = |name: &str| entry.names.get(name)?.writes.first().map(|write| &write.value);
-        let text = |name: &str| if let Some(Value::String(text)) = value(name) { Some(text.as_ref()) } else { None };
-        let at_ms = if let Some(Value::Int(at)) = value("at") { u64::try_from(*at).unwrap_or(0) } else { 0 };
-        // The owner writes it, by his other devices too; so what is odd is damaged, and of no use.
-        let (from_before, to_before) = serde_json::from_str(text("before")?).ok()?;
-        let is_name = |name: &&str| name.len() <= PETNAME_BYTES_MAX;
-        Some(Self { from, to: text("to")?.parse().ok()?, name: text("name").filter(is_name)?.to_owned(), at_ms, from_before, to_before })
-    }
+fn file_of(peer: &Peer) -> PathBuf {
+    peer.store().home().join("rebinds.json")
 }
 
-/// The moves, the latest last.
-fn moves(store: &Store) -> Result<Vec<Move>, StorageError> {
-    let found = lists::read_with(store, List::Moved, Clone::clone)?.unwrap_or_default();
-    let mut moves: Vec<Move> = found.into_iter().filter_map(|(from, entry)| Move::read(from, &entry)).collect();
-    moves.sort_by_key(|one| (one.at_ms, one.from));
-    Ok(moves)
+fn moves(peer: &Peer) -> Vec<Move> {
+    let Ok(bytes) = std::fs::read(file_of(peer)) else { return Vec::new() };
+    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+        tracing::error!(%error, "rebinds.json is damaged; it is put aside as rebinds.json.damaged");
+        let _ = std::fs::rename(file_of(peer), file_of(peer).with_extension("json.damaged"));
+        Vec::new()
+    })
 }
 
-/// A move that this device has followed, and what room the new key had here before.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Done {
-    from: String,
-    to: String,
-    limit: Option<u64>,
-    never: bool,
-}
-
-/// Has the room that somebody has on this device go with his name, and back with it. How much it is each device has for itself.
-fn settle(store: &Store, ledger: &Ledger) -> Result<(), StorageError> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = lock(&ONE_AT_A_TIME);
-    let file = store.home().join("moved.json");
-    let before: Vec<Done> = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
-    let moves = moves(store)?;
-    let is = |one: &Move, done: &Done| one.from.to_string() == done.from && one.to.to_string() == done.to;
-    let (mut done, gone): (Vec<Done>, Vec<Done>) = before.iter().cloned().partition(|done| moves.iter().any(|one| is(one, done)));
-    for gone in gone {
-        if let Ok(to) = gone.to.parse() {
-            ledger.set(&Payer::Key(to), gone.limit, gone.never);
-        }
-    }
-    for one in &moves {
-        if !done.iter().any(|done| is(one, done)) {
-            let (limit, never) = ledger.settings_of(&Payer::Key(one.to));
-            done.push(Done { from: one.from.to_string(), to: one.to.to_string(), limit, never });
-            let (limit, never) = ledger.settings_of(&Payer::Key(one.from));
-            ledger.set(&Payer::Key(one.to), limit, never);
-        }
-    }
-    if done != before {
-        let saved = serde_json::to_vec_pretty(&done).map_err(std::io::Error::other).and_then(|bytes| crate::files::write_whole(&file, &bytes));
-        if let Err(error) = saved {
-            tracing::error!(%error, "moved.json was not written");
-        }
-    }
-    Ok(())
-}
-
-/// Follows what other devices of the owner move, for as long as this one takes part in a network.
-pub(crate) fn follow(store: &Store, network: &Network) {
-    let (store, ledger) = (store.clone(), Arc::clone(network.ledger()));
-    let (mut arrivals, mut ends) = (store.arrivals(), network.changed());
-    tokio::spawn(async move {
-        loop {
-            if let Err(error) = settle(&store, &ledger) {
-                tracing::warn!(%error, "the list of those whose name moved could not be read");
-            }
-            tokio::select! {
-                arrived = arrivals.changed() => if arrived.is_err() { return },
-                // The network was left.
-                _ = async { while ends.changed().await.is_ok() {} } => return,
-            }
-        }
-    });
+fn save(peer: &Peer, moves: &[Move]) -> Result<(), Problem> {
+    let saved = serde_json::to_vec_pretty(moves).map_err(std::io::Error::other).and_then(|bytes| crate::files::write_whole(&file_of(peer), &bytes));
+    saved.map_err(|error| Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk does not take it", error.to_string()))
 }
 
 async fn book_of(peer: &Peer) -> Book {
@@ -281,8 +217,8 @@ fn says(people: &People, name: &str, now: &PublicKey, said: &Said) -> String {
 
 /// What there is to tell of one contact; nothing of most.
 fn describe(people: &People, vouched: &Vouched, moves: &[Move], space: &PublicKey) -> Option<Serde> {
-    let moved = moves.iter().rev().find(|one| one.from == *space);
-    let is_done = |now: &PublicKey| moved.is_some_and(|one| one.to == *now);
+    let moved = moves.iter().rev().find(|one| one.from == space.to_string());
+    let is_done = |now: &PublicKey| moved.is_some_and(|one| one.to == now.to_string());
     let claims = vouched.of(space);
     if moved.is_none() && claims.is_none_or(BTreeMap::is_empty) {
         return None;
@@ -296,7 +232,7 @@ fn describe(people: &People, vouched: &Vouched, moves: &[Move], space: &PublicKe
         words.push("they do not agree, so nothing can be moved: ask him by voice, and vouch for the right one yourself".to_owned());
     }
     if let Some(one) = moved {
-        let new = called(&one.to);
+        let new = one.to.parse().as_ref().map(called).unwrap_or_default();
         words.insert(0, format!("until {} this was {}, who is {new} now", crate::words::day(one.at_ms), one.name));
     }
     let claims: Vec<Serde> = all
@@ -313,7 +249,7 @@ fn describe(people: &People, vouched: &Vouched, moves: &[Move], space: &PublicKe
         "disputed": disputed,
         "now": now.filter(|now| !is_done(now)).map(|now| now.to_string()),
         "claims": claims,
-        "moved": moved.map(|one| json!({"to": one.to.to_string(), "name": one.name, "at_ms": one.at_ms})),
+        "moved": moved.map(|one| json!({"to": one.to, "name": one.name, "at_ms": one.at_ms})),
     }))
 }
 
@@ -322,8 +258,8 @@ pub(crate) async fn all(peer: &Peer) -> Result<BTreeMap<PublicKey, Serde>, Probl
     let people = People::now(peer).await;
     let book = book_of(peer).await;
     let vouched = Vouched::now(peer, &people, &book).map_err(|error| storage_problem(&error))?;
-    let moves = moves(peer.store()).map_err(|error| storage_problem(&error))?;
-    let known = vouched.0.keys().copied().chain(moves.iter().map(|one| one.from));
+    let moves = moves(peer);
+    let known = vouched.0.keys().copied().chain(moves.iter().filter_map(|one| one.from.parse().ok()));
     let known: BTreeSet<PublicKey> = known.filter(|space| people.is_contact(space)).collect();
     Ok(known.into_iter().filter_map(|space| Some((space, describe(&people, &vouched, &moves, &space)?))).collect())
 }
@@ -420,11 +356,14 @@ async fn say(peer: &Peer, of: &PublicKey, now: Option<PublicKey>) -> Result<(), 
 /// How a contact is kept here.
 fn look(peer: &Peer, book: &Book, space: &PublicKey) -> Result<Kept, Problem> {
     let is_on = |list| lists::has(peer.store(), list, space).map_err(|error| storage_problem(&error));
+    let (limit, never) = peer.ledger().settings_of(&Payer::Key(*space));
     Ok(Kept {
         petname: book.petnames.get(space).cloned(),
         is_followed: book.following.contains_key(space),
         is_muted: is_on(List::Muted)?,
         is_blocked: is_on(List::Blocked)?,
+        limit,
+        never,
     })
 }
 
@@ -445,6 +384,7 @@ async fn put(peer: &Peer, network: &Network, space: PublicKey, before: &Kept, ke
     if before.is_muted != kept.is_muted {
         lists::set(peer.store(), List::Muted, &space, kept.is_muted).await.map_err(failed)?;
     }
+    peer.ledger().set(&Payer::Key(space), kept.limit, kept.never);
     Ok(())
 }
 
@@ -473,7 +413,7 @@ async fn rebind(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let book = book_of(peer).await;
     let vouched = Vouched::now(peer, &people, &book).map_err(|error| storage_problem(&error))?;
     let name = people.name(&from);
-    let moves = moves(peer.store()).map_err(|error| storage_problem(&error))?;
+    let mut moves = moves(peer);
     let told = describe(&people, &vouched, &moves, &from);
     let Some(claims) = vouched.of(&from) else {
         return Err(Problem::new(
@@ -500,7 +440,7 @@ async fn rebind(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(Problem::new(StatusCode::CONFLICT, "rebind", "this is not the key that your contacts name", detail)
             .with_fix("look again, then confirm the key that is shown"));
     }
-    if moves.iter().any(|one| one.from == from && one.to == now) {
+    if moves.iter().any(|one| one.from == from.to_string() && one.to == now.to_string()) {
         answer["moved"] = true.into();
         return Ok(answer);
     }
@@ -510,10 +450,18 @@ async fn rebind(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let old = free_name(peer, &book, &called, &from);
     let from_after = Kept { petname: Some(old.clone()), is_followed: false, ..from_before.clone() };
     let to_after = Kept { petname: Some(called.clone()), is_followed: from_before.is_followed || to_before.is_followed, ..from_before.clone() };
-    let one = Move { from, to: now, name: called.clone(), at_ms: now_ms(), from_before: from_before.clone(), to_before: to_before.clone() };
+    let spare = (moves.len() + 1).saturating_sub(MOVES_MAX);
+    moves.drain(..spare);
+    moves.push(Move {
+        from: from.to_string(),
+        to: now.to_string(),
+        name: called.clone(),
+        at_ms: now_ms(),
+        from_before: from_before.clone(),
+        to_before: to_before.clone(),
+    });
     // First what takes it back, then the move: after a crash in between it can be taken back, or asked for again.
-    lists::put(peer.store(), List::Moved, &from, Some(one.entry())).await.map_err(|error| write_problem(&error))?;
-    settle(peer.store(), peer.ledger()).map_err(|error| storage_problem(&error))?;
+    save(peer, &moves)?;
     put(peer, network, from, &from_before, &from_after).await?;
     if check_petname(peer, now, &called).await.is_ok() {
         put(peer, network, now, &to_before, &to_after).await?;
@@ -552,66 +500,31 @@ fn notes(peer: &Peer, from: &PublicKey, called: &str, old: &str) -> Vec<String> 
 fn free_name(peer: &Peer, book: &Book, called: &str, of: &PublicKey) -> String {
     let cut = &called[..called.floor_char_boundary(PETNAME_BYTES_MAX - 16)];
     let is_free = |name: &String| book.named(name).is_none_or(|other| other == *of) && peer.persona(name).is_none();
-    let mut names = std::iter::once(format!("{cut} (before)")).chain((2..=BEFORE_MAX).map(|n| format!("{cut} (before {n})")));
+    let mut names = std::iter::once(format!("{cut} (before)")).chain((2..=MOVES_MAX).map(|n| format!("{cut} (before {n})")));
     names.find(is_free).unwrap_or_else(|| short(of))
 }
 
 async fn undo(peer: &Peer, network: &Network, who: &PublicKey) -> Result<Serde, Problem> {
-    let mut moves = moves(peer.store()).map_err(|error| storage_problem(&error))?;
-    let Some(at) = moves.iter().rposition(|one| one.from == *who || one.to == *who) else {
+    let mut moves = moves(peer);
+    let key = who.to_string();
+    let Some(at) = moves.iter().rposition(|one| one.from == key || one.to == key) else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "rebind", "nothing was moved", "no name was moved from this key or to it")
             .with_fix("`timebus rebind` lists what was moved"));
     };
     let one = moves.remove(at);
-    let (from, to) = (one.from, one.to);
+    let damaged = |_| bad("rebinds.json names what is no key");
+    let (from, to): (PublicKey, PublicKey) = (one.from.parse().map_err(damaged)?, one.to.parse().map_err(damaged)?);
     let book = book_of(peer).await;
     // The name is free before it goes back.
     put(peer, network, to, &look(peer, &book, &to)?, &one.to_before).await?;
     put(peer, network, from, &look(peer, &book, &from)?, &one.from_before).await?;
-    lists::put(peer.store(), List::Moved, &from, None).await.map_err(|error| write_problem(&error))?;
-    settle(peer.store(), peer.ledger()).map_err(|error| storage_problem(&error))?;
-    Ok(json!({"space": from.to_string(), "name": one.name, "to": to.to_string(), "to_name": human_name(&to), "moved": false, "undone": true}))
+    save(peer, &moves)?;
+    Ok(json!({"space": one.from, "name": one.name, "to": one.to, "to_name": human_name(&to), "moved": false, "undone": true}))
 }
 
 #[cfg(test)]
 mod tests {
-    use timebus_identity::SecretKey;
-    use timebus_store::store::{Config, lock_home};
-
     use super::*;
-
-    /// A move is read as it was written, and the room goes with it once and back once, whatever is said between.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn the_room_goes_with_the_name_and_back() {
-        let home = tempfile::tempdir().expect("a temporary folder");
-        let lock = lock_home(home.path()).expect("a free home");
-        let store = Store::open(home.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
-        let ledger = Ledger::open(&home.path().join("limits.json"));
-        let [from, to] = [1, 2].map(|n| SecretKey::from_seed([n; 32]).public());
-        let room = |who: PublicKey| ledger.settings_of(&Payer::Key(who));
-        ledger.set(&Payer::Key(from), Some(5), true);
-        ledger.set(&Payer::Key(to), Some(7), false);
-        let kept = |name: &str| Kept { petname: Some(name.to_owned()), is_followed: true, is_muted: true, is_blocked: false };
-        let mut one = Move { from, to, name: "bob".to_owned(), at_ms: 0, from_before: kept("bob"), to_before: Kept::default() };
-        lists::put(&store, List::Moved, &from, Some(one.entry())).await.expect("written");
-        let read = moves(&store).expect("read");
-        one.at_ms = read[0].at_ms;
-        assert!(one.at_ms > 0 && read == [one.clone()], "{read:?}");
-        settle(&store, &ledger).expect("read");
-        assert_eq!(room(to), (Some(5), true));
-        // What the owner says of the new one afterwards stays.
-        ledger.set(&Payer::Key(to), Some(6), false);
-        settle(&store, &ledger).expect("read");
-        assert_eq!((room(to), room(from)), ((Some(6), false), (Some(5), true)));
-        lists::put(&store, List::Moved, &from, None).await.expect("written");
-        settle(&store, &ledger).expect("read");
-        assert_eq!((room(to), room(from)), ((Some(7), false), (Some(5), true)));
-        // An entry that is none moves nothing.
-        one.to_before.petname = Some("x".repeat(3));
-        let odd = [("to", "nobody"), ("name", "bob"), ("before", "{}")].map(|(name, value)| (name.to_owned(), Json::String(value.to_owned())));
-        lists::put(&store, List::Moved, &from, Some(odd.into())).await.expect("written");
-        assert_eq!(moves(&store).expect("read"), []);
-    }
 
     fn key(n: u8) -> PublicKey {
         PublicKey::from_bytes([n; 32])
