@@ -166,6 +166,9 @@ pub struct Held {
     /// Whether the numbers of changes and bytes are all that there is, and no more than what was met.
     #[serde(default)]
     pub is_whole: bool,
+    /// The number, in his chain, of the latest change that was met.
+    #[serde(default)]
+    pub upto: u64,
     /// Since when; Unix milliseconds.
     pub since_ms: u64,
 }
@@ -349,6 +352,7 @@ impl Ledger {
                     files: 0,
                     file_bytes: 0,
                     is_whole: false,
+                    upto: 0,
                     since_ms: now_ms,
                 }
             });
@@ -356,6 +360,7 @@ impl Ledger {
             let (bytes, changes) = (header.cum.saturating_sub(here), entry.changes.max(1));
             is_new |= bytes > entry.bytes.saturating_mul(2);
             entry.is_whole &= bytes <= entry.bytes;
+            entry.upto = entry.upto.max(header.seq);
             entry.bytes = entry.bytes.max(bytes);
             entry.changes = changes.max(held.len() as u64);
             let (files, file_bytes) = named.entry(key).or_default();
@@ -430,13 +435,20 @@ impl Ledger {
             // Of whom everything was taken meanwhile, or nothing is wanted, nothing waits.
             return Ok(false);
         };
-        let is_news = !entry.is_whole || (entry.bytes, entry.changes) != (bytes, changes);
+        let known = (entry.bytes, entry.changes, entry.is_whole, entry.upto);
         // A head of a change before others says less than what was met already.
-        if bytes >= entry.bytes && is_news {
-            (entry.bytes, entry.changes, entry.is_whole) = (bytes, changes, true);
-            entry.since_ms = entry.since_ms.min(now_ms);
-            self.save(settings);
+        if header.seq < entry.upto || known == (bytes, changes, true, header.seq) {
+            return Ok(false);
         }
+        if changes == 0 {
+            // All of it came some other way.
+            settings.held.remove(&id);
+        } else {
+            // Some of it may have come, at somebody else's expense.
+            (entry.bytes, entry.changes, entry.is_whole, entry.upto) = (bytes, changes, true, header.seq);
+            entry.since_ms = entry.since_ms.min(now_ms);
+        }
+        self.save(settings);
         Ok(false)
     }
 
@@ -580,8 +592,19 @@ impl Ledger {
             let timeline = "http".to_owned();
             let (files, file_bytes) = if is_file { (1, bytes) } else { (0, 0) };
             let bytes = used.saturating_add(bytes);
-            let held =
-                Held { who: who.clone(), author: who, timeline, relation, changes: 1, bytes, files, file_bytes, is_whole: true, since_ms: now_ms };
+            let held = Held {
+                who: who.clone(),
+                author: who,
+                timeline,
+                relation,
+                changes: 1,
+                bytes,
+                files,
+                file_bytes,
+                is_whole: true,
+                upto: 0,
+                since_ms: now_ms,
+            };
             settings.held.insert(id.clone(), held);
         }
         *unsaved_bytes += bytes;

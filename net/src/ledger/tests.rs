@@ -197,6 +197,11 @@ fn who_builds_on_a_flood_pays_for_it_if_there_is_room() {
     // It is the same after a start; and of more than that much nothing comes.
     let ledger = Ledger::open(&file);
     assert_eq!(bring(&mut engine, &ledger, flood[2..].to_vec(), mallory.public()), (9, 39));
+    // How much is left, and what he adds, the next head tells.
+    let end = flood.last().expect("many");
+    assert!(!weigh(&engine, &ledger, end, &[]));
+    let rest = ledger.held().into_values().next().expect("one");
+    assert_eq!((rest.changes, rest.bytes), (39, end.header().cum - flood[10].header().cum));
     // What she paid for counts as hers.
     let left = 100_000 - (flood[10].header().cum - flood[1].header().cum);
     let own = chain(&carol, timeline, grants[1], "own", 50, 4000);
@@ -281,6 +286,7 @@ fn an_answer_stays() {
         files: 0,
         file_bytes: 0,
         is_whole: false,
+        upto: 0,
         since_ms: 1,
     };
     lock(&ledger.state).settings.held.insert("abc".to_owned(), held.clone());
