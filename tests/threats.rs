@@ -207,7 +207,6 @@ const ROWS: [Row; 29] = [
         "one friend who was talked into it moves nobody's name",
         &[
             ("tests/peers/rebind.rs", "one_friend_who_was_talked_into_it_moves_nobodys_name"),
-            ("tests/peers/rebind.rs", "what_one_device_confirms_the_others_follow_and_any_takes_it_back"),
             ("net/src/sys/rebind.rs", "several_new_keys_are_a_dispute_that_only_the_owners_word_ends"),
         ],
     ),
