@@ -22,7 +22,7 @@ use std::sync::Mutex;
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, Verified, hash, z32};
 use timebus_store::change::{Body, Change, Head, Kind};
-use timebus_store::grant::Audience;
+use timebus_store::grant::{Actions, Audience, Grant};
 use timebus_store::ids::ChangeId;
 use timebus_store::op::Op;
 use timebus_store::store::{StorageError, Store};
@@ -408,7 +408,12 @@ impl Ledger {
         let mut is_lent = false;
         for builder in builders {
             let payer = author(builder);
-            if payer.person == by.person || bytes == 0 || lent_for.len() >= LENT_MAX || lent_for.contains(&head.id()) {
+            if payer.person == by.person
+                || !may_write(store, space, builder)
+                || bytes == 0
+                || lent_for.len() >= LENT_MAX
+                || lent_for.contains(&head.id())
+            {
                 continue;
             }
             let name = payer.person.to_string();
@@ -690,6 +695,12 @@ fn keys_of(store: &Store, person: &PublicKey) -> HashSet<PublicKey> {
     });
     let devices = audiences.filter(|audience| rights.as_ref().is_some_and(|rights| rights.was_device(audience)));
     devices.chain([*person]).collect()
+}
+
+/// Whether somebody may write anything in a space. Keys are made at will, and one that may write nothing brings nothing.
+fn may_write(store: &Store, space: &PublicKey, key: &PublicKey) -> bool {
+    let is_for_him = |grant: &Grant| grant.audience == Audience::Key(*key) && grant.actions.contains(Actions::WRITE);
+    store.rights(space).is_some_and(|rights| rights.grants_for(key).any(|(_, held)| held.is_live() && is_for_him(&held.grant)))
 }
 
 /// Bytes that somebody has here: by all his keys, so that whoever makes himself another has no more room; and those of others

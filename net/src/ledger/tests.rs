@@ -192,6 +192,8 @@ fn who_builds_on_a_flood_pays_for_it_if_there_is_room() {
     assert_eq!(bring(&mut engine, &ledger, flood.clone(), mallory.public()), (2, 48));
     // Not for more than she may keep herself, and not at his own expense.
     assert!(!weigh(&engine, &ledger, &flood[40], &[&carol]) && !weigh(&engine, &ledger, &flood[10], &[&mallory]));
+    // A key that may write nothing here is anybody's, as many as he likes.
+    assert!(!weigh(&engine, &ledger, &flood[10], &[&secret(9)]));
     assert!(weigh(&engine, &ledger, &flood[10], &[&carol]));
     assert_eq!(ledger.held().len(), 1, "the rest of it still waits");
     // It is the same after a start; and of more than that much nothing comes.
