@@ -7,8 +7,9 @@
 //!
 //! How much is held back is read off one signed head of each author: it commits to the number and bytes of all that leads up
 //! to it. More heads would say no more, and bodies are what is not wanted; so nothing else of what is held comes or is kept.
-//! Somebody else may have built on it, and cannot be had without it. Then it comes at his expense, if he has room for it:
-//! nobody is locked out of a space because a member of it writes too much, and who builds on a flood pays for it.
+//! Somebody else may have built on it, and cannot be had without it. Then it comes at his expense, if he may write there and
+//! has room for it: nobody is locked out of a space because a member of it writes too much, and who builds on a flood pays
+//! for it.
 //!
 //! An app of the owner has a budget, too, for what it writes as him: of bytes, and of requests a second. Who would have him
 //! write over it is refused, and asks.
