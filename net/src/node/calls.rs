@@ -3,7 +3,7 @@
 use timebus_identity::{PublicKey, hash};
 
 use super::book::{Contact, Source};
-use super::introductions::{CALLS_MAX, calls_left};
+use super::introductions::{CALLS_MAX, calls_more};
 use super::{Act, CALLED_BACK_MAX, DENIED_MS, GOOD_LINK_MS, LinkId, Node, RETRY_MS, RETRY_MS_MAX, id_of};
 use crate::sync::{Input, Replica};
 
@@ -36,22 +36,17 @@ impl Node {
     }
 
     /// The peers that are to be called: who has what is wanted, other devices, and who is to be asked for something.
-    pub(super) fn callees(&self, now_ms: u64) -> Vec<PublicKey> {
+    pub(super) fn callees(&self) -> Vec<PublicKey> {
         let mut all = Vec::new();
         for (space, follow) in &self.book.following {
-            // Those that the owner knows are called always, others only where these are not enough.
-            let is_introduced = |node: &PublicKey| self.book.contacts.get(node).is_some_and(|contact| contact.source == Source::Introduced);
-            let (introduced, known): (Vec<PublicKey>, Vec<PublicKey>) = follow.via.iter().partition(|node| is_introduced(node));
-            all.extend(known);
             let linked = follow.via.iter().filter(|node| self.is_linked(node)).count();
-            let (calling, others): (Vec<PublicKey>, Vec<PublicKey>) =
-                introduced.into_iter().filter(|node| !self.is_linked(node) && !self.is_blocked(node)).partition(|node| self.is_calling(node));
-            let left = calls_left(linked, calling.len(), self.gathering.contains_key(space));
-            all.extend(calling);
-            // Who was not reached lately keeps nobody from being called.
-            let (now, later): (Vec<PublicKey>, Vec<PublicKey>) = others.into_iter().rev().partition(|node| self.rests_until_ms(node) <= now_ms);
-            all.extend(now.into_iter().take(left));
-            all.extend(later.into_iter().take(if left > 0 { usize::MAX } else { 0 }));
+            // Those that the owner knows are called always, others only where these are not enough.
+            for node in &follow.via {
+                let source = self.book.contacts.get(node).map(|contact| contact.source);
+                if source != Some(Source::Introduced) || calls_more(linked, self.gathering.contains_key(space)) {
+                    all.push(*node);
+                }
+            }
             all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
         }
         for space in self.visits.keys() {
@@ -79,15 +74,6 @@ impl Node {
         all.dedup();
         all.retain(|id| *id != self.config.node && !self.is_blocked(id) && !self.is_linked(id));
         all
-    }
-
-    fn is_calling(&self, id: &PublicKey) -> bool {
-        self.calls.get(id).is_some_and(|call| call.is_calling)
-    }
-
-    /// When a peer may be called again that was not reached, or was banned.
-    fn rests_until_ms(&self, id: &PublicKey) -> u64 {
-        self.calls.get(id).map_or(0, |call| call.next_ms).max(self.bans.get(id).copied().unwrap_or(0))
     }
 
     /// Whether the owner does not talk to a peer, by its own key or by its space.
@@ -146,7 +132,7 @@ impl Node {
         }
         if !self.config.is_offline {
             let mut calling = self.calls.values().filter(|call| call.is_calling).count();
-            for id in self.callees(now_ms) {
+            for id in self.callees() {
                 let banned_until = self.bans.get(&id).copied().unwrap_or(0);
                 let call = self.calls.entry(id).or_default();
                 if call.is_calling {

@@ -14,8 +14,6 @@ const LINKS_WHILE_FETCHING: usize = 12;
 const SPARE_PART: usize = 16;
 /// How long a newcomer is told of the same others.
 const INTRODUCED_MS: u64 = 5 * 60_000;
-/// Calls under way at once to peers that others named for one space.
-const INTRODUCED_AT_ONCE: usize = 4;
 /// Calls under way at once; the others wait for their turn.
 pub const CALLS_MAX: usize = 16;
 /// Peers remembered that others named for one space.
@@ -36,12 +34,10 @@ pub fn is_crowded(came: usize, links_max: usize) -> bool {
     came > links_max - links_max.div_ceil(SPARE_PART)
 }
 
-/// How many more of those whom others named for a space are called now, by how many of them are linked and being called.
-/// The last ones named are called first, and few at once: who is named by those whom others named is far from where the
-/// space came from. If all called the first ones they hear of, those whom it sends away would know nobody but those whom
-/// it did not, and all that they get would have to come through these.
+/// Whether those whom others named for a space are called, by how many of them are linked. The first ones named are called
+/// first: they are near where the space came from, get what is new early, and meet in one another whom they ask for the
+/// rest. With those who were named last, some know nobody who has what they lack but the origin, and ask that again.
 #[must_use]
-pub fn calls_left(linked: usize, calling: usize, is_fetching: bool) -> usize {
-    let max = if is_fetching { LINKS_WHILE_FETCHING } else { LINKS_OF_SPACE };
-    max.saturating_sub(linked + calling).min(INTRODUCED_AT_ONCE.saturating_sub(calling))
+pub fn calls_more(links: usize, is_fetching: bool) -> bool {
+    links < if is_fetching { LINKS_WHILE_FETCHING } else { LINKS_OF_SPACE }
 }

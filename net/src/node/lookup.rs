@@ -219,7 +219,7 @@ impl Node {
         if !self.askable().contains(&link) {
             return;
         }
-        let mut keys: Vec<PublicKey> = self.callees(now_ms);
+        let mut keys: Vec<PublicKey> = self.callees();
         keys.retain(|id| self.calls.get(id).is_some_and(|call| call.problem.is_some()));
         let is_reached = |space: &PublicKey| self.links.values().any(|linked| linked.channels.values().any(|channel| channel.space == *space));
         keys.extend(self.book.following.keys().filter(|space| !is_reached(space)));

@@ -369,11 +369,11 @@ impl<'c> World<'c> {
         }
         let linked = member.via.iter().filter(|other| member.links.contains_key(other)).count();
         let is_fetching = member.wants_us.is_some() && member.done_us.is_none();
-        let left = introductions::calls_left(linked, member.calling, is_fetching);
-        let is_callee = |other: &u32| !member.links.contains_key(other) && !member.called.contains(other);
-        let (origin, others): (Vec<u32>, Vec<u32>) = member.via.iter().rev().copied().filter(is_callee).partition(|other| *other == ORIGIN);
+        let is_more = introductions::calls_more(linked, is_fetching);
         // Whom they know they call always, and others as the rules say.
-        let callees: Vec<u32> = origin.into_iter().chain(others.into_iter().take(left)).collect();
+        let is_callee = |other: &u32| (is_more || *other == ORIGIN) && !member.links.contains_key(other) && !member.called.contains(other);
+        let left = introductions::CALLS_MAX.saturating_sub(member.calling);
+        let callees: Vec<u32> = member.via.iter().copied().filter(is_callee).take(left).collect();
         member.called.extend(&callees);
         member.calling += callees.len();
         for callee in callees {
