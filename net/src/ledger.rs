@@ -205,6 +205,30 @@ struct Settings {
     /// Bytes of others that somebody built on, which count as his.
     #[serde(default)]
     paid: BTreeMap<String, u64>,
+    /// By their old keys, those whose room went to a new one, and what that had before.
+    #[serde(default)]
+    moved: BTreeMap<String, RoomBefore>,
+}
+
+/// What was said of a key before the room of another one went to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct RoomBefore {
+    to: String,
+    limit: Option<u64>,
+    never: bool,
+}
+
+impl Settings {
+    fn set(&mut self, person: &str, bytes_max: Option<u64>, never: bool) {
+        self.never.retain(|who| who != person);
+        if never {
+            self.never.push(person.to_owned());
+        }
+        match bytes_max {
+            Some(bytes) => drop(self.limits.insert(person.to_owned(), bytes)),
+            None => drop(self.limits.remove(person)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -514,14 +538,33 @@ impl Ledger {
     /// Says that about somebody, in place of what was said before.
     pub fn set(&self, who: &Payer, bytes_max: Option<u64>, never: bool) {
         let mut state = lock(&self.state);
-        let person = who.name();
-        state.settings.never.retain(|who| *who != person);
-        if never {
-            state.settings.never.push(person.clone());
+        state.settings.set(&who.name(), bytes_max, never);
+        self.save(&state.settings);
+    }
+
+    /// Has the room that somebody has here go with his name from an old key to a new one, and back when that is not said any
+    /// more; once each, so that what the owner says of either in between stays.
+    pub(crate) fn settle(&self, moves: impl Iterator<Item = (PublicKey, PublicKey)>) {
+        let mut state = lock(&self.state);
+        let settings = &mut state.settings;
+        let moves: BTreeMap<String, String> = moves.map(|(from, to)| (from.to_string(), to.to_string())).collect();
+        let (done, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            std::mem::take(&mut settings.moved).into_iter().partition(|(from, before)| moves.get(from) == Some(&before.to));
+        let is_same = gone.is_empty() && done.len() == moves.len();
+        settings.moved = done;
+        if is_same {
+            return;
         }
-        match bytes_max {
-            Some(bytes) => drop(state.settings.limits.insert(person, bytes)),
-            None => drop(state.settings.limits.remove(&person)),
+        for before in gone.into_values() {
+            settings.set(&before.to, before.limit, before.never);
+        }
+        for (from, to) in moves {
+            if !settings.moved.contains_key(&from) {
+                let said = |who: &String| (settings.limits.get(who).copied(), settings.never.contains(who));
+                let ((limit, never), (now_limit, now_never)) = (said(&to), said(&from));
+                settings.set(&to, now_limit, now_never);
+                settings.moved.insert(from, RoomBefore { to, limit, never });
+            }
         }
         self.save(&state.settings);
     }

@@ -3,6 +3,8 @@
 //! wants to hear, and whom not, is nobody else's business. Devices that begin a list without knowing of each other keep it in
 //! a timeline each; what is in any of them counts.
 //!
+//! Whose name went to a new key is at `/lists/moved/<old key>`: see [`moved`].
+//!
 //! Who is **followed** on one device is so on the others, under the same name: see [`followed`].
 //!
 //! Who is **muted** is still fetched, served and let in; only what comes of him is not shown: his notices, likes and answers
@@ -25,6 +27,7 @@ use crate::node::Event;
 use crate::who::now_ms;
 
 pub(crate) mod followed;
+pub(crate) mod moved;
 
 /// Where the lists are.
 const LISTS: &str = "/lists";
@@ -40,6 +43,8 @@ pub(crate) enum List {
     Muted,
     /// Nothing to do with.
     Blocked,
+    /// With a new key, by the old one.
+    Moved,
 }
 
 impl List {
@@ -48,6 +53,7 @@ impl List {
             Self::Followed => "followed",
             Self::Muted => "muted",
             Self::Blocked => "blocked",
+            Self::Moved => "moved",
         }
     }
 

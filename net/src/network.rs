@@ -135,6 +135,15 @@ impl Asker {
         }
     }
 
+    /// Says that things happened, in order; `None` when the peer stops.
+    pub(crate) async fn tell_all(&self, events: Vec<Event>) -> Option<()> {
+        let commands = self.0.upgrade()?;
+        for event in events {
+            commands.send(Command::Event(event)).await.ok()?;
+        }
+        Some(())
+    }
+
     /// Asks the node; `None` when the peer stops.
     pub(crate) async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&Node) -> T + Send + 'static) -> Option<T> {
         let (reply, answer) = oneshot::channel();

@@ -357,17 +357,24 @@ impl Node {
             Event::Signed(record) => self.own_record(*record, now_ms, store, &mut acts),
             Event::Find { who } => self.ask_around(who, now_ms, store, &mut acts),
             Event::Follow { space, via } => {
-                self.follow(space, Source::Typed, &via, now_ms);
-                self.ask_around(space, now_ms, store, &mut acts);
-                self.open_everywhere(space, now_ms, store, &mut acts);
+                self.begin(space, &via, now_ms, store, &mut acts);
                 acts.extend([Act::Save, Act::Changed]);
             }
             Event::Unfollow { space } => {
-                self.book.following.remove(&space);
-                self.book.joins.remove(&space);
-                self.visits.remove(&space);
-                self.close_everywhere(space, now_ms, store, &mut acts);
+                self.end(space, now_ms, store, &mut acts);
                 acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::Moved { from, moved } => {
+                if let Some(spaces) = self.book.shift(from, moved.as_deref(), now_ms) {
+                    for space in spaces {
+                        if self.book.following.contains_key(&space) {
+                            self.begin(space, &[], now_ms, store, &mut acts);
+                        } else {
+                            self.end(space, now_ms, store, &mut acts);
+                        }
+                    }
+                    acts.extend([Act::Save, Act::Changed]);
+                }
             }
             Event::Visit { space } => {
                 let is_new = self.visits.insert(space, now_ms + VISIT_MS).is_none() && !self.book.following.contains_key(&space);
@@ -865,6 +872,21 @@ impl Node {
     fn space_of(&self, timeline: &TimelineId) -> Option<PublicKey> {
         let wanted = self.book.following.keys().chain(self.visits.keys()).chain([&self.config.space]);
         wanted.copied().find(|space| self.plan_of(space).contains(timeline))
+    }
+
+    /// Follows a space from now on.
+    fn begin(&mut self, space: PublicKey, via: &[(PublicKey, Vec<String>)], now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        self.follow(space, Source::Typed, via, now_ms);
+        self.ask_around(space, now_ms, store, acts);
+        self.open_everywhere(space, now_ms, store, acts);
+    }
+
+    /// Does not follow it any more.
+    fn end(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        self.book.following.remove(&space);
+        self.book.joins.remove(&space);
+        self.visits.remove(&space);
+        self.close_everywhere(space, now_ms, store, acts);
     }
 
     fn follow(&mut self, space: PublicKey, source: Source, via: &[(PublicKey, Vec<String>)], now_ms: u64) {

@@ -163,3 +163,33 @@ fn nobody_vouches_for_himself_or_against_the_word_of_a_contact_who_says_nothing(
     let output = program(alice.home(), &["rebind"]).output().expect("the program runs");
     assert!(String::from_utf8_lossy(&output.stderr).contains("nobody says"));
 }
+
+/// Alice has two devices, and says once on each of them what is to be.
+#[test]
+fn what_one_device_confirms_the_others_follow_and_any_takes_it_back() {
+    let (alice, old, carol, _dave, new) = friends();
+    let phone = super::devices::second(&alice);
+    let called = |peer: &Peer, name: &str, key: &str| poll(name, || (space(peer, name)["space"] == key).then_some(()));
+    called(&phone, "bob", &old);
+    called(&phone, "carol", &id(&carol));
+    verb(phone.home(), &["limits", &old, "7MB"]);
+    verb(carol.home(), &["vouch", &old, &id(&new), "--yes"]);
+    for peer in [&alice, &phone] {
+        poll("each device is told", || (said(peer, &old)["now"] == json!(id(&new))).then_some(()));
+    }
+    assert_eq!(verb(alice.home(), &["rebind", "bob", "--yes"])["moved"], true);
+    called(&phone, "bob", &id(&new));
+    // It is not asked again there, and the room goes with the name: that which he has on this device.
+    let told = poll("the phone knows of it", || Some(said(&phone, &old)).filter(|told| told["moved"]["to"] == json!(id(&new))));
+    assert!(told["now"].is_null() && told["says"].to_string().contains("this was bob"), "{told}");
+    poll("his room on the phone", || (limit(&phone, &id(&new)) == json!(7_000_000)).then_some(()));
+    assert_eq!(limit(&alice, &id(&new)), Value::Null);
+    // Taken back on the other device.
+    assert_eq!(verb(phone.home(), &["rebind", "bob", "--undo"])["undone"], true);
+    for peer in [&phone, &alice] {
+        called(peer, "bob", &old);
+        poll("it is asked again", || (said(peer, &old)["now"] == json!(id(&new)) && said(peer, &old)["moved"].is_null()).then_some(()));
+    }
+    assert_eq!((limit(&phone, &id(&new)), limit(&phone, &old)), (Value::Null, json!(7_000_000)));
+    assert_eq!(run(alice.home(), &["rebind", "bob", "--undo"]).code, 1);
+}

@@ -302,3 +302,24 @@ fn an_answer_stays() {
     assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Friend), 5);
     assert!(Ledger::open(&file).held().is_empty());
 }
+
+/// Room goes with a name once and back once, whatever is said of either in between.
+#[test]
+fn room_goes_with_a_name_and_back() {
+    let home = tempfile::tempdir().expect("a folder");
+    let file = home.path().join("limits.json");
+    let [from, to] = [1, 2].map(|n| SecretKey::from_seed([n; 32]).public());
+    let ledger = Ledger::open(&file);
+    let room = |ledger: &Ledger, who: PublicKey| ledger.settings_of(&Payer::Key(who));
+    ledger.set(&Payer::Key(from), Some(5), true);
+    ledger.set(&Payer::Key(to), Some(7), false);
+    ledger.settle([(from, to)].into_iter());
+    assert_eq!(room(&ledger, to), (Some(5), true));
+    // What the owner says of the new one afterwards stays.
+    ledger.set(&Payer::Key(to), Some(6), false);
+    let ledger = Ledger::open(&file);
+    ledger.settle([(from, to)].into_iter());
+    assert_eq!((room(&ledger, to), room(&ledger, from)), ((Some(6), false), (Some(5), true)));
+    ledger.settle(std::iter::empty());
+    assert_eq!((room(&ledger, to), room(&ledger, from)), ((Some(7), false), (Some(5), true)));
+}

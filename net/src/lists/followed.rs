@@ -2,9 +2,12 @@
 //!
 //! The node of each device has its own list of spaces that it keeps, the book; the list in the space is what the devices
 //! agree on. What was added, renamed or taken off on one side since the two were compared last goes to the other side; when
-//! both did something to the same entry, the list has it.
+//! both did something to the same entry, the list has it. A name that means somebody else here waits until it is free, and
+//! stays in the list meanwhile. Before they are compared, the names of contacts with new keys go where the owner said
+//! ([`moved`]), in whichever order the entries come.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +18,8 @@ use timebus_store::tree::Tree;
 use timebus_store::value::Value;
 use timebus_store::writer::WriteError;
 
-use super::List;
+use super::{List, moved};
+use crate::ledger::Ledger;
 use crate::network::{Asker, Network};
 use crate::node::Event;
 use crate::node::book::{Book, by_key, is_petname};
@@ -35,13 +39,26 @@ struct Last {
     list: Followed,
     #[serde(with = "by_key")]
     node: Followed,
+    /// What the node was told then, and says since, unless it was stopped before it had written that down.
+    #[serde(skip)]
+    told: BTreeMap<PublicKey, Option<Option<String>>>,
 }
 
-/// What one side lacks of the other: spaces to follow under a name, or not any more.
+impl Last {
+    /// What the node said last of a space, or was told.
+    fn of(&self, space: &PublicKey) -> Option<&Option<String>> {
+        self.told.get(space).map_or_else(|| self.node.get(space), Option::as_ref)
+    }
+}
+
+/// Spaces to follow under a name, or not any more.
+type Wanted = Vec<(PublicKey, Option<Option<String>>)>;
+
+/// What one side lacks of the other.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Lacks {
-    node: Vec<(PublicKey, Option<Option<String>>)>,
-    list: Vec<(PublicKey, Option<Option<String>>)>,
+    node: Wanted,
+    list: Wanted,
 }
 
 /// Compares what the list and the node say, with what each said last.
@@ -56,8 +73,9 @@ fn compare(list: &Followed, node: &Followed, last: &Last, is_taken: impl Fn(&Pub
         // A name that means somebody else here stays his, and whoever is listed under it has here what name he has.
         let name = listed.and_then(Option::as_deref);
         let is_masked = name.is_some_and(|name| is_taken(key, name));
-        let has_no_name = is_masked && known == Some(&None);
-        if known != last.node.get(key) && listed == last.list.get(key) && !has_no_name {
+        // What is listed and was followed here only since then has what name was left here, which nobody chose for it.
+        let is_heard = listed.is_some() && last.of(key).is_none();
+        if known != last.of(key) && listed == last.list.get(key) && !is_heard {
             lacks.list.push((*key, known.cloned()));
         } else if is_masked && known.is_none() {
             lacks.node.push((*key, Some(None)));
@@ -71,12 +89,12 @@ fn compare(list: &Followed, node: &Followed, last: &Last, is_taken: impl Fn(&Pub
 
 /// Keeps the list of the own space and that of the node the same, for as long as both are there.
 pub(crate) fn share(store: &Store, network: &Network) {
-    let (store, asker) = (store.clone(), network.asker());
+    let (store, asker, ledger) = (store.clone(), network.asker(), Arc::clone(network.ledger()));
     let (mut arrivals, mut changed) = (store.arrivals(), network.changed());
     tokio::spawn(async move {
         let mut last = remembered(&store);
         loop {
-            match even_out(&store, &asker, &last).await {
+            match even_out(&store, &asker, &ledger, &last).await {
                 Ok(Some(now)) => {
                     if now != last
                         && let Err(error) = remember(&store, &now)
@@ -102,38 +120,60 @@ pub(crate) fn share(store: &Store, network: &Network) {
 }
 
 /// Tells each side what it lacks, and answers what they said; `None` when the network was left.
-async fn even_out(store: &Store, asker: &Asker, last: &Last) -> Result<Option<Last>, WriteError> {
-    let Some(book) = asker.ask(|node| node.book().clone()).await else { return Ok(None) };
-    let mut list = super::read_with(store, List::Followed, name_of)?.unwrap_or_default();
-    let mut node = known(&book);
+async fn even_out(store: &Store, asker: &Asker, ledger: &Ledger, last: &Last) -> Result<Option<Last>, WriteError> {
+    // The book first: whoever moves a name writes the list first.
+    let Some(mut book) = asker.ask(|node| node.book().clone()).await else { return Ok(None) };
+    let moves = moved::all(store)?.into_iter().map(|(from, (_, moved))| (from, moved)).collect();
+    let told = moved::lacks(&moves, &book);
+    if !told.is_empty() {
+        if asker.tell_all(moved::events(told)).await.is_none() {
+            return Ok(None);
+        }
+        let Some(now) = asker.ask(|node| node.book().clone()).await else { return Ok(None) };
+        book = now;
+    }
+    ledger.settle(moves.iter().map(|(from, moved)| (*from, moved.to)));
+    let list = super::read_with(store, List::Followed, name_of)?.unwrap_or_default();
+    let (now, events, writes) = step(list, &book, last, &store.space());
+    if asker.tell_all(events).await.is_none() {
+        return Ok(None);
+    }
+    for (space, wanted) in writes {
+        let entry = wanted.map(|name| name.map(|name| ("name".to_owned(), Json::String(name))).into_iter().collect());
+        super::put(store, List::Followed, &space, entry).await?;
+    }
+    Ok(Some(now))
+}
+
+/// What is remembered of both, and what is to be told to the node and written in the list.
+fn step(mut list: Followed, book: &Book, last: &Last, own: &PublicKey) -> (Last, Vec<Event>, Wanted) {
+    let mut node = known(book);
     // A device that joined follows the owner's space in its book, which is nobody's choice.
-    list.remove(&store.space());
-    node.remove(&store.space());
-    let mut now = Last { list, node };
+    list.remove(own);
+    node.remove(own);
     let is_taken = |space: &PublicKey, name: &str| book.named(name).is_some_and(|other| other != *space);
-    let lacks = compare(&now.list, &now.node, last, is_taken);
+    let lacks = compare(&list, &node, last, is_taken);
+    let mut events = Vec::new();
+    let mut told = BTreeMap::new();
     for (space, wanted) in lacks.node {
+        told.insert(space, wanted.clone().map(|name| name.or_else(|| book.petnames.get(&space).cloned())));
         match wanted {
-            None => asker.tell(Event::Unfollow { space }),
+            None => events.push(Event::Unfollow { space }),
             Some(name) => {
+                events.extend(name.map(|name| Event::Petname { space, name }));
                 if !book.following.contains_key(&space) {
-                    asker.tell(Event::Follow { space, via: Vec::new() });
-                }
-                if let Some(name) = name {
-                    asker.tell(Event::Petname { space, name });
+                    events.push(Event::Follow { space, via: Vec::new() });
                 }
             }
         }
     }
-    for (space, wanted) in lacks.list {
-        let entry = wanted.clone().map(|name| name.map(|name| ("name".to_owned(), Json::String(name))).into_iter().collect());
-        super::put(store, List::Followed, &space, entry).await?;
+    for (space, wanted) in &lacks.list {
         match wanted {
-            Some(name) => drop(now.list.insert(space, name)),
-            None => drop(now.list.remove(&space)),
+            Some(name) => drop(list.insert(*space, name.clone())),
+            None => drop(list.remove(space)),
         }
     }
-    Ok(Some(now))
+    (Last { list, node, told }, events, lacks.list)
 }
 
 fn known(book: &Book) -> Followed {
@@ -162,6 +202,7 @@ mod tests {
     use timebus_identity::SecretKey;
 
     use super::*;
+    use crate::node::book::{Follow, Kept, Moved};
 
     /// Spaces by letters, each with its name behind a colon.
     fn followed(text: &str) -> Followed {
@@ -192,7 +233,7 @@ mod tests {
             ("a:countess", "a:ada", "a:countess", "a:ada", "a:countess"),
             ("a:countess", "", "a:countess", "a:ada", ""),
         ] {
-            let last = Last { list: followed(list_before), node: followed(node_before) };
+            let last = Last { list: followed(list_before), node: followed(node_before), told: BTreeMap::new() };
             let (mut list_now, mut node_now) = (followed(list), followed(node));
             let lacks = compare(&list_now, &node_now, &last, |_, _| false);
             for (to, what) in [(&mut list_now, lacks.list), (&mut node_now, lacks.node)] {
@@ -207,33 +248,221 @@ mod tests {
         }
     }
 
-    /// Somebody has a new key, and his name goes there: "bob" means another one than in the list until all have heard.
+    /// The owner calls somebody something else in the moment in which this device has heard of him.
     #[test]
-    fn a_name_that_goes_to_somebody_else_goes_there_on_all_devices() {
-        let taken_by = |text: &str| {
-            let node = followed(text);
-            move |space: &PublicKey, name: &str| node.iter().any(|(other, known)| other != space && known.as_deref() == Some(name))
-        };
-        let last = Last { list: followed("o:bob"), node: followed("o:bob") };
-        // Where it was said: the old one was renamed, and is not followed any more a moment later.
-        let renamed = "o:before n:bob";
-        let lacks = compare(&followed("o:bob"), &followed(renamed), &last, taken_by(renamed));
-        assert_eq!(lacks.list.into_iter().collect::<BTreeMap<_, _>>(), followed(renamed).into_iter().map(|(who, name)| (who, Some(name))).collect());
-        assert_eq!(lacks.node, []);
-        let (old, new) = (*followed("o").keys().next().expect("one"), *followed("n").keys().next().expect("one"));
-        let lacks = compare(&followed("o:bob"), &followed("n:bob"), &last, taken_by("n:bob"));
-        assert_eq!(lacks.list.into_iter().collect::<BTreeMap<_, _>>(), BTreeMap::from([(old, None), (new, Some(Some("bob".to_owned())))]));
-        // On another device, which hears of the new one first.
-        let heard = compare(&followed("o:bob n:bob"), &followed("o:bob"), &last, taken_by("o:bob"));
-        assert_eq!((heard.list, heard.node), (vec![], vec![(new, Some(None))]));
-        let last = Last { list: followed("o:bob n:bob"), node: followed("o:bob") };
-        let heard = compare(&followed("o:bob n:bob"), &followed("o:bob n"), &last, taken_by("o:bob"));
-        assert_eq!(heard, Lacks::default(), "it has no name before the other has lost it");
-        let last = Last { list: followed("o:bob n:bob"), node: followed("o:bob n") };
-        let heard = compare(&followed("o:before n:bob"), &followed("o:bob n"), &last, taken_by("o:bob n"));
-        assert_eq!((heard.list, heard.node), (vec![], vec![(old, Some(Some("before".to_owned())))]));
-        let last = Last { list: followed("o:before n:bob"), node: followed("o:bob n") };
-        let heard = compare(&followed("o:before n:bob"), &followed("o:before n"), &last, taken_by("o:before n"));
-        assert_eq!((heard.list, heard.node), (vec![], vec![(new, Some(Some("bob".to_owned())))]));
+    fn what_was_heard_a_moment_ago_can_be_renamed() {
+        let mut book = Book::default();
+        let (last, events, writes) = step(followed("a:alice"), &book, &Last::default(), &key('x'));
+        assert!(events.len() == 2 && writes.is_empty());
+        book.following.insert(key('a'), Follow { since_ms: 1, via: vec![] });
+        book.petnames.insert(key('a'), "ada".to_owned());
+        let (_, events, writes) = step(followed("a:alice"), &book, &last, &key('x'));
+        assert!(events.is_empty());
+        assert_eq!(writes, [(key('a'), Some(Some("ada".to_owned())))]);
+        // After a stop the node may not have heard it, and the list has it.
+        let stopped = Last { told: BTreeMap::new(), ..last };
+        let (_, _, writes) = step(followed("a:alice"), &Book::default(), &stopped, &key('x'));
+        assert_eq!(writes, []);
+    }
+
+    /// A name that is not free here is neither given to whoever is listed under it nor taken from the list, also when it
+    /// becomes free at once, and whatever name was left here from before.
+    #[test]
+    fn a_name_that_waits_stays_in_the_list() {
+        for left in ["n", "n:left"] {
+            let (listed, taken) = (followed("n:bob o:bob"), |space: &PublicKey, name: &str| name == "bob" && *space != key('o'));
+            let lacks = compare(&listed, &followed("o:bob"), &Last { list: followed("o:bob"), node: followed("o:bob"), ..Last::default() }, taken);
+            assert_eq!((lacks.list, lacks.node), (vec![], vec![(key('n'), Some(None))]));
+            let heard = Last { list: listed.clone(), node: followed("o:bob"), ..Last::default() };
+            let here = followed(&format!("{left} o:bob"));
+            assert_eq!(compare(&listed, &here, &heard, taken), Lacks::default());
+            let freed = followed(&format!("{left} o:rob"));
+            for last in [heard, Last { list: listed.clone(), node: here, ..Last::default() }] {
+                let lacks = compare(&listed, &freed, &last, |_, _| false);
+                assert!(lacks.node.contains(&(key('n'), Some(Some("bob".to_owned())))), "{left}: {lacks:?}");
+                assert_eq!(lacks.list, [(key('o'), Some(Some("rob".to_owned())))], "{left}");
+            }
+        }
+    }
+
+    fn key(letter: char) -> PublicKey {
+        SecretKey::from_seed([u8::try_from(letter).expect("a letter"); 32]).public()
+    }
+
+    /// One entry of a list, written or taken off; the one that wins is the latest.
+    #[derive(Clone, Debug)]
+    enum Entry {
+        Followed(PublicKey, Option<Option<String>>),
+        Moved(PublicKey, Option<Moved>),
+    }
+
+    type Write = ((u64, usize), Entry);
+
+    /// A device: its book, and as much of the lists as it has heard of.
+    #[derive(Clone, Default)]
+    struct Device {
+        name: usize,
+        book: Book,
+        last: Last,
+        writes: Vec<Write>,
+    }
+
+    impl Device {
+        fn moves(&self) -> BTreeMap<PublicKey, Moved> {
+            let mut sorted: Vec<&Write> = self.writes.iter().collect();
+            sorted.sort_by_key(|(at, _)| *at);
+            let mut moves = BTreeMap::new();
+            for (_, entry) in sorted {
+                match entry {
+                    Entry::Moved(from, Some(moved)) => drop(moves.insert(*from, moved.clone())),
+                    Entry::Moved(from, None) => drop(moves.remove(from)),
+                    Entry::Followed(..) => {}
+                }
+            }
+            moves
+        }
+
+        fn list(&self) -> Followed {
+            let mut sorted: Vec<&Write> = self.writes.iter().collect();
+            sorted.sort_by_key(|(at, _)| *at);
+            let mut list = Followed::new();
+            for (_, entry) in sorted {
+                match entry {
+                    Entry::Followed(who, Some(name)) => drop(list.insert(*who, name.clone())),
+                    Entry::Followed(who, None) => drop(list.remove(who)),
+                    Entry::Moved(..) => {}
+                }
+            }
+            list
+        }
+
+        fn write(&mut self, entry: Entry) {
+            let clock = self.writes.iter().map(|((clock, _), _)| *clock).max().unwrap_or(0) + 1;
+            self.writes.push(((clock, self.name), entry));
+        }
+
+        /// What the owner confirms or takes back here.
+        fn shift(&mut self, from: PublicKey, moved: Option<Moved>) {
+            self.book.shift(from, moved.as_ref(), 1);
+            self.write(Entry::Moved(from, moved));
+        }
+
+        fn even_out(&mut self) {
+            for (from, moved) in moved::lacks(&self.moves(), &self.book) {
+                self.book.shift(from, moved.as_ref(), 1);
+            }
+            let (last, events, writes) = step(self.list(), &self.book, &self.last, &key('x'));
+            for event in events {
+                match event {
+                    Event::Unfollow { space } => drop(self.book.following.remove(&space)),
+                    Event::Follow { space, .. } => drop(self.book.following.insert(space, Follow { since_ms: 1, via: vec![] })),
+                    Event::Petname { space, name } => drop(self.book.petnames.insert(space, name)),
+                    _ => panic!("another event"),
+                }
+            }
+            writes.into_iter().for_each(|(who, wanted)| self.write(Entry::Followed(who, wanted)));
+            self.last = last;
+        }
+
+        fn hear(&mut self, write: &Write) {
+            if !self.writes.iter().any(|(at, _)| *at == write.0) {
+                self.writes.push(write.clone());
+                self.even_out();
+            }
+        }
+
+        /// What the owner sees: who is called what, and who is followed.
+        fn shows(&self) -> (BTreeMap<PublicKey, String>, Followed, Followed) {
+            (self.book.petnames.clone(), known(&self.book), self.list())
+        }
+    }
+
+    /// Until nobody has anything new for the other.
+    fn settle(devices: &mut [Device; 2]) {
+        for _ in 0..20 {
+            let before = devices.clone().map(|device| (device.writes.len(), device.book));
+            devices.iter_mut().for_each(Device::even_out);
+            for (from, to) in [(0, 1), (1, 0)] {
+                for write in devices[from].writes.clone() {
+                    devices[to].hear(&write);
+                }
+            }
+            if devices.clone().map(|device| (device.writes.len(), device.book)) == before {
+                return;
+            }
+        }
+        panic!("they never agree: {:?} {:?}", devices[0].shows(), devices[1].shows());
+    }
+
+    fn orders(count: usize) -> Vec<Vec<usize>> {
+        if count == 0 {
+            return vec![vec![]];
+        }
+        let shorter = orders(count - 1);
+        (0..count)
+            .flat_map(|at| {
+                shorter.iter().map(move |order| {
+                    let mut order = order.clone();
+                    order.insert(at, count - 1);
+                    order
+                })
+            })
+            .collect()
+    }
+
+    /// Somebody has a new key. One device confirms it, the other hears of it in every order, and either takes it back; with
+    /// nobody, the old, the new or both of them followed and named before.
+    #[test]
+    fn a_name_goes_to_a_new_key_and_back_on_all_devices_in_every_order() {
+        let (old, new) = (key('o'), key('n'));
+        for begun in ["o:bob", "o:bob n", "o:bob n:fresh", "o:bob c:carol", "o", "n:fresh"] {
+            let mut devices = [0, 1].map(|name| Device { name, ..Device::default() });
+            for (space, name) in followed(begun) {
+                devices[0].book.following.insert(space, Follow { since_ms: 1, via: vec![] });
+                devices[0].book.petnames.extend(name.map(|name| (space, name)));
+            }
+            settle(&mut devices);
+            let before = devices[0].shows();
+            assert_eq!(before, devices[1].shows(), "{begun}");
+            let kept = |space| Kept { petname: before.0.get(&space).cloned(), is_followed: before.1.contains_key(&space), ..Kept::default() };
+            let (from_before, to_before) = (kept(old), kept(new));
+            let name = from_before.petname.clone().or(to_before.petname.clone()).unwrap_or_else(|| "bobby".to_owned());
+            let moved = Moved { to: new, name: name.clone(), from_before, to_before };
+            // First there, then back on either device; `told` acts, and the other one hears.
+            let mut worlds = vec![devices];
+            let mut count = 0;
+            for (told, moved) in [(0, Some(&moved)), (0, None), (0, Some(&moved)), (1, None)] {
+                let mut next: Vec<[Device; 2]> = Vec::new();
+                for world in worlds {
+                    let mut world = world;
+                    let known = world[told].writes.len();
+                    world[told].shift(old, moved.cloned());
+                    world[told].even_out();
+                    let heard = world[told].writes[known..].to_vec();
+                    for order in orders(heard.len()) {
+                        let mut world = world.clone();
+                        for at in order {
+                            world[1 - told].hear(&heard[at]);
+                        }
+                        settle(&mut world);
+                        count += 1;
+                        let shows = world[0].shows();
+                        assert_eq!(shows, world[1].shows(), "{begun}");
+                        if moved.is_some() {
+                            assert_eq!((shows.0.get(&new), shows.1.contains_key(&old)), (Some(&name), false), "{begun}: {shows:?}");
+                            assert_eq!(shows.0.get(&old), Some(&format!("{name} (before)")), "{begun}: {shows:?}");
+                            assert_eq!(shows.1, shows.2, "{begun}: {shows:?}");
+                        } else {
+                            assert_eq!(shows, before, "{begun}");
+                        }
+                        if !next.iter().any(|known| known.each_ref().map(|device| &device.last) == world.each_ref().map(|device| &device.last)) {
+                            next.push(world);
+                        }
+                    }
+                }
+                worlds = next;
+            }
+            assert!(count >= 4, "{begun}: {count}");
+        }
     }
 }

@@ -20,6 +20,8 @@ pub const CONTACTS_MAX: usize = 4096;
 pub const ADDRESSES_MAX: usize = 16;
 /// Most relays of others that are remembered.
 pub const RELAYS_MAX: usize = 256;
+/// Most names like "bob (before)" that are tried.
+const BEFORE_MAX: usize = 1024;
 /// Longest name that a person gives to another.
 pub const PETNAME_BYTES_MAX: usize = 64;
 
@@ -78,6 +80,36 @@ pub struct Follow {
     pub via: Vec<PublicKey>,
 }
 
+/// What hangs on a contact on all devices of the owner.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// What he is called.
+    pub petname: Option<String>,
+    /// Whether his space is followed.
+    #[serde(default)]
+    pub is_followed: bool,
+    /// Whether nothing of him is shown.
+    #[serde(default)]
+    pub is_muted: bool,
+    /// Whether he is not talked to.
+    #[serde(default)]
+    pub is_blocked: bool,
+}
+
+/// What went from a contact to his new key, and how both were before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The new key.
+    #[serde(with = "one_key_text")]
+    pub to: PublicKey,
+    /// What the old one was called, for people.
+    pub name: String,
+    /// How the old one was.
+    pub from_before: Kept,
+    /// How the new one was.
+    pub to_before: Kept,
+}
+
 /// An invite that was taken and not answered yet, or was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
@@ -90,6 +122,15 @@ pub struct Join {
     pub refused: Option<String>,
     /// Unix milliseconds.
     pub since_ms: u64,
+}
+
+impl Moved {
+    /// What the new key is called where both are so.
+    fn called(&self, from: &PublicKey, book: &Book) -> Option<String> {
+        let names = [self.from_before.petname.as_ref(), self.to_before.petname.as_ref(), Some(&self.name)];
+        let name = names.into_iter().flatten().next().filter(|name| book.is_free(name, from) || book.is_free(name, &self.to));
+        name.cloned()
+    }
 }
 
 /// All that is remembered. Keys of the maps are in text form.
@@ -107,6 +148,9 @@ pub struct Book {
     /// What the owner calls spaces.
     #[serde(default, with = "by_key")]
     pub petnames: BTreeMap<PublicKey, String>,
+    /// Contacts whose names are with a new key here, by the old one.
+    #[serde(default, with = "by_key")]
+    pub moved: BTreeMap<PublicKey, Moved>,
     /// Peers and spaces that are not talked to.
     #[serde(default, with = "keys_text")]
     pub blocked: Vec<PublicKey>,
@@ -194,6 +238,60 @@ impl Book {
     #[must_use]
     pub fn named(&self, petname: &str) -> Option<PublicKey> {
         self.petnames.iter().find(|(_, name)| *name == petname).map(|(space, _)| *space)
+    }
+
+    /// Whether the owner can call a space so: nobody else has the name.
+    fn is_free(&self, name: &str, of: &PublicKey) -> bool {
+        is_petname(name) && self.named(name).is_none_or(|other| other == *of)
+    }
+
+    /// Has the name of a contact go to his new key and its space be followed in place of the old one; or back, with `None`.
+    /// Done once, however often it is said. A name that meanwhile means somebody else stays his. Answers which spaces it
+    /// changed; `None` if it is so already.
+    pub fn shift(&mut self, from: PublicKey, moved: Option<&Moved>, now_ms: u64) -> Option<Vec<PublicKey>> {
+        if self.moved.get(&from) == moved {
+            return None;
+        }
+        let mut changed = BTreeSet::new();
+        let mut keep = |book: &mut Self, space: PublicKey, petname: Option<&str>, is_followed: bool| {
+            match petname {
+                Some(name) if book.is_free(name, &space) => drop(book.petnames.insert(space, name.to_owned())),
+                Some(_) => {}
+                None => drop(book.petnames.remove(&space)),
+            }
+            if is_followed {
+                book.following.entry(space).or_insert_with(|| Follow { since_ms: now_ms, via: Vec::new() });
+            } else {
+                book.following.remove(&space);
+            }
+            changed.insert(space);
+        };
+        if let Some(Moved { to, from_before, to_before, .. }) = self.moved.remove(&from) {
+            // The name is free before it goes back.
+            keep(self, to, to_before.petname.as_deref(), to_before.is_followed);
+            keep(self, from, from_before.petname.as_deref(), from_before.is_followed);
+        }
+        if let Some(moved) = moved {
+            let called = moved.called(&from, self);
+            let old = match (&called, self.petnames.get(&from)) {
+                // He has another name here already.
+                (Some(name), Some(other)) if name != other => Some(other.clone()),
+                (Some(name), _) => Some(self.name_before(name, &from)),
+                (None, other) => other.cloned(),
+            };
+            keep(self, from, old.as_deref(), false);
+            let new = called.or_else(|| self.petnames.get(&moved.to).cloned());
+            keep(self, moved.to, new.as_deref(), moved.from_before.is_followed || moved.to_before.is_followed);
+            self.moved.insert(from, moved.clone());
+        }
+        Some(changed.into_iter().collect())
+    }
+
+    /// "bob (before)", or what is free like it.
+    fn name_before(&self, name: &str, of: &PublicKey) -> String {
+        let cut = &name[..name.floor_char_boundary(PETNAME_BYTES_MAX - 16)];
+        let mut names = std::iter::once(format!("{cut} (before)")).chain((2..=BEFORE_MAX).map(|n| format!("{cut} (before {n})")));
+        names.find(|name| self.is_free(name, of)).unwrap_or_else(|| of.to_string().chars().take(8).collect())
     }
 
     /// How far a timeline was read at a peer.

@@ -10,6 +10,7 @@ use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::path::Path;
 
 use super::LinkId;
+use super::book::Moved;
 use super::outbox::Sent;
 use crate::community::Membership;
 use crate::record::PeerRecord;
@@ -199,6 +200,13 @@ pub enum Event {
         space: PublicKey,
         /// The name.
         name: String,
+    },
+    /// The owner says that a contact has a new key, to which his name goes; or takes it back.
+    Moved {
+        /// The old key.
+        from: PublicKey,
+        /// The new one, and how both were; `None` takes it back.
+        moved: Option<Box<Moved>>,
     },
     /// The owner is a member of a community, or no longer.
     Community {

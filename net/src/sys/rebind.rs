@@ -3,15 +3,14 @@
 //! Nothing that such a person can sign proves who he was. So those who know him say it: at `/profile/vouched/<old space>` of
 //! his own space each says which space it is now. Here these statements are counted for the owner's contacts, told in
 //! words, and nothing more: names and everything that hangs on them move when the owner says so, and move back when he
-//! takes that back. Where his contacts name several new keys, nothing can be moved before they agree, or before he has
-//! vouched for one of them himself.
+//! takes that back, on all his devices ([`moved`]). Where his contacts name several new keys, nothing can be moved before
+//! they agree, or before he has vouched for one of them himself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, human_name};
 use timebus_store::auth::Rights;
@@ -24,16 +23,15 @@ use timebus_store::tree::child_names;
 use timebus_store::value::Value;
 use timebus_store::writer::{Action, Condition, Request, WriteError};
 
-use crate::ledger::Payer;
-use crate::lists::{self, List};
+use crate::lists::{self, List, moved};
 use crate::network::Network;
 use crate::node::Event;
-use crate::node::book::{Book, PETNAME_BYTES_MAX};
+use crate::node::book::{Book, Kept, Moved};
 use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
 use crate::route::{storage_problem, write_problem};
-use crate::sys::network::{bad, check_petname, find_space, network, read, stopped};
+use crate::sys::network::{bad, find_space, network, read, stopped};
 use crate::who::now_ms;
 use crate::words::{counted, join};
 
@@ -43,8 +41,6 @@ const VOUCHED: &str = "/profile/vouched";
 const STATEMENTS_MAX: usize = 1024;
 /// Most values of one statement, when several meet there.
 const SIDES_MAX: usize = 16;
-/// Most moves that are remembered; the first of more cannot be taken back any more.
-const MOVES_MAX: usize = 1024;
 
 /// Answers a part of `/.sys` about contacts with new keys; `None` if it is no such part.
 pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<Serde, Problem>> {
@@ -141,50 +137,11 @@ fn is_owner(rights: &Rights, key: &PublicKey) -> bool {
     rights.root() == *key || rights.was_device(key)
 }
 
-/// What hangs on a contact here.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
-    petname: Option<String>,
-    #[serde(default)]
-    is_followed: bool,
-    #[serde(default)]
-    is_muted: bool,
-    #[serde(default)]
-    is_blocked: bool,
-    /// Bytes that he may keep here, if the owner said so.
-    limit: Option<u64>,
-    /// Whether his requests are not wanted.
-    #[serde(default)]
-    never: bool,
-}
+/// All moves, by the old keys, and when each was confirmed.
+type Moves = BTreeMap<PublicKey, (u64, Moved)>;
 
-/// A contact whose name moved to a new key, and how both were before.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Move {
-    from: String,
-    to: String,
-    name: String,
-    at_ms: u64,
-    from_before: Kept,
-    to_before: Kept,
-}
-
-fn file_of(peer: &Peer) -> PathBuf {
-    peer.store().home().join("rebinds.json")
-}
-
-fn moves(peer: &Peer) -> Vec<Move> {
-    let Ok(bytes) = std::fs::read(file_of(peer)) else { return Vec::new() };
-    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-        tracing::error!(%error, "rebinds.json is damaged; it is put aside as rebinds.json.damaged");
-        let _ = std::fs::rename(file_of(peer), file_of(peer).with_extension("json.damaged"));
-        Vec::new()
-    })
-}
-
-fn save(peer: &Peer, moves: &[Move]) -> Result<(), Problem> {
-    let saved = serde_json::to_vec_pretty(moves).map_err(std::io::Error::other).and_then(|bytes| crate::files::write_whole(&file_of(peer), &bytes));
-    saved.map_err(|error| Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk does not take it", error.to_string()))
+fn moves(peer: &Peer) -> Result<Moves, Problem> {
+    moved::all(peer.store()).map_err(|error| storage_problem(&error))
 }
 
 async fn book_of(peer: &Peer) -> Book {
@@ -216,9 +173,9 @@ fn says(people: &People, name: &str, now: &PublicKey, said: &Said) -> String {
 }
 
 /// What there is to tell of one contact; nothing of most.
-fn describe(people: &People, vouched: &Vouched, moves: &[Move], space: &PublicKey) -> Option<Serde> {
-    let moved = moves.iter().rev().find(|one| one.from == space.to_string());
-    let is_done = |now: &PublicKey| moved.is_some_and(|one| one.to == now.to_string());
+fn describe(people: &People, vouched: &Vouched, moves: &Moves, space: &PublicKey) -> Option<Serde> {
+    let moved = moves.get(space);
+    let is_done = |now: &PublicKey| moved.is_some_and(|(_, one)| one.to == *now);
     let claims = vouched.of(space);
     if moved.is_none() && claims.is_none_or(BTreeMap::is_empty) {
         return None;
@@ -231,9 +188,8 @@ fn describe(people: &People, vouched: &Vouched, moves: &[Move], space: &PublicKe
     if disputed {
         words.push("they do not agree, so nothing can be moved: ask him by voice, and vouch for the right one yourself".to_owned());
     }
-    if let Some(one) = moved {
-        let new = one.to.parse().as_ref().map(called).unwrap_or_default();
-        words.insert(0, format!("until {} this was {}, who is {new} now", crate::words::day(one.at_ms), one.name));
+    if let Some((at_ms, one)) = moved {
+        words.insert(0, format!("until {} this was {}, who is {} now", crate::words::day(*at_ms), one.name, called(&one.to)));
     }
     let claims: Vec<Serde> = all
         .iter()
@@ -249,7 +205,7 @@ fn describe(people: &People, vouched: &Vouched, moves: &[Move], space: &PublicKe
         "disputed": disputed,
         "now": now.filter(|now| !is_done(now)).map(|now| now.to_string()),
         "claims": claims,
-        "moved": moved.map(|one| json!({"to": one.to, "name": one.name, "at_ms": one.at_ms})),
+        "moved": moved.map(|(at_ms, one)| json!({"to": one.to.to_string(), "name": one.name, "at_ms": at_ms})),
     }))
 }
 
@@ -258,8 +214,8 @@ pub(crate) async fn all(peer: &Peer) -> Result<BTreeMap<PublicKey, Serde>, Probl
     let people = People::now(peer).await;
     let book = book_of(peer).await;
     let vouched = Vouched::now(peer, &people, &book).map_err(|error| storage_problem(&error))?;
-    let moves = moves(peer);
-    let known = vouched.0.keys().copied().chain(moves.iter().filter_map(|one| one.from.parse().ok()));
+    let moves = moves(peer)?;
+    let known = vouched.0.keys().chain(moves.keys()).copied();
     let known: BTreeSet<PublicKey> = known.filter(|space| people.is_contact(space)).collect();
     Ok(known.into_iter().filter_map(|space| Some((space, describe(&people, &vouched, &moves, &space)?))).collect())
 }
@@ -356,35 +312,33 @@ async fn say(peer: &Peer, of: &PublicKey, now: Option<PublicKey>) -> Result<(), 
 /// How a contact is kept here.
 fn look(peer: &Peer, book: &Book, space: &PublicKey) -> Result<Kept, Problem> {
     let is_on = |list| lists::has(peer.store(), list, space).map_err(|error| storage_problem(&error));
-    let (limit, never) = peer.ledger().settings_of(&Payer::Key(*space));
     Ok(Kept {
         petname: book.petnames.get(space).cloned(),
         is_followed: book.following.contains_key(space),
         is_muted: is_on(List::Muted)?,
         is_blocked: is_on(List::Blocked)?,
-        limit,
-        never,
     })
 }
 
-/// Keeps a contact so.
-async fn put(peer: &Peer, network: &Network, space: PublicKey, before: &Kept, kept: &Kept) -> Result<(), Problem> {
-    let failed = |error| write_problem(&error);
-    if before.petname != kept.petname {
-        network.wish(Event::Petname { space, name: kept.petname.clone().unwrap_or_default() }).await.map_err(stopped)?;
+/// Has a contact muted and blocked so.
+async fn hush(peer: &Peer, network: &Network, space: PublicKey, kept: &Kept) -> Result<(), Problem> {
+    for (list, is_on) in [(List::Muted, kept.is_muted), (List::Blocked, kept.is_blocked)] {
+        if lists::has(peer.store(), list, &space).map_err(|error| storage_problem(&error))? == is_on {
+            continue;
+        }
+        if list == List::Blocked {
+            network.wish(Event::Block { who: space, is_blocked: is_on }).await.map_err(stopped)?;
+        }
+        lists::set(peer.store(), list, &space, is_on).await.map_err(|error| write_problem(&error))?;
     }
-    if before.is_followed != kept.is_followed {
-        let event = if kept.is_followed { Event::Follow { space, via: Vec::new() } } else { Event::Unfollow { space } };
-        network.wish(event).await.map_err(stopped)?;
-    }
-    if before.is_blocked != kept.is_blocked {
-        network.wish(Event::Block { who: space, is_blocked: kept.is_blocked }).await.map_err(stopped)?;
-        lists::set(peer.store(), List::Blocked, &space, kept.is_blocked).await.map_err(failed)?;
-    }
-    if before.is_muted != kept.is_muted {
-        lists::set(peer.store(), List::Muted, &space, kept.is_muted).await.map_err(failed)?;
-    }
-    peer.ledger().set(&Payer::Key(space), kept.limit, kept.never);
+    Ok(())
+}
+
+/// Says in the list that a name moves, or moves back, and has it done here at once.
+async fn shift(peer: &Peer, network: &Network, from: PublicKey, one: Option<Moved>) -> Result<(), Problem> {
+    moved::put(peer.store(), &from, one.as_ref()).await.map_err(|error| write_problem(&error))?;
+    network.wish(Event::Moved { from, moved: one.map(Box::new) }).await.map_err(stopped)?;
+    peer.ledger().settle(moves(peer)?.into_iter().map(|(from, (_, one))| (from, one.to)));
     Ok(())
 }
 
@@ -413,7 +367,7 @@ async fn rebind(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let book = book_of(peer).await;
     let vouched = Vouched::now(peer, &people, &book).map_err(|error| storage_problem(&error))?;
     let name = people.name(&from);
-    let mut moves = moves(peer);
+    let moves = moves(peer)?;
     let told = describe(&people, &vouched, &moves, &from);
     let Some(claims) = vouched.of(&from) else {
         return Err(Problem::new(
@@ -440,34 +394,28 @@ async fn rebind(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(Problem::new(StatusCode::CONFLICT, "rebind", "this is not the key that your contacts name", detail)
             .with_fix("look again, then confirm the key that is shown"));
     }
-    if moves.iter().any(|one| one.from == from.to_string() && one.to == now.to_string()) {
-        answer["moved"] = true.into();
-        return Ok(answer);
+    if let Some((_, one)) = moves.get(&from) {
+        if one.to == now {
+            answer["moved"] = true.into();
+            return Ok(answer);
+        }
+        let detail = format!("its name went to {}", called(&one.to));
+        return Err(Problem::new(StatusCode::CONFLICT, "rebind", "the name of this key was moved already", detail)
+            .with_fix(format!("take that back first: timebus rebind {from} --undo")));
     }
     let (from_before, to_before) = (look(peer, &book, &from)?, look(peer, &book, &now)?);
-    // A name that others chose may be none that can be used here.
-    let called = from_before.petname.clone().or_else(|| to_before.petname.clone()).unwrap_or_else(|| name.clone());
-    let old = free_name(peer, &book, &called, &from);
-    let from_after = Kept { petname: Some(old.clone()), is_followed: false, ..from_before.clone() };
-    let to_after = Kept { petname: Some(called.clone()), is_followed: from_before.is_followed || to_before.is_followed, ..from_before.clone() };
-    let spare = (moves.len() + 1).saturating_sub(MOVES_MAX);
-    moves.drain(..spare);
-    moves.push(Move {
-        from: from.to_string(),
-        to: now.to_string(),
-        name: called.clone(),
-        at_ms: now_ms(),
-        from_before: from_before.clone(),
-        to_before: to_before.clone(),
-    });
-    // First what takes it back, then the move: after a crash in between it can be taken back, or asked for again.
-    save(peer, &moves)?;
-    put(peer, network, from, &from_before, &from_after).await?;
-    if check_petname(peer, now, &called).await.is_ok() {
-        put(peer, network, now, &to_before, &to_after).await?;
-    } else {
-        put(peer, network, now, &to_before, &Kept { petname: to_before.petname.clone(), ..to_after }).await?;
+    // A name that others chose may be one of the owner's own.
+    let is_given = from_before.petname.is_some() || to_before.petname.is_some();
+    if !is_given && peer.persona(&name).is_some() {
+        let detail = format!("one of your personas is called {name}");
+        return Err(Problem::new(StatusCode::CONFLICT, "name", "this name is taken", detail)
+            .with_fix(format!("call him something else first: timebus follow {from} --as NAME")));
     }
+    let hushed = from_before.clone();
+    let called = from_before.petname.clone().or_else(|| to_before.petname.clone()).unwrap_or(name);
+    shift(peer, network, from, Some(Moved { to: now, name: called.clone(), from_before, to_before })).await?;
+    hush(peer, network, now, &hushed).await?;
+    let old = book_of(peer).await.petnames.get(&from).cloned().unwrap_or_else(|| short(&from));
     answer["moved"] = true.into();
     answer["before"] = old.clone().into();
     answer["notes"] = notes(peer, &from, &called, &old).into();
@@ -496,30 +444,23 @@ fn notes(peer: &Peer, from: &PublicKey, called: &str, old: &str) -> Vec<String> 
     notes
 }
 
-/// "bob (before)", or what is free like it.
-fn free_name(peer: &Peer, book: &Book, called: &str, of: &PublicKey) -> String {
-    let cut = &called[..called.floor_char_boundary(PETNAME_BYTES_MAX - 16)];
-    let is_free = |name: &String| book.named(name).is_none_or(|other| other == *of) && peer.persona(name).is_none();
-    let mut names = std::iter::once(format!("{cut} (before)")).chain((2..=MOVES_MAX).map(|n| format!("{cut} (before {n})")));
-    names.find(is_free).unwrap_or_else(|| short(of))
-}
-
 async fn undo(peer: &Peer, network: &Network, who: &PublicKey) -> Result<Serde, Problem> {
-    let mut moves = moves(peer);
-    let key = who.to_string();
-    let Some(at) = moves.iter().rposition(|one| one.from == key || one.to == key) else {
+    let latest = moves(peer)?.into_iter().filter(|(from, (_, one))| from == who || one.to == *who).max_by_key(|(_, (at_ms, _))| *at_ms);
+    let Some((from, (_, one))) = latest else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "rebind", "nothing was moved", "no name was moved from this key or to it")
             .with_fix("`timebus rebind` lists what was moved"));
     };
-    let one = moves.remove(at);
-    let damaged = |_| bad("rebinds.json names what is no key");
-    let (from, to): (PublicKey, PublicKey) = (one.from.parse().map_err(damaged)?, one.to.parse().map_err(damaged)?);
-    let book = book_of(peer).await;
-    // The name is free before it goes back.
-    put(peer, network, to, &look(peer, &book, &to)?, &one.to_before).await?;
-    put(peer, network, from, &look(peer, &book, &from)?, &one.from_before).await?;
-    save(peer, &moves)?;
-    Ok(json!({"space": one.from, "name": one.name, "to": one.to, "to_name": human_name(&to), "moved": false, "undone": true}))
+    hush(peer, network, one.to, &one.to_before).await?;
+    hush(peer, network, from, &one.from_before).await?;
+    shift(peer, network, from, None).await?;
+    Ok(json!({
+        "space": from.to_string(),
+        "name": one.name,
+        "to": one.to.to_string(),
+        "to_name": human_name(&one.to),
+        "moved": false,
+        "undone": true,
+    }))
 }
 
 #[cfg(test)]
