@@ -37,6 +37,9 @@ const FRIEND_BYTES: u64 = 1_000_000_000;
 const INVITED_BYTES: u64 = 256_000_000;
 /// Bytes that somebody may keep here of whom nothing else is known, in a space that is followed. Default 64 MB.
 const STRANGER_BYTES: u64 = 64_000_000;
+/// Bytes beyond these that somebody may bring of what is said about rights, which everybody has to know. It is thousands of
+/// statements. Default 16 MB.
+const STATEMENTS_BYTES: u64 = 16_000_000;
 /// Bytes that an app of the owner may write. Default 1 GB; what it overwrites counts, as it stays in the log.
 const APP_BYTES: u64 = 1_000_000_000;
 /// Requests at once and each second, of one key that is not the owner's.
@@ -326,7 +329,7 @@ impl Ledger {
         let State { settings, used, persons, .. } = &mut *state;
         let mut good = Vec::with_capacity(changes.len());
         let mut held = Vec::new();
-        let mut over: HashSet<PublicKey> = HashSet::new();
+        let mut over: HashSet<(PublicKey, bool)> = HashSet::new();
         // Files, and their bytes, that what is held names.
         let mut named: HashMap<PublicKey, (u64, u64)> = HashMap::new();
         let mut is_new = false;
@@ -335,8 +338,7 @@ impl Ledger {
             let header = change.header();
             let key = header.author;
             let by = authors.entry(key).or_insert_with(|| author(&key));
-            // What is said about rights is small, and everybody has to know it.
-            if by.relation == Relation::Own || header.kind == Kind::Auth {
+            if by.relation == Relation::Own {
                 good.push(change);
                 continue;
             }
@@ -345,7 +347,14 @@ impl Ledger {
             let total = total(settings, persons, used, store, &by.person, &key)?;
             let size = header.body_len + timebus_store::change::OVERHEAD_BYTES;
             let here = count(used, store, &key)?;
-            let has_room = !over.contains(&by.person) && total.saturating_add(size) <= bytes_max && !settings.never.contains(&person);
+            // Who may keep no values here more may still take rights back.
+            let is_statement = header.kind == Kind::Auth;
+            let is_wanted = if is_statement {
+                total.saturating_add(size) <= bytes_max.saturating_add(STATEMENTS_BYTES)
+            } else {
+                total.saturating_add(size) <= bytes_max && !settings.never.contains(&person)
+            };
+            let has_room = is_wanted && !over.contains(&(by.person, is_statement));
             let lent = settings.lent.get_mut(&person).filter(|lent| !has_room && **lent >= size);
             if has_room || lent.is_some() {
                 if let Some(lent) = lent {
@@ -356,7 +365,7 @@ impl Ledger {
                 good.push(change);
                 continue;
             }
-            over.insert(by.person);
+            over.insert((by.person, is_statement));
             held.push((change.id(), key));
             if settings.never.contains(&person) {
                 continue;
@@ -420,7 +429,7 @@ impl Ledger {
         let State { settings, used, persons, lent_for, .. } = &mut *state;
         let header = head.header();
         let by = author(&header.author);
-        if by.relation == Relation::Own || header.kind == Kind::Auth {
+        if by.relation == Relation::Own {
             return Ok(false);
         }
         let here = match store.number_of(space, &header.timeline) {

@@ -39,6 +39,10 @@ fn host(guests: &[&SecretKey], bytes_max: u64) -> (Engine, Vec<GrantId>) {
 
 /// A chain of changes from its first on, each of which writes a value of `size` bytes below `/wall/<name>`.
 fn chain(author: &SecretKey, timeline: TimelineId, cap: GrantId, name: &str, count: u64, size: usize) -> Vec<Verified<Change>> {
+    chain_of(Kind::Data, author, timeline, cap, name, count, size)
+}
+
+fn chain_of(kind: Kind, author: &SecretKey, timeline: TimelineId, cap: GrantId, name: &str, count: u64, size: usize) -> Vec<Verified<Change>> {
     let (mut prev, mut cum) = (None, 0);
     let mut all = Vec::new();
     for seq in 1..=count {
@@ -48,7 +52,7 @@ fn chain(author: &SecretKey, timeline: TimelineId, cap: GrantId, name: &str, cou
         let body_len = bytes.len() as u64;
         cum += OVERHEAD_BYTES + body_len;
         let header = Header {
-            kind: Kind::Data,
+            kind,
             timeline,
             author: author.public(),
             seq,
@@ -322,4 +326,39 @@ fn room_goes_with_a_name_and_back() {
     assert_eq!((room(&ledger, to), room(&ledger, from)), ((Some(6), false), (Some(5), true)));
     ledger.settle(std::iter::empty());
     assert_eq!((room(&ledger, to), room(&ledger, from)), ((Some(7), false), (Some(5), true)));
+}
+
+/// Whoever may say something about rights says it without end.
+#[test]
+fn what_is_said_about_rights_has_a_bound() {
+    let mallory = secret(1);
+    let (mut engine, _) = host(&[], 0);
+    let root = engine.store().own().key;
+    let main = engine.store().timeline(engine.store().own());
+    let grant = Op::Grant(Grant {
+        audience: Audience::Key(mallory.public()),
+        timelines: Timelines::All,
+        scope: Scope { segments: vec![ScopeSegment::Name("wall".into())], deep: true },
+        actions: Actions(Actions::READ.0 | Actions::WRITE.0 | Actions::GRANT.0),
+        bytes_max: 0,
+        change_bytes_max: 0,
+        not_after_ms: 0,
+        depth: 1,
+        label: "".into(),
+    });
+    let store = engine.store().clone();
+    engine.finish(async move { store.state(Statement::Ops(vec![grant]), 1).await }).expect("it answers").expect("stated");
+    let cap = engine.store().rights(&root).expect("held").grants_for(&mallory.public()).next().expect("granted").0;
+    let ledger = Ledger::open(Path::new(""));
+    ledger.set(&Payer::Key(mallory.public()), Some(1_000_000), true);
+    // No values of his are wanted, and his statements are taken as far as they are that.
+    let values = chain(&mallory, main, cap, "value", 1, 1000);
+    assert_eq!(bring(&mut engine, &ledger, values, mallory.public()), (0, 1));
+    let mut statements = chain_of(Kind::Auth, &mallory, TimelineId::named(&root, "auth"), cap, "said", 40, 1_000_000);
+    let late = statements.split_off(30);
+    let (admitted, held) = bring(&mut engine, &ledger, statements, mallory.public());
+    assert!((15..=17).contains(&admitted) && admitted + held == 30, "{admitted} are here, {held} are held back");
+    ledger.recount();
+    let (admitted, held) = bring(&mut engine, &ledger, late, mallory.public());
+    assert_eq!((admitted, held), (0, 10));
 }
