@@ -556,23 +556,7 @@ impl Driver {
 
     /// What is known of whoever signs with a key.
     fn author(&self, key: &PublicKey) -> Author {
-        if self.store.is_own_device(key) {
-            return Author { person: self.store.space(), relation: Relation::Own };
-        }
-        let is_device =
-            |space: &PublicKey| self.store.rights(space).is_some_and(|rights| *space == *key || rights.devices().any(|device| device == *key));
-        let of_space = self.store.spaces().into_iter().map(|space| space.key).find(|space| is_device(space));
-        let guest = self.invites.guest(key);
-        let person = of_space.or(guest).unwrap_or(*key);
-        let book = self.node.book();
-        let relation = if book.petnames.contains_key(&person) || book.following.contains_key(&person) {
-            Relation::Friend
-        } else if guest.is_some() {
-            Relation::Invited
-        } else {
-            Relation::Stranger
-        };
-        Author { person, relation }
+        author_of(&self.store, self.node.book(), self.invites.guest(key), key)
     }
 
     fn write_book(&mut self) {
@@ -937,6 +921,27 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
     }
 }
 
+/// What is known of whoever signs with a key. `guest` is whose device it is by its own word, if it took an invite: that counts
+/// only of somebody who is not known here, since of others it shows in their spaces.
+fn author_of(store: &Store, book: &Book, guest: Option<PublicKey>, key: &PublicKey) -> Author {
+    if store.is_own_device(key) {
+        return Author { person: store.space(), relation: Relation::Own };
+    }
+    let is_device = |space: &PublicKey| store.rights(space).is_some_and(|rights| *space == *key || rights.devices().any(|device| device == *key));
+    let of_space = store.spaces().into_iter().map(|space| space.key).find(|space| is_device(space));
+    let is_friend = |who: &PublicKey| book.petnames.contains_key(who) || book.following.contains_key(who);
+    let said = guest.filter(|space| store.rights(space).is_none() && !is_friend(space));
+    let person = of_space.or(said).unwrap_or(*key);
+    let relation = if is_friend(&person) {
+        Relation::Friend
+    } else if guest.is_some() {
+        Relation::Invited
+    } else {
+        Relation::Stranger
+    };
+    Author { person, relation }
+}
+
 /// Checks signatures beside the threads that serve sockets.
 async fn check(changes: Vec<Signed<Change>>, bad: &mut Vec<ChangeId>) -> Vec<Verified<Change>> {
     let mut rest = changes.into_iter();
@@ -967,4 +972,29 @@ async fn check(changes: Vec<Signed<Change>>, bad: &mut Vec<ChangeId>) -> Vec<Ver
         }
     }
     good
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_store::store::{Config, lock_home};
+
+    use super::*;
+
+    /// A guest says that he is somebody whom the owner knows, to have his room.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_guest_is_nobody_who_is_known_by_his_own_word() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(home.path(), lock_home(home.path()).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let [guest, friend, unknown] = [1, 2, 3].map(|n| SecretKey::from_seed([n; 32]).public());
+        let mut book = Book::default();
+        book.petnames.insert(friend, "bob".to_owned());
+        let author = |said| author_of(&store, &book, said, &guest);
+        for said in [friend, store.space()] {
+            assert_eq!(author(Some(said)), Author { person: guest, relation: Relation::Invited });
+        }
+        // Devices of one person who took several invites have one budget.
+        assert_eq!(author(Some(unknown)), Author { person: unknown, relation: Relation::Invited });
+        assert_eq!(author(None), Author { person: guest, relation: Relation::Stranger });
+        assert_eq!(author_of(&store, &book, None, &friend), Author { person: friend, relation: Relation::Friend });
+    }
 }
