@@ -268,13 +268,14 @@ struct WhoWanted {
 pub(crate) async fn sys(
     peer: &Peer,
     head: &http::request::Parts,
+    who: &Who,
     rest: &[&str],
     body: &Bytes,
     query: &Query,
 ) -> Option<Result<Response<Body>, Problem>> {
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     let answer = match rest {
-        ["refs", rest @ ..] if reads => refs(peer, rest, query).await,
+        ["refs", rest @ ..] if reads => refs(peer, who, rest, query).await,
         ["indexes"] if reads => trust(peer).await.map(|trust| answer_json(&indexes(&trust.indexes))),
         ["indexes"] if head.method == Method::POST => choose(peer, body, true).await,
         ["indexes", "remove"] if head.method == Method::POST => choose(peer, body, false).await,
@@ -290,13 +291,18 @@ pub(crate) async fn sys(
     Some(answer)
 }
 
-async fn refs(peer: &Peer, rest: &[&str], query: &Query) -> Result<Response<Body>, Problem> {
+async fn refs(peer: &Peer, who: &Who, rest: &[&str], query: &Query) -> Result<Response<Body>, Problem> {
     let target = target(peer, rest).await?;
     let trust = trust(peer).await?;
     let limit = query.limit.map_or(REFS_DEFAULT, |limit| limit as usize).min(REFS_MAX);
-    let (peer, kind, after) = (peer.clone(), query.kind.clone(), query.after.clone());
+    let (peer, who, kind, after) = (peer.clone(), who.clone(), query.kind.clone(), query.after.clone());
     let look = move || -> Result<Json, Problem> {
-        let all = peer.refs.about(peer.store(), &*peer.inbox()?, &target, &trust).map_err(|error| storage_problem(&error))?;
+        let mut all = peer.refs.about(peer.store(), &*peer.inbox()?, &target, &trust).map_err(|error| storage_problem(&error))?;
+        // What is kept apart is for those who may read it there.
+        let is_apart = |source: &Pointer| peer.store().rights(&source.space).is_some_and(|rights| rights.mount_of(&source.path).is_some());
+        if !who.is_owner() {
+            all.retain(|shown| !is_apart(&shown.source) || who.may(&peer, Verb::Read, &shown.source.space, &shown.source.path).is_ok());
+        }
         Ok(page(&target, &all, kind.as_deref(), after.as_deref(), limit))
     };
     let page = tokio::task::spawn_blocking(look).await.map_err(|error| bad(error.to_string()))??;
@@ -304,12 +310,9 @@ async fn refs(peer: &Peer, rest: &[&str], query: &Query) -> Result<Response<Body
 }
 
 fn page(target: &Pointer, all: &[Shown], kind: Option<&str>, after: Option<&str>, limit: usize) -> Json {
-    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
-    let mut confirmed: BTreeMap<String, i64> = BTreeMap::new();
-    for shown in all {
-        *counts.entry(shown.kind.to_string()).or_default() += 1;
-        *confirmed.entry(shown.kind.to_string()).or_default() += i64::from(shown.is_confirmed);
-    }
+    let counts = crate::refs::count(all.iter());
+    let mut confirmed = crate::refs::count(all.iter().filter(|shown| shown.is_confirmed));
+    counts.keys().for_each(|kind| *confirmed.entry(kind.clone()).or_default() += 0);
     let text = |text: &dyn std::fmt::Display| Json::String(text.to_string());
     let object = |members: Vec<(&str, Json)>| Json::Object(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
     let numbers = |counts: BTreeMap<String, i64>| Json::Object(counts.into_iter().map(|(kind, count)| (kind, Json::Int(count))).collect());

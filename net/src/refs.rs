@@ -33,6 +33,8 @@ const FOUND_MAX: usize = 1_000_000;
 /// What a reference can be for without saying so, and what collections of such are called.
 const WORDS: [(&str, &str); 6] =
     [("like", "likes"), ("reply", "replies"), ("quote", "quotes"), ("repost", "reposts"), ("mention", "mentions"), ("follow", "follows")];
+/// Kinds that a person says once about a thing.
+const ONCE: [&str; 3] = ["like", "repost", "follow"];
 /// Values of a thing that are looked through to see whether it points somewhere.
 const VALUES_MAX: u64 = 256;
 
@@ -60,6 +62,23 @@ pub(crate) struct Shown {
     pub(crate) from: BTreeSet<String>,
     /// Whether what points was seen here.
     pub(crate) is_confirmed: bool,
+    /// The keys of those who say so in notices that nobody can check here.
+    pub(crate) by: BTreeSet<PublicKey>,
+}
+
+/// How many there are of each kind. Of what a person says once about a thing, as that he likes it, each person counts once,
+/// however many objects of his say so, and whoever signs notices for spaces that nobody can look into.
+pub(crate) fn count<'a>(all: impl Iterator<Item = &'a Shown>) -> BTreeMap<String, i64> {
+    let mut counts: BTreeMap<String, i64> = BTreeMap::new();
+    let mut heard: BTreeSet<(&str, PublicKey)> = BTreeSet::new();
+    for shown in all {
+        let count = counts.entry(shown.kind.to_string()).or_default();
+        let kind = &*shown.kind;
+        let who: BTreeSet<PublicKey> = shown.by.iter().copied().chain([shown.source.space]).collect();
+        let is_new = !ONCE.contains(&kind) || who.iter().filter(|key| heard.insert((kind, **key))).count() == who.len();
+        *count += i64::from(is_new);
+    }
+    counts
 }
 
 /// Where an object is: in which space, and at which path.
@@ -298,7 +317,7 @@ impl Refs {
             let from = if found.is_index && found.source.space != key { format!("index:{key}") } else { "followed".to_owned() };
             let is_own = from == "followed";
             if is_own || trust.indexes.contains(&key) {
-                add(&mut all, found.source, found.kind, found.body, found.at_ms, from, is_own);
+                add(&mut all, found.source, found.kind, found.body, found.at_ms, from, is_own, None);
             }
         }
         for kept in inbox.about(target) {
@@ -309,7 +328,16 @@ impl Refs {
             inbox.judge(&kept.author, &kept.slot, truth);
             if truth != Truth::Refuted {
                 let is_confirmed = truth == Truth::Confirmed;
-                add(&mut all, kept.notice.source, kept.notice.kind, kept.notice.body, kept.at_ms, "inbox".to_owned(), is_confirmed);
+                add(
+                    &mut all,
+                    kept.notice.source,
+                    kept.notice.kind,
+                    kept.notice.body,
+                    kept.at_ms,
+                    "inbox".to_owned(),
+                    is_confirmed,
+                    Some(kept.author).filter(|_| !is_confirmed),
+                );
             }
         }
         let mut shown: Vec<Shown> = all.into_values().filter(|shown| !trust.blocked.contains(&shown.source.space)).collect();
@@ -318,6 +346,7 @@ impl Refs {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "what is known of one reference, from three sources")]
 fn add(
     all: &mut BTreeMap<(Pointer, Box<str>), Shown>,
     source: Pointer,
@@ -326,11 +355,49 @@ fn add(
     at_ms: u64,
     from: String,
     is_confirmed: bool,
+    by: Option<PublicKey>,
 ) {
-    let new = || Shown { kind: kind.clone(), source: source.clone(), body: None, at_ms, from: BTreeSet::new(), is_confirmed: false };
+    let new =
+        || Shown { kind: kind.clone(), source: source.clone(), body: None, at_ms, from: BTreeSet::new(), is_confirmed: false, by: BTreeSet::new() };
     let shown = all.entry((source.clone(), kind.clone())).or_insert_with(new);
     shown.body = shown.body.take().or(body);
     shown.at_ms = shown.at_ms.min(at_ms);
     shown.from.insert(from);
     shown.is_confirmed |= is_confirmed;
+    shown.by.extend(by);
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::SecretKey;
+
+    use super::*;
+
+    #[test]
+    fn a_person_counts_once_for_what_is_said_once() {
+        let key = |n| SecretKey::from_seed([n; 32]).public();
+        let shown = |kind: &str, space: u8, path: &str, by: Option<u8>| Shown {
+            kind: kind.into(),
+            source: Pointer { space: key(space), path: Path::parse(path).expect("a path") },
+            body: None,
+            at_ms: 0,
+            from: BTreeSet::new(),
+            is_confirmed: by.is_none(),
+            by: by.into_iter().map(key).collect(),
+        };
+        let all = [
+            shown("like", 1, "/likes/1", None),
+            shown("like", 1, "/likes/2", None),
+            shown("reply", 1, "/posts/1", None),
+            shown("reply", 1, "/posts/2", None),
+            shown("repost", 1, "/posts/2", None),
+            shown("like", 2, "/likes/1", None),
+            // One key signs for spaces that nobody can look into.
+            shown("like", 3, "/likes/1", Some(9)),
+            shown("like", 4, "/likes/1", Some(9)),
+            shown("like", 5, "/likes/1", Some(5)),
+        ];
+        let counts = [("like", 4), ("reply", 2), ("repost", 1)].map(|(kind, count)| (kind.to_owned(), count));
+        assert_eq!(count(all.iter()), counts.into());
+    }
 }

@@ -188,7 +188,7 @@ pub(crate) async fn act(
     if let Some(answer) = rights::answer(peer, &head.method, &parts, query, body).await {
         return answer.map(|value| answer_json(&value));
     }
-    if let Some(answer) = crate::drop::sys(peer, head, &parts, body, query).await {
+    if let Some(answer) = crate::drop::sys(peer, head, who, &parts, body, query).await {
         return answer;
     }
     match name {

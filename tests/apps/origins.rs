@@ -355,3 +355,23 @@ fn an_app_that_writes_more_than_it_may_has_to_wait_for_the_owner() {
     assert!(board["bytes"].as_u64().is_some_and(|bytes| bytes > 20_000) && board["requests"].as_u64() > Some(3), "{board}");
     assert_eq!(board["bytes_max"], 100_000);
 }
+
+/// An app that may see who points at what sees nothing of what is kept apart and not on its card.
+#[test]
+fn what_is_kept_apart_is_told_to_no_app_as_a_reference() {
+    let peer = Peer::start();
+    assert_eq!(run(peer.home(), &["private", "/diary"]).code, 0);
+    let target = format!("/@{}/boards/1", me(&peer));
+    for place in ["/diary/secret", "/open/note"] {
+        peer.put(place, &json!({"kind": "reply", "target": target, "body": "a word"}));
+    }
+    let wants = r#"[{"path":"/boards","may":["read"]},{"path":"/.sys/refs","may":["read"]}]"#;
+    install(&peer, &folder(peer.home(), "board", wants, "<p>hi"));
+    let app = Origin::new(&peer, "board");
+    let told = app.page(&app.token(), "GET", "/.sys/refs/boards/1", "");
+    assert_eq!(told.status, 200, "{}", told.text());
+    let sources = |refs: &Value| -> Vec<Value> { refs["refs"].as_array().expect("refs").iter().map(|one| one["source"].clone()).collect() };
+    assert_eq!(sources(&told.json()), [json!(format!("/@{}/open/note", me(&peer)))], "{}", told.text());
+    assert_eq!(told.json()["counts"], json!({"reply": 1}));
+    assert_eq!(sources(&peer.value("/.sys/refs/boards/1")).len(), 2, "the owner is told of all");
+}
