@@ -22,6 +22,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, Verified, hash, z32};
+use timebus_store::auth::Rights;
 use timebus_store::change::{Body, Change, Head, Kind};
 use timebus_store::grant::{Actions, Audience, Grant};
 use timebus_store::ids::ChangeId;
@@ -40,6 +41,9 @@ const STRANGER_BYTES: u64 = 64_000_000;
 /// Bytes beyond these that somebody may bring of what is said about rights, which everybody has to know. It is thousands of
 /// statements. Default 16 MB.
 const STATEMENTS_BYTES: u64 = 16_000_000;
+/// Bytes that all those may keep here together whom one member of a space let in, and of whom nothing else is known: keys are
+/// made at will. Default 1 GB, or what the owner said of that member.
+const BROUGHT_BYTES: u64 = 1_000_000_000;
 /// Bytes that an app of the owner may write. Default 1 GB; what it overwrites counts, as it stays in the log.
 const APP_BYTES: u64 = 1_000_000_000;
 /// Requests at once and each second, of one key that is not the owner's.
@@ -239,6 +243,8 @@ struct State {
     settings: Settings,
     /// Bytes that authors have here, once they were looked up.
     used: HashMap<PublicKey, u64>,
+    /// Who let whom into spaces, by the keys of both, once it was looked up.
+    brought: Option<HashMap<PublicKey, PublicKey>>,
     /// The keys of each person, as far as they were met.
     persons: HashMap<PublicKey, HashSet<PublicKey>>,
     callers: HashMap<Payer, Caller>,
@@ -292,6 +298,7 @@ impl Ledger {
             state: Mutex::new(State {
                 settings,
                 used: HashMap::new(),
+                brought: None,
                 persons: HashMap::new(),
                 callers: HashMap::new(),
                 unsaved_bytes: 0,
@@ -326,7 +333,8 @@ impl Ledger {
         now_ms: u64,
     ) -> Result<Sorted, StorageError> {
         let mut state = lock(&self.state);
-        let State { settings, used, persons, .. } = &mut *state;
+        let State { settings, used, persons, brought, .. } = &mut *state;
+        let (mut sponsors, mut pools): (HashMap<_, _>, HashMap<PublicKey, u64>) = Default::default();
         let mut good = Vec::with_capacity(changes.len());
         let mut held = Vec::new();
         let mut over: HashSet<(PublicKey, bool)> = HashSet::new();
@@ -349,11 +357,18 @@ impl Ledger {
             let here = count(used, store, &key)?;
             // Who may keep no values here more may still take rights back.
             let is_statement = header.kind == Kind::Auth;
-            let is_wanted = if is_statement {
-                total.saturating_add(size) <= bytes_max.saturating_add(STATEMENTS_BYTES)
-            } else {
-                total.saturating_add(size) <= bytes_max && !settings.never.contains(&person)
-            };
+            let extra = if is_statement { STATEMENTS_BYTES } else { 0 };
+            let is_alone = by.relation != Relation::Stranger || settings.limits.contains_key(&person);
+            let sponsor = if is_alone { None } else { *sponsors.entry(key).or_insert_with(|| sponsor(brought, store, &key)) };
+            let mut is_wanted = total.saturating_add(size) <= bytes_max.saturating_add(extra);
+            is_wanted &= is_statement || !settings.never.contains(&person);
+            if let Some(sponsor) = &sponsor {
+                if !pools.contains_key(sponsor) {
+                    pools.insert(*sponsor, together(brought, used, store, sponsor)?);
+                }
+                let bytes_max = settings.limits.get(&author(sponsor).person.to_string()).copied().unwrap_or(BROUGHT_BYTES);
+                is_wanted &= pools[sponsor].saturating_add(size) <= bytes_max.saturating_add(extra);
+            }
             let has_room = is_wanted && !over.contains(&(by.person, is_statement));
             let lent = settings.lent.get_mut(&person).filter(|lent| !has_room && **lent >= size);
             if has_room || lent.is_some() {
@@ -362,6 +377,9 @@ impl Ledger {
                     is_new = true;
                 }
                 used.insert(key, here + size);
+                if let Some(pool) = sponsor.and_then(|sponsor| pools.get_mut(&sponsor)) {
+                    *pool += size;
+                }
                 good.push(change);
                 continue;
             }
@@ -773,6 +791,72 @@ fn total(
         total += count(used, store, key)?;
     }
     Ok(total)
+}
+
+/// The member who let somebody into a space, when that was not the owner of the space himself.
+fn sponsor(brought: &mut Option<HashMap<PublicKey, PublicKey>>, store: &Store, key: &PublicKey) -> Option<PublicKey> {
+    // Who has come since the last time is looked up with everybody.
+    if !brought.as_ref().is_some_and(|brought| brought.contains_key(key)) && is_brought(store, key) {
+        *brought = Some(all_brought(store));
+    }
+    brought.as_ref()?.get(key).copied()
+}
+
+/// Whether a key has rights somewhere that a member handed on, and none that an owner gave.
+fn is_brought(store: &Store, key: &PublicKey) -> bool {
+    let all: Vec<_> = store.spaces().into_iter().filter_map(|space| store.rights(&space.key)).collect();
+    let mut given = all.iter().flat_map(|rights| rights.grants().map(move |(_, held)| (rights, held)));
+    let mut is_one = false;
+    let is_given = given.any(|(rights, held)| {
+        let is_his = held.grant.audience == Audience::Key(*key);
+        is_one |= is_his;
+        is_his && brought_by(rights, held).is_none()
+    });
+    is_one && !is_given
+}
+
+/// The same of everybody.
+fn all_brought(store: &Store) -> HashMap<PublicKey, PublicKey> {
+    let (mut brought, mut given) = (HashMap::new(), HashSet::new());
+    for rights in store.spaces().into_iter().filter_map(|space| store.rights(&space.key)) {
+        for (_, held) in rights.grants() {
+            let Audience::Key(key) = held.grant.audience else { continue };
+            match brought_by(&rights, held) {
+                Some(sponsor) => drop(brought.insert(key, sponsor)),
+                None => drop(given.insert(key)),
+            }
+        }
+    }
+    brought.retain(|key, _| !given.contains(key));
+    brought
+}
+
+/// The first in the chain of a grant who is no device of the space's owner, if that is not its holder.
+fn brought_by(rights: &Rights, held: &timebus_store::auth::Held) -> Option<PublicKey> {
+    let (mut first, mut at) = (None, held.parent);
+    while let Some(above) = at.and_then(|id| rights.grant(&id)) {
+        if let Audience::Key(key) = above.grant.audience
+            && !rights.was_device(&key)
+        {
+            first = Some(key);
+        }
+        at = above.parent;
+    }
+    first
+}
+
+/// Bytes of all whom a member let in.
+fn together(
+    brought: &Option<HashMap<PublicKey, PublicKey>>,
+    used: &mut HashMap<PublicKey, u64>,
+    store: &Store,
+    sponsor: &PublicKey,
+) -> Result<u64, StorageError> {
+    let mut bytes = 0;
+    for (key, _) in brought.iter().flatten().filter(|(_, by)| *by == sponsor) {
+        bytes += count(used, store, key)?;
+    }
+    Ok(bytes)
 }
 
 /// Bytes that an author has here, counted once.

@@ -43,11 +43,26 @@ fn chain(author: &SecretKey, timeline: TimelineId, cap: GrantId, name: &str, cou
 }
 
 fn chain_of(kind: Kind, author: &SecretKey, timeline: TimelineId, cap: GrantId, name: &str, count: u64, size: usize) -> Vec<Verified<Change>> {
+    let set = |seq: u64| {
+        let path = ["wall", name, &seq.to_string()].map(|name| PathStep::Name(name.into())).to_vec();
+        vec![Op::Set { path, value: Value::String("x".repeat(size).into()), preds: Vec::new() }]
+    };
+    chain_with(kind, author, timeline, cap, None, (1..=count).map(set))
+}
+
+/// A chain with these ops, the first of it made on a change of this Lamport clock.
+fn chain_with(
+    kind: Kind,
+    author: &SecretKey,
+    timeline: TimelineId,
+    cap: GrantId,
+    on: Option<(ChangeId, u64)>,
+    ops: impl Iterator<Item = Vec<Op>>,
+) -> Vec<Verified<Change>> {
     let (mut prev, mut cum) = (None, 0);
     let mut all = Vec::new();
-    for seq in 1..=count {
-        let path = ["wall", name, &seq.to_string()].map(|name| PathStep::Name(name.into())).to_vec();
-        let body = Body { ops: vec![Op::Set { path, value: Value::String("x".repeat(size).into()), preds: Vec::new() }], ..Body::default() };
+    for (seq, ops) in (1..).zip(ops) {
+        let body = Body { ops, ..Body::default() };
         let bytes: std::sync::Arc<[u8]> = body.encode().into();
         let body_len = bytes.len() as u64;
         cum += OVERHEAD_BYTES + body_len;
@@ -58,8 +73,8 @@ fn chain_of(kind: Kind, author: &SecretKey, timeline: TimelineId, cap: GrantId, 
             seq,
             prev,
             cap: Some(cap),
-            parents: Vec::new(),
-            lamport: seq,
+            parents: on.iter().filter(|_| seq == 1).map(|(id, _)| *id).collect(),
+            lamport: seq + on.map_or(0, |(_, lamport)| lamport),
             time_ms: 1,
             cum,
             body_len,
@@ -328,6 +343,68 @@ fn room_goes_with_a_name_and_back() {
     assert_eq!((room(&ledger, to), room(&ledger, from)), ((Some(7), false), (Some(5), true)));
 }
 
+/// Rights below `/wall` that can be handed on.
+fn wall(audience: &SecretKey, actions: u8, depth: u8) -> Op {
+    Op::Grant(Grant {
+        audience: Audience::Key(audience.public()),
+        timelines: Timelines::All,
+        scope: Scope { segments: vec![ScopeSegment::Name("wall".into())], deep: true },
+        actions: Actions(actions),
+        bytes_max: 0,
+        change_bytes_max: 0,
+        not_after_ms: 0,
+        depth,
+        label: "".into(),
+    })
+}
+
+/// Has the owner let in somebody who may let others in.
+fn admin(engine: &mut Engine, who: &SecretKey) -> GrantId {
+    let grant = wall(who, Actions::READ.0 | Actions::WRITE.0 | Actions::GRANT.0, 1);
+    let store = engine.store().clone();
+    engine.finish(async move { store.state(Statement::Ops(vec![grant]), 1).await }).expect("it answers").expect("stated");
+    let rights = engine.store().rights(&engine.store().own().key).expect("held");
+    rights.grants_for(&who.public()).next().expect("granted").0
+}
+
+/// Keys are made at will: whoever may let others in lets in himself, again and again.
+#[test]
+fn those_whom_one_member_let_in_share_a_room() {
+    let mallory = secret(1);
+    let guests: Vec<SecretKey> = (11..=18).map(secret).collect();
+    let (mut engine, _) = host(&[], 0);
+    let root = engine.store().own().key;
+    let main = engine.store().timeline(engine.store().own());
+    let cap = admin(&mut engine, &mallory);
+    let grants = guests.iter().map(|guest| wall(guest, Actions::READ.0 | Actions::WRITE.0, 0)).collect();
+    let rights = engine.store().rights(&root).expect("held");
+    let given = rights.grant(&cap).expect("given").op.change;
+    let (rows, auth) = (engine.store().snapshot(), engine.store().own().auth());
+    let last = timebus_store::tips::heads(&*rows, auth).expect("memory does not fail").into_iter().max().expect("one");
+    let on = (given, timebus_store::summary::summary(&*rows, auth, last).expect("memory does not fail").lamport);
+    let said = chain_with(Kind::Auth, &mallory, TimelineId::named(&root, "auth"), cap, Some(on), std::iter::once(grants));
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(mallory.public()), 100_000);
+    assert_eq!(bring(&mut engine, &ledger, said, mallory.public()), (1, 0));
+    let rights = engine.store().rights(&root).expect("held");
+    let author = |key: &PublicKey| Author { person: *key, relation: Relation::Stranger };
+    let (mut admitted, mut held) = (0, 0);
+    for guest in &guests {
+        let grant = rights.grants_for(&guest.public()).next().expect("let in").0;
+        let store = engine.store().clone();
+        let (good, over) = ledger.sort(&store, chain(guest, main, grant, "guest", 10, 4000), author, 1).expect("memory does not fail");
+        let offered = engine.finish(async move { store.offer(good).await }).expect("it answers").expect("it is taken");
+        (admitted, held) = (admitted + offered.admitted.len(), held + over.len());
+    }
+    assert!(admitted * 4000 < 100_000 && admitted > 20 && admitted + held == 80, "{admitted} changes are here, {held} are held back");
+    // Of whom the owner says how much he may keep, that counts.
+    let last = guests.last().expect("eight");
+    ledger.limit(&Payer::Key(last.public()), 1_000_000);
+    let grant = rights.grants_for(&last.public()).next().expect("let in").0;
+    let (good, _) = ledger.sort(engine.store(), chain(last, main, grant, "guest", 10, 4000), author, 1).expect("memory does not fail");
+    assert_eq!(good.len(), 10);
+}
+
 /// Whoever may say something about rights says it without end.
 #[test]
 fn what_is_said_about_rights_has_a_bound() {
@@ -335,20 +412,7 @@ fn what_is_said_about_rights_has_a_bound() {
     let (mut engine, _) = host(&[], 0);
     let root = engine.store().own().key;
     let main = engine.store().timeline(engine.store().own());
-    let grant = Op::Grant(Grant {
-        audience: Audience::Key(mallory.public()),
-        timelines: Timelines::All,
-        scope: Scope { segments: vec![ScopeSegment::Name("wall".into())], deep: true },
-        actions: Actions(Actions::READ.0 | Actions::WRITE.0 | Actions::GRANT.0),
-        bytes_max: 0,
-        change_bytes_max: 0,
-        not_after_ms: 0,
-        depth: 1,
-        label: "".into(),
-    });
-    let store = engine.store().clone();
-    engine.finish(async move { store.state(Statement::Ops(vec![grant]), 1).await }).expect("it answers").expect("stated");
-    let cap = engine.store().rights(&root).expect("held").grants_for(&mallory.public()).next().expect("granted").0;
+    let cap = admin(&mut engine, &mallory);
     let ledger = Ledger::open(Path::new(""));
     ledger.set(&Payer::Key(mallory.public()), Some(1_000_000), true);
     // No values of his are wanted, and his statements are taken as far as they are that.
