@@ -161,6 +161,7 @@ const ROWS: [Row; 29] = [
         &[
             (ATTACKS, "ones_own_folder_is_not_everybodys"),
             ("store/tests/inbox.rs", "what_is_no_notice_for_this_inbox_is_refused"),
+            ("store/tests/inbox.rs", "one_sender_has_so_much_room_and_empties_it_himself"),
             ("store/tests/inbox.rs", "strangers_fill_no_more_than_the_inbox"),
         ],
     ),
