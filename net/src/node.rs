@@ -21,6 +21,7 @@ pub mod introductions;
 mod known;
 mod lookup;
 pub mod outbox;
+mod placing;
 pub mod records;
 mod status;
 
@@ -31,6 +32,7 @@ use known::World;
 use lookup::By;
 pub use lookup::{Found, Teller};
 use outbox::Outbox;
+pub use placing::Placing;
 pub use status::{PeerState, PeerStatus, SpaceState, SpaceStatus};
 
 /// Milliseconds until the second call of a peer that was not reached; it doubles from call to call.
@@ -154,6 +156,10 @@ pub struct Node {
     fetches: BTreeMap<TimelineId, (Vec<ChangeId>, u64)>,
     /// The machines of the members of communities that the owner is in, by their spaces.
     members: BTreeMap<PublicKey, BTreeSet<PublicKey>>,
+    /// What those communities say of where things are to be.
+    placing: BTreeMap<PublicKey, Placing>,
+    /// The machines that may have a space that is read, of members of communities.
+    hosts: BTreeMap<PublicKey, Vec<PublicKey>>,
     /// Machines that something is wanted of for now, and until when.
     seeks: BTreeMap<PublicKey, u64>,
     /// Who told of records that came since the start.
@@ -200,6 +206,8 @@ impl Node {
             gathering: BTreeMap::new(),
             fetches: BTreeMap::new(),
             members: BTreeMap::new(),
+            placing: BTreeMap::new(),
+            hosts: BTreeMap::new(),
             seeks: BTreeMap::new(),
             told: BTreeMap::new(),
             plans: BTreeMap::new(),
@@ -377,6 +385,19 @@ impl Node {
                 }
             }
             Event::Visit { space } => {
+                let hosts = self.hosts(&space, now_ms);
+                self.hosts.retain(|space, _| self.visits.contains_key(space));
+                if !hosts.is_empty() {
+                    // Who was not reached when nothing was wanted of him is called at once.
+                    let is_known = self.visits.contains_key(&space);
+                    let missed: Vec<PublicKey> = hosts.iter().filter(|node| !is_known && !self.is_linked(node)).copied().collect();
+                    for node in &missed {
+                        if let Some(call) = self.calls.get_mut(node).filter(|call| !call.is_calling) {
+                            (call.next_ms, call.attempts) = (now_ms, 0);
+                        }
+                    }
+                    self.hosts.insert(space, hosts);
+                }
                 let is_new = self.visits.insert(space, now_ms + VISIT_MS).is_none() && !self.book.following.contains_key(&space);
                 if is_new {
                     self.open_everywhere(space, now_ms, store, &mut acts);
@@ -481,6 +502,7 @@ impl Node {
                     }
                 }
             }
+            Event::Placing { space, placing } => drop(self.placing.insert(space, placing)),
             Event::Members { space, nodes } => self.members_are(space, nodes, now_ms, store, &mut acts),
             Event::Public { is_allowed } => {
                 self.book.public = Some(is_allowed);

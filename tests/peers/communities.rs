@@ -219,6 +219,50 @@ fn files_lie_with_members_who_offered_room_and_are_repaired_without_who_put_them
 }
 
 #[test]
+fn what_a_member_posted_is_read_from_those_his_space_is_placed_with() {
+    let (alice, bob, carol) = (Peer::start(), Peer::start(), Peer::start());
+    found(&alice, &["choir", "--called", "Alice", "--copies", "1"]);
+    let link = member_link(&alice, &["--uses", "3"]);
+    for (peer, name) in [(&bob, "Bob"), (&carol, "Carol")] {
+        assert_eq!(enter(peer, &link, name)["result"], "connected");
+    }
+    // What is for everybody, and what is for nobody.
+    assert_eq!(run(bob.home(), &["grant", "/", "anyone", "--can", "read"]).code, 0);
+    assert_eq!(run(bob.home(), &["private", "/diary"]).code, 0);
+    bob.put("/posts/1", &json!({"text": "we sing on friday"}));
+    bob.put("/diary/1", &json!("nobody's"));
+    let picture: Vec<u8> = (0..300_000u32).flat_map(|number| number.to_le_bytes()).take(300_000).collect();
+    let put = bob.send("PUT", "/posts/picture", &[("Content-Type", "image/png")], &picture);
+    assert!(put.status < 300, "{}", put.text());
+    let id = bob.ready["id"].as_str().expect("an id").to_owned();
+    // Carol has room. Nobody there reads anything of bob, and strangers have nothing fetched.
+    poll("she is a member", || (run(carol.home(), &["community", "offer", "50MB"]).code == 0).then_some(()));
+    let stranger = |path: &str| carol.send("GET", &format!("/@{id}{path}"), &[("Origin", "http://else.example")], "");
+    poll("carol holds his posts and the picture", || {
+        (stranger("/posts/1").status == 200 && stranger("/posts/picture").body == picture).then_some(())
+    });
+    assert_ne!(stranger("/diary/1").status, 200);
+    drop(bob.stop());
+    // Dave comes when bob is gone, and so is everybody but her.
+    let dave = Peer::start();
+    assert_eq!(enter(&dave, &link, "Dave")["result"], "connected");
+    until_names(&dave, &["Alice", "Bob", "Carol", "Dave"]);
+    poll("dave hears where the others are", || {
+        let told = told(dave.home(), &["find", "Bob@choir"]);
+        told["nodes"].as_array().into_iter().flatten().any(|node| node["record"]["space"] == json!(id)).then_some(())
+    });
+    drop(alice.stop());
+    let post = poll("dave reads what bob wrote", || {
+        let answer = dave.send("GET", &format!("/@{id}/posts/1"), &[], "");
+        (answer.status == 200).then(|| answer.text())
+    });
+    assert!(post.contains("we sing on friday"), "{post}");
+    let answer = dave.send("GET", &format!("/@{id}/posts/picture"), &[], "");
+    assert!(answer.status == 200 && answer.body == picture, "{} with {} bytes", answer.status, answer.body.len());
+    assert_ne!(dave.send("GET", &format!("/@{id}/diary/1"), &[], "").status, 200);
+}
+
+#[test]
 fn who_moved_is_found_by_the_dht_of_the_community_when_nobody_can_tell() {
     let alice = Peer::start();
     found(&alice, &["choir", "--called", "Alice"]);

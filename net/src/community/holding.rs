@@ -4,6 +4,9 @@
 //! what members offer and when they were there last. So whoever is away too long, leaves or is removed is replaced by
 //! the next ones without a word. The log of a community is with every member anyway.
 //!
+//! The spaces of its members are placed by the same rule, and with a space the files that it names for all: what a member
+//! posts in his own space is there for the others while his machines are off. Only what anybody may read is held.
+//!
 //! [`placement`]: super::placement
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -13,6 +16,7 @@ use std::time::Duration;
 use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
 use timebus_store::blobs::partial::pieces_of;
+use timebus_store::grant::Actions;
 use timebus_store::ids::TimelineId;
 use timebus_store::keyspace::Committed;
 use timebus_store::path::Path;
@@ -20,10 +24,11 @@ use timebus_store::pipeline::Space;
 use timebus_store::store::{BlobPlace, StorageError, Store};
 use tokio::time::Instant;
 
-use super::placement::{Offer, ranking};
+use super::placement::{Offer, hosts, ranking};
 use super::{Member, Rules, members};
 use crate::blobs::named::belongs;
 use crate::network::Network;
+use crate::node::{Event, Node, Placing};
 use crate::peer::Peer;
 use crate::who::now_ms;
 
@@ -49,13 +54,17 @@ pub struct Placed {
     pub holders: Vec<PublicKey>,
 }
 
+/// What a community says of where things are to be.
+#[must_use]
+pub fn placing(rules: &Rules, members: &[Member]) -> Placing {
+    let machines = members.iter().flat_map(|member| &member.machines).copied().collect();
+    Placing { replicas: rules.replicas, away_ms: u64::from(rules.away_h) * 3_600_000, machines }
+}
+
 /// The machines of members that things are placed with now: who offers something, and was there lately.
 #[must_use]
 pub fn offers(rules: &Rules, members: &[Member], now_ms: u64) -> Vec<Offer> {
-    let away_ms = u64::from(rules.away_h) * 3_600_000;
-    let machines = members.iter().flat_map(|member| &member.machines);
-    let is_there = machines.filter(|machine| machine.stores > 0 && machine.seen_ms.saturating_add(away_ms) > now_ms);
-    is_there.map(|machine| Offer { node: machine.node, bytes: machine.stores }).collect()
+    placing(rules, members).offers(now_ms)
 }
 
 /// Places files, given in any order, within what is offered: who is full is passed over. Every member comes to the same.
@@ -145,27 +154,31 @@ pub(crate) async fn keep(peer: Peer) {
 
 async fn keep_on(peer: &Peer) {
     let network = crate::blobs::network(peer).await;
-    let mut arrivals = peer.store.arrivals();
-    let mut known = Known::default();
+    let (mut arrivals, mut changed) = (peer.store.arrivals(), network.changed());
+    let (mut known, mut people) = (Known::default(), People::default());
     let mut look_at = Instant::now();
     loop {
         arrivals.borrow_and_update();
+        changed.borrow_and_update();
         let Ok(memberships) = network.ask(|node| node.book().communities.clone()).await else { return };
-        let offered = memberships.into_iter().filter(|(_, membership)| membership.stores > 0).map(|(space, _)| space).collect();
+        let offered: Vec<(PublicKey, u64)> =
+            memberships.into_iter().filter(|(_, membership)| membership.stores > 0).map(|(space, membership)| (space, membership.stores)).collect();
         let is_look = Instant::now() >= look_at;
         if is_look {
             look_at = Instant::now() + LOOK_EVERY;
         }
-        known = match hold(peer, &network, offered, known, is_look).await {
-            Ok(known) => known,
+        (known, people) = match hold(peer, &network, offered, (known, people), is_look).await {
+            Ok(now) => now,
             Err(error) => {
                 tracing::warn!(%error, "what this peer is to hold for others was not fetched");
-                Known::default()
+                Default::default()
             }
         };
         tokio::select! {
             () = tokio::time::sleep_until(look_at) => {}
             ended = arrivals.changed() => if ended.is_err() { return },
+            // Records of members may have come.
+            ended = changed.changed() => if ended.is_err() { return },
         }
         tokio::time::sleep(GATHER).await;
     }
@@ -187,9 +200,7 @@ impl Known {
             return Ok(true);
         }
         for (space, (upto, _)) in &self.spaces {
-            if let Some(held) = store.held(space)
-                && store.changes(rows, held.unmounted().main(), upto + 1).next().transpose()?.is_some()
-            {
+            if has_grown(store, rows, space, *upto)? {
                 return Ok(true);
             }
         }
@@ -199,6 +210,104 @@ impl Known {
     fn all(&self) -> HashSet<BlobHash> {
         self.spaces.values().flat_map(|(_, files)| files).copied().collect()
     }
+}
+
+/// Whether something arrived in a space after this arrival.
+fn has_grown(store: &Store, rows: &Committed, space: &PublicKey, upto: u64) -> Result<bool, StorageError> {
+    let Some(held) = store.held(space) else { return Ok(false) };
+    Ok(store.changes(rows, held.unmounted().main(), upto + 1).next().transpose()?.is_some())
+}
+
+/// What is placed here of the spaces of members, as it was when it was worked out last.
+#[derive(Debug, Default)]
+struct People {
+    /// By space, with the last arrival that was looked at, and its files that are held.
+    spaces: BTreeMap<PublicKey, (u64, Vec<BlobHash>)>,
+    /// The spaces of machines, as records said by then.
+    space_of: BTreeMap<PublicKey, PublicKey>,
+}
+
+impl People {
+    /// Whether something came in these spaces, or records say something else by now.
+    fn is_old(&self, store: &Store, rows: &Committed, space_of: &BTreeMap<PublicKey, PublicKey>) -> Result<bool, StorageError> {
+        for (space, (upto, _)) in &self.spaces {
+            if has_grown(store, rows, space, *upto)? {
+                return Ok(true);
+            }
+        }
+        Ok(self.space_of != *space_of)
+    }
+}
+
+/// The spaces of members of a community that are placed here, by what records say: `space_of` a machine.
+fn placed_spaces(
+    community: &PublicKey,
+    rules: &Rules,
+    members: &[Member],
+    space_of: &BTreeMap<PublicKey, PublicKey>,
+    node: &PublicKey,
+    now_ms: u64,
+) -> BTreeMap<PublicKey, Vec<PublicKey>> {
+    let offers = offers(rules, members, now_ms);
+    let mut spaces: BTreeMap<PublicKey, (Vec<PublicKey>, Vec<PublicKey>)> = BTreeMap::new();
+    for member in members {
+        for machine in &member.machines {
+            let Some(space) = space_of.get(&machine.node) else { continue };
+            let (own, keys) = spaces.entry(*space).or_default();
+            own.push(machine.node);
+            keys.extend(&member.keys);
+        }
+    }
+    let is_here = |space: &PublicKey, own: &[PublicKey]| !own.contains(node) && hosts(community, space, own, &offers, rules.replicas).contains(node);
+    spaces.into_iter().filter(|(space, (own, _))| is_here(space, own)).map(|(space, (_, keys))| (space, keys)).collect()
+}
+
+/// Works out which spaces of members are placed here and which of their files there is room for, within what is offered to each
+/// community beside the files of its own, and what of them is missing.
+fn look_at_people(
+    store: &Store,
+    node: PublicKey,
+    offered: &[(PublicKey, u64)],
+    known: &Known,
+    space_of: BTreeMap<PublicKey, PublicKey>,
+) -> Result<(People, Vec<(Space, Placed)>), StorageError> {
+    let (upto, rows, now_ms) = (*store.arrivals().borrow(), store.snapshot(), now_ms());
+    let (mut people, mut missing) = (BTreeMap::new(), Vec::new());
+    for (community, bytes) in offered {
+        let Some(held) = store.held(community) else { continue };
+        let Some(rules) = Rules::of(store, &rows, held.unmounted())? else { continue };
+        let files = known.spaces.get(community).map(|(_, files)| files.as_slice()).unwrap_or_default();
+        let len_of = |hash: &BlobHash| store.blobs().and_then(|blobs| blobs.len_of(hash)).unwrap_or(0);
+        let mut room = bytes.saturating_sub(files.iter().map(len_of).sum());
+        for (space, keys) in placed_spaces(community, &rules, &members(store, &rows, held.unmounted())?, &space_of, &node, now_ms) {
+            if space == store.space() || people.contains_key(&space) {
+                continue;
+            }
+            // A machine may call any space its own: it is the member's if one of his keys is a device there.
+            let main = store.held(&space).map(|held| (held.unmounted(), store.timeline(held.unmounted())));
+            let rights = store.rights(&space).filter(|_| main.is_some());
+            if rights.as_ref().is_some_and(|rights| !keys.iter().any(|key| rights.was_device(key))) {
+                continue;
+            }
+            let mut here = Vec::new();
+            if let (Some((theirs, main)), Some(rights)) = (main, rights) {
+                for hash in store.named_blobs(&rows, &space)? {
+                    let places = store.places_of(&rows, &hash)?;
+                    let is_public = |place: &&BlobPlace| {
+                        is_for_all(place, &space, &main) && rights.grant_covering(None, Actions::READ, &main, &place.path, now_ms).is_some()
+                    };
+                    let Some(found) = places.iter().find(is_public).filter(|found| found.len <= room) else { continue };
+                    room -= found.len;
+                    here.push(hash);
+                    if held_of(store, &space, vec![hash])?.is_empty() {
+                        missing.push((theirs, Placed { hash, len: found.len, path: found.path.clone(), author: found.author, holders: Vec::new() }));
+                    }
+                }
+            }
+            people.insert(space, (upto, here));
+        }
+    }
+    Ok((People { spaces: people, space_of }, missing))
 }
 
 /// Works out what is placed here, if that may be something else by now or `is_look`, and what of it is missing.
@@ -224,12 +333,36 @@ fn look(store: &Store, node: PublicKey, spaces: &[PublicKey], known: Known, is_l
 }
 
 /// Fetches what is missing of what is placed here, one file after the other.
-async fn hold(peer: &Peer, network: &Network, spaces: Vec<PublicKey>, known: Known, is_look: bool) -> io::Result<Known> {
+async fn hold(
+    peer: &Peer,
+    network: &Network,
+    offered: Vec<(PublicKey, u64)>,
+    (known, people): (Known, People),
+    is_look: bool,
+) -> io::Result<(Known, People)> {
     let (store, node) = (peer.store.clone(), network.endpoint().node());
-    let looked = crate::blobs::beside(move || look(&store, node, &spaces, known, is_look));
-    let (known, missing) = looked.await.map_err(|_| io::Error::other("the peer is stopping"))?.map_err(io::Error::other)?;
+    let stopping = "the peer is stopping";
+    let space_of = network.ask(Node::spaces_of_machines).await.map_err(|_| io::Error::other(stopping))?;
+    let looked = crate::blobs::beside(move || {
+        let spaces: Vec<PublicKey> = offered.iter().map(|(space, _)| *space).collect();
+        let (rows, restated) = (store.snapshot(), *store.restatements().borrow());
+        let is_old = is_look || known.is_old(&store, &rows, &spaces, restated)? || people.is_old(&store, &rows, &space_of)?;
+        let (known, mut missing) = look(&store, node, &spaces, known, is_look)?;
+        let mut people = people;
+        if is_old {
+            let (now, more) = look_at_people(&store, node, &offered, &known, space_of)?;
+            people = now;
+            missing.extend(more);
+        }
+        Ok::<_, StorageError>((known, people, missing, is_old))
+    });
+    let (known, people, missing, is_old) = looked.await.map_err(|_| io::Error::other(stopping))?.map_err(io::Error::other)?;
+    // They are kept open, and what is new in them comes, for as long as this is said again.
+    for space in people.spaces.keys().filter(|_| is_old) {
+        network.tell(Event::Visit { space: *space }).await.map_err(|_| io::Error::other(stopping))?;
+    }
     let fetcher = network.blobs();
-    fetcher.wishes().place(known.all());
+    fetcher.wishes().place(known.all().into_iter().chain(people.spaces.values().flat_map(|(_, files)| files).copied()).collect());
     for (space, file) in missing {
         let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
         let Some(mut fetch) = fetching else { break };
@@ -239,7 +372,7 @@ async fn hold(peer: &Peer, network: &Network, spaces: Vec<PublicKey>, known: Kno
             }
         }
     }
-    Ok(known)
+    Ok((known, people))
 }
 
 /// How many files and bytes are placed with each machine.
@@ -394,6 +527,20 @@ mod tests {
         assert!(known.all().contains(&hash) && missing.is_empty(), "it is here already");
         let (known, _) = look(store, of_other, &[own.key], Known::default(), true).expect("reads");
         assert!(known.all().is_empty(), "nothing is placed there");
+
+        // The space of a member lies with others by what records say, as long as the space itself does not say otherwise.
+        let at_holder = |node: PublicKey, space: PublicKey| {
+            let records = BTreeMap::from([(node, space)]);
+            let (people, _) = look_at_people(store, of_holder, &[(own.key, 1 << 30)], &known, records).expect("reads");
+            people.spaces.into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(at_holder(of_other, key(30)), [key(30)]);
+        assert!(at_holder(of_holder, key(30)).is_empty(), "his own he has anyway");
+        assert!(at_holder(key(24), key(30)).is_empty(), "a machine of no member");
+        let root = timebus_identity::SecretKey::from_seed([31; 32]);
+        let foreign = timebus_store::founding::founding(&root, &key(9), now_ms());
+        assert!(store.offer(vec![foreign]).await.expect("is admitted").refused.is_empty());
+        assert!(at_holder(of_other, root.public()).is_empty(), "the space of somebody who is no member");
 
         // What is held for all is what the main timeline names now, and what came from those who have it: a name alone brings
         // out nothing that is here for other reasons.

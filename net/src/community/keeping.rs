@@ -11,6 +11,7 @@ use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::writer::{Action, Condition, Request, WriteError};
 
+use super::holding;
 use super::{Member, Membership, Rules, below, leaf, members, own_place, value};
 use crate::network::Network;
 use crate::node::Event;
@@ -114,7 +115,12 @@ async fn look(
     }
     settle(peer, network, held, membership).await?;
     let after = now()?;
-    let nodes = nodes(&members(&peer.store, &peer.store.snapshot(), held)?);
+    let rows = peer.store.snapshot();
+    let members = members(&peer.store, &rows, held)?;
+    let nodes = nodes(&members);
+    if let Some(rules) = Rules::of(&peer.store, &rows, held)? {
+        let _ = network.tell(Event::Placing { space, placing: holding::placing(&rules, &members) }).await;
+    }
     let _ = network.tell(Event::Members { space, nodes }).await;
     seen.insert(space, after);
     Ok(())

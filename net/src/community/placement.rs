@@ -57,6 +57,14 @@ pub fn ranking(space: &PublicKey, thing: &[u8; 32], offers: &[Offer]) -> Vec<Pub
     ranked.into_iter().map(|(_, _, node)| node).collect()
 }
 
+/// The machines that the space of a member is placed with: the first so many of them that are not his own, which have it
+/// anyway.
+#[must_use]
+pub fn hosts(community: &PublicKey, space: &PublicKey, own: &[PublicKey], offers: &[Offer], replicas: u8) -> Vec<PublicKey> {
+    let ranked = ranking(community, space.as_bytes(), offers).into_iter();
+    ranked.filter(|node| !own.contains(node)).take(usize::from(replicas)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
@@ -122,6 +130,19 @@ mod tests {
         let (offers, mut counts) = (alike(20), HashMap::new());
         things(4000).flat_map(|thing| holders(&SPACE, &thing, &offers, 3)).for_each(|node| *counts.entry(node).or_insert(0) += 1);
         assert!(counts.len() == 20 && counts.values().all(|count| (450..750).contains(count)), "{counts:?}");
+    }
+
+    #[test]
+    fn a_member_does_not_count_as_one_who_holds_his_own_space() {
+        let offers = alike(6);
+        let own = [node(2), node(3)];
+        for thing in things(50) {
+            let space = PublicKey::from_bytes(thing);
+            let found = hosts(&SPACE, &space, &own, &offers, 3);
+            assert!(found.len() == 3 && !found.iter().any(|node| own.contains(node)), "{found:?}");
+            let others: Vec<Offer> = offers.iter().filter(|offer| !own.contains(&offer.node)).copied().collect();
+            assert_eq!(found, holders(&SPACE, &thing, &others, 3), "and takes nobody's place");
+        }
     }
 
     proptest! {

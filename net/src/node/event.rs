@@ -12,6 +12,7 @@ use timebus_store::path::Path;
 use super::LinkId;
 use super::book::Moved;
 use super::outbox::Sent;
+use super::placing::Placing;
 use crate::community::Membership;
 use crate::record::PeerRecord;
 use crate::sync::frame::{Seat, Taking};
@@ -221,6 +222,13 @@ pub enum Event {
         space: PublicKey,
         /// Their node keys.
         nodes: Vec<PublicKey>,
+    },
+    /// What a community that the owner is in says of where things are to be.
+    Placing {
+        /// Which.
+        space: PublicKey,
+        /// That.
+        placing: Placing,
     },
     /// A machine is to be asked which of these files of a space it holds, if it is connected.
     AskFiles {

@@ -161,6 +161,7 @@ impl Node {
         let nodes: BTreeSet<PublicKey> = nodes.into_iter().filter(|node| *node != self.config.node).collect();
         if nodes.is_empty() {
             self.members.remove(&space);
+            self.placing.remove(&space);
             return;
         }
         let known = self.members.insert(space, nodes.clone()).unwrap_or_default();
