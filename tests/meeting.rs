@@ -130,7 +130,15 @@ impl<T: Takes> Site<T> {
 }
 
 fn config(space: PublicKey, device: &SecretKey) -> Config {
-    Config { node: node_key(device).public(), space, device: device.public(), name: String::new(), is_offline: false, links_max: 256 }
+    Config {
+        node: node_key(device).public(),
+        space,
+        device: device.public(),
+        name: String::new(),
+        is_offline: false,
+        links_max: 256,
+        has_feeds: true,
+    }
 }
 
 /// Connects two peers, the first of which calls, until nothing is left to say, and takes the link down.

@@ -3,6 +3,7 @@ mod cluster;
 mod communities;
 mod costs;
 mod devices;
+mod feeds;
 mod files;
 mod finding;
 mod guests;

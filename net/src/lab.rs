@@ -14,6 +14,7 @@
 mod check;
 mod dice;
 mod evil;
+pub mod feed;
 mod peer;
 mod wire;
 mod world;

@@ -200,6 +200,7 @@ impl Network {
             name: config.name,
             is_offline,
             links_max: config.links_max,
+            has_feeds: true,
         };
         let driver = Driver {
             node: Node::new(node_config, book, outbox),

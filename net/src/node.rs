@@ -11,12 +11,13 @@ use timebus_identity::{PublicKey, Signed};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
 
-use crate::sync::frame::{Code, Feature, HOLDINGS, NOTICES, NOTICES_MAX, PRESENCE, Provider, RECORDS, Redemption, Taking, WEIGHS};
+use crate::sync::frame::{Code, FEEDS, Feature, HOLDINGS, NOTICES, NOTICES_MAX, PRESENCE, Provider, RECORDS, Redemption, Taking, WEIGHS};
 use crate::sync::{Config as SessionConfig, End, Input, Output, RedeemAnswer, Remote, Replica, Role, Session, Start};
 
 pub mod book;
 mod calls;
 mod event;
+mod feeds;
 pub mod introductions;
 mod known;
 mod lookup;
@@ -28,6 +29,7 @@ mod status;
 use book::{Book, Follow, Join, RELAYS_MAX, Source};
 use calls::retry_ms;
 pub use event::{Act, Event, Heard};
+use feeds::Feed;
 use known::World;
 use lookup::By;
 pub use lookup::{Found, Teller};
@@ -95,6 +97,8 @@ pub struct Config {
     /// Links that others may open at once. When nearly all are taken, newcomers are told who else has what they want, and
     /// sent there.
     pub links_max: usize,
+    /// Whether it says from whom it wants what is new of a timeline. Peers of before that do not.
+    pub has_feeds: bool,
 }
 
 /// A timeline on a link.
@@ -164,6 +168,8 @@ pub struct Node {
     seeks: BTreeMap<PublicKey, u64>,
     /// Who told of records that came since the start.
     told: BTreeMap<PublicKey, Teller>,
+    /// From whom what is new of a timeline comes, and to whom it goes.
+    feeds: BTreeMap<TimelineId, Feed>,
     /// The timelines that are wanted of each space that is.
     plans: BTreeMap<PublicKey, Vec<TimelineId>>,
     /// [`Replica::statements`] when those were made.
@@ -210,6 +216,7 @@ impl Node {
             hosts: BTreeMap::new(),
             seeks: BTreeMap::new(),
             told: BTreeMap::new(),
+            feeds: BTreeMap::new(),
             plans: BTreeMap::new(),
             statements: 0,
             timer_ms: None,
@@ -260,7 +267,8 @@ impl Node {
                 let extra_bytes = (EXTRA_BYTES - lent.min(EXTRA_BYTES)).min(LINK_EXTRA_BYTES);
                 config.extra_bytes = extra_bytes;
                 config.addresses = self.addresses.iter().take(crate::sync::frame::ADDRESSES_MAX).cloned().collect();
-                config.features = [NOTICES, PRESENCE, RECORDS, HOLDINGS, WEIGHS].map(|id| Feature { id, required: false }).to_vec();
+                let features = [NOTICES, PRESENCE, RECORDS, HOLDINGS, WEIGHS].into_iter().chain(self.config.has_feeds.then_some(FEEDS));
+                config.features = features.map(|id| Feature { id, required: false }).collect();
                 let own = if node.is_some() { self.config.node } else { zero };
                 let start = Start { config, role, binding, node: own, remote_node: node.unwrap_or(zero), nonce, prove, now_ms };
                 let (session, outputs) = Session::new(start);
@@ -352,6 +360,7 @@ impl Node {
                     self.drive(link, Input::Appended { timeline }, now_ms, store, &mut acts);
                 }
                 self.plan_again(now_ms, store, &mut acts);
+                self.feeds_grew(now_ms, store);
             }
             Event::Timer => self.timer_ms = None,
             Event::Addresses(addresses) => {
@@ -521,6 +530,7 @@ impl Node {
             }
         }
         if !self.is_stopping {
+            self.feed(now_ms, store, &mut acts);
             self.keep_time(now_ms, store, &mut acts);
         }
         acts
@@ -560,13 +570,29 @@ impl Node {
             let Some(linked) = self.links.get_mut(&link) else { return };
             match output {
                 Output::Send(bytes) => acts.push(Act::Send { link, bytes }),
-                Output::Store { ticket, timeline, changes, .. } => acts.push(Act::Store { link, ticket, timeline, changes }),
+                Output::Store { ticket, timeline, changes, .. } => {
+                    if let Some(feed) = self.feeds.get_mut(&timeline) {
+                        feed.came(link, now_ms);
+                    }
+                    acts.push(Act::Store { link, ticket, timeline, changes });
+                }
                 Output::Ready(remote) => self.ready(link, remote, now_ms, store, acts),
                 Output::Redeemed(answer) => self.redeemed(link, &answer, now_ms, store, acts),
-                Output::Opened { space, timeline, by_remote } => {
+                Output::Fed { timeline, wants, is_busy, height, heads } => {
+                    if let Some(feed) = self.feeds.get_mut(&timeline) {
+                        feed.told(link, wants, is_busy, height, heads, now_ms, store);
+                    }
+                }
+                Output::Opened { space, timeline, by_remote, wants, asked } => {
                     linked.denied.remove(&timeline);
                     linked.waiting.remove(&timeline);
                     linked.channels.insert(timeline, Channel { space, is_caught_up: false });
+                    // Statements are few, and everybody gets them from everybody.
+                    if timeline != core(&space)[0] {
+                        let (agrees, heads) = (linked.session.is_agreed(FEEDS), linked.session.heads_of(&timeline).to_vec());
+                        let feed = self.feeds.entry(timeline).or_insert_with(|| Feed::new(space, timeline));
+                        feed.opened(link, [wants, asked], agrees, heads, now_ms, store);
+                    }
                     // Some of it may have come over another link since it was asked for.
                     self.drive(link, Input::Appended { timeline }, now_ms, store, acts);
                     self.fetches.retain(|_, (_, until_ms)| *until_ms > now_ms);
@@ -590,6 +616,9 @@ impl Node {
                 Output::Closed { timeline, retry_after_s, code } => {
                     if code == Code::TooMuch {
                         linked.waiting.insert(timeline);
+                    }
+                    if let Some(feed) = self.feeds.get_mut(&timeline) {
+                        feed.closed(link);
                     }
                     if let Some(channel) = linked.channels.remove(&timeline)
                         && code != Code::Done
@@ -966,7 +995,9 @@ impl Node {
             // Of what is kept apart only those are asked who may have it: others would learn that it is here.
             let is_open = core(&space).contains(timeline) || store.may_sync(remote, &space, timeline).unwrap_or(false);
             if !is_known && is_open && self.may_have(&id_of(remote, linked.node), remote, &space) {
-                self.drive(link, Input::Open { space, timeline: *timeline }, now_ms, store, acts);
+                // Who has somebody to get it from asks others for it when he needs them.
+                let is_resting = self.feeds.get(timeline).is_some_and(Feed::is_fed);
+                self.drive(link, Input::Open { space, timeline: *timeline, is_resting }, now_ms, store, acts);
             }
         }
         self.plans.insert(space, plan);

@@ -288,6 +288,7 @@ fn node(key: &SecretKey, device: &SecretKey, number: usize, book: Book) -> Node 
         name: format!("person {number}"),
         is_offline: false,
         links_max: 64,
+        has_feeds: true,
     };
     Node::new(config, book, Outbox::default())
 }

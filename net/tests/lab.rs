@@ -6,6 +6,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use timebus_net::lab::feed::{self, Crowd, Outcome};
 use timebus_net::lab::{Config, ConfigError, Report, run};
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -163,4 +164,39 @@ fn refuses_labs_that_cannot_be() {
     assert_eq!(run(&Config { evil: 4, ..config.clone() }).err(), Some(ConfigError::Evil { nodes: 5, evil: 4 }));
     assert_eq!(run(&Config { devices: 3, ..config.clone() }).err(), Some(ConfigError::Devices { honest: 5, devices: 3 }));
     assert_eq!(run(&Config { partition: Some(vec![vec![0, 1], vec![1, 2]]), ..config }).err(), Some(ConfigError::Partition));
+}
+
+fn crowd(seed: u64) -> Crowd {
+    Crowd { readers: 16, posts: 120, post_bytes: 4000, live: 6, ..Crowd::new(seed) }
+}
+
+fn spread(crowd: &Crowd) -> Outcome {
+    let outcome = feed::run(crowd, |_| {}).expect("a crowd that can be");
+    eprintln!("{crowd:?}\n{outcome:?}");
+    assert!(outcome.is_good(), "{crowd:?}\n{outcome:?}");
+    outcome
+}
+
+#[test]
+fn a_new_post_reaches_all_readers_within_a_second_and_comes_about_once() {
+    let outcome = spread(&crowd(1));
+    assert!(outcome.post_reader_copies <= 2.0 && outcome.post_max_ms <= 1000, "{outcome:?}");
+}
+
+#[test]
+#[ignore = "one that FEED_* describe, to look at"]
+fn a_feed_to_look_at() {
+    let crowd = Crowd::new(setting("FEED_SEED", 1));
+    let of = |name: &str, default: u64| setting(&format!("FEED_{name}"), default);
+    spread(&Crowd {
+        readers: of("READERS", 100) as usize,
+        posts: of("POSTS", 2000) as usize,
+        post_bytes: of("BYTES", 5000) as usize,
+        up: of("UP", 1_000_000),
+        free_riders: of("RIDERS", 0),
+        churn: of("CHURN", 0),
+        slow: of("SLOW", 0),
+        old: of("OLD", 0),
+        ..crowd
+    });
 }

@@ -97,7 +97,7 @@ fn ask(asker: &mut Site, keeper: &mut Site, wanted: &[(PublicKey, TimelineId)]) 
     let mut sessions = [one, other];
     let mut sent = Vec::new();
     let mut inputs: VecDeque<(usize, Input)> =
-        wanted.iter().map(|(space, timeline)| (0, Input::Open { space: *space, timeline: *timeline })).collect();
+        wanted.iter().map(|(space, timeline)| (0, Input::Open { space: *space, timeline: *timeline, is_resting: false })).collect();
     inputs.extend([0, 1].map(|side| (side, Input::Writable { bytes: 1 << 26 })));
     loop {
         while let Some((side, output)) = outputs.pop_front() {

@@ -140,6 +140,7 @@ pub(super) struct Up {
 pub(super) struct Peer {
     pub(super) name: &'static str,
     pub(super) home: MemoryHome,
+    node: PublicKey,
     /// What of the address book is on disk.
     pub(super) book: Book,
     /// The invites that it gave out, by their secrets; on disk.
@@ -147,6 +148,10 @@ pub(super) struct Peer {
     pub(super) up: Option<Up>,
     /// Counts starts.
     pub(super) life: u64,
+    /// Whether it says from whom it wants what is new.
+    pub(super) has_feeds: bool,
+    /// Whether somebody subscribes to what it holds.
+    pub(super) is_watched: bool,
     /// How far its clock is off.
     pub(super) skew_ms: i64,
     /// How long its disk takes to sync.
@@ -176,13 +181,17 @@ impl Peer {
             Some(space) => MemoryHome::of_device(space, key("device")),
             None => MemoryHome::new(key("root"), &key("next"), key("device")),
         };
+        let node = node_key(home.device()).public();
         Self {
             name,
             home,
+            node,
             invites: BTreeMap::new(),
             book: Book::default(),
             up: None,
             life: 0,
+            has_feeds: true,
+            is_watched: true,
             skew_ms: 0,
             sync_ms: 3,
             evil: None,
@@ -206,7 +215,7 @@ impl Peer {
     }
 
     pub(super) fn node_key(&self) -> PublicKey {
-        node_key(self.home.device()).public()
+        self.node
     }
 
     /// Names its log.
@@ -230,6 +239,7 @@ impl Peer {
             name: self.name.to_owned(),
             is_offline: false,
             links_max: 256,
+            has_feeds: self.has_feeds,
         };
         self.life += 1;
         let arrived = *engine.store().arrivals().borrow();
@@ -254,7 +264,7 @@ impl Peer {
 
     /// Subscribes to every space that is here.
     fn subscribe(&mut self) {
-        let Some(up) = &mut self.up else { return };
+        let Some(up) = self.up.as_mut().filter(|_| self.is_watched) else { return };
         let store = up.engine.store();
         for space in store.spaces() {
             if !up.subscribers.iter().any(|subscriber| subscriber.space == space) {

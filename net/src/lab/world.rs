@@ -10,18 +10,22 @@ use super::dice::Dice;
 use super::evil::Evil;
 use super::peer::Peer;
 use super::wire::{Item, Wire};
-use super::{Config, Line, NAMES, Totals};
+use super::{Config, Line as StoryLine, NAMES, Totals};
 use crate::node::{Event as NodeEvent, LinkId};
 use crate::sync::frame::FRAME_BYTES_MAX;
 
 mod beginning;
+mod crowd;
 mod ending;
 mod guests;
+mod lines;
 mod links;
 mod trouble;
 mod work;
 
 use beginning::pairs;
+pub(super) use crowd::Mark;
+pub(super) use lines::Line;
 use links::receiver;
 
 /// Unix time at which every lab begins.
@@ -93,6 +97,10 @@ enum Event {
         to: usize,
         cut: u64,
     },
+    /// A peer goes on sending.
+    Turn {
+        peer: usize,
+    },
     Deed(Deed),
 }
 
@@ -134,6 +142,10 @@ pub(super) enum Deed {
     },
     /// An invite is taken back.
     TakeBack(usize),
+    /// A peer begins to follow the first one.
+    Come(usize),
+    /// A peer goes.
+    Leave(usize),
 }
 
 /// A write that was acknowledged as durable.
@@ -177,11 +189,15 @@ pub(super) struct World {
     follows: Vec<BTreeSet<usize>>,
     /// Invites that are given out in the course of time.
     offers: Vec<Offer>,
+    /// The lines of the peers; without any, what is sent is through at once.
+    lines: Vec<Line>,
+    /// Changes of which it is seen when they come to whom.
+    marks: Vec<Mark>,
     /// Grants of the first statement of each space.
     grants: BTreeMap<PublicKey, Vec<timebus_store::ids::GrantId>>,
     is_healing: bool,
     pub(super) totals: Totals,
-    pub(super) story: Vec<Line>,
+    pub(super) story: Vec<StoryLine>,
     pub(super) problems: Vec<String>,
 }
 
@@ -228,6 +244,8 @@ impl World {
             promises: Vec::new(),
             follows: vec![BTreeSet::new(); count],
             offers: Vec::new(),
+            lines: Vec::new(),
+            marks: Vec::new(),
             grants: BTreeMap::new(),
             is_healing: false,
             totals: Totals::default(),
@@ -241,7 +259,7 @@ impl World {
     }
 
     pub(super) fn tell_story(&mut self, text: String) {
-        self.story.push(Line { ms: self.now_ms, text });
+        self.story.push(StoryLine { ms: self.now_ms, text });
     }
 
     pub(super) fn problem(&mut self, text: String) {
@@ -329,6 +347,7 @@ impl World {
                     self.give_up(link, side, "nothing was heard of the other side for too long");
                 }
             }
+            Event::Turn { peer } => self.turn(peer),
             Event::Deed(deed) => self.act_out(deed),
             _ => {}
         }

@@ -10,6 +10,11 @@ use crate::sync::{Input, Replica};
 impl Node {
     pub(super) fn link_down(&mut self, link: LinkId, why: Option<String>, now_ms: u64, acts: &mut Vec<Act>) {
         let Some(linked) = self.links.remove(&link) else { return };
+        for timeline in linked.channels.keys() {
+            if let Some(feed) = self.feeds.get_mut(timeline) {
+                feed.closed(link);
+            }
+        }
         let id = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
         if let Some(id) = id {
             if linked.remote.is_some()
@@ -125,7 +130,7 @@ impl Node {
             }
         }
         self.hand_in(now_ms, store, acts);
-        let mut next = self.visits.values().copied().min();
+        let mut next = self.visits.values().copied().chain(self.feeds.values().filter_map(|feed| feed.next_ms(now_ms))).min();
         let mut sooner = |at: u64| next = Some(next.map_or(at, |next: u64| next.min(at)));
         for linked in self.links.values() {
             linked.timer_ms.into_iter().chain(linked.redeem_ms).for_each(&mut sooner);

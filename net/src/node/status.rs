@@ -5,7 +5,9 @@ use timebus_identity::PublicKey;
 use timebus_store::ids::TimelineId;
 
 use super::book::Contact;
-use super::{Call, Node, core, id_of};
+use super::feeds::Feed;
+use super::{Call, LinkId, Linked, Node, core, id_of};
+use crate::blobs::fetch::named;
 
 /// How a peer is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -100,6 +102,9 @@ pub struct SpaceStatus {
     pub invite: Option<String>,
     /// Whether that invite is still to be answered.
     pub is_waiting: bool,
+    /// Who gives it, in words: first the one from whom what is new comes, then how many others have it too. `None` if there is
+    /// no link to anybody who does.
+    pub from: Option<String>,
     /// How it is here.
     #[serde(flatten)]
     pub state: SpaceState,
@@ -176,8 +181,30 @@ impl Node {
             is_followed: self.book.following.contains_key(space),
             invite,
             is_waiting: self.is_joining(space),
+            from: self.from(space),
             state: self.space_state(space),
         }
+    }
+
+    /// Whether all that the peer of a link has of a timeline is here.
+    fn is_caught_up(&self, link: LinkId, linked: &Linked, timeline: &TimelineId) -> bool {
+        let is_level = || self.feeds.get(timeline).is_some_and(|feed| feed.is_level(link));
+        linked.channels.get(timeline).is_some_and(|channel| channel.is_caught_up || is_level())
+    }
+
+    /// Who gives a space, in words.
+    fn from(&self, space: &PublicKey) -> Option<String> {
+        let main = core(space)[1];
+        let source = self.feeds.get(&main).and_then(Feed::source);
+        let name = |linked: &Linked| {
+            let remote = linked.remote.as_ref().filter(|_| linked.channels.contains_key(&main))?;
+            let own = || if remote.name.is_empty() { id_of(remote, linked.node).to_string().chars().take(8).collect() } else { remote.name.clone() };
+            Some(self.book.petnames.get(&remote.space).cloned().unwrap_or_else(own))
+        };
+        let mut all: Vec<(bool, String)> = self.links.iter().filter_map(|(link, linked)| Some((Some(*link) != source, name(linked)?))).collect();
+        all.sort_by_key(|(is_other, _)| *is_other);
+        let names: Vec<String> = all.into_iter().map(|(_, name)| name).collect();
+        (!names.is_empty()).then(|| named(&names))
     }
 
     fn space_state(&self, space: &PublicKey) -> SpaceState {
@@ -186,11 +213,7 @@ impl Node {
         let [auth, main] = core(space);
         let needed = if plan.contains(&main) { vec![auth, main] } else { plan };
         let is_open = |timeline: &TimelineId| self.links.values().any(|linked| linked.channels.contains_key(timeline));
-        let live = self
-            .links
-            .values()
-            .filter(|linked| needed.iter().all(|timeline| linked.channels.get(timeline).is_some_and(|channel| channel.is_caught_up)))
-            .count();
+        let live = self.links.iter().filter(|(link, linked)| needed.iter().all(|timeline| self.is_caught_up(**link, linked, timeline))).count();
         // What others write there comes all the same.
         if self.links.values().any(|linked| linked.waiting.contains(&main)) {
             return SpaceState::Waiting;

@@ -16,7 +16,7 @@ use timebus_store::change::{Change, Head};
 use timebus_store::ids::{ChangeId, TimelineId};
 
 use crate::sync::arrivals::Arrivals;
-use crate::sync::frame::{Ack, Code, Frame, HEADS_MAX, Holding, Lacks};
+use crate::sync::frame::{Ack, Code, Frame, HEADS_MAX, Holding, Lacks, Wants};
 use crate::sync::handshake::Remote;
 use crate::sync::pending::Pending;
 use crate::sync::replica::{Cursor, Past, Replica, ReplicaError, Tip};
@@ -38,6 +38,9 @@ pub(crate) const ACK_BYTES: u64 = 4096;
 pub(crate) const STRIKES_MAX: u32 = 3;
 /// Rows of the own log looked at in one call, some milliseconds of work.
 pub(crate) const SCAN_MAX: usize = 4096;
+
+/// Bytes on their way to somebody who gets them as fast as they come: some frames, more than a line far away holds.
+pub(crate) const LEVEL_BYTES: u64 = 192 * 1024;
 
 /// Why a frame could not be dealt with.
 #[derive(Debug)]
@@ -173,6 +176,10 @@ pub(crate) struct Channel {
     pub(crate) is_auth: bool,
     /// Whether both sides agreed to it.
     pub(crate) opened: bool,
+    /// What the other side is to be sent without asking.
+    pub(crate) wants: Wants,
+    /// What it was told to send when the channel was opened.
+    pub(crate) asks: Wants,
     t: Option<u32>,
     /// Whether the other side may have what is here.
     pub(crate) serves: bool,
@@ -183,6 +190,8 @@ pub(crate) struct Channel {
     own_heads: Vec<ChangeId>,
 
     plan: Plan,
+    /// Changes of ours that the other side said to have: the latest ones.
+    theirs: Vec<u64>,
     cursor: u64,
     ahead: VecDeque<(u64, ChangeId)>,
     at_end: bool,
@@ -267,12 +276,15 @@ impl Channel {
             timeline,
             is_auth: timeline == TimelineId::named(&space, "auth"),
             opened: false,
+            wants: Wants::All,
+            asks: Wants::All,
             t,
             serves,
             named_end: 0,
             given: replica.resume(remote, &timeline)?,
             own_heads: Vec::new(),
             plan: Plan::Waiting,
+            theirs: Vec::new(),
             cursor: 0,
             ahead: VecDeque::new(),
             at_end: false,
@@ -345,6 +357,7 @@ impl Channel {
             Some(t) if !known.is_empty() => Some(replica.past(t, &known)?),
             _ => None,
         };
+        self.theirs = known;
         let cursor = theirs.cursor.filter(|cursor| cursor.incarnation == replica.incarnation() && cursor.upto <= self.named_end);
         self.plan = match cursor {
             _ if knows_all => Plan::Known { upto: 0, past },
@@ -373,6 +386,53 @@ impl Channel {
             waiting => *waiting = Plan::Known { upto: self.named_end, past: None },
         }
         self.skip_what_is_known();
+    }
+
+    /// The other side says what it has now, and what it is to be sent.
+    pub(crate) fn fed(&mut self, wants: Wants, more: bool, heads: &[ChangeId], replica: &dyn Replica) -> Result<(), ReplicaError> {
+        self.wants = wants;
+        let mut known = Vec::new();
+        for head in heads {
+            known.extend(self.find(head, replica)?);
+        }
+        let Some(t) = self.t.filter(|_| !known.is_empty()) else { return Ok(()) };
+        let knows_all = known.len() == heads.len() && !more;
+        if !knows_all {
+            // What builds on what it had may be unknown here; what it had it has.
+            known.append(&mut self.theirs);
+            known.sort_unstable_by(|a, b| b.cmp(a));
+            known.dedup();
+            known.truncate(HEADS_MAX);
+        }
+        self.theirs = known;
+        let past = Some(replica.past(t, &self.theirs)?);
+        match &mut self.plan {
+            Plan::Known { past: known, .. } => *known = past,
+            // Its tips say the rest.
+            Plan::Waiting if knows_all => self.plan = Plan::Known { upto: 0, past },
+            Plan::Waiting => {}
+        }
+        self.skip_what_is_known();
+        Ok(())
+    }
+
+    /// The latest heads that are here for the other side, and how many changes there are, as far as that is quickly told.
+    pub(crate) fn stand(&self, heads_max: usize, replica: &dyn Replica) -> Result<(Vec<ChangeId>, u64), ReplicaError> {
+        const TIPS: usize = 64;
+        let Some(t) = self.t.filter(|_| self.serves) else { return Ok((Vec::new(), 0)) };
+        let height = replica.tips(t, None, TIPS)?.iter().fold(0, |sum: u64, tip| sum.saturating_add(tip.seq));
+        Ok((replica.heads(t, heads_max)?, height))
+    }
+
+    /// Whether the other side was sent all that it is to be sent, and has dealt with nearly all of it.
+    pub(crate) fn is_level(&self) -> bool {
+        let has_all = self.t.is_none() || !self.serves || self.at_end && self.ahead.is_empty();
+        self.opened && has_all && self.unacked_out <= LEVEL_BYTES
+    }
+
+    /// The heads that the other side named at first.
+    pub(crate) fn heads(&self) -> &[ChangeId] {
+        &self.heads
     }
 
     /// Moves the cursor over what need not be looked at.

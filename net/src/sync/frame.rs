@@ -57,6 +57,10 @@ pub const NOTICE_FRAME_BYTES_MAX: usize = 8 * 1024;
 pub const HOLDINGS: u64 = 4;
 /// Most files of a frame.
 pub const FILES_MAX: usize = 256;
+/// The feature of peers that say of whom they want what is new of a timeline, and tell the others only that there is some.
+pub const FEEDS: u64 = 5;
+/// Most heads that are named with it.
+pub const FEED_HEADS_MAX: usize = 16;
 /// The feature of peers that tell each other who looks at what.
 pub const PRESENCE: u64 = 2;
 /// Most seats of a frame: as many as there are at one path.
@@ -136,6 +140,21 @@ pub enum Frame {
         space: PublicKey,
         /// For people.
         text: String,
+    },
+    /// What the sender has now, and whether it is to be sent what else there is.
+    Feed {
+        /// The channel.
+        channel: u64,
+        /// What is to be sent to it.
+        wants: Wants,
+        /// Whether others wait already for what it sends.
+        is_busy: bool,
+        /// Whether it has more heads than are named.
+        more: bool,
+        /// How many changes it has, as far as that is quickly told: who has more is asked first.
+        height: u64,
+        /// Its heads; strictly ascending.
+        heads: Vec<ChangeId>,
     },
     /// Names others who hold a timeline.
     Providers {
@@ -247,7 +266,7 @@ pub struct Open {
     pub space: PublicKey,
     /// The timeline.
     pub timeline: TimelineId,
-    /// Only 0, whole changes, is served.
+    /// 0: whole changes. 1: the same, but none before a [`Frame::Feed`] says so; only after both named [`FEEDS`].
     pub mode: u8,
     /// What the sender has.
     pub holding: Holding,
@@ -393,6 +412,17 @@ pub enum Taking {
     Busy,
 }
 
+/// What one side of a channel is to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wants {
+    /// Nothing but answers to what it asks for: it has it from others, and is told what there is.
+    Nothing,
+    /// What is new, like the rest.
+    News,
+    /// Everything: from here it has it, and from nobody else.
+    All,
+}
+
 /// Somebody who holds a timeline.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
@@ -435,6 +465,7 @@ numbered!(Lacks: TipsFollow = 0, Nothing = 1, AfterCursor = 2);
 numbered!(Page: More = 0, Last = 1, LacksNothing = 2);
 numbered!(Part: Stream = 0, Answer = 1, AnswerEnds = 2);
 numbered!(Code: Done = 0, Protocol = 1, Unsupported = 2, NotHere = 3, Busy = 4, Banned = 5, TooMuch = 6, NotFound = 7, Going = 8);
+numbered!(Wants: Nothing = 0, News = 1, All = 2);
 numbered!(Taking: Kept = 0, NotHere = 1, Full = 2, Refused = 3, Busy = 4);
 numbered!(Redemption: Granted = 0, Invalid = 1, Later = 2, Busy = 3);
 
@@ -554,6 +585,15 @@ impl Frame {
                     out.u8(result.number());
                 });
             }
+            Self::Feed { channel, wants, is_busy, more, height, heads } => {
+                out.u8(20);
+                out.var(*channel);
+                out.u8(wants.number());
+                out.flag(*is_busy);
+                out.flag(*more);
+                out.var(*height);
+                list(heads, &mut out, |id, out| out.raw(id.as_bytes()));
+            }
             Self::Presence { channel, path, seats } => {
                 out.u8(15);
                 out.var(*channel);
@@ -668,6 +708,12 @@ impl Frame {
                     files.push(file);
                 }
                 if number == 18 { Self::AskFiles { space, files } } else { Self::Files { space, files } }
+            }
+            20 => {
+                let (channel, wants) = (channel(input)?, Wants::decode(input, "wants")?);
+                let (is_busy, more) = (input.flag("busy")?, input.flag("more heads")?);
+                let height = input.var(u64::MAX, "height")?;
+                Self::Feed { channel, wants, is_busy, more, height, heads: ids(input, 0, FEED_HEADS_MAX, "heads")? }
             }
             13 => {
                 let space = PublicKey::from_bytes(input.array("space")?);

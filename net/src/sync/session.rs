@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use timebus_identity::PublicKey;
 use timebus_store::change::Change;
-use timebus_store::ids::TimelineId;
+use timebus_store::ids::{ChangeId, TimelineId};
 
 use crate::record::PeerRecord;
 use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
 use crate::sync::frame::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FRAME_BYTES_MAX, Frame, HOLDINGS, Hello, Lacks, MAJOR, NAME_BYTES_MAX, NOTICES, Open,
-    Opened, PRESENCE, PROVIDERS_MAX, Page, RECORDS, Redemption, TEXT_BYTES_MAX, Taking, WEIGHS,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FEED_HEADS_MAX, FEEDS, FRAME_BYTES_MAX, Frame, HOLDINGS, Hello, Lacks, MAJOR,
+    NAME_BYTES_MAX, NOTICES, Open, Opened, PRESENCE, PROVIDERS_MAX, Page, RECORDS, Redemption, TEXT_BYTES_MAX, Taking, WEIGHS, Wants,
 };
 use crate::sync::handshake::{Binding, Prove, Remote, Role, Transcript};
 use crate::sync::replica::{Replica, ReplicaError};
@@ -50,6 +50,9 @@ const FILE_FRAMES: (u64, u64) = (64, 4);
 /// Frames about those of whom nothing is taken, that the other side may send one after another, and how many more each
 /// second: each costs up to 64 records or signatures. What is over is dropped, and said again later.
 const WEIGH_FRAMES: (u64, u64) = (64, 4);
+/// Frames about who feeds whom that the other side may send one after another, and how many more each second: each costs
+/// some lookups. Honest peers send five a second for each timeline in which there is much news, and a few when somebody goes.
+const FEED_FRAMES: (u64, u64) = (4096, 256);
 /// What the transport takes before it said so: the handshake.
 const WRITABLE_AT_FIRST: u64 = 64 * 1024;
 
@@ -98,7 +101,7 @@ pub struct Session {
     channels: BTreeMap<u64, Channel>,
     timelines: BTreeMap<TimelineId, u64>,
     /// Timelines to open once the other side is known.
-    to_open: Vec<(PublicKey, TimelineId)>,
+    to_open: Vec<(PublicKey, TimelineId, bool)>,
     next_own: u64,
     last_theirs: u64,
     /// The channel that sent last.
@@ -110,6 +113,7 @@ pub struct Session {
     records: Allowance,
     files: Allowance,
     weighs: Allowance,
+    feeds: Allowance,
     /// Features that the other side named.
     theirs: Vec<u64>,
     redeems: u32,
@@ -163,6 +167,7 @@ impl Session {
             records: Allowance::new(RECORD_FRAMES, now_ms),
             files: Allowance::new(FILE_FRAMES, now_ms),
             weighs: Allowance::new(WEIGH_FRAMES, now_ms),
+            feeds: Allowance::new(FEED_FRAMES, now_ms),
             theirs: Vec::new(),
             redeems: 0,
             redeeming_in: false,
@@ -219,16 +224,16 @@ impl Session {
         let link = |halt: Halt| (0, halt);
         match input {
             Input::Frame(bytes) => return self.frame(&bytes, replica),
-            Input::Open { space, timeline } => {
+            Input::Open { space, timeline, is_resting } => {
                 if self.to_open.len() + self.channels.len() < CHANNELS_MAX {
-                    self.to_open.push((space, timeline));
+                    self.to_open.push((space, timeline, is_resting));
                 } else {
                     self.shared.out.push(Output::Denied { timeline, code: Code::TooMuch, retry_after_s: 0 });
                 }
                 self.open_waiting(replica).map_err(|error| link(error.into()))?;
             }
             Input::CloseChannel { timeline, code } => {
-                self.to_open.retain(|(_, other)| *other != timeline);
+                self.to_open.retain(|(_, other, _)| *other != timeline);
                 if let Some(number) = self.timelines.get(&timeline).copied() {
                     self.close_channel(number, code);
                 }
@@ -239,6 +244,7 @@ impl Session {
             }
             Input::Stored(stored) => return self.stored(stored, replica),
             Input::Appended { timeline } => self.appended(&timeline, replica).map_err(|error| link(error.into()))?,
+            Input::Feed { timeline, wants, is_busy } => self.feed(&timeline, wants, is_busy, replica).map_err(|error| link(error.into()))?,
             Input::Fetch { timeline, ids } => {
                 if let Some(channel) = self.timelines.get(&timeline).and_then(|number| self.channels.get_mut(number)) {
                     channel.fetch(ids);
@@ -314,16 +320,18 @@ impl Session {
     /// Opens what was to be opened, once the other side is known.
     fn open_waiting(&mut self, replica: &dyn Replica) -> Result<(), ReplicaError> {
         let Stage::Ready(remote) = &self.stage else { return Ok(()) };
-        for (space, timeline) in std::mem::take(&mut self.to_open) {
+        for (space, timeline, is_resting) in std::mem::take(&mut self.to_open) {
             if self.timelines.contains_key(&timeline) {
                 continue;
             }
             let number = self.next_own;
             self.next_own += 2;
             let window = self.window(&space, &timeline);
-            let channel = Channel::new(number, space, timeline, remote, window, replica)?;
+            let mode = u8::from(is_resting && self.is_agreed(FEEDS));
+            let mut channel = Channel::new(number, space, timeline, remote, window, replica)?;
+            channel.asks = if mode == 0 { Wants::All } else { Wants::Nothing };
             let holding = channel.holding(replica);
-            self.shared.say(&Frame::Open(Open { channel: number, space, timeline, mode: 0, holding, credit: window }));
+            self.shared.say(&Frame::Open(Open { channel: number, space, timeline, mode, holding, credit: window }));
             self.channels.insert(number, channel);
             self.timelines.insert(timeline, number);
         }
@@ -457,6 +465,32 @@ impl Session {
         Ok(())
     }
 
+    /// Says what is here of a timeline, and what the other side is to send.
+    fn feed(&mut self, timeline: &TimelineId, wants: Wants, is_busy: bool, replica: &dyn Replica) -> Result<(), ReplicaError> {
+        if !self.is_agreed(FEEDS) {
+            return Ok(());
+        }
+        let Some(channel) = self.timelines.get(timeline).and_then(|number| self.channels.get(number)).filter(|it| it.opened) else { return Ok(()) };
+        let (mut heads, height) = channel.stand(FEED_HEADS_MAX + 1, replica)?;
+        let more = heads.len() > FEED_HEADS_MAX;
+        heads.truncate(FEED_HEADS_MAX);
+        heads.sort_unstable();
+        self.shared.say(&Frame::Feed { channel: channel.number, wants, is_busy, more, height, heads });
+        Ok(())
+    }
+
+    /// Whether the other side was sent all that it is to be sent of a timeline, and has dealt with nearly all of it.
+    #[must_use]
+    pub fn is_level(&self, timeline: &TimelineId) -> bool {
+        self.timelines.get(timeline).and_then(|number| self.channels.get(number)).is_some_and(Channel::is_level)
+    }
+
+    /// The heads that the other side named when a timeline was opened.
+    #[must_use]
+    pub fn heads_of(&self, timeline: &TimelineId) -> &[ChangeId] {
+        self.timelines.get(timeline).and_then(|number| self.channels.get(number)).map_or(&[], Channel::heads)
+    }
+
     fn say_of_records(&mut self, frame: Frame) {
         if self.is_agreed(RECORDS) && matches!(self.stage, Stage::Ready(_)) {
             self.shared.say(&frame);
@@ -554,7 +588,7 @@ impl Session {
             self.drop_channel(own);
         }
         let store = |error: ReplicaError| (0, error.into());
-        if open.mode != 0 {
+        if open.mode > u8::from(self.is_agreed(FEEDS)) {
             self.refuse_channel(number, Code::Unsupported, 0);
         } else if self.channels.len() >= CHANNELS_MAX {
             self.refuse_channel(number, Code::Busy, 60);
@@ -564,12 +598,14 @@ impl Session {
             let window = self.window(&open.space, &open.timeline);
             let mut channel = Channel::new(number, open.space, open.timeline, remote, window, replica).map_err(store)?;
             let holding = channel.holding(replica);
+            channel.wants = if open.mode == 0 { Wants::All } else { Wants::Nothing };
             let lacks = channel.meet(open.holding, open.credit, replica).map_err(store)?;
+            let wants = channel.wants;
             channel.tell(lacks);
             self.shared.say(&Frame::Opened(Opened { channel: number, holding, credit: window, lacks }));
             self.channels.insert(number, channel);
             self.timelines.insert(open.timeline, number);
-            self.shared.out.push(Output::Opened { space: open.space, timeline: open.timeline, by_remote: true });
+            self.shared.out.push(Output::Opened { space: open.space, timeline: open.timeline, by_remote: true, wants, asked: Wants::All });
         }
         Ok(())
     }
@@ -588,10 +624,11 @@ impl Session {
             | Frame::Live { channel, .. }
             | Frame::Presence { channel, .. }
             | Frame::Weigh { channel, .. }
+            | Frame::Feed { channel, .. }
             | Frame::Providers { channel, .. } => *channel,
             _ => 0,
         };
-        let (tells_presence, weighs) = (self.is_agreed(PRESENCE), self.is_agreed(WEIGHS));
+        let (tells_presence, feeds, weighs) = (self.is_agreed(PRESENCE), self.is_agreed(FEEDS), self.is_agreed(WEIGHS));
         let Some(channel) = self.channels.get_mut(&number) else {
             // It may have been closed while the frame was on its way.
             let own = number % 2 == self.next_own % 2;
@@ -610,8 +647,8 @@ impl Session {
                     if ours == Lacks::Nothing && !channel.is_equal() {
                         shared.say(&Frame::Tips { channel: number, page: Page::LacksNothing, tips: Vec::new() });
                     }
-                    let (space, timeline) = (channel.space, channel.timeline);
-                    shared.out.push(Output::Opened { space, timeline, by_remote: false });
+                    let (space, timeline, asked) = (channel.space, channel.timeline, channel.asks);
+                    shared.out.push(Output::Opened { space, timeline, by_remote: false, wants: Wants::All, asked });
                 })
                 .map_err(Halt::from),
             _ if !opened => Err(Halt::Link(Fault::Rule("a frame on a channel that is not open"))),
@@ -636,6 +673,11 @@ impl Session {
             Frame::Weigh { authors, ids, heads, .. } => {
                 channel.weigh(&authors, &ids, shared, replica).map_err(Halt::from).and_then(|()| channel.weighed(&heads, shared, replica))
             }
+            Frame::Feed { .. } if !feeds => Err(Halt::Link(Fault::Rule("what is wanted, which was not agreed on"))),
+            Frame::Feed { .. } if !self.feeds.take(shared.now_ms) => Err(Halt::Link(Fault::Flood)),
+            Frame::Feed { wants, is_busy, more, height, heads, .. } => channel.fed(wants, more, &heads, replica).map_err(Halt::from).map(|()| {
+                shared.out.push(Output::Fed { timeline: channel.timeline, wants, is_busy, height, heads });
+            }),
             Frame::Providers { providers, .. } => {
                 shared.out.push(Output::Providers { timeline: channel.timeline, providers });
                 Ok(())

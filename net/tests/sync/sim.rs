@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use timebus_identity::{PublicKey, SecretKey, Signed};
-use timebus_net::sync::frame::{Code, FRAME_BYTES_MAX, Feature, Frame, Part, WEIGHS};
+use timebus_net::sync::frame::{Code, FEEDS, FRAME_BYTES_MAX, Feature, Frame, Part, WEIGHS, Wants};
 use timebus_net::sync::{Binding, Config, Counters, End, Input, Output, Replica, Role, Session, Start};
 use timebus_store::change::Change;
 use timebus_store::ids::{ChangeId, TimelineId};
@@ -77,6 +77,10 @@ pub(crate) enum Deed {
     Restart(usize),
     /// A peer writes, on its own heads.
     Write(usize),
+    /// Both sides of a link say anew what they want to be sent.
+    Want(usize),
+    /// All want everything from everybody.
+    WantAll,
 }
 
 pub(crate) struct Net {
@@ -92,6 +96,8 @@ pub(crate) struct Net {
     pub(crate) orphans: u64,
     /// When a change was stored last.
     pub(crate) last_stored_ms: u64,
+    /// Whether peers say what they want to be sent.
+    pub(crate) feeds: bool,
     /// Writes on behalf of a peer.
     pub(crate) write: fn(&mut Net, usize),
 }
@@ -111,6 +117,7 @@ impl Net {
             space,
             orphans: 0,
             last_stored_ms: 0,
+            feeds: false,
             write,
         }
     }
@@ -211,7 +218,7 @@ impl Net {
             }
             Event::Open { link, life, side, timeline } if self.alive(link, life) => {
                 let space = self.space;
-                self.handle(link, side, Input::Open { space, timeline });
+                self.handle(link, side, Input::Open { space, timeline, is_resting: false });
             }
             Event::Do(deed) => self.act(deed),
             _ => {}
@@ -238,6 +245,11 @@ impl Net {
                 }
             }
             Deed::Write(peer) => (self.write)(self, peer),
+            Deed::Want(link) => {
+                let wants = [Wants::Nothing, Wants::News, Wants::All][self.dice.below(3)];
+                self.want(link, wants);
+            }
+            Deed::WantAll => (0..self.links.len()).for_each(|link| self.want(link, Wants::All)),
         }
     }
 
@@ -262,7 +274,8 @@ impl Net {
             let peer = &self.peers[self.links[link].peers[side]];
             let mut config = Config::new(peer.secret.public());
             config.window_bytes = peer.window_bytes;
-            config.features = if peer.weighs { vec![Feature { id: WEIGHS, required: false }] } else { Vec::new() };
+            let named = [(WEIGHS, peer.weighs), (FEEDS, self.feeds)].into_iter().filter(|(_, is_named)| *is_named);
+            config.features = named.map(|(id, _)| Feature { id, required: false }).collect();
             let secret = SecretKey::from_seed(*peer.secret.seed());
             let (session, out) = Session::new(Start {
                 config,
@@ -296,9 +309,16 @@ impl Net {
                 let lacks = self.peers[self.links[link].peers[side]].toy.t(&timeline).is_none();
                 if (opens || lacks) && self.links[link].sessions.is_some() {
                     let space = self.space;
-                    self.handle(link, side, Input::Open { space, timeline });
+                    let is_resting = self.feeds && self.dice.percent(50);
+                    self.handle(link, side, Input::Open { space, timeline, is_resting });
                 }
             }
+        }
+    }
+
+    fn want(&mut self, link: usize, wants: Wants) {
+        for (side, timeline) in self.timelines.clone().into_iter().flat_map(|timeline| [(0, timeline), (1, timeline)]) {
+            self.handle(link, side, Input::Feed { timeline, wants, is_busy: false });
         }
     }
 

@@ -128,6 +128,16 @@ pub(crate) fn trouble(net: &mut Net) -> u64 {
     for link in 0..net.links.len() {
         net.at(ms + 200, Deed::Connect(link));
     }
+    if net.feeds {
+        for _ in 0..40 {
+            let at_ms = 1000 + net.dice.below((ms + 200) as usize - 1000) as u64;
+            let deed = Deed::Want(net.dice.below(net.links.len()));
+            net.at(at_ms, deed);
+        }
+        // Channels that are still being opened then are heard of the second time.
+        net.at(ms + 5_000, Deed::WantAll);
+        net.at(ms + 15_000, Deed::WantAll);
+    }
     ms
 }
 
@@ -160,6 +170,16 @@ fn honest_peers_converge_through_cuts_and_restarts() {
 fn authors_who_fork_their_chain_split_nobody() {
     for_seeds("forks", 150, |seed| {
         let mut net = world(seed, write_forking);
+        converges(&mut net);
+    });
+}
+
+/// Whatever peers say meanwhile of whom they want what: those who want everything in the end have it.
+#[test]
+fn who_is_sent_what_may_change_at_any_time() {
+    for_seeds("feeds", 150, |seed| {
+        let mut net = world(seed, if seed % 3 == 0 { write_forking } else { write });
+        net.feeds = true;
         converges(&mut net);
     });
 }

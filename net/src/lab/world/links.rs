@@ -62,6 +62,9 @@ impl World {
     fn send_next(&mut self, link: LinkId, side: usize) {
         let Some(wire) = self.wires.get_mut(&link) else { return };
         let (from, to) = (wire.peers[side], wire.peers[1 - side]);
+        if !self.lines.is_empty() {
+            return self.wait_for_line(from, link);
+        }
         let way = &mut wire.ways[side];
         if way.is_sending || self.cuts[from][to] > 0 {
             return;
@@ -102,6 +105,9 @@ impl World {
         }
         if !wire.is_open[1 - side] {
             return;
+        }
+        if let (Item::Frame(bytes), Some(line)) = (&item, self.lines.get_mut(to)) {
+            line.received(bytes);
         }
         match item {
             Item::Frame(bytes) => self.tell(to, NodeEvent::Frame { link, bytes }),

@@ -74,6 +74,8 @@ impl World {
                     self.at(ms, Deed::Start(peer));
                 }
             }
+            Deed::Come(peer) => self.come(peer),
+            Deed::Leave(peer) => self.leave(peer),
             Deed::Start(peer) => {
                 if self.peers[peer].up.is_none() && !(self.is_healing && self.peers[peer].evil.is_some()) {
                     let name = self.peers[peer].name;

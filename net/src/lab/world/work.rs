@@ -112,6 +112,7 @@ impl World {
                 let name = self.peers[peer].name;
                 self.problem(format!("{name}: {problem}"));
             }
+            self.look_for_marks(peer);
             self.tell(peer, NodeEvent::Arrived);
         }
         for (link, mut answer, result) in offered {
@@ -189,7 +190,9 @@ impl World {
                     None => vec![bytes],
                 };
                 for bytes in frames {
-                    self.send(link, peer, bytes);
+                    if self.lines.get(peer).is_none_or(|line| line.lets_through(&bytes)) {
+                        self.send(link, peer, bytes);
+                    }
                 }
             }
             Act::Store { link, ticket, changes, .. } => {

@@ -53,6 +53,7 @@ impl Channel {
                     Some(t) if !known.is_empty() => Some(replica.past(t, &known)?),
                     _ => None,
                 };
+                self.theirs = known;
                 self.plan = Plan::Known { upto: 0, past };
                 self.skip_what_is_known();
             }

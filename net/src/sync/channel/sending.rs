@@ -6,7 +6,7 @@ use bytes::Bytes;
 use timebus_store::ids::ChangeId;
 
 use super::{Answer, Channel, Halt, Plan, Shared};
-use crate::sync::frame::{Ack, CHANGES_MAX, Code, Frame, Page, Part, TIPS_MAX};
+use crate::sync::frame::{Ack, CHANGES_MAX, Code, Frame, Page, Part, TIPS_MAX, Wants};
 use crate::sync::replica::{Past, Replica, ReplicaError};
 use crate::sync::session::Fault;
 
@@ -57,7 +57,9 @@ impl Channel {
             }
             return Ok(Some(if self.is_auth { Class::Auth } else { Class::Answer }));
         }
-        Ok(more.then_some(match () {
+        // Who does not get it from here asks for what he lacks.
+        let is_fed = self.is_auth || self.wants > Wants::Nothing;
+        Ok((more && is_fed).then_some(match () {
             () if self.is_auth => Class::Auth,
             () if self.told_live => Class::Live,
             () => Class::Backfill,

@@ -195,6 +195,20 @@ fn golden() -> Vec<(Frame, Bytes)> {
                 "a2".repeat(8)
             )),
         ),
+        (
+            Frame::Feed { channel: 1, wants: Wants::All, is_busy: false, more: true, height: 300, heads: vec![id(0xb1), id(0xb2)] },
+            hex(&format!(
+                "14             # Feed
+                 01             # channel 1
+                 02             # everything is to be sent
+                 00             # nobody waits
+                 01             # there are more heads
+                 ac02           # 300 changes
+                 02 {} {}       # two heads",
+                k("b1"),
+                k("b2")
+            )),
+        ),
         (Frame::Records(vec![Bytes::from_static(b"hi"), Bytes::from_static(b"ho")]), hex("10 02 02 6869 02 686f")),
         (Frame::AskFiles { space: key(0xa1), files: vec![file(1), file(2)] }, hex(&format!("12 {} 02 {} {}", k("a1"), k("01"), k("02")))),
         (Frame::Files { space: key(0xa1), files: vec![] }, hex(&format!("13 {} 00", k("a1")))),

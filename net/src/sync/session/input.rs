@@ -11,7 +11,7 @@ use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::path::Path;
 
 use crate::record::PeerRecord;
-use crate::sync::frame::{Code, Feature, Provider, Redemption, Seat, Taking};
+use crate::sync::frame::{Code, Feature, Provider, Redemption, Seat, Taking, Wants};
 use crate::sync::handshake::{Binding, Prove, Remote, Role};
 use crate::sync::replica::{Cursor, ReplicaError};
 
@@ -40,7 +40,8 @@ impl Config {
     /// The defaults, for a peer of this space.
     #[must_use]
     pub fn new(space: PublicKey) -> Self {
-        Self { space, name: String::new(), addresses: Vec::new(), window_bytes: 256 * 1024, extra_bytes: 0, features: Vec::new(), version: (0, 0) }
+        let (name, addresses, features) = (String::new(), Vec::new(), Vec::new());
+        Self { space, name, addresses, window_bytes: 256 * 1024, extra_bytes: 0, features, version: (0, 0) }
     }
 }
 
@@ -82,6 +83,17 @@ pub enum Input {
         space: PublicKey,
         /// The timeline.
         timeline: TimelineId,
+        /// Whether the other side is to send nothing of it before [`Input::Feed`] says so.
+        is_resting: bool,
+    },
+    /// The other side is to know what is here of a timeline, and what it is to send.
+    Feed {
+        /// The timeline.
+        timeline: TimelineId,
+        /// What it is to send.
+        wants: Wants,
+        /// Whether others wait already for what we send.
+        is_busy: bool,
     },
     /// A timeline is no longer to be synced.
     CloseChannel {
@@ -231,6 +243,23 @@ pub enum Output {
         timeline: TimelineId,
         /// Whether the other side asked first.
         by_remote: bool,
+        /// What the other side is to be sent.
+        wants: Wants,
+        /// What it was told to send.
+        asked: Wants,
+    },
+    /// The other side said what it has of a timeline, and what it is to be sent.
+    Fed {
+        /// The timeline.
+        timeline: TimelineId,
+        /// What it is to be sent.
+        wants: Wants,
+        /// Whether others wait there already for what it sends.
+        is_busy: bool,
+        /// How many changes it says to have.
+        height: u64,
+        /// Its heads, or some of them.
+        heads: Vec<ChangeId>,
     },
     /// The other side does not sync a timeline that we asked for.
     Denied {
