@@ -25,7 +25,7 @@ pub(crate) use community::{Community, CommunityVerb, RuleArgs, Switch};
 pub(crate) use copies::{Backup, Export, Folder, Format, Fsck, Import, Restore};
 pub(crate) use history::{Blame, Conflicts, Diff, Log, Undo};
 pub(crate) use keys::{Guardians, GuardiansAction, Kit, Rebind, Recover, Rotate, Vouch};
-pub(crate) use lab::{Groups, Lab, LabVerb, Swarm};
+pub(crate) use lab::{Feed, Groups, Lab, LabVerb, Swarm};
 pub(crate) use peer::{Completions, Doctor, Down, Gen, Id, LogFormat, Net, Relay, Status, Up};
 pub(crate) use people::{
     Answer, Block, Can, Devices, DevicesAction, Files, FilesVerb, Find, Follow, Invite, Invites, InvitesAction, Join, Mute, Peers, Role, Unblock,

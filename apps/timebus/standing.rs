@@ -40,8 +40,8 @@ pub(crate) fn of_space(space: &Json, now_ms: u64) -> String {
         return format!("the invite was refused: {}", printable(answer));
     }
     let state = match text(space, "state") {
-        Some("live") => return "live".to_owned(),
-        Some("loading") => "coming in".to_owned(),
+        Some("live") => return format!("live{}", from(space)),
+        Some("loading") => format!("coming in{}", from(space)),
         Some("connecting") => "being called".to_owned(),
         Some("waiting") => match text(space, "petname") {
             Some(name) => format!("waiting for {} to accept what you wrote", printable(name)),
@@ -64,6 +64,11 @@ pub(crate) fn of_space(space: &Json, now_ms: u64) -> String {
         true => format!("invite not answered yet; {state}"),
         false => state,
     }
+}
+
+/// Who gives a space, if it comes from somebody.
+fn from(space: &Json) -> String {
+    text(space, "from").map_or_else(String::new, |from| format!(", from {}", printable(from)))
 }
 
 /// Why an invite to a space was refused, if it was.
@@ -116,6 +121,7 @@ mod tests {
     fn states_are_told_apart() {
         let table = [
             (r#"{"state":"live","peers":1,"is_waiting":false}"#, "live"),
+            (r#"{"state":"live","peers":4,"from":"carol and 3 others","is_waiting":false}"#, "live, from carol and 3 others"),
             (r#"{"state":"denied","is_waiting":false}"#, "not given to us; ask its owner for an invite"),
             (r#"{"state":"denied","invite":"used up","is_waiting":false}"#, "the invite was refused: used up"),
             (r#"{"state":"unreachable","seen_ms":0,"next_try_ms":64000,"is_waiting":false}"#, "not reached (never met), next try in 4 seconds"),

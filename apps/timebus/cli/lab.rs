@@ -17,7 +17,8 @@ Examples:
   timebus lab --nodes 5 --partition a,b/c,d,e --skew 5m    two parts that do not see each other, wrong clocks
   timebus lab --nodes 7 --evil 2 --seconds 120         two peers that lie, flood, forge and sign twice
   timebus lab --seed 17 --json                         the same run for a program
-  timebus lab swarm --peers 10000                      how fast a file reaches very many at once")]
+  timebus lab swarm --peers 10000                      how fast a file reaches very many at once
+  timebus lab feed --readers 100                       how fast posts of one reach all who follow")]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Lab {
     #[command(subcommand)]
@@ -68,6 +69,7 @@ pub(crate) struct Lab {
 #[derive(Debug, Subcommand)]
 pub(crate) enum LabVerb {
     Swarm(Swarm),
+    Feed(Feed),
 }
 
 /// Let many peers want one file at once, and compare with the shortest time that is possible
@@ -126,6 +128,77 @@ pub(crate) struct Swarm {
     /// Per cent of them that leave as soon as they have it
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) leave: u32,
+
+    /// What chance comes from [default: another one each time]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// Let many peers follow one on a slow line: first all want what he has posted, then each new post
+///
+/// The peers are the real ones below their sockets, each with a store; lines and time are simulated, and all chance comes
+/// from the seed. The shortest time is what the slowest of these takes: the first one sends everything once, each receives
+/// it, and all together send what all receive. Ends with 1 if somebody did not get everything.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus lab feed                                     100 readers, 10 MB of posts, every line sends 8 Mbit/s
+  timebus lab feed --up 20 --posts 10000 --size 1000   small posts, and readers with better lines
+  timebus lab feed --readers 30 --free-riders 20 --churn 20 --slow 10
+  timebus lab feed --old 100 --readers 20              as it was with peers that send everything to everybody
+  timebus lab feed --seed 17 --json                    the same run for a program")]
+pub(crate) struct Feed {
+    /// How many follow
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) readers: usize,
+
+    /// What is posted before they come
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub(crate) posts: usize,
+
+    /// How large a post is
+    #[arg(long, value_name = "SIZE", default_value = "5000", value_parser = crate::amounts::bytes)]
+    pub(crate) size: u64,
+
+    /// Posts while they are there
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub(crate) live: usize,
+
+    /// What the one they follow sends, in Mbit/s
+    #[arg(long, value_name = "MBIT", default_value_t = 8)]
+    pub(crate) origin_up: u64,
+
+    /// What each reader sends, in Mbit/s
+    #[arg(long, value_name = "MBIT", default_value_t = 8)]
+    pub(crate) up: u64,
+
+    /// What each peer receives, in Mbit/s
+    #[arg(long, value_name = "MBIT", default_value_t = 100)]
+    pub(crate) down: u64,
+
+    /// Milliseconds from one to another
+    #[arg(long, value_name = "MS", default_value_t = 25, value_parser = clap::value_parser!(u64).range(..=10_000))]
+    pub(crate) delay: u64,
+
+    /// Seconds over which they come
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) arrive: u64,
+
+    /// Per cent of them that give nothing to others
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) free_riders: u64,
+
+    /// Per cent of them that go for 10 seconds, once before they have everything and once while there are posts
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) churn: u64,
+
+    /// Per cent of them whose line carries an eighth
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) slow: u64,
+
+    /// Per cent of them that send everything to everybody, as peers did before; with 100 the one they follow does too
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) old: u64,
 
     /// What chance comes from [default: another one each time]
     #[arg(long, value_name = "N")]

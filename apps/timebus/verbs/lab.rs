@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 
 use timebus_net::blobs::simulation::{self, Crowd, Outcome};
+use timebus_net::lab::feed::{self, Crowd as Readers, Outcome as FeedOutcome};
 use timebus_net::lab::{Config, NAMES, Report, run as run_lab};
 use timebus_store::blobs::partial::pieces_of;
 
 use crate::Context;
-use crate::cli::{Groups, Lab, LabVerb, Swarm};
+use crate::cli::{Feed, Groups, Lab, LabVerb, Swarm};
 use crate::failure::Failure;
 use crate::progress::Progress;
 
@@ -16,8 +17,10 @@ const BYTES_OF_MBIT: u64 = 125_000;
 
 /// Runs a lab and tells what happened.
 pub(crate) fn run(context: &Context, args: Lab) -> anyhow::Result<()> {
-    if let Some(LabVerb::Swarm(args)) = &args.what {
-        return swarm(context, args);
+    match &args.what {
+        Some(LabVerb::Swarm(args)) => return swarm(context, args),
+        Some(LabVerb::Feed(args)) => return follow(context, args),
+        None => {}
     }
     let seed = args.seed.unwrap_or_else(|| u64::from_le_bytes(timebus_identity::random_bytes()) % 1_000_000);
     let mut config = Config::new(seed);
@@ -31,6 +34,69 @@ pub(crate) fn run(context: &Context, args: Lab) -> anyhow::Result<()> {
     let report = run_lab(&config).map_err(|error| Failure::usage(error.to_string()).fix("`timebus lab --help` says what can be asked for"))?;
     context.out.result(&report, || told(&config, &report))?;
     if report.is_good() { Ok(()) } else { Err(Failure::told().into()) }
+}
+
+/// Many peers follow one.
+fn follow(context: &Context, args: &Feed) -> anyhow::Result<()> {
+    let seed = args.seed.unwrap_or_else(|| u64::from_le_bytes(timebus_identity::random_bytes()) % 1_000_000);
+    let crowd = Readers {
+        readers: args.readers,
+        posts: args.posts,
+        post_bytes: usize::try_from(args.size).unwrap_or(usize::MAX),
+        live: args.live,
+        origin_up: args.origin_up * BYTES_OF_MBIT,
+        up: args.up * BYTES_OF_MBIT,
+        down: args.down * BYTES_OF_MBIT,
+        delay_ms: args.delay,
+        arrive_ms: args.arrive * 1000,
+        free_riders: args.free_riders,
+        churn: args.churn,
+        slow: args.slow,
+        old: args.old,
+        ..Readers::new(seed)
+    };
+    if args.seed.is_none() {
+        context.out.note(format!("the same again: --seed {seed}"));
+    }
+    let progress = Progress::things(context.out, "readers", Some(args.readers as u64));
+    let outcome = feed::run(&crowd, |have| progress.set(have as u64))
+        .map_err(|error| Failure::usage(error.to_string()).fix("`timebus lab feed --help` says what can be asked for"))?;
+    progress.done();
+    context.out.result(&outcome, || follow_told(&crowd, &outcome))?;
+    if outcome.is_good() { Ok(()) } else { Err(Failure::told().into()) }
+}
+
+/// The same for people.
+fn follow_told(crowd: &Readers, outcome: &FeedOutcome) -> String {
+    let size = indicatif::HumanBytes(outcome.bytes);
+    let mut out = format!("seed {}: {} readers of {} posts, {size} in all\n\n", crowd.seed, crowd.readers, crowd.posts);
+    let seconds = |ms: u64| format!("{:8.2} s", ms as f64 / 1000.0);
+    let times = format!("   {:.2} times the best", outcome.times_bound);
+    let rows = [
+        ("everything, at best", seconds(outcome.bound_ms), ""),
+        ("half of them", seconds(outcome.median_ms), ""),
+        ("all", seconds(outcome.all_ms), times.as_str()),
+        ("a new post, half", seconds(outcome.post_median_ms), ""),
+        ("99 of 100", seconds(outcome.post_p99_ms), ""),
+        ("all", seconds(outcome.post_max_ms), ""),
+    ];
+    for (what, time, more) in rows {
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "  {what:<20}{time}{more}");
+    }
+    let _ = write!(
+        out,
+        "\n  copies of everything: {:.2} sent by the first one, {:.2} received by each\n  copies of a new post: {:.2} sent by the first one, {:.2} received \
+         by each",
+        outcome.origin_copies, outcome.reader_copies, outcome.post_origin_copies, outcome.post_reader_copies
+    );
+    if outcome.left_out > 0 {
+        let _ = write!(out, "\n  ✗ {} readers did not get everything", outcome.left_out);
+    }
+    for problem in &outcome.problems {
+        let _ = write!(out, "\n  ✗ {problem}");
+    }
+    out
 }
 
 /// Many peers want one file at once.

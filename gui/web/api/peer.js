@@ -62,6 +62,7 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {boolean} is_waiting
  * @property {string} state
  * @property {number} [peers]
+ * @property {string | null} [from] who gives it, in words
  * @property {number} [seen_ms]
  * @property {number} [next_try_ms]
  * @property {string} [problem]

@@ -218,9 +218,9 @@ export function wordsOfSpace(space) {
   if (space.is_waiting) return "waiting for them to let you in";
   switch (space.state) {
     case "live":
-      return "up to date, changes come at once";
+      return `up to date, changes come at once${space.from ? ` from ${space.from}` : ""}`;
     case "loading":
-      return "being fetched";
+      return `being fetched${space.from ? ` from ${space.from}` : ""}`;
     case "connecting":
       return "being called";
     case "denied":
