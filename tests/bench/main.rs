@@ -24,6 +24,7 @@ mod bare_hyper;
 mod connection;
 mod documents;
 mod fanout;
+mod feed;
 mod histogram;
 mod load;
 #[path = "../meeting.rs"]
@@ -115,6 +116,7 @@ enum Scenario {
     Revoke,
     Pages,
     Swarm,
+    Feed,
 }
 
 /// What the scenarios need to know of the command line.
@@ -218,6 +220,7 @@ fn main() -> anyhow::Result<ExitCode> {
             Scenario::Revoke => revoke::measure(&options),
             Scenario::Pages => pages::measure(&options),
             Scenario::Swarm => swarm::measure(&options),
+            Scenario::Feed => feed::measure(&options),
         };
         if !arguments.json {
             write!(io::stdout(), "{}", report.text())?;
