@@ -267,8 +267,9 @@ impl Node {
                 let extra_bytes = (EXTRA_BYTES - lent.min(EXTRA_BYTES)).min(LINK_EXTRA_BYTES);
                 config.extra_bytes = extra_bytes;
                 config.addresses = self.addresses.iter().take(crate::sync::frame::ADDRESSES_MAX).cloned().collect();
-                let features = [NOTICES, PRESENCE, RECORDS, HOLDINGS, WEIGHS].into_iter().chain(self.config.has_feeds.then_some(FEEDS));
+                let features = [NOTICES, PRESENCE, RECORDS, HOLDINGS].into_iter().chain(self.config.has_feeds.then_some(FEEDS)).chain([WEIGHS]);
                 config.features = features.map(|id| Feature { id, required: false }).collect();
+                config.waits_for_turn = self.config.has_feeds;
                 let own = if node.is_some() { self.config.node } else { zero };
                 let start = Start { config, role, binding, node: own, remote_node: node.unwrap_or(zero), nonce, prove, now_ms };
                 let (session, outputs) = Session::new(start);
@@ -578,9 +579,9 @@ impl Node {
                 }
                 Output::Ready(remote) => self.ready(link, remote, now_ms, store, acts),
                 Output::Redeemed(answer) => self.redeemed(link, &answer, now_ms, store, acts),
-                Output::Fed { timeline, wants, is_busy, height, heads } => {
+                Output::Fed { timeline, standing } => {
                     if let Some(feed) = self.feeds.get_mut(&timeline) {
-                        feed.told(link, wants, is_busy, height, heads, now_ms, store);
+                        feed.told(link, standing, now_ms, store);
                     }
                 }
                 Output::Opened { space, timeline, by_remote, wants, asked } => {

@@ -20,4 +20,4 @@ mod session;
 pub use handshake::{Binding, Prove, Remote, Role};
 pub use replica::{Cursor, Past, Replica, ReplicaError, Tip};
 pub use session::{CHANNELS_MAX, CONTROL_BYTES_MAX, HANDSHAKE_MS, REDEEMS_MAX};
-pub use session::{Config, Counters, End, Fault, Input, Output, RedeemAnswer, Session, Start, Stored};
+pub use session::{Config, Counters, End, Fault, Input, Output, RedeemAnswer, Session, Standing, Start, Stored};

@@ -48,7 +48,7 @@ impl Node {
             // Those that the owner knows are called always, others only where these are not enough.
             for node in &follow.via {
                 let source = self.book.contacts.get(node).map(|contact| contact.source);
-                if source != Some(Source::Introduced) || calls_more(linked, self.gathering.contains_key(space)) {
+                if source != Some(Source::Introduced) || calls_more(linked, self.gathering.contains_key(space) || self.is_far(space)) {
                     all.push(*node);
                 }
             }
@@ -130,7 +130,8 @@ impl Node {
             }
         }
         self.hand_in(now_ms, store, acts);
-        let mut next = self.visits.values().copied().chain(self.feeds.values().filter_map(|feed| feed.next_ms(now_ms))).min();
+        let tell_ms = self.tell_ms();
+        let mut next = self.visits.values().copied().chain(self.feeds.values().filter_map(|feed| feed.next_ms(tell_ms, now_ms))).min();
         let mut sooner = |at: u64| next = Some(next.map_or(at, |next: u64| next.min(at)));
         for linked in self.links.values() {
             linked.timer_ms.into_iter().chain(linked.redeem_ms).for_each(&mut sooner);

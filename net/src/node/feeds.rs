@@ -5,17 +5,24 @@
 //! once. Where something was told of that does not come, somebody who told of it becomes the source: nobody waits longer
 //! for one who went away, is slow, or lies, than [`WAIT_MS`].
 //!
-//! Deliberately not here: who is served first by somebody on a slow line of whom many want much at once. All are, each with
-//! a part of the line.
+//! A long history goes the same way. Each hands on what he has while the rest still comes, and whoever shares his source with
+//! others looks for somebody who is ahead of him and sends to nobody yet. So the tree becomes a few long chains, in which every
+//! line carries everything about once: the fastest that there is. Changes come in an order in which each can be stored at once,
+//! so a history needs no second format, as pieces of a file would be.
+//!
+//! Deliberately not here: chains by how fast the lines are. Behind somebody slow it is slow, until it would take minutes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use timebus_identity::{PublicKey, hash};
 use timebus_store::ids::{ChangeId, TimelineId};
 
 use super::{Act, LinkId, Node};
-use crate::sync::frame::{FEED_HEADS_MAX, Wants};
-use crate::sync::{Input, Replica};
+use crate::sync::frame::{HEADS_MAX, Wants};
+use crate::sync::{Input, Replica, Standing};
+
+#[cfg(test)]
+mod tests;
 
 /// Milliseconds that something may be told of without coming, before somebody else is asked for it.
 const WAIT_MS: u64 = 250;
@@ -23,14 +30,30 @@ const WAIT_MS: u64 = 250;
 const FAR_WAIT_MS: u64 = 1_000;
 /// How long somebody has to send some of it, before the next is asked.
 const TRIAL_MS: u64 = 1_000;
-/// How long who sent nothing is not asked again, as long as there are others.
+/// How long who sent nothing is not asked again, and twice as long each further time: what he has may be of somebody of whom
+/// nothing is taken here, or he lies.
 const AGAIN_MS: u64 = 3_000;
+/// After so many times it is no longer doubled: some minutes.
+const AGAIN_MAX: u32 = 7;
+/// Who sent nothing so often is taken to have nothing for us.
+const VAIN: u32 = 2;
 /// After each so many milliseconds it is seen whether the source gets on.
 const SLOW_MS: u64 = 5_000;
 /// If it would need so many times that for the rest, somebody else is tried.
 const SLOW_PART: u64 = 24;
-/// The least time between two frames that tell the same neighbour of news.
+/// The least time between two frames that tell the same neighbour of news of a timeline, and the same for each timeline that
+/// there is.
 const TELL_MS: u64 = 200;
+const EACH_MS: u64 = 8;
+/// Of those who want much the first is served all the time, some others for so long only, so that they have something to hand
+/// on, and then come to be behind somebody whom nobody asks yet.
+const TURN_MS: u64 = 500;
+const FIRST: u64 = 3;
+/// After so many times that, the second gets it half of the time, after twice as many the third for a third of it, and so on:
+/// nobody else has it for them.
+const PATIENCE: u64 = 8;
+/// How long who shares his source with others stays with it, before he looks for another.
+const STAY_MS: u64 = 250;
 /// Who has so many who get everything from him asks the others to get it from somebody else.
 const CHILDREN_MAX: usize = 6;
 /// With no more neighbours than these all send each other what is new: it costs little, and nobody waits for anybody.
@@ -52,15 +75,41 @@ struct Neighbour {
     /// How many changes it has, if it has said so.
     height: Option<u64>,
     heads: Vec<ChangeId>,
-    /// Since when it has something that is not here.
+    /// Whether it has more heads than it told.
+    has_more: bool,
+    /// Since when it has something that is not here, as it says.
     ahead_ms: Option<u64>,
-    /// When it was asked last and sent nothing.
+    /// When it was asked last and sent nothing, and how often since it last did.
     failed_ms: u64,
+    failed: u32,
     /// The end of our log when it was told last, and when that was.
     told_end: u64,
     told_ms: u64,
     /// Whether it was told last that we are busy.
     told_busy: bool,
+    /// Whether that is no longer so.
+    is_other_busy: bool,
+    is_turn: bool,
+    /// When that is to be seen again, as long as it has not nearly all.
+    turn_ms: u64,
+    /// Since when it has not nearly all that it gets from here.
+    behind_ms: Option<u64>,
+}
+
+impl Neighbour {
+    /// Whether something may come of it that is not here.
+    fn is_ahead(&self) -> bool {
+        self.ahead_ms.is_some() && self.failed < VAIN
+    }
+
+    fn fails(&mut self, now_ms: u64) {
+        (self.failed_ms, self.failed) = (now_ms, (self.failed + 1).min(AGAIN_MAX));
+    }
+
+    /// From when on it may be asked again.
+    fn again_ms(&self) -> u64 {
+        if self.failed == 0 { 0 } else { self.failed_ms + (AGAIN_MS << (self.failed - 1)) }
+    }
 }
 
 /// One timeline and all who sync it.
@@ -70,6 +119,8 @@ pub(super) struct Feed {
     timeline: TimelineId,
     neighbours: BTreeMap<LinkId, Neighbour>,
     source: Option<LinkId>,
+    /// Since when.
+    source_ms: u64,
     /// Who is asked beside the source, because that one sends nothing, and since when.
     trial: Option<(LinkId, u64)>,
     /// Whether anything ever came of somebody else.
@@ -93,6 +144,7 @@ impl Feed {
             timeline,
             neighbours: BTreeMap::new(),
             source: None,
+            source_ms: 0,
             trial: None,
             has_come: false,
             came_ms: 0,
@@ -114,9 +166,9 @@ impl Feed {
         self.source
     }
 
-    /// Whether a neighbour has nothing that is not here.
+    /// Whether a neighbour has nothing that is not here, or nothing that comes.
     pub(super) fn is_level(&self, link: LinkId) -> bool {
-        self.neighbours.get(&link).is_some_and(|it| it.agrees && it.ahead_ms.is_none())
+        self.neighbours.get(&link).is_some_and(|it| it.agrees && !it.is_ahead())
     }
 
     pub(super) fn opened(&mut self, link: LinkId, [theirs, ours]: [Wants; 2], agrees: bool, heads: Vec<ChangeId>, now_ms: u64, store: &dyn Replica) {
@@ -128,12 +180,21 @@ impl Feed {
             is_busy: false,
             height: None,
             heads,
+            has_more: false,
             ahead_ms: None,
             failed_ms: 0,
+            failed: 0,
             told_end: u64::MAX,
             told_ms: 0,
             told_busy: false,
+            is_other_busy: false,
+            is_turn: false,
+            turn_ms: 0,
+            behind_ms: None,
         };
+        if self.neighbours.is_empty() {
+            self.came_ms = now_ms;
+        }
         self.neighbours.insert(link, neighbour);
         self.grew(now_ms, store);
         self.compare(link, now_ms, store);
@@ -147,31 +208,40 @@ impl Feed {
     }
 
     /// A neighbour said what it has and wants.
-    #[expect(clippy::too_many_arguments, reason = "the fields of a frame")]
-    pub(super) fn told(&mut self, link: LinkId, wants: Wants, is_busy: bool, height: u64, heads: Vec<ChangeId>, now_ms: u64, store: &dyn Replica) {
+    pub(super) fn told(&mut self, link: LinkId, standing: Standing, now_ms: u64, store: &dyn Replica) {
         let Some(neighbour) = self.neighbours.get_mut(&link) else { return };
-        if neighbour.theirs != wants {
-            neighbour.told_busy = false;
-            (neighbour.theirs, neighbour.theirs_ms) = (wants, now_ms);
+        if neighbour.theirs != standing.wants {
+            (neighbour.theirs, neighbour.theirs_ms, neighbour.told_ms) = (standing.wants, now_ms, 0);
         }
-        (neighbour.is_busy, neighbour.height, neighbour.heads) = (is_busy, Some(height), heads);
+        (neighbour.is_busy, neighbour.height) = (standing.is_busy, Some(standing.height));
+        (neighbour.heads, neighbour.has_more) = (standing.heads, standing.has_more);
+        // Two that wait for each other, and who has others to serve first, are of no use.
+        let is_in_vain = neighbour.theirs == Wants::All || neighbour.is_busy;
+        self.trial = self.trial.filter(|(trial, _)| *trial != link || !is_in_vain);
+        self.source = self.source.filter(|source| *source != link || neighbour.theirs != Wants::All || !self.has_come);
         self.compare(link, now_ms, store);
     }
 
     /// Changes came from a neighbour that were not here.
     pub(super) fn came(&mut self, link: LinkId, now_ms: u64) {
         (self.has_come, self.came_ms, self.is_due) = (true, now_ms, true);
+        self.neighbours.get_mut(&link).into_iter().for_each(|it| it.failed = 0);
         if self.trial.is_some_and(|(trial, _)| trial == link) || self.source.is_none() {
-            (self.source, self.trial) = (Some(link), None);
+            (self.source, self.source_ms, self.trial) = (Some(link), now_ms, None);
         }
     }
 
     /// Whether a neighbour has something that is not here.
     fn compare(&mut self, link: LinkId, now_ms: u64, store: &dyn Replica) {
         let t = store.local(&self.space, &self.timeline).ok().flatten();
-        let is_here = |id: &ChangeId| t.is_some_and(|t| store.find(t, id).is_ok_and(|a| a.is_some()));
+        self.compare_with(link, now_ms, |id| t.is_some_and(|t| store.find(t, id).is_ok_and(|a| a.is_some())));
+    }
+
+    fn compare_with(&mut self, link: LinkId, now_ms: u64, is_here: impl Fn(&ChangeId) -> bool) {
         if let Some(neighbour) = self.neighbours.get_mut(&link) {
-            let is_ahead = !neighbour.heads.iter().all(is_here);
+            // What is not among the heads that were told shows in how many changes there are.
+            let is_other = neighbour.has_more && neighbour.height != Some(self.height);
+            let is_ahead = is_other || !neighbour.heads.iter().all(is_here);
             neighbour.ahead_ms = is_ahead.then(|| neighbour.ahead_ms.unwrap_or(now_ms));
         }
         self.is_due = true;
@@ -198,23 +268,36 @@ impl Feed {
         if let Ok(tips) = store.tips(t, None, TIPS) {
             self.height = tips.iter().fold(0, |sum: u64, tip| sum.saturating_add(tip.seq));
         }
-        if let Ok(mut heads) = store.heads(t, FEED_HEADS_MAX) {
+        if let Ok(mut heads) = store.heads(t, HEADS_MAX) {
             heads.sort_unstable();
             self.heads = heads;
         }
     }
 
+    /// From when on somebody may be asked for what he has and is not here: who gets it from us has nothing, and who serves
+    /// others sends nothing as long as there is much.
+    fn may_ask_ms(&self, link: LinkId, it: &Neighbour, is_far: bool) -> Option<u64> {
+        let ahead_ms = it.ahead_ms.filter(|_| Some(link) != self.source && !(is_far && it.agrees && (it.is_busy || it.theirs == Wants::All)))?;
+        Some(if is_far { it.again_ms() } else { (ahead_ms + WAIT_MS).max(it.again_ms()) })
+    }
+
     /// Whom to ask next, of those who have something that is not here: who is free, and was not asked in vain lately.
     fn candidate(&self, own: &PublicKey, now_ms: u64) -> Option<LinkId> {
-        let is_ripe = |it: &Neighbour| it.ahead_ms.is_some_and(|ahead_ms| ahead_ms + WAIT_MS <= now_ms);
-        let may = |link: &LinkId, it: &Neighbour| Some(*link) != self.source && is_ripe(it) && it.failed_ms + AGAIN_MS <= now_ms;
-        let all = self.neighbours.iter().filter(|(link, it)| may(link, it));
+        let is_far = self.is_far();
+        let all = self.neighbours.iter().filter(|(link, it)| self.may_ask_ms(**link, it, is_far).is_some_and(|at_ms| at_ms <= now_ms));
         // Others each time and for each, so that not all ask the same.
         let chance = |link: LinkId| hash("feed", &[own.as_bytes(), &link.to_be_bytes(), &now_ms.to_be_bytes()]);
         // Those who have everything are asked last: all others want it from them.
         let most = self.neighbours.values().filter_map(|it| it.height).max();
         let has_most = |it: &Neighbour| it.height.is_none() || it.height == most;
         all.min_by_key(|(link, it)| (it.is_busy, it.failed_ms, has_most(it), chance(**link))).map(|(link, _)| *link)
+    }
+
+    /// From when on somebody beside the source is asked: nothing came for so long, or others get it from there too.
+    fn ask_ms(&self) -> u64 {
+        let is_crowded = self.is_far() && self.source.and_then(|source| self.neighbours.get(&source)).is_some_and(|it| it.is_busy);
+        let at_ms = self.came_ms + self.wait_ms();
+        if is_crowded { at_ms.min(self.source_ms + STAY_MS) } else { at_ms }
     }
 
     /// How long nothing may come before somebody else is asked.
@@ -224,27 +307,31 @@ impl Feed {
 
     /// Who may be the source in place of one who has enough to do, when all have the same. Not somebody who gets it from here.
     fn freer(&self, own: &PublicKey, now_ms: u64) -> Option<LinkId> {
-        let is_behind = self.neighbours.values().any(|it| it.ahead_ms.is_some());
+        let is_behind = self.neighbours.values().any(Neighbour::is_ahead);
         self.neighbours.get(&self.source?).filter(|it| it.is_busy && !is_behind && self.trial.is_none())?;
         let may = |it: &Neighbour| it.agrees && !it.is_busy && it.theirs != Wants::All;
+        // From where one went a moment ago one does not go back.
         let all = self.neighbours.iter().filter(|(link, it)| Some(**link) != self.source && may(it) && it.failed_ms + AGAIN_MS <= now_ms);
         all.min_by_key(|(link, _)| hash("feed", &[own.as_bytes(), &link.to_be_bytes(), &now_ms.to_be_bytes()])).map(|(link, _)| *link)
     }
 
     /// When to decide anew, if nothing happens before.
-    pub(super) fn next_ms(&self, now_ms: u64) -> Option<u64> {
-        let ahead = self.neighbours.iter().filter_map(|(link, it)| Some((link, it, it.ahead_ms?)));
-        let asks = ahead
-            .filter(|(link, ..)| self.trial.is_none() && Some(**link) != self.source)
-            .map(|(_, it, ahead_ms)| (ahead_ms + WAIT_MS).max(self.came_ms + self.wait_ms()).max(it.failed_ms + AGAIN_MS));
+    pub(super) fn next_ms(&self, tell_ms: u64, now_ms: u64) -> Option<u64> {
+        let (is_far, ask_ms) = (self.is_far(), self.ask_ms());
+        let all = self.neighbours.iter().filter(|_| self.trial.is_none());
+        let asks = all.filter_map(|(link, it)| self.may_ask_ms(*link, it, is_far)).map(|at_ms| at_ms.max(ask_ms));
         let trial = self.trial.map(|(_, since_ms)| since_ms + TRIAL_MS);
-        let tells = self.neighbours.values().filter(|it| self.is_to_be_told(it)).map(|it| it.told_ms + TELL_MS);
-        asks.chain(trial).chain(tells).min().map(|at_ms| at_ms.max(now_ms + 1))
+        let turns = self.neighbours.values().filter(|it| it.behind_ms.is_some() || !it.is_turn).map(|it| it.turn_ms);
+        let behind = self.neighbours.values().filter_map(|it| it.behind_ms).map(|behind_ms| behind_ms + STAY_MS);
+        let turns = turns.chain(behind).filter(|at_ms| *at_ms > now_ms);
+        let tells = self.neighbours.values().filter(|it| it.is_other_busy || self.is_to_be_told(it)).map(|it| it.told_ms + tell_ms);
+        asks.chain(trial).chain(turns).chain(tells).min().map(|at_ms| at_ms.max(now_ms + 1))
     }
 
     /// Whether a neighbour is to be told what is here: it does not get it, and may lack it.
     fn is_to_be_told(&self, it: &Neighbour) -> bool {
-        let lacks = it.heads != self.heads && it.height.is_none_or(|height| height <= self.height.saturating_add(FAR));
+        let lacks =
+            !self.heads.iter().all(|head| it.heads.contains(head)) && it.height.is_none_or(|height| height <= self.height.saturating_add(FAR));
         it.agrees && it.theirs == Wants::Nothing && it.told_end != self.end && lacks
     }
 
@@ -255,23 +342,23 @@ impl Feed {
         {
             self.trial = None;
             if let Some(neighbour) = self.neighbours.get_mut(&trial) {
-                neighbour.failed_ms = now_ms;
+                neighbour.fails(now_ms);
             }
         }
         if let Some(other) = self.freer(own, now_ms) {
             if let Some(it) = self.source.and_then(|source| self.neighbours.get_mut(&source)) {
                 it.failed_ms = now_ms;
             }
-            self.source = Some(other);
+            (self.source, self.source_ms) = (Some(other), now_ms);
         }
         if self.source.is_none() {
-            let ahead = self.neighbours.iter().filter(|(_, it)| it.ahead_ms.is_some()).min_by_key(|(_, it)| (it.is_busy, it.failed_ms));
+            let ahead = self.neighbours.iter().filter(|(_, it)| it.is_ahead()).min_by_key(|(_, it)| (it.is_busy, it.failed_ms));
             // Who has everything and never got it from anybody is whom it comes from.
             let level = || self.neighbours.iter().filter(|_| self.has_come).max_by_key(|(link, it)| (it.height, std::cmp::Reverse(**link)));
-            self.source = ahead.or_else(level).map(|(link, _)| *link);
+            (self.source, self.source_ms) = (ahead.or_else(level).map(|(link, _)| *link), now_ms);
         }
         let is_slow = self.is_slow(now_ms);
-        if self.trial.is_none() && (is_slow || self.came_ms + self.wait_ms() <= now_ms) {
+        if self.trial.is_none() && (is_slow || self.ask_ms() <= now_ms) {
             self.trial = self.candidate(own, now_ms).map(|link| (link, now_ms));
         }
     }
@@ -283,7 +370,7 @@ impl Feed {
             return false;
         }
         self.before = (self.height, now_ms);
-        let others = self.neighbours.iter().filter(|(link, it)| Some(**link) != self.source && it.ahead_ms.is_some());
+        let others = self.neighbours.iter().filter(|(link, it)| Some(**link) != self.source && it.is_ahead());
         let most = others.filter_map(|(_, it)| it.height).max().unwrap_or(0);
         since_ms > 0 && most.saturating_sub(self.height) > FAR.max(SLOW_PART * self.height.saturating_sub(height))
     }
@@ -300,7 +387,7 @@ impl Feed {
     }
 
     fn is_far(&self) -> bool {
-        self.neighbours.values().any(|it| it.ahead_ms.is_some() && it.height.is_none_or(|height| height > self.height.saturating_add(FAR)))
+        self.neighbours.values().any(|it| it.is_ahead() && it.height.is_none_or(|height| height > self.height.saturating_add(FAR)))
     }
 }
 
@@ -310,40 +397,75 @@ impl Node {
         self.feeds.values_mut().for_each(|feed| feed.grew(now_ms, store));
     }
 
+    /// Whether others have much of a space that is not here.
+    pub(super) fn is_far(&self, space: &PublicKey) -> bool {
+        self.feeds.values().any(|feed| feed.space == *space && feed.is_far())
+    }
+
+    /// The least time between two frames that tell the same neighbour of news of a timeline.
+    pub(super) fn tell_ms(&self) -> u64 {
+        TELL_MS.max(EACH_MS * self.feeds.len() as u64)
+    }
+
     /// Decides for each timeline in which something has happened, and tells the neighbours.
     pub(super) fn feed(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
         self.feeds.retain(|_, feed| !feed.neighbours.is_empty());
-        let own = self.config.node;
-        let mut inputs = Vec::new();
+        let (own, has_feeds) = (self.config.node, self.config.has_feeds);
+        let (mut inputs, tell_ms) = (Vec::new(), self.tell_ms());
         for (timeline, feed) in &mut self.feeds {
-            if std::mem::take(&mut feed.is_due) || feed.next_ms(now_ms).is_some_and(|at_ms| at_ms <= now_ms + 1) {
+            if std::mem::take(&mut feed.is_due) || feed.next_ms(tell_ms, now_ms).is_some_and(|at_ms| at_ms <= now_ms + 1) {
                 feed.decide(&own, now_ms);
             }
             let timeline = *timeline;
-            // Those who get everything from here, the first of them first.
-            let mut waiting: Vec<(u64, LinkId)> =
-                feed.neighbours.iter().filter(|(_, it)| it.theirs == Wants::All).map(|(link, it)| (it.theirs_ms, *link)).collect();
-            waiting.sort_unstable();
-            let spare: Vec<LinkId> = waiting.iter().skip(CHILDREN_MAX).map(|(_, link)| *link).collect();
-            let has_enough = waiting.len() >= CHILDREN_MAX;
-            let is_level = |link: &LinkId| self.links.get(link).is_none_or(|linked| linked.session.is_level(&timeline));
-            let is_free = waiting.iter().all(|(_, link)| is_level(link));
             let is_far = feed.is_far();
+            // Those who get everything from here, those first who do so for longest.
+            let mut children: Vec<(u64, LinkId)> =
+                feed.neighbours.iter().filter(|(_, it)| it.theirs == Wants::All).map(|(link, it)| (it.theirs_ms, *link)).collect();
+            children.sort_unstable();
+            let mut first_behind = None;
+            let mut before = 0;
+            for (since_ms, link) in &children {
+                let is_level = self.links.get(link).is_none_or(|linked| linked.session.is_level(&timeline));
+                let Some(it) = feed.neighbours.get_mut(link) else { continue };
+                let turn = now_ms.saturating_sub(*since_ms) / TURN_MS;
+                it.turn_ms = since_ms + TURN_MS * (turn + 1);
+                let is_first = before == 0 || turn == 0 && before < FIRST;
+                let is_turn = !has_feeds || is_first || (turn >= PATIENCE * before && turn % (before + 1) == 0);
+                if it.is_turn != is_turn {
+                    it.is_turn = is_turn;
+                    inputs.push((*link, Input::Turn { timeline, is_turn }));
+                }
+                it.behind_ms = (!is_level).then(|| it.behind_ms.unwrap_or(now_ms));
+                before += u64::from(!is_level);
+                // Who hands on what comes just as fast is not free.
+                if is_far || it.behind_ms.is_some_and(|behind_ms| behind_ms + STAY_MS <= now_ms) {
+                    first_behind.get_or_insert(*link);
+                }
+            }
+            let spare: BTreeSet<LinkId> = children.iter().skip(CHILDREN_MAX).map(|(_, link)| *link).collect();
+            for (link, it) in feed.neighbours.iter_mut().filter(|(_, it)| it.theirs != Wants::All) {
+                it.behind_ms = None;
+                if !std::mem::replace(&mut it.is_turn, true) {
+                    inputs.push((*link, Input::Turn { timeline, is_turn: true }));
+                }
+            }
             let links: Vec<LinkId> = feed.neighbours.keys().copied().collect();
             for link in links {
                 let Some(it) = feed.neighbours.get(&link).filter(|it| it.agrees) else { continue };
                 let wants = feed.wants(link, it, is_far);
-                let is_news = feed.is_to_be_told(it) && it.told_ms + TELL_MS <= now_ms;
-                let is_spare = spare.contains(&link);
+                let is_full = children.len() >= CHILDREN_MAX && it.theirs != Wants::All;
+                let is_busy = is_full || spare.contains(&link) || first_behind.is_some_and(|first| first != link);
+                let is_news = feed.is_to_be_told(it) || is_busy != it.told_busy;
                 // Among few it is the same.
                 let is_other = wants != it.ours && !(feed.neighbours.len() <= ALL_MAX && wants == Wants::News && it.ours == Wants::All);
-                if is_other || is_news || (is_spare && !it.told_busy) {
-                    let is_busy = !is_free || is_spare || (has_enough && it.theirs != Wants::All);
+                if is_other || (is_news && it.told_ms + tell_ms <= now_ms) {
                     let end = feed.end;
                     if let Some(it) = feed.neighbours.get_mut(&link) {
-                        (it.ours, it.told_end, it.told_ms, it.told_busy) = (wants, end, now_ms, is_busy);
+                        (it.ours, it.told_end, it.told_ms, it.told_busy, it.is_other_busy) = (wants, end, now_ms, is_busy, false);
                     }
                     inputs.push((link, Input::Feed { timeline, wants, is_busy }));
+                } else if let Some(it) = feed.neighbours.get_mut(&link) {
+                    it.is_other_busy = is_busy != it.told_busy;
                 }
             }
         }

@@ -16,7 +16,7 @@ use timebus_store::change::{Change, Head};
 use timebus_store::ids::{ChangeId, TimelineId};
 
 use crate::sync::arrivals::Arrivals;
-use crate::sync::frame::{Ack, Code, Frame, HEADS_MAX, Holding, Lacks, Wants};
+use crate::sync::frame::{Ack, Code, FEED_HEADS_MAX, Frame, HEADS_MAX, Holding, Lacks, Wants};
 use crate::sync::handshake::Remote;
 use crate::sync::pending::Pending;
 use crate::sync::replica::{Cursor, Past, Replica, ReplicaError, Tip};
@@ -180,6 +180,8 @@ pub(crate) struct Channel {
     pub(crate) wants: Wants,
     /// What it was told to send when the channel was opened.
     pub(crate) asks: Wants,
+    /// Whether it is its turn: others may be served before it.
+    pub(crate) is_turn: bool,
     t: Option<u32>,
     /// Whether the other side may have what is here.
     pub(crate) serves: bool,
@@ -211,6 +213,8 @@ pub(crate) struct Channel {
 
     heads: Vec<ChangeId>,
     more_heads: bool,
+    /// What the other side named last with what it wants.
+    told: Vec<ChangeId>,
     log: [u8; 16],
     pub(crate) window_in: u64,
     unacked_in: u64,
@@ -278,6 +282,7 @@ impl Channel {
             opened: false,
             wants: Wants::All,
             asks: Wants::All,
+            is_turn: true,
             t,
             serves,
             named_end: 0,
@@ -300,6 +305,7 @@ impl Channel {
             delivered: 0,
             heads: Vec::new(),
             more_heads: false,
+            told: Vec::new(),
             log: [0; 16],
             window_in,
             unacked_in: 0,
@@ -391,6 +397,7 @@ impl Channel {
     /// The other side says what it has now, and what it is to be sent.
     pub(crate) fn fed(&mut self, wants: Wants, more: bool, heads: &[ChangeId], replica: &dyn Replica) -> Result<(), ReplicaError> {
         self.wants = wants;
+        self.told = heads.to_vec();
         let mut known = Vec::new();
         for head in heads {
             known.extend(self.find(head, replica)?);
@@ -416,12 +423,25 @@ impl Channel {
         Ok(())
     }
 
-    /// The latest heads that are here for the other side, and how many changes there are, as far as that is quickly told.
-    pub(crate) fn stand(&self, heads_max: usize, replica: &dyn Replica) -> Result<(Vec<ChangeId>, u64), ReplicaError> {
+    /// What is here for the other side: the latest heads and whether there are more, and how many changes there are, as far as
+    /// that is quickly told. What it named last and is here is among them: who is behind does not know the heads, and would
+    /// send everything.
+    pub(crate) fn stand(&self, replica: &dyn Replica) -> Result<(Vec<ChangeId>, bool, u64), ReplicaError> {
         const TIPS: usize = 64;
-        let Some(t) = self.t.filter(|_| self.serves) else { return Ok((Vec::new(), 0)) };
+        const OWN_MAX: usize = FEED_HEADS_MAX / 2;
+        let Some(t) = self.t.filter(|_| self.serves) else { return Ok((Vec::new(), false, 0)) };
         let height = replica.tips(t, None, TIPS)?.iter().fold(0, |sum: u64, tip| sum.saturating_add(tip.seq));
-        Ok((replica.heads(t, heads_max)?, height))
+        let mut heads = replica.heads(t, OWN_MAX + 1)?;
+        let more = heads.len() > OWN_MAX;
+        heads.truncate(OWN_MAX);
+        for id in &self.told {
+            if heads.len() < FEED_HEADS_MAX && self.find(id, replica)?.is_some() {
+                heads.push(*id);
+            }
+        }
+        heads.sort_unstable();
+        heads.dedup();
+        Ok((heads, more, height))
     }
 
     /// Whether the other side was sent all that it is to be sent, and has dealt with nearly all of it.

@@ -59,8 +59,8 @@ pub const HOLDINGS: u64 = 4;
 pub const FILES_MAX: usize = 256;
 /// The feature of peers that say of whom they want what is new of a timeline, and tell the others only that there is some.
 pub const FEEDS: u64 = 5;
-/// Most heads that are named with it.
-pub const FEED_HEADS_MAX: usize = 16;
+/// Most changes that are named with it: heads, and what the other side named last.
+pub const FEED_HEADS_MAX: usize = 32;
 /// The feature of peers that tell each other who looks at what.
 pub const PRESENCE: u64 = 2;
 /// Most seats of a frame: as many as there are at one path.

@@ -10,15 +10,15 @@ use timebus_store::ids::{ChangeId, TimelineId};
 use crate::record::PeerRecord;
 use crate::sync::channel::{Channel, Halt, SCAN_MAX, Shared};
 use crate::sync::frame::{
-    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FEED_HEADS_MAX, FEEDS, FRAME_BYTES_MAX, Frame, HOLDINGS, Hello, Lacks, MAJOR,
-    NAME_BYTES_MAX, NOTICES, Open, Opened, PRESENCE, PROVIDERS_MAX, Page, RECORDS, Redemption, TEXT_BYTES_MAX, Taking, WEIGHS, Wants,
+    ADDRESS_BYTES_MAX, ADDRESSES_MAX, Ack, Auth, Close, Code, FEEDS, FRAME_BYTES_MAX, Frame, HOLDINGS, Hello, Lacks, MAJOR, NAME_BYTES_MAX, NOTICES,
+    Open, Opened, PRESENCE, PROVIDERS_MAX, Page, RECORDS, Redemption, TEXT_BYTES_MAX, Taking, WEIGHS, Wants,
 };
 use crate::sync::handshake::{Binding, Prove, Remote, Role, Transcript};
 use crate::sync::replica::{Replica, ReplicaError};
 
 mod input;
 
-pub use input::{Config, Counters, End, Fault, Input, Output, RedeemAnswer, Start, Stored};
+pub use input::{Config, Counters, End, Fault, Input, Output, RedeemAnswer, Standing, Start, Stored};
 
 /// Most timelines of one link: two for each of some hundred people one follows.
 pub const CHANNELS_MAX: usize = 512;
@@ -52,7 +52,7 @@ const FILE_FRAMES: (u64, u64) = (64, 4);
 const WEIGH_FRAMES: (u64, u64) = (64, 4);
 /// Frames about who feeds whom that the other side may send one after another, and how many more each second: each costs
 /// some lookups. Honest peers send five a second for each timeline in which there is much news, and a few when somebody goes.
-const FEED_FRAMES: (u64, u64) = (4096, 256);
+const FEED_FRAMES: (u64, u64) = (4096, 1024);
 /// What the transport takes before it said so: the handshake.
 const WRITABLE_AT_FIRST: u64 = 64 * 1024;
 
@@ -245,6 +245,11 @@ impl Session {
             Input::Stored(stored) => return self.stored(stored, replica),
             Input::Appended { timeline } => self.appended(&timeline, replica).map_err(|error| link(error.into()))?,
             Input::Feed { timeline, wants, is_busy } => self.feed(&timeline, wants, is_busy, replica).map_err(|error| link(error.into()))?,
+            Input::Turn { timeline, is_turn } => {
+                if let Some(channel) = self.timelines.get(&timeline).and_then(|number| self.channels.get_mut(number)) {
+                    channel.is_turn = is_turn;
+                }
+            }
             Input::Fetch { timeline, ids } => {
                 if let Some(channel) = self.timelines.get(&timeline).and_then(|number| self.channels.get_mut(number)) {
                     channel.fetch(ids);
@@ -329,6 +334,7 @@ impl Session {
             let window = self.window(&space, &timeline);
             let mode = u8::from(is_resting && self.is_agreed(FEEDS));
             let mut channel = Channel::new(number, space, timeline, remote, window, replica)?;
+            channel.is_turn = !self.config.waits_for_turn;
             channel.asks = if mode == 0 { Wants::All } else { Wants::Nothing };
             let holding = channel.holding(replica);
             self.shared.say(&Frame::Open(Open { channel: number, space, timeline, mode, holding, credit: window }));
@@ -471,10 +477,7 @@ impl Session {
             return Ok(());
         }
         let Some(channel) = self.timelines.get(timeline).and_then(|number| self.channels.get(number)).filter(|it| it.opened) else { return Ok(()) };
-        let (mut heads, height) = channel.stand(FEED_HEADS_MAX + 1, replica)?;
-        let more = heads.len() > FEED_HEADS_MAX;
-        heads.truncate(FEED_HEADS_MAX);
-        heads.sort_unstable();
+        let (heads, more, height) = channel.stand(replica)?;
         self.shared.say(&Frame::Feed { channel: channel.number, wants, is_busy, more, height, heads });
         Ok(())
     }
@@ -598,6 +601,7 @@ impl Session {
             let window = self.window(&open.space, &open.timeline);
             let mut channel = Channel::new(number, open.space, open.timeline, remote, window, replica).map_err(store)?;
             let holding = channel.holding(replica);
+            channel.is_turn = !self.config.waits_for_turn;
             channel.wants = if open.mode == 0 { Wants::All } else { Wants::Nothing };
             let lacks = channel.meet(open.holding, open.credit, replica).map_err(store)?;
             let wants = channel.wants;
@@ -676,7 +680,8 @@ impl Session {
             Frame::Feed { .. } if !feeds => Err(Halt::Link(Fault::Rule("what is wanted, which was not agreed on"))),
             Frame::Feed { .. } if !self.feeds.take(shared.now_ms) => Err(Halt::Link(Fault::Flood)),
             Frame::Feed { wants, is_busy, more, height, heads, .. } => channel.fed(wants, more, &heads, replica).map_err(Halt::from).map(|()| {
-                shared.out.push(Output::Fed { timeline: channel.timeline, wants, is_busy, height, heads });
+                let standing = Standing { wants, is_busy, height, heads, has_more: more };
+                shared.out.push(Output::Fed { timeline: channel.timeline, standing });
             }),
             Frame::Providers { providers, .. } => {
                 shared.out.push(Output::Providers { timeline: channel.timeline, providers });

@@ -77,7 +77,7 @@ pub(crate) enum Deed {
     Restart(usize),
     /// A peer writes, on its own heads.
     Write(usize),
-    /// Both sides of a link say anew what they want to be sent.
+    /// Both sides of a link say anew what they want to be sent, and whose turn it is.
     Want(usize),
     /// All want everything from everybody.
     WantAll,
@@ -247,9 +247,9 @@ impl Net {
             Deed::Write(peer) => (self.write)(self, peer),
             Deed::Want(link) => {
                 let wants = [Wants::Nothing, Wants::News, Wants::All][self.dice.below(3)];
-                self.want(link, wants);
+                self.want(link, wants, self.links[link].life % 2 == 0);
             }
-            Deed::WantAll => (0..self.links.len()).for_each(|link| self.want(link, Wants::All)),
+            Deed::WantAll => (0..self.links.len()).for_each(|link| self.want(link, Wants::All, true)),
         }
     }
 
@@ -274,7 +274,7 @@ impl Net {
             let peer = &self.peers[self.links[link].peers[side]];
             let mut config = Config::new(peer.secret.public());
             config.window_bytes = peer.window_bytes;
-            let named = [(WEIGHS, peer.weighs), (FEEDS, self.feeds)].into_iter().filter(|(_, is_named)| *is_named);
+            let named = [(FEEDS, self.feeds), (WEIGHS, peer.weighs)].into_iter().filter(|(_, is_named)| *is_named);
             config.features = named.map(|(id, _)| Feature { id, required: false }).collect();
             let secret = SecretKey::from_seed(*peer.secret.seed());
             let (session, out) = Session::new(Start {
@@ -316,8 +316,9 @@ impl Net {
         }
     }
 
-    fn want(&mut self, link: usize, wants: Wants) {
+    fn want(&mut self, link: usize, wants: Wants, is_turn: bool) {
         for (side, timeline) in self.timelines.clone().into_iter().flat_map(|timeline| [(0, timeline), (1, timeline)]) {
+            self.handle(link, side, Input::Turn { timeline, is_turn });
             self.handle(link, side, Input::Feed { timeline, wants, is_busy: false });
         }
     }

@@ -57,8 +57,8 @@ impl Channel {
             }
             return Ok(Some(if self.is_auth { Class::Auth } else { Class::Answer }));
         }
-        // Who does not get it from here asks for what he lacks.
-        let is_fed = self.is_auth || self.wants > Wants::Nothing;
+        // Who does not get it from here, or not yet, asks for what he lacks.
+        let is_fed = self.is_auth || self.wants > Wants::Nothing && self.is_turn;
         Ok((more && is_fed).then_some(match () {
             () if self.is_auth => Class::Auth,
             () if self.told_live => Class::Live,

@@ -32,6 +32,8 @@ pub struct Config {
     pub extra_bytes: u64,
     /// What this peer can do beyond version 1.0; ascending by id. Default nothing.
     pub features: Vec<Feature>,
+    /// Whether nothing but answers is sent on a channel before [`Input::Turn`] says so. Default no.
+    pub waits_for_turn: bool,
     /// Minor and patch version, which say what to expect and forbid nothing.
     pub version: (u64, u64),
 }
@@ -41,7 +43,7 @@ impl Config {
     #[must_use]
     pub fn new(space: PublicKey) -> Self {
         let (name, addresses, features) = (String::new(), Vec::new(), Vec::new());
-        Self { space, name, addresses, window_bytes: 256 * 1024, extra_bytes: 0, features, version: (0, 0) }
+        Self { space, name, addresses, window_bytes: 256 * 1024, extra_bytes: 0, features, waits_for_turn: false, version: (0, 0) }
     }
 }
 
@@ -71,6 +73,21 @@ impl std::fmt::Debug for Start {
     }
 }
 
+/// What the other side has of a timeline, and what it is to be sent, as it says.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    /// What it is to be sent.
+    pub wants: Wants,
+    /// Whether others wait there already for what it sends.
+    pub is_busy: bool,
+    /// How many changes it has.
+    pub height: u64,
+    /// Its heads, or some of them.
+    pub heads: Vec<ChangeId>,
+    /// Whether it has more than these.
+    pub has_more: bool,
+}
+
 /// What happened.
 #[derive(Debug)]
 pub enum Input {
@@ -94,6 +111,13 @@ pub enum Input {
         wants: Wants,
         /// Whether others wait already for what we send.
         is_busy: bool,
+    },
+    /// Whether it is the other side's turn to be sent what it has not of a timeline. It is unless this says otherwise.
+    Turn {
+        /// The timeline.
+        timeline: TimelineId,
+        /// Whether it is.
+        is_turn: bool,
     },
     /// A timeline is no longer to be synced.
     CloseChannel {
@@ -252,14 +276,8 @@ pub enum Output {
     Fed {
         /// The timeline.
         timeline: TimelineId,
-        /// What it is to be sent.
-        wants: Wants,
-        /// Whether others wait there already for what it sends.
-        is_busy: bool,
-        /// How many changes it says to have.
-        height: u64,
-        /// Its heads, or some of them.
-        heads: Vec<ChangeId>,
+        /// What it said.
+        standing: Standing,
     },
     /// The other side does not sync a timeline that we asked for.
     Denied {
