@@ -184,6 +184,12 @@ fn a_new_post_reaches_all_readers_within_a_second_and_comes_about_once() {
 }
 
 #[test]
+fn a_long_history_leaves_its_writer_a_few_times_only() {
+    let outcome = spread(&Crowd { readers: 16, posts: 800, post_bytes: 8000, live: 1, ..Crowd::new(1) });
+    assert!(outcome.origin_copies <= 4.0 && outcome.reader_copies <= 1.5, "{outcome:?}");
+}
+
+#[test]
 #[ignore = "one that FEED_* describe, to look at"]
 fn a_feed_to_look_at() {
     let crowd = Crowd::new(setting("FEED_SEED", 1));

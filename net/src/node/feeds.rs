@@ -10,7 +10,7 @@
 //! line carries everything about once: the fastest that there is. Changes come in an order in which each can be stored at once,
 //! so a history needs no second format, as pieces of a file would be.
 //!
-//! Deliberately not here: chains by how fast the lines are. Behind somebody slow it is slow, until it would take minutes.
+//! Deliberately not here: chains by how fast the lines are. Who is behind somebody slow looks for another after some seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -72,8 +72,9 @@ struct Neighbour {
     /// What it was told that we want.
     ours: Wants,
     is_busy: bool,
-    /// How many changes it has, if it has said so.
+    /// How many changes it has, if it has said so, and how many it had some seconds ago.
     height: Option<u64>,
+    before: u64,
     heads: Vec<ChangeId>,
     /// Whether it has more heads than it told.
     has_more: bool,
@@ -179,6 +180,7 @@ impl Feed {
             ours,
             is_busy: false,
             height: None,
+            before: 0,
             heads,
             has_more: false,
             ahead_ms: None,
@@ -363,16 +365,25 @@ impl Feed {
         }
     }
 
-    /// Whether so little came in the last seconds that somebody else is to be asked for the rest: it would take minutes.
+    /// Whether so little came in the last seconds that somebody else is to be asked for the rest: to others who are free came more
+    /// than twice as much, or it would take minutes.
     fn is_slow(&mut self, now_ms: u64) -> bool {
         let (height, since_ms) = self.before;
         if since_ms + SLOW_MS > now_ms && since_ms > 0 {
             return false;
         }
         self.before = (self.height, now_ms);
-        let others = self.neighbours.iter().filter(|(link, it)| Some(**link) != self.source && it.is_ahead());
-        let most = others.filter_map(|(_, it)| it.height).max().unwrap_or(0);
-        since_ms > 0 && most.saturating_sub(self.height) > FAR.max(SLOW_PART * self.height.saturating_sub(height))
+        let came = self.height.saturating_sub(height);
+        let (mut is_faster, mut most) = (false, 0);
+        for (link, it) in &mut self.neighbours {
+            let Some(height) = it.height else { continue };
+            let theirs = height.saturating_sub(std::mem::replace(&mut it.before, height));
+            if Some(*link) != self.source && it.is_ahead() {
+                is_faster |= !it.is_busy && it.theirs != Wants::All && theirs > 2 * came + FAR;
+                most = most.max(height);
+            }
+        }
+        since_ms > 0 && (is_faster || most.saturating_sub(self.height) > FAR.max(SLOW_PART * came))
     }
 
     /// What is wanted of a neighbour.

@@ -14,6 +14,7 @@ fn neighbour(wants: Wants, height: u64, ahead_ms: Option<u64>) -> Neighbour {
         ours: Wants::Nothing,
         is_busy: false,
         height: Some(height),
+        before: 0,
         heads: Vec::new(),
         has_more: false,
         ahead_ms,
@@ -97,6 +98,23 @@ fn who_shares_its_source_looks_for_another_while_there_is_much() {
     assert_eq!(feed.trial.map(|(link, _)| link), Some(2));
     feed.came(2, 1400);
     assert_eq!((feed.source, feed.trial), (Some(2), None));
+}
+
+#[test]
+fn who_gets_much_less_than_others_looks_for_another_source() {
+    let far = 100 * FAR;
+    let mut feed = feed([neighbour(Wants::News, far, Some(0)), neighbour(Wants::Nothing, far, Some(0))]);
+    feed.source = Some(1);
+    assert!(!feed.is_slow(1));
+    let mut step = |own: u64, theirs: u64| {
+        feed.height += own;
+        let it = feed.neighbours.get_mut(&2).expect("a neighbour");
+        it.height = it.height.map(|height| height + theirs);
+        feed.is_slow(feed.before.1 + SLOW_MS)
+    };
+    assert!(!step(1000, 2000));
+    assert!(step(1000, 3000));
+    assert!(!step(1000, 1000), "what was before does not count");
 }
 
 #[test]
