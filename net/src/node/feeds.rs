@@ -441,7 +441,7 @@ impl Node {
                 let turn = now_ms.saturating_sub(*since_ms) / TURN_MS;
                 it.turn_ms = since_ms + TURN_MS * (turn + 1);
                 let is_first = before == 0 || turn == 0 && before < FIRST;
-                let is_turn = !has_feeds || is_first || (turn >= PATIENCE * before && turn % (before + 1) == 0);
+                let is_turn = !has_feeds || is_first || (turn >= PATIENCE * before && turn.is_multiple_of(before + 1));
                 if it.is_turn != is_turn {
                     it.is_turn = is_turn;
                     inputs.push((*link, Input::Turn { timeline, is_turn }));

@@ -247,7 +247,7 @@ impl Net {
             Deed::Write(peer) => (self.write)(self, peer),
             Deed::Want(link) => {
                 let wants = [Wants::Nothing, Wants::News, Wants::All][self.dice.below(3)];
-                self.want(link, wants, self.links[link].life % 2 == 0);
+                self.want(link, wants, self.links[link].life.is_multiple_of(2));
             }
             Deed::WantAll => (0..self.links.len()).for_each(|link| self.want(link, Wants::All, true)),
         }
