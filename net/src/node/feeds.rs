@@ -49,8 +49,8 @@ const EACH_MS: u64 = 8;
 /// on, and then come to be behind somebody whom nobody asks yet.
 const TURN_MS: u64 = 500;
 const FIRST: u64 = 3;
-/// After so many times that, the second gets it half of the time, after twice as many the third for a third of it, and so on:
-/// nobody else has it for them.
+/// After so many times that, the second gets it half of the time, after twice as many the third for a third of it, and so on up
+/// to [`FIRST`]: nobody else has it for them.
 const PATIENCE: u64 = 8;
 /// How long who shares his source with others stays with it, before he looks for another.
 const STAY_MS: u64 = 250;
@@ -397,6 +397,7 @@ impl Feed {
         }
     }
 
+    /// Whether others have much that is not here. Who lies about it costs that one waits for a second instead of [`WAIT_MS`].
     fn is_far(&self) -> bool {
         self.neighbours.values().any(|it| it.is_ahead() && it.height.is_none_or(|height| height > self.height.saturating_add(FAR)))
     }
@@ -447,7 +448,8 @@ impl Node {
                     inputs.push((*link, Input::Turn { timeline, is_turn }));
                 }
                 it.behind_ms = (!is_level).then(|| it.behind_ms.unwrap_or(now_ms));
-                before += u64::from(!is_level);
+                // However many wait who take nothing, the others get a part.
+                before = (before + u64::from(!is_level)).min(FIRST);
                 // Who hands on what comes just as fast is not free.
                 if is_far || it.behind_ms.is_some_and(|behind_ms| behind_ms + STAY_MS <= now_ms) {
                     first_behind.get_or_insert(*link);

@@ -394,10 +394,21 @@ impl Channel {
         self.skip_what_is_known();
     }
 
-    /// The other side says what it has now, and what it is to be sent.
-    pub(crate) fn fed(&mut self, wants: Wants, more: bool, heads: &[ChangeId], replica: &dyn Replica) -> Result<(), ReplicaError> {
+    /// The other side says what it is to be sent, and what it has now.
+    pub(crate) fn fed(&mut self, wants: Wants, heads: &[ChangeId]) {
         self.wants = wants;
         self.told = heads.to_vec();
+    }
+
+    /// Finds out what the other side has by what it said last.
+    pub(crate) fn reckon(&mut self, more: bool, replica: &dyn Replica) -> Result<(), ReplicaError> {
+        let heads = std::mem::take(&mut self.told);
+        let done = self.reckon_by(&heads, more, replica);
+        self.told = heads;
+        done
+    }
+
+    fn reckon_by(&mut self, heads: &[ChangeId], more: bool, replica: &dyn Replica) -> Result<(), ReplicaError> {
         let mut known = Vec::new();
         for head in heads {
             known.extend(self.find(head, replica)?);

@@ -53,6 +53,8 @@ const WEIGH_FRAMES: (u64, u64) = (64, 4);
 /// Frames about who feeds whom that the other side may send one after another, and how many more each second: each costs
 /// some lookups. Honest peers send five a second for each timeline in which there is much news, and a few when somebody goes.
 const FEED_FRAMES: (u64, u64) = (4096, 1024);
+/// How often it is found out what the other side has by such a frame, if it is to be sent nothing, and else: that may read much.
+const RECKONINGS: [(u64, u64); 2] = [(64, 8), (1024, 64)];
 /// What the transport takes before it said so: the handshake.
 const WRITABLE_AT_FIRST: u64 = 64 * 1024;
 
@@ -114,6 +116,7 @@ pub struct Session {
     files: Allowance,
     weighs: Allowance,
     feeds: Allowance,
+    reckonings: [Allowance; 2],
     /// Features that the other side named.
     theirs: Vec<u64>,
     redeems: u32,
@@ -168,6 +171,7 @@ impl Session {
             files: Allowance::new(FILE_FRAMES, now_ms),
             weighs: Allowance::new(WEIGH_FRAMES, now_ms),
             feeds: Allowance::new(FEED_FRAMES, now_ms),
+            reckonings: RECKONINGS.map(|allowed| Allowance::new(allowed, now_ms)),
             theirs: Vec::new(),
             redeems: 0,
             redeeming_in: false,
@@ -679,10 +683,14 @@ impl Session {
             }
             Frame::Feed { .. } if !feeds => Err(Halt::Link(Fault::Rule("what is wanted, which was not agreed on"))),
             Frame::Feed { .. } if !self.feeds.take(shared.now_ms) => Err(Halt::Link(Fault::Flood)),
-            Frame::Feed { wants, is_busy, more, height, heads, .. } => channel.fed(wants, more, &heads, replica).map_err(Halt::from).map(|()| {
+            Frame::Feed { wants, is_busy, more, height, heads, .. } => {
+                channel.fed(wants, &heads);
                 let standing = Standing { wants, is_busy, height, heads, has_more: more };
                 shared.out.push(Output::Fed { timeline: channel.timeline, standing });
-            }),
+                // Without it something may be sent that is there already.
+                let of = usize::from(wants > Wants::Nothing);
+                if self.reckonings[of].take(shared.now_ms) { channel.reckon(more, replica).map_err(Halt::from) } else { Ok(()) }
+            }
             Frame::Providers { providers, .. } => {
                 shared.out.push(Output::Providers { timeline: channel.timeline, providers });
                 Ok(())
