@@ -71,12 +71,20 @@ pub(crate) struct Shown {
 pub(crate) fn count<'a>(all: impl Iterator<Item = &'a Shown>) -> BTreeMap<String, i64> {
     let mut counts: BTreeMap<String, i64> = BTreeMap::new();
     let mut heard: BTreeSet<(&str, PublicKey)> = BTreeSet::new();
-    for shown in all {
+    // What was seen here counts whatever anybody else says.
+    let (confirmed, others): (Vec<&Shown>, Vec<&Shown>) = all.partition(|shown| shown.is_confirmed);
+    for shown in confirmed.into_iter().chain(others) {
         let count = counts.entry(shown.kind.to_string()).or_default();
         let kind = &*shown.kind;
-        let who: BTreeSet<PublicKey> = shown.by.iter().copied().chain([shown.source.space]).collect();
-        let is_new = !ONCE.contains(&kind) || who.iter().filter(|key| heard.insert((kind, **key))).count() == who.len();
-        *count += i64::from(is_new);
+        if ONCE.contains(&kind) {
+            let by = if shown.is_confirmed { BTreeSet::new() } else { shown.by.clone() };
+            let is_new = |key: &PublicKey| !heard.contains(&(kind, *key));
+            if !is_new(&shown.source.space) || !by.is_empty() && !by.iter().any(is_new) {
+                continue;
+            }
+            heard.extend(by.into_iter().chain([shown.source.space]).map(|key| (kind, key)));
+        }
+        *count += 1;
     }
     counts
 }
@@ -399,5 +407,11 @@ mod tests {
         ];
         let counts = [("like", 4), ("reply", 2), ("repost", 1)].map(|(kind, count)| (kind.to_owned(), count));
         assert_eq!(count(all.iter()), counts.into());
+        // Whoever says something in the name of another takes nothing from what that one says himself, however he says it.
+        for own in [Some(4), None] {
+            let all = [shown("like", 3, "/likes/1", Some(9)), shown("like", 4, "/likes/1", Some(9)), shown("like", 4, "/likes/2", own)];
+            assert_eq!(count(all.iter()), [("like".to_owned(), 2)].into(), "{own:?}");
+            assert_eq!(count(all.iter().rev()), [("like".to_owned(), 2)].into(), "{own:?}");
+        }
     }
 }
