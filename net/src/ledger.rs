@@ -30,6 +30,7 @@ use timebus_store::op::Op;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::value::Value;
 
+use crate::lists::moved;
 use crate::peer::lock;
 
 /// Bytes that a friend may keep here. Default 1 GB.
@@ -570,28 +571,24 @@ impl Ledger {
     }
 
     /// Has the room that somebody has here go with his name from an old key to a new one, and back when that is not said any
-    /// more; once each, so that what the owner says of either in between stays.
+    /// more; once each, so that what the owner says of either in between stays. The moves are in order of time.
     pub(crate) fn settle(&self, moves: impl Iterator<Item = (PublicKey, PublicKey)>) {
         let mut state = lock(&self.state);
         let settings = &mut state.settings;
-        let moves: BTreeMap<String, String> = moves.map(|(from, to)| (from.to_string(), to.to_string())).collect();
-        let (done, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            std::mem::take(&mut settings.moved).into_iter().partition(|(from, before)| moves.get(from) == Some(&before.to));
-        let is_same = gone.is_empty() && done.len() == moves.len();
-        settings.moved = done;
-        if is_same {
+        let moves: Vec<(String, String)> = moves.map(|(from, to)| (from.to_string(), to.to_string())).collect();
+        let done: BTreeMap<String, String> = settings.moved.iter().map(|(from, before)| (from.clone(), before.to.clone())).collect();
+        let (back, due) = moved::steps(&moves, &done, |to| to);
+        if back.is_empty() && due.is_empty() {
             return;
         }
-        for before in gone.into_values() {
+        for before in back.into_iter().filter_map(|from| settings.moved.remove(from)).collect::<Vec<_>>() {
             settings.set(&before.to, before.limit, before.never);
         }
-        for (from, to) in moves {
-            if !settings.moved.contains_key(&from) {
-                let said = |who: &String| (settings.limits.get(who).copied(), settings.never.contains(who));
-                let ((limit, never), (now_limit, now_never)) = (said(&to), said(&from));
-                settings.set(&to, now_limit, now_never);
-                settings.moved.insert(from, RoomBefore { to, limit, never });
-            }
+        for (from, to) in due {
+            let said = |who: &String| (settings.limits.get(who).copied(), settings.never.contains(who));
+            let ((limit, never), (now_limit, now_never)) = (said(to), said(from));
+            settings.set(to, now_limit, now_never);
+            settings.moved.insert(from.clone(), RoomBefore { to: to.clone(), limit, never });
         }
         self.save(&state.settings);
     }

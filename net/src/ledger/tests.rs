@@ -341,6 +341,18 @@ fn room_goes_with_a_name_and_back() {
     assert_eq!((room(&ledger, to), room(&ledger, from)), ((Some(6), false), (Some(5), true)));
     ledger.settle(std::iter::empty());
     assert_eq!((room(&ledger, to), room(&ledger, from)), ((Some(7), false), (Some(5), true)));
+    // It goes on with the name and comes all the way back, whatever the keys and whichever is heard first.
+    let last = secret(3).public();
+    for (from, to, heard) in [(from, to, 2), (to, from, 2), (from, to, 1), (to, from, 1)] {
+        let ledger = Ledger::open(Path::new(""));
+        ledger.set(&Payer::Key(from), Some(5), false);
+        let moves = [(from, to), (to, last)];
+        ledger.settle(moves[2 - heard..].iter().copied());
+        ledger.settle(moves.into_iter());
+        assert_eq!([from, to, last].map(|who| room(&ledger, who).0), [Some(5); 3]);
+        ledger.settle(std::iter::empty());
+        assert_eq!([from, to, last].map(|who| room(&ledger, who).0), [Some(5), None, None]);
+    }
 }
 
 /// Rights below `/wall` that can be handed on.

@@ -123,7 +123,7 @@ pub(crate) fn share(store: &Store, network: &Network) {
 async fn even_out(store: &Store, asker: &Asker, ledger: &Ledger, last: &Last) -> Result<Option<Last>, WriteError> {
     // The book first: whoever moves a name writes the list first.
     let Some(mut book) = asker.ask(|node| node.book().clone()).await else { return Ok(None) };
-    let moves = moved::all(store)?.into_iter().map(|(from, (_, moved))| (from, moved)).collect();
+    let moves = moved::in_order(moved::all(store)?);
     let told = moved::lacks(&moves, &book);
     if !told.is_empty() {
         if asker.tell_all(moved::events(told)).await.is_none() {
@@ -308,7 +308,7 @@ mod tests {
     }
 
     impl Device {
-        fn moves(&self) -> BTreeMap<PublicKey, Moved> {
+        fn moves(&self) -> Vec<(PublicKey, Moved)> {
             let mut sorted: Vec<&Write> = self.writes.iter().collect();
             sorted.sort_by_key(|(at, _)| *at);
             let mut moves = BTreeMap::new();
@@ -319,7 +319,7 @@ mod tests {
                     Entry::Followed(..) => {}
                 }
             }
-            moves
+            moved::in_order(moves)
         }
 
         fn list(&self) -> Followed {
@@ -463,6 +463,85 @@ mod tests {
                 worlds = next;
             }
             assert!(count >= 4, "{begun}: {count}");
+        }
+    }
+
+    /// Somebody has a new key, and another one before a device has heard of the first: the name is with the last, and comes
+    /// back from there, whatever the keys and however much the other device hears at once.
+    #[test]
+    fn a_name_that_went_on_is_with_the_last_key() {
+        let last = key('m');
+        let (o, n) = (key('o'), key('n'));
+        for (old, new) in [(o.min(n), o.max(n)), (o.max(n), o.min(n))] {
+            let mut devices = [0, 1].map(|name| Device { name, ..Device::default() });
+            devices[0].book.following.insert(old, Follow { since_ms: 1, via: vec![] });
+            devices[0].book.petnames.insert(old, "bob".to_owned());
+            settle(&mut devices);
+            let before = devices[0].shows();
+            let mut worlds = vec![devices];
+            for steps in [[(old, Some(new)), (new, Some(last))], [(new, None), (old, None)]] {
+                let mut next: Vec<[Device; 2]> = Vec::new();
+                for mut world in worlds {
+                    let known = world[0].writes.len();
+                    for (from, to) in steps {
+                        let book = &world[0].book;
+                        let kept = |space| {
+                            let is_followed = book.following.contains_key(&space);
+                            Kept { petname: book.petnames.get(&space).cloned(), is_followed, ..Kept::default() }
+                        };
+                        let moved = to.map(|to| Moved { to, name: "bob".to_owned(), from_before: kept(from), to_before: kept(to) });
+                        world[0].shift(from, moved);
+                        world[0].even_out();
+                    }
+                    let heard = world[0].writes[known..].to_vec();
+                    // Each bit says whether the device looks at the lists behind that entry.
+                    for pauses in 0..1_u32 << (heard.len() - 1) {
+                        let mut world = world.clone();
+                        for (at, write) in heard.iter().enumerate() {
+                            world[1].writes.push(write.clone());
+                            if pauses >> at & 1 == 1 {
+                                world[1].even_out();
+                            }
+                        }
+                        settle(&mut world);
+                        let shows = world[0].shows();
+                        assert_eq!(shows, world[1].shows(), "{steps:?} {pauses:b} {heard:?}");
+                        if steps[0].1.is_some() {
+                            assert_eq!(shows.0.get(&last).map(String::as_str), Some("bob"), "{pauses:b} {shows:?}");
+                            assert_eq!(shows.1.keys().collect::<Vec<_>>(), [&last], "{pauses:b} {shows:?}");
+                        } else {
+                            assert_eq!(shows, before, "{pauses:b}");
+                        }
+                        if !next.iter().any(|known| known.each_ref().map(|device| &device.last) == world.each_ref().map(|device| &device.last)) {
+                            next.push(world);
+                        }
+                    }
+                }
+                worlds = next;
+            }
+        }
+    }
+
+    /// The entries of two moves come in any order, as from two devices: the name is where the last move says.
+    #[test]
+    fn a_move_that_is_heard_late_is_done_before_those_after_it() {
+        let last = key('m');
+        let (o, n) = (key('o'), key('n'));
+        for (old, new) in [(o, n), (n, o)] {
+            let mut book = Book::default();
+            book.following.insert(old, Follow { since_ms: 1, via: vec![] });
+            book.petnames.insert(old, "bob".to_owned());
+            let bob = Kept { petname: Some("bob".to_owned()), is_followed: true, ..Kept::default() };
+            let moved = |to| Moved { to, name: "bob".to_owned(), from_before: bob.clone(), to_before: Kept::default() };
+            let moves = [(old, moved(new)), (new, moved(last))];
+            for heard in [&moves[1..], &moves[..], &moves[..1], &[]] {
+                for (from, moved) in moved::lacks(heard, &book) {
+                    book.shift(from, moved.as_ref(), 1);
+                }
+                let at = heard.last().map_or(old, |(_, moved)| moved.to);
+                let is_whole = heard.len() != 1 || at == new;
+                assert!(!is_whole || book.named("bob") == Some(at) && book.following.keys().eq([&at]), "{heard:?}: {book:?}");
+            }
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Contacts who have new keys, as the owner confirmed it on one of his devices: an entry at `/lists/moved/<old key>` of his
 //! own space for each, so that all his devices follow it, and any takes it back by taking it off.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
 use timebus_identity::PublicKey;
 use timebus_store::json::Json;
 use timebus_store::store::{StorageError, Store};
@@ -39,11 +40,45 @@ fn parse(entry: &Tree) -> Option<(u64, Moved)> {
     Some((at_ms, Moved { to: text("to")?.parse().ok()?, name: text("name")?.to_owned(), from_before, to_before }))
 }
 
-/// What the node is to be told, so that its book has the names where the list says.
-pub(super) fn lacks(moves: &BTreeMap<PublicKey, Moved>, book: &Book) -> Vec<(PublicKey, Option<Moved>)> {
-    let gone = book.moved.keys().filter(|from| !moves.contains_key(from)).map(|from| (*from, None));
-    let new = moves.iter().filter(|(from, moved)| book.moved.get(from) != Some(moved)).map(|(from, moved)| (*from, Some(moved.clone())));
-    gone.chain(new).collect()
+/// The same in order of time.
+pub(crate) fn in_order(moves: BTreeMap<PublicKey, (u64, Moved)>) -> Vec<(PublicKey, Moved)> {
+    let mut sorted: Vec<_> = moves.into_iter().collect();
+    sorted.sort_by_key(|(_, (at_ms, _))| *at_ms);
+    sorted.into_iter().map(|(from, (_, moved))| (from, moved)).collect()
+}
+
+/// Which of the moves that are done are to be taken back, and which to be done then, so that all that are wanted are done; each
+/// in order. What goes on from a key comes back there before it comes back from it. It goes on again where that was done
+/// before it had come there.
+pub(crate) fn steps<'a, K: Ord, T: PartialEq>(
+    wanted: &'a [(K, T)],
+    done: &'a BTreeMap<K, T>,
+    to: impl Fn(&T) -> &K,
+) -> (Vec<&'a K>, Vec<&'a (K, T)>) {
+    let (mut due, mut kept, mut reached) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+    for entry in wanted {
+        if reached.contains(&entry.0) || done.get(&entry.0) != Some(&entry.1) {
+            due.push(entry);
+            reached.insert(to(&entry.1));
+        } else {
+            kept.insert(&entry.0);
+        }
+    }
+    let mut left: BTreeMap<&K, &T> = done.iter().filter(|(from, _)| !kept.contains(from)).collect();
+    let mut back = Vec::new();
+    // Any of those that lead in a circle.
+    while let Some(from) = left.iter().find(|(_, one)| !left.contains_key(to(one))).or_else(|| left.iter().next()).map(|(from, _)| *from) {
+        left.remove(from);
+        back.push(from);
+    }
+    (back, due)
+}
+
+/// What the node is to be told, so that its book has the names where the list says. The moves are in order of time.
+pub(super) fn lacks(moves: &[(PublicKey, Moved)], book: &Book) -> Vec<(PublicKey, Option<Moved>)> {
+    let (back, due) = steps(moves, &book.moved, |moved| &moved.to);
+    let back = back.into_iter().map(|from| (*from, None));
+    back.chain(due.into_iter().map(|(from, moved)| (*from, Some(moved.clone())))).collect()
 }
 
 /// The same as events.

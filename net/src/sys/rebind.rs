@@ -338,7 +338,7 @@ async fn hush(peer: &Peer, network: &Network, space: PublicKey, kept: &Kept) -> 
 async fn shift(peer: &Peer, network: &Network, from: PublicKey, one: Option<Moved>) -> Result<(), Problem> {
     moved::put(peer.store(), &from, one.as_ref()).await.map_err(|error| write_problem(&error))?;
     network.wish(Event::Moved { from, moved: one.map(Box::new) }).await.map_err(stopped)?;
-    peer.ledger().settle(moves(peer)?.into_iter().map(|(from, (_, one))| (from, one.to)));
+    peer.ledger().settle(moved::in_order(moves(peer)?).into_iter().map(|(from, one)| (from, one.to)));
     Ok(())
 }
 
