@@ -413,8 +413,8 @@ async fn rebind(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let hushed = from_before.clone();
     let called = from_before.petname.clone().or_else(|| to_before.petname.clone()).unwrap_or(name);
-    shift(peer, network, from, Some(Moved { to: now, name: called.clone(), from_before, to_before })).await?;
     hush(peer, network, now, &hushed).await?;
+    shift(peer, network, from, Some(Moved { to: now, name: called.clone(), from_before, to_before })).await?;
     let old = book_of(peer).await.petnames.get(&from).cloned().unwrap_or_else(|| short(&from));
     answer["moved"] = true.into();
     answer["before"] = old.clone().into();
