@@ -140,7 +140,7 @@ async fn put(store: &Store, list: List, who: &PublicKey, entry: Option<BTreeMap<
         store.state(Statement::Ops(vec![mount]), now_ms()).await?;
     }
     let Ok(path) = Path::parse(&format!("{LISTS}/{}/{who}", list.name())) else { return Ok(()) };
-    entry.insert("at".to_owned(), Json::Int(i64::try_from(now_ms()).unwrap_or(i64::MAX)));
+    entry.entry("at".to_owned()).or_insert_with(|| Json::Int(i64::try_from(now_ms()).unwrap_or(i64::MAX)));
     let space = store.at(store.own(), &path);
     write(store, space, path, Action::Put(Json::Object(entry))).await
 }

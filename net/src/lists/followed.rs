@@ -93,6 +93,9 @@ pub(crate) fn share(store: &Store, network: &Network) {
     let (mut arrivals, mut changed) = (store.arrivals(), network.changed());
     tokio::spawn(async move {
         let mut last = remembered(&store);
+        if let Err(error) = moved::adopt(&store).await {
+            tracing::warn!(%error, "names that moved are not in the list yet");
+        }
         loop {
             match even_out(&store, &asker, &ledger, &last).await {
                 Ok(Some(now)) => {
@@ -312,9 +315,9 @@ mod tests {
             let mut sorted: Vec<&Write> = self.writes.iter().collect();
             sorted.sort_by_key(|(at, _)| *at);
             let mut moves = BTreeMap::new();
-            for (_, entry) in sorted {
+            for ((at_ms, _), entry) in sorted {
                 match entry {
-                    Entry::Moved(from, Some(moved)) => drop(moves.insert(*from, moved.clone())),
+                    Entry::Moved(from, Some(moved)) => drop(moves.insert(*from, (*at_ms, moved.clone()))),
                     Entry::Moved(from, None) => drop(moves.remove(from)),
                     Entry::Followed(..) => {}
                 }
