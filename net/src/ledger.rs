@@ -18,7 +18,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, Verified, hash, z32};
@@ -39,11 +39,11 @@ const FRIEND_BYTES: u64 = 1_000_000_000;
 const INVITED_BYTES: u64 = 256_000_000;
 /// Bytes that somebody may keep here of whom nothing else is known, in a space that is followed. Default 64 MB.
 const STRANGER_BYTES: u64 = 64_000_000;
-/// Bytes beyond these that somebody may bring of what is said about rights, which everybody has to know. It is thousands of
-/// statements. Default 16 MB.
+/// Bytes of what is said about rights, which everybody has to know, that somebody may bring however much else of his is here. It
+/// is thousands of statements. Default 16 MB.
 const STATEMENTS_BYTES: u64 = 16_000_000;
 /// Bytes that all those may keep here together whom one member of a space let in, and of whom nothing else is known: keys are
-/// made at will. Default 1 GB, or what the owner said of that member.
+/// made at will. Default 1 GB, or what the owner said that this member may keep.
 const BROUGHT_BYTES: u64 = 1_000_000_000;
 /// Bytes that an app of the owner may write. Default 1 GB; what it overwrites counts, as it stays in the log.
 const APP_BYTES: u64 = 1_000_000_000;
@@ -213,6 +213,12 @@ struct Settings {
     /// Bytes of others that somebody built on, which count as his.
     #[serde(default)]
     paid: BTreeMap<String, u64>,
+    /// As much of these as is said about rights.
+    #[serde(default)]
+    paid_stated: BTreeMap<String, u64>,
+    /// Bytes of others on which those built whom a member let in, by his key.
+    #[serde(default)]
+    paid_together: BTreeMap<String, Used>,
     /// By their old keys, those whose room went to a new one, and what that had before.
     #[serde(default)]
     moved: BTreeMap<String, RoomBefore>,
@@ -239,13 +245,36 @@ impl Settings {
     }
 }
 
+/// Bytes that somebody has here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Used {
+    all: u64,
+    /// As much of that as is said about rights.
+    stated: u64,
+}
+
+impl Used {
+    fn add(&mut self, other: Self) {
+        self.all = self.all.saturating_add(other.all);
+        self.stated = self.stated.saturating_add(other.stated);
+    }
+
+    /// So many bytes, by whether they are said about rights.
+    fn of(bytes: u64, is_statement: bool) -> Self {
+        Self { all: bytes, stated: if is_statement { bytes } else { 0 } }
+    }
+
+    /// Whether there is room for more where so much may be kept: who may keep no values may still take rights back.
+    fn takes(self, more: Self, bytes_max: u64) -> bool {
+        self.all.saturating_add(more.all) <= bytes_max || more.stated > 0 && self.stated.saturating_add(more.stated) <= STATEMENTS_BYTES
+    }
+}
+
 #[derive(Debug)]
 struct State {
     settings: Settings,
-    /// Bytes that authors have here, once they were looked up.
-    used: HashMap<PublicKey, u64>,
-    /// Who let whom into spaces, by the keys of both, once it was looked up.
-    brought: Option<HashMap<PublicKey, PublicKey>>,
+    /// What authors have here, once they were looked up.
+    used: HashMap<PublicKey, Used>,
     /// The keys of each person, as far as they were met.
     persons: HashMap<PublicKey, HashSet<PublicKey>>,
     callers: HashMap<Payer, Caller>,
@@ -280,7 +309,12 @@ pub struct Cost {
 pub struct Ledger {
     file: PathBuf,
     state: Mutex<State>,
+    /// Who let whom into spaces, by the keys of both, and how much had been stated when it was looked up.
+    brought: Mutex<Option<(u64, Arc<Brought>)>>,
 }
+
+/// Who was let into spaces by members of them, and by whom.
+type Brought = HashMap<PublicKey, PublicKey>;
 
 impl Ledger {
     /// Goes on with what was decided; a file that cannot be read begins anew beside it.
@@ -296,10 +330,10 @@ impl Ledger {
         };
         Self {
             file: file.into(),
+            brought: Mutex::new(None),
             state: Mutex::new(State {
                 settings,
                 used: HashMap::new(),
-                brought: None,
                 persons: HashMap::new(),
                 callers: HashMap::new(),
                 unsaved_bytes: 0,
@@ -320,8 +354,26 @@ impl Ledger {
         }
     }
 
+    /// What is known of those who sign with these keys, and of those who let them in, whose room they share.
+    pub fn authors(&self, store: &Store, keys: BTreeSet<PublicKey>, author: impl Fn(&PublicKey) -> Author) -> BTreeMap<PublicKey, Author> {
+        let brought = self.brought(store);
+        let sponsors: Vec<PublicKey> = keys.iter().filter_map(|key| brought.get(key).copied()).collect();
+        keys.into_iter().chain(sponsors).map(|key| (key, author(&key))).collect()
+    }
+
+    fn brought(&self, store: &Store) -> Arc<Brought> {
+        let stated = store.statements();
+        let mut brought = lock(&self.brought);
+        if let Some((_, known)) = brought.as_ref().filter(|(at, _)| *at == stated) {
+            return Arc::clone(known);
+        }
+        let now = Arc::new(all_brought(store));
+        *brought = Some((stated, Arc::clone(&now)));
+        now
+    }
+
     /// Sorts changes of others into those that there is room for and those that are held back. `author` says whose a
-    /// change is. What is held back is named with its author.
+    /// change is, and knows who let him in ([`Ledger::authors`]). What is held back is named with its author.
     ///
     /// # Errors
     ///
@@ -334,8 +386,9 @@ impl Ledger {
         now_ms: u64,
     ) -> Result<Sorted, StorageError> {
         let mut state = lock(&self.state);
-        let State { settings, used, persons, brought, .. } = &mut *state;
-        let (mut sponsors, mut pools): (HashMap<_, _>, HashMap<PublicKey, u64>) = Default::default();
+        let State { settings, used, persons, .. } = &mut *state;
+        let brought = self.brought(store);
+        let mut pools: HashMap<PublicKey, Used> = HashMap::new();
         let mut good = Vec::with_capacity(changes.len());
         let mut held = Vec::new();
         let mut over: HashSet<(PublicKey, bool)> = HashSet::new();
@@ -356,19 +409,16 @@ impl Ledger {
             let total = total(settings, persons, used, store, &by.person, &key)?;
             let size = header.body_len + timebus_store::change::OVERHEAD_BYTES;
             let here = count(used, store, &key)?;
-            // Who may keep no values here more may still take rights back.
             let is_statement = header.kind == Kind::Auth;
-            let extra = if is_statement { STATEMENTS_BYTES } else { 0 };
-            let is_alone = by.relation != Relation::Stranger || settings.limits.contains_key(&person);
-            let sponsor = if is_alone { None } else { *sponsors.entry(key).or_insert_with(|| sponsor(brought, store, &key)) };
-            let mut is_wanted = total.saturating_add(size) <= bytes_max.saturating_add(extra);
+            let more = Used::of(size, is_statement);
+            let sponsor = sponsor(settings, &brought, by, &key);
+            let mut is_wanted = total.takes(more, bytes_max);
             is_wanted &= is_statement || !settings.never.contains(&person);
             if let Some(sponsor) = &sponsor {
                 if !pools.contains_key(sponsor) {
-                    pools.insert(*sponsor, together(brought, used, store, sponsor)?);
+                    pools.insert(*sponsor, together(settings, &brought, used, store, sponsor)?);
                 }
-                let bytes_max = settings.limits.get(&author(sponsor).person.to_string()).copied().unwrap_or(BROUGHT_BYTES);
-                is_wanted &= pools[sponsor].saturating_add(size) <= bytes_max.saturating_add(extra);
+                is_wanted &= pools[sponsor].takes(more, together_max(settings, &author(sponsor)));
             }
             let has_room = is_wanted && !over.contains(&(by.person, is_statement));
             let lent = settings.lent.get_mut(&person).filter(|lent| !has_room && **lent >= size);
@@ -377,9 +427,9 @@ impl Ledger {
                     *lent -= size;
                     is_new = true;
                 }
-                used.insert(key, here + size);
+                used.entry(key).or_default().add(more);
                 if let Some(pool) = sponsor.and_then(|sponsor| pools.get_mut(&sponsor)) {
-                    *pool += size;
+                    pool.add(more);
                 }
                 good.push(change);
                 continue;
@@ -410,7 +460,7 @@ impl Ledger {
                 }
             });
             // His chain counts its own bytes, so the last of it tells how much all of it is.
-            let (bytes, changes) = (header.cum.saturating_sub(here), entry.changes.max(1));
+            let (bytes, changes) = (header.cum.saturating_sub(here.all), entry.changes.max(1));
             is_new |= bytes > entry.bytes.saturating_mul(2);
             entry.is_whole &= bytes <= entry.bytes;
             entry.upto = entry.upto.max(header.seq);
@@ -446,6 +496,7 @@ impl Ledger {
     ) -> Result<bool, StorageError> {
         let mut state = lock(&self.state);
         let State { settings, used, persons, lent_for, .. } = &mut *state;
+        let brought = self.brought(store);
         let header = head.header();
         let by = author(&header.author);
         if by.relation == Relation::Own {
@@ -472,11 +523,20 @@ impl Ledger {
             let name = payer.person.to_string();
             let bytes_max = settings.limits.get(&name).copied().unwrap_or(payer.relation.bytes_max());
             let total = total(settings, persons, used, store, &payer.person, builder)?;
-            if settings.never.contains(&name) || total.saturating_add(bytes) > bytes_max {
+            let more = Used::of(bytes, header.kind == Kind::Auth);
+            if settings.never.contains(&name) || !total.takes(more, bytes_max) {
                 continue;
             }
+            if let Some(sponsor) = sponsor(settings, &brought, &payer, builder) {
+                let pool = together(settings, &brought, used, store, &sponsor)?;
+                if !pool.takes(more, together_max(settings, &author(&sponsor))) {
+                    continue;
+                }
+                settings.paid_together.entry(sponsor.to_string()).or_default().add(more);
+            }
             if payer.relation != Relation::Own {
-                *settings.paid.entry(name).or_default() += bytes;
+                *settings.paid.entry(name.clone()).or_default() += more.all;
+                *settings.paid_stated.entry(name).or_default() += more.stated;
             }
             let lent = settings.lent.entry(person.clone()).or_default();
             *lent = lent.saturating_add(bytes);
@@ -525,7 +585,7 @@ impl Ledger {
         let (Some(found), None) = (fitting.next().cloned(), fitting.next()) else { return None };
         let held = settings.held.remove(&found)?;
         let keys = held.who.parse().ok().and_then(|person: PublicKey| persons.get(&person)).into_iter().flatten();
-        let here: u64 = keys.filter_map(|key| used.get(key)).sum();
+        let here: u64 = keys.filter_map(|key| used.get(key)).map(|used| used.all).sum();
         let before = settings.limits.get(&held.who).copied().unwrap_or(held.relation.bytes_max());
         settings.never.retain(|who| *who != held.who);
         match answer {
@@ -688,9 +748,12 @@ impl Ledger {
         if is_over { Err(id) } else { Ok(()) }
     }
 
-    /// Has what authors have here looked up again: some of what was counted is not here, or was before.
-    pub fn recount(&self) {
-        lock(&self.state).used.clear();
+    /// Has what these authors have here looked up again: some of what was counted is not here, or was before.
+    pub fn recount(&self, authors: impl IntoIterator<Item = PublicKey>) {
+        let mut state = lock(&self.state);
+        for author in authors {
+            state.used.remove(&author);
+        }
     }
 
     /// What everybody who wrote or asked anything costs, by key.
@@ -776,44 +839,34 @@ fn may_write(store: &Store, space: &PublicKey, key: &PublicKey) -> bool {
 fn total(
     settings: &Settings,
     persons: &mut HashMap<PublicKey, HashSet<PublicKey>>,
-    used: &mut HashMap<PublicKey, u64>,
+    used: &mut HashMap<PublicKey, Used>,
     store: &Store,
     person: &PublicKey,
     key: &PublicKey,
-) -> Result<u64, StorageError> {
+) -> Result<Used, StorageError> {
     let known = persons.entry(*person).or_insert_with(|| keys_of(store, person));
     known.insert(*key);
-    let mut total = settings.paid.get(&person.to_string()).copied().unwrap_or(0);
+    let paid = |paid: &BTreeMap<String, u64>| paid.get(&person.to_string()).copied().unwrap_or(0);
+    let mut total = Used { all: paid(&settings.paid), stated: paid(&settings.paid_stated) };
     for key in &*known {
-        total += count(used, store, key)?;
+        total.add(count(used, store, key)?);
     }
     Ok(total)
 }
 
-/// The member who let somebody into a space, when that was not the owner of the space himself.
-fn sponsor(brought: &mut Option<HashMap<PublicKey, PublicKey>>, store: &Store, key: &PublicKey) -> Option<PublicKey> {
-    // Who has come since the last time is looked up with everybody.
-    if !brought.as_ref().is_some_and(|brought| brought.contains_key(key)) && is_brought(store, key) {
-        *brought = Some(all_brought(store));
-    }
-    brought.as_ref()?.get(key).copied()
+/// The member who let somebody into a space, when that was not the owner of the space himself and nothing else is known of him.
+fn sponsor(settings: &Settings, brought: &Brought, who: &Author, key: &PublicKey) -> Option<PublicKey> {
+    let is_alone = who.relation != Relation::Stranger || settings.limits.contains_key(&who.person.to_string());
+    brought.get(key).copied().filter(|_| !is_alone)
 }
 
-/// Whether a key has rights somewhere that a member handed on, and none that an owner gave.
-fn is_brought(store: &Store, key: &PublicKey) -> bool {
-    let all: Vec<_> = store.spaces().into_iter().filter_map(|space| store.rights(&space.key)).collect();
-    let mut given = all.iter().flat_map(|rights| rights.grants().map(move |(_, held)| (rights, held)));
-    let mut is_one = false;
-    let is_given = given.any(|(rights, held)| {
-        let is_his = held.grant.audience == Audience::Key(*key);
-        is_one |= is_his;
-        is_his && brought_by(rights, held).is_none()
-    });
-    is_one && !is_given
+/// How many bytes all those may keep here together whom a member let in.
+fn together_max(settings: &Settings, sponsor: &Author) -> u64 {
+    settings.limits.get(&sponsor.person.to_string()).copied().unwrap_or(BROUGHT_BYTES)
 }
 
-/// The same of everybody.
-fn all_brought(store: &Store) -> HashMap<PublicKey, PublicKey> {
+/// Those who have rights somewhere that a member handed on, and none that an owner gave.
+fn all_brought(store: &Store) -> Brought {
     let (mut brought, mut given) = (HashMap::new(), HashSet::new());
     for rights in store.spaces().into_iter().filter_map(|space| store.rights(&space.key)) {
         for (_, held) in rights.grants() {
@@ -842,22 +895,23 @@ fn brought_by(rights: &Rights, held: &timebus_store::auth::Held) -> Option<Publi
     first
 }
 
-/// Bytes of all whom a member let in.
+/// Bytes of all whom a member let in, and of others that they built on.
 fn together(
-    brought: &Option<HashMap<PublicKey, PublicKey>>,
-    used: &mut HashMap<PublicKey, u64>,
+    settings: &Settings,
+    brought: &Brought,
+    used: &mut HashMap<PublicKey, Used>,
     store: &Store,
     sponsor: &PublicKey,
-) -> Result<u64, StorageError> {
-    let mut bytes = 0;
-    for (key, _) in brought.iter().flatten().filter(|(_, by)| *by == sponsor) {
-        bytes += count(used, store, key)?;
+) -> Result<Used, StorageError> {
+    let mut together = settings.paid_together.get(&sponsor.to_string()).copied().unwrap_or_default();
+    for (key, _) in brought.iter().filter(|(_, by)| *by == sponsor) {
+        together.add(count(used, store, key)?);
     }
-    Ok(bytes)
+    Ok(together)
 }
 
 /// Bytes that an author has here, counted once.
-fn count(used: &mut HashMap<PublicKey, u64>, store: &Store, key: &PublicKey) -> Result<u64, StorageError> {
+fn count(used: &mut HashMap<PublicKey, Used>, store: &Store, key: &PublicKey) -> Result<Used, StorageError> {
     match used.get(key) {
         Some(bytes) => Ok(*bytes),
         None => {
@@ -869,15 +923,16 @@ fn count(used: &mut HashMap<PublicKey, u64>, store: &Store, key: &PublicKey) -> 
 }
 
 /// Bytes that an author has here.
-fn bytes_of(store: &Store, author: &PublicKey) -> Result<u64, StorageError> {
+fn bytes_of(store: &Store, author: &PublicKey) -> Result<Used, StorageError> {
     let rows = store.snapshot();
-    let mut bytes = 0;
+    let mut used = Used::default();
     for space in store.spaces() {
-        for t in std::iter::once(space.auth()).chain(store.values(space).into_iter().map(|(t, _)| t)) {
-            bytes += timebus_store::tips::size_of(&*rows, t, author)?.0;
+        used.add(Used::of(timebus_store::tips::size_of(&*rows, space.auth(), author)?.0, true));
+        for (t, _) in store.values(space) {
+            used.add(Used::of(timebus_store::tips::size_of(&*rows, t, author)?.0, false));
         }
     }
-    Ok(bytes)
+    Ok(used)
 }
 
 /// Names what somebody wants to bring into a timeline.

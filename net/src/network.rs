@@ -18,6 +18,7 @@ use timebus_store::blobs::BlobHash;
 use timebus_store::change::{Change, Head};
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::inbox::{Inbox, LeaveError};
+use timebus_store::pipeline::Refusal;
 use timebus_store::store::Store;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -629,7 +630,7 @@ impl Driver {
             }
             Act::Store { link, ticket, timeline, changes } => {
                 let authors: BTreeSet<PublicKey> = changes.iter().map(|change| change.content().header().author).collect();
-                let authors = authors.into_iter().map(|author| (author, self.author(&author))).collect();
+                let authors = self.ledger.authors(&self.store, authors, |author| self.author(author));
                 if let Some(running) = self.links.get(&link) {
                     let _ = running.to_store.send(ToStore { ticket, timeline, changes, authors, weights: Weights::default() });
                 }
@@ -637,7 +638,7 @@ impl Driver {
             Act::Weigh { link, space, timeline, heads } => {
                 let authors: BTreeSet<PublicKey> =
                     heads.iter().flat_map(|(head, by)| by.iter().copied().chain([head.content().header().author])).collect();
-                let authors = authors.into_iter().map(|author| (author, self.author(&author))).collect();
+                let authors = self.ledger.authors(&self.store, authors, |author| self.author(author));
                 let weights = Weights { space: Some(space), heads };
                 if let Some(running) = self.links.get(&link) {
                     let _ = running.to_store.send(ToStore { ticket: 0, timeline, changes: Vec::new(), authors, weights });
@@ -871,11 +872,12 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
     let mut offers = FuturesOrdered::new();
     let mut is_open = true;
     while is_open || !offers.is_empty() {
-        let (mut stored, timeline, held, result) = tokio::select! {
+        let (mut stored, timeline, held, by, result) = tokio::select! {
             next = checked.recv(), if is_open && offers.len() < STORING_MAX => {
                 match next {
                     Some(Checked { stored, timeline, changes, authors }) => {
                         let author = |key: &PublicKey| authors.get(key).cloned().unwrap_or(Author { person: *key, relation: Relation::Stranger });
+                        let by: BTreeMap<ChangeId, PublicKey> = changes.iter().map(|change| (change.id(), change.header().author)).collect();
                         let sorted = ledger.sort(&store, changes, author, now_ms());
                         let store = store.clone();
                         offers.push_back(async move {
@@ -883,7 +885,7 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
                                 Ok((good, held)) => (store.offer(good).await, held),
                                 Err(error) => (Err(error.into()), Vec::new()),
                             };
-                            (stored, timeline, held, result)
+                            (stored, timeline, held, by, result)
                         });
                     }
                     None => is_open = false,
@@ -894,9 +896,8 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
         };
         match result {
             Ok(offered) => {
-                if !offered.refused.is_empty() || !offered.known.is_empty() {
-                    ledger.recount();
-                }
+                let uncounted = offered.known.iter().copied().chain(offered.refused.iter().map(Refusal::change));
+                ledger.recount(uncounted.filter_map(|id| by.get(&id).copied()));
                 crate::held::tell(&mut stored, offered);
                 if !held.is_empty() {
                     let authors: BTreeSet<PublicKey> = held.iter().map(|(_, author)| *author).collect();

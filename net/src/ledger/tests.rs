@@ -95,7 +95,7 @@ fn bring(engine: &mut Engine, ledger: &Ledger, changes: Vec<Verified<Change>>, p
     let (good, held) = ledger.sort(&store, changes, author, 1).expect("memory does not fail");
     let offered = engine.finish(async move { store.offer(good).await }).expect("the engine answers").expect("it is taken");
     if !offered.refused.is_empty() {
-        ledger.recount();
+        ledger.recount([person]);
     }
     (offered.admitted.len(), held.len())
 }
@@ -131,7 +131,7 @@ fn who_forks_his_chain_gets_no_more_room_and_is_not_shown() {
     assert_eq!(shown(&engine), 0, "whoever forks his chain at its beginning has said nothing");
     assert_eq!(ledger.held().len(), 1, "the owner is asked once");
     // What is counted anew, as after a start, counts every branch: not only those few that are told to other peers.
-    ledger.recount();
+    ledger.recount([mallory.public()]);
     let late = chain(&mallory, timeline, grants[0], "late", 2, 4000);
     assert_eq!(bring(&mut engine, &ledger, late, mallory.public()).0, 0);
     let cost = ledger.costs(engine.store()).expect("memory does not fail")[&mallory.public()].clone();
@@ -159,10 +159,13 @@ fn who_has_many_keys_has_one_budget() {
 
 /// What a ledger learns from a head alone.
 fn weigh(engine: &Engine, ledger: &Ledger, head: &Verified<Change>, builders: &[&SecretKey]) -> bool {
+    weigh_of(engine, ledger, head, builders, |key| Author { person: *key, relation: Relation::Invited })
+}
+
+fn weigh_of(engine: &Engine, ledger: &Ledger, head: &Verified<Change>, builders: &[&SecretKey], author: impl Fn(&PublicKey) -> Author) -> bool {
     let mut record = Vec::new();
     head.write(head.signature(), &mut record);
     let head = Head::of(&Change::decode(&record).expect("a change")).verify().expect("signed");
-    let author = |key: &PublicKey| Author { person: *key, relation: Relation::Invited };
     let builders = builders.iter().map(|key| key.public()).collect();
     let store = engine.store();
     ledger.weigh(store, &store.own().key, &head, &builders, author, 1).expect("memory does not fail")
@@ -396,10 +399,17 @@ fn those_whom_one_member_let_in_share_a_room() {
     let on = (given, timebus_store::summary::summary(&*rows, auth, last).expect("memory does not fail").lamport);
     let said = chain_with(Kind::Auth, &mallory, TimelineId::named(&root, "auth"), cap, Some(on), std::iter::once(grants));
     let ledger = Ledger::open(Path::new(""));
-    ledger.limit(&Payer::Key(mallory.public()), 100_000);
-    assert_eq!(bring(&mut engine, &ledger, said, mallory.public()), (1, 0));
+    // The owner says of a person what he may keep, and this is one of his devices.
+    let person = secret(99).public();
+    ledger.limit(&Payer::Key(person), 100_000);
+    assert_eq!(bring(&mut engine, &ledger, said, person), (1, 0));
     let rights = engine.store().rights(&root).expect("held");
-    let author = |key: &PublicKey| Author { person: *key, relation: Relation::Stranger };
+    let stranger = |key: &PublicKey| Author { person: *key, relation: Relation::Stranger };
+    let known = ledger.authors(engine.store(), guests.iter().map(SecretKey::public).collect(), |key| {
+        let person = if *key == mallory.public() { person } else { *key };
+        Author { person, relation: Relation::Stranger }
+    });
+    let author = |key: &PublicKey| known.get(key).cloned().unwrap_or(stranger(key));
     let (mut admitted, mut held) = (0, 0);
     for guest in &guests {
         let grant = rights.grants_for(&guest.public()).next().expect("let in").0;
@@ -409,12 +419,58 @@ fn those_whom_one_member_let_in_share_a_room() {
         (admitted, held) = (admitted + offered.admitted.len(), held + over.len());
     }
     assert!(admitted * 4000 < 100_000 && admitted > 20 && admitted + held == 80, "{admitted} changes are here, {held} are held back");
+    // None of them pays for what another one may not bring.
+    let flood = |guest: &SecretKey| {
+        let grant = rights.grants_for(&guest.public()).next().expect("let in").0;
+        chain(guest, main, grant, "guest", 10, 4000).pop().expect("ten")
+    };
+    assert!(!weigh_of(&engine, &ledger, &flood(&guests[6]), &[&guests[7]], author));
+    ledger.limit(&Payer::Key(person), 160_000);
+    assert!(weigh_of(&engine, &ledger, &flood(&guests[6]), &[&guests[7]], author));
+    assert!(!weigh_of(&engine, &ledger, &flood(&guests[5]), &[&guests[7]], author), "what they paid for is theirs together");
+    // Whom the owner lets in himself has a room of his own from then on.
+    let invited = &guests[4];
+    let old = rights.grants_for(&invited.public()).next().expect("let in").0;
+    let store = engine.store().clone();
+    let grant = wall(invited, Actions::READ.0 | Actions::WRITE.0, 0);
+    engine.finish(async move { store.state(Statement::Ops(vec![grant]), 1).await }).expect("it answers").expect("stated");
+    let sorted = ledger.sort(engine.store(), chain(invited, main, old, "guest", 10, 4000), author, 1).expect("memory does not fail");
+    assert_eq!((sorted.0.len(), sorted.1.len()), (10, 0));
+    // Only of whom something was counted that did not come it is counted again.
+    ledger.recount([invited.public()]);
+    let counted = |key: &SecretKey| lock(&ledger.state).used.contains_key(&key.public());
+    assert!(!counted(invited) && counted(&guests[0]));
     // Of whom the owner says how much he may keep, that counts.
     let last = guests.last().expect("eight");
     ledger.limit(&Payer::Key(last.public()), 1_000_000);
     let grant = rights.grants_for(&last.public()).next().expect("let in").0;
     let (good, _) = ledger.sort(engine.store(), chain(last, main, grant, "guest", 10, 4000), author, 1).expect("memory does not fail");
     assert_eq!(good.len(), 10);
+}
+
+/// Whoever has more here than he may keep still takes rights back, and others may build on what is said about them.
+#[test]
+fn values_leave_the_room_for_statements() {
+    let (mallory, carol) = (secret(1), secret(2));
+    let (mut engine, _) = host(&[], 0);
+    let main = engine.store().timeline(engine.store().own());
+    let auth = TimelineId::named(&engine.store().own().key, "auth");
+    let (cap, other) = (admin(&mut engine, &mallory), admin(&mut engine, &carol));
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(mallory.public()), 100_000_000);
+    let mut values = chain(&mallory, main, cap, "value", 19, 1_000_000);
+    let late = values.split_off(18);
+    assert_eq!(bring(&mut engine, &ledger, values, mallory.public()), (18, 0));
+    ledger.limit(&Payer::Key(mallory.public()), 1_000_000);
+    assert_eq!(bring(&mut engine, &ledger, late, mallory.public()), (0, 1));
+    let said = chain_of(Kind::Auth, &mallory, auth, cap, "said", 1, 1000);
+    assert_eq!(bring(&mut engine, &ledger, said, mallory.public()), (1, 0));
+    // He pays for what is said, as far as that is no more than this, and for no values.
+    ledger.limit(&Payer::Key(carol.public()), 0);
+    let said = chain_of(Kind::Auth, &carol, auth, other, "said", 12, 1_000_000);
+    let value = chain(&carol, main, other, "value", 1, 1000);
+    assert!(!weigh(&engine, &ledger, &value[0], &[&mallory]));
+    assert!(weigh(&engine, &ledger, &said[9], &[&mallory]) && !weigh(&engine, &ledger, &said[11], &[&mallory]));
 }
 
 /// Whoever may say something about rights says it without end.
@@ -434,7 +490,7 @@ fn what_is_said_about_rights_has_a_bound() {
     let late = statements.split_off(30);
     let (admitted, held) = bring(&mut engine, &ledger, statements, mallory.public());
     assert!((15..=17).contains(&admitted) && admitted + held == 30, "{admitted} are here, {held} are held back");
-    ledger.recount();
+    ledger.recount([mallory.public()]);
     let (admitted, held) = bring(&mut engine, &ledger, late, mallory.public());
     assert_eq!((admitted, held), (0, 10));
 }
