@@ -34,7 +34,7 @@ use known::World;
 use lookup::By;
 pub use lookup::{Found, Teller};
 use outbox::Outbox;
-pub use placing::Placing;
+pub use placing::{Holds, Placing};
 pub use status::{PeerState, PeerStatus, SpaceState, SpaceStatus};
 
 /// Milliseconds until the second call of a peer that was not reached; it doubles from call to call.
@@ -164,6 +164,10 @@ pub struct Node {
     placing: BTreeMap<PublicKey, Placing>,
     /// The machines that may have a space that is read, of members of communities.
     hosts: BTreeMap<PublicKey, Vec<PublicKey>>,
+    /// What is held of their spaces.
+    holds: Holds,
+    /// Until when visits of those last, by that alone and by others.
+    held: BTreeMap<PublicKey, (u64, u64)>,
     /// Machines that something is wanted of for now, and until when.
     seeks: BTreeMap<PublicKey, u64>,
     /// Who told of records that came since the start.
@@ -214,6 +218,8 @@ impl Node {
             members: BTreeMap::new(),
             placing: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            holds: Holds::default(),
+            held: BTreeMap::new(),
             seeks: BTreeMap::new(),
             told: BTreeMap::new(),
             feeds: BTreeMap::new(),
@@ -394,26 +400,8 @@ impl Node {
                     acts.extend([Act::Save, Act::Changed]);
                 }
             }
-            Event::Visit { space } => {
-                let hosts = self.hosts(&space, now_ms);
-                self.hosts.retain(|space, _| self.visits.contains_key(space));
-                if !hosts.is_empty() {
-                    // Who was not reached when nothing was wanted of him is called at once.
-                    let is_known = self.visits.contains_key(&space);
-                    let missed: Vec<PublicKey> = hosts.iter().filter(|node| !is_known && !self.is_linked(node)).copied().collect();
-                    for node in &missed {
-                        if let Some(call) = self.calls.get_mut(node).filter(|call| !call.is_calling) {
-                            (call.next_ms, call.attempts) = (now_ms, 0);
-                        }
-                    }
-                    self.hosts.insert(space, hosts);
-                }
-                let is_new = self.visits.insert(space, now_ms + VISIT_MS).is_none() && !self.book.following.contains_key(&space);
-                if is_new {
-                    self.open_everywhere(space, now_ms, store, &mut acts);
-                    acts.push(Act::Changed);
-                }
-            }
+            Event::Visit { space } => self.visit(space, now_ms, store, &mut acts),
+            Event::Hold(holds) => self.hold(*holds, now_ms, store, &mut acts),
             Event::Gather { space } => {
                 self.gathering.insert(space, now_ms + GATHER_MS);
             }
@@ -560,7 +548,7 @@ impl Node {
         self.perform_one(link, outputs, now_ms, store, acts);
         while let Some((link, input)) = self.inputs.pop_front() {
             let Some(linked) = self.links.get_mut(&link) else { continue };
-            let outputs = linked.session.handle(now_ms, input, &World { store, book: &self.book });
+            let outputs = linked.session.handle(now_ms, input, &World { store, book: &self.book, shut: &self.holds.shut });
             self.perform_one(link, outputs, now_ms, store, acts);
         }
         self.is_performing = false;
@@ -985,7 +973,7 @@ impl Node {
 
     fn open(&mut self, link: LinkId, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
         // Who has not answered an invite yet would only say no.
-        if self.is_joining(&space) {
+        if self.is_joining(&space) || self.book.blocked.contains(&space) {
             return;
         }
         let plan = plan(&space, store);

@@ -247,10 +247,12 @@ fn what_a_member_posted_is_read_from_those_his_space_is_placed_with() {
     let dave = Peer::start();
     assert_eq!(enter(&dave, &link, "Dave")["result"], "connected");
     until_names(&dave, &["Alice", "Bob", "Carol", "Dave"]);
-    poll("dave hears where the others are", || {
-        let told = told(dave.home(), &["find", "Bob@choir"]);
-        told["nodes"].as_array().into_iter().flatten().any(|node| node["record"]["space"] == json!(id)).then_some(())
-    });
+    for (name, id) in [("Bob", id.as_str()), ("Carol", carol.ready["id"].as_str().expect("an id"))] {
+        poll("dave hears where the others are", || {
+            let told = told(dave.home(), &["find", &format!("{name}@choir")]);
+            told["nodes"].as_array().into_iter().flatten().any(|node| node["record"]["space"] == json!(id)).then_some(())
+        });
+    }
     drop(alice.stop());
     let post = poll("dave reads what bob wrote", || {
         let answer = dave.send("GET", &format!("/@{id}/posts/1"), &[], "");

@@ -60,7 +60,7 @@ pub fn ranking(space: &PublicKey, thing: &[u8; 32], offers: &[Offer]) -> Vec<Pub
 /// The machines that the space of a member is placed with: the first so many of them that are not his own, which have it
 /// anyway.
 #[must_use]
-pub fn hosts(community: &PublicKey, space: &PublicKey, own: &[PublicKey], offers: &[Offer], replicas: u8) -> Vec<PublicKey> {
+pub fn holders(community: &PublicKey, space: &PublicKey, own: &[PublicKey], offers: &[Offer], replicas: u8) -> Vec<PublicKey> {
     let ranked = ranking(community, space.as_bytes(), offers).into_iter();
     ranked.filter(|node| !own.contains(node)).take(usize::from(replicas)).collect()
 }
@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    fn holders(space: &PublicKey, thing: &[u8; 32], offers: &[Offer], replicas: u8) -> Vec<PublicKey> {
+    fn first(space: &PublicKey, thing: &[u8; 32], offers: &[Offer], replicas: u8) -> Vec<PublicKey> {
         ranking(space, thing, offers).into_iter().take(usize::from(replicas)).collect()
     }
 
@@ -107,7 +107,7 @@ mod tests {
         let offers: Vec<Offer> = (0..5).map(|number| Offer { node: node(number), bytes: 1000 * (u64::from(number) + 1) }).collect();
         let placed: Vec<Vec<usize>> = things(6)
             .map(|thing| {
-                holders(&SPACE, &thing, &offers, 3)
+                first(&SPACE, &thing, &offers, 3)
                     .iter()
                     .map(|found| offers.iter().position(|offer| offer.node == *found).expect("one of them"))
                     .collect()
@@ -121,14 +121,14 @@ mod tests {
     #[test]
     fn whoever_offers_three_times_as_much_gets_three_times_as_much() {
         let offers = [Offer { node: node(1), bytes: 3_000 }, Offer { node: node(2), bytes: 1_000 }];
-        let first = things(8000).filter(|thing| holders(&SPACE, thing, &offers, 1) == [node(1)]).count();
+        let first = things(8000).filter(|thing| first(&SPACE, thing, &offers, 1) == [node(1)]).count();
         assert!((5700..6300).contains(&first), "{first} of 8000");
     }
 
     #[test]
     fn what_is_placed_is_spread_evenly() {
         let (offers, mut counts) = (alike(20), HashMap::new());
-        things(4000).flat_map(|thing| holders(&SPACE, &thing, &offers, 3)).for_each(|node| *counts.entry(node).or_insert(0) += 1);
+        things(4000).flat_map(|thing| first(&SPACE, &thing, &offers, 3)).for_each(|node| *counts.entry(node).or_insert(0) += 1);
         assert!(counts.len() == 20 && counts.values().all(|count| (450..750).contains(count)), "{counts:?}");
     }
 
@@ -138,10 +138,10 @@ mod tests {
         let own = [node(2), node(3)];
         for thing in things(50) {
             let space = PublicKey::from_bytes(thing);
-            let found = hosts(&SPACE, &space, &own, &offers, 3);
+            let found = super::holders(&SPACE, &space, &own, &offers, 3);
             assert!(found.len() == 3 && !found.iter().any(|node| own.contains(node)), "{found:?}");
             let others: Vec<Offer> = offers.iter().filter(|offer| !own.contains(&offer.node)).copied().collect();
-            assert_eq!(found, holders(&SPACE, &thing, &others, 3), "and takes nobody's place");
+            assert_eq!(found, first(&SPACE, &thing, &others, 3), "and takes nobody's place");
         }
     }
 
@@ -154,7 +154,7 @@ mod tests {
             let rest: Vec<Offer> = all.iter().filter(|offer| offer.node != gone).copied().collect();
             let (mut moved, total) = (0u32, 200u32);
             for thing in things(total) {
-                let (before, after) = (holders(&SPACE, &thing, &all, replicas), holders(&SPACE, &thing, &rest, replicas));
+                let (before, after) = (first(&SPACE, &thing, &all, replicas), first(&SPACE, &thing, &rest, replicas));
                 let stay: Vec<PublicKey> = before.iter().filter(|node| **node != gone).copied().collect();
                 // Those who held it go on, in their order, and one steps in behind them.
                 prop_assert_eq!(&after[..stay.len()], &stay[..]);
@@ -170,8 +170,8 @@ mod tests {
             let all: Vec<Offer> = (0..count).map(|number| Offer { node: node(number), bytes: 1 + u64::from(number % 4) * 1_000_000_000_000 }).collect();
             let mut turned = all.clone();
             turned.rotate_left(turn.index(all.len()));
-            let found = holders(&SPACE, &thing, &all, 5);
-            prop_assert_eq!(&found, &holders(&SPACE, &thing, &turned, 5));
+            let found = first(&SPACE, &thing, &all, 5);
+            prop_assert_eq!(&found, &first(&SPACE, &thing, &turned, 5));
             prop_assert_eq!(found.len(), usize::from(count.min(5)));
         }
     }

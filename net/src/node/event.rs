@@ -12,7 +12,7 @@ use timebus_store::path::Path;
 use super::LinkId;
 use super::book::Moved;
 use super::outbox::Sent;
-use super::placing::Placing;
+use super::placing::{Holds, Placing};
 use crate::community::Membership;
 use crate::record::PeerRecord;
 use crate::sync::frame::{Seat, Taking};
@@ -147,6 +147,8 @@ pub enum Event {
         /// Which.
         space: PublicKey,
     },
+    /// What is held of the spaces of members of communities is this from now on.
+    Hold(Box<Holds>),
     /// Something large of a space is fetched: it comes sooner from many.
     Gather {
         /// Which.

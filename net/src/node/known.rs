@@ -1,5 +1,7 @@
 //! What a session sees: the store, and what is remembered of other logs.
 
+use std::collections::BTreeSet;
+
 use timebus_identity::PublicKey;
 use timebus_store::ids::{ChangeId, TimelineId};
 
@@ -11,6 +13,8 @@ use crate::sync::{Cursor, Past, Remote, Replica, ReplicaError, Tip};
 pub(super) struct World<'a> {
     pub(super) store: &'a dyn Replica,
     pub(super) book: &'a Book,
+    /// Spaces that take more than their share.
+    pub(super) shut: &'a BTreeSet<PublicKey>,
 }
 
 impl Replica for World<'_> {
@@ -19,7 +23,8 @@ impl Replica for World<'_> {
     }
 
     fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError> {
-        Ok(!self.book.blocked.contains(space) && self.store.may_sync(remote, space, timeline)?)
+        let is_shut = self.book.blocked.contains(space) || (self.shut.contains(space) && !self.book.following.contains_key(space));
+        Ok(!is_shut && self.store.may_sync(remote, space, timeline)?)
     }
 
     fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {

@@ -6,13 +6,17 @@
 //!
 //! [`placement`]: crate::community::placement
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use timebus_identity::PublicKey;
 
-use super::Node;
+use super::{Act, Node, VISIT_MS};
 use crate::community::Machine;
-use crate::community::placement::{Offer, hosts};
+use crate::community::placement::{Offer, holders};
+use crate::sync::Replica;
+
+/// How long it is remembered who has a space that is read.
+const RANKED_MS: u64 = 60_000;
 
 /// What a community says of where things are to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,26 +34,46 @@ impl Placing {
     #[must_use]
     pub fn offers(&self, now_ms: u64) -> Vec<Offer> {
         let is_there = |machine: &&Machine| machine.stores > 0 && machine.seen_ms.saturating_add(self.away_ms) > now_ms;
-        self.machines.iter().filter(is_there).map(|machine| Offer { node: machine.node, bytes: machine.stores }).collect()
+        let mut offers: Vec<Offer> =
+            self.machines.iter().filter(is_there).map(|machine| Offer { node: machine.node, bytes: machine.stores }).collect();
+        // Members may name a machine twice; what it offers is the least that is said.
+        offers.sort_unstable_by_key(|offer| (offer.node, offer.bytes));
+        offers.dedup_by_key(|offer| offer.node);
+        offers
     }
 }
 
+/// What this peer holds of the spaces of members, and what it found out about them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// Spaces that are kept open, so that what is in them comes and stays.
+    pub spaces: BTreeSet<PublicKey>,
+    /// Spaces that take more than their share: they are neither taken from others nor served, unless they are followed.
+    pub shut: BTreeSet<PublicKey>,
+    /// Machines with the spaces that they call their own, of which these know nothing.
+    pub untrue: BTreeSet<(PublicKey, PublicKey)>,
+}
+
 impl Node {
-    /// The spaces that machines of members call their own, as far as records of them are here.
+    /// The spaces that machines of members call their own, as far as records of them are here; those that the owner blocked are
+    /// left out.
     #[must_use]
     pub fn spaces_of_machines(&self) -> BTreeMap<PublicKey, PublicKey> {
-        let nodes = self.members.values().flatten();
-        nodes.filter_map(|node| Some((*node, self.book.records.of(node)?.space))).collect()
+        let nodes = self.members.values().flatten().filter(|node| !self.book.blocked.contains(node));
+        let claimed = nodes.filter_map(|node| Some((*node, self.book.records.of(node)?.space)));
+        claimed.filter(|(_, space)| !self.book.blocked.contains(space)).collect()
     }
 
     /// The machines that may have the space of a member: those that it is placed with, and his own.
-    pub(super) fn hosts(&self, space: &PublicKey, now_ms: u64) -> Vec<PublicKey> {
+    fn holders_of(&self, space: &PublicKey, now_ms: u64) -> Vec<PublicKey> {
         let mut all = Vec::new();
         for (community, placing) in &self.placing {
-            let calls_it_his = |node: &PublicKey| self.book.records.of(node).is_some_and(|record| record.space == *space);
+            let calls_it_his = |node: &PublicKey| {
+                self.book.records.of(node).is_some_and(|record| record.space == *space) && !self.holds.untrue.contains(&(*node, *space))
+            };
             let own: Vec<PublicKey> = placing.machines.iter().map(|machine| machine.node).filter(calls_it_his).collect();
             if !own.is_empty() {
-                all.extend(hosts(community, space, &own, &placing.offers(now_ms), placing.replicas));
+                all.extend(holders(community, space, &own, &placing.offers(now_ms), placing.replicas));
                 all.extend(own);
             }
         }
@@ -57,5 +81,179 @@ impl Node {
         all.dedup();
         all.retain(|node| *node != self.config.node);
         all
+    }
+
+    /// Keeps a space open for a while.
+    pub(super) fn visit(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let last_ms = self.visits.get(&space).map(|until| until.saturating_sub(VISIT_MS));
+        // Who has it is worked out once a minute at most.
+        if last_ms.is_none_or(|last_ms| last_ms / RANKED_MS != now_ms / RANKED_MS) || !self.hosts.contains_key(&space) {
+            let holders = self.holders_of(&space, now_ms);
+            self.hosts.retain(|space, _| self.visits.contains_key(space));
+            // Who was not reached when nothing was wanted of him is called at once.
+            let missed: Vec<PublicKey> = holders.iter().filter(|node| last_ms.is_none() && !self.is_linked(node)).copied().collect();
+            for node in &missed {
+                if let Some(call) = self.calls.get_mut(node).filter(|call| !call.is_calling) {
+                    (call.next_ms, call.attempts) = (now_ms, 0);
+                }
+            }
+            if !holders.is_empty() {
+                self.hosts.insert(space, holders);
+            }
+        }
+        let is_new = self.visits.insert(space, now_ms + VISIT_MS).is_none() && !self.book.following.contains_key(&space);
+        if is_new {
+            self.open_everywhere(space, now_ms, store, acts);
+            acts.push(Act::Changed);
+        }
+    }
+
+    /// Keeps those spaces open that are held now, and no longer those that were held.
+    pub(super) fn hold(&mut self, holds: Holds, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let before = std::mem::take(&mut self.held);
+        for space in &holds.spaces {
+            let visited = self.visits.get(space).copied().unwrap_or(0);
+            // Somebody may read it as well.
+            let others = before.get(space).filter(|(own, _)| *own == visited).map_or(visited, |(_, others)| *others);
+            self.visit(*space, now_ms, store, acts);
+            self.held.insert(*space, (now_ms + VISIT_MS, others));
+        }
+        for (space, (own, others)) in before {
+            if let Some(until) = self.visits.get_mut(&space).filter(|until| **until == own && !holds.spaces.contains(&space)) {
+                *until = others;
+            }
+        }
+        let is_read = |space: &PublicKey| self.book.following.contains_key(space) || self.visits.get(space).is_some_and(|until| *until > now_ms);
+        let shut: Vec<PublicKey> = holds.shut.iter().filter(|space| !is_read(space)).copied().collect();
+        for space in shut {
+            self.close_everywhere(space, now_ms, store, acts);
+        }
+        self.holds = holds;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::{SecretKey, Verified};
+    use timebus_store::ids::TimelineId;
+    use timebus_store::store::{Config as StoreConfig, Store, lock_home};
+
+    use super::super::known::World;
+    use super::super::{Book, Config, Event, Outbox};
+    use super::*;
+    use crate::held::Held;
+    use crate::record::PeerRecord;
+    use crate::sync::{Binding, Remote, Role};
+
+    const NOW_MS: u64 = 1_800_000_000_000;
+
+    fn key(number: u8) -> PublicKey {
+        SecretKey::from_seed([number; 32]).public()
+    }
+
+    fn node() -> Node {
+        let (name, is_offline, links_max, has_feeds) = ("test".to_owned(), true, 8, false);
+        let config = Config { node: key(1), space: key(2), device: key(3), name, is_offline, links_max, has_feeds };
+        Node::new(config, Book::default(), Outbox::default())
+    }
+
+    fn store(home: &std::path::Path) -> Store {
+        let lock = lock_home(home).expect("a free home");
+        Store::open(home, lock, &StoreConfig::default(), 1, &mut |_| {}).expect("a new store")
+    }
+
+    fn hold(node: &mut Node, now_ms: u64, spaces: &[PublicKey], shut: &[PublicKey], replica: &dyn Replica) {
+        let holds = Holds { spaces: spaces.iter().copied().collect(), shut: shut.iter().copied().collect(), untrue: BTreeSet::new() };
+        node.handle(now_ms, Event::Hold(Box::new(holds)), replica);
+    }
+
+    #[test]
+    fn what_is_not_held_any_more_is_closed_unless_somebody_reads_it() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = store(home.path());
+        let (replica, mut node) = (Held::now(&store, [0; 16], NOW_MS), node());
+        node.handle(NOW_MS, Event::Visit { space: key(11) }, &replica);
+        for at in 1..4 {
+            hold(&mut node, NOW_MS + at, &[key(11), key(12), key(13)], &[], &replica);
+        }
+        node.handle(NOW_MS + 5, Event::Visit { space: key(13) }, &replica);
+        hold(&mut node, NOW_MS + 6, &[], &[key(12)], &replica);
+        let until: Vec<u64> = [11, 12, 13].map(|number| node.visits.get(&key(number)).copied().unwrap_or(0)).into();
+        assert_eq!(until, [NOW_MS + VISIT_MS, 0, NOW_MS + 5 + VISIT_MS]);
+    }
+
+    #[test]
+    fn what_takes_more_than_its_share_is_not_synced_unless_it_is_followed() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = store(home.path());
+        let (replica, mut node) = (Held::now(&store, [0; 16], NOW_MS), node());
+        let (space, main) = (store.space(), TimelineId::named(&store.space(), "main"));
+        let remote = Remote { node: key(4), space, keys: vec![store.device()], name: String::new(), addresses: vec![] };
+        let may = |node: &Node| World { store: &replica, book: &node.book, shut: &node.holds.shut }.may_sync(&remote, &space, &main).expect("reads");
+        assert!(may(&node));
+        hold(&mut node, NOW_MS, &[], &[space], &replica);
+        assert!(!may(&node));
+        node.handle(NOW_MS, Event::Follow { space, via: vec![] }, &replica);
+        assert!(may(&node));
+    }
+
+    #[test]
+    fn what_is_blocked_is_not_opened_and_placed_nowhere() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = store(home.path());
+        let (replica, mut node) = (Held::now(&store, [0; 16], NOW_MS), node());
+        let prove = Box::new(|_: &[u8]| Vec::new());
+        let up = Event::LinkUp {
+            link: 1,
+            node: Some(key(4)),
+            role: Role::Initiator,
+            binding: Binding([0; 32]),
+            nonce: [0; 32],
+            prove,
+            way: String::new(),
+        };
+        node.handle(NOW_MS, up, &replica);
+        let remote = Remote { node: key(4), space: key(11), keys: vec![key(5)], name: String::new(), addresses: vec![] };
+        node.links.get_mut(&1).expect("it is up").remote = Some(remote);
+        node.members.insert(key(10), BTreeSet::from([key(4)]));
+        let content = PeerRecord { node: key(4), space: key(11), seq: 1, addresses: vec![], mirrors: vec![], inbox: vec![], communities: vec![] };
+        node.book.records.take(Verified::sign(content, &SecretKey::from_seed([4; 32])).expect("our own"), NOW_MS, |_| true);
+        assert_eq!(node.spaces_of_machines(), BTreeMap::from([(key(4), key(11))]));
+        node.book.blocked.push(key(11));
+        assert!(node.spaces_of_machines().is_empty());
+        node.handle(NOW_MS, Event::Visit { space: key(11) }, &replica);
+        assert!(!node.plans.contains_key(&key(11)), "nobody is asked for it");
+        node.handle(NOW_MS, Event::Visit { space: key(12) }, &replica);
+        assert!(node.plans.contains_key(&key(12)));
+    }
+
+    #[test]
+    fn only_those_are_called_whom_the_space_does_not_deny_and_each_offer_counts_once() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = store(home.path());
+        let (replica, mut node) = (Held::now(&store, [0; 16], NOW_MS), node());
+        let machine = |number: u8, stores: u64| Machine { node: key(number), stores, seen_ms: NOW_MS };
+        let machines = vec![machine(4, 0), machine(5, 0), machine(6, 500), machine(6, 100)];
+        let placing = Placing { replicas: 1, away_ms: 10 * RANKED_MS, machines };
+        assert_eq!(placing.offers(NOW_MS), [Offer { node: key(6), bytes: 100 }]);
+        node.placing.insert(key(10), placing);
+        for number in [4, 5] {
+            let content =
+                PeerRecord { node: key(number), space: key(11), seq: 1, addresses: vec![], mirrors: vec![], inbox: vec![], communities: vec![] };
+            node.book.records.take(Verified::sign(content, &SecretKey::from_seed([number; 32])).expect("our own"), NOW_MS, |_| true);
+        }
+        let sorted = |mut nodes: Vec<PublicKey>| {
+            nodes.sort_unstable();
+            nodes
+        };
+        node.handle(NOW_MS, Event::Visit { space: key(11) }, &replica);
+        assert_eq!(node.hosts[&key(11)], sorted(vec![key(4), key(5), key(6)]));
+        let untrue = BTreeSet::from([(key(5), key(11))]);
+        node.handle(NOW_MS, Event::Hold(Box::new(Holds { untrue, ..Holds::default() })), &replica);
+        // It is worked out again a minute later.
+        node.handle(NOW_MS + 1, Event::Visit { space: key(11) }, &replica);
+        assert_eq!(node.hosts[&key(11)].len(), 3);
+        node.handle(NOW_MS + RANKED_MS, Event::Visit { space: key(11) }, &replica);
+        assert_eq!(node.hosts[&key(11)], sorted(vec![key(4), key(6)]));
     }
 }
