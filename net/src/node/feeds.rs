@@ -11,6 +11,7 @@
 //! so a history needs no second format, as pieces of a file would be.
 //!
 //! Deliberately not here: chains by how fast the lines are. Who is behind somebody slow looks for another after some seconds.
+//! Nor by bytes: how far somebody is ahead is told in changes, so a few very large ones count as a short history.
 
 use std::collections::{BTreeMap, BTreeSet};
 
