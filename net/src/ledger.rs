@@ -631,13 +631,13 @@ impl Ledger {
     }
 
     /// Has the room that somebody has here go with his name from an old key to a new one, and back when that is not said any
-    /// more; once each, so that what the owner says of either in between stays. The moves are in order of time.
+    /// more; once each, so that what the owner says of either in between stays. The moves are in order.
     pub(crate) fn settle(&self, moves: impl Iterator<Item = (PublicKey, PublicKey)>) {
         let mut state = lock(&self.state);
         let settings = &mut state.settings;
         let moves: Vec<(String, String)> = moves.map(|(from, to)| (from.to_string(), to.to_string())).collect();
         let done: BTreeMap<String, String> = settings.moved.iter().map(|(from, before)| (from.clone(), before.to.clone())).collect();
-        let (back, due) = moved::steps(&moves, &done, |to| to);
+        let (back, due) = moved::steps(&moves, &done, false, |to| to);
         if back.is_empty() && due.is_empty() {
             return;
         }

@@ -296,7 +296,8 @@ mod tests {
     #[derive(Clone, Debug)]
     enum Entry {
         Followed(PublicKey, Option<Option<String>>),
-        Moved(PublicKey, Option<Moved>),
+        /// With the time that the clock of the device said.
+        Moved(PublicKey, Option<(u64, Moved)>),
     }
 
     type Write = ((u64, usize), Entry);
@@ -305,6 +306,8 @@ mod tests {
     #[derive(Clone, Default)]
     struct Device {
         name: usize,
+        /// What its clock says when something is confirmed.
+        clock: u64,
         book: Book,
         last: Last,
         writes: Vec<Write>,
@@ -315,9 +318,9 @@ mod tests {
             let mut sorted: Vec<&Write> = self.writes.iter().collect();
             sorted.sort_by_key(|(at, _)| *at);
             let mut moves = BTreeMap::new();
-            for ((at_ms, _), entry) in sorted {
+            for (_, entry) in sorted {
                 match entry {
-                    Entry::Moved(from, Some(moved)) => drop(moves.insert(*from, (*at_ms, moved.clone()))),
+                    Entry::Moved(from, Some(moved)) => drop(moves.insert(*from, moved.clone())),
                     Entry::Moved(from, None) => drop(moves.remove(from)),
                     Entry::Followed(..) => {}
                 }
@@ -346,14 +349,32 @@ mod tests {
 
         /// What the owner confirms or takes back here.
         fn shift(&mut self, from: PublicKey, moved: Option<Moved>) {
-            self.book.shift(from, moved.as_ref(), 1);
-            self.write(Entry::Moved(from, moved));
+            self.write(Entry::Moved(from, moved.map(|moved| (self.clock, moved))));
+            self.shift_all();
         }
 
-        fn even_out(&mut self) {
+        fn shift_all(&mut self) {
             for (from, moved) in moved::lacks(&self.moves(), &self.book) {
                 self.book.shift(from, moved.as_ref(), 1);
             }
+        }
+
+        /// How a space is kept here.
+        fn kept(&self, space: PublicKey) -> Kept {
+            let is_followed = self.book.following.contains_key(&space);
+            Kept { petname: self.book.petnames.get(&space).cloned(), is_followed, ..Kept::default() }
+        }
+
+        /// The owner confirms here that somebody has a new key.
+        fn rebind(&mut self, from: PublicKey, to: PublicKey) {
+            let (from_before, to_before) = (self.kept(from), self.kept(to));
+            let name = from_before.petname.clone().unwrap_or_else(|| "river-otter".to_owned());
+            self.shift(from, Some(Moved { to, name, from_before, to_before }));
+            self.even_out();
+        }
+
+        fn even_out(&mut self) {
+            self.shift_all();
             let (last, events, writes) = step(self.list(), &self.book, &self.last, &key('x'));
             for event in events {
                 match event {
@@ -487,14 +508,13 @@ mod tests {
                 for mut world in worlds {
                     let known = world[0].writes.len();
                     for (from, to) in steps {
-                        let book = &world[0].book;
-                        let kept = |space| {
-                            let is_followed = book.following.contains_key(&space);
-                            Kept { petname: book.petnames.get(&space).cloned(), is_followed, ..Kept::default() }
-                        };
-                        let moved = to.map(|to| Moved { to, name: "bob".to_owned(), from_before: kept(from), to_before: kept(to) });
-                        world[0].shift(from, moved);
-                        world[0].even_out();
+                        match to {
+                            Some(to) => world[0].rebind(from, to),
+                            None => {
+                                world[0].shift(from, None);
+                                world[0].even_out();
+                            }
+                        }
                     }
                     let heard = world[0].writes[known..].to_vec();
                     // Each bit says whether the device looks at the lists behind that entry.
@@ -544,6 +564,53 @@ mod tests {
                 let at = heard.last().map_or(old, |(_, moved)| moved.to);
                 let is_whole = heard.len() != 1 || at == new;
                 assert!(!is_whole || book.named("bob") == Some(at) && book.following.keys().eq([&at]), "{heard:?}: {book:?}");
+            }
+        }
+    }
+
+    /// Two devices on which a person is called bob.
+    fn pair(person: PublicKey) -> [Device; 2] {
+        let mut devices = [0, 1].map(|name| Device { name, ..Device::default() });
+        devices[0].book.following.insert(person, Follow { since_ms: 1, via: vec![] });
+        devices[0].book.petnames.insert(person, "bob".to_owned());
+        settle(&mut devices);
+        devices
+    }
+
+    /// Each of two devices confirms one of two moves that follow each other, by a clock that is wrong against the other one:
+    /// the second is told of the first, or of nothing. The name is with the last key, in every order in which the entries come.
+    #[test]
+    fn moves_that_follow_each_other_do_so_whatever_the_clocks_say() {
+        let (o, n, last) = (key('o'), key('n'), key('m'));
+        for (old, new) in [(o, n), (n, o)] {
+            for (clocks, is_told) in [([1, 2], true), ([2, 1], true), ([1, 2], false), ([2, 1], false)] {
+                let mut devices = pair(old);
+                for (device, clock) in devices.iter_mut().zip(clocks) {
+                    device.clock = clock;
+                }
+                let known = devices[0].writes.len();
+                devices[0].rebind(old, new);
+                if is_told {
+                    settle(&mut devices);
+                }
+                devices[1].rebind(new, last);
+                // Whoever hears them all from the beginning on hears them in any order.
+                let said = devices.iter().flat_map(|device| device.writes[known..].iter().filter(|(at, _)| at.1 == device.name));
+                let heard: Vec<Write> = said.filter(|(_, entry)| matches!(entry, Entry::Moved(..))).cloned().collect();
+                assert_eq!(heard.len(), 2);
+                settle(&mut devices);
+                for device in &devices {
+                    let shows = device.shows();
+                    assert_eq!(shows.0.get(&last).map(String::as_str), Some("bob"), "{clocks:?} {is_told}: {shows:?}");
+                    assert_eq!(device.moves().iter().map(|(from, _)| *from).collect::<Vec<_>>(), [old, new], "{clocks:?} {is_told}");
+                }
+                for order in orders(heard.len()) {
+                    let mut third = Device { name: 2, ..pair(old)[0].clone() };
+                    for at in order {
+                        third.hear(&heard[at]);
+                    }
+                    assert_eq!(third.book.named("bob"), Some(last), "{clocks:?} {is_told}: {:?}", third.shows());
+                }
             }
         }
     }

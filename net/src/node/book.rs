@@ -127,8 +127,12 @@ pub struct Join {
 impl Moved {
     /// What the new key is called where both are so.
     fn called(&self, from: &PublicKey, book: &Book) -> Option<String> {
-        let names = [self.from_before.petname.as_ref(), self.to_before.petname.as_ref(), Some(&self.name)];
-        let name = names.into_iter().flatten().next().filter(|name| book.is_free(name, from) || book.is_free(name, &self.to));
+        let said = self.from_before.petname.as_ref().or(self.to_before.petname.as_ref()).unwrap_or(&self.name);
+        // Where this was confirmed it may not have been known that a name had come to the old one. What that is called since its
+        // name went on is none.
+        let has_come = |name: &&String| book.moved.values().any(|moved| moved.to == *from) && !name.starts_with(&format!("{said} (before"));
+        let name = book.petnames.get(from).filter(has_come).unwrap_or(said);
+        let name = Some(name).filter(|name| book.is_free(name, from) || book.is_free(name, &self.to));
         name.cloned()
     }
 }
@@ -279,9 +283,10 @@ impl Book {
                 (Some(name), _) => Some(self.name_before(name, &from)),
                 (None, other) => other.cloned(),
             };
+            let is_followed = moved.from_before.is_followed || moved.to_before.is_followed || self.following.contains_key(&from);
             keep(self, from, old.as_deref(), false);
             let new = called.or_else(|| self.petnames.get(&moved.to).cloned());
-            keep(self, moved.to, new.as_deref(), moved.from_before.is_followed || moved.to_before.is_followed);
+            keep(self, moved.to, new.as_deref(), is_followed);
             self.moved.insert(from, moved.clone());
         }
         Some(changed.into_iter().collect())

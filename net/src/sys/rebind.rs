@@ -337,8 +337,12 @@ async fn hush(peer: &Peer, network: &Network, space: PublicKey, kept: &Kept) -> 
 /// Says in the list that a name moves, or moves back, and has it done here at once.
 async fn shift(peer: &Peer, network: &Network, from: PublicKey, one: Option<Moved>) -> Result<(), Problem> {
     moved::put(peer.store(), &from, one.as_ref()).await.map_err(|error| write_problem(&error))?;
-    network.wish(Event::Moved { from, moved: one.map(Box::new) }).await.map_err(stopped)?;
-    peer.ledger().settle(moved::in_order(moves(peer)?).into_iter().map(|(from, one)| (from, one.to)));
+    // Where it is not the last of those that follow each other, those behind it are done again.
+    let moves = moved::in_order(moves(peer)?);
+    for event in moved::events(moved::lacks(&moves, &book_of(peer).await)) {
+        network.wish(event).await.map_err(stopped)?;
+    }
+    peer.ledger().settle(moves.into_iter().map(|(from, one)| (from, one.to)));
     Ok(())
 }
 
@@ -403,6 +407,12 @@ async fn rebind(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(Problem::new(StatusCode::CONFLICT, "rebind", "the name of this key was moved already", detail)
             .with_fix(format!("take that back first: timebus rebind {from} --undo")));
     }
+    // Else each of them would be where the name goes on from.
+    if moved::end_of(&moves, now) == Some(from) {
+        let detail = format!("the name of {} went to {name} before", called(&now));
+        return Err(Problem::new(StatusCode::CONFLICT, "rebind", "the name of the new key went to this one", detail)
+            .with_fix(format!("take that back: timebus rebind {now} --undo")));
+    }
     let (from_before, to_before) = (look(peer, &book, &from)?, look(peer, &book, &now)?);
     // A name that others chose may be one of the owner's own.
     let is_given = from_before.petname.is_some() || to_before.petname.is_some();
@@ -445,8 +455,8 @@ fn notes(peer: &Peer, from: &PublicKey, called: &str, old: &str) -> Vec<String> 
 }
 
 async fn undo(peer: &Peer, network: &Network, who: &PublicKey) -> Result<Serde, Problem> {
-    let latest = moves(peer)?.into_iter().filter(|(from, (_, one))| from == who || one.to == *who).max_by_key(|(_, (at_ms, _))| *at_ms);
-    let Some((from, (_, one))) = latest else {
+    let latest = moved::in_order(moves(peer)?).into_iter().rfind(|(from, one)| from == who || one.to == *who);
+    let Some((from, one)) = latest else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "rebind", "nothing was moved", "no name was moved from this key or to it")
             .with_fix("`timebus rebind` lists what was moved"));
     };
