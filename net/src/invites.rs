@@ -295,13 +295,16 @@ impl Invites {
         Ok(Some(record))
     }
 
-    /// The space of whoever took an invite with a device.
+    /// The space of whoever took an invite with a device, by its own word: of several that say the same the first. Another one
+    /// is somebody of his own, or he would take the room and the names of the first.
     #[must_use]
     pub fn guest(&self, device: &PublicKey) -> Option<PublicKey> {
         let device = device.to_string();
         let records = lock(&self.records);
-        let redeemed = records.values().flat_map(|record| &record.redeemed).find(|redeemed| redeemed.device == device)?;
-        redeemed.space.parse().ok()
+        let all = || records.values().flat_map(|record| &record.redeemed);
+        let redeemed = all().find(|redeemed| redeemed.device == device)?;
+        let first = all().filter(|other| other.space == redeemed.space).min_by_key(|other| (other.at_ms, &other.device))?;
+        if first.device == device { redeemed.space.parse().ok() } else { device.parse().ok() }
     }
 
     /// The space that an invite leads to.
@@ -447,4 +450,30 @@ impl Invites {
 /// Whether an invite cannot be taken any more for its age.
 fn is_over(record: &Record, now_ms: u64) -> bool {
     record.expires_ms > 0 && now_ms > record.expires_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::SecretKey;
+    use timebus_store::store::{Config, lock_home};
+
+    use super::*;
+
+    /// Two devices say that they are of one space, of which nothing is known here.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_takes_the_room_of_who_was_there_before() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(home.path(), lock_home(home.path()).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let [bob, eve, space] = [1, 2, 3].map(|n| SecretKey::from_seed([n; 32]).public());
+        let invites = Invites::open(&home.path().join("invites"), store).expect("none yet");
+        let redeemed = |device: PublicKey, at_ms| Redeemed { device: device.to_string(), space: space.to_string(), name: "bob".to_owned(), at_ms };
+        let record: Record = serde_json::from_value(serde_json::json!({
+            "id": "i", "role": "read", "path": "/", "uses_max": 9, "bytes_max": 0, "expires_ms": 0, "created_ms": 1,
+            "redeemed": [redeemed(eve, 2), redeemed(bob, 1)],
+        }))
+        .expect("a record");
+        lock(&invites.records).insert("i".to_owned(), record);
+        assert_eq!([bob, eve].map(|device| invites.guest(&device)), [Some(space), Some(eve)]);
+        assert_eq!(invites.guest(&space), None);
+    }
 }

@@ -62,6 +62,7 @@ mod waiting;
 mod watch;
 mod websocket;
 mod who;
+mod whose;
 mod window;
 mod words;
 mod write;

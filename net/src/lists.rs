@@ -25,6 +25,7 @@ use timebus_store::writer::{Action, Condition, Request, Statement, WriteError};
 use crate::network::Network;
 use crate::node::Event;
 use crate::who::now_ms;
+use crate::whose::spaces_of;
 
 pub(crate) mod followed;
 pub(crate) mod moved;
@@ -115,8 +116,7 @@ pub(crate) fn quiet(store: &Store) -> Result<BTreeSet<PublicKey>, StorageError> 
 /// Whether the owner wants nothing to do with whoever has a key: with it, or with the space whose device it is.
 pub(crate) fn is_blocked(store: &Store, key: &PublicKey) -> bool {
     let is_on = |who: &PublicKey| has(store, List::Blocked, who).unwrap_or(false);
-    let spaces = store.spaces().into_iter().map(|space| space.key);
-    is_on(key) || spaces.filter(|space| store.rights(space).is_some_and(|rights| rights.was_device(key))).any(|space| is_on(&space))
+    is_on(key) || spaces_of(store, key, true).iter().any(is_on)
 }
 
 /// Puts somebody on a list, or takes him off.

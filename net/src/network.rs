@@ -37,6 +37,7 @@ use crate::node::{Act, Config as NodeConfig, Event, Heard, LinkId, Node, SpaceSt
 use crate::sync::frame::{Redemption, Taking};
 use crate::sync::{Binding, RedeemAnswer, Role, Stored};
 use crate::who::now_ms;
+use crate::whose::spaces_of;
 
 /// Events that wait for the node; who has more to say waits too.
 const EVENTS_MAX: usize = 1024;
@@ -676,7 +677,8 @@ impl Driver {
                     tokio::spawn(close(running, code, text));
                 }
             }
-            Act::Redeem { link, token, device, remote } => {
+            Act::Redeem { link, token, device, mut remote } => {
+                remote.space = guest_of(&self.store, self.node.book(), &device, remote.space);
                 let (invites, commands, now) = (Arc::clone(&self.invites), self.commands.clone(), self.clock.now_ms());
                 let space = self.store.space();
                 tokio::spawn(async move {
@@ -929,9 +931,9 @@ fn author_of(store: &Store, book: &Book, guest: Option<PublicKey>, key: &PublicK
     if store.is_own_device(key) {
         return Author { person: store.space(), relation: Relation::Own };
     }
-    let is_device = |space: &PublicKey| store.rights(space).is_some_and(|rights| *space == *key || rights.devices().any(|device| device == *key));
-    let of_space = store.spaces().into_iter().map(|space| space.key).find(|space| is_device(space));
-    let is_friend = |who: &PublicKey| book.petnames.contains_key(who) || book.following.contains_key(who);
+    let is_friend = |who: &PublicKey| is_friend(book, who);
+    let spaces = spaces_of(store, key, false);
+    let of_space = spaces.iter().copied().find(is_friend).or(spaces.first().copied());
     let said = guest.filter(|space| store.rights(space).is_none() && !is_friend(space));
     let person = of_space.or(said).unwrap_or(*key);
     let relation = if is_friend(&person) {
@@ -942,6 +944,16 @@ fn author_of(store: &Store, book: &Book, guest: Option<PublicKey>, key: &PublicK
         Relation::Stranger
     };
     Author { person, relation }
+}
+
+/// Whose device it is that takes an invite, by what it says: of whom something is known nobody says just so that he is he.
+fn guest_of(store: &Store, book: &Book, device: &PublicKey, said: PublicKey) -> PublicKey {
+    let is_known = said == store.space() || is_friend(book, &said) || store.rights(&said).is_some();
+    if is_known && !spaces_of(store, device, false).contains(&said) { *device } else { said }
+}
+
+fn is_friend(book: &Book, who: &PublicKey) -> bool {
+    book.petnames.contains_key(who) || book.following.contains_key(who)
 }
 
 /// Checks signatures beside the threads that serve sockets.
@@ -997,6 +1009,9 @@ mod tests {
         // Devices of one person who took several invites have one budget.
         assert_eq!(author(Some(unknown)), Author { person: unknown, relation: Relation::Invited });
         assert_eq!(author(None), Author { person: guest, relation: Relation::Stranger });
+        let whose = [friend, store.space(), unknown].map(|said| guest_of(&store, &book, &guest, said));
+        assert_eq!(whose, [guest, guest, unknown], "and that is what is written down of him");
+        assert_eq!(guest_of(&store, &book, &store.device(), store.space()), store.space());
         assert_eq!(author_of(&store, &book, None, &friend), Author { person: friend, relation: Relation::Friend });
     }
 }

@@ -9,12 +9,15 @@ use http::StatusCode;
 use timebus_identity::{PublicKey, human_name};
 use timebus_store::auth::Rights;
 use timebus_store::grant::Audience;
+use timebus_store::store::Store;
 
+use crate::invites::Record;
 use crate::ledger::Relation;
 use crate::node::book::Book;
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::who::Who;
+use crate::whose::spaces_of;
 
 /// The names and keys that are known here.
 #[derive(Debug, Default)]
@@ -60,31 +63,46 @@ impl People {
             Some(network) => network.ask(|node| node.book().clone()).await.unwrap_or_default(),
             None => Book::load(&store.home().join("peers.json")).unwrap_or_default(),
         };
-        let own = peer.space();
-        let mut people = Self { own: Some(own), ..Self::default() };
-        for contact in book.contacts.values() {
-            if let Some(space) = contact.space.filter(|_| !contact.name.is_empty()) {
-                people.names.insert(space, contact.name.clone());
-            }
-        }
         let records = match peer.network() {
             Some(network) => network.invites().list(),
             None => crate::invites::Invites::open(&store.home().join("invites"), store.clone()).map(|invites| invites.list()).unwrap_or_default(),
         };
-        for redeemed in records.iter().flat_map(|record| &record.redeemed) {
-            if let (Ok(device), Ok(space)) = (redeemed.device.parse(), redeemed.space.parse()) {
+        Self::of(store, book, &records)
+    }
+
+    /// Everybody of whom these say something.
+    fn of(store: &Store, book: Book, records: &[Record]) -> Self {
+        let mut people = Self { own: Some(store.space()), ..Self::default() };
+        for contact in book.contacts.values() {
+            if let Some(space) = contact.space.filter(|_| may_be_called(&contact.name)) {
+                people.names.insert(space, contact.name.clone());
+            }
+        }
+        people.friends = book.petnames.keys().chain(book.following.keys()).copied().collect();
+        let mut redeemed: Vec<_> = records.iter().flat_map(|record| &record.redeemed).collect();
+        redeemed.sort_by_key(|redeemed| (redeemed.at_ms, &redeemed.device));
+        for redeemed in redeemed {
+            if let (Ok(device), Ok(said)) = (redeemed.device.parse(), redeemed.space.parse()) {
+                // By his own word somebody is who he says if nobody said so before, and that one does not say it himself.
+                let is_free = store.rights(&said).is_none() && !people.guests.contains(&said);
+                let space = if is_free { said } else { device };
                 people.guests.insert(space);
                 people.spaces.insert(device, space);
-                if !redeemed.name.is_empty() {
+                if may_be_called(&redeemed.name) {
                     people.names.entry(space).or_insert_with(|| redeemed.name.clone());
                 }
             }
         }
+        let (mut named, mut several) = (BTreeSet::new(), BTreeSet::new());
         for space in store.spaces() {
             let Some(rights) = store.rights(&space.key) else { continue };
+            several.extend(rights.devices().filter(|device| !named.insert(*device)));
             people.know(&rights, &space.key);
         }
-        people.friends = book.petnames.keys().chain(book.following.keys()).copied().collect();
+        for device in several {
+            let spaces = spaces_of(store, &device, false);
+            people.spaces.extend(spaces.iter().find(|space| people.friends.contains(*space)).or(spaces.first()).map(|space| (device, *space)));
+        }
         people.names.extend(book.petnames.clone());
         people.petnames = book.petnames;
         people
@@ -188,7 +206,12 @@ impl People {
             return self.person(key);
         }
         let fits = |key: &PublicKey| human_name(key) == name || (name.len() >= 4 && key.to_string().starts_with(name));
-        let mut found: BTreeSet<PublicKey> = self.names.iter().filter(|(_, other)| *other == name).map(|(space, _)| *space).collect();
+        let called = |names: &BTreeMap<PublicKey, String>| names.iter().filter(|(_, other)| *other == name).map(|(space, _)| *space).collect();
+        // Whom the owner calls so is meant, whatever others call themselves.
+        let mut found: BTreeSet<PublicKey> = called(&self.petnames);
+        if found.is_empty() {
+            found = called(&self.names);
+        }
         if found.is_empty() {
             let known = self.spaces.values().chain(self.names.keys());
             found.extend(known.copied().filter(fits));
@@ -225,5 +248,57 @@ impl People {
                 .with_fix("send an invite, which finds it out: timebus invite --to PATH --can write; or write his key, as `timebus id` tells him"));
         }
         Ok(Person { name, space: Some(space), keys, is_anyone: false })
+    }
+}
+
+/// Whether somebody may be called what he calls himself: not by the words for the owner and for everybody.
+fn may_be_called(name: &str) -> bool {
+    !name.is_empty() && !matches!(name, "me" | "you" | "anyone")
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::SecretKey;
+    use timebus_store::store::{Config, lock_home};
+
+    use super::*;
+    use crate::node::book::Follow;
+
+    fn key(n: u8) -> PublicKey {
+        SecretKey::from_seed([n; 32]).public()
+    }
+
+    /// An invite that devices took, each saying whose it is and what it is called.
+    fn taken(by: &[(u8, PublicKey, &str)]) -> Vec<Record> {
+        let redeemed: Vec<_> = (by.iter().zip(1..))
+            .map(|((device, space, name), at)| serde_json::json!({"device": key(*device).to_string(), "space": space.to_string(), "name": name, "at_ms": at}))
+            .collect();
+        let record = serde_json::json!({
+            "id": "i", "role": "read", "path": "/", "uses_max": 9, "bytes_max": 0, "expires_ms": 0, "created_ms": 1, "is_revoked": false,
+            "redeemed": redeemed,
+        });
+        vec![serde_json::from_value(record).expect("a record")]
+    }
+
+    /// Eve takes an invite and says that she is Bob: what is granted to him is not for her, and what she does is not his.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_is_somebody_else_by_his_own_word() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(home.path(), lock_home(home.path()).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let (bob, eve) = (1, 2);
+        // Of whom nothing is known, who says so first is he; the other one is somebody of his own.
+        let people = People::of(&store, Book::default(), &taken(&[(bob, key(10), "bob"), (eve, key(10), "bob")]));
+        assert_eq!((people.space_of(&key(bob)), people.space_of(&key(eve))), (Some(key(10)), Some(key(eve))));
+        assert_eq!(people.find(&key(10).to_string()).expect("known").keys, [key(bob)]);
+        // Of a space that is here it is known which devices it has.
+        let people = People::of(&store, Book::default(), &taken(&[(eve, store.space(), "you")]));
+        assert_eq!(people.space_of(&key(eve)), Some(key(eve)));
+        assert_ne!(people.name(&key(eve)), "you");
+        // Whom the owner calls by a name is meant by it, whatever others call themselves.
+        let mut book = Book::default();
+        book.petnames.insert(key(10), "bob".to_owned());
+        book.following.insert(key(10), Follow { since_ms: 1, via: vec![] });
+        let people = People::of(&store, book, &taken(&[(bob, key(10), "robert"), (eve, key(11), "bob")]));
+        assert_eq!(people.find("bob").expect("one").keys, [key(bob)]);
     }
 }

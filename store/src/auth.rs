@@ -71,7 +71,9 @@ impl Held {
         self.live && self.allows_everything()
     }
 
-    fn allows_everything(&self) -> bool {
+    /// Whether it makes, or made, its holder one of the owner's devices.
+    #[must_use]
+    pub fn allows_everything(&self) -> bool {
         self.grant.actions == Actions::ALL && self.grant.scope == Scope::everything() && self.grant.timelines == Timelines::All
     }
 

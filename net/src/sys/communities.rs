@@ -534,6 +534,6 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
             "you": author == Some(store.device()),
         }));
     }
-    let may_write = store.rights(&here.key).is_some_and(|rights| rights.writer_grant(&store.device(), &at).is_some());
+    let may_write = store.rights(&here.key).is_some_and(|rights| rights.guest_grant(&store.device(), &at).is_some());
     Ok(json!({"community": here.key.to_string(), "title": rules.title, "notices": notices, "may_write": may_write}))
 }

@@ -170,9 +170,21 @@ impl Rights {
     /// and have no limit.
     #[must_use]
     pub fn writer_grant(&self, key: &PublicKey, path: &Path) -> Option<GrantId> {
+        self.grant_to_write(key, path, true)
+    }
+
+    /// The same for somebody who is no device of the owner and does not want to be taken for one: whoever writes in the name of
+    /// a grant that makes him one says that he is.
+    #[must_use]
+    pub fn guest_grant(&self, key: &PublicKey, path: &Path) -> Option<GrantId> {
+        self.grant_to_write(key, path, false)
+    }
+
+    fn grant_to_write(&self, key: &PublicKey, path: &Path, as_device: bool) -> Option<GrantId> {
         let timeline = self.timeline_of(path);
         let fits = |held: &Held| {
             held.live
+                && (as_device || !held.allows_everything())
                 && held.grant.audience == Audience::Key(*key)
                 && held.grant.actions.contains(Actions::WRITE)
                 && held.grant.timelines.contains(&timeline, &self.main)

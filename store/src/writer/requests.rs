@@ -49,7 +49,7 @@ impl Decider {
         if self.is_barred {
             return Err(WriteError::NoKey);
         }
-        let found = self.pipeline.rights(space.auth()).writer_grant(&self.inner.device.public(), path);
+        let found = self.pipeline.rights(space.auth()).guest_grant(&self.inner.device.public(), path);
         found.ok_or_else(|| WriteError::NoGrant { space: space.key, path: path.clone() })
     }
 

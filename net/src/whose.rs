@@ -1,0 +1,131 @@
+//! Whose device signs with a key.
+//!
+//! Whoever owns a space can name any key a device there, also that of somebody else: to have what he writes shown as his own, to
+//! have him blocked with himself, or to use up his room. So where several spaces name one, it is of those in which it wrote in
+//! the name of such a grant, which only it can have signed. A device does that in its own space alone, see
+//! [`Rights::guest_grant`].
+//!
+//! [`Rights::guest_grant`]: timebus_store::auth::Rights::guest_grant
+
+use timebus_identity::PublicKey;
+use timebus_store::auth::Rights;
+use timebus_store::keyspace::Committed;
+use timebus_store::store::{StorageError, Store};
+use timebus_store::summary::summary;
+use timebus_store::tips;
+
+/// The spaces that name a key one of their devices, now or ever, and may rightly do so; one of them at most if nobody lies.
+pub(crate) fn spaces_of(store: &Store, key: &PublicKey, was: bool) -> Vec<PublicKey> {
+    let is_named = |rights: &Rights| if was { rights.was_device(key) } else { rights.device_grant(key).is_some() };
+    let all = store.spaces().into_iter().map(|space| space.key);
+    let mut named: Vec<PublicKey> = all.filter(|space| space == key || store.rights(space).is_some_and(|rights| is_named(&rights))).collect();
+    if named.len() > 1 {
+        let rows = store.snapshot();
+        let said = |space: &PublicKey| {
+            let of_itself = space == key || *space == store.space();
+            of_itself || says_so(store, &rows, space, key).unwrap_or(false)
+        };
+        let confirmed: Vec<PublicKey> = named.iter().copied().filter(said).collect();
+        if !confirmed.is_empty() {
+            named = confirmed;
+        }
+    }
+    named
+}
+
+/// Whether a key wrote in a space in the name of a grant that makes it a device there.
+fn says_so(store: &Store, rows: &Committed, space: &PublicKey, key: &PublicKey) -> Result<bool, StorageError> {
+    let (Some(held), Some(rights)) = (store.held(space), store.rights(space)) else { return Ok(false) };
+    for t in std::iter::once(held.auth()).chain(store.values(held).into_iter().map(|(t, _)| t)) {
+        for tip in tips::tips_of(rows, t, key)? {
+            let cap = summary(rows, t, tip.a)?.cap.and_then(|cap| rights.grant(&cap).cloned());
+            if cap.is_some_and(|held| held.allows_everything()) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::Signed;
+    use timebus_store::change::Change;
+    use timebus_store::grant::{Actions, Audience, Grant, Scope, Timelines};
+    use timebus_store::json::Json;
+    use timebus_store::op::Op;
+    use timebus_store::path::Path;
+    use timebus_store::store::{Config, lock_home};
+    use timebus_store::writer::{Action, Condition, Request, Statement, WriteError};
+
+    use super::*;
+    use crate::lists::{self, List};
+
+    fn open(home: &std::path::Path) -> Store {
+        Store::open(home, lock_home(home).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("a new store")
+    }
+
+    /// Has one store hear all that another one has of a space.
+    async fn tell(from: &Store, space: &PublicKey, to: &Store) {
+        let (held, rows) = (from.held(space).expect("held"), from.snapshot());
+        let mut all = Vec::new();
+        for t in std::iter::once(held.auth()).chain(from.values(held).into_iter().map(|(t, _)| t)) {
+            for change in from.changes(&rows, t, 0) {
+                let record = from.log().read(change.expect("read").1.place).expect("a record");
+                let change: Signed<Change> = Change::decode(&record.payload).expect("a change");
+                all.push(change.verify().expect("signed"));
+            }
+        }
+        assert!(to.offer(all).await.expect("taken").refused.is_empty());
+    }
+
+    async fn write(store: &Store, space: &PublicKey, path: &str) -> Result<(), WriteError> {
+        let path = Path::parse(path).expect("a path");
+        let space = Some(store.at(store.held(space).expect("held"), &path));
+        let action = Action::Put(Json::Int(1));
+        let condition = Condition::None;
+        let request = Request { space, path, action, parents: None, label: None, condition, time_ms: 1, durable: true, may_name: None };
+        store.write(request).await.map(drop)
+    }
+
+    async fn grant(owner: &Store, to: &Store, actions: Actions) {
+        let grant = Grant {
+            audience: Audience::Key(to.device()),
+            scope: Scope::everything(),
+            timelines: Timelines::All,
+            actions,
+            bytes_max: 0,
+            change_bytes_max: 0,
+            not_after_ms: 0,
+            depth: 0,
+            label: "".into(),
+        };
+        owner.state(Statement::Ops(vec![Op::Grant(grant)]), 1).await.expect("granted");
+    }
+
+    /// Eve says that Bob's device is hers.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_makes_the_device_of_another_his_own() {
+        let homes = [(); 3].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, bob, eve] = homes.each_ref().map(|home| open(home.path()));
+        write(&bob, &bob.space(), "/notes").await.expect("his own");
+        grant(&eve, &bob, Actions::ALL).await;
+        tell(&eve, &eve.space(), &alice).await;
+        tell(&bob, &bob.space(), &alice).await;
+        assert_eq!(spaces_of(&alice, &bob.device(), false), [bob.space()]);
+        assert_eq!(spaces_of(&alice, &eve.device(), false), [eve.space()]);
+        lists::set(&alice, List::Blocked, &eve.space(), true).await.expect("blocked");
+        assert!(lists::is_blocked(&alice, &eve.device()) && !lists::is_blocked(&alice, &bob.device()));
+        // Nor does Bob say so when he writes there.
+        tell(&eve, &eve.space(), &bob).await;
+        assert!(matches!(write(&bob, &eve.space(), "/wall").await, Err(WriteError::NoGrant { .. })));
+        grant(&eve, &bob, Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0)).await;
+        tell(&eve, &eve.space(), &bob).await;
+        write(&bob, &eve.space(), "/wall").await.expect("as a guest");
+        tell(&bob, &eve.space(), &alice).await;
+        assert_eq!(spaces_of(&alice, &bob.device(), false), [bob.space()]);
+        // Who is no device any more was one.
+        lists::set(&alice, List::Blocked, &bob.space(), true).await.expect("blocked");
+        assert!(lists::is_blocked(&alice, &bob.device()));
+    }
+}
