@@ -11,6 +11,9 @@
 //! has room for it: nobody is locked out of a space because a member of it writes too much, and who builds on a flood pays
 //! for it.
 //!
+//! Keys are made at will. So those of whom nothing else is known share a room with all whom the same member let in, and with all
+//! in the same space: see [`pools`].
+//!
 //! An app of the owner has a budget, too, for what it writes as him: of bytes, and of requests a second. Who would have him
 //! write over it is refused, and asks.
 //!
@@ -22,7 +25,6 @@ use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, Verified, hash, z32};
-use timebus_store::auth::Rights;
 use timebus_store::change::{Body, Change, Head, Kind};
 use timebus_store::grant::{Actions, Audience, Grant};
 use timebus_store::ids::ChangeId;
@@ -30,8 +32,11 @@ use timebus_store::op::Op;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::value::Value;
 
+use self::pools::{Brought, Spaces, is_unknown, size_in, together_max};
 use crate::lists::moved;
 use crate::peer::lock;
+
+mod pools;
 
 /// Bytes that a friend may keep here. Default 1 GB.
 const FRIEND_BYTES: u64 = 1_000_000_000;
@@ -42,9 +47,6 @@ const STRANGER_BYTES: u64 = 64_000_000;
 /// Bytes of what is said about rights, which everybody has to know, that somebody may bring however much else of his is here. It
 /// is thousands of statements. Default 16 MB.
 const STATEMENTS_BYTES: u64 = 16_000_000;
-/// Bytes that all those may keep here together whom one member of a space let in, and of whom nothing else is known: keys are
-/// made at will. Default 1 GB, or what the owner said that this member may keep.
-const BROUGHT_BYTES: u64 = 1_000_000_000;
 /// Bytes that an app of the owner may write. Default 1 GB; what it overwrites counts, as it stays in the log.
 const APP_BYTES: u64 = 1_000_000_000;
 /// Requests at once and each second, of one key that is not the owner's.
@@ -259,6 +261,11 @@ impl Used {
         self.stated = self.stated.saturating_add(other.stated);
     }
 
+    fn take(&mut self, other: Self) {
+        self.all = self.all.saturating_sub(other.all);
+        self.stated = self.stated.saturating_sub(other.stated);
+    }
+
     /// So many bytes, by whether they are said about rights.
     fn of(bytes: u64, is_statement: bool) -> Self {
         Self { all: bytes, stated: if is_statement { bytes } else { 0 } }
@@ -275,6 +282,7 @@ struct State {
     settings: Settings,
     /// What authors have here, once they were looked up.
     used: HashMap<PublicKey, Used>,
+    spaces: Spaces,
     /// The keys of each person, as far as they were met.
     persons: HashMap<PublicKey, HashSet<PublicKey>>,
     callers: HashMap<Payer, Caller>,
@@ -313,9 +321,6 @@ pub struct Ledger {
     brought: Mutex<Option<(u64, Arc<Brought>)>>,
 }
 
-/// Who was let into spaces by members of them, and by whom.
-type Brought = HashMap<PublicKey, PublicKey>;
-
 impl Ledger {
     /// Goes on with what was decided; a file that cannot be read begins anew beside it.
     #[must_use]
@@ -334,6 +339,7 @@ impl Ledger {
             state: Mutex::new(State {
                 settings,
                 used: HashMap::new(),
+                spaces: Spaces::default(),
                 persons: HashMap::new(),
                 callers: HashMap::new(),
                 unsaved_bytes: 0,
@@ -354,11 +360,13 @@ impl Ledger {
         }
     }
 
-    /// What is known of those who sign with these keys, and of those who let them in, whose room they share.
+    /// What is known of those who sign with these keys, and of those whose room they share: who let them in, and whose spaces
+    /// these are.
     pub fn authors(&self, store: &Store, keys: BTreeSet<PublicKey>, author: impl Fn(&PublicKey) -> Author) -> BTreeMap<PublicKey, Author> {
         let brought = self.brought(store);
-        let sponsors: Vec<PublicKey> = keys.iter().filter_map(|key| brought.get(key).copied()).collect();
-        keys.into_iter().chain(sponsors).map(|key| (key, author(&key))).collect()
+        let hosts = keys.iter().flat_map(|key| brought.spaces.get(key).into_iter().flatten().copied().chain(brought.sponsor(key)));
+        let hosts: BTreeSet<PublicKey> = hosts.collect();
+        keys.union(&hosts).map(|key| (*key, author(key))).collect()
     }
 
     fn brought(&self, store: &Store) -> Arc<Brought> {
@@ -367,13 +375,13 @@ impl Ledger {
         if let Some((_, known)) = brought.as_ref().filter(|(at, _)| *at == stated) {
             return Arc::clone(known);
         }
-        let now = Arc::new(all_brought(store));
+        let now = Arc::new(Brought::now(store));
         *brought = Some((stated, Arc::clone(&now)));
         now
     }
 
     /// Sorts changes of others into those that there is room for and those that are held back. `author` says whose a
-    /// change is, and knows who let him in ([`Ledger::authors`]). What is held back is named with its author.
+    /// change is, and whose room he shares ([`Ledger::authors`]). What is held back is named with its author.
     ///
     /// # Errors
     ///
@@ -386,7 +394,7 @@ impl Ledger {
         now_ms: u64,
     ) -> Result<Sorted, StorageError> {
         let mut state = lock(&self.state);
-        let State { settings, used, persons, .. } = &mut *state;
+        let State { settings, used, spaces, persons, .. } = &mut *state;
         let brought = self.brought(store);
         let mut pools: HashMap<PublicKey, Used> = HashMap::new();
         let mut good = Vec::with_capacity(changes.len());
@@ -420,9 +428,19 @@ impl Ledger {
                 }
                 is_wanted &= pools[sponsor].takes(more, together_max(settings, &author(sponsor)));
             }
+            let space = spaces.of(store, &header.timeline);
+            if let Some(space) = space {
+                // Also of those who share no room, so that all that comes is counted.
+                let together = spaces.used(store, &space)?;
+                let has_own = by.person == space || !is_unknown(settings, by);
+                is_wanted &= has_own || together.takes(more, together_max(settings, &author(&space)));
+            }
             let has_room = is_wanted && !over.contains(&(by.person, is_statement));
             let lent = settings.lent.get_mut(&person).filter(|lent| !has_room && **lent >= size);
             if has_room || lent.is_some() {
+                if let Some(space) = &space {
+                    spaces.add(space, key, more, lent.is_some());
+                }
                 if let Some(lent) = lent {
                     *lent -= size;
                     is_new = true;
@@ -495,7 +513,7 @@ impl Ledger {
         now_ms: u64,
     ) -> Result<bool, StorageError> {
         let mut state = lock(&self.state);
-        let State { settings, used, persons, lent_for, .. } = &mut *state;
+        let State { settings, used, spaces, persons, lent_for, .. } = &mut *state;
         let brought = self.brought(store);
         let header = head.header();
         let by = author(&header.author);
@@ -527,6 +545,10 @@ impl Ledger {
             if settings.never.contains(&name) || !total.takes(more, bytes_max) {
                 continue;
             }
+            let has_own = payer.person == *space || !is_unknown(settings, &payer);
+            if !has_own && !spaces.used(store, space)?.takes(more, together_max(settings, &author(space))) {
+                continue;
+            }
             if let Some(sponsor) = sponsor(settings, &brought, &payer, builder) {
                 let pool = together(settings, &brought, used, store, &sponsor)?;
                 if !pool.takes(more, together_max(settings, &author(&sponsor))) {
@@ -541,6 +563,7 @@ impl Ledger {
             let lent = settings.lent.entry(person.clone()).or_default();
             *lent = lent.saturating_add(bytes);
             lent_for.insert(head.id());
+            spaces.lend(space, more);
             is_lent = true;
             // What was asked for comes now.
             settings.held.retain(|known, held| *known != id || held.bytes > bytes);
@@ -753,6 +776,7 @@ impl Ledger {
         let mut state = lock(&self.state);
         for author in authors {
             state.used.remove(&author);
+            state.spaces.forget(author);
         }
     }
 
@@ -856,43 +880,7 @@ fn total(
 
 /// The member who let somebody into a space, when that was not the owner of the space himself and nothing else is known of him.
 fn sponsor(settings: &Settings, brought: &Brought, who: &Author, key: &PublicKey) -> Option<PublicKey> {
-    let is_alone = who.relation != Relation::Stranger || settings.limits.contains_key(&who.person.to_string());
-    brought.get(key).copied().filter(|_| !is_alone)
-}
-
-/// How many bytes all those may keep here together whom a member let in.
-fn together_max(settings: &Settings, sponsor: &Author) -> u64 {
-    settings.limits.get(&sponsor.person.to_string()).copied().unwrap_or(BROUGHT_BYTES)
-}
-
-/// Those who have rights somewhere that a member handed on, and none that an owner gave.
-fn all_brought(store: &Store) -> Brought {
-    let (mut brought, mut given) = (HashMap::new(), HashSet::new());
-    for rights in store.spaces().into_iter().filter_map(|space| store.rights(&space.key)) {
-        for (_, held) in rights.grants() {
-            let Audience::Key(key) = held.grant.audience else { continue };
-            match brought_by(&rights, held) {
-                Some(sponsor) => drop(brought.insert(key, sponsor)),
-                None => drop(given.insert(key)),
-            }
-        }
-    }
-    brought.retain(|key, _| !given.contains(key));
-    brought
-}
-
-/// The first in the chain of a grant who is no device of the space's owner, if that is not its holder.
-fn brought_by(rights: &Rights, held: &timebus_store::auth::Held) -> Option<PublicKey> {
-    let (mut first, mut at) = (None, held.parent);
-    while let Some(above) = at.and_then(|id| rights.grant(&id)) {
-        if let Audience::Key(key) = above.grant.audience
-            && !rights.was_device(&key)
-        {
-            first = Some(key);
-        }
-        at = above.parent;
-    }
-    first
+    brought.sponsor(key).filter(|_| is_unknown(settings, who))
 }
 
 /// Bytes of all whom a member let in, and of others that they built on.
@@ -904,7 +892,7 @@ fn together(
     sponsor: &PublicKey,
 ) -> Result<Used, StorageError> {
     let mut together = settings.paid_together.get(&sponsor.to_string()).copied().unwrap_or_default();
-    for (key, _) in brought.iter().filter(|(_, by)| *by == sponsor) {
+    for key in brought.of(sponsor) {
         together.add(count(used, store, key)?);
     }
     Ok(together)
@@ -927,10 +915,7 @@ fn bytes_of(store: &Store, author: &PublicKey) -> Result<Used, StorageError> {
     let rows = store.snapshot();
     let mut used = Used::default();
     for space in store.spaces() {
-        used.add(Used::of(timebus_store::tips::size_of(&*rows, space.auth(), author)?.0, true));
-        for (t, _) in store.values(space) {
-            used.add(Used::of(timebus_store::tips::size_of(&*rows, t, author)?.0, false));
-        }
+        used.add(size_in(store, &rows, space, author)?);
     }
     Ok(used)
 }

@@ -370,7 +370,7 @@ impl Store {
 
     /// All timelines that are held here, with their space and local number.
     #[must_use]
-    pub(crate) fn timelines(&self) -> Vec<(PublicKey, TimelineId, u32)> {
+    pub fn timelines(&self) -> Vec<(PublicKey, TimelineId, u32)> {
         let held = self.inner.held.read().unwrap_or_else(PoisonError::into_inner);
         let mut all = Vec::new();
         for (key, (space, stated)) in held.iter() {

@@ -325,7 +325,8 @@ pub(crate) enum QuarantineAction {
 /// Show what others want to bring here and is more than they may
 ///
 /// Friends may keep 1 GB here, those who took an invite 256 MB, others 64 MB; `timebus limits` sets another size for
-/// somebody. What is over it stays where it is until you say so.
+/// somebody. Those of whom you know nothing have together 8 times what he may keep who let them in, or whose space it is.
+/// What is over it stays where it is until you say so.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  timebus held\n  timebus allow ID once")]
 pub(crate) struct HeldArgs {}

@@ -353,6 +353,10 @@ fn room_goes_with_a_name_and_back() {
         ledger.settle(moves[2 - heard..].iter().copied());
         ledger.settle(moves.into_iter());
         assert_eq!([from, to, last].map(|who| room(&ledger, who).0), [Some(5); 3]);
+        // What is said meanwhile of where it came stays when the last move is taken back.
+        ledger.set(&Payer::Key(to), Some(6), false);
+        ledger.settle(moves[..1].iter().copied());
+        assert_eq!([from, to, last].map(|who| room(&ledger, who).0), [Some(5), Some(6), None]);
         ledger.settle(std::iter::empty());
         assert_eq!([from, to, last].map(|who| room(&ledger, who).0), [Some(5), None, None]);
     }
@@ -401,7 +405,7 @@ fn those_whom_one_member_let_in_share_a_room() {
     let ledger = Ledger::open(Path::new(""));
     // The owner says of a person what he may keep, and this is one of his devices.
     let person = secret(99).public();
-    ledger.limit(&Payer::Key(person), 100_000);
+    ledger.limit(&Payer::Key(person), 12_500);
     assert_eq!(bring(&mut engine, &ledger, said, person), (1, 0));
     let rights = engine.store().rights(&root).expect("held");
     let stranger = |key: &PublicKey| Author { person: *key, relation: Relation::Stranger };
@@ -425,7 +429,7 @@ fn those_whom_one_member_let_in_share_a_room() {
         chain(guest, main, grant, "guest", 10, 4000).pop().expect("ten")
     };
     assert!(!weigh_of(&engine, &ledger, &flood(&guests[6]), &[&guests[7]], author));
-    ledger.limit(&Payer::Key(person), 160_000);
+    ledger.limit(&Payer::Key(person), 20_000);
     assert!(weigh_of(&engine, &ledger, &flood(&guests[6]), &[&guests[7]], author));
     assert!(!weigh_of(&engine, &ledger, &flood(&guests[5]), &[&guests[7]], author), "what they paid for is theirs together");
     // Whom the owner lets in himself has a room of his own from then on.
@@ -446,6 +450,61 @@ fn those_whom_one_member_let_in_share_a_room() {
     let grant = rights.grants_for(&last.public()).next().expect("let in").0;
     let (good, _) = ledger.sort(engine.store(), chain(last, main, grant, "guest", 10, 4000), author, 1).expect("memory does not fail");
     assert_eq!(good.len(), 10);
+}
+
+/// The owner of a space makes himself keys, and lets all of them in.
+#[test]
+fn all_in_one_space_share_a_room() {
+    let guests: Vec<SecretKey> = (11..=30).map(secret).collect();
+    let (mut engine, grants) = host(&guests.iter().collect::<Vec<_>>(), 0);
+    let root = engine.store().own().key;
+    let main = engine.store().timeline(engine.store().own());
+    let friend = guests[19].public();
+    let author = |key: &PublicKey| Author { person: *key, relation: if *key == friend { Relation::Friend } else { Relation::Stranger } };
+    let sort = |engine: &mut Engine, ledger: &Ledger, at: usize, name: &str| {
+        let (store, said) = (engine.store().clone(), chain(&guests[at], main, grants[at], name, 4, 4000));
+        let (good, over) = ledger.sort(&store, said, author, 1).expect("memory does not fail");
+        let offered = engine.finish(async move { store.offer(good).await }).expect("it answers").expect("it is taken");
+        (offered.admitted.len(), over.len())
+    };
+    // What may come at the expense of others counts until it is here.
+    let flood = |at: usize| chain(&guests[at], main, grants[at], "flood", 15, 4000).pop().expect("fifteen");
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(root), 12_500);
+    assert!(weigh_of(&engine, &ledger, &flood(0), &[&guests[1]], author));
+    assert!(!weigh_of(&engine, &ledger, &flood(2), &[&guests[3]], author));
+    assert!(weigh_of(&engine, &ledger, &flood(2), &[&guests[19]], author), "a friend has his own room");
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(root), 12_500);
+    let (mut admitted, mut held) = (0, 0);
+    for at in 0..19 {
+        let (more, less) = sort(&mut engine, &ledger, at, "guest");
+        (admitted, held) = (admitted + more, held + less);
+    }
+    assert!(admitted * 4000 < 100_000 && admitted > 20 && admitted + held == 76, "{admitted} changes are here, {held} are held back");
+    assert_eq!(sort(&mut engine, &ledger, 19, "friend"), (4, 0));
+    // The same when it is counted anew.
+    ledger.recount(guests.iter().map(SecretKey::public));
+    assert_eq!(sort(&mut engine, &ledger, 18, "again"), (0, 4));
+    let again = Ledger::open(Path::new(""));
+    again.limit(&Payer::Key(root), 12_500);
+    assert_eq!(sort(&mut engine, &again, 17, "again"), (0, 4));
+    // It is as much as the owner of this peer says that the owner of the space may keep, some times over, or he himself.
+    ledger.limit(&Payer::Key(guests[17].public()), 100_000);
+    assert_eq!(sort(&mut engine, &ledger, 17, "said"), (4, 0));
+    ledger.limit(&Payer::Key(root), 25_000);
+    assert_eq!(sort(&mut engine, &ledger, 16, "more"), (4, 0));
+    // What was counted and did not come is room again.
+    let lost = [13, 14].map(|at: usize| {
+        let (good, _) = ledger.sort(engine.store(), chain(&guests[at], main, grants[at], "lost", 4, 4000), author, 1).expect("memory does not fail");
+        assert_eq!(good.len(), 4);
+        guests[at].public()
+    });
+    assert!(sort(&mut engine, &ledger, 11, "late").1 > 0);
+    ledger.recount(lost);
+    assert_eq!(sort(&mut engine, &ledger, 10, "late"), (4, 0));
+    ledger.set(&Payer::Key(root), None, true);
+    assert_eq!(sort(&mut engine, &ledger, 15, "never"), (0, 4));
 }
 
 /// Whoever has more here than he may keep still takes rights back, and others may build on what is said about them.
