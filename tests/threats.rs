@@ -1,6 +1,8 @@
-//! Which test proves what, row by row: of those who attack over HTTP, and of those who lie in what they sign.
+//! Which test proves what, row by row: of those who attack over HTTP, of those who lie in what they sign, and of those who send
+//! or bring more than they may.
 //!
-//! The rows are those of the threat table: H for HTTP, websocket and localhost, A for convergence, rights and texts.
+//! The rows are those of the threat table: H for HTTP, websocket and localhost, A for convergence, rights and texts; of P, between
+//! peers, and of I, invites, those about what somebody may keep and hand on.
 
 use std::path::Path;
 
@@ -17,7 +19,10 @@ const ATTACKS: &str = "store/tests/rights/attacks.rs";
 const ROOTS: &str = "store/tests/rights/succession.rs";
 const TEXTS: &str = "store/tests/text/rules.rs";
 
-const ROWS: [Row; 29] = [
+const RIGHTS: &str = "store/tests/rights.rs";
+const LEDGER: &str = "net/src/ledger/tests.rs";
+
+const ROWS: [Row; 34] = [
     (
         "H1",
         "a page that got our address by its own name is turned away",
@@ -93,6 +98,7 @@ const ROWS: [Row; 29] = [
             (HOSTILE, "percent_encodings_of_one_name_are_one_key"),
             (HOSTILE, "nothing_climbs_out_of_the_store"),
             ("net/src/target.rs", "no_traversal_string_leaves_its_place"),
+            ("net/src/target.rs", "refuses_each_kind_of_bad_path"),
         ],
     ),
     (
@@ -101,6 +107,7 @@ const ROWS: [Row; 29] = [
         &[
             ("tests/real_input/json_suite.rs", "the_json_test_suite_is_kept_or_refused"),
             ("tests/store_over_http/errors.rs", "more_values_than_memory_is_good_for_are_refused"),
+            ("tests/store_over_http/errors.rs", "a_refused_write_leaves_nothing_behind"),
         ],
     ),
     (
@@ -140,6 +147,7 @@ const ROWS: [Row; 29] = [
         "A4",
         "nobody vouches for what he could not have written",
         &[
+            ("store/tests/model.rs", "the_state_is_what_the_definition_says_in_any_order"),
             ("store/tests/model.rs", "the_worlds_tell_who_may_vouch_for_whom"),
             ("store/tests/revoke.rs", "nobody_has_the_owner_vouch_for_what_was_hidden"),
         ],
@@ -209,6 +217,47 @@ const ROWS: [Row; 29] = [
         &[
             ("tests/peers/rebind.rs", "one_friend_who_was_talked_into_it_moves_nobodys_name"),
             ("net/src/sys/rebind.rs", "several_new_keys_are_a_dispute_that_only_the_owners_word_ends"),
+            ("net/src/lists/followed.rs", "moves_that_follow_each_other_do_so_whatever_the_clocks_say"),
+        ],
+    ),
+    (
+        "P6",
+        "who says two things is heard by all alike, and not from there on",
+        &[
+            ("store/tests/model.rs", "the_state_is_what_the_definition_says_in_any_order"),
+            ("net/tests/sync/worlds.rs", "authors_who_fork_their_chain_split_nobody"),
+            (LEDGER, "who_forks_his_chain_gets_no_more_room_and_is_not_shown"),
+        ],
+    ),
+    ("P7", "what builds on nothing does not pile up", &[("net/tests/sync/liars.rs", "orphans_do_not_pile_up")]),
+    (
+        "P8",
+        "nobody keeps more here than he may: not by forks, nor by keys of his own making",
+        &[
+            (LEDGER, "who_forks_his_chain_gets_no_more_room_and_is_not_shown"),
+            (LEDGER, "who_has_many_keys_has_one_budget"),
+            (LEDGER, "those_whom_one_member_let_in_share_a_room"),
+            (LEDGER, "all_in_one_space_share_a_room"),
+            (LEDGER, "what_is_said_about_rights_has_a_bound"),
+            ("net/src/whose.rs", "nobody_makes_the_device_of_another_his_own"),
+        ],
+    ),
+    (
+        "P9",
+        "strangers fill no more than the inbox",
+        &[
+            ("store/tests/inbox.rs", "one_sender_has_so_much_room_and_empties_it_himself"),
+            ("store/tests/inbox.rs", "strangers_fill_no_more_than_the_inbox"),
+        ],
+    ),
+    (
+        "I5",
+        "whoever was let in gets no further, nor is he taken for another",
+        &[
+            (RIGHTS, "rights_are_what_the_definition_says_in_any_order"),
+            (ATTACKS, "a_cascade_takes_all_that_was_handed_on"),
+            ("net/src/people.rs", "nobody_is_somebody_else_by_his_own_word"),
+            ("net/src/network.rs", "a_guest_is_nobody_who_is_known_by_his_own_word"),
         ],
     ),
 ];
@@ -227,7 +276,8 @@ fn is_run(text: &str, name: &str) -> bool {
 
 #[test]
 fn every_row_names_tests_that_are_run() {
-    let expected = (1..=14).map(|n| format!("H{n}")).chain((1..=15).map(|n| format!("A{n}")));
+    let others = ["P6", "P7", "P8", "P9", "I5"].map(str::to_owned);
+    let expected = (1..=14).map(|n| format!("H{n}")).chain((1..=15).map(|n| format!("A{n}"))).chain(others);
     assert_eq!(ROWS.iter().map(|row| row.0).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (row, what, tests) in ROWS {

@@ -413,5 +413,8 @@ mod tests {
             assert_eq!(count(all.iter()), [("like".to_owned(), 2)].into(), "{own:?}");
             assert_eq!(count(all.iter().rev()), [("like".to_owned(), 2)].into(), "{own:?}");
         }
+        // Nor whoever told of what was seen here then.
+        let seen = [6, 7].map(|space| Shown { is_confirmed: true, ..shown("like", space, "/likes/1", Some(9)) });
+        assert_eq!(count(seen.iter()), [("like".to_owned(), 2)].into());
     }
 }

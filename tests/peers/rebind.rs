@@ -82,9 +82,11 @@ fn one_friend_who_was_talked_into_it_moves_nobodys_name() {
     // Nor does whoever is no contact any more.
     assert_eq!(join(&alice, &invite(&mallory, &[]), "mallory")["result"], "connected");
     mallory.put(&format!("/profile/vouched/{}", id(&dave)), &json!(id(&mallory)));
+    mallory.put(&format!("/profile/vouched/{}", id(&mallory)), &json!(id(&eve)));
     mallory.put(&format!("/profile/vouched/{}", id(&carol)), &json!(id(&eve)));
     poll("mallory is heard", || (keys(&alice, &id(&carol)) == [id(&eve)].into()).then_some(()));
     assert_eq!(keys(&alice, &id(&dave)), BTreeSet::new(), "not for his own key");
+    assert_eq!(keys(&alice, &id(&mallory)), BTreeSet::new(), "nor of himself");
     alice.send("POST", "/.sys/petname", &[], json!({"who": "mallory", "name": ""}).to_string());
     verb(alice.home(), &["unfollow", &id(&mallory)]);
     poll("and is heard no more", || keys(&alice, &id(&carol)).is_empty().then_some(()));

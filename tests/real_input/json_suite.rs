@@ -18,6 +18,8 @@ fn the_json_test_suite_is_kept_or_refused() {
         let answer = client.send("PUT", &target, &[JSON, ("Prefer", "respond-async")], content);
         match (name.as_bytes()[0], answer.status) {
             (b'n', _) => drop(answer.problem(400)),
+            // Each reader would take another one of the two.
+            (b'y', 200) if name.contains("duplicated_key") => panic!("{name} was accepted"),
             (b'y' | b'i', 200) => {
                 peer.put("/fence", &json!(name));
                 let back = client.send("GET", &target, &[], "");

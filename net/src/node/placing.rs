@@ -195,6 +195,8 @@ mod tests {
         assert!(!may(&node));
         node.handle(NOW_MS, Event::Follow { space, via: vec![] }, &replica);
         assert!(may(&node));
+        node.book.blocked.push(space);
+        assert!(!may(&node), "nor what is blocked");
     }
 
     #[test]
