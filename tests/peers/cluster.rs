@@ -175,6 +175,10 @@ fn who_has_what_the_others_lack_is_not_restarted() {
     let refused = cluster.run(&["upgrade", "two", "--patience", "1"]);
     assert!(refused.code != 0 && refused.err.contains("the others did not get what it has"), "{refused:?}");
     assert_eq!(cluster.pids(), before, "it was not stopped");
+    // Nor is who comes back, and does not get what the others have, taken for one that has it.
+    let refused = cluster.run(&["upgrade", "one", "--patience", "10"]);
+    assert!(refused.code != 0 && refused.err.contains("it did not get what the others have"), "{refused:?}");
+    assert_ne!(cluster.pid("one"), Some(before[0]), "it was restarted");
 }
 
 #[test]
