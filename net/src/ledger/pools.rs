@@ -110,6 +110,12 @@ struct InSpace {
 }
 
 impl InSpace {
+    fn sum(&self) -> Used {
+        let mut sum = self.all;
+        sum.add(self.lent);
+        sum
+    }
+
     fn set(&mut self, author: PublicKey, now: Used) {
         let before = self.by.insert(author, now).unwrap_or_default();
         self.all.take(before);
@@ -128,6 +134,9 @@ impl Spaces {
 
     /// Bytes in a space, with those that may come at somebody's expense.
     pub(super) fn used(&mut self, store: &Store, space: &PublicKey) -> Result<Used, StorageError> {
+        if let Some(known) = self.counted.get(space).filter(|known| known.stale.is_empty()) {
+            return Ok(known.sum());
+        }
         let Some(held) = store.held(space) else { return Ok(Used::default()) };
         let rows = store.snapshot();
         let known = match self.counted.entry(*space) {
@@ -144,9 +153,7 @@ impl Spaces {
             let now = size_in(store, &rows, held, &author)?;
             known.set(author, now);
         }
-        let mut used = known.all;
-        used.add(known.lent);
-        Ok(used)
+        Ok(known.sum())
     }
 
     /// Counts what comes.
