@@ -227,6 +227,10 @@ mod tests {
     impl Device {
         fn hear(&mut self, from: PublicKey, moved: &(u64, Moved)) {
             self.heard.insert(from, moved.clone());
+            self.settle();
+        }
+
+        fn settle(&mut self) {
             for (from, moved) in lacks(&in_order(self.heard.clone()), &self.book) {
                 self.book.shift(from, moved.as_ref(), 1);
             }
@@ -245,6 +249,34 @@ mod tests {
         }
     }
 
+    /// Devices on which a key is called bob.
+    fn devices<const N: usize>(bob: PublicKey) -> [Device; N] {
+        [(); N].map(|()| {
+            let mut device = Device::default();
+            device.book.following.insert(bob, Follow { since_ms: 1, via: vec![] });
+            device.book.petnames.insert(bob, "bob".to_owned());
+            device
+        })
+    }
+
+    /// Who confirmed the second move did not know the first.
+    #[test]
+    fn a_name_comes_back_to_where_it_came_from() {
+        let keys = [1, 2, 3].map(key);
+        let [mut one, mut other] = devices(keys[0]);
+        let first = one.confirm(keys[0], keys[1], 1);
+        let second = other.confirm(keys[1], keys[2], 2);
+        one.hear(keys[1], &second);
+        other.hear(keys[0], &first);
+        for mut device in [one, other] {
+            assert_eq!(device.book.named("bob"), Some(keys[2]));
+            device.heard.remove(&keys[1]);
+            device.settle();
+            assert_eq!(device.book.named("bob"), Some(keys[1]), "{:?}", device.book.petnames);
+            assert!(device.book.following.keys().eq([&keys[1]]));
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -256,11 +288,7 @@ mod tests {
             letters in Just([1_u8, 2, 3, 4, 5]).prop_shuffle(),
         ) {
             let keys = letters.map(key);
-            let mut devices = [(); 3].map(|()| Device::default());
-            for device in &mut devices {
-                device.book.following.insert(keys[0], Follow { since_ms: 1, via: vec![] });
-                device.book.petnames.insert(keys[0], "bob".to_owned());
-            }
+            let mut devices: [Device; 3] = devices(keys[0]);
             let mut said: Vec<(PublicKey, (u64, Moved))> = Vec::new();
             for (at, link, at_ms, heard) in deeds {
                 if !said.iter().any(|(from, _)| *from == keys[link]) {
