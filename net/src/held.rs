@@ -148,6 +148,12 @@ impl Replica for Held {
         Ok(tips)
     }
 
+    fn bytes(&self, t: u32) -> Result<u64, ReplicaError> {
+        const AUTHORS: usize = 64;
+        let tips = timebus_store::tips::tips(&*self.rows, t, None, AUTHORS).map_err(failed)?;
+        Ok(tips.iter().fold(0, |sum, tip| sum.saturating_add(tip.cum)))
+    }
+
     fn tips_of(&self, t: u32, author: &PublicKey) -> Result<Vec<(Tip, u64)>, ReplicaError> {
         let tips = timebus_store::tips::tips_of(&*self.rows, t, author).map_err(failed)?;
         Ok(tips.into_iter().map(|tip| (Tip { author: tip.author, seq: tip.seq, id: tip.id }, tip.a)).collect())

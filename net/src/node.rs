@@ -29,7 +29,7 @@ mod status;
 use book::{Book, Follow, Join, RELAYS_MAX, Source};
 use calls::retry_ms;
 pub use event::{Act, Event, Heard};
-use feeds::Feed;
+use feeds::{Feed, Opened};
 use known::World;
 use lookup::By;
 pub use lookup::{Found, Teller};
@@ -578,9 +578,15 @@ impl Node {
                     linked.channels.insert(timeline, Channel { space, is_caught_up: false });
                     // Statements are few, and everybody gets them from everybody.
                     if timeline != core(&space)[0] {
-                        let (agrees, heads) = (linked.session.is_agreed(FEEDS), linked.session.heads_of(&timeline).to_vec());
+                        let place = |node: PublicKey| feeds::order(&timeline, &node);
+                        let opened = Opened {
+                            agrees: linked.session.is_agreed(FEEDS),
+                            place: linked.node.map(place).filter(|other| *other < place(self.config.node)),
+                            wants: [wants, asked],
+                            heads: linked.session.heads_of(&timeline).to_vec(),
+                        };
                         let feed = self.feeds.entry(timeline).or_insert_with(|| Feed::new(space, timeline));
-                        feed.opened(link, [wants, asked], agrees, heads, now_ms, store);
+                        feed.opened(link, opened, now_ms, store);
                     }
                     // Some of it may have come over another link since it was asked for.
                     self.drive(link, Input::Appended { timeline }, now_ms, store, acts);

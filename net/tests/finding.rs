@@ -53,6 +53,9 @@ impl Replica for Rights {
     fn tips(&self, _: u32, _: Option<&Tip>, _: usize) -> Result<Vec<Tip>, ReplicaError> {
         Ok(Vec::new())
     }
+    fn bytes(&self, _: u32) -> Result<u64, ReplicaError> {
+        Ok(0)
+    }
     fn tips_of(&self, _: u32, _: &PublicKey) -> Result<Vec<(Tip, u64)>, ReplicaError> {
         Ok(Vec::new())
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use timebus_identity::PublicKey;
 
-use crate::change::{BODY_BYTES_MAX, Body, OPS_MAX, REFERENCES_MAX};
+use crate::change::{BODY_BYTES_MAX, Body, OPS_MAX, PARTS_MAX, REFERENCES_MAX};
 use crate::codec::Writer;
 use crate::ids::{ChangeId, OpId};
 use crate::json::Json;
@@ -56,6 +56,9 @@ const PREDS_MAX: usize = 3500;
 
 /// Most bytes of ops that one request may need.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of a body, roughly, from which the next op goes into another one: whoever gets a change hands it on when he has all of
+/// it, so large ones go slowly from peer to peer.
+const PART_BYTES: usize = 64 * 1024;
 
 /// An op that exists, or one that this request will make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -567,7 +570,8 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Puts the ops into as few bodies as they fit, in order. References to ops of earlier bodies are filled in by
+    /// Puts the ops into bodies of [`PART_BYTES`], in order; of a very large request into larger ones, as a run has no more than
+    /// [`PARTS_MAX`]. References to ops of earlier bodies are filled in by
     /// [`PlannedBody::finish`], when the ids of those are known.
     ///
     /// # Errors
@@ -575,18 +579,20 @@ impl<'a> Plan<'a> {
     /// [`PlanError::RequestTooLarge`].
     pub fn into_bodies(self) -> Result<Vec<PlannedBody>, PlanError> {
         let mut bodies: Vec<PlannedBody> = Vec::new();
-        let mut total = 0;
+        let total: usize = self.ops.iter().map(rough_bytes).sum();
+        if total > REQUEST_BYTES_MAX {
+            return Err(PlanError::RequestTooLarge);
+        }
+        // Any two that follow each other hold more than this, so there are two thirds as many as there may be.
+        let part_bytes = PART_BYTES.max(3 * total / PARTS_MAX as usize);
         for (number, op) in self.ops.into_iter().enumerate() {
             let size = rough_bytes(&op);
-            total += size;
-            if total > REQUEST_BYTES_MAX {
-                return Err(PlanError::RequestTooLarge);
-            }
             let references = op_references(&op);
             // A change has one op on each text.
             let follows = matches!(op, PlannedOp::Text { stands: Stands::After(..), .. });
             let fits = bodies.last().is_some_and(|body| {
                 !follows
+                    && body.bytes + size <= part_bytes
                     && body.bytes + size <= BODY_BYTES_MAX - 64 * 1024 - 32 * body.references.len() - 32 * references.len()
                     && body.ops.len() < OPS_MAX
                     && body.references.len() + references.len() <= REFERENCES_MAX - 300

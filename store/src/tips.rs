@@ -24,6 +24,8 @@ pub struct Tip {
     pub id: ChangeId,
     /// Its arrival number.
     pub a: u64,
+    /// Bytes of the author's chain up to it.
+    pub cum: u64,
 }
 
 /// The arrival numbers of the changes that nothing builds on.
@@ -56,7 +58,7 @@ pub fn tips_of(rows: &impl Rows, t: u32, author: &PublicKey) -> Result<Vec<Tip>,
         found.push((a, own));
     }
     let ends = found.iter().filter(|(a, _)| !followed.contains(a));
-    let mut tips: Vec<Tip> = ends.map(|(a, own)| Tip { author: *author, seq: own.seq, id: own.id, a: *a }).collect();
+    let mut tips: Vec<Tip> = ends.map(|(a, own)| Tip { author: *author, seq: own.seq, id: own.id, a: *a, cum: own.cum }).collect();
     tips.sort_unstable();
     tips.truncate(TIPS_OF_AUTHOR_MAX);
     Ok(tips)
@@ -71,7 +73,7 @@ pub fn tips_of(rows: &impl Rows, t: u32, author: &PublicKey) -> Result<Vec<Tip>,
 pub fn size_of(rows: &impl Rows, t: u32, author: &PublicKey) -> Result<(u64, u64), StorageError> {
     if forked(rows, t, author)?.is_none() {
         let tip = tips_of(rows, t, author)?.into_iter().next();
-        return tip.map_or(Ok((0, 0)), |tip| Ok((summary(rows, t, tip.a)?.cum, tip.seq)));
+        return Ok(tip.map_or((0, 0), |tip| (tip.cum, tip.seq)));
     }
     let (mut bytes, mut cums) = (0, HashMap::new());
     // What a change stands on comes before it.
@@ -118,5 +120,5 @@ pub fn at(rows: &impl Rows, t: u32, author: &PublicKey, seq: u64) -> Result<Opti
 fn tip(rows: &impl Rows, t: u32, row: &[u8]) -> Result<Tip, StorageError> {
     let a = u64::from_be_bytes(row.try_into().map_err(|_| StorageError::Damaged { table: Table::Meta.name() })?);
     let own = summary(rows, t, a)?;
-    Ok(Tip { author: own.author, seq: own.seq, id: own.id, a })
+    Ok(Tip { author: own.author, seq: own.seq, id: own.id, a, cum: own.cum })
 }

@@ -144,6 +144,25 @@ async fn a_large_request_is_one_atomic_run() {
     assert_eq!(store.read_at(&store.snapshot(), store.own(), &path("/big"), &written.version).expect("read").to_json(&store.space()), Some(value));
 }
 
+#[tokio::test]
+async fn a_large_request_becomes_changes_that_are_soon_handed_on() {
+    let home = tempfile::tempdir().expect("folder");
+    let store = open(home.path());
+    // Large and small ones in turn fill the parts worst.
+    for (members, bytes, most) in [(64, 40_000, 70_000), (500, 100_000, 700_000)] {
+        let rows = store.snapshot();
+        let before = store.changes(&rows, store.own().main(), 0).count();
+        let member = |n: usize| format!(r#""k{n:04}":"{}""#, "x".repeat(if n.is_multiple_of(2) { bytes } else { 30 }));
+        let document = format!("{{{}}}", (0..members).map(member).collect::<Vec<_>>().join(","));
+        let value = Json::parse(document.as_bytes(), Limits { bytes_max: 64 << 20, ..Limits::default() }).expect("JSON");
+        store.write(request(&format!("/big/{members}"), Action::Put(value))).await.expect("written");
+        let rows = store.snapshot();
+        let all = store.changes(&rows, store.own().main(), 0).map(|change| change.expect("a row").0).skip(before);
+        let sizes: Vec<usize> = all.map(|a| store.record(&rows, store.own().main(), a).expect("a record").len()).collect();
+        assert!(sizes.len() > 20 && sizes.len() <= 256 && sizes.iter().all(|size| *size <= most), "{members}: {sizes:?}");
+    }
+}
+
 /// A full disk or a folder that is gone stops the thread that writes the tables, and closing waited for it for ever.
 #[tokio::test]
 async fn closing_ends_when_the_tables_cannot_be_written() {

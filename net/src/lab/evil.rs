@@ -266,6 +266,10 @@ impl Replica for Lying<'_> {
         Ok(tips)
     }
 
+    fn bytes(&self, t: u32) -> Result<u64, ReplicaError> {
+        Ok(if self.lies(20) { self.any() } else { self.store.bytes(t)? })
+    }
+
     fn tips_of(&self, t: u32, author: &PublicKey) -> Result<Vec<(Tip, u64)>, ReplicaError> {
         self.store.tips_of(t, author)
     }

@@ -5,13 +5,13 @@
 //! once. Where something was told of that does not come, somebody who told of it becomes the source: nobody waits longer
 //! for one who went away, is slow, or lies, than [`WAIT_MS`].
 //!
-//! A long history goes the same way. Each hands on what he has while the rest still comes, and whoever shares his source with
-//! others looks for somebody who is ahead of him and sends to nobody yet. So the tree becomes a few long chains, in which every
-//! line carries everything about once: the fastest that there is. Changes come in an order in which each can be stored at once,
-//! so a history needs no second format, as pieces of a file would be.
+//! A long history goes the same way. Each hands on what he has while the rest still comes, to one at a time, and whoever shares
+//! his source with others looks for somebody who sends to nobody yet: who is ahead of him or, as nobody is at first, comes
+//! before him in an [`order`] that all agree on. So nobody waits for one to whom he sends, and the tree becomes a long chain
+//! within some seconds, in which every line carries everything about once: the fastest that there is. Changes come in an order
+//! in which each can be stored at once, so a history needs no second format, as pieces of a file would be.
 //!
 //! Deliberately not here: chains by how fast the lines are. Who is behind somebody slow looks for another after some seconds.
-//! Nor by bytes: how far somebody is ahead is told in changes, so a few very large ones count as a short history.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,12 +25,17 @@ use crate::sync::{Input, Replica, Standing};
 #[cfg(test)]
 mod tests;
 
-/// Milliseconds that something may be told of without coming, before somebody else is asked for it.
-const WAIT_MS: u64 = 250;
+/// Milliseconds that something may be told of without coming, before somebody else is asked for it: it comes from hop to hop,
+/// and the news of it straight from whoever has it.
+const WAIT_MS: u64 = 400;
 /// The same while much is on its way: frames of several who share a line come one after another.
 const FAR_WAIT_MS: u64 = 1_000;
 /// How long somebody has to send some of it, before the next is asked.
 const TRIAL_MS: u64 = 1_000;
+/// The same if he said that others wait for it, maybe before he was asked.
+const BUSY_MS: u64 = 150;
+/// The same if he has it not yet himself.
+const LINE_MS: u64 = 3_000;
 /// How long who sent nothing is not asked again, and twice as long each further time: what he has may be of somebody of whom
 /// nothing is taken here, or he lies.
 const AGAIN_MS: u64 = 3_000;
@@ -53,28 +58,34 @@ const FIRST: u64 = 3;
 /// After so many times that, the second gets it half of the time, after twice as many the third for a third of it, and so on up
 /// to [`FIRST`]: nobody else has it for them.
 const PATIENCE: u64 = 8;
+/// Bytes on their way to others with which the line still carries more at once: some frames, more than a line far away holds.
+const LEVEL_BYTES: u64 = 192 * 1024;
+/// Bytes that somebody is sent at first whose turn it is.
+const DOSE_BYTES: u64 = 32 * 1024;
 /// How long who shares his source with others stays with it, before he looks for another.
 const STAY_MS: u64 = 250;
 /// Who has so many who get everything from him asks the others to get it from somebody else.
 const CHILDREN_MAX: usize = 6;
 /// With no more neighbours than these all send each other what is new: it costs little, and nobody waits for anybody.
 const ALL_MAX: usize = 3;
-/// Who has so many changes more is far ahead: as long as there are such, one source has to do.
-const FAR: u64 = 64;
+/// Who has so many bytes of changes more is far ahead: as long as there are such, one source has to do.
+const FAR: u64 = 128 * 1024;
 
 /// Somebody who syncs a timeline too.
 #[derive(Debug)]
 struct Neighbour {
     /// Whether it speaks of this at all. Others send everything, and get everything.
     agrees: bool,
+    /// Its place in the order in which peers line up for a timeline, if it comes before us: see [`order`].
+    place: Option<u64>,
     /// What it wants of us, and since when.
     theirs: Wants,
     theirs_ms: u64,
     /// What it was told that we want.
     ours: Wants,
     is_busy: bool,
-    /// How many changes it has, if it has said so, and how many it had some seconds ago.
-    height: Option<u64>,
+    /// How many bytes of changes it has, if it has said so, and how many it had some seconds ago.
+    bytes: Option<u64>,
     before: u64,
     heads: Vec<ChangeId>,
     /// Whether it has more heads than it told.
@@ -114,6 +125,19 @@ impl Neighbour {
     }
 }
 
+/// What is known of somebody with whom a timeline begins to be synced.
+#[derive(Debug)]
+pub(super) struct Opened {
+    /// Whether it speaks of feeds.
+    pub(super) agrees: bool,
+    /// Its place in the [`order`], if that comes before ours.
+    pub(super) place: Option<u64>,
+    /// What it wants, and what it was told that we want.
+    pub(super) wants: [Wants; 2],
+    /// The heads that it named.
+    pub(super) heads: Vec<ChangeId>,
+}
+
 /// One timeline and all who sync it.
 #[derive(Debug)]
 pub(super) struct Feed {
@@ -129,11 +153,11 @@ pub(super) struct Feed {
     has_come: bool,
     /// When something came last.
     came_ms: u64,
-    /// How much was here some seconds ago, and when that was.
+    /// How many bytes were here some seconds ago, and when that was.
     before: (u64, u64),
     /// What is here.
     end: u64,
-    height: u64,
+    bytes: u64,
     heads: Vec<ChangeId>,
     /// Whether something has happened since the last decision.
     is_due: bool,
@@ -152,7 +176,7 @@ impl Feed {
             came_ms: 0,
             before: (0, 0),
             end: 0,
-            height: 0,
+            bytes: 0,
             heads: Vec::new(),
             is_due: false,
         }
@@ -173,14 +197,16 @@ impl Feed {
         self.neighbours.get(&link).is_some_and(|it| it.agrees && !it.is_ahead())
     }
 
-    pub(super) fn opened(&mut self, link: LinkId, [theirs, ours]: [Wants; 2], agrees: bool, heads: Vec<ChangeId>, now_ms: u64, store: &dyn Replica) {
+    pub(super) fn opened(&mut self, link: LinkId, opened: Opened, now_ms: u64, store: &dyn Replica) {
+        let Opened { agrees, place, wants: [theirs, ours], heads } = opened;
         let neighbour = Neighbour {
             agrees,
+            place,
             theirs,
             theirs_ms: now_ms,
             ours,
             is_busy: false,
-            height: None,
+            bytes: None,
             before: 0,
             heads,
             has_more: false,
@@ -216,11 +242,10 @@ impl Feed {
         if neighbour.theirs != standing.wants {
             (neighbour.theirs, neighbour.theirs_ms, neighbour.told_ms) = (standing.wants, now_ms, 0);
         }
-        (neighbour.is_busy, neighbour.height) = (standing.is_busy, Some(standing.height));
+        (neighbour.is_busy, neighbour.bytes) = (standing.is_busy, Some(standing.bytes));
         (neighbour.heads, neighbour.has_more) = (standing.heads, standing.has_more);
-        // Two that wait for each other, and who has others to serve first, are of no use.
-        let is_in_vain = neighbour.theirs == Wants::All || neighbour.is_busy;
-        self.trial = self.trial.filter(|(trial, _)| *trial != link || !is_in_vain);
+        // Two that wait for each other are of no use.
+        self.trial = self.trial.filter(|(trial, _)| *trial != link || neighbour.theirs != Wants::All);
         self.source = self.source.filter(|source| *source != link || neighbour.theirs != Wants::All || !self.has_come);
         self.compare(link, now_ms, store);
     }
@@ -242,8 +267,8 @@ impl Feed {
 
     fn compare_with(&mut self, link: LinkId, now_ms: u64, is_here: impl Fn(&ChangeId) -> bool) {
         if let Some(neighbour) = self.neighbours.get_mut(&link) {
-            // What is not among the heads that were told shows in how many changes there are.
-            let is_other = neighbour.has_more && neighbour.height != Some(self.height);
+            // What is not among the heads that were told shows in how many bytes there are.
+            let is_other = neighbour.has_more && neighbour.bytes != Some(self.bytes);
             let is_ahead = is_other || !neighbour.heads.iter().all(is_here);
             neighbour.ahead_ms = is_ahead.then(|| neighbour.ahead_ms.unwrap_or(now_ms));
         }
@@ -267,10 +292,7 @@ impl Feed {
     }
 
     fn stand(&mut self, t: u32, store: &dyn Replica) {
-        const TIPS: usize = 64;
-        if let Ok(tips) = store.tips(t, None, TIPS) {
-            self.height = tips.iter().fold(0, |sum: u64, tip| sum.saturating_add(tip.seq));
-        }
+        self.bytes = store.bytes(t).unwrap_or(self.bytes);
         if let Ok(mut heads) = store.heads(t, HEADS_MAX) {
             heads.sort_unstable();
             self.heads = heads;
@@ -280,8 +302,23 @@ impl Feed {
     /// From when on somebody may be asked for what he has and is not here: who gets it from us has nothing, and who serves
     /// others sends nothing as long as there is much.
     fn may_ask_ms(&self, link: LinkId, it: &Neighbour, is_far: bool) -> Option<u64> {
-        let ahead_ms = it.ahead_ms.filter(|_| Some(link) != self.source && !(is_far && it.agrees && (it.is_busy || it.theirs == Wants::All)))?;
-        Some(if is_far { it.again_ms() } else { (ahead_ms + WAIT_MS).max(it.again_ms()) })
+        if Some(link) == self.source || is_far && it.agrees && (it.is_busy || it.theirs == Wants::All) {
+            return None;
+        }
+        match it.ahead_ms {
+            _ if is_far && (it.ahead_ms.is_some() || self.may_follow(it)) => Some(it.again_ms()),
+            Some(ahead_ms) if !is_far => Some((ahead_ms + WAIT_MS).max(it.again_ms())),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody who has no more than we may be asked: he will have it sooner, as he comes before us.
+    fn may_follow(&self, it: &Neighbour) -> bool {
+        it.place.is_some() && it.agrees && !self.is_far_behind(it)
+    }
+
+    fn is_far_behind(&self, it: &Neighbour) -> bool {
+        it.bytes.unwrap_or(0).saturating_add(FAR) < self.bytes
     }
 
     /// Whom to ask next, of those who have something that is not here: who is free, and was not asked in vain lately.
@@ -291,9 +328,10 @@ impl Feed {
         // Others each time and for each, so that not all ask the same.
         let chance = |link: LinkId| hash("feed", &[own.as_bytes(), &link.to_be_bytes(), &now_ms.to_be_bytes()]);
         // Those who have everything are asked last: all others want it from them.
-        let most = self.neighbours.values().filter_map(|it| it.height).max();
-        let has_most = |it: &Neighbour| it.height.is_none() || it.height == most;
-        all.min_by_key(|(link, it)| (it.is_busy, it.failed_ms, has_most(it), chance(**link))).map(|(link, _)| *link)
+        let most = self.neighbours.values().filter_map(|it| it.bytes).max();
+        let has_most = |it: &Neighbour| it.bytes.is_none() || it.bytes == most;
+        let is_ahead = |it: &Neighbour| it.ahead_ms.is_some();
+        all.min_by_key(|(link, it)| (it.is_busy, it.failed_ms, !is_ahead(it), has_most(it), chance(**link))).map(|(link, _)| *link)
     }
 
     /// From when on somebody beside the source is asked: nothing came for so long, or others get it from there too.
@@ -308,14 +346,24 @@ impl Feed {
         if self.has_come && self.is_far() { FAR_WAIT_MS } else { WAIT_MS }
     }
 
+    /// How long somebody has to send some of it.
+    fn trial_ms(&self, link: LinkId) -> u64 {
+        match self.neighbours.get(&link) {
+            Some(it) if it.is_busy && self.is_far() => BUSY_MS,
+            Some(it) if it.ahead_ms.is_none() => LINE_MS,
+            _ => TRIAL_MS,
+        }
+    }
+
     /// Who may be the source in place of one who has enough to do, when all have the same. Not somebody who gets it from here.
-    fn freer(&self, own: &PublicKey, now_ms: u64) -> Option<LinkId> {
+    fn freer(&self, now_ms: u64) -> Option<LinkId> {
         let is_behind = self.neighbours.values().any(Neighbour::is_ahead);
         self.neighbours.get(&self.source?).filter(|it| it.is_busy && !is_behind && self.trial.is_none())?;
-        let may = |it: &Neighbour| it.agrees && !it.is_busy && it.theirs != Wants::All;
+        let may = |it: &Neighbour| it.agrees && !it.is_busy && it.theirs != Wants::All && !self.is_far_behind(it);
         // From where one went a moment ago one does not go back.
         let all = self.neighbours.iter().filter(|(link, it)| Some(**link) != self.source && may(it) && it.failed_ms + AGAIN_MS <= now_ms);
-        all.min_by_key(|(link, _)| hash("feed", &[own.as_bytes(), &link.to_be_bytes(), &now_ms.to_be_bytes()])).map(|(link, _)| *link)
+        // The first ones in the order have others behind them soon, so the tree that comes about is flat, and has no rings.
+        all.filter_map(|(link, it)| Some((it.place?, *link))).min().map(|(_, link)| link)
     }
 
     /// When to decide anew, if nothing happens before.
@@ -323,7 +371,7 @@ impl Feed {
         let (is_far, ask_ms) = (self.is_far(), self.ask_ms());
         let all = self.neighbours.iter().filter(|_| self.trial.is_none());
         let asks = all.filter_map(|(link, it)| self.may_ask_ms(*link, it, is_far)).map(|at_ms| at_ms.max(ask_ms));
-        let trial = self.trial.map(|(_, since_ms)| since_ms + TRIAL_MS);
+        let trial = self.trial.map(|(trial, since_ms)| since_ms + self.trial_ms(trial));
         let turns = self.neighbours.values().filter(|it| it.behind_ms.is_some() || !it.is_turn).map(|it| it.turn_ms);
         let behind = self.neighbours.values().filter_map(|it| it.behind_ms).map(|behind_ms| behind_ms + STAY_MS);
         let turns = turns.chain(behind).filter(|at_ms| *at_ms > now_ms);
@@ -333,22 +381,23 @@ impl Feed {
 
     /// Whether a neighbour is to be told what is here: it does not get it, and may lack it.
     fn is_to_be_told(&self, it: &Neighbour) -> bool {
-        let lacks =
-            !self.heads.iter().all(|head| it.heads.contains(head)) && it.height.is_none_or(|height| height <= self.height.saturating_add(FAR));
+        let lacks = !self.heads.iter().all(|head| it.heads.contains(head)) && it.bytes.is_none_or(|bytes| bytes <= self.bytes.saturating_add(FAR));
         it.agrees && it.theirs == Wants::Nothing && it.told_end != self.end && lacks
     }
 
     /// Decides from whom it is to come.
     fn decide(&mut self, own: &PublicKey, now_ms: u64) {
         if let Some((trial, since_ms)) = self.trial
-            && since_ms + TRIAL_MS <= now_ms
+            && since_ms + self.trial_ms(trial) <= now_ms
         {
             self.trial = None;
-            if let Some(neighbour) = self.neighbours.get_mut(&trial) {
+            // Who has others to serve first is free another time, and who has little for all sends it at once.
+            let is_far = self.is_far();
+            if let Some(neighbour) = self.neighbours.get_mut(&trial).filter(|it| !(it.is_busy && is_far)) {
                 neighbour.fails(now_ms);
             }
         }
-        if let Some(other) = self.freer(own, now_ms) {
+        if let Some(other) = self.freer(now_ms) {
             if let Some(it) = self.source.and_then(|source| self.neighbours.get_mut(&source)) {
                 it.failed_ms = now_ms;
             }
@@ -357,34 +406,37 @@ impl Feed {
         if self.source.is_none() {
             let ahead = self.neighbours.iter().filter(|(_, it)| it.is_ahead()).min_by_key(|(_, it)| (it.is_busy, it.failed_ms));
             // Who has everything and never got it from anybody is whom it comes from.
-            let level = || self.neighbours.iter().filter(|_| self.has_come).max_by_key(|(link, it)| (it.height, std::cmp::Reverse(**link)));
+            let level = || self.neighbours.iter().filter(|_| self.has_come).max_by_key(|(link, it)| (it.bytes, std::cmp::Reverse(**link)));
             (self.source, self.source_ms) = (ahead.or_else(level).map(|(link, _)| *link), now_ms);
         }
         let is_slow = self.is_slow(now_ms);
-        if self.trial.is_none() && (is_slow || self.ask_ms() <= now_ms) {
-            self.trial = self.candidate(own, now_ms).map(|link| (link, now_ms));
+        // Who has it not yet himself can wait, as soon as somebody has who is free.
+        let is_in_line = self.trial.and_then(|(trial, _)| self.neighbours.get(&trial)).is_none_or(|it| it.ahead_ms.is_none());
+        if is_in_line && (is_slow || self.ask_ms() <= now_ms) {
+            let next = self.candidate(own, now_ms).filter(|link| self.trial.is_none() || self.neighbours[link].ahead_ms.is_some());
+            self.trial = next.map(|link| (link, now_ms)).or(self.trial);
         }
     }
 
     /// Whether so little came in the last seconds that somebody else is to be asked for the rest: to others who are free came more
     /// than twice as much, or it would take minutes.
     fn is_slow(&mut self, now_ms: u64) -> bool {
-        let (height, since_ms) = self.before;
+        let (bytes, since_ms) = self.before;
         if since_ms + SLOW_MS > now_ms && since_ms > 0 {
             return false;
         }
-        self.before = (self.height, now_ms);
-        let came = self.height.saturating_sub(height);
+        self.before = (self.bytes, now_ms);
+        let came = self.bytes.saturating_sub(bytes);
         let (mut is_faster, mut most) = (false, 0);
         for (link, it) in &mut self.neighbours {
-            let Some(height) = it.height else { continue };
-            let theirs = height.saturating_sub(std::mem::replace(&mut it.before, height));
+            let Some(bytes) = it.bytes else { continue };
+            let theirs = bytes.saturating_sub(std::mem::replace(&mut it.before, bytes));
             if Some(*link) != self.source && it.is_ahead() {
-                is_faster |= !it.is_busy && it.theirs != Wants::All && theirs > 2 * came + FAR;
-                most = most.max(height);
+                is_faster |= !it.is_busy && it.theirs != Wants::All && theirs > came.saturating_mul(2).saturating_add(FAR);
+                most = most.max(bytes);
             }
         }
-        since_ms > 0 && (is_faster || most.saturating_sub(self.height) > FAR.max(SLOW_PART * came))
+        since_ms > 0 && (is_faster || most.saturating_sub(self.bytes) > FAR.max(came.saturating_mul(SLOW_PART)))
     }
 
     /// What is wanted of a neighbour.
@@ -400,8 +452,14 @@ impl Feed {
 
     /// Whether others have much that is not here. Who lies about it costs that one waits for a second instead of [`WAIT_MS`].
     fn is_far(&self) -> bool {
-        self.neighbours.values().any(|it| it.is_ahead() && it.height.is_none_or(|height| height > self.height.saturating_add(FAR)))
+        self.neighbours.values().any(|it| it.is_ahead() && it.bytes.is_none_or(|bytes| bytes > self.bytes.saturating_add(FAR)))
     }
+}
+
+/// Where a peer comes in the order in which all line up for a timeline: in another one for each.
+pub(super) fn order(timeline: &TimelineId, node: &PublicKey) -> u64 {
+    let digest = hash("feed order", &[timeline.as_bytes(), node.as_bytes()]);
+    digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 impl Node {
@@ -435,22 +493,29 @@ impl Node {
             let mut children: Vec<(u64, LinkId)> =
                 feed.neighbours.iter().filter(|(_, it)| it.theirs == Wants::All).map(|(link, it)| (it.theirs_ms, *link)).collect();
             children.sort_unstable();
+            // Among few nobody asks somebody else meanwhile.
+            let dose = if feed.neighbours.len() > ALL_MAX { DOSE_BYTES } else { u64::MAX };
             let mut first_behind = None;
             let mut before = 0;
+            // What those were sent who do not want it any more is on the line, too.
+            let on_its_way = |link: &LinkId| self.links.get(link).map_or((false, 0), |linked| linked.session.on_its_way(&timeline));
+            let mut bytes: u64 = feed.neighbours.iter().filter(|(_, it)| it.theirs != Wants::All).map(|(link, _)| on_its_way(link).1).sum();
             for (since_ms, link) in &children {
-                let is_level = self.links.get(link).is_none_or(|linked| linked.session.is_level(&timeline));
+                let (has_all, sent) = on_its_way(link);
+                bytes += sent;
+                let is_level = has_all && bytes <= LEVEL_BYTES;
                 let Some(it) = feed.neighbours.get_mut(link) else { continue };
                 let turn = now_ms.saturating_sub(*since_ms) / TURN_MS;
                 it.turn_ms = since_ms + TURN_MS * (turn + 1);
-                let is_first = before == 0 || turn == 0 && before < FIRST;
+                let is_first = before == 0 || turn == 0 && before < FIRST && !is_far;
                 let is_turn = !has_feeds || is_first || (turn >= PATIENCE * before && turn.is_multiple_of(before + 1));
                 if it.is_turn != is_turn {
                     it.is_turn = is_turn;
-                    inputs.push((*link, Input::Turn { timeline, is_turn }));
+                    inputs.push((*link, Input::Turn { timeline, is_turn, dose }));
                 }
                 it.behind_ms = (!is_level).then(|| it.behind_ms.unwrap_or(now_ms));
                 // However many wait who take nothing, the others get a part.
-                before = (before + u64::from(!is_level)).min(FIRST);
+                before = (before + u64::from(is_far || !is_level)).min(FIRST);
                 // Who hands on what comes just as fast is not free.
                 if is_far || it.behind_ms.is_some_and(|behind_ms| behind_ms + STAY_MS <= now_ms) {
                     first_behind.get_or_insert(*link);
@@ -459,8 +524,10 @@ impl Node {
             let spare: BTreeSet<LinkId> = children.iter().skip(CHILDREN_MAX).map(|(_, link)| *link).collect();
             for (link, it) in feed.neighbours.iter_mut().filter(|(_, it)| it.theirs != Wants::All) {
                 it.behind_ms = None;
-                if !std::mem::replace(&mut it.is_turn, true) {
-                    inputs.push((*link, Input::Turn { timeline, is_turn: true }));
+                // Who asks for everything next is not sent it before it is his turn.
+                let is_turn = !has_feeds || it.theirs == Wants::News;
+                if std::mem::replace(&mut it.is_turn, is_turn) != is_turn {
+                    inputs.push((*link, Input::Turn { timeline, is_turn, dose }));
                 }
             }
             let links: Vec<LinkId> = feed.neighbours.keys().copied().collect();
@@ -472,7 +539,9 @@ impl Node {
                 let is_news = feed.is_to_be_told(it) || is_busy != it.told_busy;
                 // Among few it is the same.
                 let is_other = wants != it.ours && !(feed.neighbours.len() <= ALL_MAX && wants == Wants::News && it.ours == Wants::All);
-                if is_other || (is_news && it.told_ms + tell_ms <= now_ms) {
+                // Who waits is told at once whether others are before him.
+                let is_late = it.theirs == Wants::All && is_busy != it.told_busy;
+                if is_other || is_late || (is_news && it.told_ms + tell_ms <= now_ms) {
                     let end = feed.end;
                     if let Some(it) = feed.neighbours.get_mut(&link) {
                         (it.ours, it.told_end, it.told_ms, it.told_busy, it.is_other_busy) = (wants, end, now_ms, is_busy, false);

@@ -60,6 +60,10 @@ impl Replica for World<'_> {
         self.store.tips(t, after, max)
     }
 
+    fn bytes(&self, t: u32) -> Result<u64, ReplicaError> {
+        self.store.bytes(t)
+    }
+
     fn tips_of(&self, t: u32, author: &PublicKey) -> Result<Vec<(Tip, u64)>, ReplicaError> {
         self.store.tips_of(t, author)
     }

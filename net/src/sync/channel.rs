@@ -39,9 +39,6 @@ pub(crate) const STRIKES_MAX: u32 = 3;
 /// Rows of the own log looked at in one call, some milliseconds of work.
 pub(crate) const SCAN_MAX: usize = 4096;
 
-/// Bytes on their way to somebody who gets them as fast as they come: some frames, more than a line far away holds.
-pub(crate) const LEVEL_BYTES: u64 = 192 * 1024;
-
 /// Why a frame could not be dealt with.
 #[derive(Debug)]
 pub(crate) enum Halt {
@@ -201,6 +198,8 @@ pub(crate) struct Channel {
     peer_has: Arrivals,
     window_out: u64,
     unacked_out: u64,
+    /// How much of that there may be now, beside the credit.
+    dose: u64,
     /// When credit came last, or the first frame went out that is not given back.
     credit_ms: u64,
     /// Bytes for which there was no credit.
@@ -297,6 +296,7 @@ impl Channel {
             peer_has: Arrivals::default(),
             window_out: 0,
             unacked_out: 0,
+            dose: u64::MAX,
             credit_ms: 0,
             blocked: 0,
             answer: None,
@@ -434,14 +434,11 @@ impl Channel {
         Ok(())
     }
 
-    /// What is here for the other side: the latest heads and whether there are more, and how many changes there are, as far as
-    /// that is quickly told. What it named last and is here is among them: who is behind does not know the heads, and would
+    /// What is here for the other side: the latest heads and whether there are more, and how many bytes of changes. What it named last and is here is among them: who is behind does not know the heads, and would
     /// send everything.
     pub(crate) fn stand(&self, replica: &dyn Replica) -> Result<(Vec<ChangeId>, bool, u64), ReplicaError> {
-        const TIPS: usize = 64;
         const OWN_MAX: usize = FEED_HEADS_MAX / 2;
         let Some(t) = self.t.filter(|_| self.serves) else { return Ok((Vec::new(), false, 0)) };
-        let height = replica.tips(t, None, TIPS)?.iter().fold(0, |sum: u64, tip| sum.saturating_add(tip.seq));
         let mut heads = replica.heads(t, OWN_MAX + 1)?;
         let more = heads.len() > OWN_MAX;
         heads.truncate(OWN_MAX);
@@ -452,13 +449,18 @@ impl Channel {
         }
         heads.sort_unstable();
         heads.dedup();
-        Ok((heads, more, height))
+        Ok((heads, more, replica.bytes(t)?))
     }
 
-    /// Whether the other side was sent all that it is to be sent, and has dealt with nearly all of it.
-    pub(crate) fn is_level(&self) -> bool {
+    /// Whether it is to be sent what is here, and how much at first.
+    pub(crate) fn turn(&mut self, is_turn: bool, dose: u64) {
+        (self.is_turn, self.dose) = (is_turn, dose);
+    }
+
+    /// Whether the other side was sent all that it is to be sent, and how many bytes of that it has not dealt with yet.
+    pub(crate) fn on_its_way(&self) -> (bool, u64) {
         let has_all = self.t.is_none() || !self.serves || self.at_end && self.ahead.is_empty();
-        self.opened && has_all && self.unacked_out <= LEVEL_BYTES
+        (self.opened && has_all, self.unacked_out)
     }
 
     /// The heads that the other side named at first.

@@ -151,8 +151,8 @@ pub enum Frame {
         is_busy: bool,
         /// Whether it has more heads than are named.
         more: bool,
-        /// How many changes it has, as far as that is quickly told: who has more is asked first.
-        height: u64,
+        /// How many bytes of changes it has, as far as that is quickly told: who has more is asked first.
+        bytes: u64,
         /// Its heads; strictly ascending.
         heads: Vec<ChangeId>,
     },
@@ -585,13 +585,13 @@ impl Frame {
                     out.u8(result.number());
                 });
             }
-            Self::Feed { channel, wants, is_busy, more, height, heads } => {
+            Self::Feed { channel, wants, is_busy, more, bytes, heads } => {
                 out.u8(20);
                 out.var(*channel);
                 out.u8(wants.number());
                 out.flag(*is_busy);
                 out.flag(*more);
-                out.var(*height);
+                out.var(*bytes);
                 list(heads, &mut out, |id, out| out.raw(id.as_bytes()));
             }
             Self::Presence { channel, path, seats } => {
@@ -712,8 +712,8 @@ impl Frame {
             20 => {
                 let (channel, wants) = (channel(input)?, Wants::decode(input, "wants")?);
                 let (is_busy, more) = (input.flag("busy")?, input.flag("more heads")?);
-                let height = input.var(u64::MAX, "height")?;
-                Self::Feed { channel, wants, is_busy, more, height, heads: ids(input, 0, FEED_HEADS_MAX, "heads")? }
+                let bytes = input.var(u64::MAX, "bytes")?;
+                Self::Feed { channel, wants, is_busy, more, bytes, heads: ids(input, 0, FEED_HEADS_MAX, "heads")? }
             }
             13 => {
                 let space = PublicKey::from_bytes(input.array("space")?);

@@ -123,6 +123,14 @@ pub trait Replica {
     /// [`ReplicaError`].
     fn tips(&self, t: u32, after: Option<&Tip>, max: usize) -> Result<Vec<Tip>, ReplicaError>;
 
+    /// How many bytes the changes of a timeline take, with what each counts for beside its body; of many authors as far as
+    /// that is quickly told.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplicaError`].
+    fn bytes(&self, t: u32) -> Result<u64, ReplicaError>;
+
     /// The tips of one author with their arrival numbers, ascending by `seq`; at most 16.
     ///
     /// # Errors

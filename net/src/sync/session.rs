@@ -249,9 +249,9 @@ impl Session {
             Input::Stored(stored) => return self.stored(stored, replica),
             Input::Appended { timeline } => self.appended(&timeline, replica).map_err(|error| link(error.into()))?,
             Input::Feed { timeline, wants, is_busy } => self.feed(&timeline, wants, is_busy, replica).map_err(|error| link(error.into()))?,
-            Input::Turn { timeline, is_turn } => {
+            Input::Turn { timeline, is_turn, dose } => {
                 if let Some(channel) = self.timelines.get(&timeline).and_then(|number| self.channels.get_mut(number)) {
-                    channel.is_turn = is_turn;
+                    channel.turn(is_turn, dose);
                 }
             }
             Input::Fetch { timeline, ids } => {
@@ -481,15 +481,16 @@ impl Session {
             return Ok(());
         }
         let Some(channel) = self.timelines.get(timeline).and_then(|number| self.channels.get(number)).filter(|it| it.opened) else { return Ok(()) };
-        let (heads, more, height) = channel.stand(replica)?;
-        self.shared.say(&Frame::Feed { channel: channel.number, wants, is_busy, more, height, heads });
+        let (heads, more, bytes) = channel.stand(replica)?;
+        self.shared.say(&Frame::Feed { channel: channel.number, wants, is_busy, more, bytes, heads });
         Ok(())
     }
 
-    /// Whether the other side was sent all that it is to be sent of a timeline, and has dealt with nearly all of it.
+    /// Whether the other side was sent all that it is to be sent of a timeline, and how many bytes of that it has not dealt
+    /// with yet.
     #[must_use]
-    pub fn is_level(&self, timeline: &TimelineId) -> bool {
-        self.timelines.get(timeline).and_then(|number| self.channels.get(number)).is_some_and(Channel::is_level)
+    pub fn on_its_way(&self, timeline: &TimelineId) -> (bool, u64) {
+        self.timelines.get(timeline).and_then(|number| self.channels.get(number)).map_or((false, 0), Channel::on_its_way)
     }
 
     /// The heads that the other side named when a timeline was opened.
@@ -683,9 +684,9 @@ impl Session {
             }
             Frame::Feed { .. } if !feeds => Err(Halt::Link(Fault::Rule("what is wanted, which was not agreed on"))),
             Frame::Feed { .. } if !self.feeds.take(shared.now_ms) => Err(Halt::Link(Fault::Flood)),
-            Frame::Feed { wants, is_busy, more, height, heads, .. } => {
+            Frame::Feed { wants, is_busy, more, bytes, heads, .. } => {
                 channel.fed(wants, &heads);
-                let standing = Standing { wants, is_busy, height, heads, has_more: more };
+                let standing = Standing { wants, is_busy, bytes, heads, has_more: more };
                 shared.out.push(Output::Fed { timeline: channel.timeline, standing });
                 // Without it something may be sent that is there already.
                 let of = usize::from(wants > Wants::Nothing);

@@ -103,6 +103,10 @@ impl Replica for Lying<'_> {
         Ok(tips)
     }
 
+    fn bytes(&self, t: u32) -> Result<u64, ReplicaError> {
+        Ok(if self.lies(30) { self.dice.borrow_mut().any() } else { self.toy.bytes(t)? })
+    }
+
     fn tips_of(&self, t: u32, author: &PublicKey) -> Result<Vec<(Tip, u64)>, ReplicaError> {
         self.toy.tips_of(t, author)
     }

@@ -318,7 +318,8 @@ impl Net {
 
     fn want(&mut self, link: usize, wants: Wants, is_turn: bool) {
         for (side, timeline) in self.timelines.clone().into_iter().flat_map(|timeline| [(0, timeline), (1, timeline)]) {
-            self.handle(link, side, Input::Turn { timeline, is_turn });
+            let dose = if self.dice.percent(50) { 1 + self.dice.any() % 4096 } else { u64::MAX };
+            self.handle(link, side, Input::Turn { timeline, is_turn, dose });
             self.handle(link, side, Input::Feed { timeline, wants, is_busy: false });
         }
     }

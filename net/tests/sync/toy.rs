@@ -224,6 +224,10 @@ impl Replica for Toy {
         Ok(all.filter(|tip| after.is_none_or(|after| tip > after)).take(max).collect())
     }
 
+    fn bytes(&self, t: u32) -> Result<u64, ReplicaError> {
+        Ok(self.of(t)?.entries.iter().map(|entry| entry.record.len() as u64).sum())
+    }
+
     fn tips_of(&self, t: u32, author: &PublicKey) -> Result<Vec<(Tip, u64)>, ReplicaError> {
         Ok(self.of(t)?.tips_of(author))
     }

@@ -510,7 +510,7 @@ fn peer_frames() -> Vec<Frame> {
         Frame::Close(Close { channel: 0, code: Code::Busy, retry_after_s: 60, text: "é".to_owned() }),
         Frame::Redeem { token: [8; 16], device: other },
         Frame::Redeemed { result: Redemption::Later, space: other, text: "wait".to_owned() },
-        Frame::Feed { channel: 1, wants: Wants::All, is_busy: true, more: false, height: 300, heads: vec![id(1), id(2)] },
+        Frame::Feed { channel: 1, wants: Wants::All, is_busy: true, more: false, bytes: 300, heads: vec![id(1), id(2)] },
         Frame::Providers { channel: 1, providers: vec![Provider { node: other, addresses: vec!["a:1".to_owned()] }] },
         Frame::Put { space: other, notices: vec![b"a notice".to_vec().into()] },
         Frame::Records(vec![b"a record".to_vec().into()]),

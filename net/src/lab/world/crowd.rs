@@ -146,6 +146,8 @@ impl World {
         if self.peers[peer].up.is_some() {
             self.crash(peer, false);
             self.at(self.now_ms + AWAY_MS, Deed::Start(peer));
+            // Whom he follows was not on disk, maybe.
+            self.at(self.now_ms + AWAY_MS + 1, Deed::Come(peer));
         }
     }
 

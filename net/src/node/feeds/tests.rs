@@ -6,14 +6,15 @@ fn own() -> PublicKey {
     PublicKey::from_bytes([7; 32])
 }
 
-fn neighbour(wants: Wants, height: u64, ahead_ms: Option<u64>) -> Neighbour {
+fn neighbour(wants: Wants, bytes: u64, ahead_ms: Option<u64>) -> Neighbour {
     Neighbour {
         agrees: true,
+        place: None,
         theirs: wants,
         theirs_ms: 0,
         ours: Wants::Nothing,
         is_busy: false,
-        height: Some(height),
+        bytes: Some(bytes),
         before: 0,
         heads: Vec::new(),
         has_more: false,
@@ -107,25 +108,73 @@ fn who_gets_much_less_than_others_looks_for_another_source() {
     feed.source = Some(1);
     assert!(!feed.is_slow(1));
     let mut step = |own: u64, theirs: u64| {
-        feed.height += own;
+        feed.bytes += own;
         let it = feed.neighbours.get_mut(&2).expect("a neighbour");
-        it.height = it.height.map(|height| height + theirs);
+        it.bytes = it.bytes.map(|bytes| bytes + theirs);
         feed.is_slow(feed.before.1 + SLOW_MS)
     };
-    assert!(!step(1000, 2000));
-    assert!(step(1000, 3000));
-    assert!(!step(1000, 1000), "what was before does not count");
+    assert!(!step(10 * FAR, 20 * FAR));
+    assert!(step(10 * FAR, 30 * FAR));
+    assert!(!step(10 * FAR, 10 * FAR), "what was before does not count");
 }
 
 #[test]
-fn heads_that_were_not_all_told_show_in_how_many_changes_there_are() {
+fn heads_that_were_not_all_told_show_in_how_many_bytes_there_are() {
     let mut it = neighbour(Wants::Nothing, 11, None);
     it.has_more = true;
     let mut feed = feed([it]);
-    feed.height = 11;
+    feed.bytes = 11;
     feed.compare_with(1, 5, |_| true);
     assert_eq!(feed.neighbours[&1].ahead_ms, None);
-    feed.height = 10;
+    feed.bytes = 10;
     feed.compare_with(1, 6, |_| true);
     assert_eq!(feed.neighbours[&1].ahead_ms, Some(6));
+}
+
+#[test]
+fn at_first_those_line_up_who_have_nothing_yet() {
+    let far = 10 * FAR;
+    let source = Neighbour { is_busy: true, ..neighbour(Wants::News, far, Some(0)) };
+    let behind = Neighbour { place: Some(1), ..neighbour(Wants::Nothing, 0, None) };
+    let mut feed = feed([source, neighbour(Wants::Nothing, 0, None), behind]);
+    (feed.source, feed.source_ms, feed.came_ms) = (Some(1), 1000, 1000);
+    feed.decide(&own(), 1000 + STAY_MS);
+    assert_eq!(feed.trial, Some((3, 1000 + STAY_MS)), "nobody is asked who may wait for us");
+    // As soon as somebody has it who is free, nobody waits for one who has not.
+    feed.neighbours.insert(4, neighbour(Wants::Nothing, far, Some(0)));
+    feed.decide(&own(), 1100 + STAY_MS);
+    assert_eq!(feed.trial, Some((4, 1100 + STAY_MS)));
+    // Of those who are far behind us nobody is asked, wherever they stand.
+    feed.neighbours.remove(&4);
+    (feed.trial, feed.bytes) = (None, 2 * FAR);
+    feed.decide(&own(), 1200 + STAY_MS);
+    assert_eq!(feed.trial, None);
+}
+
+#[test]
+fn who_waits_in_line_is_not_held_up_by_one_who_serves_others() {
+    let far = 10 * FAR;
+    let source = Neighbour { is_busy: true, ..neighbour(Wants::News, far, Some(0)) };
+    let mut feed = feed([source, neighbour(Wants::Nothing, far, Some(0))]);
+    (feed.source, feed.source_ms, feed.came_ms, feed.trial) = (Some(1), 1000, 1000, Some((2, 1000)));
+    feed.neighbours.get_mut(&2).expect("a neighbour").is_busy = true;
+    // He may have said so before he was asked.
+    feed.decide(&own(), 1000 + BUSY_MS - 1);
+    assert_eq!(feed.trial, Some((2, 1000)));
+    feed.decide(&own(), 1000 + BUSY_MS);
+    assert_eq!((feed.trial, feed.neighbours[&2].failed), (None, 0), "he is asked again when he is free");
+}
+
+#[test]
+fn when_all_have_the_same_one_goes_up_the_line_only() {
+    let source = Neighbour { is_busy: true, ..neighbour(Wants::News, 10, None) };
+    let up = |place| Neighbour { place: Some(place), ..neighbour(Wants::Nothing, 10, None) };
+    let mut feed = feed([source, neighbour(Wants::Nothing, 10, None), up(7), up(3), Neighbour { is_busy: true, ..up(2) }]);
+    feed.source = Some(1);
+    assert_eq!(feed.freer(MINUTE_MS), Some(4));
+    feed.neighbours.retain(|link, _| *link <= 2);
+    assert_eq!(feed.freer(MINUTE_MS), None, "else rings came about");
+    feed.neighbours.insert(3, Neighbour { bytes: Some(0), ..up(3) });
+    feed.bytes = 2 * FAR;
+    assert_eq!(feed.freer(MINUTE_MS), None, "who lacks much would send what is here");
 }

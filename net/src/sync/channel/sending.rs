@@ -117,9 +117,13 @@ impl Channel {
         }
     }
 
+    fn has_room(&self, bytes: u64) -> bool {
+        self.unacked_out.saturating_add(bytes) <= self.window_out.min(self.dose)
+    }
+
     fn has_credit(&self, bytes: u64) -> bool {
         // One frame goes out whatever the credit, or a change larger than it could never be sent.
-        self.unacked_out == 0 || self.unacked_out.saturating_add(bytes) <= self.window_out
+        self.unacked_out == 0 || self.has_room(bytes)
     }
 
     fn send_stream(&mut self, shared: &mut Shared, replica: &dyn Replica) -> Result<(), ReplicaError> {
@@ -193,7 +197,7 @@ impl Channel {
     fn take(&mut self, batch: &mut Batch, record: Vec<u8>) -> bool {
         let bytes = batch.bytes + record.len() as u64 + LENGTH;
         let first = batch.changes.is_empty();
-        let fits = if first { self.has_credit(bytes + AROUND) } else { self.unacked_out.saturating_add(bytes + AROUND) <= self.window_out };
+        let fits = if first { self.has_credit(bytes + AROUND) } else { self.has_room(bytes + AROUND) };
         if !fits && first {
             self.blocked = bytes + AROUND;
         }
@@ -269,6 +273,7 @@ impl Channel {
             return Err(Halt::Link(Fault::Rule("more credit given back than was used")));
         }
         self.unacked_out -= ack.bytes;
+        self.dose = self.dose.saturating_add(ack.bytes);
         if ack.bytes > 0 {
             self.credit_ms = shared.now_ms;
         }

@@ -196,7 +196,7 @@ fn golden() -> Vec<(Frame, Bytes)> {
             )),
         ),
         (
-            Frame::Feed { channel: 1, wants: Wants::All, is_busy: false, more: true, height: 300, heads: vec![id(0xb1), id(0xb2)] },
+            Frame::Feed { channel: 1, wants: Wants::All, is_busy: false, more: true, bytes: 300, heads: vec![id(0xb1), id(0xb2)] },
             hex(&format!(
                 "14             # Feed
                  01             # channel 1

@@ -80,8 +80,8 @@ pub struct Standing {
     pub wants: Wants,
     /// Whether others wait there already for what it sends.
     pub is_busy: bool,
-    /// How many changes it has.
-    pub height: u64,
+    /// How many bytes of changes it has.
+    pub bytes: u64,
     /// Its heads, or some of them.
     pub heads: Vec<ChangeId>,
     /// Whether it has more than these.
@@ -118,6 +118,9 @@ pub enum Input {
         timeline: TimelineId,
         /// Whether it is.
         is_turn: bool,
+        /// How many bytes it is sent at first; more with all that it deals with. What is on its way to somebody who meanwhile
+        /// gets it from elsewhere keeps all others waiting.
+        dose: u64,
     },
     /// A timeline is no longer to be synced.
     CloseChannel {
