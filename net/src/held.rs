@@ -102,6 +102,10 @@ impl Replica for Held {
         Ok(self.store.rights(space).is_some_and(|rights| may_read(&rights, &remote.keys, space, timeline, self.now_ms)))
     }
 
+    fn spaces_of(&self, key: &PublicKey) -> Vec<PublicKey> {
+        crate::whose::spaces_of(&self.store, key, true)
+    }
+
     fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {
         let Some(rights) = self.store.rights(space) else { return Ok(Vec::new()) };
         let own = [self.store.device()];

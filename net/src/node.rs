@@ -437,7 +437,8 @@ impl Node {
                 self.book.blocked.retain(|blocked| *blocked != who);
                 if is_blocked {
                     self.book.blocked.push(who);
-                    let theirs: Vec<LinkId> = self.links.iter().filter(|(_, linked)| is_theirs(linked, &who)).map(|(link, _)| *link).collect();
+                    let is_his = |linked: &Linked| is_theirs(linked, &who) || linked.remote.iter().any(|remote| self.is_unwanted(remote, store));
+                    let theirs: Vec<LinkId> = self.links.iter().filter(|(_, linked)| is_his(linked)).map(|(link, _)| *link).collect();
                     for link in theirs {
                         self.drive(link, Input::Close { code: Code::Done, retry_after_s: 0 }, now_ms, store, &mut acts);
                     }
@@ -747,16 +748,24 @@ impl Node {
         self.links.get(&link)?.remote.clone()
     }
 
+    /// Whether the owner wants nothing to do with whoever signs with a key, or with the space whose device it is.
+    fn is_blocked_key(&self, key: &PublicKey, store: &dyn Replica) -> bool {
+        let blocked = &self.book.blocked;
+        !blocked.is_empty() && (blocked.contains(key) || store.spaces_of(key).iter().any(|space| blocked.contains(space)))
+    }
+
+    /// The same of a peer: whose it is, its keys tell, whatever it says itself.
+    fn is_unwanted(&self, remote: &Remote, store: &dyn Replica) -> bool {
+        self.book.blocked.contains(&remote.space) || remote.keys.iter().any(|key| self.is_blocked_key(key, store))
+    }
+
     /// Both sides of a link have proven who they are.
     fn ready(&mut self, link: LinkId, remote: Remote, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
         let Some(linked) = self.links.get_mut(&link) else { return };
         let id = id_of(&remote, linked.node);
         let role = linked.role;
         linked.remote = Some(remote.clone());
-        let is_unwanted = self.refusal(&id, now_ms).is_some()
-            || self.book.blocked.contains(&remote.space)
-            || remote.keys.iter().any(|key| self.book.blocked.contains(key));
-        if is_unwanted {
+        if self.refusal(&id, now_ms).is_some() || self.is_unwanted(&remote, store) {
             return self.drive(link, Input::Close { code: Code::NotHere, retry_after_s: 0 }, now_ms, store, acts);
         }
         // Both may have called at the same time. Both keep the link that the smaller key opened. Who calls while there
@@ -793,7 +802,7 @@ impl Node {
     /// Somebody hands in notices. Those for other inboxes than our own, and of whom the owner blocks, are answered alike.
     fn notices(&mut self, link: LinkId, space: PublicKey, notices: Vec<Signed<Change>>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
         let Some(remote) = self.links.get(&link).and_then(|linked| linked.remote.clone()) else { return };
-        let is_blocked = |notice: &Signed<Change>| self.book.blocked.contains(&notice.content().header().author);
+        let is_blocked = |notice: &Signed<Change>| self.is_blocked_key(&notice.content().header().author, store);
         if space == self.config.space && !notices.iter().any(is_blocked) {
             acts.push(Act::Notices { link, notices, remote });
             return;

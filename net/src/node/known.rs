@@ -27,6 +27,10 @@ impl Replica for World<'_> {
         Ok(!is_shut && self.store.may_sync(remote, space, timeline)?)
     }
 
+    fn spaces_of(&self, key: &PublicKey) -> Vec<PublicKey> {
+        self.store.spaces_of(key)
+    }
+
     fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {
         self.store.readable(space)
     }

@@ -135,8 +135,12 @@ impl Node {
 #[cfg(test)]
 mod tests {
     use timebus_identity::{SecretKey, Verified};
+    use timebus_store::change::Change;
     use timebus_store::ids::TimelineId;
+    use timebus_store::json::Json;
+    use timebus_store::path::Path;
     use timebus_store::store::{Config as StoreConfig, Store, lock_home};
+    use timebus_store::writer::{Action, Condition, Request};
 
     use super::super::known::World;
     use super::super::{Book, Config, Event, Outbox};
@@ -165,6 +169,12 @@ mod tests {
     fn hold(node: &mut Node, now_ms: u64, spaces: &[PublicKey], shut: &[PublicKey], replica: &dyn Replica) {
         let holds = Holds { spaces: spaces.iter().copied().collect(), shut: shut.iter().copied().collect(), untrue: BTreeSet::new() };
         node.handle(now_ms, Event::Hold(Box::new(holds)), replica);
+    }
+
+    fn link_up(node: &mut Node, replica: &dyn Replica) {
+        let prove = Box::new(|_: &[u8]| Vec::new());
+        let (binding, nonce, way) = (Binding([0; 32]), [0; 32], String::new());
+        node.handle(NOW_MS, Event::LinkUp { link: 1, node: Some(key(4)), role: Role::Initiator, binding, nonce, prove, way }, replica);
     }
 
     #[test]
@@ -204,17 +214,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a folder");
         let store = store(home.path());
         let (replica, mut node) = (Held::now(&store, [0; 16], NOW_MS), node());
-        let prove = Box::new(|_: &[u8]| Vec::new());
-        let up = Event::LinkUp {
-            link: 1,
-            node: Some(key(4)),
-            role: Role::Initiator,
-            binding: Binding([0; 32]),
-            nonce: [0; 32],
-            prove,
-            way: String::new(),
-        };
-        node.handle(NOW_MS, up, &replica);
+        link_up(&mut node, &replica);
         let remote = Remote { node: key(4), space: key(11), keys: vec![key(5)], name: String::new(), addresses: vec![] };
         node.links.get_mut(&1).expect("it is up").remote = Some(remote);
         node.members.insert(key(10), BTreeSet::from([key(4)]));
@@ -257,5 +257,47 @@ mod tests {
         assert_eq!(node.hosts[&key(11)].len(), 3);
         node.handle(NOW_MS + RANKED_MS, Event::Visit { space: key(11) }, &replica);
         assert_eq!(node.hosts[&key(11)], sorted(vec![key(4), key(6)]));
+    }
+
+    /// Somebody who is blocked says that he is of another space.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_is_blocked_is_so_whatever_he_says_of_himself() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = store(home.path());
+        let (path, condition) = (Path::parse("/note").expect("a path"), Condition::None);
+        let action = Action::Put(Json::Int(1));
+        let request = Request { space: None, path, action, parents: None, label: None, condition, time_ms: 1, durable: true, may_name: None };
+        store.write(request).await.expect("written");
+        let (rows, main) = (store.snapshot(), store.own().main());
+        let (_, said) = store.changes(&rows, main, 0).next().expect("one").expect("reads");
+        let record = store.log().read(said.place).expect("a record");
+        let replica = Held::now(&store, [0; 16], NOW_MS);
+        for is_blocked in [false, true] {
+            let mut node = node();
+            if is_blocked {
+                node.book.blocked.push(store.space());
+            }
+            link_up(&mut node, &replica);
+            let remote = Remote { node: key(4), space: key(11), keys: vec![store.device()], name: String::new(), addresses: vec![] };
+            node.ready(1, remote.clone(), NOW_MS, &replica, &mut Vec::new());
+            assert_eq!(node.book.contacts.is_empty(), is_blocked);
+            // Nor is what he leaves taken when somebody else brings it.
+            let mut other = self::node();
+            other.book.blocked = node.book.blocked;
+            link_up(&mut other, &replica);
+            other.links.get_mut(&1).expect("it is up").remote = Some(Remote { keys: vec![key(5)], ..remote });
+            let mut acts = Vec::new();
+            let notice = Change::decode(&record.payload).expect("a change");
+            assert_eq!(notice.content().header().author, store.device());
+            other.notices(1, key(2), vec![notice], NOW_MS, &replica, &mut acts);
+            assert_eq!(acts.iter().any(|act| matches!(act, Act::Notices { .. })), !is_blocked);
+        }
+        // Nor is he let stay.
+        let mut node = node();
+        link_up(&mut node, &replica);
+        let remote = Remote { node: key(4), space: key(11), keys: vec![store.device()], name: String::new(), addresses: vec![] };
+        node.ready(1, remote, NOW_MS, &replica, &mut Vec::new());
+        let acts = node.handle(NOW_MS, Event::Block { who: store.space(), is_blocked: true }, &replica);
+        assert!(acts.iter().any(|act| matches!(act, Act::Close { link: 1, .. })));
     }
 }

@@ -69,6 +69,11 @@ pub trait Replica {
     /// [`ReplicaError`].
     fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError>;
 
+    /// The spaces whose device a key is or was, as far as is known here.
+    fn spaces_of(&self, _key: &PublicKey) -> Vec<PublicKey> {
+        Vec::new()
+    }
+
     /// The timelines of values of a space that this peer itself may have, as far as is known here; none if nothing is.
     ///
     /// # Errors
