@@ -27,10 +27,10 @@ use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::tree::value_json;
 
+use crate::dht;
 use crate::invite::DEPTH_MAX;
 use crate::record::ADDRESS_BYTES_MAX;
 
-pub mod dht;
 pub mod holding;
 pub mod keeping;
 pub mod placement;

@@ -21,6 +21,7 @@ mod cache;
 pub mod community;
 mod computed;
 pub mod devices;
+pub mod dht;
 mod drop;
 pub mod etag;
 mod files;

@@ -136,7 +136,7 @@ pub struct Inner {
     pub(crate) uses: Arc<crate::blobs::cache::Uses>,
     pub(crate) scrub: crate::scrub::Scrub,
     pub(crate) personas: Personas,
-    pub(crate) dhts: crate::community::dht::Dhts,
+    pub(crate) dhts: crate::dht::Dhts,
 }
 
 /// A port of one app, and its alias.
@@ -217,7 +217,7 @@ impl Peer {
             uses: Arc::default(),
             scrub: crate::scrub::Scrub::default(),
             personas: Personas::default(),
-            dhts: crate::community::dht::Dhts::default(),
+            dhts: crate::dht::Dhts::default(),
         }));
         let weak = peer.weak();
         peer.0.apps.beside(move || {

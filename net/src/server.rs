@@ -90,7 +90,7 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     tasks.spawn(crate::blobs::wishes::keep(peer.clone()));
     tasks.spawn(crate::community::keeping::keep(peer.clone()));
     tasks.spawn(crate::community::holding::keep(peer.clone()));
-    tasks.spawn(crate::community::dht::keep(peer.clone()));
+    tasks.spawn(crate::dht::keep(peer.clone()));
     let (accepted, mut incoming) = tokio::sync::mpsc::channel(64);
     let accept = |listener: TcpListener, app: Option<Arc<str>>| {
         let accepted = accepted.clone();

@@ -17,7 +17,8 @@ use timebus_store::writer::{Action, Statement};
 use tokio::time::Instant;
 
 use crate::community::keeping::{leave, merge, settle, write};
-use crate::community::{self, Board, Member, Membership, NAME_BYTES_MAX, Rules, dht, is_name, members};
+use crate::community::{self, Board, Member, Membership, NAME_BYTES_MAX, Rules, is_name, members};
+use crate::dht;
 use crate::node::Event;
 use crate::peer::Peer;
 use crate::people::People;

@@ -19,7 +19,7 @@ use mainline::{Dht, MutableItem, SigningKey};
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, SecretKey, Signed, hash};
 
-use super::Rules;
+use crate::community::Rules;
 use crate::network::Network;
 use crate::node::Event;
 use crate::peer::{Peer, lock};
