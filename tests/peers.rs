@@ -14,6 +14,7 @@ pub(crate) mod neighbours;
 mod notices;
 mod personas;
 mod private;
+mod public;
 mod rebind;
 mod relays;
 mod rights;

@@ -28,8 +28,8 @@ pub(crate) use keys::{Guardians, GuardiansAction, Kit, Rebind, Recover, Rotate, 
 pub(crate) use lab::{Feed, Groups, Lab, LabVerb, Swarm};
 pub(crate) use peer::{Completions, Doctor, Down, Gen, Id, LogFormat, Net, Relay, Status, Up};
 pub(crate) use people::{
-    Answer, Block, Can, Devices, DevicesAction, Files, FilesVerb, Find, Follow, Invite, Invites, InvitesAction, Join, Mute, Peers, Role, Unblock,
-    Unfollow, Unmute,
+    Answer, Block, Can, Devices, DevicesAction, Files, FilesVerb, Find, Follow, Invite, Invites, InvitesAction, Join, Mute, Peers, PublicDht, Role,
+    Unblock, Unfollow, Unmute,
 };
 pub(crate) use personas::{Personas, PersonasAction};
 pub(crate) use rights::{
@@ -124,6 +124,7 @@ pub(crate) enum Verb {
     Refs(Refs),
     Peers(Peers),
     Find(Find),
+    PublicDht(PublicDht),
     Follow(Follow),
     Unfollow(Unfollow),
     Block(Block),

@@ -103,6 +103,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Private(args) => private::run(context, args).await,
         Verb::Peers(_) => peers::list(context).await,
         Verb::Find(args) => find::run(context, args).await,
+        Verb::PublicDht(args) => find::public_dht(context, args).await,
         Verb::Follow(args) => peers::follow(context, args).await,
         Verb::Unfollow(args) => peers::unfollow(context, args).await,
         Verb::Block(args) => peers::block(context, &args.who, true).await,

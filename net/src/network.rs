@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::blobs::fetch::{Fetcher, is_frame};
+use crate::dht::Pointer;
 use crate::held::Held;
 use crate::invites::{Invites, RedeemError};
 use crate::ledger::{Author, Ledger, Relation};
@@ -169,7 +170,7 @@ impl Network {
     /// [`NetworkError`].
     pub async fn join(store: Store, keys: &Keys, config: NetworkConfig) -> Result<Self, NetworkError> {
         let file = store.home().join("peers.json");
-        let book = Book::load(&file)?;
+        let mut book = Book::load(&file)?;
         let inbox = Inbox::open(&store.home().join("inbox"), store.space(), timebus_store::inbox::Limits::default()).map_err(NetworkError::Inbox)?;
         let inbox = Arc::new(inbox);
         let outbox_file = store.home().join("outbox.json");
@@ -179,6 +180,15 @@ impl Network {
         let device = SecretKey::from_seed(*keys.device().seed());
         let root = keys.root().map(|root| Arc::new(SecretKey::from_seed(*root.seed())));
         let node = timebus_identity::node_key(&device);
+        if book.pointer.as_ref().and_then(Pointer::node) != Some(node.public()) {
+            // It is said to nobody before the owner says yes; but then the root key may be gone from here.
+            let root = root.as_ref().filter(|root| root.public() == store.space());
+            let pointer = root.and_then(|root| Pointer::sign(root, &node, now_ms()));
+            if book.pointer != pointer {
+                book.pointer = pointer;
+                book.save(&file)?;
+            }
+        }
         let (door, arrivals) = door(config.links_max);
         let is_offline = config.endpoint.is_offline;
         let endpoint = Endpoint::bind(&node, config.endpoint, door.clone()).await?;
@@ -404,6 +414,15 @@ impl Network {
         self.wish(Event::Public { is_allowed }).await?;
         self.endpoint.use_public(is_allowed).await;
         Ok(())
+    }
+
+    /// The owner allows the public DHT from now on, or no longer; that is remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`].
+    pub async fn allow_public_dht(&self, is_allowed: bool) -> Result<(), Stopped> {
+        self.wish(Event::PublicDht { is_allowed }).await
     }
 
     /// The owner takes an invite: the relays among these addresses may be contacted from now on.

@@ -488,7 +488,7 @@ impl Node {
                 }
             }
             Event::Files { link, space, files } => self.drive(link, Input::Files(space, files), now_ms, store, &mut acts),
-            Event::Learned { space, record } => self.records_came(By::Dht(space), vec![*record], now_ms, store, &mut acts),
+            Event::Learned { dht, record } => self.records_came(By::Dht(dht), vec![*record], now_ms, store, &mut acts),
             Event::Seek { nodes } => {
                 let own = self.config.node;
                 for node in nodes.into_iter().filter(|node| *node != own) {
@@ -505,6 +505,10 @@ impl Node {
             Event::Members { space, nodes } => self.members_are(space, nodes, now_ms, store, &mut acts),
             Event::Public { is_allowed } => {
                 self.book.public = Some(is_allowed);
+                acts.extend([Act::Save, Act::Changed]);
+            }
+            Event::PublicDht { is_allowed } => {
+                self.book.public_dht = Some(is_allowed);
                 acts.extend([Act::Save, Act::Changed]);
             }
             Event::Relays(relays) => {
@@ -945,7 +949,8 @@ impl Node {
     }
 
     fn follow(&mut self, space: PublicKey, source: Source, via: &[(PublicKey, Vec<String>)], now_ms: u64) {
-        let known: Vec<PublicKey> = self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(space)).map(|(id, _)| *id).collect();
+        let mut known: Vec<PublicKey> = self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(space)).map(|(id, _)| *id).collect();
+        known.extend(self.by_record(space));
         let follow = self.book.following.entry(space).or_insert_with(|| Follow { since_ms: now_ms, via: Vec::new() });
         for node in via.iter().map(|(node, _)| *node).chain(known) {
             if !follow.via.contains(&node) {

@@ -220,6 +220,7 @@ impl Peer {
             tasks.spawn(crate::scrub::run(persona.clone()));
             tasks.spawn(crate::blobs::collect(persona.clone()));
             tasks.spawn(crate::blobs::wishes::keep(persona.clone()));
+            tasks.spawn(crate::dht::keep(persona.clone()));
             Ok(())
         })
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use timebus_identity::{PublicKey, SecretKey, Signed, Verified, hash};
 use timebus_net::community::Membership;
+use timebus_net::dht::DhtId;
 use timebus_net::node::book::Book;
 use timebus_net::node::outbox::Outbox;
 use timebus_net::node::{Act, Config, Event, LinkId, Node};
@@ -400,4 +401,71 @@ fn poisoned_and_old_records_are_refused() {
     for by in members.iter().filter(|by| **by != whom) {
         assert_eq!(world.found_at(*by, whom).as_deref(), Some(world.people[whom].address.as_str()), "{by}");
     }
+}
+
+#[test]
+fn what_the_public_dht_says_is_checked_and_leads_to_whom_the_owner_wants() {
+    let mut world = World::new();
+    let (bob, alice) = (world.add(), world.add());
+    world.start();
+    let space = secret("space", alice).public();
+    let key = secret("node", alice);
+    let said = |seq: u64, address: &str, of: PublicKey| {
+        let addresses = vec![address.to_owned()];
+        let content = PeerRecord { node: key.public(), space: of, seq, addresses, mirrors: vec![], inbox: vec![], communities: vec![] };
+        let verified = Verified::sign(content, &key).expect("her own");
+        PeerRecord::decode(&PeerRecord::encode_verified(&verified)).expect("reads")
+    };
+    let learned = |record: Signed<PeerRecord>| Event::Learned { dht: DhtId::Public, record: Box::new(record) };
+    assert_eq!(world.people[bob].node.sought(), []);
+    world.tell(bob, Event::Follow { space, via: Vec::new() });
+    assert_eq!(world.people[bob].node.sought(), [space], "of whom nothing is known");
+    // What nobody signed leads nowhere.
+    let address = world.people[alice].address.clone();
+    let true_one = said(world.now_ms, &address, space);
+    let forged = Signed::new(said(world.now_ms, "6.6.6.6:6", space).content().clone(), *true_one.signature());
+    world.tell(bob, learned(forged));
+    assert!(world.people[bob].node.find(&space).records.is_empty());
+    // What she said leads to her, also after one that only names her machine.
+    world.tell(bob, learned(said(1, "6.6.6.6:6", space)));
+    world.tell(bob, learned(true_one));
+    world.run(MINUTE_MS);
+    assert_eq!(world.found_at(bob, alice), Some(address.clone()));
+    assert_eq!(world.links.len(), 1, "she is called");
+    // She is gone: what was true once does not come back, and nothing of a time that has not come is taken.
+    world.put(&[alice], None);
+    world.run(MINUTE_MS);
+    assert!(world.people[bob].node.sought().contains(&key.public()), "who is not reached is looked for");
+    for seq in [1, BEGIN_MS - 5, BEGIN_MS * 2] {
+        world.tell(bob, learned(said(seq, "6.6.6.6:6", space)));
+    }
+    assert_eq!(world.found_at(bob, alice), Some(address));
+    // Who is blocked is not looked for, and not heard of.
+    for who in [space, key.public()] {
+        world.tell(bob, Event::Block { who, is_blocked: true });
+    }
+    assert_eq!(world.people[bob].node.sought(), []);
+    let seq = world.now_ms;
+    world.tell(bob, learned(said(seq, "6.6.6.6:6", space)));
+    assert_ne!(world.found_at(bob, alice).as_deref(), Some("6.6.6.6:6"));
+}
+
+#[test]
+fn who_is_only_read_is_looked_for_in_the_public_dht_too() {
+    let mut world = World::new();
+    let (bob, alice) = (world.add(), world.add());
+    world.start();
+    world.run(1000);
+    let (space, node) = (secret("space", alice).public(), world.people[alice].id());
+    world.tell(bob, Event::Visit { space });
+    assert_eq!(world.people[bob].node.sought(), [space]);
+    let record = world.people[alice].node.find(&node).records[0].clone();
+    let record = PeerRecord::decode(&PeerRecord::encode_verified(&record)).expect("reads");
+    world.tell(bob, Event::Learned { dht: DhtId::Public, record: Box::new(record) });
+    world.run(MINUTE_MS);
+    assert_eq!(world.links.len(), 1, "she is called");
+    // The own one is never asked for.
+    let own = secret("space", bob).public();
+    world.tell(bob, Event::Visit { space: own });
+    assert!(!world.people[bob].node.sought().contains(&own));
 }

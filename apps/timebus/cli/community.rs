@@ -216,7 +216,7 @@ Examples:
     /// Take part in the DHT of a community, where its members say where they are, or no longer
     #[command(after_help = "\
 A DHT helps members find each other who reach nobody who could tell. Each community has one of its own, with first nodes that its
-organizers name; nothing of it gets into the public one of BitTorrent, and that is never asked. Who takes part is seen by all
+organizers name; nothing of it gets into the public one of BitTorrent (see `timebus public-dht`). Who takes part is seen by all
 others in it. It is one of IPv4: a machine that has IPv6 alone takes no part in it, and is found in the other ways.
 
 Examples:

@@ -83,13 +83,23 @@ pub(crate) struct Net {
     #[arg(long = "relay", value_name = "URL")]
     pub(crate) relays: Vec<String>,
 
-    /// Never use public relays, whatever was said before
+    /// Never use public relays and the public DHT, whatever was said before
     #[arg(long)]
     pub(crate) no_public: bool,
 
     /// A relay that counts as public: it is used once you said yes to public relays; may be repeated [default: those of n0]
     #[arg(long = "public-relay", value_name = "URL")]
     pub(crate) public_relays: Vec<String>,
+
+    /// A first node of the public DHT, which is asked once you said yes to that; may be repeated [default: those of BitTorrent]
+    #[arg(long = "public-dht", value_name = "HOST:PORT", value_parser = first_node)]
+    pub(crate) public_dht: Vec<String>,
+}
+
+/// Where a node of a DHT is.
+fn first_node(text: &str) -> Result<String, String> {
+    let is_one = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+    if is_one { Ok(text.to_owned()) } else { Err("write it like dht.example.org:6881".to_owned()) }
 }
 
 /// How logs are written.

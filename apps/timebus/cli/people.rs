@@ -215,7 +215,8 @@ pub(crate) struct Follow {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Looked for in this order: in the address book, by invites, on the local network, by the peers that are connected, by
-members of common communities, in the DHTs of those that you take part in. It says which of these found somebody, and which are off.
+members of common communities, in the DHTs of those that you take part in, and, once you said yes (`timebus public-dht`), in
+the public one. It says which of these found somebody, and which are off.
 
 Examples:
   timebus find @alice
@@ -225,6 +226,35 @@ pub(crate) struct Find {
     /// Whom: a name, a space, the key of a peer, or NAME@COMMUNITY
     #[arg(value_name = "WHO")]
     pub(crate) who: String,
+}
+
+/// Be found, and find others, through the public DHT of BitTorrent, or no longer
+///
+/// Off until you say on: nothing is ever asked of it, or said to it, before.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+On, your peer says there where it is, and looks there for those whom nobody nearer knows. That is two exposures, both to
+everybody who takes part in that network:
+  - whoever has your key, or looks at what is kept there, sees your addresses, which machines are yours and take your notices,
+    and the communities that you say you are in (`timebus community set NAME --told yes`), as it is signed in your record;
+  - whom you look for is seen by those whose part it is to answer, and that it is your address that asks.
+Nobody can change what you say there. What was said is forgotten there about two hours after you said off.
+
+A persona is asked for itself, and is off, whatever you said for yourself. All are at one address: who sees both there can
+guess that they are one.
+
+Examples:
+  timebus public-dht                              whether it is on, and what was said there
+  timebus public-dht on
+  timebus --persona work public-dht on            for this persona alone
+  timebus find se7tu1sk…                          asks there if nobody nearer knows
+  timebus public-dht off
+  timebus up --public-dht dht.example.org:6881    another DHT in its place
+  timebus up --no-public                          never, whatever was said")]
+pub(crate) struct PublicDht {
+    /// Whether [default: show how it is]
+    #[arg(value_name = "ON|OFF")]
+    pub(crate) answer: Option<super::Switch>,
 }
 
 /// Get nothing new of a space any more

@@ -198,7 +198,10 @@ fn describe(context: &Context, told: &Json) -> anyhow::Result<()> {
     match (first.is_empty(), listens, matches!(member(told, "dht"), Some(Json::Object(_)))) {
         (true, ..) => {}
         (_, Some(at), _) => out.line(format!("dht        you take part, at {at}; first nodes: {}", first.join(", ")))?,
-        (_, None, true) => out.line("dht        you want to take part; no first node is reached by IPv4, or the address is none of this machine")?,
+        (_, None, true) => {
+            let problem = member(told, "dht").and_then(|part| text(part, "problem"));
+            out.line(format!("dht        you want to take part; {}", printable(problem.unwrap_or("it is about to begin"))))?;
+        }
         (_, None, false) => out.line(format!("dht        you take no part; first nodes: {}", first.join(", ")))?,
     }
     if member(told, "told") == Some(&Json::Bool(true)) {

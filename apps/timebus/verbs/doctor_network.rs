@@ -15,6 +15,7 @@ pub(super) fn findings(context: &Context, peers: &Json, spaces: &Json, now_ms: u
     }
     all.extend(items(peers, "relays").iter().map(relay));
     all.extend(public(context, peers));
+    all.extend(public_dht(context, peers, now_ms));
     all.extend(items(peers, "peers").iter().map(|peer| one_peer(peer, now_ms)));
     all.extend(items(spaces, "spaces").iter().map(|space| one_space(context, space, now_ms)));
     all
@@ -51,6 +52,34 @@ fn public(context: &Context, peers: &Json) -> Option<Finding> {
             format!("`{}` if people from elsewhere shall reach you", change("yes")),
         ),
     })
+}
+
+/// Whether the public DHT, if the owner allows it, says where this peer is, and whether that is of any use.
+fn public_dht(context: &Context, peers: &Json, now_ms: u64) -> Option<Finding> {
+    let state = member(peers, "public_dht").filter(|state| member(state, "allowed") == Some(&Json::Bool(true)))?;
+    let standing = format!("the public DHT is {}", super::find::standing(state, now_ms));
+    if text(state, "problem").is_some() {
+        return Some(note("dht", standing, "it is tried again by itself; without it peers are found in the other ways"));
+    }
+    let addresses: Vec<&str> = items(peers, "addresses").iter().filter_map(string).collect();
+    if !addresses.iter().any(|address| is_global(address)) {
+        let fix = format!("`{}`, or `up --udp` at a port that your router forwards", context.home.command("invite --public yes"));
+        return Some(note(
+            "dht",
+            format!("{standing}\nbut all addresses of yours are of your own network: nobody elsewhere can call you there"),
+            fix,
+        ));
+    }
+    Some(good("dht", standing))
+}
+
+/// Whether an address is more than one of a machine or a local network.
+fn is_global(address: &str) -> bool {
+    match address.parse::<std::net::SocketAddr>().map(|address| address.ip().to_canonical()) {
+        Ok(std::net::IpAddr::V4(ip)) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local()),
+        Ok(std::net::IpAddr::V6(ip)) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
+        Err(_) => true,
+    }
 }
 
 fn relay(relay: &Json) -> Finding {

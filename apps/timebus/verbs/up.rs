@@ -119,10 +119,16 @@ pub(crate) fn network_config(home: &Home, net: &Net, is_offline: bool, name: Str
         (false, []) => defaults.public_relays.clone(),
         (false, relays) => Some(relays.iter().map(relay).collect::<Result<_, _>>()?),
     };
+    let public_dht = match (net.no_public, net.public_dht.as_slice()) {
+        (true, _) => None,
+        (false, []) => defaults.public_dht.clone(),
+        (false, first) => Some(first.to_vec()),
+    };
     let endpoint = EndpointConfig {
         is_offline,
         relays: net.relays.iter().map(relay).collect::<Result<_, _>>()?,
         public_relays,
+        public_dht,
         bind: net.udp.iter().map(last).collect(),
         port,
         lan: (!net.no_lan).then(|| LAN_SERVICE.to_owned()),

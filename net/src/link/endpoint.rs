@@ -43,6 +43,9 @@ pub struct EndpointConfig {
     /// [`Endpoint::use_public`]; they learn this peer's addresses and whom it talks to through them. `None` for none
     /// ever. Default those of n0.
     pub public_relays: Option<Vec<RelayUrl>>,
+    /// First nodes of the public DHT, as host:port. It hears where this peer is and whom it looks for, so it is used only after the user
+    /// said yes, see [`crate::dht`]. `None` for never. Default those of BitTorrent.
+    pub public_dht: Option<Vec<String>>,
     /// Relays of our own; the nearest of them becomes one of our addresses. Default none.
     pub relays: Vec<RelayUrl>,
     /// Where to listen, at most one address a family. Default every interface.
@@ -69,6 +72,7 @@ impl Default for EndpointConfig {
         Self {
             is_offline: false,
             public_relays: Some(RelayMode::Default.relay_map().urls()),
+            public_dht: Some(mainline::DEFAULT_BOOTSTRAP_NODES.map(str::to_owned).to_vec()),
             relays: Vec::new(),
             bind: Vec::new(),
             port: 0,
@@ -244,6 +248,12 @@ impl Endpoint {
     #[must_use]
     pub fn has_public(&self) -> bool {
         self.0.iroh.is_some() && self.0.config.public_relays.as_ref().is_some_and(|relays| !relays.is_empty())
+    }
+
+    /// The first nodes of the public DHT, if that may be used once the user says so.
+    #[must_use]
+    pub fn public_dht(&self) -> Option<&[String]> {
+        self.0.config.public_dht.as_deref().filter(|first| self.0.iroh.is_some() && !first.is_empty())
     }
 
     /// Calls a peer: all its addresses at once, and wherever it is found on the local network. The first that answers

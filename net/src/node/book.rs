@@ -12,6 +12,7 @@ use timebus_store::ids::TimelineId;
 
 use super::records::Records;
 use crate::community::Membership;
+use crate::dht::Pointer;
 use crate::sync::Cursor;
 
 /// Most peers that are remembered; those introduced by others are forgotten first.
@@ -167,6 +168,12 @@ pub struct Book {
     /// Whether the owner allows public relays; nothing if he was not asked yet.
     #[serde(default)]
     pub public: Option<bool>,
+    /// Whether the owner allows that the public DHT hears where he is and whom he looks for; nothing if he has not said.
+    #[serde(default)]
+    pub public_dht: Option<bool>,
+    /// What leads there from the key of his space to this machine; nothing if the root key was never at hand since it has its key.
+    #[serde(default)]
+    pub pointer: Option<Pointer>,
     /// What the owner is in communities, by their spaces.
     #[serde(default, with = "by_key")]
     pub communities: BTreeMap<PublicKey, Membership>,

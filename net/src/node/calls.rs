@@ -58,6 +58,7 @@ impl Node {
             let hosts = self.hosts.get(space).into_iter().flatten();
             all.extend(hosts.filter(|node| self.book.contacts.contains_key(node)));
             all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
+            all.extend(self.by_record(*space));
         }
         for space in self.outbox.spaces() {
             all.extend(self.holders(&space));

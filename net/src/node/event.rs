@@ -14,6 +14,7 @@ use super::book::Moved;
 use super::outbox::Sent;
 use super::placing::{Holds, Placing};
 use crate::community::Membership;
+use crate::dht::DhtId;
 use crate::record::PeerRecord;
 use crate::sync::frame::{Seat, Taking};
 use crate::sync::{Binding, Prove, RedeemAnswer, Remote, Role, Stored};
@@ -250,10 +251,10 @@ pub enum Event {
         /// Those that are here.
         files: Vec<BlobHash>,
     },
-    /// The DHT of a community has this record, unchecked.
+    /// A DHT has this record, unchecked.
     Learned {
-        /// The community.
-        space: PublicKey,
+        /// Which.
+        dht: DhtId,
         /// The record.
         record: Box<Signed<PeerRecord>>,
     },
@@ -264,6 +265,11 @@ pub enum Event {
     },
     /// The owner allows public relays, or no longer.
     Public {
+        /// Whether.
+        is_allowed: bool,
+    },
+    /// The owner allows that the public DHT hears where he is and whom he looks for, or no longer.
+    PublicDht {
         /// Whether.
         is_allowed: bool,
     },

@@ -3,7 +3,7 @@
 //!
 //! Looked in is, in this order: the address book with what invites said, the own network (the endpoint does that on
 //! every call), then what the peers that one is connected to know, and what members of a common community do, who hold
-//! each other's records and hand on what is new of them.
+//! each other's records and hand on what is new of them. Last come the DHTs that the owner takes part in, [`crate::dht`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +13,7 @@ use super::book::{Contact, Source};
 use super::introductions::VIA_MAX;
 use super::records::Taken;
 use super::{Act, Node, believable, core, id_of, speaks_for};
+use crate::dht::DhtId;
 use crate::record::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, COMMUNITIES_MAX, NODES_MAX, PeerRecord};
 use crate::sync::frame::{ASKED_MAX, RECORDS, RECORDS_OF_FRAME_MAX};
 use crate::sync::{Input, Remote, Replica};
@@ -39,8 +40,8 @@ pub enum Teller {
         /// The member's machine.
         node: PublicKey,
     },
-    /// The DHT of a community.
-    Dht(PublicKey),
+    /// A DHT.
+    Dht(DhtId),
 }
 
 /// By which way records have come.
@@ -48,8 +49,8 @@ pub enum Teller {
 pub(super) enum By {
     /// Over a link.
     Link(LinkId),
-    /// From the DHT of a community.
-    Dht(PublicKey),
+    /// From a DHT.
+    Dht(DhtId),
 }
 
 /// What is known of where somebody is.
@@ -98,15 +99,46 @@ impl Node {
     /// Members of a community who are not reached where they were, or of whom nothing is known; those first of whom was heard
     /// longest ago.
     #[must_use]
-    pub fn lost_members(&self, space: &PublicKey, max: usize) -> Vec<PublicKey> {
+    pub fn lost_members(&self, space: &PublicKey) -> Vec<PublicKey> {
         let is_lost = |node: &&PublicKey| {
             let is_missed = self.calls.get(node).is_some_and(|call| call.problem.is_some());
             !self.is_linked(node) && (is_missed || self.book.records.of(node).is_none())
         };
         let mut lost: Vec<PublicKey> = self.members.get(space).into_iter().flatten().filter(is_lost).copied().collect();
         lost.sort_by_key(|node| self.book.records.of(node).map_or(0, |record| record.seq));
-        lost.truncate(max);
         lost
+    }
+
+    /// Peers that are to be called and were not reached, and spaces that are followed of which nobody is.
+    fn missed(&self) -> Vec<PublicKey> {
+        let mut keys: Vec<PublicKey> = self.callees();
+        keys.retain(|id| self.calls.get(id).is_some_and(|call| call.problem.is_some()));
+        keys.extend(self.book.following.keys().filter(|space| !self.is_reached(space)));
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    /// The same, and spaces that the owner reads now: whom a public DHT is asked for, since he said yes to that.
+    #[must_use]
+    pub fn sought(&self) -> Vec<PublicKey> {
+        let mut keys = self.missed();
+        let is_read = |space: &&PublicKey| !self.held.contains_key(space) && **space != self.config.space && !self.is_reached(space);
+        keys.extend(self.visits.keys().filter(is_read));
+        keys.retain(|key| !self.is_blocked(key));
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    fn is_reached(&self, space: &PublicKey) -> bool {
+        self.links.values().any(|linked| linked.channels.values().any(|channel| channel.space == *space))
+    }
+
+    /// Peers that say in their records that a space is theirs.
+    pub(super) fn by_record(&self, space: PublicKey) -> impl Iterator<Item = PublicKey> {
+        let known = self.book.records.of_space(space).map(|record| record.node).filter(|node| self.book.contacts.contains_key(node));
+        known.take(VIA_MAX)
     }
 
     /// Whether a machine is one of a member of a community that the owner is in.
@@ -220,12 +252,7 @@ impl Node {
         if !self.askable().contains(&link) {
             return;
         }
-        let mut keys: Vec<PublicKey> = self.callees();
-        keys.retain(|id| self.calls.get(id).is_some_and(|call| call.problem.is_some()));
-        let is_reached = |space: &PublicKey| self.links.values().any(|linked| linked.channels.values().any(|channel| channel.space == *space));
-        keys.extend(self.book.following.keys().filter(|space| !is_reached(space)));
-        keys.sort_unstable();
-        keys.dedup();
+        let mut keys = self.missed();
         keys.truncate(ASKED_MAX);
         if !keys.is_empty() {
             self.drive(link, Input::AskRecords(keys), now_ms, store, acts);
@@ -304,15 +331,17 @@ impl Node {
             let is_member = self.is_member(&node);
             let is_known = is_member || self.book.contacts.contains_key(&node);
             let is_followed = self.book.following.contains_key(&space);
+            // The public DHT is asked only for whom the owner wants.
+            let is_sought = matches!(by, By::Dht(DhtId::Public));
             // Of strangers one hears only from themselves.
-            let is_wanted = is_known || is_followed || sender == Some(node) || self.book.petnames.contains_key(&space);
+            let is_wanted = is_known || is_followed || is_sought || sender == Some(node) || self.book.petnames.contains_key(&space);
             if node == self.config.node || self.is_blocked(&node) || self.book.blocked.contains(&space) || !is_wanted {
                 continue;
             }
             let Ok(record) = record.verify() else {
                 match link {
                     Some(link) => self.blame(link, FORGED_POINTS, "a record that its peer did not sign", now_ms, store, acts),
-                    None => tracing::warn!(?node, "the DHT of a community has a record that its peer did not sign"),
+                    None => tracing::warn!(?node, "a DHT has a record that its peer did not sign"),
                 }
                 return;
             };
@@ -322,7 +351,7 @@ impl Node {
             match taken {
                 Taken::New => {
                     let teller = match sender {
-                        _ if let By::Dht(space) = by => Teller::Dht(space),
+                        _ if let By::Dht(dht) = by => Teller::Dht(dht),
                         Some(sender) if sender == node => Teller::Himself,
                         Some(sender) => match self.in_common(&sender, &node) {
                             Some(space) => Teller::Member { space, node: sender },
@@ -343,7 +372,7 @@ impl Node {
                     {
                         follow.via.push(node);
                     }
-                    if is_known || is_followed {
+                    if is_known || is_followed || is_sought {
                         self.book.meet(node, Source::Introduced, &addresses, now_ms);
                         if let Some(call) = self.calls.get_mut(&node).filter(|call| !call.is_calling) {
                             (call.next_ms, call.attempts) = (now_ms, 0);

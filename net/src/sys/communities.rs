@@ -168,7 +168,9 @@ async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
         "stores": here.membership.as_ref().map_or(0, |membership| membership.stores),
         "told": here.membership.as_ref().is_some_and(|membership| membership.told),
         "dht": here.membership.as_ref().and_then(|membership| membership.dht.as_ref()).map(|part| {
-            json!({"bind": part.bind.to_string(), "port": part.port, "listens": peer.dhts.address(&key).map(|address| address.to_string())})
+            let mut told = serde_json::to_value(peer.dhts.standing(&dht::DhtId::Community(key))).unwrap_or_default();
+            (told["bind"], told["port"]) = (part.bind.to_string().into(), part.port.into());
+            told
         }),
         "members": all.len(),
         "connected": connected,

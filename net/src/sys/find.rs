@@ -9,6 +9,7 @@ use serde_json::{Value as Serde, json};
 use timebus_identity::PublicKey;
 use tokio::time::Instant;
 
+use crate::dht::DhtId;
 use crate::network::Network;
 use crate::node::book::Source;
 use crate::node::{Event, Found, Teller};
@@ -65,14 +66,23 @@ pub(crate) async fn find(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         let is_asked = part.is_some() && !is_known;
         if is_asked {
             for node in &sought {
-                if let Some(record) = peer.dhts.find(&space, node).await {
-                    network.tell(Event::Learned { space, record: Box::new(record) }).await.map_err(stopped)?;
-                }
+                ask_dht(peer, network, DhtId::Community(space), node).await?;
             }
         }
         dhts.push((space, part.is_some(), is_asked));
     }
     if dhts.iter().any(|(.., is_asked)| *is_asked) {
+        found = look(network, &sought).await?;
+    }
+    // The public one is asked only for whom nobody nearer has told of just now.
+    let is_near = !is_same(&found) || nearby.as_ref().is_some_and(|addresses| !addresses.is_empty());
+    let is_connected = found.iter().flat_map(|found| &found.contacts).any(|(.., is_connected)| *is_connected);
+    let is_on = peer.dhts.is_running(&DhtId::Public);
+    let is_asked = is_on && !is_near && !is_connected;
+    if is_asked {
+        for key in &sought {
+            ask_dht(peer, network, DhtId::Public, key).await?;
+        }
         found = look(network, &sought).await?;
     }
     let mut ways = ways(peer, &found, nearby.as_deref()).await;
@@ -81,7 +91,7 @@ pub(crate) async fn find(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         ways.push(json!({"way": "community DHTs", "found": false, "words": "he is in none of your communities, as far as is known"}));
     }
     for (space, is_on, is_asked) in dhts {
-        let is_found = found.iter().flat_map(|found| found.told.values()).any(|teller| *teller == Teller::Dht(space));
+        let is_found = found.iter().flat_map(|found| found.told.values()).any(|teller| *teller == Teller::Dht(DhtId::Community(space)));
         let name = people.name(&space);
         ways.push(json!({"way": "community DHTs", "community": space.to_string(), "found": is_found, "off": !is_on, "words": match (is_on, is_found, is_asked) {
             (_, true, _) => format!("the DHT of {name} has his signed word"),
@@ -90,12 +100,26 @@ pub(crate) async fn find(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
             (true, _, false) => "not asked, since it is known already".to_owned(),
         }}));
     }
-    ways.push(json!({"way": "public directory", "found": false, "off": true, "words": "off: no public directory or DHT is asked by this program"}));
+    let is_found = found.iter().flat_map(|found| found.told.values()).any(|teller| *teller == Teller::Dht(DhtId::Public));
+    ways.push(json!({"way": "public DHT", "found": is_found, "off": !is_on, "words": match (is_on, is_found, is_asked) {
+        (_, true, _) => "it has his signed word",
+        (false, ..) => "off: the public DHT is not asked; `timebus public-dht on`, for both of you",
+        (true, _, true) => "nothing there, or nothing new",
+        (true, _, false) => "not asked, since somebody nearer knows",
+    }}));
     let by = ways.iter().find(|way| way["found"] == true).map(|way| way["way"].clone());
     let mut all: Vec<Serde> = Vec::new();
     found.iter().for_each(|found| describe(found, &mut all));
     let key = sought.first().map(ToString::to_string);
     Ok(json!({"key": key, "nodes": all, "asked": asked, "ways": ways, "by": by}))
+}
+
+/// Looks for somebody in a DHT.
+async fn ask_dht(peer: &Peer, network: &Network, dht: DhtId, key: &PublicKey) -> Result<(), Problem> {
+    if let Some(record) = peer.dhts.find(&dht, key).await {
+        network.tell(Event::Learned { dht, record: Box::new(record) }).await.map_err(stopped)?;
+    }
+    Ok(())
 }
 
 /// The communities of the owner that machines are in.

@@ -17,6 +17,7 @@ use timebus_store::writer::Statement;
 
 use crate::body::Body;
 use crate::community::{Membership, Rules};
+use crate::dht::DhtId;
 use crate::invite::{self, Invite, Role};
 use crate::invites::{Record, Wish, WishError};
 use crate::link::address::Address;
@@ -27,6 +28,7 @@ use crate::node::book::{Book, PETNAME_BYTES_MAX, is_petname};
 use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
+use crate::record::PeerRecord;
 use crate::route::{bad_path, not_held, storage_problem, write_problem};
 use crate::sys::answer_json;
 use crate::who::{Who, now_ms};
@@ -45,6 +47,8 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::POST, ["find"]) => super::find::find(peer, body).await,
         (&Method::POST, ["peers"]) => call(peer, body).await,
         (&Method::POST, ["public"]) => public(peer, body).await,
+        (&Method::GET | &Method::HEAD, ["public-dht"]) => public_dht(peer).await,
+        (&Method::POST, ["public-dht"]) => allow_public_dht(peer, body).await,
         (&Method::GET | &Method::HEAD, ["spaces"]) => spaces(peer).await,
         (&Method::GET | &Method::HEAD, ["synced"]) => synced(peer, peer.store().own()).await,
         (&Method::POST, ["follow"]) => follow(peer, body).await,
@@ -128,6 +132,7 @@ async fn peers(peer: &Peer) -> Result<Serde, Problem> {
         "lan_problem": endpoint.lan_problem(),
         "relays": relays,
         "public": { "possible": endpoint.has_public(), "allowed": public },
+        "public_dht": public_dht(peer).await?,
         "peers": peers,
     }))
 }
@@ -148,6 +153,30 @@ async fn public(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         let _ = tokio::time::timeout(JOIN_PATIENCE, addresses.wait_for(is_there)).await;
     }
     Ok(json!({"allowed": allowed, "addresses": network.endpoint().addresses().iter().map(ToString::to_string).collect::<Vec<_>>()}))
+}
+
+/// Whether the public DHT may hear where this peer is and whom it looks for, and what it has heard.
+async fn public_dht(peer: &Peer) -> Result<Serde, Problem> {
+    let network = network(peer)?;
+    let (allowed, record_bytes) = network
+        .ask(|node| (node.book().public_dht, node.own_word().map(|record| PeerRecord::encode_verified(record).len())))
+        .await
+        .map_err(stopped)?;
+    let mut told = serde_json::to_value(peer.dhts.standing(&DhtId::Public)).unwrap_or_default();
+    (told["possible"], told["allowed"]) = (network.endpoint().public_dht().is_some().into(), allowed.into());
+    told["record_bytes"] = record_bytes.into();
+    Ok(told)
+}
+
+async fn allow_public_dht(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        allowed: bool,
+    }
+    let Wanted { allowed } = read(body)?;
+    network(peer)?.allow_public_dht(allowed).await.map_err(stopped)?;
+    public_dht(peer).await
 }
 
 async fn call(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
