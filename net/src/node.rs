@@ -163,7 +163,7 @@ pub struct Node {
     /// What those communities say of where things are to be.
     placing: BTreeMap<PublicKey, Placing>,
     /// The machines that may have a space that is read, of members of communities.
-    hosts: BTreeMap<PublicKey, Vec<PublicKey>>,
+    holders: BTreeMap<PublicKey, Vec<PublicKey>>,
     /// What is held of their spaces.
     holds: Holds,
     /// Until when visits of those last, by that alone and by others.
@@ -217,7 +217,7 @@ impl Node {
             fetches: BTreeMap::new(),
             members: BTreeMap::new(),
             placing: BTreeMap::new(),
-            hosts: BTreeMap::new(),
+            holders: BTreeMap::new(),
             holds: Holds::default(),
             held: BTreeMap::new(),
             seeks: BTreeMap::new(),

@@ -242,6 +242,20 @@ fn what_a_member_posted_is_read_from_those_his_space_is_placed_with() {
         (stranger("/posts/1").status == 200 && stranger("/posts/picture").body == picture).then_some(())
     });
     assert_ne!(stranger("/diary/1").status, 200);
+    // Where it lies is told, by the one who has it and by the one whose it is.
+    let lies = |peer: &Peer| {
+        let told = peer.value("/.sys/communities/choir/placement");
+        told["spaces"].as_array().into_iter().flatten().find(|space| space["space"] == json!(id)).cloned().unwrap_or_default()
+    };
+    for peer in [&carol, &bob] {
+        let is_so = |space: &Value| (&space["of"], &space["under"]) == (&json!(["Bob"]), &json!(false)) && space["bytes"].as_u64() > Some(0);
+        poll("carol is known to hold his space", || {
+            let (space, holder) = (lies(peer), lies(peer)["holders"][0].clone());
+            (is_so(&space) && holder["name"] == "Carol" && holder["state"] == "holds").then_some(())
+        });
+    }
+    let said = run(carol.home(), &["community", "placement", "choir"]).out;
+    assert!(said.lines().any(|line| line.starts_with("Bob") && line.ends_with("Carol")), "{said}");
     drop(bob.stop());
     // Dave comes when bob is gone, and so is everybody but her.
     let dave = Peer::start();

@@ -206,7 +206,7 @@ Examples:
         #[arg(value_name = "COMMUNITY")]
         name: Option<String>,
     },
-    /// Show which files of a community lie where, and what has too few copies
+    /// Show which files of a community, and which spaces of its members, lie where, and what has too few copies
     #[command(after_help = "Examples:\n  timebus community placement choir\n  timebus community placement choir --json")]
     Placement {
         /// Its title, your name for it, or its key

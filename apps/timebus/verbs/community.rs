@@ -316,20 +316,33 @@ async fn placement(context: &Context, name: &str) -> anyhow::Result<()> {
         vec![printable(text(one, "name").unwrap_or("?")), short(text(one, "node").unwrap_or("?")), state.to_owned(), load]
     };
     table(&items(&told, "machines").iter().map(machine).collect::<Vec<_>>()).iter().try_for_each(|line| out.line(line.trim_end()))?;
-    let file = |one: &Json| {
-        let holder = |of: &Json| {
-            let mark = match text(of, "state") {
-                Some("holds") => "",
-                Some("lacks") => " (lacks it)",
-                _ => " (not asked)",
-            };
-            format!("{}{mark}", printable(text(of, "name").unwrap_or("?")))
+    let holder = |of: &Json| {
+        let mark = match text(of, "state") {
+            Some("holds") => "",
+            Some("lacks") => " (lacks it)",
+            _ => " (not asked)",
         };
-        let holders = items(one, "holders").iter().map(holder).collect::<Vec<_>>().join(", ");
+        format!("{}{mark}", printable(text(of, "name").unwrap_or("?")))
+    };
+    let with = |one: &Json| items(one, "holders").iter().map(holder).collect::<Vec<_>>().join(", ");
+    let file = |one: &Json| {
         let note = if is(one, "under") { "too few copies" } else { "" };
-        vec![printable(text(one, "path").unwrap_or("?")), size(one, "bytes"), holders, note.to_owned()]
+        vec![printable(text(one, "path").unwrap_or("?")), size(one, "bytes"), with(one), note.to_owned()]
     };
     table(&items(&told, "files").iter().map(file).collect::<Vec<_>>()).iter().try_for_each(|line| out.line(line.trim_end()))?;
+    let lack = match number(&told, "spaces_under").unwrap_or(0) {
+        0 => "all of them where they belong, as far as is known".to_owned(),
+        under => format!("{under} with fewer copies than that"),
+    };
+    let spaces = number(&told, "spaces_total").unwrap_or(0);
+    out.line(format!("spaces     {spaces} of members, {copies} copies of each beside their own machines: {lack}"))?;
+    let space = |one: &Json| {
+        let of = items(one, "of").iter().filter_map(crate::value::string).map(printable).collect::<Vec<_>>().join(", ");
+        let bytes = number(one, "bytes").map_or_else(|| "not here".to_owned(), |bytes| indicatif::HumanBytes(bytes).to_string());
+        let note = if is(one, "under") { "too few copies" } else { "" };
+        vec![of, short(text(one, "space").unwrap_or("?")), bytes, with(one), note.to_owned()]
+    };
+    table(&items(&told, "spaces").iter().map(space).collect::<Vec<_>>()).iter().try_for_each(|line| out.line(line.trim_end()))?;
     Ok(())
 }
 

@@ -15,37 +15,33 @@ use std::time::Duration;
 
 use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
-use timebus_store::blobs::partial::pieces_of;
-use timebus_store::grant::Actions;
 use timebus_store::ids::TimelineId;
 use timebus_store::keyspace::Committed;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::store::{BlobPlace, StorageError, Store};
-use timebus_store::tips;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::placement::{Offer, holders, ranking};
+use super::placement::{Offer, ranking};
 use super::{Member, Rules, members};
-use crate::blobs::fetch::Fetcher;
 use crate::blobs::named::belongs;
 use crate::network::Network;
-use crate::node::{Event, Holds, Node, Placing};
+use crate::node::{Event, Placing};
 use crate::peer::Peer;
 use crate::who::now_ms;
+
+mod filling;
+pub(crate) mod spaces;
+
+use filling::Missing;
+pub use spaces::Tried;
+use spaces::{People, look_at_people};
 
 /// How often it is looked whether somebody is there by now who has what is missing, and whether somebody is away too long.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 /// How long what is new waits, so that what comes with it is looked at together.
 const GATHER: Duration = Duration::from_millis(500);
-/// How long nothing may come of a file until the next one is tried.
-const STALL_MAX: Duration = Duration::from_secs(10);
-/// Bytes that the log of a member may have anyway, if that is no more than a fourth of all that is offered.
-const SHARE_BYTES: u64 = 64_000_000;
-/// How long no other space is opened on the word of a member whose last word brought one here.
-const TRIED_MS: u64 = 24 * 3_600_000;
-/// How long statements may come that say whose a space is, once the first of them came.
-const PROOF_MS: u64 = 60_000;
 
 /// A file of a community, and with whom it is placed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,6 +158,13 @@ pub(crate) async fn keep(peer: Peer) {
 
 async fn keep_on(peer: &Peer) {
     let network = crate::blobs::network(peer).await;
+    let (tell, missing) = watch::channel(Missing::new());
+    // What is fetched takes its time; what comes meanwhile is looked at all the same, or a log could grow as long as that.
+    tokio::join!(keep_looking(peer, &network, tell), filling::fill(peer, network.blobs(), missing));
+}
+
+/// Works out what is placed here whenever that may have changed, and tells which files of it are missing.
+async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missing>) {
     let (mut arrivals, mut changed) = (peer.store.arrivals(), network.changed());
     let mut kept = Kept::default();
     let mut look_at = Instant::now();
@@ -174,10 +177,13 @@ async fn keep_on(peer: &Peer) {
         if is_look {
             look_at = Instant::now() + LOOK_EVERY;
         }
-        kept = match hold(peer, &network, offered, kept, is_look, look_at).await {
-            Ok(now) => now,
+        kept = match hold(peer, network, offered, kept, is_look).await {
+            Ok((now, missing)) => {
+                missing.into_iter().for_each(|missing| drop(tell.send_replace(missing)));
+                now
+            }
             Err(error) => {
-                tracing::warn!(%error, "what this peer is to hold for others was not fetched");
+                tracing::warn!(%error, "it was not worked out what this peer is to hold for others");
                 Kept::default()
             }
         };
@@ -196,8 +202,6 @@ async fn keep_on(peer: &Peer) {
 struct Kept {
     known: Known,
     people: People,
-    /// The missing file that is tried first.
-    first: Option<BlobHash>,
 }
 
 /// What is placed here, as it was when it was worked out last, so that what arrives in other spaces costs nothing.
@@ -234,198 +238,6 @@ fn has_grown(store: &Store, rows: &Committed, space: &PublicKey, upto: u64) -> R
     Ok(store.changes(rows, held.unmounted().main(), upto + 1).next().transpose()?.is_some())
 }
 
-/// What is placed here of the spaces of members, as it was when it was worked out last.
-#[derive(Debug, Default)]
-struct People {
-    /// By space, with the last arrival that was looked at, and its files that are held.
-    spaces: BTreeMap<PublicKey, (u64, Vec<BlobHash>)>,
-    /// The spaces of machines, as records said by then.
-    space_of: BTreeMap<PublicKey, PublicKey>,
-    /// By the first keys of members, the spaces that were opened for them on the word of a machine alone, and when that was
-    /// all there was last.
-    tried: BTreeMap<PublicKey, (PublicKey, u64)>,
-    holds: Holds,
-}
-
-impl People {
-    /// Whether something came in these spaces, or records say something else by now.
-    fn is_old(&self, store: &Store, rows: &Committed, space_of: &BTreeMap<PublicKey, PublicKey>) -> Result<bool, StorageError> {
-        for (space, (upto, _)) in &self.spaces {
-            if has_grown(store, rows, space, *upto)? {
-                return Ok(true);
-            }
-        }
-        Ok(self.space_of != *space_of)
-    }
-
-    /// Whether a space of which nothing is here may be opened for a member: one at a time, and when something came, no other
-    /// one for a day.
-    fn may_try(&mut self, store: &Store, member: PublicKey, space: PublicKey, claims: &BTreeMap<PublicKey, Claim>, now_ms: u64) -> bool {
-        let is_other = |(tried, _): &(PublicKey, u64)| *tried != space && (store.rights(tried).is_some() || claims.contains_key(tried));
-        if self.tried.get(&member).is_some_and(is_other) {
-            return false;
-        }
-        self.tried.insert(member, (space, now_ms));
-        true
-    }
-}
-
-/// Who calls a space his.
-#[derive(Debug, Default)]
-struct Claim {
-    nodes: Vec<PublicKey>,
-    members: BTreeSet<PublicKey>,
-}
-
-/// The spaces that machines of members call theirs, but for those machines that the spaces themselves do not know: they go to
-/// `untrue`. A machine may call any space its own; it is the member's if one of his keys is a device there.
-fn claims(
-    store: &Store,
-    members: &[Member],
-    space_of: &BTreeMap<PublicKey, PublicKey>,
-    untrue: &mut BTreeSet<(PublicKey, PublicKey)>,
-) -> BTreeMap<PublicKey, Claim> {
-    let mut claims: BTreeMap<PublicKey, Claim> = BTreeMap::new();
-    for member in members {
-        for machine in &member.machines {
-            let Some(space) = space_of.get(&machine.node) else { continue };
-            if store.rights(space).is_some_and(|rights| !member.keys.iter().any(|key| rights.was_device(key))) {
-                untrue.insert((machine.node, *space));
-                continue;
-            }
-            let claim = claims.entry(*space).or_default();
-            claim.nodes.push(machine.node);
-            claim.members.extend(member.keys.first());
-        }
-    }
-    claims
-}
-
-/// Bytes of the log of a space on this disk.
-fn log_bytes(store: &Store, rows: &Committed, space: &PublicKey) -> Result<u64, StorageError> {
-    let Some(held) = store.held(space) else { return Ok(0) };
-    let mut bytes = 0;
-    for t in std::iter::once(held.auth()).chain(store.values(held).into_iter().map(|(t, _)| t)) {
-        let authors: HashSet<PublicKey> = tips::tips(rows, t, None, usize::MAX)?.into_iter().map(|tip| tip.author).collect();
-        for author in authors {
-            bytes += tips::size_of(rows, t, &author)?.0;
-        }
-    }
-    Ok(bytes)
-}
-
-/// The bytes that the log of one of so many spaces may have, within what is offered.
-fn share(offered: u64, spaces: usize) -> u64 {
-    (offered / spaces.max(1) as u64).max(SHARE_BYTES.min(offered / 4))
-}
-
-/// Which files of each space there is room for, by their lengths: no space takes the room of another one, and what is left
-/// over is for all.
-fn fitting(mut room: u64, spaces: &[Vec<u64>]) -> Vec<Vec<bool>> {
-    let mut fits: Vec<Vec<bool>> = spaces.iter().map(|files| vec![false; files.len()]).collect();
-    for is_rest in [false, true] {
-        for (at, files) in spaces.iter().enumerate() {
-            let mut own = if is_rest { room } else { room / (spaces.len() - at) as u64 };
-            for (len, fits) in files.iter().zip(&mut fits[at]).filter(|(_, fits)| !**fits) {
-                if *len <= own {
-                    (*fits, own, room) = (true, own - len, room - len);
-                }
-            }
-        }
-    }
-    fits
-}
-
-/// The files that a space names for everybody.
-fn public_files(store: &Store, rows: &Committed, space: &PublicKey, now_ms: u64) -> Result<Vec<(Space, Placed)>, StorageError> {
-    let (Some(held), Some(rights)) = (store.held(space), store.rights(space)) else { return Ok(Vec::new()) };
-    let (theirs, main) = (held.unmounted(), store.timeline(held.unmounted()));
-    let mut files = Vec::new();
-    for hash in store.named_blobs(rows, space)? {
-        let is_public =
-            |place: &BlobPlace| is_for_all(place, space, &main) && rights.grant_covering(None, Actions::READ, &main, &place.path, now_ms).is_some();
-        if let Some(found) = store.places_of(rows, &hash)?.into_iter().find(is_public) {
-            files.push((theirs, Placed { hash, len: found.len, path: found.path, author: found.author, holders: Vec::new() }));
-        }
-    }
-    Ok(files)
-}
-
-/// Works out which spaces of members are placed here, and which of their files: their logs have to fit into what is offered to
-/// each community beside the files of its own, and the files into the rest. What of the files is missing goes with it.
-fn look_at_people(
-    store: &Store,
-    node: PublicKey,
-    offered: &[(PublicKey, u64)],
-    known: &Known,
-    before: People,
-    space_of: BTreeMap<PublicKey, PublicKey>,
-    now_ms: u64,
-) -> Result<(People, Vec<(Space, Placed)>), StorageError> {
-    let (upto, rows) = (*store.arrivals().borrow(), store.snapshot());
-    let mut people = People { tried: before.tried, space_of, ..Default::default() };
-    people.tried.retain(|_, (_, at_ms)| at_ms.saturating_add(TRIED_MS) > now_ms);
-    let mut missing = Vec::new();
-    for (community, bytes) in offered {
-        let Some(held) = store.held(community) else { continue };
-        let Some(rules) = Rules::of(store, &rows, held.unmounted())? else { continue };
-        let members = members(store, &rows, held.unmounted())?;
-        let claims = claims(store, &members, &people.space_of, &mut people.holds.untrue);
-        if *bytes == 0 {
-            continue;
-        }
-        let offers = offers(&rules, &members, now_ms);
-        let mut logs: BTreeMap<PublicKey, (u64, bool)> = BTreeMap::new();
-        for (space, claim) in &claims {
-            let is_placed = *space != store.space()
-                && !claim.nodes.contains(&node)
-                && holders(community, space, &claim.nodes, &offers, rules.replicas).contains(&node);
-            let mut tries = claim.members.iter();
-            if is_placed && (store.rights(space).is_some() || tries.any(|member| people.may_try(store, *member, *space, &claims, now_ms))) {
-                logs.insert(*space, (log_bytes(store, &rows, space)?, true));
-            }
-        }
-        // What came on somebody's word and is not his counts as well. More statements may come yet that say that it is.
-        for (space, at_ms) in members.iter().filter_map(|member| people.tried.get(member.keys.first()?)) {
-            let is_open = at_ms.saturating_add(PROOF_MS) > now_ms && people.space_of.values().any(|claimed| claimed == space);
-            if store.rights(space).is_some() && !claims.contains_key(space) {
-                logs.insert(*space, (log_bytes(store, &rows, space)?, is_open));
-            }
-        }
-        let own: u64 = known.spaces.get(community).into_iter().flat_map(|(_, files)| files).map(|(_, len)| len).sum();
-        // What another community has room for takes none here.
-        let used = logs.iter().filter(|(space, _)| !people.spaces.contains_key(*space)).map(|(_, (bytes, _))| bytes).sum();
-        let (share, room) = (share(*bytes, logs.len()), bytes.saturating_sub(own).saturating_sub(used));
-        let mut here = Vec::new();
-        for (space, (log, is_wanted)) in logs {
-            if log > share {
-                people.holds.shut.insert(space);
-            } else if is_wanted && room > 0 {
-                people.spaces.entry(space).or_insert((upto, Vec::new()));
-                here.push(space);
-            }
-        }
-        let mut files = Vec::new();
-        for space in &here {
-            let mut wanted = if claims.contains_key(space) { public_files(store, &rows, space, now_ms)? } else { Vec::new() };
-            wanted.retain(|(_, file)| !people.spaces[space].1.contains(&file.hash));
-            files.push(wanted);
-        }
-        let lens: Vec<Vec<u64>> = files.iter().map(|files| files.iter().map(|(_, file)| file.len).collect()).collect();
-        for ((space, files), fits) in here.iter().zip(files).zip(fitting(room, &lens)) {
-            for (file, _) in files.into_iter().zip(fits).filter(|(_, fits)| *fits) {
-                people.spaces.entry(*space).or_default().1.push(file.1.hash);
-                if held_of(store, space, vec![file.1.hash])?.is_empty() {
-                    missing.push(file);
-                }
-            }
-        }
-    }
-    people.holds.spaces = people.spaces.keys().copied().collect();
-    people.holds.shut.retain(|space| !people.spaces.contains_key(space));
-    Ok((people, missing))
-}
-
 /// Works out what is placed here, if that may be something else by now or `is_look`, and what of it is missing.
 fn look(store: &Store, node: PublicKey, spaces: &[PublicKey], known: Known, is_look: bool) -> Result<(Known, Vec<(Space, Placed)>), StorageError> {
     let (upto, restated) = (*store.arrivals().borrow(), *store.restatements().borrow());
@@ -448,85 +260,38 @@ fn look(store: &Store, node: PublicKey, spaces: &[PublicKey], known: Known, is_l
     Ok((known, missing))
 }
 
-/// Opens the spaces that are placed here, and fetches what is missing of the files, one after the other, until the next look.
+/// Opens the spaces that are placed here, and keeps the files that are. Answers what of these is missing, if it was worked out anew.
 async fn hold(
     peer: &Peer,
     network: &Network,
     offered: Vec<(PublicKey, u64)>,
-    Kept { known, people, first }: Kept,
+    Kept { known, people }: Kept,
     is_look: bool,
-    until: Instant,
-) -> io::Result<Kept> {
+) -> io::Result<(Kept, Option<Missing>)> {
     let (store, node) = (peer.store.clone(), network.endpoint().node());
     let stopping = "the peer is stopping";
-    let space_of = network.ask(Node::spaces_of_machines).await.map_err(|_| io::Error::other(stopping))?;
+    let asked = network.ask(|node| (node.spaces_of_machines(), node.book().tried.clone()));
+    let (space_of, tried) = asked.await.map_err(|_| io::Error::other(stopping))?;
     let looked = crate::blobs::beside(move || {
         let spaces: Vec<PublicKey> = offered.iter().filter(|(_, bytes)| *bytes > 0).map(|(space, _)| *space).collect();
         let (rows, restated) = (store.snapshot(), *store.restatements().borrow());
         let is_old = is_look || known.is_old(&store, &rows, &spaces, restated)? || people.is_old(&store, &rows, &space_of)?;
-        let (known, mut missing) = look(&store, node, &spaces, known, is_look)?;
-        let mut people = people;
-        if is_old {
-            let (now, more) = look_at_people(&store, node, &offered, &known, people, space_of, now_ms())?;
-            people = now;
-            missing.extend(more);
+        if !is_old {
+            return Ok((Kept { known, people }, None));
         }
-        Ok::<_, StorageError>((known, people, missing, is_old))
+        let (known, mut missing) = look(&store, node, &spaces, known, true)?;
+        let (people, more) = look_at_people(&store, node, &offered, &known, people, (space_of, tried), now_ms())?;
+        missing.extend(more);
+        Ok::<_, StorageError>((Kept { known, people }, Some(missing)))
     });
-    let (known, people, missing, is_old) = looked.await.map_err(|_| io::Error::other(stopping))?.map_err(io::Error::other)?;
-    if is_old {
+    let (kept, missing) = looked.await.map_err(|_| io::Error::other(stopping))?.map_err(io::Error::other)?;
+    if missing.is_some() {
+        let Kept { known, people } = &kept;
         network.tell(Event::Hold(Box::new(people.holds.clone()))).await.map_err(|_| io::Error::other(stopping))?;
+        let files = known.all().into_iter().chain(people.spaces.values().flat_map(|(_, files)| files).copied());
+        network.blobs().wishes().place(files.collect());
     }
-    let fetcher = network.blobs();
-    fetcher.wishes().place(known.all().into_iter().chain(people.spaces.values().flat_map(|(_, files)| files).copied()).collect());
-    let at = first.and_then(|first| missing.iter().position(|(_, file)| file.hash == first)).unwrap_or(0);
-    let next = one_by_one(missing.len(), at, until, |at| fetch(peer, fetcher, &missing[at], until)).await?;
-    let first = next.map(|at| missing[at].1.hash);
-    Ok(Kept { known, people, first })
-}
-
-/// Fetches a file until the time is over.
-async fn fetch(peer: &Peer, fetcher: &Fetcher, (space, file): &(Space, Placed), until: Instant) -> io::Result<Tried> {
-    let fetching = fetcher.fetch(&peer.store, peer.store.at(*space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
-    let Some(mut fetch) = fetching else { return Ok(Tried::Stalled) };
-    for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
-        if !fetch.piece(piece, STALL_MAX).await {
-            return Ok(Tried::Stalled);
-        }
-        if Instant::now() >= until {
-            return Ok(Tried::GoesOn);
-        }
-    }
-    Ok(Tried::Whole)
-}
-
-/// What became of fetching a file.
-#[derive(Clone, Copy)]
-enum Tried {
-    /// It is here.
-    Whole,
-    /// It came until the time was over.
-    GoesOn,
-    /// Nobody who has it is there.
-    Stalled,
-}
-
-/// Does so many things from one of them on, each once, until the time is over. Answers with which to begin the next time.
-async fn one_by_one<F: Future<Output = io::Result<Tried>>>(
-    count: usize,
-    first: usize,
-    until: Instant,
-    mut fetch: impl FnMut(usize) -> F,
-) -> io::Result<Option<usize>> {
-    for at in (first..count).chain(0..first) {
-        if Instant::now() >= until {
-            return Ok(Some(at));
-        }
-        if matches!(fetch(at).await?, Tried::GoesOn) {
-            return Ok(Some(at));
-        }
-    }
-    Ok(None)
+    Ok((kept, missing))
 }
 
 /// How many files and bytes are placed with each machine.
@@ -545,6 +310,7 @@ mod tests {
     use timebus_identity::hash;
 
     use super::super::Machine;
+    use super::spaces::{Logs, PROOF_MS, TRIED_MS};
     use super::*;
 
     const SPACE: PublicKey = PublicKey::from_bytes([1; 32]);
@@ -601,46 +367,6 @@ mod tests {
             loads.iter().all(|(node, (_, bytes))| all.iter().any(|member| member.machines[0].node == *node && *bytes <= member.machines[0].stores))
         );
         assert_eq!(files.iter().filter(|file| file.holders.len() < 3).count(), 8, "and it shows that there is no room");
-    }
-
-    #[test]
-    fn no_space_takes_the_room_of_another_one() {
-        // The first would take all of it; what the others leave is his.
-        assert_eq!(fitting(100, &[vec![60, 30, 30], vec![20, 20]]), [vec![false, true, true], vec![true, true]]);
-        assert_eq!(fitting(100, &[vec![90], vec![10]]), [vec![true], vec![true]]);
-        assert_eq!(fitting(100, &[vec![101], vec![]]), [vec![false], vec![]]);
-        assert!(fitting(0, &[]).is_empty());
-    }
-
-    #[test]
-    fn no_log_has_more_than_its_part() {
-        assert_eq!(share(10_000_000_000, 10), 1_000_000_000);
-        assert_eq!(share(1_000_000_000, 100), SHARE_BYTES);
-        assert_eq!(share(100_000_000, 100), 25_000_000, "some room is small");
-        assert_eq!(share(1000, 0), 1000);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_nobody_has_does_not_keep_the_rest_waiting() {
-        let mut tried = Vec::new();
-        let mut first = 0;
-        for _ in 0..2 {
-            let until = Instant::now() + LOOK_EVERY;
-            let next = one_by_one(7, first, until, |at| {
-                tried.push(at);
-                async move {
-                    tokio::time::sleep(STALL_MAX).await;
-                    Ok(Tried::Stalled)
-                }
-            });
-            first = next.await.expect("no error").expect("there are more");
-        }
-        assert_eq!((tried, first), (vec![0, 1, 2, 3, 4, 5], 6));
-        let until = Instant::now() + LOOK_EVERY;
-        let next = one_by_one(7, first, until, |at| async move { Ok(if at == 2 { Tried::GoesOn } else { Tried::Whole }) });
-        assert_eq!(next.await.expect("no error"), Some(2), "what comes is gone on with");
-        let all = one_by_one(7, first, until, |_| async { Ok(Tried::Whole) });
-        assert_eq!(all.await.expect("no error"), None);
     }
 
     #[tokio::test]
@@ -722,52 +448,73 @@ mod tests {
         let (none, _) = look(store, of_other, &[own.key], Known::default(), true).expect("reads");
         assert!(none.all().is_empty(), "nothing is placed there");
 
+        // Of the space of a member those files are held that anybody may read.
+        let public = || spaces::public_files(store, &store.snapshot(), &own.key, now_ms()).expect("reads").len();
+        assert_eq!(public(), 0, "members alone may read it");
+        let scope = Scope { segments: vec![ScopeSegment::Name("board".into())], deep: true };
+        let (audience, timelines, label) = (Audience::Anyone, Timelines::Main, "public".into());
+        let (bytes_max, change_bytes_max, not_after_ms, depth, actions) = (0, 0, 0, 0, Actions::READ);
+        let grant = Grant { audience, scope, timelines, actions, bytes_max, change_bytes_max, not_after_ms, depth, label };
+        store.state(Statement::Ops(vec![Op::Grant(grant)]), 2).await.expect("stated");
+        assert_eq!(public(), 1);
+
+        // What came since is added to what was counted.
+        let mut logs = Logs::default();
+        let before = logs.bytes(store, &store.snapshot(), &own.key).expect("reads");
+        for number in 0..3 {
+            keeping::write(&peer, own, path(&["board", "count"]), Action::Put, &number.into()).await.expect("writes");
+        }
+        let after = logs.bytes(store, &store.snapshot(), &own.key).expect("reads");
+        assert!(after > before + 3);
+        assert_eq!(Logs::default().bytes(store, &store.snapshot(), &own.key).expect("reads"), after);
+
         // The space of a member lies with others by what records say, as long as the space itself does not say otherwise.
         let now = now_ms();
-        let at = |people: People, room: u64, claimed: &[(PublicKey, PublicKey)], now: u64| {
+        let at = |tried: BTreeMap<PublicKey, Tried>, room: u64, claimed: &[(PublicKey, PublicKey)], now: u64| {
             let records = claimed.iter().copied().collect();
-            look_at_people(store, of_holder, &[(own.key, room)], &known, people, records, now).expect("reads").0
+            look_at_people(store, of_holder, &[(own.key, room)], &known, People::default(), (records, tried), now).expect("reads").0
         };
         let spaces = |people: &People| people.holds.spaces.iter().copied().collect::<Vec<_>>();
-        let at_holder = |node: PublicKey, space: PublicKey| spaces(&at(People::default(), 1 << 30, &[(node, space)], now));
+        let at_holder = |node: PublicKey, space: PublicKey| spaces(&at(BTreeMap::new(), 1 << 30, &[(node, space)], now));
         assert_eq!(at_holder(of_other, key(30)), [key(30)]);
         assert!(at_holder(of_holder, key(30)).is_empty(), "his own he has anyway");
         assert!(at_holder(key(24), key(30)).is_empty(), "a machine of no member");
         let root = timebus_identity::SecretKey::from_seed([31; 32]);
         let foreign = root.public();
-        let tried = at(People::default(), 1 << 30, &[(of_other, foreign)], now);
+        let tried = at(BTreeMap::new(), 1 << 30, &[(of_other, foreign)], now);
         let founding = timebus_store::founding::founding(&root, &key(9), now);
         assert!(store.offer(vec![founding]).await.expect("is admitted").refused.is_empty());
-        let people = at(People::default(), 1 << 30, &[(of_other, foreign)], now);
+        let people = at(BTreeMap::new(), 1 << 30, &[(of_other, foreign)], now);
         assert!(spaces(&people).is_empty(), "the space of somebody who is no member");
         assert_eq!(people.holds.untrue, BTreeSet::from([(of_other, foreign)]));
 
         // What came on his word alone and is not his stays open as long as more of it may come, and he has no other one opened.
         assert_eq!(spaces(&tried), [foreign]);
         let claims = [(of_other, foreign)];
-        let tried = at(tried, 1 << 30, &claims, now + PROOF_MS / 2);
+        let tried = at(tried.holds.tried, 1 << 30, &claims, now + PROOF_MS / 2);
         assert_eq!(spaces(&tried), [foreign]);
-        let tried = at(tried, 1 << 30, &claims, now + PROOF_MS);
+        let tried = at(tried.holds.tried, 1 << 30, &claims, now + PROOF_MS);
         assert!(spaces(&tried).is_empty());
         let claims = [(of_other, key(32))];
-        let tried = at(tried, 1 << 30, &claims, now + 2 * PROOF_MS);
+        let tried = at(tried.holds.tried, 1 << 30, &claims, now + 2 * PROOF_MS);
         assert!(spaces(&tried).is_empty());
-        let log = log_bytes(store, &store.snapshot(), &foreign).expect("reads");
+        let mut logs = Logs::default();
+        let log = logs.bytes(store, &store.snapshot(), &foreign).expect("reads");
         assert!(log > 0);
-        let tried = at(tried, 1 << 30, &claims, now + TRIED_MS);
+        let tried = at(tried.holds.tried, 1 << 30, &claims, now + TRIED_MS);
         assert_eq!(spaces(&tried), [key(32)], "a day later");
 
         // A space is held as long as its log has room beside the files of the community.
         let claims = [(of_other, foreign)];
-        let open = || People { tried: BTreeMap::from([(key(3), (foreign, now))]), ..People::default() };
-        assert_eq!(spaces(&at(open(), len + log + 1, &claims, now)), [foreign]);
-        let full = at(open(), len + log, &claims, now);
-        assert!(spaces(&full).is_empty() && full.holds.shut.is_empty(), "there is no room for more");
-        let over = at(open(), log - 1, &claims, now);
+        let tried = || BTreeMap::from([(key(3), Tried { space: foreign, at_ms: now })]);
+        assert_eq!(spaces(&at(tried(), len + log + 1, &claims, now)), [foreign]);
+        let full = at(tried(), len + log, &claims, now);
+        assert!(spaces(&full).is_empty() && full.holds.shut.contains(&foreign), "there is no room for more");
+        let over = at(tried(), log - 1, &claims, now);
         assert!(spaces(&over).is_empty() && over.holds.shut.contains(&foreign), "it takes more than all there is");
         // What has no room in one community may have it in another one.
         let offered = [(own.key, log - 1), (own.key, 1 << 30)];
-        let (people, _) = look_at_people(store, of_holder, &offered, &known, open(), claims.into(), now).expect("reads");
+        let (people, _) = look_at_people(store, of_holder, &offered, &known, People::default(), (claims.into(), tried()), now).expect("reads");
         assert!(spaces(&people) == [foreign] && people.holds.shut.is_empty());
 
         // What is held for all is what the main timeline names now, and what came from those who have it: a name alone brings

@@ -12,6 +12,7 @@ use timebus_store::ids::TimelineId;
 
 use super::records::Records;
 use crate::community::Membership;
+use crate::community::holding::Tried;
 use crate::dht::Pointer;
 use crate::sync::Cursor;
 
@@ -177,6 +178,9 @@ pub struct Book {
     /// What the owner is in communities, by their spaces.
     #[serde(default, with = "by_key")]
     pub communities: BTreeMap<PublicKey, Membership>,
+    /// Spaces that were opened for members of communities on the word of a machine alone, by the first keys of those members.
+    #[serde(default, with = "by_key")]
+    pub tried: BTreeMap<PublicKey, Tried>,
     /// Where peers say they are.
     #[serde(default)]
     pub records: Records,
@@ -330,15 +334,15 @@ impl Book {
 }
 
 /// A key as text.
-mod one_key_text {
+pub(crate) mod one_key_text {
     use super::PublicKey;
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
-    pub(super) fn serialize<S: Serializer>(key: &PublicKey, out: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(key: &PublicKey, out: S) -> Result<S::Ok, S::Error> {
         out.collect_str(key)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<PublicKey, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<PublicKey, D::Error> {
         String::deserialize(input)?.parse().map_err(D::Error::custom)
     }
 }

@@ -55,8 +55,8 @@ impl Node {
             all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
         }
         for space in self.visits.keys() {
-            let hosts = self.hosts.get(space).into_iter().flatten();
-            all.extend(hosts.filter(|node| self.book.contacts.contains_key(node)));
+            let holders = self.holders.get(space).into_iter().flatten();
+            all.extend(holders.filter(|node| self.book.contacts.contains_key(node)));
             all.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
             all.extend(self.by_record(*space));
         }

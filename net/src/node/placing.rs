@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use timebus_identity::PublicKey;
 
-use super::{Act, Node, VISIT_MS};
+use super::{Act, Node, VISIT_MS, core};
 use crate::community::Machine;
+use crate::community::holding::Tried;
 use crate::community::placement::{Offer, holders};
 use crate::sync::Replica;
 
@@ -52,6 +53,9 @@ pub struct Holds {
     pub shut: BTreeSet<PublicKey>,
     /// Machines with the spaces that they call their own, of which these know nothing.
     pub untrue: BTreeSet<(PublicKey, PublicKey)>,
+    /// Spaces that were opened for members on the word of a machine alone, by the first keys of those members. That is remembered:
+    /// who could have it forgotten by a restart would have one after the other opened.
+    pub tried: BTreeMap<PublicKey, Tried>,
 }
 
 impl Node {
@@ -83,13 +87,24 @@ impl Node {
         all
     }
 
+    /// Whether a machine has the space of a member, as far as that is known here: of others it is if they sync it with this peer.
+    #[must_use]
+    pub fn has_space(&self, node: &PublicKey, space: &PublicKey) -> Option<bool> {
+        if *node == self.config.node {
+            return Some(self.holds.spaces.contains(space) || self.book.following.contains_key(space));
+        }
+        let main = core(space)[1];
+        let is_synced = self.links.values().any(|linked| linked.node == Some(*node) && linked.channels.contains_key(&main));
+        is_synced.then_some(true)
+    }
+
     /// Keeps a space open for a while.
     pub(super) fn visit(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
         let last_ms = self.visits.get(&space).map(|until| until.saturating_sub(VISIT_MS));
         // Who has it is worked out once a minute at most.
-        if last_ms.is_none_or(|last_ms| last_ms / RANKED_MS != now_ms / RANKED_MS) || !self.hosts.contains_key(&space) {
+        if last_ms.is_none_or(|last_ms| last_ms / RANKED_MS != now_ms / RANKED_MS) || !self.holders.contains_key(&space) {
             let holders = self.holders_of(&space, now_ms);
-            self.hosts.retain(|space, _| self.visits.contains_key(space));
+            self.holders.retain(|space, _| self.visits.contains_key(space));
             // Who was not reached when nothing was wanted of him is called at once.
             let missed: Vec<PublicKey> = holders.iter().filter(|node| last_ms.is_none() && !self.is_linked(node)).copied().collect();
             for node in &missed {
@@ -98,7 +113,7 @@ impl Node {
                 }
             }
             if !holders.is_empty() {
-                self.hosts.insert(space, holders);
+                self.holders.insert(space, holders);
             }
         }
         let is_new = self.visits.insert(space, now_ms + VISIT_MS).is_none() && !self.book.following.contains_key(&space);
@@ -128,6 +143,11 @@ impl Node {
         for space in shut {
             self.close_everywhere(space, now_ms, store, acts);
         }
+        let spaces = |tried: &BTreeMap<PublicKey, Tried>| tried.iter().map(|(member, tried)| (*member, tried.space)).collect::<Vec<_>>();
+        if spaces(&self.book.tried) != spaces(&holds.tried) {
+            acts.push(Act::Save);
+        }
+        self.book.tried.clone_from(&holds.tried);
         self.holds = holds;
     }
 }
@@ -167,7 +187,7 @@ mod tests {
     }
 
     fn hold(node: &mut Node, now_ms: u64, spaces: &[PublicKey], shut: &[PublicKey], replica: &dyn Replica) {
-        let holds = Holds { spaces: spaces.iter().copied().collect(), shut: shut.iter().copied().collect(), untrue: BTreeSet::new() };
+        let holds = Holds { spaces: spaces.iter().copied().collect(), shut: shut.iter().copied().collect(), ..Holds::default() };
         node.handle(now_ms, Event::Hold(Box::new(holds)), replica);
     }
 
@@ -210,6 +230,23 @@ mod tests {
     }
 
     #[test]
+    fn on_whose_word_a_space_was_opened_is_remembered() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = store(home.path());
+        let (replica, mut node) = (Held::now(&store, [0; 16], NOW_MS), node());
+        let tried = |at_ms: u64| BTreeMap::from([(key(4), Tried { space: key(11), at_ms })]);
+        let mut is_saved = |at_ms: u64| {
+            let holds = Holds { tried: tried(at_ms), ..Holds::default() };
+            let acts = node.handle(NOW_MS, Event::Hold(Box::new(holds)), &replica);
+            (acts.iter().any(|act| matches!(act, Act::Save)), node.book().tried == tried(at_ms))
+        };
+        assert_eq!(is_saved(NOW_MS), (true, true));
+        assert_eq!(is_saved(NOW_MS + 1), (false, true), "it is not written again and again as time passes");
+        let text = serde_json::to_string(node.book()).expect("writes");
+        assert_eq!(serde_json::from_str::<Book>(&text).expect("reads").tried, tried(NOW_MS + 1));
+    }
+
+    #[test]
     fn what_is_blocked_is_not_opened_and_placed_nowhere() {
         let home = tempfile::tempdir().expect("a folder");
         let store = store(home.path());
@@ -249,14 +286,14 @@ mod tests {
             nodes
         };
         node.handle(NOW_MS, Event::Visit { space: key(11) }, &replica);
-        assert_eq!(node.hosts[&key(11)], sorted(vec![key(4), key(5), key(6)]));
+        assert_eq!(node.holders[&key(11)], sorted(vec![key(4), key(5), key(6)]));
         let untrue = BTreeSet::from([(key(5), key(11))]);
         node.handle(NOW_MS, Event::Hold(Box::new(Holds { untrue, ..Holds::default() })), &replica);
         // It is worked out again a minute later.
         node.handle(NOW_MS + 1, Event::Visit { space: key(11) }, &replica);
-        assert_eq!(node.hosts[&key(11)].len(), 3);
+        assert_eq!(node.holders[&key(11)].len(), 3);
         node.handle(NOW_MS + RANKED_MS, Event::Visit { space: key(11) }, &replica);
-        assert_eq!(node.hosts[&key(11)], sorted(vec![key(4), key(6)]));
+        assert_eq!(node.holders[&key(11)], sorted(vec![key(4), key(6)]));
     }
 
     /// Somebody who is blocked says that he is of another space.

@@ -230,7 +230,7 @@ impl Node {
         let mut via: Vec<PublicKey> = self.book.following.get(space).map_or_else(Vec::new, |follow| follow.via.clone());
         via.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
         via.extend(self.by_record(*space));
-        via.extend(self.hosts.get(space).into_iter().flatten().filter(|id| self.book.contacts.contains_key(id)));
+        via.extend(self.holders.get(space).into_iter().flatten().filter(|id| self.book.contacts.contains_key(id)));
         let is_denied = self.links.values().any(|linked| needed[1..].iter().any(|timeline| linked.denied.contains_key(timeline)));
         if via.is_empty() && !is_denied {
             return SpaceState::Unknown;

@@ -1,4 +1,4 @@
-//! The part of `/.sys` that says which files of a community lie where.
+//! The part of `/.sys` that says which files of a community, and which spaces of its members, lie where.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,10 +12,11 @@ use tokio::time::Instant;
 
 use super::communities::Here;
 use crate::blobs::beside;
+use crate::community::holding::spaces::{Lying, lying};
 use crate::community::holding::{Placed, held_of, loads, placed};
 use crate::community::{Member, Rules, members};
 use crate::network::Network;
-use crate::node::Event;
+use crate::node::{Event, Node};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::route::storage_problem;
@@ -33,29 +34,64 @@ type Said = BTreeMap<PublicKey, BTreeSet<BlobHash>>;
 
 pub(crate) async fn placement(peer: &Peer, name: &str) -> Result<Serde, Problem> {
     let here = Here::find(peer, name).await?;
-    let (space, rules) = here.ready()?;
+    let (space, rules) = here.ready().map(|(space, rules)| (space, rules.clone()))?;
     let network = network(peer)?;
     let own = network.endpoint().node();
-    let store = peer.store().clone();
+    let (store, own_space) = (peer.store().clone(), peer.space());
+    let mut space_of = network.ask(Node::spaces_of_machines).await.map_err(stopped)?;
+    space_of.insert(own, own_space);
     let looked = beside(move || {
         let rows = store.snapshot();
         let files = placed(&store, &rows, space, now_ms())?;
         let mine: Vec<BlobHash> = files.iter().filter(|file| file.holders.contains(&own)).map(|file| file.hash).collect();
         let mine: BTreeSet<BlobHash> = held_of(&store, &space.key, mine)?.into_iter().collect();
         let changes = store.changes(&rows, space.unmounted().main(), 0).count();
-        Ok::<_, timebus_store::store::StorageError>((files, mine, members(&store, &rows, space)?, changes))
+        let all = members(&store, &rows, space)?;
+        let spaces = lying(&store, &rows, &space.key, &rules, &all, &space_of, now_ms())?;
+        Ok::<_, timebus_store::store::StorageError>((rules, files, mine, all, changes, spaces))
     });
-    let (files, mine, all, changes) = looked.await?.map_err(|error| storage_problem(&error))?;
+    let (rules, files, mine, all, changes, spaces) = looked.await?.map_err(|error| storage_problem(&error))?;
     let nodes: Vec<PublicKey> = all.iter().flat_map(|member| &member.machines).map(|machine| machine.node).collect();
     let connected: BTreeSet<PublicKey> =
         network.ask(move |node| nodes.into_iter().filter(|id| node.is_connected(id)).collect()).await.map_err(stopped)?;
     let mut said = ask(network, space, &files, &connected).await?;
     said.insert(own, mine);
-    let mut told = describe(rules, &all, &files, &said, (&own, &connected));
+    let asked: Vec<(PublicKey, PublicKey)> = spaces.iter().flat_map(|lying| lying.holders.iter().map(|node| (*node, lying.space))).collect();
+    let has: BTreeMap<(PublicKey, PublicKey), bool> =
+        network.ask(move |node| asked.into_iter().filter_map(|of| Some((of, node.has_space(&of.0, &of.1)?))).collect()).await.map_err(stopped)?;
+    let mut told = describe(&rules, &all, &files, &said, (&own, &connected));
+    describe_spaces(&mut told, &rules, &all, &spaces, &has);
     told["community"] = here.key.to_string().into();
     told["title"] = rules.title.as_str().into();
     told["log"] = json!({"changes": changes, "members": all.len()});
     Ok(told)
+}
+
+/// The spaces of members, those first that too few machines have.
+fn describe_spaces(told: &mut Serde, rules: &Rules, all: &[Member], spaces: &[Lying], has: &BTreeMap<(PublicKey, PublicKey), bool>) {
+    let owner = |node: &PublicKey| all.iter().find(|member| member.machines.iter().any(|machine| machine.node == *node));
+    let name = |node: &PublicKey| owner(node).map_or_else(|| node.to_string(), |member| member.name.clone());
+    let state = |node: &PublicKey, space: &PublicKey| match has.get(&(*node, *space)) {
+        Some(true) => "holds",
+        Some(false) => "lacks",
+        None => "unknown",
+    };
+    let lacks =
+        |lying: &Lying| lying.holders.len() < usize::from(rules.replicas) || lying.holders.iter().any(|node| state(node, &lying.space) == "lacks");
+    let mut shown: Vec<(bool, &Lying)> = spaces.iter().map(|lying| (lacks(lying), lying)).collect();
+    shown.sort_by_key(|(lacks, lying)| (!lacks, lying.space));
+    let under = shown.iter().filter(|(lacks, _)| *lacks).count();
+    let space = |(lacks, lying): &(bool, &Lying)| {
+        let of = all.iter().filter(|member| member.keys.first().is_some_and(|key| lying.members.contains(key)));
+        let holders = lying.holders.iter().map(|node| json!({"node": node.to_string(), "name": name(node), "state": state(node, &lying.space)}));
+        json!({
+            "space": lying.space.to_string(), "of": of.map(|member| member.name.as_str()).collect::<Vec<_>>(), "bytes": lying.bytes, "under": lacks,
+            "holders": holders.collect::<Vec<_>>(),
+        })
+    };
+    told["spaces"] = shown.iter().take(NAMED_MAX).map(space).collect();
+    told["spaces_total"] = spaces.len().into();
+    told["spaces_under"] = under.into();
 }
 
 /// Asks those who are connected which of the files they hold that are placed with them.

@@ -1,0 +1,330 @@
+//! Which spaces of members are placed here, what room there is for them, and who may have one opened on his word.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use serde::{Deserialize, Serialize};
+use timebus_identity::PublicKey;
+use timebus_store::blobs::BlobHash;
+use timebus_store::grant::Actions;
+use timebus_store::keyspace::Committed;
+use timebus_store::pipeline::Space;
+use timebus_store::store::{BlobPlace, StorageError, Store};
+use timebus_store::summary::summary;
+use timebus_store::tips;
+
+use super::{Known, Placed, has_grown, held_of, is_for_all, offers};
+use crate::community::placement::holders;
+use crate::community::{Member, Rules, members};
+use crate::node::Holds;
+use crate::node::book::one_key_text;
+
+/// Bytes that the log of a member may have anyway, if that is no more than a fourth of all that is offered.
+const SHARE_BYTES: u64 = 64_000_000;
+/// How long no other space is opened on the word of a member whose last word brought one here.
+pub(super) const TRIED_MS: u64 = 24 * 3_600_000;
+/// How long statements may come that say whose a space is, once the first of them came.
+pub(super) const PROOF_MS: u64 = 60_000;
+
+/// A space that was opened for a member on the word of a machine alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Which.
+    #[serde(with = "one_key_text")]
+    pub space: PublicKey,
+    /// When that word was all there was last; Unix milliseconds.
+    pub at_ms: u64,
+}
+
+/// What is placed here of the spaces of members, as it was when it was worked out last.
+#[derive(Debug, Default)]
+pub(super) struct People {
+    /// By space, with the last arrival that was looked at, and its files that are held.
+    pub(super) spaces: BTreeMap<PublicKey, (u64, Vec<BlobHash>)>,
+    /// The spaces of machines, as records said by then.
+    space_of: BTreeMap<PublicKey, PublicKey>,
+    pub(super) holds: Holds,
+    logs: Logs,
+}
+
+impl People {
+    /// Whether something came in these spaces, or records say something else by now.
+    pub(super) fn is_old(&self, store: &Store, rows: &Committed, space_of: &BTreeMap<PublicKey, PublicKey>) -> Result<bool, StorageError> {
+        for (space, (upto, _)) in &self.spaces {
+            if has_grown(store, rows, space, *upto)? {
+                return Ok(true);
+            }
+        }
+        Ok(self.space_of != *space_of)
+    }
+
+    /// Whether a space of which nothing is here may be opened for a member: one at a time, and when something came, no other
+    /// one for a day.
+    fn may_try(&mut self, store: &Store, member: PublicKey, space: PublicKey, claims: &BTreeMap<PublicKey, Claim>, now_ms: u64) -> bool {
+        let is_other = |tried: &Tried| tried.space != space && (store.rights(&tried.space).is_some() || claims.contains_key(&tried.space));
+        if self.holds.tried.get(&member).is_some_and(is_other) {
+            return false;
+        }
+        self.holds.tried.insert(member, Tried { space, at_ms: now_ms });
+        true
+    }
+}
+
+/// Who calls a space his.
+#[derive(Debug, Default)]
+pub(crate) struct Claim {
+    /// His machines.
+    pub(crate) nodes: Vec<PublicKey>,
+    /// Members, by the first of their keys.
+    pub(crate) members: BTreeSet<PublicKey>,
+}
+
+/// The spaces that machines of members call theirs, but for those machines that the spaces themselves do not know: they go to
+/// `untrue`. A machine may call any space its own; it is the member's if one of his keys is a device there.
+pub(crate) fn claims(
+    store: &Store,
+    members: &[Member],
+    space_of: &BTreeMap<PublicKey, PublicKey>,
+    untrue: &mut BTreeSet<(PublicKey, PublicKey)>,
+) -> BTreeMap<PublicKey, Claim> {
+    let mut claims: BTreeMap<PublicKey, Claim> = BTreeMap::new();
+    for member in members {
+        for machine in &member.machines {
+            let Some(space) = space_of.get(&machine.node) else { continue };
+            if store.rights(space).is_some_and(|rights| !member.keys.iter().any(|key| rights.was_device(key))) {
+                untrue.insert((machine.node, *space));
+                continue;
+            }
+            let claim = claims.entry(*space).or_default();
+            claim.nodes.push(machine.node);
+            claim.members.extend(member.keys.first());
+        }
+    }
+    claims
+}
+
+/// How large logs are on this disk: what came since is added to what was counted.
+#[derive(Debug, Default)]
+pub(super) struct Logs(BTreeMap<u32, (u64, u64)>);
+
+impl Logs {
+    /// Bytes of the log of a space.
+    pub(super) fn bytes(&mut self, store: &Store, rows: &Committed, space: &PublicKey) -> Result<u64, StorageError> {
+        let Some(held) = store.held(space) else { return Ok(0) };
+        let mut all = 0;
+        for t in std::iter::once(held.auth()).chain(store.values(held).into_iter().map(|(t, _)| t)) {
+            let (mut upto, mut bytes) = match self.0.get(&t) {
+                Some(counted) => *counted,
+                // Nothing builds on what arrived last.
+                None => (tips::heads(rows, t)?.into_iter().max().unwrap_or(0), counted(rows, t)?),
+            };
+            for change in store.changes(rows, t, upto + 1) {
+                let (a, change) = change?;
+                let before = change.deps.first().filter(|_| change.seq > 1).map(|prev| summary(rows, t, *prev)).transpose()?;
+                bytes += change.cum.saturating_sub(before.map_or(0, |before| before.cum));
+                upto = a;
+            }
+            self.0.insert(t, (upto, bytes));
+            all += bytes;
+        }
+        Ok(all)
+    }
+}
+
+/// Bytes of a timeline, by its authors.
+fn counted(rows: &Committed, t: u32) -> Result<u64, StorageError> {
+    let authors: HashSet<PublicKey> = tips::tips(rows, t, None, usize::MAX)?.into_iter().map(|tip| tip.author).collect();
+    authors.iter().try_fold(0, |bytes, author| Ok(bytes + tips::size_of(rows, t, author)?.0))
+}
+
+/// The bytes that the log of one of so many spaces may have, within what is offered.
+fn share(offered: u64, spaces: usize) -> u64 {
+    (offered / spaces.max(1) as u64).max(SHARE_BYTES.min(offered / 4))
+}
+
+/// Which of these logs have room, by their bytes: none that is larger than its share, and of the others the smallest first, so
+/// that who grows shuts out himself; and the room that is left for files.
+fn with_room(room: u64, share: u64, logs: &[u64]) -> (Vec<bool>, u64) {
+    let beyond: u64 = logs.iter().filter(|log| **log > share).sum();
+    let mut room = room.saturating_sub(beyond);
+    let mut order: Vec<usize> = (0..logs.len()).filter(|at| logs[*at] <= share).collect();
+    order.sort_by_key(|at| logs[*at]);
+    let mut fits = vec![false; logs.len()];
+    for at in order {
+        // What is full to the last byte takes no more either.
+        fits[at] = logs[at] < room;
+        room = room.saturating_sub(logs[at]);
+    }
+    (fits, room)
+}
+
+/// Which files of each space there is room for, by their lengths: no space takes the room of another one, and what is left
+/// over is for all.
+fn fitting(mut room: u64, spaces: &[Vec<u64>]) -> Vec<Vec<bool>> {
+    let mut fits: Vec<Vec<bool>> = spaces.iter().map(|files| vec![false; files.len()]).collect();
+    for is_rest in [false, true] {
+        for (at, files) in spaces.iter().enumerate() {
+            let mut own = if is_rest { room } else { room / (spaces.len() - at) as u64 };
+            for (len, fits) in files.iter().zip(&mut fits[at]).filter(|(_, fits)| !**fits) {
+                if *len <= own {
+                    (*fits, own, room) = (true, own - len, room - len);
+                }
+            }
+        }
+    }
+    fits
+}
+
+/// The space of a member, and where it is placed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Lying {
+    /// Which.
+    pub(crate) space: PublicKey,
+    /// Whose it is, by the first keys of members.
+    pub(crate) members: BTreeSet<PublicKey>,
+    /// Bytes of its log, if some of it is here.
+    pub(crate) bytes: Option<u64>,
+    /// The machines that it is placed with, the first of them first.
+    pub(crate) holders: Vec<PublicKey>,
+}
+
+/// The spaces of all members, as far as records of their machines say which these are, and where they are placed.
+pub(crate) fn lying(
+    store: &Store,
+    rows: &Committed,
+    community: &PublicKey,
+    rules: &Rules,
+    members: &[Member],
+    space_of: &BTreeMap<PublicKey, PublicKey>,
+    now_ms: u64,
+) -> Result<Vec<Lying>, StorageError> {
+    let offers = offers(rules, members, now_ms);
+    let lying = |(space, claim): (PublicKey, Claim)| {
+        let bytes = store.held(&space).map(|_| Logs::default().bytes(store, rows, &space)).transpose()?;
+        Ok(Lying { space, bytes, holders: holders(community, &space, &claim.nodes, &offers, rules.replicas), members: claim.members })
+    };
+    claims(store, members, space_of, &mut BTreeSet::new()).into_iter().map(lying).collect()
+}
+
+/// The files that a space names for everybody.
+pub(super) fn public_files(store: &Store, rows: &Committed, space: &PublicKey, now_ms: u64) -> Result<Vec<(Space, Placed)>, StorageError> {
+    let (Some(held), Some(rights)) = (store.held(space), store.rights(space)) else { return Ok(Vec::new()) };
+    let (theirs, main) = (held.unmounted(), store.timeline(held.unmounted()));
+    let mut files = Vec::new();
+    for hash in store.named_blobs(rows, space)? {
+        let is_public =
+            |place: &BlobPlace| is_for_all(place, space, &main) && rights.grant_covering(None, Actions::READ, &main, &place.path, now_ms).is_some();
+        if let Some(found) = store.places_of(rows, &hash)?.into_iter().find(is_public) {
+            files.push((theirs, Placed { hash, len: found.len, path: found.path, author: found.author, holders: Vec::new() }));
+        }
+    }
+    Ok(files)
+}
+
+/// Works out which spaces of members are placed here, and which of their files: their logs have to fit into what is offered to
+/// each community beside the files of its own, and the files into the rest. What of the files is missing goes with it.
+pub(super) fn look_at_people(
+    store: &Store,
+    node: PublicKey,
+    offered: &[(PublicKey, u64)],
+    known: &Known,
+    before: People,
+    (space_of, tried): (BTreeMap<PublicKey, PublicKey>, BTreeMap<PublicKey, Tried>),
+    now_ms: u64,
+) -> Result<(People, Vec<(Space, Placed)>), StorageError> {
+    let (upto, rows) = (*store.arrivals().borrow(), store.snapshot());
+    let mut people = People { space_of, logs: before.logs, holds: Holds { tried, ..Holds::default() }, ..Default::default() };
+    people.holds.tried.retain(|_, tried| tried.at_ms.saturating_add(TRIED_MS) > now_ms);
+    let mut missing = Vec::new();
+    for (community, bytes) in offered {
+        let Some(held) = store.held(community) else { continue };
+        let Some(rules) = Rules::of(store, &rows, held.unmounted())? else { continue };
+        let members = members(store, &rows, held.unmounted())?;
+        let claims = claims(store, &members, &people.space_of, &mut people.holds.untrue);
+        if *bytes == 0 {
+            continue;
+        }
+        let offers = offers(&rules, &members, now_ms);
+        let mut logs: BTreeMap<PublicKey, (u64, bool)> = BTreeMap::new();
+        for (space, claim) in &claims {
+            let is_placed = *space != store.space()
+                && !claim.nodes.contains(&node)
+                && holders(community, space, &claim.nodes, &offers, rules.replicas).contains(&node);
+            let mut tries = claim.members.iter();
+            if is_placed && (store.rights(space).is_some() || tries.any(|member| people.may_try(store, *member, *space, &claims, now_ms))) {
+                logs.insert(*space, (people.logs.bytes(store, &rows, space)?, true));
+            }
+        }
+        // What came on somebody's word and is not his counts as well. More statements may come yet that say that it is.
+        let tried: Vec<Tried> = members.iter().filter_map(|member| people.holds.tried.get(member.keys.first()?)).copied().collect();
+        for Tried { space, at_ms } in tried {
+            let is_open = at_ms.saturating_add(PROOF_MS) > now_ms && people.space_of.values().any(|claimed| *claimed == space);
+            if store.rights(&space).is_some() && !claims.contains_key(&space) {
+                logs.insert(space, (people.logs.bytes(store, &rows, &space)?, is_open));
+            }
+        }
+        let own: u64 = known.spaces.get(community).into_iter().flat_map(|(_, files)| files).map(|(_, len)| len).sum();
+        // What another community has room for takes none here.
+        let counted: Vec<u64> = logs.iter().map(|(space, (log, _))| if people.spaces.contains_key(space) { 0 } else { *log }).collect();
+        let (fits, room) = with_room(bytes.saturating_sub(own), share(*bytes, logs.len()), &counted);
+        let mut here = Vec::new();
+        for ((space, (_, is_wanted)), fits) in logs.into_iter().zip(fits) {
+            if !fits {
+                people.holds.shut.insert(space);
+            } else if is_wanted {
+                people.spaces.entry(space).or_insert((upto, Vec::new()));
+                here.push(space);
+            }
+        }
+        let mut files = Vec::new();
+        for space in &here {
+            let mut wanted = if claims.contains_key(space) { public_files(store, &rows, space, now_ms)? } else { Vec::new() };
+            wanted.retain(|(_, file)| !people.spaces[space].1.contains(&file.hash));
+            files.push(wanted);
+        }
+        let lens: Vec<Vec<u64>> = files.iter().map(|files| files.iter().map(|(_, file)| file.len).collect()).collect();
+        for ((space, files), fits) in here.iter().zip(files).zip(fitting(room, &lens)) {
+            for (file, _) in files.into_iter().zip(fits).filter(|(_, fits)| *fits) {
+                people.spaces.entry(*space).or_default().1.push(file.1.hash);
+                if held_of(store, space, vec![file.1.hash])?.is_empty() {
+                    missing.push(file);
+                }
+            }
+        }
+    }
+    people.holds.spaces = people.spaces.keys().copied().collect();
+    people.holds.shut.retain(|space| !people.spaces.contains_key(space));
+    Ok((people, missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_space_takes_the_room_of_another_one() {
+        // The first would take all of it; what the others leave is his.
+        assert_eq!(fitting(100, &[vec![60, 30, 30], vec![20, 20]]), [vec![false, true, true], vec![true, true]]);
+        assert_eq!(fitting(100, &[vec![90], vec![10]]), [vec![true], vec![true]]);
+        assert_eq!(fitting(100, &[vec![101], vec![]]), [vec![false], vec![]]);
+        assert!(fitting(0, &[]).is_empty());
+    }
+
+    #[test]
+    fn no_log_has_more_than_its_part() {
+        assert_eq!(share(10_000_000_000, 10), 1_000_000_000);
+        assert_eq!(share(1_000_000_000, 100), SHARE_BYTES);
+        assert_eq!(share(100_000_000, 100), 25_000_000, "some room is small");
+        assert_eq!(share(1000, 0), 1000);
+    }
+
+    #[test]
+    fn who_grows_beyond_the_room_there_is_shuts_out_himself() {
+        assert_eq!(with_room(100, 60, &[30, 50, 10]), (vec![true, true, true], 10));
+        assert_eq!(with_room(100, 60, &[30, 60, 10]), (vec![true, false, true], 0), "full to the last byte");
+        assert_eq!(with_room(90, 60, &[30, 60, 10]), (vec![true, false, true], 0));
+        assert_eq!(with_room(100, 60, &[30, 61, 10]), (vec![false, false, true], 0), "what is over its share takes room all the same");
+        assert_eq!(with_room(200, 60, &[30, 61, 10]), (vec![true, false, true], 99));
+        assert_eq!(with_room(0, 60, &[0]), (vec![false], 0), "nothing is opened where nothing has room");
+        assert_eq!(with_room(5, 60, &[]), (vec![], 5));
+    }
+}
