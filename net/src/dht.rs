@@ -14,7 +14,7 @@
 //! company runs and that see who looks for whom; and what it finds is no record that cannot be rolled back, and is never found by
 //! the key of a space.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -211,8 +211,9 @@ pub(crate) enum DhtError {
 /// Nodes by their addresses: host names are looked up. Only those of IPv4 count; also whether there were others.
 async fn resolve(first: &[String]) -> (Vec<SocketAddrV4>, bool) {
     let (mut found, mut has_others) = (Vec::new(), false);
-    for name in first.iter().take(FIRST_MAX) {
-        let Ok(Ok(addresses)) = tokio::time::timeout(PATIENCE, tokio::net::lookup_host(name)).await else { continue };
+    let asked = first.iter().take(FIRST_MAX).map(|name| tokio::time::timeout(PATIENCE, tokio::net::lookup_host(name)));
+    for addresses in join_all(asked).await {
+        let Ok(Ok(addresses)) = addresses else { continue };
         let (of_v4, of_v6): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses.partition(SocketAddr::is_ipv4);
         has_others |= !of_v6.is_empty();
         found.extend(of_v4.into_iter().filter_map(|address| if let SocketAddr::V4(address) = address { Some(address) } else { None }).take(2));
@@ -263,6 +264,13 @@ impl Dhts {
         let mut state = lock(&self.0);
         state.running.retain(|id, _| wanted.contains_key(id));
         state.problems.retain(|id, _| wanted.contains_key(id));
+    }
+
+    /// Leaves one at once: what is under way there is the last that it hears.
+    pub(crate) fn leave(&self, id: &DhtId) {
+        let mut state = lock(&self.0);
+        state.running.remove(id);
+        state.problems.remove(id);
     }
 
     /// How a DHT is here.
@@ -360,11 +368,16 @@ struct Wanted {
     is_first: bool,
 }
 
-/// What was said, by DHT and key: the number of the record, and when.
-type Sayings = BTreeMap<(DhtId, PublicKey), (i64, Instant)>;
+/// What goes on in one DHT.
+#[derive(Debug, Default)]
+struct Going {
+    /// What was said, by key: the number of the item, and when.
+    said: BTreeMap<PublicKey, (i64, Instant)>,
+    seeks: Seeks,
+}
 
 /// Who is looked for, how often he was, and when he is again.
-type Seeks = BTreeMap<(DhtId, PublicKey), (u32, Instant)>;
+type Seeks = BTreeMap<PublicKey, (u32, Instant)>;
 
 /// Takes part in the DHTs that the owner wants, until the peer stops.
 pub(crate) async fn keep(peer: Peer) {
@@ -375,23 +388,20 @@ pub(crate) async fn keep(peer: Peer) {
 async fn keep_on(peer: &Peer) {
     let network = crate::blobs::network(peer).await;
     let mut changed = network.changed();
-    let (mut said, mut seeks) = (Sayings::new(), Seeks::new());
+    let mut all: BTreeMap<DhtId, Going> = BTreeMap::new();
     loop {
         changed.borrow_and_update();
         let Ok(wanted) = wanted(peer, &network).await else { return };
         peer.dhts.only(&wanted);
-        said.retain(|(id, _), _| wanted.contains_key(id));
-        seeks.retain(|(id, _), _| wanted.contains_key(id));
-        for (id, wanted) in wanted {
-            let went = match peer.dhts.join(id, &wanted).await {
-                Ok(is_new) => {
-                    said.retain(|(of, _), _| !is_new || *of != id);
-                    take_part(peer, &network, id, &mut said, &mut seeks).await
-                }
-                Err(error) => Err(error),
-            };
-            peer.dhts.note(id, went);
-        }
+        let parts = wanted.into_iter().map(|(id, wanted)| {
+            let (network, mut going) = (&network, all.remove(&id).unwrap_or_default());
+            async move {
+                let went = take_part(peer, network, id, &wanted, &mut going).await;
+                peer.dhts.note(id, went);
+                (id, going)
+            }
+        });
+        all = join_all(parts).await.into_iter().collect();
         let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
@@ -418,25 +428,33 @@ async fn wanted(peer: &Peer, network: &Network) -> Result<BTreeMap<DhtId, Wanted
 }
 
 /// Says where this peer is, if that is new there or about to be forgotten, and looks for those who are missed.
-async fn take_part(peer: &Peer, network: &Network, id: DhtId, said: &mut Sayings, seeks: &mut Seeks) -> Result<(), DhtError> {
+async fn take_part(peer: &Peer, network: &Network, id: DhtId, wanted: &Wanted, going: &mut Going) -> Result<(), DhtError> {
+    if peer.dhts.join(id, wanted).await? {
+        going.said.clear();
+    }
     let asked = network.ask(move |node| match id {
-        DhtId::Community(space) => (node.own_word().cloned(), None, node.lost_members(&space)),
-        DhtId::Public => (node.own_word().cloned(), node.book().pointer.clone(), node.sought()),
+        DhtId::Community(space) => Some((node.own_word().cloned(), None, node.lost_members(&space))),
+        // The owner may have said no meanwhile.
+        DhtId::Public if node.book().public_dht != Some(true) => None,
+        DhtId::Public => Some((node.own_word().cloned(), node.book().pointer.clone(), node.sought())),
     });
-    let Ok((record, pointer, missed)) = asked.await else { return Ok(()) };
+    let Ok(Some((record, pointer, missed))) = asked.await else {
+        peer.dhts.leave(&id);
+        return Ok(());
+    };
     let own = record.map(|record| item(network.node_key(), &PeerRecord::encode_verified(&record), record.seq, &id));
     let mut went = Ok(());
     for item in own.into_iter().chain(pointer.and_then(|pointer| pointer.item(&peer.space()))) {
-        let (of, seq) = ((id, PublicKey::from_bytes(*item.key())), item.seq());
-        if said.get(&of).is_some_and(|(last, at)| *last == seq && at.elapsed() < SAY_EVERY) {
+        let (key, seq) = (PublicKey::from_bytes(*item.key()), item.seq());
+        if going.said.get(&key).is_some_and(|(last, at)| *last == seq && at.elapsed() < SAY_EVERY) {
             continue;
         }
         match peer.dhts.say(&id, item).await {
-            Ok(()) => drop(said.insert(of, (seq, Instant::now()))),
+            Ok(()) => drop(going.said.insert(key, (seq, Instant::now()))),
             Err(error) => went = Err(error),
         }
     }
-    let due = due(seeks, id, &missed, Instant::now());
+    let due = due(&mut going.seeks, &missed, Instant::now());
     for record in join_all(due.iter().map(|key| peer.dhts.find(&id, key))).await.into_iter().flatten() {
         let _ = network.tell(Event::Learned { dht: id, record: Box::new(record) }).await;
     }
@@ -444,17 +462,18 @@ async fn take_part(peer: &Peer, network: &Network, id: DhtId, said: &mut Sayings
 }
 
 /// Who of those who are missed is looked for now.
-fn due(seeks: &mut Seeks, id: DhtId, missed: &[PublicKey], now: Instant) -> Vec<PublicKey> {
-    seeks.retain(|(of, key), _| *of != id || missed.contains(key));
+fn due(seeks: &mut Seeks, missed: &[PublicKey], now: Instant) -> Vec<PublicKey> {
+    let still: BTreeSet<&PublicKey> = missed.iter().collect();
+    seeks.retain(|key, _| still.contains(key));
     let mut due = Vec::new();
     for key in missed {
         if due.len() == SOUGHT_MAX {
             break;
         }
-        if seeks.len() >= REMEMBERED_MAX && !seeks.contains_key(&(id, *key)) {
+        if seeks.len() >= REMEMBERED_MAX && !seeks.contains_key(key) {
             continue;
         }
-        let (times, next) = seeks.entry((id, *key)).or_insert((0, now));
+        let (times, next) = seeks.entry(*key).or_insert((0, now));
         if *next <= now {
             *next = now + LOOK_EVERY.saturating_mul(1 << (*times).min(16)).min(SEEK_EVERY_MAX);
             *times += 1;
@@ -552,6 +571,15 @@ mod tests {
         assert_eq!(other.find(&DhtId::Public, &node.public()).await.map(|found| found.content().seq), Some(7));
     }
 
+    #[test]
+    fn salts_of_dhts() {
+        // Peers of all versions have to find each other; this pins it.
+        let hex = |id: DhtId| id.salt().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        assert_eq!(hex(DhtId::Public), "77ded88eccf465e397a519ea211b40bb27d3f5e0b70ba64740c4aaea1c5b995f");
+        let community = DhtId::Community(PublicKey::from_bytes([0x22; 32]));
+        assert_eq!(hex(community), "2fe2c478f4259f00ed8b697555734c6f5222c23b125b6f49475ee9560b0fe445");
+    }
+
     #[tokio::test]
     async fn one_dht_does_not_answer_for_another() {
         let node = SecretKey::from_seed([2; 32]);
@@ -598,18 +626,18 @@ mod tests {
     fn who_is_missed_is_looked_for_at_once_and_then_ever_less() {
         let (mut seeks, begin) = (Seeks::new(), Instant::now());
         let keys: Vec<PublicKey> = (0..=u8::try_from(SOUGHT_MAX).expect("few")).map(|at| PublicKey::from_bytes([at; 32])).collect();
-        assert_eq!(due(&mut seeks, DhtId::Public, &keys, begin), keys[..SOUGHT_MAX]);
-        assert_eq!(due(&mut seeks, DhtId::Public, &keys, begin), keys[SOUGHT_MAX..], "nobody waits until all others are found");
+        assert_eq!(due(&mut seeks, &keys, begin), keys[..SOUGHT_MAX]);
+        assert_eq!(due(&mut seeks, &keys, begin), keys[SOUGHT_MAX..], "nobody waits until all others are found");
         let one = &keys[..1];
         let mut times: Vec<u64> = Vec::new();
         for second in 1..6000 {
-            if !due(&mut seeks, DhtId::Public, one, begin + Duration::from_secs(second)).is_empty() {
+            if !due(&mut seeks, one, begin + Duration::from_secs(second)).is_empty() {
                 times.push(second);
             }
         }
         assert_eq!(times, [20, 60, 140, 300, 620, 1260, 2540, 4340]);
         // Who was found, and is missed again, is looked for at once.
-        assert!(due(&mut seeks, DhtId::Public, &[], begin).is_empty());
-        assert_eq!(due(&mut seeks, DhtId::Public, one, begin + Duration::from_secs(6000)), one);
+        assert!(due(&mut seeks, &[], begin).is_empty());
+        assert_eq!(due(&mut seeks, one, begin + Duration::from_secs(6000)), one);
     }
 }

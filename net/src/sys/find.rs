@@ -77,7 +77,7 @@ pub(crate) async fn find(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     // The public one is asked only for whom nobody nearer has told of just now.
     let is_near = !is_same(&found) || nearby.as_ref().is_some_and(|addresses| !addresses.is_empty());
     let is_connected = found.iter().flat_map(|found| &found.contacts).any(|(.., is_connected)| *is_connected);
-    let is_on = peer.dhts.is_running(&DhtId::Public);
+    let is_on = network.ask(|node| node.book().public_dht == Some(true)).await.map_err(stopped)? && network.endpoint().public_dht().is_some();
     let is_asked = is_on && !is_near && !is_connected;
     if is_asked {
         for key in &sought {
@@ -104,6 +104,7 @@ pub(crate) async fn find(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     ways.push(json!({"way": "public DHT", "found": is_found, "off": !is_on, "words": match (is_on, is_found, is_asked) {
         (_, true, _) => "it has his signed word",
         (false, ..) => "off: the public DHT is not asked; `timebus public-dht on`, for both of you",
+        (true, _, true) if !peer.dhts.is_running(&DhtId::Public) => "it is not reached; `timebus public-dht` says why",
         (true, _, true) => "nothing there, or nothing new",
         (true, _, false) => "not asked, since somebody nearer knows",
     }}));

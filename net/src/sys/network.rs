@@ -176,6 +176,9 @@ async fn allow_public_dht(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let Wanted { allowed } = read(body)?;
     network(peer)?.allow_public_dht(allowed).await.map_err(stopped)?;
+    if !allowed {
+        peer.dhts.leave(&DhtId::Public);
+    }
     public_dht(peer).await
 }
 
