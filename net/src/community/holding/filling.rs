@@ -1,6 +1,7 @@
 //! Fetches the files that are placed here and missing, one after the other, while others look at what is placed.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use timebus_store::blobs::partial::pieces_of;
@@ -14,6 +15,9 @@ use crate::peer::Peer;
 
 /// How long nothing may come of a file until the next one is tried.
 const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// How long a file that nobody gave waits until it is tried again: who has it may have come meanwhile.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// The files that are missing, each with the space that names it.
 pub(super) type Missing = Vec<(Space, Placed)>;
@@ -37,11 +41,21 @@ async fn fill_with<T: Clone + PartialEq, F: Future<Output = Tried>>(mut told: wa
         let missing = told.borrow_and_update().clone();
         let until = Instant::now() + LOOK_EVERY;
         let at = first.and_then(|first| missing.iter().position(|file| *file == first)).unwrap_or(0);
-        let next = one_by_one(missing.len(), at, until, |at| fetch(missing[at].clone(), until), || told.has_changed().unwrap_or(true)).await;
+        let is_stalled = AtomicBool::new(false);
+        let fetch_one = |at: usize| {
+            let (fetched, is_stalled) = (fetch(missing[at].clone(), until), &is_stalled);
+            async move {
+                let tried = fetched.await;
+                is_stalled.fetch_or(matches!(tried, Tried::Stalled), Ordering::Relaxed);
+                tried
+            }
+        };
+        let next = one_by_one(missing.len(), at, until, fetch_one, || told.has_changed().unwrap_or(true)).await;
         first = next.map(|at| missing[at].clone());
-        // What nobody has is not asked for all the time.
-        if next.is_none() && told.changed().await.is_err() {
-            return;
+        if next.is_none() {
+            // What nobody has is not asked for all the time.
+            let again_after = if is_stalled.into_inner() { AGAIN_AFTER } else { LOOK_EVERY };
+            let _ = tokio::time::timeout(again_after, told.changed()).await;
         }
         if told.has_changed().is_err() {
             return;
@@ -135,8 +149,12 @@ mod tests {
             }
             std::future::ready(if file == 2 { Tried::Stalled } else { Tried::Whole })
         };
-        let filled = tokio::time::timeout(10 * LOOK_EVERY, fill_with(told, fetch)).await;
+        let filled = tokio::time::timeout(AGAIN_AFTER + Duration::from_secs(1), fill_with(told, fetch)).await;
         assert!(filled.is_err(), "it waits for more");
-        assert_eq!(*tried.lock().expect("nobody panics"), [1, 2, 3], "the one that was next is not forgotten, and nothing is tried all the time");
+        assert_eq!(
+            *tried.lock().expect("nobody panics"),
+            [1, 2, 3, 3, 2],
+            "the one that was next is not forgotten, and what nobody had is tried again, but not all the time"
+        );
     }
 }
