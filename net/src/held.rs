@@ -155,7 +155,9 @@ impl Replica for Held {
     fn bytes(&self, t: u32) -> Result<u64, ReplicaError> {
         const AUTHORS: usize = 64;
         let tips = timebus_store::tips::tips(&*self.rows, t, None, AUTHORS).map_err(failed)?;
-        Ok(tips.iter().fold(0, |sum, tip| sum.saturating_add(tip.cum)))
+        // Of a forked chain the longest branch.
+        let longest = tips.chunk_by(|a, b| a.author == b.author).filter_map(|tips| tips.iter().map(|tip| tip.cum).max());
+        Ok(longest.fold(0, u64::saturating_add))
     }
 
     fn tips_of(&self, t: u32, author: &PublicKey) -> Result<Vec<(Tip, u64)>, ReplicaError> {

@@ -606,6 +606,9 @@ impl<'a> Plan<'a> {
                 body.ops.push(op);
             }
         }
+        if bodies.len() as u64 > PARTS_MAX {
+            return Err(PlanError::RequestTooLarge);
+        }
         Ok(bodies)
     }
 }

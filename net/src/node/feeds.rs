@@ -36,6 +36,9 @@ const TRIAL_MS: u64 = 1_000;
 const BUSY_MS: u64 = 150;
 /// The same if he has it not yet himself.
 const LINE_MS: u64 = 3_000;
+/// A source that sends nothing for so long while there is much is none any more, whoever it is: all others may say that they
+/// are busy, and he may lie.
+const SILENT_MS: u64 = 10_000;
 /// How long who sent nothing is not asked again, and twice as long each further time: what he has may be of somebody of whom
 /// nothing is taken here, or he lies.
 const AGAIN_MS: u64 = 3_000;
@@ -255,6 +258,12 @@ impl Feed {
         (self.has_come, self.came_ms, self.is_due) = (true, now_ms, true);
         self.neighbours.get_mut(&link).into_iter().for_each(|it| it.failed = 0);
         if self.trial.is_some_and(|(trial, _)| trial == link) || self.source.is_none() {
+            // Who keeps one waiting for something small is not chosen again for where he stands.
+            if !self.is_far()
+                && let Some(late) = self.source.filter(|source| *source != link).and_then(|source| self.neighbours.get_mut(&source))
+            {
+                late.fails(now_ms);
+            }
             (self.source, self.source_ms, self.trial) = (Some(link), now_ms, None);
         }
     }
@@ -324,13 +333,16 @@ impl Feed {
     /// Whom to ask next, of those who have something that is not here: who is free, and was not asked in vain lately.
     fn candidate(&self, own: &PublicKey, now_ms: u64) -> Option<LinkId> {
         let is_far = self.is_far();
-        let all = self.neighbours.iter().filter(|(link, it)| self.may_ask_ms(**link, it, is_far).is_some_and(|at_ms| at_ms <= now_ms));
+        let is_ahead = |it: &Neighbour| it.ahead_ms.is_some();
+        // Who is asked already and has it not yet himself is left for one who has it only.
+        let may = |it: &Neighbour| self.trial.is_none() || is_ahead(it);
+        let due = |link: LinkId, it: &Neighbour| self.may_ask_ms(link, it, is_far).is_some_and(|at_ms| at_ms <= now_ms);
+        let all = self.neighbours.iter().filter(|(link, it)| may(it) && due(**link, it));
         // Others each time and for each, so that not all ask the same.
         let chance = |link: LinkId| hash("feed", &[own.as_bytes(), &link.to_be_bytes(), &now_ms.to_be_bytes()]);
         // Those who have everything are asked last: all others want it from them.
         let most = self.neighbours.values().filter_map(|it| it.bytes).max();
         let has_most = |it: &Neighbour| it.bytes.is_none() || it.bytes == most;
-        let is_ahead = |it: &Neighbour| it.ahead_ms.is_some();
         all.min_by_key(|(link, it)| (it.is_busy, it.failed_ms, !is_ahead(it), has_most(it), chance(**link))).map(|(link, _)| *link)
     }
 
@@ -346,6 +358,11 @@ impl Feed {
         if self.has_come && self.is_far() { FAR_WAIT_MS } else { WAIT_MS }
     }
 
+    /// When the source has sent nothing for too long, though there is much.
+    fn silent_ms(&self) -> Option<u64> {
+        self.source.filter(|_| self.is_far()).map(|_| self.came_ms.max(self.source_ms) + SILENT_MS)
+    }
+
     /// How long somebody has to send some of it.
     fn trial_ms(&self, link: LinkId) -> u64 {
         match self.neighbours.get(&link) {
@@ -359,7 +376,7 @@ impl Feed {
     fn freer(&self, now_ms: u64) -> Option<LinkId> {
         let is_behind = self.neighbours.values().any(Neighbour::is_ahead);
         self.neighbours.get(&self.source?).filter(|it| it.is_busy && !is_behind && self.trial.is_none())?;
-        let may = |it: &Neighbour| it.agrees && !it.is_busy && it.theirs != Wants::All && !self.is_far_behind(it);
+        let may = |it: &Neighbour| it.agrees && !it.is_busy && it.failed == 0 && it.theirs != Wants::All && !self.is_far_behind(it);
         // From where one went a moment ago one does not go back.
         let all = self.neighbours.iter().filter(|(link, it)| Some(**link) != self.source && may(it) && it.failed_ms + AGAIN_MS <= now_ms);
         // The first ones in the order have others behind them soon, so the tree that comes about is flat, and has no rings.
@@ -376,7 +393,7 @@ impl Feed {
         let behind = self.neighbours.values().filter_map(|it| it.behind_ms).map(|behind_ms| behind_ms + STAY_MS);
         let turns = turns.chain(behind).filter(|at_ms| *at_ms > now_ms);
         let tells = self.neighbours.values().filter(|it| it.is_other_busy || self.is_to_be_told(it)).map(|it| it.told_ms + tell_ms);
-        asks.chain(trial).chain(turns).chain(tells).min().map(|at_ms| at_ms.max(now_ms + 1))
+        asks.chain(trial).chain(turns).chain(tells).chain(self.silent_ms()).min().map(|at_ms| at_ms.max(now_ms + 1))
     }
 
     /// Whether a neighbour is to be told what is here: it does not get it, and may lack it.
@@ -393,8 +410,17 @@ impl Feed {
             self.trial = None;
             // Who has others to serve first is free another time, and who has little for all sends it at once.
             let is_far = self.is_far();
-            if let Some(neighbour) = self.neighbours.get_mut(&trial).filter(|it| !(it.is_busy && is_far)) {
-                neighbour.fails(now_ms);
+            match self.neighbours.get_mut(&trial) {
+                Some(it) if it.is_busy && is_far => {}
+                // Who has it not himself did not fail, but others come first next time.
+                Some(it) if it.ahead_ms.is_none() => it.failed_ms = now_ms,
+                Some(it) => it.fails(now_ms),
+                None => {}
+            }
+        }
+        if self.silent_ms().is_some_and(|at_ms| at_ms <= now_ms) {
+            if let Some(it) = self.source.take().and_then(|source| self.neighbours.get_mut(&source)).filter(|it| it.is_ahead()) {
+                it.fails(now_ms);
             }
         }
         if let Some(other) = self.freer(now_ms) {
@@ -404,17 +430,15 @@ impl Feed {
             (self.source, self.source_ms) = (Some(other), now_ms);
         }
         if self.source.is_none() {
-            let ahead = self.neighbours.iter().filter(|(_, it)| it.is_ahead()).min_by_key(|(_, it)| (it.is_busy, it.failed_ms));
+            let ahead = self.neighbours.iter().filter(|(_, it)| it.is_ahead()).min_by_key(|(_, it)| (it.theirs == Wants::All, it.failed, it.is_busy, it.failed_ms));
             // Who has everything and never got it from anybody is whom it comes from.
             let level = || self.neighbours.iter().filter(|_| self.has_come).max_by_key(|(link, it)| (it.bytes, std::cmp::Reverse(**link)));
             (self.source, self.source_ms) = (ahead.or_else(level).map(|(link, _)| *link), now_ms);
         }
         let is_slow = self.is_slow(now_ms);
-        // Who has it not yet himself can wait, as soon as somebody has who is free.
         let is_in_line = self.trial.and_then(|(trial, _)| self.neighbours.get(&trial)).is_none_or(|it| it.ahead_ms.is_none());
         if is_in_line && (is_slow || self.ask_ms() <= now_ms) {
-            let next = self.candidate(own, now_ms).filter(|link| self.trial.is_none() || self.neighbours[link].ahead_ms.is_some());
-            self.trial = next.map(|link| (link, now_ms)).or(self.trial);
+            self.trial = self.candidate(own, now_ms).map(|link| (link, now_ms)).or(self.trial);
         }
     }
 
@@ -450,7 +474,8 @@ impl Feed {
         }
     }
 
-    /// Whether others have much that is not here. Who lies about it costs that one waits for a second instead of [`WAIT_MS`].
+    /// Whether others have much that is not here. Who lies about it costs that one waits for a second instead of [`WAIT_MS`], and
+    /// serves one at a time, until he was asked for it ([`SILENT_MS`]).
     fn is_far(&self) -> bool {
         self.neighbours.values().any(|it| it.is_ahead() && it.bytes.is_none_or(|bytes| bytes > self.bytes.saturating_add(FAR)))
     }
@@ -498,7 +523,7 @@ impl Node {
             let mut first_behind = None;
             let mut before = 0;
             // What those were sent who do not want it any more is on the line, too.
-            let on_its_way = |link: &LinkId| self.links.get(link).map_or((false, 0), |linked| linked.session.on_its_way(&timeline));
+            let on_its_way = |link: &LinkId| self.links.get(link).map_or((false, 0), |linked| linked.session.on_its_way(&timeline, now_ms));
             let mut bytes: u64 = feed.neighbours.iter().filter(|(_, it)| it.theirs != Wants::All).map(|(link, _)| on_its_way(link).1).sum();
             for (since_ms, link) in &children {
                 let (has_all, sent) = on_its_way(link);

@@ -30,6 +30,8 @@ pub(crate) const WANTED_MAX: usize = 4096;
 pub(crate) const REFUSED_MAX: usize = 4096;
 /// Milliseconds after which a Need must have been answered further.
 pub(crate) const NEED_MS: u64 = 30_000;
+/// After so many milliseconds without credit what somebody was sent is no longer taken to be on its way.
+const IDLE_MS: u64 = 2_000;
 /// Milliseconds for which a peer may hold changes without giving credit back.
 pub(crate) const STALL_MS: u64 = 60_000;
 /// Credit is given back in steps of at least this, or with all that is outstanding.
@@ -434,8 +436,8 @@ impl Channel {
         Ok(())
     }
 
-    /// What is here for the other side: the latest heads and whether there are more, and how many bytes of changes. What it named last and is here is among them: who is behind does not know the heads, and would
-    /// send everything.
+    /// What is here for the other side: the latest heads and whether there are more, and how many bytes of changes. What it named
+    /// last and is here is among the heads: who is behind does not know ours, and would send everything.
     pub(crate) fn stand(&self, replica: &dyn Replica) -> Result<(Vec<ChangeId>, bool, u64), ReplicaError> {
         const OWN_MAX: usize = FEED_HEADS_MAX / 2;
         let Some(t) = self.t.filter(|_| self.serves) else { return Ok((Vec::new(), false, 0)) };
@@ -457,10 +459,12 @@ impl Channel {
         (self.is_turn, self.dose) = (is_turn, dose);
     }
 
-    /// Whether the other side was sent all that it is to be sent, and how many bytes of that it has not dealt with yet.
-    pub(crate) fn on_its_way(&self) -> (bool, u64) {
+    /// Whether the other side was sent all that it is to be sent, and how many bytes of that are on their way: it has not dealt
+    /// with them yet, but still does.
+    pub(crate) fn on_its_way(&self, now_ms: u64) -> (bool, u64) {
         let has_all = self.t.is_none() || !self.serves || self.at_end && self.ahead.is_empty();
-        (self.opened && has_all, self.unacked_out)
+        let is_idle = self.credit_ms + IDLE_MS <= now_ms;
+        (self.opened && has_all, if is_idle { 0 } else { self.unacked_out })
     }
 
     /// The heads that the other side named at first.

@@ -486,11 +486,11 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the other side was sent all that it is to be sent of a timeline, and how many bytes of that it has not dealt
-    /// with yet.
+    /// Whether the other side was sent all that it is to be sent of a timeline, and how many bytes of that are on their way: it
+    /// has not dealt with them yet, but still does.
     #[must_use]
-    pub fn on_its_way(&self, timeline: &TimelineId) -> (bool, u64) {
-        self.timelines.get(timeline).and_then(|number| self.channels.get(number)).map_or((false, 0), Channel::on_its_way)
+    pub fn on_its_way(&self, timeline: &TimelineId, now_ms: u64) -> (bool, u64) {
+        self.timelines.get(timeline).and_then(|number| self.channels.get(number)).map_or((false, 0), |channel| channel.on_its_way(now_ms))
     }
 
     /// The heads that the other side named when a timeline was opened.

@@ -82,7 +82,7 @@ fn while_there_is_much_nobody_is_asked_who_serves_others_or_waits_for_us() {
     let mut feed = feed([neighbour(Wants::News, far, Some(0)), busy, neighbour(Wants::All, far, Some(0))]);
     feed.source = Some(1);
     let (asked, count) = asked(&mut feed, 10 * MINUTE_MS);
-    assert!(asked.is_empty() && count < 1000, "{count} decisions, {asked:?}");
+    assert!(asked.iter().all(|(link, _)| *link == 1) && count < 1000, "{count} decisions, {asked:?}");
     feed.neighbours.insert(4, neighbour(Wants::Nothing, far, Some(0)));
     assert_eq!(feed.candidate(&own(), 10 * MINUTE_MS), Some(4));
 }
@@ -163,6 +163,39 @@ fn who_waits_in_line_is_not_held_up_by_one_who_serves_others() {
     assert_eq!(feed.trial, Some((2, 1000)));
     feed.decide(&own(), 1000 + BUSY_MS);
     assert_eq!((feed.trial, feed.neighbours[&2].failed), (None, 0), "he is asked again when he is free");
+}
+
+/// All who have it say that they are busy, and the one who does not sends nothing.
+#[test]
+fn nobody_waits_for_ever_for_a_source_that_is_silent() {
+    let far = 10 * FAR;
+    let busy = || Neighbour { is_busy: true, ..neighbour(Wants::Nothing, far, Some(0)) };
+    let mut feed = feed([neighbour(Wants::Nothing, u64::MAX, Some(0)), busy(), busy()]);
+    feed.has_come = false;
+    let (mut now_ms, mut sources) = (1, Vec::new());
+    feed.decide(&own(), now_ms);
+    while let Some(at_ms) = feed.next_ms(TELL_MS, now_ms).filter(|at_ms| *at_ms < MINUTE_MS) {
+        sources.extend(feed.source.filter(|source| sources.last() != Some(source)));
+        now_ms = at_ms;
+        feed.decide(&own(), now_ms);
+    }
+    assert!(sources.starts_with(&[1]) && sources.contains(&2) && sources.contains(&3), "{sources:?}");
+}
+
+/// Somebody claims to have much and never sends it. What is small comes from others meanwhile, and he is found out.
+#[test]
+fn who_claims_much_and_is_busy_for_ever_is_found_out() {
+    let liar = Neighbour { is_busy: true, ..neighbour(Wants::Nothing, u64::MAX, Some(0)) };
+    let mut feed = feed([neighbour(Wants::News, 10, None), liar]);
+    feed.source = Some(1);
+    let (mut now_ms, mut count) = (1, 0);
+    while let Some(at_ms) = feed.next_ms(TELL_MS, now_ms).filter(|at_ms| *at_ms < MINUTE_MS && feed.is_far()) {
+        now_ms = at_ms;
+        feed.decide(&own(), now_ms);
+        count += 1;
+    }
+    assert!(!feed.is_far() && count < 100, "{count} decisions, {feed:?}");
+    assert_eq!(feed.neighbours[&1].failed, 0, "who is honest is not blamed");
 }
 
 #[test]
