@@ -430,7 +430,8 @@ impl Feed {
             (self.source, self.source_ms) = (Some(other), now_ms);
         }
         if self.source.is_none() {
-            let ahead = self.neighbours.iter().filter(|(_, it)| it.is_ahead()).min_by_key(|(_, it)| (it.theirs == Wants::All, it.failed, it.is_busy, it.failed_ms));
+            let last = |it: &Neighbour| (it.theirs == Wants::All, it.failed, it.is_busy, it.failed_ms);
+            let ahead = self.neighbours.iter().filter(|(_, it)| it.is_ahead()).min_by_key(|(_, it)| last(it));
             // Who has everything and never got it from anybody is whom it comes from.
             let level = || self.neighbours.iter().filter(|_| self.has_come).max_by_key(|(link, it)| (it.bytes, std::cmp::Reverse(**link)));
             (self.source, self.source_ms) = (ahead.or_else(level).map(|(link, _)| *link), now_ms);

@@ -81,10 +81,10 @@ fn while_there_is_much_nobody_is_asked_who_serves_others_or_waits_for_us() {
     let busy = Neighbour { is_busy: true, ..neighbour(Wants::Nothing, far, Some(0)) };
     let mut feed = feed([neighbour(Wants::News, far, Some(0)), busy, neighbour(Wants::All, far, Some(0))]);
     feed.source = Some(1);
-    let (asked, count) = asked(&mut feed, 10 * MINUTE_MS);
-    assert!(asked.iter().all(|(link, _)| *link == 1) && count < 1000, "{count} decisions, {asked:?}");
+    let (asked, count) = asked(&mut feed, SILENT_MS);
+    assert!(asked.is_empty() && count < 20, "{count} decisions, {asked:?}");
     feed.neighbours.insert(4, neighbour(Wants::Nothing, far, Some(0)));
-    assert_eq!(feed.candidate(&own(), 10 * MINUTE_MS), Some(4));
+    assert_eq!(feed.candidate(&own(), SILENT_MS), Some(4));
 }
 
 #[test]
