@@ -295,16 +295,14 @@ impl Invites {
         Ok(Some(record))
     }
 
-    /// The space of whoever took an invite with a device, by its own word: of several that say the same the first. Another one
-    /// is somebody of his own, or he would take the room and the names of the first.
+    /// The space of whoever took an invite with a device, by its own word if it is the first that says so ([`firsts`]).
     #[must_use]
     pub fn guest(&self, device: &PublicKey) -> Option<PublicKey> {
         let device = device.to_string();
         let records = lock(&self.records);
-        let all = || records.values().flat_map(|record| &record.redeemed);
-        let redeemed = all().find(|redeemed| redeemed.device == device)?;
-        let first = all().filter(|other| other.space == redeemed.space).min_by_key(|other| (other.at_ms, &other.device))?;
-        if first.device == device { redeemed.space.parse().ok() } else { device.parse().ok() }
+        let redeemed = records.values().flat_map(|record| &record.redeemed).find(|redeemed| redeemed.device == device)?;
+        let is_first = firsts(records.values()).get(redeemed.space.as_str()) == Some(&device.as_str());
+        if is_first { redeemed.space.parse().ok() } else { device.parse().ok() }
     }
 
     /// The space that an invite leads to.
@@ -450,6 +448,17 @@ impl Invites {
 /// Whether an invite cannot be taken any more for its age.
 fn is_over(record: &Record, now_ms: u64) -> bool {
     record.expires_ms > 0 && now_ms > record.expires_ms
+}
+
+/// The device that first took an invite as one of a space, by that space. Another one that says the same is somebody of his own
+/// until the space itself names it, or anybody would take the room and the names of the first.
+pub(crate) fn firsts<'a>(records: impl IntoIterator<Item = &'a Record>) -> HashMap<&'a str, &'a str> {
+    let mut firsts: HashMap<&str, (u64, &str)> = HashMap::new();
+    for redeemed in records.into_iter().flat_map(|record| &record.redeemed) {
+        let this = (redeemed.at_ms, redeemed.device.as_str());
+        firsts.entry(&redeemed.space).and_modify(|first| *first = this.min(*first)).or_insert(this);
+    }
+    firsts.into_iter().map(|(space, (_, device))| (space, device)).collect()
 }
 
 #[cfg(test)]

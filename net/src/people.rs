@@ -11,13 +11,13 @@ use timebus_store::auth::Rights;
 use timebus_store::grant::Audience;
 use timebus_store::store::Store;
 
-use crate::invites::Record;
+use crate::invites::{Record, firsts};
 use crate::ledger::Relation;
 use crate::node::book::Book;
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::who::Who;
-use crate::whose::spaces_of;
+use crate::whose::rightly;
 
 /// The names and keys that are known here.
 #[derive(Debug, Default)]
@@ -81,10 +81,11 @@ impl People {
         people.friends = book.petnames.keys().chain(book.following.keys()).copied().collect();
         let mut redeemed: Vec<_> = records.iter().flat_map(|record| &record.redeemed).collect();
         redeemed.sort_by_key(|redeemed| (redeemed.at_ms, &redeemed.device));
+        let firsts = firsts(records);
         for redeemed in redeemed {
             if let (Ok(device), Ok(said)) = (redeemed.device.parse(), redeemed.space.parse()) {
-                // By his own word somebody is who he says if nobody said so before, and that one does not say it himself.
-                let is_free = store.rights(&said).is_none() && !people.guests.contains(&said);
+                // By his own word nobody is who is known here.
+                let is_free = store.rights(&said).is_none() && firsts.get(redeemed.space.as_str()) == Some(&redeemed.device.as_str());
                 let space = if is_free { said } else { device };
                 people.guests.insert(space);
                 people.spaces.insert(device, space);
@@ -93,15 +94,21 @@ impl People {
                 }
             }
         }
-        let (mut named, mut several) = (BTreeSet::new(), BTreeSet::new());
-        for space in store.spaces() {
-            let Some(rights) = store.rights(&space.key) else { continue };
-            several.extend(rights.devices().filter(|device| !named.insert(*device)));
-            people.know(&rights, &space.key);
+        let mut named: BTreeMap<PublicKey, BTreeSet<PublicKey>> = BTreeMap::new();
+        let spaces = store.spaces();
+        for space in &spaces {
+            for device in store.rights(&space.key).iter().flat_map(|rights| rights.devices()) {
+                named.entry(device).or_default().insert(space.key);
+            }
         }
-        for device in several {
-            let spaces = spaces_of(store, &device, false);
+        for (device, named) in named {
+            let spaces = rightly(store, &device, named.into_iter().collect());
             people.spaces.extend(spaces.iter().find(|space| people.friends.contains(*space)).or(spaces.first()).map(|space| (device, *space)));
+        }
+        for space in spaces {
+            if let Some(rights) = store.rights(&space.key) {
+                people.know(&rights, &space.key);
+            }
         }
         people.names.extend(book.petnames.clone());
         people.petnames = book.petnames;
@@ -117,13 +124,13 @@ impl People {
         let own = peer.space();
         let mut people = Self { own: Some(own), ..Self::default() };
         if let Some(rights) = peer.store().rights(&own) {
+            people.spaces.extend(rights.devices().map(|device| (device, own)));
             people.know(&rights, &own);
         }
         people
     }
 
     fn know(&mut self, rights: &Rights, space: &PublicKey) {
-        self.spaces.extend(rights.devices().map(|device| (device, *space)));
         self.spaces.insert(*space, *space);
         let root = rights.root();
         if root != *space {

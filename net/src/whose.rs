@@ -1,9 +1,10 @@
 //! Whose device signs with a key.
 //!
 //! Whoever owns a space can name any key a device there, also that of somebody else: to have what he writes shown as his own, to
-//! have him blocked with himself, or to use up his room. So where several spaces name one, it is of those in which it wrote in
-//! the name of such a grant, which only it can have signed. A device does that in its own space alone, see
-//! [`Rights::guest_grant`].
+//! have him blocked with himself, or to use up his room. So a key is of those spaces in which it wrote in the name of such a
+//! grant, which only it can have signed. A device does that in its own space alone, see [`Rights::guest_grant`]. What wrote
+//! nowhere in the name of any grant, as a device that is new, is taken for what is said of it; and what wrote only as a guest
+//! is nobody's, as its own space need not be held here.
 //!
 //! [`Rights::guest_grant`]: timebus_store::auth::Rights::guest_grant
 
@@ -18,28 +19,29 @@ use timebus_store::tips;
 pub(crate) fn spaces_of(store: &Store, key: &PublicKey, was: bool) -> Vec<PublicKey> {
     let is_named = |rights: &Rights| if was { rights.was_device(key) } else { rights.device_grant(key).is_some() };
     let all = store.spaces().into_iter().map(|space| space.key);
-    let mut named: Vec<PublicKey> = all.filter(|space| space == key || store.rights(space).is_some_and(|rights| is_named(&rights))).collect();
-    if named.len() > 1 {
-        let rows = store.snapshot();
-        let said = |space: &PublicKey| {
-            let of_itself = space == key || *space == store.space();
-            of_itself || says_so(store, &rows, space, key).unwrap_or(false)
-        };
-        let confirmed: Vec<PublicKey> = named.iter().copied().filter(said).collect();
-        if !confirmed.is_empty() {
-            named = confirmed;
-        }
-    }
-    named
+    let named = all.filter(|space| space == key || store.rights(space).is_some_and(|rights| is_named(&rights))).collect();
+    rightly(store, key, named)
 }
 
-/// Whether a key wrote in a space in the name of a grant that makes it a device there.
-fn says_so(store: &Store, rows: &Committed, space: &PublicKey, key: &PublicKey) -> Result<bool, StorageError> {
+/// Those of the spaces that name a key which may rightly do so.
+pub(crate) fn rightly(store: &Store, key: &PublicKey, named: Vec<PublicKey>) -> Vec<PublicKey> {
+    let rows = store.snapshot();
+    let wrote = |space: &PublicKey, as_device| wrote(store, &rows, space, key, as_device).unwrap_or(false);
+    let is_confirmed = |space: &PublicKey| space == key || *space == store.space() || wrote(space, true);
+    let confirmed: Vec<PublicKey> = named.iter().copied().filter(is_confirmed).collect();
+    if !confirmed.is_empty() || named.is_empty() {
+        return confirmed;
+    }
+    if store.spaces().iter().any(|space| wrote(&space.key, false)) { Vec::new() } else { named }
+}
+
+/// Whether a key wrote in a space in the name of a grant that makes it a device there, or of one that does not.
+fn wrote(store: &Store, rows: &Committed, space: &PublicKey, key: &PublicKey, as_device: bool) -> Result<bool, StorageError> {
     let (Some(held), Some(rights)) = (store.held(space), store.rights(space)) else { return Ok(false) };
     for t in std::iter::once(held.auth()).chain(store.values(held).into_iter().map(|(t, _)| t)) {
         for tip in tips::tips_of(rows, t, key)? {
             let cap = summary(rows, t, tip.a)?.cap.and_then(|cap| rights.grant(&cap).cloned());
-            if cap.is_some_and(|held| held.allows_everything()) {
+            if cap.is_some_and(|held| held.allows_everything() == as_device) {
                 return Ok(true);
             }
         }
@@ -127,5 +129,22 @@ mod tests {
         // Who is no device any more was one.
         lists::set(&alice, List::Blocked, &bob.space(), true).await.expect("blocked");
         assert!(lists::is_blocked(&alice, &bob.device()));
+    }
+
+    /// Eve says so of Bob's device where nobody holds Bob's space: he writes in that of Carol.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_guest_whose_space_is_not_here_is_nobody_elses_device() {
+        let homes = [(); 4].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, bob, eve, carol] = homes.each_ref().map(|home| open(home.path()));
+        grant(&eve, &bob, Actions::ALL).await;
+        tell(&eve, &eve.space(), &alice).await;
+        assert_eq!(spaces_of(&alice, &bob.device(), false), [eve.space()], "a device that wrote nothing yet may be hers");
+        grant(&carol, &bob, Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0)).await;
+        tell(&carol, &carol.space(), &bob).await;
+        write(&bob, &carol.space(), "/wall").await.expect("as a guest");
+        tell(&bob, &carol.space(), &alice).await;
+        assert!(spaces_of(&alice, &bob.device(), false).is_empty());
+        lists::set(&alice, List::Blocked, &eve.space(), true).await.expect("blocked");
+        assert!(lists::is_blocked(&alice, &eve.device()) && !lists::is_blocked(&alice, &bob.device()));
     }
 }
