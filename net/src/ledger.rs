@@ -32,7 +32,7 @@ use timebus_store::op::Op;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::value::Value;
 
-use self::pools::{Brought, Spaces, is_unknown, size_in, together_max};
+use self::pools::{Brought, Spaces, is_unknown, size_in, space_max, together_max};
 use crate::lists::moved;
 use crate::peer::lock;
 
@@ -380,7 +380,7 @@ impl Ledger {
         now
     }
 
-    /// Sorts changes of others into those that there is room for and those that are held back. `author` says whose a
+    /// Sorts changes of a space into those that there is room for and those of others that are held back. `author` says whose a
     /// change is, and whose room he shares ([`Ledger::authors`]). What is held back is named with its author.
     ///
     /// # Errors
@@ -389,6 +389,7 @@ impl Ledger {
     pub fn sort(
         &self,
         store: &Store,
+        space: &PublicKey,
         changes: Vec<Verified<Change>>,
         author: impl Fn(&PublicKey) -> Author,
         now_ms: u64,
@@ -408,17 +409,18 @@ impl Ledger {
             let header = change.header();
             let key = header.author;
             let by = authors.entry(key).or_insert_with(|| author(&key));
+            let size = header.body_len + timebus_store::change::OVERHEAD_BYTES;
+            let is_statement = header.kind == Kind::Auth;
+            let more = Used::of(size, is_statement);
             if by.relation == Relation::Own {
+                spaces.add(space, key, more);
                 good.push(change);
                 continue;
             }
             let person = by.person.to_string();
             let bytes_max = settings.limits.get(&person).copied().unwrap_or(by.relation.bytes_max());
             let total = total(settings, persons, used, store, &by.person, &key)?;
-            let size = header.body_len + timebus_store::change::OVERHEAD_BYTES;
             let here = count(used, store, &key)?;
-            let is_statement = header.kind == Kind::Auth;
-            let more = Used::of(size, is_statement);
             let sponsor = sponsor(settings, &brought, by, &key);
             let mut is_wanted = total.takes(more, bytes_max);
             is_wanted &= is_statement || !settings.never.contains(&person);
@@ -428,19 +430,14 @@ impl Ledger {
                 }
                 is_wanted &= pools[sponsor].takes(more, together_max(settings, &author(sponsor)));
             }
-            let space = spaces.of(store, &header.timeline);
-            if let Some(space) = space {
-                // Also of those who share no room, so that all that comes is counted.
-                let together = spaces.used(store, &space)?;
-                let has_own = by.person == space || !is_unknown(settings, by);
-                is_wanted &= has_own || together.takes(more, together_max(settings, &author(&space)));
-            }
+            // Also of those who share no room, so that all that comes is counted.
+            let together = spaces.used(store, space)?;
+            let has_own = by.person == *space || !is_unknown(settings, by);
+            is_wanted &= has_own || together.takes(more, space_max(settings, &author(space)));
             let has_room = is_wanted && !over.contains(&(by.person, is_statement));
             let lent = settings.lent.get_mut(&person).filter(|lent| !has_room && **lent >= size);
             if has_room || lent.is_some() {
-                if let Some(space) = &space {
-                    spaces.add(space, key, more, lent.is_some());
-                }
+                spaces.add(space, key, more);
                 if let Some(lent) = lent {
                     *lent -= size;
                     is_new = true;
@@ -546,7 +543,7 @@ impl Ledger {
                 continue;
             }
             let has_own = payer.person == *space || !is_unknown(settings, &payer);
-            if !has_own && !spaces.used(store, space)?.takes(more, together_max(settings, &author(space))) {
+            if !has_own && !spaces.used(store, space)?.takes(more, space_max(settings, &author(space))) {
                 continue;
             }
             if let Some(sponsor) = sponsor(settings, &brought, &payer, builder) {
@@ -563,7 +560,7 @@ impl Ledger {
             let lent = settings.lent.entry(person.clone()).or_default();
             *lent = lent.saturating_add(bytes);
             lent_for.insert(head.id());
-            spaces.lend(space, more);
+            spaces.lend(space, header.author, more);
             is_lent = true;
             // What was asked for comes now.
             settings.held.retain(|known, held| *known != id || held.bytes > bytes);

@@ -474,17 +474,12 @@ impl Clock {
 /// Changes that came, and who wrote them as far as that is known.
 struct ToStore {
     ticket: u64,
+    space: PublicKey,
     timeline: TimelineId,
     changes: Vec<Signed<Change>>,
     authors: BTreeMap<PublicKey, Author>,
-    weights: Weights,
-}
-
-/// Heads of changes that are held back, and who built on each.
-#[derive(Default)]
-struct Weights {
-    space: Option<PublicKey>,
-    heads: Vec<(Signed<Head>, BTreeSet<PublicKey>)>,
+    /// Heads of changes that are held back, and who built on each.
+    weights: Vec<(Signed<Head>, BTreeSet<PublicKey>)>,
 }
 
 /// What is kept of a link; its tasks end when this is dropped.
@@ -648,20 +643,19 @@ impl Driver {
                     let _ = running.frames.send(bytes);
                 }
             }
-            Act::Store { link, ticket, timeline, changes } => {
-                let authors: BTreeSet<PublicKey> = changes.iter().map(|change| change.content().header().author).collect();
+            Act::Store { link, ticket, space, timeline, changes } => {
+                let authors: BTreeSet<PublicKey> = changes.iter().map(|change| change.content().header().author).chain([space]).collect();
                 let authors = self.ledger.authors(&self.store, authors, |author| self.author(author));
                 if let Some(running) = self.links.get(&link) {
-                    let _ = running.to_store.send(ToStore { ticket, timeline, changes, authors, weights: Weights::default() });
+                    let _ = running.to_store.send(ToStore { ticket, space, timeline, changes, authors, weights: Vec::new() });
                 }
             }
             Act::Weigh { link, space, timeline, heads } => {
                 let authors: BTreeSet<PublicKey> =
                     heads.iter().flat_map(|(head, by)| by.iter().copied().chain([head.content().header().author])).collect();
                 let authors = self.ledger.authors(&self.store, authors, |author| self.author(author));
-                let weights = Weights { space: Some(space), heads };
                 if let Some(running) = self.links.get(&link) {
-                    let _ = running.to_store.send(ToStore { ticket: 0, timeline, changes: Vec::new(), authors, weights });
+                    let _ = running.to_store.send(ToStore { ticket: 0, space, timeline, changes: Vec::new(), authors, weights: heads });
                 }
             }
             Act::Fetched { changes } => {
@@ -836,6 +830,7 @@ async fn write(link: LinkId, sender: LinkSender, mut frames: mpsc::UnboundedRece
 /// What was checked and is to be stored.
 struct Checked {
     stored: Stored,
+    space: PublicKey,
     timeline: TimelineId,
     changes: Vec<Verified<Change>>,
     authors: BTreeMap<PublicKey, Author>,
@@ -846,10 +841,10 @@ async fn keep(link: LinkId, store: Store, ledger: Arc<Ledger>, mut queue: mpsc::
     let (checked, to_offer) = mpsc::channel(STORING_MAX);
     let (checking_store, checking_ledger, checking_commands) = (store.clone(), Arc::clone(&ledger), commands.clone());
     let checking = async move {
-        while let Some(ToStore { ticket, timeline, changes, authors, weights }) = queue.recv().await {
-            if let Some(space) = weights.space {
+        while let Some(ToStore { ticket, space, timeline, changes, authors, weights }) = queue.recv().await {
+            if !weights.is_empty() {
                 let (store, ledger) = (checking_store.clone(), Arc::clone(&checking_ledger));
-                let lent = tokio::task::spawn_blocking(move || weigh(&store, &ledger, &space, weights.heads, &authors)).await.unwrap_or(false);
+                let lent = tokio::task::spawn_blocking(move || weigh(&store, &ledger, &space, weights, &authors)).await.unwrap_or(false);
                 // What was held back is asked for again with the next link.
                 if lent && checking_commands.send(Command::Event(Event::StoreFailed { link })).await.is_err() {
                     return;
@@ -858,7 +853,7 @@ async fn keep(link: LinkId, store: Store, ledger: Arc<Ledger>, mut queue: mpsc::
             }
             let mut stored = Stored { ticket, ..Stored::default() };
             let changes = check(changes, &mut stored.bad_signatures).await;
-            if checked.send(Checked { stored, timeline, changes, authors }).await.is_err() {
+            if checked.send(Checked { stored, space, timeline, changes, authors }).await.is_err() {
                 return;
             }
         }
@@ -896,10 +891,10 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
         let (mut stored, timeline, held, by, result) = tokio::select! {
             next = checked.recv(), if is_open && offers.len() < STORING_MAX => {
                 match next {
-                    Some(Checked { stored, timeline, changes, authors }) => {
+                    Some(Checked { stored, space, timeline, changes, authors }) => {
                         let author = |key: &PublicKey| authors.get(key).cloned().unwrap_or(Author { person: *key, relation: Relation::Stranger });
                         let by: BTreeMap<ChangeId, PublicKey> = changes.iter().map(|change| (change.id(), change.header().author)).collect();
-                        let sorted = ledger.sort(&store, changes, author, now_ms());
+                        let sorted = ledger.sort(&store, &space, changes, author, now_ms());
                         let store = store.clone();
                         offers.push_back(async move {
                             let (result, held) = match sorted {
@@ -1025,7 +1020,7 @@ mod tests {
         for said in [friend, store.space()] {
             assert_eq!(author(Some(said)), Author { person: guest, relation: Relation::Invited });
         }
-        // Devices of one person who took several invites have one budget.
+        // Who is not known here is whose device he says that he is, if he is the first who says so.
         assert_eq!(author(Some(unknown)), Author { person: unknown, relation: Relation::Invited });
         assert_eq!(author(None), Author { person: guest, relation: Relation::Stranger });
         let whose = [friend, store.space(), unknown].map(|said| guest_of(&store, &book, &guest, said));

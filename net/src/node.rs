@@ -564,11 +564,11 @@ impl Node {
             let Some(linked) = self.links.get_mut(&link) else { return };
             match output {
                 Output::Send(bytes) => acts.push(Act::Send { link, bytes }),
-                Output::Store { ticket, timeline, changes, .. } => {
+                Output::Store { ticket, space, timeline, changes } => {
                     if let Some(feed) = self.feeds.get_mut(&timeline) {
                         feed.came(link, now_ms);
                     }
-                    acts.push(Act::Store { link, ticket, timeline, changes });
+                    acts.push(Act::Store { link, ticket, space, timeline, changes });
                 }
                 Output::Ready(remote) => self.ready(link, remote, now_ms, store, acts),
                 Output::Redeemed(answer) => self.redeemed(link, &answer, now_ms, store, acts),

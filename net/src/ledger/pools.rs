@@ -12,7 +12,6 @@ use std::collections::{HashMap, HashSet};
 use timebus_identity::PublicKey;
 use timebus_store::auth::{Held, Rights};
 use timebus_store::grant::Audience;
-use timebus_store::ids::TimelineId;
 use timebus_store::keyspace::Committed;
 use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
@@ -24,12 +23,15 @@ use super::{Author, Relation, Settings, Used};
 /// is known. In a space that is followed that is 8 GB, and thousands of people do not write as much.
 const TOGETHER: u64 = 8;
 
-/// How many bytes all those may keep here together whom somebody let in.
+/// How many bytes of those of whom nothing is known may be in all of a space: none if the owner wants nothing of it.
+pub(super) fn space_max(settings: &Settings, of: &Author) -> u64 {
+    if settings.never.contains(&of.person.to_string()) { 0 } else { together_max(settings, of) }
+}
+
+/// How many bytes all those may keep here together whom somebody let in. That nothing more of himself is wanted shuts none of
+/// them out.
 pub(super) fn together_max(settings: &Settings, who: &Author) -> u64 {
     let person = who.person.to_string();
-    if settings.never.contains(&person) {
-        return 0;
-    }
     settings.limits.get(&person).copied().unwrap_or(who.relation.bytes_max()).saturating_mul(TOGETHER)
 }
 
@@ -76,11 +78,13 @@ impl Brought {
     }
 }
 
-/// The first in the chain of a grant who is no device of the space's owner, if that is not its holder.
+/// The first in the chain of a grant who is no device of the space's owner, if that is not its holder. Whoever has his own from
+/// the root, as the founder of a community, stands for the owner: everybody is there by him, and they share the room of the space.
 fn brought_by(rights: &Rights, held: &Held) -> Option<PublicKey> {
     let (mut first, mut at) = (None, held.parent);
     while let Some(above) = at.and_then(|id| rights.grant(&id)) {
         if let Audience::Key(key) = above.grant.audience
+            && above.parent.is_some()
             && !rights.was_device(&key)
         {
             first = Some(key);
@@ -94,8 +98,6 @@ fn brought_by(rights: &Rights, held: &Held) -> Option<PublicKey> {
 #[derive(Debug, Default)]
 pub(super) struct Spaces {
     counted: HashMap<PublicKey, InSpace>,
-    /// The spaces of timelines.
-    of: HashMap<TimelineId, PublicKey>,
 }
 
 /// How much is in one space.
@@ -103,8 +105,8 @@ pub(super) struct Spaces {
 struct InSpace {
     by: HashMap<PublicKey, Used>,
     all: Used,
-    /// What may still come at the expense of somebody who built on it.
-    lent: Used,
+    /// What may still come of whom at the expense of somebody who built on it.
+    lent: HashMap<PublicKey, Used>,
     /// Of whom it is to be counted again.
     stale: HashSet<PublicKey>,
 }
@@ -112,7 +114,7 @@ struct InSpace {
 impl InSpace {
     fn sum(&self) -> Used {
         let mut sum = self.all;
-        sum.add(self.lent);
+        self.lent.values().for_each(|lent| sum.add(*lent));
         sum
     }
 
@@ -124,14 +126,6 @@ impl InSpace {
 }
 
 impl Spaces {
-    /// The space of a timeline that is held here.
-    pub(super) fn of(&mut self, store: &Store, timeline: &TimelineId) -> Option<PublicKey> {
-        if !self.of.contains_key(timeline) {
-            self.of = store.timelines().into_iter().map(|(space, timeline, _)| (timeline, space)).collect();
-        }
-        self.of.get(timeline).copied()
-    }
-
     /// Bytes in a space, with those that may come at somebody's expense.
     pub(super) fn used(&mut self, store: &Store, space: &PublicKey) -> Result<Used, StorageError> {
         if let Some(known) = self.counted.get(space).filter(|known| known.stale.is_empty()) {
@@ -156,20 +150,20 @@ impl Spaces {
         Ok(known.sum())
     }
 
-    /// Counts what comes.
-    pub(super) fn add(&mut self, space: &PublicKey, author: PublicKey, more: Used, is_lent: bool) {
+    /// Counts what comes; also what has room by now is what was to come at somebody's expense.
+    pub(super) fn add(&mut self, space: &PublicKey, author: PublicKey, more: Used) {
         let Some(known) = self.counted.get_mut(space) else { return };
         known.by.entry(author).or_default().add(more);
         known.all.add(more);
-        if is_lent {
-            known.lent.take(more);
+        if let Some(lent) = known.lent.get_mut(&author) {
+            lent.take(more);
         }
     }
 
-    /// Counts what may come at somebody's expense.
-    pub(super) fn lend(&mut self, space: &PublicKey, more: Used) {
+    /// Counts what may come of an author at somebody's expense.
+    pub(super) fn lend(&mut self, space: &PublicKey, author: PublicKey, more: Used) {
         if let Some(known) = self.counted.get_mut(space) {
-            known.lent.add(more);
+            known.lent.entry(author).or_default().add(more);
         }
     }
 

@@ -92,7 +92,7 @@ fn chain_with(
 fn bring(engine: &mut Engine, ledger: &Ledger, changes: Vec<Verified<Change>>, person: PublicKey) -> (usize, usize) {
     let author = |_: &PublicKey| Author { person, relation: Relation::Invited };
     let store = engine.store().clone();
-    let (good, held) = ledger.sort(&store, changes, author, 1).expect("memory does not fail");
+    let (good, held) = ledger.sort(&store, &store.own().key, changes, author, 1).expect("memory does not fail");
     let offered = engine.finish(async move { store.offer(good).await }).expect("the engine answers").expect("it is taken");
     if !offered.refused.is_empty() {
         ledger.recount([person]);
@@ -418,7 +418,8 @@ fn those_whom_one_member_let_in_share_a_room() {
     for guest in &guests {
         let grant = rights.grants_for(&guest.public()).next().expect("let in").0;
         let store = engine.store().clone();
-        let (good, over) = ledger.sort(&store, chain(guest, main, grant, "guest", 10, 4000), author, 1).expect("memory does not fail");
+        let (good, over) =
+            ledger.sort(&store, &store.own().key, chain(guest, main, grant, "guest", 10, 4000), author, 1).expect("memory does not fail");
         let offered = engine.finish(async move { store.offer(good).await }).expect("it answers").expect("it is taken");
         (admitted, held) = (admitted + offered.admitted.len(), held + over.len());
     }
@@ -438,7 +439,7 @@ fn those_whom_one_member_let_in_share_a_room() {
     let store = engine.store().clone();
     let grant = wall(invited, Actions::READ.0 | Actions::WRITE.0, 0);
     engine.finish(async move { store.state(Statement::Ops(vec![grant]), 1).await }).expect("it answers").expect("stated");
-    let sorted = ledger.sort(engine.store(), chain(invited, main, old, "guest", 10, 4000), author, 1).expect("memory does not fail");
+    let sorted = ledger.sort(engine.store(), &root, chain(invited, main, old, "guest", 10, 4000), author, 1).expect("memory does not fail");
     assert_eq!((sorted.0.len(), sorted.1.len()), (10, 0));
     // Only of whom something was counted that did not come it is counted again.
     ledger.recount([invited.public()]);
@@ -448,8 +449,47 @@ fn those_whom_one_member_let_in_share_a_room() {
     let last = guests.last().expect("eight");
     ledger.limit(&Payer::Key(last.public()), 1_000_000);
     let grant = rights.grants_for(&last.public()).next().expect("let in").0;
-    let (good, _) = ledger.sort(engine.store(), chain(last, main, grant, "guest", 10, 4000), author, 1).expect("memory does not fail");
+    let (good, _) = ledger.sort(engine.store(), &root, chain(last, main, grant, "guest", 10, 4000), author, 1).expect("memory does not fail");
     assert_eq!(good.len(), 10);
+    // Nothing more of him who let them in is wanted: that is said of him, and not of them.
+    ledger.limit(&Payer::Key(person), 1_000_000);
+    ledger.set(&Payer::Key(person), Some(1_000_000), true);
+    let next = &guests[5];
+    let grant = rights.grants_for(&next.public()).next().expect("let in").0;
+    let sorted = ledger.sort(engine.store(), &root, chain(next, main, grant, "late", 10, 4000), author, 1).expect("memory does not fail");
+    assert_eq!((sorted.0.len(), sorted.1.len()), (10, 0));
+    let sorted = ledger.sort(engine.store(), &root, chain(&mallory, main, cap, "late", 2, 4000), author, 1).expect("memory does not fail");
+    assert_eq!((sorted.0.len(), sorted.1.len()), (0, 2));
+}
+
+/// A community is founded by somebody, and all are there by him.
+#[test]
+fn the_founder_of_a_community_lets_nobody_into_his_own_room() {
+    let [root, founder, member, guest] = [41, 42, 43, 44].map(secret);
+    let founding = timebus_store::founding::founding(&root, &founder.public(), 1);
+    let mut home = MemoryHome::new(secret(101), &secret(102), secret(103));
+    let mut engine = Engine::open(&mut home, &Config::default(), 1).expect("a new home opens");
+    let auth = TimelineId::named(&root.public(), "auth");
+    let grant = |engine: &Engine, key: &SecretKey| {
+        let rights = engine.store().rights(&root.public()).expect("held");
+        rights.grants_for(&key.public()).next().expect("let in").0
+    };
+    let offer = |engine: &mut Engine, changes: Vec<Verified<Change>>| {
+        let store = engine.store().clone();
+        let offered = engine.finish(async move { store.offer(changes).await }).expect("it answers").expect("it is taken");
+        assert!(offered.refused.is_empty(), "{offered:?}");
+    };
+    let mut on = (founding.id(), founding.header().lamport);
+    offer(&mut engine, vec![founding]);
+    for (by, who, depth) in [(&founder, &member, 1), (&member, &guest, 0)] {
+        let may = Actions::READ.0 | Actions::WRITE.0 | if depth > 0 { Actions::GRANT.0 } else { 0 };
+        let said = chain_with(Kind::Auth, by, auth, grant(&engine, by), Some(on), std::iter::once(vec![wall(who, may, depth)]));
+        on = (said[0].id(), said[0].header().lamport);
+        offer(&mut engine, said);
+    }
+    let brought = Brought::now(engine.store());
+    let sponsors = [&founder, &member, &guest].map(|key| brought.sponsor(&key.public()));
+    assert_eq!(sponsors, [None, None, Some(member.public())]);
 }
 
 /// The owner of a space makes himself keys, and lets all of them in.
@@ -463,7 +503,7 @@ fn all_in_one_space_share_a_room() {
     let author = |key: &PublicKey| Author { person: *key, relation: if *key == friend { Relation::Friend } else { Relation::Stranger } };
     let sort = |engine: &mut Engine, ledger: &Ledger, at: usize, name: &str| {
         let (store, said) = (engine.store().clone(), chain(&guests[at], main, grants[at], name, 4, 4000));
-        let (good, over) = ledger.sort(&store, said, author, 1).expect("memory does not fail");
+        let (good, over) = ledger.sort(&store, &store.own().key, said, author, 1).expect("memory does not fail");
         let offered = engine.finish(async move { store.offer(good).await }).expect("it answers").expect("it is taken");
         (offered.admitted.len(), over.len())
     };
@@ -496,7 +536,8 @@ fn all_in_one_space_share_a_room() {
     assert_eq!(sort(&mut engine, &ledger, 16, "more"), (4, 0));
     // What was counted and did not come is room again.
     let lost = [13, 14].map(|at: usize| {
-        let (good, _) = ledger.sort(engine.store(), chain(&guests[at], main, grants[at], "lost", 4, 4000), author, 1).expect("memory does not fail");
+        let (good, _) =
+            ledger.sort(engine.store(), &root, chain(&guests[at], main, grants[at], "lost", 4, 4000), author, 1).expect("memory does not fail");
         assert_eq!(good.len(), 4);
         guests[at].public()
     });

@@ -310,6 +310,8 @@ pub enum Act {
         link: LinkId,
         /// Names them.
         ticket: u64,
+        /// The space that they are of.
+        space: PublicKey,
         /// The timeline that they are of.
         timeline: TimelineId,
         /// The changes.
