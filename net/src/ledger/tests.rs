@@ -548,6 +548,34 @@ fn all_in_one_space_share_a_room() {
     assert_eq!(sort(&mut engine, &ledger, 15, "never"), (0, 4));
 }
 
+/// A timeline of which nothing is stored yet, by the owner and by others; some of it was lent before there was room for it.
+#[test]
+fn the_room_of_a_space_counts_all_that_comes_and_once() {
+    let guests: Vec<SecretKey> = (11..=30).map(secret).collect();
+    let (engine, grants) = host(&guests.iter().collect::<Vec<_>>(), 0);
+    let root = engine.store().own().key;
+    let new = TimelineId::named(&root, "new");
+    let own = guests[0].public();
+    let author = |key: &PublicKey| Author { person: *key, relation: if *key == own { Relation::Own } else { Relation::Stranger } };
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(root), 12_500);
+    let sort = |at: usize| {
+        let said = chain(&guests[at], new, grants[at], "guest", 4, 4000);
+        ledger.sort(engine.store(), &root, said, author, 1).expect("memory does not fail").0.len()
+    };
+    let used = || lock(&ledger.state).spaces.used(engine.store(), &root).expect("memory does not fail").all;
+    let before = used();
+    assert_eq!((sort(0), sort(1)), (4, 4));
+    let of_one = (used() - before) / 2;
+    assert!(of_one > 16_000);
+    let lent = chain(&guests[2], new, grants[2], "guest", 4, 4000).pop().expect("four");
+    assert!(weigh_of(&engine, &ledger, &lent, &[&guests[3]], author));
+    assert_eq!((used() - before) / of_one, 3);
+    assert_eq!((sort(2), (used() - before) / of_one), (4, 3));
+    let more: usize = (4..20).map(sort).sum();
+    assert!(more >= 8 && used() < 100_000, "{more} changes came, {} bytes are there", used());
+}
+
 /// Whoever has more here than he may keep still takes rights back, and others may build on what is said about them.
 #[test]
 fn values_leave_the_room_for_statements() {
