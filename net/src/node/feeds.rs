@@ -418,10 +418,10 @@ impl Feed {
                 None => {}
             }
         }
-        if self.silent_ms().is_some_and(|at_ms| at_ms <= now_ms) {
-            if let Some(it) = self.source.take().and_then(|source| self.neighbours.get_mut(&source)).filter(|it| it.is_ahead()) {
-                it.fails(now_ms);
-            }
+        if self.silent_ms().is_some_and(|at_ms| at_ms <= now_ms)
+            && let Some(it) = self.source.take().and_then(|source| self.neighbours.get_mut(&source)).filter(|it| it.is_ahead())
+        {
+            it.fails(now_ms);
         }
         if let Some(other) = self.freer(now_ms) {
             if let Some(it) = self.source.and_then(|source| self.neighbours.get_mut(&source)) {
