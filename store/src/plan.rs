@@ -570,7 +570,7 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// Puts the ops into bodies of [`PART_BYTES`], in order; of a very large request into larger ones, as a run has no more than
+    /// Puts the ops into bodies of about 64 KiB, in order; of a very large request into larger ones, as a run has no more than
     /// [`PARTS_MAX`]. References to ops of earlier bodies are filled in by
     /// [`PlannedBody::finish`], when the ids of those are known.
     ///
