@@ -295,7 +295,7 @@ impl Invites {
         Ok(Some(record))
     }
 
-    /// The space of whoever took an invite with a device, by its own word if it is the first that says so ([`firsts`]).
+    /// The space of whoever took an invite with a device, by its own word if it is the first that says so (`firsts`).
     #[must_use]
     pub fn guest(&self, device: &PublicKey) -> Option<PublicKey> {
         let device = device.to_string();

@@ -12,7 +12,7 @@
 //! for it.
 //!
 //! Keys are made at will. So those of whom nothing else is known share a room with all whom the same member let in, and with all
-//! in the same space: see [`pools`].
+//! in the same space: see `pools`.
 //!
 //! An app of the owner has a budget, too, for what it writes as him: of bytes, and of requests a second. Who would have him
 //! write over it is refused, and asks.
