@@ -43,6 +43,8 @@ pub const FIRST_MAX: usize = 8;
 const SAY_EVERY: Duration = Duration::from_secs(30 * 60);
 /// How often it is looked whether there is something to do.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
+/// The least time between two such looks: much may change at once.
+const REST: Duration = Duration::from_millis(300);
 /// Who are looked for at once.
 const SOUGHT_MAX: usize = 8;
 /// Those of whom it is remembered when they are looked for again; of more, the others wait.
@@ -403,7 +405,7 @@ async fn keep_on(peer: &Peer) {
         });
         all = join_all(parts).await.into_iter().collect();
         let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        tokio::time::sleep(REST).await;
     }
 }
 
