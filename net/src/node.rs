@@ -7,34 +7,37 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use timebus_identity::{PublicKey, Signed};
-use timebus_store::change::Change;
+use timebus_identity::PublicKey;
 use timebus_store::ids::{ChangeId, TimelineId};
 
-use crate::sync::frame::{Code, FEEDS, Feature, HOLDINGS, NOTICES, NOTICES_MAX, PRESENCE, Provider, RECORDS, Redemption, Taking, WEIGHS};
-use crate::sync::{Config as SessionConfig, End, Input, Output, RedeemAnswer, Remote, Replica, Role, Session, Start};
+use crate::sync::frame::{Code, FEEDS, Feature, HOLDINGS, NOTICES, PRESENCE, RECORDS, Redemption, WEIGHS};
+use crate::sync::{Config as SessionConfig, Input, Remote, Replica, Role, Session, Start};
 
 pub mod book;
 mod calls;
 mod event;
 mod feeds;
 pub mod introductions;
+mod joining;
 mod known;
 mod lookup;
+mod notices;
 pub mod outbox;
+mod outputs;
 mod placing;
 pub mod records;
+mod spaces;
 mod status;
 
-use book::{Book, Follow, Join, RELAYS_MAX, Source};
+use book::{Book, Join, RELAYS_MAX, Source};
 use calls::retry_ms;
 pub use event::{Act, Event, Heard};
-use feeds::{Feed, Opened};
-use known::World;
+use feeds::Feed;
 use lookup::By;
 pub use lookup::{Found, Teller};
 use outbox::Outbox;
 pub use placing::{Holds, Placing};
+use spaces::core;
 pub use status::{PeerState, PeerStatus, SpaceState, SpaceStatus};
 
 /// Milliseconds until the second call of a peer that was not reached; it doubles from call to call.
@@ -49,10 +52,6 @@ const DENIED_MS: u64 = 60_000;
 pub(crate) const VISIT_MS: u64 = 10 * 60_000;
 /// How long more peers are called for something large that is fetched, without being told again.
 pub(crate) const GATHER_MS: u64 = 90_000;
-/// Points of penalty that are a ban.
-const BAN_POINTS: u32 = 64;
-/// How long a ban lasts.
-const BAN_MS: u64 = 10 * 60_000;
 /// Guests and peers whose address was typed that are called again and again, those seen last; others call us, or are
 /// called when the owner wants it.
 const CALLED_BACK_MAX: usize = 64;
@@ -63,20 +62,9 @@ const LINK_EXTRA_BYTES: u64 = 16 * 1024 * 1024;
 const EXTRA_BYTES: u64 = 64 * 1024 * 1024;
 /// How long changes are looked for that are damaged here.
 const FETCH_MS: u64 = 30_000;
-/// Milliseconds until the token of an invite is handed in again over the same link, if the inviter had no time for it; it
-/// doubles each time.
-const REDEEM_MS: u64 = 10_000;
-/// How often over one link: after ten tokens one is taken for somebody who guesses.
-const REDEEMS_OF_LINK: u32 = 8;
-/// Seconds until it makes sense for such a newcomer to come back.
-const CROWDED_S: u64 = 60;
 
 /// How long a machine is called of which something is wanted.
 const SEEK_MS: u64 = 2 * 60_000;
-/// Milliseconds until a notice is offered again over the same link to a peer that did not take it.
-const HAND_IN_MS: u64 = 10 * 60_000;
-/// The same if it was busy.
-const BUSY_MS: u64 = 5_000;
 
 /// Names a link.
 pub type LinkId = u64;
@@ -539,203 +527,6 @@ impl Node {
         Some((5, format!("not for another {} s", (until - now_ms).div_ceil(1000))))
     }
 
-    /// Hands an input to the session of a link. What one session says is done in the order in which it said it, so what
-    /// comes up meanwhile waits until then.
-    fn drive(&mut self, link: LinkId, input: Input, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        self.inputs.push_back((link, input));
-        if !self.is_performing {
-            self.perform(link, Vec::new(), now_ms, store, acts);
-        }
-    }
-
-    fn perform(&mut self, link: LinkId, outputs: Vec<Output>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        self.is_performing = true;
-        self.perform_one(link, outputs, now_ms, store, acts);
-        while let Some((link, input)) = self.inputs.pop_front() {
-            let Some(linked) = self.links.get_mut(&link) else { continue };
-            let outputs = linked.session.handle(now_ms, input, &World { store, book: &self.book, shut: &self.holds.shut });
-            self.perform_one(link, outputs, now_ms, store, acts);
-        }
-        self.is_performing = false;
-    }
-
-    fn perform_one(&mut self, link: LinkId, outputs: Vec<Output>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        for output in outputs {
-            let Some(linked) = self.links.get_mut(&link) else { return };
-            match output {
-                Output::Send(bytes) => acts.push(Act::Send { link, bytes }),
-                Output::Store { ticket, space, timeline, changes } => {
-                    if let Some(feed) = self.feeds.get_mut(&timeline) {
-                        feed.came(link, now_ms);
-                    }
-                    acts.push(Act::Store { link, ticket, space, timeline, changes });
-                }
-                Output::Ready(remote) => self.ready(link, remote, now_ms, store, acts),
-                Output::Redeemed(answer) => self.redeemed(link, &answer, now_ms, store, acts),
-                Output::Fed { timeline, standing } => {
-                    if let Some(feed) = self.feeds.get_mut(&timeline) {
-                        feed.told(link, standing, now_ms, store);
-                    }
-                }
-                Output::Opened { space, timeline, by_remote, wants, asked } => {
-                    linked.denied.remove(&timeline);
-                    linked.waiting.remove(&timeline);
-                    linked.channels.insert(timeline, Channel { space, is_caught_up: false });
-                    // Statements are few, and everybody gets them from everybody.
-                    if timeline != core(&space)[0] {
-                        let place = |node: PublicKey| feeds::order(&timeline, &node);
-                        let opened = Opened {
-                            agrees: linked.session.is_agreed(FEEDS),
-                            place: linked.node.map(place).filter(|other| *other < place(self.config.node)),
-                            wants: [wants, asked],
-                            heads: linked.session.heads_of(&timeline).to_vec(),
-                        };
-                        let feed = self.feeds.entry(timeline).or_insert_with(|| Feed::new(space, timeline));
-                        feed.opened(link, opened, now_ms, store);
-                    }
-                    // Some of it may have come over another link since it was asked for.
-                    self.drive(link, Input::Appended { timeline }, now_ms, store, acts);
-                    self.fetches.retain(|_, (_, until_ms)| *until_ms > now_ms);
-                    if let Some((ids, _)) = self.fetches.get(&timeline) {
-                        self.drive(link, Input::Fetch { timeline, ids: ids.clone() }, now_ms, store, acts);
-                    }
-                    if by_remote && self.introduce(link, timeline, now_ms, store, acts) && self.is_crowded(link, store) {
-                        self.drive(link, Input::Close { code: Code::Busy, retry_after_s: CROWDED_S }, now_ms, store, acts);
-                    }
-                    acts.push(Act::Changed);
-                }
-                Output::Denied { timeline, retry_after_s, .. } => {
-                    let retry_ms = now_ms + (retry_after_s * 1000).max(DENIED_MS);
-                    if let Some(space) = self.space_of(&timeline)
-                        && let Some(linked) = self.links.get_mut(&link)
-                    {
-                        linked.denied.insert(timeline, (space, retry_ms));
-                    }
-                    acts.push(Act::Changed);
-                }
-                Output::Closed { timeline, retry_after_s, code } => {
-                    if code == Code::TooMuch {
-                        linked.waiting.insert(timeline);
-                    }
-                    if let Some(feed) = self.feeds.get_mut(&timeline) {
-                        feed.closed(link);
-                    }
-                    if let Some(channel) = linked.channels.remove(&timeline)
-                        && code != Code::Done
-                    {
-                        linked.denied.insert(timeline, (channel.space, now_ms + (retry_after_s * 1000).max(DENIED_MS)));
-                    }
-                    acts.push(Act::Changed);
-                }
-                Output::NotTaken { timeline, authors } => {
-                    if authors.contains(&self.config.device) {
-                        linked.waiting.insert(timeline);
-                        acts.push(Act::Changed);
-                    }
-                }
-                Output::Weighed { space, timeline, heads } => acts.push(Act::Weigh { link, space, timeline, heads }),
-                Output::CaughtUp { timeline, .. } => {
-                    if let Some(channel) = linked.channels.get_mut(&timeline) {
-                        channel.is_caught_up = true;
-                    }
-                    acts.push(Act::Changed);
-                }
-                Output::Resume { timeline, cursor } => {
-                    if let Some(remote) = &linked.remote {
-                        self.book.set_cursor(&id_of(remote, linked.node), &timeline, cursor);
-                        acts.push(Act::Save);
-                    }
-                }
-                Output::Fetched { changes } => {
-                    for change in &changes {
-                        let header = change.content().header();
-                        if let Some((ids, _)) = self.fetches.get_mut(&header.timeline) {
-                            ids.retain(|id| *id != change.content().id());
-                        }
-                    }
-                    acts.push(Act::Fetched { changes });
-                }
-                Output::Delivered { timeline, upto } => {
-                    let known = self.delivered.entry(timeline).or_default();
-                    if upto > *known {
-                        *known = upto;
-                        acts.push(Act::Changed);
-                    }
-                }
-                Output::Redeem { token, device } => {
-                    if let Some(remote) = linked.remote.clone() {
-                        acts.push(Act::Redeem { link, token, device, remote });
-                    }
-                }
-                Output::Put { space, notices } => self.notices(link, space, notices, now_ms, store, acts),
-                Output::Took { space, results } => {
-                    let mut again_ms = now_ms;
-                    for (id, taking) in results {
-                        if !self.outbox.answered(&space, &id.to_string(), taking, now_ms) {
-                            again_ms = now_ms + if taking == Taking::Busy { BUSY_MS } else { HAND_IN_MS };
-                        }
-                    }
-                    linked.hand_in_ms = Some(again_ms);
-                    acts.extend([Act::SaveOutbox, Act::Changed]);
-                }
-                Output::Presence { timeline, path, seats } => {
-                    if let Some(remote) = &linked.remote
-                        && let Some(device) = remote.keys.first().copied()
-                    {
-                        // Of a space that is not here anybody may say that it is his.
-                        let is_here = store.local(&remote.space, &core(&remote.space)[0]).is_ok_and(|t| t.is_some());
-                        let by = if is_here && speaks_for(remote, &remote.space, store) { remote.space } else { device };
-                        acts.push(Act::Presence(Heard { timeline, path, by, device, seats }));
-                    }
-                }
-                Output::Records(records) => self.records_came(By::Link(link), records, now_ms, store, acts),
-                Output::AskRecords(keys) => self.answer_records(link, &keys, now_ms, store, acts),
-                Output::AskFiles(space, files) => {
-                    // Who may not have the space learns nothing of what is in it.
-                    let [_, main] = core(&space);
-                    if linked.remote.as_ref().is_some_and(|remote| store.may_sync(remote, &space, &main).unwrap_or(false)) {
-                        acts.push(Act::AskFiles { link, space, files });
-                    }
-                }
-                Output::Files(space, files) => {
-                    if let Some(node) = linked.node {
-                        acts.push(Act::Files { node, space, files });
-                    }
-                }
-                Output::Providers { timeline, providers } => self.introduced(&timeline, providers, now_ms, acts),
-                Output::Penalty { points, fault } => {
-                    linked.points = linked.points.saturating_add(points);
-                    let who = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
-                    tracing::warn!(peer = ?who, points, %fault, "a peer misbehaved");
-                    if linked.points >= BAN_POINTS
-                        && let Some(who) = who
-                    {
-                        self.bans.insert(who, now_ms + BAN_MS);
-                    }
-                }
-                Output::SetTimer { at_ms } => linked.timer_ms = Some(at_ms),
-                Output::End(end) => {
-                    let (code, why) = ending(&end);
-                    acts.push(Act::Close { link, code, text: String::new() });
-                    self.link_down(link, why, now_ms, acts);
-                }
-            }
-        }
-    }
-
-    fn blame(&mut self, link: LinkId, points: u32, why: &str, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        let Some(linked) = self.links.get_mut(&link) else { return };
-        linked.points = linked.points.saturating_add(points);
-        let who = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
-        tracing::warn!(peer = ?who, points, why, "a peer misbehaved");
-        if linked.points >= BAN_POINTS {
-            if let Some(who) = who {
-                self.bans.insert(who, now_ms + BAN_MS);
-            }
-            self.drive(link, Input::Close { code: Code::Banned, retry_after_s: BAN_MS / 1000 }, now_ms, store, acts);
-        }
-    }
-
     /// Links to peers that sync a timeline, with what they call themselves and the space they call their own.
     #[must_use]
     pub fn links_of(&self, timeline: &TimelineId) -> Vec<(LinkId, String, PublicKey)> {
@@ -802,252 +593,6 @@ impl Node {
         self.hand_in(now_ms, store, acts);
         self.exchange_records(link, now_ms, store, acts);
     }
-
-    /// Somebody hands in notices. Those for other inboxes than our own, and of whom the owner blocks, are answered alike.
-    fn notices(&mut self, link: LinkId, space: PublicKey, notices: Vec<Signed<Change>>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        let Some(remote) = self.links.get(&link).and_then(|linked| linked.remote.clone()) else { return };
-        let is_blocked = |notice: &Signed<Change>| self.is_blocked_key(&notice.content().header().author, store);
-        if space == self.config.space && !notices.iter().any(is_blocked) {
-            acts.push(Act::Notices { link, notices, remote });
-            return;
-        }
-        let results = notices.iter().map(|notice| (notice.content().id(), Taking::NotHere)).collect();
-        self.drive(link, Input::Took { space, results }, now_ms, store, acts);
-    }
-
-    /// Hands in notices that wait for spaces whose peers there are links to.
-    fn hand_in(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        let spaces: Vec<PublicKey> = self.outbox.spaces().collect();
-        for space in spaces {
-            let ready = self.links.iter().find(|(_, linked)| {
-                linked.hand_in_ms.is_some_and(|at| at <= now_ms)
-                    && linked.session.is_agreed(NOTICES)
-                    && linked.remote.as_ref().is_some_and(|remote| speaks_for(remote, &space, store))
-            });
-            let Some(link) = ready.map(|(link, _)| *link) else { continue };
-            let notices = self.outbox.waiting(&space, NOTICES_MAX);
-            if let Some(linked) = self.links.get_mut(&link).filter(|_| !notices.is_empty()) {
-                linked.hand_in_ms = None;
-                self.drive(link, Input::Put { space, notices }, now_ms, store, acts);
-            }
-        }
-    }
-
-    /// Peers that may take something for a space, as far as they are known.
-    fn holders(&self, space: &PublicKey) -> Vec<PublicKey> {
-        self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id).collect()
-    }
-
-    /// Hands in the tokens that the peer of a link gave.
-    fn redeem(&mut self, link: LinkId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        let Some(linked) = self.links.get(&link) else { return };
-        let Some(remote) = &linked.remote else { return };
-        let id = id_of(remote, linked.node);
-        let token = self.book.joins.values().filter(|join| join.node == id).find_map(|join| join.token.as_deref());
-        let Some(token) = token.and_then(|token| u128::from_str_radix(token, 16).ok()) else { return };
-        let device = self.config.device;
-        if let Some(linked) = self.links.get_mut(&link) {
-            linked.redeems += 1;
-            linked.redeem_ms = None;
-        }
-        self.drive(link, Input::Redeem { token: token.to_be_bytes(), device }, now_ms, store, acts);
-    }
-
-    fn redeemed(&mut self, link: LinkId, answer: &RedeemAnswer, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        let Some(linked) = self.links.get(&link) else { return };
-        let Some(remote) = &linked.remote else { return };
-        let id = id_of(remote, linked.node);
-        let Some((space, join)) = self.book.joins.iter_mut().find(|(_, join)| join.node == id && join.token.is_some()) else { return };
-        let space = *space;
-        match answer.result {
-            Redemption::Granted => drop(self.book.joins.remove(&space)),
-            Redemption::Invalid => {
-                join.token = None;
-                let text = if answer.text.is_empty() { "the invite is used up, expired or was taken back" } else { &answer.text };
-                join.refused = Some(text.to_owned());
-            }
-            // The token is handed in again with the next link, or after a while.
-            Redemption::Later | Redemption::Busy => join.refused = Some(answer.text.clone()),
-        }
-        acts.extend([Act::Save, Act::Changed]);
-        // What was not given before may be given now.
-        if let Some(linked) = self.links.get_mut(&link) {
-            linked.denied.clear();
-            let is_again = answer.result == Redemption::Busy && linked.redeems < REDEEMS_OF_LINK;
-            linked.redeem_ms = is_again.then(|| now_ms + (REDEEM_MS << linked.redeems));
-        }
-        self.open_wanted(link, now_ms, store, acts);
-        // The next one, if the same peer gave several.
-        if answer.result != Redemption::Busy && answer.result != Redemption::Later {
-            self.redeem(link, now_ms, store, acts);
-        }
-    }
-
-    /// Whether nearly all links that others may open are taken, and this one is none that has to be with this peer.
-    fn is_crowded(&self, link: LinkId, store: &dyn Replica) -> bool {
-        let came = self.links.values().filter(|linked| linked.role == Role::Responder).count();
-        let Some(linked) = self.links.get(&link).filter(|linked| linked.role == Role::Responder) else { return false };
-        let is_own = linked.remote.as_ref().is_some_and(|remote| speaks_for(remote, &self.config.space, store));
-        introductions::is_crowded(came, self.config.links_max) && !is_own
-    }
-
-    /// Tells who else holds a timeline. Says whether there is anybody.
-    fn introduce(&mut self, link: LinkId, timeline: TimelineId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) -> bool {
-        let newcomer = self.links.get(&link).and_then(|linked| linked.remote.as_ref().map(|remote| id_of(remote, linked.node)));
-        let Some(newcomer) = newcomer else { return false };
-        let others = self.links.iter().filter(|(other, linked)| **other != link && linked.channels.contains_key(&timeline));
-        let providers: Vec<Provider> = others
-            .filter_map(|(_, linked)| Some((linked.node?, linked.remote.as_ref()?)))
-            .filter(|(_, remote)| !remote.addresses.is_empty())
-            .map(|(node, remote)| Provider { node, addresses: remote.addresses.clone() })
-            .collect();
-        let providers = introductions::to_tell(&newcomer, now_ms, providers, |provider| provider.node);
-        let is_somebody = !providers.is_empty();
-        if is_somebody {
-            self.drive(link, Input::Providers { timeline, providers }, now_ms, store, acts);
-        }
-        is_somebody
-    }
-
-    fn introduced(&mut self, timeline: &TimelineId, providers: Vec<Provider>, now_ms: u64, acts: &mut Vec<Act>) {
-        let Some(space) = self.space_of(timeline) else { return };
-        for Provider { node, addresses } in providers {
-            if node == self.config.node || self.book.blocked.contains(&node) {
-                continue;
-            }
-            let Some(follow) = self.book.following.get_mut(&space) else { return };
-            if !follow.via.contains(&node) {
-                if follow.via.len() >= introductions::VIA_MAX {
-                    continue;
-                }
-                follow.via.push(node);
-            }
-            self.book.meet(node, Source::Introduced, &believable(&addresses), now_ms);
-            acts.push(Act::Save);
-        }
-    }
-
-    /// The wanted space that a timeline belongs to.
-    fn space_of(&self, timeline: &TimelineId) -> Option<PublicKey> {
-        let wanted = self.book.following.keys().chain(self.visits.keys()).chain([&self.config.space]);
-        wanted.copied().find(|space| self.plan_of(space).contains(timeline))
-    }
-
-    /// Follows a space from now on.
-    fn begin(&mut self, space: PublicKey, via: &[(PublicKey, Vec<String>)], now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        self.follow(space, Source::Typed, via, now_ms);
-        self.ask_around(space, now_ms, store, acts);
-        self.open_everywhere(space, now_ms, store, acts);
-    }
-
-    /// Does not follow it any more.
-    fn end(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        self.book.following.remove(&space);
-        self.book.joins.remove(&space);
-        self.visits.remove(&space);
-        self.close_everywhere(space, now_ms, store, acts);
-    }
-
-    fn follow(&mut self, space: PublicKey, source: Source, via: &[(PublicKey, Vec<String>)], now_ms: u64) {
-        let mut known: Vec<PublicKey> = self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(space)).map(|(id, _)| *id).collect();
-        known.extend(self.by_record(space));
-        let follow = self.book.following.entry(space).or_insert_with(|| Follow { since_ms: now_ms, via: Vec::new() });
-        for node in via.iter().map(|(node, _)| *node).chain(known) {
-            if !follow.via.contains(&node) {
-                follow.via.push(node);
-            }
-        }
-        for (node, addresses) in via {
-            self.book.meet(*node, source, addresses, now_ms);
-        }
-    }
-
-    /// Whether a peer may have a space: it is its own, or we were told so, or the owner knows the peer.
-    fn may_have(&self, id: &PublicKey, remote: &Remote, space: &PublicKey) -> bool {
-        remote.space == *space
-            || self.book.following.get(space).is_some_and(|follow| follow.via.contains(id))
-            || (*space != self.config.space && self.book.contacts.get(id).is_some_and(|contact| contact.source >= Source::Introduced))
-    }
-
-    fn wanted(&self) -> Vec<PublicKey> {
-        let mut wanted: Vec<PublicKey> = self.book.following.keys().chain(self.visits.keys()).copied().collect();
-        wanted.push(self.config.space);
-        wanted.sort_unstable();
-        wanted.dedup();
-        wanted.retain(|space| !self.book.blocked.contains(space));
-        wanted
-    }
-
-    /// Asks the peer of a link for all that is wanted and that it may have.
-    fn open_wanted(&mut self, link: LinkId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        for space in self.wanted() {
-            self.open(link, space, now_ms, store, acts);
-        }
-    }
-
-    fn open_everywhere(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        for link in self.links.keys().copied().collect::<Vec<_>>() {
-            self.open(link, space, now_ms, store, acts);
-        }
-    }
-
-    fn open(&mut self, link: LinkId, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        // Who has not answered an invite yet would only say no.
-        if self.is_joining(&space) || self.book.blocked.contains(&space) {
-            return;
-        }
-        let plan = plan(&space, store);
-        for timeline in &plan {
-            let Some(linked) = self.links.get(&link) else { return };
-            let Some(remote) = &linked.remote else { return };
-            let is_known = linked.channels.contains_key(timeline) || linked.denied.get(timeline).is_some_and(|(_, retry_ms)| *retry_ms > now_ms);
-            // Of what is kept apart only those are asked who may have it: others would learn that it is here.
-            let is_open = core(&space).contains(timeline) || store.may_sync(remote, &space, timeline).unwrap_or(false);
-            if !is_known && is_open && self.may_have(&id_of(remote, linked.node), remote, &space) {
-                // Who has somebody to get it from asks others for it when he needs them.
-                let is_resting = self.feeds.get(timeline).is_some_and(Feed::is_fed);
-                self.drive(link, Input::Open { space, timeline: *timeline, is_resting }, now_ms, store, acts);
-            }
-        }
-        self.plans.insert(space, plan);
-    }
-
-    /// Statements have come: what is wanted of each space may be more, or others may have it.
-    fn plan_again(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        let statements = store.statements();
-        if statements == self.statements {
-            return;
-        }
-        self.statements = statements;
-        for space in self.wanted() {
-            let known = self.plan_of(&space);
-            let new: Vec<TimelineId> = plan(&space, store).into_iter().filter(|timeline| !known.contains(timeline)).collect();
-            for linked in self.links.values_mut() {
-                linked.denied.retain(|timeline, _| !new.contains(timeline));
-            }
-            self.open_everywhere(space, now_ms, store, acts);
-        }
-        acts.push(Act::Changed);
-    }
-
-    /// The timelines that are wanted of a space.
-    fn plan_of(&self, space: &PublicKey) -> Vec<TimelineId> {
-        self.plans.get(space).cloned().unwrap_or_else(|| core(space).to_vec())
-    }
-
-    /// Whether an invite to a space waits for its answer.
-    fn is_joining(&self, space: &PublicKey) -> bool {
-        self.book.joins.get(space).is_some_and(|join| join.token.is_some())
-    }
-
-    fn close_everywhere(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        let channels = self.links.iter().flat_map(|(link, linked)| linked.channels.iter().map(move |channel| (*link, channel)));
-        let open: Vec<(LinkId, TimelineId)> =
-            channels.filter(|(_, (_, channel))| channel.space == space).map(|(link, (timeline, _))| (link, *timeline)).collect();
-        for (link, timeline) in open {
-            self.drive(link, Input::CloseChannel { timeline, code: Code::Done }, now_ms, store, acts);
-        }
-    }
 }
 
 /// Whether a peer is one of a space, as far as that can be told: by what is stated there, or else by its own word.
@@ -1061,35 +606,8 @@ fn is_theirs(linked: &Linked, who: &PublicKey) -> bool {
     linked.node == Some(*who) || linked.remote.as_ref().is_some_and(|remote| remote.space == *who || remote.keys.contains(who))
 }
 
-/// The timelines that every space has: rights first, since the rest depends on them.
-fn core(space: &PublicKey) -> [TimelineId; 2] {
-    [TimelineId::named(space, "auth"), TimelineId::named(space, "main")]
-}
-
-/// The timelines that are wanted of a space: rights, and what may be read. As long as that is not known, `main`.
-fn plan(space: &PublicKey, store: &dyn Replica) -> Vec<TimelineId> {
-    let [auth, main] = core(space);
-    let readable = store.readable(space).unwrap_or_default();
-    let readable = if readable.is_empty() { vec![main] } else { readable };
-    [auth].into_iter().chain(readable).collect()
-}
-
 /// The addresses that others may tell us. `ws://` is for this machine alone: whoever names such a one would have us
 /// knock at programs of our own.
 fn believable(addresses: &[String]) -> Vec<String> {
     addresses.iter().filter(|address| !address.starts_with("ws://")).cloned().collect()
-}
-
-/// What the end of a session is called, as a code and for people.
-fn ending(end: &End) -> (u8, Option<String>) {
-    match end {
-        End::Asked(_) => (0, None),
-        End::Remote { code: Code::NotHere, .. } => (0, Some("it does not talk to us".to_owned())),
-        End::Remote { code, text, .. } if text.is_empty() => (0, Some(format!("it closed the link ({code:?})"))),
-        End::Remote { text, .. } => (0, Some(format!("it closed the link: {text}"))),
-        End::Fault => (1, Some("it broke the protocol".to_owned())),
-        End::Unsupported(what) => (2, Some(format!("it speaks another version: {what}"))),
-        End::Timeout => (1, Some("it did not say who it is in time".to_owned())),
-        End::Store(error) => (8, Some(error.to_string())),
-    }
 }

@@ -1,0 +1,142 @@
+//! The spaces that are wanted, and which of their timelines is asked of whom.
+
+use timebus_identity::PublicKey;
+use timebus_store::ids::TimelineId;
+
+use super::book::{Follow, Source};
+use super::feeds::Feed;
+use super::{Act, LinkId, Node, id_of};
+use crate::sync::frame::Code;
+use crate::sync::{Input, Remote, Replica};
+
+impl Node {
+    /// The wanted space that a timeline belongs to.
+    pub(super) fn space_of(&self, timeline: &TimelineId) -> Option<PublicKey> {
+        let wanted = self.book.following.keys().chain(self.visits.keys()).chain([&self.config.space]);
+        wanted.copied().find(|space| self.plan_of(space).contains(timeline))
+    }
+
+    /// Follows a space from now on.
+    pub(super) fn begin(&mut self, space: PublicKey, via: &[(PublicKey, Vec<String>)], now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        self.follow(space, Source::Typed, via, now_ms);
+        self.ask_around(space, now_ms, store, acts);
+        self.open_everywhere(space, now_ms, store, acts);
+    }
+
+    /// Does not follow it any more.
+    pub(super) fn end(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        self.book.following.remove(&space);
+        self.book.joins.remove(&space);
+        self.visits.remove(&space);
+        self.close_everywhere(space, now_ms, store, acts);
+    }
+
+    pub(super) fn follow(&mut self, space: PublicKey, source: Source, via: &[(PublicKey, Vec<String>)], now_ms: u64) {
+        let mut known: Vec<PublicKey> = self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(space)).map(|(id, _)| *id).collect();
+        known.extend(self.by_record(space));
+        let follow = self.book.following.entry(space).or_insert_with(|| Follow { since_ms: now_ms, via: Vec::new() });
+        for node in via.iter().map(|(node, _)| *node).chain(known) {
+            if !follow.via.contains(&node) {
+                follow.via.push(node);
+            }
+        }
+        for (node, addresses) in via {
+            self.book.meet(*node, source, addresses, now_ms);
+        }
+    }
+
+    /// Whether a peer may have a space: it is its own, or we were told so, or the owner knows the peer.
+    fn may_have(&self, id: &PublicKey, remote: &Remote, space: &PublicKey) -> bool {
+        remote.space == *space
+            || self.book.following.get(space).is_some_and(|follow| follow.via.contains(id))
+            || (*space != self.config.space && self.book.contacts.get(id).is_some_and(|contact| contact.source >= Source::Introduced))
+    }
+
+    pub(super) fn wanted(&self) -> Vec<PublicKey> {
+        let mut wanted: Vec<PublicKey> = self.book.following.keys().chain(self.visits.keys()).copied().collect();
+        wanted.push(self.config.space);
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted.retain(|space| !self.book.blocked.contains(space));
+        wanted
+    }
+
+    /// Asks the peer of a link for all that is wanted and that it may have.
+    pub(super) fn open_wanted(&mut self, link: LinkId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        for space in self.wanted() {
+            self.open(link, space, now_ms, store, acts);
+        }
+    }
+
+    pub(super) fn open_everywhere(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.open(link, space, now_ms, store, acts);
+        }
+    }
+
+    pub(super) fn open(&mut self, link: LinkId, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        // Who has not answered an invite yet would only say no.
+        if self.is_joining(&space) || self.book.blocked.contains(&space) {
+            return;
+        }
+        let plan = plan(&space, store);
+        for timeline in &plan {
+            let Some(linked) = self.links.get(&link) else { return };
+            let Some(remote) = &linked.remote else { return };
+            let is_known = linked.channels.contains_key(timeline) || linked.denied.get(timeline).is_some_and(|(_, retry_ms)| *retry_ms > now_ms);
+            // Of what is kept apart only those are asked who may have it: others would learn that it is here.
+            let is_open = core(&space).contains(timeline) || store.may_sync(remote, &space, timeline).unwrap_or(false);
+            if !is_known && is_open && self.may_have(&id_of(remote, linked.node), remote, &space) {
+                // Who has somebody to get it from asks others for it when he needs them.
+                let is_resting = self.feeds.get(timeline).is_some_and(Feed::is_fed);
+                self.drive(link, Input::Open { space, timeline: *timeline, is_resting }, now_ms, store, acts);
+            }
+        }
+        self.plans.insert(space, plan);
+    }
+
+    /// Statements have come: what is wanted of each space may be more, or others may have it.
+    pub(super) fn plan_again(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let statements = store.statements();
+        if statements == self.statements {
+            return;
+        }
+        self.statements = statements;
+        for space in self.wanted() {
+            let known = self.plan_of(&space);
+            let new: Vec<TimelineId> = plan(&space, store).into_iter().filter(|timeline| !known.contains(timeline)).collect();
+            for linked in self.links.values_mut() {
+                linked.denied.retain(|timeline, _| !new.contains(timeline));
+            }
+            self.open_everywhere(space, now_ms, store, acts);
+        }
+        acts.push(Act::Changed);
+    }
+
+    /// The timelines that are wanted of a space.
+    pub(super) fn plan_of(&self, space: &PublicKey) -> Vec<TimelineId> {
+        self.plans.get(space).cloned().unwrap_or_else(|| core(space).to_vec())
+    }
+
+    pub(super) fn close_everywhere(&mut self, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let channels = self.links.iter().flat_map(|(link, linked)| linked.channels.iter().map(move |channel| (*link, channel)));
+        let open: Vec<(LinkId, TimelineId)> =
+            channels.filter(|(_, (_, channel))| channel.space == space).map(|(link, (timeline, _))| (link, *timeline)).collect();
+        for (link, timeline) in open {
+            self.drive(link, Input::CloseChannel { timeline, code: Code::Done }, now_ms, store, acts);
+        }
+    }
+}
+
+/// The timelines that every space has: rights first, since the rest depends on them.
+pub(super) fn core(space: &PublicKey) -> [TimelineId; 2] {
+    [TimelineId::named(space, "auth"), TimelineId::named(space, "main")]
+}
+
+/// The timelines that are wanted of a space: rights, and what may be read. As long as that is not known, `main`.
+fn plan(space: &PublicKey, store: &dyn Replica) -> Vec<TimelineId> {
+    let [auth, main] = core(space);
+    let readable = store.readable(space).unwrap_or_default();
+    let readable = if readable.is_empty() { vec![main] } else { readable };
+    [auth].into_iter().chain(readable).collect()
+}
