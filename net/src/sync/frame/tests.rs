@@ -1,5 +1,9 @@
-use super::*;
 use proptest::prelude::*;
+use timebus_store::change::{CHANGE_BYTES_MAX, Head};
+use timebus_store::codec::DecodeError;
+
+use super::*;
+use crate::record::RECORD_BYTES_MAX;
 
 /// Bytes from lines of hex, with comments behind `#`.
 fn hex(text: &str) -> Bytes {
