@@ -257,7 +257,7 @@ const ROWS: [Row; 34] = [
             (RIGHTS, "rights_are_what_the_definition_says_in_any_order"),
             (ATTACKS, "a_cascade_takes_all_that_was_handed_on"),
             ("net/src/people.rs", "nobody_is_somebody_else_by_his_own_word"),
-            ("net/src/network.rs", "a_guest_is_nobody_who_is_known_by_his_own_word"),
+            ("net/src/network/authors.rs", "a_guest_is_nobody_who_is_known_by_his_own_word"),
         ],
     ),
 ];

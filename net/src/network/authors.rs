@@ -1,0 +1,68 @@
+//! Who it is that writes here or takes an invite, as far as that is known.
+
+use timebus_identity::PublicKey;
+use timebus_store::store::Store;
+
+use crate::ledger::{Author, Relation};
+use crate::node::book::Book;
+use crate::whose::spaces_of;
+
+/// What is known of whoever signs with a key. `guest` is whose device it is by its own word, if it took an invite: that counts
+/// only of somebody who is not known here, since of others it shows in their spaces.
+pub(super) fn author_of(store: &Store, book: &Book, guest: Option<PublicKey>, key: &PublicKey) -> Author {
+    if store.is_own_device(key) {
+        return Author { person: store.space(), relation: Relation::Own };
+    }
+    let is_friend = |who: &PublicKey| is_friend(book, who);
+    let spaces = spaces_of(store, key, false);
+    let of_space = spaces.iter().copied().find(is_friend).or(spaces.first().copied());
+    let said = guest.filter(|space| store.rights(space).is_none() && !is_friend(space));
+    let person = of_space.or(said).unwrap_or(*key);
+    let relation = if is_friend(&person) {
+        Relation::Friend
+    } else if guest.is_some() {
+        Relation::Invited
+    } else {
+        Relation::Stranger
+    };
+    Author { person, relation }
+}
+
+/// Whose device it is that takes an invite, by what it says: of whom something is known nobody says just so that he is he.
+pub(super) fn guest_of(store: &Store, book: &Book, device: &PublicKey, said: PublicKey) -> PublicKey {
+    let is_known = said == store.space() || is_friend(book, &said) || store.rights(&said).is_some();
+    if is_known && !spaces_of(store, device, false).contains(&said) { *device } else { said }
+}
+
+fn is_friend(book: &Book, who: &PublicKey) -> bool {
+    book.petnames.contains_key(who) || book.following.contains_key(who)
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::SecretKey;
+    use timebus_store::store::{Config, lock_home};
+
+    use super::*;
+
+    /// A guest says that he is somebody whom the owner knows, to have his room.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_guest_is_nobody_who_is_known_by_his_own_word() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(home.path(), lock_home(home.path()).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let [guest, friend, unknown] = [1, 2, 3].map(|n| SecretKey::from_seed([n; 32]).public());
+        let mut book = Book::default();
+        book.petnames.insert(friend, "bob".to_owned());
+        let author = |said| author_of(&store, &book, said, &guest);
+        for said in [friend, store.space()] {
+            assert_eq!(author(Some(said)), Author { person: guest, relation: Relation::Invited });
+        }
+        // Who is not known here is whose device he says that he is, if he is the first who says so.
+        assert_eq!(author(Some(unknown)), Author { person: unknown, relation: Relation::Invited });
+        assert_eq!(author(None), Author { person: guest, relation: Relation::Stranger });
+        let whose = [friend, store.space(), unknown].map(|said| guest_of(&store, &book, &guest, said));
+        assert_eq!(whose, [guest, guest, unknown], "and that is what is written down of him");
+        assert_eq!(guest_of(&store, &book, &store.device(), store.space()), store.space());
+        assert_eq!(author_of(&store, &book, None, &friend), Author { person: friend, relation: Relation::Friend });
+    }
+}

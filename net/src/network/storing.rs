@@ -1,0 +1,186 @@
+//! What comes over a link, checked and stored in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
+use timebus_identity::{PublicKey, Signed, Verified};
+use timebus_store::change::{Change, Head};
+use timebus_store::ids::{ChangeId, TimelineId};
+use timebus_store::pipeline::Refusal;
+use timebus_store::store::Store;
+use tokio::sync::mpsc;
+
+use super::Command;
+use crate::ledger::{Author, Ledger, Relation};
+use crate::node::{Event, LinkId};
+use crate::sync::Stored;
+use crate::who::now_ms;
+
+/// Changes whose signatures are checked by one thread at a time; fewer are not worth the way there.
+const CHECK_CHUNK: usize = 64;
+/// Frames of one link whose changes were checked and are being written, and as many that wait for that: while some are
+/// on their way to the disk, the next are checked. What a link holds in all is limited by its credit.
+const STORING_MAX: usize = 16;
+
+/// Changes that came, and who wrote them as far as that is known.
+pub(super) struct ToStore {
+    pub(super) ticket: u64,
+    pub(super) space: PublicKey,
+    pub(super) timeline: TimelineId,
+    pub(super) changes: Vec<Signed<Change>>,
+    pub(super) authors: BTreeMap<PublicKey, Author>,
+    /// Heads of changes that are held back, and who built on each.
+    pub(super) weights: Vec<(Signed<Head>, BTreeSet<PublicKey>)>,
+}
+
+/// What was checked and is to be stored.
+struct Checked {
+    stored: Stored,
+    space: PublicKey,
+    timeline: TimelineId,
+    changes: Vec<Verified<Change>>,
+    authors: BTreeMap<PublicKey, Author>,
+}
+
+/// Checks and stores what came, in order. Checking goes on while what was checked before is on its way to the disk.
+pub(super) async fn keep(
+    link: LinkId,
+    store: Store,
+    ledger: Arc<Ledger>,
+    mut queue: mpsc::UnboundedReceiver<ToStore>,
+    commands: mpsc::Sender<Command>,
+) {
+    let (checked, to_offer) = mpsc::channel(STORING_MAX);
+    let (checking_store, checking_ledger, checking_commands) = (store.clone(), Arc::clone(&ledger), commands.clone());
+    let checking = async move {
+        while let Some(ToStore { ticket, space, timeline, changes, authors, weights }) = queue.recv().await {
+            if !weights.is_empty() {
+                let (store, ledger) = (checking_store.clone(), Arc::clone(&checking_ledger));
+                let lent = tokio::task::spawn_blocking(move || weigh(&store, &ledger, &space, weights, &authors)).await.unwrap_or(false);
+                // What was held back is asked for again with the next link.
+                if lent && checking_commands.send(Command::Event(Event::StoreFailed { link })).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            let mut stored = Stored { ticket, ..Stored::default() };
+            let changes = check(changes, &mut stored.bad_signatures).await;
+            if checked.send(Checked { stored, space, timeline, changes, authors }).await.is_err() {
+                return;
+            }
+        }
+    };
+    tokio::join!(checking, offer(link, store, ledger, to_offer, commands));
+}
+
+/// Checks signatures beside the threads that serve sockets.
+async fn check(changes: Vec<Signed<Change>>, bad: &mut Vec<ChangeId>) -> Vec<Verified<Change>> {
+    let mut rest = changes.into_iter();
+    let mut tasks = Vec::new();
+    loop {
+        let chunk: Vec<Signed<Change>> = rest.by_ref().take(CHECK_CHUNK).collect();
+        if chunk.is_empty() {
+            break;
+        }
+        let check = move || -> Vec<_> {
+            chunk
+                .into_iter()
+                .map(|change| {
+                    let id = change.content().id();
+                    change.verify().map_err(|_| id)
+                })
+                .collect()
+        };
+        tasks.push(tokio::task::spawn_blocking(check));
+    }
+    let mut good = Vec::new();
+    for task in tasks {
+        for checked in task.await.unwrap_or_default() {
+            match checked {
+                Ok(change) => good.push(change),
+                Err(id) => bad.push(id),
+            }
+        }
+    }
+    good
+}
+
+/// Checks heads and remembers how much there is. Whether somebody who built on what they name has room for that.
+fn weigh(
+    store: &Store,
+    ledger: &Ledger,
+    space: &PublicKey,
+    heads: Vec<(Signed<Head>, BTreeSet<PublicKey>)>,
+    authors: &BTreeMap<PublicKey, Author>,
+) -> bool {
+    let author = |key: &PublicKey| authors.get(key).cloned().unwrap_or(Author { person: *key, relation: Relation::Stranger });
+    let mut lent = false;
+    for (head, by) in heads {
+        let Ok(head) = head.verify() else { continue };
+        match ledger.weigh(store, space, &head, &by, author, now_ms()) {
+            Ok(now_lent) => lent |= now_lent,
+            Err(error) => tracing::error!(%error, "what is held back could not be counted"),
+        }
+    }
+    // Whoever watches what waits is told.
+    store.recheck_rights();
+    lent
+}
+
+/// Hands what was checked, and the owner has room for, to the store, and tells what became of it, in order.
+async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mpsc::Receiver<Checked>, commands: mpsc::Sender<Command>) {
+    let mut offers = FuturesOrdered::new();
+    let mut is_open = true;
+    while is_open || !offers.is_empty() {
+        let (mut stored, timeline, held, by, result) = tokio::select! {
+            next = checked.recv(), if is_open && offers.len() < STORING_MAX => {
+                match next {
+                    Some(Checked { stored, space, timeline, changes, authors }) => {
+                        let author = |key: &PublicKey| authors.get(key).cloned().unwrap_or(Author { person: *key, relation: Relation::Stranger });
+                        let by: BTreeMap<ChangeId, PublicKey> = changes.iter().map(|change| (change.id(), change.header().author)).collect();
+                        let sorted = ledger.sort(&store, &space, changes, author, now_ms());
+                        let store = store.clone();
+                        offers.push_back(async move {
+                            let (result, held) = match sorted {
+                                Ok((good, held)) => (store.offer(good).await, held),
+                                Err(error) => (Err(error.into()), Vec::new()),
+                            };
+                            (stored, timeline, held, by, result)
+                        });
+                    }
+                    None => is_open = false,
+                }
+                continue;
+            }
+            Some(done) = offers.next() => done,
+        };
+        match result {
+            Ok(offered) => {
+                let uncounted = offered.known.iter().copied().chain(offered.refused.iter().map(Refusal::change));
+                ledger.recount(uncounted.filter_map(|id| by.get(&id).copied()));
+                crate::held::tell(&mut stored, offered);
+                if !held.is_empty() {
+                    let authors: BTreeSet<PublicKey> = held.iter().map(|(_, author)| *author).collect();
+                    stored.held.extend(held.into_iter().map(|(id, _)| id));
+                    // Whoever watches what waits is told.
+                    store.recheck_rights();
+                    let authors = authors.into_iter().collect();
+                    if commands.send(Command::Event(Event::HeldBack { link, timeline, authors })).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) => {
+                // What came is asked for again with the next link.
+                tracing::error!(%error, "changes of another peer were not stored");
+                let _ = commands.send(Command::Event(Event::StoreFailed { link })).await;
+                return;
+            }
+        }
+        if commands.send(Command::Event(Event::Stored { link, stored })).await.is_err() {
+            return;
+        }
+    }
+}
