@@ -4,21 +4,30 @@
 //! document that was read earlier does not undo what others changed in the meantime; what the caller had not
 //! seen is not touched.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use timebus_identity::PublicKey;
 
-use crate::change::{BODY_BYTES_MAX, Body, OPS_MAX, PARTS_MAX, REFERENCES_MAX};
-use crate::codec::Writer;
-use crate::ids::{ChangeId, OpId};
+use crate::change::BODY_BYTES_MAX;
+use crate::ids::OpId;
 use crate::json::Json;
 use crate::list::Order;
 use crate::node::Write;
-use crate::op::{Op, OpRef, PathStep, Side, TEXT_EDITS_MAX, TextEdit};
+use crate::op::{Side, TextEdit};
 use crate::path::{Path, Segment};
 use crate::text::{TEXT_CHARS_MAX, TextDraft, TextVersion, edits_between};
 use crate::tree::Tree;
-use crate::value::{INLINE_BYTES_MAX, Mime, Value, opaque_len};
+use crate::value::{INLINE_BYTES_MAX, Mime, Value};
+
+mod arrays;
+mod bodies;
+mod values;
+
+use arrays::{gaps, moves};
+pub use bodies::PlannedBody;
+use bodies::{events, in_parts};
+use values::{ELEMENT_KEY_BYTES, Kind, Room};
+pub(crate) use values::{blobs_named, members_of};
 
 /// Why a value cannot be written.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -49,16 +58,11 @@ pub enum PlanError {
 
 /// Largest string that is planned: it has to fit a body beside its path and predecessors.
 pub const STRING_BYTES_MAX: usize = BODY_BYTES_MAX - 256 * 1024;
-/// Bytes of the edits of one op, roughly; longer ones become several, in a run of changes.
-const TEXT_OP_BYTES: usize = 512 * 1024;
 /// Predecessors that one op lists; with the elements of its path they have to fit a body's table of references.
 const PREDS_MAX: usize = 3500;
 
 /// Most bytes of ops that one request may need.
 pub const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Bytes of a body, roughly, from which the next op goes into another one: whoever gets a change hands it on when he has all of
-/// it, so large ones go slowly from peer to peer.
-const PART_BYTES: usize = 64 * 1024;
 
 /// An op that exists, or one that this request will make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -514,34 +518,6 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    /// How a JSON value is kept: as one value, or as a node with others below.
-    fn kind_of<'j>(&self, json: &'j Json, room: Room, path: &PlanPath) -> Result<Kind<'j>, PlanError> {
-        Ok(match json {
-            Json::Null => Kind::Value(Value::Null),
-            Json::Bool(b) => Kind::Value(Value::Bool(*b)),
-            Json::Int(n) => Kind::Value(Value::Int(*n)),
-            Json::Float(n) => Kind::Value(Value::Float(*n)),
-            Json::String(text) if text.len() > STRING_BYTES_MAX => return Err(PlanError::StringTooLarge(text.len())),
-            Json::String(text) => Kind::Value(Value::String(text.as_str().into())),
-            Json::Object(members) => {
-                if let Some(value) = special(members, &self.space) {
-                    Kind::Value(value)
-                } else if room.holds(json) {
-                    Kind::Object(members)
-                } else {
-                    Kind::Value(opaque(json, path)?)
-                }
-            }
-            Json::Array(items) => {
-                if room.holds(json) {
-                    Kind::Array(items)
-                } else {
-                    Kind::Value(opaque(json, path)?)
-                }
-            }
-        })
-    }
-
     /// Whether something is written or removed at a path or below.
     #[must_use]
     pub fn touches(&self, path: &Path) -> bool {
@@ -568,418 +544,5 @@ impl<'a> Plan<'a> {
             }
             _ => None,
         })
-    }
-
-    /// Puts the ops into bodies of about 64 KiB, in order; of a very large request into larger ones, as a run has no more than
-    /// [`PARTS_MAX`]. References to ops of earlier bodies are filled in by
-    /// [`PlannedBody::finish`], when the ids of those are known.
-    ///
-    /// # Errors
-    ///
-    /// [`PlanError::RequestTooLarge`].
-    pub fn into_bodies(self) -> Result<Vec<PlannedBody>, PlanError> {
-        let mut bodies: Vec<PlannedBody> = Vec::new();
-        let total: usize = self.ops.iter().map(rough_bytes).sum();
-        if total > REQUEST_BYTES_MAX {
-            return Err(PlanError::RequestTooLarge);
-        }
-        // Any two that follow each other hold more than this, so there are two thirds as many as there may be.
-        let part_bytes = PART_BYTES.max(3 * total / PARTS_MAX as usize);
-        for (number, op) in self.ops.into_iter().enumerate() {
-            let size = rough_bytes(&op);
-            let references = op_references(&op);
-            // A change has one op on each text.
-            let follows = matches!(op, PlannedOp::Text { stands: Stands::After(..), .. });
-            let fits = bodies.last().is_some_and(|body| {
-                !follows
-                    && body.bytes + size <= part_bytes
-                    && body.bytes + size <= BODY_BYTES_MAX - 64 * 1024 - 32 * body.references.len() - 32 * references.len()
-                    && body.ops.len() < OPS_MAX
-                    && body.references.len() + references.len() <= REFERENCES_MAX - 300
-            });
-            if !fits {
-                bodies.push(PlannedBody { first: number, ops: Vec::new(), references: Default::default(), bytes: 0 });
-            }
-            if let Some(body) = bodies.last_mut() {
-                body.bytes += size;
-                body.references.extend(references);
-                body.ops.push(op);
-            }
-        }
-        if bodies.len() as u64 > PARTS_MAX {
-            return Err(PlanError::RequestTooLarge);
-        }
-        Ok(bodies)
-    }
-}
-
-enum Kind<'j> {
-    Value(Value),
-    Object(&'j BTreeMap<String, Json>),
-    Array(&'j [Json]),
-}
-
-/// Bytes of a list element in a path's key, at most.
-const ELEMENT_KEY_BYTES: usize = 1 + 64 + 10 + 1;
-
-/// How much deeper and longer a path may get.
-#[derive(Clone, Copy, Debug)]
-struct Room {
-    segments: usize,
-    bytes: usize,
-}
-
-impl Room {
-    fn of(path: &Path) -> Self {
-        Self { segments: Path::SEGMENTS_MAX - path.segments().len(), bytes: Path::KEY_BYTES_MAX - path.key().len() }
-    }
-
-    fn below(self, bytes: usize) -> Self {
-        Self { segments: self.segments.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes) }
-    }
-
-    /// Whether the direct members can be path segments here. Members further down decide for themselves.
-    fn holds(self, json: &Json) -> bool {
-        let longest = match json {
-            Json::Object(members) => {
-                if members.keys().any(|key| Segment::name(key).is_err()) {
-                    return false;
-                }
-                members.keys().map(|key| key.len() + 1).max().unwrap_or(0)
-            }
-            Json::Array(items) if !items.is_empty() => ELEMENT_KEY_BYTES,
-            _ => 0,
-        };
-        longest == 0 || (self.segments > 0 && longest <= self.bytes)
-    }
-}
-
-/// The members that a patch merges one by one at a path; `None` when it replaces what is there, or is merged whole.
-pub(crate) fn members_of<'j>(patch: &'j Json, path: &Path, space: &PublicKey) -> Option<&'j BTreeMap<String, Json>> {
-    match patch {
-        Json::Object(members) if !members.is_empty() && special(members, space).is_none() && Room::of(path).holds(patch) => Some(members),
-        _ => None,
-    }
-}
-
-fn opaque(json: &Json, path: &PlanPath) -> Result<Value, PlanError> {
-    match opaque_len(json) {
-        Some(len) if len <= INLINE_BYTES_MAX => Ok(Value::Opaque(json.clone())),
-        _ => {
-            let at = path.iter().map(|step| match step {
-                PlanStep::Name(name) => format!("/{name}"),
-                PlanStep::Element(_) => "/@…".to_owned(),
-            });
-            Err(PlanError::OpaqueTooLarge { at: at.collect() })
-        }
-    }
-}
-
-/// The objects that stand for values JSON has no form for: those, and only those, that are printed back the same.
-fn special(members: &BTreeMap<String, Json>, space: &PublicKey) -> Option<Value> {
-    let value = match members.len() {
-        1 => special_link(members, space),
-        2 => special_bytes(members),
-        3 => special_blob(members),
-        _ => None,
-    }?;
-    let same = matches!(crate::tree::value_json(&value, space), Json::Object(shown) if shown == *members);
-    same.then_some(value)
-}
-
-fn member<'j>(members: &'j BTreeMap<String, Json>, key: &str) -> Option<&'j str> {
-    match members.get(key) {
-        Some(Json::String(text)) => Some(text),
-        _ => None,
-    }
-}
-
-fn special_link(members: &BTreeMap<String, Json>, space: &PublicKey) -> Option<Value> {
-    let target = member(members, "link")?;
-    let (space, path) = match target.strip_prefix("/@").filter(|rest| !rest.starts_with('@')) {
-        Some(rest) => {
-            let (key, path) = rest.split_once('/')?;
-            (key.parse().ok()?, Path::parse(&format!("/{path}")).ok()?)
-        }
-        None => (*space, Path::parse(target).ok()?),
-    };
-    Some(Value::Link { space, path })
-}
-
-fn special_bytes(members: &BTreeMap<String, Json>) -> Option<Value> {
-    use base64::Engine as _;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(member(members, "@bytes")?).ok()?;
-    let mime = Mime::new(member(members, "@type")?)?;
-    (bytes.len() <= INLINE_BYTES_MAX).then(|| Value::Bytes { mime, bytes: bytes.into() })
-}
-
-fn special_blob(members: &BTreeMap<String, Json>) -> Option<Value> {
-    let hash = timebus_identity::z32::decode_32(member(members, "@blob")?).ok()?;
-    let Some(Json::Int(len)) = members.get("@bytes_total") else { return None };
-    let len = u64::try_from(*len).ok().filter(|len| *len <= 1 << 48)?;
-    Some(Value::Blob { hash, len, mime: Mime::new(member(members, "@type")?)? })
-}
-
-/// Calls back with every blob that JSON names.
-pub(crate) fn blobs_named(json: &Json, each: &mut dyn FnMut(crate::blobs::BlobHash)) {
-    match json {
-        Json::Array(items) => items.iter().for_each(|item| blobs_named(item, each)),
-        Json::Object(members) => {
-            if let Some(hash) = member(members, "@blob").and_then(crate::blobs::BlobHash::parse) {
-                each(hash);
-            }
-            members.values().for_each(|value| blobs_named(value, each));
-        }
-        _ => {}
-    }
-}
-
-/// A stretch of old elements that becomes a stretch of new ones.
-struct Gap {
-    old: std::ops::Range<usize>,
-    new: std::ops::Range<usize>,
-}
-
-/// Comparing hashes keeps a search cheap; equal hashes of 128 bits are equal elements.
-fn digest(json: Option<&Json>) -> [u8; 16] {
-    let mut bytes = Vec::new();
-    if let Some(json) = json {
-        json.write(&mut bytes);
-    }
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
-    digest
-}
-
-/// Which old elements show again elsewhere, by their new places.
-fn moves(old: &[Option<Json>], new: &[Json], gaps: &[Gap]) -> BTreeMap<usize, usize> {
-    let mut gone: HashMap<[u8; 16], VecDeque<usize>> = HashMap::new();
-    for at in gaps.iter().flat_map(|gap| gap.old.clone()) {
-        if let Some(json) = &old[at] {
-            gone.entry(digest(Some(json))).or_default().push_back(at);
-        }
-    }
-    let places = gaps.iter().flat_map(|gap| gap.new.clone());
-    places.filter_map(|at| Some((at, gone.get_mut(&digest(Some(&new[at])))?.pop_front()?))).collect()
-}
-
-/// Where two arrays differ: equal elements are kept, and between them stretches are replaced.
-fn gaps(old: &[Option<Json>], new: &[Json]) -> Vec<Gap> {
-    let same = |o: usize, n: usize| old[o].as_ref() == Some(&new[n]);
-    let shortest = old.len().min(new.len());
-    let head = (0..shortest).take_while(|&at| same(at, at)).count();
-    let tail = (0..shortest - head).take_while(|&at| same(old.len() - 1 - at, new.len() - 1 - at)).count();
-    let (old_end, new_end) = (old.len() - tail, new.len() - tail);
-    let old_middle: Vec<_> = old[head..old_end].iter().map(|json| digest(json.as_ref())).collect();
-    let new_middle: Vec<_> = new[head..new_end].iter().map(|json| digest(Some(json))).collect();
-    let ops = similar::capture_diff_slices(similar::Algorithm::Myers, &old_middle, &new_middle);
-    let mut gaps = Vec::new();
-    let (mut in_old, mut in_new) = (head, head);
-    for op in ops {
-        // Only the lengths are used: where an op begins is told wrongly by some versions of the library.
-        let (old_end, new_end) = (in_old + op.old_range().len(), in_new + op.new_range().len());
-        if !matches!(op, similar::DiffOp::Equal { .. }) {
-            gaps.push(Gap { old: in_old..old_end, new: in_new..new_end });
-        }
-        (in_old, in_new) = (old_end, new_end);
-    }
-    gaps
-}
-
-/// Ops of one body, before the ids of the bodies before it are known.
-#[derive(Debug)]
-pub struct PlannedBody {
-    first: usize,
-    ops: Vec<PlannedOp>,
-    references: std::collections::BTreeSet<ChangeId>,
-    bytes: usize,
-}
-
-fn op_references(op: &PlannedOp) -> Vec<ChangeId> {
-    let mut found = Vec::new();
-    let known = |target: &Target, found: &mut Vec<ChangeId>| {
-        if let Target::Known(id) = target {
-            found.push(id.change);
-        }
-    };
-    match op {
-        PlannedOp::Set { path, preds, .. } | PlannedOp::Del { path, preds } => {
-            for step in path {
-                if let PlanStep::Element(target) = step {
-                    known(target, &mut found);
-                }
-            }
-            found.extend(preds.iter().map(|id| id.change));
-        }
-        PlannedOp::Ins { list, at, .. } => {
-            known(list, &mut found);
-            at.iter().for_each(|at| known(at, &mut found));
-        }
-        PlannedOp::Move { element, at, .. } => {
-            found.push(element.change);
-            at.iter().for_each(|at| known(at, &mut found));
-        }
-        PlannedOp::Inc { made, .. } => known(made, &mut found),
-        PlannedOp::Text { made, stands, .. } => {
-            known(made, &mut found);
-            if let Stands::On(version) = stands {
-                found.extend(version.iter().map(|(change, _)| *change));
-            }
-        }
-    }
-    found.sort_unstable();
-    found.dedup();
-    found
-}
-
-fn rough_bytes(op: &PlannedOp) -> usize {
-    let value_bytes = |value: &Value| {
-        let mut out = Writer::new();
-        value.encode(&mut out);
-        out.len()
-    };
-    let path_bytes = |path: &PlanPath| -> usize {
-        path.iter()
-            .map(|step| match step {
-                PlanStep::Name(name) => name.len() + 3,
-                PlanStep::Element(_) => 9,
-            })
-            .sum()
-    };
-    16 + match op {
-        PlannedOp::Set { path, value, preds } => path_bytes(path) + value_bytes(value) + 8 * preds.len(),
-        PlannedOp::Del { path, preds } => path_bytes(path) + 8 * preds.len(),
-        PlannedOp::Ins { value, .. } => 24 + value_bytes(value),
-        PlannedOp::Move { .. } => 24,
-        PlannedOp::Inc { .. } => 16,
-        PlannedOp::Text { edits, .. } => 400 + edits.iter().map(edit_bytes).sum::<usize>(),
-    }
-}
-
-/// Bytes of an edit in a body, at most.
-fn edit_bytes(edit: &TextEdit) -> usize {
-    12 + edit.ins.len()
-}
-
-fn events(edit: &TextEdit) -> u64 {
-    edit.del + edit.ins.chars().count() as u64
-}
-
-/// Cuts edits into parts that fit an op each.
-fn in_parts(edits: Vec<TextEdit>) -> Vec<Vec<TextEdit>> {
-    let mut parts: Vec<Vec<TextEdit>> = Vec::new();
-    let mut bytes = 0;
-    let mut push = |edit: TextEdit| {
-        bytes += edit_bytes(&edit);
-        match parts.last_mut() {
-            Some(part) if bytes <= TEXT_OP_BYTES && part.len() < TEXT_EDITS_MAX => part.push(edit),
-            _ => {
-                bytes = edit_bytes(&edit);
-                parts.push(vec![edit]);
-            }
-        }
-    };
-    for edit in edits {
-        if edit.ins.len() <= TEXT_OP_BYTES / 2 {
-            push(edit);
-            continue;
-        }
-        let (mut pos, mut del, mut rest) = (edit.pos, edit.del, &*edit.ins);
-        while !rest.is_empty() {
-            let end = rest.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= TEXT_OP_BYTES / 2).last().unwrap_or(rest.len());
-            let (ins, tail) = rest.split_at(end);
-            push(TextEdit { pos, del, ins: ins.into() });
-            pos += ins.chars().count() as u64;
-            del = 0;
-            rest = tail;
-        }
-    }
-    parts
-}
-
-impl PlannedBody {
-    /// The body, given the ids of the bodies made before it: each with the number of its first op.
-    #[must_use]
-    pub fn finish(self, made: &[(usize, ChangeId)]) -> (usize, Body) {
-        let first = self.first;
-        let home = |number: usize| made.iter().rev().find(|(first, _)| *first <= number);
-        let mut references = self.references;
-        let mut note = |target: &Target| {
-            if let Target::New(number) = target
-                && *number < first
-                && let Some((_, id)) = home(*number)
-            {
-                references.insert(*id);
-            }
-        };
-        for op in &self.ops {
-            match op {
-                PlannedOp::Set { path, .. } | PlannedOp::Del { path, .. } => path.iter().for_each(|step| {
-                    if let PlanStep::Element(target) = step {
-                        note(target);
-                    }
-                }),
-                PlannedOp::Ins { list, at, .. } => {
-                    note(list);
-                    at.iter().for_each(&mut note);
-                }
-                PlannedOp::Move { at, .. } => at.iter().for_each(&mut note),
-                PlannedOp::Inc { made, .. } => note(made),
-                PlannedOp::Text { made, stands, .. } => {
-                    note(made);
-                    if let Stands::After(number, _) = stands {
-                        note(&Target::New(*number));
-                    }
-                }
-            }
-        }
-        let references: Vec<ChangeId> = references.into_iter().collect();
-        let known = |id: &OpId| OpRef { change: references.binary_search(&id.change).map_or(0, |at| at as u32 + 1), index: id.index };
-        let resolve = |target: &Target| match target {
-            Target::Known(id) => known(id),
-            Target::New(number) if *number >= first => OpRef { change: 0, index: (number - first) as u32 },
-            Target::New(number) => match home(*number) {
-                Some((start, change)) => known(&OpId { change: *change, index: (number - start) as u32 }),
-                None => OpRef { change: 0, index: u32::MAX },
-            },
-        };
-        let steps = |path: &PlanPath| -> Vec<PathStep> {
-            path.iter()
-                .map(|step| match step {
-                    PlanStep::Name(name) => PathStep::Name(name.clone()),
-                    PlanStep::Element(target) => PathStep::Element(resolve(target)),
-                })
-                .collect()
-        };
-        let preds = |preds: &[OpId]| {
-            let mut refs: Vec<OpRef> = preds.iter().map(known).collect();
-            refs.sort_unstable();
-            refs.dedup();
-            refs
-        };
-        let ops = self
-            .ops
-            .iter()
-            .map(|op| match op {
-                PlannedOp::Set { path, value, preds: p } => Op::Set { path: steps(path), value: value.clone(), preds: preds(p) },
-                PlannedOp::Del { path, preds: p } => Op::Del { path: steps(path), preds: preds(p) },
-                PlannedOp::Ins { list, at, side, value } => {
-                    Op::Ins { list: resolve(list), at: at.as_ref().map(resolve), side: *side, value: value.clone() }
-                }
-                PlannedOp::Move { element, at, side } => Op::Move { elem: known(element), at: at.as_ref().map(resolve), side: *side },
-                PlannedOp::Inc { made, delta } => Op::Inc { obj: resolve(made), delta: *delta },
-                PlannedOp::Text { made, stands, agent, seq, edits } => {
-                    let number = |change: &ChangeId| references.binary_search(change).map_or(0, |at| at as u32 + 1);
-                    let mut base: Vec<(u32, u64)> = match stands {
-                        Stands::On(version) => version.iter().map(|(change, event)| (number(change), *event)).collect(),
-                        Stands::After(op, events) => vec![(resolve(&Target::New(*op)).change, *events)],
-                    };
-                    base.sort_unstable();
-                    base.dedup();
-                    Op::Text { obj: resolve(made), base, agent: agent.clone(), seq: *seq, edits: edits.clone() }
-                }
-            })
-            .collect();
-        (first, Body { references, ops, ..Body::default() })
     }
 }
