@@ -19,6 +19,16 @@ export function labelOf(segment) {
   return segment;
 }
 
+/** Whether a path is in somebody else's space: `@` and a name or a key stand before it. @param {Path} path */
+export const isElsewhere = ([first = ""]) => first.startsWith("@") && !first.startsWith("@@");
+
+/**
+ * Where something is that is named as in its own space, seen from a page about that space.
+ * @param {Path} base the page
+ * @param {string} path
+ */
+export const inSpaceOf = (base, path) => (isElsewhere(base) ? `/${base[0]}${path === "/" ? "" : path}` : path);
+
 /**
  * What a path is called on the page of a path above it.
  * @param {Path} path

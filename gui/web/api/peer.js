@@ -2,6 +2,7 @@
 
 import { Problem, unreachable } from "./problem.js";
 import { later } from "../dom.js";
+import { inSpaceOf } from "../path.js";
 import { WatchSocket } from "./watch-socket.js";
 
 /** @typedef {import("../path.js").Path} Path */
@@ -58,6 +59,7 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {string} name
  * @property {string | null} petname
  * @property {boolean} is_followed
+ * @property {boolean} is_community whether it is a community that the owner is in
  * @property {string | null} invite
  * @property {boolean} is_waiting
  * @property {string} state
@@ -85,7 +87,7 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {string | null} title
  * @property {string | null} petname
  * @property {{ about: string, board: string } | null} rules
- * @property {"organizer" | "member" | "waiting" | "removed"} you
+ * @property {"organizer" | "member" | "waiting" | "elsewhere" | "removed"} you
  * @property {string | null} name the name that the owner carries there
  * @property {number} members
  * @property {number} connected
@@ -551,9 +553,13 @@ export class Peer {
     return this.#post("/.sys/invites/revoke", { id, grants });
   }
 
-  /** Looks at an invite, or takes it. @param {string} payload @param {boolean} confirm @returns {Promise<InviteCard>} */
-  join(payload, confirm) {
-    return this.#post("/.sys/join", { link: joinByProgram(payload), confirm });
+  /**
+   * Looks at an invite, or takes it.
+   * @param {string} payload @param {boolean} confirm @param {string} [name] to be carried in a community
+   * @returns {Promise<InviteCard>}
+   */
+  join(payload, confirm, name) {
+    return this.#post("/.sys/join", { link: joinByProgram(payload), confirm, name });
   }
 
   /**
@@ -672,6 +678,11 @@ export class Peer {
     return versionIn(response.headers);
   }
 
+  /** Whether the owner may write at a path. @param {Path} path @returns {Promise<boolean>} */
+  async mayWrite(path) {
+    return (await this.#json(`/.sys/why/write${hrefOf(path)}`)).allowed;
+  }
+
   /**
    * Writes the inverse of a change; of the last one if none is named.
    * @param {Path} path
@@ -694,7 +705,9 @@ export class Peer {
   async log(path, { before, limit = PAGE, raw = false } = {}) {
     const query = new URLSearchParams({ limit: String(limit), ...(raw ? { view: "raw" } : {}) });
     if (before) query.set("after", before);
-    return (await this.#json(`/.sys/log${hrefOf(path)}?${query}`)).changes;
+    /** @type {Change[]} */
+    const changes = (await this.#json(`/.sys/log${hrefOf(path)}?${query}`)).changes;
+    return changes.map((change) => ({ ...change, paths: change.paths.map((at) => inSpaceOf(path, at)) }));
   }
 
   /**
@@ -703,7 +716,9 @@ export class Peer {
    * @returns {Promise<Conflict[]>}
    */
   async conflicts(path) {
-    return (await this.#json(`/.sys/conflicts${hrefOf(path)}`)).conflicts;
+    /** @type {Conflict[]} */
+    const conflicts = (await this.#json(`/.sys/conflicts${hrefOf(path)}`)).conflicts;
+    return conflicts.map((conflict) => ({ ...conflict, path: inSpaceOf(path, conflict.path) }));
   }
 
   /**
@@ -721,7 +736,8 @@ export class Peer {
       rest = parts.pop() ?? "";
       for (const part of parts) {
         if (lines.length === AUTHORED_MAX) return { lines, more: true };
-        lines.push(JSON.parse(part));
+        const line = JSON.parse(part);
+        lines.push({ ...line, path: inSpaceOf(path, line.path) });
       }
     }
     return { lines, more: false };

@@ -80,6 +80,8 @@ function wordsOf(community) {
       return `you are in it${name}; ${plural(community.members, "member")}, ${reach}`;
     case "waiting":
       return "waiting to be let in";
+    case "elsewhere":
+      return "another machine of yours is in it and lets this one in when both run; else ask for a new invite";
     default:
       return "you are no member any more";
   }

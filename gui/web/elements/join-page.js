@@ -50,21 +50,24 @@ export class JoinPage extends HTMLElement {
           h(
             "li",
             {},
-            glance.is_only
-              ? `You may read ${glance.path} and everything new in it, and nothing else of their space.`
-              : glance.role === "member"
-                ? "You become a member of this community: you read all of it, carry a name there, and write on its board if its rules say so."
-                : "You may read all of their space that is not kept apart, and everything new in it.",
+            glance.role === "device"
+              ? "A machine that has no timebus yet becomes one of theirs and may do all that they can."
+              : glance.is_only
+                ? `You may read ${glance.path} and everything new in it, and nothing else of their space.`
+                : glance.role === "member"
+                  ? "You become a member of this community: you read all of it, carry a name there, and write on its board if its rules say so."
+                  : "You may read all of their space that is not kept apart, and everything new in it.",
           ),
           glance.role === "write"
             ? h("li", {}, `You may write ${glance.path === "/" ? "everywhere in it" : `at ${glance.path} and below`}.`)
             : "",
-          glance.role === "device" ? h("li", {}, "Your new machine becomes one of theirs.") : "",
-          h(
-            "li",
-            {},
-            `${glance.role === "member" ? "Its members" : "They"} learn your name, key and address. Nothing of yours can be read or written.`,
-          ),
+          glance.role === "device"
+            ? ""
+            : h(
+                "li",
+                {},
+                `${glance.role === "member" ? "Its members" : "They"} learn your name, key and address. Nothing of yours can be read or written.`,
+              ),
         ),
         h(
           "p",
@@ -76,7 +79,8 @@ export class JoinPage extends HTMLElement {
         is_over ? h("p", { class: "note" }, `This link has expired. Ask ${who} for a new one.`) : this.#next,
       ),
     );
-    if (this.peer) this.#confirm(this.peer, glance);
+    if (glance.role === "device") this.#device(glance);
+    else if (this.peer) this.#confirm(this.peer, glance);
     else this.#elsewhere(glance);
   }
 
@@ -104,8 +108,22 @@ export class JoinPage extends HTMLElement {
     );
   }
 
-  /** Where the program is to be had. @param {string} inviter */
-  #program(inviter) {
+  /** Another machine of one's own begins with the link; a peer that is somebody's cannot become somebody else's. @param {Glance} glance */
+  #device(glance) {
+    this.#next.replaceChildren(
+      h("p", {}, this.peer ? "This peer has an identity of its own, so the link is not for it. On the new machine:" : "On the new machine:"),
+      h(
+        "ol",
+        { class: "steps" },
+        this.#program(glance.inviter || "whoever invited you", "do not start it yet"),
+        h("li", {}, "Type ", h("code", {}, "timebus join"), " and the whole link."),
+        h("li", {}, "Then start it with ", h("code", {}, "timebus up"), "."),
+      ),
+    );
+  }
+
+  /** Where the program is to be had. @param {string} inviter @param {string} [then] */
+  #program(inviter, then = "start it: it makes your own space, and asks nothing") {
     const [what, where] = [h("span", {}, "Get the one program ", h("code", {}, "timebus")), h("div", {})];
     void programOffered().then((offered) => {
       if (!offered) return;
@@ -118,16 +136,17 @@ export class JoinPage extends HTMLElement {
         offered.is_secret ? "" : h("p", { class: "note" }, "The line to that peer is not encrypted: take it in a network that you trust."),
       );
     });
-    return h("li", {}, what, ` from ${inviter} and start it: it makes your own space, and asks nothing.`, where);
+    return h("li", {}, what, ` from ${inviter} and ${then}.`, where);
   }
 
   /** @param {import("../api/peer.js").Peer} peer @param {Glance} glance */
   #confirm(peer, glance) {
+    const name = h("input", { type: "text", id: "carried-name", maxLength: 64, autocomplete: "off", placeholder: "as this peer is called" });
     const button = h("button", { type: "button", class: "main" }, glance.app ? "Join, and look at the app" : "Join");
     button.addEventListener("click", async () => {
       button.disabled = true;
       try {
-        const card = await peer.join(glance.payload, true);
+        const card = await peer.join(glance.payload, true, name.value.trim() || undefined);
         const at = card.status?.petname ?? glance.space;
         const state = card.status ? wordsOfSpace(card.status) : "";
         const lines = [h("p", { role: "status" }, `Joined: ${state}.`)];
@@ -150,6 +169,9 @@ export class JoinPage extends HTMLElement {
       }
     });
     this.#next.replaceChildren(
+      glance.role === "member"
+        ? h("label", { for: "carried-name" }, h("span", {}, "The name that you carry there"), name)
+        : "",
       h("div", { class: "buttons" }, button, h("a", { class: "button", href: hrefOf([]) }, "Not now")),
     );
   }

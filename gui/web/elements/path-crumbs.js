@@ -1,6 +1,6 @@
 import { hrefOf } from "../api/peer.js";
 import { h } from "../dom.js";
-import { labelOf } from "../path.js";
+import { isElsewhere, labelOf } from "../path.js";
 
 /** Where the page is, as links to every level above. */
 export class PathCrumbs extends HTMLElement {
@@ -11,6 +11,8 @@ export class PathCrumbs extends HTMLElement {
 
   connectedCallback() {
     const { path } = this;
+    // In somebody else's space the top is his.
+    const top = isElsewhere(path) ? 1 : 0;
     const crumb = (/** @type {number} */ depth) =>
       h(
         "li",
@@ -18,7 +20,7 @@ export class PathCrumbs extends HTMLElement {
         h(
           "a",
           { href: hrefOf(path.slice(0, depth)), "aria-current": depth === path.length ? "page" : undefined },
-          depth === 0 ? this.home : labelOf(path[depth - 1] ?? ""),
+          depth === top ? (top ? (path[0] ?? "") : this.home) : labelOf(path[depth - 1] ?? ""),
         ),
       );
     this.replaceChildren(
@@ -28,7 +30,7 @@ export class PathCrumbs extends HTMLElement {
         h(
           "ol",
           {},
-          Array.from({ length: path.length + 1 }, (_, depth) => crumb(depth)),
+          Array.from({ length: path.length + 1 - top }, (_, level) => crumb(top + level)),
         ),
       ),
     );

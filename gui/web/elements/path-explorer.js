@@ -1,7 +1,7 @@
 import { Problem } from "../api/problem.js";
 import { flash, h, later, make } from "../dom.js";
 import { LiveTree } from "../live-tree.js";
-import { parsePath, segmentOf, showPath } from "../path.js";
+import { isElsewhere, parsePath, segmentOf, showPath } from "../path.js";
 import { ValueActions } from "../value-actions.js";
 import { ChangeHistory } from "./change-history.js";
 import { FirstRun } from "./first-run.js";
@@ -54,6 +54,8 @@ export class PathExplorer extends HTMLElement {
   /** @type {ValueEditor | null} */
   #editor = null;
   #shown = "";
+  /** Whether the owner may write here, as far as is known. */
+  #writes = true;
   /** @type {Tab} */
   #tab = "history";
   /** @type {Set<string>} */
@@ -86,6 +88,21 @@ export class PathExplorer extends HTMLElement {
       heard: () => this.#refreshSide(),
     });
     void this.#tree.start();
+    if (isElsewhere(this.path)) void this.#askRights();
+  }
+
+  /** Finds out what may be offered in a space of somebody else. The peer decides once more. */
+  async #askRights() {
+    this.#offer(false);
+    // Who does not know it is told by the peer when he tries.
+    this.#offer(await this.peer.mayWrite(this.path).catch(() => true));
+  }
+
+  /** @param {boolean} writes */
+  #offer(writes) {
+    this.#writes = writes;
+    this.#shown = "";
+    this.#changed(this.#tree.root, false);
   }
 
   disconnectedCallback() {
@@ -121,11 +138,11 @@ export class PathExplorer extends HTMLElement {
   /** @param {string} kind */
   #layOut(kind) {
     const { root } = this.#tree;
-    const isTop = this.path.length === 0;
-    this.#add.hidden = kind !== "parts" && !(kind === "value" && isEmpty(root.value));
-    this.#edit.hidden = kind !== "parts" && kind !== "value";
+    const isTop = this.path.length === (isElsewhere(this.path) ? 1 : 0);
+    this.#add.hidden = !this.#writes || (kind !== "parts" && !(kind === "value" && isEmpty(root.value)));
+    this.#edit.hidden = !this.#writes || (kind !== "parts" && kind !== "value");
     // Nobody deletes a whole space by one click beside "Edit".
-    this.#delete.hidden = isTop || (kind !== "parts" && kind !== "value");
+    this.#delete.hidden = !this.#writes || isTop || (kind !== "parts" && kind !== "value");
     this.#edit.textContent = kind === "parts" ? "Edit as JSON" : "Edit";
     if (this.#editor && (kind === "parts" || kind === "value")) {
       // An editor that is open stays: what is typed there is nobody else's to drop.
@@ -147,7 +164,7 @@ export class PathExplorer extends HTMLElement {
         this.#body.replaceChildren(make(ProblemCard, { problem: root.problem, again: () => void this.#tree.start() }));
         break;
       case "absent":
-        if (isTop) this.#body.replaceChildren(make(FirstRun, { peer: this.peer }));
+        if (this.path.length === 0) this.#body.replaceChildren(make(FirstRun, { peer: this.peer }));
         else this.#body.replaceChildren(this.#absent());
         break;
       case "value":
@@ -155,7 +172,7 @@ export class PathExplorer extends HTMLElement {
         this.#body.replaceChildren(this.#title(), h("div", { class: "card" }, this.#leaf));
         break;
       default:
-        this.#rows = make(ValueTree, { tree: this.#tree, actions: this.#actions, go: this.go });
+        this.#rows = make(ValueTree, { tree: this.#tree, actions: this.#actions, writes: this.#writes, go: this.go });
         this.#body.replaceChildren(this.#title(), h("div", { class: "card tree-card" }, this.#finder(), this.#rows));
         this.#rows.markConflicts(this.#conflicts);
     }
@@ -173,14 +190,15 @@ export class PathExplorer extends HTMLElement {
       { class: "card stack" },
       h("h1", {}, "Nothing is here"),
       h("p", { class: "soft" }, `No value is at ${showPath(this.path)}. If somebody writes one, it appears by itself.`),
-      make(ValueEditor, {
-        saves: "Write it",
-        save: async (content) => {
-          await this.peer.put(this.path, content);
-          this.notices.say(`Wrote ${showPath(this.path)}. It is on disk.`);
-        },
-        cancel: () => this.go(this.path.slice(0, -1)),
-      }),
+      this.#writes &&
+        make(ValueEditor, {
+          saves: "Write it",
+          save: async (content) => {
+            await this.peer.put(this.path, content);
+            this.notices.say(`Wrote ${showPath(this.path)}. It is on disk.`);
+          },
+          cancel: () => this.go(this.path.slice(0, -1)),
+        }),
     );
   }
 

@@ -75,8 +75,10 @@ function network({ network, spaces }) {
   for (const relay of network.relays)
     if (!relay.connected)
       found.push({ grade: "note", says: `The relay ${relay.url} is not connected.`, fix: relay.problem ?? "Look whether it runs." });
-  const lost = spaces.filter(({ state }) => state === "unreachable" || state === "unknown");
-  const denied = spaces.filter(({ state }) => state === "denied");
+  // A community is nobody who could be away or share something: it comes from those who are in it.
+  const people = spaces.filter(({ is_community }) => !is_community);
+  const lost = people.filter(({ state }) => state === "unreachable" || state === "unknown");
+  const denied = people.filter(({ state }) => state === "denied");
   const names = (/** @type {typeof spaces} */ all) =>
     all
       .slice(0, 5)
@@ -90,8 +92,8 @@ function network({ network, spaces }) {
     });
   if (denied.length > 0)
     found.push({ grade: "note", says: `Does not share with you: ${names(denied)}.`, fix: "Ask for a new invite." });
-  if (spaces.length > 0 && lost.length + denied.length < spaces.length)
-    found.push({ grade: "good", says: `Connected with ${plural(spaces.length - lost.length - denied.length, "person", "people")}.` });
+  if (people.length > 0 && lost.length + denied.length < people.length)
+    found.push({ grade: "good", says: `Connected with ${plural(people.length - lost.length - denied.length, "person", "people")}.` });
   return found;
 }
 

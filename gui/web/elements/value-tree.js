@@ -33,6 +33,8 @@ export class ValueTree extends HTMLElement {
   tree = /** @type {any} */ (null);
   /** @type {ValueActions} */
   actions = /** @type {any} */ (null);
+  /** Whether the owner may write here. */
+  writes = true;
   /** Goes to a path. @type {(path: import("../path.js").Path) => void} */
   go = () => {};
 
@@ -164,7 +166,10 @@ export class ValueTree extends HTMLElement {
       group: null,
       editor: null,
     };
-    row.value.addEventListener("dblclick", () => void (node.hasParts ? this.#toggle(node) : this.#edit(node)));
+    row.value.addEventListener("dblclick", () => {
+      if (node.hasParts) this.#toggle(node);
+      else if (this.writes) void this.#edit(node);
+    });
     row.row.append(
       row.twisty,
       name,
@@ -173,13 +178,15 @@ export class ValueTree extends HTMLElement {
       " ",
       row.mark,
       row.state,
-      h(
-        "span",
-        { class: "actions" },
-        add,
-        button("Edit", () => void this.#edit(node), ""),
-        button("Delete", () => void this.#remove(node), "danger"),
-      ),
+      this.writes
+        ? h(
+            "span",
+            { class: "actions" },
+            add,
+            button("Edit", () => void this.#edit(node), ""),
+            button("Delete", () => void this.#remove(node), "danger"),
+          )
+        : "",
     );
     row.item.append(row.row, row.beneath);
     this.#rows.set(node, row);
@@ -419,14 +426,15 @@ export class ValueTree extends HTMLElement {
       case "Enter":
       case " ":
         if (!node) item.click();
-        else if (node.isInside) node.hasParts ? this.#toggle(node) : void this.#edit(node);
+        else if (node.isInside && node.hasParts) this.#toggle(node);
+        else if (node.isInside) this.writes && void this.#edit(node);
         else this.go(node.path);
         break;
       case "F2":
-        if (node) void this.#edit(node);
+        if (node && this.writes) void this.#edit(node);
         break;
       case "Delete":
-        if (node) void this.#remove(node);
+        if (node && this.writes) void this.#remove(node);
         break;
       default:
         return;
