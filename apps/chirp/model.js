@@ -10,7 +10,6 @@
 //   /chirp/likes/<key>.<id>   { kind: "like", target, at }     what I like, by whose it is
 //   /chirp/follows/<key>      { kind: "follow", target: "/@<key>/profile", at }
 //   /chirp/mutes/<key>, /chirp/blocks/<key>
-//   /chirp/seen               { home, notices }                until when I have looked
 //
 // A pointer is `/@<key>/chirp/posts/<id>`. An <id> says when the post was made, so posts sort by their names. What I write
 // is in my space; whom it concerns gets a notice of a few bytes into his inbox. What has a kind and a target is a reference,
@@ -91,7 +90,7 @@ export class Model {
     this.bus = bus;
     this.watched_max = watched_max;
     this.me = bus.space;
-    for (const part of ["follows", "mutes", "blocks", "likes", "seen"])
+    for (const part of ["follows", "mutes", "blocks", "likes"])
       this.#keep(part, bus.at(`/chirp/${part}`).watch());
     this.#join({ space: this.me, name: bus.my_name, petname: null, state: "live", is_followed: true });
     this.#keep("lists", bus.watchLists());
@@ -649,15 +648,20 @@ export class Model {
     return [...found.values()].sort((a, b) => b.at_ms - a.at_ms);
   }
 
-  /** The newest that was looked at. @param {"home" | "notices"} what @returns {number} Unix milliseconds */
+  /**
+   * The newest that was looked at. That is kept in this browser: what is below /chirp all my readers see.
+   * @param {"home" | "notices"} what
+   * @returns {number} Unix milliseconds
+   */
   seen(what) {
-    return Number(this.#own("seen")[what]) || 0;
+    return Number(localStorage.getItem(`chirp:seen:${what}`)) || 0;
   }
 
   /** @param {"home" | "notices"} what @param {number} at_ms */
   setSeen(what, at_ms) {
-    if (at_ms > this.seen(what) && this.#values.get("seen")?.state !== "loading")
-      this.bus.at("/chirp/seen").patch({ [what]: at_ms });
+    if (at_ms <= this.seen(what)) return;
+    localStorage.setItem(`chirp:seen:${what}`, String(at_ms));
+    this.#changed();
   }
 
   // Search
