@@ -114,6 +114,8 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {string} id
  * @property {string} role
  * @property {string} path
+ * @property {boolean} [only] whether the path is kept apart, and all that may be read
+ * @property {string} [space] where it leads, if not into the own space
  * @property {number} uses
  * @property {number} uses_max
  * @property {number} expires_ms

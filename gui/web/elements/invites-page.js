@@ -141,12 +141,16 @@ export class InvitesPage extends HTMLElement {
 
   /** @param {Invite} invite */
   #row(invite) {
+    const of = invite.space ? ` of ${invite.space.slice(0, 8)}…` : "";
+    const reads = invite.only ? `reads ${invite.path}${of} and nothing else` : `reads all${of} that is not kept apart`;
     const may =
       invite.role === "write"
-        ? `reads everything, writes in ${invite.path}`
+        ? `${reads}, writes in ${invite.path}`
         : invite.role === "device"
           ? "is a device of yours"
-          : "reads everything";
+          : invite.role === "member"
+            ? `is a member${of}`
+            : reads;
     const takers = (invite.redeemed ?? []).map(({ space, at_ms }) =>
       h(
         "li",
