@@ -12,9 +12,11 @@ export const segmentOf = (name) => (name.startsWith("@") ? `@${name}` : name);
 /**
  * What to call a segment in front of people.
  * @param {string} segment
+ * @param {boolean} [isFirst] whether it may name somebody's space
  */
-export function labelOf(segment) {
+export function labelOf(segment, isFirst = false) {
   if (segment.startsWith("@@")) return segment.slice(1);
+  if (isFirst && segment.startsWith("@")) return segment.length === 53 ? `${segment.slice(0, 9)}…` : segment;
   if (segment.startsWith("@")) return "[…]";
   return segment;
 }
@@ -34,7 +36,7 @@ export const inSpaceOf = (base, path) => (isElsewhere(base) ? `/${base[0]}${path
  * @param {Path} path
  * @param {Path} base
  */
-export const nearLabel = (path, base) => path.slice(base.length).map(labelOf).join("/") || "here";
+export const nearLabel = (path, base) => path.slice(base.length).map((segment) => labelOf(segment)).join("/") || "here";
 
 /**
  * A path in words, as in `/notes/hi`.

@@ -120,6 +120,39 @@ await withBrowser(async (browser) => {
   same((await http(alice, "/chirp/posts/1/text")).json(), "kept", "what it wrote");
   timebus(alice, "app", "ls");
 
+  // What is hers is shown as hers, and he is offered what he may do there and nothing else.
+  await b.goto(`http://localhost:${bob.port}/@${alice.id}/chirp`);
+  await b.getByText("posts/1, posts/1/text", { exact: true }).waitFor();
+  same(await b.locator("path-crumbs li").allTextContents(), [`@${alice.id.slice(0, 8)}…`, "chirp"], "the way to it");
+  await b.getByRole("tab", { name: "Who wrote what" }).click();
+  const value = b.getByRole("link", { name: "posts/1/text", exact: true });
+  same(await value.getAttribute("href"), `/${encodeURIComponent(`@${alice.id}`)}/chirp/posts/1/text`, "where it leads");
+  same(await b.getByRole("button", { name: /^(Add|Edit|Edit as JSON|Delete)$/ }).count(), 0, "what he may not do");
+  await shot(b, "gui-elsewhere");
+  await accessible(b, "a space of somebody else");
+
+  // A link for a new machine is not for his peer, which is somebody already.
+  const payloadOf = (/** @type {string} */ printed) => printed.trim().split("\n").pop()?.split("/").pop();
+  await b.goto(`http://localhost:${bob.port}/.join#${payloadOf(timebus(alice, "devices", "add"))}`);
+  await b.getByText("This peer has an identity of its own").waitFor();
+  same(await b.getByRole("button", { name: /Join/ }).count(), 0, "it is not offered");
+  await shot(b, "gui-device-link");
+  await accessible(b, "a link for a device");
+
+  // Into his community she comes under a name that she chooses.
+  const { community } = (await http(bob, "/.sys/communities")).json().communities[0];
+  const member = timebus(bob, "invite", "--to", `@${community}`, "--can", "member");
+  await a.goto(`http://localhost:${alice.port}/.join#${payloadOf(member)}`);
+  await a.getByLabel("The name that you carry there").fill("Alice the alto");
+  await shot(a, "gui-join-community");
+  await accessible(a, "joining a community");
+  await a.getByRole("button", { name: "Join" }).click();
+  await a.getByText(/^Joined/).waitFor();
+  await until("he sees her under that name", async () =>
+    (await http(bob, `/.sys/communities/${community}/members`)).json().members?.some((/** @type {{ name: string }} */ one) => one.name === "Alice the alto"),
+  );
+  await a.goto(`http://localhost:${alice.port}/`);
+
   // An app can be given another identity, and keeps nothing in one's own space then.
   timebus(alice, "personas", "new", "work");
   await a.getByRole("link", { name: "People" }).click();

@@ -20,7 +20,7 @@ export class PathCrumbs extends HTMLElement {
         h(
           "a",
           { href: hrefOf(path.slice(0, depth)), "aria-current": depth === path.length ? "page" : undefined },
-          depth === top ? (top ? (path[0] ?? "") : this.home) : labelOf(path[depth - 1] ?? ""),
+          depth === 0 ? this.home : labelOf(path[depth - 1] ?? "", depth === 1),
         ),
       );
     this.replaceChildren(
