@@ -30,8 +30,9 @@ pub(crate) const WANTED_MAX: usize = 4096;
 pub(crate) const REFUSED_MAX: usize = 4096;
 /// Milliseconds after which a Need must have been answered further.
 pub(crate) const NEED_MS: u64 = 30_000;
-/// After so many milliseconds without credit what somebody was sent is no longer taken to be on its way.
-const IDLE_MS: u64 = 2_000;
+/// What was sent somebody this many milliseconds ago, or up to twice as many, is no longer taken to be on its way, whether he says
+/// that he has it or not.
+const LATELY_MS: u64 = 1_500;
 /// Milliseconds for which a peer may hold changes without giving credit back.
 pub(crate) const STALL_MS: u64 = 60_000;
 /// Credit is given back in steps of at least this, or with all that is outstanding.
@@ -200,6 +201,8 @@ pub(crate) struct Channel {
     peer_has: Arrivals,
     window_out: u64,
     unacked_out: u64,
+    /// Since when, and how many bytes were sent since then, and in as long a time before.
+    lately: (u64, [u64; 2]),
     /// How much of that there may be now, beside the credit.
     dose: u64,
     /// When credit came last, or the first frame went out that is not given back.
@@ -298,6 +301,7 @@ impl Channel {
             peer_has: Arrivals::default(),
             window_out: 0,
             unacked_out: 0,
+            lately: (0, [0; 2]),
             dose: u64::MAX,
             credit_ms: 0,
             blocked: 0,
@@ -463,8 +467,18 @@ impl Channel {
     /// with them yet, but still does.
     pub(crate) fn on_its_way(&self, now_ms: u64) -> (bool, u64) {
         let has_all = self.t.is_none() || !self.serves || self.at_end && self.ahead.is_empty();
-        let is_idle = self.credit_ms + IDLE_MS <= now_ms;
-        (self.opened && has_all, if is_idle { 0 } else { self.unacked_out })
+        let (_, [now, before]) = self.lately_at(now_ms);
+        (self.opened && has_all, self.unacked_out.min(now.saturating_add(before)))
+    }
+
+    /// What was sent lately, seen from a moment on.
+    fn lately_at(&self, now_ms: u64) -> (u64, [u64; 2]) {
+        let (since_ms, [now, before]) = self.lately;
+        match now_ms.saturating_sub(since_ms) / LATELY_MS {
+            0 => (since_ms, [now, before]),
+            1 => (since_ms + LATELY_MS, [0, now]),
+            _ => (now_ms, [0, 0]),
+        }
     }
 
     /// The heads that the other side named at first.

@@ -1,4 +1,7 @@
+use super::asking::{BUSY_MS, SILENT_MS, SLOW_MS};
+use super::serving::TURN_MS;
 use super::*;
+use crate::sync::Input;
 
 const MINUTE_MS: u64 = 60_000;
 
@@ -210,4 +213,39 @@ fn when_all_have_the_same_one_goes_up_the_line_only() {
     feed.neighbours.insert(3, Neighbour { bytes: Some(0), ..up(3) });
     feed.bytes = 2 * FAR;
     assert_eq!(feed.freer(MINUTE_MS), None, "who lacks much would send what is here");
+}
+
+/// Whose turn it is of those for whom that changed.
+fn turns(feed: &mut Feed, now_ms: u64, has_all: impl Fn(LinkId) -> bool) -> Vec<(LinkId, bool)> {
+    let mut inputs = Vec::new();
+    feed.serve(now_ms, true, &|link| (has_all(link), 0), &mut inputs);
+    inputs.into_iter().filter_map(|(link, input)| if let Input::Turn { is_turn, .. } = input { Some((link, is_turn)) } else { None }).collect()
+}
+
+#[test]
+fn who_asks_for_what_is_new_and_lacks_much_waits_for_his_turn() {
+    let mut feed = feed([neighbour(Wants::All, 0, None), neighbour(Wants::News, 0, None), neighbour(Wants::News, 0, None)]);
+    let has_all = |link| link == 3;
+    assert_eq!(turns(&mut feed, 5 * TURN_MS, has_all), [], "what is new goes out at once");
+    assert_eq!(turns(&mut feed, 5 * TURN_MS + STAY_MS, has_all), [(2, false)], "that would have been sent by now");
+    assert_eq!(turns(&mut feed, 7 * TURN_MS, has_all), [], "it waits like anybody");
+    assert_eq!(turns(&mut feed, 8 * TURN_MS, has_all), [(2, true)], "and has its part like anybody");
+    assert_eq!(turns(&mut feed, 9 * TURN_MS, has_all), [(2, false)]);
+    assert_eq!(turns(&mut feed, 9 * TURN_MS + 1, |_| true), [(2, true)], "as soon as it has all, what is new goes out at once");
+}
+
+#[test]
+fn who_is_late_with_something_small_is_not_taken_to_have_nothing() {
+    let mut feed = feed([neighbour(Wants::News, 10, Some(0)), neighbour(Wants::Nothing, 10, Some(0))]);
+    for (round, [late, early]) in (1..).zip([[1, 2], [2, 1], [1, 2], [2, 1], [1, 2]]) {
+        (feed.source, feed.trial) = (Some(late), Some((early, round * MINUTE_MS)));
+        feed.came(early, round * MINUTE_MS);
+        assert!(feed.source == Some(early) && feed.neighbours[&late].is_ahead(), "{feed:?}");
+    }
+    // Twice in a row.
+    for round in [10, 11, 12] {
+        (feed.source, feed.trial) = (Some(1), Some((2, round * MINUTE_MS)));
+        feed.came(2, round * MINUTE_MS);
+    }
+    assert!(feed.neighbours[&1].is_ahead() && feed.neighbours[&1].failed_ms == 12 * MINUTE_MS, "{feed:?}");
 }

@@ -217,6 +217,8 @@ impl Channel {
         // A waiting plan has sent nothing yet, so its cursor is 0 and says nothing.
         let frame = Frame::Changes { channel: self.number, part, upto: self.cursor, changes: batch.changes }.encode();
         self.unacked_out += frame.len() as u64;
+        let (since_ms, [now, before]) = self.lately_at(shared.now_ms);
+        self.lately = (since_ms, [now + frame.len() as u64, before]);
         self.blocked = 0;
         shared.counters.unacked_max = shared.counters.unacked_max.max(self.unacked_out);
         shared.send(frame);
