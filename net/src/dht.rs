@@ -376,6 +376,10 @@ struct Going {
     /// What was said, by key: the number of the item, and when.
     said: BTreeMap<PublicKey, (i64, Instant)>,
     seeks: Seeks,
+    /// Who was looked for just now.
+    looked_for: Vec<PublicKey>,
+    /// Whether it went well last.
+    is_on: bool,
 }
 
 /// Who is looked for, how often he was, and when he is again.
@@ -395,10 +399,19 @@ async fn keep_on(peer: &Peer) {
         changed.borrow_and_update();
         let Ok(wanted) = wanted(peer, &network).await else { return };
         peer.dhts.only(&wanted);
+        if all.contains_key(&DhtId::Public) && !wanted.contains_key(&DhtId::Public) {
+            let _ = network.tell(Event::LookedFor { keys: Vec::new(), is_on: false }).await;
+        }
         let parts = wanted.into_iter().map(|(id, wanted)| {
             let (network, mut going) = (&network, all.remove(&id).unwrap_or_default());
             async move {
                 let went = take_part(peer, network, id, &wanted, &mut going).await;
+                // Who reads something waits while it is looked for, if anybody answers there at all.
+                let (keys, is_on) = (std::mem::take(&mut going.looked_for), went.is_ok());
+                let is_other = std::mem::replace(&mut going.is_on, is_on) != is_on;
+                if id == DhtId::Public && (is_other || !keys.is_empty()) {
+                    let _ = network.tell(Event::LookedFor { keys, is_on }).await;
+                }
                 peer.dhts.note(id, went);
                 (id, going)
             }
@@ -460,6 +473,7 @@ async fn take_part(peer: &Peer, network: &Network, id: DhtId, wanted: &Wanted, g
     for record in join_all(due.iter().map(|key| peer.dhts.find(&id, key))).await.into_iter().flatten() {
         let _ = network.tell(Event::Learned { dht: id, record: Box::new(record) }).await;
     }
+    going.looked_for = due;
     went
 }
 

@@ -128,6 +128,26 @@ fn who_said_yes_is_found_by_his_key_alone_and_before_nothing_is_asked_or_said() 
 }
 
 #[test]
+fn who_reads_by_a_key_alone_waits_while_it_is_looked_for() {
+    let dht = FirstNode::start();
+    let (alice, bob) = (dht.peer(Home::new(), &[]), dht.peer(Home::new(), &[]));
+    alice.put("/notes/hi", &json!("hello"));
+    assert_eq!(run(alice.home(), &["grant", "/", "anyone", "--can", "read"]).code, 0);
+    let (path, wait) = (format!("/@{}/notes/hi", id(&alice)), &[("Prefer", "wait=30")]);
+    assert_eq!(bob.send("GET", &path, wait, "").status, 404, "nobody is asked");
+    on(alice.home(), &[], 2);
+    on(bob.home(), &[], 2);
+    let carol = dht.peer(Home::new(), &[]);
+    on(carol.home(), &[], 2);
+    // Carol reads it for the first time; that takes as long as it takes.
+    let answer = carol.send("GET", &path, wait, "");
+    assert_eq!((answer.status, answer.json()), (200, json!("hello")));
+    let nobody = timebus_identity::SecretKey::from_seed([7; 32]).public().to_string();
+    let answer = carol.send("GET", &format!("/@{nobody}/notes/hi"), wait, "");
+    assert_eq!(answer.status, 404, "it was looked for: {}", answer.text());
+}
+
+#[test]
 fn a_persona_is_asked_for_itself_and_nothing_that_it_says_names_another() {
     let dht = FirstNode::start();
     let alice = dht.peer(Home::new(), &[]);

@@ -258,6 +258,13 @@ pub enum Event {
         /// The record.
         record: Box<Signed<PeerRecord>>,
     },
+    /// The public DHT was asked for these keys: what it has of them was told before.
+    LookedFor {
+        /// Them.
+        keys: Vec<PublicKey>,
+        /// Whether it is asked for others who are missed, too.
+        is_on: bool,
+    },
     /// Something is wanted of these machines: they are called for a while.
     Seek {
         /// Their node keys.

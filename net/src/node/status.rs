@@ -68,7 +68,7 @@ pub enum SpaceState {
     },
     /// It is coming.
     Loading,
-    /// Whoever has it is being called.
+    /// Whoever has it is being called, or looked for.
     Connecting,
     /// We wrote more than whoever has it takes before its owner has said so.
     Waiting,
@@ -233,7 +233,8 @@ impl Node {
         via.extend(self.holders.get(space).into_iter().flatten().filter(|id| self.book.contacts.contains_key(id)));
         let is_denied = self.links.values().any(|linked| needed[1..].iter().any(|timeline| linked.denied.contains_key(timeline)));
         if via.is_empty() && !is_denied {
-            return SpaceState::Unknown;
+            let is_sought = self.visits.contains_key(space) && self.looked_for.as_ref().is_some_and(|keys| !keys.contains(space));
+            return if is_sought { SpaceState::Connecting } else { SpaceState::Unknown };
         }
         let is_asking = self.book.joins.get(space).is_some_and(|join| join.token.is_some() && self.is_linked(&join.node));
         let is_connecting =
