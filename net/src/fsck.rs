@@ -154,7 +154,11 @@ fn check_blobs(store: &Store, problems: &mut Vec<String>) -> Result<u64, Storage
         }
     }
     for hash in store.named_blobs(&rows, &store.space())? {
-        if blobs.len_of(&hash).is_none() {
+        if let Some(part) = blobs.open_partial(&hash).filter(|_| blobs.len_of(&hash).is_none()) {
+            let (here, all) = (part.bytes_here(), part.len());
+            let says = "the rest was damaged, or has not come yet; it comes from whoever has it when you read it, or put it again";
+            problems.push(format!("of {} only {here} of {all} bytes are here: {says}", named(&hash)));
+        } else if blobs.len_of(&hash).is_none() {
             problems.push(format!("{} is missing; put it again, or take it from a backup", named(&hash)));
         }
     }

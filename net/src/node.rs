@@ -142,6 +142,8 @@ pub struct Node {
     delivered: BTreeMap<TimelineId, u64>,
     /// Spaces that are read, and until when they stay open.
     visits: BTreeMap<PublicKey, u64>,
+    /// Those for which the public DHT was asked; `None` while nobody asks it.
+    looked_for: Option<BTreeSet<PublicKey>>,
     /// Spaces of which something large is fetched, and until when.
     gathering: BTreeMap<PublicKey, u64>,
     /// Changes that are fetched again, and until when.
@@ -201,6 +203,7 @@ impl Node {
             bans: BTreeMap::new(),
             delivered: BTreeMap::new(),
             visits: BTreeMap::new(),
+            looked_for: None,
             gathering: BTreeMap::new(),
             fetches: BTreeMap::new(),
             members: BTreeMap::new(),
@@ -477,6 +480,11 @@ impl Node {
             }
             Event::Files { link, space, files } => self.drive(link, Input::Files(space, files), now_ms, store, &mut acts),
             Event::Learned { dht, record } => self.records_came(By::Dht(dht), vec![*record], now_ms, store, &mut acts),
+            Event::LookedFor { keys, is_on } => {
+                let before = self.looked_for.take();
+                self.looked_for = is_on.then(|| before.into_iter().flatten().chain(keys).filter(|key| self.visits.contains_key(key)).collect());
+                acts.push(Act::Changed);
+            }
             Event::Seek { nodes } => {
                 let own = self.config.node;
                 for node in nodes.into_iter().filter(|node| *node != own) {

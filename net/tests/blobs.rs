@@ -484,3 +484,129 @@ fn what_a_reader_took_along_when_he_left_is_sent_to_the_next_one_at_once() {
         assert!(upload.next(3, Kind::Choice, &all, 9, &mut dice).is_some_and(|next| next.piece.is_some()), "piece {id} of 8");
     }
 }
+
+#[test]
+fn who_never_says_what_came_takes_no_room_from_others() {
+    let mut exchange = asked_by(1..=2);
+    (0..32).for_each(|id| drop(exchange.handle(0, want(1, id, id as u32))));
+    let mut now_ms = 0;
+    while now_ms < 10_000 {
+        now_ms += 1000;
+        assert_eq!(loaded(&exchange.handle(now_ms, Input::Timer)), [], "he is waited for");
+    }
+    // From then on he gets one piece now and then, and whoever answers all that he asks for.
+    let mut loads: VecDeque<(u64, u32)> = (0..20).flat_map(|id| loaded(&exchange.handle(now_ms, want(2, id, 32 + id as u32)))).collect();
+    let mut count = [0, 0];
+    for _ in 0..4 {
+        while let Some((link, piece)) = loads.pop_front() {
+            count[link as usize - 1] += 1;
+            if link == 2 {
+                loads.extend(loaded(&exchange.handle(now_ms, has(2, piece))));
+            }
+        }
+        now_ms += 10_000;
+        loads.extend(loaded(&exchange.handle(now_ms, Input::Timer)));
+    }
+    assert!(count[1] == 20 && count[0] <= 2, "{count:?}");
+    // As soon as he says what came he is like all others.
+    exchange.handle(now_ms, has(1, 0));
+    let all: Vec<_> = (0..32).flat_map(|piece| loaded(&exchange.handle(now_ms, has(1, piece)))).collect();
+    assert!(all.len() > 10, "{all:?}");
+}
+
+fn loaded(outputs: &[Output]) -> Vec<(u64, u32)> {
+    outputs.iter().filter_map(|output| if let Output::Load { link, piece, .. } = output { Some((*link, *piece)) } else { None }).collect()
+}
+
+/// An exchange hears what somebody claims, and has these pieces of that.
+fn claimed(exchange: &mut Exchange, link: u64, space: PublicKey, hash: BlobHash, len: u64, have: Option<Pieces>) -> Vec<Output> {
+    let asked = exchange.handle(0, Input::Frame(link, BlobFrame::Have { space, hash, len, asks: true, pieces: vec![] }));
+    let Some(Output::Look(look)) = asked.into_iter().next() else { panic!("it looks") };
+    exchange.handle(0, Input::Found { look, have })
+}
+
+fn told(outputs: &[Output]) -> Vec<(u64, PublicKey, u64)> {
+    let told = |output: &Output| match output {
+        Output::Send(link, BlobFrame::Have { space, len, pieces, .. }) if !pieces.is_empty() => Some((*link, *space, *len)),
+        _ => None,
+    };
+    outputs.iter().filter_map(told).collect()
+}
+
+#[test]
+fn who_claims_another_length_keeps_nobody_out() {
+    let mut exchange = Exchange::new(1);
+    claimed(&mut exchange, 1, SPACE, HASH, LEN + 1, Some(Pieces::none(65)));
+    assert_eq!(told(&claimed(&mut exchange, 2, SPACE, HASH, LEN, Some(Pieces::all(64)))), [(2, SPACE, LEN)]);
+    // Nor is what is here given up for a claim.
+    assert_eq!(told(&claimed(&mut exchange, 1, SPACE, HASH, LEN + 1, Some(Pieces::none(65)))), []);
+    assert_eq!(loaded(&exchange.handle(0, want(2, 1, 7))), [(2, 7)]);
+    // What is fetched is the owner's word.
+    let mut exchange = Exchange::new(1);
+    claimed(&mut exchange, 1, SPACE, HASH, LEN + 1, Some(Pieces::none(65)));
+    exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
+    assert_eq!(exchange.transfers().map(|transfer| (transfer.len, transfer.is_fetched)).collect::<Vec<_>>(), [(LEN, true)]);
+}
+
+#[test]
+fn what_is_claimed_takes_a_bounded_room() {
+    let mut exchange = Exchange::new(1);
+    let (pieces, len) = (3 << 20, (3 << 20) * 128 * 1024);
+    for number in 0..4 {
+        let had = claimed(&mut exchange, 1, SPACE, BlobHash::from_bytes([number; 32]), len, Some(Pieces::none(pieces)));
+        assert!(matches!(&had[..], [Output::Send(1, BlobFrame::Have { .. })]), "{had:?}");
+    }
+    let all: u32 = exchange.transfers().map(|transfer| transfer.pieces.1).sum();
+    assert_eq!(all, 2 * pieces);
+}
+
+#[test]
+fn each_is_told_of_the_space_alone_that_he_named() {
+    let other = PublicKey::from_bytes([6; 32]);
+    let mut exchange = Exchange::new(1);
+    claimed(&mut exchange, 1, SPACE, HASH, LEN, Some(Pieces::all(64)));
+    assert_eq!(told(&claimed(&mut exchange, 2, other, HASH, LEN, Some(Pieces::all(64)))), [(2, other, LEN)]);
+    // Whose right to it went with the first space gets nothing more, and the other does.
+    let looks = exchange.handle(0, Input::Restated(Some(SPACE)));
+    let [Output::Look(look)] = &looks[..] else { panic!("{looks:?}") };
+    assert_eq!(look.link, 1);
+    assert_eq!(loaded(&exchange.handle(0, want(1, 1, 3))), [(1, 3)], "until it was looked");
+    exchange.handle(0, Input::Found { look: look.clone(), have: None });
+    assert_eq!(refusals(&exchange.handle(0, want(1, 2, 4)), Not::Here), [(1, 2)]);
+    assert_eq!(loaded(&exchange.handle(0, want(2, 1, 4))), [(2, 4)]);
+}
+
+#[test]
+fn what_is_not_wanted_any_more_is_taken_back_and_nobody_is_blamed_for_what_still_comes() {
+    let mut exchange = Exchange::new(1);
+    for round in 0..600 {
+        exchange.handle(round, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
+        exchange.handle(round, Input::Sources(HASH, vec![1]));
+        let all = BlobFrame::Have { space: SPACE, hash: HASH, len: LEN, asks: false, pieces: vec![(0, 64)] };
+        let asked = exchange.handle(round, Input::Frame(1, all));
+        let wants: Vec<_> = asked
+            .iter()
+            .filter_map(|output| if let Output::Send(1, BlobFrame::Want { id, any_of, .. }) = output { Some((1, *id, any_of[0].0)) } else { None })
+            .collect();
+        let ended = exchange.handle(round, Input::Enough(HASH));
+        assert!(
+            wants.len() >= 2 && refusals(&ended, Not::Unwanted) == wants.iter().map(|(link, id, _)| (*link, *id)).collect::<Vec<_>>(),
+            "{ended:?}"
+        );
+        for (link, id, piece) in wants {
+            let late = exchange.handle(round, Input::Frame(link, BlobFrame::Piece { hash: HASH, id, piece, slice: bytes::Bytes::new() }));
+            assert!(!late.iter().any(|output| matches!(output, Output::Blame { .. })), "round {round}");
+        }
+    }
+    // On the other side what was not sent yet is not sent any more.
+    let mut exchange = asked_by(1..=1);
+    let sent: Vec<_> = (0..32).flat_map(|id| loaded(&exchange.handle(0, want(1, id, id as u32)))).collect();
+    for id in 0..32 {
+        exchange.handle(0, Input::Frame(1, BlobFrame::Not { hash: HASH, id, reason: Not::Unwanted }));
+    }
+    assert!(sent.len() < 32, "the line is full");
+    assert_eq!(loaded(&exchange.handle(0, Input::Timer)), []);
+    // What comes next is not kept waiting for what was on its way.
+    let next: Vec<_> = (0..sent.len() as u64).flat_map(|id| loaded(&exchange.handle(0, want(1, 100 + id, 40 + id as u32)))).collect();
+    assert_eq!(next.len(), sent.len());
+}

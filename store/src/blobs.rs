@@ -99,10 +99,14 @@ struct Inner {
     limits: Mutex<Limits>,
     /// Blobs that are being written, read or referred to, and how often: these are not collected.
     leases: Mutex<HashMap<BlobHash, usize>>,
-    /// Bytes of whole blobs and of those being written.
+    /// Bytes of whole blobs, of parts and of those being written.
     bytes: Mutex<u64>,
+    /// Bytes that are still to come of blobs that are being fetched.
+    expected: Mutex<u64>,
     /// Held while it is decided for whom a blob is fetched.
     origins: Mutex<()>,
+    /// Held while a blob is moved to its place, or from there.
+    moves: Mutex<()>,
 }
 
 /// While this is held, a blob that is here stays here.
@@ -143,10 +147,12 @@ impl Blobs {
             limits: Mutex::new(limits),
             leases: Mutex::default(),
             bytes: Mutex::default(),
+            expected: Mutex::default(),
             origins: Mutex::default(),
+            moves: Mutex::default(),
         }));
         let mut bytes = 0;
-        for (_, len) in blobs.list()? {
+        for (_, len) in blobs.list()?.into_iter().chain(blobs.partials()?) {
             bytes += len;
         }
         *lock(&blobs.0.bytes) = bytes;

@@ -20,6 +20,8 @@ pub type LinkId = u64;
 
 /// Blobs that are talked about at once; of more, those that nobody has asked for longest are forgotten.
 const ACTIVE_MAX: usize = 1024;
+/// Pieces of all of them together, 1 TiB: what is counted for each takes memory, and lengths are what somebody says.
+const PIECES_ACTIVE_MAX: u64 = 8 * 1024 * 1024;
 /// Questions about blobs of one link that wait for the disk.
 const LOOKS_MAX: usize = 64;
 /// Pieces that nobody else has which are sent before one that is asked for by number while others wait for such.
@@ -70,8 +72,8 @@ pub enum Input {
     Reads(BlobHash, Vec<std::ops::Range<u32>>, bool),
     /// Nobody here wants it any more.
     Enough(BlobHash),
-    /// What others may have of a space is to be looked at anew.
-    KeptBack(PublicKey),
+    /// What others may have of a space, or of all, is to be looked at anew.
+    Restated(Option<PublicKey>),
     /// Answers [`Output::Keep`].
     Kept {
         /// Who sent it.
@@ -187,8 +189,8 @@ struct Active {
     have: Pieces,
     upload: Upload,
     download: Option<Download>,
-    /// Links that may have it from here.
-    allowed: BTreeSet<LinkId>,
+    /// Links that may have it from here, each for the sake of the space that it named.
+    allowed: BTreeMap<LinkId, PublicKey>,
     /// Links that were told what is here and hear of more.
     told: BTreeSet<LinkId>,
     /// Pieces that came and were not told to all yet, with who sent them.
@@ -201,7 +203,9 @@ pub struct Exchange {
     blobs: HashMap<BlobHash, Active>,
     flying: Flying,
     looks: BTreeMap<LinkId, usize>,
+    /// Pieces that nobody asked for, and requests that were taken back, whose pieces may still come.
     unasked: BTreeMap<LinkId, u32>,
+    withdrawn: BTreeMap<LinkId, u32>,
     /// Pieces of our own choice that were sent since one was by number.
     choices: u32,
     /// Who waits for pieces of our choice, and for some by number.
@@ -230,6 +234,7 @@ impl Exchange {
             flying: Flying::default(),
             looks: BTreeMap::new(),
             unasked: BTreeMap::new(),
+            withdrawn: BTreeMap::new(),
             choices: 0,
             turns: Default::default(),
             fetched: BTreeSet::new(),
@@ -256,16 +261,19 @@ impl Exchange {
                 }
             }
             Input::Enough(hash) => {
-                if let Some(active) = self.blobs.get_mut(&hash) {
-                    active.download = None;
-                    self.fetched.remove(&hash);
+                self.fetched.remove(&hash);
+                if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.take()) {
+                    for (link, id) in download.requests() {
+                        *self.withdrawn.entry(link).or_default() += 1;
+                        out.push(Output::Send(link, BlobFrame::Not { hash, id, reason: Not::Unwanted }));
+                    }
                 }
             }
-            Input::KeptBack(space) => {
-                for (hash, active) in self.blobs.iter_mut().filter(|(_, active)| active.space == space) {
-                    for link in std::mem::take(&mut active.allowed) {
-                        active.upload.reader_gone(link);
-                        note(&mut self.turns, link, *hash, &active.upload);
+            Input::Restated(space) => {
+                for (hash, active) in &self.blobs {
+                    for (link, named) in active.allowed.iter().filter(|(_, named)| space.is_none_or(|space| space == **named)) {
+                        *self.looks.entry(*link).or_default() += 1;
+                        out.push(Output::Look(Look { link: *link, space: *named, hash: *hash, len: active.len, pieces: Vec::new() }));
                     }
                 }
             }
@@ -304,7 +312,7 @@ impl Exchange {
             pieces: (active.have.count(), active.have.len()),
             is_fetched: active.download.is_some(),
             sources: active.download.iter().flat_map(|download| download.sources()).collect(),
-            readers: active.allowed.iter().copied().collect(),
+            readers: active.allowed.keys().copied().collect(),
         })
     }
 
@@ -322,7 +330,7 @@ impl Exchange {
                 // What nobody else has he can only wait for.
                 let is_elsewhere = self.blobs.get(&hash).is_some_and(|active| active.upload.is_elsewhere(&any_of));
                 let is_much = is_elsewhere && Kind::of(&any_of) == Kind::Number && self.is_much(link);
-                let reason = match self.blobs.get_mut(&hash).filter(|active| active.allowed.contains(&link)) {
+                let reason = match self.blobs.get_mut(&hash).filter(|active| active.allowed.contains_key(&link)) {
                     Some(active) => {
                         active.used_ms = now_ms;
                         if !is_much && active.upload.wanted(link, id, any_of) {
@@ -341,17 +349,30 @@ impl Exchange {
                     out.push(Output::Keep { link, hash, id, piece, slice });
                     return;
                 }
-                // It may have been on its way when it was not wanted any more, but not for ever.
+                // It may have been on its way when it was not wanted any more.
+                if let Some(count) = self.withdrawn.get_mut(&link).filter(|count| **count > 0) {
+                    *count -= 1;
+                    return;
+                }
                 let count = self.unasked.entry(link).or_default();
                 *count += 1;
                 if *count == UNASKED_MAX {
                     out.push(Output::Blame { link, points: BAD_POINTS, why: "pieces that nobody asked for" });
                 }
             }
+            BlobFrame::Not { hash, id, reason: Not::Unwanted } => {
+                if let Some(active) = self.blobs.get_mut(&hash) {
+                    active.upload.unwanted(link, id);
+                    // What is on its way will not be told of.
+                    self.flying.given_up(link, hash);
+                    note(&mut self.turns, link, hash, &active.upload);
+                }
+            }
             BlobFrame::Not { hash, id, reason } => {
                 let Some(active) = self.blobs.get_mut(&hash) else { return };
                 let Some(download) = &mut active.download else { return };
                 let wants = match reason {
+                    Not::Unwanted => return,
                     Not::Elsewhere => {
                         download.refused(link, id, now_ms);
                         download.ask(now_ms)
@@ -373,9 +394,10 @@ impl Exchange {
     }
 
     fn have(&mut self, look: Look, asks: bool, now_ms: u64, out: &mut Vec<Output>) {
-        let Look { link, hash, len, .. } = look;
+        let Look { link, space, hash, len, .. } = look;
         if let Some(active) = self.blobs.get_mut(&hash).filter(|active| active.len == len) {
-            let is_reader = active.allowed.contains(&link);
+            // Who asks for the sake of another space than before is looked at anew.
+            let is_reader = active.allowed.get(&link).is_some_and(|named| !asks || *named == space);
             if is_reader {
                 active.used_ms = now_ms;
                 let given_up = active.upload.reader_has(link, &look.pieces);
@@ -391,10 +413,10 @@ impl Exchange {
                 let wants = download.ask_one(link, now_ms);
                 send_wants(hash, wants, out);
             }
-            if is_reader {
+            if is_reader && (!asks || active.download.is_some() || active.have.is_all()) {
                 if asks {
                     active.told.insert(link);
-                    out.push(Output::Send(link, have_frame(hash, active, false)));
+                    out.push(Output::Send(link, have_frame(space, hash, active, false)));
                 }
                 return;
             }
@@ -419,20 +441,33 @@ impl Exchange {
             return;
         }
         let Some(have) = have.filter(|have| u64::from(have.len()) == pieces_of(look.len)) else {
+            if let Some(active) = self.blobs.get_mut(&look.hash).filter(|active| active.allowed.get(&look.link) == Some(&look.space)) {
+                active.allowed.remove(&look.link);
+                active.upload.reader_gone(look.link);
+                note(&mut self.turns, look.link, look.hash, &active.upload);
+            }
             out.push(Output::Send(look.link, nothing(&look)));
             return;
         };
-        self.make_room();
-        let active = self.blobs.entry(look.hash).or_insert_with(|| Active::new(look.space, look.len, have, now_ms));
-        if active.len != look.len {
+        // Of a blob that has another length than was thought nothing can be here.
+        if !have.is_empty() {
+            self.forget_other(&look.hash, look.len);
+        }
+        let is_known = self.blobs.get(&look.hash).is_some_and(|active| active.len == look.len);
+        if !is_known && (self.blobs.contains_key(&look.hash) || !self.make_room(have.len())) {
             out.push(Output::Send(look.link, nothing(&look)));
             return;
         }
+        let active = self.blobs.entry(look.hash).or_insert_with(|| Active::new(look.space, look.len, have.clone(), now_ms));
+        if active.download.is_none() && have.count() > active.have.count() {
+            // It came another way, or what was damaged was mended.
+            active.have = have;
+        }
         active.used_ms = now_ms;
-        active.allowed.insert(look.link);
+        active.allowed.insert(look.link, look.space);
         active.upload.reader_has(look.link, &look.pieces);
         active.told.insert(look.link);
-        out.push(Output::Send(look.link, have_frame(look.hash, active, false)));
+        out.push(Output::Send(look.link, have_frame(look.space, look.hash, active, false)));
         if let Some(download) = &mut active.download {
             download.crowd();
             download.source_has(look.link, &look.pieces);
@@ -442,7 +477,9 @@ impl Exchange {
     }
 
     fn fetch(&mut self, space: PublicKey, hash: BlobHash, len: u64, have: Pieces, now_ms: u64) {
-        self.make_room();
+        self.forget_other(&hash, len);
+        // What the owner wants has room in any case.
+        self.make_room(have.len());
         let seed = self.dice.below(u64::MAX);
         let active = self.blobs.entry(hash).or_insert_with(|| Active::new(space, len, have.clone(), now_ms));
         if active.len != len || active.download.is_some() {
@@ -465,7 +502,7 @@ impl Exchange {
         let Some(active) = self.blobs.get_mut(&hash).filter(|active| active.download.is_some()) else { return };
         for link in links {
             if active.told.insert(*link) {
-                out.push(Output::Send(*link, have_frame(hash, active, true)));
+                out.push(Output::Send(*link, have_frame(active.space, hash, active, true)));
             }
         }
     }
@@ -473,6 +510,7 @@ impl Exchange {
     fn gone(&mut self, link: LinkId, now_ms: u64, out: &mut Vec<Output>) {
         self.looks.remove(&link);
         self.unasked.remove(&link);
+        self.withdrawn.remove(&link);
         self.flying.gone(link);
         for (hash, active) in &mut self.blobs {
             active.allowed.remove(&link);
@@ -501,7 +539,7 @@ impl Exchange {
             // Who sent it sends the next one when this one has arrived.
             out.push(Output::Send(
                 link,
-                BlobFrame::Have { space: active.space, hash, len: active.len, asks: false, pieces: vec![(piece, piece + 1)] },
+                BlobFrame::Have { space: active.space_for(link), hash, len: active.len, asks: false, pieces: vec![(piece, piece + 1)] },
             ));
         }
         let Some(download) = &mut active.download else { return };
@@ -510,10 +548,8 @@ impl Exchange {
                 download.received(link, id, piece, now_ms);
                 // Who was asked for it, too, need not send it any more.
                 for other in download.also_asked(piece) {
-                    out.push(Output::Send(
-                        other,
-                        BlobFrame::Have { space: active.space, hash, len: active.len, asks: false, pieces: vec![(piece, piece + 1)] },
-                    ));
+                    let space = active.allowed.get(&other).copied().unwrap_or(active.space);
+                    out.push(Output::Send(other, BlobFrame::Have { space, hash, len: active.len, asks: false, pieces: vec![(piece, piece + 1)] }));
                 }
             }
             Some(false) => {
@@ -564,7 +600,7 @@ impl Exchange {
                 }
                 pieces.truncate(HAVE_RANGES_MAX);
                 if !pieces.is_empty() {
-                    out.push(Output::Send(*link, BlobFrame::Have { space: active.space, hash, len: active.len, asks: false, pieces }));
+                    out.push(Output::Send(*link, BlobFrame::Have { space: active.space_for(*link), hash, len: active.len, asks: false, pieces }));
                 }
             }
         }
@@ -621,14 +657,28 @@ impl Exchange {
         }
     }
 
-    fn make_room(&mut self) {
-        if self.blobs.len() < ACTIVE_MAX {
-            return;
+    /// Forgets those that nobody has asked for longest, until there is room for one more of so many pieces. Whether there is.
+    fn make_room(&mut self, pieces: u32) -> bool {
+        loop {
+            let all: u64 = self.blobs.values().map(|active| u64::from(active.have.len())).sum();
+            if self.blobs.len() < ACTIVE_MAX && all.saturating_add(pieces.into()) <= PIECES_ACTIVE_MAX {
+                return true;
+            }
+            let idle = self.blobs.iter().filter(|(_, active)| active.download.is_none());
+            let Some(hash) = idle.min_by_key(|(_, active)| active.used_ms).map(|(hash, _)| *hash) else { return false };
+            self.forget(&hash);
         }
-        let idle = self.blobs.iter().filter(|(_, active)| active.download.is_none());
-        if let Some(hash) = idle.min_by_key(|(_, active)| active.used_ms).map(|(hash, _)| *hash) {
-            self.blobs.remove(&hash);
-            self.turns.iter_mut().for_each(|turns| turns.forget(&hash));
+    }
+
+    fn forget(&mut self, hash: &BlobHash) {
+        self.blobs.remove(hash);
+        self.turns.iter_mut().for_each(|turns| turns.forget(hash));
+    }
+
+    /// Forgets what was said of a blob under another length, unless it is fetched under that.
+    fn forget_other(&mut self, hash: &BlobHash, len: u64) {
+        if self.blobs.get(hash).is_some_and(|active| active.len != len && active.download.is_none()) {
+            self.forget(hash);
         }
     }
 }
@@ -641,6 +691,11 @@ fn note(turns: &mut [Turns; 2], link: LinkId, hash: BlobHash, upload: &Upload) {
 }
 
 impl Active {
+    /// The space for whose sake a link has to do with it.
+    fn space_for(&self, link: LinkId) -> PublicKey {
+        self.allowed.get(&link).copied().unwrap_or(self.space)
+    }
+
     fn new(space: PublicKey, len: u64, have: Pieces, now_ms: u64) -> Self {
         Self {
             space,
@@ -648,7 +703,7 @@ impl Active {
             upload: Upload::new(have.len()),
             have,
             download: None,
-            allowed: BTreeSet::new(),
+            allowed: BTreeMap::new(),
             told: BTreeSet::new(),
             news: Vec::new(),
             used_ms: now_ms,
@@ -660,8 +715,9 @@ fn send_wants(hash: BlobHash, wants: Vec<super::swarm::Want>, out: &mut Vec<Outp
     out.extend(wants.into_iter().map(|want| Output::Send(want.source, BlobFrame::Want { hash, id: want.id, any_of: want.any_of })));
 }
 
-fn have_frame(hash: BlobHash, active: &Active, asks: bool) -> BlobFrame {
-    BlobFrame::Have { space: active.space, hash, len: active.len, asks, pieces: active.have.ranges(HAVE_RANGES_MAX) }
+/// What is here, as it is said to somebody who has to do with it for the sake of a space.
+fn have_frame(space: PublicKey, hash: BlobHash, active: &Active, asks: bool) -> BlobFrame {
+    BlobFrame::Have { space, hash, len: active.len, asks, pieces: active.have.ranges(HAVE_RANGES_MAX) }
 }
 
 /// The same answer for who may not have a blob and for one that is not here.

@@ -3,7 +3,7 @@
 //! One task owns the exchange. What takes time (looking whether somebody may have a blob, reading, checking and writing
 //! pieces) runs beside it. Each link has a task that sends; pieces wait there until frames of `sync` have gone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,12 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use timebus_identity::{PublicKey, human_name};
-use timebus_store::blobs::partial::{PIECE_BYTES, Partial, PieceError, pieces_of};
-use timebus_store::blobs::{Blob, BlobHash, SaveError, references};
+use timebus_store::blobs::partial::{PIECE_BYTES, PIECES_MAX, Partial, PieceError, pieces_of};
+use timebus_store::blobs::{Blob, BlobHash, SaveError};
 use timebus_store::ids::TimelineId;
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
-use timebus_store::summary::summary;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -39,6 +38,8 @@ const LINK_FRAMES_MAX: usize = 8192;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// From this size on, peers that others named are called beside those that there are links to.
 const GATHER_BYTES: u64 = 4 * 1024 * 1024;
+/// How often it is looked whether rights changed, so that who may have something no longer gets no more of it.
+const RIGHTS_EVERY: Duration = Duration::from_secs(5);
 /// How long an open file is kept for the next reader.
 const OPEN_FOR: Duration = Duration::from_secs(60);
 /// Names of sources that are told; of more, how many.
@@ -188,9 +189,9 @@ impl Fetcher {
         self.settled.notified().await;
     }
 
-    /// What others were given of a space they are given no longer.
-    pub(crate) fn keep_back(&self, space: PublicKey) {
-        let _ = self.control.send(Control::Input(Input::KeptBack(space)));
+    /// Who may have what of a space is to be looked at anew.
+    pub(crate) fn restate(&self, space: PublicKey) {
+        let _ = self.control.send(Control::Input(Input::Restated(Some(space))));
     }
 
     /// There is a link.
@@ -248,6 +249,8 @@ struct Fetching {
     /// Who waits, and where he reads.
     handles: BTreeMap<u64, Option<Range<u32>>>,
     bytes_from: BTreeMap<LinkId, u64>,
+    /// Links over which it was asked for.
+    asked: BTreeSet<LinkId>,
     /// Bytes that came, and since when, for the speed.
     recent: (u64, Instant),
     bytes_per_s: u64,
@@ -282,6 +285,9 @@ impl Actor {
     async fn run(mut self, mut frames: mpsc::Receiver<(LinkId, Bytes)>, mut control: mpsc::UnboundedReceiver<Control>) {
         let far = Duration::from_secs(3600);
         let mut tidy = tokio::time::interval(OPEN_FOR);
+        let mut rights = tokio::time::interval(RIGHTS_EVERY);
+        let mut restated = self.store.restatements();
+        restated.borrow_and_update();
         let mut timer = Instant::now() + far;
         loop {
             tokio::select! {
@@ -296,6 +302,12 @@ impl Actor {
                     None => return,
                 },
                 () = tokio::time::sleep_until(timer) => self.input(Input::Timer),
+                _ = rights.tick() => {
+                    if restated.has_changed().is_ok_and(|has| has) {
+                        restated.borrow_and_update();
+                        self.input(Input::Restated(None));
+                    }
+                }
                 _ = tidy.tick() => lock(&self.open).retain(|_, (_, used)| used.elapsed() < OPEN_FOR),
             }
             let now_ms = self.now_ms();
@@ -359,17 +371,19 @@ impl Actor {
                 }
             }
             Control::Sources { hash, links } => {
-                let ids = links.iter().map(|(link, _)| *link).collect();
+                let ids: Vec<LinkId> = links.iter().map(|(link, _)| *link).collect();
+                self.fetches.get_mut(&hash).into_iter().for_each(|fetching| fetching.asked.extend(&ids));
                 self.names.extend(links);
                 self.input(Input::Sources(hash, ids));
                 self.tell_sources(&hash);
             }
             Control::Input(input) => {
-                if let Input::Kept { link, hash, good: Some(true), .. } = &input
+                if let Input::Kept { link, hash, piece, good: Some(true), .. } = &input
                     && let Some(fetching) = self.fetches.get_mut(hash)
                 {
-                    *fetching.bytes_from.entry(*link).or_default() += PIECE_BYTES;
-                    fetching.recent.0 += PIECE_BYTES;
+                    let bytes = fetching.partial.len().saturating_sub(u64::from(*piece) * PIECE_BYTES).min(PIECE_BYTES);
+                    *fetching.bytes_from.entry(*link).or_default() += bytes;
+                    fetching.recent.0 += bytes;
                     let since = fetching.recent.1.elapsed();
                     if since > Duration::from_secs(1) {
                         fetching.bytes_per_s = (fetching.recent.0 as f64 / since.as_secs_f64()) as u64;
@@ -393,12 +407,24 @@ impl Actor {
         let hash = partial.hash();
         let id = self.next_id;
         self.next_id += 1;
+        // A blob has one length, and who names another one lies: of that nothing ever comes.
+        if self.fetches.get(&hash).is_some_and(|fetching| fetching.partial.len() != partial.len() && fetching.partial.is_bare()) {
+            self.fetches.remove(&hash);
+            self.input(Input::Enough(hash));
+        }
+        if self.fetches.get(&hash).is_some_and(|fetching| fetching.partial.len() != partial.len()) {
+            let problem = Some("a part of it is here, and shows that it has another length".to_owned());
+            let progress = watch::Sender::new(Progress { problem, ..Progress::default() }).subscribe();
+            let _ = reply.send(Fetch { partial, progress, id, control: self.control.clone() });
+            return;
+        }
         let is_new = !self.fetches.contains_key(&hash);
         let fetching = self.fetches.entry(hash).or_insert_with(|| Fetching {
             partial: Arc::clone(&partial),
             progress: watch::Sender::default(),
             handles: BTreeMap::new(),
             bytes_from: BTreeMap::new(),
+            asked: BTreeSet::new(),
             recent: (0, Instant::now()),
             bytes_per_s: 0,
             _looking: JoinSet::new(),
@@ -419,7 +445,7 @@ impl Actor {
 
     fn tell_sources(&self, hash: &BlobHash) {
         let Some(fetching) = self.fetches.get(hash) else { return };
-        let asked = self.names.len();
+        let asked = fetching.asked.len();
         let sources: Vec<String> = self.exchange.sources_of(hash).iter().filter_map(|link| self.names.get(link).cloned()).collect();
         fetching.progress.send_if_modified(|progress| {
             let is_other = progress.sources != sources || progress.asked != asked;
@@ -544,20 +570,19 @@ async fn may_have(asker: &Asker, store: &Store, wishes: &Wishes, look: &Look) ->
     }
     let (store, look) = (store.clone(), look.clone());
     let found = tokio::task::spawn_blocking(move || {
-        let rows = store.snapshot();
         let readable = crate::held::readable_by(&store, &remote, &look.space, crate::who::now_ms());
-        let is_named = references(&*rows, &look.hash).any(|reference| {
-            let Ok(reference) = reference else { return false };
-            let Some((_, timeline)) = readable.iter().find(|(t, _)| *t == reference.t) else { return false };
-            summary(&*rows, reference.t, reference.a).is_ok_and(|own| belongs(&store, &look.hash, &look.space, timeline, &own.author))
+        let is_named = store.is_named_where(&store.snapshot(), &look.hash, |place| {
+            let may_read = place.space.key == look.space && readable.iter().any(|(_, timeline)| *timeline == place.timeline);
+            may_read && place.len == look.len && belongs(&store, &look.hash, &look.space, &place.timeline, &place.author)
         });
-        if !is_named {
+        if !is_named.is_ok_and(|is_named| is_named) {
             return None;
         }
         let blobs = store.blobs()?;
-        let pieces = u32::try_from(pieces_of(look.len)).ok()?;
-        if blobs.len_of(&look.hash) == Some(look.len) {
-            return Some(Pieces::all(pieces));
+        let pieces = u32::try_from(pieces_of(look.len)).ok().filter(|pieces| u64::from(*pieces) <= PIECES_MAX)?;
+        // What is whole has the length that it has, whatever somebody says.
+        if let Some(len) = blobs.len_of(&look.hash) {
+            return (len == look.len).then(|| Pieces::all(pieces));
         }
         // What is being fetched right now the exchange knows better.
         let partial = blobs.has_partial(&look.hash).then(|| blobs.partial(look.hash, look.len).ok()).flatten();
@@ -588,7 +613,13 @@ fn load(open: &Open, store: &Store, hash: BlobHash, piece: u32) -> Option<Vec<u8
         Holding::Whole(blob) => blob.slice(piece),
         Holding::Part(partial) => partial.slice(piece),
     };
-    slice.inspect_err(|damage| tracing::error!(%hash, %damage, "a file that others want is damaged; run `timebus fsck`")).ok()
+    slice
+        .inspect_err(|damage| {
+            tracing::error!(%hash, %damage, "a file that others want is damaged");
+            lock(open).remove(&hash);
+            store.blobs().into_iter().for_each(|blobs| super::serve::mend(blobs, hash, damage));
+        })
+        .ok()
 }
 
 /// Sends what is to go out over a link; pieces only when what is more urgent has gone.

@@ -22,7 +22,9 @@ const MOST: f64 = 256.0;
 const FULL_MS: u64 = 400;
 /// What is left of the room when the line is full; once for all that was under way together.
 const LESS: f64 = 0.85;
-/// After this time a piece whose arrival nobody told does not count as under way any more.
+/// After this time a piece whose arrival nobody told takes no room from others any more, and its reader is sent nothing more.
+const SILENT_MS: u64 = 10_000;
+/// After this time it does not count as under way any more; then one more is tried.
 const TIMEOUT_MS: u64 = 30_000;
 
 /// Pieces on their way to readers.
@@ -36,11 +38,14 @@ pub(super) struct Flying {
     reduced_ms: u64,
     /// How long a piece takes to each link at best.
     best_ms: BTreeMap<LinkId, u64>,
+    /// Links that did not tell in time of what they were sent, with how many of that are still counted: until they do they get one
+    /// at a time, beside what all others get.
+    silent: BTreeMap<LinkId, usize>,
 }
 
 impl Default for Flying {
     fn default() -> Self {
-        Self { sent_ms: BTreeMap::new(), max: FIRST, is_trying: true, reduced_ms: 0, best_ms: BTreeMap::new() }
+        Self { sent_ms: BTreeMap::new(), max: FIRST, is_trying: true, reduced_ms: 0, best_ms: BTreeMap::new(), silent: BTreeMap::new() }
     }
 }
 
@@ -51,7 +56,12 @@ impl Flying {
 
     /// Whether one more can be sent to anybody.
     pub(super) fn has_room(&self) -> bool {
-        (self.sent_ms.len() as f64) < self.max
+        (self.count() as f64) < self.max
+    }
+
+    /// How many are under way to those who tell when they arrive.
+    fn count(&self) -> usize {
+        self.sent_ms.len() - self.silent.values().sum::<usize>()
     }
 
     /// How many fit on the line together.
@@ -61,27 +71,53 @@ impl Flying {
 
     /// Whether one more can be sent to a link.
     pub(super) fn has_room_to(&self, link: LinkId) -> bool {
+        self.silent.get(&link).map_or_else(|| self.to(link).take(OF_LINK_MAX).count() < OF_LINK_MAX, |count| *count == 0)
+    }
+
+    /// What is under way to a link, and since when.
+    fn to(&self, link: LinkId) -> impl Iterator<Item = u64> {
         let none = BlobHash::from_bytes([0; 32]);
-        self.sent_ms.range((link, none, 0)..).take_while(|((to, ..), _)| *to == link).take(OF_LINK_MAX).count() < OF_LINK_MAX
+        self.sent_ms.range((link, none, 0)..).take_while(move |((to, ..), _)| *to == link).map(|(_, sent_ms)| *sent_ms)
     }
 
     pub(super) fn sent(&mut self, link: LinkId, hash: BlobHash, piece: u32, now_ms: u64) {
         self.sent_ms.insert((link, hash, piece), now_ms);
+        self.recount(link);
+    }
+
+    /// Counts anew what is under way to a link that is silent.
+    fn recount(&mut self, link: LinkId) {
+        if self.silent.contains_key(&link) {
+            let count = self.to(link).count();
+            self.silent.insert(link, count);
+        }
     }
 
     /// It was not sent after all.
     pub(super) fn take_back(&mut self, link: LinkId, hash: BlobHash, piece: u32) {
         self.sent_ms.remove(&(link, hash, piece));
+        self.recount(link);
+    }
+
+    /// A link will not tell when what it was sent of a blob arrives.
+    pub(super) fn given_up(&mut self, link: LinkId, hash: BlobHash) {
+        self.sent_ms.retain(|(to, of, _), _| (*to, *of) != (link, hash));
+        self.recount(link);
     }
 
     pub(super) fn gone(&mut self, link: LinkId) {
         self.best_ms.remove(&link);
+        self.silent.remove(&link);
         self.sent_ms.retain(|(to, ..), _| *to != link);
     }
 
-    /// Forgets what nobody told about.
+    /// Forgets what nobody told about, and notes who is silent.
     pub(super) fn expire(&mut self, now_ms: u64) {
         self.sent_ms.retain(|_, sent_ms| now_ms.saturating_sub(*sent_ms) < TIMEOUT_MS);
+        let late = self.sent_ms.iter().filter(|(_, sent_ms)| now_ms.saturating_sub(**sent_ms) >= SILENT_MS);
+        let late: Vec<LinkId> = late.map(|((link, ..), _)| *link).collect();
+        self.silent.extend(late.into_iter().map(|link| (link, 0)));
+        self.silent.keys().copied().collect::<Vec<_>>().into_iter().for_each(|link| self.recount(link));
     }
 
     /// A reader says that pieces have arrived.
@@ -89,7 +125,10 @@ impl Flying {
         let under_way = self.sent_ms.range((link, hash, 0)..=(link, hash, u32::MAX)).map(|(key, _)| *key);
         let is_told = |piece: u32| pieces.iter().any(|(start, end)| (*start..*end).contains(&piece));
         let arrived: Vec<_> = under_way.filter(|(_, _, piece)| is_told(*piece)).collect();
-        let was_full = self.sent_ms.len() as f64 + 1.0 >= self.max;
+        let was_full = self.count() as f64 + 1.0 >= self.max;
+        if !arrived.is_empty() {
+            self.silent.remove(&link);
+        }
         for key in arrived {
             let Some(sent_ms) = self.sent_ms.remove(&key) else { continue };
             let took_ms = now_ms.saturating_sub(sent_ms);
@@ -154,11 +193,20 @@ mod tests {
         let mut flying = Flying::default();
         (0..FIRST as u32).for_each(|piece| flying.sent(1, HASH, piece, 0));
         assert!(!flying.has_room());
-        flying.expire(TIMEOUT_MS - 1);
+        flying.expire(SILENT_MS - 1);
         assert!(!flying.has_room());
-        flying.take_back(1, HASH, 1);
-        assert!(flying.has_room());
+        flying.expire(SILENT_MS);
+        assert!(flying.has_room() && !flying.has_room_to(1) && flying.has_room_to(2));
+        flying.expire(TIMEOUT_MS - 1);
+        assert!(!flying.has_room_to(1) && !flying.is_empty());
         flying.expire(TIMEOUT_MS);
+        assert!(flying.is_empty() && flying.has_room_to(1));
+        flying.sent(1, HASH, 7, TIMEOUT_MS);
+        assert!(!flying.has_room_to(1), "one at a time");
+        flying.landed(1, HASH, &[(7, 8)], TIMEOUT_MS + 1);
+        flying.sent(1, HASH, 8, TIMEOUT_MS + 1);
+        assert!(flying.has_room_to(1) && flying.has_room());
+        flying.take_back(1, HASH, 8);
         assert!(flying.is_empty());
     }
 

@@ -69,6 +69,8 @@ pub enum Not {
     Here,
     /// Too much is asked for at once.
     Busy,
+    /// Says who asked: what was asked for is not wanted any more.
+    Unwanted,
 }
 
 impl BlobFrame {
@@ -115,6 +117,7 @@ impl BlobFrame {
                     Not::Elsewhere => 0,
                     Not::Here => 1,
                     Not::Busy => 2,
+                    Not::Unwanted => 3,
                 });
             }
         }
@@ -155,6 +158,7 @@ impl BlobFrame {
                     0 => Not::Elsewhere,
                     1 => Not::Here,
                     2 => Not::Busy,
+                    3 => Not::Unwanted,
                     _ => return Err(DecodeError::Invalid { field: "reason" }),
                 };
                 Self::Not { hash, id, reason }

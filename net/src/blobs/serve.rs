@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use timebus_store::blobs::partial::PIECE_BYTES as PIECE;
-use timebus_store::blobs::{Blob, BlobHash, Damage};
+use timebus_store::blobs::{Blob, BlobHash, Blobs, Damage};
 use timebus_store::summary::summary;
 use timebus_store::tree::{Shape, Tree};
 use timebus_store::value::{Mime, Value};
@@ -69,8 +69,11 @@ impl Wanted {
 
 /// Adds a blob to an answer that has its other headers.
 pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) -> Result<Response<Body>, Problem> {
-    let blob =
-        if wanted.is_for(ask)? { super::of(&ask.peer)?.open_blob(wanted.hash).map_err(|error| damaged(wanted, &Damage::Io(error)))? } else { None };
+    let blob = if wanted.is_for(ask)? {
+        super::of(&ask.peer)?.open_blob(wanted.hash).map_err(|error| damaged(ask, wanted, &Damage::Io(error)))?
+    } else {
+        None
+    };
     let Some(blob) = blob else {
         if ask.head.method == Method::HEAD {
             media_headers(ask, response.headers_mut(), wanted.mime.as_str());
@@ -91,7 +94,7 @@ pub(crate) fn serve(ask: &Ask, mut response: Response<Body>, wanted: &Wanted) ->
     let Some(range) = ranged(&ask.head.headers, &wanted.tag(), &mut response, len) else { return Ok(response) };
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     if ask.head.method != Method::HEAD {
-        *response.body_mut() = body(blob, range).map_err(|damage| damaged(wanted, &damage))?;
+        *response.body_mut() = body(super::of(&ask.peer)?, blob, range).map_err(|damage| damaged(ask, wanted, &damage))?;
     }
     Ok(response)
 }
@@ -145,7 +148,9 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
     }
     ask.peer.uses.count(wanted.hash);
     let sources = fetch.progress.borrow().sources.clone();
-    insert(response.headers_mut(), SOURCE, &format!("from {}", named(&sources)));
+    // Where the beginning is here already, it may not be known yet who has the rest.
+    let from = if sources.is_empty() { "others".to_owned() } else { named(&sources) };
+    insert(response.headers_mut(), SOURCE, &format!("from {from}"));
     response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
     let stream = futures_util::stream::unfold((fetch, range.start), move |(mut fetch, at)| {
         let end = range.end;
@@ -154,7 +159,8 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
                 return None;
             }
             let piece = piece_of(at);
-            if !fetch.piece(piece, STALL_MAX).await {
+            let patience = if fetch.progress.borrow().sources.is_empty() { crate::remote::PATIENCE } else { STALL_MAX };
+            if !fetch.piece(piece, patience).await {
                 tracing::warn!(hash = %fetch.partial.hash(), at, "a file that others have was cut short");
                 return None;
             }
@@ -196,31 +202,35 @@ fn unavailable(ask: &Ask, wanted: &Wanted, fetch: &Fetch) -> Problem {
 
 /// Streams a range. The first piece is read before anything is answered, so that damage there has an answer of its
 /// own; damage further on cuts the stream, and the client sees that bytes are missing.
-fn body(blob: Blob, range: Range<u64>) -> Result<Body, Damage> {
+fn body(blobs: &Blobs, blob: Blob, range: Range<u64>) -> Result<Body, Damage> {
     let piece = |at: u64| at..range.end.min(at - at % PIECE_BYTES as u64 + PIECE_BYTES as u64);
     let first = piece(range.start);
     let bytes = blob.read(first.clone())?;
     if first.end == range.end {
         return Ok(Body::ready(bytes));
     }
-    let blob = Arc::new(blob);
+    let (blobs, blob) = (blobs.clone(), Arc::new(blob));
     let end = range.end;
-    let stream = futures_util::stream::unfold((blob, first.end, Some(Bytes::from(bytes))), move |(blob, at, ready)| async move {
-        if let Some(bytes) = ready {
-            return Some((bytes, (blob, at, None)));
-        }
-        if at >= end {
-            return None;
-        }
-        let next = end.min(at + PIECE_BYTES as u64);
-        let reading = Arc::clone(&blob);
-        match tokio::task::spawn_blocking(move || reading.read(at..next)).await {
-            Ok(Ok(bytes)) => Some((Bytes::from(bytes), (blob, next, None))),
-            Ok(Err(damage)) => {
-                tracing::error!(hash = %blob.hash(), %damage, "a file was cut short; run `timebus fsck`");
-                None
+    let stream = futures_util::stream::unfold((blob, first.end, Some(Bytes::from(bytes))), move |(blob, at, ready)| {
+        let blobs = blobs.clone();
+        async move {
+            if let Some(bytes) = ready {
+                return Some((bytes, (blob, at, None)));
             }
-            Err(_) => None,
+            if at >= end {
+                return None;
+            }
+            let next = end.min(at + PIECE_BYTES as u64);
+            let reading = Arc::clone(&blob);
+            match tokio::task::spawn_blocking(move || reading.read(at..next)).await {
+                Ok(Ok(bytes)) => Some((Bytes::from(bytes), (blob, next, None))),
+                Ok(Err(damage)) => {
+                    tracing::error!(hash = %blob.hash(), %damage, "a file was cut short");
+                    mend(&blobs, blob.hash(), &damage);
+                    None
+                }
+                Err(_) => None,
+            }
         }
     });
     Ok(Body::Stream(Box::pin(stream)))
@@ -265,9 +275,24 @@ fn missing(ask: &Ask, wanted: &Wanted) -> Problem {
         .with("bytes_total", wanted.len)
 }
 
-fn damaged(wanted: &Wanted, damage: &Damage) -> Problem {
+/// Lets what is damaged of a file come again from others who have it.
+pub(super) fn mend(blobs: &Blobs, hash: BlobHash, damage: &Damage) {
+    let blobs = blobs.clone();
+    if matches!(damage, Damage::At { .. }) {
+        tokio::task::spawn_blocking(move || match blobs.break_up(&hash) {
+            Ok(true) => tracing::warn!(%hash, "what is damaged of a file has to come again"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%hash, %error, "a damaged file could not be looked through"),
+        });
+    }
+}
+
+fn damaged(ask: &Ask, wanted: &Wanted, damage: &Damage) -> Problem {
+    if let (Some(_), Ok(blobs)) = (ask.peer.network(), super::of(&ask.peer)) {
+        mend(blobs, wanted.hash, damage);
+    }
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "blob-damaged", "the bytes of this file are damaged", format!("{}: {damage}", wanted.hash))
-        .with_fix("`timebus fsck` says which files are damaged; putting the same file again mends it")
+        .with_fix("ask again: what is damaged is fetched from others who have the file; if nobody has, putting it again mends it")
         .with("blob", wanted.hash.to_string())
 }
 

@@ -272,6 +272,11 @@ impl Download {
         self.refused(peer, id, now_ms + rest_ms);
     }
 
+    /// All that was asked for and has not come: of whom, and under which number.
+    pub fn requests(&self) -> impl Iterator<Item = (Peer, u64)> + '_ {
+        self.sources.iter().flat_map(|(peer, source)| source.asked.keys().map(|id| (*peer, *id)))
+    }
+
     /// Other sources that were asked for a piece, too.
     pub fn also_asked(&self, piece: u32) -> impl Iterator<Item = Peer> + '_ {
         let is_asked = self.under_way.contains_key(&piece);
@@ -626,6 +631,20 @@ impl Upload {
             }
         }
         fits
+    }
+
+    /// A reader does not want any more what it asked for under a number, and keeps nothing that is on its way.
+    pub fn unwanted(&mut self, peer: Peer, id: u64) {
+        let Some(reader) = self.readers.get_mut(&peer) else { return };
+        reader.choices.retain(|(other, _)| *other != id);
+        std::mem::take(&mut reader.under_way).into_iter().for_each(|piece| self.sent_ms[piece as usize] = None);
+        let asked = &mut self.asked;
+        reader.numbers.retain(|(other, piece)| {
+            if *other == id {
+                less(asked, *piece);
+            }
+            *other != id
+        });
     }
 
     /// Whether what somebody asks for others have by now, or will soon: they were sent it, or wait for it.

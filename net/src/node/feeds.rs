@@ -288,26 +288,6 @@ pub(super) fn order(timeline: &TimelineId, node: &PublicKey) -> u64 {
 }
 
 impl Node {
-    /// TRACE
-    #[must_use]
-    #[allow(missing_docs)]
-    pub fn trace(&self) -> String {
-        let name = |link: &LinkId| self.links.get(link).and_then(|it| it.node).map_or("-".to_owned(), |node| node.to_string()[..4].to_owned());
-        self.feeds
-            .values()
-            .map(|it| {
-                format!(
-                    "{}/{}/{}k c{}",
-                    it.source.as_ref().map_or("-".to_owned(), &name),
-                    it.trial.as_ref().map_or("-".to_owned(), |(l, _)| name(l)),
-                    it.bytes / 1000,
-                    it.neighbours.values().filter(|n| n.theirs == Wants::All).count()
-                )
-            })
-            .collect::<Vec<_>>()
-            .join(";")
-    }
-
     /// The store has grown.
     pub(super) fn feeds_grew(&mut self, now_ms: u64, store: &dyn Replica) {
         self.feeds.values_mut().for_each(|feed| feed.grew(now_ms, store));

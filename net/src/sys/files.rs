@@ -131,7 +131,7 @@ async fn share(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     Wishes::of(peer).hand_on(&space, share).map_err(|error| storage_problem(&error.into()))?;
     if let Some(network) = peer.network().filter(|_| !share) {
-        network.blobs().keep_back(space);
+        network.blobs().restate(space);
     }
     Ok(json!({"space": space.to_string(), "name": People::now(peer).await.name(&space), "share": share}))
 }

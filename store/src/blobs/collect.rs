@@ -24,7 +24,8 @@ pub enum Use {
 /// How long blobs are kept that nothing visible refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Milliseconds for those that older versions refer to. Default 30 days: as long undo and `--at` find them.
+    /// Milliseconds for those that older versions refer to, and for parts to which nothing was added. Default 30 days: as long
+    /// undo and `--at` find them.
     pub history_ms: u64,
     /// Milliseconds for those that nothing refers to. Default one hour: long enough for whoever is about to.
     pub grace_ms: u64,
@@ -49,7 +50,7 @@ pub struct Collected {
     pub removed_bytes: u64,
 }
 
-/// Looks at every blob once. `use_of` is asked again before a blob is removed.
+/// Looks at every blob and part of one once. `use_of` is asked again before a blob is removed.
 ///
 /// # Errors
 ///
@@ -68,6 +69,18 @@ pub fn collect(
         } else {
             done.kept += 1;
             done.unused += u64::from(blobs.unused_since(&hash)?.is_some());
+        }
+    }
+    for (hash, len) in blobs.partials()? {
+        let age_ms = now_ms.saturating_sub(blobs.part_ms(&hash)?);
+        let is_old = match use_of(&hash)? {
+            Use::Nothing => age_ms >= retention.grace_ms,
+            // Who wanted it does so no more, it seems.
+            Use::Visible | Use::History => age_ms >= retention.history_ms || blobs.len_of(&hash).is_some(),
+        };
+        if is_old && blobs.remove_partial(&hash)? {
+            done.removed += 1;
+            done.removed_bytes += len;
         }
     }
     Ok(done)
@@ -259,5 +272,24 @@ mod tests {
         };
         collect(&blobs, RETENTION, 1_000_000, &use_of).expect("collects");
         assert_eq!((looks.get(), blobs.len_of(&hash)), (2, Some(1)));
+    }
+
+    #[test]
+    fn parts_that_nobody_goes_on_with_are_removed() {
+        let (_temp, blobs) = blobs();
+        let hash = BlobHash::from_bytes([3; 32]);
+        let part = blobs.partial(hash, 300_000).expect("room");
+        let now_ms = blobs.part_ms(&hash).expect("is here");
+        let left = |found: Use, now_ms: u64| {
+            collect(&blobs, RETENTION, now_ms, &|_| Ok(found)).expect("looks");
+            blobs.partials().expect("a list").len()
+        };
+        assert_eq!(left(Use::Nothing, now_ms + 2000), 1, "it is being fetched");
+        drop(part);
+        assert_eq!(left(Use::Nothing, now_ms + 9), 1);
+        assert_eq!(left(Use::Visible, now_ms + 999), 1);
+        assert_eq!(left(Use::Visible, now_ms + 1000), 0);
+        drop(blobs.partial(hash, 300_000).expect("room"));
+        assert_eq!(left(Use::Nothing, blobs.part_ms(&hash).expect("is here") + 10), 0);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use bao_tree::io::BaoContentItem;
@@ -66,16 +66,38 @@ struct State {
     have: Vec<u8>,
     count: u64,
     unsaved: u32,
+    unsaved_bytes: u64,
+    /// Bytes that are still to come, for which room is kept.
+    expected: u64,
     is_placed: bool,
 }
 
 impl Blobs {
-    /// Goes on with a blob of which a part is here, or begins one of which nothing is.
+    /// Goes on with a blob of which a part is here, or begins one of which nothing is. While it is open there is room for the rest.
     ///
     /// # Errors
     ///
     /// [`SaveError`].
     pub fn partial(&self, hash: BlobHash, len: u64) -> Result<Partial, SaveError> {
+        let partial = self.part(hash, len)?;
+        let (limits, missing) = (self.limits(), len - partial.state().bytes(len));
+        let mut expected = super::lock(&self.0.expected);
+        let coming = expected.saturating_add(missing);
+        if missing > 0 && self.bytes().saturating_add(coming) > limits.total_bytes_max {
+            return Err(SaveError::OverTotal { max: limits.total_bytes_max, bytes: self.bytes() });
+        }
+        let free = self.free_bytes().map_err(SaveError::Io)?;
+        if free < limits.reserve_bytes.saturating_add(coming) {
+            return Err(SaveError::Full { free, reserve: limits.reserve_bytes.saturating_add(*expected) });
+        }
+        *expected = coming;
+        drop(expected);
+        partial.state().expected = missing;
+        Ok(partial)
+    }
+
+    /// A blob of which a part is here, or will be.
+    fn part(&self, hash: BlobHash, len: u64) -> Result<Partial, SaveError> {
         let limits = self.limits();
         if len > limits.blob_bytes_max || pieces_of(len) > PIECES_MAX {
             return Err(SaveError::TooLarge { max: limits.blob_bytes_max.min(PIECES_MAX * PIECE_BYTES) });
@@ -88,6 +110,7 @@ impl Blobs {
             options.open(path)
         };
         let lease = self.lease(hash);
+        let _alone = super::lock(&self.0.moves);
         make_folder(&folder).map_err(SaveError::Io)?;
         let data = open(&file).map_err(SaveError::Io)?;
         let tree = open(&with_ending(&file, TREE)).map_err(SaveError::Io)?;
@@ -101,12 +124,7 @@ impl Blobs {
             *last &= u8::MAX >> behind;
         }
         let count = have.iter().map(|byte| u64::from(byte.count_ones())).sum();
-        let missing = len.saturating_sub(count * PIECE_BYTES);
-        let free = self.free_bytes().map_err(SaveError::Io)?;
-        if free < limits.reserve_bytes.saturating_add(missing) {
-            return Err(SaveError::Full { free, reserve: limits.reserve_bytes });
-        }
-        let state = Mutex::new(State { have, count, unsaved: 0, is_placed: false });
+        let state = Mutex::new(State { have, count, unsaved: 0, unsaved_bytes: 0, expected: 0, is_placed: false });
         Ok(Partial { blobs: self.clone(), hash, len, file, data, tree, state, _lease: lease })
     }
 
@@ -116,20 +134,19 @@ impl Blobs {
         with_ending(&self.folder().join(FOLDER).join(hash.to_string()), HAVE).exists()
     }
 
-    /// Opens a blob of which a part is here, whatever its length is.
+    /// Opens a blob of which a part is here to read that, whatever its length is.
     #[must_use]
     pub fn open_partial(&self, hash: &BlobHash) -> Option<Partial> {
         let saved = std::fs::read(with_ending(&self.folder().join(FOLDER).join(hash.to_string()), HAVE)).ok()?;
-        self.partial(*hash, u64::from_le_bytes(*saved.first_chunk()?)).ok()
+        self.part(*hash, u64::from_le_bytes(*saved.first_chunk()?)).ok()
     }
 
-    /// Blobs of which a part is here, with the bytes that their files take.
+    /// Blobs of which a part is here, with the bytes of that.
     ///
     /// # Errors
     ///
     /// What the system says.
     pub fn partials(&self) -> io::Result<Vec<(BlobHash, u64)>> {
-        use std::os::unix::fs::MetadataExt as _;
         let folder = match std::fs::read_dir(self.folder().join(FOLDER)) {
             Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -139,23 +156,117 @@ impl Blobs {
         for file in folder {
             let file = file?;
             if let Some(hash) = file.file_name().to_str().and_then(BlobHash::parse) {
-                found.push((hash, file.metadata()?.blocks() * 512));
+                found.push((hash, self.bytes_of_part(&hash)));
             }
         }
         Ok(found)
     }
 
-    /// Removes what is here of a blob that is not whole.
+    fn bytes_of_part(&self, hash: &BlobHash) -> u64 {
+        self.open_partial(hash).map_or(0, |part| part.bytes_here())
+    }
+
+    /// When something of a blob that is not whole came last; Unix milliseconds.
+    pub(super) fn part_ms(&self, hash: &BlobHash) -> io::Result<u64> {
+        let file = self.folder().join(FOLDER).join(hash.to_string());
+        let changed = std::fs::metadata(with_ending(&file, HAVE)).or_else(|_| std::fs::metadata(&file))?.modified()?;
+        Ok(changed.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+    }
+
+    /// Removes what is here of a blob that is not whole, unless somebody holds a lease on it; says whether it is gone.
     ///
     /// # Errors
     ///
     /// What the system says.
-    pub fn remove_partial(&self, hash: &BlobHash) -> io::Result<()> {
+    pub fn remove_partial(&self, hash: &BlobHash) -> io::Result<bool> {
+        let bytes = self.bytes_of_part(hash);
+        let leases = self.leases();
+        if leases.contains_key(hash) {
+            return Ok(false);
+        }
         let file = self.folder().join(FOLDER).join(hash.to_string());
         for path in [with_ending(&file, HAVE), with_ending(&file, TREE), with_ending(&file, ORIGIN), file] {
             remove_if_there(&path)?;
         }
-        Ok(())
+        drop(leases);
+        self.count(-i128::from(bytes));
+        Ok(true)
+    }
+
+    /// Makes a blob of which some bytes are damaged one of which a part is here, so that the rest can come again. Reads all of it.
+    /// Whoever has it open goes on with what he has. Says whether it was damaged; while the disk fails nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn break_up(&self, hash: &BlobHash) -> io::Result<bool> {
+        let Some(blob) = self.open_blob(*hash)? else { return Ok(false) };
+        let len = blob.len();
+        let mut have = vec![0u8; usize::try_from(pieces_of(len).div_ceil(8)).unwrap_or(usize::MAX)];
+        let (mut good, mut bytes) = (0, 0);
+        for piece in 0..pieces_of(len) as u32 {
+            match blob.slice(piece) {
+                Ok(_) => {
+                    have[piece as usize / 8] |= 1 << (piece % 8);
+                    (good, bytes) = (good + 1, bytes + piece_bytes(len, piece));
+                }
+                Err(super::Damage::At { .. }) => {}
+                Err(super::Damage::Io(error)) => return Err(error),
+            }
+        }
+        let file = self.folder().join(FOLDER).join(hash.to_string());
+        let _alone = super::lock(&self.0.moves);
+        // The same may have been put there again meanwhile.
+        let is_same = std::fs::metadata(self.path(hash)).is_ok_and(|about| about.ino() == blob.data_file().metadata().map_or(0, |own| own.ino()));
+        if good == pieces_of(len) || !is_same || file.exists() {
+            return Ok(false);
+        }
+        make_folder(&self.folder().join(FOLDER))?;
+        // The bytes first: from then on it is not whole. What is good is said last: a crash before that costs bytes, no damage.
+        std::fs::rename(self.path(hash), &file)?;
+        for ending in [TREE, ORIGIN] {
+            match std::fs::rename(with_ending(&self.path(hash), ending), with_ending(&file, ending)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        remove_if_there(&self.unused_path(hash))?;
+        save(&file, len, &have)?;
+        self.count(i128::from(bytes) - i128::from(len));
+        Ok(true)
+    }
+}
+
+impl State {
+    /// Bytes that are here.
+    fn bytes(&self, len: u64) -> u64 {
+        let last = pieces_of(len) - 1;
+        let has_last = self.have.get(last as usize / 8).is_some_and(|byte| byte >> (last % 8) & 1 == 1);
+        let short = if has_last { PIECE_BYTES - piece_bytes(len, last as u32) } else { 0 };
+        self.count * PIECE_BYTES - short
+    }
+}
+
+/// Bytes of one piece.
+fn piece_bytes(len: u64, piece: u32) -> u64 {
+    len.saturating_sub(u64::from(piece) * PIECE_BYTES).min(PIECE_BYTES)
+}
+
+fn save(file: &Path, len: u64, have: &[u8]) -> io::Result<()> {
+    let new = with_ending(file, ".new");
+    std::fs::write(&new, [&len.to_le_bytes()[..], have].concat())?;
+    File::open(&new)?.sync_all()?;
+    std::fs::rename(&new, with_ending(file, HAVE))
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut expected = super::lock(&self.blobs.0.expected);
+        *expected = expected.saturating_sub(state.expected);
+        drop(expected);
+        // What was not saved comes again.
+        self.blobs.count(-i128::from(if state.is_placed { 0 } else { state.unsaved_bytes }));
     }
 }
 
@@ -170,6 +281,18 @@ impl Partial {
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Whether no piece is here.
+    #[must_use]
+    pub fn is_bare(&self) -> bool {
+        self.state().count == 0
+    }
+
+    /// Bytes that are here.
+    #[must_use]
+    pub fn bytes_here(&self) -> u64 {
+        self.state().bytes(self.len)
     }
 
     /// Whether it has no bytes.
@@ -209,6 +332,12 @@ impl Partial {
         if !rest.is_empty() {
             return Err(bad());
         }
+        if self.state().unsaved == 0 {
+            let (free, reserve) = (self.blobs.free_bytes().map_err(SaveError::Io)?, self.blobs.limits().reserve_bytes);
+            if free < reserve {
+                return Err(SaveError::Full { free, reserve }.into());
+            }
+        }
         let tree = BaoTree::new(self.len, BLOCK_SIZE);
         let write = || -> io::Result<()> {
             for item in items {
@@ -229,8 +358,14 @@ impl Partial {
         let byte = &mut state.have[piece as usize / 8];
         if *byte >> (piece % 8) & 1 == 0 {
             *byte |= 1 << (piece % 8);
+            let bytes = piece_bytes(self.len, piece);
             state.count += 1;
             state.unsaved += 1;
+            state.unsaved_bytes += bytes;
+            let came = bytes.min(state.expected);
+            state.expected -= came;
+            *super::lock(&self.blobs.0.expected) -= came;
+            self.blobs.count(i128::from(bytes));
         }
         if state.count == pieces_of(self.len) {
             self.place(&mut state).map_err(|error| self.blobs.failed(error))?;
@@ -281,11 +416,8 @@ impl Partial {
     fn save(&self, state: &mut State) -> io::Result<()> {
         self.data.sync_data()?;
         self.tree.sync_data()?;
-        let new = with_ending(&self.file, ".new");
-        std::fs::write(&new, [&self.len.to_le_bytes()[..], &state.have].concat())?;
-        File::open(&new)?.sync_all()?;
-        std::fs::rename(&new, with_ending(&self.file, HAVE))?;
-        state.unsaved = 0;
+        save(&self.file, self.len, &state.have)?;
+        (state.unsaved, state.unsaved_bytes) = (0, 0);
         Ok(())
     }
 
@@ -301,15 +433,14 @@ impl Partial {
         }
         self.data.sync_all()?;
         self.tree.sync_all()?;
+        let _alone = super::lock(&self.blobs.0.moves);
         let was = self.blobs.len_of(&self.hash);
         self.blobs.place_origin(&self.hash, &with_ending(&self.file, ORIGIN))?;
         std::fs::rename(with_ending(&self.file, TREE), self.blobs.tree_path(&self.hash))?;
         std::fs::rename(&self.file, &path)?;
         sync_folder(folder)?;
         remove_if_there(&with_ending(&self.file, HAVE))?;
-        if was.is_none() {
-            self.blobs.count(i128::from(self.len));
-        }
+        self.blobs.count(-i128::from(was.unwrap_or(0)));
         state.is_placed = true;
         Ok(())
     }
@@ -421,5 +552,53 @@ mod tests {
         let other = to.partial(source.hash(), 300_001).expect("room");
         assert!(other.put(2, &source.slice(2).expect("good")).is_err());
         assert!(!partial.has(1));
+    }
+
+    #[test]
+    fn what_is_damaged_of_a_blob_comes_again_and_no_more() {
+        for len in [1, 16_384, 300_000, 1_000_000] {
+            let ((_a, from), (_b, to)) = (blobs(), blobs());
+            let ((source, data), (whole, _)) = (blob(&from, len), blob(&to, len));
+            let hash = whole.hash();
+            assert!(!to.break_up(&hash).expect("looks"), "it is good");
+            let mut damaged = data.clone();
+            damaged[len / 2] ^= 1;
+            std::fs::write(to.path(&hash), damaged).expect("room");
+            assert!(to.break_up(&hash).expect("looks"));
+            let bad = (len as u64 / 2 / PIECE_BYTES) as u32;
+            let part = to.partial(hash, len as u64).expect("room");
+            let lacks: Vec<u32> = (0..pieces_of(len as u64) as u32).filter(|piece| !part.has(*piece)).collect();
+            assert_eq!((lacks, to.len_of(&hash)), (vec![bad], None));
+            assert_eq!(to.bytes(), len as u64 - piece_bytes(len as u64, bad));
+            assert!(part.put(bad, &source.slice(bad).expect("good")).expect("good"));
+            assert!(to.open_blob(hash).expect("opens").expect("is here").read(0..u64::MAX).expect("good") == data);
+            assert_eq!((to.bytes(), to.partials().expect("a list").len()), (len as u64, 0));
+        }
+    }
+
+    #[test]
+    fn what_is_fetched_has_its_room_before_it_comes() {
+        let (_a, from) = blobs();
+        let (source, _) = blob(&from, 300_000);
+        let (temp, to) = blobs();
+        to.set_limits(Limits { total_bytes_max: 500_000, reserve_bytes: 0, ..Limits::default() });
+        let first = to.partial(source.hash(), 300_000).expect("room");
+        let other = BlobHash::from_bytes([1; 32]);
+        assert!(matches!(to.partial(other, 300_000), Err(SaveError::OverTotal { .. })), "both together are too much");
+        first.put(0, &source.slice(0).expect("good")).expect("good");
+        assert!(to.partial(other, 300_000).is_err(), "what came counts, too");
+        first.keep().expect("room");
+        drop(first);
+        assert_eq!(to.bytes(), PIECE_BYTES);
+        drop(to.partial(other, 300_000).expect("room"));
+        // What was not saved before a crash does not count after it.
+        let first = to.partial(source.hash(), 300_000).expect("room");
+        first.put(1, &source.slice(1).expect("good")).expect("good");
+        assert_eq!(to.bytes(), 2 * PIECE_BYTES);
+        drop(first);
+        assert_eq!(to.bytes(), PIECE_BYTES);
+        assert_eq!(Blobs::open(&temp.path().join("blobs"), Limits::default()).expect("opens").bytes(), PIECE_BYTES);
+        assert!(to.remove_partial(&source.hash()).expect("removed"));
+        assert_eq!(to.bytes(), 0);
     }
 }

@@ -2,11 +2,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::tree::TreeHasher;
-use super::{BlobHash, Blobs, Lease, TREE, make_folder, remove_if_there, sync_folder, with_ending};
+use super::{BlobHash, Blobs, Lease, TREE, lock, make_folder, remove_if_there, sync_folder, with_ending};
 
 /// Bytes after which it is looked again whether the disk has room.
 const LOOK_BYTES: u64 = 16 * 1024 * 1024;
@@ -55,6 +55,9 @@ pub struct Writer {
     data: File,
     tree: File,
     hasher: TreeHasher,
+    /// Bytes of the tree that are in its file, and those that are not yet.
+    tree_len: u64,
+    pairs: Vec<u8>,
     looked: u64,
     synced: u64,
     is_temporary: bool,
@@ -71,10 +74,14 @@ impl Writer {
         };
         let data = open(file)?;
         let tree = open(&with_ending(file, TREE))?;
-        let mut writer =
-            Self { blobs, file: file.to_owned(), data, tree, hasher: TreeHasher::default(), looked: 0, synced: 0, is_temporary, is_done: false };
+        let mut writer = Self::begin(blobs, file, [data, tree], is_temporary);
         writer.look(0)?;
         Ok(writer)
+    }
+
+    fn begin(blobs: Blobs, file: &Path, [data, tree]: [File; 2], is_temporary: bool) -> Self {
+        let (file, hasher) = (file.to_owned(), TreeHasher::default());
+        Self { blobs, file, data, tree, hasher, tree_len: 0, pairs: Vec::new(), looked: 0, synced: 0, is_temporary, is_done: false }
     }
 
     pub(super) fn resume(blobs: Blobs, file: &Path) -> Result<Self, SaveError> {
@@ -85,22 +92,31 @@ impl Writer {
         };
         let failed = |error| blobs.failed(error);
         let mut data = open(file).map_err(failed)?;
-        let mut tree = open(&with_ending(file, TREE)).map_err(failed)?;
+        let tree = open(&with_ending(file, TREE)).map_err(failed)?;
         // What is there is hashed again: a crash may have left less of the tree than of the bytes.
-        let mut hasher = TreeHasher::default();
         let mut buffer = vec![0; READ_BYTES];
-        tree.set_len(0).and_then(|()| tree.rewind()).and_then(|()| data.rewind()).map_err(failed)?;
+        tree.set_len(0).and_then(|()| data.rewind()).map_err(failed)?;
+        let mut writer = Self::begin(blobs.clone(), file, [data, tree], false);
         loop {
-            let len = data.read(&mut buffer).map_err(failed)?;
+            let len = writer.data.read(&mut buffer).map_err(failed)?;
             if len == 0 {
                 break;
             }
-            hasher.update(&buffer[..len]);
-            tree.write_all(&hasher.take_pairs()).map_err(failed)?;
+            writer.hasher.update(&buffer[..len]);
+            writer.blobs.count(len as i128);
+            writer.write_pairs().map_err(failed)?;
         }
-        let len = hasher.len();
-        blobs.count(i128::from(len));
-        Ok(Self { blobs, file: file.to_owned(), data, tree, hasher, looked: len, synced: 0, is_temporary: false, is_done: false })
+        writer.looked = writer.len();
+        Ok(writer)
+    }
+
+    /// Writes what there is of the tree. What could not be written is the next time.
+    fn write_pairs(&mut self) -> io::Result<()> {
+        self.pairs.extend(self.hasher.take_pairs());
+        self.tree.write_all_at(&self.pairs, self.tree_len)?;
+        self.tree_len += self.pairs.len() as u64;
+        self.pairs.clear();
+        Ok(())
     }
 
     /// Bytes written so far.
@@ -148,7 +164,7 @@ impl Writer {
         }
         self.hasher.update(bytes);
         self.blobs.count(i128::from(added));
-        self.tree.write_all(&self.hasher.take_pairs()).map_err(|error| self.blobs.failed(error))?;
+        self.write_pairs().map_err(|error| self.blobs.failed(error))?;
         if self.len() > self.synced + SYNC_BYTES {
             self.sync()?;
         }
@@ -184,9 +200,7 @@ impl Writer {
     fn place(&mut self, hash: &BlobHash) -> io::Result<()> {
         let (path, tree_path) = (self.blobs.path(hash), self.blobs.tree_path(hash));
         let own_tree = with_ending(&self.file, TREE);
-        // One that is here already is replaced by the same bytes: if it was damaged, it is whole again.
-        let was = self.blobs.len_of(hash);
-        self.tree.write_all(&self.hasher.take_pairs())?;
+        self.write_pairs()?;
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         if !folder.exists() {
             make_folder(folder)?;
@@ -194,6 +208,10 @@ impl Writer {
         }
         self.data.sync_all()?;
         self.tree.sync_all()?;
+        let blobs = self.blobs.clone();
+        let _alone = lock(&blobs.0.moves);
+        // One that is here already is replaced by the same bytes: if it was damaged, it is whole again.
+        let was = self.blobs.len_of(hash);
         // The tree first: where the bytes are, all is there.
         std::fs::rename(&own_tree, &tree_path)?;
         std::fs::rename(&self.file, &path)?;
