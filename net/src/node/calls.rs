@@ -98,7 +98,9 @@ impl Node {
         let over: Vec<PublicKey> = self.visits.iter().filter(|(_, until)| **until <= now_ms).map(|(space, _)| *space).collect();
         for space in over {
             self.visits.remove(&space);
-            self.looked_for.iter_mut().for_each(|keys| drop(keys.remove(&space)));
+            if let Some(keys) = &mut self.looked_for {
+                keys.remove(&space);
+            }
             if !self.book.following.contains_key(&space) && space != self.config.space {
                 self.close_everywhere(space, now_ms, store, acts);
             }
