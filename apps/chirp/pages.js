@@ -577,7 +577,7 @@ export function people(model) {
   const note = h("p", { class: "quiet middle" });
   const field = h("input", {
     type: "text",
-    placeholder: "The key of somebody, 52 letters",
+    placeholder: "A key: 52 letters",
     "aria-label": "Key",
     pattern: "@?[a-z0-9]{52}",
     required: true,
