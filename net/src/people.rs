@@ -266,10 +266,12 @@ fn may_be_called(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use timebus_identity::SecretKey;
+    use timebus_store::grant::Actions;
     use timebus_store::store::{Config, lock_home};
 
     use super::*;
     use crate::node::book::Follow;
+    use crate::whose::tests::{grant_key, open, tell};
 
     fn key(n: u8) -> PublicKey {
         SecretKey::from_seed([n; 32]).public()
@@ -307,5 +309,21 @@ mod tests {
         book.following.insert(key(10), Follow { since_ms: 1, via: vec![] });
         let people = People::of(&store, book, &taken(&[(bob, key(10), "robert"), (eve, key(11), "bob")]));
         assert_eq!(people.find("bob").expect("one").keys, [key(bob)]);
+    }
+
+    /// Several say of a device that wrote nothing yet that it is theirs.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_new_device_is_a_friends_if_a_friend_says_so() {
+        let homes = [(); 3].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, one, other] = homes.each_ref().map(|home| open(home.path()));
+        for owner in [&one, &other] {
+            grant_key(owner, key(1), Actions::ALL).await;
+            tell(owner, &owner.space(), &alice).await;
+        }
+        for friend in [one.space(), other.space()] {
+            let mut book = Book::default();
+            book.petnames.insert(friend, "bob".to_owned());
+            assert_eq!(People::of(&alice, book, &[]).space_of(&key(1)), Some(friend));
+        }
     }
 }

@@ -18,21 +18,22 @@ use timebus_store::tips;
 /// The spaces that name a key one of their devices, now or ever, and may rightly do so; one of them at most if nobody lies.
 pub(crate) fn spaces_of(store: &Store, key: &PublicKey, was: bool) -> Vec<PublicKey> {
     let is_named = |rights: &Rights| if was { rights.was_device(key) } else { rights.device_grant(key).is_some() };
-    let all = store.spaces().into_iter().map(|space| space.key);
-    let named = all.filter(|space| space == key || store.rights(space).is_some_and(|rights| is_named(&rights))).collect();
-    rightly(store, key, named)
+    let granted = store.granted_to(key).unwrap_or_default().into_iter();
+    let named = granted.filter(|space| store.rights(space).is_some_and(|rights| is_named(&rights)));
+    let own = store.held(key).map(|space| space.key);
+    rightly(store, key, own.into_iter().chain(named.filter(|space| space != key)).collect())
 }
 
 /// Those of the spaces that name a key which may rightly do so.
 pub(crate) fn rightly(store: &Store, key: &PublicKey, named: Vec<PublicKey>) -> Vec<PublicKey> {
-    let rows = store.snapshot();
+    let (rows, written) = (store.snapshot(), store.wrote_in(key).unwrap_or_default());
     let wrote = |space: &PublicKey, as_device| wrote(store, &rows, space, key, as_device).unwrap_or(false);
-    let is_confirmed = |space: &PublicKey| space == key || *space == store.space() || wrote(space, true);
+    let is_confirmed = |space: &PublicKey| space == key || *space == store.space() || written.contains(space) && wrote(space, true);
     let confirmed: Vec<PublicKey> = named.iter().copied().filter(is_confirmed).collect();
     if !confirmed.is_empty() || named.is_empty() {
         return confirmed;
     }
-    if store.spaces().iter().any(|space| wrote(&space.key, false)) { Vec::new() } else { named }
+    if written.iter().any(|space| wrote(space, false)) { Vec::new() } else { named }
 }
 
 /// Whether a key wrote in a space in the name of a grant that makes it a device there, or of one that does not.
@@ -50,10 +51,10 @@ fn wrote(store: &Store, rows: &Committed, space: &PublicKey, key: &PublicKey, as
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use timebus_identity::Signed;
     use timebus_store::change::Change;
-    use timebus_store::grant::{Actions, Audience, Grant, Scope, Timelines};
+    use timebus_store::grant::{Actions, Audience, Grant, Revoke, Scope, Timelines};
     use timebus_store::json::Json;
     use timebus_store::op::Op;
     use timebus_store::path::Path;
@@ -63,12 +64,12 @@ mod tests {
     use super::*;
     use crate::lists::{self, List};
 
-    fn open(home: &std::path::Path) -> Store {
+    pub(crate) fn open(home: &std::path::Path) -> Store {
         Store::open(home, lock_home(home).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("a new store")
     }
 
     /// Has one store hear all that another one has of a space.
-    async fn tell(from: &Store, space: &PublicKey, to: &Store) {
+    pub(crate) async fn tell(from: &Store, space: &PublicKey, to: &Store) {
         let (held, rows) = (from.held(space).expect("held"), from.snapshot());
         let mut all = Vec::new();
         for t in std::iter::once(held.auth()).chain(from.values(held).into_iter().map(|(t, _)| t)) {
@@ -91,8 +92,12 @@ mod tests {
     }
 
     async fn grant(owner: &Store, to: &Store, actions: Actions) {
+        grant_key(owner, to.device(), actions).await;
+    }
+
+    pub(crate) async fn grant_key(owner: &Store, key: PublicKey, actions: Actions) {
         let grant = Grant {
-            audience: Audience::Key(to.device()),
+            audience: Audience::Key(key),
             scope: Scope::everything(),
             timelines: Timelines::All,
             actions,
@@ -146,5 +151,30 @@ mod tests {
         assert!(spaces_of(&alice, &bob.device(), false).is_empty());
         lists::set(&alice, List::Blocked, &eve.space(), true).await.expect("blocked");
         assert!(lists::is_blocked(&alice, &eve.device()) && !lists::is_blocked(&alice, &bob.device()));
+    }
+
+    /// Bob's key is a device of alice, who knows that best, whatever it wrote elsewhere. And a space is of its own key.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_known_at_home_needs_no_other_sign() {
+        let homes = [(); 4].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, bob, eve, carol] = homes.each_ref().map(|home| open(home.path()));
+        grant(&alice, &bob, Actions::ALL).await;
+        grant(&carol, &bob, Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0)).await;
+        tell(&carol, &carol.space(), &bob).await;
+        write(&bob, &carol.space(), "/wall").await.expect("as a guest");
+        tell(&bob, &carol.space(), &alice).await;
+        assert_eq!(spaces_of(&alice, &bob.device(), false), [alice.space()]);
+        grant_key(&eve, carol.space(), Actions::ALL).await;
+        tell(&eve, &eve.space(), &alice).await;
+        assert_eq!(spaces_of(&alice, &carol.space(), false), [carol.space()]);
+        // What was somebody's device once is still blocked with him.
+        let old = PublicKey::from_bytes([9; 32]);
+        grant_key(&bob, old, Actions::ALL).await;
+        let grant = bob.rights(&bob.space()).and_then(|rights| rights.device_grant(&old)).expect("granted");
+        let revoke = Op::Revoke(Revoke { grant, cascade: false, keep: Vec::new() });
+        bob.state(Statement::Ops(vec![revoke]), 1).await.expect("taken back");
+        tell(&bob, &bob.space(), &alice).await;
+        lists::set(&alice, List::Blocked, &bob.space(), true).await.expect("blocked");
+        assert!(lists::is_blocked(&alice, &old) && spaces_of(&alice, &old, false).is_empty());
     }
 }

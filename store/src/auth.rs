@@ -161,6 +161,8 @@ pub struct Rights {
     dag: Dag,
     roots: Roots,
     grants: HashMap<GrantId, Held>,
+    /// The same in the order in which they came.
+    order: Vec<GrantId>,
     /// Grants that were stated, and are wider than what they were handed on from.
     void: HashSet<GrantId>,
     /// Grants by who may use them.
@@ -184,6 +186,7 @@ impl Rights {
             dag: Dag::default(),
             roots: Roots::new(space),
             grants: HashMap::new(),
+            order: Vec::new(),
             void: HashSet::new(),
             audiences: HashMap::new(),
             revocations: Vec::new(),
@@ -235,6 +238,12 @@ impl Rights {
         self.grants.iter()
     }
 
+    /// The grants that came after the first so many, which whoever keeps count of them has looked at.
+    pub fn grants_from(&self, looked_at: usize) -> impl Iterator<Item = (GrantId, &Held)> {
+        let order = self.order.get(looked_at..).unwrap_or_default();
+        order.iter().filter_map(|id| Some((*id, self.grants.get(id)?)))
+    }
+
     /// All revocations, as they came.
     #[must_use]
     pub fn revocations(&self) -> &[Revocation] {
@@ -272,7 +281,8 @@ impl Rights {
     /// The grant that makes a key one of the owner's devices: everything, from the root or from another device.
     #[must_use]
     pub fn device_grant(&self, key: &PublicKey) -> Option<GrantId> {
-        let own = self.grants.iter().filter(|(_, held)| held.grant.audience == Audience::Key(*key) && held.is_device());
+        let own = self.audiences.get(&Audience::Key(*key)).into_iter().flatten();
+        let own = own.filter_map(|id| Some((id, self.grants.get(id).filter(|held| held.is_device())?)));
         own.min_by_key(|(id, held)| (held.chain, **id)).map(|(id, _)| *id)
     }
 
@@ -372,6 +382,7 @@ impl Rights {
         };
         let held = Held { grant: grant.clone(), parent: header.cap, chain, op, author: header.author, time_ms: header.time_ms, live: false, change };
         self.grants.insert(id, held);
+        self.order.push(id);
         self.audiences.entry(grant.audience).or_default().push(id);
         let live = self.is_in_force(&id);
         if let Some(held) = self.grants.get_mut(&id) {

@@ -40,6 +40,7 @@ pub mod succession;
 pub mod summary;
 pub mod text;
 pub mod tips;
+mod traces;
 pub mod tree;
 mod turns;
 pub mod update;

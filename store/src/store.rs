@@ -1,6 +1,6 @@
 //! A store: one home folder, its change log, its tables, and the threads that write them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
@@ -22,6 +22,7 @@ use crate::op::Op;
 use crate::path::Path;
 use crate::pipeline::{AUTH, Pipeline, Space};
 use crate::quarantine::{self, HiddenChange, Preview};
+use crate::traces::Traces;
 use crate::update::Update;
 use crate::writer::{Decider, Group, Job, Offered, Request, Statement, Syncer, WriteError, Written};
 
@@ -131,6 +132,8 @@ pub(crate) struct Inner {
     pub(crate) stats: Stats,
     log: LogReader,
     published: RwLock<Arc<Committed>>,
+    /// Once they were asked for.
+    traces: Mutex<Option<Traces>>,
     observer: Mutex<Option<Arc<dyn Observer>>>,
 }
 
@@ -154,17 +157,29 @@ impl Stated {
 
 impl Inner {
     /// Makes committed state visible and tells subscribers.
-    pub(crate) fn publish(&self, stated: BTreeMap<Space, Option<Stated>>, updates: &[Arc<Update>], last: u64) {
+    pub(crate) fn publish(
+        &self,
+        stated: BTreeMap<Space, Option<Stated>>,
+        wrote: BTreeSet<(PublicKey, PublicKey)>,
+        updates: &[Arc<Update>],
+        last: u64,
+    ) {
         let observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(observer) = &observer {
             observer.begin();
         }
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.tables.snapshot());
         let restated = !stated.is_empty();
+        let rights: Vec<(PublicKey, Arc<Rights>)> =
+            stated.iter().filter_map(|(space, stated)| Some((space.key, Arc::clone(&stated.as_ref()?.rights)))).collect();
         if restated {
             let mut held = self.held.write().unwrap_or_else(PoisonError::into_inner);
             held.extend(stated.into_iter().filter_map(|(space, stated)| Some((space.key, (space, stated?)))));
             self.statements.fetch_add(1, Ordering::AcqRel);
+        }
+        if let Some(traces) = self.traces.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            rights.iter().for_each(|(space, rights)| traces.learn(*space, rights));
+            traces.add(wrote);
         }
         if let Some(observer) = &observer {
             observer.end(updates);
@@ -194,6 +209,7 @@ impl Parts {
         let own = pipeline.space_of(AUTH);
         let inner = Arc::new(Inner {
             published: RwLock::new(Arc::new(tables.snapshot())),
+            traces: Mutex::new(None),
             tables,
             own,
             device,
@@ -307,6 +323,37 @@ impl Store {
         self.stated(key).map(|(_, stated)| stated.rights)
     }
 
+    /// The spaces held here in which a grant, in force or not, is for a key; in order.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn granted_to(&self, key: &PublicKey) -> Result<Vec<PublicKey>, StorageError> {
+        self.traces(|traces| traces.granted_to(key))
+    }
+
+    /// The spaces held here in which a key wrote something; in order.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn wrote_in(&self, key: &PublicKey) -> Result<Vec<PublicKey>, StorageError> {
+        self.traces(|traces| traces.wrote_in(key))
+    }
+
+    fn traces<T>(&self, of: impl FnOnce(&Traces) -> T) -> Result<T, StorageError> {
+        let mut traces = self.inner.traces.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(traces) = &*traces {
+            return Ok(of(traces));
+        }
+        // What becomes visible meanwhile waits, and is taken in behind it.
+        let held = self.inner.held.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let timelines = self.timelines().into_iter().map(|(space, _, t)| (t, space)).collect();
+        let mut now = Traces::of(&self.snapshot(), &timelines)?;
+        held.iter().for_each(|(space, (_, stated))| now.learn(*space, &stated.rights));
+        Ok(of(traces.insert(now)))
+    }
+
     /// How often something was stated, in any space, since the store was opened.
     #[must_use]
     pub fn statements(&self) -> u64 {
@@ -414,7 +461,7 @@ impl Store {
     /// Whether a key is one of the owner's devices, or the root itself.
     #[must_use]
     pub fn is_own_device(&self, key: &PublicKey) -> bool {
-        *key == self.space() || self.rights(&self.space()).is_some_and(|rights| rights.devices().any(|device| device == *key))
+        *key == self.space() || self.rights(&self.space()).is_some_and(|rights| rights.device_grant(key).is_some())
     }
 
     /// Whether what a key wrote in a space was written by one of the owner's devices: this one, or one of the own space,

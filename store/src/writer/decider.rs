@@ -260,7 +260,9 @@ impl Decider {
             Entry::Other(change) => change,
         };
         let form = Form::of(change);
+        let author = change.header().author;
         let taken = self.pipeline.take(change, body, form.payload_len())?;
+        self.group.wrote.insert((author, self.pipeline.space_of(taken.t).key));
         if is_auth(taken.t) {
             self.group.stated.insert(self.pipeline.space_of(taken.t), None);
             self.own_cap = None;

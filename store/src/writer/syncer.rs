@@ -1,10 +1,10 @@
 //! The syncing thread: makes groups durable and tells everybody what became of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 
-use timebus_identity::{SecretKey, Signable as _, Verified};
+use timebus_identity::{PublicKey, SecretKey, Signable as _, Verified};
 use tokio::sync::oneshot;
 
 use super::{Job, Offered, WriteError, Written};
@@ -44,6 +44,8 @@ pub(crate) struct Group {
     pub(super) staged: Arc<Staged>,
     /// Spaces that statements were made in, with what holds after them.
     pub(super) stated: BTreeMap<Space, Option<Stated>>,
+    /// Who wrote in which spaces.
+    pub(super) wrote: BTreeSet<(PublicKey, PublicKey)>,
     /// Where the log stands without this group.
     pub(super) start: Place,
 }
@@ -126,7 +128,7 @@ impl Syncer {
         let outcome = match result {
             Ok(()) => {
                 let last = group.entries.last().map_or(0, |(_, a, ..)| *a);
-                self.inner.publish(group.stated, &group.updates, last);
+                self.inner.publish(group.stated, group.wrote, &group.updates, last);
                 for reply in group.replies {
                     match reply {
                         Reply::Written(reply, written) => drop(reply.send(Ok(written))),
