@@ -67,6 +67,11 @@ pub(crate) fn readable_by(store: &Store, remote: &Remote, space: &PublicKey, now
     all.filter(|(timeline, _)| may_read(&rights, &remote.keys, space, timeline, now_ms)).map(|(timeline, t)| (t, timeline)).collect()
 }
 
+/// The changes that did not come with what was offered: they were here, or may not be.
+pub(crate) fn uncounted(offered: &Offered) -> impl Iterator<Item = ChangeId> {
+    offered.known.iter().copied().chain(offered.refused.iter().map(Refusal::change))
+}
+
 /// Tells a session what became of changes that were offered to the store.
 pub(crate) fn tell(stored: &mut Stored, offered: Offered) {
     stored.admitted.extend(offered.admitted);

@@ -21,18 +21,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use timebus_identity::{PublicKey, Verified, hash, z32};
+use timebus_store::auth::Rights;
 use timebus_store::change::{Body, Change, Head, Kind};
 use timebus_store::grant::{Actions, Audience, Grant};
 use timebus_store::ids::ChangeId;
 use timebus_store::op::Op;
+use timebus_store::pipeline::forked;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::value::Value;
+use timebus_store::{summary, tips};
 
-use self::pools::{Brought, Spaces, is_unknown, size_in, space_max, together_max};
+use self::pools::{Spaces, is_unknown, size_in, space_max, sponsors, together_max};
 use crate::lists::moved;
 use crate::peer::lock;
 
@@ -317,8 +320,6 @@ pub struct Cost {
 pub struct Ledger {
     file: PathBuf,
     state: Mutex<State>,
-    /// Who let whom into spaces, by the keys of both, and how much had been stated when it was looked up.
-    brought: Mutex<Option<(u64, Arc<Brought>)>>,
 }
 
 impl Ledger {
@@ -335,7 +336,6 @@ impl Ledger {
         };
         Self {
             file: file.into(),
-            brought: Mutex::new(None),
             state: Mutex::new(State {
                 settings,
                 used: HashMap::new(),
@@ -346,6 +346,18 @@ impl Ledger {
                 lent_for: HashSet::new(),
             }),
         }
+    }
+
+    /// What is known after a start.
+    pub(crate) fn again(self) -> Self {
+        let again = Self::open(Path::new(""));
+        lock(&again.state).settings = self.state.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).settings;
+        Self { file: self.file, ..again }
+    }
+
+    /// Bytes that came, or may come, of those who have no room, since others built on them.
+    pub(crate) fn paid(&self) -> u64 {
+        lock(&self.state).settings.paid.values().sum()
     }
 
     fn save(&self, settings: &Settings) {
@@ -360,24 +372,19 @@ impl Ledger {
         }
     }
 
-    /// What is known of those who sign with these keys, and of those whose room they share: who let them in, and whose spaces
-    /// these are.
-    pub fn authors(&self, store: &Store, keys: BTreeSet<PublicKey>, author: impl Fn(&PublicKey) -> Author) -> BTreeMap<PublicKey, Author> {
-        let brought = self.brought(store);
-        let hosts = keys.iter().flat_map(|key| brought.spaces.get(key).into_iter().flatten().copied().chain(brought.sponsor(key)));
-        let hosts: BTreeSet<PublicKey> = hosts.collect();
+    /// What is known of those who sign with these keys, and of those whose room they share in a space: its owner, and who let
+    /// them in.
+    pub fn authors(
+        &self,
+        store: &Store,
+        space: &PublicKey,
+        keys: BTreeSet<PublicKey>,
+        author: impl Fn(&PublicKey) -> Author,
+    ) -> BTreeMap<PublicKey, Author> {
+        let rights = store.rights(space);
+        let hosts = keys.iter().flat_map(|key| rights.iter().flat_map(|rights| sponsors(rights, key)));
+        let hosts: BTreeSet<PublicKey> = hosts.chain([*space]).collect();
         keys.union(&hosts).map(|key| (*key, author(key))).collect()
-    }
-
-    fn brought(&self, store: &Store) -> Arc<Brought> {
-        let stated = store.statements();
-        let mut brought = lock(&self.brought);
-        if let Some((_, known)) = brought.as_ref().filter(|(at, _)| *at == stated) {
-            return Arc::clone(known);
-        }
-        let now = Arc::new(Brought::now(store));
-        *brought = Some((stated, Arc::clone(&now)));
-        now
     }
 
     /// Sorts changes of a space into those that there is room for and those of others that are held back. `author` says whose a
@@ -396,19 +403,22 @@ impl Ledger {
     ) -> Result<Sorted, StorageError> {
         let mut state = lock(&self.state);
         let State { settings, used, spaces, persons, .. } = &mut *state;
-        let brought = self.brought(store);
-        let mut pools: HashMap<PublicKey, Used> = HashMap::new();
+        let rights = store.rights(space);
         let mut good = Vec::with_capacity(changes.len());
         let mut held = Vec::new();
         let mut over: HashSet<(PublicKey, bool)> = HashSet::new();
         // Files, and their bytes, that what is held names.
         let mut named: HashMap<PublicKey, (u64, u64)> = HashMap::new();
         let mut is_new = false;
-        let mut authors: HashMap<PublicKey, Author> = HashMap::new();
+        let mut authors: HashMap<PublicKey, (Author, Vec<PublicKey>)> = HashMap::new();
         for change in changes {
             let header = change.header();
             let key = header.author;
-            let by = authors.entry(key).or_insert_with(|| author(&key));
+            let (by, sponsors) = authors.entry(key).or_insert_with(|| {
+                let by = author(&key);
+                let sponsors = sponsors_of(settings, rights.as_deref(), &by, &key);
+                (by, sponsors)
+            });
             let size = header.body_len + timebus_store::change::OVERHEAD_BYTES;
             let is_statement = header.kind == Kind::Auth;
             let more = Used::of(size, is_statement);
@@ -421,15 +431,9 @@ impl Ledger {
             let bytes_max = settings.limits.get(&person).copied().unwrap_or(by.relation.bytes_max());
             let total = total(settings, persons, used, store, &by.person, &key)?;
             let here = count(used, store, &key)?;
-            let sponsor = sponsor(settings, &brought, by, &key);
             let mut is_wanted = total.takes(more, bytes_max);
             is_wanted &= is_statement || !settings.never.contains(&person);
-            if let Some(sponsor) = &sponsor {
-                if !pools.contains_key(sponsor) {
-                    pools.insert(*sponsor, together(settings, &brought, used, store, sponsor)?);
-                }
-                is_wanted &= pools[sponsor].takes(more, together_max(settings, &author(sponsor)));
-            }
+            is_wanted &= have_room(settings, spaces, store, sponsors, more, &author)?;
             // Also of those who share no room, so that all that comes is counted.
             let together = spaces.used(store, space)?;
             let has_own = by.person == *space || !is_unknown(settings, by);
@@ -443,9 +447,6 @@ impl Ledger {
                     is_new = true;
                 }
                 used.entry(key).or_default().add(more);
-                if let Some(pool) = sponsor.and_then(|sponsor| pools.get_mut(&sponsor)) {
-                    pool.add(more);
-                }
                 good.push(change);
                 continue;
             }
@@ -511,16 +512,21 @@ impl Ledger {
     ) -> Result<bool, StorageError> {
         let mut state = lock(&self.state);
         let State { settings, used, spaces, persons, lent_for, .. } = &mut *state;
-        let brought = self.brought(store);
+        let rights = store.rights(space);
         let header = head.header();
         let by = author(&header.author);
         if by.relation == Relation::Own {
             return Ok(false);
         }
-        let here = match store.number_of(space, &header.timeline) {
-            Some(t) => timebus_store::tips::size_of(&*store.snapshot(), t, &header.author)?,
-            None => (0, 0),
+        let rows = store.snapshot();
+        let is_here = summary::find(&*rows, &head.id())?.is_some();
+        let (here, is_forked) = match store.number_of(space, &header.timeline) {
+            Some(t) => (tips::size_of(&*rows, t, &header.author)?, forked(&*rows, t, &header.author)?.is_some()),
+            None => ((0, 0), false),
         };
+        // Of another branch of his chain than what is here nobody knows where it parts from that: so it is all that leads up to it.
+        let is_branch = !is_here && (is_forked || header.seq <= here.1);
+        let here = if is_branch { (0, 0) } else { here };
         let (bytes, changes) = (header.cum.saturating_sub(here.0), header.seq.saturating_sub(here.1));
         let person = by.person.to_string();
         let id = held_id(header.author.as_bytes(), &header.timeline.to_string());
@@ -546,11 +552,11 @@ impl Ledger {
             if !has_own && !spaces.used(store, space)?.takes(more, space_max(settings, &author(space))) {
                 continue;
             }
-            if let Some(sponsor) = sponsor(settings, &brought, &payer, builder) {
-                let pool = together(settings, &brought, used, store, &sponsor)?;
-                if !pool.takes(more, together_max(settings, &author(&sponsor))) {
-                    continue;
-                }
+            let sponsors = sponsors_of(settings, rights.as_deref(), &payer, builder);
+            if !have_room(settings, spaces, store, &sponsors, more, &author)? {
+                continue;
+            }
+            for sponsor in sponsors {
                 settings.paid_together.entry(sponsor.to_string()).or_default().add(more);
             }
             if payer.relation != Relation::Own {
@@ -699,13 +705,20 @@ impl Ledger {
         Ok(())
     }
 
-    /// Counts bytes that this peer is to write for somebody who is not the owner.
+    /// Those whose room somebody shares who has this peer write in a space: who let him in, if that was not its owner.
+    pub fn hosts(&self, store: &Store, space: &PublicKey, payer: &Payer) -> Vec<PublicKey> {
+        let Payer::Key(key) = payer else { return Vec::new() };
+        let is_known = lock(&self.state).settings.limits.contains_key(&payer.name());
+        store.rights(space).filter(|_| !is_known).map_or_else(Vec::new, |rights| sponsors(&rights, key))
+    }
+
+    /// Counts bytes that this peer is to write for somebody who is not the owner, who shares the room of these hosts.
     ///
     /// # Errors
     ///
     /// The id of the request to the owner, when there is no room for them.
-    pub fn charge(&self, payer: &Payer, bytes: u64, now_ms: u64) -> Result<(), String> {
-        self.demand(payer, bytes, false, true, now_ms)
+    pub fn charge(&self, payer: &Payer, hosts: &[PublicKey], bytes: u64, now_ms: u64) -> Result<(), String> {
+        self.demand(payer, hosts, bytes, false, true, now_ms)
     }
 
     /// The same for a file; or only asks whether there is room for it, before any of it is taken.
@@ -713,25 +726,27 @@ impl Ledger {
     /// # Errors
     ///
     /// As [`Ledger::charge`].
-    pub fn charge_file(&self, payer: &Payer, bytes: u64, counts: bool, now_ms: u64) -> Result<(), String> {
-        self.demand(payer, bytes, true, counts, now_ms)
+    pub fn charge_file(&self, payer: &Payer, hosts: &[PublicKey], bytes: u64, counts: bool, now_ms: u64) -> Result<(), String> {
+        self.demand(payer, hosts, bytes, true, counts, now_ms)
     }
 
     /// Bytes that this peer may still write for somebody who is not the owner.
     #[must_use]
-    pub fn room(&self, payer: &Payer) -> u64 {
-        let used = lock(&self.state).settings.guests.get(&payer.name()).copied().unwrap_or(0);
-        self.limit_of(payer, payer.relation()).saturating_sub(used)
+    pub fn room(&self, payer: &Payer, hosts: &[PublicKey]) -> u64 {
+        let own = self.limit_of(payer, payer.relation());
+        let state = lock(&self.state);
+        let used = state.settings.guests.get(&payer.name()).copied().unwrap_or(0);
+        own.saturating_sub(used).min(guest_room(&state.settings, hosts))
     }
 
-    fn demand(&self, payer: &Payer, bytes: u64, is_file: bool, counts: bool, now_ms: u64) -> Result<(), String> {
+    fn demand(&self, payer: &Payer, hosts: &[PublicKey], bytes: u64, is_file: bool, counts: bool, now_ms: u64) -> Result<(), String> {
         let mut state = lock(&self.state);
         let State { settings, unsaved_bytes, .. } = &mut *state;
         let who = payer.name();
         let used = settings.guests.get(&who).copied().unwrap_or(0);
         let relation = payer.relation();
         let bytes_max = settings.limits.get(&who).copied().unwrap_or(relation.bytes_max());
-        let is_over = used.saturating_add(bytes) > bytes_max || settings.never.contains(&who);
+        let is_over = used.saturating_add(bytes) > bytes_max || settings.never.contains(&who) || bytes > guest_room(settings, hosts);
         let id = match payer {
             Payer::Key(key) => held_id(key.as_bytes(), "http"),
             Payer::App(_) => held_id(who.as_bytes(), "http"),
@@ -741,6 +756,9 @@ impl Ledger {
         }
         if !is_over {
             settings.guests.insert(who, used + bytes);
+            for host in hosts {
+                settings.paid_together.entry(host.to_string()).or_default().add(Used::of(bytes, false));
+            }
         } else if !settings.never.contains(&who) && (settings.held.contains_key(&id) || settings.held.len() < HELD_MAX) {
             let timeline = "http".to_owned();
             let (files, file_bytes) = if is_file { (1, bytes) } else { (0, 0) };
@@ -787,9 +805,9 @@ impl Ledger {
         let rows = store.snapshot();
         for space in store.spaces() {
             for t in std::iter::once(space.auth()).chain(store.values(space).into_iter().map(|(t, _)| t)) {
-                let authors: HashSet<PublicKey> = timebus_store::tips::tips(&*rows, t, None, usize::MAX)?.into_iter().map(|tip| tip.author).collect();
+                let authors: HashSet<PublicKey> = tips::tips(&*rows, t, None, usize::MAX)?.into_iter().map(|tip| tip.author).collect();
                 for author in authors {
-                    let (bytes, changes) = timebus_store::tips::size_of(&*rows, t, &author)?;
+                    let (bytes, changes) = tips::size_of(&*rows, t, &author)?;
                     let cost = all.entry(author).or_default();
                     cost.bytes += bytes;
                     cost.changes += changes;
@@ -826,6 +844,15 @@ impl Ledger {
         }
         all
     }
+}
+
+/// Bytes that may still be written for those whom these members let in: as many as one of them has room for.
+fn guest_room(settings: &Settings, hosts: &[PublicKey]) -> u64 {
+    let room = |host: &PublicKey| {
+        let used = settings.paid_together.get(&host.to_string()).copied().unwrap_or_default().all;
+        together_max(settings, &Author { person: *host, relation: Relation::Invited }).saturating_sub(used)
+    };
+    hosts.iter().map(room).max().unwrap_or(u64::MAX)
 }
 
 /// Lengths of the files that a change names.
@@ -875,24 +902,28 @@ fn total(
     Ok(total)
 }
 
-/// The member who let somebody into a space, when that was not the owner of the space himself and nothing else is known of him.
-fn sponsor(settings: &Settings, brought: &Brought, who: &Author, key: &PublicKey) -> Option<PublicKey> {
-    brought.sponsor(key).filter(|_| is_unknown(settings, who))
+/// The members who let somebody into a space, when nothing else is known of him.
+fn sponsors_of(settings: &Settings, rights: Option<&Rights>, who: &Author, key: &PublicKey) -> Vec<PublicKey> {
+    rights.filter(|_| is_unknown(settings, who)).map_or_else(Vec::new, |rights| sponsors(rights, key))
 }
 
-/// Bytes of all whom a member let in, and of others that they built on.
-fn together(
+/// Whether one of those who let somebody in has room for more.
+fn have_room(
     settings: &Settings,
-    brought: &Brought,
-    used: &mut HashMap<PublicKey, Used>,
+    spaces: &mut Spaces,
     store: &Store,
-    sponsor: &PublicKey,
-) -> Result<Used, StorageError> {
-    let mut together = settings.paid_together.get(&sponsor.to_string()).copied().unwrap_or_default();
-    for key in brought.of(sponsor) {
-        together.add(count(used, store, key)?);
+    sponsors: &[PublicKey],
+    more: Used,
+    author: impl Fn(&PublicKey) -> Author,
+) -> Result<bool, StorageError> {
+    for sponsor in sponsors {
+        let mut together = spaces.together(store, sponsor)?;
+        together.add(settings.paid_together.get(&sponsor.to_string()).copied().unwrap_or_default());
+        if together.takes(more, together_max(settings, &author(sponsor))) {
+            return Ok(true);
+        }
     }
-    Ok(together)
+    Ok(sponsors.is_empty())
 }
 
 /// Bytes that an author has here, counted once.
@@ -911,7 +942,7 @@ fn count(used: &mut HashMap<PublicKey, Used>, store: &Store, key: &PublicKey) ->
 fn bytes_of(store: &Store, author: &PublicKey) -> Result<Used, StorageError> {
     let rows = store.snapshot();
     let mut used = Used::default();
-    for space in store.spaces() {
+    for space in store.wrote_in(author)?.iter().filter_map(|space| store.held(space)) {
         used.add(size_in(store, &rows, space, author)?);
     }
     Ok(used)

@@ -279,7 +279,7 @@ async fn carry_out(
         Method::PUT | Method::PATCH | Method::POST | Method::DELETE => {
             let body = read_body(body, ask.peer.config.body_bytes_max).await?;
             ask.who.allows_body(&body)?;
-            charge(&ask.peer, &ask.who, body.len() as u64)?;
+            charge(&ask.peer, &ask.who, &ask.space.key, body.len() as u64)?;
             Box::pin(write::answer(ask, body)).await
         }
         _ => {
@@ -323,22 +323,25 @@ pub(crate) fn pace(peer: &Peer, who: &Who) -> Result<(), Problem> {
 }
 
 /// Counts what a guest or an app has this peer write, if the owner has room for it.
-pub(crate) fn charge(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Problem> {
+pub(crate) fn charge(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
     let Some(payer) = who.payer() else { return Ok(()) };
     let bytes = bytes.saturating_add(timebus_store::change::OVERHEAD_BYTES);
-    peer.ledger().charge(&payer, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
+    let hosts = peer.ledger().hosts(peer.store(), space, &payer);
+    peer.ledger().charge(&payer, &hosts, bytes, now_ms()).map_err(|id| over_budget(peer, &id))
 }
 
 /// Counts a file that a guest or an app had this peer take.
-pub(crate) fn charge_file(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Problem> {
+pub(crate) fn charge_file(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
     let Some(payer) = who.payer() else { return Ok(()) };
-    peer.ledger().charge_file(&payer, bytes, true, now_ms()).map_err(|id| over_budget(peer, &id))
+    let hosts = peer.ledger().hosts(peer.store(), space, &payer);
+    peer.ledger().charge_file(&payer, &hosts, bytes, true, now_ms()).map_err(|id| over_budget(peer, &id))
 }
 
 /// Asks the owner, if there is no room for a file that a guest or an app wants to bring, before any of it is taken.
-pub(crate) fn ask_room(peer: &Peer, who: &Who, bytes: u64) -> Result<(), Problem> {
+pub(crate) fn ask_room(peer: &Peer, who: &Who, space: &PublicKey, bytes: u64) -> Result<(), Problem> {
     let Some(payer) = who.payer() else { return Ok(()) };
-    peer.ledger().charge_file(&payer, bytes, false, now_ms()).map_err(|id| over_budget(peer, &id))
+    let hosts = peer.ledger().hosts(peer.store(), space, &payer);
+    peer.ledger().charge_file(&payer, &hosts, bytes, false, now_ms()).map_err(|id| over_budget(peer, &id))
 }
 
 /// The answer to who had this peer write as much for him as the owner has allowed.

@@ -1,13 +1,13 @@
 //! What belongs to this peer only: `/.sys/…`, raw changes, and the pages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde_json::{Value as Serde, json};
-use timebus_identity::{Signed, human_name};
+use timebus_identity::{PublicKey, Signed, human_name};
 use timebus_store::change::{CHANGE_BYTES_MAX, Change};
 use timebus_store::ids::TimelineId;
 use timebus_store::json::Json;
@@ -586,7 +586,10 @@ pub(crate) async fn take_changes(ask: &Ask, body: &[u8]) -> Result<Response<Body
     }
     let verified = tokio::task::spawn_blocking(move || verify_all(changes)).await.map_err(|error| malformed(error.to_string()))?;
     let verified = verified.map_err(|at| malformed(format!("the signature of change {at} is wrong")))?;
+    let authors: BTreeSet<PublicKey> = verified.iter().map(|change| change.header().author).collect();
     let offered = ask.peer.store().offer(verified).await.map_err(|error| write_problem(&error))?;
+    // What came this way was not counted as what comes from peers is.
+    ask.peer.ledger().recount(authors);
     let refused: Vec<Serde> = offered
         .refused
         .iter()

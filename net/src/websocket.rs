@@ -662,7 +662,7 @@ impl Socket {
         let durable = message.0.remove("async") != Some(Json::Bool(true));
         let says_at = message.0.remove("at") == Some(Json::Bool(true));
         message.finish()?;
-        charge(peer, &self.who, bytes)?;
+        charge(peer, &self.who, &space.key, bytes)?;
         let may_name = named::may_name(&self.who, None);
         let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable, may_name };
         let (peer, who) = (peer.clone(), self.who.clone());

@@ -34,14 +34,14 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
     let mut check = ask.who.body_check();
     let mut body = BodyReader::new(body);
     if let Some(len) = body.announced().filter(|len| *len > INLINE_BYTES_MAX as u64) {
-        crate::route::ask_room(&ask.peer, &ask.who, len)?;
+        crate::route::ask_room(&ask.peer, &ask.who, &ask.space.key, len)?;
     }
     let mut first = BytesMut::new();
     while first.len() <= INLINE_BYTES_MAX {
         let Some(bytes) = body.next().await? else {
             check.update(&first);
             check.finish()?;
-            crate::route::charge(&ask.peer, &ask.who, first.len() as u64)?;
+            crate::route::charge(&ask.peer, &ask.who, &ask.space.key, first.len() as u64)?;
             return write::answer(ask, first.freeze()).await;
         };
         first.extend_from_slice(&bytes);
@@ -55,7 +55,8 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
         return Err(save_problem(&SaveError::TooLarge { max }));
     }
     // Whoever does not say how much it is brings no more than there is room for.
-    let room = ask.who.payer().map_or(u64::MAX, |payer| ask.peer.ledger().room(&payer));
+    let ledger = ask.peer.ledger();
+    let room = ask.who.payer().map_or(u64::MAX, |payer| ledger.room(&payer, &ledger.hosts(ask.peer.store(), &ask.space.key, &payer)));
     let writer = beside(move || {
         let mut writer = blobs.writer()?;
         announced.map_or(Ok(()), |len| writer.expect(len))?;
@@ -65,7 +66,7 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
     let writer = match pour(writer, first, &mut body, &mut check, max.min(room), &Notify::new()).await {
         Ok(writer) => writer,
         Err((_, problem)) if room < max && problem.status == StatusCode::PAYLOAD_TOO_LARGE => {
-            crate::route::ask_room(&ask.peer, &ask.who, room.saturating_add(1))?;
+            crate::route::ask_room(&ask.peer, &ask.who, &ask.space.key, room.saturating_add(1))?;
             return Err(problem);
         }
         Err((_, problem)) => return Err(problem),
@@ -133,7 +134,7 @@ pub(super) async fn pour(
 
 /// Writes the value that names a blob. The blob is kept until that is on disk.
 pub(super) async fn refer(ask: Ask, (hash, len, _lease): (BlobHash, u64, Lease), mime: Mime) -> Result<Response<Body>, Problem> {
-    crate::route::charge_file(&ask.peer, &ask.who, len)?;
+    crate::route::charge_file(&ask.peer, &ask.who, &ask.space.key, len)?;
     let value = Value::Blob { hash: *hash.as_bytes(), len, mime };
     let action = if ask.head.method == Method::POST {
         let Json::Object(members) = timebus_store::tree::value_json(&value, &ask.space.key) else {

@@ -5,6 +5,10 @@
 //! may keep himself; and in one space, whoever let them in, so many times what its owner may. All that is in the space counts
 //! there, and only those are held back of whom nothing else is known: friends, guests and those of whom the owner of this peer
 //! said how much they may keep have it also where others have filled the rest.
+//!
+//! Who let somebody in is asked for each space: in his own a member may let in whom he likes, and that is no reason to keep more
+//! of them elsewhere. Where several let somebody in, there has to be room with one of them, and what he brings counts with all:
+//! so nobody is shut out by who lets him in, too, and nobody has more room by several who do.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -40,42 +44,17 @@ pub(super) fn is_unknown(settings: &Settings, who: &Author) -> bool {
     who.relation == Relation::Stranger && !settings.limits.contains_key(&who.person.to_string())
 }
 
-/// Who was let into which spaces, and by whom.
-#[derive(Debug, Default)]
-pub(super) struct Brought {
-    /// Those who have rights somewhere that a member handed on, and none that an owner gave, with that member.
-    by: HashMap<PublicKey, PublicKey>,
-    /// The spaces in which keys have rights.
-    pub(super) spaces: HashMap<PublicKey, HashSet<PublicKey>>,
-}
-
-impl Brought {
-    pub(super) fn now(store: &Store) -> Self {
-        let (mut brought, mut given) = (Self::default(), HashSet::new());
-        for space in store.spaces() {
-            let Some(rights) = store.rights(&space.key) else { continue };
-            for (_, held) in rights.grants() {
-                let Audience::Key(key) = held.grant.audience else { continue };
-                brought.spaces.entry(key).or_default().insert(space.key);
-                match brought_by(&rights, held) {
-                    Some(sponsor) => drop(brought.by.insert(key, sponsor)),
-                    None => drop(given.insert(key)),
-                }
-            }
+/// The members who let a key into a space; none if its owner did, too.
+pub(super) fn sponsors(rights: &Rights, key: &PublicKey) -> Vec<PublicKey> {
+    let mut sponsors = Vec::new();
+    for (_, held) in rights.grants_for(key).filter(|(_, held)| held.grant.audience != Audience::Anyone) {
+        match brought_by(rights, held) {
+            Some(sponsor) if sponsors.contains(&sponsor) => {}
+            Some(sponsor) => sponsors.push(sponsor),
+            None => return Vec::new(),
         }
-        brought.by.retain(|key, _| !given.contains(key));
-        brought
     }
-
-    /// The member who let a key in, if that was no owner.
-    pub(super) fn sponsor(&self, key: &PublicKey) -> Option<PublicKey> {
-        self.by.get(key).copied()
-    }
-
-    /// All whom a member let in.
-    pub(super) fn of(&self, sponsor: &PublicKey) -> impl Iterator<Item = &PublicKey> {
-        self.by.iter().filter(move |(_, by)| *by == sponsor).map(|(key, _)| key)
-    }
+    sponsors
 }
 
 /// The first in the chain of a grant who is no device of the space's owner, if that is not its holder. Whoever has his own from
@@ -94,7 +73,7 @@ fn brought_by(rights: &Rights, held: &Held) -> Option<PublicKey> {
     first
 }
 
-/// How much is in each space, as far as something came there since the start.
+/// How much is in each space, as far as something came there since the start, and of how much of it members let in its authors.
 #[derive(Debug, Default)]
 pub(super) struct Spaces {
     counted: HashMap<PublicKey, InSpace>,
@@ -109,6 +88,12 @@ struct InSpace {
     lent: HashMap<PublicKey, Used>,
     /// Of whom it is to be counted again.
     stale: HashSet<PublicKey>,
+    /// Who let in whom, if that was not the owner of the space.
+    sponsors: HashMap<PublicKey, Vec<PublicKey>>,
+    /// Bytes of all those together whom a member let in.
+    together: HashMap<PublicKey, Used>,
+    /// How many grants were looked at for that.
+    looked_at: usize,
 }
 
 impl InSpace {
@@ -122,32 +107,77 @@ impl InSpace {
         let before = self.by.insert(author, now).unwrap_or_default();
         self.all.take(before);
         self.all.add(now);
+        for sponsor in self.sponsors.get(&author).into_iter().flatten() {
+            let together = self.together.entry(*sponsor).or_default();
+            together.take(before);
+            together.add(now);
+        }
+    }
+
+    /// Takes in who let in whom since it was looked at.
+    fn look(&mut self, rights: &Rights) {
+        let grants = rights.grants().count();
+        if self.looked_at == grants {
+            return;
+        }
+        let mut new: HashSet<PublicKey> = HashSet::new();
+        for (_, held) in rights.grants_from(self.looked_at) {
+            if held.allows_everything() {
+                // Whoever is a device of the owner now lets in for him, also those whom he let in before.
+                new.extend(self.sponsors.keys());
+            }
+            new.extend(if let Audience::Key(key) = held.grant.audience { Some(key) } else { None });
+        }
+        self.looked_at = grants;
+        for key in new {
+            let used = self.by.get(&key).copied().unwrap_or_default();
+            let now = sponsors(rights, &key);
+            now.iter().for_each(|sponsor| self.together.entry(*sponsor).or_default().add(used));
+            let before = if now.is_empty() { self.sponsors.remove(&key) } else { self.sponsors.insert(key, now) };
+            for sponsor in before.into_iter().flatten() {
+                self.together.entry(sponsor).or_default().take(used);
+            }
+        }
     }
 }
 
 impl Spaces {
     /// Bytes in a space, with those that may come at somebody's expense.
     pub(super) fn used(&mut self, store: &Store, space: &PublicKey) -> Result<Used, StorageError> {
-        if let Some(known) = self.counted.get(space).filter(|known| known.stale.is_empty()) {
-            return Ok(known.sum());
+        Ok(self.counted(store, space)?.map_or_else(Used::default, |known| known.sum()))
+    }
+
+    /// Bytes of all whom a member let in, wherever he may: as much of what they have here as is in those spaces.
+    pub(super) fn together(&mut self, store: &Store, sponsor: &PublicKey) -> Result<Used, StorageError> {
+        let mut all = Used::default();
+        for space in store.granted_to(sponsor)? {
+            let known = self.counted(store, &space)?;
+            all.add(known.and_then(|known| known.together.get(sponsor).copied()).unwrap_or_default());
         }
-        let Some(held) = store.held(space) else { return Ok(Used::default()) };
-        let rows = store.snapshot();
+        Ok(all)
+    }
+
+    fn counted(&mut self, store: &Store, space: &PublicKey) -> Result<Option<&InSpace>, StorageError> {
+        let (Some(held), Some(rights)) = (store.held(space), store.rights(space)) else { return Ok(None) };
         let known = match self.counted.entry(*space) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                let mut all = InSpace::default();
+                let (mut all, rows) = (InSpace::default(), store.snapshot());
                 for t in std::iter::once(held.auth()).chain(store.values(held).into_iter().map(|(t, _)| t)) {
                     all.stale.extend(tips::tips(&*rows, t, None, usize::MAX)?.into_iter().map(|tip| tip.author));
                 }
                 new.insert(all)
             }
         };
-        for author in std::mem::take(&mut known.stale) {
-            let now = size_in(store, &rows, held, &author)?;
-            known.set(author, now);
+        if !known.stale.is_empty() {
+            let rows = store.snapshot();
+            for author in std::mem::take(&mut known.stale) {
+                let now = size_in(store, &rows, held, &author)?;
+                known.set(author, now);
+            }
         }
-        Ok(known.sum())
+        known.look(&rights);
+        Ok(Some(&*known))
     }
 
     /// Counts what comes; also what has room by now is what was to come at somebody's expense.
@@ -155,6 +185,9 @@ impl Spaces {
         let Some(known) = self.counted.get_mut(space) else { return };
         known.by.entry(author).or_default().add(more);
         known.all.add(more);
+        for sponsor in known.sponsors.get(&author).into_iter().flatten() {
+            known.together.entry(*sponsor).or_default().add(more);
+        }
         if let Some(lent) = known.lent.get_mut(&author) {
             lent.take(more);
         }

@@ -1,3 +1,4 @@
+use proptest::prelude::*;
 use timebus_identity::SecretKey;
 use timebus_store::change::{Header, OVERHEAD_BYTES};
 use timebus_store::engine::{Engine, MemoryHome};
@@ -214,6 +215,10 @@ fn who_builds_on_a_flood_pays_for_it_if_there_is_room() {
     assert_eq!(bring(&mut engine, &ledger, flood.clone(), mallory.public()), (2, 48));
     // Not for more than she may keep herself, and not at his own expense.
     assert!(!weigh(&engine, &ledger, &flood[40], &[&carol]) && !weigh(&engine, &ledger, &flood[10], &[&mallory]));
+    // Who has room for his own needs none lent, and would have more by it.
+    let roomy = Ledger::open(Path::new(""));
+    roomy.limit(&Payer::Key(mallory.public()), 10_000_000);
+    assert!(!weigh(&engine, &roomy, &flood[10], &[&mallory]));
     // A key that may write nothing here is anybody's, as many as he likes.
     assert!(!weigh(&engine, &ledger, &flood[10], &[&secret(9)]));
     assert!(weigh(&engine, &ledger, &flood[10], &[&carol]));
@@ -236,7 +241,26 @@ fn who_builds_on_a_flood_pays_for_it_if_there_is_room() {
     ledger.limit(&Payer::Key(carol.public()), 10_000_000);
     let far = flood.last().expect("many");
     assert!(weigh(&engine, &ledger, far, &[&carol]) && !weigh(&engine, &ledger, far, &[&carol]));
-    assert!(!weigh(&engine, &ledger, &other[0], &[&carol]), "of that, more is here already");
+    assert!(weigh(&engine, &ledger, &other[0], &[&carol]), "another branch of his chain is nothing that is here");
+}
+
+/// Mallory forks his chain, and carol, who has the other branch, built on that.
+#[test]
+fn who_builds_on_another_branch_of_a_forked_chain_pays_for_it() {
+    let (mallory, carol) = (secret(1), secret(2));
+    let (mut engine, grants) = host(&[&mallory, &carol], 0);
+    let timeline = engine.store().timeline(engine.store().own());
+    let ledger = Ledger::open(Path::new(""));
+    let [here, other, third] =
+        [("here", 10), ("other", 3), ("third", 3)].map(|(name, count)| chain(&mallory, timeline, grants[0], name, count, 4000));
+    ledger.limit(&Payer::Key(mallory.public()), here[9].header().cum + 100);
+    assert_eq!(bring(&mut engine, &ledger, here, mallory.public()), (10, 0));
+    assert_eq!(bring(&mut engine, &ledger, other.clone(), mallory.public()), (0, 3));
+    // It is shorter than what is here, and none of it is.
+    assert!(weigh(&engine, &ledger, &other[2], &[&carol]));
+    assert_eq!(bring(&mut engine, &ledger, other.clone(), mallory.public()), (3, 0));
+    assert!(!weigh(&engine, &ledger, &other[2], &[&carol]), "now it is here");
+    assert_eq!(bring(&mut engine, &ledger, third, mallory.public()), (0, 3));
 }
 
 #[test]
@@ -258,17 +282,17 @@ fn an_app_has_a_budget_of_its_own_and_a_larger_one_when_the_owner_says_so() {
     let file = folder.path().join("limits.json");
     let ledger = Ledger::open(&file);
     let [chirp, board] = ["chirp", "board"].map(|alias| Payer::App(alias.to_owned()));
-    assert_eq!(ledger.charge(&chirp, APP_BYTES - 10, 1), Ok(()));
-    let id = ledger.charge(&chirp, 11, 1).expect_err("there is room for ten");
-    assert_eq!(ledger.charge(&board, 11, 1), Ok(()), "each has its own");
+    assert_eq!(ledger.charge(&chirp, &[], APP_BYTES - 10, 1), Ok(()));
+    let id = ledger.charge(&chirp, &[], 11, 1).expect_err("there is room for ten");
+    assert_eq!(ledger.charge(&board, &[], 11, 1), Ok(()), "each has its own");
     let held = ledger.held();
     assert_eq!((held[&id].who.as_str(), held[&id].relation, held[&id].bytes), ("app:chirp", Relation::App, APP_BYTES + 1));
     // It is the same after a start.
     let ledger = Ledger::open(&file);
     assert_eq!(ledger.app_costs()["chirp"].bytes, APP_BYTES - 10);
-    assert!(ledger.charge(&chirp, 11, 1).is_err());
+    assert!(ledger.charge(&chirp, &[], 11, 1).is_err());
     assert!(ledger.allow(&id, Answer::UpTo(2 * APP_BYTES)).is_some());
-    assert_eq!((ledger.charge(&chirp, 11, 1), ledger.limit_of(&chirp, Relation::App)), (Ok(()), 2 * APP_BYTES));
+    assert_eq!((ledger.charge(&chirp, &[], 11, 1), ledger.limit_of(&chirp, Relation::App)), (Ok(()), 2 * APP_BYTES));
     let passed = (0..10_000).filter(|_| ledger.request(&chirp, 1_000_000).is_ok()).count();
     assert_eq!((passed, ledger.request(&chirp, 1_000_000)), (5000, Err(1)));
     assert_eq!(ledger.app_costs()["chirp"].requests, 10_001);
@@ -282,14 +306,14 @@ fn a_file_is_asked_for_before_it_comes_and_counted_when_it_is_here() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let ledger = Ledger::open(&folder.path().join("limits.json"));
     let chirp = Payer::App("chirp".to_owned());
-    assert_eq!((ledger.charge_file(&chirp, 1000, false, 1), ledger.room(&chirp)), (Ok(()), APP_BYTES), "asking takes no room");
-    assert_eq!((ledger.charge_file(&chirp, 1000, true, 1), ledger.room(&chirp)), (Ok(()), APP_BYTES - 1000));
-    let id = ledger.charge_file(&chirp, 31_000_000_000, false, 1).expect_err("there is no room");
+    assert_eq!((ledger.charge_file(&chirp, &[], 1000, false, 1), ledger.room(&chirp, &[])), (Ok(()), APP_BYTES), "asking takes no room");
+    assert_eq!((ledger.charge_file(&chirp, &[], 1000, true, 1), ledger.room(&chirp, &[])), (Ok(()), APP_BYTES - 1000));
+    let id = ledger.charge_file(&chirp, &[], 31_000_000_000, false, 1).expect_err("there is no room");
     let held = &ledger.held()[&id];
     assert_eq!((held.files, held.file_bytes, held.bytes), (1, 31_000_000_000, 31_000_001_000));
     assert!(ledger.allow(&id, Answer::Once).is_some());
-    assert_eq!(ledger.charge_file(&chirp, 31_000_000_000, true, 1), Ok(()));
-    assert!(ledger.charge(&chirp, 1, 1).is_err(), "once is once");
+    assert_eq!(ledger.charge_file(&chirp, &[], 31_000_000_000, true, 1), Ok(()));
+    assert!(ledger.charge(&chirp, &[], 1, 1).is_err(), "once is once");
 }
 
 #[test]
@@ -409,7 +433,7 @@ fn those_whom_one_member_let_in_share_a_room() {
     assert_eq!(bring(&mut engine, &ledger, said, person), (1, 0));
     let rights = engine.store().rights(&root).expect("held");
     let stranger = |key: &PublicKey| Author { person: *key, relation: Relation::Stranger };
-    let known = ledger.authors(engine.store(), guests.iter().map(SecretKey::public).collect(), |key| {
+    let known = ledger.authors(engine.store(), &root, guests.iter().map(SecretKey::public).collect(), |key| {
         let person = if *key == mallory.public() { person } else { *key };
         Author { person, relation: Relation::Stranger }
     });
@@ -462,34 +486,266 @@ fn those_whom_one_member_let_in_share_a_room() {
     assert_eq!((sorted.0.len(), sorted.1.len()), (0, 2));
 }
 
+/// A community, and what is said in it.
+struct Community {
+    root: PublicKey,
+    /// The change that was said last, and its Lamport clock.
+    last: (ChangeId, u64),
+    /// The end of the chain of each who said something: its number, its id, and its bytes.
+    ends: HashMap<PublicKey, (u64, ChangeId, u64)>,
+}
+
+impl Community {
+    fn found(engine: &mut Engine, root: &SecretKey, founder: &SecretKey) -> Self {
+        let founding = timebus_store::founding::founding(root, &founder.public(), 1);
+        let last = (founding.id(), founding.header().lamport);
+        offer(engine, vec![founding]);
+        Self { root: root.public(), last, ends: HashMap::new() }
+    }
+
+    fn grant_of(&self, engine: &Engine, key: &SecretKey) -> GrantId {
+        let rights = engine.store().rights(&self.root).expect("held");
+        rights.grants_for(&key.public()).next().expect("let in").0
+    }
+
+    /// Somebody lets others in; those who get a depth may do so, too.
+    fn let_in(&mut self, engine: &mut Engine, by: &SecretKey, whom: &[&SecretKey], depth: u8) {
+        let may = Actions::READ.0 | Actions::WRITE.0 | if depth > 0 { Actions::GRANT.0 } else { 0 };
+        let body = Body { ops: whom.iter().map(|who| wall(who, may, depth)).collect(), ..Body::default() };
+        let bytes: std::sync::Arc<[u8]> = body.encode().into();
+        let end = self.ends.get(&by.public()).copied();
+        let header = Header {
+            kind: Kind::Auth,
+            timeline: TimelineId::named(&self.root, "auth"),
+            author: by.public(),
+            seq: end.map_or(1, |(seq, ..)| seq + 1),
+            prev: end.map(|(_, id, _)| id),
+            cap: Some(self.grant_of(engine, by)),
+            parents: Some(self.last.0).into_iter().filter(|last| end.is_none_or(|(_, id, _)| id != *last)).collect(),
+            lamport: self.last.1 + 1,
+            time_ms: 1,
+            cum: end.map_or(0, |(.., cum)| cum) + OVERHEAD_BYTES + bytes.len() as u64,
+            body_len: bytes.len() as u64,
+            body_root: *blake3::hash(&bytes).as_bytes(),
+            encryption: None,
+        };
+        let said = Verified::sign(Change::new(header, bytes).expect("a change"), by).expect("his own key");
+        self.last = (said.id(), said.header().lamport);
+        self.ends.insert(by.public(), (said.header().seq, said.id(), said.header().cum));
+        offer(engine, vec![said]);
+    }
+
+    /// Somebody brings values of so many bytes each; how many are taken, and how many held back.
+    fn bring(&self, engine: &mut Engine, ledger: &Ledger, by: &SecretKey, name: &str, count: u64, size: usize) -> (usize, usize) {
+        let main = TimelineId::named(&self.root, "main");
+        let author = |key: &PublicKey| Author { person: *key, relation: Relation::Stranger };
+        let said = chain(by, main, self.grant_of(engine, by), name, count, size);
+        let (good, held) = ledger.sort(engine.store(), &self.root, said, author, 1).expect("memory does not fail");
+        (offer(engine, good), held.len())
+    }
+}
+
+/// Has the store take changes; how many were new.
+fn offer(engine: &mut Engine, changes: Vec<Verified<Change>>) -> usize {
+    let store = engine.store().clone();
+    let offered = engine.finish(async move { store.offer(changes).await }).expect("it answers").expect("it is taken");
+    assert!(offered.refused.is_empty(), "{offered:?}");
+    offered.admitted.len()
+}
+
+fn home() -> Engine {
+    Engine::open(&mut MemoryHome::new(secret(101), &secret(102), secret(103)), &Config::default(), 1).expect("a new home opens")
+}
+
 /// A community is founded by somebody, and all are there by him.
 #[test]
 fn the_founder_of_a_community_lets_nobody_into_his_own_room() {
     let [root, founder, member, guest] = [41, 42, 43, 44].map(secret);
-    let founding = timebus_store::founding::founding(&root, &founder.public(), 1);
-    let mut home = MemoryHome::new(secret(101), &secret(102), secret(103));
-    let mut engine = Engine::open(&mut home, &Config::default(), 1).expect("a new home opens");
-    let auth = TimelineId::named(&root.public(), "auth");
-    let grant = |engine: &Engine, key: &SecretKey| {
-        let rights = engine.store().rights(&root.public()).expect("held");
-        rights.grants_for(&key.public()).next().expect("let in").0
+    let mut engine = home();
+    let mut community = Community::found(&mut engine, &root, &founder);
+    community.let_in(&mut engine, &founder, &[&member], 1);
+    community.let_in(&mut engine, &member, &[&guest], 0);
+    let rights = engine.store().rights(&root.public()).expect("held");
+    let by = [&founder, &member, &guest].map(|key| sponsors(&rights, &key.public()));
+    assert_eq!(by, [vec![], vec![], vec![member.public()]]);
+}
+
+/// Whoever is a device of the owner lets in for him, from the moment on when that is known, also those before.
+#[test]
+fn a_device_lets_somebody_in_for_its_owner() {
+    let (phone, guest) = (secret(1), secret(11));
+    let (mut engine, _) = host(&[], 0);
+    let (root, main) = (engine.store().own().key, engine.store().timeline(engine.store().own()));
+    let cap = admin(&mut engine, &phone);
+    let rights = engine.store().rights(&root).expect("held");
+    let given = rights.grant(&cap).expect("given").op.change;
+    let (rows, auth) = (engine.store().snapshot(), engine.store().own().auth());
+    let last = timebus_store::tips::heads(&*rows, auth).expect("memory does not fail").into_iter().max().expect("one");
+    let on = (given, timebus_store::summary::summary(&*rows, auth, last).expect("memory does not fail").lamport);
+    let may = Actions::READ.0 | Actions::WRITE.0;
+    let said = chain_with(Kind::Auth, &phone, TimelineId::named(&root, "auth"), cap, Some(on), std::iter::once(vec![wall(&guest, may, 0)]));
+    offer(&mut engine, said);
+    let rights = engine.store().rights(&root).expect("held");
+    assert_eq!(sponsors(&rights, &guest.public()), [phone.public()]);
+    let ledger = Ledger::open(Path::new(""));
+    let grant = rights.grants_for(&guest.public()).next().expect("let in").0;
+    assert_eq!(bring(&mut engine, &ledger, chain(&guest, main, grant, "guest", 2, 4000), guest.public()), (2, 0));
+    let together = |engine: &Engine| lock(&ledger.state).spaces.together(engine.store(), &phone.public()).expect("memory does not fail").all;
+    assert!(together(&engine) > 8000);
+    let device = Grant {
+        audience: Audience::Key(phone.public()),
+        scope: Scope::everything(),
+        timelines: Timelines::All,
+        actions: Actions::ALL,
+        bytes_max: 0,
+        change_bytes_max: 0,
+        not_after_ms: 0,
+        depth: 2,
+        label: "".into(),
     };
-    let offer = |engine: &mut Engine, changes: Vec<Verified<Change>>| {
-        let store = engine.store().clone();
-        let offered = engine.finish(async move { store.offer(changes).await }).expect("it answers").expect("it is taken");
-        assert!(offered.refused.is_empty(), "{offered:?}");
+    let store = engine.store().clone();
+    engine.finish(async move { store.state(Statement::Ops(vec![Op::Grant(device)]), 1).await }).expect("it answers").expect("stated");
+    let rights = engine.store().rights(&root).expect("held");
+    assert_eq!((sponsors(&rights, &guest.public()), together(&engine)), (vec![], 0));
+}
+
+/// Mallory lets keys of his into a community, and into one of his own, where he decides.
+#[test]
+fn who_lets_somebody_in_elsewhere_takes_him_out_of_no_room() {
+    let [root, founder, mallory, own] = [41, 42, 43, 45].map(secret);
+    let minted: Vec<SecretKey> = (51..=60).map(secret).collect();
+    let minted: Vec<&SecretKey> = minted.iter().collect();
+    let mut engine = home();
+    let mut community = Community::found(&mut engine, &root, &founder);
+    community.let_in(&mut engine, &founder, &[&mallory], 1);
+    community.let_in(&mut engine, &mallory, &minted, 0);
+    let mut his = Community::found(&mut engine, &own, &mallory);
+    his.let_in(&mut engine, &mallory, &minted, 0);
+    let ledger = Ledger::open(Path::new(""));
+    // Room for 24 values of those whom he let in.
+    ledger.limit(&Payer::Key(mallory.public()), 14_000);
+    let bring = |engine: &mut Engine, space: &Community, name: &str, keys: &[&SecretKey]| {
+        keys.iter().map(|key| space.bring(engine, &ledger, key, name, 4, 4000).0).sum::<usize>()
     };
-    let mut on = (founding.id(), founding.header().lamport);
-    offer(&mut engine, vec![founding]);
-    for (by, who, depth) in [(&founder, &member, 1), (&member, &guest, 0)] {
-        let may = Actions::READ.0 | Actions::WRITE.0 | if depth > 0 { Actions::GRANT.0 } else { 0 };
-        let said = chain_with(Kind::Auth, by, auth, grant(&engine, by), Some(on), std::iter::once(vec![wall(who, may, depth)]));
-        on = (said[0].id(), said[0].header().lamport);
-        offer(&mut engine, said);
+    assert_eq!(bring(&mut engine, &community, "here", &minted), 24);
+    // In his own they have the room of that, and take none here.
+    assert_eq!(bring(&mut engine, &his, "there", &minted), 40);
+    assert_eq!(bring(&mut engine, &community, "late", &minted), 0);
+    // Counted anew it is the same.
+    ledger.recount(minted.iter().map(|key| key.public()));
+    assert_eq!(bring(&mut engine, &community, "late", &minted), 0);
+    let again = Ledger::open(Path::new(""));
+    again.limit(&Payer::Key(mallory.public()), 14_000);
+    assert_eq!(community.bring(&mut engine, &again, minted[9], "late", 4, 4000), (0, 4));
+    // What he lets them write in further communities counts as well.
+    let mut other = Community::found(&mut engine, &secret(46), &founder);
+    other.let_in(&mut engine, &founder, &[&mallory], 1);
+    other.let_in(&mut engine, &mallory, &minted, 0);
+    assert_eq!(bring(&mut engine, &other, "other", &minted), 0);
+}
+
+/// Carol let somebody in. Mallory, who let in many, does so, too, when these have used up what there is for them.
+#[test]
+fn nobody_is_shut_out_by_another_one_who_lets_him_in() {
+    let [root, founder, mallory, carol, guest, minted] = [41, 42, 43, 44, 45, 46].map(secret);
+    let mut engine = home();
+    let mut community = Community::found(&mut engine, &root, &founder);
+    community.let_in(&mut engine, &founder, &[&mallory, &carol], 1);
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(mallory.public()), 2500);
+    ledger.limit(&Payer::Key(carol.public()), 3700);
+    community.let_in(&mut engine, &mallory, &[&minted], 0);
+    community.let_in(&mut engine, &carol, &[&guest], 0);
+    assert_eq!(community.bring(&mut engine, &ledger, &minted, "flood", 10, 4000), (4, 6));
+    assert_eq!(community.bring(&mut engine, &ledger, &guest, "one", 1, 4000), (1, 0));
+    community.let_in(&mut engine, &mallory, &[&guest], 0);
+    let (more, held) = community.bring(&mut engine, &ledger, &guest, "two", 9, 4000);
+    assert_eq!((more, held), (5, 4), "as much as Carol answers for");
+    // Whom the founder lets in has a room of his own.
+    community.let_in(&mut engine, &founder, &[&guest], 0);
+    assert_eq!(community.bring(&mut engine, &ledger, &guest, "three", 9, 4000), (9, 0));
+}
+
+/// Keys are made at will, also to have this peer write for them.
+#[test]
+fn those_whom_one_member_let_in_share_what_is_written_for_them() {
+    let [root, founder, mallory, one, other, third] = [41, 42, 43, 44, 45, 46].map(secret);
+    let mut engine = home();
+    let mut community = Community::found(&mut engine, &root, &founder);
+    community.let_in(&mut engine, &founder, &[&mallory, &third], 1);
+    community.let_in(&mut engine, &mallory, &[&one, &other], 0);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("limits.json");
+    let ledger = Ledger::open(&file);
+    ledger.limit(&Payer::Key(mallory.public()), 1000);
+    let hosts = |ledger: &Ledger, who: &SecretKey| ledger.hosts(engine.store(), &root.public(), &Payer::Key(who.public()));
+    let write = |ledger: &Ledger, who: &SecretKey, bytes| ledger.charge(&Payer::Key(who.public()), &hosts(ledger, who), bytes, 1).is_ok();
+    assert!(write(&ledger, &one, 5000) && !write(&ledger, &other, 5000));
+    let ledger = Ledger::open(&file);
+    assert_eq!(ledger.room(&Payer::Key(other.public()), &hosts(&ledger, &other)), 3000);
+    assert!(write(&ledger, &other, 3000) && !write(&ledger, &one, 1));
+    assert!(write(&ledger, &third, 5000), "whom the founder let in has a room of his own");
+    ledger.limit(&Payer::Key(one.public()), 100_000);
+    assert!(write(&ledger, &one, 5000), "and so has of whom the owner says how much he may keep");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// What is counted as it comes is what is found when all is looked through.
+    #[test]
+    fn rooms_are_the_same_however_they_are_counted(deeds in prop::collection::vec((0..5_u8, 0..3_usize, 0..4_usize, 0..6_usize), 1..25)) {
+        let mut home = MemoryHome::new(secret(101), &secret(102), secret(103));
+        let mut engine = Engine::open(&mut home, &Config::default(), 1).expect("a new home opens");
+        let founder = secret(42);
+        let members = [43, 44, 45].map(secret);
+        let guests: Vec<SecretKey> = (51..=56).map(secret).collect();
+        let mut spaces = [46, 47, 48].map(|root| {
+            let mut community = Community::found(&mut engine, &secret(root), &founder);
+            community.let_in(&mut engine, &founder, &members.iter().collect::<Vec<_>>(), 1);
+            community
+        });
+        let ledger = Ledger::open(Path::new(""));
+        for (nth, (deed, space, by, whom)) in deeds.into_iter().enumerate() {
+            let (space, guest) = (&mut spaces[space], &guests[whom]);
+            match deed {
+                0 | 1 => space.let_in(&mut engine, members.get(by).unwrap_or(&founder), &[guest], 0),
+                2 | 3 => {
+                    let rights = engine.store().rights(&space.root).expect("held");
+                    if rights.grants_for(&guest.public()).next().is_some() {
+                        space.bring(&mut engine, &ledger, guest, &nth.to_string(), 2, 100 * (whom + 1));
+                    }
+                }
+                _ => {
+                    // What was counted and did not come.
+                    let main = TimelineId::named(&space.root, "main");
+                    let rights = engine.store().rights(&space.root).expect("held");
+                    if let Some((grant, _)) = rights.grants_for(&guest.public()).next() {
+                        let author = |key: &PublicKey| Author { person: *key, relation: Relation::Stranger };
+                        let lost = chain(guest, main, grant, "lost", 1, 1000);
+                        ledger.sort(engine.store(), &space.root, lost, author, 1).expect("memory does not fail");
+                    }
+                    ledger.recount([guest.public()]);
+                }
+            }
+            for member in &members {
+                let counted = lock(&ledger.state).spaces.together(engine.store(), &member.public()).expect("memory does not fail");
+                let anew = Spaces::default().together(engine.store(), &member.public()).expect("memory does not fail");
+                prop_assert_eq!(counted, anew);
+            }
+        }
+        // Nor has anybody left other traces when they are looked for after a start.
+        let keys: Vec<PublicKey> = members.iter().chain(&guests).chain([&founder]).map(SecretKey::public).collect();
+        let traces = |engine: &Engine| -> Vec<_> {
+            let store = engine.store();
+            keys.iter().map(|key| (store.granted_to(key).expect("looked up"), store.wrote_in(key).expect("looked up"))).collect()
+        };
+        let before = traces(&engine);
+        prop_assert!(before.iter().any(|(_, wrote)| !wrote.is_empty()));
+        drop(engine);
+        let engine = Engine::open(&mut home, &Config::default(), 1).expect("it opens again");
+        prop_assert_eq!(traces(&engine), before);
     }
-    let brought = Brought::now(engine.store());
-    let sponsors = [&founder, &member, &guest].map(|key| brought.sponsor(&key.public()));
-    assert_eq!(sponsors, [None, None, Some(member.public())]);
 }
 
 /// The owner of a space makes himself keys, and lets all of them in.
@@ -587,12 +843,12 @@ fn values_leave_the_room_for_statements() {
     let ledger = Ledger::open(Path::new(""));
     ledger.limit(&Payer::Key(mallory.public()), 100_000_000);
     let mut values = chain(&mallory, main, cap, "value", 19, 1_000_000);
-    let late = values.split_off(18);
+    let mut late = values.split_off(18);
     assert_eq!(bring(&mut engine, &ledger, values, mallory.public()), (18, 0));
     ledger.limit(&Payer::Key(mallory.public()), 1_000_000);
-    assert_eq!(bring(&mut engine, &ledger, late, mallory.public()), (0, 1));
-    let said = chain_of(Kind::Auth, &mallory, auth, cap, "said", 1, 1000);
-    assert_eq!(bring(&mut engine, &ledger, said, mallory.public()), (1, 0));
+    // Also when both come at once.
+    late.extend(chain_of(Kind::Auth, &mallory, auth, cap, "said", 1, 1000));
+    assert_eq!(bring(&mut engine, &ledger, late, mallory.public()), (1, 1));
     // He pays for what is said, as far as that is no more than this, and for no values.
     ledger.limit(&Payer::Key(carol.public()), 0);
     let said = chain_of(Kind::Auth, &carol, auth, other, "said", 12, 1_000_000);
@@ -621,4 +877,69 @@ fn what_is_said_about_rights_has_a_bound() {
     ledger.recount([mallory.public()]);
     let (admitted, held) = bring(&mut engine, &ledger, late, mallory.public());
     assert_eq!((admitted, held), (0, 10));
+}
+
+/// 2 000 spaces, in which a member each let in nine others: what it takes to see whose a change is and whether there is room for
+/// it, of authors who are in ten spaces each. A statement comes with every tenth.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures, and takes a while"]
+async fn what_it_costs_to_look_at_a_change() {
+    let of = |kind: u8, n: usize| {
+        let mut seed = [kind; 32];
+        seed[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        SecretKey::from_seed(seed)
+    };
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let lock = timebus_store::store::lock_home(folder.path()).expect("a free home");
+    let store = Store::open(folder.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
+    let mut grants = Vec::new();
+    for n in 0..2000 {
+        let (root, founder, member) = (of(1, n), of(2, n), of(3, n));
+        let founding = timebus_store::founding::founding(&root, &founder.public(), 1);
+        let (on, auth) = ((founding.id(), founding.header().lamport), TimelineId::named(&root.public(), "auth"));
+        let id = |change: &Verified<Change>, index| timebus_store::ids::OpId { change: change.id(), index }.grant();
+        let may = Actions::READ.0 | Actions::WRITE.0;
+        let cap = id(&founding, 1);
+        let first = chain_with(Kind::Auth, &founder, auth, cap, Some(on), std::iter::once(vec![wall(&member, may | Actions::GRANT.0, 1)]));
+        let on = (first[0].id(), first[0].header().lamport);
+        let guests = (0..9).map(|nth| wall(&of(4, (n * 9 + nth) % 1800), may, 0)).collect();
+        let second = chain_with(Kind::Auth, &member, auth, id(&first[0], 0), Some(on), std::iter::once(guests));
+        grants.push(id(&second[0], 0));
+        let all = vec![founding, first[0].clone(), second[0].clone()];
+        assert!(store.offer(all).await.expect("taken").refused.is_empty());
+    }
+    let ledger = Ledger::open(Path::new(""));
+    let (mut whose, mut rooms) = (Vec::new(), Vec::new());
+    for round in 0..3 {
+        for (n, grant) in grants.iter().take(600).enumerate() {
+            let (guest, root) = (of(4, n * 9 % 1800), of(1, n).public());
+            let said = chain(&guest, TimelineId::named(&root, "main"), *grant, "one", round + 1, 100).pop().expect("one");
+            let began = std::time::Instant::now();
+            let author = |key: &PublicKey| {
+                let person = crate::whose::spaces_of(&store, key, false).first().copied().unwrap_or(*key);
+                Author { person, relation: Relation::Stranger }
+            };
+            let known = ledger.authors(&store, &root, [guest.public(), root].into(), author);
+            whose.push(began.elapsed());
+            let began = std::time::Instant::now();
+            let (good, _) = ledger.sort(&store, &root, vec![said], |key| known[key].clone(), 1).expect("the disk works");
+            rooms.push(began.elapsed());
+            assert!(store.offer(good).await.expect("taken").refused.is_empty());
+            if n % 10 == 0 {
+                let more = wall(&of(5, n), Actions::READ.0, 0);
+                store.state(Statement::Ops(vec![more]), 1).await.expect("stated");
+            }
+        }
+    }
+    for (what, times) in [("whose it is", whose), ("whether there is room", rooms)] {
+        let first = times[0];
+        let mut sorted = times[1..].to_vec();
+        sorted.sort();
+        let mean = sorted.iter().sum::<std::time::Duration>() / sorted.len() as u32;
+        eprintln!(
+            "{what}: {mean:?} on average, {:?} half, {:?} one in a hundred, {first:?} at first",
+            sorted[sorted.len() / 2],
+            sorted[sorted.len() * 99 / 100]
+        );
+    }
 }

@@ -30,7 +30,7 @@ pub(super) fn author_of(store: &Store, book: &Book, guest: Option<PublicKey>, ke
 
 /// Whose device it is that takes an invite, by what it says: of whom something is known nobody says just so that he is he.
 pub(super) fn guest_of(store: &Store, book: &Book, device: &PublicKey, said: PublicKey) -> PublicKey {
-    let is_known = said == store.space() || is_friend(book, &said) || store.rights(&said).is_some();
+    let is_known = is_friend(book, &said) || store.rights(&said).is_some();
     if is_known && !spaces_of(store, device, false).contains(&said) { *device } else { said }
 }
 
@@ -41,9 +41,11 @@ fn is_friend(book: &Book, who: &PublicKey) -> bool {
 #[cfg(test)]
 mod tests {
     use timebus_identity::SecretKey;
+    use timebus_store::grant::Actions;
     use timebus_store::store::{Config, lock_home};
 
     use super::*;
+    use crate::whose::tests::{grant_key, open, tell};
 
     /// A guest says that he is somebody whom the owner knows, to have his room.
     #[tokio::test(flavor = "multi_thread")]
@@ -64,5 +66,22 @@ mod tests {
         assert_eq!(whose, [guest, guest, unknown], "and that is what is written down of him");
         assert_eq!(guest_of(&store, &book, &store.device(), store.space()), store.space());
         assert_eq!(author_of(&store, &book, None, &friend), Author { person: friend, relation: Relation::Friend });
+    }
+
+    /// A device that wrote nothing yet may be of each who says so. It is that of a friend, if one of them is.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_new_device_is_a_friends_if_a_friend_says_so() {
+        let homes = [(); 3].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, one, other] = homes.each_ref().map(|home| open(home.path()));
+        let device = SecretKey::from_seed([1; 32]).public();
+        for owner in [&one, &other] {
+            grant_key(owner, device, Actions::ALL).await;
+            tell(owner, &owner.space(), &alice).await;
+        }
+        for friend in [one.space(), other.space()] {
+            let mut book = Book::default();
+            book.petnames.insert(friend, "bob".to_owned());
+            assert_eq!(author_of(&alice, &book, None, &device), Author { person: friend, relation: Relation::Friend });
+        }
     }
 }

@@ -188,7 +188,7 @@ impl Driver {
             }
             Act::Store { link, ticket, space, timeline, changes } => {
                 let authors: BTreeSet<PublicKey> = changes.iter().map(|change| change.content().header().author).chain([space]).collect();
-                let authors = self.ledger.authors(&self.store, authors, |author| self.author(author));
+                let authors = self.ledger.authors(&self.store, &space, authors, |author| self.author(author));
                 if let Some(running) = self.links.get(&link) {
                     let _ = running.to_store.send(ToStore { ticket, space, timeline, changes, authors, weights: Vec::new() });
                 }
@@ -196,7 +196,7 @@ impl Driver {
             Act::Weigh { link, space, timeline, heads } => {
                 let authors: BTreeSet<PublicKey> =
                     heads.iter().flat_map(|(head, by)| by.iter().copied().chain([head.content().header().author])).collect();
-                let authors = self.ledger.authors(&self.store, authors, |author| self.author(author));
+                let authors = self.ledger.authors(&self.store, &space, authors, |author| self.author(author));
                 if let Some(running) = self.links.get(&link) {
                     let _ = running.to_store.send(ToStore { ticket: 0, space, timeline, changes: Vec::new(), authors, weights: heads });
                 }

@@ -8,7 +8,6 @@ use futures_util::stream::FuturesOrdered;
 use timebus_identity::{PublicKey, Signed, Verified};
 use timebus_store::change::{Change, Head};
 use timebus_store::ids::{ChangeId, TimelineId};
-use timebus_store::pipeline::Refusal;
 use timebus_store::store::Store;
 use tokio::sync::mpsc;
 
@@ -129,25 +128,39 @@ fn weigh(
     lent
 }
 
+/// What the ledger has counted of authors, until it is known what became of it. It is counted again when that stays unknown, as
+/// when the link breaks meanwhile.
+struct Counted {
+    ledger: Arc<Ledger>,
+    again: BTreeSet<PublicKey>,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.ledger.recount(std::mem::take(&mut self.again));
+    }
+}
+
 /// Hands what was checked, and the owner has room for, to the store, and tells what became of it, in order.
 async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mpsc::Receiver<Checked>, commands: mpsc::Sender<Command>) {
     let mut offers = FuturesOrdered::new();
     let mut is_open = true;
     while is_open || !offers.is_empty() {
-        let (mut stored, timeline, held, by, result) = tokio::select! {
+        let (mut stored, timeline, held, by, result, mut counted) = tokio::select! {
             next = checked.recv(), if is_open && offers.len() < STORING_MAX => {
                 match next {
                     Some(Checked { stored, space, timeline, changes, authors }) => {
                         let author = |key: &PublicKey| authors.get(key).cloned().unwrap_or(Author { person: *key, relation: Relation::Stranger });
                         let by: BTreeMap<ChangeId, PublicKey> = changes.iter().map(|change| (change.id(), change.header().author)).collect();
                         let sorted = ledger.sort(&store, &space, changes, author, now_ms());
+                        let counted = Counted { ledger: Arc::clone(&ledger), again: by.values().copied().collect() };
                         let store = store.clone();
                         offers.push_back(async move {
                             let (result, held) = match sorted {
                                 Ok((good, held)) => (store.offer(good).await, held),
                                 Err(error) => (Err(error.into()), Vec::new()),
                             };
-                            (stored, timeline, held, by, result)
+                            (stored, timeline, held, by, result, counted)
                         });
                     }
                     None => is_open = false,
@@ -158,8 +171,8 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
         };
         match result {
             Ok(offered) => {
-                let uncounted = offered.known.iter().copied().chain(offered.refused.iter().map(Refusal::change));
-                ledger.recount(uncounted.filter_map(|id| by.get(&id).copied()));
+                counted.again = crate::held::uncounted(&offered).filter_map(|id| by.get(&id).copied()).collect();
+                drop(counted);
                 crate::held::tell(&mut stored, offered);
                 if !held.is_empty() {
                     let authors: BTreeSet<PublicKey> = held.iter().map(|(_, author)| *author).collect();
