@@ -2,9 +2,12 @@
 //!
 //! The node of each device has its own list of spaces that it keeps, the book; the list in the space is what the devices
 //! agree on. What was added, renamed or taken off on one side since the two were compared last goes to the other side; when
-//! both did something to the same entry, the list has it. A name that means somebody else here waits until it is free, and
-//! stays in the list meanwhile. Before they are compared, the names of contacts with new keys go where the owner said
-//! ([`moved`]), in whichever order the entries come.
+//! both did something to the same entry, the list has it. Before they are compared, the names of contacts with new keys go
+//! where the owner said ([`moved`]), in whichever order the entries come.
+//!
+//! Names are those of the list on all devices, whatever was heard when. Of several who are listed under one name that one has it
+//! who was listed so first; the others have none until it is free, and stay in the list. Who is not followed, and has such a name
+//! here still, has it no more. What the old keys of contacts are called who have new ones follows from the moves alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use super::{List, moved};
 use crate::ledger::Ledger;
 use crate::network::{Asker, Network};
 use crate::node::Event;
-use crate::node::book::{Book, by_key, is_petname};
+use crate::node::book::{Book, Moved, by_key, is_name_before, is_petname, name_before};
 
 /// How long changes are collected before the two are compared.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -31,6 +34,9 @@ const FILE: &str = "followed.json";
 
 /// The spaces that are followed, and what each is called.
 type Followed = BTreeMap<PublicKey, Option<String>>;
+
+/// The same as the list has it, with when each was written there; Unix milliseconds.
+type Listed = BTreeMap<PublicKey, (Option<String>, i64)>;
 
 /// What each side said when they were compared last.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,7 +68,7 @@ struct Lacks {
 }
 
 /// Compares what the list and the node say, with what each said last.
-fn compare(list: &Followed, node: &Followed, last: &Last, is_taken: impl Fn(&PublicKey, &str) -> bool) -> Lacks {
+fn compare(list: &Followed, node: &Followed, last: &Last) -> Lacks {
     let mut lacks = Lacks::default();
     let keys: BTreeSet<&PublicKey> = list.keys().chain(node.keys()).collect();
     for key in keys {
@@ -70,21 +76,56 @@ fn compare(list: &Followed, node: &Followed, last: &Last, is_taken: impl Fn(&Pub
         if listed == known {
             continue;
         }
-        // A name that means somebody else here stays his, and whoever is listed under it has here what name he has.
-        let name = listed.and_then(Option::as_deref);
-        let is_masked = name.is_some_and(|name| is_taken(key, name));
         // What is listed and was followed here only since then has what name was left here, which nobody chose for it.
         let is_heard = listed.is_some() && last.of(key).is_none();
         if known != last.of(key) && listed == last.list.get(key) && !is_heard {
             lacks.list.push((*key, known.cloned()));
-        } else if is_masked && known.is_none() {
-            lacks.node.push((*key, Some(None)));
-        } else if !is_masked {
+        } else {
             // Also when it was told and is not known yet.
             lacks.node.push((*key, listed.cloned()));
         }
     }
     lacks
+}
+
+/// What the list says, where a name is that of whoever was listed under it first.
+fn shown(listed: &Listed) -> Followed {
+    let mut first: BTreeMap<&str, (i64, &PublicKey)> = BTreeMap::new();
+    for (space, (name, at)) in listed {
+        if let Some(name) = name {
+            let has = first.entry(name).or_insert((*at, space));
+            *has = (*has).min((*at, space));
+        }
+    }
+    let name_of = |space: &PublicKey, name: &Option<String>| name.clone().filter(|name| first[name.as_str()].1 == space);
+    listed.iter().map(|(space, (name, _))| (*space, name_of(space, name))).collect()
+}
+
+/// What those are to be called whom nobody follows: the old keys of contacts with new ones; and who was such a one, or has a name
+/// that is somebody else's by the list, nothing any more.
+fn left_over(list: &Followed, book: &Book, moves: &[(PublicKey, Moved)], own: &PublicKey) -> BTreeMap<PublicKey, String> {
+    let mut taken: BTreeSet<String> = list.values().flatten().cloned().collect();
+    // What the old ones are called for: a name that came to a key goes on from there.
+    let mut names: BTreeMap<PublicKey, String> = BTreeMap::new();
+    let mut old = Vec::new();
+    for (from, moved) in moves {
+        let name = names.get(from).unwrap_or(&moved.name).clone();
+        if !list.contains_key(from) && from != own {
+            old.push((*from, name.clone()));
+        }
+        names.entry(moved.to).or_insert(name);
+    }
+    let is_old = |space: &PublicKey| old.iter().any(|(from, _)| from == space);
+    let others = book.petnames.iter().filter(|(space, _)| !list.contains_key(*space) && !is_old(space) && *space != own);
+    let (gone, stay): (Vec<_>, Vec<_>) = others.partition(|(_, name)| taken.contains(*name) || is_name_before(name));
+    let mut called: BTreeMap<PublicKey, String> = gone.into_iter().map(|(space, _)| (*space, String::new())).collect();
+    taken.extend(stay.into_iter().map(|(_, name)| name.clone()));
+    for (space, name) in old {
+        let name = name_before(&name, &space, |name| is_petname(name) && !taken.contains(name));
+        taken.insert(name.clone());
+        called.insert(space, name);
+    }
+    called
 }
 
 /// Keeps the list of the own space and that of the node the same, for as long as both are there.
@@ -136,8 +177,8 @@ async fn even_out(store: &Store, asker: &Asker, ledger: &Ledger, last: &Last) ->
         book = now;
     }
     ledger.settle(moves.iter().map(|(from, moved)| (*from, moved.to)));
-    let list = super::read_with(store, List::Followed, name_of)?.unwrap_or_default();
-    let (now, events, writes) = step(list, &book, last, &store.space());
+    let list = super::read_with(store, List::Followed, entry)?.unwrap_or_default();
+    let (now, events, writes) = step(list, &book, last, &moves, &store.space());
     if asker.tell_all(events).await.is_none() {
         return Ok(None);
     }
@@ -149,32 +190,39 @@ async fn even_out(store: &Store, asker: &Asker, ledger: &Ledger, last: &Last) ->
 }
 
 /// What is remembered of both, and what is to be told to the node and written in the list.
-fn step(mut list: Followed, book: &Book, last: &Last, own: &PublicKey) -> (Last, Vec<Event>, Wanted) {
+fn step(mut listed: Listed, book: &Book, last: &Last, moves: &[(PublicKey, Moved)], own: &PublicKey) -> (Last, Vec<Event>, Wanted) {
     let mut node = known(book);
     // A device that joined follows the owner's space in its book, which is nobody's choice.
-    list.remove(own);
+    listed.remove(own);
     node.remove(own);
-    let is_taken = |space: &PublicKey, name: &str| book.named(name).is_some_and(|other| other != *space);
-    let lacks = compare(&list, &node, last, is_taken);
-    let mut events = Vec::new();
-    let mut told = BTreeMap::new();
-    for (space, wanted) in lacks.node {
-        told.insert(space, wanted.clone().map(|name| name.or_else(|| book.petnames.get(&space).cloned())));
-        match wanted {
-            None => events.push(Event::Unfollow { space }),
-            Some(name) => {
-                events.extend(name.map(|name| Event::Petname { space, name }));
-                if !book.following.contains_key(&space) {
-                    events.push(Event::Follow { space, via: Vec::new() });
-                }
-            }
-        }
-    }
+    let mut list = shown(&listed);
+    let lacks = compare(&list, &node, last);
     for (space, wanted) in &lacks.list {
         match wanted {
             Some(name) => drop(list.insert(*space, name.clone())),
             None => drop(list.remove(space)),
         }
+    }
+    let mut events = Vec::new();
+    for (space, name) in left_over(&list, book, moves, own) {
+        if book.petnames.get(&space).map_or("", String::as_str) != name {
+            events.push(Event::Petname { space, name });
+        }
+    }
+    let mut told = BTreeMap::new();
+    for (space, wanted) in lacks.node {
+        match &wanted {
+            None => events.push(Event::Unfollow { space }),
+            Some(name) => {
+                if book.petnames.get(&space) != name.as_ref() {
+                    events.push(Event::Petname { space, name: name.clone().unwrap_or_default() });
+                }
+                if !book.following.contains_key(&space) {
+                    events.push(Event::Follow { space, via: Vec::new() });
+                }
+            }
+        }
+        told.insert(space, wanted);
     }
     (Last { list, node, told }, events, lacks.list)
 }
@@ -183,12 +231,14 @@ fn known(book: &Book) -> Followed {
     book.following.keys().map(|space| (*space, book.petnames.get(space).cloned())).collect()
 }
 
-/// The name in an entry of the list.
-fn name_of(entry: &Tree) -> Option<String> {
-    match &entry.names.get("name")?.writes.first()?.value {
-        Value::String(name) if is_petname(name) => Some(name.to_string()),
+/// The name in an entry of the list, and when that was written.
+fn entry(entry: &Tree) -> (Option<String>, i64) {
+    let value = |name: &str| Some(&entry.names.get(name)?.writes.first()?.value);
+    let name = match value("name") {
+        Some(Value::String(name)) if is_petname(name) => Some(name.to_string()),
         _ => None,
-    }
+    };
+    (name, if let Some(Value::Int(at)) = value("at") { *at } else { 0 })
 }
 
 fn remembered(store: &Store) -> Last {
@@ -202,6 +252,7 @@ fn remember(store: &Store, last: &Last) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use timebus_identity::SecretKey;
 
     use super::*;
@@ -238,7 +289,7 @@ mod tests {
         ] {
             let last = Last { list: followed(list_before), node: followed(node_before), told: BTreeMap::new() };
             let (mut list_now, mut node_now) = (followed(list), followed(node));
-            let lacks = compare(&list_now, &node_now, &last, |_, _| false);
+            let lacks = compare(&list_now, &node_now, &last);
             for (to, what) in [(&mut list_now, lacks.list), (&mut node_now, lacks.node)] {
                 for (space, wanted) in what {
                     match wanted {
@@ -255,35 +306,80 @@ mod tests {
     #[test]
     fn what_was_heard_a_moment_ago_can_be_renamed() {
         let mut book = Book::default();
-        let (last, events, writes) = step(followed("a:alice"), &book, &Last::default(), &key('x'));
+        let (last, events, writes) = step(listed("a:alice"), &book, &Last::default(), &[], &key('x'));
         assert!(events.len() == 2 && writes.is_empty());
         book.following.insert(key('a'), Follow { since_ms: 1, via: vec![] });
         book.petnames.insert(key('a'), "ada".to_owned());
-        let (_, events, writes) = step(followed("a:alice"), &book, &last, &key('x'));
+        let (_, events, writes) = step(listed("a:alice"), &book, &last, &[], &key('x'));
         assert!(events.is_empty());
         assert_eq!(writes, [(key('a'), Some(Some("ada".to_owned())))]);
         // After a stop the node may not have heard it, and the list has it.
         let stopped = Last { told: BTreeMap::new(), ..last };
-        let (_, _, writes) = step(followed("a:alice"), &Book::default(), &stopped, &key('x'));
+        let (_, _, writes) = step(listed("a:alice"), &Book::default(), &stopped, &[], &key('x'));
         assert_eq!(writes, []);
     }
 
-    /// A name that is not free here is neither given to whoever is listed under it nor taken from the list, also when it
-    /// becomes free at once, and whatever name was left here from before.
+    /// The list as one says it, each entry written later than the one before.
+    fn listed(text: &str) -> Listed {
+        let words = text.split_whitespace().zip(1..);
+        words.flat_map(|(word, at)| followed(word).into_iter().map(move |(space, name)| (space, (name, at)))).collect()
+    }
+
+    /// Two devices called somebody bob without knowing of each other. Whoever was listed so first has the name on both, and the
+    /// other one when it is free; neither is taken from the list.
     #[test]
-    fn a_name_that_waits_stays_in_the_list() {
-        for left in ["n", "n:left"] {
-            let (listed, taken) = (followed("n:bob o:bob"), |space: &PublicKey, name: &str| name == "bob" && *space != key('o'));
-            let lacks = compare(&listed, &followed("o:bob"), &Last { list: followed("o:bob"), node: followed("o:bob"), ..Last::default() }, taken);
-            assert_eq!((lacks.list, lacks.node), (vec![], vec![(key('n'), Some(None))]));
-            let heard = Last { list: listed.clone(), node: followed("o:bob"), ..Last::default() };
-            let here = followed(&format!("{left} o:bob"));
-            assert_eq!(compare(&listed, &here, &heard, taken), Lacks::default());
-            let freed = followed(&format!("{left} o:rob"));
-            for last in [heard, Last { list: listed.clone(), node: here, ..Last::default() }] {
-                let lacks = compare(&listed, &freed, &last, |_, _| false);
-                assert!(lacks.node.contains(&(key('n'), Some(Some("bob".to_owned())))), "{left}: {lacks:?}");
-                assert_eq!(lacks.list, [(key('o'), Some(Some("rob".to_owned())))], "{left}");
+    fn of_two_who_are_listed_under_one_name_the_first_has_it() {
+        for (first, second) in [('o', 'n'), ('n', 'o')] {
+            let both = listed(&format!("{first}:bob {second}:bob"));
+            let one = |who: char| (key(who), Some("bob".to_owned()));
+            assert_eq!(shown(&both), BTreeMap::from([one(first), (key(second), None)]));
+            for here in [first, second] {
+                let mut book = Book::default();
+                book.following.insert(key(here), Follow { since_ms: 1, via: vec![] });
+                book.petnames.insert(key(here), "bob".to_owned());
+                let mut last = Last { list: known(&book), node: known(&book), ..Last::default() };
+                for (list, name) in [(&both, ("bob", None)), (&listed(&format!("{first}:rob {second}:bob")), ("rob", Some("bob")))] {
+                    let (now, events, writes) = step(list.clone(), &book, &last, &[], &key('x'));
+                    assert_eq!(writes, []);
+                    take(&mut book, events);
+                    last = now;
+                    let called = |who| book.petnames.get(&key(who)).map(String::as_str);
+                    assert_eq!((called(first), called(second)), (Some(name.0), name.1));
+                    assert_eq!(book.following.len(), 2);
+                }
+                assert_eq!(step(listed(&format!("{first}:rob {second}:bob")), &book, &last, &[], &key('x')).1.len(), 0);
+            }
+        }
+    }
+
+    /// Somebody is not followed any more and kept his name here, which means somebody else now.
+    #[test]
+    fn who_is_listed_has_his_name_and_who_is_left_over_has_it_no_more() {
+        let mut book = Book::default();
+        book.petnames.insert(key('o'), "bob".to_owned());
+        book.petnames.insert(key('c'), "carol".to_owned());
+        let (last, events, writes) = step(listed("n:bob"), &book, &Last::default(), &[], &key('x'));
+        take(&mut book, events);
+        assert_eq!(writes, []);
+        let called = |who| book.petnames.get(&key(who)).map(String::as_str);
+        assert_eq!(['o', 'n', 'c'].map(called), [None, Some("bob"), Some("carol")]);
+        let (_, events, writes) = step(listed("n:bob"), &book, &last, &[], &key('x'));
+        assert!(events.is_empty() && writes.is_empty());
+        // Nor does anybody keep a name by the list that he has there no more.
+        let (_, events, _) = step(listed("n"), &book, &last, &[], &key('x'));
+        take(&mut book, events);
+        assert_eq!(book.petnames.get(&key('n')), None);
+    }
+
+    /// Does what a node does with these events.
+    fn take(book: &mut Book, events: Vec<Event>) {
+        for event in events {
+            match event {
+                Event::Unfollow { space } => drop(book.following.remove(&space)),
+                Event::Follow { space, .. } => drop(book.following.insert(space, Follow { since_ms: 1, via: vec![] })),
+                Event::Petname { space, name } if name.is_empty() => drop(book.petnames.remove(&space)),
+                Event::Petname { space, name } => drop(book.petnames.insert(space, name)),
+                _ => panic!("another event"),
             }
         }
     }
@@ -328,13 +424,13 @@ mod tests {
             moved::in_order(moves)
         }
 
-        fn list(&self) -> Followed {
+        fn list(&self) -> Listed {
             let mut sorted: Vec<&Write> = self.writes.iter().collect();
             sorted.sort_by_key(|(at, _)| *at);
-            let mut list = Followed::new();
-            for (_, entry) in sorted {
+            let mut list = Listed::new();
+            for ((clock, _), entry) in sorted {
                 match entry {
-                    Entry::Followed(who, Some(name)) => drop(list.insert(*who, name.clone())),
+                    Entry::Followed(who, Some(name)) => drop(list.insert(*who, (name.clone(), *clock as i64))),
                     Entry::Followed(who, None) => drop(list.remove(who)),
                     Entry::Moved(..) => {}
                 }
@@ -375,15 +471,8 @@ mod tests {
 
         fn even_out(&mut self) {
             self.shift_all();
-            let (last, events, writes) = step(self.list(), &self.book, &self.last, &key('x'));
-            for event in events {
-                match event {
-                    Event::Unfollow { space } => drop(self.book.following.remove(&space)),
-                    Event::Follow { space, .. } => drop(self.book.following.insert(space, Follow { since_ms: 1, via: vec![] })),
-                    Event::Petname { space, name } => drop(self.book.petnames.insert(space, name)),
-                    _ => panic!("another event"),
-                }
-            }
+            let (last, events, writes) = step(self.list(), &self.book, &self.last, &self.moves(), &key('x'));
+            take(&mut self.book, events);
             writes.into_iter().for_each(|(who, wanted)| self.write(Entry::Followed(who, wanted)));
             self.last = last;
         }
@@ -397,16 +486,16 @@ mod tests {
 
         /// What the owner sees: who is called what, and who is followed.
         fn shows(&self) -> (BTreeMap<PublicKey, String>, Followed, Followed) {
-            (self.book.petnames.clone(), known(&self.book), self.list())
+            (self.book.petnames.clone(), known(&self.book), shown(&self.list()))
         }
     }
 
     /// Until nobody has anything new for the other.
-    fn settle(devices: &mut [Device; 2]) {
+    fn settle<const N: usize>(devices: &mut [Device; N]) {
         for _ in 0..20 {
             let before = devices.clone().map(|device| (device.writes.len(), device.book));
             devices.iter_mut().for_each(Device::even_out);
-            for (from, to) in [(0, 1), (1, 0)] {
+            for (from, to) in (0..N).flat_map(|from| (0..N).map(move |to| (from, to))) {
                 for write in devices[from].writes.clone() {
                     devices[to].hear(&write);
                 }
@@ -415,7 +504,7 @@ mod tests {
                 return;
             }
         }
-        panic!("they never agree: {:?} {:?}", devices[0].shows(), devices[1].shows());
+        panic!("they never agree: {:?}", devices.each_ref().map(Device::shows));
     }
 
     fn orders(count: usize) -> Vec<Vec<usize>> {
@@ -611,6 +700,111 @@ mod tests {
                     }
                     assert_eq!(third.book.named("bob"), Some(last), "{clocks:?} {is_told}: {:?}", third.shows());
                 }
+            }
+        }
+    }
+
+    /// What is done on one of the devices.
+    #[derive(Clone, Debug)]
+    enum Deed {
+        /// A name moves from one key to another.
+        Move(usize, usize),
+        Back(usize),
+        Call(usize, usize),
+        Follow(usize),
+        Unfollow(usize),
+        /// The other devices hear as many of the entries as the bits say, one after the other or all at once.
+        Hear(u64, bool),
+    }
+
+    fn deeds() -> impl Strategy<Value = Vec<(usize, u64, Deed)>> {
+        let deed = prop_oneof![
+            4 => (0..KEYS, 0..KEYS).prop_map(|(from, to)| Deed::Move(from, to)),
+            2 => (0..KEYS).prop_map(Deed::Back),
+            1 => (0..KEYS, 0..3_usize).prop_map(|(who, name)| Deed::Call(who, name)),
+            1 => (0..KEYS).prop_map(Deed::Follow),
+            1 => (0..KEYS).prop_map(Deed::Unfollow),
+            4 => (any::<u64>(), any::<bool>()).prop_map(|(bits, is_slow)| Deed::Hear(bits, is_slow)),
+        ];
+        prop::collection::vec((0..3_usize, 0..9_u64, deed), 1..14)
+    }
+
+    const KEYS: usize = 4;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever the owner does on which of three devices, and whenever each hears of it: in the end they agree.
+        #[test]
+        fn all_devices_agree_in_the_end(deeds in deeds(), letters in Just(['o', 'n', 'm', 'p']).prop_shuffle(), begun in 0..3_usize) {
+            let keys = letters.map(key);
+            let mut devices: [Device; 3] = [0, 1, 2].map(|name| Device { name, ..Device::default() });
+            for (nth, name) in [(0, "bob"), (1, "ann")].into_iter().take(begun) {
+                devices[0].book.following.insert(keys[nth], Follow { since_ms: 1, via: vec![] });
+                devices[0].book.petnames.insert(keys[nth], name.to_owned());
+            }
+            settle(&mut devices);
+            for (at, clock, deed) in deeds {
+                let device = &mut devices[at];
+                device.clock = clock;
+                match deed {
+                    Deed::Move(from, to) => {
+                        let moves: BTreeMap<PublicKey, (u64, Moved)> = device.moves().into_iter().map(|(from, moved)| (from, (0, moved))).collect();
+                        // As the owner is told: what has moved does not move again, and nothing goes in a circle.
+                        if !moves.contains_key(&keys[from]) && moved::end_of(&moves, keys[to]) != Some(keys[from]) {
+                            device.rebind(keys[from], keys[to]);
+                        }
+                    }
+                    Deed::Back(from) => {
+                        device.shift(keys[from], None);
+                        device.even_out();
+                    }
+                    Deed::Call(who, name) => {
+                        let name = ["bob", "ann", "eve"][name];
+                        if device.book.following.contains_key(&keys[who]) && device.book.named(name).is_none() {
+                            device.book.petnames.insert(keys[who], name.to_owned());
+                        }
+                        device.even_out();
+                    }
+                    Deed::Follow(who) => {
+                        device.book.following.entry(keys[who]).or_insert(Follow { since_ms: 1, via: vec![] });
+                        device.even_out();
+                    }
+                    Deed::Unfollow(who) => {
+                        device.book.following.remove(&keys[who]);
+                        device.even_out();
+                    }
+                    Deed::Hear(bits, is_slow) => {
+                        let all: Vec<Write> = devices.iter().flat_map(|device| device.writes.clone()).collect();
+                        let mut rest = bits;
+                        let device = &mut devices[at];
+                        for write in all {
+                            let is_heard = rest & 1 == 1;
+                            rest = rest.rotate_right(1);
+                            if is_heard && !device.writes.iter().any(|(at, _)| *at == write.0) {
+                                device.writes.push(write);
+                                if is_slow {
+                                    device.even_out();
+                                }
+                            }
+                        }
+                        device.even_out();
+                    }
+                }
+            }
+            settle(&mut devices);
+            let (list, moves) = (shown(&devices[0].list()), devices[0].moves());
+            for device in &devices {
+                prop_assert_eq!((&shown(&device.list()), &device.moves()), (&list, &moves));
+                // Who is followed has the name that the list says, and nobody else has that.
+                prop_assert_eq!(&known(&device.book), &list);
+                let names: BTreeSet<&String> = device.book.petnames.values().collect();
+                prop_assert_eq!(names.len(), device.book.petnames.len(), "{:?}", device.book.petnames);
+            }
+            // What the old keys are called follows from the moves.
+            for (from, _) in moves.iter().filter(|(from, _)| !list.contains_key(from)) {
+                let names = devices.each_ref().map(|device| device.book.petnames.get(from));
+                prop_assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
             }
         }
     }

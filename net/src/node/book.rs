@@ -201,6 +201,18 @@ pub enum BookError {
     Damaged(#[from] serde_json::Error),
 }
 
+/// "bob (before)", or what is free like it.
+pub(crate) fn name_before(name: &str, of: &PublicKey, is_free: impl Fn(&str) -> bool) -> String {
+    let cut = &name[..name.floor_char_boundary(PETNAME_BYTES_MAX - 16)];
+    let mut names = std::iter::once(format!("{cut} (before)")).chain((2..=BEFORE_MAX).map(|n| format!("{cut} (before {n})")));
+    names.find(|name| is_free(name)).unwrap_or_else(|| of.to_string().chars().take(8).collect())
+}
+
+/// Whether a name is one that [`name_before`] gave.
+pub(crate) fn is_name_before(name: &str) -> bool {
+    name.ends_with(')') && name.contains(" (before")
+}
+
 impl Book {
     /// Reads a book; an empty one where there is none.
     ///
@@ -305,9 +317,7 @@ impl Book {
 
     /// "bob (before)", or what is free like it.
     fn name_before(&self, name: &str, of: &PublicKey) -> String {
-        let cut = &name[..name.floor_char_boundary(PETNAME_BYTES_MAX - 16)];
-        let mut names = std::iter::once(format!("{cut} (before)")).chain((2..=BEFORE_MAX).map(|n| format!("{cut} (before {n})")));
-        names.find(|name| self.is_free(name, of)).unwrap_or_else(|| of.to_string().chars().take(8).collect())
+        name_before(name, of, |name| self.is_free(name, of))
     }
 
     /// How far a timeline was read at a peer.
