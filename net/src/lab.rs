@@ -60,13 +60,16 @@ pub struct Config {
     pub invites: usize,
     /// Whether everybody follows only some of the others. Default no.
     pub is_partial: bool,
+    /// How many bytes honest peers keep of each who cheats, and the first one twice as many; these write more than that. Default as
+    /// many as come.
+    pub room: Option<u64>,
 }
 
 impl Config {
     /// The defaults.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self { seed, nodes: 5, evil: 0, seconds: 30, writes: 60, partition: None, skew_ms: 0, devices: 0, invites: 0, is_partial: false }
+        Self { seed, nodes: 5, evil: 0, seconds: 30, writes: 60, partition: None, skew_ms: 0, devices: 0, invites: 0, is_partial: false, room: None }
     }
 
     /// Something small that a seed says all of: for running thousands.
@@ -77,6 +80,15 @@ impl Config {
         let evil = usize::from(nodes > 3 && dice.percent(60));
         let skew_ms = [0, 1000, 300_000, 86_400_000][dice.below(4)];
         Self { nodes, evil, seconds: dice.between(3, 25), writes: 6 + dice.below(14), skew_ms, ..Self::new(seed) }
+    }
+
+    /// The same with one or two who write more than there is room for, and fork their chains.
+    #[must_use]
+    pub fn crowded(seed: u64) -> Self {
+        let small = Self::small(seed);
+        let mut dice = dice::Dice::new(seed ^ 0xf100_d000);
+        let nodes = small.nodes.max(4);
+        Self { nodes, evil: 1 + dice.below(nodes - 3), room: Some(dice.between(30_000, 120_000)), ..small }
     }
 
     /// The same with people who come later by invites, second devices, and spaces that only some follow.
@@ -176,6 +188,10 @@ pub struct Totals {
     pub forks: u64,
     /// Frames and answers that dishonest peers tampered with.
     pub tricks: u64,
+    /// Changes that there was no room for.
+    pub held: u64,
+    /// Times that somebody paid for what he built on.
+    pub lent: u64,
     /// Dishonest peers that were found out.
     pub bans: u64,
     /// States that were compared.
@@ -308,6 +324,7 @@ pub fn run(config: &Config) -> Result<Report, ConfigError> {
     }
     let digests = world.compare();
     world.check_all_promises();
+    world.check_room();
     world.check_invites();
     world.check_all_bans();
     let mut totals = world.totals.clone();

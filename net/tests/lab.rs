@@ -206,3 +206,16 @@ fn a_feed_to_look_at() {
         ..crowd
     });
 }
+
+/// Everybody keeps count of what the others cost. Some write more than there is room for, and fork their chains meanwhile: they
+/// have no more than that anywhere, and all else is everywhere, also what was built on theirs.
+#[test]
+#[ignore = "seeds 35 and 74 fail: room that is lent for one branch is used up by another one"]
+fn who_writes_too_much_has_no_more_room_and_is_in_nobodys_way() {
+    let reports = many(setting("TIMEBUS_SEED", 0), setting("TIMEBUS_LABS", 100), Config::crowded);
+    let sum = |of: fn(&Report) -> u64| reports.iter().map(of).sum::<u64>();
+    let (count, held, lent, forks) =
+        (reports.len() as u64, sum(|report| report.totals.held), sum(|report| report.totals.lent), sum(|report| report.totals.forks));
+    assert!(held >= count && lent >= count / 5 && forks >= count / 10, "{held} changes held back, {lent} paid for, {forks} forks in {count} labs");
+    assert!(sum(|report| report.totals.promises) >= count * 3);
+}

@@ -10,12 +10,14 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The run fails (exit code 1) if an acknowledged write is lost, if peers that hold the same changes show different
-values, if somebody is told an effect before its cause, if the peers do not agree in time, or if too little happened.
+values, if somebody is told an effect before its cause, if the peers do not agree in time, if they keep more of
+somebody than there is room for, or if too little happened.
 
 Examples:
   timebus lab                                          5 peers, 30 s of trouble, another seed each time
   timebus lab --nodes 5 --partition a,b/c,d,e --skew 5m    two parts that do not see each other, wrong clocks
   timebus lab --nodes 7 --evil 2 --seconds 120         two peers that lie, flood, forge and sign twice
+  timebus lab --evil 1 --room 100kB                    one writes more than there is room for
   timebus lab --seed 17 --json                         the same run for a program
   timebus lab swarm --peers 10000                      how fast a file reaches very many at once
   timebus lab feed --readers 100                       how fast posts of one reach all who follow")]
@@ -63,6 +65,10 @@ pub(crate) struct Lab {
     /// Everybody follows only some of the others
     #[arg(long)]
     pub(crate) partial: bool,
+
+    /// How much the others keep of each who cheats, and alice twice as much; these write more
+    #[arg(long, value_name = "SIZE", requires = "evil", value_parser = crate::amounts::bytes)]
+    pub(crate) room: Option<u64>,
 }
 
 /// What else a lab can show.

@@ -30,6 +30,7 @@ pub(crate) fn run(context: &Context, args: Lab) -> anyhow::Result<()> {
     config.writes = args.writes.unwrap_or(2 * args.seconds as usize);
     config.skew_ms = args.skew.map_or(0, |skew| skew.0);
     (config.devices, config.invites, config.is_partial) = (args.devices, args.invites, args.partial);
+    config.room = args.room;
     config.partition = args.partition.map(|Groups(groups)| groups);
     let report = run_lab(&config).map_err(|error| Failure::usage(error.to_string()).fix("`timebus lab --help` says what can be asked for"))?;
     context.out.result(&report, || told(&config, &report))?;
@@ -234,6 +235,13 @@ fn told(config: &Config, report: &Report) -> String {
     if totals.invites > 0 {
         let _ = writeln!(out, "  {} invites, taken {} times by those who wanted them, {} let in", totals.invites, totals.joins, totals.guests);
     }
+    if config.room.is_some() {
+        let _ = writeln!(
+            out,
+            "  {} times a change was held back for which there was no room, {} times whoever built on one paid",
+            totals.held, totals.lent
+        );
+    }
     let _ = writeln!(
         out,
         "  {} crashes, {} cuts, {} partitions, {} disk faults, {} revocations, {} forks, {} other tricks, {} bans\n",
@@ -255,6 +263,9 @@ fn options(config: &Config) -> String {
     let mut out = format!(" --nodes {} --seconds {} --writes {}", config.nodes, config.seconds, config.writes);
     if config.evil > 0 {
         let _ = write!(out, " --evil {}", config.evil);
+    }
+    if let Some(room) = config.room {
+        let _ = write!(out, " --room {room}B");
     }
     if config.skew_ms > 0 {
         let _ = write!(out, " --skew {}ms", config.skew_ms);

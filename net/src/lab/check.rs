@@ -17,6 +17,15 @@ pub(super) fn changes(store: &Store, space: &PublicKey) -> Result<BTreeSet<Chang
     auth.chain(store.changes(&rows, space.main(), 0)).map(|change| Ok(change?.1.id)).collect()
 }
 
+/// The same without those of some authors.
+pub(super) fn changes_but(store: &Store, space: &PublicKey, of: &BTreeSet<PublicKey>) -> Result<BTreeSet<ChangeId>, StorageError> {
+    let Some(space) = store.held(space) else { return Ok(BTreeSet::new()) };
+    let rows = store.snapshot();
+    let all = store.changes(&rows, space.auth(), 0).chain(store.changes(&rows, space.main(), 0));
+    let others = all.filter(|change| change.as_ref().map_or(true, |(_, own)| !of.contains(&own.author)));
+    others.map(|change| Ok(change?.1.id)).collect()
+}
+
 /// All changes that are here.
 pub(super) fn everything(store: &Store) -> Result<Vec<ChangeId>, StorageError> {
     let mut all = Vec::new();

@@ -1,15 +1,15 @@
 //! One peer of the lab: the real store on a disk in memory, the real node, and what they wait for.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use timebus_identity::{PublicKey, SecretKey, Signed, hash, node_key};
+use timebus_identity::{PublicKey, SecretKey, Signed, Verified, hash, node_key};
 use timebus_store::change::Change;
 use timebus_store::engine::{Engine, MemoryHome};
 use timebus_store::feed::{Feed, Next};
-use timebus_store::ids::{ChangeId, GrantId};
+use timebus_store::ids::{ChangeId, GrantId, TimelineId};
 use timebus_store::keyspace::{Rows as _, Table};
 use timebus_store::pipeline::Space;
 use timebus_store::store::{Config as StoreConfig, StorageError, Store};
@@ -17,13 +17,32 @@ use timebus_store::summary::{change_key, summary};
 use timebus_store::writer::{Offered, Request, Statement, WriteError, Written};
 
 use super::evil::Evil;
+use crate::ledger::{Author, Ledger, Relation, Sorted};
 use crate::node::book::Book;
 use crate::node::outbox::Outbox;
 use crate::node::{Config as NodeConfig, LinkId, Node};
 use crate::sync::Stored;
 
 /// Changes that came in one frame, with their number.
-type Ticket = (u64, Vec<Signed<Change>>);
+pub(super) struct Ticket {
+    pub(super) number: u64,
+    pub(super) space: PublicKey,
+    pub(super) timeline: TimelineId,
+    pub(super) changes: Vec<Signed<Change>>,
+}
+
+/// Changes that the store is looking at, with who wrote them.
+pub(super) struct Offering {
+    pub(super) stored: Stored,
+    pub(super) timeline: TimelineId,
+    pub(super) by: BTreeMap<ChangeId, PublicKey>,
+    /// Those of whom something was held back.
+    pub(super) held: BTreeSet<PublicKey>,
+    pub(super) answer: Answer<Offered>,
+}
+
+/// Whose space it is that a device is of.
+pub(super) type People = BTreeMap<PublicKey, PublicKey>;
 
 /// Something that a store is working on.
 pub(super) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, WriteError>>>>;
@@ -126,7 +145,7 @@ pub(super) struct Up {
     pub(super) redeems: Vec<(LinkId, Answer<Vec<GrantId>>)>,
     /// Changes that came over a link and wait for those before them.
     pub(super) to_offer: BTreeMap<LinkId, VecDeque<Ticket>>,
-    pub(super) offers: BTreeMap<LinkId, (Stored, Answer<Offered>)>,
+    pub(super) offers: BTreeMap<LinkId, Offering>,
     /// Changes that others gave and that are not stored.
     pub(super) taken_bytes: usize,
     pub(super) is_syncing: bool,
@@ -143,6 +162,8 @@ pub(super) struct Peer {
     node: PublicKey,
     /// What of the address book is on disk.
     pub(super) book: Book,
+    /// What others may cost, if it keeps count of that; on disk.
+    pub(super) ledger: Option<Ledger>,
     /// The invites that it gave out, by their secrets; on disk.
     pub(super) invites: BTreeMap<[u8; 16], Invite>,
     pub(super) up: Option<Up>,
@@ -186,6 +207,7 @@ impl Peer {
             name,
             home,
             node,
+            ledger: None,
             invites: BTreeMap::new(),
             book: Book::default(),
             up: None,
@@ -242,6 +264,7 @@ impl Peer {
             has_feeds: self.has_feeds,
         };
         self.life += 1;
+        self.ledger = self.ledger.take().map(Ledger::again);
         let arrived = *engine.store().arrivals().borrow();
         self.up = Some(Up {
             engine,
@@ -303,17 +326,24 @@ impl Peer {
         up.statements.push(answer(async move { store.state(statement, time_ms).await }));
     }
 
-    /// Begins to store what came over links: one offer of each link at a time, as the real driver does.
-    pub(super) fn begin_offers(&mut self) {
-        let Some(store) = self.store() else { return };
+    /// What somebody is who signs with a key: the owner himself, or a friend.
+    pub(super) fn author(space: PublicKey, people: &People, key: &PublicKey) -> Author {
+        let person = people.get(key).copied().unwrap_or(*key);
+        Author { person, relation: if person == space { Relation::Own } else { Relation::Friend } }
+    }
+
+    /// Begins to store what came over links, as far as there is room for it: one offer of each link at a time, as the real
+    /// driver does.
+    pub(super) fn begin_offers(&mut self, people: &People, now_ms: u64) {
+        let (Some(store), own) = (self.store(), self.space()) else { return };
         let Some(up) = &mut self.up else { return };
         for (link, queue) in &mut up.to_offer {
             if up.offers.contains_key(link) {
                 continue;
             }
-            let Some((ticket, changes)) = queue.pop_front() else { continue };
-            let mut stored = Stored { ticket, ..Stored::default() };
-            let mut good = Vec::with_capacity(changes.len());
+            let Some(Ticket { number, space, timeline, changes }) = queue.pop_front() else { continue };
+            let mut stored = Stored { ticket: number, ..Stored::default() };
+            let mut good: Vec<Verified<Change>> = Vec::with_capacity(changes.len());
             for change in changes {
                 up.taken_bytes = up.taken_bytes.saturating_sub(change.content().encoded_len());
                 let id = change.content().id();
@@ -322,8 +352,22 @@ impl Peer {
                     Err(_) => stored.bad_signatures.push(id),
                 }
             }
-            let store = store.clone();
-            up.offers.insert(*link, (stored, answer(async move { store.offer(good).await })));
+            let by = good.iter().map(|change| (change.id(), change.header().author)).collect();
+            let author = |key: &PublicKey| Self::author(own, people, key);
+            let sorted: Result<Sorted, StorageError> = match &self.ledger {
+                Some(ledger) => ledger.sort(&store, &space, good, author, now_ms),
+                None => Ok((good, Vec::new())),
+            };
+            let (answer, left) = match sorted {
+                Ok((good, left)) => {
+                    let store = store.clone();
+                    (answer(async move { store.offer(good).await }), left)
+                }
+                Err(error) => (answer(async move { Err(error.into()) }), Vec::new()),
+            };
+            stored.held.extend(left.iter().map(|(id, _)| *id));
+            let held = left.into_iter().map(|(_, author)| author).collect();
+            up.offers.insert(*link, Offering { stored, timeline, by, held, answer });
         }
     }
 }

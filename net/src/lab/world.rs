@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use timebus_identity::PublicKey;
 use timebus_store::ids::ChangeId;
 
 use super::dice::Dice;
 use super::evil::Evil;
-use super::peer::Peer;
+use super::peer::{Peer, People};
 use super::wire::{Item, Wire};
 use super::{Config, Line as StoryLine, NAMES, Totals};
+use crate::ledger::{Ledger, Payer};
 use crate::node::{Event as NodeEvent, LinkId};
 use crate::sync::frame::FRAME_BYTES_MAX;
 
@@ -131,6 +133,7 @@ pub(super) enum Deed {
     Repair(usize),
     Revoke,
     Fork,
+    Flood,
     /// A peer is told again where another one is.
     CallAgain,
     /// A peer makes an invite.
@@ -175,6 +178,7 @@ pub(super) struct World {
     events_done: u64,
     dice: Dice,
     pub(super) peers: Vec<Peer>,
+    people: People,
     wires: BTreeMap<LinkId, Wire>,
     next_link: LinkId,
     /// How many reasons there are why nothing comes through from one peer to another.
@@ -222,6 +226,16 @@ impl World {
                 peer.evil = Some(Evil::new(dice.any()));
             }
         }
+        if let Some(room) = config.room {
+            let evil: Vec<PublicKey> = peers[honest..].iter().map(Peer::space).collect();
+            for (number, peer) in peers[..honest].iter_mut().enumerate() {
+                let ledger = Ledger::open(Path::new(""));
+                // With the first one there is more, and others have to take what it builds on.
+                let room = if number == 0 { room.saturating_mul(2) } else { room };
+                evil.iter().for_each(|who| ledger.limit(&Payer::Key(*who), room));
+                peer.ledger = Some(ledger);
+            }
+        }
         let mut delays = vec![vec![(1, u64::MAX); count]; count];
         for (from, to) in pairs(count) {
             let delay = [1, 15, 80, 300][dice.below(4)];
@@ -234,6 +248,7 @@ impl World {
             last_event: 0,
             events_done: 0,
             dice,
+            people: peers.iter().map(|peer| (peer.device(), peer.space())).collect(),
             peers,
             wires: BTreeMap::new(),
             next_link: 1,

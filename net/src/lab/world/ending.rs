@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use timebus_identity::PublicKey;
 use timebus_store::grant::{Actions, Audience};
 use timebus_store::ids::ChangeId;
+use timebus_store::store::{StorageError, Store};
+use timebus_store::tips::size_of;
 
 use super::World;
 use crate::lab::check;
@@ -68,7 +70,7 @@ impl World {
             let mut sets = Vec::new();
             for peer in honest.iter().filter(|peer| self.is_member(**peer, number)) {
                 let Some(store) = self.peers[*peer].store() else { return Some(format!("{} is down", self.peers[*peer].name)) };
-                match check::changes(&store, &owner.space()) {
+                match self.counted(&store, &owner.space()) {
                     Ok(set) => sets.push((*peer, set)),
                     Err(error) => return Some(error.to_string()),
                 }
@@ -97,6 +99,37 @@ impl World {
             .iter()
             .find(|peer| self.peers[**peer].up.as_ref().is_some_and(|up| !up.writes.is_empty() || !up.offers.is_empty() || !up.redeems.is_empty()));
         busy.map(|peer| format!("{} is still at work", self.peers[*peer].name))
+    }
+
+    /// The changes of a space that all are to have: of those for whom there is only so much room, each has what came first.
+    fn counted(&self, store: &Store, space: &PublicKey) -> Result<BTreeSet<ChangeId>, StorageError> {
+        if self.config.room.is_none() {
+            return check::changes(store, space);
+        }
+        let evil: BTreeSet<PublicKey> = self.peers.iter().filter(|peer| peer.evil.is_some()).map(|peer| peer.device()).collect();
+        check::changes_but(store, space, &evil)
+    }
+
+    /// Nobody keeps more of those who cheat than he has room for, and what others paid who built on it.
+    pub(in crate::lab) fn check_room(&mut self) {
+        let Some(room) = self.config.room else { return };
+        let evil: Vec<(PublicKey, &'static str)> =
+            self.peers.iter().filter(|peer| peer.evil.is_some()).map(|peer| (peer.device(), peer.name)).collect();
+        for peer in self.honest() {
+            let (Some(store), Some(ledger)) = (self.peers[peer].store(), &self.peers[peer].ledger) else { continue };
+            let (costs, paid) = (ledger.costs(&store).unwrap_or_default(), ledger.paid());
+            for (who, name) in &evil {
+                let bytes = costs.get(who).map_or(0, |cost| cost.bytes);
+                // What is said about rights has room of its own.
+                let rows = store.snapshot();
+                let stated: u64 = store.spaces().iter().filter_map(|space| Some(size_of(&*rows, space.auth(), who).ok()?.0)).sum();
+                let room = if peer == 0 { room.saturating_mul(2) } else { room };
+                if bytes > room.saturating_add(paid).saturating_add(stated) {
+                    let of = self.peers[peer].name;
+                    self.problem(format!("{of} keeps {bytes} bytes of {name}, who has room for {room}, and others paid for {paid}"));
+                }
+            }
+        }
     }
 
     /// Whether the owner of a space answers those who took an invite.
@@ -149,7 +182,7 @@ impl World {
     }
 
     /// What a peer promised to its owner is still there.
-    pub(super) fn check_promises(&mut self, peer: usize, store: &timebus_store::store::Store) {
+    pub(super) fn check_promises(&mut self, peer: usize, store: &Store) {
         let mut sets: BTreeMap<PublicKey, BTreeSet<ChangeId>> = BTreeMap::new();
         let mut lost = 0;
         for promise in self.promises.iter().filter(|promise| promise.peer == peer) {

@@ -136,8 +136,11 @@ impl World {
             // What came over it is not worked on any more, as the tasks of a link end with it.
             let dropped = up.to_offer.remove(&link).into_iter().flatten();
             up.taken_bytes =
-                up.taken_bytes.saturating_sub(dropped.flat_map(|(_, changes)| changes).map(|change| change.content().encoded_len()).sum());
-            up.offers.remove(&link);
+                up.taken_bytes.saturating_sub(dropped.flat_map(|ticket| ticket.changes).map(|change| change.content().encoded_len()).sum());
+            let given_up = up.offers.remove(&link);
+            if let (Some(ledger), Some(given_up)) = (&self.peers[peer].ledger, given_up) {
+                ledger.recount(given_up.by.into_values());
+            }
         }
         if self.wires.get(&link).is_some_and(|wire| wire.is_open == [false; 2]) {
             self.wires.remove(&link);

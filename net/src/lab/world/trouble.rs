@@ -12,8 +12,15 @@ use timebus_store::writer::{Action, Condition, Request, Statement, TextEdits};
 use super::{BEGUN_MS, Deed, Event, SILENCE_MS, World};
 use crate::lab::check;
 use crate::lab::evil::twin;
-use crate::lab::peer::answer;
+use crate::lab::peer::{Offering, answer};
 use crate::node::{Event as NodeEvent, LinkId};
+
+/// Bytes of one value of a flood.
+const FLOOD_BYTES: u64 = 20_000;
+/// So many times what there is room for is written by each who floods.
+const FLOODS: u64 = 3;
+/// Most values of all floods of a lab.
+const FLOODS_MAX: u64 = 2000;
 
 impl World {
     /// Plans the trouble.
@@ -50,7 +57,8 @@ impl World {
                 8 | 9 => Deed::Slow,
                 10 => Deed::FillDisk,
                 11 => Deed::BreakDisk,
-                12 => Deed::Revoke,
+                // Whose right was taken back has nobody take what he built on. So who knows of that lacks what others have.
+                12 if self.config.room.is_none() => Deed::Revoke,
                 _ => Deed::CallAgain,
             };
             self.at(ms, deed);
@@ -58,6 +66,12 @@ impl World {
         for _ in 0..self.config.evil * 4 {
             let ms = self.dice.between(BEGUN_MS, end);
             self.at(ms, Deed::Fork);
+        }
+        if let Some(room) = self.config.room {
+            for _ in 0..(self.config.evil as u64).saturating_mul(FLOODS).saturating_mul(room.div_ceil(FLOOD_BYTES)).min(FLOODS_MAX) {
+                let ms = self.dice.between(BEGUN_MS, end);
+                self.at(ms, Deed::Flood);
+            }
         }
     }
 
@@ -168,6 +182,7 @@ impl World {
             }
             Deed::Revoke => self.revoke(peer),
             Deed::Fork => self.fork(),
+            Deed::Flood => self.flood(),
             Deed::Invite(invite) => self.invite(invite),
             Deed::Join { invite, guest } => self.join(invite, guest),
             Deed::TakeBack(invite) => self.take_back(invite),
@@ -244,6 +259,20 @@ impl World {
         self.work(peer);
     }
 
+    /// A dishonest peer writes much where it may.
+    fn flood(&mut self) {
+        let evil: Vec<usize> = (0..self.peers.len()).filter(|peer| self.peers[*peer].evil.is_some()).collect();
+        let Some(peer) = self.dice.pick(&evil).copied() else { return };
+        let owner = self.dice.below(self.peers.len());
+        let space_key = self.peers[owner].space();
+        let Some(space) = self.peers[peer].store().and_then(|store| store.held(&space_key)) else { return };
+        let text = Json::String("much ".repeat(FLOOD_BYTES as usize / 5));
+        let at = format!("/wall/n{}", self.dice.below(5));
+        let request = self.request(Some(space), &at, Action::Put(text), self.clock(peer));
+        self.peers[peer].write(request, space_key);
+        self.work(peer);
+    }
+
     /// A dishonest peer signs another change in the place of its latest.
     fn fork(&mut self) {
         let evil: Vec<usize> = (0..self.peers.len()).filter(|peer| self.peers[*peer].evil.as_ref().is_some_and(|evil| evil.equivocates)).collect();
@@ -260,10 +289,12 @@ impl World {
         let key = SecretKey::from_seed(*it.home.device().seed());
         let twin = store.record(&rows, space.main(), a).ok().and_then(|record| twin(&record, &key));
         let Some(twin) = twin else { return };
+        let timeline = twin.header().timeline;
         let Some(up) = &mut it.up else { return };
         // It goes into its own store like one that came over a link which is no more.
-        let offer = answer(async move { store.offer(vec![twin]).await });
-        up.offers.insert(0, (crate::sync::Stored::default(), offer));
+        let answer = answer(async move { store.offer(vec![twin]).await });
+        let (stored, by, held) = Default::default();
+        up.offers.insert(0, Offering { stored, timeline, by, held, answer });
         self.totals.forks += 1;
         let (name, owner) = (it.name, self.peers[owner].name);
         self.tell_story(format!("{name} signs a second change in the place of its latest in the space of {owner}"));

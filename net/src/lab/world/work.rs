@@ -1,13 +1,16 @@
 //! What the peers do: their stores, and what their nodes want done.
 
-use timebus_identity::{PublicKey, SecretKey};
+use std::collections::BTreeSet;
+
+use timebus_identity::{PublicKey, SecretKey, Signed};
+use timebus_store::change::Head;
 use timebus_store::engine::Step;
 use timebus_store::writer::{WriteError, Written};
 
 use super::{Event, Promise, TAKEN_BYTES_MAX, UNANSWERED_MS, World};
-use crate::held::Held;
+use crate::held::{Held, uncounted};
 use crate::lab::evil::Lying;
-use crate::lab::peer::poll;
+use crate::lab::peer::{Offering, Peer, Ticket, poll};
 use crate::node::{Act, Event as NodeEvent, LinkId};
 use crate::sync::Replica;
 
@@ -18,7 +21,8 @@ impl World {
     }
 
     pub(super) fn work_now(&mut self, peer: usize) {
-        self.peers[peer].begin_offers();
+        let now_ms = self.clock(peer);
+        self.peers[peer].begin_offers(&self.people, now_ms);
         loop {
             // Whatever was asked is worked out first, as the deciding thread does while the other waits for the disk.
             self.collect(peer);
@@ -79,11 +83,11 @@ impl World {
         let mut offered = Vec::new();
         let links: Vec<LinkId> = up.offers.keys().copied().collect();
         for link in links {
-            if let Some((_, answer)) = up.offers.get_mut(&link)
-                && let Some(result) = poll(answer)
-                && let Some((stored, _)) = up.offers.remove(&link)
+            if let Some(offering) = up.offers.get_mut(&link)
+                && let Some(result) = poll(&mut offering.answer)
+                && let Some(offering) = up.offers.remove(&link)
             {
-                offered.push((link, stored, result));
+                offered.push((link, offering, result));
             }
         }
         let arrived = *up.engine.store().arrivals().borrow();
@@ -115,9 +119,16 @@ impl World {
             self.look_for_marks(peer);
             self.tell(peer, NodeEvent::Arrived);
         }
-        for (link, mut answer, result) in offered {
+        for (link, Offering { stored: mut answer, timeline, by, held, .. }, result) in offered {
             match result {
                 Ok(offered) => {
+                    if let Some(ledger) = &self.peers[peer].ledger {
+                        ledger.recount(uncounted(&offered).filter_map(|id| by.get(&id).copied()));
+                    }
+                    self.totals.held += answer.held.len() as u64;
+                    if !held.is_empty() {
+                        self.tell(peer, NodeEvent::HeldBack { link, timeline, authors: held.into_iter().collect() });
+                    }
                     self.peers[peer].admitted += offered.admitted.len() as u64;
                     crate::held::tell(&mut answer, offered);
                     self.peers[peer].refused += (answer.refused.len() + answer.bad_signatures.len()) as u64;
@@ -195,12 +206,12 @@ impl World {
                     }
                 }
             }
-            Act::Store { link, ticket, changes, .. } => {
+            Act::Store { link, ticket, space, timeline, changes } => {
                 let Some(up) = &mut self.peers[peer].up else { return };
                 up.taken_bytes += changes.iter().map(|change| change.content().encoded_len()).sum::<usize>();
                 self.totals.taken_bytes_max = self.totals.taken_bytes_max.max(up.taken_bytes as u64);
                 let taken_bytes = up.taken_bytes;
-                up.to_offer.entry(link).or_default().push_back((ticket, changes));
+                up.to_offer.entry(link).or_default().push_back(Ticket { number: ticket, space, timeline, changes });
                 if taken_bytes > TAKEN_BYTES_MAX {
                     let name = self.peers[peer].name;
                     self.problem(format!("{name} holds {taken_bytes} bytes of changes that are not stored"));
@@ -245,15 +256,34 @@ impl World {
                     self.push(at_ms, Event::Timer { peer, life, at_ms });
                 }
             }
+            Act::Weigh { link, space, heads, .. } => {
+                if self.weigh(peer, &space, heads) {
+                    self.totals.lent += 1;
+                    self.tell(peer, NodeEvent::StoreFailed { link });
+                }
+            }
             // Nobody leaves notices here, and there are no inboxes.
             Act::Notices { .. }
             | Act::SaveOutbox
             | Act::Changed
             | Act::Fetched { .. }
-            | Act::Weigh { .. }
             | Act::Presence(_)
             | Act::AskFiles { .. }
             | Act::Files { .. } => {}
         }
+    }
+
+    /// Learns how much is held back. Whether somebody who built on it has room for it.
+    fn weigh(&mut self, peer: usize, space: &PublicKey, heads: Vec<(Signed<Head>, BTreeSet<PublicKey>)>) -> bool {
+        let now_ms = self.clock(peer);
+        let it = &self.peers[peer];
+        let (Some(store), Some(ledger)) = (it.store(), &it.ledger) else { return false };
+        let author = |key: &PublicKey| Peer::author(it.space(), &self.people, key);
+        let mut is_lent = false;
+        for (head, by) in heads {
+            let lent = head.verify().map(|head| ledger.weigh(&store, space, &head, &by, author, now_ms));
+            is_lent |= matches!(lent, Ok(Ok(true)));
+        }
+        is_lent
     }
 }
