@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::neighbours::{invite, join, json as verb, pair, peers, poll, run, space, until_space, until_value};
+use super::succession::carry;
 use crate::peer::Peer;
 
 #[test]
@@ -72,6 +73,48 @@ fn what_a_removed_member_wrote_unseen_is_hidden_listed_and_can_be_kept() {
     assert_eq!((&kept["shown"], &kept["left"]), (&json!(1), &json!(1)));
     assert_eq!(alice.value("/wall"), json!({"late": 1, "seen": 1}));
     until_value(&bob, "/@alice/wall/late", &json!(1));
+}
+
+/// Bob is thrown out and goes on writing. Carol, who may write elsewhere, builds on it, and alice builds on what carol wrote:
+/// none of them vouches for what bob could not write any more.
+#[test]
+fn who_may_write_elsewhere_brings_nothing_back_by_building_on_it() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    join(&carol, &invite(&alice, &["--to", "/", "--can", "read"]), "alice");
+    let space = alice.ready["id"].as_str().expect("an id").to_owned();
+    assert_eq!(run(alice.home(), &["grant", "/desk", &device(&carol), "--can", "write"]).code, 0);
+    poll("carol knows", || (run(carol.home(), &["why", "write", "@alice/desk"]).code == 0).then_some(()));
+    bob.put("/@alice/wall/seen", &json!(1));
+    until_value(&alice, "/wall/seen", &json!(1));
+    until_value(&carol, "/@alice/wall/seen", &json!(1));
+    let who = bob.ready["id"].as_str().expect("an id").to_owned();
+    let (bob, carol) = (bob.stop(), carol.stop());
+    assert_eq!(run(alice.home(), &["revoke", &who]).code, 0);
+    assert_eq!(run(&bob, &["put", "@alice/wall/late", "1"]).code, 0, "he does not know yet");
+    let alice = alice.stop();
+    let (bob, carol) = (Peer::start_in(bob), Peer::start_in(carol));
+    carry(&bob, &carol, &space);
+    assert_eq!(carol.value("/@alice/wall"), json!({"late": 1, "seen": 1}), "she has not heard of it");
+    carol.put("/@alice/desk/note", &json!("on top of it"));
+    let alice = Peer::start_in(alice);
+    carry(&carol, &alice, &space);
+    assert_eq!(verb(alice.home(), &["quarantine"])["total"], 1);
+    let (wall, desk) = (json!({"seen": 1}), json!({"note": "on top of it"}));
+    for n in 0..2 {
+        assert_eq!((alice.value("/wall"), alice.value("/desk")), (wall.clone(), desk.clone()));
+        alice.put("/other", &json!(n));
+    }
+    carry(&alice, &carol, &space);
+    carry(&alice, &bob, &space);
+    for peer in [&bob, &carol] {
+        until_value(peer, "/@alice/wall", &wall);
+        until_value(peer, "/@alice/desk", &desk);
+    }
+}
+
+fn device(peer: &Peer) -> String {
+    verb(peer.home(), &["id"])["device"].as_str().expect("a key").to_owned()
 }
 
 #[test]
@@ -179,7 +222,6 @@ fn admins_do_not_throw_each_other_out_and_nobody_the_one_who_let_him_in() {
         let ran = run(alice.home(), &["grant", "/", &key(peer), "--can", "admin", "--depth", "2"]);
         assert_eq!(ran.code, 0, "{ran:?}");
     }
-    let device = |peer: &Peer| verb(peer.home(), &["id"])["device"].as_str().expect("a key").to_owned();
     let may = |of: &Peer, who: &str| {
         // It exits with 1 where the answer is no.
         let told = run(of.home(), &["--json", "why", "write", "@alice/wall", "--as", who]);

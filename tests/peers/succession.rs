@@ -48,7 +48,7 @@ fn until_root(peer: &Peer, space: &str, root: &Value) {
 }
 
 /// Carries all changes of a space from one peer to another by hand.
-fn carry(from: &Peer, to: &Peer, space: &str) -> Value {
+pub(super) fn carry(from: &Peer, to: &Peer, space: &str) -> Value {
     let changes = from.send("GET", &format!("/@{space}"), &[OPS], "").body;
     to.send("POST", &format!("/@{space}"), &[("Content-Type", "application/timebus-ops")], changes).json()
 }
