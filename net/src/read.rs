@@ -92,7 +92,10 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     }
     if let Some(window) = Window::of(&ask.query) {
         let version = store.version(&rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
-        let (window, found) = if window.words.is_empty() {
+        let key = timebus_store::node::node_key(ask.space.main(), &ask.path.key());
+        let below = timebus_store::node::Node::load(&*rows, &key).map_err(|error| storage_problem(&error))?.below;
+        // A long list is read once.
+        let (window, found) = if window.words.is_empty() && below <= BLOCKING_FROM {
             let found = window.read(&store, &rows, ask.space, &ask.path);
             (window, found)
         } else {

@@ -96,6 +96,16 @@ impl Window {
         if self.depth == Some(0) {
             return Ok(outline(store, rows, at, path)?.map(|json| Page { json, next: None, skipped: 0 }));
         }
+        if let Some(elements) = store.elements(rows, at, path)? {
+            let page = self.elements(elements.len(), |number| {
+                let Ok(element) = path.join(Segment::Element(elements[number])) else { return Ok(None) };
+                if self.depth == Some(1) && self.words.is_empty() {
+                    return outline(store, rows, at, &element);
+                }
+                Ok(self.member(&store.tree(rows, at, &element)?, &space))
+            });
+            return page.map(Some);
+        }
         if node.below == 0 || node.loose || is_list(&node, rows, &key)? {
             return Ok(self.cut(&store.tree(rows, at, path)?, &space));
         }
@@ -132,20 +142,8 @@ impl Window {
             Shape::Absent => None,
             Shape::Scalar => tree.to_json(space).map(whole),
             Shape::List => {
-                let total = tree.elements.len();
-                let index = |text: &String| text.parse::<usize>().unwrap_or(usize::MAX);
-                let (from, to) = match (self.is_last, &self.after, &self.before) {
-                    (true, _, before) => (0, before.as_ref().map_or(total, index).min(total)),
-                    (false, after, _) => (after.as_ref().map_or(0, |after| index(after).saturating_add(1)).min(total), total),
-                };
-                let elements = tree.elements[from..to].iter().enumerate();
-                let elements = elements.map(|(at, (_, element))| ((from + at).to_string(), self.member(element, space)));
-                let (mut items, next) = if self.is_last { self.take(elements.rev()) } else { self.take(elements) };
-                if self.is_last {
-                    items.reverse();
-                }
-                let skipped = items.first().map_or(from, |(at, _)| index(at));
-                Some(Page { json: Json::Array(items.into_iter().map(|(_, item)| item).collect()), next, skipped })
+                let Ok(page) = self.elements(tree.elements.len(), |at| Ok::<_, Infallible>(self.member(&tree.elements[at].1, space)));
+                Some(page)
             }
             Shape::Object => {
                 let range = if self.is_last {
@@ -158,6 +156,22 @@ impl Window {
                 Some(Page { json: Json::Object(members.into_iter().collect()), next, skipped: 0 })
             }
         }
+    }
+
+    /// The page of a list of so many elements, each as it is shown, if it is.
+    fn elements<E>(&self, total: usize, shown: impl Fn(usize) -> Result<Option<Json>, E>) -> Result<Page, E> {
+        let index = |text: &String| text.parse::<usize>().unwrap_or(usize::MAX);
+        let (from, to) = match (self.is_last, &self.after, &self.before) {
+            (true, _, before) => (0, before.as_ref().map_or(total, index).min(total)),
+            (false, after, _) => (after.as_ref().map_or(0, |after| index(after).saturating_add(1)).min(total), total),
+        };
+        let elements = (from..to).map(|at| -> Result<_, E> { Ok((at.to_string(), shown(at)?)) });
+        let (mut items, next) = if self.is_last { self.page(elements.rev())? } else { self.page(elements)? };
+        if self.is_last {
+            items.reverse();
+        }
+        let skipped = items.first().map_or(from, |(at, _)| index(at));
+        Ok(Page { json: Json::Array(items.into_iter().map(|(_, item)| item).collect()), next, skipped })
     }
 
     /// The members of a page out of all on one side of it, nearest first, and the name of the last of them if there are more.
@@ -381,6 +395,8 @@ pub(crate) fn weight(json: &Json) -> usize {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use timebus_store::store::{Config, lock_home};
+    use timebus_store::writer::{Action, Condition, Request};
 
     use super::*;
 
@@ -460,6 +476,84 @@ mod tests {
         fn edits_make_the_new_value_of_the_old_one(before in any_json(), after in any_json()) {
             if let Some(found) = edits(&before, &after) {
                 prop_assert_eq!(apply(before, found), after);
+            }
+        }
+    }
+
+    /// Windows on a value of a few members, whose names or indexes are small numbers.
+    fn windows() -> impl Iterator<Item = Window> {
+        let numbers = || [None, Some(0), Some(2), Some(9)];
+        let limits = || [None, Some(1), Some(3)];
+        let depths = [None, Some(0), Some(1), Some(2)];
+        let words = [Vec::new(), vec!["b".to_owned()]];
+        words.into_iter().flat_map(move |words| {
+            depths.into_iter().flat_map(move |depth| {
+                let words = words.clone();
+                limits().into_iter().flat_map(move |limit| {
+                    let words = words.clone();
+                    numbers().into_iter().flat_map(move |number| {
+                        let edge = number.map(|number: u32| number.to_string());
+                        let after = Window { depth, limit, after: edge.clone(), words: words.clone(), ..Window::default() };
+                        [after.clone(), Window { after: None, before: edge, is_last: true, ..after }]
+                    })
+                })
+            })
+        })
+    }
+
+    async fn write(store: &Store, path: Path, action: Action) {
+        let request =
+            Request { space: None, path, action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true, may_name: None };
+        // What is done to what is not there is refused.
+        let _ = store.write(request).await;
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+
+        /// Pages are read in other ways than the whole, of lists and of objects.
+        #[test]
+        fn a_page_is_the_slice_of_the_whole(deeds in proptest::collection::vec((0..12_usize, 0..8_usize), 1..10), is_list in any::<bool>()) {
+            let home = tempfile::tempdir().expect("a temporary folder");
+            let store = Store::open(home.path(), lock_home(home.path()).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("a new store");
+            let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+            let all = Path::parse("/all").expect("a path");
+            let windows: Vec<Window> = windows().collect();
+            let first = if is_list { r#"["a", {"b": ["b", 2]}, 3, []]"# } else { r#"{"0": "a", "1": {"b": ["b", 2]}, "3": 3, "4": {}}"# };
+            runtime.block_on(write(&store, all.clone(), Action::Put(json(first))));
+            for (which, deed) in deeds {
+                let rows = store.snapshot();
+                let tree = store.tree(&rows, store.own(), &all).expect("read");
+                let element = tree.elements.get(which % tree.elements.len().max(1)).map(|(id, _)| Segment::Element(*id));
+                let member = all.join(element.unwrap_or_else(|| Segment::name(&which.to_string()).expect("a name"))).expect("fits");
+                let value = json([r#""b""#, r#"{"b": "b", "c": {}}"#, "[[]]"][which % 3]);
+                let deed = async {
+                    match deed {
+                        0..=2 => write(&store, all.clone(), Action::Post { name: which.to_string(), value }).await,
+                        3 => write(&store, member, Action::Delete).await,
+                        4 => write(&store, member.join(Segment::name("b").expect("a name")).expect("fits"), Action::Put(value)).await,
+                        5 => write(&store, member, Action::Put(value)).await,
+                        6 => write(&store, all.clone(), Action::Undo { version: None }).await,
+                        _ => {
+                            // Some go elsewhere, and one comes between them.
+                            let mut whole = tree.to_json(&store.space()).unwrap_or(Json::Null);
+                            if let Json::Array(items) = &mut whole {
+                                items.reverse();
+                                items.insert(which.min(items.len()), value);
+                            }
+                            write(&store, all.clone(), Action::Put(whole)).await;
+                        }
+                    }
+                };
+                runtime.block_on(deed);
+                let now = store.snapshot();
+                for rows in [&now, &rows] {
+                    let tree = store.tree(rows, store.own(), &all).expect("read");
+                    for window in &windows {
+                        let page = window.read(&store, rows, store.own(), &all).expect("read");
+                        prop_assert_eq!(page, window.cut(&tree, &store.space()), "{:?} of {:?}", window, tree.to_json(&store.space()));
+                    }
+                }
             }
         }
     }

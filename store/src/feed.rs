@@ -357,6 +357,7 @@ mod tests {
             patches: None,
             texts: Vec::new(),
             touched: vec![path.clone()],
+            moved: Vec::new(),
             versions,
         })
     }

@@ -14,6 +14,7 @@ use crate::op::Side;
 use crate::store::StorageError;
 
 pub(crate) mod at_hand;
+pub(crate) mod shown;
 
 /// One position, made by an insertion or a move.
 #[derive(Clone, Debug, PartialEq, Eq)]

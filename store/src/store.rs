@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, mpsc};
 use std::time::Duration;
 
 use timebus_identity::{PublicKey, SecretKey, Signature};
@@ -17,6 +17,7 @@ use crate::feed::{Feed, Feeds};
 use crate::grant::{Revoke, Succeed};
 use crate::ids::{ChangeId, GrantId, TimelineId};
 use crate::keyspace::{Committed, Tables};
+use crate::list::shown::Known;
 use crate::log::{Appender, LogReader, Place};
 use crate::op::Op;
 use crate::path::Path;
@@ -129,6 +130,8 @@ pub(crate) struct Inner {
     /// Counts up whenever rights in some space may be others.
     restated: watch::Sender<u64>,
     pub(crate) feeds: Arc<Feeds>,
+    /// The lists that were read last.
+    lists: Mutex<Known>,
     pub(crate) stats: Stats,
     log: LogReader,
     published: RwLock<Arc<Committed>>,
@@ -156,6 +159,11 @@ impl Stated {
 }
 
 impl Inner {
+    /// What is known of lists. While it is held nothing becomes visible.
+    fn lists(&self) -> MutexGuard<'_, Known> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Makes committed state visible and tells subscribers.
     pub(crate) fn publish(
         &self,
@@ -168,7 +176,10 @@ impl Inner {
         if let Some(observer) = &observer {
             observer.begin();
         }
+        let mut lists = self.lists();
+        lists.touched(updates);
         *self.published.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(self.tables.snapshot());
+        drop(lists);
         let restated = !stated.is_empty();
         let rights: Vec<(PublicKey, Arc<Rights>)> =
             stated.iter().filter_map(|(space, stated)| Some((space.key, Arc::clone(&stated.as_ref()?.rights)))).collect();
@@ -218,6 +229,7 @@ impl Parts {
             arrived: watch::Sender::new(pipeline.next_a() - 1),
             restated: watch::Sender::new(0),
             feeds: Arc::default(),
+            lists: Mutex::default(),
             stats: Stats::default(),
             log,
             observer: Mutex::new(None),

@@ -87,6 +87,8 @@ pub struct Update {
     pub texts: Vec<(Path, TextUpdate)>,
     /// Paths where something changed.
     pub touched: Vec<Path>,
+    /// Those of them that are elements of lists and stand elsewhere now.
+    pub moved: Vec<Path>,
     /// Versions after it by key of the path; those left out are this change alone.
     pub versions: BTreeMap<Vec<u8>, Vec<Box<str>>>,
 }
@@ -115,7 +117,7 @@ impl Update {
         let text = |update: &TextUpdate| update.edits.iter().map(|edit| 48 + edit.ins.len()).sum::<usize>();
         self.texts.iter().map(|(_, update)| 256 + text(update)).sum::<usize>()
             + 256
-            + 128 * self.touched.len()
+            + 128 * (self.touched.len() + self.moved.len())
             + self.patches.iter().flatten().map(|patch| 256 + 2 * edit(&patch.edit)).sum::<usize>()
     }
 }

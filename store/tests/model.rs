@@ -20,6 +20,7 @@ use timebus_identity::Verified;
 use timebus_store::change::Change;
 use timebus_store::ids::OpId;
 use timebus_store::json::Json;
+use timebus_store::keyspace::Committed;
 use timebus_store::node::Write;
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::Refusal;
@@ -40,6 +41,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 async fn deliver(store: &Store, changes: &[Verified<Change>], dice: &mut Dice) {
     let mut waiting: Vec<Verified<Change>> = changes.to_vec();
     dice.shuffle(&mut waiting);
+    let mut old = store.snapshot();
     while !waiting.is_empty() {
         let batch = 1 + dice.below(8);
         let offered: Vec<Verified<Change>> = waiting.drain(..batch.min(waiting.len())).collect();
@@ -53,6 +55,26 @@ async fn deliver(store: &Store, changes: &[Verified<Change>], dice: &mut Dice) {
         }
         assert_eq!(answer.admitted.len() + answer.known.len() + refused.len(), offered.len());
         waiting.extend(offered.into_iter().filter(|change| refused.contains(&change.id())));
+        // Whoever is late reads an older state.
+        let now = store.snapshot();
+        compare_lists(store, &now);
+        compare_lists(store, &old);
+        if dice.percent(50) {
+            old = now;
+        }
+    }
+}
+
+/// Compares what is known of lists with what a reader of all of them finds.
+fn compare_lists(store: &Store, rows: &Committed) {
+    let mut queue = vec![(Path::root(), store.tree(rows, store.own(), &Path::root()).expect("read"))];
+    while let Some((path, tree)) = queue.pop() {
+        if let Some(elements) = store.elements(rows, store.own(), &path).expect("read") {
+            assert_eq!(*elements, tree.elements.iter().map(|(id, _)| *id).collect::<Vec<_>>(), "elements of {path}");
+        }
+        let names = tree.names.into_iter().map(|(name, child)| (Segment::Name(name), child));
+        let all = names.chain(tree.elements.into_iter().map(|(id, child)| (Segment::Element(id), child)));
+        queue.extend(all.map(|(segment, child)| (path.join(segment).expect("fits"), child)));
     }
 }
 

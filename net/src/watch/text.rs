@@ -154,6 +154,7 @@ mod tests {
                 patches: None,
                 texts: Vec::new(),
                 touched: Vec::new(),
+                moved: Vec::new(),
                 versions: [(path.key(), version.iter().map(|name| name.as_str().into()).collect())].into(),
             };
             assert_eq!(text_after(&store, &update, &path).as_deref(), Some(text));

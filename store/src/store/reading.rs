@@ -7,10 +7,11 @@ use super::{StorageError, Store};
 use crate::fold::Bodies;
 use crate::ids::OpId;
 use crate::keyspace::{Committed, Rows as _, Table};
-use crate::node::{Node, node_key};
+use crate::list::shown::{Look, Place, Shown};
+use crate::node::{Node, Write, Writes, node_key};
 use crate::objects::{ObjectId, creator, load_text, text_at};
 use crate::path::Path;
-use crate::pipeline::Space;
+use crate::pipeline::{APPLIED, Space, decode_applied};
 use crate::summary::{Summary, summary};
 use crate::text::{TextObject, TextVersion};
 use crate::tree::{CONFLICT_PAGE, Tree};
@@ -25,6 +26,11 @@ pub struct Reading {
     pub tree: Tree,
     /// Its version.
     pub version: Vec<String>,
+}
+
+/// The latest change that a state has.
+fn applied(rows: &Committed) -> Result<u64, StorageError> {
+    Ok(rows.get(Table::Meta, APPLIED)?.map(|row| decode_applied(&row)).transpose()?.map_or(0, |(next, _)| next.saturating_sub(1)))
 }
 
 impl Store {
@@ -88,6 +94,38 @@ impl Store {
     /// [`StorageError`].
     pub fn tree(&self, rows: &Committed, space: Space, path: &Path) -> Result<Tree, StorageError> {
         Tree::load(rows, space.main(), path, CONFLICT_PAGE)
+    }
+
+    /// The elements of the list at a path that show, in order, of a state that was published; `None` if what is there is no list,
+    /// or somebody disagrees about that. A list that was read before is not read again but for what changed.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn elements(&self, rows: &Committed, space: Space, path: &Path) -> Result<Option<Arc<Vec<OpId>>>, StorageError> {
+        let t = space.main();
+        let Writes::One(Write { value: Value::List, id: list, .. }) = Node::load(rows, &node_key(t, &path.key()))?.writes else { return Ok(None) };
+        let place = Place { t, path: path.clone(), list };
+        let upto = applied(rows)?;
+        let look = self.inner.lists().look(&place, upto);
+        if let Look::Known(before, shown, touched) = look {
+            if touched.is_empty() {
+                return Ok(Some(shown.elements));
+            }
+            if let Some(shown) = shown.again(rows, &place, &touched)? {
+                self.inner.lists().keep(&place, before, upto, shown.clone());
+                return Ok(Some(shown.elements));
+            }
+        }
+        let mut lists = self.inner.lists();
+        // What touched it between this state and the newest one nobody took note of.
+        if applied(&self.snapshot())? == upto {
+            lists.begin(&place, upto);
+        }
+        drop(lists);
+        let shown = Shown::read(rows, &place)?;
+        self.inner.lists().keep(&place, upto, upto, shown.clone());
+        Ok(Some(shown.elements))
     }
 
     /// What was at a path at versions, as their writers saw it.

@@ -186,6 +186,7 @@ impl Decider {
             texts: Vec::new(),
             versions: BTreeMap::from([(path.key(), version)]),
             touched: vec![path],
+            moved: Vec::new(),
         }));
         Ok(())
     }
@@ -305,6 +306,7 @@ impl Decider {
                 author: own.author,
                 time_ms: own.time_ms,
                 patches,
+                moved: effect.touched.iter().filter(|(_, touched)| touched.moved).map(|(path, _)| path.clone()).collect(),
                 touched: effect.touched.into_keys().collect(),
                 versions,
             }));
