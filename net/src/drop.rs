@@ -34,6 +34,8 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 /// References of one answer, if nothing is said, and at most.
 const REFS_DEFAULT: usize = 100;
 const REFS_MAX: usize = 1000;
+/// Notices to one space of which is told how they are, those sent last.
+const STANDINGS_MAX: usize = 256;
 /// Spaces that can be chosen as an index.
 const INDEXES_MAX: usize = 64;
 
@@ -280,6 +282,7 @@ pub(crate) async fn sys(
         ["indexes"] if head.method == Method::POST => choose(peer, body, true).await,
         ["indexes", "remove"] if head.method == Method::POST => choose(peer, body, false).await,
         ["outbox"] if reads => outbox(peer).await,
+        ["synced", space, ".drop"] if reads && space.starts_with('@') => standings(peer, who, &space[1..]).await,
         ["inbox"] if reads => peer.inbox().and_then(|inbox| {
             confirm(peer, &inbox)?;
             Ok(answer_json(&summary(&inbox)))
@@ -394,6 +397,19 @@ async fn outbox(peer: &Peer) -> Result<Response<Body>, Problem> {
         }
     };
     Ok(answer_json(&json!({ "notices": all })))
+}
+
+/// How the notices are that were sent to a space, by their ids: whether a peer of that space has them on its disk.
+async fn standings(peer: &Peer, who: &Who, space: &str) -> Result<Response<Body>, Problem> {
+    let space = find_space_for(peer, who, space).await?;
+    may(peer, who, Verb::Write, &space, &[])?;
+    let space = space.to_string();
+    let look = move |node: &Node| -> BTreeMap<String, Standing> {
+        let latest = node.outbox().list().into_iter().rev().filter(|sent| sent.space == space).take(STANDINGS_MAX);
+        latest.map(|sent| (sent.id.clone(), sent.standing.clone())).collect()
+    };
+    let notices = network(peer)?.ask(look).await.map_err(stopped)?;
+    Ok(answer_json(&json!({ "notices": notices })))
 }
 
 fn summary(inbox: &Inbox) -> Serde {

@@ -145,6 +145,36 @@ fn whether_another_peer_has_a_write_can_be_watched() {
     assert_eq!(bob.value(&format!("/@{}/posts/1", id(&alice))), "hello");
 }
 
+#[test]
+fn whether_a_notice_has_arrived_can_be_watched() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    call(&bob, &alice);
+    let (notice, target, standing) = (like(&bob, &alice), drop_of(&alice), format!("/.sys/synced{}", drop_of(&alice)));
+    assert_eq!(bob.value(&standing), json!({"notices": {}}));
+    let home = alice.stop();
+    poll("bob notices", || bob.value("/.sys/peers")["peers"].as_array()?.iter().all(|peer| peer["state"] != "connected").then_some(()));
+    let left = bob.send("POST", &target, &[], notice.to_string()).json();
+    let id = left["id"].as_str().unwrap_or_else(|| panic!("{left}"));
+    let mut socket = Socket::open(&bob);
+    let first = socket.request(&json!({"id": 1, "watch": standing}));
+    assert_eq!(first["snapshot"]["notices"][id]["state"], "waiting", "{first}");
+    // A later one in the same slot stands for it.
+    let gone = bob.send("DELETE", &target, &[], notice.to_string()).json();
+    let later = gone["id"].as_str().unwrap_or_else(|| panic!("{gone}"));
+    let alice = Peer::start_in(home);
+    call(&alice, &bob);
+    poll("it is delivered", || {
+        let notices = bob.value(&standing)["notices"].clone();
+        (notices[later]["state"] == "delivered" && notices.get(id).is_none()).then_some(())
+    });
+    loop {
+        let told = socket.hear().to_string();
+        if told.contains(later) && told.contains("delivered") {
+            break;
+        }
+    }
+}
+
 /// What is kept apart has a log of its own, and is on another peer when that peer may read it and has it, not before.
 #[test]
 fn whether_another_peer_has_what_is_kept_apart_is_asked_there() {

@@ -48,6 +48,22 @@ await withBrowser(async (browser) => {
   await b.getByRole("button", { name: /^Take the like back/ }).click();
   await a.getByRole("button", { name: "Like; 0 likes" }).waitFor();
   await until("the notice is gone", async () => !(await http(alice, "/.drop")).text.includes('"like"'));
+  // Its sender is told when a notice has come to where it was to go.
+  const told = await b.evaluate(async (key) => {
+    const bus = await (await import("/sdk.js")).open();
+    const notice = { kind: "like", target: `/@${key}/chirp/none`, source: `/@${bus.me}/chirp/none` };
+    const states = [];
+    for (const what of ["send", "takeBack"]) {
+      await new Promise((resolve) =>
+        bus.inbox(key)[what](notice).subscribe(({ state }) => {
+          states.push(state);
+          if (state === "synced") resolve(state);
+        }),
+      );
+    }
+    return states;
+  }, alice.id);
+  same(told, ["local", "durable", "synced", "local", "durable", "synced"], "how the notices were, one after the other");
   // Whom she blocks is counted and shown no more.
   await b.getByRole("button", { name: /^Like/ }).last().click();
   await like.waitFor();

@@ -2,17 +2,24 @@
 // that is away loses one. Each has a name that it keeps, so that sending it twice writes it once.
 
 import { Problem } from "./problem.js";
+import { Store } from "./store.js";
 
 /** @typedef {string[]} Version */
 /** @typedef {"put" | "patch" | "delete" | "text" | "file" | "notice"} Op */
 /** @typedef {{ order: number, label: string, op: Op, path: string, value?: any, parents?: Version }} Entry */
 /**
- * `local`: in the browser; `durable`: on the disk of the peer; `synced`: on the disk of another peer, too.
+ * `local`: in the browser; `durable`: on the disk of the peer; `synced`: on the disk of another peer, too. A notice is
+ * `synced` when a peer of whom it is for has it.
  * @typedef {"local" | "durable" | "synced" | "refused"} WriteState
  */
+/** @typedef {{ state: "waiting" | "delivered" | "refused", problem?: string }} Standing how a notice is */
 /**
- * Writes of one log, and up to where some other peer has that.
- * @typedef {{ upto: number, writes: Write[], unwatch: () => void }} Unsynced
+ * Writes of one log or notices to one inbox that no other peer is known to have, and what is said of those.
+ * @typedef {{ writes: Write[], said: Store }} Unsynced
+ */
+/**
+ * What the peer answered: where the write stands in its log, or which notice it is.
+ * @typedef {{ version: Version, at?: number, log?: string, id?: string, slot?: string }} Delivered
  */
 
 const PREFIX = "timebus:out:";
@@ -35,8 +42,12 @@ export class Write {
   is_kept = false;
   /** Where it stands among the changes of its log on the peer; 0 while that is not known. */
   at = 0;
-  /** The log that it is part of; empty while that is not known. */
+  /** The log that it is part of, or the inbox that it is for; empty while that is not known. */
   log = "";
+  /** The id of a notice; empty while that is not known. */
+  id = "";
+  /** Its slot in the inbox: a later notice in the same one stands for it. */
+  slot = "";
   /** @type {Set<(write: Write) => void>} */
   #listeners = new Set();
   /** @type {(write: Write) => void} */
@@ -171,23 +182,39 @@ export class Outbox {
   /** Hears when another peer has a write, for as long as there is one in its log that none has. @param {Write} write */
   #follow(write) {
     if (!write.log) return;
-    const log = this.#unsynced.get(write.log) ?? { upto: 0, writes: [], unwatch: () => {} };
-    log.writes.push(write);
-    if (log.writes.length > UNSYNCED_MAX) log.writes.shift();
-    if (this.#unsynced.has(write.log)) return;
+    let log = this.#unsynced.get(write.log);
+    if (log) {
+      log.writes = log.writes.filter(({ slot }) => !slot || slot !== write.slot);
+      log.writes.push(write);
+      if (log.writes.length > UNSYNCED_MAX) log.writes.shift();
+      this.#settle(log);
+      return;
+    }
+    const said = new Store(this.wire, this, `/.sys/synced${write.entry.path}`, {});
+    log = { writes: [write], said };
     this.#unsynced.set(write.log, log);
-    log.unwatch = this.wire.watch({ watch: `/.sys/synced${write.entry.path}` }, (event) => {
-      log.upto = event.snapshot?.upto ?? (event.put ? event.value : log.upto);
-      const done = log.writes.filter(({ at }) => at <= log.upto);
-      if (done.length === 0) return;
-      log.writes = log.writes.filter(({ at }) => at > log.upto);
-      for (const write of done) write.become("synced");
-      if (log.writes.length === 0) {
-        log.unwatch();
-        this.#unsynced.delete(write.log);
-      }
-      this.#changed();
-    });
+    said.subscribe(() => this.#settle(log));
+  }
+
+  /** Tells the writes that another peer has by now, as far as that is said. @param {Unsynced} log */
+  #settle(log) {
+    const { upto = 0, notices = {} } = log.said.value ?? {};
+    /** @param {Write} write @returns {Standing | undefined} */
+    const standing = ({ id, at }) => (id ? notices[id] : { state: at <= upto ? "delivered" : "waiting" });
+    const settled = log.writes.filter((write) => (standing(write)?.state ?? "waiting") !== "waiting");
+    const [first] = settled;
+    if (!first) return;
+    log.writes = log.writes.filter((write) => !settled.includes(write));
+    if (log.writes.length === 0) {
+      log.said.close();
+      this.#unsynced.delete(first.log);
+    }
+    for (const write of settled) {
+      const { state, problem } = /** @type {Standing} */ (standing(write));
+      if (state === "delivered") write.become("synced");
+      else write.become("refused", { problem: new Problem(409, "the notice was not taken", problem ?? "") });
+    }
+    this.#changed();
   }
 
   /** @param {Write} write */
@@ -196,9 +223,9 @@ export class Outbox {
     const { label } = entry;
     this.#in_flight.add(label);
     try {
-      const { version, at = 0, log = "" } = await this.#deliver(entry);
+      const { version, at = 0, log = "", id = "", slot = "" } = await this.#deliver(entry);
       forget(entry);
-      Object.assign(write, { at, log });
+      Object.assign(write, { at, log, id, slot });
       write.become("durable", { version });
       this.#follow(write);
       // Not every write is watched; who watches has it by then.
@@ -229,15 +256,18 @@ export class Outbox {
 
   /**
    * @param {Entry} entry
-   * @returns {Promise<{ version: Version, at?: number, log?: string }>}
+   * @returns {Promise<Delivered>}
    */
   async #deliver({ op, path, value, parents, label }) {
     if (op === "notice") {
-      await this.wire.http(value.undo ? "DELETE" : "POST", path, {
+      const response = await this.wire.http(value.undo ? "DELETE" : "POST", path, {
         headers: { "content-type": "application/json" },
         body: JSON.stringify(value.notice),
       });
-      return { version: [] };
+      const { id, slot } = await response.json();
+      // What is in the owner's own inbox goes to no other peer.
+      const is_own = path === `/@${this.wire.about.me}/.drop`;
+      return id && !is_own ? { version: [], id, slot, log: path } : { version: [] };
     }
     if (op === "text" || op === "file") {
       const body = op === "text" ? value : await fileOf(label);
