@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::http::{Answer, Client};
 
 /// How long anything may take before a test gives up on it; far more than it ever takes.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Other peers find it on this machine and nowhere else.
 pub(crate) const NET: [&str; 3] = ["--no-lan", "--udp", "127.0.0.1:0"];

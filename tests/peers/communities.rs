@@ -176,6 +176,14 @@ fn files_lie_with_members_who_offered_room_and_are_repaired_without_who_put_them
         poll("he is a member", || (run(peer.home(), &["community", "offer", "50MB"]).code == 0).then_some(()));
         others.push((name, peer));
     }
+    // Where something lies changes with each offer that is heard of.
+    for peer in others.iter().map(|(_, peer)| peer).chain([&alice]) {
+        poll("all know what each offers", || {
+            let told = peer.value("/.sys/communities/choir/members");
+            let offers = told["members"].as_array()?.iter().filter(|member| member["stores"].as_u64() > Some(0)).count();
+            (offers == 3).then_some(())
+        });
+    }
     let song: Vec<u8> = (0..1_300_000u32).flat_map(|number| number.to_le_bytes()).take(1_300_000).collect();
     let put = alice.send("PUT", "/@choir/board/song", &[("Content-Type", "audio/ogg")], &song);
     assert!(put.status < 300, "{}", put.text());
