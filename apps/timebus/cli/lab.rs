@@ -99,17 +99,8 @@ pub(crate) struct Swarm {
     #[arg(long, value_name = "SIZE", default_value = "32MB", value_parser = crate::amounts::bytes)]
     pub(crate) size: u64,
 
-    /// What the origin sends, in Mbit/s
-    #[arg(long, value_name = "MBIT", default_value_t = 8)]
-    pub(crate) origin_up: u64,
-
-    /// What each other peer sends, in Mbit/s
-    #[arg(long, value_name = "MBIT", default_value_t = 8)]
-    pub(crate) up: u64,
-
-    /// What each peer receives, in Mbit/s
-    #[arg(long, value_name = "MBIT", default_value_t = 100)]
-    pub(crate) down: u64,
+    #[command(flatten)]
+    pub(crate) crowd: Crowd,
 
     /// Milliseconds from one to another, at most
     #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(..=10_000))]
@@ -123,10 +114,6 @@ pub(crate) struct Swarm {
     #[arg(long, value_name = "S", default_value_t = 0)]
     pub(crate) arrive: u64,
 
-    /// Per cent of them that send nothing
-    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
-    pub(crate) free_riders: u32,
-
     /// Per cent of them that are gone for 10 seconds before they have it
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) churn: u32,
@@ -134,10 +121,6 @@ pub(crate) struct Swarm {
     /// Per cent of them that leave as soon as they have it
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) leave: u32,
-
-    /// What chance comes from [default: another one each time]
-    #[arg(long, value_name = "N")]
-    pub(crate) seed: Option<u64>,
 }
 
 /// Let many peers follow one on a slow line: first all want what he has posted, then each new post
@@ -170,17 +153,8 @@ pub(crate) struct Feed {
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub(crate) live: usize,
 
-    /// What the one they follow sends, in Mbit/s
-    #[arg(long, value_name = "MBIT", default_value_t = 8)]
-    pub(crate) origin_up: u64,
-
-    /// What each reader sends, in Mbit/s
-    #[arg(long, value_name = "MBIT", default_value_t = 8)]
-    pub(crate) up: u64,
-
-    /// What each peer receives, in Mbit/s
-    #[arg(long, value_name = "MBIT", default_value_t = 100)]
-    pub(crate) down: u64,
+    #[command(flatten)]
+    pub(crate) crowd: Crowd,
 
     /// Milliseconds from one to another
     #[arg(long, value_name = "MS", default_value_t = 25, value_parser = clap::value_parser!(u64).range(..=10_000))]
@@ -189,10 +163,6 @@ pub(crate) struct Feed {
     /// Seconds over which they come
     #[arg(long, value_name = "S", default_value_t = 1)]
     pub(crate) arrive: u64,
-
-    /// Per cent of them that give nothing to others
-    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
-    pub(crate) free_riders: u64,
 
     /// Per cent of them that go for 10 seconds, once before they have everything and once while there are posts
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
@@ -205,6 +175,26 @@ pub(crate) struct Feed {
     /// Per cent of them that send everything to everybody, as peers did before; with 100 the one they follow does too
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=100))]
     pub(crate) old: u64,
+}
+
+/// What the lines of a crowd carry, who gives nothing, and what chance comes from.
+#[derive(Debug, Args)]
+pub(crate) struct Crowd {
+    /// What the first one sends, who has it all, in Mbit/s
+    #[arg(long, value_name = "MBIT", default_value_t = 8)]
+    pub(crate) origin_up: u64,
+
+    /// What each other one sends, in Mbit/s
+    #[arg(long, value_name = "MBIT", default_value_t = 8)]
+    pub(crate) up: u64,
+
+    /// What each one receives, in Mbit/s
+    #[arg(long, value_name = "MBIT", default_value_t = 100)]
+    pub(crate) down: u64,
+
+    /// Per cent of them that give nothing to others
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) free_riders: u32,
 
     /// What chance comes from [default: another one each time]
     #[arg(long, value_name = "N")]

@@ -22,7 +22,7 @@ pub(crate) fn run(context: &Context, args: Lab) -> anyhow::Result<()> {
         Some(LabVerb::Feed(args)) => return follow(context, args),
         None => {}
     }
-    let seed = args.seed.unwrap_or_else(|| u64::from_le_bytes(timebus_identity::random_bytes()) % 1_000_000);
+    let seed = args.seed.unwrap_or_else(any_seed);
     let mut config = Config::new(seed);
     config.nodes = args.nodes;
     config.evil = args.evil;
@@ -37,26 +37,32 @@ pub(crate) fn run(context: &Context, args: Lab) -> anyhow::Result<()> {
     if report.is_good() { Ok(()) } else { Err(Failure::told().into()) }
 }
 
+/// What chance comes from, if that was not said.
+fn any_seed() -> u64 {
+    u64::from_le_bytes(timebus_identity::random_bytes()) % 1_000_000
+}
+
 /// Many peers follow one.
 fn follow(context: &Context, args: &Feed) -> anyhow::Result<()> {
-    let seed = args.seed.unwrap_or_else(|| u64::from_le_bytes(timebus_identity::random_bytes()) % 1_000_000);
+    let lines = &args.crowd;
+    let seed = lines.seed.unwrap_or_else(any_seed);
     let crowd = Readers {
         readers: args.readers,
         posts: args.posts,
         post_bytes: usize::try_from(args.size).unwrap_or(usize::MAX),
         live: args.live,
-        origin_up: args.origin_up * BYTES_OF_MBIT,
-        up: args.up * BYTES_OF_MBIT,
-        down: args.down * BYTES_OF_MBIT,
+        origin_up: lines.origin_up * BYTES_OF_MBIT,
+        up: lines.up * BYTES_OF_MBIT,
+        down: lines.down * BYTES_OF_MBIT,
         delay_ms: args.delay,
         arrive_ms: args.arrive * 1000,
-        free_riders: args.free_riders,
+        free_riders: lines.free_riders.into(),
         churn: args.churn,
         slow: args.slow,
         old: args.old,
         ..Readers::new(seed)
     };
-    if args.seed.is_none() {
+    if lines.seed.is_none() {
         context.out.note(format!("the same again: --seed {seed}"));
     }
     let progress = Progress::things(context.out, "readers", Some(args.readers as u64));
@@ -102,26 +108,27 @@ fn follow_told(crowd: &Readers, outcome: &FeedOutcome) -> String {
 
 /// Many peers want one file at once.
 fn swarm(context: &Context, args: &Swarm) -> anyhow::Result<()> {
-    if args.peers == 0 || args.size == 0 || args.origin_up == 0 || args.down == 0 {
+    let lines = &args.crowd;
+    if args.peers == 0 || args.size == 0 || lines.origin_up == 0 || lines.down == 0 {
         return Err(Failure::usage("a swarm needs peers, a file, and lines that carry something").into());
     }
-    let seed = args.seed.unwrap_or_else(|| u64::from_le_bytes(timebus_identity::random_bytes()) % 1_000_000);
+    let seed = lines.seed.unwrap_or_else(any_seed);
     let crowd = Crowd {
         seed,
         peers: args.peers,
         bytes: args.size,
-        origin_up: args.origin_up * BYTES_OF_MBIT,
-        up: args.up * BYTES_OF_MBIT,
-        down: args.down * BYTES_OF_MBIT,
+        origin_up: lines.origin_up * BYTES_OF_MBIT,
+        up: lines.up * BYTES_OF_MBIT,
+        down: lines.down * BYTES_OF_MBIT,
         delay_ms: args.delay,
         links_max: args.links.into(),
         arrive_ms: args.arrive * 1000,
-        free_riders: args.free_riders * 10,
+        free_riders: lines.free_riders * 10,
         leavers: args.leave * 10,
         churn: args.churn * 10,
         ..Crowd::default()
     };
-    if args.seed.is_none() {
+    if lines.seed.is_none() {
         context.out.note(format!("the same again: --seed {seed}"));
     }
     let progress = Progress::things(context.out, "pieces", Some(u64::from(args.peers) * pieces_of(args.size)));
