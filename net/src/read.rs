@@ -439,10 +439,14 @@ pub(crate) fn pieces(
     if !each(path, Piece::Open) {
         return Ok(false);
     }
-    for name in timebus_store::tree::child_names(rows, space.main(), path) {
-        let child = Segment::Name(name?);
-        let Ok(child) = path.join(child) else { continue };
-        if !pieces(store, rows, space, &child, each)? {
+    for member in timebus_store::tree::members_up_to(rows, space.main(), path, STREAM_FROM) {
+        let (name, tree) = member?;
+        let Ok(child) = path.join(Segment::Name(name)) else { continue };
+        let goes_on = match tree {
+            Some(tree) => each(&child, Piece::Tree(Box::new(tree))),
+            None => pieces(store, rows, space, &child, each)?,
+        };
+        if !goes_on {
             return Ok(false);
         }
     }

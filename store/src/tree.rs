@@ -17,7 +17,7 @@ use crate::view::View;
 
 mod members;
 
-pub use members::{child_names, child_names_after, child_names_before, members_after, members_before};
+pub use members::{child_names, child_names_after, child_names_before, members_after, members_before, members_up_to};
 
 /// Most concurrent writes of one slot that are read at once.
 pub const CONFLICT_PAGE: usize = 100;

@@ -90,7 +90,24 @@ pub fn members_after<'a>(
 ) -> impl Iterator<Item = Result<(Box<str>, Tree), StorageError>> + use<'a> {
     let prefix = node_key(t, &path.key());
     let scan = rows.scan(Table::Node, &prefix, Some(&behind(&prefix, after)));
-    Members { rows, t, scan, prefix, held: None }
+    Members { rows, t, scan, prefix, held: None, below_max: u64::MAX }.filter_map(whole)
+}
+
+/// All members, in order, each with all that is below it; without, where that is more than so many visible writes.
+pub fn members_up_to<'a>(
+    rows: &'a Committed,
+    t: u32,
+    path: &Path,
+    below_max: u64,
+) -> impl Iterator<Item = Result<(Box<str>, Option<Tree>), StorageError>> + use<'a> {
+    let prefix = node_key(t, &path.key());
+    let scan = rows.scan(Table::Node, &prefix, Some(&behind(&prefix, None)));
+    Members { rows, t, scan, prefix, held: None, below_max }
+}
+
+/// A member of which nothing is left out.
+fn whole(member: Result<(Box<str>, Option<Tree>), StorageError>) -> Option<Result<(Box<str>, Tree), StorageError>> {
+    member.map(|(name, tree)| tree.map(|tree| (name, tree))).transpose()
 }
 
 /// As [`members_after`], those before a name, the last one first.
@@ -103,7 +120,7 @@ pub fn members_before<'a>(
     let prefix = node_key(t, &path.key());
     let before = before.map(|name| name_key(&prefix, name));
     let scan = rows.scan_back(Table::Node, &prefix, before.as_deref());
-    Members { rows, t, scan, prefix, held: None }
+    Members { rows, t, scan, prefix, held: None, below_max: u64::MAX }.filter_map(whole)
 }
 
 /// The key of what has a name below a node.
@@ -130,6 +147,8 @@ struct Members<'a> {
     prefix: Vec<u8>,
     /// The first row of the next member.
     held: Option<(Slice, Slice)>,
+    /// Of a member with more visible writes below nothing is read but that, where the walk goes forward.
+    below_max: u64,
 }
 
 impl Members<'_> {
@@ -151,7 +170,7 @@ impl Members<'_> {
         })
     }
 
-    fn read(&mut self) -> Result<Option<(Box<str>, Tree)>, StorageError> {
+    fn read(&mut self) -> Result<Option<(Box<str>, Option<Tree>)>, StorageError> {
         while let Some(row) = self.row() {
             let mut row = row?;
             let Some((name, len)) = self.member_of(&row.0)? else { continue };
@@ -159,6 +178,11 @@ impl Members<'_> {
             let mut builder = Builder::new(self.rows, self.t, len - 4, None);
             loop {
                 let node = Node::decode(&row.1)?;
+                if node.below > self.below_max && row.0.len() == len {
+                    let behind = [&key[..len - 1], &[1]].concat();
+                    self.scan = self.rows.scan(Table::Node, &self.prefix, Some(&behind));
+                    return Ok(Some((name, None)));
+                }
                 if node.count() > 0 {
                     builder.add(&row.0[4..], node.visible(self.rows, &row.0, CONFLICT_PAGE)?)?;
                 }
@@ -172,7 +196,7 @@ impl Members<'_> {
             }
             let tree = builder.finish(&key)?;
             if !tree.is_absent() {
-                return Ok(Some((name, tree)));
+                return Ok(Some((name, Some(tree))));
             }
         }
         Ok(None)
@@ -180,7 +204,7 @@ impl Members<'_> {
 }
 
 impl Iterator for Members<'_> {
-    type Item = Result<(Box<str>, Tree), StorageError>;
+    type Item = Result<(Box<str>, Option<Tree>), StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()
