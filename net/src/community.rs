@@ -8,14 +8,16 @@
 //! |---|---|---|
 //! | `/rules` | title, about, who writes on the board, how many copies there are to be | organizers |
 //! | `/board` | notices | members, or organizers |
-//! | `/members/KEY` | `name`, `left`, and of each machine `nodes/KEY/stores` and `seen_ms` | that member |
+//! | `/members/KEY` | `name`, `left`, and of each machine `nodes/KEY/stores`, `seen_ms` and `proof` | that member |
 //! | `/members/KEY/brought/KEY` | the same, of a member whom a member let in | that member |
 //!
 //! Deliberately not: a community is no other kind of space, and everything that holds for spaces holds for it.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Serde;
-use timebus_identity::{PublicKey, human_name};
+use timebus_identity::{PublicKey, Signature, human_name, z32};
 use timebus_store::auth::{Held, Rights};
 use timebus_store::founding::ORGANIZER;
 use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
@@ -53,6 +55,8 @@ const GUESTS: u8 = 1;
 const REPLICAS: u8 = 3;
 /// Hours after which a member who is away no longer counts as somebody who holds something, if the rules say nothing.
 const AWAY_H: u32 = 24;
+/// Before what a machine signs to say whose it is.
+const CLAIM_DOMAIN: &[u8] = b"timebus.v1 community machine\0";
 /// What the grants of members for a place of their own are called.
 const MEMBER: &str = "member";
 
@@ -234,6 +238,9 @@ pub struct Member {
 pub struct Machine {
     /// Its node key.
     pub node: PublicKey,
+    /// The member it counts for: the one whom an organizer let in. Those whom he brought count with him, or he could bring as
+    /// many as he likes to have all copies.
+    pub of: PublicKey,
     /// Bytes that it holds for others.
     pub stores: u64,
     /// When it said so last, if it holds anything; Unix milliseconds, as it says.
@@ -396,19 +403,53 @@ pub fn members(store: &Store, rows: &Committed, space: Space) -> Result<Vec<Memb
         member.machines = machines(rows, space, &member.place)?;
         here.push(member);
     }
+    settle_claims(rows, space, &mut here)?;
     Ok(here)
+}
+
+/// What a machine signs to say that it is of the member with a place.
+fn claim(space: &PublicKey, place: &Path) -> Vec<u8> {
+    [CLAIM_DOMAIN, space.as_bytes(), place.to_string().as_bytes()].concat()
+}
+
+/// Whether a machine signed that it is of the member with a place.
+fn is_signed(rows: &Committed, space: Space, place: &Path, node: &PublicKey) -> Result<bool, StorageError> {
+    let proof = leaf(rows, space, &below(place, &["nodes", &node.to_string(), "proof"]))?;
+    let bytes = proof.as_ref().and_then(Serde::as_str).and_then(|proof| z32::decode(proof).ok());
+    let signature = bytes.and_then(|bytes| Some(Signature::from_bytes(bytes.try_into().ok()?)));
+    Ok(signature.is_some_and(|signature| node.verify(&claim(&space.key, place), &signature).is_ok()))
+}
+
+/// Of several members who name one machine, that one has it for whom it signed: or anybody could say of the machines of others
+/// that they have no room.
+fn settle_claims(rows: &Committed, space: Space, members: &mut [Member]) -> Result<(), StorageError> {
+    let (mut once, mut more) = (HashSet::new(), HashSet::new());
+    for machine in members.iter().flat_map(|member| &member.machines) {
+        if !once.insert(machine.node) {
+            more.insert(machine.node);
+        }
+    }
+    for member in members {
+        for machine in std::mem::take(&mut member.machines) {
+            if !more.contains(&machine.node) || is_signed(rows, space, &member.place, &machine.node)? {
+                member.machines.push(machine);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The machines that a member says he takes part with.
 fn machines(rows: &Committed, space: Space, place: &Path) -> Result<Vec<Machine>, StorageError> {
     let at = below(place, &["nodes"]);
+    let Some(of) = place.segments().get(1).and_then(|segment| segment.to_string().parse().ok()) else { return Ok(Vec::new()) };
     let mut machines = Vec::new();
     for name in timebus_store::tree::child_names(rows, space.unmounted().main(), &at).take(NODES_MAX) {
         let name = name?;
         let Ok(node) = name.parse::<PublicKey>() else { continue };
         let number = |what: &str| Ok::<_, StorageError>(leaf(rows, space, &below(&at, &[&name, what]))?.and_then(|number| number.as_u64()));
         if let Some(stores) = number("stores")? {
-            machines.push(Machine { node, stores, seen_ms: number("seen_ms")?.unwrap_or(0) });
+            machines.push(Machine { node, of, stores, seen_ms: number("seen_ms")?.unwrap_or(0) });
         }
     }
     Ok(machines)

@@ -31,7 +31,9 @@ use crate::node::{Event, Placing};
 use crate::peer::Peer;
 use crate::who::now_ms;
 
+pub(crate) mod asking;
 mod filling;
+mod leaving;
 pub(crate) mod spaces;
 
 use filling::Missing;
@@ -65,15 +67,15 @@ pub fn placing(rules: &Rules, members: &[Member]) -> Placing {
     Placing { replicas: rules.replicas, away_ms: u64::from(rules.away_h) * 3_600_000, machines }
 }
 
-/// The machines of members that things are placed with now: who offers something, and was there lately.
+/// The machines of members that things are placed with now: who offers something, and was there lately; and this one.
 #[must_use]
-pub fn offers(rules: &Rules, members: &[Member], now_ms: u64) -> Vec<Offer> {
-    placing(rules, members).offers(now_ms)
+pub fn offers(rules: &Rules, members: &[Member], own: &PublicKey, now_ms: u64) -> Vec<Offer> {
+    placing(rules, members).offers(now_ms, own)
 }
 
 /// Places files, given in any order, within what is offered: who is full is passed over. Every member comes to the same.
 pub fn place(space: &PublicKey, rules: &Rules, offers: &[Offer], files: &mut [Placed]) {
-    files.sort_unstable_by_key(|file| file.hash);
+    files.sort_unstable_by_key(|file| (file.hash, file.len));
     let mut room: HashMap<PublicKey, u64> = offers.iter().map(|offer| (offer.node, offer.bytes)).collect();
     for file in files {
         let fits = |node: &PublicKey| match room.get_mut(node) {
@@ -87,23 +89,30 @@ pub fn place(space: &PublicKey, rules: &Rules, offers: &[Offer], files: &mut [Pl
     }
 }
 
-/// The files that a community names for all members, each once, and where they are placed.
+/// The files that a community names for all members, each once, and where they are placed. What is named with several lengths is
+/// several files, of which one can be had: so nobody moves a file of others by naming it with a length of his own.
 ///
 /// # Errors
 ///
 /// [`StorageError`].
-pub fn placed(store: &Store, rows: &Committed, space: Space, now_ms: u64) -> Result<Vec<Placed>, StorageError> {
+pub fn placed(store: &Store, rows: &Committed, space: Space, own: &PublicKey, now_ms: u64) -> Result<Vec<Placed>, StorageError> {
     let space = space.unmounted();
     let Some(rules) = Rules::of(store, rows, space)? else { return Ok(Vec::new()) };
+    placed_by(store, rows, space, (&rules, own), now_ms)
+}
+
+/// The same where the rules are known.
+fn placed_by(store: &Store, rows: &Committed, space: Space, (rules, own): (&Rules, &PublicKey), now_ms: u64) -> Result<Vec<Placed>, StorageError> {
     let main = store.timeline(space);
     let mut files = Vec::new();
     for hash in store.named_blobs(rows, &space.key)? {
-        let places = store.places_of(rows, &hash)?;
-        if let Some(found) = places.iter().filter(|place| is_for_all(place, &space.key, &main)).min_by_key(|place| place.path.key()) {
-            files.push(Placed { hash, len: found.len, path: found.path.clone(), author: found.author, holders: Vec::new() });
-        }
+        let mut places = store.places_of(rows, &hash)?;
+        places.retain(|place| is_for_all(place, &space.key, &main));
+        places.sort_by_cached_key(|place| (place.len, place.path.key()));
+        places.dedup_by_key(|place| place.len);
+        files.extend(places.into_iter().map(|BlobPlace { len, path, author, .. }| Placed { hash, len, path, author, holders: Vec::new() }));
     }
-    place(&space.key, &rules, &offers(&rules, &members(store, rows, space)?, now_ms), &mut files);
+    place(&space.key, rules, &offers(rules, &members(store, rows, space)?, own, now_ms), &mut files);
     Ok(files)
 }
 
@@ -144,8 +153,8 @@ pub(crate) fn who_has(store: &Store, space: Space, hash: &BlobHash, now_ms: u64)
     let rows = store.snapshot();
     let Some(rules) = Rules::of(store, &rows, space)? else { return Ok(Vec::new()) };
     let members = members(store, &rows, space)?;
-    // Who was full was passed over, so one or two behind them may have it.
-    let ranked = ranking(&space.key, hash.as_bytes(), &offers(&rules, &members, now_ms)).into_iter();
+    // Who was full was passed over, so one or two behind them may have it. This machine, which lacks it, is nobody.
+    let ranked = ranking(&space.key, hash.as_bytes(), &offers(&rules, &members, &space.key, now_ms)).into_iter();
     let authors: HashSet<PublicKey> = store.places_of(&rows, hash)?.into_iter().map(|place| place.author).collect();
     let named = members.iter().filter(|member| member.keys.iter().any(|key| authors.contains(key))).flat_map(|member| &member.machines);
     Ok(ranked.take(usize::from(rules.replicas) + 2).chain(named.map(|machine| machine.node)).collect())
@@ -178,8 +187,11 @@ async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missin
             look_at = Instant::now() + LOOK_EVERY;
         }
         kept = match hold(peer, network, offered, kept, is_look).await {
-            Ok((now, missing)) => {
+            Ok((mut now, missing)) => {
                 missing.into_iter().for_each(|missing| drop(tell.send_replace(missing)));
+                if is_look && leaving::hand_over(network, &mut now.known.leaving).await.is_err() {
+                    return;
+                }
                 now
             }
             Err(error) => {
@@ -209,6 +221,7 @@ struct Kept {
 struct Known {
     /// By community, with the last arrival that was looked at; files with their lengths.
     spaces: BTreeMap<PublicKey, (u64, Vec<(BlobHash, u64)>)>,
+    leaving: leaving::All,
     /// How often rights had changed by then.
     restated: u64,
 }
@@ -228,7 +241,8 @@ impl Known {
     }
 
     fn all(&self) -> HashSet<BlobHash> {
-        self.spaces.values().flat_map(|(_, files)| files).map(|(hash, _)| *hash).collect()
+        let placed = self.spaces.values().flat_map(|(_, files)| files).map(|(hash, _)| *hash);
+        placed.chain(self.leaving.values().flat_map(BTreeMap::keys).copied()).collect()
     }
 }
 
@@ -239,23 +253,43 @@ fn has_grown(store: &Store, rows: &Committed, space: &PublicKey, upto: u64) -> R
 }
 
 /// Works out what is placed here, if that may be something else by now or `is_look`, and what of it is missing.
-fn look(store: &Store, node: PublicKey, spaces: &[PublicKey], known: Known, is_look: bool) -> Result<(Known, Vec<(Space, Placed)>), StorageError> {
+fn look(
+    store: &Store,
+    node: PublicKey,
+    offered: &[(PublicKey, u64)],
+    before: Known,
+    is_look: bool,
+) -> Result<(Known, Vec<(Space, Placed)>), StorageError> {
     let (upto, restated) = (*store.arrivals().borrow(), *store.restatements().borrow());
     let rows = store.snapshot();
     let mut missing = Vec::new();
-    if !is_look && !known.is_old(store, &rows, spaces, restated)? {
-        return Ok((known, missing));
+    let spaces: Vec<PublicKey> = offered.iter().map(|(space, _)| *space).collect();
+    if !is_look && !before.is_old(store, &rows, &spaces, restated)? {
+        return Ok((before, missing));
     }
-    let mut known = Known { spaces: BTreeMap::new(), restated };
-    for key in spaces {
+    let mut known = Known { restated, ..Known::default() };
+    for (key, bytes) in offered {
         let (_, files) = known.spaces.entry(*key).or_insert((upto, Vec::new()));
         let Some(space) = store.held(key) else { continue };
-        for file in placed(store, &rows, space, now_ms())?.into_iter().filter(|file| file.holders.contains(&node)) {
-            files.push((file.hash, file.len));
-            if held_of(store, key, vec![file.hash])?.is_empty() {
-                missing.push((space, file));
+        let Some(rules) = Rules::of(store, &rows, space.unmounted())? else { continue };
+        let mut elsewhere = Vec::new();
+        for file in placed_by(store, &rows, space.unmounted(), (&rules, &node), now_ms())? {
+            // What is here whole is as long as it is, whatever somebody says.
+            if store.blobs().and_then(|blobs| blobs.len_of(&file.hash)).is_some_and(|len| len != file.len) {
+                continue;
+            }
+            let (is_placed, is_here) = (file.holders.contains(&node), !held_of(store, key, vec![file.hash])?.is_empty());
+            if is_placed {
+                files.push((file.hash, file.len));
+            }
+            match (is_placed, is_here) {
+                (true, false) => missing.push((space, file)),
+                (false, true) => elsewhere.push(file),
+                _ => {}
             }
         }
+        let room = files.iter().fold(*bytes, |room, (_, len)| room.saturating_sub(*len));
+        known.leaving.insert(*key, leaving::stay(&before, key, &rules, elsewhere, room, Instant::now()));
     }
     Ok((known, missing))
 }
@@ -273,13 +307,14 @@ async fn hold(
     let asked = network.ask(|node| (node.spaces_of_machines(), node.book().tried.clone()));
     let (space_of, tried) = asked.await.map_err(|_| io::Error::other(stopping))?;
     let looked = crate::blobs::beside(move || {
-        let spaces: Vec<PublicKey> = offered.iter().filter(|(_, bytes)| *bytes > 0).map(|(space, _)| *space).collect();
+        let with_room: Vec<(PublicKey, u64)> = offered.iter().filter(|(_, bytes)| *bytes > 0).copied().collect();
+        let spaces: Vec<PublicKey> = with_room.iter().map(|(space, _)| *space).collect();
         let (rows, restated) = (store.snapshot(), *store.restatements().borrow());
         let is_old = is_look || known.is_old(&store, &rows, &spaces, restated)? || people.is_old(&store, &rows, &space_of)?;
         if !is_old {
             return Ok((Kept { known, people }, None));
         }
-        let (known, mut missing) = look(&store, node, &spaces, known, true)?;
+        let (known, mut missing) = look(&store, node, &with_room, known, true)?;
         let (people, more) = look_at_people(&store, node, &offered, &known, people, (space_of, tried), now_ms())?;
         missing.extend(more);
         Ok::<_, StorageError>((Kept { known, people }, Some(missing)))
@@ -317,7 +352,7 @@ mod tests {
     const HOUR_MS: u64 = 3_600_000;
 
     fn member(number: u8, stores: u64, seen_ms: u64) -> Member {
-        let machines = vec![Machine { node: PublicKey::from_bytes([number; 32]), stores, seen_ms }];
+        let machines = vec![Machine { node: PublicKey::from_bytes([number; 32]), of: PublicKey::from_bytes([number; 32]), stores, seen_ms }];
         let (place, name) = (Path::root(), String::new());
         Member { place, keys: Vec::new(), name, is_organizer: false, since_ms: 0, by: None, machines }
     }
@@ -338,7 +373,7 @@ mod tests {
         let gone = all[2].machines[0].node;
         let at = |now_ms: u64| {
             let mut files = files(60, 100);
-            place(&SPACE, &rules, &offers(&rules, &all, now_ms), &mut files);
+            place(&SPACE, &rules, &offers(&rules, &all, &SPACE, now_ms), &mut files);
             files
         };
         let (before, after) = (at(103 * HOUR_MS), at(105 * HOUR_MS));
@@ -351,7 +386,7 @@ mod tests {
         }
         all[2].machines[0].seen_ms = 104 * HOUR_MS;
         let mut again = files(60, 100);
-        place(&SPACE, &rules, &offers(&rules, &all, 105 * HOUR_MS), &mut again);
+        place(&SPACE, &rules, &offers(&rules, &all, &SPACE, 105 * HOUR_MS), &mut again);
         assert_eq!(again, before);
     }
 
@@ -360,7 +395,7 @@ mod tests {
         let rules = Rules { replicas: 3, ..Rules::new("choir") };
         let all = [member(1, 1000, 1), member(2, 1000, 1), member(3, 250, 1), member(4, 0, 1)];
         let mut files = files(10, 100);
-        place(&SPACE, &rules, &offers(&rules, &all, 2), &mut files);
+        place(&SPACE, &rules, &offers(&rules, &all, &SPACE, 2), &mut files);
         let loads = loads(&files);
         assert_eq!(loads.values().map(|(count, _)| *count).collect::<Vec<_>>(), [10, 10, 2]);
         assert!(
@@ -382,7 +417,8 @@ mod tests {
         let again = |known: Known, spaces: &[PublicKey]| {
             let (upto, restated) = (*store.arrivals().borrow(), *store.restatements().borrow());
             let is_old = known.is_old(store, &store.snapshot(), spaces, restated).expect("reads");
-            let (known, _) = look(store, node, spaces, known, false).expect("reads");
+            let offered: Vec<(PublicKey, u64)> = spaces.iter().map(|space| (*space, 1000)).collect();
+            let (known, _) = look(store, node, &offered, known, false).expect("reads");
             assert!(known.spaces.values().all(|(at, _)| is_old == (*at == upto) || !is_old && *at <= upto));
             (is_old, known)
         };
@@ -441,12 +477,53 @@ mod tests {
         keeping::write(&peer, own, path(&["board", "song"]), |_| Action::PutValue(value), &serde_json::Value::Null).await.expect("writes");
         let found = who_has(store, own, &hash, now_ms()).expect("reads");
         assert!(found.contains(&of_author) && found.contains(&of_holder) && !found.contains(&of_other), "{found:?}");
-        let placed = placed(store, &store.snapshot(), own, now_ms()).expect("reads");
+        let placed = placed(store, &store.snapshot(), own, &of_other, now_ms()).expect("reads");
         assert_eq!(placed.iter().map(|file| (file.hash, file.holders.clone())).collect::<Vec<_>>(), [(hash, vec![of_holder])]);
-        let (known, missing) = look(store, of_holder, &[own.key], Known::default(), true).expect("reads");
+        // Another member says that this machine has no room. It counts for whom it signed, and for nobody if it did not.
+        let named = |member: PublicKey, what: &str| path(&["members", &member.to_string(), "nodes", &of_holder.to_string(), what]);
+        keeping::write(&peer, own, named(key(3), "stores"), Action::Put, &1.into()).await.expect("writes");
+        let holders = || super::placed(store, &store.snapshot(), own, &of_other, now_ms()).expect("reads").remove(0).holders;
+        assert!(holders().is_empty());
+        let sign = |number: u8, member: PublicKey| {
+            let signed =
+                timebus_identity::SecretKey::from_seed([number; 32]).sign(&super::super::claim(&own.key, &path(&["members", &member.to_string()])));
+            serde_json::Value::from(timebus_identity::z32::encode(signed.as_bytes()))
+        };
+        keeping::write(&peer, own, named(key(2), "proof"), Action::Put, &sign(22, key(2))).await.expect("writes");
+        assert_eq!(holders(), [of_holder]);
+        for proof in [sign(22, key(2)), sign(23, key(3)), "nonsense".into(), 1.into()] {
+            keeping::write(&peer, own, named(key(3), "proof"), Action::Put, &proof).await.expect("writes");
+            assert_eq!(holders(), [of_holder]);
+        }
+        let (known, missing) = look(store, of_holder, &[(own.key, 1 << 30)], Known::default(), true).expect("reads");
         assert!(known.all().contains(&hash) && missing.is_empty(), "it is here already");
-        let (none, _) = look(store, of_other, &[own.key], Known::default(), true).expect("reads");
-        assert!(none.all().is_empty(), "nothing is placed there");
+        let offered = [(own.key, 1 << 30)];
+        let (none, _) = look(store, of_other, &offered, Known::default(), true).expect("reads");
+        assert!(none.spaces[&own.key].1.is_empty(), "nothing is placed there");
+        assert!(none.all().contains(&hash), "but it was perhaps, and stays until others have it");
+        // Who has let go of it takes no more of it.
+        let (none, _) = look(store, of_other, &offered, Known { leaving: BTreeMap::new(), ..none }, true).expect("reads");
+        assert!(none.all().is_empty());
+
+        // Somebody names the file with a length of his own, where it is found first: that is another file, for which nobody has room.
+        let invented = timebus_store::value::Value::Blob {
+            hash: *hash.as_bytes(),
+            len: 1 << 48,
+            mime: timebus_store::value::Mime::new("audio/ogg").expect("a media type"),
+        };
+        keeping::write(&peer, own, path(&["board", "!"]), |_| Action::PutValue(invented), &serde_json::Value::Null).await.expect("writes");
+        let placed = super::placed(store, &store.snapshot(), own, &of_other, now_ms()).expect("reads");
+        let seen: Vec<_> = placed.iter().map(|file| (file.len, file.holders.clone())).collect();
+        assert_eq!(seen, [(len, vec![of_holder]), (1 << 48, vec![])]);
+        let (known_now, missing) = look(store, of_holder, &[(own.key, 1 << 50)], Known::default(), true).expect("reads");
+        assert!(known_now.all().contains(&hash) && missing.is_empty());
+        // A machine that would have room for what is invented sees that it has the file whole, and that it is not so long.
+        let names = ["members", &key(2).to_string(), "nodes", &of_holder.to_string(), "stores"].map(str::to_owned);
+        let stores = path(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        keeping::write(&peer, own, stores.clone(), Action::Put, &(1u64 << 50).into()).await.expect("writes");
+        let (known_now, missing) = look(store, of_holder, &[(own.key, 1 << 50)], Known::default(), true).expect("reads");
+        assert_eq!((known_now.spaces[&own.key].1.as_slice(), missing.len()), (&[(hash, len)][..], 0));
+        keeping::write(&peer, own, stores, Action::Put, &(1u64 << 30).into()).await.expect("writes");
 
         // Of the space of a member those files are held that anybody may read.
         let public = || spaces::public_files(store, &store.snapshot(), &own.key, now_ms()).expect("reads").len();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value as Serde, json};
-use timebus_identity::PublicKey;
+use timebus_identity::{PublicKey, z32};
 use timebus_store::json::{Json, Limits};
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
@@ -12,7 +12,7 @@ use timebus_store::store::{StorageError, Store};
 use timebus_store::writer::{Action, Condition, Request, WriteError};
 
 use super::holding;
-use super::{Member, Membership, Rules, below, leaf, members, own_place, value};
+use super::{Member, Membership, Rules, below, claim, leaf, members, own_place, value};
 use crate::network::Network;
 use crate::node::Event;
 use crate::peer::Peer;
@@ -154,6 +154,10 @@ pub(crate) async fn settle(peer: &Peer, network: &Network, space: Space, members
     }
     if read(&["nodes", &node, "stores"])? != Some(membership.stores.into()) {
         patch["nodes"] = json!({ &node: { "stores": membership.stores } });
+    }
+    let proof = z32::encode(network.node_key().sign(&claim(&space.key, &place)).as_bytes());
+    if read(&["nodes", &node, "proof"])?.as_ref().and_then(Serde::as_str) != Some(proof.as_str()) {
+        patch["nodes"][&node]["proof"] = proof.into();
     }
     if membership.stores > 0
         && let Some(rules) = Rules::of(&peer.store, &rows, space)?

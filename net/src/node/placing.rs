@@ -13,11 +13,13 @@ use timebus_identity::PublicKey;
 use super::{Act, Node, VISIT_MS, core};
 use crate::community::Machine;
 use crate::community::holding::Tried;
-use crate::community::placement::{Offer, holders};
+use crate::community::placement::{Offer, holders, weigh};
 use crate::sync::Replica;
 
 /// How long it is remembered who has a space that is read.
 const RANKED_MS: u64 = 60_000;
+/// How far clocks of machines may be apart: who says that he was there later than that says nothing.
+const SEEN_AHEAD_MS: u64 = 3_600_000;
 
 /// What a community says of where things are to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,15 +33,18 @@ pub struct Placing {
 }
 
 impl Placing {
-    /// The machines that things are placed with now: who offers something, and was there lately.
+    /// The machines that things are placed with now: who offers something, and was there lately. This one is there, whatever it
+    /// said last: it may just have come back.
     #[must_use]
-    pub fn offers(&self, now_ms: u64) -> Vec<Offer> {
-        let is_there = |machine: &&Machine| machine.stores > 0 && machine.seen_ms.saturating_add(self.away_ms) > now_ms;
-        let mut offers: Vec<Offer> =
-            self.machines.iter().filter(is_there).map(|machine| Offer { node: machine.node, bytes: machine.stores }).collect();
+    pub fn offers(&self, now_ms: u64, own: &PublicKey) -> Vec<Offer> {
+        let was_there = |seen_ms: u64| seen_ms.saturating_add(self.away_ms) > now_ms && seen_ms <= now_ms.saturating_add(SEEN_AHEAD_MS);
+        let is_there = |machine: &&Machine| machine.stores > 0 && (machine.node == *own || was_there(machine.seen_ms));
+        let offer = |machine: &Machine| Offer { node: machine.node, of: machine.of, bytes: machine.stores, weight: machine.stores };
+        let mut offers: Vec<Offer> = self.machines.iter().filter(is_there).map(offer).collect();
         // Members may name a machine twice; what it offers is the least that is said.
-        offers.sort_unstable_by_key(|offer| (offer.node, offer.bytes));
+        offers.sort_unstable_by_key(|offer| (offer.node, offer.bytes, offer.of));
         offers.dedup_by_key(|offer| offer.node);
+        weigh(&mut offers);
         offers
     }
 }
@@ -77,7 +82,7 @@ impl Node {
             };
             let own: Vec<PublicKey> = placing.machines.iter().map(|machine| machine.node).filter(calls_it_his).collect();
             if !own.is_empty() {
-                all.extend(holders(community, space, &own, &placing.offers(now_ms), placing.replicas));
+                all.extend(holders(community, space, &own, &placing.offers(now_ms, &self.config.node), placing.replicas));
                 all.extend(own);
             }
         }
@@ -267,14 +272,25 @@ mod tests {
     }
 
     #[test]
+    fn this_machine_is_there_and_who_says_so_of_the_future_is_not() {
+        let machine = |number: u8, seen_ms: u64| Machine { node: key(number), of: key(number), stores: 100, seen_ms };
+        let hour = 3_600_000;
+        let machines = vec![machine(1, 0), machine(2, 0), machine(3, NOW_MS + hour), machine(4, NOW_MS + hour + 1), machine(5, u64::MAX)];
+        let placing = Placing { replicas: 1, away_ms: 24 * hour, machines };
+        let there = |own: u8| placing.offers(NOW_MS, &key(own)).into_iter().map(|offer| offer.node).collect::<BTreeSet<_>>();
+        assert_eq!(there(1), BTreeSet::from([key(1), key(3)]));
+        assert_eq!(there(9), BTreeSet::from([key(3)]));
+    }
+
+    #[test]
     fn only_those_are_called_whom_the_space_does_not_deny_and_each_offer_counts_once() {
         let home = tempfile::tempdir().expect("a folder");
         let store = store(home.path());
         let (replica, mut node) = (Held::now(&store, [0; 16], NOW_MS), node());
-        let machine = |number: u8, stores: u64| Machine { node: key(number), stores, seen_ms: NOW_MS };
+        let machine = |number: u8, stores: u64| Machine { node: key(number), of: key(number), stores, seen_ms: NOW_MS };
         let machines = vec![machine(4, 0), machine(5, 0), machine(6, 500), machine(6, 100)];
         let placing = Placing { replicas: 1, away_ms: 10 * RANKED_MS, machines };
-        assert_eq!(placing.offers(NOW_MS), [Offer { node: key(6), bytes: 100 }]);
+        assert_eq!(placing.offers(NOW_MS, &key(1)), [Offer { node: key(6), of: key(6), bytes: 100, weight: 100 }]);
         node.placing.insert(key(10), placing);
         for number in [4, 5] {
             let content =

@@ -1,36 +1,26 @@
 //! The part of `/.sys` that says which files of a community, and which spaces of its members, lie where.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use serde_json::{Value as Serde, json};
 use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
-use timebus_store::pipeline::Space;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::time::Instant;
 
 use super::communities::Here;
 use crate::blobs::beside;
+use crate::community::holding::asking::{Said, ask};
 use crate::community::holding::spaces::{Lying, lying};
 use crate::community::holding::{Placed, held_of, loads, placed};
 use crate::community::{Member, Rules, members};
-use crate::network::Network;
-use crate::node::{Event, Node};
+use crate::node::Node;
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::route::storage_problem;
-use crate::sync::frame::FILES_MAX;
 use crate::sys::network::{network, stopped};
 use crate::who::now_ms;
 
-/// How long those who are connected are waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// Files that are named; of more, those with too few copies come first.
 const NAMED_MAX: usize = 1000;
-
-/// Which of the files that are placed with a machine it says it holds.
-type Said = BTreeMap<PublicKey, BTreeSet<BlobHash>>;
 
 pub(crate) async fn placement(peer: &Peer, name: &str) -> Result<Serde, Problem> {
     let here = Here::find(peer, name).await?;
@@ -42,19 +32,19 @@ pub(crate) async fn placement(peer: &Peer, name: &str) -> Result<Serde, Problem>
     space_of.insert(own, own_space);
     let looked = beside(move || {
         let rows = store.snapshot();
-        let files = placed(&store, &rows, space, now_ms())?;
+        let files = placed(&store, &rows, space, &own, now_ms())?;
         let mine: Vec<BlobHash> = files.iter().filter(|file| file.holders.contains(&own)).map(|file| file.hash).collect();
         let mine: BTreeSet<BlobHash> = held_of(&store, &space.key, mine)?.into_iter().collect();
         let changes = store.changes(&rows, space.unmounted().main(), 0).count();
         let all = members(&store, &rows, space)?;
-        let spaces = lying(&store, &rows, &space.key, &rules, &all, &space_of, now_ms())?;
+        let spaces = lying(&store, &rows, (&space.key, &own), &rules, &all, &space_of, now_ms())?;
         Ok::<_, timebus_store::store::StorageError>((rules, files, mine, all, changes, spaces))
     });
     let (rules, files, mine, all, changes, spaces) = looked.await?.map_err(|error| storage_problem(&error))?;
     let nodes: Vec<PublicKey> = all.iter().flat_map(|member| &member.machines).map(|machine| machine.node).collect();
     let connected: BTreeSet<PublicKey> =
         network.ask(move |node| nodes.into_iter().filter(|id| node.is_connected(id)).collect()).await.map_err(stopped)?;
-    let mut said = ask(network, space, &files, &connected).await?;
+    let mut said = ask(network, space.key, &files.iter().collect::<Vec<_>>(), &connected).await.map_err(stopped)?;
     said.insert(own, mine);
     let asked: Vec<(PublicKey, PublicKey)> = spaces.iter().flat_map(|lying| lying.holders.iter().map(|node| (*node, lying.space))).collect();
     let has: BTreeMap<(PublicKey, PublicKey), bool> =
@@ -94,43 +84,10 @@ fn describe_spaces(told: &mut Serde, rules: &Rules, all: &[Member], spaces: &[Ly
     told["spaces_under"] = under.into();
 }
 
-/// Asks those who are connected which of the files they hold that are placed with them.
-async fn ask(network: &Network, space: Space, files: &[Placed], connected: &BTreeSet<PublicKey>) -> Result<Said, Problem> {
-    let mut heard = network.holdings();
-    let mut said = Said::new();
-    let mut waiting: BTreeMap<PublicKey, usize> = BTreeMap::new();
-    for node in connected {
-        let mut placed: Vec<BlobHash> = files.iter().filter(|file| file.holders.contains(node)).map(|file| file.hash).collect();
-        placed.sort_unstable();
-        for files in placed.chunks(FILES_MAX) {
-            network.tell(Event::AskFiles { node: *node, space: space.key, files: files.to_vec() }).await.map_err(stopped)?;
-            *waiting.entry(*node).or_default() += 1;
-        }
-    }
-    let deadline = Instant::now() + PATIENCE;
-    while !waiting.is_empty() {
-        match tokio::time::timeout_at(deadline, heard.recv()).await {
-            Ok(Ok((node, of, files))) if of == space.key => {
-                let Some(count) = waiting.get_mut(&node) else { continue };
-                *count -= 1;
-                if *count == 0 {
-                    waiting.remove(&node);
-                }
-                said.entry(node).or_default().extend(files);
-            }
-            Ok(Ok(_) | Err(RecvError::Lagged(_))) => {}
-            Ok(Err(RecvError::Closed)) | Err(_) => break,
-        }
-    }
-    // Of who has answered in part it is not known what he lacks.
-    waiting.keys().for_each(|node| drop(said.remove(node)));
-    Ok(said)
-}
-
 fn describe(rules: &Rules, all: &[Member], files: &[Placed], said: &Said, (own, connected): (&PublicKey, &BTreeSet<PublicKey>)) -> Serde {
     let owner = |node: &PublicKey| all.iter().find(|member| member.machines.iter().any(|machine| machine.node == *node));
     let name = |node: &PublicKey| owner(node).map_or_else(|| node.to_string(), |member| member.name.clone());
-    let there: BTreeSet<PublicKey> = crate::community::holding::offers(rules, all, now_ms()).into_iter().map(|offer| offer.node).collect();
+    let there: BTreeSet<PublicKey> = crate::community::holding::offers(rules, all, own, now_ms()).into_iter().map(|offer| offer.node).collect();
     let loads = loads(files);
     let machines =
         all.iter().flat_map(|member| member.machines.iter().map(move |machine| (member, machine))).filter(|(_, machine)| machine.stores > 0);

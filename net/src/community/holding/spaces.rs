@@ -191,13 +191,13 @@ pub(crate) struct Lying {
 pub(crate) fn lying(
     store: &Store,
     rows: &Committed,
-    community: &PublicKey,
+    (community, own): (&PublicKey, &PublicKey),
     rules: &Rules,
     members: &[Member],
     space_of: &BTreeMap<PublicKey, PublicKey>,
     now_ms: u64,
 ) -> Result<Vec<Lying>, StorageError> {
-    let offers = offers(rules, members, now_ms);
+    let offers = offers(rules, members, own, now_ms);
     let lying = |(space, claim): (PublicKey, Claim)| {
         let bytes = store.held(&space).map(|_| Logs::default().bytes(store, rows, &space)).transpose()?;
         Ok(Lying { space, bytes, holders: holders(community, &space, &claim.nodes, &offers, rules.replicas), members: claim.members })
@@ -243,7 +243,7 @@ pub(super) fn look_at_people(
         if *bytes == 0 {
             continue;
         }
-        let offers = offers(&rules, &members, now_ms);
+        let offers = offers(&rules, &members, &node, now_ms);
         let mut logs: BTreeMap<PublicKey, (u64, bool)> = BTreeMap::new();
         for (space, claim) in &claims {
             let is_placed = *space != store.space()
