@@ -144,8 +144,9 @@ pub(crate) async fn collect(peer: Peer) {
         }
         resume::expire(&peer).await;
         let (store, uses, max) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses), peer.config.cached_files_bytes_max);
-        let wishes = wishes::Wishes::of(&peer);
-        match beside(move || cache::trim(&store, &uses, &wishes, max)).await {
+        let (wishes, given) =
+            (wishes::Wishes::of(&peer), peer.network().map(|network| std::sync::Arc::clone(network.blobs().given())).unwrap_or_default());
+        match beside(move || cache::trim(&store, &[&uses, &given], &wishes, max)).await {
             Ok(Ok(bytes)) if bytes > 0 => tracing::info!(bytes, "files of others made room for others"),
             Ok(Err(error)) => tracing::warn!(%error, "files of others were not looked through"),
             _ => {}

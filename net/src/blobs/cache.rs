@@ -1,12 +1,14 @@
 //! How much of other people's files is kept: a budget, and what goes first when it is used up.
 //!
 //! What the own space names, and what the owner himself wrote into the space of somebody else, is not part of this: it
-//! may be the only copy; nor is what the owner pinned. All else came from somebody who has it, and can come again.
+//! may be the only copy; nor is what the owner pinned, or what a community placed here. All else came from somebody who has
+//! it, and can come again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime};
 
-use timebus_store::blobs::{BlobHash, references};
+use timebus_store::blobs::{BlobHash, Blobs, references};
 use timebus_store::keyspace::Committed;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::summary::summary;
@@ -18,61 +20,115 @@ use crate::peer::lock;
 pub(crate) const CACHE_BYTES_MAX: u64 = 1 << 30;
 /// Files whose uses are counted; more than that were not used for long.
 const COUNTED_MAX: usize = 100_000;
+/// After this time a use counts for half, so that what many read last month goes before what some read today.
+const HALF_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// How long what is new stays, whatever it is worth: nobody had the time to read it.
+const NEW_FOR: Duration = Duration::from_secs(6 * 3600);
+/// Which part of the budget what is new takes in this way.
+const NEW_PART: u64 = 2;
 
-/// How often files were read, here or by others.
+/// How often files were used: read here, or given to others.
 #[derive(Debug, Default)]
-pub(crate) struct Uses(Mutex<HashMap<BlobHash, u32>>);
+pub(crate) struct Uses(Mutex<HashMap<BlobHash, (f64, Instant)>>);
 
 impl Uses {
     /// Counts one.
     pub(crate) fn count(&self, hash: BlobHash) {
+        self.count_part(hash, 1.0, Instant::now());
+    }
+
+    /// Counts a piece of a file of so many bytes that somebody is given: all pieces together are one use.
+    pub(crate) fn give(&self, hash: BlobHash, piece_bytes: usize, len: u64) {
+        self.count_part(hash, piece_bytes as f64 / len.max(1) as f64, Instant::now());
+    }
+
+    fn count_part(&self, hash: BlobHash, part: f64, now: Instant) {
         let mut uses = lock(&self.0);
-        if uses.len() >= COUNTED_MAX {
+        if uses.len() >= COUNTED_MAX && !uses.contains_key(&hash) {
             uses.clear();
         }
-        let count = uses.entry(hash).or_default();
-        *count = count.saturating_add(1);
+        let (count, at) = uses.entry(hash).or_insert((0.0, now));
+        (*count, *at) = (faded(*count, *at, now) + part, now);
+    }
+
+    /// What the uses of a file count for now.
+    fn of(&self, hash: &BlobHash, now: Instant) -> f64 {
+        lock(&self.0).get(hash).map_or(0.0, |(count, at)| faded(*count, *at, now))
     }
 }
 
+/// What uses count for some time later.
+fn faded(count: f64, at: Instant, now: Instant) -> f64 {
+    count * (-now.saturating_duration_since(at).as_secs_f64() / HALF_LIFE.as_secs_f64()).exp2()
+}
+
+/// A file of somebody else.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    hash: BlobHash,
+    len: u64,
+    uses: f64,
+    /// How long it is here.
+    age: Duration,
+}
+
 /// Removes files of others until they fit the budget: first those that were used least for their size. Answers how many
-/// bytes went.
+/// bytes went. As long as it is not known what is placed here, nothing goes.
 ///
 /// # Errors
 ///
 /// [`StorageError`]; what was removed so far is gone.
-pub(crate) fn trim(store: &Store, uses: &Uses, wishes: &Wishes, bytes_max: u64) -> Result<u64, StorageError> {
-    let Some(blobs) = store.blobs() else { return Ok(0) };
-    let rows = store.snapshot();
+pub(crate) fn trim(store: &Store, uses: &[&Uses], wishes: &Wishes, bytes_max: u64) -> Result<u64, StorageError> {
+    let Some(blobs) = store.blobs().filter(|_| wishes.are_known()) else { return Ok(0) };
+    let (rows, now) = (store.snapshot(), Instant::now());
     let mut of_others = Vec::new();
     let mut total = 0;
     for (hash, len) in blobs.list()? {
-        if !is_ours(store, &rows, &hash)? {
+        if !is_ours(store, &rows, &hash)? && !wishes.is_pinned(store, &rows, &hash)? {
             total += len;
-            of_others.push((hash, len));
+            of_others.push(Kept { hash, len, uses: uses.iter().map(|uses| uses.of(&hash, now)).sum(), age: Duration::MAX });
         }
     }
     if total <= bytes_max {
         return Ok(0);
     }
-    let counts = lock(&uses.0).clone();
-    least_first(&mut of_others, &counts);
+    for file in &mut of_others {
+        file.age = age(blobs, &file.hash);
+    }
+    least_first(&mut of_others, bytes_max);
     let mut gone = 0;
-    for (hash, len) in of_others {
+    for Kept { hash, len, .. } in of_others {
         if total - gone <= bytes_max {
             break;
         }
-        if !wishes.is_pinned(store, &rows, &hash)? && blobs.remove(&hash)? {
+        if blobs.remove(&hash)? {
             gone += len;
         }
     }
     Ok(gone)
 }
 
-/// Sorts files by how often each was used for each byte that it takes: the least goes first.
-fn least_first(files: &mut [(BlobHash, u64)], counts: &HashMap<BlobHash, u32>) {
-    let worth = |(hash, len): &(BlobHash, u64)| f64::from(counts.get(hash).copied().unwrap_or(0) + 1) / (*len).max(1) as f64;
-    files.sort_by(|one, other| worth(one).total_cmp(&worth(other)));
+/// How long a file is here.
+fn age(blobs: &Blobs, hash: &BlobHash) -> Duration {
+    let files = blobs.files_of(hash).unwrap_or_default();
+    let came = files.last().and_then(|(_, file)| file.metadata().ok()?.modified().ok());
+    // What came in the future came when a clock was wrong.
+    came.and_then(|came| SystemTime::now().duration_since(came).ok()).unwrap_or(Duration::MAX)
+}
+
+/// Sorts files by how often each was used for each byte that it takes: the least goes first. What is new goes last, as far as
+/// it has room in its part of the budget.
+fn least_first(files: &mut [Kept], bytes_max: u64) {
+    files.sort_by_key(|file| file.age);
+    let (mut stay, mut room) = (HashSet::new(), bytes_max / NEW_PART);
+    for file in files.iter().filter(|file| file.age < NEW_FOR) {
+        if file.len <= room {
+            room -= file.len;
+            stay.insert(file.hash);
+        }
+    }
+    let worth = |file: &Kept| (file.uses + 1.0) / file.len.max(1) as f64;
+    files.sort_by(|one, other| stay.contains(&one.hash).cmp(&stay.contains(&other.hash)).then(worth(one).total_cmp(&worth(other))));
 }
 
 /// Whether a file may have to come from here.
@@ -94,11 +150,94 @@ fn is_ours(store: &Store, rows: &Committed, hash: &BlobHash) -> Result<bool, Sto
 mod tests {
     use super::*;
 
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn hash(number: u8) -> BlobHash {
+        BlobHash::from_bytes([number; 32])
+    }
+
+    fn kept(number: u8, len: u64, uses: f64, age: Duration) -> Kept {
+        Kept { hash: hash(number), len, uses, age }
+    }
+
+    fn order(files: &[Kept], bytes_max: u64) -> Vec<u8> {
+        let mut files = files.to_vec();
+        least_first(&mut files, bytes_max);
+        files.iter().map(|file| file.hash.as_bytes()[0]).collect()
+    }
+
     #[test]
     fn what_is_large_and_little_used_goes_first() {
-        let hash = |number: u8| BlobHash::from_bytes([number; 32]);
-        let mut files = vec![(hash(1), 10), (hash(2), 1000), (hash(3), 1000), (hash(4), 0)];
-        least_first(&mut files, &HashMap::from([(hash(2), 50)]));
-        assert_eq!(files.iter().map(|(hash, _)| hash.as_bytes()[0]).collect::<Vec<_>>(), [3, 2, 1, 4]);
+        let files = [kept(1, 10, 0.0, DAY), kept(2, 1000, 50.0, DAY), kept(3, 1000, 0.0, DAY), kept(4, 0, 0.0, DAY)];
+        assert_eq!(order(&files, 0), [3, 2, 1, 4]);
+    }
+
+    #[test]
+    fn what_is_new_stays_for_some_hours_within_its_part_of_the_budget() {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
+        let files = [kept(1, 10, 9.0, hours(7)), kept(2, 100, 0.0, hours(1)), kept(3, 90, 0.0, hours(2)), kept(4, 20, 0.0, hours(3))];
+        assert_eq!(order(&files, 1000), [1, 2, 3, 4]);
+        // Of 240 bytes 120 are for what is new: the newest, and what fits beside it.
+        assert_eq!(order(&files, 240), [3, 1, 2, 4]);
+        assert_eq!(order(&files, 0), [2, 3, 4, 1], "where there is no room at all, it is as worthless as it is");
+    }
+
+    #[test]
+    fn old_uses_fade_and_what_others_are_given_is_one() {
+        let (uses, began) = (Uses::default(), Instant::now());
+        for _ in 0..40 {
+            uses.count_part(hash(1), 1.0, began);
+        }
+        uses.count_part(hash(2), 1.0, began + 6 * DAY);
+        let count = |number: u8, days: u32| uses.of(&hash(number), began + days * DAY);
+        assert!((count(1, 1) - 20.0).abs() < 1e-9 && count(1, 6) < count(2, 6), "{} {}", count(1, 6), count(2, 6));
+        assert_eq!(count(3, 6), 0.0);
+        for _ in 0..8 {
+            uses.give(hash(4), 128 * 1024, 1024 * 1024);
+        }
+        assert!((uses.of(&hash(4), Instant::now()) - 1.0).abs() < 0.01);
+    }
+
+    fn store(home: &std::path::Path) -> Store {
+        let lock = timebus_store::store::lock_home(home).expect("a free home");
+        Store::open(home, lock, &timebus_store::store::Config::default(), 1, &mut |_| {}).expect("a new store")
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_as_long_as_it_is_not_known_what_is_placed_here_and_that_takes_none_of_the_budget() {
+        use timebus_store::log::{Item, Place};
+        use timebus_store::value::{Mime, Value};
+
+        // Somebody else names two files, and they were fetched.
+        let (theirs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let peer = crate::peer::Peer::new(store(theirs.path()), timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
+        let store = store(home.path());
+        let blobs = store.blobs().expect("on disk");
+        let mut hashes = Vec::new();
+        for content in [&b"placed here"[..], b"read once"] {
+            let mut writer = blobs.writer().expect("begins");
+            writer.write(content).expect("writes");
+            let (hash, len, _lease) = writer.finish().expect("finishes");
+            let (path, mime) = (timebus_store::path::Path::parse(&format!("/{len}")).expect("a path"), Mime::new("audio/ogg").expect("a media type"));
+            let put = |_| timebus_store::writer::Action::PutValue(Value::Blob { hash: *hash.as_bytes(), len, mime });
+            let (own, null) = (peer.store().own(), serde_json::Value::Null);
+            crate::community::keeping::write(&peer, own, path, put, &null).await.expect("writes");
+            hashes.push(hash);
+        }
+        for item in peer.store().log().walk(Place::START).expect("reads") {
+            let Item::Record(record) = item.expect("reads") else { panic!("a whole log") };
+            let change = timebus_store::change::Change::decode(&record.payload).expect("a change").verify().expect("signed");
+            store.offer(vec![change]).await.expect("taken");
+        }
+        let (placed, read) = (hashes[0], hashes[1]);
+        let len_of = |hash: &BlobHash| blobs.len_of(hash);
+        let (wishes, uses) = (Wishes::open(home.path()), Uses::default());
+        assert_eq!(trim(&store, &[&uses], &wishes, 0).expect("reads"), 0);
+        wishes.place(HashSet::from([placed]));
+        assert_eq!(trim(&store, &[&uses], &wishes, 9).expect("reads"), 0, "the other one has room");
+        assert_eq!(trim(&store, &[&uses], &wishes, 8).expect("reads"), 9);
+        assert_eq!((len_of(&placed), len_of(&read)), (Some(11), None));
+        wishes.place(HashSet::new());
+        assert_eq!(trim(&store, &[&uses], &wishes, 8).expect("reads"), 11);
     }
 }

@@ -20,6 +20,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::cache::Uses;
 use super::exchange::{Exchange, Input, LinkId, Look, Output};
 use super::frame::{BlobFrame, TYPES};
 use super::named::belongs;
@@ -57,6 +58,7 @@ pub(crate) struct Fetcher {
     control: mpsc::UnboundedSender<Control>,
     settled: Arc<Notify>,
     wishes: Wishes,
+    given: Arc<Uses>,
     asker: Asker,
 }
 
@@ -159,7 +161,7 @@ impl Fetcher {
         let (frames, frame_queue) = mpsc::channel(FRAMES_MAX);
         let (control, control_queue) = mpsc::unbounded_channel();
         let settled = Arc::new(Notify::new());
-        let wishes = Wishes::open(store.home());
+        let (wishes, given) = (Wishes::open(store.home()), Arc::default());
         let seed = u64::from_le_bytes(timebus_identity::random_bytes());
         let actor = Actor {
             exchange: Exchange::new(seed),
@@ -174,14 +176,20 @@ impl Fetcher {
             began: Instant::now(),
             settled: Arc::clone(&settled),
             wishes: wishes.clone(),
+            given: Arc::clone(&given),
         };
         tokio::spawn(actor.run(frame_queue, control_queue));
-        Self { frames, control, settled, wishes, asker }
+        Self { frames, control, settled, wishes, given, asker }
     }
 
     /// What the owner wants of the files of others.
     pub(crate) fn wishes(&self) -> &Wishes {
         &self.wishes
+    }
+
+    /// How often others were given files.
+    pub(crate) fn given(&self) -> &Arc<Uses> {
+        &self.given
     }
 
     /// Waits until nobody wants one of the blobs any more that were fetched.
@@ -279,6 +287,7 @@ struct Actor {
     began: Instant,
     settled: Arc<Notify>,
     wishes: Wishes,
+    given: Arc<Uses>,
 }
 
 impl Actor {
@@ -510,8 +519,12 @@ impl Actor {
             }
             Output::Load { link, hash, id, piece } => {
                 let (open, store, control) = (Arc::clone(&self.open), self.store.clone(), self.control.clone());
+                let given = Arc::clone(&self.given);
                 tokio::task::spawn_blocking(move || {
                     let slice = load(&open, &store, hash, piece).map(Bytes::from);
+                    if let (Some(slice), Some(len)) = (&slice, store.blobs().and_then(|blobs| blobs.len_of(&hash))) {
+                        given.give(hash, slice.len(), len);
+                    }
                     let _ = control.send(Control::Input(Input::Loaded { link, hash, id, piece, slice }));
                 });
             }

@@ -48,8 +48,8 @@ pub(crate) struct Wishes(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Files that this peer holds for communities.
-    placed: Mutex<HashSet<BlobHash>>,
+    /// Files that this peer holds for communities; `None` as long as that was not worked out.
+    placed: Mutex<Option<HashSet<BlobHash>>>,
     file: PathBuf,
     settings: Mutex<Settings>,
     changed: Notify,
@@ -151,12 +151,17 @@ impl Wishes {
 
     /// These are the files that this peer holds for communities, instead of those before.
     pub(crate) fn place(&self, files: HashSet<BlobHash>) {
-        *lock(&self.0.placed) = files;
+        *lock(&self.0.placed) = Some(files);
+    }
+
+    /// Whether it is known which files this peer holds for communities. It is not right after the start.
+    pub(crate) fn are_known(&self) -> bool {
+        lock(&self.0.placed).is_some()
     }
 
     /// Whether a file is held for a community, or named at or below a pin.
     pub(crate) fn is_pinned(&self, store: &Store, rows: &Committed, hash: &BlobHash) -> Result<bool, StorageError> {
-        if lock(&self.0.placed).contains(hash) {
+        if lock(&self.0.placed).as_ref().is_some_and(|placed| placed.contains(hash)) {
             return Ok(true);
         }
         let pins = self.pins();
