@@ -220,6 +220,8 @@ impl Peer {
             tasks.spawn(crate::scrub::run(persona.clone()));
             tasks.spawn(crate::blobs::collect(persona.clone()));
             tasks.spawn(crate::blobs::wishes::keep(persona.clone()));
+            tasks.spawn(crate::community::keeping::keep(persona.clone()));
+            tasks.spawn(crate::community::holding::keep(persona.clone()));
             tasks.spawn(crate::dht::keep(persona.clone()));
             Ok(())
         })

@@ -140,6 +140,25 @@ fn a_persona_is_a_peer_of_its_own_for_its_owner_and_nobody_for_others() {
     assert_eq!(run(&home, &["get", "@work/notes/c"]).out.trim(), "3");
 }
 
+/// What a persona is in a community is its own doing: it says there who it is, and holds what is placed with it.
+#[test]
+fn a_persona_is_a_member_of_a_community_and_holds_files_for_it() {
+    let (alice, _) = with_work();
+    let bob = Peer::start();
+    told(bob.home(), &["community", "new", "choir", "--called", "Bob", "--copies", "1"]);
+    let link = invite(&bob, &["--to", "@choir", "--can", "member"]);
+    let joined = as_work(alice.home(), &["community", "join", &link, "--yes", "--called", "Worker"]);
+    assert_eq!(joined.code, 0, "{joined:?}");
+    poll("it offers room", || (as_work(alice.home(), &["community", "offer", "50MB"]).code == 0).then_some(()));
+    let put = bob.send("PUT", "/@choir/board/song", &[("Content-Type", "audio/ogg")], vec![7u8; 300_000]);
+    assert!(put.status < 300, "{}", put.text());
+    poll("it holds the song under its name", || {
+        let placed = bob.value("/.sys/communities/choir/placement");
+        let holder = &placed["files"][0]["holders"][0];
+        (holder["name"] == "Worker" && holder["state"] == "holds").then_some(())
+    });
+}
+
 /// Bob knows work, Carol knows work and Alice; what Bob has on his disk says nothing of Alice.
 #[test]
 fn what_others_get_of_a_persona_names_nobody_else() {
