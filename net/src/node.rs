@@ -162,6 +162,8 @@ pub struct Node {
     seeks: BTreeMap<PublicKey, u64>,
     /// Who told of records that came since the start.
     told: BTreeMap<PublicKey, Teller>,
+    /// Peers whose last record was of a time that has not come.
+    ahead: BTreeSet<PublicKey>,
     /// From whom what is new of a timeline comes, and to whom it goes.
     feeds: BTreeMap<TimelineId, Feed>,
     /// The timelines that are wanted of each space that is.
@@ -213,6 +215,7 @@ impl Node {
             held: BTreeMap::new(),
             seeks: BTreeMap::new(),
             told: BTreeMap::new(),
+            ahead: BTreeSet::new(),
             feeds: BTreeMap::new(),
             plans: BTreeMap::new(),
             statements: 0,

@@ -16,6 +16,7 @@ pub(super) fn findings(context: &Context, peers: &Json, spaces: &Json, now_ms: u
     all.extend(items(peers, "relays").iter().map(relay));
     all.extend(public(context, peers));
     all.extend(public_dht(context, peers, now_ms));
+    all.extend(clock(peers));
     all.extend(items(peers, "peers").iter().map(|peer| one_peer(peer, now_ms)));
     all.extend(items(spaces, "spaces").iter().map(|space| one_space(context, space, now_ms)));
     all
@@ -52,6 +53,21 @@ fn public(context: &Context, peers: &Json) -> Option<Finding> {
             format!("`{}` if people from elsewhere shall reach you", change("yes")),
         ),
     })
+}
+
+/// Whether clocks are so far apart that peers do not believe each other where they are.
+fn clock(peers: &Json) -> Option<Finding> {
+    let clock = member(peers, "clock")?;
+    if member(clock, "behind") == Some(&Json::Bool(true)) {
+        let detail = "is more than a day behind what other peers said: what they say now of where they are is not believed here";
+        return Some(note("clock", detail, "set the clock of this machine, best by turning on network time"));
+    }
+    let ahead: Vec<&str> = items(clock, "ahead").iter().filter_map(string).collect();
+    if ahead.is_empty() {
+        return None;
+    }
+    let detail = format!("where these peers are is not known, as what they say is from more than a day ahead of this clock: {}", ahead.join(", "));
+    Some(note("clock", detail, "set the clock of whoever is wrong, best by turning on network time; then they say it again"))
 }
 
 /// Whether the public DHT, if the owner allows it, says where this peer is, and whether that is of any use.

@@ -22,6 +22,8 @@ use super::LinkId;
 
 /// What a record costs that its peer did not sign.
 const FORGED_POINTS: u32 = 64;
+/// Peers with a wrong clock that are named.
+const AHEAD_MAX: usize = 64;
 
 /// Members whose records one member is asked for on a new link, in frames of [`ASKED_MAX`].
 const ASKED_OF_MEMBER_MAX: usize = 4 * ASKED_MAX;
@@ -94,6 +96,13 @@ impl Node {
     #[must_use]
     pub fn own_word(&self) -> Option<&Verified<PeerRecord>> {
         self.book.records.of(&self.config.node)
+    }
+
+    /// Peers whose records are of a time that has not come, and how many records that were taken are so by now. Of the former the
+    /// clocks are wrong, or this one, of the latter this one.
+    #[must_use]
+    pub fn clocks(&self, now_ms: u64) -> (Vec<PublicKey>, usize) {
+        (self.ahead.iter().copied().collect(), self.book.records.ahead(self.config.node, now_ms))
     }
 
     /// Members of a community who are not reached where they were, or of whom nothing is known; those first of whom was heard
@@ -223,8 +232,7 @@ impl Node {
 
     /// The own record was signed: all who are connected hear of it.
     pub(super) fn own_record(&mut self, record: Verified<PeerRecord>, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
-        let seq = record.seq;
-        if record.node != self.config.node || self.book.records.take(record, now_ms.max(seq), |_| false) != Taken::New {
+        if record.node != self.config.node || self.book.records.take_own(record, now_ms) != Taken::New {
             return;
         }
         acts.push(Act::Save);
@@ -348,8 +356,12 @@ impl Node {
             let addresses = believable(&record.addresses);
             let contacts = &self.book.contacts;
             let taken = self.book.records.take(record, now_ms, |node| contacts.get(node).is_none_or(|contact| contact.source == Source::Came));
+            if taken == Taken::Ahead && self.ahead.len() < AHEAD_MAX {
+                self.ahead.insert(node);
+            }
             match taken {
                 Taken::New => {
+                    self.ahead.remove(&node);
                     let teller = match sender {
                         _ if let By::Dht(dht) = by => Teller::Dht(dht),
                         Some(sender) if sender == node => Teller::Himself,

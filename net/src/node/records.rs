@@ -50,7 +50,7 @@ impl Records {
 
     /// Takes a record if it is newer than what is known. Of two with one number all peers keep the same.
     pub fn take(&mut self, record: Verified<PeerRecord>, now_ms: u64, is_stranger: impl Fn(&PublicKey) -> bool) -> Taken {
-        if record.seq > now_ms.saturating_add(AHEAD_MS) {
+        if is_ahead(&record, now_ms) {
             return Taken::Ahead;
         }
         let rank = |record: &Verified<PeerRecord>| (record.seq, PeerRecord::encode_verified(record));
@@ -71,14 +71,40 @@ impl Records {
         Taken::New
     }
 
+    /// Records of others that are of a time that has not come by this clock, although they were taken: it went back.
+    #[must_use]
+    pub fn ahead(&self, own: PublicKey, now_ms: u64) -> usize {
+        self.0.values().filter(|record| record.node != own && is_ahead(record, now_ms)).count()
+    }
+
+    /// Whether the own record is of a clock that was ahead: nobody takes it, nor any with a higher number. If records of others
+    /// are as far ahead, it is this clock that is behind.
+    fn was_ahead(&self, own: PublicKey, now_ms: u64) -> bool {
+        self.of(&own).is_some_and(|record| is_ahead(record, now_ms)) && self.ahead(own, now_ms) == 0
+    }
+
+    /// Takes the own record that was just signed, also in the place of one of a clock that was ahead.
+    pub fn take_own(&mut self, record: Verified<PeerRecord>, now_ms: u64) -> Taken {
+        if self.was_ahead(record.node, now_ms) {
+            self.0.remove(&record.node);
+        }
+        let seq = record.seq;
+        self.take(record, now_ms.max(seq), |_| false)
+    }
+
     /// What a peer has to sign now to say this about itself; `None` if it has said so.
     #[must_use]
     pub fn next_own(&self, mut own: PeerRecord, now_ms: u64) -> Option<PeerRecord> {
-        let last = self.of(&own.node);
+        let last = self.of(&own.node).filter(|own| !self.was_ahead(own.node, now_ms));
         own.seq = last.map_or(1, |last| last.seq + 1).max(now_ms);
         let says_so = last.is_some_and(|last| PeerRecord { seq: own.seq, ..(**last).clone() } == own && now_ms.saturating_sub(last.seq) < RENEW_MS);
         (!says_so).then_some(own)
     }
+}
+
+/// Whether a record is of a time that has not come.
+fn is_ahead(record: &PeerRecord, now_ms: u64) -> bool {
+    record.seq > now_ms.saturating_add(AHEAD_MS)
 }
 
 /// As texts: whoever changes one in the file has no record any more.
@@ -188,6 +214,27 @@ mod tests {
         assert_eq!(records.next_own(own("a:1"), NOW_MS - 500), None);
         assert_eq!(records.next_own(own("b:1"), NOW_MS - 500).map(|next| next.seq), Some(NOW_MS + 1), "the clock went back");
         assert_eq!(records.next_own(own("a:1"), NOW_MS + RENEW_MS).map(|next| next.seq), Some(NOW_MS + RENEW_MS));
+    }
+
+    /// A machine started with the year 2030 and was corrected.
+    #[test]
+    fn after_a_clock_that_was_ahead_others_take_the_own_record_again() {
+        let (key, other) = (SecretKey::from_seed([1; 32]), record(2, NOW_MS, "c:1"));
+        let own = |address: &str| record(1, 1, address).into_inner();
+        let far = NOW_MS + 4 * 365 * AHEAD_MS;
+        let (mut here, mut there) = (Records::default(), Records::default());
+        here.take(other.clone(), far, |_| false);
+        let wrong = Verified::sign(here.next_own(own("a:1"), far).expect("nothing was said yet"), &key).expect("our own");
+        assert_eq!((here.take_own(wrong.clone(), far), take(&mut there, wrong)), (Taken::New, Taken::Ahead));
+        let next = here.next_own(own("a:1"), NOW_MS).expect("what was said is of no use");
+        assert_eq!(next.seq, NOW_MS);
+        let right = Verified::sign(next, &key).expect("our own");
+        assert_eq!((here.take_own(right.clone(), NOW_MS), take(&mut there, right)), (Taken::New, Taken::New));
+        assert_eq!(here.next_own(own("a:1"), NOW_MS + 1), None);
+        // Who starts with the past sees that others are ahead as well, and goes on from what he said last.
+        let past = NOW_MS - 365 * AHEAD_MS;
+        assert_eq!((here.ahead(key.public(), past), here.ahead(key.public(), NOW_MS)), (1, 0));
+        assert_eq!(here.next_own(own("b:1"), past).map(|next| next.seq), Some(NOW_MS + 1));
     }
 
     proptest! {

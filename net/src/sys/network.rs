@@ -122,7 +122,8 @@ pub(crate) async fn find_space_for(peer: &Peer, who: &Who, name: &str) -> Result
 
 async fn peers(peer: &Peer) -> Result<Serde, Problem> {
     let network = network(peer)?;
-    let (peers, public) = network.ask(|node| (node.peers(now_ms()), node.book().public)).await.map_err(stopped)?;
+    let asked = network.ask(|node| (node.peers(now_ms()), node.book().public, node.clocks(now_ms())));
+    let (peers, public, (ahead, taken_ahead)) = asked.await.map_err(stopped)?;
     let endpoint = network.endpoint();
     let relays: Vec<Serde> =
         endpoint.relays().into_iter().map(|relay| json!({"url": relay.url, "connected": relay.is_connected, "problem": relay.problem})).collect();
@@ -133,6 +134,7 @@ async fn peers(peer: &Peer) -> Result<Serde, Problem> {
         "relays": relays,
         "public": { "possible": endpoint.has_public(), "allowed": public },
         "public_dht": public_dht(peer).await?,
+        "clock": { "ahead": ahead.iter().map(ToString::to_string).collect::<Vec<_>>(), "behind": taken_ahead > 0 },
         "peers": peers,
     }))
 }
