@@ -114,7 +114,7 @@ impl Who {
 }
 
 /// Parts of `/.sys` that a keeper reads: how a peer is, and nothing about what is in it.
-const KEEPERS_READ: [&str; 7] = ["", "status", "metrics", "peers", "spaces", "devices", "tips"];
+const KEEPERS_READ: [&str; 8] = ["", "status", "metrics", "peers", "spaces", "devices", "tips", "kept"];
 /// Parts of `/.sys` that a keeper writes: to stop it, so that whatever watches over it starts it anew.
 const KEEPERS_WRITE: [&str; 1] = ["down"];
 

@@ -154,13 +154,26 @@ fn check_blobs(store: &Store, problems: &mut Vec<String>) -> Result<u64, Storage
         }
     }
     for hash in store.named_blobs(&rows, &store.space())? {
-        if let Some(part) = blobs.open_partial(&hash).filter(|_| blobs.len_of(&hash).is_none()) {
+        if blobs.len_of(&hash).is_some() {
+            continue;
+        }
+        if let Some(part) = blobs.open_partial(&hash) {
             let (here, all) = (part.bytes_here(), part.len());
             let says = "the rest was damaged, or has not come yet; it comes from whoever has it when you read it, or put it again";
             problems.push(format!("of {} only {here} of {all} bytes are here: {says}", named(&hash)));
-        } else if blobs.len_of(&hash).is_none() {
-            problems.push(format!("{} is missing; put it again, or take it from a backup", named(&hash)));
+            continue;
         }
+        let places = store.places_of(&rows, &hash)?;
+        let elsewhere = places.iter().filter(|place| place.author != store.device()).max_by_key(|place| place.is_visible);
+        problems.push(match elsewhere {
+            Some(place) => format!(
+                "{} is not here; {} put it there and may have it: read it while that one is there, or `timebus files pin {}`",
+                named(&hash),
+                human_name(&place.author),
+                place.path
+            ),
+            None => format!("{} is missing; put it again, or take it from a backup", named(&hash)),
+        });
     }
     Ok(whole)
 }

@@ -33,10 +33,11 @@ use crate::watch::difference;
 use crate::who::{Who, foreign_origin, is_browser, is_same_origin, now_ms, text};
 
 /// What `/.sys` has to read.
-const PARTS: [&str; 29] = [
+const PARTS: [&str; 30] = [
     "status",
     "metrics",
     "blobs",
+    "kept",
     "log",
     "conflicts",
     "diff",

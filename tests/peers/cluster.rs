@@ -86,9 +86,13 @@ impl Drop for Cluster {
 
 /// One request; nothing if nobody answered, or not to the end.
 fn request(address: &str, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
+    request_as("application/json", address, method, path, body)
+}
+
+fn request_as(kind: &str, address: &str, method: &str, path: &str, body: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(DEADLINE)).ok()?;
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: application/json\r\n");
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: {kind}\r\n");
     write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).ok()?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
@@ -119,6 +123,9 @@ fn a_rolling_restart_loses_no_acknowledged_write() {
     assert!(up["peers"].as_array().expect("peers").iter().all(|peer| peer["started"] == true), "{up}");
     assert_eq!(up["peers"][2]["joined"], true, "{up}");
     cluster.agrees();
+    // A file is with all of them before the one that has it is stopped.
+    let put = request_as("video/mp4", &cluster.addresses[0], "PUT", "/film", &"x".repeat(3_000_000));
+    assert_eq!(put.map(|(status, _)| status), Some(200));
     let before = cluster.pids();
     let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(BTreeSet::new())));
     let writers: Vec<_> = (0..3usize)
@@ -149,6 +156,8 @@ fn a_rolling_restart_loses_no_acknowledged_write() {
         assert_ne!(*old, new, "each is another process");
     }
     cluster.agrees();
+    let files = cluster.json(&["status"]);
+    assert!(files["peers"].as_array().expect("peers").iter().all(|peer| peer["files_lack"] == 0), "{files}");
     let acknowledged = acknowledged.lock().expect("no writer failed");
     for (at, peer) in NAMES.iter().enumerate() {
         let held = cluster.value(at, "/w");

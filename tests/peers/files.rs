@@ -119,7 +119,7 @@ fn what_is_pinned_comes_by_itself_and_stays_whatever_the_budget() {
     for (path, seed) in [("/photos/1", 1), ("/photos/2", 2), ("/film", 3), ("/second", 5)] {
         assert_eq!(alice.send("PUT", path, &[MP4], bytes(900_000, seed)).status, 200);
     }
-    until(&bob, "/@alice", "three files", |answer| answer.text().matches("@blob").count() == 3);
+    until(&bob, "/@alice", "four files", |answer| answer.text().matches("@blob").count() == 4);
     let pinned = json(bob.home(), &["files", "pin", "@alice/photos"]);
     assert_eq!(pinned, value!({"path": "/@alice/photos", "pinned": true, "changed": true}));
     let here = |count: u64| {
@@ -143,9 +143,22 @@ fn what_is_pinned_comes_by_itself_and_stays_whatever_the_budget() {
     assert!(run(bob.home(), &["files"]).out.contains("/@alice/photos"));
     assert_eq!(json(bob.home(), &["files", "unpin", "@alice/photos"])["changed"], true);
     assert_eq!(json(bob.home(), &["files"])["pins"], value!([]));
-    // One's own files stay anyway.
-    let refused = run(bob.home(), &["files", "pin", "/photos"]);
-    assert!(refused.code == 1 && refused.err.contains("@NAME"), "{refused:?}");
+}
+
+#[test]
+fn files_of_another_own_device_come_when_they_are_pinned_and_fsck_says_which_do_not() {
+    let alice = Peer::start();
+    let second = super::devices::second(&alice);
+    assert_eq!(alice.send("PUT", "/photos/1", &[MP4], bytes(300_000, 1)).status, 200);
+    until(&second, "/photos", "a photo", |answer| answer.text().contains("@blob"));
+    let checked = run(second.home(), &["fsck"]);
+    let told = format!("{}{}", checked.out, checked.err);
+    assert!(told.contains("the file at /photos/1 is not here") && told.contains("files pin /photos/1"), "{checked:?}");
+    json(second.home(), &["files", "pin", "/photos"]);
+    poll("it is here", || (whole_files(second.home()) == 1).then_some(()));
+    let pin = &json(second.home(), &["files"])["pins"][0];
+    assert_eq!((&pin["path"], &pin["files"], &pin["files_here"]), (&value!("/photos"), &value!(1), &value!(1)), "{pin}");
+    assert_eq!(run(second.home(), &["fsck"]).code, 0);
 }
 
 #[test]

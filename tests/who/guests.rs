@@ -163,7 +163,7 @@ fn a_keeper_sees_how_a_peer_is_and_stops_it_and_nothing_else() {
     };
     verb(&peer, &["grant", "/", &admin.public().to_string(), "--can", "admin"]);
     verb(&peer, &["grant", "/.sys", &keeper.public().to_string(), "--can", "admin"]);
-    for (at, part) in (1..).zip(["status", "tips", "peers", "devices", "metrics"]) {
+    for (at, part) in (1..).zip(["status", "tips", "peers", "devices", "metrics", "kept"]) {
         assert_eq!(ask(&keeper, "GET", &format!("/.sys/{part}"), "", at).status, 200, "{part}");
         ask(&admin, "GET", &format!("/.sys/{part}"), "", at).problem(403);
     }

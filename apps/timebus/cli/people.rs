@@ -291,9 +291,9 @@ pub(crate) struct Files {
 pub(crate) enum FilesVerb {
     /// Show what is kept, pinned and on its way (what plain `files` does)
     Ls,
-    /// Fetch all files at and below a path of somebody else, also those to come, and keep them
+    /// Fetch all files at and below a path, of somebody else or of another own device, also those to come, and keep them
     Pin {
-        /// The path, as @alice/photos
+        /// The path, as @alice/photos or /photos
         #[arg(value_name = "PATH")]
         path: Target,
     },

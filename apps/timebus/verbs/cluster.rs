@@ -188,9 +188,14 @@ async fn up(out: Output, cluster: &Cluster, names: &[String]) -> anyhow::Result<
         if joins {
             join(out, founder, member).await?;
         }
+        let is_first = joins || !home.exists();
         let is_new = start(out, member).await?;
         if member.name == founder.name {
             let_in(out, founder, &key).await?;
+        }
+        // Changes come by themselves, files do not.
+        if is_first {
+            ask_as_owner(out, member, Request::post("/.sys/blobs/pin").body(JSON, json!({"path": "/"}).to_string())?).await?;
         }
         let did = match (is_new, joins) {
             (true, true) => "joined and started",
@@ -227,7 +232,8 @@ async fn add(out: Output, cluster: &Cluster, name: &str) -> anyhow::Result<()> {
     }
     let founder = founder(&here(cluster, &[])?)?;
     let link = device_link(out, founder, member).await?;
-    let join = format!("{} --home {} join '{link}' --yes", member.program, quoted(&member.home));
+    let program = format!("{} --home {}", member.program, quoted(&member.home));
+    let join = format!("{program} join '{link}' --yes && {program} files pin /");
     let file = quoted(&cluster.file);
     out.result(&json!({"name": name, "link": link, "join": join, "unit": unit(member)}), || {
         format!(
@@ -272,6 +278,13 @@ fn union<'t>(all: impl Iterator<Item = &'t Tips>) -> Tips {
     union
 }
 
+/// Files that are to be on a peer and are not; `None` if it is not to have all.
+async fn files_lacking(member: &Member, key: &Arc<SecretKey>) -> anyhow::Result<Option<u64>> {
+    let told = ask(member, key, Request::get("/.sys/kept")).await?;
+    let is_pinned = part(&told, "pinned") == Some(&Json::Bool(true));
+    Ok(is_pinned.then(|| number(&told, "files").unwrap_or(0).saturating_sub(number(&told, "files_here").unwrap_or(0))))
+}
+
 async fn status(out: Output, cluster: &Cluster) -> anyhow::Result<()> {
     let key = cluster.key()?;
     let asked = cluster.peer.iter().map(|member| {
@@ -279,27 +292,32 @@ async fn status(out: Output, cluster: &Cluster) -> anyhow::Result<()> {
         tokio::spawn(async move {
             let status = ask(&member, &key, Request::get("/.sys/status")).await?;
             let peers = ask(&member, &key, Request::get("/.sys/peers")).await?;
-            anyhow::Ok((status, peers, tips(&member, &key).await?))
+            anyhow::Ok((status, peers, tips(&member, &key).await?, files_lacking(&member, &key).await?))
         })
     });
     let mut answers = Vec::new();
     for answer in asked.collect::<Vec<_>>() {
         answers.push(answer.await.context("a question was lost")?);
     }
-    let all = union(answers.iter().flatten().map(|(_, _, tips)| tips));
-    let mut rows = vec![["name", "", "version", "for", "changes", "lacks", "links"].map(str::to_owned).to_vec()];
+    let all = union(answers.iter().flatten().map(|(_, _, tips, _)| tips));
+    let mut rows = vec![["name", "", "version", "for", "changes", "lacks", "files", "links"].map(str::to_owned).to_vec()];
     let (mut told, mut problems) = (Vec::new(), Vec::new());
     for (member, answer) in cluster.peer.iter().zip(&answers) {
         match answer {
-            Ok((status, peers, tips)) => {
+            Ok((status, peers, tips, files)) => {
                 let links = items(peers, "peers").iter().filter(|peer| text(peer, "state") == Some("connected")).count();
                 let (version, uptime_ms) = (text(status, "version").unwrap_or("?"), number(status, "uptime_ms").unwrap_or(0));
                 let (changes, lacks) = (number(status, "changes").unwrap_or(0), lacks(tips, &all));
-                let cells =
-                    [member.name.as_str(), "running", version, &span(uptime_ms), &changes.to_string(), &lacks.to_string(), &links.to_string()];
+                let files_lack = match files {
+                    Some(0) => "all".to_owned(),
+                    Some(count) => format!("lacks {count}"),
+                    None => "not pinned".to_owned(),
+                };
+                let (changed, lack, linked) = (changes.to_string(), lacks.to_string(), links.to_string());
+                let cells = [member.name.as_str(), "running", version, &span(uptime_ms), &changed, &lack, &files_lack, &linked];
                 rows.push(cells.map(str::to_owned).to_vec());
                 told.push(json!({"name": member.name, "http": member.http, "state": "running", "version": version, "uptime_ms": uptime_ms,
-                    "changes": changes, "lacks": lacks, "links": links, "problem": null}));
+                    "changes": changes, "lacks": lacks, "files_lack": files, "links": links, "problem": null}));
             }
             Err(error) => {
                 let failure = Failure::of(error);
@@ -356,6 +374,19 @@ async fn upgrade(out: Output, cluster: &Cluster, names: &[String], patience: Dur
     out.result(&json!({ "peers": told }), String::new)
 }
 
+/// Waits until the other peers have the files that this one may be the only one to have. What nobody has does not come.
+async fn wait_for_files(member: &Member, others: &[&Member], key: &Arc<SecretKey>, patience: Duration) -> anyhow::Result<Option<()>> {
+    wait(patience, async || {
+        let mut lacking = Vec::new();
+        for other in others {
+            lacking.extend(files_lacking(other, key).await?);
+        }
+        let lost = files_lacking(member, key).await?.into_iter().chain(lacking.iter().copied()).min().unwrap_or(0);
+        Ok(lacking.iter().all(|count| *count <= lost))
+    })
+    .await
+}
+
 struct Restarted {
     before: String,
     after: String,
@@ -376,6 +407,7 @@ async fn restart(out: Output, member: &Member, others: &[&Member], key: &Arc<Sec
     for other in others {
         wait(patience, async || Ok(lacks(&tips(other, key).await?, &own) == 0)).await?.ok_or_else(|| late("the others did not get what it has"))?;
     }
+    wait_for_files(member, others, key, patience).await?.ok_or_else(|| late("the others did not get the files that it has"))?;
     let stopped = Instant::now();
     ask(member, key, Request::post("/.sys/down")).await?;
     if !member.elsewhere {

@@ -21,6 +21,7 @@ use crate::sys::network::{bad, find_space, read};
 pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<Serde, Problem>> {
     Some(match (method, rest) {
         (&Method::GET | &Method::HEAD, ["blobs"]) => files(peer).await,
+        (&Method::GET | &Method::HEAD, ["kept"]) => kept(peer).await,
         (&Method::POST, ["blobs", "pin"]) => pin(peer, body, true).await,
         (&Method::POST, ["blobs", "unpin"]) => pin(peer, body, false).await,
         (&Method::POST, ["blobs", "share"]) => share(peer, body).await,
@@ -56,6 +57,7 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
                 "path": named(&people, &own, &pin.space, &pin.path),
                 "space": pin.space.to_string(),
                 "files": files.len(),
+                "files_here": files.iter().filter(|file| file.is_here).count(),
                 "bytes_total": bytes(|_| true),
                 "bytes_here": bytes(|is_here| is_here),
             }));
@@ -72,6 +74,15 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
         "kept_back": kept_back,
         "transfers": transfers,
     }))
+}
+
+/// Whether all files of the own space are to be here, and how many are: numbers alone, which a keeper may know.
+async fn kept(peer: &Peer) -> Result<Serde, Problem> {
+    let all = Pin { space: peer.space(), path: Path::root() };
+    let is_pinned = Wishes::of(peer).pins().contains(&all);
+    let store = peer.store().clone();
+    let files = beside(move || all.files(&store)).await?.map_err(|error| storage_problem(&error))?;
+    Ok(json!({"pinned": is_pinned, "files": files.len(), "files_here": files.iter().filter(|file| file.is_here).count()}))
 }
 
 /// A path as it is asked for here.
@@ -100,9 +111,6 @@ async fn pin(peer: &Peer, body: &Bytes, is_pinned: bool) -> Result<Serde, Proble
         None => (peer.space(), Path::parse(&path)),
     };
     let path = path.map_err(|error| bad_path(&error))?;
-    if space == peer.space() {
-        return Err(bad("files of your own space stay here anyway; a path of somebody else begins with @").with_fix("pin @NAME/PATH"));
-    }
     if is_pinned && peer.store().held(&space).is_none() {
         return Err(bad("nothing of this space is here").with_fix("take an invite to it with `timebus join`, or follow it"));
     }
