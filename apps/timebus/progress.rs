@@ -19,8 +19,8 @@ impl Progress {
 
     /// Counts bytes, of which there are `total` if that is known.
     pub(crate) fn bytes(out: Output, what: &'static str, total: Option<u64>) -> Self {
-        let known = "{msg:15} {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}, {eta} left";
-        Self::new(out, what, total, known, "{msg:15} {spinner} {bytes}  {bytes_per_sec}, {elapsed}")
+        let known = "{msg:15} {wide_bar} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}, {eta} left";
+        Self::new(out, what, total, known, "{msg:15} {spinner} {decimal_bytes}  {decimal_bytes_per_sec}, {elapsed}")
     }
 
     fn new(out: Output, what: &'static str, total: Option<u64>, known: &str, unknown: &str) -> Self {

@@ -101,7 +101,7 @@ pub(crate) fn file(json: &Json) -> Option<(&str, u64)> {
 /// A value in one line of at most `chars_max` characters.
 pub(crate) fn brief(json: &Json, chars_max: usize) -> String {
     if let Some((mime, bytes)) = file(json) {
-        return format!("{mime}, {}", indicatif::HumanBytes(bytes));
+        return format!("{mime}, {}", indicatif::DecimalBytes(bytes));
     }
     let text = compact(json);
     match text.char_indices().nth(chars_max) {

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use indicatif::HumanBytes;
+use indicatif::DecimalBytes;
 use serde_json::json;
 
 use crate::Context;
@@ -59,12 +59,12 @@ pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()
             file.as_file().sync_all()?;
             file.persist(&path).map_err(|error| error.error).with_context(|| format!("could not write {}", path.display()))?;
             out.result(&json!({"file": path.display().to_string(), "bytes": bytes}), || {
-                format!("{} in {}; it holds your keys, keep it safe", HumanBytes(bytes), quoted(&path))
+                format!("{} in {}; it holds your keys, keep it safe", DecimalBytes(bytes), quoted(&path))
             })
         }
         _ => {
             out.flush()?;
-            out.note(format!("{}; it holds your keys, keep it safe", HumanBytes(bytes)));
+            out.note(format!("{}; it holds your keys, keep it safe", DecimalBytes(bytes)));
             Ok(())
         }
     }

@@ -228,7 +228,7 @@ async fn members(context: &Context, name: &str) -> anyhow::Result<()> {
         let by = text(one, "by").map_or_else(String::new, |by| format!("by {}", printable(by)));
         let stores = match number(one, "stores").unwrap_or(0) {
             0 => String::new(),
-            bytes => format!("holds up to {}", indicatif::HumanBytes(bytes)),
+            bytes => format!("holds up to {}", indicatif::DecimalBytes(bytes)),
         };
         let role = if is(one, "organizer") { "organizer" } else { "member" };
         vec![printable(text(one, "name").unwrap_or("?")), short(text(one, "key").unwrap_or("?")), role.to_owned(), state, by, stores]
@@ -269,7 +269,7 @@ async fn offer(context: &Context, size: u64, name: Option<String>) -> anyhow::Re
     let told = send(context, &name, "", &json!({"stores": size})).await?;
     say(context, &told, || match size {
         0 => format!("nothing is held here for {} any more", title(&told)),
-        size => format!("up to {} are held here for {}", indicatif::HumanBytes(size), title(&told)),
+        size => format!("up to {} are held here for {}", indicatif::DecimalBytes(size), title(&told)),
     })
 }
 
@@ -290,7 +290,7 @@ async fn placement(context: &Context, name: &str) -> anyhow::Result<()> {
     if out.json {
         return Ok(out.line(compact(&told))?);
     }
-    let size = |of: &Json, name| indicatif::HumanBytes(number(of, name).unwrap_or(0)).to_string();
+    let size = |of: &Json, name| indicatif::DecimalBytes(number(of, name).unwrap_or(0)).to_string();
     let is = |of: &Json, name| member(of, name) == Some(&Json::Bool(true));
     let log = member(&told, "log").cloned().unwrap_or(Json::Null);
     let members = number(&log, "members").unwrap_or(0);
@@ -338,7 +338,7 @@ async fn placement(context: &Context, name: &str) -> anyhow::Result<()> {
     out.line(format!("spaces     {spaces} of members, {copies} copies of each beside their own machines: {lack}"))?;
     let space = |one: &Json| {
         let of = items(one, "of").iter().filter_map(crate::value::string).map(printable).collect::<Vec<_>>().join(", ");
-        let bytes = number(one, "bytes").map_or_else(|| "not here".to_owned(), |bytes| indicatif::HumanBytes(bytes).to_string());
+        let bytes = number(one, "bytes").map_or_else(|| "not here".to_owned(), |bytes| indicatif::DecimalBytes(bytes).to_string());
         let note = if is(one, "under") { "too few copies" } else { "" };
         vec![of, short(text(one, "space").unwrap_or("?")), bytes, with(one), note.to_owned()]
     };

@@ -1,7 +1,7 @@
 //! held, allow, limits, top: what others may keep here, and what they cost.
 
 use anyhow::Result;
-use indicatif::HumanBytes;
+use indicatif::DecimalBytes;
 use serde_json::json;
 
 use crate::Context;
@@ -44,7 +44,7 @@ pub(crate) async fn allow(context: &Context, args: Allow) -> Result<()> {
     let name = printable(text(&told, "name").unwrap_or("?"));
     context.out.result(&serde_json::from_str::<serde_json::Value>(&compact(&told))?, || match words.as_slice() {
         ["never"] => format!("{name} can bring nothing more here"),
-        _ => format!("{name} may keep {} here in all", HumanBytes(number(&told, "bytes_max").unwrap_or(0))),
+        _ => format!("{name} may keep {} here in all", DecimalBytes(number(&told, "bytes_max").unwrap_or(0))),
     })
 }
 
@@ -54,7 +54,7 @@ pub(crate) async fn limits(context: &Context, args: Limits) -> Result<()> {
     let request = Request::post("/.sys/limits").body(JSON, json!({"who": who, "bytes": size}).to_string())?;
     let told = client.json(request).await?;
     let name = printable(text(&told, "who").unwrap_or("?"));
-    context.out.result(&json!({"who": name, "bytes_max": size}), || format!("{name} may keep {} here in all", HumanBytes(size)))
+    context.out.result(&json!({"who": name, "bytes_max": size}), || format!("{name} may keep {} here in all", DecimalBytes(size)))
 }
 
 async fn list(context: &Context, client: &mut Client) -> Result<()> {
@@ -75,7 +75,7 @@ async fn list(context: &Context, client: &mut Client) -> Result<()> {
     }
     let mut rows = vec![["WHO", "KEEPS HERE", "MAY KEEP"].map(str::to_owned).to_vec()];
     for cost in limited {
-        let bytes = |name| HumanBytes(number(cost, name).unwrap_or(0)).to_string();
+        let bytes = |name| DecimalBytes(number(cost, name).unwrap_or(0)).to_string();
         rows.push(vec![called(cost), bytes("bytes"), bytes("bytes_max")]);
     }
     table(&rows).iter().try_for_each(|line| out.line(line.trim_end()))?;
@@ -96,9 +96,9 @@ pub(crate) async fn top(context: &Context) -> Result<()> {
     }
     let mut rows = vec![["WHO", "KEEPS HERE", "OF", "CHANGES", "REQUESTS", "BYTES IN, OUT"].map(str::to_owned).to_vec()];
     for cost in items(&answer, "costs") {
-        let bytes = |name| HumanBytes(number(cost, name).unwrap_or(0)).to_string();
+        let bytes = |name| DecimalBytes(number(cost, name).unwrap_or(0)).to_string();
         let count = |name| number(cost, name).unwrap_or(0).to_string();
-        let of = number(cost, "bytes_max").map_or_else(|| "-".to_owned(), |max| HumanBytes(max).to_string());
+        let of = number(cost, "bytes_max").map_or_else(|| "-".to_owned(), |max| DecimalBytes(max).to_string());
         rows.push(vec![called(cost), bytes("bytes"), of, count("changes"), count("requests"), format!("{}, {}", bytes("received"), bytes("sent"))]);
     }
     table(&rows).iter().try_for_each(|line| out.line(line.trim_end()))?;

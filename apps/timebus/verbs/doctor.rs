@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use indicatif::HumanBytes;
+use indicatif::DecimalBytes;
 use serde_json::json;
 
 use crate::Context;
@@ -141,7 +141,7 @@ fn space(home: &Path) -> Finding {
     match rustix::fs::statvfs(home) {
         Ok(stat) => {
             let free = stat.f_bavail * stat.f_frsize;
-            let detail = format!("{} free", HumanBytes(free));
+            let detail = format!("{} free", DecimalBytes(free));
             match free < SPACE_BYTES_MIN {
                 true => bad("space", detail, "make room: without any, nothing more is written"),
                 false => good("space", detail),
@@ -226,8 +226,8 @@ async fn peer(context: &Context) -> Vec<Finding> {
             let sizes = format!(
                 "{} changes, {}; index {}",
                 number(&status, "changes").unwrap_or(0),
-                HumanBytes(number(&status, "log_bytes").unwrap_or(0)),
-                HumanBytes(number(&status, "index_bytes").unwrap_or(0))
+                DecimalBytes(number(&status, "log_bytes").unwrap_or(0)),
+                DecimalBytes(number(&status, "index_bytes").unwrap_or(0))
             );
             findings.push(good("log", sizes));
             findings.extend(remarks.into_iter().map(|remark| match damaged {

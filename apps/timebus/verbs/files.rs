@@ -1,6 +1,6 @@
 //! files: how much is kept, what is pinned, what is on its way and from whom.
 
-use indicatif::HumanBytes;
+use indicatif::DecimalBytes;
 use serde_json::json;
 
 use crate::Context;
@@ -27,7 +27,7 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     if out.json {
         return Ok(out.line(compact(&told))?);
     }
-    let size = |of: &Json, name| HumanBytes(number(of, name).unwrap_or(0)).to_string();
+    let size = |of: &Json, name| DecimalBytes(number(of, name).unwrap_or(0)).to_string();
     out.line(format!("kept       {}; of files of others up to {}, and what is pinned", size(&told, "bytes"), size(&told, "cache_bytes_max")))?;
     let name = |of: &Json, name| printable(text(of, name).unwrap_or("?"));
     for back in items(&told, "kept_back") {

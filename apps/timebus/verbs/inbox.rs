@@ -1,6 +1,6 @@
 //! inbox and refs: what others leave for you, what you leave for them, and who points at what.
 
-use indicatif::HumanBytes;
+use indicatif::DecimalBytes;
 use serde_json::json;
 
 use crate::Context;
@@ -93,7 +93,7 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     };
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(notices.iter().map(row)).collect();
     table(&rows).iter().try_for_each(|line| out.line(line))?;
-    let bytes = HumanBytes(number(&inbox, "bytes").unwrap_or(0));
+    let bytes = DecimalBytes(number(&inbox, "bytes").unwrap_or(0));
     out.note(format!(
         "{} from {}, {bytes}{state}",
         counted(notices.len(), "notice"),

@@ -75,7 +75,7 @@ fn follow(context: &Context, args: &Feed) -> anyhow::Result<()> {
 
 /// The same for people.
 fn follow_told(crowd: &Readers, outcome: &FeedOutcome) -> String {
-    let size = indicatif::HumanBytes(outcome.bytes);
+    let size = indicatif::DecimalBytes(outcome.bytes);
     let mut out = format!("seed {}: {} readers of {} posts, {size} in all\n\n", crowd.seed, crowd.readers, crowd.posts);
     let seconds = |ms: u64| format!("{:8.2} s", ms as f64 / 1000.0);
     let times = format!("   {:.2} times the best", outcome.times_bound);
@@ -161,7 +161,7 @@ fn swarm(context: &Context, args: &Swarm) -> anyhow::Result<()> {
 
 /// The same for people.
 fn swarm_told(crowd: &Crowd, outcome: &Outcome, times: f64) -> String {
-    let size = indicatif::HumanBytes(crowd.bytes);
+    let size = indicatif::DecimalBytes(crowd.bytes);
     let when = if crowd.arrive_ms == 0 { "at once".to_owned() } else { format!("within {} s", crowd.arrive_ms / 1000) };
     let mut out = format!("seed {}: {} peers want {size} {when}\n\n", crowd.seed, crowd.peers);
     let rows = [

@@ -1,6 +1,6 @@
 //! peers, follow, unfollow, block, unblock: other people's peers and spaces.
 
-use indicatif::HumanBytes;
+use indicatif::DecimalBytes;
 use serde_json::json;
 use timebus_identity::PublicKey;
 
@@ -62,7 +62,7 @@ fn row(peer: &Json, now: u64) -> Vec<String> {
         None | Some(0) => "never".to_owned(),
         Some(seen) => format!("{} ago", span(now.saturating_sub(seen))),
     };
-    let bytes = |name| HumanBytes(number(peer, name).unwrap_or(0)).to_string();
+    let bytes = |name| DecimalBytes(number(peer, name).unwrap_or(0)).to_string();
     let (way, bytes) = match is_connected {
         true => (printable(text(peer, "way").unwrap_or_default()), format!("{}, {}", bytes("received"), bytes("sent"))),
         false => ("-".to_owned(), "-".to_owned()),

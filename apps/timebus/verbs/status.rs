@@ -1,6 +1,6 @@
 //! status: how the peer is.
 
-use indicatif::{HumanBytes, HumanCount};
+use indicatif::{DecimalBytes, HumanCount};
 
 use crate::Context;
 use crate::client::{Home, Request, open};
@@ -39,8 +39,8 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
     out.line(format!(
         "changes      {}   log {}   index {}",
         HumanCount(count("changes")),
-        HumanBytes(count("log_bytes")),
-        HumanBytes(count("index_bytes"))
+        DecimalBytes(count("log_bytes")),
+        DecimalBytes(count("index_bytes"))
     ))?;
     if running.is_some() {
         out.line(format!("subscribers  {}   connections {}", count("subscriptions"), count("connections")))?;

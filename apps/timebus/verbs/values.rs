@@ -88,7 +88,7 @@ async fn get_file(context: &Context, session: &mut Session, args: &Get, request:
     });
     context.out.result(&json, || {
         let source = done.source.as_ref().map_or_else(String::new, |source| format!(" {source}"));
-        let size = indicatif::HumanBytes(done.bytes);
+        let size = indicatif::DecimalBytes(done.bytes);
         format!("saved {} as {}: {size} in {}{source}", args.path, file.display(), span(began.elapsed().as_millis() as u64))
     })
 }
