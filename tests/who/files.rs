@@ -37,6 +37,39 @@ fn a_peer_does_not_start_on_keys_that_others_can_read() {
     Peer::start_in(home).put("/x", &json!(1));
 }
 
+/// A folder that somebody made for the home, as `mkdir` does it: it becomes as closed as one that we make. One that was open
+/// with values in it is not closed silently, because they may have been read.
+#[test]
+fn a_home_that_others_can_look_into_is_closed_or_refused() {
+    let set = |path: &std::path::Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("a mode");
+    let home = Home::new();
+    std::fs::create_dir(home.folder()).expect("a folder");
+    set(home.folder(), 0o755);
+    let peer = Peer::start_in(home);
+    peer.put("/x", &json!("secret"));
+    assert_eq!(mode(peer.home().folder()), 0o700);
+    let home = peer.stop();
+    for folder in ["index", "log"] {
+        set(&home.folder().join(folder), 0o755);
+    }
+    let home = Peer::start_in(home).stop();
+    for folder in ["index", "log"] {
+        assert_eq!(mode(&home.folder().join(folder)), 0o700, "{folder}");
+    }
+    set(home.folder(), 0o750);
+    let run = |verb: &[&str]| Command::new(PROGRAM).arg("--home").arg(home.folder()).args(verb).output().expect("it ends");
+    let said = |output: &std::process::Output| String::from_utf8_lossy(&[&output.stderr[..], &output.stdout].concat()).into_owned();
+    for verb in [&["up", "--http", "127.0.0.1:0"][..], &["get", "/x"]] {
+        let refused = run(verb);
+        assert_eq!(refused.status.code(), Some(1), "{verb:?}");
+        assert!(said(&refused).contains(&format!("chmod 700 {}", home.folder().display())), "{}", said(&refused));
+    }
+    let doctor = run(&["doctor"]);
+    assert!(!doctor.status.success() && said(&doctor).contains("chmod 700"), "{}", said(&doctor));
+    set(home.folder(), 0o700);
+    assert_eq!(Peer::start_in(home).value("/x"), "secret");
+}
+
 #[test]
 fn a_second_peer_does_not_take_the_home_of_the_first() {
     let peer = Peer::start();

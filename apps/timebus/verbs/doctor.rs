@@ -129,7 +129,7 @@ fn modes(home: &Path) -> Vec<Finding> {
         && metadata.mode() & 0o077 != 0
     {
         let detail = format!("{} can be looked into by others (mode {:04o})", home.display(), metadata.mode() & 0o7777);
-        open.push(note("home", detail, format!("chmod 700 {}", quoted(home))));
+        open.push(bad("home", detail, format!("chmod 700 {}", quoted(home))));
     }
     if open.is_empty() {
         open.push(good("keys", "for their owner alone"));

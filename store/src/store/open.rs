@@ -29,6 +29,14 @@ pub enum OpenError {
     /// There is a change log and no keys; new ones would make another space of it.
     #[error("{} has a change log but no keys: put the folder `keys` back from a backup, or recover them with the kit", .0.display())]
     NoKeys(PathBuf),
+    /// Others on this machine may look into it, and into all that is read there without a lock of its own.
+    #[error("{} is open to others (mode {mode:04o}): run `chmod 700 {}`", path.display(), quoted(path))]
+    OpenToOthers {
+        /// The home.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The keys are not usable.
     #[error(transparent)]
     Keys(#[from] KeysError),
@@ -80,11 +88,15 @@ pub struct Opened {
     pub new_device: bool,
 }
 
-/// Takes the lock that keeps a second process out. It is free again when the file is dropped.
+/// What is in a home as folders. Values are in several of them, and some are made by libraries that know no modes.
+const FOLDERS: [&str; 9] = ["apps", "blobs", "folders", "inbox", "index", "invites", "log", "personas", "restoring"];
+
+/// Takes the lock that keeps a second process out. It is free again when the file is dropped. Others cannot look into the
+/// home from here on.
 ///
 /// # Errors
 ///
-/// [`OpenError::InUse`], [`OpenError::Storage`].
+/// [`OpenError::InUse`], [`OpenError::OpenToOthers`], [`OpenError::Storage`].
 pub fn lock_home(home: &FilePath) -> Result<std::fs::File, OpenError> {
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(StorageError::from)?;
@@ -97,10 +109,39 @@ pub fn lock_home(home: &FilePath) -> Result<std::fs::File, OpenError> {
         .open(home.join("lock"))
         .map_err(StorageError::from)?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
+        Ok(()) => close_to_others(home).map(|()| file),
         Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::InUse(home.to_owned())),
         Err(error) => Err(StorageError::Io(error.into()).into()),
     }
+}
+
+/// Makes sure that nobody else can look into a home. A folder that was there and is empty becomes ours; of any other that
+/// is open the owner has to hear, because its values may have been read.
+fn close_to_others(home: &FilePath) -> Result<(), OpenError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let set = |path: &FilePath| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700));
+    let mode = std::fs::metadata(home).map_err(StorageError::from)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let mut inside = std::fs::read_dir(home).map_err(StorageError::from)?.flatten();
+        if inside.any(|entry| entry.file_name() != "lock") || set(home).is_err() {
+            return Err(OpenError::OpenToOthers { path: home.to_owned(), mode });
+        }
+    }
+    for folder in FOLDERS.map(|name| home.join(name)) {
+        // A link leads to where other rules hold.
+        let is_open = std::fs::symlink_metadata(&folder).is_ok_and(|is| is.is_dir() && is.permissions().mode() & 0o077 != 0);
+        if is_open {
+            set(&folder).map_err(StorageError::from)?;
+        }
+    }
+    Ok(())
+}
+
+/// A path as one word of a shell command.
+fn quoted(path: &FilePath) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// Says that this home needs a new device key before it writes.
