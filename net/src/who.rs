@@ -91,8 +91,9 @@ pub(crate) fn is_browser(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN)
         || headers.contains_key(header::REFERER)
         || headers.iter().any(|(name, value)| {
-            // The `fetch` of Node says this, and nothing else of its kind; browsers never say it alone.
-            name.as_str().starts_with("sec-fetch-") && !(name == "sec-fetch-mode" && value == "cors")
+            // The `fetch` and the `WebSocket` of Node say this, and nothing else of its kind; browsers never say it alone: to
+            // all that they say of a request they add its site, and to a websocket, from whatever page, its Origin.
+            name.as_str().starts_with("sec-fetch-") && !(name == "sec-fetch-mode" && (value == "cors" || value == "websocket"))
         })
 }
 

@@ -124,6 +124,15 @@ fn a_page_opens_a_socket_only_from_our_origin_and_says_its_token_first() {
     assert_eq!(right.request(&json!({"id": 1, "get": "/x"}))["value"], 1);
     // A program of the owner needs none of this.
     assert_eq!(Socket::open(&peer).request(&json!({"id": 1, "get": "/x"}))["value"], 1);
+    // What Node's own sends, which knows no origin. A browser says an Origin with every websocket, and where the page is from
+    // with every request: with either of them it is none.
+    let mode = ("sec-fetch-mode", "websocket");
+    let mut node = Socket::try_open(&peer, &[mode]).unwrap_or_else(|status| panic!("{status}"));
+    assert_eq!(node.request(&json!({"id": 1, "get": "/x"}))["value"], 1);
+    for said in [("origin", "http://evil.com"), ("origin", "null"), ("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site")] {
+        assert_eq!(Socket::try_open(&peer, &[mode, said, protocol]).err(), Some(403), "{said:?}");
+        peer.send("PUT", "/x", &[mode, said, ("content-type", "application/json")], "2").problem(403);
+    }
     let mut odd = Socket::open(&peer);
     odd.0.send(Message::binary(vec![0, 1, 2])).expect("the peer reads");
     assert!(odd.try_hear().is_err(), "binary frames are for peers");
