@@ -1,4 +1,8 @@
-//! A consistent copy of a running store, and of what the peer knows of others.
+//! A consistent copy of a running store, of what the peer knows of others, and of what its owner decided here.
+//!
+//! Deliberately not: what a live folder remembers of the disk. On another machine the folder may be empty, and with that
+//! memory it would look as if all its files had been deleted; without it both sides are brought together again. Nor the
+//! tables, which are made from the log, nor what tells where a peer runs.
 
 use std::io::Read as _;
 
@@ -13,11 +17,17 @@ use crate::problem::Problem;
 use crate::read::produce;
 use crate::route::write_problem;
 
+/// What is kept beside the store in small files that are replaced as a whole.
+pub const FILES: [&str; 7] = ["apps.json", "blocked.json", "files.json", "followed.json", "indexes.json", "limits.json", "outbox.json"];
+
+/// Folders whose files are small, beside `keys`, `log` and `blobs`: apps as they were installed, notices left here, invites.
+pub const FOLDERS: [&str; 3] = ["apps", "inbox", "invites"];
+
 const BLOCK: usize = 512;
 const CHUNK_BYTES: usize = 256 * 1024;
 
-/// Streams a tar file of the keys, of what is known of other peers, of the log as it is at one moment, and of the blobs; and
-/// of the same of each persona.
+/// Streams a tar file of the keys, of what is known of other peers, of what was installed and decided here, of the log as it
+/// is at one moment, and of the blobs; and of the same of each persona.
 pub(crate) async fn stream(peer: &Peer) -> Result<Response<Body>, Problem> {
     let mut homes = Vec::new();
     let personas = peer.all_personas().into_iter().map(|(name, persona)| (format!("{}/{name}", crate::personas::FOLDER), persona));
@@ -62,13 +72,19 @@ fn write_home(folder: &str, store: &Store, end: Place, send: &mut dyn FnMut(Vec<
         files.push((format!("log/{name}"), home.join("log").join(&name), len));
     }
     let mut small = Vec::new();
-    for entry in std::fs::read_dir(home.join("invites")).into_iter().flatten() {
-        let entry = entry?;
-        if let Some(name) = entry.file_name().to_str().filter(|name| !name.starts_with('.'))
-            && entry.file_type()?.is_file()
-        {
-            small.push((format!("invites/{name}"), std::fs::read(entry.path())?));
+    for folder in FOLDERS {
+        for entry in std::fs::read_dir(home.join(folder)).into_iter().flatten() {
+            let entry = entry?;
+            if let Some(name) = entry.file_name().to_str().filter(|name| is_settled(name))
+                && entry.file_type()?.is_file()
+                && let Some(bytes) = read(&entry.path())?
+            {
+                small.push((format!("{folder}/{name}"), bytes));
+            }
         }
+    }
+    for name in FILES {
+        small.extend(read(&home.join(name))?.map(|bytes| (name.to_owned(), bytes)));
     }
     small.sort();
     // How far other logs were read is forgotten: it may be further than the copy of our own log is.
@@ -98,6 +114,20 @@ fn write_home(folder: &str, store: &Store, end: Place, send: &mut dyn FnMut(Vec<
         }
     }
     Ok(true)
+}
+
+/// Whether a file is what its name says, and not one that is being written.
+fn is_settled(name: &str) -> bool {
+    !name.starts_with('.') && !name.ends_with(".new")
+}
+
+/// What is in a small file, unless it is gone: apps and invites go while others are copied.
+fn read(file: &std::path::Path) -> std::io::Result<Option<Vec<u8>>> {
+    match std::fs::read(file) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Says whether more is wanted.

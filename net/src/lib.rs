@@ -13,7 +13,7 @@ pub mod accept;
 pub mod app_token;
 pub mod apps;
 pub mod authority;
-mod backup;
+pub mod backup;
 pub mod blobs;
 mod body;
 pub mod byte_range;

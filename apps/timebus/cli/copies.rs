@@ -13,6 +13,8 @@ use crate::target::{Target, Versions};
 /// sides, the one here is kept under a second name. Values that are no texts or files are shown as .json files.
 #[derive(Debug, Args)]
 #[command(after_help = "\
+A new file becomes a text if it is one, also if it is called .json; `timebus import` makes values of JSON. Once it is
+a value, what you save in its .json file goes into that value.
 Left alone: names that begin with a dot, links, empty folders, files of more than 64 MiB, and what editors leave beside
 a file for a while.
 With --json a line for each thing done: {\"event\",\"file\",…} with event ready, sent, taken, removed, deleted, conflict,
@@ -115,7 +117,8 @@ pub(crate) struct Export {
 
 /// Write a consistent copy of everything, also while the peer runs
 ///
-/// It holds your keys: keep it as safe as the home itself.
+/// Keys, values, files, apps, invites, limits, and whom you know, for you and your personas. It holds your keys: keep it as
+/// safe as the home itself. What live folders remember stays behind: `timebus folder` brings both sides together anew.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -123,21 +126,22 @@ Examples:
   timebus backup timebus.tar
   timebus backup | ssh elsewhere 'cat > timebus.tar'")]
 pub(crate) struct Backup {
-    /// File to write [default: standard output]
+    /// File to write; `-` is standard output [default: standard output]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }
 
 /// Make a home from a backup
 ///
-/// The home gets a device key of its own, so the original may go on.
+/// The home gets a device key of its own, so the original may go on. What others granted to the original, its communities
+/// among it, the original hands on while it runs; if it is gone, ask those for a new invite.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   timebus restore < timebus.tar
   timebus restore timebus.tar --home ~/restored")]
 pub(crate) struct Restore {
-    /// File to read [default: standard input]
+    /// File to read; `-` is standard input [default: standard input]
     #[arg(value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
 }

@@ -18,9 +18,15 @@ use crate::value::{Json, compact, counted, items, member, number};
 /// Zeros at the end of a tar file.
 pub(crate) const TAR_END_BYTES: usize = 1024;
 
+/// Whether a file is named that is none, but where a program reads from or writes to.
+pub(crate) fn is_standard(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
 pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()> {
     let out = context.out;
-    if args.file.is_none() && out.is_terminal() {
+    let to = args.file.filter(|file| !is_standard(file));
+    if to.is_none() && out.is_terminal() {
         let fix = format!("{} > timebus.tar", context.home.command("backup"));
         return Err(Failure::usage("a backup cannot be shown on a terminal").fix(fix).into());
     }
@@ -32,7 +38,7 @@ pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
         _ => ".".into(),
     };
-    let mut file = match &args.file {
+    let mut file = match &to {
         // Temporary files are for their owner alone, which is right for keys.
         Some(path) => Some(tempfile::NamedTempFile::new_in(folder(path)).with_context(|| format!("could not write {}", path.display()))?),
         None => None,
@@ -54,7 +60,7 @@ pub(crate) async fn backup(context: &Context, args: Backup) -> anyhow::Result<()
         let failure = Failure::refused("the backup was cut short; do not keep it");
         return Err(failure.fix(format!("`{}` looks for what is wrong", context.home.command("fsck"))).into());
     }
-    match (file, args.file) {
+    match (file, to) {
         (Some(file), Some(path)) => {
             file.as_file().sync_all()?;
             file.persist(&path).map_err(|error| error.error).with_context(|| format!("could not write {}", path.display()))?;

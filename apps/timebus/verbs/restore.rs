@@ -9,6 +9,8 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::Context as _;
 use serde_json::json;
 use timebus_net::apps::manifest::is_name;
+use timebus_net::backup::{FILES, FOLDERS};
+use timebus_net::node::book::Book;
 use timebus_net::personas::FOLDER as PERSONAS;
 
 use crate::Context;
@@ -18,7 +20,7 @@ use crate::failure::Failure;
 use crate::peer::try_lock;
 use crate::progress::Progress;
 use crate::value::{counted, number, text};
-use crate::verbs::backup::TAR_END_BYTES;
+use crate::verbs::backup::{TAR_END_BYTES, is_standard};
 
 /// Headers and files of a tar file begin at multiples of this.
 const TAR_BLOCK_BYTES: u64 = 512;
@@ -36,7 +38,7 @@ pub(crate) async fn run(context: &Context, args: Restore) -> anyhow::Result<()> 
     if context.home.exists() || home.join("log").exists() {
         return Err(taken().into());
     }
-    let (input, total): (Box<dyn Read + Send>, Option<u64>) = match &args.file {
+    let (input, total): (Box<dyn Read + Send>, Option<u64>) = match args.file.as_deref().filter(|file| !is_standard(file)) {
         Some(path) => {
             let file = File::open(path).with_context(|| format!("could not open {}", path.display()))?;
             let total = file.metadata().map(|metadata| metadata.len()).ok();
@@ -72,6 +74,11 @@ pub(crate) async fn run(context: &Context, args: Restore) -> anyhow::Result<()> 
     }
     drop(client);
     session.close().await;
+    // What others granted, they granted to the key of the device that the backup is of.
+    if Book::load(&home.join(PEERS)).is_ok_and(|book| !book.following.is_empty()) {
+        context.out.note("note      for others, communities among them, this is a new device of yours: the one that the backup is of");
+        context.out.note("          gives it its rights when both run; if that one is gone, ask them for new invites");
+    }
     let json = json!({"id": part("id"), "name": part("name"), "device": part("device"), "changes": changes, "home": home.display().to_string()});
     context.out.result(&json, || {
         format!("restored  {} in {}\nyou are   {}   ({})", counted(changes as usize, "change"), home.display(), part("name"), part("id"))
@@ -82,7 +89,7 @@ fn cut_short() -> Failure {
     Failure::refused("the backup is cut short; nothing was restored").fix("copy the backup again, or use another one")
 }
 
-/// Unpacks keys, log, blobs, invites and what is known of other peers, and nothing else.
+/// Unpacks what a backup has, and nothing else.
 fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> anyhow::Result<()> {
     let ended = Cell::new(false);
     let mut input = Tail { inner: input, bytes: 0, ended: &ended, progress };
@@ -126,8 +133,8 @@ fn unpack(input: Box<dyn Read + Send>, aside: &Path, progress: &Progress) -> any
     }
 }
 
-/// Where a file of a backup belongs: right below one of its folders, in a folder of `blobs`, or the book of peers; or there
-/// in the home of a persona.
+/// Where a file of a backup belongs: right below one of its folders, in a folder of `blobs`, or one of the files beside them;
+/// or there in the home of a persona.
 fn place(name: &Path) -> Option<PathBuf> {
     let parts: Vec<&str> = name
         .components()
@@ -135,11 +142,13 @@ fn place(name: &Path) -> Option<PathBuf> {
         .map(|part| if let Component::Normal(part) = part { part.to_str() } else { None })
         .collect::<Option<_>>()?;
     match parts[..] {
-        [folder @ ("keys" | "log" | "invites"), file] if !file.starts_with('.') => Some(Path::new(folder).join(file)),
+        [folder, file] if (["keys", "log"].contains(&folder) || FOLDERS.contains(&folder)) && !file.starts_with('.') => {
+            Some(Path::new(folder).join(file))
+        }
         ["blobs", folder, file] if folder.len() == 2 && file.starts_with(folder) && !file.starts_with('.') => {
             Some(Path::new("blobs").join(folder).join(file))
         }
-        [PEERS] => Some(PEERS.into()),
+        [file] if file == PEERS || FILES.contains(&file) => Some(file.into()),
         [PERSONAS, name, _, ..] if is_name(name) && !parts[2..].contains(&PERSONAS) => {
             place(&parts[2..].iter().collect::<PathBuf>()).map(|below| Path::new(PERSONAS).join(name).join(below))
         }
@@ -150,7 +159,7 @@ fn place(name: &Path) -> Option<PathBuf> {
 /// Gives what was unpacked its names. The keys come last: with them the home is one.
 fn move_in(aside: &Path, home: &Path) -> anyhow::Result<()> {
     let failed = || format!("could not write to {}", home.display());
-    for folder in ["blobs", "log", "invites", PEERS, PERSONAS, "keys"] {
+    for folder in ["blobs", "log"].into_iter().chain(FOLDERS).chain(FILES).chain([PEERS, PERSONAS, "keys"]) {
         let from = aside.join(folder);
         if from.exists() {
             File::open(&from).and_then(|folder| folder.sync_all()).with_context(failed)?;
@@ -209,8 +218,12 @@ mod tests {
     fn unpacks_keys_and_log() {
         use std::os::unix::fs::MetadataExt as _;
         let blob = ("blobs/yb/ybndrfg8.tree", "blob");
-        let (temp, result) = restored(archive(&[("keys/space", "abc"), ("./log/00000001.log", "log"), blob]));
+        let app = ("personas/work/apps/4ccim3w1", "app");
+        let (temp, result) = restored(archive(&[("keys/space", "abc"), ("./log/00000001.log", "log"), blob, ("limits.json", "{}"), app]));
         result.expect("a good backup");
+        for (name, content) in [("limits.json", "{}"), app] {
+            assert_eq!(fs::read(temp.path().join("x").join(name)).expect(name), content.as_bytes());
+        }
         let file = temp.path().join("x/keys/space");
         assert_eq!(fs::read(&file).expect("a file"), b"abc");
         assert_eq!(file.metadata().expect("a file").mode() & 0o7777, 0o600);
@@ -226,6 +239,9 @@ mod tests {
             "keys/../a",
             "keys/a/b",
             "other/a",
+            "folders/a.jsonl",
+            "run.json",
+            "limits.json/a",
             "keys/.a",
             "a",
             "blobs/a",

@@ -151,11 +151,15 @@ async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
     let device = peer.store().device();
     let own = all.iter().find(|member| member.keys.contains(&device));
     let rights = peer.store().rights(&key);
+    let of_owner = peer.store().rights(&peer.space());
+    let is_own = |key: &PublicKey| of_owner.as_ref().is_some_and(|rights| rights.device_grant(key).is_some());
     let state = match (own, &here.membership, here.rules()) {
         (Some(own), ..) if own.is_organizer => "organizer",
         (Some(_), ..) => "member",
         (None, Some(_), None) => "waiting",
         (None, Some(_), Some(_)) if rights.is_some_and(|rights| rights.grants_for(&device).any(|(_, held)| held.is_live())) => "waiting",
+        // A home that was restored is another machine of his; the one that was let in lets it in.
+        (None, Some(_), Some(_)) if all.iter().flat_map(|member| &member.keys).any(is_own) => "elsewhere",
         (None, ..) => "removed",
     };
     Ok(json!({
