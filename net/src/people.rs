@@ -213,9 +213,17 @@ impl People {
             return self.person(key);
         }
         let fits = |key: &PublicKey| human_name(key) == name || (name.len() >= 4 && key.to_string().starts_with(name));
-        let called = |names: &BTreeMap<PublicKey, String>| names.iter().filter(|(_, other)| *other == name).map(|(space, _)| *space).collect();
+        let lower = name.to_lowercase();
+        let by = |names: &BTreeMap<PublicKey, String>, is_it: &dyn Fn(&str) -> bool| -> BTreeSet<PublicKey> {
+            names.iter().filter(|(_, other)| is_it(other)).map(|(space, _)| *space).collect()
+        };
+        // As it is written, else in whatever letters.
+        let called = |names: &BTreeMap<PublicKey, String>| {
+            let found = by(names, &|other: &str| other == name);
+            if found.is_empty() { by(names, &|other: &str| other.to_lowercase() == lower) } else { found }
+        };
         // Whom the owner calls so is meant, whatever others call themselves.
-        let mut found: BTreeSet<PublicKey> = called(&self.petnames);
+        let mut found = called(&self.petnames);
         if found.is_empty() {
             found = called(&self.names);
         }

@@ -267,6 +267,15 @@ impl Book {
         self.petnames.iter().find(|(_, name)| *name == petname).map(|(space, _)| *space)
     }
 
+    /// The space that somebody means who types a name: the one that is called so, else the only one whose name differs in
+    /// nothing but large and small letters.
+    #[must_use]
+    pub fn meant(&self, typed: &str) -> Option<PublicKey> {
+        let lower = typed.to_lowercase();
+        let mut alike = self.petnames.iter().filter(|(_, name)| name.to_lowercase() == lower).map(|(space, _)| *space);
+        self.named(typed).or_else(|| alike.next().filter(|_| alike.next().is_none()))
+    }
+
     /// Whether the owner can call a space so: nobody else has the name.
     fn is_free(&self, name: &str, of: &PublicKey) -> bool {
         is_petname(name) && self.named(name).is_none_or(|other| other == *of)
@@ -425,10 +434,13 @@ mod tests {
         let cursor = Cursor { incarnation: [9; 16], upto: 12 };
         book.set_cursor(&key(1), &TimelineId([3; 32]), Some(cursor));
         book.save(&file).expect("saved");
-        let again = Book::load(&file).expect("read");
+        let mut again = Book::load(&file).expect("read");
         assert_eq!(again, book);
         assert_eq!(again.cursor(&key(1), &TimelineId([3; 32])), Some(cursor));
         assert_eq!(again.named("alice"), Some(key(2)));
+        assert_eq!((again.named("Alice"), again.meant("Alice")), (None, Some(key(2))), "as people type");
+        again.petnames.insert(key(8), "ALICE".into());
+        assert_eq!((again.meant("Alice"), again.meant("ALICE")), (None, Some(key(8))), "one of two, and nobody says which");
     }
 
     #[test]

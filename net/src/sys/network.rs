@@ -101,10 +101,10 @@ pub(crate) async fn find_space(peer: &Peer, name: &str) -> Result<PublicKey, Pro
     let Some(network) = peer.network() else {
         // A command without a running peer knows the names all the same.
         let book = Book::load(&peer.store().home().join("peers.json")).unwrap_or_default();
-        return book.named(name).ok_or_else(unknown);
+        return book.meant(name).ok_or_else(unknown);
     };
     let name = name.to_owned();
-    network.ask(move |node| node.book().named(&name)).await.map_err(stopped)?.ok_or_else(unknown)
+    network.ask(move |node| node.book().meant(&name)).await.map_err(stopped)?.ok_or_else(unknown)
 }
 
 /// The same for somebody who may not be the owner: which other identities the owner has is his secret.
@@ -464,6 +464,10 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let path = Path::parse(&path).map_err(|error| bad_path(&error))?;
     if uses == 0 || uses > 1_000_000 {
         return Err(bad("an invite can be taken 1 to 1 000 000 times"));
+    }
+    if path.segments().first().is_some_and(|first| first.to_string() == ".sys") {
+        return Err(bad("what is at /.sys is of this peer alone and goes to nobody by an invite")
+            .with_fix("`timebus grant /.sys KEY --can admin` has a key look after this peer"));
     }
     if role == Role::Device && (uses != 1 || !path.is_root()) {
         return Err(bad("a device is added to the whole space, one at a time"));
