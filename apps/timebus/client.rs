@@ -21,7 +21,7 @@ use crate::failure::Failure;
 use crate::home::Running;
 use crate::peer::{Local, try_lock};
 use crate::target::Versions;
-use crate::value::Json;
+use crate::value::{Json, items, member, text};
 
 /// How long another process may hold the home, or a starting peer take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -81,12 +81,12 @@ impl Session {
                 // Whoever wrote it is gone.
                 context.home.clear_running();
                 let local = Local::open(&context.home, lock, context.out, PeerConfig { apps: crate::builtin::APPS, ..PeerConfig::default() }).await?;
-                return Ok(Self { place: Place::Here(local), proof: Proof::Socket, prefix: context.home.prefix() });
+                return Self { place: Place::Here(local), proof: Proof::Socket, prefix: context.home.prefix() }.about(context).await;
             }
             let running = context.home.running();
             let refused = match running {
                 Some(running) => match Self::running(context, &running, deadline).await {
-                    Ok(session) => return Ok(session),
+                    Ok(session) => return session.about(context).await,
                     Err(error) => Some((running, error)),
                 },
                 None => None,
@@ -107,6 +107,7 @@ impl Session {
         let mut session = Self { place: Place::Running(running.clone()), proof, prefix: context.home.prefix() };
         let asked = async {
             let mut client = session.connect().await?;
+            client.prefix.clear();
             client.send(Request::get("/.sys")).await?.bytes().await
         };
         match tokio::time::timeout_at(deadline.into(), asked).await {
@@ -114,6 +115,25 @@ impl Session {
             Ok(Err(error)) => Err(error),
             Err(_) => Err(anyhow::anyhow!("it accepts connections but says nothing")),
         }
+    }
+
+    /// Makes sure that the persona is there which requests are about: what is none would be taken for somebody else, and
+    /// looked for.
+    async fn about(mut self, context: &Context) -> anyhow::Result<Self> {
+        let Some(name) = context.home.persona().filter(|_| !self.prefix.is_empty()) else { return Ok(self) };
+        let mut client = self.connect().await?;
+        client.prefix.clear();
+        let all = client.json(Request::get("/.sys/personas")).await?;
+        drop(client);
+        if items(&all, "personas").iter().any(|persona| text(persona, "name") == Some(name)) {
+            return Ok(self);
+        }
+        self.close().await;
+        let failure = match member(&all, "closed").and_then(|closed| text(closed, name)) {
+            Some(why) => Failure::refused(format!("the persona {name} could not be opened")).detail(why),
+            None => Failure::refused(format!("none of your personas is called {name}")),
+        };
+        Err(failure.fix("`timebus personas` shows those that you have; `timebus personas new NAME` makes one").into())
     }
 
     /// The running peer, if that is where requests go.

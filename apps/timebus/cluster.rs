@@ -124,7 +124,11 @@ impl Cluster {
     pub(crate) fn member(&self, name: &str) -> anyhow::Result<&Member> {
         let known: Vec<&str> = self.peer.iter().map(|member| member.name.as_str()).collect();
         let found = self.peer.iter().find(|member| member.name == name);
-        found.ok_or_else(|| Failure::usage(format!("no peer of this cluster is called {name}")).fix(format!("it has {}", known.join(", "))).into())
+        found.ok_or_else(|| {
+            Failure::usage(format!("no peer of this cluster is called {name}"))
+                .fix(format!("it has {}; another one is written into cluster.toml first, as a [[peer]] with its name and home", known.join(", ")))
+                .into()
+        })
     }
 
     /// The key that looks after the peers; made when there is none.

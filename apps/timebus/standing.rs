@@ -47,6 +47,9 @@ pub(crate) fn of_space(space: &Json, now_ms: u64) -> String {
             Some(name) => format!("waiting for {} to accept what you wrote", printable(name)),
             None => "waiting for its owner to accept what you wrote".to_owned(),
         },
+        // A community has no owner to ask: it comes from whoever else is in it.
+        Some("unknown") if is_community(space) => "nobody else is known who is in it".to_owned(),
+        Some("denied") if is_community(space) && !is_waiting(space) => "nobody who is connected is in it".to_owned(),
         Some("denied") if !is_waiting(space) => "not given to us; ask its owner for an invite".to_owned(),
         Some("denied") => "connected, waiting for an answer to the invite".to_owned(),
         Some("unreachable") => {
@@ -74,6 +77,11 @@ fn from(space: &Json) -> String {
 /// Why an invite to a space was refused, if it was.
 pub(crate) fn refusal(space: &Json) -> Option<&str> {
     text(space, "invite").filter(|_| !is_waiting(space))
+}
+
+/// Whether a space is a community that the owner is in.
+pub(crate) fn is_community(space: &Json) -> bool {
+    member(space, "is_community") == Some(&Json::Bool(true))
 }
 
 /// Whether an invite to a space is still to be answered.
@@ -122,6 +130,8 @@ mod tests {
         let table = [
             (r#"{"state":"live","peers":1,"is_waiting":false}"#, "live"),
             (r#"{"state":"live","peers":4,"from":"carol and 3 others","is_waiting":false}"#, "live, from carol and 3 others"),
+            (r#"{"state":"unknown","is_community":true,"is_waiting":false}"#, "nobody else is known who is in it"),
+            (r#"{"state":"denied","is_community":true,"is_waiting":false}"#, "nobody who is connected is in it"),
             (r#"{"state":"denied","is_waiting":false}"#, "not given to us; ask its owner for an invite"),
             (r#"{"state":"denied","invite":"used up","is_waiting":false}"#, "the invite was refused: used up"),
             (r#"{"state":"unreachable","seen_ms":0,"next_try_ms":64000,"is_waiting":false}"#, "not reached (never met), next try in 4 seconds"),

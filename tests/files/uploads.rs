@@ -128,6 +128,20 @@ fn the_command_line_puts_and_gets_large_files() {
 }
 
 #[test]
+fn a_large_file_is_no_line_of_json() {
+    let home = Home::new();
+    for (name, size, part) in [("small", 1000, "base64"), ("large", 3_000_000, "bytes")] {
+        let file = home.beside(name);
+        std::fs::write(&file, bytes(size, 6)).expect("room");
+        let (code, _, err) = run(&home, &["put", &format!("/{name}"), &format!("@{}", file.display()), "--mime", "video/mp4"]);
+        assert_eq!(code, 0, "{err}");
+        let (code, out, err) = run(&home, &["--json", "get", &format!("/{name}")]);
+        let told: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {} bytes", out.len()));
+        assert!(code == 0 && told.get(part).is_some() && out.len() < 10_000, "{name}: {} bytes, {err}", out.len());
+    }
+}
+
+#[test]
 fn folders_with_large_files_go_in_and_out_also_by_backup() {
     let home = Home::new();
     let folder = home.beside("in");

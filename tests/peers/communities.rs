@@ -46,6 +46,42 @@ fn board(peer: &Peer) -> Vec<(String, String)> {
 }
 
 #[test]
+fn a_community_that_is_new_has_nobody_else_in_it() {
+    let alice = Peer::start();
+    found(&alice, &["choir", "--called", "Alice"]);
+    let shown = run(alice.home(), &["peers"]);
+    assert!(shown.out.contains("nobody else is known who is in it"), "{shown:?}");
+    let made = run(alice.home(), &["invite", "--to", "@choir", "--can", "member"]);
+    assert!(made.code == 0 && !made.err.contains("limits only writing"), "{made:?}");
+    // Names are known as they are typed, and one that could be two is neither.
+    assert_eq!(run(alice.home(), &["ls", "@Choir"]).code, 0);
+    let top = run(alice.home(), &["top"]);
+    assert!(!top.out.contains("choir (friend)"), "{top:?}");
+    // Somebody who has nothing of it does not make it one that is kept back.
+    let bob = Peer::start();
+    assert_eq!(super::neighbours::join(&bob, &invite(&alice, &[]), "alice")["result"], "connected");
+    let shown = run(alice.home(), &["peers"]);
+    assert!(!shown.out.contains("not given to us"), "{shown:?}");
+    let refused = run(alice.home(), &["invite", "--to", "/.sys", "--can", "write"]);
+    assert!(refused.code != 0 && refused.err.contains("this peer alone"), "{refused:?}");
+}
+
+/// A restored home has a device key of its own, which nobody has let in; that it was removed would be wrong.
+#[test]
+fn a_restored_home_is_told_who_lets_it_in() {
+    let alice = Peer::start();
+    found(&alice, &["choir", "--called", "Alice"]);
+    let tar = alice.home().beside("all.tar").display().to_string();
+    assert_eq!(run(alice.home(), &["backup", &tar]).code, 0);
+    let copy = crate::peer::Home::new();
+    let restored = run(&copy, &["restore", &tar]);
+    assert!(restored.code == 0 && restored.err.contains("ask them for new invites"), "{restored:?}");
+    let copy = Peer::start_in(copy);
+    assert_eq!(copy.value("/.sys/communities")["communities"][0]["you"], "elsewhere");
+    assert!(run(copy.home(), &["community"]).out.contains("another machine of yours is in it"));
+}
+
+#[test]
 fn members_carry_names_share_a_board_and_leave() {
     let (alice, bob, carol) = (Peer::start(), Peer::start(), Peer::start());
     let choir = found(&alice, &["choir", "--about", "We sing", "--called", "Alice"]);

@@ -388,6 +388,18 @@ fn a_lost_persona_comes_back_from_a_friend() {
 }
 
 #[test]
+fn a_persona_that_is_not_there_is_no_peer_to_be_looked_for() {
+    let (alice, _) = with_work();
+    let check = |home: &Home| {
+        let asked = run(home, &["--persona", "nope", "get", "/x"]);
+        assert!(asked.code == 1 && asked.err.contains("none of your personas is called nope"), "{asked:?}");
+        assert_eq!(run(home, &["--persona", "work", "ls", "/"]).code, 0);
+    };
+    check(alice.home());
+    check(&alice.stop());
+}
+
+#[test]
 fn a_backup_has_the_personas_and_a_removed_one_leaves_nothing() {
     let (alice, work) = with_work();
     let id = text(&work, "id").to_owned();

@@ -8,8 +8,8 @@ use crate::target::Target;
 
 /// Make a link that lets somebody read your space, and write where you say
 ///
-/// Whoever has the link may take it: send it as you would send a key. Reading is always the whole space in this
-/// version; only writing is limited to PATH.
+/// Whoever has the link may take it: send it as you would send a key. Who may read, reads all of the space that is not
+/// kept apart (`timebus private`). Writing is limited to PATH; and if PATH is one that is kept apart, reading is, too.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The link is printed on stdout, what it means on stderr.

@@ -184,7 +184,6 @@ fn confirm(out: Output, looked: &Json, yes: bool) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn install(context: &Context, from: &str, yes: bool, alias: Option<&str>, space: Option<&str>) -> anyhow::Result<()> {
-    let (_session, mut client) = open(context, Home::MayBegin).await?;
     let source = match Invite::parse(from) {
         Ok(invite) => {
             let Some((name, _)) = &invite.app else {
@@ -197,6 +196,8 @@ pub(crate) async fn install(context: &Context, from: &str, yes: bool, alias: Opt
         }
         Err(_) => source(from)?,
     };
+    // Opened when it is needed: joining may take longer than a connection on which nobody speaks stays open.
+    let (_session, mut client) = open(context, Home::MayBegin).await?;
     let looked = ask(&mut client, "look", &json!({"from": source, "alias": alias})).await?;
     confirm(context.out, &looked, yes)?;
     let body = json!({"from": source, "alias": alias, "space": space, "version": text(&looked, "version")});
@@ -322,8 +323,8 @@ async fn share(context: &Context, args: Share) -> anyhow::Result<()> {
     let wish = json!({"role": role, "path": path, "uses": args.uses, "expires_ms": expiry(args.expires), "paint": args.hello, "app": name});
     let made = make(context, &wish).await?;
     let may = match args.can {
-        Can::Read => "read all of your space, and everything new in it".to_owned(),
-        Can::Write => format!("read all of your space, and {}", writing(&path, None)),
+        Can::Read => "read all of your space that is not kept apart, and everything new in it".to_owned(),
+        Can::Write => format!("read all of your space that is not kept apart, and {}", writing(&path, None)),
     };
     let words = [
         format!("brings     {name}, as it is installed here"),

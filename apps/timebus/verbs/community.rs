@@ -116,6 +116,7 @@ fn standing(told: &Json) -> &'static str {
         Some("organizer") => "you organize it",
         Some("member") => "you are a member",
         Some("waiting") => "you are not let in yet",
+        Some("elsewhere") => "another machine of yours is in it and lets this one in when both run; else ask for a new invite",
         _ => "you are no member",
     }
 }
@@ -294,7 +295,11 @@ async fn placement(context: &Context, name: &str) -> anyhow::Result<()> {
     let is = |of: &Json, name| member(of, name) == Some(&Json::Bool(true));
     let log = member(&told, "log").cloned().unwrap_or(Json::Null);
     let members = number(&log, "members").unwrap_or(0);
-    out.line(format!("log        {} changes, with all of {}", number(&log, "changes").unwrap_or(0), counted(members as usize, "member")))?;
+    out.line(format!(
+        "log        {}, with all of {}",
+        counted(number(&log, "changes").unwrap_or(0) as usize, "change"),
+        counted(members as usize, "member")
+    ))?;
     let (files, copies, under) =
         (number(&told, "files_total").unwrap_or(0), number(&told, "replicas").unwrap_or(0), number(&told, "under").unwrap_or(0));
     let lack = match under {
@@ -312,7 +317,7 @@ async fn placement(context: &Context, name: &str) -> anyhow::Result<()> {
         } else {
             "not connected"
         };
-        let load = format!("{} files, {} of {}", number(one, "files").unwrap_or(0), size(one, "bytes"), size(one, "stores"));
+        let load = format!("{}, {} of {}", counted(number(one, "files").unwrap_or(0) as usize, "file"), size(one, "bytes"), size(one, "stores"));
         vec![printable(text(one, "name").unwrap_or("?")), short(text(one, "node").unwrap_or("?")), state.to_owned(), load]
     };
     table(&items(&told, "machines").iter().map(machine).collect::<Vec<_>>()).iter().try_for_each(|line| out.line(line.trim_end()))?;

@@ -8,6 +8,7 @@ use crate::Context;
 use crate::cli::{Allow, Limits};
 use crate::client::{Client, Home, JSON, Request, open};
 use crate::failure::Failure;
+use crate::home::quoted_text;
 use crate::output::printable;
 use crate::standing::table;
 use crate::value::{Json, compact, items, number, text};
@@ -43,7 +44,10 @@ pub(crate) async fn allow(context: &Context, args: Allow) -> Result<()> {
     let told = client.json(request).await?;
     let name = printable(text(&told, "name").unwrap_or("?"));
     context.out.result(&serde_json::from_str::<serde_json::Value>(&compact(&told))?, || match words.as_slice() {
-        ["never"] => format!("{name} can bring nothing more here"),
+        ["never"] => {
+            let undo = context.home.command(&format!("limits {} 1GB", quoted_text(text(&told, "name").unwrap_or("WHO"))));
+            format!("{name} can bring nothing more here, and is not told; `{undo}` takes that back")
+        }
         _ => format!("{name} may keep {} here in all", DecimalBytes(number(&told, "bytes_max").unwrap_or(0))),
     })
 }

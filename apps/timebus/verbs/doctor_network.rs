@@ -3,7 +3,7 @@
 use crate::Context;
 use crate::clock::span;
 use crate::output::printable;
-use crate::standing::{called, is_waiting, of_peer, of_space, problem, refusal};
+use crate::standing::{called, is_community, is_waiting, of_peer, of_space, problem, refusal};
 use crate::value::{Json, items, member, number, string, text};
 use crate::verbs::doctor::{Finding, good, note};
 
@@ -144,7 +144,14 @@ fn one_space(context: &Context, space: &Json, now_ms: u64) -> Finding {
     }
     match text(space, "state") {
         Some("live" | "loading" | "connecting") => good("space", detail),
+        Some("denied") if is_community(space) => note("space", detail, "it comes from any other member who is connected"),
         Some("denied") => note("space", detail, "ask its owner for an invite"),
+        Some("waiting") => note(
+            "space",
+            detail,
+            "what you wrote stays here; its owner sees it with `timebus held`, or lets it in with `timebus limits YOU 1GB` if he said never",
+        ),
+        Some("unknown") if is_community(space) => note("space", detail, "`timebus invite --to @NAME --can member` lets somebody in"),
         Some("unknown") => note("space", detail, "take an invite, or name a peer that has it: `timebus follow WHO --node KEY --at ADDR`"),
         Some("offline") => note("space", detail, format!("`{}` without --offline", context.home.command("up"))),
         _ => note("space", detail, "what was read before is here; the rest comes when one of those who have it is back"),

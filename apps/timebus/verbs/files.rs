@@ -8,7 +8,7 @@ use crate::cli::{Answer, Files, FilesVerb};
 use crate::client::{Home, JSON, Request, open};
 use crate::output::printable;
 use crate::standing::table;
-use crate::value::{Json, compact, items, number, text};
+use crate::value::{Json, compact, counted, items, number, text};
 
 pub(crate) async fn run(context: &Context, args: Files) -> anyhow::Result<()> {
     match args.verb.unwrap_or(FilesVerb::Ls) {
@@ -39,7 +39,7 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         rows.push(vec![
             "pinned".to_owned(),
             name(pin, "path"),
-            format!("{files} files, {} of {}", size(pin, "bytes_here"), size(pin, "bytes_total")),
+            format!("{}, {} of {}", counted(files as usize, "file"), size(pin, "bytes_here"), size(pin, "bytes_total")),
         ]);
     }
     for transfer in items(&told, "transfers") {
@@ -48,7 +48,7 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         let how = match (is_fetched, readers) {
             (true, _) => format!("{} of {} {}", size(transfer, "bytes_here"), size(transfer, "bytes_total"), name(transfer, "text")),
             (false, 0) => continue,
-            (false, readers) => format!("{readers} others may take it from here"),
+            (false, readers) => format!("{} may take it from here", counted(readers as usize, "other")),
         };
         let path = text(transfer, "path").or_else(|| text(transfer, "hash")).unwrap_or("?");
         rows.push(vec![if is_fetched { "coming" } else { "going" }.to_owned(), printable(path), how]);

@@ -154,11 +154,13 @@ pub(crate) async fn conflicts(context: &Context, args: Conflicts) -> anyhow::Res
         return Ok(out.line(compact(&found))?);
     }
     let conflicts = items(&found, "conflicts");
+    // As it is written to: without its space a path is one of the own space.
+    let space = args.path.split().0.map_or_else(String::new, |space| format!("@{space}"));
     if conflicts.is_empty() {
         out.note("no conflicts");
     }
     for conflict in conflicts {
-        out.line(printable(&short(text(conflict, "path").unwrap_or("?"))))?;
+        out.line(printable(&format!("{space}{}", short(text(conflict, "path").unwrap_or("?")))))?;
         for (at, value) in items(conflict, "values").iter().enumerate() {
             let mark = if at == 0 { "shown " } else { "beside" };
             let time = number(value, "time_ms").map(utc).unwrap_or_default();

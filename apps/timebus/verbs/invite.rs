@@ -47,7 +47,7 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
         Role::Write => format!("{reading}, and {}", writing(&path, args.quota)),
     };
     let mut words = vec![format!("for        {}, {}", bearers(args.uses), until(&made)), format!("may        {may}")];
-    if !args.to.is_root() && !only {
+    if path != "/" && space.is_none() && !only {
         words.push(format!(
             "note       {path} limits only writing; `{}` makes it a path of its own",
             context.home.command(&format!("private {}", quoted_text(&path)))

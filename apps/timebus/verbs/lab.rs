@@ -251,8 +251,15 @@ fn told(config: &Config, report: &Report) -> String {
     }
     let _ = writeln!(
         out,
-        "  {} crashes, {} cuts, {} partitions, {} disk faults, {} revocations, {} forks, {} other tricks, {} bans\n",
-        totals.crashes, totals.cuts, totals.partitions, totals.disk_faults, totals.revocations, totals.forks, totals.tricks, totals.bans
+        "  {}, {}, {}, {}, {}, {}, {}, {}\n",
+        many(totals.crashes, "crash", "crashes"),
+        many(totals.cuts, "cut", "cuts"),
+        many(totals.partitions, "partition", "partitions"),
+        many(totals.disk_faults, "disk fault", "disk faults"),
+        many(totals.revocations, "revocation", "revocations"),
+        many(totals.forks, "fork", "forks"),
+        many(totals.tricks, "other trick", "other tricks"),
+        many(totals.bans, "ban", "bans"),
     );
     for problem in &report.problems {
         let _ = writeln!(out, "  ✗ {problem}");
@@ -263,6 +270,11 @@ fn told(config: &Config, report: &Report) -> String {
         write!(out, "  the same again: timebus lab --seed {}{}", report.seed, options(config))
     };
     out
+}
+
+/// "1 crash", "2 crashes".
+fn many(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
 }
 
 /// The options that a run was made with.

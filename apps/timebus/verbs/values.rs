@@ -23,6 +23,8 @@ use crate::verbs::explain;
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
+/// Bytes of a file that is shown as base64 in a line of JSON; of a larger one only the size is.
+const BASE64_BYTES_MAX: u64 = 1024 * 1024;
 const BYTES: &str = "application/octet-stream";
 
 pub(crate) async fn get(context: &Context, args: Get) -> anyhow::Result<()> {
@@ -121,6 +123,13 @@ async fn describe(out: Output, path: &Target, mut answer: Answer) -> anyhow::Res
             out.bytes(&piece)?;
         }
     } else {
+        // What would be a wall of letters is left where it is; whoever wants it names a file.
+        if let Some(bytes) = answer.length().filter(|bytes| *bytes > BASE64_BYTES_MAX && !mime.starts_with("text/")) {
+            out.bytes(format!(",\"bytes\":{bytes}}}\n").as_bytes())?;
+            out.flush()?;
+            out.note(format!("`timebus get {} -o FILE` gets it", quoted_text(&path.to_string())));
+            return Ok(());
+        }
         let bytes = answer.bytes().await?;
         let value = match String::from_utf8(bytes) {
             Ok(text) if mime.starts_with("text/") => format!(",\"value\":{}", json!(text)),

@@ -98,6 +98,8 @@ pub struct SpaceStatus {
     pub petname: Option<String>,
     /// Whether it is followed; else it is only read now and then.
     pub is_followed: bool,
+    /// Whether it is a community that the owner is in.
+    pub is_community: bool,
     /// What became of an invite that leads there: waiting, or why it was refused.
     pub invite: Option<String>,
     /// Whether that invite is still to be answered.
@@ -179,6 +181,7 @@ impl Node {
             space: space.to_string(),
             petname: self.book.petnames.get(space).cloned(),
             is_followed: self.book.following.contains_key(space),
+            is_community: self.book.communities.contains_key(space),
             invite,
             is_waiting: self.is_joining(space),
             from: self.from(space),

@@ -9,6 +9,7 @@ use serde_json::{Value as Serde, json};
 use timebus_identity::PublicKey;
 use timebus_store::ids::TimelineId;
 
+use crate::community::Rules;
 use crate::ledger::{Answer, Cost, Held, Payer, Relation};
 use crate::peer::Peer;
 use crate::people::People;
@@ -26,6 +27,12 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::GET | &Method::HEAD, ["costs"]) => costs(peer).await,
         _ => return None,
     })
+}
+
+/// Whether a key is a community's, and nobody's.
+fn is_community(peer: &Peer, key: &PublicKey) -> bool {
+    let store = peer.store();
+    store.held(key).is_some_and(|space| matches!(Rules::of(store, &store.snapshot(), space), Ok(Some(_))))
 }
 
 /// The space that what waits is for; none for what is brought by HTTP.
@@ -161,7 +168,7 @@ async fn costs(peer: &Peer) -> Result<Serde, Problem> {
             let traffic = |part: &str| links.as_array().into_iter().flatten().filter(of_peer).filter_map(|peer| peer[part].as_u64()).sum::<u64>();
             value["key"] = person.to_string().into();
             value["name"] = name.into();
-            value["relation"] = serde_json::to_value(relation).unwrap_or_default();
+            value["relation"] = if is_community(peer, &person) { "community".into() } else { serde_json::to_value(relation).unwrap_or_default() };
             value["bytes_max"] = if relation == Relation::Own { Serde::Null } else { peer.ledger().limit_of(&Payer::Key(person), relation).into() };
             value["received"] = traffic("received").into();
             value["sent"] = traffic("sent").into();
