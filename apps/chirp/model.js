@@ -96,7 +96,8 @@ export class Model {
     this.#keep("lists", bus.watchLists());
     bus.onchange(() => this.#changed());
     bus.watchPeople().subscribe(({ value }) => {
-      for (const person of value?.spaces ?? []) this.#join(person);
+      // A community is nobody who posts.
+      for (const person of value?.spaces ?? []) if (!person.is_community) this.#join(person);
       this.#changed();
     });
     bus.at("/.drop").watch().subscribe(({ value }) => {

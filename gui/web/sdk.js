@@ -19,7 +19,7 @@ export { Problem, Store, Write };
 /** @typedef {import("./sdk/store.js").Reading} Reading */
 /** @typedef {import("./sdk/store.js").Version} Version */
 /** @typedef {import("./sdk/wire.js").Liveness} Liveness */
-/** @typedef {{ space: string, name: string, petname: string | null, state: string, is_followed: boolean }} Person */
+/** @typedef {{ space: string, name: string, petname: string | null, state: string, is_followed: boolean, is_community?: boolean }} Person */
 /** @typedef {{ kind: string, target: string, source: string, body?: any }} Notice */
 /**
  * Something that points at a place. `from` says where that is known from: `followed`, a space that is here; `inbox`, a notice;
