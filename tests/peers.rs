@@ -17,6 +17,7 @@ mod private;
 mod public;
 mod rebind;
 mod relays;
+mod revoked;
 mod rights;
 mod shown;
 mod succession;

@@ -3,7 +3,13 @@
 //! A grant is for one key, so that everybody can tell from the statements of one space alone who may do what. A friend
 //! invites a person, and gets to know one device. That device may bring guests unless its owner was denied it, and the
 //! first guests are the other devices of its owner, with the same rights, one level further down. So a friend who takes
-//! back what he gave takes it from all of them, and who removes a device removes it there, too.
+//! back what he gave takes it from all of them (`with_devices`), and who removes a device removes it there, too.
+//!
+//! Which keys are one person's is told by those who would lose by it. Whom somebody calls his device loses by that what he had
+//! from him, and nothing else: else anybody could have others thrown out with himself. Who calls a key a device of his own, and
+//! hands on to it what he may do, is thrown out with it (`kin`): he would bring it back.
+
+use std::collections::BTreeSet;
 
 use timebus_identity::{PublicKey, SecretKey};
 use timebus_store::auth::{Held, Rights, is_narrower};
@@ -15,9 +21,66 @@ use timebus_store::writer::{Statement, WriteError};
 
 use crate::who::now_ms;
 
+/// What the names of all such grants begin with.
+pub(crate) const DEVICE: &str = "device:";
+
 /// What the names of such grants begin with: the first letters of the key that they are for.
 fn label(device: &PublicKey) -> String {
-    format!("device:{}", &device.to_string()[..16])
+    format!("{DEVICE}{}", &device.to_string()[..16])
+}
+
+/// Whether a grant is what a device handed on to another one of its owner.
+pub(crate) fn is_handed_on(held: &Held) -> bool {
+    held.parent.is_some() && held.grant.label.starts_with(DEVICE)
+}
+
+/// Those keys, and those that called one of them a device of their own. The owner's devices are nobody else's.
+pub(crate) fn kin(rights: &Rights, keys: &[PublicKey]) -> BTreeSet<PublicKey> {
+    let own: BTreeSet<PublicKey> = rights.devices().collect();
+    let called: Vec<(PublicKey, PublicKey)> = rights
+        .grants()
+        .filter(|(_, held)| is_handed_on(held) && !own.contains(&held.author))
+        .filter_map(|(_, held)| match held.grant.audience {
+            Audience::Key(key) => Some((held.author, key)),
+            Audience::Anyone => None,
+        })
+        .collect();
+    let mut all: BTreeSet<PublicKey> = keys.iter().copied().collect();
+    loop {
+        let more: Vec<PublicKey> = called.iter().filter(|(by, key)| all.contains(key) && !all.contains(by)).map(|(by, _)| *by).collect();
+        if more.is_empty() {
+            return all;
+        }
+        all.extend(more);
+    }
+}
+
+/// Those grants, and what devices handed on from them to other devices of their owners. In force are all of the latter.
+pub(crate) fn with_devices(rights: &Rights, grants: impl IntoIterator<Item = GrantId>) -> BTreeSet<GrantId> {
+    let mut all: BTreeSet<GrantId> = grants.into_iter().collect();
+    let below: Vec<(GrantId, GrantId)> =
+        rights.grants().filter(|(_, held)| held.is_live() && is_handed_on(held)).filter_map(|(id, held)| Some((*id, held.parent?))).collect();
+    loop {
+        let more: Vec<GrantId> = below.iter().filter(|(id, parent)| all.contains(parent) && !all.contains(id)).map(|(id, _)| *id).collect();
+        if more.is_empty() {
+            return all;
+        }
+        all.extend(more);
+    }
+}
+
+/// The device that what a key may do in the own space was handed on from, in the end, if that was so.
+pub(crate) fn first(store: &Store, key: &PublicKey) -> Option<PublicKey> {
+    let rights = store.rights(&store.space())?;
+    let is_its = |held: &&Held| held.is_live() && is_handed_on(held) && held.grant.audience == Audience::Key(*key);
+    let mut held = rights.grants_for(key).map(|(_, held)| held).find(is_its)?;
+    while is_handed_on(held) {
+        held = rights.grant(&held.parent?)?;
+    }
+    match held.grant.audience {
+        Audience::Key(key) => Some(key),
+        Audience::Anyone => None,
+    }
 }
 
 /// What one of our devices lacks in the space of somebody else, and the grant in whose name it gets it.
@@ -45,7 +108,9 @@ fn lacking(store: &Store, space: Space) -> Vec<(GrantId, Grant)> {
                 ..held.grant.clone()
             };
             let is_enough = |other: &Held| {
-                let is_known = other.grant.label.starts_with(&label(device)) || other.is_live();
+                // What it had and was taken from it alone it does not get again; what fell with that of another device, it does.
+                let was_taken = || other.grant.label.starts_with(&label(device)) && other.parent.is_some_and(|parent| rights.is_live(&parent));
+                let is_known = other.is_live() || was_taken();
                 is_known && other.scope().includes(&grant.scope) && other.grant.actions.contains(Actions(actions.0 & !Actions::GRANT.0))
             };
             let has = rights.grants().any(|(_, other)| other.grant.audience == grant.audience && is_enough(other));

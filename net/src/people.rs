@@ -25,6 +25,8 @@ pub(crate) struct People {
     own: Option<PublicKey>,
     /// What each space is called.
     names: BTreeMap<PublicKey, String>,
+    /// What else each calls itself, or did.
+    also: BTreeMap<PublicKey, BTreeSet<String>>,
     /// Those names that the owner gave, which are understood in paths.
     petnames: BTreeMap<PublicKey, String>,
     /// The space of each device.
@@ -33,6 +35,10 @@ pub(crate) struct People {
     friends: BTreeSet<PublicKey>,
     /// Spaces of those who took an invite.
     guests: BTreeSet<PublicKey>,
+    /// Whose each device that took an invite is, by its own word.
+    said: BTreeMap<PublicKey, PublicKey>,
+    /// The spaces of others whose devices these were and are no more.
+    former: BTreeMap<PublicKey, PublicKey>,
 }
 
 /// Whom somebody means.
@@ -75,7 +81,11 @@ impl People {
         let mut people = Self { own: Some(store.space()), ..Self::default() };
         for contact in book.contacts.values() {
             if let Some(space) = contact.space.filter(|_| may_be_called(&contact.name)) {
-                people.names.insert(space, contact.name.clone());
+                people.also.entry(space).or_default().insert(contact.name.clone());
+                // Of his machines some may have the name of their key.
+                if !is_of_a_key(&contact.name) {
+                    people.names.entry(space).or_insert_with(|| contact.name.clone());
+                }
             }
         }
         people.friends = book.petnames.keys().chain(book.following.keys()).copied().collect();
@@ -88,8 +98,12 @@ impl People {
                 let is_free = store.rights(&said).is_none() && firsts.get(redeemed.space.as_str()) == Some(&redeemed.device.as_str());
                 let space = if is_free { said } else { device };
                 people.guests.insert(space);
+                people.said.insert(device, said);
                 people.spaces.insert(device, space);
                 if may_be_called(&redeemed.name) {
+                    people.also.entry(space).or_default().insert(redeemed.name.clone());
+                }
+                if may_be_called(&redeemed.name) && !is_of_a_key(&redeemed.name) {
                     people.names.entry(space).or_insert_with(|| redeemed.name.clone());
                 }
             }
@@ -108,6 +122,7 @@ impl People {
         for space in spaces {
             if let Some(rights) = store.rights(&space.key) {
                 people.know(&rights, &space.key);
+                people.know_former(store, &rights, &space.key);
             }
         }
         people.names.extend(book.petnames.clone());
@@ -135,6 +150,18 @@ impl People {
         let root = rights.root();
         if root != *space {
             self.spaces.insert(root, *space);
+        }
+    }
+
+    fn know_former(&mut self, store: &Store, rights: &Rights, space: &PublicKey) {
+        if Some(*space) == self.own {
+            return;
+        }
+        for (_, held) in rights.grants().filter(|(_, held)| !held.is_live() && held.allows_everything()) {
+            let Audience::Key(key) = held.grant.audience else { continue };
+            if !self.spaces.contains_key(&key) && rightly(store, &key, vec![*space]) == [*space] {
+                self.former.insert(key, *space);
+            }
         }
     }
 
@@ -187,13 +214,31 @@ impl People {
     pub(crate) fn audience(&self, audience: &Audience) -> String {
         match audience {
             Audience::Anyone => "anyone".to_owned(),
-            Audience::Key(key) => self.name(key),
+            Audience::Key(key) => match self.former.get(key) {
+                Some(space) => format!("{} (a device of before)", self.name(space)),
+                None => self.name(key),
+            },
         }
+    }
+
+    /// The keys of somebody that are of devices of his no more.
+    pub(crate) fn former<'a>(&'a self, space: &'a PublicKey) -> impl Iterator<Item = PublicKey> + 'a {
+        self.former.iter().filter(move |(_, of)| *of == space).map(|(key, _)| *key)
     }
 
     /// The space of whoever has a key.
     pub(crate) fn space_of(&self, key: &PublicKey) -> Option<PublicKey> {
         self.spaces.get(key).copied()
+    }
+
+    /// The devices that say of themselves that they are somebody's. He loses nothing by that, and they lose with him.
+    pub(crate) fn who_say_they_are<'a>(&'a self, space: &'a PublicKey) -> impl Iterator<Item = PublicKey> + 'a {
+        self.said.iter().filter(move |(_, said)| *said == space).map(|(device, _)| *device)
+    }
+
+    /// Whether all the devices that are known of somebody are meant, and not one of several.
+    pub(crate) fn is_whole(&self, person: &Person) -> bool {
+        person.space.is_none_or(|space| self.person(space).is_ok_and(|whole| whole.keys == person.keys))
     }
 
     /// Whom a name, a key, the beginning of one, or `anyone` means.
@@ -226,6 +271,9 @@ impl People {
         let mut found = called(&self.petnames);
         if found.is_empty() {
             found = called(&self.names);
+        }
+        if found.is_empty() {
+            found.extend(self.also.iter().filter(|(_, names)| names.contains(name)).map(|(space, _)| *space));
         }
         if found.is_empty() {
             let known = self.spaces.values().chain(self.names.keys());
@@ -269,6 +317,13 @@ impl People {
 /// Whether somebody may be called what he calls himself: not by the words for the owner and for everybody.
 fn may_be_called(name: &str) -> bool {
     !name.is_empty() && !matches!(name, "me" | "you" | "anyone")
+}
+
+/// Whether a name looks like those that follow from keys, as `river-otter-61`.
+fn is_of_a_key(name: &str) -> bool {
+    let parts: Vec<&str> = name.split('-').collect();
+    let is_word = |word: &str| word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_lowercase());
+    matches!(parts[..], [nature, animal, number] if is_word(nature) && is_word(animal) && number.len() == 2 && number.parse::<u8>().is_ok())
 }
 
 #[cfg(test)]

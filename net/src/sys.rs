@@ -107,6 +107,7 @@ mod personas;
 mod placement;
 mod raw;
 mod rebind;
+mod revoke;
 mod rights;
 mod shown;
 mod succession;

@@ -197,16 +197,17 @@ pub(crate) struct Grants {
 
 /// Take rights back
 ///
+/// A person loses what he has with all his devices; one of them alone is named by its key, or as `timebus grants` calls it.
 /// What was written in good faith stays, and what nobody here has seen is hidden, whatever date it carries. --preview
 /// says who loses what and how many changes would be hidden.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   timebus revoke bob --preview          say what would happen
-  timebus revoke bob                    all that he was granted
+  timebus revoke bob                    all that he was granted, with all his devices
   timebus revoke bob /table             only what is at and below /table
   timebus revoke k7f3q2ab               one grant, by the beginning of its id (`timebus grants`)
-  timebus revoke bob --cascade          also what he handed on to others
+  timebus revoke bob --cascade          also those whom he let in
   timebus revoke bob --drop-unseen      also hide what he wrote and nobody else has gone on with")]
 pub(crate) struct Revoke {
     /// A grant, or whose
@@ -217,7 +218,7 @@ pub(crate) struct Revoke {
     #[arg(value_name = "PATH", default_value = "/")]
     pub(crate) path: Target,
 
-    /// Take back also what was handed on, seen or not
+    /// Take back also what was handed on to others, seen or not
     #[arg(long)]
     pub(crate) cascade: bool,
 

@@ -116,7 +116,9 @@ impl Driver {
 
     /// What is known of whoever signs with a key.
     fn author(&self, key: &PublicKey) -> Author {
-        author_of(&self.store, self.node.book(), self.invites.guest(key), key)
+        // A guest's other devices are his.
+        let guest = self.invites.guest(key).or_else(|| self.invites.guest(&crate::devices::first(&self.store, key)?));
+        author_of(&self.store, self.node.book(), guest, key)
     }
 
     fn write_book(&mut self) {

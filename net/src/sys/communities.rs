@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, SecretKey, random_bytes};
+use timebus_store::ids::GrantId;
 use timebus_store::node::{Node, node_key};
 use timebus_store::op::Op;
 use timebus_store::path::{Path, Segment};
@@ -18,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::community::keeping::{leave, merge, settle, write};
 use crate::community::{self, Board, Member, Membership, NAME_BYTES_MAX, Rules, is_name, members};
+use crate::devices::with_devices;
 use crate::dht;
 use crate::node::Event;
 use crate::peer::Peer;
@@ -142,6 +144,7 @@ async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
     let network = network(peer)?;
     let key = here.key;
     let (petname, status) = network.ask(move |node| (node.book().petnames.get(&key).cloned(), node.space(&key))).await.map_err(stopped)?;
+    let status = crate::remote::by_rights(peer.store(), status);
     let all = match &here.held {
         Some((space, _)) => members(peer.store(), &peer.store().snapshot(), *space).map_err(failed)?,
         None => Vec::new(),
@@ -427,7 +430,7 @@ async fn remove(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem>
         return Err(bad("this is you; `timebus community leave` ends it"));
     }
     let rights = peer.store().rights(&here.key).ok_or_else(no_member)?;
-    let grants = community::grants_of(&rights, &member);
+    let grants: Vec<GrantId> = with_devices(&rights, community::grants_of(&rights, &member)).into_iter().collect();
     let statement = Statement::Revoke { grants, cascade: false, keep: true };
     peer.store().state_in(Some(space), statement, now_ms()).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"community": here.key.to_string(), "removed": member.name, "keys": member.keys.iter().map(ToString::to_string).collect::<Vec<_>>()}))

@@ -5,7 +5,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
 use timebus_store::auth::{Hidden, Rights};
-use timebus_store::grant::{Actions, Grant, Scope, ScopeSegment, Timelines};
+use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
 use timebus_store::ids::{ChangeId, GrantId, TimelineId};
 use timebus_store::op::Op;
 use timebus_store::path::{Path, Segment};
@@ -31,7 +31,7 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], query: &
     Some(match (method, rest) {
         (&Method::GET | &Method::HEAD, ["grants", path @ ..]) => grants(peer, path).await,
         (&Method::POST, ["grant"]) => grant(peer, body).await,
-        (&Method::POST, ["revoke"]) => revoke(peer, body).await,
+        (&Method::POST, ["revoke"]) => super::revoke::revoke(peer, body).await,
         (&Method::GET | &Method::HEAD, ["why", can, path @ ..]) => super::why::why(peer, can, path, query.who.as_deref()).await,
         (&Method::GET | &Method::HEAD, ["why-hidden", what @ ..]) => why_hidden(peer, what).await,
         (&Method::GET | &Method::HEAD, ["quarantine", path @ ..]) => quarantine(peer, path).await,
@@ -55,7 +55,7 @@ pub(super) async fn place(peer: &Peer, segments: &[&str]) -> Result<(Space, Path
     Ok((space, path))
 }
 
-async fn place_of(peer: &Peer, path: &str) -> Result<(Space, Path), Problem> {
+pub(super) async fn place_of(peer: &Peer, path: &str) -> Result<(Space, Path), Problem> {
     let path = path.trim_matches('/');
     let segments: Vec<&str> = if path.is_empty() { Vec::new() } else { path.split('/').collect() };
     place(peer, &segments).await
@@ -66,7 +66,7 @@ pub(super) fn rights_of(peer: &Peer, space: Space) -> Result<std::sync::Arc<Righ
 }
 
 /// The scope of a path and all below it.
-fn scope_at(path: &Path) -> Result<Scope, Problem> {
+pub(super) fn scope_at(path: &Path) -> Result<Scope, Problem> {
     let names = path.segments().iter().map(|segment| match segment {
         Segment::Name(name) => Ok(ScopeSegment::Name(name.clone())),
         Segment::Element(_) => Err(bad(format!("rights are for paths of names; {path} leads into a list"))),
@@ -81,8 +81,8 @@ pub(crate) fn describe(people: &People, rights: &Rights, id: &GrantId) -> Option
     let who = people.audience(&grant.audience);
     let says = says(&who, grant, &held.scope());
     let key = match &grant.audience {
-        timebus_store::grant::Audience::Anyone => Serde::from("anyone"),
-        timebus_store::grant::Audience::Key(key) => Serde::from(key.to_string()),
+        Audience::Anyone => Serde::from("anyone"),
+        Audience::Key(key) => Serde::from(key.to_string()),
     };
     let why: Vec<Serde> = rights.hidden_by(id).iter().map(|hidden| hidden_words(people, hidden).into()).collect();
     Some(json!({
@@ -242,7 +242,7 @@ fn plan(wanted: &Wanted, can: Verb, person: &Person, path: &Path, timelines: &Ti
     Ok((person.audiences().into_iter().map(grant).collect(), notes))
 }
 
-fn no_authority(peer: &Peer, rights: &Rights, people: &People, path: &Path) -> Problem {
+pub(super) fn no_authority(peer: &Peer, rights: &Rights, people: &People, path: &Path) -> Problem {
     let device = peer.store().device();
     let admins: Vec<String> = rights
         .grants()
@@ -256,109 +256,7 @@ fn no_authority(peer: &Peer, rights: &Rights, people: &People, path: &Path) -> P
         .with_fix("ask one of them, or use a device that stands above; `timebus grants` shows who gave what to whom")
 }
 
-async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
-    #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Wanted {
-        /// A grant, the beginning of its id, or whoever has some.
-        what: String,
-        #[serde(default)]
-        path: String,
-        #[serde(default)]
-        cascade: bool,
-        #[serde(default = "yes")]
-        keep: bool,
-        #[serde(default)]
-        preview: bool,
-    }
-    fn yes() -> bool {
-        true
-    }
-    let Wanted { what, path, cascade, keep, preview } = read(body)?;
-    let (space, path) = place_of(peer, &path).await?;
-    let rights = rights_of(peer, space)?;
-    let people = People::now(peer).await;
-    let named: Vec<GrantId> = rights.grants().map(|(id, _)| *id).filter(|id| what.len() >= 6 && id.to_string().starts_with(&what)).collect();
-    let mut targets = match named.as_slice() {
-        [] => grants_of(&people, &rights, &what, &path)?,
-        [one] => vec![*one],
-        _ => return Err(bad(format!("several grants begin with {what}; write more of the id"))),
-    };
-    targets.sort_unstable();
-    if let Some(own) = targets
-        .iter()
-        .find(|id| rights.grant(id).is_some_and(|held| held.grant.audience == timebus_store::grant::Audience::Key(peer.store().device())))
-    {
-        return Err(bad(format!("{own} is this device's own right; use `timebus devices remove` on another device")));
-    }
-    let plan = peer.store().preview_revoke(space, &targets, cascade, keep).map_err(|error| match error {
-        timebus_store::writer::WriteError::NoAuthority { .. } => no_authority(peer, &rights, &people, &path),
-        other => write_problem(&other),
-    })?;
-    let dead: Vec<Serde> = plan.dead.iter().filter_map(|id| describe(&people, &rights, id)).collect();
-    let mut says = Vec::new();
-    for id in &plan.dead {
-        let Some(held) = rights.grant(id) else { continue };
-        let who = people.audience(&held.grant.audience);
-        let handed = if targets.contains(id) { "" } else { " (handed on)" };
-        let actions = crate::words::join(&action_words(held.grant.actions));
-        says.push(format!("{who} may no longer {actions} {}{handed}", scope_words(&held.scope())));
-    }
-    if plan.dead.is_empty() {
-        says.push("nothing changes: these grants are not in force".to_owned());
-    }
-    let hidden = plan.hidden.len();
-    says.push(match (hidden, plan.kept) {
-        (0, _) if plan.dead.is_empty() => String::new(),
-        (0, _) => "everything written so far stays for everybody; what they write from now on, or have written and nobody here has seen, is hidden"
-            .to_owned(),
-        (hidden, kept) => {
-            let paths: std::collections::BTreeSet<String> = plan.hidden.iter().flat_map(|one| &one.paths).map(ToString::to_string).collect();
-            let first: Vec<String> = paths.iter().take(5).cloned().collect();
-            let more = if paths.len() > 5 { format!(" and {} more", paths.len() - 5) } else { String::new() };
-            let stays = if kept > 0 { format!("; {} of theirs stay", crate::words::counted(kept, "change")) } else { String::new() };
-            let verb = if preview { "would be" } else { "are" };
-            let hidden = crate::words::counted(hidden, "change");
-            format!("{hidden} {verb} hidden for everybody, at {}{more}{stays}", crate::words::join(&first))
-        }
-    });
-    says.retain(|line| !line.is_empty());
-    if !preview && !plan.dead.is_empty() {
-        let statement = Statement::Revoke { grants: targets.clone(), cascade, keep };
-        peer.store().state_in(Some(space), statement, now_ms()).await.map_err(|error| write_problem(&error))?;
-    }
-    Ok(json!({
-        "preview": preview,
-        "revoked": targets.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "dead": dead,
-        "hidden": hidden,
-        "kept": plan.kept,
-        "changes": changes(&people, &rights, &plan.hidden),
-        "says": says,
-    }))
-}
-
-/// The live grants of somebody at and below a path.
-fn grants_of(people: &People, rights: &Rights, who: &str, path: &Path) -> Result<Vec<GrantId>, Problem> {
-    let person = people.find(who)?;
-    let audiences = person.audiences();
-    let at = scope_at(path)?;
-    let own: Vec<(&GrantId, Scope)> =
-        rights.grants().filter(|(_, held)| held.is_live() && audiences.contains(&held.grant.audience)).map(|(id, held)| (id, held.scope())).collect();
-    let inside: Vec<GrantId> = own.iter().filter(|(_, scope)| at.includes(scope)).map(|(id, _)| **id).collect();
-    if !inside.is_empty() {
-        return Ok(inside);
-    }
-    let none = |detail: String| Problem::new(StatusCode::NOT_FOUND, "grant", "there is nothing to take back", detail);
-    match own.iter().find(|(_, scope)| scope.includes(&at)) {
-        Some((id, scope)) => Err(none(format!("{} has no grant for {path} alone, but one {}", person.name, scope_words(scope)))
-            .with_fix(format!("take that one back (timebus revoke {id}), then grant anew what should stay"))),
-        None => Err(none(format!("{} has no right at {path} that is in force", person.name))
-            .with_fix("`timebus grants` lists what was granted; what a person can read may also be granted to anyone")),
-    }
-}
-
-fn changes(people: &People, rights: &Rights, hidden: &[HiddenChange]) -> Vec<Serde> {
+pub(super) fn changes(people: &People, rights: &Rights, hidden: &[HiddenChange]) -> Vec<Serde> {
     hidden.iter().take(NAMED_MAX).map(|one| change(people, rights, one)).collect()
 }
 

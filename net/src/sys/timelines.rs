@@ -4,7 +4,6 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
-use timebus_identity::human_name;
 use timebus_store::auth::{Mount, Rights};
 use timebus_store::grant::{Actions, Audience};
 use timebus_store::json::Json;
@@ -17,6 +16,7 @@ use timebus_store::writer::{Action, Condition, Request, Statement};
 use super::network::{bad, read};
 use crate::body::Body;
 use crate::peer::Peer;
+use crate::people::People;
 use crate::problem::Problem;
 use crate::route::{bad_path, storage_problem, write_problem};
 use crate::sys::answer_json;
@@ -25,7 +25,7 @@ use crate::who::now_ms;
 /// Answers a part of `/.sys` that concerns timelines; `None` if it is no such part.
 pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<http::Response<Body>, Problem>> {
     let answer = match (method, rest) {
-        (&Method::GET | &Method::HEAD, ["timelines"]) => list(peer),
+        (&Method::GET | &Method::HEAD, ["timelines"]) => list(peer).await,
         (&Method::POST, ["timelines"]) => make(peer, body).await,
         (&Method::POST, ["timelines", "remove"]) => remove(peer, body).await,
         _ => return None,
@@ -34,7 +34,7 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
 }
 
 /// Everybody beside the owner who may read a timeline.
-fn readers(rights: &Rights, mount: &Mount) -> Vec<Serde> {
+fn readers(people: &People, rights: &Rights, mount: &Mount) -> Vec<Serde> {
     let now = now_ms();
     let mut readers = Vec::new();
     for (id, held) in rights.grants() {
@@ -47,7 +47,7 @@ fn readers(rights: &Rights, mount: &Mount) -> Vec<Serde> {
         let (who, name) = match grant.audience {
             Audience::Anyone => ("anyone".to_owned(), "anyone".to_owned()),
             Audience::Key(key) if rights.device_grant(&key).is_some() => continue,
-            Audience::Key(key) => (key.to_string(), human_name(&key)),
+            Audience::Key(key) => (key.to_string(), people.audience(&grant.audience)),
         };
         let can = if grant.actions.contains(Actions::WRITE) { "write" } else { "read" };
         readers.push(json!({"who": who, "name": name, "can": can, "grant": id.to_string(), "label": grant.label}));
@@ -56,20 +56,21 @@ fn readers(rights: &Rights, mount: &Mount) -> Vec<Serde> {
     readers
 }
 
-fn describe(rights: &Rights, mount: &Mount) -> Serde {
+fn describe(people: &People, rights: &Rights, mount: &Mount) -> Serde {
     json!({
         "path": mount.path.to_string(),
         "timeline": mount.timeline.to_string(),
         "mount": mount.id().to_string(),
         "by": mount.author.to_string(),
         "at_ms": mount.time_ms,
-        "readers": readers(rights, mount),
+        "readers": readers(people, rights, mount),
     })
 }
 
-fn list(peer: &Peer) -> Result<Serde, Problem> {
+async fn list(peer: &Peer) -> Result<Serde, Problem> {
     let rights = own_rights(peer.store())?;
-    let all: Vec<Serde> = rights.shown().map(|mount| describe(&rights, mount)).collect();
+    let people = People::now(peer).await;
+    let all: Vec<Serde> = rights.shown().map(|mount| describe(&people, &rights, mount)).collect();
     Ok(json!({ "timelines": all }))
 }
 
@@ -103,7 +104,8 @@ async fn make(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(bad(format!("{path} belongs to the system")));
     }
     let store = peer.store();
-    let mounted = |rights: &Rights| rights.shown().find(|mount| mount.path == path).map(|mount| describe(rights, mount));
+    let people = People::now(peer).await;
+    let mounted = |rights: &Rights| rights.shown().find(|mount| mount.path == path).map(|mount| describe(&people, rights, mount));
     if mounted(&*own_rights(store)?).is_some() {
         return Err(conflict("this path is kept apart already", format!("{path} has a timeline of its own"))
             .with_fix("`timebus private` lists such paths and who may read them"));

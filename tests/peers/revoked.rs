@@ -1,0 +1,217 @@
+//! Somebody is thrown out: with all his devices, and he is told so.
+
+use serde_json::{Value, json};
+
+use super::devices::second;
+use super::neighbours::{invite, join, json as verb, pair, poll, run, until_space, until_value};
+use super::succession::{place, typed, words};
+use crate::peer::{Home, NET, Peer};
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+fn device(peer: &Peer) -> String {
+    verb(peer.home(), &["id"])["device"].as_str().expect("a key").to_owned()
+}
+
+fn name(peer: &Peer) -> String {
+    verb(peer.home(), &["id"])["name"].as_str().expect("a name").to_owned()
+}
+
+fn may_write(peer: &Peer, path: &str) -> bool {
+    peer.send("PUT", path, &[JSON], "1").status == 200
+}
+
+fn until_in(peer: &Peer, path: &str) {
+    poll("he may write", || may_write(peer, path).then_some(()));
+}
+
+fn until_out(peer: &Peer, path: &str) {
+    poll("he may not write any more", || (peer.send("PUT", path, &[JSON], "1").status == 403).then_some(()));
+}
+
+/// The keys of an answer's list.
+fn keys(answer: &Value, list: &str) -> Vec<String> {
+    let mut keys: Vec<String> = answer[list].as_array().into_iter().flatten().filter_map(|one| one["key"].as_str().map(str::to_owned)).collect();
+    keys.sort();
+    keys
+}
+
+/// Those for whom some grant of a peer's own space is in force, but its owner.
+fn held(peer: &Peer) -> Vec<String> {
+    let own = device(peer);
+    let grants = verb(peer.home(), &["grants"]);
+    let live = grants["grants"].as_array().into_iter().flatten().filter(|grant| grant["live"] == true);
+    live.filter_map(|grant| grant["for"].as_str()).filter(|key| *key != own).map(str::to_owned).collect()
+}
+
+fn sorted(mut all: Vec<String>) -> Vec<String> {
+    all.sort();
+    all
+}
+
+/// Bob was let in with one device, and that let in his other one. Neither of them gives the other anything back.
+#[test]
+fn who_is_thrown_out_is_out_with_all_his_devices() {
+    let (alice, bob) = pair();
+    assert_eq!(run(alice.home(), &["private", "/secret"]).code, 0);
+    assert_eq!(join(&bob, &invite(&alice, &["--to", "/secret", "--can", "write"]), "alice")["result"], "connected");
+    let second = second(&bob);
+    for path in ["/@alice/wall/second", "/@alice/secret/second"] {
+        until_in(&second, path);
+    }
+    let both = sorted(vec![device(&bob), device(&second)]);
+    // Only what is kept apart, at first.
+    let part = verb(alice.home(), &["revoke", &name(&bob), "/secret"]);
+    assert_eq!(keys(&part, "devices"), both, "{part}");
+    assert!(
+        part["says"].to_string().contains("wall") && part["still"].as_array().is_some_and(|still| !still.is_empty()),
+        "what he still may: {part}"
+    );
+    for peer in [&bob, &second] {
+        until_out(peer, "/@alice/secret/late");
+        until_in(peer, "/@alice/wall/still");
+    }
+    let plan = verb(alice.home(), &["revoke", &name(&bob), "--preview"]);
+    assert_eq!(keys(&plan, "devices"), both, "{plan}");
+    let told = run(alice.home(), &["revoke", &name(&bob)]);
+    assert!(told.code == 0 && told.out.contains("2 devices"), "{told:?}");
+    for peer in [&bob, &second] {
+        until_out(peer, "/@alice/wall/late");
+    }
+    alice.put("/secret/new", &json!(1));
+    assert_eq!(held(&alice), Vec::<String>::new());
+    for peer in [&bob, &second] {
+        assert_ne!(peer.send("GET", "/@alice/secret/new", &[], "").status, 200);
+    }
+    // Who is let in again is so with all of them.
+    assert_eq!(join(&bob, &invite(&alice, &["--to", "/wall", "--can", "write"]), "alice")["result"], "connected");
+    until_in(&second, "/@alice/wall/again");
+}
+
+/// `grants` shows a device of somebody by a name of its own, and by that it can be thrown out alone.
+#[test]
+fn one_device_of_somebody_can_be_thrown_out_by_its_name() {
+    let (alice, bob) = pair();
+    let second = second(&bob);
+    until_in(&second, "/@alice/wall/second");
+    let its = device(&second);
+    let shown = poll("alice knows", || {
+        let grants = verb(alice.home(), &["grants"]);
+        let found = grants["grants"].as_array().into_iter().flatten().find(|grant| grant["for"] == its.as_str()).cloned();
+        found.and_then(|grant| grant["name"].as_str().map(str::to_owned))
+    });
+    let gone = verb(alice.home(), &["revoke", &shown]);
+    assert_eq!(keys(&gone, "devices"), [its], "{gone}");
+    assert!(gone["says"].to_string().contains(&format!("timebus revoke {}", name(&bob))), "who gave it may give it again: {gone}");
+    until_out(&second, "/@alice/wall/late");
+    until_in(&bob, "/@alice/wall/first");
+    until_value(&alice, "/wall/first", &json!(1));
+    assert_eq!(held(&alice), [device(&bob)]);
+}
+
+/// Whom he let in stays unless that is wanted, and that is said.
+#[test]
+fn guests_of_somebody_who_is_thrown_out_are_named() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    assert_eq!(join(&carol, &invite(&bob, &["--to", "@alice/wall", "--can", "write"]), "alice")["result"], "connected");
+    until_in(&carol, "/@alice/wall/carol");
+    until_value(&alice, "/wall/carol", &json!(1));
+    let plan = verb(alice.home(), &["revoke", &name(&bob), "--preview"]);
+    assert_eq!(keys(&plan, "stay"), [device(&carol)], "{plan}");
+    assert!(plan["says"].to_string().contains("--cascade"), "{plan}");
+    let plan = verb(alice.home(), &["revoke", &name(&bob), "--preview", "--cascade"]);
+    assert_eq!((keys(&plan, "stay"), plan["dead"].as_array().map(Vec::len)), (vec![], Some(2)), "{plan}");
+}
+
+#[test]
+fn a_member_who_is_removed_is_out_with_all_his_devices() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    let choir = verb(alice.home(), &["community", "new", "choir", "--called", "Alice"]);
+    let link = invite(&alice, &["--to", "@choir", "--can", "member"]);
+    assert_eq!(verb(bob.home(), &["community", "join", &link, "--yes", "--called", "Bob"])["result"], "connected");
+    let second = second(&bob);
+    let (node, address) = place(&alice);
+    verb(second.home(), &["follow", choir["community"].as_str().expect("a key"), "--node", &node, "--at", &address, "--as", "choir"]);
+    let posts = |peer: &Peer| peer.send("POST", "/@choir/board", &[JSON], "\"hello\"").status;
+    for peer in [&bob, &second] {
+        poll("he may post", || (posts(peer) == 201).then_some(()));
+    }
+    let removed = verb(alice.home(), &["community", "remove", "choir", "Bob"]);
+    assert_eq!(removed["keys"].as_array().map(Vec::len), Some(2), "{removed}");
+    for peer in [&bob, &second] {
+        poll("he may not", || (posts(peer) == 403).then_some(()));
+    }
+    let rights = verb(alice.home(), &["grants", "@choir"]);
+    let his = [device(&bob), device(&second)];
+    let is_his = |grant: &&Value| grant["live"] == true && grant["for"].as_str().is_some_and(|key| his.iter().any(|his| his == key));
+    assert_eq!(rights["grants"].as_array().into_iter().flatten().find(is_his), None);
+}
+
+/// Others who have no right any more either are still connected, and have as much as he has.
+#[test]
+fn who_may_not_read_any_more_is_told_so() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    join(&carol, &invite(&alice, &[]), "alice");
+    join(&carol, &invite(&bob, &[]), "bob");
+    alice.put("/notes/old", &json!(1));
+    for peer in [&bob, &carol] {
+        until_value(peer, "/@alice/notes/old", &json!(1));
+    }
+    for who in [&bob, &carol] {
+        assert_eq!(run(alice.home(), &["revoke", &name(who)]).code, 0);
+    }
+    alice.put("/notes/new", &json!(2));
+    for peer in [&bob, &carol] {
+        until_space(peer, "alice", "denied");
+        let answer = peer.send("GET", "/@alice/notes/new", &[], "");
+        assert_eq!((answer.status, answer.header("timebus-space")), (403, Some("denied")), "{}", answer.text());
+        let kept = peer.send("GET", "/@alice/notes/old", &[], "");
+        assert_eq!((kept.status, kept.header("timebus-space")), (200, Some("denied")), "what he has, he keeps");
+        let words = run(peer.home(), &["get", "@alice/notes/new"]);
+        assert!(words.code == 1 && words.err.contains("ask the owner for an invite"), "{words:?}");
+    }
+    // Who is let in again hears of it.
+    join(&carol, &invite(&alice, &[]), "alice");
+    until_space(&carol, "alice", "live");
+    until_value(&carol, "/@alice/notes/new", &json!(2));
+}
+
+/// Who let him in did not let him bring anybody, and so not his other device.
+#[test]
+fn a_device_that_was_given_nothing_is_told_so() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    join(&bob, &invite(&alice, &["--guests", "0"]), "alice");
+    alice.put("/notes", &json!(1));
+    until_value(&bob, "/@alice/notes", &json!(1));
+    let second = second(&bob);
+    until_space(&second, "alice", "denied");
+    let listed = run(second.home(), &["ls", "@alice"]);
+    assert!(listed.code == 1 && listed.err.contains("ask the owner for an invite"), "{listed:?}");
+    assert_eq!(second.send("GET", "/@alice/notes", &[], "").status, 403);
+}
+
+/// Bob's machine is gone. Alice has his space, and had let him into hers.
+#[test]
+fn what_a_recovered_device_has_no_right_to_is_said() {
+    let (alice, bob) = pair();
+    join(&alice, &invite(&bob, &[]), "bob");
+    bob.put("/notes", &json!("mine"));
+    until_value(&alice, "/@bob/notes", &json!("mine"));
+    let home = bob.stop();
+    let kit = words(&verb(&home, &["kit"]));
+    drop(home);
+    let why = run(alice.home(), &["why", "write", "/wall", "--as", "bob"]);
+    assert_eq!(why.code, 0, "{why:?}");
+    let (node, address) = place(&alice);
+    let home = Home::new();
+    let recovered = typed(&home, &[&["recover", "--node", &node, "--at", &address][..], &NET[..]].concat(), &kit);
+    assert!(recovered.code == 0 && recovered.out.contains("Ask each for a new invite"), "{recovered:?}");
+    let bob = Peer::start_in(home);
+    assert_eq!(bob.value("/notes"), "mine");
+    poll("alice says that the new device has no right", || {
+        let why = run(alice.home(), &["why", "write", "/wall", "--as", "bob"]);
+        (why.code == 1 && why.out.starts_with("in part: bob may write /wall, but not with all of his devices")).then_some(())
+    });
+}
