@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use timebus_identity::{PublicKey, human_name};
-use timebus_store::grant::Actions;
+use timebus_store::auth::Held;
+use timebus_store::grant::{Actions, Audience};
+use timebus_store::ids::TimelineId;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
+use timebus_store::store::Store;
 
 use crate::authority::Verb;
 use crate::body::Body;
@@ -41,7 +44,17 @@ pub(crate) async fn reach(
     let path = Path::from_text_segments(rest.iter().map(String::as_str)).map_err(|error| bad_path(&error))?;
     who.may(peer, verb, &key, &path)?;
     let (space, state) = reach_space(peer, key, patience(head), may_fetch(who)).await?;
-    Ok((look(peer, space, &path)?, path, state))
+    let space = look(peer, space, &path)?;
+    // Of what was never given nothing is here, which is another thing than that there is nothing.
+    let is_data = path.segments().first().is_none_or(|first| !first.to_string().starts_with('.'));
+    if let Some(state @ SpaceState::Denied) = &state
+        && verb == Verb::Read
+        && is_data
+        && timebus_store::tips::heads(&*peer.store().snapshot(), space.main()).is_ok_and(|heads| heads.is_empty())
+    {
+        return Err(problem(&human_name(&key), state));
+    }
+    Ok((space, path, state))
 }
 
 /// Whether what is not here is fetched for a caller, and whether he may use the owner's names for others.
@@ -60,14 +73,35 @@ pub(crate) async fn reach_space(peer: &Peer, key: PublicKey, patience: Duration,
         return Ok((space, Some(SpaceState::Offline)));
     };
     let gone = |_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", "ask again when it runs");
-    let now = network.ask(move |node| node.space(&key)).await.map_err(gone)?;
+    let now = by_rights(peer.store(), network.ask(move |node| node.space(&key)).await.map_err(gone)?);
     // What is followed is here and new. What is not is fetched when the owner reads it, and for nobody else.
     let is_ready = matches!(now.state, SpaceState::Live { .. }) || (now.is_followed && peer.store().held(&key).is_some());
-    let SpaceStatus { state, .. } = if is_ready || !fetch { now } else { network.visit(key, patience).await.map_err(gone)? };
+    let SpaceStatus { state, .. } = if is_ready || !fetch { now } else { by_rights(peer.store(), network.visit(key, patience).await.map_err(gone)?) };
     match peer.store().held(&key) {
         Some(space) => Ok((space, Some(state))),
         None => Err(problem(&human_name(&key), &state)),
     }
+}
+
+/// How a space is, as far as what is stated there does not tell more. Whom its owner gives nothing any more may be connected
+/// with others like him, and have all that they have.
+pub(crate) fn by_rights(store: &Store, status: SpaceStatus) -> SpaceStatus {
+    let Ok(key) = status.space.parse::<PublicKey>() else { return status };
+    let Some(rights) = store.rights(&key) else { return status };
+    let (device, now_ms) = (store.device(), crate::who::now_ms());
+    let is_own = |(_, held): (_, &Held)| held.grant.audience == Audience::Key(device);
+    let mut all = std::iter::once(TimelineId::named(&key, "main")).chain(rights.shown().map(|mount| mount.timeline));
+    let may_read = rights.device_grant(&device).is_some() || all.any(|timeline| rights.may_fetch(&device, &timeline, now_ms));
+    // Whoever was let in just now may not have heard of it.
+    let is_known = match status.state {
+        SpaceState::Live { .. } => true,
+        SpaceState::Loading | SpaceState::Connecting => rights.grants_for(&device).any(is_own),
+        _ => false,
+    };
+    if status.is_waiting || !is_known || may_read {
+        return status;
+    }
+    SpaceStatus { state: SpaceState::Denied, from: None, ..status }
 }
 
 /// The answer about a space of which nobody knows anything, after it was looked for as for any other: by a key that is
@@ -149,7 +183,7 @@ pub(crate) fn patience(head: &HeaderMap) -> Duration {
 /// Says in the answer how the space is here, so that "not there" and "not here yet" are two things.
 pub(crate) fn mark(response: Response<Body>, state: &SpaceState, name: &str) -> Response<Body> {
     let mut response = response;
-    if response.status() == StatusCode::NOT_FOUND && matches!(state, SpaceState::Loading | SpaceState::Connecting) {
+    if response.status() == StatusCode::NOT_FOUND && matches!(state, SpaceState::Loading | SpaceState::Connecting | SpaceState::Denied) {
         response = crate::body::refuse(&problem(name, state));
     }
     let word = match state {

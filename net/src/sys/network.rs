@@ -23,12 +23,13 @@ use crate::invites::{Record, Wish, WishError};
 use crate::link::address::Address;
 use crate::lists::{self, List};
 use crate::network::{Network, Stopped};
-use crate::node::Event;
+use crate::node::{Event, SpaceState};
 use crate::node::book::{Book, PETNAME_BYTES_MAX, is_petname};
 use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
 use crate::record::PeerRecord;
+use crate::remote::by_rights;
 use crate::route::{bad_path, not_held, storage_problem, write_problem};
 use crate::sys::answer_json;
 use crate::who::{Who, now_ms};
@@ -217,7 +218,7 @@ async fn spaces(peer: &Peer) -> Result<Serde, Problem> {
         .into_iter()
         .map(|status| {
             let key = status.space.parse().ok();
-            let mut value = serde_json::to_value(status).unwrap_or_default();
+            let mut value = serde_json::to_value(by_rights(peer.store(), status)).unwrap_or_default();
             value["name"] = key.as_ref().map(human_name).unwrap_or_default().into();
             value["rebind"] = key.and_then(|key| rebound.remove(&key)).unwrap_or_default();
             value
@@ -263,7 +264,7 @@ async fn follow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         name_space(peer, space, name).await?;
     }
     let status = network.ask(move |node| node.space(&space)).await.map_err(stopped)?;
-    Ok(serde_json::to_value(status).unwrap_or_default())
+    Ok(serde_json::to_value(by_rights(peer.store(), status)).unwrap_or_default())
 }
 
 #[derive(Deserialize)]
@@ -694,7 +695,17 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     if !name.is_empty() && (is_free.await.map_err(stopped)? || is_chosen) {
         let _ = name_space(peer, space, name).await;
     }
-    let status = network.visit(space, JOIN_PATIENCE).await.map_err(stopped)?;
+    // Who was thrown out and is let in again is so from when the statement is here that says it.
+    let mut changed = network.changed();
+    let deadline = tokio::time::Instant::now() + JOIN_PATIENCE;
+    let status = loop {
+        changed.borrow_and_update();
+        let status = by_rights(peer.store(), network.visit(space, JOIN_PATIENCE).await.map_err(stopped)?);
+        let is_over = status.state != SpaceState::Denied || status.invite.is_some();
+        if is_over || tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+            break status;
+        }
+    };
     card["joined"] = true.into();
     card["status"] = serde_json::to_value(status).unwrap_or_default();
     Ok(card)

@@ -134,6 +134,7 @@ async fn of_space(peer: &Peer, people: &People, key: &PublicKey, is_here: bool, 
         return Ok(());
     };
     let Ok(status) = network.ask(move |node| node.space(&key)).await else { return Ok(()) };
+    let status = crate::remote::by_rights(peer.store(), status);
     if lists::is_blocked(peer.store(), &key) {
         told.say(format!("you blocked {name}, so nothing comes of him"));
         told.fix(format!("timebus unblock {key}"));
