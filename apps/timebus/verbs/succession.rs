@@ -313,7 +313,14 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
         json!({"recovered": true, "result": result, "id": space.to_string(), "name": name, "device": device, "root": root.public().to_string()});
     let up = context.home.command("up");
     context.out.result(&json, || match result {
-        "connected" => format!("this home is a device of {name} again\nspace  {space}\nstart  {up}"),
+        "connected" => format!(
+            "this home is a device of {name} again\nspace  {space}\nstart  {up}\n\n\
+             back   what whoever gave it to you holds of your space\n\
+             not    what you kept apart, and with it whom you follow, unless a device of yours has it or a friend whom you let in there\n\
+             not    what friends and communities let your old devices do: to them this one is new. Ask each for a new invite\n\
+             not    what is of one machine: apps, limits, invites, contacts. A backup has some of it: `timebus restore`\n\
+             then   `timebus rotate --without OLD` if the old device may be in other hands (`timebus devices`)"
+        ),
         _ => format!(
             "the keys of {name} are here, and nobody yet who holds the space\nspace  {space}\n\
              start  {up}\nthen   timebus follow {space} --node KEY --at ADDR   with what `timebus peers --json` tells whoever holds it"

@@ -3,7 +3,7 @@
 
 use http::StatusCode;
 use serde_json::{Value as Serde, json};
-use timebus_identity::PublicKey;
+use timebus_identity::{PublicKey, human_name};
 use timebus_store::auth::{Explanation, Lack, Rights};
 use timebus_store::grant::{Actions, Timelines};
 use timebus_store::ids::TimelineId;
@@ -18,7 +18,7 @@ use crate::people::{People, Person};
 use crate::problem::Problem;
 use crate::sys::network::bad;
 use crate::who::now_ms;
-use crate::words::{action_words, day, join, scope_words, short, size};
+use crate::words::{action_words, counted, day, join, scope_words, short, size};
 
 /// What apps are called where people are.
 const APP: &str = "app:";
@@ -190,13 +190,26 @@ fn of_grants(
         // Of the owner's devices this one is asked about, unless another is named.
         all.retain(|(key, _)| *key == peer.store().device() || keys.len() == 1);
     }
+    // A new root signs who the devices are, and is none.
+    if let Some(own) = person.space.and_then(|space| peer.store().rights(&space)).filter(|_| all.len() > 1) {
+        all.retain(|(key, why)| why.allowed || own.root() != *key || own.device_grant(key).is_some());
+    }
     all.sort_by_key(|(_, why)| !why.allowed);
+    let reads = |key: &PublicKey| verb == Verb::Read && rights.grant_covering(Some(key), verb.actions(), &main, path, now_ms()).is_some();
+    let (with, without): (Vec<_>, Vec<_>) = all.iter().map(|(key, why)| (key, why.allowed || reads(key))).partition(|(_, may)| *may);
+    let [with, without] = [with, without].map(|keys| keys.into_iter().map(|(key, _)| human_name(key)).collect::<Vec<_>>());
+    let is_in_part = !with.is_empty() && !without.is_empty();
     let Some((key, best)) = all.first() else { return Err(bad("nobody is meant")) };
-    let by_timeline = verb == Verb::Read && !best.allowed && rights.grant_covering(Some(key), verb.actions(), &main, path, now_ms()).is_some();
+    let by_timeline = !best.allowed && reads(key);
     let granted = best.allowed || by_timeline;
     let blocked = blocked_by(peer, person);
-    let allowed = granted && blocked.is_none();
+    let allowed = granted && !is_in_part && blocked.is_none();
     let mut why = Vec::new();
+    if is_in_part {
+        let devices = |names: &[String]| format!("{} ({})", counted(names.len(), "device"), join(names));
+        why.push(format!("with {} of his he may, and with {} he may not: a right is for one device", devices(&with), devices(&without)));
+        why.push("a device that may bring guests hands on to the others what it may; one that is lost cannot, and he needs a new invite".to_owned());
+    }
     if blocked.is_some() {
         why.push(format!("you have blocked {}, so your peers neither answer nor sync with him", person.name));
     }
@@ -227,7 +240,13 @@ fn of_grants(
     if by_timeline {
         why.push("what is read is a timeline and not a path: all of the space that is not kept apart".to_owned());
     }
-    if best.ways.is_empty() && !best.root {
+    let former = person.space.iter().flat_map(|space| people.former(space)).find(|key| !rights.may(key, verb.actions(), &main, now_ms()).is_empty());
+    if let Some(former) = former.filter(|_| !granted) {
+        let lost = human_name(&former);
+        why.push(format!(
+            "what was granted is for {lost}, which is a device of his no more: give him a new invite, and take that back with `timebus revoke {lost}`"
+        ));
+    } else if best.ways.is_empty() && !best.root {
         why.push("nothing was ever granted to him here, nor to anyone".to_owned());
     }
     if verb == Verb::Write && allowed {
@@ -245,7 +264,11 @@ fn of_grants(
         }
     }
     let mut answer = question.answer(&path.to_string(), &person.name, Some(key), allowed, why);
+    if is_in_part && blocked.is_none() {
+        answer["says"][0] = format!("in part: {} may {can} {}, but not with all of his devices", person.name, question.shown).into();
+    }
     answer["root"] = best.root.into();
+    (answer["with"], answer["without"]) = (with.into(), without.into());
     answer["ways"] = ways.into();
     if let Some(name) = blocked {
         answer["fix"] = format!("timebus unblock {name}").into();
