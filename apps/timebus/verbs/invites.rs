@@ -91,10 +91,18 @@ fn branch(children: &BTreeMap<Option<&str>, Vec<&Json>>, parent: Option<&str>, i
 
 fn row(invite: &Json) -> Vec<String> {
     let part = |name| printable(text(invite, name).unwrap_or("?"));
+    let path = part("path");
+    // Where it leads, if not into the own space.
+    let of = text(invite, "space").map_or_else(String::new, |space| format!(" of @{}", short(space)));
+    let reading = match member(invite, "only") {
+        Some(Json::Bool(true)) => format!("read {path}{of} alone"),
+        _ => format!("read all{of} that is not kept apart"),
+    };
     let may = match text(invite, "role") {
-        Some("write") => writing(&part("path"), number(invite, "bytes_max")),
+        Some("write") => format!("{reading}, and {}", writing(&path, number(invite, "bytes_max"))),
         Some("device") => "be a device of yours".to_owned(),
-        _ => "read".to_owned(),
+        Some("member") => format!("be a member{of}"),
+        _ => reading,
     };
     let state = match text(invite, "state") {
         Some("open") => format!("open {}", until(invite)),
