@@ -163,3 +163,50 @@ pub async fn take_back(store: &Store, device: &PublicKey) -> Result<(), WriteErr
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use timebus_store::grant::{Scope, Timelines};
+    use timebus_store::op::Op;
+    use timebus_store::store::{Config, lock_home};
+
+    use super::*;
+    use crate::whose::tests::tell;
+
+    fn open(home: &std::path::Path) -> Store {
+        Store::open(home, lock_home(home).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("a new store")
+    }
+
+    fn grant(to: &PublicKey, depth: u8, label: String) -> Grant {
+        Grant {
+            audience: Audience::Key(*to),
+            scope: Scope::everything(),
+            timelines: Timelines::Main,
+            actions: Actions(Actions::SYNC.0 | Actions::READ.0 | if depth > 0 { Actions::GRANT.0 } else { 0 }),
+            bytes_max: 0,
+            change_bytes_max: 0,
+            not_after_ms: 0,
+            depth,
+            label: label.into(),
+        }
+    }
+
+    /// Eve calls Carol's key a device of hers, and herself a device of nobody.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_is_thrown_out_with_somebody_who_only_says_that_they_are_one() {
+        let homes = [(); 3].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, carol, eve] = homes.each_ref().map(|home| open(home.path()));
+        let given = [(&eve, 2), (&carol, 2)].map(|(to, depth)| Op::Grant(grant(&to.device(), depth, String::new())));
+        let given = alice.state(Statement::Ops(given.into()), 1).await.expect("granted");
+        tell(&alice, &alice.space(), &eve).await;
+        let there = eve.held(&alice.space()).expect("held");
+        let handed = grant(&carol.device(), 1, label(&carol.device()));
+        let handed = eve.state_as(there, given[0], Statement::Ops(vec![Op::Grant(handed)]), 1).await.expect("handed on");
+        tell(&eve, &alice.space(), &alice).await;
+        let rights = alice.rights(&alice.space()).expect("held");
+        assert_eq!(kin(&rights, &[eve.device()]), [eve.device()].into());
+        assert_eq!(with_devices(&rights, [given[0]]), [given[0], handed[0]].into(), "what she has from Eve alone");
+        assert_eq!(kin(&rights, &[carol.device()]), [carol.device(), eve.device()].into(), "Eve would bring her back");
+        assert!(!kin(&rights, &[eve.device()]).contains(&alice.device()));
+    }
+}

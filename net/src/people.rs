@@ -285,6 +285,9 @@ impl People {
                 return Ok(Person { name: self.name(&device), space: self.space_of(&device), keys: vec![device], is_anyone: false });
             }
         }
+        // Who says that he is one of those is no other than he.
+        let all = found.clone();
+        found.retain(|space| self.said.get(space).is_none_or(|said| said == space || !all.contains(said)));
         let mut found = found.into_iter();
         match (found.next(), found.next()) {
             (Some(space), None) => self.person(space),
@@ -366,6 +369,17 @@ mod tests {
         let people = People::of(&store, Book::default(), &taken(&[(eve, store.space(), "you")]));
         assert_eq!(people.space_of(&key(eve)), Some(key(eve)));
         assert_ne!(people.name(&key(eve)), "you");
+        // One of his machines carries the name of its key, and is his all the same.
+        let mut book = Book::default();
+        for (node, name) in [(3, "carol"), (4, "hedge-badger-76")] {
+            let contact = serde_json::json!({"source": "came", "name": name, "space": key(10).to_string(), "met_ms": 1});
+            book.contacts.insert(key(node), serde_json::from_value(contact).expect("a contact"));
+        }
+        let people = People::of(&store, book, &taken(&[(bob, key(10), "caro")]));
+        assert_eq!(people.name(&key(bob)), "carol");
+        for name in ["carol", "caro", "hedge-badger-76"] {
+            assert_eq!(people.find(name).expect("one").keys, [key(bob)], "{name}");
+        }
         // Whom the owner calls by a name is meant by it, whatever others call themselves.
         let mut book = Book::default();
         book.petnames.insert(key(10), "bob".to_owned());

@@ -88,6 +88,28 @@ fn who_is_thrown_out_is_out_with_all_his_devices() {
     until_in(&second, "/@alice/wall/again");
 }
 
+/// Each of them took an invite of his own, and what one has it hands on to the other.
+#[test]
+fn what_each_device_was_given_falls_with_the_person() {
+    let (alice, bob) = pair();
+    let second = second(&bob);
+    until_in(&second, "/@alice/wall/second");
+    assert_eq!(join(&second, &invite(&alice, &["--to", "/table", "--can", "write"]), "alice")["result"], "connected");
+    for peer in [&second, &bob] {
+        until_in(peer, "/@alice/table/x");
+    }
+    let both = sorted(vec![device(&bob), device(&second)]);
+    poll("alice knows of both", || {
+        let plan = verb(alice.home(), &["revoke", &name(&bob), "--preview"]);
+        (plan["dead"].as_array().map(Vec::len) == Some(4) && keys(&plan, "devices") == both).then_some(())
+    });
+    assert_eq!(run(alice.home(), &["revoke", &name(&bob)]).code, 0);
+    for (peer, path) in [(&bob, "/@alice/wall/y"), (&second, "/@alice/wall/y"), (&second, "/@alice/table/y"), (&bob, "/@alice/table/y")] {
+        until_out(peer, path);
+    }
+    assert_eq!(held(&alice), Vec::<String>::new());
+}
+
 /// `grants` shows a device of somebody by a name of its own, and by that it can be thrown out alone.
 #[test]
 fn one_device_of_somebody_can_be_thrown_out_by_its_name() {
@@ -199,6 +221,7 @@ fn what_a_recovered_device_has_no_right_to_is_said() {
     join(&alice, &invite(&bob, &[]), "bob");
     bob.put("/notes", &json!("mine"));
     until_value(&alice, "/@bob/notes", &json!("mine"));
+    let (space, lost) = (bob.ready["id"].as_str().expect("an id").to_owned(), device(&bob));
     let home = bob.stop();
     let kit = words(&verb(&home, &["kit"]));
     drop(home);
@@ -210,8 +233,27 @@ fn what_a_recovered_device_has_no_right_to_is_said() {
     assert!(recovered.code == 0 && recovered.out.contains("Ask each for a new invite"), "{recovered:?}");
     let bob = Peer::start_in(home);
     assert_eq!(bob.value("/notes"), "mine");
+    let new = device(&bob);
     poll("alice says that the new device has no right", || {
         let why = run(alice.home(), &["why", "write", "/wall", "--as", "bob"]);
         (why.code == 1 && why.out.starts_with("in part: bob may write /wall, but not with all of his devices")).then_some(())
     });
+    // The lost one is out of his own space, and what Alice gave is still for it.
+    let home = bob.stop();
+    assert_eq!(verb(&home, &["rotate", "--without", &lost])["without"], json!([lost]));
+    let bob = Peer::start_in(home);
+    verb(bob.home(), &["follow", alice.ready["id"].as_str().expect("an id"), "--node", &node, "--at", &address, "--as", "alice"]);
+    poll("alice says for what the grant is", || {
+        let why = run(alice.home(), &["why", "write", "/wall", "--as", "bob"]);
+        (why.code == 1 && why.out.contains("which is a device of his no more") && why.out.contains("a new invite")).then_some(())
+    });
+    assert!(run(alice.home(), &["grants"]).out.contains("bob (a device of before)"));
+    let plan = verb(alice.home(), &["revoke", "bob", "--preview"]);
+    assert_eq!(keys(&plan, "devices"), [lost], "{plan}");
+    assert_eq!(join(&bob, &invite(&alice, &["--to", "/wall", "--can", "write"]), "alice")["result"], "connected");
+    until_in(&bob, "/@alice/wall/new");
+    assert_eq!(run(alice.home(), &["why", "write", "/wall", "--as", "bob"]).code, 0);
+    assert!(held(&alice).contains(&new));
+    assert_eq!(run(alice.home(), &["revoke", &space]).code, 0);
+    assert_eq!(held(&alice), Vec::<String>::new());
 }
