@@ -22,8 +22,8 @@ use crate::home::quoted_text;
 use crate::output::{Output, printable};
 use crate::standing::table;
 use crate::target::Target;
-use crate::value::{Json, compact, items, member, number, string, text};
-use crate::verbs::invite::{expiry, levels, make, print, until, writing};
+use crate::value::{Json, compact, items, member, string, text};
+use crate::verbs::invite::{expiry, make, print, until, writing};
 use crate::verbs::up::stop_signal;
 
 /// How often `dev` looks at the files.
@@ -322,10 +322,6 @@ async fn share(context: &Context, args: Share) -> anyhow::Result<()> {
     };
     let wish = json!({"role": role, "path": path, "uses": args.uses, "expires_ms": expiry(args.expires), "paint": args.hello, "app": name});
     let made = make(context, &wish).await?;
-    let reading = match member(&made, "only") == Some(&Json::Bool(true)) {
-        true => format!("read {path} and what is below it, and nothing else of your space"),
-        false => "read all of your space that is not kept apart, and everything new in it".to_owned(),
-    };
     let may = match args.can {
         Can::Read => "read all of your space that is not kept apart, and everything new in it".to_owned(),
         Can::Write => format!("read all of your space that is not kept apart, and {}", writing(&path, None)),
@@ -338,7 +334,6 @@ async fn share(context: &Context, args: Share) -> anyhow::Result<()> {
             until(&made)
         ),
         format!("may        {may}"),
-        format!("guests     {guests}"),
         "there      timebus app install LINK".to_owned(),
         format!("take back  {}", context.home.command(&format!("invites revoke {}", text(&made, "id").unwrap_or_default()))),
     ];
