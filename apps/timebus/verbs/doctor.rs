@@ -288,8 +288,13 @@ mod tests {
         fs::create_dir(&keys).expect("a folder");
         fs::set_permissions(&keys, fs::Permissions::from_mode(0o700)).expect("ours");
         fs::write(keys.join("root.key"), "x").expect("a file");
-        let set = |mode| fs::set_permissions(keys.join("root.key"), fs::Permissions::from_mode(mode)).expect("ours");
+        let set_of = |path: &std::path::Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("ours");
+        let set = |mode| set_of(&keys.join("root.key"), mode);
         set(0o600);
+        set_of(temp.path(), 0o755);
+        let fix = modes(temp.path()).into_iter().find(|found| found.grade == Grade::Bad).and_then(|found| found.fix);
+        assert!(fix.expect("a finding").starts_with("chmod 700 "));
+        set_of(temp.path(), 0o700);
         assert!(modes(temp.path()).iter().all(|found| found.grade != Grade::Bad));
         set(0o644);
         let found = modes(temp.path());

@@ -94,19 +94,14 @@ pub fn members_after<'a>(
 }
 
 /// All members, in order, each with all that is below it; without, where that is more than so many visible writes.
-pub fn members_up_to<'a>(
-    rows: &'a Committed,
-    t: u32,
-    path: &Path,
-    below_max: u64,
-) -> impl Iterator<Item = Result<(Box<str>, Option<Tree>), StorageError>> + use<'a> {
+pub fn members_up_to<'a>(rows: &'a Committed, t: u32, path: &Path, below_max: u64) -> impl Iterator<Item = Result<Member, StorageError>> + use<'a> {
     let prefix = node_key(t, &path.key());
     let scan = rows.scan(Table::Node, &prefix, Some(&behind(&prefix, None)));
     Members { rows, t, scan, prefix, held: None, below_max }
 }
 
 /// A member of which nothing is left out.
-fn whole(member: Result<(Box<str>, Option<Tree>), StorageError>) -> Option<Result<(Box<str>, Tree), StorageError>> {
+fn whole(member: Result<Member, StorageError>) -> Option<Result<(Box<str>, Tree), StorageError>> {
     member.map(|(name, tree)| tree.map(|tree| (name, tree))).transpose()
 }
 
@@ -151,6 +146,9 @@ struct Members<'a> {
     below_max: u64,
 }
 
+/// A name, and what is below it if anything shows.
+type Member = (Box<str>, Option<Tree>);
+
 impl Members<'_> {
     /// The next row, unless the members are at their end.
     fn row(&mut self) -> Option<Result<(Slice, Slice), StorageError>> {
@@ -170,7 +168,7 @@ impl Members<'_> {
         })
     }
 
-    fn read(&mut self) -> Result<Option<(Box<str>, Option<Tree>)>, StorageError> {
+    fn read(&mut self) -> Result<Option<Member>, StorageError> {
         while let Some(row) = self.row() {
             let mut row = row?;
             let Some((name, len)) = self.member_of(&row.0)? else { continue };
@@ -204,7 +202,7 @@ impl Members<'_> {
 }
 
 impl Iterator for Members<'_> {
-    type Item = Result<(Box<str>, Option<Tree>), StorageError>;
+    type Item = Result<Member, StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         self.read().transpose()
