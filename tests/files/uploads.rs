@@ -131,9 +131,9 @@ fn the_command_line_puts_and_gets_large_files() {
 fn a_large_file_is_no_line_of_json() {
     let home = Home::new();
     for (name, size, part) in [("small", 1000, "base64"), ("large", 3_000_000, "bytes")] {
-        let file = home.beside(name);
+        let file = home.beside(&format!("{name}.mp4"));
         std::fs::write(&file, bytes(size, 6)).expect("room");
-        let (code, _, err) = run(&home, &["put", &format!("/{name}"), &format!("@{}", file.display()), "--mime", "video/mp4"]);
+        let (code, _, err) = run(&home, &["put", &format!("/{name}"), &format!("@{}", file.display())]);
         assert_eq!(code, 0, "{err}");
         let (code, out, err) = run(&home, &["--json", "get", &format!("/{name}")]);
         let told: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {} bytes", out.len()));

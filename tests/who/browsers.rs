@@ -131,7 +131,7 @@ fn a_page_opens_a_socket_only_from_our_origin_and_says_its_token_first() {
     assert_eq!(node.request(&json!({"id": 1, "get": "/x"}))["value"], 1);
     for said in [("origin", "http://evil.com"), ("origin", "null"), ("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site")] {
         assert_eq!(Socket::try_open(&peer, &[mode, said, protocol]).err(), Some(403), "{said:?}");
-        peer.send("PUT", "/x", &[mode, said, ("content-type", "application/json")], "2").problem(403);
+        peer.send("PUT", "/x", &[mode, said, ("content-type", "application/json")], "2").problem(401);
     }
     let mut odd = Socket::open(&peer);
     odd.0.send(Message::binary(vec![0, 1, 2])).expect("the peer reads");

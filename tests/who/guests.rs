@@ -24,8 +24,10 @@ fn a_key_may_what_it_was_granted_until_that_is_taken_back() {
     peer.put("/secret", &value!(1));
     let (bob, mallory) = (key(5), key(6));
     let name = bob.public().to_string();
+    // No two are of the same second, or the later one would be the first one again.
+    let begun_s = now_s();
     let ask = |key: &SecretKey, method: &str, path: &str, body: &str, at: i64| {
-        let headers = signed(&peer, key, method, path, body, now_s() - at);
+        let headers = signed(&peer, key, method, path, body, begun_s - at);
         send(&peer, method, path, &headers, body)
     };
     let refused = ask(&bob, "PUT", "/table/bob", "1", 1).problem(403);

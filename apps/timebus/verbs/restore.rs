@@ -218,7 +218,7 @@ mod tests {
     fn unpacks_keys_and_log() {
         use std::os::unix::fs::MetadataExt as _;
         let blob = ("blobs/yb/ybndrfg8.tree", "blob");
-        let app = ("personas/work/apps/4ccim3w1", "app");
+        let app = ("personas/other/apps/4ccim3w1", "app");
         let (temp, result) = restored(archive(&[("keys/space", "abc"), ("./log/00000001.log", "log"), blob, ("limits.json", "{}"), app]));
         result.expect("a good backup");
         for (name, content) in [("limits.json", "{}"), app] {
