@@ -16,9 +16,14 @@ pub(crate) fn root() -> SecretKey {
 
 /// A folder that goes away with its handle; in memory, since most tests ask for thousands of syncs.
 pub(crate) fn folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
     let memory = FilePath::new("/dev/shm");
     let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-    tempfile::Builder::new().prefix("timebus-test").tempdir_in(parent).expect("a temporary folder")
+    tempfile::Builder::new()
+        .prefix("timebus-test")
+        .permissions(std::fs::Permissions::from_mode(0o700))
+        .tempdir_in(parent)
+        .expect("a temporary folder")
 }
 
 /// A new home of the test space in which device `number` writes, so that ids repeat from run to run.
