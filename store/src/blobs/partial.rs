@@ -137,7 +137,10 @@ impl Blobs {
     /// Opens a blob of which a part is here to read that, whatever its length is.
     #[must_use]
     pub fn open_partial(&self, hash: &BlobHash) -> Option<Partial> {
+        // Not while a blob is being moved there.
+        let alone = super::lock(&self.0.moves);
         let saved = std::fs::read(with_ending(&self.folder().join(FOLDER).join(hash.to_string()), HAVE)).ok()?;
+        drop(alone);
         self.part(*hash, u64::from_le_bytes(*saved.first_chunk()?)).ok()
     }
 
