@@ -57,7 +57,9 @@ impl<'s> Line<'s> {
         self.client = None;
         self.failures += 1;
         let may_pass = failure.status.is_none() || matches!(failure.status, Some(408 | 500 | 502 | 503 | 504));
-        if !may_pass || self.failures > TRIES_MAX {
+        // Nobody who has the bytes is there: the peer has waited for them, too.
+        let tries_max = if failure.status == Some(504) { 2 } else { TRIES_MAX };
+        if !may_pass || self.failures > tries_max {
             return Err(error);
         }
         tokio::time::sleep(PAUSE * 2u32.pow(self.failures)).await;

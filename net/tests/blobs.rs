@@ -2,6 +2,7 @@
 //! link, damaged, or lies.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use timebus_identity::PublicKey;
@@ -18,7 +19,7 @@ const SPACE: PublicKey = PublicKey::from_bytes([7; 32]);
 struct Node {
     exchange: Exchange,
     blobs: Blobs,
-    partial: Option<Partial>,
+    partial: Option<Arc<Partial>>,
     blamed: Vec<u64>,
     /// Who may not have anything from it.
     denies: Vec<u64>,
@@ -609,4 +610,110 @@ fn what_is_not_wanted_any_more_is_taken_back_and_nobody_is_blamed_for_what_still
     // What comes next is not kept waiting for what was on its way.
     let next: Vec<_> = (0..sent.len() as u64).flat_map(|id| loaded(&exchange.handle(0, want(1, 100 + id, 40 + id as u32)))).collect();
     assert_eq!(next.len(), sent.len());
+}
+
+/// What a link answers to whoever asks what it has.
+fn answers(exchange: &mut Exchange, now_ms: u64, link: u64, pieces: Vec<(u32, u32)>) -> Vec<Output> {
+    exchange.handle(now_ms, Input::Frame(link, BlobFrame::Have { space: SPACE, hash: HASH, len: LEN, asks: false, pieces }))
+}
+
+/// The links that are asked what they have.
+fn asked_what(outputs: &[Output]) -> Vec<u64> {
+    let link = |output: &Output| if let Output::Send(link, BlobFrame::Have { asks: true, .. }) = output { Some(*link) } else { None };
+    outputs.iter().filter_map(link).collect()
+}
+
+/// The pieces that a link is asked for by number.
+fn wanted_of(outputs: &[Output], of: u64) -> Vec<(u64, u32)> {
+    let want = |output: &Output| match output {
+        Output::Send(link, BlobFrame::Want { id, any_of, .. }) if *link == of => Some((*id, any_of[0].0)),
+        _ => None,
+    };
+    outputs.iter().filter_map(want).collect()
+}
+
+/// One had no time to look, or had not heard yet that it is named.
+#[test]
+fn who_had_nothing_is_asked_again_after_a_while() {
+    let mut exchange = Exchange::new(1);
+    exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
+    let sources = |exchange: &mut Exchange, now_ms| asked_what(&exchange.handle(now_ms, Input::Sources(HASH, vec![1, 2])));
+    assert_eq!(sources(&mut exchange, 0), [1, 2]);
+    answers(&mut exchange, 1, 1, vec![(0, 64)]);
+    answers(&mut exchange, 1, 2, Vec::new());
+    assert!(sources(&mut exchange, 9000).is_empty());
+    assert_eq!(sources(&mut exchange, 10_000), [2], "whoever has it need not say so again");
+    assert!(sources(&mut exchange, 11_000).is_empty());
+}
+
+/// It has one piece less than it said, and what else was asked of it is on its way.
+#[test]
+fn nobody_is_blamed_for_what_comes_after_he_said_that_something_is_not_there() {
+    let mut exchange = Exchange::new(1);
+    exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
+    for round in 0..600 {
+        exchange.handle(round, Input::Sources(HASH, vec![1]));
+        let asked = wanted_of(&answers(&mut exchange, round, 1, vec![(0, 64)]), 1);
+        assert!(asked.len() >= 2, "{asked:?}");
+        let gone = exchange.handle(round, Input::Frame(1, BlobFrame::Not { hash: HASH, id: asked[0].0, reason: Not::Here }));
+        assert_eq!(refusals(&gone, Not::Unwanted), asked[1..].iter().map(|(id, _)| (1, *id)).collect::<Vec<_>>());
+        for (id, piece) in &asked[1..] {
+            let late = Input::Frame(1, BlobFrame::Piece { hash: HASH, id: *id, piece: *piece, slice: bytes::Bytes::new() });
+            assert!(!exchange.handle(round, late).iter().any(|output| matches!(output, Output::Blame { .. })), "round {round}");
+        }
+    }
+}
+
+#[test]
+fn a_piece_that_is_damaged_here_is_asked_for_again() {
+    let mut exchange = Exchange::new(1);
+    let have = Pieces::from_bytes(&[0xff; 8], 64);
+    let mut have_but_one = have;
+    have_but_one.remove(63);
+    exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: have_but_one });
+    exchange.handle(0, Input::Sources(HASH, vec![1]));
+    let asked = wanted_of(&answers(&mut exchange, 0, 1, vec![(0, 64)]), 1);
+    assert_eq!(asked.iter().map(|(_, piece)| *piece).collect::<Vec<_>>(), [63]);
+    let lost = exchange.handle(1, Input::Lost(HASH, 5));
+    assert_eq!(wanted_of(&lost, 1).iter().map(|(_, piece)| *piece).collect::<Vec<_>>(), [5]);
+}
+
+/// Rights changed, and a hundred readers are there.
+#[test]
+fn readers_are_looked_at_anew_a_few_at_a_time() {
+    let mut exchange = asked_by(1..=100);
+    let looks = |outputs: Vec<Output>| {
+        outputs.into_iter().filter_map(|output| if let Output::Look(look) = output { Some(look) } else { None }).collect::<Vec<_>>()
+    };
+    let mut open: VecDeque<_> = looks(exchange.handle(1, Input::Restated(None))).into();
+    assert_eq!(open.len(), 8);
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some(look) = open.pop_front() {
+        assert!(seen.insert(look.link), "{look:?}");
+        // One of two may not read it any more.
+        let have = (look.link % 2 == 0).then(|| Pieces::none(64));
+        let outputs = exchange.handle(1, Input::Found { look, have });
+        open.extend(looks(outputs));
+    }
+    assert_eq!(seen, (1..=100).collect());
+    assert_eq!(refusals(&exchange.handle(2, want(1, 7, 0)), Not::Here), [(1, 7)]);
+    assert_eq!(refusals(&exchange.handle(2, want(2, 7, 0)), Not::Here), []);
+}
+
+/// One gets the whole film, and another one begins to look at its end.
+#[test]
+fn who_begins_to_read_elsewhere_does_not_wait_for_the_first_one() {
+    let mut exchange = Exchange::new(1);
+    exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
+    exchange.handle(0, Input::Reads(HASH, vec![0..64, 60..64], false));
+    exchange.handle(0, Input::Sources(HASH, vec![1]));
+    let mut asked: Vec<(u64, u32)> = wanted_of(&answers(&mut exchange, 0, 1, vec![(0, 64)]), 1);
+    let mut came = Vec::new();
+    while came.len() < 16 {
+        let (id, piece) = asked.remove(0);
+        came.push(piece);
+        let kept = exchange.handle(1, Input::Kept { link: 1, hash: HASH, id, piece, good: Some(true) });
+        asked.extend(wanted_of(&kept, 1));
+    }
+    assert!((0..8).chain(60..64).all(|piece| came.contains(&piece)), "{came:?}");
 }

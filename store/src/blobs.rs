@@ -12,7 +12,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bao_tree::BlockSize;
 
@@ -24,6 +24,7 @@ mod reference;
 mod tree;
 mod write;
 
+use partial::Partial;
 pub use read::{Blob, Damage};
 pub(crate) use reference::stage;
 pub use reference::{Reference, named_in, references};
@@ -107,6 +108,8 @@ struct Inner {
     origins: Mutex<()>,
     /// Held while a blob is moved to its place, or from there.
     moves: Mutex<()>,
+    /// Parts that are open, by hash and length: all who have to do with one count the same pieces.
+    parts: Mutex<HashMap<(BlobHash, u64), Weak<Partial>>>,
 }
 
 /// While this is held, a blob that is here stays here.
@@ -150,6 +153,7 @@ impl Blobs {
             expected: Mutex::default(),
             origins: Mutex::default(),
             moves: Mutex::default(),
+            parts: Mutex::default(),
         }));
         let mut bytes = 0;
         for (_, len) in blobs.list()?.into_iter().chain(blobs.partials()?) {

@@ -1,8 +1,11 @@
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use serde_json::json as value;
 
 use super::neighbours::{invite, join, json, pair, poll, run, until};
 use crate::files::bytes;
-use crate::peer::{Home, Peer};
+use crate::peer::{DEADLINE, Home, Peer};
 
 const MP4: (&str, &str) = ("Content-Type", "video/mp4");
 
@@ -33,6 +36,41 @@ fn a_film_of_another_peer_is_fetched_when_it_is_asked_for() {
     let (alice, bob) = (alice.stop(), bob.restart());
     assert!(bob.send("GET", "/@alice/film", &[], "").body == film);
     drop(alice);
+}
+
+/// Reads so many bytes of a film, and goes.
+fn begin(peer: &Peer, path: &str, bytes: usize) {
+    let mut stream = TcpStream::connect(peer.address()).expect("the peer listens");
+    stream.set_read_timeout(Some(DEADLINE)).expect("a timeout");
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", peer.authority()).as_bytes()).expect("it reads");
+    let mut read = vec![0; bytes];
+    stream.read_exact(&mut read).expect("so much comes");
+    assert!(read.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&read[..100]));
+}
+
+/// Again and again, also while pieces of before are still being written.
+#[test]
+fn what_was_cut_off_goes_on_and_what_was_damaged_meanwhile_comes_again() {
+    let (alice, bob) = pair();
+    let film = bytes(20_000_000, 9);
+    assert_eq!(alice.send("PUT", "/film", &[MP4], &film).status, 200);
+    until(&bob, "/@alice", "a film", |answer| answer.text().contains("@blob"));
+    for times in 1..8 {
+        begin(&bob, "/@alice/film", times * 1_000_000);
+    }
+    // Where it is not whole by then, a bit flips in a piece that is there.
+    let home = bob.stop();
+    let parts = home.folder().join("blobs/part");
+    let part = std::fs::read_dir(&parts).into_iter().flatten().flatten().map(|file| file.path()).find(|file| file.extension().is_none());
+    let damaged = part.filter(|part| part.with_extension("have").exists());
+    if let Some(part) = damaged {
+        let file = std::fs::OpenOptions::new().write(true).open(part).expect("opens");
+        std::os::unix::fs::FileExt::write_all_at(&file, b"?", 300_000).expect("writes");
+    }
+    let bob = Peer::start_in(home);
+    let got = poll("the film", || Some(bob.send("GET", "/@alice/film", &[], "")).filter(|answer| answer.status == 200));
+    assert!(got.body == film, "{} bytes", got.body.len());
+    poll("the film is whole", || (whole_files(bob.home()) == 1).then_some(()));
 }
 
 #[test]

@@ -34,6 +34,10 @@ const QUEUE_PART: usize = 3;
 const WAITING_MIN: usize = 2;
 /// What came is told to all together, so late at most. Who sent it hears it at once.
 const TELL_MS: u64 = 25;
+/// After this time those are asked again who had nothing, or no time to look.
+const REASK_MS: u64 = 10_000;
+/// Readers of whom it is looked at once whether they still may read, when rights have changed.
+const RECHECKS_MAX: usize = 8;
 /// How long who had nothing, or failed, is left alone.
 const REST_MS: u64 = 3000;
 /// Pieces that nobody asked for, of one link, until it is let go.
@@ -70,6 +74,8 @@ pub enum Input {
     Sources(BlobHash, Vec<LinkId>),
     /// Where somebody reads, and whether he wants nothing else.
     Reads(BlobHash, Vec<std::ops::Range<u32>>, bool),
+    /// A piece of a part is not what it was, and has to come again.
+    Lost(BlobHash, u32),
     /// Nobody here wants it any more.
     Enough(BlobHash),
     /// What others may have of a space, or of all, is to be looked at anew.
@@ -117,6 +123,8 @@ pub struct Look {
     pub len: u64,
     /// What it has.
     pub pieces: Vec<(u32, u32)>,
+    /// Whether it is no question, but may have something already, and this is to be looked at anew.
+    pub is_again: bool,
 }
 
 /// What to do.
@@ -196,6 +204,8 @@ struct Active {
     /// Pieces that came and were not told to all yet, with who sent them.
     news: Vec<(u32, LinkId)>,
     used_ms: u64,
+    /// When those are asked again of whom nothing came.
+    reask_ms: u64,
 }
 
 /// All blobs and links of a peer.
@@ -203,6 +213,9 @@ pub struct Exchange {
     blobs: HashMap<BlobHash, Active>,
     flying: Flying,
     looks: BTreeMap<LinkId, usize>,
+    /// Readers to look at anew, and how many of them are being looked at.
+    rechecks: BTreeSet<(BlobHash, LinkId)>,
+    rechecking: usize,
     /// Pieces that nobody asked for, and requests that were taken back, whose pieces may still come.
     unasked: BTreeMap<LinkId, u32>,
     withdrawn: BTreeMap<LinkId, u32>,
@@ -233,6 +246,8 @@ impl Exchange {
             blobs: HashMap::new(),
             flying: Flying::default(),
             looks: BTreeMap::new(),
+            rechecks: BTreeSet::new(),
+            rechecking: 0,
             unasked: BTreeMap::new(),
             withdrawn: BTreeMap::new(),
             choices: 0,
@@ -252,7 +267,7 @@ impl Exchange {
             Input::Gone(link) => self.gone(link, now_ms, &mut out),
             Input::Found { look, have } => self.found(look, have, now_ms, &mut out),
             Input::Fetch { space, hash, len, have } => self.fetch(space, hash, len, have, now_ms),
-            Input::Sources(hash, links) => self.sources(hash, &links, &mut out),
+            Input::Sources(hash, links) => self.sources(hash, &links, now_ms, &mut out),
             Input::Reads(hash, first, is_urgent) => {
                 if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.as_mut()) {
                     download.read_first(first, is_urgent);
@@ -263,22 +278,18 @@ impl Exchange {
             Input::Enough(hash) => {
                 self.fetched.remove(&hash);
                 if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.take()) {
-                    for (link, id) in download.requests() {
-                        *self.withdrawn.entry(link).or_default() += 1;
-                        out.push(Output::Send(link, BlobFrame::Not { hash, id, reason: Not::Unwanted }));
-                    }
+                    self.take_back(hash, download.requests().collect(), &mut out);
                 }
             }
+            Input::Lost(hash, piece) => self.lost(hash, piece, now_ms, &mut out),
             Input::Restated(space) => {
-                for (hash, active) in &self.blobs {
-                    for (link, named) in active.allowed.iter().filter(|(_, named)| space.is_none_or(|space| space == **named)) {
-                        *self.looks.entry(*link).or_default() += 1;
-                        out.push(Output::Look(Look { link: *link, space: *named, hash: *hash, len: active.len, pieces: Vec::new() }));
-                    }
-                }
+                let readers = self.blobs.iter().flat_map(|(hash, active)| active.allowed.iter().map(|(link, named)| (*hash, *link, *named)));
+                let concerned = readers.filter(|(_, _, named)| space.is_none_or(|space| space == *named));
+                self.rechecks.extend(concerned.map(|(hash, link, _)| (hash, link)));
+                self.recheck(&mut out);
             }
             Input::Kept { link, hash, id, piece, good } => self.kept(link, hash, id, piece, good, now_ms, &mut out),
-            Input::Loaded { link, hash, id, piece, slice } => self.loaded(link, hash, id, piece, slice, &mut out),
+            Input::Loaded { link, hash, id, piece, slice } => self.loaded(link, hash, id, piece, slice, now_ms, &mut out),
             Input::Timer => {
                 self.flying.expire(now_ms);
                 for hash in &self.fetched {
@@ -325,7 +336,9 @@ impl Exchange {
 
     fn frame(&mut self, link: LinkId, frame: BlobFrame, now_ms: u64, out: &mut Vec<Output>) {
         match frame {
-            BlobFrame::Have { space, hash, len, asks, pieces } => self.have(Look { link, space, hash, len, pieces }, asks, now_ms, out),
+            BlobFrame::Have { space, hash, len, asks, pieces } => {
+                self.have(Look { link, space, hash, len, pieces, is_again: false }, asks, now_ms, out);
+            }
             BlobFrame::Want { hash, id, any_of } => {
                 // What nobody else has he can only wait for.
                 let is_elsewhere = self.blobs.get(&hash).is_some_and(|active| active.upload.is_elsewhere(&any_of));
@@ -383,9 +396,12 @@ impl Exchange {
                     }
                     Not::Here => {
                         // What it said it has is not so any more. It is asked anew when sources are looked for next.
+                        let others = download.requests_to(link).filter(|(_, other)| *other != id).collect();
                         download.source_gone(link);
                         active.told.remove(&link);
-                        download.ask(now_ms)
+                        let wants = download.ask(now_ms);
+                        self.take_back(hash, others, out);
+                        wants
                     }
                 };
                 send_wants(hash, wants, out);
@@ -434,10 +450,16 @@ impl Exchange {
     }
 
     fn found(&mut self, look: Look, have: Option<Pieces>, now_ms: u64, out: &mut Vec<Output>) {
-        if let Some(waiting) = self.looks.get_mut(&look.link) {
+        if look.is_again {
+            self.rechecking = self.rechecking.saturating_sub(1);
+            self.recheck(out);
+        } else if let Some(waiting) = self.looks.get_mut(&look.link) {
             *waiting = waiting.saturating_sub(1);
         } else {
             // The link went meanwhile.
+            return;
+        }
+        if look.is_again && !self.blobs.get(&look.hash).is_some_and(|active| active.allowed.contains_key(&look.link)) {
             return;
         }
         let Some(have) = have.filter(|have| u64::from(have.len()) == pieces_of(look.len)) else {
@@ -445,10 +467,15 @@ impl Exchange {
                 active.allowed.remove(&look.link);
                 active.upload.reader_gone(look.link);
                 note(&mut self.turns, look.link, look.hash, &active.upload);
+                // Nor does it hear of what comes; as a source it is asked again.
+                active.told.remove(&look.link);
             }
             out.push(Output::Send(look.link, nothing(&look)));
             return;
         };
+        if look.is_again {
+            return;
+        }
         // Of a blob that has another length than was thought nothing can be here.
         if !have.is_empty() {
             self.forget_other(&look.hash, look.len);
@@ -486,8 +513,12 @@ impl Exchange {
             return;
         }
         active.used_ms = now_ms;
+        active.reask_ms = now_ms + REASK_MS;
         active.space = space;
-        active.have = have.clone();
+        // What is whole here, and fetched for others all the same, is still given to those who may have it.
+        if !active.have.is_all() {
+            active.have = have.clone();
+        }
         let mut download = Download::new(have, seed);
         if !active.allowed.is_empty() {
             download.crowd();
@@ -498,8 +529,13 @@ impl Exchange {
         active.told.clear();
     }
 
-    fn sources(&mut self, hash: BlobHash, links: &[LinkId], out: &mut Vec<Output>) {
-        let Some(active) = self.blobs.get_mut(&hash).filter(|active| active.download.is_some()) else { return };
+    fn sources(&mut self, hash: BlobHash, links: &[LinkId], now_ms: u64, out: &mut Vec<Output>) {
+        let Some(active) = self.blobs.get_mut(&hash) else { return };
+        let Some(download) = &active.download else { return };
+        if now_ms >= active.reask_ms {
+            active.reask_ms = now_ms + REASK_MS;
+            active.told.retain(|link| download.is_useful(*link));
+        }
         for link in links {
             if active.told.insert(*link) {
                 out.push(Output::Send(*link, have_frame(active.space, hash, active, true)));
@@ -533,9 +569,9 @@ impl Exchange {
                 self.news.insert((now_ms + TELL_MS, hash));
             }
             active.news.push((piece, link));
-            out.push(Output::Grown(hash));
         }
         if good == Some(true) {
+            out.push(Output::Grown(hash));
             // Who sent it sends the next one when this one has arrived.
             out.push(Output::Send(
                 link,
@@ -546,6 +582,9 @@ impl Exchange {
         match good {
             Some(true) => {
                 download.received(link, id, piece, now_ms);
+                if let Some(unasked) = self.unasked.get_mut(&link) {
+                    *unasked = unasked.saturating_sub(1);
+                }
                 // Who was asked for it, too, need not send it any more.
                 for other in download.also_asked(piece) {
                     let space = active.allowed.get(&other).copied().unwrap_or(active.space);
@@ -560,20 +599,50 @@ impl Exchange {
             None => download.refused(link, id, now_ms + REST_MS),
         }
         if download.have().is_all() {
+            let late = download.requests().collect();
             active.download = None;
             self.fetched.remove(&hash);
+            self.take_back(hash, late, out);
             return;
         }
         let wants = download.ask(now_ms);
         send_wants(hash, wants, out);
     }
 
-    fn loaded(&mut self, link: LinkId, hash: BlobHash, id: u64, piece: u32, slice: Option<Bytes>, out: &mut Vec<Output>) {
+    /// Requests are not wanted any more. What is on its way may come all the same.
+    fn take_back(&mut self, hash: BlobHash, requests: Vec<(LinkId, u64)>, out: &mut Vec<Output>) {
+        for (link, id) in requests {
+            *self.withdrawn.entry(link).or_default() += 1;
+            out.push(Output::Send(link, BlobFrame::Not { hash, id, reason: Not::Unwanted }));
+        }
+    }
+
+    /// Looks at some more of the readers of whom it is not known whether they still may read.
+    fn recheck(&mut self, out: &mut Vec<Output>) {
+        while self.rechecking < RECHECKS_MAX {
+            let Some((hash, link)) = self.rechecks.pop_first() else { return };
+            let Some(active) = self.blobs.get(&hash) else { continue };
+            let Some(space) = active.allowed.get(&link) else { continue };
+            self.rechecking += 1;
+            out.push(Output::Look(Look { link, space: *space, hash, len: active.len, pieces: Vec::new(), is_again: true }));
+        }
+    }
+
+    fn lost(&mut self, hash: BlobHash, piece: u32, now_ms: u64, out: &mut Vec<Output>) {
+        let Some(active) = self.blobs.get_mut(&hash) else { return };
+        active.have.remove(piece);
+        if let Some(download) = &mut active.download {
+            download.lost(piece);
+            let wants = download.ask(now_ms);
+            send_wants(hash, wants, out);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the answer to a question for a piece names all of it")]
+    fn loaded(&mut self, link: LinkId, hash: BlobHash, id: u64, piece: u32, slice: Option<Bytes>, now_ms: u64, out: &mut Vec<Output>) {
         let Some(slice) = slice else {
             self.flying.take_back(link, hash, piece);
-            if let Some(active) = self.blobs.get_mut(&hash) {
-                active.have.remove(piece);
-            }
+            self.lost(hash, piece, now_ms, out);
             out.push(Output::Send(link, BlobFrame::Not { hash, id, reason: Not::Here }));
             return;
         };
@@ -707,6 +776,7 @@ impl Active {
             told: BTreeSet::new(),
             news: Vec::new(),
             used_ms: now_ms,
+            reask_ms: 0,
         }
     }
 }

@@ -41,6 +41,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const GATHER_BYTES: u64 = 4 * 1024 * 1024;
 /// How often it is looked whether rights changed, so that who may have something no longer gets no more of it.
 const RIGHTS_EVERY: Duration = Duration::from_secs(5);
+/// The same where nothing was stated, since rights end by time.
+const ENDED_EVERY: Duration = Duration::from_secs(60);
 /// How long an open file is kept for the next reader.
 const OPEN_FOR: Duration = Duration::from_secs(60);
 /// Names of sources that are told; of more, how many.
@@ -68,6 +70,7 @@ enum Control {
     Fetch { space: PublicKey, timeline: TimelineId, partial: Arc<Partial>, reply: oneshot::Sender<Fetch> },
     Reads { hash: BlobHash, id: u64, pieces: Range<u32>, is_urgent: bool },
     Dropped { hash: BlobHash, id: u64 },
+    Lost { hash: BlobHash, piece: u32 },
     Sources { hash: BlobHash, links: Vec<(LinkId, String)> },
     Input(Input),
     Failed(BlobHash, String),
@@ -100,6 +103,23 @@ impl Fetch {
     /// Says which pieces are read next, and whether these are all that is wanted.
     pub(crate) fn reads(&self, pieces: Range<u32>, is_urgent: bool) {
         let _ = self.control.send(Control::Reads { hash: self.partial.hash(), id: self.id, pieces, is_urgent });
+    }
+
+    /// A piece that is here, checked. If it is damaged it comes again.
+    pub(crate) async fn read(&mut self, piece: u32, patience: Duration) -> Option<Vec<u8>> {
+        for _ in 0..2 {
+            if !self.piece(piece, patience).await {
+                return None;
+            }
+            let partial = Arc::clone(&self.partial);
+            let read = tokio::task::spawn_blocking(move || partial.bytes(piece).inspect_err(|_| lose(&partial, piece))).await.ok()?;
+            match read {
+                Ok(bytes) => return Some(bytes),
+                Err(damage) => tracing::error!(hash = %self.partial.hash(), %damage, "a part of a file is damaged, and comes again"),
+            }
+            let _ = self.control.send(Control::Lost { hash: self.partial.hash(), piece });
+        }
+        None
     }
 
     /// Waits for a piece; `false` if nothing came for so long.
@@ -230,7 +250,7 @@ impl Fetcher {
             }
         });
         let partial = tokio::task::spawn_blocking(move || blobs.fetch(hash, len, &timeline)).await;
-        let partial = Arc::new(partial.map_err(|error| SaveError::Io(std::io::Error::other(error)))??);
+        let partial = partial.map_err(|error| SaveError::Io(std::io::Error::other(error)))??;
         let (reply, answer) = oneshot::channel();
         let _ = self.control.send(Control::Fetch { space: space.key, timeline, partial, reply });
         Ok(answer.await.ok())
@@ -254,8 +274,8 @@ struct Line {
 struct Fetching {
     partial: Arc<Partial>,
     progress: watch::Sender<Progress>,
-    /// Who waits, and where he reads.
-    handles: BTreeMap<u64, Option<Range<u32>>>,
+    /// Who waits, where he reads, and whether he wants nothing else.
+    handles: BTreeMap<u64, Option<(Range<u32>, bool)>>,
     bytes_from: BTreeMap<LinkId, u64>,
     /// Links over which it was asked for.
     asked: BTreeSet<LinkId>,
@@ -263,6 +283,14 @@ struct Fetching {
     recent: (u64, Instant),
     bytes_per_s: u64,
     _looking: JoinSet<()>,
+}
+
+impl Fetching {
+    /// Where all read.
+    fn reads(&self) -> Input {
+        let reads = || self.handles.values().flatten();
+        Input::Reads(self.partial.hash(), reads().map(|(pieces, _)| pieces.clone()).collect(), reads().any(|(_, is_urgent)| *is_urgent))
+    }
 }
 
 /// An open file that pieces are read from.
@@ -297,6 +325,7 @@ impl Actor {
         let mut rights = tokio::time::interval(RIGHTS_EVERY);
         let mut restated = self.store.restatements();
         restated.borrow_and_update();
+        let mut looked = Instant::now();
         let mut timer = Instant::now() + far;
         loop {
             tokio::select! {
@@ -312,8 +341,10 @@ impl Actor {
                 },
                 () = tokio::time::sleep_until(timer) => self.input(Input::Timer),
                 _ = rights.tick() => {
-                    if restated.has_changed().is_ok_and(|has| has) {
+                    // A right may also end by time.
+                    if restated.has_changed().is_ok_and(|has| has) || looked.elapsed() >= ENDED_EVERY {
                         restated.borrow_and_update();
+                        looked = Instant::now();
                         self.input(Input::Restated(None));
                     }
                 }
@@ -355,9 +386,9 @@ impl Actor {
             Control::Fetch { space, timeline, partial, reply } => self.fetch(space, timeline, partial, reply),
             Control::Reads { hash, id, pieces, is_urgent } => {
                 if let Some(fetching) = self.fetches.get_mut(&hash) {
-                    fetching.handles.insert(id, Some(pieces));
-                    let reads = fetching.handles.values().flatten().cloned().collect();
-                    self.input(Input::Reads(hash, reads, is_urgent));
+                    fetching.handles.insert(id, Some((pieces, is_urgent)));
+                    let reads = fetching.reads();
+                    self.input(reads);
                 }
             }
             Control::Dropped { hash, id } => {
@@ -377,8 +408,12 @@ impl Actor {
                         settled.notify_one();
                     });
                     self.input(Input::Enough(hash));
+                } else if let Some(fetching) = self.fetches.get(&hash) {
+                    let reads = fetching.reads();
+                    self.input(reads);
                 }
             }
+            Control::Lost { hash, piece } => self.input(Input::Lost(hash, piece)),
             Control::Sources { hash, links } => {
                 let ids: Vec<LinkId> = links.iter().map(|(link, _)| *link).collect();
                 self.fetches.get_mut(&hash).into_iter().for_each(|fetching| fetching.asked.extend(&ids));
@@ -598,7 +633,7 @@ async fn may_have(asker: &Asker, store: &Store, wishes: &Wishes, look: &Look) ->
             return (len == look.len).then(|| Pieces::all(pieces));
         }
         // What is being fetched right now the exchange knows better.
-        let partial = blobs.has_partial(&look.hash).then(|| blobs.partial(look.hash, look.len).ok()).flatten();
+        let partial = blobs.open_partial(&look.hash).filter(|partial| partial.len() == look.len);
         Some(partial.map_or_else(|| Pieces::none(pieces), |partial| Pieces::from_bytes(&partial.have(), pieces)))
     });
     found.await.ok().flatten()
@@ -616,7 +651,7 @@ fn load(open: &Open, store: &Store, hash: BlobHash, piece: u32) -> Option<Vec<u8
             let blobs = store.blobs()?;
             let holding = match blobs.open_blob(hash).ok()? {
                 Some(blob) => Holding::Whole(Arc::new(blob)),
-                None => Holding::Part(Arc::new(blobs.open_partial(&hash)?)),
+                None => Holding::Part(blobs.open_partial(&hash)?),
             };
             lock(open).insert(hash, (holding.clone(), Instant::now()));
             holding
@@ -630,9 +665,19 @@ fn load(open: &Open, store: &Store, hash: BlobHash, piece: u32) -> Option<Vec<u8
         .inspect_err(|damage| {
             tracing::error!(%hash, %damage, "a file that others want is damaged");
             lock(open).remove(&hash);
-            store.blobs().into_iter().for_each(|blobs| super::serve::mend(blobs, hash, damage));
+            match &holding {
+                Holding::Part(partial) => lose(partial, piece),
+                Holding::Whole(_) => store.blobs().into_iter().for_each(|blobs| super::serve::mend(blobs, hash, damage)),
+            }
         })
         .ok()
+}
+
+/// Forgets a piece that is damaged.
+fn lose(partial: &Partial, piece: u32) {
+    if let Err(error) = partial.lose(piece) {
+        tracing::error!(hash = %partial.hash(), %error, "a damaged piece of a file could not be forgotten");
+    }
 }
 
 /// Sends what is to go out over a link; pieces only when what is more urgent has gone.

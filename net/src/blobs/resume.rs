@@ -34,6 +34,8 @@ const UPLOADS_MAX: usize = 256;
 const UPLOAD_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Bytes of an `Idempotency-Key`.
 const KEY_BYTES_MAX: usize = 256;
+/// How often whoever has an upload open is told that it is somebody else's turn.
+const TAKEOVER_PAUSE: Duration = Duration::from_millis(100);
 /// Folder of the uploads in that of the blobs.
 const FOLDER: &str = "uploads";
 /// Ends the name of the file that says what an upload is for.
@@ -113,6 +115,9 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
     let mut check = ask.who.body_check();
     let first = body.next().await?.unwrap_or_default();
     let mut writer = upload.writer.lock().await;
+    if let (Some(begun), Some(length)) = (writer.as_mut().filter(|begun| begun.len() == 0), length) {
+        begun.expect(length).map_err(|error| save_problem(&error))?;
+    }
     if first.is_empty() {
         check.finish()?;
     } else {
@@ -263,8 +268,13 @@ async fn take_over(upload: &Upload) -> tokio::sync::MutexGuard<'_, Option<Writer
     if let Ok(writer) = upload.writer.try_lock() {
         return writer;
     }
-    upload.takeover.notify_waiters();
-    upload.writer.lock().await
+    loop {
+        // Who has it may not be listening just now.
+        upload.takeover.notify_waiters();
+        if let Ok(writer) = tokio::time::timeout(TAKEOVER_PAUSE, upload.writer.lock()).await {
+            return writer;
+        }
+    }
 }
 
 /// How much has come; opens the file if nobody has it open.

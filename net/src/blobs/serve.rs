@@ -160,12 +160,10 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
             }
             let piece = piece_of(at);
             let patience = if fetch.progress.borrow().sources.is_empty() { crate::remote::PATIENCE } else { STALL_MAX };
-            if !fetch.piece(piece, patience).await {
+            let Some(bytes) = fetch.read(piece, patience).await else {
                 tracing::warn!(hash = %fetch.partial.hash(), at, "a file that others have was cut short");
                 return None;
-            }
-            let partial = Arc::clone(&fetch.partial);
-            let bytes = tokio::task::spawn_blocking(move || partial.bytes(piece)).await.ok()?.ok()?;
+            };
             let begin = u64::from(piece) * PIECE;
             let until = end.min(begin + bytes.len() as u64);
             let bytes = Bytes::from(bytes).slice((at - begin) as usize..(until - begin) as usize);

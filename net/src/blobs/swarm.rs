@@ -41,6 +41,8 @@ const LATE_MS_MIN: u64 = 3000;
 /// Pieces before a reader that are asked for in his order where others want the blob, too: if all asked for everything in
 /// one order, all would have the same and nothing to give.
 const AHEAD: u32 = 32;
+/// Pieces right before each reader that come before all else, so that nobody waits for who began to read before him.
+const READER_AHEAD: u32 = 8;
 /// Where others want the blob, too, who has everything is asked for what others have only if he is so many times faster
 /// than they are, or if they send nothing.
 const FASTER: u64 = 4;
@@ -277,6 +279,11 @@ impl Download {
         self.sources.iter().flat_map(|(peer, source)| source.asked.keys().map(|id| (*peer, *id)))
     }
 
+    /// The same of one source.
+    pub fn requests_to(&self, peer: Peer) -> impl Iterator<Item = (Peer, u64)> + '_ {
+        self.sources.get(&peer).into_iter().flat_map(move |source| source.asked.keys().map(move |id| (peer, *id)))
+    }
+
     /// Other sources that were asked for a piece, too.
     pub fn also_asked(&self, piece: u32) -> impl Iterator<Item = Peer> + '_ {
         let is_asked = self.under_way.contains_key(&piece);
@@ -398,7 +405,9 @@ impl Download {
         }
         let in_order = self.is_urgent || !self.is_crowded || !source.have.is_all();
         let ahead = if self.is_crowded && !self.is_urgent { AHEAD } else { u32::MAX };
-        let first = self.first.iter().filter(|_| in_order).map(|range| range.start..range.end.min(range.start.saturating_add(ahead)));
+        let up_to = |ahead: u32| move |range: &std::ops::Range<u32>| range.start..range.end.min(range.start.saturating_add(ahead));
+        let reads = || self.first.iter().filter(|_| in_order);
+        let first = reads().map(up_to(READER_AHEAD.min(ahead))).chain(reads().map(up_to(ahead)));
         let in_range = |range: std::ops::Range<u32>| source.have.both_from(&self.wanted, range.start).next().filter(|piece| range.contains(piece));
         let read = first.filter_map(in_range).next();
         let lets_choose = read.is_none() && source.have.is_all() && !source.chose_nothing;

@@ -24,7 +24,7 @@ pub enum Use {
 /// How long blobs are kept that nothing visible refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Milliseconds for those that older versions refer to, and for parts to which nothing was added. Default 30 days: as long
+    /// Milliseconds for those that older versions refer to, and for parts from others to which nothing was added. Default 30 days: as long
     /// undo and `--at` find them.
     pub history_ms: u64,
     /// Milliseconds for those that nothing refers to. Default one hour: long enough for whoever is about to.
@@ -72,9 +72,13 @@ pub fn collect(
         }
     }
     for (hash, len) in blobs.partials()? {
-        let age_ms = now_ms.saturating_sub(blobs.part_ms(&hash)?);
+        // It may have become whole meanwhile.
+        let Some(came_ms) = blobs.part_ms(&hash)? else { continue };
+        let age_ms = now_ms.saturating_sub(came_ms);
         let is_old = match use_of(&hash)? {
             Use::Nothing => age_ms >= retention.grace_ms,
+            // What is left of a damaged file that was put in here may be all that there is of it.
+            Use::Visible if !blobs.came_from_others(&hash) => blobs.len_of(&hash).is_some(),
             // Who wanted it does so no more, it seems.
             Use::Visible | Use::History => age_ms >= retention.history_ms || blobs.len_of(&hash).is_some(),
         };
@@ -137,6 +141,7 @@ mod tests {
 
     use super::*;
     use crate::blobs::Limits;
+    use crate::ids::TimelineId;
 
     const RETENTION: Retention = Retention { history_ms: 1000, grace_ms: 10 };
 
@@ -278,8 +283,9 @@ mod tests {
     fn parts_that_nobody_goes_on_with_are_removed() {
         let (_temp, blobs) = blobs();
         let hash = BlobHash::from_bytes([3; 32]);
-        let part = blobs.partial(hash, 300_000).expect("room");
-        let now_ms = blobs.part_ms(&hash).expect("is here");
+        let part = blobs.fetch(hash, 300_000, &TimelineId([1; 32])).expect("room");
+        let part_ms = || blobs.part_ms(&hash).expect("reads").expect("is here");
+        let now_ms = part_ms();
         let left = |found: Use, now_ms: u64| {
             collect(&blobs, RETENTION, now_ms, &|_| Ok(found)).expect("looks");
             blobs.partials().expect("a list").len()
@@ -290,6 +296,23 @@ mod tests {
         assert_eq!(left(Use::Visible, now_ms + 999), 1);
         assert_eq!(left(Use::Visible, now_ms + 1000), 0);
         drop(blobs.partial(hash, 300_000).expect("room"));
-        assert_eq!(left(Use::Nothing, blobs.part_ms(&hash).expect("is here") + 10), 0);
+        assert_eq!(left(Use::Nothing, part_ms() + 10), 0);
+    }
+
+    /// Somebody's own picture was damaged on the disk, and nobody else has it.
+    #[test]
+    fn what_is_left_of_an_own_file_stays_as_long_as_something_names_it() {
+        let (_temp, blobs) = blobs();
+        let (hash, lease) = write(&blobs, &[7; 300_000]);
+        drop(lease);
+        let file = std::fs::OpenOptions::new().write(true).open(blobs.path(&hash)).expect("opens");
+        std::os::unix::fs::FileExt::write_all_at(&file, b"x", 200_000).expect("writes");
+        assert!(blobs.break_up(&hash).expect("reads"));
+        let left = |found: Use| {
+            collect(&blobs, RETENTION, u64::MAX / 2, &|_| Ok(found)).expect("looks");
+            blobs.partials().expect("a list").len()
+        };
+        assert_eq!(left(Use::Visible), 1);
+        assert_eq!(left(Use::History), 0);
     }
 }

@@ -8,6 +8,7 @@ use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::partial::{FOLDER, Partial};
 use super::{BlobHash, Blobs, ORIGIN, SaveError, make_folder, remove_if_there, with_ending};
@@ -23,7 +24,7 @@ impl Blobs {
     /// # Errors
     ///
     /// [`SaveError`].
-    pub fn fetch(&self, hash: BlobHash, len: u64, timeline: &TimelineId) -> Result<Partial, SaveError> {
+    pub fn fetch(&self, hash: BlobHash, len: u64, timeline: &TimelineId) -> Result<Arc<Partial>, SaveError> {
         let _alone = super::lock(&self.0.origins);
         let folder = self.folder().join(FOLDER);
         let file = folder.join(hash.to_string());
@@ -41,6 +42,11 @@ impl Blobs {
         let part = self.folder().join(FOLDER).join(hash.to_string());
         let file = if self.len_of(hash).is_some() { self.path(hash) } else { part };
         origins(&with_ending(&file, ORIGIN)).is_ok_and(|known| known.iter().any(|known| known == timeline.as_bytes()))
+    }
+
+    /// Whether what is here of a blob that is not whole came from others.
+    pub(super) fn came_from_others(&self, hash: &BlobHash) -> bool {
+        with_ending(&self.folder().join(FOLDER).join(hash.to_string()), ORIGIN).exists()
     }
 
     /// Moves what is known of a part to the whole.

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bao_tree::io::BaoContentItem;
 use bao_tree::io::outboard::PostOrderOutboard;
@@ -74,13 +74,16 @@ struct State {
 
 impl Blobs {
     /// Goes on with a blob of which a part is here, or begins one of which nothing is. While it is open there is room for the rest.
+    /// Whoever opens it meanwhile has the same one.
     ///
     /// # Errors
     ///
     /// [`SaveError`].
-    pub fn partial(&self, hash: BlobHash, len: u64) -> Result<Partial, SaveError> {
+    pub fn partial(&self, hash: BlobHash, len: u64) -> Result<Arc<Partial>, SaveError> {
         let partial = self.part(hash, len)?;
-        let (limits, missing) = (self.limits(), len - partial.state().bytes(len));
+        let limits = self.limits();
+        let mut state = partial.state();
+        let missing = (len - state.bytes(len)).saturating_sub(state.expected);
         let mut expected = super::lock(&self.0.expected);
         let coming = expected.saturating_add(missing);
         if missing > 0 && self.bytes().saturating_add(coming) > limits.total_bytes_max {
@@ -92,12 +95,25 @@ impl Blobs {
         }
         *expected = coming;
         drop(expected);
-        partial.state().expected = missing;
+        state.expected += missing;
+        drop(state);
         Ok(partial)
     }
 
-    /// A blob of which a part is here, or will be.
-    fn part(&self, hash: BlobHash, len: u64) -> Result<Partial, SaveError> {
+    /// A blob of which a part is here, or will be: the one that is open, if one is.
+    fn part(&self, hash: BlobHash, len: u64) -> Result<Arc<Partial>, SaveError> {
+        let mut parts = super::lock(&self.0.parts);
+        let open = parts.get(&(hash, len)).and_then(std::sync::Weak::upgrade);
+        if let Some(open) = open.filter(|open| !open.state().is_placed) {
+            return Ok(open);
+        }
+        let part = Arc::new(self.open_part(hash, len)?);
+        parts.retain(|_, open| open.strong_count() > 0);
+        parts.insert((hash, len), Arc::downgrade(&part));
+        Ok(part)
+    }
+
+    fn open_part(&self, hash: BlobHash, len: u64) -> Result<Partial, SaveError> {
         let limits = self.limits();
         if len > limits.blob_bytes_max || pieces_of(len) > PIECES_MAX {
             return Err(SaveError::TooLarge { max: limits.blob_bytes_max.min(PIECES_MAX * PIECE_BYTES) });
@@ -112,6 +128,10 @@ impl Blobs {
         let lease = self.lease(hash);
         let _alone = super::lock(&self.0.moves);
         make_folder(&folder).map_err(SaveError::Io)?;
+        if !file.exists() {
+            // What a crash left of one that is at its place, or was removed.
+            remove_if_there(&with_ending(&file, HAVE)).map_err(SaveError::Io)?;
+        }
         let data = open(&file).map_err(SaveError::Io)?;
         let tree = open(&with_ending(&file, TREE)).map_err(SaveError::Io)?;
         let bytes = usize::try_from(pieces_of(len).div_ceil(8)).unwrap_or(usize::MAX);
@@ -131,15 +151,17 @@ impl Blobs {
     /// Whether a part of a blob is here.
     #[must_use]
     pub fn has_partial(&self, hash: &BlobHash) -> bool {
-        with_ending(&self.folder().join(FOLDER).join(hash.to_string()), HAVE).exists()
+        let file = self.folder().join(FOLDER).join(hash.to_string());
+        file.exists() && with_ending(&file, HAVE).exists()
     }
 
     /// Opens a blob of which a part is here to read that, whatever its length is.
     #[must_use]
-    pub fn open_partial(&self, hash: &BlobHash) -> Option<Partial> {
+    pub fn open_partial(&self, hash: &BlobHash) -> Option<Arc<Partial>> {
         // Not while a blob is being moved there.
         let alone = super::lock(&self.0.moves);
-        let saved = std::fs::read(with_ending(&self.folder().join(FOLDER).join(hash.to_string()), HAVE)).ok()?;
+        let saved = self.has_partial(hash).then(|| std::fs::read(with_ending(&self.folder().join(FOLDER).join(hash.to_string()), HAVE)));
+        let saved = saved?.ok()?;
         drop(alone);
         self.part(*hash, u64::from_le_bytes(*saved.first_chunk()?)).ok()
     }
@@ -169,11 +191,15 @@ impl Blobs {
         self.open_partial(hash).map_or(0, |part| part.bytes_here())
     }
 
-    /// When something of a blob that is not whole came last; Unix milliseconds.
-    pub(super) fn part_ms(&self, hash: &BlobHash) -> io::Result<u64> {
+    /// When something of a blob that is not whole came last, if it still is so; Unix milliseconds.
+    pub(super) fn part_ms(&self, hash: &BlobHash) -> io::Result<Option<u64>> {
         let file = self.folder().join(FOLDER).join(hash.to_string());
-        let changed = std::fs::metadata(with_ending(&file, HAVE)).or_else(|_| std::fs::metadata(&file))?.modified()?;
-        Ok(changed.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+        let about = match std::fs::metadata(with_ending(&file, HAVE)).or_else(|_| std::fs::metadata(&file)) {
+            Ok(about) => about,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(about.modified()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)))
     }
 
     /// Removes what is here of a blob that is not whole, unless somebody holds a lease on it; says whether it is gone.
@@ -316,6 +342,26 @@ impl Partial {
         self.state().have.get(piece as usize / 8).is_some_and(|byte| byte >> (piece % 8) & 1 == 1)
     }
 
+    /// A piece is not what it was: it has to come again.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn lose(&self, piece: u32) -> io::Result<()> {
+        let mut state = self.state();
+        let Some(byte) = state.have.get_mut(piece as usize / 8).filter(|byte| **byte >> (piece % 8) & 1 == 1) else { return Ok(()) };
+        *byte &= !(1 << (piece % 8));
+        let bytes = piece_bytes(self.len, piece);
+        state.count -= 1;
+        self.blobs.count(-i128::from(bytes));
+        // As room is kept for it while it is being fetched, it is for what comes again.
+        if state.expected > 0 {
+            state.expected += bytes;
+            *super::lock(&self.blobs.0.expected) += bytes;
+        }
+        self.save(&mut state)
+    }
+
     /// Checks and keeps a piece as somebody sent it; says whether the blob is whole now and at its place.
     ///
     /// # Errors
@@ -438,11 +484,12 @@ impl Partial {
         self.tree.sync_all()?;
         let _alone = super::lock(&self.blobs.0.moves);
         let was = self.blobs.len_of(&self.hash);
+        // First that it is no part any more: a crash from here on costs bytes that come again.
+        remove_if_there(&with_ending(&self.file, HAVE))?;
         self.blobs.place_origin(&self.hash, &with_ending(&self.file, ORIGIN))?;
         std::fs::rename(with_ending(&self.file, TREE), self.blobs.tree_path(&self.hash))?;
         std::fs::rename(&self.file, &path)?;
         sync_folder(folder)?;
-        remove_if_there(&with_ending(&self.file, HAVE))?;
         self.blobs.count(-i128::from(was.unwrap_or(0)));
         state.is_placed = true;
         Ok(())
@@ -577,6 +624,64 @@ mod tests {
             assert!(to.open_blob(hash).expect("opens").expect("is here").read(0..u64::MAX).expect("good") == data);
             assert_eq!((to.bytes(), to.partials().expect("a list").len()), (len as u64, 0));
         }
+    }
+
+    /// A download was cut off and begun again, and pieces of before are still being written.
+    #[test]
+    fn all_who_have_a_part_open_have_the_same_one() {
+        let ((_a, from), (_b, to)) = (blobs(), blobs());
+        let (source, _) = blob(&from, 300_000);
+        to.set_limits(Limits { total_bytes_max: 500_000, reserve_bytes: 0, ..Limits::default() });
+        let before = to.partial(source.hash(), 300_000).expect("room");
+        let after = to.partial(source.hash(), 300_000).expect("the same room");
+        before.put(0, &source.slice(0).expect("good")).expect("good");
+        assert!(after.has(0) && to.open_partial(&source.hash()).is_none_or(|part| part.has(0)));
+        drop(before);
+        after.keep().expect("room");
+        for piece in 1..3 {
+            after.put(piece, &source.slice(piece).expect("good")).expect("good");
+        }
+        assert_eq!((to.len_of(&source.hash()), to.bytes()), (Some(300_000), 300_000));
+        // What is at its place is no part any more.
+        to.set_limits(Limits { reserve_bytes: 0, ..Limits::default() });
+        assert!(to.partial(source.hash(), 300_000).expect("room").is_bare());
+    }
+
+    #[test]
+    fn a_damaged_piece_of_a_part_comes_again() {
+        let ((_a, from), (_b, to)) = (blobs(), blobs());
+        let (source, data) = blob(&from, 300_000);
+        let part = to.partial(source.hash(), 300_000).expect("room");
+        for piece in 0..2 {
+            part.put(piece, &source.slice(piece).expect("good")).expect("good");
+        }
+        let file = OpenOptions::new().write(true).open(&part.file).expect("opens");
+        file.write_all_at(b"!", 5).expect("writes");
+        assert!(part.bytes(0).is_err() && part.bytes(1).is_ok());
+        part.lose(0).expect("room");
+        part.lose(0).expect("once is enough");
+        assert_eq!((part.has(0), part.has(1), to.bytes()), (false, true, PIECE_BYTES));
+        drop(part);
+        let part = to.open_partial(&source.hash()).expect("is here");
+        assert!(!part.has(0) && part.has(1), "the disk knows");
+        for piece in [2, 0] {
+            part.put(piece, &source.slice(piece).expect("good")).expect("good");
+        }
+        assert!(to.open_blob(source.hash()).expect("opens").expect("is here").read(0..u64::MAX).expect("good") == data);
+        assert_eq!(to.bytes(), 300_000);
+    }
+
+    /// A crash came right after a blob was moved to its place, and the blob went later.
+    #[test]
+    fn what_a_crash_left_of_a_part_says_nothing_about_a_new_one() {
+        let (_temp, to) = blobs();
+        let hash = BlobHash::from_bytes([3; 32]);
+        drop(to.partial(hash, 300_000).expect("room"));
+        let file = to.folder().join(FOLDER).join(hash.to_string());
+        std::fs::remove_file(&file).expect("is there");
+        save(&file, 300_000, &[0b111]).expect("room");
+        assert!(!to.has_partial(&hash) && to.open_partial(&hash).is_none());
+        assert!(to.partial(hash, 300_000).expect("room").is_bare());
     }
 
     #[test]
