@@ -16,6 +16,7 @@ use timebus_store::blobs::partial::PIECE_BYTES as PIECE;
 use timebus_store::blobs::{BlobHash, Blobs, Lease, SaveError};
 use timebus_store::pipeline::Space;
 
+use crate::ledger::{Payer, Relation};
 use crate::peer::Peer;
 use crate::problem::Problem;
 
@@ -146,7 +147,9 @@ pub(crate) async fn collect(peer: Peer) {
         let (store, uses, max) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses), peer.config.cached_files_bytes_max);
         let (wishes, given) =
             (wishes::Wishes::of(&peer), peer.network().map(|network| std::sync::Arc::clone(network.blobs().given())).unwrap_or_default());
-        match beside(move || cache::trim(&store, &[&uses, &given], &wishes, max)).await {
+        let ledger = peer.clone();
+        let room = move |guest: &timebus_identity::PublicKey| ledger.ledger().limit_of(&Payer::Key(*guest), Relation::Invited);
+        match beside(move || cache::trim(&store, &[&uses, &given], &wishes, max, room)).await {
             Ok(Ok(bytes)) if bytes > 0 => tracing::info!(bytes, "files of others made room for others"),
             Ok(Err(error)) => tracing::warn!(%error, "files of others were not looked through"),
             _ => {}

@@ -1,6 +1,6 @@
 //! cluster: a handful of peers of one's own, by reading and writing paths on them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -278,11 +278,30 @@ fn union<'t>(all: impl Iterator<Item = &'t Tips>) -> Tips {
     union
 }
 
-/// Files that are to be on a peer and are not; `None` if it is not to have all.
-async fn files_lacking(member: &Member, key: &Arc<SecretKey>) -> anyhow::Result<Option<u64>> {
+/// What a peer says of its files.
+struct Files {
+    /// Whether all are to be there.
+    is_pinned: bool,
+    /// How many are not.
+    lacking: u64,
+    /// Which ones, by numbers that are the same at all peers.
+    lacks: BTreeSet<String>,
+}
+
+async fn files_of(member: &Member, key: &Arc<SecretKey>) -> anyhow::Result<Files> {
     let told = ask(member, key, Request::get("/.sys/kept")).await?;
-    let is_pinned = part(&told, "pinned") == Some(&Json::Bool(true));
-    Ok(is_pinned.then(|| number(&told, "files").unwrap_or(0).saturating_sub(number(&told, "files_here").unwrap_or(0))))
+    let lacks = if let Some(Json::Array(lacks)) = part(&told, "lacks") { lacks.as_slice() } else { &[] };
+    Ok(Files {
+        is_pinned: part(&told, "pinned") == Some(&Json::Bool(true)),
+        lacking: number(&told, "files").unwrap_or(0).saturating_sub(number(&told, "files_here").unwrap_or(0)),
+        lacks: lacks.iter().filter_map(|lack| if let Json::String(lack) = lack { Some(lack.to_string()) } else { None }).collect(),
+    })
+}
+
+/// Whether each of the others that is to have all files has those that one of them has: what it lacks, too, is with nobody, or
+/// comes from elsewhere.
+fn have_files_of(one: &Files, others: &[Files]) -> bool {
+    others.iter().filter(|other| other.is_pinned).all(|other| other.lacks.is_subset(&one.lacks) && other.lacks.len() as u64 == other.lacking)
 }
 
 async fn status(out: Output, cluster: &Cluster) -> anyhow::Result<()> {
@@ -292,7 +311,7 @@ async fn status(out: Output, cluster: &Cluster) -> anyhow::Result<()> {
         tokio::spawn(async move {
             let status = ask(&member, &key, Request::get("/.sys/status")).await?;
             let peers = ask(&member, &key, Request::get("/.sys/peers")).await?;
-            anyhow::Ok((status, peers, tips(&member, &key).await?, files_lacking(&member, &key).await?))
+            anyhow::Ok((status, peers, tips(&member, &key).await?, files_of(&member, &key).await?))
         })
     });
     let mut answers = Vec::new();
@@ -308,6 +327,7 @@ async fn status(out: Output, cluster: &Cluster) -> anyhow::Result<()> {
                 let links = items(peers, "peers").iter().filter(|peer| text(peer, "state") == Some("connected")).count();
                 let (version, uptime_ms) = (text(status, "version").unwrap_or("?"), number(status, "uptime_ms").unwrap_or(0));
                 let (changes, lacks) = (number(status, "changes").unwrap_or(0), lacks(tips, &all));
+                let files = files.is_pinned.then_some(files.lacking);
                 let files_lack = match files {
                     Some(0) => "all".to_owned(),
                     Some(count) => format!("lacks {count}"),
@@ -377,12 +397,11 @@ async fn upgrade(out: Output, cluster: &Cluster, names: &[String], patience: Dur
 /// Waits until the other peers have the files that this one may be the only one to have. What nobody has does not come.
 async fn wait_for_files(member: &Member, others: &[&Member], key: &Arc<SecretKey>, patience: Duration) -> anyhow::Result<Option<()>> {
     wait(patience, async || {
-        let mut lacking = Vec::new();
+        let mut of_others = Vec::new();
         for other in others {
-            lacking.extend(files_lacking(other, key).await?);
+            of_others.push(files_of(other, key).await?);
         }
-        let lost = files_lacking(member, key).await?.into_iter().chain(lacking.iter().copied()).min().unwrap_or(0);
-        Ok(lacking.iter().all(|count| *count <= lost))
+        Ok(have_files_of(&files_of(member, key).await?, &of_others))
     })
     .await
 }
@@ -465,6 +484,23 @@ async fn wait_for<T>(patience: Duration, look: impl AsyncFn() -> Option<T>) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_one_alone_has_is_waited_for_and_what_nobody_has_is_not() {
+        let files = |is_pinned: bool, lacks: &[&str]| Files {
+            is_pinned,
+            lacking: lacks.len() as u64,
+            lacks: lacks.iter().map(|lack| (*lack).to_owned()).collect(),
+        };
+        // The others lack x, and this one y: as many, but not the same.
+        assert!(!have_files_of(&files(true, &["y"]), &[files(true, &["x"]), files(true, &["x"])]));
+        assert!(have_files_of(&files(true, &["y"]), &[files(true, &[]), files(true, &["y"])]));
+        assert!(have_files_of(&files(true, &["y", "z"]), &[files(true, &["y", "z"])]), "nobody has them");
+        assert!(!have_files_of(&files(false, &[]), &[files(true, &["x"])]), "also if it is not to have all itself");
+        assert!(have_files_of(&files(true, &[]), &[files(false, &["x"])]), "who is not to have all is not waited for");
+        let more = Files { lacking: 20_000, ..files(true, &["x"]) };
+        assert!(!have_files_of(&files(true, &["x"]), &[more]), "not all of it was told");
+    }
 
     #[test]
     fn counts_what_one_lacks() {

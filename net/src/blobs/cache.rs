@@ -1,13 +1,15 @@
 //! How much of other people's files is kept: a budget, and what goes first when it is used up.
 //!
-//! What the own space names, and what the owner himself wrote into the space of somebody else, is not part of this: it
-//! may be the only copy; nor is what the owner pinned, or what a community placed here. All else came from somebody who has
+//! What the owner himself wrote, in his own space or that of somebody else, is not part of this: it may be the only copy. Nor is
+//! what his guests name in his own space, for each as much as he may keep here; nor what the owner pinned, or what a community
+//! placed here. All else came from somebody who has
 //! it, and can come again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime};
 
+use timebus_identity::PublicKey;
 use timebus_store::blobs::{BlobHash, Blobs, references};
 use timebus_store::keyspace::Committed;
 use timebus_store::store::{StorageError, Store};
@@ -70,38 +72,55 @@ struct Kept {
     uses: f64,
     /// How long it is here.
     age: Duration,
+    is_part: bool,
 }
 
 /// Removes files of others until they fit the budget: first those that were used least for their size. Answers how many
-/// bytes went. As long as it is not known what is placed here, nothing goes.
+/// bytes went. As long as it is not known what is placed here, nothing goes. `room` says how many bytes a guest may keep here.
 ///
 /// # Errors
 ///
 /// [`StorageError`]; what was removed so far is gone.
-pub(crate) fn trim(store: &Store, uses: &[&Uses], wishes: &Wishes, bytes_max: u64) -> Result<u64, StorageError> {
+pub(crate) fn trim(store: &Store, uses: &[&Uses], wishes: &Wishes, bytes_max: u64, room: impl Fn(&PublicKey) -> u64) -> Result<u64, StorageError> {
     let Some(blobs) = store.blobs().filter(|_| wishes.are_known()) else { return Ok(0) };
     let (rows, now) = (store.snapshot(), Instant::now());
     let mut of_others = Vec::new();
     let mut total = 0;
-    for (hash, len) in blobs.list()? {
-        if !is_ours(store, &rows, &hash)? && !wishes.is_pinned(store, &rows, &hash)? {
+    // What guests have of their room.
+    let mut of_guests: HashMap<PublicKey, u64> = HashMap::new();
+    let whole = blobs.list()?.into_iter().map(|(hash, len)| (hash, len, false));
+    let parts = blobs.partials()?.into_iter().map(|(hash, len)| (hash, len, true));
+    for (hash, len, is_part) in whole.chain(parts) {
+        let is_ours = match whose(store, &rows, &hash)? {
+            Whose::Own => true,
+            Whose::Guest(guest) => {
+                let used = of_guests.entry(guest).or_default();
+                let has_room = used.saturating_add(len) <= room(&guest);
+                *used += if has_room { len } else { 0 };
+                has_room
+            }
+            Whose::Others => false,
+        };
+        if !is_ours && !wishes.is_pinned(store, &rows, &hash)? {
             total += len;
-            of_others.push(Kept { hash, len, uses: uses.iter().map(|uses| uses.of(&hash, now)).sum(), age: Duration::MAX });
+            of_others.push(Kept { hash, len, uses: uses.iter().map(|uses| uses.of(&hash, now)).sum(), age: Duration::MAX, is_part });
         }
     }
     if total <= bytes_max {
         return Ok(0);
     }
-    for file in &mut of_others {
+    for file in of_others.iter_mut().filter(|file| !file.is_part) {
         file.age = age(blobs, &file.hash);
     }
     least_first(&mut of_others, bytes_max);
     let mut gone = 0;
-    for Kept { hash, len, .. } in of_others {
+    for Kept { hash, len, is_part, .. } in of_others {
         if total - gone <= bytes_max {
             break;
         }
-        if blobs.remove(&hash)? {
+        // A part that is being fetched stays.
+        let is_gone = if is_part { blobs.remove_partial(&hash)? } else { blobs.remove(&hash)? };
+        if is_gone {
             gone += len;
         }
     }
@@ -131,19 +150,34 @@ fn least_first(files: &mut [Kept], bytes_max: u64) {
     files.sort_by(|one, other| stay.contains(&one.hash).cmp(&stay.contains(&other.hash)).then(worth(one).total_cmp(&worth(other))));
 }
 
-/// Whether a file may have to come from here.
-fn is_ours(store: &Store, rows: &Committed, hash: &BlobHash) -> Result<bool, StorageError> {
+/// Whose a file is.
+enum Whose {
+    /// It may have to come from here.
+    Own,
+    /// A guest named it in the own space.
+    Guest(PublicKey),
+    Others,
+}
+
+fn whose(store: &Store, rows: &Committed, hash: &BlobHash) -> Result<Whose, StorageError> {
     let own: Vec<u32> = store.timelines_of(&store.space()).into_iter().map(|(_, t)| t).collect();
-    let mut is_named = false;
+    // What nothing names yet somebody is about to.
+    let mut found = Whose::Own;
+    let mut is_first = true;
     for reference in references(rows, hash) {
         let reference = reference?;
-        is_named = true;
-        if own.contains(&reference.t) || store.is_own_device(&summary(rows, reference.t, reference.a)?.author) {
-            return Ok(true);
+        let author = summary(rows, reference.t, reference.a)?.author;
+        if store.is_own_device(&author) || own.contains(&reference.t) && store.is_by_owner(&store.space(), &author) {
+            return Ok(Whose::Own);
         }
+        if own.contains(&reference.t) {
+            found = Whose::Guest(author);
+        } else if is_first {
+            found = Whose::Others;
+        }
+        is_first = false;
     }
-    // What nothing names yet somebody is about to.
-    Ok(!is_named)
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -157,7 +191,7 @@ mod tests {
     }
 
     fn kept(number: u8, len: u64, uses: f64, age: Duration) -> Kept {
-        Kept { hash: hash(number), len, uses, age }
+        Kept { hash: hash(number), len, uses, age, is_part: false }
     }
 
     fn order(files: &[Kept], bytes_max: u64) -> Vec<u8> {
@@ -203,19 +237,16 @@ mod tests {
         Store::open(home, lock, &timebus_store::store::Config::default(), 1, &mut |_| {}).expect("a new store")
     }
 
-    #[tokio::test]
-    async fn nothing_goes_as_long_as_it_is_not_known_what_is_placed_here_and_that_takes_none_of_the_budget() {
+    /// A store that has files which the space of somebody else names.
+    async fn with_files(theirs: &std::path::Path, home: &std::path::Path, contents: &[&[u8]]) -> (Store, Vec<BlobHash>) {
         use timebus_store::log::{Item, Place};
         use timebus_store::value::{Mime, Value};
 
-        // Somebody else names two files, and they were fetched.
-        let (theirs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-        let peer = crate::peer::Peer::new(store(theirs.path()), timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
-        let store = store(home.path());
-        let blobs = store.blobs().expect("on disk");
+        let peer = crate::peer::Peer::new(store(theirs), timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
+        let store = store(home);
         let mut hashes = Vec::new();
-        for content in [&b"placed here"[..], b"read once"] {
-            let mut writer = blobs.writer().expect("begins");
+        for content in contents {
+            let mut writer = store.blobs().expect("on disk").writer().expect("begins");
             writer.write(content).expect("writes");
             let (hash, len, _lease) = writer.finish().expect("finishes");
             let (path, mime) = (timebus_store::path::Path::parse(&format!("/{len}")).expect("a path"), Mime::new("audio/ogg").expect("a media type"));
@@ -229,15 +260,75 @@ mod tests {
             let change = timebus_store::change::Change::decode(&record.payload).expect("a change").verify().expect("signed");
             store.offer(vec![change]).await.expect("taken");
         }
+        (store, hashes)
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_as_long_as_it_is_not_known_what_is_placed_here_and_that_takes_none_of_the_budget() {
+        let (theirs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (store, hashes) = with_files(theirs.path(), home.path(), &[b"placed here", b"read once"]).await;
         let (placed, read) = (hashes[0], hashes[1]);
-        let len_of = |hash: &BlobHash| blobs.len_of(hash);
+        let len_of = |hash: &BlobHash| store.blobs().expect("on disk").len_of(hash);
         let (wishes, uses) = (Wishes::open(home.path()), Uses::default());
-        assert_eq!(trim(&store, &[&uses], &wishes, 0).expect("reads"), 0);
+        assert_eq!(trim(&store, &[&uses], &wishes, 0, |_| 0).expect("reads"), 0);
         wishes.place(HashSet::from([placed]));
-        assert_eq!(trim(&store, &[&uses], &wishes, 9).expect("reads"), 0, "the other one has room");
-        assert_eq!(trim(&store, &[&uses], &wishes, 8).expect("reads"), 9);
+        assert_eq!(trim(&store, &[&uses], &wishes, 9, |_| 0).expect("reads"), 0, "the other one has room");
+        assert_eq!(trim(&store, &[&uses], &wishes, 8, |_| 0).expect("reads"), 9);
         assert_eq!((len_of(&placed), len_of(&read)), (Some(11), None));
         wishes.place(HashSet::new());
-        assert_eq!(trim(&store, &[&uses], &wishes, 8).expect("reads"), 11);
+        assert_eq!(trim(&store, &[&uses], &wishes, 8, |_| 0).expect("reads"), 11);
+    }
+
+    #[tokio::test]
+    async fn parts_take_room_too_and_stay_while_they_are_fetched() {
+        let (theirs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (store, hashes) = with_files(theirs.path(), home.path(), &[&[7; 300_000]]).await;
+        let (blobs, wishes, uses) = (store.blobs().expect("on disk"), Wishes::open(home.path()), Uses::default());
+        wishes.place(HashSet::new());
+        // One of its three pieces is damaged.
+        let name = hashes[0].to_string();
+        let file = blobs.folder().join(&name[..2]).join(&name);
+        let file = std::fs::OpenOptions::new().write(true).open(file).expect("opens");
+        std::os::unix::fs::FileExt::write_all_at(&file, b"x", 200_000).expect("writes");
+        assert!(blobs.break_up(&hashes[0]).expect("reads"));
+        let here = 300_000 - 128 * 1024;
+        assert_eq!(trim(&store, &[&uses], &wishes, here, |_| 0).expect("reads"), 0);
+        let part = blobs.partial(hashes[0], 300_000).expect("room");
+        assert_eq!(trim(&store, &[&uses], &wishes, here - 1, |_| 0).expect("reads"), 0);
+        drop(part);
+        assert_eq!(trim(&store, &[&uses], &wishes, here - 1, |_| 0).expect("reads"), here);
+        assert_eq!(blobs.partials().expect("a list"), []);
+    }
+
+    /// Bob may write in the own space, and names what he brought.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_guests_name_stays_as_far_as_they_have_room() {
+        use timebus_store::grant::Actions;
+        use timebus_store::value::{Mime, Value};
+
+        use crate::whose::tests::{grant_key, tell};
+
+        let (theirs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let bob = crate::peer::Peer::new(store(theirs.path()), timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
+        let store = store(home.path());
+        grant_key(&store, bob.store().device(), Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0)).await;
+        tell(&store, &store.space(), bob.store()).await;
+        let there = bob.store().held(&store.space()).expect("held");
+        for content in [&b"a picture"[..], b"another"] {
+            let mut writer = store.blobs().expect("on disk").writer().expect("begins");
+            writer.write(content).expect("writes");
+            let (hash, len, _lease) = writer.finish().expect("finishes");
+            let (path, mime) = (timebus_store::path::Path::parse(&format!("/{len}")).expect("a path"), Mime::new("image/png").expect("a media type"));
+            let put = |_| timebus_store::writer::Action::PutValue(Value::Blob { hash: *hash.as_bytes(), len, mime });
+            crate::community::keeping::write(&bob, there, path, put, &serde_json::Value::Null).await.expect("writes");
+        }
+        tell(bob.store(), &store.space(), &store).await;
+        let (wishes, uses) = (Wishes::open(home.path()), Uses::default());
+        wishes.place(HashSet::new());
+        let gone = |room: u64| trim(&store, &[&uses], &wishes, 0, |who| if *who == bob.store().device() { room } else { 0 }).expect("reads");
+        assert_eq!(gone(16), 0);
+        let one = gone(9);
+        assert!(one == 9 || one == 7, "one of them has room: {one}");
+        assert_eq!(gone(0), 16 - one);
     }
 }

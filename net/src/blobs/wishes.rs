@@ -3,12 +3,13 @@
 //! A *pin* is a path: all files at and below it are fetched, also those that come later, and stay. A space that is *kept
 //! back* is served from here to the owner's own devices alone. Both are wishes of this peer, kept in `files.json`.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::{Path as File, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
@@ -17,10 +18,13 @@ use timebus_store::keyspace::Committed;
 use timebus_store::path::Path;
 use timebus_store::store::{StorageError, Store};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::beside;
 use super::fetch::Fetcher;
 use super::named::belongs;
+use crate::community::holding::has_grown;
+use crate::ledger::{Payer, Relation};
 use crate::peer::{Peer, lock};
 
 /// Pins; who wants more pins what is above them.
@@ -31,6 +35,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const GATHER: Duration = Duration::from_millis(500);
 /// How long nothing may come of a pinned file until the next one is tried.
 const STALL_MAX: Duration = Duration::from_secs(20);
+/// The same where nobody is known who has it.
+const FIND_MAX: Duration = Duration::from_secs(3);
+/// Pinned files that are fetched at once.
+const AT_ONCE: usize = 4;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Settings {
@@ -69,6 +77,8 @@ pub(crate) struct Pinned {
     pub(crate) len: u64,
     /// Where it is named.
     path: Path,
+    /// Who named it there.
+    author: PublicKey,
     /// Whether it is here, and for those who have that place.
     pub(crate) is_here: bool,
 }
@@ -185,10 +195,12 @@ impl Pin {
         let mut found = Vec::new();
         for hash in store.named_blobs(&rows, &self.space)? {
             let places = store.places_of(&rows, &hash)?;
-            let place = places.iter().find(|place| place.is_visible && place.space.key == self.space && self.path.contains(&place.path));
+            let named = places.iter().filter(|place| place.is_visible && place.space.key == self.space && self.path.contains(&place.path));
+            // What the owner names, too, is his.
+            let place = named.max_by_key(|place| store.is_by_owner(&self.space, &place.author));
             if let Some(place) = place {
                 let is_here = blobs.len_of(&hash).is_some() && belongs(store, &hash, &self.space, &place.timeline, &place.author);
-                found.push(Pinned { hash, len: place.len, path: place.path.clone(), is_here });
+                found.push(Pinned { hash, len: place.len, path: place.path.clone(), author: place.author, is_here });
             }
         }
         Ok(found)
@@ -204,34 +216,67 @@ async fn keep_on(peer: &Peer) {
     let network = super::network(peer).await;
     let fetcher = network.blobs();
     let mut arrivals = peer.store.arrivals();
+    // Up to which arrival each pin was looked at: what comes into other spaces costs nothing.
+    let mut looked: HashMap<PublicKey, u64> = HashMap::new();
+    let mut look_at = Instant::now();
     loop {
-        for pin in fetcher.wishes().pins() {
+        let upto = *arrivals.borrow_and_update();
+        if Instant::now() >= look_at {
+            looked.clear();
+            look_at = Instant::now() + LOOK_EVERY;
+        }
+        let due: Vec<Pin> = {
+            let rows = peer.store.snapshot();
+            let is_new = |pin: &Pin| looked.get(&pin.space).is_none_or(|upto| has_grown(&peer.store, &rows, &pin.space, *upto).unwrap_or(true));
+            fetcher.wishes().pins().into_iter().filter(is_new).collect()
+        };
+        for pin in due {
             if let Err(error) = fetch(peer, fetcher, &pin).await {
                 tracing::warn!(path = %pin.path, %error, "pinned files were not fetched");
             }
         }
+        looked = fetcher.wishes().pins().into_iter().map(|pin| (pin.space, upto)).collect();
         let changed = &fetcher.wishes().0.changed;
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
-            () = changed.notified() => {}
+            () = tokio::time::sleep_until(look_at) => {}
+            () = changed.notified() => looked.clear(),
             _ = arrivals.changed() => tokio::time::sleep(GATHER).await,
         }
     }
 }
 
-/// Fetches what is missing at and below a pin, one file after the other.
+/// Fetches what is missing at and below a pin, some files at once: what nobody has keeps none of the others waiting for long.
 async fn fetch(peer: &Peer, fetcher: &Fetcher, pin: &Pin) -> io::Result<()> {
     let (store, wanted) = (peer.store.clone(), pin.clone());
     let files = beside(move || wanted.files(&store)).await.map_err(|_| io::Error::other("the peer is stopping"))?;
     let Some(space) = peer.store.held(&pin.space) else { return Ok(()) };
-    for file in files.map_err(io::Error::other)?.into_iter().filter(|file| !file.is_here) {
+    // What guests name in the own space comes as far as they have room here: it is the owner's disk.
+    let mut of_guests: HashMap<PublicKey, u64> = HashMap::new();
+    let mut has_room = |file: &Pinned| {
+        if pin.space != peer.space() || peer.store.is_by_owner(&pin.space, &file.author) {
+            return true;
+        }
+        let used = of_guests.entry(file.author).or_default();
+        let has_room = used.saturating_add(file.len) <= peer.ledger().limit_of(&Payer::Key(file.author), Relation::Invited);
+        *used += if has_room { file.len } else { 0 };
+        has_room
+    };
+    let files = files.map_err(io::Error::other)?;
+    let missing: Vec<Pinned> = files.into_iter().filter(|file| has_room(file) && !file.is_here).collect();
+    let fetched = missing.into_iter().map(|file| async move {
         let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
-        let Some(mut fetch) = fetching else { return Ok(()) };
+        let Some(mut fetch) = fetching else { return Ok::<_, io::Error>(()) };
         for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
-            if !fetch.piece(piece, STALL_MAX).await {
+            let is_here = fetch.piece(piece, FIND_MAX).await;
+            if !is_here && (fetch.progress.borrow().sources.is_empty() || !fetch.piece(piece, STALL_MAX).await) {
                 break;
             }
         }
+        Ok(())
+    });
+    let mut fetched = futures_util::stream::iter(fetched).buffer_unordered(AT_ONCE);
+    while let Some(fetched) = fetched.next().await {
+        fetched?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@
 //!
 //! [`placement`]: super::placement
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
 use std::time::Duration;
@@ -73,11 +74,20 @@ pub fn offers(rules: &Rules, members: &[Member], own: &PublicKey, now_ms: u64) -
     placing(rules, members).offers(now_ms, own)
 }
 
-/// Places files, given in any order, within what is offered: who is full is passed over. Every member comes to the same.
-pub fn place(space: &PublicKey, rules: &Rules, offers: &[Offer], files: &mut [Placed]) {
-    files.sort_unstable_by_key(|file| (file.hash, file.len));
+/// Places files, given in any order, within what is offered: who is full is passed over. Every member comes to the same. Where
+/// there is too little room it goes to all who named files alike, as `whose` tells their keys apart: who names much, or what
+/// nobody has, takes none of the others'.
+pub fn place(space: &PublicKey, rules: &Rules, offers: &[Offer], files: &mut Vec<Placed>, whose: impl Fn(&PublicKey) -> PublicKey) {
+    files.sort_unstable_by_key(|file| Reverse((file.hash, file.len)));
+    let mut of: BTreeMap<PublicKey, Vec<Placed>> = BTreeMap::new();
+    for file in files.drain(..) {
+        of.entry(whose(&file.author)).or_default().push(file);
+    }
     let mut room: HashMap<PublicKey, u64> = offers.iter().map(|offer| (offer.node, offer.bytes)).collect();
-    for file in files {
+    // Who has least so far comes next.
+    let mut turns: BTreeSet<(u64, PublicKey)> = of.keys().map(|who| (0, *who)).collect();
+    while let Some((bytes, who)) = turns.pop_first() {
+        let Some(mut file) = of.get_mut(&who).and_then(Vec::pop) else { continue };
         let fits = |node: &PublicKey| match room.get_mut(node) {
             Some(room) if *room >= file.len => {
                 *room -= file.len;
@@ -86,6 +96,8 @@ pub fn place(space: &PublicKey, rules: &Rules, offers: &[Offer], files: &mut [Pl
             _ => false,
         };
         file.holders = ranking(space, file.hash.as_bytes(), offers).into_iter().filter(fits).take(usize::from(rules.replicas)).collect();
+        turns.insert((bytes.saturating_add(file.len.saturating_mul(file.holders.len() as u64)), who));
+        files.push(file);
     }
 }
 
@@ -112,7 +124,13 @@ fn placed_by(store: &Store, rows: &Committed, space: Space, (rules, own): (&Rule
         places.dedup_by_key(|place| place.len);
         files.extend(places.into_iter().map(|BlobPlace { len, path, author, .. }| Placed { hash, len, path, author, holders: Vec::new() }));
     }
-    place(&space.key, rules, &offers(rules, &members(store, rows, space)?, own, now_ms), &mut files);
+    let members = members(store, rows, space)?;
+    // With those whom he brought, a member is one here, too.
+    let whose = |key: &PublicKey| {
+        let member = members.iter().find(|member| member.keys.contains(key));
+        member.and_then(|member| member.place.segments().get(1)?.to_string().parse().ok()).unwrap_or(*key)
+    };
+    place(&space.key, rules, &offers(rules, &members, own, now_ms), &mut files, whose);
     Ok(files)
 }
 
@@ -247,7 +265,7 @@ impl Known {
 }
 
 /// Whether something arrived in a space after this arrival.
-fn has_grown(store: &Store, rows: &Committed, space: &PublicKey, upto: u64) -> Result<bool, StorageError> {
+pub(crate) fn has_grown(store: &Store, rows: &Committed, space: &PublicKey, upto: u64) -> Result<bool, StorageError> {
     let Some(held) = store.held(space) else { return Ok(false) };
     Ok(store.changes(rows, held.unmounted().main(), upto + 1).next().transpose()?.is_some())
 }
@@ -317,6 +335,7 @@ async fn hold(
         let (known, mut missing) = look(&store, node, &with_room, known, true)?;
         let (people, more) = look_at_people(&store, node, &offered, &known, people, (space_of, tried), now_ms())?;
         missing.extend(more);
+        in_turn(&mut missing);
         Ok::<_, StorageError>((Kept { known, people }, Some(missing)))
     });
     let (kept, missing) = looked.await.map_err(|_| io::Error::other(stopping))?.map_err(io::Error::other)?;
@@ -327,6 +346,19 @@ async fn hold(
         network.blobs().wishes().place(files.collect());
     }
     Ok((kept, missing))
+}
+
+/// Sorts files so that of each who named some one comes after the other: what one names that nobody has takes time.
+fn in_turn(missing: &mut Missing) {
+    let mut count: HashMap<PublicKey, usize> = HashMap::new();
+    let mut at = |file: &Placed| {
+        let count = count.entry(file.author).or_default();
+        *count += 1;
+        *count
+    };
+    let mut turns: Vec<_> = missing.drain(..).map(|(space, file)| (at(&file), space, file)).collect();
+    turns.sort_by_key(|(turn, ..)| *turn);
+    missing.extend(turns.into_iter().map(|(_, space, file)| (space, file)));
 }
 
 /// How many files and bytes are placed with each machine.
@@ -373,7 +405,7 @@ mod tests {
         let gone = all[2].machines[0].node;
         let at = |now_ms: u64| {
             let mut files = files(60, 100);
-            place(&SPACE, &rules, &offers(&rules, &all, &SPACE, now_ms), &mut files);
+            place(&SPACE, &rules, &offers(&rules, &all, &SPACE, now_ms), &mut files, |key| *key);
             files
         };
         let (before, after) = (at(103 * HOUR_MS), at(105 * HOUR_MS));
@@ -386,7 +418,7 @@ mod tests {
         }
         all[2].machines[0].seen_ms = 104 * HOUR_MS;
         let mut again = files(60, 100);
-        place(&SPACE, &rules, &offers(&rules, &all, &SPACE, 105 * HOUR_MS), &mut again);
+        place(&SPACE, &rules, &offers(&rules, &all, &SPACE, 105 * HOUR_MS), &mut again, |key| *key);
         assert_eq!(again, before);
     }
 
@@ -395,13 +427,31 @@ mod tests {
         let rules = Rules { replicas: 3, ..Rules::new("choir") };
         let all = [member(1, 1000, 1), member(2, 1000, 1), member(3, 250, 1), member(4, 0, 1)];
         let mut files = files(10, 100);
-        place(&SPACE, &rules, &offers(&rules, &all, &SPACE, 2), &mut files);
+        place(&SPACE, &rules, &offers(&rules, &all, &SPACE, 2), &mut files, |key| *key);
         let loads = loads(&files);
         assert_eq!(loads.values().map(|(count, _)| *count).collect::<Vec<_>>(), [10, 10, 2]);
         assert!(
             loads.iter().all(|(node, (_, bytes))| all.iter().any(|member| member.machines[0].node == *node && *bytes <= member.machines[0].stores))
         );
         assert_eq!(files.iter().filter(|file| file.holders.len() < 3).count(), 8, "and it shows that there is no room");
+    }
+
+    /// Eve names what nobody has, of lengths that fit and add up to more than all that is offered.
+    #[test]
+    fn nobody_takes_the_room_of_others() {
+        let rules = Rules { replicas: 2, ..Rules::new("choir") };
+        let all = [member(1, 10_000, 1), member(2, 10_000, 1)];
+        let (eve, eves_other) = (PublicKey::from_bytes([66; 32]), PublicKey::from_bytes([67; 32]));
+        let (mut files, count) = (files(20, 200), 20);
+        for number in 0..100u8 {
+            let (hash, len) = (BlobHash::from_bytes([number; 32]), 10_000 >> (number % 12));
+            files.push(Placed { hash, len, path: Path::root(), author: if number % 2 == 0 { eve } else { eves_other }, holders: Vec::new() });
+        }
+        let whose = |key: &PublicKey| if *key == eves_other { eve } else { *key };
+        place(&SPACE, &rules, &offers(&rules, &all, &SPACE, 2), &mut files, whose);
+        assert!(files.len() == 120 && files.iter().filter(|file| file.author == SPACE && file.holders.len() == 2).count() == count);
+        let eves: u64 = files.iter().filter(|file| file.author != SPACE).map(|file| file.len * file.holders.len() as u64).sum();
+        assert!(eves > 0 && eves <= 12_000, "{eves}");
     }
 
     #[tokio::test]

@@ -76,13 +76,23 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
     }))
 }
 
-/// Whether all files of the own space are to be here, and how many are: numbers alone, which a keeper may know.
+/// Files that are told as lacking; with more a peer has much to fetch, and whoever waits for it goes on waiting.
+const LACKS_MAX: usize = 10_000;
+
+/// Whether all files of the own space are to be here, and which are not: in numbers that name no content, which a keeper may
+/// know to compare peers of one space.
 async fn kept(peer: &Peer) -> Result<Serde, Problem> {
     let all = Pin { space: peer.space(), path: Path::root() };
     let is_pinned = Wishes::of(peer).pins().contains(&all);
     let store = peer.store().clone();
     let files = beside(move || all.files(&store)).await?.map_err(|error| storage_problem(&error))?;
-    Ok(json!({"pinned": is_pinned, "files": files.len(), "files_here": files.iter().filter(|file| file.is_here).count()}))
+    let (here, lacking): (Vec<_>, Vec<_>) = files.iter().partition(|file| file.is_here);
+    let number = |hash: &BlobHash| {
+        let digest = timebus_identity::hash("lacks", &[peer.space().as_bytes(), hash.as_bytes()]);
+        timebus_identity::z32::encode(&digest[..10])
+    };
+    let lacks: Vec<String> = lacking.iter().take(LACKS_MAX).map(|file| number(&file.hash)).collect();
+    Ok(json!({"pinned": is_pinned, "files": files.len(), "files_here": here.len(), "lacks": lacks}))
 }
 
 /// A path as it is asked for here.

@@ -15,6 +15,8 @@ use crate::peer::Peer;
 
 /// How long nothing may come of a file until the next one is tried.
 const STALL_MAX: Duration = Duration::from_secs(10);
+/// The same where nobody is known who has it.
+const FIND_MAX: Duration = Duration::from_secs(3);
 
 /// How long a file that nobody gave waits until it is tried again: who has it may have come meanwhile.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -68,7 +70,8 @@ async fn fetch(peer: &Peer, fetcher: &Fetcher, (space, file): (Space, Placed), u
     let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
     let Some(mut fetch) = fetching else { return Ok(Tried::Stalled) };
     for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
-        if !fetch.piece(piece, STALL_MAX).await {
+        let is_here = fetch.piece(piece, FIND_MAX).await;
+        if !is_here && (fetch.progress.borrow().sources.is_empty() || !fetch.piece(piece, STALL_MAX).await) {
             return Ok(Tried::Stalled);
         }
         if Instant::now() >= until {
