@@ -64,8 +64,12 @@ const UNSAVED_BYTES_MAX: u64 = 1_000_000;
 const CALLERS_MAX: usize = 4096;
 /// Changes for which room was lent that are remembered; for more none is lent before the next start.
 const LENT_MAX: usize = 65_536;
+/// How often room is lent for one change.
+const LENDS_MAX: u32 = 8;
 /// Requests to the owner that wait; more are held back without one.
 const HELD_MAX: usize = 1024;
+/// The same of those that come over HTTP, which cost nobody anything to make.
+const HELD_HTTP_MAX: usize = HELD_MAX / 2;
 
 /// What somebody is to the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -203,6 +207,9 @@ struct Settings {
     /// Bytes that somebody may keep here, by his space or key.
     #[serde(default)]
     limits: BTreeMap<String, u64>,
+    /// Those of them whose limit is what was allowed once: that is for them alone, and not for those whom they let in.
+    #[serde(default)]
+    once: BTreeSet<String>,
     /// Whose requests are not wanted.
     #[serde(default)]
     never: Vec<String>,
@@ -212,9 +219,9 @@ struct Settings {
     /// Bytes that keys and apps had this peer write for them.
     #[serde(default)]
     guests: BTreeMap<String, u64>,
-    /// Bytes that may still come of somebody over his budget, since others built on them and have room.
+    /// What may still come of somebody over his budget, since others built on it and have room; by his key and the timeline.
     #[serde(default)]
-    lent: BTreeMap<String, u64>,
+    lent_to: BTreeMap<String, Lent>,
     /// Bytes of others that somebody built on, which count as his.
     #[serde(default)]
     paid: BTreeMap<String, u64>,
@@ -229,6 +236,14 @@ struct Settings {
     moved: BTreeMap<String, RoomBefore>,
 }
 
+/// Room that somebody has for a part of his chain in one timeline, at the expense of others who built on that.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Lent {
+    bytes: u64,
+    /// The number of the last change that it is for.
+    upto: u64,
+}
+
 /// What was said of a key before the room of another one went to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct RoomBefore {
@@ -240,6 +255,7 @@ struct RoomBefore {
 impl Settings {
     fn set(&mut self, person: &str, bytes_max: Option<u64>, never: bool) {
         self.never.retain(|who| who != person);
+        self.once.remove(person);
         if never {
             self.never.push(person.to_owned());
         }
@@ -291,8 +307,9 @@ struct State {
     callers: HashMap<Payer, Caller>,
     /// Bytes of apps since the settings were written.
     unsaved_bytes: u64,
-    /// Changes for which room was lent since the start: if they do not come then, more room is of no use.
-    lent_for: HashSet<ChangeId>,
+    /// Changes for which room was lent since the start, and how often: what was used up by another branch of a forked chain
+    /// is lent again, but if they do not come then, more room is of no use.
+    lent_for: HashMap<ChangeId, u32>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -343,7 +360,7 @@ impl Ledger {
                 persons: HashMap::new(),
                 callers: HashMap::new(),
                 unsaved_bytes: 0,
-                lent_for: HashSet::new(),
+                lent_for: HashMap::new(),
             }),
         }
     }
@@ -439,11 +456,12 @@ impl Ledger {
             let has_own = by.person == *space || !is_unknown(settings, by);
             is_wanted &= has_own || together.takes(more, space_max(settings, &author(space)));
             let has_room = is_wanted && !over.contains(&(by.person, is_statement));
-            let lent = settings.lent.get_mut(&person).filter(|lent| !has_room && **lent >= size);
+            let id = held_id(key.as_bytes(), &header.timeline.to_string());
+            let lent = settings.lent_to.get_mut(&id).filter(|lent| !has_room && header.seq <= lent.upto && lent.bytes >= size);
             if has_room || lent.is_some() {
                 spaces.add(space, key, more);
                 if let Some(lent) = lent {
-                    *lent -= size;
+                    lent.bytes -= size;
                     is_new = true;
                 }
                 used.entry(key).or_default().add(more);
@@ -455,7 +473,6 @@ impl Ledger {
             if settings.never.contains(&person) {
                 continue;
             }
-            let id = held_id(key.as_bytes(), &header.timeline.to_string());
             if !settings.held.contains_key(&id) && settings.held.len() >= HELD_MAX {
                 continue;
             }
@@ -528,23 +545,28 @@ impl Ledger {
         let is_branch = !is_here && (is_forked || header.seq <= here.1);
         let here = if is_branch { (0, 0) } else { here };
         let (bytes, changes) = (header.cum.saturating_sub(here.0), header.seq.saturating_sub(here.1));
-        let person = by.person.to_string();
         let id = held_id(header.author.as_bytes(), &header.timeline.to_string());
         let mut is_lent = false;
+        // What is lent already has not come yet, or was used up by another branch.
+        let lent = settings.lent_to.get(&id).copied().unwrap_or_default();
+        let lacking = bytes.saturating_sub(lent.bytes);
+        let lends = lent_for.get(&head.id()).copied().unwrap_or(0);
+        let is_enough = lends > 0 && lacking == 0 && lent.upto >= header.seq;
         for builder in builders {
             let payer = author(builder);
             if payer.person == by.person
                 || !may_write(store, space, builder)
-                || bytes == 0
+                || is_enough
+                || is_lent
+                || lends >= LENDS_MAX
                 || lent_for.len() >= LENT_MAX
-                || lent_for.contains(&head.id())
             {
                 continue;
             }
             let name = payer.person.to_string();
             let bytes_max = settings.limits.get(&name).copied().unwrap_or(payer.relation.bytes_max());
             let total = total(settings, persons, used, store, &payer.person, builder)?;
-            let more = Used::of(bytes, header.kind == Kind::Auth);
+            let more = Used::of(lacking, header.kind == Kind::Auth);
             if settings.never.contains(&name) || !total.takes(more, bytes_max) {
                 continue;
             }
@@ -563,9 +585,9 @@ impl Ledger {
                 *settings.paid.entry(name.clone()).or_default() += more.all;
                 *settings.paid_stated.entry(name).or_default() += more.stated;
             }
-            let lent = settings.lent.entry(person.clone()).or_default();
-            *lent = lent.saturating_add(bytes);
-            lent_for.insert(head.id());
+            let lent = settings.lent_to.entry(id.clone()).or_default();
+            (lent.bytes, lent.upto) = (lent.bytes.saturating_add(lacking), lent.upto.max(header.seq));
+            lent_for.insert(head.id(), lends + 1);
             spaces.lend(space, header.author, more);
             is_lent = true;
             // What was asked for comes now.
@@ -615,8 +637,13 @@ impl Ledger {
         let before = settings.limits.get(&held.who).copied().unwrap_or(held.relation.bytes_max());
         settings.never.retain(|who| *who != held.who);
         match answer {
-            Answer::Once => drop(settings.limits.insert(held.who.clone(), before.max(here.saturating_add(held.bytes)))),
-            Answer::UpTo(bytes) => drop(settings.limits.insert(held.who.clone(), bytes)),
+            Answer::Once => {
+                let is_said = settings.limits.insert(held.who.clone(), before.max(here.saturating_add(held.bytes))).is_some();
+                if !is_said {
+                    settings.once.insert(held.who.clone());
+                }
+            }
+            Answer::UpTo(bytes) => settings.set(&held.who, Some(bytes), false),
             Answer::Never => settings.never.push(held.who.clone()),
         }
         self.save(settings);
@@ -627,9 +654,8 @@ impl Ledger {
     pub fn limit(&self, who: &Payer, bytes: u64) {
         let mut state = lock(&self.state);
         let person = who.name();
-        state.settings.never.retain(|who| *who != person);
         state.settings.held.retain(|_, held| held.who != person);
-        state.settings.limits.insert(person, bytes);
+        state.settings.set(&person, Some(bytes), false);
         self.save(&state.settings);
     }
 
@@ -759,7 +785,7 @@ impl Ledger {
             for host in hosts {
                 settings.paid_together.entry(host.to_string()).or_default().add(Used::of(bytes, false));
             }
-        } else if !settings.never.contains(&who) && (settings.held.contains_key(&id) || settings.held.len() < HELD_MAX) {
+        } else if !settings.never.contains(&who) && (settings.held.contains_key(&id) || settings.held.len() < HELD_HTTP_MAX) {
             let timeline = "http".to_owned();
             let (files, file_bytes) = if is_file { (1, bytes) } else { (0, 0) };
             let bytes = used.saturating_add(bytes);
@@ -778,7 +804,7 @@ impl Ledger {
             };
             settings.held.insert(id.clone(), held);
         }
-        *unsaved_bytes += bytes;
+        *unsaved_bytes = unsaved_bytes.saturating_add(bytes);
         if is_over || relation != Relation::App || *unsaved_bytes > UNSAVED_BYTES_MAX {
             *unsaved_bytes = 0;
             self.save(settings);

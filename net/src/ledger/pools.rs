@@ -36,7 +36,8 @@ pub(super) fn space_max(settings: &Settings, of: &Author) -> u64 {
 /// them out.
 pub(super) fn together_max(settings: &Settings, who: &Author) -> u64 {
     let person = who.person.to_string();
-    settings.limits.get(&person).copied().unwrap_or(who.relation.bytes_max()).saturating_mul(TOGETHER)
+    let limit = settings.limits.get(&person).filter(|_| !settings.once.contains(&person));
+    limit.copied().unwrap_or(who.relation.bytes_max()).saturating_mul(TOGETHER)
 }
 
 /// Whether nothing is known of somebody, so that he has room only where those have it who let him in.

@@ -832,6 +832,64 @@ fn the_room_of_a_space_counts_all_that_comes_and_once() {
     assert!(more >= 8 && used() < 100_000, "{more} changes came, {} bytes are there", used());
 }
 
+/// Mallory has written much beside what carol built on, elsewhere and after it.
+#[test]
+fn what_is_paid_for_is_what_was_built_on() {
+    let (mallory, carol) = (secret(1), secret(2));
+    let (mut engine, grants) = host(&[&mallory, &carol], 0);
+    let root = engine.store().own().key;
+    let timeline = engine.store().timeline(engine.store().own());
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(mallory.public()), 0);
+    let author = |key: &PublicKey| Author { person: *key, relation: Relation::Invited };
+    let sort = |said: Vec<Verified<Change>>| ledger.sort(engine.store(), &root, said, author, 1).expect("memory does not fail").0.len();
+    let wanted = chain(&mallory, timeline, grants[0], "wanted", 10, 4000);
+    let other = chain(&mallory, TimelineId::named(&root, "other"), grants[0], "other", 10, 4000);
+    assert!(weigh(&engine, &ledger, &wanted[4], &[&carol]));
+    assert_eq!((sort(other), sort(wanted[5..].to_vec()), sort(wanted[..5].to_vec())), (0, 0, 5));
+    // A chain that forks: the other branch comes first, and what was paid is used up.
+    let (first, second) = (chain(&mallory, timeline, grants[0], "first", 5, 4000), chain(&mallory, timeline, grants[0], "third", 5, 4000));
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(mallory.public()), 0);
+    let sort = |said: Vec<Verified<Change>>| ledger.sort(engine.store(), &root, said, author, 1).expect("memory does not fail").0.len();
+    assert!(weigh(&engine, &ledger, &first[4], &[&carol]) && !weigh(&engine, &ledger, &first[4], &[&carol]));
+    assert_eq!((sort(second.clone()), sort(first.clone())), (5, 0));
+    assert!(weigh(&engine, &ledger, &first[4], &[&carol]));
+    assert_eq!(sort(first.clone()), 5);
+    // But not again and again.
+    let lends = (0..20).filter(|_| weigh(&engine, &ledger, &first[4], &[&carol]) && sort(second.clone()) == 5).count();
+    assert_eq!(lends, 6);
+    bring(&mut engine, &ledger, Vec::new(), mallory.public());
+}
+
+/// Bob's film was allowed once. Those whom he let in have not more room by that.
+#[test]
+fn what_is_allowed_once_is_for_nobody_else() {
+    let (mut settings, bob) = (Settings::default(), Author { person: secret(1).public(), relation: Relation::Invited });
+    let before = together_max(&settings, &bob);
+    let held = |who: &PublicKey| Held {
+        who: who.to_string(),
+        author: who.to_string(),
+        timeline: "http".to_owned(),
+        relation: Relation::Invited,
+        changes: 1,
+        bytes: 30_000_000_000,
+        files: 1,
+        file_bytes: 30_000_000_000,
+        is_whole: true,
+        upto: 0,
+        since_ms: 1,
+    };
+    settings.held.insert("aa".to_owned(), held(&bob.person));
+    let ledger = Ledger::open(Path::new(""));
+    lock(&ledger.state).settings = settings;
+    assert!(ledger.allow("aa", Answer::Once).is_some());
+    assert_eq!(ledger.limit_of(&Payer::Key(bob.person), bob.relation), 30_000_000_000);
+    assert_eq!(together_max(&lock(&ledger.state).settings, &bob), before);
+    ledger.limit(&Payer::Key(bob.person), 1_000_000_000);
+    assert_eq!(together_max(&lock(&ledger.state).settings, &bob), 8_000_000_000, "what he may keep for good is another thing");
+}
+
 /// Whoever has more here than he may keep still takes rights back, and others may build on what is said about them.
 #[test]
 fn values_leave_the_room_for_statements() {
@@ -851,10 +909,10 @@ fn values_leave_the_room_for_statements() {
     assert_eq!(bring(&mut engine, &ledger, late, mallory.public()), (1, 1));
     // He pays for what is said, as far as that is no more than this, and for no values.
     ledger.limit(&Payer::Key(carol.public()), 0);
-    let said = chain_of(Kind::Auth, &carol, auth, other, "said", 12, 1_000_000);
+    let said = chain_of(Kind::Auth, &carol, auth, other, "said", 18, 1_000_000);
     let value = chain(&carol, main, other, "value", 1, 1000);
     assert!(!weigh(&engine, &ledger, &value[0], &[&mallory]));
-    assert!(weigh(&engine, &ledger, &said[9], &[&mallory]) && !weigh(&engine, &ledger, &said[11], &[&mallory]));
+    assert!(weigh(&engine, &ledger, &said[9], &[&mallory]) && !weigh(&engine, &ledger, &said[17], &[&mallory]));
 }
 
 /// Whoever may say something about rights says it without end.
