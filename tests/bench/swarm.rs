@@ -1,7 +1,8 @@
-//! `swarm`: one file that many want at once, all on slow lines, beside aria2 as a BitTorrent client.
+//! `swarm`: one file that many want at once, all on slow lines, beside aria2 and transmission as BitTorrent clients.
 //!
 //! Every peer is a process on a network of its own (`networks.rs`). What the first one sends is counted on its cable.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -58,11 +59,13 @@ pub(crate) fn measure(options: &Options) -> Report {
     let want: &[(usize, f64)] = if options.is_quick { &WANT_QUICK } else { &WANT };
     for (count, aim) in want.iter().copied() {
         let bound = bound(count, bytes);
-        for (program, race) in [("timebus", timebus as fn(&Options, &Street, usize, &Path, Duration) -> anyhow::Result<Race>), ("aria2", aria2)] {
+        let programs: [(&str, fn(&Options, &Street, usize, &Path, Duration) -> anyhow::Result<Race>); 3] =
+            [("timebus", timebus), ("aria2", aria2), ("transmission", transmission)];
+        for (program, race) in programs {
             options.progress(&format!("swarm: {count} peers, {program}"));
             let raced = (|| {
-                let street =
-                    Street::build(&format!("s{count}{}", &program[..1]), count + 1).context("networks cannot be made here; it takes root and ip")?;
+                let name = format!("s{count}{}", &program[program.len() - 1..]);
+                let street = Street::build(&name, count + 1).context("networks cannot be made here; it takes root and ip")?;
                 let file = options.home(Peer::Timebus);
                 fs::write(&file, content(bytes))?;
                 race(options, &street, count, &file, bound)
@@ -194,10 +197,48 @@ fn timebus(options: &Options, street: &Street, count: usize, file: &Path, bound:
 }
 
 fn aria2(options: &Options, street: &Street, count: usize, file: &Path, bound: Duration) -> anyhow::Result<Race> {
-    ensure!(on_search_path("aria2c").is_some(), "aria2c not installed (apt-get install aria2)");
+    let start = |home: &Path, is_seed: bool| {
+        let fixed = "--no-conf --enable-dht=false --enable-dht6=false --disable-ipv6=true --file-allocation=none --listen-port=6881 \
+                     --seed-ratio=0.0 --bt-tracker-interval=1 --seed-time=100000 --dir";
+        let mut args: Vec<OsString> = fixed.split_whitespace().map(OsString::from).collect();
+        args.push(home.into());
+        args.extend(is_seed.then(|| "--check-integrity=true".into()));
+        args
+    };
+    bittorrent(options, street, count, file, bound, &Client { program: "aria2c", package: "aria2", whole: "SEED", start: &start })
+}
+
+fn transmission(options: &Options, street: &Street, count: usize, file: &Path, bound: Duration) -> anyhow::Result<Race> {
+    let start = |home: &Path, is_seed: bool| {
+        let mut args: Vec<OsString> = ["-M", "-D", "-U", "-p", "6881", "-g"].map(OsString::from).into();
+        args.extend([home.join("config").into(), "-w".into(), home.into()]);
+        args.extend(is_seed.then(|| "-v".into()));
+        args
+    };
+    let client = Client { program: "transmission-cli", package: "transmission-cli", whole: "Seeding", start: &start };
+    bittorrent(options, street, count, file, bound, &client)
+}
+
+/// A BitTorrent client.
+struct Client<'a> {
+    program: &'a str,
+    /// What brings it.
+    package: &'a str,
+    /// What it says when it has everything.
+    whole: &'a str,
+    /// How it is started with a folder, before the torrent; with the file in it or without.
+    start: &'a dyn Fn(&Path, bool) -> Vec<OsString>,
+}
+
+fn bittorrent(options: &Options, street: &Street, count: usize, file: &Path, bound: Duration, client: &Client<'_>) -> anyhow::Result<Race> {
+    ensure!(on_search_path(client.program).is_some(), "{} not installed (apt-get install {})", client.program, client.package);
     slow_down(street, count)?;
     let homes: Vec<PathBuf> = (0..=count).map(|_| options.home(Peer::Timebus)).collect();
-    homes.iter().try_for_each(fs::create_dir_all)?;
+    for home in &homes {
+        // Of several clients one reads this: it is to ask nobody but the tracker.
+        fs::create_dir_all(home.join("config"))?;
+        fs::write(home.join("config/settings.json"), r#"{"dht-enabled": false, "lpd-enabled": false, "port-forwarding-enabled": false}"#)?;
+    }
     let port = 6969;
     let mut tracker = street.inside(0, std::env::current_exe()?.to_str().context("a path that is text")?);
     let tracker = Waiting(tracker.args([TRACKER, &port.to_string()]).stdout(Stdio::piped()).spawn()?);
@@ -205,23 +246,22 @@ fn aria2(options: &Options, street: &Street, count: usize, file: &Path, bound: D
     let content = fs::read(file)?;
     fs::write(&torrent, torrent_of(&content, &format!("http://10.77.0.1:{port}/announce")))?;
     fs::write(homes[0].join("film"), &content)?;
-    let start = |at: usize, more: &[&str]| -> anyhow::Result<Waiting> {
-        let mut command = street.inside(at, "aria2c");
-        command.args(["--no-conf", "--enable-dht=false", "--enable-dht6=false", "--disable-ipv6=true", "--file-allocation=none"]);
-        command.args(["--listen-port=6881", "--seed-ratio=0.0", "--bt-tracker-interval=1", "--dir"]).arg(&homes[at]).args(more).arg(&torrent);
+    let start = |at: usize| -> anyhow::Result<Waiting> {
+        let mut command = street.inside(at, client.program);
+        command.args((client.start)(&homes[at], at == 0)).arg(&torrent);
         let log = File::create(homes[at].with_extension("log"))?;
         Ok(Waiting(command.stdout(log).stderr(Stdio::null()).spawn()?))
     };
-    let _seed = start(0, &["--check-integrity=true", "--seed-time=100000"])?;
+    let _seed = start(0)?;
     let sent_before = street.sent_bytes(0);
     let begun = Instant::now();
     let mut peers = Vec::new();
     for at in 1..=count {
         // They go on giving to others, as ours do.
-        peers.push(start(at, &["--seed-time=100000"])?);
+        peers.push(start(at)?);
     }
     let patience = PATIENCE_MIN.max(bound.mul_f64(PATIENCE));
-    let is_done = |home: &PathBuf| fs::read_to_string(home.with_extension("log")).is_ok_and(|log| log.contains("SEED"));
+    let is_done = |home: &PathBuf| fs::read_to_string(home.with_extension("log")).is_ok_and(|log| log.contains(client.whole));
     let mut took = None;
     while took.is_none() {
         ensure!(begun.elapsed() < patience, "not all have it after {patience:?}");
