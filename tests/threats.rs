@@ -22,8 +22,10 @@ const TEXTS: &str = "store/tests/text/rules.rs";
 
 const RIGHTS: &str = "store/tests/rights.rs";
 const LEDGER: &str = "net/src/ledger/tests.rs";
+const BLOBS: &str = "net/tests/blobs.rs";
+const PLACEMENT: &str = "net/src/community/placement.rs";
 
-const ROWS: [Row; 34] = [
+const ROWS: [Row; 38] = [
     (
         "H1",
         "a page that got our address by its own name is turned away",
@@ -253,6 +255,33 @@ const ROWS: [Row; 34] = [
         ],
     ),
     (
+        "P17",
+        "wrong bytes and wrong lengths of a file are found, and the rest comes from others",
+        &[
+            (BLOBS, "some_bytes_of_a_transfer_cannot_be_changed"),
+            (BLOBS, "damage_is_found_and_the_rest_comes_from_others"),
+            (BLOBS, "who_claims_another_length_keeps_nobody_out"),
+        ],
+    ),
+    (
+        "P20",
+        "no key and no claim of a member brings him more than one copy, or takes the room of others",
+        &[
+            (PLACEMENT, "a_member_has_one_copy_whatever_he_claims_and_whatever_keys_he_grinds"),
+            (PLACEMENT, "weights_are_what_is_offered_up_to_eight_times_the_middle"),
+            ("net/src/community/holding.rs", "nobody_takes_the_room_of_others"),
+        ],
+    ),
+    ("P21", "a record that is false or old leads nobody astray", &[("net/tests/finding.rs", "poisoned_and_old_records_are_refused")]),
+    (
+        "S9",
+        "a file to which somebody refers just now is not removed",
+        &[
+            ("store/src/blobs/collect.rs", "no_new_reference_loses_its_bytes"),
+            ("store/src/blobs/collect.rs", "writers_and_a_collector_at_once_lose_nothing"),
+        ],
+    ),
+    (
         "I5",
         "whoever was let in gets no further, nor is he taken for another",
         &[
@@ -268,7 +297,7 @@ const PEERS: &str = "tests/peers/rights.rs";
 const JOINING: &str = "tests/peers/joining.rs";
 
 /// What attackers with a plan do, against real peers where that shows more than the rules alone.
-const SCENARIOS: [Row; 8] = [
+const SCENARIOS: [Row; 9] = [
     (
         "duel of admins",
         "nobody throws out who does not stand below him",
@@ -318,6 +347,19 @@ const SCENARIOS: [Row; 8] = [
         &[("store/tests/inbox.rs", "strangers_fill_no_more_than_the_inbox"), ("store/tests/inbox.rs", "any_order_of_delivery_gives_the_same_inbox")],
     ),
     (
+        "a guest who knows the source",
+        "he gives nothing to everybody, is no keeper, and what a peer writes for him is not taken for its owner's word",
+        &[
+            ("net/src/authority.rs", "what_a_guest_gives_himself_or_everybody_counts_for_nothing"),
+            ("net/src/authority.rs", "a_guest_is_not_written_for_where_the_owners_word_counts"),
+            ("net/src/network/authors.rs", "keys_to_which_a_guest_hands_on_what_he_may_have_his_room"),
+            ("tests/who/guests.rs", "a_guest_takes_no_more_memory_than_he_needs"),
+            ("store/tests/spaces.rs", "a_guest_does_not_use_up_an_invite"),
+            ("store/tests/spaces.rs", "nobody_takes_a_name_of_a_version_so_that_a_write_gets_lost"),
+            ("net/src/blobs/cache.rs", "what_guests_name_stays_as_far_as_they_have_room"),
+        ],
+    ),
+    (
         "quota and forks",
         "no branch of a forked chain has room of its own, and who floods is in nobody's way",
         &[
@@ -342,7 +384,7 @@ fn is_run(text: &str, name: &str) -> bool {
 
 #[test]
 fn every_row_names_tests_that_are_run() {
-    let others = ["P6", "P7", "P8", "P9", "I5"].map(str::to_owned);
+    let others = ["P6", "P7", "P8", "P9", "P17", "P20", "P21", "S9", "I5"].map(str::to_owned);
     let expected = (1..=14).map(|n| format!("H{n}")).chain((1..=15).map(|n| format!("A{n}"))).chain(others);
     assert_eq!(ROWS.iter().map(|row| row.0).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,7 +1,9 @@
 //! What somebody may do: the one question that every route, subscription and message asks.
 //!
-//! The owner may do everything here. Another key may do what its live grants allow, in the own space and in held ones;
-//! who does not say who he is, what is granted to anyone; an app, what its card said. A refusal names the grant that is
+//! The owner may do everything here. Another key may do what its live grants allow: read in the own space and in held ones, and
+//! write in the own one. What is written for somebody is signed by this device, so nobody writes that way where this device is
+//! itself a guest, or where the owner's own word counts ([`OWN_WORD`]). Who does not say who he is may read what is open to
+//! anyone; an app, what its card said. A refusal names the grant that is
 //! missing, and is the same for what is not there, not held here, and not for the caller's eyes.
 
 use http::StatusCode;
@@ -67,6 +69,13 @@ impl Who {
     /// The answer to the caller: 401 if he should say who he is, 403 with the grant that is missing.
     pub(crate) fn may(&self, peer: &Peer, verb: Verb, space: &PublicKey, path: &Path) -> Result<(), Problem> {
         let allowed = |key: Option<&PublicKey>| peer.store().rights(space).is_some_and(|rights| is_allowed(&rights, key, verb, path));
+        let is_for_others = matches!(self, Self::Signed { is_owner: false, .. }) && verb == Verb::Write;
+        if is_for_others && *space != peer.space() && allowed(self.guest().as_ref()) {
+            return Err(not_here(space));
+        }
+        if is_for_others && let Some(own) = OWN_WORD.iter().find(|own| is_in_touch(own, path)) {
+            return Err(own_word(own, path));
+        }
         match self {
             Self::Owner => Ok(()),
             Self::Signed { is_owner: true, .. } => Ok(()),
@@ -80,7 +89,7 @@ impl Who {
             }
             Self::App(app) if app.allows(verb, space, &peer.space(), path) => Ok(()),
             Self::App(app) => Err(not_on_card(app, verb, path)),
-            Self::Anyone if allowed(None) => Ok(()),
+            Self::Anyone if verb == Verb::Read && allowed(None) => Ok(()),
             Self::Anyone => Err(unknown(verb, path)),
         }
     }
@@ -113,6 +122,27 @@ impl Who {
     }
 }
 
+/// Paths at which what stands there is taken for the owner's own word: whom he vouches for and is himself, whom he follows and
+/// blocks, which apps he publishes. What a guest has this peer write would be signed as that.
+const OWN_WORD: [&str; 3] = ["profile", "lists", ".apps"];
+
+/// Whether writing at a path touches what is at and below a name.
+fn is_in_touch(name: &str, path: &Path) -> bool {
+    path.segments().first().is_none_or(|first| matches!(first, Segment::Name(first) if **first == *name))
+}
+
+fn own_word(own: &str, path: &Path) -> Problem {
+    let detail = format!("what this peer writes for you at {path} would be signed by its owner, and what is below /{own} is the owner's own word");
+    Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here over HTTP", detail)
+        .with_fix("write at the path below that you mean, or with a peer of your own, which signs as you")
+}
+
+fn not_here(space: &PublicKey) -> Problem {
+    let detail = format!("what this peer writes for you in {space} would be signed by its owner, who is a guest there as you are");
+    Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write into the space of somebody else here", detail)
+        .with_fix("write with a peer of your own, or ask the peer of the owner of that space")
+}
+
 /// Parts of `/.sys` that a keeper reads: how a peer is, and nothing about what is in it.
 const KEEPERS_READ: [&str; 8] = ["", "status", "metrics", "peers", "spaces", "devices", "tips", "kept"];
 /// Parts of `/.sys` that a keeper writes: to stop it, so that whatever watches over it starts it anew.
@@ -124,14 +154,15 @@ pub(crate) fn may_keep(peer: &Peer, key: &PublicKey, verb: Verb, part: &str) -> 
     parts.contains(&part) && peer.store().rights(&peer.space()).is_some_and(|rights| is_keeper(&rights, key))
 }
 
-/// Whether a key was made a keeper of the peers of a space: by an admin grant at `/.sys` itself. One at the root does not
-/// make one: it is for people who look after the data.
+/// Whether a key was made a keeper of the peers of a space: by an admin grant at `/.sys` itself, which the owner gave. One at the
+/// root does not make one: it is for people who look after the data. Nor do they make keepers of themselves or others.
 fn is_keeper(rights: &Rights, key: &PublicKey) -> bool {
     let is_there = |scope: &Scope| matches!(scope.segments.as_slice(), [ScopeSegment::Name(name)] if &**name == ".sys");
     rights.grants().any(|(_, held)| {
         let grant = &held.grant;
         let is_over = grant.not_after_ms > 0 && now_ms() > grant.not_after_ms;
-        held.is_live() && !is_over && grant.audience == Audience::Key(*key) && grant.actions.contains(Actions::GRANT) && is_there(&held.scope())
+        let is_its = held.is_live() && !is_over && grant.audience == Audience::Key(*key) && rights.is_by_owner(held);
+        is_its && grant.actions.contains(Actions::GRANT) && is_there(&held.scope())
     })
 }
 
@@ -142,7 +173,7 @@ fn is_allowed(rights: &Rights, key: Option<&PublicKey>, verb: Verb, path: &Path)
     }
     // Whoever has any right in a space has to be able to know which ones there are.
     if verb == Verb::Read && is_statements(path) {
-        return rights.is_party(key);
+        return rights.is_party(key, now_ms());
     }
     rights.grant_covering(key, verb.actions(), &rights.timeline_of(path), path, now_ms()).is_some()
 }
@@ -295,6 +326,78 @@ mod tests {
         peer.store().state(revoke, 2).await.expect("stated");
         assert!(may(&signed(member), Verb::Write, &own, "/table").is_err());
         assert!(may(&signed(member), Verb::Read, &own, "/").is_err());
+    }
+
+    /// Bob may bring guests. He names himself a keeper, and opens to everybody what is not his.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_guest_gives_himself_or_everybody_counts_for_nothing() {
+        use crate::whose::tests::{open, tell};
+
+        let (peer, _home) = peer().await;
+        let bobs = tempfile::tempdir().expect("a temporary folder");
+        let bob = open(bobs.path());
+        let (store, own) = (peer.store(), peer.space());
+        let depth = |op: Op, depth: u8| match op {
+            Op::Grant(grant) => Op::Grant(Grant { depth, ..grant }),
+            other => other,
+        };
+        let all = SYNC | READ | WRITE | Actions::GRANT.0;
+        let given = depth(grant(Audience::Key(bob.device()), "/", all), 3);
+        let given = store.state(Statement::Ops(vec![given]), 1).await.expect("stated");
+        tell(store, &own, &bob).await;
+        let there = bob.held(&own).expect("held");
+        let his = vec![
+            grant(Audience::Key(bob.device()), "/.sys", SYNC | READ | Actions::GRANT.0),
+            grant(Audience::Anyone, "/table", SYNC | READ | WRITE),
+            grant(Audience::Anyone, "/", SYNC | READ),
+        ];
+        bob.state_as(there, given[0], Statement::Ops(his), 1).await.expect("stated");
+        tell(&bob, &own, store).await;
+        let rights = store.rights(&own).expect("held");
+        assert_eq!(rights.grants().filter(|(_, held)| held.is_live() && held.parent == Some(given[0])).count(), 3, "all of it is in force");
+        assert!(!may_keep(&peer, &bob.device(), Verb::Read, "peers") && !may_keep(&peer, &bob.device(), Verb::Write, "down"));
+        let main = TimelineId::named(&own, "main");
+        assert!(!rights.may_fetch(&key(9), &main, 1) && rights.may_fetch(&bob.device(), &main, 1));
+        for at in ["/", "/table", "/.auth"] {
+            assert!(Who::Anyone.may(&peer, Verb::Read, &own, &path(at)).is_err(), "{at}");
+            assert!(signed(key(9)).may(&peer, Verb::Read, &own, &path(at)).is_err(), "{at}");
+        }
+        assert!(Who::Anyone.may(&peer, Verb::Write, &own, &path("/table")).is_err());
+        // The owner himself lets nobody write whom he does not name, and a public corner shows nothing of who may what.
+        let public =
+            vec![grant(Audience::Anyone, "/corner", READ | WRITE), grant(Audience::Key(bob.device()), "/.sys", SYNC | READ | Actions::GRANT.0)];
+        store.state(Statement::Ops(public), 1).await.expect("stated");
+        assert!(Who::Anyone.may(&peer, Verb::Read, &own, &path("/corner")).is_ok());
+        assert!(Who::Anyone.may(&peer, Verb::Write, &own, &path("/corner")).is_err());
+        assert!(Who::Anyone.may(&peer, Verb::Read, &own, &path("/.auth")).is_err());
+        assert!(may_keep(&peer, &bob.device(), Verb::Write, "down"), "whom the owner names is a keeper");
+        store.state(Statement::Ops(vec![grant(Audience::Anyone, "/", SYNC | READ)]), 1).await.expect("stated");
+        assert!(Who::Anyone.may(&peer, Verb::Read, &own, &path("/.auth")).is_ok(), "who fetches it all has that, too");
+        assert!(store.rights(&own).expect("held").may_fetch(&key(9), &main, 1));
+    }
+
+    /// What this peer writes for a guest it signs: Bob would speak as its owner, and where the owner is a guest as he is.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_guest_is_not_written_for_where_the_owners_word_counts() {
+        use crate::whose::tests::{grant_key, open, tell};
+
+        let (peer, _home) = peer().await;
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let carol = open(home.path());
+        let (bob, own) = (key(5), peer.space());
+        for (owner, to) in [(peer.store(), bob), (&carol, bob), (&carol, peer.store().device())] {
+            grant_key(owner, to, Actions(SYNC | READ | WRITE)).await;
+        }
+        tell(&carol, &carol.space(), peer.store()).await;
+        let may = |verb, space: &PublicKey, at: &str| signed(bob).may(&peer, verb, space, &path(at));
+        for (at, expected) in [("/table", true), ("/profiles", true), ("/", false), ("/profile", false), ("/profile/vouched/x", false)] {
+            assert_eq!(may(Verb::Write, &own, at).is_ok(), expected, "{at}");
+        }
+        assert!(may(Verb::Write, &own, "/lists/blocked").is_err() && may(Verb::Write, &own, "/.apps/x").is_err());
+        assert!(may(Verb::Read, &own, "/profile").is_ok() && may(Verb::Read, &carol.space(), "/wall").is_ok());
+        let refused = may(Verb::Write, &carol.space(), "/wall").expect_err("refused");
+        assert!(refused.detail.contains("signed by its owner"), "{refused:?}");
+        assert!(Who::Owner.may(&peer, Verb::Write, &carol.space(), &path("/wall")).is_ok());
     }
 
     #[tokio::test]

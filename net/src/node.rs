@@ -360,6 +360,7 @@ impl Node {
                 for (link, timeline) in open {
                     self.drive(link, Input::Appended { timeline }, now_ms, store, &mut acts);
                 }
+                self.learn_spaces(store, &mut acts);
                 self.plan_again(now_ms, store, &mut acts);
                 self.feeds_grew(now_ms, store);
             }
@@ -565,6 +566,20 @@ impl Node {
         self.book.blocked.contains(&remote.space) || remote.keys.iter().any(|key| self.is_blocked_key(key, store))
     }
 
+    /// Whose a connected peer is may be stated only after it came.
+    fn learn_spaces(&mut self, store: &dyn Replica, acts: &mut Vec<Act>) {
+        for linked in self.links.values() {
+            let Some(remote) = &linked.remote else { continue };
+            if let Some(contact) = self.book.contacts.get_mut(&id_of(remote, linked.node))
+                && contact.space.is_none()
+                && speaks_for(remote, &remote.space, store)
+            {
+                contact.space = Some(remote.space);
+                acts.extend([Act::Save, Act::Changed]);
+            }
+        }
+    }
+
     /// Both sides of a link have proven who they are.
     fn ready(&mut self, link: LinkId, remote: Remote, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
         let Some(linked) = self.links.get_mut(&link) else { return };
@@ -595,7 +610,8 @@ impl Node {
         let addresses = believable(&remote.addresses);
         let contact = self.book.meet(id, Source::Came, &addresses, now_ms);
         contact.name.clone_from(&remote.name);
-        contact.space = Some(remote.space);
+        // Who says that a space is his of which it is known that it is not, is nobody's.
+        contact.space = Some(remote.space).filter(|space| speaks_for(&remote, space, store));
         contact.seen_ms = now_ms;
         self.calls.remove(&id);
         acts.extend([Act::Save, Act::Changed]);
@@ -604,6 +620,13 @@ impl Node {
         self.hand_in(now_ms, store, acts);
         self.exchange_records(link, now_ms, store, acts);
     }
+}
+
+/// Whether a peer is one of a space, for whom this is no matter of belief: it proved the space's own key, or what is stated there
+/// says so.
+fn proves(remote: &Remote, space: &PublicKey, store: &dyn Replica) -> bool {
+    let is_known = store.local(space, &core(space)[0]).is_ok_and(|t| t.is_some());
+    remote.keys.contains(space) || is_known && speaks_for(remote, space, store)
 }
 
 /// Whether a peer is one of a space, as far as that can be told: by what is stated there, or else by its own word.

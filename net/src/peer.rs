@@ -123,7 +123,7 @@ pub struct Inner {
     hosts: RwLock<Arc<HostList>>,
     logins: Mutex<HashMap<String, Instant>>,
     origins: Mutex<HashMap<(Of, String), usize>>,
-    signatures: Mutex<HashMap<[u8; 64], Instant>>,
+    signatures: [Mutex<HashMap<[u8; 64], Instant>>; 2],
     pub(crate) stop: tokio::sync::watch::Sender<bool>,
     apps: Apps,
     app_ports: AppPorts,
@@ -163,6 +163,8 @@ const LOGIN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 const LOGINS_MAX: usize = 64;
 /// Most signatures remembered; older than the clock skew allowed they are refused anyway.
 const SIGNATURES_MAX: usize = 100_000;
+/// Files that one guest, and all whom one member let in, bring at once: each takes room on the disk before it is known how much.
+const GUEST_UPLOADS_MAX: usize = 8;
 
 impl std::ops::Deref for Peer {
     type Target = Inner;
@@ -205,7 +207,7 @@ impl Peer {
             hosts: RwLock::new(Arc::new(HostList::default())),
             logins: Mutex::default(),
             origins: Mutex::default(),
-            signatures: Mutex::default(),
+            signatures: Default::default(),
             stop: tokio::sync::watch::Sender::new(false),
             apps,
             app_ports: AppPorts::default(),
@@ -278,10 +280,10 @@ impl Peer {
         lock(&self.0.logins).remove(code).is_some_and(|made| made.elapsed() < LOGIN_LIFETIME)
     }
 
-    /// Remembers a request signature; `false` when it was used before.
-    pub(crate) fn first_use(&self, signature: &[u8; 64]) -> bool {
+    /// Remembers a request signature, of somebody who has rights or of anybody; `false` when it was used before.
+    pub(crate) fn first_use(&self, signature: &[u8; 64], is_known: bool) -> bool {
         let lifetime = Duration::from_secs(2 * crate::signature::CLOCK_SKEW_S);
-        let mut seen = lock(&self.0.signatures);
+        let mut seen = lock(&self.0.signatures[usize::from(is_known)]);
         if seen.len() >= SIGNATURES_MAX {
             seen.retain(|_, at| at.elapsed() < lifetime);
         }
@@ -426,12 +428,18 @@ impl Peer {
         let (max, status, what) = match of {
             Of::Connections => (self.0.config.origin_connections_max, StatusCode::SERVICE_UNAVAILABLE, "connections"),
             Of::Subscriptions => (self.0.config.origin_subscriptions_max, StatusCode::TOO_MANY_REQUESTS, "subscriptions"),
+            Of::Uploads => (GUEST_UPLOADS_MAX, StatusCode::TOO_MANY_REQUESTS, "uploads"),
         };
         let mut origins = lock(&self.0.origins);
         let counted = (of, origin.to_owned());
         let count = origins.get(&counted).copied().unwrap_or_default();
         if count >= max {
-            return Err(Problem::new(status, what, format!("too many {what}"), format!("one web origin may have {max} at once")));
+            return Err(Problem::new(
+                status,
+                what,
+                format!("too many {what}"),
+                format!("one web origin, or guest with those whom he let in, may have {max} at once"),
+            ));
         }
         origins.insert(counted.clone(), count + 1);
         Ok(OriginCount { peer: self.clone(), counted })
@@ -465,6 +473,8 @@ impl Peer {
 pub(crate) enum Of {
     Connections,
     Subscriptions,
+    /// Files that are being brought by guests, of a key in place of an origin.
+    Uploads,
 }
 
 /// Something of a web origin, counted while this is held.

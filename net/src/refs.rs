@@ -29,6 +29,10 @@ use crate::peer::lock;
 
 /// References that are found in held spaces; more than anybody reads in a lifetime, and some hundred MB.
 const FOUND_MAX: usize = 1_000_000;
+/// The same of one space, so that none keeps those of others from being found.
+const FOUND_IN_SPACE_MAX: usize = 200_000;
+/// References of one space to one thing: each is read when somebody looks at it.
+const POINTERS_MAX: usize = 1000;
 
 /// What a reference can be for without saying so, and what collections of such are called.
 const WORDS: [(&str, &str); 6] =
@@ -49,6 +53,8 @@ struct Reference {
     is_index: bool,
     body: Option<Json>,
     at_ms: u64,
+    /// Who wrote it.
+    by: PublicKey,
 }
 
 /// A reference to be shown.
@@ -98,6 +104,8 @@ struct State {
     upto: HashMap<u32, u64>,
     targets: BTreeMap<Pointer, BTreeSet<Place>>,
     places: BTreeMap<Place, Pointer>,
+    /// How many of them are in each space.
+    found: BTreeMap<PublicKey, usize>,
     /// What had arrived when everything was looked at the last time.
     arrivals: Option<u64>,
 }
@@ -180,13 +188,16 @@ fn reference(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<Refer
         word => (word.into(), holder),
     };
     let source = source.unwrap_or(Pointer { space: space.key, path: at });
-    let at_ms = summary(rows, t, write.a)?.time_ms;
-    Ok(Some(Reference { kind, target, source, is_index, body, at_ms }))
+    let summary = summary(rows, t, write.a)?;
+    Ok(Some(Reference { kind, target, source, is_index, body, at_ms: summary.time_ms, by: summary.author }))
 }
 
 impl State {
     fn forget(&mut self, place: &Place) {
         let Some(target) = self.places.remove(place) else { return };
+        if let Some(found) = self.found.get_mut(&place.0) {
+            *found -= 1;
+        }
         if let Some(places) = self.targets.get_mut(&target) {
             places.remove(place);
             if places.is_empty() {
@@ -200,9 +211,15 @@ impl State {
         let place = (space.key, path.clone());
         self.forget(&place);
         if self.places.len() < FOUND_MAX
+            && self.found.get(&space.key).is_none_or(|found| *found < FOUND_IN_SPACE_MAX)
             && let Some(found) = reference(rows, space, path)?
         {
-            self.targets.entry(found.target.clone()).or_default().insert(place.clone());
+            let places = self.targets.entry(found.target.clone()).or_default();
+            if places.range((space.key, Path::root())..).take_while(|place| place.0 == space.key).take(POINTERS_MAX).count() >= POINTERS_MAX {
+                return Ok(());
+            }
+            places.insert(place.clone());
+            *self.found.entry(space.key).or_default() += 1;
             self.places.insert(place, found.target);
         }
         Ok(())
@@ -324,12 +341,16 @@ impl Refs {
             let Some(found) = reference(&rows, space, &path)?.filter(|found| found.target == *target) else { continue };
             let from = if found.is_index && found.source.space != key { format!("index:{key}") } else { "followed".to_owned() };
             let is_own = from == "followed";
+            // What a guest or a member wrote there is his word, and not that of the space's owner.
+            let is_confirmed = is_own && store.rights(&key).is_some_and(|rights| rights.root() == found.by || rights.was_device(&found.by));
             if is_own || trust.indexes.contains(&key) {
-                add(&mut all, found.source, found.kind, found.body, found.at_ms, from, is_own, None);
+                let by = Some(found.by).filter(|_| is_own && !is_confirmed);
+                add(&mut all, found.source, found.kind, found.body, found.at_ms, from, is_confirmed, by);
             }
         }
         for kept in inbox.about(target) {
-            if trust.blocked.contains(&kept.author) {
+            let theirs = || crate::whose::spaces_of(store, &kept.author, true);
+            if trust.blocked.contains(&kept.author) || !trust.blocked.is_empty() && theirs().iter().any(|space| trust.blocked.contains(space)) {
                 continue;
             }
             let truth = truth(store, &rows, &kept)?;

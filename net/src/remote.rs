@@ -87,7 +87,13 @@ pub(crate) async fn reach_space(peer: &Peer, key: PublicKey, patience: Duration,
 /// with others like him, and have all that they have.
 pub(crate) fn by_rights(store: &Store, status: SpaceStatus) -> SpaceStatus {
     let Ok(key) = status.space.parse::<PublicKey>() else { return status };
-    let Some(rights) = store.rights(&key) else { return status };
+    // Others who were given nothing either have as much of it as is here.
+    let is_here = |held: Space| timebus_store::tips::heads(&*store.snapshot(), held.auth()).is_ok_and(|heads| !heads.is_empty());
+    let Some(rights) = store.rights(&key).filter(|_| store.held(&key).is_some_and(is_here)) else {
+        let is_bare = matches!(status.state, SpaceState::Live { .. }) && !status.is_waiting;
+        let state = if status.is_refused { SpaceState::Denied } else { SpaceState::Loading };
+        return if is_bare { SpaceStatus { state, from: None, ..status } } else { status };
+    };
     let (device, now_ms) = (store.device(), crate::who::now_ms());
     let is_own = |(_, held): (_, &Held)| held.grant.audience == Audience::Key(device);
     let mut all = std::iter::once(TimelineId::named(&key, "main")).chain(rights.shown().map(|mount| mount.timeline));

@@ -355,7 +355,7 @@ fn metrics(peer: &Peer) -> Result<Response<Body>, Problem> {
 }
 
 /// Paths at or below `path` by the change that touched them.
-fn touched(rows: &Committed, t: u32, path: &Path) -> Result<BTreeMap<u64, Vec<Path>>, StorageError> {
+pub(crate) fn touched(rows: &Committed, t: u32, path: &Path) -> Result<BTreeMap<u64, Vec<Path>>, StorageError> {
     let mut found: BTreeMap<u64, Vec<Path>> = BTreeMap::new();
     for row in rows.scan(Table::History, &timebus_store::node::node_key(t, &path.key()), None) {
         let (key, _) = row?;
@@ -584,6 +584,12 @@ pub(crate) async fn take_changes(ask: &Ask, body: &[u8]) -> Result<Response<Body
         let is_here = |change: &Signed<Change>| ask.peer.store().number_of(&ask.space.key, &change.content().header().timeline).is_some();
         if let Some(at) = changes.iter().position(|change| !is_here(change)) {
             return Err(Problem::new(StatusCode::FORBIDDEN, "rights", "this belongs elsewhere", format!("change {at} is of another space")));
+        }
+        // It is his budget that they count in, whoever made them.
+        let is_his = |change: &Signed<Change>| Some(change.content().header().author) == ask.who.guest();
+        if let Some(at) = changes.iter().position(|change| !is_his(change)) {
+            let detail = format!("change {at} was made by another key than the one that signed this request");
+            return Err(Problem::new(StatusCode::FORBIDDEN, "rights", "this is of somebody else", detail));
         }
     }
     let verified = tokio::task::spawn_blocking(move || verify_all(changes)).await.map_err(|error| malformed(error.to_string()))?;

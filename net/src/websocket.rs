@@ -69,6 +69,20 @@ const WATCHES_MAX: usize = 1024;
 const PENDING_MAX: usize = 256;
 /// Largest message.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Largest message of a guest, and of who has not said who he is: it is kept until all of it has come.
+const GUEST_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+const NOBODY_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Watches of values that are worked out, each of which is kept whole, of one socket that is neither the owner's nor an app's.
+const GUEST_COMPUTED_MAX: usize = 16;
+/// The largest message that a caller may send.
+fn message_bytes_max(who: &Who) -> usize {
+    match who {
+        Who::Owner | Who::Signed { is_owner: true, .. } | Who::App(_) => MESSAGE_BYTES_MAX,
+        Who::Signed { .. } => GUEST_MESSAGE_BYTES_MAX,
+        Who::Anyone => NOBODY_MESSAGE_BYTES_MAX,
+    }
+}
+
 /// What a page is told that does not say who it is.
 const UNAUTHORIZED: &str = "send {\"auth\":\"<token>\"} first";
 /// From this time on a message had to wait for the other side to take it.
@@ -265,8 +279,8 @@ impl Socket {
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(0)
-            .max_message_size(Some(MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(MESSAGE_BYTES_MAX));
+            .max_message_size(Some(message_bytes_max(&caller.who)))
+            .max_frame_size(Some(message_bytes_max(&caller.who)));
         let pause = Duration::from_secs(peer.config.heartbeat_s) / 2;
         let mut stopped = peer.stop.subscribe();
         Self {
@@ -506,6 +520,8 @@ impl Socket {
                 Ok(who) => {
                     self.authorized_by = None;
                     self.restated = restated(&self.peer, !who.is_owner());
+                    let max = Some(message_bytes_max(&who));
+                    self.protocol.set_config(|config| (config.max_message_size, config.max_frame_size) = (max, max));
                     self.who = who;
                     Next::Say(b"{\"auth\":true}".to_vec())
                 }
@@ -730,6 +746,11 @@ impl Socket {
     /// Watches a value that is worked out, once it was worked out for the first time.
     fn compute(&mut self, peer: &Peer, id: u64, source: Source) -> Result<(), Problem> {
         self.has_room(id)?;
+        let is_guest = matches!(self.who, Who::Signed { is_owner: false, .. } | Who::Anyone);
+        if is_guest && self.computing.len() + self.coming.len() >= GUEST_COMPUTED_MAX {
+            let detail = format!("one socket of a guest may have {GUEST_COMPUTED_MAX} of what is worked out, as /.auth");
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", detail));
+        }
         let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
         self.coming.push(id);
         let (peer, who) = (peer.clone(), self.who.clone());

@@ -187,12 +187,15 @@ fn check_signature(peer: &Peer, head: &Parts) -> Result<Who, Problem> {
     let signer = verify_request(&request, now_ms() as i64 / 1000, verify)
         .map_err(|error| Problem::new(StatusCode::UNAUTHORIZED, "signature", "the signature is not valid", error.to_string()))?;
     let Some(signer) = signer else { return Ok(Who::Anyone) };
-    if !peer.first_use(signer.signature()) {
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", "this signature was used before", "sign every request anew"));
-    }
     let key = PublicKey::from_bytes(*signer.key());
     let root = peer.store.rights(&peer.space()).map(|rights| rights.root());
-    Ok(Who::Signed { signer, is_owner: key == peer.store.device() || root == Some(key) })
+    let is_owner = key == peer.store.device() || root == Some(key);
+    // Keys are made at will: those without any right have a list of their own, and do not fill that of the others.
+    let is_known = is_owner || peer.store.granted_to(&key).is_ok_and(|spaces| !spaces.is_empty());
+    if !peer.first_use(signer.signature(), is_known) {
+        return Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", "this signature was used before", "sign every request anew"));
+    }
+    Ok(Who::Signed { signer, is_owner })
 }
 
 impl Who {

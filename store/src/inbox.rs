@@ -54,6 +54,17 @@ pub enum Truth {
     Refuted,
 }
 
+impl Truth {
+    /// What goes first when there is no room.
+    fn rank(self) -> u8 {
+        match self {
+            Self::Refuted => 0,
+            Self::Unknown => 1,
+            Self::Confirmed => 2,
+        }
+    }
+}
+
 /// A notice in an inbox.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Kept {
@@ -115,8 +126,8 @@ type Slot = (PublicKey, Box<str>);
 #[derive(Default)]
 struct State {
     entries: BTreeMap<Slot, Entry>,
-    /// Entries by what is pushed out first: what nobody could confirm, then by age.
-    ages: BTreeMap<(bool, u64), Slot>,
+    /// Entries by what is pushed out first ([`Truth::rank`]), then by age.
+    ages: BTreeMap<(u8, u64), Slot>,
     senders: HashMap<PublicKey, u64>,
     bytes: u64,
     next_order: u64,
@@ -341,12 +352,12 @@ impl Inbox {
         let mut state = self.state();
         let slot: Slot = (*author, slot.into());
         let Some(entry) = state.entries.get_mut(&slot) else { return };
-        if std::mem::replace(&mut entry.truth, truth) == truth {
+        let (before, order) = (std::mem::replace(&mut entry.truth, truth), entry.order);
+        if before == truth {
             return;
         }
-        let order = entry.order;
-        state.ages.retain(|(_, other), _| *other != order);
-        state.ages.insert((truth == Truth::Confirmed, order), slot);
+        state.ages.remove(&(before.rank(), order));
+        state.ages.insert((truth.rank(), order), slot);
         drop(state);
         self.changed();
     }
@@ -417,14 +428,14 @@ impl State {
         let entry = Entry { id, clock, at_ms, order, record, notice, truth: Truth::Unknown };
         self.bytes += entry.bytes();
         *self.senders.entry(author).or_default() += entry.bytes();
-        self.ages.insert((false, order), slot.clone());
+        self.ages.insert((entry.truth.rank(), order), slot.clone());
         self.entries.insert(slot, entry);
     }
 
     fn remove(&mut self, slot: &Slot) {
         let Some(entry) = self.entries.remove(slot) else { return };
         self.bytes -= entry.bytes();
-        self.ages.remove(&(entry.truth == Truth::Confirmed, entry.order));
+        self.ages.remove(&(entry.truth.rank(), entry.order));
         if let Some(own) = self.senders.get_mut(&slot.0) {
             *own -= entry.bytes();
             if *own == 0 {
@@ -433,7 +444,7 @@ impl State {
         }
     }
 
-    /// Makes room: what nobody could confirm goes first, and of that the oldest.
+    /// Makes room: what is known not to be true goes first, then what nobody could confirm, and of that the oldest.
     fn push_out(&mut self, bytes_max: u64) {
         while self.bytes > bytes_max
             && let Some((_, slot)) = self.ages.first_key_value().map(|(age, slot)| (*age, slot.clone()))

@@ -10,7 +10,7 @@ use dice::Dice;
 use home::folder;
 use timebus_identity::{PublicKey, SecretKey, Signable as _, Signed, Verified};
 use timebus_store::change::{Body, Change};
-use timebus_store::inbox::{Inbox, LeaveError, Limits};
+use timebus_store::inbox::{Inbox, LeaveError, Limits, Truth};
 use timebus_store::json::Json;
 use timebus_store::notice::{Left, Notice, NoticeError, Pointer};
 use timebus_store::op::Op;
@@ -215,6 +215,35 @@ fn strangers(count: u32) {
     let all = inbox.list();
     assert_eq!(all.last().map(|kept| kept.author), Some(key(10 + count - 1).public()), "the latest are there");
     assert!(all.len() < count as usize, "the oldest are not");
+}
+
+/// Strangers fill it, and of three notices the oldest is known to be true and the second not to be.
+#[test]
+fn what_is_known_to_be_a_lie_goes_first_and_what_is_true_stays() {
+    let home = folder();
+    let inbox = open(home.path(), Limits { bytes_max: 64 * 1024, ..Limits::default() });
+    let mut all = Vec::new();
+    for n in 0..40u32 {
+        let author = key(10 + n);
+        let notice = notice(&author, "like", "/post", 200);
+        assert!(inbox.leave(&[leave(&author, &notice, 1, false)], u64::from(n))[0].is_ok());
+        all.push((author.public(), notice.slot()));
+    }
+    let is_here = |at: usize| inbox.list().iter().any(|kept| kept.author == all[at].0);
+    inbox.judge(&all[0].0, &all[0].1, Truth::Confirmed);
+    inbox.judge(&all[39].0, &all[39].1, Truth::Refuted);
+    let mut next = 50;
+    while (0..40).all(is_here) {
+        let author = key(next);
+        assert!(inbox.leave(&[leave(&author, &notice(&author, "like", "/post", 200), 1, false)], 50)[0].is_ok());
+        next += 1;
+    }
+    assert!(!is_here(39) && (0..39).all(is_here), "the lie went, and nothing else");
+    for n in next..next + 400 {
+        let author = key(n);
+        assert!(inbox.leave(&[leave(&author, &notice(&author, "like", "/post", 200), 1, false)], 60)[0].is_ok());
+    }
+    assert!(is_here(0) && !(1..39).any(is_here));
 }
 
 #[test]

@@ -8,6 +8,7 @@ use timebus_identity::{PublicKey, Verified};
 use timebus_store::change::Change;
 use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
 use timebus_store::json::Json;
+use timebus_store::op::Op;
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
 use timebus_store::writer::{Action, Request, Statement, WriteError, verify_all};
@@ -85,7 +86,7 @@ async fn writes_in_the_space_of_another_where_a_grant_lets_it() {
     let post = |at: &str| Request { space, ..request(at, Action::Put(json("\"from bob\""))) };
     assert!(matches!(bob.write(post("/wall/b")).await, Err(WriteError::NoGrant { .. })));
 
-    alice.state(Statement::Ops(vec![timebus_store::op::Op::Grant(write_grant(bob.device(), "wall"))]), 1).await.expect("granted");
+    alice.state(Statement::Ops(vec![Op::Grant(write_grant(bob.device(), "wall"))]), 1).await.expect("granted");
     send(&alice, &alice.space(), &bob).await;
     bob.write(post("/wall/b")).await.expect("written");
     assert!(matches!(bob.write(post("/elsewhere")).await, Err(WriteError::NoGrant { .. })));
@@ -117,4 +118,53 @@ async fn an_invite_is_used_up_as_often_as_it_says() {
     let store = open(home.path());
     let again = store.state(Statement::Redeem { grant: write_grant(winners[0].0, "wall"), uses_max: 2 }, 1).await.expect("known");
     assert_eq!(again, winners[0].1);
+}
+
+/// Bob may bring guests, and calls those whom he brings by the name of an invite that is not his.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_does_not_use_up_an_invite() {
+    let (alice_home, bob_home) = (folder(), folder());
+    let (alice, bob) = (open(alice_home.path()), open(bob_home.path()));
+    let depth = |key: PublicKey, depth: u8| {
+        let grant = write_grant(key, "wall");
+        let actions = if depth > 0 { Actions(grant.actions.0 | Actions::GRANT.0) } else { grant.actions };
+        Grant { depth, actions, ..grant }
+    };
+    let given = Op::Grant(Grant { label: "bob".into(), ..depth(bob.device(), 1) });
+    let given = alice.state(Statement::Ops(vec![given]), 1).await.expect("granted");
+    send(&alice, &alice.space(), &bob).await;
+    let there = bob.held(&alice.space()).expect("held");
+    let carol = timebus_identity::SecretKey::from_seed([7; 32]).public();
+    let his = |key: PublicKey| Op::Grant(Grant { actions: Actions::READ, ..depth(key, 0) });
+    let dave = timebus_identity::SecretKey::from_seed([8; 32]).public();
+    bob.state_as(there, given[0], Statement::Ops(vec![his(carol), his(dave)]), 1).await.expect("granted");
+    send(&bob, &alice.space(), &alice).await;
+    let redeem = |key: PublicKey| alice.state(Statement::Redeem { grant: write_grant(key, "wall"), uses_max: 1 }, 1);
+    let got = redeem(carol).await.expect("there is one use");
+    let rights = alice.rights(&alice.space()).expect("held");
+    assert!(rights.grant(&got[0]).expect("stated").grant.actions.contains(Actions::WRITE), "and not what bob gave her");
+    assert!(matches!(redeem(dave).await, Err(WriteError::UsedUp)));
+}
+
+/// Somebody sees how a client numbers its versions, and uses the next number first, elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_a_name_of_a_version_so_that_a_write_gets_lost() {
+    let (alice_home, bob_home) = (folder(), folder());
+    let (alice, bob) = (open(alice_home.path()), open(bob_home.path()));
+    alice.state(Statement::Ops(vec![Op::Grant(write_grant(bob.device(), "wall"))]), 1).await.expect("granted");
+    send(&alice, &alice.space(), &bob).await;
+    let named = |at: &str, value: &str, label: &str| Request { label: Some(label.to_owned()), ..request(at, Action::Put(json(value))) };
+    let space = bob.held(&alice.space());
+    for (at, value, label) in [("/wall/x", "{}", "ab12-6"), ("/wall/y", "1", "ab12-7")] {
+        bob.write(Request { space, ..named(at, value, label) }).await.expect("written");
+    }
+    send(&bob, &alice.space(), &alice).await;
+    for (value, label) in [("{\"a\":1}", "ab12-6"), ("1", "ab12-7")] {
+        let refused = alice.write(named("/notes", value, label)).await;
+        assert!(matches!(refused, Err(WriteError::LabelTaken(_))), "{refused:?}");
+    }
+    // What was written there under that name is known to be written, whoever brings it.
+    alice.write(named("/wall/y", "1", "ab12-7")).await.expect("known");
+    alice.write(named("/notes", "1", "ab12-8")).await.expect("written");
+    alice.write(named("/notes", "1", "ab12-8")).await.expect("known");
 }

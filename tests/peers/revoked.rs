@@ -200,6 +200,20 @@ fn who_may_not_read_any_more_is_told_so() {
     until_value(&carol, "/@alice/notes/new", &json!(2));
 }
 
+/// Who let him in did not let him bring anybody, and so not his other device.
+#[test]
+fn a_device_that_was_given_nothing_is_told_so() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    join(&bob, &invite(&alice, &["--guests", "0"]), "alice");
+    alice.put("/notes", &json!(1));
+    until_value(&bob, "/@alice/notes", &json!(1));
+    let second = second(&bob);
+    until_space(&second, "alice", "denied");
+    let listed = run(second.home(), &["ls", "@alice"]);
+    assert!(listed.code == 1 && listed.err.contains("ask the owner for an invite"), "{listed:?}");
+    assert_eq!(second.send("GET", "/@alice/notes", &[], "").status, 403);
+}
+
 /// Bob's machine is gone. Alice has his space, and had let him into hers.
 #[test]
 fn what_a_recovered_device_has_no_right_to_is_said() {

@@ -127,6 +127,33 @@ fn who_watches_is_told_when_his_right_ends() {
     assert_eq!(socket.request(&value!({"id": 5, "get": "/table"}))["error"]["status"], 403, "and nothing of what came after");
 }
 
+/// Each value that is worked out is kept whole for whoever watches it, and a message until all of it has come.
+#[test]
+fn a_guest_takes_no_more_memory_than_he_needs() {
+    let peer = Peer::start();
+    let bob = key(5);
+    verb(&peer, &["grant", "/table", &bob.public().to_string(), "--can", "write"]);
+    let headers = signed(&peer, &bob, "GET", "/", "", now_s());
+    let header = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted).map_or("", |(_, text)| text.as_str());
+    let by_key = [("signature-input", header("Signature-Input")), ("signature", header("Signature"))];
+    let mut socket = Socket::try_open(&peer, &by_key).unwrap_or_else(|status| panic!("{status}"));
+    for id in 1..=17 {
+        let answer = socket.request(&value!({"id": id, "watch": "/.auth"}));
+        assert_eq!(answer["error"]["status"], if id == 17 { value!(429) } else { value!(null) }, "{id}: {answer}");
+    }
+    let written = socket.request(&value!({"id": 18, "put": "/table/x", "value": "x".repeat(700_000)}));
+    assert!(written.get("error").is_none(), "{written}");
+    // It may be gone before all of it was sent.
+    let two = || ["x", "y"].map(|letter| letter.repeat(600_000));
+    let large = value!({"id": 19, "put": "/table/x", "value": two()});
+    let _ = socket.0.send(tokio_tungstenite::tungstenite::Message::text(large.to_string()));
+    while let Ok(told) = socket.try_hear() {
+        assert_ne!(told["id"], 19, "{told}");
+    }
+    let mut owner = Socket::open(&peer);
+    assert!(owner.request(&value!({"id": 1, "put": "/table/y", "value": two()})).get("error").is_none());
+}
+
 #[test]
 fn rights_are_data_that_can_be_watched() {
     let peer = Peer::start();

@@ -7,6 +7,19 @@ use crate::ledger::{Author, Relation};
 use crate::node::book::Book;
 use crate::whose::spaces_of;
 
+/// What is known of whoever signs with a key, as it is counted: a guest's other devices are his, and have the room that he has.
+/// A key to which something was handed on need not be named by anybody's space, and such keys are made at will. `guest` says of
+/// those who took an invite whose devices they say that they are.
+pub(super) fn counted_as(store: &Store, book: &Book, guest: impl Fn(&PublicKey) -> Option<PublicKey>, key: &PublicKey) -> Author {
+    if guest(key).is_none()
+        && spaces_of(store, key, false).is_empty()
+        && let Some(first) = crate::devices::first(store, key)
+    {
+        return author_of(store, book, guest(&first), &first);
+    }
+    author_of(store, book, guest(key), key)
+}
+
 /// What is known of whoever signs with a key. `guest` is whose device it is by its own word, if it took an invite: that counts
 /// only of somebody who is not known here, since of others it shows in their spaces.
 pub(super) fn author_of(store: &Store, book: &Book, guest: Option<PublicKey>, key: &PublicKey) -> Author {
@@ -66,6 +79,35 @@ mod tests {
         assert_eq!(whose, [guest, guest, unknown], "and that is what is written down of him");
         assert_eq!(guest_of(&store, &book, &store.device(), store.space()), store.space());
         assert_eq!(author_of(&store, &book, None, &friend), Author { person: friend, relation: Relation::Friend });
+    }
+
+    /// Bob, whose space is held here, hands on what he may to keys that he made.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn keys_to_which_a_guest_hands_on_what_he_may_have_his_room() {
+        use timebus_store::grant::{Audience, Grant, Scope, Timelines};
+        use timebus_store::op::Op;
+        use timebus_store::writer::Statement;
+
+        let homes = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, bob] = homes.each_ref().map(|home| open(home.path()));
+        let made = SecretKey::from_seed([66; 32]).public();
+        let grant = |key: PublicKey, depth: u8, label: &str| {
+            let (audience, scope, timelines) = (Audience::Key(key), Scope::everything(), Timelines::Main);
+            let actions = Actions(Actions::SYNC.0 | Actions::READ.0 | if depth > 0 { Actions::GRANT.0 } else { 0 });
+            let (bytes_max, change_bytes_max, not_after_ms) = (0, 0, 0);
+            Op::Grant(Grant { audience, scope, timelines, actions, bytes_max, change_bytes_max, not_after_ms, depth, label: label.into() })
+        };
+        let given = alice.state(Statement::Ops(vec![grant(bob.device(), 1, "")]), 1).await.expect("granted");
+        tell(&alice, &alice.space(), &bob).await;
+        let there = bob.held(&alice.space()).expect("held");
+        let handed = Statement::Ops(vec![grant(made, 0, &format!("device:{}", &made.to_string()[..16]))]);
+        bob.state_as(there, given[0], handed, 1).await.expect("handed on");
+        tell(&bob, &alice.space(), &alice).await;
+        tell(&bob, &bob.space(), &alice).await;
+        let guest = |key: &PublicKey| (*key == bob.device()).then(|| bob.space());
+        let bobs = counted_as(&alice, &Book::default(), guest, &bob.device());
+        assert_eq!(bobs, Author { person: bob.device(), relation: Relation::Invited });
+        assert_eq!(counted_as(&alice, &Book::default(), guest, &made), bobs);
     }
 
     /// A device that wrote nothing yet may be of each who says so. It is that of a friend, if one of them is.

@@ -15,7 +15,7 @@ use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::authors::{author_of, guest_of};
+use super::authors::{counted_as, guest_of};
 use super::storing::{ToStore, keep};
 use super::{Command, Holding};
 use crate::blobs::fetch::{Fetcher, is_frame};
@@ -116,9 +116,7 @@ impl Driver {
 
     /// What is known of whoever signs with a key.
     fn author(&self, key: &PublicKey) -> Author {
-        // A guest's other devices are his.
-        let guest = self.invites.guest(key).or_else(|| self.invites.guest(&crate::devices::first(&self.store, key)?));
-        author_of(&self.store, self.node.book(), guest, key)
+        counted_as(&self.store, self.node.book(), |key| self.invites.guest(key), key)
     }
 
     fn write_book(&mut self) {

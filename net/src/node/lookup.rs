@@ -12,7 +12,7 @@ use timebus_identity::{PublicKey, Signed, Verified};
 use super::book::{Contact, Source};
 use super::introductions::VIA_MAX;
 use super::records::Taken;
-use super::{Act, Node, believable, core, id_of, speaks_for};
+use super::{Act, Node, believable, core, id_of, proves};
 use crate::dht::DhtId;
 use crate::record::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, COMMUNITIES_MAX, NODES_MAX, PeerRecord};
 use crate::sync::frame::{ASKED_MAX, RECORDS, RECORDS_OF_FRAME_MAX};
@@ -309,7 +309,7 @@ impl Node {
 
     /// Whether somebody may hear where another is: both read one space, as far as is known here.
     fn may_know(&self, remote: &Remote, record: &PeerRecord, store: &dyn Replica) -> bool {
-        if record.node == self.config.node || speaks_for(remote, &record.space, store) {
+        if record.node == self.config.node || proves(remote, &record.space, store) {
             return true;
         }
         let reads = |space: &PublicKey| {

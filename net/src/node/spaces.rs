@@ -105,8 +105,10 @@ impl Node {
         for space in self.wanted() {
             let known = self.plan_of(&space);
             let new: Vec<TimelineId> = plan(&space, store).into_iter().filter(|timeline| !known.contains(timeline)).collect();
+            // Who was refused what he may have as it is now asks again at once.
+            let readable = store.readable(&space).unwrap_or_default();
             for linked in self.links.values_mut() {
-                linked.denied.retain(|timeline, _| !new.contains(timeline));
+                linked.denied.retain(|timeline, (of, _)| !new.contains(timeline) && !(*of == space && readable.contains(timeline)));
             }
             self.open_everywhere(space, now_ms, store, acts);
         }

@@ -107,6 +107,9 @@ pub struct SpaceStatus {
     /// Who gives it, in words: first the one from whom what is new comes, then how many others have it too. `None` if there is
     /// no link to anybody who does.
     pub from: Option<String>,
+    /// Whether somebody who is connected does not give what it consists of to this peer.
+    #[serde(skip)]
+    pub is_refused: bool,
     /// How it is here.
     #[serde(flatten)]
     pub state: SpaceState,
@@ -185,6 +188,7 @@ impl Node {
             invite,
             is_waiting: self.is_joining(space),
             from: self.from(space),
+            is_refused: self.is_refused(&self.needed(space)),
             state: self.space_state(space),
         }
     }
@@ -210,11 +214,19 @@ impl Node {
         (!names.is_empty()).then(|| named(&names))
     }
 
+    /// What a space consists of here: rights, and what may be read, everything that is not kept apart, or else what is.
+    fn needed(&self, space: &PublicKey) -> Vec<TimelineId> {
+        let (plan, core) = (self.plan_of(space), core(space));
+        if plan.contains(&core[1]) { core.to_vec() } else { plan }
+    }
+
+    fn is_refused(&self, needed: &[TimelineId]) -> bool {
+        self.links.values().any(|linked| needed.iter().skip(1).any(|timeline| linked.denied.contains_key(timeline)))
+    }
+
     fn space_state(&self, space: &PublicKey) -> SpaceState {
-        // Rights, and what may be read: everything that is not kept apart, or else what is.
-        let plan = self.plan_of(space);
         let [auth, main] = core(space);
-        let needed = if plan.contains(&main) { vec![auth, main] } else { plan };
+        let needed = self.needed(space);
         let is_open = |timeline: &TimelineId| self.links.values().any(|linked| linked.channels.contains_key(timeline));
         let live = self.links.iter().filter(|(link, linked)| needed.iter().all(|timeline| self.is_caught_up(**link, linked, timeline))).count();
         // What others write there comes all the same.
@@ -224,7 +236,9 @@ impl Node {
         if live > 0 {
             return SpaceState::Live { peers: live };
         }
-        if needed.iter().any(is_open) {
+        let is_denied = self.is_refused(&needed);
+        // Who may not read it may still hear what is stated there.
+        if needed[1..].iter().any(is_open) || !is_denied && is_open(&auth) {
             return SpaceState::Loading;
         }
         if self.config.is_offline {
@@ -234,7 +248,6 @@ impl Node {
         via.extend(self.book.contacts.iter().filter(|(_, contact)| contact.space == Some(*space)).map(|(id, _)| *id));
         via.extend(self.by_record(*space));
         via.extend(self.holders.get(space).into_iter().flatten().filter(|id| self.book.contacts.contains_key(id)));
-        let is_denied = self.links.values().any(|linked| needed[1..].iter().any(|timeline| linked.denied.contains_key(timeline)));
         if via.is_empty() && !is_denied {
             let is_sought = self.visits.contains_key(space) && self.looked_for.as_ref().is_some_and(|keys| !keys.contains(space));
             return if is_sought { SpaceState::Connecting } else { SpaceState::Unknown };

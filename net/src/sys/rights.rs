@@ -168,6 +168,9 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     if person.is_anyone && can != Verb::Read {
         return Err(bad("only reading can be granted to anyone; strangers leave notes in your inbox, and members are granted by name"));
     }
+    if person.is_anyone && !space.is_own() && rights.device_grant(&peer.store().device()).is_none() {
+        return Err(bad("only its owner opens something of a space to everybody; whom you let in you name"));
+    }
     let main = TimelineId::named(&space.key, "main");
     let timeline = rights.timeline_of(&path);
     let timelines = if timeline == main { Timelines::Main } else { Timelines::Only(vec![timeline]) };

@@ -140,6 +140,7 @@ impl Rights {
                 && grant.actions.contains(actions)
                 && grant.timelines.contains(timeline, &self.main)
                 && !has_ended(held, time_ms)
+                && self.is_for_him(held)
                 && (covers || reads_all)
         };
         self.grants_for(key).filter(|(_, held)| fits(held)).min_by_key(|(id, held)| narrowness(*id, held)).map(|(id, _)| id)
@@ -155,15 +156,31 @@ impl Rights {
                     && held.carries_timeline()
                     && held.grant.timelines.contains(timeline, &self.main)
                     && !has_ended(held, time_ms)
+                    && self.is_for_him(held)
             })
     }
 
-    /// Whether a key, or anybody, has any right in the space.
+    /// Whether a key has any right in the space at a time in Unix milliseconds; anybody, if all of it is open to everybody. A
+    /// public corner makes nobody a party.
     #[must_use]
-    pub fn is_party(&self, key: Option<&PublicKey>) -> bool {
+    pub fn is_party(&self, key: Option<&PublicKey>, time_ms: u64) -> bool {
         let nobody = PublicKey::from_bytes([0; 32]);
         let key = key.unwrap_or(&nobody);
-        self.root() == *key || self.grants_for(key).any(|(_, held)| held.live)
+        let is_enough =
+            |held: &Held| held.grant.audience != Audience::Anyone || held.grant.actions.contains(Actions::SYNC) && held.carries_timeline();
+        let has = |held: &Held| held.live && !has_ended(held, time_ms) && self.is_for_him(held) && is_enough(held);
+        self.root() == *key || self.grants_for(key).any(|(_, held)| has(held))
+    }
+
+    /// Whether the owner gave a grant himself, with one of his devices.
+    #[must_use]
+    pub fn is_by_owner(&self, held: &Held) -> bool {
+        held.parent.is_none_or(|parent| self.grant(&parent).is_some_and(Held::allows_everything))
+    }
+
+    /// Who was let in may let in others whom he names. To everybody only the owner opens something.
+    fn is_for_him(&self, held: &Held) -> bool {
+        held.grant.audience != Audience::Anyone || self.is_by_owner(held)
     }
 
     /// A live grant by which `key` may write `path`, in the timeline that it is in: the widest, of those that end latest

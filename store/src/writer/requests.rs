@@ -14,7 +14,7 @@ use crate::json::Json;
 use crate::keyspace::{Rows as _, Table};
 use crate::list::Order;
 use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
-use crate::op::Op;
+use crate::op::{Op, PathStep};
 use crate::path::{Path, Segment};
 use crate::pipeline::{Pipeline, Space, labelled};
 use crate::plan::{Plan, Target};
@@ -378,6 +378,11 @@ impl Decider {
         let t = space.main();
         let loaded = self.pipeline.bodies.load(&self.pipeline.rows, t, a)?;
         let (own, body) = &*loaded;
+        // A name that somebody else took in time would have what is written here pass for written.
+        let is_own = own.author == self.inner.device.public();
+        if !is_own && !body.ops.iter().any(|op| op.path().is_some_and(|steps| is_at(steps, path))) {
+            return Err(WriteError::LabelTaken(label.to_owned()));
+        }
         // The values that a request writes are in its ops, whatever they were compared with.
         if let Action::Put(json) = action
             && !matches!(json, Json::Object(_) | Json::Array(_))
@@ -395,6 +400,16 @@ impl Decider {
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(own.id), created: None, existed, durable: true })
     }
+}
+
+/// Whether an op is at a path or below it.
+fn is_at(steps: &[PathStep], path: &Path) -> bool {
+    let is_same = |step: &PathStep, segment: &Segment| match (step, segment) {
+        (PathStep::Name(step), Segment::Name(name)) => step == name,
+        (PathStep::Element(_), Segment::Element(_)) => true,
+        _ => false,
+    };
+    steps.len() >= path.segments().len() && steps.iter().zip(path.segments()).all(|(step, segment)| is_same(step, segment))
 }
 
 /// Names at the top that begin with a dot belong to the system; some of them hold data of the space.

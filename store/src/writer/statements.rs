@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::syncer::{Entry, Reply};
 use super::{Decider, Statement, WriteError};
+use crate::auth::Held;
 use crate::change::PARENTS_MAX;
 use crate::grant::{Audience, Revoke};
 use crate::ids::{ChangeId, GrantId, OpId};
@@ -81,11 +82,12 @@ impl Decider {
                 vec![Op::Revoke(Revoke { grant, cascade: false, keep: vec![change] })]
             }
             Statement::Redeem { grant, uses_max } => {
-                let alike: Vec<(GrantId, Audience)> = self
-                    .pipeline
-                    .rights(space.auth())
+                let (rights, device) = (self.pipeline.rights(space.auth()), self.inner.device.public());
+                // A guest who calls his grants the same does not use an invite up.
+                let is_ours = |held: &Held| rights.is_by_owner(held) || held.author == device;
+                let alike: Vec<(GrantId, Audience)> = rights
                     .grants()
-                    .filter(|(_, held)| held.grant.label == grant.label)
+                    .filter(|(_, held)| held.grant.label == grant.label && is_ours(held))
                     .map(|(id, held)| (*id, held.grant.audience))
                     .collect();
                 if let Some((id, _)) = alike.iter().find(|(_, audience)| *audience == grant.audience) {
