@@ -306,7 +306,11 @@ const SCENARIOS: [Row; 9] = [
     (
         "backdated writes and grants",
         "what a removed one says as if it were yesterday is hidden, and lets nobody in",
-        &[(PEERS, "what_a_removed_member_wrote_unseen_is_hidden_listed_and_can_be_kept"), (ATTACKS, "what_a_removed_admin_dates_back_has_no_effect")],
+        &[
+            (PEERS, "what_a_removed_member_wrote_unseen_is_hidden_listed_and_can_be_kept"),
+            (PEERS, "whom_a_removed_member_lets_in_afterwards_is_not_in"),
+            (ATTACKS, "what_a_removed_admin_dates_back_has_no_effect"),
+        ],
     ),
     (
         "escalation by vouching",

@@ -75,6 +75,26 @@ fn what_a_removed_member_wrote_unseen_is_hidden_listed_and_can_be_kept() {
     until_value(&bob, "/@alice/wall/late", &json!(1));
 }
 
+/// Bob is thrown out while his machine is off, and lets somebody in as if it were still before.
+#[test]
+fn whom_a_removed_member_lets_in_afterwards_is_not_in() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    let (space, carols) = (alice.ready["id"].as_str().expect("an id").to_owned(), device(&carol));
+    let who = bob.ready["id"].as_str().expect("an id").to_owned();
+    let home = bob.stop();
+    assert_eq!(run(alice.home(), &["revoke", &who]).code, 0);
+    let granted = run(&home, &["grant", "@alice/wall", &carols, "--can", "write"]);
+    assert_eq!(granted.code, 0, "he does not know yet: {granted:?}");
+    let bob = Peer::start_in(home);
+    carry(&bob, &alice, &space);
+    let grants = verb(alice.home(), &["grants"]);
+    let hers = grants["grants"].as_array().into_iter().flatten().find(|grant| grant["for"] == carols.as_str());
+    assert_eq!(hers.map(|grant| &grant["live"]), Some(&json!(false)), "{grants}");
+    let why = run(alice.home(), &["why", "write", "/wall", "--as", &carols]);
+    assert!(why.code == 1 && why.out.contains("took"), "{why:?}");
+}
+
 /// Bob is thrown out and goes on writing. Carol, who may write elsewhere, builds on it, and alice builds on what carol wrote:
 /// none of them vouches for what bob could not write any more.
 #[test]

@@ -38,6 +38,8 @@ const TELL_MS: u64 = 25;
 const REASK_MS: u64 = 10_000;
 /// Readers of whom it is looked at once whether they still may read, when rights have changed.
 const RECHECKS_MAX: usize = 8;
+/// Readers of what was asked for within this time are looked at when rights may have ended; of what is asked for later, then.
+const LATELY_MS: u64 = 120_000;
 /// How long who had nothing, or failed, is left alone.
 const REST_MS: u64 = 3000;
 /// Pieces that nobody asked for, of one link, until it is let go.
@@ -80,6 +82,8 @@ pub enum Input {
     Enough(BlobHash),
     /// What others may have of a space, or of all, is to be looked at anew.
     Restated(Option<PublicKey>),
+    /// The same of what somebody asked for lately: rights end by time.
+    Ended,
     /// Answers [`Output::Keep`].
     Kept {
         /// Who sent it.
@@ -286,6 +290,11 @@ impl Exchange {
                 let readers = self.blobs.iter().flat_map(|(hash, active)| active.allowed.iter().map(|(link, named)| (*hash, *link, *named)));
                 let concerned = readers.filter(|(_, _, named)| space.is_none_or(|space| space == *named));
                 self.rechecks.extend(concerned.map(|(hash, link, _)| (hash, link)));
+                self.recheck(&mut out);
+            }
+            Input::Ended => {
+                let lately = self.blobs.iter().filter(|(_, active)| active.used_ms + LATELY_MS > now_ms);
+                self.rechecks.extend(lately.flat_map(|(hash, active)| active.allowed.keys().map(|link| (*hash, *link))));
                 self.recheck(&mut out);
             }
             Input::Kept { link, hash, id, piece, good } => self.kept(link, hash, id, piece, good, now_ms, &mut out),

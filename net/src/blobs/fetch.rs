@@ -341,11 +341,12 @@ impl Actor {
                 },
                 () = tokio::time::sleep_until(timer) => self.input(Input::Timer),
                 _ = rights.tick() => {
-                    // A right may also end by time.
-                    if restated.has_changed().is_ok_and(|has| has) || looked.elapsed() >= ENDED_EVERY {
+                    if restated.has_changed().is_ok_and(|has| has) {
                         restated.borrow_and_update();
-                        looked = Instant::now();
                         self.input(Input::Restated(None));
+                    } else if looked.elapsed() >= ENDED_EVERY {
+                        looked = Instant::now();
+                        self.input(Input::Ended);
                     }
                 }
                 _ = tidy.tick() => lock(&self.open).retain(|_, (_, used)| used.elapsed() < OPEN_FOR),
