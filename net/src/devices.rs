@@ -8,6 +8,8 @@
 //! Which keys are one person's is told by those who would lose by it. Whom somebody calls his device loses by that what he had
 //! from him, and nothing else: else anybody could have others thrown out with himself. Who calls a key a device of his own, and
 //! hands on to it what he may do, is thrown out with it (`kin`): he would bring it back.
+//!
+//! When a device is gone, what it was granted goes over to another one ([`instead`]).
 
 use std::collections::BTreeSet;
 
@@ -20,6 +22,8 @@ use timebus_store::store::{Store, device_grant};
 use timebus_store::writer::{Statement, WriteError};
 
 use crate::who::now_ms;
+
+pub(crate) mod instead;
 
 /// What the names of all such grants begin with.
 pub(crate) const DEVICE: &str = "device:";
@@ -69,13 +73,17 @@ pub(crate) fn with_devices(rights: &Rights, grants: impl IntoIterator<Item = Gra
     }
 }
 
-/// The device that what a key may do in the own space was handed on from, in the end, if that was so.
+/// The device that what a key may do in the own space was handed on from, or is instead of, in the end, if that was so.
 pub(crate) fn first(store: &Store, key: &PublicKey) -> Option<PublicKey> {
     let rights = store.rights(&store.space())?;
-    let is_its = |held: &&Held| held.is_live() && is_handed_on(held) && held.grant.audience == Audience::Key(*key);
+    let above = |held: &Held| match is_handed_on(held) {
+        true => rights.grant(&held.parent?),
+        false => instead::before(&rights, held).map(|(_, old)| old),
+    };
+    let is_its = |held: &&Held| held.is_live() && held.grant.audience == Audience::Key(*key) && above(held).is_some();
     let mut held = rights.grants_for(key).map(|(_, held)| held).find(is_its)?;
-    while is_handed_on(held) {
-        held = rights.grant(&held.parent?)?;
+    while let Some(next) = above(held) {
+        held = next;
     }
     match held.grant.audience {
         Audience::Key(key) => Some(key),
@@ -132,6 +140,21 @@ pub(crate) async fn admit_this(store: &Store, root: &SecretKey) {
     {
         tracing::warn!(%error, "this home could not be made a device of its space");
     }
+}
+
+/// Has this device sign something in the own space, if it did not do so before: by that others know for certain whose it is, also
+/// if it writes nothing but in their spaces. See [`crate::whose`].
+///
+/// # Errors
+///
+/// [`WriteError`].
+pub async fn sign_in(store: &Store) -> Result<(), WriteError> {
+    let (own, device) = (store.space(), store.device());
+    let is_device = store.rights(&own).is_some_and(|rights| rights.device_grant(&device).is_some());
+    if is_device && !crate::whose::certain_of(store, &device).contains(&own) {
+        store.state(Statement::Ops(Vec::new()), now_ms()).await?;
+    }
+    Ok(())
 }
 
 /// Hands on, in all spaces of others, what the other devices of the owner lack there.

@@ -20,6 +20,7 @@ use timebus_store::store::Store;
 use timebus_store::writer::{Statement, WriteError};
 
 use crate::community;
+use crate::devices::instead::origin;
 use crate::invite::Role;
 use crate::peer::lock;
 use crate::sync::Remote;
@@ -285,8 +286,8 @@ impl Invites {
         let space = self.space_of(&record);
         if and_grants && let Some(rights) = self.store.rights(&space) {
             let label = label(id);
-            let grants: Vec<GrantId> =
-                rights.grants().filter(|(_, held)| held.is_live() && held.grant.label == label).map(|(grant, _)| *grant).collect();
+            let is_of_it = |held: &Held| held.is_live() && origin(&rights, held).grant.label == label;
+            let grants: Vec<GrantId> = rights.grants().filter(|(_, held)| is_of_it(held)).map(|(grant, _)| *grant).collect();
             let parent = grants.first().and_then(|grant| rights.grant(grant)?.parent);
             if !grants.is_empty() {
                 self.state(&space, parent, Statement::Revoke { grants, cascade: true, keep: true }, now_ms).await?;

@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::blobs::fetch::Fetcher;
+use crate::devices::instead;
 use crate::dht::Pointer;
 use crate::invites::Invites;
 use crate::ledger::Ledger;
@@ -441,19 +442,29 @@ impl Network {
     }
 }
 
-/// Sees to it that other devices of the owner may do in the spaces of others what this one may, whenever something was
-/// stated anywhere.
+/// Sees to it that other devices of the owner may do in the spaces of others what this one may, and that what others may do here
+/// goes over to new devices of theirs, whenever something was stated anywhere.
 async fn hand_on(store: Store, root: Option<Arc<SecretKey>>) {
     let mut arrived = store.arrivals();
     let mut seen = None;
+    let mut gone = Vec::new();
     loop {
         let now = store.statements();
         if seen.replace(now) != Some(now) {
             if let Some(root) = &root {
                 crate::devices::admit_this(&store, root).await;
             }
+            if store.spaces().len() > 1
+                && let Err(error) = crate::devices::sign_in(&store).await
+            {
+                tracing::warn!(%error, "this device could not say whose it is");
+            }
             crate::devices::hand_on(&store).await;
+            gone = instead::gone(&store);
+            instead::give_back(&store).await;
         }
+        // Whose such a device is may be clear only when something came that it wrote.
+        instead::follow(&store, &gone).await;
         if arrived.changed().await.is_err() {
             return;
         }

@@ -159,7 +159,10 @@ impl People {
         }
         for (_, held) in rights.grants().filter(|(_, held)| !held.is_live() && held.allows_everything()) {
             let Audience::Key(key) = held.grant.audience else { continue };
-            if !self.spaces.contains_key(&key) && rightly(store, &key, vec![*space]) == [*space] {
+            // Who took an invite with it is known as somebody of his own.
+            let is_free = self.spaces.get(&key).is_none_or(|of| *of == key) && rights.device_grant(&key).is_none() && store.held(&key).is_none();
+            if is_free && rightly(store, &key, vec![*space]) == [*space] {
+                self.spaces.remove(&key);
                 self.former.insert(key, *space);
             }
         }

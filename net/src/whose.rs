@@ -24,6 +24,15 @@ pub(crate) fn spaces_of(store: &Store, key: &PublicKey, was: bool) -> Vec<Public
     rightly(store, key, own.into_iter().chain(named.filter(|space| space != key)).collect())
 }
 
+/// The spaces of which it is certain that a key is, or was, a device there: it wrote in them in the name of such a grant. One at
+/// most, unless whoever has the key wants it otherwise.
+pub(crate) fn certain_of(store: &Store, key: &PublicKey) -> Vec<PublicKey> {
+    let rows = store.snapshot();
+    let mut all = spaces_of(store, key, true);
+    all.retain(|space| wrote(store, &rows, space, key, true).unwrap_or(false));
+    all
+}
+
 /// Those of the spaces that name a key which may rightly do so.
 pub(crate) fn rightly(store: &Store, key: &PublicKey, named: Vec<PublicKey>) -> Vec<PublicKey> {
     let (rows, written) = (store.snapshot(), store.wrote_in(key).unwrap_or_default());
@@ -82,7 +91,7 @@ pub(crate) mod tests {
         assert!(to.offer(all).await.expect("taken").refused.is_empty());
     }
 
-    async fn write(store: &Store, space: &PublicKey, path: &str) -> Result<(), WriteError> {
+    pub(crate) async fn write(store: &Store, space: &PublicKey, path: &str) -> Result<(), WriteError> {
         let path = Path::parse(path).expect("a path");
         let space = Some(store.at(store.held(space).expect("held"), &path));
         let action = Action::Put(Json::Int(1));

@@ -13,7 +13,7 @@
 //! The parts: [`cap`] says which changes are admitted, [`roots`] who the root is, [`mounts`] which timelines there are,
 //! [`explain`] answers people's questions. What all this means for values is decided by the fold.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use timebus_identity::PublicKey;
 
@@ -286,12 +286,13 @@ impl Rights {
         own.min_by_key(|(id, held)| (held.chain, **id)).map(|(id, _)| *id)
     }
 
-    /// The owner's devices.
+    /// The owner's devices, each once, also if several grants make it one.
     pub fn devices(&self) -> impl Iterator<Item = PublicKey> {
-        self.grants.values().filter(|held| held.is_device()).filter_map(|held| match held.grant.audience {
+        let devices = self.grants.values().filter(|held| held.is_device()).filter_map(|held| match held.grant.audience {
             Audience::Key(key) => Some(key),
             Audience::Anyone => None,
-        })
+        });
+        devices.collect::<BTreeSet<_>>().into_iter()
     }
 
     /// Whether a key is or was one of the owner's devices.

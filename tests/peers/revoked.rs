@@ -214,26 +214,142 @@ fn a_device_that_was_given_nothing_is_told_so() {
     assert_eq!(second.send("GET", "/@alice/notes", &[], "").status, 403);
 }
 
-/// Bob's machine is gone. Alice has his space, and had let him into hers.
-#[test]
-fn what_a_recovered_device_has_no_right_to_is_said() {
+/// Alice let Bob in, and has his space, too. His words are on paper.
+fn friends() -> (Peer, Peer, String) {
     let (alice, bob) = pair();
+    assert_eq!(run(alice.home(), &["private", "/secret"]).code, 0);
+    assert_eq!(join(&bob, &invite(&alice, &["--to", "/secret", "--can", "write"]), "alice")["result"], "connected");
     join(&alice, &invite(&bob, &[]), "bob");
-    bob.put("/notes", &json!("mine"));
-    until_value(&alice, "/@bob/notes", &json!("mine"));
     let home = bob.stop();
     let kit = words(&verb(&home, &["kit"]));
-    drop(home);
+    assert_eq!(typed(&home, &["kit", "--confirm"], &kit).code, 0);
+    let bob = Peer::start_in(home);
+    bob.put("/notes", &json!("mine"));
+    until_value(&alice, "/@bob/notes", &json!("mine"));
+    until_in(&bob, "/@alice/wall/first");
+    (alice, bob, kit)
+}
+
+/// Bob's space on a new machine, from somebody who holds it.
+fn recover(from: &Peer, kit: &str, more: &[&str]) -> (Home, String) {
+    let (node, address) = place(from);
+    let home = Home::new();
+    let recovered = typed(&home, &[&["recover", "--node", &node, "--at", &address], more, &NET[..]].concat(), kit);
+    assert_eq!(recovered.code, 0, "{recovered:?}");
+    (home, recovered.out)
+}
+
+/// Whom he followed is of his old machine.
+fn follow(peer: &Peer, whom: &Peer, name: &str) {
+    let (node, address) = place(whom);
+    let space = whom.ready["id"].as_str().expect("an id").to_owned();
+    verb(peer.home(), &["follow", &space, "--node", &node, "--at", &address, "--as", name]);
+}
+
+/// What Alice says about Bob, whose old device has no right any more and whose new one has all of them.
+fn is_told(alice: &Peer, old: &str, new: &Peer) {
+    let grants = verb(alice.home(), &["grants"]);
+    let his: Vec<&Value> = grants["grants"].as_array().expect("grants").iter().collect();
+    let old_ones = |is_live: bool| his.iter().filter(|grant| grant["for"] == old && grant["live"] == is_live).count();
+    let is_instead = |grant: &&&Value| grant["for"] == device(new).as_str() && grant["live"] == true && grant["instead_of"].is_string();
+    assert_eq!((old_ones(true), old_ones(false), his.iter().filter(is_instead).count()), (0, 2, 2), "{grants}");
+    let shown = run(alice.home(), &["grants", "--all"]);
+    assert!(shown.out.contains("bob (a device of before) may") && shown.out.contains("which is a device of his no more"), "{shown:?}");
+    let why = run(alice.home(), &["why", "write", "/wall", "--as", "bob"]);
+    assert!(why.code == 0 && why.out.starts_with("yes: bob may write /wall"), "{why:?}");
+    let doctor = run(alice.home(), &["doctor"]);
+    assert!(doctor.out.contains("his root key says so") && doctor.out.contains("if he knows nothing of that"), "{doctor:?}");
+}
+
+/// Bob's machine is gone. Alice has his space, and had let him into hers.
+#[test]
+fn what_a_recovered_device_has_no_right_to_is_said_until_the_lost_one_is_out() {
+    let (alice, bob, kit) = friends();
+    let old = device(&bob);
+    drop(bob.stop());
     let why = run(alice.home(), &["why", "write", "/wall", "--as", "bob"]);
     assert_eq!(why.code, 0, "{why:?}");
-    let (node, address) = place(&alice);
-    let home = Home::new();
-    let recovered = typed(&home, &[&["recover", "--node", &node, "--at", &address][..], &NET[..]].concat(), &kit);
-    assert!(recovered.code == 0 && recovered.out.contains("Ask each for a new invite"), "{recovered:?}");
+    let (home, told) = recover(&alice, &kit, &[]);
+    assert!(told.contains("rotate --without") && told.contains("not    what friends let your other devices do"), "{told}");
     let bob = Peer::start_in(home);
     assert_eq!(bob.value("/notes"), "mine");
     poll("alice says that the new device has no right", || {
         let why = run(alice.home(), &["why", "write", "/wall", "--as", "bob"]);
         (why.code == 1 && why.out.starts_with("in part: bob may write /wall, but not with all of his devices")).then_some(())
     });
+    follow(&bob, &alice, "alice");
+    let home = bob.stop();
+    let rotated = run(&home, &["rotate", "--without", &old[..10]]);
+    assert!(rotated.code == 0 && rotated.out.contains("this one may do as soon as their peers hear of it"), "{rotated:?}");
+    let bob = Peer::start_in(home);
+    for path in ["/@alice/wall/again", "/@alice/secret/again"] {
+        until_in(&bob, path);
+    }
+    is_told(&alice, &old, &bob);
+}
+
+/// Alice hears of it at once, or when she comes back. Whoever has the old device has no right any more.
+#[test]
+fn what_friends_let_a_lost_device_do_the_recovered_one_may_do() {
+    for is_away in [false, true] {
+        let (alice, bob, kit) = friends();
+        let carol = Peer::start();
+        join(&carol, &invite(&bob, &[]), "bob");
+        until_value(&carol, "/@bob/notes", &json!("mine"));
+        let old = device(&bob);
+        let lost = bob.stop();
+        let (alice, away) = if is_away { (None, Some(alice.stop())) } else { (Some(alice), None) };
+        let refused = typed(&lost, &["recover", "--without", "all"], &kit);
+        assert!(refused.code == 2 && refused.err.contains("rotate --without"), "{refused:?}");
+        let (home, told) = recover(&carol, &kit, &["--without", "all"]);
+        assert!(told.contains("has no rights any more") && !told.contains("rotate --without"), "{told}");
+        let bob = Peer::start_in(home);
+        let alice = alice.unwrap_or_else(|| Peer::start_in(away.expect("one of both")));
+        follow(&bob, &alice, "alice");
+        for path in ["/@alice/wall/again", "/@alice/secret/again"] {
+            until_in(&bob, path);
+        }
+        until_value(&alice, "/secret/again", &json!(1));
+        is_told(&alice, &old, &bob);
+        let why = run(alice.home(), &["why", "write", "/wall", "--as", "bob"]);
+        assert!(why.out.contains("instead of") && why.out.contains("which is a device of his no more"), "{why:?}");
+        let lost = Peer::start_in(lost);
+        until_out(&lost, "/@alice/wall/late");
+        until_out(&lost, "/@alice/secret/late");
+        // She takes it back as ever, and it stays so.
+        assert_eq!(run(alice.home(), &["revoke", "bob"]).code, 0);
+        until_out(&bob, "/@alice/wall/late");
+        assert_eq!(held(&alice), Vec::<String>::new());
+    }
+}
+
+/// Bob's laptop is stolen, and had let his phone in, everywhere.
+#[test]
+fn rights_stay_with_the_device_that_takes_the_lost_one_out() {
+    let (alice, laptop, kit) = friends();
+    let phone = second(&laptop);
+    let tablet = second(&laptop);
+    for peer in [&phone, &tablet] {
+        until_in(peer, "/@alice/wall/before");
+    }
+    let stolen = device(&laptop);
+    let lost = laptop.stop();
+    let home = phone.stop();
+    let rotated = typed(&home, &["rotate", "--without", &stolen[..10]], &kit);
+    assert_eq!(rotated.code, 0, "{rotated:?}");
+    let phone = Peer::start_in(home);
+    assert_eq!(verb(phone.home(), &["devices"])["devices"].as_array().map(Vec::len), Some(2), "each once");
+    poll("what the laptop had is the phone's", || {
+        let held = held(&alice);
+        (!held.contains(&stolen) && held.contains(&device(&phone))).then_some(())
+    });
+    is_told(&alice, &stolen, &phone);
+    // The other device has it from the phone now.
+    until_in(&phone, "/@alice/wall/after");
+    until_in(&tablet, "/@alice/wall/after");
+    let lost = Peer::start_in(lost);
+    until_out(&lost, "/@alice/wall/late");
+    for path in ["/wall/late", "/secret/late"] {
+        assert_ne!(alice.send("GET", path, &[], "").status, 200);
+    }
 }

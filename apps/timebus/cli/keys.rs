@@ -12,6 +12,9 @@ use super::Net;
 /// name, and everybody who has it follows. A device alone cannot do this once the words have left it (`timebus kit
 /// --confirm`), so whoever has a stolen one cannot. The peer must be stopped.
 ///
+/// What friends had let a lost device do, they let this one do as soon as their peers hear of it. Communities do not: another
+/// device of yours that is in them lets this one in, or an invite.
+///
 /// Guardians are people who together may name a new root when you have lost your words (`timebus recover --by-guardians`).
 /// The root names them when it takes over. They cannot outvote your words.
 #[derive(Debug, Args)]
@@ -77,6 +80,8 @@ pub(crate) enum GuardiansAction {
 ///
 /// With the words, in a home that does not exist yet: it becomes a device of your space, as soon as somebody who holds
 /// the space can be reached, which is what --node and --at are for. In a home that exists: the root key is on its disk again.
+/// What friends had let a lost device do goes over to the new one, without any invite, when --without says that it is lost, or
+/// later `timebus rotate --without`: that one also keeps out whoever has a stolen device with the root key on it.
 ///
 /// Without them: --by-guardians makes new keys, new words, and a request to give to your guardians. When enough of them
 /// have agreed, --answer takes what they give back.
@@ -88,6 +93,8 @@ pub(crate) enum GuardiansAction {
 Examples:
   timebus recover                                               on a new machine: type the 48 words
   timebus --home ~/new recover                                  beside another home
+  timebus recover --without all --node rmpdfmiz… --at 192.168.1.7:4433
+                                                                none of the other devices is left: what friends let them do is this one's
   timebus --home ~/new recover --space se7tu1sk… --node rmpdfmiz… --at 192.168.1.7:4433
                                                                 after a rotation the words do not say which space they are of
   timebus --home ~/new recover --by-guardians --space se7tu1sk… --node rmpdfmiz… --at 192.168.1.7:4433
@@ -116,6 +123,12 @@ pub(crate) struct Recover {
     /// Words and guardians are lost: begin a new space, and have your friends say that it is yours
     #[arg(long, conflicts_with_all = ["by_guardians", "answers", "space", "node"])]
     pub(crate) by_friends: bool,
+
+    /// A device that is lost: its name, its key or the beginning of it, or `all` for every other one; may be repeated
+    ///
+    /// It has no rights any more, and what friends had let it do is this home's.
+    #[arg(long, value_name = "DEVICE", conflicts_with_all = ["by_guardians", "by_friends"])]
+    pub(crate) without: Vec<String>,
 
     /// What a guardian gave you back; may be repeated
     #[arg(long = "answer", value_name = "ANSWER")]

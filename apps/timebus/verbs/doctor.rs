@@ -15,8 +15,10 @@ use crate::client::{Home, Request, Session};
 use crate::clock::{now_ms, span, utc};
 use crate::failure::Failure;
 use crate::home::quoted;
+use crate::output::printable;
 use crate::peer::try_lock;
-use crate::value::{counted, items, member, number};
+use crate::standing::short;
+use crate::value::{Json, counted, items, member, number, text};
 use crate::verbs::status::notes;
 use crate::verbs::up::PORT;
 
@@ -27,6 +29,8 @@ const SYNC_SLOW: Duration = Duration::from_millis(50);
 const SYNCS: usize = 5;
 /// Nobody ran this program before 2026.
 const YEAR_2026_MS: u64 = 1_767_225_600_000;
+/// So long it is told that a right went over to a new device.
+const NEWS_MS: u64 = 30 * 24 * 3_600_000;
 /// A clock that is behind what it wrote by less than this was merely corrected.
 const CLOCK_SLACK_MS: u64 = 60_000;
 
@@ -104,6 +108,16 @@ fn home(context: &Context) -> Finding {
         true => good("home", folder.display().to_string()),
         false => note("home", format!("nobody lives in {} yet", folder.display()), context.home.command("up")),
     }
+}
+
+/// A right that went over to a new device of somebody lately.
+fn went_over(context: &Context, grant: &Json, now_ms: u64) -> Option<Finding> {
+    text(grant, "instead_of")?;
+    let since = number(grant, "time_ms")?;
+    let is_news = member(grant, "live") == Some(&Json::Bool(true)) && now_ms.saturating_sub(since) < NEWS_MS;
+    let take_back = context.home.command(&format!("revoke {}", short(text(grant, "id")?)));
+    let detail = format!("{}, since {}: his root key says so", printable(text(grant, "says")?), utc(since));
+    is_news.then(|| note("rights", detail, format!("`{take_back}` if he knows nothing of that")))
 }
 
 /// What others on this machine may look into.
@@ -208,19 +222,21 @@ async fn peer(context: &Context) -> Vec<Finding> {
         let mut client = session.connect().await?;
         let status = client.json(Request::get("/.sys/status")).await?;
         let latest = client.json(Request::get("/.sys/log").query("limit", 1)).await?;
+        let grants = client.json(Request::get("/.sys/grants")).await?;
         let network = match session.is_running() {
             Some(_) => Some((client.json(Request::get("/.sys/peers")).await?, client.json(Request::get("/.sys/spaces")).await?)),
             None => None,
         };
-        anyhow::Ok((status, latest, network))
+        anyhow::Ok((status, latest, grants, network))
     };
     match asked.await {
-        Ok((status, latest, network)) => {
+        Ok((status, latest, grants, network)) => {
             if let Some((peers, spaces)) = &network {
                 findings.extend(super::doctor_network::findings(context, peers, spaces, now_ms()));
                 let said = items(spaces, "spaces").iter().filter_map(|space| member(space, "rebind")).flat_map(super::rebind::says);
                 findings.extend(said.map(|line| note("people", line, context.home.command("rebind"))));
             }
+            findings.extend(items(&grants, "grants").iter().filter_map(|grant| went_over(context, grant, now_ms())));
             let remarks = notes(&status);
             let damaged = remarks.iter().any(|remark| remark.contains("damaged"));
             let sizes = format!(

@@ -11,7 +11,7 @@ use timebus_net::peer::PeerConfig;
 use timebus_store::auth::Rights;
 use timebus_store::ids::GrantId;
 use timebus_store::op::Op;
-use timebus_store::store::device_grant;
+use timebus_store::store::{Store, device_grant};
 use timebus_store::succession::{Answer, Request as Wish, SuccessionError, by_guardians, by_root, commitment};
 
 use crate::Context;
@@ -29,6 +29,8 @@ use crate::verbs::{devices, up};
 
 /// How long to tell what is going on with a new home. The peer goes on by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// What becomes of the rights of devices that the root takes out.
+const FOLLOWS: &str = "what friends who hold your space had let it do, this one may do as soon as their peers hear of it";
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -85,7 +87,10 @@ pub(crate) async fn rotate(context: &Context, args: Rotate) -> anyhow::Result<()
             personas => format!("are good for nothing but your personas {}, which stay on them: keep both sheets", personas.join(", ")),
         };
         let mut lines = vec![format!("{name} has a new root key, called {}. The words of before {still}.", human_name(&root))];
-        lines.extend(made.without.iter().map(|device| format!("{} has no rights any more", short(&device.to_string()))));
+        lines.extend(made.without.iter().map(|device| format!("{} has no rights any more", human_name(device))));
+        if !made.without.is_empty() {
+            lines.push(FOLLOWS.to_owned());
+        }
         match made.guardians.len() {
             0 => {}
             count => lines.push(format!("{} of {count} guardians together can name another root: `timebus guardians` shows them", made.needed)),
@@ -142,9 +147,15 @@ async fn take_over(
     let succeed = by_root(&rights, old, &next.public(), &after.public(), guardians).map_err(told)?;
     let (needed, guardians) = succeed.plan.guardians.clone().unwrap_or_default();
     let revoked = grants_of(&rights, &without);
-    store.say_as_root(next, vec![Op::Succeed(succeed)], revoked, now_ms()).await.context("the new root was not written")?;
+    let mut ops = vec![Op::Succeed(succeed)];
+    if !without.is_empty() {
+        // What others granted to those goes over to a device that the root itself names, the latest first.
+        ops.push(device_grant(&store.device()));
+    }
+    store.say_as_root(next, ops, revoked, now_ms()).await.context("the new root was not written")?;
     // From here on the space has the new root; should this be cut short, opening the store finishes it.
     keys.finish_rotation()?;
+    timebus_net::devices::sign_in(&store).await.context("this device could not say whose it is")?;
     for device in &without {
         timebus_net::devices::take_back(&store, device).await.context("what the device may do in spaces of others was not taken back")?;
     }
@@ -157,6 +168,28 @@ fn grants_of(rights: &Rights, devices: &[PublicKey]) -> Vec<GrantId> {
         rights.grants().filter(|(_, held)| held.is_live() && is_theirs(held.grant.audience)).map(|(grant, _)| *grant).collect();
     all.sort_unstable();
     all
+}
+
+/// The devices of a space but this one that somebody means, when no peer runs that could be asked.
+fn lost(context: &Context, rights: &Rights, this: &PublicKey, wanted: &[String]) -> anyhow::Result<Vec<PublicKey>> {
+    let others: Vec<PublicKey> = rights.devices().filter(|device| device != this).collect();
+    let mut lost = Vec::new();
+    for wanted in wanted {
+        let is_meant = |device: &&PublicKey| human_name(device) == *wanted || (wanted.len() >= 4 && device.to_string().starts_with(wanted));
+        let found: Vec<PublicKey> = others.iter().filter(|device| wanted == "all" || is_meant(device)).copied().collect();
+        if wanted != "all" && found.len() != 1 {
+            let names: Vec<String> = others.iter().map(human_name).collect();
+            let names = if names.is_empty() { "there is no other one".to_owned() } else { format!("they are {}", names.join(", ")) };
+            let title =
+                if found.is_empty() { format!("none of your other devices is {wanted}; {names}") } else { format!("{wanted} can be several") };
+            let fix = format!("write the whole name: `{}`", context.home.command("rotate --without NAME"));
+            return Err(Failure::refused(title).fix(fix).into());
+        }
+        lost.extend(found);
+    }
+    lost.sort_unstable();
+    lost.dedup();
+    Ok(lost)
 }
 
 async fn find_guardians(client: &mut Client, args: &Rotate) -> anyhow::Result<(u8, Vec<PublicKey>)> {
@@ -246,6 +279,10 @@ pub(crate) async fn recover(context: &Context, args: Recover) -> anyhow::Result<
     if !args.answers.is_empty() {
         return with_answers(context, &args).await;
     }
+    if !args.without.is_empty() && context.home.exists() {
+        let fix = format!("with its peer stopped: `{}`", context.home.command("rotate --without DEVICE"));
+        return Err(Failure::usage("this home is there already, and takes a device out as the next root takes over").fix(fix).into());
+    }
     if args.by_friends {
         return crate::verbs::rebind::by_friends(context).await;
     }
@@ -305,27 +342,69 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
     if space == root.public() { Keys::create_from(&folder, &root, &next) } else { Keys::create_with_root(&folder, &space, &root, &next) }?;
     let local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
     let is_there = wait(context, &local, args, space, |rights, device| rights.device_grant(device).is_some()).await;
-    let device = local.store().device().to_string();
+    let store = local.store().clone();
+    let device = store.device();
+    let taken = match is_there {
+        Ok(true) => take_out(context, &store, &root, &args.without).await,
+        _ => Ok(Vec::new()),
+    };
+    let others: Vec<PublicKey> = store.rights(&space).iter().flat_map(|rights| rights.devices()).filter(|other| *other != device).collect();
+    drop(store);
     local.close().await;
     let name = human_name(&space);
     let result = if is_there? { "connected" } else { "waiting" };
-    let json =
-        json!({"recovered": true, "result": result, "id": space.to_string(), "name": name, "device": device, "root": root.public().to_string()});
+    let without = taken?;
+    let keys = |devices: &[PublicKey]| devices.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let json = json!({"recovered": true, "result": result, "id": space.to_string(), "name": name, "device": device.to_string(),
+        "root": root.public().to_string(), "without": keys(&without), "others": keys(&others)});
     let up = context.home.command("up");
+    let rotate = context.home.command("rotate --without");
+    let names = |devices: &[PublicKey]| devices.iter().map(human_name).collect::<Vec<_>>().join(", ");
     context.out.result(&json, || match result {
-        "connected" => format!(
-            "this home is a device of {name} again\nspace  {space}\nstart  {up}\n\n\
-             back   what whoever gave it to you holds of your space\n\
-             not    what you kept apart, and with it whom you follow, unless a device of yours has it or a friend whom you let in there\n\
-             not    what friends and communities let your old devices do: to them this one is new. Ask each for a new invite\n\
-             not    what is of one machine: apps, limits, invites, contacts. A backup has some of it: `timebus restore`\n\
-             then   `timebus rotate --without OLD` if the old device may be in other hands (`timebus devices`)"
-        ),
-        _ => format!(
-            "the keys of {name} are here, and nobody yet who holds the space\nspace  {space}\n\
-             start  {up}\nthen   timebus follow {space} --node KEY --at ADDR   with what `timebus peers --json` tells whoever holds it"
-        ),
+        "connected" => {
+            let mut lines = vec![
+                format!("this home is a device of {name} again\nspace  {space}\nstart  {up}\n"),
+                "back   what whoever gave it to you holds of your space".to_owned(),
+            ];
+            if !without.is_empty() {
+                lines.push(format!("gone   {} has no rights any more;\n       {FOLLOWS}", names(&without)));
+            }
+            lines.push("not    what you kept apart, and with it whom you follow, unless a device of yours has it or a friend whom you let in there".to_owned());
+            if !others.is_empty() {
+                lines.push("not    what friends let your other devices do: that goes over to this one when you say that they are gone, as below".to_owned());
+            }
+            lines.push("not    your places in communities, unless another device of yours is in them: ask each for a new invite".to_owned());
+            lines.push("not    what is of one machine: apps, limits, invites, contacts. A backup has some of it: `timebus restore`".to_owned());
+            if !others.is_empty() {
+                lines.push(format!(
+                    "then   `{rotate} OLD` for each that is lost, and may be in other hands: {}\n       Friends whose peers hold your space hear of it, and what they let it do is this home's",
+                    names(&others)
+                ));
+            }
+            lines.join("\n")
+        }
+        _ => {
+            let later = match args.without.as_slice() {
+                [] => String::new(),
+                wanted => format!("\nthen   `{rotate} {}`: none of your devices is known yet", wanted.join(" --without ")),
+            };
+            format!(
+                "the keys of {name} are here, and nobody yet who holds the space\nspace  {space}\n\
+                 start  {up}\nthen   timebus follow {space} --node KEY --at ADDR   with what `timebus peers --json` tells whoever holds it{later}"
+            )
+        }
     })
+}
+
+/// Takes devices that are lost out, in the name of the root.
+async fn take_out(context: &Context, store: &Store, root: &SecretKey, wanted: &[String]) -> anyhow::Result<Vec<PublicKey>> {
+    timebus_net::devices::sign_in(store).await.context("this device could not say whose it is")?;
+    let rights = store.rights(&store.space()).context("the own space is always here")?;
+    let without = lost(context, &rights, &store.device(), wanted)?;
+    if !without.is_empty() {
+        store.say_as_root(root, Vec::new(), grants_of(&rights, &without), now_ms()).await.context("the other devices were not taken out")?;
+    }
+    Ok(without)
 }
 
 /// Asks whoever was named for the space, and waits for a while until it is here.
@@ -418,7 +497,14 @@ async fn with_answers(context: &Context, args: &Recover) -> anyhow::Result<()> {
             .into()),
         (true, false) => {
             let ops = vec![Op::Succeed(succeed.clone()), device_grant(&store.device())];
-            store.say_as_root(&root, ops, Vec::new(), now_ms()).await.map(drop).map_err(anyhow::Error::from)
+            let without = store.rights(&space).map(|rights| lost(context, &rights, &store.device(), &args.without)).transpose();
+            match without {
+                Ok(without) => {
+                    let revoked = store.rights(&space).map(|rights| grants_of(&rights, &without.unwrap_or_default())).unwrap_or_default();
+                    store.say_as_root(&root, ops, revoked, now_ms()).await.map_err(anyhow::Error::from)
+                }
+                Err(error) => Err(error),
+            }
         }
     };
     local.close().await;

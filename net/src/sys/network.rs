@@ -17,6 +17,7 @@ use timebus_store::writer::Statement;
 
 use crate::body::Body;
 use crate::community::{Membership, Rules};
+use crate::devices::instead;
 use crate::dht::DhtId;
 use crate::invite::{self, Invite, Role};
 use crate::invites::{Record, Wish, WishError};
@@ -407,12 +408,16 @@ async fn invite_tree(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
                 Audience::Anyone => None,
             };
             let text = device.map(|device| device.to_string());
+            // What went over to a new device came of the same invite, and is of the same guest.
+            let origin = instead::origin(&rights, held);
+            let first = if let Audience::Key(key) = origin.grant.audience { Some(key.to_string()) } else { None };
+            let named = [&text, &first].into_iter().flatten().find_map(|key| names.get(key));
             json!({
                 "grant": id.to_string(),
                 "parent": held.parent.map(|parent| parent.to_string()),
                 "device": text,
-                "name": text.as_ref().and_then(|text| names.get(text)).cloned().or_else(|| device.map(|device| human_name(&device))),
-                "label": held.grant.label,
+                "name": named.cloned().or_else(|| device.map(|device| human_name(&device))),
+                "label": origin.grant.label,
                 "may_invite": held.grant.actions.contains(Actions::GRANT),
                 "is_owner": device.is_some_and(|device| rights.device_grant(&device) == Some(*id)),
                 "live": held.is_live(),

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
+use timebus_identity::human_name;
 use timebus_store::auth::{Hidden, Rights};
 use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
 use timebus_store::ids::{ChangeId, GrantId, TimelineId};
@@ -14,6 +15,7 @@ use timebus_store::quarantine::{HIDDEN_MAX, HiddenChange};
 use timebus_store::writer::Statement;
 
 use crate::authority::Verb;
+use crate::devices::instead;
 use crate::peer::Peer;
 use crate::people::{People, Person};
 use crate::problem::Problem;
@@ -79,7 +81,11 @@ pub(crate) fn describe(people: &People, rights: &Rights, id: &GrantId) -> Option
     let held = rights.grant(id)?;
     let grant = &held.grant;
     let who = people.audience(&grant.audience);
-    let says = says(&who, grant, &held.scope());
+    let instead_of = instead::before(rights, held).map(|(id, old)| (id, old.grant.audience));
+    let mut says = says(&who, grant, &held.scope());
+    if let Some((_, Audience::Key(old))) = instead_of {
+        says.push_str(&format!(", instead of {}, which is a device of his no more", human_name(&old)));
+    }
     let key = match &grant.audience {
         Audience::Anyone => Serde::from("anyone"),
         Audience::Key(key) => Serde::from(key.to_string()),
@@ -96,6 +102,7 @@ pub(crate) fn describe(people: &People, rights: &Rights, id: &GrantId) -> Option
         "not_after_ms": grant.not_after_ms,
         "depth": grant.depth,
         "label": &*grant.label,
+        "instead_of": instead_of.map(|(id, _)| id.to_string()),
         "by": held.author.to_string(),
         "by_name": people.name(&held.author),
         "parent": held.parent.map(|parent| parent.to_string()),

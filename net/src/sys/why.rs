@@ -208,7 +208,11 @@ fn of_grants(
     if is_in_part {
         let devices = |names: &[String]| format!("{} ({})", counted(names.len(), "device"), join(names));
         why.push(format!("with {} of his he may, and with {} he may not: a right is for one device", devices(&with), devices(&without)));
-        why.push("a device that may bring guests hands on to the others what it may; one that is lost cannot, and he needs a new invite".to_owned());
+        why.push(
+            "a device that may bring guests hands on to the others what it may; of one that is lost it goes over to a new one when he says so \
+             with his root key, by `timebus rotate --without`"
+                .to_owned(),
+        );
     }
     if blocked.is_some() {
         why.push(format!("you have blocked {}, so your peers neither answer nor sync with him", person.name));
@@ -244,7 +248,8 @@ fn of_grants(
     if let Some(former) = former.filter(|_| !granted) {
         let lost = human_name(&former);
         why.push(format!(
-            "what was granted is for {lost}, which is a device of his no more: give him a new invite, and take that back with `timebus revoke {lost}`"
+            "what was granted is for {lost}, which is a device of his no more. It goes over to another one only if his root key said so, and \
+             names that one: give him a new invite, and take that back with `timebus revoke {lost}`"
         ));
     } else if best.ways.is_empty() && !best.root {
         why.push("nothing was ever granted to him here, nor to anyone".to_owned());
