@@ -316,7 +316,12 @@ fn what_friends_let_a_lost_device_do_the_recovered_one_may_do() {
         let lost = Peer::start_in(lost);
         until_out(&lost, "/@alice/wall/late");
         until_out(&lost, "/@alice/secret/late");
-        // She takes it back as ever, and it stays so.
+        // What came of an invite goes with it, and she takes back the rest as ever; it stays so.
+        let invites = verb(alice.home(), &["invites"]);
+        let secret = invites["invites"].as_array().into_iter().flatten().find(|invite| invite["path"] == "/secret").expect("given");
+        assert_eq!(run(alice.home(), &["invites", "revoke", secret["id"].as_str().expect("an id"), "--grants"]).code, 0);
+        until_out(&bob, "/@alice/secret/late");
+        until_in(&bob, "/@alice/wall/still");
         assert_eq!(run(alice.home(), &["revoke", "bob"]).code, 0);
         until_out(&bob, "/@alice/wall/late");
         assert_eq!(held(&alice), Vec::<String>::new());

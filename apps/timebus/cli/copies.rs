@@ -134,7 +134,8 @@ pub(crate) struct Backup {
 /// Make a home from a backup
 ///
 /// The home gets a device key of its own, so the original may go on. What others granted to the original, its communities
-/// among it, the original hands on while it runs; if it is gone, ask those for a new invite.
+/// among it, the original hands on while it runs. If it is gone, `timebus rotate --without` says so, and friends who hold your
+/// space let this one do the same; ask communities for a new invite.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

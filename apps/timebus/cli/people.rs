@@ -402,6 +402,9 @@ pub(crate) enum DevicesAction {
         qr: bool,
     },
     /// Take all rights from a device
+    ///
+    /// In your space, and what your devices handed on to it in others. What friends granted to that device itself they take back
+    /// when your root key says that it is gone, and give it to the device on which you say so: `timebus rotate --without DEVICE`.
     #[command(after_help = "Examples:\n  timebus devices remove og1oxkdq")]
     Remove {
         /// Its key, the beginning of it, or its name

@@ -179,6 +179,9 @@ pub(crate) enum May {
 }
 
 /// Show who may do what at a path
+///
+/// A grant is for one device. When the root key of its owner says that it is gone, your peer gives the same to the device that he has
+/// instead, and takes it from the old one; that is shown with the grant.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

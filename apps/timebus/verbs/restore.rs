@@ -77,7 +77,10 @@ pub(crate) async fn run(context: &Context, args: Restore) -> anyhow::Result<()> 
     // What others granted, they granted to the key of the device that the backup is of.
     if Book::load(&home.join(PEERS)).is_ok_and(|book| !book.following.is_empty()) {
         context.out.note("note      for others, communities among them, this is a new device of yours: the one that the backup is of");
-        context.out.note("          gives it its rights when both run; if that one is gone, ask them for new invites");
+        context.out.note("          gives it its rights when both run; if that one is gone, friends do when `timebus rotate --without` says so");
+        context
+            .out
+            .note("          (`timebus devices` tells its name); if they do not hold your space, and in communities, ask them for new invites");
     }
     let json = json!({"id": part("id"), "name": part("name"), "device": part("device"), "changes": changes, "home": home.display().to_string()});
     context.out.result(&json, || {

@@ -454,11 +454,12 @@ export class Peer {
 
   /** How the peer is: what is stored, the room for it, and the network. */
   async health() {
-    const [status, files, network, spaces, latest] = await Promise.all([
+    const [status, files, network, spaces, grants, latest] = await Promise.all([
       this.status(),
       this.#json("/.sys/blobs").catch(() => ({})),
       this.#json("/.sys/peers").catch(() => ({})),
       this.spaces().catch(() => []),
+      this.#json("/.sys/grants").catch(() => ({})),
       this.log([], { limit: 1 }),
     ]);
     return {
@@ -470,6 +471,7 @@ export class Peer {
         relays: /** @type {{ url: string, connected: boolean, problem: string | null }[]} */ (network.relays ?? []),
       },
       spaces,
+      grants: /** @type {{ id: string, says: string, live: boolean, instead_of: string | null, time_ms: number }[]} */ (grants.grants ?? []),
       latest_ms: latest[0]?.time_ms ?? null,
     };
   }

@@ -1,10 +1,12 @@
 import { h } from "../dom.js";
-import { plural, size } from "../words.js";
+import { ago, plural, size } from "../words.js";
 
 /** Below this, writes will soon fail. */
 const FREE_BYTES_MIN = 100_000_000;
 /** A clock that is behind what it wrote by less than this was merely corrected. */
 const CLOCK_SLACK_MS = 60_000;
+/** So long it is told that a right went over to a new device of somebody. */
+const NEWS_MS = 30 * 24 * 3_600_000;
 
 /** @typedef {{ grade: "good" | "note" | "bad", says: string, fix?: string }} Finding */
 /** @typedef {Awaited<ReturnType<import("../api/peer.js").Peer["health"]>>} Health */
@@ -13,7 +15,7 @@ const CLOCK_SLACK_MS = 60_000;
 export class PeerHealth extends HTMLElement {
   /** @param {Health} health */
   show(health) {
-    const findings = [...disk(health), ...network(health), ...clock(health)];
+    const findings = [...disk(health), ...network(health), ...rights(health), ...clock(health)];
     const marks = { good: ["✓", "fine"], note: ["i", "worth knowing"], bad: ["!", "needs you"] };
     this.replaceChildren(
       h(
@@ -95,6 +97,17 @@ function network({ network, spaces }) {
   if (people.length > 0 && lost.length + denied.length < people.length)
     found.push({ grade: "good", says: `Connected with ${plural(people.length - lost.length - denied.length, "person", "people")}.` });
   return found;
+}
+
+/** @param {Health} health @returns {Finding[]} */
+function rights({ grants }) {
+  return grants
+    .filter(({ live, instead_of, time_ms }) => live && instead_of && Date.now() - time_ms < NEWS_MS)
+    .map(({ id, says, time_ms }) => ({
+      grade: "note",
+      says: `${says} (${ago(time_ms)}): his root key says so.`,
+      fix: `If he knows nothing of that, type timebus revoke ${id.slice(0, 8)} in a terminal.`,
+    }));
 }
 
 /** @param {Health} health @returns {Finding[]} */

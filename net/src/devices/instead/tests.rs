@@ -3,8 +3,11 @@
 use tempfile::TempDir;
 use timebus_identity::{Keys, SecretKey};
 use timebus_store::grant::{Actions, Timelines};
+use timebus_store::json::{Json, Limits};
+use timebus_store::path::Path;
 use timebus_store::store::{Config, device_grant, lock_home};
 use timebus_store::succession::by_root;
+use timebus_store::writer::{Action, Condition, Request};
 
 use super::*;
 use crate::lists::List;
@@ -67,7 +70,7 @@ async fn join(of: &Home, home: &Home) {
 }
 
 fn wall(to: PublicKey, depth: u8) -> Grant {
-    let path = timebus_store::path::Path::parse("/wall").expect("a path");
+    let path = Path::parse("/wall").expect("a path");
     Grant {
         audience: Audience::Key(to),
         scope: timebus_store::auth::mounts::scope_of(&path).expect("names"),
@@ -355,12 +358,36 @@ async fn who_brought_a_guest_moves_what_he_gave_him() {
     alice.state_as(there, given, Statement::Ops(vec![Op::Grant(wall(bob.device(), 1))]), 1).await.expect("handed on");
     let new = secret(9).public();
     root_says(&bob, &secret(3), &[new], &[bob.device()], 2).await;
+    for home in [&alice, &carol] {
+        tell(&bob, &bob.space(), home).await;
+    }
+    tell(&alice, &carol.space(), &carol).await;
+    settle(&carol).await;
+    assert_eq!(own_guests(&carol), sorted(vec![alice.device(), bob.device(), new]), "what Alice gave is for her to move");
+    settle(&alice).await;
+    assert_eq!(guests(&alice, &carol.space()), sorted(vec![alice.device(), bob.device(), new]), "and what Carol gave, for her");
+    tell(&alice, &carol.space(), &carol).await;
+    assert_eq!(own_guests(&carol), sorted(vec![alice.device(), new, new]));
+}
+
+/// Members are called by their keys there.
+#[tokio::test(flavor = "multi_thread")]
+async fn places_in_communities_do_not_go_over() {
+    let (alice, bob, _) = friends(0).await;
+    let choir = person(5, 6);
+    let given = give(&choir, wall(alice.device(), 2)).await;
+    let rules = serde_json::to_vec(&Rules::new("choir")).expect("JSON");
+    let (path, rules) = (Path::parse("/rules").expect("a path"), Json::parse(&rules, Limits::default()).expect("JSON"));
+    let (space, action, condition) = (None, Action::Put(rules), Condition::None);
+    let request = Request { space, path, action, parents: None, label: None, condition, time_ms: 1, durable: true, may_name: None };
+    choir.write(request).await.expect("written");
+    tell(&choir, &choir.space(), &alice).await;
+    let there = alice.held(&choir.space()).expect("held");
+    alice.state_as(there, given, Statement::Ops(vec![Op::Grant(wall(bob.device(), 1))]), 1).await.expect("handed on");
+    root_says(&bob, &secret(3), &[secret(9).public()], &[bob.device()], 2).await;
     tell(&bob, &bob.space(), &alice).await;
     settle(&alice).await;
-    let left = sorted(vec![alice.device(), bob.device(), new]);
-    assert_eq!(guests(&alice, &carol.space()), left, "what Carol gave is for her to move");
-    tell(&alice, &carol.space(), &carol).await;
-    assert_eq!(own_guests(&carol), left);
+    assert_eq!(guests(&alice, &choir.space()), sorted(vec![alice.device(), bob.device()]));
 }
 
 /// A thief signs with the stolen device in a space of his own that it is one of his, and takes it out there, too.
