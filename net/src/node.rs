@@ -46,8 +46,10 @@ const RETRY_MS: u64 = 1_000;
 const RETRY_MS_MAX: u64 = 5 * 60_000;
 /// A link that lasted so long was a good one: after it the peer is called again at once.
 const GOOD_LINK_MS: u64 = 10_000;
-/// Milliseconds until a timeline is asked for again that a peer did not give.
+/// Milliseconds until a timeline is asked for again that a peer did not give, in the end.
 const DENIED_MS: u64 = 60_000;
+/// The same at first; it doubles with each time. Who comes with a new device may be let in as soon as it is known whose it is.
+const DENIED_FIRST_MS: u64 = 2_000;
 /// How long a space that was read stays open, so that the next reading is fresh.
 pub(crate) const VISIT_MS: u64 = 10 * 60_000;
 /// How long more peers are called for something large that is fetched, without being told again.
@@ -106,6 +108,8 @@ struct Linked {
     channels: BTreeMap<TimelineId, Channel>,
     /// Timelines that were not given, with the time at which they are asked for again.
     denied: BTreeMap<TimelineId, (PublicKey, u64)>,
+    /// How often each of them was not given, one time after the other.
+    refusals: BTreeMap<TimelineId, u32>,
     /// Timelines into which we brought more than the other side takes before its owner has said so.
     waiting: BTreeSet<TimelineId>,
     timer_ms: Option<u64>,
@@ -281,6 +285,7 @@ impl Node {
                     remote: None,
                     channels: BTreeMap::new(),
                     denied: BTreeMap::new(),
+                    refusals: BTreeMap::new(),
                     waiting: BTreeSet::new(),
                     timer_ms: None,
                     redeems: 0,

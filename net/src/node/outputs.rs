@@ -7,7 +7,7 @@ use super::introductions::CROWDED_S;
 use super::known::World;
 use super::lookup::By;
 use super::spaces::core;
-use super::{Act, Channel, DENIED_MS, Heard, LinkId, Node, feeds, id_of, speaks_for};
+use super::{Act, Channel, DENIED_FIRST_MS, DENIED_MS, Heard, LinkId, Node, feeds, id_of, speaks_for};
 use crate::sync::frame::{Code, FEEDS};
 use crate::sync::{End, Input, Output, Replica};
 
@@ -57,6 +57,7 @@ impl Node {
                 }
                 Output::Opened { space, timeline, by_remote, wants, asked } => {
                     linked.denied.remove(&timeline);
+                    linked.refusals.remove(&timeline);
                     linked.waiting.remove(&timeline);
                     linked.channels.insert(timeline, Channel { space, is_caught_up: false });
                     // Statements are few, and everybody gets them from everybody.
@@ -82,12 +83,14 @@ impl Node {
                     }
                     acts.push(Act::Changed);
                 }
-                Output::Denied { timeline, retry_after_s, .. } => {
-                    let retry_ms = now_ms + (retry_after_s * 1000).max(DENIED_MS);
+                Output::Denied { timeline, code, retry_after_s } => {
                     if let Some(space) = self.space_of(&timeline)
                         && let Some(linked) = self.links.get_mut(&link)
                     {
-                        linked.denied.insert(timeline, (space, retry_ms));
+                        let refusals = linked.refusals.entry(timeline).or_default();
+                        let least_ms = if code == Code::NotHere { (DENIED_FIRST_MS << *refusals).min(DENIED_MS) } else { DENIED_MS };
+                        *refusals = (*refusals + 1).min(8);
+                        linked.denied.insert(timeline, (space, now_ms + (retry_after_s * 1000).max(least_ms)));
                     }
                     acts.push(Act::Changed);
                 }
