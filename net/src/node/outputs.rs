@@ -88,8 +88,8 @@ impl Node {
                         && let Some(linked) = self.links.get_mut(&link)
                     {
                         let refusals = linked.refusals.entry(timeline).or_default();
-                        let least_ms = if code == Code::NotHere { (DENIED_FIRST_MS << *refusals).min(DENIED_MS) } else { DENIED_MS };
-                        *refusals = (*refusals + 1).min(8);
+                        let least_ms = if code == Code::NotHere { again_ms(*refusals) } else { DENIED_MS };
+                        *refusals = refusals.saturating_add(1);
                         linked.denied.insert(timeline, (space, now_ms + (retry_after_s * 1000).max(least_ms)));
                     }
                     acts.push(Act::Changed);
@@ -220,5 +220,20 @@ fn ending(end: &End) -> (u8, Option<String>) {
         End::Unsupported(what) => (2, Some(format!("it speaks another version: {what}"))),
         End::Timeout => (1, Some("it did not say who it is in time".to_owned())),
         End::Store(error) => (8, Some(error.to_string())),
+    }
+}
+
+/// Milliseconds until a timeline is asked for again that was not given so often before, one time after the other.
+fn again_ms(refusals: u32) -> u64 {
+    (DENIED_FIRST_MS << refusals.min(8)).min(DENIED_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_let_in_asks_soon_and_then_ever_more_rarely() {
+        assert_eq!([0, 1, 2, 3, 4, 5, 6, u32::MAX].map(again_ms), [2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
     }
 }
