@@ -369,17 +369,20 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
             if !without.is_empty() {
                 lines.push(format!("gone   {} has no rights any more;\n       {FOLLOWS}", names(&without)));
             }
-            lines.push("not    what you kept apart, and with it whom you follow, unless a device of yours has it or a friend whom you let in there".to_owned());
+            lines.push(
+                "not    what you kept apart, and with it whom you follow, unless a device of yours has it or a friend whom you let in there"
+                    .to_owned(),
+            );
             if !others.is_empty() {
-                lines.push("not    what friends let your other devices do: that goes over to this one when you say that they are gone, as below".to_owned());
+                lines.push(
+                    "not    what friends let your other devices do: that goes over to this one when you say that they are gone, as below".to_owned(),
+                );
             }
             lines.push("not    your places in communities, unless another device of yours is in them: ask each for a new invite".to_owned());
             lines.push("not    what is of one machine: apps, limits, invites, contacts. A backup has some of it: `timebus restore`".to_owned());
             if !others.is_empty() {
-                lines.push(format!(
-                    "then   `{rotate} OLD` for each that is lost, and may be in other hands: {}\n       Friends whose peers hold your space hear of it, and what they let it do is this home's",
-                    names(&others)
-                ));
+                lines.push(format!("then   `{rotate} OLD` for each of them that is lost, or in other hands: {}", names(&others)));
+                lines.push("       friends whose peers hold your space hear of it, and let this home do what they let that one do".to_owned());
             }
             lines.join("\n")
         }
