@@ -50,7 +50,7 @@ pub(crate) fn before<'a>(rights: &'a Rights, held: &Held) -> Option<(GrantId, &'
     let id: GrantId = held.grant.label.strip_prefix(INSTEAD)?.parse().ok()?;
     let old = rights.grant(&id)?;
     let is_same = (held.author, held.parent) == (old.author, old.parent);
-    (is_same || is_by_owner(rights, held) && is_by_owner(rights, old)).then_some((id, old))
+    (is_same || rights.is_by_owner(held) && rights.is_by_owner(old)).then_some((id, old))
 }
 
 /// The first of the grants that were given instead of each other. Each names an older one, so there is a first.
@@ -60,11 +60,6 @@ pub(crate) fn origin<'a>(rights: &'a Rights, held: &'a Held) -> &'a Held {
         held = old;
     }
     held
-}
-
-/// Whether a root key gave a grant, or a device of the owner.
-fn is_by_owner(rights: &Rights, held: &Held) -> bool {
-    held.parent.is_none_or(|parent| rights.grant(&parent).is_some_and(Held::allows_everything))
 }
 
 /// How often what it is for went over already.
@@ -103,7 +98,7 @@ fn movable(store: &Store, space: Space, key: &PublicKey) -> Vec<GrantId> {
     let Some(rights) = store.rights(&space.key) else { return Vec::new() };
     let this = store.device();
     let is_ours = |held: &Held| match space.is_own() {
-        true => is_by_owner(&rights, held) && !held.allows_everything(),
+        true => rights.is_by_owner(held) && !held.allows_everything(),
         false => {
             let under = held.parent.and_then(|parent| rights.grant(&parent));
             held.author == this && under.is_some_and(|under| under.is_live() && under.grant.audience == Audience::Key(this))
