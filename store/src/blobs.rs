@@ -7,7 +7,7 @@
 //!
 //! Deliberately not: nothing here knows where bytes come from or who may have them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -110,6 +110,8 @@ struct Inner {
     moves: Mutex<()>,
     /// Parts that are open, by hash and length: all who have to do with one count the same pieces.
     parts: Mutex<HashMap<(BlobHash, u64), Weak<Partial>>>,
+    /// Blobs that are looked through for damage.
+    looked_through: Mutex<HashSet<BlobHash>>,
 }
 
 /// While this is held, a blob that is here stays here.
@@ -154,6 +156,7 @@ impl Blobs {
             origins: Mutex::default(),
             moves: Mutex::default(),
             parts: Mutex::default(),
+            looked_through: Mutex::default(),
         }));
         let mut bytes = 0;
         for (_, len) in blobs.list()?.into_iter().chain(blobs.partials()?) {

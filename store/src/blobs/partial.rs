@@ -223,12 +223,22 @@ impl Blobs {
     }
 
     /// Makes a blob of which some bytes are damaged one of which a part is here, so that the rest can come again. Reads all of it.
-    /// Whoever has it open goes on with what he has. Says whether it was damaged; while the disk fails nothing is done.
+    /// Whoever has it open goes on with what he has. Says whether it was damaged; while the disk fails nothing is done, nor while
+    /// another look at it is under way, which finds the same.
     ///
     /// # Errors
     ///
     /// What the system says.
     pub fn break_up(&self, hash: &BlobHash) -> io::Result<bool> {
+        if !super::lock(&self.0.looked_through).insert(*hash) {
+            return Ok(false);
+        }
+        let broken = self.break_up_alone(hash);
+        super::lock(&self.0.looked_through).remove(hash);
+        broken
+    }
+
+    fn break_up_alone(&self, hash: &BlobHash) -> io::Result<bool> {
         let Some(blob) = self.open_blob(*hash)? else { return Ok(false) };
         let len = blob.len();
         let mut have = vec![0u8; usize::try_from(pieces_of(len).div_ceil(8)).unwrap_or(usize::MAX)];
@@ -682,6 +692,21 @@ mod tests {
         save(&file, 300_000, &[0b111]).expect("room");
         assert!(!to.has_partial(&hash) && to.open_partial(&hash).is_none());
         assert!(to.partial(hash, 300_000).expect("room").is_bare());
+    }
+
+    #[test]
+    fn a_damaged_blob_is_looked_through_once_however_many_ask_for_it() {
+        let (_a, to) = blobs();
+        let (whole, mut data) = blob(&to, 300_000);
+        let hash = whole.hash();
+        data[7] ^= 1;
+        std::fs::write(to.path(&hash), data).expect("room");
+        // As if a look at it were under way.
+        super::super::lock(&to.0.looked_through).insert(hash);
+        assert!(!to.break_up(&hash).expect("looks") && to.len_of(&hash).is_some(), "that one sees to it");
+        super::super::lock(&to.0.looked_through).clear();
+        assert!(to.break_up(&hash).expect("looks") && to.len_of(&hash).is_none());
+        assert!(super::super::lock(&to.0.looked_through).is_empty(), "it can be looked at again");
     }
 
     #[test]
