@@ -21,3 +21,4 @@ mod revoked;
 mod rights;
 mod shown;
 mod succession;
+mod transfers;

@@ -56,6 +56,24 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// How many bytes may go in a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speed {
+    /// So many.
+    Bytes(u64),
+    /// As many as can.
+    Unlimited,
+}
+
+/// Reads `1MB/s`, `500kB` or `none`.
+pub(crate) fn speed(text: &str) -> Result<Speed, String> {
+    if text == "none" {
+        return Ok(Speed::Unlimited);
+    }
+    let bad = |_| "write it like 500kB/s, 1MB/s, or none for no limit".to_owned();
+    bytes(text.strip_suffix("/s").unwrap_or(text)).map(Speed::Bytes).map_err(bad)
+}
+
 /// A number and a unit behind it.
 fn amount(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.')?;
@@ -94,6 +112,17 @@ mod tests {
         assert!(until("7d").is_ok_and(|at| at > crate::clock::now_ms()));
         for bad in ["", "2026-13-01", "2026-02-30", "2026-02", "tomorrow", "1969-01-01", "2026-00-01", "2026-01-00", "2026-1-1-1"] {
             assert!(until(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn speeds_are_read() {
+        for (text, count) in [("1MB/s", 1_000_000), ("500kB/s", 500_000), ("1.5mb", 1_500_000), ("20000", 20_000)] {
+            assert_eq!(speed(text), Ok(Speed::Bytes(count)), "{text}");
+        }
+        assert_eq!(speed("none"), Ok(Speed::Unlimited));
+        for bad in ["", "/s", "0", "1MB/h", "fast", "-1MB/s"] {
+            assert!(speed(bad).is_err(), "{bad}");
         }
     }
 

@@ -31,6 +31,7 @@ const FILES: &[(&str, &[u8])] = embed! {
     "elements/apps-page.js"
     "elements/change-history.js"
     "elements/community-card.js"
+    "elements/file-transfers.js"
     "elements/first-run.js"
     "elements/invite-field.js"
     "elements/invites-page.js"

@@ -16,6 +16,7 @@ use timebus_store::blobs::partial::PIECE_BYTES as PIECE;
 use timebus_store::blobs::{BlobHash, Blobs, Lease, SaveError};
 use timebus_store::pipeline::Space;
 
+use self::fetch::Stuck;
 use crate::ledger::{Payer, Relation};
 use crate::peer::Peer;
 use crate::problem::Problem;
@@ -25,7 +26,9 @@ pub mod exchange;
 pub(crate) mod fetch;
 mod flying;
 pub mod frame;
+pub(crate) mod given;
 pub(crate) mod named;
+pub mod pace;
 pub mod pieces;
 pub(crate) mod resume;
 pub(crate) mod serve;
@@ -65,6 +68,19 @@ pub(crate) fn save_problem(error: &SaveError) -> Problem {
     }
 }
 
+/// What it is to whoever waits for a file that it does not come.
+pub(crate) fn stuck_problem(why: &Stuck, hash: BlobHash) -> Problem {
+    let resume = format!("timebus files resume {hash}");
+    let problem = match why {
+        Stuck::Paused => Problem::new(StatusCode::CONFLICT, "blob-paused", "this file is paused", "what has come of it is kept")
+            .with_fix(format!("`{resume}` lets it go on")),
+        Stuck::Cancelled => Problem::new(StatusCode::CONFLICT, "blob-cancelled", "this file was cancelled", "what had come of it is not kept")
+            .with_fix(format!("`{resume}` gets it after all, or read it again in half a minute")),
+        Stuck::Failed(why) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "there is no room for this file", why.clone()),
+    };
+    problem.with("blob", hash.to_string())
+}
+
 /// Does something with a disk beside the threads that serve sockets.
 pub(crate) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
     tokio::task::spawn_blocking(work)
@@ -100,6 +116,7 @@ pub(crate) async fn whole(peer: &Peer, space: Space, hash: BlobHash, len: u64) -
         return Ok(bytes);
     }
     let Some(network) = network else { return Err(missing()) };
+    network.blobs().may_fetch(&hash).map_err(|why| stuck_problem(&why, hash))?;
     let fetching = network.blobs().fetch(&peer.store, space, hash, len).await;
     let mut fetch = fetching.map_err(|error| save_problem(&error))?.ok_or_else(missing)?;
     let pieces = u32::try_from(len.div_ceil(PIECE)).map_err(|_| missing())?;
@@ -107,7 +124,8 @@ pub(crate) async fn whole(peer: &Peer, space: Space, hash: BlobHash, len: u64) -
     let mut whole = Vec::new();
     for piece in 0..pieces {
         if !fetch.piece(piece, PATIENCE).await {
-            return Err(missing());
+            let why = fetch.progress.borrow().problem.clone();
+            return Err(why.map_or_else(missing, |why| stuck_problem(&why, hash)));
         }
         let partial = std::sync::Arc::clone(&fetch.partial);
         whole.extend(beside(move || partial.bytes(piece)).await?.map_err(|_| missing())?);
@@ -145,11 +163,11 @@ pub(crate) async fn collect(peer: Peer) {
         }
         resume::expire(&peer).await;
         let (store, uses, max) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses), peer.config.cached_files_bytes_max);
-        let (wishes, given) =
-            (wishes::Wishes::of(&peer), peer.network().map(|network| std::sync::Arc::clone(network.blobs().given())).unwrap_or_default());
+        let (wishes, by_others) =
+            (wishes::Wishes::of(&peer), peer.network().map(|network| std::sync::Arc::clone(network.blobs().uses())).unwrap_or_default());
         let ledger = peer.clone();
         let room = move |guest: &timebus_identity::PublicKey| ledger.ledger().limit_of(&Payer::Key(*guest), Relation::Invited);
-        match beside(move || cache::trim(&store, &[&uses, &given], &wishes, max, room)).await {
+        match beside(move || cache::trim(&store, &[&uses, &by_others], &wishes, max, room)).await {
             Ok(Ok(bytes)) if bytes > 0 => tracing::info!(bytes, "files of others made room for others"),
             Ok(Err(error)) => tracing::warn!(%error, "files of others were not looked through"),
             _ => {}

@@ -439,6 +439,7 @@ impl Network {
             let _ = answer.await;
         }
         self.endpoint.close().await;
+        self.blobs.save_given().await;
     }
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use timebus_identity::PublicKey;
 use timebus_net::blobs::exchange::{Exchange, Input, Output};
 use timebus_net::blobs::frame::{BlobFrame, Not};
+use timebus_net::blobs::pace::Speeds;
 use timebus_net::blobs::pieces::Pieces;
 use timebus_net::blobs::swarm::{Dice, Kind, Upload};
 use timebus_store::blobs::partial::{Partial, PieceError, pieces_of};
@@ -716,4 +717,161 @@ fn who_begins_to_read_elsewhere_does_not_wait_for_the_first_one() {
         asked.extend(wanted_of(&kept, 1));
     }
     assert!((0..8).chain(60..64).all(|piece| came.contains(&piece)), "{came:?}");
+}
+
+#[test]
+fn of_what_is_kept_no_more_those_hear_who_count_on_it() {
+    let mut exchange = asked_by(1..=2);
+    let sent: Vec<_> = (0..4).flat_map(|id| loaded(&exchange.handle(0, want(1, id, id as u32)))).collect();
+    assert_eq!(sent.len(), 2, "the others wait");
+    let told = exchange.handle(0, Input::Forget(HASH));
+    assert_eq!(refusals(&told, Not::Here), [(1, 0), (2, 0)]);
+    assert!(loaded(&told).is_empty() && exchange.transfers().count() == 0);
+    assert_eq!(refusals(&exchange.handle(0, want(1, 9, 9)), Not::Here), [(1, 9)]);
+    // Nor does what was on its way take room from other blobs.
+    let other = BlobHash::from_bytes([8; 32]);
+    claimed(&mut exchange, 1, SPACE, other, LEN, Some(Pieces::all(64)));
+    let wants = |id| Input::Frame(1, BlobFrame::Want { hash: other, id, any_of: vec![(id as u32, id as u32 + 1)] });
+    let sent: Vec<_> = (0..4).flat_map(|id| loaded(&exchange.handle(0, wants(id)))).collect();
+    assert_eq!(sent.len(), 2);
+}
+
+#[test]
+fn pieces_are_given_no_faster_than_the_owner_says_and_all_get_their_share() {
+    let mut exchange = asked_by(1..=3);
+    exchange.handle(0, Input::Limits(Speeds { up: Some(1_000_000), down: None }));
+    // What was sent arrives at once, so nothing but the limit keeps it back.
+    let mut loads: VecDeque<(u64, u32)> = VecDeque::new();
+    for id in 0..30 {
+        (1..=3).for_each(|link| loads.extend(loaded(&exchange.handle(0, Input::Frame(link, choice(id))))));
+    }
+    let (mut now_ms, mut sent, mut calls) = (0, Vec::new(), 0);
+    while sent.len() < 60 {
+        while let Some((link, piece)) = loads.pop_front() {
+            sent.push((now_ms, link));
+            loads.extend(loaded(&exchange.handle(now_ms, has(link, piece))));
+        }
+        now_ms = exchange.next_ms(now_ms).filter(|at_ms| *at_ms > now_ms).expect("it goes on");
+        loads.extend(loaded(&exchange.handle(now_ms, Input::Timer)));
+        calls += 1;
+    }
+    for (count, (at_ms, _)) in sent.iter().enumerate() {
+        let bytes = (count as u64 + 1) * 128 * 1024;
+        assert!(bytes <= 2 * 128 * 1024 + 250_000 + at_ms * 1000, "{bytes} bytes after {at_ms} ms");
+    }
+    assert!(now_ms <= 60 * 132, "as fast as it may: {now_ms} ms");
+    assert!(calls <= 70, "it is not woken without need: {calls} times");
+    for link in 1..=3 {
+        assert_eq!(sent.iter().filter(|(_, to)| *to == link).count(), 20, "{sent:?}");
+    }
+    // Without a limit the rest goes at once.
+    let rest = loaded(&exchange.handle(now_ms, Input::Limits(Speeds::default())));
+    assert!(rest.len() > 1, "{rest:?}");
+}
+
+/// Asks for any piece.
+fn choice(id: u64) -> BlobFrame {
+    BlobFrame::Want { hash: HASH, id, any_of: vec![(0, 64)] }
+}
+
+#[test]
+fn who_waits_for_the_limit_is_not_taken_for_silent_nor_the_line_for_full() {
+    let mut exchange = asked_by(1..=1);
+    exchange.handle(0, Input::Limits(Speeds { up: Some(16_000), down: None }));
+    let mut loads: VecDeque<(u64, u32)> = (0..20).flat_map(|id| loaded(&exchange.handle(0, want(1, id, id as u32)))).collect();
+    let (mut now_ms, mut count) = (0, 0);
+    while count < 20 {
+        while let Some((link, piece)) = loads.pop_front() {
+            count += 1;
+            // He tells a second later, and nobody is blamed meanwhile.
+            let told = [exchange.handle(now_ms + 1000, Input::Timer), exchange.handle(now_ms + 1000, has(link, piece))].concat();
+            assert!(!told.iter().any(|output| matches!(output, Output::Blame { .. })));
+            loads.extend(loaded(&told));
+        }
+        let Some(next_ms) = exchange.next_ms(now_ms + 1000) else { break };
+        now_ms = next_ms.max(now_ms + 1000);
+        loads.extend(loaded(&exchange.handle(now_ms, Input::Timer)));
+    }
+    assert!(count == 20 && (150_000..175_000).contains(&now_ms), "20 pieces at 16 kB a second: {now_ms} ms");
+}
+
+/// An exchange that wants blobs of 64 pieces, each of which one source has.
+fn wanting(hashes: &[BlobHash], down: Option<u64>) -> (Exchange, Vec<Output>) {
+    let mut exchange = Exchange::new(1);
+    let mut outputs = exchange.handle(0, Input::Limits(Speeds { up: None, down }));
+    for (at, hash) in hashes.iter().enumerate() {
+        let link = at as u64 + 1;
+        exchange.handle(0, Input::Fetch { space: SPACE, hash: *hash, len: LEN, have: Pieces::none(64) });
+        exchange.handle(0, Input::Sources(*hash, vec![link]));
+        let have = BlobFrame::Have { space: SPACE, hash: *hash, len: LEN, asks: false, pieces: vec![(0, 64)] };
+        outputs.extend(exchange.handle(0, Input::Frame(link, have)));
+    }
+    (exchange, outputs)
+}
+
+fn wants(outputs: &[Output]) -> Vec<(u64, BlobHash, u64, u32)> {
+    let want = |output: &Output| match output {
+        Output::Send(link, BlobFrame::Want { hash, id, any_of }) => Some((*link, *hash, *id, any_of[0].0)),
+        _ => None,
+    };
+    outputs.iter().filter_map(want).collect()
+}
+
+#[test]
+fn pieces_are_asked_for_no_faster_than_the_owner_says_and_blobs_take_turns() {
+    let hashes = [9, 10, 11].map(|number| BlobHash::from_bytes([number; 32]));
+    let (mut exchange, outputs) = wanting(&hashes, Some(1_000_000));
+    let mut asked: VecDeque<_> = wants(&outputs).into();
+    let (mut now_ms, mut count, mut calls, mut pieces) = (0, [0; 3], 0, [0u32; 3]);
+    while count.iter().sum::<u32>() < 90 {
+        while let Some((link, hash, id, _)) = asked.pop_front() {
+            let at = link as usize - 1;
+            count[at] += 1;
+            let bytes = u64::from(count.iter().sum::<u32>()) * 128 * 1024;
+            assert!(bytes <= 2 * 128 * 1024 + 250_000 + now_ms * 1000, "{bytes} bytes after {now_ms} ms");
+            // It comes at once.
+            let piece = pieces[at];
+            pieces[at] += 1;
+            asked.extend(wants(&exchange.handle(now_ms, Input::Kept { link, hash, id, piece, good: Some(true) })));
+        }
+        now_ms = exchange.next_ms(now_ms).filter(|at_ms| *at_ms > now_ms).expect("it goes on");
+        asked.extend(wants(&exchange.handle(now_ms, Input::Timer)));
+        calls += 1;
+    }
+    assert!(now_ms <= 90 * 132, "as fast as it may: {now_ms} ms");
+    assert!(calls <= 220, "once for each piece, and to tell of it: {calls} times");
+    assert!(count.iter().all(|count| (29..=31).contains(count)), "{count:?}");
+}
+
+#[test]
+fn what_was_asked_for_in_vain_takes_nothing_of_the_limit() {
+    let (mut exchange, outputs) = wanting(&[HASH], Some(16_000));
+    let [(link, hash, id, _)] = wants(&outputs)[..] else { panic!("{outputs:?}") };
+    // The next one may be asked for in eight seconds; but the first does not come.
+    assert!(wants(&exchange.handle(4000, Input::Timer)).is_empty());
+    let refused = exchange.handle(4000, Input::Frame(link, BlobFrame::Not { hash, id, reason: Not::Busy }));
+    let again = [refused, exchange.handle(5000, Input::Timer)].concat();
+    assert_eq!(wants(&again).len(), 1, "{again:?}");
+    // Nor does what a source was asked for that is gone.
+    exchange.handle(5000, Input::Gone(link));
+    exchange.handle(5000, Input::Sources(HASH, vec![2]));
+    let have = BlobFrame::Have { space: SPACE, hash, len: LEN, asks: false, pieces: vec![(0, 64)] };
+    let other = exchange.handle(5000, Input::Frame(2, have));
+    assert_eq!(wants(&other).len(), 1, "{other:?}");
+}
+
+#[test]
+fn when_the_limit_goes_more_is_asked_for_at_once() {
+    let (mut exchange, outputs) = wanting(&[HASH], Some(16_000));
+    let mut asked: VecDeque<_> = wants(&outputs).into();
+    let mut now_ms = 0;
+    // Each comes when the next one has been asked for: it seems that the source sends one in eight seconds.
+    for piece in 0..3 {
+        now_ms += 8200;
+        asked.extend(wants(&exchange.handle(now_ms, Input::Timer)));
+        let (link, hash, id, _) = asked.pop_front().expect("it is asked for");
+        asked.extend(wants(&exchange.handle(now_ms + 100, Input::Kept { link, hash, id, piece, good: Some(true) })));
+    }
+    let freed = exchange.handle(now_ms + 200, Input::Limits(Speeds::default()));
+    assert!(asked.len() + wants(&freed).len() >= 2, "two at once: {freed:?}");
 }

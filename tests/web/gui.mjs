@@ -108,6 +108,25 @@ await withBrowser(async (browser) => {
   await a.getByText(alice.id).waitFor();
   await accessible(a, "this peer");
 
+  // A film comes slowly; he pauses it, lets it go on, and cancels it.
+  await a.getByLabel(/To others at most/).fill("0.016");
+  await a.getByRole("button", { name: "Set speed" }).click();
+  await until("her speed is set", async () => (await http(alice, "/.sys/blobs")).json().limits.up === 16_000);
+  await http(alice, "/film", { method: "PUT", headers: { "content-type": "video/mp4" }, body: "film".repeat(500_000) });
+  await until("he knows of it", async () => (await http(bob, `/@${alice.id}/film`, { method: "HEAD" })).status === 200);
+  void http(bob, `/@${alice.id}/film`).catch(() => null);
+  await b.getByRole("link", { name: "This peer" }).click();
+  await b.getByRole("button", { name: /^Pause .*film$/ }).click();
+  await b.getByText(/^paused, /).waitFor();
+  await shot(b, "gui-files");
+  await accessible(b, "files");
+  await b.getByRole("button", { name: /^Go on .*film$/ }).click();
+  await b.getByRole("button", { name: /^Cancel .*film$/ }).click();
+  await b.getByText("No file is on its way.").waitFor();
+  await a.getByLabel(/To others at most/).fill("");
+  await a.getByRole("button", { name: "Set speed" }).click();
+  await until("she is free again", async () => (await http(alice, "/.sys/blobs")).json().limits.up === null);
+
   // Removing an app leaves what it wrote.
   await http(alice, "/chirp/posts/1", {
     method: "PUT",

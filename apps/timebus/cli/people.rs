@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Net;
-use crate::amounts::Lifetime;
+use crate::amounts::{Lifetime, Speed};
 use crate::target::Target;
 
 /// Make a link that lets somebody read your space, and write where you say
@@ -270,14 +270,19 @@ pub(crate) struct Unfollow {
     pub(crate) who: String,
 }
 
-/// Show which files are kept and on their way, keep files of others, or stop handing them on
+/// Show which files are kept and on their way, keep, pause or cancel files of others, set their speed, or stop handing them on
 ///
 /// A file of somebody else comes when you read it, from everybody who has some of it, stays as long as there is room
 /// for it, and goes on from here to others who may read it.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  timebus files                          what comes from whom, and how fast
+  timebus files                          what comes from whom, what goes, and how fast
+  timebus files pause @alice/film        nothing more comes of it; what has come stays, also over a restart
+  timebus files resume @alice/film       it comes to its end, whether somebody reads it or not
+  timebus files cancel @alice/film       it does not come, and what has come goes
+  timebus files limit --up 1MB/s --down 5MB/s
+  timebus files limit --up none          as fast as the line is
   timebus files pin @alice/photos        fetch all that is there, now and from now on, and keep it
   timebus files unpin @alice/photos      it makes room for others again
   timebus files share @alice no          take files of alice, and hand none on")]
@@ -303,6 +308,46 @@ pub(crate) enum FilesVerb {
         #[arg(value_name = "PATH")]
         path: Target,
     },
+    /// Let nothing more come of files until you say so, whoever reads them; what has come is kept
+    ///
+    /// Whoever waits for one hears that it is paused. Others still get what is here of it.
+    Pause {
+        /// A file, as @alice/film or by its hash, or a path above several
+        #[arg(value_name = "WHICH", value_parser = which)]
+        which: String,
+    },
+    /// Let files come that were paused or cancelled, or of which a part is here, to their end
+    Resume {
+        /// A file, as @alice/film or by its hash, or a path above several
+        #[arg(value_name = "WHICH", value_parser = which)]
+        which: String,
+    },
+    /// Let files not come, and keep nothing of what has come of them
+    ///
+    /// Whoever waits for one hears so, and if it is read again later it comes after all. A pin of this path goes; if one above it
+    /// is pinned, or a community placed the file here, this file is left out.
+    Cancel {
+        /// A file, as @alice/film or by its hash, or a path above several
+        #[arg(value_name = "WHICH", value_parser = which)]
+        which: String,
+    },
+    /// Show or set how fast files may go to others and come from them; it is kept over restarts
+    ///
+    /// All other machines count, also your own. What you read from this peer on this machine does not, nor does anything but
+    /// files. A persona has a speed of its own.
+    #[command(after_help = "\
+Examples:
+  timebus files limit                    how it is
+  timebus files limit --up 1MB/s --down 5MB/s
+  timebus files limit --up none          as fast as the line is")]
+    Limit {
+        /// What all others together are given, at most: bytes a second, at least 16kB/s, or none
+        #[arg(long, value_name = "SPEED", value_parser = crate::amounts::speed)]
+        up: Option<Speed>,
+        /// What is asked of all others together, at most
+        #[arg(long, value_name = "SPEED", value_parser = crate::amounts::speed)]
+        down: Option<Speed>,
+    },
     /// Hand on files of a space of somebody else, or no longer; your own devices get them anyway
     Share {
         /// Whose: a name or a key
@@ -312,6 +357,14 @@ pub(crate) enum FilesVerb {
         #[arg(value_name = "YES|NO")]
         share: Answer,
     },
+}
+
+/// A file that is meant: a hash stays what it is, a path is checked.
+fn which(text: &str) -> Result<String, String> {
+    match timebus_store::blobs::BlobHash::parse(text) {
+        Some(hash) => Ok(hash.to_string()),
+        None => text.parse::<Target>().map(|path| path.to_string()),
+    }
 }
 
 /// Have nothing to do with a peer or a space

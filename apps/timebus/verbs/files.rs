@@ -1,20 +1,25 @@
-//! files: how much is kept, what is pinned, what is on its way and from whom.
+//! files: how much is kept, what is pinned, what is on its way, from whom and how fast.
 
 use indicatif::DecimalBytes;
 use serde_json::json;
 
 use crate::Context;
+use crate::amounts::Speed;
 use crate::cli::{Answer, Files, FilesVerb};
 use crate::client::{Home, JSON, Request, open};
 use crate::output::printable;
 use crate::standing::table;
-use crate::value::{Json, compact, counted, items, number, text};
+use crate::value::{Json, compact, counted, items, member, number, text};
 
 pub(crate) async fn run(context: &Context, args: Files) -> anyhow::Result<()> {
     match args.verb.unwrap_or(FilesVerb::Ls) {
         FilesVerb::Ls => list(context).await,
         FilesVerb::Pin { path } => pin(context, "pin", &path).await,
         FilesVerb::Unpin { path } => pin(context, "unpin", &path).await,
+        FilesVerb::Pause { which } => say(context, "pause", &which).await,
+        FilesVerb::Resume { which } => say(context, "resume", &which).await,
+        FilesVerb::Cancel { which } => say(context, "cancel", &which).await,
+        FilesVerb::Limit { up, down } => limit(context, up, down).await,
         FilesVerb::Share { who, share } => self::share(context, &who, share).await,
     }
 }
@@ -29,6 +34,18 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     }
     let size = |of: &Json, name| DecimalBytes(number(of, name).unwrap_or(0)).to_string();
     out.line(format!("kept       {}; of files of others up to {}, and what is pinned", size(&told, "bytes"), size(&told, "cache_bytes_max")))?;
+    if let Some(limits) = member(&told, "limits").filter(|limits| is_limited(limits)) {
+        out.line(format!("limited    {}", limits_say(limits)))?;
+    }
+    if let Some(given) = member(&told, "given").filter(|given| number(given, "bytes").unwrap_or(0) > 0) {
+        let speed =
+            number(given, "bytes_per_s").filter(|speed| *speed > 0).map_or_else(String::new, |_| format!(", now {}/s", size(given, "bytes_per_s")));
+        out.line(format!(
+            "given      {} to others, since {}{speed}",
+            size(given, "bytes"),
+            crate::clock::utc(number(given, "since_ms").unwrap_or(0))
+        ))?;
+    }
     let name = |of: &Json, name| printable(text(of, name).unwrap_or("?"));
     for back in items(&told, "kept_back") {
         out.line(format!("kept back  files of {} do not go on to others from here", name(back, "name")))?;
@@ -43,15 +60,26 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         ]);
     }
     for transfer in items(&told, "transfers") {
-        let is_fetched = matches!(crate::value::member(transfer, "is_fetched"), Some(Json::Bool(true)));
+        let state = text(transfer, "state").unwrap_or("?");
         let readers = number(transfer, "readers").unwrap_or(0);
-        let how = match (is_fetched, readers) {
-            (true, _) => format!("{} of {} {}", size(transfer, "bytes_here"), size(transfer, "bytes_total"), name(transfer, "text")),
-            (false, 0) => continue,
-            (false, readers) => format!("{} may take it from here", counted(readers as usize, "other")),
+        let here = format!("{} of {}", size(transfer, "bytes_here"), size(transfer, "bytes_total"));
+        let how = match (state, readers) {
+            ("coming", _) => format!("{here} {}", name(transfer, "text")),
+            ("going", 0) if number(transfer, "bytes_given").unwrap_or(0) == 0 => continue,
+            ("going", readers) => {
+                let given = match number(transfer, "given_per_s").unwrap_or(0) {
+                    0 => String::new(),
+                    _ => format!(", {}/s", size(transfer, "given_per_s")),
+                };
+                let to = items(transfer, "given_to").iter().map(|to| format!("{} {}", size(to, "bytes"), name(to, "name"))).collect::<Vec<_>>();
+                let to = if to.is_empty() { String::new() } else { format!(": {}", to.join(", ")) };
+                format!("{} given{given}, {} may take it from here{to}", size(transfer, "bytes_given"), counted(readers as usize, "other"))
+            }
+            ("waiting", _) => format!("{here}, nobody who is there gives more"),
+            _ => here,
         };
         let path = text(transfer, "path").or_else(|| text(transfer, "hash")).unwrap_or("?");
-        rows.push(vec![if is_fetched { "coming" } else { "going" }.to_owned(), printable(path), how]);
+        rows.push(vec![printable(state), printable(path), how]);
     }
     table(&rows).iter().try_for_each(|line| out.line(line.trim_end()))?;
     Ok(())
@@ -69,6 +97,58 @@ async fn pin(context: &Context, verb: &str, path: &crate::target::Target) -> any
             _ => format!("{path}: files there make room for others again"),
         }
     })
+}
+
+/// Says what is wanted of files.
+async fn say(context: &Context, verb: &str, which: &str) -> anyhow::Result<()> {
+    let (session, mut client) = open(context, Home::MustExist).await?;
+    let request = Request::post(format!("/.sys/blobs/{verb}")).body(JSON, json!({"which": which}).to_string())?;
+    let told = client.json(request).await?;
+    session.close().await;
+    context.out.result(&serde_json::from_str::<serde_json::Value>(&compact(&told))?, || {
+        let how = match verb {
+            "pause" => "paused; what has come is kept",
+            "resume" => "goes on, to its end",
+            _ => "does not come, and what had come is gone",
+        };
+        let size = |file: &Json, name| DecimalBytes(number(file, name).unwrap_or(0));
+        let line = |file: &Json| {
+            let path = printable(text(file, "path").unwrap_or("?"));
+            format!("{path}: {how} ({} of {} here)", size(file, "bytes_here"), size(file, "bytes_total"))
+        };
+        let mut lines: Vec<String> = items(&told, "files").iter().map(line).collect();
+        if matches!(member(&told, "unpinned"), Some(Json::Bool(true))) {
+            lines.push("this path is not pinned any more".to_owned());
+        }
+        lines.join("\n")
+    })
+}
+
+fn is_limited(limits: &Json) -> bool {
+    number(limits, "up").or(number(limits, "down")).is_some()
+}
+
+/// Limits, for people.
+fn limits_say(limits: &Json) -> String {
+    let speed = |way| number(limits, way).map_or_else(|| "as fast as the line is".to_owned(), |bytes| format!("{}/s", DecimalBytes(bytes)));
+    format!("to others {}, from others {}", speed("up"), speed("down"))
+}
+
+async fn limit(context: &Context, up: Option<Speed>, down: Option<Speed>) -> anyhow::Result<()> {
+    let (session, mut client) = open(context, Home::MustExist).await?;
+    let mut said = serde_json::Map::new();
+    for (way, speed) in [("up", up), ("down", down)] {
+        let bytes = speed.map(|speed| match speed {
+            Speed::Bytes(bytes) => json!(bytes),
+            Speed::Unlimited => json!(null),
+        });
+        said.extend(bytes.map(|bytes| (way.to_owned(), bytes)));
+    }
+    // Where nothing is said nothing changes, and the answer is how it is.
+    let request = Request::post("/.sys/blobs/limit").body(JSON, serde_json::Value::Object(said).to_string())?;
+    let told = client.json(request).await?;
+    session.close().await;
+    context.out.result(&serde_json::from_str::<serde_json::Value>(&compact(&told))?, || format!("files go {}", limits_say(&told)))
 }
 
 async fn share(context: &Context, who: &str, share: Answer) -> anyhow::Result<()> {

@@ -95,6 +95,30 @@ import { WatchSocket } from "./watch-socket.js";
 /** @typedef {{ name: string, key: string, you: boolean, organizer: boolean, connected: boolean, seen_ms: number, stores: number }} Member */
 /** @typedef {{ path: string, text: string, at_ms: number | null, by: string | null, you: boolean }} Notice */
 /**
+ * A file that comes or goes, or of which the owner said something.
+ * @typedef {object} Transfer
+ * @property {string} hash
+ * @property {string | null} path
+ * @property {"coming" | "waiting" | "paused" | "cancelled" | "going"} state
+ * @property {number} bytes_total
+ * @property {number} bytes_here
+ * @property {string} text from whom it comes and how fast, in words
+ * @property {number} readers
+ * @property {number} bytes_given
+ * @property {number} given_per_s
+ * @property {{ name: string, bytes: number }[]} given_to
+ * @property {string | null} problem
+ */
+/**
+ * Files that are kept and on their way.
+ * @typedef {object} Files
+ * @property {number} bytes
+ * @property {number | null} free_bytes
+ * @property {{ up: number | null, down: number | null }} limits bytes a second
+ * @property {{ bytes: number, since_ms: number, bytes_per_s: number }} given
+ * @property {Transfer[]} transfers
+ */
+/**
  * Another peer.
  * @typedef {object} Neighbour
  * @property {string} id
@@ -456,7 +480,7 @@ export class Peer {
   async health() {
     const [status, files, network, spaces, grants, latest] = await Promise.all([
       this.status(),
-      this.#json("/.sys/blobs").catch(() => ({})),
+      this.files().catch(() => null),
       this.#json("/.sys/peers").catch(() => ({})),
       this.spaces().catch(() => []),
       this.#json("/.sys/grants").catch(() => ({})),
@@ -464,7 +488,7 @@ export class Peer {
     ]);
     return {
       status,
-      files: { free_bytes: /** @type {number | null} */ (files.free_bytes ?? null) },
+      files,
       network: {
         addresses: /** @type {string[]} */ (network.addresses ?? []),
         lan_problem: /** @type {string | null} */ (network.lan_problem ?? null),
@@ -474,6 +498,21 @@ export class Peer {
       grants: /** @type {{ id: string, says: string, live: boolean, instead_of: string | null, time_ms: number }[]} */ (grants.grants ?? []),
       latest_ms: latest[0]?.time_ms ?? null,
     };
+  }
+
+  /** Files that are kept and on their way. @returns {Promise<Files>} */
+  files() {
+    return this.#json("/.sys/blobs");
+  }
+
+  /** Says what is wanted of a file. @param {"pause" | "resume" | "cancel"} what @param {string} which its hash or path */
+  sayOfFile(what, which) {
+    return this.#post(`/.sys/blobs/${what}`, { which });
+  }
+
+  /** How fast files may go and come: bytes a second, or null. @param {{ up: number | null, down: number | null }} limits */
+  limitFiles(limits) {
+    return this.#post("/.sys/blobs/limit", limits);
   }
 
   /** What the program has said lately, the oldest line first. @returns {Promise<string[]>} */

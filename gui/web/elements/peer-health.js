@@ -39,11 +39,12 @@ function disk({ status, files }) {
   const { opened } = status;
   /** @type {Finding[]} */
   const found = [];
-  if (files.free_bytes !== null)
+  const free_bytes = files?.free_bytes ?? null;
+  if (free_bytes !== null)
     found.push(
-      files.free_bytes < FREE_BYTES_MIN
-        ? { grade: "bad", says: `The disk is nearly full: ${size(files.free_bytes)} free.`, fix: "Make room, or nothing more can be saved." }
-        : { grade: "good", says: `The disk has room: ${size(files.free_bytes)} free.` },
+      free_bytes < FREE_BYTES_MIN
+        ? { grade: "bad", says: `The disk is nearly full: ${size(free_bytes)} free.`, fix: "Make room, or nothing more can be saved." }
+        : { grade: "good", says: `The disk has room: ${size(free_bytes)} free.` },
     );
   if (opened.damaged > 0)
     found.push({

@@ -1,6 +1,7 @@
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { duration, plural, size } from "../words.js";
+import { FileTransfers } from "./file-transfers.js";
 import { PeerHealth } from "./peer-health.js";
 import { ProblemCard } from "./problem-card.js";
 import { SmallChart } from "./small-chart.js";
@@ -40,8 +41,11 @@ const CHARTS = [
 export class PeerPage extends HTMLElement {
   /** @type {import("../api/peer.js").Peer | null} */
   peer = null;
+  /** @type {import("./notice-list.js").NoticeList | null} */
+  notices = null;
   #body = h("div", { class: "stack" }, h("p", { class: "loading" }, "Asking the peer…"));
   #health = new PeerHealth();
+  #files = new FileTransfers();
   #output = h("pre", { class: "output", tabIndex: 0, "aria-label": "The last lines of the log" }, "…");
   #charts = CHARTS.map((chart) => ({ ...chart, element: make(SmallChart, { label: chart.label, say: chart.say }) }));
   /** @type {Map<string, number>} */
@@ -51,12 +55,14 @@ export class PeerPage extends HTMLElement {
   #timer;
 
   connectedCallback() {
+    Object.assign(this.#files, { peer: this.peer, notices: this.notices });
     this.replaceChildren(
       h(
         "main",
         { class: "stack wide" },
         h("h1", {}, "This peer"),
         h("section", { class: "card stack" }, h("h2", {}, "How it is"), this.#health),
+        h("section", { class: "card stack" }, h("h2", {}, "Files"), this.#files),
         h(
           "div",
           { class: "charts" },
@@ -107,6 +113,7 @@ export class PeerPage extends HTMLElement {
       if (health) {
         this.#body.replaceChildren(facts(health.status));
         this.#health.show(health);
+        if (health.files) this.#files.show(health.files);
       }
       this.#say(lines ?? []);
       const now = performance.now();

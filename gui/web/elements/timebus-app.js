@@ -210,7 +210,7 @@ export class TimebusApp extends HTMLElement {
         people: () => make(PeoplePage, common),
         invites: () => make(InvitesPage, { ...common, app: app ?? appOfPage() }),
         requests: () => make(RequestsPage, common),
-        peer: () => make(PeerPage, { peer: this.#peer }),
+        peer: () => make(PeerPage, common),
       };
       const titles = { apps: "Apps", people: "People", invites: "Invites", requests: "Requests", peer: "This peer" };
       if (page) document.title = `${titles[page]} · ${name}`;

@@ -3,14 +3,16 @@
 //! [`Output`], so that tests run it over any network.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use bytes::Bytes;
 use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
-use timebus_store::blobs::partial::pieces_of;
+use timebus_store::blobs::partial::{PIECE_BYTES, pieces_of};
 
 use super::flying::Flying;
 use super::frame::{BlobFrame, HAVE_RANGES_MAX, Not};
+use super::pace::{Pace, Speeds};
 use super::pieces::Pieces;
 use super::swarm::{Dice, Download, Kind, Next, Upload};
 use super::turns::Turns;
@@ -80,6 +82,8 @@ pub enum Input {
     Lost(BlobHash, u32),
     /// Nobody here wants it any more.
     Enough(BlobHash),
+    /// Nobody here wants it any more, and nothing of it is here.
+    Forget(BlobHash),
     /// What others may have of a space, or of all, is to be looked at anew.
     Restated(Option<PublicKey>),
     /// The same of what somebody asked for lately: rights end by time.
@@ -110,6 +114,8 @@ pub enum Input {
         /// The encoded piece; `None` if it could not be read.
         slice: Option<Bytes>,
     },
+    /// How fast pieces may be given and asked for, from now on.
+    Limits(Speeds),
     /// Time has passed.
     Timer,
 }
@@ -233,7 +239,25 @@ pub struct Exchange {
     fetched: BTreeSet<BlobHash>,
     /// When to tell all others what came of which blob.
     news: BTreeSet<(u64, BlobHash)>,
+    /// How fast pieces may be given, and asked for.
+    up: Pace,
+    down: Pace,
+    /// Whether there may be something to ask for, and the blob that a piece was asked of last: where pieces are asked for at a
+    /// limited speed, the blobs take turns.
+    is_hungry: bool,
+    asked_last: BlobHash,
     dice: Dice,
+}
+
+/// Of whom to ask for what is missing of a blob.
+#[derive(Clone, Copy, Debug)]
+enum Whom {
+    /// Of all.
+    All,
+    /// Of one, who has something new.
+    One(LinkId),
+    /// Of anybody, one piece instead of one that somebody does not send.
+    Anybody,
 }
 
 impl std::fmt::Debug for Exchange {
@@ -258,6 +282,10 @@ impl Exchange {
             turns: Default::default(),
             fetched: BTreeSet::new(),
             news: BTreeSet::new(),
+            up: Pace::default(),
+            down: Pace::default(),
+            is_hungry: false,
+            asked_last: BlobHash::from_bytes([0; 32]),
             last: (0, BlobHash::from_bytes([0; 32])),
             dice: Dice::new(seed),
         }
@@ -275,15 +303,18 @@ impl Exchange {
             Input::Reads(hash, first, is_urgent) => {
                 if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.as_mut()) {
                     download.read_first(first, is_urgent);
-                    let wants = download.ask(now_ms);
-                    send_wants(hash, wants, &mut out);
+                    self.ask(hash, Whom::All, now_ms, &mut out);
                 }
             }
-            Input::Enough(hash) => {
-                self.fetched.remove(&hash);
-                if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.take()) {
-                    self.take_back(hash, download.requests().collect(), &mut out);
+            Input::Enough(hash) => self.enough(hash, &mut out),
+            Input::Forget(hash) => {
+                self.enough(hash, &mut out);
+                for link in self.blobs.get(&hash).into_iter().flat_map(|active| active.allowed.keys()) {
+                    // Whoever counts on this peer looks for others.
+                    out.push(Output::Send(*link, BlobFrame::Not { hash, id: 0, reason: Not::Here }));
+                    self.flying.given_up(*link, hash);
                 }
+                self.forget(&hash);
             }
             Input::Lost(hash, piece) => self.lost(hash, piece, now_ms, &mut out),
             Input::Restated(space) => {
@@ -299,16 +330,13 @@ impl Exchange {
             }
             Input::Kept { link, hash, id, piece, good } => self.kept(link, hash, id, piece, good, now_ms, &mut out),
             Input::Loaded { link, hash, id, piece, slice } => self.loaded(link, hash, id, piece, slice, now_ms, &mut out),
+            Input::Limits(limits) => self.limit(limits, now_ms, &mut out),
             Input::Timer => {
                 self.flying.expire(now_ms);
-                for hash in &self.fetched {
-                    if let Some(download) = self.blobs.get_mut(hash).and_then(|active| active.download.as_mut()) {
-                        let wants = download.ask(now_ms);
-                        send_wants(*hash, wants, &mut out);
-                    }
-                }
+                self.ask_all(now_ms, &mut out);
             }
         }
+        self.ask_in_turn(now_ms, &mut out);
         self.tell(now_ms, &mut out);
         self.pump(now_ms, &mut out);
         out
@@ -318,9 +346,12 @@ impl Exchange {
     #[must_use]
     pub fn next_ms(&self, now_ms: u64) -> Option<u64> {
         let news = self.news.first().map(|(at_ms, _)| *at_ms);
-        let asks = self.fetched.iter().filter_map(|hash| self.blobs.get(hash)?.download.as_ref()?.next_ms(now_ms));
+        let asks = || self.fetched.iter().filter_map(|hash| self.blobs.get(hash)?.download.as_ref()?.next_ms(now_ms)).min();
+        // As long as nothing may be asked for, there is nothing else to do.
+        let asks = asks().map(|at_ms| self.down.ready_ms(now_ms).unwrap_or(at_ms));
+        let gives = self.up.ready_ms(now_ms).filter(|_| self.turns.iter().any(|turns| !turns.is_empty()));
         let flying = (!self.flying.is_empty()).then_some(now_ms + 1000);
-        asks.chain(news).chain(flying).min()
+        [asks, gives, news, flying].into_iter().flatten().min()
     }
 
     /// All blobs that are talked about.
@@ -334,6 +365,12 @@ impl Exchange {
             sources: active.download.iter().flat_map(|download| download.sources()).collect(),
             readers: active.allowed.keys().copied().collect(),
         })
+    }
+
+    /// Bytes of a piece of a blob that is talked about.
+    #[must_use]
+    pub fn piece_bytes(&self, hash: &BlobHash, piece: u32) -> u64 {
+        self.blobs.get(hash).map_or(0, |active| piece_bytes(active.len, piece))
     }
 
     /// Links that a blob can come from.
@@ -393,27 +430,21 @@ impl Exchange {
             BlobFrame::Not { hash, id, reason } => {
                 let Some(active) = self.blobs.get_mut(&hash) else { return };
                 let Some(download) = &mut active.download else { return };
-                let wants = match reason {
+                let mut withdrawn = Vec::new();
+                let (given_up, whom) = match reason {
                     Not::Unwanted => return,
-                    Not::Elsewhere => {
-                        download.refused(link, id, now_ms);
-                        download.ask(now_ms)
-                    }
-                    Not::Busy => {
-                        download.busy(link, id, now_ms);
-                        download.ask_again(now_ms)
-                    }
+                    Not::Elsewhere => (usize::from(download.refused(link, id, now_ms)), Whom::All),
+                    Not::Busy => (usize::from(download.busy(link, id, now_ms)), Whom::Anybody),
                     Not::Here => {
                         // What it said it has is not so any more. It is asked anew when sources are looked for next.
-                        let others = download.requests_to(link).filter(|(_, other)| *other != id).collect();
-                        download.source_gone(link);
+                        withdrawn.extend(download.requests_to(link).filter(|(_, other)| *other != id));
                         active.told.remove(&link);
-                        let wants = download.ask(now_ms);
-                        self.take_back(hash, others, out);
-                        wants
+                        (download.source_gone(link), Whom::All)
                     }
                 };
-                send_wants(hash, wants, out);
+                self.down.give_back(given_up as u64 * asked_bytes(active.len));
+                self.ask(hash, whom, now_ms, out);
+                self.take_back(hash, withdrawn, out);
             }
         }
     }
@@ -435,9 +466,9 @@ impl Exchange {
             // What it has counts if it was asked, whether it may have anything from here or not.
             if let Some(download) = active.download.as_mut().filter(|_| active.told.contains(&link)) {
                 download.source_has(link, &look.pieces);
-                let wants = download.ask_one(link, now_ms);
-                send_wants(hash, wants, out);
+                self.ask(hash, Whom::One(link), now_ms, out);
             }
+            let Some(active) = self.blobs.get_mut(&hash) else { return };
             if is_reader && (!asks || active.download.is_some() || active.have.is_all()) {
                 if asks {
                     active.told.insert(link);
@@ -507,8 +538,7 @@ impl Exchange {
         if let Some(download) = &mut active.download {
             download.crowd();
             download.source_has(look.link, &look.pieces);
-            let wants = download.ask_one(look.link, now_ms);
-            send_wants(look.hash, wants, out);
+            self.ask(look.hash, Whom::One(look.link), now_ms, out);
         }
     }
 
@@ -538,6 +568,13 @@ impl Exchange {
         active.told.clear();
     }
 
+    fn enough(&mut self, hash: BlobHash, out: &mut Vec<Output>) {
+        self.fetched.remove(&hash);
+        if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.take()) {
+            self.take_back(hash, download.requests().collect(), out);
+        }
+    }
+
     fn sources(&mut self, hash: BlobHash, links: &[LinkId], now_ms: u64, out: &mut Vec<Output>) {
         let Some(active) = self.blobs.get_mut(&hash) else { return };
         let Some(download) = &active.download else { return };
@@ -563,10 +600,60 @@ impl Exchange {
             active.upload.reader_gone(link);
             note(&mut self.turns, link, *hash, &active.upload);
             if let Some(download) = &mut active.download {
-                download.source_gone(link);
-                let wants = download.ask(now_ms);
-                send_wants(*hash, wants, out);
+                let given_up = download.source_gone(link);
+                self.down.give_back(given_up as u64 * asked_bytes(active.len));
             }
+        }
+        self.ask_all(now_ms, out);
+    }
+
+    fn limit(&mut self, limits: Speeds, now_ms: u64, out: &mut Vec<Output>) {
+        self.up.set(limits.up, now_ms);
+        self.down.set(limits.down, now_ms);
+        self.blobs.values_mut().filter_map(|active| active.download.as_mut()).for_each(Download::freed);
+        self.ask_all(now_ms, out);
+    }
+
+    fn ask_all(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        for hash in self.fetched.iter().copied().collect::<Vec<_>>() {
+            self.ask(hash, Whom::All, now_ms, out);
+        }
+    }
+
+    /// Asks for what is missing of a blob; if not as much as one likes may be asked for, later and in turn.
+    fn ask(&mut self, hash: BlobHash, whom: Whom, now_ms: u64, out: &mut Vec<Output>) {
+        if self.down.is_limited() {
+            self.is_hungry = true;
+            return;
+        }
+        let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.as_mut()) else { return };
+        let wants = match whom {
+            Whom::All => download.ask(now_ms),
+            Whom::One(link) => download.ask_one(link, now_ms),
+            Whom::Anybody => download.ask_again(now_ms),
+        };
+        send_wants(hash, wants, out);
+    }
+
+    /// Where pieces may be asked for at a limited speed: asks for one of each blob in turn, as long as one more may be asked for.
+    fn ask_in_turn(&mut self, now_ms: u64, out: &mut Vec<Output>) {
+        // Those of which there was nothing to ask for, one after the other.
+        let mut idle = 0;
+        while self.is_hungry && self.down.is_limited() && self.down.has_room(now_ms) {
+            let next = self.fetched.range((Excluded(self.asked_last), Unbounded)).next().or_else(|| self.fetched.first());
+            let Some(hash) = next.copied().filter(|_| idle < self.fetched.len()) else {
+                self.is_hungry = false;
+                return;
+            };
+            self.asked_last = hash;
+            idle += 1;
+            let Some(active) = self.blobs.get_mut(&hash) else { continue };
+            let wants = active.download.as_mut().map_or_else(Vec::new, |download| download.ask_some(1, now_ms));
+            if !wants.is_empty() {
+                idle = 0;
+                self.down.take(asked_bytes(active.len));
+            }
+            send_wants(hash, wants, out);
         }
     }
 
@@ -605,7 +692,9 @@ impl Exchange {
                 active.told.remove(&link);
                 out.push(Output::Blame { link, points: BAD_POINTS, why: "a piece that is not of its blob" });
             }
-            None => download.refused(link, id, now_ms + REST_MS),
+            None => {
+                download.refused(link, id, now_ms + REST_MS);
+            }
         }
         if download.have().is_all() {
             let late = download.requests().collect();
@@ -614,8 +703,7 @@ impl Exchange {
             self.take_back(hash, late, out);
             return;
         }
-        let wants = download.ask(now_ms);
-        send_wants(hash, wants, out);
+        self.ask(hash, Whom::All, now_ms, out);
     }
 
     /// Requests are not wanted any more. What is on its way may come all the same.
@@ -642,8 +730,7 @@ impl Exchange {
         active.have.remove(piece);
         if let Some(download) = &mut active.download {
             download.lost(piece);
-            let wants = download.ask(now_ms);
-            send_wants(hash, wants, out);
+            self.ask(hash, Whom::All, now_ms, out);
         }
     }
 
@@ -651,6 +738,7 @@ impl Exchange {
     fn loaded(&mut self, link: LinkId, hash: BlobHash, id: u64, piece: u32, slice: Option<Bytes>, now_ms: u64, out: &mut Vec<Output>) {
         let Some(slice) = slice else {
             self.flying.take_back(link, hash, piece);
+            self.up.give_back(self.piece_bytes(&hash, piece));
             self.lost(hash, piece, now_ms, out);
             out.push(Output::Send(link, BlobFrame::Not { hash, id, reason: Not::Here }));
             return;
@@ -704,7 +792,7 @@ impl Exchange {
     fn pump(&mut self, now_ms: u64, out: &mut Vec<Output>) {
         // Those for whom there is nothing to choose before something has come elsewhere.
         let mut later = BTreeSet::new();
-        while self.flying.has_room() {
+        while self.up.has_room(now_ms) && self.flying.has_room() {
             let [choices, numbers] = &self.turns;
             // What nobody else has goes first: until it has gone, nobody can hand it on. But nobody waits for ever.
             let choice = choices.after(self.last, |next| self.flying.has_room_to(next.0) && !later.contains(next));
@@ -722,6 +810,7 @@ impl Exchange {
                 Some(Next { id, piece: Some(piece), .. }) => {
                     self.choices = if kind == Kind::Choice { self.choices + 1 } else { 0 };
                     self.flying.sent(link, hash, piece, now_ms);
+                    self.up.take(piece_bytes(active.len, piece));
                     out.push(Output::Load { link, hash, id, piece });
                 }
                 Some(Next { id, piece: None, by_number }) => {
@@ -788,6 +877,16 @@ impl Active {
             reask_ms: 0,
         }
     }
+}
+
+/// Bytes of a piece of a blob of so many bytes.
+fn piece_bytes(len: u64, piece: u32) -> u64 {
+    len.saturating_sub(u64::from(piece) * PIECE_BYTES).min(PIECE_BYTES)
+}
+
+/// What is reckoned for a piece that is asked for: which one comes is not known where the other side chooses.
+fn asked_bytes(len: u64) -> u64 {
+    len.min(PIECE_BYTES)
 }
 
 fn send_wants(hash: BlobHash, wants: Vec<super::swarm::Want>, out: &mut Vec<Output>) {

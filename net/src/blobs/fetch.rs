@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -12,24 +13,27 @@ use bytes::Bytes;
 use serde::Serialize;
 use timebus_identity::{PublicKey, human_name};
 use timebus_store::blobs::partial::{PIECE_BYTES, PIECES_MAX, Partial, PieceError, pieces_of};
-use timebus_store::blobs::{Blob, BlobHash, SaveError};
+use timebus_store::blobs::{Blob, BlobHash, Blobs, Lease, SaveError};
 use timebus_store::ids::TimelineId;
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::cache::Uses;
 use super::exchange::{Exchange, Input, LinkId, Look, Output};
 use super::frame::{BlobFrame, TYPES};
+use super::given::{Given, Speed};
 use super::named::belongs;
+use super::pace::Speeds;
 use super::pieces::Pieces;
-use super::wishes::Wishes;
+use super::wishes::{Wish, Wishes};
 use crate::link::{LinkSender, SEND_BYTES_MAX};
 use crate::network::Asker;
 use crate::node::Event;
 use crate::peer::lock;
+use crate::sync::Remote;
 
 /// Frames that wait for the exchange; links with more to say wait too.
 const FRAMES_MAX: usize = 256;
@@ -47,6 +51,9 @@ const ENDED_EVERY: Duration = Duration::from_secs(60);
 const OPEN_FOR: Duration = Duration::from_secs(60);
 /// Names of sources that are told; of more, how many.
 const NAMES_MAX: usize = 8;
+/// How long it is waited until those who read a file that was cancelled let go of it, and how often it is looked.
+const RELEASE_MAX: Duration = Duration::from_secs(5);
+const RELEASE_EVERY: Duration = Duration::from_millis(50);
 
 /// Whether a frame of a link is about blobs.
 pub(crate) fn is_frame(frame: &[u8]) -> bool {
@@ -60,21 +67,53 @@ pub(crate) struct Fetcher {
     control: mpsc::UnboundedSender<Control>,
     settled: Arc<Notify>,
     wishes: Wishes,
-    given: Arc<Uses>,
+    uses: Arc<Uses>,
+    given: Arc<Given>,
     asker: Asker,
 }
 
 enum Control {
     Up(LinkId, LinkSender),
     Down(LinkId),
-    Fetch { space: PublicKey, timeline: TimelineId, partial: Arc<Partial>, reply: oneshot::Sender<Fetch> },
-    Reads { hash: BlobHash, id: u64, pieces: Range<u32>, is_urgent: bool },
-    Dropped { hash: BlobHash, id: u64 },
-    Lost { hash: BlobHash, piece: u32 },
-    Sources { hash: BlobHash, links: Vec<(LinkId, String)> },
+    Fetch {
+        space: PublicKey,
+        timeline: TimelineId,
+        partial: Arc<Partial>,
+        reply: oneshot::Sender<Fetch>,
+    },
+    Reads {
+        hash: BlobHash,
+        id: u64,
+        pieces: Range<u32>,
+        is_urgent: bool,
+    },
+    Dropped {
+        hash: BlobHash,
+        id: u64,
+    },
+    Lost {
+        hash: BlobHash,
+        piece: u32,
+    },
+    Sources {
+        hash: BlobHash,
+        links: Vec<(LinkId, String)>,
+    },
     Input(Input),
     Failed(BlobHash, String),
-    Status(oneshot::Sender<Vec<Status>>),
+    Limits(Speeds),
+    Stop {
+        hashes: Vec<BlobHash>,
+        why: Stuck,
+        reply: oneshot::Sender<()>,
+    },
+    /// Who is on the other side of a link: what he is called, and a key of his device.
+    Known {
+        link: LinkId,
+        name: String,
+        key: Option<PublicKey>,
+    },
+    Status(oneshot::Sender<(Vec<Status>, u64)>),
 }
 
 /// How far a fetch is.
@@ -86,8 +125,46 @@ pub(crate) struct Progress {
     pub(crate) sources: Vec<String>,
     /// Peers that were asked.
     pub(crate) asked: usize,
-    /// Why it cannot go on here.
-    pub(crate) problem: Option<String>,
+    /// Why it does not go on here.
+    pub(crate) problem: Option<Stuck>,
+}
+
+/// Why a fetch does not go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Stuck {
+    /// The owner paused it.
+    Paused,
+    /// The owner does not want it.
+    Cancelled,
+    /// It cannot be kept.
+    Failed(String),
+}
+
+impl std::fmt::Display for Stuck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Paused => f.write_str("it is paused"),
+            Self::Cancelled => f.write_str("it was cancelled"),
+            Self::Failed(why) => f.write_str(why),
+        }
+    }
+}
+
+/// How long those have to wait who fetch something at the speed that the owner set: nobody is given up for that.
+#[derive(Debug, Default)]
+struct Turn {
+    /// Bytes a second; none is no limit.
+    bytes_per_s: AtomicU64,
+    /// Blobs that take turns.
+    blobs: AtomicU64,
+}
+
+impl Turn {
+    /// How long it takes until each had its turn.
+    fn wait(&self) -> Duration {
+        let waiting = self.blobs.load(Ordering::Relaxed).saturating_mul(1000 * PIECE_BYTES);
+        Duration::from_millis(waiting.checked_div(self.bytes_per_s.load(Ordering::Relaxed)).unwrap_or(0))
+    }
 }
 
 /// A blob that is fetched for somebody; it is for as long as he holds this.
@@ -97,6 +174,7 @@ pub(crate) struct Fetch {
     pub(crate) progress: watch::Receiver<Progress>,
     id: u64,
     control: mpsc::UnboundedSender<Control>,
+    turn: Arc<Turn>,
 }
 
 impl Fetch {
@@ -130,6 +208,7 @@ impl Fetch {
                 return true;
             }
             let is_stuck = self.progress.borrow().problem.is_some();
+            let patience = patience.saturating_add(self.turn.wait());
             if is_stuck || !matches!(tokio::time::timeout(patience, self.progress.changed()).await, Ok(Ok(()))) {
                 return false;
             }
@@ -153,12 +232,31 @@ pub(crate) struct Status {
     is_fetched: bool,
     bytes_per_s: u64,
     sources: Vec<SourceStatus>,
+    /// How many wait for it here.
+    waiting: usize,
     readers: usize,
+    /// Bytes that others were given, ever.
+    bytes_given: u64,
+    given_per_s: u64,
+    /// Who was given what by this link, while it is talked about.
+    given_to: Vec<SourceStatus>,
     problem: Option<String>,
     text: String,
 }
 
-/// Somebody who has something of a blob.
+impl Status {
+    /// Which blob.
+    pub(crate) fn hash(&self) -> &str {
+        &self.hash
+    }
+
+    /// Whether it is being fetched.
+    pub(crate) fn is_fetched(&self) -> bool {
+        self.is_fetched
+    }
+}
+
+/// Somebody from whom bytes of a blob came, or to whom they went.
 #[derive(Clone, Debug, Serialize)]
 struct SourceStatus {
     name: String,
@@ -181,7 +279,8 @@ impl Fetcher {
         let (frames, frame_queue) = mpsc::channel(FRAMES_MAX);
         let (control, control_queue) = mpsc::unbounded_channel();
         let settled = Arc::new(Notify::new());
-        let (wishes, given) = (Wishes::open(store.home()), Arc::default());
+        let (wishes, uses) = (Wishes::open(store.home()), Arc::default());
+        let given = Arc::new(Given::open(store.home(), crate::who::now_ms()));
         let seed = u64::from_le_bytes(timebus_identity::random_bytes());
         let actor = Actor {
             exchange: Exchange::new(seed),
@@ -190,16 +289,24 @@ impl Fetcher {
             control: control.clone(),
             links: BTreeMap::new(),
             names: BTreeMap::new(),
+            keys: BTreeMap::new(),
             fetches: HashMap::new(),
             open: Arc::default(),
             next_id: 1,
             began: Instant::now(),
             settled: Arc::clone(&settled),
             wishes: wishes.clone(),
+            uses: Arc::clone(&uses),
             given: Arc::clone(&given),
+            giving: HashMap::new(),
+            speed: Speed::new(),
+            turn: Arc::default(),
+            paused: HashMap::new(),
+            leaving: Arc::default(),
         };
+        let _ = actor.control.send(Control::Limits(wishes.limits()));
         tokio::spawn(actor.run(frame_queue, control_queue));
-        Self { frames, control, settled, wishes, given, asker }
+        Self { frames, control, settled, wishes, uses, given, asker }
     }
 
     /// What the owner wants of the files of others.
@@ -208,8 +315,18 @@ impl Fetcher {
     }
 
     /// How often others were given files.
-    pub(crate) fn given(&self) -> &Arc<Uses> {
+    pub(crate) fn uses(&self) -> &Arc<Uses> {
+        &self.uses
+    }
+
+    /// What others were given.
+    pub(crate) fn given(&self) -> &Given {
         &self.given
+    }
+
+    /// Writes down what others were given.
+    pub(crate) async fn save_given(&self) {
+        save_given(&self.given).await;
     }
 
     /// Waits until nobody wants one of the blobs any more that were fetched.
@@ -256,8 +373,32 @@ impl Fetcher {
         Ok(answer.await.ok())
     }
 
-    /// All blobs that are got or given now.
-    pub(crate) async fn status(&self) -> Vec<Status> {
+    /// Whether somebody who asks for a blob here gets it: not what is paused, nor for a moment what was cancelled. After that it
+    /// is as if nothing had been said.
+    pub(crate) fn may_fetch(&self, hash: &BlobHash) -> Result<(), Stuck> {
+        match self.wishes.wish_of(hash) {
+            Some(Wish::Paused) => Err(Stuck::Paused),
+            Some(Wish::Wanted) => Ok(()),
+            _ if self.wishes.was_cancelled(hash) => Err(Stuck::Cancelled),
+            _ => Ok(()),
+        }
+    }
+
+    /// Gives and asks for files so fast from now on.
+    pub(crate) fn limit(&self, limits: Speeds) {
+        let _ = self.control.send(Control::Limits(limits));
+    }
+
+    /// Asks for nothing more of files that the owner paused or cancelled; those who wait for them hear why. What is here of the
+    /// ones that were cancelled goes, at the latest when nobody reads it any more.
+    pub(crate) async fn stop(&self, hashes: Vec<BlobHash>, why: Stuck) {
+        let (reply, done) = oneshot::channel();
+        let _ = self.control.send(Control::Stop { hashes, why, reply });
+        let _ = done.await;
+    }
+
+    /// All blobs that are got or given now, and how many bytes a second are given.
+    pub(crate) async fn status(&self) -> (Vec<Status>, u64) {
         let (reply, answer) = oneshot::channel();
         let _ = self.control.send(Control::Status(reply));
         answer.await.unwrap_or_default()
@@ -279,10 +420,14 @@ struct Fetching {
     bytes_from: BTreeMap<LinkId, u64>,
     /// Links over which it was asked for.
     asked: BTreeSet<LinkId>,
-    /// Bytes that came, and since when, for the speed.
-    recent: (u64, Instant),
-    bytes_per_s: u64,
+    speed: Speed,
     _looking: JoinSet<()>,
+}
+
+/// What others are given of a blob.
+struct Giving {
+    speed: Speed,
+    to: BTreeMap<LinkId, u64>,
 }
 
 impl Fetching {
@@ -309,17 +454,28 @@ struct Actor {
     control: mpsc::UnboundedSender<Control>,
     links: BTreeMap<LinkId, Line>,
     names: BTreeMap<LinkId, String>,
+    keys: BTreeMap<LinkId, PublicKey>,
     fetches: HashMap<BlobHash, Fetching>,
     open: Open,
     next_id: u64,
     began: Instant,
     settled: Arc<Notify>,
     wishes: Wishes,
-    given: Arc<Uses>,
+    uses: Arc<Uses>,
+    given: Arc<Given>,
+    /// What is given of each blob, and of all together.
+    giving: HashMap<BlobHash, Giving>,
+    speed: Speed,
+    turn: Arc<Turn>,
+    /// What is here of files that are paused is not removed as something that nobody goes on with.
+    paused: HashMap<BlobHash, Lease>,
+    /// Files of which nothing is to stay here.
+    leaving: Arc<Mutex<BTreeSet<BlobHash>>>,
 }
 
 impl Actor {
     async fn run(mut self, mut frames: mpsc::Receiver<(LinkId, Bytes)>, mut control: mpsc::UnboundedReceiver<Control>) {
+        self.hold_paused();
         let far = Duration::from_secs(3600);
         let mut tidy = tokio::time::interval(OPEN_FOR);
         let mut rights = tokio::time::interval(RIGHTS_EVERY);
@@ -349,11 +505,20 @@ impl Actor {
                         self.input(Input::Ended);
                     }
                 }
-                _ = tidy.tick() => lock(&self.open).retain(|_, (_, used)| used.elapsed() < OPEN_FOR),
+                _ = tidy.tick() => self.tidy(),
             }
             let now_ms = self.now_ms();
             timer = self.exchange.next_ms(now_ms).map_or_else(|| Instant::now() + far, |at_ms| self.began + Duration::from_millis(at_ms));
         }
+    }
+
+    fn tidy(&mut self) {
+        lock(&self.open).retain(|_, (_, used)| used.elapsed() < OPEN_FOR);
+        let talked_about: BTreeSet<BlobHash> = self.exchange.transfers().map(|transfer| transfer.hash).collect();
+        self.giving.retain(|hash, _| talked_about.contains(hash));
+        self.hold_paused();
+        let given = Arc::clone(&self.given);
+        tokio::spawn(async move { save_given(&given).await });
     }
 
     fn now_ms(&self) -> u64 {
@@ -382,6 +547,7 @@ impl Actor {
             Control::Down(link) => {
                 self.links.remove(&link);
                 self.names.remove(&link);
+                self.keys.remove(&link);
                 self.input(Input::Gone(link));
             }
             Control::Fetch { space, timeline, partial, reply } => self.fetch(space, timeline, partial, reply),
@@ -395,19 +561,8 @@ impl Actor {
             Control::Dropped { hash, id } => {
                 let Some(fetching) = self.fetches.get_mut(&hash) else { return };
                 fetching.handles.remove(&id);
-                if fetching.handles.is_empty()
-                    && let Some(fetching) = self.fetches.remove(&hash)
-                {
-                    // What has come stays, for the next time and for others.
-                    let (partial, settled) = (fetching.partial, Arc::clone(&self.settled));
-                    lock(&self.open).remove(&hash);
-                    tokio::task::spawn_blocking(move || {
-                        if let Err(error) = partial.keep() {
-                            tracing::warn!(%error, "a part of a file may have to be fetched again");
-                        }
-                        drop(partial);
-                        settled.notify_one();
-                    });
+                if fetching.handles.is_empty() {
+                    self.end(hash, None);
                     self.input(Input::Enough(hash));
                 } else if let Some(fetching) = self.fetches.get(&hash) {
                     let reads = fetching.reads();
@@ -428,39 +583,112 @@ impl Actor {
                 {
                     let bytes = fetching.partial.len().saturating_sub(u64::from(*piece) * PIECE_BYTES).min(PIECE_BYTES);
                     *fetching.bytes_from.entry(*link).or_default() += bytes;
-                    fetching.recent.0 += bytes;
-                    let since = fetching.recent.1.elapsed();
-                    if since > Duration::from_secs(1) {
-                        fetching.bytes_per_s = (fetching.recent.0 as f64 / since.as_secs_f64()) as u64;
-                        fetching.recent = (0, Instant::now());
-                    }
+                    fetching.speed.count(bytes);
+                }
+                if let Input::Loaded { link, hash, piece, slice: Some(_), .. } = &input {
+                    let bytes = self.exchange.piece_bytes(hash, *piece);
+                    self.given.count(*hash, self.keys.get(link).copied(), bytes);
+                    self.speed.count(bytes);
+                    let giving = self.giving.entry(*hash).or_insert_with(|| Giving { speed: Speed::new(), to: BTreeMap::new() });
+                    giving.speed.count(bytes);
+                    *giving.to.entry(*link).or_default() += bytes;
                 }
                 self.input(input);
             }
             Control::Failed(hash, why) => {
                 if let Some(fetching) = self.fetches.get(&hash) {
-                    fetching.progress.send_modify(|progress| progress.problem = Some(why));
+                    fetching.progress.send_modify(|progress| progress.problem = Some(Stuck::Failed(why)));
+                }
+            }
+            Control::Limits(limits) => {
+                self.turn.bytes_per_s.store(limits.down.unwrap_or(0), Ordering::Relaxed);
+                self.input(Input::Limits(limits));
+            }
+            Control::Stop { hashes, why, reply } => self.stop(&hashes, &why, reply),
+            Control::Known { link, name, key } => {
+                if self.links.contains_key(&link) {
+                    self.names.insert(link, name);
+                    self.keys.extend(key.map(|key| (link, key)));
                 }
             }
             Control::Status(reply) => {
-                let _ = reply.send(self.status());
+                let _ = reply.send((self.status(), self.speed.now()));
             }
         }
+    }
+
+    /// Nothing more comes of a blob for those who wait for it, for a reason if it is none of theirs.
+    /// Answers with what is still to be done with the disk.
+    fn end(&mut self, hash: BlobHash, why: Option<&Stuck>) -> Option<JoinHandle<()>> {
+        let fetching = self.fetches.remove(&hash)?;
+        self.count_turns();
+        if why.is_some() {
+            fetching.progress.send_modify(|progress| progress.problem = why.cloned());
+        }
+        // What has come stays, for the next time and for others.
+        let (partial, settled) = (fetching.partial, Arc::clone(&self.settled));
+        lock(&self.open).remove(&hash);
+        Some(tokio::task::spawn_blocking(move || {
+            if let Err(error) = partial.keep() {
+                tracing::warn!(%error, "a part of a file may have to be fetched again");
+            }
+            drop(partial);
+            settled.notify_one();
+        }))
+    }
+
+    fn stop(&mut self, hashes: &[BlobHash], why: &Stuck, reply: oneshot::Sender<()>) {
+        let mut ending = Vec::new();
+        for hash in hashes {
+            ending.extend(self.end(*hash, Some(why)));
+            let input = if *why == Stuck::Cancelled { Input::Forget(*hash) } else { Input::Enough(*hash) };
+            self.input(input);
+        }
+        self.hold_paused();
+        let Some(blobs) = self.store.blobs().filter(|_| *why == Stuck::Cancelled) else {
+            tokio::spawn(async move {
+                for end in ending {
+                    let _ = end.await;
+                }
+                let _ = reply.send(());
+            });
+            return;
+        };
+        lock(&self.leaving).extend(hashes);
+        tokio::spawn(remove_parts(blobs.clone(), Arc::clone(&self.open), Arc::clone(&self.leaving), reply));
+    }
+
+    /// Holds what is here of files that are paused, and of no others.
+    fn hold_paused(&mut self) {
+        let Some(blobs) = self.store.blobs() else { return };
+        let files = self.wishes.files().into_iter().filter(|(_, wish)| *wish == Wish::Paused);
+        let mut held = std::mem::take(&mut self.paused);
+        self.paused = files.map(|(file, _)| (file.hash, held.remove(&file.hash).unwrap_or_else(|| blobs.lease(file.hash)))).collect();
+    }
+
+    fn count_turns(&self) {
+        self.turn.blobs.store(self.fetches.len() as u64, Ordering::Relaxed);
     }
 
     fn fetch(&mut self, space: PublicKey, timeline: TimelineId, partial: Arc<Partial>, reply: oneshot::Sender<Fetch>) {
         let hash = partial.hash();
         let id = self.next_id;
         self.next_id += 1;
+        // Said while the file was being opened.
+        if self.wishes.wish_of(&hash) == Some(Wish::Paused) {
+            let _ = reply.send(self.stuck(partial, id, Stuck::Paused));
+            return;
+        }
+        self.paused.remove(&hash);
+        lock(&self.leaving).remove(&hash);
         // A blob has one length, and who names another one lies: of that nothing ever comes.
         if self.fetches.get(&hash).is_some_and(|fetching| fetching.partial.len() != partial.len() && fetching.partial.is_bare()) {
             self.fetches.remove(&hash);
             self.input(Input::Enough(hash));
         }
         if self.fetches.get(&hash).is_some_and(|fetching| fetching.partial.len() != partial.len()) {
-            let problem = Some("a part of it is here, and shows that it has another length".to_owned());
-            let progress = watch::Sender::new(Progress { problem, ..Progress::default() }).subscribe();
-            let _ = reply.send(Fetch { partial, progress, id, control: self.control.clone() });
+            let why = Stuck::Failed("a part of it is here, and shows that it has another length".to_owned());
+            let _ = reply.send(self.stuck(partial, id, why));
             return;
         }
         let is_new = !self.fetches.contains_key(&hash);
@@ -470,13 +698,13 @@ impl Actor {
             handles: BTreeMap::new(),
             bytes_from: BTreeMap::new(),
             asked: BTreeSet::new(),
-            recent: (0, Instant::now()),
-            bytes_per_s: 0,
+            speed: Speed::new(),
             _looking: JoinSet::new(),
         });
         fetching.handles.insert(id, None);
         let partial = Arc::clone(&fetching.partial);
-        let fetch = Fetch { partial: Arc::clone(&partial), progress: fetching.progress.subscribe(), id, control: self.control.clone() };
+        let (progress, control, turn) = (fetching.progress.subscribe(), self.control.clone(), Arc::clone(&self.turn));
+        let fetch = Fetch { partial: Arc::clone(&partial), progress, id, control, turn };
         if is_new {
             fetching._looking.spawn(look_for_sources(self.asker.clone(), self.control.clone(), space, timeline, hash, partial.len()));
             lock(&self.open).insert(hash, (Holding::Part(Arc::clone(&partial)), Instant::now()));
@@ -484,8 +712,15 @@ impl Actor {
             let have = Pieces::from_bytes(&partial.have(), pieces_of(len) as u32);
             self.input(Input::Fetch { space, hash, len, have });
         }
+        self.count_turns();
         // Who does not wait for the answer any more has dropped the handle with it.
         let _ = reply.send(fetch);
+    }
+
+    /// What who wants something gets of which nothing will come.
+    fn stuck(&self, partial: Arc<Partial>, id: u64, why: Stuck) -> Fetch {
+        let progress = watch::Sender::new(Progress { problem: Some(why), ..Progress::default() }).subscribe();
+        Fetch { partial, progress, id, control: self.control.clone(), turn: Arc::clone(&self.turn) }
     }
 
     fn tell_sources(&self, hash: &BlobHash) {
@@ -506,14 +741,11 @@ impl Actor {
             .transfers()
             .map(|transfer| {
                 let fetching = self.fetches.get(&transfer.hash);
-                let sources: Vec<SourceStatus> = fetching
-                    .iter()
-                    .flat_map(|fetching| &fetching.bytes_from)
-                    .map(|(link, bytes)| SourceStatus { name: name(link), bytes: *bytes })
-                    .collect();
+                let giving = self.giving.get(&transfer.hash);
+                let by_name = |(link, bytes): (&LinkId, &u64)| SourceStatus { name: name(link), bytes: *bytes };
+                let sources: Vec<SourceStatus> = fetching.iter().flat_map(|fetching| &fetching.bytes_from).map(by_name).collect();
                 let names: Vec<String> = sources.iter().map(|source| source.name.clone()).take(NAMES_MAX).collect();
-                let bytes_per_s =
-                    fetching.filter(|fetching| fetching.recent.1.elapsed() < Duration::from_secs(5)).map_or(0, |fetching| fetching.bytes_per_s);
+                let bytes_per_s = fetching.map_or(0, |fetching| fetching.speed.now());
                 Status {
                     hash: transfer.hash.to_string(),
                     space: transfer.space.to_string(),
@@ -521,9 +753,13 @@ impl Actor {
                     bytes_here: (u64::from(transfer.pieces.0) * PIECE_BYTES).min(transfer.len),
                     is_fetched: transfer.is_fetched,
                     bytes_per_s,
+                    waiting: fetching.map_or(0, |fetching| fetching.handles.len()),
                     readers: transfer.readers.len(),
-                    problem: fetching.and_then(|fetching| fetching.progress.borrow().problem.clone()),
-                    text: format!("from {}, {:.1} MB/s", named(&names), bytes_per_s as f64 / 1e6),
+                    bytes_given: self.given.of(&transfer.hash),
+                    given_per_s: giving.map_or(0, |giving| giving.speed.now()),
+                    given_to: giving.into_iter().flat_map(|giving| &giving.to).map(by_name).collect(),
+                    problem: fetching.and_then(|fetching| fetching.progress.borrow().problem.as_ref().map(Stuck::to_string)),
+                    text: format!("from {}, {}/s", named(&names), crate::words::size(bytes_per_s)),
                     sources,
                 }
             })
@@ -549,17 +785,24 @@ impl Actor {
             Output::Look(look) => {
                 let (asker, store, control, wishes) = (self.asker.clone(), self.store.clone(), self.control.clone(), self.wishes.clone());
                 tokio::spawn(async move {
-                    let have = may_have(&asker, &store, &wishes, &look).await;
+                    let link = look.link;
+                    let remote = asker.ask(move |node| node.remote(link)).await.flatten();
+                    if let Some(remote) = &remote {
+                        let name = called(&remote.name, &remote.space);
+                        let own = remote.keys.iter().find(|key| **key == remote.space);
+                        let _ = control.send(Control::Known { link, name, key: own.or(remote.keys.first()).copied() });
+                    }
+                    let have = may_have(remote, &store, &wishes, &look).await;
                     let _ = control.send(Control::Input(Input::Found { look, have }));
                 });
             }
             Output::Load { link, hash, id, piece } => {
                 let (open, store, control) = (Arc::clone(&self.open), self.store.clone(), self.control.clone());
-                let given = Arc::clone(&self.given);
+                let uses = Arc::clone(&self.uses);
                 tokio::task::spawn_blocking(move || {
                     let slice = load(&open, &store, hash, piece).map(Bytes::from);
                     if let (Some(slice), Some(len)) = (&slice, store.blobs().and_then(|blobs| blobs.len_of(&hash))) {
-                        given.give(hash, slice.len(), len);
+                        uses.give(hash, slice.len(), len);
                     }
                     let _ = control.send(Control::Input(Input::Loaded { link, hash, id, piece, slice }));
                 });
@@ -590,6 +833,36 @@ impl Actor {
     }
 }
 
+/// Removes what is here of blobs that are to leave, as soon as nobody reads it any more. Answers when all of it is gone, or is
+/// held for long.
+async fn remove_parts(blobs: Blobs, open: Open, leaving: Arc<Mutex<BTreeSet<BlobHash>>>, reply: oneshot::Sender<()>) {
+    let (began, mut reply) = (Instant::now(), Some(reply));
+    loop {
+        let (blobs, open, all) = (blobs.clone(), Arc::clone(&open), Arc::clone(&leaving));
+        let removed = tokio::task::spawn_blocking(move || {
+            let hashes: Vec<BlobHash> = lock(&all).iter().copied().collect();
+            for hash in hashes {
+                lock(&open).remove(&hash);
+                match blobs.remove_partial(&hash) {
+                    Ok(false) => {}
+                    Ok(true) => drop(lock(&all).remove(&hash)),
+                    Err(error) => {
+                        tracing::warn!(%hash, %error, "what is here of a file that was cancelled could not be removed");
+                        lock(&all).remove(&hash);
+                    }
+                }
+            }
+        });
+        if removed.await.is_err() || lock(&leaving).is_empty() {
+            return;
+        }
+        if began.elapsed() > RELEASE_MAX {
+            reply.take();
+        }
+        tokio::time::sleep(if reply.is_some() { RELEASE_EVERY } else { RELEASE_MAX }).await;
+    }
+}
+
 /// Says who may have a blob, again and again, as long as it is wanted.
 async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>, space: PublicKey, timeline: TimelineId, hash: BlobHash, len: u64) {
     let mut looks = 0u32;
@@ -602,7 +875,7 @@ async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>,
         }
         looks += 1;
         let Some(links) = asker.ask(move |node| node.links_of(&timeline)).await else { return };
-        let links = links.into_iter().map(|(link, name, own)| (link, if name.is_empty() { human_name(&own) } else { name })).collect();
+        let links = links.into_iter().map(|(link, name, own)| (link, called(&name, &own))).collect();
         if control.send(Control::Sources { hash, links }).is_err() {
             return;
         }
@@ -610,10 +883,22 @@ async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>,
     }
 }
 
+/// What a peer is called that calls itself this, or nothing.
+fn called(name: &str, space: &PublicKey) -> String {
+    if name.is_empty() { human_name(space) } else { name.to_owned() }
+}
+
+async fn save_given(given: &Arc<Given>) {
+    let given = Arc::clone(given);
+    match tokio::task::spawn_blocking(move || given.save()).await {
+        Ok(Err(error)) => tracing::warn!(%error, "what others were given was not written down"),
+        Ok(Ok(())) | Err(_) => {}
+    }
+}
+
 /// What is here of a blob for the other side of a link, if it may read a timeline that names the blob: maybe nothing yet.
-async fn may_have(asker: &Asker, store: &Store, wishes: &Wishes, look: &Look) -> Option<Pieces> {
-    let link = look.link;
-    let remote = asker.ask(move |node| node.remote(link)).await??;
+async fn may_have(remote: Option<Remote>, store: &Store, wishes: &Wishes, look: &Look) -> Option<Pieces> {
+    let remote = remote?;
     if !wishes.hands_on(&look.space) && !remote.keys.iter().any(|key| store.is_own_device(key)) {
         return None;
     }
@@ -690,5 +975,19 @@ async fn send(sender: LinkSender, mut frames: mpsc::Receiver<Bytes>) {
         if sender.send(frame.into()).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_his_turn_at_the_owners_speed_is_not_given_up() {
+        let turn = Turn::default();
+        turn.blobs.store(3, Ordering::Relaxed);
+        assert_eq!(turn.wait(), Duration::ZERO, "as fast as the line is");
+        turn.bytes_per_s.store(16_384, Ordering::Relaxed);
+        assert_eq!(turn.wait(), Duration::from_secs(3 * 8), "a piece of each of three takes eight seconds");
     }
 }

@@ -129,6 +129,7 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
     // For guests nothing is fetched: it is the owner's disk and line.
     let is_guest = !ask.who.is_owner() && !matches!(ask.who, Who::App(_));
     let Some(network) = ask.peer.network().filter(|_| !is_guest) else { return Err(missing(ask, &wanted)) };
+    network.blobs().may_fetch(&wanted.hash).map_err(|why| super::stuck_problem(&why, wanted.hash))?;
     let fetching = network.blobs().fetch(&ask.peer.store, ask.space, wanted.hash, wanted.len).await;
     let mut fetch = fetching.map_err(|error| super::save_problem(&error))?.ok_or_else(|| missing(ask, &wanted))?;
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());
@@ -179,8 +180,8 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
 /// Nobody who is there has the bytes.
 fn unavailable(ask: &Ask, wanted: &Wanted, fetch: &Fetch) -> Problem {
     let progress = fetch.progress.borrow().clone();
-    if let Some(problem) = progress.problem {
-        return Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "there is no room for this file", problem);
+    if let Some(why) = progress.problem {
+        return super::stuck_problem(&why, wanted.hash);
     }
     let detail = format!(
         "{} names {} bytes ({}) that are not here; {} connected peers were asked, and what is missing has {}",

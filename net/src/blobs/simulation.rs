@@ -9,6 +9,7 @@
 //!
 //! Deliberately not: no rights, no spaces, no peer that lies; `lab` has those.
 
+use super::pace::Speeds;
 use super::pieces::Pieces;
 
 mod bound;
@@ -48,6 +49,10 @@ pub struct Crowd {
     pub churn: u32,
     /// Whether it is read in order while it comes, as `timebus get` does.
     pub reads: bool,
+    /// How fast the origin is told to be, whatever its line takes.
+    pub origin_limits: Speeds,
+    /// The same of each other peer.
+    pub limits: Speeds,
 }
 
 impl Default for Crowd {
@@ -67,6 +72,8 @@ impl Default for Crowd {
             leavers: 0,
             churn: 0,
             reads: true,
+            origin_limits: Speeds::default(),
+            limits: Speeds::default(),
         }
     }
 }
@@ -159,6 +166,38 @@ mod tests {
         assert!(outcome.all_ms >= outcome.lines_ms && outcome.lines_ms > outcome.bound_ms, "nobody is faster than is possible: {outcome:?}");
         assert!(outcome.median_ms <= outcome.most_ms && outcome.most_ms <= outcome.last_ms, "{outcome:?}");
         assert_eq!(run(&crowd, |_| {}), outcome, "the same seed, the same run");
+    }
+
+    #[test]
+    fn who_is_told_to_be_slow_is_like_one_whose_line_is() {
+        let crowd = Crowd { peers: 12, bytes: 4 << 20, origin_up: 250_000, up: 1_000_000, ..Crowd::default() };
+        let outcome = |crowd: &Crowd| {
+            let outcome = run(crowd, |_| {});
+            assert_eq!((outcome.left_out, outcome.blamed), (0, 0), "{outcome:?}");
+            outcome
+        };
+        let slow = |up| Speeds { up: Some(up), down: None };
+        let (line, told) = (outcome(&crowd), outcome(&Crowd { origin_up: 10_000_000, origin_limits: slow(250_000), ..crowd.clone() }));
+        let all_ms = told.all_ms as f64;
+        assert!(all_ms > 0.95 * crowd.bound_ms() as f64, "no faster than it was told: {told:?}");
+        assert!(all_ms < 1.1 * line.all_ms as f64 && told.origin_copies < 1.1, "{told:?}, and by its line {line:?}");
+        assert!(told.wasted < 20 && told.talk < 2 * line.talk.max(10), "{told:?}, and by its line {line:?}");
+        // So are the others, and what they may not send the origin does.
+        let crowd = Crowd { up: 100_000, origin_up: 1_000_000, ..crowd };
+        let (line, told) = (outcome(&crowd), outcome(&Crowd { up: 10_000_000, limits: slow(100_000), ..crowd.clone() }));
+        assert!(told.all_ms as f64 > 0.9 * crowd.bound_ms() as f64, "{told:?}");
+        assert!((told.all_ms as f64) < 1.25 * line.all_ms as f64, "{told:?}, and by their lines {line:?}");
+    }
+
+    #[test]
+    fn who_asks_slowly_gets_it_as_fast_as_he_asks_and_wastes_nothing() {
+        let limits = Speeds { up: None, down: Some(200_000) };
+        let crowd = Crowd { peers: 8, bytes: 4 << 20, origin_up: 10_000_000, up: 10_000_000, limits, ..Crowd::default() };
+        let outcome = run(&crowd, |_| {});
+        assert_eq!((outcome.left_out, outcome.blamed), (0, 0), "{outcome:?}");
+        let at_least_ms = crowd.bytes * 1000 / 200_000;
+        assert!((at_least_ms..at_least_ms * 11 / 10).contains(&(outcome.last_ms + 1000)), "{outcome:?}, and at least {at_least_ms} ms");
+        assert!(outcome.wasted < 10 && outcome.origin_copies < 1.5, "{outcome:?}");
     }
 
     #[test]

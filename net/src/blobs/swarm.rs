@@ -212,6 +212,11 @@ impl Download {
         self.is_crowded = true;
     }
 
+    /// Says that more may be asked for than before: who seemed slow may not be.
+    pub fn freed(&mut self) {
+        self.sources.values_mut().for_each(|source| source.window = source.window.max(WINDOW_FIRST));
+    }
+
     /// A source has these pieces, beside those that it said before.
     pub fn source_has(&mut self, peer: Peer, pieces: &[(u32, u32)]) {
         let len = self.have.len();
@@ -240,38 +245,41 @@ impl Download {
         }
     }
 
-    /// A source is gone; what it was asked for is asked of others.
-    pub fn source_gone(&mut self, peer: Peer) {
-        let Some(source) = self.sources.remove(&peer) else { return };
+    /// A source is gone; what it was asked for is asked of others. Answers how many requests that were.
+    pub fn source_gone(&mut self, peer: Peer) -> usize {
+        let Some(source) = self.sources.remove(&peer) else { return 0 };
         self.wholes.remove(&peer);
         for piece in source.have.iter() {
             self.holders[piece as usize] = self.holders[piece as usize].saturating_sub(1);
         }
+        let count = source.asked.len();
         for asked in source.asked.into_values() {
             self.forget(asked.piece);
         }
+        count
     }
 
-    /// A source will not answer a request, and is left alone for a while.
-    pub fn refused(&mut self, peer: Peer, id: u64, until_ms: u64) {
-        let Some(source) = self.sources.get_mut(&peer) else { return };
+    /// A source will not answer a request, and is left alone for a while. Says whether there was such a request.
+    pub fn refused(&mut self, peer: Peer, id: u64, until_ms: u64) -> bool {
+        let Some(source) = self.sources.get_mut(&peer) else { return false };
         source.rests_until_ms = until_ms;
         self.rested_ms = self.rested_ms.min(until_ms);
-        if let Some(asked) = source.asked.remove(&id) {
-            source.chose_nothing |= asked.piece.is_none();
-            self.forget(asked.piece);
-        }
+        let Some(asked) = source.asked.remove(&id) else { return false };
+        source.chose_nothing |= asked.piece.is_none();
+        self.forget(asked.piece);
+        true
     }
 
-    /// A source has too much to do for a request: it is left alone for a while, longer each time.
-    pub fn busy(&mut self, peer: Peer, id: u64, now_ms: u64) {
-        let Some(source) = self.sources.get_mut(&peer) else { return };
+    /// A source has too much to do for a request: it is left alone for a while, longer each time. Says whether there was such a
+    /// request.
+    pub fn busy(&mut self, peer: Peer, id: u64, now_ms: u64) -> bool {
+        let Some(source) = self.sources.get_mut(&peer) else { return false };
         let rest_ms = (BUSY_MS << source.was_busy.min(16)).min(BUSY_MS_MAX);
         source.was_busy += 1;
         source.window = (source.asked.len() as u32).clamp(1, source.window);
         // Not all at the same time again.
         let rest_ms = rest_ms / 2 + self.dice.below(rest_ms);
-        self.refused(peer, id, now_ms + rest_ms);
+        self.refused(peer, id, now_ms + rest_ms)
     }
 
     /// All that was asked for and has not come: of whom, and under which number.
@@ -349,10 +357,15 @@ impl Download {
 
     /// What to ask for now.
     pub fn ask(&mut self, now_ms: u64) -> Vec<Want> {
+        self.ask_some(usize::MAX, now_ms)
+    }
+
+    /// The same, at most so much.
+    pub fn ask_some(&mut self, max: usize, now_ms: u64) -> Vec<Want> {
         self.asked_ms = now_ms;
         let rests = self.sources.values().map(|source| source.rests_until_ms).filter(|until_ms| *until_ms > now_ms);
         self.rested_ms = rests.min().unwrap_or(u64::MAX);
-        self.ask_for(usize::MAX, now_ms)
+        self.ask_for(max, now_ms)
     }
 
     /// What to ask for instead of one thing that does not come.

@@ -32,6 +32,11 @@ impl Turns {
         });
     }
 
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Links other than one that wait.
     pub(super) fn others(&self, link: LinkId) -> usize {
         self.0.len() - usize::from(self.0.contains_key(&link))

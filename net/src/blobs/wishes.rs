@@ -1,7 +1,10 @@
-//! What the owner wants of the files of others: kept here whatever room they take, or not handed on.
+//! What the owner wants of the files of others: kept here whatever room they take, not handed on, not now, or not so fast.
 //!
 //! A *pin* is a path: all files at and below it are fetched, also those that come later, and stay. A space that is *kept
-//! back* is served from here to the owner's own devices alone. Both are wishes of this peer, kept in `files.json`.
+//! back* is served from here to the owner's own devices alone. One file can be *paused*: nothing more of it is asked of
+//! anybody, whoever wants it here, until it is *wanted* again; then it is fetched to its end. One that is *cancelled* is not
+//! fetched for a pin or a community, but for whoever reads it. All are wishes of this peer, kept in `files.json`, with how fast
+//! files may come and go.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io;
@@ -17,12 +20,14 @@ use timebus_store::blobs::partial::pieces_of;
 use timebus_store::keyspace::Committed;
 use timebus_store::path::Path;
 use timebus_store::store::{StorageError, Store};
-use tokio::sync::Notify;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::beside;
 use super::fetch::Fetcher;
 use super::named::belongs;
+use super::pace::Speeds;
 use crate::community::holding::has_grown;
 use crate::ledger::{Payer, Relation};
 use crate::peer::{Peer, lock};
@@ -37,8 +42,15 @@ const GATHER: Duration = Duration::from_millis(500);
 const STALL_MAX: Duration = Duration::from_secs(20);
 /// The same where nobody is known who has it.
 const FIND_MAX: Duration = Duration::from_secs(3);
-/// Pinned files that are fetched at once.
+/// Pinned files that are fetched at once, and as many that are wanted one by one.
 const AT_ONCE: usize = 4;
+/// Files that are wanted, paused or cancelled one by one; of more, the path above them is pinned or not.
+pub(crate) const FILES_MAX: usize = 1024;
+/// How long a file of which nothing came waits until it is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How long after it was cancelled a file is refused to who reads it: programs that are cut off try again by themselves, and
+/// people do not read at once what they have just cancelled.
+const CANCELLED_FOR: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Settings {
@@ -48,6 +60,41 @@ struct Settings {
     /// Spaces whose files do not go on to others.
     #[serde(default)]
     kept_back: BTreeSet<String>,
+    /// What is wanted of single files, by hash.
+    #[serde(default)]
+    files: BTreeMap<String, FileWish>,
+    /// How fast files may come and go.
+    #[serde(default)]
+    limits: Speeds,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct FileWish {
+    space: String,
+    path: String,
+    len: u64,
+    wish: Wish,
+}
+
+/// What the owner wants of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Wish {
+    /// All of it.
+    Wanted,
+    /// Nothing more for now.
+    Paused,
+    /// Nothing at all, also if a pin or a community names it.
+    Cancelled,
+}
+
+/// A file of which something is wanted, and where it is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wished {
+    pub(crate) hash: BlobHash,
+    pub(crate) space: PublicKey,
+    pub(crate) path: Path,
+    pub(crate) len: u64,
 }
 
 /// What the owner wants. Clones share it.
@@ -60,7 +107,9 @@ struct Inner {
     placed: Mutex<Option<HashSet<BlobHash>>>,
     file: PathBuf,
     settings: Mutex<Settings>,
-    changed: Notify,
+    /// Files that were cancelled a moment ago.
+    cancelled: Mutex<HashMap<BlobHash, Instant>>,
+    changed: watch::Sender<()>,
 }
 
 /// A path whose files stay here.
@@ -76,7 +125,7 @@ pub(crate) struct Pinned {
     pub(crate) hash: BlobHash,
     pub(crate) len: u64,
     /// Where it is named.
-    path: Path,
+    pub(crate) path: Path,
     /// Who named it there.
     author: PublicKey,
     /// Whether it is here, and for those who have that place.
@@ -94,7 +143,13 @@ impl Wishes {
             }),
             Err(_) => Settings::default(),
         };
-        Self(Arc::new(Inner { placed: Mutex::default(), file, settings: Mutex::new(settings), changed: Notify::new() }))
+        Self(Arc::new(Inner {
+            placed: Mutex::default(),
+            file,
+            settings: Mutex::new(settings),
+            cancelled: Mutex::default(),
+            changed: watch::Sender::default(),
+        }))
     }
 
     /// Those of a peer.
@@ -147,6 +202,78 @@ impl Wishes {
         .map(drop)
     }
 
+    /// How fast files may come and go.
+    pub(crate) fn limits(&self) -> Speeds {
+        lock(&self.0.settings).limits
+    }
+
+    /// Lets files come and go so fast.
+    pub(crate) fn limit(&self, limits: Speeds) -> io::Result<()> {
+        self.change(|settings| settings.limits = limits)
+    }
+
+    /// The files of which something is wanted one by one.
+    pub(crate) fn files(&self) -> Vec<(Wished, Wish)> {
+        let settings = lock(&self.0.settings);
+        let parse = |(hash, file): (&String, &FileWish)| {
+            let (hash, space, path) = (BlobHash::parse(hash)?, file.space.parse().ok()?, Path::parse(&file.path).ok()?);
+            Some((Wished { hash, space, path, len: file.len }, file.wish))
+        };
+        settings.files.iter().filter_map(parse).collect()
+    }
+
+    /// What is wanted of a file, if that was said of this one.
+    pub(crate) fn wish_of(&self, hash: &BlobHash) -> Option<Wish> {
+        let settings = lock(&self.0.settings);
+        if settings.files.is_empty() { None } else { settings.files.get(&hash.to_string()).map(|file| file.wish) }
+    }
+
+    /// Whether a file is not to be fetched for pins and communities.
+    pub(crate) fn is_stopped(&self, hash: &BlobHash) -> bool {
+        matches!(self.wish_of(hash), Some(Wish::Paused | Wish::Cancelled))
+    }
+
+    /// Says what is wanted of files, or nothing special. `None` if there are too many of them.
+    pub(crate) fn wish(&self, files: &[Wished], wish: Option<Wish>) -> io::Result<Option<()>> {
+        self.change(|settings| {
+            let before = settings.files.clone();
+            for file in files {
+                let hash = file.hash.to_string();
+                match wish {
+                    Some(wish) => {
+                        let said = FileWish { space: file.space.to_string(), path: file.path.to_string(), len: file.len, wish };
+                        settings.files.insert(hash, said);
+                    }
+                    None => {
+                        settings.files.remove(&hash);
+                    }
+                }
+            }
+            if wish.is_some() && settings.files.len() > FILES_MAX {
+                settings.files = before;
+                return None;
+            }
+            Some(())
+        })
+    }
+
+    /// These files were cancelled just now, or are wanted after all.
+    pub(crate) fn cancelled(&self, files: &[Wished], are: bool) {
+        let mut cancelled = lock(&self.0.cancelled);
+        cancelled.retain(|_, at| at.elapsed() < CANCELLED_FOR);
+        for file in files {
+            match are {
+                true => drop(cancelled.insert(file.hash, Instant::now())),
+                false => drop(cancelled.remove(&file.hash)),
+            }
+        }
+    }
+
+    /// Whether a file was cancelled a moment ago.
+    pub(crate) fn was_cancelled(&self, hash: &BlobHash) -> bool {
+        lock(&self.0.cancelled).get(hash).is_some_and(|at| at.elapsed() < CANCELLED_FOR)
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Settings) -> T) -> io::Result<T> {
         let mut settings = lock(&self.0.settings);
         let mut new = settings.clone();
@@ -154,7 +281,7 @@ impl Wishes {
         if new != *settings {
             crate::files::write_whole(&self.0.file, &serde_json::to_vec_pretty(&new)?)?;
             *settings = new;
-            self.0.changed.notify_one();
+            self.0.changed.send_replace(());
         }
         Ok(answer)
     }
@@ -207,15 +334,18 @@ impl Pin {
     }
 }
 
-/// Fetches what is pinned and not here, now and whenever there is more, until the peer stops.
+/// Fetches what is pinned or wanted and not here, now and whenever there is more, until the peer stops.
 pub(crate) async fn keep(peer: Peer) {
-    peer.until_stopped(keep_on(&peer)).await;
+    peer.until_stopped(async {
+        let network = super::network(&peer).await;
+        tokio::join!(keep_pinned(&peer, network.blobs()), keep_wanted(&peer, network.blobs()));
+    })
+    .await;
 }
 
-async fn keep_on(peer: &Peer) {
-    let network = super::network(peer).await;
-    let fetcher = network.blobs();
+async fn keep_pinned(peer: &Peer, fetcher: &Fetcher) {
     let mut arrivals = peer.store.arrivals();
+    let mut changed = fetcher.wishes().0.changed.subscribe();
     // Up to which arrival each pin was looked at: what comes into other spaces costs nothing.
     let mut looked: HashMap<PublicKey, u64> = HashMap::new();
     let mut look_at = Instant::now();
@@ -236,10 +366,9 @@ async fn keep_on(peer: &Peer) {
             }
         }
         looked = fetcher.wishes().pins().into_iter().map(|pin| (pin.space, upto)).collect();
-        let changed = &fetcher.wishes().0.changed;
         tokio::select! {
             () = tokio::time::sleep_until(look_at) => {}
-            () = changed.notified() => looked.clear(),
+            _ = changed.changed() => looked.clear(),
             _ = arrivals.changed() => tokio::time::sleep(GATHER).await,
         }
     }
@@ -249,7 +378,6 @@ async fn keep_on(peer: &Peer) {
 async fn fetch(peer: &Peer, fetcher: &Fetcher, pin: &Pin) -> io::Result<()> {
     let (store, wanted) = (peer.store.clone(), pin.clone());
     let files = beside(move || wanted.files(&store)).await.map_err(|_| io::Error::other("the peer is stopping"))?;
-    let Some(space) = peer.store.held(&pin.space) else { return Ok(()) };
     // What guests name in the own space comes as far as they have room here: it is the owner's disk.
     let mut of_guests: HashMap<PublicKey, u64> = HashMap::new();
     let mut has_room = |file: &Pinned| {
@@ -262,23 +390,91 @@ async fn fetch(peer: &Peer, fetcher: &Fetcher, pin: &Pin) -> io::Result<()> {
         has_room
     };
     let files = files.map_err(io::Error::other)?;
-    let missing: Vec<Pinned> = files.into_iter().filter(|file| has_room(file) && !file.is_here).collect();
+    let missing = files.into_iter().filter(|file| has_room(file) && !file.is_here);
+    let missing: Vec<Wished> = missing.map(|Pinned { hash, len, path, .. }| Wished { hash, space: pin.space, path, len }).collect();
     let fetched = missing.into_iter().map(|file| async move {
-        let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
-        let Some(mut fetch) = fetching else { return Ok::<_, io::Error>(()) };
-        for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
-            let is_here = fetch.piece(piece, FIND_MAX).await;
-            if !is_here && (fetch.progress.borrow().sources.is_empty() || !fetch.piece(piece, STALL_MAX).await) {
-                break;
-            }
+        // It may have been paused while others came.
+        if !fetcher.wishes().is_stopped(&file.hash) {
+            fetch_one(peer, fetcher, &file).await?;
         }
-        Ok(())
+        Ok::<_, io::Error>(())
     });
     let mut fetched = futures_util::stream::iter(fetched).buffer_unordered(AT_ONCE);
     while let Some(fetched) = fetched.next().await {
         fetched?;
     }
     Ok(())
+}
+
+/// Fetches a file until it is here, or nothing comes of it any more; says whether it is.
+async fn fetch_one(peer: &Peer, fetcher: &Fetcher, file: &Wished) -> io::Result<bool> {
+    let Some(space) = peer.store.held(&file.space) else { return Ok(false) };
+    let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
+    let Some(mut fetch) = fetching else { return Ok(false) };
+    for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
+        let is_here = fetch.piece(piece, FIND_MAX).await;
+        if !is_here && (fetch.progress.borrow().sources.is_empty() || !fetch.piece(piece, STALL_MAX).await) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Fetches the files that are wanted one by one, a few at once, and forgets what was said of files that are here.
+async fn keep_wanted(peer: &Peer, fetcher: &Fetcher) {
+    let wishes = fetcher.wishes();
+    let mut changed = wishes.0.changed.subscribe();
+    let few = Arc::new(Semaphore::new(AT_ONCE));
+    let (mut under_way, mut tasks) = (HashSet::new(), JoinSet::new());
+    loop {
+        changed.borrow_and_update();
+        let is_here = |file: &Wished| peer.store.blobs().is_some_and(|blobs| blobs.len_of(&file.hash).is_some());
+        let (here, missing): (Vec<_>, Vec<_>) = wishes.files().into_iter().partition(|(file, _)| is_here(file));
+        let here: Vec<Wished> = here.into_iter().map(|(file, _)| file).filter(|file| !under_way.contains(&file.hash)).collect();
+        if !here.is_empty()
+            && let Err(error) = wishes.wish(&here, None)
+        {
+            tracing::warn!(%error, "files that are here are still said to be wanted");
+        }
+        for (file, _) in missing.into_iter().filter(|(_, wish)| *wish == Wish::Wanted) {
+            if under_way.insert(file.hash) {
+                let (peer, fetcher, few) = (peer.clone(), fetcher.clone(), Arc::clone(&few));
+                tasks.spawn(async move {
+                    fetch_wanted(&peer, &fetcher, &file, &few).await;
+                    file.hash
+                });
+            }
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            _ = changed.changed() => {}
+            Some(done) = tasks.join_next() => {
+                if let Ok(hash) = done {
+                    under_way.remove(&hash);
+                }
+            }
+        }
+    }
+}
+
+/// Fetches a file in its turn. If nothing comes of it, that takes a while longer, so that it is not tried all the time.
+async fn fetch_wanted(peer: &Peer, fetcher: &Fetcher, file: &Wished, few: &Semaphore) {
+    let wishes = fetcher.wishes();
+    let mut changed = wishes.0.changed.subscribe();
+    let turn = few.acquire().await;
+    changed.borrow_and_update();
+    // It may have been paused while it waited.
+    if wishes.wish_of(&file.hash) != Some(Wish::Wanted) {
+        return;
+    }
+    let is_here = fetch_one(peer, fetcher, file).await.unwrap_or_else(|error| {
+        tracing::warn!(path = %file.path, %error, "a file was not fetched");
+        false
+    });
+    drop(turn);
+    if !is_here {
+        let _ = tokio::time::timeout(AGAIN_AFTER, changed.changed()).await;
+    }
 }
 
 #[cfg(test)]
@@ -306,6 +502,48 @@ mod tests {
         wishes.hand_on(&other, true).expect("writes");
         let wishes = Wishes::open(home.path());
         assert_eq!((wishes.pins(), wishes.kept_back()), (vec![pin("/films")], vec![]));
+    }
+
+    fn wished(number: u64) -> Wished {
+        let hash = BlobHash::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+        Wished { hash, space: pin("/").space, path: pin(&format!("/{number}")).path, len: number }
+    }
+
+    #[test]
+    fn what_was_said_of_single_files_and_their_speed_outlives_a_restart() {
+        let home = tempfile::tempdir().expect("a folder");
+        let wishes = Wishes::open(home.path());
+        let said = |wishes: &Wishes| {
+            let mut said: Vec<_> = wishes.files().into_iter().map(|(file, wish)| (file.len, wish)).collect();
+            said.sort_by_key(|(number, _)| *number);
+            said
+        };
+        wishes.wish(&[wished(1), wished(2)], Some(Wish::Paused)).expect("writes").expect("few");
+        wishes.wish(&[wished(2)], Some(Wish::Wanted)).expect("writes").expect("few");
+        wishes.wish(&[wished(3)], Some(Wish::Cancelled)).expect("writes").expect("few");
+        wishes.limit(Speeds { up: Some(100_000), down: None }).expect("writes");
+        let wishes = Wishes::open(home.path());
+        assert_eq!(said(&wishes), [(1, Wish::Paused), (2, Wish::Wanted), (3, Wish::Cancelled)]);
+        assert_eq!([1, 2, 3, 4].map(|number| wishes.is_stopped(&wished(number).hash)), [true, false, true, false]);
+        assert_eq!(wishes.limits(), Speeds { up: Some(100_000), down: None });
+        wishes.wish(&[wished(1), wished(3)], None).expect("writes").expect("few");
+        assert_eq!(said(&Wishes::open(home.path())), [(2, Wish::Wanted)]);
+        // Too many are refused together, and nothing is said of any.
+        let many: Vec<Wished> = (10..10 + FILES_MAX as u64).map(wished).collect();
+        assert_eq!(wishes.wish(&many, Some(Wish::Paused)).expect("reads"), None);
+        assert_eq!(said(&wishes), [(2, Wish::Wanted)]);
+        // Files of a release that knew less are read.
+        std::fs::write(home.path().join("files.json"), r#"{"pins": {}, "kept_back": []}"#).expect("writes");
+        assert_eq!((Wishes::open(home.path()).files(), Wishes::open(home.path()).limits()), (vec![], Speeds::default()));
+    }
+
+    #[test]
+    fn what_was_cancelled_is_so_for_a_moment_unless_it_is_wanted_after_all() {
+        let home = tempfile::tempdir().expect("a folder");
+        let wishes = Wishes::open(home.path());
+        wishes.cancelled(&[wished(1), wished(2)], true);
+        wishes.cancelled(&[wished(2)], false);
+        assert_eq!([1, 2, 3].map(|number| wishes.was_cancelled(&wished(number).hash)), [true, false, false]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The part of `/.sys` about files: how much is kept, what is pinned, what is on its way and from whom.
+//! The part of `/.sys` about files: how much is kept, what is pinned, what is on its way, from whom and how fast.
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -7,9 +7,12 @@ use serde_json::{Value as Serde, json};
 use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
 use timebus_store::path::Path;
-use timebus_store::store::StorageError;
+use timebus_store::store::{StorageError, Store};
 
-use crate::blobs::wishes::{Pin, Wishes};
+use crate::blobs::fetch::{Status, Stuck};
+use crate::blobs::given::Given;
+use crate::blobs::pace::{BYTES_PER_S_MAX, BYTES_PER_S_MIN};
+use crate::blobs::wishes::{FILES_MAX, Pin, Wish, Wished, Wishes};
 use crate::blobs::{beside, of};
 use crate::peer::Peer;
 use crate::people::People;
@@ -25,6 +28,10 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::POST, ["blobs", "pin"]) => pin(peer, body, true).await,
         (&Method::POST, ["blobs", "unpin"]) => pin(peer, body, false).await,
         (&Method::POST, ["blobs", "share"]) => share(peer, body).await,
+        (&Method::POST, ["blobs", "pause"]) => pause(peer, body).await,
+        (&Method::POST, ["blobs", "resume"]) => resume(peer, body).await,
+        (&Method::POST, ["blobs", "cancel"]) => cancel(peer, body).await,
+        (&Method::POST, ["blobs", "limit"]) => limit(peer, body),
         _ => return None,
     })
 }
@@ -34,20 +41,38 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
     let blobs = of(peer)?;
     let wishes = Wishes::of(peer);
     let people = People::now(peer).await;
-    let transfers = match peer.network() {
+    let (transfers, given_per_s) = match peer.network() {
         Some(network) => network.blobs().status().await,
-        None => Vec::new(),
+        None => Default::default(),
     };
     let mut transfers: Vec<Serde> = transfers.iter().filter_map(|transfer| serde_json::to_value(transfer).ok()).collect();
-    let (store, pins) = (peer.store().clone(), wishes.pins());
+    let (store, pins, wished, limits) = (peer.store().clone(), wishes.pins(), wishes.files(), wishes.limits());
     let own = peer.space();
+    let ((bytes_given, since_ms), most) = given(peer, |given| (given.all(), given.most()));
     let told = move || -> Result<_, StorageError> {
         let rows = store.snapshot();
+        let path_of = |hash: &BlobHash| -> Result<Option<String>, StorageError> {
+            let places = store.places_of(&rows, hash)?;
+            let place = places.iter().max_by_key(|place| place.is_visible);
+            Ok(place.map(|place| named(&people, &own, &place.space.key, &place.path)))
+        };
         for transfer in &mut transfers {
             let hash = transfer["hash"].as_str().and_then(BlobHash::parse);
-            let places = hash.map_or_else(|| Ok(Vec::new()), |hash| store.places_of(&rows, &hash))?;
-            let place = places.iter().max_by_key(|place| place.is_visible);
-            transfer["path"] = place.map(|place| named(&people, &own, &place.space.key, &place.path)).into();
+            transfer["path"] = hash.map_or(Ok(None), |hash| path_of(&hash))?.into();
+            transfer["state"] = if transfer["is_fetched"] == true { "coming" } else { "going" }.into();
+        }
+        let is_here = |file: &Wished| store.blobs().is_some_and(|blobs| blobs.len_of(&file.hash).is_some());
+        for (file, wish) in wished.into_iter().filter(|(file, _)| !is_here(file)) {
+            let mut told = describe(&store, &people, &own, &file, Some(wish));
+            match transfers.iter_mut().find(|transfer| transfer["hash"] == told["hash"]) {
+                Some(transfer) if transfer["is_fetched"] == true => {}
+                Some(transfer) => transfer["state"] = told["state"].take(),
+                None => transfers.push(told),
+            }
+        }
+        let mut most_given = Vec::new();
+        for (hash, bytes) in most {
+            most_given.push(json!({"hash": hash.to_string(), "path": path_of(&hash)?, "bytes": bytes}));
         }
         let mut told = Vec::new();
         for pin in pins {
@@ -63,13 +88,15 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
             }));
         }
         let kept_back: Vec<Serde> = wishes.kept_back().iter().map(|space| json!({"space": space.to_string(), "name": people.name(space)})).collect();
-        Ok((transfers, told, kept_back))
+        Ok((transfers, told, kept_back, most_given))
     };
-    let (transfers, pins, kept_back) = beside(told).await?.map_err(|error| storage_problem(&error))?;
+    let (transfers, pins, kept_back, most_given) = beside(told).await?.map_err(|error| storage_problem(&error))?;
     Ok(json!({
         "bytes": blobs.bytes(),
         "free_bytes": blobs.free_bytes().ok(),
         "cache_bytes_max": peer.config.cached_files_bytes_max,
+        "limits": limits,
+        "given": {"bytes": bytes_given, "since_ms": since_ms, "bytes_per_s": given_per_s, "files": most_given},
         "pins": pins,
         "kept_back": kept_back,
         "transfers": transfers,
@@ -105,22 +132,65 @@ fn named(people: &People, own: &PublicKey, space: &PublicKey, path: &Path) -> St
     format!("/@{name}{}", if path == "/" { "" } else { &path })
 }
 
+/// Something about what others were given.
+pub(super) fn given<T>(peer: &Peer, ask: impl FnOnce(&Given) -> T) -> T {
+    match peer.network() {
+        Some(network) => ask(network.blobs().given()),
+        None => ask(&Given::open(peer.store().home(), crate::who::now_ms())),
+    }
+}
+
+/// One file of which something is wanted, for people.
+fn describe(store: &Store, people: &People, own: &PublicKey, file: &Wished, wish: Option<Wish>) -> Serde {
+    let hash = file.hash;
+    let part = store.blobs().filter(|blobs| blobs.has_partial(&hash)).and_then(|blobs| blobs.open_partial(&hash));
+    let state = match wish {
+        Some(Wish::Paused) => "paused",
+        Some(Wish::Cancelled) => "cancelled",
+        Some(Wish::Wanted) => "waiting",
+        None => "none",
+    };
+    json!({
+        "hash": hash.to_string(),
+        "space": file.space.to_string(),
+        "path": named(people, own, &file.space, &file.path),
+        "bytes_total": file.len,
+        "bytes_here": part.map_or(0, |part| part.bytes_here()),
+        "is_fetched": false,
+        "bytes_per_s": 0,
+        "sources": [],
+        "waiting": 0,
+        "readers": 0,
+        "bytes_given": 0,
+        "given_per_s": 0,
+        "given_to": [],
+        "problem": null,
+        "text": "",
+        "state": state,
+    })
+}
+
 #[derive(Deserialize)]
 struct PinBody {
     path: String,
 }
 
-async fn pin(peer: &Peer, body: &Bytes, is_pinned: bool) -> Result<Serde, Problem> {
-    let PinBody { path } = read(body)?;
+/// A path as somebody typed it, with the space that it is in.
+async fn place(peer: &Peer, path: &str) -> Result<Pin, Problem> {
     of(peer)?;
     let (space, path) = match path.strip_prefix("/@").or_else(|| path.strip_prefix('@')) {
         Some(rest) => {
             let (name, path) = rest.split_once('/').map_or((rest, ""), |(name, path)| (name, path));
             (find_space(peer, name).await?, Path::parse(&format!("/{path}")))
         }
-        None => (peer.space(), Path::parse(&path)),
+        None => (peer.space(), Path::parse(path)),
     };
-    let path = path.map_err(|error| bad_path(&error))?;
+    Ok(Pin { space, path: path.map_err(|error| bad_path(&error))? })
+}
+
+async fn pin(peer: &Peer, body: &Bytes, is_pinned: bool) -> Result<Serde, Problem> {
+    let PinBody { path } = read(body)?;
+    let Pin { space, path } = place(peer, &path).await?;
     if is_pinned && peer.store().held(&space).is_none() {
         return Err(bad("nothing of this space is here").with_fix("take an invite to it with `timebus join`, or follow it"));
     }
@@ -131,6 +201,159 @@ async fn pin(peer: &Peer, body: &Bytes, is_pinned: bool) -> Result<Serde, Proble
     };
     let people = People::now(peer).await;
     Ok(json!({"path": named(&people, &peer.space(), &pin.space, &pin.path), "pinned": is_pinned, "changed": changed}))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WhichBody {
+    which: String,
+}
+
+/// The files that somebody means and that are not all here: one by its hash or path, or those at and below a path that are on
+/// their way, or were, or are pinned.
+async fn which(peer: &Peer, which: &str) -> Result<Vec<Wished>, Problem> {
+    let wishes = Wishes::of(peer);
+    let (store, said) = (peer.store().clone(), wishes.files());
+    let fetched: Vec<String> = match peer.network() {
+        Some(network) => network.blobs().status().await.0.into_iter().filter(Status::is_fetched).map(|status| status.hash().to_owned()).collect(),
+        None => Vec::new(),
+    };
+    let missing = |is_known: bool| {
+        let (title, detail) = match is_known {
+            true => ("all of it is here", format!("{which} is on its way no more")),
+            false => ("no such file is on its way", format!("nothing that is called {which} comes, or is to come")),
+        };
+        Problem::new(StatusCode::NOT_FOUND, "file", title, detail).with_fix("`timebus files` lists what is on its way; a path or a hash names it")
+    };
+    if let Some(hash) = BlobHash::parse(which) {
+        let found = beside(move || -> Result<_, StorageError> {
+            if let Some((file, _)) = said.into_iter().find(|(file, _)| file.hash == hash) {
+                return Ok((Some(file), false));
+            }
+            let is_here = store.blobs().is_some_and(|blobs| blobs.len_of(&hash).is_some());
+            let places = store.places_of(&store.snapshot(), &hash)?;
+            let place = places.into_iter().max_by_key(|place| place.is_visible);
+            let file = place.map(|place| Wished { hash, space: place.space.key, path: place.path, len: place.len });
+            Ok((file.filter(|_| !is_here), is_here))
+        });
+        let (file, is_here) = found.await?.map_err(|error| storage_problem(&error))?;
+        return file.map(|file| vec![file]).ok_or_else(|| missing(is_here));
+    }
+    let place = place(peer, which).await?;
+    let found = beside(move || -> Result<_, StorageError> {
+        let rows = store.snapshot();
+        let all = place.files(&store)?;
+        let is_known = !all.is_empty();
+        let mut found = Vec::new();
+        for file in all.into_iter().filter(|file| !file.is_here) {
+            let has_part = store.blobs().is_some_and(|blobs| blobs.has_partial(&file.hash));
+            let is_meant = file.path == place.path
+                || has_part
+                || said.iter().any(|(said, _)| said.hash == file.hash)
+                || fetched.contains(&file.hash.to_string())
+                || wishes.is_pinned(&store, &rows, &file.hash)?;
+            if is_meant {
+                found.push(Wished { hash: file.hash, space: place.space, path: file.path, len: file.len });
+            }
+        }
+        Ok((found, is_known))
+    });
+    let (found, is_known) = found.await?.map_err(|error| storage_problem(&error))?;
+    if found.is_empty() { Err(missing(is_known)) } else { Ok(found) }
+}
+
+/// Remembers what is wanted of files.
+fn wish(wishes: &Wishes, files: &[Wished], wish: Option<Wish>) -> Result<(), Problem> {
+    wishes.wish(files, wish).map_err(|error| storage_problem(&error.into()))?.ok_or_else(|| {
+        Problem::new(StatusCode::TOO_MANY_REQUESTS, "files", "these are too many files", format!("{FILES_MAX} can be told apart from others"))
+            .with_fix("`timebus files unpin` the path above them, or name one that is further down")
+    })
+}
+
+/// Answers with the files that something was said of.
+async fn said(peer: &Peer, files: Vec<Wished>, state: Option<Wish>) -> Result<Vec<Serde>, Problem> {
+    let (people, own, store) = (People::now(peer).await, peer.space(), peer.store().clone());
+    beside(move || files.iter().map(|file| describe(&store, &people, &own, file, state)).collect()).await
+}
+
+async fn pause(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    let WhichBody { which: name } = read(body)?;
+    let files = which(peer, &name).await?;
+    wish(&Wishes::of(peer), &files, Some(Wish::Paused))?;
+    if let Some(network) = peer.network() {
+        network.blobs().stop(files.iter().map(|file| file.hash).collect(), Stuck::Paused).await;
+    }
+    Ok(json!({"files": said(peer, files, Some(Wish::Paused)).await?}))
+}
+
+async fn resume(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    let WhichBody { which: name } = read(body)?;
+    let files = which(peer, &name).await?;
+    let wishes = Wishes::of(peer);
+    wishes.cancelled(&files, false);
+    wish(&wishes, &files, Some(Wish::Wanted))?;
+    Ok(json!({"files": said(peer, files, Some(Wish::Wanted)).await?}))
+}
+
+/// Gets nothing more of files, and keeps nothing of what has come. A pin of just this path goes; of one above it the files are left
+/// out.
+async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    let WhichBody { which: name } = read(body)?;
+    let files = which(peer, &name).await?;
+    let wishes = Wishes::of(peer);
+    let mut unpinned = false;
+    if BlobHash::parse(&name).is_none() {
+        let pin = place(peer, &name).await?;
+        unpinned = wishes.pin(&pin, false).map_err(|error| storage_problem(&error.into()))?.unwrap_or(false);
+    }
+    let (store, all, known) = (peer.store().clone(), files.clone(), wishes.clone());
+    let left_out = beside(move || -> Result<_, StorageError> {
+        let rows = store.snapshot();
+        all.into_iter().map(|file| Ok((known.is_pinned(&store, &rows, &file.hash)?, file))).collect::<Result<Vec<_>, StorageError>>()
+    });
+    let left_out = left_out.await?.map_err(|error| storage_problem(&error))?;
+    let (pinned, others): (Vec<_>, Vec<_>) = left_out.into_iter().partition(|(is_pinned, _)| *is_pinned);
+    let only = |files: Vec<(bool, Wished)>| files.into_iter().map(|(_, file)| file).collect::<Vec<_>>();
+    wishes.cancelled(&files, true);
+    wish(&wishes, &only(pinned), Some(Wish::Cancelled))?;
+    wish(&wishes, &only(others), None)?;
+    let hashes = files.iter().map(|file| file.hash).collect();
+    if let Some(network) = peer.network() {
+        network.blobs().stop(hashes, Stuck::Cancelled).await;
+    } else {
+        let blobs = of(peer)?.clone();
+        let removed = beside(move || hashes.iter().try_for_each(|hash: &BlobHash| blobs.remove_partial(hash).map(drop))).await?;
+        removed.map_err(|error| storage_problem(&error.into()))?;
+    }
+    Ok(json!({"files": said(peer, files, Some(Wish::Cancelled)).await?, "unpinned": unpinned}))
+}
+
+/// How fast files may go and come: what is not said stays, null is no limit.
+fn limit(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    let said: serde_json::Map<String, Serde> = read(body)?;
+    let wishes = Wishes::of(peer);
+    let mut limits = wishes.limits();
+    for (way, speed) in &said {
+        let limit = match way.as_str() {
+            "up" => &mut limits.up,
+            "down" => &mut limits.down,
+            _ => return Err(bad(format!("there is no limit that is called {way:?}")).with_fix("`up` and `down` are bytes a second, or null")),
+        };
+        *limit = match speed.as_u64() {
+            Some(speed) if (BYTES_PER_S_MIN..=BYTES_PER_S_MAX).contains(&speed) => Some(speed),
+            None if speed.is_null() => None,
+            _ => {
+                let least = BYTES_PER_S_MIN;
+                return Err(bad(format!("{speed} is no speed: it is a number of bytes a second, at least {least}, or null for no limit"))
+                    .with_fix("`timebus files pause` stops one file, `timebus files share WHO no` hands none on"));
+            }
+        };
+    }
+    wishes.limit(limits).map_err(|error| storage_problem(&error.into()))?;
+    if let Some(network) = peer.network() {
+        network.blobs().limit(limits);
+    }
+    Ok(json!(limits))
 }
 
 #[derive(Deserialize)]

@@ -10,7 +10,7 @@ use timebus_store::blobs::partial::pieces_of;
 
 use super::bound::{Lines, Task};
 use super::line::{Line, Through, wire_bytes};
-use super::{Crowd, Outcome, Pieces, Progress};
+use super::{Crowd, Outcome, Pieces, Progress, Speeds};
 use crate::blobs::exchange::{Exchange, Input, Output};
 use crate::blobs::frame::{BlobFrame, Not};
 use crate::blobs::swarm::Dice;
@@ -88,6 +88,7 @@ impl Ord for Queued {
 
 struct Member {
     exchange: Exchange,
+    limits: Speeds,
     line: Line,
     /// Who is on the other side, and whether he called.
     links: BTreeMap<u32, bool>,
@@ -141,11 +142,11 @@ impl<'c> World<'c> {
     pub(super) fn new(crowd: &'c Crowd) -> Self {
         let pieces = u32::try_from(pieces_of(crowd.bytes)).unwrap_or(u32::MAX);
         let mut dice = Dice::new(crowd.seed);
-        let mut members = vec![Member::new(Pieces::all(pieces), crowd.origin_up, &mut dice)];
+        let mut members = vec![Member::new(Pieces::all(pieces), crowd.origin_up, crowd.origin_limits, &mut dice)];
         for _ in 0..crowd.peers {
             let is_rider = crowd.up == 0 || dice.below(1000) < u64::from(crowd.free_riders);
             let up = if is_rider { crowd.up.max(TALK_BYTES_PER_S) } else { crowd.up };
-            let mut member = Member::new(Pieces::none(pieces), up, &mut dice);
+            let mut member = Member::new(Pieces::none(pieces), up, crowd.limits, &mut dice);
             member.is_rider = is_rider;
             member.is_leaver = dice.below(1000) < u64::from(crowd.leavers);
             member.leaves_once = dice.below(1000) < u64::from(crowd.churn);
@@ -416,7 +417,7 @@ impl<'c> World<'c> {
             self.lines.change(self.now_us, -1);
         }
         member.life += 1;
-        member.exchange = Exchange::new(seed);
+        member.exchange = exchange(seed, member.limits, self.now_us / 1000);
         member.line = member.line.again();
         (member.timer_us, member.told_to, member.calling) = (None, None, 0);
         member.called.clear();
@@ -544,9 +545,10 @@ impl<'c> World<'c> {
 }
 
 impl Member {
-    fn new(have: Pieces, up: u64, dice: &mut Dice) -> Self {
+    fn new(have: Pieces, up: u64, limits: Speeds, dice: &mut Dice) -> Self {
         Self {
-            exchange: Exchange::new(dice.below(u64::MAX)),
+            exchange: exchange(dice.below(u64::MAX), limits, 0),
+            limits,
             line: Line::new(up),
             links: BTreeMap::new(),
             via: Vec::new(),
@@ -567,6 +569,13 @@ impl Member {
             wakes_us: None,
         }
     }
+}
+
+/// What a peer begins with.
+fn exchange(seed: u64, limits: Speeds, now_ms: u64) -> Exchange {
+    let mut exchange = Exchange::new(seed);
+    exchange.handle(now_ms, Input::Limits(limits));
+    exchange
 }
 
 /// The node key of a peer.

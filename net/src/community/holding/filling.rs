@@ -67,6 +67,10 @@ async fn fill_with<T: Clone + PartialEq, F: Future<Output = Tried>>(mut told: wa
 
 /// Fetches a file until the time is over.
 async fn fetch(peer: &Peer, fetcher: &Fetcher, (space, file): (Space, Placed), until: Instant) -> io::Result<Tried> {
+    if fetcher.wishes().is_stopped(&file.hash) {
+        // The owner does not want it, or not now.
+        return Ok(Tried::Whole);
+    }
     let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
     let Some(mut fetch) = fetching else { return Ok(Tried::Stalled) };
     for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
@@ -84,7 +88,7 @@ async fn fetch(peer: &Peer, fetcher: &Fetcher, (space, file): (Space, Placed), u
 /// What became of fetching a file.
 #[derive(Clone, Copy)]
 enum Tried {
-    /// It is here.
+    /// It is here, or not to come.
     Whole,
     /// It came until the time was over.
     GoesOn,

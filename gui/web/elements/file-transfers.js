@@ -1,0 +1,148 @@
+import { h } from "../dom.js";
+import { plural, size } from "../words.js";
+
+/** @typedef {import("../api/peer.js").Files} Files */
+/** @typedef {import("../api/peer.js").Transfer} Transfer */
+/** @typedef {"up" | "down"} Way */
+
+const BYTES_PER_MB = 1_000_000;
+
+/** Files that come from others and go to them, with what can be done about it, and how fast they may be. */
+export class FileTransfers extends HTMLElement {
+  /** @type {import("../api/peer.js").Peer | null} */
+  peer = null;
+  /** @type {import("./notice-list.js").NoticeList | null} */
+  notices = null;
+  #about = h("p", { class: "soft" });
+  #list = h("ul", { class: "rows" });
+  #drawn = "";
+  #inputs = { up: speed("up"), down: speed("down") };
+  /** The limits that the inputs show, if nobody types in them. */
+  #shown = "";
+
+  connectedCallback() {
+    const { up, down } = this.#inputs;
+    this.replaceChildren(
+      this.#about,
+      this.#list,
+      h(
+        "form",
+        { class: "buttons", onsubmit: (/** @type {Event} */ event) => this.#limit(event) },
+        h("label", {}, "To others at most ", up, " MB/s"),
+        h("label", {}, "From others at most ", down, " MB/s"),
+        h("button", { type: "submit" }, "Set speed"),
+        h("span", { class: "soft small" }, "Empty is as fast as the line."),
+      ),
+    );
+  }
+
+  /** @param {Files} files */
+  show(files) {
+    const { given, limits } = files;
+    const now = given.bytes_per_s > 0 ? `, now ${size(given.bytes_per_s)} a second` : "";
+    const since = new Date(given.since_ms).toLocaleDateString(undefined, { dateStyle: "medium" });
+    const gave = given.bytes > 0 ? ` Others were given ${size(given.bytes)} since ${since}${now}.` : "";
+    this.#about.textContent = `Files take ${size(files.bytes)} here.${gave}`;
+    const drawn = JSON.stringify(files.transfers);
+    if (drawn !== this.#drawn) {
+      this.#drawn = drawn;
+      const rows = files.transfers.map((transfer) => this.#row(transfer)).filter((row) => row !== null);
+      const nothing = h("li", { class: "soft" }, "No file is on its way.");
+      // Who is on a button stays there.
+      const focused = /** @type {HTMLElement | null} */ (this.querySelector("li button:focus"))?.dataset.which;
+      this.#list.replaceChildren(...(rows.length > 0 ? rows : [nothing]));
+      for (const button of this.#list.querySelectorAll("button")) if (button.dataset.which === focused) button.focus();
+    }
+    const shown = JSON.stringify(limits);
+    if (shown === this.#shown || this.querySelector("input:focus")) return;
+    this.#shown = shown;
+    for (const way of /** @type {Way[]} */ (["up", "down"])) {
+      const limit = limits[way];
+      this.#inputs[way].value = limit === null ? "" : String(limit / BYTES_PER_MB);
+    }
+  }
+
+  /** @param {Transfer} transfer */
+  #row(transfer) {
+    const { state, hash } = transfer;
+    if (state === "going" && transfer.readers === 0 && transfer.bytes_given === 0) return null;
+    const name = transfer.path ?? hash;
+    const button = (/** @type {"pause" | "resume" | "cancel"} */ what, /** @type {string} */ words) =>
+      h(
+        "button",
+        {
+          type: "button",
+          class: what === "cancel" ? "danger" : undefined,
+          "aria-label": `${words} ${name}`,
+          "data-which": `${what} ${hash}`,
+          onclick: () => void this.#do(() => this.peer?.sayOfFile(what, hash)),
+        },
+        words,
+      );
+    const is_coming = state === "coming" || state === "waiting";
+    return h(
+      "li",
+      { class: "stack" },
+      h("div", { class: "row-head" }, h("strong", {}, name), h("span", { class: "state" }, says(transfer))),
+      state === "going"
+        ? ""
+        : h("progress", { max: Math.max(1, transfer.bytes_total), value: transfer.bytes_here, "aria-label": `How much of ${name} is here` }),
+      transfer.problem ? h("p", { class: "soft small" }, transfer.problem) : "",
+      state === "going"
+        ? ""
+        : h(
+            "div",
+            { class: "buttons" },
+            is_coming ? button("pause", "Pause") : button("resume", state === "paused" ? "Go on" : "Get it after all"),
+            state === "cancelled" ? "" : button("cancel", "Cancel"),
+          ),
+    );
+  }
+
+  /** @param {Event} event */
+  #limit(event) {
+    event.preventDefault();
+    const bytes = (/** @type {Way} */ way) => {
+      const text = this.#inputs[way].value.trim();
+      return text === "" ? null : Math.round(Number(text) * BYTES_PER_MB);
+    };
+    this.#shown = "";
+    void this.#do(() => this.peer?.limitFiles({ up: bytes("up"), down: bytes("down") }));
+  }
+
+  /** Does something, says what is wrong with it, and shows what became of it. @param {() => Promise<unknown> | undefined} run */
+  async #do(run) {
+    try {
+      await run();
+      if (this.peer) this.show(await this.peer.files());
+    } catch (error) {
+      this.notices?.sayProblem(error);
+    }
+  }
+}
+
+/** Where a speed is typed. @param {Way} way */
+function speed(way) {
+  return h("input", { type: "number", name: way, min: "0.016", step: "any", inputMode: "decimal", placeholder: "no limit" });
+}
+
+/** How a file is, in a line. @param {Transfer} transfer */
+function says(transfer) {
+  const { state, readers } = transfer;
+  const here = `${size(transfer.bytes_here)} of ${size(transfer.bytes_total)}`;
+  switch (state) {
+    case "coming":
+      return `${here} ${transfer.text}`;
+    case "going": {
+      const to = transfer.given_to.map(({ name, bytes }) => `${size(bytes)} to ${name}`).join(", ");
+      const now = transfer.given_per_s > 0 ? `, now ${size(transfer.given_per_s)} a second` : "";
+      return `${size(transfer.bytes_given)} given${to ? ` (${to})` : ""}${now}, ${plural(readers, "other")} may take it from here`;
+    }
+    case "waiting":
+      return `${here}, nobody who is there gives more`;
+    default:
+      return `${state}, ${here}`;
+  }
+}
+
+customElements.define("file-transfers", FileTransfers);
