@@ -98,12 +98,14 @@ pub(crate) async fn top(context: &Context) -> Result<()> {
     if out.json {
         return Ok(out.line(compact(&answer))?);
     }
-    let mut rows = vec![["WHO", "KEEPS HERE", "OF", "CHANGES", "REQUESTS", "BYTES IN, OUT"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["WHO", "KEEPS HERE", "OF", "CHANGES", "REQUESTS", "FILES HERE", "FILES GIVEN", "BYTES IN, OUT"].map(str::to_owned).to_vec()];
     for cost in items(&answer, "costs") {
         let bytes = |name| DecimalBytes(number(cost, name).unwrap_or(0)).to_string();
         let count = |name| number(cost, name).unwrap_or(0).to_string();
         let of = number(cost, "bytes_max").map_or_else(|| "-".to_owned(), |max| DecimalBytes(max).to_string());
-        rows.push(vec![called(cost), bytes("bytes"), of, count("changes"), count("requests"), format!("{}, {}", bytes("received"), bytes("sent"))]);
+        let (files, traffic) = ([bytes("file_bytes"), bytes("given_bytes")], format!("{}, {}", bytes("received"), bytes("sent")));
+        let [here, given] = files;
+        rows.push(vec![called(cost), bytes("bytes"), of, count("changes"), count("requests"), here, given, traffic]);
     }
     table(&rows).iter().try_for_each(|line| out.line(line.trim_end()))?;
     Ok(())

@@ -1,14 +1,18 @@
 //! The parts of `/.sys` about what others cost: what waits for the owner's word, limits, and who costs what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
 use timebus_identity::PublicKey;
+use timebus_store::blobs::BlobHash;
 use timebus_store::ids::TimelineId;
+use timebus_store::store::StorageError;
 
+use crate::blobs::beside;
+use crate::blobs::given::Given;
 use crate::community::Rules;
 use crate::ledger::{Answer, Cost, Held, Payer, Relation};
 use crate::peer::Peer;
@@ -143,6 +147,24 @@ async fn limit(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     Ok(json!({"who": person.name, "bytes_max": bytes}))
 }
 
+/// Bytes on this disk of the files, whole or not, that each space names now; what several name counts for each.
+async fn files_of(peer: &Peer) -> Result<BTreeMap<PublicKey, u64>, Problem> {
+    let store = peer.store().clone();
+    let files = beside(move || -> Result<_, StorageError> {
+        let Some(blobs) = store.blobs() else { return Ok(BTreeMap::new()) };
+        let here: HashMap<BlobHash, u64> = blobs.partials()?.into_iter().chain(blobs.list()?).collect();
+        let (rows, mut files) = (store.snapshot(), BTreeMap::new());
+        for space in store.spaces() {
+            let bytes: u64 = store.named_blobs(&rows, &space.key)?.iter().filter_map(|hash| here.get(hash)).sum();
+            if bytes > 0 {
+                files.insert(space.key, bytes);
+            }
+        }
+        Ok(files)
+    });
+    files.await?.map_err(|error| storage_problem(&error))
+}
+
 /// Who costs what.
 async fn costs(peer: &Peer) -> Result<Serde, Problem> {
     let people = People::now(peer).await;
@@ -152,6 +174,14 @@ async fn costs(peer: &Peer) -> Result<Serde, Problem> {
         person.bytes += cost.bytes;
         person.changes += cost.changes;
         person.requests += cost.requests;
+    }
+    let files = files_of(peer).await?;
+    let mut given: BTreeMap<PublicKey, u64> = BTreeMap::new();
+    for (key, bytes) in super::files::given(peer, Given::to) {
+        *given.entry(people.space_of(&key).unwrap_or(key)).or_default() += bytes;
+    }
+    for person in files.keys().chain(given.keys()) {
+        all.entry(*person).or_default();
     }
     let links = match peer.network() {
         Some(network) => network.ask(|node| node.peers(crate::who::now_ms())).await.map(|peers| serde_json::to_value(peers).unwrap_or_default()),
@@ -170,6 +200,8 @@ async fn costs(peer: &Peer) -> Result<Serde, Problem> {
             value["name"] = name.into();
             value["relation"] = if is_community(peer, &person) { "community".into() } else { serde_json::to_value(relation).unwrap_or_default() };
             value["bytes_max"] = if relation == Relation::Own { Serde::Null } else { peer.ledger().limit_of(&Payer::Key(person), relation).into() };
+            value["file_bytes"] = files.get(&person).copied().unwrap_or(0).into();
+            value["given_bytes"] = given.get(&person).copied().unwrap_or(0).into();
             value["received"] = traffic("received").into();
             value["sent"] = traffic("sent").into();
             value
@@ -182,10 +214,13 @@ async fn costs(peer: &Peer) -> Result<Serde, Problem> {
         value["name"] = alias.into();
         value["relation"] = serde_json::to_value(Relation::App).unwrap_or_default();
         value["bytes_max"] = peer.ledger().limit_of(&app, Relation::App).into();
+        value["file_bytes"] = 0.into();
+        value["given_bytes"] = 0.into();
         value["received"] = 0.into();
         value["sent"] = 0.into();
         costs.push(value);
     }
-    costs.sort_by_key(|cost| std::cmp::Reverse(cost["bytes"].as_u64()));
+    let takes = |cost: &Serde| cost["bytes"].as_u64().unwrap_or(0).saturating_add(cost["file_bytes"].as_u64().unwrap_or(0));
+    costs.sort_by_key(|cost| std::cmp::Reverse(takes(cost)));
     Ok(json!({ "costs": costs }))
 }
