@@ -186,8 +186,10 @@ fn a_keeper_sees_how_a_peer_is_and_stops_it_and_nothing_else() {
     let peer = Peer::start();
     peer.put("/table/x", &value!(1));
     let (keeper, admin) = (key(5), key(6));
+    // No two are of the same second, or the later one would be the first one again.
+    let begun_s = now_s();
     let ask = |key: &SecretKey, method: &str, path: &str, body: &str, at: i64| {
-        let headers = signed(&peer, key, method, path, body, now_s() - at);
+        let headers = signed(&peer, key, method, path, body, begun_s - at);
         send(&peer, method, path, &headers, body)
     };
     verb(&peer, &["grant", "/", &admin.public().to_string(), "--can", "admin"]);
