@@ -47,6 +47,12 @@ impl Progress {
         self.0.set_position(count);
     }
 
+    /// So much is there already, and came at no speed.
+    pub(crate) fn begin_at(&self, count: u64) {
+        self.0.set_position(count);
+        self.0.reset_eta();
+    }
+
     /// The bar itself, for who has more to say beside it.
     pub(crate) fn bar(&self) -> ProgressBar {
         self.0.clone()

@@ -173,7 +173,7 @@ pub(crate) async fn download(out: Output, line: &mut Line<'_>, request: &Request
                 fs::write(&mark, tag).with_context(failed)?;
             }
             let bar = progress.get_or_insert_with(|| Progress::bytes(out, "getting", answer.length().map(|rest| have + rest)));
-            bar.set(have);
+            bar.begin_at(have);
             if telling.is_empty()
                 && let Some(hash) = tag.as_deref().filter(|_| done.source.is_some())
             {

@@ -544,14 +544,22 @@ impl Node {
         Some((5, format!("not for another {} s", (until - now_ms).div_ceil(1000))))
     }
 
-    /// Links to peers that sync a timeline, with what they call themselves and the space they call their own.
+    /// Links to peers that sync a timeline, with what they are called.
     #[must_use]
-    pub fn links_of(&self, timeline: &TimelineId) -> Vec<(LinkId, String, PublicKey)> {
-        let of = |(link, linked): (&LinkId, &Linked)| {
-            let remote = linked.remote.as_ref().filter(|_| linked.channels.contains_key(timeline))?;
-            Some((*link, remote.name.clone(), remote.space))
-        };
-        self.links.iter().filter_map(of).collect()
+    pub fn links_of(&self, timeline: &TimelineId) -> Vec<(LinkId, String)> {
+        let of = self.links.iter().filter(|(_, linked)| linked.channels.contains_key(timeline));
+        of.filter_map(|(link, _)| Some((*link, self.name_of(*link)?))).collect()
+    }
+
+    /// What the owner calls whoever is on the other side of a link, or else what he calls himself.
+    #[must_use]
+    pub fn name_of(&self, link: LinkId) -> Option<String> {
+        let linked = self.links.get(&link)?;
+        let remote = linked.remote.as_ref()?;
+        let is_his = self.book.contacts.get(&id_of(remote, linked.node)).is_some_and(|contact| contact.space == Some(remote.space));
+        let petname = self.book.petnames.get(&remote.space).filter(|_| is_his).cloned();
+        let own = || if remote.name.is_empty() { timebus_identity::human_name(&remote.space) } else { remote.name.clone() };
+        Some(petname.unwrap_or_else(own))
     }
 
     /// Who is on the other side of a link, if that is proven.

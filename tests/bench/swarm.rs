@@ -45,6 +45,9 @@ struct Race {
     sent: u64,
 }
 
+/// Has a program bring a file to so many peers on a street, which takes so long at least.
+type Racer = fn(&Options, &Street, usize, &Path, Duration) -> anyhow::Result<Race>;
+
 /// Time until the last one has all of it, and copies that the first one sent.
 pub(crate) fn measure(options: &Options) -> Report {
     let bytes = if options.is_quick { FILE_BYTES_QUICK } else { FILE_BYTES };
@@ -59,9 +62,7 @@ pub(crate) fn measure(options: &Options) -> Report {
     let want: &[(usize, f64)] = if options.is_quick { &WANT_QUICK } else { &WANT };
     for (count, aim) in want.iter().copied() {
         let bound = bound(count, bytes);
-        let programs: [(&str, fn(&Options, &Street, usize, &Path, Duration) -> anyhow::Result<Race>); 3] =
-            [("timebus", timebus), ("aria2", aria2), ("transmission", transmission)];
-        for (program, race) in programs {
+        for (program, race) in [("timebus", timebus as Racer), ("aria2", aria2), ("transmission", transmission)] {
             options.progress(&format!("swarm: {count} peers, {program}"));
             let raced = (|| {
                 let name = format!("s{count}{}", &program[program.len() - 1..]);

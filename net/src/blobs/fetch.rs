@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
-use timebus_identity::{PublicKey, human_name};
+use timebus_identity::PublicKey;
 use timebus_store::blobs::partial::{PIECE_BYTES, PIECES_MAX, Partial, PieceError, pieces_of};
 use timebus_store::blobs::{Blob, BlobHash, Blobs, Lease, SaveError};
 use timebus_store::ids::TimelineId;
@@ -516,6 +516,11 @@ impl Actor {
         lock(&self.open).retain(|_, (_, used)| used.elapsed() < OPEN_FOR);
         let talked_about: BTreeSet<BlobHash> = self.exchange.transfers().map(|transfer| transfer.hash).collect();
         self.giving.retain(|hash, _| talked_about.contains(hash));
+        // From whom something came, or to whom it went, is told also when he is gone.
+        let fetched = self.fetches.values().flat_map(|fetching| fetching.bytes_from.keys());
+        let told: BTreeSet<LinkId> = fetched.chain(self.giving.values().flat_map(|giving| giving.to.keys())).copied().collect();
+        let links = &self.links;
+        self.names.retain(|link, _| links.contains_key(link) || told.contains(link));
         self.hold_paused();
         let given = Arc::clone(&self.given);
         tokio::spawn(async move { save_given(&given).await });
@@ -546,7 +551,6 @@ impl Actor {
             }
             Control::Down(link) => {
                 self.links.remove(&link);
-                self.names.remove(&link);
                 self.keys.remove(&link);
                 self.input(Input::Gone(link));
             }
@@ -734,16 +738,25 @@ impl Actor {
         });
     }
 
+    /// Bytes by who is at the other end, the most first: one after the other he may have had several links.
+    fn by_name(&self, of: &BTreeMap<LinkId, u64>) -> Vec<SourceStatus> {
+        let mut all: BTreeMap<&str, u64> = BTreeMap::new();
+        for (link, bytes) in of {
+            *all.entry(self.names.get(link).map_or("somebody", String::as_str)).or_default() += bytes;
+        }
+        let mut all: Vec<SourceStatus> = all.into_iter().map(|(name, bytes)| SourceStatus { name: name.to_owned(), bytes }).collect();
+        all.sort_by_key(|one| std::cmp::Reverse(one.bytes));
+        all
+    }
+
     fn status(&self) -> Vec<Status> {
-        let name = |link: &LinkId| self.names.get(link).cloned().unwrap_or_else(|| format!("link {link}"));
         let mut found: Vec<Status> = self
             .exchange
             .transfers()
             .map(|transfer| {
                 let fetching = self.fetches.get(&transfer.hash);
                 let giving = self.giving.get(&transfer.hash);
-                let by_name = |(link, bytes): (&LinkId, &u64)| SourceStatus { name: name(link), bytes: *bytes };
-                let sources: Vec<SourceStatus> = fetching.iter().flat_map(|fetching| &fetching.bytes_from).map(by_name).collect();
+                let sources = fetching.map_or_else(Vec::new, |fetching| self.by_name(&fetching.bytes_from));
                 let names: Vec<String> = sources.iter().map(|source| source.name.clone()).take(NAMES_MAX).collect();
                 let bytes_per_s = fetching.map_or(0, |fetching| fetching.speed.now());
                 Status {
@@ -757,7 +770,7 @@ impl Actor {
                     readers: transfer.readers.len(),
                     bytes_given: self.given.of(&transfer.hash),
                     given_per_s: giving.map_or(0, |giving| giving.speed.now()),
-                    given_to: giving.into_iter().flat_map(|giving| &giving.to).map(by_name).collect(),
+                    given_to: giving.map_or_else(Vec::new, |giving| self.by_name(&giving.to)),
                     problem: fetching.and_then(|fetching| fetching.progress.borrow().problem.as_ref().map(Stuck::to_string)),
                     text: format!("from {}, {}/s", named(&names), crate::words::size(bytes_per_s)),
                     sources,
@@ -786,9 +799,9 @@ impl Actor {
                 let (asker, store, control, wishes) = (self.asker.clone(), self.store.clone(), self.control.clone(), self.wishes.clone());
                 tokio::spawn(async move {
                     let link = look.link;
-                    let remote = asker.ask(move |node| node.remote(link)).await.flatten();
-                    if let Some(remote) = &remote {
-                        let name = called(&remote.name, &remote.space);
+                    let known = asker.ask(move |node| node.remote(link).zip(node.name_of(link))).await.flatten();
+                    let (remote, name) = known.unzip();
+                    if let (Some(remote), Some(name)) = (&remote, name) {
                         let own = remote.keys.iter().find(|key| **key == remote.space);
                         let _ = control.send(Control::Known { link, name, key: own.or(remote.keys.first()).copied() });
                     }
@@ -875,7 +888,6 @@ async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>,
         }
         looks += 1;
         let Some(links) = asker.ask(move |node| node.links_of(&timeline)).await else { return };
-        let links = links.into_iter().map(|(link, name, own)| (link, called(&name, &own))).collect();
         if control.send(Control::Sources { hash, links }).is_err() {
             return;
         }
@@ -883,16 +895,10 @@ async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>,
     }
 }
 
-/// What a peer is called that calls itself this, or nothing.
-fn called(name: &str, space: &PublicKey) -> String {
-    if name.is_empty() { human_name(space) } else { name.to_owned() }
-}
-
 async fn save_given(given: &Arc<Given>) {
     let given = Arc::clone(given);
-    match tokio::task::spawn_blocking(move || given.save()).await {
-        Ok(Err(error)) => tracing::warn!(%error, "what others were given was not written down"),
-        Ok(Ok(())) | Err(_) => {}
+    if let Ok(Err(error)) = tokio::task::spawn_blocking(move || given.save()).await {
+        tracing::warn!(%error, "what others were given was not written down");
     }
 }
 

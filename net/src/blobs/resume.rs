@@ -115,7 +115,7 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
     let mut check = ask.who.body_check();
     let first = body.next().await?.unwrap_or_default();
     let mut writer = upload.writer.lock().await;
-    if let (Some(begun), Some(length)) = (writer.as_mut().filter(|begun| begun.len() == 0), length) {
+    if let (Some(begun), Some(length)) = (writer.as_mut().filter(|begun| begun.is_empty()), length) {
         begun.expect(length).map_err(|error| save_problem(&error))?;
     }
     if first.is_empty() {

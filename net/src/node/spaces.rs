@@ -108,7 +108,7 @@ impl Node {
             // Who was refused what he may have as it is now asks again at once.
             let readable = store.readable(&space).unwrap_or_default();
             for linked in self.links.values_mut() {
-                linked.denied.retain(|timeline, (of, _)| !new.contains(timeline) && !(*of == space && readable.contains(timeline)));
+                linked.denied.retain(|timeline, (of, _)| !(new.contains(timeline) || *of == space && readable.contains(timeline)));
             }
             self.open_everywhere(space, now_ms, store, acts);
         }

@@ -344,7 +344,8 @@ fn limit(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
             None if speed.is_null() => None,
             _ => {
                 let least = BYTES_PER_S_MIN;
-                return Err(bad(format!("{speed} is no speed: it is a number of bytes a second, at least {least}, or null for no limit"))
+                let words = "with none, or null in JSON, there is no limit";
+                return Err(bad(format!("{speed} bytes a second are too few, or too many: {least} are the least, as in 16kB/s; {words}"))
                     .with_fix("`timebus files pause` stops one file, `timebus files share WHO no` hands none on"));
             }
         };

@@ -25,6 +25,8 @@ impl Blobs {
     ///
     /// [`SaveError`].
     pub fn fetch(&self, hash: BlobHash, len: u64, timeline: &TimelineId) -> Result<Arc<Partial>, SaveError> {
+        // From here on nobody removes what is here of it.
+        let _lease = self.lease(hash);
         let _alone = super::lock(&self.0.origins);
         let folder = self.folder().join(FOLDER);
         let file = folder.join(hash.to_string());
