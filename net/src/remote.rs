@@ -110,6 +110,13 @@ pub(crate) fn by_rights(store: &Store, status: SpaceStatus) -> SpaceStatus {
     SpaceStatus { state: SpaceState::Denied, from: None, ..status }
 }
 
+/// The answer about what is missing of a space of somebody else, if that is not given to us any more.
+pub(crate) async fn denied(peer: &Peer, space: PublicKey) -> Option<Problem> {
+    let network = peer.network().filter(|_| space != peer.space())?;
+    let status = by_rights(peer.store(), network.ask(move |node| node.space(&space)).await.ok()?);
+    matches!(status.state, SpaceState::Denied).then(|| problem(&human_name(&space), &status.state))
+}
+
 /// The answer about a space of which nobody knows anything, after it was looked for as for any other: by a key that is
 /// nobody's, so that no other peer hears of this one.
 pub(crate) async fn unknown(peer: &Peer, name: &str) -> Problem {

@@ -136,6 +136,12 @@ fn an_invite_that_found_the_inviter_busy_is_handed_in_again() {
     good(&Config::sociable(117));
 }
 
+/// Alice was granted what an invite says, the inviter crashed before she heard of it, and took the invite back.
+#[test]
+fn who_was_granted_before_an_invite_was_taken_back_is_told() {
+    good(&Config::sociable(198));
+}
+
 /// As `timebus lab` runs them.
 #[test]
 fn larger_labs_agree_too() {

@@ -367,7 +367,7 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
                 "back   what whoever gave it to you holds of your space".to_owned(),
             ];
             if !without.is_empty() {
-                lines.push(format!("gone   {} has no rights any more;\n       {FOLLOWS}", names(&without)));
+                lines.push(format!("gone   {} has no rights any more:\n       {FOLLOWS}", names(&without)));
             }
             lines.push(
                 "not    what you kept apart, and with it whom you follow, unless a device of yours has it or a friend whom you let in there"
@@ -391,9 +391,19 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
                 [] => String::new(),
                 wanted => format!("\nthen   `{rotate} {}`: none of your devices is known yet", wanted.join(" --without ")),
             };
+            // Words of a later root are those of no space of their own.
+            let other = if args.space.is_some() || args.node.is_none() {
+                String::new()
+            } else {
+                format!(
+                    "\nor     you have rotated before: then the words of before are good for nothing, and the new ones do not say which space\n       \
+                     they are of. Remove {}, and name it with --space KEY, which your friends see in `timebus peers --json`",
+                    context.home.folder().display()
+                )
+            };
             format!(
                 "the keys of {name} are here, and nobody yet who holds the space\nspace  {space}\n\
-                 start  {up}\nthen   timebus follow {space} --node KEY --at ADDR   with what `timebus peers --json` tells whoever holds it{later}"
+                 start  {up}\nthen   timebus follow {space} --node KEY --at ADDR   with what `timebus peers --json` tells whoever holds it{later}{other}"
             )
         }
     })

@@ -145,7 +145,7 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
         is_here = fetch.piece(first, STALL_MAX).await;
     }
     if !is_here {
-        return Err(unavailable(ask, &wanted, &fetch));
+        return Err(crate::remote::denied(&ask.peer, ask.space.key).await.unwrap_or_else(|| unavailable(ask, &wanted, &fetch)));
     }
     ask.peer.uses.count(wanted.hash);
     let sources = fetch.progress.borrow().sources.clone();

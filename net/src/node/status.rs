@@ -227,8 +227,13 @@ impl Node {
     fn space_state(&self, space: &PublicKey) -> SpaceState {
         let [auth, main] = core(space);
         let needed = self.needed(space);
-        let is_open = |timeline: &TimelineId| self.links.values().any(|linked| linked.channels.contains_key(timeline));
-        let live = self.links.iter().filter(|(link, linked)| needed.iter().all(|timeline| self.is_caught_up(**link, linked, timeline))).count();
+        // Who gives nothing may ask all the same.
+        let gives = |linked: &Linked, timeline: &TimelineId| linked.channels.contains_key(timeline) && !linked.denied.contains_key(timeline);
+        let is_open = |timeline: &TimelineId| self.links.values().any(|linked| gives(linked, timeline));
+        let is_live = |link: LinkId, linked: &Linked| {
+            needed.iter().all(|timeline| self.is_caught_up(link, linked, timeline)) && needed.iter().skip(1).all(|timeline| gives(linked, timeline))
+        };
+        let live = self.links.iter().filter(|(link, linked)| is_live(**link, linked)).count();
         // What others write there comes all the same.
         if self.links.values().any(|linked| linked.waiting.contains(&main)) {
             return SpaceState::Waiting;

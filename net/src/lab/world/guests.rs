@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use timebus_identity::{PublicKey, hash};
-use timebus_store::grant::{Actions, Grant, Scope, ScopeSegment};
+use timebus_store::auth::Held;
+use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment};
 use timebus_store::ids::GrantId;
 use timebus_store::writer::{Statement, WriteError};
 
@@ -105,8 +106,8 @@ impl World {
     fn guests_of(&self, owner: usize) -> BTreeSet<PublicKey> {
         let Some(rights) = self.peers[owner].store().and_then(|store| store.rights(&self.peers[owner].space())) else { return BTreeSet::new() };
         let keys = rights.grants().filter(|(_, held)| held.grant.label.starts_with("invite ")).filter_map(|(_, held)| match held.grant.audience {
-            timebus_store::grant::Audience::Key(key) => Some(key),
-            timebus_store::grant::Audience::Anyone => None,
+            Audience::Key(key) => Some(key),
+            Audience::Anyone => None,
         });
         keys.collect()
     }
@@ -155,11 +156,19 @@ impl World {
 
     /// Somebody hands in the token of an invite.
     pub(super) fn redeem(&mut self, peer: usize, link: LinkId, token: [u8; 16], device: PublicKey) {
-        let invite = self.peers[peer].invites.get(&token).filter(|invite| !invite.is_revoked).cloned();
+        let invite = self.peers[peer].invites.get(&token).cloned();
+        let (space, nobodys) = (self.peers[peer].space(), PublicKey::from_bytes([0; 32]));
+        let told = |result, space| NodeEvent::RedeemAnswer { link, answer: RedeemAnswer { result, space, text: String::new() } };
         let (Some(invite), Some(store)) = (invite, self.peers[peer].store()) else {
-            let answer = RedeemAnswer { result: Redemption::Invalid, space: PublicKey::from_bytes([0; 32]), text: String::new() };
-            return self.tell(peer, NodeEvent::RedeemAnswer { link, answer });
+            return self.tell(peer, told(Redemption::Invalid, nobodys));
         };
+        if invite.is_revoked {
+            // Who was granted before what it says, and did not hear of it, is told.
+            let is_it = |held: &Held| held.is_live() && *held.grant.label == *invite.label && held.grant.audience == Audience::Key(device);
+            let is_granted = store.rights(&space).is_some_and(|rights| rights.grants().any(|(_, held)| is_it(held)));
+            let (result, space) = if is_granted { (Redemption::Granted, space) } else { (Redemption::Invalid, nobodys) };
+            return self.tell(peer, told(result, space));
+        }
         let wall = Scope { segments: vec![ScopeSegment::Name("wall".into())], deep: true };
         let read = Actions::SYNC.0 | Actions::READ.0;
         let actions = if invite.may_write { Actions(read | Actions::WRITE.0) } else { Actions(read) };
