@@ -2,7 +2,7 @@
 //!
 //! The owner may do everything here. Another key may do what its live grants allow: read in the own space and in held ones, and
 //! write in the own one. What is written for somebody is signed by this device, so nobody writes that way where this device is
-//! itself a guest, or where the owner's own word counts ([`OWN_WORD`]). Who does not say who he is may read what is open to
+//! itself a guest, or where the owner's own word counts (`OWN_WORD`). Who does not say who he is may read what is open to
 //! anyone; an app, what its card said. A refusal names the grant that is
 //! missing, and is the same for what is not there, not held here, and not for the caller's eyes.
 

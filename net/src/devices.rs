@@ -9,7 +9,7 @@
 //! from him, and nothing else: else anybody could have others thrown out with himself. Who calls a key a device of his own, and
 //! hands on to it what he may do, is thrown out with it (`kin`): he would bring it back.
 //!
-//! When a device is gone, what it was granted goes over to another one ([`instead`]).
+//! When a device is gone, what it was granted goes over to another one (`instead`).
 
 use std::collections::BTreeSet;
 
@@ -143,7 +143,7 @@ pub(crate) async fn admit_this(store: &Store, root: &SecretKey) {
 }
 
 /// Has this device sign something in the own space, if it did not do so before: by that others know for certain whose it is, also
-/// if it writes nothing but in their spaces. See [`crate::whose`].
+/// if it writes nothing but in their spaces. See `crate::whose`.
 ///
 /// # Errors
 ///
