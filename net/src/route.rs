@@ -438,8 +438,9 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
             .with_fix("write each part by a request of its own; `timebus private` lists the paths that are kept apart"),
         WriteError::Names(named) => crate::blobs::named::problem(named),
         WriteError::UsedUp => Problem::new(StatusCode::GONE, "invite", "the invite is used up", detail),
-        WriteError::NoKey => Problem::new(StatusCode::FORBIDDEN, "device", "this device may not write", detail)
-            .with_fix("this home is a copy and its root key is cold: `timebus kit --recover` makes it a device of its own"),
+        WriteError::NoKey => Problem::new(StatusCode::FORBIDDEN, "device", "this device may not write", detail).with_fix(
+            "this home is no device of its space: a copy whose root key is cold, or taken out as lost; `timebus kit --recover` makes it one",
+        ),
         WriteError::ReadOnly(_) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk takes no writes", detail)
             .with_fix("free space or replace the disk, then start the peer again; everything acknowledged is safe and readable"),
         WriteError::Closing => Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", detail),

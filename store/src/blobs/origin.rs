@@ -130,4 +130,23 @@ mod tests {
         drop(to.partial(hash, len).expect("room"));
         assert_eq!(knows(&to), [false; 3], "what is begun anew is nobody's");
     }
+
+    /// What is here of a file that was cancelled is being removed, and somebody begins to fetch it again.
+    #[test]
+    fn what_is_fetched_while_it_is_removed_is_known_to_have_come_for_somebody() {
+        let (_temp, blobs) = blobs();
+        let (hash, timeline) = (BlobHash::from_bytes([3; 32]), TimelineId([1; 32]));
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let remover = scope.spawn(|| {
+                while !is_over.load(std::sync::atomic::Ordering::SeqCst) {
+                    blobs.remove_partial(&hash).expect("removes");
+                }
+            });
+            let lost = (0..2000).filter(|_| !blobs.fetch(hash, 300_000, &timeline).is_ok_and(|_part| blobs.came_for(&hash, &timeline))).count();
+            is_over.store(true, std::sync::atomic::Ordering::SeqCst);
+            remover.join().expect("ends");
+            assert_eq!(lost, 0);
+        });
+    }
 }
