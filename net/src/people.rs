@@ -39,6 +39,8 @@ pub(crate) struct People {
     said: BTreeMap<PublicKey, PublicKey>,
     /// The spaces of others whose devices these were and are no more.
     former: BTreeMap<PublicKey, PublicKey>,
+    /// Root keys that took over: each is of its space, and no device that anything is granted to.
+    roots: BTreeSet<PublicKey>,
 }
 
 /// Whom somebody means.
@@ -150,6 +152,7 @@ impl People {
         let root = rights.root();
         if root != *space {
             self.spaces.insert(root, *space);
+            self.roots.insert(root);
         }
     }
 
@@ -309,7 +312,8 @@ impl People {
     }
 
     fn person(&self, space: PublicKey) -> Result<Person, Problem> {
-        let keys: Vec<PublicKey> = self.spaces.iter().filter(|(key, of)| **of == space && **key != space).map(|(key, _)| *key).collect();
+        let is_device = |key: &PublicKey| *key != space && !self.roots.contains(key);
+        let keys: Vec<PublicKey> = self.spaces.iter().filter(|(key, of)| **of == space && is_device(key)).map(|(key, _)| *key).collect();
         let name = self.name(&space);
         if keys.is_empty() {
             let detail = format!("{name} is known, but none of the device keys that he signs with");

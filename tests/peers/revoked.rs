@@ -357,4 +357,7 @@ fn rights_stay_with_the_device_that_takes_the_lost_one_out() {
     for path in ["/wall/late", "/secret/late"] {
         assert_ne!(alice.send("GET", path, &[], "").status, 200);
     }
+    // What she gives him from now on is for his two devices, and not for the root key that took over.
+    let given = verb(alice.home(), &["grant", "/table", "bob", "--can", "read", "--preview"]);
+    assert_eq!(given["new"], 2, "{given}");
 }
