@@ -133,8 +133,8 @@ fn is_in_touch(name: &str, path: &Path) -> bool {
 
 fn own_word(own: &str, path: &Path) -> Problem {
     let detail = format!("what this peer writes for you at {path} would be signed by its owner, and what is below /{own} is the owner's own word");
-    Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here over HTTP", detail)
-        .with_fix("write at the path below that you mean, or with a peer of your own, which signs as you")
+    let fix = if path.is_root() { "name the path below that you mean" } else { "write with a peer of your own, which signs as you" };
+    Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here over HTTP", detail).with_fix(fix)
 }
 
 fn not_here(space: &PublicKey) -> Problem {
