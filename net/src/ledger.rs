@@ -310,6 +310,8 @@ struct State {
     /// Changes for which room was lent since the start, and how often: what was used up by another branch of a forked chain
     /// is lent again, but if they do not come then, more room is of no use.
     lent_for: HashMap<ChangeId, u32>,
+    /// Changes that there was room for by what was lent to their authors: how much of what.
+    took: HashMap<ChangeId, (String, u64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -361,6 +363,7 @@ impl Ledger {
                 callers: HashMap::new(),
                 unsaved_bytes: 0,
                 lent_for: HashMap::new(),
+                took: HashMap::new(),
             }),
         }
     }
@@ -419,7 +422,7 @@ impl Ledger {
         now_ms: u64,
     ) -> Result<Sorted, StorageError> {
         let mut state = lock(&self.state);
-        let State { settings, used, spaces, persons, .. } = &mut *state;
+        let State { settings, used, spaces, persons, took, .. } = &mut *state;
         let rights = store.rights(space);
         let mut good = Vec::with_capacity(changes.len());
         let mut held = Vec::new();
@@ -460,9 +463,13 @@ impl Ledger {
             let lent = settings.lent_to.get_mut(&id).filter(|lent| !has_room && header.seq <= lent.upto && lent.bytes >= size);
             if has_room || lent.is_some() {
                 spaces.add(space, key, more);
+                took.remove(&change.id());
                 if let Some(lent) = lent {
                     lent.bytes -= size;
                     is_new = true;
+                    if took.len() < LENT_MAX {
+                        took.insert(change.id(), (id, size));
+                    }
                 }
                 used.entry(key).or_default().add(more);
                 good.push(change);
@@ -810,6 +817,23 @@ impl Ledger {
             self.save(settings);
         }
         if is_over { Err(id) } else { Ok(()) }
+    }
+
+    /// These changes, that there was room for, did not come to be here, or were before: what they took of what is lent to their
+    /// authors is for them still.
+    pub fn give_back(&self, changes: impl IntoIterator<Item = ChangeId>) {
+        let mut state = lock(&self.state);
+        let State { settings, took, .. } = &mut *state;
+        let mut is_new = false;
+        for (id, size) in changes.into_iter().filter_map(|change| took.remove(&change)) {
+            if let Some(lent) = settings.lent_to.get_mut(&id) {
+                lent.bytes = lent.bytes.saturating_add(size);
+                is_new = true;
+            }
+        }
+        if is_new {
+            self.save(settings);
+        }
     }
 
     /// Has what these authors have here looked up again: some of what was counted is not here, or was before.

@@ -88,6 +88,11 @@ enum Event {
         side: usize,
         item: Item,
     },
+    /// What was sent while nothing came through is sent again.
+    Release {
+        link: LinkId,
+        side: usize,
+    },
     /// A side of a link hears nothing since a while.
     Silence {
         link: LinkId,
@@ -355,6 +360,7 @@ impl World {
             }
             Event::Depart { link, side } => self.depart(link, side),
             Event::Arrive { link, side, item } => self.arrive(link, side, item),
+            Event::Release { link, side } => self.release(link, side),
             Event::Silence { link, side } => self.give_up(link, side, "nothing was heard of the other side for too long"),
             Event::StillCut { from, to, cut } if self.cuts[from][to] > 0 && cut == self.cut_by[from][to] => {
                 let links: Vec<(LinkId, usize)> = self.wires.iter().filter_map(|(link, wire)| Some((*link, receiver(wire, from, to)?))).collect();

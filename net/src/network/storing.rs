@@ -128,16 +128,18 @@ fn weigh(
     lent
 }
 
-/// What the ledger has counted of authors, until it is known what became of it. It is counted again when that stays unknown, as
-/// when the link breaks meanwhile.
+/// Changes that the ledger has counted, and their authors, until it is known what became of them. They are counted again when
+/// that stays unknown, as when the link breaks meanwhile.
 struct Counted {
     ledger: Arc<Ledger>,
-    again: BTreeSet<PublicKey>,
+    again: BTreeMap<ChangeId, PublicKey>,
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.ledger.recount(std::mem::take(&mut self.again));
+        let again = std::mem::take(&mut self.again);
+        self.ledger.give_back(again.keys().copied());
+        self.ledger.recount(again.into_values());
     }
 }
 
@@ -153,7 +155,7 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
                         let author = |key: &PublicKey| authors.get(key).cloned().unwrap_or(Author { person: *key, relation: Relation::Stranger });
                         let by: BTreeMap<ChangeId, PublicKey> = changes.iter().map(|change| (change.id(), change.header().author)).collect();
                         let sorted = ledger.sort(&store, &space, changes, author, now_ms());
-                        let counted = Counted { ledger: Arc::clone(&ledger), again: by.values().copied().collect() };
+                        let counted = Counted { ledger: Arc::clone(&ledger), again: by.clone() };
                         let store = store.clone();
                         offers.push_back(async move {
                             let (result, held) = match sorted {
@@ -171,7 +173,7 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
         };
         match result {
             Ok(offered) => {
-                counted.again = crate::held::uncounted(&offered).filter_map(|id| by.get(&id).copied()).collect();
+                counted.again = crate::held::uncounted(&offered).filter_map(|id| Some((id, by.get(&id).copied()?))).collect();
                 drop(counted);
                 crate::held::tell(&mut stored, offered);
                 if !held.is_empty() {

@@ -103,6 +103,24 @@ impl World {
             wire.ways[side].held.push_back(item);
             return;
         }
+        self.deliver(link, side, item);
+    }
+
+    /// What was held back arrives, if nothing has been cut once more. What comes meanwhile waits behind it.
+    pub(super) fn release(&mut self, link: LinkId, side: usize) {
+        let Some(wire) = self.wires.get_mut(&link) else { return };
+        let (from, to) = (wire.peers[side], wire.peers[1 - side]);
+        if self.cuts[from][to] > 0 {
+            return;
+        }
+        for item in std::mem::take(&mut wire.ways[side].held) {
+            self.deliver(link, side, item);
+        }
+    }
+
+    fn deliver(&mut self, link: LinkId, side: usize, item: Item) {
+        let Some(wire) = self.wires.get(&link) else { return };
+        let to = wire.peers[1 - side];
         if !wire.is_open[1 - side] {
             return;
         }
@@ -139,6 +157,7 @@ impl World {
                 up.taken_bytes.saturating_sub(dropped.flat_map(|ticket| ticket.changes).map(|change| change.content().encoded_len()).sum());
             let given_up = up.offers.remove(&link);
             if let (Some(ledger), Some(given_up)) = (&self.peers[peer].ledger, given_up) {
+                ledger.give_back(given_up.by.keys().copied());
                 ledger.recount(given_up.by.into_values());
             }
         }
@@ -168,12 +187,9 @@ impl World {
         let delay = self.delays[from][to].0;
         let links: Vec<(LinkId, usize)> = self.wires.iter().filter_map(|(link, wire)| Some((*link, 1 - receiver_any(wire, from, to)?))).collect();
         for (link, side) in links {
-            let Some(wire) = self.wires.get_mut(&link) else { continue };
-            let held = std::mem::take(&mut wire.ways[side].held);
-            let arrives = (self.now_ms + delay).max(wire.ways[side].last_arrival_ms);
-            wire.ways[side].last_arrival_ms = arrives;
-            for item in held {
-                self.push(arrives, Event::Arrive { link, side, item });
+            let Some(wire) = self.wires.get(&link) else { continue };
+            if !wire.ways[side].held.is_empty() {
+                self.push(self.now_ms + delay, Event::Release { link, side });
             }
             self.send_next(link, side);
         }

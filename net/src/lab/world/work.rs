@@ -123,6 +123,7 @@ impl World {
             match result {
                 Ok(offered) => {
                     if let Some(ledger) = &self.peers[peer].ledger {
+                        ledger.give_back(uncounted(&offered));
                         ledger.recount(uncounted(&offered).filter_map(|id| by.get(&id).copied()));
                     }
                     self.totals.held += answer.held.len() as u64;
