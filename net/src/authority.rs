@@ -2,14 +2,14 @@
 //!
 //! The owner may do everything here. Another key may do what its live grants allow: read in the own space and in held ones, and
 //! write in the own one. What is written for somebody is signed by this device, so nobody writes that way where this device is
-//! itself a guest, or where the owner's own word counts (`OWN_WORD`). Who does not say who he is may read what is open to
+//! itself a guest, or where the owner's own word counts ([`OWN_WORDS`]). Who does not say who he is may read what is open to
 //! anyone; an app, what its card said. A refusal names the grant that is
 //! missing, and is the same for what is not there, not held here, and not for the caller's eyes.
 
 use http::StatusCode;
 use serde_json::json;
 use timebus_identity::PublicKey;
-use timebus_store::auth::Rights;
+use timebus_store::auth::{OWN_WORDS, Rights};
 use timebus_store::grant::{Actions, Audience, Scope, ScopeSegment};
 use timebus_store::path::{Path, Segment};
 
@@ -73,7 +73,7 @@ impl Who {
         if is_for_others && *space != peer.space() && allowed(self.guest().as_ref()) {
             return Err(not_here(space));
         }
-        if is_for_others && let Some(own) = OWN_WORD.iter().find(|own| is_in_touch(own, path)) {
+        if is_for_others && let Some(own) = OWN_WORDS.iter().find(|own| is_in_touch(own, path)) {
             return Err(own_word(own, path));
         }
         match self {
@@ -121,10 +121,6 @@ impl Who {
         }
     }
 }
-
-/// Paths at which what stands there is taken for the owner's own word: whom he vouches for and is himself, whom he follows and
-/// blocks, which apps he publishes. What a guest has this peer write would be signed as that.
-const OWN_WORD: [&str; 3] = ["profile", "lists", ".apps"];
 
 /// Whether writing at a path touches what is at and below a name.
 fn is_in_touch(name: &str, path: &Path) -> bool {

@@ -29,7 +29,7 @@ pub mod mounts;
 mod past;
 pub mod roots;
 
-pub use cap::CapError;
+pub use cap::{CapError, OWN_WORDS, Reach};
 pub use explain::{Allowed, Explanation, Hidden, Lack, Way};
 pub use mounts::Mount;
 use past::Dag;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use timebus_identity::PublicKey;
 
+use crate::auth::Reach;
 use crate::change::{Body, Change};
-use crate::grant::Scope;
 use crate::ids::{ChangeId, OpId};
 use crate::keyspace::{Layered, Rows, Table};
 use crate::list::at_hand::Lists;
@@ -316,9 +316,9 @@ impl<'a> Fold<'a> {
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn apply(&mut self, a: u64, loaded: &(Summary, Body), scope: &Scope, shows: Option<&Scopes>) -> Result<(), StorageError> {
+    pub fn apply(&mut self, a: u64, loaded: &(Summary, Body), reach: &Reach, shows: Option<&Scopes>) -> Result<(), StorageError> {
         let (own, body) = loaded;
-        let right = &Right { scope, shows };
+        let right = &Right { reach, shows };
         // A writer who claims to have seen what is not in its past is not believed.
         if body.base.as_ref().map(Vec::len) != own.base.as_ref().map(Vec::len) {
             return Ok(());
@@ -339,7 +339,7 @@ impl<'a> Fold<'a> {
         match op {
             Op::Set { path, value, preds } => {
                 let Some(path) = Bodies::resolve_path(own, body, path) else { return Ok(()) };
-                if !right.scope.covers(&path, &own.author) || is_reserved(&path) {
+                if !right.reach.covers(&path, &own.author) {
                     return Ok(());
                 }
                 let hidden = right.hides(&path, &own.author);
@@ -369,7 +369,7 @@ impl<'a> Fold<'a> {
                     let Some((pred_a, lamport)) = seen.find(self.rows, self.t, own, id, pred)? else { continue };
                     let Some((at, _)) = self.bodies.write_at(self.rows, self.t, pred)? else { continue };
                     let t_key = node_key(self.t, &at.key());
-                    let covered = right.scope.covers(&at, &own.author) && !is_reserved(&at);
+                    let covered = right.reach.covers(&at, &own.author);
                     if path.contains(&at) && covered && self.is_write_at(&t_key, pred_a, pred)? {
                         if !right.hides(&at, &own.author) {
                             self.kill(&at, &t_key, lamport, pred)?;
@@ -390,7 +390,7 @@ impl<'a> Fold<'a> {
                     return Ok(());
                 }
                 let Ok(path) = path.join(Segment::Element(id)) else { return Ok(()) };
-                if made.value != Value::List || !right.scope.covers(&path, &own.author) || is_reserved(&path) {
+                if made.value != Value::List || !right.reach.covers(&path, &own.author) {
                     return Ok(());
                 }
                 let Some(anchor) = self.check_anchor(own, body, seen, id, &list, *at)? else { return Ok(()) };
@@ -410,7 +410,7 @@ impl<'a> Fold<'a> {
                     return Ok(());
                 }
                 let Some(list) = made.list else { return Ok(()) };
-                if !right.scope.covers(&path, &own.author) || is_reserved(&path) {
+                if !right.reach.covers(&path, &own.author) {
                     return Ok(());
                 }
                 let hidden = right.hides(&path, &own.author);
@@ -823,7 +823,7 @@ pub fn is_reserved(path: &Path) -> bool {
 /// Where the ops of a change count.
 struct Right<'a> {
     /// Where its cap allows them.
-    scope: &'a Scope,
+    reach: &'a Reach,
     /// Of a change that is not rooted, where they have an effect.
     shows: Option<&'a Scopes>,
 }

@@ -819,7 +819,7 @@ impl Pipeline {
 
     /// Applies a change, or the run that it completes, and looks at `flips` again.
     fn fold(&mut self, t: u32, a: u64, header: &Header, own: Summary, body: Body, flips: &BTreeSet<u64>) -> Result<Option<Effect>, StorageError> {
-        let scope = self.rights(t).check(header).ok();
+        let reach = self.rights(t).check(header).ok();
         let part = body.part;
         let loaded = Arc::new((own, body));
         self.bodies.insert(t, a, Arc::clone(&loaded));
@@ -836,9 +836,9 @@ impl Pipeline {
             None => None,
         };
         let mut fold = Fold::new(&mut self.rows, &mut self.bodies, t);
-        if let Some(scope) = scope {
+        if let Some(reach) = reach {
             for (a, loaded) in &run {
-                fold.apply(*a, loaded, &scope, shows.as_ref())?;
+                fold.apply(*a, loaded, &reach, shows.as_ref())?;
             }
         }
         for (a, loaded) in run.iter().filter(|(_, loaded)| loaded.0.part.is_some()) {

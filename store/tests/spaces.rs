@@ -4,13 +4,15 @@
 mod home;
 
 use home::{folder, get, json, open, path, put, request};
-use timebus_identity::{PublicKey, Verified};
-use timebus_store::change::Change;
+use timebus_identity::{PublicKey, SecretKey, Verified};
+use timebus_store::change::{Body, Change, Header, Kind, OVERHEAD_BYTES};
 use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
+use timebus_store::ids::{GrantId, TimelineId};
 use timebus_store::json::Json;
-use timebus_store::op::Op;
+use timebus_store::op::{Op, PathStep};
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
+use timebus_store::value::Value;
 use timebus_store::writer::{Action, Request, Statement, WriteError, verify_all};
 
 /// All changes of a space, as another store sends them.
@@ -146,6 +148,65 @@ async fn a_guest_does_not_use_up_an_invite() {
     assert!(matches!(redeem(dave).await, Err(WriteError::UsedUp)));
 }
 
+/// A change of somebody with one op, as a program of his own would make it.
+fn forged(alice: &Store, key: &SecretKey, cap: GrantId, op: Op) -> Verified<Change> {
+    let bytes = Body { ops: vec![op], ..Body::default() }.encode();
+    let header = Header {
+        kind: Kind::Data,
+        timeline: TimelineId::named(&alice.space(), "main"),
+        author: key.public(),
+        seq: 1,
+        prev: None,
+        cap: Some(cap),
+        parents: Vec::new(),
+        lamport: 1,
+        time_ms: 1,
+        cum: OVERHEAD_BYTES + bytes.len() as u64,
+        body_len: bytes.len() as u64,
+        body_root: *blake3::hash(&bytes).as_bytes(),
+        encryption: None,
+    };
+    Verified::sign(Change::new(header, bytes.into()).expect("fits"), key).expect("his own key")
+}
+
+/// Whoever may write everywhere writes neither whom the owner follows, nor who the owner is, nor which apps he publishes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_has_no_word_where_the_owners_counts() {
+    let (alice_home, bob_home) = (folder(), folder());
+    let (alice, bob) = (open(alice_home.path()), open(bob_home.path()));
+    let actions = Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0 | Actions::GRANT.0);
+    let everywhere = |key: PublicKey| Op::Grant(Grant { scope: Scope::everything(), actions, depth: 2, ..write_grant(key, "wall") });
+    let given = alice.state(Statement::Ops(vec![everywhere(bob.device())]), 1).await.expect("granted");
+    send(&alice, &alice.space(), &bob).await;
+    let there = bob.held(&alice.space());
+    let write = |at: &str, value: &str| bob.write(Request { space: there, ..request(at, Action::Put(json(value))) });
+    for at in ["/lists/blocked/x", "/profile/name", "/profile", "/.apps/chirp/version"] {
+        assert!(matches!(write(at, "1").await, Err(WriteError::NoGrant { .. })), "{at}");
+    }
+    assert!(matches!(write("/", r#"{"a":1,"profile":{"name":"Your Bank"}}"#).await, Err(WriteError::NoGrant { .. })));
+    write("/lists-of-mine", "1").await.expect("written");
+
+    // Nor does he give others what he has not, and his own program makes no difference.
+    let (carol, dave) = (SecretKey::from_seed([7; 32]), SecretKey::from_seed([8; 32]));
+    let lists = |key: PublicKey| Op::Grant(write_grant(key, "lists"));
+    let his = bob.state_as(there.expect("held"), given[0], Statement::Ops(vec![lists(carol.public())]), 1).await.expect("granted");
+    send(&bob, &alice.space(), &alice).await;
+    let own = alice.state(Statement::Ops(vec![everywhere(dave.public())]), 1).await.expect("granted");
+    let set = |name: &str| {
+        let path = ["lists", "followed", name].iter().map(|name| PathStep::Name((*name).into())).collect();
+        Op::Set { path, value: Value::Int(1), preds: Vec::new() }
+    };
+    let changes = vec![forged(&alice, &carol, his[0], set("x")), forged(&alice, &dave, own[0], set("y"))];
+    alice.offer(changes).await.expect("taken");
+    assert_eq!(get(&alice, "/lists"), None);
+
+    // Who was let in just there has a word.
+    let erin = SecretKey::from_seed([9; 32]);
+    let own = alice.state(Statement::Ops(vec![lists(erin.public())]), 1).await.expect("granted");
+    alice.offer(vec![forged(&alice, &erin, own[0], set("z"))]).await.expect("taken");
+    assert_eq!(get(&alice, "/lists"), Some(json(r#"{"followed":{"z":1}}"#)));
+}
+
 /// Somebody sees how a client numbers its versions, and uses the next number first, elsewhere.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_takes_a_name_of_a_version_so_that_a_write_gets_lost() {
@@ -159,10 +220,23 @@ async fn nobody_takes_a_name_of_a_version_so_that_a_write_gets_lost() {
         bob.write(Request { space, ..named(at, value, label) }).await.expect("written");
     }
     send(&bob, &alice.space(), &alice).await;
-    for (value, label) in [("{\"a\":1}", "ab12-6"), ("1", "ab12-7")] {
-        let refused = alice.write(named("/notes", value, label)).await;
+    for (at, value, label) in [("/notes", "{\"a\":1}", "ab12-6"), ("/notes", "1", "ab12-7"), ("/wall", "{\"x\":1}", "ab12-6"), ("/wall/y", "2", "ab12-7")] {
+        let refused = alice.write(named(at, value, label)).await;
         assert!(matches!(refused, Err(WriteError::LabelTaken(_))), "{refused:?}");
     }
+    put(&alice, "/wall/z", &json("1")).await;
+    let removed = alice.write(Request { label: Some("ab12-7".into()), ..request("/wall/z", Action::Delete) }).await;
+    assert!(matches!(removed, Err(WriteError::LabelTaken(_))), "{removed:?}");
+    // What this device wrote for somebody else under that name is no answer, either.
+    alice.write(named("/appdata", "1", "w-1")).await.expect("written");
+    assert!(matches!(alice.write(named("/notes", "{\"a\":1}", "w-1")).await, Err(WriteError::LabelTaken(_))));
+    alice.write(named("/list", "[1,{\"a\":2}]", "w-2")).await.expect("written");
+    put(&alice, "/list/0", &json("7")).await;
+    alice.write(named("/list", "[1,{\"a\":2}]", "w-2")).await.expect("known, whatever came behind it");
+    assert!(matches!(alice.write(named("/list", "[1,{\"a\":3}]", "w-2")).await, Err(WriteError::LabelTaken(_))));
+    let gone = |label: &str| Request { label: Some(label.to_owned()), ..request("/list", Action::Delete) };
+    alice.write(gone("w-3")).await.expect("removed");
+    alice.write(gone("w-3")).await.expect("known");
     // What was written there under that name is known to be written, whoever brings it.
     alice.write(named("/wall/y", "1", "ab12-7")).await.expect("known");
     alice.write(named("/notes", "1", "ab12-8")).await.expect("written");

@@ -166,6 +166,7 @@ fn lack_words(people: &People, rights: &Rights, main: &TimelineId, lack: &Lack) 
             format!("{path} is kept apart, and this is for the rest")
         }
         Lack::Path(scope) => format!("it is good {}", scope_words(scope)),
+        Lack::OwnWord => "what is there is the owner's own word; only a grant for just that path is good there".to_owned(),
         Lack::Ended(at_ms) => format!("it ended on {}", day(*at_ms)),
         Lack::Hidden(hidden) => hidden_words(people, hidden),
     }

@@ -3,11 +3,46 @@
 //! Admission asks whether a grant was given and is well-formed, never whether it is still in force. So every peer
 //! gives the same answer for ever, and a revocation that is on its way splits nobody.
 
-use super::Rights;
+use timebus_identity::PublicKey;
+
+use super::{Held, Rights};
 use crate::change::{Body, Header, Kind};
-use crate::grant::{Actions, Audience, Scope};
+use crate::fold::is_reserved;
+use crate::grant::{Actions, Audience, Scope, ScopeSegment};
 use crate::ids::GrantId;
 use crate::op::Op;
+use crate::path::{Path, Segment};
+
+/// Names directly below the root at which what stands there is taken for the owner's own word: who he is and whom he vouches for,
+/// whom he follows and blocks, which apps he publishes. Grants that were given for more do not cover them.
+pub const OWN_WORDS: [&str; 3] = ["profile", "lists", ".apps"];
+
+/// Where the ops of a change may have an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    scope: Scope,
+    /// Which of [`OWN_WORDS`] it leaves out.
+    left_out: [bool; OWN_WORDS.len()],
+}
+
+impl Reach {
+    fn everything() -> Self {
+        Self { scope: Scope::everything(), left_out: [false; OWN_WORDS.len()] }
+    }
+
+    /// Whether an op of this author at a path has an effect.
+    #[must_use]
+    pub fn covers(&self, path: &Path, author: &PublicKey) -> bool {
+        let is_left_out = own_word(path).is_some_and(|number| self.left_out[number]);
+        self.scope.covers(path, author) && !is_left_out && !is_reserved(path)
+    }
+}
+
+/// Which of [`OWN_WORDS`] a path is at or below.
+fn own_word(path: &Path) -> Option<usize> {
+    let Some(Segment::Name(name)) = path.segments().first() else { return None };
+    OWN_WORDS.iter().position(|word| **word == **name)
+}
 
 /// Why a change's cap does not allow it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,9 +92,9 @@ impl Rights {
     /// # Errors
     ///
     /// The first [`CapError`] met.
-    pub fn check(&self, header: &Header) -> Result<Scope, CapError> {
+    pub fn check(&self, header: &Header) -> Result<Reach, CapError> {
         let Some(cap) = header.cap else {
-            return if self.roots.is_root_key(&header.author) { Ok(Scope::everything()) } else { Err(CapError::Missing) };
+            return if self.roots.is_root_key(&header.author) { Ok(Reach::everything()) } else { Err(CapError::Missing) };
         };
         let Some(held) = self.grants.get(&cap) else {
             return Err(if self.void.contains(&cap) { CapError::Void(cap) } else { CapError::Unknown(cap) });
@@ -89,7 +124,25 @@ impl Rights {
         if grant.not_after_ms > 0 && header.time_ms > grant.not_after_ms {
             return Err(CapError::Ended(cap));
         }
-        Ok(grant.scope.clone())
+        Ok(Reach { scope: grant.scope.clone(), left_out: OWN_WORDS.map(|word| !self.is_for_word(held, word)) })
+    }
+
+    /// Whether what somebody writes by a grant at and below one of [`OWN_WORDS`] is the owner's word: as it makes him a device, or
+    /// comes from the root, or was given for just that, and so was all that it was handed on from.
+    fn is_for_word(&self, held: &Held, word: &str) -> bool {
+        let mut held = held;
+        loop {
+            let Some(parent) = held.parent.filter(|_| !held.allows_everything()) else { return true };
+            let is_named = matches!(held.grant.scope.segments.first(), Some(ScopeSegment::Name(name)) if **name == *word);
+            let Some(above) = self.grants.get(&parent).filter(|_| is_named) else { return false };
+            held = above;
+        }
+    }
+
+    /// Whether a grant covers a path for whoever writes in its name.
+    #[must_use]
+    pub fn covers(&self, held: &Held, path: &Path, key: &PublicKey) -> bool {
+        held.grant.scope.covers(path, key) && own_word(path).is_none_or(|word| self.is_for_word(held, OWN_WORDS[word]))
     }
 
     /// As [`Rights::check`], for a change of the `auth` timeline, whose ops are for all to read: a key that is no root
@@ -98,7 +151,7 @@ impl Rights {
     /// # Errors
     ///
     /// The first [`CapError`] met.
-    pub fn check_statements(&self, header: &Header, body: &[u8]) -> Result<Scope, CapError> {
+    pub fn check_statements(&self, header: &Header, body: &[u8]) -> Result<Reach, CapError> {
         let answer = self.check(header);
         if answer != Err(CapError::Missing) || header.encryption.is_some() {
             return answer;
@@ -107,6 +160,6 @@ impl Rights {
         let Some(Op::Succeed(succeed)) = body.ops.first() else { return answer };
         let Some(past) = self.dag.past_of_ids(header.deps()) else { return answer };
         let rightly = succeed.root == header.author && self.roots.class_of(succeed, &past).is_some();
-        if rightly { Ok(Scope::everything()) } else { answer }
+        if rightly { Ok(Reach::everything()) } else { answer }
     }
 }

@@ -58,6 +58,8 @@ pub enum Lack {
     Timeline(Timelines),
     /// It is for these paths.
     Path(Scope),
+    /// What is there is the owner's own word, and it was given for more than that.
+    OwnWord,
     /// It ended, in Unix milliseconds.
     Ended(u64),
     /// It is not in force.
@@ -205,7 +207,7 @@ impl Rights {
                 && held.grant.audience == Audience::Key(*key)
                 && held.grant.actions.contains(Actions::WRITE)
                 && held.grant.timelines.contains(&timeline, &self.main)
-                && held.grant.scope.covers(path, key)
+                && self.covers(held, path, key)
         };
         let fitting = self.grants_for(key).filter(|(_, held)| fits(held));
         fitting.min_by_key(|(id, held)| narrowness(*id, held)).map(|(id, _)| id)
@@ -230,6 +232,8 @@ impl Rights {
                 }
                 if !held.grant.scope.covers(path, key) {
                     lacks.push(Lack::Path(held.scope()));
+                } else if actions.contains(Actions::WRITE) && !self.covers(held, path, key) {
+                    lacks.push(Lack::OwnWord);
                 }
                 if has_ended(held, time_ms) {
                     lacks.push(Lack::Ended(held.grant.not_after_ms));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as MapEntry;
 
-use super::{Bodies, Fold, Right, Seen, Touched, is_reserved};
+use super::{Bodies, Fold, Right, Seen, Touched};
 use crate::change::Body;
 use crate::ids::{ChangeId, OpId};
 use crate::keyspace::{Rows, Table};
@@ -57,7 +57,7 @@ impl Fold<'_> {
             return Ok(None);
         }
         let found = creator(self.rows, self.t, &made)?.filter(|found| found.kind == kind);
-        Ok(found.filter(|found| right.scope.covers(&found.path, &own.author) && !is_reserved(&found.path)))
+        Ok(found.filter(|found| right.reach.covers(&found.path, &own.author)))
     }
 
     fn note_object_op(&mut self, path: &Path, a: u64, id: OpId, hidden: bool) {

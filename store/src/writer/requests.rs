@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 use super::syncer::{Entry, Reply};
 use super::version::{ids_of, same_version};
 use super::{Action, Condition, Decider, Request, WriteError, Written, names_at, texts, version_tag};
+use crate::auth::OWN_WORDS;
 use crate::blobs::BlobHash;
 use crate::change::{PARENTS_MAX, Part};
 use crate::ids::{ChangeId, GrantId, OpId};
@@ -14,7 +15,6 @@ use crate::json::Json;
 use crate::keyspace::{Rows as _, Table};
 use crate::list::Order;
 use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
-use crate::op::{Op, PathStep};
 use crate::path::{Path, Segment};
 use crate::pipeline::{Pipeline, Space, labelled};
 use crate::plan::{Plan, Target};
@@ -53,6 +53,19 @@ impl Decider {
         found.ok_or_else(|| WriteError::NoGrant { space: space.key, path: path.clone() })
     }
 
+    /// Whether the grant for the root of a space of somebody else allows each of the members that are put there.
+    fn check_members(&mut self, space: Space, path: &Path, action: &Action) -> Result<(), WriteError> {
+        let (Action::Put(Json::Object(members)) | Action::Merge(Json::Object(members))) = action else { return Ok(()) };
+        if space.is_own() || !path.is_root() {
+            return Ok(());
+        }
+        for word in OWN_WORDS.iter().filter(|word| members.contains_key(**word)) {
+            let at = Segment::name(word).ok().and_then(|segment| path.join(segment).ok());
+            at.map_or(Ok(()), |at| self.cap(space, &at).map(drop))?;
+        }
+        Ok(())
+    }
+
     /// Works out and stages what a request does.
     pub(super) fn decide(&mut self, request: Request) -> Result<Written, WriteError> {
         if let Some(reason) = &self.read_only {
@@ -68,6 +81,7 @@ impl Decider {
         let t = space.main();
         let cap = self.cap(space, &path)?;
         check_reserved(&path, &action)?;
+        self.check_members(space, &path, &action)?;
         self.merge_heads(t, cap, time_ms)?;
         let rows = &self.pipeline.rows;
         let t_key = node_key(t, &path.key());
@@ -376,40 +390,42 @@ impl Decider {
     /// Answers a request that names a version that exists: done before if it is the same, else refused.
     fn replay(&mut self, space: Space, path: &Path, a: u64, label: &str, action: &Action, existed: bool) -> Result<Written, WriteError> {
         let t = space.main();
-        let loaded = self.pipeline.bodies.load(&self.pipeline.rows, t, a)?;
-        let (own, body) = &*loaded;
-        // A name that somebody else took in time would have what is written here pass for written.
-        let is_own = own.author == self.inner.device.public();
-        if !is_own && !body.ops.iter().any(|op| op.path().is_some_and(|steps| is_at(steps, path))) {
+        // A name that somebody else took in time, or that this device gave to a write of another caller, would have what is written
+        // here pass for written.
+        if !self.is_done(space, path, a, action)? {
             return Err(WriteError::LabelTaken(label.to_owned()));
-        }
-        // The values that a request writes are in its ops, whatever they were compared with.
-        if let Action::Put(json) = action
-            && !matches!(json, Json::Object(_) | Json::Array(_))
-        {
-            let wrote = body.ops.iter().find_map(|op| match op {
-                Op::Set { value, .. } => Some(crate::tree::value_json(value, &space.key)),
-                _ => None,
-            });
-            if wrote.as_ref().is_some_and(|wrote| wrote != json) {
-                return Err(WriteError::LabelTaken(label.to_owned()));
-            }
         }
         let t_key = node_key(t, &path.key());
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
-        Ok(Written { version, change: Some(own.id), created: None, existed, durable: true })
+        Ok(Written { version, change: Some(summary(&self.pipeline.rows, t, a)?.id), created: None, existed, durable: true })
     }
-}
 
-/// Whether an op is at a path or below it.
-fn is_at(steps: &[PathStep], path: &Path) -> bool {
-    let is_same = |step: &PathStep, segment: &Segment| match (step, segment) {
-        (PathStep::Name(step), Segment::Name(name)) => step == name,
-        (PathStep::Element(_), Segment::Element(_)) => true,
-        _ => false,
-    };
-    steps.len() >= path.segments().len() && steps.iter().zip(path.segments()).all(|(step, segment)| is_same(step, segment))
+    /// Whether a change did, at a path, what an action asks for.
+    fn is_done(&mut self, space: Space, path: &Path, a: u64, action: &Action) -> Result<bool, WriteError> {
+        let t = space.main();
+        let is_own = summary(&self.pipeline.rows, t, a)?.author == self.inner.device.public();
+        let named = self.pipeline.bodies.named_by(&self.pipeline.rows, t, a)?;
+        if named.iter().any(|at| !path.contains(at)) {
+            return Ok(false);
+        }
+        // That nothing was to be done is said by nobody but whoever was asked.
+        if named.is_empty() && !is_own {
+            return Ok(false);
+        }
+        if matches!(action, Action::Post { .. } | Action::Undo { .. } | Action::JsonPatch(_) | Action::Splice(_)) {
+            return Ok(is_own);
+        }
+        // Asked for once more right after it, nothing would be left to do.
+        let base = vec![a];
+        let tree = load_at(&mut self.pipeline, t, path, &base, action, &space.key)?;
+        let view = Some(View::of(&self.pipeline.rows, t, &base)?);
+        match self.plan(space, path, &tree, action.clone(), view) {
+            Ok((plan, _)) => Ok(plan.into_bodies()?.is_empty()),
+            Err(WriteError::Absent(_)) => Ok(matches!(action, Action::Delete)),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Names at the top that begin with a dot belong to the system; some of them hold data of the space.
