@@ -111,7 +111,8 @@ pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
     let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let one_line = |cell: &String| cell.replace(['\n', '\t'], "\u{fffd}");
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", one_line(cell))).collect();
         cells.join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()

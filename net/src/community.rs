@@ -192,7 +192,7 @@ impl Rules {
 /// Whether a text can be shown as a name.
 #[must_use]
 pub fn is_name(text: &str, bytes_max: usize) -> bool {
-    !text.trim().is_empty() && text.len() <= bytes_max && !text.chars().any(char::is_control)
+    !text.trim().is_empty() && text.len() <= bytes_max && !text.chars().any(crate::words::is_unseen)
 }
 
 /// What the owner of this peer is in a community.
@@ -314,9 +314,14 @@ fn is_place(names: &[&str], key: &PublicKey) -> bool {
         && names.last().is_some_and(|last| *last == key.to_string())
 }
 
-/// The place of a key; one that was made for it goes before what an organizer has anyway.
+/// The place of a key; one that was made for it goes before what an organizer has anyway. Whoever has a right of his own is nobody's
+/// device, and of those who say that a key is a device of theirs the one nearest to the root is believed: anybody may say it of
+/// anybody.
 fn place(rights: &Rights, key: &PublicKey) -> Option<Path> {
-    let rank = |(id, held): &(GrantId, &Held)| (held.grant.scope.segments.is_empty(), held.chain, *id);
+    let rank = |(id, held): &(GrantId, &Held)| {
+        let is_handed_on = crate::devices::is_handed_on(held);
+        (is_handed_on, if is_handed_on { held.chain } else { 0 }, held.grant.scope.segments.is_empty(), held.chain, *id)
+    };
     let mut own: Vec<_> = rights.grants_for(key).filter(|(_, held)| held.is_live()).collect();
     own.sort_by_key(rank);
     own.into_iter().find_map(|(_, held)| place_of(rights, held))

@@ -59,11 +59,14 @@ pub(crate) fn kin(rights: &Rights, keys: &[PublicKey]) -> BTreeSet<PublicKey> {
     }
 }
 
-/// Those grants, and what devices handed on from them to other devices of their owners. In force are all of the latter.
+/// Those grants, and what devices handed on from them to other devices of their owners. In force are all of the latter. That
+/// somebody calls a device of the space's owner his own changes nothing for it.
 pub(crate) fn with_devices(rights: &Rights, grants: impl IntoIterator<Item = GrantId>) -> BTreeSet<GrantId> {
     let mut all: BTreeSet<GrantId> = grants.into_iter().collect();
+    let own: BTreeSet<PublicKey> = rights.devices().collect();
+    let is_of_others = |held: &Held| held.allows_everything() || !matches!(held.grant.audience, Audience::Key(key) if own.contains(&key));
     let below: Vec<(GrantId, GrantId)> =
-        rights.grants().filter(|(_, held)| held.is_live() && is_handed_on(held)).filter_map(|(id, held)| Some((*id, held.parent?))).collect();
+        rights.grants().filter(|(_, held)| held.is_live() && is_handed_on(held) && is_of_others(held)).filter_map(|(id, held)| Some((*id, held.parent?))).collect();
     loop {
         let more: Vec<GrantId> = below.iter().filter(|(id, parent)| all.contains(parent) && !all.contains(id)).map(|(id, _)| *id).collect();
         if more.is_empty() {
@@ -71,6 +74,27 @@ pub(crate) fn with_devices(rights: &Rights, grants: impl IntoIterator<Item = Gra
         }
         all.extend(more);
     }
+}
+
+/// The devices of an owner that are so by the word of some of his devices, or of those which they made: whoever has a lost device
+/// may have made others with it. Those that another device made, too, are none.
+#[must_use]
+pub fn made_by(rights: &Rights, makers: &[PublicKey]) -> Vec<PublicKey> {
+    let is_below = |held: &Held| {
+        let mut at = held.parent;
+        while let Some(above) = at.and_then(|id| rights.grant(&id)) {
+            if matches!(above.grant.audience, Audience::Key(key) if makers.contains(&key)) {
+                return true;
+            }
+            at = above.parent;
+        }
+        false
+    };
+    let is_made = |key: &PublicKey| {
+        let own = rights.grants_for(key).filter(|(_, held)| held.is_live() && held.allows_everything() && held.grant.audience == Audience::Key(*key));
+        own.into_iter().all(|(_, held)| is_below(held))
+    };
+    rights.devices().filter(|key| !makers.contains(key) && is_made(key)).collect()
 }
 
 /// The device that what a key may do in the own space was handed on from, or is instead of, in the end, if that was so.

@@ -265,7 +265,12 @@ impl Invites {
     pub fn uses(&self, record: &Record) -> u64 {
         let label = label(&record.id);
         let rights = self.store.rights(&self.space_of(record));
-        rights.map_or(0, |rights| rights.grants().filter(|(_, held)| held.grant.label == label).count() as u64)
+        rights.map_or(0, |rights| rights.grants().filter(|(_, held)| held.grant.label == label && self.is_ours(&rights, held)).count() as u64)
+    }
+
+    /// Whether a grant was given by the owner of its space or by this device: guests may call what they give the same.
+    fn is_ours(&self, rights: &Rights, held: &Held) -> bool {
+        rights.is_by_owner(held) || held.author == self.store.device()
     }
 
     /// Takes an invite back, and with `and_grants` also what was granted by it. Answers it; `None` if it is unknown.
@@ -286,7 +291,7 @@ impl Invites {
         let space = self.space_of(&record);
         if and_grants && let Some(rights) = self.store.rights(&space) {
             let label = label(id);
-            let is_of_it = |held: &Held| held.is_live() && origin(&rights, held).grant.label == label;
+            let is_of_it = |held: &Held| held.is_live() && origin(&rights, held).grant.label == label && self.is_ours(&rights, origin(&rights, held));
             let grants: Vec<GrantId> = rights.grants().filter(|(_, held)| is_of_it(held)).map(|(grant, _)| *grant).collect();
             let parent = grants.first().and_then(|grant| rights.grant(grant)?.parent);
             if !grants.is_empty() {

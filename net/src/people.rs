@@ -247,6 +247,12 @@ impl People {
         person.space.is_none_or(|space| self.person(space).is_ok_and(|whole| whole.keys == person.keys))
     }
 
+    /// Whether the owner calls somebody so.
+    pub(crate) fn is_called(&self, who: &str) -> bool {
+        let name = who.strip_prefix('@').unwrap_or(who).to_lowercase();
+        self.petnames.values().any(|petname| petname.to_lowercase() == name)
+    }
+
     /// Whom a name, a key, the beginning of one, or `anyone` means.
     pub(crate) fn find(&self, who: &str) -> Result<Person, Problem> {
         let name = who.strip_prefix('@').unwrap_or(who);

@@ -45,6 +45,30 @@ fn board(peer: &Peer) -> Vec<(String, String)> {
     told["notices"].as_array().into_iter().flatten().map(|notice| (text(notice, "by"), text(notice, "text"))).collect()
 }
 
+/// Bert says that the organizer's key is a device of his, and would be the organizer, and never be removed.
+#[test]
+fn nobody_is_taken_for_a_device_of_somebody_else() {
+    let (anna, bert) = (Peer::start(), Peer::start());
+    found(&anna, &["choir", "--called", "Anna"]);
+    enter(&bert, &member_link(&anna, &[]), "Bert");
+    for peer in [&anna, &bert] {
+        until_names(peer, &["Anna", "Bert"]);
+    }
+    let id = |peer: &Peer| told(peer.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    let wanted = json!({"path": format!("@choir/members/{}", id(&bert)), "who": id(&anna), "can": "write", "label": format!("device:{}", &id(&anna)[..16])});
+    let given = bert.send("POST", "/.sys/grant", &[JSON], wanted.to_string());
+    assert_eq!(given.status, 200, "{}", given.text());
+    poll("anna knows what he said", || {
+        let grants = told(anna.home(), &["grants", "@choir"]);
+        let to_her = |grant: &&Value| grant["for"] == id(&anna).as_str();
+        (grants["grants"].as_array().into_iter().flatten().filter(to_her).count() > 1).then_some(())
+    });
+    assert_eq!(names(&anna), ["Anna", "Bert"]);
+    let removed = told(anna.home(), &["community", "remove", "choir", "Bert"]);
+    assert_eq!(removed["keys"], json!([id(&bert)]), "{removed}");
+    until_names(&anna, &["Anna"]);
+}
+
 #[test]
 fn a_community_that_is_new_has_nobody_else_in_it() {
     let alice = Peer::start();

@@ -48,6 +48,38 @@ fn two_devices_are_one_person_until_one_is_removed() {
     assert_eq!(second.send("GET", "/notes/only", &[], "").status, 404, "it gets nothing new");
 }
 
+/// Whoever has a stolen device makes another one with it, which would be one of the owner's for ever if nobody said so.
+#[test]
+fn what_a_stolen_device_made_is_named_and_can_go_with_it() {
+    let first = Peer::start();
+    let stolen = second(&first);
+    let (third, fourth) = (second(&stolen), second(&stolen));
+    let id = |peer: &Peer, what: &str| verb(peer.home(), &["id"])[what].as_str().expect("text").to_owned();
+    let keys = |told: &serde_json::Value, list: &str| -> Vec<String> {
+        let mut keys: Vec<String> = told[list].as_array().into_iter().flatten().filter_map(|one| one["device"].as_str().map(str::to_owned)).collect();
+        keys.sort();
+        keys
+    };
+    let count = |count: usize| (verb(first.home(), &["devices"])["devices"].as_array().map(Vec::len) == Some(count)).then_some(());
+    poll("all are known", || count(4));
+    assert_eq!(run(third.home(), &["devices", "remove", &id(&stolen, "device"), "--made"]).code, 1, "it would take itself out");
+    let told = verb(first.home(), &["devices", "remove", &id(&stolen, "device")]);
+    let mut made = vec![id(&third, "device"), id(&fourth, "device")];
+    made.sort();
+    assert_eq!((keys(&told, "stay"), keys(&told, "also")), (made, vec![]), "{told}");
+    let last = second(&third);
+    poll("that is known, too", || count(4));
+    let told = verb(first.home(), &["devices", "remove", &id(&third, "device"), "--made"]);
+    assert_eq!((keys(&told, "stay"), keys(&told, "also")), (vec![], vec![id(&last, "device")]), "{told}");
+    for peer in [&stolen, &third, &last] {
+        poll("it may not write any more", || {
+            (peer.send("PUT", "/notes/late", &[("Content-Type", "application/json")], "1").status == 403).then_some(())
+        });
+    }
+    fourth.put("/notes/still", &json!(4));
+    until_value(&first, "/notes", &json!({"still": 4}));
+}
+
 /// A friend let one device in; what it may do there, the other may too, until the friend or the owner says otherwise.
 #[test]
 fn what_a_friend_allowed_one_device_the_other_may_do_too() {

@@ -170,6 +170,43 @@ fn a_member_who_is_removed_is_out_with_all_his_devices() {
     assert_eq!(rights["grants"].as_array().into_iter().flatten().find(is_his), None);
 }
 
+/// Bob says of Alice's own device that it is one of his. What it may do is hers all the same, and no reason to keep him.
+#[test]
+fn who_hands_something_on_to_the_owner_is_thrown_out_all_the_same() {
+    let (alice, bob) = pair();
+    let own = device(&alice);
+    let wanted = json!({"path": "@alice/wall", "who": own, "can": "read", "label": format!("device:{}", &own[..16])});
+    let given = bob.send("POST", "/.sys/grant", &[JSON], wanted.to_string());
+    assert_eq!(given.status, 200, "{}", given.text());
+    let grants = || verb(alice.home(), &["grants"])["grants"].as_array().map_or(0, Vec::len);
+    let before = grants();
+    poll("alice knows what he said", || (before > 2 || grants() > 2).then_some(()));
+    let told = verb(alice.home(), &["revoke", &name(&bob)]);
+    assert_eq!(keys(&told, "devices"), [device(&bob)], "{told}");
+    until_out(&bob, "/@alice/wall/late");
+    alice.put("/wall/still", &json!(1));
+}
+
+/// What the owner calls somebody is what he means, whatever some grant's id begins with.
+#[test]
+fn a_name_goes_before_the_beginning_of_an_id() {
+    let (alice, bob) = pair();
+    let carol = Peer::start();
+    let grants = verb(alice.home(), &["grants"]);
+    let his = grants["grants"].as_array().into_iter().flatten().find(|grant| grant["for"] == device(&bob).as_str());
+    let called = his.and_then(|grant| grant["id"].as_str()).expect("bob has a grant")[..6].to_owned();
+    follow(&alice, &carol, &called);
+    assert_eq!(join(&carol, &invite(&alice, &["--to", "/table", "--can", "write"]), "alice")["result"], "connected");
+    let plan = poll("alice knows her device", || {
+        let told = run(alice.home(), &["--json", "revoke", &called, "--preview"]);
+        let plan: Value = serde_json::from_str(&told.out).ok()?;
+        (keys(&plan, "devices") == [device(&carol)]).then_some(plan)
+    });
+    assert_eq!(plan["dead"].as_array().map(Vec::len), Some(1), "{plan}");
+    let whole = his.and_then(|grant| grant["id"].as_str()).expect("an id");
+    assert_eq!(keys(&verb(alice.home(), &["revoke", whole, "--preview"]), "devices"), [device(&bob)]);
+}
+
 /// Others who have no right any more either are still connected, and have as much as he has.
 #[test]
 fn who_may_not_read_any_more_is_told_so() {

@@ -458,10 +458,15 @@ pub(crate) enum DevicesAction {
     ///
     /// In your space, and what your devices handed on to it in others. What friends granted to that device itself they take back
     /// when your root key says that it is gone, and give it to the device on which you say so: `timebus rotate --without DEVICE`.
-    #[command(after_help = "Examples:\n  timebus devices remove og1oxkdq")]
+    ///
+    /// Devices that it made yours are named and stay; `--made` takes them, too, as when it was stolen.
+    #[command(after_help = "Examples:\n  timebus devices remove og1oxkdq\n  timebus devices remove og1oxkdq --made             it was stolen")]
     Remove {
         /// Its key, the beginning of it, or its name
         #[arg(value_name = "DEVICE")]
         device: String,
+        /// Also the devices that it made yours, and those that these made
+        #[arg(long)]
+        made: bool,
     },
 }

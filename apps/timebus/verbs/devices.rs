@@ -25,7 +25,7 @@ pub(crate) async fn run(context: &Context, args: Devices) -> anyhow::Result<()> 
             ];
             print(context, &made, &words, qr)
         }
-        Some(DevicesAction::Remove { device }) => remove(context, &device).await,
+        Some(DevicesAction::Remove { device, made }) => remove(context, &device, made).await,
     }
 }
 
@@ -68,11 +68,24 @@ pub(crate) async fn find(context: &Context, client: &mut Client, wanted: &str) -
     }
 }
 
-async fn remove(context: &Context, wanted: &str) -> anyhow::Result<()> {
+async fn remove(context: &Context, wanted: &str, made: bool) -> anyhow::Result<()> {
     let (_session, mut client) = open_running(context).await?;
     let key = find(context, &mut client, wanted).await?.to_string();
-    client.json(Request::post("/.sys/devices/remove").body(JSON, json!({"who": key}).to_string())?).await?;
-    context.out.result(&json!({"removed": key}), || {
-        format!("{} has no rights any more: what it writes from now on counts nowhere. It keeps what it has", short(&key))
-    })
+    let answer = client.json(Request::post("/.sys/devices/remove").body(JSON, json!({"who": key, "made": made}).to_string())?).await?;
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(&answer))?);
+    }
+    let gone = |key: &str| out.line(format!("{} has no rights any more: what it writes from now on counts nowhere. It keeps what it has", short(key)));
+    gone(&key)?;
+    items(&answer, "also").iter().filter_map(|device| text(device, "device")).try_for_each(gone)?;
+    let stay = items(&answer, "stay");
+    if !stay.is_empty() {
+        let names: Vec<&str> = stay.iter().filter_map(|device| text(device, "name")).collect();
+        out.line(format!("it had made {} your device, too, and that stays. If it was not you who did: {}", names.join(", "), {
+            let commands: Vec<String> = names.iter().map(|name| context.home.command(&format!("devices remove {name}"))).collect();
+            commands.join("; ")
+        }))?;
+    }
+    Ok(())
 }

@@ -79,6 +79,7 @@ pub(crate) async fn rotate(context: &Context, args: Rotate) -> anyhow::Result<()
         "rotated": made.is_new, "id": space.to_string(), "name": name, "root": root.to_string(), "words": words,
         "of_words_before": personas,
         "without": made.without.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "stay": made.made.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "guardians": made.guardians.iter().map(ToString::to_string).collect::<Vec<_>>(), "needed": made.needed,
     });
     context.out.result(&json, || {
@@ -88,6 +89,7 @@ pub(crate) async fn rotate(context: &Context, args: Rotate) -> anyhow::Result<()
         };
         let mut lines = vec![format!("{name} has a new root key, called {}. The words of before {still}.", human_name(&root))];
         lines.extend(made.without.iter().map(|device| format!("{} has no rights any more", human_name(device))));
+        lines.extend(made.made.iter().map(|device| made_words(context, device)));
         if !made.without.is_empty() {
             lines.push(FOLLOWS.to_owned());
         }
@@ -103,6 +105,8 @@ pub(crate) async fn rotate(context: &Context, args: Rotate) -> anyhow::Result<()
 struct Made {
     is_new: bool,
     without: Vec<PublicKey>,
+    /// Devices that these had made, and that stay.
+    made: Vec<PublicKey>,
     guardians: Vec<PublicKey>,
     needed: u8,
 }
@@ -136,7 +140,7 @@ async fn take_over(
                 .into());
         }
         let (needed, guardians) = own(&rights);
-        return Ok(Made { is_new: false, without: Vec::new(), guardians, needed });
+        return Ok(Made { is_new: false, without: Vec::new(), made: Vec::new(), guardians, needed });
     }
     let told = |error: SuccessionError| {
         Failure::refused(error.to_string()).fix("nothing was changed; `timebus guardians` tells who is root, and whether that is in dispute")
@@ -147,6 +151,7 @@ async fn take_over(
     let succeed = by_root(&rights, old, &next.public(), &after.public(), guardians).map_err(told)?;
     let (needed, guardians) = succeed.plan.guardians.clone().unwrap_or_default();
     let revoked = grants_of(&rights, &without);
+    let made = timebus_net::devices::made_by(&rights, &without).into_iter().filter(|device| *device != store.device()).collect();
     let mut ops = vec![Op::Succeed(succeed)];
     if !without.is_empty() {
         // What others granted to those goes over to a device that the root itself names, the latest first.
@@ -159,7 +164,13 @@ async fn take_over(
     for device in &without {
         timebus_net::devices::take_back(&store, device).await.context("what the device may do in spaces of others was not taken back")?;
     }
-    Ok(Made { is_new: true, without, guardians, needed })
+    Ok(Made { is_new: true, without, made, guardians, needed })
+}
+
+/// That a device which is gone had made another one, which stays.
+fn made_words(context: &Context, device: &PublicKey) -> String {
+    let name = human_name(device);
+    format!("it had made {name} your device, too, and that stays. If it was not you who did: {}", context.home.command(&format!("devices remove {name}")))
 }
 
 fn grants_of(rights: &Rights, devices: &[PublicKey]) -> Vec<GrantId> {

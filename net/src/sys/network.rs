@@ -727,17 +727,30 @@ fn devices(peer: &Peer) -> Result<Serde, Problem> {
 }
 
 async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
-    let Named { who } = read(body)?;
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        who: String,
+        /// Whether the devices that it made go with it.
+        #[serde(default)]
+        made: bool,
+    }
+    let Wanted { who, made } = read(body)?;
     let key: PublicKey = who.parse().map_err(|_| bad(format!("{who:?} is no key")))?;
     let store = peer.store();
     if key == store.device() {
         return Err(bad("this is the device that you ask; ask another one to remove it"));
     }
-    let rights = store.rights(&store.space());
+    let rights = store.rights(&store.space()).ok_or_else(|| bad("the own space is not here"))?;
+    let others = crate::devices::made_by(&rights, &[key]);
+    if made && others.contains(&store.device()) {
+        let name = human_name(&key);
+        return Err(bad(format!("this device is one of those that {name} made; ask another one, or `timebus rotate --without {name}` here")));
+    }
+    let (also, stay) = if made { (others, Vec::new()) } else { (Vec::new(), others) };
     let grants: Vec<GrantId> = rights
-        .iter()
-        .flat_map(|rights| rights.grants())
-        .filter(|(_, held)| held.is_live() && held.grant.audience == Audience::Key(key))
+        .grants()
+        .filter(|(_, held)| held.is_live() && matches!(held.grant.audience, Audience::Key(of) if of == key || also.contains(&of)))
         .map(|(grant, _)| *grant)
         .collect();
     if grants.is_empty() {
@@ -745,6 +758,9 @@ async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
             .with_fix("`timebus devices` lists them"));
     }
     store.state(Statement::Revoke { grants, cascade: false, keep: true }, now_ms()).await.map_err(|error| write_problem(&error))?;
-    crate::devices::take_back(store, &key).await.map_err(|error| write_problem(&error))?;
-    Ok(json!({"removed": key.to_string()}))
+    for device in also.iter().chain([&key]) {
+        crate::devices::take_back(store, device).await.map_err(|error| write_problem(&error))?;
+    }
+    let shown = |keys: &[PublicKey]| -> Vec<Serde> { keys.iter().map(|key| json!({"device": key.to_string(), "name": human_name(key)})).collect() };
+    Ok(json!({"removed": key.to_string(), "also": shown(&also), "stay": shown(&stay)}))
 }

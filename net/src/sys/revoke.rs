@@ -54,15 +54,23 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
     let rights = rights_of(peer, space)?;
     let people = People::now(peer).await;
     let named: Vec<GrantId> = rights.grants().map(|(id, _)| *id).filter(|id| what.len() >= 6 && id.to_string().starts_with(&what)).collect();
-    let taken = match named.as_slice() {
-        [] => Taken::of(&people, &rights, &what, &path)?,
-        [one] => Taken::one(&people, &rights, one),
-        _ => return Err(bad(format!("several grants begin with {what}; write more of the id"))),
+    // What the owner calls somebody goes before the beginning of an id: those come of what others say.
+    let is_called = people.is_called(&what);
+    let mut taken = match named.as_slice() {
+        [one] if !is_called => Taken::one(&people, &rights, one),
+        [_, _, ..] if !is_called => return Err(bad(format!("several grants begin with {what}; write more of the id"))),
+        _ => Taken::of(&people, &rights, &what, &path)?,
     };
-    let targets: Vec<GrantId> = taken.grants.iter().copied().collect();
-    if let Some(own) = targets.iter().find(|id| rights.grant(id).is_some_and(|held| held.grant.audience == Audience::Key(peer.store().device()))) {
+    let device = peer.store().device();
+    let is_own = |id: &GrantId| rights.grant(id).is_some_and(|held| held.grant.audience == Audience::Key(device));
+    if taken.keys.contains(&device)
+        && let Some(own) = taken.grants.iter().find(|id| is_own(id))
+    {
         return Err(bad(format!("{own} is this device's own right; use `timebus devices remove` on another device")));
     }
+    // What somebody handed on to this device is no reason to keep him.
+    taken.grants.retain(|id| !is_own(id));
+    let targets: Vec<GrantId> = taken.grants.iter().copied().collect();
     let plan = peer.store().preview_revoke(space, &targets, cascade, keep).map_err(|error| match error {
         timebus_store::writer::WriteError::NoAuthority { .. } => no_authority(peer, &rights, &people, &path),
         other => write_problem(&other),
@@ -104,6 +112,7 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
             peer.store().state_in(Some(space), statement, now_ms()).await.map_err(|error| write_problem(&error))?;
             known.append(&mut grants);
             grants = with_devices(&*rights_of(peer, space)?, known.iter().copied()).difference(&known).copied().collect();
+            grants.retain(|id| !is_own(id));
         }
     }
     let shown = |key: &PublicKey| json!({"key": key.to_string(), "device": human_name(key), "name": people.name(key)});
