@@ -2,6 +2,17 @@
 
 use timebus_store::grant::{Actions, Scope, ScopeSegment};
 
+/// Whether a character is unseen and changes how those around it read: control characters, line ends, and what turns the
+/// direction of a text.
+pub(crate) fn is_unseen(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// What others call themselves, as one line that reads as it is written.
+pub(crate) fn plain(name: &str) -> String {
+    name.chars().map(|letter| if is_unseen(letter) { '\u{fffd}' } else { letter }).collect()
+}
+
 /// What a grant allows, the strongest words last.
 pub(crate) fn action_words(actions: Actions) -> Vec<String> {
     let all = [

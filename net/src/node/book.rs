@@ -30,7 +30,7 @@ pub const PETNAME_BYTES_MAX: usize = 64;
 /// Whether somebody can be called so: it stands in paths behind an `@`, and is no key.
 pub(crate) fn is_petname(name: &str) -> bool {
     let fits = (1..=PETNAME_BYTES_MAX).contains(&name.len());
-    fits && !name.contains(['/', '.', '@', '%', '?', '#']) && !name.chars().any(char::is_control) && name.parse::<PublicKey>().is_err()
+    fits && !name.contains(['/', '.', '@', '%', '?', '#']) && !name.chars().any(crate::words::is_unseen) && name.parse::<PublicKey>().is_err()
 }
 
 /// How a peer became known.

@@ -45,11 +45,13 @@ impl Node {
         }
     }
 
-    /// Whether a peer may have a space: it is its own, or we were told so, or the owner knows the peer.
-    fn may_have(&self, id: &PublicKey, remote: &Remote, space: &PublicKey) -> bool {
-        remote.space == *space
-            || self.book.following.get(space).is_some_and(|follow| follow.via.contains(id))
-            || (*space != self.config.space && self.book.contacts.get(id).is_some_and(|contact| contact.source >= Source::Introduced))
+    /// Whether a peer may have a space: it is its own, or we were told so, or the owner knows the peer and it may have it by what
+    /// is known here. Others would learn from being asked what is followed here, and say no.
+    fn may_have(&self, id: &PublicKey, remote: &Remote, space: &PublicKey, store: &dyn Replica) -> bool {
+        let is_known = || *space != self.config.space && self.book.contacts.get(id).is_some_and(|contact| contact.source >= Source::Introduced);
+        let [auth, _] = core(space);
+        let is_his = || !store.local(space, &auth).is_ok_and(|t| t.is_some()) || store.may_sync(remote, space, &auth).unwrap_or(false);
+        remote.space == *space || self.book.following.get(space).is_some_and(|follow| follow.via.contains(id)) || is_known() && is_his()
     }
 
     pub(super) fn wanted(&self) -> Vec<PublicKey> {
@@ -86,7 +88,7 @@ impl Node {
             let is_known = linked.channels.contains_key(timeline) || linked.denied.get(timeline).is_some_and(|(_, retry_ms)| *retry_ms > now_ms);
             // Of what is kept apart only those are asked who may have it: others would learn that it is here.
             let is_open = core(&space).contains(timeline) || store.may_sync(remote, &space, timeline).unwrap_or(false);
-            if !is_known && is_open && self.may_have(&id_of(remote, linked.node), remote, &space) {
+            if !is_known && is_open && self.may_have(&id_of(remote, linked.node), remote, &space, store) {
                 // Who has somebody to get it from asks others for it when he needs them.
                 let is_resting = self.feeds.get(timeline).is_some_and(Feed::is_fed);
                 self.drive(link, Input::Open { space, timeline: *timeline, is_resting }, now_ms, store, acts);

@@ -112,6 +112,6 @@ impl Transcript {
             return None;
         }
         let keys = auth.proofs.iter().map(|(key, _)| *key).collect();
-        Some(Remote { node: self.remote_node, space: auth.space, keys, name: auth.name, addresses: auth.addresses })
+        Some(Remote { node: self.remote_node, space: auth.space, keys, name: crate::words::plain(&auth.name), addresses: auth.addresses })
     }
 }
