@@ -23,6 +23,7 @@ use crate::personas::Personas;
 use crate::presence::Presences;
 use crate::problem::Problem;
 use crate::senders::Senders;
+use crate::used::Used;
 use crate::waiting::Waiting;
 use crate::watch::Views;
 
@@ -123,7 +124,7 @@ pub struct Inner {
     hosts: RwLock<Arc<HostList>>,
     logins: Mutex<HashMap<String, Instant>>,
     origins: Mutex<HashMap<(Of, String), usize>>,
-    signatures: [Mutex<HashMap<[u8; 64], Instant>>; 2],
+    pub(crate) used: Used,
     pub(crate) stop: tokio::sync::watch::Sender<bool>,
     apps: Apps,
     app_ports: AppPorts,
@@ -161,8 +162,6 @@ impl Default for AppPorts {
 const LOGIN_LIFETIME: Duration = Duration::from_secs(15 * 60);
 /// Most login links at once.
 const LOGINS_MAX: usize = 64;
-/// Most signatures remembered; older than the clock skew allowed they are refused anyway.
-const SIGNATURES_MAX: usize = 100_000;
 /// Files that one guest, and all whom one member let in, bring at once: each takes room on the disk before it is known how much.
 const GUEST_UPLOADS_MAX: usize = 8;
 
@@ -207,7 +206,7 @@ impl Peer {
             hosts: RwLock::new(Arc::new(HostList::default())),
             logins: Mutex::default(),
             origins: Mutex::default(),
-            signatures: Default::default(),
+            used: Used::default(),
             stop: tokio::sync::watch::Sender::new(false),
             apps,
             app_ports: AppPorts::default(),
@@ -278,16 +277,6 @@ impl Peer {
     /// Uses a login code up; says whether it was good.
     pub(crate) fn redeem_login(&self, code: &str) -> bool {
         lock(&self.0.logins).remove(code).is_some_and(|made| made.elapsed() < LOGIN_LIFETIME)
-    }
-
-    /// Remembers a request signature, of somebody who has rights or of anybody; `false` when it was used before.
-    pub(crate) fn first_use(&self, signature: &[u8; 64], is_known: bool) -> bool {
-        let lifetime = Duration::from_secs(2 * crate::signature::CLOCK_SKEW_S);
-        let mut seen = lock(&self.0.signatures[usize::from(is_known)]);
-        if seen.len() >= SIGNATURES_MAX {
-            seen.retain(|_, at| at.elapsed() < lifetime);
-        }
-        seen.len() < SIGNATURES_MAX && seen.insert(*signature, Instant::now()).is_none()
     }
 
     /// The installed apps.

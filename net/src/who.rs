@@ -16,6 +16,7 @@ use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::server::Link;
 use crate::signature::{RequestHead, Signer, verify_request};
+use crate::used::{Unusable, Whose};
 
 /// Who a request is from.
 #[derive(Clone, Debug)]
@@ -190,12 +191,21 @@ fn check_signature(peer: &Peer, head: &Parts) -> Result<Who, Problem> {
     let key = PublicKey::from_bytes(*signer.key());
     let root = peer.store.rights(&peer.space()).map(|rights| rights.root());
     let is_owner = key == peer.store.device() || root == Some(key);
-    // Keys are made at will: those without any right have a list of their own, and do not fill that of the others.
-    let is_known = is_owner || peer.store.granted_to(&key).is_ok_and(|spaces| !spaces.is_empty());
-    if !peer.first_use(signer.signature(), is_known) {
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", "this signature was used before", "sign every request anew"));
+    let whose = match is_owner {
+        true => Whose::Owner,
+        false if peer.store.granted_to(&key).is_ok_and(|spaces| !spaces.is_empty()) => Whose::Guest(key),
+        false => Whose::Stranger,
+    };
+    match peer.used.first(signer.signature(), whose) {
+        Ok(()) => Ok(Who::Signed { signer, is_owner }),
+        Err(Unusable::Used) => {
+            Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", "this signature was used before", "sign every request anew"))
+        }
+        Err(Unusable::Full) => {
+            let detail = "more signatures were used in the last minutes than are remembered, so nobody could tell whether this one was";
+            Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate", "too many signed requests", detail).with_fix("ask again in some minutes"))
+        }
     }
-    Ok(Who::Signed { signer, is_owner })
 }
 
 impl Who {
