@@ -296,6 +296,15 @@ impl Used {
     }
 }
 
+/// What a change took of what is lent to its author.
+#[derive(Debug)]
+struct Took {
+    id: String,
+    space: PublicKey,
+    author: PublicKey,
+    more: Used,
+}
+
 #[derive(Debug)]
 struct State {
     settings: Settings,
@@ -310,8 +319,8 @@ struct State {
     /// Changes for which room was lent since the start, and how often: what was used up by another branch of a forked chain
     /// is lent again, but if they do not come then, more room is of no use.
     lent_for: HashMap<ChangeId, u32>,
-    /// Changes that there was room for by what was lent to their authors: how much of what.
-    took: HashMap<ChangeId, (String, u64)>,
+    /// Changes that there was room for by what was lent to their authors.
+    took: HashMap<ChangeId, Took>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -468,7 +477,7 @@ impl Ledger {
                     lent.bytes -= size;
                     is_new = true;
                     if took.len() < LENT_MAX {
-                        took.insert(change.id(), (id, size));
+                        took.insert(change.id(), Took { id, space: *space, author: key, more });
                     }
                 }
                 used.entry(key).or_default().add(more);
@@ -559,6 +568,12 @@ impl Ledger {
         let lacking = bytes.saturating_sub(lent.bytes);
         let lends = lent_for.get(&head.id()).copied().unwrap_or(0);
         let is_enough = lends > 0 && lacking == 0 && lent.upto >= header.seq;
+        // Over the link where that was learnt it did not come, as if whoever is there had forged some of it. So it may come over this
+        // one, where it was held back before.
+        if is_enough && !is_here && lends < LENDS_MAX && builders.iter().any(|builder| may_write(store, space, builder)) {
+            lent_for.insert(head.id(), lends + 1);
+            return Ok(true);
+        }
         for builder in builders {
             let payer = author(builder);
             if payer.person == by.person
@@ -823,11 +838,12 @@ impl Ledger {
     /// authors is for them still.
     pub fn give_back(&self, changes: impl IntoIterator<Item = ChangeId>) {
         let mut state = lock(&self.state);
-        let State { settings, took, .. } = &mut *state;
+        let State { settings, took, spaces, .. } = &mut *state;
         let mut is_new = false;
-        for (id, size) in changes.into_iter().filter_map(|change| took.remove(&change)) {
+        for Took { id, space, author, more } in changes.into_iter().filter_map(|change| took.remove(&change)) {
             if let Some(lent) = settings.lent_to.get_mut(&id) {
-                lent.bytes = lent.bytes.saturating_add(size);
+                lent.bytes = lent.bytes.saturating_add(more.all);
+                spaces.lend(&space, author, more);
                 is_new = true;
             }
         }

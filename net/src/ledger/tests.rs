@@ -96,6 +96,7 @@ fn bring(engine: &mut Engine, ledger: &Ledger, changes: Vec<Verified<Change>>, p
     let (good, held) = ledger.sort(&store, &store.own().key, changes, author, 1).expect("memory does not fail");
     let offered = engine.finish(async move { store.offer(good).await }).expect("the engine answers").expect("it is taken");
     if !offered.refused.is_empty() {
+        ledger.give_back(offered.refused.iter().map(timebus_store::pipeline::Refusal::change));
         ledger.recount([person]);
     }
     (offered.admitted.len(), held.len())
@@ -240,8 +241,34 @@ fn who_builds_on_a_flood_pays_for_it_if_there_is_room() {
     let other = chain(&mallory, timeline, grants[0], "other", 1, 100);
     ledger.limit(&Payer::Key(carol.public()), 10_000_000);
     let far = flood.last().expect("many");
-    assert!(weigh(&engine, &ledger, far, &[&carol]) && !weigh(&engine, &ledger, far, &[&carol]));
+    assert!(weigh(&engine, &ledger, far, &[&carol]));
+    let paid = ledger.paid();
+    for _ in 1..LENDS_MAX {
+        assert!(weigh(&engine, &ledger, far, &[&carol]), "it may come over another link");
+    }
+    assert!(!weigh(&engine, &ledger, far, &[&carol]) && ledger.paid() == paid);
     assert!(weigh(&engine, &ledger, &other[0], &[&carol]), "another branch of his chain is nothing that is here");
+}
+
+/// The last of what is lent comes first, from somebody who has not got the rest, and cannot be stored yet.
+#[test]
+fn what_is_lent_is_not_used_up_by_what_does_not_come() {
+    let (mallory, carol) = (secret(1), secret(2));
+    let (mut engine, grants) = host(&[&mallory, &carol], 0);
+    let timeline = engine.store().timeline(engine.store().own());
+    let ledger = Ledger::open(Path::new(""));
+    ledger.limit(&Payer::Key(mallory.public()), 10_000);
+    let flood = chain(&mallory, timeline, grants[0], "flood", 50, 4000);
+    assert_eq!(bring(&mut engine, &ledger, flood.clone(), mallory.public()), (2, 48));
+    assert!(weigh(&engine, &ledger, &flood[10], &[&carol]));
+    let in_space = |engine: &Engine| lock(&ledger.state).spaces.used(engine.store(), &engine.store().own().key).expect("memory does not fail");
+    let before = in_space(&engine);
+    for _ in 0..3 {
+        assert_eq!(bring(&mut engine, &ledger, vec![flood[10].clone()], mallory.public()), (0, 0));
+        assert_eq!(in_space(&engine), before);
+    }
+    assert_eq!(bring(&mut engine, &ledger, flood[2..].to_vec(), mallory.public()), (9, 39));
+    assert_eq!(in_space(&engine), before, "it was counted when it was lent");
 }
 
 /// Mallory forks his chain, and carol, who has the other branch, built on that.
