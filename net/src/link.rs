@@ -12,6 +12,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use timebus_identity::PublicKey;
@@ -144,6 +146,14 @@ struct Shared {
     outbox: Outbox,
     closing: watch::Sender<Option<(u8, String)>>,
     ended: watch::Sender<Option<Ended>>,
+    carried: Carried,
+}
+
+/// Bytes of all frames that came and were sent.
+#[derive(Debug, Default)]
+struct Carried {
+    received: AtomicU64,
+    sent: AtomicU64,
 }
 
 /// What carries a link.
@@ -264,10 +274,20 @@ impl LinkSender {
         if !is_frame_length(frame.len()) {
             return Err(SendError::FrameLength { len: frame.len() });
         }
+        let len = frame.len() as u64;
         match self.0.outbox.send(frame).await {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.0.carried.sent.fetch_add(len, Relaxed);
+                Ok(())
+            }
             Err(queue::Closed) => Err(SendError::Ended(self.0.why_ended())),
         }
+    }
+
+    /// Bytes of all frames that came and were sent, whatever is in them.
+    #[must_use]
+    pub fn carried(&self) -> (u64, u64) {
+        (self.0.carried.received.load(Relaxed), self.0.carried.sent.load(Relaxed))
     }
 
     /// How many bytes can be sent now without waiting.
@@ -320,7 +340,10 @@ impl LinkReceiver {
             received = self.source.next() => Some(received),
         };
         match received {
-            Some(Ok(Some(frame))) => return Some(frame),
+            Some(Ok(Some(frame))) => {
+                self.shared.carried.received.fetch_add(frame.len() as u64, Relaxed);
+                return Some(frame);
+            }
             // The tasks of the link say why.
             None | Some(Ok(None)) => {}
             Some(Err(why)) => {
@@ -359,7 +382,7 @@ impl Source {
 impl Shared {
     fn new(remote: Option<PublicKey>, binding: [u8; 32], initiator: bool, carrier: Carrier, outbox: Outbox) -> Arc<Self> {
         let (closing, ended) = (watch::Sender::new(None), watch::Sender::new(None));
-        Arc::new(Self { remote, binding, initiator, carrier, outbox, closing, ended })
+        Arc::new(Self { remote, binding, initiator, carrier, outbox, closing, ended, carried: Carried::default() })
     }
 
     fn close(&self, code: u8, text: &str) {

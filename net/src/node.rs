@@ -122,6 +122,8 @@ struct Linked {
     hand_in_ms: Option<u64>,
     /// What of [`EXTRA_BYTES`] was lent to it.
     extra_bytes: u64,
+    /// Bytes that came and were sent over it in all.
+    carried: (u64, u64),
 }
 
 /// A peer that is to be called.
@@ -294,6 +296,7 @@ impl Node {
                     up_ms: now_ms,
                     hand_in_ms: Some(0),
                     extra_bytes,
+                    carried: (0, 0),
                 };
                 self.links.insert(link, linked);
                 self.perform(link, outputs, now_ms, store, &mut acts);

@@ -32,6 +32,9 @@ fn a_film_of_another_peer_is_fetched_when_it_is_asked_for() {
     assert!(got.body == film);
     assert_eq!(got.header("etag"), alice.send("HEAD", "/film", &[], "").header("etag"));
     poll("the film is whole", || (whole_files(bob.home()) == 1).then_some(()));
+    // What went over the line is told with the film in it.
+    let carried = |peer: &Peer, what: &str| json(peer.home(), &["peers"])["peers"][0][what].as_u64().expect("a number of bytes");
+    assert!(carried(&alice, "sent") > 5_000_000 && carried(&bob, "received") > 5_000_000 && carried(&bob, "sent") < 1_000_000);
     // From now on alice is not needed.
     let (alice, bob) = (alice.stop(), bob.restart());
     assert!(bob.send("GET", "/@alice/film", &[], "").body == film);

@@ -73,7 +73,11 @@ impl Driver {
             tokio::select! {
                 command = queue.recv() => match command {
                     Some(Command::Event(event)) => self.handle(event),
-                    Some(Command::Ask(question)) => question(&self.node),
+                    Some(Command::Ask(question)) => {
+                        // Files go past the node.
+                        self.links.iter().for_each(|(name, running)| self.node.carried(*name, running.sender.carried()));
+                        question(&self.node);
+                    }
                     Some(Command::Save(reply)) => {
                         self.write_book();
                         let _ = reply.send(());

@@ -116,14 +116,22 @@ pub struct SpaceStatus {
 }
 
 impl Node {
+    /// Whoever carries a link tells what went over it, with what is none of the node's.
+    pub(crate) fn carried(&mut self, link: LinkId, carried: (u64, u64)) {
+        if let Some(linked) = self.links.get_mut(&link) {
+            linked.carried = carried;
+        }
+    }
+
     /// Everybody who is known.
     #[must_use]
     pub fn peers(&self, now_ms: u64) -> Vec<PeerStatus> {
         let state = |id: &PublicKey| {
             let linked = self.links.values().find(|linked| linked.remote.as_ref().is_some_and(|remote| id_of(remote, linked.node) == *id));
             if let Some(linked) = linked {
-                let counters = linked.session.counters();
-                return PeerState::Connected { way: linked.way.clone(), received: counters.bytes_received, sent: counters.bytes_sent };
+                let (counters, (received, sent)) = (linked.session.counters(), linked.carried);
+                let (received, sent) = (counters.bytes_received.max(received), counters.bytes_sent.max(sent));
+                return PeerState::Connected { way: linked.way.clone(), received, sent };
             }
             if self.is_blocked(id) {
                 return PeerState::Blocked;
