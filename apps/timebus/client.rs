@@ -347,8 +347,7 @@ fn sign(request: &mut hyper::Request<Full<Bytes>>, body: &[u8], key: &SecretKey)
             has_body: !body.is_empty(),
             field: &text,
         };
-        let fields = ["request-id", "content-type", "version", "parents"];
-        sign_request(&head, &fields, key.public().as_bytes(), now_s, |base| *key.sign(base).as_bytes())?
+        sign_request(&head, &["request-id"], key.public().as_bytes(), now_s, |base| *key.sign(base).as_bytes())?
     };
     request.headers_mut().insert("signature-input", HeaderValue::from_str(&headers.signature_input)?);
     request.headers_mut().insert("signature", HeaderValue::from_str(&headers.signature)?);

@@ -6,7 +6,10 @@
 //! turns it into a [`Signer`].
 //!
 //! We take one signature per request. It must cover the method, the whole target (`@target-uri`, or
-//! `@authority`, `@path` and, if there is one, `@query`) and, if there is a body, `content-digest`.
+//! `@authority`, `@path` and, if there is one, `@query`) and, if there is a body, `content-digest`;
+//! and of the other headers those that the request has and that change what it does: [`WRITE_FIELDS`]
+//! of one that may write, [`UPGRADE_FIELDS`] of one that asks for another protocol. Without TLS
+//! whoever stands in between could add them otherwise, and make a read a socket that writes.
 //! Component parameters (`;sf`, `;key`, `;bs`, `;tr`, `;req`, `;name`) are refused: nobody needs
 //! them here, and each is a way to sign less than it seems.
 //!
@@ -25,6 +28,31 @@ pub const CLOCK_SKEW_S: u64 = 300;
 
 /// Components one signature covers. Real ones have fewer than ten.
 pub const COMPONENTS_MAX: usize = 32;
+
+/// Headers that change what a request does which is no GET or HEAD: they have to be covered where they are.
+pub const WRITE_FIELDS: [&str; 18] = [
+    "content-type",
+    "content-encoding",
+    "content-range",
+    "version",
+    "parents",
+    "patches",
+    "put-mode",
+    "merge-type",
+    "peer",
+    "prefer",
+    "if-match",
+    "if-none-match",
+    "repr-digest",
+    "idempotency-key",
+    "upload-complete",
+    "upload-offset",
+    "upload-length",
+    "multiplex-through",
+];
+
+/// Headers that have to be covered, where they are, by a request that has the first of them: a socket writes, too.
+pub const UPGRADE_FIELDS: [&str; 3] = ["upgrade", "sec-websocket-key", "sec-websocket-protocol"];
 
 /// Bytes of each of the headers read here; longer ones cannot be legal under the other limits.
 const HEADER_BYTES_MAX: usize = 8 * 1024;
@@ -144,7 +172,7 @@ pub enum SignatureError {
         component: String,
     },
     /// Without it the request could be changed in this place.
-    #[error("signature does not cover {component}")]
+    #[error("signature does not cover {component}, and has to")]
     NotCovered {
         /// Which one.
         component: &'static str,
@@ -308,7 +336,7 @@ pub fn verify_request(
 /// Signs a request that has all its other headers, `Content-Digest` included if it has a body.
 ///
 /// Besides what [`read_signature`] demands, it covers the headers named in `fields` (lower case)
-/// that the request has: whatever changes its meaning belongs there.
+/// that the request has.
 ///
 /// # Errors
 ///
@@ -327,6 +355,7 @@ pub fn sign_request(
     if head.has_body {
         covered.push("content-digest");
     }
+    meaning(head).into_iter().for_each(|field| covered.push(field));
     for &field in fields {
         if !covered.contains(&field) && (head.field)(field).is_some() {
             covered.push(field);
@@ -435,6 +464,15 @@ fn covered_components(input: &InnerList) -> Result<BTreeSet<&str>, SignatureErro
     Ok(names)
 }
 
+/// The headers of a request that change what it does.
+fn meaning(head: &RequestHead<'_>) -> Vec<&'static str> {
+    let is_there = |name: &&'static str| (head.field)(name).is_some();
+    let writes = !matches!(head.method, "GET" | "HEAD");
+    let upgrades = is_there(&UPGRADE_FIELDS[0]);
+    let fields = WRITE_FIELDS.into_iter().filter(|_| writes).chain(UPGRADE_FIELDS.into_iter().filter(|_| upgrades));
+    fields.filter(is_there).collect()
+}
+
 fn require_coverage(head: &RequestHead<'_>, covered: &BTreeSet<&str>) -> Result<(), SignatureError> {
     let mut needed = vec!["@method"];
     if !covered.contains("@target-uri") {
@@ -446,6 +484,7 @@ fn require_coverage(head: &RequestHead<'_>, covered: &BTreeSet<&str>) -> Result<
     if head.has_body {
         needed.push("content-digest");
     }
+    needed.extend(meaning(head));
     match needed.into_iter().find(|name| !covered.contains(name)) {
         Some(component) => Err(SignatureError::NotCovered { component }),
         None => Ok(()),
@@ -742,9 +781,7 @@ mod tests {
         fn signed(mut self) -> Self {
             let secret = SigningKey::from_bytes(&key(rfc::SECRET));
             let public = key(rfc::PUBLIC);
-            let headers = self
-                .with_head(|head| sign_request(head, &["content-type", "parents"], &public, NOW_S, |base| secret.sign(base).to_bytes()))
-                .expect("a signature");
+            let headers = self.with_head(|head| sign_request(head, &[], &public, NOW_S, |base| secret.sign(base).to_bytes())).expect("a signature");
             self.set("signature-input", headers.signature_input);
             self.set("signature", headers.signature);
             self
@@ -818,12 +855,46 @@ mod tests {
         assert_eq!(with_body.verified(), not_covered("content-digest"));
     }
 
+    /// Over plain HTTP somebody in between adds what nobody signed.
+    #[test]
+    fn what_changes_the_meaning_of_a_request_has_to_be_signed() {
+        let with_value = |request: &Request, name: &'static str, value: &str| {
+            let mut request = request.clone();
+            request.set(name, value);
+            request
+        };
+        let with = |request: &Request, name: &'static str| with_value(request, name, "x");
+        let mut get = Request::put();
+        (get.method, get.query, get.body) = ("GET", None, b"");
+        get.fields.clear();
+        for (request, names) in [(Request::put(), &WRITE_FIELDS[..]), (with(&get, "upgrade"), &UPGRADE_FIELDS[..])] {
+            for name in names {
+                let late = with_value(&request.clone().signed(), name, "y");
+                let expected = if request.fields.iter().any(|(known, _)| known == name) {
+                    SignatureError::Forged
+                } else {
+                    SignatureError::NotCovered { component: name }
+                };
+                assert_eq!(late.verified(), Err(expected), "{name}");
+                let mut signed = with(&request, name).signed();
+                assert!(signed.verified().is_ok(), "{name}");
+                signed.fields.retain(|(known, _)| known != name);
+                assert!(signed.verified().is_err(), "{name} was taken away");
+            }
+        }
+        // What only reads may be asked for in other forms.
+        for name in ["version", "parents", "peer", "sec-websocket-key"] {
+            assert!(with(&get.clone().signed(), name).verified().is_ok(), "{name}");
+        }
+        assert_eq!(with(&get.signed(), "upgrade").verified(), Err(SignatureError::NotCovered { component: "upgrade" }));
+    }
+
     #[test]
     fn reads_both_spellings_of_a_key_and_the_target() {
         let hex: String = key(rfc::PUBLIC).iter().map(|b| format!("{b:02x}")).collect();
         for id in [print_z_base_32(&key(rfc::PUBLIC)), hex.to_uppercase(), hex] {
             let input = format!(
-                "sig1=(\"@method\" \"@target-uri\" \"content-digest\");\
+                "sig1=(\"@method\" \"@target-uri\" \"content-digest\" \"content-type\");\
                  created={NOW_S};keyid=\"{id}\""
             );
             let signer = Request::put().signed_as(&input).verified();
@@ -835,7 +906,7 @@ mod tests {
     fn refuses_bad_inputs() {
         use SignatureError as E;
         let id = print_z_base_32(&key(rfc::PUBLIC));
-        let all = "\"@method\" \"@target-uri\" \"content-digest\"";
+        let all = "\"@method\" \"@target-uri\" \"content-digest\" \"content-type\"";
         let good = format!("created={NOW_S};keyid=\"{id}\"");
         let named = |component: &str| component.to_owned();
         let stale = |created_s| E::NotFresh { created_s, now_s: NOW_S };
@@ -861,7 +932,7 @@ mod tests {
             (format!("({all});created={NOW_S};keyid=\"{}9\"", &id[..51]), Some(E::BadKeyId)),
             (format!("({all});created={NOW_S};keyid=\"\""), Some(E::BadKeyId)),
             (format!("({all} \"@method\");{good}"), Some(E::DoubleComponent { component: named("@method") })),
-            (format!("({all} \"content-type\";sf);{good}"), Some(E::UnknownComponent { component: named("content-type") })),
+            (format!("({all} \"version\";sf);{good}"), Some(E::UnknownComponent { component: named("version") })),
             (format!("({all} \"@status\");{good}"), Some(E::UnknownComponent { component: named("@status") })),
             (format!("({all} \"Content-Type\");{good}"), Some(E::UnknownComponent { component: named("Content-Type") })),
             (format!("({all} \"x\\\"y\");{good}"), Some(E::UnknownComponent { component: named("x\"y") })),

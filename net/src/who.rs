@@ -15,7 +15,7 @@ use crate::ledger::Payer;
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::server::Link;
-use crate::signature::{RequestHead, Signer, verify_request};
+use crate::signature::{RequestHead, SignatureError, Signer, verify_request};
 use crate::used::{Unusable, Whose};
 
 /// Who a request is from.
@@ -185,8 +185,15 @@ fn check_signature(peer: &Peer, head: &Parts) -> Result<Who, Problem> {
     };
     let verify =
         |key: &[u8; 32], base: &[u8], signature: &[u8; 64]| PublicKey::from_bytes(*key).verify(base, &Signature::from_bytes(*signature)).is_ok();
-    let signer = verify_request(&request, now_ms() as i64 / 1000, verify)
-        .map_err(|error| Problem::new(StatusCode::UNAUTHORIZED, "signature", "the signature is not valid", error.to_string()))?;
+    let signer = verify_request(&request, now_ms() as i64 / 1000, verify).map_err(|error| {
+        let problem = Problem::new(StatusCode::UNAUTHORIZED, "signature", "the signature is not valid", error.to_string());
+        match error {
+            SignatureError::NotCovered { component } => {
+                problem.with_fix(format!("name \"{component}\" among the covered components, and sign again")).with("component", component)
+            }
+            _ => problem,
+        }
+    })?;
     let Some(signer) = signer else { return Ok(Who::Anyone) };
     let key = PublicKey::from_bytes(*signer.key());
     let root = peer.store.rights(&peer.space()).map(|rights| rights.root());
@@ -238,6 +245,11 @@ impl Who {
             Self::Signed { signer, is_owner: false } => Some(PublicKey::from_bytes(*signer.key())),
             _ => None,
         }
+    }
+
+    /// Whether it is somebody else than the owner and his apps.
+    pub(crate) fn is_guest(&self) -> bool {
+        matches!(self, Self::Signed { is_owner: false, .. } | Self::Anyone)
     }
 
     /// Whether the body is the one that was signed, where it was.

@@ -9,7 +9,7 @@ use crate::http::Answer;
 use crate::peer::{Home, Peer};
 use crate::peers::neighbours::{invite, join, json as verb, pair, poll, run, until};
 use crate::socket::Socket;
-use crate::who::signed::{now_s, send, signed};
+use crate::who::signed::{now_s, send, signed_with, socket};
 
 const FILM: usize = 100_000;
 
@@ -30,9 +30,9 @@ impl<'a> Guest<'a> {
         self.key.public().to_string()
     }
 
-    fn headers(&self, method: &str, path: &str, body: &str) -> Vec<(&'static str, String)> {
+    fn headers(&self, method: &str, path: &str, more: &[(&'static str, &str)], body: &str) -> Vec<(&'static str, String)> {
         self.at.set(self.at.get() - 1);
-        signed(self.peer, &self.key, method, path, body, self.at.get())
+        signed_with(self.peer, &self.key, method, path, more, body, self.at.get())
     }
 
     fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
@@ -40,16 +40,13 @@ impl<'a> Guest<'a> {
     }
 
     fn typed(&self, method: &str, path: &str, kind: &str, body: &str) -> Answer {
-        let mut headers = self.headers(method, path, body);
-        headers.push(("Content-Type", kind.to_owned()));
+        let headers = self.headers(method, path, &[("Content-Type", kind)], body);
         send(self.peer, method, path, &headers, body)
     }
 
     fn socket(&self) -> Socket {
-        let headers = self.headers("GET", "/", "");
-        let header = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted).map_or("", |(_, text)| text.as_str());
-        let by_key = [("signature-input", header("Signature-Input")), ("signature", header("Signature"))];
-        Socket::try_open(self.peer, &by_key).unwrap_or_else(|status| panic!("{status}"))
+        self.at.set(self.at.get() - 1);
+        socket(self.peer, &self.key, self.at.get())
     }
 }
 
