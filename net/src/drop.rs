@@ -150,14 +150,7 @@ fn leave_out(all: &mut Option<Serde>, quiet: &BTreeSet<PublicKey>) {
 
 /// Finds out what can be found out about notices.
 fn confirm(peer: &Peer, inbox: &Inbox) -> Result<(), Problem> {
-    let rows = peer.store().snapshot();
-    for kept in inbox.list() {
-        if peer.store().held(&kept.notice.source.space).is_some() {
-            let truth = crate::refs::truth(peer.store(), &rows, &kept).map_err(|error| storage_problem(&error))?;
-            inbox.judge(&kept.author, &kept.slot, truth);
-        }
-    }
-    Ok(())
+    peer.refs.judge(peer.store(), inbox).map_err(|error| storage_problem(&error))
 }
 
 /// Leaves a notice in an inbox, or takes it back.

@@ -17,7 +17,7 @@ use timebus_store::inbox::{Inbox, Kept, Truth};
 use timebus_store::json::Json;
 use timebus_store::keyspace::{Committed, Rows as _, Table};
 use timebus_store::node::{Node, node_key};
-use timebus_store::notice::{NOTICE_BYTES_MAX, Pointer, is_kind};
+use timebus_store::notice::{Left, NOTICE_BYTES_MAX, Pointer, is_kind};
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
@@ -112,7 +112,11 @@ struct State {
 
 /// The references that were found in held spaces.
 #[derive(Debug, Default)]
-pub(crate) struct Refs(Mutex<State>);
+pub(crate) struct Refs {
+    state: Mutex<State>,
+    /// What had come of the spaces that notices are about when these were judged.
+    judged: Mutex<HashMap<PublicKey, Vec<u64>>>,
+}
 
 fn child(path: &Path, name: &str) -> Option<Path> {
     path.join(Segment::name(name).ok()?).ok()
@@ -134,16 +138,8 @@ fn name(path: &Path, levels: usize) -> &str {
 }
 
 /// Whether references can be at places of this name.
-fn is_leaf(name: &str) -> bool {
+pub(crate) fn is_leaf(name: &str) -> bool {
     matches!(name, "target" | "to") || WORDS.iter().any(|(word, _)| *word == name)
-}
-
-fn pointer(value: &Value) -> Option<Pointer> {
-    match value {
-        Value::String(text) => Pointer::parse(text),
-        Value::Link { space, path } => Some(Pointer { space: *space, path: path.clone() }),
-        _ => None,
-    }
 }
 
 /// The reference at a place, if there is one.
@@ -157,7 +153,7 @@ fn reference(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<Refer
         return Ok(None);
     }
     let Some(write) = value(leaf)? else { return Ok(None) };
-    let Some(target) = pointer(&write.value) else { return Ok(None) };
+    let Some(target) = write.value.pointer() else { return Ok(None) };
     let holder = above(leaf, 1);
     let (mut source, mut is_index, mut body) = (None, false, None);
     let (kind, at): (Box<str>, Path) = match name(leaf, 0) {
@@ -167,7 +163,7 @@ fn reference(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<Refer
                 Some(Value::String(kind)) if is_kind(&kind) => kind,
                 _ => return Ok(None),
             };
-            source = beside("source")?.and_then(|write| pointer(&write.value));
+            source = beside("source")?.and_then(|write| write.value.pointer());
             is_index = source.is_some();
             if let Some(at) = child(&holder, "body")
                 && Node::load(rows, &node_key(t, &at.key()))?.below <= VALUES_MAX
@@ -281,7 +277,7 @@ fn points(tree: &Tree, kind: &str, path: &Path, target: &Pointer) -> bool {
     tree.all_writes(&mut writes);
     writes
         .iter()
-        .any(|write| pointer(&write.value).as_ref() == Some(target) || by_key && matches!(&write.value, Value::String(text) if **text == *key))
+        .any(|write| write.value.pointer().as_ref() == Some(target) || by_key && matches!(&write.value, Value::String(text) if **text == *key))
         || by_key && path.segments().iter().any(|segment| matches!(segment, Segment::Name(name) if name.contains(&key)))
 }
 
@@ -307,6 +303,28 @@ pub(crate) fn truth(store: &Store, rows: &Committed, kept: &Kept) -> Result<Trut
     Ok(if points(&tree, &kept.notice.kind, &source.path, &kept.notice.target) { Truth::Confirmed } else { Truth::Refuted })
 }
 
+/// Judges notices that have just been left.
+pub(crate) fn judge_new<'a>(store: &Store, inbox: &Inbox, left: impl Iterator<Item = &'a Left>, now_ms: u64) {
+    let rows = store.snapshot();
+    for left in left {
+        let Some(notice) = left.notice.clone() else { continue };
+        if store.held(&notice.source.space).is_none() {
+            continue;
+        }
+        let kept = Kept { author: left.author, slot: left.slot.clone(), notice, at_ms: now_ms, truth: Truth::Unknown };
+        match truth(store, &rows, &kept) {
+            Ok(truth) => inbox.judge(&kept.author, &kept.slot, truth),
+            Err(error) => tracing::error!(%error, "a notice was not judged"),
+        }
+    }
+}
+
+/// How much of a space has come, which is the same as long as nothing new has.
+fn come(store: &Store, rows: &Committed, space: Space) -> Result<Vec<u64>, StorageError> {
+    let timelines = std::iter::once(space.auth()).chain(store.values(space).into_iter().map(|(t, _)| t));
+    timelines.map(|t| Ok(timebus_store::tips::heads(rows, t)?.into_iter().max().unwrap_or(0))).collect()
+}
+
 /// Whose word counts, and whose does not.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Trust {
@@ -317,13 +335,33 @@ pub(crate) struct Trust {
 }
 
 impl Refs {
+    /// Finds out what can be found out about notices: of those about which nothing is known, and of all from a space of which
+    /// something has come since.
+    pub(crate) fn judge(&self, store: &Store, inbox: &Inbox) -> Result<(), StorageError> {
+        let mut judged = lock(&self.judged);
+        let rows = store.snapshot();
+        let mut now: HashMap<PublicKey, Vec<u64>> = HashMap::new();
+        for kept in inbox.list() {
+            let of = kept.notice.source.space;
+            let Some(space) = store.held(&of) else { continue };
+            if !now.contains_key(&of) {
+                now.insert(of, come(store, &rows, space)?);
+            }
+            if kept.truth == Truth::Unknown || judged.get(&of) != now.get(&of) {
+                inbox.judge(&kept.author, &kept.slot, truth(store, &rows, &kept)?);
+            }
+        }
+        *judged = now;
+        Ok(())
+    }
+
     /// Everything that is known to point at something, the oldest first.
     pub(crate) fn about(&self, store: &Store, inbox: &Inbox, target: &Pointer, trust: &Trust) -> Result<Vec<Shown>, StorageError> {
         let mut all: BTreeMap<(Pointer, Box<str>), Shown> = BTreeMap::new();
         let arrivals = *store.arrivals().borrow();
         let rows = store.snapshot();
         let places: Vec<Place> = {
-            let mut state = lock(&self.0);
+            let mut state = lock(&self.state);
             // Many ask after each change, and one look does for all of them.
             if state.arrivals != Some(arrivals) {
                 for held in store.spaces() {
@@ -348,15 +386,14 @@ impl Refs {
                 add(&mut all, found.source, found.kind, found.body, found.at_ms, from, is_confirmed, by);
             }
         }
+        self.judge(store, inbox)?;
         for kept in inbox.about(target) {
             let theirs = || crate::whose::spaces_of(store, &kept.author, true);
             if trust.blocked.contains(&kept.author) || !trust.blocked.is_empty() && theirs().iter().any(|space| trust.blocked.contains(space)) {
                 continue;
             }
-            let truth = truth(store, &rows, &kept)?;
-            inbox.judge(&kept.author, &kept.slot, truth);
-            if truth != Truth::Refuted {
-                let is_confirmed = truth == Truth::Confirmed;
+            if kept.truth != Truth::Refuted {
+                let is_confirmed = kept.truth == Truth::Confirmed;
                 add(
                     &mut all,
                     kept.notice.source,
@@ -437,5 +474,50 @@ mod tests {
         // Nor whoever told of what was seen here then.
         let seen = [6, 7].map(|space| Shown { is_confirmed: true, ..shown("like", space, "/likes/1", Some(9)) });
         assert_eq!(count(seen.iter()), [("like".to_owned(), 2)].into());
+    }
+
+    /// Notices were judged when somebody read them, all of them each time: until then a flood pushed out those that are true.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn notices_are_judged_as_they_come_and_again_when_something_of_their_space_does() {
+        use timebus_store::store::{Config, lock_home};
+        use timebus_store::writer::{Action, Condition, Request};
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::open(home.path(), lock_home(home.path()).expect("a free home"), &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let inbox = Inbox::open(&home.path().join("inbox"), store.space(), timebus_store::inbox::Limits::default()).expect("an inbox");
+        let at = |path: &str| Pointer { space: store.space(), path: Path::parse(path).expect("a path") };
+        let put = async |path: &str, target: &Pointer| {
+            let value =
+                Json::Object([("kind", "like".to_owned()), ("target", target.to_string())].map(|(k, v)| (k.to_owned(), Json::String(v))).into());
+            let (path, action, condition) = (Path::parse(path).expect("a path"), Action::Put(value), Condition::None);
+            let request = Request { space: None, path, action, parents: None, label: None, condition, time_ms: 1, durable: true, may_name: None };
+            store.write(request).await.expect("written");
+        };
+        let target = at("/posts/1");
+        put("/likes/1", &target).await;
+        let sources = ["/likes/1", "/likes/2"].map(at);
+        let notices = [("like", &sources[0]), ("repost", &sources[1])].map(|(kind, source)| {
+            let notice = timebus_store::notice::Notice { kind: kind.into(), target: target.clone(), source: source.clone(), body: None };
+            let change = notice.change(store.device(), 1, 1, false).expect("a change");
+            let bytes = store.sign_notice(&change);
+            timebus_store::change::Change::decode(&bytes).map(timebus_identity::Signed::verify).expect("a change").expect("signed")
+        });
+        let left = inbox.leave(&notices, 1);
+        let truths = || sources.clone().map(|source| inbox.list().into_iter().find(|kept| kept.notice.source == source).expect("kept").truth);
+        assert_eq!(truths(), [Truth::Unknown; 2]);
+        judge_new(&store, &inbox, left.iter().filter_map(|left| left.as_ref().ok()), 1);
+        assert_eq!(truths(), [Truth::Confirmed, Truth::Refuted]);
+        let refs = Refs::default();
+        refs.judge(&store, &inbox).expect("judged");
+        // As long as nothing comes nothing is looked at.
+        let false_one = inbox.list().into_iter().find(|kept| kept.notice.source == sources[1]).expect("kept");
+        inbox.judge(&false_one.author, &false_one.slot, Truth::Confirmed);
+        refs.judge(&store, &inbox).expect("judged");
+        assert_eq!(truths(), [Truth::Confirmed, Truth::Confirmed]);
+        put("/likes/1", &at("/posts/2")).await;
+        let about = refs.about(&store, &inbox, &target, &Trust::default()).expect("looked up");
+        assert_eq!((truths(), about), ([Truth::Refuted, Truth::Refuted], Vec::new()));
+        put("/likes/2", &target).await;
+        refs.judge(&store, &inbox).expect("judged");
+        assert_eq!(truths(), [Truth::Refuted, Truth::Confirmed]);
     }
 }

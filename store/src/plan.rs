@@ -536,6 +536,17 @@ impl<'a> Plan<'a> {
         })
     }
 
+    /// The names at which it points at something.
+    pub fn pointers(&self) -> impl Iterator<Item = &str> {
+        self.ops.iter().filter_map(|op| match op {
+            PlannedOp::Set { path, value, .. } if value.pointer().is_some() => match path.last() {
+                Some(PlanStep::Name(name)) => Some(&**name),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
     /// The blobs that its ops name.
     pub fn blobs(&self) -> impl Iterator<Item = crate::blobs::BlobHash> {
         self.ops.iter().filter_map(|op| match op {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{ChangeId, OpId};
 use crate::json::Json;
+use crate::notice::Pointer;
 use crate::objects::ObjectId;
 use crate::path::{Path, Segment};
 use timebus_identity::PublicKey;
@@ -174,6 +175,16 @@ impl Value {
     #[must_use]
     pub fn text(mime: Mime) -> Self {
         Self::Text { mime, content: None }
+    }
+
+    /// What it points at, as a link or as a string of the form `/@<key>/path`.
+    #[must_use]
+    pub fn pointer(&self) -> Option<Pointer> {
+        match self {
+            Self::String(text) => Pointer::parse(text),
+            Self::Link { space, path } => Some(Pointer { space: *space, path: path.clone() }),
+            _ => None,
+        }
     }
 
     /// Whether a node with this value may have nodes below without a conflict.

@@ -97,9 +97,9 @@ pub enum Condition {
 
 /// A short name for a version of a path, for entity tags.
 #[must_use]
-pub fn version_tag(version: &[String]) -> String {
+pub fn version_tag<S: AsRef<str>>(version: &[S]) -> String {
     let mut hasher = blake3::Hasher::new();
-    for name in version {
+    for name in version.iter().map(AsRef::as_ref) {
         hasher.update(&(name.len() as u64).to_le_bytes());
         hasher.update(name.as_bytes());
     }
@@ -127,9 +127,17 @@ pub struct Request {
     pub time_ms: u64,
     /// Whether to answer only when it is on disk.
     pub durable: bool,
-    /// The blobs that it may name where they were not named before; if not said, any. For those on whose behalf this
-    /// device writes and who must not get at content by its hash alone.
-    pub may_name: Option<Vec<BlobHash>>,
+    /// What it may name; if not said, anything. For those on whose behalf this device writes.
+    pub may_name: Option<MayName>,
+}
+
+/// What a request may name that is not of who signs the change.
+#[derive(Clone, Debug, Default)]
+pub struct MayName {
+    /// The blobs that it may name where they were not named before: nobody gets at content by its hash alone.
+    pub blobs: Vec<BlobHash>,
+    /// At which names it may not point at anything, if there are some: where a pointer says something of who signs.
+    pub points_not_at: Option<fn(&str) -> bool>,
 }
 
 /// What is said about the rights in a space.
@@ -244,6 +252,9 @@ pub enum WriteError {
     /// It names blobs that it may not: see [`Request::may_name`].
     #[error("it refers to content by hash: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     Names(Vec<BlobHash>),
+    /// It points at something where it may not: see [`MayName::points_not_at`].
+    #[error("a pointer that is called {0} is the word of who signs it")]
+    Points(Box<str>),
     /// As many keys as may have a grant of this label have one.
     #[error("the invite is used up")]
     UsedUp,

@@ -253,3 +253,21 @@ fn who_is_muted_is_left_out_and_who_is_blocked_is_turned_away_on_all_devices() {
     phone.send("POST", "/.sys/block", &[], json!({"who": id(&bob), "blocked": false}).to_string());
     poll("neither does", || (!blocks(&laptop) && !blocks(&phone)).then_some(()));
 }
+
+/// Whoever says that he is of a space would be told what is said to it, and it would seem to be delivered.
+#[test]
+fn a_notice_is_given_to_who_proves_that_he_is_of_the_space() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    // It has no root key, and Bob holds nothing that names it.
+    let phone = second(&alice);
+    call(&bob, &phone);
+    let notice = like(&bob, &alice);
+    let left = bob.send("POST", &drop_of(&alice), &[], notice.to_string());
+    assert_eq!(left.status, 202, "{}", left.text());
+    assert!(left.json()["problem"].as_str().is_some_and(|problem| problem.contains("nothing here proves it")), "{}", left.text());
+    assert_eq!(phone.value("/.drop"), json!({}));
+    // Once Bob knows by her rights whose the phone is, it is.
+    join(&bob, &invite(&alice, &[]), "alice");
+    drop(alice.stop());
+    poll("it is delivered", || (verb(bob.home(), &["inbox", "sent"])["notices"][0]["state"] == "delivered").then_some(()));
+}

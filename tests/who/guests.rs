@@ -3,7 +3,7 @@
 use serde_json::json as value;
 use timebus_identity::SecretKey;
 
-use super::signed::{now_s, send, signed};
+use super::signed::{now_s, send, signed, socket};
 use crate::peer::Peer;
 use crate::peers::neighbours::{json, run};
 use crate::socket::Socket;
@@ -100,10 +100,7 @@ fn who_watches_is_told_when_his_right_ends() {
     let bob = key(5);
     let name = bob.public().to_string();
     verb(&peer, &["grant", "/table", &name, "--can", "read"]);
-    let headers = signed(&peer, &bob, "GET", "/", "", now_s());
-    let header = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted).map_or("", |(_, text)| text.as_str());
-    let by_key = [("signature-input", header("Signature-Input")), ("signature", header("Signature"))];
-    let mut socket = Socket::try_open(&peer, &by_key).unwrap_or_else(|status| panic!("{status}"));
+    let mut socket = socket(&peer, &bob, now_s());
     assert_eq!(socket.request(&value!({"id": 1, "watch": "/table"}))["snapshot"], value!({"x": 1}));
     assert_eq!(socket.hear()["caught_up"], true);
     assert_eq!(socket.request(&value!({"id": 2, "put": "/table/x", "value": 2}))["error"]["status"], 403);
@@ -133,10 +130,7 @@ fn a_guest_takes_no_more_memory_than_he_needs() {
     let peer = Peer::start();
     let bob = key(5);
     verb(&peer, &["grant", "/table", &bob.public().to_string(), "--can", "write"]);
-    let headers = signed(&peer, &bob, "GET", "/", "", now_s());
-    let header = |wanted: &str| headers.iter().find(|(name, _)| *name == wanted).map_or("", |(_, text)| text.as_str());
-    let by_key = [("signature-input", header("Signature-Input")), ("signature", header("Signature"))];
-    let mut socket = Socket::try_open(&peer, &by_key).unwrap_or_else(|status| panic!("{status}"));
+    let mut socket = socket(&peer, &bob, now_s());
     for id in 1..=17 {
         let answer = socket.request(&value!({"id": id, "watch": "/.auth"}));
         assert_eq!(answer["error"]["status"], if id == 17 { value!(429) } else { value!(null) }, "{id}: {answer}");
@@ -209,4 +203,37 @@ fn a_keeper_sees_how_a_peer_is_and_stops_it_and_nothing_else() {
     verb(&peer, &["grant", "/.sys", &keeper.public().to_string(), "--can", "admin"]);
     assert_eq!(ask(&keeper, "POST", "/.sys/down", "", 31).status, 200);
     peer.wait();
+}
+
+/// What a guest has this peer write is signed by it: his likes would be its owner's.
+#[test]
+fn a_guest_says_nothing_in_the_owners_name() {
+    let peer = Peer::start();
+    let bob = key(5);
+    verb(&peer, &["grant", "/table", &bob.public().to_string(), "--can", "write"]);
+    let post = format!("/@{}/posts/1", key(9).public());
+    let begun_s = now_s();
+    let ask = |method: &str, path: &str, body: &str, at: i64| send(&peer, method, path, &signed(&peer, &bob, method, path, body, begun_s - at), body);
+    let words = [
+        ("PUT", "/table/likes/1", value!({"kind": "like", "target": post})),
+        ("PUT", "/table/a", value!([{"reply": {"to": post}}])),
+        ("PUT", "/table/b/follow", value!({"link": "/posts/1"})),
+        ("POST", "/table", value!({"mentions": [{"to": post}]})),
+        ("PUT", "/table/likes/1/target", value!(post)),
+    ];
+    for (at, (method, path, body)) in (1..).zip(&words) {
+        let refused = ask(method, path, &body.to_string(), at).problem(403);
+        assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("owner's like")), "{refused}");
+        assert!(refused["fix"].as_str().is_some_and(|fix| fix.contains("peer of your own")), "{refused}");
+    }
+    let mut socket = socket(&peer, &bob, begun_s - 20);
+    let refused = socket.request(&value!({"id": 1, "put": "/table/x", "value": {"like": post}}));
+    assert_eq!(refused["error"]["status"], 403, "{refused}");
+    assert_eq!(peer.value(&format!("/.sys/refs{post}"))["counts"], value!({}));
+    // He may point at what he likes, and say what is no pointer.
+    assert_eq!(ask("PUT", "/table/c", &value!({"see": post, "target": "the wall", "to": "bob"}).to_string(), 21).status, 200);
+    for (_, path, body) in &words[..1] {
+        assert_eq!(peer.send("PUT", path, &[("Content-Type", "application/json")], body.to_string()).status, 200, "the owner's own word");
+    }
+    assert_eq!(peer.value(&format!("/.sys/refs{post}"))["counts"], value!({"like": 1}));
 }

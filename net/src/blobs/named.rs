@@ -12,7 +12,7 @@ use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
 use timebus_store::ids::TimelineId;
 use timebus_store::store::{StorageError, Store};
-use timebus_store::writer::{Request, WriteError, Written};
+use timebus_store::writer::{MayName, Request, WriteError, Written};
 
 use crate::authority::Verb;
 use crate::peer::Peer;
@@ -28,9 +28,10 @@ pub(crate) fn belongs(store: &Store, hash: &BlobHash, space: &PublicKey, timelin
     store.is_by_owner(space, author) || store.blobs().is_some_and(|blobs| blobs.came_for(hash, timeline))
 }
 
-/// What somebody may name who brings this content.
-pub(crate) fn may_name(who: &Who, brought: Option<BlobHash>) -> Option<Vec<BlobHash>> {
-    if who.is_owner() { None } else { Some(brought.into_iter().collect()) }
+/// What somebody may name who brings this content. A guest's likes and answers would be the owner's, who signs them.
+pub(crate) fn may_name(who: &Who, brought: Option<BlobHash>) -> Option<MayName> {
+    let points_not_at = who.guest().map(|_| crate::refs::is_leaf as fn(&str) -> bool);
+    if who.is_owner() { None } else { Some(MayName { blobs: brought.into_iter().collect(), points_not_at }) }
 }
 
 /// Writes for somebody who may write there. If he names content that he may read at some path, he may do that.
@@ -42,7 +43,7 @@ pub(crate) async fn write(peer: &Peer, who: &Who, mut request: Request) -> Resul
     for _ in 0..TRIES {
         let named = match (peer.store().write(request.clone()).await, &mut request.may_name) {
             (Err(WriteError::Names(named)), Some(may_name)) => {
-                may_name.extend(&named);
+                may_name.blobs.extend(&named);
                 named
             }
             (result, _) => return result,

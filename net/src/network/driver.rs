@@ -254,9 +254,10 @@ impl Driver {
             }
             Act::Notices { link, notices, .. } => {
                 let (inbox, commands, now_ms) = (Arc::clone(&self.inbox), self.commands.clone(), self.clock.now_ms());
+                let store = self.store.clone();
                 tokio::task::spawn_blocking(move || {
                     let space = inbox.space();
-                    let results = take_notices(&inbox, notices, now_ms);
+                    let results = take_notices(&store, &inbox, notices, now_ms);
                     let _ = commands.blocking_send(Command::Event(Event::Took { link, space, results }));
                 });
             }
@@ -307,7 +308,7 @@ impl Clock {
 }
 
 /// Checks and keeps notices.
-fn take_notices(inbox: &Inbox, notices: Vec<Signed<Change>>, now_ms: u64) -> Vec<(ChangeId, Taking)> {
+fn take_notices(store: &Store, inbox: &Inbox, notices: Vec<Signed<Change>>, now_ms: u64) -> Vec<(ChangeId, Taking)> {
     let mut results = Vec::with_capacity(notices.len());
     let mut good = Vec::with_capacity(notices.len());
     for notice in notices {
@@ -318,6 +319,8 @@ fn take_notices(inbox: &Inbox, notices: Vec<Signed<Change>>, now_ms: u64) -> Vec
         }
     }
     let left = inbox.leave(&good, now_ms);
+    // Of many those go first that nobody could confirm: so that is found out now, and not when somebody reads them.
+    crate::refs::judge_new(store, inbox, left.iter().filter_map(|left| left.as_ref().ok()), now_ms);
     results.extend(good.iter().map(|notice| notice.id()).zip(left.into_iter().map(|left| match left {
         Ok(_) => Taking::Kept,
         Err(LeaveError::Closed) => Taking::NotHere,

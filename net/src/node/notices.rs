@@ -4,9 +4,9 @@ use timebus_identity::{PublicKey, Signed};
 use timebus_store::change::Change;
 use timebus_store::ids::ChangeId;
 
-use super::{Act, LinkId, Node, speaks_for};
+use super::{Act, LinkId, Node, proves, speaks_for};
 use crate::sync::frame::{NOTICES, NOTICES_MAX, Taking};
-use crate::sync::{Input, Replica};
+use crate::sync::{Input, Remote, Replica};
 
 /// Milliseconds until a notice is offered again over the same link to a peer that did not take it.
 const HAND_IN_MS: u64 = 10 * 60_000;
@@ -34,16 +34,23 @@ impl Node {
         self.drive(link, Input::Took { space, results }, now_ms, store, acts);
     }
 
-    /// Hands in notices that wait for spaces whose peers there are links to.
+    /// Hands in notices that wait for spaces whose peers there are links to. Who only says so is no such peer: he would know
+    /// what is said to whom, and that it was delivered would not be true.
     pub(super) fn hand_in(&mut self, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
         let spaces: Vec<PublicKey> = self.outbox.spaces().collect();
         for space in spaces {
             let ready = self.links.iter().find(|(_, linked)| {
                 linked.hand_in_ms.is_some_and(|at| at <= now_ms)
                     && linked.session.is_agreed(NOTICES)
-                    && linked.remote.as_ref().is_some_and(|remote| speaks_for(remote, &space, store))
+                    && linked.remote.as_ref().is_some_and(|remote| proves(remote, &space, store))
             });
-            let Some(link) = ready.map(|(link, _)| *link) else { continue };
+            let Some(link) = ready.map(|(link, _)| *link) else {
+                let says_so = |remote: &Remote| speaks_for(remote, &space, store) && !proves(remote, &space, store);
+                if self.links.values().any(|linked| linked.remote.as_ref().is_some_and(says_so)) && self.outbox.is_unproven(&space) {
+                    acts.extend([Act::SaveOutbox, Act::Changed]);
+                }
+                continue;
+            };
             let notices = self.outbox.waiting(&space, NOTICES_MAX);
             if let Some(linked) = self.links.get_mut(&link).filter(|_| !notices.is_empty()) {
                 linked.hand_in_ms = None;

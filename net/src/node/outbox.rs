@@ -22,6 +22,9 @@ pub const WAITING_MAX: usize = 10_000;
 /// Notices that are remembered after that; the oldest are forgotten.
 pub const DONE_MAX: usize = 2_000;
 
+/// Why a notice waits although somebody is linked who says that he is of that space.
+const UNPROVEN: &str = "who is connected says that he is of this space, and nothing here proves it; once you have read something of it, it will";
+
 /// How a notice is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
@@ -176,6 +179,18 @@ impl Outbox {
         let mut own: Vec<&Sent> = own.filter(|sent| sent.is_waiting()).collect();
         own.sort_by_key(|sent| (matches!(sent.standing, Standing::Waiting { problem: Some(_) }), sent.since_ms));
         own.into_iter().filter_map(|sent| STANDARD.decode(&sent.change).ok()).take(max).map(Into::into).collect()
+    }
+
+    /// Remembers why notices for a space wait although somebody is linked who says that he is of it; says whether that is new.
+    pub(super) fn is_unproven(&mut self, space: &PublicKey) -> bool {
+        let mut is_new = false;
+        for sent in self.all.range_mut((*space, String::new())..).take_while(|((of, _), _)| of == space).map(|(_, sent)| sent) {
+            if let Standing::Waiting { problem: problem @ None } = &mut sent.standing {
+                *problem = Some(UNPROVEN.to_owned());
+                is_new = true;
+            }
+        }
+        is_new
     }
 
     /// What somebody said who was offered a notice. Answers whether there is nothing to wait for.

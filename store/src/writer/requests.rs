@@ -145,7 +145,12 @@ impl Decider {
             return Err(WriteError::Spans { path, mount });
         }
         if let Some(may_name) = may_name {
-            let mut others: Vec<BlobHash> = plan.blobs().filter(|hash| !may_name.contains(hash)).collect();
+            if let Some(is_word) = may_name.points_not_at
+                && let Some(name) = plan.pointers().find(|name| is_word(name))
+            {
+                return Err(WriteError::Points(name.into()));
+            }
+            let mut others: Vec<BlobHash> = plan.blobs().filter(|hash| !may_name.blobs.contains(hash)).collect();
             others.sort_unstable();
             others.dedup();
             if !others.is_empty() {
