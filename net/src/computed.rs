@@ -4,11 +4,14 @@
 //! A watcher gets a snapshot, and then what differs whenever something changed that such values are made of. The version of
 //! such a value is a tag of its content.
 
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
 use futures_util::future::select_all;
+use futures_util::{Stream, StreamExt as _};
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body_util::BodyExt as _;
 use serde_json::{Map, Value as Serde, json};
@@ -17,19 +20,20 @@ use timebus_store::grant::{Audience, Timelines};
 use timebus_store::json::write_string;
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::Space;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::accept::Mime;
 use crate::authority::{Verb, is_statements};
 use crate::body::Body;
 use crate::patches::{self, UpdateBody, write_deleted, write_update};
-use crate::peer::{Of, Peer};
+use crate::peer::{Of, Peer, lock};
 use crate::problem::Problem;
 use crate::read::{insert, multiresponse};
 use crate::route::page_origin;
 use crate::target::Query;
 use crate::versions::print_versions;
-use crate::watch::{Form, MORE, RECHECK, farewell, stream_form, write_event};
+use crate::watch::{Form, MORE, RECHECK, around_event, farewell, stream_form, write_event};
 use crate::who::{Who, text};
 use crate::words::{action_words, scope_path};
 
@@ -39,6 +43,12 @@ const EDITS_MAX: usize = 512;
 const PAUSE: Duration = Duration::from_millis(30);
 /// Looking takes one part in so many of the time at most.
 const SHARE: u32 = 10;
+
+/// Bytes of what is worked out that are kept for those who watch it, as JSON; with more, nobody but the owner begins to watch.
+const KEPT_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Changes of one value that are remembered for those who have not been told yet, and of each but the latest so many bytes.
+const STEPS_MAX: usize = 16;
+const STEP_BYTES_MAX: usize = 64 * 1024;
 
 /// A value that is worked out.
 #[derive(Clone, Debug, PartialEq)]
@@ -76,15 +86,40 @@ impl Source {
         }
     }
 
+    /// What of it is worked out as a whole, and the names of the part in that.
+    fn parts(&self) -> (Self, Vec<String>) {
+        match self {
+            Self::Auth(space, path) => {
+                let whole = Path::new(path.segments()[..1].to_vec()).unwrap_or_else(|_| path.clone());
+                (Self::Auth(*space, whole), path.segments()[1..].iter().map(ToString::to_string).collect())
+            }
+            other => (other.clone(), Vec::new()),
+        }
+    }
+
+    /// Whether somebody may see it, as far as that can be told before it is worked out.
+    fn allows(&self, peer: &Peer, who: &Who) -> Result<(), Problem> {
+        match self {
+            Self::Auth(space, path) => who.may(peer, Verb::Read, &space.key, path),
+            Self::Sys(rest, _) => who.may_sys(peer, Verb::Read, rest),
+            Self::Drop(_) => Ok(()),
+        }
+    }
+
     /// What is there for somebody now; `None` where nothing is.
     ///
     /// # Errors
     ///
     /// He may not see it, or it cannot be worked out.
     pub(crate) async fn read(&self, peer: &Peer, who: &Who) -> Result<Option<Serde>, Problem> {
+        self.allows(peer, who)?;
+        self.work_out(peer, who).await
+    }
+
+    /// The same without asking whether he may see what all see alike who may.
+    async fn work_out(&self, peer: &Peer, who: &Who) -> Result<Option<Serde>, Problem> {
         match self {
             Self::Auth(space, path) => {
-                who.may(peer, Verb::Read, &space.key, path)?;
                 let mut value = peer.store().rights(&space.key).map_or(Serde::Null, |rights| statements(&rights));
                 for segment in path.segments().iter().skip(1) {
                     let Segment::Name(name) = segment else { return Ok(None) };
@@ -95,7 +130,6 @@ impl Source {
             }
             Self::Drop(rest) => crate::drop::left(peer, who, rest).await,
             Self::Sys(rest, query) => {
-                who.may_sys(peer, Verb::Read, rest)?;
                 let (head, ()) = http::Request::new(()).into_parts();
                 let response = match crate::sys::act(peer, who, &head, rest, query, &Bytes::new()).await {
                     Err(problem) if problem.status == StatusCode::NOT_FOUND && problem.kind == "absent" => return Ok(None),
@@ -170,8 +204,12 @@ pub(crate) fn statements(rights: &Rights) -> Serde {
 }
 
 fn tag(value: &Option<Serde>) -> String {
-    let text = value.as_ref().map(ToString::to_string).unwrap_or_default();
-    timebus_store::writer::version_tag(&[text])
+    tag_of(&value.as_ref().map(ToString::to_string).unwrap_or_default())
+}
+
+/// The tag of a value, by its JSON.
+fn tag_of(json: &str) -> String {
+    timebus_store::writer::version_tag(&[json])
 }
 
 /// Whether a request is for a stream.
@@ -214,28 +252,293 @@ pub(crate) async fn subscribe(peer: &Peer, who: &Who, head: &http::request::Part
             *response.status_mut() = multiresponse();
         }
     }
-    *response.body_mut() = Body::Stream(Box::pin(watch.stream())).holding(counted);
+    *response.body_mut() = Body::Stream(Box::pin(watch.stream().flat_map(futures_util::stream::iter))).holding(counted);
     Ok(response)
 }
 
-/// Somebody who watches such a value.
+/// What is worked out for those who watch it: once for all who are told the same.
+#[derive(Debug, Default)]
+pub(crate) struct Works {
+    all: Mutex<Vec<Weak<Work>>>,
+    /// Bytes of what is kept, as JSON.
+    bytes: Arc<AtomicUsize>,
+}
+
+/// One value that is worked out, whenever something changed that it is made of, as long as somebody watches it.
+#[derive(Debug)]
+struct Work {
+    source: Source,
+    who: Who,
+    state: watch::Receiver<State>,
+    /// Counts those who began to watch: what they are told first is no older than that.
+    asked: watch::Sender<u64>,
+    task: tokio::task::AbortHandle,
+}
+
+#[derive(Clone, Debug, Default)]
+struct State {
+    /// How many of those who asked it is new enough for.
+    answered: u64,
+    now: Option<Result<Arc<Now>, Problem>>,
+}
+
+/// What a value is now.
+#[derive(Debug)]
+struct Now {
+    /// Counts what it was.
+    number: u64,
+    value: Option<Serde>,
+    /// What led here, the latest last.
+    steps: VecDeque<Arc<Step>>,
+    /// As JSON, with its tag: all of it, or what is at some names in it, as far as somebody asked.
+    texts: Mutex<BTreeMap<Vec<String>, (Bytes, String)>>,
+    bytes: Arc<AtomicUsize>,
+}
+
+/// What changed at once; `None` if that is too much to be told one by one.
+#[derive(Debug)]
+struct Step {
+    edits: Option<Vec<Edit>>,
+    bytes: usize,
+}
+
+/// JSON that is counted as long as somebody has it.
+struct Counted {
+    json: String,
+    bytes: Arc<AtomicUsize>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        self.json.as_bytes()
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.bytes.fetch_sub(self.json.len(), Ordering::Relaxed);
+    }
+}
+
+/// Whether two are told the same.
+fn is_same(one: &Who, other: &Who) -> bool {
+    match (one, other) {
+        // The same app may have been allowed something else.
+        (Who::App(one), Who::App(other)) => Arc::ptr_eq(one, other),
+        (one, other) => one.principal() == other.principal(),
+    }
+}
+
+impl Works {
+    /// Whether there is no room for what somebody else than the owner wants to have kept.
+    fn is_full(&self, who: &Who) -> bool {
+        !who.is_owner() && self.bytes.load(Ordering::Relaxed) >= KEPT_BYTES_MAX
+    }
+
+    /// How many are worked out for guests.
+    fn of_guests(&self) -> u32 {
+        lock(&self.all).iter().filter_map(Weak::upgrade).filter(|work| work.who.is_guest()).count() as u32
+    }
+
+    fn join(&self, peer: &Peer, who: &Who, source: &Source) -> Result<Arc<Work>, Problem> {
+        let mut all = lock(&self.all);
+        all.retain(|work| work.strong_count() > 0);
+        let fits = |work: &Work| {
+            // Whoever may see what is stated about rights sees the same.
+            work.source == *source && (matches!(source, Source::Auth(..)) || is_same(&work.who, who)) && !work.has_failed()
+        };
+        if let Some(work) = all.iter().filter_map(Weak::upgrade).find(|work| fits(work)) {
+            return Ok(work);
+        }
+        let work = Arc::new(Work::start(peer, who, source)?);
+        all.push(Arc::downgrade(&work));
+        Ok(work)
+    }
+}
+
+impl Work {
+    fn start(peer: &Peer, who: &Who, source: &Source) -> Result<Self, Problem> {
+        let store = peer.store();
+        let mut wakes = vec![store.restatements()];
+        if !matches!(source, Source::Auth(..)) {
+            wakes.extend([store.arrivals(), peer.inbox()?.changes()]);
+            wakes.extend(peer.network().map(|network| network.changed()));
+        }
+        let (told, state) = watch::channel(State::default());
+        let (asked, asks) = watch::channel(0);
+        let task = tokio::spawn(keep_working(peer.clone(), who.clone(), source.clone(), wakes, asks, told)).abort_handle();
+        Ok(Self { source: source.clone(), who: who.clone(), state, asked, task })
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.state.borrow().now, Some(Err(_)))
+    }
+
+    /// Waits until what is known is no older than this.
+    async fn fresh(&self) -> Result<(), Problem> {
+        let (mut state, mut number) = (self.state.clone(), 0);
+        self.asked.send_modify(|asked| {
+            *asked += 1;
+            number = *asked;
+        });
+        let is_done = |state: &State| state.answered >= number || matches!(state.now, Some(Err(_)));
+        match state.wait_for(is_done).await.map(|state| state.now.clone()) {
+            Ok(Some(Err(problem))) => Err(problem),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", "nothing is worked out any more")),
+        }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Works a value out, and again whenever something changed that it is made of, until it cannot be read any more.
+async fn keep_working(
+    peer: Peer,
+    who: Who,
+    source: Source,
+    mut wakes: Vec<watch::Receiver<u64>>,
+    mut asks: watch::Receiver<u64>,
+    told: watch::Sender<State>,
+) {
+    let mut last: Option<Arc<Now>> = None;
+    loop {
+        // What comes from here on is for the next time.
+        let answered = *asks.borrow_and_update();
+        for wake in &mut wakes {
+            wake.borrow_and_update();
+        }
+        let begun = Instant::now();
+        let value = match source.work_out(&peer, &who).await {
+            Ok(value) => value,
+            Err(problem) => {
+                told.send_modify(|state| state.now = Some(Err(problem)));
+                return;
+            }
+        };
+        let now = Now::after(last.as_ref(), value, &peer.works.bytes);
+        told.send_modify(|state| {
+            state.answered = answered;
+            state.now = Some(Ok(Arc::clone(&now)));
+        });
+        last = Some(now);
+        // All that is worked out for guests has one share of the time.
+        let together = if who.is_guest() { peer.works.of_guests().max(1) } else { 1 };
+        let rests_until = Instant::now() + PAUSE.max(begun.elapsed() * SHARE * together);
+        loop {
+            let changes = select_all(wakes.iter_mut().map(|wake| Box::pin(wake.changed())));
+            tokio::select! {
+                _ = changes => break,
+                // Rights may also end by themselves.
+                () = tokio::time::sleep(RECHECK) => break,
+                asked = asks.changed() => {
+                    if asked.is_err() {
+                        return;
+                    }
+                }
+            }
+            if wakes.iter().any(|wake| wake.has_changed().unwrap_or(true)) {
+                break;
+            }
+            let answered = *asks.borrow_and_update();
+            told.send_modify(|state| state.answered = answered);
+        }
+        tokio::time::sleep_until(rests_until).await;
+    }
+}
+
+impl Now {
+    /// The value after another one: that one, if it is the same.
+    fn after(last: Option<&Arc<Self>>, value: Option<Serde>, bytes: &Arc<AtomicUsize>) -> Arc<Self> {
+        let new = |number, value, steps| Arc::new(Self { number, value, steps, texts: Mutex::default(), bytes: Arc::clone(bytes) });
+        let Some(last) = last else { return new(0, value, VecDeque::new()) };
+        let mut edits = Vec::new();
+        differ(&mut Vec::new(), last.value.as_ref(), value.as_ref(), &mut edits);
+        if edits.is_empty() {
+            return Arc::clone(last);
+        }
+        // Of what is long only the latest is kept, which is as long as what it made at most.
+        let mut steps = last.steps.clone();
+        if steps.back().is_some_and(|step| step.bytes > STEP_BYTES_MAX) {
+            steps.clear();
+        }
+        if steps.len() == STEPS_MAX {
+            steps.pop_front();
+        }
+        let size = edits.iter().map(|(names, value)| names.len() * 64 + value.as_ref().map_or(0, |value| value.to_string().len())).sum();
+        steps.push_back(Arc::new(Step { edits: Some(edits).filter(|edits| edits.len() <= EDITS_MAX), bytes: size }));
+        new(last.number + 1, value, steps)
+    }
+
+    /// What is at these names in it.
+    fn at(&self, names: &[String]) -> Option<&Serde> {
+        below(self.value.as_ref(), names)
+    }
+
+    /// That as JSON, and the tag of it.
+    fn text(&self, names: &[String]) -> (Bytes, String) {
+        let mut texts = lock(&self.texts);
+        if let Some(known) = texts.get(names) {
+            return known.clone();
+        }
+        let json = self.at(names).map(ToString::to_string);
+        let tag = tag_of(json.as_deref().unwrap_or_default());
+        let json = json.unwrap_or_else(|| "null".to_owned());
+        self.bytes.fetch_add(json.len(), Ordering::Relaxed);
+        let text = (Bytes::from_owner(Counted { json, bytes: Arc::clone(&self.bytes) }), tag);
+        // Nobody makes room for what is not there.
+        if self.at(names).is_some() {
+            texts.insert(names.to_vec(), text.clone());
+        }
+        text
+    }
+
+    /// What changed at these names since it was what had a number; `None` if that is not known any more, or is too much.
+    fn since(&self, number: u64, names: &[String]) -> Option<Vec<Edit>> {
+        let missed = usize::try_from(self.number - number).ok().filter(|missed| *missed <= self.steps.len())?;
+        let mut out = Vec::new();
+        for step in self.steps.iter().skip(self.steps.len() - missed) {
+            for (steps, value) in step.edits.as_ref()? {
+                if let Some(rest) = steps.strip_prefix(names) {
+                    out.push((rest.to_vec(), value.clone()));
+                } else if let Some(rest) = names.strip_prefix(&steps[..]) {
+                    out.push((Vec::new(), below(value.as_ref(), rest).cloned()));
+                }
+            }
+        }
+        Some(out).filter(|edits| edits.len() <= EDITS_MAX)
+    }
+}
+
+fn below<'a>(value: Option<&'a Serde>, names: &[String]) -> Option<&'a Serde> {
+    names.iter().try_fold(value?, |value, name| value.get(name.as_str()))
+}
+
+/// Somebody who watches such a value. He keeps nothing of it but the tag of what he was told.
 pub(crate) struct Computed {
     peer: Peer,
     who: Who,
     source: Source,
     form: Form,
-    wakes: Vec<tokio::sync::watch::Receiver<u64>>,
-    /// What was seen last, and whether the watcher was told yet.
-    now: Option<Serde>,
+    /// Goes on as long as somebody has it.
+    _work: Arc<Work>,
+    state: watch::Receiver<State>,
+    /// Tells when rights changed.
+    restated: watch::Receiver<u64>,
+    /// The names of what he watches, in what was worked out.
+    names: Vec<String>,
     told: Told,
-    /// Before this it is not looked again.
-    rests_until: Instant,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Told {
     Nothing,
-    Now,
+    /// What had this number, and this tag.
+    Upto(u64, String),
     /// That there is nothing more to come.
     End,
 }
@@ -245,25 +548,23 @@ impl Computed {
     ///
     /// # Errors
     ///
-    /// The value cannot be read.
+    /// The value cannot be read, or there is no room for more of them.
     pub(crate) async fn start(peer: &Peer, who: &Who, source: Source, form: Form) -> Result<Self, Problem> {
-        let store = peer.store();
-        let mut wakes = vec![store.restatements()];
-        if !matches!(source, Source::Auth(..)) {
-            wakes.extend([store.arrivals(), peer.inbox()?.changes()]);
-            wakes.extend(peer.network().map(|network| network.changed()));
+        let restated = peer.store().restatements();
+        source.allows(peer, who)?;
+        if peer.works.is_full(who) {
+            let detail = format!("{KEPT_BYTES_MAX} bytes of what is worked out are kept for those who watch it");
+            return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "watch", "too much is watched", detail).with_fix("try again later, or GET it"));
         }
-        // What comes from here on wakes it.
-        for wake in &mut wakes {
-            wake.borrow_and_update();
-        }
-        let now = source.read(peer, who).await?;
-        let rests_until = Instant::now() + PAUSE;
-        Ok(Self { peer: peer.clone(), who: who.clone(), source, form, wakes, now, told: Told::Nothing, rests_until })
+        let (whole, names) = source.parts();
+        let work = peer.works.join(peer, who, &whole)?;
+        work.fresh().await?;
+        let state = work.state.clone();
+        Ok(Self { peer: peer.clone(), who: who.clone(), source, form, _work: work, state, restated, names, told: Told::Nothing })
     }
 
-    /// The snapshot, and then what is new whenever something is.
-    pub(crate) fn stream(self) -> impl Stream<Item = Bytes> + Send {
+    /// The snapshot, and then what is new whenever something is, in pieces that belong together.
+    pub(crate) fn stream(self) -> impl Stream<Item = Vec<Bytes>> + Send {
         let stop = self.peer.stop.subscribe();
         futures_util::stream::unfold((self, stop), |(mut watch, mut stop)| async move {
             let news = tokio::select! {
@@ -274,60 +575,80 @@ impl Computed {
         })
     }
 
-    async fn news(&mut self) -> Option<Bytes> {
-        match self.told {
-            Told::Nothing => {
-                self.told = Told::Now;
-                let mut out = Vec::new();
-                write_snapshot(self.form, &self.now, &mut out);
-                if self.form != Form::Braid {
-                    let version = [tag(&self.now)];
-                    write_event(self.form, Some(&version[..]), &mut out, |out| {
-                        out.extend_from_slice(format!("\"caught_up\":true,\"version\":[\"{}\"]", version[0]).as_bytes());
-                    });
-                }
-                return Some(out.into());
-            }
-            Told::Now => {}
-            Told::End => return None,
+    async fn news(&mut self) -> Option<Vec<Bytes>> {
+        if self.told == Told::End {
+            return None;
         }
         loop {
-            let changes = select_all(self.wakes.iter_mut().map(|wake| Box::pin(wake.changed())));
-            // Rights may also end by themselves.
-            drop(tokio::time::timeout(RECHECK, changes).await);
-            tokio::time::sleep_until(self.rests_until).await;
-            for wake in &mut self.wakes {
-                wake.borrow_and_update();
-            }
-            let begun = Instant::now();
-            let read = self.source.read(&self.peer, &self.who).await;
-            self.rests_until = Instant::now() + PAUSE.max(begun.elapsed() * SHARE);
-            match read {
-                Ok(value) if value == self.now => {}
-                Ok(value) => {
-                    let before = std::mem::replace(&mut self.now, value);
-                    let mut out = Vec::new();
-                    write_difference(self.form, &self.source.path(), &before, &self.now, &mut out);
-                    return Some(out.into());
+            if self.told != Told::Nothing {
+                tokio::select! {
+                    // It goes on as long as somebody watches it, as this one does.
+                    changed = self.state.changed() => drop(changed),
+                    restated = self.restated.changed() => drop(restated),
+                    // A right may also end by itself.
+                    () = tokio::time::sleep(RECHECK) => {}
                 }
+            }
+            while self.peer.works.is_full(&self.who) {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let now = self.source.allows(&self.peer, &self.who).and_then(|()| self.state.borrow_and_update().now.clone().transpose());
+            let now = match now {
+                Ok(Some(now)) => now,
+                Ok(None) => continue,
                 Err(problem) => {
                     self.told = Told::End;
                     let last = farewell(self.form, &problem);
-                    return (!last.is_empty()).then_some(last);
+                    return (!last.is_empty()).then(|| vec![last]);
                 }
-            }
+            };
+            let news = match &self.told {
+                Told::Upto(number, before) => {
+                    let Some(news) = difference(self.form, &self.source.path(), &now, &self.names, *number, before) else {
+                        self.told = Told::Upto(now.number, before.clone());
+                        continue;
+                    };
+                    news
+                }
+                _ => self.first(&now),
+            };
+            self.told = Told::Upto(now.number, now.text(&self.names).1);
+            return Some(news);
         }
+    }
+
+    fn first(&self, now: &Now) -> Vec<Bytes> {
+        let mut out = snapshot(self.form, now, &self.names);
+        if self.form != Form::Braid {
+            let (version, mut bytes) = ([now.text(&self.names).1], Vec::new());
+            write_event(self.form, Some(&version[..]), &mut bytes, |out| {
+                out.extend_from_slice(format!("\"caught_up\":true,\"version\":[\"{}\"]", version[0]).as_bytes());
+            });
+            out.push(bytes.into());
+        }
+        out
     }
 }
 
-/// Writes what leads from one value at a path to another.
-fn write_difference(form: Form, path: &str, before: &Option<Serde>, now: &Option<Serde>, out: &mut Vec<u8>) {
-    let mut edits = Vec::new();
-    differ(&mut Vec::new(), before.as_ref(), now.as_ref(), &mut edits);
-    if form == Form::Braid || edits.len() > EDITS_MAX {
-        return write_snapshot(form, now, out);
+/// What leads to a value from what it was when it had this number and tag; `None` if it is the same.
+fn difference(form: Form, path: &str, now: &Now, names: &[String], number: u64, before: &str) -> Option<Vec<Bytes>> {
+    let edits = now.since(number, names);
+    if edits.as_ref().is_some_and(Vec::is_empty) || now.text(names).1 == before {
+        return None;
     }
-    let (version, parents) = ([tag(now)], [tag(before)]);
+    match edits.filter(|_| form != Form::Braid) {
+        Some(edits) => {
+            let mut bytes = Vec::new();
+            write_edits(form, path, edits, before, &now.text(names).1, &mut bytes);
+            Some(vec![bytes.into()])
+        }
+        None => Some(snapshot(form, now, names)),
+    }
+}
+
+/// Writes what leads from one value at a path to another, by their tags.
+fn write_edits(form: Form, path: &str, edits: Vec<Edit>, before: &str, now: &str, out: &mut Vec<u8>) {
+    let version = [now];
     let last = edits.len().saturating_sub(1);
     for (number, (steps, value)) in edits.into_iter().enumerate() {
         // Who goes on from here goes on behind the last of them.
@@ -342,7 +663,7 @@ fn write_difference(form: Form, path: &str, before: &Option<Serde>, now: &Option
                 out.extend_from_slice(b",\"value\":");
                 out.extend_from_slice(value.to_string().as_bytes());
             }
-            out.extend_from_slice(format!(",\"version\":[\"{}\"],\"parents\":[\"{}\"]", version[0], parents[0]).as_bytes());
+            out.extend_from_slice(format!(",\"version\":[\"{now}\"],\"parents\":[\"{before}\"]").as_bytes());
             if number < last {
                 out.extend_from_slice(MORE);
             }
@@ -350,28 +671,25 @@ fn write_difference(form: Form, path: &str, before: &Option<Serde>, now: &Option
     }
 }
 
-fn write_snapshot(form: Form, now: &Option<Serde>, out: &mut Vec<u8>) {
-    let version = [tag(now)];
-    match (form, now) {
-        (Form::Braid, Some(value)) => write_update(
-            out,
-            &patches::Update {
-                version: &version,
-                parents: &[],
-                repr_sha256: None,
-                body: UpdateBody::Snapshot { content_type: &Mime::JSON, content: value.to_string().as_bytes() },
-            },
-        ),
-        (Form::Braid, None) => write_deleted(out, &version, &[], b"null"),
-        (form, now) => write_event(form, Some(&version[..]), out, |out| {
-            out.extend_from_slice(b"\"snapshot\":");
-            out.extend_from_slice(now.as_ref().unwrap_or(&Serde::Null).to_string().as_bytes());
-            if now.is_none() {
-                out.extend_from_slice(b",\"absent\":true");
+/// All that is there now; what is long is in a piece that all share who are sent it.
+fn snapshot(form: Form, now: &Now, names: &[String]) -> Vec<Bytes> {
+    let (text, tag) = now.text(names);
+    let is_there = now.at(names).is_some();
+    if form == Form::Braid {
+        let (version, mut out) = ([tag], Vec::new());
+        match is_there {
+            true => {
+                let body = UpdateBody::Snapshot { content_type: &Mime::JSON, content: &text };
+                write_update(&mut out, &patches::Update { version: &version, parents: &[], repr_sha256: None, body });
             }
-            out.extend_from_slice(format!(",\"version\":[\"{}\"]", version[0]).as_bytes());
-        }),
+            false => write_deleted(&mut out, &version, &[], b"null"),
+        }
+        return vec![out.into()];
     }
+    let absent = if is_there { "" } else { ",\"absent\":true" };
+    let behind = format!("{absent},\"version\":[\"{tag}\"]");
+    let (before, behind) = around_event(form, &tag, "\"snapshot\":", text.len(), &behind);
+    vec![before.into(), text, behind.into()]
 }
 
 /// Puts and deletes that lead from one value to another: the names on the way to a place, and what is there then.
@@ -405,10 +723,18 @@ mod tests {
         let expected = [(vec!["b", "c"], Some(json!(4))), (vec!["b", "d"], None), (vec!["b", "f"], Some(Serde::Null)), (vec!["e"], Some(json!([1])))];
         assert_eq!(edits, expected.map(|(steps, value)| (steps.into_iter().map(str::to_owned).collect(), value)));
     }
+    fn chain(values: impl IntoIterator<Item = Option<Serde>>) -> Arc<Now> {
+        let bytes = Arc::default();
+        values.into_iter().fold(None, |last: Option<Arc<Now>>, value| Some(Now::after(last.as_ref(), value, &bytes))).expect("one")
+    }
+
+    fn text(pieces: Option<Vec<Bytes>>) -> String {
+        String::from_utf8(pieces.unwrap_or_default().concat()).expect("text")
+    }
+
     fn told(form: Form, before: Option<Serde>, now: Option<Serde>) -> String {
-        let mut out = Vec::new();
-        write_difference(form, "/.drop", &before, &now, &mut out);
-        String::from_utf8(out).expect("text")
+        let tag = tag(&before);
+        text(difference(form, "/.drop", &chain([before, now]), &[], 0, &tag))
     }
 
     #[test]
@@ -437,9 +763,92 @@ mod tests {
         assert_eq!(told(Form::Lines, Some(json!({})), many(EDITS_MAX)).lines().count(), EDITS_MAX);
         let whole = told(Form::Lines, Some(json!({})), many(EDITS_MAX + 1));
         assert!(whole.starts_with("{\"snapshot\":{") && whole.lines().count() == 1, "{whole}");
-        let mut out = Vec::new();
-        write_snapshot(Form::Lines, &None, &mut out);
-        let gone: Serde = serde_json::from_slice(&out).expect("JSON");
+        let gone: Serde = serde_json::from_str(&text(Some(snapshot(Form::Lines, &chain([None]), &[])))).expect("JSON");
         assert_eq!(gone, json!({"snapshot": null, "absent": true, "version": [tag(&None)]}));
+    }
+    #[test]
+    fn a_part_is_told_what_changed_in_it_since_it_was_told() {
+        let values = [json!({"a": {"x": 1}, "b": 1}), json!({"a": {"x": 2}, "b": 1}), json!({"a": {"x": 2}, "b": 2}), json!({"b": 2})];
+        let tag_of = |at: usize| tag(&values[at].get("a").cloned());
+        let now = chain(values.iter().cloned().map(Some));
+        let names = ["a".to_owned()];
+        let since = |number: u64, before: &str| text(difference(Form::Lines, "/.auth/a", &now, &names, number, before));
+        let events: Vec<Serde> = since(0, &tag_of(0)).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        let (version, parents) = (json!([tag(&None)]), json!([tag_of(0)]));
+        assert_eq!(
+            events,
+            [
+                json!({"put": "/.auth/a/x", "value": 2, "version": version, "parents": parents, "more": true}),
+                json!({"delete": "/.auth/a", "version": version, "parents": parents}),
+            ]
+        );
+        assert_eq!(since(2, &tag_of(2)).lines().count(), 1);
+        assert_eq!(since(3, &tag(&None)), "");
+        // What goes with all around it.
+        let told = text(difference(Form::Lines, "/.auth/a/x", &now, &["a", "x"].map(str::to_owned), 2, "x"));
+        assert!(told.starts_with("{\"delete\":\"/.auth/a/x\""), "{told}");
+        // Nothing of it changed in between.
+        assert_eq!(text(difference(Form::Lines, "/", &chain(values[1..3].iter().cloned().map(Some)), &names, 0, "x")), "");
+        // Who was told too long ago, or of too much, is told all.
+        let counted = chain((0..=STEPS_MAX as u64 + 1).map(|n| Some(json!({ "n": n }))));
+        let news = |number: u64| text(difference(Form::Lines, "/", &counted, &[], number, "x"));
+        assert!(news(0).starts_with("{\"snapshot\":") && news(1).starts_with("{\"put\":"), "{} {}", news(0), news(1));
+        let large = chain([json!(0), json!("x".repeat(STEP_BYTES_MAX)), json!(1)].map(Some));
+        assert!(text(difference(Form::Lines, "/", &large, &[], 0, "x")).starts_with("{\"snapshot\":1"));
+        assert!(text(difference(Form::Lines, "/", &large, &[], 1, "x")).starts_with("{\"put\":"));
+    }
+
+    #[test]
+    fn what_is_long_stands_in_an_event_as_if_it_was_written_there() {
+        let value = Some(json!({"a": "x".repeat(70_000)}));
+        let version = [tag(&value)];
+        for form in [Form::Lines, Form::Events, Form::Watch(7)] {
+            let mut expected = Vec::new();
+            write_event(form, Some(&version[..]), &mut expected, |out| {
+                out.extend_from_slice(format!("\"snapshot\":{},\"version\":[\"{}\"]", json!(value), version[0]).as_bytes());
+            });
+            assert!(snapshot(form, &chain([value.clone()]), &[]).concat() == expected, "{form:?}");
+        }
+    }
+
+    fn peer(home: &std::path::Path) -> Peer {
+        let config = timebus_store::store::Config::default();
+        let store = timebus_store::store::Store::open(home, timebus_store::store::lock_home(home).expect("a free home"), &config, 1, &mut |_| {});
+        Peer::new(store.expect("a new store"), timebus_identity::Token::generate(), crate::peer::PeerConfig::default())
+    }
+
+    /// Many sockets watch the same, and each kept all of it and worked it out for itself.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn it_is_kept_once_for_all_who_are_told_the_same() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let peer = peer(home.path());
+        let own = peer.store().own();
+        let auth = |path: &str| Source::Auth(own, Path::parse(path).expect("a path"));
+        let mut watches = Vec::new();
+        for path in ["/.auth", "/.auth", "/.auth/grants"] {
+            watches.push(Computed::start(&peer, &Who::Owner, auth(path), Form::Lines).await.expect("may"));
+        }
+        let sys = Source::Sys(vec!["costs".to_owned()], Query::default());
+        watches.push(Computed::start(&peer, &Who::Owner, sys, Form::Lines).await.expect("may"));
+        assert_eq!(lock(&peer.works.all).iter().filter(|work| work.strong_count() > 0).count(), 2);
+        let mut firsts = Vec::new();
+        for watch in &mut watches {
+            firsts.push(watch.news().await.expect("a snapshot"));
+        }
+        assert_eq!(firsts[0][1].as_ptr(), firsts[1][1].as_ptr(), "and one text for both");
+        let kept: usize = [0, 2, 3].map(|at: usize| firsts[at][1].len()).into_iter().sum();
+        assert_eq!(peer.works.bytes.load(Ordering::Relaxed), kept);
+        // Who comes while it is full, and is not the owner, watches nothing new.
+        peer.works.bytes.fetch_add(KEPT_BYTES_MAX, Ordering::Relaxed);
+        let key = *timebus_identity::SecretKey::from_seed([7; 32]).public().as_bytes();
+        let guest = Who::Signed { signer: crate::signature::Signer::of(key), is_owner: false };
+        assert!(peer.works.is_full(&guest) && !peer.works.is_full(&Who::Owner));
+        peer.works.bytes.fetch_sub(KEPT_BYTES_MAX, Ordering::Relaxed);
+        drop((watches, firsts));
+        let is_empty = || peer.works.bytes.load(Ordering::Relaxed) == 0;
+        while !is_empty() {
+            tokio::task::yield_now().await;
+        }
+        peer.stop();
     }
 }

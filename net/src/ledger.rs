@@ -35,7 +35,8 @@ use timebus_store::store::{StorageError, Store};
 use timebus_store::value::Value;
 use timebus_store::{summary, tips};
 
-use self::pools::{Spaces, is_unknown, size_in, space_max, sponsors, together_max};
+pub(crate) use self::pools::sponsors;
+use self::pools::{Spaces, is_unknown, size_in, space_max, together_max};
 use crate::lists::moved;
 use crate::peer::lock;
 
@@ -66,10 +67,14 @@ const CALLERS_MAX: usize = 4096;
 const LENT_MAX: usize = 65_536;
 /// How often room is lent for one change.
 const LENDS_MAX: u32 = 8;
-/// Requests to the owner that wait; more are held back without one.
+/// Requests to the owner that wait. With more, those of whom most wait make way, so that nobody's are kept from him by whoever
+/// makes keys at will.
 const HELD_MAX: usize = 1024;
 /// The same of those that come over HTTP, which cost nobody anything to make.
 const HELD_HTTP_MAX: usize = HELD_MAX / 2;
+
+/// Stands for the timeline of what is brought over HTTP.
+const HTTP: &str = "http";
 
 /// What somebody is to the owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -167,6 +172,9 @@ pub struct Held {
     pub who: String,
     /// The key that he signs with.
     pub author: String,
+    /// With whose it is counted: his own, unless somebody else let him in of whom nothing more is known.
+    #[serde(default)]
+    pub counted: String,
     /// The timeline that it is for.
     pub timeline: String,
     /// What he is to the owner.
@@ -489,7 +497,10 @@ impl Ledger {
             if settings.never.contains(&person) {
                 continue;
             }
-            if !settings.held.contains_key(&id) && settings.held.len() >= HELD_MAX {
+            // Whom the owner of a space let in of whom nothing is known is his matter.
+            let let_in_by = if is_unknown(settings, by) { sponsors.first().unwrap_or(space) } else { &by.person };
+            let counted = let_in_by.to_string();
+            if !settings.held.contains_key(&id) && !make_way(&mut settings.held, &counted, false) {
                 continue;
             }
             let entry = settings.held.entry(id).or_insert_with(|| {
@@ -497,6 +508,7 @@ impl Ledger {
                 Held {
                     who: person,
                     author: key.to_string(),
+                    counted,
                     timeline: header.timeline.to_string(),
                     relation: by.relation,
                     changes: 0,
@@ -796,8 +808,8 @@ impl Ledger {
         let bytes_max = settings.limits.get(&who).copied().unwrap_or(relation.bytes_max());
         let is_over = used.saturating_add(bytes) > bytes_max || settings.never.contains(&who) || bytes > guest_room(settings, hosts);
         let id = match payer {
-            Payer::Key(key) => held_id(key.as_bytes(), "http"),
-            Payer::App(_) => held_id(who.as_bytes(), "http"),
+            Payer::Key(key) => held_id(key.as_bytes(), HTTP),
+            Payer::App(_) => held_id(who.as_bytes(), HTTP),
         };
         if !is_over && !counts {
             return Ok(());
@@ -807,13 +819,17 @@ impl Ledger {
             for host in hosts {
                 settings.paid_together.entry(host.to_string()).or_default().add(Used::of(bytes, false));
             }
-        } else if !settings.never.contains(&who) && (settings.held.contains_key(&id) || settings.held.len() < HELD_HTTP_MAX) {
-            let timeline = "http".to_owned();
+        } else if !settings.never.contains(&who)
+            && let counted = hosts.first().map_or_else(|| who.clone(), ToString::to_string)
+            && (settings.held.contains_key(&id) || make_way(&mut settings.held, &counted, true))
+        {
+            let timeline = HTTP.to_owned();
             let (files, file_bytes) = if is_file { (1, bytes) } else { (0, 0) };
             let bytes = used.saturating_add(bytes);
             let held = Held {
                 who: who.clone(),
                 author: who,
+                counted,
                 timeline,
                 relation,
                 changes: 1,
@@ -910,6 +926,28 @@ impl Ledger {
         }
         all
     }
+}
+
+/// Whether one more request may wait that is counted with somebody's. Where there is no room the latest one goes of whoever has
+/// most, if that is more than he would have.
+fn make_way(held: &mut BTreeMap<String, Held>, counted: &str, is_http: bool) -> bool {
+    let http = held.values().filter(|held| held.timeline == HTTP).count();
+    let is_full = held.len() >= HELD_MAX;
+    if !is_full && (!is_http || http < HELD_HTTP_MAX) {
+        return true;
+    }
+    let of = |held: &Held| if held.counted.is_empty() { held.who.clone() } else { held.counted.clone() };
+    // Where those over HTTP have all their room, others lose nothing to them.
+    let is_rival = |rival: &Held| !is_http || http < HELD_HTTP_MAX || rival.timeline == HTTP;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for rival in held.values().filter(|rival| is_rival(rival)) {
+        *counts.entry(of(rival)).or_default() += 1;
+    }
+    let own = counts.get(counted).copied().unwrap_or(0);
+    let Some((most, _)) = counts.iter().max_by_key(|(_, count)| **count).filter(|(_, count)| **count > own + 1) else { return false };
+    let latest = held.iter().filter(|(_, rival)| is_rival(rival) && of(rival) == *most).max_by_key(|(_, rival)| rival.since_ms);
+    let latest = latest.map(|(id, _)| id.clone());
+    latest.is_some_and(|id| held.remove(&id).is_some())
 }
 
 /// Bytes that may still be written for those whom these members let in: as many as one of them has room for.

@@ -58,6 +58,7 @@ pub mod signature;
 pub mod sync;
 mod sys;
 pub mod target;
+mod unread;
 mod used;
 pub mod versions;
 mod waiting;

@@ -30,6 +30,9 @@ use crate::sync::frame;
 const VALUE_BYTES_MAX: usize = frame::SEAT_BYTES_MAX;
 /// Most values at one path, and as many of other peers: as many people as a page can show.
 const VALUES_MAX: usize = frame::SEATS_MAX;
+/// As many of these as one person may have, and all whom he let in: a quarter, so that nobody takes the place of all others. The
+/// owner of the space may have all.
+const EACH_MAX: usize = VALUES_MAX / 4;
 /// News for other peers that wait to be told; of more, the latest are left out, and told when they are renewed.
 const NEWS_MAX: usize = 1024;
 /// How long news for other peers wait for later ones.
@@ -69,6 +72,8 @@ struct State {
 #[derive(Debug)]
 struct Value {
     by: PublicKey,
+    /// With whose it is counted.
+    counted: PublicKey,
     /// `None` when it is gone and others have to be told.
     json: Option<Vec<u8>>,
     /// The change that made it so.
@@ -85,13 +90,15 @@ pub(crate) struct Seat {
     id: [u8; 8],
     name: String,
     by: PublicKey,
+    /// With whose it is counted.
+    counted: PublicKey,
     /// Changes up to here were told.
     told: u64,
 }
 
 impl Presences {
-    /// Takes a seat. `signal` is raised when there is something new.
-    pub(crate) fn enter(self: &Arc<Self>, space: Space, path: &Path, by: PublicKey, signal: &Arc<Signal>) -> Seat {
+    /// Takes a seat, for whom others are told, and with whose it is counted. `signal` is raised when there is something new.
+    pub(crate) fn enter(self: &Arc<Self>, space: Space, path: &Path, (by, counted): (PublicKey, PublicKey), signal: &Arc<Signal>) -> Seat {
         let place = (space, path.clone());
         let mut rooms = lock(&self.rooms);
         let known = rooms.get(&place).and_then(Weak::upgrade);
@@ -110,7 +117,7 @@ impl Presences {
         state.signals.push(Arc::downgrade(signal));
         drop(state);
         let id = random_bytes();
-        Seat { room, id, name: z32::encode(&id), by, told: 0 }
+        Seat { room, id, name: z32::encode(&id), by, counted, told: 0 }
     }
 
     /// Tells other peers what is seen of somebody, or asks them who is there.
@@ -121,7 +128,7 @@ impl Presences {
     }
 
     /// Takes what another peer said.
-    fn hear(&self, timeline_of: impl Fn(Space) -> TimelineId, heard: &Heard) {
+    fn hear(&self, timeline_of: impl Fn(Space) -> TimelineId, counted_as: impl Fn(Space, &PublicKey) -> PublicKey, heard: &Heard) {
         let rooms: Vec<Arc<Room>> = lock(&self.rooms).values().filter_map(Weak::upgrade).collect();
         for room in rooms.iter().filter(|room| room.place.1 == heard.path && timeline_of(room.place.0) == heard.timeline) {
             if heard.seats.is_empty() {
@@ -145,13 +152,14 @@ impl Presences {
                     continue;
                 }
                 let is_new = json.is_some() && !lock(&room.state).values.contains_key(&name);
-                let is_full = || lock(&room.state).values.values().filter(|value| value.own.is_none()).count() >= VALUES_MAX;
+                let counted = counted_as(room.place.0, &heard.by);
+                let is_full = || !lock(&room.state).has_room(room.place.0, &counted, false);
                 let is_gone = json.is_none() && !lock(&room.state).values.contains_key(&name);
                 let is_large = json.as_ref().is_some_and(|json| json.len() > VALUE_BYTES_MAX);
                 if is_gone || is_large || is_new && is_full() {
                     continue;
                 }
-                room.put(&name, heard.by, json, None);
+                room.put(&name, (heard.by, counted), json, None);
             }
         }
     }
@@ -193,7 +201,7 @@ pub(crate) fn tell_others(presences: &Arc<Presences>, store: &Store, network: &N
             match heard.recv().await {
                 Ok(heard) => {
                     let Some(presences) = presences.upgrade() else { return };
-                    presences.hear(|space| store.timeline(space), &heard);
+                    presences.hear(|space| store.timeline(space), |space, key| counted_as(&store, space, key), &heard);
                 }
                 Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => return,
@@ -202,10 +210,26 @@ pub(crate) fn tell_others(presences: &Arc<Presences>, store: &Store, network: &N
     });
 }
 
+/// With whose places in a space those of somebody are counted: those of who let him in. Keys are made at will.
+pub(crate) fn counted_as(store: &Store, space: Space, key: &PublicKey) -> PublicKey {
+    let let_in_by = || store.rights(&space.key).and_then(|rights| crate::ledger::sponsors(&rights, key).into_iter().min());
+    crate::devices::first(store, key).or_else(let_in_by).unwrap_or(*key)
+}
+
 fn written(json: &Json) -> Vec<u8> {
     let mut out = Vec::new();
     json.write(&mut out);
     out
+}
+
+impl State {
+    /// Whether one more may be seen here, of those who are here or of others.
+    fn has_room(&self, space: Space, counted: &PublicKey, is_own: bool) -> bool {
+        let mut all = self.values.values().filter(|value| value.own.is_some() == is_own && (!is_own || value.json.is_some()));
+        let (mut seen, mut his) = (0, 0);
+        all.by_ref().for_each(|value| (seen, his) = (seen + 1, his + usize::from(value.counted == *counted)));
+        seen < VALUES_MAX && (his < EACH_MAX || *counted == space.key)
+    }
 }
 
 impl Room {
@@ -228,10 +252,10 @@ impl Room {
     }
 
     /// What is seen of somebody from now on.
-    fn put(self: &Arc<Self>, name: &str, by: PublicKey, json: Option<Vec<u8>>, own: Option<[u8; 8]>) {
+    fn put(self: &Arc<Self>, name: &str, (by, counted): (PublicKey, PublicKey), json: Option<Vec<u8>>, own: Option<[u8; 8]>) {
         let is_first = lock(&self.state).values.is_empty();
         self.change(|state| {
-            let value = Value { by, json, number: state.count, until: Instant::now() + LIFETIME, own };
+            let value = Value { by, counted, json, number: state.count, until: Instant::now() + LIFETIME, own };
             state.values.insert(name.to_owned(), value);
             if state.values.len() > 4 * VALUES_MAX {
                 // Many came and went at once; who is told late only keeps seeing them a little longer.
@@ -291,9 +315,8 @@ impl Seat {
         }
         {
             let state = lock(&self.room.state);
-            let here = |state: &State| state.values.values().filter(|value| value.own.is_some() && value.json.is_some()).count();
-            if json.is_some() && !state.values.contains_key(&self.name) && here(&state) >= VALUES_MAX {
-                let detail = format!("{VALUES_MAX} people can be seen at one path");
+            if json.is_some() && !state.values.contains_key(&self.name) && !state.has_room(self.room.place.0, &self.counted, true) {
+                let detail = format!("{VALUES_MAX} people can be seen at one path, and {EACH_MAX} of them who are one, or came by one");
                 return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "presence", "too many are here", detail));
             }
             if json.is_none() && !state.values.contains_key(&self.name) {
@@ -304,7 +327,7 @@ impl Seat {
             let value = json.clone().map(Into::into);
             presences.tell(&self.room.place, Some(frame::Seat { name: self.id, value }));
         }
-        self.room.put(&self.name, self.by, json, Some(self.id));
+        self.room.put(&self.name, (self.by, self.counted), json, Some(self.id));
         Ok(())
     }
 
@@ -366,15 +389,15 @@ mod tests {
     async fn others_see_the_latest_until_it_is_gone() {
         let (presences, space, key, signal) = room();
         let path = Path::root();
-        let a = presences.enter(space, &path, key, &signal);
-        let mut b = presences.enter(space, &path, key, &signal);
+        let a = presences.enter(space, &path, (key, key), &signal);
+        let mut b = presences.enter(space, &path, (key, key), &signal);
         assert!(!b.has_news());
         a.set(Some(&Json::Int(1))).expect("room");
         a.set(Some(&Json::Int(2))).expect("room");
         assert_eq!(news(&mut b), format!("\"presence\":[{{\"who\":\"{}\",\"by\":\"{key}\",\"value\":2}}]", a.name));
         assert!(!b.has_news());
         // Who comes later sees who is there.
-        let mut c = presences.enter(space, &path, key, &signal);
+        let mut c = presences.enter(space, &path, (key, key), &signal);
         assert!(news(&mut c).contains("\"value\":2"));
         tokio::time::sleep(LIFETIME + Duration::from_secs(1)).await;
         assert_eq!(news(&mut b), format!("\"presence\":[{{\"who\":\"{}\",\"gone\":true}}]", a.name));
@@ -389,7 +412,7 @@ mod tests {
     #[tokio::test]
     async fn it_is_bounded() {
         let (presences, space, key, signal) = room();
-        let seats: Vec<Seat> = (0..=VALUES_MAX).map(|_| presences.enter(space, &Path::root(), key, &signal)).collect();
+        let seats: Vec<Seat> = (0..=VALUES_MAX).map(|_| presences.enter(space, &Path::root(), (key, key), &signal)).collect();
         for seat in &seats[..VALUES_MAX] {
             seat.set(Some(&Json::Null)).expect("room");
         }
@@ -409,21 +432,53 @@ mod tests {
         TimelineId([1; 32])
     }
 
+    fn alone(_: Space, key: &PublicKey) -> PublicKey {
+        *key
+    }
+
+    /// A guest sits on all places, and nobody is seen any more.
+    #[tokio::test]
+    async fn nobody_takes_the_places_of_all_others() {
+        let (presences, space, owner, signal) = room();
+        let [guest, second, friend] = [1, 2, 3].map(|device| PublicKey::from_bytes([device; 32]));
+        let seats: Vec<Seat> = (0..=EACH_MAX)
+            .map(|number| presences.enter(space, &Path::root(), (if number % 2 == 0 { guest } else { second }, guest), &signal))
+            .collect();
+        for seat in &seats[..EACH_MAX] {
+            seat.set(Some(&Json::Int(1))).expect("room");
+        }
+        assert_eq!(seats[EACH_MAX].set(Some(&Json::Int(1))).expect_err("full").status, StatusCode::TOO_MANY_REQUESTS);
+        let other = presences.enter(space, &Path::root(), (friend, friend), &signal);
+        other.set(Some(&Json::Int(1))).expect("room for others");
+        // The owner has as many windows as he likes.
+        let windows: Vec<Seat> = (0..=EACH_MAX).map(|_| presences.enter(space, &Path::root(), (owner, owner), &signal)).collect();
+        windows.iter().for_each(|seat| seat.set(Some(&Json::Int(1))).expect("room"));
+        // The same of those who are at other peers.
+        let mut seat = presences.enter(space, &Path::root(), (owner, owner), &signal);
+        news(&mut seat);
+        for name in 0..2 * EACH_MAX as u8 {
+            presences.hear(here, |_, _| guest, &heard(4 + name % 2, &[(name, Some("2"))]));
+        }
+        presences.hear(here, alone, &heard(9, &[(0, Some("3"))]));
+        let news = news(&mut seat);
+        assert_eq!((news.matches("\"value\":2").count(), news.matches("\"value\":3").count()), (EACH_MAX, 1));
+    }
+
     #[tokio::test]
     async fn who_comes_first_asks_other_peers_and_is_told_to_those_who_ask() {
         let (presences, space, key, signal) = room();
         let (out, mut told) = mpsc::channel(10);
         presences.news.set(out).expect("nobody is told yet");
-        let seat = presences.enter(space, &Path::root(), key, &signal);
+        let seat = presences.enter(space, &Path::root(), (key, key), &signal);
         assert_eq!(told.try_recv().expect("a question").1, None);
-        let other = presences.enter(space, &Path::root(), key, &signal);
+        let other = presences.enter(space, &Path::root(), (key, key), &signal);
         assert!(told.try_recv().is_err(), "who is there was asked already");
         seat.set(Some(&Json::Int(1))).expect("room");
         let mine = Some(frame::Seat { name: seat.id, value: Some(Bytes::from_static(b"1")) });
         assert_eq!(told.try_recv().expect("news").1, mine);
-        presences.hear(here, &heard(1, &[(7, Some("2"))]));
+        presences.hear(here, alone, &heard(1, &[(7, Some("2"))]));
         assert!(told.try_recv().is_err(), "what others say is not said again");
-        presences.hear(here, &heard(1, &[]));
+        presences.hear(here, alone, &heard(1, &[]));
         assert_eq!(told.try_recv().expect("an answer").1, mine);
         assert!(told.try_recv().is_err(), "whoever is at another peer is told by that");
         drop(seat);
@@ -434,29 +489,29 @@ mod tests {
     #[tokio::test]
     async fn no_peer_speaks_for_those_at_another_one() {
         let (presences, space, key, signal) = room();
-        let mut seat = presences.enter(space, &Path::root(), key, &signal);
-        presences.hear(here, &heard(1, &[(7, Some("1"))]));
-        presences.hear(here, &heard(2, &[(7, Some("2"))]));
+        let mut seat = presences.enter(space, &Path::root(), (key, key), &signal);
+        presences.hear(here, alone, &heard(1, &[(7, Some("1"))]));
+        presences.hear(here, alone, &heard(2, &[(7, Some("2"))]));
         let both = news(&mut seat);
         assert!(both.contains("\"value\":1") && both.contains("\"value\":2"), "{both}");
-        presences.hear(here, &heard(2, &[(7, None)]));
+        presences.hear(here, alone, &heard(2, &[(7, None)]));
         let gone = news(&mut seat);
         assert_eq!((gone.matches("gone").count(), gone.matches("who").count()), (1, 1), "{gone}");
         // Another timeline has another such path.
-        presences.hear(|_| TimelineId([9; 32]), &heard(3, &[(7, Some("3"))]));
-        presences.hear(here, &Heard { path: Path::parse("/x").expect("a path"), ..heard(3, &[(7, Some("3"))]) });
+        presences.hear(|_| TimelineId([9; 32]), alone, &heard(3, &[(7, Some("3"))]));
+        presences.hear(here, alone, &Heard { path: Path::parse("/x").expect("a path"), ..heard(3, &[(7, Some("3"))]) });
         assert!(!seat.has_news());
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_another_peer_says_again_lasts_on() {
         let (presences, space, key, signal) = room();
-        let mut seat = presences.enter(space, &Path::root(), key, &signal);
-        presences.hear(here, &heard(1, &[(7, Some("1"))]));
+        let mut seat = presences.enter(space, &Path::root(), (key, key), &signal);
+        presences.hear(here, alone, &heard(1, &[(7, Some("1"))]));
         news(&mut seat);
         for _ in 0..3 {
             tokio::time::sleep(LIFETIME * 2 / 3).await;
-            presences.hear(here, &heard(1, &[(7, Some(" 1"))]));
+            presences.hear(here, alone, &heard(1, &[(7, Some(" 1"))]));
             assert!(!seat.has_news(), "it is the same and still there");
         }
         tokio::time::sleep(LIFETIME + Duration::from_secs(1)).await;
@@ -466,19 +521,19 @@ mod tests {
     #[tokio::test]
     async fn what_other_peers_say_is_bounded() {
         let (presences, space, key, signal) = room();
-        let mut seat = presences.enter(space, &Path::root(), key, &signal);
+        let mut seat = presences.enter(space, &Path::root(), (key, key), &signal);
         // It is written out in full, and then it is no longer what may be said.
         let long = format!("[{}1]", "1e15,".repeat(200));
         assert!(long.len() <= VALUE_BYTES_MAX);
-        presences.hear(here, &heard(1, &[(0, Some(&long)), (0, Some("no JSON"))]));
+        presences.hear(here, alone, &heard(1, &[(0, Some(&long)), (0, Some("no JSON"))]));
         assert!(!seat.has_news());
-        for device in 1..=3 {
+        for device in 1..=5 {
             for name in 0..VALUES_MAX as u8 / 2 {
-                presences.hear(here, &heard(device, &[(name, Some("1"))]));
+                presences.hear(here, alone, &heard(device, &[(name, Some("1"))]));
             }
         }
         assert_eq!(news(&mut seat).matches("\"value\":1").count(), VALUES_MAX);
-        presences.hear(here, &heard(1, &[(0, Some("2"))]));
+        presences.hear(here, alone, &heard(1, &[(0, Some("2"))]));
         assert!(news(&mut seat).contains("\"value\":2"), "who is there may go on");
     }
 }

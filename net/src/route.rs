@@ -21,6 +21,7 @@ use crate::peer::{Of, Peer};
 use crate::problem::Problem;
 use crate::server::Link;
 use crate::target::{Query, Target, TargetError};
+use crate::unread::Unread;
 use crate::who::{Who, authority, check_host, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
 use crate::{blobs, personas, program, read, remote, sys, watch, websocket, write};
 
@@ -32,6 +33,7 @@ pub(crate) struct Ask {
     pub(crate) space: Space,
     pub(crate) path: Path,
     pub(crate) query: Query,
+    pub(crate) unread: Arc<Unread>,
 }
 
 /// The answer to the most common request, that of the owner for a value that was asked for before and has not changed.
@@ -262,7 +264,8 @@ async fn carry_out(
         return Box::pin(crate::drop::answer(peer, &head, &who, space, rest, body)).await;
     }
     let (space, path, state) = remote::reach(peer, &head.headers, &target.segments, &who, verb).await?;
-    let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query };
+    let unread = Arc::clone(&link.unread);
+    let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread };
     let key = ask.space.key;
     let response = match ask.head.method {
         Method::GET | Method::HEAD => {
@@ -437,6 +440,11 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::Spans { .. } => Problem::new(StatusCode::CONFLICT, "spans", "this spans paths that are kept apart", detail)
             .with_fix("write each part by a request of its own; `timebus private` lists the paths that are kept apart"),
         WriteError::Names(named) => crate::blobs::named::problem(named),
+        WriteError::Points(name) => {
+            let detail = format!("what you write here is signed by this peer, and a pointer called {name} would be its owner's like or answer");
+            Problem::new(StatusCode::FORBIDDEN, "word", "this would be said in the owner's name", detail)
+                .with_fix("say it in your own space, by a peer of your own: `timebus join` with an invite makes it a guest here")
+        }
         WriteError::UsedUp => Problem::new(StatusCode::GONE, "invite", "the invite is used up", detail),
         WriteError::NoKey => Problem::new(StatusCode::FORBIDDEN, "device", "this device may not write", detail).with_fix(
             "this home is no device of its space: a copy whose root key is cold, or taken out as lost; `timebus kit --recover` makes it one",

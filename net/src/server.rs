@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::host::HostList;
 use crate::peer::{Counted, Peer};
+use crate::unread::Unread;
 
 /// Most header fields of a request.
 const HEADERS_MAX: usize = 64;
@@ -47,6 +48,8 @@ pub(crate) struct Link {
     pub(crate) hosts: Arc<HostList>,
     /// The app whose own port this is.
     pub(crate) app: Option<Arc<str>>,
+    /// What was made for its streams and was not read yet.
+    pub(crate) unread: Arc<Unread>,
     /// Requests that came and writes that went through.
     signs: AtomicU64,
     /// Requests that are being answered.
@@ -58,8 +61,8 @@ pub(crate) struct Link {
 impl Link {
     fn new(peer: &Peer, ends: Option<(SocketAddr, SocketAddr)>, permit: Option<OwnedSemaphorePermit>) -> Self {
         let counted = Counted::new(peer, |counters| &counters.connections);
-        let (owner, signs, busy) = Default::default();
-        Self { ends, owner, hosts: peer.hosts(), app: None, signs, busy, _held: (permit, counted) }
+        let (owner, unread, signs, busy) = Default::default();
+        Self { ends, owner, hosts: peer.hosts(), app: None, unread, signs, busy, _held: (permit, counted) }
     }
 
     /// Whether the other end is a program of the user who runs this peer.

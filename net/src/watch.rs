@@ -28,7 +28,7 @@ use crate::computed::Source;
 use crate::merge_type::MergeType;
 use crate::patches::{self, UpdateBody, write_deleted, write_update};
 use crate::peer::{Counted, Of, OriginCount, Peer};
-use crate::presence::Seat;
+use crate::presence::{Seat, counted_as};
 use crate::problem::Problem;
 use crate::read::{insert, multiresponse, versions};
 use crate::route::{Ask, page_origin, storage_problem, write_problem};
@@ -45,7 +45,7 @@ mod view;
 
 use braid::{NOTHING, braid_tail, braid_update, write_braid_edits};
 pub(crate) use braid::{difference, write_difference};
-pub(crate) use events::{MORE, write_event};
+pub(crate) use events::{MORE, around_event, write_event};
 use events::{lines_tails, with_parents, write_edit, write_names};
 pub(crate) use merging::{sha256, write_runs_since};
 pub(crate) use view::Views;
@@ -124,7 +124,11 @@ pub(crate) async fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
         window: Window::of(&ask.query),
         origin,
     };
+    if ask.head.method != http::Method::HEAD {
+        ask.unread.room_to_begin().await?;
+    }
     let watch = Watch::start(&ask.peer, start)?;
+    let first = ask.unread.wait(watch.first.as_ref().map_or(0, Bytes::len));
     // Without a sign of life now and then, a subscriber who is gone would not be noticed.
     let pause = heartbeat.or(match form {
         Form::Events => Some(Duration::from_secs(15)),
@@ -168,10 +172,11 @@ pub(crate) async fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     }
     let restated = watch.is_guest().then(|| ask.peer.store.restatements());
     let stream = Stream { changed: watch.feed.watch(), stopped: ask.peer.stop.subscribe(), restated, heartbeat: pause, is_over: false, watch };
-    *response.body_mut() = Body::Stream(Box::pin(futures_util::stream::unfold(stream, |mut stream| async move {
+    let stream = futures_util::stream::unfold(stream, |mut stream| async move {
         let bytes = stream.next().await?;
         Some((bytes, stream))
-    })));
+    });
+    *response.body_mut() = Body::Stream(Box::pin(ask.unread.paced(Box::pin(stream), first)));
     Ok(response)
 }
 
@@ -342,8 +347,15 @@ impl Watch {
 
     /// Says to others who watch the path what they see of the subscriber, and shows them to it from now on.
     pub(crate) fn be_present(&mut self, by: PublicKey, value: Option<&Json>, signal: &Arc<Signal>) -> Result<(), Problem> {
-        let seat = self.seat.get_or_insert_with(|| self.peer.presences.enter(self.feed.space, &self.path, by, signal));
+        let counted = || if by == self.own() { by } else { counted_as(&self.peer.store, self.feed.space, &by) };
+        let counted = if self.seat.is_none() { counted() } else { by };
+        let seat = self.seat.get_or_insert_with(|| self.peer.presences.enter(self.feed.space, &self.path, (by, counted), signal));
         seat.set(value)
+    }
+
+    /// Whether what it begins with still waits.
+    pub(crate) fn is_new(&self) -> bool {
+        self.first.is_some()
     }
 
     /// Whether there may be something to take.

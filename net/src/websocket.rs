@@ -52,8 +52,8 @@ mod frame;
 mod message;
 mod wire;
 
-pub(crate) use frame::write_text;
 use frame::{PING, write_frame};
+pub(crate) use frame::{write_text, write_text_head};
 use message::Fields;
 use wire::{Now, Wire};
 
@@ -72,7 +72,7 @@ const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Largest message of a guest, and of who has not said who he is: it is kept until all of it has come.
 const GUEST_MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 const NOBODY_MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Watches of values that are worked out, each of which is kept whole, of one socket that is neither the owner's nor an app's.
+/// Watches of values that are worked out of one socket that is neither the owner's nor an app's.
 const GUEST_COMPUTED_MAX: usize = 16;
 /// The largest message that a caller may send.
 fn message_bytes_max(who: &Who) -> usize {
@@ -230,7 +230,7 @@ struct Socket {
     /// Each with what keeps the space of somebody else open meanwhile.
     watches: Vec<(u64, Watch, Option<Stay>)>,
     /// Watches of values that are worked out, and what ends each; `None` says that one has ended.
-    computed: SelectAll<BoxStream<'static, (u64, Option<Bytes>)>>,
+    computed: SelectAll<BoxStream<'static, (u64, Option<Vec<Bytes>>)>>,
     computing: Vec<(u64, AbortHandle, Option<OriginCount>)>,
     /// Raised when a watch may have something.
     signal: Arc<Signal>,
@@ -412,12 +412,16 @@ impl Socket {
             if let Some(reply) = reply {
                 self.say(&reply);
             }
+            // What a watch begins with is written before another one begins, or all would be kept that come at once.
+            if self.watches.iter().any(|(_, watch, _)| watch.is_new()) {
+                break;
+            }
         }
         while self.wire.waiting_bytes() < BATCH_BYTES
             && let Poll::Ready(Some((id, news))) = self.computed.poll_next_unpin(cx)
         {
             match news {
-                Some(bytes) => self.wire.push(bytes),
+                Some(pieces) => pieces.into_iter().for_each(|bytes| self.wire.push(bytes)),
                 None => self.computing.retain(|(other, ..)| *other != id),
             }
         }
@@ -746,8 +750,7 @@ impl Socket {
     /// Watches a value that is worked out, once it was worked out for the first time.
     fn compute(&mut self, peer: &Peer, id: u64, source: Source) -> Result<(), Problem> {
         self.has_room(id)?;
-        let is_guest = matches!(self.who, Who::Signed { is_owner: false, .. } | Who::Anyone);
-        if is_guest && self.computing.len() + self.coming.len() >= GUEST_COMPUTED_MAX {
+        if self.who.is_guest() && self.computing.len() + self.coming.len() >= GUEST_COMPUTED_MAX {
             let detail = format!("one socket of a guest may have {GUEST_COMPUTED_MAX} of what is worked out, as /.auth");
             return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "watch", "too many watches", detail));
         }

@@ -46,7 +46,7 @@ pub(super) fn is_unknown(settings: &Settings, who: &Author) -> bool {
 }
 
 /// The members who let a key into a space; none if its owner did, too.
-pub(super) fn sponsors(rights: &Rights, key: &PublicKey) -> Vec<PublicKey> {
+pub(crate) fn sponsors(rights: &Rights, key: &PublicKey) -> Vec<PublicKey> {
     let mut sponsors = Vec::new();
     for (_, held) in rights.grants_for(key).filter(|(_, held)| held.grant.audience != Audience::Anyone) {
         match brought_by(rights, held) {

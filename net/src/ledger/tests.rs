@@ -354,6 +354,7 @@ fn an_answer_stays() {
     let held = Held {
         who: key.to_string(),
         author: key.to_string(),
+        counted: String::new(),
         timeline: "t".to_owned(),
         relation: Relation::Stranger,
         changes: 3,
@@ -897,6 +898,7 @@ fn what_is_allowed_once_is_for_nobody_else() {
     let held = |who: &PublicKey| Held {
         who: who.to_string(),
         author: who.to_string(),
+        counted: String::new(),
         timeline: "http".to_owned(),
         relation: Relation::Invited,
         changes: 1,
@@ -1026,5 +1028,53 @@ async fn what_it_costs_to_look_at_a_change() {
             sorted[sorted.len() / 2],
             sorted[sorted.len() * 99 / 100]
         );
+    }
+}
+
+/// A guest makes keys, lets them in, and has each of them ask for more room than there is.
+#[test]
+fn nobody_fills_what_waits_for_the_owner() {
+    let ledger = Ledger::open(Path::new(""));
+    let key = |number: u16| {
+        let mut seed = [7; 32];
+        seed[..2].copy_from_slice(&number.to_le_bytes());
+        Payer::Key(SecretKey::from_seed(seed).public())
+    };
+    let guest = secret(1).public();
+    let ask = |payer: &Payer, hosts: &[PublicKey], at: u64| ledger.charge(payer, hosts, INVITED_BYTES + 1, at).expect_err("there is no room");
+    for number in 0..HELD_HTTP_MAX as u16 {
+        ask(&key(number), &[guest], u64::from(number));
+    }
+    assert_eq!(ledger.held().len(), HELD_HTTP_MAX);
+    let friend = Payer::Key(secret(2).public());
+    let id = ask(&friend, &[], 1000);
+    assert!(ledger.held().contains_key(&id) && ledger.held().len() == HELD_HTTP_MAX, "somebody else finds a place");
+    for number in HELD_HTTP_MAX as u16..2 * HELD_HTTP_MAX as u16 {
+        ask(&key(number), &[guest], 1001);
+    }
+    let held = ledger.held();
+    assert!(held.contains_key(&id) && held[&id].counted == friend.name(), "and keeps it");
+    let first = held_id(key_bytes(&key(0)).as_slice(), HTTP);
+    assert!(held.contains_key(&first) && held[&first].counted == guest.to_string(), "who asked first is not pushed out by who came later");
+
+    // What came by sync has all the room, and what came over HTTP half of it.
+    let mut all = held;
+    let of =
+        |who: &str, at: u64| Held { who: who.to_owned(), counted: who.to_owned(), timeline: "t".to_owned(), since_ms: at, ..all[&first].clone() };
+    let (flood, other) = (of("flood", 5), of("other", 6));
+    for number in 0..HELD_MAX - HELD_HTTP_MAX {
+        assert!(make_way(&mut all, "flood", false), "{number}");
+        all.insert(format!("flood {number}"), flood.clone());
+    }
+    assert_eq!(all.len(), HELD_MAX);
+    assert!(make_way(&mut all, "other", false));
+    all.insert("other".to_owned(), other);
+    assert!(all.len() == HELD_MAX && !make_way(&mut all, &guest.to_string(), true) && all.contains_key("other") && all.contains_key(&id));
+}
+
+fn key_bytes(payer: &Payer) -> Vec<u8> {
+    match payer {
+        Payer::Key(key) => key.as_bytes().to_vec(),
+        Payer::App(alias) => alias.as_bytes().to_vec(),
     }
 }

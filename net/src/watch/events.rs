@@ -6,7 +6,7 @@ use timebus_store::path::Path;
 use timebus_store::update::{Edit, Step, Update};
 
 use super::{Form, relative, text};
-use crate::websocket::write_text;
+use crate::websocket::{write_text, write_text_head};
 
 /// Says that the next message belongs to the same change.
 pub(crate) const MORE: &[u8] = b",\"more\":true";
@@ -49,6 +49,21 @@ pub(crate) fn write_event<S: AsRef<str>>(form: Form, version: Option<&[S]>, out:
             members(out);
             out.extend_from_slice(b"}\n");
         }
+    }
+}
+
+/// What stands before and behind so many bytes of members that are too long to be copied into an event: the same as of
+/// [`write_event`], whose members would be `before`, those bytes, and `behind`.
+pub(crate) fn around_event(form: Form, version: &str, before: &str, len: usize, behind: &str) -> (Vec<u8>, Vec<u8>) {
+    match form {
+        Form::Watch(id) => {
+            let (first, mut head) = (format!("{{\"id\":{id},{before}"), Vec::new());
+            write_text_head(&mut head, first.len() + len + behind.len() + 1);
+            head.extend_from_slice(first.as_bytes());
+            (head, format!("{behind}}}").into_bytes())
+        }
+        Form::Events => (format!("id: {version}\ndata: {{{before}").into_bytes(), format!("{behind}}}\n\n").into_bytes()),
+        Form::Braid | Form::Lines => (format!("{{{before}").into_bytes(), format!("{behind}}}\n").into_bytes()),
     }
 }
 

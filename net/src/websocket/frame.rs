@@ -35,6 +35,21 @@ pub(super) fn write_frame(out: &mut Vec<u8>, first: u8, write: impl FnOnce(&mut 
     }
 }
 
+/// Appends the head of a text message of so many bytes, which are sent behind it.
+pub(crate) fn write_text_head(out: &mut Vec<u8>, len: usize) {
+    match len {
+        len @ ..126 => out.extend_from_slice(&[TEXT, len as u8]),
+        len @ 126..=0xffff => {
+            out.extend_from_slice(&[TEXT, 126]);
+            out.extend_from_slice(&(len as u16).to_be_bytes());
+        }
+        len => {
+            out.extend_from_slice(&[TEXT, 127]);
+            out.extend_from_slice(&(len as u64).to_be_bytes());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +67,9 @@ mod tests {
             let mut out = b"before".to_vec();
             write_text(&mut out, |out| out.extend_from_slice(&payload));
             assert_eq!(out, [b"before", head, &payload].concat(), "{len}");
+            let mut alone = Vec::new();
+            write_text_head(&mut alone, len);
+            assert_eq!(alone, head, "{len}");
         }
     }
 }

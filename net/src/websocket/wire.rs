@@ -3,6 +3,7 @@
 //! A thousand idle sockets should cost little, so a socket keeps no buffer while nothing is under way: reading borrows
 //! one from the stack, and what is written is shared with others where it can be.
 
+use std::collections::VecDeque;
 use std::io::{Error, ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -14,8 +15,11 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::BATCH_BYTES;
 use crate::server::Watched;
 
+/// What is longer is not copied to stand beside others: it may be shared by many sockets.
+const COPIED_BYTES_MAX: usize = 16 * 1024;
 /// Read at once.
 const READ_BYTES: usize = 8 * 1024;
 
@@ -33,6 +37,8 @@ pub(super) struct Wire {
     inbox: Bytes,
     /// What is being written.
     outbox: Bytes,
+    /// What is written after that.
+    behind: VecDeque<Bytes>,
 }
 
 impl Wire {
@@ -41,7 +47,7 @@ impl Wire {
             Ok(parts) => (Io::Tcp(parts.io.into_inner().into_inner()), parts.read_buf),
             Err(upgraded) => (Io::Other(Box::new(TokioIo::new(upgraded))), Bytes::new()),
         };
-        Self { io, inbox, outbox: Bytes::new() }
+        Self { io, inbox, outbox: Bytes::new(), behind: VecDeque::new() }
     }
 
     /// Whether everything was handed to the system.
@@ -53,17 +59,22 @@ impl Wire {
     pub(super) fn push(&mut self, bytes: Bytes) {
         if self.outbox.is_empty() {
             self.outbox = bytes;
+            return;
+        }
+        let last = self.behind.back_mut().unwrap_or(&mut self.outbox);
+        if bytes.len() > COPIED_BYTES_MAX || last.len() > BATCH_BYTES {
+            self.behind.push_back(bytes);
         } else if !bytes.is_empty() {
-            let mut both = BytesMut::with_capacity(self.outbox.len() + bytes.len());
-            both.extend_from_slice(&self.outbox);
+            let mut both = BytesMut::with_capacity(last.len() + bytes.len());
+            both.extend_from_slice(last);
             both.extend_from_slice(&bytes);
-            self.outbox = both.freeze();
+            *last = both.freeze();
         }
     }
 
     /// How much waits.
     pub(super) fn waiting_bytes(&self) -> usize {
-        self.outbox.len()
+        self.outbox.len() + self.behind.iter().map(Bytes::len).sum::<usize>()
     }
 
     /// Writes what waits.
@@ -77,6 +88,9 @@ impl Wire {
                 return Poll::Ready(Err(ErrorKind::WriteZero.into()));
             }
             self.outbox.advance(written);
+            if self.outbox.is_empty() {
+                self.outbox = self.behind.pop_front().unwrap_or_default();
+            }
         }
         // Empty bytes may still hold what they were cut from.
         self.outbox = Bytes::new();
