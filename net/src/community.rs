@@ -7,7 +7,8 @@
 //! | path | what | who writes |
 //! |---|---|---|
 //! | `/rules` | title, about, who writes on the board, how many copies there are to be | organizers |
-//! | `/board` | notices | members, or organizers |
+//! | `/board` | notices, also of members who were let in when all wrote there | organizers |
+//! | `/board/<key>`, below that of who brought him | notices | the member with that key |
 //! | `/members/KEY` | `name`, `left`, and of each machine `nodes/KEY/stores`, `seen_ms` and `proof` | that member |
 //! | `/members/KEY/brought/KEY` | the same, of a member whom a member let in | that member |
 //!
@@ -340,8 +341,36 @@ pub fn is_organizer(rights: &Rights, key: &PublicKey) -> bool {
     rights.grants_for(key).any(|(_, held)| held.is_live() && held.grant.audience == Audience::Key(*key) && all(held))
 }
 
-/// What whoever takes an invite to a community is given: the board, and a place of his own. `grant` says for whom, and
-/// what holds for both. `None` if it is no community, or if this device is no member.
+/// The part of the board that a grant is for.
+fn board_of(held: &Held) -> Option<Path> {
+    let scope = held.scope();
+    let names: Option<Vec<&str>> = scope.segments.iter().map(|one| if let ScopeSegment::Name(name) = one { Some(&**name) } else { None }).collect();
+    let names = names?;
+    let (first, keys) = names.split_first()?;
+    let is_one = *first == "board" && keys.len() <= usize::from(DEPTH_MAX) + 1 && keys.iter().all(|key| key.parse::<PublicKey>().is_ok());
+    (is_one && scope.deep).then(|| path(&names))
+}
+
+/// The part of the board of whoever has a place: it is called by the same keys.
+fn part_of(place: &Path) -> Path {
+    let keys = place.segments().iter().skip(1).step_by(2).map(ToString::to_string);
+    let names: Vec<String> = std::iter::once("board".to_owned()).chain(keys).collect();
+    path(&names.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// All parts of the board that somebody has, or had; the whole board first.
+pub(crate) fn boards(rights: &Rights) -> std::collections::BTreeSet<Path> {
+    let parts = rights.grants().filter_map(|(_, held)| board_of(held).or_else(|| Some(part_of(&place_of(rights, held)?))));
+    parts.chain([path(&["board"])]).collect()
+}
+
+/// Where a key writes on the board: all of it is of who organizes. `None` if it is no member's.
+pub(crate) fn board(rights: &Rights, key: &PublicKey) -> Option<Path> {
+    if is_organizer(rights, key) { Some(path(&["board"])) } else { Some(part_of(&place(rights, key)?)) }
+}
+
+/// What whoever takes an invite to a community is given: a part of the board, and a place of his own, so that no member changes
+/// what another one wrote. `grant` says for whom, and what holds for both. `None` if it is no community, or if this device is no member.
 pub(crate) fn membership(store: &Store, space: &PublicKey, grant: &Grant) -> Option<Vec<Grant>> {
     let held = store.held(space)?;
     let rules = Rules::of(store, &store.snapshot(), held).ok()??;
@@ -353,11 +382,13 @@ pub(crate) fn membership(store: &Store, space: &PublicKey, grant: &Grant) -> Opt
         false => below(&place(&rights, &own)?, &["brought", &newcomer.to_string()]),
     };
     let scope = |path: &Path| timebus_store::auth::mounts::scope_of(path);
+    let mut slot = scope(&board(&rights, &own)?)?;
+    slot.segments.push(ScopeSegment::Author);
     let writes = Actions(grant.actions.0 | Actions::WRITE.0);
-    let board = if rules.board == Board::Members { writes } else { grant.actions };
+    let on_board = if rules.board == Board::Members { writes } else { grant.actions };
     let timelines = Timelines::Main;
     Some(vec![
-        Grant { scope: scope(&path(&["board"]))?, actions: board, timelines: timelines.clone(), ..grant.clone() },
+        Grant { scope: slot, actions: on_board, timelines: timelines.clone(), ..grant.clone() },
         Grant { scope: scope(&at)?, actions: writes, timelines, label: MEMBER.into(), ..grant.clone() },
     ])
 }

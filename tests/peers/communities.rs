@@ -120,13 +120,38 @@ fn members_carry_names_share_a_board_and_leave() {
     }
     // Who writes is told by his key, whatever he says.
     assert_eq!(run(bob.home(), &["community", "post", "choir", "no singing"]).code, 0);
-    let posted = carol.send("POST", "/@choir/board", &[JSON], r#"{"text": "oh no", "by": "Alice"}"#);
+    let slot = |peer: &Peer| {
+        let own = peer.value("/.sys/communities/choir/board")["path"].as_str().map(|path| format!("/@choir{path}"));
+        own.unwrap_or_else(|| panic!("no part of the board"))
+    };
+    let of_carol = slot(&carol);
+    let posted = carol.send("POST", &of_carol, &[JSON], r#"{"text": "oh no", "by": "Alice"}"#);
     assert_eq!(posted.status, 201, "{}", posted.text());
     poll("alice sees both notices", || (board(&alice).len() == 2).then_some(()));
     let mut seen = board(&alice);
     seen.sort();
     assert_eq!(seen, [("Bobby".to_owned(), "no singing".to_owned()), ("Carol".to_owned(), "oh no".to_owned())]);
     assert!(run(alice.home(), &["community", "board", "choir"]).out.contains("no singing"));
+    // What one wrote no other member changes or removes; an organizer does, and he himself.
+    let notice = |text: &str| {
+        let told = alice.value("/.sys/communities/choir/board")["notices"].clone();
+        let found = told.as_array().into_iter().flatten().find(|notice| notice["text"] == text).map(|notice| notice["path"].clone());
+        found.and_then(|path| Some(format!("/@choir{}", path.as_str()?)))
+    };
+    let of_bob = notice("no singing").expect("a notice");
+    poll("carol has it", || (carol.send("GET", &of_bob, &[], "").status == 200).then_some(()));
+    for (method, body) in [("DELETE", ""), ("PUT", "\"I sing\""), ("PATCH", r#"{"text": "I sing"}"#)] {
+        assert_eq!(carol.send(method, &of_bob, &[JSON], body).status, 403, "{method}");
+    }
+    assert_eq!(carol.send("DELETE", "/@choir/board", &[], "").status, 403);
+    // Where all wrote before members had parts of their own, organizers do, and it is shown as ever.
+    assert_eq!(alice.send("POST", "/@choir/board", &[JSON], r#"{"text": "of before"}"#).status, 201);
+    assert_eq!(slot(&alice), "/@choir/board");
+    let texts = |peer: &Peer| board(peer).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+    assert_eq!(texts(&alice), ["of before", "oh no", "no singing"], "the newest first, whoever wrote it");
+    assert_eq!(alice.send("DELETE", &of_bob, &[], "").status, 200);
+    assert_eq!(carol.send("DELETE", &notice("oh no").expect("a notice"), &[], "").status, 200);
+    poll("both are gone", || (texts(&alice) == ["of before"] && texts(&bob) == ["of before"]).then_some(()));
 
     // The rules are for organizers, and a place is for the one whose it is.
     let key = |peer: &Peer| peer.value("/.sys/status")["device"].as_str().expect("a key").to_owned();
@@ -148,7 +173,7 @@ fn members_carry_names_share_a_board_and_leave() {
     assert_eq!(run(alice.home(), &["community", "remove", "choir", "Carol"]).code, 0);
     until_names(&alice, &["Alice"]);
     poll("carol hears that she is out", || (carol.value("/.sys/communities/choir")["you"] == "removed").then_some(()));
-    assert_eq!(carol.send("POST", "/@choir/board", &[JSON], "\"still here\"").status, 403);
+    assert_eq!(carol.send("POST", &of_carol, &[JSON], "\"still here\"").status, 403);
 }
 
 #[test]

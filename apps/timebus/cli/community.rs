@@ -148,7 +148,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   timebus community post choir 'No singing this week'
-  curl -X POST localhost:7007/@choir/board -H 'Content-Type: application/json' -d '{\"text\": \"the same by HTTP\"}'")]
+  curl localhost:7007/.sys/communities/choir/board -H 'Content-Type: application/json' -d '{\"text\": \"the same by HTTP\"}'")]
     Post {
         /// Its title, your name for it, or its key
         #[arg(value_name = "COMMUNITY")]

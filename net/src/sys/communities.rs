@@ -494,7 +494,8 @@ async fn post(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem> {
         return Err(bad(format!("a notice has 1 to {NOTICE_BYTES_MAX} bytes")));
     }
     let id = crate::write::time_sorted_id();
-    let board = path(&["board"]);
+    let rights = peer.store().rights(&here.key);
+    let board = rights.and_then(|rights| community::board(&rights, &peer.store().device())).unwrap_or_else(|| path(&["board"]));
     let written = write(peer, space, board, |value| Action::Post { name: id, value }, &json!({"text": text, "at_ms": now_ms()})).await;
     let written = written.map_err(|error| match error {
         timebus_store::writer::WriteError::NoGrant { .. } => {
@@ -515,12 +516,22 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
     let all = members(store, &rows, space).map_err(failed)?;
     let people = People::now(peer).await;
     let max = query.limit.map_or(NOTICES_DEFAULT, |limit| (limit as usize).min(1000));
-    let at = path(&["board"]);
+    let rights = store.rights(&here.key).ok_or_else(no_member)?;
     let t = space.unmounted().main();
+    // Names tell the time, so the last ones of each part are all that can be among the last.
+    let mut latest: Vec<(Box<str>, Path)> = Vec::new();
+    for part in community::boards(&rights) {
+        let names = timebus_store::tree::child_names_before(&rows, t, &part, None);
+        // What is called like a key is somebody's part.
+        let names = names.filter(|name| name.as_ref().map_or(true, |name| name.parse::<PublicKey>().is_err()));
+        for name in names.take(max) {
+            let name = name.map_err(failed)?;
+            latest.extend(part.join(Segment::Name(name.clone())).ok().map(|path| (name, path)));
+        }
+    }
+    latest.sort_unstable_by(|a, b| b.cmp(a));
     let mut notices = Vec::new();
-    for name in timebus_store::tree::child_names_before(&rows, t, &at, None).take(max) {
-        let name = name.map_err(failed)?;
-        let Ok(path) = at.join(Segment::Name(name)) else { continue };
+    for (_, path) in latest.into_iter().take(max) {
         // Whoever wrote the text is the author, whatever it says.
         let [text_at, time_at] = ["text", "at_ms"].map(|name| path.join(Segment::Name(name.into())).unwrap_or_else(|_| path.clone()));
         let read = |at: &Path| community::leaf(&rows, space, at).map_err(failed);
@@ -544,6 +555,7 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
             "you": author == Some(store.device()),
         }));
     }
-    let may_write = store.rights(&here.key).is_some_and(|rights| rights.guest_grant(&store.device(), &at).is_some());
-    Ok(json!({"community": here.key.to_string(), "title": rules.title, "notices": notices, "may_write": may_write}))
+    let own = community::board(&rights, &store.device()).filter(|path| rights.guest_grant(&store.device(), path).is_some());
+    let own = own.map(|path| path.to_string());
+    Ok(json!({"community": here.key.to_string(), "title": rules.title, "notices": notices, "may_write": own.is_some(), "path": own}))
 }
