@@ -195,7 +195,7 @@ pub(crate) async fn act(
     }
     match name {
         "" if reads => Ok(answer_json(&json!({ "links": PARTS }))),
-        "status" if reads => status(peer).map(|status| answer_json(&status)),
+        "status" if reads => status(peer).await.map(|status| answer_json(&status)),
         "metrics" if reads => metrics(peer),
         "tips" if reads => tips(peer).map(|tips| answer_json(&tips)),
         "synced" if reads => {
@@ -269,7 +269,8 @@ async fn login(peer: &Peer, body: Incoming) -> Result<Response<Body>, Problem> {
     }
 }
 
-fn status(peer: &Peer) -> Result<Serde, Problem> {
+async fn status(peer: &Peer) -> Result<Serde, Problem> {
+    let lost = if why::is_lost(peer) { why::lost(peer, &People::now(peer).await) } else { None };
     let store = peer.store();
     let rows = store.snapshot();
     let changes = rows
@@ -285,6 +286,7 @@ fn status(peer: &Peer) -> Result<Serde, Problem> {
         "id": space.to_string(),
         "name": human_name(&space),
         "device": store.device().to_string(),
+        "lost": lost,
         "uptime_ms": peer.started.elapsed().as_millis() as u64,
         "http": addresses.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>(),
         "home": store.home().display().to_string(),

@@ -1,6 +1,7 @@
 //! Somebody is thrown out: with all his devices, and he is told so.
 
 use serde_json::{Value, json};
+use timebus_identity::human_name;
 
 use super::devices::second;
 use super::neighbours::{invite, join, json as verb, pair, poll, run, until_space, until_value};
@@ -73,8 +74,13 @@ fn who_is_thrown_out_is_out_with_all_his_devices() {
     }
     let plan = verb(alice.home(), &["revoke", &name(&bob), "--preview"]);
     assert_eq!(keys(&plan, "devices"), both, "{plan}");
-    let told = run(alice.home(), &["revoke", &name(&bob)]);
-    assert!(told.code == 0 && told.out.contains("2 devices"), "{told:?}");
+    let done = verb(alice.home(), &["revoke", &name(&bob)]);
+    assert!(done["says"].to_string().contains("2 devices"), "{done}");
+    for what in ["who", "revoked", "dead", "devices", "stay", "still", "hidden", "kept", "changes"] {
+        assert_eq!(plan[what], done[what], "what was promised");
+    }
+    let promised = plan["says"].to_string().replace("would be hidden", "is hidden");
+    assert!(promised == done["says"].to_string() && promised.contains("no change is hidden"), "{plan} {done}");
     for peer in [&bob, &second] {
         until_out(peer, "/@alice/wall/late");
     }
@@ -83,6 +89,9 @@ fn who_is_thrown_out_is_out_with_all_his_devices() {
     for peer in [&bob, &second] {
         assert_ne!(peer.send("GET", "/@alice/secret/new", &[], "").status, 200);
     }
+    // Each is asked about by the name that is shown of it.
+    let why = run(alice.home(), &["why", "write", "/wall", "--as", &human_name(&device(&second).parse().expect("a key"))]);
+    assert!(why.code == 1 && why.out.starts_with("no: "), "{why:?}");
     // Who is let in again is so with all of them.
     assert_eq!(join(&bob, &invite(&alice, &["--to", "/wall", "--can", "write"]), "alice")["result"], "connected");
     until_in(&second, "/@alice/wall/again");
@@ -155,7 +164,8 @@ fn a_member_who_is_removed_is_out_with_all_his_devices() {
     let second = second(&bob);
     let (node, address) = place(&alice);
     verb(second.home(), &["follow", choir["community"].as_str().expect("a key"), "--node", &node, "--at", &address, "--as", "choir"]);
-    let posts = |peer: &Peer| peer.send("POST", "/@choir/board", &[JSON], "\"hello\"").status;
+    let part = format!("/@choir/board/{}", device(&bob));
+    let posts = |peer: &Peer| peer.send("POST", &part, &[JSON], "\"hello\"").status;
     for peer in [&bob, &second] {
         poll("he may post", || (posts(peer) == 201).then_some(()));
     }
@@ -308,6 +318,8 @@ fn what_a_recovered_device_has_no_right_to_is_said_until_the_lost_one_is_out() {
     assert_eq!(why.code, 0, "{why:?}");
     let (home, told) = recover(&alice, &kit, &[]);
     assert!(told.contains("rotate --without") && told.contains("not    what friends let your other devices do"), "{told}");
+    let back = format!("follow {} --as ", alice.ready["id"].as_str().expect("an id"));
+    assert!(told.contains("not    the spaces of friends") && told.contains(&back), "{told}");
     let bob = Peer::start_in(home);
     assert_eq!(bob.value("/notes"), "mine");
     poll("alice says that the new device has no right", || {
@@ -353,6 +365,15 @@ fn what_friends_let_a_lost_device_do_the_recovered_one_may_do() {
         let lost = Peer::start_in(lost);
         until_out(&lost, "/@alice/wall/late");
         until_out(&lost, "/@alice/secret/late");
+        // It knows so itself, as far as it has heard of it.
+        let says = "is one of its owner's no more";
+        poll("doctor says that it is out", || {
+            let doctor = run(lost.home(), &["doctor"]);
+            (doctor.code == 1 && doctor.out.contains(says) && doctor.out.contains("recover")).then_some(())
+        });
+        let why = run(lost.home(), &["why", "write", "/notes"]);
+        assert!(why.code == 1 && why.out.contains(says) && why.out.contains("took it back on"), "{why:?}");
+        assert!(!run(bob.home(), &["doctor"]).out.contains(says));
         // What came of an invite goes with it, and she takes back the rest as ever; it stays so.
         let invites = verb(alice.home(), &["invites"]);
         let secret = invites["invites"].as_array().into_iter().flatten().find(|invite| invite["path"] == "/secret").expect("given");

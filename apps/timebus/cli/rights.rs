@@ -262,7 +262,7 @@ Examples:
   timebus why write /chirp --as app:chirp
   timebus why read /.sys/status --as bob
   timebus why write @alice/table        whether, and why, this device may
-  timebus why write /notes --as otter-61  one of your devices, as `timebus devices` calls it
+  timebus why write /notes --as otter-61  one device, as `timebus devices` and `timebus grants` call it
   timebus why shown @carol/posts/1      why it does not show, or its picture is not here
   timebus why shown /likes/1            whether it was told to whom it is about, and taken
 

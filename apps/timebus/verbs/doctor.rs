@@ -31,6 +31,9 @@ const SYNCS: usize = 5;
 const YEAR_2026_MS: u64 = 1_767_225_600_000;
 /// So long it is told that a right went over to a new device.
 const NEWS_MS: u64 = 30 * 24 * 3_600_000;
+/// How one gets a device again.
+const RECOVER: &str = "timebus --home FOLDER recover";
+const ADD: &str = "timebus devices add";
 /// A clock that is behind what it wrote by less than this was merely corrected.
 const CLOCK_SLACK_MS: u64 = 60_000;
 
@@ -236,6 +239,11 @@ async fn peer(context: &Context) -> Vec<Finding> {
                 let said = items(spaces, "spaces").iter().filter_map(|space| member(space, "rebind")).flat_map(super::rebind::says);
                 findings.extend(said.map(|line| note("people", line, context.home.command("rebind"))));
             }
+            findings.extend(text(&status, "lost").map(|lost| {
+                let fix =
+                    format!("what is here can be read; for a device of yours begin with a new folder: `{RECOVER}`, or `{ADD}` on another device");
+                bad("device", printable(lost), fix)
+            }));
             findings.extend(items(&grants, "grants").iter().filter_map(|grant| went_over(context, grant, now_ms())));
             let remarks = notes(&status);
             let damaged = remarks.iter().any(|remark| remark.contains("damaged"));

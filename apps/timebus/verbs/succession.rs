@@ -364,10 +364,13 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
     local.close().await;
     let name = human_name(&space);
     let result = if is_there? { "connected" } else { "waiting" };
+    let friends = friends(context, args, &space);
     let without = taken?;
     let keys = |devices: &[PublicKey]| devices.iter().map(ToString::to_string).collect::<Vec<_>>();
     let json = json!({"recovered": true, "result": result, "id": space.to_string(), "name": name, "device": device.to_string(),
-        "root": root.public().to_string(), "without": keys(&without), "others": keys(&others)});
+        "root": root.public().to_string(), "without": keys(&without), "others": keys(&others),
+        "friends": friends.iter().map(|(space, name)| json!({"space": space.to_string(), "name": name})).collect::<Vec<_>>()});
+    let follow = context.home.command("follow");
     let up = context.home.command("up");
     let rotate = context.home.command("rotate --without");
     let names = |devices: &[PublicKey]| devices.iter().map(human_name).collect::<Vec<_>>().join(", ");
@@ -389,6 +392,8 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
                     "not    what friends let your other devices do: that goes over to this one when you say that they are gone, as below".to_owned(),
                 );
             }
+            lines.push(format!("not    the spaces of friends: `{follow} KEY --as NAME` brings each back; `timebus id` of a friend tells his KEY"));
+            lines.extend(friends.iter().map(|(space, name)| format!("       {follow} {space} --as {name}")));
             lines.push("not    your places in communities, unless another device of yours is in them: ask each for a new invite".to_owned());
             lines.push("not    what is of one machine: apps, limits, invites, contacts. A backup has some of it: `timebus restore`".to_owned());
             if !others.is_empty() {
@@ -418,6 +423,15 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
             )
         }
     })
+}
+
+/// Whose peer the space came from: his own can be followed again, by a name of his or of his key.
+fn friends(context: &Context, args: &Recover, own: &PublicKey) -> Vec<(PublicKey, String)> {
+    let book = timebus_net::node::book::Book::load(&context.home.book()).unwrap_or_default();
+    let contact = args.node.and_then(|node| book.contacts.get(&node).cloned());
+    let known = contact.and_then(|contact| Some((contact.space.filter(|space| space != own)?, contact.name)));
+    let is_plain = |name: &String| !name.is_empty() && name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-');
+    known.map(|(space, name)| (space, Some(name).filter(is_plain).unwrap_or_else(|| human_name(&space)))).into_iter().collect()
 }
 
 /// Takes devices that are lost out, in the name of the root.

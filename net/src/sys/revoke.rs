@@ -91,7 +91,13 @@ pub(super) async fn revoke(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> 
     }
     says.push(match (hidden, plan.kept) {
         (0, _) if !loses(Actions::WRITE.0) => String::new(),
-        (0, _) => "what they wrote there so far stays; what they write from now on, or have written and nobody here has seen, is hidden".to_owned(),
+        (0, _) => {
+            let verb = if preview { "would be" } else { "is" };
+            format!(
+                "no change {verb} hidden: what they wrote there so far stays; what they write from now on, or have written and nobody here has \
+                 seen, is hidden"
+            )
+        }
         (hidden, kept) => {
             let paths: BTreeSet<String> = plan.hidden.iter().flat_map(|one| &one.paths).map(ToString::to_string).collect();
             let first: Vec<String> = paths.iter().take(5).cloned().collect();
@@ -154,10 +160,7 @@ impl Taken {
 
     /// What somebody has at and below a path, or one of his devices.
     fn of(people: &People, rights: &Rights, who: &str, path: &Path) -> Result<Self, Problem> {
-        let person = match people.find(who) {
-            Err(problem) if problem.status == StatusCode::NOT_FOUND => named_in(rights, who).ok_or(problem)?,
-            found => found?,
-        };
+        let person = meant(people, rights, who)?;
         let is_device = |key: &PublicKey| rights.grants_for(key).any(|(_, held)| is_handed_on(held) && holder(held) == Some(*key));
         let is_whole = match person.space {
             Some(_) => people.is_whole(&person),
@@ -223,7 +226,7 @@ impl Taken {
             }
         }
         let devices: Vec<String> = self.devices(rights, dead).iter().map(human_name).collect();
-        if devices.len() > 1 || (self.keys != self.all && !devices.is_empty()) {
+        if devices.len() > 1 || devices.iter().any(|device| *device != self.name) {
             says.push(format!("that is so for {} of his: {}", crate::words::counted(devices.len(), "device"), crate::words::join(&devices)));
         }
         says
@@ -289,6 +292,14 @@ fn everything_of(people: &People, rights: &Rights, key: &PublicKey) -> BTreeSet<
         keys.extend(people.who_say_they_are(&space).chain(people.former(&space)));
     }
     kin(rights, &keys)
+}
+
+/// Whom a name means: somebody who is known, or a device that has a grant and is called so, as `timebus grants` prints it.
+pub(super) fn meant(people: &People, rights: &Rights, who: &str) -> Result<Person, Problem> {
+    match people.find(who) {
+        Err(problem) if problem.status == StatusCode::NOT_FOUND => named_in(rights, who).ok_or(problem),
+        found => found,
+    }
 }
 
 /// The one key with a grant that is called so, or begins so: a device of somebody of whom nothing else is known.

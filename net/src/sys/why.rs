@@ -10,6 +10,7 @@ use timebus_store::ids::TimelineId;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 
+use super::revoke::meant;
 use super::rights::{describe, hidden_words, place, rights_of};
 use crate::authority::{Verb, may_keep};
 use crate::lists;
@@ -70,7 +71,7 @@ pub(super) async fn why(peer: &Peer, can: &str, segments: &[&str], who: Option<&
     if let Some(alias) = who.and_then(|who| who.strip_prefix(APP)) {
         return of_app(peer, &question, alias, space, &path);
     }
-    let person = people.find(who.unwrap_or("me"))?;
+    let person = meant(&people, &rights, who.unwrap_or("me"))?;
     match segments.first() {
         Some(&".sys") if space.is_own() => Ok(of_system(peer, &question, &person, segments)),
         Some(&".drop") => Ok(of_inbox(peer, &question, &person, &people, space, &path)),
@@ -182,6 +183,12 @@ fn of_grants(
     path: &Path,
 ) -> Result<Serde, Problem> {
     let (verb, can) = (question.verb, question.can);
+    // Of the owner's devices this one is asked about, and it may be none any more.
+    if question.who.is_none()
+        && let Some(why) = lost(peer, people)
+    {
+        return Ok(question.answer(&path.to_string(), &person.name, Some(&peer.store().device()), false, vec![why]));
+    }
     let main = rights.timeline_of(path);
     let nobody = [PublicKey::from_bytes([0; 32])];
     let keys = if person.is_anyone { &nobody[..] } else { &person.keys[..] };
@@ -291,6 +298,25 @@ fn of_grants(
         }
     }
     Ok(answer)
+}
+
+/// Whether this device was one of its owner's, and is none any more, as far as is known here.
+pub(super) fn is_lost(peer: &Peer) -> bool {
+    let device = peer.store().device();
+    let is_out = |rights: &Rights| rights.device_grant(&device).is_none() && rights.root() != device && rights.was_device(&device);
+    peer.store().rights(&peer.space()).is_some_and(|rights| is_out(&rights))
+}
+
+/// What became of it, in words.
+pub(super) fn lost(peer: &Peer, people: &People) -> Option<String> {
+    let device = peer.store().device();
+    let rights = peer.store().rights(&peer.space()).filter(|_| is_lost(peer))?;
+    let had = rights.grants_for(&device).filter(|(_, held)| held.allows_everything());
+    let why: Vec<String> = had.flat_map(|(id, _)| rights.hidden_by(&id)).map(|hidden| hidden_words(people, &hidden)).collect();
+    let others: Vec<String> = rights.devices().map(|other| human_name(&other)).collect();
+    let now = if others.is_empty() { String::new() } else { format!("; the devices of this space are now {}", join(&others)) };
+    let because = why.first().map_or_else(String::new, |why| format!(": {why}"));
+    Some(format!("this device, {}, is one of its owner's no more{because}{now}", human_name(&device)))
 }
 
 /// What of somebody waits for the owner's word, although he may write it.
