@@ -523,7 +523,7 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
     for part in community::boards(&rights) {
         let names = timebus_store::tree::child_names_before(&rows, t, &part, None);
         // What is called like a key is somebody's part.
-        let names = names.filter(|name| name.as_ref().map_or(true, |name| name.parse::<PublicKey>().is_err()));
+        let names = names.filter(|name| !name.as_ref().is_ok_and(|name| name.parse::<PublicKey>().is_ok()));
         for name in names.take(max) {
             let name = name.map_err(failed)?;
             latest.extend(part.join(Segment::Name(name.clone())).ok().map(|path| (name, path)));
