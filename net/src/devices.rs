@@ -65,8 +65,11 @@ pub(crate) fn with_devices(rights: &Rights, grants: impl IntoIterator<Item = Gra
     let mut all: BTreeSet<GrantId> = grants.into_iter().collect();
     let own: BTreeSet<PublicKey> = rights.devices().collect();
     let is_of_others = |held: &Held| held.allows_everything() || !matches!(held.grant.audience, Audience::Key(key) if own.contains(&key));
-    let below: Vec<(GrantId, GrantId)> =
-        rights.grants().filter(|(_, held)| held.is_live() && is_handed_on(held) && is_of_others(held)).filter_map(|(id, held)| Some((*id, held.parent?))).collect();
+    let below: Vec<(GrantId, GrantId)> = rights
+        .grants()
+        .filter(|(_, held)| held.is_live() && is_handed_on(held) && is_of_others(held))
+        .filter_map(|(id, held)| Some((*id, held.parent?)))
+        .collect();
     loop {
         let more: Vec<GrantId> = below.iter().filter(|(id, parent)| all.contains(parent) && !all.contains(id)).map(|(id, _)| *id).collect();
         if more.is_empty() {

@@ -205,9 +205,7 @@ fn check_signature(peer: &Peer, head: &Parts) -> Result<Who, Problem> {
     };
     match peer.used.first(signer.signature(), whose) {
         Ok(()) => Ok(Who::Signed { signer, is_owner }),
-        Err(Unusable::Used) => {
-            Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", "this signature was used before", "sign every request anew"))
-        }
+        Err(Unusable::Used) => Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", "this signature was used before", "sign every request anew")),
         Err(Unusable::Full) => {
             let detail = "more signatures were used in the last minutes than are remembered, so nobody could tell whether this one was";
             Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate", "too many signed requests", detail).with_fix("ask again in some minutes"))

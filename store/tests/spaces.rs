@@ -220,7 +220,9 @@ async fn nobody_takes_a_name_of_a_version_so_that_a_write_gets_lost() {
         bob.write(Request { space, ..named(at, value, label) }).await.expect("written");
     }
     send(&bob, &alice.space(), &alice).await;
-    for (at, value, label) in [("/notes", "{\"a\":1}", "ab12-6"), ("/notes", "1", "ab12-7"), ("/wall", "{\"x\":1}", "ab12-6"), ("/wall/y", "2", "ab12-7")] {
+    for (at, value, label) in
+        [("/notes", "{\"a\":1}", "ab12-6"), ("/notes", "1", "ab12-7"), ("/wall", "{\"x\":1}", "ab12-6"), ("/wall/y", "2", "ab12-7")]
+    {
         let refused = alice.write(named(at, value, label)).await;
         assert!(matches!(refused, Err(WriteError::LabelTaken(_))), "{refused:?}");
     }

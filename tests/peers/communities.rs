@@ -55,7 +55,8 @@ fn nobody_is_taken_for_a_device_of_somebody_else() {
         until_names(peer, &["Anna", "Bert"]);
     }
     let id = |peer: &Peer| told(peer.home(), &["id"])["device"].as_str().expect("a key").to_owned();
-    let wanted = json!({"path": format!("@choir/members/{}", id(&bert)), "who": id(&anna), "can": "write", "label": format!("device:{}", &id(&anna)[..16])});
+    let wanted =
+        json!({"path": format!("@choir/members/{}", id(&bert)), "who": id(&anna), "can": "write", "label": format!("device:{}", &id(&anna)[..16])});
     let given = bert.send("POST", "/.sys/grant", &[JSON], wanted.to_string());
     assert_eq!(given.status, 200, "{}", given.text());
     poll("anna knows what he said", || {

@@ -76,7 +76,8 @@ async fn remove(context: &Context, wanted: &str, made: bool) -> anyhow::Result<(
     if out.json {
         return Ok(out.line(compact(&answer))?);
     }
-    let gone = |key: &str| out.line(format!("{} has no rights any more: what it writes from now on counts nowhere. It keeps what it has", short(key)));
+    let gone =
+        |key: &str| out.line(format!("{} has no rights any more: what it writes from now on counts nowhere. It keeps what it has", short(key)));
     gone(&key)?;
     items(&answer, "also").iter().filter_map(|device| text(device, "device")).try_for_each(gone)?;
     let stay = items(&answer, "stay");

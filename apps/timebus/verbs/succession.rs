@@ -170,7 +170,10 @@ async fn take_over(
 /// That a device which is gone had made another one, which stays.
 fn made_words(context: &Context, device: &PublicKey) -> String {
     let name = human_name(device);
-    format!("it had made {name} your device, too, and that stays. If it was not you who did: {}", context.home.command(&format!("devices remove {name}")))
+    format!(
+        "it had made {name} your device, too, and that stays. If it was not you who did: {}",
+        context.home.command(&format!("devices remove {name}"))
+    )
 }
 
 fn grants_of(rights: &Rights, devices: &[PublicKey]) -> Vec<GrantId> {
