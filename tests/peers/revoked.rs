@@ -205,8 +205,9 @@ fn a_name_goes_before_the_beginning_of_an_id() {
     let grants = verb(alice.home(), &["grants"]);
     let his = grants["grants"].as_array().into_iter().flatten().find(|grant| grant["for"] == device(&bob).as_str());
     let called = his.and_then(|grant| grant["id"].as_str()).expect("bob has a grant")[..6].to_owned();
-    follow(&alice, &carol, &called);
     assert_eq!(join(&carol, &invite(&alice, &["--to", "/table", "--can", "write"]), "alice")["result"], "connected");
+    let named = json!({"who": carol.ready["id"], "name": called});
+    poll("she is known", || (alice.send("POST", "/.sys/petname", &[JSON], named.to_string()).status == 200).then_some(()));
     let plan = poll("alice knows her device", || {
         let told = run(alice.home(), &["--json", "revoke", &called, "--preview"]);
         let plan: Value = serde_json::from_str(&told.out).ok()?;
