@@ -49,11 +49,13 @@ pub enum Table {
     Object,
     /// Key: `hash (32) ‖ t ‖ a ‖ op index (4)` of a write that refers to a blob. Value: 1 if it is visible, else 0.
     Blob,
+    /// Key: `t ‖ hash (32) ‖ a ‖ op index (4)` of a visible write that refers to a blob. Value: empty.
+    Named,
 }
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Index,
         Self::Change,
         Self::Chain,
@@ -66,6 +68,7 @@ impl Table {
         Self::Unrooted,
         Self::Object,
         Self::Blob,
+        Self::Named,
     ];
 
     /// The table's name on disk; the number is the version of its format.
@@ -84,6 +87,7 @@ impl Table {
             Self::Unrooted => "unrooted-2",
             Self::Object => "object-1",
             Self::Blob => "blob-1",
+            Self::Named => "named-1",
         }
     }
 }
