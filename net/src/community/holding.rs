@@ -195,6 +195,8 @@ async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missin
     let (mut arrivals, mut changed) = (peer.store.arrivals(), network.changed());
     let mut kept = Kept::default();
     let mut look_at = Instant::now();
+    // The last file that others were asked whether they have it.
+    let mut last = None;
     loop {
         arrivals.borrow_and_update();
         changed.borrow_and_update();
@@ -207,7 +209,7 @@ async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missin
         kept = match hold(peer, network, offered, kept, is_look).await {
             Ok((mut now, missing)) => {
                 missing.into_iter().for_each(|missing| drop(tell.send_replace(missing)));
-                if is_look && leaving::hand_over(network, &mut now.known.leaving).await.is_err() {
+                if is_look && leaving::hand_over(network, [&mut now.known.leaving, &mut now.people.leaving], &mut last).await.is_err() {
                     return;
                 }
                 now
@@ -307,7 +309,10 @@ fn look(
             }
         }
         let room = files.iter().fold(*bytes, |room, (_, len)| room.saturating_sub(*len));
-        known.leaving.insert(*key, leaving::stay(&before, key, &rules, elsewhere, room, Instant::now()));
+        // When a community is looked at for the first time, nobody knows what was placed here.
+        let held: Option<BTreeSet<BlobHash>> = before.spaces.get(key).map(|(_, files)| files.iter().map(|(hash, _)| *hash).collect());
+        let was = leaving::Before { leaving: before.leaving.get(&(*key, *key)), held: held.as_ref() };
+        known.leaving.insert((*key, *key), leaving::stay(was, &rules, elsewhere, room, Instant::now()));
     }
     Ok((known, missing))
 }
@@ -342,8 +347,7 @@ async fn hold(
     if missing.is_some() {
         let Kept { known, people } = &kept;
         network.tell(Event::Hold(Box::new(people.holds.clone()))).await.map_err(|_| io::Error::other(stopping))?;
-        let files = known.all().into_iter().chain(people.spaces.values().flat_map(|(_, files)| files).copied());
-        network.blobs().wishes().place(files.collect());
+        network.blobs().wishes().place(known.all().into_iter().chain(people.all()).collect());
     }
     Ok((kept, missing))
 }

@@ -8,7 +8,7 @@ use timebus_store::blobs::BlobHash;
 
 use super::communities::Here;
 use crate::blobs::beside;
-use crate::community::holding::asking::{Said, ask};
+use crate::community::holding::asking::ask;
 use crate::community::holding::spaces::{Lying, lying};
 use crate::community::holding::{Placed, held_of, loads, placed};
 use crate::community::{Member, Rules, members};
@@ -44,7 +44,9 @@ pub(crate) async fn placement(peer: &Peer, name: &str) -> Result<Serde, Problem>
     let nodes: Vec<PublicKey> = all.iter().flat_map(|member| &member.machines).map(|machine| machine.node).collect();
     let connected: BTreeSet<PublicKey> =
         network.ask(move |node| nodes.into_iter().filter(|id| node.is_connected(id)).collect()).await.map_err(stopped)?;
-    let mut said = ask(network, space.key, &files.iter().collect::<Vec<_>>(), &connected).await.map_err(stopped)?;
+    let placed: Vec<(PublicKey, &Placed)> = files.iter().map(|file| (space.key, file)).collect();
+    let said = ask(network, &placed, &connected).await.map_err(stopped)?;
+    let mut said: BTreeMap<PublicKey, BTreeSet<BlobHash>> = said.into_iter().map(|((node, _), files)| (node, files)).collect();
     said.insert(own, mine);
     let asked: Vec<(PublicKey, PublicKey)> = spaces.iter().flat_map(|lying| lying.holders.iter().map(|node| (*node, lying.space))).collect();
     let has: BTreeMap<(PublicKey, PublicKey), bool> =
@@ -84,7 +86,13 @@ fn describe_spaces(told: &mut Serde, rules: &Rules, all: &[Member], spaces: &[Ly
     told["spaces_under"] = under.into();
 }
 
-fn describe(rules: &Rules, all: &[Member], files: &[Placed], said: &Said, (own, connected): (&PublicKey, &BTreeSet<PublicKey>)) -> Serde {
+fn describe(
+    rules: &Rules,
+    all: &[Member],
+    files: &[Placed],
+    said: &BTreeMap<PublicKey, BTreeSet<BlobHash>>,
+    (own, connected): (&PublicKey, &BTreeSet<PublicKey>),
+) -> Serde {
     let owner = |node: &PublicKey| all.iter().find(|member| member.machines.iter().any(|machine| machine.node == *node));
     let name = |node: &PublicKey| owner(node).map_or_else(|| node.to_string(), |member| member.name.clone());
     let there: BTreeSet<PublicKey> = crate::community::holding::offers(rules, all, own, now_ms()).into_iter().map(|offer| offer.node).collect();

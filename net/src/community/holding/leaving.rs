@@ -8,8 +8,8 @@ use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
 use tokio::time::Instant;
 
-use super::asking::{Said, ask};
-use super::{Known, Placed};
+use super::Placed;
+use super::asking::{Said, ask, page};
 use crate::community::Rules;
 use crate::network::{Network, Stopped};
 
@@ -22,27 +22,27 @@ pub(super) struct Leaving {
     enough: usize,
 }
 
-/// By community.
-pub(super) type All = BTreeMap<PublicKey, BTreeMap<BlobHash, Leaving>>;
+/// By community, and by the space that names them: the community itself, or the one of a member.
+pub(super) type All = BTreeMap<(PublicKey, PublicKey), BTreeMap<BlobHash, Leaving>>;
 
-/// Which files of a community that are here and placed with others stay for now, within the room that is left of what is
-/// offered there. When a community is looked at for the first time, nobody knows what was placed here; so it may be all.
-pub(super) fn stay(
-    before: &Known,
-    space: &PublicKey,
-    rules: &Rules,
-    elsewhere: Vec<Placed>,
-    mut room: u64,
-    now: Instant,
-) -> BTreeMap<BlobHash, Leaving> {
+/// What was known of the files of a space when it was looked at last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before<'a> {
+    /// Those that stayed.
+    pub(super) leaving: Option<&'a BTreeMap<BlobHash, Leaving>>,
+    /// Those that were placed here; `None` if that is not known, so that it may have been all.
+    pub(super) held: Option<&'a BTreeSet<BlobHash>>,
+}
+
+/// Which files of a space that are here and placed with others stay for now, within the room that is left of what is offered to
+/// the community.
+pub(super) fn stay(before: Before<'_>, rules: &Rules, elsewhere: Vec<Placed>, mut room: u64, now: Instant) -> BTreeMap<BlobHash, Leaving> {
     let away = Duration::from_secs(u64::from(rules.away_h) * 3600);
-    let (leaving, held) = (before.leaving.get(space), before.spaces.get(space));
-    let was_held: Option<BTreeSet<BlobHash>> = held.map(|(_, files)| files.iter().map(|(hash, _)| *hash).collect());
     let mut stay = BTreeMap::new();
     for file in elsewhere {
-        let since = match leaving.and_then(|leaving| leaving.get(&file.hash)) {
+        let since = match before.leaving.and_then(|leaving| leaving.get(&file.hash)) {
             Some(leaving) => leaving.since,
-            None if was_held.as_ref().is_none_or(|held| held.contains(&file.hash)) => now,
+            None if before.held.is_none_or(|held| held.contains(&file.hash)) => now,
             None => continue,
         };
         if now.duration_since(since) < away && file.len <= room {
@@ -53,21 +53,54 @@ pub(super) fn stay(
     stay
 }
 
-/// Asks those with whom such files are placed now, and lets go of what enough of them have.
-pub(super) async fn hand_over(network: &Network, leaving: &mut All) -> Result<(), Stopped> {
-    for (space, files) in leaving.iter_mut().filter(|(_, files)| !files.is_empty()) {
-        let placed: Vec<&Placed> = files.values().map(|leaving| &leaving.file).collect();
-        let holders: BTreeSet<PublicKey> = placed.iter().flat_map(|file| &file.holders).copied().collect();
-        let connected = network.ask(move |node| holders.into_iter().filter(|id| node.is_connected(id)).collect()).await?;
-        let said = ask(network, *space, &placed, &connected).await?;
-        files.retain(|_, leaving| !leaving.is_handed_over(&said));
+/// Bytes of such files.
+pub(super) fn bytes(files: &BTreeMap<BlobHash, Leaving>) -> u64 {
+    files.values().map(|leaving| leaving.file.len).sum()
+}
+
+/// A file that stays: the community and the space that it stays for, and which it is.
+pub(super) type Which = (PublicKey, PublicKey, BlobHash);
+
+/// Asks those with whom such files are placed now, and lets go of what enough of them have. Of more than can be asked for at once
+/// the next ones come the next time: `last` says how far it was.
+pub(super) async fn hand_over(network: &Network, all: [&mut All; 2], last: &mut Option<Which>) -> Result<(), Stopped> {
+    let files: Vec<(Which, &Leaving)> = in_turn(all.iter().flat_map(|all| all.iter()), *last);
+    let holders: BTreeSet<PublicKey> = files.iter().flat_map(|(_, leaving)| &leaving.file.holders).copied().collect();
+    let connected = network.ask(move |node| holders.into_iter().filter(|id| node.is_connected(id)).collect()).await?;
+    let placed: Vec<(PublicKey, &Placed)> = files.iter().map(|((_, space, _), leaving)| (*space, &leaving.file)).collect();
+    let count = page(&placed, &connected);
+    let said = ask(network, &placed[..count], &connected).await?;
+    let is_done = |((_, space, _), leaving): &&(Which, &Leaving)| leaving.is_handed_over(space, &said);
+    let done: Vec<Which> = files[..count].iter().filter(is_done).map(|(which, _)| *which).collect();
+    if let Some((which, _)) = files[..count].last() {
+        *last = Some(*which);
+    }
+    for all in all {
+        for (community, space, hash) in &done {
+            if let Some(files) = all.get_mut(&(*community, *space)) {
+                files.remove(hash);
+            }
+        }
     }
     Ok(())
 }
 
+/// All of them, from the one behind the last one that was asked for on.
+fn in_turn<'a>(
+    all: impl Iterator<Item = (&'a (PublicKey, PublicKey), &'a BTreeMap<BlobHash, Leaving>)>,
+    last: Option<Which>,
+) -> Vec<(Which, &'a Leaving)> {
+    let files = all.flat_map(|((community, space), files)| files.iter().map(move |(hash, leaving)| ((*community, *space, *hash), leaving)));
+    let mut files: Vec<(Which, &Leaving)> = files.collect();
+    files.sort_unstable_by_key(|(which, _)| *which);
+    let first = files.partition_point(|(which, _)| Some(*which) <= last);
+    files.rotate_left(first);
+    files
+}
+
 impl Leaving {
-    fn is_handed_over(&self, said: &Said) -> bool {
-        let has = |node: &&PublicKey| said.get(node).is_some_and(|files| files.contains(&self.file.hash));
+    fn is_handed_over(&self, space: &PublicKey, said: &Said) -> bool {
+        let has = |node: &&PublicKey| said.get(&(**node, *space)).is_some_and(|files| files.contains(&self.file.hash));
         self.file.holders.iter().filter(has).count() >= self.enough
     }
 }
@@ -93,30 +126,50 @@ mod tests {
     async fn what_was_placed_here_stays_for_as_long_as_somebody_may_be_away() {
         let (rules, began) = (Rules { away_h: 2, ..Rules::new("choir") }, Instant::now());
         let hours = |hours: u64| began + Duration::from_secs(hours * 3600);
-        let look = |before: &Known, files: &[u8], now: Instant| stay(before, &SPACE, &rules, files.iter().map(|one| file(*one)).collect(), 250, now);
+        let look = |before: Before<'_>, files: &[u8], now: Instant| stay(before, &rules, files.iter().map(|one| file(*one)).collect(), 250, now);
         // At the first look nobody knows any more what was placed here.
-        let mut known = Known::default();
-        let first = look(&known, &[1, 2], began);
-        assert_eq!(names(&first), [1, 2]);
-        known.spaces.insert(SPACE, (0, vec![(file(3).hash, 100)]));
-        known.leaving.insert(SPACE, first);
+        let first = look(Before { leaving: None, held: None }, &[1, 2], began);
+        assert_eq!((names(&first), bytes(&first)), (vec![1, 2], 200));
+        let held = BTreeSet::from([file(3).hash]);
+        let before = Before { leaving: Some(&first), held: Some(&held) };
         // Another one moves, one was only read here, and for all of them there is no room beside what is placed here.
-        let second = look(&known, &[1, 4, 3], hours(1));
+        let second = look(before, &[1, 4, 3], hours(1));
         assert_eq!(names(&second), [1, 3]);
-        assert_eq!(names(&look(&known, &[1, 2, 3], hours(1))), [1, 2], "within what is offered");
-        known.leaving.insert(SPACE, second);
-        assert_eq!(names(&look(&known, &[1, 3], hours(2))), [3], "whoever is away for two hours does not count");
+        assert_eq!(names(&look(before, &[1, 2, 3], hours(1))), [1, 2], "within what is offered");
+        let before = Before { leaving: Some(&second), ..before };
+        assert_eq!(names(&look(before, &[1, 3], hours(2))), [3], "whoever is away for two hours does not count");
     }
 
     #[test]
     fn it_goes_when_enough_of_those_with_whom_it_is_placed_said_that_they_have_it() {
         let leaving = Leaving { file: file(1), since: Instant::now(), enough: 2 };
-        let said = |nodes: &[u8]| -> Said { nodes.iter().map(|node| (PublicKey::from_bytes([*node; 32]), BTreeSet::from([file(1).hash]))).collect() };
-        assert!(!leaving.is_handed_over(&said(&[])) && !leaving.is_handed_over(&said(&[10])));
-        assert!(!leaving.is_handed_over(&said(&[10, 20, 21])), "with others it is not placed");
-        assert!(leaving.is_handed_over(&said(&[10, 12])));
+        let node = |number: u8| PublicKey::from_bytes([number; 32]);
+        let said = |nodes: &[u8]| -> Said { nodes.iter().map(|number| ((node(*number), SPACE), BTreeSet::from([file(1).hash]))).collect() };
+        let is_handed_over = |said: Said| leaving.is_handed_over(&SPACE, &said);
+        assert!(!is_handed_over(said(&[])) && !is_handed_over(said(&[10])));
+        assert!(!is_handed_over(said(&[10, 20, 21])), "with others it is not placed");
+        assert!(is_handed_over(said(&[10, 12])));
         let mut other = said(&[10, 12]);
-        other.insert(PublicKey::from_bytes([12; 32]), BTreeSet::from([file(2).hash]));
-        assert!(!leaving.is_handed_over(&other), "one of them lacks it");
+        other.insert((node(12), SPACE), BTreeSet::from([file(2).hash]));
+        assert!(!is_handed_over(other), "one of them lacks it");
+        let mut other = said(&[10]);
+        other.insert((node(12), node(2)), BTreeSet::from([file(1).hash]));
+        assert!(!is_handed_over(other), "one of them has it for another space");
+    }
+
+    #[test]
+    fn of_many_those_come_next_that_were_not_asked_for() {
+        let leaving = |number: u8| (file(number).hash, Leaving { file: file(number), since: Instant::now(), enough: 2 });
+        let other = PublicKey::from_bytes([2; 32]);
+        let own = All::from([((SPACE, SPACE), [1, 2].map(leaving).into())]);
+        let theirs = All::from([((SPACE, other), [1, 3].map(leaving).into())]);
+        let asked = |last: Option<Which>| {
+            let files = in_turn(own.iter().chain(&theirs), last);
+            files.iter().map(|((_, space, hash), _)| (space.as_bytes()[0], hash.as_bytes()[0])).collect::<Vec<_>>()
+        };
+        assert_eq!(asked(None), [(1, 1), (1, 2), (2, 1), (2, 3)]);
+        assert_eq!(asked(Some((SPACE, SPACE, file(2).hash))), [(2, 1), (2, 3), (1, 1), (1, 2)]);
+        assert_eq!(asked(Some((SPACE, other, file(2).hash))), [(2, 3), (1, 1), (1, 2), (2, 1)], "also when that one is gone");
+        assert_eq!(asked(Some((SPACE, other, file(3).hash))), asked(None));
     }
 }

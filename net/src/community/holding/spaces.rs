@@ -11,8 +11,9 @@ use timebus_store::pipeline::Space;
 use timebus_store::store::{BlobPlace, StorageError, Store};
 use timebus_store::summary::summary;
 use timebus_store::tips;
+use tokio::time::Instant;
 
-use super::{Known, Placed, has_grown, held_of, is_for_all, offers};
+use super::{Known, Placed, has_grown, held_of, is_for_all, leaving, offers};
 use crate::community::placement::holders;
 use crate::community::{Member, Rules, members};
 use crate::node::Holds;
@@ -44,9 +45,17 @@ pub(super) struct People {
     space_of: BTreeMap<PublicKey, PublicKey>,
     pub(super) holds: Holds,
     logs: Logs,
+    /// Files that were placed here with spaces that are placed with others now; of a space that was looked at there is an entry.
+    pub(super) leaving: leaving::All,
 }
 
 impl People {
+    /// The files that are held.
+    pub(super) fn all(&self) -> impl Iterator<Item = BlobHash> {
+        let placed = self.spaces.values().flat_map(|(_, files)| files);
+        placed.chain(self.leaving.values().flat_map(BTreeMap::keys)).copied()
+    }
+
     /// Whether something came in these spaces, or records say something else by now.
     pub(super) fn is_old(&self, store: &Store, rows: &Committed, space_of: &BTreeMap<PublicKey, PublicKey>) -> Result<bool, StorageError> {
         for (space, (upto, _)) in &self.spaces {
@@ -227,12 +236,13 @@ pub(super) fn look_at_people(
     node: PublicKey,
     offered: &[(PublicKey, u64)],
     known: &Known,
-    before: People,
+    mut before: People,
     (space_of, tried): (BTreeMap<PublicKey, PublicKey>, BTreeMap<PublicKey, Tried>),
     now_ms: u64,
 ) -> Result<(People, Vec<(Space, Placed)>), StorageError> {
     let (upto, rows) = (*store.arrivals().borrow(), store.snapshot());
-    let mut people = People { space_of, logs: before.logs, holds: Holds { tried, ..Holds::default() }, ..Default::default() };
+    let logs = std::mem::take(&mut before.logs);
+    let mut people = People { space_of, logs, holds: Holds { tried, ..Holds::default() }, ..Default::default() };
     people.holds.tried.retain(|_, tried| tried.at_ms.saturating_add(TRIED_MS) > now_ms);
     let mut missing = Vec::new();
     for (community, bytes) in offered {
@@ -245,10 +255,14 @@ pub(super) fn look_at_people(
         }
         let offers = offers(&rules, &members, &node, now_ms);
         let mut logs: BTreeMap<PublicKey, (u64, bool)> = BTreeMap::new();
+        let mut elsewhere: Vec<(PublicKey, Vec<PublicKey>)> = Vec::new();
         for (space, claim) in &claims {
-            let is_placed = *space != store.space()
-                && !claim.nodes.contains(&node)
-                && holders(community, space, &claim.nodes, &offers, rules.replicas).contains(&node);
+            let is_others = *space != store.space() && !claim.nodes.contains(&node);
+            let holders = holders(community, space, &claim.nodes, &offers, rules.replicas);
+            let is_placed = is_others && holders.contains(&node);
+            if is_others && !is_placed && store.rights(space).is_some() {
+                elsewhere.push((*space, holders));
+            }
             let mut tries = claim.members.iter();
             if is_placed && (store.rights(space).is_some() || tries.any(|member| people.may_try(store, *member, *space, &claims, now_ms))) {
                 logs.insert(*space, (people.logs.bytes(store, &rows, space)?, true));
@@ -282,13 +296,22 @@ pub(super) fn look_at_people(
             files.push(wanted);
         }
         let lens: Vec<Vec<u64>> = files.iter().map(|files| files.iter().map(|(_, file)| file.len).collect()).collect();
+        let of_community = known.leaving.get(&(*community, *community)).map_or(0, leaving::bytes);
+        let mut left = room.saturating_sub(of_community);
         for ((space, files), fits) in here.iter().zip(files).zip(fitting(room, &lens)) {
+            people.leaving.insert((*community, *space), BTreeMap::new());
             for (file, _) in files.into_iter().zip(fits).filter(|(_, fits)| *fits) {
+                left = left.saturating_sub(file.1.len);
                 people.spaces.entry(*space).or_default().1.push(file.1.hash);
                 if held_of(store, space, vec![file.1.hash])?.is_empty() {
                     missing.push(file);
                 }
             }
+        }
+        for (space, holders) in elsewhere {
+            let files = stay(store, &rows, (community, &space, holders), &rules, &before, left, now_ms)?;
+            left -= leaving::bytes(&files);
+            people.leaving.insert((*community, space), files);
         }
     }
     people.holds.spaces = people.spaces.keys().copied().collect();
@@ -296,9 +319,45 @@ pub(super) fn look_at_people(
     Ok((people, missing))
 }
 
+/// Which files of the space of a member that is placed with these others stay here for now.
+fn stay(
+    store: &Store,
+    rows: &Committed,
+    (community, space, holders): (&PublicKey, &PublicKey, Vec<PublicKey>),
+    rules: &Rules,
+    before: &People,
+    room: u64,
+    now_ms: u64,
+) -> Result<BTreeMap<BlobHash, leaving::Leaving>, StorageError> {
+    let leaving = before.leaving.get(&(*community, *space));
+    // When it is looked at for the first time, nobody knows what was placed here.
+    let held: Option<BTreeSet<BlobHash>> = leaving.map(|_| before.spaces.get(space).into_iter().flat_map(|(_, files)| files).copied().collect());
+    if held.as_ref().is_some_and(BTreeSet::is_empty) && leaving.is_some_and(BTreeMap::is_empty) {
+        return Ok(BTreeMap::new());
+    }
+    let mut files = Vec::new();
+    for (_, file) in public_files(store, rows, space, now_ms)? {
+        if !held_of(store, space, vec![file.hash])?.is_empty() {
+            files.push(Placed { holders: holders.clone(), ..file });
+        }
+    }
+    Ok(leaving::stay(leaving::Before { leaving, held: held.as_ref() }, rules, files, room, Instant::now()))
+}
+
 #[cfg(test)]
 mod tests {
+    use timebus_store::grant::{Audience, Grant, Scope, ScopeSegment, Timelines};
+    use timebus_store::ids::TimelineId;
+    use timebus_store::op::Op;
+    use timebus_store::value::{Mime, Value};
+    use timebus_store::writer::{Action, Statement};
+
+    use super::super::super::{keeping, path};
     use super::*;
+    use crate::community::placement::{Offer, weigh};
+    use crate::peer::{Peer, PeerConfig};
+    use crate::who::now_ms;
+    use crate::whose::tests::{open, tell};
 
     #[test]
     fn no_space_takes_the_room_of_another_one() {
@@ -307,6 +366,89 @@ mod tests {
         assert_eq!(fitting(100, &[vec![90], vec![10]]), [vec![true], vec![true]]);
         assert_eq!(fitting(100, &[vec![101], vec![]]), [vec![false], vec![]]);
         assert!(fitting(0, &[]).is_empty());
+    }
+
+    async fn let_in(peer: &Peer, member: PublicKey, node: PublicKey, stores: u64, number: u64) {
+        let scope = [ScopeSegment::Name("members".into()), ScopeSegment::Name(member.to_string().as_str().into())];
+        let actions = Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0);
+        grant(peer, Audience::Key(member), scope.into(), actions, number).await;
+        let place = path(&["members", &member.to_string(), "nodes", &node.to_string()]);
+        keeping::write(peer, peer.store().own(), place, Action::Put, &serde_json::json!({"stores": stores, "seen_ms": now_ms()}))
+            .await
+            .expect("writes");
+    }
+
+    async fn grant(peer: &Peer, audience: Audience, segments: Vec<ScopeSegment>, actions: Actions, number: u64) {
+        let (scope, timelines, label) = (Scope { segments, deep: true }, Timelines::Main, "test".into());
+        let (bytes_max, change_bytes_max, not_after_ms, depth) = (0, 0, 0, 0);
+        let grant = Grant { audience, scope, timelines, actions, bytes_max, change_bytes_max, not_after_ms, depth, label };
+        peer.store().state(Statement::Ops(vec![Op::Grant(grant)]), number).await.expect("stated");
+    }
+
+    /// Carol holds the space of alice with a picture. Then dave comes, it is placed with him, and he has nothing of it yet.
+    #[tokio::test(start_paused = true)]
+    async fn files_of_a_space_that_is_placed_with_others_stay_until_these_have_them() {
+        let homes = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let [alice, carol] = [0, 1].map(|at| Peer::new(open(homes[at].path()), timebus_identity::Token::generate(), PeerConfig::default()));
+        let key = |number: u8| timebus_identity::SecretKey::from_seed([number; 32]).public();
+        let (of_alice, of_carol) = (key(21), key(22));
+        grant(&alice, Audience::Anyone, Vec::new(), Actions::READ, 1).await;
+        let (hash, len, _lease) = crate::blobs::keep(&alice, bytes::Bytes::from_static(b"a picture")).await.expect("kept");
+        let value = Value::Blob { hash: *hash.as_bytes(), len, mime: Mime::new("image/png").expect("a media type") };
+        let put = |_| Action::PutValue(value);
+        keeping::write(&alice, alice.store().own(), path(&["picture"]), put, &serde_json::Value::Null).await.expect("writes");
+        let (space, store) = (alice.space(), carol.store());
+        tell(alice.store(), &space, store).await;
+        let [theirs, blobs] = [alice.store(), store].map(|store| store.blobs().expect("on disk"));
+        let slice = theirs.open_blob(hash).expect("opens").expect("is whole").slice(0).expect("is good");
+        assert!(blobs.fetch(hash, len, &TimelineId::named(&space, "main")).expect("room").put(0, &slice).expect("is good"), "it is whole");
+        let rules = serde_json::to_value(Rules { away_h: 48, replicas: 1, ..Rules::new("choir") }).expect("JSON");
+        keeping::write(&carol, store.own(), path(&["rules"]), Action::Put, &rules).await.expect("writes");
+        let_in(&carol, alice.store().device(), of_alice, 0, 1).await;
+        let_in(&carol, key(2), of_carol, 1 << 30, 2).await;
+        let choir = store.space();
+        let look = |before: People, room: u64| {
+            let claimed = BTreeMap::from([(of_alice, space)]);
+            let looked = look_at_people(store, of_carol, &[(choir, room)], &Known::default(), before, (claimed, BTreeMap::new()), now_ms());
+            let (people, missing) = looked.expect("reads");
+            assert!(missing.is_empty(), "it is here");
+            let stays: usize = people.leaving.values().map(BTreeMap::len).sum();
+            let is_held = !people.spaces.get(&space).is_none_or(|(_, files)| files.is_empty());
+            assert_eq!(people.all().count(), stays + usize::from(is_held));
+            (people, is_held, stays)
+        };
+        let (people, is_held, stays) = look(People::default(), 1 << 30);
+        assert_eq!((is_held, stays), (true, 0));
+        // Dave offers so much that all is placed with him first, as long as he is there.
+        let offer = |node: PublicKey, bytes: u64| Offer { node, of: node, bytes, weight: bytes };
+        let comes_first = |node: &PublicKey| {
+            let mut offers = [offer(of_carol, 1 << 30), offer(*node, 1 << 40)];
+            weigh(&mut offers);
+            holders(&choir, &space, &[of_alice], &offers, 1) == [*node]
+        };
+        let of_dave = (30..).map(key).find(comes_first).expect("eight of nine do");
+        let_in(&carol, key(3), of_dave, 1 << 40, 3).await;
+        let rows = store.snapshot();
+        let rules = Rules::of(store, &rows, store.own()).expect("reads").expect("rules");
+        let offers = offers(&rules, &members(store, &rows, store.own()).expect("reads"), &of_carol, now_ms());
+        assert_eq!(holders(&choir, &space, &[of_alice], &offers, 1), [of_dave]);
+        let (people, is_held, stays) = look(people, 1 << 30);
+        assert_eq!((is_held, stays), (false, 1), "what was held here stays");
+        let (people, _, stays) = look(people, 1 << 30);
+        assert_eq!(stays, 1, "and goes on to");
+        let after_a_start = look(People::default(), 1 << 30).2;
+        assert_eq!(after_a_start, 1, "after a start nobody knows what was placed here");
+        assert_eq!(look(People::default(), 8).2, 0, "within what is offered");
+        // Dave has it; so it is let go of, and does not come back.
+        let mut handed_over = people;
+        handed_over.leaving.values_mut().for_each(BTreeMap::clear);
+        let (people, is_held, stays) = look(handed_over, 1 << 30);
+        assert_eq!((is_held, stays), (false, 0));
+        assert_eq!(look(people, 1 << 30).2, 0);
+        // Or he never comes for so long that he does not count any more.
+        let (people, ..) = look(People::default(), 1 << 30);
+        tokio::time::advance(std::time::Duration::from_secs(48 * 3600)).await;
+        assert_eq!(look(people, 1 << 30).2, 0);
     }
 
     #[test]
