@@ -1,21 +1,23 @@
 //! Checks everything that is on disk, and mends what can be mended.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use timebus_identity::{Verified, human_name};
 use timebus_store::blobs::BlobHash;
+use timebus_store::blobs::partial::piece_bytes;
 use timebus_store::change::{Body as ChangeBody, Change};
 use timebus_store::ids::{ChangeId, TimelineId};
-use timebus_store::keyspace::{Rows as _, Table};
+use timebus_store::keyspace::{Committed, Rows as _, Table};
 use timebus_store::log::{Item, Place};
 use timebus_store::mend::{deepen, examine, fill};
-use timebus_store::store::{StorageError, Store};
+use timebus_store::store::{BlobPlace, StorageError, Store};
 
+use crate::blobs::wishes::{Wish, Wished, Wishes, fetch_all};
 use crate::body::Body;
 use crate::peer::Peer;
 use crate::problem::Problem;
@@ -33,8 +35,8 @@ struct Wanted {
     repair: bool,
 }
 
-/// Checks every record of the log: frame, hash, signature, and that the index knows it; then every blob. With `{"repair":true}`, what is
-/// damaged is fetched from others and put back.
+/// Checks every record of the log: frame, hash, signature, and that the index knows it; then every blob, whole or not. With
+/// `{"repair":true}`, what is damaged is fetched from others and put back; of a file what is good stays.
 pub(crate) async fn fsck(peer: &Peer, body: &Bytes) -> Result<Response<Body>, Problem> {
     let wanted: Wanted = match body.is_empty() {
         true => Wanted::default(),
@@ -44,10 +46,15 @@ pub(crate) async fn fsck(peer: &Peer, body: &Bytes) -> Result<Response<Body>, Pr
     let store = peer.store().clone();
     let end = store.fence().await.map_err(|error| write_problem(&error))?;
     let mut report = run(&store, move |store| check(store, end)).await?;
-    if wanted.repair && !report.problems.is_empty() {
-        let (repaired, left) = repair(peer, end).await?;
+    if wanted.repair && !report.is_whole() {
+        let (mut repaired, left) = repair(peer, end).await?;
+        let (came, to_come) = mend_files(peer, std::mem::take(&mut report.files)).await?;
+        repaired.extend(came.iter().map(|file| file.text.clone()));
         let is_index_old = std::mem::take(&mut report.is_index_old);
         report = run(&store, move |store| check(store, end)).await?;
+        report.files.retain(|file| to_come.iter().all(|other| other.hash != file.hash));
+        report.files.extend(to_come);
+        report.files.extend(came);
         if is_index_old {
             store.distrust_index("the index did not know changes that are in the log");
         }
@@ -59,10 +66,13 @@ pub(crate) async fn fsck(peer: &Peer, body: &Bytes) -> Result<Response<Body>, Pr
         }
     }
     peer.scrub.found(report.damaged);
+    let lacking = report.files.iter().filter(|file| file.state != State::Mended);
+    let problems: Vec<&str> = report.problems.iter().chain(lacking.map(|file| &file.text)).map(String::as_str).collect();
     Ok(crate::sys::answer_json(&json!({
         "checked": report.checked,
         "blobs": report.blobs,
-        "problems": report.problems,
+        "files": report.files,
+        "problems": problems,
         "repaired": report.repaired,
         "restart": store.distrust().is_some(),
     })))
@@ -85,6 +95,8 @@ struct Report {
     /// Stretches of the log.
     damaged: u64,
     problems: Vec<String>,
+    /// Files that are not as they should be.
+    files: Vec<FileReport>,
     repaired: Vec<String>,
     /// Whether changes are in the log and not in the index.
     is_index_old: bool,
@@ -132,50 +144,181 @@ fn check(store: &Store, end: Place) -> Result<Report, StorageError> {
             }
         }
     }
-    report.blobs = check_blobs(store, &mut report.problems)?;
+    (report.blobs, report.files) = check_blobs(store)?;
     Ok(report)
 }
 
-/// Reads every blob, and looks for those that the own space shows and that are not here. Answers how many are whole.
-fn check_blobs(store: &Store, problems: &mut Vec<String>) -> Result<u64, StorageError> {
-    let Some(blobs) = store.blobs() else { return Ok(0) };
-    let rows = store.snapshot();
-    let named = |hash: &BlobHash| {
-        let places = store.places_of(&rows, hash).unwrap_or_default();
-        let paths: Vec<String> = places.iter().filter(|place| place.is_visible).map(|place| place.path.to_string()).collect();
-        if paths.is_empty() { format!("the file {hash}, which nothing visible names,") } else { format!("the file at {}", paths.join(", ")) }
+impl Report {
+    fn is_whole(&self) -> bool {
+        self.problems.is_empty() && self.files.is_empty()
+    }
+}
+
+/// What is wrong with a file, or was.
+#[derive(Clone, Debug, Serialize)]
+struct FileReport {
+    #[serde(serialize_with = "as_text")]
+    hash: BlobHash,
+    /// Where it is named; not where somebody cannot see it any more.
+    paths: Vec<String>,
+    bytes_total: u64,
+    /// Bytes that are here and good.
+    bytes_here: u64,
+    state: State,
+    text: String,
+}
+
+/// A file of which a part was made, and what it is called.
+type Broken = (FileReport, String);
+
+/// How a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// Some of its bytes are not what they were.
+    Damaged,
+    /// The own space names it, and some of it is not here, or nothing.
+    Missing,
+    /// It was damaged. What is good stayed, and the rest came again.
+    Mended,
+    /// It was damaged. What is good stayed, and the rest has yet to come.
+    Comes,
+}
+
+fn as_text<S: serde::Serializer>(hash: &BlobHash, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(hash)
+}
+
+/// The paths at which a file is seen, and how it is called for people.
+fn called(store: &Store, rows: &Committed, hash: &BlobHash) -> (Vec<String>, String) {
+    let places = store.places_of(rows, hash).unwrap_or_default();
+    let own = store.space();
+    let path = |place: &BlobPlace| match place.space.key == own {
+        true => place.path.to_string(),
+        false => format!("/@{}{}", place.space.key, place.path),
     };
-    let mut whole = 0;
+    let mut paths: Vec<String> = places.iter().filter(|place| place.is_visible).map(path).collect();
+    paths.sort_unstable();
+    paths.dedup();
+    let name = if paths.is_empty() { format!("the file {hash}, which nothing visible names,") } else { format!("the file at {}", paths.join(", ")) };
+    (paths, name)
+}
+
+/// Reads every blob and every part of one, and looks for those that the own space shows and that are not here. Answers how many
+/// are whole.
+fn check_blobs(store: &Store) -> Result<(u64, Vec<FileReport>), StorageError> {
+    let Some(blobs) = store.blobs() else { return Ok((0, Vec::new())) };
+    let rows = store.snapshot();
+    let (mut whole, mut files) = (0, Vec::new());
+    let mut report = |hash: BlobHash, [bytes_here, bytes_total]: [u64; 2], state: State, says: &dyn Fn(&str) -> String| {
+        let (paths, name) = called(store, &rows, &hash);
+        files.push(FileReport { hash, paths, bytes_total, bytes_here, state, text: says(&name) });
+    };
+    let how = "`timebus fsck --repair` keeps what is good of it and fetches the rest from whoever has it, or put it again";
     for (hash, _) in blobs.list()? {
         let Some(blob) = blobs.open_blob(hash)? else { continue };
-        match blob.check(&mut |_| {}) {
-            Ok(()) => whole += 1,
-            Err(error) => problems.push(format!("{} is damaged: {error}; put it again to mend it", named(&hash))),
+        if let Err(error) = blob.check(&mut |_| {}) {
+            let here = blob.good_bytes()?;
+            report(hash, [here, blob.len()], State::Damaged, &|name| {
+                format!("{name} is damaged: {error}, {here} of its {} bytes are good; {how}", blob.len())
+            });
+        } else {
+            whole += 1;
+        }
+    }
+    let mut known = HashSet::new();
+    for (hash, _) in blobs.partials()? {
+        let Some(part) = blobs.open_partial(&hash).filter(|_| blobs.len_of(&hash).is_none()) else { continue };
+        let damaged = part.damaged_pieces()?;
+        if !damaged.is_empty() {
+            known.insert(hash);
+            let bad: u64 = damaged.iter().map(|piece| piece_bytes(part.len(), *piece)).sum();
+            let here = part.bytes_here().saturating_sub(bad);
+            report(hash, [here, part.len()], State::Damaged, &|name| {
+                format!("{name} is damaged: of the part of it that is here, {bad} bytes are not good; {how}")
+            });
         }
     }
     for hash in store.named_blobs(&rows, &store.space())? {
-        if blobs.len_of(&hash).is_some() {
+        if blobs.len_of(&hash).is_some() || known.contains(&hash) {
             continue;
         }
         if let Some(part) = blobs.open_partial(&hash) {
             let (here, all) = (part.bytes_here(), part.len());
             let says = "the rest was damaged, or has not come yet; it comes from whoever has it when you read it, or put it again";
-            problems.push(format!("of {} only {here} of {all} bytes are here: {says}", named(&hash)));
+            report(hash, [here, all], State::Missing, &|name| format!("of {name} only {here} of {all} bytes are here: {says}"));
             continue;
         }
         let places = store.places_of(&rows, &hash)?;
+        let len = places.iter().max_by_key(|place| place.is_visible).map_or(0, |place| place.len);
         let elsewhere = places.iter().filter(|place| place.author != store.device()).max_by_key(|place| place.is_visible);
-        problems.push(match elsewhere {
+        report(hash, [0, len], State::Missing, &|name| match elsewhere {
             Some(place) => format!(
-                "{} is not here; {} put it there and may have it: read it while that one is there, or `timebus files pin {}`",
-                named(&hash),
+                "{name} is not here; {} put it there and may have it: read it while that one is there, or `timebus files pin {}`",
                 human_name(&place.author),
                 place.path
             ),
-            None => format!("{} is missing; put it again, or take it from a backup", named(&hash)),
+            None => format!("{name} is missing; put it again, or take it from a backup"),
         });
     }
-    Ok(whole)
+    Ok((whole, files))
+}
+
+/// Of files that are damaged, keeps what is good and fetches the rest from whoever has it. Answers which are whole again, and of
+/// which something has yet to come: these are wanted from now on, so the peer gets them as soon as somebody who has them is there.
+async fn mend_files(peer: &Peer, files: Vec<FileReport>) -> Result<(Vec<FileReport>, Vec<FileReport>), Problem> {
+    let damaged: Vec<FileReport> = files.into_iter().filter(|file| file.state == State::Damaged).collect();
+    let (broken, wanted) = run(peer.store(), move |store| break_up(store, damaged)).await?;
+    let wishes = Wishes::of(peer);
+    let (stopped, wanted): (Vec<Wished>, Vec<Wished>) = wanted.into_iter().partition(|file| wishes.is_stopped(&file.hash));
+    wishes.wish(&wanted, Some(Wish::Wanted)).map_err(|error| storage_problem(&error.into()))?;
+    if let Some(network) = peer.network() {
+        fetch_all(peer, network.blobs(), wanted).await.map_err(|error| storage_problem(&error.into()))?;
+    }
+    let blobs = crate::blobs::of(peer)?.clone();
+    crate::blobs::beside(move || {
+        let (mut came, mut to_come) = (Vec::new(), Vec::new());
+        for (mut file, name) in broken {
+            let bad = file.bytes_total - file.bytes_here;
+            if blobs.len_of(&file.hash).is_some() {
+                (file.bytes_here, file.state) = (file.bytes_total, State::Mended);
+                file.text = format!("{name} is whole again: {bad} of its {} bytes were damaged and came again from others", file.bytes_total);
+                came.push(file);
+                continue;
+            }
+            file.bytes_here = blobs.open_partial(&file.hash).map_or(0, |part| part.bytes_here());
+            file.state = State::Comes;
+            let rest = match stopped.iter().any(|stopped| stopped.hash == file.hash) {
+                true => format!("the rest does not come, because you paused or cancelled it: `timebus files resume {}` gets it", file.hash),
+                false => "the rest comes as soon as somebody who has it is there; if nobody has, put it again, or take it from a backup".to_owned(),
+            };
+            file.text = format!("{name} was damaged: {} of its {} bytes are good and stay, {rest}", file.bytes_here, file.bytes_total);
+            to_come.push(file);
+        }
+        (came, to_come)
+    })
+    .await
+}
+
+/// Makes parts of files that are damaged, of what is good of them. Answers these with what they are called, and where they are named.
+fn break_up(store: &Store, files: Vec<FileReport>) -> Result<(Vec<Broken>, Vec<Wished>), StorageError> {
+    let Some(blobs) = store.blobs() else { return Ok((Vec::new(), Vec::new())) };
+    let rows = store.snapshot();
+    let (mut broken, mut wanted) = (Vec::new(), Vec::new());
+    for file in files {
+        blobs.break_up(&file.hash)?;
+        if let Some(part) = blobs.open_partial(&file.hash).filter(|_| blobs.len_of(&file.hash).is_none()) {
+            part.damaged_pieces()?.into_iter().try_for_each(|piece| part.lose(piece))?;
+        }
+        let places = store.places_of(&rows, &file.hash)?;
+        // What was cut short has another length than it had.
+        let place = places.into_iter().max_by_key(|place| (place.is_visible, place.len == file.bytes_total, place.space.key == store.space()));
+        let wish = |place: BlobPlace| Wished { hash: file.hash, space: place.space.key, path: place.path, len: place.len };
+        wanted.extend(place.filter(|place| place.is_visible).map(wish));
+        let (_, name) = called(store, &rows, &file.hash);
+        broken.push((file, name));
+    }
+    Ok((broken, wanted))
 }
 
 /// Fetches what is missing from others and puts it back. Answers what was done, and what could not be.

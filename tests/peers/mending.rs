@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::neighbours::{finish, invite, join, json as told, pair, peers, poll, program, run, until_value};
+use super::neighbours::{finish, invite, join, json as told, pair, peers, poll, program, run, until, until_value};
 use crate::peer::{Home, Peer};
 
 /// Flips a bit in the middle of the log.
@@ -118,4 +118,96 @@ fn websocket_messages_take_petnames_and_fetch_what_is_not_here() {
     told(carol.home(), &["unfollow", "a"]);
     let answer = crate::socket::Socket::open(&carol).request(&json!({"id": 1, "get": "/@a/notes/hi"}));
     assert_eq!(answer["value"], "hello", "{answer}");
+}
+
+/// The one file of a home that is whole.
+fn only_file(home: &Home) -> std::path::PathBuf {
+    let shards = std::fs::read_dir(home.folder().join("blobs")).expect("a folder").flatten().filter(|shard| shard.file_name().len() == 2);
+    let mut files: Vec<_> = shards.flat_map(|shard| std::fs::read_dir(shard.path()).expect("a folder").flatten()).map(|file| file.path()).collect();
+    files.retain(|file| file.file_name().is_some_and(|name| name.len() == 52));
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.remove(0)
+}
+
+/// Flips a bit of a file.
+fn flip(file: &std::path::Path, at: usize) {
+    let mut bytes = std::fs::read(file).expect("a file");
+    bytes[at] ^= 1;
+    std::fs::write(file, bytes).expect("written");
+}
+
+#[test]
+fn of_a_damaged_file_what_is_good_stays_and_the_rest_comes_from_whoever_has_it() {
+    let (alice, bob) = pair();
+    let film = crate::files::bytes(2_000_000, 6);
+    assert_eq!(alice.send("PUT", "/film", &[("Content-Type", "video/mp4")], &film).status, 200);
+    until(&bob, "/@alice", "a film", |answer| answer.text().contains("@blob"));
+    assert!(bob.send("GET", "/@alice/film", &[], "").body == film);
+    poll("bob has it whole", || bob.home().folder().join("blobs/part").read_dir().is_ok_and(|mut parts| parts.next().is_none()).then_some(()));
+    // It is alice's own, and two of its pieces are damaged.
+    let file = only_file(alice.home());
+    flip(&file, 300_000);
+    flip(&file, 1_999_999);
+    let checked = run(alice.home(), &["fsck"]);
+    assert!(checked.code == 1 && checked.out.contains("the file at /film is damaged") && checked.err.contains("fsck --repair"), "{checked:?}");
+    let told_of = told_failing(&alice, &["fsck"])["files"][0].clone();
+    let bad = 131_072 + (2_000_000 - 15 * 131_072);
+    let state = |file: &serde_json::Value| (file["state"].clone(), file["bytes_here"].clone(), file["paths"].clone());
+    assert_eq!(state(&told_of), (json!("damaged"), json!(2_000_000 - bad), json!(["/film"])), "{told_of}");
+    assert!(only_file(alice.home()) == file, "it is only looked at");
+    // Nobody else is there: what is good stays, and is read.
+    let bob = bob.stop();
+    poll("alice is alone", || peers(&alice).iter().all(|other| other["state"] != "connected").then_some(()));
+    let repaired = told_failing(&alice, &["fsck", "--repair"]);
+    assert_eq!(state(&repaired["files"][0]), (json!("comes"), json!(2_000_000 - bad), json!(["/film"])), "{repaired}");
+    assert_eq!(repaired["problems"].as_array().map(Vec::len), Some(1), "{repaired}");
+    let range = |range: &str| alice.send("GET", "/film", &[("Range", range), ("Prefer", "wait=1")], "");
+    assert!(range("bytes=0-262143").body == film[..262_144]);
+    assert_eq!(range("bytes=262144-262149").status, 504);
+    // Bob comes, and the rest from him, without another word.
+    let bob = Peer::start_in(bob);
+    poll("it is whole again", || (run(alice.home(), &["fsck"]).code == 0).then_some(()));
+    assert!(alice.send("GET", "/film", &[], "").body == film);
+    // And now bob's copy, while alice is there.
+    flip(&only_file(bob.home()), 0);
+    connected(&bob);
+    let repaired = told(bob.home(), &["fsck", "--repair"]);
+    assert_eq!(repaired["problems"], json!([]));
+    assert_eq!((&repaired["files"][0]["state"], &repaired["files"][0]["bytes_here"]), (&json!("mended"), &json!(2_000_000)), "{repaired}");
+    let text = repaired["repaired"][0].as_str().expect("a line");
+    assert!(text.contains("film is whole again: 131072 of its 2000000 bytes were damaged"), "{text}");
+    assert!(std::fs::read(only_file(bob.home())).expect("a file") == film);
+}
+
+/// What a verb says to programs that has found something.
+fn told_failing(peer: &Peer, args: &[&str]) -> serde_json::Value {
+    let run = run(peer.home(), &[&["--json"], args].concat());
+    assert_eq!(run.code, 1, "{run:?}");
+    serde_json::from_str(&run.out).unwrap_or_else(|error| panic!("{error} in {run:?}"))
+}
+
+#[test]
+fn a_damaged_file_is_broken_up_without_a_peer_that_runs_and_parts_are_looked_at_too() {
+    let alice = Peer::start();
+    let film = crate::files::bytes(600_000, 7);
+    assert_eq!(alice.send("PUT", "/film", &[("Content-Type", "video/mp4")], &film).status, 200);
+    let home = alice.stop();
+    flip(&only_file(&home), 200_000);
+    let mended = run(&home, &["fsck", "--repair"]);
+    assert!(mended.code == 1 && mended.out.contains("468928 of its 600000 bytes are good and stay"), "{mended:?}");
+    // What is left of it is damaged as well.
+    let part = std::fs::read_dir(home.folder().join("blobs/part")).expect("a folder").flatten().map(|file| file.path());
+    let part = part.into_iter().find(|file| file.file_name().is_some_and(|name| name.len() == 52)).expect("a part");
+    flip(&part, 10);
+    let checked = run(&home, &["fsck"]);
+    assert!(checked.code == 1 && checked.out.contains("131072 bytes are not good"), "{checked:?}");
+    let mended = run(&home, &["fsck", "--repair"]);
+    assert!(mended.code == 1 && mended.out.contains("337856 of its 600000 bytes are good and stay"), "{mended:?}");
+    let alice = Peer::start_in(home);
+    let range = |range: &str| alice.send("GET", "/film", &[("Range", range), ("Prefer", "wait=1")], "");
+    assert!(range("bytes=262144-").body == film[262_144..]);
+    assert_eq!(range("bytes=0-5").status, 504);
+    assert_eq!(alice.send("PUT", "/film", &[("Content-Type", "video/mp4")], &film).status, 200);
+    let checked = told(alice.home(), &["fsck"]);
+    assert_eq!((&checked["problems"], &checked["files"], &checked["blobs"]), (&json!([]), &json!([]), &json!(1)));
 }

@@ -147,11 +147,12 @@ pub(crate) struct Restore {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Check the change log and the index, and repair what can be repaired
+/// Check the change log, the index and all files, and repair what can be repaired
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without --repair nothing is changed. With it, damaged stretches of the change log are filled with what other peers who
-are connected have of them, and an index that does not fit the log is made anew at the next start.
+are connected have of them, and an index that does not fit the log is made anew at the next start. Of a damaged file what is
+good stays, and the rest comes from whoever has it, now or when somebody who has it is there.
 
 Examples:
   timebus fsck

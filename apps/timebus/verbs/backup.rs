@@ -88,7 +88,8 @@ pub(crate) async fn fsck(context: &Context, args: Fsck) -> anyhow::Result<()> {
         out.line(compact(&report))?;
     } else {
         let checked = number(&report, "checked").unwrap_or(0);
-        out.line(format!("checked  {}", counted(checked as usize, "change")))?;
+        let whole = number(&report, "blobs").unwrap_or(0);
+        out.line(format!("checked  {}; {} whole", counted(checked as usize, "change"), counted(whole as usize, "file")))?;
         for (what, list) in [("repaired", repaired), ("problem ", problems)] {
             for item in list {
                 let text = if let Json::String(text) = item { text.clone() } else { compact(item) };
@@ -101,7 +102,7 @@ pub(crate) async fn fsck(context: &Context, args: Fsck) -> anyhow::Result<()> {
         if problems.is_empty() {
             out.line("everything is in order")?;
         } else if !args.repair {
-            out.note(format!("`{}` fetches what others have of it, and puts it back", context.home.command("fsck --repair")));
+            out.note(format!("`{}` fetches what others have of what is damaged, and puts it back", context.home.command("fsck --repair")));
         } else {
             out.note("a backup from before may have what is damaged: restore it into another home and compare");
         }

@@ -392,7 +392,12 @@ async fn fetch(peer: &Peer, fetcher: &Fetcher, pin: &Pin) -> io::Result<()> {
     let files = files.map_err(io::Error::other)?;
     let missing = files.into_iter().filter(|file| has_room(file) && !file.is_here);
     let missing: Vec<Wished> = missing.map(|Pinned { hash, len, path, .. }| Wished { hash, space: pin.space, path, len }).collect();
-    let fetched = missing.into_iter().map(|file| async move {
+    fetch_all(peer, fetcher, missing).await
+}
+
+/// Fetches files, some at once, until each is here or nothing comes of it any more.
+pub(crate) async fn fetch_all(peer: &Peer, fetcher: &Fetcher, files: Vec<Wished>) -> io::Result<()> {
+    let fetched = files.into_iter().map(|file| async move {
         // It may have been paused while others came.
         if !fetcher.wishes().is_stopped(&file.hash) {
             fetch_one(peer, fetcher, &file).await?;

@@ -241,23 +241,12 @@ impl Blobs {
     fn break_up_alone(&self, hash: &BlobHash) -> io::Result<bool> {
         let Some(blob) = self.open_blob(*hash)? else { return Ok(false) };
         let len = blob.len();
-        let mut have = vec![0u8; usize::try_from(pieces_of(len).div_ceil(8)).unwrap_or(usize::MAX)];
-        let (mut good, mut bytes) = (0, 0);
-        for piece in 0..pieces_of(len) as u32 {
-            match blob.slice(piece) {
-                Ok(_) => {
-                    have[piece as usize / 8] |= 1 << (piece % 8);
-                    (good, bytes) = (good + 1, bytes + piece_bytes(len, piece));
-                }
-                Err(super::Damage::At { .. }) => {}
-                Err(super::Damage::Io(error)) => return Err(error),
-            }
-        }
+        let (have, bytes) = good_pieces(&blob)?;
         let file = self.folder().join(FOLDER).join(hash.to_string());
         let _alone = super::lock(&self.0.moves);
         // The same may have been put there again meanwhile.
         let is_same = std::fs::metadata(self.path(hash)).is_ok_and(|about| about.ino() == blob.data_file().metadata().map_or(0, |own| own.ino()));
-        if good == pieces_of(len) || !is_same || file.exists() {
+        if bytes == len || !is_same || file.exists() {
             return Ok(false);
         }
         make_folder(&self.folder().join(FOLDER))?;
@@ -276,6 +265,24 @@ impl Blobs {
     }
 }
 
+/// Which pieces of a whole blob are good: one bit for each, lowest first; and their bytes.
+fn good_pieces(blob: &super::Blob) -> io::Result<(Vec<u8>, u64)> {
+    let len = blob.len();
+    let mut have = vec![0u8; usize::try_from(pieces_of(len).div_ceil(8)).unwrap_or(usize::MAX)];
+    let mut bytes = 0;
+    for piece in 0..pieces_of(len) as u32 {
+        match blob.slice(piece) {
+            Ok(_) => {
+                have[piece as usize / 8] |= 1 << (piece % 8);
+                bytes += piece_bytes(len, piece);
+            }
+            Err(super::Damage::At { .. }) => {}
+            Err(super::Damage::Io(error)) => return Err(error),
+        }
+    }
+    Ok((have, bytes))
+}
+
 impl State {
     /// Bytes that are here.
     fn bytes(&self, len: u64) -> u64 {
@@ -287,7 +294,8 @@ impl State {
 }
 
 /// Bytes of one piece.
-fn piece_bytes(len: u64, piece: u32) -> u64 {
+#[must_use]
+pub fn piece_bytes(len: u64, piece: u32) -> u64 {
     len.saturating_sub(u64::from(piece) * PIECE_BYTES).min(PIECE_BYTES)
 }
 
@@ -350,6 +358,23 @@ impl Partial {
     #[must_use]
     pub fn has(&self, piece: u32) -> bool {
         self.state().have.get(piece as usize / 8).is_some_and(|byte| byte >> (piece % 8) & 1 == 1)
+    }
+
+    /// The pieces that are said to be here and are damaged. Reads all that is here.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn damaged_pieces(&self) -> io::Result<Vec<u32>> {
+        let mut damaged = Vec::new();
+        for piece in (0..pieces_of(self.len) as u32).filter(|piece| self.has(*piece)) {
+            match self.bytes(piece) {
+                Ok(_) => {}
+                Err(super::Damage::At { .. }) => damaged.push(piece),
+                Err(super::Damage::Io(error)) => return Err(error),
+            }
+        }
+        Ok(damaged)
     }
 
     /// A piece is not what it was: it has to come again.
@@ -522,6 +547,15 @@ impl super::Blob {
             // One group, or a tree that was lost.
             None => slice(self.data_file(), self.data_file(), self.hash(), self.len(), piece),
         }
+    }
+
+    /// How many of its bytes are in pieces that are good. Reads all of it.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn good_bytes(&self) -> io::Result<u64> {
+        good_pieces(self).map(|(_, bytes)| bytes)
     }
 }
 
