@@ -966,7 +966,7 @@ fn load(open: &Open, store: &Store, hash: BlobHash, piece: u32) -> Option<Vec<u8
 }
 
 /// Forgets a piece that is damaged.
-fn lose(partial: &Partial, piece: u32) {
+pub(super) fn lose(partial: &Partial, piece: u32) {
     if let Err(error) = partial.lose(piece) {
         tracing::error!(hash = %partial.hash(), %error, "a damaged piece of a file could not be forgotten");
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use timebus_store::blobs::partial::PIECE_BYTES as PIECE;
+use timebus_store::blobs::partial::{PIECE_BYTES as PIECE, Partial, pieces_of};
 use timebus_store::blobs::{Blob, BlobHash, Blobs, Damage};
 use timebus_store::summary::summary;
 use timebus_store::tree::{Shape, Tree};
@@ -26,6 +26,9 @@ use crate::who::{Who, text};
 
 /// How long nothing may come of a blob that somebody has.
 const STALL_MAX: Duration = Duration::from_secs(60);
+
+/// Stretches that are told of what is here of a file; there may be as many as half its pieces.
+const HERE_RANGES_MAX: usize = 64;
 
 /// A blob that a request asks for as what it is, not as the JSON that names it.
 #[derive(Clone, Debug)]
@@ -128,8 +131,13 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
     let Some(wanted) = response.extensions_mut().remove::<Wanted>() else { return Ok(response) };
     // For guests nothing is fetched: it is the owner's disk and line.
     let is_guest = !ask.who.is_owner() && !matches!(ask.who, Who::App(_));
-    let Some(network) = ask.peer.network().filter(|_| !is_guest) else { return Err(missing(ask, &wanted)) };
-    network.blobs().may_fetch(&wanted.hash).map_err(|why| super::stuck_problem(&why, wanted.hash))?;
+    if is_guest {
+        return Err(missing(ask, &wanted));
+    }
+    let Some(network) = ask.peer.network() else { return from_part(ask, response, &wanted, missing(ask, &wanted)).await };
+    if let Err(why) = network.blobs().may_fetch(&wanted.hash) {
+        return from_part(ask, response, &wanted, super::stuck_problem(&why, wanted.hash)).await;
+    }
     let fetching = network.blobs().fetch(&ask.peer.store, ask.space, wanted.hash, wanted.len).await;
     let mut fetch = fetching.map_err(|error| super::save_problem(&error))?.ok_or_else(|| missing(ask, &wanted))?;
     media_headers(ask, response.headers_mut(), wanted.mime.as_str());
@@ -175,6 +183,74 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
     });
     *response.body_mut() = Body::Stream(Box::pin(stream));
     Ok(response)
+}
+
+/// Of a file that does not come now, hands out what is asked for if all of that is here.
+async fn from_part(ask: &Ask, mut response: Response<Body>, wanted: &Wanted, refused: Problem) -> Result<Response<Body>, Problem> {
+    if !wanted.is_for(ask)? {
+        return Err(refused);
+    }
+    let (blobs, hash) = (super::of(&ask.peer)?.clone(), wanted.hash);
+    let part = super::beside(move || blobs.open_partial(&hash)).await?;
+    let Some(part) = part.filter(|part| part.len() == wanted.len) else { return Err(refused) };
+    media_headers(ask, response.headers_mut(), wanted.mime.as_str());
+    let Some(range) = ranged(&ask.head.headers, &wanted.tag(), &mut response, wanted.len) else { return Ok(response) };
+    let piece_of = |at: u64| u32::try_from(at / PIECE).unwrap_or(u32::MAX);
+    let pieces = piece_of(range.start)..piece_of(range.end.saturating_sub(1)) + 1;
+    if let Some(piece) = pieces.clone().find(|piece| !part.has(*piece)) {
+        return Err(lacking(refused, &part, range.start.max(u64::from(piece) * PIECE)));
+    }
+    let Some(first) = read_part(&part, pieces.start).await else { return Err(lacking(refused, &part, range.start)) };
+    ask.peer.uses.count(wanted.hash);
+    response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    let cut = move |piece: u32, bytes: Vec<u8>| {
+        let (begin, end) = (u64::from(piece) * PIECE, u64::from(piece) * PIECE + bytes.len() as u64);
+        Bytes::from(bytes).slice((range.start.max(begin) - begin) as usize..(range.end.min(end) - begin) as usize)
+    };
+    let stream = futures_util::stream::unfold((part, pieces.start, Some(first)), move |(part, piece, ready)| {
+        let (end, cut) = (pieces.end, cut.clone());
+        async move {
+            let bytes = match ready {
+                Some(bytes) => bytes,
+                None if piece < end => read_part(&part, piece).await?,
+                None => return None,
+            };
+            Some((cut(piece, bytes), (part, piece + 1, None)))
+        }
+    });
+    *response.body_mut() = Body::Stream(Box::pin(stream));
+    Ok(response)
+}
+
+/// A piece of a file of which a part is here. If it is damaged, it is not here any more.
+async fn read_part(part: &Arc<Partial>, piece: u32) -> Option<Vec<u8>> {
+    let reading = Arc::clone(part);
+    let read = tokio::task::spawn_blocking(move || reading.bytes(piece).inspect_err(|_| super::fetch::lose(&reading, piece))).await.ok()?;
+    read.inspect_err(|damage| tracing::error!(hash = %part.hash(), %damage, "a part of a file is damaged, and has to come again")).ok()
+}
+
+/// Why what is asked for of a file is not handed out, with what is here of it and the first byte that is missing.
+fn lacking(refused: Problem, part: &Partial, missing_from: u64) -> Problem {
+    let here = part.bytes_here();
+    let detail = format!("{}; byte {missing_from} is the first that is missing, {here} of {} are here", refused.detail, part.len());
+    let ranges = serde_json::json!(here_ranges(part));
+    Problem { detail, ..refused }.with("bytes_total", part.len()).with("bytes_here", here).with("missing_from", missing_from).with("here", ranges)
+}
+
+/// The first stretches of bytes that are here, each from its first byte to behind its last one.
+fn here_ranges(part: &Partial) -> Vec<[u64; 2]> {
+    let mut ranges: Vec<[u64; 2]> = Vec::new();
+    for piece in (0..u32::try_from(pieces_of(part.len())).unwrap_or(u32::MAX)).filter(|piece| part.has(*piece)) {
+        let (begin, end) = (u64::from(piece) * PIECE, (u64::from(piece + 1) * PIECE).min(part.len()));
+        if let Some(last) = ranges.last_mut().filter(|last| last[1] == begin) {
+            last[1] = end;
+        } else if ranges.len() < HERE_RANGES_MAX {
+            ranges.push([begin, end]);
+        } else {
+            break;
+        }
+    }
+    ranges
 }
 
 /// Nobody who is there has the bytes.
