@@ -20,6 +20,8 @@ pub(crate) struct Failure {
     pub(crate) code: u8,
     /// The HTTP status, when it was a peer that refused.
     pub(crate) status: Option<u16>,
+    /// The kind that the peer said, as in `blob-paused`.
+    pub(crate) kind: Option<String>,
     /// One line. Empty when everything was said already.
     pub(crate) title: String,
     /// More about it.
@@ -74,7 +76,8 @@ impl Failure {
             404 => "there is nothing there".to_owned(),
             _ => format!("the peer answered with status {status}"),
         });
-        Self { code, status: Some(status), title, detail: part("detail"), fix: part("fix") }
+        let kind = part("type").and_then(|kind| Some(kind.rsplit_once('/')?.1.to_owned()));
+        Self { code, status: Some(status), kind, title, detail: part("detail"), fix: part("fix") }
     }
 
     /// The failure inside an error, or one made of its messages.

@@ -13,6 +13,7 @@ mod cli;
 mod client;
 mod clock;
 mod cluster;
+mod downloads;
 mod failure;
 mod folder;
 mod generator;

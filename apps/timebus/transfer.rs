@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -10,6 +10,7 @@ use bytes::Bytes;
 use hyper::Method;
 
 use crate::client::{Answer, Client, Request, Session};
+use crate::downloads::{Note, parts_of, remove_parts};
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -140,8 +141,29 @@ enum Step {
 
 /// Gets a file of any size into `target`. What has come stays beside it until all of it is there, and the same
 /// command, given again, goes on from there. Answers how many bytes were there already.
-pub(crate) async fn download(out: Output, line: &mut Line<'_>, request: &Request, target: &Path) -> anyhow::Result<Downloaded> {
-    let (part, mark) = (beside(target, ".part"), beside(target, ".part-of"));
+pub(crate) async fn download(
+    out: Output,
+    line: &mut Line<'_>,
+    request: &Request,
+    target: &Path,
+    note: &mut Option<Note>,
+) -> anyhow::Result<Downloaded> {
+    let got = download_noted(out, line, request, target, note).await;
+    let is_nothing_there = || fs::metadata(&parts_of(target)[0]).is_ok_and(|about| about.len() == 0);
+    // Of what was cancelled nothing stays, here either.
+    if let Err(error) = &got
+        && (Failure::of(error).kind.as_deref() == Some("blob-cancelled") || is_nothing_there())
+    {
+        remove_parts(target).with_context(|| format!("could not remove what had come of {}", target.display()))?;
+    }
+    if got.is_ok() || !parts_of(target)[0].exists() {
+        note.take().into_iter().for_each(Note::forget);
+    }
+    got
+}
+
+async fn download_noted(out: Output, line: &mut Line<'_>, request: &Request, target: &Path, note: &mut Option<Note>) -> anyhow::Result<Downloaded> {
+    let [part, mark] = parts_of(target);
     let failed = || format!("could not write {}", part.display());
     let mut file = fs::OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&part).with_context(failed)?;
     let mut tag = fs::read_to_string(&mark).ok().filter(|_| file.metadata().is_ok_and(|about| about.len() > 0));
@@ -174,6 +196,10 @@ pub(crate) async fn download(out: Output, line: &mut Line<'_>, request: &Request
             }
             let bar = progress.get_or_insert_with(|| Progress::bytes(out, "getting", answer.length().map(|rest| have + rest)));
             bar.begin_at(have);
+            if let Some(note) = note {
+                let hash = tag.as_deref().map(|tag| tag.trim_matches('"')).filter(|tag| timebus_store::blobs::BlobHash::parse(tag).is_some());
+                note.say(hash, answer.length().map(|rest| have + rest)).context("could not write down what is got")?;
+            }
             if telling.is_empty()
                 && let Some(hash) = tag.as_deref().filter(|_| done.source.is_some())
             {
@@ -243,11 +269,4 @@ pub(crate) struct Downloaded {
     pub(crate) version: crate::target::Versions,
     /// Where the peer has it from.
     pub(crate) source: Option<String>,
-}
-
-fn beside(target: &Path, ending: &str) -> PathBuf {
-    let mut name = std::ffi::OsString::from(".");
-    name.push(target.file_name().unwrap_or_default());
-    name.push(ending);
-    target.with_file_name(name)
 }

@@ -2,7 +2,7 @@ use std::io::Read as _;
 
 use serde_json::{Value, json as value};
 
-use super::neighbours::{json, pair, poll, run, until, until_value};
+use super::neighbours::{json, pair, poll, program, run, until, until_value};
 use crate::files::bytes;
 use crate::peer::{Home, Peer};
 
@@ -187,4 +187,97 @@ fn files_come_and_go_as_fast_as_the_owner_says_and_nothing_else_waits_for_them()
     let refused = bob.send("POST", "/.sys/blobs/limit", &[], value!({"sideways": 1}).to_string());
     assert_eq!(refused.status, 400);
     drop(alice);
+}
+
+#[test]
+fn what_is_here_of_a_file_that_is_paused_is_read_and_only_the_rest_is_refused() {
+    let (alice, bob, film) = film(4);
+    let (_, _, mut reading) = bob.connect().stream("GET", "/@alice/film", &[]);
+    let here = poll("some of it has come", || transfer(&bob, "/@alice/film")["bytes_here"].as_u64().filter(|here| *here >= 131_072));
+    json(bob.home(), &["files", "pause", "@alice/film"]);
+    let _ = reading.read_to_end(&mut Vec::new());
+    let range = |peer: &Peer, range: &str| peer.send("GET", "/@alice/film", &[("Range", range)], "");
+    let stretch = |of: &Value| (of[0].as_u64().expect("a number") as usize, of[1].as_u64().expect("a number") as usize);
+    let check = |bob: &Peer| {
+        let refused = bob.send("GET", "/@alice/film", &[], "").problem(409);
+        assert_eq!((&refused["type"], &refused["bytes_total"]), (&value!("/.sys/problems/blob-paused"), &value!(2_000_000)), "{refused}");
+        let stretches: Vec<_> = refused["here"].as_array().expect("stretches").iter().map(stretch).collect();
+        assert!(refused["bytes_here"].as_u64() >= Some(here) && !stretches.is_empty(), "{refused}");
+        for (begin, end) in &stretches {
+            let answer = range(bob, &format!("bytes={begin}-{}", end - 1));
+            assert!(answer.status == 206 && answer.body == film[*begin..*end], "{begin}-{end}: {}", answer.status);
+            let answer = range(bob, &format!("bytes={}-{}", begin + 5, end - 7));
+            assert_eq!(answer.header("content-range"), Some(format!("bytes {}-{}/2000000", begin + 5, end - 7).as_str()));
+            assert!(answer.body == film[begin + 5..end - 6]);
+            // One byte more is missing, and it is said which.
+            if *end < film.len() {
+                let refused = range(bob, &format!("bytes={begin}-{end}")).problem(409);
+                assert_eq!((&refused["type"], &refused["missing_from"]), (&value!("/.sys/problems/blob-paused"), &value!(end)), "{refused}");
+            }
+        }
+        assert_eq!(range(bob, "bytes=2000000-").status, 416);
+    };
+    check(&bob);
+    drop(alice);
+    let bob = bob.restart();
+    check(&bob);
+    // When all of it is here nothing is refused, whatever was said before.
+    assert_eq!(bob.send("PUT", "/mine", &[MP4], &film).status, 200);
+    assert!(bob.send("GET", "/@alice/film", &[], "").body == film);
+}
+
+/// A download of the film into a file, as a process that goes on, once something of it has come.
+fn downloading(bob: &Peer, file: &std::path::Path) -> std::process::Child {
+    let mut command = program(bob.home(), &["get", "@alice/film", "-o", file.to_str().expect("text")]);
+    let child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("it starts");
+    let part = file.with_file_name(".film.mp4.part");
+    poll("some of it has come", || std::fs::metadata(&part).is_ok_and(|about| about.len() > 0).then_some(()));
+    child
+}
+
+/// What is in a folder.
+fn names(folder: &std::path::Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(folder).expect("a folder").map(|file| file.expect("a file").file_name().into_string().expect("text")).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_download_that_was_cut_off_is_shown_until_it_goes_on_or_is_cancelled() {
+    let (alice, bob, film) = film(5);
+    let temp = tempfile::tempdir().expect("a folder");
+    let file = temp.path().join("film.mp4");
+    let mut getting = downloading(&bob, &file);
+    let shown = json(bob.home(), &["files"]);
+    assert_eq!((&shown["downloads"][0]["state"], &shown["downloads"][0]["path"]), (&value!("coming"), &value!("/@alice/film")), "{shown}");
+    let twice = run(bob.home(), &["get", "@alice/film", "-o", file.to_str().expect("text")]);
+    assert!(twice.code == 1 && twice.err.contains("another command is getting"), "{twice:?}");
+    getting.kill().and_then(|()| getting.wait()).expect("it ends");
+    let shown = json(bob.home(), &["files"])["downloads"][0].clone();
+    assert_eq!((&shown["state"], &shown["bytes_total"]), (&value!("cut off"), &value!(2_000_000)), "{shown}");
+    let said = run(bob.home(), &["files"]).out;
+    let line = said.lines().find(|line| line.starts_with("cut off")).expect("it is told");
+    assert!(line.contains("get /@alice/film -o ") && line.contains("files cancel /@alice/film"), "{line}");
+    // Cancelled, it leaves nothing, here or there.
+    let cancelled = json(bob.home(), &["files", "cancel", "@alice/film"]);
+    assert_eq!(cancelled["downloads"][0]["file"], value!(file.display().to_string()), "{cancelled}");
+    assert_eq!((names(temp.path()), &json(bob.home(), &["files"])["downloads"]), (vec![], &value!([])));
+    // One that goes on hears that, and leaves nothing either.
+    json(bob.home(), &["files", "resume", "@alice/film"]);
+    let mut getting = downloading(&bob, &file);
+    json(bob.home(), &["files", "cancel", "@alice/film"]);
+    assert_eq!(getting.wait().expect("it ends").code(), Some(4));
+    assert_eq!((names(temp.path()), &json(bob.home(), &["files"])["downloads"]), (vec![], &value!([])));
+    // One that is gone on with is told no more, also when the peer has all of it and only the way from there was cut off.
+    json(bob.home(), &["files", "resume", "@alice/film"]);
+    let mut getting = downloading(&bob, &file);
+    getting.kill().and_then(|()| getting.wait()).expect("it ends");
+    json(alice.home(), &FREE);
+    poll("the film is whole", || (files(bob.home()) == (1, 0)).then_some(()));
+    assert_eq!(json(bob.home(), &["files"])["downloads"][0]["state"], "cut off");
+    let again = json(bob.home(), &["get", "@alice/film", "-o", file.to_str().expect("text")]);
+    assert!(again["resumed_at"].as_u64() > Some(0), "{again}");
+    assert!(std::fs::read(&file).expect("a film") == film);
+    assert_eq!((names(temp.path()), &json(bob.home(), &["files"])["downloads"]), (vec!["film.mp4".to_owned()], &value!([])));
 }

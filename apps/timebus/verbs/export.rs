@@ -11,6 +11,7 @@ use crate::Context;
 use crate::cli::{Export, Format};
 use crate::client::{Answer, Home, JSON, Request, Session, open};
 use crate::clock::span;
+use crate::downloads::Note;
 use crate::failure::Failure;
 use crate::folder::{Laid, lay_out, persist, write};
 use crate::output::Output;
@@ -43,7 +44,7 @@ pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
     let (files, values) = match format {
         Format::Dir => {
             let json = read(context.out, answer).await?;
-            (write_folder(context.out, &mut session, &args, &json).await?, None)
+            (write_folder(context, &mut session, &args, &json).await?, None)
         }
         Format::Json if to_stdout => {
             let mut sink = |bytes: &[u8]| context.out.bytes(bytes).map_err(anyhow::Error::from);
@@ -150,11 +151,11 @@ fn list_leaves(json: &Json, path: &str, lines: &mut Vec<String>) {
     }
 }
 
-async fn write_folder(out: Output, session: &mut Session, args: &Export, json: &Json) -> anyhow::Result<usize> {
+async fn write_folder(context: &Context, session: &mut Session, args: &Export, json: &Json) -> anyhow::Result<usize> {
     let Some(laid) = lay_out(json, &args.target) else {
         return Err(Failure::refused(format!("{} is one value, which is no folder", args.path)).fix("say --format json").into());
     };
-    let progress = Progress::things(out, "writing", Some(laid.len() as u64));
+    let progress = Progress::things(context.out, "writing", Some(laid.len() as u64));
     let mut files = 0;
     for laid in laid {
         match laid {
@@ -167,7 +168,8 @@ async fn write_folder(out: Output, session: &mut Session, args: &Export, json: &
                 let target = names.iter().fold(args.path.clone(), |target, name| target.child(name));
                 let request = Request::get(target.encoded()).versions("version", args.at.as_ref())?;
                 let quiet = Output { json: true };
-                let got = download(quiet, &mut Line::new(session), &request, &path).await?;
+                let mut note = Note::begin(&context.home, &target, args.at.as_ref(), &path)?;
+                let got = download(quiet, &mut Line::new(session), &request, &path, &mut note).await?;
                 if got.mime == JSON {
                     let text = std::fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
                     write(&path, &crate::folder::json_file(&parse(&text)?))?;

@@ -1,5 +1,6 @@
 //! files: how much is kept, what is pinned, what is on its way, from whom and how fast.
 
+use anyhow::Context as _;
 use indicatif::DecimalBytes;
 use serde_json::json;
 
@@ -7,9 +8,12 @@ use crate::Context;
 use crate::amounts::Speed;
 use crate::cli::{Answer, Files, FilesVerb};
 use crate::client::{Home, JSON, Request, open};
+use crate::downloads::{self, Begun};
+use crate::failure::Failure;
+use crate::home::quoted_text;
 use crate::output::printable;
 use crate::standing::table;
-use crate::value::{Json, compact, counted, items, member, number, text};
+use crate::value::{Json, compact, counted, items, member, number, parse, text};
 
 pub(crate) async fn run(context: &Context, args: Files) -> anyhow::Result<()> {
     match args.verb.unwrap_or(FilesVerb::Ls) {
@@ -29,8 +33,11 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     let told = client.json(Request::get("/.sys/blobs")).await?;
     session.close().await;
     let out = context.out;
+    let begun = downloads::begun(&context.home).context("could not read which downloads were begun")?;
     if out.json {
-        return Ok(out.line(compact(&told))?);
+        let mut told: serde_json::Value = serde_json::from_str(&compact(&told))?;
+        told["downloads"] = begun.iter().map(|begun| describe(context, begun)).collect();
+        return Ok(out.line(told.to_string())?);
     }
     let size = |of: &Json, name| DecimalBytes(number(of, name).unwrap_or(0)).to_string();
     out.line(format!("kept       {}; of files of others up to {}, and what is pinned", size(&told, "bytes"), size(&told, "cache_bytes_max")))?;
@@ -81,8 +88,29 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         let path = text(transfer, "path").or_else(|| text(transfer, "hash")).unwrap_or("?");
         rows.push(vec![printable(state), printable(path), how]);
     }
+    for begun in begun.iter().filter(|begun| !begun.is_running) {
+        let total = begun.download.bytes_total.map_or_else(String::new, |bytes| format!(" of {}", DecimalBytes(bytes)));
+        let here = format!("{}{total} are beside {}", DecimalBytes(begun.bytes_here), begun.download.file.display());
+        let (again, path) = (begun.download.again(&context.home), &begun.download.path);
+        let cancel = context.home.command(&format!("files cancel {}", quoted_text(path)));
+        rows.push(vec!["cut off".to_owned(), printable(path), printable(&format!("{here}; `{again}` goes on, `{cancel}` removes that"))]);
+    }
     table(&rows).iter().try_for_each(|line| out.line(line.trim_end()))?;
     Ok(())
+}
+
+/// A download into a file, for programs.
+fn describe(context: &Context, begun: &Begun) -> serde_json::Value {
+    let Begun { download, bytes_here, is_running, .. } = begun;
+    json!({
+        "path": download.path,
+        "file": download.file.display().to_string(),
+        "hash": download.hash,
+        "bytes_total": download.bytes_total,
+        "bytes_here": bytes_here,
+        "state": if *is_running { "coming" } else { "cut off" },
+        "resume": download.again(&context.home),
+    })
 }
 
 async fn pin(context: &Context, verb: &str, path: &crate::target::Target) -> anyhow::Result<()> {
@@ -103,9 +131,23 @@ async fn pin(context: &Context, verb: &str, path: &crate::target::Target) -> any
 async fn say(context: &Context, verb: &str, which: &str) -> anyhow::Result<()> {
     let (session, mut client) = open(context, Home::MustExist).await?;
     let request = Request::post(format!("/.sys/blobs/{verb}")).body(JSON, json!({"which": which}).to_string())?;
-    let told = client.json(request).await?;
+    let answer = client.json(request).await;
     session.close().await;
-    context.out.result(&serde_json::from_str::<serde_json::Value>(&compact(&told))?, || {
+    let mut gone = Vec::new();
+    if verb == "cancel" {
+        let hashes: Vec<&str> = answer.iter().flat_map(|told| items(told, "files")).filter_map(|file| text(file, "hash")).collect();
+        gone = downloads::cancel(&context.home, which, &hashes).context("could not remove what had come of downloads")?;
+    }
+    let told = match answer {
+        // The peer knows of none, or has it whole; what was cut off was the way from there.
+        Err(error) if !gone.is_empty() && Failure::of(&error).status == Some(404) => parse(br#"{"files":[],"unpinned":false}"#)?,
+        answer => answer?,
+    };
+    let mut json: serde_json::Value = serde_json::from_str(&compact(&told))?;
+    if verb == "cancel" {
+        json["downloads"] = gone.iter().map(|begun| describe(context, begun)).collect();
+    }
+    context.out.result(&json, || {
         let how = match verb {
             "pause" => "paused; what has come is kept",
             "resume" => "goes on, to its end",
@@ -117,6 +159,10 @@ async fn say(context: &Context, verb: &str, which: &str) -> anyhow::Result<()> {
             format!("{path}: {how} ({} of {} here)", size(file, "bytes_here"), size(file, "bytes_total"))
         };
         let mut lines: Vec<String> = items(&told, "files").iter().map(line).collect();
+        lines.extend(gone.iter().map(|begun| {
+            let file = printable(&begun.download.file.display().to_string());
+            format!("{}: the {} that had come of {file} are gone", printable(&begun.download.path), DecimalBytes(begun.bytes_here))
+        }));
         if matches!(member(&told, "unpinned"), Some(Json::Bool(true))) {
             lines.push("this path is not pinned any more".to_owned());
         }

@@ -12,6 +12,7 @@ use crate::Context;
 use crate::cli::{Conditions, Get, Inc, Patch, Post, Put, Rm, View};
 use crate::client::{Answer, Home, JSON, Request, Session, open};
 use crate::clock::span;
+use crate::downloads::Note;
 use crate::failure::Failure;
 use crate::home::quoted_text;
 use crate::output::{Output, printable};
@@ -76,8 +77,9 @@ pub(crate) async fn get(context: &Context, args: Get) -> anyhow::Result<()> {
 /// Gets a value into a file, going on with what an earlier try has got.
 async fn get_file(context: &Context, session: &mut Session, args: &Get, request: &Request, file: &Path) -> anyhow::Result<()> {
     let began = std::time::Instant::now();
+    let mut note = Note::begin(&context.home, &args.path, args.at.as_ref(), file)?;
     let mut line = Line::new(session);
-    let done = download(context.out, &mut line, request, file).await.map_err(|error| explain(error, &args.path))?;
+    let done = download(context.out, &mut line, request, file, &mut note).await.map_err(|error| explain(error, &args.path))?;
     let json = json!({
         "path": args.path.to_string(),
         "file": file.display().to_string(),
