@@ -230,6 +230,7 @@ impl Network {
             save: None,
             clock: Clock::new(),
             blobs: blobs.clone(),
+            strangers: Arc::default(),
         };
         let handing_on = tokio::spawn(hand_on(driver.store.clone(), root));
         tokio::spawn(async move {

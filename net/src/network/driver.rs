@@ -16,12 +16,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::authors::{counted_as, guest_of};
-use super::storing::{ToStore, keep};
+use super::storing::{Strangers, ToStore, keep};
 use super::{Command, Holding};
 use crate::blobs::fetch::{Fetcher, is_frame};
 use crate::held::Held;
 use crate::invites::{Invites, RedeemError};
-use crate::ledger::{Author, Ledger};
+use crate::ledger::{Author, Ledger, Relation};
 use crate::link::address::Address;
 use crate::link::endpoint::Endpoint;
 use crate::link::{Arrivals, Link, LinkReceiver, LinkSender, SEND_BYTES_MAX};
@@ -59,6 +59,7 @@ pub(super) struct Driver {
     pub(super) save: Option<Instant>,
     pub(super) clock: Clock,
     pub(super) blobs: Fetcher,
+    pub(super) strangers: Arc<Strangers>,
 }
 
 impl Driver {
@@ -145,7 +146,7 @@ impl Driver {
         let mut tasks = JoinSet::new();
         tasks.spawn(read(name, receiver, self.commands.clone(), self.blobs.clone()));
         tasks.spawn(write(name, sender.clone(), frame_queue, self.commands.clone()));
-        tasks.spawn(keep(name, self.store.clone(), Arc::clone(&self.ledger), store_queue, self.commands.clone()));
+        tasks.spawn(keep(name, self.store.clone(), Arc::clone(&self.ledger), Arc::clone(&self.strangers), store_queue, self.commands.clone()));
         let device = Arc::clone(&self.device);
         // Who gets a space back by its root key has no other right in it yet. On websockets peers are told apart by their
         // keys, and devices of one owner must not look like one.
@@ -193,8 +194,9 @@ impl Driver {
             Act::Store { link, ticket, space, timeline, changes } => {
                 let authors: BTreeSet<PublicKey> = changes.iter().map(|change| change.content().header().author).chain([space]).collect();
                 let authors = self.ledger.authors(&self.store, &space, authors, |author| self.author(author));
+                let is_by_stranger = self.node.keys_on(link).iter().all(|key| self.author(key).relation == Relation::Stranger);
                 if let Some(running) = self.links.get(&link) {
-                    let _ = running.to_store.send(ToStore { ticket, space, timeline, changes, authors, weights: Vec::new() });
+                    let _ = running.to_store.send(ToStore { ticket, space, timeline, changes, is_by_stranger, authors, weights: Vec::new() });
                 }
             }
             Act::Weigh { link, space, timeline, heads } => {
@@ -202,7 +204,7 @@ impl Driver {
                     heads.iter().flat_map(|(head, by)| by.iter().copied().chain([head.content().header().author])).collect();
                 let authors = self.ledger.authors(&self.store, &space, authors, |author| self.author(author));
                 if let Some(running) = self.links.get(&link) {
-                    let _ = running.to_store.send(ToStore { ticket: 0, space, timeline, changes: Vec::new(), authors, weights: heads });
+                    let _ = running.to_store.send(ToStore { ticket: 0, space, timeline, changes: Vec::new(), is_by_stranger: false, authors, weights: heads });
                 }
             }
             Act::Fetched { changes } => {

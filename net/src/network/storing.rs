@@ -29,6 +29,8 @@ pub(super) struct ToStore {
     pub(super) space: PublicKey,
     pub(super) timeline: TimelineId,
     pub(super) changes: Vec<Signed<Change>>,
+    /// Whether nothing is known of whoever brings them.
+    pub(super) is_by_stranger: bool,
     pub(super) authors: BTreeMap<PublicKey, Author>,
     /// Heads of changes that are held back, and who built on each.
     pub(super) weights: Vec<(Signed<Head>, BTreeSet<PublicKey>)>,
@@ -48,13 +50,14 @@ pub(super) async fn keep(
     link: LinkId,
     store: Store,
     ledger: Arc<Ledger>,
+    strangers: Arc<Strangers>,
     mut queue: mpsc::UnboundedReceiver<ToStore>,
     commands: mpsc::Sender<Command>,
 ) {
     let (checked, to_offer) = mpsc::channel(STORING_MAX);
     let (checking_store, checking_ledger, checking_commands) = (store.clone(), Arc::clone(&ledger), commands.clone());
     let checking = async move {
-        while let Some(ToStore { ticket, space, timeline, changes, authors, weights }) = queue.recv().await {
+        while let Some(ToStore { ticket, space, timeline, changes, is_by_stranger, authors, weights }) = queue.recv().await {
             if !weights.is_empty() {
                 let (store, ledger) = (checking_store.clone(), Arc::clone(&checking_ledger));
                 let lent = tokio::task::spawn_blocking(move || weigh(&store, &ledger, &space, weights, &authors)).await.unwrap_or(false);
@@ -65,13 +68,57 @@ pub(super) async fn keep(
                 continue;
             }
             let mut stored = Stored { ticket, ..Stored::default() };
-            let changes = check(changes, &mut stored.bad_signatures).await;
+            let changes = match is_by_stranger {
+                true => strangers.check(changes, &mut stored.bad_signatures).await,
+                false => check(changes, &mut stored.bad_signatures).await,
+            };
             if checked.send(Checked { stored, space, timeline, changes, authors }).await.is_err() {
                 return;
             }
         }
     };
     tokio::join!(checking, offer(link, store, ledger, to_offer, commands));
+}
+
+/// Checks what strangers bring, all of them together for a quarter of the time of one thread: whoever makes keys at will and sends
+/// what nobody signed takes little from others.
+#[derive(Debug, Default)]
+pub(super) struct Strangers(tokio::sync::Mutex<()>);
+
+impl Strangers {
+    async fn check(&self, changes: Vec<Signed<Change>>, bad: &mut Vec<ChangeId>) -> Vec<Verified<Change>> {
+        let mut good = Vec::new();
+        let mut rest = changes.into_iter();
+        loop {
+            let chunk: Vec<Signed<Change>> = rest.by_ref().take(CHECK_CHUNK).collect();
+            if chunk.is_empty() {
+                return good;
+            }
+            let checked = self.take_turn(move || verify(chunk)).await;
+            good.extend(checked.into_iter().flatten().filter_map(|change| change.map_err(|id| bad.push(id)).ok()));
+        }
+    }
+
+    /// Works beside the threads that serve sockets, and then rests for three times as long before it is the next one's turn.
+    async fn take_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let _turn = self.0.lock().await;
+        let timed = move || {
+            let began = std::time::Instant::now();
+            (work(), began.elapsed())
+        };
+        let (done, took) = tokio::task::spawn_blocking(timed).await.ok()?;
+        tokio::time::sleep(took * 3).await;
+        Some(done)
+    }
+}
+
+/// Those that were signed by their authors, and the ids of the others.
+fn verify(changes: Vec<Signed<Change>>) -> Vec<Result<Verified<Change>, ChangeId>> {
+    let one = |change: Signed<Change>| {
+        let id = change.content().id();
+        change.verify().map_err(|_| id)
+    };
+    changes.into_iter().map(one).collect()
 }
 
 /// Checks signatures beside the threads that serve sockets.
@@ -83,16 +130,7 @@ async fn check(changes: Vec<Signed<Change>>, bad: &mut Vec<ChangeId>) -> Vec<Ver
         if chunk.is_empty() {
             break;
         }
-        let check = move || -> Vec<_> {
-            chunk
-                .into_iter()
-                .map(|change| {
-                    let id = change.content().id();
-                    change.verify().map_err(|_| id)
-                })
-                .collect()
-        };
-        tasks.push(tokio::task::spawn_blocking(check));
+        tasks.push(tokio::task::spawn_blocking(move || verify(chunk)));
     }
     let mut good = Vec::new();
     for task in tasks {
@@ -197,5 +235,30 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
         if commands.send(Command::Event(Event::Stored { link, stored })).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clock of the runtime stands while somebody works, so what passes on it is how long they rest.
+    #[tokio::test(start_paused = true)]
+    async fn strangers_take_turns_and_rest_in_between() {
+        let strangers = Arc::new(Strangers::default());
+        let began = tokio::time::Instant::now();
+        let mut all = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let strangers = Arc::clone(&strangers);
+            all.spawn(async move {
+                let busy = || {
+                    let began = std::time::Instant::now();
+                    while began.elapsed() < std::time::Duration::from_millis(10) {}
+                };
+                strangers.take_turn(busy).await
+            });
+        }
+        assert_eq!(all.join_all().await.into_iter().flatten().count(), 4);
+        assert!(began.elapsed() >= std::time::Duration::from_millis(4 * 3 * 10), "{:?}", began.elapsed());
     }
 }

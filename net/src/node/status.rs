@@ -116,6 +116,11 @@ pub struct SpaceStatus {
 }
 
 impl Node {
+    /// The keys that the peer of a link has shown to be its own.
+    pub(crate) fn keys_on(&self, link: LinkId) -> &[PublicKey] {
+        self.links.get(&link).and_then(|linked| linked.remote.as_ref()).map_or(&[], |remote| &remote.keys)
+    }
+
     /// Whoever carries a link tells what went over it, with what is none of the node's.
     pub(crate) fn carried(&mut self, link: LinkId, carried: (u64, u64)) {
         if let Some(linked) = self.links.get_mut(&link) {
