@@ -73,7 +73,7 @@ impl Who {
         if is_for_others && *space != peer.space() && allowed(self.guest().as_ref()) {
             return Err(not_here(space));
         }
-        if is_for_others && let Some(own) = OWN_WORDS.iter().find(|own| is_in_touch(own, path)) {
+        if is_for_others && let Some(own) = own_word_at(path) {
             return Err(own_word(own, path));
         }
         match self {
@@ -120,6 +120,11 @@ impl Who {
             Self::Anyone => Err(who_are_you("/.sys is for the owner of this peer")),
         }
     }
+}
+
+/// The name of those that writing at a path touches.
+pub(crate) fn own_word_at(path: &Path) -> Option<&'static str> {
+    OWN_WORDS.into_iter().find(|own| is_in_touch(own, path))
 }
 
 /// Whether writing at a path touches what is at and below a name.

@@ -100,22 +100,27 @@ pub fn made_by(rights: &Rights, makers: &[PublicKey]) -> Vec<PublicKey> {
     rights.devices().filter(|key| !makers.contains(key) && is_made(key)).collect()
 }
 
-/// The device that what a key may do in the own space was handed on from, or is instead of, in the end, if that was so.
+/// The device that what a key may do in the own space was handed on from, or is instead of, in the end, if that was so of all that
+/// it may: by giving something to somebody nobody makes him a device of his.
 pub(crate) fn first(store: &Store, key: &PublicKey) -> Option<PublicKey> {
     let rights = store.rights(&store.space())?;
     let above = |held: &Held| match is_handed_on(held) {
         true => rights.grant(&held.parent?),
         false => instead::before(&rights, held).map(|(_, old)| old),
     };
-    let is_its = |held: &&Held| held.is_live() && held.grant.audience == Audience::Key(*key) && above(held).is_some();
-    let mut held = rights.grants_for(key).map(|(_, held)| held).find(is_its)?;
-    while let Some(next) = above(held) {
-        held = next;
-    }
-    match held.grant.audience {
-        Audience::Key(key) => Some(key),
-        Audience::Anyone => None,
-    }
+    let first_of = |held: &Held| {
+        let mut first = above(held)?;
+        while let Some(next) = above(first) {
+            first = next;
+        }
+        match first.grant.audience {
+            Audience::Key(key) => Some(key),
+            Audience::Anyone => None,
+        }
+    };
+    let its = rights.grants_for(key).filter(|(_, held)| held.is_live() && held.grant.audience == Audience::Key(*key));
+    let firsts: BTreeSet<Option<PublicKey>> = its.map(|(_, held)| first_of(held)).collect();
+    if firsts.len() > 1 { None } else { firsts.into_iter().next()? }
 }
 
 /// What one of our devices lacks in the space of somebody else, and the grant in whose name it gets it.
@@ -123,11 +128,24 @@ fn lacking(store: &Store, space: Space) -> Vec<(GrantId, Grant)> {
     let (Some(own), Some(rights)) = (store.rights(&store.space()), store.rights(&space.key)) else { return Vec::new() };
     let this = store.device();
     let others: Vec<PublicKey> = own.devices().filter(|device| *device != this).collect();
-    let mut lacking = Vec::new();
-    for (id, held) in rights.grants().filter(|(_, held)| held.is_live() && held.grant.audience == Audience::Key(this)) {
-        if !held.grant.actions.contains(Actions::GRANT) || held.grant.depth == 0 {
-            continue;
+    // By how many hands it came to the owner of these devices, and whether first from the owner of the space. What somebody gave him
+    // on his own account is no reason to go without what he has by fewer: see `Rights::best_first`.
+    let hands = |held: &Held| {
+        let above =
+            |held: &Held| rights.grant(&held.parent.filter(|_| is_handed_on(held) && (held.author == this || others.contains(&held.author)))?);
+        let mut first = held;
+        while let Some(next) = above(first) {
+            first = next;
         }
+        (!rights.is_by_owner(first), first.chain)
+    };
+    let now = now_ms();
+    let is_over = |held: &Held| held.grant.not_after_ms > 0 && now > held.grant.not_after_ms;
+    let mut lacking = Vec::new();
+    let ours = rights.grants().filter(|(_, held)| held.is_live() && held.grant.audience == Audience::Key(this));
+    let ours = ours.filter(|(_, held)| held.grant.actions.contains(Actions::GRANT) && held.grant.depth > 0 && !is_over(held));
+    for id in rights.best_first(ours.map(|(id, held)| (*id, held))) {
+        let Some(held) = rights.grant(&id) else { continue };
         for device in &others {
             let depth = held.grant.depth - 1;
             // Who can bring nobody further has no use for that right.
@@ -144,13 +162,18 @@ fn lacking(store: &Store, space: Space) -> Vec<(GrantId, Grant)> {
             };
             let is_enough = |other: &Held| {
                 // What it had and was taken from it alone it does not get again; what fell with that of another device, it does.
-                let was_taken = || other.grant.label.starts_with(&label(device)) && other.parent.is_some_and(|parent| rights.is_live(&parent));
-                let is_known = other.is_live() || was_taken();
-                is_known && other.scope().includes(&grant.scope) && other.grant.actions.contains(Actions(actions.0 & !Actions::GRANT.0))
+                let is_from_us = other.author == this || others.contains(&other.author);
+                let was_taken =
+                    || is_from_us && other.grant.label.starts_with(&label(device)) && other.parent.is_some_and(|parent| rights.is_live(&parent));
+                let is_known = other.is_live() && !is_over(other) || was_taken();
+                let is_as_wide = other.scope().includes(&grant.scope) && other.grant.actions.contains(Actions(actions.0 & !Actions::GRANT.0));
+                let reaches = |other: u64, this: u64| other == 0 || this > 0 && other >= this;
+                let is_as_long = reaches(other.grant.not_after_ms, grant.not_after_ms) && reaches(other.grant.bytes_max, grant.bytes_max);
+                is_known && is_as_wide && is_as_long && hands(other) <= hands(held)
             };
             let has = rights.grants().any(|(_, other)| other.grant.audience == grant.audience && is_enough(other));
             if !has && is_narrower(&grant, &held.grant) {
-                lacking.push((*id, grant));
+                lacking.push((id, grant));
             }
         }
     }

@@ -39,8 +39,8 @@ impl Held {
         Self { store: store.clone(), rows: store.snapshot(), incarnation, now_ms, agreed: BTreeMap::new() }
     }
 
-    /// The same, with the keys, in text form, that the owner agreed to as new roots of spaces: they are let in before the
-    /// space itself says so.
+    /// The same, with the keys, in text form, that the owner agreed to as new roots of spaces: they may have what is stated there
+    /// before the space itself says so, and nothing else.
     #[must_use]
     pub fn letting_in(self, agreed: &BTreeMap<PublicKey, Vec<String>>) -> Self {
         Self { agreed: agreed.clone(), ..self }
@@ -100,8 +100,8 @@ impl Replica for Held {
 
     fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError> {
         let is_agreed = |roots: &Vec<String>| remote.keys.iter().any(|key| roots.contains(&key.to_string()));
-        let is_core = || ["auth", "main"].iter().any(|name| *timeline == TimelineId::named(space, name));
-        if self.agreed.get(space).is_some_and(is_agreed) && is_core() {
+        // It needs the statements to say that it is the root, and has the rest when enough guardians agreed and it said so.
+        if self.agreed.get(space).is_some_and(is_agreed) && *timeline == TimelineId::named(space, "auth") {
             return Ok(true);
         }
         Ok(self.store.rights(space).is_some_and(|rights| may_read(&rights, &remote.keys, space, timeline, self.now_ms)))

@@ -24,6 +24,7 @@ use crate::devices::instead::origin;
 use crate::invite::Role;
 use crate::peer::lock;
 use crate::sync::Remote;
+use crate::who::now_ms;
 
 /// Invites that are kept at once; old ones that cannot be taken any more make room.
 const INVITES_MAX: usize = 10_000;
@@ -436,9 +437,12 @@ impl Invites {
     /// since what is handed on is never more than what one has.
     fn under(&self, rights: &Rights, grant: Grant) -> Option<(Grant, Option<GrantId>)> {
         let own = Audience::Key(self.store.device());
+        let now = now_ms();
         let ours = rights.grants().filter(|(_, held)| held.is_live() && held.grant.audience == own);
-        ours.filter(|(_, held)| held.grant.actions.contains(Actions::GRANT)).find_map(|(id, held)| {
-            let parent = &held.grant;
+        let ours = ours.filter(|(_, held)| held.grant.actions.contains(Actions::GRANT));
+        let ours = ours.filter(|(_, held)| held.grant.not_after_ms == 0 || now <= held.grant.not_after_ms);
+        rights.best_first(ours.map(|(id, held)| (*id, held))).into_iter().find_map(|id| {
+            let parent = &rights.grant(&id)?.grant;
             let limited = |child: u64, parent: u64| if child == 0 { parent } else { child };
             let grant = Grant {
                 bytes_max: limited(grant.bytes_max, parent.bytes_max),
@@ -446,7 +450,7 @@ impl Invites {
                 not_after_ms: parent.not_after_ms,
                 ..grant.clone()
             };
-            timebus_store::auth::is_narrower(&grant, parent).then_some((grant, Some(*id)))
+            timebus_store::auth::is_narrower(&grant, parent).then_some((grant, Some(id)))
         })
     }
 }

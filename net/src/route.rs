@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use timebus_identity::PublicKey;
+use timebus_store::auth::CapError;
 use timebus_store::path::{Path, PathError};
 use timebus_store::pipeline::Space;
 use timebus_store::store::StorageError;
@@ -23,6 +24,7 @@ use crate::server::Link;
 use crate::target::{Query, Target, TargetError};
 use crate::unread::Unread;
 use crate::who::{Who, authority, check_host, foreign_origin, identify, is_browser, is_same_origin, now_ms, text};
+use crate::words::{day, short, size};
 use crate::{blobs, personas, program, read, remote, sys, watch, websocket, write};
 
 /// A request whose head was checked.
@@ -432,6 +434,7 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::Patch(_) => Problem::new(StatusCode::BAD_REQUEST, "patch", "the patch does not fit", detail),
         WriteError::NoGrant { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not write here", detail)
             .with_fix("ask the owner of the space for a grant that covers this path"),
+        WriteError::Limit { source, .. } => limit_problem(source),
         WriteError::NoAuthority { .. } => Problem::new(StatusCode::FORBIDDEN, "rights", "you may not say this about rights", detail).with_fix(
             "only who gave a right, who stands above him, or a moderator of a plain member's place can take it; `timebus grants` shows who that is",
         ),
@@ -455,6 +458,29 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::Storage(error) => storage_problem(error),
         _ => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", detail).with_fix("run `timebus fsck`"),
     }
+}
+
+/// What a grant does not reach for, and what then.
+fn limit_problem(error: &CapError) -> Problem {
+    let (title, detail) = match error {
+        CapError::Bytes { grant, max, found } => {
+            let [max, found] = [*max, *found].map(size);
+            let grant = grant.to_string();
+            ("what you may write here is used up", format!("grant {} allows {max} in all, and this would make it {found}", short(&grant)))
+        }
+        CapError::ChangeBytes { grant, max, found } => {
+            let [max, found] = [*max, *found].map(size);
+            let grant = grant.to_string();
+            ("this is more than you may write at once", format!("grant {} allows {max} at once, and this is {found}", short(&grant)))
+        }
+        CapError::Ended { grant, at_ms } => {
+            let grant = grant.to_string();
+            ("what you may do here has ended", format!("grant {} ended on {}", short(&grant), day(*at_ms)))
+        }
+        other => ("you may not do this here", other.to_string()),
+    };
+    Problem::new(StatusCode::FORBIDDEN, "limit", title, format!("{detail}; nothing was written"))
+        .with_fix("ask whoever gave it for more: `timebus why write PATH` names him, and the command that he has to run")
 }
 
 fn text_problem(error: &TextError, detail: String) -> Problem {

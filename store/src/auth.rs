@@ -282,8 +282,8 @@ impl Rights {
     #[must_use]
     pub fn device_grant(&self, key: &PublicKey) -> Option<GrantId> {
         let own = self.audiences.get(&Audience::Key(*key)).into_iter().flatten();
-        let own = own.filter_map(|id| Some((id, self.grants.get(id).filter(|held| held.is_device())?)));
-        own.min_by_key(|(id, held)| (held.chain, **id)).map(|(id, _)| *id)
+        let own = own.filter_map(|id| Some((*id, self.grants.get(id).filter(|held| held.is_device())?)));
+        self.best_first(own).into_iter().next()
     }
 
     /// The owner's devices, each once, also if several grants make it one.
@@ -404,12 +404,18 @@ impl Rights {
         }
     }
 
-    /// A live grant of a key in whose name all of this may be said.
+    /// The best live grant of a key in whose name all of this may be said.
     #[must_use]
     pub fn cap_to_state(&self, key: &PublicKey, ops: &[Op]) -> Option<GrantId> {
-        let own = self.audiences.get(&Audience::Key(*key))?;
-        let fitting = own.iter().filter(|cap| ops.iter().all(|op| self.may_state(cap, op)));
-        fitting.filter_map(|cap| Some((self.grants.get(cap)?.chain, *cap))).min().map(|(_, cap)| cap)
+        self.caps_to_state(key, ops).into_iter().next()
+    }
+
+    /// All of them, the best first. Some may have ended, or have no room left: [`Rights::check`] tells.
+    #[must_use]
+    pub fn caps_to_state(&self, key: &PublicKey, ops: &[Op]) -> Vec<GrantId> {
+        let own = self.audiences.get(&Audience::Key(*key)).into_iter().flatten();
+        let fitting = own.filter(|cap| ops.iter().all(|op| self.may_state(cap, op)));
+        self.best_first(fitting.filter_map(|cap| Some((*cap, self.grants.get(cap)?))))
     }
 
     /// Decides anew which revocations are effective and which grants are live.

@@ -429,6 +429,18 @@ impl Pipeline {
         self.next_place = place;
     }
 
+    /// Passes a record of the log over for good.
+    pub(crate) fn pass_over(&mut self, a: u64, end: Place) {
+        self.skip_to(a + 1, end);
+        self.rows.staged.put(Table::Meta, APPLIED.to_vec(), encode_applied(self.next_a, self.next_place));
+    }
+
+    /// Whether a change is beyond the limits of the grant that it is in the name of, so that nobody takes it.
+    pub(crate) fn is_beyond(&self, header: &Header) -> bool {
+        let t = self.timelines.get(&header.timeline);
+        t.is_some_and(|t| self.rights(*t).check(header).is_err_and(|error| error.is_limit()))
+    }
+
     /// How many changes nothing builds on yet.
     #[must_use]
     pub fn heads(&self, t: u32) -> usize {
@@ -480,11 +492,7 @@ impl Pipeline {
     ///
     /// [`StorageError`].
     pub fn author(&mut self, t: u32, author: PublicKey, cap: Option<GrantId>, time_ms: u64, body: &Body) -> Result<Change, StorageError> {
-        let body_bytes: Arc<[u8]> = body.encode().into();
-        // Nothing is written that could not be read: what the planner estimated is checked here.
-        if body_bytes.len() > crate::change::BODY_BYTES_MAX || Body::decode(&body_bytes).is_err() {
-            return Err(StorageError::Damaged { table: "a change of our own" });
-        }
+        let body_bytes = encoded(body)?;
         let tip = self.tip(t, &author)?;
         let timeline = self.line(t).id;
         let heads = self.heads_in_effect(t)?;
@@ -511,6 +519,42 @@ impl Pipeline {
             encryption: None,
         };
         Ok(Change::of_own_body(header, body_bytes))
+    }
+
+    /// Makes a change on top of one that [`Pipeline::author`] made and that need not be taken in yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn author_next(before: &Change, body: &Body) -> Result<Change, StorageError> {
+        let body_bytes = encoded(body)?;
+        let body_len = body_bytes.len() as u64;
+        let last = before.header();
+        let header = Header {
+            seq: last.seq + 1,
+            prev: Some(before.id()),
+            parents: Vec::new(),
+            lamport: last.lamport + 1,
+            cum: last.cum + OVERHEAD_BYTES + body_len,
+            body_len,
+            body_root: *blake3::hash(&body_bytes).as_bytes(),
+            ..last.clone()
+        };
+        Ok(Change::of_own_body(header, body_bytes))
+    }
+
+    /// Checks that the grant that a change of a timeline held here is in the name of allows it: the rule A7 of `FORMAT.md`.
+    ///
+    /// # Errors
+    ///
+    /// [`CapError`].
+    pub fn check_cap(&self, t: u32, change: &Change) -> Result<(), CapError> {
+        let (rights, header) = (self.rights(t), change.header());
+        match header.kind {
+            Kind::Auth => rights.check_statements(header, change.body_bytes()),
+            _ => rights.check(header),
+        }
+        .map(drop)
     }
 
     /// Checks that a change may be admitted: the rules A3 to A7 of `FORMAT.md`. Signature and hash were checked
@@ -557,11 +601,8 @@ impl Pipeline {
         if !follows || header.lamport != lamport + 1 || header.lamport > LAMPORT_MAX {
             return Ok(Err(Refusal::Chain(change.id())));
         }
-        let rights = self.rights(t);
-        let is_auth = header.kind == Kind::Auth;
-        let allowed = if is_auth { rights.check_statements(header, change.body_bytes()) } else { rights.check(header) };
-        match allowed {
-            Ok(_) => {}
+        match self.check_cap(t, change) {
+            Ok(()) => {}
             // The statement that it needs may come yet; which change has it cannot be told from the grant's id.
             Err(source) if source.is_pending() => return Ok(Err(Refusal::Rights { change: change.id(), source })),
             Err(source) => return Ok(Err(Refusal::Cap { change: change.id(), source })),
@@ -881,6 +922,15 @@ impl Pipeline {
         }
         Ok(Some(open))
     }
+}
+
+/// The bytes of a body. Nothing is written that could not be read: what the planner estimated is checked here.
+fn encoded(body: &Body) -> Result<Arc<[u8]>, StorageError> {
+    let bytes: Arc<[u8]> = body.encode().into();
+    if bytes.len() > crate::change::BODY_BYTES_MAX || Body::decode(&bytes).is_err() {
+        return Err(StorageError::Damaged { table: "a change of our own" });
+    }
+    Ok(bytes)
 }
 
 /// Key of the row that says how far the log is in the tables.

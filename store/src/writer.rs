@@ -9,6 +9,7 @@ use std::sync::Arc;
 use timebus_identity::{SecretKey, Signed, Verified};
 use tokio::sync::oneshot;
 
+use crate::auth::CapError;
 use crate::blobs::BlobHash;
 use crate::change::{Change, PARENTS_MAX};
 use crate::grant::Grant;
@@ -31,6 +32,7 @@ mod texts;
 mod version;
 
 pub(crate) use decider::Decider;
+pub use requests::is_reserved;
 pub(crate) use syncer::{Group, Syncer, encode_own};
 pub use texts::{Named, TextEdits, TextError, resolve_at, session_of, text_version};
 pub use version::{names, names_at, resolve};
@@ -231,6 +233,14 @@ pub enum WriteError {
         space: timebus_identity::PublicKey,
         /// Where.
         path: Path,
+    },
+    /// The grants that let this device do it there have ended, or have no room left. Nobody would take it.
+    #[error("what this device was granted in the space {space} does not reach for this")]
+    Limit {
+        /// Whose space.
+        space: timebus_identity::PublicKey,
+        /// Of the best grant.
+        source: CapError,
     },
     /// No grant of this device lets it say this about rights.
     #[error("no grant lets this device say this about the rights in the space {space}")]

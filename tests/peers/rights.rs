@@ -320,3 +320,96 @@ fn why_knows_what_grants_do_not_say() {
         assert!(told.code == 1 && told.out.contains("you have blocked") && told.err.contains("timebus unblock"), "{told:?}");
     }
 }
+
+/// What was granted is used up. What is beyond it is refused and said so, and a new grant is all that is needed.
+#[test]
+fn a_used_up_right_refuses_says_why_and_can_be_renewed() {
+    let alice = Peer::start();
+    let bob = Peer::start();
+    assert_eq!(join(&bob, &invite(&alice, &["--guests", "0"]), "alice")["result"], "connected");
+    let bobs = device(&bob);
+    assert_eq!(run(alice.home(), &["grant", "/table", &bobs, "--can", "write", "--quota", "3kB"]).code, 0);
+    poll("bob may write", || (run(bob.home(), &["why", "write", "@alice/table"]).code == 0).then_some(()));
+    let mut written = 0;
+    let refused = loop {
+        let answer = bob.send("PUT", &format!("/@alice/table/{written}"), &[("Content-Type", "application/json")], "1");
+        if answer.status == 403 {
+            break answer.problem(403);
+        }
+        written += 1;
+        assert!(written < 6, "of 3 kB each change takes more than 500");
+    };
+    assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains("allows 3 kB in all")), "{refused}");
+    assert!(refused["fix"].as_str().is_some_and(|fix| fix.contains("timebus why write")), "{refused}");
+    bob.send("PUT", "/@alice/table/more", &[("Content-Type", "application/json")], "1").problem(403);
+    assert_eq!(bob.value("/@alice/table").as_object().map(serde_json::Map::len), Some(written));
+    for (at, path, who) in [(&bob, "@alice/table", "me"), (&alice, "/table", bobs.as_str())] {
+        poll("the answer is no", || {
+            let why = run(at.home(), &["why", "write", path, "--as", who]);
+            (why.code == 1 && why.out.contains("of the 3 kB that may be written by it")).then_some(())
+        });
+    }
+    let why = run(bob.home(), &["why", "write", "@alice/table"]);
+    let wanted = format!("timebus grant /table {bobs} --can write");
+    assert!(why.err.contains(&wanted), "{why:?}");
+    let words: Vec<&str> = wanted.split(' ').skip(1).collect();
+    assert_eq!(run(alice.home(), &words).code, 0);
+    poll("bob may write again", || (run(bob.home(), &["why", "write", "@alice/table"]).code == 0).then_some(()));
+    bob.put("/@alice/table/more", &json!(2));
+    until_value(&alice, "/table/more", &json!(2));
+}
+
+/// Bob brings guests, and gives to somebody whom Alice let in: a right without room, and one that he takes back.
+#[test]
+fn what_a_guest_gives_stands_in_nobodys_way() {
+    let alice = Peer::start();
+    let [bob, frank] = [(); 2].map(|()| Peer::start());
+    assert_eq!(join(&bob, &invite(&alice, &["--can", "write"]), "alice")["result"], "connected");
+    let link = invite(&alice, &["--to", "/table", "--can", "write", "--guests", "0"]);
+    assert_eq!(join(&frank, &link, "alice")["result"], "connected");
+    let franks = device(&frank);
+    let count = |of: &Peer| verb(of.home(), &["grants", "@alice/"])["grants"].as_array().map_or(0, Vec::len);
+    let before = count(&frank);
+    for more in [&["--quota", "1"][..], &[]] {
+        let args = [&["grant", "@alice/", &franks, "--can", "write"][..], more].concat();
+        let ran = run(bob.home(), &args);
+        assert_eq!(ran.code, 0, "{ran:?}");
+    }
+    poll("frank knows", || (count(&frank) == before + 2).then_some(()));
+    frank.put("/@alice/table/frank", &json!(1));
+    until_value(&alice, "/table/frank", &json!(1));
+    until_value(&bob, "/@alice/table/frank", &json!(1));
+    assert_eq!(run(bob.home(), &["revoke", &franks, "@alice/", "--drop-unseen"]).code, 0);
+    bob.put("/@alice/bob", &json!("gone"));
+    until_value(&alice, "/bob", &json!("gone"));
+    frank.put("/@alice/table/frank", &json!(2));
+    until_value(&alice, "/table/frank", &json!(2));
+    assert_eq!(verb(alice.home(), &["quarantine"])["total"], 0);
+}
+
+/// Where nothing can be written or given whatever was granted, and where his own peer may and that of the owner does not.
+#[test]
+fn why_knows_what_is_reserved_and_what_is_the_owners_own_word() {
+    let alice = Peer::start();
+    let [bob, carol] = [(); 2].map(|()| Peer::start());
+    assert_eq!(join(&bob, &invite(&alice, &["--can", "write"]), "alice")["result"], "connected");
+    assert_eq!(join(&carol, &invite(&alice, &["--guests", "0"]), "alice")["result"], "connected");
+    let (bobs, carols) = (device(&bob), device(&carol));
+    let ran = run(alice.home(), &["grant", "/desk", &carols, "--can", "admin", "--depth", "0"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let table: [(&str, &str, &str, bool, &str); 8] = [
+        ("write", "/.auth/x", &bobs, false, "the system's"),
+        ("write", "/.zzz", &bobs, false, "the system's"),
+        ("write", "/.zzz", "me", false, "the system's"),
+        ("write", "/profile/name", &bobs, true, "over HTTP"),
+        ("write", "/lists", &bobs, true, "over HTTP"),
+        ("write", "/.apps/x", &bobs, true, "over HTTP"),
+        ("write", "/profile/name", "me", true, "you may write"),
+        ("admin", "/desk", &carols, false, "handed on no further"),
+    ];
+    for (can, path, who, allowed, words) in table {
+        let told = run(alice.home(), &["why", can, path, "--as", who]);
+        assert!(told.code == i32::from(!allowed) && told.out.contains(words), "{can} {path} as {who}: {told:?}");
+        assert!(who != "me" || !told.out.contains("over HTTP"), "{told:?}");
+    }
+}

@@ -68,6 +68,10 @@ pub(crate) fn notes(status: &Json) -> Vec<String> {
     if let Some(reason) = text(opened, "rebuilt") {
         notes.push(format!("the index was made anew from the change log: {reason}"));
     }
+    let again: Vec<&str> = items(opened, "again").iter().filter_map(string).collect();
+    if !again.is_empty() {
+        notes.push(format!("what nobody took was written again, in the name of rights that allow it: {}", again.join(", ")));
+    }
     if member(opened, "new_device") == Some(&Json::Bool(true)) {
         notes.push("this home is a copy or was restored, so it got a device key of its own".to_owned());
     }

@@ -503,8 +503,8 @@ async fn ask_guardians(context: &Context, args: &Recover) -> anyhow::Result<()> 
     context.out.result(&json, || {
         format!(
             "{}\n\nGive this to your guardians, and tell them by voice that your new root is called {root_name}:\n\n{request}\n\n\
-             Each runs `timebus guardians agree` with it and gives you an answer. Then `{up}` here until the space is here,\n\
-             and, with the peer stopped, `{recover}`.",
+             Each runs `timebus guardians agree` with it and gives you an answer. Then `{up}` here until\n\
+             `timebus guardians` shows how many have to agree, and, with the peer stopped, `{recover}`. Values come after that.",
             sheet(&name, &space, &words, context)
         )
     })
@@ -534,7 +534,7 @@ async fn with_answers(context: &Context, args: &Recover) -> anyhow::Result<()> {
     let said = match (is_known, is_done) {
         (_, true) => Ok(()),
         (false, _) => Err(Failure::refused("what was stated about the space is not here yet")
-            .fix(format!("`{}` until `timebus peers` shows it, then stop the peer and try again", context.home.command("up")))
+            .fix(format!("`{}` until `timebus guardians` shows who has to agree, then stop the peer and try again", context.home.command("up")))
             .into()),
         (true, false) => {
             let ops = vec![Op::Succeed(succeed.clone()), device_grant(&store.device())];

@@ -110,6 +110,39 @@ mod tests {
         assert_eq!(counted_as(&alice, &Book::default(), guest, &made), bobs);
     }
 
+    /// Bob hands something on to Carol, of whom nothing is known here but what Alice granted to her. Her room stays hers.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_is_counted_as_a_guest_who_gives_him_something() {
+        use timebus_store::grant::{Audience, Grant, Scope, Timelines};
+        use timebus_store::op::Op;
+        use timebus_store::writer::Statement;
+
+        let homes = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, bob] = homes.each_ref().map(|home| open(home.path()));
+        let [carol, hers] = [66, 67].map(|n| SecretKey::from_seed([n; 32]).public());
+        let grant = |key: PublicKey, depth: u8| {
+            let (audience, scope, timelines) = (Audience::Key(key), Scope::everything(), Timelines::Main);
+            let actions = Actions(Actions::SYNC.0 | Actions::READ.0 | if depth > 0 { Actions::GRANT.0 } else { 0 });
+            let (bytes_max, change_bytes_max, not_after_ms) = (0, 0, 0);
+            let label = format!("device:{}", &key.to_string()[..16]).into();
+            Grant { audience, scope, timelines, actions, bytes_max, change_bytes_max, not_after_ms, depth, label }
+        };
+        let plain = |key: PublicKey, depth: u8| Op::Grant(Grant { label: "".into(), ..grant(key, depth) });
+        let given = alice.state(Statement::Ops(vec![plain(bob.device(), 1), plain(carol, 0)]), 1).await.expect("granted");
+        tell(&alice, &alice.space(), &bob).await;
+        let there = bob.held(&alice.space()).expect("held");
+        for key in [carol, hers] {
+            bob.state_as(there, given[0], Statement::Ops(vec![Op::Grant(grant(key, 0))]), 1).await.expect("handed on");
+        }
+        tell(&bob, &alice.space(), &alice).await;
+        let counted = |key: &PublicKey| counted_as(&alice, &Book::default(), |_| None, key).person;
+        assert_eq!(counted(&carol), carol);
+        assert_eq!(counted(&hers), bob.device(), "who has nothing else is his");
+        // Nor when her key has one more name here, so that the order is another one.
+        alice.state(Statement::Ops(vec![plain(hers, 0)]), 1).await.expect("granted");
+        assert_eq!(counted(&hers), hers);
+    }
+
     /// A device that wrote nothing yet may be of each who says so. It is that of a friend, if one of them is.
     #[tokio::test(flavor = "multi_thread")]
     async fn a_new_device_is_a_friends_if_a_friend_says_so() {

@@ -9,14 +9,17 @@ use timebus_store::grant::{Actions, Timelines};
 use timebus_store::ids::TimelineId;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
+use timebus_store::tips::size_of;
+use timebus_store::writer::is_reserved;
 
 use super::revoke::meant;
 use super::rights::{describe, hidden_words, place, rights_of};
-use crate::authority::{Verb, may_keep};
+use crate::authority::{Verb, may_keep, own_word_at};
 use crate::lists;
 use crate::peer::Peer;
 use crate::people::{People, Person};
 use crate::problem::Problem;
+use crate::route::storage_problem;
 use crate::sys::network::bad;
 use crate::who::now_ms;
 use crate::words::{action_words, counted, day, join, scope_words, short, size};
@@ -75,6 +78,10 @@ pub(super) async fn why(peer: &Peer, can: &str, segments: &[&str], who: Option<&
     match segments.first() {
         Some(&".sys") if space.is_own() => Ok(of_system(peer, &question, &person, segments)),
         Some(&".drop") => Ok(of_inbox(peer, &question, &person, &people, space, &path)),
+        _ if matches!(verb, Verb::Write | Verb::Grant) && is_reserved(&path) => {
+            let why = "names that begin with a dot are the system's: nobody writes there, whatever was granted".to_owned();
+            Ok(question.answer(&path.to_string(), &person.name, None, false, vec![why]))
+        }
         _ => of_grants(peer, &question, &person, &people, &rights, space, &path),
     }
 }
@@ -169,6 +176,9 @@ fn lack_words(people: &People, rights: &Rights, main: &TimelineId, lack: &Lack) 
         Lack::Path(scope) => format!("it is good {}", scope_words(scope)),
         Lack::OwnWord => "what is there is the owner's own word; only a grant for just that path is good there".to_owned(),
         Lack::Ended(at_ms) => format!("it ended on {}", day(*at_ms)),
+        Lack::UsedUp { max, written } => format!("of the {} that may be written by it {} are", size(*max), size(*written)),
+        Lack::Depth => "it can be handed on no further".to_owned(),
+        Lack::ForEverybody => "it is for everybody, and only the owner opens something to everybody".to_owned(),
         Lack::Hidden(hidden) => hidden_words(people, hidden),
     }
 }
@@ -192,8 +202,13 @@ fn of_grants(
     let main = rights.timeline_of(path);
     let nobody = [PublicKey::from_bytes([0; 32])];
     let keys = if person.is_anyone { &nobody[..] } else { &person.keys[..] };
-    let explain = |key: &PublicKey| (*key, rights.explain(key, actions(verb), &main, path, now_ms()));
-    let mut all: Vec<(PublicKey, Explanation)> = keys.iter().map(explain).collect();
+    let rows = peer.store().snapshot();
+    let t = peer.store().number_of(&space.key, &main).unwrap_or(space.main());
+    let mut all: Vec<(PublicKey, Explanation)> = Vec::with_capacity(keys.len());
+    for key in keys {
+        let (written, _) = size_of(&*rows, t, key).map_err(|error| storage_problem(&error))?;
+        all.push((*key, rights.explain(key, actions(verb), (&main, written), path, now_ms())));
+    }
     if question.who.is_none() || person.space == Some(peer.space()) {
         // Of the owner's devices this one is asked about, unless another is named.
         all.retain(|(key, _)| *key == peer.store().device() || keys.len() == 1);
@@ -264,6 +279,10 @@ fn of_grants(
     }
     if verb == Verb::Write && allowed {
         why.extend(held_words(peer, person));
+        // The owner's own keys are asked about by what they are.
+        if person.space != Some(space.key) && !best.root {
+            why.extend(over_http(&space.key, path));
+        }
     }
     if verb == Verb::Write && person.is_anyone {
         why.push("writing is granted by name; strangers leave notices in the inbox, /.drop".to_owned());
@@ -317,6 +336,16 @@ pub(super) fn lost(peer: &Peer, people: &People) -> Option<String> {
     let now = if others.is_empty() { String::new() } else { format!("; the devices of this space are now {}", join(&others)) };
     let because = why.first().map_or_else(String::new, |why| format!(": {why}"));
     Some(format!("this device, {}, is one of its owner's no more{because}{now}", human_name(&device)))
+}
+
+/// What a guest may by his own peer, and not by that of the owner, which signs as the owner.
+fn over_http(space: &PublicKey, path: &Path) -> Option<String> {
+    let own = own_word_at(path)?;
+    let short = human_name(space);
+    Some(format!(
+        "that is by a peer of his own, which signs as him; over HTTP the peers of {short} refuse it, as what is at /{own} and signed by them is \
+         the owner's own word"
+    ))
 }
 
 /// What of somebody waits for the owner's word, although he may write it.

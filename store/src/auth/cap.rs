@@ -6,7 +6,7 @@
 use timebus_identity::PublicKey;
 
 use super::{Held, Rights};
-use crate::change::{Body, Header, Kind};
+use crate::change::{Body, Header, Kind, OVERHEAD_BYTES};
 use crate::fold::is_reserved;
 use crate::grant::{Actions, Audience, Scope, ScopeSegment};
 use crate::ids::GrantId;
@@ -64,7 +64,7 @@ pub enum CapError {
     #[error("grant {0} does not allow this")]
     Action(GrantId),
     /// The author has used up what the grant allows.
-    #[error("grant {grant} allows {max} bytes, the author has written {found}")]
+    #[error("grant {grant} allows {max} bytes in all, and with this its holder has written {found}")]
     Bytes {
         /// Which grant.
         grant: GrantId,
@@ -73,9 +73,24 @@ pub enum CapError {
         /// What the author would have written.
         found: u64,
     },
+    /// One change is larger than the grant allows.
+    #[error("grant {grant} allows {max} bytes at once, and these are {found}")]
+    ChangeBytes {
+        /// Which grant.
+        grant: GrantId,
+        /// Its limit.
+        max: u64,
+        /// How large the change is.
+        found: u64,
+    },
     /// The grant has ended.
-    #[error("grant {0} has ended")]
-    Ended(GrantId),
+    #[error("grant {grant} has ended")]
+    Ended {
+        /// Which grant.
+        grant: GrantId,
+        /// When, in Unix milliseconds.
+        at_ms: u64,
+    },
 }
 
 impl CapError {
@@ -83,6 +98,12 @@ impl CapError {
     #[must_use]
     pub fn is_pending(&self) -> bool {
         matches!(self, Self::Missing | Self::Unknown(_))
+    }
+
+    /// Whether the grant would allow it if it had no end and no limit. The answer hangs on nothing but the grant itself.
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        matches!(self, Self::Bytes { .. } | Self::ChangeBytes { .. } | Self::Ended { .. })
     }
 }
 
@@ -115,15 +136,7 @@ impl Rights {
         if !action {
             return Err(CapError::Action(cap));
         }
-        if grant.bytes_max > 0 && header.cum > grant.bytes_max {
-            return Err(CapError::Bytes { grant: cap, max: grant.bytes_max, found: header.cum });
-        }
-        if grant.change_bytes_max > 0 && header.body_len > grant.change_bytes_max {
-            return Err(CapError::Bytes { grant: cap, max: grant.change_bytes_max, found: header.body_len });
-        }
-        if grant.not_after_ms > 0 && header.time_ms > grant.not_after_ms {
-            return Err(CapError::Ended(cap));
-        }
+        self.check_limits(&cap, header.cum, OVERHEAD_BYTES + header.body_len, header.time_ms)?;
         Ok(Reach { scope: grant.scope.clone(), left_out: OWN_WORDS.map(|word| !self.is_for_word(held, word)) })
     }
 
@@ -143,6 +156,23 @@ impl Rights {
     #[must_use]
     pub fn covers(&self, held: &Held, path: &Path, key: &PublicKey) -> bool {
         held.grant.scope.covers(path, key) && own_word(path).is_none_or(|word| self.is_for_word(held, OWN_WORDS[word]))
+    }
+
+    /// Checks that a change is within the limits of its grant, if that is known: `cum` and time of its header, and the bytes that
+    /// it counts for itself.
+    pub(crate) fn check_limits(&self, cap: &GrantId, cum: u64, own: u64, time_ms: u64) -> Result<(), CapError> {
+        let Some(held) = self.grants.get(cap) else { return Ok(()) };
+        let (grant, body_len) = (&held.grant, own.saturating_sub(OVERHEAD_BYTES));
+        if grant.bytes_max > 0 && cum > grant.bytes_max {
+            return Err(CapError::Bytes { grant: *cap, max: grant.bytes_max, found: cum });
+        }
+        if grant.change_bytes_max > 0 && body_len > grant.change_bytes_max {
+            return Err(CapError::ChangeBytes { grant: *cap, max: grant.change_bytes_max, found: body_len });
+        }
+        if grant.not_after_ms > 0 && time_ms > grant.not_after_ms {
+            return Err(CapError::Ended { grant: *cap, at_ms: grant.not_after_ms });
+        }
+        Ok(())
     }
 
     /// As [`Rights::check`], for a change of the `auth` timeline, whose ops are for all to read: a key that is no root

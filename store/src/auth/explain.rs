@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 
 use timebus_identity::PublicKey;
 
-use super::{Held, Rights};
+use super::{CHAIN_MAX, Held, Rights};
+use crate::change::OVERHEAD_BYTES;
 use crate::grant::{Actions, Audience, Scope, Timelines};
 use crate::ids::{GrantId, OpId, TimelineId};
 use crate::path::Path;
@@ -17,7 +18,7 @@ pub const WAYS_MAX: usize = 16;
 pub struct Allowed<'a> {
     /// Whether by being the root.
     pub root: bool,
-    /// Live grants, the widest first.
+    /// Live grants, the best first.
     pub grants: Vec<(GrantId, &'a Held)>,
 }
 
@@ -62,6 +63,17 @@ pub enum Lack {
     OwnWord,
     /// It ended, in Unix milliseconds.
     Ended(u64),
+    /// What may be written by it is used up.
+    UsedUp {
+        /// Bytes that it allows in all.
+        max: u64,
+        /// Bytes that were written.
+        written: u64,
+    },
+    /// By it nothing can be given to others: it was handed on as often as it may be.
+    Depth,
+    /// It is for everybody, and none of the owner's devices gave it.
+    ForEverybody,
     /// It is not in force.
     Hidden(Hidden),
 }
@@ -117,10 +129,14 @@ impl Rights {
     pub fn may(&self, key: &PublicKey, actions: Actions, timeline: &TimelineId, time_ms: u64) -> Allowed<'_> {
         let fits = |held: &Held| {
             let grant = &held.grant;
-            held.live && grant.actions.contains(actions) && grant.timelines.contains(timeline, &self.main) && !has_ended(held, time_ms)
+            held.live
+                && grant.actions.contains(actions)
+                && grant.timelines.contains(timeline, &self.main)
+                && !has_ended(held, time_ms)
+                && self.is_for_him(held)
         };
         let mut grants: Vec<(GrantId, &Held)> = self.grants_for(key).filter(|(_, held)| fits(held)).collect();
-        grants.sort_by_cached_key(|(id, held)| narrowness(*id, held));
+        grants.sort_by_cached_key(|(id, held)| self.worth(*id, held));
         Allowed { root: self.root() == *key, grants }
     }
 
@@ -145,7 +161,7 @@ impl Rights {
                 && self.is_for_him(held)
                 && (covers || reads_all)
         };
-        self.grants_for(key).filter(|(_, held)| fits(held)).min_by_key(|(id, held)| narrowness(*id, held)).map(|(id, _)| id)
+        self.grants_for(key).filter(|(_, held)| fits(held)).min_by_key(|(id, held)| self.worth(*id, held)).map(|(id, _)| id)
     }
 
     /// Whether a key may fetch a timeline as it is, at a time in Unix milliseconds.
@@ -185,21 +201,26 @@ impl Rights {
         held.grant.audience != Audience::Anyone || self.is_by_owner(held)
     }
 
-    /// A live grant by which `key` may write `path`, in the timeline that it is in: the widest, of those that end latest
-    /// and have no limit.
+    /// The best live grant by which `key` may write `path`, in the timeline that it is in.
     #[must_use]
     pub fn writer_grant(&self, key: &PublicKey, path: &Path) -> Option<GrantId> {
-        self.grant_to_write(key, path, true)
+        self.grants_to_write(key, path, true).into_iter().next()
     }
 
     /// The same for somebody who is no device of the owner and does not want to be taken for one: whoever writes in the name of
     /// a grant that makes him one says that he is.
     #[must_use]
     pub fn guest_grant(&self, key: &PublicKey, path: &Path) -> Option<GrantId> {
-        self.grant_to_write(key, path, false)
+        self.guest_grants(key, path).into_iter().next()
     }
 
-    fn grant_to_write(&self, key: &PublicKey, path: &Path, as_device: bool) -> Option<GrantId> {
+    /// All of them, the best first. Some may have ended, or have no room left: [`Rights::check`] tells.
+    #[must_use]
+    pub fn guest_grants(&self, key: &PublicKey, path: &Path) -> Vec<GrantId> {
+        self.grants_to_write(key, path, false)
+    }
+
+    fn grants_to_write(&self, key: &PublicKey, path: &Path, as_device: bool) -> Vec<GrantId> {
         let timeline = self.timeline_of(path);
         let fits = |held: &Held| {
             held.live
@@ -209,13 +230,31 @@ impl Rights {
                 && held.grant.timelines.contains(&timeline, &self.main)
                 && self.covers(held, path, key)
         };
-        let fitting = self.grants_for(key).filter(|(_, held)| fits(held));
-        fitting.min_by_key(|(id, held)| narrowness(*id, held)).map(|(id, _)| id)
+        self.best_first(self.grants_for(key).filter(|(_, held)| fits(held)))
     }
 
-    /// Why a key may, or may not, do all of `actions` at a path of a timeline, at a time in Unix milliseconds.
+    /// Grants in the order in which they are to be used. What one does is hidden when the grant is taken back, or refused when it
+    /// ends, so nobody who gives something to somebody is to have a say in what he has from others: first what the owner gave,
+    /// then what comes from him by the fewest hands, then what has no end and no limit, then what is wide; of equal ones that with
+    /// the smallest id, so that every peer takes the same.
+    pub fn best_first<'a>(&self, grants: impl Iterator<Item = (GrantId, &'a Held)>) -> Vec<GrantId> {
+        let mut all: Vec<(Worth, GrantId)> = grants.map(|(id, held)| (self.worth(id, held), id)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn worth(&self, id: GrantId, held: &Held) -> Worth {
+        // 0 means without end, or without limit.
+        let endless = |n: u64| Reverse(n.wrapping_sub(1));
+        let grant = &held.grant;
+        let limits = (endless(grant.not_after_ms), endless(grant.bytes_max), endless(grant.change_bytes_max));
+        (!self.is_by_owner(held), held.chain, limits, !grant.scope.deep, grant.scope.segments.len(), id)
+    }
+
+    /// Why a key may, or may not, do all of `actions` at a path of a timeline, at a time in Unix milliseconds, when it has
+    /// written so many bytes there: the `cum` of its last change.
     #[must_use]
-    pub fn explain(&self, key: &PublicKey, actions: Actions, timeline: &TimelineId, path: &Path, time_ms: u64) -> Explanation {
+    pub fn explain(&self, key: &PublicKey, actions: Actions, (timeline, written): (&TimelineId, u64), path: &Path, time_ms: u64) -> Explanation {
         if self.root() == *key {
             return Explanation { allowed: true, root: true, ways: Vec::new() };
         }
@@ -238,13 +277,23 @@ impl Rights {
                 if has_ended(held, time_ms) {
                     lacks.push(Lack::Ended(held.grant.not_after_ms));
                 }
+                let max = held.grant.bytes_max;
+                if actions.contains(Actions::WRITE) && max > 0 && written.saturating_add(OVERHEAD_BYTES) >= max {
+                    lacks.push(Lack::UsedUp { max, written });
+                }
+                if actions.contains(Actions::GRANT) && missing.0 & Actions::GRANT.0 == 0 && (held.grant.depth == 0 || held.chain >= CHAIN_MAX) {
+                    lacks.push(Lack::Depth);
+                }
+                if !self.is_for_him(held) {
+                    lacks.push(Lack::ForEverybody);
+                }
                 lacks.extend(self.hidden_by(&id).into_iter().map(Lack::Hidden));
                 let mut links: Vec<GrantId> = self.links(&id).map(|(link, _)| link).collect();
                 links.reverse();
-                (lacks.len(), narrowness(id, held), Way { links, lacks })
+                (lacks.len(), self.worth(id, held), Way { links, lacks })
             })
             .collect();
-        ways.sort_by_key(|(lacks, narrowness, _)| (*lacks, *narrowness));
+        ways.sort_by_key(|(lacks, worth, _)| (*lacks, *worth));
         ways.truncate(WAYS_MAX);
         let ways: Vec<Way> = ways.into_iter().map(|(.., way)| way).collect();
         Explanation { allowed: ways.first().is_some_and(|way| way.lacks.is_empty()), root: false, ways }
@@ -261,12 +310,5 @@ fn has_ended(held: &Held, time_ms: u64) -> bool {
     held.grant.not_after_ms > 0 && time_ms > held.grant.not_after_ms
 }
 
-type Narrowness = (bool, usize, Reverse<u64>, Reverse<u64>, u8, GrantId);
-
-/// Sorts the widest grant first; of equal ones that with the smallest id, so that every peer takes the same.
-fn narrowness(id: GrantId, held: &Held) -> Narrowness {
-    // 0 means without end, or without limit.
-    let endless = |n: u64| Reverse(n.wrapping_sub(1));
-    let grant = &held.grant;
-    (!grant.scope.deep, grant.scope.segments.len(), endless(grant.not_after_ms), endless(grant.bytes_max), held.chain, id)
-}
+/// See [`Rights::best_first`].
+type Worth = (bool, u8, (Reverse<u64>, Reverse<u64>, Reverse<u64>), bool, usize, GrantId);

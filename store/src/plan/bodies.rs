@@ -15,7 +15,7 @@ const TEXT_OP_BYTES: usize = 512 * 1024;
 const PART_BYTES: usize = 64 * 1024;
 
 /// Ops of one body, before the ids of the bodies before it are known.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PlannedBody {
     first: usize,
     ops: Vec<PlannedOp>,

@@ -9,7 +9,7 @@ use super::version::{ids_of, same_version};
 use super::{Action, Condition, Decider, Request, WriteError, Written, names_at, texts, version_tag};
 use crate::auth::OWN_WORDS;
 use crate::blobs::BlobHash;
-use crate::change::{PARENTS_MAX, Part};
+use crate::change::{Body, Change, PARENTS_MAX, Part};
 use crate::ids::{ChangeId, GrantId, OpId};
 use crate::json::Json;
 use crate::keyspace::{Rows as _, Table};
@@ -17,7 +17,7 @@ use crate::list::Order;
 use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
 use crate::path::{Path, Segment};
 use crate::pipeline::{Pipeline, Space, labelled};
-use crate::plan::{Plan, Target};
+use crate::plan::{Plan, PlannedBody, Target};
 use crate::store::StorageError;
 use crate::summary::{find, summary};
 use crate::tree::Tree;
@@ -41,16 +41,42 @@ impl Decider {
         }
     }
 
-    /// The grant in whose name this device writes at a path.
-    pub(super) fn cap(&mut self, space: Space, path: &Path) -> Result<GrantId, WriteError> {
+    /// The grants in whose name this device may write at a path, the best first; one at least.
+    pub(super) fn caps(&mut self, space: Space, path: &Path) -> Result<Vec<GrantId>, WriteError> {
         if space.is_own() {
-            return self.own_cap();
+            return Ok(vec![self.own_cap()?]);
         }
         if self.is_barred {
             return Err(WriteError::NoKey);
         }
-        let found = self.pipeline.rights(space.auth()).guest_grant(&self.inner.device.public(), path);
-        found.ok_or_else(|| WriteError::NoGrant { space: space.key, path: path.clone() })
+        let found = self.pipeline.rights(space.auth()).guest_grants(&self.inner.device.public(), path);
+        if found.is_empty() { Err(WriteError::NoGrant { space: space.key, path: path.clone() }) } else { Ok(found) }
+    }
+
+    /// Stages changes in the name of the first of some grants that allows all of them, by the rule by which everybody else
+    /// will take or refuse them: a change that nobody takes would end this device's chain. Answers the id of the last.
+    pub(super) fn take_allowed(
+        &mut self,
+        t: u32,
+        caps: &[GrantId],
+        mut make: impl FnMut(&mut Pipeline, GrantId) -> Result<Vec<(Change, Body)>, StorageError>,
+    ) -> Result<ChangeId, WriteError> {
+        let mut best = None;
+        for cap in caps {
+            let made = make(&mut self.pipeline, *cap)?;
+            match made.iter().try_for_each(|(change, _)| self.pipeline.check_cap(t, change)) {
+                Ok(()) => {
+                    let last = made.last().map_or(ChangeId([0; 32]), |(change, _)| change.id());
+                    for (change, body) in made {
+                        self.take(Entry::Own(change), Some(body))?;
+                    }
+                    return Ok(last);
+                }
+                Err(source) => best = best.or(Some(source)),
+            }
+        }
+        let space = self.pipeline.space_of(t).key;
+        Err(best.map_or(WriteError::NoKey, |source| WriteError::Limit { space, source }))
     }
 
     /// Whether the grant for the root of a space of somebody else allows each of the members that are put there.
@@ -61,7 +87,7 @@ impl Decider {
         }
         for word in OWN_WORDS.iter().filter(|word| members.contains_key(**word)) {
             let at = Segment::name(word).ok().and_then(|segment| path.join(segment).ok());
-            at.map_or(Ok(()), |at| self.cap(space, &at).map(drop))?;
+            at.map_or(Ok(()), |at| self.caps(space, &at).map(drop))?;
         }
         Ok(())
     }
@@ -79,10 +105,10 @@ impl Decider {
         let Request { space, path, action, parents, label, condition, time_ms, may_name, .. } = request;
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
-        let cap = self.cap(space, &path)?;
+        let caps = self.caps(space, &path)?;
         check_reserved(&path, &action)?;
         self.check_members(space, &path, &action)?;
-        self.merge_heads(t, cap, time_ms)?;
+        self.merge_heads(t, &caps, time_ms)?;
         let rows = &self.pipeline.rows;
         let t_key = node_key(t, &path.key());
         let node = Node::load(rows, &t_key)?;
@@ -162,7 +188,7 @@ impl Decider {
             return Ok(Written { version, change: None, created: None, existed, durable: true });
         }
         let base_ids = base.as_ref().map(|base| ids_of(&self.pipeline.rows, t, base)).transpose()?;
-        let last = self.stage(t, bodies, cap, label, base_ids, time_ms)?;
+        let last = self.stage(t, bodies, &caps, label, base_ids, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         let created = match created {
@@ -204,12 +230,13 @@ impl Decider {
     }
 
     /// A change stands on at most so many others; what is left over is brought together by changes without ops.
-    pub(super) fn merge_heads(&mut self, t: u32, cap: GrantId, time_ms: u64) -> Result<(), WriteError> {
+    pub(super) fn merge_heads(&mut self, t: u32, caps: &[GrantId], time_ms: u64) -> Result<(), WriteError> {
         while self.pipeline.heads(t) > PARENTS_MAX {
-            let body = crate::change::Body::default();
             let author = self.inner.device.public();
-            let change = self.pipeline.author(t, author, Some(cap), time_ms, &body)?;
-            self.take(Entry::Own(change), Some(body))?;
+            self.take_allowed(t, caps, |pipeline, cap| {
+                let body = Body::default();
+                Ok(vec![(pipeline.author(t, author, Some(cap), time_ms, &body)?, body)])
+            })?;
         }
         Ok(())
     }
@@ -357,39 +384,44 @@ impl Decider {
         Ok(plan)
     }
 
-    /// Makes changes of bodies and stages them. Answers the id of the last.
+    /// Makes changes of bodies and stages them, all or none. Answers the id of the last.
     pub(super) fn stage(
         &mut self,
         t: u32,
-        bodies: Vec<crate::plan::PlannedBody>,
-        cap: GrantId,
+        bodies: Vec<PlannedBody>,
+        caps: &[GrantId],
         label: Option<String>,
         base: Option<Vec<ChangeId>>,
         time_ms: u64,
     ) -> Result<ChangeId, WriteError> {
         let count = bodies.len().max(1) as u64;
-        let mut made: Vec<(usize, ChangeId)> = Vec::new();
-        let planned: Vec<Option<_>> = if bodies.is_empty() { vec![None] } else { bodies.into_iter().map(Some).collect() };
-        for (at, planned) in planned.into_iter().enumerate() {
-            let (first, mut body) = planned.map_or_else(Default::default, |planned| planned.finish(&made));
-            let number = at as u64 + 1;
-            let previous = made.last().map(|(_, id)| *id);
-            body.base = match previous {
-                Some(previous) => Some(vec![previous]),
-                None => base.clone(),
-            };
-            if number == count {
-                body.label = label.as_deref().map(Into::into);
+        let planned: Vec<Option<PlannedBody>> = if bodies.is_empty() { vec![None] } else { bodies.into_iter().map(Some).collect() };
+        let author = self.inner.device.public();
+        self.take_allowed(t, caps, |pipeline, cap| {
+            let mut made: Vec<(usize, ChangeId)> = Vec::new();
+            let mut changes: Vec<(Change, Body)> = Vec::new();
+            for (number, planned) in (1..).zip(&planned) {
+                let (first, mut body) = planned.clone().map_or_else(Default::default, |planned| planned.finish(&made));
+                let before = changes.last().map(|(change, _)| change);
+                body.base = match before {
+                    Some(before) => Some(vec![before.id()]),
+                    None => base.clone(),
+                };
+                if number == count {
+                    body.label = label.as_deref().map(Into::into);
+                }
+                if count > 1 {
+                    body.part = Some(Part { number, count, first: made.first().map(|(_, id)| *id) });
+                }
+                let change = match before {
+                    Some(before) => Pipeline::author_next(before, &body)?,
+                    None => pipeline.author(t, author, Some(cap), time_ms, &body)?,
+                };
+                made.push((first, change.id()));
+                changes.push((change, body));
             }
-            if count > 1 {
-                body.part = Some(Part { number, count, first: made.first().map(|(_, id)| *id) });
-            }
-            let author = self.inner.device.public();
-            let change = self.pipeline.author(t, author, Some(cap), time_ms, &body)?;
-            made.push((first, change.id()));
-            self.take(Entry::Own(change), Some(body))?;
-        }
-        Ok(made.last().map_or(ChangeId([0; 32]), |(_, id)| *id))
+            Ok(changes)
+        })
     }
 
     /// Answers a request that names a version that exists: done before if it is the same, else refused.
@@ -434,10 +466,19 @@ impl Decider {
 }
 
 /// Names at the top that begin with a dot belong to the system; some of them hold data of the space.
+fn is_free(name: &str) -> bool {
+    !name.starts_with('.') || matches!(name, ".apps" | ".prog" | ".time")
+}
+
+/// Whether a path is the system's, so that no request writes there.
+#[must_use]
+pub fn is_reserved(path: &Path) -> bool {
+    matches!(path.segments().first(), Some(Segment::Name(name)) if !is_free(name))
+}
+
 pub(super) fn check_reserved(path: &Path, action: &Action) -> Result<(), WriteError> {
-    let is_free = |name: &str| !name.starts_with('.') || matches!(name, ".apps" | ".prog" | ".time");
     let refused = match (path.segments().first(), action) {
-        (Some(Segment::Name(name)), _) => !is_free(name),
+        (Some(_), _) => is_reserved(path),
         (None, Action::Put(Json::Object(members)) | Action::Merge(Json::Object(members))) => members.keys().any(|name| !is_free(name)),
         _ => false,
     };

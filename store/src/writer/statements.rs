@@ -27,8 +27,9 @@ impl Decider {
         self.own_cap.ok_or(WriteError::NoKey)
     }
 
-    /// The grant in whose name this device can say something about rights: the named one, or whichever allows it.
-    fn statement_cap(&mut self, space: Space, named: Option<GrantId>, ops: &[Op]) -> Result<GrantId, WriteError> {
+    /// The grants in whose name this device can say something about rights, the best first and one at least: the named one, or
+    /// those that allow it.
+    fn statement_caps(&mut self, space: Space, named: Option<GrantId>, ops: &[Op]) -> Result<Vec<GrantId>, WriteError> {
         if self.is_barred {
             return Err(WriteError::NoKey);
         }
@@ -36,15 +37,15 @@ impl Decider {
             let audience = Audience::Key(self.inner.device.public());
             let found = self.pipeline.rights(space.auth()).grant(&cap);
             let is_ours = found.is_some_and(|held| held.is_live() && held.grant.audience == audience);
-            return if is_ours { Ok(cap) } else { Err(WriteError::NoGrant { space: space.key, path: Path::root() }) };
+            return if is_ours { Ok(vec![cap]) } else { Err(WriteError::NoGrant { space: space.key, path: Path::root() }) };
         }
         let own = if space.is_own() { Some(self.own_cap()?) } else { None };
         let rights = self.pipeline.rights(space.auth());
         if let Some(own) = own.filter(|own| ops.iter().all(|op| rights.may_state(own, op))) {
-            return Ok(own);
+            return Ok(vec![own]);
         }
-        let found = rights.cap_to_state(&self.inner.device.public(), ops);
-        found.ok_or(WriteError::NoAuthority { space: space.key })
+        let found = rights.caps_to_state(&self.inner.device.public(), ops);
+        if found.is_empty() { Err(WriteError::NoAuthority { space: space.key }) } else { Ok(found) }
     }
 
     pub(super) fn state(
@@ -71,8 +72,8 @@ impl Decider {
                 let revoke = |keep: &[ChangeId]| {
                     grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() })).collect::<Vec<_>>()
                 };
-                let cap = self.statement_cap(space, named, &revoke(&[]))?;
-                let keep = if keep { self.pipeline.keep_list(space, self.inner.device.public(), Some(cap), revoke(&[]))? } else { Vec::new() };
+                let cap = self.statement_caps(space, named, &revoke(&[]))?.first().copied();
+                let keep = if keep { self.pipeline.keep_list(space, self.inner.device.public(), cap, revoke(&[]))? } else { Vec::new() };
                 revoke(&keep)
             }
             Statement::Keep(change) => {
@@ -99,15 +100,14 @@ impl Decider {
                 vec![Op::Grant(grant)]
             }
         };
-        let cap = self.statement_cap(space, named, &ops)?;
+        let caps = self.statement_caps(space, named, &ops)?;
         let body = crate::change::Body { ops, ..Default::default() };
         let author = self.inner.device.public();
-        let change = self.pipeline.author(space.auth(), author, Some(cap), time_ms, &body)?;
-        let id = change.id();
+        let id = self.take_allowed(space.auth(), &caps, |pipeline, cap| {
+            Ok(vec![(pipeline.author(space.auth(), author, Some(cap), time_ms, &body)?, body.clone())])
+        })?;
         let grants = (0u32..).zip(&body.ops).filter(|(_, op)| matches!(op, Op::Grant(_))).map(|(index, _)| OpId { change: id, index }.grant());
-        let grants = grants.collect();
-        self.take(Entry::Own(change), Some(body))?;
-        Ok(grants)
+        Ok(grants.collect())
     }
 
     /// Stages what a root key says. A new root says first by what right it is one.
@@ -119,7 +119,7 @@ impl Decider {
         // What the new root has not seen is dead, and one change stands on so many others only.
         if self.pipeline.heads(space.auth()) > PARENTS_MAX {
             let cap = self.own_cap()?;
-            self.merge_heads(space.auth(), cap, time_ms)?;
+            self.merge_heads(space.auth(), &[cap], time_ms)?;
         }
         if !revoked.is_empty() {
             let revoke = |keep: &[ChangeId]| {

@@ -364,9 +364,9 @@ impl Decider {
         let Request { space, path, action, parents, label, condition, time_ms, .. } = request;
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
-        let cap = self.cap(space, &path)?;
+        let caps = self.caps(space, &path)?;
         check_reserved(&path, &action)?;
-        self.merge_heads(t, cap, time_ms)?;
+        self.merge_heads(t, &caps, time_ms)?;
         let t_key = node_key(t, &path.key());
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let existed = node.count() > 0 || node.below > 0;
@@ -512,7 +512,7 @@ impl Decider {
         }
         let base = base.filter(|base| is_partial || *base != node.touch);
         let base_ids = base.map(|base| super::version::ids_of(&self.pipeline.rows, t, &base)).transpose()?;
-        let last = self.stage(t, bodies, cap, name, base_ids, time_ms)?;
+        let last = self.stage(t, bodies, &caps, name, base_ids, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed, durable: true })
@@ -524,9 +524,9 @@ impl Decider {
         let Action::Inc(delta) = action else { return Err(TextError::NotACounter(path).into()) };
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
-        let cap = self.cap(space, &path)?;
+        let caps = self.caps(space, &path)?;
         check_reserved(&path, &action)?;
-        self.merge_heads(t, cap, time_ms)?;
+        self.merge_heads(t, &caps, time_ms)?;
         let rows = &self.pipeline.rows;
         let t_key = node_key(t, &path.key());
         let node = Node::load(rows, &t_key)?;
@@ -557,7 +557,7 @@ impl Decider {
         };
         plan.push_inc(made, delta.clamp(-INT_MAX, INT_MAX));
         let bodies = plan.into_bodies()?;
-        let last = self.stage(t, bodies, cap, label, None, time_ms)?;
+        let last = self.stage(t, bodies, &caps, label, None, time_ms)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed, durable: true })

@@ -3,7 +3,7 @@
 use timebus_identity::PublicKey;
 use timebus_store::auth::{CapError, Hidden, Lack};
 use timebus_store::grant::{Actions, Audience, Grant, Revoke, Scope, ScopeSegment, Timelines};
-use timebus_store::ids::{ChangeId, TimelineId};
+use timebus_store::ids::{ChangeId, GrantId, TimelineId};
 use timebus_store::op::Op;
 use timebus_store::path::Path;
 
@@ -146,17 +146,52 @@ fn reading_ends_with_the_grant_and_writing_is_admitted_for_ever() {
 }
 
 #[test]
-fn the_widest_grant_is_taken() {
+fn the_best_grant_is_taken() {
     let (mut script, root) = script();
-    let grant = |scope: Scope, bytes_max| Grant { scope, bytes_max, depth: 2, ..all(key(1)) };
-    script.grant(root, None, &[], grant(below("a"), 0));
-    script.grant(root, None, &[], grant(Scope::everything(), 1000));
+    let plain = |to: usize, scope: Scope, bytes_max| Grant { scope, bytes_max, actions: Actions(1 | 2 | 4), depth: 2, ..all(key(to)) };
     let (chief, admin) = script.grant(root, None, &[], all(key(2)));
-    let (_, wide) = script.grant(key(2), Some(admin), &[chief], grant(Scope::everything(), 0));
+    let (let_in, guest) = script.grant(root, None, &[], Grant { actions: Actions(1 | 2 | 4 | 8), ..all(key(3)) });
+    // Of the owner himself, of his device, and of a guest who may bring guests.
+    let (_, narrow) = script.grant(root, None, &[], plain(1, below("a"), 0));
+    let (_, limited) = script.grant(root, None, &[], plain(1, Scope::everything(), 1000));
+    let (_, wide) = script.grant(key(2), Some(admin), &[chief], plain(1, Scope::everything(), 0));
+    let (_, bobs) = script.grant(key(3), Some(guest), &[let_in], plain(1, Scope::everything(), 0));
+    let (_, only_bobs) = script.grant(key(3), Some(guest), &[let_in], plain(4, Scope::everything(), 0));
     script.in_any_order(|rights| {
-        assert_eq!(rights.writer_grant(&key(1), &path("/a/b")), Some(wide), "also when the root did not give it");
-        assert_eq!(rights.writer_grant(&key(1), &path("/")), Some(wide));
+        assert_eq!(rights.guest_grants(&key(1), &path("/a/b")), [narrow, limited, wide, bobs], "what has no limit before what has one");
+        assert_eq!(rights.guest_grants(&key(1), &path("/")), [limited, wide, bobs], "what a guest gives comes last");
+        assert_eq!(rights.guest_grants(&key(4), &path("/")), [only_bobs]);
+        assert_eq!(rights.writer_grant(&key(1), &path("/a/b")), Some(narrow));
+        let main = TimelineId::named(&rights.root(), "main");
+        let may: Vec<GrantId> = rights.may(&key(1), Actions::WRITE, &main, 0).grants.iter().map(|(id, _)| *id).collect();
+        assert_eq!(may, [narrow, limited, wide, bobs]);
+        assert_eq!(rights.grant_covering(Some(&key(1)), Actions::WRITE, &main, &path("/a"), 0), Some(narrow));
     });
+}
+
+/// A guest may bring whom he names, and open nothing to everybody.
+#[test]
+fn a_guest_opens_nothing_to_everybody_and_why_says_so() {
+    let (mut script, root) = script();
+    let main = TimelineId::named(&root, "main");
+    let (let_in, guest) = script.grant(root, None, &[], Grant { actions: Actions(2 | 8), ..all(key(3)) });
+    let open = Grant { audience: Audience::Anyone, actions: Actions::READ, depth: 0, ..all(key(2)) };
+    script.grant(key(3), Some(guest), &[let_in], open);
+    assert!(script.rights.may(&key(9), Actions::READ, &main, 0).is_empty());
+    let no = script.rights.explain(&key(9), Actions::READ, (&main, 0), &path("/"), 0);
+    assert_eq!((no.allowed, &no.ways[0].lacks[..]), (false, &[Lack::ForEverybody][..]));
+}
+
+#[test]
+fn why_knows_what_is_used_up_and_what_can_be_handed_on_no_further() {
+    let (mut script, root) = script();
+    let main = TimelineId::named(&root, "main");
+    script.grant(root, None, &[], Grant { bytes_max: 2000, depth: 0, ..all(key(1)) });
+    let lacks = |actions, written| script.rights.explain(&key(1), actions, (&main, written), &path("/"), 0).ways[0].lacks.clone();
+    assert_eq!(lacks(Actions::WRITE, 1400), []);
+    assert_eq!(lacks(Actions::WRITE, 1500), [Lack::UsedUp { max: 2000, written: 1500 }], "there is no room for the smallest change");
+    assert_eq!(lacks(Actions::READ, 1500), []);
+    assert_eq!(lacks(Actions::GRANT, 0), [Lack::Depth]);
 }
 
 #[test]
@@ -167,19 +202,19 @@ fn why_names_the_chain_and_what_is_missing() {
     let (second, bob) = script.grant(key(1), Some(alice), &[first], Grant { scope: below("a"), actions: Actions(2 | 4), depth: 0, ..all(key(2)) });
     let anyone = Grant { audience: Audience::Anyone, actions: Actions::READ, scope: below("b"), depth: 0, ..all(key(2)) };
     let (_, public) = script.grant(root, None, &[], anyone);
-    let yes = script.rights.explain(&key(2), Actions::WRITE, &main, &path("/a/b"), 0);
+    let yes = script.rights.explain(&key(2), Actions::WRITE, (&main, 0), &path("/a/b"), 0);
     assert!(yes.allowed && !yes.root);
     assert_eq!((&yes.ways[0].links, &yes.ways[0].lacks), (&vec![alice, bob], &vec![]));
-    let no = script.rights.explain(&key(2), Actions::WRITE, &main, &path("/b"), 0);
+    let no = script.rights.explain(&key(2), Actions::WRITE, (&main, 0), &path("/b"), 0);
     assert!(!no.allowed);
     assert!(no.ways.iter().any(|way| way.links == [alice, bob] && way.lacks == [Lack::Path(below("a"))]));
     assert!(no.ways.iter().any(|way| way.links == [public] && way.lacks == [Lack::Actions(Actions::WRITE)]));
     script.say(root, None, &[second], vec![Op::Revoke(Revoke { grant: alice, cascade: true, keep: vec![] })]);
-    let gone = script.rights.explain(&key(2), Actions::WRITE, &main, &path("/a"), 0);
+    let gone = script.rights.explain(&key(2), Actions::WRITE, (&main, 0), &path("/a"), 0);
     let way = gone.ways.iter().find(|way| way.links == [alice, bob]).expect("it is told of");
     assert!(matches!(way.lacks[..], [Lack::Hidden(Hidden::Revoked { named, .. })] if named == alice));
-    assert!(script.rights.explain(&key(9), Actions::READ, &main, &path("/b/c"), 0).allowed, "by the grant for anyone");
-    assert!(script.rights.explain(&root, Actions::ALL, &main, &path("/"), 0).root);
+    assert!(script.rights.explain(&key(9), Actions::READ, (&main, 0), &path("/b/c"), 0).allowed, "by the grant for anyone");
+    assert!(script.rights.explain(&root, Actions::ALL, (&main, 0), &path("/"), 0).root);
 }
 
 #[test]
