@@ -24,6 +24,8 @@ use crate::op::Op;
 use crate::path::Segment;
 
 pub mod cap;
+#[cfg(test)]
+mod costs;
 pub mod explain;
 pub mod mounts;
 mod past;
@@ -153,6 +155,15 @@ impl Changed {
     }
 }
 
+/// What has to be decided again when something was said.
+#[derive(Debug, PartialEq, Eq)]
+enum Again {
+    Nothing,
+    /// What these revocations of known grants, by place, do.
+    Revocations(Vec<usize>),
+    All,
+}
+
 /// The statements of one space.
 #[derive(Clone, Debug)]
 pub struct Rights {
@@ -170,6 +181,12 @@ pub struct Rights {
     revocations: Vec<Revocation>,
     /// Places in `revocations` by the grant that they name.
     targets: HashMap<GrantId, Vec<usize>>,
+    /// The same by the grant in whose name they are.
+    issued: HashMap<GrantId, Vec<usize>>,
+    /// Grants by the one that they were handed on from.
+    below: HashMap<GrantId, Vec<GrantId>>,
+    /// Numbers of changes by the grant in whose name they are.
+    said: HashMap<GrantId, Vec<u32>>,
     /// Mounts, by what a revocation names them.
     mounts: BTreeMap<GrantId, Mount>,
     /// Those that show, by path.
@@ -191,6 +208,9 @@ impl Rights {
             audiences: HashMap::new(),
             revocations: Vec::new(),
             targets: HashMap::new(),
+            issued: HashMap::new(),
+            below: HashMap::new(),
+            said: HashMap::new(),
             mounts: BTreeMap::new(),
             shown: BTreeMap::new(),
         }
@@ -305,10 +325,11 @@ impl Rights {
     /// Takes in the statements of an admitted `auth` change, and says what they changed for others. Changes come in any
     /// order in which each comes after those it stands on, and after the grant that it names.
     pub fn learn(&mut self, id: ChangeId, header: &Header, body: &Body) -> Changed {
-        if !self.learn_only(id, header, body) {
-            return Changed::default();
-        }
-        let mut changed = self.evaluate();
+        let mut changed = match self.learn_only(id, header, body) {
+            Again::Nothing => return Changed::default(),
+            Again::All => self.evaluate(),
+            Again::Revocations(new) => self.evaluate_new(&new),
+        };
         // What the change itself grants is no news to anybody.
         let is_old = |id_of: &GrantId| self.grants.get(id_of).is_some_and(|held| held.op.change != id);
         changed.live.retain(is_old);
@@ -320,22 +341,30 @@ impl Rights {
     pub fn learn_all(&mut self, changes: impl IntoIterator<Item = (ChangeId, Header, Body)>) -> Changed {
         let mut again = false;
         for (id, header, body) in changes {
-            again |= self.learn_only(id, &header, &body);
+            again |= self.learn_only(id, &header, &body) != Again::Nothing;
         }
         if again { self.evaluate() } else { Changed::default() }
     }
 
-    /// Remembers statements. Answers whether older ones have to be looked at again.
-    fn learn_only(&mut self, id: ChangeId, header: &Header, body: &Body) -> bool {
+    /// Remembers statements. Answers which older ones have to be looked at again.
+    fn learn_only(&mut self, id: ChangeId, header: &Header, body: &Body) -> Again {
         if self.dag.knows(&id) {
-            return false;
+            return Again::Nothing;
         }
         // What is encrypted is read by nobody here: rights are for all to see.
         let ops = if header.encryption.is_some() { &[] } else { body.ops.as_slice() };
-        let asked = header.cap.is_none() || ops.iter().any(|op| matches!(op, Op::Revoke(_)));
-        let number = self.dag.push(id, header.deps(), asked);
+        let number = self.dag.push(id, header.deps(), header.cap.is_none());
         self.roots.push(self.dag.deps(number));
+        if let Some(cap) = header.cap {
+            // A revocation is asked whether it had seen what was said in the name of what it takes back, or further down.
+            let named = ops.iter().filter_map(|op| if let Op::Revoke(revoke) = op { Some(revoke.grant) } else { None });
+            let mut concerned: Vec<u32> = self.all_below(named).iter().filter_map(|id| self.said.get(id)).flatten().copied().collect();
+            concerned.sort_unstable();
+            self.dag.keep(number, &concerned);
+            self.said.entry(cap).or_default().push(number);
+        }
         let mut again = false;
+        let mut new = Vec::new();
         for (index, op) in ops.iter().enumerate() {
             let op_id = OpId { change: id, index: index as u32 };
             match op {
@@ -349,10 +378,25 @@ impl Rights {
                         again = true;
                     }
                 }
-                Op::Grant(grant) => again |= self.learn_grant(op_id, number, header, grant),
+                Op::Grant(grant) => {
+                    if self.learn_grant(op_id, number, header, grant) {
+                        new.extend(self.targets.get(&op_id.grant()).into_iter().flatten());
+                    }
+                }
                 Op::Mount { path, mode, .. } => again |= self.learn_mount(op_id, number, header, path, *mode),
                 Op::Revoke(revoke) => {
-                    self.targets.entry(revoke.grant).or_default().push(self.revocations.len());
+                    let place = self.revocations.len();
+                    self.targets.entry(revoke.grant).or_default().push(place);
+                    if let Some(cap) = header.cap {
+                        self.issued.entry(cap).or_default().push(place);
+                    }
+                    // What is said without authority is said without effect, for ever, unless the grant that it names is yet to come.
+                    let counts = header.cap.is_none_or(|cap| self.has_authority(&cap, &revoke.grant));
+                    if counts && self.grants.contains_key(&revoke.grant) {
+                        new.push(place);
+                    } else {
+                        again |= counts;
+                    }
                     self.revocations.push(Revocation {
                         revoke: revoke.clone(),
                         op: op_id,
@@ -362,12 +406,27 @@ impl Rights {
                         effective: false,
                         change: number,
                     });
-                    again = true;
                 }
                 _ => {}
             }
         }
-        again
+        match (again, new.is_empty()) {
+            (true, _) => Again::All,
+            (false, true) => Again::Nothing,
+            (false, false) => Again::Revocations(new),
+        }
+    }
+
+    /// Those grants, and all that were handed on from them.
+    fn all_below(&self, grants: impl IntoIterator<Item = GrantId>) -> BTreeSet<GrantId> {
+        let mut all = BTreeSet::new();
+        let mut queue: Vec<GrantId> = grants.into_iter().filter(|id| self.grants.contains_key(id)).collect();
+        while let Some(id) = queue.pop() {
+            if all.insert(id) {
+                queue.extend(self.below.get(&id).into_iter().flatten());
+            }
+        }
+        all
     }
 
     fn learn_grant(&mut self, op: OpId, change: u32, header: &Header, grant: &Grant) -> bool {
@@ -384,6 +443,9 @@ impl Rights {
         let held = Held { grant: grant.clone(), parent: header.cap, chain, op, author: header.author, time_ms: header.time_ms, live: false, change };
         self.grants.insert(id, held);
         self.order.push(id);
+        if let Some(parent) = header.cap {
+            self.below.entry(parent).or_default().push(id);
+        }
         self.audiences.entry(grant.audience).or_default().push(id);
         let live = self.is_in_force(&id);
         if let Some(held) = self.grants.get_mut(&id) {
@@ -416,6 +478,42 @@ impl Rights {
         let own = self.audiences.get(&Audience::Key(*key)).into_iter().flatten();
         let fitting = own.filter(|cap| ops.iter().all(|op| self.may_state(cap, op)));
         self.best_first(fitting.filter_map(|cap| Some((*cap, self.grants.get(cap)?))))
+    }
+
+    /// Decides which of some revocations of grants are effective, and what that means for what is below those. As much as there
+    /// is below is looked at, and not all that was ever said.
+    fn evaluate_new(&mut self, new: &[usize]) -> Changed {
+        let mut named = Vec::new();
+        let mut changed = Changed::default();
+        for at in new {
+            let revocation = &self.revocations[*at];
+            if !revocation.effective && self.has_effect(revocation) {
+                named.push(revocation.revoke.grant);
+                changed.kept |= !revocation.revoke.keep.is_empty();
+                self.revocations[*at].effective = true;
+            }
+        }
+        if named.is_empty() {
+            return changed;
+        }
+        let below = self.all_below(named);
+        let mut issued = below.iter().filter_map(|id| self.issued.get(id)).flatten().map(|at| &self.revocations[*at]);
+        // What was taken back has taken something back itself.
+        if issued.any(|revocation| revocation.effective != self.has_effect(revocation)) {
+            new.iter().for_each(|at| self.revocations[*at].effective = false);
+            return self.evaluate();
+        }
+        for id in &below {
+            let live = self.is_in_force(id);
+            if let Some(held) = self.grants.get_mut(id)
+                && held.live != live
+            {
+                held.live = live;
+                if live { changed.live.push(*id) } else { changed.dead.push(*id) }
+            }
+        }
+        changed.mounts = !self.mounts.is_empty() && self.evaluate_mounts();
+        changed
     }
 
     /// Decides anew which revocations are effective and which grants are live.

@@ -471,18 +471,17 @@ impl Pipeline {
             return Ok(heads);
         }
         let mut found = Vec::with_capacity(heads.len());
+        let mut instead = std::mem::take(&mut self.line(t).instead);
         for head in heads {
-            if !self.line(t).instead.contains_key(&head.0) {
-                let before = self.judge(t, |judge, _| judge.before_hidden(head.0))?;
-                let Some(before) = before else {
-                    found.push(head);
-                    continue;
-                };
-                let before = before.into_iter().map(|(a, own)| (a, own.id, own.lamport)).collect();
-                self.line(t).instead.insert(head.0, before);
+            if !instead.contains_key(&head.0) {
+                match self.judge(t, |judge, _| judge.before_hidden(head.0, &instead))? {
+                    Some(before) => drop(instead.insert(head.0, before)),
+                    None => found.push(head),
+                }
             }
-            found.extend(self.line(t).instead.get(&head.0).into_iter().flatten());
+            found.extend(instead.get(&head.0).into_iter().flatten());
         }
+        self.line(t).instead = instead;
         Ok(found)
     }
 

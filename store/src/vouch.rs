@@ -140,6 +140,9 @@ pub fn has_effect(rows: &impl Rows, t: u32, ends: &[u64], path: &Path, author: &
     Ok(false)
 }
 
+/// A change to build on: its arrival number, id and Lamport clock.
+pub type Before = (u64, ChangeId, u64);
+
 /// Decides for one timeline of values.
 pub struct Judge<'a> {
     /// The tables.
@@ -173,17 +176,22 @@ impl Judge<'_> {
     }
 
     /// The changes to build on instead of one that has no effect everywhere: those before it that have. Whoever builds
-    /// on a change vouches for it.
+    /// on a change vouches for it. `known` are the answers for others, so that a hidden chain is not walked down anew each time
+    /// that it has become longer.
     ///
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn before_hidden(&self, head: u64) -> Result<Option<Vec<(u64, Summary)>>, StorageError> {
-        let mut found = BTreeMap::new();
+    pub fn before_hidden(&self, head: u64, known: &HashMap<u64, Vec<Before>>) -> Result<Option<Vec<Before>>, StorageError> {
+        let mut found: BTreeMap<u64, Before> = BTreeMap::new();
         let mut queue = vec![head];
         let mut seen = HashSet::new();
         while let Some(a) = queue.pop() {
             if !seen.insert(a) {
+                continue;
+            }
+            if let Some(before) = known.get(&a) {
+                found.extend(before.iter().map(|before| (before.0, *before)));
                 continue;
             }
             let own = summary(self.rows, self.t, a)?;
@@ -192,12 +200,12 @@ impl Judge<'_> {
                 Some(scopes) => self.scope(&own.author, own.cap.as_ref()).is_none_or(|scope| scopes.include(&scope)),
             };
             if shows {
-                found.insert(a, own);
+                found.insert(a, (a, own.id, own.lamport));
             } else {
                 queue.extend(own.deps);
             }
         }
-        Ok(if found.contains_key(&head) { None } else { Some(found.into_iter().collect()) })
+        Ok(if found.contains_key(&head) { None } else { Some(found.into_values().collect()) })
     }
 
     /// What revocations keep here: scopes by change.
