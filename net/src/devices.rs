@@ -282,4 +282,39 @@ mod tests {
         assert_eq!(kin(&rights, &[carol.device()]), [carol.device(), eve.device()].into(), "Eve would bring her back");
         assert!(!kin(&rights, &[eve.device()]).contains(&alice.device()));
     }
+
+    /// Bob, a guest who may bring guests, gives something to both of Gina's devices. It is taken back when he likes, or is no room at
+    /// all, so the devices go on having what Alice gave to Gina.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn devices_hand_on_what_the_owner_gave_whatever_guests_give() {
+        let homes = [(); 3].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, bob, gina] = homes.each_ref().map(|home| open(home.path()));
+        let phone = SecretKey::from_seed([66; 32]).public();
+        crate::whose::tests::grant_key(&gina, phone, Actions::ALL).await;
+        let table = |to: &PublicKey, label: String| Grant {
+            scope: Scope { segments: vec![timebus_store::grant::ScopeSegment::Name("table".into())], deep: true },
+            ..grant(to, 2, label)
+        };
+        let given = vec![Op::Grant(grant(&bob.device(), 3, String::new())), Op::Grant(table(&gina.device(), String::new()))];
+        let given = alice.state(Statement::Ops(given), 1).await.expect("granted");
+        tell(&alice, &alice.space(), &bob).await;
+        let there = bob.held(&alice.space()).expect("held");
+        let by_bob =
+            [grant(&gina.device(), 2, String::new()), grant(&phone, 2, label(&phone)), Grant { bytes_max: 1, ..table(&phone, label(&phone)) }];
+        let by_bob = bob.state_as(there, given[0], Statement::Ops(by_bob.map(Op::Grant).into()), 1).await.expect("granted");
+        tell(&bob, &alice.space(), &gina).await;
+        let there = gina.held(&alice.space()).expect("held");
+        let first = lacking(&gina, there).first().map(|(under, grant)| (*under, grant.audience, grant.bytes_max));
+        assert_eq!(first, Some((given[1], Audience::Key(phone), 0)));
+        hand_on(&gina).await;
+        assert_eq!(lacking(&gina, there), []);
+        // Also when Bob took his back from the phone: that was none of hers to take.
+        bob.state_as(bob.held(&alice.space()).expect("held"), given[0], Statement::Revoke { grants: by_bob, cascade: false, keep: true }, 2)
+            .await
+            .expect("taken back");
+        tell(&bob, &alice.space(), &gina).await;
+        let rights = gina.rights(&alice.space()).expect("held");
+        assert_eq!(rights.grants_for(&phone).filter(|(_, held)| held.is_live() && held.parent == Some(given[1])).count(), 1);
+        assert_eq!(lacking(&gina, there), []);
+    }
 }

@@ -495,4 +495,36 @@ mod tests {
         assert_eq!([bob, eve].map(|device| invites.guest(&device)), [Some(space), Some(eve)]);
         assert_eq!(invites.guest(&space), None);
     }
+
+    /// Who lets others in does it by what the owner gave him, not by what a guest did who may take it back.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn whom_one_lets_in_hangs_on_what_the_owner_gave() {
+        use timebus_store::op::Op;
+        let homes = [(); 3].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, bob, gina] = homes.each_ref().map(|home| crate::whose::tests::open(home.path()));
+        let grant = |to: PublicKey, depth: u8| Grant {
+            audience: Audience::Key(to),
+            scope: timebus_store::grant::Scope::everything(),
+            timelines: Timelines::Main,
+            actions: Actions(Actions::SYNC.0 | Actions::READ.0 | if depth > 0 { Actions::GRANT.0 } else { 0 }),
+            bytes_max: 0,
+            change_bytes_max: 0,
+            not_after_ms: 0,
+            depth,
+            label: "".into(),
+        };
+        let given = vec![Op::Grant(grant(bob.device(), 6)), Op::Grant(grant(gina.device(), 2))];
+        let given = alice.state(Statement::Ops(given), 1).await.expect("granted");
+        crate::whose::tests::tell(&alice, &alice.space(), &bob).await;
+        let there = bob.held(&alice.space()).expect("held");
+        // More of them than one, so that it is not by chance.
+        for depth in 2..6 {
+            bob.state_as(there, given[0], Statement::Ops(vec![Op::Grant(grant(gina.device(), depth))]), 1).await.expect("granted");
+        }
+        crate::whose::tests::tell(&bob, &alice.space(), &gina).await;
+        let rights = gina.rights(&alice.space()).expect("held");
+        let invites = Invites::open(&homes[2].path().join("invites"), gina.clone()).expect("none yet");
+        let given_on = invites.under(&rights, grant(alice.device(), 0)).expect("she may");
+        assert_eq!(given_on.1, Some(given[1]));
+    }
 }
