@@ -397,13 +397,15 @@ fn why_knows_what_is_reserved_and_what_is_the_owners_own_word() {
     let (bobs, carols) = (device(&bob), device(&carol));
     let ran = run(alice.home(), &["grant", "/desk", &carols, "--can", "admin", "--depth", "0"]);
     assert_eq!(ran.code, 0, "{ran:?}");
+    // Bob may write everywhere, and at the owner's own word only where he was let in to just that.
+    assert_eq!(run(alice.home(), &["grant", "/lists", &bobs, "--can", "write"]).code, 0);
     let table: [(&str, &str, &str, bool, &str); 8] = [
         ("write", "/.auth/x", &bobs, false, "the system's"),
         ("write", "/.zzz", &bobs, false, "the system's"),
         ("write", "/.zzz", "me", false, "the system's"),
-        ("write", "/profile/name", &bobs, true, "over HTTP"),
+        ("write", "/profile/name", &bobs, false, "the owner's own word"),
         ("write", "/lists", &bobs, true, "over HTTP"),
-        ("write", "/.apps/x", &bobs, true, "over HTTP"),
+        ("write", "/.apps/x", &bobs, false, "the owner's own word"),
         ("write", "/profile/name", "me", true, "you may write"),
         ("admin", "/desk", &carols, false, "handed on no further"),
     ];
