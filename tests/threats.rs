@@ -25,7 +25,7 @@ const LEDGER: &str = "net/src/ledger/tests.rs";
 const BLOBS: &str = "net/tests/blobs.rs";
 const PLACEMENT: &str = "net/src/community/placement.rs";
 
-const ROWS: [Row; 38] = [
+const ROWS: [Row; 39] = [
     (
         "H1",
         "a page that got our address by its own name is turned away",
@@ -224,6 +224,11 @@ const ROWS: [Row; 38] = [
         ],
     ),
     (
+        "P4",
+        "who sends what nobody signed takes little time from others",
+        &[("net/src/network/storing.rs", "strangers_take_turns_and_rest_in_between")],
+    ),
+    (
         "P6",
         "who says two things is heard by all alike, and not from there on",
         &[
@@ -324,7 +329,10 @@ const SCENARIOS: [Row; 9] = [
     (
         "stolen device",
         "it is out, what it wrote unseen counts nowhere, and it cannot rotate",
-        &[("tests/peers/succession.rs", "a_stolen_device_is_out_and_cannot_take_over")],
+        &[
+            ("tests/peers/succession.rs", "a_stolen_device_is_out_and_cannot_take_over"),
+            ("tests/peers/devices.rs", "what_a_stolen_device_made_is_named_and_can_go_with_it"),
+        ],
     ),
     (
         "replaced root",
@@ -358,7 +366,11 @@ const SCENARIOS: [Row; 9] = [
             ("net/src/authority.rs", "a_guest_is_not_written_for_where_the_owners_word_counts"),
             ("net/src/network/authors.rs", "keys_to_which_a_guest_hands_on_what_he_may_have_his_room"),
             ("tests/who/guests.rs", "a_guest_takes_no_more_memory_than_he_needs"),
+            ("store/tests/spaces.rs", "a_guest_has_no_word_where_the_owners_counts"),
             ("store/tests/spaces.rs", "a_guest_does_not_use_up_an_invite"),
+            ("tests/peers/revoked.rs", "who_hands_something_on_to_the_owner_is_thrown_out_all_the_same"),
+            ("tests/peers/communities.rs", "nobody_is_taken_for_a_device_of_somebody_else"),
+            ("net/src/used.rs", "who_signs_much_shuts_out_nobody_else"),
             ("store/tests/spaces.rs", "nobody_takes_a_name_of_a_version_so_that_a_write_gets_lost"),
             ("net/src/blobs/cache.rs", "what_guests_name_stays_as_far_as_they_have_room"),
         ],
@@ -388,7 +400,7 @@ fn is_run(text: &str, name: &str) -> bool {
 
 #[test]
 fn every_row_names_tests_that_are_run() {
-    let others = ["P6", "P7", "P8", "P9", "P17", "P20", "P21", "S9", "I5"].map(str::to_owned);
+    let others = ["P4", "P6", "P7", "P8", "P9", "P17", "P20", "P21", "S9", "I5"].map(str::to_owned);
     let expected = (1..=14).map(|n| format!("H{n}")).chain((1..=15).map(|n| format!("A{n}"))).chain(others);
     assert_eq!(ROWS.iter().map(|row| row.0).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -204,7 +204,15 @@ impl Driver {
                     heads.iter().flat_map(|(head, by)| by.iter().copied().chain([head.content().header().author])).collect();
                 let authors = self.ledger.authors(&self.store, &space, authors, |author| self.author(author));
                 if let Some(running) = self.links.get(&link) {
-                    let _ = running.to_store.send(ToStore { ticket: 0, space, timeline, changes: Vec::new(), is_by_stranger: false, authors, weights: heads });
+                    let _ = running.to_store.send(ToStore {
+                        ticket: 0,
+                        space,
+                        timeline,
+                        changes: Vec::new(),
+                        is_by_stranger: false,
+                        authors,
+                        weights: heads,
+                    });
                 }
             }
             Act::Fetched { changes } => {
