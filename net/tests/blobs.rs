@@ -875,3 +875,178 @@ fn when_the_limit_goes_more_is_asked_for_at_once() {
     let freed = exchange.handle(now_ms + 200, Input::Limits(Speeds::default()));
     assert!(asked.len() + wants(&freed).len() >= 2, "two at once: {freed:?}");
 }
+
+/// An exchange that wants the blob, of which these links have these pieces; and whom it asks for what, with requests.
+fn wanting_from(sources: &[(u64, Vec<(u32, u32)>)], is_crowded: bool) -> (Exchange, Vec<(u64, u64, u32)>) {
+    let mut exchange = Exchange::new(1);
+    if is_crowded {
+        claimed(&mut exchange, 99, SPACE, HASH, LEN, Some(Pieces::none(64)));
+    }
+    exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
+    exchange.handle(0, Input::Sources(HASH, sources.iter().map(|(link, _)| *link).collect()));
+    let asked = sources.iter().flat_map(|(link, pieces)| {
+        let outputs = answers(&mut exchange, 0, *link, pieces.clone());
+        wants(&outputs).into_iter().map(|(link, _, id, piece)| (link, id, piece)).collect::<Vec<_>>()
+    });
+    let asked = asked.collect();
+    (exchange, asked)
+}
+
+/// Lets pieces come from those that `answers`, one in `ms` from each, with the timer and something that happens all the time,
+/// until `done`; the time when that was.
+fn run_until(
+    exchange: &mut Exchange,
+    mut asked: Vec<(u64, u64, u32)>,
+    answers: impl Fn(u64) -> Option<u64>,
+    mut done: impl FnMut(&std::collections::BTreeSet<u32>) -> bool,
+) -> Option<u64> {
+    let (mut here, mut free_ms) = (std::collections::BTreeSet::new(), std::collections::BTreeMap::new());
+    let (mut now_ms, mut timer_ms) = (0, exchange.next_ms(0));
+    while now_ms < 60_000 {
+        if done(&here) {
+            return Some(now_ms);
+        }
+        now_ms += 10;
+        let mut outputs = Vec::new();
+        if timer_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            outputs.extend(exchange.handle(now_ms, Input::Timer));
+        }
+        // It is looked for sources again and again; that is not what it is woken for.
+        if now_ms % 100 == 0 {
+            outputs.extend(exchange.handle(now_ms, Input::Sources(HASH, Vec::new())));
+        }
+        for link in asked.iter().map(|(link, ..)| *link).collect::<std::collections::BTreeSet<_>>() {
+            let Some(ms) = answers(link) else { continue };
+            if *free_ms.entry(link).or_insert(now_ms + ms) > now_ms {
+                continue;
+            }
+            free_ms.remove(&link);
+            let Some(at) = asked.iter().position(|(of, ..)| *of == link) else { continue };
+            let (_, id, piece) = asked.remove(at);
+            here.insert(piece);
+            outputs.extend(exchange.handle(now_ms, Input::Kept { link, hash: HASH, id, piece, good: Some(true) }));
+        }
+        asked.extend(wants(&outputs).into_iter().map(|(link, _, id, piece)| (link, id, piece)));
+        timer_ms = exchange.next_ms(now_ms);
+    }
+    None
+}
+
+#[test]
+fn what_one_does_not_send_comes_from_another_whatever_else_happens() {
+    let (mut exchange, asked) = wanting_from(&[(1, vec![(0, 64)]), (2, vec![(0, 64)])], false);
+    exchange.handle(0, Input::Reads(HASH, std::iter::once(0..64).collect(), false));
+    assert!(asked.iter().any(|(link, ..)| *link == 2), "{asked:?}");
+    let all_ms = run_until(&mut exchange, asked, |link| (link == 1).then_some(20), |here| here.len() == 64);
+    assert!(all_ms.is_some_and(|ms| ms < 8000), "{all_ms:?}");
+}
+
+#[test]
+fn what_somebody_waits_for_is_asked_of_another_before_what_nobody_waits_for() {
+    // The first of them says nothing, and is asked for what is read first.
+    let (mut exchange, asked) = wanting_from(&[(2, vec![(0, 64)]), (1, vec![(0, 64)])], false);
+    exchange.handle(0, Input::Reads(HASH, std::iter::once(0..64).collect(), true));
+    let first: Vec<u32> = asked.iter().filter(|(link, ..)| *link == 2).map(|(.., piece)| *piece).collect();
+    assert!(!first.is_empty());
+    let mut rest = 0;
+    let read_ms = run_until(
+        &mut exchange,
+        asked,
+        |link| (link == 1).then_some(200),
+        |here| {
+            rest = 64 - here.len();
+            first.iter().all(|piece| here.contains(piece))
+        },
+    );
+    assert!(read_ms.is_some_and(|ms| ms < 2500) && rest > 40, "{read_ms:?}, {rest} are missing");
+}
+
+#[test]
+fn many_sources_that_say_nothing_keep_nobody_waiting_for_long() {
+    let mut sources: Vec<_> = (2..12).map(|link| (link, vec![(0, 64)])).collect();
+    sources.push((1, vec![(0, 64)]));
+    let (mut exchange, asked) = wanting_from(&sources, false);
+    exchange.handle(0, Input::Reads(HASH, std::iter::once(0..64).collect(), true));
+    let all_ms = run_until(&mut exchange, asked, |link| (link == 1).then_some(50), |here| here.len() == 64);
+    assert!(all_ms.is_some_and(|ms| ms < 20_000), "{all_ms:?}");
+}
+
+#[test]
+fn one_that_claims_nearly_everything_and_sends_nothing_keeps_no_whole_source_idle() {
+    // Others want it, too, so that who has everything is spared if who has a part sends.
+    let (mut exchange, asked) = wanting_from(&[(2, vec![(0, 63)]), (1, vec![(0, 64)])], true);
+    let all_ms = run_until(&mut exchange, asked, |link| (link == 1).then_some(50), |here| here.len() == 64);
+    assert!(all_ms.is_some_and(|ms| ms < 20_000), "{all_ms:?}");
+}
+
+#[test]
+fn a_new_reader_does_not_wait_for_those_who_say_nothing_whatever_they_do_say() {
+    let mut exchange = asked_by(1..=3);
+    let mut loads: VecDeque<(u64, u32)> = VecDeque::new();
+    for link in [1, 2] {
+        (0..16).for_each(|id| loads.extend(loaded(&exchange.handle(0, want(link, id, id as u32)))));
+    }
+    assert_eq!(loads.len(), 2, "the line is full");
+    loads.clear();
+    (0..8).for_each(|id| loads.extend(loaded(&exchange.handle(100, want(3, id, 40 + id as u32)))));
+    let (mut now_ms, mut came) = (100, 0);
+    let mut timer_ms = exchange.next_ms(now_ms);
+    while now_ms < 30_000 && came < 8 {
+        now_ms += 10;
+        if timer_ms.is_some_and(|at_ms| at_ms <= now_ms) {
+            loads.extend(loaded(&exchange.handle(now_ms, Input::Timer)));
+        }
+        // They ask what is here, over and over.
+        if now_ms % 400 == 0 {
+            let asks = BlobFrame::Have { space: SPACE, hash: HASH, len: LEN, asks: true, pieces: vec![] };
+            loads.extend(loaded(&exchange.handle(now_ms, Input::Frame(1, asks))));
+        }
+        while let Some(at) = loads.iter().position(|(link, _)| *link == 3) {
+            let (_, piece) = loads.remove(at).expect("it is there");
+            came += 1;
+            loads.extend(loaded(&exchange.handle(now_ms, has(3, piece))));
+        }
+        timer_ms = exchange.next_ms(now_ms);
+    }
+    assert!(came == 8 && now_ms < 5000, "{came} pieces after {now_ms} ms");
+}
+
+#[test]
+fn those_who_wait_for_what_is_forgotten_hear_of_it() {
+    let mut exchange = asked_by(1..=1);
+    let sent: Vec<_> = (0..4).flat_map(|id| loaded(&exchange.handle(0, want(1, id, id as u32)))).collect();
+    assert_eq!(sent.len(), 2, "the others wait");
+    // There is room for 1024, and this one is the oldest; but who waits keeps it.
+    let other = |number: u32| BlobHash::from_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes());
+    let claim = |exchange: &mut Exchange, number: u32| {
+        let asked = BlobFrame::Have { space: SPACE, hash: other(number), len: LEN, asks: true, pieces: vec![] };
+        let looks = exchange.handle(u64::from(number) + 1, Input::Frame(2, asked));
+        let Some(Output::Look(look)) = looks.into_iter().next() else { panic!("it looks") };
+        exchange.handle(u64::from(number) + 1, Input::Found { look, have: Some(Pieces::all(64)) })
+    };
+    let told: Vec<_> = (0..1100).flat_map(|number| refusals(&claim(&mut exchange, number), Not::Here)).collect();
+    assert_eq!((told.len(), exchange.transfers().count()), (0, 1024));
+    assert!(exchange.transfers().any(|transfer| transfer.hash == HASH));
+    // One that is as large as all together takes all the room.
+    let all = claimed(&mut exchange, 3, SPACE, other(5000), (8 << 20) * 128 * 1024, Some(Pieces::none(8 << 20)));
+    assert_eq!(refusals(&all, Not::Here), [(1, 2)]);
+    // What was on its way takes no room from others any more.
+    claimed(&mut exchange, 1, SPACE, HASH, LEN, Some(Pieces::all(64)));
+    assert_eq!((0..4).flat_map(|id| loaded(&exchange.handle(2000, want(1, 10 + id, id as u32)))).count(), 2);
+}
+
+/// Lengths are what somebody says, and so is what he has. One step for each piece would be eight thousand million of them.
+#[test]
+fn what_is_claimed_of_huge_blobs_takes_little_time() {
+    let mut exchange = Exchange::new(1);
+    let (pieces, len) = (4 << 20, (4 << 20) * 128 * 1024);
+    claimed(&mut exchange, 1, SPACE, HASH, len, Some(Pieces::none(pieces)));
+    let mut one = Pieces::none(pieces);
+    one.insert(7);
+    claimed(&mut exchange, 1, SPACE, BlobHash::from_bytes([8; 32]), len, Some(one));
+    for round in 0..2000 {
+        let hash = if round % 2 == 0 { HASH } else { BlobHash::from_bytes([8; 32]) };
+        let have = BlobFrame::Have { space: SPACE, hash, len, asks: false, pieces: vec![(0, pieces)] };
+        assert!(exchange.handle(0, Input::Frame(1, have)).is_empty());
+    }
+}

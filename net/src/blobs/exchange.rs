@@ -22,7 +22,7 @@ pub type LinkId = u64;
 
 /// Blobs that are talked about at once; of more, those that nobody has asked for longest are forgotten.
 const ACTIVE_MAX: usize = 1024;
-/// Pieces of all of them together, 1 TiB: what is counted for each takes memory, and lengths are what somebody says.
+/// Pieces of all of them together, 1 TiB: a bit for each takes memory, of each link, and lengths are what somebody says.
 const PIECES_ACTIVE_MAX: u64 = 8 * 1024 * 1024;
 /// Questions about blobs of one link that wait for the disk.
 const LOOKS_MAX: usize = 64;
@@ -294,11 +294,12 @@ impl Exchange {
     /// Takes one input and answers what to do about it, in order.
     pub fn handle(&mut self, now_ms: u64, input: Input) -> Vec<Output> {
         let mut out = Vec::new();
+        self.flying.look(now_ms);
         match input {
             Input::Frame(link, frame) => self.frame(link, frame, now_ms, &mut out),
             Input::Gone(link) => self.gone(link, now_ms, &mut out),
             Input::Found { look, have } => self.found(look, have, now_ms, &mut out),
-            Input::Fetch { space, hash, len, have } => self.fetch(space, hash, len, have, now_ms),
+            Input::Fetch { space, hash, len, have } => self.fetch(space, hash, len, have, now_ms, &mut out),
             Input::Sources(hash, links) => self.sources(hash, &links, now_ms, &mut out),
             Input::Reads(hash, first, is_urgent) => {
                 if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.as_mut()) {
@@ -312,7 +313,6 @@ impl Exchange {
                 for link in self.blobs.get(&hash).into_iter().flat_map(|active| active.allowed.keys()) {
                     // Whoever counts on this peer looks for others.
                     out.push(Output::Send(*link, BlobFrame::Not { hash, id: 0, reason: Not::Here }));
-                    self.flying.given_up(*link, hash);
                 }
                 self.forget(&hash);
             }
@@ -331,10 +331,7 @@ impl Exchange {
             Input::Kept { link, hash, id, piece, good } => self.kept(link, hash, id, piece, good, now_ms, &mut out),
             Input::Loaded { link, hash, id, piece, slice } => self.loaded(link, hash, id, piece, slice, now_ms, &mut out),
             Input::Limits(limits) => self.limit(limits, now_ms, &mut out),
-            Input::Timer => {
-                self.flying.expire(now_ms);
-                self.ask_all(now_ms, &mut out);
-            }
+            Input::Timer => self.ask_all(now_ms, &mut out),
         }
         self.ask_in_turn(now_ms, &mut out);
         self.tell(now_ms, &mut out);
@@ -342,16 +339,16 @@ impl Exchange {
         out
     }
 
-    /// When to come back although nothing happens.
+    /// When to come back with [`Input::Timer`], whatever happens meanwhile: it is counted from when something was done, so that
+    /// who comes back after each input does not put it off.
     #[must_use]
     pub fn next_ms(&self, now_ms: u64) -> Option<u64> {
         let news = self.news.first().map(|(at_ms, _)| *at_ms);
-        let asks = || self.fetched.iter().filter_map(|hash| self.blobs.get(hash)?.download.as_ref()?.next_ms(now_ms)).min();
+        let asks = || self.fetched.iter().filter_map(|hash| self.blobs.get(hash)?.download.as_ref()?.next_ms()).min();
         // As long as nothing may be asked for, there is nothing else to do.
         let asks = asks().map(|at_ms| self.down.ready_ms(now_ms).unwrap_or(at_ms));
         let gives = self.up.ready_ms(now_ms).filter(|_| self.turns.iter().any(|turns| !turns.is_empty()));
-        let flying = (!self.flying.is_empty()).then_some(now_ms + 1000);
-        [asks, gives, news, flying].into_iter().flatten().min()
+        [asks, gives, news, self.flying.next_ms()].into_iter().flatten().min()
     }
 
     /// All blobs that are talked about.
@@ -456,7 +453,8 @@ impl Exchange {
             let is_reader = active.allowed.get(&link).is_some_and(|named| !asks || *named == space);
             if is_reader {
                 active.used_ms = now_ms;
-                let given_up = active.upload.reader_has(link, &look.pieces);
+                // Of what there is nothing to give it does not matter who has what.
+                let given_up = if active.is_bare() { Vec::new() } else { active.upload.reader_has(link, &look.pieces) };
                 if !given_up.is_empty() {
                     note(&mut self.turns, link, hash, &active.upload);
                 }
@@ -518,10 +516,10 @@ impl Exchange {
         }
         // Of a blob that has another length than was thought nothing can be here.
         if !have.is_empty() {
-            self.forget_other(&look.hash, look.len);
+            self.forget_other(&look.hash, look.len, out);
         }
         let is_known = self.blobs.get(&look.hash).is_some_and(|active| active.len == look.len);
-        if !is_known && (self.blobs.contains_key(&look.hash) || !self.make_room(have.len())) {
+        if !is_known && (self.blobs.contains_key(&look.hash) || !self.make_room(have.len(), out)) {
             out.push(Output::Send(look.link, nothing(&look)));
             return;
         }
@@ -532,7 +530,9 @@ impl Exchange {
         }
         active.used_ms = now_ms;
         active.allowed.insert(look.link, look.space);
-        active.upload.reader_has(look.link, &look.pieces);
+        if !active.is_bare() {
+            active.upload.reader_has(look.link, &look.pieces);
+        }
         active.told.insert(look.link);
         out.push(Output::Send(look.link, have_frame(look.space, look.hash, active, false)));
         if let Some(download) = &mut active.download {
@@ -542,10 +542,11 @@ impl Exchange {
         }
     }
 
-    fn fetch(&mut self, space: PublicKey, hash: BlobHash, len: u64, have: Pieces, now_ms: u64) {
-        self.forget_other(&hash, len);
+    #[expect(clippy::too_many_arguments, reason = "what is fetched is all of it")]
+    fn fetch(&mut self, space: PublicKey, hash: BlobHash, len: u64, have: Pieces, now_ms: u64, out: &mut Vec<Output>) {
+        self.forget_other(&hash, len, out);
         // What the owner wants has room in any case.
-        self.make_room(have.len());
+        self.make_room(have.len(), out);
         let seed = self.dice.below(u64::MAX);
         let active = self.blobs.entry(hash).or_insert_with(|| Active::new(space, len, have.clone(), now_ms));
         if active.len != len || active.download.is_some() {
@@ -824,28 +825,40 @@ impl Exchange {
         }
     }
 
-    /// Forgets those that nobody has asked for longest, until there is room for one more of so many pieces. Whether there is.
-    fn make_room(&mut self, pieces: u32) -> bool {
+    /// Forgets those that nobody has asked for longest, until there is room for one more of so many pieces; those last that
+    /// somebody waits for. Whether there is.
+    fn make_room(&mut self, pieces: u32, out: &mut Vec<Output>) -> bool {
         loop {
             let all: u64 = self.blobs.values().map(|active| u64::from(active.have.len())).sum();
             if self.blobs.len() < ACTIVE_MAX && all.saturating_add(pieces.into()) <= PIECES_ACTIVE_MAX {
                 return true;
             }
             let idle = self.blobs.iter().filter(|(_, active)| active.download.is_none());
-            let Some(hash) = idle.min_by_key(|(_, active)| active.used_ms).map(|(hash, _)| *hash) else { return false };
-            self.forget(&hash);
+            let oldest = idle.min_by_key(|(_, active)| (active.upload.all_waiting().next().is_some(), active.used_ms));
+            let Some(hash) = oldest.map(|(hash, _)| *hash) else { return false };
+            self.give_up(&hash, out);
         }
     }
 
+    /// Forgets a blob; those who wait for it are told, and ask anew.
+    fn give_up(&mut self, hash: &BlobHash, out: &mut Vec<Output>) {
+        let waiting = self.blobs.get(hash).into_iter().flat_map(|active| active.upload.all_waiting());
+        out.extend(waiting.map(|(link, id)| Output::Send(link, BlobFrame::Not { hash: *hash, id, reason: Not::Here })));
+        self.forget(hash);
+    }
+
     fn forget(&mut self, hash: &BlobHash) {
-        self.blobs.remove(hash);
+        // What is on its way will not be told of.
+        if let Some(active) = self.blobs.remove(hash) {
+            active.allowed.keys().for_each(|link| self.flying.given_up(*link, *hash));
+        }
         self.turns.iter_mut().for_each(|turns| turns.forget(hash));
     }
 
     /// Forgets what was said of a blob under another length, unless it is fetched under that.
-    fn forget_other(&mut self, hash: &BlobHash, len: u64) {
+    fn forget_other(&mut self, hash: &BlobHash, len: u64, out: &mut Vec<Output>) {
         if self.blobs.get(hash).is_some_and(|active| active.len != len && active.download.is_none()) {
-            self.forget(hash);
+            self.give_up(hash, out);
         }
     }
 }
@@ -861,6 +874,11 @@ impl Active {
     /// The space for whose sake a link has to do with it.
     fn space_for(&self, link: LinkId) -> PublicKey {
         self.allowed.get(&link).copied().unwrap_or(self.space)
+    }
+
+    /// Whether nothing of it is here, nor will be.
+    fn is_bare(&self) -> bool {
+        self.have.is_empty() && self.download.is_none()
     }
 
     fn new(space: PublicKey, len: u64, have: Pieces, now_ms: u64) -> Self {

@@ -486,6 +486,8 @@ impl Actor {
         loop {
             tokio::select! {
                 biased;
+                // First of all: who says something all the time does not hold up what is due.
+                () = tokio::time::sleep_until(timer) => self.input(Input::Timer),
                 control = control.recv() => match control {
                     Some(control) => self.control(control),
                     None => return,
@@ -495,7 +497,6 @@ impl Actor {
                     // Only its handles keep it alive.
                     None => return,
                 },
-                () = tokio::time::sleep_until(timer) => self.input(Input::Timer),
                 _ = rights.tick() => {
                     if restated.has_changed().is_ok_and(|has| has) {
                         restated.borrow_and_update();
@@ -532,7 +533,14 @@ impl Actor {
 
     fn frame(&mut self, link: LinkId, bytes: &Bytes) {
         match BlobFrame::decode(bytes) {
-            Ok(frame) => self.input(Input::Frame(link, frame)),
+            Ok(frame) => {
+                let had = if let BlobFrame::Have { hash, .. } = &frame { Some(*hash) } else { None };
+                self.input(Input::Frame(link, frame));
+                // Who waits is told at once that somebody has it, and of all others when it is looked for more.
+                if let Some(hash) = had.filter(|hash| self.fetches.get(hash).is_some_and(|fetching| fetching.progress.borrow().sources.is_empty())) {
+                    self.tell_sources(&hash);
+                }
+            }
             Err(_) => self.blame(link, 64, "a frame that is none"),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
+use timebus_store::blobs::partial::PIECE_BYTES;
 use tokio::time::Instant;
 
 use crate::peer::lock;
@@ -145,6 +146,8 @@ pub(super) struct Speed {
     per_s: u64,
 }
 
+/// After this time without anything it is said to be no faster than if one more piece came now.
+const FADES_AFTER: Duration = Duration::from_secs(2);
 /// After this time without anything it stands still; at the least speed that can be set a piece takes eight seconds.
 const STILL_AFTER: Duration = Duration::from_secs(10);
 
@@ -166,7 +169,17 @@ impl Speed {
 
     /// Bytes a second.
     pub(super) fn now(&self) -> u64 {
-        if self.since.elapsed() < STILL_AFTER { self.per_s } else { 0 }
+        self.after(self.since.elapsed())
+    }
+
+    /// The same, so long after it was reckoned.
+    fn after(&self, since: Duration) -> u64 {
+        let at_most = ((self.bytes + PIECE_BYTES) as f64 / since.as_secs_f64().max(1.0)) as u64;
+        match since {
+            since if since >= STILL_AFTER => 0,
+            since if since >= FADES_AFTER => self.per_s.min(at_most),
+            _ => self.per_s,
+        }
     }
 }
 
@@ -188,6 +201,15 @@ mod tests {
         let given = Given::open(home.path(), 9);
         assert_eq!((given.all(), given.of(&film)), ((350, 7), 150));
         assert_eq!((given.most(), given.to()), (vec![(other, 200), (film, 150)], vec![(bob, 150)]));
+    }
+
+    #[test]
+    fn what_stands_still_is_not_said_to_be_fast() {
+        let speed = |per_s| Speed { bytes: 0, since: Instant::now(), per_s };
+        let after = |per_s, ms| speed(per_s).after(Duration::from_millis(ms));
+        assert_eq!((after(37_000_000, 1900), after(37_000_000, 2000), after(37_000_000, 8000)), (37_000_000, 65_536, 16_384));
+        // One that is slow stays what it is until the next piece can be here.
+        assert_eq!((after(16_000, 8000), after(16_000, 10_000), after(37_000_000, 10_000)), (16_000, 0, 0));
     }
 
     #[test]

@@ -144,9 +144,9 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
     let Some(range) = ranged(&ask.head.headers, &wanted.tag(), &mut response, wanted.len) else { return Ok(response) };
     let piece_of = |at: u64| u32::try_from(at / PIECE).unwrap_or(u32::MAX);
     let first = piece_of(range.start);
-    // Of a part, also of the rest of what was cut off, the order of reading counts.
-    let is_part = range.end - range.start < wanted.len;
-    fetch.reads(first..piece_of(range.end.saturating_sub(1)) + 1, is_part);
+    // Of a part, also of the rest of what was cut off, the order of reading counts. Who plays a film asks for the range of all of it.
+    let in_order = response.status() == StatusCode::PARTIAL_CONTENT;
+    fetch.reads(first..piece_of(range.end.saturating_sub(1)) + 1, in_order);
     let mut is_here = fetch.piece(first, crate::remote::patience(&ask.head.headers)).await;
     if !is_here && !fetch.progress.borrow().sources.is_empty() {
         // Somebody has it and is slow.
@@ -168,8 +168,8 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
                 return None;
             }
             let piece = piece_of(at);
-            let patience = if fetch.progress.borrow().sources.is_empty() { crate::remote::PATIENCE } else { STALL_MAX };
-            let Some(bytes) = fetch.read(piece, patience).await else {
+            // The first piece is here, so that it is worth waiting for the rest; the length was promised.
+            let Some(bytes) = fetch.read(piece, STALL_MAX).await else {
                 tracing::warn!(hash = %fetch.partial.hash(), at, "a file that others have was cut short");
                 return None;
             };
@@ -177,7 +177,7 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
             let until = end.min(begin + bytes.len() as u64);
             let bytes = Bytes::from(bytes).slice((at - begin) as usize..(until - begin) as usize);
             // What lies before need not come first any more.
-            fetch.reads(piece + 1..piece_of(end.saturating_sub(1)) + 1, is_part);
+            fetch.reads(piece + 1..piece_of(end.saturating_sub(1)) + 1, in_order);
             Some((bytes, (fetch, until)))
         }
     });

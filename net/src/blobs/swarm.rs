@@ -43,9 +43,13 @@ const LATE_MS_MIN: u64 = 3000;
 const AHEAD: u32 = 32;
 /// Pieces right before each reader that come before all else, so that nobody waits for who began to read before him.
 const READER_AHEAD: u32 = 8;
+/// A piece there is asked for elsewhere, too, if it takes so long, and a few times what it takes there.
+const READER_LATE_MS: u64 = 1000;
 /// Where others want the blob, too, who has everything is asked for what others have only if he is so many times faster
 /// than they are, or if they send nothing.
 const FASTER: u64 = 4;
+/// Who has a part feeds us, before it is known what who has everything would take, if a piece takes no longer.
+const FED_MS_MAX: u64 = 3000;
 /// How long a piece that was sent to one reader is not chosen for another, if the first does not say that it has come.
 const COMING_MS: u64 = 10_000;
 /// Candidates looked at for one choice, so that choices among very many pieces take no time.
@@ -86,6 +90,17 @@ pub struct Want {
 struct Asked {
     /// The piece that was asked for; `None` where the source chooses.
     piece: Option<u32>,
+    /// Whether it chooses among those before a reader.
+    is_near: bool,
+    at_ms: u64,
+}
+
+/// A piece that was asked for by number.
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    /// Of how many.
+    count: u32,
+    /// When last.
     at_ms: u64,
 }
 
@@ -107,6 +122,8 @@ struct Source {
     was_busy: u32,
     /// Whether it chose nothing when it was let: what is missing others have, whom this peer does not know.
     chose_nothing: bool,
+    /// Until when it is not let choose among what is before a reader: it did so, and others have all of that.
+    near_rests_until_ms: u64,
 }
 
 impl Source {
@@ -115,10 +132,23 @@ impl Source {
         now_ms.saturating_sub(asked.at_ms) > (LATE * self.takes_ms).max(LATE_MS_MIN)
     }
 
-    /// Whether it can be asked for more. What is late does not count, so that an answer that got lost holds nothing up.
+    /// Whether nothing has come since it was asked for something that should be here by now.
+    fn is_stuck(&self, now_ms: u64) -> bool {
+        self.is_stuck_for((LATE * self.takes_ms).max(LATE_MS_MIN), now_ms)
+    }
+
+    /// Whether nothing has come since it was asked for something so long ago.
+    fn is_stuck_for(&self, patience_ms: u64, now_ms: u64) -> bool {
+        let oldest = self.asked.values().next().filter(|asked| now_ms.saturating_sub(asked.at_ms) > patience_ms);
+        oldest.is_some_and(|asked| self.last_ms.is_none_or(|last_ms| last_ms <= asked.at_ms))
+    }
+
+    /// Whether it can be asked for more. What is late does not count, so that an answer that got lost holds nothing up; but one of
+    /// which nothing comes is asked for one thing at a time.
     fn has_room(&self, now_ms: u64) -> bool {
         let open = self.asked.values().filter(|asked| !self.is_late(asked, now_ms)).count();
-        open < self.window as usize && self.asked.len() < 2 * WINDOW_MAX as usize && self.rests_until_ms <= now_ms
+        let window = if self.is_stuck(now_ms) { 1 } else { self.window as usize };
+        open < window && self.asked.len() < 2 * WINDOW_MAX as usize && self.rests_until_ms <= now_ms
     }
 }
 
@@ -139,8 +169,8 @@ pub struct Download {
     sources: BTreeMap<Peer, Source>,
     /// Known holders of each piece.
     holders: Vec<u16>,
-    /// Pieces asked for by number, with how often they are under way.
-    under_way: BTreeMap<u32, u32>,
+    /// Pieces asked for by number.
+    under_way: BTreeMap<u32, UnderWay>,
     /// Pieces that are neither here nor under way.
     wanted: Pieces,
     /// Sources that have everything.
@@ -164,7 +194,7 @@ impl Download {
     #[must_use]
     pub fn new(have: Pieces, seed: u64) -> Self {
         let mut wanted = Pieces::none(have.len());
-        for piece in (0..have.len()).filter(|piece| !have.contains(*piece)) {
+        for piece in have.missing_in(0..have.len()) {
             wanted.insert(piece);
         }
         Self {
@@ -198,7 +228,7 @@ impl Download {
     /// Whether a source has anything that is missing here.
     #[must_use]
     pub fn is_useful(&self, source: Peer) -> bool {
-        self.sources.get(&source).is_some_and(|source| source.have.iter().any(|piece| !self.have.contains(piece)))
+        self.sources.get(&source).is_some_and(|source| source.have.has_beyond(&self.have))
     }
 
     /// Says which pieces somebody is waiting for, and whether he wants no others.
@@ -232,13 +262,13 @@ impl Download {
             rests_until_ms: 0,
             was_busy: 0,
             chose_nothing: false,
+            near_rests_until_ms: 0,
         });
         for (start, end) in pieces {
-            for piece in *start..(*end).min(len) {
-                if source.have.insert(piece) {
-                    self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1);
-                }
+            for piece in source.have.missing_in(*start..*end) {
+                self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1);
             }
+            source.have.insert_range(*start..*end);
         }
         if source.have.is_all() {
             self.wholes.insert(peer);
@@ -265,7 +295,11 @@ impl Download {
         source.rests_until_ms = until_ms;
         self.rested_ms = self.rested_ms.min(until_ms);
         let Some(asked) = source.asked.remove(&id) else { return false };
-        source.chose_nothing |= asked.piece.is_none();
+        if asked.is_near {
+            source.near_rests_until_ms = until_ms + BUSY_MS;
+        } else {
+            source.chose_nothing |= asked.piece.is_none();
+        }
         self.forget(asked.piece);
         true
     }
@@ -338,10 +372,10 @@ impl Download {
 
     fn forget(&mut self, piece: Option<u32>) {
         if let Some(piece) = piece
-            && let Some(count) = self.under_way.get_mut(&piece)
+            && let Some(under_way) = self.under_way.get_mut(&piece)
         {
-            *count -= 1;
-            if *count == 0 {
+            under_way.count -= 1;
+            if under_way.count == 0 {
                 self.under_way.remove(&piece);
                 if !self.have.contains(piece) {
                     self.wanted.insert(piece);
@@ -404,11 +438,18 @@ impl Download {
 
     /// When to ask again although nothing happened.
     #[must_use]
-    pub fn next_ms(&self, now_ms: u64) -> Option<u64> {
+    pub fn next_ms(&self) -> Option<u64> {
         if self.have.is_all() || self.sources.is_empty() {
             return None;
         }
-        Some(self.rested_ms.max(self.asked_ms + PAUSE_MS).min(now_ms + LATE_MS_MIN / 2))
+        // Counted from when all were asked last, not from now: things happen all the time.
+        let late_ms = if self.is_for_many() { LATE_MS_MIN } else { READER_LATE_MS };
+        Some(self.rested_ms.max(self.asked_ms + PAUSE_MS).min(self.asked_ms + late_ms / 2))
+    }
+
+    /// Whether others want it, too, and nobody here waits for a part of it: then it counts more that nothing is sent twice.
+    fn is_for_many(&self) -> bool {
+        self.is_crowded && !self.is_urgent
     }
 
     fn choose(&mut self, peer: Peer, now_ms: u64) -> Option<Want> {
@@ -416,15 +457,27 @@ impl Download {
         if !source.has_room(now_ms) {
             return None;
         }
-        let in_order = self.is_urgent || !self.is_crowded || !source.have.is_all();
-        let ahead = if self.is_crowded && !self.is_urgent { AHEAD } else { u32::MAX };
+        let is_shared = self.is_crowded && source.have.is_all();
+        let late = self.late_for_reader(peer, now_ms);
+        let near = if late.is_none() && is_shared && self.is_urgent { self.near(peer, now_ms) } else { None };
+        let in_order = late.is_none() && near.is_none() && (self.is_urgent || !is_shared);
+        let ahead = if self.is_for_many() { AHEAD } else { u32::MAX };
         let up_to = |ahead: u32| move |range: &std::ops::Range<u32>| range.start..range.end.min(range.start.saturating_add(ahead));
         let reads = || self.first.iter().filter(|_| in_order);
         let first = reads().map(up_to(READER_AHEAD.min(ahead))).chain(reads().map(up_to(ahead)));
-        let in_range = |range: std::ops::Range<u32>| source.have.both_from(&self.wanted, range.start).next().filter(|piece| range.contains(piece));
-        let read = first.filter_map(in_range).next();
+        // What it may choose, and will, is not asked for by number as well.
+        let chooses = is_shared && self.is_urgent && source.near_rests_until_ms <= now_ms;
+        let is_other = |piece: &u32| !chooses || !self.is_rare(*piece);
+        let in_range =
+            |range: std::ops::Range<u32>| source.have.both_from(&self.wanted, range.start).take_while(|piece| range.contains(piece)).find(is_other);
+        let read = late.or_else(|| first.filter_map(in_range).next());
+        let is_near = near.is_some();
         let lets_choose = read.is_none() && source.have.is_all() && !source.chose_nothing;
-        let rare = if lets_choose { self.only_at_wholes(peer, now_ms) } else { Rare::Nothing };
+        let rare = match near {
+            Some(near) => Rare::Some(near),
+            None if lets_choose => self.only_at_wholes(peer, now_ms),
+            None => Rare::Nothing,
+        };
         let (piece, any_of) = match (read, rare) {
             (Some(piece), _) => (Some(piece), Vec::new()),
             (None, Rare::Some(any_of)) => (None, any_of),
@@ -437,27 +490,68 @@ impl Download {
         self.next_id += 1;
         let any_of = match piece {
             Some(piece) => {
-                *self.under_way.entry(piece).or_default() += 1;
+                let under_way = self.under_way.entry(piece).or_insert(UnderWay { count: 0, at_ms: now_ms });
+                *under_way = UnderWay { count: under_way.count + 1, at_ms: now_ms };
                 self.wanted.remove(piece);
                 vec![(piece, piece + 1)]
             }
             None => any_of,
         };
-        self.sources.get_mut(&peer)?.asked.insert(id, Asked { piece, at_ms: now_ms });
+        self.sources.get_mut(&peer)?.asked.insert(id, Asked { piece, is_near, at_ms: now_ms });
         Some(Want { source: peer, id, any_of })
+    }
+
+    /// What is missing before a reader and only whole sources have, for one of them to choose of: so each of many readers is sent
+    /// something else of it, and soon has the rest from the others. Nothing, if as much of it is on its way.
+    fn near(&self, peer: Peer, now_ms: u64) -> Option<Vec<(u32, u32)>> {
+        let source = self.sources.get(&peer).filter(|source| source.near_rests_until_ms <= now_ms)?;
+        // As many that each of them can be sent something else.
+        let ahead = AHEAD.max(4 * self.sources.len() as u32);
+        let end = |range: &std::ops::Range<u32>| range.end.min(range.start.saturating_add(ahead));
+        let missing = self.first.iter().flat_map(|range| self.wanted.iter_from(range.start).take_while(move |piece| *piece < end(range)));
+        let found: Vec<u32> = missing.filter(|piece| self.is_rare(*piece) && source.have.contains(*piece)).collect();
+        let is_coming = |source: &Source| source.asked.values().filter(|asked| asked.is_near && !source.is_late(asked, now_ms)).count();
+        let coming: usize = self.wholes.iter().filter_map(|whole| self.sources.get(whole)).map(is_coming).sum();
+        let mut near = stretches(found);
+        near.truncate(RANGES_MAX);
+        (near.iter().map(|(start, end)| (end - start) as usize).sum::<usize>() > coming).then_some(near)
+    }
+
+    /// Whether nobody is known to have a piece but who has everything.
+    fn is_rare(&self, piece: u32) -> bool {
+        self.holders[piece as usize] <= self.wholes.len() as u16
+    }
+
+    /// A piece right before a reader that was asked for elsewhere and takes longer than it would from this source.
+    fn late_for_reader(&self, peer: Peer, now_ms: u64) -> Option<u32> {
+        let source = self.sources.get(&peer).filter(|source| !source.is_stuck(now_ms))?;
+        let least_ms = if source.takes_ms == 0 || self.is_for_many() { LATE_MS_MIN } else { READER_LATE_MS };
+        let patience_ms = least_ms.max(LATE * source.takes_ms);
+        let near = self.first.iter().flat_map(|range| range.start..range.end.min(range.start.saturating_add(READER_AHEAD)));
+        let mut late = near.filter(|piece| source.have.contains(*piece) && self.is_asked_long_ago(*piece, now_ms, patience_ms));
+        late.find(|piece| !source.asked.values().any(|asked| asked.piece == Some(*piece)))
+    }
+
+    /// Whether a piece is under way, was not asked for within this time, and may be asked for once more.
+    fn is_asked_long_ago(&self, piece: u32, now_ms: u64, patience_ms: u64) -> bool {
+        let under_way = self.under_way.get(&piece).filter(|_| !self.have.contains(piece));
+        under_way.is_some_and(|under_way| now_ms.saturating_sub(under_way.at_ms) > patience_ms)
     }
 
     /// Whether a source has everything and is left to others, because those that have a part send to us not much slower, or
     /// will: who has too much to do for once has asked for nothing but patience.
     fn is_fed_beside(&self, peer: Peer, now_ms: u64) -> bool {
         let Some(own) = self.sources.get(&peer).filter(|own| self.is_crowded && own.have.is_all()) else { return false };
-        let is_as_fast = |source: &Source| own.takes_ms == 0 || source.takes_ms <= FASTER * own.takes_ms;
+        let takes_ms_max = if own.takes_ms == 0 { FED_MS_MAX } else { FASTER * own.takes_ms };
+        // On slow lines all take long.
+        let stuck_ms = (LATE * own.takes_ms).max(LATE_MS_MIN);
+        let is_as_fast = |source: &Source| source.takes_ms <= takes_ms_max && !source.is_stuck_for(stuck_ms.max(LATE * source.takes_ms), now_ms);
         let mut partials = self.sources.values().filter(|source| !source.have.is_all() && is_as_fast(source));
         let is_busy = |source: &Source| {
             let max = BUSY_TIMES_MAX[usize::from(source.received > 0)];
             (1..=max).contains(&source.was_busy) && source.rests_until_ms > now_ms
         };
-        partials.any(|source| is_busy(source) || source.asked.values().any(|asked| !source.is_late(asked, now_ms)))
+        partials.any(|source| is_busy(source) || !source.asked.is_empty())
     }
 
     /// What is missing and only whole sources have: this one's share of it, or what is left of the others' shares.
@@ -469,7 +563,7 @@ impl Download {
             source.asked.values().filter(|asked| asked.piece.is_none() && !source.is_late(asked, now_ms)).count()
         };
         let start = self.dice.below(u64::from(self.have.len())) as u32;
-        let is_rare = |piece: &u32| self.holders[*piece as usize] <= wholes;
+        let is_rare = |piece: &u32| self.is_rare(*piece);
         let mut found: Vec<u32> = self.wanted.both_from(&self.wanted, start).filter(is_rare).take(LOOK_MAX).collect();
         if found.is_empty() {
             return Rare::Nothing;
@@ -481,14 +575,7 @@ impl Download {
         if found.iter().filter(|piece| is_own(piece)).count() > chosen_by(&peer) {
             found.retain(is_own);
         }
-        found.sort_unstable();
-        let mut ranges: Vec<(u32, u32)> = Vec::new();
-        for piece in found {
-            match ranges.last_mut() {
-                Some((_, end)) if *end == piece => *end += 1,
-                _ => ranges.push((piece, piece + 1)),
-            }
-        }
+        let mut ranges = stretches(found);
         // As many as fit, from anywhere.
         while ranges.len() > RANGES_MAX {
             let at = self.dice.below(ranges.len() as u64) as usize;
@@ -510,20 +597,29 @@ impl Download {
         if !self.wanted.is_empty() {
             return None;
         }
-        let own = self.sources.get(&peer)?;
-        for (other, source) in &self.sources {
-            for asked in source.asked.values() {
-                let is_late = *other != peer && source.is_late(asked, now_ms);
-                match asked.piece {
-                    Some(piece) if is_late && own.have.contains(piece) && self.under_way.get(&piece).is_some_and(|count| *count == 1) => {
-                        return Some(piece);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        None
+        let own = self.sources.get(&peer).filter(|own| !own.is_stuck(now_ms))?;
+        let is_own = |piece: u32| own.asked.values().any(|asked| asked.piece == Some(piece));
+        let others = self.sources.iter().filter(|(other, _)| **other != peer).map(|(_, source)| source);
+        let late = others.flat_map(|source| source.asked.values().filter(|asked| source.is_late(asked, now_ms)));
+        let mut pieces = late.filter_map(|asked| asked.piece).filter(|piece| own.have.contains(*piece));
+        // On slow lines all take long.
+        let patience_ms = (LATE * own.takes_ms).max(LATE_MS_MIN);
+        pieces.find(|piece| self.is_asked_long_ago(*piece, now_ms, patience_ms) && !is_own(*piece))
     }
+}
+
+/// The stretches that pieces are in.
+fn stretches(mut pieces: Vec<u32>) -> Vec<(u32, u32)> {
+    pieces.sort_unstable();
+    pieces.dedup();
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for piece in pieces {
+        match ranges.last_mut() {
+            Some((_, end)) if *end == piece => *end += 1,
+            _ => ranges.push((piece, piece + 1)),
+        }
+    }
+    ranges
 }
 
 /// What to send next.
@@ -553,17 +649,25 @@ impl Kind {
     }
 }
 
-/// What readers of one blob have and want.
+/// What readers of one blob have and want. It takes memory for what was asked for and sent, however long the blob is.
 #[derive(Clone, Debug, Default)]
 pub struct Upload {
     readers: BTreeMap<Peer, Reader>,
-    /// How often each piece was sent, and when last.
-    sent: Vec<u16>,
-    sent_ms: Vec<Option<u64>>,
-    /// Readers that have it.
-    holders: Vec<u16>,
+    /// What some reader has.
+    held: Pieces,
+    /// What was sent or is asked for.
+    pieces: BTreeMap<u32, Given>,
+}
+
+/// What is known of a piece here.
+#[derive(Clone, Copy, Debug, Default)]
+struct Given {
+    /// How often it was sent.
+    sent: u16,
+    /// When last, if it may be on its way still.
+    sent_ms: Option<u64>,
     /// Requests for just this piece that wait.
-    asked: Vec<u16>,
+    asked: u16,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -583,34 +687,33 @@ impl Upload {
     /// Of a blob of so many pieces.
     #[must_use]
     pub fn new(len: u32) -> Self {
-        let none = vec![0; len as usize];
-        Self { readers: BTreeMap::new(), sent: none.clone(), sent_ms: vec![None; len as usize], holders: none.clone(), asked: none }
+        Self { readers: BTreeMap::new(), held: Pieces::none(len), pieces: BTreeMap::new() }
     }
 
     /// A reader has these pieces, beside those that it said before. Requests for them that wait are given up; their
     /// numbers come back.
     pub fn reader_has(&mut self, peer: Peer, pieces: &[(u32, u32)]) -> Vec<u64> {
-        let len = self.sent.len() as u32;
+        let len = self.held.len();
         let reader = self.readers.entry(peer).or_insert_with(|| Reader { have: Pieces::none(len), ..Reader::default() });
         for (start, end) in pieces {
-            for piece in *start..(*end).min(len) {
-                if reader.have.insert(piece) {
-                    self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1);
-                }
-                // What has come there is not on its way any more, also when he goes and takes it along.
-                if reader.under_way.remove(&piece) {
-                    self.sent_ms[piece as usize] = None;
-                }
-            }
+            reader.have.insert_range(*start..*end);
+            self.held.insert_range(*start..*end);
         }
+        let is_there = |piece: &u32| pieces.iter().any(|(start, end)| (*start..*end).contains(piece));
+        // What has come there is not on its way any more, also when he goes and takes it along.
+        reader.under_way.retain(|piece| {
+            if is_there(piece) {
+                landed(&mut self.pieces, *piece);
+            }
+            !is_there(piece)
+        });
         let mut given_up = Vec::new();
         reader.numbers.retain(|(id, piece)| {
-            let is_there = pieces.iter().any(|(start, end)| (*start..*end).contains(piece));
-            if is_there {
+            if is_there(piece) {
                 given_up.push(*id);
-                less(&mut self.asked, *piece);
+                less(&mut self.pieces, *piece);
             }
-            !is_there
+            !is_there(piece)
         });
         given_up
     }
@@ -630,23 +733,27 @@ impl Upload {
     /// A reader is gone.
     pub fn reader_gone(&mut self, peer: Peer) {
         if let Some(reader) = self.readers.remove(&peer) {
-            reader.under_way.iter().for_each(|piece| self.sent_ms[*piece as usize] = None);
-            reader.numbers.iter().for_each(|(_, piece)| less(&mut self.asked, *piece));
-            reader.have.iter().for_each(|piece| self.holders[piece as usize] = self.holders[piece as usize].saturating_sub(1));
+            reader.under_way.iter().for_each(|piece| landed(&mut self.pieces, *piece));
+            reader.numbers.iter().for_each(|(_, piece)| less(&mut self.pieces, *piece));
+            if !reader.have.is_empty() {
+                self.held = Pieces::none(self.held.len());
+                self.readers.values().for_each(|reader| self.held.insert_all(&reader.have));
+            }
         }
     }
 
     /// A reader wants a piece; `false` if it has too many wishes.
     pub fn wanted(&mut self, peer: Peer, id: u64, any_of: Vec<(u32, u32)>) -> bool {
-        let len = self.sent.len() as u32;
+        let len = self.held.len();
         let reader = self.readers.entry(peer).or_insert_with(|| Reader { have: Pieces::none(len), ..Reader::default() });
         let fits = reader.choices.len() + reader.numbers.len() < WANTS_MAX;
         if fits {
             match (Kind::of(&any_of), any_of.iter().find(|(start, end)| start < end)) {
                 (Kind::Number, Some((piece, _))) => {
                     reader.numbers.push_back((id, *piece));
-                    if let Some(asked) = self.asked.get_mut(*piece as usize) {
-                        *asked = asked.saturating_add(1);
+                    if *piece < len {
+                        let given = self.pieces.entry(*piece).or_default();
+                        given.asked = given.asked.saturating_add(1);
                     }
                 }
                 _ => reader.choices.push_back((id, any_of)),
@@ -659,11 +766,11 @@ impl Upload {
     pub fn unwanted(&mut self, peer: Peer, id: u64) {
         let Some(reader) = self.readers.get_mut(&peer) else { return };
         reader.choices.retain(|(other, _)| *other != id);
-        std::mem::take(&mut reader.under_way).into_iter().for_each(|piece| self.sent_ms[piece as usize] = None);
-        let asked = &mut self.asked;
+        std::mem::take(&mut reader.under_way).into_iter().for_each(|piece| landed(&mut self.pieces, piece));
+        let pieces = &mut self.pieces;
         reader.numbers.retain(|(other, piece)| {
             if *other == id {
-                less(asked, *piece);
+                less(pieces, *piece);
             }
             *other != id
         });
@@ -672,9 +779,14 @@ impl Upload {
     /// Whether what somebody asks for others have by now, or will soon: they were sent it, or wait for it.
     #[must_use]
     pub fn is_elsewhere(&self, any_of: &[(u32, u32)]) -> bool {
-        let has = |counts: &[u16], piece: u32| counts.get(piece as usize).is_some_and(|count| *count > 0);
-        let is_there = |piece: u32| has(&self.holders, piece) || has(&self.sent, piece) || has(&self.asked, piece);
-        any_of.first().is_some_and(|(start, _)| is_there(*start))
+        let is_given = |piece: &u32| self.pieces.get(piece).is_some_and(|given| given.sent > 0 || given.asked > 0);
+        any_of.first().is_some_and(|(start, _)| self.held.contains(*start) || is_given(start))
+    }
+
+    /// All who wait for something, with the number of what they asked for first.
+    pub fn all_waiting(&self) -> impl Iterator<Item = (Peer, u64)> + '_ {
+        let first = |reader: &Reader| reader.numbers.front().map(|(id, _)| *id).or_else(|| reader.choices.front().map(|(id, _)| *id));
+        self.readers.iter().filter_map(move |(peer, reader)| Some((*peer, first(reader)?)))
     }
 
     /// How many pieces a reader waits for, of our choice or by number.
@@ -693,7 +805,7 @@ impl Upload {
             Kind::Number => {
                 // Asked for by number it is sent again, whatever was sent before.
                 let (id, piece) = reader.numbers.pop_front()?;
-                less(&mut self.asked, piece);
+                less(&mut self.pieces, piece);
                 (id, Some(piece).filter(|piece| have.contains(*piece)))
             }
             Kind::Choice => {
@@ -703,12 +815,11 @@ impl Upload {
                 let skip = dice.below(total) as usize;
                 let len = have.len();
                 let all = || any_of.iter().flat_map(|(start, end)| *start..(*end).min(len));
-                let is_good = |piece: &u32| {
-                    have.contains(*piece) && self.holders[*piece as usize] == 0 && !reader.have.contains(*piece) && !reader.under_way.contains(piece)
-                };
+                let is_good = |piece: &u32| have.contains(*piece) && !self.held.contains(*piece) && !reader.under_way.contains(piece);
+                let given = |piece: &u32| self.pieces.get(piece).copied().unwrap_or_default();
                 let good = all().skip(skip).chain(all().take(skip)).filter(is_good).take(LOOK_MAX);
-                let is_coming = |piece: &u32| self.sent_ms[*piece as usize].is_some_and(|sent_ms| now_ms.saturating_sub(sent_ms) < COMING_MS);
-                let found = good.min_by_key(|piece| (is_coming(piece), self.sent[*piece as usize]));
+                let is_coming = |piece: &u32| given(piece).sent_ms.is_some_and(|sent_ms| now_ms.saturating_sub(sent_ms) < COMING_MS);
+                let found = good.min_by_key(|piece| (is_coming(piece), given(piece).sent));
                 if found.as_ref().is_some_and(is_coming) {
                     return None;
                 }
@@ -717,17 +828,54 @@ impl Upload {
             }
         };
         if let Some(piece) = found {
-            self.sent[piece as usize] = self.sent[piece as usize].saturating_add(1);
-            self.sent_ms[piece as usize] = Some(now_ms);
+            let given = self.pieces.entry(piece).or_default();
+            (given.sent, given.sent_ms) = (given.sent.saturating_add(1), Some(now_ms));
             reader.under_way.insert(piece);
         }
         Some(Next { id, piece: found, by_number: kind == Kind::Number })
     }
 }
 
-/// One less of a piece.
-fn less(counts: &mut [u16], piece: u32) {
-    if let Some(count) = counts.get_mut(piece as usize) {
-        *count = count.saturating_sub(1);
+/// One less asks for a piece.
+fn less(pieces: &mut BTreeMap<u32, Given>, piece: u32) {
+    if let Some(given) = pieces.get_mut(&piece) {
+        given.asked = given.asked.saturating_sub(1);
+        if given.asked == 0 && given.sent == 0 {
+            pieces.remove(&piece);
+        }
+    }
+}
+
+/// A piece is not on its way any more.
+fn landed(pieces: &mut BTreeMap<u32, Given>, piece: u32) {
+    if let Some(given) = pieces.get_mut(&piece) {
+        given.sent_ms = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_takes_memory_and_not_how_long_somebody_says_that_it_is() {
+        let mut upload = Upload::new(1 << 22);
+        assert!(upload.wanted(1, 1, vec![(7, 8)]) && upload.wanted(1, 2, vec![(9, 10)]) && upload.wanted(1, 3, vec![(u32::MAX - 1, u32::MAX)]));
+        assert!(upload.is_elsewhere(&[(7, 8)]) && !upload.is_elsewhere(&[(8, 9)]));
+        assert_eq!(upload.reader_has(1, &[(9, 10)]), [2]);
+        assert!(upload.is_elsewhere(&[(9, 10)]), "he has it");
+        upload.unwanted(1, 3);
+        assert_eq!((upload.pieces.keys().copied().collect::<Vec<_>>(), upload.all_waiting().collect::<Vec<_>>()), (vec![7], vec![(1, 1)]));
+        upload.reader_gone(1);
+        assert!(upload.pieces.is_empty() && upload.held.is_empty() && !upload.is_elsewhere(&[(9, 10)]));
+    }
+
+    #[test]
+    fn what_one_reader_has_is_still_held_when_another_goes() {
+        let mut upload = Upload::new(100);
+        upload.reader_has(1, &[(0, 60)]);
+        upload.reader_has(2, &[(50, 100)]);
+        upload.reader_gone(1);
+        assert!(!upload.is_elsewhere(&[(49, 50)]) && upload.is_elsewhere(&[(50, 51)]) && upload.is_elsewhere(&[(99, 100)]));
     }
 }

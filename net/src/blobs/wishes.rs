@@ -400,14 +400,14 @@ pub(crate) async fn fetch_all(peer: &Peer, fetcher: &Fetcher, files: Vec<Wished>
     let fetched = files.into_iter().map(|file| async move {
         // It may have been paused while others came.
         if !fetcher.wishes().is_stopped(&file.hash) {
-            fetch_one(peer, fetcher, &file).await?;
+            // That one cannot be kept does not keep the others from coming.
+            if let Err(error) = fetch_one(peer, fetcher, &file).await {
+                tracing::warn!(hash = %file.hash, path = %file.path, %error, "a pinned file was not fetched");
+            }
         }
-        Ok::<_, io::Error>(())
     });
     let mut fetched = futures_util::stream::iter(fetched).buffer_unordered(AT_ONCE);
-    while let Some(fetched) = fetched.next().await {
-        fetched?;
-    }
+    while fetched.next().await.is_some() {}
     Ok(())
 }
 
