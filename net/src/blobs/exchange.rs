@@ -384,7 +384,7 @@ impl Exchange {
             }
             BlobFrame::Want { hash, id, any_of } => {
                 // What nobody else has he can only wait for.
-                let is_elsewhere = self.blobs.get(&hash).is_some_and(|active| active.upload.is_elsewhere(&any_of));
+                let is_elsewhere = self.blobs.get(&hash).is_some_and(|active| active.upload.is_elsewhere(&any_of, now_ms));
                 let is_much = is_elsewhere && Kind::of(&any_of) == Kind::Number && self.is_much(link);
                 let reason = match self.blobs.get_mut(&hash).filter(|active| active.allowed.contains_key(&link)) {
                     Some(active) => {
@@ -777,7 +777,8 @@ impl Exchange {
     /// share of what fits on the line.
     fn is_much(&self, link: LinkId) -> bool {
         let [_, numbers] = &self.turns;
-        let others = numbers.others(link);
+        // Who does not say what came waits for that.
+        let others = numbers.others(link, |other| !self.flying.is_behind(other));
         let room = self.flying.room() / QUEUE_PART;
         let Some(share) = room.checked_div(others) else { return false };
         let waiting = |hash: &BlobHash| self.blobs.get(hash).map_or(0, |active| active.upload.waiting(link, Kind::Number));

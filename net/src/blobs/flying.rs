@@ -98,6 +98,11 @@ impl Flying {
         self.max as usize
     }
 
+    /// Whether a link does not tell in time of what it is sent.
+    pub(super) fn is_behind(&self, link: LinkId) -> bool {
+        self.silent.contains(&link) || self.to(link).any(|sent| sent.is_behind)
+    }
+
     /// Whether one more can be sent to a link.
     pub(super) fn has_room_to(&self, link: LinkId) -> bool {
         let max = match self.silent.contains(&link) {

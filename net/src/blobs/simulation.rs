@@ -7,7 +7,9 @@
 //! A line carries what goes over it in turns of 16 KiB, one link after the other, so that all have the same of it, and
 //! what is sent over one link stays in order.
 //!
-//! Deliberately not: no rights, no spaces, no peer that lies; `lab` has those.
+//! Some may give nothing, say nothing, or claim what they do not have; how the others fare is what counts.
+//!
+//! Deliberately not: no rights, no spaces, no forged bytes; `lab` has those.
 
 use super::pace::Speeds;
 use super::pieces::Pieces;
@@ -43,12 +45,18 @@ pub struct Crowd {
     pub arrive_ms: u64,
     /// Of a thousand peers, how many send nothing.
     pub free_riders: u32,
+    /// Of a thousand peers, how many take what they get without ever saying what has come, and give nothing.
+    pub mute: u32,
+    /// Of a thousand peers, how many say that they have nearly all of it, and give nothing.
+    pub liars: u32,
     /// Of a thousand peers, how many leave as soon as they have all of it.
     pub leavers: u32,
     /// Of a thousand peers, how many are gone for a while before they have it.
     pub churn: u32,
     /// Whether it is read in order while it comes, as `timebus get` does.
     pub reads: bool,
+    /// Whether who reads it cannot wait, as who plays a film.
+    pub plays: bool,
     /// How fast the origin is told to be, whatever its line takes.
     pub origin_limits: Speeds,
     /// The same of each other peer.
@@ -69,16 +77,22 @@ impl Default for Crowd {
             meet_ms: 5000,
             arrive_ms: 0,
             free_riders: 0,
+            mute: 0,
+            liars: 0,
             leavers: 0,
             churn: 0,
             reads: true,
+            plays: false,
             origin_limits: Speeds::default(),
             limits: Speeds::default(),
         }
     }
 }
 
-/// How a run went.
+/// What has to be there until a film begins.
+const BEGINNING_BYTES: u64 = 4 << 20;
+
+/// How a run went for those who are honest.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Milliseconds until all had it, counted from when the first one wanted it.
@@ -89,6 +103,8 @@ pub struct Outcome {
     pub most_ms: u64,
     /// The same for the last one.
     pub last_ms: u64,
+    /// The same until the last one had the first 4 MiB.
+    pub began_ms: u64,
     /// Below what [`Outcome::all_ms`] cannot be.
     pub bound_ms: u64,
     /// The same with the lines that were there: without those of who was away, sent nothing or had nothing yet, and with what
@@ -122,11 +138,11 @@ pub struct Progress {
 }
 
 impl Crowd {
-    /// The time below which nobody can be: the origin has to send everything once, who comes last has to receive it, and
+    /// The time below which nobody can be, if all are to have it: the origin has to send everything once, who comes last has to receive it, and
     /// what all receive somebody has to send.
     #[must_use]
     pub fn bound_ms(&self) -> u64 {
-        let givers = f64::from(self.peers) * f64::from(1000 - self.free_riders.min(1000)) / 1000.0;
+        let givers = f64::from(self.peers) * f64::from(1000_u32.saturating_sub(self.free_riders + self.mute + self.liars)) / 1000.0;
         let bytes = self.bytes as f64;
         let all_up = self.origin_up as f64 + givers * self.up as f64;
         let seconds = [bytes / self.origin_up as f64, bytes / self.down as f64, f64::from(self.peers) * bytes / all_up];
@@ -218,5 +234,43 @@ mod tests {
         };
         let (few, many) = (times(8), times(48));
         assert!(few < 1.15 && many < 1.42, "{few} and {many} times what the lines could");
+    }
+
+    fn played(crowd: &Crowd) -> Outcome {
+        let crowd = Crowd { plays: true, ..crowd.clone() };
+        let outcome = run(&crowd, |_| {});
+        assert_eq!((outcome.left_out, outcome.blamed), (0, 0), "{outcome:?}");
+        outcome
+    }
+
+    #[test]
+    fn a_film_begins_long_before_it_is_whole_also_where_several_play_it() {
+        let film = Crowd { bytes: 40 << 20, ..Crowd::default() };
+        let alone = played(&Crowd { peers: 1, ..film.clone() });
+        let at_least_ms = BEGINNING_BYTES * 1000 / film.origin_up;
+        assert!((at_least_ms..at_least_ms * 3 / 2).contains(&alone.began_ms), "{alone:?}");
+        for peers in [2, 4, 12] {
+            let outcome = played(&Crowd { peers, ..film.clone() });
+            assert!(outcome.began_ms < 3 * at_least_ms, "{peers} play it: {outcome:?}");
+            assert!(outcome.origin_copies < 1.5 && outcome.all_ms < 2 * alone.all_ms, "{peers} play it: {outcome:?}");
+        }
+    }
+
+    #[test]
+    fn those_who_say_nothing_hold_nobody_up() {
+        let crowd = Crowd { peers: 12, bytes: 8 << 20, ..Crowd::default() };
+        let honest = run(&crowd, |_| {});
+        let mute = run(&Crowd { mute: 400, ..crowd.clone() }, |_| {});
+        assert_eq!((mute.left_out, mute.blamed), (0, 0), "{mute:?}");
+        assert!(mute.all_ms < 2 * honest.all_ms, "{mute:?}, and without them {honest:?}");
+    }
+
+    #[test]
+    fn those_who_claim_what_they_do_not_have_hold_nobody_up() {
+        let crowd = Crowd { peers: 12, bytes: 8 << 20, ..Crowd::default() };
+        let honest = run(&crowd, |_| {});
+        let liars = run(&Crowd { liars: 300, ..crowd.clone() }, |_| {});
+        assert_eq!((liars.left_out, liars.blamed), (0, 0), "{liars:?}");
+        assert!(liars.all_ms < 4 * honest.all_ms, "{liars:?}, and without them {honest:?}");
     }
 }

@@ -670,6 +670,13 @@ struct Given {
     asked: u16,
 }
 
+impl Given {
+    /// Whether it is on its way to somebody.
+    fn is_coming(&self, now_ms: u64) -> bool {
+        self.sent_ms.is_some_and(|sent_ms| now_ms.saturating_sub(sent_ms) < COMING_MS)
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Reader {
     have: Pieces,
@@ -778,8 +785,8 @@ impl Upload {
 
     /// Whether what somebody asks for others have by now, or will soon: they were sent it, or wait for it.
     #[must_use]
-    pub fn is_elsewhere(&self, any_of: &[(u32, u32)]) -> bool {
-        let is_given = |piece: &u32| self.pieces.get(piece).is_some_and(|given| given.sent > 0 || given.asked > 0);
+    pub fn is_elsewhere(&self, any_of: &[(u32, u32)], now_ms: u64) -> bool {
+        let is_given = |piece: &u32| self.pieces.get(piece).is_some_and(|given| given.is_coming(now_ms) || given.asked > 0);
         any_of.first().is_some_and(|(start, _)| self.held.contains(*start) || is_given(start))
     }
 
@@ -818,7 +825,7 @@ impl Upload {
                 let is_good = |piece: &u32| have.contains(*piece) && !self.held.contains(*piece) && !reader.under_way.contains(piece);
                 let given = |piece: &u32| self.pieces.get(piece).copied().unwrap_or_default();
                 let good = all().skip(skip).chain(all().take(skip)).filter(is_good).take(LOOK_MAX);
-                let is_coming = |piece: &u32| given(piece).sent_ms.is_some_and(|sent_ms| now_ms.saturating_sub(sent_ms) < COMING_MS);
+                let is_coming = |piece: &u32| given(piece).is_coming(now_ms);
                 let found = good.min_by_key(|piece| (is_coming(piece), given(piece).sent));
                 if found.as_ref().is_some_and(is_coming) {
                     return None;
@@ -861,13 +868,13 @@ mod tests {
     fn what_is_asked_for_takes_memory_and_not_how_long_somebody_says_that_it_is() {
         let mut upload = Upload::new(1 << 22);
         assert!(upload.wanted(1, 1, vec![(7, 8)]) && upload.wanted(1, 2, vec![(9, 10)]) && upload.wanted(1, 3, vec![(u32::MAX - 1, u32::MAX)]));
-        assert!(upload.is_elsewhere(&[(7, 8)]) && !upload.is_elsewhere(&[(8, 9)]));
+        assert!(upload.is_elsewhere(&[(7, 8)], 0) && !upload.is_elsewhere(&[(8, 9)], 0));
         assert_eq!(upload.reader_has(1, &[(9, 10)]), [2]);
-        assert!(upload.is_elsewhere(&[(9, 10)]), "he has it");
+        assert!(upload.is_elsewhere(&[(9, 10)], 0), "he has it");
         upload.unwanted(1, 3);
         assert_eq!((upload.pieces.keys().copied().collect::<Vec<_>>(), upload.all_waiting().collect::<Vec<_>>()), (vec![7], vec![(1, 1)]));
         upload.reader_gone(1);
-        assert!(upload.pieces.is_empty() && upload.held.is_empty() && !upload.is_elsewhere(&[(9, 10)]));
+        assert!(upload.pieces.is_empty() && upload.held.is_empty() && !upload.is_elsewhere(&[(9, 10)], 0));
     }
 
     #[test]
@@ -876,6 +883,7 @@ mod tests {
         upload.reader_has(1, &[(0, 60)]);
         upload.reader_has(2, &[(50, 100)]);
         upload.reader_gone(1);
-        assert!(!upload.is_elsewhere(&[(49, 50)]) && upload.is_elsewhere(&[(50, 51)]) && upload.is_elsewhere(&[(99, 100)]));
+        let is_held = |piece: u32| upload.is_elsewhere(&[(piece, piece + 1)], 0);
+        assert!(!is_held(49) && is_held(50) && is_held(99));
     }
 }

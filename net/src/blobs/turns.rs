@@ -37,9 +37,9 @@ impl Turns {
         self.0.is_empty()
     }
 
-    /// Links other than one that wait.
-    pub(super) fn others(&self, link: LinkId) -> usize {
-        self.0.len() - usize::from(self.0.contains_key(&link))
+    /// Links other than one that wait, as far as they are good.
+    pub(super) fn others(&self, link: LinkId, is_good: impl Fn(LinkId) -> bool) -> usize {
+        self.0.keys().filter(|other| **other != link && is_good(**other)).count()
     }
 
     /// Blobs of which a link waits for pieces.
@@ -73,10 +73,10 @@ mod tests {
             last = next;
         }
         assert_eq!(order, [(1, 1), (2, 9), (3, 1), (1, 2), (1, 3), (1, 4), (1, 0)]);
-        assert_eq!(turns.others(1), 0);
+        assert_eq!(turns.others(1, |_| true), 0);
         turns.set(1, hash(1), true);
         turns.set(2, hash(1), true);
-        assert_eq!((turns.others(1), turns.others(3), turns.of(2).count()), (1, 2, 1));
+        assert_eq!((turns.others(1, |_| true), turns.others(3, |_| true), turns.others(3, |link| link != 2), turns.of(2).count()), (1, 2, 1, 1));
         assert_eq!(turns.after(last, |(link, _)| *link != 2), Some((1, hash(1))));
         turns.forget(&hash(1));
         assert_eq!(turns.after(last, |_| true), None);

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bao_tree::io::BaoContentItem;
 use bao_tree::io::outboard::PostOrderOutboard;
@@ -56,7 +56,10 @@ pub struct Partial {
     file: PathBuf,
     data: File,
     tree: File,
+    /// What is here; held for as long as it takes to look at it, never while the disk works.
     state: Mutex<State>,
+    /// Held by whoever writes down what is here, or moves it to its place. It is taken first of all.
+    disk: Mutex<()>,
     _lease: Lease,
 }
 
@@ -145,7 +148,7 @@ impl Blobs {
         }
         let count = have.iter().map(|byte| u64::from(byte.count_ones())).sum();
         let state = Mutex::new(State { have, count, unsaved: 0, unsaved_bytes: 0, expected: 0, is_placed: false });
-        Ok(Partial { blobs: self.clone(), hash, len, file, data, tree, state, _lease: lease })
+        Ok(Partial { blobs: self.clone(), hash, len, file, data, tree, state, disk: Mutex::new(()), _lease: lease })
     }
 
     /// Whether a part of a blob is here.
@@ -394,7 +397,8 @@ impl Partial {
             state.expected += bytes;
             *super::lock(&self.blobs.0.expected) += bytes;
         }
-        self.save(&mut state)
+        drop(state);
+        self.save(super::lock(&self.disk))
     }
 
     /// Checks and keeps a piece as somebody sent it; says whether the blob is whole now and at its place.
@@ -451,12 +455,15 @@ impl Partial {
             *super::lock(&self.blobs.0.expected) -= came;
             self.blobs.count(i128::from(bytes));
         }
-        if state.count == pieces_of(self.len) {
-            self.place(&mut state).map_err(|error| self.blobs.failed(error))?;
-        } else if state.unsaved >= SAVE_PIECES {
-            self.save(&mut state).map_err(|error| self.blobs.failed(error))?;
+        let (is_whole, is_due) = (state.count == pieces_of(self.len), state.unsaved >= SAVE_PIECES);
+        drop(state);
+        if is_whole {
+            self.place(&super::lock(&self.disk)).map_err(|error| self.blobs.failed(error))?;
+        } else if is_due && let Ok(alone) = self.disk.try_lock() {
+            // If somebody is at it already, the next piece will do.
+            self.save(alone).map_err(|error| self.blobs.failed(error))?;
         }
-        Ok(state.is_placed)
+        Ok(self.state().is_placed)
     }
 
     /// A piece as others get it: checked again, since disks fail.
@@ -493,20 +500,30 @@ impl Partial {
     ///
     /// What the system says.
     pub fn keep(&self) -> io::Result<()> {
-        let mut state = self.state();
-        if state.unsaved > 0 && !state.is_placed { self.save(&mut state) } else { Ok(()) }
+        let alone = super::lock(&self.disk);
+        let is_unsaved = self.state().unsaved > 0;
+        if is_unsaved { self.save(alone) } else { Ok(()) }
     }
 
-    fn save(&self, state: &mut State) -> io::Result<()> {
+    fn save(&self, _alone: MutexGuard<'_, ()>) -> io::Result<()> {
+        let state = self.state();
+        if state.is_placed {
+            return Ok(());
+        }
+        let (have, unsaved, unsaved_bytes) = (state.have.clone(), state.unsaved, state.unsaved_bytes);
+        drop(state);
         self.data.sync_data()?;
         self.tree.sync_data()?;
-        save(&self.file, self.len, &state.have)?;
-        (state.unsaved, state.unsaved_bytes) = (0, 0);
+        save(&self.file, self.len, &have)?;
+        let mut state = self.state();
+        // What came meanwhile is saved next time.
+        state.unsaved -= unsaved;
+        state.unsaved_bytes -= unsaved_bytes;
         Ok(())
     }
 
-    fn place(&self, state: &mut State) -> io::Result<()> {
-        if state.is_placed {
+    fn place(&self, _alone: &MutexGuard<'_, ()>) -> io::Result<()> {
+        if self.state().is_placed {
             return Ok(());
         }
         let path = self.blobs.path(&self.hash);
@@ -517,7 +534,12 @@ impl Partial {
         }
         self.data.sync_all()?;
         self.tree.sync_all()?;
-        let _alone = super::lock(&self.blobs.0.moves);
+        let mut state = self.state();
+        if state.count < pieces_of(self.len) {
+            // One was lost meanwhile, and comes again.
+            return Ok(());
+        }
+        let _moves = super::lock(&self.blobs.0.moves);
         let was = self.blobs.len_of(&self.hash);
         // First that it is no part any more: a crash from here on costs bytes that come again.
         remove_if_there(&with_ending(&self.file, HAVE))?;
@@ -530,7 +552,7 @@ impl Partial {
         Ok(())
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -625,6 +647,37 @@ mod tests {
             assert_eq!(to.partials().expect("a list"), []);
             assert_eq!(to.bytes(), len as u64);
         }
+    }
+
+    #[test]
+    fn what_is_here_is_known_while_the_disk_works() {
+        let ((_a, from), (_b, to)) = (blobs(), blobs());
+        let len = 80 * PIECE_BYTES;
+        let (source, _) = blob(&from, len as usize);
+        let partial = to.partial(source.hash(), len).expect("room");
+        let (told, hears) = std::sync::mpsc::channel();
+        let disk = super::super::lock(&partial.disk);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for piece in 0..80 {
+                    // Somebody is writing; all but the last one need not wait for that.
+                    let _ = told.send((piece, partial.put(piece, &source.slice(piece).expect("good")).expect("good")));
+                }
+            });
+            for piece in 0..79 {
+                assert_eq!(hears.recv_timeout(std::time::Duration::from_secs(60)), Ok((piece, false)));
+            }
+            while !partial.has(79) {
+                std::thread::yield_now();
+            }
+            assert!(!to.path(&source.hash()).exists());
+            drop(disk);
+            assert_eq!(hears.recv(), Ok((79, true)));
+        });
+        assert!(to.open_blob(source.hash()).expect("opens").is_some());
+        // What is placed is not written down as a part again.
+        partial.keep().expect("nothing to do");
+        assert_eq!(to.partials().expect("a list"), []);
     }
 
     #[test]

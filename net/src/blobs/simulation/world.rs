@@ -106,10 +106,14 @@ struct Member {
     life: u32,
     is_here: bool,
     is_rider: bool,
+    is_mute: bool,
+    is_liar: bool,
     is_leaver: bool,
     leaves_once: bool,
     wants_us: Option<u64>,
     done_us: Option<u64>,
+    /// When the beginning was there.
+    began_us: Option<u64>,
     down_free_us: u64,
     /// When its exchange wants to be woken, and when it will be asked.
     timer_us: Option<u64>,
@@ -126,6 +130,8 @@ pub(super) struct World<'c> {
     members: Vec<Member>,
     dice: Dice,
     first_us: Option<u64>,
+    /// How many are honest, and have it.
+    honest: u32,
     done: u32,
     is_over: bool,
     origin_pieces: u64,
@@ -148,12 +154,15 @@ impl<'c> World<'c> {
             let up = if is_rider { crowd.up.max(TALK_BYTES_PER_S) } else { crowd.up };
             let mut member = Member::new(Pieces::none(pieces), up, crowd.limits, &mut dice);
             member.is_rider = is_rider;
+            member.is_mute = crowd.mute > 0 && dice.below(1000) < u64::from(crowd.mute);
+            member.is_liar = !member.is_mute && crowd.liars > 0 && dice.below(1000) < u64::from(crowd.liars);
             member.is_leaver = dice.below(1000) < u64::from(crowd.leavers);
             member.leaves_once = dice.below(1000) < u64::from(crowd.churn);
             member.via.push(ORIGIN);
             members.push(member);
         }
         members[ORIGIN as usize].is_here = true;
+        let honest = members[1..].iter().filter(|member| member.is_honest()).count() as u32;
         let give_up_us = (crowd.meet_ms + crowd.arrive_ms + PATIENCE * crowd.bound_ms()) * 1000 + PATIENCE_US;
         let mut world = Self {
             crowd,
@@ -165,6 +174,7 @@ impl<'c> World<'c> {
             members,
             dice,
             first_us: None,
+            honest,
             done: 0,
             is_over: false,
             origin_pieces: 0,
@@ -191,7 +201,7 @@ impl<'c> World<'c> {
             return None;
         }
         for _ in 0..EVENTS_TOLD {
-            self.is_over = self.done == self.crowd.peers;
+            self.is_over = self.done == self.honest;
             let next = self.queue.pop().filter(|Reverse(next)| next.at_us <= self.give_up_us && !self.is_over);
             let Some(Reverse(Queued { at_us, event, .. })) = next else {
                 self.is_over = true;
@@ -200,29 +210,31 @@ impl<'c> World<'c> {
             self.now_us = at_us;
             self.happen(event);
         }
-        let pieces_total = u64::from(self.pieces) * u64::from(self.crowd.peers);
+        let pieces_total = u64::from(self.pieces) * u64::from(self.honest);
         Some(Progress { now_ms: self.now_us / 1000, pieces: self.kept, pieces_total })
     }
 
     pub(super) fn outcome(&self) -> Outcome {
-        let peers = &self.members[1..];
-        let mut times: Vec<u64> = peers.iter().filter_map(|member| Some((member.done_us? - member.wants_us?) / 1000)).collect();
+        let peers = || self.members[1..].iter().filter(|member| member.is_honest());
+        let mut times: Vec<u64> = peers().filter_map(|member| Some((member.done_us? - member.wants_us?) / 1000)).collect();
         times.sort_unstable();
         let of = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1))).copied().unwrap_or(0);
-        let last_us = peers.iter().filter_map(|member| member.done_us).max().unwrap_or(0);
+        let last_us = peers().filter_map(|member| member.done_us).max().unwrap_or(0);
+        let began = peers().filter_map(|member| Some(member.began_us? - member.wants_us?));
         let here = self.members.iter().filter(|member| member.is_here);
         Outcome {
             all_ms: last_us.saturating_sub(self.first_us.unwrap_or(0)) / 1000,
             median_ms: of(50),
             most_ms: of(95),
             last_ms: of(100),
+            began_ms: began.max().unwrap_or(0) / 1000,
             bound_ms: self.crowd.bound_ms(),
             lines_ms: self.lines.shortest_ms(&self.task()),
             origin_copies: self.origin_pieces as f64 / f64::from(self.pieces.max(1)),
             wasted: self.wasted * 1000 / self.arrived.max(1),
             talk: self.talk_bytes * 1000 / self.bytes.max(1),
             links: here.clone().map(|member| member.links.len()).sum::<usize>() as f64 / here.count().max(1) as f64,
-            left_out: self.crowd.peers - self.done,
+            left_out: self.honest - self.done,
             blamed: self.blamed,
             events: self.count,
         }
@@ -231,7 +243,7 @@ impl<'c> World<'c> {
     fn task(&self) -> Task {
         Task {
             first_us: self.first_us.unwrap_or(0),
-            peers: self.crowd.peers,
+            peers: self.honest,
             pieces: self.pieces,
             origin_up: self.crowd.origin_up,
             up: self.crowd.up,
@@ -270,7 +282,7 @@ impl<'c> World<'c> {
                 self.first_us.get_or_insert(self.now_us);
                 let member = &mut self.members[peer as usize];
                 member.wants_us = Some(self.now_us);
-                if !member.is_rider {
+                if member.gives() {
                     self.lines.change(self.now_us, 1);
                 }
                 if member.leaves_once {
@@ -333,7 +345,7 @@ impl<'c> World<'c> {
             }
             Event::Back(peer) => {
                 self.members[peer as usize].is_here = true;
-                if !self.members[peer as usize].is_rider {
+                if self.members[peer as usize].gives() {
                     self.lines.change(self.now_us, 1);
                 }
                 self.calls(peer);
@@ -355,10 +367,14 @@ impl<'c> World<'c> {
         while member.have.contains(member.read_to) {
             member.read_to += 1;
         }
-        if self.crowd.reads && member.told_to != Some(member.read_to) {
+        let beginning = pieces_of(super::BEGINNING_BYTES.min(self.crowd.bytes)) as u32;
+        if member.read_to >= beginning {
+            member.began_us.get_or_insert(self.now_us);
+        }
+        if self.crowd.reads && !member.have.is_all() && member.told_to != Some(member.read_to) {
             member.told_to = Some(member.read_to);
             let rest = std::iter::once(member.read_to..self.pieces).collect();
-            self.input(peer, Input::Reads(HASH, rest, false));
+            self.input(peer, Input::Reads(HASH, rest, self.crowd.plays));
         }
     }
 
@@ -413,7 +429,7 @@ impl<'c> World<'c> {
         let seed = self.dice.below(u64::MAX);
         let member = &mut self.members[peer as usize];
         member.is_here = false;
-        if !member.is_rider {
+        if member.gives() {
             self.lines.change(self.now_us, -1);
         }
         member.life += 1;
@@ -447,7 +463,7 @@ impl<'c> World<'c> {
                         inputs.push_back(Input::Loaded { link, hash, id, piece, slice: Some(Bytes::new()) });
                     }
                     Output::Keep { link, hash, id, piece, .. } => {
-                        self.kept += u64::from(member.have.insert(piece));
+                        self.kept += u64::from(member.have.insert(piece) && member.is_honest());
                         inputs.push_back(Input::Kept { link, hash, id, piece, good: Some(true) });
                     }
                     Output::Blame { .. } => self.blamed += 1,
@@ -472,6 +488,13 @@ impl<'c> World<'c> {
 
     fn send(&mut self, from: u32, to: u32, frame: BlobFrame) {
         let member = &mut self.members[from as usize];
+        let frame = match frame {
+            BlobFrame::Have { asks: false, .. } if member.is_mute => return,
+            BlobFrame::Have { space, hash, len, asks, .. } if member.is_liar => {
+                BlobFrame::Have { space, hash, len, asks, pieces: vec![(0, self.pieces.saturating_sub(1).max(1))] }
+            }
+            frame => frame,
+        };
         if member.links.contains_key(&to) {
             member.line.push(u64::from(to), frame);
         }
@@ -520,6 +543,7 @@ impl<'c> World<'c> {
                 self.turn(to);
                 return;
             }
+            BlobFrame::Want { .. } if !member.is_honest() => return,
             BlobFrame::Piece { piece, .. } => {
                 self.arrived += 1;
                 self.wasted += u64::from(member.have.contains(piece));
@@ -534,7 +558,9 @@ impl<'c> World<'c> {
         }
         if member.have.is_all() && member.done_us.is_none() {
             member.done_us = Some(self.now_us);
-            self.done += 1;
+            self.done += u32::from(member.is_honest());
+            self.read(to);
+            let member = &mut self.members[to as usize];
             if member.is_leaver {
                 self.after(0, Event::Leave(to));
             }
@@ -545,6 +571,16 @@ impl<'c> World<'c> {
 }
 
 impl Member {
+    /// Whether it says what is so.
+    fn is_honest(&self) -> bool {
+        !self.is_mute && !self.is_liar
+    }
+
+    /// Whether others get something from it.
+    fn gives(&self) -> bool {
+        self.is_honest() && !self.is_rider
+    }
+
     fn new(have: Pieces, up: u64, limits: Speeds, dice: &mut Dice) -> Self {
         Self {
             exchange: exchange(dice.below(u64::MAX), limits, 0),
@@ -560,10 +596,13 @@ impl Member {
             life: 0,
             is_here: false,
             is_rider: false,
+            is_mute: false,
+            is_liar: false,
             is_leaver: false,
             leaves_once: false,
             wants_us: None,
             done_us: None,
+            began_us: None,
             down_free_us: 0,
             timer_us: None,
             wakes_us: None,
