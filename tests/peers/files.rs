@@ -129,6 +129,12 @@ fn the_lab_shows_how_a_crowd_fares() {
     let bad = ["lab", "swarm", "--peers", "15", "--size", "2MB", "--arrive", "5", "--free-riders", "30", "--churn", "50", "--leave", "50"];
     let report = json(&home, &bad);
     assert_eq!((report["left_out"].as_u64(), report["blamed"].as_u64()), (Some(0), Some(0)), "{report}");
+    let played = json(&home, &["lab", "swarm", "--peers", "3", "--size", "40MB", "--play", "--seed", "4"]);
+    assert!(played["began_ms"].as_u64().is_some_and(|ms| ms < 15_000) && played["all_ms"].as_u64() > Some(40_000), "{played}");
+    // Who asks for less time than it takes hears that it took longer.
+    let slow = ["lab", "swarm", "--size", "8MB", "--origin-up", "1", "--up", "1", "--mute", "40", "--seed", "4"];
+    assert_eq!(run(&home, &slow).code, 0);
+    assert_eq!(run(&home, &[&slow[..], &["--within", "1"]].concat()).code, 1);
 }
 
 #[test]

@@ -82,13 +82,15 @@ pub(crate) enum LabVerb {
 ///
 /// What they say to each other and whom they ask for what is decided as in real peers; lines and time are simulated,
 /// and all chance comes from the seed. The shortest time is what the slowest of these takes: the first one sends it once,
-/// each receives it, and all together send what all receive. Ends with 1 if somebody did not get it.
+/// each receives it, and all together send what all receive. Ends with 1 if somebody did not get it, or it took much longer.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   timebus lab swarm                                    16 peers, 32 MB, every line sends 8 Mbit/s
   timebus lab swarm --peers 1000 --arrive 60           they begin to want it within a minute
   timebus lab swarm --peers 200 --free-riders 20 --churn 30 --leave 50
+  timebus lab swarm --play --peers 4 --size 40MB       a film that four play: when does it begin
+  timebus lab swarm --mute 30 --within 3               some never say what came; ends with 1 if the others wait long
   timebus lab swarm --peers 10000 --json               takes minutes; a second or two for a hundred peers")]
 pub(crate) struct Swarm {
     /// How many want it
@@ -121,6 +123,22 @@ pub(crate) struct Swarm {
     /// Per cent of them that leave as soon as they have it
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
     pub(crate) leave: u32,
+
+    /// Per cent of them that take what they get and never say what has come
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) mute: u32,
+
+    /// Per cent of them that say they have nearly all of it, and give nothing
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub(crate) liars: u32,
+
+    /// They play it while it comes, as a film
+    #[arg(long)]
+    pub(crate) play: bool,
+
+    /// Ends with 1 if it takes so many times what their lines could, and 20 seconds more
+    #[arg(long, value_name = "TIMES", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) within: u64,
 }
 
 /// Let many peers follow one on a slow line: first all want what he has posted, then each new post

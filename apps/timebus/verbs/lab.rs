@@ -14,6 +14,8 @@ use crate::progress::Progress;
 
 /// What a megabit is in bytes.
 const BYTES_OF_MBIT: u64 = 125_000;
+/// What small files may take longer: who is gone comes back after 10 seconds, and who says nothing is waited for.
+const SLACK_MS: u64 = 20_000;
 
 /// Runs a lab and tells what happened.
 pub(crate) fn run(context: &Context, args: Lab) -> anyhow::Result<()> {
@@ -126,6 +128,9 @@ fn swarm(context: &Context, args: &Swarm) -> anyhow::Result<()> {
         free_riders: lines.free_riders * 10,
         leavers: args.leave * 10,
         churn: args.churn * 10,
+        mute: args.mute * 10,
+        liars: args.liars * 10,
+        plays: args.play,
         ..Crowd::default()
     };
     if lines.seed.is_none() {
@@ -143,6 +148,7 @@ fn swarm(context: &Context, args: &Swarm) -> anyhow::Result<()> {
         "median_ms": outcome.median_ms,
         "p95_ms": outcome.most_ms,
         "last_ms": outcome.last_ms,
+        "began_ms": outcome.began_ms,
         "bound_ms": outcome.bound_ms,
         "times_bound": times,
         "lines_ms": outcome.lines_ms,
@@ -155,12 +161,13 @@ fn swarm(context: &Context, args: &Swarm) -> anyhow::Result<()> {
         "blamed": outcome.blamed,
         "events": outcome.events,
     });
-    context.out.result(&json, || swarm_told(&crowd, &outcome, times))?;
-    if outcome.left_out == 0 && outcome.blamed == 0 { Ok(()) } else { Err(Failure::told().into()) }
+    let within_ms = outcome.lines_ms.saturating_mul(args.within).saturating_add(SLACK_MS);
+    context.out.result(&json, || swarm_told(&crowd, &outcome, times, within_ms))?;
+    if outcome.left_out == 0 && outcome.blamed == 0 && outcome.all_ms <= within_ms { Ok(()) } else { Err(Failure::told().into()) }
 }
 
 /// The same for people.
-fn swarm_told(crowd: &Crowd, outcome: &Outcome, times: f64) -> String {
+fn swarm_told(crowd: &Crowd, outcome: &Outcome, times: f64, within_ms: u64) -> String {
     let size = indicatif::DecimalBytes(crowd.bytes);
     let when = if crowd.arrive_ms == 0 { "at once".to_owned() } else { format!("within {} s", crowd.arrive_ms / 1000) };
     let mut out = format!("seed {}: {} peers want {size} {when}\n\n", crowd.seed, crowd.peers);
@@ -171,6 +178,7 @@ fn swarm_told(crowd: &Crowd, outcome: &Outcome, times: f64) -> String {
             outcome.lines_ms,
             "   at best with the lines that were there: less those of who was away, sent nothing or had nothing yet".to_owned(),
         ),
+        ("it began", outcome.began_ms, "   until the last one had the first 4 MiB".to_owned()),
         ("half of them", outcome.median_ms, String::new()),
         ("95 of 100", outcome.most_ms, String::new()),
         ("the last one", outcome.last_ms, String::new()),
@@ -191,6 +199,9 @@ fn swarm_told(crowd: &Crowd, outcome: &Outcome, times: f64) -> String {
     );
     if outcome.left_out > 0 {
         let _ = write!(out, "\n  ✗ {} peers did not get it", outcome.left_out);
+    }
+    if outcome.all_ms > within_ms {
+        let _ = write!(out, "\n  ✗ it took longer than {:.1} s", within_ms as f64 / 1000.0);
     }
     if outcome.blamed > 0 {
         let _ = write!(out, "\n  ✗ {} times a peer that keeps the rules was taken for one that does not", outcome.blamed);

@@ -122,6 +122,8 @@ struct Source {
     was_busy: u32,
     /// Whether it chose nothing when it was let: what is missing others have, whom this peer does not know.
     chose_nothing: bool,
+    /// Whether it is not counted as a holder: it sends nothing of what it says it has.
+    is_doubted: bool,
     /// Until when it is not let choose among what is before a reader: it did so, and others have all of that.
     near_rests_until_ms: u64,
 }
@@ -262,10 +264,11 @@ impl Download {
             rests_until_ms: 0,
             was_busy: 0,
             chose_nothing: false,
+            is_doubted: false,
             near_rests_until_ms: 0,
         });
         for (start, end) in pieces {
-            for piece in source.have.missing_in(*start..*end) {
+            for piece in source.have.missing_in(*start..*end).filter(|_| !source.is_doubted) {
                 self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1);
             }
             source.have.insert_range(*start..*end);
@@ -279,7 +282,7 @@ impl Download {
     pub fn source_gone(&mut self, peer: Peer) -> usize {
         let Some(source) = self.sources.remove(&peer) else { return 0 };
         self.wholes.remove(&peer);
-        for piece in source.have.iter() {
+        for piece in source.have.iter().filter(|_| !source.is_doubted) {
             self.holders[piece as usize] = self.holders[piece as usize].saturating_sub(1);
         }
         let count = source.asked.len();
@@ -345,6 +348,9 @@ impl Download {
             && let Some(asked) = source.asked.remove(&id)
         {
             source.received += 1;
+            if std::mem::take(&mut source.is_doubted) {
+                source.have.iter().for_each(|piece| self.holders[piece as usize] = self.holders[piece as usize].saturating_add(1));
+            }
             source.chose_nothing = false;
             source.was_busy = 0;
             let average = |old: u64, new: u64| if old == 0 { new } else { (3 * old + new) / 4 };
@@ -397,9 +403,19 @@ impl Download {
     /// The same, at most so much.
     pub fn ask_some(&mut self, max: usize, now_ms: u64) -> Vec<Want> {
         self.asked_ms = now_ms;
+        self.doubt(now_ms);
         let rests = self.sources.values().map(|source| source.rests_until_ms).filter(|until_ms| *until_ms > now_ms);
         self.rested_ms = rests.min().unwrap_or(u64::MAX);
         self.ask_for(max, now_ms)
+    }
+
+    /// Does not count on those any more of whom nothing ever came.
+    fn doubt(&mut self, now_ms: u64) {
+        let partials = self.sources.values_mut().filter(|source| !source.is_doubted && source.received == 0 && !source.have.is_all());
+        for source in partials.filter(|source| source.is_stuck(now_ms)) {
+            source.is_doubted = true;
+            source.have.iter().for_each(|piece| self.holders[piece as usize] = self.holders[piece as usize].saturating_sub(1));
+        }
     }
 
     /// What to ask for instead of one thing that does not come.
@@ -822,8 +838,10 @@ impl Upload {
                 let skip = dice.below(total) as usize;
                 let len = have.len();
                 let all = || any_of.iter().flat_map(|(start, end)| *start..(*end).min(len));
-                let is_good = |piece: &u32| have.contains(*piece) && !self.held.contains(*piece) && !reader.under_way.contains(piece);
                 let given = |piece: &u32| self.pieces.get(piece).copied().unwrap_or_default();
+                // What somebody says he has, and never had from here, who asks may know better.
+                let is_elsewhere = |piece: &u32| self.held.contains(*piece) && given(piece).sent > 0;
+                let is_good = |piece: &u32| have.contains(*piece) && !is_elsewhere(piece) && !reader.under_way.contains(piece);
                 let good = all().skip(skip).chain(all().take(skip)).filter(is_good).take(LOOK_MAX);
                 let is_coming = |piece: &u32| given(piece).is_coming(now_ms);
                 let found = good.min_by_key(|piece| (is_coming(piece), given(piece).sent));
