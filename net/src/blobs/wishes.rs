@@ -395,14 +395,14 @@ async fn fetch(peer: &Peer, fetcher: &Fetcher, pin: &Pin) -> io::Result<()> {
     fetch_all(peer, fetcher, missing).await
 }
 
-/// Fetches files, some at once, until each is here or nothing comes of it any more.
+/// Fetches files, some at once, until each is here, or nothing comes of it any more, or it cannot be kept.
 pub(crate) async fn fetch_all(peer: &Peer, fetcher: &Fetcher, files: Vec<Wished>) -> io::Result<()> {
     let fetched = files.into_iter().map(|file| async move {
         // It may have been paused while others came.
         if !fetcher.wishes().is_stopped(&file.hash) {
             // That one cannot be kept does not keep the others from coming.
             if let Err(error) = fetch_one(peer, fetcher, &file).await {
-                tracing::warn!(hash = %file.hash, path = %file.path, %error, "a pinned file was not fetched");
+                tracing::warn!(hash = %file.hash, path = %file.path, %error, "a file was not fetched");
             }
         }
     });
