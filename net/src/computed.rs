@@ -428,7 +428,8 @@ async fn keep_working(
         last = Some(now);
         // All that is worked out for guests has one share of the time.
         let together = if who.is_guest() { peer.works.of_guests().max(1) } else { 1 };
-        let rests_until = Instant::now() + PAUSE.max(begun.elapsed() * SHARE * together);
+        let mut rests_until = Instant::now() + PAUSE.max(begun.elapsed() * SHARE * together);
+        let pause_until = Instant::now() + PAUSE;
         loop {
             let changes = select_all(wakes.iter_mut().map(|wake| Box::pin(wake.changed())));
             tokio::select! {
@@ -442,6 +443,11 @@ async fn keep_working(
                 }
             }
             if wakes.iter().any(|wake| wake.has_changed().unwrap_or(true)) {
+                break;
+            }
+            // What is made of files that are ours alone wakes nobody.
+            if matches!(source, Source::Sys(..)) && !who.is_guest() {
+                rests_until = pause_until;
                 break;
             }
             let answered = *asks.borrow_and_update();

@@ -271,7 +271,16 @@ async fn mend_files(peer: &Peer, files: Vec<FileReport>) -> Result<(Vec<FileRepo
     let (broken, wanted) = run(peer.store(), move |store| break_up(store, damaged)).await?;
     let wishes = Wishes::of(peer);
     let (stopped, wanted): (Vec<Wished>, Vec<Wished>) = wanted.into_iter().partition(|file| wishes.is_stopped(&file.hash));
-    wishes.wish(&wanted, Some(Wish::Wanted)).map_err(|error| storage_problem(&error.into()))?;
+    // Of many only so many are wanted at once.
+    let mut unwished: HashSet<BlobHash> = HashSet::new();
+    let wish = |wanted: &[Wished]| wishes.wish(wanted, Some(Wish::Wanted)).map_err(|error| storage_problem(&error.into()));
+    if wish(&wanted)?.is_none() {
+        for file in &wanted {
+            if wish(std::slice::from_ref(file))?.is_none() {
+                unwished.insert(file.hash);
+            }
+        }
+    }
     if let Some(network) = peer.network() {
         fetch_all(peer, network.blobs(), wanted).await.map_err(|error| storage_problem(&error.into()))?;
     }
@@ -290,6 +299,9 @@ async fn mend_files(peer: &Peer, files: Vec<FileReport>) -> Result<(Vec<FileRepo
             file.state = State::Comes;
             let rest = match stopped.iter().any(|stopped| stopped.hash == file.hash) {
                 true => format!("the rest does not come, because you paused or cancelled it: `timebus files resume {}` gets it", file.hash),
+                false if unwished.contains(&file.hash) => {
+                    "too many files are wanted already for the rest to come of itself: read it, or repair once more later".to_owned()
+                }
                 false => "the rest comes as soon as somebody who has it is there; if nobody has, put it again, or take it from a backup".to_owned(),
             };
             file.text = format!("{name} was damaged: {} of its {} bytes are good and stay, {rest}", file.bytes_here, file.bytes_total);

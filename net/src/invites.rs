@@ -269,9 +269,10 @@ impl Invites {
         rights.map_or(0, |rights| rights.grants().filter(|(_, held)| held.grant.label == label && self.is_ours(&rights, held)).count() as u64)
     }
 
-    /// Whether a grant was given by the owner of its space or by this device: guests may call what they give the same.
+    /// Whether a grant was given by the owner of its space or by a device of this one: guests may call what they give the same.
     fn is_ours(&self, rights: &Rights, held: &Held) -> bool {
-        rights.is_by_owner(held) || held.author == self.store.device()
+        let was_own = |key: &PublicKey| self.store.rights(&self.store.space()).is_some_and(|own| own.was_device(key));
+        rights.is_by_owner(held) || held.author == self.store.device() || was_own(&held.author)
     }
 
     /// Takes an invite back, and with `and_grants` also what was granted by it. Answers it; `None` if it is unknown.

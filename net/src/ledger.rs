@@ -850,6 +850,14 @@ impl Ledger {
         if is_over { Err(id) } else { Ok(()) }
     }
 
+    /// These changes are here: what they took of what is lent is gone.
+    pub fn kept<'a>(&self, changes: impl IntoIterator<Item = &'a ChangeId>) {
+        let mut state = lock(&self.state);
+        if !state.took.is_empty() {
+            changes.into_iter().for_each(|change| drop(state.took.remove(change)));
+        }
+    }
+
     /// These changes, that there was room for, did not come to be here, or were before: what they took of what is lent to their
     /// authors is for them still.
     pub fn give_back(&self, changes: impl IntoIterator<Item = ChangeId>) {

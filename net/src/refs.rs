@@ -313,7 +313,7 @@ pub(crate) fn judge_new<'a>(store: &Store, inbox: &Inbox, left: impl Iterator<It
         }
         let kept = Kept { author: left.author, slot: left.slot.clone(), notice, at_ms: now_ms, truth: Truth::Unknown };
         match truth(store, &rows, &kept) {
-            Ok(truth) => inbox.judge(&kept.author, &kept.slot, truth),
+            Ok(truth) => inbox.judge_first(&kept.author, &kept.slot, truth),
             Err(error) => tracing::error!(%error, "a notice was not judged"),
         }
     }
@@ -386,7 +386,12 @@ impl Refs {
                 add(&mut all, found.source, found.kind, found.body, found.at_ms, from, is_confirmed, by);
             }
         }
-        self.judge(store, inbox)?;
+        // Of what points here, and not of all that waits: many ask, each for something else.
+        for kept in inbox.about(target) {
+            if store.held(&kept.notice.source.space).is_some() {
+                inbox.judge(&kept.author, &kept.slot, truth(store, &rows, &kept)?);
+            }
+        }
         for kept in inbox.about(target) {
             let theirs = || crate::whose::spaces_of(store, &kept.author, true);
             if trust.blocked.contains(&kept.author) || !trust.blocked.is_empty() && theirs().iter().any(|space| trust.blocked.contains(space)) {

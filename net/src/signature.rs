@@ -51,8 +51,9 @@ pub const WRITE_FIELDS: [&str; 18] = [
     "multiplex-through",
 ];
 
-/// Headers that have to be covered, where they are, by a request that has the first of them: a socket writes, too.
-pub const UPGRADE_FIELDS: [&str; 3] = ["upgrade", "sec-websocket-key", "sec-websocket-protocol"];
+/// Headers that have to be covered, where they are, by a request whose first of them asks for a websocket: that writes, too. Not the
+/// key, which many libraries make only when everything else is there.
+pub const UPGRADE_FIELDS: [&str; 2] = ["upgrade", "sec-websocket-protocol"];
 
 /// Bytes of each of the headers read here; longer ones cannot be legal under the other limits.
 const HEADER_BYTES_MAX: usize = 8 * 1024;
@@ -468,7 +469,7 @@ fn covered_components(input: &InnerList) -> Result<BTreeSet<&str>, SignatureErro
 fn meaning(head: &RequestHead<'_>) -> Vec<&'static str> {
     let is_there = |name: &&'static str| (head.field)(name).is_some();
     let writes = !matches!(head.method, "GET" | "HEAD");
-    let upgrades = is_there(&UPGRADE_FIELDS[0]);
+    let upgrades = (head.field)(UPGRADE_FIELDS[0]).is_some_and(|protocol| protocol.to_ascii_lowercase().contains("websocket"));
     let fields = WRITE_FIELDS.into_iter().filter(|_| writes).chain(UPGRADE_FIELDS.into_iter().filter(|_| upgrades));
     fields.filter(is_there).collect()
 }
@@ -863,7 +864,7 @@ mod tests {
             request.set(name, value);
             request
         };
-        let with = |request: &Request, name: &'static str| with_value(request, name, "x");
+        let with = |request: &Request, name: &'static str| with_value(request, name, if name == "upgrade" { "websocket" } else { "x" });
         let mut get = Request::put();
         (get.method, get.query, get.body) = ("GET", None, b"");
         get.fields.clear();
@@ -883,10 +884,11 @@ mod tests {
             }
         }
         // What only reads may be asked for in other forms.
-        for name in ["version", "parents", "peer", "sec-websocket-key"] {
+        for name in ["version", "parents", "peer", "sec-websocket-key", "sec-websocket-protocol"] {
             assert!(with(&get.clone().signed(), name).verified().is_ok(), "{name}");
         }
-        assert_eq!(with(&get.signed(), "upgrade").verified(), Err(SignatureError::NotCovered { component: "upgrade" }));
+        assert_eq!(with(&get.clone().signed(), "upgrade").verified(), Err(SignatureError::NotCovered { component: "upgrade" }));
+        assert!(with_value(&get.signed(), "upgrade", "h2c").verified().is_ok(), "as clients add of themselves");
     }
 
     #[test]

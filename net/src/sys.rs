@@ -301,7 +301,6 @@ async fn status(peer: &Peer) -> Result<Serde, Problem> {
             "damaged": opened.damaged.len(),
             "rebuilt": opened.rebuilt,
             "new_device": opened.new_device,
-            "again": opened.again.iter().map(|(space, path)| format!("/@{space}{path}")).collect::<Vec<_>>(),
         },
         "scrub": peer.scrub.status(),
         "index_old": store.distrust(),

@@ -19,13 +19,15 @@ use crate::problem::Problem;
 pub(crate) const UNREAD_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Handed on at once.
 const PIECE_BYTES: usize = 64 * 1024;
-/// How long a subscription waits to begin.
+/// How long a subscription waits to begin while nothing is read.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Counts for one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     bytes: AtomicUsize,
+    /// Pieces that were handed on.
+    pieces: AtomicUsize,
     freed: Notify,
 }
 
@@ -64,11 +66,18 @@ impl Unread {
     ///
     /// Nothing was read for a while.
     pub(crate) async fn room_to_begin(&self) -> Result<(), Problem> {
-        tokio::time::timeout(PATIENCE, self.room()).await.map_err(|_| {
+        // Whoever reads, however slowly, is waited for.
+        let mut before = self.pieces.load(Ordering::Relaxed);
+        while tokio::time::timeout(PATIENCE, self.room()).await.is_err() {
+            let now = self.pieces.load(Ordering::Relaxed);
+            if std::mem::replace(&mut before, now) != now {
+                continue;
+            }
             let detail = format!("{UNREAD_BYTES_MAX} bytes of other streams of this connection wait to be read");
-            Problem::new(StatusCode::TOO_MANY_REQUESTS, "unread", "this connection has not read what it asked for", detail)
-                .with_fix("read the other streams, or use a connection of its own")
-        })
+            let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "unread", "this connection has not read what it asked for", detail);
+            return Err(problem.with_fix("read the other streams, or use a connection of its own"));
+        }
+        Ok(())
     }
 
     /// Counts bytes that wait.
@@ -92,6 +101,7 @@ impl Unread {
                 waiting = Some(unread.wait(rest.len()));
             }
             let piece = rest.split_to(rest.len().min(PIECE_BYTES));
+            unread.pieces.fetch_add(1, Ordering::Relaxed);
             if rest.is_empty() {
                 // The last piece may hold all of them, and is with the connection now.
                 waiting = None;

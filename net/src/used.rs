@@ -11,6 +11,8 @@ use crate::signature::CLOCK_SKEW_S;
 
 /// How long a signature is remembered: older ones are refused for their age.
 const LIFETIME: Duration = Duration::from_secs(2 * CLOCK_SKEW_S);
+/// How often it is looked for what can be forgotten.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Signatures of the owner, and of all strangers, that are remembered: 8 MB each.
 const ALL_MAX: usize = 100_000;
 /// Signatures of all guests: 40 MB.
@@ -49,11 +51,18 @@ struct Table {
     /// By their first half, which is random: by whom, if that counts, and when.
     seen: HashMap<[u8; 32], (Option<PublicKey>, Instant)>,
     by: HashMap<PublicKey, u32>,
+    /// When it was looked for what can be forgotten, which takes as long as it is large.
+    looked: Option<Instant>,
 }
 
 impl Used {
     /// Remembers a signature.
     pub(crate) fn first(&self, signature: &[u8; 64], whose: Whose) -> Result<(), Unusable> {
+        // Whoever has a right by now, or none any more, used it as somebody else.
+        let others = [&self.owner, &self.guests, &self.strangers];
+        if signature.first_chunk::<32>().is_some_and(|id| others.into_iter().any(|table| lock(table).seen.contains_key(id))) {
+            return Err(Unusable::Used);
+        }
         match whose {
             Whose::Owner => lock(&self.owner).first(signature, None, ALL_MAX),
             Whose::Guest(key) => lock(&self.guests).first(signature, Some(key), GUESTS_MAX),
@@ -69,8 +78,9 @@ impl Table {
             return Err(Unusable::Used);
         }
         let is_full = |table: &Self| table.seen.len() >= max || key.is_some_and(|key| table.by.get(&key).is_some_and(|own| *own >= OF_GUEST_MAX));
-        if is_full(self) {
+        if is_full(self) && self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
             self.forget();
+            self.looked = Some(Instant::now());
         }
         if is_full(self) {
             return Err(Unusable::Full);
@@ -112,11 +122,13 @@ mod tests {
         assert_eq!(used.first(&signature(OF_GUEST_MAX), Whose::Guest(bob)), Err(Unusable::Full));
         assert_eq!(used.first(&signature(OF_GUEST_MAX), Whose::Guest(carol)), Ok(()));
         assert_eq!(used.first(&signature(OF_GUEST_MAX), Whose::Guest(carol)), Err(Unusable::Used));
+        assert_eq!(used.first(&signature(0), Whose::Stranger), Err(Unusable::Used), "whatever he was then");
+        let strange = |number: u32| signature(1_000_000 + number);
         for number in 0..ALL_MAX as u32 {
-            assert_eq!(used.first(&signature(number), Whose::Stranger), Ok(()));
+            assert_eq!(used.first(&strange(number), Whose::Stranger), Ok(()));
         }
-        assert_eq!(used.first(&signature(ALL_MAX as u32), Whose::Stranger), Err(Unusable::Full));
-        assert_eq!(used.first(&signature(0), Whose::Owner), Ok(()));
-        assert_eq!(used.first(&signature(0), Whose::Owner), Err(Unusable::Used));
+        assert_eq!(used.first(&strange(ALL_MAX as u32), Whose::Stranger), Err(Unusable::Full));
+        assert_eq!(used.first(&strange(ALL_MAX as u32), Whose::Owner), Ok(()));
+        assert_eq!(used.first(&strange(ALL_MAX as u32), Whose::Owner), Err(Unusable::Used));
     }
 }

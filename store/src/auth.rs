@@ -126,8 +126,8 @@ pub struct Keeper<'a> {
     pub op: OpId,
     /// What it keeps.
     pub keep: &'a [ChangeId],
-    /// Where.
-    pub scope: Scope,
+    /// Where, in parts: one for everything leaves out [`OWN_WORDS`].
+    pub scopes: Vec<Scope>,
     /// In which timelines.
     pub timelines: &'a Timelines,
 }
@@ -292,7 +292,7 @@ impl Rights {
             Keeper {
                 op: revocation.op,
                 keep: &revocation.revoke.keep,
-                scope: issuer.map_or_else(Scope::everything, Held::scope),
+                scopes: self.parts(issuer, issuer.map_or_else(Scope::everything, Held::scope)),
                 timelines: issuer.map_or(&Timelines::All, |issuer| &issuer.grant.timelines),
             }
         })

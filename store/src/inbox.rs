@@ -349,9 +349,18 @@ impl Inbox {
 
     /// Remembers, until the next start, what is known of a notice.
     pub fn judge(&self, author: &PublicKey, slot: &str, truth: Truth) {
+        self.judge_if(author, slot, truth, |_| true);
+    }
+
+    /// The same, if nothing was known of it: what was found out meanwhile is of what came later.
+    pub fn judge_first(&self, author: &PublicKey, slot: &str, truth: Truth) {
+        self.judge_if(author, slot, truth, |known| known == Truth::Unknown);
+    }
+
+    fn judge_if(&self, author: &PublicKey, slot: &str, truth: Truth, is_due: impl Fn(Truth) -> bool) {
         let mut state = self.state();
         let slot: Slot = (*author, slot.into());
-        let Some(entry) = state.entries.get_mut(&slot) else { return };
+        let Some(entry) = state.entries.get_mut(&slot).filter(|entry| is_due(entry.truth)) else { return };
         let (before, order) = (std::mem::replace(&mut entry.truth, truth), entry.order);
         if before == truth {
             return;

@@ -429,18 +429,6 @@ impl Pipeline {
         self.next_place = place;
     }
 
-    /// Passes a record of the log over for good.
-    pub(crate) fn pass_over(&mut self, a: u64, end: Place) {
-        self.skip_to(a + 1, end);
-        self.rows.staged.put(Table::Meta, APPLIED.to_vec(), encode_applied(self.next_a, self.next_place));
-    }
-
-    /// Whether a change is beyond the limits of the grant that it is in the name of, so that nobody takes it.
-    pub(crate) fn is_beyond(&self, header: &Header) -> bool {
-        let t = self.timelines.get(&header.timeline);
-        t.is_some_and(|t| self.rights(*t).check(header).is_err_and(|error| error.is_limit()))
-    }
-
     /// How many changes nothing builds on yet.
     #[must_use]
     pub fn heads(&self, t: u32) -> usize {
@@ -483,6 +471,15 @@ impl Pipeline {
         }
         self.line(t).instead = instead;
         Ok(found)
+    }
+
+    /// How many changes, that are not its own, a new one of an author would be made on top of.
+    pub(crate) fn parents(&mut self, t: u32, author: &PublicKey) -> Result<usize, StorageError> {
+        let tip = self.tip(t, author)?;
+        let mut heads: Vec<u64> = self.heads_in_effect(t)?.into_iter().map(|(a, ..)| a).filter(|a| tip.is_none_or(|tip| *a != tip.a)).collect();
+        heads.sort_unstable();
+        heads.dedup();
+        Ok(heads.len())
     }
 
     /// Makes a change on top of everything that is here and has an effect.

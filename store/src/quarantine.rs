@@ -17,8 +17,8 @@ use crate::op::Op;
 use crate::path::Path;
 use crate::pipeline::{APPLIED, decode_applied, forked, forks};
 use crate::store::StorageError;
-use crate::summary::{Summary, find, summary};
-use crate::vouch::{Judge, Scopes, unrooted};
+use crate::summary::{find, summary};
+use crate::vouch::{Judge, Scopes, could, unrooted};
 
 /// Most paths that are named of one change.
 const PATHS_MAX: usize = 20;
@@ -84,7 +84,8 @@ pub fn hidden(
 
 fn describe(rows: &impl Rows, bodies: &mut Bodies, rights: &Rights, t: u32, a: u64, scopes: &Scopes) -> Result<Option<HiddenChange>, StorageError> {
     let own = summary(rows, t, a)?;
-    if could(rights, &own).is_some_and(|could| scopes.include(&could)) {
+    let could = could(rights, &own.author, own.cap.as_ref());
+    if !could.is_empty() && could.iter().all(|could| scopes.include(could)) {
         return Ok(None);
     }
     let mut paths = bodies.named_by(rows, t, a)?;
@@ -97,13 +98,6 @@ fn describe(rows: &impl Rows, bodies: &mut Bodies, rights: &Rights, t: u32, a: u
     let bytes = own.cum.saturating_sub(before.map_or(0, |before| before.cum));
     let forked = forked(rows, t, &own.author)?.is_some_and(|fork| own.seq >= fork);
     Ok(Some(HiddenChange { id: own.id, author: own.author, cap: own.cap, time_ms: own.time_ms, bytes, paths, forked }))
-}
-
-fn could(rights: &Rights, own: &Summary) -> Option<crate::grant::Scope> {
-    match &own.cap {
-        None => Some(crate::grant::Scope::everything()),
-        Some(cap) => rights.grant(cap).map(|held| held.grant.scope.of_author(&own.author)),
-    }
 }
 
 /// Rights as they would be after some revocations, made now by a device in the name of a grant.

@@ -30,7 +30,6 @@ use crate::writer::{Decider, Group, Job, Offered, Request, Statement, Syncer, Wr
 mod files;
 mod open;
 mod reading;
-pub(crate) mod untaken;
 
 pub use files::BlobPlace;
 pub use open::{Config, OpenError, Opened, device_grant, lock_home};

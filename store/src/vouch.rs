@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use timebus_identity::PublicKey;
 
 use crate::auth::Rights;
+use crate::auth::cap::{own_word, own_word_of};
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::grant::{Scope, Timelines};
 use crate::ids::{ChangeId, GrantId, TimelineId};
@@ -29,7 +30,8 @@ const SCOPES_MAX: usize = 65_536;
 /// Changes that are looked at together when rights changed; bounds memory.
 const WINDOW: u64 = 8192;
 
-/// Scopes in which a change has an effect, none within another.
+/// Scopes in which a change has an effect, none within another. One for everything leaves out what is the owner's own word, which
+/// is named beside it: see [`OWN_WORDS`](crate::auth::OWN_WORDS).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scopes(Vec<Scope>);
 
@@ -37,13 +39,13 @@ impl Scopes {
     /// Whether a path is in one of them.
     #[must_use]
     pub fn cover(&self, path: &Path, author: &PublicKey) -> bool {
-        self.0.iter().any(|scope| scope.covers(path, author))
+        self.0.iter().any(|scope| scope.covers(path, author) && (!scope.segments.is_empty() || own_word(path).is_none()))
     }
 
     /// Whether everything in a scope is in one of them.
     #[must_use]
     pub fn include(&self, scope: &Scope) -> bool {
-        self.0.iter().any(|known| known.includes(scope))
+        self.0.iter().any(|known| includes(known, scope))
     }
 
     /// Adds a scope; says whether that made a difference.
@@ -51,7 +53,7 @@ impl Scopes {
         if self.include(scope) {
             return false;
         }
-        self.0.retain(|known| !scope.includes(known));
+        self.0.retain(|known| !includes(scope, known));
         self.0.push(scope.clone());
         true
     }
@@ -61,8 +63,8 @@ impl Scopes {
     }
 
     /// What of it somebody who could write in `could` passes on.
-    fn within(&self, could: Option<&Scope>) -> Vec<Scope> {
-        self.0.iter().filter_map(|scope| could?.common(scope)).collect()
+    fn within(&self, could: &[Scope]) -> Vec<Scope> {
+        self.0.iter().flat_map(|scope| could.iter().filter_map(|could| common(could, scope))).collect()
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -78,6 +80,28 @@ impl Scopes {
         let scopes = (0..count).map(|_| Scope::decode(&mut input)).collect::<Result<_, _>>()?;
         input.finish()?;
         Ok(Self(scopes))
+    }
+}
+
+/// Where a change could have written, in parts; nowhere, if its grant is not known.
+pub(crate) fn could(rights: &Rights, author: &PublicKey, cap: Option<&GrantId>) -> Vec<Scope> {
+    match cap {
+        None => rights.parts(None, Scope::everything()),
+        Some(cap) => rights.grant(cap).map_or_else(Vec::new, |held| rights.parts(Some(held), held.grant.scope.of_author(author))),
+    }
+}
+
+/// Whether everything that one scope covers is covered by another, as they count here.
+fn includes(scope: &Scope, other: &Scope) -> bool {
+    scope.includes(other) && (!scope.segments.is_empty() || own_word_of(other).is_none())
+}
+
+/// What both cover, if that is anything.
+fn common(one: &Scope, other: &Scope) -> Option<Scope> {
+    match (includes(one, other), includes(other, one)) {
+        (true, _) => Some(other.clone()),
+        (_, true) => Some(one.clone()),
+        _ => None,
     }
 }
 
@@ -168,11 +192,8 @@ impl Judge<'_> {
     }
 
     /// Where a change could have written.
-    fn scope(&self, author: &PublicKey, cap: Option<&GrantId>) -> Option<Scope> {
-        match cap {
-            None => Some(Scope::everything()),
-            Some(cap) => self.rights.grant(cap).map(|held| held.grant.scope.of_author(author)),
-        }
+    fn scope(&self, author: &PublicKey, cap: Option<&GrantId>) -> Vec<Scope> {
+        could(self.rights, author, cap)
     }
 
     /// The changes to build on instead of one that has no effect everywhere: those before it that have. Whoever builds
@@ -197,7 +218,7 @@ impl Judge<'_> {
             let own = summary(self.rows, self.t, a)?;
             let shows = match unrooted(self.rows, self.t, a)? {
                 None => true,
-                Some(scopes) => self.scope(&own.author, own.cap.as_ref()).is_none_or(|scope| scopes.include(&scope)),
+                Some(scopes) => self.scope(&own.author, own.cap.as_ref()).iter().all(|scope| scopes.include(scope)),
             };
             if shows {
                 found.insert(a, (a, own.id, own.lamport));
@@ -215,7 +236,10 @@ impl Judge<'_> {
             let timelines: &Timelines = keeper.timelines;
             if timelines.contains(&self.timeline, &self.main) {
                 for id in keeper.keep {
-                    kept.entry(*id).or_default().add(&keeper.scope);
+                    let kept = kept.entry(*id).or_default();
+                    for scope in &keeper.scopes {
+                        kept.add(scope);
+                    }
                 }
             }
         }
@@ -236,11 +260,11 @@ impl Judge<'_> {
         }
         let could = self.scope(&own.author, own.cap.as_ref());
         let passed = if rooted {
-            could.into_iter().collect()
+            could
         } else {
             let kept = self.kept().remove(&own.id).unwrap_or_default();
             self.rows.staged.put(Table::Unrooted, change_key(self.t, a).to_vec(), kept.encode());
-            kept.within(could.as_ref())
+            kept.within(&could)
         };
         for scope in passed {
             self.spread(own, &scope, oldest.unwrap_or(a), &mut told)?;
@@ -263,7 +287,7 @@ impl Judge<'_> {
             self.rows.staged.put(Table::Unrooted, change_key(self.t, a).to_vec(), scopes.encode());
             told.insert(a);
             let own = summary(self.rows, self.t, a)?;
-            if let Some(passed) = self.scope(&own.author, own.cap.as_ref()).and_then(|could| could.common(&scope)) {
+            for passed in self.scope(&own.author, own.cap.as_ref()).iter().filter_map(|could| common(could, &scope)) {
                 queue.extend(own.vouched().map(|dep| (dep, passed.clone())));
             }
         }
@@ -285,7 +309,7 @@ impl Judge<'_> {
             let could = self.scope(&own.author, own.cap.as_ref());
             let shows = match unrooted(self.rows, self.t, a)? {
                 None => true,
-                Some(scopes) => could.is_none_or(|could| scopes.include(&could)),
+                Some(scopes) => could.iter().all(|could| scopes.include(could)),
             };
             let counts = shows && own.cap.is_some_and(|cap| caps.contains(&cap));
             if let Some((_, end)) = last.take_if(|(before, end)| !counts || end.cap != own.cap || !own.deps.contains(before)) {
@@ -351,7 +375,7 @@ impl Judge<'_> {
         let kept = self.kept();
         // What the changes that stand on a change pass on to it.
         let mut passed: HashMap<u64, Scopes> = HashMap::new();
-        let mut scopes: HashMap<(PublicKey, Option<GrantId>), Option<Scope>> = HashMap::new();
+        let mut scopes: HashMap<(PublicKey, Option<GrantId>), Vec<Scope>> = HashMap::new();
         let mut high = end;
         while high > oldest {
             let low = oldest.max(high.saturating_sub(WINDOW));
@@ -370,9 +394,9 @@ impl Judge<'_> {
                             known.add(scope);
                         }
                         row.clone_from(&known);
-                        known.within(could.as_ref())
+                        known.within(could)
                     }
-                    None => could.iter().cloned().collect(),
+                    None => could.clone(),
                 };
                 for dep in own.vouched().filter(|dep| *dep >= oldest && !pass.is_empty()) {
                     let passed = passed.entry(dep).or_default();

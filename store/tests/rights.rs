@@ -53,7 +53,7 @@ fn difference(rights: &Rights, oracle: &Oracle<'_>, now_live: &BTreeMap<GrantId,
     if effective != oracle.effective() {
         return Some(format!("effective: {effective:?}, by definition {:?}", oracle.effective()));
     }
-    let keepers: BTreeMap<_, _> = rights.keepers().map(|one| (one.op, (one.keep.to_vec(), oracle.paths(&one.scope, &key(0))))).collect();
+    let keepers: BTreeMap<_, _> = rights.keepers().map(|one| (one.op, (one.keep.to_vec(), oracle.paths(&one.scopes[0], &key(0))))).collect();
     if keepers != oracle.keepers() {
         return Some(format!("keepers: {keepers:?}, by definition {:?}", oracle.keepers()));
     }

@@ -148,9 +148,9 @@ async fn a_guest_does_not_use_up_an_invite() {
     assert!(matches!(redeem(dave).await, Err(WriteError::UsedUp)));
 }
 
-/// A change of somebody with one op, as a program of his own would make it.
-fn forged(alice: &Store, key: &SecretKey, cap: GrantId, op: Op) -> Verified<Change> {
-    let bytes = Body { ops: vec![op], ..Body::default() }.encode();
+/// The first change of somebody, as a program of his own would make it, on top of another one or of none.
+fn forged(alice: &Store, key: &SecretKey, cap: GrantId, ops: Vec<Op>, on: Option<&Verified<Change>>) -> Verified<Change> {
+    let bytes = Body { ops, ..Body::default() }.encode();
     let header = Header {
         kind: Kind::Data,
         timeline: TimelineId::named(&alice.space(), "main"),
@@ -158,8 +158,8 @@ fn forged(alice: &Store, key: &SecretKey, cap: GrantId, op: Op) -> Verified<Chan
         seq: 1,
         prev: None,
         cap: Some(cap),
-        parents: Vec::new(),
-        lamport: 1,
+        parents: on.map(|on| on.id()).into_iter().collect(),
+        lamport: on.map_or(1, |on| on.header().lamport + 1),
         time_ms: 1,
         cum: OVERHEAD_BYTES + bytes.len() as u64,
         body_len: bytes.len() as u64,
@@ -185,6 +185,9 @@ async fn a_guest_has_no_word_where_the_owners_counts() {
     }
     assert!(matches!(write("/", r#"{"a":1,"profile":{"name":"Your Bank"}}"#).await, Err(WriteError::NoGrant { .. })));
     write("/lists-of-mine", "1").await.expect("written");
+    let patch = Action::JsonPatch(json(r#"[{"op":"add","path":"/lists","value":{"blocked":{"x":1}}}]"#));
+    let patched = bob.write(Request { space: there, ..request("/", patch) }).await;
+    assert!(matches!(&patched, Err(WriteError::NoGrant { path, .. }) if path.to_string() == "/lists"), "{patched:?}");
 
     // Nor does he give others what he has not, and his own program makes no difference.
     let (carol, dave) = (SecretKey::from_seed([7; 32]), SecretKey::from_seed([8; 32]));
@@ -192,19 +195,59 @@ async fn a_guest_has_no_word_where_the_owners_counts() {
     let his = bob.state_as(there.expect("held"), given[0], Statement::Ops(vec![lists(carol.public())]), 1).await.expect("granted");
     send(&bob, &alice.space(), &alice).await;
     let own = alice.state(Statement::Ops(vec![everywhere(dave.public())]), 1).await.expect("granted");
-    let set = |name: &str| {
-        let path = ["lists", "followed", name].iter().map(|name| PathStep::Name((*name).into())).collect();
-        Op::Set { path, value: Value::Int(1), preds: Vec::new() }
-    };
-    let changes = vec![forged(&alice, &carol, his[0], set("x")), forged(&alice, &dave, own[0], set("y"))];
+    let followed = |name: &str| vec![set(&["lists", "followed", name])];
+    let changes = vec![forged(&alice, &carol, his[0], followed("x"), None), forged(&alice, &dave, own[0], followed("y"), None)];
     alice.offer(changes).await.expect("taken");
     assert_eq!(get(&alice, "/lists"), None);
 
     // Who was let in just there has a word.
     let erin = SecretKey::from_seed([9; 32]);
     let own = alice.state(Statement::Ops(vec![lists(erin.public())]), 1).await.expect("granted");
-    alice.offer(vec![forged(&alice, &erin, own[0], set("z"))]).await.expect("taken");
+    alice.offer(vec![forged(&alice, &erin, own[0], followed("z"), None)]).await.expect("taken");
     assert_eq!(get(&alice, "/lists"), Some(json(r#"{"followed":{"z":1}}"#)));
+}
+
+fn set(names: &[&str]) -> Op {
+    let path = names.iter().map(|name| PathStep::Name((*name).into())).collect();
+    Op::Set { path, value: Value::Int(1), preds: Vec::new() }
+}
+
+/// A thief wrote with a device that was taken out, and somebody who may write everywhere builds on that.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_vouches_for_the_owners_word() {
+    let home = folder();
+    let alice = open(home.path());
+    let (thief, guest) = (SecretKey::from_seed([7; 32]), SecretKey::from_seed([8; 32]));
+    let everywhere = Op::Grant(Grant { scope: Scope::everything(), ..write_grant(guest.public(), "wall") });
+    let Op::Grant(all) = timebus_store::store::device_grant(&thief.public()) else { panic!("it is a grant") };
+    let device = Op::Grant(Grant { depth: all.depth - 1, ..all });
+    let given = alice.state(Statement::Ops(vec![device, everywhere]), 1).await.expect("granted");
+    let revoke = Statement::Revoke { grants: vec![given[0]], cascade: false, keep: true };
+    alice.state(revoke, 1).await.expect("taken out");
+    let wrote = forged(&alice, &thief, given[0], vec![set(&["lists", "blocked", "x"]), set(&["notes", "x"])], None);
+    alice.offer(vec![wrote.clone()]).await.expect("taken");
+    assert_eq!((get(&alice, "/lists"), get(&alice, "/notes")), (None, None));
+    let built = forged(&alice, &guest, given[1], vec![set(&["wall", "y"])], Some(&wrote));
+    alice.offer(vec![built]).await.expect("taken");
+    assert_eq!((get(&alice, "/lists"), get(&alice, "/notes")), (None, Some(json(r#"{"x":1}"#))), "what the guest may write himself shows");
+}
+
+/// Many were removed, and each wrote once more; nobody builds on that.
+#[tokio::test(flavor = "multi_thread")]
+async fn writing_goes_on_beside_many_changes_without_effect() {
+    let home = folder();
+    let alice = open(home.path());
+    put(&alice, "/wall/first", &json("1")).await;
+    let guests: Vec<SecretKey> = (1..=80u8).map(|number| SecretKey::from_seed([number; 32])).collect();
+    let grants = guests.iter().map(|guest| Op::Grant(write_grant(guest.public(), "wall"))).collect();
+    let grants = alice.state(Statement::Ops(grants), 1).await.expect("granted");
+    alice.state(Statement::Revoke { grants: grants.clone(), cascade: false, keep: false }, 1).await.expect("taken back");
+    let late = guests.iter().zip(&grants).map(|(guest, cap)| forged(&alice, guest, *cap, vec![set(&["wall", "late"])], None));
+    assert_eq!(alice.offer(late.collect()).await.expect("taken").admitted.len(), guests.len());
+    let second = json("2");
+    let write = put(&alice, "/wall/second", &second);
+    tokio::time::timeout(std::time::Duration::from_secs(120), write).await.expect("it ends");
+    assert_eq!(get(&alice, "/wall"), Some(json(r#"{"first":1,"second":2}"#)));
 }
 
 /// Somebody sees how a client numbers its versions, and uses the next number first, elsewhere.
@@ -243,4 +286,39 @@ async fn nobody_takes_a_name_of_a_version_so_that_a_write_gets_lost() {
     alice.write(named("/wall/y", "1", "ab12-7")).await.expect("known");
     alice.write(named("/notes", "1", "ab12-8")).await.expect("written");
     alice.write(named("/notes", "1", "ab12-8")).await.expect("known");
+}
+
+fn limited(to: PublicKey, (bytes_max, not_after_ms): (u64, u64)) -> Grant {
+    Grant { bytes_max, not_after_ms, label: "table".into(), ..write_grant(to, "table") }
+}
+
+fn at(store: &Store, space: &PublicKey, at: &str, value: i64, time_ms: u64) -> Request {
+    Request { space: store.held(space), time_ms, ..request(at, Action::Put(Json::Int(value))) }
+}
+
+/// What the grant does not allow is refused, with what it was that did not reach, and the chain stays whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_signed_that_nobody_takes() {
+    for limit in [(1000, 0), (0, 10)] {
+        let homes = [(); 2].map(|()| folder());
+        let [alice, bob] = homes.each_ref().map(|home| open(home.path()));
+        let space = alice.space();
+        alice.state(Statement::Ops(vec![Op::Grant(limited(bob.device(), limit))]), 1).await.expect("granted");
+        send(&alice, &space, &bob).await;
+        bob.write(at(&bob, &space, "/table/a", 1, 5)).await.expect("within the limit");
+        for _ in 0..2 {
+            let refused = bob.write(at(&bob, &space, "/table/b", 1, 20)).await;
+            assert!(matches!(&refused, Err(WriteError::Limit { space: of, source }) if *of == space && source.is_limit()), "{refused:?}");
+        }
+        // A request of many changes is refused as a whole.
+        let large = Action::Put(Json::Array((0..40_000).map(Json::Int).collect()));
+        let refused = bob.write(Request { action: large, ..at(&bob, &space, "/table/b", 1, 20) }).await;
+        assert!(matches!(refused, Err(WriteError::Limit { .. })), "{refused:?}");
+        assert_eq!(read(&bob, &space, "/table/b"), None);
+        alice.state(Statement::Ops(vec![Op::Grant(limited(bob.device(), (0, 0)))]), 1).await.expect("granted");
+        send(&alice, &space, &bob).await;
+        bob.write(at(&bob, &space, "/table/b", 2, 20)).await.expect("by the new grant");
+        send(&bob, &space, &alice).await;
+        assert_eq!(read(&alice, &space, "/table/b"), Some(json("2")));
+    }
 }

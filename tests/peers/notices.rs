@@ -221,7 +221,8 @@ fn who_is_muted_is_left_out_and_who_is_blocked_is_turned_away_on_all_devices() {
     call(&bob, &laptop);
     let notice = like(&bob, &laptop);
     bob.put("/likes/1", &json!({"kind": "like", "target": notice["target"]}));
-    assert_eq!(bob.send("POST", &drop_of(&laptop), &[], notice.to_string()).status, 200);
+    // At once, or when her laptop has shown that it is hers.
+    assert!(matches!(bob.send("POST", &drop_of(&laptop), &[], notice.to_string()).status, 200 | 202));
     poll("it is counted", || (counts(&laptop, "/posts/1") == (1, 1)).then_some(()));
     let muted = |peer: &Peer| peer.value("/.sys/lists")["muted"].clone();
     assert_eq!(muted(&laptop), json!([]));

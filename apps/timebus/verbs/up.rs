@@ -212,7 +212,6 @@ fn local_status(local: &Local) -> crate::value::Json {
         ("damaged", count(opened.damaged.len() as u64)),
         ("torn_bytes", count(opened.torn_bytes)),
         ("new_device", Json::Bool(opened.new_device)),
-        ("again", Json::Array(opened.again.iter().map(|(space, path)| Json::String(format!("/@{space}{path}"))).collect())),
         ("rebuilt", opened.rebuilt.clone().map_or(Json::Null, Json::String)),
     ]);
     object([("opened", opened)])

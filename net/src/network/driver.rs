@@ -194,7 +194,10 @@ impl Driver {
             Act::Store { link, ticket, space, timeline, changes } => {
                 let authors: BTreeSet<PublicKey> = changes.iter().map(|change| change.content().header().author).chain([space]).collect();
                 let authors = self.ledger.authors(&self.store, &space, authors, |author| self.author(author));
-                let is_by_stranger = self.node.keys_on(link).iter().all(|key| self.author(key).relation == Relation::Stranger);
+                // Who was let in here, or was said to have it, brings it as fast as he can.
+                let is_let_in = |key: &PublicKey| self.store.rights(&space).is_some_and(|rights| rights.is_member(key));
+                let is_stranger = |key: &PublicKey| self.author(key).relation == Relation::Stranger && !is_let_in(key);
+                let is_by_stranger = !self.node.is_via(link, &space) && self.node.keys_on(link).iter().all(is_stranger);
                 if let Some(running) = self.links.get(&link) {
                     let _ = running.to_store.send(ToStore { ticket, space, timeline, changes, is_by_stranger, authors, weights: Vec::new() });
                 }

@@ -9,7 +9,7 @@ use timebus_identity::{PublicKey, Signed, Verified};
 use timebus_store::change::{Change, Head};
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::store::Store;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::Command;
 use crate::ledger::{Author, Ledger, Relation};
@@ -83,7 +83,7 @@ pub(super) async fn keep(
 /// Checks what strangers bring, all of them together for a quarter of the time of one thread: whoever makes keys at will and sends
 /// what nobody signed takes little from others.
 #[derive(Debug, Default)]
-pub(super) struct Strangers(tokio::sync::Mutex<()>);
+pub(super) struct Strangers(Arc<tokio::sync::Mutex<()>>);
 
 impl Strangers {
     async fn check(&self, changes: Vec<Signed<Change>>, bad: &mut Vec<ChangeId>) -> Vec<Verified<Change>> {
@@ -101,14 +101,20 @@ impl Strangers {
 
     /// Works beside the threads that serve sockets, and then rests for three times as long before it is the next one's turn.
     async fn take_turn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let _turn = self.0.lock().await;
+        let turn = Arc::clone(&self.0).lock_owned().await;
+        let (tell, told) = oneshot::channel();
         let timed = move || {
             let began = std::time::Instant::now();
             (work(), began.elapsed())
         };
-        let (done, took) = tokio::task::spawn_blocking(timed).await.ok()?;
-        tokio::time::sleep(took * 3).await;
-        Some(done)
+        // Also of a link that ends meanwhile: else whoever begins new ones again and again would not wait.
+        tokio::spawn(async move {
+            let Ok((done, took)) = tokio::task::spawn_blocking(timed).await else { return };
+            drop(tell.send(done));
+            tokio::time::sleep(took * 3).await;
+            drop(turn);
+        });
+        told.await.ok()
     }
 }
 
@@ -211,6 +217,7 @@ async fn offer(link: LinkId, store: Store, ledger: Arc<Ledger>, mut checked: mps
         };
         match result {
             Ok(offered) => {
+                ledger.kept(&offered.admitted);
                 counted.again = crate::held::uncounted(&offered).filter_map(|id| Some((id, by.get(&id).copied()?))).collect();
                 drop(counted);
                 crate::held::tell(&mut stored, offered);
@@ -259,6 +266,7 @@ mod tests {
             });
         }
         assert_eq!(all.join_all().await.into_iter().flatten().count(), 4);
-        assert!(began.elapsed() >= std::time::Duration::from_millis(4 * 3 * 10), "{:?}", began.elapsed());
+        // Whoever was last has his answer before he rests.
+        assert!(began.elapsed() >= std::time::Duration::from_millis(3 * 3 * 10), "{:?}", began.elapsed());
     }
 }

@@ -45,13 +45,15 @@ impl Node {
         }
     }
 
-    /// Whether a peer may have a space: it is its own, or we were told so, or the owner knows the peer and it may have it by what
-    /// is known here. Others would learn from being asked what is followed here, and say no.
+    /// Whether a peer may have a space: it is its own, or we were told so, or the owner knows the peer, and it is a friend's or may
+    /// have it by what is known here. Others would learn from being asked what is followed here, and say no.
     fn may_have(&self, id: &PublicKey, remote: &Remote, space: &PublicKey, store: &dyn Replica) -> bool {
         let is_known = || *space != self.config.space && self.book.contacts.get(id).is_some_and(|contact| contact.source >= Source::Introduced);
         let [auth, _] = core(space);
         let is_his = || !store.local(space, &auth).is_ok_and(|t| t.is_some()) || store.may_sync(remote, space, &auth).unwrap_or(false);
-        remote.space == *space || self.book.following.get(space).is_some_and(|follow| follow.via.contains(id)) || is_known() && is_his()
+        let is_friend = || self.book.following.contains_key(&remote.space) || self.book.petnames.contains_key(&remote.space);
+        let is_via = self.book.following.get(space).is_some_and(|follow| follow.via.contains(id));
+        remote.space == *space || is_via || is_known() && (is_friend() || is_his())
     }
 
     pub(super) fn wanted(&self) -> Vec<PublicKey> {

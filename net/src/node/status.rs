@@ -121,6 +121,12 @@ impl Node {
         self.links.get(&link).and_then(|linked| linked.remote.as_ref()).map_or(&[], |remote| &remote.keys)
     }
 
+    /// Whether a space is known to come by way of the peer of a link.
+    pub(crate) fn is_via(&self, link: LinkId, space: &PublicKey) -> bool {
+        let id = self.links.get(&link).and_then(|linked| linked.remote.as_ref().map(|remote| id_of(remote, linked.node)));
+        id.is_some_and(|id| self.book.following.get(space).is_some_and(|follow| follow.via.contains(&id)))
+    }
+
     /// Whoever carries a link tells what went over it, with what is none of the node's.
     pub(crate) fn carried(&mut self, link: LinkId, carried: (u64, u64)) {
         if let Some(linked) = self.links.get_mut(&link) {

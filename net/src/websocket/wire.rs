@@ -57,6 +57,9 @@ impl Wire {
 
     /// Puts bytes behind those that wait.
     pub(super) fn push(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
         if self.outbox.is_empty() {
             self.outbox = bytes;
             return;
@@ -64,7 +67,7 @@ impl Wire {
         let last = self.behind.back_mut().unwrap_or(&mut self.outbox);
         if bytes.len() > COPIED_BYTES_MAX || last.len() > BATCH_BYTES {
             self.behind.push_back(bytes);
-        } else if !bytes.is_empty() {
+        } else {
             let mut both = BytesMut::with_capacity(last.len() + bytes.len());
             both.extend_from_slice(last);
             both.extend_from_slice(&bytes);

@@ -39,8 +39,14 @@ impl Reach {
 }
 
 /// Which of [`OWN_WORDS`] a path is at or below.
-fn own_word(path: &Path) -> Option<usize> {
+pub(crate) fn own_word(path: &Path) -> Option<usize> {
     let Some(Segment::Name(name)) = path.segments().first() else { return None };
+    OWN_WORDS.iter().position(|word| **word == **name)
+}
+
+/// Which of [`OWN_WORDS`] all of a scope is at or below.
+pub(crate) fn own_word_of(scope: &Scope) -> Option<usize> {
+    let Some(ScopeSegment::Name(name)) = scope.segments.first() else { return None };
     OWN_WORDS.iter().position(|word| **word == **name)
 }
 
@@ -140,15 +146,35 @@ impl Rights {
         Ok(Reach { scope: grant.scope.clone(), left_out: OWN_WORDS.map(|word| !self.is_for_word(held, word)) })
     }
 
-    /// Whether what somebody writes by a grant at and below one of [`OWN_WORDS`] is the owner's word: as it makes him a device, or
-    /// comes from the root, or was given for just that, and so was all that it was handed on from.
+    /// Whether what somebody writes by a grant at and below one of [`OWN_WORDS`] is the owner's word: as it makes him a device, or was
+    /// given for just that, and so was all that it was handed on from.
     fn is_for_word(&self, held: &Held, word: &str) -> bool {
         let mut held = held;
         loop {
-            let Some(parent) = held.parent.filter(|_| !held.allows_everything()) else { return true };
-            let is_named = matches!(held.grant.scope.segments.first(), Some(ScopeSegment::Name(name)) if **name == *word);
-            let Some(above) = self.grants.get(&parent).filter(|_| is_named) else { return false };
+            if held.allows_everything() {
+                return true;
+            }
+            if own_word_of(&held.grant.scope).is_none_or(|named| OWN_WORDS[named] != word) {
+                return false;
+            }
+            let Some(parent) = held.parent else { return true };
+            let Some(above) = self.grants.get(&parent) else { return false };
             held = above;
+        }
+    }
+
+    /// A scope in whose name something is written, or kept, by a grant or by the root, in parts: one for everything leaves out
+    /// [`OWN_WORDS`], and those are named beside it, as far as they count.
+    pub(crate) fn parts(&self, held: Option<&Held>, scope: Scope) -> Vec<Scope> {
+        let counts = |word: &str| held.is_none_or(|held| self.is_for_word(held, word));
+        match own_word_of(&scope) {
+            Some(word) => Some(scope).filter(|_| counts(OWN_WORDS[word])).into_iter().collect(),
+            None if scope == Scope::everything() => {
+                let words = OWN_WORDS.iter().filter(|word| counts(word));
+                let words = words.map(|word| Scope { segments: vec![ScopeSegment::Name((*word).into())], deep: true });
+                std::iter::once(scope).chain(words).collect()
+            }
+            None => vec![scope],
         }
     }
 

@@ -190,6 +190,12 @@ impl Rights {
         self.root() == *key || self.grants_for(key).any(|(_, held)| has(held))
     }
 
+    /// Whether a key was let in by name, and still is.
+    #[must_use]
+    pub fn is_member(&self, key: &PublicKey) -> bool {
+        self.grants_for(key).any(|(_, held)| held.live && held.grant.audience != Audience::Anyone)
+    }
+
     /// Whether the owner gave a grant himself, with one of his devices.
     #[must_use]
     pub fn is_by_owner(&self, held: &Held) -> bool {

@@ -1,24 +1,20 @@
 //! Opening a home: its lock, keys and tables, and what of the log is not in them yet.
 
-use std::collections::HashSet;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 
 use timebus_identity::{Keys, KeysError, PublicKey, SecretKey};
 use tokio::sync::Semaphore;
 
-use super::untaken::{self, untaken};
 use super::{Parts, StorageError, Store, Threads};
 use crate::blobs::{Blobs, Limits};
 use crate::change::{Body, Change};
 use crate::fold::Bodies;
 use crate::grant::{Actions, Audience, Genesis, Grant, Scope, Timelines};
-use crate::ids::ChangeId;
 use crate::keyspace::{Layered, Rows as _, Table, Tables};
 use crate::log::{Appender, Form, Item, LogReader, Place};
 use crate::objects::Texts;
 use crate::op::Op;
-use crate::path::Path;
 use crate::pipeline::{APPLIED, AUTH, Pipeline, decode_applied};
 use crate::summary::Summary;
 use crate::writer::Job;
@@ -90,8 +86,6 @@ pub struct Opened {
     pub rebuilt: Option<String>,
     /// Whether this home got a new device key, because it is a copy or lost changes.
     pub new_device: bool,
-    /// Paths in spaces of others at which was written again what an earlier program wrote beyond what its grants allow.
-    pub again: Vec<(PublicKey, Path)>,
 }
 
 /// What is in a home as folders. Values are in several of them, and some are made by libraries that know no modes.
@@ -273,9 +267,6 @@ pub(crate) fn replay(
     progress: &mut dyn FnMut(u64),
 ) -> Result<Place, StorageError> {
     let mut end = pipeline.next_place();
-    // What is taken in from here on was signed by a program that asks its grants.
-    let anew = pipeline.next_a() == 1;
-    let mut passed_over: HashSet<ChangeId> = HashSet::new();
     let mut torn: Option<crate::log::Damage> = None;
     // Behind damage, what looks like a record may be part of a change's body, put there to be found. So from there
     // on signatures are checked, and no more numbers are skipped than records can have been lost.
@@ -312,12 +303,6 @@ pub(crate) fn replay(
                     pipeline.skip_to(record.a + 1, record.end);
                     continue;
                 }
-                let stands_on_such = change.header().deps().any(|dep| passed_over.contains(dep));
-                if anew && (stands_on_such || pipeline.is_beyond(change.header())) {
-                    passed_over.insert(change.id());
-                    pipeline.pass_over(record.a, record.end);
-                    continue;
-                }
                 pipeline.take(change, None, record.payload_len)?;
                 opened.replayed += 1;
                 progress(opened.replayed);
@@ -330,9 +315,6 @@ pub(crate) fn replay(
     // Damage with nothing good behind it is a record that was being written and never acknowledged.
     if let Some(torn) = torn {
         opened.torn_bytes = torn.bytes;
-    }
-    if anew {
-        untaken::note_none(&mut pipeline.rows);
     }
     commit(pipeline, tables)?;
     Ok(end)
@@ -412,7 +394,7 @@ impl Store {
             let end = replay(&mut pipeline, &tables, &log, opened, progress)?;
             Ok((tables, pipeline, end))
         };
-        let (mut tables, mut pipeline, mut end) = match attempt(&mut opened, progress) {
+        let (tables, mut pipeline, end) = match attempt(&mut opened, progress) {
             Err(OpenError::Storage(error @ (StorageError::Index(_) | StorageError::Damaged { .. } | StorageError::Row(_))))
                 if opened.rebuilt.is_none() =>
             {
@@ -422,15 +404,6 @@ impl Store {
             }
             result => result?,
         };
-        let untaken = untaken(&mut pipeline, now_ms)?;
-        if untaken.changes > 0 {
-            drop((tables, pipeline));
-            put_aside(home, &untaken.reason(), &mut opened)?;
-            (tables, pipeline, end) = attempt(&mut opened, progress)?;
-        } else {
-            untaken::note_none(&mut pipeline.rows);
-            commit(&mut pipeline, &tables)?;
-        }
         let blobs = Blobs::open(&home.join("blobs"), config.blobs.clone()).map_err(StorageError::from)?;
         let mut appender = Appender::open(&log_folder, end).map_err(StorageError::from)?;
         // A rotation that was cut short when the new root had been written.
@@ -456,7 +429,6 @@ impl Store {
         let (resumer, lent) = mpsc::channel::<Box<crate::objects::Lent>>();
         decider.resumer = Some(resumer);
         let merged = jobs.clone();
-        untaken.write_again(&jobs, &mut opened);
         let spawn = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.to_owned()).stack_size(16 * 1024 * 1024).spawn(run).map_err(StorageError::from)
         };

@@ -16,7 +16,7 @@ use crate::keyspace::{Rows as _, Table};
 use crate::list::Order;
 use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
 use crate::path::{Path, Segment};
-use crate::pipeline::{Pipeline, Space, labelled};
+use crate::pipeline::{AUTH, Pipeline, Space, labelled};
 use crate::plan::{Plan, PlannedBody, Target};
 use crate::store::StorageError;
 use crate::summary::{find, summary};
@@ -79,17 +79,14 @@ impl Decider {
         Err(best.map_or(WriteError::NoKey, |source| WriteError::Limit { space, source }))
     }
 
-    /// Whether the grant for the root of a space of somebody else allows each of the members that are put there.
-    fn check_members(&mut self, space: Space, path: &Path, action: &Action) -> Result<(), WriteError> {
-        let (Action::Put(Json::Object(members)) | Action::Merge(Json::Object(members))) = action else { return Ok(()) };
+    /// What is the owner's own word below a path of a space of somebody else, and the grants of this device that are for that, too.
+    fn words_below(&self, space: Space, path: &Path) -> Vec<(Path, Vec<GrantId>)> {
         if space.is_own() || !path.is_root() {
-            return Ok(());
+            return Vec::new();
         }
-        for word in OWN_WORDS.iter().filter(|word| members.contains_key(**word)) {
-            let at = Segment::name(word).ok().and_then(|segment| path.join(segment).ok());
-            at.map_or(Ok(()), |at| self.caps(space, &at).map(drop))?;
-        }
-        Ok(())
+        let rights = self.pipeline.rights(space.auth());
+        let words = OWN_WORDS.iter().filter_map(|word| path.join(Segment::name(word).ok()?).ok());
+        words.map(|word| (word.clone(), rights.guest_grants(&self.inner.device.public(), &word))).collect()
     }
 
     /// Works out and stages what a request does.
@@ -105,9 +102,8 @@ impl Decider {
         let Request { space, path, action, parents, label, condition, time_ms, may_name, .. } = request;
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
-        let caps = self.caps(space, &path)?;
+        let mut caps = self.caps(space, &path)?;
         check_reserved(&path, &action)?;
-        self.check_members(space, &path, &action)?;
         self.merge_heads(t, &caps, time_ms)?;
         let rows = &self.pipeline.rows;
         let t_key = node_key(t, &path.key());
@@ -160,6 +156,7 @@ impl Decider {
             Some(base) => load_at(&mut self.pipeline, t, &path, base, &action, &space.key)?,
         };
         let mounts: Vec<Path> = self.pipeline.rights(t).mounts_below(&path).map(|mount| mount.path.clone()).collect();
+        let words = self.words_below(space, &path);
         let (plan, created) = match action {
             Action::Undo { version } => (self.plan_undo(space, &path, version)?, None),
             action => {
@@ -169,6 +166,12 @@ impl Decider {
         };
         if let Some(mount) = mounts.into_iter().find(|mount| plan.touches(mount)) {
             return Err(WriteError::Spans { path, mount });
+        }
+        for (word, of_word) in words.into_iter().filter(|(word, _)| plan.touches(word)) {
+            caps.retain(|cap| of_word.contains(cap));
+            if caps.is_empty() {
+                return Err(WriteError::NoGrant { space: space.key, path: word });
+            }
         }
         if let Some(may_name) = may_name {
             if let Some(is_word) = may_name.points_not_at
@@ -231,8 +234,15 @@ impl Decider {
 
     /// A change stands on at most so many others; what is left over is brought together by changes without ops.
     pub(super) fn merge_heads(&mut self, t: u32, caps: &[GrantId], time_ms: u64) -> Result<(), WriteError> {
+        let author = self.inner.device.public();
+        let mut before = usize::MAX;
         while self.pipeline.heads(t) > PARENTS_MAX {
-            let author = self.inner.device.public();
+            // What has no effect is built on by nobody, and stays a head.
+            let parents = self.pipeline.parents(t, &author)?;
+            if parents <= PARENTS_MAX || parents >= before {
+                break;
+            }
+            before = parents;
             self.take_allowed(t, caps, |pipeline, cap| {
                 let body = Body::default();
                 Ok(vec![(pipeline.author(t, author, Some(cap), time_ms, &body)?, body)])
@@ -441,10 +451,12 @@ impl Decider {
     /// Whether a change did, at a path, what an action asks for.
     fn is_done(&mut self, space: Space, path: &Path, a: u64, action: &Action) -> Result<bool, WriteError> {
         let t = space.main();
-        let is_own = summary(&self.pipeline.rows, t, a)?.author == self.inner.device.public();
+        let author = summary(&self.pipeline.rows, t, a)?.author;
+        let is_own = author == self.inner.device.public() || self.pipeline.rights(AUTH).was_device(&author);
         let named = self.pipeline.bodies.named_by(&self.pipeline.rows, t, a)?;
         if named.iter().any(|at| !path.contains(at)) {
-            return Ok(false);
+            // A request names elements by their number, and that is another one's now.
+            return Ok(is_own && !named.is_empty() && named.iter().all(|at| is_like(path, at)));
         }
         // That nothing was to be done is said by nobody but whoever was asked.
         if named.is_empty() && !is_own {
@@ -463,6 +475,13 @@ impl Decider {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether a path leads to the other one or above it, if elements of lists are not told apart. False without any.
+fn is_like(path: &Path, other: &Path) -> bool {
+    let (own, other) = (path.segments(), other.segments());
+    let is_same = |(one, other): (&Segment, &Segment)| matches!((one, other), (Segment::Element(_), Segment::Element(_))) || one == other;
+    own.iter().any(|segment| matches!(segment, Segment::Element(_))) && other.len() >= own.len() && own.iter().zip(other).all(is_same)
 }
 
 /// Names at the top that begin with a dot belong to the system; some of them hold data of the space.

@@ -85,7 +85,8 @@ impl Decider {
             Statement::Redeem { grant, uses_max } => {
                 let (rights, device) = (self.pipeline.rights(space.auth()), self.inner.device.public());
                 // A guest who calls his grants the same does not use an invite up.
-                let is_ours = |held: &Held| rights.is_by_owner(held) || held.author == device;
+                let own = self.pipeline.rights(AUTH);
+                let is_ours = |held: &Held| rights.is_by_owner(held) || held.author == device || own.was_device(&held.author);
                 let alike: Vec<(GrantId, Audience)> = rights
                     .grants()
                     .filter(|(_, held)| held.grant.label == grant.label && is_ours(held))

@@ -217,7 +217,7 @@ impl Oracle {
             let is_in_force = self.weak == Weak::RevokedCounts || rights.rooted(&change.header.author, change.header.cap.as_ref());
             change.rooted = !is_forked && is_in_force;
             let keepers = rights.keepers().filter(|keeper| keeper.keep.contains(&change.id));
-            change.kept = keepers.map(|keeper| keeper.scope).collect();
+            change.kept = keepers.flat_map(|keeper| keeper.scopes).collect();
             change.lost = is_forked && self.weak == Weak::ForkedIsLost;
         }
     }

@@ -104,7 +104,7 @@ fn what_a_moderator_keeps_is_kept_in_his_scope_only() {
     script.in_any_order(|rights| {
         let keepers: Vec<_> = rights.keepers().collect();
         assert_eq!(keepers.len(), 1, "a revocation without authority keeps nothing");
-        assert_eq!((keepers[0].keep, &keepers[0].scope, keepers[0].timelines), (&[kept][..], &below("a"), &Timelines::Main));
+        assert_eq!((keepers[0].keep, &keepers[0].scopes[..], keepers[0].timelines), (&[kept][..], &[below("a")][..], &Timelines::Main));
     });
 }
 
