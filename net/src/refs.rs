@@ -9,6 +9,7 @@
 //! The table is derived and in memory. It is brought up to date when somebody asks, from what has arrived since: who
 //! never asks pays nothing.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 
@@ -344,10 +345,11 @@ impl Refs {
         for kept in inbox.list() {
             let of = kept.notice.source.space;
             let Some(space) = store.held(&of) else { continue };
-            if !now.contains_key(&of) {
-                now.insert(of, come(store, &rows, space)?);
-            }
-            if kept.truth == Truth::Unknown || judged.get(&of) != now.get(&of) {
+            let come = match now.entry(of) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(come(store, &rows, space)?),
+            };
+            if kept.truth == Truth::Unknown || judged.get(&of) != Some(come) {
                 inbox.judge(&kept.author, &kept.slot, truth(store, &rows, &kept)?);
             }
         }

@@ -379,9 +379,8 @@ impl Rights {
                     }
                 }
                 Op::Grant(grant) => {
-                    if self.learn_grant(op_id, number, header, grant) {
-                        new.extend(self.targets.get(&op_id.grant()).into_iter().flatten());
-                    }
+                    let is_known = self.learn_grant(op_id, number, header, grant);
+                    new.extend(self.targets.get(&op_id.grant()).into_iter().flatten().filter(|_| is_known));
                 }
                 Op::Mount { path, mode, .. } => again |= self.learn_mount(op_id, number, header, path, *mode),
                 Op::Revoke(revoke) => {

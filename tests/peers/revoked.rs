@@ -80,7 +80,8 @@ fn who_is_thrown_out_is_out_with_all_his_devices() {
         assert_eq!(plan[what], done[what], "what was promised");
     }
     let promised = plan["says"].to_string().replace("would be hidden", "is hidden");
-    assert!(promised == done["says"].to_string() && promised.contains("no change is hidden"), "{plan} {done}");
+    let says = done["says"].to_string();
+    assert!(promised == says && promised.contains("no change is hidden"), "{plan} {done}");
     for peer in [&bob, &second] {
         until_out(peer, "/@alice/wall/late");
     }

@@ -542,7 +542,6 @@ impl Exchange {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what is fetched is all of it")]
     fn fetch(&mut self, space: PublicKey, hash: BlobHash, len: u64, have: Pieces, now_ms: u64, out: &mut Vec<Output>) {
         self.forget_other(&hash, len, out);
         // What the owner wants has room in any case.

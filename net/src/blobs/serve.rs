@@ -208,7 +208,7 @@ async fn from_part(ask: &Ask, mut response: Response<Body>, wanted: &Wanted, ref
         Bytes::from(bytes).slice((range.start.max(begin) - begin) as usize..(range.end.min(end) - begin) as usize)
     };
     let stream = futures_util::stream::unfold((part, pieces.start, Some(first)), move |(part, piece, ready)| {
-        let (end, cut) = (pieces.end, cut.clone());
+        let (end, cut) = (pieces.end, cut);
         async move {
             let bytes = match ready {
                 Some(bytes) => bytes,

@@ -56,7 +56,7 @@ pub(super) fn page(files: &[(PublicKey, &Placed)], connected: &BTreeSet<PublicKe
     for (at, (space, file)) in files.iter().enumerate() {
         for node in file.holders.iter().filter(|node| connected.contains(node)) {
             let asked = asked.entry((*node, *space)).or_default();
-            if *asked % FILES_MAX == 0 {
+            if asked.is_multiple_of(FILES_MAX) {
                 let frames = frames.entry(*node).or_default();
                 if *frames == FRAMES_AT_ONCE || all >= FRAMES_IN_ALL {
                     return at;
