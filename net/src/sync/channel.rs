@@ -252,6 +252,8 @@ pub(crate) struct Channel {
     held_heads: BTreeMap<ChangeId, Signed<Head>>,
     /// Who built on changes whose heads are asked for.
     builders: BTreeMap<ChangeId, BTreeSet<PublicKey>>,
+    /// By what is held back since it builds on others, which of these is not taken for its own sake.
+    held_for: BTreeMap<ChangeId, ChangeId>,
 }
 
 /// Tips of the other side that came so far.
@@ -336,6 +338,7 @@ impl Channel {
             held: BTreeSet::new(),
             held_heads: BTreeMap::new(),
             builders: BTreeMap::new(),
+            held_for: BTreeMap::new(),
         };
         // To a peer that may not have what is here, nothing is here.
         if let Some(t) = t.filter(|_| serves) {

@@ -219,8 +219,9 @@ impl Channel {
         }
         for change in changes.iter().filter(|change| stored.held.contains(&change.content().id())) {
             self.keep_head(&Head::of(change), shared);
-            let above = self.hold_back(change.content().id(), shared)?;
-            self.built_on(change.content().id(), above, shared);
+            let id = change.content().id();
+            let above = self.hold_back(id, id, shared)?;
+            self.built_on(id, above, shared);
         }
         let mut again = Vec::new();
         let mut waiting: std::collections::BTreeMap<_, _> = stored.pending.into_iter().collect();
@@ -242,10 +243,11 @@ impl Channel {
             }
             if let Some(gone) = still.iter().find(|id| shared.refused.contains(id)) {
                 if shared.held.contains(gone) {
-                    if self.held_heads.contains_key(gone) {
-                        self.built_on(*gone, [change.content().header().author].into(), shared);
-                    }
-                    self.hold_back(id, shared)?;
+                    // Whoever builds on what builds on it has it come, too.
+                    let cause = self.held_for.get(gone).copied().unwrap_or(*gone);
+                    let mut by = self.hold_back(id, cause, shared)?;
+                    by.insert(change.content().header().author);
+                    self.built_on(cause, by, shared);
                 } else {
                     self.refuse(id, shared)?;
                 }

@@ -118,7 +118,7 @@ impl Channel {
             }
             if self.find(&id, replica)?.is_none() && !self.is_near(&id, shared) {
                 self.keep_head(&head, shared);
-                let above = self.hold_back(id, shared)?;
+                let above = self.hold_back(id, id, shared)?;
                 self.built_on(id, above, shared);
             }
             all.push((head, by.unwrap_or_default()));
@@ -127,14 +127,18 @@ impl Channel {
         Ok(())
     }
 
-    /// A change that is not taken for now, nor what builds on it, whose authors are answered. Who sent it did nothing wrong.
-    pub(crate) fn hold_back(&mut self, id: ChangeId, shared: &mut Shared) -> Result<BTreeSet<PublicKey>, Halt> {
+    /// A change that is not taken for now, nor what builds on it, whose authors are answered. It is held back for the sake of
+    /// `cause`: itself, or one that it builds on. Who sent it did nothing wrong.
+    pub(crate) fn hold_back(&mut self, id: ChangeId, cause: ChangeId, shared: &mut Shared) -> Result<BTreeSet<PublicKey>, Halt> {
         self.forget_cursor(shared);
         let above = shared.pending.drop_above([id]);
         let by: BTreeSet<PublicKey> = above.iter().map(|(_, author)| *author).collect();
         for id in above.into_iter().map(|(id, _)| id).chain([id]) {
             if shared.refused.insert(id) {
                 shared.held.insert(id);
+            }
+            if id != cause && shared.held.contains(&id) {
+                self.held_for.entry(id).or_insert(cause);
             }
             self.wanted.remove(&id);
         }
@@ -151,9 +155,11 @@ impl Channel {
         }
         if let Some(head) = self.held_heads.get(&id).cloned() {
             self.tell_weights(vec![(head, by)], shared);
+        } else if let Some(known) = self.builders.get_mut(&id) {
+            known.extend(by);
         } else if shared.kept < KEPT_MAX {
             shared.kept += 1;
-            self.builders.entry(id).or_default().extend(by);
+            self.builders.insert(id, by);
         }
     }
 
@@ -173,7 +179,7 @@ impl Channel {
     /// Named changes did not come because nothing is taken of their authors: asks for their heads instead.
     pub(crate) fn ask_heads(&mut self, ids: Vec<ChangeId>, shared: &mut Shared) -> Result<(), Halt> {
         for id in &ids {
-            let above = self.hold_back(*id, shared)?;
+            let above = self.hold_back(*id, *id, shared)?;
             self.built_on(*id, above, shared);
         }
         let mut ids: Vec<ChangeId> = ids.into_iter().filter(|id| self.builders.contains_key(id)).collect();
