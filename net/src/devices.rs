@@ -142,7 +142,9 @@ fn lacking(store: &Store, space: Space) -> Vec<(GrantId, Grant)> {
     let now = now_ms();
     let is_over = |held: &Held| held.grant.not_after_ms > 0 && now > held.grant.not_after_ms;
     let mut lacking = Vec::new();
-    let ours = rights.grants().filter(|(_, held)| held.is_live() && held.grant.audience == Audience::Key(this));
+    // An owner who names this device one of his own has it say so itself, if it hands that on: see `whose`.
+    let is_guests = |held: &Held| held.is_live() && held.grant.audience == Audience::Key(this) && !held.allows_everything();
+    let ours = rights.grants().filter(|(_, held)| is_guests(held));
     let ours = ours.filter(|(_, held)| held.grant.actions.contains(Actions::GRANT) && held.grant.depth > 0 && !is_over(held));
     for id in rights.best_first(ours.map(|(id, held)| (*id, held))) {
         let Some(held) = rights.grant(&id) else { continue };

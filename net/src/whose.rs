@@ -2,7 +2,8 @@
 //!
 //! Whoever owns a space can name any key a device there, also that of somebody else: to have what he writes shown as his own, to
 //! have him blocked with himself, or to use up his room. So a key is of those spaces in which it wrote in the name of such a
-//! grant, which only it can have signed. A device does that in its own space alone, see [`Rights::guest_grant`]. What wrote
+//! grant, which only it can have signed. A device does that in its own space alone: neither what it writes elsewhere
+//! ([`Rights::guest_grant`]) nor what it states there is in the name of such a grant, whoever gave it one. What wrote
 //! nowhere in the name of any grant, as a device that is new, is taken for what is said of it; and what wrote only as a guest
 //! is nobody's, as its own space need not be held here.
 //!
@@ -143,6 +144,26 @@ pub(crate) mod tests {
         // Who is no device any more was one.
         lists::set(&alice, List::Blocked, &bob.space(), true).await.expect("blocked");
         assert!(lists::is_blocked(&alice, &bob.device()));
+    }
+
+    /// Eve says that Bob's device is hers and may name others, and Bob has another device: so his device would hand that on.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nobody_is_had_to_sign_that_he_is_the_device_of_another() {
+        let homes = [(); 3].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, bob, eve] = homes.each_ref().map(|home| open(home.path()));
+        grant_key(&bob, PublicKey::from_bytes([9; 32]), Actions::ALL).await;
+        let own = eve.rights(&eve.space()).and_then(|rights| Some(rights.grant(&rights.device_grant(&eve.device())?)?.grant.clone()));
+        let all = Grant { audience: Audience::Key(bob.device()), depth: 6, ..own.expect("a device") };
+        let given = eve.state(Statement::Ops(vec![Op::Grant(all.clone())]), 1).await.expect("granted");
+        tell(&eve, &eve.space(), &bob).await;
+        crate::devices::hand_on(&bob).await;
+        let there = bob.held(&eve.space()).expect("held");
+        let gift = || Statement::Ops(vec![Op::Grant(Grant { depth: 0, actions: Actions::READ, ..all.clone() })]);
+        assert!(matches!(bob.state_in(Some(there), gift(), 1).await, Err(WriteError::NoAuthority { .. })));
+        assert!(matches!(bob.state_as(there, given[0], gift(), 1).await, Err(WriteError::NoGrant { .. })));
+        tell(&bob, &eve.space(), &alice).await;
+        tell(&bob, &bob.space(), &alice).await;
+        assert_eq!(certain_of(&alice, &bob.device()), [bob.space()]);
     }
 
     /// Eve says so of Bob's device where nobody holds Bob's space: he writes in that of Carol.

@@ -28,7 +28,8 @@ impl Decider {
     }
 
     /// The grants in whose name this device can say something about rights, the best first and one at least: the named one, or
-    /// those that allow it.
+    /// those that allow it. Whoever signs in the name of a grant that makes him a device of an owner says that he is one, and
+    /// any owner can give such a grant to anybody. So this device does that in its own space alone.
     fn statement_caps(&mut self, space: Space, named: Option<GrantId>, ops: &[Op]) -> Result<Vec<GrantId>, WriteError> {
         if self.is_barred {
             return Err(WriteError::NoKey);
@@ -36,7 +37,8 @@ impl Decider {
         if let Some(cap) = named {
             let audience = Audience::Key(self.inner.device.public());
             let found = self.pipeline.rights(space.auth()).grant(&cap);
-            let is_ours = found.is_some_and(|held| held.is_live() && held.grant.audience == audience);
+            let is_said = |held: &Held| space.is_own() || !held.allows_everything();
+            let is_ours = found.is_some_and(|held| held.is_live() && held.grant.audience == audience && is_said(held));
             return if is_ours { Ok(vec![cap]) } else { Err(WriteError::NoGrant { space: space.key, path: Path::root() }) };
         }
         let own = if space.is_own() { Some(self.own_cap()?) } else { None };
@@ -44,7 +46,8 @@ impl Decider {
         if let Some(own) = own.filter(|own| ops.iter().all(|op| rights.may_state(own, op))) {
             return Ok(vec![own]);
         }
-        let found = rights.caps_to_state(&self.inner.device.public(), ops);
+        let mut found = rights.caps_to_state(&self.inner.device.public(), ops);
+        found.retain(|cap| space.is_own() || rights.grant(cap).is_some_and(|held| !held.allows_everything()));
         if found.is_empty() { Err(WriteError::NoAuthority { space: space.key }) } else { Ok(found) }
     }
 
