@@ -48,9 +48,17 @@ const FRIEND_BYTES: u64 = 1_000_000_000;
 const INVITED_BYTES: u64 = 256_000_000;
 /// Bytes that somebody may keep here of whom nothing else is known, in a space that is followed. Default 64 MB.
 const STRANGER_BYTES: u64 = 64_000_000;
-/// Bytes of what is said about rights, which everybody has to know, that somebody may bring however much else of his is here. It
-/// is thousands of statements. Default 16 MB.
+/// Bytes of what is said about rights, which everybody has to know, that somebody may bring however much else of his is here, and no
+/// more, as all of it is kept in memory. It is thousands of statements. Default 16 MB.
 const STATEMENTS_BYTES: u64 = 16_000_000;
+/// So many times that for friends and the owner of a space, for all together whom a member let in, and for all of a space.
+const STATEMENTS_OF_FRIENDS: u64 = 4;
+const STATEMENTS_TOGETHER: u64 = 2;
+const STATEMENTS_IN_SPACE: u64 = 8;
+/// Bytes that a statement counts for itself: a change may hold thousands, and each takes as much memory.
+const STATEMENT_BYTES: u64 = 1000;
+/// So many times its bytes counts what is said about rights where it is not known how many statements that is.
+const PACKED: u64 = 16;
 /// Bytes that an app of the owner may write. Default 1 GB; what it overwrites counts, as it stays in the log.
 const APP_BYTES: u64 = 1_000_000_000;
 /// Requests at once and each second, of one key that is not the owner's.
@@ -278,8 +286,33 @@ impl Settings {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Used {
     all: u64,
-    /// As much of that as is said about rights.
+    /// What of that is said about rights, with what each statement counts for itself.
     stated: u64,
+}
+
+/// Bytes that somebody may have here.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// In all.
+    all: u64,
+    /// Of what is said about rights.
+    stated: u64,
+}
+
+impl Room {
+    /// Room for so many bytes in all, and so many times [`STATEMENTS_BYTES`].
+    fn new(all: u64, times: u64) -> Self {
+        Self { all, stated: STATEMENTS_BYTES.saturating_mul(times) }
+    }
+
+    /// What somebody may have here of whom that may be so many bytes, in a space. If the owner said how many, that is for
+    /// statements, too, unless it is less than others may have.
+    fn of(settings: &Settings, who: &Author, space: &PublicKey) -> Self {
+        let said = settings.limits.get(&who.person.to_string()).copied();
+        let is_known = who.relation == Relation::Friend || who.person == *space;
+        let room = Self::new(said.unwrap_or(who.relation.bytes_max()), if is_known { STATEMENTS_OF_FRIENDS } else { 1 });
+        Self { stated: room.stated.max(said.unwrap_or(0)), ..room }
+    }
 }
 
 impl Used {
@@ -293,14 +326,28 @@ impl Used {
         self.stated = self.stated.saturating_sub(other.stated);
     }
 
-    /// So many bytes, by whether they are said about rights.
-    fn of(bytes: u64, is_statement: bool) -> Self {
-        Self { all: bytes, stated: if is_statement { bytes } else { 0 } }
+    /// So many bytes of values.
+    fn values(bytes: u64) -> Self {
+        Self { all: bytes, stated: 0 }
     }
 
-    /// Whether there is room for more where so much may be kept: who may keep no values may still take rights back.
-    fn takes(self, more: Self, bytes_max: u64) -> bool {
-        self.all.saturating_add(more.all) <= bytes_max || more.stated > 0 && self.stated.saturating_add(more.stated) <= STATEMENTS_BYTES
+    /// So many bytes with so many statements about rights.
+    fn statements(bytes: u64, statements: u64) -> Self {
+        Self { all: bytes, stated: bytes.saturating_add(statements.saturating_mul(STATEMENT_BYTES)) }
+    }
+
+    /// What a change is.
+    fn of(change: &Change) -> Self {
+        let bytes = change.header().body_len + timebus_store::change::OVERHEAD_BYTES;
+        match change.header().kind {
+            Kind::Auth => Self::statements(bytes, Body::decode(change.body_bytes()).map_or(0, |body| body.ops.len() as u64)),
+            _ => Self::values(bytes),
+        }
+    }
+
+    /// Whether there is room for more: who may keep no values may still take rights back.
+    fn takes(self, more: Self, room: Room) -> bool {
+        if more.stated > 0 { self.stated.saturating_add(more.stated) <= room.stated } else { self.all.saturating_add(more.all) <= room.all }
     }
 }
 
@@ -456,25 +503,24 @@ impl Ledger {
                 let sponsors = sponsors_of(settings, rights.as_deref(), &by, &key);
                 (by, sponsors)
             });
-            let size = header.body_len + timebus_store::change::OVERHEAD_BYTES;
             let is_statement = header.kind == Kind::Auth;
-            let more = Used::of(size, is_statement);
+            let more = Used::of(&change);
+            let size = more.all;
             if by.relation == Relation::Own {
                 spaces.add(space, key, more);
                 good.push(change);
                 continue;
             }
             let person = by.person.to_string();
-            let bytes_max = settings.limits.get(&person).copied().unwrap_or(by.relation.bytes_max());
             let total = total(settings, persons, used, store, &by.person, &key)?;
             let here = count(used, store, &key)?;
-            let mut is_wanted = total.takes(more, bytes_max);
+            let mut is_wanted = total.takes(more, Room::of(settings, by, space));
             is_wanted &= is_statement || !settings.never.contains(&person);
             is_wanted &= have_room(settings, spaces, store, sponsors, more, &author)?;
             // Also of those who share no room, so that all that comes is counted.
             let together = spaces.used(store, space)?;
             let has_own = by.person == *space || !is_unknown(settings, by);
-            is_wanted &= has_own || together.takes(more, space_max(settings, &author(space)));
+            is_wanted &= has_own || together.takes(more, Room::new(space_max(settings, &author(space)), STATEMENTS_IN_SPACE));
             let has_room = is_wanted && !over.contains(&(by.person, is_statement));
             let id = held_id(key.as_bytes(), &header.timeline.to_string());
             let lent = settings.lent_to.get_mut(&id).filter(|lent| !has_room && header.seq <= lent.upto && lent.bytes >= size);
@@ -598,14 +644,14 @@ impl Ledger {
                 continue;
             }
             let name = payer.person.to_string();
-            let bytes_max = settings.limits.get(&name).copied().unwrap_or(payer.relation.bytes_max());
             let total = total(settings, persons, used, store, &payer.person, builder)?;
-            let more = Used::of(lacking, header.kind == Kind::Auth);
-            if settings.never.contains(&name) || !total.takes(more, bytes_max) {
+            let more = if header.kind == Kind::Auth { Used { all: lacking, stated: lacking.saturating_mul(PACKED) } } else { Used::values(lacking) };
+            if settings.never.contains(&name) || !total.takes(more, Room::of(settings, &payer, space)) {
                 continue;
             }
             let has_own = payer.person == *space || !is_unknown(settings, &payer);
-            if !has_own && !spaces.used(store, space)?.takes(more, space_max(settings, &author(space))) {
+            let in_space = Room::new(space_max(settings, &author(space)), STATEMENTS_IN_SPACE);
+            if !has_own && !spaces.used(store, space)?.takes(more, in_space) {
                 continue;
             }
             let sponsors = sponsors_of(settings, rights.as_deref(), &payer, builder);
@@ -817,7 +863,7 @@ impl Ledger {
         if !is_over {
             settings.guests.insert(who, used + bytes);
             for host in hosts {
-                settings.paid_together.entry(host.to_string()).or_default().add(Used::of(bytes, false));
+                settings.paid_together.entry(host.to_string()).or_default().add(Used::values(bytes));
             }
         } else if !settings.never.contains(&who)
             && let counted = hosts.first().map_or_else(|| who.clone(), ToString::to_string)
@@ -1031,7 +1077,7 @@ fn have_room(
     for sponsor in sponsors {
         let mut together = spaces.together(store, sponsor)?;
         together.add(settings.paid_together.get(&sponsor.to_string()).copied().unwrap_or_default());
-        if together.takes(more, together_max(settings, &author(sponsor))) {
+        if together.takes(more, Room::new(together_max(settings, &author(sponsor)), STATEMENTS_TOGETHER)) {
             return Ok(true);
         }
     }

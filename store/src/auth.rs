@@ -187,6 +187,8 @@ pub struct Rights {
     below: HashMap<GrantId, Vec<GrantId>>,
     /// Numbers of changes by the grant in whose name they are.
     said: HashMap<GrantId, Vec<u32>>,
+    /// How many statements there are of each author.
+    stated: HashMap<PublicKey, u64>,
     /// Mounts, by what a revocation names them.
     mounts: BTreeMap<GrantId, Mount>,
     /// Those that show, by path.
@@ -211,6 +213,7 @@ impl Rights {
             issued: HashMap::new(),
             below: HashMap::new(),
             said: HashMap::new(),
+            stated: HashMap::new(),
             mounts: BTreeMap::new(),
             shown: BTreeMap::new(),
         }
@@ -315,6 +318,12 @@ impl Rights {
         devices.collect::<BTreeSet<_>>().into_iter()
     }
 
+    /// How many statements somebody made. All of them are kept at hand, whatever becomes of them.
+    #[must_use]
+    pub fn statements_of(&self, author: &PublicKey) -> u64 {
+        self.stated.get(author).copied().unwrap_or(0)
+    }
+
     /// Whether a key is or was one of the owner's devices.
     #[must_use]
     pub fn was_device(&self, key: &PublicKey) -> bool {
@@ -353,6 +362,7 @@ impl Rights {
         }
         // What is encrypted is read by nobody here: rights are for all to see.
         let ops = if header.encryption.is_some() { &[] } else { body.ops.as_slice() };
+        *self.stated.entry(header.author).or_default() += ops.len() as u64;
         let number = self.dag.push(id, header.deps(), header.cap.is_none());
         self.roots.push(self.dag.deps(number));
         if let Some(cap) = header.cap {

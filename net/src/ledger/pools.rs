@@ -211,9 +211,10 @@ impl Spaces {
 
 /// Bytes that an author has in a space.
 pub(super) fn size_in(store: &Store, rows: &Committed, space: Space, author: &PublicKey) -> Result<Used, StorageError> {
-    let mut used = Used::of(tips::size_of(rows, space.auth(), author)?.0, true);
+    let statements = store.rights(&space.key).map_or(0, |rights| rights.statements_of(author));
+    let mut used = Used::statements(tips::size_of(rows, space.auth(), author)?.0, statements);
     for (t, _) in store.values(space) {
-        used.add(Used::of(tips::size_of(rows, t, author)?.0, false));
+        used.add(Used::values(tips::size_of(rows, t, author)?.0));
     }
     Ok(used)
 }

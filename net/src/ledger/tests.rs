@@ -938,12 +938,12 @@ fn values_leave_the_room_for_statements() {
     // Also when both come at once.
     late.extend(chain_of(Kind::Auth, &mallory, auth, cap, "said", 1, 1000));
     assert_eq!(bring(&mut engine, &ledger, late, mallory.public()), (1, 1));
-    // He pays for what is said, as far as that is no more than this, and for no values.
+    // He pays for what is said, as if it were as many statements as there may be in so many bytes, and for no values.
     ledger.limit(&Payer::Key(carol.public()), 0);
-    let said = chain_of(Kind::Auth, &carol, auth, other, "said", 18, 1_000_000);
+    let said = chain_of(Kind::Auth, &carol, auth, other, "said", 18, 100_000);
     let value = chain(&carol, main, other, "value", 1, 1000);
     assert!(!weigh(&engine, &ledger, &value[0], &[&mallory]));
-    assert!(weigh(&engine, &ledger, &said[9], &[&mallory]) && !weigh(&engine, &ledger, &said[17], &[&mallory]));
+    assert!(weigh(&engine, &ledger, &said[8], &[&mallory]) && !weigh(&engine, &ledger, &said[17], &[&mallory]));
 }
 
 /// Whoever may say something about rights says it without end.

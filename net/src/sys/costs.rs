@@ -137,8 +137,8 @@ async fn limit(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Ok(json!({"who": who, "bytes_max": bytes}));
     }
     let person = People::now(peer).await.find(&who)?;
-    let keys = person.space.into_iter().chain(person.keys.iter().copied()).take(if person.space.is_some() { 1 } else { usize::MAX });
-    for key in keys {
+    // Also those keys that are his by his own word alone: they are counted apart, so that nobody says so to have the room of another.
+    for key in person.space.into_iter().chain(person.keys.iter().copied()) {
         peer.ledger().limit(&Payer::Key(key), bytes);
     }
     if let Some(network) = peer.network() {
