@@ -21,6 +21,7 @@ use crate::path::Path;
 use crate::quarantine::{concerned, keep_list, suppose};
 use crate::store::StorageError;
 use crate::summary::{EXCEPT_MAX, Summary, change_key, find, summary};
+use crate::tips::heads;
 use crate::view::View;
 use crate::vouch::{Judge, ends_of, oldest_unrooted, unrooted};
 
@@ -30,6 +31,9 @@ pub const AUTH: u32 = 0;
 pub const MAIN: u32 = 1;
 /// Most hidden changes that are looked for beside a new one; with more, questions about the past take longer.
 const BESIDE_MAX: usize = 65_536;
+/// Arrival numbers whose heads are in one row: as many as somebody makes who forks his chain again and again, and not all of
+/// them are to be written anew with each change.
+const HEADS_STRETCH: u64 = 1024;
 /// Local numbers that each space has: `auth`, `main`, and two that later timelines may use.
 const TIMELINES: u32 = 4;
 /// Local number of the first mounted timeline; from here on they are numbered as they become known, whatever their space.
@@ -162,6 +166,8 @@ struct Line {
     oldest_unrooted: Option<u64>,
     /// The changes nothing builds on yet: arrival number, id, Lamport clock.
     heads: Vec<(u64, ChangeId, u64)>,
+    /// Whether the tables have all of them in one row, as they had before.
+    heads_in_one_row: bool,
     /// The last change of each author that was asked for.
     tips: HashMap<PublicKey, Option<Tip>>,
     /// What to build on instead of heads that have no effect, as far as nothing of ours builds on it yet.
@@ -178,10 +184,26 @@ impl Line {
             forks: HashMap::new(),
             oldest_unrooted: None,
             heads: Vec::new(),
+            heads_in_one_row: false,
             tips: HashMap::new(),
             instead: HashMap::new(),
             beside: None,
         }
+    }
+
+    /// Takes those of some changes, or all, out of the heads that something builds on now. Answers which were heads.
+    fn build_on(&mut self, deps: &[u64], all: bool) -> Vec<u64> {
+        if all {
+            return std::mem::take(&mut self.heads).into_iter().map(|(a, ..)| a).collect();
+        }
+        let mut found = Vec::new();
+        for dep in deps {
+            if let Ok(at) = self.heads.binary_search_by_key(dep, |(a, ..)| *a) {
+                self.heads.remove(at);
+                found.push(*dep);
+            }
+        }
+        found
     }
 }
 
@@ -225,6 +247,9 @@ pub struct Pipeline {
     lines: BTreeMap<u32, Line>,
     /// Local numbers of the timelines.
     timelines: HashMap<TimelineId, u32>,
+    /// Authors of whom it was learnt that they forked their chains further down than was known, by timeline, with the last change
+    /// that showed that, until [`Pipeline::settle`].
+    unsettled: BTreeMap<u32, (u64, BTreeSet<PublicKey>)>,
     next_a: u64,
     next_place: Place,
 }
@@ -250,8 +275,16 @@ impl Pipeline {
     ///
     /// [`StorageError`].
     pub fn new(rows: Layered, bodies: Bodies, own: PublicKey) -> Result<Self, StorageError> {
-        let mut pipeline =
-            Self { rows, bodies, spaces: Vec::new(), lines: BTreeMap::new(), timelines: HashMap::new(), next_a: 1, next_place: Place::START };
+        let mut pipeline = Self {
+            rows,
+            bodies,
+            spaces: Vec::new(),
+            lines: BTreeMap::new(),
+            timelines: HashMap::new(),
+            unsettled: BTreeMap::new(),
+            next_a: 1,
+            next_place: Place::START,
+        };
         pipeline.hold(own);
         pipeline.reset()?;
         Ok(pipeline)
@@ -265,6 +298,7 @@ impl Pipeline {
     pub fn reset(&mut self) -> Result<(), StorageError> {
         self.rows.staged = crate::keyspace::Staged::default();
         self.bodies.reset();
+        self.unsettled.clear();
         (self.next_a, self.next_place) = match self.rows.get(Table::Meta, APPLIED)? {
             Some(row) => decode_applied(&row)?,
             None => (1, Place::START),
@@ -297,13 +331,11 @@ impl Pipeline {
         }
         let all: Vec<u32> = self.lines.keys().copied().collect();
         for t in all {
-            if let Some(row) = self.rows.get(Table::Meta, &heads_key(t))? {
-                for a in row.chunks_exact(8) {
-                    let a = u64::from_be_bytes(a.try_into().unwrap_or_default());
-                    let head = summary(&self.rows, t, a)?;
-                    self.line(t).heads.push((a, head.id, head.lamport));
-                }
+            for a in heads(&self.rows, t)? {
+                let head = summary(&self.rows, t, a)?;
+                self.line(t).heads.push((a, head.id, head.lamport));
             }
+            self.line(t).heads_in_one_row = self.rows.get(Table::Meta, &heads_prefix(t))?.is_some();
             if is_auth(t) {
                 continue;
             }
@@ -621,7 +653,8 @@ impl Pipeline {
         Ok(find(&self.rows, id)?.is_some())
     }
 
-    /// Takes an admitted change in: numbers it, remembers it, and folds it or the run it completes.
+    /// Takes an admitted change in: numbers it, remembers it, and folds it or the run it completes. Before anything is read or
+    /// committed [`Pipeline::settle`] has to be called, once for as many as come together.
     ///
     /// # Errors
     ///
@@ -649,12 +682,10 @@ impl Pipeline {
             deps.extend(find(&self.rows, dep)?.map(|(_, a)| a));
         }
         let line = self.line(t);
-        if deps.len() < header.deps().count() {
-            // What it stands on was damaged in the log. It is taken to have seen all that came before, so that what
-            // it and those after it replaced or removed does not come back.
-            line.heads.clear();
-        }
-        line.heads.retain(|(head, ..)| !deps.contains(head));
+        // What it stands on was damaged in the log. It is taken to have seen all that came before, so that what
+        // it and those after it replaced or removed does not come back.
+        let has_seen_all = deps.len() < header.deps().count();
+        let built_on = line.build_on(&deps, has_seen_all);
         line.instead.values_mut().for_each(|before| before.retain(|(a, ..)| !deps.contains(a)));
         let total = line.heads.is_empty();
         let except = if total { Vec::new() } else { self.beside(t, a, &deps)? };
@@ -697,16 +728,15 @@ impl Pipeline {
             line.tips.insert(header.author, Some(Tip { id: own.id, a, seq: own.seq, lamport: own.lamport, cum: own.cum }));
         }
         let fork = !is_tip && self.rows.scan(Table::Chain, &chain_prefix(t, &header.author, header.seq), None).next().is_some();
-        let forked = if fork { forked(&self.rows, t, &header.author)?.map_or(header.seq, |seq| seq.min(header.seq)) } else { 0 };
-        let line = self.line(t);
-        let heads: Vec<u8> = line.heads.iter().flat_map(|(a, ..)| a.to_be_bytes()).collect();
+        // What forks a chain where it was forked before, or further up, changes nothing for others.
+        let fork = fork && forked(&self.rows, t, &header.author)?.is_none_or(|seq| header.seq < seq);
+        self.stage_heads(t, &[&built_on[..], &[a]].concat());
         let staged = &mut self.rows.staged;
-        staged.put(Table::Meta, heads_key(t), heads);
         if is_tip {
             staged.put(Table::Meta, tip_key(t, &header.author), a.to_be_bytes().to_vec());
         }
         if fork {
-            staged.put(Table::Meta, fork_key(t, &header.author), forked.to_be_bytes().to_vec());
+            staged.put(Table::Meta, fork_key(t, &header.author), header.seq.to_be_bytes().to_vec());
         }
         staged.put(Table::Meta, APPLIED.to_vec(), encode_applied(self.next_a, self.next_place));
         staged.put(Table::Index, change.id().as_bytes().to_vec(), [&t.to_be_bytes()[..], &a.to_be_bytes()].concat());
@@ -723,22 +753,67 @@ impl Pipeline {
             if changed.is_empty() { Vec::new() } else { self.reconsider(number, root, &changed)? }
         } else {
             if fork {
-                self.line(t).forks.insert(header.author, forked);
+                self.line(t).forks.insert(header.author, header.seq);
+                let (last, authors) = self.unsettled.entry(t).or_default();
+                *last = a;
+                authors.insert(header.author);
             }
-            let told = self.judge(t, |judge, oldest| judge.add(a, &own, oldest))?;
-            let mut flips = if fork {
-                let end = self.next_a;
-                self.judge(t, |judge, _| judge.again(&BTreeSet::from([header.author]), end))?
-            } else {
-                BTreeSet::new()
-            };
-            flips.extend(told);
+            let flips = self.judge(t, |judge, oldest| judge.add(a, &own, oldest))?;
             if !flips.is_empty() {
                 self.line(t).instead.clear();
             }
             self.fold(t, a, header, own, body, &flips)?.map(|effect| (t, effect)).into_iter().collect()
         };
         Ok(Taken { t, a, place, effects })
+    }
+
+    /// Hides what has no effect any more since its author forked his chain. That looks at all that came after it, and whoever forks
+    /// his chain does so as often as he likes: so it is done once for all that comes together. Answers what it did, and the
+    /// timeline and number of the last change that was the cause.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn settle(&mut self) -> Result<Vec<(u32, u64, Effect)>, StorageError> {
+        let mut effects = Vec::new();
+        while let Some((t, (last, authors))) = self.unsettled.pop_first() {
+            let effect = self.look_again(t, &authors)?;
+            effects.extend(effect.map(|effect| (t, last, effect)));
+        }
+        Ok(effects)
+    }
+
+    /// Decides anew what has an effect in a timeline where something changed for these authors.
+    fn look_again(&mut self, t: u32, authors: &BTreeSet<PublicKey>) -> Result<Option<Effect>, StorageError> {
+        let end = self.next_a;
+        let flips = self.judge(t, |judge, _| judge.again(authors, end))?;
+        self.line(t).instead.clear();
+        if flips.is_empty() {
+            return Ok(None);
+        }
+        let mut fold = Fold::new(&mut self.rows, &mut self.bodies, t);
+        fold.flip(&flips)?;
+        Ok(Some(fold.finish(None)?))
+    }
+
+    /// Writes down which of some changes nothing builds on, and that of others something does now.
+    fn stage_heads(&mut self, t: u32, changed: &[u64]) {
+        let line = self.lines.get_mut(&t).expect("numbers are given out with their lines");
+        let mut stretches: BTreeSet<u64> = changed.iter().map(|a| a / HEADS_STRETCH).collect();
+        if std::mem::take(&mut line.heads_in_one_row) {
+            self.rows.staged.delete(Table::Meta, heads_prefix(t));
+            stretches.extend(line.heads.iter().map(|(a, ..)| a / HEADS_STRETCH));
+        }
+        for stretch in stretches {
+            let from = line.heads.partition_point(|(a, ..)| a / HEADS_STRETCH < stretch);
+            let heads = line.heads[from..].iter().map(|(a, ..)| *a).take_while(|a| a / HEADS_STRETCH == stretch);
+            let row: Vec<u8> = heads.flat_map(u64::to_be_bytes).collect();
+            let key = [&heads_prefix(t)[..], &stretch.to_be_bytes()].concat();
+            match row.is_empty() {
+                true => self.rows.staged.delete(Table::Meta, key),
+                false => self.rows.staged.put(Table::Meta, key, row),
+            }
+        }
     }
 
     /// The changes in the past of a change that its body names, its deps left out; of parts of runs the last ones.
@@ -840,16 +915,10 @@ impl Pipeline {
         if changed.root {
             authors.extend(rights.root_states().iter().map(|state| state.root).chain([root]));
         }
-        let end = self.next_a;
         let mut effects = Vec::new();
         for t in self.values(space) {
-            let flips = self.judge(t, |judge, _| judge.again(&authors, end))?;
-            self.line(t).instead.clear();
-            if !flips.is_empty() {
-                let mut fold = Fold::new(&mut self.rows, &mut self.bodies, t);
-                fold.flip(&flips)?;
-                effects.push((t, fold.finish(None)?));
-            }
+            let effect = self.look_again(t, &authors)?;
+            effects.extend(effect.map(|effect| (t, effect)));
         }
         Ok(effects)
     }
@@ -979,7 +1048,9 @@ fn begins_space(header: &Header) -> bool {
     header.kind == Kind::Auth && header.cap.is_none() && header.seq == 1 && header.timeline == TimelineId::named(&header.author, "auth")
 }
 
-pub(crate) fn heads_key(t: u32) -> Vec<u8> {
+/// What the keys of the rows begin with that name the heads of a timeline: those of [`HEADS_STRETCH`] arrival numbers each. One
+/// row of all of them, as there was before, has just this for its key.
+pub(crate) fn heads_prefix(t: u32) -> Vec<u8> {
     [b"heads".as_slice(), &t.to_be_bytes()].concat()
 }
 

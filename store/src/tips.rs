@@ -6,7 +6,7 @@ use timebus_identity::PublicKey;
 
 use crate::ids::ChangeId;
 use crate::keyspace::{Rows, Table};
-use crate::pipeline::{author_prefix, chain_prefix, forked, heads_key, tip_prefix};
+use crate::pipeline::{author_prefix, chain_prefix, forked, heads_prefix, tip_prefix};
 use crate::store::StorageError;
 use crate::summary::{Summary, summary};
 
@@ -34,8 +34,11 @@ pub struct Tip {
 ///
 /// [`StorageError`].
 pub fn heads(rows: &impl Rows, t: u32) -> Result<Vec<u64>, StorageError> {
-    let row = rows.get(Table::Meta, &heads_key(t))?;
-    Ok(row.map_or_else(Vec::new, |row| row.chunks_exact(8).map(|a| u64::from_be_bytes(a.try_into().unwrap_or_default())).collect()))
+    let mut heads = Vec::new();
+    for row in rows.scan(Table::Meta, &heads_prefix(t), None) {
+        heads.extend(row?.1.chunks_exact(8).map(|a| u64::from_be_bytes(a.try_into().unwrap_or_default())));
+    }
+    Ok(heads)
 }
 
 /// The ends of one author's chain, ascending; several if he forked it.

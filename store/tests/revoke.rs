@@ -7,14 +7,15 @@ mod home;
 
 use dice::setting;
 use home::{folder, get, json, open, path, put, request};
-use timebus_identity::{PublicKey, Verified};
-use timebus_store::change::Change;
+use timebus_identity::{PublicKey, SecretKey, Verified};
+use timebus_store::change::{Body, Change, Header, Kind, OVERHEAD_BYTES};
 use timebus_store::grant::{Actions, Audience, Grant, Revoke, Scope, ScopeSegment, Timelines};
-use timebus_store::ids::{ChangeId, GrantId};
+use timebus_store::ids::{ChangeId, GrantId, TimelineId};
 use timebus_store::json::Json;
-use timebus_store::op::Op;
+use timebus_store::op::{Op, PathStep};
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
+use timebus_store::value::Value;
 use timebus_store::writer::{Action, Request, Statement, verify_all};
 
 /// All changes of a space, as another store sends them.
@@ -278,4 +279,104 @@ async fn hiding_many_changes_and_showing_them_again_leaves_what_was() {
     assert_eq!(get(&alice, "/"), full);
     assert_eq!(alice.version(&alice.snapshot(), alice.own(), &path("/wall")).expect("read"), version);
     assert_eq!(from_scratch(&alice).await, full);
+}
+
+/// A change of somebody with a program of his own: a number below `/wall`, after another change of his.
+fn forged(space: &PublicKey, key: &SecretKey, cap: GrantId, after: Option<&Verified<Change>>, number: i64) -> Verified<Change> {
+    let names = ["wall".to_owned(), number.to_string()];
+    let path = names.into_iter().map(|name| PathStep::Name(name.into())).collect();
+    let body = Body { ops: vec![Op::Set { path, value: Value::Int(number), preds: Vec::new() }], ..Body::default() }.encode();
+    let header = Header {
+        kind: Kind::Data,
+        timeline: TimelineId::named(space, "main"),
+        author: key.public(),
+        seq: after.map_or(1, |prev| prev.header().seq + 1),
+        prev: after.map(|prev| prev.id()),
+        cap: Some(cap),
+        parents: Vec::new(),
+        lamport: after.map_or(1, |prev| prev.header().lamport + 1),
+        time_ms: 1,
+        cum: after.map_or(0, |prev| prev.header().cum) + OVERHEAD_BYTES + body.len() as u64,
+        body_len: body.len() as u64,
+        body_root: *blake3::hash(&body).as_bytes(),
+        encryption: None,
+    };
+    Verified::sign(Change::new(header, body.into()).expect("fits"), key).expect("his own key")
+}
+
+/// So many changes one after the other.
+fn chain(space: &PublicKey, key: &SecretKey, cap: GrantId, after: Option<&Verified<Change>>, numbers: std::ops::Range<i64>) -> Vec<Verified<Change>> {
+    let mut all: Vec<Verified<Change>> = Vec::new();
+    for number in numbers {
+        all.push(forged(space, key, cap, all.last().or(after), number));
+    }
+    all
+}
+
+/// Somebody forks his chain further and further down, and often in one place; all of that comes at once, or one by one.
+/// `TIMEBUS_FORKS=5000` with optimization shows what it takes: twice as many have to take about twice as long.
+#[tokio::test(flavor = "multi_thread")]
+async fn however_often_a_chain_is_forked_what_others_saw_before_stays_and_the_rest_goes() {
+    let n = i64::try_from(setting("TIMEBUS_FORKS", 40)).expect("not that many");
+    let (alice_home, carol_home) = (folder(), folder());
+    let (alice, carol) = (open(alice_home.path()), open(carol_home.path()));
+    let (space, mallory) = (alice.space(), SecretKey::from_seed([66; 32]));
+    let cap = grant(&alice, writer(mallory.public(), "wall")).await;
+    let seen = chain(&space, &mallory, cap, None, 0..10);
+    alice.offer(seen.clone()).await.expect("taken");
+    put(&alice, "/seen", &json("1")).await;
+    let unseen = chain(&space, &mallory, cap, seen.last(), 10..10 + n);
+    let in_place_of = |at: usize, number: i64| forged(&space, &mallory, cap, at.checked_sub(1).map(|at| &unseen[at]).or(seen.last()), number);
+    let further_down = (0..unseen.len()).rev().zip(1000..).map(|(at, number)| in_place_of(at, number));
+    let in_one_place = (0..n).map(|number| in_place_of(0, 1_000_000 + number));
+    let forks: Vec<Verified<Change>> = further_down.chain(in_one_place).collect();
+    alice.offer(unseen.clone()).await.expect("taken");
+    let clock = std::time::Instant::now();
+    alice.offer(forks).await.expect("taken");
+    eprintln!("{} forks taken in, signatures checked before, in {:?}", n * 2, clock.elapsed());
+    let clock = std::time::Instant::now();
+    for number in 0..50 {
+        put(&alice, "/beside", &json(&number.to_string())).await;
+    }
+    eprintln!("50 values written beside them in {:?}", clock.elapsed());
+
+    let shows = get(&alice, "/wall");
+    let numbers: serde_json::Map<String, serde_json::Value> = (0..10).map(|number| (number.to_string(), number.into())).collect();
+    assert_eq!(shows, Some(json(&serde_json::Value::Object(numbers).to_string())));
+    for change in changes(&alice, alice.own()) {
+        assert!(carol.offer(vec![change]).await.expect("taken").refused.is_empty());
+    }
+    assert_eq!(read(&carol, &space, "/"), get(&alice, "/"));
+    assert_eq!(from_scratch(&alice).await, get(&alice, "/"));
+    drop(alice);
+    assert_eq!(get(&open(alice_home.path()), "/wall"), shows);
+}
+
+/// Somebody brings much at once, and the owner writes meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_here_does_not_wait_for_all_that_others_bring() {
+    let home = folder();
+    let alice = open(home.path());
+    let guest = SecretKey::from_seed([66; 32]);
+    let cap = grant(&alice, writer(guest.public(), "wall")).await;
+    let all = chain(&alice.space(), &guest, cap, None, 0..3000);
+    let last = all.last().expect("many").id();
+    let bringing = tokio::spawn({
+        let alice = alice.clone();
+        async move { alice.offer(all).await.expect("taken") }
+    });
+    let rows = loop {
+        let rows = alice.snapshot();
+        if alice.changes(&rows, alice.own().main(), 0).next().is_some() {
+            break rows;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+    };
+    drop(rows);
+    put(&alice, "/own", &json("1")).await;
+    assert_eq!(bringing.await.expect("ends").admitted.len(), 3000);
+    let rows = alice.snapshot();
+    let all: Vec<_> = alice.changes(&rows, alice.own().main(), 0).map(|change| change.expect("read").1).collect();
+    let place = |is_it: &dyn Fn(&timebus_store::summary::Summary) -> bool| all.iter().position(|own| is_it(own));
+    assert!(place(&|own| own.author == alice.device()) < place(&|own| own.id == last), "it was written before all had come");
 }

@@ -241,6 +241,7 @@ pub(crate) fn ahead_of_log(tables: &Tables, log: &LogReader) -> Result<Option<St
 
 /// Commits what was taken in from the log.
 fn commit(pipeline: &mut Pipeline, tables: &Tables) -> Result<(), StorageError> {
+    pipeline.settle()?;
     let sealed = pipeline.rows.seal();
     pipeline.bodies.seal();
     tables.commit(&sealed)?;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
+use std::time::{Duration, Instant};
 
 use timebus_identity::Verified;
 use tokio::sync::oneshot;
@@ -10,6 +11,7 @@ use tokio::sync::oneshot;
 use super::syncer::{Entry, Failure, Reply, fail};
 use super::{Group, Job, Offered, WriteError, names, names_at};
 use crate::change::Change;
+use crate::fold::Effect;
 use crate::ids::GrantId;
 use crate::log::{Form, Place};
 use crate::node::{Node, node_key};
@@ -22,8 +24,19 @@ use crate::update::{Update, patches};
 /// Most changes that become durable at once; bounds how long a sync takes.
 const GROUP_CHANGES_MAX: usize = 4096;
 
+/// How long changes of others are taken in before it is the turn of what this home writes; longer where it takes longer to settle
+/// what came, or that would be most of the work.
+const TURN: Duration = Duration::from_millis(10);
+
 /// Most staged rows, in bytes, before the decider waits for the syncer.
 const GROUP_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Changes of others that are being taken in.
+pub(crate) struct Offer {
+    changes: std::vec::IntoIter<Verified<Change>>,
+    offered: Offered,
+    reply: oneshot::Sender<Result<Offered, WriteError>>,
+}
 
 /// The deciding thread.
 pub(crate) struct Decider {
@@ -39,6 +52,10 @@ pub(crate) struct Decider {
     pub(crate) read_only: Option<Arc<str>>,
     /// Jobs that wait for the syncer because the group at hand is full. As few as there are requests that wait.
     pub(crate) aside: VecDeque<Job>,
+    /// What others wrote and this thread has yet to take in, in turns with all else. As few as there are requests that wait.
+    pub(crate) offers: VecDeque<Offer>,
+    /// How long it took to settle the latest of it.
+    settling: Duration,
     pub(crate) fences: Vec<oneshot::Sender<Place>>,
     pub(crate) stopping: bool,
     /// Who merges texts that have too much to merge; without anybody, whoever drives this does.
@@ -64,6 +81,8 @@ impl Decider {
             syncing: false,
             read_only: None,
             aside: VecDeque::new(),
+            offers: VecDeque::new(),
+            settling: Duration::ZERO,
             fences: Vec::new(),
             stopping: false,
             resumer: None,
@@ -72,28 +91,34 @@ impl Decider {
 
     pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
         while !self.is_stopped() {
-            let job = if self.may_dispatch() {
-                // The syncer is free: send what is here as soon as nobody else is waiting to join.
-                match self.next_aside().map_or_else(|| jobs.try_recv(), Ok) {
-                    Ok(job) => {
-                        if self.is_full() {
-                            self.dispatch();
-                        }
-                        job
-                    }
-                    Err(TryRecvError::Empty) => {
-                        self.dispatch();
-                        continue;
-                    }
-                    Err(TryRecvError::Disconnected) => Job::Stop,
-                }
-            } else {
-                match self.next_aside().map_or_else(|| jobs.recv(), Ok) {
-                    Ok(job) => job,
-                    Err(_) => Job::Stop,
-                }
+            let next = match self.next_aside() {
+                Some(job) => Ok(job),
+                None if self.may_dispatch() || self.may_offer() => jobs.try_recv(),
+                None => jobs.recv().map_err(|_| TryRecvError::Disconnected),
             };
-            self.take_job(job);
+            if next.is_ok() && self.may_dispatch() && self.is_full() {
+                self.dispatch();
+            }
+            match next {
+                Ok(Job::Offer(changes, reply)) => {
+                    self.offers.push_back(Offer { changes: changes.into_iter(), offered: Offered::default(), reply });
+                }
+                Ok(job) => self.take_job(job),
+                // The syncer is free: send what is here as soon as nobody else is waiting to join.
+                Err(TryRecvError::Empty) if self.may_dispatch() => self.dispatch(),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => self.take_job(Job::Stop),
+            }
+            // Whoever waits for this home to stop waits for no more than what is decided; the rest is asked for again.
+            if self.stopping {
+                self.offers.clear();
+            }
+            if self.may_offer()
+                && let Some(offer) = self.offers.pop_front()
+                && let Some(rest) = self.go_on(offer, Some(self.settling.max(TURN)))
+            {
+                self.offers.push_front(rest);
+            }
         }
         // The next start has then no texts to put together.
         if self.read_only.is_none() {
@@ -103,6 +128,11 @@ impl Decider {
                 tracing::warn!(%error, "texts were not saved; the next reader puts them together");
             }
         }
+    }
+
+    /// Whether there is something of others to take in, and room for it.
+    fn may_offer(&self) -> bool {
+        !self.offers.is_empty() && !(self.syncing && self.is_full())
     }
 
     /// A job that was put aside and can be done now.
@@ -115,7 +145,11 @@ impl Decider {
         match job {
             job @ (Job::Write(..) | Job::Offer(..) | Job::State(..) | Job::Root(..)) if self.syncing && self.is_full() => self.aside.push_back(job),
             Job::Write(request, reply) => self.write(*request, reply),
-            Job::Offer(changes, reply) => self.offer(changes, reply),
+            Job::Offer(changes, reply) => {
+                let offer = Offer { changes: changes.into_iter(), offered: Offered::default(), reply };
+                let rest = self.go_on(offer, None);
+                debug_assert!(rest.is_none(), "nothing ends it before");
+            }
             Job::State(stated, time_ms, reply) => self.state(*stated, time_ms, reply),
             Job::Root(said, time_ms, reply) => {
                 let (root, ops, revoked) = *said;
@@ -246,6 +280,12 @@ impl Decider {
             for reply in std::mem::take(&mut self.group).replies {
                 fail(reply, &failure.message);
             }
+            let is_begun = |offer: &Offer| !offer.offered.admitted.is_empty() || !offer.offered.known.is_empty();
+            let (begun, rest): (VecDeque<Offer>, _) = std::mem::take(&mut self.offers).into_iter().partition(is_begun);
+            self.offers = rest;
+            for offer in begun {
+                fail(Reply::Offered(offer.reply, offer.offered), &failure.message);
+            }
             self.read_only = (!failure.recovered).then(|| Arc::clone(&failure.message));
             self.own_cap = None;
             if let Err(error) = self.pipeline.reset() {
@@ -268,14 +308,31 @@ impl Decider {
             self.group.stated.insert(self.pipeline.space_of(taken.t), None);
             self.own_cap = None;
         }
-        for (t, effect) in taken.effects {
+        self.tell((taken.t, taken.a), taken.effects)?;
+        self.group.entries.push((taken.place, taken.a, entry, form));
+        Ok(())
+    }
+
+    /// Has what came together take effect where that waits for all of it.
+    pub(super) fn settle(&mut self) -> Result<(), StorageError> {
+        let began = Instant::now();
+        for (t, a, effect) in self.pipeline.settle()? {
+            self.tell((t, a), vec![(t, effect)])?;
+        }
+        self.settling = began.elapsed();
+        Ok(())
+    }
+
+    /// Tells whoever watches what a change did in some timelines.
+    fn tell(&mut self, (of, a): (u32, u64), effects: Vec<(u32, Effect)>) -> Result<(), StorageError> {
+        for (t, effect) in effects {
             // A change is told whatever it did; a statement only if it hid something, or showed it again.
-            if is_auth(taken.t) && effect.touched.is_empty() {
+            if is_auth(of) && effect.touched.is_empty() {
                 continue;
             }
             let space = self.pipeline.space_of(t).with(t);
             let rows = &self.pipeline.rows;
-            let own = summary(rows, taken.t, taken.a)?;
+            let own = summary(rows, of, a)?;
             let lists = &mut self.pipeline.bodies.lists;
             lists.touched(t, &effect);
             let patches = if self.inner.feeds.is_watched() { patches(rows, t, &space.key, &effect, lists)? } else { None };
@@ -300,7 +357,7 @@ impl Decider {
             self.group.updates.push(Arc::new(Update {
                 space,
                 texts,
-                a: taken.a,
+                a,
                 id: own.id,
                 name: own.name().into(),
                 author: own.author,
@@ -311,33 +368,46 @@ impl Decider {
                 versions,
             }));
         }
-        self.group.entries.push((taken.place, taken.a, entry, form));
         Ok(())
     }
 
-    fn offer(&mut self, changes: Vec<Verified<Change>>, reply: oneshot::Sender<Result<Offered, WriteError>>) {
+    /// Takes changes of others in, for so long at most. Answers what is left of them.
+    fn go_on(&mut self, mut offer: Offer, turn: Option<Duration>) -> Option<Offer> {
         if let Some(reason) = &self.read_only {
-            let _ = reply.send(Err(WriteError::ReadOnly(Arc::clone(reason))));
-            return;
+            let _ = offer.reply.send(Err(WriteError::ReadOnly(Arc::clone(reason))));
+            return None;
         }
-        let mut offered = Offered::default();
-        for change in changes {
-            let id = change.id();
-            match self.admit(change) {
-                Ok(Ok(true)) => offered.admitted.push(id),
-                Ok(Ok(false)) => offered.known.push(id),
-                Ok(Err(refusal)) => offered.refused.push(refusal),
-                Err(error) => {
-                    let _ = reply.send(Err(error.into()));
-                    return;
-                }
-            }
+        let admitted = self.admit_all(&mut offer, turn);
+        // Also what came before something failed.
+        if let Err(error) = self.settle().and(admitted) {
+            let _ = offer.reply.send(Err(error.into()));
+            return None;
         }
+        if offer.changes.len() > 0 {
+            return Some(offer);
+        }
+        let Offer { offered, reply, .. } = offer;
         if !offered.admitted.is_empty() || self.syncing || !self.group.entries.is_empty() {
             self.group.replies.push(Reply::Offered(reply, offered));
         } else {
             let _ = reply.send(Ok(offered));
         }
+        None
+    }
+
+    fn admit_all(&mut self, Offer { changes, offered, .. }: &mut Offer, turn: Option<Duration>) -> Result<(), StorageError> {
+        let began = Instant::now();
+        while turn.is_none_or(|turn| began.elapsed() < turn)
+            && let Some(change) = changes.next()
+        {
+            let id = change.id();
+            match self.admit(change)? {
+                Ok(true) => offered.admitted.push(id),
+                Ok(false) => offered.known.push(id),
+                Err(refusal) => offered.refused.push(refusal),
+            }
+        }
+        Ok(())
     }
 
     fn admit(&mut self, change: Verified<Change>) -> Result<Result<bool, Refusal>, StorageError> {

@@ -70,6 +70,8 @@ impl Decider {
                     for (change, body) in made {
                         self.take(Entry::Own(change), Some(body))?;
                     }
+                    // This device may have forked its chain itself, if its home was copied.
+                    self.settle()?;
                     return Ok(last);
                 }
                 Err(source) => best = best.or(Some(source)),
