@@ -28,9 +28,9 @@ use crate::who::now_ms;
 
 /// Invites that are kept at once; old ones that cannot be taken any more make room.
 const INVITES_MAX: usize = 10_000;
-/// Tokens that one peer may try in a minute.
+/// How often one peer may take invites in a minute.
 const TRIES_MAX: u32 = 10;
-/// Peers whose tries are counted.
+/// Peers of which that is counted; of others the one that began longest ago is forgotten.
 const TRIERS_MAX: usize = 4096;
 
 /// Somebody who took an invite.
@@ -333,11 +333,12 @@ impl Invites {
     ///
     /// [`RedeemError`]; nothing was granted then.
     pub async fn redeem(&self, token: [u8; 16], device: PublicKey, remote: &Remote, now_ms: u64) -> Result<PublicKey, RedeemError> {
+        let id = id_of(&token);
+        // Nobody guesses 128 bits, and whoever tries is no reason to let those wait who need not.
+        let record = lock(&self.records).get(&id).cloned().ok_or(RedeemError::Invalid)?;
         if !self.may_try(remote.keys.first().copied().unwrap_or(remote.node), now_ms) {
             return Err(RedeemError::Tries);
         }
-        let id = id_of(&token);
-        let record = lock(&self.records).get(&id).cloned().ok_or(RedeemError::Invalid)?;
         if record.is_revoked || is_over(&record, now_ms) {
             // Who was granted before what it says, and did not hear of it, is told.
             return if self.is_granted(&record, device) { Ok(self.space_of(&record)) } else { Err(RedeemError::Invalid) };
@@ -375,11 +376,9 @@ impl Invites {
 
     fn may_try(&self, who: PublicKey, now_ms: u64) -> bool {
         let mut tries = lock(&self.tries);
-        if tries.len() >= TRIERS_MAX {
-            tries.retain(|_, (since, _)| now_ms.saturating_sub(*since) < 60_000);
-        }
-        if tries.len() >= TRIERS_MAX {
-            return false;
+        if tries.len() >= TRIERS_MAX && !tries.contains_key(&who) {
+            let oldest = tries.iter().min_by_key(|(_, (since, _))| *since).map(|(who, _)| *who);
+            oldest.map(|oldest| tries.remove(&oldest));
         }
         let (since, count) = tries.entry(who).or_insert((now_ms, 0));
         if now_ms.saturating_sub(*since) >= 60_000 {
