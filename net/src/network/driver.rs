@@ -168,7 +168,7 @@ impl Driver {
         if let Some(node) = called.filter(|_| sender.remote().is_none()) {
             tracing::debug!(?node, "reached by websocket");
         }
-        self.links.insert(name, Running { frames, to_store, sender, _tasks: tasks });
+        self.links.insert(name, Running { frames, to_store, sender, tasks });
         self.handle(event);
     }
 
@@ -176,6 +176,10 @@ impl Driver {
         let now_ms = self.clock.now_ms();
         if let Event::LinkDown { link, .. } = &event {
             self.blobs.down(*link);
+            if let Some(Running { mut tasks, .. }) = self.links.remove(link) {
+                // What came before it broke is still stored.
+                tokio::spawn(async move { while tasks.join_next().await.is_some() {} });
+            }
         }
         let held = Held::now(&self.store, self.incarnation, now_ms).letting_in(&self.node.book().agreed);
         let acts = self.node.handle(now_ms, event, &held);
@@ -292,12 +296,12 @@ impl Driver {
     }
 }
 
-/// What is kept of a link; its tasks end when this is dropped.
+/// What is kept of a link; its tasks are stopped when they are dropped, and end by themselves when the rest is.
 pub(super) struct Running {
     frames: mpsc::UnboundedSender<Bytes>,
     to_store: mpsc::UnboundedSender<ToStore>,
     sender: LinkSender,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// Unix time that does not go back while the peer runs, whatever is done to the clock.
@@ -356,10 +360,10 @@ fn texts(addresses: &[Address]) -> Vec<String> {
 
 /// Lets what was sent go out, then closes.
 async fn close(running: Running, code: u8, text: String) {
-    let Running { frames, sender, to_store, mut _tasks } = running;
+    let Running { frames, sender, to_store, mut tasks } = running;
     drop((frames, to_store));
     // The writer ends when everything is handed over, the others with it.
-    let flushed = async { while _tasks.len() > 1 && _tasks.join_next().await.is_some() {} };
+    let flushed = async { while tasks.len() > 1 && tasks.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(crate::link::CLOSE_TIMEOUT, flushed).await;
     sender.close(code, &text);
     sender.until_ended().await;

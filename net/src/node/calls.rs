@@ -7,6 +7,9 @@ use super::introductions::{CALLS_MAX, calls_more};
 use super::{Act, CALLED_BACK_MAX, DENIED_MS, GOOD_LINK_MS, LinkId, Node, RETRY_MS, RETRY_MS_MAX, id_of};
 use crate::sync::{Input, Replica};
 
+/// Peers of which is kept when they are to be called again: the contacts, of whom there are no more, and somebody else now and then.
+const CALLS_KEPT_MAX: usize = 8192;
+
 impl Node {
     pub(super) fn link_down(&mut self, link: LinkId, why: Option<String>, now_ms: u64, acts: &mut Vec<Act>) {
         let Some(linked) = self.links.remove(&link) else { return };
@@ -22,6 +25,9 @@ impl Node {
             {
                 contact.seen_ms = now_ms;
                 acts.push(Act::Save);
+            }
+            if self.calls.len() >= CALLS_KEPT_MAX {
+                self.calls.retain(|id, call| call.is_calling || self.book.contacts.contains_key(id));
             }
             let call = self.calls.entry(id).or_default();
             call.is_calling = false;

@@ -178,10 +178,11 @@ impl Node {
                 Output::Penalty { points, fault } => {
                     linked.points = linked.points.saturating_add(points);
                     let who = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
-                    tracing::warn!(peer = ?who, points, %fault, "a peer misbehaved");
+                    tracing::debug!(peer = ?who, points, %fault, "a peer misbehaved");
                     if linked.points >= BAN_POINTS
                         && let Some(who) = who
                     {
+                        tracing::warn!(peer = ?who, %fault, "a peer misbehaved again and again, and is left alone for a while");
                         self.bans.insert(who, now_ms + BAN_MS);
                     }
                 }
@@ -199,9 +200,10 @@ impl Node {
         let Some(linked) = self.links.get_mut(&link) else { return };
         linked.points = linked.points.saturating_add(points);
         let who = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
-        tracing::warn!(peer = ?who, points, why, "a peer misbehaved");
+        tracing::debug!(peer = ?who, points, why, "a peer misbehaved");
         if linked.points >= BAN_POINTS {
             if let Some(who) = who {
+                tracing::warn!(peer = ?who, why, "a peer misbehaved again and again, and is left alone for a while");
                 self.bans.insert(who, now_ms + BAN_MS);
             }
             self.drive(link, Input::Close { code: Code::Banned, retry_after_s: BAN_MS / 1000 }, now_ms, store, acts);
