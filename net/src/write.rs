@@ -465,9 +465,26 @@ pub(crate) fn time_sorted_id() -> String {
     let now_us = now_ms() * 1000;
     // The clock may stand still or go back; names do not.
     let us = if LAST_US.fetch_max(now_us, Ordering::AcqRel) < now_us { now_us } else { LAST_US.fetch_add(1, Ordering::AcqRel) + 1 };
-    // Digits and letters in ASCII order keep the order of the numbers they write.
-    const DIGITS: &[u8; 32] = b"0123456789abcdefghijkmnpqrstuvwx";
-    let mut name: Vec<u8> = (0..11).rev().map(|at| DIGITS[(us >> (5 * at)) as usize & 31]).collect();
-    name.extend(timebus_identity::random_bytes::<4>().iter().map(|byte| DIGITS[usize::from(byte & 31)]));
-    String::from_utf8(name).unwrap_or_default()
+    let random = timebus_identity::random_bytes::<TIE_DIGITS>();
+    digits_of_time(us).chain(random.iter().map(|byte| char::from(DIGITS[usize::from(byte & 31)]))).collect()
+}
+
+/// Digits and letters in ASCII order keep the order of the numbers that they write.
+const DIGITS: &[u8; 32] = b"0123456789abcdefghijkmnpqrstuvwx";
+/// Digits of the microseconds at the beginning of such a name, and of what tells two of one moment apart.
+const TIME_DIGITS: usize = 11;
+const TIE_DIGITS: usize = 4;
+
+fn digits_of_time(us: u64) -> impl Iterator<Item = char> {
+    (0..TIME_DIGITS).rev().map(move |at| char::from(DIGITS[(us >> (5 * at)) as usize & 31]))
+}
+
+/// What is behind all names of [`time_sorted_id`] that were made before a time in Unix milliseconds, and before all others.
+pub(crate) fn first_id_at(ms: u64) -> String {
+    digits_of_time(ms.saturating_mul(1000)).collect()
+}
+
+/// Whether a name may be from [`time_sorted_id`].
+pub(crate) fn is_time_sorted_id(name: &str) -> bool {
+    name.len() == TIME_DIGITS + TIE_DIGITS && name.bytes().all(|digit| DIGITS.contains(&digit))
 }

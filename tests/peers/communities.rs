@@ -150,6 +150,18 @@ fn members_carry_names_share_a_board_and_leave() {
     assert_eq!(slot(&alice), "/@choir/board");
     let texts = |peer: &Peer| board(peer).into_iter().map(|(_, text)| text).collect::<Vec<_>>();
     assert_eq!(texts(&alice), ["of before", "oh no", "no singing"], "the newest first, whoever wrote it");
+    // Whoever writes calls his notices as he likes, and is no later for that.
+    let buy: Vec<String> = ["zzzz", "1xxxxxxxxxxxxxx", "b"].map(|name| format!(r#""{name}": {{"text": "buy", "at_ms": 9e15}}"#)).into();
+    assert_eq!(carol.send("PATCH", &of_carol, &[JSON], format!("{{{}}}", buy.join(", "))).status, 200);
+    poll("alice has them", || (texts(&alice).len() == 5).then_some(()));
+    assert_eq!(alice.send("POST", "/@choir/board", &[JSON], r#"{"text": "fire!"}"#).status, 201);
+    assert_eq!(texts(&alice), ["fire!", "buy", "buy", "of before", "oh no", "no singing"], "what is of a time to come waits for it");
+    assert_eq!(alice.value("/.sys/communities/choir/board?limit=1")["notices"][0]["text"], "fire!");
+    let of_fire = notice("fire!").expect("a notice");
+    assert_eq!(alice.send("DELETE", &of_fire, &[], "").status, 200);
+    for name in ["zzzz", "1xxxxxxxxxxxxxx", "b"] {
+        assert_eq!(carol.send("DELETE", &format!("{of_carol}/{name}"), &[], "").status, 200);
+    }
     assert_eq!(alice.send("DELETE", &of_bob, &[], "").status, 200);
     assert_eq!(carol.send("DELETE", &notice("oh no").expect("a notice"), &[], "").status, 200);
     poll("both are gone", || (texts(&alice) == ["of before"] && texts(&bob) == ["of before"]).then_some(()));

@@ -30,6 +30,8 @@ use crate::sys::network::{bad, find_space, name_space, network, read, stopped};
 use crate::target::Query;
 use crate::who::now_ms;
 
+/// Milliseconds that a clock may be ahead of this one, and its notices are shown as the latest.
+const AHEAD_MS: u64 = 5 * 60 * 1000;
 /// Notices of a board that are shown if the caller does not say how many.
 const NOTICES_DEFAULT: usize = 50;
 /// Largest notice.
@@ -518,15 +520,26 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
     let max = query.limit.map_or(NOTICES_DEFAULT, |limit| (limit as usize).min(1000));
     let rights = store.rights(&here.key).ok_or_else(no_member)?;
     let t = space.unmounted().main();
-    // Names tell the time, so the last ones of each part are all that can be among the last.
+    // Names tell the time, so the last ones of each part are all that can be among the last. Whoever writes chooses them, so a
+    // time that is yet to come is no reason to be shown, and what is called otherwise is as late as it was written.
+    let soon = now_ms() + AHEAD_MS;
+    let (end, is_early) = (crate::write::first_id_at(soon), |name: &str| crate::write::is_time_sorted_id(name));
     let mut latest: Vec<(Box<str>, Path)> = Vec::new();
     for part in community::boards(&rights) {
-        let names = timebus_store::tree::child_names_before(&rows, t, &part, None);
-        // What is called like a key is somebody's part.
-        let names = names.filter(|name| !name.as_ref().is_ok_and(|name| name.parse::<PublicKey>().is_ok()));
-        for name in names.take(max) {
+        let names = |before| timebus_store::tree::child_names_before(&rows, t, &part, before);
+        let at = |name: &str| part.join(Segment::Name(name.into())).ok();
+        for name in names(Some(end.as_str())).filter(|name| !name.as_ref().is_ok_and(|name| !is_early(name))).take(max) {
             let name = name.map_err(failed)?;
-            latest.extend(part.join(Segment::Name(name.clone())).ok().map(|path| (name, path)));
+            latest.extend(at(&name).map(|path| (name, path)));
+        }
+        for name in names(None).take_while(|name| !name.as_ref().is_ok_and(|name| **name < *end)).take(max) {
+            let name = name.map_err(failed)?;
+            // What is called like a key is somebody's part.
+            let Some(path) = at(&name).filter(|_| !is_early(&name) && name.parse::<PublicKey>().is_err()) else { continue };
+            let t_key = node_key(t, &path.key());
+            let written = Node::load(&*rows, &t_key).map_err(failed)?.touch.last().map(|a| summary(&*rows, t, *a)).transpose().map_err(failed)?;
+            let time_ms = written.map_or(0, |own| own.time_ms);
+            latest.push((crate::write::first_id_at(if time_ms > soon { 0 } else { time_ms }).into(), path));
         }
     }
     latest.sort_unstable_by(|a, b| b.cmp(a));
