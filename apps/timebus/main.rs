@@ -86,11 +86,12 @@ fn run(cli: Cli, out: Output) -> anyhow::Result<()> {
         // How the tables are put on disk is of no interest to who runs a peer.
         // What others send is no news to who runs a relay.
         Verb::Relay(_) => output::log("warn,iroh_relay=error", LogFormat::Text),
-        // A part of the network that ends says so to its other parts as an error.
-        Verb::Up(args) => output::log("info,fjall=warn,lsm_tree=warn,swarm_discovery=warn,iroh::socket::transports::relay=off", args.log_format),
+        // A part of the network that ends says so to its other parts as an error. Where there is no local network, what would be
+        // said there fails again and again; `doctor` tells it once.
+        Verb::Up(args) => output::log("info,fjall=warn,lsm_tree=warn,swarm_discovery=off,iroh::socket::transports::relay=off", args.log_format),
         // The account tells who misbehaved.
         Verb::Lab(_) => output::log("error", LogFormat::Text),
-        _ => output::log("warn,iroh::socket::transports::relay=off", LogFormat::Text),
+        _ => output::log("warn,swarm_discovery=off,iroh::socket::transports::relay=off", LogFormat::Text),
     }
     let context = Context { home, out };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

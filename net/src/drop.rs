@@ -278,7 +278,8 @@ pub(crate) async fn sys(
         ["synced", space, ".drop"] if reads && space.starts_with('@') => standings(peer, who, &space[1..]).await,
         ["inbox"] if reads => peer.inbox().and_then(|inbox| {
             confirm(peer, &inbox)?;
-            Ok(answer_json(&summary(&inbox)))
+            let quiet = crate::lists::quiet(peer.store()).map_err(|error| storage_problem(&error))?;
+            Ok(answer_json(&summary(&inbox, &quiet)))
         }),
         ["inbox"] if head.method == Method::POST => close(peer, body),
         ["inbox", "purge"] if head.method == Method::POST => purge(peer, body).await,
@@ -405,15 +406,19 @@ async fn standings(peer: &Peer, who: &Who, space: &str) -> Result<Response<Body>
     Ok(answer_json(&json!({ "notices": notices })))
 }
 
-fn summary(inbox: &Inbox) -> Serde {
+/// All that is there but what comes of some people, which is only counted.
+fn summary(inbox: &Inbox, quiet: &BTreeSet<PublicKey>) -> Serde {
     let (bytes, senders) = inbox.size();
+    let all = inbox.list();
+    let shown: Vec<_> = all.iter().filter(|kept| !quiet.contains(&kept.author) && !quiet.contains(&kept.notice.source.space)).collect();
     json!({
+        "left_out": all.len() - shown.len(),
         "closed": inbox.is_closed(),
         "bytes": bytes,
         "bytes_max": timebus_store::inbox::INBOX_BYTES_MAX,
         "sender_bytes_max": timebus_store::inbox::SENDER_BYTES_MAX,
         "senders": senders,
-        "notices": inbox.list().iter().map(|kept| {
+        "notices": shown.into_iter().map(|kept| {
             let mut value = to_serde(&kept.to_json());
             value["name"] = human_name(&kept.notice.source.space).into();
             value["slot"] = kept.slot.to_string().into();

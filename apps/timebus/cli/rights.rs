@@ -59,10 +59,10 @@ pub(crate) enum InboxVerb {
     Ls,
     /// Throw one notice out
     Rm {
-        /// The sender's key, as `inbox ls` shows it
+        /// The sender's name, or the beginning of his key, as `inbox ls` shows it
         #[arg(value_name = "KEY")]
         who: String,
-        /// Its slot, as `inbox ls` shows it
+        /// The beginning of its slot, as `inbox ls` shows it
         #[arg(value_name = "SLOT")]
         slot: String,
     },

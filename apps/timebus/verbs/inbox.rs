@@ -23,6 +23,7 @@ pub(crate) async fn run(context: &Context, args: Inbox) -> anyhow::Result<()> {
         }
         InboxVerb::Rm { who, slot } => {
             let (session, mut client) = open(context, Home::MustExist).await?;
+            let (who, slot) = whole(&mut client, who, slot).await?;
             let answer = client.json(Request::new(hyper::Method::DELETE, format!("/.drop/{who}/{slot}"))).await?;
             session.close().await;
             context.out.result(&json!({"removed": number(&answer, "removed")}), || "removed; nothing of it is on disk any more".to_owned())
@@ -52,8 +53,45 @@ async fn close(context: &Context, closed: bool) -> anyhow::Result<()> {
     })
 }
 
-fn pointer(json: &Json, name: &str) -> String {
+/// The key and the slot of a notice of which the beginning of each is given, or the sender's name.
+async fn whole(client: &mut Client, who: String, slot: String) -> anyhow::Result<(String, String)> {
+    let inbox = client.json(Request::get("/.sys/inbox")).await?;
+    let name = who.trim_start_matches('@');
+    let is_meant = |notice: &&Json| {
+        let is_his = text(notice, "name") == Some(name) || text(notice, "from").is_some_and(|from| from.starts_with(name));
+        is_his && text(notice, "slot").is_some_and(|known| known.starts_with(&slot))
+    };
+    let mut found = items(&inbox, "notices").iter().filter(is_meant);
+    match (found.next(), found.next()) {
+        (Some(notice), None) => {
+            let part = |name| text(notice, name).unwrap_or_default().to_owned();
+            Ok((part("from"), part("slot")))
+        }
+        (Some(_), Some(_)) => {
+            Err(Failure::usage(format!("several notices of {name} have a slot that begins with {slot}")).fix("write more of it").into())
+        }
+        // Of somebody who was muted it is not listed.
+        (None, _) => Ok((who, slot)),
+    }
+}
+
+/// What somebody says with a notice, in one line.
+fn says(notice: &Json) -> String {
+    const SHOWN_MAX: usize = 60;
+    let Some(body) = member(notice, "body").filter(|body| **body != Json::Null) else { return "-".to_owned() };
+    let line = printable(&crate::value::string(body).map_or_else(|| compact(body), ToOwned::to_owned));
+    match line.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+/// Where something is, without the own space before it.
+fn pointer(json: &Json, name: &str, own: &str) -> String {
     let whole = printable(text(json, name).unwrap_or("?"));
+    if let Some(path) = whole.strip_prefix("/@").and_then(|rest| rest.strip_prefix(own)).filter(|path| path.starts_with('/')) {
+        return path.to_owned();
+    }
     match whole.strip_prefix("/@").and_then(|rest| rest.split_once('/')) {
         Some((key, path)) => format!("@{}/{path}", short(key)),
         None => whole,
@@ -63,18 +101,24 @@ fn pointer(json: &Json, name: &str) -> String {
 async fn list(context: &Context) -> anyhow::Result<()> {
     let (session, mut client) = open(context, Home::MustExist).await?;
     let inbox = client.json(Request::get("/.sys/inbox")).await?;
+    let own = text(&client.json(Request::get("/.sys/status")).await?, "id").unwrap_or_default().to_owned();
     session.close().await;
     let out = context.out;
     if out.json {
         return Ok(out.line(compact(&inbox))?);
     }
     let notices = items(&inbox, "notices");
+    let left_out = match number(&inbox, "left_out").unwrap_or(0) {
+        0 => String::new(),
+        count => format!("; {count} more of those whom you muted or blocked"),
+    };
     let state = if member(&inbox, "closed") == Some(&Json::Bool(true)) { ", closed" } else { "" };
+    let state = format!("{state}{left_out}");
     if notices.is_empty() {
         out.note(format!("nobody has left you anything{state}"));
         return Ok(());
     }
-    let head = ["WHEN", "KIND", "FROM", "ABOUT", "TRUE", "SLOT"].map(str::to_owned).to_vec();
+    let head = ["WHEN", "KIND", "FROM", "ABOUT", "SAYS", "TRUE", "REMOVE BY"].map(str::to_owned).to_vec();
     let now = now_ms();
     let row = |notice: &Json| {
         let truth = match member(notice, "confirmed") {
@@ -86,9 +130,10 @@ async fn list(context: &Context) -> anyhow::Result<()> {
             format!("{} ago", span(now.saturating_sub(number(notice, "at_ms").unwrap_or(now)))),
             printable(text(notice, "kind").unwrap_or("?")),
             printable(text(notice, "name").unwrap_or("?")),
-            pointer(notice, "target"),
+            pointer(notice, "target", &own),
+            says(notice),
             truth.to_owned(),
-            format!("{} {}", text(notice, "from").unwrap_or("?"), text(notice, "slot").unwrap_or("?")),
+            format!("{} {}", short(text(notice, "from").unwrap_or("?")), short(text(notice, "slot").unwrap_or("?"))),
         ]
     };
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(notices.iter().map(row)).collect();
@@ -134,7 +179,7 @@ async fn sent(context: &Context) -> anyhow::Result<()> {
     let row = |sent: &Json| {
         let notice = member(sent, "notice").cloned().unwrap_or(Json::Null);
         let gone = if member(sent, "is_gone") == Some(&Json::Bool(true)) { " (taken back)" } else { "" };
-        vec![format!("{}{gone}", printable(text(&notice, "kind").unwrap_or("?"))), pointer(&notice, "target"), standing(sent)]
+        vec![format!("{}{gone}", printable(text(&notice, "kind").unwrap_or("?"))), pointer(&notice, "target", "?"), standing(sent)]
     };
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(all.iter().map(row)).collect();
     table(&rows).iter().try_for_each(|line| out.line(line))?;
@@ -202,7 +247,7 @@ pub(crate) async fn refs(context: &Context, args: Refs) -> anyhow::Result<()> {
     let head = ["KIND", "WHERE", "KNOWN FROM"].map(str::to_owned).to_vec();
     let row = |shown: &Json| {
         let from: Vec<String> = items(shown, "from").iter().filter_map(crate::value::string).map(printable).collect();
-        vec![printable(text(shown, "kind").unwrap_or("?")), pointer(shown, "source"), from.join(", ")]
+        vec![printable(text(shown, "kind").unwrap_or("?")), pointer(shown, "source", "?"), from.join(", ")]
     };
     if !refs.is_empty() {
         out.line("")?;

@@ -27,13 +27,19 @@ pub(crate) async fn list(context: &Context) -> anyhow::Result<()> {
         return Ok(out.line(compact(&Json::Object(peers)))?);
     }
     let now = now_ms();
-    let known = items(&peers, "peers");
+    // Anybody who reaches this peer can call it, once and with any number of keys.
+    let is_passing =
+        |peer: &&Json| text(peer, "source") == Some("came") && text(peer, "state") != Some("connected") && text(peer, "petname").is_none();
+    let (passing, known): (Vec<&Json>, Vec<&Json>) = items(&peers, "peers").iter().partition(is_passing);
     if known.is_empty() {
         out.note(format!("nobody is known yet; `{}` lets somebody in", context.home.command("invite")));
     } else {
         let head = ["PEER", "ID", "STATE", "WAY", "SEEN", "BYTES IN, OUT"].map(str::to_owned).to_vec();
-        let rows: Vec<Vec<String>> = std::iter::once(head).chain(known.iter().map(|peer| row(peer, now))).collect();
+        let rows: Vec<Vec<String>> = std::iter::once(head).chain(known.into_iter().map(|peer| row(peer, now))).collect();
         table(&rows).iter().try_for_each(|line| out.line(line))?;
+    }
+    if !passing.is_empty() {
+        out.note(format!("{} who only called here and left: --json shows them", counted(passing.len(), "stranger")));
     }
     let wanted = items(&spaces, "spaces");
     if !wanted.is_empty() {
