@@ -30,7 +30,7 @@ fn addresses(peers: &Json) -> Finding {
         all if all.iter().all(is_near) => note(
             "net",
             format!("reached at {}, which is this machine alone", all.join("  ")),
-            "start it without --udp, or with --relay, if others shall reach it",
+            "connect this machine to a network (and leave --udp away), or use --relay, if others shall reach it",
         ),
         all => good("net", format!("reached at {}", all.join("  "))),
     }

@@ -156,7 +156,7 @@ fn reach(made: &Json) -> Vec<String> {
     let mut lines = vec![format!("reached at {}", addresses.join("  "))];
     if addresses.iter().all(is_near) {
         lines.push("warning    only programs on this machine can reach that".to_owned());
-        lines.push("           for others start the peer without --udp, or with `--relay` or a forwarded port".to_owned());
+        lines.push("           for others connect this machine to a network and leave --udp away, or use `--relay` or a forwarded port".to_owned());
     }
     lines
 }

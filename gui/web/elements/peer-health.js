@@ -71,7 +71,7 @@ function network({ network, spaces }) {
   if (network.addresses.length === 0)
     found.push({ grade: "note", says: "This peer is offline: it calls nobody, and nobody reaches it." });
   else if (network.addresses.every(is_near))
-    found.push({ grade: "note", says: "Only programs on this machine can reach this peer.", fix: "Start it without --udp if others shall." });
+    found.push({ grade: "note", says: "Only programs on this machine can reach this peer.", fix: "Connect this machine to a network, and start it without --udp, if others shall." });
   else found.push({ grade: "good", says: "Others can reach this peer, at least in your own network." });
   if (network.lan_problem)
     found.push({ grade: "note", says: `Peers in your network are not found by themselves: ${network.lan_problem}` });

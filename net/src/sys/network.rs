@@ -292,11 +292,22 @@ async fn block(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         true
     }
     let Wanted { who, blocked } = read(body)?;
-    let who = find_space(peer, &who).await?;
+    let who = find_person(peer, &who).await?;
     // At once, and for the owner's other devices.
     network(peer)?.wish(Event::Block { who, is_blocked: blocked }).await.map_err(stopped)?;
     lists::set(peer.store(), List::Blocked, &who, blocked).await.map_err(|error| write_problem(&error))?;
     Ok(json!({"who": who.to_string(), "blocked": blocked}))
+}
+
+/// Somebody by all names by which rights are given, too: his space, or his key while that is all that is known of him.
+async fn find_person(peer: &Peer, name: &str) -> Result<PublicKey, Problem> {
+    match find_space(peer, name).await {
+        Err(problem) if problem.status == StatusCode::NOT_FOUND => match People::now(peer).await.find(name) {
+            Ok(person) => person.space.or(person.keys.first().copied()).ok_or(problem),
+            Err(other) => Err(other),
+        },
+        known => known,
+    }
 }
 
 async fn mute(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
@@ -311,7 +322,7 @@ async fn mute(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         true
     }
     let Wanted { who, muted } = read(body)?;
-    let who = find_space(peer, &who).await?;
+    let who = find_person(peer, &who).await?;
     if who == peer.space() {
         return Err(bad("this is your own space"));
     }

@@ -308,7 +308,7 @@ impl Decider {
             self.group.stated.insert(self.pipeline.space_of(taken.t), None);
             self.own_cap = None;
         }
-        self.tell((taken.t, taken.a), taken.effects)?;
+        self.tell((taken.t, taken.a), taken.effects, true)?;
         self.group.entries.push((taken.place, taken.a, entry, form));
         Ok(())
     }
@@ -317,14 +317,14 @@ impl Decider {
     pub(super) fn settle(&mut self) -> Result<(), StorageError> {
         let began = Instant::now();
         for (t, a, effect) in self.pipeline.settle()? {
-            self.tell((t, a), vec![(t, effect)])?;
+            self.tell((t, a), vec![(t, effect)], false)?;
         }
         self.settling = began.elapsed();
         Ok(())
     }
 
-    /// Tells whoever watches what a change did in some timelines.
-    fn tell(&mut self, (of, a): (u32, u64), effects: Vec<(u32, Effect)>) -> Result<(), StorageError> {
+    /// Tells whoever watches what a change did in some timelines; also later than what came after it, when it has to be read again.
+    fn tell(&mut self, (of, a): (u32, u64), effects: Vec<(u32, Effect)>, is_latest: bool) -> Result<(), StorageError> {
         for (t, effect) in effects {
             // A change is told whatever it did; a statement only if it hid something, or showed it again.
             if is_auth(of) && effect.touched.is_empty() {
@@ -335,7 +335,7 @@ impl Decider {
             let own = summary(rows, of, a)?;
             let lists = &mut self.pipeline.bodies.lists;
             lists.touched(t, &effect);
-            let patches = if self.inner.feeds.is_watched() { patches(rows, t, &space.key, &effect, lists)? } else { None };
+            let patches = if is_latest && self.inner.feeds.is_watched() { patches(rows, t, &space.key, &effect, lists)? } else { None };
             lists.settle(t);
             let mut versions = BTreeMap::new();
             for (key, touch) in &effect.versions {
@@ -357,7 +357,7 @@ impl Decider {
             self.group.updates.push(Arc::new(Update {
                 space,
                 texts,
-                a,
+                a: if is_latest { a } else { u64::MAX },
                 id: own.id,
                 name: own.name().into(),
                 author: own.author,
