@@ -71,7 +71,7 @@ pub struct Patch {
 pub struct Update {
     /// The space that it is in.
     pub space: Space,
-    /// Arrival number of the change.
+    /// Arrival number of the change; `u64::MAX` for what has to be read again, whatever was read.
     pub a: u64,
     /// Its id.
     pub id: ChangeId,

@@ -331,8 +331,15 @@ async fn however_often_a_chain_is_forked_what_others_saw_before_stays_and_the_re
     let in_one_place = (0..n).map(|number| in_place_of(0, 1_000_000 + number));
     let forks: Vec<Verified<Change>> = further_down.chain(in_one_place).collect();
     alice.offer(unseen.clone()).await.expect("taken");
+    let feed = alice.feed(alice.own(), &path("/wall"));
+    let next = feed.end();
     let clock = std::time::Instant::now();
     alice.offer(forks).await.expect("taken");
+    // Whoever watches is told in order, and reads again what is hidden now.
+    let timebus_store::feed::Next::Entries(told) = feed.from(next, usize::MAX) else { panic!("fell behind") };
+    let is_again = |entry: &&std::sync::Arc<timebus_store::feed::Entry>| entry.update.a == u64::MAX;
+    assert!(told.iter().any(|entry| is_again(&entry) && entry.update.touched.contains(&path("/wall/10"))));
+    assert!(told.iter().filter(|entry| !is_again(entry)).is_sorted_by_key(|entry| entry.update.a));
     eprintln!("{} forks taken in, signatures checked before, in {:?}", n * 2, clock.elapsed());
     let clock = std::time::Instant::now();
     for number in 0..50 {
