@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,20 +66,20 @@ impl Note {
         let folder = folder(home);
         let name = blake3::hash(target.as_os_str().as_encoded_bytes()).to_hex();
         let path = folder.join(&name[..32]);
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let Ok(file) = DirBuilder::new().recursive(true).mode(0o700).create(&folder).and_then(|()| options.open(&path)) else { return Ok(None) };
+        if DirBuilder::new().recursive(true).mode(0o700).create(&folder).is_err() {
+            return Ok(None);
+        }
         for _ in 0..TRIES {
-            match file.try_lock() {
-                Ok(()) => {
+            match hold(&path) {
+                Ok(Some(file)) => {
                     let download =
                         Download { path: what.to_string(), at: at.map(|at| at.list().to_vec()), file: target, hash: None, bytes_total: None };
                     let mut note = Self { path, file, download };
                     note.write()?;
                     return Ok(Some(note));
                 }
-                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
-                Err(TryLockError::Error(_)) => return Ok(None),
+                Ok(None) => std::thread::sleep(PAUSE),
+                Err(_) => return Ok(None),
             }
         }
         let title = format!("another command is getting {} now", target.display());
@@ -106,6 +106,23 @@ impl Note {
     pub(crate) fn forget(self) {
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Opens a note, or makes one, and locks it; `None` if somebody else holds it, or took it away meanwhile.
+fn hold(path: &Path) -> io::Result<Option<File>> {
+    hold_opened(path, OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?)
+}
+
+/// The same of one that is open. A lock on a file that has no name any more keeps nobody out.
+fn hold_opened(path: &Path, file: File) -> io::Result<Option<File>> {
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(None),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    let own = file.metadata()?;
+    let is_same = fs::metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == (own.dev(), own.ino()));
+    Ok(is_same.then_some(file))
 }
 
 impl Download {
@@ -180,11 +197,20 @@ pub(crate) fn begun(home: &Home) -> io::Result<Vec<Begun>> {
 pub(crate) fn cancel(home: &Home, which: &str, hashes: &[&str]) -> io::Result<Vec<Begun>> {
     let is_meant = |download: &Download| download.is_meant(which) || download.hash.as_deref().is_some_and(|hash| hashes.contains(&hash));
     let cut: Vec<Begun> = begun(home)?.into_iter().filter(|begun| !begun.is_running && is_meant(&begun.download)).collect();
-    for begun in &cut {
+    let mut gone = Vec::new();
+    for begun in cut {
+        // Since it was looked at somebody may go on with it, or may have begun another one into the same file.
+        let Some(mut note) = hold(&begun.note)? else { continue };
+        let mut text = Vec::new();
+        note.read_to_end(&mut text)?;
+        if serde_json::from_slice(&text).ok().as_ref() != Some(&begun.download) {
+            continue;
+        }
         remove_parts(&begun.download.file)?;
         fs::remove_file(&begun.note)?;
+        gone.push(begun);
     }
-    Ok(cut)
+    Ok(gone)
 }
 
 fn folder(home: &Home) -> PathBuf {
@@ -226,6 +252,54 @@ mod tests {
         let note = Note::begin(&home, &target("@alice/film"), None, &file).expect("free").expect("written");
         note.forget();
         assert!(begun(&home).expect("reads").is_empty());
+    }
+
+    #[test]
+    fn a_lock_on_a_note_that_was_taken_away_keeps_nobody_out() {
+        let (temp, _) = home();
+        let path = temp.path().join("note");
+        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).expect("opens");
+        let before = open();
+        fs::remove_file(&path).expect("it is there");
+        assert!(hold_opened(&path, before).expect("locks").is_none(), "it is gone");
+        let before = open();
+        fs::remove_file(&path).expect("it is there");
+        let held = hold(&path).expect("opens").expect("free");
+        assert!(hold_opened(&path, before).expect("locks").is_none(), "another one has its name");
+        assert!(hold(&path).expect("opens").is_none(), "somebody holds it");
+        drop(held);
+        assert!(hold(&path).expect("opens").is_some());
+    }
+
+    /// As when a program gets files, and another one cancels them, again and again.
+    #[test]
+    fn two_never_download_into_the_same_file() {
+        let (temp, home) = home();
+        let file = temp.path().join("film.mp4");
+        let (inside, begun_at_all) = (std::sync::atomic::AtomicUsize::new(0), std::sync::atomic::AtomicUsize::new(0));
+        let order = std::sync::atomic::Ordering::SeqCst;
+        std::thread::scope(|scope| {
+            for at in 0..4 {
+                let (home, file, inside, begun_at_all) = (&home, &file, &inside, &begun_at_all);
+                scope.spawn(move || {
+                    for _ in 0..100 {
+                        if at == 3 {
+                            cancel(home, "/", &[]).expect("looks");
+                            continue;
+                        }
+                        let Ok(Some(note)) = Note::begin(home, &target("/film"), None, file) else { continue };
+                        assert_eq!(inside.fetch_add(1, order), 0, "another one downloads into it");
+                        fs::write(&parts_of(file)[0], b"some").expect("room");
+                        std::thread::yield_now();
+                        assert!(parts_of(file)[0].exists(), "nobody takes away what comes");
+                        begun_at_all.fetch_add(1, order);
+                        inside.fetch_sub(1, order);
+                        if at == 0 { drop(note) } else { note.forget() }
+                    }
+                });
+            }
+        });
+        assert!(begun_at_all.load(order) > 0);
     }
 
     #[test]
