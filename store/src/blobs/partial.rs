@@ -380,13 +380,28 @@ impl Partial {
         Ok(damaged)
     }
 
-    /// A piece is not what it was: it has to come again.
+    /// The blobs that it is one of.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// Whether all of it is here and at its place, so that it is no part any more.
+    #[must_use]
+    pub fn is_placed(&self) -> bool {
+        self.state().is_placed
+    }
+
+    /// A piece is not what it was: it has to come again. Of what is at its place nothing is forgotten: [`Blobs::break_up`] does that.
     ///
     /// # Errors
     ///
     /// What the system says.
     pub fn lose(&self, piece: u32) -> io::Result<()> {
         let mut state = self.state();
+        if state.is_placed {
+            return Ok(());
+        }
         let Some(byte) = state.have.get_mut(piece as usize / 8).filter(|byte| **byte >> (piece % 8) & 1 == 1) else { return Ok(()) };
         *byte &= !(1 << (piece % 8));
         let bytes = piece_bytes(self.len, piece);
@@ -766,6 +781,20 @@ mod tests {
         }
         assert!(to.open_blob(source.hash()).expect("opens").expect("is here").read(0..u64::MAX).expect("good") == data);
         assert_eq!(to.bytes(), 300_000);
+    }
+
+    #[test]
+    fn of_what_is_at_its_place_no_piece_is_forgotten() {
+        let ((_a, from), (_b, to)) = (blobs(), blobs());
+        let (source, _) = blob(&from, 300_000);
+        let part = to.partial(source.hash(), 300_000).expect("room");
+        for piece in 0..3 {
+            assert!(!part.is_placed());
+            part.put(piece, &source.slice(piece).expect("good")).expect("good");
+        }
+        part.lose(1).expect("nothing to do");
+        assert!(part.is_placed() && part.has(1));
+        assert_eq!((to.bytes(), to.partials().expect("a list").len()), (300_000, 0));
     }
 
     /// A crash came right after a blob was moved to its place, and the blob went later.
