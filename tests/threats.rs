@@ -25,7 +25,7 @@ const LEDGER: &str = "net/src/ledger/tests.rs";
 const BLOBS: &str = "net/tests/blobs.rs";
 const PLACEMENT: &str = "net/src/community/placement.rs";
 
-const ROWS: [Row; 39] = [
+const ROWS: [Row; 40] = [
     (
         "H1",
         "a page that got our address by its own name is turned away",
@@ -260,6 +260,14 @@ const ROWS: [Row; 39] = [
         ],
     ),
     (
+        "P12",
+        "whoever has only an attacker for neighbours finds those whom the owner knows as soon as they answer",
+        &[
+            ("net/src/node/introductions.rs", "who_is_surrounded_finds_those_whom_the_owner_knows_as_soon_as_they_answer"),
+            ("net/src/node/book.rs", "hearsay_takes_no_place_of_what_is_known"),
+        ],
+    ),
+    (
         "P17",
         "wrong bytes and wrong lengths of a file are found, and the rest comes from others",
         &[
@@ -400,7 +408,7 @@ fn is_run(text: &str, name: &str) -> bool {
 
 #[test]
 fn every_row_names_tests_that_are_run() {
-    let others = ["P4", "P6", "P7", "P8", "P9", "P17", "P20", "P21", "S9", "I5"].map(str::to_owned);
+    let others = ["P4", "P6", "P7", "P8", "P9", "P12", "P17", "P20", "P21", "S9", "I5"].map(str::to_owned);
     let expected = (1..=14).map(|n| format!("H{n}")).chain((1..=15).map(|n| format!("A{n}"))).chain(others);
     assert_eq!(ROWS.iter().map(|row| row.0).collect::<Vec<_>>(), expected.collect::<Vec<_>>());
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -261,6 +261,19 @@ impl Book {
         contact
     }
 
+    /// Remembers a peer of whom another one told. What is said goes behind what the owner typed or he said himself: nobody can say so
+    /// much that this is lost.
+    pub fn hear_of(&mut self, id: PublicKey, addresses: &[String], now_ms: u64) {
+        let known = self.contacts.get(&id).filter(|known| known.source != Source::Introduced || known.seen_ms > 0);
+        let mut all = known.map(|known| known.addresses.clone()).unwrap_or_default();
+        let contact = self.meet(id, Source::Introduced, addresses, now_ms);
+        if !all.is_empty() {
+            all.extend(addresses.iter().filter(|address| !all.contains(address)).cloned().collect::<Vec<_>>());
+            all.truncate(ADDRESSES_MAX);
+            contact.addresses = all;
+        }
+    }
+
     /// The space that the owner calls by a name.
     #[must_use]
     pub fn named(&self, petname: &str) -> Option<PublicKey> {
@@ -421,6 +434,27 @@ mod tests {
 
     fn key(n: u8) -> PublicKey {
         SecretKey::from_seed([n; 32]).public()
+    }
+
+    #[test]
+    fn hearsay_takes_no_place_of_what_is_known() {
+        let mut book = Book::default();
+        let (id, other) = (PublicKey::from_bytes([9; 32]), PublicKey::from_bytes([8; 32]));
+        let places = |from: usize| (from..from + ADDRESSES_MAX).map(|at| format!("10.0.0.{at}:9")).collect::<Vec<_>>();
+        // Of whom nothing else is known what was said last counts.
+        book.hear_of(id, &places(0), 1);
+        book.hear_of(id, &places(20), 2);
+        assert_eq!(book.contacts[&id].addresses, places(20));
+        book.meet(id, Source::Typed, &["192.0.2.1:9".to_owned()], 3);
+        book.hear_of(id, &places(40), 4);
+        let known = &book.contacts[&id];
+        assert_eq!(
+            (known.source, known.addresses[0].as_str(), &known.addresses[1..]),
+            (Source::Typed, "192.0.2.1:9", &places(20)[..ADDRESSES_MAX - 1])
+        );
+        book.meet(other, Source::Came, &["192.0.2.3:9".to_owned()], 6).seen_ms = 6;
+        book.hear_of(other, &places(0), 7);
+        assert_eq!(book.contacts[&other].addresses[..2], ["192.0.2.3:9", "10.0.0.0:9"]);
     }
 
     #[test]

@@ -4,7 +4,6 @@
 use timebus_identity::{PublicKey, hash};
 use timebus_store::ids::TimelineId;
 
-use super::book::Source;
 use super::{Act, LinkId, Node, believable, id_of, speaks_for};
 use crate::sync::frame::{PROVIDERS_MAX, Provider};
 use crate::sync::{Input, Replica, Role};
@@ -88,8 +87,149 @@ impl Node {
                 }
                 follow.via.push(node);
             }
-            self.book.meet(node, Source::Introduced, &believable(&addresses), now_ms);
+            self.book.hear_of(node, &believable(&addresses), now_ms);
             acts.push(Act::Save);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use timebus_store::store::{Config as StoreConfig, Store, lock_home};
+
+    use super::super::book::Source;
+    use super::super::{Book, Config, Event, Outbox};
+    use super::*;
+    use crate::held::Held;
+    use crate::sync::Binding;
+
+    const BEGIN_MS: u64 = 1_800_000_000_000;
+    const MINUTE_MS: u64 = 60_000;
+    /// How long an attacker has a peer to himself.
+    const SURROUNDED_MS: u64 = 120 * MINUTE_MS;
+    /// The longest pause between two calls, as [`super::super::calls::retry_ms`] has it.
+    const PAUSE_MS: u64 = 5 * MINUTE_MS * 5 / 4;
+
+    fn key(number: u32) -> PublicKey {
+        let mut bytes = [7; 32];
+        bytes[..4].copy_from_slice(&number.to_be_bytes());
+        PublicKey::from_bytes(bytes)
+    }
+
+    /// A peer all of whose neighbours are an attacker's: they take all links that others may open, answer whenever they are called,
+    /// name ever more of themselves for what is followed here, and say of the honest ones that they are elsewhere.
+    struct Surrounded {
+        node: Node,
+        store: Store,
+        now_ms: u64,
+        links: BTreeMap<PublicKey, LinkId>,
+        last_link: LinkId,
+        sybils: u32,
+        /// Where the honest ones are, and since when they answer.
+        honest: BTreeMap<PublicKey, String>,
+        answer_ms: u64,
+        _home: tempfile::TempDir,
+    }
+
+    impl Surrounded {
+        fn new() -> Self {
+            let home = tempfile::tempdir().expect("a folder");
+            let lock = lock_home(home.path()).expect("a free home");
+            let store = Store::open(home.path(), lock, &StoreConfig::default(), 1, &mut |_| {}).expect("a new store");
+            let (name, is_offline, links_max, has_feeds) = ("test".to_owned(), false, 16, false);
+            let config = Config { node: key(0), space: store.space(), device: store.device(), name, is_offline, links_max, has_feeds };
+            let node = Node::new(config, Book::default(), Outbox::default());
+            let (links, honest) = (BTreeMap::new(), BTreeMap::new());
+            Self { node, store, now_ms: BEGIN_MS, links, last_link: 0, sybils: 1000, honest, answer_ms: u64::MAX, _home: home }
+        }
+
+        fn handle(&mut self, event: Event) {
+            let mut events = vec![event];
+            while let Some(event) = events.pop() {
+                // The attacker says what keeps his links, and what a peer says that is there.
+                self.node.links.values_mut().for_each(|linked| linked.timer_ms = None);
+                for (node, call) in &mut self.node.calls {
+                    call.is_calling &= !self.links.contains_key(node);
+                }
+                let acts = self.node.handle(self.now_ms, event, &Held::now(&self.store, [0; 16], self.now_ms));
+                for act in acts {
+                    match act {
+                        Act::Call { node, addresses } => {
+                            let is_there = self.honest.get(&node).is_none_or(|at| addresses.contains(at) && self.now_ms >= self.answer_ms);
+                            events.push(match is_there {
+                                true => self.link(node, Role::Initiator),
+                                false => Event::NotReached { node, why: "nobody answers".to_owned() },
+                            });
+                        }
+                        Act::Close { link, .. } => {
+                            self.links.retain(|_, other| *other != link);
+                            events.push(Event::LinkDown { link, why: "closed".to_owned() });
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+
+        fn link(&mut self, node: PublicKey, role: Role) -> Event {
+            self.last_link += 1;
+            self.links.insert(node, self.last_link);
+            let (binding, nonce, way, prove) = (Binding([0; 32]), [0; 32], String::new(), Box::new(|_: &[u8]| Vec::new()));
+            Event::LinkUp { link: self.last_link, node: Some(node), role, binding, nonce, prove, way }
+        }
+
+        /// What the attacker does in a minute.
+        fn attack(&mut self, timeline: &TimelineId) {
+            let came = |surrounded: &Self| surrounded.node.links.values().filter(|linked| linked.role == Role::Responder).count();
+            while came(self) < 16 {
+                self.sybils += 1;
+                let up = self.link(key(self.sybils), Role::Responder);
+                self.handle(up);
+            }
+            let somewhere = |number: u32, count: u32| {
+                (0..count).map(move |at| format!("10.{}.{}.{at}:9", (number >> 8) & 255, number & 255)).collect::<Vec<String>>()
+            };
+            let first = self.sybils + 1;
+            self.sybils += 50;
+            let others = (first..=self.sybils).map(|number| Provider { node: key(number), addresses: somewhere(number, 1) });
+            let elsewhere: Vec<Provider> = self.honest.keys().map(|node| Provider { node: *node, addresses: somewhere(self.sybils, 8) }).collect();
+            self.node.introduced(timeline, others.chain(elsewhere).collect(), self.now_ms, &mut Vec::new());
+        }
+    }
+
+    #[test]
+    fn who_is_surrounded_finds_those_whom_the_owner_knows_as_soon_as_they_answer() {
+        let mut surrounded = Surrounded::new();
+        let (space, of_invite, typed) = (key(1), key(2), key(3));
+        let timeline = TimelineId::named(&space, "main");
+        surrounded.honest = BTreeMap::from([(of_invite, "192.0.2.1:9".to_owned()), (typed, "192.0.2.2:9".to_owned())]);
+        surrounded.node.follow(space, Source::Invite, &[(of_invite, vec!["192.0.2.1:9".to_owned()])], BEGIN_MS);
+        surrounded.handle(Event::Follow { space, via: vec![(typed, vec!["192.0.2.2:9".to_owned()])] });
+        for minute in 0..SURROUNDED_MS / MINUTE_MS {
+            surrounded.now_ms = BEGIN_MS + minute * MINUTE_MS;
+            surrounded.attack(&timeline);
+            surrounded.handle(Event::Timer);
+        }
+        let is_honest = |node: &PublicKey| [of_invite, typed].contains(node);
+        assert!(surrounded.links.len() >= 16 + LINKS_OF_SPACE && !surrounded.links.keys().any(is_honest), "all neighbours are the attacker's");
+        let follow = &surrounded.node.book.following[&space];
+        assert!(follow.via.len() == VIA_MAX && [of_invite, typed].iter().all(|node| follow.via.contains(node)));
+        // As many as are remembered at all came meanwhile.
+        for _ in 0..100 {
+            surrounded.attack(&timeline);
+            let came: BTreeSet<PublicKey> = (0..50).map(|at| key(1_000_000 + surrounded.sybils + at)).collect();
+            for node in came {
+                surrounded.node.book.meet(node, Source::Came, &[], surrounded.now_ms);
+            }
+        }
+        surrounded.answer_ms = surrounded.now_ms;
+        while surrounded.links.keys().filter(|node| is_honest(node)).count() < 2 {
+            surrounded.now_ms += MINUTE_MS / 6;
+            assert!(surrounded.now_ms <= surrounded.answer_ms + PAUSE_MS, "they are found within the pause between two calls");
+            surrounded.attack(&timeline);
+            surrounded.handle(Event::Timer);
         }
     }
 }
