@@ -146,8 +146,9 @@ fn not_here(space: &PublicKey) -> Problem {
 
 /// Parts of `/.sys` that a keeper reads: how a peer is, and nothing about what is in it.
 const KEEPERS_READ: [&str; 8] = ["", "status", "metrics", "peers", "spaces", "devices", "tips", "kept"];
-/// Parts of `/.sys` that a keeper writes: to stop it, so that whatever watches over it starts it anew.
-const KEEPERS_WRITE: [&str; 1] = ["down"];
+/// Parts of `/.sys` that a keeper writes: to stop it, so that whatever watches over it starts it anew, and to have it take nothing
+/// new before that.
+const KEEPERS_WRITE: [&str; 2] = ["down", "quiet"];
 
 /// Whether a key may use a part of `/.sys` because it was made a keeper of this peer.
 pub(crate) fn may_keep(peer: &Peer, key: &PublicKey, verb: Verb, part: &str) -> bool {

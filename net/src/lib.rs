@@ -46,6 +46,7 @@ pub mod personas;
 mod presence;
 pub mod problem;
 mod program;
+mod quiet;
 mod read;
 pub mod record;
 mod refs;

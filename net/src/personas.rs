@@ -39,7 +39,7 @@ const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// Memory of the tables of one persona: blocks that were read, and rows that are new.
 const TABLE_BYTES: u64 = 8 * 1024 * 1024;
 /// Parts of `/.sys` that are the whole peer's.
-const WHOLE: [&str; 5] = ["down", "login", "login-code", "personas", "output"];
+const WHOLE: [&str; 6] = ["down", "quiet", "login", "login-code", "personas", "output"];
 
 /// The personas of a peer, or what a persona knows of the peer that it is one of.
 #[derive(Debug, Default)]

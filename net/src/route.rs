@@ -212,6 +212,7 @@ async fn carry_out(
         return multiplex::open(peer, maker, &head.headers, name, origin);
     }
     let target = Target::parse(raw).map_err(|error| bad_target(&error))?;
+    let _writing = crate::quiet::may_write(&head.method, &target.segments).then(|| peer.quiet.begin()).transpose()?;
     let first = target.segments.first().map(String::as_str);
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     if let Some(app) = &app {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -71,6 +72,19 @@ pub(crate) const BODY_BYTES_MAX: usize = 64 * 1024;
 const TIPS_MAX: usize = 100_000;
 /// Entries of a listing, if the caller does not say.
 const ENTRIES_DEFAULT: usize = 100;
+
+/// For how long nothing new is to be taken; 0 for no longer.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Quiet {
+    seconds: u64,
+}
+
+impl Default for Quiet {
+    fn default() -> Self {
+        Self { seconds: crate::quiet::QUIET_MAX.as_secs() }
+    }
+}
 
 /// A page or a file of one, or nothing if this is no request for one.
 pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> Option<Response<Body>> {
@@ -219,6 +233,11 @@ pub(crate) async fn act(
             undo(peer, space, &path, body).await
         }
         "login-code" if writes => Ok(answer_json(&json!({ "code": peer.login_code() }))),
+        "quiet" if writes => {
+            let Quiet { seconds } = if body.is_empty() { Quiet::default() } else { network::read(body)? };
+            let writing = crate::quiet::be_quiet(peer, Some(seconds).filter(|seconds| *seconds > 0).map(Duration::from_secs));
+            Ok(answer_json(&json!({ "writing": writing })))
+        }
         "down" if writes => {
             peer.stop();
             Ok(answer_json(&json!({"stopping": true})))

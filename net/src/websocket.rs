@@ -685,8 +685,10 @@ impl Socket {
         charge(peer, &self.who, &space.key, bytes)?;
         let may_name = named::may_name(&self.who, None);
         let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable, may_name };
+        let writing = peer.quiet.begin()?;
         let (peer, who) = (peer.clone(), self.who.clone());
         self.pending.push(Box::pin(async move {
+            let _writing = writing;
             let reply = match named::write(&peer, &who, request).await {
                 Ok(written) => {
                     let mut out = format!("{{\"id\":{id},\"ok\":true,\"version\":[").into_bytes();

@@ -168,6 +168,43 @@ fn a_rolling_restart_loses_no_acknowledged_write() {
     assert!(down["peers"].as_array().expect("peers").iter().all(|peer| peer["stopped"] == true), "{down}");
 }
 
+/// A file is being brought to the one that is to be restarted.
+#[test]
+fn what_is_acknowledged_while_one_is_about_to_be_restarted_is_with_the_others_before() {
+    let cluster = Cluster::new();
+    cluster.json(&["up"]);
+    cluster.agrees();
+    let (address, film) = (&cluster.addresses[0], "x".repeat(3_000_000));
+    let mut upload = TcpStream::connect(address).expect("it answers");
+    upload.set_read_timeout(Some(DEADLINE)).expect("a socket");
+    let head = format!("PUT /film HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: video/mp4\r\n");
+    write!(upload, "{head}Content-Length: {}\r\n\r\n{}", film.len(), &film[..1_000_000]).expect("it takes it");
+    std::thread::scope(|scope| {
+        let upgraded = scope.spawn(|| cluster.json(&["upgrade", "one"]));
+        poll("it takes nothing new", || {
+            let refused = request(address, "PUT", "/late", "true");
+            let (status, problem) = refused?;
+            (status == 503 && problem.contains("/.sys/problems/quiet")).then_some(())
+        });
+        // What is read is answered, and what had begun goes on.
+        assert_eq!(request(address, "GET", "/.sys/status", "").map(|(status, _)| status), Some(200));
+        let before = cluster.pid("one");
+        upload.write_all(&film.as_bytes()[1_000_000..]).expect("it takes it");
+        let mut answer = String::new();
+        BufReader::new(&upload).read_line(&mut answer).expect("it answers");
+        assert!(answer.contains(" 200 "), "{answer}");
+        let upgraded = upgraded.join().expect("it was restarted");
+        assert_eq!(upgraded["peers"][0]["name"], "one", "{upgraded}");
+        assert_ne!(cluster.pid("one"), before);
+    });
+    // The others have it, whatever becomes of that one now.
+    let pid = rustix::process::Pid::from_raw(cluster.pid("one").expect("it runs")).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it runs");
+    for address in &cluster.addresses[1..] {
+        assert_eq!(request(address, "GET", "/film", "").map(|(status, body)| (status, body.len())), Some((200, film.len())));
+    }
+}
+
 #[test]
 fn who_has_what_the_others_lack_is_not_restarted() {
     let cluster = Cluster::new();
@@ -184,6 +221,7 @@ fn who_has_what_the_others_lack_is_not_restarted() {
     let refused = cluster.run(&["upgrade", "two", "--patience", "1"]);
     assert!(refused.code != 0 && refused.err.contains("the others did not get what it has"), "{refused:?}");
     assert_eq!(cluster.pids(), before, "it was not stopped");
+    assert_eq!(request(&cluster.addresses[1], "PUT", "/only/here", "2").map(|(status, _)| status), Some(200), "and takes what is new");
     // Nor is who comes back, and does not get what the others have, taken for one that has it.
     let refused = cluster.run(&["upgrade", "one", "--patience", "10"]);
     assert!(refused.code != 0 && refused.err.contains("it did not get what the others have"), "{refused:?}");

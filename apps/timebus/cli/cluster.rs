@@ -108,9 +108,10 @@ Examples:
 
     /// Restart the peers, one after the other, so that a new program runs
     ///
-    /// A peer is stopped when another one has all that it has, and the next one is not touched before this one is back and
-    /// has all that the others have. On this machine the program is started anew; elsewhere systemd or the container does
-    /// it. Put the new program in its place before.
+    /// A peer takes nothing new first, so that who writes goes to another one or tries again. It is stopped when what had begun
+    /// is done and the others have all that it has, and the next one is not touched before this one is back and has all that
+    /// the others have. On this machine the program is started anew; elsewhere systemd or the container does it. Put the new
+    /// program in its place before.
     #[command(after_help = "\
 Examples:
   timebus cluster upgrade

@@ -397,6 +397,7 @@ async fn upgrade(out: Output, cluster: &Cluster, names: &[String], patience: Dur
 /// Waits until the other peers have the files that this one may be the only one to have. What nobody has does not come.
 async fn wait_for_files(member: &Member, others: &[&Member], key: &Arc<SecretKey>, patience: Duration) -> anyhow::Result<Option<()>> {
     wait(patience, async || {
+        be_quiet(member, key, true).await?;
         let mut of_others = Vec::new();
         for other in others {
             of_others.push(files_of(other, key).await?);
@@ -404,6 +405,17 @@ async fn wait_for_files(member: &Member, others: &[&Member], key: &Arc<SecretKey
         Ok(have_files_of(&files_of(member, key).await?, &of_others))
     })
     .await
+}
+
+/// Has a peer take nothing new for a while, or take everything again. Answers how many writes that began before are under way.
+async fn be_quiet(member: &Member, key: &Arc<SecretKey>, is_quiet: bool) -> anyhow::Result<u64> {
+    let body = if is_quiet { json!({}) } else { json!({"seconds": 0}) };
+    match ask(member, key, Request::post("/.sys/quiet").body(JSON, body.to_string())?).await {
+        Ok(told) => Ok(number(&told, "writing").unwrap_or(0)),
+        // One of a release that does not know this goes as ever.
+        Err(error) if matches!(Failure::of(&error).status, Some(403 | 404)) => Ok(0),
+        Err(error) => Err(error),
+    }
 }
 
 struct Restarted {
@@ -422,11 +434,25 @@ async fn restart(out: Output, member: &Member, others: &[&Member], key: &Arc<Sec
             .detail("the peers that were not restarted yet were left alone")
             .fix("`timebus cluster status` shows how they are; `timebus cluster upgrade` goes on, --patience waits longer")
     };
-    let own = tips(member, key).await?;
-    for other in others {
-        wait(patience, async || Ok(lacks(&tips(other, key).await?, &own) == 0)).await?.ok_or_else(|| late("the others did not get what it has"))?;
+    let hand_over = async {
+        // What it acknowledges while the others are asked could be with it alone. What had begun goes on to its end.
+        wait(patience, async || Ok(be_quiet(member, key, true).await? == 0)).await?.ok_or_else(|| late("what somebody is writing did not end"))?;
+        let own = tips(member, key).await?;
+        for other in others {
+            let has_all = async || {
+                be_quiet(member, key, true).await?;
+                anyhow::Ok(lacks(&tips(other, key).await?, &own) == 0)
+            };
+            wait(patience, has_all).await?.ok_or_else(|| late("the others did not get what it has"))?;
+        }
+        wait_for_files(member, others, key, patience).await?.ok_or_else(|| late("the others did not get the files that it has"))?;
+        anyhow::Ok(())
+    };
+    if let Err(error) = hand_over.await {
+        // It goes on as before; by itself after a minute, if it does not hear of this.
+        let _ = be_quiet(member, key, false).await;
+        return Err(error);
     }
-    wait_for_files(member, others, key, patience).await?.ok_or_else(|| late("the others did not get the files that it has"))?;
     let stopped = Instant::now();
     ask(member, key, Request::post("/.sys/down")).await?;
     if !member.elsewhere {
