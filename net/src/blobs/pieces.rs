@@ -160,13 +160,20 @@ impl Pieces {
     #[must_use]
     pub fn ranges(&self, max: usize) -> Vec<(u32, u32)> {
         let mut ranges: Vec<(u32, u32)> = Vec::new();
-        for piece in self.iter() {
-            if let Some((_, end)) = ranges.last_mut().filter(|(_, end)| *end == piece) {
-                *end += 1;
-            } else if ranges.len() == max {
-                break;
-            } else {
-                ranges.push((piece, piece + 1));
+        // Word by word: of what is whole there is one stretch, and it is asked for often.
+        for (at, word) in self.words.iter().enumerate() {
+            let (first, mut bit) = (at as u32 * 64, 0);
+            while bit < 64 && word >> bit != 0 {
+                let start = bit + (word >> bit).trailing_zeros();
+                let end = start + (word >> start).trailing_ones();
+                if let Some((_, last)) = ranges.last_mut().filter(|(_, last)| *last == first + start) {
+                    *last = first + end;
+                } else if ranges.len() == max {
+                    return ranges;
+                } else {
+                    ranges.push((first + start, first + end));
+                }
+                bit = end;
             }
         }
         ranges
@@ -235,6 +242,29 @@ mod tests {
         assert_eq!((set.iter().collect::<Vec<_>>(), set.count()), (vec![1, 70, 200, 299], 4));
         assert!(set.remove(299) && set.remove(200) && set == of(&[70, 1]), "whatever was in it before");
         assert!(Pieces::all(300).is_all() && Pieces::all(300).count() == 300 && Pieces::all(0) == Pieces::none(0));
+    }
+
+    #[test]
+    fn stretches_are_those_of_the_pieces_one_by_one() {
+        let mut dice = crate::blobs::swarm::Dice::new(3);
+        for dense in [1, 2, 8, 63, 64] {
+            let mut pieces = Pieces::none(500);
+            for piece in 0..500 {
+                if dice.below(64) < dense {
+                    pieces.insert(piece);
+                }
+            }
+            let mut expected: Vec<(u32, u32)> = Vec::new();
+            for piece in pieces.iter() {
+                match expected.last_mut().filter(|(_, end)| *end == piece) {
+                    Some((_, end)) => *end += 1,
+                    None => expected.push((piece, piece + 1)),
+                }
+            }
+            assert_eq!(pieces.ranges(1000), expected);
+            assert_eq!(pieces.ranges(3), expected[..expected.len().min(3)]);
+        }
+        assert_eq!((Pieces::all(1 << 22).ranges(1), Pieces::all(64).ranges(0)), (vec![(0, 1 << 22)], vec![]));
     }
 
     #[test]

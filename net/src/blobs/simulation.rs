@@ -91,6 +91,8 @@ impl Default for Crowd {
 
 /// What has to be there until a film begins.
 const BEGINNING_BYTES: u64 = 4 << 20;
+/// What has to be there until whoever reads all of it sees that it comes.
+const FIRST_BYTES: u64 = 1 << 20;
 
 /// How a run went for those who are honest.
 #[derive(Clone, Debug, PartialEq)]
@@ -105,6 +107,8 @@ pub struct Outcome {
     pub last_ms: u64,
     /// The same until the last one had the first 4 MiB.
     pub began_ms: u64,
+    /// The same until the last one had the first MiB.
+    pub first_ms: u64,
     /// Below what [`Outcome::all_ms`] cannot be.
     pub bound_ms: u64,
     /// The same with the lines that were there: without those of who was away, sent nothing or had nothing yet, and with what
@@ -253,6 +257,19 @@ mod tests {
             let outcome = played(&Crowd { peers, ..film.clone() });
             assert!(outcome.began_ms < 3 * at_least_ms, "{peers} play it: {outcome:?}");
             assert!(outcome.origin_copies < 1.5 && outcome.all_ms < 2 * alone.all_ms, "{peers} play it: {outcome:?}");
+        }
+    }
+
+    /// As by a plain GET, without a range.
+    #[test]
+    fn who_reads_all_of_it_soon_has_the_beginning_also_where_many_do() {
+        for peers in [2, 4, 12] {
+            let crowd = Crowd { peers, bytes: 40 << 20, ..Crowd::default() };
+            let outcome = run(&crowd, |_| {});
+            assert_eq!((outcome.left_out, outcome.blamed), (0, 0), "{outcome:?}");
+            let at_least_ms = FIRST_BYTES * 1000 / crowd.origin_up;
+            assert!(outcome.first_ms < 4 * at_least_ms, "{peers} read it: {outcome:?}");
+            assert!(outcome.origin_copies < 1.1, "{peers} read it: {outcome:?}");
         }
     }
 

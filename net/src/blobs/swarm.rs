@@ -43,6 +43,9 @@ const LATE_MS_MIN: u64 = 3000;
 const AHEAD: u32 = 32;
 /// Pieces right before each reader that come before all else, so that nobody waits for who began to read before him.
 const READER_AHEAD: u32 = 8;
+/// Who reads all of a blob of so many pieces gets those right before him first as long as he is at its beginning, too; of a smaller
+/// one all comes soon, and it counts more that each piece leaves the origin once.
+const BEGINS_FIRST_MIN: u32 = 16 * READER_AHEAD;
 /// A piece there is asked for elsewhere, too, if it takes so long, and a few times what it takes there.
 const READER_LATE_MS: u64 = 1000;
 /// Where others want the blob, too, who has everything is asked for what others have only if he is so many times faster
@@ -54,6 +57,8 @@ const FED_MS_MAX: u64 = 3000;
 const COMING_MS: u64 = 10_000;
 /// Candidates looked at for one choice, so that choices among very many pieces take no time.
 const LOOK_MAX: usize = 1024;
+/// Pieces that are looked at for one that somebody lets us choose: of 8 GiB all.
+const CHOOSE_MAX: usize = 65_536;
 
 /// A small random number generator; the seed is an argument, like time.
 #[derive(Clone, Debug)]
@@ -475,7 +480,8 @@ impl Download {
         }
         let is_shared = self.is_crowded && source.have.is_all();
         let late = self.late_for_reader(peer, now_ms);
-        let near = if late.is_none() && is_shared && self.is_urgent { self.near(peer, now_ms) } else { None };
+        let begins_first = self.is_urgent || self.have.len() >= BEGINS_FIRST_MIN;
+        let near = if late.is_none() && is_shared && begins_first { self.near(peer, now_ms) } else { None };
         let in_order = late.is_none() && near.is_none() && (self.is_urgent || !is_shared);
         let ahead = if self.is_for_many() { AHEAD } else { u32::MAX };
         let up_to = |ahead: u32| move |range: &std::ops::Range<u32>| range.start..range.end.min(range.start.saturating_add(ahead));
@@ -521,9 +527,12 @@ impl Download {
     /// something else of it, and soon has the rest from the others. Nothing, if as much of it is on its way.
     fn near(&self, peer: Peer, now_ms: u64) -> Option<Vec<(u32, u32)>> {
         let source = self.sources.get(&peer).filter(|source| source.near_rests_until_ms <= now_ms)?;
-        // As many that each of them can be sent something else.
+        // As many that each of them can be sent something else. Who reads all of it gets the beginning so, and then what comes.
         let ahead = AHEAD.max(4 * self.sources.len() as u32);
-        let end = |range: &std::ops::Range<u32>| range.end.min(range.start.saturating_add(ahead));
+        let end = |range: &std::ops::Range<u32>| match self.is_urgent {
+            true => range.end.min(range.start.saturating_add(ahead)),
+            false => range.end.min(READER_AHEAD),
+        };
         let missing = self.first.iter().flat_map(|range| self.wanted.iter_from(range.start).take_while(move |piece| *piece < end(range)));
         let found: Vec<u32> = missing.filter(|piece| self.is_rare(*piece) && source.have.contains(*piece)).collect();
         let is_coming = |source: &Source| source.asked.values().filter(|asked| asked.is_near && !source.is_late(asked, now_ms)).count();
@@ -837,12 +846,13 @@ impl Upload {
                 // From anywhere on, so that two sources do not choose alike. What others have by now comes from them.
                 let skip = dice.below(total) as usize;
                 let len = have.len();
+                // How many there are somebody says: of very many some are looked at.
                 let all = || any_of.iter().flat_map(|(start, end)| *start..(*end).min(len));
                 let given = |piece: &u32| self.pieces.get(piece).copied().unwrap_or_default();
                 // What somebody says he has, and never had from here, who asks may know better.
                 let is_elsewhere = |piece: &u32| self.held.contains(*piece) && given(piece).sent > 0;
                 let is_good = |piece: &u32| have.contains(*piece) && !is_elsewhere(piece) && !reader.under_way.contains(piece);
-                let good = all().skip(skip).chain(all().take(skip)).filter(is_good).take(LOOK_MAX);
+                let good = all().skip(skip).chain(all().take(skip)).take(CHOOSE_MAX).filter(is_good).take(LOOK_MAX);
                 let is_coming = |piece: &u32| given(piece).is_coming(now_ms);
                 let found = good.min_by_key(|piece| (is_coming(piece), given(piece).sent));
                 if found.as_ref().is_some_and(is_coming) {
@@ -893,6 +903,27 @@ mod tests {
         assert_eq!((upload.pieces.keys().copied().collect::<Vec<_>>(), upload.all_waiting().collect::<Vec<_>>()), (vec![7], vec![(1, 1)]));
         upload.reader_gone(1);
         assert!(upload.pieces.is_empty() && upload.held.is_empty() && !upload.is_elsewhere(&[(9, 10)], 0));
+    }
+
+    #[test]
+    fn what_somebody_lets_us_choose_of_takes_no_longer_than_for_a_large_file() {
+        let len = 1 << 22;
+        let mut have = Pieces::none(len);
+        have.insert(len - 1);
+        let found = (1..100).filter(|seed| {
+            let mut upload = Upload::new(len);
+            assert!(upload.wanted(1, 1, vec![(0, len)]));
+            let next = upload.next(1, Kind::Choice, &have, 0, &mut Dice::new(*seed)).expect("it is answered");
+            assert_eq!(next.id, 1);
+            next.piece == Some(len - 1)
+        });
+        // The one that is here is among those that were looked at for one of 64.
+        assert!((1..10).contains(&found.count()));
+        let mut upload = Upload::new(CHOOSE_MAX as u32);
+        assert!(upload.wanted(1, 1, vec![(0, CHOOSE_MAX as u32)]));
+        let mut have = Pieces::none(CHOOSE_MAX as u32);
+        have.insert(7);
+        assert_eq!(upload.next(1, Kind::Choice, &have, 0, &mut Dice::new(1)).and_then(|next| next.piece), Some(7));
     }
 
     #[test]

@@ -112,7 +112,8 @@ struct Member {
     leaves_once: bool,
     wants_us: Option<u64>,
     done_us: Option<u64>,
-    /// When the beginning was there.
+    /// When the first of it was there, and when the beginning was.
+    first_us: Option<u64>,
     began_us: Option<u64>,
     down_free_us: u64,
     /// When its exchange wants to be woken, and when it will be asked.
@@ -221,6 +222,7 @@ impl<'c> World<'c> {
         let of = |part: usize| times.get((times.len() * part / 100).min(times.len().saturating_sub(1))).copied().unwrap_or(0);
         let last_us = peers().filter_map(|member| member.done_us).max().unwrap_or(0);
         let began = peers().filter_map(|member| Some(member.began_us? - member.wants_us?));
+        let first = peers().filter_map(|member| Some(member.first_us? - member.wants_us?));
         let here = self.members.iter().filter(|member| member.is_here);
         Outcome {
             all_ms: last_us.saturating_sub(self.first_us.unwrap_or(0)) / 1000,
@@ -228,6 +230,7 @@ impl<'c> World<'c> {
             most_ms: of(95),
             last_ms: of(100),
             began_ms: began.max().unwrap_or(0) / 1000,
+            first_ms: first.max().unwrap_or(0) / 1000,
             bound_ms: self.crowd.bound_ms(),
             lines_ms: self.lines.shortest_ms(&self.task()),
             origin_copies: self.origin_pieces as f64 / f64::from(self.pieces.max(1)),
@@ -366,6 +369,9 @@ impl<'c> World<'c> {
         let member = &mut self.members[peer as usize];
         while member.have.contains(member.read_to) {
             member.read_to += 1;
+        }
+        if member.read_to >= pieces_of(super::FIRST_BYTES.min(self.crowd.bytes)) as u32 {
+            member.first_us.get_or_insert(self.now_us);
         }
         let beginning = pieces_of(super::BEGINNING_BYTES.min(self.crowd.bytes)) as u32;
         if member.read_to >= beginning {
@@ -602,6 +608,7 @@ impl Member {
             leaves_once: false,
             wants_us: None,
             done_us: None,
+            first_us: None,
             began_us: None,
             down_free_us: 0,
             timer_us: None,
