@@ -99,6 +99,31 @@ fn the_same_upload_is_found_again_by_its_key() {
     }
 }
 
+/// As when a machine loses its network in the middle of the first request, and comes back with another address.
+#[test]
+fn who_begins_the_same_upload_again_does_not_wait_for_the_connection_before() {
+    let peer = Peer::start();
+    let key = [MP4, ("Upload-Complete", "?0"), ("Idempotency-Key", "film-2"), ("Upload-Length", "1000000")];
+    let mut client = peer.connect();
+    client.ask("PUT", "/film", &[&key[..], &[("Content-Length", "1000000")]].concat(), "");
+    client.write(&bytes(600_000, 8));
+    let began = std::time::Instant::now();
+    while !files(peer.home()).iter().any(|file| file.extension().is_none()) {
+        assert!(began.elapsed() < DEADLINE, "nothing comes");
+        std::thread::yield_now();
+    }
+    // It neither says nor sends anything more, and is still open.
+    let again = peer.send("PUT", "/film", &key, "");
+    assert_eq!(again.status, 201, "{}", again.text());
+    let have: u64 = again.header("upload-offset").and_then(|offset| offset.parse().ok()).expect("an offset");
+    assert!(have <= 600_000, "{have}");
+    let place = again.header("location").expect("a place");
+    let rest = &bytes(1_000_000, 8)[have as usize..];
+    let done = peer.send("PATCH", place, &[PART, ("Upload-Offset", &have.to_string()), ("Upload-Complete", "?1")], rest);
+    assert_eq!(done.status, 200, "{}", done.text());
+    drop(client);
+}
+
 #[test]
 fn the_command_line_puts_and_gets_large_files() {
     let peer = Peer::start();

@@ -114,7 +114,8 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
     let mut body = BodyReader::new(body);
     let mut check = ask.who.body_check();
     let first = body.next().await?.unwrap_or_default();
-    let mut writer = upload.writer.lock().await;
+    // The connection over which it was begun before may be broken, and nobody heard of it.
+    let mut writer = take_over(&upload).await;
     if let (Some(begun), Some(length)) = (writer.as_mut().filter(|begun| begun.is_empty()), length) {
         begun.expect(length).map_err(|error| save_problem(&error))?;
     }
