@@ -30,6 +30,7 @@ pub(crate) mod given;
 pub(crate) mod named;
 pub mod pace;
 pub mod pieces;
+pub(crate) mod queue;
 pub(crate) mod resume;
 pub(crate) mod serve;
 pub mod simulation;

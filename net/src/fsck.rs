@@ -282,7 +282,7 @@ async fn mend_files(peer: &Peer, files: Vec<FileReport>) -> Result<(Vec<FileRepo
         }
     }
     if let Some(network) = peer.network() {
-        fetch_all(peer, network.blobs(), wanted).await.map_err(|error| storage_problem(&error.into()))?;
+        fetch_all(peer, network.blobs(), wanted).await;
     }
     let blobs = crate::blobs::of(peer)?.clone();
     crate::blobs::beside(move || {

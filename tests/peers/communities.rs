@@ -316,6 +316,18 @@ fn files_lie_with_members_who_offered_room_and_are_repaired_without_who_put_them
     drop(gone.stop());
     let answer = others[0].1.send("GET", "/@choir/board/song", &[], "");
     assert!(answer.status == 200 && answer.body == song, "{} with {} bytes", answer.status, answer.body.len());
+    // What he keeps back is no copy for anybody: as if he offered nothing, as long as that is so.
+    let last = &others[0].1;
+    let is_placed_here = || placement(last).1.iter().any(|(name, _)| name == others[0].0);
+    assert!(is_placed_here());
+    let kept_back = told(last.home(), &["files", "share", "choir", "no"]);
+    assert_eq!((&kept_back["share"], &kept_back["offered"]), (&json!(false), &json!(50_000_000)));
+    poll("it does not count", || (!is_placed_here()).then_some(()));
+    let offered = run(last.home(), &["community", "offer", "50MB"]);
+    assert!(offered.code == 0 && offered.out.contains("do not count") && offered.out.contains("files share @choir yes"), "{offered:?}");
+    assert!(!is_placed_here());
+    told(last.home(), &["files", "share", "choir", "yes"]);
+    poll("it counts again", || is_placed_here().then_some(()));
     // What is offered no longer is placed elsewhere, or lacks a copy, and it is said.
     assert_eq!(run(others[0].1.home(), &["community", "offer", "0"]).code, 0);
     poll("it is told", || {

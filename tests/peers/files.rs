@@ -192,6 +192,44 @@ fn what_is_pinned_comes_by_itself_and_stays_whatever_the_budget() {
     assert_eq!(json(bob.home(), &["files"])["pins"], value!([]));
 }
 
+/// Somebody who may write where a file is names it, too, and says that it has another length. Only the true one can be had.
+#[test]
+fn a_file_of_which_other_lengths_are_said_comes_all_the_same() {
+    let (alice, bob) = pair();
+    let film = bytes(900_000, 7);
+    assert_eq!(alice.send("PUT", "/album/film", &[MP4], &film).status, 200);
+    let mut named = alice.value("/album")["film"].clone();
+    for (path, len) in [("/album/a", 100), ("/album/z", 1u64 << 48), ("/album/zz", 900_001)] {
+        named["@bytes_total"] = len.into();
+        alice.put(path, &named);
+    }
+    until(&bob, "/@alice", "four names", |answer| answer.text().matches("@blob").count() == 4);
+    json(bob.home(), &["files", "pin", "@alice/album"]);
+    poll("it is here", || (whole_files(bob.home()) == 1).then_some(()));
+    let pin = poll("all of it is", || {
+        let pin = json(bob.home(), &["files"])["pins"][0].clone();
+        (pin["files_here"] == 1).then_some(pin)
+    });
+    assert_eq!((&pin["files"], &pin["bytes_total"], &pin["bytes_here"]), (&value!(1), &value!(900_000), &value!(900_000)), "{pin}");
+    assert!(bob.send("GET", "/@alice/album/film", &[], "").body == film);
+}
+
+#[test]
+fn what_was_said_of_files_and_cannot_be_read_is_kept_and_hands_nothing_on() {
+    let home = {
+        let peer = Peer::start();
+        peer.stop()
+    };
+    let file = home.folder().join("files.json");
+    std::fs::write(&file, r#"{"kept_back": ["cut sh"#).expect("room");
+    let peer = Peer::start_in(home);
+    let told = run(peer.home(), &["files"]);
+    assert!(told.code == 0 && told.out.contains("all files of others") && told.out.contains("files.json"), "{told:?}");
+    let refused = run(peer.home(), &["files", "pin", "/"]);
+    assert!(refused.code != 0 && refused.err.contains("cannot be read") && refused.err.contains("move it away"), "{refused:?}");
+    assert_eq!(std::fs::read_to_string(&file).expect("it is there"), r#"{"kept_back": ["cut sh"#);
+}
+
 #[test]
 fn files_of_another_own_device_come_when_they_are_pinned_and_fsck_says_which_do_not() {
     let alice = Peer::start();

@@ -273,7 +273,8 @@ pub(crate) struct Unfollow {
 /// Show which files are kept and on their way, keep, pause or cancel files of others, set their speed, or stop handing them on
 ///
 /// A file of somebody else comes when you read it, from everybody who has some of it, stays as long as there is room
-/// for it, and goes on from here to others who may read it.
+/// for it, and goes on from here to others who may read it. Downloads by `timebus get -o` that were cut off are shown, too, with
+/// the command that goes on; `cancel` removes what had come.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -325,7 +326,8 @@ pub(crate) enum FilesVerb {
     /// Let files not come, and keep nothing of what has come of them
     ///
     /// Whoever waits for one hears so, and if it is read again later it comes after all. A pin of this path goes; if one above it
-    /// is pinned, or a community placed the file here, this file is left out.
+    /// is pinned, or a community placed the file here, this file is left out. What had come of downloads of it by `timebus get -o`
+    /// that were cut off goes, too; one that goes on is left alone.
     Cancel {
         /// A file, as @alice/film or by its hash, or a path above several
         #[arg(value_name = "WHICH", value_parser = which)]

@@ -270,6 +270,12 @@ async fn offer(context: &Context, size: u64, name: Option<String>) -> anyhow::Re
     let told = send(context, &name, "", &json!({"stores": size})).await?;
     say(context, &told, || match size {
         0 => format!("nothing is held here for {} any more", title(&told)),
+        size if member(&told, "kept_back") == Some(&Json::Bool(true)) => format!(
+            "{} are offered to {} and do not count, since its files do not go on to others from here: `timebus files share {} yes` lets them",
+            indicatif::DecimalBytes(size),
+            title(&told),
+            at(&told)
+        ),
         size => format!("up to {} are held here for {}", indicatif::DecimalBytes(size), title(&told)),
     })
 }

@@ -54,6 +54,12 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         ))?;
     }
     let name = |of: &Json, name| printable(text(of, name).unwrap_or("?"));
+    if let Some(problem) = text(&told, "problem") {
+        let problem = printable(problem);
+        out.line(format!(
+            "kept back  all files of others, as what you said of them is not known: {problem}; mend it, or move it away, and start the peer again"
+        ))?;
+    }
     for back in items(&told, "kept_back") {
         out.line(format!("kept back  files of {} do not go on to others from here", name(back, "name")))?;
     }
@@ -134,7 +140,9 @@ async fn say(context: &Context, verb: &str, which: &str) -> anyhow::Result<()> {
     let answer = client.json(request).await;
     session.close().await;
     let mut gone = Vec::new();
-    if verb == "cancel" {
+    // Where the peer refuses, nothing goes here either; of what was only cut off on the way from there it knows nothing.
+    let is_known = |answer: &anyhow::Result<Json>| answer.as_ref().err().is_none_or(|error| Failure::of(error).status == Some(404));
+    if verb == "cancel" && is_known(&answer) {
         let hashes: Vec<&str> = answer.iter().flat_map(|told| items(told, "files")).filter_map(|file| text(file, "hash")).collect();
         gone = downloads::cancel(&context.home, which, &hashes).context("could not remove what had come of downloads")?;
     }
@@ -205,9 +213,13 @@ async fn share(context: &Context, who: &str, share: Answer) -> anyhow::Result<()
     session.close().await;
     context.out.result(&serde_json::from_str::<serde_json::Value>(&compact(&told))?, || {
         let name = printable(text(&told, "name").unwrap_or("?"));
-        match share {
-            true => format!("whoever may read files of {name} can get them from here"),
-            false => format!("files of {name} do not go on to others from here"),
+        let offered = number(&told, "offered").filter(|bytes| *bytes > 0).map(DecimalBytes);
+        match (share, offered) {
+            (true, _) => format!("whoever may read files of {name} can get them from here"),
+            (false, None) => format!("files of {name} do not go on to others from here"),
+            (false, Some(bytes)) => {
+                format!("files of {name} do not go on to others from here; the {bytes} that you offered it do not count as long as that is so")
+            }
         }
     })
 }

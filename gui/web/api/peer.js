@@ -116,6 +116,7 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {number | null} free_bytes
  * @property {{ up: number | null, down: number | null }} limits bytes a second
  * @property {{ bytes: number, since_ms: number, bytes_per_s: number }} given
+ * @property {string | null} problem why it is not known what the owner said of files
  * @property {Transfer[]} transfers
  */
 /**

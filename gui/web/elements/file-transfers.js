@@ -42,7 +42,10 @@ export class FileTransfers extends HTMLElement {
     const now = given.bytes_per_s > 0 ? `, now ${size(given.bytes_per_s)} a second` : "";
     const since = new Date(given.since_ms).toLocaleDateString(undefined, { dateStyle: "medium" });
     const gave = given.bytes > 0 ? ` Others were given ${size(given.bytes)} since ${since}${now}.` : "";
-    this.#about.textContent = `Files take ${size(files.bytes)} here.${gave}`;
+    const unread = files.problem
+      ? ` ${files.problem}. Until that file is mended, or moved away, and the peer is started again, files of others go to nobody from here.`
+      : "";
+    this.#about.textContent = `Files take ${size(files.bytes)} here.${gave}${unread}`;
     const drawn = JSON.stringify(files.transfers);
     if (drawn !== this.#drawn) {
       this.#drawn = drawn;

@@ -18,8 +18,8 @@ use timebus_store::summary::summary;
 use super::wishes::Wishes;
 use crate::peer::lock;
 
-/// Bytes of files of others that are kept. Default 1 GiB.
-pub(crate) const CACHE_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of files of others that are kept. Default 1 GB, as `up --cache` has it.
+pub(crate) const CACHE_BYTES_MAX: u64 = 1_000_000_000;
 /// Files whose uses are counted; more than that were not used for long.
 const COUNTED_MAX: usize = 100_000;
 /// After this time a use counts for half, so that what many read last month goes before what some read today.

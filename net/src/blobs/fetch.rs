@@ -13,7 +13,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use timebus_identity::PublicKey;
 use timebus_store::blobs::partial::{PIECE_BYTES, PIECES_MAX, Partial, PieceError, pieces_of};
-use timebus_store::blobs::{Blob, BlobHash, Blobs, Lease, SaveError};
+use timebus_store::blobs::{Blob, BlobHash, Blobs, Damage, Lease, SaveError};
 use timebus_store::ids::TimelineId;
 use timebus_store::pipeline::Space;
 use timebus_store::store::Store;
@@ -190,10 +190,14 @@ impl Fetch {
                 return None;
             }
             let partial = Arc::clone(&self.partial);
-            let read = tokio::task::spawn_blocking(move || partial.bytes(piece).inspect_err(|_| lose(&partial, piece))).await.ok()?;
+            let read = tokio::task::spawn_blocking(move || partial.bytes(piece).inspect_err(|damage| lose(&partial, piece, damage))).await.ok()?;
             match read {
                 Ok(bytes) => return Some(bytes),
                 Err(damage) => tracing::error!(hash = %self.partial.hash(), %damage, "a part of a file is damaged, and comes again"),
+            }
+            if self.partial.is_placed() {
+                // It comes again as a file that is not whole, for who asks anew.
+                return None;
             }
             let _ = self.control.send(Control::Lost { hash: self.partial.hash(), piece });
         }
@@ -913,7 +917,7 @@ async fn save_given(given: &Arc<Given>) {
 /// What is here of a blob for the other side of a link, if it may read a timeline that names the blob: maybe nothing yet.
 async fn may_have(remote: Option<Remote>, store: &Store, wishes: &Wishes, look: &Look) -> Option<Pieces> {
     let remote = remote?;
-    if !wishes.hands_on(&look.space) && !remote.keys.iter().any(|key| store.is_own_device(key)) {
+    if look.space != store.space() && !wishes.hands_on(&look.space) && !remote.keys.iter().any(|key| store.is_own_device(key)) {
         return None;
     }
     let (store, look) = (store.clone(), look.clone());
@@ -966,15 +970,19 @@ fn load(open: &Open, store: &Store, hash: BlobHash, piece: u32) -> Option<Vec<u8
             tracing::error!(%hash, %damage, "a file that others want is damaged");
             lock(open).remove(&hash);
             match &holding {
-                Holding::Part(partial) => lose(partial, piece),
+                Holding::Part(partial) => lose(partial, piece, damage),
                 Holding::Whole(_) => store.blobs().into_iter().for_each(|blobs| super::serve::mend(blobs, hash, damage)),
             }
         })
         .ok()
 }
 
-/// Forgets a piece that is damaged.
-pub(super) fn lose(partial: &Partial, piece: u32) {
+/// Forgets a piece that is damaged; of what is whole by now what is damaged comes again.
+pub(super) fn lose(partial: &Partial, piece: u32, damage: &Damage) {
+    if partial.is_placed() {
+        super::serve::mend(partial.blobs(), partial.hash(), damage);
+        return;
+    }
     if let Err(error) = partial.lose(piece) {
         tracing::error!(hash = %partial.hash(), %error, "a damaged piece of a file could not be forgotten");
     }

@@ -225,7 +225,8 @@ async fn from_part(ask: &Ask, mut response: Response<Body>, wanted: &Wanted, ref
 /// A piece of a file of which a part is here. If it is damaged, it is not here any more.
 async fn read_part(part: &Arc<Partial>, piece: u32) -> Option<Vec<u8>> {
     let reading = Arc::clone(part);
-    let read = tokio::task::spawn_blocking(move || reading.bytes(piece).inspect_err(|_| super::fetch::lose(&reading, piece))).await.ok()?;
+    let read =
+        tokio::task::spawn_blocking(move || reading.bytes(piece).inspect_err(|damage| super::fetch::lose(&reading, piece, damage))).await.ok()?;
     read.inspect_err(|damage| tracing::error!(hash = %part.hash(), %damage, "a part of a file is damaged, and has to come again")).ok()
 }
 

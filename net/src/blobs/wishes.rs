@@ -19,8 +19,8 @@ use timebus_store::blobs::BlobHash;
 use timebus_store::blobs::partial::pieces_of;
 use timebus_store::keyspace::Committed;
 use timebus_store::path::Path;
-use timebus_store::store::{StorageError, Store};
-use tokio::sync::{Semaphore, watch};
+use timebus_store::store::{BlobPlace, StorageError, Store};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -28,6 +28,7 @@ use super::beside;
 use super::fetch::Fetcher;
 use super::named::belongs;
 use super::pace::Speeds;
+use super::queue::{self, Tried, Until, Which};
 use crate::community::holding::has_grown;
 use crate::ledger::{Payer, Relation};
 use crate::peer::{Peer, lock};
@@ -38,12 +39,14 @@ const PINS_MAX: usize = 1024;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long what is new waits, so that what comes with it is looked at together.
 const GATHER: Duration = Duration::from_millis(500);
-/// How long nothing may come of a pinned file until the next one is tried.
+/// How long nothing may come of a file until it is given up for now: others come beside it.
 const STALL_MAX: Duration = Duration::from_secs(20);
 /// The same where nobody is known who has it.
 const FIND_MAX: Duration = Duration::from_secs(3);
-/// Pinned files that are fetched at once, and as many that are wanted one by one.
+/// Files that are wanted one by one and fetched at once.
 const AT_ONCE: usize = 4;
+/// Lengths that are tried of a file of which it is said that it has several.
+const LENS_MAX: usize = 8;
 /// Files that are wanted, paused or cancelled one by one; of more, the path above them is pinned or not.
 pub(crate) const FILES_MAX: usize = 1024;
 /// How long a file of which nothing came waits until it is tried again.
@@ -107,13 +110,15 @@ struct Inner {
     placed: Mutex<Option<HashSet<BlobHash>>>,
     file: PathBuf,
     settings: Mutex<Settings>,
+    /// Why it is not known what the owner wants: then nothing is handed on, nothing goes, and nothing is written over.
+    problem: Option<String>,
     /// Files that were cancelled a moment ago.
     cancelled: Mutex<HashMap<BlobHash, Instant>>,
     changed: watch::Sender<()>,
 }
 
 /// A path whose files stay here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Pin {
     pub(crate) space: PublicKey,
     pub(crate) path: Path,
@@ -123,33 +128,54 @@ pub(crate) struct Pin {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pinned {
     pub(crate) hash: BlobHash,
+    /// Its length, if it is here; else what is said first.
     pub(crate) len: u64,
     /// Where it is named.
     pub(crate) path: Path,
-    /// Who named it there.
-    author: PublicKey,
     /// Whether it is here, and for those who have that place.
     pub(crate) is_here: bool,
+    /// What is said of its length, each once: what the owner says first, then what each of the others says.
+    said: Vec<Said>,
+}
+
+/// A length that somebody says a file has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Said {
+    len: u64,
+    path: Path,
+    author: PublicKey,
 }
 
 impl Wishes {
-    /// What a home remembers. What cannot be read is no wish, and is overwritten by the next one.
+    /// What a home remembers. As long as it cannot be read, files of others go to nobody, nothing of them makes room for others, and
+    /// nothing new is remembered.
     pub(crate) fn open(home: &File) -> Self {
         let file = home.join("files.json");
-        let settings = match std::fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::error!(%error, file = %file.display(), "which files are pinned could not be read; pin them again");
-                Settings::default()
-            }),
-            Err(_) => Settings::default(),
+        let read = match std::fs::read(&file) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Settings::default()),
+            Err(error) => Err(error.to_string()),
         };
+        let problem = read.as_ref().err().map(|error| {
+            let problem = format!("{} cannot be read: {error}", file.display());
+            tracing::error!(
+                "{problem}; until it can be, files of others go to nobody from here. Mend it, or move it away to begin anew, then restart"
+            );
+            problem
+        });
         Self(Arc::new(Inner {
             placed: Mutex::default(),
             file,
-            settings: Mutex::new(settings),
+            settings: Mutex::new(read.unwrap_or_default()),
+            problem,
             cancelled: Mutex::default(),
             changed: watch::Sender::default(),
         }))
+    }
+
+    /// Why it is not known what the owner wants, if it is not.
+    pub(crate) fn problem(&self) -> Option<&str> {
+        self.0.problem.as_deref()
     }
 
     /// Those of a peer.
@@ -172,7 +198,17 @@ impl Wishes {
     /// Whether files of a space may go on to others.
     pub(crate) fn hands_on(&self, space: &PublicKey) -> bool {
         let settings = lock(&self.0.settings);
-        settings.kept_back.is_empty() || !settings.kept_back.contains(&space.to_string())
+        self.0.problem.is_none() && (settings.kept_back.is_empty() || !settings.kept_back.contains(&space.to_string()))
+    }
+
+    /// How much of what was offered to a community counts: files that are kept back are no copies for anybody.
+    pub(crate) fn offers(&self, community: &PublicKey, bytes: u64) -> u64 {
+        if self.hands_on(community) { bytes } else { 0 }
+    }
+
+    /// Told when the owner wants something else.
+    pub(crate) fn changed(&self) -> watch::Receiver<()> {
+        self.0.changed.subscribe()
     }
 
     /// Pins a path, or no longer; says whether that is new. `None` if there are too many pins.
@@ -275,6 +311,9 @@ impl Wishes {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Settings) -> T) -> io::Result<T> {
+        if let Some(problem) = self.problem() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
+        }
         let mut settings = lock(&self.0.settings);
         let mut new = settings.clone();
         let answer = change(&mut new);
@@ -293,11 +332,14 @@ impl Wishes {
 
     /// Whether it is known which files this peer holds for communities. It is not right after the start.
     pub(crate) fn are_known(&self) -> bool {
-        lock(&self.0.placed).is_some()
+        self.0.problem.is_none() && lock(&self.0.placed).is_some()
     }
 
     /// Whether a file is held for a community, or named at or below a pin.
     pub(crate) fn is_pinned(&self, store: &Store, rows: &Committed, hash: &BlobHash) -> Result<bool, StorageError> {
+        if self.0.problem.is_some() {
+            return Ok(true);
+        }
         if lock(&self.0.placed).as_ref().is_some_and(|placed| placed.contains(hash)) {
             return Ok(true);
         }
@@ -321,17 +363,31 @@ impl Pin {
         let rows = store.snapshot();
         let mut found = Vec::new();
         for hash in store.named_blobs(&rows, &self.space)? {
-            let places = store.places_of(&rows, &hash)?;
-            let named = places.iter().filter(|place| place.is_visible && place.space.key == self.space && self.path.contains(&place.path));
-            // What the owner names, too, is his.
-            let place = named.max_by_key(|place| store.is_by_owner(&self.space, &place.author));
-            if let Some(place) = place {
-                let is_here = blobs.len_of(&hash).is_some() && belongs(store, &hash, &self.space, &place.timeline, &place.author);
-                found.push(Pinned { hash, len: place.len, path: place.path.clone(), author: place.author, is_here });
+            let mut places = store.places_of(&rows, &hash)?;
+            places.retain(|place| place.is_visible && place.space.key == self.space && self.path.contains(&place.path));
+            let len = blobs.len_of(&hash);
+            let is_here = len.is_some() && places.iter().any(|place| belongs(store, &hash, &self.space, &place.timeline, &place.author));
+            let said = said(places, |author| store.is_by_owner(&self.space, author));
+            if let Some(first) = said.first() {
+                found.push(Pinned { hash, len: len.filter(|_| is_here).unwrap_or(first.len), path: first.path.clone(), is_here, said });
             }
         }
         Ok(found)
     }
+}
+
+/// What those who name a file say of its length. Whoever says much takes the place of nobody else.
+fn said(places: Vec<BlobPlace>, is_owner: impl Fn(&PublicKey) -> bool) -> Vec<Said> {
+    let mut count: HashMap<PublicKey, usize> = HashMap::new();
+    let mut said: Vec<((bool, usize), Said)> = Vec::new();
+    for BlobPlace { len, path, author, .. } in places {
+        let count = count.entry(author).or_default();
+        *count += 1;
+        said.push(((!is_owner(&author), *count), Said { len, path, author }));
+    }
+    said.sort_by_key(|(turn, _)| *turn);
+    let mut lens = BTreeSet::new();
+    said.into_iter().map(|(_, said)| said).filter(|said| lens.insert(said.len)).take(LENS_MAX).collect()
 }
 
 /// Fetches what is pinned or wanted and not here, now and whenever there is more, until the peer stops.
@@ -344,28 +400,65 @@ pub(crate) async fn keep(peer: Peer) {
 }
 
 async fn keep_pinned(peer: &Peer, fetcher: &Fetcher) {
+    let (tell, told) = watch::channel(Missing::new());
+    // Who has it is not asked for beforehand.
+    let (_tell, asked) = mpsc::channel(1);
+    let fetch = |Which { space, hash, len }: Which, path: Path, until: Until| async move {
+        let (store, named) = (peer.store.clone(), path.clone());
+        match beside(move || is_here(&store, &Wished { hash, space, path: named, len })).await {
+            Ok(Ok(false)) => fetch_until(peer, fetcher, &Wished { hash, space, path, len }, Some(until)).await,
+            Ok(Ok(true)) => Tried::Done,
+            Ok(Err(_)) | Err(_) => Tried::InVain,
+        }
+    };
+    tokio::join!(look_at_pins(peer, fetcher, tell), queue::run(told, asked, LOOK_EVERY, fetch));
+}
+
+/// Files that are pinned and missing, and where they are named.
+type Missing = Vec<(Which, Path)>;
+
+/// Whether a file is here by now for those who have the place where it is named.
+fn is_here(store: &Store, file: &Wished) -> Result<bool, StorageError> {
+    if store.blobs().and_then(|blobs| blobs.len_of(&file.hash)).is_none() {
+        return Ok(false);
+    }
+    let places = store.places_of(&store.snapshot(), &file.hash)?;
+    let mut named = places.iter().filter(|place| place.is_visible && place.space.key == file.space && place.path == file.path);
+    Ok(named.any(|place| belongs(store, &file.hash, &file.space, &place.timeline, &place.author)))
+}
+
+/// Works out which pinned files are missing whenever that may have changed, and tells them.
+async fn look_at_pins(peer: &Peer, fetcher: &Fetcher, tell: watch::Sender<Missing>) {
     let mut arrivals = peer.store.arrivals();
     let mut changed = fetcher.wishes().0.changed.subscribe();
     // Up to which arrival each pin was looked at: what comes into other spaces costs nothing.
     let mut looked: HashMap<PublicKey, u64> = HashMap::new();
     let mut look_at = Instant::now();
+    let mut missing: BTreeMap<Pin, Missing> = BTreeMap::new();
     loop {
         let upto = *arrivals.borrow_and_update();
         if Instant::now() >= look_at {
             looked.clear();
             look_at = Instant::now() + LOOK_EVERY;
         }
+        let pins = fetcher.wishes().pins();
         let due: Vec<Pin> = {
             let rows = peer.store.snapshot();
-            let is_new = |pin: &Pin| looked.get(&pin.space).is_none_or(|upto| has_grown(&peer.store, &rows, &pin.space, *upto).unwrap_or(true));
-            fetcher.wishes().pins().into_iter().filter(is_new).collect()
+            let is_new = |pin: &&Pin| looked.get(&pin.space).is_none_or(|upto| has_grown(&peer.store, &rows, &pin.space, *upto).unwrap_or(true));
+            pins.iter().filter(is_new).cloned().collect()
         };
-        for pin in due {
-            if let Err(error) = fetch(peer, fetcher, &pin).await {
-                tracing::warn!(path = %pin.path, %error, "pinned files were not fetched");
+        let before = missing.len();
+        missing.retain(|pin, _| pins.contains(pin));
+        if !due.is_empty() || missing.len() < before {
+            for pin in due {
+                match missing_of(peer, &pin).await {
+                    Ok(files) => drop(missing.insert(pin, files)),
+                    Err(error) => tracing::warn!(path = %pin.path, %error, "which pinned files are missing is not known"),
+                }
             }
+            tell.send_replace(in_turn(&missing));
         }
-        looked = fetcher.wishes().pins().into_iter().map(|pin| (pin.space, upto)).collect();
+        looked = pins.into_iter().map(|pin| (pin.space, upto)).collect();
         tokio::select! {
             () = tokio::time::sleep_until(look_at) => {}
             _ = changed.changed() => looked.clear(),
@@ -374,55 +467,78 @@ async fn keep_pinned(peer: &Peer, fetcher: &Fetcher) {
     }
 }
 
-/// Fetches what is missing at and below a pin, some files at once: what nobody has keeps none of the others waiting for long.
-async fn fetch(peer: &Peer, fetcher: &Fetcher, pin: &Pin) -> io::Result<()> {
+/// The files of all pins, one of each after the other: none keeps the others waiting.
+fn in_turn(missing: &BTreeMap<Pin, Missing>) -> Missing {
+    let mut turns: Vec<(usize, &(Which, Path))> = missing.values().flat_map(|files| files.iter().enumerate()).collect();
+    turns.sort_by_key(|(turn, _)| *turn);
+    turns.into_iter().map(|(_, file)| file.clone()).collect()
+}
+
+/// What is missing at and below a pin, under each length that is said.
+async fn missing_of(peer: &Peer, pin: &Pin) -> io::Result<Missing> {
     let (store, wanted) = (peer.store.clone(), pin.clone());
     let files = beside(move || wanted.files(&store)).await.map_err(|_| io::Error::other("the peer is stopping"))?;
     // What guests name in the own space comes as far as they have room here: it is the owner's disk.
     let mut of_guests: HashMap<PublicKey, u64> = HashMap::new();
-    let mut has_room = |file: &Pinned| {
-        if pin.space != peer.space() || peer.store.is_by_owner(&pin.space, &file.author) {
+    let mut has_room = |said: &Said| {
+        if pin.space != peer.space() || peer.store.is_by_owner(&pin.space, &said.author) {
             return true;
         }
-        let used = of_guests.entry(file.author).or_default();
-        let has_room = used.saturating_add(file.len) <= peer.ledger().limit_of(&Payer::Key(file.author), Relation::Invited);
-        *used += if has_room { file.len } else { 0 };
+        let used = of_guests.entry(said.author).or_default();
+        let has_room = used.saturating_add(said.len) <= peer.ledger().limit_of(&Payer::Key(said.author), Relation::Invited);
+        *used += if has_room { said.len } else { 0 };
         has_room
     };
-    let files = files.map_err(io::Error::other)?;
-    let missing = files.into_iter().filter(|file| has_room(file) && !file.is_here);
-    let missing: Vec<Wished> = missing.map(|Pinned { hash, len, path, .. }| Wished { hash, space: pin.space, path, len }).collect();
-    fetch_all(peer, fetcher, missing).await
+    let mut missing = Missing::new();
+    for file in files.map_err(io::Error::other)? {
+        for said in file.said {
+            if has_room(&said) && !file.is_here {
+                missing.push((Which { space: pin.space, hash: file.hash, len: said.len }, said.path));
+            }
+        }
+    }
+    Ok(missing)
 }
 
 /// Fetches files, some at once, until each is here, or nothing comes of it any more, or it cannot be kept.
-pub(crate) async fn fetch_all(peer: &Peer, fetcher: &Fetcher, files: Vec<Wished>) -> io::Result<()> {
-    let fetched = files.into_iter().map(|file| async move {
-        // It may have been paused while others came.
-        if !fetcher.wishes().is_stopped(&file.hash) {
-            // That one cannot be kept does not keep the others from coming.
-            if let Err(error) = fetch_one(peer, fetcher, &file).await {
-                tracing::warn!(hash = %file.hash, path = %file.path, %error, "a file was not fetched");
-            }
-        }
-    });
+pub(crate) async fn fetch_all(peer: &Peer, fetcher: &Fetcher, files: Vec<Wished>) {
+    let fetched = files.into_iter().map(|file| async move { fetch_until(peer, fetcher, &file, None).await });
     let mut fetched = futures_util::stream::iter(fetched).buffer_unordered(AT_ONCE);
     while fetched.next().await.is_some() {}
-    Ok(())
 }
 
 /// Fetches a file until it is here, or nothing comes of it any more; says whether it is.
 async fn fetch_one(peer: &Peer, fetcher: &Fetcher, file: &Wished) -> io::Result<bool> {
-    let Some(space) = peer.store.held(&file.space) else { return Ok(false) };
+    Ok(fetch_for(peer, fetcher, file, None).await? == Tried::Done)
+}
+
+/// Fetches a file until it is here, or nothing comes of it any more, or it is the turn of others. One that cannot be kept does not
+/// keep the others from coming.
+pub(crate) async fn fetch_until(peer: &Peer, fetcher: &Fetcher, file: &Wished, until: Option<Until>) -> Tried {
+    if fetcher.wishes().is_stopped(&file.hash) {
+        // The owner does not want it, or not now.
+        return Tried::Done;
+    }
+    fetch_for(peer, fetcher, file, until).await.unwrap_or_else(|error| {
+        tracing::warn!(hash = %file.hash, path = %file.path, %error, "a file was not fetched");
+        Tried::InVain
+    })
+}
+
+async fn fetch_for(peer: &Peer, fetcher: &Fetcher, file: &Wished, until: Option<Until>) -> io::Result<Tried> {
+    let Some(space) = peer.store.held(&file.space) else { return Ok(Tried::InVain) };
     let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
-    let Some(mut fetch) = fetching else { return Ok(false) };
+    let Some(mut fetch) = fetching else { return Ok(Tried::InVain) };
     for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
         let is_here = fetch.piece(piece, FIND_MAX).await;
         if !is_here && (fetch.progress.borrow().sources.is_empty() || !fetch.piece(piece, STALL_MAX).await) {
-            return Ok(false);
+            return Ok(Tried::InVain);
+        }
+        if until.as_ref().is_some_and(Until::is_over) {
+            return Ok(Tried::GoesOn);
         }
     }
-    Ok(true)
+    Ok(Tried::Done)
 }
 
 /// Fetches the files that are wanted one by one, a few at once, and forgets what was said of files that are here.
@@ -543,6 +659,36 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_read_hands_nothing_on_and_is_not_written_over() {
+        let home = tempfile::tempdir().expect("a folder");
+        let file = home.path().join("files.json");
+        let wishes = Wishes::open(home.path());
+        let other = PublicKey::from_bytes([2; 32]);
+        wishes.hand_on(&other, false).expect("writes");
+        wishes.place(HashSet::new());
+        assert!(wishes.problem().is_none() && wishes.are_known());
+        let whole = std::fs::read(&file).expect("it is there");
+        // It was cut short, it is of a release that knows more, and it is not even a file.
+        let later = format!(r#"{{"files": {{"{}": {{"space": "x", "path": "/", "len": 1, "wish": "later"}}}}}}"#, wished(1).hash);
+        for bytes in [&whole[..whole.len() / 2], later.as_bytes(), b""] {
+            std::fs::write(&file, bytes).expect("writes");
+            let wishes = Wishes::open(home.path());
+            wishes.place(HashSet::new());
+            assert!(!wishes.hands_on(&other) && !wishes.hands_on(&pin("/").space), "which ones are kept back is not known");
+            assert!(!wishes.are_known() && wishes.problem().is_some_and(|problem| problem.contains("files.json")));
+            assert!(wishes.hand_on(&other, true).is_err() && wishes.pin(&pin("/"), true).is_err());
+            assert_eq!(std::fs::read(&file).expect("it is there"), bytes);
+        }
+        std::fs::remove_file(&file).expect("it is there");
+        std::fs::create_dir(&file).expect("room");
+        assert!(!Wishes::open(home.path()).hands_on(&other));
+        std::fs::remove_dir(&file).expect("it is there");
+        std::fs::write(&file, whole).expect("writes");
+        let wishes = Wishes::open(home.path());
+        assert!(!wishes.hands_on(&other) && wishes.hands_on(&pin("/").space), "mended");
+    }
+
+    #[test]
     fn what_was_cancelled_is_so_for_a_moment_unless_it_is_wanted_after_all() {
         let home = tempfile::tempdir().expect("a folder");
         let wishes = Wishes::open(home.path());
@@ -563,6 +709,33 @@ mod tests {
         assert!(stays(&held) && !stays(&other));
         wishes.place(HashSet::new());
         assert!(!stays(&held));
+    }
+
+    #[test]
+    fn what_is_said_of_a_length_is_tried_what_the_owner_says_first_and_of_nobody_else_all() {
+        let key = |number: u8| PublicKey::from_bytes([number; 32]);
+        let said = |places: &[(u8, u64)]| {
+            let place = |(author, len): &(u8, u64)| BlobPlace {
+                space: timebus_store::pipeline::Space::new(key(1), 1),
+                timeline: timebus_store::ids::TimelineId([1; 32]),
+                path: pin("/film").path,
+                author: key(*author),
+                len: *len,
+                is_visible: true,
+            };
+            super::said(places.iter().map(place).collect(), |author| *author == key(1)).iter().map(|said| said.len).collect::<Vec<_>>()
+        };
+        assert_eq!(said(&[(9, 5), (8, 5)]), [5], "each once");
+        assert_eq!(said(&[(9, 5), (1, 7), (8, 6)]), [7, 5, 6]);
+        let many: Vec<(u8, u64)> = (0..100).map(|len| (9, len)).chain([(8, 1000), (7, 1001)]).collect();
+        assert_eq!(said(&many), [0, 1000, 1001, 1, 2, 3, 4, 5], "who says much does not keep out what others say");
+    }
+
+    #[test]
+    fn one_pin_does_not_keep_the_others_waiting() {
+        let file = |number: u64| (Which { space: pin("/").space, hash: wished(number).hash, len: number }, wished(number).path);
+        let missing = BTreeMap::from([(pin("/a"), vec![file(1), file(2), file(3)]), (pin("/b"), vec![file(4)])]);
+        assert_eq!(in_turn(&missing).iter().map(|(which, _)| which.len).collect::<Vec<_>>(), [1, 4, 2, 3]);
     }
 
     #[test]

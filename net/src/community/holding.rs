@@ -27,6 +27,7 @@ use tokio::time::Instant;
 use super::placement::{Offer, ranking};
 use super::{Member, Rules, members};
 use crate::blobs::named::belongs;
+use crate::blobs::wishes::Wishes;
 use crate::network::Network;
 use crate::node::{Event, Placing};
 use crate::peer::Peer;
@@ -162,6 +163,15 @@ pub(crate) fn held_of(store: &Store, space: &PublicKey, files: Vec<BlobHash>) ->
     Ok(here)
 }
 
+/// The same for those who count on them, of a space of somebody else: what the owner keeps back they do not get from here.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub(crate) fn given_of(store: &Store, wishes: &Wishes, space: &PublicKey, files: Vec<BlobHash>) -> Result<Vec<BlobHash>, StorageError> {
+    if wishes.hands_on(space) { held_of(store, space, files) } else { Ok(Vec::new()) }
+}
+
 /// The machines that may have a file of a community: those with whom it is placed, and those of who named it.
 ///
 /// # Errors
@@ -187,12 +197,13 @@ async fn keep_on(peer: &Peer) {
     let network = crate::blobs::network(peer).await;
     let (tell, missing) = watch::channel(Missing::new());
     // What is fetched takes its time; what comes meanwhile is looked at all the same, or a log could grow as long as that.
-    tokio::join!(keep_looking(peer, &network, tell), filling::fill(peer, network.blobs(), missing));
+    tokio::join!(keep_looking(peer, &network, tell), filling::fill(peer, &network, missing));
 }
 
 /// Works out what is placed here whenever that may have changed, and tells which files of it are missing.
 async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missing>) {
-    let (mut arrivals, mut changed) = (peer.store.arrivals(), network.changed());
+    let wishes = network.blobs().wishes();
+    let (mut arrivals, mut changed, mut wished) = (peer.store.arrivals(), network.changed(), wishes.changed());
     let mut kept = Kept::default();
     let mut look_at = Instant::now();
     // The last file that others were asked whether they have it.
@@ -200,8 +211,9 @@ async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missin
     loop {
         arrivals.borrow_and_update();
         changed.borrow_and_update();
+        wished.borrow_and_update();
         let Ok(memberships) = network.ask(|node| node.book().communities.clone()).await else { return };
-        let offered = memberships.into_iter().map(|(space, membership)| (space, membership.stores)).collect();
+        let offered = memberships.into_iter().map(|(space, membership)| (space, wishes.offers(&space, membership.stores))).collect();
         let is_look = Instant::now() >= look_at;
         if is_look {
             look_at = Instant::now() + LOOK_EVERY;
@@ -224,6 +236,8 @@ async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missin
             ended = arrivals.changed() => if ended.is_err() { return },
             // Records of members may have come.
             ended = changed.changed() => if ended.is_err() { return },
+            // Files may be kept back.
+            ended = wished.changed() => if ended.is_err() { return },
         }
         tokio::time::sleep(GATHER).await;
     }
@@ -273,16 +287,10 @@ pub(crate) fn has_grown(store: &Store, rows: &Committed, space: &PublicKey, upto
 }
 
 /// Works out what is placed here, if that may be something else by now or `is_look`, and what of it is missing.
-fn look(
-    store: &Store,
-    node: PublicKey,
-    offered: &[(PublicKey, u64)],
-    before: Known,
-    is_look: bool,
-) -> Result<(Known, Vec<(Space, Placed)>), StorageError> {
+fn look(store: &Store, node: PublicKey, offered: &[(PublicKey, u64)], before: Known, is_look: bool) -> Result<(Known, Missing), StorageError> {
     let (upto, restated) = (*store.arrivals().borrow(), *store.restatements().borrow());
     let rows = store.snapshot();
-    let mut missing = Vec::new();
+    let mut missing = Missing::new();
     let spaces: Vec<PublicKey> = offered.iter().map(|(space, _)| *space).collect();
     if !is_look && !before.is_old(store, &rows, &spaces, restated)? {
         return Ok((before, missing));
@@ -292,6 +300,7 @@ fn look(
         let (_, files) = known.spaces.entry(*key).or_insert((upto, Vec::new()));
         let Some(space) = store.held(key) else { continue };
         let Some(rules) = Rules::of(store, &rows, space.unmounted())? else { continue };
+        let members = members(store, &rows, space.unmounted())?;
         let mut elsewhere = Vec::new();
         for file in placed_by(store, &rows, space.unmounted(), (&rules, &node), now_ms())? {
             // What is here whole is as long as it is, whatever somebody says.
@@ -303,7 +312,7 @@ fn look(
                 files.push((file.hash, file.len));
             }
             match (is_placed, is_here) {
-                (true, false) => missing.push((space, file)),
+                (true, false) => missing.push(filling::missing(key, with_author(file, &members))),
                 (false, true) => elsewhere.push(file),
                 _ => {}
             }
@@ -315,6 +324,13 @@ fn look(
         known.leaving.insert((*key, *key), leaving::stay(was, &rules, elsewhere, room, Instant::now()));
     }
     Ok((known, missing))
+}
+
+/// A file with the machines of who named it among those that may have it.
+fn with_author(mut file: Placed, members: &[Member]) -> Placed {
+    let author = members.iter().find(|member| member.keys.contains(&file.author));
+    file.holders.extend(author.iter().flat_map(|author| &author.machines).map(|machine| machine.node));
+    file
 }
 
 /// Opens the spaces that are placed here, and keeps the files that are. Answers what of these is missing, if it was worked out anew.
@@ -360,9 +376,9 @@ fn in_turn(missing: &mut Missing) {
         *count += 1;
         *count
     };
-    let mut turns: Vec<_> = missing.drain(..).map(|(space, file)| (at(&file), space, file)).collect();
+    let mut turns: Vec<_> = missing.drain(..).map(|missing| (at(&missing.1), missing)).collect();
     turns.sort_by_key(|(turn, ..)| *turn);
-    missing.extend(turns.into_iter().map(|(_, space, file)| (space, file)));
+    missing.extend(turns.into_iter().map(|(_, missing)| missing));
 }
 
 /// How many files and bytes are placed with each machine.
@@ -654,6 +670,14 @@ mod tests {
         let place = store.places_of(&store.snapshot(), &hash).expect("reads").remove(0);
         let is_held = |place: &BlobPlace| is_held_for_all(store, &hash, place, &own.key, &main);
         assert!(is_held(&place) && held_of(store, &own.key, vec![hash]).expect("reads") == [hash]);
+        // What is kept back is no copy for anybody, and no room for more.
+        let wishes = Wishes::open(home.path());
+        let given = || (given_of(store, &wishes, &own.key, vec![hash]).expect("reads"), wishes.offers(&own.key, 7));
+        assert_eq!(given(), (vec![hash], 7));
+        wishes.hand_on(&own.key, false).expect("writes");
+        assert_eq!(given(), (vec![], 0));
+        wishes.hand_on(&own.key, true).expect("writes");
+        assert_eq!(given(), (vec![hash], 7));
         assert!(!is_held(&BlobPlace { is_visible: false, ..place.clone() }), "an older version named it");
         assert!(!is_held(&BlobPlace { timeline: TimelineId([9; 32]), ..place.clone() }), "a timeline for some names it");
         let foreign = BlobPlace { author: key(9), ..place.clone() };

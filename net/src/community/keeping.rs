@@ -31,11 +31,12 @@ pub(crate) async fn keep(peer: Peer) {
 
 async fn keep_on(peer: &Peer) {
     let network = crate::blobs::network(peer).await;
-    let (mut arrivals, mut changed) = (peer.store.arrivals(), network.changed());
+    let (mut arrivals, mut changed, mut wished) = (peer.store.arrivals(), network.changed(), network.blobs().wishes().changed());
     let mut seen: BTreeMap<PublicKey, Seen> = BTreeMap::new();
     loop {
         arrivals.borrow_and_update();
         changed.borrow_and_update();
+        wished.borrow_and_update();
         let Ok(memberships) = network.ask(|node| node.book().communities.clone()).await else { return };
         let left: Vec<PublicKey> = seen.keys().filter(|space| !memberships.contains_key(*space)).copied().collect();
         for space in left {
@@ -54,6 +55,8 @@ async fn keep_on(peer: &Peer) {
             () = tokio::time::sleep(LOOK_EVERY) => {}
             ended = arrivals.changed() => if ended.is_err() { return },
             ended = changed.changed() => if ended.is_err() { return },
+            // Files may be kept back.
+            ended = wished.changed() => if ended.is_err() { return },
         }
         tokio::time::sleep(GATHER).await;
     }
@@ -93,6 +96,8 @@ struct Seen {
     statements: u64,
     heads: Vec<u64>,
     membership: Membership,
+    /// What counts of what is offered.
+    stores: u64,
 }
 
 async fn look(
@@ -106,8 +111,9 @@ async fn look(
     let now = || -> Result<Seen, WriteError> {
         let heads = timebus_store::tips::heads(&*peer.store.snapshot(), held.unmounted().main())?;
         let rules = Rules::of(&peer.store, &peer.store.snapshot(), held)?;
-        let beat = rules.filter(|_| membership.stores > 0).map_or(0, |rules| now_ms() / rules.beat_ms());
-        Ok(Seen { beat, statements: peer.store.statements(), heads: heads.into_iter().collect(), membership: membership.clone() })
+        let stores = network.blobs().wishes().offers(&space, membership.stores);
+        let beat = rules.filter(|_| stores > 0).map_or(0, |rules| now_ms() / rules.beat_ms());
+        Ok(Seen { beat, statements: peer.store.statements(), heads: heads.into_iter().collect(), membership: membership.clone(), stores })
     };
     let before = now()?;
     if seen.get(&space) == Some(&before) {
@@ -141,6 +147,7 @@ pub(crate) async fn settle(peer: &Peer, network: &Network, space: Space, members
     let node = network.endpoint().node().to_string();
     let rows = peer.store.snapshot();
     let read = |names: &[&str]| value(&peer.store, &rows, space, &below(&place, names));
+    let stores = network.blobs().wishes().offers(&space.key, membership.stores);
     let mut patch = json!({});
     let name = read(&["name"])?;
     // What another device of the owner says of him goes on, until he says otherwise here.
@@ -152,14 +159,14 @@ pub(crate) async fn settle(peer: &Peer, network: &Network, space: Space, members
             patch["left"] = Serde::Null;
         }
     }
-    if read(&["nodes", &node, "stores"])? != Some(membership.stores.into()) {
-        patch["nodes"] = json!({ &node: { "stores": membership.stores } });
+    if read(&["nodes", &node, "stores"])? != Some(stores.into()) {
+        patch["nodes"] = json!({ &node: { "stores": stores } });
     }
     let proof = z32::encode(network.node_key().sign(&claim(&space.key, &place)).as_bytes());
     if read(&["nodes", &node, "proof"])?.as_ref().and_then(Serde::as_str) != Some(proof.as_str()) {
         patch["nodes"][&node]["proof"] = proof.into();
     }
-    if membership.stores > 0
+    if stores > 0
         && let Some(rules) = Rules::of(&peer.store, &rows, space)?
     {
         let seen_ms = read(&["nodes", &node, "seen_ms"])?.and_then(|seen| seen.as_u64()).unwrap_or(0);

@@ -19,6 +19,7 @@ use super::authors::{counted_as, guest_of};
 use super::storing::{Strangers, ToStore, keep};
 use super::{Command, Holding};
 use crate::blobs::fetch::{Fetcher, is_frame};
+use crate::community::holding::{given_of, held_of};
 use crate::held::Held;
 use crate::invites::{Invites, RedeemError};
 use crate::ledger::{Author, Ledger, Relation};
@@ -229,9 +230,10 @@ impl Driver {
                 }
             }
             Act::AskFiles { link, space, files } => {
-                let (store, commands) = (self.store.clone(), self.commands.clone());
+                let (store, commands, wishes) = (self.store.clone(), self.commands.clone(), self.blobs.wishes().clone());
                 tokio::task::spawn_blocking(move || {
-                    let files = crate::community::holding::held_of(&store, &space, files).unwrap_or_default();
+                    let files = if space == store.space() { held_of(&store, &space, files) } else { given_of(&store, &wishes, &space, files) };
+                    let files = files.unwrap_or_default();
                     let _ = commands.blocking_send(Command::Event(Event::Files { link, space, files }));
                 });
             }

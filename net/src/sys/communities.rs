@@ -17,6 +17,7 @@ use timebus_store::summary::summary;
 use timebus_store::writer::{Action, Statement};
 use tokio::time::Instant;
 
+use crate::blobs::wishes::Wishes;
 use crate::community::keeping::{leave, merge, settle, write};
 use crate::community::{self, Board, Member, Membership, NAME_BYTES_MAX, Rules, is_name, members};
 use crate::devices::with_devices;
@@ -175,6 +176,7 @@ async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
         "you": state,
         "name": own.map(|own| own.name.clone()).or_else(|| here.membership.as_ref().map(|membership| membership.name.clone())),
         "stores": here.membership.as_ref().map_or(0, |membership| membership.stores),
+        "kept_back": !Wishes::of(peer).hands_on(&key),
         "told": here.membership.as_ref().is_some_and(|membership| membership.told),
         "dht": here.membership.as_ref().and_then(|membership| membership.dht.as_ref()).map(|part| {
             let mut told = serde_json::to_value(peer.dhts.standing(&dht::DhtId::Community(key))).unwrap_or_default();

@@ -48,6 +48,7 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
     let mut transfers: Vec<Serde> = transfers.iter().filter_map(|transfer| serde_json::to_value(transfer).ok()).collect();
     let (store, pins, wished, limits) = (peer.store().clone(), wishes.pins(), wishes.files(), wishes.limits());
     let own = peer.space();
+    let unread = wishes.problem().map(str::to_owned);
     let ((bytes_given, since_ms), most) = given(peer, |given| (given.all(), given.most()));
     let told = move || -> Result<_, StorageError> {
         let rows = store.snapshot();
@@ -77,7 +78,9 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
         let mut told = Vec::new();
         for pin in pins {
             let files = pin.files(&store)?;
-            let bytes = |is_wanted: fn(bool) -> bool| files.iter().filter(|file| is_wanted(file.is_here)).map(|file| file.len).sum::<u64>();
+            let bytes = |is_wanted: fn(bool) -> bool| {
+                files.iter().filter(|file| is_wanted(file.is_here)).map(|file| file.len).fold(0u64, u64::saturating_add)
+            };
             told.push(json!({
                 "path": named(&people, &own, &pin.space, &pin.path),
                 "space": pin.space.to_string(),
@@ -99,6 +102,7 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
         "given": {"bytes": bytes_given, "since_ms": since_ms, "bytes_per_s": given_per_s, "files": most_given},
         "pins": pins,
         "kept_back": kept_back,
+        "problem": unread,
         "transfers": transfers,
     }))
 }
@@ -195,7 +199,7 @@ async fn pin(peer: &Peer, body: &Bytes, is_pinned: bool) -> Result<Serde, Proble
         return Err(bad("nothing of this space is here").with_fix("take an invite to it with `timebus join`, or follow it"));
     }
     let pin = Pin { space, path };
-    let changed = Wishes::of(peer).pin(&pin, is_pinned).map_err(|error| storage_problem(&error.into()))?;
+    let changed = Wishes::of(peer).pin(&pin, is_pinned).map_err(unsaid)?;
     let Some(changed) = changed else {
         return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "pins", "there are too many pins", "pin a path above several of them"));
     };
@@ -262,9 +266,19 @@ async fn which(peer: &Peer, which: &str) -> Result<Vec<Wished>, Problem> {
     if found.is_empty() { Err(missing(is_known)) } else { Ok(found) }
 }
 
+/// What the owner said was not remembered.
+fn unsaid(error: std::io::Error) -> Problem {
+    if error.kind() != std::io::ErrorKind::InvalidData {
+        return storage_problem(&error.into());
+    }
+    let title = "what you said of files cannot be read, and nothing is written over it";
+    Problem::new(StatusCode::CONFLICT, "files-unread", title, error.to_string())
+        .with_fix("mend the file, or move it away to begin anew, then start the peer again; until then files of others go to nobody from here")
+}
+
 /// Remembers what is wanted of files.
 fn wish(wishes: &Wishes, files: &[Wished], wish: Option<Wish>) -> Result<(), Problem> {
-    wishes.wish(files, wish).map_err(|error| storage_problem(&error.into()))?.ok_or_else(|| {
+    wishes.wish(files, wish).map_err(unsaid)?.ok_or_else(|| {
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "files", "these are too many files", format!("{FILES_MAX} can be told apart from others"))
             .with_fix("`timebus files unpin` the path above them, or name one that is further down")
     })
@@ -304,7 +318,7 @@ async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let mut unpinned = false;
     if BlobHash::parse(&name).is_none() {
         let pin = place(peer, &name).await?;
-        unpinned = wishes.pin(&pin, false).map_err(|error| storage_problem(&error.into()))?.unwrap_or(false);
+        unpinned = wishes.pin(&pin, false).map_err(unsaid)?.unwrap_or(false);
     }
     let (store, all, known) = (peer.store().clone(), files.clone(), wishes.clone());
     let left_out = beside(move || -> Result<_, StorageError> {
@@ -350,7 +364,7 @@ fn limit(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
             }
         };
     }
-    wishes.limit(limits).map_err(|error| storage_problem(&error.into()))?;
+    wishes.limit(limits).map_err(unsaid)?;
     if let Some(network) = peer.network() {
         network.blobs().limit(limits);
     }
@@ -371,9 +385,14 @@ async fn share(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
             bad("who gets files of your own space is a matter of rights").with_fix("`timebus grants` says who may read, `timebus revoke` ends it")
         );
     }
-    Wishes::of(peer).hand_on(&space, share).map_err(|error| storage_problem(&error.into()))?;
+    Wishes::of(peer).hand_on(&space, share).map_err(unsaid)?;
     if let Some(network) = peer.network().filter(|_| !share) {
         network.blobs().restate(space);
     }
-    Ok(json!({"space": space.to_string(), "name": People::now(peer).await.name(&space), "share": share}))
+    // What a machine keeps back is no copy for others: what it offered does not count meanwhile.
+    let offered = match peer.network() {
+        Some(network) => network.ask(move |node| node.book().communities.get(&space).map(|membership| membership.stores)).await.ok().flatten(),
+        None => None,
+    };
+    Ok(json!({"space": space.to_string(), "name": People::now(peer).await.name(&space), "share": share, "offered": offered.unwrap_or(0)}))
 }

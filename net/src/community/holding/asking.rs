@@ -48,13 +48,18 @@ pub(crate) async fn ask(network: &Network, files: &[(PublicKey, &Placed)], conne
     Ok(said)
 }
 
+/// Who is asked for a file: never more than can be asked at once, so that some file always is.
+fn asked_of<'a>(file: &'a Placed, connected: &BTreeSet<PublicKey>) -> impl Iterator<Item = &'a PublicKey> {
+    file.holders.iter().filter(|node| connected.contains(node)).take(FRAMES_IN_ALL)
+}
+
 /// How many of these files, from the first on, may be asked for at once.
 pub(super) fn page(files: &[(PublicKey, &Placed)], connected: &BTreeSet<PublicKey>) -> usize {
     let mut asked: BTreeMap<(PublicKey, PublicKey), usize> = BTreeMap::new();
     let mut frames: BTreeMap<PublicKey, usize> = BTreeMap::new();
     let mut all = 0;
     for (at, (space, file)) in files.iter().enumerate() {
-        for node in file.holders.iter().filter(|node| connected.contains(node)) {
+        for node in asked_of(file, connected) {
             let asked = asked.entry((*node, *space)).or_default();
             if asked.is_multiple_of(FILES_MAX) {
                 let frames = frames.entry(*node).or_default();
@@ -73,7 +78,7 @@ pub(super) fn page(files: &[(PublicKey, &Placed)], connected: &BTreeSet<PublicKe
 fn frames(files: &[(PublicKey, &Placed)], connected: &BTreeSet<PublicKey>) -> Vec<((PublicKey, PublicKey), Vec<BlobHash>)> {
     let mut placed: BTreeMap<(PublicKey, PublicKey), BTreeSet<BlobHash>> = BTreeMap::new();
     for (space, file) in files {
-        for node in file.holders.iter().filter(|node| connected.contains(node)) {
+        for node in asked_of(file, connected) {
             placed.entry((*node, *space)).or_default().insert(file.hash);
         }
     }
@@ -159,5 +164,11 @@ mod tests {
         assert_eq!(page(&all, &connected), FRAMES_IN_ALL);
         assert_eq!(page(&all, &BTreeSet::new()), 200, "nobody is asked");
         assert!(frames(&all, &BTreeSet::new()).is_empty());
+        // One that more machines hold is asked for all the same.
+        let holders: Vec<u8> = (0..200).collect();
+        let files = [file(1, &holders), file(2, &holders)];
+        let all: Vec<(PublicKey, &Placed)> = files.iter().map(|file| (key(2), file)).collect();
+        let connected = (0..200).map(key).collect();
+        assert_eq!((page(&all, &connected), frames(&all[..1], &connected).len()), (2, FRAMES_IN_ALL), "the same frames ask for both");
     }
 }

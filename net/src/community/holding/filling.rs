@@ -1,167 +1,109 @@
-//! Fetches the files that are placed here and missing, one after the other, while others look at what is placed.
+//! Fetches the files that are placed here and missing, some at once, while others look at what is placed, and asks those who are
+//! there which of them they have.
 
-use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use timebus_store::blobs::partial::pieces_of;
-use timebus_store::pipeline::Space;
-use tokio::sync::watch;
+use timebus_identity::PublicKey;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::asking::{ask, page};
 use super::{LOOK_EVERY, Placed};
-use crate::blobs::fetch::Fetcher;
+use crate::blobs::queue::{self, Asked, Which};
+use crate::blobs::wishes::{Wished, fetch_until};
+use crate::network::{Network, Stopped};
 use crate::peer::Peer;
 
-/// How long nothing may come of a file until the next one is tried.
-const STALL_MAX: Duration = Duration::from_secs(10);
-/// The same where nobody is known who has it.
-const FIND_MAX: Duration = Duration::from_secs(3);
+/// After how long a file that nobody gave is tried again at most: who has it is asked for in between.
+const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// How long it takes until others are asked for some more files: half of what they answer, so that who asks for other reasons is
+/// answered, too.
+const ASK_EVERY: Duration = Duration::from_secs(8);
 
-/// How long a file that nobody gave waits until it is tried again: who has it may have come meanwhile.
-const AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// The files that are missing. Those who may have one count as its holders.
+pub(super) type Missing = Vec<(Which, Placed)>;
 
-/// The files that are missing, each with the space that names it.
-pub(super) type Missing = Vec<(Space, Placed)>;
+/// A file that is missing of a space.
+pub(super) fn missing(space: &PublicKey, file: Placed) -> (Which, Placed) {
+    (Which { space: *space, hash: file.hash, len: file.len }, file)
+}
 
 /// Fetches what is missing, as it is told, until nobody tells any more.
-pub(super) async fn fill(peer: &Peer, fetcher: &Fetcher, told: watch::Receiver<Missing>) {
-    let fetch = |file, until| async move {
-        fetch(peer, fetcher, file, until).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "a file that is placed here was not fetched");
-            Tried::Stalled
-        })
+pub(super) async fn fill(peer: &Peer, network: &Network, told: watch::Receiver<Missing>) {
+    let fetch = |Which { space, hash, len }, Placed { path, .. }, until| async move {
+        fetch_until(peer, network.blobs(), &Wished { hash, space, path, len }, Some(until)).await
     };
-    fill_with(told, fetch).await;
+    let (tell, asked) = mpsc::channel(1);
+    let asking = ask_around(network, told.clone(), tell);
+    // Both end when nobody tells any more.
+    let _ = tokio::join!(queue::run(told, asked, PAUSE_MAX, fetch), asking);
 }
 
-/// The same by any means. What is told anew counts after the file that is being fetched, or after [`LOOK_EVERY`].
-async fn fill_with<T: Clone + PartialEq, F: Future<Output = Tried>>(mut told: watch::Receiver<Vec<T>>, fetch: impl Fn(T, Instant) -> F) {
-    // The file that is tried first: the one that was not done with.
-    let mut first: Option<T> = None;
+/// Asks those who are there which of the missing files they have, as many at once as they answer, again and again; at once when
+/// somebody comes.
+async fn ask_around(network: &Network, mut told: watch::Receiver<Missing>, tell: mpsc::Sender<Asked>) -> Result<(), Stopped> {
+    let (mut last, mut count, mut before, mut look_at) = (None, 0, BTreeSet::new(), Instant::now());
     loop {
         let missing = told.borrow_and_update().clone();
-        let until = Instant::now() + LOOK_EVERY;
-        let at = first.and_then(|first| missing.iter().position(|file| *file == first)).unwrap_or(0);
-        let is_stalled = AtomicBool::new(false);
-        let fetch_one = |at: usize| {
-            let (fetched, is_stalled) = (fetch(missing[at].clone(), until), &is_stalled);
-            async move {
-                let tried = fetched.await;
-                is_stalled.fetch_or(matches!(tried, Tried::Stalled), Ordering::Relaxed);
-                tried
+        let may_have: BTreeSet<PublicKey> = missing.iter().flat_map(|(_, file)| &file.holders).copied().collect();
+        let connected: BTreeSet<PublicKey> = network.ask(move |node| may_have.into_iter().filter(|id| node.is_connected(id)).collect()).await?;
+        if Instant::now() >= look_at || !connected.is_subset(&before) {
+            let files = in_turn(&missing, &connected, last);
+            let placed: Vec<(PublicKey, &Placed)> = files.iter().map(|(which, file)| (which.space, *file)).collect();
+            let asked: Vec<Which> = files[..page(&placed, &connected)].iter().map(|(which, _)| *which).collect();
+            let said = ask(network, &placed[..asked.len()], &connected).await?;
+            let held = said.into_iter().flat_map(|((_, space), files)| files.into_iter().map(move |hash| (space, hash))).collect();
+            (last, count) = (asked.last().copied().or(last), count + asked.len());
+            if tell.send(Asked { files: asked, held }).await.is_err() {
+                return Ok(());
             }
-        };
-        let next = one_by_one(missing.len(), at, until, fetch_one, || told.has_changed().unwrap_or(true)).await;
-        first = next.map(|at| missing[at].clone());
-        if next.is_none() {
-            // What nobody has is not asked for all the time.
-            let again_after = if is_stalled.into_inner() { AGAIN_AFTER } else { LOOK_EVERY };
-            let _ = tokio::time::timeout(again_after, told.changed()).await;
+            if count >= files.len() {
+                // What they have changes rarely.
+                (count, look_at) = (0, Instant::now() + LOOK_EVERY);
+            }
         }
-        if told.has_changed().is_err() {
-            return;
+        before = connected;
+        tokio::select! {
+            () = tokio::time::sleep(ASK_EVERY) => {}
+            () = tell.closed() => return Ok(()),
         }
     }
 }
 
-/// Fetches a file until the time is over.
-async fn fetch(peer: &Peer, fetcher: &Fetcher, (space, file): (Space, Placed), until: Instant) -> io::Result<Tried> {
-    if fetcher.wishes().is_stopped(&file.hash) {
-        // The owner does not want it, or not now.
-        return Ok(Tried::Whole);
-    }
-    let fetching = fetcher.fetch(&peer.store, peer.store.at(space, &file.path), file.hash, file.len).await.map_err(io::Error::other)?;
-    let Some(mut fetch) = fetching else { return Ok(Tried::Stalled) };
-    for piece in 0..u32::try_from(pieces_of(file.len)).unwrap_or(u32::MAX) {
-        let is_here = fetch.piece(piece, FIND_MAX).await;
-        if !is_here && (fetch.progress.borrow().sources.is_empty() || !fetch.piece(piece, STALL_MAX).await) {
-            return Ok(Tried::Stalled);
-        }
-        if Instant::now() >= until {
-            return Ok(Tried::GoesOn);
-        }
-    }
-    Ok(Tried::Whole)
-}
-
-/// What became of fetching a file.
-#[derive(Clone, Copy)]
-enum Tried {
-    /// It is here, or not to come.
-    Whole,
-    /// It came until the time was over.
-    GoesOn,
-    /// Nobody who has it is there.
-    Stalled,
-}
-
-/// Does so many things from one of them on, each once, until the time is over or there are others to do. Answers with which
-/// to begin the next time.
-async fn one_by_one<F: Future<Output = Tried>>(
-    count: usize,
-    first: usize,
-    until: Instant,
-    mut fetch: impl FnMut(usize) -> F,
-    is_other: impl Fn() -> bool,
-) -> Option<usize> {
-    for at in (first..count).chain(0..first) {
-        if Instant::now() >= until || is_other() {
-            return Some(at);
-        }
-        if matches!(fetch(at).await, Tried::GoesOn) {
-            return Some(at);
-        }
-    }
-    None
+/// All files that somebody who is there may have, from the one behind the last one that was asked for on.
+fn in_turn<'a>(missing: &'a Missing, connected: &BTreeSet<PublicKey>, last: Option<Which>) -> Vec<(Which, &'a Placed)> {
+    let mut files: Vec<(Which, &Placed)> = missing.iter().map(|(which, file)| (*which, file)).collect();
+    files.retain(|(_, file)| file.holders.iter().any(|node| connected.contains(node)));
+    files.sort_unstable_by_key(|(which, _)| *which);
+    let first = files.partition_point(|(which, _)| Some(*which) <= last);
+    files.rotate_left(first);
+    files
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use timebus_store::blobs::BlobHash;
+    use timebus_store::path::Path;
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn what_nobody_has_does_not_keep_the_rest_waiting() {
-        let mut tried = Vec::new();
-        let mut first = 0;
-        for _ in 0..2 {
-            let until = Instant::now() + LOOK_EVERY;
-            let next = |at| {
-                tried.push(at);
-                async move {
-                    tokio::time::sleep(STALL_MAX).await;
-                    Tried::Stalled
-                }
-            };
-            first = one_by_one(7, first, until, next, || false).await.expect("there are more");
-        }
-        assert_eq!((tried, first), (vec![0, 1, 2, 3, 4, 5], 6));
-        let until = Instant::now() + LOOK_EVERY;
-        let next = one_by_one(7, first, until, |at| async move { if at == 2 { Tried::GoesOn } else { Tried::Whole } }, || false);
-        assert_eq!(next.await, Some(2), "what comes is gone on with");
-        let all = one_by_one(7, first, until, |_| async { Tried::Whole }, || false);
-        assert_eq!(all.await, None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_is_placed_meanwhile_is_fetched_after_the_file_that_is_under_way() {
-        let (tell, told) = watch::channel(vec![1, 2]);
-        let tried = Mutex::new(Vec::new());
-        let fetch = |file, _| {
-            tried.lock().expect("nobody panics").push(file);
-            if file == 1 {
-                tell.send(vec![3, 2]).expect("it listens");
-            }
-            std::future::ready(if file == 2 { Tried::Stalled } else { Tried::Whole })
+    #[test]
+    fn those_files_are_asked_for_that_somebody_who_is_there_may_have_and_each_in_its_turn() {
+        let key = |number: u8| PublicKey::from_bytes([number; 32]);
+        let file = |number: u8, holder: u8| {
+            let (hash, path) = (BlobHash::from_bytes([number; 32]), Path::root());
+            super::missing(&key(1), Placed { hash, len: 1, path, author: key(9), holders: vec![key(holder)] })
         };
-        let filled = tokio::time::timeout(AGAIN_AFTER + Duration::from_secs(1), fill_with(told, fetch)).await;
-        assert!(filled.is_err(), "it waits for more");
+        let missing: Missing = vec![file(3, 20), file(1, 20), file(2, 21), file(4, 20)];
+        let asked = |connected: u8, last: Option<u8>| {
+            let last = last.map(|last| file(last, 0).0);
+            in_turn(&missing, &BTreeSet::from([key(connected)]), last).iter().map(|(which, _)| which.hash.as_bytes()[0]).collect::<Vec<_>>()
+        };
         assert_eq!(
-            *tried.lock().expect("nobody panics"),
-            [1, 2, 3, 3, 2],
-            "the one that was next is not forgotten, and what nobody had is tried again, but not all the time"
+            (asked(20, None), asked(20, Some(1)), asked(20, Some(2)), asked(20, Some(4))),
+            (vec![1, 3, 4], vec![3, 4, 1], vec![3, 4, 1], vec![1, 3, 4])
         );
+        assert_eq!((asked(21, None), asked(22, None)), (vec![2], vec![]));
     }
 }

@@ -13,6 +13,7 @@ use timebus_store::summary::summary;
 use timebus_store::tips;
 use tokio::time::Instant;
 
+use super::filling::{self, Missing};
 use super::{Known, Placed, has_grown, held_of, is_for_all, leaving, offers};
 use crate::community::placement::holders;
 use crate::community::{Member, Rules, members};
@@ -239,12 +240,12 @@ pub(super) fn look_at_people(
     mut before: People,
     (space_of, tried): (BTreeMap<PublicKey, PublicKey>, BTreeMap<PublicKey, Tried>),
     now_ms: u64,
-) -> Result<(People, Vec<(Space, Placed)>), StorageError> {
+) -> Result<(People, Missing), StorageError> {
     let (upto, rows) = (*store.arrivals().borrow(), store.snapshot());
     let logs = std::mem::take(&mut before.logs);
     let mut people = People { space_of, logs, holds: Holds { tried, ..Holds::default() }, ..Default::default() };
     people.holds.tried.retain(|_, tried| tried.at_ms.saturating_add(TRIED_MS) > now_ms);
-    let mut missing = Vec::new();
+    let mut missing = Missing::new();
     for (community, bytes) in offered {
         let Some(held) = store.held(community) else { continue };
         let Some(rules) = Rules::of(store, &rows, held.unmounted())? else { continue };
@@ -304,7 +305,13 @@ pub(super) fn look_at_people(
                 left = left.saturating_sub(file.1.len);
                 people.spaces.entry(*space).or_default().1.push(file.1.hash);
                 if held_of(store, space, vec![file.1.hash])?.is_empty() {
-                    missing.push(file);
+                    let (_, mut file) = file;
+                    // Those who may have it.
+                    if let Some(claim) = claims.get(space) {
+                        file.holders = holders(community, space, &claim.nodes, &offers, rules.replicas);
+                        file.holders.extend(&claim.nodes);
+                    }
+                    missing.push(filling::missing(space, file));
                 }
             }
         }
