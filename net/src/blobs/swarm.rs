@@ -97,6 +97,8 @@ struct Asked {
     piece: Option<u32>,
     /// Whether it chooses among those before a reader.
     is_near: bool,
+    /// Whether it is asked for elsewhere as if it were not: nothing ever came from this source.
+    is_probe: bool,
     at_ms: u64,
 }
 
@@ -292,7 +294,7 @@ impl Download {
         }
         let count = source.asked.len();
         for asked in source.asked.into_values() {
-            self.forget(asked.piece);
+            self.not_asked(&asked);
         }
         count
     }
@@ -308,7 +310,7 @@ impl Download {
         } else {
             source.chose_nothing |= asked.piece.is_none();
         }
-        self.forget(asked.piece);
+        self.not_asked(&asked);
         true
     }
 
@@ -367,7 +369,7 @@ impl Download {
                 source.window = (((WINDOW_MS + best_ms) / source.gap_ms.max(1)) as u32).clamp(1, (source.window * 2).min(WINDOW_MAX));
             }
             source.last_ms = Some(now_ms);
-            self.forget(asked.piece);
+            self.not_asked(&asked);
         }
         self.wanted.remove(piece);
         self.have.insert(piece)
@@ -378,6 +380,13 @@ impl Download {
         self.have.remove(piece);
         if !self.under_way.contains_key(&piece) {
             self.wanted.insert(piece);
+        }
+    }
+
+    /// Something is not asked of a source any more.
+    fn not_asked(&mut self, asked: &Asked) {
+        if !asked.is_probe {
+            self.forget(asked.piece);
         }
     }
 
@@ -414,13 +423,26 @@ impl Download {
         self.ask_for(max, now_ms)
     }
 
-    /// Does not count on those any more of whom nothing ever came.
+    /// Does not count on those any more of whom nothing ever came, while something came from others: what they were asked for is
+    /// asked of others as if it were not, and they are asked for one thing now and then.
     fn doubt(&mut self, now_ms: u64) {
-        let partials = self.sources.values_mut().filter(|source| !source.is_doubted && source.received == 0 && !source.have.is_all());
+        // On slow lines all take long.
+        let takes_ms = self.sources.values().map(|source| source.takes_ms).max().unwrap_or(0);
+        let patience_ms = (LATE * takes_ms).max(LATE_MS_MIN);
+        let mut back = Vec::new();
+        let partials = self.sources.values_mut().filter(|source| source.received == 0 && !source.have.is_all());
         for source in partials.filter(|source| source.is_stuck(now_ms)) {
-            source.is_doubted = true;
-            source.have.iter().for_each(|piece| self.holders[piece as usize] = self.holders[piece as usize].saturating_sub(1));
+            if !std::mem::replace(&mut source.is_doubted, true) {
+                source.have.iter().for_each(|piece| self.holders[piece as usize] = self.holders[piece as usize].saturating_sub(1));
+            }
+            if takes_ms > 0 && source.is_stuck_for(patience_ms, now_ms) {
+                for asked in source.asked.values_mut().filter(|asked| !asked.is_probe) {
+                    asked.is_probe = true;
+                    back.extend(asked.piece);
+                }
+            }
         }
+        back.into_iter().for_each(|piece| self.forget(Some(piece)));
     }
 
     /// What to ask for instead of one thing that does not come.
@@ -510,7 +532,12 @@ impl Download {
         };
         let id = self.next_id;
         self.next_id += 1;
+        // Who gives nothing while others do keeps nothing from being asked of these.
+        let source = self.sources.get(&peer)?;
+        let is_probe = source.is_doubted && self.sources.values().any(|source| source.received > 0);
         let any_of = match piece {
+            Some(piece) if is_probe && source.asked.values().any(|asked| asked.piece == Some(piece)) => return None,
+            Some(piece) if is_probe => vec![(piece, piece + 1)],
             Some(piece) => {
                 let under_way = self.under_way.entry(piece).or_insert(UnderWay { count: 0, at_ms: now_ms });
                 *under_way = UnderWay { count: under_way.count + 1, at_ms: now_ms };
@@ -519,7 +546,7 @@ impl Download {
             }
             None => any_of,
         };
-        self.sources.get_mut(&peer)?.asked.insert(id, Asked { piece, is_near, at_ms: now_ms });
+        self.sources.get_mut(&peer)?.asked.insert(id, Asked { piece, is_near, is_probe, at_ms: now_ms });
         Some(Want { source: peer, id, any_of })
     }
 
