@@ -121,7 +121,8 @@ fn who_begins_the_same_upload_again_does_not_wait_for_the_connection_before() {
     let rest = &bytes(1_000_000, 8)[have as usize..];
     let done = peer.send("PATCH", place, &[PART, ("Upload-Offset", &have.to_string()), ("Upload-Complete", "?1")], rest);
     assert_eq!(done.status, 200, "{}", done.text());
-    drop(client);
+    let before = client.answer(false).expect("it hears why").problem(409);
+    assert_eq!(before["title"], "another request goes on with this upload", "{before}");
 }
 
 #[test]
