@@ -110,6 +110,8 @@ struct Linked {
     denied: BTreeMap<TimelineId, (PublicKey, u64)>,
     /// How often each of them was not given, one time after the other.
     refusals: BTreeMap<TimelineId, u32>,
+    /// Spaces for which it asked in vain, though it says that it has some of them.
+    missed: BTreeSet<PublicKey>,
     /// Timelines into which we brought more than the other side takes before its owner has said so.
     waiting: BTreeSet<TimelineId>,
     timer_ms: Option<u64>,
@@ -288,6 +290,7 @@ impl Node {
                     channels: BTreeMap::new(),
                     denied: BTreeMap::new(),
                     refusals: BTreeMap::new(),
+                    missed: BTreeSet::new(),
                     waiting: BTreeSet::new(),
                     timer_ms: None,
                     redeems: 0,

@@ -119,11 +119,13 @@ struct World {
     links: BTreeMap<LinkId, (usize, usize)>,
     next_link: LinkId,
     mail: VecDeque<Mail>,
+    /// Who asked whom for which space.
+    asked: BTreeSet<(usize, usize, PublicKey)>,
 }
 
 impl World {
     fn new() -> Self {
-        Self { now_ms: BEGIN_MS, people: Vec::new(), links: BTreeMap::new(), next_link: 1, mail: VecDeque::new() }
+        Self { now_ms: BEGIN_MS, people: Vec::new(), links: BTreeMap::new(), next_link: 1, mail: VecDeque::new(), asked: BTreeSet::new() }
     }
 
     fn add(&mut self) -> usize {
@@ -218,6 +220,9 @@ impl World {
                     Mail::Frame(from, link, bytes) => {
                         let Some((one, other)) = self.links.get(&link) else { continue };
                         let to = if *one == from { *other } else { *one };
+                        if let Ok(Frame::Open(open)) = Frame::decode(&bytes) {
+                            self.asked.insert((from, to, open.space));
+                        }
                         self.tell(to, Event::Frame { link, bytes });
                     }
                     Mail::Down(from, link) => {
@@ -468,4 +473,41 @@ fn who_is_only_read_is_looked_for_in_the_public_dht_too() {
     let own = secret("space", bob).public();
     world.tell(bob, Event::Visit { space: own });
     assert!(!world.people[bob].node.sought().contains(&own));
+}
+
+/// Alice follows a space that names her and Bob. He calls her, and so does Mallory.
+fn called_by_two() -> (World, [usize; 3], PublicKey) {
+    let mut world = World::new();
+    let people = [(); 3].map(|()| world.add());
+    let [alice, bob, mallory] = people;
+    world.start();
+    let space = secret("club", 1).public();
+    let named = [alice, bob].map(|who| world.people[who].device.public()).into();
+    world.people[alice].store.0.insert(space, named);
+    world.tell(alice, Event::Follow { space, via: Vec::new() });
+    let (node, addresses) = (world.people[alice].id(), vec![world.people[alice].address.clone()]);
+    for caller in [bob, mallory] {
+        world.tell(caller, Event::Call { node, addresses: addresses.clone() });
+    }
+    world.run(1000);
+    assert_eq!(world.links.len(), 2);
+    (world, people, space)
+}
+
+#[test]
+fn a_space_is_asked_of_those_whom_it_names_and_of_no_others() {
+    let (world, [alice, bob, _], space) = called_by_two();
+    let asked: Vec<_> = world.asked.iter().filter(|(.., of)| *of == space).map(|(from, to, _)| (*from, *to)).collect();
+    assert_eq!(asked, [(alice, bob)]);
+}
+
+/// He guesses what she follows. Who asks for it and has nothing of it hears no more than that it is not here.
+#[test]
+fn who_asks_for_a_space_learns_nothing_of_who_wants_it() {
+    let (mut world, [alice, _, mallory], space) = called_by_two();
+    let (node, addresses) = (world.people[alice].id(), vec![world.people[alice].address.clone()]);
+    world.tell(mallory, Event::Follow { space, via: vec![(node, addresses)] });
+    world.run(MINUTE_MS);
+    let between = |from: usize, to: usize| world.asked.contains(&(from, to, space));
+    assert_eq!((between(mallory, alice), between(alice, mallory)), (true, false));
 }

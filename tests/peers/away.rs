@@ -76,3 +76,23 @@ fn a_third_one_joins_beside_the_second_and_they_need_no_first() {
     bob.put("/@alice/wall/bob", &json!(2));
     until_value(&carol, "/@alice/wall", &json!({"bob": 2, "carol": 1}));
 }
+
+#[test]
+fn who_was_away_gets_it_from_one_who_was_let_in_meanwhile() {
+    let (alice, bob) = pair();
+    let bob = bob.stop();
+    let carol = Peer::start();
+    assert_eq!(super::neighbours::join(&carol, &super::neighbours::invite(&alice, &[]), "alice")["result"], "connected");
+    alice.put("/notes/late", &json!("while he was away"));
+    until_value(&carol, "/@alice/notes/late", &json!("while he was away"));
+    alice.kill();
+    // As far as he knows, she may not have it: he would not let her, nor ask her by himself.
+    let bob = Peer::start_in(bob);
+    let own = bob.value("/.sys/peers");
+    let call = json!({"node": own["node"], "addresses": [own["addresses"][0]]}).to_string();
+    assert_eq!(carol.send("POST", "/.sys/peers", &[("Content-Type", "application/json")], call).status, 200);
+    until_value(&bob, "/@alice/notes/late", &json!("while he was away"));
+    // And by now he lets her.
+    bob.put("/@alice/wall/bob", &json!(2));
+    until_value(&carol, "/@alice/wall/bob", &json!(2));
+}

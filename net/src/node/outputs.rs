@@ -94,6 +94,7 @@ impl Node {
                     }
                     acts.push(Act::Changed);
                 }
+                Output::InVain { space } => self.asked_in_vain(link, space, now_ms, store, acts),
                 Output::Closed { timeline, retry_after_s, code } => {
                     if code == Code::TooMuch {
                         linked.waiting.insert(timeline);

@@ -9,6 +9,10 @@ use super::{Act, LinkId, Node, id_of};
 use crate::sync::frame::Code;
 use crate::sync::{Input, Remote, Replica};
 
+/// Spaces for which a peer is asked because it asked for them itself, on one link: nobody finds out what is wanted here by
+/// asking for everything that he knows.
+const MISSED_MAX: usize = 8;
+
 impl Node {
     /// The wanted space that a timeline belongs to.
     pub(super) fn space_of(&self, timeline: &TimelineId) -> Option<PublicKey> {
@@ -45,15 +49,46 @@ impl Node {
         }
     }
 
-    /// Whether a peer may have a space: it is its own, or we were told so, or the owner knows the peer, and it is a friend's or may
-    /// have it by what is known here. Others would learn from being asked what is followed here, and say no.
-    fn may_have(&self, id: &PublicKey, remote: &Remote, space: &PublicKey, store: &dyn Replica) -> bool {
-        let is_known = || *space != self.config.space && self.book.contacts.get(id).is_some_and(|contact| contact.source >= Source::Introduced);
-        let [auth, _] = core(space);
-        let is_his = || !store.local(space, &auth).is_ok_and(|t| t.is_some()) || store.may_sync(remote, space, &auth).unwrap_or(false);
+    /// Whether a peer is asked for a space. Whoever is asked learns that the space is wanted here, which is no business of
+    /// others, and those who may not have it only say no. So these are asked, and nobody else:
+    ///
+    /// - who says that the space is his own, as each of its devices does: some may be new, and unknown here;
+    /// - whom the owner named as somebody who has it, or whom those named who have it;
+    /// - whom the space itself names, by what is known here of its statements: he knows from there who else is let in. Of what
+    ///   everybody may read anybody could have it, and few know that it is wanted here, so there only those are asked whom the owner
+    ///   knows in another way;
+    /// - friends, since who is a friend may know it; and other acquaintances for a space of which nothing is here yet;
+    /// - who asked for that very space and says that he has some of it, see [`Node::asked_in_vain`].
+    fn may_have(&self, link: LinkId, remote: &Remote, space: &PublicKey, store: &dyn Replica) -> bool {
+        let Some(linked) = self.links.get(&link) else { return false };
+        let id = id_of(remote, linked.node);
+        if remote.space == *space || linked.missed.contains(space) {
+            return true;
+        }
+        if self.book.following.get(space).is_some_and(|follow| follow.via.contains(&id)) {
+            return true;
+        }
+        let [auth, main] = core(space);
+        let is_his = || store.may_sync(remote, space, &auth).unwrap_or(false);
+        let is_named = || [remote, &nobody()].map(|who| store.may_sync(who, space, &main).unwrap_or(false)) == [true, false];
         let is_friend = || self.book.following.contains_key(&remote.space) || self.book.petnames.contains_key(&remote.space);
-        let is_via = self.book.following.get(space).is_some_and(|follow| follow.via.contains(id));
-        remote.space == *space || is_via || is_known() && (is_friend() || is_his())
+        let is_new = || !store.local(space, &auth).is_ok_and(|t| t.is_some());
+        let is_known = || self.book.contacts.get(&id).is_some_and(|contact| contact.source >= Source::Introduced);
+        *space != self.config.space && (is_known() && (is_friend() || is_new() || is_his()) || is_named())
+    }
+
+    /// A peer asked in vain for a space of which it says that it has some. What is known here of who may have it can be older
+    /// than what is known there: two who were let in one after the other would never hear of each other without a third, each
+    /// refusing what the other asks, or not asking. If the space is wanted here, he is asked for it as well. He may have it if he
+    /// tells the truth; then he lets us have the statements, by which we let him.
+    ///
+    /// He knew the space's key before, and hears now that it is wanted here. That could be found out already by saying of oneself
+    /// that one is of the space; what cannot be found out is a list of what is wanted. To try one key after the other is made slow.
+    pub(super) fn asked_in_vain(&mut self, link: LinkId, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let Some(linked) = self.links.get_mut(&link) else { return };
+        if linked.missed.len() < MISSED_MAX && linked.missed.insert(space) && space != self.config.space && self.wanted().contains(&space) {
+            self.open(link, space, now_ms, store, acts);
+        }
     }
 
     pub(super) fn wanted(&self) -> Vec<PublicKey> {
@@ -90,7 +125,7 @@ impl Node {
             let is_known = linked.channels.contains_key(timeline) || linked.denied.get(timeline).is_some_and(|(_, retry_ms)| *retry_ms > now_ms);
             // Of what is kept apart only those are asked who may have it: others would learn that it is here.
             let is_open = core(&space).contains(timeline) || store.may_sync(remote, &space, timeline).unwrap_or(false);
-            if !is_known && is_open && self.may_have(&id_of(remote, linked.node), remote, &space, store) {
+            if !is_known && is_open && self.may_have(link, remote, &space, store) {
                 // Who has somebody to get it from asks others for it when he needs them.
                 let is_resting = self.feeds.get(timeline).is_some_and(Feed::is_fed);
                 self.drive(link, Input::Open { space, timeline: *timeline, is_resting }, now_ms, store, acts);
@@ -132,6 +167,12 @@ impl Node {
             self.drive(link, Input::CloseChannel { timeline, code: Code::Done }, now_ms, store, acts);
         }
     }
+}
+
+/// A peer that no statement names.
+fn nobody() -> Remote {
+    let key = PublicKey::from_bytes([0; 32]);
+    Remote { node: key, space: key, keys: vec![key], name: String::new(), addresses: Vec::new() }
 }
 
 /// The timelines that every space has: rights first, since the rest depends on them.

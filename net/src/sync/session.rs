@@ -601,6 +601,9 @@ impl Session {
         } else if self.channels.len() >= CHANNELS_MAX {
             self.refuse_channel(number, Code::Busy, 60);
         } else if !wanted && !replica.may_sync(remote, &open.space, &open.timeline).map_err(store)? {
+            if !open.holding.heads.is_empty() {
+                self.shared.out.push(Output::InVain { space: open.space });
+            }
             self.refuse_channel(number, Code::NotHere, 0);
         } else {
             let window = self.window(&open.space, &open.timeline);

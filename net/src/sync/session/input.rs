@@ -291,6 +291,12 @@ pub enum Output {
         /// Seconds after which to try again; 0 says nothing.
         retry_after_s: u64,
     },
+    /// The other side asked for a timeline of a space, of which it says that it has some, and it was refused: by what is known here
+    /// it may not have it.
+    InVain {
+        /// The space.
+        space: PublicKey,
+    },
     /// A timeline is no longer synced on this link.
     Closed {
         /// The timeline.
