@@ -304,9 +304,14 @@ impl Rights {
     /// The grant that makes a key one of the owner's devices: everything, from the root or from another device.
     #[must_use]
     pub fn device_grant(&self, key: &PublicKey) -> Option<GrantId> {
+        self.device_grants(key).into_iter().next()
+    }
+
+    /// All of them, the best first. Some may have ended, or have no room left: [`Rights::check`] tells.
+    #[must_use]
+    pub fn device_grants(&self, key: &PublicKey) -> Vec<GrantId> {
         let own = self.audiences.get(&Audience::Key(*key)).into_iter().flatten();
-        let own = own.filter_map(|id| Some((*id, self.grants.get(id).filter(|held| held.is_device())?)));
-        self.best_first(own).into_iter().next()
+        self.best_first(own.filter_map(|id| Some((*id, self.grants.get(id).filter(|held| held.is_device())?))))
     }
 
     /// The owner's devices, each once, also if several grants make it one.

@@ -6,12 +6,13 @@ mod home;
 use home::{folder, get, json, open, path, put, request};
 use timebus_identity::{PublicKey, SecretKey, Verified};
 use timebus_store::change::{Body, Change, Header, Kind, OVERHEAD_BYTES};
+use timebus_store::engine::{Engine, MemoryHome};
 use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
 use timebus_store::ids::{GrantId, TimelineId};
 use timebus_store::json::Json;
 use timebus_store::op::{Op, PathStep};
 use timebus_store::pipeline::Space;
-use timebus_store::store::Store;
+use timebus_store::store::{Config, Store};
 use timebus_store::value::Value;
 use timebus_store::writer::{Action, Request, Statement, WriteError, verify_all};
 
@@ -320,5 +321,37 @@ async fn nothing_is_signed_that_nobody_takes() {
         bob.write(at(&bob, &space, "/table/b", 2, 20)).await.expect("by the new grant");
         send(&bob, &space, &alice).await;
         assert_eq!(read(&alice, &space, "/table/b"), Some(json("2")));
+    }
+}
+
+/// The root made a device one of the owner's for a while, and another device of his did so for good.
+#[test]
+fn a_right_of_a_device_that_has_ended_leaves_it_the_other_one() {
+    let [root, next, first, second] = [1, 2, 3, 4].map(|number| SecretKey::from_seed([number; 32]));
+    let (space, key) = (root.public(), second.public());
+    let said_by = SecretKey::from_seed(*root.seed());
+    let mut homes = [MemoryHome::new(root, &next, first), MemoryHome::of_device(space, second)];
+    let [mut one, mut two] = homes.each_mut().map(|home| Engine::open(home, &Config::default(), 1).expect("a new home opens"));
+    let Op::Grant(device) = timebus_store::store::device_grant(&key) else { panic!("it is a grant") };
+    let store = one.store().clone();
+    let ended = Op::Grant(Grant { not_after_ms: 10, ..device.clone() });
+    one.finish(async move { store.say_as_root(&said_by, vec![ended], Vec::new(), 1).await }).expect("answers").expect("the root may");
+    let store = one.store().clone();
+    let handed = Op::Grant(Grant { depth: device.depth - 1, ..device });
+    one.finish(async move { store.state(Statement::Ops(vec![handed]), 1).await }).expect("answers").expect("a device may");
+    let store = two.store().clone();
+    let all = changes(one.store(), one.store().own());
+    two.finish(async move { store.offer(all).await }).expect("answers").expect("taken");
+    let grants = two.store().rights(&space).expect("known").device_grants(&key);
+    assert_eq!(grants.len(), 2);
+    for (time_ms, cap) in [(5, grants[0]), (20, grants[1])] {
+        let store = two.store().clone();
+        let put = Request { time_ms, ..request("/notes", Action::Put(Json::Int(time_ms as i64))) };
+        two.finish(async move { store.write(put).await }).expect("answers").expect("written");
+        let said = changes(two.store(), two.store().own()).pop().expect("it is here");
+        assert_eq!((said.header().author, said.header().cap), (key, Some(cap)));
+        let (store, label) = (two.store().clone(), format!("friend {time_ms}"));
+        let grant = Op::Grant(Grant { label: label.as_str().into(), ..write_grant(PublicKey::from_bytes([9; 32]), "wall") });
+        two.finish(async move { store.state(Statement::Ops(vec![grant]), time_ms).await }).expect("answers").expect("and says so");
     }
 }

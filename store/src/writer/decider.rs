@@ -44,8 +44,8 @@ pub(crate) struct Decider {
     pub(crate) pipeline: Pipeline,
     /// Whether this home may not write, because it is a copy of another and its root key is not here.
     pub(crate) is_barred: bool,
-    /// The grant in whose name this device writes to the own space, once it was looked for.
-    pub(crate) own_cap: Option<GrantId>,
+    /// The grants in whose name this device writes to the own space, the best first, once they were looked for.
+    pub(crate) own_caps: Vec<GrantId>,
     pub(crate) to_syncer: SyncSender<Group>,
     pub(crate) group: Group,
     pub(crate) syncing: bool,
@@ -75,7 +75,7 @@ impl Decider {
             inner,
             pipeline,
             is_barred,
-            own_cap: None,
+            own_caps: Vec::new(),
             to_syncer,
             group,
             syncing: false,
@@ -287,7 +287,7 @@ impl Decider {
                 fail(Reply::Offered(offer.reply, offer.offered), &failure.message);
             }
             self.read_only = (!failure.recovered).then(|| Arc::clone(&failure.message));
-            self.own_cap = None;
+            self.own_caps.clear();
             if let Err(error) = self.pipeline.reset() {
                 self.read_only = Some(error.to_string().into());
             }
@@ -306,7 +306,7 @@ impl Decider {
         self.group.wrote.insert((author, self.pipeline.space_of(taken.t).key));
         if is_auth(taken.t) {
             self.group.stated.insert(self.pipeline.space_of(taken.t), None);
-            self.own_cap = None;
+            self.own_caps.clear();
         }
         self.tell((taken.t, taken.a), taken.effects, true)?;
         self.group.entries.push((taken.place, taken.a, entry, form));

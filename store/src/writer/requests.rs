@@ -44,7 +44,7 @@ impl Decider {
     /// The grants in whose name this device may write at a path, the best first; one at least.
     pub(super) fn caps(&mut self, space: Space, path: &Path) -> Result<Vec<GrantId>, WriteError> {
         if space.is_own() {
-            return Ok(vec![self.own_cap()?]);
+            return self.own_caps();
         }
         if self.is_barred {
             return Err(WriteError::NoKey);

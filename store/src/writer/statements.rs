@@ -16,15 +16,16 @@ use crate::path::Path;
 use crate::pipeline::{AUTH, Space};
 
 impl Decider {
-    /// The grant that makes this device one of the owner's.
-    pub(super) fn own_cap(&mut self) -> Result<GrantId, WriteError> {
+    /// The grants that make this device one of the owner's, the best first; one at least. One that has ended, or has no room left,
+    /// does not keep it from using another one.
+    pub(super) fn own_caps(&mut self) -> Result<Vec<GrantId>, WriteError> {
         if self.is_barred {
             return Err(WriteError::NoKey);
         }
-        if self.own_cap.is_none() {
-            self.own_cap = self.pipeline.rights(AUTH).device_grant(&self.inner.device.public());
+        if self.own_caps.is_empty() {
+            self.own_caps = self.pipeline.rights(AUTH).device_grants(&self.inner.device.public());
         }
-        self.own_cap.ok_or(WriteError::NoKey)
+        if self.own_caps.is_empty() { Err(WriteError::NoKey) } else { Ok(self.own_caps.clone()) }
     }
 
     /// The grants in whose name this device can say something about rights, the best first and one at least: the named one, or
@@ -41,10 +42,11 @@ impl Decider {
             let is_ours = found.is_some_and(|held| held.is_live() && held.grant.audience == audience && is_said(held));
             return if is_ours { Ok(vec![cap]) } else { Err(WriteError::NoGrant { space: space.key, path: Path::root() }) };
         }
-        let own = if space.is_own() { Some(self.own_cap()?) } else { None };
+        let mut own = if space.is_own() { self.own_caps()? } else { Vec::new() };
         let rights = self.pipeline.rights(space.auth());
-        if let Some(own) = own.filter(|own| ops.iter().all(|op| rights.may_state(own, op))) {
-            return Ok(vec![own]);
+        own.retain(|own| ops.iter().all(|op| rights.may_state(own, op)));
+        if !own.is_empty() {
+            return Ok(own);
         }
         let mut found = rights.caps_to_state(&self.inner.device.public(), ops);
         found.retain(|cap| space.is_own() || rights.grant(cap).is_some_and(|held| !held.allows_everything()));
@@ -122,8 +124,8 @@ impl Decider {
         let space = self.inner.own;
         // What the new root has not seen is dead, and one change stands on so many others only.
         if self.pipeline.heads(space.auth()) > PARENTS_MAX {
-            let cap = self.own_cap()?;
-            self.merge_heads(space.auth(), &[cap], time_ms)?;
+            let caps = self.own_caps()?;
+            self.merge_heads(space.auth(), &caps, time_ms)?;
         }
         if !revoked.is_empty() {
             let revoke = |keep: &[ChangeId]| {
