@@ -1120,16 +1120,33 @@ pub fn label_key(t: u32, label: &str, a: u64) -> Vec<u8> {
     [&t.to_be_bytes()[..], label.as_bytes(), &[0], &a.to_be_bytes()].concat()
 }
 
-/// Arrival numbers of the changes that carry a public name.
+/// A change that carries a public name, or was to carry it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Labelled {
+    /// Its arrival number.
+    pub a: u64,
+    /// Whether this device made it for somebody else than its owner, as far as that is remembered.
+    pub is_for_other: bool,
+}
+
+/// What the row of a public name holds: flags, none of which is in the log.
+pub(crate) const FOR_OTHER: u8 = 1;
+/// Whoever asked for the change called it so, and it has no name, since another one of its path has that.
+pub(crate) const IN_VAIN: u8 = 2;
+
+/// The changes that carry a public name, or were to carry it here, in order of arrival.
 ///
 /// # Errors
 ///
 /// [`StorageError`].
-pub fn labelled(rows: &impl Rows, t: u32, label: &str) -> Result<Vec<u64>, StorageError> {
+pub fn labelled(rows: &impl Rows, t: u32, label: &str) -> Result<Vec<Labelled>, StorageError> {
     let prefix = [&t.to_be_bytes()[..], label.as_bytes(), &[0]].concat();
     rows.scan(Table::Label, &prefix, None)
         .filter_map(|row| match row {
-            Ok((key, _)) if key.len() == prefix.len() + 8 => key.last_chunk::<8>().map(|a| Ok(u64::from_be_bytes(*a))),
+            Ok((key, value)) if key.len() == prefix.len() + 8 => {
+                let is_for_other = value.first().is_some_and(|flags| flags & FOR_OTHER != 0);
+                key.last_chunk::<8>().map(|a| Ok(Labelled { a: u64::from_be_bytes(*a), is_for_other }))
+            }
             Ok(_) => None,
             Err(error) => Some(Err(error)),
         })

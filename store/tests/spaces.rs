@@ -14,7 +14,7 @@ use timebus_store::op::{Op, PathStep};
 use timebus_store::pipeline::Space;
 use timebus_store::store::{Config, Store};
 use timebus_store::value::Value;
-use timebus_store::writer::{Action, Request, Statement, WriteError, verify_all};
+use timebus_store::writer::{Action, MayName, Request, Statement, WriteError, verify_all};
 
 /// All changes of a space, as another store sends them.
 fn changes(store: &Store, space: Space) -> Vec<Verified<Change>> {
@@ -264,18 +264,43 @@ async fn nobody_takes_a_name_of_a_version_so_that_a_write_gets_lost() {
         bob.write(Request { space, ..named(at, value, label) }).await.expect("written");
     }
     send(&bob, &alice.space(), &alice).await;
-    for (at, value, label) in
-        [("/notes", "{\"a\":1}", "ab12-6"), ("/notes", "1", "ab12-7"), ("/wall", "{\"x\":1}", "ab12-6"), ("/wall/y", "2", "ab12-7")]
-    {
-        let refused = alice.write(named(at, value, label)).await;
-        assert!(matches!(refused, Err(WriteError::LabelTaken(_))), "{refused:?}");
+    // What is written is written, and has the name that it was given wherever that is no other version's of the same path.
+    for (at, value, label, is_new) in [
+        ("/notes", "{\"a\":1}", "ab12-6", true),
+        ("/notes", "1", "ab12-7", true),
+        ("/wall", "{\"x\":1}", "ab12-6", true),
+        ("/wall/y", "2", "ab12-7", false),
+    ] {
+        let written = alice.write(named(at, value, label)).await.expect("written");
+        assert_eq!((get(&alice, at), written.version.contains(&label.to_owned())), (Some(json(value)), is_new), "{at} {label}");
+        let again = alice.write(named(at, value, label)).await.expect("known");
+        assert_eq!(again.change, written.change, "{at} {label}");
     }
     put(&alice, "/wall/z", &json("1")).await;
-    let removed = alice.write(Request { label: Some("ab12-7".into()), ..request("/wall/z", Action::Delete) }).await;
-    assert!(matches!(removed, Err(WriteError::LabelTaken(_))), "{removed:?}");
-    // What this device wrote for somebody else under that name is no answer, either.
-    alice.write(named("/appdata", "1", "w-1")).await.expect("written");
-    assert!(matches!(alice.write(named("/notes", "{\"a\":1}", "w-1")).await, Err(WriteError::LabelTaken(_))));
+    alice.write(Request { label: Some("ab12-7".into()), ..request("/wall/z", Action::Delete) }).await.expect("removed");
+    assert_eq!(get(&alice, "/wall/z"), None);
+    // The next write is made on what this device called so.
+    put(&alice, "/notes", &json("5")).await;
+    let next = Request { parents: Some(vec!["ab12-7".into()]), ..named("/notes", "2", "ab12-8") };
+    alice.write(next).await.expect("it is known which one is meant");
+    let both = alice.read(&alice.snapshot(), alice.own(), &path("/notes")).expect("read").tree.writes.len();
+    assert_eq!(both, 2, "beside what it was not made on");
+    // What this device wrote for somebody else under that name is no answer, either, also at the same path.
+    let guest = |at: &str, value: &str, label: &str| Request { may_name: Some(MayName::default()), ..named(at, value, label) };
+    alice.write(guest("/appdata/x", "1", "w-1")).await.expect("written");
+    alice.write(guest("/appdata/x", "1", "w-1")).await.expect("known");
+    assert!(matches!(alice.write(guest("/appdata/x", "2", "w-1")).await, Err(WriteError::LabelTaken(_))));
+    for (at, value) in [("/notes", "{\"a\":1}"), ("/appdata/x", "3")] {
+        alice.write(named(at, value, "w-1")).await.expect("written");
+        assert_eq!(get(&alice, at), Some(json(value)));
+    }
+    let inc = |space, at: &str| Request { space, label: Some("c-1".into()), ..request(at, Action::Inc(1)) };
+    bob.write(inc(space, "/wall/count")).await.expect("counted");
+    send(&bob, &alice.space(), &alice).await;
+    for _ in 0..2 {
+        alice.write(inc(None, "/wall/count")).await.expect("counted");
+    }
+    assert_eq!(get(&alice, "/wall/count"), Some(json("2")), "hers is known when it comes again");
     alice.write(named("/list", "[1,{\"a\":2}]", "w-2")).await.expect("written");
     put(&alice, "/list/0", &json("7")).await;
     alice.write(named("/list", "[1,{\"a\":2}]", "w-2")).await.expect("known, whatever came behind it");
@@ -283,10 +308,11 @@ async fn nobody_takes_a_name_of_a_version_so_that_a_write_gets_lost() {
     let gone = |label: &str| Request { label: Some(label.to_owned()), ..request("/list", Action::Delete) };
     alice.write(gone("w-3")).await.expect("removed");
     alice.write(gone("w-3")).await.expect("known");
-    // What was written there under that name is known to be written, whoever brings it.
-    alice.write(named("/wall/y", "1", "ab12-7")).await.expect("known");
-    alice.write(named("/notes", "1", "ab12-8")).await.expect("written");
-    alice.write(named("/notes", "1", "ab12-8")).await.expect("known");
+    // What she wrote herself under a name is known to be written, whatever came since.
+    let first = alice.write(named("/notes", "7", "ab12-9")).await.expect("written");
+    put(&alice, "/notes", &json("8")).await;
+    assert_eq!(alice.write(named("/notes", "7", "ab12-9")).await.expect("known").change, first.change);
+    assert_eq!(get(&alice, "/notes"), Some(json("8")));
 }
 
 fn limited(to: PublicKey, (bytes_max, not_after_ms): (u64, u64)) -> Grant {

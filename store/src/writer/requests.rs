@@ -16,7 +16,7 @@ use crate::keyspace::{Rows as _, Table};
 use crate::list::Order;
 use crate::node::{Entry as HistoryEntry, Node, Writes, node_key, split_history_key};
 use crate::path::{Path, Segment};
-use crate::pipeline::{AUTH, Pipeline, Space, labelled};
+use crate::pipeline::{AUTH, FOR_OTHER, IN_VAIN, Labelled, Pipeline, Space, label_key, labelled};
 use crate::plan::{Plan, PlannedBody, Target};
 use crate::store::StorageError;
 use crate::summary::{find, summary};
@@ -111,13 +111,21 @@ impl Decider {
         let t_key = node_key(t, &path.key());
         let node = Node::load(rows, &t_key)?;
         let existed = node.count() > 0 || node.below > 0;
+        let taken = self.labelled(t, label.as_deref())?;
         if let Some(label) = &label {
-            let taken = labelled(rows, t, label)?;
-            if let Some(a) = taken.first() {
-                return self.replay(space, &path, *a, label, &action, existed);
+            for a in self.of_asker(t, &taken, may_name.is_some())? {
+                match self.repeats(space, &path, a, &action)? {
+                    Repeats::All => return self.replay(t, &path, a, existed),
+                    Repeats::Part => return Err(WriteError::LabelTaken(label.clone())),
+                    Repeats::Nothing => {}
+                }
             }
         }
+        let wanted = label.clone();
+        let label = self.unless_taken(t, &path, label, &taken)?;
+        let rows = &self.pipeline.rows;
         let version = names_at(rows, t, &t_key, &node)?;
+        let label = label.filter(|label| !version.contains(label));
         let content = node.winner(rows, &t_key)?.and_then(|write| write.value.content_tag());
         check_condition(&condition, existed, &version, content, &path, |wanted| {
             same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
@@ -175,6 +183,7 @@ impl Decider {
                 return Err(WriteError::NoGrant { space: space.key, path: word });
             }
         }
+        let is_for_other = may_name.is_some();
         if let Some(may_name) = may_name {
             if let Some(is_word) = may_name.points_not_at
                 && let Some(name) = plan.pointers().find(|name| is_word(name))
@@ -194,6 +203,7 @@ impl Decider {
         }
         let base_ids = base.as_ref().map(|base| ids_of(&self.pipeline.rows, t, base)).transpose()?;
         let last = self.stage(t, bodies, &caps, label, base_ids, time_ms)?;
+        self.remember_asker(t, wanted.as_deref(), is_for_other, &last)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         let created = match created {
@@ -436,47 +446,111 @@ impl Decider {
         })
     }
 
-    /// Answers a request that names a version that exists: done before if it is the same, else refused.
-    fn replay(&mut self, space: Space, path: &Path, a: u64, label: &str, action: &Action, existed: bool) -> Result<Written, WriteError> {
-        let t = space.main();
-        // A name that somebody else took in time, or that this device gave to a write of another caller, would have what is written
-        // here pass for written.
-        if !self.is_done(space, path, a, action)? {
-            return Err(WriteError::LabelTaken(label.to_owned()));
+    /// The changes with a label, if there is one.
+    pub(super) fn labelled(&self, t: u32, label: Option<&str>) -> Result<Vec<Labelled>, StorageError> {
+        label.map_or_else(|| Ok(Vec::new()), |label| labelled(&self.pipeline.rows, t, label))
+    }
+
+    /// Those of them that whoever asks may have made: of this device for the same side, of its owner or of others, and, if
+    /// the owner asks, of his other devices. A name that somebody else gave to something is no business of who asks: it
+    /// neither has what he writes pass for written, nor keeps him from writing it.
+    fn of_asker(&self, t: u32, labelled: &[Labelled], is_for_other: bool) -> Result<Vec<u64>, StorageError> {
+        let own = self.inner.device.public();
+        let mut found = Vec::new();
+        for one in labelled {
+            let author = summary(&self.pipeline.rows, t, one.a)?.author;
+            let is_his =
+                if author == own { one.is_for_other == is_for_other } else { !is_for_other && self.pipeline.rights(AUTH).was_device(&author) };
+            if is_his {
+                found.push(one.a);
+            }
         }
+        Ok(found)
+    }
+
+    /// The first of them that did something at a path.
+    pub(super) fn known_here(&self, t: u32, path: &Path, labelled: &[Labelled], is_for_other: bool) -> Result<Option<u64>, StorageError> {
+        for a in self.of_asker(t, labelled, is_for_other)? {
+            if texts::did_something(&self.pipeline.rows, t, path, a)? {
+                return Ok(Some(a));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A label, unless a version of the path has it already: two with one name would be taken for one.
+    pub(super) fn unless_taken(&self, t: u32, path: &Path, label: Option<String>, taken: &[Labelled]) -> Result<Option<String>, StorageError> {
+        for one in taken {
+            if texts::did_something(&self.pipeline.rows, t, path, one.a)? {
+                return Ok(None);
+            }
+        }
+        Ok(label)
+    }
+
+    /// Notes of a change that was just made for whom it was, and how it was to be called, so that it is known when it is asked for
+    /// again.
+    pub(super) fn remember_asker(&mut self, t: u32, wanted: Option<&str>, is_for_other: bool, id: &ChangeId) -> Result<(), StorageError> {
+        if let Some(label) = wanted
+            && let Some((_, a)) = find(&self.pipeline.rows, id)?
+        {
+            let is_in_vain = summary(&self.pipeline.rows, t, a)?.label.as_deref() != Some(label);
+            let flags = u8::from(is_for_other) * FOR_OTHER | u8::from(is_in_vain) * IN_VAIN;
+            if flags != 0 {
+                self.pipeline.rows.staged.put(Table::Label, label_key(t, label, a), vec![flags]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers a request that was carried out before.
+    fn replay(&mut self, t: u32, path: &Path, a: u64, existed: bool) -> Result<Written, WriteError> {
         let t_key = node_key(t, &path.key());
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(summary(&self.pipeline.rows, t, a)?.id), created: None, existed, durable: true })
     }
 
-    /// Whether a change did, at a path, what an action asks for.
-    fn is_done(&mut self, space: Space, path: &Path, a: u64, action: &Action) -> Result<bool, WriteError> {
+    /// How much of what an action asks for at a path a change of the same name did that whoever asks may have made.
+    fn repeats(&mut self, space: Space, path: &Path, a: u64, action: &Action) -> Result<Repeats, WriteError> {
         let t = space.main();
-        let author = summary(&self.pipeline.rows, t, a)?.author;
-        let is_own = author == self.inner.device.public() || self.pipeline.rights(AUTH).was_device(&author);
         let named = self.pipeline.bodies.named_by(&self.pipeline.rows, t, a)?;
         if named.iter().any(|at| !path.contains(at)) {
             // A request names elements by their number, and that is another one's now.
-            return Ok(is_own && !named.is_empty() && named.iter().all(|at| is_like(path, at)));
+            return Ok(match named.iter().any(|at| path.contains(at)) {
+                _ if named.iter().all(|at| is_like(path, at)) => Repeats::All,
+                true => Repeats::Part,
+                false => Repeats::Nothing,
+            });
         }
-        // That nothing was to be done is said by nobody but whoever was asked.
-        if named.is_empty() && !is_own {
-            return Ok(false);
-        }
-        if matches!(action, Action::Post { .. } | Action::Undo { .. } | Action::JsonPatch(_) | Action::Splice(_)) {
-            return Ok(is_own);
+        // What was written where, if nothing was to be done, is not known.
+        let differs = if named.is_empty() { Repeats::Nothing } else { Repeats::Part };
+        match action {
+            Action::Post { .. } | Action::Undo { .. } if named.is_empty() => return Ok(Repeats::Nothing),
+            Action::Post { .. } | Action::Undo { .. } | Action::JsonPatch(_) | Action::Splice(_) => return Ok(Repeats::All),
+            _ => {}
         }
         // Asked for once more right after it, nothing would be left to do.
         let base = vec![a];
         let tree = load_at(&mut self.pipeline, t, path, &base, action, &space.key)?;
         let view = Some(View::of(&self.pipeline.rows, t, &base)?);
-        match self.plan(space, path, &tree, action.clone(), view) {
-            Ok((plan, _)) => Ok(plan.into_bodies()?.is_empty()),
-            Err(WriteError::Absent(_)) => Ok(matches!(action, Action::Delete)),
-            Err(error) => Err(error),
-        }
+        let is_same = match self.plan(space, path, &tree, action.clone(), view) {
+            Ok((plan, _)) => plan.into_bodies()?.is_empty(),
+            Err(WriteError::Absent(_)) => matches!(action, Action::Delete),
+            Err(error) => return Err(error),
+        };
+        Ok(if is_same { Repeats::All } else { differs })
     }
+}
+
+/// How much of a request was carried out before under the name that it gives its version.
+enum Repeats {
+    /// All of it.
+    All,
+    /// Something else at the same path: the name is taken.
+    Part,
+    /// Nothing: that was another one, at another path.
+    Nothing,
 }
 
 /// Whether a path leads to the other one or above it, if elements of lists are not told apart. False without any.

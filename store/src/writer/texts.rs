@@ -18,7 +18,7 @@ use crate::node::{Node, Write, history_prefix, node_key};
 use crate::objects::{Creator, Kind, ObjectId, STEPS_MAX, Texts, creator, version_within};
 use crate::op::{Op, TextEdit};
 use crate::path::Path;
-use crate::pipeline::labelled;
+use crate::pipeline::{Labelled, labelled};
 use crate::plan::{Drafter, Plan, PlanError, Target};
 use crate::store::StorageError;
 use crate::summary::{find, summary};
@@ -139,7 +139,9 @@ fn texts_at(rows: &impl Rows, t: u32, path: &Path) -> Result<Vec<ObjectId>, Stor
     Ok(found)
 }
 
-/// Finds versions by what readers of a path call them: an event of its text, a public name, or an id.
+/// Finds versions by what readers of a path call them: an event of its text, a public name, or an id. Anybody may give a version
+/// any name. Of several with one name that one is meant which did something at the path, and of those the one that `own`, this
+/// device, wrote for its owner.
 ///
 /// # Errors
 ///
@@ -148,6 +150,7 @@ pub fn resolve_at<R: Rows>(
     rows: &R,
     t: u32,
     path: &Path,
+    own: &PublicKey,
     versions: &[String],
     mut find_version: impl FnMut(&R, &ObjectId, &str, u64) -> Result<Option<(ChangeId, Option<u64>)>, StorageError>,
 ) -> Result<Vec<Named>, WriteError> {
@@ -157,9 +160,13 @@ pub fn resolve_at<R: Rows>(
     'versions: for version in versions {
         // A name that one change has, which did something here, needs no look into the text.
         let by_label = labelled(rows, t, version)?;
-        if let [a] = by_label[..]
-            && did_something(rows, t, path, a)?
-        {
+        let mut here = Vec::new();
+        for one in &by_label {
+            if did_something(rows, t, path, one.a)? {
+                here.push(*one);
+            }
+        }
+        if let Some(a) = the_one(rows, t, &here, own)? {
             found.push(Named { a, event: None });
             continue;
         }
@@ -179,15 +186,33 @@ pub fn resolve_at<R: Rows>(
         }
         match resolve(rows, t, std::slice::from_ref(version)) {
             Ok(changes) => found.extend(changes.into_iter().map(|a| Named { a, event: None })),
-            Err(WriteError::UnknownVersion(_)) => unknown.push(version.clone()),
+            Err(WriteError::UnknownVersion(_)) => match the_one(rows, t, &by_label, own)? {
+                Some(a) => found.push(Named { a, event: None }),
+                None => unknown.push(version.clone()),
+            },
             Err(error) => return Err(error),
         }
     }
     if unknown.is_empty() { Ok(found) } else { Err(WriteError::UnknownVersion(unknown)) }
 }
 
+/// Which of several changes of one name is meant, if that can be told: the only one, or the only one that a device wrote for its
+/// owner.
+fn the_one(rows: &impl Rows, t: u32, named: &[Labelled], own: &PublicKey) -> Result<Option<u64>, StorageError> {
+    if let [one] = named {
+        return Ok(Some(one.a));
+    }
+    let mut of_owner = None;
+    for one in named.iter().filter(|one| !one.is_for_other) {
+        if summary(rows, t, one.a)?.author == *own && of_owner.replace(one.a).is_some() {
+            return Ok(None);
+        }
+    }
+    Ok(of_owner)
+}
+
 /// Whether a change has an op at a path.
-fn did_something(rows: &impl Rows, t: u32, path: &Path, a: u64) -> Result<bool, StorageError> {
+pub(super) fn did_something(rows: &impl Rows, t: u32, path: &Path, a: u64) -> Result<bool, StorageError> {
     let prefix = [&history_prefix(&node_key(t, &path.key()))[..], &a.to_be_bytes()].concat();
     Ok(rows.scan(Table::History, &prefix, None).next().transpose()?.is_some())
 }
@@ -356,17 +381,20 @@ impl Decider {
     /// The versions that a caller says he has seen, at a path.
     pub(super) fn resolve_at(&mut self, t: u32, path: &Path, versions: &[String]) -> Result<Vec<Named>, WriteError> {
         let (rows, texts) = (&self.pipeline.rows, &mut self.pipeline.bodies.texts);
-        resolve_at(rows, t, path, versions, |rows, object, agent, seq| Ok(texts.text(rows, t, object)?.find_version(agent, seq)))
+        let own = self.inner.device.public();
+        resolve_at(rows, t, path, &own, versions, |rows, object, agent, seq| Ok(texts.text(rows, t, object)?.find_version(agent, seq)))
     }
 
     /// Works out and stages what a request does to a text.
     pub(super) fn decide_text(&mut self, request: Request) -> Result<Written, WriteError> {
-        let Request { space, path, action, parents, label, condition, time_ms, .. } = request;
+        let Request { space, path, action, parents, label, condition, time_ms, may_name, .. } = request;
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let caps = self.caps(space, &path)?;
         check_reserved(&path, &action)?;
         self.merge_heads(t, &caps, time_ms)?;
+        let taken = self.labelled(t, label.as_deref())?;
+        let known = self.known_here(t, &path, &taken, may_name.is_some())?;
         let t_key = node_key(t, &path.key());
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let existed = node.count() > 0 || node.below > 0;
@@ -401,9 +429,9 @@ impl Decider {
                     return if same { Ok(done(Some(event.0))) } else { Err(WriteError::LabelTaken(label_of(agent, seq))) };
                 }
                 if let (Action::PutText { text: wanted, .. }, None, Some(label)) = (&action, session, &label)
-                    && let Some(a) = labelled(rows, t, label)?.first()
+                    && let Some(a) = known
                 {
-                    let change = summary(rows, t, *a)?.id;
+                    let change = summary(rows, t, a)?.id;
                     let said = match text.events_of(&change) {
                         Some(events) => text.text_at(&[(change, events)], &mut budget).map_err(version_error)?,
                         None => String::new(),
@@ -436,10 +464,10 @@ impl Decider {
                     }
                     None => {
                         if let Some(label) = &label
-                            && let Some(a) = labelled(rows, t, label)?.first()
+                            && let Some(a) = known
                         {
-                            let same = said_before(text, &summary(rows, t, *a)?.id, &edits);
-                            let id = summary(rows, t, *a)?.id;
+                            let id = summary(rows, t, a)?.id;
+                            let same = said_before(text, &id, &edits);
                             return if same { Ok(done(Some(id))) } else { Err(WriteError::LabelTaken(label.clone())) };
                         }
                         own_draft(text, &device, &path.key(), &at, edits, &mut budget)?
@@ -513,6 +541,7 @@ impl Decider {
         let base = base.filter(|base| is_partial || *base != node.touch);
         let base_ids = base.map(|base| super::version::ids_of(&self.pipeline.rows, t, &base)).transpose()?;
         let last = self.stage(t, bodies, &caps, name, base_ids, time_ms)?;
+        self.remember_asker(t, label.as_deref(), may_name.is_some(), &last)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed, durable: true })
@@ -520,25 +549,26 @@ impl Decider {
 
     /// Works out and stages an addition to a counter.
     pub(super) fn decide_inc(&mut self, request: Request) -> Result<Written, WriteError> {
-        let Request { space, path, action, label, condition, time_ms, .. } = request;
+        let Request { space, path, action, label, condition, time_ms, may_name, .. } = request;
         let Action::Inc(delta) = action else { return Err(TextError::NotACounter(path).into()) };
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let caps = self.caps(space, &path)?;
         check_reserved(&path, &action)?;
         self.merge_heads(t, &caps, time_ms)?;
+        let taken = self.labelled(t, label.as_deref())?;
+        let known = self.known_here(t, &path, &taken, may_name.is_some())?;
         let rows = &self.pipeline.rows;
         let t_key = node_key(t, &path.key());
         let node = Node::load(rows, &t_key)?;
         let existed = node.count() > 0 || node.below > 0;
         let version = names_at(rows, t, &t_key, &node)?;
         if let Some(label) = &label
-            && let Some(a) = labelled(rows, t, label)?.first()
+            && let Some(a) = known
         {
-            let loaded = self.pipeline.bodies.load(&self.pipeline.rows, t, *a)?;
+            let loaded = self.pipeline.bodies.load(&self.pipeline.rows, t, a)?;
             let added: Vec<i64> = loaded.1.ops.iter().filter_map(|op| if let Op::Inc { delta, .. } = op { Some(*delta) } else { None }).collect();
-            let same = added == [delta] && did_something(&self.pipeline.rows, t, &path, *a)?;
-            return if same {
+            return if added == [delta] {
                 Ok(Written { version, change: Some(loaded.0.id), created: None, existed, durable: true })
             } else {
                 Err(WriteError::LabelTaken(label.clone()))
@@ -557,7 +587,10 @@ impl Decider {
         };
         plan.push_inc(made, delta.clamp(-INT_MAX, INT_MAX));
         let bodies = plan.into_bodies()?;
+        let wanted = label.clone();
+        let label = self.unless_taken(t, &path, label, &taken)?.filter(|label| !version.contains(label));
         let last = self.stage(t, bodies, &caps, label, None, time_ms)?;
+        self.remember_asker(t, wanted.as_deref(), may_name.is_some(), &last)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed, durable: true })

@@ -73,7 +73,7 @@ pub fn resolve(rows: &impl Rows, t: u32, versions: &[String]) -> Result<Vec<u64>
         };
         match (by_id, &by_label[..]) {
             (Some(a), _) => found.push(a),
-            (None, [a]) => found.push(*a),
+            (None, [one]) => found.push(one.a),
             _ => unknown.push(version.clone()),
         }
     }
