@@ -151,9 +151,12 @@ fn id_of(token: &[u8; 16]) -> String {
     z32::encode(&hash("invite", &[token])[..16])
 }
 
+/// What the names of grants that come of invites begin with.
+pub(crate) const INVITE: &str = "invite:";
+
 /// What the grants that come of an invite are called.
 fn label(id: &str) -> Box<str> {
-    format!("invite:{id}").into()
+    format!("{INVITE}{id}").into()
 }
 
 impl Invites {

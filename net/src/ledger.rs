@@ -35,8 +35,8 @@ use timebus_store::store::{StorageError, Store};
 use timebus_store::value::Value;
 use timebus_store::{summary, tips};
 
-pub(crate) use self::pools::sponsors;
 use self::pools::{Spaces, is_unknown, size_in, space_max, together_max};
+pub(crate) use self::pools::{group, sponsors};
 use crate::lists::moved;
 use crate::peer::lock;
 
@@ -180,7 +180,7 @@ pub struct Held {
     pub who: String,
     /// The key that he signs with.
     pub author: String,
-    /// With whose it is counted: his own, unless somebody else let him in of whom nothing more is known.
+    /// With whose it is counted: his own, or that of those with whom he was let in, unless he is a friend.
     #[serde(default)]
     pub counted: String,
     /// The timeline that it is for.
@@ -205,6 +205,15 @@ pub struct Held {
     pub upto: u64,
     /// Since when; Unix milliseconds.
     pub since_ms: u64,
+}
+
+/// Those who let in somebody who has this peer write.
+#[derive(Clone, Debug, Default)]
+pub struct Hosts {
+    /// The members of the space who did, whose room he shares; none if its owner did.
+    pub members: Vec<PublicKey>,
+    /// With whom he shares the places of what waits for the owner.
+    pub group: Option<PublicKey>,
 }
 
 /// What the owner says to a request.
@@ -544,8 +553,12 @@ impl Ledger {
                 continue;
             }
             // Whom the owner of a space let in of whom nothing is known is his matter.
-            let let_in_by = if is_unknown(settings, by) { sponsors.first().unwrap_or(space) } else { &by.person };
-            let counted = let_in_by.to_string();
+            let counted = match by.relation {
+                _ if is_unknown(settings, by) => *sponsors.first().unwrap_or(space),
+                Relation::Invited => PublicKey::from_bytes(group(store, &key)),
+                _ => by.person,
+            };
+            let counted = counted.to_string();
             if !settings.held.contains_key(&id) && !make_way(&mut settings.held, &counted, false) {
                 continue;
             }
@@ -811,11 +824,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// Those whose room somebody shares who has this peer write in a space: who let him in, if that was not its owner.
-    pub fn hosts(&self, store: &Store, space: &PublicKey, payer: &Payer) -> Vec<PublicKey> {
-        let Payer::Key(key) = payer else { return Vec::new() };
+    /// Those whose room somebody shares who has this peer write in a space.
+    pub fn hosts(&self, store: &Store, space: &PublicKey, payer: &Payer) -> Hosts {
+        let Payer::Key(key) = payer else { return Hosts::default() };
         let is_known = lock(&self.state).settings.limits.contains_key(&payer.name());
-        store.rights(space).filter(|_| !is_known).map_or_else(Vec::new, |rights| sponsors(&rights, key))
+        let members = store.rights(space).filter(|_| !is_known).map_or_else(Vec::new, |rights| sponsors(&rights, key));
+        Hosts { members, group: Some(PublicKey::from_bytes(group(store, key))).filter(|_| !is_known) }
     }
 
     /// Counts bytes that this peer is to write for somebody who is not the owner, who shares the room of these hosts.
@@ -823,7 +837,7 @@ impl Ledger {
     /// # Errors
     ///
     /// The id of the request to the owner, when there is no room for them.
-    pub fn charge(&self, payer: &Payer, hosts: &[PublicKey], bytes: u64, now_ms: u64) -> Result<(), String> {
+    pub fn charge(&self, payer: &Payer, hosts: &Hosts, bytes: u64, now_ms: u64) -> Result<(), String> {
         self.demand(payer, hosts, bytes, false, true, now_ms)
     }
 
@@ -832,27 +846,27 @@ impl Ledger {
     /// # Errors
     ///
     /// As [`Ledger::charge`].
-    pub fn charge_file(&self, payer: &Payer, hosts: &[PublicKey], bytes: u64, counts: bool, now_ms: u64) -> Result<(), String> {
+    pub fn charge_file(&self, payer: &Payer, hosts: &Hosts, bytes: u64, counts: bool, now_ms: u64) -> Result<(), String> {
         self.demand(payer, hosts, bytes, true, counts, now_ms)
     }
 
     /// Bytes that this peer may still write for somebody who is not the owner.
     #[must_use]
-    pub fn room(&self, payer: &Payer, hosts: &[PublicKey]) -> u64 {
+    pub fn room(&self, payer: &Payer, hosts: &Hosts) -> u64 {
         let own = self.limit_of(payer, payer.relation());
         let state = lock(&self.state);
         let used = state.settings.guests.get(&payer.name()).copied().unwrap_or(0);
-        own.saturating_sub(used).min(guest_room(&state.settings, hosts))
+        own.saturating_sub(used).min(guest_room(&state.settings, &hosts.members))
     }
 
-    fn demand(&self, payer: &Payer, hosts: &[PublicKey], bytes: u64, is_file: bool, counts: bool, now_ms: u64) -> Result<(), String> {
+    fn demand(&self, payer: &Payer, hosts: &Hosts, bytes: u64, is_file: bool, counts: bool, now_ms: u64) -> Result<(), String> {
         let mut state = lock(&self.state);
         let State { settings, unsaved_bytes, .. } = &mut *state;
         let who = payer.name();
         let used = settings.guests.get(&who).copied().unwrap_or(0);
         let relation = payer.relation();
         let bytes_max = settings.limits.get(&who).copied().unwrap_or(relation.bytes_max());
-        let is_over = used.saturating_add(bytes) > bytes_max || settings.never.contains(&who) || bytes > guest_room(settings, hosts);
+        let is_over = used.saturating_add(bytes) > bytes_max || settings.never.contains(&who) || bytes > guest_room(settings, &hosts.members);
         let id = match payer {
             Payer::Key(key) => held_id(key.as_bytes(), HTTP),
             Payer::App(_) => held_id(who.as_bytes(), HTTP),
@@ -862,11 +876,11 @@ impl Ledger {
         }
         if !is_over {
             settings.guests.insert(who, used + bytes);
-            for host in hosts {
+            for host in &hosts.members {
                 settings.paid_together.entry(host.to_string()).or_default().add(Used::values(bytes));
             }
         } else if !settings.never.contains(&who)
-            && let counted = hosts.first().map_or_else(|| who.clone(), ToString::to_string)
+            && let counted = hosts.members.first().or(hosts.group.as_ref()).map_or_else(|| who.clone(), ToString::to_string)
             && (settings.held.contains_key(&id) || make_way(&mut settings.held, &counted, true))
         {
             let timeline = HTTP.to_owned();

@@ -1,6 +1,6 @@
 //! Signatures of requests that were used: each is good once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,26 @@ use timebus_identity::PublicKey;
 use crate::peer::lock;
 use crate::signature::CLOCK_SKEW_S;
 
-/// How long a signature is remembered: older ones are refused for their age.
+/// How long a signature is remembered at least: older ones are refused for their age.
 const LIFETIME: Duration = Duration::from_secs(2 * CLOCK_SKEW_S);
-/// How often it is looked for what can be forgotten.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Signatures of the owner, and of all strangers, that are remembered: 8 MB each.
+/// Those of so long are forgotten at once, without a look at each of them.
+const SPAN: Duration = Duration::from_secs(LIFETIME.as_secs() / 16);
+/// Signatures of the owner, and of all strangers, that are remembered: 5 MB each.
 const ALL_MAX: usize = 100_000;
-/// Signatures of all guests: 40 MB.
+/// Signatures of all guests: 25 MB.
 const GUESTS_MAX: usize = 500_000;
 /// Signatures of one guest: as many requests as he may make in that time.
 const OF_GUEST_MAX: u32 = 30_000;
+/// Signatures of all guests together who came by one invite, or were let in by one member: 80 requests a second.
+const OF_GROUP_MAX: u32 = 50_000;
 
 /// Whose signature it is. Keys are made at will, so those without any right share a list, and who has one fills no more than his
-/// part of that of all guests.
+/// part of that of all guests, nor do all those who were let in with him.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Whose {
     Owner,
-    Guest(PublicKey),
+    /// His key, and those with whom he was let in, see [`crate::ledger::group`].
+    Guest(PublicKey, [u8; 32]),
     Stranger,
 }
 
@@ -46,58 +49,86 @@ pub(crate) struct Used {
     strangers: Mutex<Table>,
 }
 
+/// Signatures by when they were used, the oldest first.
 #[derive(Debug, Default)]
 struct Table {
-    /// By their first half, which is random: by whom, if that counts, and when.
-    seen: HashMap<[u8; 32], (Option<PublicKey>, Instant)>,
-    by: HashMap<PublicKey, u32>,
-    /// When it was looked for what can be forgotten, which takes as long as it is large.
-    looked: Option<Instant>,
+    spans: VecDeque<Span>,
+    count: usize,
+    /// How many there are of whom, where that counts.
+    by: HashMap<[u8; 32], u32>,
+}
+
+#[derive(Debug)]
+struct Span {
+    begun: Instant,
+    /// By their first half, which is random.
+    seen: HashSet<[u8; 32]>,
+    by: HashMap<[u8; 32], u32>,
 }
 
 impl Used {
-    /// Remembers a signature.
-    pub(crate) fn first(&self, signature: &[u8; 64], whose: Whose) -> Result<(), Unusable> {
+    /// Remembers a signature that is used now.
+    pub(crate) fn first(&self, signature: &[u8; 64], whose: Whose, now: Instant) -> Result<(), Unusable> {
+        let Some(id) = signature.first_chunk::<32>() else { return Err(Unusable::Used) };
         // Whoever has a right by now, or none any more, used it as somebody else.
-        let others = [&self.owner, &self.guests, &self.strangers];
-        if signature.first_chunk::<32>().is_some_and(|id| others.into_iter().any(|table| lock(table).seen.contains_key(id))) {
+        if [&self.owner, &self.guests, &self.strangers].into_iter().any(|table| lock(table).has(id)) {
             return Err(Unusable::Used);
         }
         match whose {
-            Whose::Owner => lock(&self.owner).first(signature, None, ALL_MAX),
-            Whose::Guest(key) => lock(&self.guests).first(signature, Some(key), GUESTS_MAX),
-            Whose::Stranger => lock(&self.strangers).first(signature, None, ALL_MAX),
+            Whose::Owner => lock(&self.owner).first(*id, &[], ALL_MAX, now),
+            Whose::Guest(key, group) => {
+                let shares = [(*key.as_bytes(), OF_GUEST_MAX), (group, OF_GROUP_MAX)];
+                lock(&self.guests).first(*id, if group == *key.as_bytes() { &shares[..1] } else { &shares }, GUESTS_MAX, now)
+            }
+            Whose::Stranger => lock(&self.strangers).first(*id, &[], ALL_MAX, now),
         }
     }
 }
 
 impl Table {
-    fn first(&mut self, signature: &[u8; 64], key: Option<PublicKey>, max: usize) -> Result<(), Unusable> {
-        let Some(id) = signature.first_chunk::<32>() else { return Err(Unusable::Used) };
-        if self.seen.contains_key(id) {
+    fn has(&self, id: &[u8; 32]) -> bool {
+        self.spans.iter().any(|span| span.seen.contains(id))
+    }
+
+    /// Remembers one, which counts for these, of whom each may have so many.
+    fn first(&mut self, id: [u8; 32], shares: &[([u8; 32], u32)], max: usize, now: Instant) -> Result<(), Unusable> {
+        self.forget(now);
+        if self.has(&id) {
             return Err(Unusable::Used);
         }
-        let is_full = |table: &Self| table.seen.len() >= max || key.is_some_and(|key| table.by.get(&key).is_some_and(|own| *own >= OF_GUEST_MAX));
-        if is_full(self) && self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
-            self.forget();
-            self.looked = Some(Instant::now());
-        }
-        if is_full(self) {
+        if self.count >= max || shares.iter().any(|(who, share)| self.by.get(who).is_some_and(|own| own >= share)) {
             return Err(Unusable::Full);
         }
-        self.seen.insert(*id, (key, Instant::now()));
-        if let Some(key) = key {
-            *self.by.entry(key).or_default() += 1;
+        if self.spans.back().is_none_or(|span| now.saturating_duration_since(span.begun) >= SPAN) {
+            self.spans.push_back(Span { begun: now, seen: HashSet::new(), by: HashMap::new() });
+        }
+        if let Some(span) = self.spans.back_mut() {
+            span.seen.insert(id);
+            self.count += 1;
+            for (who, _) in shares {
+                *span.by.entry(*who).or_default() += 1;
+                *self.by.entry(*who).or_default() += 1;
+            }
         }
         Ok(())
     }
 
     /// Forgets those that are too old to be taken once more.
-    fn forget(&mut self) {
-        self.seen.retain(|_, (_, at)| at.elapsed() < LIFETIME);
-        self.by.clear();
-        for key in self.seen.values().filter_map(|(key, _)| *key) {
-            *self.by.entry(key).or_default() += 1;
+    fn forget(&mut self, now: Instant) {
+        while let Some(span) = self.spans.pop_front() {
+            if now.saturating_duration_since(span.begun) < LIFETIME + SPAN {
+                self.spans.push_front(span);
+                return;
+            }
+            self.count -= span.seen.len();
+            for (who, own) in span.by {
+                if let Some(all) = self.by.get_mut(&who) {
+                    *all -= own;
+                    if *all == 0 {
+                        self.by.remove(&who);
+                    }
+                }
+            }
         }
     }
 }
@@ -112,23 +143,57 @@ mod tests {
         bytes
     }
 
+    fn key(number: u8) -> PublicKey {
+        PublicKey::from_bytes([number; 32])
+    }
+
     #[test]
     fn who_signs_much_shuts_out_nobody_else() {
-        let used = Used::default();
-        let (bob, carol) = (PublicKey::from_bytes([1; 32]), PublicKey::from_bytes([2; 32]));
+        let (used, now) = (Used::default(), Instant::now());
+        let first = |number: u32, whose: Whose| used.first(&signature(number), whose, now);
+        let [bob, carol] = [1, 2].map(|number| Whose::Guest(key(number), [number; 32]));
         for number in 0..OF_GUEST_MAX {
-            assert_eq!(used.first(&signature(number), Whose::Guest(bob)), Ok(()));
+            assert_eq!(first(number, bob), Ok(()));
         }
-        assert_eq!(used.first(&signature(OF_GUEST_MAX), Whose::Guest(bob)), Err(Unusable::Full));
-        assert_eq!(used.first(&signature(OF_GUEST_MAX), Whose::Guest(carol)), Ok(()));
-        assert_eq!(used.first(&signature(OF_GUEST_MAX), Whose::Guest(carol)), Err(Unusable::Used));
-        assert_eq!(used.first(&signature(0), Whose::Stranger), Err(Unusable::Used), "whatever he was then");
-        let strange = |number: u32| signature(1_000_000 + number);
+        assert_eq!(first(OF_GUEST_MAX, bob), Err(Unusable::Full));
+        assert_eq!(first(OF_GUEST_MAX, carol), Ok(()));
+        assert_eq!(first(OF_GUEST_MAX, carol), Err(Unusable::Used));
+        assert_eq!(first(0, Whose::Stranger), Err(Unusable::Used), "whatever he was then");
+        let strange = |number: u32| 1_000_000 + number;
         for number in 0..ALL_MAX as u32 {
-            assert_eq!(used.first(&strange(number), Whose::Stranger), Ok(()));
+            assert_eq!(first(strange(number), Whose::Stranger), Ok(()));
         }
-        assert_eq!(used.first(&strange(ALL_MAX as u32), Whose::Stranger), Err(Unusable::Full));
-        assert_eq!(used.first(&strange(ALL_MAX as u32), Whose::Owner), Ok(()));
-        assert_eq!(used.first(&strange(ALL_MAX as u32), Whose::Owner), Err(Unusable::Used));
+        assert_eq!(first(strange(ALL_MAX as u32), Whose::Stranger), Err(Unusable::Full));
+        assert_eq!(first(strange(ALL_MAX as u32), Whose::Owner), Ok(()));
+        assert_eq!(first(strange(ALL_MAX as u32), Whose::Owner), Err(Unusable::Used));
+    }
+
+    /// Somebody takes one invite with many keys.
+    #[test]
+    fn those_who_were_let_in_together_leave_room_for_others() {
+        let (used, now) = (Used::default(), Instant::now());
+        let many = |number: u32| Whose::Guest(key(10 + (number / 10_000) as u8), [9; 32]);
+        let taken = (0..2 * GUESTS_MAX as u32).filter(|number| used.first(&signature(*number), many(*number), now).is_ok()).count();
+        assert_eq!(taken as u32, OF_GROUP_MAX);
+        assert_eq!(used.first(&signature(u32::MAX), Whose::Guest(key(1), [1; 32]), now), Ok(()));
+    }
+
+    #[test]
+    fn what_is_old_is_forgotten_and_nothing_before_that() {
+        let (used, begun) = (Used::default(), Instant::now());
+        let guest = Whose::Guest(key(1), [2; 32]);
+        for number in 0..OF_GUEST_MAX {
+            assert_eq!(used.first(&signature(number), guest, begun + SPAN * number / (OF_GUEST_MAX / 4)), Ok(()));
+        }
+        // The last of them is as old as the first span is long.
+        let later = |spans: u32| begun + LIFETIME + SPAN * spans;
+        assert_eq!(used.first(&signature(0), guest, begun + LIFETIME), Err(Unusable::Used));
+        assert_eq!(used.first(&signature(OF_GUEST_MAX), guest, begun + LIFETIME), Err(Unusable::Full));
+        assert_eq!(used.first(&signature(OF_GUEST_MAX), guest, later(1)), Ok(()));
+        assert_eq!(used.first(&signature(OF_GUEST_MAX - 1), guest, later(1)), Err(Unusable::Used));
+        assert_eq!(used.first(&signature(0), guest, later(6)), Ok(()));
+        let table = lock(&used.guests);
+        assert_eq!((table.count, table.by.len()), (table.spans.iter().map(|span| span.seen.len()).sum(), 2));
+        assert!(table.count <= 2, "{}", table.count);
     }
 }

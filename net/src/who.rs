@@ -5,13 +5,14 @@
 //! authority. What each may do is [`crate::authority`]'s question.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use timebus_identity::{PublicKey, Signature};
 
 use crate::app_token::AppScope;
 use crate::host::{HostKind, HostList};
-use crate::ledger::Payer;
+use crate::ledger::{Payer, group};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::server::Link;
@@ -200,10 +201,10 @@ fn check_signature(peer: &Peer, head: &Parts) -> Result<Who, Problem> {
     let is_owner = key == peer.store.device() || root == Some(key);
     let whose = match is_owner {
         true => Whose::Owner,
-        false if peer.store.granted_to(&key).is_ok_and(|spaces| !spaces.is_empty()) => Whose::Guest(key),
+        false if peer.store.granted_to(&key).is_ok_and(|spaces| !spaces.is_empty()) => Whose::Guest(key, group(&peer.store, &key)),
         false => Whose::Stranger,
     };
-    match peer.used.first(signer.signature(), whose) {
+    match peer.used.first(signer.signature(), whose, Instant::now()) {
         Ok(()) => Ok(Who::Signed { signer, is_owner }),
         Err(Unusable::Used) => Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", "this signature was used before", "sign every request anew")),
         Err(Unusable::Full) => {

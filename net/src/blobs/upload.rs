@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::{PIECE_BYTES, beside, save_problem};
 use crate::accept::Mime as Media;
 use crate::body::{Body, BodyReader};
+use crate::ledger::Hosts;
 use crate::peer::{Of, OriginCount};
 use crate::problem::Problem;
 use crate::route::Ask;
@@ -57,9 +58,9 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
     }
     // Whoever does not say how much it is brings no more than there is room for.
     let (ledger, payer) = (ask.peer.ledger(), ask.who.payer());
-    let hosts = payer.as_ref().map_or_else(Vec::new, |payer| ledger.hosts(ask.peer.store(), &ask.space.key, payer));
+    let hosts = payer.as_ref().map_or_else(Hosts::default, |payer| ledger.hosts(ask.peer.store(), &ask.space.key, payer));
     let room = payer.as_ref().map_or(u64::MAX, |payer| ledger.room(payer, &hosts));
-    let counted = ask.who.guest().into_iter().chain(hosts).map(|key| ask.peer.count_origin(Of::Uploads, &key.to_string()));
+    let counted = ask.who.guest().into_iter().chain(hosts.members.clone()).map(|key| ask.peer.count_origin(Of::Uploads, &key.to_string()));
     let _counted: Vec<OriginCount> = counted.collect::<Result<_, _>>()?;
     let writer = beside(move || {
         let mut writer = blobs.writer()?;

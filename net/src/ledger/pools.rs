@@ -13,7 +13,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
-use timebus_identity::PublicKey;
+use timebus_identity::{PublicKey, hash};
 use timebus_store::auth::{Held, Rights};
 use timebus_store::grant::Audience;
 use timebus_store::keyspace::Committed;
@@ -22,6 +22,8 @@ use timebus_store::store::{StorageError, Store};
 use timebus_store::tips;
 
 use super::{Author, Relation, Settings, Used};
+use crate::invites::INVITE;
+use crate::whose::spaces_of;
 
 /// So many times what somebody may keep here himself may be kept by all those together whom he let in, and of whom nothing else
 /// is known. In a space that is followed that is 8 GB, and thousands of people do not write as much.
@@ -56,6 +58,32 @@ pub(crate) fn sponsors(rights: &Rights, key: &PublicKey) -> Vec<PublicKey> {
         }
     }
     sponsors
+}
+
+/// With whom somebody shares what there is for all together, as the places in a table: keys are made at will, and who has one more
+/// has no more of it. Those are his own devices, if his space is here; else, unless the owner let him in by name, those who came by
+/// the same invite, or were let in by the same member; and of whom nothing is known but what another space says, all whom that
+/// space names. Named as 32 bytes: a key, or a hash.
+pub(crate) fn group(store: &Store, key: &PublicKey) -> [u8; 32] {
+    if let Some(space) = spaces_of(store, key, false).first() {
+        return *space.as_bytes();
+    }
+    let own = store.rights(&store.space());
+    let (mut invite, mut member) = (None, None);
+    for (_, held) in own.iter().flat_map(|rights| rights.grants_for(key).filter(|(_, held)| held.grant.audience != Audience::Anyone)) {
+        // Who gives something to somebody who is here already does not have him share with those whom he lets in.
+        match own.as_ref().and_then(|rights| brought_by(rights, held)) {
+            Some(who) => drop(member.get_or_insert(*who.as_bytes())),
+            None if held.grant.label.starts_with(INVITE) => drop(invite.get_or_insert_with(|| hash("let in by", &[held.grant.label.as_bytes()]))),
+            None => return *key.as_bytes(),
+        }
+    }
+    // Whoever owns a space can name there whom he likes, also those whom others name.
+    let elsewhere = || match store.granted_to(key).unwrap_or_default()[..] {
+        [space] => *space.as_bytes(),
+        _ => *key.as_bytes(),
+    };
+    invite.or(member).unwrap_or_else(elsewhere)
 }
 
 /// The first in the chain of a grant who is no device of the space's owner, if that is not its holder. Whoever has his own from
@@ -217,4 +245,49 @@ pub(super) fn size_in(store: &Store, rows: &Committed, space: Space, author: &Pu
         used.add(Used::values(tips::size_of(rows, t, author)?.0));
     }
     Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::SecretKey;
+    use timebus_store::grant::{Actions, Grant, Scope, Timelines};
+    use timebus_store::op::Op;
+    use timebus_store::writer::Statement;
+
+    use super::*;
+    use crate::whose::tests::{open, tell};
+
+    /// Who has one more key has no more places for that.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_was_let_in_with_others_shares_with_them() {
+        let homes = [(); 3].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, bob, carol] = homes.each_ref().map(|home| open(home.path()));
+        let key = |number: u8| SecretKey::from_seed([number; 32]).public();
+        let grant = |to: PublicKey, label: &str, depth: u8| {
+            let (audience, scope, timelines) = (Audience::Key(to), Scope::everything(), Timelines::Main);
+            let actions = Actions(Actions::SYNC.0 | Actions::READ.0 | if depth > 0 { Actions::GRANT.0 } else { 0 });
+            let (bytes_max, change_bytes_max, not_after_ms) = (0, 0, 0);
+            Op::Grant(Grant { audience, scope, timelines, actions, bytes_max, change_bytes_max, not_after_ms, depth, label: label.into() })
+        };
+        let ops = vec![grant(bob.device(), "", 1), grant(key(1), "invite:a", 0), grant(key(2), "invite:a", 0), grant(key(3), "invite:b", 0)];
+        let given = alice.state(Statement::Ops(ops), 1).await.expect("granted");
+        tell(&alice, &alice.space(), &bob).await;
+        let there = bob.held(&alice.space()).expect("held");
+        // Bob lets in keys of his, and gives something to one that is here already.
+        let ops = vec![grant(key(4), "", 0), grant(key(5), "invite:b", 0), grant(key(1), "", 0)];
+        bob.state_as(there, given[0], Statement::Ops(ops), 1).await.expect("handed on");
+        tell(&bob, &alice.space(), &alice).await;
+        // Carol, who is followed, names some in her space.
+        let ops = vec![grant(key(6), "", 0), grant(key(7), "", 0), grant(key(3), "", 0)];
+        carol.state(Statement::Ops(ops), 1).await.expect("granted");
+        tell(&carol, &carol.space(), &alice).await;
+        let group = |who: &PublicKey| PublicKey::from_bytes(group(&alice, who));
+        assert_eq!((group(&bob.device()), group(&key(9))), (bob.device(), key(9)), "whom the owner let in by name, and of whom nothing is known");
+        assert_eq!(group(&key(1)), group(&key(2)), "by one invite");
+        assert!(![key(1), key(2), group(&key(3)), bob.device()].contains(&group(&key(1))));
+        assert_eq!([4, 5].map(|number| group(&key(number))), [bob.device(); 2], "by one member");
+        assert_eq!([6, 7].map(|number| group(&key(number))), [carol.space(); 2]);
+        assert_eq!(group(&carol.device()), carol.space());
+        assert_ne!(group(&key(3)), carol.space(), "whom she names has what he had");
+    }
 }

@@ -309,17 +309,17 @@ fn an_app_has_a_budget_of_its_own_and_a_larger_one_when_the_owner_says_so() {
     let file = folder.path().join("limits.json");
     let ledger = Ledger::open(&file);
     let [chirp, board] = ["chirp", "board"].map(|alias| Payer::App(alias.to_owned()));
-    assert_eq!(ledger.charge(&chirp, &[], APP_BYTES - 10, 1), Ok(()));
-    let id = ledger.charge(&chirp, &[], 11, 1).expect_err("there is room for ten");
-    assert_eq!(ledger.charge(&board, &[], 11, 1), Ok(()), "each has its own");
+    assert_eq!(ledger.charge(&chirp, &Hosts::default(), APP_BYTES - 10, 1), Ok(()));
+    let id = ledger.charge(&chirp, &Hosts::default(), 11, 1).expect_err("there is room for ten");
+    assert_eq!(ledger.charge(&board, &Hosts::default(), 11, 1), Ok(()), "each has its own");
     let held = ledger.held();
     assert_eq!((held[&id].who.as_str(), held[&id].relation, held[&id].bytes), ("app:chirp", Relation::App, APP_BYTES + 1));
     // It is the same after a start.
     let ledger = Ledger::open(&file);
     assert_eq!(ledger.app_costs()["chirp"].bytes, APP_BYTES - 10);
-    assert!(ledger.charge(&chirp, &[], 11, 1).is_err());
+    assert!(ledger.charge(&chirp, &Hosts::default(), 11, 1).is_err());
     assert!(ledger.allow(&id, Answer::UpTo(2 * APP_BYTES)).is_some());
-    assert_eq!((ledger.charge(&chirp, &[], 11, 1), ledger.limit_of(&chirp, Relation::App)), (Ok(()), 2 * APP_BYTES));
+    assert_eq!((ledger.charge(&chirp, &Hosts::default(), 11, 1), ledger.limit_of(&chirp, Relation::App)), (Ok(()), 2 * APP_BYTES));
     let passed = (0..10_000).filter(|_| ledger.request(&chirp, 1_000_000).is_ok()).count();
     assert_eq!((passed, ledger.request(&chirp, 1_000_000)), (5000, Err(1)));
     assert_eq!(ledger.app_costs()["chirp"].requests, 10_001);
@@ -333,14 +333,18 @@ fn a_file_is_asked_for_before_it_comes_and_counted_when_it_is_here() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let ledger = Ledger::open(&folder.path().join("limits.json"));
     let chirp = Payer::App("chirp".to_owned());
-    assert_eq!((ledger.charge_file(&chirp, &[], 1000, false, 1), ledger.room(&chirp, &[])), (Ok(()), APP_BYTES), "asking takes no room");
-    assert_eq!((ledger.charge_file(&chirp, &[], 1000, true, 1), ledger.room(&chirp, &[])), (Ok(()), APP_BYTES - 1000));
-    let id = ledger.charge_file(&chirp, &[], 31_000_000_000, false, 1).expect_err("there is no room");
+    assert_eq!(
+        (ledger.charge_file(&chirp, &Hosts::default(), 1000, false, 1), ledger.room(&chirp, &Hosts::default())),
+        (Ok(()), APP_BYTES),
+        "asking takes no room"
+    );
+    assert_eq!((ledger.charge_file(&chirp, &Hosts::default(), 1000, true, 1), ledger.room(&chirp, &Hosts::default())), (Ok(()), APP_BYTES - 1000));
+    let id = ledger.charge_file(&chirp, &Hosts::default(), 31_000_000_000, false, 1).expect_err("there is no room");
     let held = &ledger.held()[&id];
     assert_eq!((held.files, held.file_bytes, held.bytes), (1, 31_000_000_000, 31_000_001_000));
     assert!(ledger.allow(&id, Answer::Once).is_some());
-    assert_eq!(ledger.charge_file(&chirp, &[], 31_000_000_000, true, 1), Ok(()));
-    assert!(ledger.charge(&chirp, &[], 1, 1).is_err(), "once is once");
+    assert_eq!(ledger.charge_file(&chirp, &Hosts::default(), 31_000_000_000, true, 1), Ok(()));
+    assert!(ledger.charge(&chirp, &Hosts::default(), 1, 1).is_err(), "once is once");
 }
 
 #[test]
@@ -1043,7 +1047,9 @@ fn nobody_fills_what_waits_for_the_owner() {
         Payer::Key(SecretKey::from_seed(seed).public())
     };
     let guest = secret(1).public();
-    let ask = |payer: &Payer, hosts: &[PublicKey], at: u64| ledger.charge(payer, hosts, INVITED_BYTES + 1, at).expect_err("there is no room");
+    let ask_at =
+        |ledger: &Ledger, payer: &Payer, hosts: Hosts, at: u64| ledger.charge(payer, &hosts, INVITED_BYTES + 1, at).expect_err("there is no room");
+    let ask = |payer: &Payer, hosts: &[PublicKey], at: u64| ask_at(&ledger, payer, Hosts { members: hosts.to_vec(), group: None }, at);
     for number in 0..HELD_HTTP_MAX as u16 {
         ask(&key(number), &[guest], u64::from(number));
     }
@@ -1055,9 +1061,18 @@ fn nobody_fills_what_waits_for_the_owner() {
         ask(&key(number), &[guest], 1001);
     }
     let held = ledger.held();
-    assert!(held.contains_key(&id) && held[&id].counted == friend.name(), "and keeps it");
     let first = held_id(key_bytes(&key(0)).as_slice(), HTTP);
+    assert!(held.contains_key(&id) && held[&id].counted == friend.name(), "and keeps it");
     assert!(held.contains_key(&first) && held[&first].counted == guest.to_string(), "who asked first is not pushed out by who came later");
+
+    // So it is with those who came by one invite.
+    let invite = |group: u8| Hosts { members: Vec::new(), group: Some(secret(group).public()) };
+    let ledger = Ledger::open(Path::new(""));
+    for number in 0..HELD_HTTP_MAX as u16 {
+        ask_at(&ledger, &key(number), invite(3), u64::from(number));
+    }
+    let id = ask_at(&ledger, &friend, invite(4), 1000);
+    assert!(ledger.held().contains_key(&id) && ledger.held().len() == HELD_HTTP_MAX);
 
     // What came by sync has all the room, and what came over HTTP half of it.
     let mut all = held;
