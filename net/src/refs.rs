@@ -9,11 +9,11 @@
 //! The table is derived and in memory. It is brought up to date when somebody asks, from what has arrived since: who
 //! never asks pays nothing.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use timebus_identity::PublicKey;
+use timebus_store::auth::Rights;
 use timebus_store::inbox::{Inbox, Kept, Truth};
 use timebus_store::json::Json;
 use timebus_store::keyspace::{Committed, Rows as _, Table};
@@ -28,12 +28,19 @@ use timebus_store::value::Value;
 
 use crate::peer::lock;
 
-/// References that are found in held spaces; more than anybody reads in a lifetime, and some hundred MB.
+/// References that are found in held spaces; more than anybody reads in a lifetime, and some hundred MB. Those of the owner of this
+/// peer are found also beside so many of others.
 const FOUND_MAX: usize = 1_000_000;
 /// The same of one space, so that none keeps those of others from being found.
 const FOUND_IN_SPACE_MAX: usize = 200_000;
+/// Those of them that are by all others together than the space's owner: guests, and the members of a community.
+const OF_OTHERS_MAX: usize = FOUND_IN_SPACE_MAX / 2;
+/// And by each of them.
+const OF_OTHER_MAX: usize = FOUND_IN_SPACE_MAX / 20;
 /// References of one space to one thing: each is read when somebody looks at it.
 const POINTERS_MAX: usize = 1000;
+/// Those of them that are by others than the space's owner.
+const POINTERS_OF_OTHERS_MAX: usize = POINTERS_MAX / 2;
 
 /// What a reference can be for without saying so, and what collections of such are called.
 const WORDS: [(&str, &str); 6] =
@@ -104,19 +111,59 @@ struct State {
     /// Up to which arrival number each timeline was looked at.
     upto: HashMap<u32, u64>,
     targets: BTreeMap<Pointer, BTreeSet<Place>>,
-    places: BTreeMap<Place, Pointer>,
+    /// What is pointed at from where, and by whom, if that is not the space's owner.
+    places: BTreeMap<Place, (Pointer, Option<PublicKey>)>,
     /// How many of them are in each space.
-    found: BTreeMap<PublicKey, usize>,
+    found: BTreeMap<PublicKey, Found>,
     /// What had arrived when everything was looked at the last time.
     arrivals: Option<u64>,
+}
+
+/// How many references were found in a space.
+#[derive(Debug, Default)]
+struct Found {
+    all: usize,
+    /// By others than its owner.
+    of_others: usize,
+    by: HashMap<PublicKey, usize>,
+}
+
+impl Found {
+    /// Whether there is room for one more, of the owner or of somebody else.
+    fn has_room(&self, other: Option<&PublicKey>) -> bool {
+        // What others have is no room that the owner lacks.
+        match other {
+            None => self.all - self.of_others < FOUND_IN_SPACE_MAX - OF_OTHERS_MAX || self.all < FOUND_IN_SPACE_MAX,
+            Some(by) => self.of_others < OF_OTHERS_MAX && self.all < FOUND_IN_SPACE_MAX && self.by.get(by).is_none_or(|own| *own < OF_OTHER_MAX),
+        }
+    }
+
+    fn count(&mut self, other: Option<&PublicKey>) {
+        self.all += 1;
+        if let Some(by) = other {
+            self.of_others += 1;
+            *self.by.entry(*by).or_default() += 1;
+        }
+    }
+
+    fn forget(&mut self, other: Option<&PublicKey>) {
+        self.all -= 1;
+        if let Some(by) = other {
+            self.of_others -= 1;
+            if let Some(own) = self.by.get_mut(by) {
+                *own -= 1;
+                if *own == 0 {
+                    self.by.remove(by);
+                }
+            }
+        }
+    }
 }
 
 /// The references that were found in held spaces.
 #[derive(Debug, Default)]
 pub(crate) struct Refs {
     state: Mutex<State>,
-    /// What had come of the spaces that notices are about when these were judged.
-    judged: Mutex<HashMap<PublicKey, Vec<u64>>>,
 }
 
 fn child(path: &Path, name: &str) -> Option<Path> {
@@ -191,9 +238,9 @@ fn reference(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<Refer
 
 impl State {
     fn forget(&mut self, place: &Place) {
-        let Some(target) = self.places.remove(place) else { return };
+        let Some((target, other)) = self.places.remove(place) else { return };
         if let Some(found) = self.found.get_mut(&place.0) {
-            *found -= 1;
+            found.forget(other.as_ref());
         }
         if let Some(places) = self.targets.get_mut(&target) {
             places.remove(place);
@@ -203,22 +250,25 @@ impl State {
         }
     }
 
-    /// Looks at one place again.
-    fn look(&mut self, rows: &Committed, space: Space, path: &Path) -> Result<(), StorageError> {
+    /// Looks at one place again. `rights` are those of its space.
+    fn look(&mut self, rows: &Committed, space: Space, path: &Path, own: &PublicKey, rights: Option<&Rights>) -> Result<(), StorageError> {
         let place = (space.key, path.clone());
         self.forget(&place);
-        if self.places.len() < FOUND_MAX
-            && self.found.get(&space.key).is_none_or(|found| *found < FOUND_IN_SPACE_MAX)
-            && let Some(found) = reference(rows, space, path)?
-        {
-            let places = self.targets.entry(found.target.clone()).or_default();
-            if places.range((space.key, Path::root())..).take_while(|place| place.0 == space.key).take(POINTERS_MAX).count() >= POINTERS_MAX {
-                return Ok(());
-            }
-            places.insert(place.clone());
-            *self.found.entry(space.key).or_default() += 1;
-            self.places.insert(place, found.target);
+        let Some(found) = reference(rows, space, path)? else { return Ok(()) };
+        let other = Some(found.by).filter(|by| rights.is_none_or(|rights| rights.root() != *by && !rights.was_device(by)));
+        let is_owner = space.key == *own && other.is_none();
+        if !is_owner && self.places.len() >= FOUND_MAX || !self.found.entry(space.key).or_default().has_room(other.as_ref()) {
+            return Ok(());
         }
+        let there = self.targets.entry(found.target.clone()).or_default();
+        let of_space = || there.range((space.key, Path::root())..).take_while(|place| place.0 == space.key).take(POINTERS_MAX);
+        let of_others = || of_space().filter(|place| self.places.get(*place).is_some_and(|(_, other)| other.is_some())).count();
+        if of_space().count() >= POINTERS_MAX || other.is_some() && of_others() >= POINTERS_OF_OTHERS_MAX {
+            return Ok(());
+        }
+        there.insert(place.clone());
+        self.found.entry(space.key).or_default().count(other.as_ref());
+        self.places.insert(place, (found.target, other));
         Ok(())
     }
 
@@ -226,7 +276,8 @@ impl State {
     fn refresh(&mut self, store: &Store, rows: &Committed, space: Space) -> Result<(), StorageError> {
         let t = space.main();
         let end = timebus_store::tips::heads(rows, t)?.into_iter().max().unwrap_or(0);
-        let Some(upto) = self.upto.insert(t, end) else { return self.scan(rows, space) };
+        let (own, rights) = (store.space(), store.rights(&space.key));
+        let Some(upto) = self.upto.insert(t, end) else { return self.scan(rows, space, &own, rights.as_deref()) };
         if end <= upto {
             return Ok(());
         }
@@ -249,11 +300,11 @@ impl State {
             }
             places.insert(path);
         }
-        places.iter().try_for_each(|path| self.look(rows, space, path))
+        places.iter().try_for_each(|path| self.look(rows, space, path, &own, rights.as_deref()))
     }
 
     /// Looks at everything of a timeline: names stand in order of their paths, so this is one walk.
-    fn scan(&mut self, rows: &Committed, space: Space) -> Result<(), StorageError> {
+    fn scan(&mut self, rows: &Committed, space: Space, own: &PublicKey, rights: Option<&Rights>) -> Result<(), StorageError> {
         for row in rows.scan(Table::Node, &space.main().to_be_bytes(), None) {
             let (key, node) = row?;
             let Some(body) = key.strip_suffix(&[0]) else { continue };
@@ -262,7 +313,7 @@ impl State {
                 && Node::decode(&node)?.count() > 0
                 && let Some(path) = Path::from_key(&key[4..])
             {
-                self.look(rows, space, &path)?;
+                self.look(rows, space, &path, own, rights)?;
             }
         }
         Ok(())
@@ -309,21 +360,22 @@ pub(crate) fn judge_new<'a>(store: &Store, inbox: &Inbox, left: impl Iterator<It
     let rows = store.snapshot();
     for left in left {
         let Some(notice) = left.notice.clone() else { continue };
-        if store.held(&notice.source.space).is_none() {
-            continue;
-        }
-        let kept = Kept { author: left.author, slot: left.slot.clone(), notice, at_ms: now_ms, truth: Truth::Unknown };
-        match truth(store, &rows, &kept) {
-            Ok(truth) => inbox.judge_first(&kept.author, &kept.slot, truth),
+        let Some(space) = store.held(&notice.source.space) else { continue };
+        let kept = Kept { author: left.author, slot: left.slot.clone(), notice, at_ms: now_ms, truth: Truth::Unknown, as_of: 0 };
+        match truth(store, &rows, &kept).and_then(|truth| Ok((truth, how_much(store, &rows, space)?))) {
+            Ok((truth, as_of)) => inbox.judge(&kept.author, &kept.slot, truth, as_of),
             Err(error) => tracing::error!(%error, "a notice was not judged"),
         }
     }
 }
 
-/// How much of a space has come, which is the same as long as nothing new has.
-fn come(store: &Store, rows: &Committed, space: Space) -> Result<Vec<u64>, StorageError> {
-    let timelines = std::iter::once(space.auth()).chain(store.values(space).into_iter().map(|(t, _)| t));
-    timelines.map(|t| Ok(timebus_store::tips::heads(rows, t)?.into_iter().max().unwrap_or(0))).collect()
+/// How much of a space has come, as the number of what came last: it grows, and is the same as long as nothing new comes.
+fn how_much(store: &Store, rows: &Committed, space: Space) -> Result<u64, StorageError> {
+    let mut last = 0;
+    for t in std::iter::once(space.auth()).chain(store.values(space).into_iter().map(|(t, _)| t)) {
+        last = timebus_store::tips::heads(rows, t)?.into_iter().max().unwrap_or(0).max(last);
+    }
+    Ok(last)
 }
 
 /// Whose word counts, and whose does not.
@@ -339,21 +391,15 @@ impl Refs {
     /// Finds out what can be found out about notices: of those about which nothing is known, and of all from a space of which
     /// something has come since.
     pub(crate) fn judge(&self, store: &Store, inbox: &Inbox) -> Result<(), StorageError> {
-        let mut judged = lock(&self.judged);
         let rows = store.snapshot();
-        let mut now: HashMap<PublicKey, Vec<u64>> = HashMap::new();
-        for kept in inbox.list() {
-            let of = kept.notice.source.space;
-            let Some(space) = store.held(&of) else { continue };
-            let come = match now.entry(of) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(new) => new.insert(come(store, &rows, space)?),
-            };
-            if kept.truth == Truth::Unknown || judged.get(&of) != Some(come) {
-                inbox.judge(&kept.author, &kept.slot, truth(store, &rows, &kept)?);
-            }
+        let mut come = HashMap::new();
+        for space in inbox.sources().iter().filter_map(|space| store.held(space)) {
+            come.insert(space.key, how_much(store, &rows, space)?);
         }
-        *judged = now;
+        for kept in inbox.unjudged(&come) {
+            let as_of = come.get(&kept.notice.source.space).copied().unwrap_or(0);
+            inbox.judge(&kept.author, &kept.slot, truth(store, &rows, &kept)?, as_of);
+        }
         Ok(())
     }
 
@@ -390,8 +436,8 @@ impl Refs {
         }
         // Of what points here, and not of all that waits: many ask, each for something else.
         for kept in inbox.about(target) {
-            if store.held(&kept.notice.source.space).is_some() {
-                inbox.judge(&kept.author, &kept.slot, truth(store, &rows, &kept)?);
+            if let Some(space) = store.held(&kept.notice.source.space) {
+                inbox.judge(&kept.author, &kept.slot, truth(store, &rows, &kept)?, how_much(store, &rows, space)?);
             }
         }
         for kept in inbox.about(target) {
@@ -517,7 +563,7 @@ mod tests {
         refs.judge(&store, &inbox).expect("judged");
         // As long as nothing comes nothing is looked at.
         let false_one = inbox.list().into_iter().find(|kept| kept.notice.source == sources[1]).expect("kept");
-        inbox.judge(&false_one.author, &false_one.slot, Truth::Confirmed);
+        inbox.judge(&false_one.author, &false_one.slot, Truth::Confirmed, false_one.as_of);
         refs.judge(&store, &inbox).expect("judged");
         assert_eq!(truths(), [Truth::Confirmed, Truth::Confirmed]);
         put("/likes/1", &at("/posts/2")).await;
@@ -526,5 +572,61 @@ mod tests {
         put("/likes/2", &target).await;
         refs.judge(&store, &inbox).expect("judged");
         assert_eq!(truths(), [Truth::Refuted, Truth::Confirmed]);
+    }
+
+    /// A guest who may write everywhere points at one thing from as many places as are looked at, and at others from very many.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_guests_point_at_keeps_nothing_of_the_owner_from_being_found() {
+        use timebus_store::grant::Actions;
+        use timebus_store::writer::{Action, Condition, Request};
+
+        use crate::whose::tests::{grant_key, open, tell};
+        let homes = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [alice, bob] = homes.each_ref().map(|home| open(home.path()));
+        let actions = Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0);
+        grant_key(&alice, bob.device(), actions).await;
+        tell(&alice, &alice.space(), &bob).await;
+        let target = Pointer { space: alice.space(), path: Path::parse("/posts/1").expect("a path") };
+        let like =
+            || Json::Object([("kind", "like".to_owned()), ("target", target.to_string())].map(|(k, v)| (k.to_owned(), Json::String(v))).into());
+        let put = async |store: &Store, path: &str, value: Json| {
+            let (path, action, condition) = (Path::parse(path).expect("a path"), Action::Put(value), Condition::None);
+            let space = Some(store.at(store.held(&alice.space()).expect("held"), &path));
+            let request = Request { space, path, action, parents: None, label: None, condition, time_ms: 1, durable: true, may_name: None };
+            store.write(request).await.expect("written");
+        };
+        put(&bob, "/a", Json::Object((0..POINTERS_MAX + 100).map(|number| (number.to_string(), like())).collect())).await;
+        tell(&bob, &alice.space(), &alice).await;
+        let inbox = Inbox::open(&homes[0].path().join("inbox"), alice.space(), timebus_store::inbox::Limits::default()).expect("an inbox");
+        let refs = Refs::default();
+        let about = || refs.about(&alice, &inbox, &target, &Trust::default()).expect("looked up");
+        assert_eq!(about().len(), POINTERS_OF_OTHERS_MAX);
+        put(&alice, "/z", like()).await;
+        assert_eq!(about().iter().filter(|shown| shown.is_confirmed).count(), 1);
+        // And so of all.
+        let (mut found, guests) = (Found::default(), [1, 2].map(|n| SecretKey::from_seed([n; 32]).public()));
+        while found.has_room(Some(&guests[0])) {
+            found.count(Some(&guests[0]));
+        }
+        assert!(found.all == OF_OTHER_MAX && found.has_room(Some(&guests[1])));
+        let others = (0..).map(|n: u64| SecretKey::from_seed(timebus_identity::hash("guest", &[&n.to_be_bytes()])).public());
+        let others: Vec<PublicKey> = others.take(FOUND_IN_SPACE_MAX / OF_OTHER_MAX).collect();
+        for other in &others {
+            while found.has_room(Some(other)) {
+                found.count(Some(other));
+            }
+        }
+        assert_eq!(found.all, OF_OTHERS_MAX);
+        for _ in 0..FOUND_IN_SPACE_MAX - OF_OTHERS_MAX {
+            assert!(found.has_room(None));
+            found.count(None);
+        }
+        assert!(!found.has_room(None));
+        others.iter().chain(&guests).for_each(|other| {
+            while found.by.contains_key(other) {
+                found.forget(Some(other));
+            }
+        });
+        assert!(found.of_others == 0 && found.has_room(None) && found.has_room(Some(&guests[0])));
     }
 }

@@ -4,7 +4,7 @@
 //! are appended and which is written anew without those that were replaced, taken back, thrown out or pushed out. What
 //! counts is what is *live*: a slot that is filled again frees what was there.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -20,6 +20,9 @@ use crate::notice::{Left, Notice, NoticeError, Pointer};
 
 /// Live bytes of one sender: some dozens of notices, so that nobody fills an inbox alone.
 pub const SENDER_BYTES_MAX: u64 = 64 * 1024;
+/// Live bytes of what one person says by all his devices and that is known to be true, which stay when others go: he names his
+/// devices himself, as many as he likes, and so nobody else's notices make way for more of his.
+pub const PERSON_BYTES_MAX: u64 = 4 * SENDER_BYTES_MAX;
 /// Live bytes of an inbox: some ten thousand notices, all of which are in memory. Beyond that the oldest are pushed out.
 pub const INBOX_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// What a notice takes beside its own bytes, roughly.
@@ -54,16 +57,10 @@ pub enum Truth {
     Refuted,
 }
 
-impl Truth {
-    /// What goes first when there is no room.
-    fn rank(self) -> u8 {
-        match self {
-            Self::Refuted => 0,
-            Self::Unknown => 1,
-            Self::Confirmed => 2,
-        }
-    }
-}
+/// What goes first when there is no room: what is known not to be true, then what nobody could confirm, then what stays longest.
+const FALSE: u8 = 0;
+const OPEN: u8 = 1;
+const TRUE: u8 = 2;
 
 /// A notice in an inbox.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,6 +75,8 @@ pub struct Kept {
     pub at_ms: u64,
     /// What is known of it.
     pub truth: Truth,
+    /// When that was found out: how much had come of the space that it is from, see [`Inbox::judge`].
+    pub as_of: u64,
 }
 
 /// Why a notice was not kept.
@@ -113,6 +112,8 @@ struct Entry {
     record: Box<[u8]>,
     notice: Option<Notice>,
     truth: Truth,
+    as_of: u64,
+    rank: u8,
 }
 
 impl Entry {
@@ -126,9 +127,11 @@ type Slot = (PublicKey, Box<str>);
 #[derive(Default)]
 struct State {
     entries: BTreeMap<Slot, Entry>,
-    /// Entries by what is pushed out first ([`Truth::rank`]), then by age.
+    /// Entries by what is pushed out first ([`Entry::rank`]), then by age.
     ages: BTreeMap<(u8, u64), Slot>,
     senders: HashMap<PublicKey, u64>,
+    /// Bytes of what is true and stays longest, by whose it is.
+    persons: HashMap<PublicKey, u64>,
     bytes: u64,
     next_order: u64,
     is_closed: bool,
@@ -240,6 +243,24 @@ impl Inbox {
         all.into_iter().map(|(_, kept)| kept).collect()
     }
 
+    /// The spaces that notices say they are from.
+    #[must_use]
+    pub fn sources(&self) -> BTreeSet<PublicKey> {
+        self.state().entries.values().filter_map(|entry| entry.notice.as_ref()).map(|notice| notice.source.space).collect()
+    }
+
+    /// Notices of these spaces of which nothing is known yet, or was found out when another amount of their space had come than
+    /// this.
+    #[must_use]
+    pub fn unjudged(&self, come: &HashMap<PublicKey, u64>) -> Vec<Kept> {
+        let state = self.state();
+        let is_due = |entry: &Entry| {
+            let now = entry.notice.as_ref().and_then(|notice| come.get(&notice.source.space));
+            now.is_some_and(|now| entry.truth == Truth::Unknown || entry.as_of != *now)
+        };
+        state.entries.iter().filter(|(_, entry)| is_due(entry)).filter_map(|(slot, entry)| kept(slot, entry)).collect()
+    }
+
     /// Notices about one thing, the oldest first.
     #[must_use]
     pub fn about(&self, target: &Pointer) -> Vec<Kept> {
@@ -347,34 +368,21 @@ impl Inbox {
         Ok(unwanted.len())
     }
 
-    /// Remembers, until the next start, what is known of a notice.
-    pub fn judge(&self, author: &PublicKey, slot: &str, truth: Truth) {
-        self.judge_if(author, slot, truth, |_| true);
-    }
-
-    /// The same, if nothing was known of it: what was found out meanwhile is of what came later.
-    pub fn judge_first(&self, author: &PublicKey, slot: &str, truth: Truth) {
-        self.judge_if(author, slot, truth, |known| known == Truth::Unknown);
-    }
-
-    fn judge_if(&self, author: &PublicKey, slot: &str, truth: Truth, is_due: impl Fn(Truth) -> bool) {
+    /// Remembers, until the next start, what is known of a notice. `as_of` grows with what has come of the space that it is from: what
+    /// was found out by less of it than is known already is of before, however late it is told.
+    pub fn judge(&self, author: &PublicKey, slot: &str, truth: Truth, as_of: u64) {
         let mut state = self.state();
         let slot: Slot = (*author, slot.into());
-        let Some(entry) = state.entries.get_mut(&slot).filter(|entry| is_due(entry.truth)) else { return };
-        let (before, order) = (std::mem::replace(&mut entry.truth, truth), entry.order);
-        if before == truth {
-            return;
+        if state.judge(&slot, truth, as_of) {
+            drop(state);
+            self.changed();
         }
-        state.ages.remove(&(before.rank(), order));
-        state.ages.insert((truth.rank(), order), slot);
-        drop(state);
-        self.changed();
     }
 }
 
 fn kept(slot: &Slot, entry: &Entry) -> Option<Kept> {
     let notice = entry.notice.clone()?;
-    Some(Kept { author: slot.0, slot: slot.1.clone(), notice, at_ms: entry.at_ms, truth: entry.truth })
+    Some(Kept { author: slot.0, slot: slot.1.clone(), notice, at_ms: entry.at_ms, truth: entry.truth, as_of: entry.as_of })
 }
 
 impl Kept {
@@ -434,22 +442,58 @@ impl State {
         self.remove(&slot);
         let order = self.next_order;
         self.next_order += 1;
-        let entry = Entry { id, clock, at_ms, order, record, notice, truth: Truth::Unknown };
+        let entry = Entry { id, clock, at_ms, order, record, notice, truth: Truth::Unknown, as_of: 0, rank: OPEN };
         self.bytes += entry.bytes();
         *self.senders.entry(author).or_default() += entry.bytes();
-        self.ages.insert((entry.truth.rank(), order), slot.clone());
+        self.ages.insert((entry.rank, order), slot.clone());
         self.entries.insert(slot, entry);
     }
 
     fn remove(&mut self, slot: &Slot) {
         let Some(entry) = self.entries.remove(slot) else { return };
         self.bytes -= entry.bytes();
-        self.ages.remove(&(entry.truth.rank(), entry.order));
+        self.ages.remove(&(entry.rank, entry.order));
+        self.count_true(&entry, false);
         if let Some(own) = self.senders.get_mut(&slot.0) {
             *own -= entry.bytes();
             if *own == 0 {
                 self.senders.remove(&slot.0);
             }
+        }
+    }
+
+    /// Whether it is another one than before.
+    fn judge(&mut self, slot: &Slot, truth: Truth, as_of: u64) -> bool {
+        let Some(mut entry) = self.entries.remove(slot) else { return false };
+        let (before, is_later) = (entry.truth, as_of >= entry.as_of);
+        if is_later {
+            self.ages.remove(&(entry.rank, entry.order));
+            self.count_true(&entry, false);
+            (entry.truth, entry.as_of) = (truth, as_of);
+            entry.rank = match truth {
+                Truth::Refuted => FALSE,
+                Truth::Confirmed if self.has_room(&entry) => TRUE,
+                Truth::Unknown | Truth::Confirmed => OPEN,
+            };
+            self.count_true(&entry, true);
+            self.ages.insert((entry.rank, entry.order), slot.clone());
+        }
+        self.entries.insert(slot.clone(), entry);
+        is_later && before != truth
+    }
+
+    /// Whether one more that is true of this person stays longest.
+    fn has_room(&self, entry: &Entry) -> bool {
+        let person = entry.notice.as_ref().map(|notice| notice.source.space);
+        person.is_some_and(|person| self.persons.get(&person).copied().unwrap_or(0) + entry.bytes() <= PERSON_BYTES_MAX)
+    }
+
+    fn count_true(&mut self, entry: &Entry, comes: bool) {
+        let Some(person) = entry.notice.as_ref().filter(|_| entry.rank == TRUE).map(|notice| notice.source.space) else { return };
+        let own = self.persons.entry(person).or_default();
+        *own = if comes { *own + entry.bytes() } else { own.saturating_sub(entry.bytes()) };
+        if *own == 0 {
+            self.persons.remove(&person);
         }
     }
 

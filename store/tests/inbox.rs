@@ -10,7 +10,7 @@ use dice::Dice;
 use home::folder;
 use timebus_identity::{PublicKey, SecretKey, Signable as _, Signed, Verified};
 use timebus_store::change::{Body, Change};
-use timebus_store::inbox::{Inbox, LeaveError, Limits, Truth};
+use timebus_store::inbox::{Inbox, LeaveError, Limits, PERSON_BYTES_MAX, Truth};
 use timebus_store::json::Json;
 use timebus_store::notice::{Left, Notice, NoticeError, Pointer};
 use timebus_store::op::Op;
@@ -230,8 +230,11 @@ fn what_is_known_to_be_a_lie_goes_first_and_what_is_true_stays() {
         all.push((author.public(), notice.slot()));
     }
     let is_here = |at: usize| inbox.list().iter().any(|kept| kept.author == all[at].0);
-    inbox.judge(&all[0].0, &all[0].1, Truth::Confirmed);
-    inbox.judge(&all[39].0, &all[39].1, Truth::Refuted);
+    inbox.judge(&all[0].0, &all[0].1, Truth::Confirmed, 7);
+    // What was found out before more of the space came, and is told only now.
+    inbox.judge(&all[0].0, &all[0].1, Truth::Refuted, 6);
+    assert_eq!(inbox.list()[0].truth, Truth::Confirmed);
+    inbox.judge(&all[39].0, &all[39].1, Truth::Refuted, 7);
     let mut next = 50;
     while (0..40).all(is_here) {
         let author = key(next);
@@ -244,6 +247,42 @@ fn what_is_known_to_be_a_lie_goes_first_and_what_is_true_stays() {
         assert!(inbox.leave(&[leave(&author, &notice(&author, "like", "/post", 200), 1, false)], 60)[0].is_ok());
     }
     assert!(is_here(0) && !(1..39).any(is_here));
+}
+
+/// Somebody who is followed names many devices, and each leaves as many notices as it may, all of them true.
+#[test]
+fn what_one_person_says_by_many_devices_pushes_out_nobody() {
+    let home = folder();
+    let inbox = open(home.path(), Limits { bytes_max: 4 * PERSON_BYTES_MAX, ..Limits::default() });
+    let leave_true = |device: &SecretKey, person: PublicKey, target: &str| {
+        let said = Notice { source: pointer(person, "/mine"), ..notice(device, "reply", target, 1500) };
+        if inbox.leave(&[leave(device, &said, 1, false)], 1)[0].is_ok() {
+            inbox.judge(&device.public(), &said.slot(), Truth::Confirmed, 1);
+        }
+    };
+    let (bob, mallory) = (key(1), key(2));
+    for n in 0..5 {
+        leave_true(&bob, bob.public(), &format!("/post/{n}"));
+    }
+    for device in 10..42 {
+        for n in 0..40 {
+            leave_true(&key(device), mallory.public(), &format!("/post/{n}"));
+        }
+    }
+    // Strangers come, and what he says beyond his share makes way for them.
+    for n in 100..100 + 4 * PERSON_BYTES_MAX as u32 / 1900 {
+        inbox.leave(&[leave(&key(n), &notice(&key(n), "reply", "/post", 1500), 1, false)], 2);
+    }
+    let of = |person: &SecretKey| inbox.list().iter().filter(|kept| kept.notice.source.space == person.public()).count() as u64;
+    assert_eq!(of(&bob), 5);
+    assert!((100..=PERSON_BYTES_MAX / 1500).contains(&of(&mallory)), "{}", of(&mallory));
+    // What goes of it frees his share.
+    inbox.throw_out(|_, _, notice| notice.is_some_and(|notice| notice.source.space == mallory.public())).expect("thrown out");
+    leave_true(&key(60), mallory.public(), "/post/new");
+    for n in 2000..2000 + 4 * PERSON_BYTES_MAX as u32 / 1900 {
+        inbox.leave(&[leave(&key(n), &notice(&key(n), "reply", "/post", 1500), 1, false)], 3);
+    }
+    assert_eq!((of(&bob), of(&mallory)), (5, 1));
 }
 
 #[test]
