@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::accept::Mime;
 use crate::authority::{Verb, is_statements};
 use crate::body::Body;
-use crate::patches::{self, UpdateBody, write_deleted, write_update};
+use crate::patches::{around_snapshot, write_deleted};
 use crate::peer::{Of, Peer, lock};
 use crate::problem::Problem;
 use crate::read::{insert, multiresponse};
@@ -272,7 +272,19 @@ struct Work {
     state: watch::Receiver<State>,
     /// Counts those who began to watch: what they are told first is no older than that.
     asked: watch::Sender<u64>,
+    /// How many watch it who are no guests. As long as there is one, it has no guest's share of the time, whoever began it.
+    hosts: Arc<AtomicUsize>,
     task: tokio::task::AbortHandle,
+}
+
+/// Somebody watches who is no guest.
+#[derive(Debug)]
+struct Hosted(Arc<AtomicUsize>);
+
+impl Drop for Hosted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Clone, Debug, Default)]
@@ -335,9 +347,9 @@ impl Works {
         !who.is_owner() && self.bytes.load(Ordering::Relaxed) >= KEPT_BYTES_MAX
     }
 
-    /// How many are worked out for guests.
+    /// How many are worked out for guests alone.
     fn of_guests(&self) -> u32 {
-        lock(&self.all).iter().filter_map(Weak::upgrade).filter(|work| work.who.is_guest()).count() as u32
+        lock(&self.all).iter().filter_map(Weak::upgrade).filter(|work| work.is_for_guests()).count() as u32
     }
 
     fn join(&self, peer: &Peer, who: &Who, source: &Source) -> Result<Arc<Work>, Problem> {
@@ -366,12 +378,27 @@ impl Work {
         }
         let (told, state) = watch::channel(State::default());
         let (asked, asks) = watch::channel(0);
-        let task = tokio::spawn(keep_working(peer.clone(), who.clone(), source.clone(), wakes, asks, told)).abort_handle();
-        Ok(Self { source: source.clone(), who: who.clone(), state, asked, task })
+        let hosts = Arc::new(AtomicUsize::new(0));
+        let working = keep_working(peer.clone(), who.clone(), source.clone(), wakes, asks, told, Arc::clone(&hosts));
+        let task = tokio::spawn(working).abort_handle();
+        Ok(Self { source: source.clone(), who: who.clone(), state, asked, hosts, task })
     }
 
+    /// Whether nobody gets anything new from it: it cannot be read, or working it out has ended with a panic.
     fn has_failed(&self) -> bool {
-        matches!(self.state.borrow().now, Some(Err(_)))
+        self.state.has_changed().is_err() || matches!(self.state.borrow().now, Some(Err(_)))
+    }
+
+    fn is_for_guests(&self) -> bool {
+        self.hosts.load(Ordering::Relaxed) == 0
+    }
+
+    /// Counts somebody who watches it from now on.
+    fn hosted(&self, who: &Who) -> Option<Hosted> {
+        (!who.is_guest()).then(|| {
+            self.hosts.fetch_add(1, Ordering::Relaxed);
+            Hosted(Arc::clone(&self.hosts))
+        })
     }
 
     /// Waits until what is known is no older than this.
@@ -385,9 +412,15 @@ impl Work {
         match state.wait_for(is_done).await.map(|state| state.now.clone()) {
             Ok(Some(Err(problem))) => Err(problem),
             Ok(_) => Ok(()),
-            Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "closing", "the peer is stopping", "nothing is worked out any more")),
+            Err(_) => Err(broken()),
         }
     }
+}
+
+/// The answer to who waits for what is worked out no more, by a fault of this program.
+fn broken() -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "watch", "this cannot be watched any more", "working it out ended with a fault of this program")
+        .with_fix("watch it again; what happened is in the log of the peer")
 }
 
 impl Drop for Work {
@@ -404,6 +437,7 @@ async fn keep_working(
     mut wakes: Vec<watch::Receiver<u64>>,
     mut asks: watch::Receiver<u64>,
     told: watch::Sender<State>,
+    hosts: Arc<AtomicUsize>,
 ) {
     let mut last: Option<Arc<Now>> = None;
     loop {
@@ -426,10 +460,8 @@ async fn keep_working(
             state.now = Some(Ok(Arc::clone(&now)));
         });
         last = Some(now);
-        // All that is worked out for guests has one share of the time.
-        let together = if who.is_guest() { peer.works.of_guests().max(1) } else { 1 };
-        let mut rests_until = Instant::now() + PAUSE.max(begun.elapsed() * SHARE * together);
-        let pause_until = Instant::now() + PAUSE;
+        let (took, ended) = (begun.elapsed(), Instant::now());
+        let mut rests = true;
         loop {
             let changes = select_all(wakes.iter_mut().map(|wake| Box::pin(wake.changed())));
             tokio::select! {
@@ -447,14 +479,31 @@ async fn keep_working(
             }
             // What is made of files that are ours alone wakes nobody.
             if matches!(source, Source::Sys(..)) && !who.is_guest() {
-                rests_until = pause_until;
+                rests = false;
                 break;
             }
             let answered = *asks.borrow_and_update();
             told.send_modify(|state| state.answered = answered);
         }
-        tokio::time::sleep_until(rests_until).await;
+        loop {
+            // All that is worked out for guests alone has one share of the time, until somebody else waits for it, too.
+            let until = ended + rest(took, rests, &hosts, peer.works.of_guests());
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => break,
+                asked = asks.changed() => {
+                    if asked.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
     }
+}
+
+/// How long something rests that took so long to work out, if so many things are worked out for guests alone.
+fn rest(took: Duration, rests: bool, hosts: &AtomicUsize, of_guests: u32) -> Duration {
+    let together = if hosts.load(Ordering::Relaxed) == 0 { of_guests.max(1) } else { 1 };
+    if rests { PAUSE.max(took * SHARE * together) } else { PAUSE }
 }
 
 impl Now {
@@ -532,6 +581,7 @@ pub(crate) struct Computed {
     form: Form,
     /// Goes on as long as somebody has it.
     _work: Arc<Work>,
+    _hosted: Option<Hosted>,
     state: watch::Receiver<State>,
     /// Tells when rights changed.
     restated: watch::Receiver<u64>,
@@ -564,9 +614,10 @@ impl Computed {
         }
         let (whole, names) = source.parts();
         let work = peer.works.join(peer, who, &whole)?;
+        let hosted = work.hosted(who);
         work.fresh().await?;
         let state = work.state.clone();
-        Ok(Self { peer: peer.clone(), who: who.clone(), source, form, _work: work, state, restated, names, told: Told::Nothing })
+        Ok(Self { peer: peer.clone(), who: who.clone(), source, form, _work: work, _hosted: hosted, state, restated, names, told: Told::Nothing })
     }
 
     /// The snapshot, and then what is new whenever something is, in pieces that belong together.
@@ -586,10 +637,11 @@ impl Computed {
             return None;
         }
         loop {
+            let mut has_ended = false;
             if self.told != Told::Nothing {
                 tokio::select! {
-                    // It goes on as long as somebody watches it, as this one does.
-                    changed = self.state.changed() => drop(changed),
+                    // It goes on as long as somebody watches it, as this one does, unless working it out ended with a panic.
+                    changed = self.state.changed() => has_ended = changed.is_err(),
                     restated = self.restated.changed() => drop(restated),
                     // A right may also end by itself.
                     () = tokio::time::sleep(RECHECK) => {}
@@ -599,6 +651,10 @@ impl Computed {
                 tokio::time::sleep(PAUSE).await;
             }
             let now = self.source.allows(&self.peer, &self.who).and_then(|()| self.state.borrow_and_update().now.clone().transpose());
+            let now = match now {
+                Ok(_) if has_ended => Err(broken()),
+                now => now,
+            };
             let now = match now {
                 Ok(Some(now)) => now,
                 Ok(None) => continue,
@@ -681,15 +737,13 @@ fn write_edits(form: Form, path: &str, edits: Vec<Edit>, before: &str, now: &str
 fn snapshot(form: Form, now: &Now, names: &[String]) -> Vec<Bytes> {
     let (text, tag) = now.text(names);
     let is_there = now.at(names).is_some();
+    if form == Form::Braid && is_there {
+        let (before, behind) = around_snapshot(&[tag], &Mime::JSON, text.len());
+        return vec![before.into(), text, Bytes::from_static(behind)];
+    }
     if form == Form::Braid {
-        let (version, mut out) = ([tag], Vec::new());
-        match is_there {
-            true => {
-                let body = UpdateBody::Snapshot { content_type: &Mime::JSON, content: &text };
-                write_update(&mut out, &patches::Update { version: &version, parents: &[], repr_sha256: None, body });
-            }
-            false => write_deleted(&mut out, &version, &[], b"null"),
-        }
+        let mut out = Vec::new();
+        write_deleted(&mut out, &[tag], &[], b"null");
         return vec![out.into()];
     }
     let absent = if is_there { "" } else { ",\"absent\":true" };
@@ -815,6 +869,11 @@ mod tests {
             });
             assert!(snapshot(form, &chain([value.clone()]), &[]).concat() == expected, "{form:?}");
         }
+        let (mut expected, content) = (Vec::new(), json!(value).to_string());
+        let body = crate::patches::UpdateBody::Snapshot { content_type: &Mime::JSON, content: content.as_bytes() };
+        let update = crate::patches::Update { version: &version, parents: &[], repr_sha256: None, body };
+        crate::patches::write_update(&mut expected, &update);
+        assert!(snapshot(Form::Braid, &chain([value.clone()]), &[]).concat() == expected);
     }
 
     fn peer(home: &std::path::Path) -> Peer {
@@ -856,5 +915,55 @@ mod tests {
             tokio::task::yield_now().await;
         }
         peer.stop();
+    }
+
+    /// Its watchers would look again and again at what does not come.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_ends_with_a_panic_ends_for_its_watchers() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let peer = peer(home.path());
+        let auth = || Source::Auth(peer.store().own(), Path::parse("/.auth").expect("a path"));
+        let mut watch = Computed::start(&peer, &Who::Owner, auth(), Form::Lines).await.expect("may");
+        watch.news().await.expect("a snapshot");
+        watch._work.task.abort();
+        let last = watch.news().await.expect("a farewell").concat();
+        let last = String::from_utf8_lossy(&last);
+        assert!(last.starts_with("{\"closed\":\"failed\""), "{last}");
+        assert!(watch.news().await.is_none());
+        // Who comes then has another one, though this one is still there.
+        let mut other = Computed::start(&peer, &Who::Owner, auth(), Form::Braid).await.expect("may");
+        assert!(!Arc::ptr_eq(&watch._work, &other._work));
+        let mut third = Computed::start(&peer, &Who::Owner, auth(), Form::Braid).await.expect("may");
+        let (one, two) = (other.news().await.expect("a snapshot"), third.news().await.expect("a snapshot"));
+        assert_eq!((one[1].as_ptr(), one.concat()), (two[1].as_ptr(), two.concat()), "one content for all");
+        peer.stop();
+    }
+
+    /// What a guest began to watch has his share of the time. The owner waits no longer for it for that.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_owner_gets_his_share_of_the_time_also_of_what_a_guest_began() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let peer = peer(home.path());
+        let secret = timebus_identity::SecretKey::from_seed([7; 32]);
+        crate::whose::tests::grant_key(peer.store(), secret.public(), timebus_store::grant::Actions::ALL).await;
+        let guest = Who::Signed { signer: crate::signature::Signer::of(*secret.public().as_bytes()), is_owner: false };
+        let auth = || Source::Auth(peer.store().own(), Path::parse("/.auth").expect("a path"));
+        let first = Computed::start(&peer, &guest, auth(), Form::Lines).await.expect("may");
+        assert!(first._work.is_for_guests() && peer.works.of_guests() == 1);
+        let owner = Computed::start(&peer, &Who::Owner, auth(), Form::Lines).await.expect("may");
+        assert!(Arc::ptr_eq(&first._work, &owner._work));
+        assert!(!first._work.is_for_guests() && peer.works.of_guests() == 0);
+        drop(owner);
+        assert!(first._work.is_for_guests());
+        peer.stop();
+    }
+
+    #[test]
+    fn nobody_else_waits_for_the_rest_that_guests_have_to_take() {
+        let hosts = Arc::new(AtomicUsize::new(0));
+        assert!(rest(Duration::from_secs(60), true, &hosts, 100) >= Duration::from_secs(60_000));
+        hosts.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(rest(Duration::from_secs(1), true, &hosts, 100), Duration::from_secs(10));
+        assert_eq!(rest(Duration::from_secs(1), false, &hosts, 100), PAUSE);
     }
 }

@@ -15,7 +15,7 @@ mod update;
 
 use range::{BLANKS, parse_digits};
 pub use range::{ContentRange, Position, RangeError, STEPS_MAX, Span, Step, print_json_range};
-pub use update::{Update, UpdateBody, write_deleted, write_update};
+pub use update::{Update, UpdateBody, around_snapshot, write_deleted, write_update};
 
 /// Patches in one request (threats.md H14).
 pub const PATCHES_MAX: usize = 4096;

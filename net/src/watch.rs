@@ -205,7 +205,9 @@ pub(crate) fn farewell(form: Form, problem: &Problem) -> Bytes {
     // A Braid client asks again and gets the reason then.
     if form != Form::Braid {
         write_event(form, None::<&[String]>, &mut out, |out| {
-            out.extend_from_slice(b"\"closed\":\"revoked\",\"detail\":");
+            // By a fault of this program, or since he may not see it any more.
+            let why = if problem.status.is_server_error() { "failed" } else { "revoked" };
+            out.extend_from_slice(format!("\"closed\":\"{why}\",\"detail\":").as_bytes());
             write_string(&problem.detail, out);
         });
     }

@@ -41,8 +41,7 @@ pub fn write_update(out: &mut Vec<u8>, update: &Update<'_>) {
     }
     match update.body {
         UpdateBody::Snapshot { content_type, content } => {
-            write_header(out, "Content-Type", content_type.as_str());
-            write_header(out, "Content-Length", &content.len().to_string());
+            write_snapshot_head(out, content_type, content.len());
             write_content(out, content);
         }
         UpdateBody::Patches([patch]) => write_patch(out, patch),
@@ -58,6 +57,16 @@ pub fn write_update(out: &mut Vec<u8>, update: &Update<'_>) {
             out.extend_from_slice(b"\r\n");
         }
     }
+}
+
+/// What stands before and behind the content of an update that is a snapshot of so many bytes: many are sent the same content, and
+/// none of them needs it for himself.
+pub fn around_snapshot(version: &[String], content_type: &Mime, bytes: usize) -> (Vec<u8>, &'static [u8]) {
+    let mut before = Vec::new();
+    write_head(&mut before, "200 OK", version, &[]);
+    write_snapshot_head(&mut before, content_type, bytes);
+    before.extend_from_slice(BEFORE_CONTENT);
+    (before, BEHIND_CONTENT)
 }
 
 /// Appends the update that says the resource is gone: 404 inside the stream. `content` is what stands for nothing in the
@@ -86,8 +95,16 @@ fn write_header(out: &mut Vec<u8>, name: &str, value: &str) {
     out.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
 }
 
+fn write_snapshot_head(out: &mut Vec<u8>, content_type: &Mime, bytes: usize) {
+    write_header(out, "Content-Type", content_type.as_str());
+    write_header(out, "Content-Length", &bytes.to_string());
+}
+
+const BEFORE_CONTENT: &[u8] = b"\r\n";
+const BEHIND_CONTENT: &[u8] = b"\r\n\r\n";
+
 fn write_content(out: &mut Vec<u8>, content: &[u8]) {
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(BEFORE_CONTENT);
     out.extend_from_slice(content);
-    out.extend_from_slice(b"\r\n\r\n");
+    out.extend_from_slice(BEHIND_CONTENT);
 }
