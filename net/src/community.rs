@@ -275,15 +275,28 @@ pub(crate) fn leaf(rows: &Committed, space: Space, path: &Path) -> Result<Option
     Ok(winner.map(|write| crate::sys::to_serde(&value_json(&write.value, &space.key))))
 }
 
-/// Where the holder of a grant says what he says of himself, if it makes him a member.
-fn place_of(rights: &Rights, held: &Held) -> Option<Path> {
-    // What a device has from another one of its owner is for the same place.
+/// What a device has from another one of its owner is for the same place: the grant that this one has itself.
+fn handed_on_from<'a>(rights: &'a Rights, held: &'a Held) -> &'a Held {
     let mut first = held;
     while first.grant.label.starts_with("device:")
         && let Some(parent) = first.parent.and_then(|parent| rights.grant(&parent))
     {
         first = parent;
     }
+    first
+}
+
+/// Who calls the holder of a grant a device of his, if somebody does.
+fn claimant(rights: &Rights, held: &Held) -> Option<PublicKey> {
+    match handed_on_from(rights, held).grant.audience {
+        Audience::Key(key) if crate::devices::is_handed_on(held) => Some(key),
+        _ => None,
+    }
+}
+
+/// Where the holder of a grant says what he says of himself, if it makes him a member.
+fn place_of(rights: &Rights, held: &Held) -> Option<Path> {
+    let first = handed_on_from(rights, held);
     let Audience::Key(first_key) = first.grant.audience else { return None };
     let scope = first.scope();
     let writes = first.grant.actions.contains(Actions(Actions::SYNC.0 | Actions::WRITE.0)) && scope.deep;
@@ -316,22 +329,52 @@ fn is_place(names: &[&str], key: &PublicKey) -> bool {
 }
 
 /// The place of a key; one that was made for it goes before what an organizer has anyway. Whoever has a right of his own is nobody's
-/// device, and of those who say that a key is a device of theirs the one nearest to the root is believed: anybody may say it of
-/// anybody.
-fn place(rights: &Rights, key: &PublicKey) -> Option<Path> {
+/// device. Anybody may say of anybody that he is a device of his; of several who do, the key itself decides, by in whose name it
+/// signs. As long as it has said nothing the one nearest to the root is believed, and of equals none: else whoever says it last,
+/// often enough for a grant with a smaller id, would have the device of somebody else.
+fn place(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> Option<Path> {
     let rank = |(id, held): &(GrantId, &Held)| {
         let is_handed_on = crate::devices::is_handed_on(held);
         (is_handed_on, if is_handed_on { held.chain } else { 0 }, held.grant.scope.segments.is_empty(), held.chain, *id)
     };
     let mut own: Vec<_> = rights.grants_for(key).filter(|(_, held)| held.is_live()).collect();
     own.sort_by_key(rank);
-    own.into_iter().find_map(|(_, held)| place_of(rights, held))
+    let places: Vec<(&Held, Path)> = own.into_iter().filter_map(|(_, held)| Some((held, place_of(rights, held)?))).collect();
+    let (first, nearest) = places.first()?;
+    let by = |chain: Option<u8>| -> HashSet<PublicKey> {
+        let near = places.iter().filter(|(held, _)| chain.is_none_or(|chain| held.chain == chain));
+        near.filter_map(|(held, _)| claimant(rights, held)).collect()
+    };
+    if !crate::devices::is_handed_on(first) || by(None).len() < 2 {
+        return Some(nearest.clone());
+    }
+    let says = says_of_itself(store, rights, space, key).unwrap_or_default();
+    match places.iter().find(|(held, _)| claimant(rights, held).is_some_and(|by| says.contains(&by))) {
+        Some((_, place)) => Some(place.clone()),
+        None => (by(Some(first.chain)).len() < 2).then(|| nearest.clone()),
+    }
+}
+
+/// Whose device a key says that it is, by what it signed last. Of this device that is known.
+fn says_of_itself(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> Result<HashSet<PublicKey>, StorageError> {
+    if *key == store.device() {
+        return Ok(store.rights(&store.space()).iter().flat_map(|own| own.devices()).collect());
+    }
+    let (rows, mut says) = (store.snapshot(), HashSet::new());
+    let Some(held) = store.held(space) else { return Ok(says) };
+    for t in std::iter::once(held.auth()).chain(store.values(held).into_iter().map(|(t, _)| t)) {
+        for tip in timebus_store::tips::tips_of(&*rows, t, key)? {
+            let cap = timebus_store::summary::summary(&*rows, t, tip.a)?.cap;
+            says.extend(cap.and_then(|cap| claimant(rights, rights.grant(&cap)?)));
+        }
+    }
+    Ok(says)
 }
 
 /// Where this device says what it says of itself in a community; `None` if it is no member.
 #[must_use]
 pub fn own_place(store: &Store, space: &PublicKey) -> Option<Path> {
-    place(&*store.rights(space)?, &store.device())
+    place(store, &*store.rights(space)?, space, &store.device())
 }
 
 /// Whether a key may do everything in a community.
@@ -364,9 +407,9 @@ pub(crate) fn boards(rights: &Rights) -> std::collections::BTreeSet<Path> {
     parts.chain([path(&["board"])]).collect()
 }
 
-/// Where a key writes on the board: all of it is of who organizes. `None` if it is no member's.
-pub(crate) fn board(rights: &Rights, key: &PublicKey) -> Option<Path> {
-    if is_organizer(rights, key) { Some(path(&["board"])) } else { Some(part_of(&place(rights, key)?)) }
+/// Where this device writes on the board: all of it is of who organizes. `None` if it is no member's.
+pub(crate) fn own_board(store: &Store, space: &PublicKey) -> Option<Path> {
+    if is_organizer(&*store.rights(space)?, &store.device()) { Some(path(&["board"])) } else { Some(part_of(&own_place(store, space)?)) }
 }
 
 /// What whoever takes an invite to a community is given: a part of the board, and a place of his own, so that no member changes
@@ -379,10 +422,10 @@ pub(crate) fn membership(store: &Store, space: &PublicKey, grant: &Grant) -> Opt
     let own = store.device();
     let at = match is_organizer(&rights, &own) {
         true => path(&["members", &newcomer.to_string()]),
-        false => below(&place(&rights, &own)?, &["brought", &newcomer.to_string()]),
+        false => below(&own_place(store, space)?, &["brought", &newcomer.to_string()]),
     };
     let scope = |path: &Path| timebus_store::auth::mounts::scope_of(path);
-    let mut slot = scope(&board(&rights, &own)?)?;
+    let mut slot = scope(&own_board(store, space)?)?;
     slot.segments.push(ScopeSegment::Author);
     let writes = Actions(grant.actions.0 | Actions::WRITE.0);
     let on_board = if rules.board == Board::Members { writes } else { grant.actions };
@@ -416,7 +459,7 @@ pub fn members(store: &Store, rows: &Committed, space: Space) -> Result<Vec<Memb
         if !seen.insert(key) {
             continue;
         }
-        let Some(place) = place(&rights, &key) else { continue };
+        let Some(place) = place(store, &rights, &space.key, &key) else { continue };
         if let Some(at) = places.get(&place) {
             members[*at].keys.push(key);
             continue;

@@ -239,6 +239,45 @@ fn a_member_is_one_with_all_his_devices() {
     assert_eq!(names(&alice), ["Alice", "Bob"]);
 }
 
+/// Bert says of another member's second machine that it is his, in so many ways that one of them would count.
+#[test]
+fn a_device_is_whose_it_says_itself_and_of_nobody_who_says_it_louder() {
+    let (alice, bob, bert) = (Peer::start(), Peer::start(), Peer::start());
+    let choir = found(&alice, &["choir", "--called", "Alice"]);
+    for (peer, name) in [(&bob, "Bob"), (&bert, "Bert")] {
+        assert_eq!(enter(peer, &member_link(&alice, &[]), name)["result"], "connected");
+    }
+    let second = super::devices::second(&bob);
+    let key = choir["community"].as_str().expect("a key");
+    let node = alice.ready["node"].as_str().expect("a node").to_owned();
+    let address = alice.value("/.sys/peers")["addresses"][0].as_str().expect("an address").to_owned();
+    told(second.home(), &["follow", key, "--node", &node, "--at", &address, "--as", "choir"]);
+    let id = |peer: &Peer| told(peer.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    let keys = |at: &Peer, name: &str| {
+        let told = at.value("/.sys/communities/choir/members");
+        let member = told["members"].as_array().into_iter().flatten().find(|member| member["name"] == name).cloned();
+        let keys = member.and_then(|member| member["keys"].as_array().cloned()).unwrap_or_default();
+        keys.iter().filter_map(|key| key.as_str().map(str::to_owned)).collect::<std::collections::BTreeSet<_>>()
+    };
+    let both = std::collections::BTreeSet::from([id(&bob), id(&second)]);
+    poll("the second device is Bob's", || (keys(&bert, "Bob") == both && keys(&alice, "Bob") == both).then_some(()));
+    let at = format!("@choir/members/{}", id(&bert));
+    for million in 1..=12 {
+        let label = format!("device:{}", &id(&second)[..16]);
+        let wanted = json!({"path": at, "who": id(&second), "can": "write", "label": label, "bytes_max": million * 1_000_000});
+        let given = bert.send("POST", "/.sys/grant", &[JSON], wanted.to_string());
+        assert_eq!(given.status, 200, "{}", given.text());
+    }
+    poll("alice knows what he said", || {
+        let grants = told(alice.home(), &["grants", "@choir"]);
+        let to_it = |grant: &&Value| grant["for"] == id(&second).as_str() && grant["path"].as_str().is_some_and(|path| path.contains(&id(&bert)));
+        (grants["grants"].as_array().into_iter().flatten().filter(to_it).count() >= 12).then_some(())
+    });
+    assert_eq!((keys(&alice, "Bob"), keys(&alice, "Bert")), (both, [id(&bert)].into()));
+    poll("it writes as before", || (run(second.home(), &["community", "post", "choir", "from the laptop"]).code == 0).then_some(()));
+    poll("it is Bob's notice", || board(&alice).contains(&("Bob".to_owned(), "from the laptop".to_owned())).then_some(()));
+}
+
 #[test]
 fn only_members_are_let_in_as_such_and_only_where_there_is_a_community() {
     let alice = Peer::start();

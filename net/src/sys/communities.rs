@@ -498,8 +498,7 @@ async fn post(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem> {
         return Err(bad(format!("a notice has 1 to {NOTICE_BYTES_MAX} bytes")));
     }
     let id = crate::write::time_sorted_id();
-    let rights = peer.store().rights(&here.key);
-    let board = rights.and_then(|rights| community::board(&rights, &peer.store().device())).unwrap_or_else(|| path(&["board"]));
+    let board = community::own_board(peer.store(), &here.key).unwrap_or_else(|| path(&["board"]));
     let written = write(peer, space, board, |value| Action::Post { name: id, value }, &json!({"text": text, "at_ms": now_ms()})).await;
     let written = written.map_err(|error| match error {
         timebus_store::writer::WriteError::NoGrant { .. } => {
@@ -570,7 +569,7 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
             "you": author == Some(store.device()),
         }));
     }
-    let own = community::board(&rights, &store.device()).filter(|path| rights.guest_grant(&store.device(), path).is_some());
+    let own = community::own_board(store, &here.key).filter(|path| rights.guest_grant(&store.device(), path).is_some());
     let own = own.map(|path| path.to_string());
     Ok(json!({"community": here.key.to_string(), "title": rules.title, "notices": notices, "may_write": own.is_some(), "path": own}))
 }
