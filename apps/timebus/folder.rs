@@ -86,18 +86,43 @@ pub(crate) enum Laid {
     Fetch(PathBuf, Vec<String>),
 }
 
-/// Lays a tree out as files below `folder`. A value without parts has no place in a folder.
-pub(crate) fn lay_out(json: &Json, folder: &Path) -> Option<Vec<Laid>> {
+/// Longest name of a file.
+const FILE_NAME_BYTES_MAX: usize = 255;
+
+/// A tree as files.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    pub(crate) laid: Vec<Laid>,
+    /// Names that begin with a dot, which few programs show: whoever wrote there may have put something where other programs look.
+    pub(crate) hidden: Vec<String>,
+    /// What has no place, with the reason.
+    pub(crate) skipped: Vec<String>,
+}
+
+/// Lays a tree out as files below `folder`, and never anywhere else. A value without parts has no place in a folder, nor has an object
+/// with names that are no files', as `..` or `/etc/passwd`: it was written as one value, by anybody who may write there.
+pub(crate) fn lay_out(json: &Json, folder: &Path) -> Option<Layout> {
     let Json::Object(members) = json else { return None };
-    let mut out = vec![Laid::Folder(folder.to_owned())];
+    if !members.keys().all(|name| is_name(name)) {
+        return None;
+    }
+    let mut out = Layout { laid: vec![Laid::Folder(folder.to_owned())], ..Layout::default() };
     lay_members(members, folder, &[], &mut out);
     Some(out)
 }
 
-fn lay_members(members: &BTreeMap<String, Json>, folder: &Path, names: &[String], out: &mut Vec<Laid>) {
+fn lay_members(members: &BTreeMap<String, Json>, folder: &Path, names: &[String], layout: &mut Layout) {
     for (name, value) in members {
         let at = folder.join(name);
         let names: Vec<String> = names.iter().cloned().chain([name.clone()]).collect();
+        if name.len() > FILE_NAME_BYTES_MAX - ".json".len() {
+            layout.skipped.push(format!("/{} (its name is too long for a file)", names.join("/")));
+            continue;
+        }
+        if name.starts_with('.') {
+            layout.hidden.push(format!("/{}", names.join("/")));
+        }
+        let out = &mut layout.laid;
         let is_json = name.ends_with(".json");
         if let Some(bytes) = inline_bytes(value) {
             out.push(Laid::File(at, bytes));
@@ -114,7 +139,7 @@ fn lay_members(members: &BTreeMap<String, Json>, folder: &Path, names: &[String]
             && below.keys().all(|name| is_name(name))
         {
             out.push(Laid::Folder(at.clone()));
-            lay_members(below, &at, &names, out);
+            lay_members(below, &at, &names, layout);
         } else {
             let mut file = format!("{name}.json");
             while members.contains_key(&file) {
@@ -176,6 +201,7 @@ mod tests {
         let json = crate::value::parse(text.as_bytes()).expect("JSON");
         lay_out(&json, Path::new("x"))
             .expect("an object")
+            .laid
             .into_iter()
             .map(|laid| match laid {
                 Laid::Folder(path) => (path.display().to_string(), None),
@@ -206,6 +232,20 @@ mod tests {
         ];
         let expected: Vec<_> = expected.iter().map(|(path, text)| ((*path).to_owned(), text.map(str::to_owned))).collect();
         assert_eq!(found, expected);
+    }
+
+    /// Somebody who may write there would have files written anywhere on the disk of whoever exports it.
+    #[test]
+    fn no_name_leads_out_of_the_folder() {
+        let lay = |text: &str| lay_out(&crate::value::parse(text.as_bytes()).expect("JSON"), Path::new("x"));
+        for name in ["..", ".", "../y", "/tmp/y", "a/b", "", "a\\u0000b", "a\\nb"] {
+            assert!(lay(&format!(r#"{{"{name}":"evil","ok":1}}"#)).is_none(), "{name}");
+            let below = lay(&format!(r#"{{"in":{{"{name}":"evil"}}}}"#)).expect("an object");
+            assert!(matches!(&below.laid[..], [_, Laid::File(path, _)] if path == Path::new("x/in.json")), "{name}: {:?}", below.laid);
+        }
+        let long = "n".repeat(FILE_NAME_BYTES_MAX);
+        let layout = lay(&format!(r#"{{"a":{{".git":{{"config":"x"}},"b":1}},"{long}":1}}"#)).expect("an object");
+        assert_eq!((layout.hidden, layout.skipped.len(), layout.laid.len()), (vec!["/a/.git".to_owned()], 1, 5));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::client::{Answer, Home, JSON, Request, Session, open};
 use crate::clock::span;
 use crate::downloads::Note;
 use crate::failure::Failure;
-use crate::folder::{Laid, lay_out, persist, write};
+use crate::folder::{Laid, Layout, lay_out, persist, write};
 use crate::output::Output;
 use crate::pieces::is_name;
 use crate::pretty::Pretty;
@@ -41,10 +41,13 @@ pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
     let request = Request::get(args.path.encoded()).header("accept", JSON)?.versions("version", args.at.as_ref())?;
     let answer = client.send(request).await.map_err(|error| explain(error, &args.path))?;
     let version = answer.version();
+    let mut skipped = Vec::new();
     let (files, values) = match format {
         Format::Dir => {
             let json = read(context.out, answer).await?;
-            (write_folder(context, &mut session, &args, &json).await?, None)
+            let files;
+            (files, skipped) = write_folder(context, &mut session, &args, &json).await?;
+            (files, None)
         }
         Format::Json if to_stdout => {
             let mut sink = |bytes: &[u8]| context.out.bytes(bytes).map_err(anyhow::Error::from);
@@ -77,6 +80,7 @@ pub(crate) async fn run(context: &Context, args: Export) -> anyhow::Result<()> {
         "version": version.list(),
         "files": files,
         "values": values,
+        "skipped": skipped,
         "elapsed_ms": began.elapsed().as_millis() as u64,
     });
     context.out.result(&json, || {
@@ -151,10 +155,22 @@ fn list_leaves(json: &Json, path: &str, lines: &mut Vec<String>) {
     }
 }
 
-async fn write_folder(context: &Context, session: &mut Session, args: &Export, json: &Json) -> anyhow::Result<usize> {
-    let Some(laid) = lay_out(json, &args.target) else {
-        return Err(Failure::refused(format!("{} is one value, which is no folder", args.path)).fix("say --format json").into());
+/// Writes a tree as files. Answers how many, and what had no place.
+async fn write_folder(context: &Context, session: &mut Session, args: &Export, json: &Json) -> anyhow::Result<(usize, Vec<String>)> {
+    let Some(Layout { laid, hidden, skipped }) = lay_out(json, &args.target) else {
+        let text = match json {
+            Json::Object(_) => format!("{} has names that no file can have", args.path),
+            _ => format!("{} is one value, which is no folder", args.path),
+        };
+        return Err(Failure::refused(text).fix("say --format json").into());
     };
+    for skipped in &skipped {
+        context.out.note(format!("skipped  {skipped}"));
+    }
+    if let Some(first) = hidden.first() {
+        let others = if hidden.len() > 1 { format!(" and {} more", hidden.len() - 1) } else { String::new() };
+        context.out.note(format!("hidden   {first}{others}: names that begin with a dot, which few programs show and some act on"));
+    }
     let progress = Progress::things(context.out, "writing", Some(laid.len() as u64));
     let mut files = 0;
     for laid in laid {
@@ -179,7 +195,7 @@ async fn write_folder(context: &Context, session: &mut Session, args: &Export, j
         }
         progress.add(1);
     }
-    Ok(files)
+    Ok((files, skipped))
 }
 
 #[cfg(test)]
