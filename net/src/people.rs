@@ -227,6 +227,11 @@ impl People {
         }
     }
 
+    /// Whether a key is of a device that is somebody's no more.
+    pub(crate) fn is_former(&self, key: &PublicKey) -> bool {
+        self.former.contains_key(key)
+    }
+
     /// The keys of somebody that are of devices of his no more.
     pub(crate) fn former<'a>(&'a self, space: &'a PublicKey) -> impl Iterator<Item = PublicKey> + 'a {
         self.former.iter().filter(move |(_, of)| *of == space).map(|(key, _)| *key)

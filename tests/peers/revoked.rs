@@ -320,6 +320,7 @@ fn what_a_recovered_device_has_no_right_to_is_said_until_the_lost_one_is_out() {
     assert_eq!(why.code, 0, "{why:?}");
     let (home, told) = recover(&alice, &kit, &[]);
     assert!(told.contains("rotate --without") && told.contains("not    what friends let your other devices do"), "{told}");
+    assert!(told.contains("not    your places in communities") && told.contains("not    what friends made you a guardian of"), "{told}");
     let back = format!("follow {} --as ", alice.ready["id"].as_str().expect("an id"));
     assert!(told.contains("not    the spaces of friends") && told.contains(&back), "{told}");
     let bob = Peer::start_in(home);

@@ -318,3 +318,31 @@ fn words_are_those_of_the_root_that_the_space_has_now_wherever_it_took_over() {
     assert_eq!(told(&typed(&phone, &["--json", "kit", "--recover"], &words(&rotated)))["id"], space.as_str());
     assert!(phone.folder().join("keys/root.key").exists());
 }
+
+/// Bob is Alice's guardian by a device that he loses. Nobody could agree, and nobody said so.
+#[test]
+fn a_guardian_whose_device_is_gone_is_told_of() {
+    let (alice, mut friends) = friends(1);
+    let bob = friends.pop().expect("one");
+    assert_eq!(join(&alice, &invite(&bob, &[]), "bob")["result"], "connected");
+    let (alice, _) = name_guardians(alice, std::slice::from_ref(&bob), "1");
+    let phone = second(&bob);
+    let listed = verb(alice.home(), &["guardians"]);
+    assert_eq!(listed["guardians"][0]["is_gone"], false, "{listed}");
+    let old = verb(bob.home(), &["id"])["device"].as_str().expect("a key").to_owned();
+    let home = bob.stop();
+    let kit = words(&verb(&home, &["kit"]));
+    assert_eq!(typed(&home, &["kit", "--confirm"], &kit).code, 0);
+    let home = phone.stop();
+    told(&typed(&home, &["--json", "rotate", "--without", &old[..10]], &kit));
+    let phone = Peer::start_in(home);
+    let (node, address) = place(&phone);
+    verb(alice.home(), &["follow", &id(&phone), "--node", &node, "--at", &address]);
+    poll("alice knows", || (verb(alice.home(), &["guardians"])["guardians"][0]["is_gone"] == true).then_some(()));
+    let shown = run(alice.home(), &["guardians"]);
+    assert!(shown.out.contains("a device of before") && shown.err.contains("names all anew"), "{shown:?}");
+    assert!(run(alice.home(), &["doctor"]).out.contains("cannot agree"));
+    poll("and so does he", || (verb(phone.home(), &["guardians"])["of"][0]["is_gone"] == true).then_some(()));
+    assert!(run(phone.home(), &["guardians"]).out.contains("were a guardian of"));
+    assert!(run(phone.home(), &["doctor"]).out.contains("by a device that is yours no more"));
+}

@@ -20,6 +20,7 @@ use crate::peer::try_lock;
 use crate::standing::short;
 use crate::value::{Json, counted, items, member, number, text};
 use crate::verbs::status::notes;
+use crate::verbs::succession::is_gone;
 use crate::verbs::up::PORT;
 
 /// Below this, writes will soon fail.
@@ -121,6 +122,25 @@ fn went_over(context: &Context, grant: &Json, now_ms: u64) -> Option<Finding> {
     let take_back = context.home.command(&format!("revoke {}", short(text(grant, "id")?)));
     let detail = format!("{}, since {}: his root key says so", printable(text(grant, "says")?), utc(since));
     is_news.then(|| note("rights", detail, format!("`{take_back}` if he knows nothing of that")))
+}
+
+/// Guardians who were named by a device that is theirs no more, and of whom one was oneself so.
+fn lost_guardians(context: &Context, guardians: &Json) -> Vec<Finding> {
+    let names = |list: &str| -> Vec<String> {
+        let gone = items(guardians, list).iter().filter(|one| is_gone(one));
+        gone.map(|one| printable(text(one, "name").unwrap_or("?"))).collect()
+    };
+    let (own, of) = (names("guardians"), names("of"));
+    let mut found = Vec::new();
+    if !own.is_empty() {
+        let detail = format!("who is your guardian by a device that he has no more cannot agree: {}", own.join(", "));
+        found.push(note("rights", detail, context.home.command("rotate --guardian WHO --guardian WHO")));
+    }
+    if !of.is_empty() {
+        let detail = format!("you are a guardian of {} by a device that is yours no more, and cannot agree to anything", of.join(", "));
+        found.push(note("rights", detail, "ask them to name you anew"));
+    }
+    found
 }
 
 /// What others on this machine may look into.
@@ -226,14 +246,15 @@ async fn peer(context: &Context) -> Vec<Finding> {
         let status = client.json(Request::get("/.sys/status")).await?;
         let latest = client.json(Request::get("/.sys/log").query("limit", 1)).await?;
         let grants = client.json(Request::get("/.sys/grants")).await?;
+        let guardians = client.json(Request::get("/.sys/guardians")).await?;
         let network = match session.is_running() {
             Some(_) => Some((client.json(Request::get("/.sys/peers")).await?, client.json(Request::get("/.sys/spaces")).await?)),
             None => None,
         };
-        anyhow::Ok((status, latest, grants, network))
+        anyhow::Ok((status, latest, grants, guardians, network))
     };
     match asked.await {
-        Ok((status, latest, grants, network)) => {
+        Ok((status, latest, grants, guardians, network)) => {
             if let Some((peers, spaces)) = &network {
                 findings.extend(super::doctor_network::findings(context, peers, spaces, now_ms()));
                 let said = items(spaces, "spaces").iter().filter_map(|space| member(space, "rebind")).flat_map(super::rebind::says);
@@ -245,6 +266,7 @@ async fn peer(context: &Context) -> Vec<Finding> {
                 bad("device", printable(lost), fix)
             }));
             findings.extend(items(&grants, "grants").iter().filter_map(|grant| went_over(context, grant, now_ms())));
+            findings.extend(lost_guardians(context, &guardians));
             let remarks = notes(&status);
             let damaged = remarks.iter().any(|remark| remark.contains("damaged"));
             let sizes = format!(

@@ -241,6 +241,12 @@ async fn list(context: &Context) -> anyhow::Result<()> {
             for one in own {
                 out.line(format!("        {}   {}", printable(text(one, "name").unwrap_or("?")), short(text(one, "key").unwrap_or("?"))))?;
             }
+            if own.iter().any(is_gone) {
+                out.note(format!(
+                    "        who is named by a device of before cannot agree: `{}` names all anew",
+                    context.home.command("rotate --guardian WHO")
+                ));
+            }
         }
         _ => {
             out.line("yours   none")?;
@@ -250,7 +256,10 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     }
     for one in items(&all, "of") {
         let (name, needed) = (printable(text(one, "name").unwrap_or("?")), number(one, "needed").unwrap_or(0));
-        out.line(format!("you     are a guardian of {name}, of whom {needed} have to agree"))?;
+        match is_gone(one) {
+            true => out.line(format!("you     were a guardian of {name} by a device that is yours no more: ask {name} to name you anew"))?,
+            false => out.line(format!("you     are a guardian of {name}, of whom {needed} have to agree"))?,
+        }
     }
     for one in items(&all, "disputed") {
         let (name, roots) = (printable(text(one, "name").unwrap_or("?")), items(one, "roots"));
@@ -260,6 +269,11 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         out.note("        what was granted before goes on; nothing new counts that a root says, until a better statement decides");
     }
     Ok(())
+}
+
+/// Whether the device is gone by which somebody is a guardian.
+pub(super) fn is_gone(one: &Json) -> bool {
+    member(one, "is_gone") == Some(&Json::Bool(true))
 }
 
 async fn agree(context: &Context, request: &str, yes: bool) -> anyhow::Result<()> {
@@ -398,6 +412,7 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
             lines.push(format!("not    the spaces of friends: `{follow} KEY --as NAME` brings each back; `timebus id` of a friend tells his KEY"));
             lines.extend(friends.iter().map(|(space, name)| format!("       {follow} {space} --as {name}")));
             lines.push("not    your places in communities, unless another device of yours is in them: ask each for a new invite".to_owned());
+            lines.push("not    what friends made you a guardian of: they named a device that you have no more, and name you anew when you ask".to_owned());
             lines.push("not    what is of one machine: apps, limits, invites, contacts. A backup has some of it: `timebus restore`".to_owned());
             if !others.is_empty() {
                 lines.push(format!("then   `{rotate} OLD` for each of them that is lost, or in other hands: {}", names(&others)));
@@ -552,7 +567,12 @@ async fn with_answers(context: &Context, args: &Recover) -> anyhow::Result<()> {
     said?;
     let (name, root_name) = (human_name(&space), human_name(&root.public()));
     let json = json!({"recovered": true, "result": "root", "id": space.to_string(), "name": name, "root": root.public().to_string()});
-    context
-        .out
-        .result(&json, || format!("{root_name} is the root of {name} now, and this home a device of it\nstart  {}", context.home.command("up")))
+    context.out.result(&json, || {
+        format!(
+            "{root_name} is the root of {name} now, and this home a device of it\nstart  {}\n\
+                 not    your places in communities, and what you are a guardian of: both are of a device, so ask each for a new invite, or to be \
+                 named anew",
+            context.home.command("up")
+        )
+    })
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
-use timebus_identity::human_name;
+use timebus_identity::{PublicKey, human_name};
+use timebus_store::grant::Audience;
 use timebus_store::succession::{Request, SuccessionError};
 
 use crate::node::Event;
@@ -30,6 +31,8 @@ async fn list(peer: &Peer) -> Result<Serde, Problem> {
     let (own, device) = (peer.space(), store.device());
     let (mut guardians, mut needed, mut of, mut disputed) = (Vec::new(), 0, Vec::new(), Vec::new());
     let mut root = own;
+    let ours = store.rights(&own);
+    let is_gone_of_ours = |key: &PublicKey| ours.as_ref().is_some_and(|ours| ours.was_device(key) && ours.device_grant(key).is_none());
     for space in store.spaces() {
         let Some(rights) = store.rights(&space.key) else { continue };
         let roots: Vec<String> = rights.disputed().map(|state| state.root.to_string()).collect();
@@ -41,10 +44,20 @@ async fn list(peer: &Peer) -> Result<Serde, Problem> {
             root = rights.root();
             if let Some((count, keys)) = plan {
                 needed = count;
-                guardians = keys.iter().map(|key| json!({"key": key.to_string(), "name": people.name(key)})).collect();
+                // Who is named by a device cannot agree by another one.
+                let said = |key: &PublicKey| {
+                    let is_gone = people.is_former(key);
+                    let name = if is_gone { people.audience(&Audience::Key(*key)) } else { people.name(key) };
+                    json!({"key": key.to_string(), "name": name, "is_gone": is_gone})
+                };
+                guardians = keys.iter().map(said).collect();
             }
-        } else if let Some((count, keys)) = plan.filter(|(_, keys)| keys.contains(&device)) {
-            of.push(json!({"space": space.key.to_string(), "name": people.name(&space.key), "needed": count, "guardians": keys.len()}));
+        } else if let Some((count, keys)) = plan {
+            let is_gone = !keys.contains(&device);
+            if !is_gone || keys.iter().any(is_gone_of_ours) {
+                let name = people.name(&space.key);
+                of.push(json!({"space": space.key.to_string(), "name": name, "needed": count, "guardians": keys.len(), "is_gone": is_gone}));
+            }
         }
     }
     Ok(json!({"root": root.to_string(), "root_name": human_name(&root), "needed": needed, "guardians": guardians, "of": of, "disputed": disputed}))
