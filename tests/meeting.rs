@@ -220,6 +220,7 @@ fn perform<T: Takes>(site: &mut Site<T>, now_ms: u64, event: Event, link: LinkId
                 | Act::SaveOutbox
                 | Act::Timer { .. }
                 | Act::Changed
+                | Act::Stand { .. }
                 | Act::Fetched { .. }
                 | Act::Weigh { .. }
                 | Act::Presence(_)

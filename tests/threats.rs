@@ -83,6 +83,8 @@ const ROWS: [Row; 40] = [
             (LIMITS, "slow_senders_do_not_slow_others_and_are_let_go"),
             (LIMITS, "heads_that_are_too_large_are_refused"),
             ("tests/protocol/raw.rs", "no_second_request_hides_in_a_body"),
+            ("net/src/server.rs", "strangers_do_not_keep_the_owner_out"),
+            ("net/src/server.rs", "who_proves_who_he_is_stays_and_strangers_make_room"),
         ],
     ),
     (
@@ -253,8 +255,11 @@ const ROWS: [Row; 40] = [
     ),
     (
         "P9",
-        "strangers fill no more than the inbox",
+        "strangers fill no more than the inbox, and keep nobody out",
         &[
+            ("net/src/places.rs", "strangers_keep_nobody_out"),
+            ("net/src/link/tests/failing.rs", "a_stranger_leaves_for_who_is_known"),
+            ("net/src/node/standing.rs", "what_somebody_proves_says_who_he_is_and_not_what_he_says"),
             ("store/tests/inbox.rs", "one_sender_has_so_much_room_and_empties_it_himself"),
             ("store/tests/inbox.rs", "strangers_fill_no_more_than_the_inbox"),
         ],

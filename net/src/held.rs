@@ -111,6 +111,12 @@ impl Replica for Held {
         crate::whose::spaces_of(&self.store, key, true)
     }
 
+    fn is_member(&self, key: &PublicKey) -> bool {
+        // What was taken back or has ended is no right.
+        let is_live = |space: &PublicKey| self.store.rights(space).is_some_and(|rights| rights.is_member(key));
+        self.store.granted_to(key).is_ok_and(|spaces| spaces.iter().any(is_live))
+    }
+
     fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {
         let Some(rights) = self.store.rights(space) else { return Ok(Vec::new()) };
         let own = [self.store.device()];

@@ -43,6 +43,7 @@ pub mod patches;
 pub mod peer;
 mod people;
 pub mod personas;
+mod places;
 mod presence;
 pub mod problem;
 mod program;

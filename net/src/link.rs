@@ -32,6 +32,8 @@ pub mod websocket;
 pub use arrivals::{Arrivals, Door, Slot, door};
 pub use dial::{Answer, DialError, Tried};
 
+pub use crate::places::Standing;
+use arrivals::Seat;
 use queue::Outbox;
 
 /// Largest frame: a change of 1 MiB and 2 112 bytes, with what a frame says about it.
@@ -53,6 +55,9 @@ pub const CODE_DONE: u8 = 0;
 pub const CODE_PROTOCOL: u8 = 1;
 /// There is no room for the link.
 pub const CODE_BUSY: u8 = 4;
+
+/// What a stranger is told whose link is closed for somebody else.
+const PUT_OUT: &str = "the room was needed for somebody else";
 
 /// One connection to another peer.
 ///
@@ -147,6 +152,7 @@ struct Shared {
     closing: watch::Sender<Option<(u8, String)>>,
     ended: watch::Sender<Option<Ended>>,
     carried: Carried,
+    seat: Seat,
 }
 
 /// Bytes of all frames that came and were sent.
@@ -302,6 +308,13 @@ impl LinkSender {
         self.0.outbox.has_room(bytes).await
     }
 
+    /// Says who the other side is, as far as is known now: others may need the room of a link that they opened. `false` if there is
+    /// none for such as him, and the link is to be closed, or if somebody else has it already.
+    #[must_use]
+    pub fn stand(&self, standing: Standing) -> bool {
+        self.0.seat.stand(standing)
+    }
+
     /// Ends the link: what was sent before is delivered if that takes less than [`CLOSE_TIMEOUT`], then the other
     /// side is told `code` and `text`. Only the first call counts.
     pub fn close(&self, code: u8, text: &str) {
@@ -380,9 +393,9 @@ impl Source {
 }
 
 impl Shared {
-    fn new(remote: Option<PublicKey>, binding: [u8; 32], initiator: bool, carrier: Carrier, outbox: Outbox) -> Arc<Self> {
+    fn new(remote: Option<PublicKey>, binding: [u8; 32], initiator: bool, carrier: Carrier, outbox: Outbox, slot: Option<&Slot>) -> Arc<Self> {
         let (closing, ended) = (watch::Sender::new(None), watch::Sender::new(None));
-        Arc::new(Self { remote, binding, initiator, carrier, outbox, closing, ended, carried: Carried::default() })
+        Arc::new(Self { remote, binding, initiator, carrier, outbox, closing, ended, carried: Carried::default(), seat: Slot::seat(slot) })
     }
 
     fn close(&self, code: u8, text: &str) {

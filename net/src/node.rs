@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use timebus_identity::PublicKey;
 use timebus_store::ids::{ChangeId, TimelineId};
 
+use crate::link::Standing;
 use crate::sync::frame::{Code, FEEDS, Feature, HOLDINGS, NOTICES, PRESENCE, RECORDS, Redemption, WEIGHS};
 use crate::sync::{Config as SessionConfig, Input, Remote, Replica, Role, Session, Start};
 
@@ -27,12 +28,14 @@ mod outputs;
 mod placing;
 pub mod records;
 mod spaces;
+mod standing;
 mod status;
 
 use book::{Book, Join, RELAYS_MAX, Source};
 use calls::retry_ms;
 pub use event::{Act, Event, Heard};
 use feeds::Feed;
+use introductions::CROWDED_S;
 use lookup::By;
 pub use lookup::{Found, Teller};
 use outbox::Outbox;
@@ -124,6 +127,8 @@ struct Linked {
     hand_in_ms: Option<u64>,
     /// What of [`EXTRA_BYTES`] was lent to it.
     extra_bytes: u64,
+    /// Who the other side is, if it opened the link, as was told to where links come in.
+    standing: Standing,
     /// Bytes that came and were sent over it in all.
     carried: (u64, u64),
 }
@@ -299,6 +304,7 @@ impl Node {
                     up_ms: now_ms,
                     hand_in_ms: Some(0),
                     extra_bytes,
+                    standing: Standing::Nobody,
                     carried: (0, 0),
                 };
                 self.links.insert(link, linked);
@@ -314,9 +320,11 @@ impl Node {
                 {
                     self.book.meet(id_of(remote, linked.node), Source::Guest, &[], now_ms);
                     acts.push(Act::Save);
+                    self.stand(link, store, &mut acts);
                 }
                 self.drive(link, Input::RedeemAnswer(answer), now_ms, store, &mut acts);
             }
+            Event::NoRoom { link } => self.drive(link, Input::Close { code: Code::Busy, retry_after_s: CROWDED_S }, now_ms, store, &mut acts),
             Event::StoreFailed { link } => self.drive(link, Input::Close { code: Code::Busy, retry_after_s: 0 }, now_ms, store, &mut acts),
             Event::HeldBack { link, timeline, authors } if self.links.get(&link).is_some_and(|linked| linked.session.is_agreed(WEIGHS)) => {
                 self.drive(link, Input::Hold { timeline, authors }, now_ms, store, &mut acts);
@@ -634,6 +642,7 @@ impl Node {
         contact.seen_ms = now_ms;
         self.calls.remove(&id);
         acts.extend([Act::Save, Act::Changed]);
+        self.stand(link, store, acts);
         self.redeem(link, now_ms, store, acts);
         self.open_wanted(link, now_ms, store, acts);
         self.hand_in(now_ms, store, acts);

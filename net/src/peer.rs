@@ -41,7 +41,7 @@ pub struct GuiFile {
 pub struct PeerConfig {
     /// Names beside `localhost` and the loopback addresses that the peer answers to. Default none.
     pub hosts: Vec<String>,
-    /// Connections at once. Default 4 096; each idle one costs about 10 kB.
+    /// Connections at once, but for those of the owner on this machine. Default 4 096; each idle one costs about 10 kB.
     pub connections_max: usize,
     /// Connections of one web origin at once. Default 1 024.
     pub origin_connections_max: usize,

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::IoSlice;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,11 +17,12 @@ use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpListener;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::host::HostList;
 use crate::peer::{Counted, Peer};
+use crate::places::{Place, Places, Room, Standing};
 use crate::unread::Unread;
+use crate::who::Who;
 
 /// Most header fields of a request.
 const HEADERS_MAX: usize = 64;
@@ -35,6 +36,12 @@ const FIRST_HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 const SILENCE_TICKS: u32 = 4;
 /// Streams of one HTTP/2 connection.
 const STREAMS_MAX: u32 = 256;
+/// Of the places for connections, so many parts of [`PARTS`] are for strangers who stay, as on a websocket. The others are for
+/// those who have proven who they are, and for who may.
+const STRANGERS_PARTS: usize = 3;
+const PARTS: usize = 4;
+/// Connections from one address of those who have not proven who they are.
+const STRANGERS_OF_ONE_MAX: usize = 256;
 /// How long open requests may go on when the peer stops.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -53,26 +60,68 @@ pub(crate) struct Link {
     /// Requests that came and writes that went through.
     signs: AtomicU64,
     /// Requests that are being answered.
-    busy: AtomicU64,
+    busy: Arc<AtomicU64>,
     /// What the connection counts in for as long as it is open, also when it became a websocket.
-    _held: (Option<OwnedSemaphorePermit>, Counted),
+    place: Option<Place>,
+    is_proven: AtomicBool,
+    _counted: Counted,
 }
 
 impl Link {
-    fn new(peer: &Peer, ends: Option<(SocketAddr, SocketAddr)>, permit: Option<OwnedSemaphorePermit>) -> Self {
+    fn new(peer: &Peer, ends: Option<(SocketAddr, SocketAddr)>) -> Self {
         let counted = Counted::new(peer, |counters| &counters.connections);
-        let (owner, unread, signs, busy) = Default::default();
-        Self { ends, owner, hosts: peer.hosts(), app: None, unread, signs, busy, _held: (permit, counted) }
+        let (owner, unread, signs, busy, is_proven) = Default::default();
+        Self { ends, owner, hosts: peer.hosts(), app: None, unread, signs, busy, place: None, is_proven, _counted: counted }
+    }
+
+    /// Finds a place for the connection. Nobody waits for one: who is connected and was not heard of leaves, and for the owner's
+    /// programs on this machine there is always one.
+    fn seated(mut self, places: &Places) -> Option<Self> {
+        let from = self.ends.map(|(_, from)| from.ip());
+        let is_near = from.is_some_and(|from| from.to_canonical().is_loopback());
+        self.place = Some(match is_near && places.is_crowded() && self.is_owner() {
+            true => places.owner(&self.busy),
+            false => places.come(from, &self.busy)?,
+        });
+        Some(self)
     }
 
     /// Whether the other end is a program of the user who runs this peer.
     pub(crate) fn is_owner(&self) -> bool {
         let Some((local, peer)) = self.ends else { return true };
         *self.owner.get_or_init(|| {
-            peer.ip().to_canonical().is_loopback()
+            let is_owner = peer.ip().to_canonical().is_loopback()
                 && crate::owner::current_uid().is_some()
-                && crate::owner::socket_owner(local, peer).ok().flatten() == crate::owner::current_uid()
+                && crate::owner::socket_owner(local, peer).ok().flatten() == crate::owner::current_uid();
+            if let Some(place) = self.place.as_ref().filter(|_| is_owner) {
+                place.stand(Standing::Own);
+            }
+            is_owner
         })
+    }
+
+    /// Somebody proved that he may do something here: by a token, or by the signature of a key that has rights.
+    pub(crate) fn prove(&self) {
+        if let Some(place) = &self.place
+            && !self.is_proven.swap(true, Ordering::Relaxed)
+            && self.owner.get() != Some(&true)
+        {
+            place.stand(Standing::Known);
+        }
+    }
+
+    /// Whether there is room for somebody who wants to stay, as on a websocket.
+    pub(crate) fn stays(&self, who: &Who) -> bool {
+        let is_stranger = matches!(who, Who::Anyone | Who::Signed { .. }) && !self.is_proven.load(Ordering::Relaxed);
+        !is_stranger || self.is_owner() || self.place.as_ref().is_none_or(|place| place.stand(Standing::Reader))
+    }
+
+    /// Waits until the place of the connection is somebody else's.
+    async fn put_out(&self) {
+        match &self.place {
+            Some(place) => place.put_out().await,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -84,7 +133,8 @@ impl Link {
 pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Output = ()>) -> std::io::Result<()> {
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
     peer.listen(&addresses)?;
-    let connections = Arc::new(Semaphore::new(peer.config.connections_max));
+    let max = peer.config.connections_max;
+    let places = Places::new(Room { readers_max: max / PARTS * STRANGERS_PARTS, strangers_of_one_max: STRANGERS_OF_ONE_MAX, ..Room::of(max) });
     let graceful = GracefulShutdown::new();
     let mut stopped = peer.stop.subscribe();
     let scrubbing = tokio::spawn(crate::scrub::run(peer.clone()));
@@ -97,14 +147,11 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     let (accepted, mut incoming) = tokio::sync::mpsc::channel(64);
     let accept = |listener: TcpListener, app: Option<Arc<str>>| {
         let accepted = accepted.clone();
-        let connections = Arc::clone(&connections);
         async move {
             loop {
-                // Who finds the house full waits in the kernel's queue, not in our memory.
-                let Ok(permit) = Arc::clone(&connections).acquire_owned().await else { return };
                 match listener.accept().await {
                     Ok((stream, from)) => {
-                        if accepted.send((stream, from, permit, app.clone())).await.is_err() {
+                        if accepted.send((stream, from, app.clone())).await.is_err() {
                             return;
                         }
                     }
@@ -128,10 +175,11 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
             Some((listener, alias)) = app_ports.recv() => {
                 tasks.spawn(accept(listener, Some(alias)));
             }
-            Some((stream, from, permit, app)) = incoming.recv() => {
+            Some((stream, from, app)) = incoming.recv() => {
                 let _ = stream.set_nodelay(true);
                 let Ok(local) = stream.local_addr() else { continue };
-                let link = Link { app, ..Link::new(&peer, Some((local, from)), Some(permit)) };
+                let link = Link { app, ..Link::new(&peer, Some((local, from))) };
+                let Some(link) = link.seated(&places) else { continue };
                 let watcher = graceful.watcher();
                 let peer = peer.clone();
                 tokio::spawn(async move {
@@ -147,8 +195,7 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     let goodbyes = async {
         graceful.shutdown().await;
         // Websockets have left HTTP, but hold their place until they said goodbye.
-        let all = u32::try_from(peer.config.connections_max).unwrap_or(u32::MAX);
-        let _ = connections.acquire_many(all).await;
+        places.until_empty().await;
     };
     let _ = tokio::time::timeout(STOP_TIMEOUT, goodbyes).await;
     Ok(())
@@ -156,14 +203,14 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
 
 /// Serves one connection inside the process to the owner.
 pub async fn serve_owner(peer: Peer, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-    let link = Link::new(&peer, None, None);
+    let link = Link::new(&peer, None);
     connection(peer, io, link, None).await;
 }
 
 /// Serves one connection as if it were between two other addresses.
 #[cfg(test)]
 pub(crate) async fn serve_between(peer: Peer, io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, ends: (SocketAddr, SocketAddr)) {
-    let link = Link::new(&peer, Some(ends), None);
+    let link = Link::new(&peer, Some(ends));
     connection(peer, io, link, None).await;
 }
 
@@ -206,13 +253,21 @@ async fn connection(
         Some(watcher) => {
             tokio::select! {
                 result = watcher.watch(serving) => result,
-                () = silence(&link) => Ok(()),
+                () = until_unwanted(&link) => Ok(()),
             }
         }
         None => serving.await,
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Ends when a connection has been silent for too long, or somebody else needs its place.
+async fn until_unwanted(link: &Link) {
+    tokio::select! {
+        () = silence(link) => {}
+        () = link.put_out() => tracing::debug!("a connection made room for another"),
     }
 }
 
@@ -297,5 +352,97 @@ impl<S> Watched<S> {
         if matches!(result, Poll::Ready(Ok(1..))) {
             self.link.signs.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::Token;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::peer::PeerConfig;
+    use crate::whose::tests::open;
+
+    const REFUSED: &str = "GET /x HTTP/1.1\r\nHost: localhost:80\r\nOrigin: http://evil.example\r\n\r\n";
+
+    fn peer(home: &tempfile::TempDir, connections_max: usize) -> Peer {
+        Peer::new(open(home.path()), Token::generate(), PeerConfig { connections_max, ..PeerConfig::default() })
+    }
+
+    /// Somebody at an address, if there is a place for him.
+    fn come(peer: &Peer, places: &Places, from: [u8; 4]) -> Option<DuplexStream> {
+        let ends = (SocketAddr::from(([192, 0, 2, 9], 80)), SocketAddr::from((from, 1234)));
+        let link = Link::new(peer, Some(ends)).seated(places)?;
+        let (theirs, ours) = tokio::io::duplex(1 << 16);
+        let (peer, graceful) = (peer.clone(), GracefulShutdown::new());
+        let watcher = graceful.watcher();
+        tokio::spawn(async move {
+            connection(peer, ours, link, Some(watcher)).await;
+            drop(graceful);
+        });
+        Some(theirs)
+    }
+
+    /// The status of the answer; `None` if the connection is closed.
+    async fn ask(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), request: &str) -> Option<u16> {
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.ok()?);
+        }
+        let head = String::from_utf8_lossy(&head).into_owned();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).await.ok()?;
+        head.split(' ').nth(1)?.parse().ok()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn strangers_do_not_keep_the_owner_out() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let peer = peer(&home, 8);
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("bound");
+        tokio::spawn(serve(peer.clone(), vec![listener], std::future::pending()));
+        // Each asks once, and stays as long as it may.
+        let mut crowd = Vec::new();
+        for _ in 0..40 {
+            let mut stream = TcpStream::connect(address).await.expect("the peer listens");
+            let request = REFUSED.replace("localhost:80", &address.to_string());
+            crowd.push((ask(&mut stream, &request).await, stream));
+        }
+        assert!(crowd.iter().all(|(status, _)| status.is_some_and(|status| status >= 400)));
+        let mut owner = TcpStream::connect(address).await.expect("the peer listens");
+        let status = ask(&mut owner, &format!("GET /.sys/status HTTP/1.1\r\nHost: {address}\r\n\r\n")).await;
+        assert_eq!(status, Some(200));
+        peer.stop();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_proves_who_he_is_stays_and_strangers_make_room() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let peer = peer(&home, 32);
+        peer.listen(&[SocketAddr::from(([127, 0, 0, 1], 80))]).expect("an address");
+        let places = Places::new(Room::of(32));
+        let mut owner = come(&peer, &places, [192, 0, 2, 1]).expect("there is room");
+        let token = peer.token.text();
+        let token = token.as_str();
+        let request = format!("GET /.sys/status HTTP/1.1\r\nHost: localhost:80\r\nAuthorization: Bearer {token}\r\n\r\n");
+        assert_eq!(ask(&mut owner, &request).await, Some(200));
+        let mut crowd = Vec::new();
+        for _ in 0..100 {
+            let mut one = come(&peer, &places, [192, 0, 2, 1]).expect("another one leaves");
+            assert!(ask(&mut one, REFUSED).await.is_some());
+            crowd.push(one);
+        }
+        assert_eq!(places.taken(), 34);
+        assert_eq!(crowd[0].read(&mut [0]).await.unwrap_or(0), 0, "it was closed");
+        assert_eq!(ask(&mut owner, &request).await, Some(200));
+        // Who comes from elsewhere is served, although they go on coming.
+        let mut visitor = come(&peer, &places, [192, 0, 2, 2]).expect("there is room");
+        crowd.extend((0..100).map(|_| come(&peer, &places, [192, 0, 2, 1]).expect("another one leaves")));
+        assert!(ask(&mut visitor, REFUSED).await.is_some());
     }
 }

@@ -124,6 +124,15 @@ pub(crate) fn upgrade(
     let is_peer = !browser && asks_for(PEER_PROTOCOL);
     let who = identify(peer, link, kind, &head)?;
     who.allows_body(b"")?;
+    if !link.stays(&who) {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "connections",
+            "there is no room for more strangers",
+            "too many of them are connected",
+        )
+        .with_fix("come back later; the owner, and who has a token or signs, is let in"));
+    }
     // Room for a link is taken before it has said anything.
     let room = if is_peer { Some(room(peer, link, &head)?) } else { None };
     if head.method != http::Method::GET || text(&head.headers, "sec-websocket-version") != Some("13") {
@@ -170,7 +179,7 @@ pub(crate) fn upgrade(
     tokio::spawn(async move {
         let Ok(upgraded) = upgrading.await else { return };
         let wire = Wire::new(upgraded);
-        let held = Held { _link: link, origin };
+        let held = Held { link, origin };
         // The rest is a task of its own, so that an open socket does not pay for the handshake.
         tokio::spawn(
             Box::new(Socket::new(
@@ -200,13 +209,14 @@ fn room(peer: &Peer, link: &Link, head: &http::request::Parts) -> Result<(Door, 
         let detail = "call this peer by a name that it was given with --host";
         return Err(Problem::new(StatusCode::FORBIDDEN, "host", "this name is for this machine alone", detail));
     }
-    let slot = door.slot().ok_or_else(|| refused("this peer has no room for more links of other peers"))?;
+    let from = link.ends.map(|(_, from)| from.ip());
+    let slot = door.slot(from).ok_or_else(|| refused("this peer has no room for more links of other peers"))?;
     Ok((door, slot))
 }
 
 /// What an open socket counts in.
 struct Held {
-    _link: Arc<Link>,
+    link: Arc<Link>,
     origin: Option<OriginCount>,
 }
 
@@ -523,6 +533,7 @@ impl Socket {
             return match check_token(&self.peer, &token, &self.kind, self.held.origin.is_some()) {
                 Ok(who) => {
                     self.authorized_by = None;
+                    self.held.link.prove();
                     self.restated = restated(&self.peer, !who.is_owner());
                     let max = Some(message_bytes_max(&who));
                     self.protocol.set_config(|config| (config.max_message_size, config.max_frame_size) = (max, max));

@@ -125,6 +125,7 @@ pub(crate) fn identify(peer: &Peer, link: &Link, kind: &HostKind, head: &Parts) 
         return match token {
             Some(token) => {
                 let who = check_token(peer, token.trim(), kind, is_browser(&head.headers))?;
+                link.prove();
                 if is_browser(&head.headers) && !is_same_origin(head) { Err(foreign_origin()) } else { Ok(who) }
             }
             None => Err(Problem::new(
@@ -136,7 +137,7 @@ pub(crate) fn identify(peer: &Peer, link: &Link, kind: &HostKind, head: &Parts) 
         };
     }
     if head.headers.contains_key("signature-input") || head.headers.contains_key("signature") {
-        return check_signature(peer, head);
+        return check_signature(peer, link, head);
     }
     if !is_browser(&head.headers) && *kind == HostKind::Root && link.is_owner() {
         return Ok(Who::Owner);
@@ -169,7 +170,7 @@ pub(crate) fn foreign_origin() -> Problem {
     )
 }
 
-fn check_signature(peer: &Peer, head: &Parts) -> Result<Who, Problem> {
+fn check_signature(peer: &Peer, link: &Link, head: &Parts) -> Result<Who, Problem> {
     let field = |name: &str| {
         let values: Vec<&str> = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).map(str::trim).collect();
         (!values.is_empty()).then(|| values.join(", "))
@@ -205,7 +206,12 @@ fn check_signature(peer: &Peer, head: &Parts) -> Result<Who, Problem> {
         false => Whose::Stranger,
     };
     match peer.used.first(signer.signature(), whose, Instant::now()) {
-        Ok(()) => Ok(Who::Signed { signer, is_owner }),
+        Ok(()) => {
+            if !matches!(whose, Whose::Stranger) {
+                link.prove();
+            }
+            Ok(Who::Signed { signer, is_owner })
+        }
         Err(Unusable::Used) => Err(Problem::new(StatusCode::UNAUTHORIZED, "signature", "this signature was used before", "sign every request anew")),
         Err(Unusable::Full) => {
             let detail = "more signatures were used in the last minutes than are remembered, so nobody could tell whether this one was";

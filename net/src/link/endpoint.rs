@@ -6,21 +6,22 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use iroh::endpoint::{BindOpts, IdleTimeout, Incoming, PortmapperConfig, QuicTransportConfig, VarInt, presets};
+use iroh::endpoint::{BindOpts, IdleTimeout, Incoming, IncomingAddr, PortmapperConfig, QuicTransportConfig, VarInt, presets};
 use iroh::tls::CaTlsConfig;
 use iroh::{EndpointAddr, RelayConfig, RelayMap, RelayMode, RelayUrl, TransportAddr, Watcher as _};
 use timebus_identity::{PublicKey, SecretKey};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::address::Address;
 use super::lan::LanLookup;
-use super::{CODE_BUSY, Door, Ended, FRAME_BYTES_MAX, KEEP_ALIVE, Link, SILENCE_MAX, Slot, quic};
+use super::{CODE_BUSY, Door, Ended, FRAME_BYTES_MAX, KEEP_ALIVE, Link, PUT_OUT, SILENCE_MAX, Slot, quic};
 use crate::peer::lock;
+use crate::places::{Places, Room};
 
 /// The mDNS service of peers that belong to no community of their own.
 pub const LAN_SERVICE: &str = "timebus";
-/// Handshakes of strangers under way; who comes meanwhile is not answered and tries again.
+/// Handshakes of strangers under way; who comes meanwhile takes the place of one that takes long.
 const HANDSHAKES_MAX: usize = 64;
 /// From so many on, who comes first has to show that its address is its own.
 const HANDSHAKES_TRUSTED: usize = 16;
@@ -385,7 +386,7 @@ fn all_addresses(found: &EndpointAddr, advertise: &[Address]) -> Vec<Address> {
 
 /// Lets others in, until the endpoint is closed. Its handshakes end with it.
 async fn accept(endpoint: iroh::Endpoint, door: Door) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Places::new(Room::of(HANDSHAKES_MAX));
     let mut tasks = JoinSet::new();
     loop {
         let incoming = tokio::select! {
@@ -398,21 +399,26 @@ async fn accept(endpoint: iroh::Endpoint, door: Door) {
             incoming.ignore();
             continue;
         }
-        let Ok(permit) = Arc::clone(&handshakes).try_acquire_owned() else {
-            incoming.ignore();
-            continue;
-        };
-        if handshakes.available_permits() < HANDSHAKES_MAX - HANDSHAKES_TRUSTED && !incoming.remote_addr_validated() {
+        if handshakes.taken() >= HANDSHAKES_TRUSTED && !incoming.remote_addr_validated() {
             let _ = incoming.retry();
             continue;
         }
-        let Some(slot) = door.slot() else {
+        let from = match incoming.remote_addr() {
+            IncomingAddr::Ip(from) => Some(from.ip()),
+            _ => None,
+        };
+        let (Some(place), Some(slot)) = (handshakes.come(from, &Arc::default()), door.slot(from)) else {
             incoming.refuse();
             continue;
         };
         let door = door.clone();
         tasks.spawn(async move {
-            match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(incoming, slot)).await {
+            let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(incoming, slot));
+            let begun = tokio::select! {
+                begun = handshake => begun,
+                () = place.put_out() => return,
+            };
+            match begun {
                 Ok(Ok(link)) => {
                     // A driver that has no time for new links is busy.
                     let sender = link.sender().clone();
@@ -423,13 +429,20 @@ async fn accept(endpoint: iroh::Endpoint, door: Door) {
                 Ok(Err(error)) => tracing::debug!(%error, "somebody did not get in"),
                 Err(_) => tracing::debug!("somebody took too long to get in"),
             }
-            drop(permit);
+            drop(place);
         });
     }
 }
 
 async fn handshake(incoming: Incoming, slot: Slot) -> Result<Link, Ended> {
-    let connection = incoming.await.map_err(|error| Ended::Broken(format!("{error:#}")))?;
-    let streams = connection.accept_bi().await.map_err(|error| quic::ended(&error))?;
+    let begun = async {
+        let connection = incoming.await.map_err(|error| Ended::Broken(format!("{error:#}")))?;
+        let streams = connection.accept_bi().await.map_err(|error| quic::ended(&error))?;
+        Ok::<_, Ended>((connection, streams))
+    };
+    let (connection, streams) = tokio::select! {
+        begun = begun => begun?,
+        () = slot.put_out() => return Err(Ended::Here { code: CODE_BUSY, text: PUT_OUT.to_owned() }),
+    };
     quic::start(connection, streams, false, Some(slot))
 }

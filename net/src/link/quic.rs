@@ -8,8 +8,9 @@ use iroh::TransportAddr;
 use iroh::endpoint::{Connection, ConnectionError, ReadError, RecvStream, SendStream, VarInt};
 use timebus_identity::PublicKey;
 
+use super::arrivals::put_out;
 use super::queue::{Inbox, queue};
-use super::{CLOSE_TIMEOUT, Carrier, Ended, Link, Shared, Slot, Source, Way, is_frame_length, shortened};
+use super::{CLOSE_TIMEOUT, CODE_BUSY, Carrier, Ended, Link, PUT_OUT, Shared, Slot, Source, Way, is_frame_length, shortened};
 
 /// Says which version of the protocol is spoken; TLS checks that both sides mean the same.
 pub(super) const ALPN: &[u8] = b"timebus/1";
@@ -53,7 +54,7 @@ pub(super) fn start(connection: Connection, (send, recv): (SendStream, RecvStrea
     }
     let remote = PublicKey::from_bytes(*connection.remote_id().as_bytes());
     let (outbox, inbox) = queue();
-    let shared = Shared::new(Some(remote), binding, initiator, Carrier::Quic(connection.clone()), outbox);
+    let shared = Shared::new(Some(remote), binding, initiator, Carrier::Quic(connection.clone()), outbox, slot.as_ref());
     let reader = FrameReader { stream: recv, connection: connection.clone(), chunk: Bytes::new(), head: Vec::new(), frame: None };
     tokio::spawn(carry(Arc::clone(&shared), connection, send, inbox, slot));
     Ok(Link::new(shared, Source::Stream(reader)))
@@ -64,6 +65,7 @@ async fn carry(shared: Arc<Shared>, connection: Connection, mut stream: SendStre
     tokio::select! {
         () = write(&mut stream, &mut inbox) => {}
         () = shared.until_overdue() => {}
+        () = put_out(slot.as_ref()) => shared.close(CODE_BUSY, PUT_OUT),
         error = connection.closed() => shared.end(ended(&error)),
     }
     let (code, text) = shared.closing.borrow().clone().unwrap_or_default();

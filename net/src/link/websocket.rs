@@ -17,10 +17,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::arrivals::put_out;
 use super::queue::{Inbox, Outbox, queue};
 use super::{
-    CLOSE_TIMEOUT, CODE_DONE, CODE_PROTOCOL, Carrier, Ended, FRAME_BYTES_MAX, KEEP_ALIVE, Link, SILENCE_MAX, Shared, Slot, Source, is_frame_length,
-    shortened,
+    CLOSE_TIMEOUT, CODE_BUSY, CODE_DONE, CODE_PROTOCOL, Carrier, Ended, FRAME_BYTES_MAX, KEEP_ALIVE, Link, PUT_OUT, SILENCE_MAX, Shared, Slot,
+    Source, is_frame_length, shortened,
 };
 use crate::peer::lock;
 
@@ -89,7 +90,7 @@ where
     let now = Instant::now();
     let beat = Arc::new(Beat { born: now, heard: Mutex::new(Heard { at: now, is_listening: true }), round_trip: AtomicU64::new(0) });
     let pulse = Pulse { host: host.into(), beat: Arc::clone(&beat) };
-    let shared = Shared::new(None, binding(host), initiator, Carrier::Websocket(pulse), outbox);
+    let shared = Shared::new(None, binding(host), initiator, Carrier::Websocket(pulse), outbox, slot.as_ref());
     tokio::spawn(carry(Arc::clone(&shared), socket, beat, queued, received, slot));
     Link::new(shared, Source::Queue(inbox))
 }
@@ -105,6 +106,10 @@ where
         why = read(&mut stream, &received, &beat) => why,
         () = until_silent(&beat) => Ended::Silent,
         () = shared.until_overdue() => shared.why_ended(),
+        () = put_out(slot.as_ref()) => {
+            shared.close(CODE_BUSY, PUT_OUT);
+            shared.why_ended()
+        }
     };
     shared.end(why.clone());
     received.close();

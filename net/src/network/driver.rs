@@ -250,6 +250,12 @@ impl Driver {
                 let addresses: Vec<Address> = addresses.iter().filter_map(|address| address.parse().ok()).collect();
                 self.calls.spawn(async move { (node, endpoint.dial(Some(&node), &addresses).await.map_err(|error| error.to_string())) });
             }
+            Act::Stand { link, standing } => {
+                if self.links.get(&link).is_some_and(|running| !running.sender.stand(standing)) {
+                    let commands = self.commands.clone();
+                    tokio::spawn(async move { drop(commands.send(Command::Event(Event::NoRoom { link })).await) });
+                }
+            }
             Act::Close { link, code, text } => {
                 if let Some(running) = self.links.remove(&link) {
                     self.blobs.down(link);

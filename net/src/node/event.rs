@@ -15,6 +15,7 @@ use super::outbox::Sent;
 use super::placing::{Holds, Placing};
 use crate::community::Membership;
 use crate::dht::DhtId;
+use crate::link::Standing;
 use crate::record::PeerRecord;
 use crate::sync::frame::{Seat, Taking};
 use crate::sync::{Binding, Prove, RedeemAnswer, Remote, Role, Stored};
@@ -66,6 +67,11 @@ pub enum Event {
         link: LinkId,
         /// How many.
         bytes: u64,
+    },
+    /// There is no room for a link that somebody opened who is known no better, see [`Act::Stand`].
+    NoRoom {
+        /// Which link.
+        link: LinkId,
     },
     /// The store takes nothing now, so nothing is to be read over this link.
     StoreFailed {
@@ -347,6 +353,13 @@ pub enum Act {
         node: PublicKey,
         /// Where it may be.
         addresses: Vec<String>,
+    },
+    /// The peer that opened a link is this, as far as is known now. If there is no room for such as it, [`Event::NoRoom`] follows.
+    Stand {
+        /// Which.
+        link: LinkId,
+        /// What it is.
+        standing: Standing,
     },
     /// Close a link, after what was sent.
     Close {

@@ -4,7 +4,8 @@
 use timebus_identity::{PublicKey, hash};
 use timebus_store::ids::TimelineId;
 
-use super::{Act, LinkId, Node, believable, id_of, speaks_for};
+use super::{Act, LinkId, Node, believable, id_of};
+use crate::link::Standing;
 use crate::sync::frame::{PROVIDERS_MAX, Provider};
 use crate::sync::{Input, Replica, Role};
 
@@ -49,11 +50,11 @@ pub fn calls_more(links: usize, is_fetching: bool) -> bool {
 
 impl Node {
     /// Whether nearly all links that others may open are taken, and this one is none that has to be with this peer.
-    pub(super) fn is_crowded(&self, link: LinkId, store: &dyn Replica) -> bool {
-        let came = self.links.values().filter(|linked| linked.role == Role::Responder).count();
+    pub(super) fn is_crowded(&self, link: LinkId) -> bool {
         let Some(linked) = self.links.get(&link).filter(|linked| linked.role == Role::Responder) else { return false };
-        let is_own = linked.remote.as_ref().is_some_and(|remote| speaks_for(remote, &self.config.space, store));
-        is_crowded(came, self.config.links_max) && !is_own
+        // Who is known less leaves for it.
+        let came = self.links.values().filter(|other| other.role == Role::Responder && other.standing >= linked.standing).count();
+        is_crowded(came, self.config.links_max) && linked.standing != Standing::Own
     }
 
     /// Tells who else holds a timeline. Says whether there is anybody.

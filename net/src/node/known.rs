@@ -31,6 +31,10 @@ impl Replica for World<'_> {
         self.store.spaces_of(key)
     }
 
+    fn is_member(&self, key: &PublicKey) -> bool {
+        self.store.is_member(key)
+    }
+
     fn readable(&self, space: &PublicKey) -> Result<Vec<TimelineId>, ReplicaError> {
         self.store.readable(space)
     }

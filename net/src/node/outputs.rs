@@ -60,6 +60,8 @@ impl Node {
                     linked.refusals.remove(&timeline);
                     linked.waiting.remove(&timeline);
                     linked.channels.insert(timeline, Channel { space, is_caught_up: false });
+                    self.stand(link, store, acts);
+                    let Some(linked) = self.links.get(&link) else { return };
                     // Statements are few, and everybody gets them from everybody.
                     if timeline != core(&space)[0] {
                         let place = |node: PublicKey| feeds::order(&timeline, &node);
@@ -78,7 +80,7 @@ impl Node {
                     if let Some((ids, _)) = self.fetches.get(&timeline) {
                         self.drive(link, Input::Fetch { timeline, ids: ids.clone() }, now_ms, store, acts);
                     }
-                    if by_remote && self.introduce(link, timeline, now_ms, store, acts) && self.is_crowded(link, store) {
+                    if by_remote && self.introduce(link, timeline, now_ms, store, acts) && self.is_crowded(link) {
                         self.drive(link, Input::Close { code: Code::Busy, retry_after_s: CROWDED_S }, now_ms, store, acts);
                     }
                     acts.push(Act::Changed);
@@ -107,6 +109,7 @@ impl Node {
                     {
                         linked.denied.insert(timeline, (channel.space, now_ms + (retry_after_s * 1000).max(DENIED_MS)));
                     }
+                    self.stand(link, store, acts);
                     acts.push(Act::Changed);
                 }
                 Output::NotTaken { timeline, authors } => {

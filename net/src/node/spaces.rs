@@ -141,6 +141,9 @@ impl Node {
             return;
         }
         self.statements = statements;
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.stand(link, store, acts);
+        }
         for space in self.wanted() {
             let known = self.plan_of(&space);
             let new: Vec<TimelineId> = plan(&space, store).into_iter().filter(|timeline| !known.contains(timeline)).collect();

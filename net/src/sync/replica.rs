@@ -74,6 +74,11 @@ pub trait Replica {
         Vec::new()
     }
 
+    /// Whether anything is granted to a key in a space that is here.
+    fn is_member(&self, _key: &PublicKey) -> bool {
+        false
+    }
+
     /// The timelines of values of a space that this peer itself may have, as far as is known here; none if nothing is.
     ///
     /// # Errors

@@ -267,6 +267,7 @@ impl World {
             Act::Notices { .. }
             | Act::SaveOutbox
             | Act::Changed
+            | Act::Stand { .. }
             | Act::Fetched { .. }
             | Act::Presence(_)
             | Act::AskFiles { .. }

@@ -185,25 +185,46 @@ async fn a_second_stream_is_not_to_be_had() {
 }
 
 #[tokio::test]
-async fn who_finds_no_room_is_told_so() {
-    let (door, mut arrivals) = door(1);
-    let key = SecretKey::generate();
-    let full = Endpoint::bind(&key, config(), door).await.expect("a socket on loopback");
-    let address = Address::Direct(full.sockets()[0]);
-    let (one, two) = (impatient().await, impatient().await);
-    let first = soon(one.endpoint.dial(Some(&full.node()), std::slice::from_ref(&address))).await.expect("there is room for one");
-    first.send(vec![1]).await.expect("a new link");
-    let there = soon(arrivals.accept()).await.expect("the first");
-    let result = soon(two.endpoint.dial(Some(&full.node()), std::slice::from_ref(&address))).await;
+async fn who_comes_where_nobody_takes_links_is_told_so() {
+    let (door, arrivals) = door(1);
+    let full = Endpoint::bind(&SecretKey::generate(), config(), door).await.expect("a socket on loopback");
+    drop(arrivals);
+    let one = impatient().await;
+    let result = soon(one.endpoint.dial(Some(&full.node()), &[Address::Direct(full.sockets()[0])])).await;
     assert_eq!(answers(result), [Answer::Busy]);
-    drop((first, there));
-    // The room is free once the link is really over.
-    soon(async {
-        while let Err(error) = two.endpoint.dial(Some(&full.node()), std::slice::from_ref(&address)).await {
-            assert_eq!(answers(Err(error)), [Answer::Busy]);
-        }
-    })
-    .await;
+}
+
+/// A stranger has all the room there is. Whoever comes gets in and proves who he is; then one of them leaves, and is told why.
+#[tokio::test]
+async fn a_stranger_leaves_for_who_is_known() {
+    let (door, mut arrivals) = door(2);
+    let full = Endpoint::bind(&SecretKey::generate(), config(), door).await.expect("a socket on loopback");
+    let mut strangers = Vec::new();
+    let mut come = async |standing: Standing| {
+        let place = impatient().await;
+        let here = soon(place.endpoint.dial(Some(&full.node()), &[Address::Direct(full.sockets()[0])])).await.expect("everybody gets in");
+        here.send(vec![1]).await.expect("a new link");
+        let there = soon(arrivals.accept()).await.expect("it comes");
+        let stays = there.stand(standing);
+        strangers.push(place);
+        (here, there, stays)
+    };
+    let (first, _first) = {
+        let (here, there, stays) = come(Standing::Reader).await;
+        assert!(stays);
+        (here, there)
+    };
+    let (second, _second, stays) = come(Standing::Reader).await;
+    assert!(stays);
+    let (third, _third, stays) = come(Standing::Reader).await;
+    assert!(!stays, "strangers do not take each other's places");
+    let (friend, _friend, stays) = come(Standing::Known).await;
+    assert!(stays);
+    let put_out = |text: &str| Ended::There { code: CODE_BUSY, text: text.to_owned() };
+    // The newcomer made room for the next, and the stranger who had been there longest for the friend.
+    assert_eq!(soon(third.until_ended()).await, put_out(PUT_OUT));
+    assert_eq!(soon(first.until_ended()).await, put_out(PUT_OUT));
+    assert_eq!((second.ended(), friend.ended()), (None, None));
 }
 
 #[tokio::test]
