@@ -306,6 +306,7 @@ const ROWS: [Row; 40] = [
             (RIGHTS, "rights_are_what_the_definition_says_in_any_order"),
             (ATTACKS, "a_cascade_takes_all_that_was_handed_on"),
             ("net/src/people.rs", "nobody_is_somebody_else_by_his_own_word"),
+            ("net/src/people.rs", "strangers_rename_nobody_and_take_nobodys_name"),
             ("net/src/network/authors.rs", "a_guest_is_nobody_who_is_known_by_his_own_word"),
         ],
     ),

@@ -184,6 +184,8 @@ pub struct Node {
     /// [`Replica::statements`] when those were made.
     statements: u64,
     timer_ms: Option<u64>,
+    /// What the owner says in his space that he is called.
+    profile: Option<String>,
     is_stopping: bool,
     /// Inputs for sessions that came up while others were dealt with.
     inputs: VecDeque<(LinkId, Input)>,
@@ -233,6 +235,7 @@ impl Node {
             plans: BTreeMap::new(),
             statements: 0,
             timer_ms: None,
+            profile: None,
             is_stopping: false,
             inputs: VecDeque::new(),
             is_performing: false,
@@ -249,6 +252,19 @@ impl Node {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// The owner says in his space that he is called so.
+    pub fn know_profile(&mut self, name: Option<String>) {
+        self.profile = name;
+    }
+
+    /// What a peer is told that the owner is called, beyond what this peer calls itself: whoever gave him an invite learns it, as
+    /// the owner was told when he took it.
+    fn name_for(&self, node: &PublicKey) -> Option<&String> {
+        let is_host = self.book.joins.values().any(|join| join.node == *node)
+            || self.book.contacts.get(node).is_some_and(|contact| contact.source == Source::Invite);
+        self.profile.as_ref().filter(|_| is_host)
     }
 
     /// What is remembered.
@@ -275,7 +291,7 @@ impl Node {
                 }
                 let zero = PublicKey::from_bytes([0; 32]);
                 let mut config = SessionConfig::new(self.config.space);
-                config.name.clone_from(&self.config.name);
+                config.name.clone_from(node.and_then(|node| self.name_for(&node)).unwrap_or(&self.config.name));
                 let lent: u64 = self.links.values().map(|linked| linked.extra_bytes).sum();
                 let extra_bytes = (EXTRA_BYTES - lent.min(EXTRA_BYTES)).min(LINK_EXTRA_BYTES);
                 config.extra_bytes = extra_bytes;
@@ -637,6 +653,7 @@ impl Node {
         let addresses = believable(&remote.addresses);
         let contact = self.book.meet(id, Source::Came, &addresses, now_ms);
         contact.name.clone_from(&remote.name);
+        contact.keys.clone_from(&remote.keys);
         // Who says that a space is his of which it is known that it is not, is nobody's.
         contact.space = Some(remote.space).filter(|space| speaks_for(&remote, space, store));
         contact.seen_ms = now_ms;

@@ -9,11 +9,12 @@ use http::StatusCode;
 use timebus_identity::{PublicKey, human_name};
 use timebus_store::auth::Rights;
 use timebus_store::grant::Audience;
+use timebus_store::path::Path;
 use timebus_store::store::Store;
 
 use crate::invites::{Record, firsts};
 use crate::ledger::Relation;
-use crate::node::book::Book;
+use crate::node::book::{Book, Contact, PETNAME_BYTES_MAX};
 use crate::peer::Peer;
 use crate::problem::Problem;
 use crate::who::Who;
@@ -81,15 +82,6 @@ impl People {
     /// Everybody of whom these say something.
     fn of(store: &Store, book: Book, records: &[Record]) -> Self {
         let mut people = Self { own: Some(store.space()), ..Self::default() };
-        for contact in book.contacts.values() {
-            if let Some(space) = contact.space.filter(|_| may_be_called(&contact.name)) {
-                people.also.entry(space).or_default().insert(contact.name.clone());
-                // Of his machines some may have the name of their key.
-                if !is_of_a_key(&contact.name) {
-                    people.names.entry(space).or_insert_with(|| contact.name.clone());
-                }
-            }
-        }
         people.friends = book.petnames.keys().chain(book.following.keys()).copied().collect();
         let mut redeemed: Vec<_> = records.iter().flat_map(|record| &record.redeemed).collect();
         redeemed.sort_by_key(|redeemed| (redeemed.at_ms, &redeemed.device));
@@ -103,10 +95,7 @@ impl People {
                 people.said.insert(device, said);
                 people.spaces.insert(device, space);
                 if may_be_called(&redeemed.name) {
-                    people.also.entry(space).or_default().insert(redeemed.name.clone());
-                }
-                if may_be_called(&redeemed.name) && !is_of_a_key(&redeemed.name) {
-                    people.names.entry(space).or_insert_with(|| redeemed.name.clone());
+                    people.call(space, &redeemed.name);
                 }
             }
         }
@@ -127,9 +116,65 @@ impl People {
                 people.know_former(store, &rights, &space.key);
             }
         }
-        people.names.extend(book.petnames.clone());
         people.petnames = book.petnames;
+        people.learn_names(store, &book.contacts);
+        people.names.extend(people.petnames.clone());
         people
+    }
+
+    /// What those call themselves who were connected, or say that they are called in their spaces. That is their own word: it is no
+    /// name of anybody else, and of who has rights here only what he proves is heeded.
+    fn learn_names(&mut self, store: &Store, contacts: &BTreeMap<PublicKey, Contact>) {
+        let own = store.rights(&store.space());
+        let granted =
+            own.iter().flat_map(|rights| rights.grants()).filter(|(_, held)| held.is_live()).filter_map(|(_, held)| match held.grant.audience {
+                Audience::Key(key) => Some(self.spaces.get(&key).copied().unwrap_or(key)),
+                Audience::Anyone => None,
+            });
+        let somebody: BTreeSet<PublicKey> = granted.chain(self.friends.iter().copied()).chain(self.guests.iter().copied()).collect();
+        let said = contacts.values().filter_map(|contact| Some((contact.space?, contact))).filter(|(_, contact)| may_be_called(&contact.name));
+        let (his, others): (Vec<_>, Vec<_>) = said.partition(|(space, contact)| {
+            contact.keys.contains(space) || contact.keys.iter().any(|key| *key != *space && self.spaces.get(key) == Some(space))
+        });
+        let (of_somebody, of_strangers): (Vec<_>, Vec<_>) = his.into_iter().partition(|(space, _)| somebody.contains(space));
+        for (space, contact) in of_somebody {
+            self.call(space, &contact.name);
+        }
+        let profiles = somebody.iter().filter(|space| !self.names.contains_key(*space) && !self.petnames.contains_key(*space));
+        let profiles: Vec<(PublicKey, String)> = profiles.filter_map(|space| Some((*space, profile_name(store, space)?))).collect();
+        for (space, name) in &profiles {
+            let is_other = |(other, also): &(PublicKey, String)| other != space && also.to_lowercase() == name.to_lowercase();
+            if may_be_called(name) && !is_of_a_key(name) && !profiles.iter().any(is_other) && !self.is_taken(name, space) {
+                self.call(*space, name);
+            }
+        }
+        let others = others.into_iter().filter(|(space, _)| !somebody.contains(space) && store.rights(space).is_none());
+        for (space, contact) in of_strangers.into_iter().chain(others) {
+            if !somebody.iter().any(|other| *other != space && self.is_called_so(other, &contact.name)) {
+                self.call(space, &contact.name);
+            }
+        }
+    }
+
+    /// Somebody is called so, unless he has a name.
+    fn call(&mut self, space: PublicKey, name: &str) {
+        self.also.entry(space).or_default().insert(name.to_owned());
+        // Of his machines some may have the name of their key.
+        if !is_of_a_key(name) {
+            self.names.entry(space).or_insert_with(|| name.to_owned());
+        }
+    }
+
+    /// Whether anybody else has a name.
+    fn is_taken(&self, name: &str, except: &PublicKey) -> bool {
+        let all = self.names.keys().chain(self.also.keys()).chain(self.petnames.keys());
+        all.filter(|space| *space != except).any(|space| self.is_called_so(space, name))
+    }
+
+    fn is_called_so(&self, space: &PublicKey, name: &str) -> bool {
+        let lower = name.to_lowercase();
+        let names = self.names.get(space).into_iter().chain(self.petnames.get(space)).chain(self.also.get(space).into_iter().flatten());
+        names.into_iter().any(|name| name.to_lowercase() == lower)
     }
 
     /// Those whom somebody may know by name: what the owner calls people, and whose devices are whose, is told to no
@@ -186,6 +231,12 @@ impl People {
             Some(space) if Some(*space) == self.own => human_name(space),
             _ => self.name(key),
         }
+    }
+
+    /// The words that somebody is called by his own word alone, with the name that follows from his key, which is nobody else's.
+    pub(crate) fn by_his_own_word(&self, person: &Person) -> Option<String> {
+        let space = person.space.filter(|space| Some(*space) != self.own && !self.petnames.contains_key(space))?;
+        self.names.get(&space).map(|name| format!("{name} is what {} calls himself", human_name(&space)))
     }
 
     /// What the owner calls a space in paths, if he gave it a name.
@@ -289,18 +340,24 @@ impl People {
         if found.is_empty() {
             found = called(&self.names);
         }
-        if found.is_empty() {
+        // The name of a key is that of whoever has the key, whatever others call themselves.
+        let is_key_first = is_of_a_key(name);
+        let by_key = || self.spaces.values().chain(self.names.keys()).copied().filter(fits).collect::<BTreeSet<_>>();
+        let devices = || self.spaces.keys().filter(|key| fits(key)).copied().collect::<Vec<_>>();
+        if found.is_empty() && is_key_first {
+            found = by_key();
+        }
+        if found.is_empty() && !(is_key_first && !devices().is_empty()) {
             found.extend(self.also.iter().filter(|(_, names)| names.contains(name)).map(|(space, _)| *space));
         }
         if found.is_empty() {
-            let known = self.spaces.values().chain(self.names.keys());
-            found.extend(known.copied().filter(fits));
+            found = by_key();
         }
-        if found.is_empty() && name.len() >= 4 {
-            let devices: Vec<PublicKey> = self.spaces.keys().filter(|key| fits(key)).copied().collect();
-            if let [device] = devices[..] {
-                return Ok(Person { name: self.name(&device), space: self.space_of(&device), keys: vec![device], is_anyone: false });
-            }
+        if found.is_empty()
+            && name.len() >= 4
+            && let [device] = devices()[..]
+        {
+            return Ok(Person { name: self.name(&device), space: self.space_of(&device), keys: vec![device], is_anyone: false });
         }
         // Who says that he is one of those is no other than he.
         let all = found.clone();
@@ -335,6 +392,14 @@ impl People {
     }
 }
 
+/// What somebody says in his space that he is called, if it is here.
+pub(crate) fn profile_name(store: &Store, space: &PublicKey) -> Option<String> {
+    let path = Path::parse("/profile/name").ok()?;
+    let value = crate::community::leaf(&store.snapshot(), store.held(space)?, &path).ok()??;
+    let name = value.as_str().map(str::trim)?;
+    crate::community::is_name(name, PETNAME_BYTES_MAX).then(|| name.to_owned())
+}
+
 /// Whether somebody may be called what he calls himself: not by the words for the owner and for everybody.
 fn may_be_called(name: &str) -> bool {
     !name.is_empty() && !matches!(name, "me" | "you" | "anyone")
@@ -351,7 +416,9 @@ fn is_of_a_key(name: &str) -> bool {
 mod tests {
     use timebus_identity::SecretKey;
     use timebus_store::grant::Actions;
+    use timebus_store::json::Json;
     use timebus_store::store::{Config, lock_home};
+    use timebus_store::writer::{Action, Condition, Request};
 
     use super::*;
     use crate::node::book::Follow;
@@ -373,6 +440,76 @@ mod tests {
         vec![serde_json::from_value(record).expect("a record")]
     }
 
+    /// Somebody who was connected, proved these keys, and says whose he is and what he is called.
+    fn contact(name: &str, space: PublicKey, keys: &[PublicKey]) -> Contact {
+        let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+        let contact = serde_json::json!({"source": "came", "name": name, "space": space.to_string(), "keys": keys, "met_ms": 1});
+        serde_json::from_value(contact).expect("a contact")
+    }
+
+    /// Eve comes from everywhere, with keys that she makes for it. She says that she is Bob and called otherwise, that she is Carol
+    /// and called Bob, and of herself that she is called as Carol is.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn strangers_rename_nobody_and_take_nobodys_name() {
+        let homes = [(); 2].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [store, dave] = homes.each_ref().map(|home| open(home.path()));
+        let (bob, carol) = (1, 2);
+        grant_key(&store, dave.device(), Actions::READ).await;
+        grant_key(&dave, dave.device(), Actions::ALL).await;
+        tell(&dave, &dave.space(), &store).await;
+        let mut book = Book::default();
+        let eve =
+            [(20, "bobby", key(10), key(30)), (21, "bob", key(11), key(31)), (22, "Carol", key(32), key(32)), (23, "mallory", dave.space(), key(33))];
+        for (node, name, space, proves) in eve {
+            book.contacts.insert(key(node), contact(name, space, &[proves]));
+        }
+        // The name of a key is nobody else's either.
+        book.contacts.insert(key(24), contact(&human_name(&key(10)), key(34), &[key(34)]));
+        let people = People::of(&store, book.clone(), &taken(&[(bob, key(10), "bob"), (carol, key(11), "carol")]));
+        assert_eq!([bob, carol].map(|n| people.name(&key(n))), ["bob", "carol"]);
+        let of_his_key = human_name(&key(10));
+        for (name, device) in [("bob", bob), ("carol", carol), ("Carol", carol), (of_his_key.as_str(), bob)] {
+            assert_eq!(people.find(name).expect("one").keys, [key(device)], "{name}");
+        }
+        for name in ["bobby", "mallory"] {
+            assert!(people.find(name).is_err(), "{name}");
+        }
+        assert_eq!(people.name(&dave.device()), human_name(&dave.space()));
+        // Who has the key that took the invite is believed, but has his name already; who has none has that one.
+        book.contacts.insert(key(25), contact("robert", key(10), &[key(bob)]));
+        book.contacts.insert(key(26), contact("dave", dave.space(), &[dave.device()]));
+        let people = People::of(&store, book, &taken(&[(bob, key(10), "bob"), (carol, key(11), "carol")]));
+        assert_eq!(people.name(&key(bob)), "bob");
+        assert_eq!(people.find("robert").expect("one").keys, [key(bob)]);
+        assert_eq!(people.find("dave").expect("one").keys, [dave.device()]);
+    }
+
+    /// Bob says in his space that he is called Bob. It is the name of nobody who has another one, nor of two who say the same.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_has_no_name_is_called_what_his_profile_says_where_nobody_else_is() {
+        let homes = [(); 3].map(|()| tempfile::tempdir().expect("a temporary folder"));
+        let [store, bob, eve] = homes.each_ref().map(|home| open(home.path()));
+        for (of, name) in [(&bob, "Bob"), (&eve, "bob")] {
+            grant_key(&store, of.device(), Actions::READ).await;
+            grant_key(of, of.device(), Actions::ALL).await;
+            let (path, action, condition) =
+                (Path::parse("/profile/name").expect("a path"), Action::Put(Json::String(name.to_owned())), Condition::None);
+            let request = Request { space: None, path, action, parents: None, label: None, condition, time_ms: 1, durable: true, may_name: None };
+            of.write(request).await.expect("written");
+        }
+        tell(&bob, &bob.space(), &store).await;
+        let people = People::of(&store, Book::default(), &[]);
+        assert_eq!((people.name(&bob.device()), people.find("Bob").expect("one").keys), ("Bob".to_owned(), vec![bob.device()]));
+        let mut book = Book::default();
+        book.petnames.insert(key(10), "bob".to_owned());
+        assert_eq!(People::of(&store, book.clone(), &[]).name(&bob.device()), human_name(&bob.space()));
+        book.petnames = BTreeMap::from([(bob.space(), "robert".to_owned())]);
+        assert_eq!(People::of(&store, book, &[]).name(&bob.device()), "robert");
+        tell(&eve, &eve.space(), &store).await;
+        let people = People::of(&store, Book::default(), &[]);
+        assert_eq!([&bob, &eve].map(|of| people.name(&of.device())), [&bob, &eve].map(|of| human_name(&of.space())));
+    }
+
     /// Eve takes an invite and says that she is Bob: what is granted to him is not for her, and what she does is not his.
     #[tokio::test(flavor = "multi_thread")]
     async fn nobody_is_somebody_else_by_his_own_word() {
@@ -390,11 +527,10 @@ mod tests {
         // One of his machines carries the name of its key, and is his all the same.
         let mut book = Book::default();
         for (node, name) in [(3, "carol"), (4, "hedge-badger-76")] {
-            let contact = serde_json::json!({"source": "came", "name": name, "space": key(10).to_string(), "met_ms": 1});
-            book.contacts.insert(key(node), serde_json::from_value(contact).expect("a contact"));
+            book.contacts.insert(key(node), contact(name, key(10), &[key(bob)]));
         }
         let people = People::of(&store, book, &taken(&[(bob, key(10), "caro")]));
-        assert_eq!(people.name(&key(bob)), "carol");
+        assert_eq!(people.name(&key(bob)), "caro");
         for name in ["carol", "caro", "hedge-badger-76"] {
             assert_eq!(people.find(name).expect("one").keys, [key(bob)], "{name}");
         }

@@ -27,6 +27,7 @@ use crate::link::address::Address;
 use crate::link::endpoint::Endpoint;
 use crate::link::{Arrivals, Link, LinkReceiver, LinkSender, SEND_BYTES_MAX};
 use crate::node::{Act, Event, Heard, LinkId, Node};
+use crate::people::profile_name;
 use crate::sync::frame::{Redemption, Taking};
 use crate::sync::{Binding, RedeemAnswer, Role};
 use crate::who::now_ms;
@@ -170,6 +171,7 @@ impl Driver {
             tracing::debug!(?node, "reached by websocket");
         }
         self.links.insert(name, Running { frames, to_store, sender, tasks });
+        self.node.know_profile(profile_name(&self.store, &self.store.space()));
         self.handle(event);
     }
 

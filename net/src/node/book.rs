@@ -62,6 +62,9 @@ pub struct Contact {
     /// The space it calls its own.
     #[serde(default, with = "key_text", skip_serializing_if = "Option::is_none")]
     pub space: Option<PublicKey>,
+    /// The keys that it proved to have when it was connected last.
+    #[serde(default, with = "keys_text", skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<PublicKey>,
     /// Where it was reached or says it can be, the latest first.
     #[serde(default)]
     pub addresses: Vec<String>,
@@ -249,6 +252,7 @@ impl Book {
             source,
             name: String::new(),
             space: None,
+            keys: Vec::new(),
             addresses: Vec::new(),
             met_ms: now_ms,
             seen_ms: 0,

@@ -181,7 +181,8 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let main = TimelineId::named(&space.key, "main");
     let timeline = rights.timeline_of(&path);
     let timelines = if timeline == main { Timelines::Main } else { Timelines::Only(vec![timeline]) };
-    let (grants, notes) = plan(&wanted, can, &person, &path, &timelines)?;
+    let (grants, mut notes) = plan(&wanted, can, &person, &path, &timelines)?;
+    notes.extend(people.by_his_own_word(&person));
     let mut says_all = Vec::new();
     let mut fresh = Vec::new();
     for grant in grants {
