@@ -260,6 +260,7 @@ const ROWS: [Row; 40] = [
             ("net/src/places.rs", "strangers_keep_nobody_out"),
             ("net/src/link/tests/failing.rs", "a_stranger_leaves_for_who_is_known"),
             ("net/src/node/standing.rs", "what_somebody_proves_says_who_he_is_and_not_what_he_says"),
+            ("tests/peers/finding.rs", "strangers_do_not_keep_out_who_has_an_invite_or_took_one"),
             ("store/tests/inbox.rs", "one_sender_has_so_much_room_and_empties_it_himself"),
             ("store/tests/inbox.rs", "strangers_fill_no_more_than_the_inbox"),
         ],

@@ -82,3 +82,25 @@ fn whoever_comes_to_a_busy_peer_is_sent_to_others_and_hears_of_changes_from_them
     until(&carol, "/@alice/feed/2", "a change that alice made since", |answer| answer.status == 200);
     assert_eq!(connected(&alice), [space(&bob)]);
 }
+
+/// Strangers have all links that a peer lets others open, and prove nothing but keys that they made for it.
+#[test]
+fn strangers_do_not_keep_out_who_has_an_invite_or_took_one() {
+    let net = [&NET[..], &["--links", "2"]].concat();
+    let alice = Peer::launch_as(Home::new(), &mut Command::new(PROGRAM), &net).unwrap_or_else(|_| panic!("starts"));
+    let peers = alice.value("/.sys/peers");
+    let call = json!({"node": peers["node"], "addresses": [peers["addresses"][0]]}).to_string();
+    let strangers = [(); 3].map(|()| Peer::start());
+    for stranger in &strangers {
+        let called = stranger.send("POST", "/.sys/peers", &[("Content-Type", "application/json")], &call);
+        assert_eq!(called.status, 200, "{}", called.text());
+    }
+    poll("they are all there", || (connected(&alice).len() == 3).then_some(()));
+    let bob = Peer::start();
+    assert_eq!(join(&bob, &invite(&alice, &["--to", "/wall", "--can", "write"]), "alice")["result"], "connected");
+    // He comes back while they go on.
+    let bob = Peer::start_in(bob.stop());
+    poll("bob is back", || connected(&alice).contains(&space(&bob)).then_some(()));
+    bob.put("/@alice/wall/1", &json!("hello"));
+    until(&alice, "/wall/1", "what bob wrote", |answer| answer.status == 200);
+}

@@ -1,9 +1,11 @@
 //! Guests who bring guests: over several levels, no further than they were allowed, and all of them gone at once.
 
+use std::process::Command;
+
 use serde_json::json;
 
-use super::neighbours::{invite, join, json as told, pair, poll, run, until_value};
-use crate::peer::Peer;
+use super::neighbours::{invite, join, json as told, pair, peers as peers_of, poll, run, until_value};
+use crate::peer::{Home, NET, PROGRAM, Peer};
 
 #[test]
 fn whoever_joined_can_invite_and_the_tree_shows_it() {
@@ -44,4 +46,34 @@ fn whoever_joined_can_invite_and_the_tree_shows_it() {
         (answer.status == 403).then_some(())
     });
     assert!(run(alice.home(), &["invites", "--tree"]).out.matches("taken back").count() >= 1);
+}
+
+/// Bob says in his own space what he is called, and so Alice learns it when he takes her invite. Mallory, whom nobody let in, says
+/// that he is called the same.
+#[test]
+fn a_guest_is_called_what_he_calls_himself_and_nobody_else_is() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    bob.put("/profile/name", &json!("Bob"));
+    assert_eq!(join(&bob, &invite(&alice, &[]), "alice")["result"], "connected");
+    let of_bob = || {
+        let grants = told(alice.home(), &["grants"]);
+        grants["grants"].as_array().map_or(0, |all| all.iter().filter(|grant| grant["name"] == "Bob").count())
+    };
+    assert_eq!(of_bob(), 1);
+    let net = [&NET[..], &["--name", "Bob"]].concat();
+    let mallory = Peer::launch_as(Home::new(), &mut Command::new(PROGRAM), &net).unwrap_or_else(|_| panic!("starts"));
+    let peers = alice.value("/.sys/peers");
+    let call = json!({"node": peers["node"], "addresses": [peers["addresses"][0]]}).to_string();
+    assert_eq!(mallory.send("POST", "/.sys/peers", &[("Content-Type", "application/json")], &call).status, 200);
+    let is_mallory = |peer: &serde_json::Value| peer["state"] == "connected" && peer["space"] == mallory.ready["id"];
+    poll("mallory is there", || peers_of(&alice).iter().any(is_mallory).then_some(()));
+    let granted = run(alice.home(), &["grant", "/notes", "Bob", "--can", "write"]);
+    assert_eq!(granted.code, 0, "{granted:?}");
+    assert!(format!("{}{}", granted.out, granted.err).contains("calls himself"), "{granted:?}");
+    assert_eq!(of_bob(), 2);
+    poll("bob may write", || {
+        let answer = bob.send("PUT", "/@alice/notes/bob", &[("Content-Type", "application/json")], "1");
+        (answer.status < 300).then_some(())
+    });
+    until_value(&alice, "/notes/bob", &json!(1));
 }
