@@ -78,19 +78,25 @@ const ROWS: [Row; 40] = [
     ),
     (
         "H10",
-        "slow, large and ambiguous requests harm nobody else",
+        "slow, large, costly and ambiguous requests harm nobody else",
         &[
             (LIMITS, "slow_senders_do_not_slow_others_and_are_let_go"),
             (LIMITS, "heads_that_are_too_large_are_refused"),
             ("tests/protocol/raw.rs", "no_second_request_hides_in_a_body"),
             ("net/src/server.rs", "strangers_do_not_keep_the_owner_out"),
             ("net/src/server.rs", "who_proves_who_he_is_stays_and_strangers_make_room"),
+            ("tests/who/guests.rs", "whose_reading_costs_much_has_to_wait_and_nobody_else"),
+            ("net/src/others.rs", "others_work_in_turns_and_the_owner_whenever_he_likes"),
+            ("net/src/others.rs", "who_takes_nothing_has_few_threads_wait_for_him_and_no_turn"),
         ],
     ),
     (
         "H11",
         "many subscriptions cost little, and a page has only so many",
         &[
+            ("tests/who/guests.rs", "those_who_read_nothing_share_what_they_do_not_read"),
+            ("net/src/watch/snapshots.rs", "when_too_much_waits_nothing_long_begins_but_for_the_owner"),
+            ("net/src/watch/snapshots.rs", "nobody_has_so_many_streams_at_one_address"),
             ("tests/subscriptions/crowd.rs", "readers_who_take_nothing_cost_little"),
             (BROWSERS, "a_web_origin_has_so_many_subscriptions_over_all_its_connections"),
         ],

@@ -12,6 +12,9 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 
 use crate::problem::Problem;
 
+/// Handed on at once of what is ready: a connection keeps what it was handed until that is read.
+pub(crate) const PIECE_BYTES: usize = 64 * 1024;
+
 /// Body of an answer: ready, or a stream that is only asked for more when the socket takes more.
 pub(crate) enum Body {
     Ready(Option<Bytes>),
@@ -45,6 +48,7 @@ impl hyper::body::Body for Body {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
+            Self::Ready(Some(bytes)) if bytes.len() > PIECE_BYTES => Poll::Ready(Some(Ok(Frame::data(bytes.split_to(PIECE_BYTES))))),
             Self::Ready(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Stream(stream) => stream.as_mut().poll_next(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
         }
@@ -168,6 +172,9 @@ pub(crate) fn refuse(problem: &Problem) -> Response<Body> {
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
     if problem.status == StatusCode::SERVICE_UNAVAILABLE || problem.status.as_u16() == 309 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if let Some(wait_ms) = problem.extra.get(crate::route::WAIT_MS).and_then(serde_json::Value::as_u64) {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1000)));
     }
     // Braid clients read in the head which versions are missing.
     if let Some(missing) = problem.extra.get("versions").and_then(serde_json::Value::as_array) {

@@ -38,6 +38,7 @@ mod merge_type;
 mod multiplex;
 pub mod network;
 pub mod node;
+mod others;
 pub mod owner;
 pub mod patches;
 pub mod peer;

@@ -14,7 +14,7 @@ use futures_util::StreamExt as _;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use tokio::sync::{mpsc, watch};
 
-use crate::body::Body;
+use crate::body::{Body, PIECE_BYTES};
 use crate::peer::{OriginCount, Peer, lock};
 use crate::problem::Problem;
 use crate::read::insert;
@@ -258,7 +258,12 @@ async fn carry(pieces: &mpsc::Sender<Bytes>, request: &str, response: Response<B
     pieces.send(framed(request, &first)).await?;
     match body {
         Body::Ready(None) => {}
-        Body::Ready(Some(bytes)) => pieces.send(framed(request, &bytes)).await?,
+        Body::Ready(Some(mut bytes)) => {
+            while !bytes.is_empty() {
+                let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+                pieces.send(framed(request, &piece)).await?;
+            }
+        }
         Body::Stream(mut stream) => {
             while let Some(bytes) = stream.next().await {
                 if !bytes.is_empty() {

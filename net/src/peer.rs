@@ -19,13 +19,14 @@ use crate::cache::Cache;
 use crate::host::HostList;
 use crate::ledger::Ledger;
 use crate::multiplex::Multiplexers;
+use crate::others::Others;
 use crate::personas::Personas;
 use crate::presence::Presences;
 use crate::problem::Problem;
 use crate::senders::Senders;
 use crate::used::Used;
 use crate::waiting::Waiting;
-use crate::watch::Views;
+use crate::watch::{Snapshots, Views};
 
 /// A file of the pages that a browser gets.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +49,9 @@ pub struct PeerConfig {
     /// Subscriptions of one web origin at once, over all its connections. Default 2 048: a page that shows what hundreds of
     /// people write, in several windows.
     pub origin_subscriptions_max: usize,
+    /// Subscriptions of nobody in particular at once to one address, for what anyone may read. Default 256: a household, or a
+    /// program in front of the peer that many ask through.
+    pub address_subscriptions_max: usize,
     /// Largest request body in bytes. Default 64 MiB; a JSON body takes several times that while it is read.
     pub body_bytes_max: usize,
     /// Bytes of other people's files that are kept once they were fetched. Default 1 GiB; those that are used least for
@@ -74,6 +78,7 @@ impl Default for PeerConfig {
             connections_max: 4096,
             origin_connections_max: 1024,
             origin_subscriptions_max: 2048,
+            address_subscriptions_max: 256,
             body_bytes_max: 64 * 1024 * 1024,
             cached_files_bytes_max: crate::blobs::cache::CACHE_BYTES_MAX,
             cache_bytes: 32 * 1024 * 1024,
@@ -112,6 +117,8 @@ pub struct Inner {
     pub(crate) config: PeerConfig,
     pub(crate) cache: Arc<Cache>,
     pub(crate) views: Arc<Views>,
+    pub(crate) snapshots: Snapshots,
+    others: Arc<Others>,
     pub(crate) multiplexers: Multiplexers,
     pub(crate) presences: Arc<Presences>,
     pub(crate) senders: Senders,
@@ -196,6 +203,8 @@ impl Peer {
             config,
             cache,
             views: Arc::default(),
+            snapshots: Snapshots::default(),
+            others: Arc::default(),
             multiplexers: Multiplexers::default(),
             presences: Arc::default(),
             senders: Senders::default(),
@@ -264,6 +273,11 @@ impl Peer {
     /// What others may cost here, and do.
     pub(crate) fn ledger(&self) -> &Ledger {
         self.network().map_or(&self.0.ledger, |network| network.ledger())
+    }
+
+    /// What reading costs that others than the owner ask for; a persona shares it with its peer.
+    pub(crate) fn others(&self) -> Arc<Others> {
+        self.front().map_or_else(|| Arc::clone(&self.0.others), |front| Arc::clone(&front.0.others))
     }
 
     /// A code that a browser can exchange for a token once, within a quarter of an hour.
@@ -421,6 +435,7 @@ impl Peer {
         let (max, status, what) = match of {
             Of::Connections => (self.0.config.origin_connections_max, StatusCode::SERVICE_UNAVAILABLE, "connections"),
             Of::Subscriptions => (self.0.config.origin_subscriptions_max, StatusCode::TOO_MANY_REQUESTS, "subscriptions"),
+            Of::Streams => (self.0.config.address_subscriptions_max, StatusCode::TOO_MANY_REQUESTS, "subscriptions"),
             Of::Uploads => (GUEST_UPLOADS_MAX, StatusCode::TOO_MANY_REQUESTS, "uploads"),
         };
         let mut origins = lock(&self.0.origins);
@@ -431,7 +446,7 @@ impl Peer {
                 status,
                 what,
                 format!("too many {what}"),
-                format!("one web origin, or guest with those whom he let in, may have {max} at once"),
+                format!("one web origin, address, or guest with those whom he let in, may have {max} at once"),
             ));
         }
         origins.insert(counted.clone(), count + 1);
@@ -466,6 +481,8 @@ impl Peer {
 pub(crate) enum Of {
     Connections,
     Subscriptions,
+    /// Subscriptions of nobody in particular, of an address in place of an origin.
+    Streams,
     /// Files that are being brought by guests, of a key in place of an origin.
     Uploads,
 }

@@ -66,29 +66,68 @@ const STREAM_FROM: u64 = 20_000;
 const BLOCKING_FROM: u64 = 500;
 
 pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
-    if let Some(source) = crate::computed::Source::at(ask.space, &ask.path) {
-        return crate::computed::get(&ask.peer, &ask.who, &source).await;
-    }
     let epoch = ask.peer.cache.epoch();
+    let (others, reader) = (ask.peer.others(), ask.reader);
+    let work = async move {
+        let looked = look(&ask).await;
+        (ask, looked)
+    };
+    let (ask, looked) = others.in_turn(reader, work).await?;
+    let Looked { response, is_plain } = looked?;
+    let mut response = from_others(&ask, response).await?;
+    // What is kept is given to those who take anything and to those who take JSON.
+    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
+    if is_plain && is_json && response.status() == StatusCode::OK {
+        let raw = ask.head.uri.path();
+        if raw == canonical(&ask.space, &ask.path)
+            && let Body::Ready(Some(body)) = response.body()
+        {
+            ask.peer.cache.keep(epoch, raw, Arc::new(Answer { headers: response.headers().clone(), body: body.clone() }));
+        }
+    }
+    if let Body::Ready(Some(bytes)) = response.body_mut() {
+        others.room(reader, bytes.len())?;
+        *bytes = others.keep(reader, std::mem::take(bytes));
+    }
+    Ok(response)
+}
+
+/// An answer, but for what others have of it.
+struct Looked {
+    response: Response<Body>,
+    /// Whether it is what everybody gets who asks for nothing more than the value.
+    is_plain: bool,
+}
+
+impl From<Response<Body>> for Looked {
+    fn from(response: Response<Body>) -> Self {
+        Self { response, is_plain: false }
+    }
+}
+
+async fn look(ask: &Ask) -> Result<Looked, Problem> {
+    if let Some(source) = crate::computed::Source::at(ask.space, &ask.path) {
+        return crate::computed::get(&ask.peer, &ask.who, &source).await.map(Looked::from);
+    }
     let store = ask.peer.store.clone();
     let rows = store.snapshot();
     if accepts(&ask.head.headers, "application/timebus-ops") {
         // A change may hold more than what is at one path.
         ask.who.may(&ask.peer, Verb::Read, &ask.space.key, &Path::root())?;
-        return crate::sys::raw_changes(&ask);
+        return crate::sys::raw_changes(ask).map(Looked::from);
     }
     let headers = &ask.head.headers;
     MergeType::of(headers)?;
     if headers.contains_key("version") || headers.contains_key("parents") {
-        return from_others(&ask, historic(&ask, &rows)?).await;
+        return historic(ask, &rows).map(Looked::from);
     }
     if ask.query.view == View::Meta {
         let people = People::known_to(&ask.peer, &ask.who).await;
-        return meta(&ask, &people, &rows);
+        return meta(ask, &people, &rows).map(Looked::from);
     }
     let offers = [Mime::JSON, Mime::NDJSON, Mime::TEXT];
     if negotiate(text(headers, header::ACCEPT), &offers).is_some_and(|mime| *mime == Mime::NDJSON) {
-        return lines(&ask, rows);
+        return lines(ask, rows).map(Looked::from);
     }
     if let Some(window) = Window::of(&ask.query) {
         let version = store.version(&rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
@@ -107,12 +146,12 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
             .await
             .map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed", error.to_string()))?
         };
-        return Ok(page(&ask, &window, found.map_err(|error| storage_problem(&error))?, &version));
+        return Ok(page(ask, &window, found.map_err(|error| storage_problem(&error))?, &version).into());
     }
     let node = timebus_store::node::Node::load(&*rows, &timebus_store::node::node_key(ask.space.main(), &ask.path.key()))
         .map_err(|error| storage_problem(&error))?;
     if node.below > STREAM_FROM && ask.query.view == View::Value && !headers.contains_key(header::RANGE) {
-        return stream(&ask, rows);
+        return stream(ask, rows).map(Looked::from);
     }
     let reading = if node.below > BLOCKING_FROM {
         let path = ask.path.clone();
@@ -128,20 +167,9 @@ pub(crate) async fn get(ask: Ask) -> Result<Response<Body>, Problem> {
     // What has a media type of its own, and is asked for as JSON, is not what others ask for.
     let has_own =
         matches!(reading.tree.writes.first().map(|write| &write.value), Some(Value::Text { .. } | Value::Bytes { .. } | Value::Blob { .. }));
-    let plain = is_plain(headers) && ask.head.uri.query().is_none() && !(has_own && headers.contains_key(header::ACCEPT));
-    let response = value(&ask, &reading.tree, &reading.version)?;
-    let response = from_others(&ask, response).await?;
-    // What is kept is given to those who take anything and to those who take JSON.
-    let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
-    if plain && is_json && response.status() == StatusCode::OK {
-        let raw = ask.head.uri.path();
-        if raw == canonical(&ask.space, &ask.path)
-            && let Body::Ready(Some(body)) = response.body()
-        {
-            ask.peer.cache.keep(epoch, raw, Arc::new(Answer { headers: response.headers().clone(), body: body.clone() }));
-        }
-    }
-    Ok(response)
+    let is_plain = is_plain(headers) && ask.head.uri.query().is_none() && !(has_own && headers.contains_key(header::ACCEPT));
+    let response = value(ask, &reading.tree, &reading.version)?;
+    Ok(Looked { response, is_plain })
 }
 
 /// An entity tag for a version.
@@ -468,11 +496,23 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Runs `produce` beside the async threads and streams what it writes; it waits while the socket takes no more.
 pub(crate) fn produce(run: impl FnOnce(&mut dyn FnMut(Vec<u8>) -> bool) + Send + 'static) -> Body {
-    let (sender, receiver) = tokio::sync::mpsc::channel::<Vec<u8>>(4);
-    tokio::task::spawn_blocking(move || run(&mut |chunk| sender.blocking_send(chunk).is_ok()));
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(4);
+    tokio::task::spawn_blocking(move || run(&mut |chunk| sender.blocking_send(chunk.into()).is_ok()));
+    produced(receiver)
+}
+
+/// The same for whoever asks.
+pub(crate) fn produce_for(ask: &Ask, run: impl FnOnce(&mut dyn FnMut(Vec<u8>) -> bool) + Send + 'static) -> Result<Body, Problem> {
+    let Some(reader) = ask.reader else { return Ok(produce(run)) };
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    ask.peer.others().write_long(reader, sender, run)?;
+    Ok(produced(receiver))
+}
+
+fn produced(receiver: tokio::sync::mpsc::Receiver<Bytes>) -> Body {
     Body::Stream(Box::pin(futures_util::stream::unfold(receiver, |mut receiver| async move {
         let chunk = receiver.recv().await?;
-        Some((chunk.into(), receiver))
+        Some((chunk, receiver))
     })))
 }
 
@@ -483,7 +523,7 @@ fn stream(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
     let path = ask.path.clone();
     let root = path.segments().len();
     let space = ask.space;
-    let body = produce(move |send| {
+    let body = produce_for(ask, move |send| {
         let mut out: Vec<u8> = Vec::new();
         let mut first = vec![true];
         let result = pieces(&store, &rows, space, &path, &mut |at, piece| {
@@ -525,7 +565,7 @@ fn stream(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
         if result.is_ok() {
             send(out);
         }
-    });
+    })?;
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     insert(headers, "version", &print_versions(&version));
@@ -541,7 +581,7 @@ fn lines(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
     let version = store.version(&rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
     let path = ask.path.clone();
     let space = ask.space;
-    let body = produce(move |send| {
+    let body = produce_for(ask, move |send| {
         let mut out: Vec<u8> = Vec::new();
         let result = pieces(&store, &rows, space, &path, &mut |at, piece| {
             let Piece::Tree(tree) = piece else { return true };
@@ -561,7 +601,7 @@ fn lines(ask: &Ask, rows: Arc<Committed>) -> Result<Response<Body>, Problem> {
         if result.is_ok() {
             send(out);
         }
-    });
+    })?;
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     insert(headers, "version", &print_versions(&version));

@@ -18,6 +18,7 @@ use crate::body::{Body, read_body, refuse};
 use crate::host::HostKind;
 use crate::ledger::Payer;
 use crate::multiplex::{self, Through};
+use crate::others::Reader;
 use crate::peer::{Of, Peer};
 use crate::problem::Problem;
 use crate::server::Link;
@@ -36,6 +37,8 @@ pub(crate) struct Ask {
     pub(crate) path: Path,
     pub(crate) query: Query,
     pub(crate) unread: Arc<Unread>,
+    /// Whoever asks, if it is neither the owner nor an app of his.
+    pub(crate) reader: Option<Reader>,
 }
 
 /// The answer to the most common request, that of the owner for a value that was asked for before and has not changed.
@@ -159,12 +162,7 @@ async fn serve(
         return websocket::upgrade(peer, link, kind, head, body);
     }
     let who = identify(peer, link, kind, &head)?;
-    if let Err(problem) = pace(peer, &who) {
-        let wait_ms = problem.extra.get(WAIT_MS).and_then(serde_json::Value::as_u64).unwrap_or(1000);
-        let mut response = refuse(&problem);
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait_ms.div_ceil(1000)));
-        return Ok(response);
-    }
+    pace(peer, &who)?;
     if matches!(head.method, Method::GET | Method::HEAD)
         && let Some(through) = Through::of(&head.headers)?
     {
@@ -268,7 +266,8 @@ async fn carry_out(
     }
     let (space, path, state) = remote::reach(peer, &head.headers, &target.segments, &who, verb).await?;
     let unread = Arc::clone(&link.unread);
-    let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread };
+    let reader = Reader::of(peer, &who, link.ends);
+    let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread, reader };
     let key = ask.space.key;
     let response = match ask.head.method {
         Method::GET | Method::HEAD => {
@@ -312,8 +311,14 @@ fn as_persona<'a>(
     Box::pin(carry_out(persona, link, who, head, body, None))
 }
 
-/// After how many milliseconds a request that came too early does not.
-const WAIT_MS: &str = "wait_ms";
+/// After how many milliseconds a request that came too early does not: `Retry-After` says it in seconds.
+pub(crate) const WAIT_MS: &str = "wait_ms";
+
+/// The answer to a request that came too early.
+pub(crate) fn too_fast(detail: String, wait_ms: u64) -> Problem {
+    let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate", "not so fast", detail);
+    problem.with_fix(format!("ask again in {wait_ms} ms")).with(WAIT_MS, wait_ms)
+}
 
 /// Counts a request of a guest or an app; the answer to one that comes too early.
 pub(crate) fn pace(peer: &Peer, who: &Who) -> Result<(), Problem> {
@@ -323,8 +328,7 @@ pub(crate) fn pace(peer: &Peer, who: &Who) -> Result<(), Problem> {
             Payer::Key(_) => "this key asks more often than is answered".to_owned(),
             Payer::App(alias) => format!("the app {alias} asks more often than is answered"),
         };
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "rate", "not so fast", detail);
-        problem.with_fix(format!("ask again in {wait_ms} ms")).with(WAIT_MS, wait_ms)
+        too_fast(detail, wait_ms)
     })
 }
 

@@ -560,7 +560,7 @@ pub(crate) fn raw_changes(ask: &Ask) -> Result<Response<Body>, Problem> {
     let (space, path) = (ask.space, ask.path.clone());
     let everything = path.is_root();
     let wanted = if everything { BTreeMap::new() } else { touched(&rows, space.main(), &path).map_err(|error| storage_problem(&error))? };
-    let body = crate::read::produce(move |send| {
+    let body = crate::read::produce_for(ask, move |send| {
         let mut out = Vec::new();
         for t in [space.auth(), space.main()] {
             for change in store.changes(&rows, t, 0) {
@@ -577,7 +577,7 @@ pub(crate) fn raw_changes(ask: &Ask) -> Result<Response<Body>, Problem> {
             }
         }
         send(out);
-    });
+    })?;
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/timebus-ops"));
     Ok(response)

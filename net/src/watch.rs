@@ -4,7 +4,7 @@
 //! between subscribers (the parents, the number of the watch) is put in front. Who falls behind what the feed
 //! keeps gets one snapshot.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,6 +26,7 @@ use crate::authority::Verb;
 use crate::body::Body;
 use crate::computed::Source;
 use crate::merge_type::MergeType;
+use crate::others::Reader;
 use crate::patches::{self, UpdateBody, write_deleted, write_update};
 use crate::peer::{Counted, Of, OriginCount, Peer};
 use crate::presence::{Seat, counted_as};
@@ -40,6 +41,7 @@ use crate::window::{Window, changes, marker_at};
 mod braid;
 mod events;
 mod merging;
+mod snapshots;
 pub(crate) mod text;
 mod view;
 
@@ -48,6 +50,8 @@ pub(crate) use braid::{difference, write_difference};
 pub(crate) use events::{MORE, around_event, write_event};
 use events::{lines_tails, with_parents, write_edit, write_names};
 pub(crate) use merging::{sha256, write_runs_since};
+use snapshots::Snapshot;
+pub(crate) use snapshots::Snapshots;
 pub(crate) use view::Views;
 use view::{Shown, View};
 
@@ -68,7 +72,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 pub(crate) const RECHECK: Duration = Duration::from_secs(20);
 
 /// The form of a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Form {
     /// Braid-HTTP.
     Braid,
@@ -94,7 +98,9 @@ impl Form {
 /// Answers a GET with a stream.
 pub(crate) async fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     if let Some(source) = Source::at(ask.space, &ask.path) {
-        return crate::computed::subscribe(&ask.peer, &ask.who, &ask.head, source).await;
+        let counted = ask.reader.map(|reader| reader.count_stream(&ask.peer)).transpose()?;
+        let answer = crate::computed::subscribe(&ask.peer, &ask.who, &ask.head, source).await;
+        return answer.map(|answer| answer.map(|body| body.holding(counted)));
     }
     let headers = &ask.head.headers;
     let form = stream_form(headers);
@@ -112,23 +118,20 @@ pub(crate) async fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
     };
     let heartbeat = text(headers, "heartbeats").and_then(heartbeat_s).map(Duration::from_secs_f64);
     let origin = page_origin(&ask.head).map(|origin| ask.peer.count_origin(Of::Subscriptions, &origin)).transpose()?;
-    let start = Start {
-        who: &ask.who,
-        space: ask.space,
-        path: &ask.path,
-        form,
-        client: (form == Form::Braid).then(|| Client::of(headers, ask.who.principal())).flatten(),
-        merge,
-        is_whole: form == Form::Braid && wants_wholes(headers),
-        from,
-        window: Window::of(&ask.query),
-        origin,
-    };
+    let client = (form == Form::Braid).then(|| Client::of(headers, ask.who.principal())).flatten();
+    let is_whole = form == Form::Braid && wants_wholes(headers);
     if ask.head.method != http::Method::HEAD {
         ask.unread.room_to_begin().await?;
     }
-    let watch = Watch::start(&ask.peer, start)?;
-    let first = ask.unread.wait(watch.first.as_ref().map_or(0, Bytes::len));
+    let (others, reader) = (ask.peer.others(), ask.reader);
+    let work = async move {
+        let (who, space, path, window) = (&ask.who, ask.space, &ask.path, Window::of(&ask.query));
+        let watch = Watch::start(&ask.peer, Start { who, reader, space, path, form, client, merge, is_whole, from, window, origin });
+        (ask, watch)
+    };
+    let (ask, watch) = others.in_turn(reader, work).await?;
+    let watch = watch?;
+    let first = ask.unread.wait(watch.first.iter().map(Bytes::len).sum());
     // Without a sign of life now and then, a subscriber who is gone would not be noticed.
     let pause = heartbeat.or(match form {
         Form::Events => Some(Duration::from_secs(15)),
@@ -249,6 +252,7 @@ impl From<StorageError> for End {
 /// What a subscription begins with.
 pub(crate) struct Start<'a> {
     pub(crate) who: &'a Who,
+    pub(crate) reader: Option<Reader>,
     pub(crate) space: Space,
     pub(crate) path: &'a Path,
     pub(crate) form: Form,
@@ -269,6 +273,7 @@ pub(crate) struct Watch {
     peer: Peer,
     /// Who watches, unless it is the owner.
     guest: Option<Who>,
+    reader: Option<Reader>,
     path: Path,
     form: Form,
     /// The Braid client that subscribed, if it said who it is.
@@ -291,22 +296,24 @@ pub(crate) struct Watch {
     /// The media type of what was there at the last snapshot, if it was a text.
     media: Option<Box<str>>,
     /// What is to be sent before anything else.
-    first: Option<Bytes>,
+    first: VecDeque<Bytes>,
     /// Where others see the subscriber, and it sees them.
     seat: Option<Seat>,
-    _counted: (Counted, Option<OriginCount>),
+    _counted: (Counted, [Option<OriginCount>; 2]),
 }
 
 impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
     pub(crate) fn start(peer: &Peer, start: Start<'_>) -> Result<Self, Problem> {
-        let Start { who, space, path, form, client, merge, is_whole, from, window, origin } = start;
+        let Start { who, reader, space, path, form, client, merge, is_whole, from, window, origin } = start;
         who.may(peer, Verb::Read, &space.key, path)?;
+        let of_address = reader.map(|reader| reader.count_stream(peer)).transpose()?.flatten();
         let feed = peer.store.feed(space, path);
         let number = feed.end();
         let mut watch = Self {
             peer: peer.clone(),
             guest: (!who.is_owner()).then(|| who.clone()),
+            reader,
             path: path.clone(),
             form,
             client,
@@ -318,23 +325,64 @@ impl Watch {
             upto: 0,
             version: Arc::new([]),
             media: None,
-            first: None,
+            first: VecDeque::new(),
             seat: None,
             feed,
-            _counted: (Counted::new(peer, |counters| &counters.subscriptions), origin),
+            _counted: (Counted::new(peer, |counters| &counters.subscriptions), [origin, of_address]),
         };
         let rows = peer.store.snapshot();
         let mut out = Vec::new();
+        let failed = |error: StorageError| storage_problem(&error);
+        let is_snapshot = merge.is_none() && from.is_none();
         match (merge, from) {
             (Some(kind), from) => watch.begin_merging(&rows, &mut out, kind, from)?,
-            (None, None) => watch.write_snapshot(&rows, &mut out, None).map_err(|error| storage_problem(&error))?,
+            (None, None) => match watch.shared(&rows).map_err(failed)? {
+                Some(shared) => watch.first.push_back(shared),
+                None => watch.write_snapshot(&rows, &mut out, None).map_err(failed)?,
+            },
             (None, Some(from)) => watch.write_resume(&rows, &mut out, from)?,
+        }
+        if !out.is_empty() {
+            peer.others().room(reader, out.len())?;
+            let first = watch.kept(std::mem::take(&mut out));
+            watch.first.push_back(if is_snapshot { watch.share(first) } else { first });
         }
         watch.write_caught_up(&mut out);
         if !out.is_empty() {
-            watch.first = Some(out.into());
+            watch.first.push_back(out.into());
         }
         Ok(watch)
+    }
+
+    /// What was made, counted if it is not for the owner.
+    fn kept(&self, out: Vec<u8>) -> Bytes {
+        if self.reader.is_some() { self.peer.others().keep(self.reader, out.into()) } else { out.into() }
+    }
+
+    /// What others are sent as a snapshot who watch the same, if that is what the state has.
+    fn shared(&mut self, rows: &Committed) -> Result<Option<Bytes>, StorageError> {
+        if self.window.is_some() {
+            return Ok(None);
+        }
+        let upto = applied(rows)?;
+        let Some(shared) = self.peer.snapshots.find(&self.snapshot_key()).filter(|shared| shared.upto == upto) else { return Ok(None) };
+        self.upto = upto;
+        self.version = Arc::clone(&shared.version);
+        self.media.clone_from(&shared.media);
+        Ok(Some(Bytes::from_owner(shared)))
+    }
+
+    /// Shares a snapshot with who comes before it was read.
+    fn share(&self, text: Bytes) -> Bytes {
+        if self.window.is_some() {
+            return text;
+        }
+        let snapshot = Snapshot { upto: self.upto, version: Arc::clone(&self.version), media: self.media.clone(), text };
+        self.peer.snapshots.share(self.snapshot_key(), snapshot)
+    }
+
+    fn snapshot_key(&self) -> snapshots::Key {
+        (self.feed.space, self.path.clone(), self.form, self.reader.is_some())
     }
 
     /// Raises a signal when [`Watch::take`] may have something new.
@@ -357,12 +405,12 @@ impl Watch {
 
     /// Whether what it begins with still waits.
     pub(crate) fn is_new(&self) -> bool {
-        self.first.is_some()
+        !self.first.is_empty()
     }
 
     /// Whether there may be something to take.
     pub(crate) fn has_news(&self) -> bool {
-        self.first.is_some() || self.feed.is_ahead_of(self.number) || self.seat.as_ref().is_some_and(Seat::has_news)
+        self.is_new() || self.feed.is_ahead_of(self.number) || self.seat.as_ref().is_some_and(Seat::has_news)
     }
 
     /// Whether the subscriber may no longer watch. Asked when rights changed; what is new is not told before either.
@@ -400,7 +448,7 @@ impl Watch {
     }
 
     fn take_news(&mut self) -> Result<Option<Bytes>, StorageError> {
-        if let Some(first) = self.first.take() {
+        if let Some(first) = self.first.pop_front() {
             return Ok(Some(first));
         }
         if let Some(seat) = self.seat.as_mut().filter(|seat| seat.has_news()) {
@@ -455,7 +503,11 @@ impl Watch {
                 written.unwrap_or_else(|| RESNAPSHOT.to_vec())
             });
             if tail.as_ref() == RESNAPSHOT {
-                out.extend_from_slice(&self.resnapshot(None)?);
+                let snapshot = self.resnapshot(None)?;
+                if out.is_empty() {
+                    return Ok(Some(snapshot));
+                }
+                out.extend_from_slice(&snapshot);
                 break;
             }
             if tail.is_empty() {
@@ -498,7 +550,7 @@ impl Watch {
             self.version = Arc::clone(&entry.version);
         }
         self.peer.counters.deliveries.fetch_add(delivered, Ordering::Relaxed);
-        Ok((!out.is_empty()).then(|| out.into()))
+        Ok((!out.is_empty()).then(|| self.kept(out)))
     }
 
     /// Whether the subscriber made this change itself, here and upon all that it was told. Then it has what came of it.
@@ -559,7 +611,7 @@ impl Watch {
         self.write_edits(&mut out, &told, now.json(), &now.version, &parents, author);
         self.version = Arc::clone(&now.version);
         self.peer.counters.deliveries.fetch_add(1, Ordering::Relaxed);
-        Ok(Some(out.into()))
+        Ok(Some(self.kept(out)))
     }
 
     /// Writes what turns what the subscriber has into `value`, as one update. In Braid no edits are the whole value.
@@ -606,9 +658,15 @@ impl Watch {
     fn resnapshot(&mut self, behind: Option<u64>) -> Result<Bytes, StorageError> {
         self.number = self.feed.end();
         let rows = self.peer.store.snapshot();
+        if behind.is_none()
+            && let Some(shared) = self.shared(&rows)?
+        {
+            return Ok(shared);
+        }
         let mut out = Vec::new();
         self.write_snapshot(&rows, &mut out, behind)?;
-        Ok(out.into())
+        let made = self.kept(out);
+        Ok(if behind.is_none() { self.share(made) } else { made })
     }
 
     fn write_snapshot(&mut self, rows: &Committed, out: &mut Vec<u8>, behind: Option<u64>) -> Result<(), StorageError> {

@@ -36,6 +36,7 @@ use crate::computed::{Computed, Source};
 use crate::host::HostKind;
 use crate::link::address::is_loopback_host;
 use crate::link::{Door, Slot};
+use crate::others::Reader;
 use crate::peer::{Of, OriginCount, Peer};
 use crate::personas;
 use crate::problem::Problem;
@@ -247,6 +248,9 @@ struct Socket {
     pending: FuturesUnordered<BoxFuture<'static, Done>>,
     /// Watches of spaces that are being fetched first, and of values that are being worked out.
     coming: Vec<u64>,
+    /// Whether a turn is waited for, or taken, in which something is read for whoever is neither the owner nor an app. What he
+    /// says next is read when that is done: so all of it is answered in order, and he is made nothing while he reads nothing.
+    is_reading: bool,
     /// Until when a page has to say who it is; `None` once it has.
     authorized_by: Option<Pin<Box<tokio::time::Sleep>>>,
     stopped: BoxFuture<'static, ()>,
@@ -275,6 +279,10 @@ enum Done {
     Watching(u64, Box<Computed>, Option<OriginCount>),
     /// A watch cannot begin.
     Refused(u64, Problem),
+    /// What was read in a turn: a message.
+    Read(u64, Result<Bytes, Problem>),
+    /// The same: what a watch begins with.
+    Begun(u64, Result<Box<Watch>, Problem>, Option<Stay>),
 }
 
 /// What to do after a message.
@@ -302,6 +310,7 @@ impl Socket {
             signal: Arc::default(),
             pending: FuturesUnordered::new(),
             coming: Vec::new(),
+            is_reading: false,
             restated: restated(&peer, !caller.who.is_owner()),
             who: caller.who,
             kind: caller.kind,
@@ -355,7 +364,7 @@ impl Socket {
             if !self.wire.is_flushed() {
                 continue;
             }
-            if self.pending.len() < PENDING_MAX {
+            if self.pending.len() < PENDING_MAX && !self.is_reading {
                 match self.protocol.read(&mut Now { wire: &mut self.wire, cx }) {
                     Ok(message) => {
                         self.heard = tokio::time::Instant::now();
@@ -417,6 +426,14 @@ impl Socket {
                 Done::Refused(id, problem) => {
                     self.has_come(id);
                     Some(error(Some(id), &problem))
+                }
+                Done::Read(id, read) => {
+                    self.is_reading = false;
+                    read.map(|message| self.wire.push(message)).err().map(|problem| error(Some(id), &problem))
+                }
+                Done::Begun(id, begun, stay) => {
+                    self.is_reading = false;
+                    begun.map(|watch| self.tell(id, *watch, stay)).err().map(|problem| error(Some(id), &problem))
                 }
             };
             if let Some(reply) = reply {
@@ -481,9 +498,7 @@ impl Socket {
     }
 
     fn say(&mut self, reply: &[u8]) {
-        let mut out = Vec::with_capacity(reply.len() + 10);
-        write_text(&mut out, |out| out.extend_from_slice(reply));
-        self.wire.push(out.into());
+        self.wire.push(framed(reply).into());
     }
 
     /// Says why it ends and reads on until the other side has answered, so that it sees the reason and no reset.
@@ -646,7 +661,22 @@ impl Socket {
                 self.look(peer, id, source);
                 return Ok(None);
             }
-            return self.get(peer, id, path, at, window).map(Some);
+            let Some(reader) = self.reader() else { return get(peer, id, path, at, window).map(Some) };
+            let peer = peer.clone();
+            self.is_reading = true;
+            self.pending.push(Box::pin(async move {
+                let others = peer.others();
+                let work = {
+                    let others = peer.others();
+                    async move {
+                        let message = get(&peer, id, path, at, window)?;
+                        others.room(Some(reader), message.len())?;
+                        Ok::<_, Problem>(others.keep(Some(reader), framed(&message).into()))
+                    }
+                };
+                Done::Read(id, others.in_turn(Some(reader), work).await.flatten())
+            }));
+            return Ok(None);
         }
         let bytes = if self.who.payer().is_some() { message.bytes() } else { 0 };
         let value = message.0.remove("value");
@@ -740,13 +770,35 @@ impl Socket {
             return self.compute(peer, id, source).map(|()| None);
         }
         let counted = self.held.origin.as_ref().map(|origin| origin.also(Of::Subscriptions)).transpose()?;
-        let (who, path, form) = (&self.who, &path, Form::Watch(id));
-        let start = Start { who, space, path, form, client: None, merge: None, is_whole: false, from, window, origin: counted };
-        let watch = Watch::start(peer, start)?;
-        watch.signal(&self.signal);
-        let stay = if space.key == peer.space() { None } else { stay(peer, space.key) };
-        self.watches.push((id, watch, stay));
+        let (reader, who, peer) = (self.reader(), self.who.clone(), peer.clone());
+        let stay = if space.key == peer.space() { None } else { stay(&peer, space.key) };
+        let others = peer.others();
+        let start = move || {
+            let (who, path, form) = (&who, &path, Form::Watch(id));
+            let start = Start { who, reader, space, path, form, client: None, merge: None, is_whole: false, from, window, origin: counted };
+            Watch::start(&peer, start)
+        };
+        if reader.is_none() {
+            self.tell(id, start()?, stay);
+            return Ok(None);
+        }
+        self.is_reading = true;
+        self.pending.push(Box::pin(async move {
+            let begun = others.in_turn(reader, async move { start().map(Box::new) }).await.flatten();
+            Done::Begun(id, begun, stay)
+        }));
         Ok(None)
+    }
+
+    /// Tells what a watch has from now on.
+    fn tell(&mut self, id: u64, watch: Watch, stay: Option<Stay>) {
+        watch.signal(&self.signal);
+        self.watches.push((id, watch, stay));
+    }
+
+    /// Whoever is at the other end, if it is neither the owner nor an app of his.
+    fn reader(&self) -> Option<Reader> {
+        Reader::of(&self.peer, &self.who, self.held.link.ends)
     }
 
     /// Whether one more watch can begin, with this id.
@@ -790,60 +842,69 @@ impl Socket {
 
     /// Reads a value that is worked out.
     fn look(&mut self, peer: &Peer, id: u64, source: Source) {
-        let (peer, who) = (peer.clone(), self.who.clone());
+        let (peer, who, reader) = (peer.clone(), self.who.clone(), self.reader());
         self.pending.push(Box::pin(async move {
-            Done::Say(match source.read(&peer, &who).await {
+            let others = peer.others();
+            Done::Say(match others.in_turn(reader, async move { source.read(&peer, &who).await }).await.flatten() {
                 Ok(Some(value)) => format!("{{\"id\":{id},\"value\":{value}}}").into_bytes(),
                 Ok(None) => format!("{{\"id\":{id},\"absent\":true}}").into_bytes(),
                 Err(problem) => error(Some(id), &problem),
             })
         }));
     }
+}
 
-    fn get(&self, peer: &Peer, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>, window: Option<Window>) -> Result<Vec<u8>, Problem> {
-        let store = peer.store();
-        let failed = |problem| crate::route::storage_problem(&problem);
-        let rows = store.snapshot();
-        let mut json = Vec::new();
-        let mut whole = |tree: &Tree| tree.write_json(Show { space: &space.key, all: false }, &mut json);
-        let next_name = if window.as_ref().is_some_and(|window| window.is_last) { "next_before" } else { "next_after" };
-        let (page, present, version) = match (at, window) {
-            (Some(version), window) => {
-                let tree = store.read_at(&rows, space, &path, &version).map_err(|problem| write_problem(&problem))?;
-                let page = window.as_ref().and_then(|window| window.cut(&tree, &space.key));
-                let present = if window.is_some() { page.is_some() } else { whole(&tree) };
-                (page, present, version)
-            }
-            (None, None) => {
-                let reading = store.read(&rows, space, &path).map_err(failed)?;
-                (None, whole(&reading.tree), reading.version)
-            }
-            (None, Some(window)) => {
-                let page = window.read(store, &rows, space, &path).map_err(failed)?;
-                let present = page.is_some();
-                (page, present, store.version(&rows, space, &path).map_err(failed)?)
-            }
-        };
-        let mut out = format!("{{\"id\":{id},").into_bytes();
-        if let Some(page) = &page {
-            page.json.write(&mut json);
+/// Reads what is at a path.
+fn get(peer: &Peer, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>, window: Option<Window>) -> Result<Vec<u8>, Problem> {
+    let store = peer.store();
+    let failed = |problem| crate::route::storage_problem(&problem);
+    let rows = store.snapshot();
+    let mut json = Vec::new();
+    let mut whole = |tree: &Tree| tree.write_json(Show { space: &space.key, all: false }, &mut json);
+    let next_name = if window.as_ref().is_some_and(|window| window.is_last) { "next_before" } else { "next_after" };
+    let (page, present, version) = match (at, window) {
+        (Some(version), window) => {
+            let tree = store.read_at(&rows, space, &path, &version).map_err(|problem| write_problem(&problem))?;
+            let page = window.as_ref().and_then(|window| window.cut(&tree, &space.key));
+            let present = if window.is_some() { page.is_some() } else { whole(&tree) };
+            (page, present, version)
         }
-        out.extend_from_slice(if present { b"\"value\":" } else { b"\"absent\":true" });
-        out.extend_from_slice(&json);
-        if let Some(next) = page.and_then(|page| page.next) {
-            out.extend_from_slice(format!(",\"{next_name}\":").as_bytes());
-            write_string(&next, &mut out);
+        (None, None) => {
+            let reading = store.read(&rows, space, &path).map_err(failed)?;
+            (None, whole(&reading.tree), reading.version)
         }
-        out.extend_from_slice(b",\"version\":[");
-        for (at, name) in version.iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
-            }
-            write_string(name, &mut out);
+        (None, Some(window)) => {
+            let page = window.read(store, &rows, space, &path).map_err(failed)?;
+            let present = page.is_some();
+            (page, present, store.version(&rows, space, &path).map_err(failed)?)
         }
-        out.extend_from_slice(b"]}");
-        Ok(out)
+    };
+    let mut out = format!("{{\"id\":{id},").into_bytes();
+    if let Some(page) = &page {
+        page.json.write(&mut json);
     }
+    out.extend_from_slice(if present { b"\"value\":" } else { b"\"absent\":true" });
+    out.extend_from_slice(&json);
+    if let Some(next) = page.and_then(|page| page.next) {
+        out.extend_from_slice(format!(",\"{next_name}\":").as_bytes());
+        write_string(&next, &mut out);
+    }
+    out.extend_from_slice(b",\"version\":[");
+    for (at, name) in version.iter().enumerate() {
+        if at > 0 {
+            out.push(b',');
+        }
+        write_string(name, &mut out);
+    }
+    out.extend_from_slice(b"]}");
+    Ok(out)
+}
+
+/// A message, as it is written.
+fn framed(message: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(message.len() + 10);
+    write_text(&mut out, |out| out.extend_from_slice(message));
+    out
 }
 
 /// Waits for rights to change, or for a while after which they may have ended, if that makes a difference.

@@ -4,6 +4,7 @@ use serde_json::json as value;
 use timebus_identity::SecretKey;
 
 use super::signed::{now_s, send, signed, socket};
+use crate::http::print_versions;
 use crate::peer::Peer;
 use crate::peers::neighbours::{json, run};
 use crate::socket::Socket;
@@ -91,6 +92,85 @@ fn a_public_path_is_for_everybody_and_the_rest_for_nobody() {
     peer.send("GET", "/public", &[page[0], page[1], ("Accept", "application/timebus-ops")], "").problem(401);
     let refused = run(peer.home(), &["grant", "/public", "anyone", "--can", "write"]);
     assert!(refused.code == 1 && refused.err.contains("only reading"), "{refused:?}");
+}
+
+/// A difference of two long lists costs a thousand times what a short value does: with two dozen clients, anybody had every core.
+#[test]
+fn whose_reading_costs_much_has_to_wait_and_nobody_else() {
+    let peer = Peer::start();
+    let posts: serde_json::Map<String, serde_json::Value> = (0..4000).map(|number| (format!("p{number:05}"), value!({"at": number}))).collect();
+    let names = peer.put("/public", &posts.into());
+    let version = print_versions(&names);
+    let bob = key(5);
+    verb(&peer, &["grant", "/public", "anyone", "--can", "read"]);
+    verb(&peer, &["grant", "/public", &bob.public().to_string(), "--can", "read"]);
+    let page = [("Origin", "http://elsewhere.example"), ("Sec-Fetch-Site", "cross-site"), ("Parents", &version)];
+    let mut nobody = peer.connect();
+    let refused = (0..3000).map(|_| nobody.send("GET", "/public", &page, "")).find(|answer| answer.status != 209).expect("he has to wait");
+    assert!(refused.header("retry-after").and_then(|wait_s| wait_s.parse().ok()).is_some_and(|wait_s: u64| wait_s > 0));
+    let why = refused.problem(429);
+    assert!(
+        why["detail"].as_str().is_some_and(|detail| detail.contains("nobody in particular at 127.0.0.1 may take 200 ms of each second")),
+        "{why}"
+    );
+    // The owner, and whoever has a key, may what they might.
+    for _ in 0..100 {
+        assert_eq!(peer.value("/public/p00009/at"), 9);
+    }
+    assert_eq!(peer.send("GET", "/public", &[("Parents", &version)], "").status, 209);
+    let get = signed(&peer, &bob, "GET", "/public/p00009/at", "", now_s());
+    assert_eq!(send(&peer, "GET", "/public/p00009/at", &get, "").json(), 9);
+    // On his socket it is the same.
+    let mut socket = socket(&peer, &bob, now_s());
+    let mut answers = (1..).map(|id| socket.request(&value!({"id": id, "get": "/public", "version": names})));
+    let refused = answers.find(|answer| answer.get("value").is_none()).expect("he has to wait");
+    assert_eq!(refused["error"]["status"], 429, "{refused}");
+    let whose = format!("{} may take 200 ms of each second", bob.public());
+    assert!(refused["error"]["detail"].as_str().is_some_and(|detail| detail.contains(&whose)), "{refused}");
+    let refused = socket.request(&value!({"id": 0, "watch": "/public"}));
+    assert!(refused["error"]["status"] == 429 || refused["snapshot"].is_object(), "{refused}");
+    assert_eq!(peer.value("/public/p00009/at"), 9);
+}
+
+/// A connection that takes as little as it can.
+fn small(peer: &Peer) -> std::net::TcpStream {
+    use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
+    let small = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+    sockopt::set_socket_recv_buffer_size(&small, 4096).expect("an option");
+    connect(&small, &peer.address()).expect("the peer listens");
+    small.into()
+}
+
+/// Most memory that those may cost who read nothing of what they asked for: each would have eight megabytes.
+const UNREAD_BYTES_MAX: u64 = 120_000_000;
+
+#[test]
+fn those_who_read_nothing_share_what_they_do_not_read() {
+    use std::io::{Read as _, Write as _};
+    let peer = Peer::start();
+    let parts: serde_json::Map<String, serde_json::Value> = (0..16).map(|number| (format!("p{number}"), value!("x".repeat(500_000)))).collect();
+    peer.put("/public", &parts.into());
+    verb(&peer, &["grant", "/public", "anyone", "--can", "read"]);
+    let before = peer.resident_bytes();
+    let mut stalled = Vec::new();
+    for number in 0..60 {
+        let more = ["Subscribe: true\r\nAccept: text/event-stream\r\n", "Subscribe: true\r\n", ""][number % 3];
+        let mut stream = small(&peer);
+        let head = format!("GET /public HTTP/1.1\r\nHost: {}\r\nOrigin: http://e{number}.example\r\n{more}\r\n", peer.authority());
+        stream.write_all(head.as_bytes()).expect("written");
+        let mut answer = vec![0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        // What is no subscription each has for himself, until they have their part.
+        let answer = String::from_utf8(answer).expect("text");
+        let is_full = answer == "HTTP/1.1 429" && number % 3 == 2 && number > 6;
+        assert!(is_full || answer == ["HTTP/1.1 200", "HTTP/1.1 209", "HTTP/1.1 200"][number % 3], "{number}: {answer}");
+        stalled.push(stream);
+    }
+    let grown = peer.resident_bytes().saturating_sub(before);
+    eprintln!("60 who read nothing of 8 MB: {} MB resident more", grown / 1_000_000);
+    assert!(grown < UNREAD_BYTES_MAX, "{grown} bytes more are resident");
+    assert_eq!(peer.value("/public/p0").as_str().map(str::len), Some(500_000));
+    drop(stalled);
 }
 
 #[test]

@@ -245,7 +245,7 @@ async fn complete(
     let (head, ()) = request.body(()).map_err(|error| malformed(error.to_string()))?.into_parts();
     let target = crate::target::Target::parse(&upload.about.target).map_err(|error| malformed(error.to_string()))?;
     let (space, path, _) = crate::remote::reach(peer, &head.headers, &target.segments, &who, Verb::Write).await?;
-    let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread: Arc::default() };
+    let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread: Arc::default(), reader: None };
     let mime = media_type(&ask)?;
     refer(ask, blob, mime).await
 }

@@ -114,7 +114,7 @@ impl Watch {
             }
         }
         self.peer.counters.deliveries.fetch_add(u64::from(!out.is_empty()), std::sync::atomic::Ordering::Relaxed);
-        Ok((!out.is_empty()).then(|| out.into()))
+        Ok((!out.is_empty()).then(|| self.kept(out)))
     }
 
     /// Goes on after updates that nobody has any more.
@@ -127,7 +127,7 @@ impl Watch {
             Some(MergeType::Dt) => !self.write_lacking(&mut out)?,
             _ => self.catch_up(&rows, &mut out).is_err(),
         };
-        Ok(out.into())
+        Ok(self.kept(out))
     }
 
     /// Sends what leads from the version that the client has to the text as it is now.
