@@ -18,12 +18,22 @@ pub(crate) const PIECE_BYTES: usize = 64 * 1024;
 /// Body of an answer: ready, or a stream that is only asked for more when the socket takes more.
 pub(crate) enum Body {
     Ready(Option<Bytes>),
-    Stream(Pin<Box<dyn Stream<Item = Bytes> + Send>>),
+    Stream(Pin<Box<dyn Stream<Item = Result<Bytes, Cut>> + Send>>),
 }
+
+/// An answer ends before all of it was said, and is not to be taken for whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer was cut short")]
+pub(crate) struct Cut;
 
 impl Body {
     pub(crate) fn ready(bytes: impl Into<Bytes>) -> Self {
         Self::Ready(Some(bytes.into()))
+    }
+
+    /// What comes, piece by piece, to its end.
+    pub(crate) fn stream(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
+        Self::Stream(Box::pin(futures_util::StreamExt::map(stream, Ok)))
     }
 
     pub(crate) fn empty() -> Self {
@@ -44,13 +54,13 @@ impl Body {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = std::convert::Infallible;
+    type Error = Cut;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match self.get_mut() {
             Self::Ready(Some(bytes)) if bytes.len() > PIECE_BYTES => Poll::Ready(Some(Ok(Frame::data(bytes.split_to(PIECE_BYTES))))),
             Self::Ready(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Self::Stream(stream) => stream.as_mut().poll_next(cx).map(|next| next.map(|bytes| Ok(Frame::data(bytes)))),
+            Self::Stream(stream) => stream.as_mut().poll_next(cx).map(|next| next.map(|bytes| bytes.map(Frame::data))),
         }
     }
 

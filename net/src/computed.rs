@@ -252,7 +252,7 @@ pub(crate) async fn subscribe(peer: &Peer, who: &Who, head: &http::request::Part
             *response.status_mut() = multiresponse();
         }
     }
-    *response.body_mut() = Body::Stream(Box::pin(watch.stream().flat_map(futures_util::stream::iter))).holding(counted);
+    *response.body_mut() = Body::stream(watch.stream().flat_map(futures_util::stream::iter)).holding(counted);
     Ok(response)
 }
 

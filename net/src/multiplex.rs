@@ -149,7 +149,7 @@ pub(crate) fn open(peer: &Peer, maker: Principal, headers: &HeaderMap, name: &st
         };
     }
     peer.multiplexers.opened.send_modify(|count| *count += 1);
-    let mut response = Response::new(Body::Stream(Box::pin(futures_util::stream::once(async { Bytes::from_static(b"\r\n") }).chain(
+    let mut response = Response::new(Body::stream(futures_util::stream::once(async { Bytes::from_static(b"\r\n") }).chain(
         futures_util::stream::unfold((received, peer.stop.subscribe(), (multiplexer, origin)), |(mut received, mut stopped, held)| async move {
             let piece = tokio::select! {
                 piece = received.recv() => piece?,
@@ -158,7 +158,7 @@ pub(crate) fn open(peer: &Peer, maker: Principal, headers: &HeaderMap, name: &st
             };
             Some((piece, (received, stopped, held)))
         }),
-    ))));
+    )));
     marked(response.headers_mut());
     response.headers_mut().insert("incremental", HeaderValue::from_static("?1"));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -265,7 +265,7 @@ async fn carry(pieces: &mpsc::Sender<Bytes>, request: &str, response: Response<B
             }
         }
         Body::Stream(mut stream) => {
-            while let Some(bytes) = stream.next().await {
+            while let Some(Ok(bytes)) = stream.next().await {
                 if !bytes.is_empty() {
                     pieces.send(framed(request, &bytes)).await?;
                 }

@@ -1,7 +1,7 @@
 //! What reading may cost that others ask for: time, memory, and threads that write for them.
 //!
 //! Others are guests, each by his key, and nobody, by the address that he asks from; the owner and his apps are none. What they
-//! read is worked out in turns, beside the threads that serve sockets and links, and there are half as many turns as cores. A
+//! read is worked out in turns, beside the threads that serve sockets and links: half as many as cores for guests, and for nobody. A
 //! request costs the time of its turn, which is what it takes from everybody else: a difference of two long lists costs a thousand
 //! times what a short value does. Each of them has [`BURST_MS`] of that, and gets [`MS_PER_S`] a second; who has used his up
 //! waits until he is out of debt. So a turn is never longer for who asks for many at once, and those who ask for
@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -94,7 +95,9 @@ fn home_of(address: IpAddr) -> IpAddr {
 /// What others use, all together and each.
 #[derive(Debug)]
 pub(crate) struct Others {
+    /// Of those who are nobody, and of guests, of whom these keep none waiting.
     turns: Arc<Semaphore>,
+    turns_of_guests: Arc<Semaphore>,
     used: Mutex<Used>,
 }
 
@@ -253,7 +256,8 @@ impl Default for Others {
 
 impl Others {
     fn with_turns(turns: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(turns)), used: Mutex::default() }
+        let turns = || Arc::new(Semaphore::new(turns));
+        Self { turns: turns(), turns_of_guests: turns(), used: Mutex::default() }
     }
 
     /// Does something for somebody in a turn of his; what is for the owner is done at once.
@@ -271,7 +275,7 @@ impl Others {
         let others = Arc::clone(self);
         // It is a task of its own: a turn that came to who does not look would be lost to all others.
         let mut task = Task(tokio::spawn(async move {
-            let permit = others.permit().await;
+            let permit = others.permit(reader).await;
             drop(waits);
             // Others of his may have had their turns meanwhile.
             others.may(reader)?;
@@ -287,7 +291,7 @@ impl Others {
     }
 
     /// Has a thread write something long for somebody, in turns, whenever he takes more. `run` ends when it is told that he
-    /// does not. It is given to `send`.
+    /// does not. It is given to `send`. Answers what says, once there is no more, whether that was all.
     ///
     /// # Errors
     ///
@@ -297,9 +301,11 @@ impl Others {
         reader: Reader,
         sender: tokio::sync::mpsc::Sender<Bytes>,
         run: impl FnOnce(&mut dyn FnMut(Vec<u8>) -> bool) + Send + 'static,
-    ) -> Result<(), Problem> {
+    ) -> Result<Arc<AtomicBool>, Problem> {
         let writing = self.writing(reader)?;
         let runtime = Handle::current();
+        let is_whole = Arc::new(AtomicBool::new(true));
+        let answer = Arc::clone(&is_whole);
         tokio::task::spawn_blocking(move || {
             let others = Arc::clone(&writing.0);
             let mut turn = Some(runtime.block_on(others.turn(reader)));
@@ -309,10 +315,16 @@ impl Others {
                 let chunk = others.keep(Some(reader), chunk.into());
                 let taken = runtime.block_on(async { tokio::time::timeout(TAKE_TIMEOUT, sender.send(chunk)).await });
                 turn = Some(runtime.block_on(others.turn(reader)));
-                matches!(taken, Ok(Ok(())))
+                let is_taken = matches!(taken, Ok(Ok(())));
+                if !is_taken {
+                    is_whole.store(false, Ordering::Release);
+                }
+                is_taken
             });
+            // Only now is it over.
+            drop(sender);
         });
-        Ok(())
+        Ok(answer)
     }
 
     /// Whether something of this length may be made for somebody, and kept until it is read.
@@ -359,12 +371,13 @@ impl Others {
     }
 
     /// Waits until there is a turn; they are never closed.
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.turns).acquire_owned().await.ok()
+    async fn permit(&self, reader: Reader) -> Option<OwnedSemaphorePermit> {
+        let turns = if reader.is_nobody() { &self.turns } else { &self.turns_of_guests };
+        Arc::clone(turns).acquire_owned().await.ok()
     }
 
     async fn turn(self: &Arc<Self>, reader: Reader) -> Turn {
-        Turn::begin(self, reader, self.permit().await)
+        Turn::begin(self, reader, self.permit(reader).await)
     }
 
     fn writing(self: &Arc<Self>, reader: Reader) -> Result<Writing, Problem> {
@@ -541,7 +554,8 @@ mod tests {
         };
         assert_ne!(other, thread);
         assert_eq!(permits(&others), 0);
-        let mut second = Box::pin(others.in_turn(Some(guest(1)), async { 2 }));
+        assert_eq!(others.in_turn(Some(guest(1)), async { 1 }).await, Ok(1), "a guest waits for nobody");
+        let mut second = Box::pin(others.in_turn(Some(at(3)), async { 2 }));
         assert!((&mut second).now_or_never().is_none(), "one at a time");
         assert_eq!(others.in_turn(None, async { std::thread::current().id() }).await, Ok(thread), "the owner waits for nobody");
         // Who is not looked at keeps nobody else from his turn.
@@ -578,6 +592,39 @@ mod tests {
         assert_eq!(lock(&others.used).accounts[&at(1)].waiting, 0);
     }
 
+    /// Who takes nothing for long is cut off, and that is not the end of his answer.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_cut_off_is_not_whole() {
+        let others = Arc::new(Others::with_turns(1));
+        let write = |times: usize| {
+            let (sender, receiver) = tokio::sync::mpsc::channel(1);
+            let run = move |send: &mut dyn FnMut(Vec<u8>) -> bool| {
+                for _ in 0..times {
+                    if !send(vec![0; LARGE_BYTES]) {
+                        return;
+                    }
+                }
+            };
+            (receiver, others.write_long(at(1), sender, run).expect("a thread"))
+        };
+        let (mut receiver, is_whole) = write(5);
+        let mut count = 0;
+        while receiver.recv().await.is_some() {
+            count += 1;
+        }
+        assert!(count == 5 && is_whole.load(Ordering::Acquire));
+        let (mut receiver, is_whole) = write(5);
+        while others.kept() < 2 * LARGE_BYTES || lock(&others.used).writers > 0 {
+            tokio::time::advance(TAKE_TIMEOUT / 2).await;
+            tokio::task::yield_now().await;
+            if !is_whole.load(Ordering::Acquire) {
+                break;
+            }
+        }
+        while receiver.recv().await.is_some() {}
+        assert!(!is_whole.load(Ordering::Acquire));
+    }
+
     /// A thread that writes waits for its reader, and there are not so many of them.
     #[tokio::test]
     async fn who_takes_nothing_has_few_threads_wait_for_him_and_no_turn() {
@@ -585,7 +632,7 @@ mod tests {
         let write = |reader: Reader| {
             let (sender, receiver) = tokio::sync::mpsc::channel(1);
             let run = |send: &mut dyn FnMut(Vec<u8>) -> bool| while send(vec![0; LARGE_BYTES]) {};
-            others.write_long(reader, sender, run).map(|()| receiver).map_err(|problem| problem.status.as_u16())
+            others.write_long(reader, sender, run).map(|_| receiver).map_err(|problem| problem.status.as_u16())
         };
         let mut receivers = Vec::new();
         for reader in [1, 2, 3, 4].map(at) {

@@ -347,7 +347,7 @@ impl People {
         if found.is_empty() && is_key_first {
             found = by_key();
         }
-        if found.is_empty() && !(is_key_first && !devices().is_empty()) {
+        if found.is_empty() && (!is_key_first || devices().is_empty()) {
             found.extend(self.also.iter().filter(|(_, names)| names.contains(name)).map(|(space, _)| *space));
         }
         if found.is_empty() {

@@ -64,6 +64,6 @@ pub(crate) async fn answer(peer: &Peer, head: &Parts) -> Result<Response<Body>, 
         bytes.truncate(read);
         (read > 0).then(|| (Bytes::from(bytes), (file, left - read as u64)))
     });
-    *response.body_mut() = Body::Stream(Box::pin(stream));
+    *response.body_mut() = Body::stream(stream);
     Ok(response)
 }

@@ -44,6 +44,15 @@ impl Quiet {
         Ok(Writing(self.clone()))
     }
 
+    /// Whether something new is taken, of somebody who has no say here: it is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// As [`Quiet::begin`].
+    pub(crate) fn look(&self) -> Result<(), Problem> {
+        self.begin().map(drop)
+    }
+
     /// Takes nothing new for so long from now on, or everything again. Answers how many are still under way that began before.
     fn be_quiet(&self, time: Option<Duration>) -> usize {
         let mut state = lock(&self.0);

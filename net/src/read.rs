@@ -1,8 +1,10 @@
 //! GET and HEAD.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use timebus_store::json::write_string;
 use timebus_store::keyspace::Committed;
@@ -16,7 +18,7 @@ use timebus_store::value::Value;
 use crate::accept::{Mime, negotiate};
 use crate::authority::Verb;
 use crate::blobs::serve::{Wanted, from_others, media_headers, serve};
-use crate::body::{Body, header_value};
+use crate::body::{Body, Cut, header_value};
 use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
 use crate::cache::{Answer, canonical};
 use crate::etag::Condition;
@@ -505,15 +507,20 @@ pub(crate) fn produce(run: impl FnOnce(&mut dyn FnMut(Vec<u8>) -> bool) + Send +
 pub(crate) fn produce_for(ask: &Ask, run: impl FnOnce(&mut dyn FnMut(Vec<u8>) -> bool) + Send + 'static) -> Result<Body, Problem> {
     let Some(reader) = ask.reader else { return Ok(produce(run)) };
     let (sender, receiver) = tokio::sync::mpsc::channel(4);
-    ask.peer.others().write_long(reader, sender, run)?;
-    Ok(produced(receiver))
+    let is_whole = ask.peer.others().write_long(reader, sender, run)?;
+    let end = futures_util::stream::poll_fn(move |_| std::task::Poll::Ready((!is_whole.load(Ordering::Acquire)).then_some(Err(Cut)))).take(1);
+    Ok(Body::Stream(Box::pin(chunks(receiver).map(Ok).chain(end))))
 }
 
 fn produced(receiver: tokio::sync::mpsc::Receiver<Bytes>) -> Body {
-    Body::Stream(Box::pin(futures_util::stream::unfold(receiver, |mut receiver| async move {
+    Body::stream(chunks(receiver))
+}
+
+fn chunks(receiver: tokio::sync::mpsc::Receiver<Bytes>) -> impl Stream<Item = Bytes> + Send {
+    futures_util::stream::unfold(receiver, |mut receiver| async move {
         let chunk = receiver.recv().await?;
         Some((chunk, receiver))
-    })))
+    })
 }
 
 /// A large value as JSON, member by member.

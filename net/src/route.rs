@@ -210,7 +210,14 @@ async fn carry_out(
         return multiplex::open(peer, maker, &head.headers, name, origin);
     }
     let target = Target::parse(raw).map_err(|error| bad_target(&error))?;
-    let _writing = crate::quiet::may_write(&head.method, &target.segments).then(|| peer.quiet.begin()).transpose()?;
+    // Nobody writes nothing, and whoever brings it as slowly as he may does not keep a peer from being restarted.
+    let is_nobody = matches!(who, Who::Anyone);
+    let may_write = crate::quiet::may_write(&head.method, &target.segments);
+    let _writing = match may_write && !is_nobody {
+        true => Some(peer.quiet.begin()?),
+        false if may_write => peer.quiet.look().map(|()| None)?,
+        false => None,
+    };
     let first = target.segments.first().map(String::as_str);
     let reads = matches!(head.method, Method::GET | Method::HEAD);
     if let Some(app) = &app {

@@ -117,7 +117,7 @@ impl Link {
     }
 
     /// Waits until the place of the connection is somebody else's.
-    async fn put_out(&self) {
+    pub(crate) async fn put_out(&self) {
         match &self.place {
             Some(place) => place.put_out().await,
             None => std::future::pending().await,

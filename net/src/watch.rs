@@ -179,7 +179,7 @@ pub(crate) async fn subscribe(ask: Ask) -> Result<Response<Body>, Problem> {
         let bytes = stream.next().await?;
         Some((bytes, stream))
     });
-    *response.body_mut() = Body::Stream(Box::pin(ask.unread.paced(Box::pin(stream), first)));
+    *response.body_mut() = Body::stream(ask.unread.paced(Box::pin(stream), first));
     Ok(response)
 }
 
@@ -291,6 +291,8 @@ pub(crate) struct Watch {
     number: u64,
     /// Changes up to here were in the last snapshot.
     upto: u64,
+    /// How often something had been told by then that has to be read again.
+    again: u64,
     /// The version sent last.
     version: Version,
     /// The media type of what was there at the last snapshot, if it was a text.
@@ -323,6 +325,7 @@ impl Watch {
             window: window.map(|window| (peer.views.open(space, path, window), Arc::default())),
             number,
             upto: 0,
+            again: 0,
             version: Arc::new([]),
             media: None,
             first: VecDeque::new(),
@@ -330,6 +333,7 @@ impl Watch {
             feed,
             _counted: (Counted::new(peer, |counters| &counters.subscriptions), [origin, of_address]),
         };
+        watch.again = peer.store.told_again();
         let rows = peer.store.snapshot();
         let mut out = Vec::new();
         let failed = |error: StorageError| storage_problem(&error);
@@ -365,7 +369,9 @@ impl Watch {
             return Ok(None);
         }
         let upto = applied(rows)?;
-        let Some(shared) = self.peer.snapshots.find(&self.snapshot_key()).filter(|shared| shared.upto == upto) else { return Ok(None) };
+        let again = self.peer.store.told_again();
+        let is_new = |shared: &snapshots::Shared| (shared.upto, shared.again) == (upto, again);
+        let Some(shared) = self.peer.snapshots.find(&self.snapshot_key()).filter(is_new) else { return Ok(None) };
         self.upto = upto;
         self.version = Arc::clone(&shared.version);
         self.media.clone_from(&shared.media);
@@ -377,12 +383,12 @@ impl Watch {
         if self.window.is_some() {
             return text;
         }
-        let snapshot = Snapshot { upto: self.upto, version: Arc::clone(&self.version), media: self.media.clone(), text };
+        let snapshot = Snapshot { upto: self.upto, again: self.again, version: Arc::clone(&self.version), media: self.media.clone(), text };
         self.peer.snapshots.share(self.snapshot_key(), snapshot)
     }
 
     fn snapshot_key(&self) -> snapshots::Key {
-        (self.feed.space, self.path.clone(), self.form, self.reader.is_some())
+        (self.feed.space, self.path.clone(), self.form, self.reader.into())
     }
 
     /// Raises a signal when [`Watch::take`] may have something new.
@@ -657,6 +663,7 @@ impl Watch {
     /// Reads everything again.
     fn resnapshot(&mut self, behind: Option<u64>) -> Result<Bytes, StorageError> {
         self.number = self.feed.end();
+        self.again = self.peer.store.told_again();
         let rows = self.peer.store.snapshot();
         if behind.is_none()
             && let Some(shared) = self.shared(&rows)?

@@ -125,7 +125,9 @@ pub(crate) fn upgrade(
     let is_peer = !browser && asks_for(PEER_PROTOCOL);
     let who = identify(peer, link, kind, &head)?;
     who.allows_body(b"")?;
-    if !link.stays(&who) {
+    // A peer has its place among links, and a page says in its first message who it is.
+    let is_told_later = is_peer || browser && matches!(who, Who::Anyone);
+    if !is_told_later && !link.stays(&who) {
         return Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "connections",
@@ -253,7 +255,7 @@ struct Socket {
     is_reading: bool,
     /// Until when a page has to say who it is; `None` once it has.
     authorized_by: Option<Pin<Box<tokio::time::Sleep>>>,
-    stopped: BoxFuture<'static, ()>,
+    stopped: BoxFuture<'static, (CloseCode, &'static str)>,
     ticks: tokio::time::Interval,
     heard: tokio::time::Instant,
     /// Since when the other side takes nothing. Who reads slowly answers a ping only after all that came before it, and
@@ -301,6 +303,7 @@ impl Socket {
             .max_frame_size(Some(message_bytes_max(&caller.who)));
         let pause = Duration::from_secs(peer.config.heartbeat_s) / 2;
         let mut stopped = peer.stop.subscribe();
+        let link = Arc::clone(&held.link);
         Self {
             wire,
             protocol: WebSocketContext::new(Role::Server, Some(config)),
@@ -316,7 +319,10 @@ impl Socket {
             kind: caller.kind,
             authorized_by: caller.silent.then(|| Box::pin(tokio::time::sleep(AUTH_TIMEOUT))),
             stopped: Box::pin(async move {
-                let _ = stopped.wait_for(|stop| *stop).await;
+                tokio::select! {
+                    _ = stopped.wait_for(|stop| *stop) => (CloseCode::Away, "the peer is stopping"),
+                    () = link.put_out() => (CloseCode::Again, "somebody else needs the place"),
+                }
             }),
             ticks: tokio::time::interval_at(tokio::time::Instant::now() + pause, pause),
             heard: tokio::time::Instant::now(),
@@ -340,8 +346,8 @@ impl Socket {
     /// written, read.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         self.signal.listen(cx.waker());
-        if self.stopped.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some((CloseCode::Away, "the peer is stopping")));
+        if let Poll::Ready(end) = self.stopped.as_mut().poll(cx) {
+            return Poll::Ready(Some(end));
         }
         loop {
             while self.restated.as_mut().is_some_and(|restated| restated.as_mut().poll(cx).is_ready()) {
@@ -399,6 +405,10 @@ impl Socket {
             }
             if self.ticks.poll_tick(cx).is_pending() {
                 return Poll::Pending;
+            }
+            // What he says next is not read while he waits for his turn.
+            if self.is_reading {
+                self.heard = tokio::time::Instant::now();
             }
             if self.heard.elapsed() > Duration::from_secs(self.peer.config.heartbeat_s) {
                 return Poll::Ready(None);
@@ -723,10 +733,10 @@ impl Socket {
         let durable = message.0.remove("async") != Some(Json::Bool(true));
         let says_at = message.0.remove("at") == Some(Json::Bool(true));
         message.finish()?;
+        let writing = peer.quiet.begin()?;
         charge(peer, &self.who, &space.key, bytes)?;
         let may_name = named::may_name(&self.who, None);
         let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable, may_name };
-        let writing = peer.quiet.begin()?;
         let (peer, who) = (peer.clone(), self.who.clone());
         self.pending.push(Box::pin(async move {
             let _writing = writing;

@@ -233,11 +233,19 @@ pub struct Feeds {
     /// By `t ‖ key`.
     feeds: Mutex<BTreeMap<Vec<u8>, Weak<Feed>>>,
     count: AtomicUsize,
+    /// How often something was told that has to be read again, whatever was read.
+    again: AtomicU64,
     /// Feeds to be announced, each once.
     due: Mutex<Vec<(Instant, Arc<Feed>)>>,
 }
 
 impl Feeds {
+    /// How often something changed that is no new change: what was read before that is old, whatever came up to it.
+    #[must_use]
+    pub fn again(&self) -> u64 {
+        self.again.load(Ordering::Acquire)
+    }
+
     /// Whether somebody watches something.
     #[must_use]
     pub fn is_watched(&self) -> bool {
@@ -272,6 +280,10 @@ impl Feeds {
     /// Hands updates to everybody who watches a path that they touch, each once for all of them: who is woken finds
     /// everything that became visible together.
     pub fn publish(&self, updates: &[Arc<Update>]) {
+        let again = updates.iter().filter(|update| update.a == u64::MAX).count();
+        if again > 0 {
+            self.again.fetch_add(again as u64, Ordering::Release);
+        }
         if !self.is_watched() {
             return;
         }

@@ -675,6 +675,13 @@ impl Store {
         Arc::clone(&self.inner.published.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How often something changed for readers that is no new change, as a text that was merged further: what was read before that is
+    /// old. Look at it before the snapshot.
+    #[must_use]
+    pub fn told_again(&self) -> u64 {
+        self.inner.feeds.again()
+    }
+
     /// The feed of a path. Open it before reading the snapshot that it continues.
     #[must_use]
     pub fn feed(&self, space: Space, path: &Path) -> Arc<Feed> {

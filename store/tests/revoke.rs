@@ -384,6 +384,6 @@ async fn what_is_written_here_does_not_wait_for_all_that_others_bring() {
     assert_eq!(bringing.await.expect("ends").admitted.len(), 3000);
     let rows = alice.snapshot();
     let all: Vec<_> = alice.changes(&rows, alice.own().main(), 0).map(|change| change.expect("read").1).collect();
-    let place = |is_it: &dyn Fn(&timebus_store::summary::Summary) -> bool| all.iter().position(|own| is_it(own));
+    let place = |is_it: &dyn Fn(&timebus_store::summary::Summary) -> bool| all.iter().position(is_it);
     assert!(place(&|own| own.author == alice.device()) < place(&|own| own.id == last), "it was written before all had come");
 }

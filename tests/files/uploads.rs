@@ -106,7 +106,7 @@ fn who_begins_the_same_upload_again_does_not_wait_for_the_connection_before() {
     let key = [MP4, ("Upload-Complete", "?0"), ("Idempotency-Key", "film-2"), ("Upload-Length", "1000000")];
     let mut client = peer.connect();
     client.ask("PUT", "/film", &[&key[..], &[("Content-Length", "1000000")]].concat(), "");
-    client.write(&bytes(600_000, 8));
+    client.write(bytes(600_000, 8));
     let began = std::time::Instant::now();
     while !files(peer.home()).iter().any(|file| file.extension().is_none()) {
         assert!(began.elapsed() < DEADLINE, "nothing comes");

@@ -61,6 +61,9 @@ async fn whole(client: &mut Client, who: String, slot: String) -> anyhow::Result
         let is_his = text(notice, "name") == Some(name) || text(notice, "from").is_some_and(|from| from.starts_with(name));
         is_his && text(notice, "slot").is_some_and(|known| known.starts_with(&slot))
     };
+    if items(&inbox, "notices").iter().any(|notice| text(notice, "from") == Some(name) && text(notice, "slot") == Some(&slot)) {
+        return Ok((who, slot));
+    }
     let mut found = items(&inbox, "notices").iter().filter(is_meant);
     match (found.next(), found.next()) {
         (Some(notice), None) => {

@@ -35,6 +35,8 @@ use crate::node::Event;
 use crate::peer::lock;
 use crate::sync::Remote;
 
+/// How long a file that came whole may take to be at its place.
+const PLACE_MAX: Duration = Duration::from_secs(30);
 /// Frames that wait for the exchange; links with more to say wait too.
 const FRAMES_MAX: usize = 256;
 /// Frames that wait for one link before it is given up: it does not read.
@@ -178,6 +180,14 @@ pub(crate) struct Fetch {
 }
 
 impl Fetch {
+    /// Waits until what came is a file of its own. That takes as long as the disk does, or a piece was lost and comes again.
+    pub(crate) async fn until_placed(&self) {
+        let deadline = tokio::time::Instant::now() + PLACE_MAX;
+        while !self.partial.is_placed() && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// Says which pieces are read next, and whether these are all that is wanted.
     pub(crate) fn reads(&self, pieces: Range<u32>, is_urgent: bool) {
         let _ = self.control.send(Control::Reads { hash: self.partial.hash(), id: self.id, pieces, is_urgent });

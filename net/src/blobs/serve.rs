@@ -181,7 +181,7 @@ pub(crate) async fn from_others(ask: &Ask, mut response: Response<Body>) -> Resu
             Some((bytes, (fetch, until)))
         }
     });
-    *response.body_mut() = Body::Stream(Box::pin(stream));
+    *response.body_mut() = Body::stream(stream);
     Ok(response)
 }
 
@@ -218,7 +218,7 @@ async fn from_part(ask: &Ask, mut response: Response<Body>, wanted: &Wanted, ref
             Some((cut(piece, bytes), (part, piece + 1, None)))
         }
     });
-    *response.body_mut() = Body::Stream(Box::pin(stream));
+    *response.body_mut() = Body::stream(stream);
     Ok(response)
 }
 
@@ -309,7 +309,7 @@ fn body(blobs: &Blobs, blob: Blob, range: Range<u64>) -> Result<Body, Damage> {
             }
         }
     });
-    Ok(Body::Stream(Box::pin(stream)))
+    Ok(Body::stream(stream))
 }
 
 /// The headers with which stored media is served: a browser shows it, and runs nothing of it.

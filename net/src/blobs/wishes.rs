@@ -538,6 +538,8 @@ async fn fetch_for(peer: &Peer, fetcher: &Fetcher, file: &Wished, until: Option<
             return Ok(Tried::GoesOn);
         }
     }
+    // Before it is at its place it is missing to whoever looks, who would have all of it come again.
+    fetch.until_placed().await;
     Ok(Tried::Done)
 }
 

@@ -213,7 +213,8 @@ async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missin
         changed.borrow_and_update();
         wished.borrow_and_update();
         let Ok(memberships) = network.ask(|node| node.book().communities.clone()).await else { return };
-        let offered = memberships.into_iter().map(|(space, membership)| (space, wishes.offers(&space, membership.stores))).collect();
+        // What is kept back counts as nothing for others, and is kept here all the same.
+        let offered = memberships.into_iter().map(|(space, membership)| (space, membership.stores)).collect();
         let is_look = Instant::now() >= look_at;
         if is_look {
             look_at = Instant::now() + LOOK_EVERY;

@@ -12,6 +12,8 @@ use crate::sync::{Input, Remote, Replica};
 /// Spaces for which a peer is asked because it asked for them itself, on one link: nobody finds out what is wanted here by
 /// asking for everything that he knows.
 const MISSED_MAX: usize = 8;
+/// The same of spaces that are not wanted here, which tells him nothing.
+const UNWANTED_MAX: usize = 64;
 
 impl Node {
     /// The wanted space that a timeline belongs to.
@@ -85,8 +87,11 @@ impl Node {
     /// He knew the space's key before, and hears now that it is wanted here. That could be found out already by saying of oneself
     /// that one is of the space; what cannot be found out is a list of what is wanted. To try one key after the other is made slow.
     pub(super) fn asked_in_vain(&mut self, link: LinkId, space: PublicKey, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) {
+        let wanted = self.wanted();
         let Some(linked) = self.links.get_mut(&link) else { return };
-        if linked.missed.len() < MISSED_MAX && linked.missed.insert(space) && space != self.config.space && self.wanted().contains(&space) {
+        let is_wanted = space != self.config.space && wanted.contains(&space);
+        let max = if is_wanted { UNWANTED_MAX + MISSED_MAX } else { UNWANTED_MAX };
+        if linked.missed.len() < max && linked.missed.insert(space) && is_wanted {
             self.open(link, space, now_ms, store, acts);
         }
     }

@@ -529,14 +529,23 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
     for part in community::boards(&rights) {
         let names = |before| timebus_store::tree::child_names_before(&rows, t, &part, before);
         let at = |name: &str| part.join(Segment::Name(name.into())).ok();
-        for name in names(Some(end.as_str())).filter(|name| !name.as_ref().is_ok_and(|name| !is_early(name))).take(max) {
+        let mut timed = 0;
+        let mut free: Vec<Box<str>> = Vec::new();
+        for name in names(None) {
             let name = name.map_err(failed)?;
-            latest.extend(at(&name).map(|path| (name, path)));
+            if timed == max {
+                break;
+            }
+            if !is_early(&name) {
+                // What is called like a key is somebody's part.
+                free.extend(Some(name).filter(|name| free.len() < max && name.parse::<PublicKey>().is_err()));
+            } else if *name < *end {
+                timed += 1;
+                latest.extend(at(&name).map(|path| (name, path)));
+            }
         }
-        for name in names(None).take_while(|name| !name.as_ref().is_ok_and(|name| **name < *end)).take(max) {
-            let name = name.map_err(failed)?;
-            // What is called like a key is somebody's part.
-            let Some(path) = at(&name).filter(|_| !is_early(&name) && name.parse::<PublicKey>().is_err()) else { continue };
+        for name in free {
+            let Some(path) = at(&name) else { continue };
             let t_key = node_key(t, &path.key());
             let written = Node::load(&*rows, &t_key).map_err(failed)?.touch.last().map(|a| summary(&*rows, t, *a)).transpose().map_err(failed)?;
             let time_ms = written.map_or(0, |own| own.time_ms);

@@ -7,22 +7,43 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
 
 use bytes::Bytes;
+use timebus_identity::PublicKey;
 use timebus_store::feed::Version;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 
 use super::Form;
-use crate::others::LARGE_BYTES;
+use crate::others::{LARGE_BYTES, Reader};
 use crate::peer::lock;
 
-/// What is watched, in which form, and whether by others than the owner: what is made for these is counted.
-pub(super) type Key = (Space, Path, Form, bool);
+/// What is watched, in which form, and by whom: it is counted for whom it was made, so nobody shares what was made for a guest.
+pub(super) type Key = (Space, Path, Form, Whose);
+
+/// The owner's, nobody's in particular, or a guest's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Whose {
+    Owner,
+    Nobody,
+    Guest(PublicKey),
+}
+
+impl From<Option<Reader>> for Whose {
+    fn from(reader: Option<Reader>) -> Self {
+        match reader {
+            None => Self::Owner,
+            Some(Reader::Address(_)) => Self::Nobody,
+            Some(Reader::Key(key)) => Self::Guest(key),
+        }
+    }
+}
 
 /// All that is at a path, as it is sent.
 #[derive(Debug)]
 pub(super) struct Snapshot {
     /// The latest change in it.
     pub(super) upto: u64,
+    /// How often something had been told by then that has to be read again.
+    pub(super) again: u64,
     pub(super) version: Version,
     /// The media type, if it is a text.
     pub(super) media: Option<Box<str>>,

@@ -90,6 +90,8 @@ impl Decider {
     }
 
     pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
+        // Since when it has been the turn of this home.
+        let mut own_turn = Instant::now();
         while !self.is_stopped() {
             let next = match self.next_aside() {
                 Some(job) => Ok(job),
@@ -99,6 +101,7 @@ impl Decider {
             if next.is_ok() && self.may_dispatch() && self.is_full() {
                 self.dispatch();
             }
+            let is_more = next.is_ok();
             match next {
                 Ok(Job::Offer(changes, reply)) => {
                     self.offers.push_back(Offer { changes: changes.into_iter(), offered: Offered::default(), reply });
@@ -113,11 +116,15 @@ impl Decider {
             if self.stopping {
                 self.offers.clear();
             }
+            let turn = self.settling.max(TURN);
             if self.may_offer()
+                && (!is_more || own_turn.elapsed() >= turn)
                 && let Some(offer) = self.offers.pop_front()
-                && let Some(rest) = self.go_on(offer, Some(self.settling.max(TURN)))
             {
-                self.offers.push_front(rest);
+                if let Some(rest) = self.go_on(offer, Some(turn)) {
+                    self.offers.push_front(rest);
+                }
+                own_turn = Instant::now();
             }
         }
         // The next start has then no texts to put together.
@@ -132,7 +139,7 @@ impl Decider {
 
     /// Whether there is something of others to take in, and room for it.
     fn may_offer(&self) -> bool {
-        !self.offers.is_empty() && !(self.syncing && self.is_full())
+        !(self.offers.is_empty() || self.syncing && self.is_full())
     }
 
     /// A job that was put aside and can be done now.

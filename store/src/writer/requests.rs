@@ -495,7 +495,7 @@ impl Decider {
             && let Some((_, a)) = find(&self.pipeline.rows, id)?
         {
             let is_in_vain = summary(&self.pipeline.rows, t, a)?.label.as_deref() != Some(label);
-            let flags = u8::from(is_for_other) * FOR_OTHER | u8::from(is_in_vain) * IN_VAIN;
+            let flags = (u8::from(is_for_other) * FOR_OTHER) | (u8::from(is_in_vain) * IN_VAIN);
             if flags != 0 {
                 self.pipeline.rows.staged.put(Table::Label, label_key(t, label, a), vec![flags]);
             }
