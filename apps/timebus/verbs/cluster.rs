@@ -395,9 +395,11 @@ async fn upgrade(out: Output, cluster: &Cluster, names: &[String], patience: Dur
 }
 
 /// Waits until the other peers have the files that this one may be the only one to have. What nobody has does not come.
-async fn wait_for_files(member: &Member, others: &[&Member], key: &Arc<SecretKey>, patience: Duration) -> anyhow::Result<Option<()>> {
+async fn wait_for_files(member: &Member, others: &[&Member], key: &Arc<SecretKey>, patience: Duration, is_quiet: bool) -> anyhow::Result<Option<()>> {
     wait(patience, async || {
-        be_quiet(member, key, true).await?;
+        if is_quiet {
+            be_quiet(member, key, true).await?;
+        }
         let mut of_others = Vec::new();
         for other in others {
             of_others.push(files_of(other, key).await?);
@@ -434,19 +436,26 @@ async fn restart(out: Output, member: &Member, others: &[&Member], key: &Arc<Sec
             .detail("the peers that were not restarted yet were left alone")
             .fix("`timebus cluster status` shows how they are; `timebus cluster upgrade` goes on, --patience waits longer")
     };
-    let hand_over = async {
-        // What it acknowledges while the others are asked could be with it alone. What had begun goes on to its end.
-        wait(patience, async || Ok(be_quiet(member, key, true).await? == 0)).await?.ok_or_else(|| late("what somebody is writing did not end"))?;
+    let others_have_all = async |is_quiet: bool| {
         let own = tips(member, key).await?;
         for other in others {
             let has_all = async || {
-                be_quiet(member, key, true).await?;
+                if is_quiet {
+                    be_quiet(member, key, true).await?;
+                }
                 anyhow::Ok(lacks(&tips(other, key).await?, &own) == 0)
             };
             wait(patience, has_all).await?.ok_or_else(|| late("the others did not get what it has"))?;
         }
-        wait_for_files(member, others, key, patience).await?.ok_or_else(|| late("the others did not get the files that it has"))?;
+        wait_for_files(member, others, key, patience, is_quiet).await?.ok_or_else(|| late("the others did not get the files that it has"))?;
         anyhow::Ok(())
+    };
+    // Most of it can take long, and meanwhile it is written to as ever.
+    others_have_all(false).await?;
+    let hand_over = async {
+        // What it acknowledges while the others are asked could be with it alone. What had begun goes on to its end.
+        wait(patience, async || Ok(be_quiet(member, key, true).await? == 0)).await?.ok_or_else(|| late("what somebody is writing did not end"))?;
+        others_have_all(true).await
     };
     if let Err(error) = hand_over.await {
         // It goes on as before; by itself after a minute, if it does not hear of this.
