@@ -767,6 +767,12 @@ impl Pipeline {
         Ok(Taken { t, a, place, effects })
     }
 
+    /// Whether [`Pipeline::settle`] has nothing to do.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
     /// Hides what has no effect any more since its author forked his chain. That looks at all that came after it, and whoever forks
     /// his chain does so as often as he likes: so it is done once for all that comes together. Answers what it did, and the
     /// timeline and number of the last change that was the cause.

@@ -31,6 +31,8 @@ use crate::sys::network::{bad, find_space, name_space, network, read, stopped};
 use crate::target::Query;
 use crate::who::now_ms;
 
+/// Names of one part of a board that are looked at: whoever fills his own with names of a time to come hides his own notices.
+const LOOKED_AT_MAX: usize = 10_000;
 /// Milliseconds that a clock may be ahead of this one, and its notices are shown as the latest.
 const AHEAD_MS: u64 = 5 * 60 * 1000;
 /// Notices of a board that are shown if the caller does not say how many.
@@ -531,7 +533,7 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
         let at = |name: &str| part.join(Segment::Name(name.into())).ok();
         let mut timed = 0;
         let mut free: Vec<Box<str>> = Vec::new();
-        for name in names(None) {
+        for name in names(None).take(LOOKED_AT_MAX) {
             let name = name.map_err(failed)?;
             if timed == max {
                 break;

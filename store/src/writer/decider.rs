@@ -322,6 +322,9 @@ impl Decider {
 
     /// Has what came together take effect where that waits for all of it.
     pub(super) fn settle(&mut self) -> Result<(), StorageError> {
+        if self.pipeline.is_settled() {
+            return Ok(());
+        }
         let began = Instant::now();
         for (t, a, effect) in self.pipeline.settle()? {
             self.tell((t, a), vec![(t, effect)], false)?;
@@ -385,6 +388,9 @@ impl Decider {
             return None;
         }
         let admitted = self.admit_all(&mut offer, turn);
+        if self.pipeline.is_settled() {
+            self.settling = Duration::ZERO;
+        }
         // Also what came before something failed.
         if let Err(error) = self.settle().and(admitted) {
             let _ = offer.reply.send(Err(error.into()));
