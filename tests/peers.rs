@@ -21,4 +21,5 @@ mod revoked;
 mod rights;
 mod shown;
 mod succession;
+mod told;
 mod transfers;

@@ -26,7 +26,7 @@ pub(crate) struct Cluster {
     key: PathBuf,
     /// Where the file lies.
     #[serde(skip)]
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     #[serde(skip)]
     pub(crate) file: PathBuf,
 }
@@ -179,6 +179,27 @@ impl Member {
     pub(crate) fn home_here(&self) -> anyhow::Result<Home> {
         Home::new(&self.home)
     }
+
+    /// Where the program is, as what starts it at boot has to be told: it looks in no folders of anybody's.
+    pub(crate) fn program_path(&self, folder: &Path) -> String {
+        const BESIDE: &str = "/usr/local/bin";
+        let program = Path::new(&self.program);
+        let is_bare = program.components().count() == 1 && !self.program.contains('/');
+        let path = match (self.elsewhere, is_bare) {
+            _ if program.is_absolute() => program.to_owned(),
+            (true, _) => Path::new(BESIDE).join(&self.program),
+            (false, true) if self.program == crate::output::PROGRAM => std::env::current_exe().unwrap_or_else(|_| Path::new(BESIDE).join(program)),
+            (false, true) => found(&self.program).unwrap_or_else(|| Path::new(BESIDE).join(program)),
+            (false, false) => folder.join(program),
+        };
+        path.display().to_string()
+    }
+}
+
+/// A program in the folders where a shell looks for one.
+fn found(program: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(program)).find(|file| file.is_absolute() && file.is_file())
 }
 
 /// A file to begin with: peers on this machine.
@@ -211,14 +232,14 @@ fn name(at: usize) -> String {
 }
 
 /// A unit for systemd that starts a peer, and starts it anew whenever it ends.
-pub(crate) fn unit(member: &Member) -> String {
+pub(crate) fn unit(member: &Member, folder: &Path) -> String {
     // In units a percent sign has a meaning of its own, and in commands a dollar.
     let word = |word: &str| {
         let plain = word.chars().all(|c| c.is_ascii_alphanumeric() || "/._-:,=[]".contains(c));
         let word = word.replace('%', "%%");
         if plain { word } else { format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")) }
     };
-    let words = std::iter::once(member.program.clone()).chain(member.words());
+    let words = std::iter::once(member.program_path(folder)).chain(member.words());
     let words: Vec<String> = words.map(|text| word(&text).replace('$', "$$")).collect();
     format!(
         "# /etc/systemd/system/timebus-{name}.service, then: systemctl enable --now timebus-{name}\n\
@@ -311,7 +332,17 @@ mod tests {
         let told = ["--home", "/var/lib/timebus", "up", "--http", "0.0.0.0:7007", "--name", "attic", "--host", "attic.example.org"];
         assert_eq!(attic.arguments()[..9], told);
         assert_eq!(attic.arguments()[9..], ["--udp", "0.0.0.0:4433", "--no-lan"]);
-        assert!(unit(attic).contains("ExecStart=/usr/local/bin/timebus --json --home /var/lib/timebus up --http 0.0.0.0:7007 "), "{}", unit(attic));
+        let started = unit(attic, Path::new("/c"));
+        assert!(started.contains("ExecStart=/usr/local/bin/timebus --json --home /var/lib/timebus up --http 0.0.0.0:7007 "), "{started}");
+        // What starts it at boot looks in no folders of anybody's.
+        let begins = |member: &Member, words: &str| {
+            let unit = unit(member, Path::new("/c"));
+            assert!(unit.contains(&format!("ExecStart={words} --json ")), "{unit}");
+        };
+        begins(&whole.peer[0], &std::env::current_exe().expect("this program").display().to_string());
+        begins(&Member { program: "timebus".to_owned(), ..attic.clone() }, "/usr/local/bin/timebus");
+        begins(&Member { program: "bin/mine".to_owned(), ..whole.peer[0].clone() }, "/c/bin/mine");
+        begins(&Member { program: "sh".to_owned(), ..whole.peer[0].clone() }, &found("sh").expect("a shell").display().to_string());
         assert!(
             container(attic).contains(r#"CMD ["timebus","--json","--home","/home/timebus/data","up","--http","0.0.0.0:7007","#),
             "{}",
@@ -341,10 +372,10 @@ mod tests {
     fn words_of_a_unit_are_quoted() {
         let mut member = Cluster::parse(&example(1, 7101)).expect("a cluster").peer.remove(0);
         member.home = PathBuf::from("/var/50% \"x\"");
-        let unit = unit(&member);
+        let unit = unit(&member, Path::new("/c"));
         assert!(unit.contains(r#"--home "/var/50%% \"x\"" up"#), "{unit}");
         member.home = PathBuf::from("/var/5$");
-        let unit = super::unit(&member);
+        let unit = super::unit(&member, Path::new("/c"));
         assert!(unit.contains(r#"--home "/var/5$$" up"#) && unit.contains("ReadWritePaths=\"/var/5$\"\n"), "{unit}");
     }
 
@@ -360,9 +391,9 @@ mod tests {
             let done = std::process::Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(&file).output();
             done.ok().map(|done| (done.status.success(), String::from_utf8_lossy(&done.stderr).into_owned()))
         };
-        let Some(told) = said(&unit(&member)) else { return };
+        let Some(told) = said(&unit(&member, Path::new("/c"))) else { return };
         assert_eq!(told, (true, String::new()));
-        let bad = said(&unit(&member).replace("Restart=always", "Restart=ever")).expect("it was here");
+        let bad = said(&unit(&member, Path::new("/c")).replace("Restart=always", "Restart=ever")).expect("it was here");
         assert!(!bad.1.is_empty(), "it reads what it is given");
     }
 }

@@ -71,6 +71,12 @@ impl Target {
         }
     }
 
+    /// The names that lead here from a path above; none if that is not above.
+    pub(crate) fn names_below(&self, above: &Self) -> Vec<String> {
+        let below = self.0.strip_prefix(above.0.as_slice()).unwrap_or_default();
+        below.iter().map(|segment| if segment.starts_with("@@") { segment[1..].to_owned() } else { segment.clone() }).collect()
+    }
+
     /// The last name, for file names. The root has none.
     pub(crate) fn name(&self) -> Option<&str> {
         self.0.last().map(String::as_str)

@@ -41,9 +41,11 @@ mod watch;
 
 use crate::Context;
 use crate::cli::Verb;
+use crate::client::{Client, Request};
 use crate::failure::Failure;
 use crate::home::quoted_text;
 use crate::target::Target;
+use crate::value::{Json, member};
 
 /// Does what was asked.
 pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
@@ -101,7 +103,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Refs(args) => inbox::refs(context, args).await,
         Verb::Community(args) => community::run(context, args).await,
         Verb::Private(args) => private::run(context, args).await,
-        Verb::Peers(_) => peers::list(context).await,
+        Verb::Peers(args) => peers::list(context, &args).await,
         Verb::Find(args) => find::run(context, args).await,
         Verb::PublicDht(args) => find::public_dht(context, args).await,
         Verb::Follow(args) => peers::follow(context, args).await,
@@ -157,6 +159,33 @@ pub(crate) fn explain(error: anyhow::Error, path: &Target) -> anyhow::Error {
         Some(412) => failure.fix = Some(format!("look at it with `timebus get {word} --json`, then decide again")),
         Some(309) => failure.fix = Some(format!("`timebus log {word}` lists the versions")),
         _ => return error,
+    }
+    failure.into()
+}
+
+/// The same for what is read: of somebody else's, that it is not given is told as that, and not as if nothing were there.
+pub(crate) async fn explain_reading(client: &mut Client, error: anyhow::Error, path: &Target) -> anyhow::Error {
+    let mut failure = Failure::of(&error);
+    let is_absent = failure.status == Some(404) && failure.title == ABSENT;
+    if path.split().0.is_none() || !(is_absent || failure.status == Some(403)) {
+        return explain(error, path);
+    }
+    let word = quoted_text(&path.to_string());
+    let why = client.json(Request::get(path.below("/.sys/why/read"))).await;
+    // Of whom nothing is known here, nothing is known of rights either.
+    let may_read = why.is_ok_and(|why| member(&why, "allowed") == Some(&Json::Bool(true)));
+    if may_read && !is_absent {
+        return error;
+    }
+    (failure.title, failure.fix) = match may_read {
+        true => {
+            let fix = format!("`timebus why shown {word}` tells whether something is on its way, `timebus log {word}` what was there");
+            (format!("there is nothing at {path}, as far as is known here"), Some(fix))
+        }
+        false => (format!("{path} is not given to you"), Some(format!("ask the owner for an invite to it; `timebus why read {word}` tells why"))),
+    };
+    if is_absent {
+        failure.detail = None;
     }
     failure.into()
 }

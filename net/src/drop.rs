@@ -21,6 +21,7 @@ use crate::node::book::Book;
 use crate::node::outbox::{Outbox, Sent, Standing};
 use crate::node::{Event, Node};
 use crate::peer::Peer;
+use crate::people::People;
 use crate::problem::Problem;
 use crate::refs::{Shown, Trust};
 use crate::route::{bad_path, storage_problem};
@@ -276,16 +277,19 @@ pub(crate) async fn sys(
         ["indexes", "remove"] if head.method == Method::POST => choose(peer, body, false).await,
         ["outbox"] if reads => outbox(peer).await,
         ["synced", space, ".drop"] if reads && space.starts_with('@') => standings(peer, who, &space[1..]).await,
-        ["inbox"] if reads => peer.inbox().and_then(|inbox| {
-            confirm(peer, &inbox)?;
-            let quiet = crate::lists::quiet(peer.store()).map_err(|error| storage_problem(&error))?;
-            Ok(answer_json(&summary(&inbox, &quiet)))
-        }),
+        ["inbox"] if reads => inbox(peer).await,
         ["inbox"] if head.method == Method::POST => close(peer, body),
         ["inbox", "purge"] if head.method == Method::POST => purge(peer, body).await,
         _ => return None,
     };
     Some(answer)
+}
+
+async fn inbox(peer: &Peer) -> Result<Response<Body>, Problem> {
+    let inbox = peer.inbox()?;
+    confirm(peer, &inbox)?;
+    let quiet = crate::lists::quiet(peer.store()).map_err(|error| storage_problem(&error))?;
+    Ok(answer_json(&summary(&inbox, &quiet, &People::now(peer).await)))
 }
 
 async fn refs(peer: &Peer, who: &Who, rest: &[&str], query: &Query) -> Result<Response<Body>, Problem> {
@@ -407,7 +411,7 @@ async fn standings(peer: &Peer, who: &Who, space: &str) -> Result<Response<Body>
 }
 
 /// All that is there but what comes of some people, which is only counted.
-fn summary(inbox: &Inbox, quiet: &BTreeSet<PublicKey>) -> Serde {
+fn summary(inbox: &Inbox, quiet: &BTreeSet<PublicKey>, people: &People) -> Serde {
     let (bytes, senders) = inbox.size();
     let all = inbox.list();
     let shown: Vec<_> = all.iter().filter(|kept| !quiet.contains(&kept.author) && !quiet.contains(&kept.notice.source.space)).collect();
@@ -420,7 +424,11 @@ fn summary(inbox: &Inbox, quiet: &BTreeSet<PublicKey>) -> Serde {
         "senders": senders,
         "notices": shown.into_iter().map(|kept| {
             let mut value = to_serde(&kept.to_json());
-            value["name"] = human_name(&kept.notice.source.space).into();
+            let space = kept.notice.source.space;
+            // Whoever writes of a space that is not his has not its owner's name.
+            let is_his = people.is_his(&kept.author, &space);
+            value["name"] = if is_his { people.name(&space) } else { human_name(&space) }.into();
+            value["space"] = space.to_string().into();
             value["slot"] = kept.slot.to_string().into();
             value
         }).collect::<Vec<_>>(),

@@ -40,6 +40,8 @@ pub(crate) struct People {
     said: BTreeMap<PublicKey, PublicKey>,
     /// The spaces of others whose devices these were and are no more.
     former: BTreeMap<PublicKey, PublicKey>,
+    /// Keys that were proven by one peer together: that of a space, and one that its device signs with.
+    proven: BTreeSet<(PublicKey, PublicKey)>,
     /// Root keys that took over: each is of its space, and no device that anything is granted to.
     roots: BTreeSet<PublicKey>,
 }
@@ -132,6 +134,11 @@ impl People {
                 Audience::Anyone => None,
             });
         let somebody: BTreeSet<PublicKey> = granted.chain(self.friends.iter().copied()).chain(self.guests.iter().copied()).collect();
+        for contact in contacts.values() {
+            if let Some(space) = contact.space.filter(|space| contact.keys.contains(space)) {
+                self.proven.extend(contact.keys.iter().map(|key| (space, *key)));
+            }
+        }
         let said = contacts.values().filter_map(|contact| Some((contact.space?, contact))).filter(|(_, contact)| may_be_called(&contact.name));
         let (his, others): (Vec<_>, Vec<_>) = said.partition(|(space, contact)| {
             contact.keys.contains(space) || contact.keys.iter().any(|key| *key != *space && self.spaces.get(key) == Some(space))
@@ -291,6 +298,11 @@ impl People {
     /// The space of whoever has a key.
     pub(crate) fn space_of(&self, key: &PublicKey) -> Option<PublicKey> {
         self.spaces.get(key).copied()
+    }
+
+    /// Whether a key is a space's own, or one of its devices', as far as is known here.
+    pub(crate) fn is_his(&self, key: &PublicKey, space: &PublicKey) -> bool {
+        key == space || self.space_of(key) == Some(*space) || self.proven.contains(&(*space, *key))
     }
 
     /// The devices that say of themselves that they are somebody's. He loses nothing by that, and they lose with him.
@@ -475,6 +487,9 @@ mod tests {
             assert!(people.find(name).is_err(), "{name}");
         }
         assert_eq!(people.name(&dave.device()), human_name(&dave.space()));
+        // What she signs for a space that is not hers is not its owner's; what she signs for her own is hers.
+        assert!(people.is_his(&key(bob), &key(10)) && people.is_his(&key(32), &key(32)));
+        assert!(!people.is_his(&key(30), &key(10)) && !people.is_his(&key(33), &dave.space()));
         // Who has the key that took the invite is believed, but has his name already; who has none has that one.
         book.contacts.insert(key(25), contact("robert", key(10), &[key(bob)]));
         book.contacts.insert(key(26), contact("dave", dave.space(), &[dave.device()]));

@@ -173,13 +173,20 @@ pub(crate) enum InvitesAction {
 }
 
 /// Show who is known and connected, and how the spaces of others are here
+///
+/// Machines that were not met for 30 days, or whose owner has linked another one since, are only counted.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   timebus peers
+  timebus peers --all                           also machines that are gone, and strangers who only called
   timebus peers --json | jq '.peers[] | select(.state == \"connected\")'
   timebus doctor                                why two peers do not talk")]
-pub(crate) struct Peers {}
+pub(crate) struct Peers {
+    /// Also machines that are gone, and strangers who only called
+    #[arg(long)]
+    pub(crate) all: bool,
+}
 
 /// Keep the space of somebody else here, with everything new in it
 ///

@@ -42,7 +42,7 @@ pub(crate) async fn run(context: &Context, args: crate::cli::Cluster) -> anyhow:
         Action::Up { names } => up(out, &cluster, &names).await,
         Action::Add { name } => add(out, &cluster, &name).await,
         Action::Status {} => status(out, &cluster).await,
-        Action::Unit { name } => print(out, "unit", &unit(cluster.member(&name)?)),
+        Action::Unit { name } => print(out, "unit", &unit(cluster.member(&name)?, &cluster.folder)),
         Action::Container { name } => print(out, "container", &container(cluster.member(&name)?)),
         Action::Upgrade { names, patience } => upgrade(out, &cluster, &names, Duration::from_secs(patience)).await,
         Action::Down { names } => down(out, &cluster, &names).await,
@@ -232,15 +232,15 @@ async fn add(out: Output, cluster: &Cluster, name: &str) -> anyhow::Result<()> {
     }
     let founder = founder(&here(cluster, &[])?)?;
     let link = device_link(out, founder, member).await?;
-    let program = format!("{} --home {}", member.program, quoted(&member.home));
+    let program = format!("{} --home {}", member.program_path(&cluster.folder), quoted(&member.home));
     let join = format!("{program} join '{link}' --yes && {program} files pin /");
     let file = quoted(&cluster.file);
-    out.result(&json!({"name": name, "link": link, "join": join, "unit": unit(member)}), || {
+    out.result(&json!({"name": name, "link": link, "join": join, "unit": unit(member, &cluster.folder)}), || {
         format!(
             "on the machine of {name}, with the program at {}:\n\n  {join}\n\nthen let systemd start it, and start it anew whenever it ends:\n\n  \
              timebus cluster unit {name} --file {file}          prints the unit\n  timebus cluster container {name} --file {file}     or a file \
              for a container\n\nthe link is good once, for a day; who has it has your whole space",
-            member.program
+            member.program_path(&cluster.folder)
         )
     })
 }

@@ -20,12 +20,20 @@ pub(crate) async fn run(context: &Context, args: Devices) -> anyhow::Result<()> 
             let words = [
                 format!("for        whoever has the link first, once, {}", until(&made)),
                 "may        everything you can: read, write, let others in. Send it to nobody but yourself".to_owned(),
-                "there      timebus --home FOLDER join LINK     with a folder that does not exist yet".to_owned(),
+                there(context.home.persona()),
                 format!("take back  {}", context.home.command(&format!("invites revoke {}", text(&made, "id").map(short).unwrap_or_default()))),
             ];
             print(context, &made, &words, qr)
         }
         Some(DevicesAction::Remove { device, made }) => remove(context, &device, made).await,
+    }
+}
+
+/// What is typed on the other machine.
+fn there(persona: Option<&str>) -> String {
+    match persona {
+        Some(name) => format!("there      timebus --persona {name} join LINK     on a peer of yours that has no persona of this name"),
+        None => "there      timebus --home FOLDER join LINK     with a folder that does not exist yet".to_owned(),
     }
 }
 

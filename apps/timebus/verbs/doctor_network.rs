@@ -6,18 +6,19 @@ use crate::output::printable;
 use crate::standing::{called, is_community, is_waiting, of_peer, of_space, problem, refusal};
 use crate::value::{Json, items, member, number, string, text};
 use crate::verbs::doctor::{Finding, good, note};
+use crate::verbs::peers::is_gone;
 
 pub(super) fn findings(context: &Context, peers: &Json, spaces: &Json, now_ms: u64) -> Vec<Finding> {
     let mut all = vec![addresses(peers)];
     if let Some(problem) = text(peers, "lan_problem") {
-        let detail = format!("peers on the local network cannot be found: {}", printable(problem));
+        let detail = format!("peers on the local network are not found by themselves: {}", printable(problem));
         all.push(note("lan", detail, "others are still called at the addresses that are known of them"));
     }
     all.extend(items(peers, "relays").iter().map(relay));
     all.extend(public(context, peers));
     all.extend(public_dht(context, peers, now_ms));
     all.extend(clock(peers));
-    all.extend(items(peers, "peers").iter().map(|peer| one_peer(peer, now_ms)));
+    all.extend(items(peers, "peers").iter().filter(|peer| !is_gone(peer)).map(|peer| one_peer(peer, now_ms)));
     all.extend(items(spaces, "spaces").iter().map(|space| one_space(context, space, now_ms)));
     all
 }

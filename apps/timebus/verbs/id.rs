@@ -6,7 +6,7 @@ use crate::Context;
 use crate::cli::Id;
 use crate::client::{Home, Request, open};
 use crate::peer::{keys_of, try_lock};
-use crate::value::text;
+use crate::value::{Json, text};
 
 pub(crate) async fn run(context: &Context, args: Id) -> anyhow::Result<()> {
     let out = context.out;
@@ -32,6 +32,20 @@ pub(crate) async fn run(context: &Context, args: Id) -> anyhow::Result<()> {
     let status = client.json(Request::get("/.sys/status")).await?;
     let part = |name| text(&status, name).unwrap_or("?");
     let home = context.home.folder().display().to_string();
-    let json = json!({"id": part("id"), "name": part("name"), "device": part("device"), "home": home});
-    out.result(&json, || format!("you are  {}\nspace    {}\ndevice   {}\nhome     {home}", part("name"), part("id"), part("device")))
+    let node = node(context, &status)?;
+    let json = json!({"id": part("id"), "name": part("name"), "device": part("device"), "node": node, "home": home});
+    out.result(&json, || {
+        let note = "for --node, as in `timebus recover --node KEY`";
+        format!("you are  {}\nspace    {}\ndevice   {}\nnode     {node}   {note}\nhome     {home}", part("name"), part("id"), part("device"))
+    })
+}
+
+/// The key by which other peers call this one.
+pub(crate) fn node(context: &Context, status: &Json) -> anyhow::Result<String> {
+    if let Some(node) = text(status, "node") {
+        return Ok(node.to_owned());
+    }
+    // It follows from the key of the device, also while no peer runs.
+    let keys = keys_of(&context.home.of_persona())?;
+    Ok(timebus_identity::node_key(keys.device()).public().to_string())
 }

@@ -11,8 +11,8 @@ use crate::client::{Client, Home, JSON, Request, open};
 use crate::failure::Failure;
 use crate::output::printable;
 use crate::target::{Target, Versions};
-use crate::value::{Json, brief, compact, counted, file, number};
-use crate::verbs::explain;
+use crate::value::{Json, brief, compact, counted, file, items, member, number, text};
+use crate::verbs::explain_reading;
 
 /// Names asked for at once.
 const PAGE: u32 = 1000;
@@ -52,7 +52,10 @@ async fn read(client: &mut Client, path: &Target, depth: u32, wanted: &Wanted<'_
         if let Some(words) = wanted.words {
             request = request.query("match", encode_parameter(words));
         }
-        let answer = client.send(request).await.map_err(|error| explain(error, path))?;
+        let answer = match client.send(request).await {
+            Ok(answer) => answer,
+            Err(error) => return Err(explain_reading(client, error, path).await),
+        };
         let version = answer.version();
         next = answer.header("next-after").or(answer.header("next-before")).map(str::to_owned);
         let bytes = answer.bytes().await?;
@@ -87,12 +90,48 @@ fn absent(path: &Target) -> Failure {
 
 /// A fresh home has an empty tree, which is not the same as a path where nothing is.
 async fn read_or_empty(client: &mut Client, path: &Target, depth: u32, wanted: &Wanted<'_>) -> anyhow::Result<Listing> {
-    match read(client, path, depth, wanted).await {
-        Err(error) if path.is_whole() && Failure::of(&error).status == Some(404) => {
-            Ok(Listing { json: Json::Object(BTreeMap::new()), version: Versions::new(Vec::new()) })
+    let found = match read(client, path, depth, wanted).await {
+        Err(error) if path.is_whole() && matches!(Failure::of(&error).status, Some(403 | 404)) => {
+            let given = add_given(client, path, depth, Json::Object(BTreeMap::new())).await;
+            return match entries(&given).is_empty() && Failure::of(&error).status == Some(403) {
+                true => Err(error),
+                false => Ok(Listing { json: given, version: Versions::new(Vec::new()) }),
+            };
         }
-        other => other,
+        found => found?,
+    };
+    // Who looks for the last ones, or for words, looks in what was written there.
+    if wanted.last.is_some() || wanted.words.is_some() {
+        return Ok(found);
     }
+    Ok(Listing { json: add_given(client, path, depth, found.json).await, version: found.version })
+}
+
+/// Adds those paths of somebody else's space that are kept apart and were given to this device: whoever may read nothing
+/// around them sees no pointer that leads there.
+async fn add_given(client: &mut Client, path: &Target, depth: u32, json: Json) -> Json {
+    let Json::Object(mut members) = json else { return json };
+    let told = match path.split().0 {
+        Some(_) => client.json(Request::get(path.below("/.sys/timelines"))).await.ok(),
+        None => None,
+    };
+    let above = path.split().1;
+    for apart in told.iter().flat_map(|told| items(told, "timelines")) {
+        let Some(Ok(at)) = text(apart, "path").map(str::parse::<Target>) else { continue };
+        let names = at.names_below(&above);
+        if member(apart, "reads") != Some(&Json::Bool(true)) || names.is_empty() || members.contains_key(&names[0]) {
+            continue;
+        }
+        let whole = names.iter().fold(path.clone(), |path, name| path.child(name));
+        let deeper = depth.saturating_sub(u32::try_from(names.len()).unwrap_or(u32::MAX));
+        let Ok(found) = Box::pin(read(client, &whole, deeper, &Wanted::default())).await else { continue };
+        let is_cut = depth < u32::try_from(names.len()).unwrap_or(u32::MAX);
+        let inner = if is_cut { Json::Object([("@more".to_owned(), Json::Int(1))].into()) } else { found.json };
+        let shown = if is_cut { &names[..1] } else { &names[..] };
+        let value = shown[1..].iter().rev().fold(inner, |value, name| Json::Object([(name.clone(), value)].into()));
+        members.insert(names[0].clone(), value);
+    }
+    Json::Object(members)
 }
 
 /// How much is below a node that was not looked into.

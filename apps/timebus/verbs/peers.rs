@@ -5,7 +5,7 @@ use serde_json::json;
 use timebus_identity::PublicKey;
 
 use crate::Context;
-use crate::cli::{Follow, Unfollow};
+use crate::cli::{Follow, Peers, Unfollow};
 use crate::client::{Client, Home, JSON, Request, open, open_running};
 use crate::clock::{now_ms, span};
 use crate::failure::Failure;
@@ -14,7 +14,7 @@ use crate::output::printable;
 use crate::standing::{called, of_peer, of_space, short, table};
 use crate::value::{Json, compact, counted, items, member, number, text};
 
-pub(crate) async fn list(context: &Context) -> anyhow::Result<()> {
+pub(crate) async fn list(context: &Context, args: &Peers) -> anyhow::Result<()> {
     let (_session, mut client) = open_running(context).await?;
     let out = context.out;
     let peers = client.json(Request::get("/.sys/peers")).await?;
@@ -30,7 +30,8 @@ pub(crate) async fn list(context: &Context) -> anyhow::Result<()> {
     // Anybody who reaches this peer can call it, once and with any number of keys.
     let is_passing =
         |peer: &&Json| text(peer, "source") == Some("came") && text(peer, "state") != Some("connected") && text(peer, "petname").is_none();
-    let (passing, known): (Vec<&Json>, Vec<&Json>) = items(&peers, "peers").iter().partition(is_passing);
+    let (passing, known): (Vec<&Json>, Vec<&Json>) = items(&peers, "peers").iter().partition(|peer| !args.all && is_passing(peer));
+    let (gone, known): (Vec<&Json>, Vec<&Json>) = known.into_iter().partition(|peer| !args.all && is_gone(peer));
     if known.is_empty() {
         out.note(format!("nobody is known yet; `{}` lets somebody in", context.home.command("invite")));
     } else {
@@ -39,7 +40,11 @@ pub(crate) async fn list(context: &Context) -> anyhow::Result<()> {
         table(&rows).iter().try_for_each(|line| out.line(line))?;
     }
     if !passing.is_empty() {
-        out.note(format!("{} who only called here and left: --json shows them", counted(passing.len(), "stranger")));
+        out.note(format!("{} who only called here and left: --all shows them", counted(passing.len(), "stranger")));
+    }
+    if !gone.is_empty() {
+        let machines = counted(gone.len(), "machine");
+        out.note(format!("{machines} not met for 30 days, or since their owners linked others: --all shows them"));
     }
     let wanted = items(&spaces, "spaces");
     if !wanted.is_empty() {
@@ -61,6 +66,11 @@ pub(crate) async fn list(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether a machine is one that nobody waits for.
+pub(crate) fn is_gone(peer: &Json) -> bool {
+    member(peer, "gone") == Some(&Json::Bool(true))
+}
+
 fn row(peer: &Json, now: u64) -> Vec<String> {
     let is_connected = text(peer, "state") == Some("connected");
     let seen = match number(peer, "seen_ms") {
@@ -73,7 +83,8 @@ fn row(peer: &Json, now: u64) -> Vec<String> {
         true => (printable(text(peer, "way").unwrap_or_default()), format!("{}, {}", bytes("received"), bytes("sent"))),
         false => ("-".to_owned(), "-".to_owned()),
     };
-    vec![called(peer), short(text(peer, "id").unwrap_or("?")), of_peer(peer, now), way, seen, bytes]
+    let own = if member(peer, "own") == Some(&Json::Bool(true)) { " (yours)" } else { "" };
+    vec![format!("{}{own}", called(peer)), short(text(peer, "id").unwrap_or("?")), of_peer(peer, now), way, seen, bytes]
 }
 
 /// The key of a peer or space by what people may call it; else what was typed, for the peer to judge.

@@ -35,6 +35,7 @@ pub(crate) async fn run(context: &Context) -> anyhow::Result<()> {
         None => out.line(format!("not running  start it with `{}`", context.home.command("up")))?,
     }
     out.line(format!("you are      {}   ({})", text(&status, "name").unwrap_or("?"), text(&status, "id").unwrap_or("?")))?;
+    out.line(format!("node         {}   for --node, as in `timebus follow KEY --node KEY --at ADDR`", super::id::node(context, &status)?))?;
     out.line(format!("home         {}", context.home.folder().display()))?;
     out.line(format!(
         "changes      {}   log {}   index {}",

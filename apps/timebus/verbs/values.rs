@@ -20,7 +20,7 @@ use crate::pretty::Pretty;
 use crate::progress::Progress;
 use crate::target::Target;
 use crate::transfer::{LARGE_BYTES, Line, download, upload};
-use crate::verbs::explain;
+use crate::verbs::{explain, explain_reading};
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -32,7 +32,10 @@ pub(crate) async fn get(context: &Context, args: Get) -> anyhow::Result<()> {
     let (mut session, mut client) = open(context, Home::MustExist).await?;
     let mut request = Request::get(args.path.encoded()).versions("version", args.at.as_ref())?;
     if let Some(file) = &args.output {
-        return get_file(context, &mut session, &args, &request, file).await;
+        return match get_file(context, &mut session, &args, &request, file).await {
+            Err(error) => Err(explain_reading(&mut client, error, &args.path).await),
+            got => got,
+        };
     }
     if let Some(view) = args.view {
         let name = match view {
@@ -42,7 +45,10 @@ pub(crate) async fn get(context: &Context, args: Get) -> anyhow::Result<()> {
         };
         request = request.query("view", name);
     }
-    let answer = client.send(request).await.map_err(|error| explain(error, &args.path))?;
+    let answer = match client.send(request).await {
+        Ok(answer) => answer,
+        Err(error) => return Err(explain_reading(&mut client, error, &args.path).await),
+    };
     let out = context.out;
     match (args.view, answer.mime()) {
         (Some(View::Raw), _) => stream(out, answer).await,
@@ -79,7 +85,7 @@ async fn get_file(context: &Context, session: &mut Session, args: &Get, request:
     let began = std::time::Instant::now();
     let mut note = Note::begin(&context.home, &args.path, args.at.as_ref(), file)?;
     let mut line = Line::new(session);
-    let done = download(context.out, &mut line, request, file, &mut note).await.map_err(|error| explain(error, &args.path))?;
+    let done = download(context.out, &mut line, request, file, &mut note).await?;
     let json = json!({
         "path": args.path.to_string(),
         "file": file.display().to_string(),

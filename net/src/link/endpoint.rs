@@ -159,12 +159,12 @@ impl Endpoint {
                     lookup.add(lan.clone());
                     inner.lan = Some(lan);
                 }
-                (Ok(_), Err(error)) => inner.lan_problem = Some(format!("{error:#}")),
+                (Ok(_), Err(error)) => inner.lan_problem = Some(super::lan::in_words(&format!("{error:#}"))),
                 (Err(problem), _) => inner.lan_problem = Some(problem),
             }
         }
         if let Some(problem) = &inner.lan_problem {
-            tracing::warn!(problem, "peers on the local network cannot be found");
+            tracing::info!("peers on the local network are not found by themselves: {problem}");
         }
         let accepting = tokio::spawn(accept(bound.clone(), door));
         let watching = tokio::spawn(watch_addresses(bound.clone(), inner.config.advertise.clone(), addresses_sender));

@@ -27,7 +27,17 @@ impl LanLookup {
     /// When there is no network that takes multicast.
     pub(super) fn start(service: &str, id: EndpointId) -> Result<Self, String> {
         let mdns = MdnsAddressLookup::builder().service_name(service).addr_filter(AddrFilter::ip_only()).build(id);
-        mdns.map(Self).map_err(|error| format!("{error:#}"))
+        mdns.map(Self).map_err(|error| in_words(&format!("{error:#}")))
+    }
+}
+
+/// Why the local network cannot be searched, for people. What the system says of a machine without any says little to them.
+pub(super) fn in_words(problem: &str) -> String {
+    let lower = problem.to_lowercase();
+    let is_without = ["unreachable", "no such device", "not available", "no interface", "os error"].iter().any(|part| lower.contains(part));
+    match is_without {
+        true => "this machine is connected to no network, or to one on which machines cannot call out to all others".to_owned(),
+        false => problem.to_owned(),
     }
 }
 
@@ -72,5 +82,14 @@ mod tests {
         let item = only_sockets(&Item::new(EndpointInfo::from_parts(id, data), "mdns", None));
         let addresses: Vec<_> = item.endpoint_info().addrs().cloned().collect();
         assert_eq!(addresses, [TransportAddr::Ip(([192, 168, 1, 8], 7007).into())]);
+    }
+
+    #[test]
+    fn a_machine_without_a_network_is_told_of_in_plain_words() {
+        for raw in ["Network is unreachable (os error 101)", "could not join: No such device (os error 19)"] {
+            let words = in_words(raw);
+            assert!(words.contains("connected to no network") && !words.contains("os error"), "{words}");
+        }
+        assert_eq!(in_words("the name is too long"), "the name is too long");
     }
 }

@@ -25,7 +25,7 @@ use crate::link::address::Address;
 use crate::lists::{self, List};
 use crate::network::{Network, Stopped};
 use crate::node::book::{Book, PETNAME_BYTES_MAX, is_petname};
-use crate::node::{Event, SpaceState};
+use crate::node::{Event, PeerState, PeerStatus, SpaceState};
 use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
@@ -37,6 +37,8 @@ use crate::who::{Who, now_ms};
 
 /// How long an invite can be taken if nothing is said.
 const EXPIRES_MS: u64 = 7 * 24 * 3600 * 1000;
+/// For how long a machine that is not met is told of.
+const GONE_MS: u64 = 30 * 24 * 3600 * 1000;
 /// Longest note of the owner about an invite.
 const NOTE_BYTES_MAX: usize = 200;
 /// How long taking an invite waits for the inviter.
@@ -126,6 +128,14 @@ async fn peers(peer: &Peer) -> Result<Serde, Problem> {
     let network = network(peer)?;
     let asked = network.ask(|node| (node.peers(now_ms()), node.book().public, node.clocks(now_ms())));
     let (peers, public, (ahead, taken_ahead)) = asked.await.map_err(stopped)?;
+    let devices: Vec<PublicKey> = peer.store().rights(&peer.space()).iter().flat_map(|rights| rights.devices()).collect();
+    let told = |status: &PeerStatus| {
+        let mut value = serde_json::to_value(status).unwrap_or_default();
+        let is_own = status.contact.space == Some(peer.space());
+        value["own"] = is_own.into();
+        value["gone"] = (is_gone(status, &peers, now_ms()) || is_own && is_removed(status, &devices)).into();
+        value
+    };
     let endpoint = network.endpoint();
     let relays: Vec<Serde> =
         endpoint.relays().into_iter().map(|relay| json!({"url": relay.url, "connected": relay.is_connected, "problem": relay.problem})).collect();
@@ -137,8 +147,26 @@ async fn peers(peer: &Peer) -> Result<Serde, Problem> {
         "public": { "possible": endpoint.has_public(), "allowed": public },
         "public_dht": public_dht(peer).await?,
         "clock": { "ahead": ahead.iter().map(ToString::to_string).collect::<Vec<_>>(), "behind": taken_ahead > 0 },
-        "peers": peers,
+        "peers": peers.iter().map(told).collect::<Vec<_>>(),
     }))
+}
+
+/// Whether a machine is one that nobody waits for: it was not met for long, or its owner has linked another one since.
+fn is_gone(status: &PeerStatus, all: &[PeerStatus], now_ms: u64) -> bool {
+    if matches!(status.state, PeerState::Connected { .. }) {
+        return false;
+    }
+    let contact = &status.contact;
+    let last_ms = contact.seen_ms.max(contact.met_ms);
+    let is_other = |other: &&PeerStatus| other.id != status.id && contact.space.is_some() && other.contact.space == contact.space;
+    let is_replaced = all.iter().filter(is_other).any(|other| other.contact.seen_ms > 0 && other.contact.met_ms > last_ms);
+    is_replaced || now_ms.saturating_sub(last_ms) > GONE_MS
+}
+
+/// Whether a machine of the owner is none of his devices any more.
+fn is_removed(status: &PeerStatus, devices: &[PublicKey]) -> bool {
+    let keys = &status.contact.keys;
+    !matches!(status.state, PeerState::Connected { .. }) && !keys.is_empty() && !keys.iter().any(|key| devices.contains(key))
 }
 
 async fn public(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
@@ -774,4 +802,49 @@ async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let shown = |keys: &[PublicKey]| -> Vec<Serde> { keys.iter().map(|key| json!({"device": key.to_string(), "name": human_name(key)})).collect() };
     Ok(json!({"removed": key.to_string(), "also": shown(&also), "stay": shown(&stay)}))
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::SecretKey;
+
+    use super::*;
+
+    #[test]
+    fn machines_are_gone_when_nobody_meets_them_or_their_owner_has_another() {
+        const DAY_MS: u64 = 24 * 3600 * 1000;
+        let key = |n: u8| SecretKey::from_seed([n; 32]).public();
+        let peer = |n: u8, space: u8, met_ms: u64, seen_ms: u64, state: PeerState| {
+            let told = json!({"source": "came", "space": key(space).to_string(), "met_ms": met_ms, "seen_ms": seen_ms});
+            PeerStatus { id: key(n).to_string(), petname: None, contact: serde_json::from_value(told).expect("a contact"), state }
+        };
+        let now = 100 * DAY_MS;
+        let linked = PeerState::Connected { way: String::new(), received: 0, sent: 0 };
+        let all = [
+            peer(1, 10, DAY_MS, now - 31 * DAY_MS, PeerState::Idle),
+            peer(2, 11, DAY_MS, now - 29 * DAY_MS, PeerState::Idle),
+            // Two of one person, of which the second was linked after the first was seen last, and one beside them.
+            peer(3, 12, now - 9 * DAY_MS, now - 5 * DAY_MS, PeerState::Idle),
+            peer(4, 12, now - 4 * DAY_MS, now - 3 * DAY_MS, PeerState::Idle),
+            peer(5, 12, now - 8 * DAY_MS, now - 2 * DAY_MS, PeerState::Idle),
+            // Never met, for long and not for long; and who is here is here.
+            peer(6, 13, DAY_MS, 0, PeerState::Idle),
+            peer(7, 14, now - DAY_MS, 0, PeerState::Idle),
+            peer(8, 15, DAY_MS, DAY_MS, linked),
+        ];
+        let gone: Vec<bool> = all.iter().map(|status| is_gone(status, &all, now)).collect();
+        assert_eq!(gone, [true, false, true, false, false, true, false, false]);
+    }
+
+    #[test]
+    fn own_machines_are_gone_when_they_are_no_devices_any_more() {
+        let key = |n: u8| SecretKey::from_seed([n; 32]).public();
+        let own = |keys: &[PublicKey]| {
+            let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
+            let contact = serde_json::from_value(json!({"source": "device", "keys": keys, "met_ms": 1})).expect("a contact");
+            PeerStatus { id: key(9).to_string(), petname: None, contact, state: PeerState::Idle }
+        };
+        let devices = [key(1), key(2)];
+        assert_eq!([own(&[key(2)]), own(&[key(3)]), own(&[])].map(|status| is_removed(&status, &devices)), [false, true, false]);
+    }
 }

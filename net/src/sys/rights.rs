@@ -1,5 +1,7 @@
 //! The parts of `/.sys` about rights: giving and taking them, why somebody may or may not, and what is hidden.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -90,10 +92,15 @@ pub(crate) fn describe(people: &People, rights: &Rights, id: &GrantId) -> Option
         Audience::Anyone => Serde::from("anyone"),
         Audience::Key(key) => Serde::from(key.to_string()),
     };
+    let device = match &grant.audience {
+        Audience::Anyone => Serde::Null,
+        Audience::Key(key) => human_name(key).into(),
+    };
     let why: Vec<Serde> = rights.hidden_by(id).iter().map(|hidden| hidden_words(people, hidden).into()).collect();
     Some(json!({
         "id": id.to_string(),
         "for": key,
+        "device": device,
         "name": who,
         "can": action_words(grant.actions),
         "path": crate::words::scope_path(&held.scope()),
@@ -137,8 +144,26 @@ async fn grants(peer: &Peer, path: &[&str]) -> Result<Serde, Problem> {
     let mut all: Vec<(u64, GrantId)> =
         rights.grants().filter(|(_, held)| held.scope().common(&at).is_some()).map(|(id, held)| (held.time_ms, *id)).collect();
     all.sort_unstable();
-    let all: Vec<Serde> = all.iter().filter_map(|(_, id)| describe(&people, &rights, id)).collect();
+    let mut all: Vec<Serde> = all.iter().filter_map(|(_, id)| describe(&people, &rights, id)).collect();
+    name_devices(&mut all);
     Ok(json!({"space": space.key.to_string(), "path": path.to_string(), "grants": all, "root": rights.root().to_string()}))
+}
+
+/// Says which device each is for, where somebody has several: a right is for one.
+fn name_devices(grants: &mut [Serde]) {
+    let mut devices: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let part = |grant: &Serde, name: &str| grant[name].as_str().unwrap_or_default().to_owned();
+    for grant in grants.iter() {
+        devices.entry(part(grant, "name")).or_default().insert(part(grant, "for"));
+    }
+    for grant in grants {
+        let (name, device) = (part(grant, "name"), part(grant, "device"));
+        if devices[&name].len() > 1 && !device.is_empty() && device != name {
+            let says = part(grant, "says");
+            let rest = says.strip_prefix(&name).unwrap_or(&says);
+            grant["says"] = format!("{name} (with {device}){rest}").into();
+        }
+    }
 }
 
 #[derive(Deserialize)]

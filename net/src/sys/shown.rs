@@ -84,7 +84,7 @@ pub(super) async fn shown(peer: &Peer, segments: &[&str]) -> Result<Serde, Probl
     let first = format!("{}: {shown} {}", if is_there { "yes" } else { "no" }, if is_there { "shows" } else { "does not show" });
     let says: Vec<String> = std::iter::once(first).chain(told.says).collect();
     Ok(json!({
-        "allowed": is_there, "can": "shown", "path": path.to_string(), "who": Serde::Null, "key": Serde::Null, "root": false,
+        "allowed": is_there, "can": "shown", "path": path.to_string(), "shown": shown, "who": Serde::Null, "key": Serde::Null, "root": false,
         "says": says, "ways": [], "fix": told.fix, "ask": Serde::Null,
     }))
 }
@@ -99,7 +99,7 @@ fn of_values(peer: &Peer, people: &People, space: Space, path: &Path, shown: &st
     let writes: Vec<Write> = Node::load(&*rows, &t_key).map_err(failed)?.visible(&*rows, &t_key, WRITES_MAX + 1).map_err(failed)?;
     for write in writes.iter().take(WRITES_MAX) {
         let own = summary(&*rows, at.main(), write.a).map_err(failed)?;
-        let by = people.author(&own.author);
+        let by = people.name(&own.author);
         told.say(format!("{by} wrote what is there, on {}", day(own.time_ms)));
         let whose = people.space_of(&own.author).unwrap_or(own.author);
         for (list, verb, done) in [(List::Blocked, "unblock", "blocked"), (List::Muted, "unmute", "muted")] {

@@ -14,6 +14,7 @@ use timebus_store::store::Store;
 use timebus_store::writer::{Action, Condition, Request, Statement};
 
 use super::network::{bad, read};
+use super::rights::{place, rights_of};
 use crate::body::Body;
 use crate::peer::Peer;
 use crate::people::People;
@@ -25,7 +26,7 @@ use crate::who::now_ms;
 /// Answers a part of `/.sys` that concerns timelines; `None` if it is no such part.
 pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<http::Response<Body>, Problem>> {
     let answer = match (method, rest) {
-        (&Method::GET | &Method::HEAD, ["timelines"]) => list(peer).await,
+        (&Method::GET | &Method::HEAD, ["timelines", path @ ..]) => list(peer, path).await,
         (&Method::POST, ["timelines"]) => make(peer, body).await,
         (&Method::POST, ["timelines", "remove"]) => remove(peer, body).await,
         _ => return None,
@@ -67,10 +68,18 @@ fn describe(people: &People, rights: &Rights, mount: &Mount) -> Serde {
     })
 }
 
-async fn list(peer: &Peer) -> Result<Serde, Problem> {
-    let rights = own_rights(peer.store())?;
-    let people = People::now(peer).await;
-    let all: Vec<Serde> = rights.shown().map(|mount| describe(&people, &rights, mount)).collect();
+/// What is kept apart at and below a path, and whether this device may read it.
+async fn list(peer: &Peer, path: &[&str]) -> Result<Serde, Problem> {
+    let (space, path) = place(peer, path).await?;
+    let rights = rights_of(peer, space)?;
+    let (people, device) = (People::now(peer).await, peer.store().device());
+    let is_own = rights.device_grant(&device).is_some();
+    let told = |mount: &Mount| {
+        let mut value = describe(&people, &rights, mount);
+        value["reads"] = (is_own || !rights.may(&device, Actions::READ, &mount.timeline, now_ms()).is_empty()).into();
+        value
+    };
+    let all: Vec<Serde> = rights.shown().filter(|mount| path.contains(&mount.path)).map(told).collect();
     Ok(json!({ "timelines": all }))
 }
 

@@ -1,6 +1,8 @@
 //! Why somebody may, or may not, do something: everything that decides it here, in words. Grants of the space; and what is
 //! no matter of grants: the system, the inbox, apps, whom the owner blocked, and what waits for his word.
 
+use std::collections::BTreeSet;
+
 use http::StatusCode;
 use serde_json::{Value as Serde, json};
 use timebus_identity::{PublicKey, human_name};
@@ -15,7 +17,9 @@ use timebus_store::writer::is_reserved;
 use super::revoke::meant;
 use super::rights::{describe, hidden_words, place, rights_of};
 use crate::authority::{Verb, may_keep, own_word_at};
+use crate::ledger::{Payer, Relation};
 use crate::lists;
+use crate::node::SpaceState;
 use crate::peer::Peer;
 use crate::people::{People, Person};
 use crate::problem::Problem;
@@ -60,7 +64,11 @@ impl Question<'_> {
 /// Answers it.
 pub(super) async fn why(peer: &Peer, can: &str, segments: &[&str], who: Option<&str>) -> Result<Serde, Problem> {
     if can == "shown" {
-        return super::shown::shown(peer, segments).await;
+        let shown = super::shown::shown(peer, segments).await?;
+        return match who {
+            Some(who) => Ok(shown_to(&shown, &Box::pin(why(peer, "read", segments, Some(who))).await?)),
+            None => Ok(shown),
+        };
     }
     let verb = Verb::parse(can).ok_or_else(|| bad(format!("{can:?} is none of read, write, admin, moderate, shown")))?;
     let (space, path) = place(peer, segments).await?;
@@ -82,8 +90,39 @@ pub(super) async fn why(peer: &Peer, can: &str, segments: &[&str], who: Option<&
             let why = "names that begin with a dot are the system's: nobody writes there, whatever was granted".to_owned();
             Ok(question.answer(&path.to_string(), &person.name, None, false, vec![why]))
         }
-        _ => of_grants(peer, &question, &person, &people, &rights, space, &path),
+        _ => of_grants(peer, &question, &person, &people, &rights, space, &path).await,
     }
+}
+
+/// What shows here shows to somebody else if he may read it, too.
+fn shown_to(shown: &Serde, read: &Serde) -> Serde {
+    let words = |of: &Serde| -> Vec<Serde> { of["says"].as_array().into_iter().flatten().skip(1).cloned().collect() };
+    let (is_there, may_read) = (shown["allowed"] == true, read["allowed"] == true);
+    let who = read["who"].as_str().unwrap_or("?");
+    let path = shown["shown"].as_str().unwrap_or("?");
+    let first = match (is_there, may_read) {
+        (true, true) => format!("yes: {path} shows, and {who} may read it"),
+        (true, false) => format!("no: {path} shows here, but {who} may not read it"),
+        (false, _) => format!("no: {path} does not show here, so it goes to nobody from here"),
+    };
+    let mut answer = if is_there && !may_read { read.clone() } else { shown.clone() };
+    let mut says = vec![Serde::from(first)];
+    if !may_read {
+        says.push(format!("{who} may not read {path}:").into());
+        says.extend(words(read));
+    }
+    if !is_there || may_read {
+        says.extend(words(shown));
+    }
+    if is_there && may_read {
+        says.extend(words(read));
+        says.push(format!("it is on the machines of {who} once they were connected to one that has it").into());
+    }
+    answer["can"] = "shown".into();
+    answer["allowed"] = (is_there && may_read).into();
+    answer["who"] = who.into();
+    answer["says"] = says.into();
+    answer
 }
 
 /// An app does what its card said, as the owner, and nothing else.
@@ -104,6 +143,10 @@ fn of_app(peer: &Peer, question: &Question<'_>, alias: &str, space: Space, path:
     };
     if !allowed {
         why.push("an app asks for what it wants in its app.json, and you agree when it is installed again".to_owned());
+    } else if question.verb == Verb::Write {
+        let payer = Payer::App(alias.to_owned());
+        let wrote = peer.ledger().app_costs().get(alias).map_or(0, |cost| cost.bytes);
+        why.extend(limit_words(peer, &payer, Relation::App, wrote, &format!("{APP}{alias}")));
     }
     Ok(question.answer(&path.to_string(), &format!("the app {alias}"), None, allowed, why))
 }
@@ -183,7 +226,7 @@ fn lack_words(people: &People, rights: &Rights, main: &TimelineId, lack: &Lack) 
     }
 }
 
-fn of_grants(
+async fn of_grants(
     peer: &Peer,
     question: &Question<'_>,
     person: &Person,
@@ -252,8 +295,10 @@ fn of_grants(
         }
         let Some(last) = way.links.last() else { continue };
         let Some(mut one) = describe(people, rights, last) else { continue };
-        let lacks: Vec<String> =
-            way.lacks.iter().filter(|lack| !by_timeline || !is_path(lack)).map(|lack| lack_words(people, rights, &main, lack)).collect();
+        // What is for a path that is kept apart is not said to be at that path, too.
+        let is_apart = way.lacks.iter().any(|lack| matches!(lack, Lack::Timeline(Timelines::Only(_))));
+        let lacks = way.lacks.iter().filter(|lack| !(by_timeline || is_apart) || !is_path(lack));
+        let lacks: Vec<String> = lacks.map(|lack| lack_words(people, rights, &main, lack)).collect();
         let given =
             format!("grant {} by {}: {}", short(&last.to_string()), one["by_name"].as_str().unwrap_or("?"), one["says"].as_str().unwrap_or("?"));
         why.push(if lacks.is_empty() { given } else { format!("{given}; but {}", join(&lacks)) });
@@ -278,7 +323,11 @@ fn of_grants(
         why.push("nothing was ever granted to him here, nor to anyone".to_owned());
     }
     if verb == Verb::Write && allowed {
+        why.extend(room_words(peer, people, person)?);
         why.extend(held_words(peer, person));
+        if question.who.is_none() {
+            why.extend(waiting_words(peer, people, &space.key).await);
+        }
         // The owner's own keys are asked about by what they are.
         if person.space != Some(space.key) && !best.root {
             why.extend(over_http(&space.key, path));
@@ -346,6 +395,46 @@ fn over_http(space: &PublicKey, path: &Path) -> Option<String> {
         "that is by a peer of his own, which signs as him; over HTTP the peers of {short} refuse it, as what is at /{own} and signed by them is \
          the owner's own word"
     ))
+}
+
+/// How much somebody may keep here, and how much he does: what is more waits, although he may write it.
+fn room_words(peer: &Peer, people: &People, person: &Person) -> Result<Option<String>, Problem> {
+    let Some(key) = person.space.or(person.keys.first().copied()).filter(|key| !person.is_anyone && *key != peer.space()) else { return Ok(None) };
+    let store = peer.store();
+    let rows = store.snapshot();
+    let mut kept: u64 = 0;
+    for space in store.spaces() {
+        for t in std::iter::once(space.auth()).chain(store.values(space).into_iter().map(|(t, _)| t)) {
+            for author in person.keys.iter().chain(&person.space).collect::<BTreeSet<_>>() {
+                kept += size_of(&*rows, t, author).map_err(|error| storage_problem(&error))?.0;
+            }
+        }
+    }
+    Ok(limit_words(peer, &Payer::Key(key), people.relation(&key), kept, &person.name))
+}
+
+fn limit_words(peer: &Peer, payer: &Payer, relation: Relation, kept: u64, name: &str) -> Option<String> {
+    let (said, never) = peer.ledger().settings_of(payer);
+    let limit = peer.ledger().limit_of(payer, relation);
+    let (who, verb, place) = if relation == Relation::App { ("it", "write", "") } else { ("he", "keep", " here") };
+    if never {
+        return Some(format!("but you said that nothing more of this is to be kept here: `timebus limits {name} SIZE` changes that"));
+    }
+    let by = if said.is_some() { "as you said" } else { "if you say nothing else" };
+    let full = if kept >= limit { "so whatever comes now waits for your word, `timebus held`" } else { "what is more waits for your word" };
+    let (limit, kept) = (size(limit), size(kept));
+    Some(format!("{who} may {verb} {limit}{place} in all, {by}, and {kept} are used; {full}: `timebus limits {name} SIZE` changes that"))
+}
+
+/// Whether somebody else holds back what is written here for his space.
+async fn waiting_words(peer: &Peer, people: &People, space: &PublicKey) -> Option<String> {
+    let network = peer.network().filter(|_| *space != peer.space())?;
+    let key = *space;
+    let status = network.ask(move |node| node.space(&key)).await.ok()?;
+    let name = people.name(space);
+    (status.state == SpaceState::Waiting).then(|| {
+        format!("but what you write there waits until {name} accepts it: it is more than you may keep there, which `timebus held` shows {name}")
+    })
 }
 
 /// What of somebody waits for the owner's word, although he may write it.
