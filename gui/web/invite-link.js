@@ -8,6 +8,8 @@
  * @property {"read" | "write" | "device" | "member"} role
  * @property {string} path
  * @property {boolean} is_only whether it is for this path and nothing else of the space
+ * @property {number} bytes_max how much may be written by it, 0 for no limit
+ * @property {number} depth how many levels of guests the bearer may bring
  * @property {number} expires_ms
  * @property {string | null} app
  * @property {string} paint
@@ -69,8 +71,8 @@ export function glance(payload) {
     const role = ROLES[number_of_role];
     if (!role) return null;
     const path = text();
-    number();
-    take(1);
+    const bytes_max = number();
+    const [depth = 0] = take(1);
     const expires_ms = number();
     for (let count = number(); count > 0; count -= 1) text();
     const inviter = text();
@@ -79,7 +81,7 @@ export function glance(payload) {
       app = text();
       take(32);
     }
-    return { payload, space, role, path, is_only: ONLY.includes(number_of_role), expires_ms, inviter, app, paint: text() };
+    return { payload, space, role, path, is_only: ONLY.includes(number_of_role), bytes_max, depth, expires_ms, inviter, app, paint: text() };
   } catch {
     return null;
   }

@@ -6,6 +6,9 @@ import { Problem } from "./api/problem.js";
 import { later } from "./dom.js";
 import { compareNames, segmentOf, showPath } from "./path.js";
 
+/** What the peer says of a path where nothing is, among other things that are not found. */
+const ABSENT = "there is nothing here";
+
 /** @typedef {import("./api/peer.js").Peer} Peer */
 /** @typedef {import("./api/peer.js").Version} Version */
 /** @typedef {import("./path.js").Path} Path */
@@ -129,7 +132,8 @@ export class LiveTree {
       from = await this.#readParts(root, false);
     } catch (error) {
       const problem = Problem.of(error);
-      if (problem.status !== 404) {
+      // That nobody is known by the name of a space is another thing than that nothing is there.
+      if (problem.status !== 404 || problem.title !== ABSENT) {
         root.state = "failed";
         root.problem = problem;
         this.told.changed(root, false);

@@ -103,7 +103,10 @@ pub(crate) fn gui(peer: &Peer, target: &Target, head: &http::request::Parts) -> 
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(
         header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
+        HeaderValue::from_static(
+            "default-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
     );
     headers.insert("origin-agent-cluster", HeaderValue::from_static("?1"));
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
@@ -305,6 +308,7 @@ async fn status(peer: &Peer) -> Result<Serde, Problem> {
         "id": space.to_string(),
         "name": human_name(&space),
         "device": store.device().to_string(),
+        "node": peer.network().map(|network| network.endpoint().node().to_string()),
         "lost": lost,
         "uptime_ms": peer.started.elapsed().as_millis() as u64,
         "http": addresses.iter().map(|address| format!("http://{address}")).collect::<Vec<_>>(),

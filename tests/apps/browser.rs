@@ -146,6 +146,11 @@ fn a_name_is_given_to_a_new_key_and_taken_back() {
 }
 
 #[test]
+fn an_owner_sees_who_may_do_what_what_others_left_and_files_that_play() {
+    script("owner.mjs", &[&Peer::start(), &Peer::start(), &Peer::start()]);
+}
+
+#[test]
 fn every_page_fits_and_can_be_used_by_everybody() {
     script("pages.mjs", &[&Peer::start(), &Peer::start()]);
 }

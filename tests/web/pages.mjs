@@ -29,6 +29,8 @@ timebus(alice, "limits", bob.id, "20kB");
 for (let at = 0; at < 10; at += 1) await put(bob, `/@${alice.id}/wall/${at}`, "x".repeat(5000));
 await until("somebody waits for her word", async () => (await http(alice, "/.sys/held")).json().held.length > 0);
 timebus(alice, "app", "install", "board", "--yes");
+timebus(bob, "inbox", "send", "note", `@${alice.id}/recipes`, "--from", "/likes/1", "--body", "Is there more soup?");
+await until("his note is there", async () => (await http(alice, "/.sys/inbox")).json().notices.length > 0);
 
 /** Addresses, what has to be there, and what is pressed before it is looked at. @type {[string, string, string, string?][]} */
 const PAGES = [
@@ -40,6 +42,8 @@ const PAGES = [
   ["raw", "/notes/plan", "operation", "Raw"],
   ["apps", "/.sys/apps", "Board"],
   ["people", "/.sys/people", "up to date"],
+  ["grants", "/.sys/grants", "given by you"],
+  ["inbox", "/.sys/inbox", "Is there more soup?"],
   ["invites", "/.sys/invites", "used 1 time"],
   ["requests", "/.sys/requests", "Let this in"],
   ["peer", "/.sys/peer", "The disk has room"],

@@ -104,6 +104,10 @@ export async function person(browser, options = {}) {
       complaints.push(message.text());
   });
   context.on("dialog", (dialog) => void dialog.accept());
+  // Whoever works on the pages tries them without building the program anew.
+  const pages = process.env.TIMEBUS_PAGES;
+  const fileOf = (/** @type {string} */ url) => join(pages ?? "", new URL(url).pathname.replace("/.gui/", ""));
+  if (pages) await context.route(/\/\.gui\/.+\.(js|css)$/, (route) => route.fulfill({ path: fileOf(route.request().url()) }));
   return { context, complaints, page: await context.newPage() };
 }
 

@@ -132,6 +132,8 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {number} [received]
  * @property {number} [sent]
  * @property {number} [next_try_ms]
+ * @property {boolean} own whether it is one of the owner's
+ * @property {boolean} gone whether nobody waits for it any more
  */
 /**
  * An invite that was given.
@@ -146,7 +148,8 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {number} expires_ms
  * @property {string} note
  * @property {string} state
- * @property {{ space?: string, at_ms?: number }[]} redeemed
+ * @property {number} bytes_max how much may be written by it, 0 for no limit
+ * @property {{ space?: string, name?: string, at_ms?: number }[]} redeemed
  * @property {string} [link] only when it was just made
  * @property {string | null} [http_link] the same for any browser, where the peer has a name
  * @property {string[]} [qr] rows of 0 and 1
@@ -166,9 +169,62 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {boolean} joined
  * @property {Space} [status]
  */
-/** @typedef {{ role: string, path?: string, uses?: number, expires_ms?: number, note?: string, paint?: string, app?: string }} Wish */
+/**
+ * What an invite shall be.
+ * @typedef {object} Wish
+ * @property {string} role
+ * @property {string} [path]
+ * @property {string} [space] where it leads, if not into the own space
+ * @property {number} [uses]
+ * @property {number} [depth] how many levels of guests its bearer may bring
+ * @property {number} [bytes_max]
+ * @property {number} [expires_ms]
+ * @property {string} [note]
+ * @property {string} [paint]
+ * @property {string} [app]
+ */
 /** @typedef {{ id: string, name: string, says: string, bytes: number, changes: number, files: number, file_bytes: number, is_whole: boolean, space: string | null }} Held */
 /** @typedef {{ key: string, name: string, bytes: number, changes: number, requests: number, bytes_max: number | null }} Cost */
+/**
+ * A right that was given.
+ * @typedef {object} Grant
+ * @property {string} id
+ * @property {string} for the key that has it, or `anyone`
+ * @property {string | null} device what that key is called
+ * @property {string} name whose it is
+ * @property {string[]} can
+ * @property {string} path
+ * @property {boolean} deep
+ * @property {number} bytes_max 0 for no limit
+ * @property {number} not_after_ms 0 for always
+ * @property {number} depth
+ * @property {string} label
+ * @property {string | null} instead_of
+ * @property {string} by_name
+ * @property {string | null} parent the one that its giver has
+ * @property {number} time_ms
+ * @property {boolean} live
+ * @property {string[]} why it is not in force
+ * @property {string} says
+ */
+/** @typedef {{ who: string, path: string, can: string, bytes_max: number, until_ms: number, preview?: boolean }} GrantWish */
+/** @typedef {{ says: string[], hidden: number, changes: { paths: string[], name: string }[] }} Revoked */
+/** @typedef {{ allowed: boolean, says: string[], fix: string | null, ask: { who: string, command: string } | null }} Reasons */
+/**
+ * A notice that somebody left.
+ * @typedef {object} Left
+ * @property {string} kind
+ * @property {string} target
+ * @property {string} source
+ * @property {any} [body]
+ * @property {string} from the key that signed it
+ * @property {string} slot
+ * @property {string} space whose it says it is
+ * @property {string} name
+ * @property {number} at_ms
+ * @property {boolean | null} confirmed
+ */
+/** @typedef {{ notices: Left[], left_out: number, closed: boolean, bytes: number, bytes_max: number }} Inbox */
 /** @typedef {{ name: string, help: string, labels: string, value: number }} Metric */
 /** @typedef {{ body: string, type: string }} Content a value as it is sent: JSON, or text of a media type */
 
@@ -214,7 +270,7 @@ export function pathOfLink(link) {
   return link.pathname.split("/").filter(Boolean).map(decodeURIComponent);
 }
 
-/** Pages of the peer itself. @typedef {"apps" | "people" | "invites" | "requests" | "peer"} PageName */
+/** Pages of the peer itself. @typedef {"apps" | "people" | "grants" | "invites" | "inbox" | "requests" | "peer"} PageName */
 
 /** @param {PageName} page */
 export const hrefOfPage = (page) => `/.sys/${page}`;
@@ -223,7 +279,7 @@ export const hrefOfPage = (page) => `/.sys/${page}`;
 export function pageOf(path) {
   const [first, name] = path;
   if (first !== ".sys" || path.length !== 2) return null;
-  const pages = /** @type {const} */ (["apps", "people", "invites", "requests", "peer"]);
+  const pages = /** @type {const} */ (["apps", "people", "grants", "invites", "inbox", "requests", "peer"]);
   return pages.find((page) => page === name) ?? null;
 }
 
@@ -562,6 +618,78 @@ export class Peer {
     return this.#post("/.sys/rebind", { who, undo: true });
   }
 
+  /** Who was given what, the oldest first. @returns {Promise<Grant[]>} */
+  async grants() {
+    return (await this.#json("/.sys/grants")).grants;
+  }
+
+  /**
+   * Gives a right, or says what it would mean.
+   * @param {GrantWish} wish @returns {Promise<{ says: string[], notes: string[], new: number }>}
+   */
+  grant(wish) {
+    return this.#post("/.sys/grant", wish);
+  }
+
+  /**
+   * Takes a right back, or says what that would do.
+   * @param {{ what: string, cascade: boolean, keep: boolean, preview?: boolean }} wish @returns {Promise<Revoked>}
+   */
+  revoke(wish) {
+    return this.#post("/.sys/revoke", wish);
+  }
+
+  /**
+   * Why somebody may or may not do something.
+   * @param {string} can @param {Path} path @param {string} who nobody for the owner @returns {Promise<Reasons>}
+   */
+  why(can, path, who) {
+    const as = who ? `?as=${encodeURIComponent(who)}` : "";
+    return this.#json(`/.sys/why/${can}${path.length > 0 ? hrefOf(path) : ""}${as}`);
+  }
+
+  /** The names by which somebody can be given something. @returns {Promise<string[]>} */
+  async names() {
+    const [spaces, neighbours, grants] = await Promise.all([
+      this.spaces().catch(() => []),
+      this.neighbours().catch(() => []),
+      this.grants().catch(() => []),
+    ]);
+    const of = (/** @type {{ petname?: string | null, name?: string }} */ one) => one.petname ?? one.name ?? "";
+    const people = spaces.filter(({ is_community }) => !is_community).map(of);
+    const machines = neighbours.filter(({ own, gone }) => !own && !gone).map(of);
+    const names = new Set([...people, ...machines, ...grants.map(({ name }) => name), "anyone"]);
+    return [...names].filter((name) => name !== "" && name !== "you" && !name.includes(" ("));
+  }
+
+  /** What others left for the owner. @returns {Promise<Inbox>} */
+  inbox() {
+    return this.#json("/.sys/inbox");
+  }
+
+  /** @param {Left} left */
+  async removeNotice({ from, slot }) {
+    await this.#ask(hrefOf([".drop", from, slot]), { method: "DELETE" });
+  }
+
+  /** @param {boolean} closed */
+  closeInbox(closed) {
+    return this.#post("/.sys/inbox", { closed });
+  }
+
+  /**
+   * What is kept apart at and below a path, and whether it may be read here.
+   * @param {Path} path @returns {Promise<{ path: string, reads: boolean }[]>}
+   */
+  async apart(path) {
+    return (await this.#json(`/.sys/timelines${path.length > 0 ? hrefOf(path) : ""}`)).timelines;
+  }
+
+  /** Keeps a path apart, with what is there. @param {string} path */
+  keepApart(path) {
+    return this.#post("/.sys/timelines", { path, move: true });
+  }
+
   /** What waits for the owner's word. @returns {Promise<Held[]>} */
   async held() {
     return (await this.#json("/.sys/held")).held;
@@ -582,7 +710,7 @@ export class Peer {
     return this.#post("/.sys/limits", { who, bytes });
   }
 
-  /** @returns {Promise<Invite[]>} */
+  /** The links that were given, the newest first. @returns {Promise<Invite[]>} */
   async invites() {
     return (await this.#json("/.sys/invites")).invites;
   }
@@ -656,19 +784,12 @@ export class Peer {
   }
 
   /**
-   * The bytes of a file as a `data:` URL.
+   * The bytes of a file.
    * @param {Path} path
-   * @returns {Promise<string>}
+   * @returns {Promise<Blob>}
    */
   async readFile(path) {
-    const response = await this.#ask(hrefOf(path));
-    const blob = await response.blob();
-    return new Promise((resolve, reject) => {
-      const reader = new FileReader();
-      reader.onload = () => resolve(String(reader.result));
-      reader.onerror = () => reject(reader.error);
-      reader.readAsDataURL(blob);
-    });
+    return (await this.#ask(hrefOf(path))).blob();
   }
 
   /**

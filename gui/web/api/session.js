@@ -67,3 +67,27 @@ export function saveToken(found) {
     // See savedToken.
   }
 }
+
+/** Up to when the owner has seen what others left, in this browser; Unix milliseconds. */
+const INBOX_KEY = "timebus-inbox-seen";
+let inbox_seen_ms = 0;
+
+/** @returns {number} */
+export function inboxSeen() {
+  try {
+    inbox_seen_ms = Math.max(inbox_seen_ms, Number(localStorage.getItem(INBOX_KEY)) || 0);
+  } catch {
+    // See savedToken.
+  }
+  return inbox_seen_ms;
+}
+
+/** @param {number} at_ms */
+export function saveInboxSeen(at_ms) {
+  inbox_seen_ms = at_ms;
+  try {
+    localStorage.setItem(INBOX_KEY, String(at_ms));
+  } catch {
+    // See savedToken.
+  }
+}

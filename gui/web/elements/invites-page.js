@@ -1,11 +1,30 @@
 import { hrefOf } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
-import { exactTime, plural } from "../words.js";
+import { parsePath } from "../path.js";
+import { exactTime, plural, size } from "../words.js";
+import { PathInput } from "./path-input.js";
 import { ProblemCard } from "./problem-card.js";
 import { QrCode } from "./qr-code.js";
 
 /** @typedef {import("../api/peer.js").Invite} Invite */
+
+/** What a link can let somebody do, and what the path is that belongs to it. @type {[string, string, string][]} */
+const KINDS = [
+  ["read", "read everything in your space", ""],
+  ["write", "read everything, and write in one folder", "Where they may write (@name/… for a space that you were let in to)"],
+  ["apart-read", "read one path, and nothing else", "The path that they may read"],
+  ["apart-write", "read and write one path, and nothing else", "The path that they may read and write"],
+  ["member", "be a member of a community", ""],
+];
+/** @type {[string, string][]} */
+const GUESTS = [
+  ["", "as usual"],
+  ["0", "no"],
+  ["1", "those whom they know"],
+  ["2", "and these again others"],
+];
+const DAY_MS = 86_400_000;
 
 /** Makes links that let somebody in, and shows who came by them. */
 export class InvitesPage extends HTMLElement {
@@ -17,44 +36,72 @@ export class InvitesPage extends HTMLElement {
   app = null;
   #made = h("div", {});
   #list = h("ul", { class: "rows" });
+  /** What spaces are called. @type {Map<string, string>} */
+  #names = new Map();
+
+  #path = make(PathInput, {});
 
   connectedCallback() {
-    const role = h(
-      "select",
-      { id: "invite-role" },
-      h("option", { value: "read" }, "read everything in your space"),
-      h("option", { value: "write" }, "read everything, and write in one folder"),
+    const kind = h("select", { id: "invite-role" }, KINDS.map(([value, words]) => h("option", { value }, words)));
+    this.#path = make(PathInput, { peer: this.peer, label: "", start: this.app === "board" ? "/boards" : "/table" });
+    const where = h("div", { class: "stack", hidden: true });
+    const quota = h("input", { type: "number", id: "invite-quota", min: "1", placeholder: "no limit" });
+    const community = h("select", { id: "invite-community" });
+    const of = h("label", { for: "invite-community", hidden: true }, h("span", {}, "Which community"), community);
+    void this.peer?.communities().then(
+      (all) => {
+        const option = (/** @type {import("../api/peer.js").Community} */ one) =>
+          h("option", { value: one.community }, one.title ?? one.petname ?? `${one.community.slice(0, 8)}…`);
+        community.replaceChildren(...all.map(option));
+        // Who is in none lets nobody in to one.
+        const choice = kind.querySelector('[value="member"]');
+        if (all.length === 0) choice?.remove();
+      },
+      () => {},
     );
-    const path = h("input", {
-      type: "text",
-      id: "invite-path",
-      value: this.app === "board" ? "/boards" : "/table",
-      spellcheck: false,
-    });
-    const place = h("label", { for: "invite-path", hidden: true }, h("span", {}, "Where they may write"), path);
-    role.addEventListener("change", () => (place.hidden = role.value !== "write"));
-    if (this.app === "board") {
-      role.value = "write";
-      place.hidden = false;
-    }
+    const most = h("label", { for: "invite-quota" }, h("span", {}, "How much they may write there, in MB"), quota);
+    const show = () => {
+      const chosen = KINDS.find(([value]) => value === kind.value) ?? KINDS[0];
+      where.hidden = !chosen?.[2];
+      most.hidden = !kind.value.endsWith("write");
+      of.hidden = kind.value !== "member";
+      this.#path.say(chosen?.[2] ?? "");
+    };
+    where.append(this.#path, most);
+    kind.addEventListener("change", show);
+    if (this.app === "board") kind.value = "write";
     const paint = h("input", {
       type: "text",
       id: "invite-paint",
       maxLength: 200,
       placeholder: "Hi, it’s Ada. Come in!",
     });
+    const uses = h("input", { type: "number", id: "invite-uses", min: "1", value: "1" });
+    const days = h("input", { type: "number", id: "invite-days", min: "1", value: "7" });
+    const guests = h("select", { id: "invite-guests" }, GUESTS.map(([value, words]) => h("option", { value }, words)));
+    const note = h("input", { type: "text", id: "invite-note", maxLength: 100 });
     const app = h("input", { type: "checkbox", id: "invite-app", checked: true });
     const button = h("button", { class: "main" }, "Make a link");
     const submit = async (/** @type {Event} */ event) => {
       event.preventDefault();
       button.disabled = true;
       try {
+        const [role = "read", is_apart] = kind.value.split("-").reverse();
+        if (is_apart && !(await this.#keepApart())) return;
         // Whoever takes the link takes the app from where it is published.
         const published = this.app && app.checked ? await this.peer?.publishApp(this.app) : null;
+        const [space, path] = splitSpace(where.hidden ? "/" : this.#path.value);
+        /** @type {import("../api/peer.js").Wish} */
         const wish = {
-          role: role.value,
-          path: role.value === "write" ? path.value : "/",
+          role,
+          path,
           paint: paint.value,
+          note: note.value,
+          uses: Number(uses.value) || 1,
+          expires_ms: Date.now() + (Number(days.value) || 7) * DAY_MS,
+          ...(role === "write" && Number(quota.value) > 0 ? { bytes_max: Math.round(Number(quota.value) * 1_000_000) } : {}),
+          ...(role === "member" ? { space: community.value } : space ? { space } : {}),
+          ...(guests.value ? { depth: Number(guests.value) } : {}),
           ...(published ? { app: published.name } : {}),
         };
         const made = await this.peer?.invite(wish);
@@ -62,8 +109,9 @@ export class InvitesPage extends HTMLElement {
         await this.#show();
       } catch (error) {
         this.#made.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
+      } finally {
+        button.disabled = false;
       }
-      button.disabled = false;
     };
     this.replaceChildren(
       h(
@@ -73,15 +121,29 @@ export class InvitesPage extends HTMLElement {
         h(
           "p",
           { class: "soft" },
-          "A link lets one person in, once, within seven days. Send it as you would send a key.",
+          "A link lets one person in, once, within seven days, if you say nothing else. Send it as you would send a key.",
         ),
         h(
           "form",
           { class: "card stack", onsubmit: submit },
-          h("label", { for: "invite-role" }, h("span", {}, "Whoever has the link may"), role),
-          place,
+          h("label", { for: "invite-role" }, h("span", {}, "Whoever has the link may"), kind),
+          where,
+          of,
           h("label", { for: "invite-paint" }, h("span", {}, "What they read first (part of the link)"), paint),
           this.app ? h("label", { for: "invite-app", class: "check" }, app, ` Bring ${this.app} along`) : "",
+          h(
+            "details",
+            {},
+            h("summary", {}, "How often, how long, and whom they may bring"),
+            h(
+              "div",
+              { class: "fields" },
+              h("label", { for: "invite-uses" }, h("span", {}, "So many people can take it"), uses),
+              h("label", { for: "invite-days" }, h("span", {}, "Within so many days"), days),
+              h("label", { for: "invite-guests" }, h("span", {}, "They may let others in to the same"), guests),
+              h("label", { for: "invite-note" }, h("span", {}, "A note for yourself"), note),
+            ),
+          ),
           h("div", { class: "buttons" }, button),
         ),
         this.#made,
@@ -89,7 +151,21 @@ export class InvitesPage extends HTMLElement {
         this.#list,
       ),
     );
+    show();
     void this.#show();
+  }
+
+  /** Whether the path is kept apart, or is now: an invite to it is for it alone. */
+  async #keepApart() {
+    const path = this.#path.value;
+    const all = (await this.peer?.apart([])) ?? [];
+    if (all.some((apart) => apart.path === path)) return true;
+    const words =
+      `${path} is part of your space for all who may read it. Keep it apart, so that only those read it whom you let in there?` +
+      " What is there goes along, as it is now.";
+    if (!confirm(words)) return false;
+    await this.peer?.keepApart(path);
+    return true;
   }
 
   /** @param {Invite} made */
@@ -127,11 +203,11 @@ export class InvitesPage extends HTMLElement {
 
   async #show() {
     try {
-      const invites = (await this.peer?.invites()) ?? [];
-      const newest = invites.toReversed();
+      const [invites = [], spaces = []] = await Promise.all([this.peer?.invites(), this.peer?.spaces().catch(() => [])]);
+      this.#names = new Map(spaces.map(({ space, petname, name }) => [space, petname ?? name]));
       this.#list.replaceChildren(
-        ...(newest.length > 0
-          ? newest.map((invite) => this.#row(invite))
+        ...(invites.length > 0
+          ? invites.map((invite) => this.#row(invite))
           : [h("li", { class: "soft" }, "You gave none yet.")]),
       );
     } catch (error) {
@@ -141,21 +217,22 @@ export class InvitesPage extends HTMLElement {
 
   /** @param {Invite} invite */
   #row(invite) {
-    const of = invite.space ? ` of ${invite.space.slice(0, 8)}…` : "";
+    const of = invite.space ? ` of ${this.#names.get(invite.space) ?? `${invite.space.slice(0, 8)}…`}` : "";
+    const most = invite.bytes_max > 0 ? `, up to ${size(invite.bytes_max)}` : "";
     const reads = invite.only ? `reads ${invite.path}${of} and nothing else` : `reads all${of} that is not kept apart`;
     const may =
       invite.role === "write"
-        ? `${reads}, writes in ${invite.path}`
+        ? `${reads}, writes in ${invite.path}${most}`
         : invite.role === "device"
           ? "is a device of yours"
           : invite.role === "member"
             ? `is a member${of}`
             : reads;
-    const takers = (invite.redeemed ?? []).map(({ space, at_ms }) =>
+    const takers = (invite.redeemed ?? []).map(({ space, name, at_ms }) =>
       h(
         "li",
         {},
-        space ? h("a", { href: hrefOf([`@${space}`]) }, `${space.slice(0, 8)}…`) : "somebody",
+        space ? h("a", { href: hrefOf([`@${space}`]), title: space }, this.#names.get(space) ?? (name || `${space.slice(0, 8)}…`)) : "somebody",
         at_ms ? h("span", { class: "soft" }, `, ${exactTime(at_ms)}`) : "",
       ),
     );
@@ -198,6 +275,12 @@ export class InvitesPage extends HTMLElement {
       ),
     );
   }
+}
+
+/** The space that a path names, and the path in it. @param {string} text @returns {[string | null, string]} */
+function splitSpace(text) {
+  const [first = "", ...rest] = parsePath(text);
+  return first.startsWith("@") && !first.startsWith("@@") ? [first.slice(1), `/${rest.join("/")}`] : [null, text];
 }
 
 customElements.define("invites-page", InvitesPage);

@@ -2,7 +2,7 @@ import { hrefOf, hrefOfPage, joinAtHome, joinByProgram, programOffered } from ".
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
 import { openApp } from "../open-app.js";
-import { exactTime, size } from "../words.js";
+import { exactTime, plural, size } from "../words.js";
 import { AppCard } from "./app-card.js";
 import { ProblemCard } from "./problem-card.js";
 import { wordsOfSpace } from "./people-page.js";
@@ -59,7 +59,15 @@ export class JoinPage extends HTMLElement {
                   : "You may read all of their space that is not kept apart, and everything new in it.",
           ),
           glance.role === "write"
-            ? h("li", {}, `You may write ${glance.path === "/" ? "everywhere in it" : `at ${glance.path} and below`}.`)
+            ? h(
+                "li",
+                {},
+                `You may write ${glance.path === "/" ? "everywhere in it" : `at ${glance.path} and below`}`,
+                glance.bytes_max > 0 ? `, up to ${size(glance.bytes_max)} in all.` : ".",
+              )
+            : "",
+          glance.depth > 0 && glance.role !== "device"
+            ? h("li", {}, `You may let others in to the same, ${plural(glance.depth, "level")} deep.`)
             : "",
           glance.role === "device"
             ? ""

@@ -1,7 +1,8 @@
+import { hrefOf } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { flash, h, later, make } from "../dom.js";
 import { LiveTree } from "../live-tree.js";
-import { isElsewhere, parsePath, segmentOf, showPath } from "../path.js";
+import { isElsewhere, labelOf, parsePath, segmentOf, showPath } from "../path.js";
 import { ValueActions } from "../value-actions.js";
 import { ChangeHistory } from "./change-history.js";
 import { FirstRun } from "./first-run.js";
@@ -168,7 +169,11 @@ export class PathExplorer extends HTMLElement {
         else this.#body.replaceChildren(this.#absent());
         break;
       case "value":
-        this.#leaf = make(ValueView, { value: root.value, readFile: () => this.peer.readFile(this.path) });
+        this.#leaf = make(ValueView, {
+          value: root.value,
+          name: labelOf(this.path.at(-1) ?? "file"),
+          readFile: () => this.peer.readFile(this.path),
+        });
         this.#body.replaceChildren(this.#title(), h("div", { class: "card" }, this.#leaf));
         break;
       default:
@@ -185,9 +190,12 @@ export class PathExplorer extends HTMLElement {
   }
 
   #absent() {
+    const given = h("ul", { class: "wants" });
+    if (isElsewhere(this.path)) void this.#showGiven(given);
     return h(
       "div",
       { class: "card stack" },
+      given,
       h("h1", {}, "Nothing is here"),
       h("p", { class: "soft" }, `No value is at ${showPath(this.path)}. If somebody writes one, it appears by itself.`),
       this.#writes &&
@@ -200,6 +208,15 @@ export class PathExplorer extends HTMLElement {
           cancel: () => this.go(this.path.slice(0, -1)),
         }),
     );
+  }
+
+  /** Who may read nothing around what was given to him sees no pointer to it. @param {HTMLElement} given */
+  async #showGiven(given) {
+    const apart = await this.peer.apart(this.path).catch(() => []);
+    const space = this.path[0] ?? "";
+    const link = (/** @type {{ path: string }} */ { path }) =>
+      h("li", {}, h("a", { href: hrefOf([space, ...parsePath(path)]) }, path), " was given to you");
+    given.replaceChildren(...apart.filter(({ reads }) => reads).map(link));
   }
 
   /** A field to go to a name, for trees of which only a page is shown. */

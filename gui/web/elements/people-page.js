@@ -2,7 +2,7 @@ import { hrefOf, hrefOfPage } from "../api/peer.js";
 import { h, make } from "../dom.js";
 import { CommunityCard } from "./community-card.js";
 import { InviteField } from "./invite-field.js";
-import { ago, size } from "../words.js";
+import { ago, plural, size } from "../words.js";
 import { LivePage } from "./live-page.js";
 
 /** @typedef {import("../api/peer.js").Space} Space */
@@ -86,11 +86,15 @@ export class PeoplePage extends LivePage {
       ", or take the invite of a friend.",
     );
     this.#people.replaceChildren(...(spaces.length > 0 ? spaces.map((space) => this.#person(space)) : [invite]));
-    this.#peers.replaceChildren(
-      ...(neighbours.length > 0
-        ? neighbours.map((neighbour) => row(neighbour))
-        : [h("li", { class: "soft" }, "No other machine is known.")]),
+    const [here, gone] = [neighbours.filter((one) => !one.gone), neighbours.filter((one) => one.gone)];
+    const none = h("li", { class: "soft" }, "No other machine is known.");
+    const old = h(
+      "details",
+      {},
+      h("summary", {}, `${plural(gone.length, "machine")} not met for 30 days, or since their owners linked others`),
+      h("ul", { class: "rows" }, gone.map((neighbour) => row(neighbour))),
     );
+    this.#peers.replaceChildren(...(here.length > 0 ? here.map((neighbour) => row(neighbour)) : [none]), gone.length > 0 ? h("li", {}, old) : "");
   }
 
   /** @param {Known[]} communities */
@@ -259,6 +263,7 @@ function row(neighbour) {
       "div",
       { class: "row-head" },
       h("strong", {}, neighbour.petname ?? neighbour.name ?? neighbour.id.slice(0, 8)),
+      neighbour.own ? h("span", { class: "soft" }, "yours") : "",
       h("code", { class: "soft", title: neighbour.id }, `${neighbour.id.slice(0, 8)}…`),
       h(
         "span",

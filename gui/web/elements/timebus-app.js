@@ -1,10 +1,12 @@
 import { Peer, appOfPage, login, pageOf, pathOfLink, pathOfPage, hrefOf, hrefOfPage, isJoinPage } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
-import { saveToken, savedToken, takeLoginCode, tokenOfOtherTab } from "../api/session.js";
+import { inboxSeen, saveInboxSeen, saveToken, savedToken, takeLoginCode, tokenOfOtherTab } from "../api/session.js";
 import { h, make } from "../dom.js";
 import { glance, takeInvite } from "../invite-link.js";
 import { showPath } from "../path.js";
 import { AppsPage } from "./apps-page.js";
+import { GrantsPage } from "./grants-page.js";
+import { InboxPage } from "./inbox-page.js";
 import { InvitesPage } from "./invites-page.js";
 import { JoinPage } from "./join-page.js";
 import { NoticeList } from "./notice-list.js";
@@ -33,6 +35,8 @@ export class TimebusApp extends HTMLElement {
   #notices = new NoticeList();
   /** Requests that wait for the owner's word. */
   #waiting = 0;
+  /** Notices that were not looked at yet. */
+  #unseen = 0;
   /** An app that the next invite brings along. @type {string | null} */
   #shared = null;
   #nav = h("nav", { "aria-label": "Pages" });
@@ -159,7 +163,7 @@ export class TimebusApp extends HTMLElement {
     peer.socket.onliveness = () => this.#showLiveness();
     peer.socket.open();
     void this.#count(peer);
-    peer.heed(["held"], () => void this.#count(peer));
+    peer.heed(["held", "inbox"], () => void this.#count(peer));
     this.#showLiveness();
     this.replaceChildren(
       h(
@@ -175,14 +179,32 @@ export class TimebusApp extends HTMLElement {
     this.#show();
   }
 
-  /** Looks whether somebody waits for the owner's word. @param {Peer} peer */
+  /** Looks whether somebody waits for the owner's word, or has left something. @param {Peer} peer */
   async #count(peer) {
-    const waiting = await peer.held().then(
-      (held) => held.length,
-      () => 0,
-    );
-    if (waiting === this.#waiting || this.#peer !== peer) return;
+    const [waiting, left] = await Promise.all([
+      peer.held().then(
+        (held) => held.length,
+        () => 0,
+      ),
+      peer.inbox().then(
+        ({ notices }) => notices,
+        () => [],
+      ),
+    ]);
+    const seen_ms = inboxSeen();
+    const unseen = pageOf(pathOfPage()) === "inbox" ? 0 : left.filter(({ at_ms }) => at_ms > seen_ms).length;
+    if ((waiting === this.#waiting && unseen === this.#unseen) || this.#peer !== peer) return;
     this.#waiting = waiting;
+    this.#unseen = unseen;
+    const path = pathOfPage();
+    this.#showNav(pageOf(path), path);
+  }
+
+  /** What was in the inbox is no news any more. @param {import("../api/peer.js").Left[]} notices */
+  #seen(notices) {
+    saveInboxSeen(Math.max(inboxSeen(), ...notices.map(({ at_ms }) => at_ms)));
+    if (this.#unseen === 0) return;
+    this.#unseen = 0;
     const path = pathOfPage();
     this.#showNav(pageOf(path), path);
   }
@@ -208,11 +230,21 @@ export class TimebusApp extends HTMLElement {
       const pages = {
         apps: () => make(AppsPage, common),
         people: () => make(PeoplePage, common),
+        grants: () => make(GrantsPage, common),
+        inbox: () => make(InboxPage, { ...common, seen: (notices) => this.#seen(notices) }),
         invites: () => make(InvitesPage, { ...common, app: app ?? appOfPage() }),
         requests: () => make(RequestsPage, common),
         peer: () => make(PeerPage, common),
       };
-      const titles = { apps: "Apps", people: "People", invites: "Invites", requests: "Requests", peer: "This peer" };
+      const titles = {
+        apps: "Apps",
+        people: "People",
+        grants: "Who may do what",
+        inbox: "Inbox",
+        invites: "Invites",
+        requests: "Requests",
+        peer: "This peer",
+      };
       if (page) document.title = `${titles[page]} · ${name}`;
       const nothing = () =>
         h(
@@ -242,12 +274,14 @@ export class TimebusApp extends HTMLElement {
       ["Values", hrefOf([]), path[0] !== ".sys"],
       ["Apps", hrefOfPage("apps"), page === "apps"],
       ["People", hrefOfPage("people"), page === "people"],
+      ["Rights", hrefOfPage("grants"), page === "grants"],
       ["Invite", hrefOfPage("invites"), page === "invites"],
+      [this.#unseen > 0 ? `Inbox (${this.#unseen})` : "Inbox", hrefOfPage("inbox"), page === "inbox"],
       ["This peer", hrefOfPage("peer"), page === "peer"],
     ];
     // Most people never have one, and need no page that is empty.
     if (this.#waiting > 0 || page === "requests")
-      links.splice(4, 0, [`Requests (${this.#waiting})`, hrefOfPage("requests"), page === "requests"]);
+      links.splice(-1, 0, [`Requests (${this.#waiting})`, hrefOfPage("requests"), page === "requests"]);
     this.#nav.replaceChildren(
       ...links.map(([words, href, is_here]) => h("a", { href, "aria-current": is_here ? "page" : undefined }, words)),
     );

@@ -3,16 +3,26 @@ import { fileOf, preview, size } from "../words.js";
 
 /** Texts up to this length are shown large. */
 const BIG_CHARS_MAX = 200;
+/** A larger file is fetched when somebody wants to see it. */
+const SHOWN_BYTES_MAX = 20_000_000;
 
 /** One value without parts. */
 export class ValueView extends HTMLElement {
   /** @type {any} */
   value = null;
-  /** Reads the bytes of a file as a `data:` URL. @type {() => Promise<string>} */
-  readFile = async () => "";
+  /** Reads the bytes of a file. @type {() => Promise<Blob>} */
+  readFile = async () => new Blob();
+  /** What a download is called. */
+  name = "";
+  /** Where the bytes are that are shown. @type {string | null} */
+  #url = null;
 
   connectedCallback() {
     this.show(this.value);
+  }
+
+  disconnectedCallback() {
+    this.#forget();
   }
 
   /** @param {any} value */
@@ -49,25 +59,61 @@ export class ValueView extends HTMLElement {
   #showFile(file) {
     const shown = h("div", {});
     const download = async () => {
-      const link = h("a", { href: await this.readFile(), download: "" });
-      link.click();
+      // Whatever it is, nothing of it is shown or run where this page is.
+      const url = URL.createObjectURL(new Blob([await this.readFile()], { type: "application/octet-stream" }));
+      h("a", { href: url, download: this.name }).click();
+      URL.revokeObjectURL(url);
     };
-    this.replaceChildren(
-      h(
-        "div",
-        { class: "stack" },
-        h("p", {}, `A file: ${file.mime}, ${size(file.bytes)}`),
-        shown,
-        h("div", { class: "buttons" }, h("button", { type: "button", onclick: download }, "Download")),
-      ),
-    );
-    if (/^image\/(png|jpeg|gif|webp|avif)$/.test(file.mime)) {
-      this.readFile().then(
-        (src) => shown.replaceChildren(h("img", { src, alt: "The picture that is kept here" })),
-        () => shown.replaceChildren(h("p", { class: "soft" }, "The picture could not be read.")),
-      );
+    const kind = mediaOf(file.mime);
+    const words = { image: "picture", video: "film", audio: "sound" };
+    const open = async () => {
+      if (!kind) return;
+      shown.replaceChildren(h("p", { class: "loading" }, `Getting the ${words[kind]}…`));
+      try {
+        const bytes = await this.readFile();
+        this.#forget();
+        // Shown as what it was looked at for, whatever else it may be.
+        this.#url = URL.createObjectURL(new Blob([bytes], { type: essenceOf(file.mime) }));
+        const failed = () => shown.replaceChildren(h("p", { class: "soft" }, `This browser cannot show the ${words[kind]}; it can be downloaded.`));
+        shown.replaceChildren(
+          kind === "image"
+            ? h("img", { src: this.#url, alt: "The picture that is kept here", onerror: failed })
+            : h(kind, { src: this.#url, controls: true, preload: "metadata", onerror: failed, "aria-label": `The ${words[kind]} that is kept here` }),
+        );
+      } catch {
+        shown.replaceChildren(h("p", { class: "soft" }, `The ${words[kind]} could not be read.`));
+      }
+    };
+    const is_large = file.bytes > SHOWN_BYTES_MAX;
+    const buttons = h("div", { class: "buttons" });
+    if (kind && is_large) {
+      const show = () => {
+        first.remove();
+        void open();
+      };
+      const first = h("button", { type: "button", class: "main", onclick: show }, kind === "image" ? "Show" : "Play");
+      buttons.append(first);
     }
+    buttons.append(h("button", { type: "button", onclick: download }, "Download"));
+    this.replaceChildren(h("div", { class: "stack" }, h("p", {}, `A file: ${file.mime}, ${size(file.bytes)}`), shown, buttons));
+    if (kind && !is_large) void open();
   }
+
+  #forget() {
+    if (this.#url) URL.revokeObjectURL(this.#url);
+    this.#url = null;
+  }
+}
+
+/** @param {string} mime */
+const essenceOf = (mime) => (mime.split(";")[0] ?? "").trim().toLowerCase();
+
+/** How a browser shows what has this media type; null for what can do more than be shown. @param {string} mime */
+function mediaOf(mime) {
+  const essence = essenceOf(mime);
+  if (/^image\/(png|jpeg|gif|webp|avif)$/.test(essence)) return "image";
+  if (/^(video|audio)\/[a-z0-9.+-]+$/.test(essence) && !essence.includes("xml")) return essence.startsWith("video") ? "video" : "audio";
+  return null;
 }
 
 customElements.define("value-view", ValueView);

@@ -1,0 +1,326 @@
+import { hrefOf, hrefOfPage } from "../api/peer.js";
+import { Problem } from "../api/problem.js";
+import { h, make, withCode } from "../dom.js";
+import { parsePath } from "../path.js";
+import { ago, exactTime, plural, size } from "../words.js";
+import { LivePage } from "./live-page.js";
+import { PathInput } from "./path-input.js";
+import { ProblemCard } from "./problem-card.js";
+
+/** @typedef {import("../api/peer.js").Grant} Grant */
+/** @typedef {{ grants: Grant[], names: string[] }} Shown */
+
+/** What can be given, and asked about. @type {[string, string][]} */
+const MAY = [
+  ["read", "read"],
+  ["write", "read and write"],
+  ["moderate", "read, and take plain members’ rights back"],
+  ["admin", "read, write, and give rights on and take them back"],
+];
+/** @type {[string, string][]} */
+const ASKED = [
+  ["read", "may read"],
+  ["write", "may write at"],
+  ["admin", "may give rights at"],
+  ["moderate", "may take rights back at"],
+  ["shown", "is shown"],
+];
+/** Changes that would be hidden which are named. */
+const HIDDEN_MAX = 5;
+
+/** @param {[string, string][]} all */
+const options = (all) => all.map(([value, words]) => h("option", { value }, words));
+
+/** Lines of an answer: commands in them stand in code. @param {string[]} says */
+const lines = (says) => says.map((line) => h("p", {}, withCode(line)));
+
+/**
+ * Who may do what: what was given, giving more, taking back, and why somebody may or may not.
+ * @extends {LivePage<Shown>}
+ */
+export class GrantsPage extends LivePage {
+  #list = h("ul", { class: "rows" });
+  #over = h("details", {});
+  #names = h("datalist", { id: "grant-names" });
+  #given = h("div", {});
+  #why = h("div", { role: "status" });
+  /** The grant about which it is asked what taking it back would do. @type {string | null} */
+  #asked = null;
+
+  get parts() {
+    return ["grants"];
+  }
+
+  frame() {
+    return [
+      h("h1", {}, "Who may do what"),
+      h(
+        "p",
+        { class: "soft" },
+        "A right is for a path and everything below it. You give it to somebody you know, to a key, or to anyone; ",
+        h("a", { href: hrefOfPage("invites") }, "an invite"),
+        " gives one to somebody you do not know yet.",
+      ),
+      this.#names,
+      this.#giving(),
+      this.#given,
+      h("h2", {}, "What was given"),
+      this.#list,
+      this.#over,
+      h("h2", {}, "Why, or why not"),
+      this.#asking(),
+      this.#why,
+    ];
+  }
+
+  /** @param {import("../api/peer.js").Peer} peer */
+  async read(peer) {
+    const [grants, names] = await Promise.all([peer.grants(), peer.names()]);
+    return { grants, names };
+  }
+
+  /** @param {Shown} shown */
+  draw({ grants, names }) {
+    this.#names.replaceChildren(...names.map((value) => h("option", { value })));
+    const of = new Map(grants.map((grant) => [grant.id, grant]));
+    const [live, over] = [grants.filter(({ live }) => live), grants.filter(({ live }) => !live)];
+    // The owner's own devices come last: nothing is done with them here.
+    const sorted = live.toSorted((a, b) => Number(a.name === "you") - Number(b.name === "you") || b.time_ms - a.time_ms);
+    this.#list.replaceChildren(...sorted.map((grant) => this.#row(grant, of)));
+    this.#over.replaceChildren(
+      ...(over.length > 0
+        ? [
+            h("summary", {}, `${plural(over.length, "right")} not in force any more`),
+            h("ul", { class: "rows" }, over.toReversed().map((grant) => this.#row(grant, of))),
+          ]
+        : []),
+    );
+  }
+
+  /** @param {Grant} grant @param {Map<string, Grant>} of */
+  #row(grant, of) {
+    const parent = grant.parent ? of.get(grant.parent) : undefined;
+    const below = parent && parent.name !== "you" ? `, by what ${parent.name} has` : "";
+    const hands_on = grant.depth > 0 && grant.can.includes("give rights on") && grant.name !== "you";
+    const limits = [
+      grant.bytes_max > 0 ? `up to ${size(grant.bytes_max)} in all` : "",
+      grant.not_after_ms > 0 ? `until ${exactTime(grant.not_after_ms)}` : "",
+      hands_on ? `hands it on ${plural(grant.depth, "level")} deep` : "",
+    ].filter(Boolean);
+    const preview = h("div", { class: "stack" });
+    const is_own = grant.name === "you";
+    const ask = () => {
+      this.#asked = grant.id;
+      void this.#preview(grant, preview, { all: false, cascade: false, drop: false });
+    };
+    return h(
+      "li",
+      { class: "card stack" },
+      h(
+        "div",
+        { class: "row-head" },
+        h("strong", { dir: "auto" }, grant.name),
+        grant.device && grant.device !== grant.name ? h("code", { class: "soft", title: grant.for }, grant.device) : "",
+        h("span", {}, `may ${join(grant.can)} ${grant.deep ? (grant.path === "/" ? "everywhere" : "at and below") : "at just"} `),
+        grant.path === "/" && grant.deep ? "" : h("a", { href: hrefOf(parsePath(grant.path)) }, grant.path),
+      ),
+      limits.length > 0 ? h("p", {}, limits.join(", ")) : "",
+      h(
+        "p",
+        { class: "soft small" },
+        `given by ${grant.by_name}${below}, `,
+        h("time", { dateTime: new Date(grant.time_ms).toISOString(), title: exactTime(grant.time_ms) }, ago(grant.time_ms)),
+        cameBy(grant.label),
+        grant.instead_of ? ", instead of one for a device that was lost" : "",
+      ),
+      grant.live ? "" : h("p", { class: "note" }, `Not in force: ${grant.why.join(", ")}`),
+      grant.live && !is_own
+        ? h("div", { class: "buttons" }, h("button", { type: "button", class: "danger", onclick: ask }, "Take back…"))
+        : "",
+      preview,
+    );
+  }
+
+  /**
+   * What taking it back would do, and doing it.
+   * @param {Grant} grant @param {HTMLElement} place @param {{ all: boolean, cascade: boolean, drop: boolean }} wish
+   */
+  async #preview(grant, place, wish) {
+    // A device of before has the name of its owner, who is another one now.
+    const what = !wish.all ? grant.id : grant.name.includes(" (") ? grant.for : grant.name;
+    const body = { what, cascade: wish.cascade, keep: !wish.drop };
+    try {
+      const told = (await this.peer?.revoke({ ...body, preview: true })) ?? null;
+      if (!told || this.#asked !== grant.id) return;
+      const choose = (/** @type {"all" | "cascade" | "drop"} */ name, /** @type {string} */ words) =>
+        h(
+          "label",
+          { class: "check" },
+          h("input", {
+            type: "checkbox",
+            checked: wish[name],
+            onchange: (/** @type {Event} */ event) =>
+              void this.#preview(grant, place, { ...wish, [name]: /** @type {HTMLInputElement} */ (event.target).checked }),
+          }),
+          ` ${words}`,
+        );
+      const take = () => {
+        this.#asked = null;
+        return this.do(async () => {
+          const done = await this.peer?.revoke(body);
+          const hidden = done && done.hidden > 0 ? ` ${plural(done.hidden, "change")} hidden; \`timebus quarantine\` lists them.` : "";
+          this.notices?.say(`Taken back.${hidden}`);
+        });
+      };
+      const leave = () => {
+        this.#asked = null;
+        place.replaceChildren();
+      };
+      const hidden = told.changes.slice(0, HIDDEN_MAX).map((change) => h("li", {}, `${change.paths.join(", ")}, of ${change.name}`));
+      place.replaceChildren(
+        h("h3", {}, "This is what it would do"),
+        ...lines(told.says),
+        hidden.length > 0 ? h("ul", { class: "wants small" }, hidden) : "",
+        told.changes.length > HIDDEN_MAX ? h("p", { class: "soft small" }, `and ${told.hidden - HIDDEN_MAX} more`) : "",
+        grant.for === "anyone" ? "" : choose("all", `everything that ${grant.name} has here, not only this`),
+        choose("cascade", "also from those whom they let in"),
+        choose("drop", "hide also what they wrote and nobody has seen yet"),
+        h(
+          "div",
+          { class: "buttons" },
+          h("button", { type: "button", class: "danger", onclick: take }, "Take it back"),
+          h("button", { type: "button", onclick: leave }, "Leave it"),
+        ),
+      );
+    } catch (error) {
+      place.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
+    }
+  }
+
+  #giving() {
+    const who = nameField({ id: "grant-who", required: true });
+    const can = h("select", { id: "grant-can" }, options(MAY));
+    const path = make(PathInput, { peer: this.peer, label: "At this path, and below" });
+    const quota = h("input", { type: "number", id: "grant-quota", min: "1", placeholder: "no limit" });
+    const until = h("input", { type: "date", id: "grant-until" });
+    const wish = () => ({
+      who: who.value.trim(),
+      path: path.value,
+      can: can.value,
+      bytes_max: Math.round((Number(quota.value) || 0) * 1_000_000),
+      // The day counts to its end.
+      until_ms: until.value ? new Date(`${until.value}T23:59:59`).getTime() : 0,
+    });
+    const submit = async (/** @type {Event} */ event) => {
+      event.preventDefault();
+      const wanted = wish();
+      try {
+        const told = await this.peer?.grant({ ...wanted, preview: true });
+        if (!told) return;
+        const give = () =>
+          this.do(async () => {
+            await this.peer?.grant(wanted);
+            this.#given.replaceChildren();
+            who.value = "";
+            this.notices?.say(`Given: ${told.says.join("; ")}.`);
+          });
+        const is_there = told.new === 0;
+        this.#given.replaceChildren(
+          h(
+            "div",
+            { class: "card stack" },
+            h("h2", {}, "This is what it means"),
+            ...lines(told.says),
+            ...lines(told.notes),
+            is_there ? h("p", { class: "note" }, "They may do so already; nothing would be added.") : "",
+            h(
+              "div",
+              { class: "buttons" },
+              is_there ? "" : h("button", { type: "button", class: "main", onclick: give }, "Give this right"),
+              h("button", { type: "button", onclick: () => this.#given.replaceChildren() }, "Not now"),
+            ),
+          ),
+        );
+      } catch (error) {
+        this.#given.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
+      }
+      this.#given.scrollIntoView({ block: "nearest" });
+    };
+    return h(
+      "form",
+      { class: "card stack", onsubmit: submit },
+      h("h2", {}, "Give a right"),
+      h(
+        "div",
+        { class: "fields" },
+        h("label", { for: "grant-who" }, h("span", {}, "Who: a name, a key, or anyone"), who),
+        h("label", { for: "grant-can" }, h("span", {}, "May"), can),
+        path,
+        h("label", { for: "grant-quota" }, h("span", {}, "Writing up to so many MB"), quota),
+        h("label", { for: "grant-until" }, h("span", {}, "Until the end of (leave empty for always)"), until),
+      ),
+      h("div", { class: "buttons" }, h("button", { class: "main" }, "See what it means")),
+    );
+  }
+
+  #asking() {
+    const who = nameField({ id: "why-who", placeholder: "you, on this machine" });
+    const can = h("select", { id: "why-can" }, options(ASKED));
+    const path = make(PathInput, { peer: this.peer, label: "This path" });
+    const submit = async (/** @type {Event} */ event) => {
+      event.preventDefault();
+      try {
+        const told = await this.peer?.why(can.value, parsePath(path.value), who.value.trim());
+        if (!told) return;
+        const [first = "", ...more] = told.says;
+        const command = told.fix ?? told.ask?.command ?? null;
+        const whom = told.fix ? "To change that: " : `To change that, ask ${told.ask?.who ?? "its owner"} for: `;
+        this.#why.replaceChildren(
+          h(
+            "div",
+            { class: "card stack" },
+            h("p", {}, h("strong", {}, withCode(first))),
+            ...lines(more),
+            command ? h("p", { class: "small" }, whom, h("code", {}, command)) : "",
+          ),
+        );
+      } catch (error) {
+        this.#why.replaceChildren(make(ProblemCard, { problem: Problem.of(error) }));
+      }
+    };
+    return h(
+      "form",
+      { class: "card stack", onsubmit: submit },
+      h(
+        "div",
+        { class: "fields" },
+        h("label", { for: "why-who" }, h("span", {}, "Who"), who),
+        h("label", { for: "why-can" }, h("span", {}, "What is asked"), can),
+        path,
+      ),
+      h("div", { class: "buttons" }, h("button", {}, "Ask why")),
+    );
+  }
+}
+
+/** A field for somebody, which offers the names that are known. @param {Record<string, any>} more */
+function nameField(more) {
+  const field = h("input", { type: "text", spellcheck: false, autocapitalize: "none", autocomplete: "off", ...more });
+  field.setAttribute("list", "grant-names");
+  return field;
+}
+
+/** How somebody came to it, by what the one who gave it noted. @param {string} label */
+function cameBy(label) {
+  const [kind, id = ""] = label.split(":");
+  if (kind === "invite") return `, by the invite ${id.slice(0, 8)}`;
+  if (kind === "device") return id ? ", handed on to another device" : "";
+  return label ? `, ${label}` : "";
+}
+
+/** Things in a row: "a, b and c". @param {string[]} items */
+function join(items) {
+  return items.length < 2 ? (items[0] ?? "nothing") : `${items.slice(0, -1).join(", ")} and ${items.at(-1)}`;
+}
+
+customElements.define("grants-page", GrantsPage);
