@@ -31,6 +31,20 @@ pub(crate) struct Listing {
     pub(crate) skipped: Vec<String>,
 }
 
+/// Refuses a path that leads through a link, which a stranger may use to write where he was not let in: `path` is below `root`,
+/// and whatever `root` is itself is the owner's choice.
+pub(crate) fn through_no_link(root: &Path, path: &Path) -> io::Result<()> {
+    let below = path.parent().and_then(|folder| folder.strip_prefix(root).ok()).unwrap_or(Path::new(""));
+    let mut at = root.to_owned();
+    for part in below.components() {
+        at.push(part);
+        if fs::symlink_metadata(&at).is_ok_and(|metadata| metadata.is_symlink()) {
+            return Err(io::Error::other(format!("{} is a link, and nothing is written or read behind links", at.display())));
+        }
+    }
+    Ok(())
+}
+
 /// Lists a folder and everything below. Links are not followed.
 pub(crate) fn list(folder: &Path) -> anyhow::Result<Listing> {
     let mut listing = Listing::default();
@@ -209,6 +223,21 @@ mod tests {
                 Laid::Fetch(path, names) => (path.display().to_string(), Some(format!("<{}>", names.join("/")))),
             })
             .collect()
+    }
+
+    #[test]
+    fn nothing_is_written_behind_a_link() {
+        let home = tempfile::tempdir().expect("a folder");
+        let root = home.path().join("root");
+        fs::create_dir_all(root.join("real")).expect("a folder");
+        std::os::unix::fs::symlink("..", root.join("link")).expect("a link");
+        std::os::unix::fs::symlink(&root, home.path().join("chosen")).expect("a link");
+        let is_refused = |root: &Path, path: &str| through_no_link(root, &root.join(path)).is_err();
+        assert!(is_refused(&root, "link/x") && is_refused(&root, "link/deep/x"));
+        for path in ["x", "real/x", "new/deep/x", "link"] {
+            assert!(!is_refused(&root, path), "{path}");
+        }
+        assert!(!is_refused(&home.path().join("chosen"), "real/x"), "the folder itself may be one");
     }
 
     #[test]

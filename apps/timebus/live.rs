@@ -21,6 +21,7 @@ use serde_json::{Value as Event, json};
 
 use crate::client::Client;
 use crate::failure::{Failure, UNREACHABLE};
+use crate::folder::through_no_link;
 use crate::media;
 use crate::output::Output;
 use crate::target::Target;
@@ -240,6 +241,7 @@ impl Live {
 
     async fn try_sync(&mut self, client: &mut Client, file: &str) -> anyhow::Result<Tried> {
         let path = self.root.join(file);
+        through_no_link(&self.root, &path)?;
         let known = self.recall(client, file).await?;
         let here = disk::read(&path, self.files.get(file).copied())?;
         if here.is_none() && self.files.contains_key(file) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use timebus_identity::PublicKey;
-use timebus_store::auth::Rights;
+use timebus_store::auth::{Rights, RootState};
 use timebus_store::grant::Audience;
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::keyspace::Committed;
@@ -45,13 +45,17 @@ impl Held {
     pub fn letting_in(self, agreed: &BTreeMap<PublicKey, Vec<String>>) -> Self {
         Self { agreed: agreed.clone(), ..self }
     }
+
+    fn is_agreed(&self, remote: &Remote, space: &PublicKey) -> bool {
+        self.agreed.get(space).is_some_and(|roots| remote.keys.iter().any(|key| roots.contains(&key.to_string())))
+    }
 }
 
 /// Whether a peer may have a timeline: one of its keys is a device of the space, or a grant in force lets it read.
 fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &TimelineId, now_ms: u64) -> bool {
     let main = TimelineId::named(space, "main");
     // Who may read has to know by what right, so `auth` goes with `main`. And whose right was taken back has to learn
-    // of it: he would go on writing what nobody takes.
+    // of it, up to there ([`Replica::until`]): he would go on writing what nobody takes.
     let is_auth = *timeline == TimelineId::named(space, "auth");
     if is_auth && rights.grants().any(|(_, held)| matches!(held.grant.audience, Audience::Key(key) if keys.contains(&key))) {
         return true;
@@ -99,12 +103,28 @@ impl Replica for Held {
     }
 
     fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError> {
-        let is_agreed = |roots: &Vec<String>| remote.keys.iter().any(|key| roots.contains(&key.to_string()));
         // It needs the statements to say that it is the root, and has the rest when enough guardians agreed and it said so.
-        if self.agreed.get(space).is_some_and(is_agreed) && *timeline == TimelineId::named(space, "auth") {
+        if self.is_agreed(remote, space) && *timeline == TimelineId::named(space, "auth") {
             return Ok(true);
         }
         Ok(self.store.rights(space).is_some_and(|rights| may_read(&rights, &remote.keys, space, timeline, self.now_ms)))
+    }
+
+    fn until(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<u64, ReplicaError> {
+        if *timeline != TimelineId::named(space, "auth") || self.is_agreed(remote, space) {
+            return Ok(u64::MAX);
+        }
+        let (Some(rights), Some(t)) = (self.store.rights(space), self.store.number_of(space, timeline)) else { return Ok(u64::MAX) };
+        if remote.keys.iter().any(|key| rights.is_party(Some(key), self.now_ms)) {
+            return Ok(u64::MAX);
+        }
+        // Who is the root decides what its grants are worth.
+        let roots = rights.root_states().iter().flat_map(RootState::statements).map(|op| op.change);
+        let mut until = 0;
+        for id in roots.chain(remote.keys.iter().flat_map(|key| rights.about(key))) {
+            until = until.max(self.find(t, &id)?.unwrap_or(0));
+        }
+        Ok(until)
     }
 
     fn spaces_of(&self, key: &PublicKey) -> Vec<PublicKey> {

@@ -680,6 +680,12 @@ fn speaks_for(remote: &Remote, space: &PublicKey, store: &dyn Replica) -> bool {
     remote.space == *space && (!is_known || store.may_sync(remote, space, &TimelineId::named(space, "drop")).unwrap_or(false))
 }
 
+/// Whether somebody has a right in a space now, and not only had one.
+fn is_in(remote: &Remote, space: &PublicKey, store: &dyn Replica) -> bool {
+    let [auth, _] = core(space);
+    store.may_sync(remote, space, &auth).unwrap_or(false) && store.until(remote, space, &auth).is_ok_and(|until| until == u64::MAX)
+}
+
 /// Whether a link is with a peer that one of whose keys this is.
 fn is_theirs(linked: &Linked, who: &PublicKey) -> bool {
     linked.node == Some(*who) || linked.remote.as_ref().is_some_and(|remote| remote.space == *who || remote.keys.contains(who))

@@ -114,8 +114,12 @@ async fn look(ask: &Ask) -> Result<Looked, Problem> {
     let store = ask.peer.store.clone();
     let rows = store.snapshot();
     if accepts(&ask.head.headers, "application/timebus-ops") {
-        // A change may hold more than what is at one path.
+        // A change may hold more than what is at one path: whatever is in its timeline.
         ask.who.may(&ask.peer, Verb::Read, &ask.space.key, &Path::root())?;
+        let rights = store.rights(&ask.space.key);
+        if let Some(mount) = rights.as_ref().and_then(|rights| rights.mount_of(&ask.path)) {
+            ask.who.may(&ask.peer, Verb::Read, &ask.space.key, &mount.path)?;
+        }
         return crate::sys::raw_changes(ask).map(Looked::from);
     }
     let headers = &ask.head.headers;

@@ -88,38 +88,59 @@ impl Site {
 
 /// One side asks the other for timelines; answers all that the other sent.
 fn ask(asker: &mut Site, keeper: &mut Site, wanted: &[(PublicKey, TimelineId)]) -> Vec<Bytes> {
-    let sites = [asker, keeper];
-    let mut outputs: VecDeque<(usize, Output)> = VecDeque::new();
-    let (one, out) = sites[0].session(&*sites[1], Role::Initiator);
-    outputs.extend(out.into_iter().map(|output| (0, output)));
-    let (other, out) = sites[1].session(&*sites[0], Role::Responder);
-    outputs.extend(out.into_iter().map(|output| (1, output)));
-    let mut sessions = [one, other];
-    let mut sent = Vec::new();
-    let mut inputs: VecDeque<(usize, Input)> =
-        wanted.iter().map(|(space, timeline)| (0, Input::Open { space: *space, timeline: *timeline, is_resting: false })).collect();
-    inputs.extend([0, 1].map(|side| (side, Input::Writable { bytes: 1 << 26 })));
-    loop {
-        while let Some((side, output)) = outputs.pop_front() {
-            match output {
-                Output::Send(bytes) => {
-                    if side == 1 {
-                        sent.push(bytes.clone());
+    let mut link = Link::new(asker, keeper);
+    wanted.iter().for_each(|(space, timeline)| link.open(*space, *timeline));
+    link.run(&mut [asker, keeper])
+}
+
+/// A link between two sites, the first of which asks the second.
+struct Link {
+    sessions: [Session; 2],
+    outputs: VecDeque<(usize, Output)>,
+    inputs: VecDeque<(usize, Input)>,
+}
+
+impl Link {
+    fn new(asker: &Site, keeper: &Site) -> Self {
+        let (one, first) = asker.session(keeper, Role::Initiator);
+        let (other, second) = keeper.session(asker, Role::Responder);
+        let outputs = first.into_iter().map(|output| (0, output)).chain(second.into_iter().map(|output| (1, output))).collect();
+        Self { sessions: [one, other], outputs, inputs: [0, 1].map(|side| (side, Input::Writable { bytes: 1 << 26 })).into() }
+    }
+
+    fn open(&mut self, space: PublicKey, timeline: TimelineId) {
+        self.inputs.push_back((0, Input::Open { space, timeline, is_resting: false }));
+    }
+
+    fn arrived(&mut self, side: usize, timeline: TimelineId) {
+        self.inputs.push_back((side, Input::Appended { timeline }));
+    }
+
+    /// Until nobody has anything to say; answers what the second sent.
+    fn run(&mut self, sites: &mut [&mut Site; 2]) -> Vec<Bytes> {
+        let mut sent = Vec::new();
+        loop {
+            while let Some((side, output)) = self.outputs.pop_front() {
+                match output {
+                    Output::Send(bytes) => {
+                        if side == 1 {
+                            sent.push(bytes.clone());
+                        }
+                        self.inputs.push_back((1 - side, Input::Frame(bytes)));
+                        self.inputs.push_back((side, Input::Writable { bytes: 1 << 26 }));
                     }
-                    inputs.push_back((1 - side, Input::Frame(bytes)));
-                    inputs.push_back((side, Input::Writable { bytes: 1 << 26 }));
+                    Output::Store { ticket, changes, .. } => {
+                        let stored = sites[side].take(ticket, changes);
+                        self.inputs.push_back((side, Input::Stored(stored)));
+                    }
+                    Output::Penalty { fault, .. } => panic!("{fault}"),
+                    _ => {}
                 }
-                Output::Store { ticket, changes, .. } => {
-                    let stored = sites[side].take(ticket, changes);
-                    inputs.push_back((side, Input::Stored(stored)));
-                }
-                Output::Penalty { fault, .. } => panic!("{fault}"),
-                _ => {}
             }
+            let Some((side, input)) = self.inputs.pop_front() else { return sent };
+            let held = sites[side].held();
+            self.outputs.extend(self.sessions[side].handle(BEGIN_MS, input, &held).into_iter().map(|output| (side, output)));
         }
-        let Some((side, input)) = inputs.pop_front() else { return sent };
-        let held = sites[side].held();
-        outputs.extend(sessions[side].handle(BEGIN_MS, input, &held).into_iter().map(|output| (side, output)));
     }
 }
 
@@ -177,6 +198,52 @@ fn no_frame_to_who_may_not_read_it_holds_a_byte_of_it() {
     alice.put("/diary/tuesday", "spatz-4712");
     assert!(!holds(&ask(&mut bob, &mut alice, &[(space, auth), (space, diary)]), "spatz-4712"));
     assert!(holds(&ask(&mut carol, &mut alice, &[(space, diary)]), "spatz-4712"));
+}
+
+#[test]
+fn who_was_put_out_learns_that_and_nothing_that_is_stated_later() {
+    let (mut alice, space, [auth, main, _]) = alice();
+    let (mut bob, mut carol) = (Site::new(2), Site::new(3));
+    let given = alice.state(Statement::Ops(vec![grant(&bob, Timelines::Main)]));
+    assert!(holds(&ask(&mut bob, &mut alice, &[(space, auth), (space, main)]), "for all"));
+    alice.state(Statement::Revoke { grants: given.clone(), cascade: true, keep: true });
+    let Op::Grant(later) = grant(&carol, Timelines::Main) else { unreachable!() };
+    let later = Op::Grant(Grant { label: CANARY.into(), ..later });
+    alice.state(Statement::Ops(vec![later]));
+    // Whether he has a cursor or begins anew, and from whomever he asks.
+    let mut anew = Site::new(2);
+    for asker in [&mut bob, &mut anew] {
+        let told = ask(asker, &mut alice, &[(space, auth), (space, main)]);
+        assert!(!holds(&told, CANARY), "it was stated when he was out");
+        let rights = asker.store().rights(&space).expect("he knows the space");
+        assert!(rights.grant(&given[0]).is_some_and(|held| !held.is_live()), "he knows that he is out");
+    }
+    ask(&mut carol, &mut alice, &[(space, auth), (space, main)]);
+    assert!(!holds(&ask(&mut bob, &mut carol, &[(space, auth), (space, main)]), CANARY), "nor from another member");
+    // Whoever is let in again hears all.
+    alice.state(Statement::Ops(vec![grant(&bob, Timelines::Main)]));
+    assert!(holds(&ask(&mut bob, &mut alice, &[(space, auth), (space, main)]), CANARY));
+    assert!(bob.store().rights(&space).is_some_and(|rights| rights.is_member(&bob.device.public())));
+}
+
+/// Who opens `main` without `auth` hears of no statements; he gets nothing all the same once he is out.
+#[test]
+fn what_is_written_later_is_for_nobody_who_is_out_by_then_though_his_channel_is_open() {
+    let (mut alice, space, [auth, main, _]) = alice();
+    let mut bob = Site::new(2);
+    let given = alice.state(Statement::Ops(vec![grant(&bob, Timelines::Main)]));
+    ask(&mut bob, &mut alice, &[(space, auth)]);
+    let mut link = Link::new(&bob, &alice);
+    link.open(space, main);
+    assert!(holds(&link.run(&mut [&mut bob, &mut alice]), "for all"));
+    alice.put("/notes", "still for him");
+    link.arrived(1, main);
+    assert!(holds(&link.run(&mut [&mut bob, &mut alice]), "still for him"));
+    alice.state(Statement::Revoke { grants: given, cascade: true, keep: true });
+    alice.put("/notes", CANARY);
+    link.arrived(1, main);
+    let frames = link.run(&mut [&mut bob, &mut alice]);
+    assert!(!holds(&frames, CANARY) && !frames.is_empty(), "he is told that it is over");
 }
 
 #[test]

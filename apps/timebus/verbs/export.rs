@@ -13,7 +13,7 @@ use crate::client::{Answer, Home, JSON, Request, Session, open};
 use crate::clock::span;
 use crate::downloads::Note;
 use crate::failure::Failure;
-use crate::folder::{Laid, Layout, lay_out, persist, write};
+use crate::folder::{Laid, Layout, lay_out, persist, through_no_link, write};
 use crate::output::Output;
 use crate::pieces::is_name;
 use crate::pretty::Pretty;
@@ -174,6 +174,8 @@ async fn write_folder(context: &Context, session: &mut Session, args: &Export, j
     let progress = Progress::things(context.out, "writing", Some(laid.len() as u64));
     let mut files = 0;
     for laid in laid {
+        let (Laid::Folder(path) | Laid::File(path, _) | Laid::Fetch(path, _)) = &laid;
+        through_no_link(&args.target, path).with_context(|| format!("could not write {}", path.display()))?;
         match laid {
             Laid::Folder(path) => std::fs::create_dir_all(&path).with_context(|| format!("could not make the folder {}", path.display()))?,
             Laid::File(path, bytes) => {

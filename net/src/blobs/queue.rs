@@ -1,6 +1,7 @@
 //! In which order files are fetched that are to be here: some at once, first what somebody who is there says that he has, and
 //! what is new. What was tried in vain is tried again after pauses that grow, or at once when somebody says that he has it. So
-//! thousands of files of somebody who is away keep none of the others from coming.
+//! thousands of files of somebody who is away keep none of the others from coming, and thousands that are new none of those
+//! that could not be had for a while.
 //!
 //! Deliberately not: no network and no clock. Whoever drives it says what is missing, and fetches.
 
@@ -92,12 +93,23 @@ impl<T> File<T> {
     }
 }
 
+/// Why a file is fetched now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// Somebody says that he has it.
+    IsHeld,
+    /// It was not tried in vain yet.
+    IsNew,
+    /// It was, some time ago.
+    IsDue,
+}
+
 /// Files that are to be fetched.
 #[derive(Debug)]
 pub(crate) struct Queue<T> {
     files: BTreeMap<Which, File<T>>,
-    /// Those that are fetched, and whether somebody said that he had it.
-    running: BTreeMap<Which, bool>,
+    /// Those that are fetched, and why.
+    running: BTreeMap<Which, Why>,
     /// Those that wait: that somebody says he has, and that nobody does; each was never tried in vain.
     held: BTreeSet<(Turn, Which)>,
     others: BTreeSet<(Turn, Which)>,
@@ -166,8 +178,11 @@ impl<T: Clone> Queue<T> {
         if self.running.len() >= AT_ONCE {
             return None;
         }
-        let is_enough = self.running.values().filter(|is_held| **is_held).count() >= HELD_AT_ONCE;
-        let order = if is_enough { [&self.others, &self.held, &self.again] } else { [&self.held, &self.others, &self.again] };
+        let count = |why: Why| self.running.values().filter(|it| **it == why).count();
+        let [first, second] = if count(Why::IsHeld) >= HELD_AT_ONCE { [&self.others, &self.held] } else { [&self.held, &self.others] };
+        // The last place is for those that were tried before, unless one of them has one.
+        let is_for_again = self.running.len() == AT_ONCE - 1 && count(Why::IsDue) == 0;
+        let order = if is_for_again { [&self.again, first, second] } else { [first, second, &self.again] };
         // Of one content one length at a time.
         let is_free = |which: &Which| !self.running.keys().any(|running| running.hash == which.hash);
         let (_, which) = *order.into_iter().flatten().find(|(_, which)| is_free(which))?;
@@ -175,7 +190,12 @@ impl<T: Clone> Queue<T> {
         self.tries += 1;
         let file = self.files.get_mut(&which)?;
         file.tried = self.tries;
-        self.running.insert(which, file.is_held);
+        let why = match (file.in_vain, file.is_held) {
+            (0, true) => Why::IsHeld,
+            (0, false) => Why::IsNew,
+            _ => Why::IsDue,
+        };
+        self.running.insert(which, why);
         Some((which, file.file.clone()))
     }
 
@@ -356,6 +376,26 @@ mod tests {
         assert_eq!(all(&mut queue, now), [55, 56, 57, 58], "all of them, if there are no others");
     }
 
+    /// What is new never ends, and somebody comes back who does not say what he has.
+    #[test]
+    fn what_was_tried_in_vain_has_one_place_beside_what_is_new() {
+        let (mut queue, mut now) = (queue(), Instant::now());
+        queue.told(missing([0, 1]), now);
+        assert_eq!(all(&mut queue, now), [0, 1]);
+        queue.done(&which(0), Tried::InVain, now);
+        queue.done(&which(1), Tried::InVain, now);
+        queue.told(missing(0..1000), now);
+        queue.asked(&held(500..1000, true), now);
+        assert_eq!(all(&mut queue, now).len(), AT_ONCE, "nothing is due yet");
+        now += seconds(10);
+        queue.done(&which(2), Tried::Done, now);
+        assert_eq!(all(&mut queue, now), [0]);
+        queue.done(&which(3), Tried::Done, now);
+        assert_eq!(all(&mut queue, now), [6], "one at a time");
+        queue.done(&which(0), Tried::InVain, now);
+        assert_eq!(all(&mut queue, now), [1]);
+    }
+
     #[test]
     fn large_files_take_turns() {
         let (mut queue, now) = (queue(), Instant::now());
@@ -403,10 +443,11 @@ mod tests {
         tokio::join!(run(told, asked, seconds(600), fetch), drive);
         let tried = tried.into_inner().expect("nobody panics");
         let first = |file: u32| tried.iter().find(|(other, _)| *other == file).map(|(_, at)| *at);
-        assert_eq!((first(100), first(90), first(0), first(99)), (Some(3), Some(3), Some(0), Some(36)));
+        assert_eq!((first(100), first(90), first(0)), (Some(3), Some(3), Some(0)));
+        assert!(first(99).is_some_and(|at| (36..45).contains(&at)), "seven of eight places are for what was not tried");
         let times: Vec<u64> = tried.iter().filter(|(file, _)| *file == 0).map(|(_, at)| *at).collect();
         assert_eq!(times[0], 0);
-        assert!(times.len() > 1 && times[1] >= 36, "{times:?}: first what was not tried yet");
+        assert!(times.len() > 1 && (13..36).contains(&times[1]), "{times:?}: one of eight places is for what was tried before");
     }
 
     #[tokio::test(start_paused = true)]

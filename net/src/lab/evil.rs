@@ -208,6 +208,10 @@ impl Replica for Lying<'_> {
         self.store.incarnation()
     }
 
+    fn until(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<u64, ReplicaError> {
+        self.store.until(remote, space, timeline)
+    }
+
     fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError> {
         self.store.may_sync(remote, space, timeline)
     }

@@ -4,7 +4,7 @@
 use timebus_identity::{PublicKey, hash};
 use timebus_store::ids::TimelineId;
 
-use super::{Act, LinkId, Node, believable, id_of};
+use super::{Act, LinkId, Node, believable, id_of, is_in};
 use crate::link::Standing;
 use crate::sync::frame::{PROVIDERS_MAX, Provider};
 use crate::sync::{Input, Replica, Role};
@@ -59,8 +59,12 @@ impl Node {
 
     /// Tells who else holds a timeline. Says whether there is anybody.
     pub(super) fn introduce(&mut self, link: LinkId, timeline: TimelineId, now_ms: u64, store: &dyn Replica, acts: &mut Vec<Act>) -> bool {
-        let newcomer = self.links.get(&link).and_then(|linked| linked.remote.as_ref().map(|remote| id_of(remote, linked.node)));
-        let Some(newcomer) = newcomer else { return false };
+        let Some((linked, remote)) = self.links.get(&link).and_then(|linked| Some((linked, linked.remote.as_ref()?))) else { return false };
+        let newcomer = id_of(remote, linked.node);
+        // Who was thrown out hears that he was, and not where the others are.
+        if linked.channels.get(&timeline).is_some_and(|channel| !is_in(remote, &channel.space, store)) {
+            return false;
+        }
         let others = self.links.iter().filter(|(other, linked)| **other != link && linked.channels.contains_key(&timeline));
         let providers: Vec<Provider> = others
             .filter_map(|(_, linked)| Some((linked.node?, linked.remote.as_ref()?)))

@@ -22,6 +22,10 @@ impl Replica for World<'_> {
         self.store.incarnation()
     }
 
+    fn until(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<u64, ReplicaError> {
+        self.store.until(remote, space, timeline)
+    }
+
     fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError> {
         let is_shut = self.book.blocked.contains(space) || (self.shut.contains(space) && !self.book.following.contains_key(space));
         Ok(!is_shut && self.store.may_sync(remote, space, timeline)?)

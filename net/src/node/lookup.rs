@@ -12,7 +12,7 @@ use timebus_identity::{PublicKey, Signed, Verified};
 use super::book::{Contact, Source};
 use super::introductions::VIA_MAX;
 use super::records::Taken;
-use super::{Act, Node, believable, core, id_of, proves};
+use super::{Act, Node, believable, id_of, is_in, proves};
 use crate::dht::DhtId;
 use crate::record::{ADDRESS_BYTES_MAX, ADDRESSES_MAX, COMMUNITIES_MAX, NODES_MAX, PeerRecord};
 use crate::sync::frame::{ASKED_MAX, RECORDS, RECORDS_OF_FRAME_MAX};
@@ -307,7 +307,7 @@ impl Node {
         }
     }
 
-    /// Whether somebody may hear where another is: both read one space, as far as is known here.
+    /// Whether somebody may hear where another is: both are in one space, as far as is known here.
     fn may_know(&self, remote: &Remote, record: &PeerRecord, store: &dyn Replica) -> bool {
         if record.node == self.config.node || proves(remote, &record.space, store) {
             return true;
@@ -322,7 +322,7 @@ impl Node {
             let member = || self.members.get(space).is_some_and(|nodes| nodes.contains(&record.node));
             record.space == *space || follow || guest || member() || live()
         };
-        self.wanted().iter().any(|space| reads(space) && store.may_sync(remote, space, &core(space)[0]).unwrap_or(false))
+        self.wanted().iter().any(|space| reads(space) && is_in(remote, space, store))
     }
 
     /// Records have come.

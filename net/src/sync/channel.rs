@@ -185,6 +185,8 @@ pub(crate) struct Channel {
     t: Option<u32>,
     /// Whether the other side may have what is here.
     pub(crate) serves: bool,
+    /// What arrived here later is not for the other side.
+    until: u64,
     /// End of the own log when the own heads were named.
     named_end: u64,
     /// What we said to have of the other log.
@@ -280,6 +282,7 @@ impl Channel {
     ) -> Result<Self, ReplicaError> {
         let serves = replica.may_sync(remote, &space, &timeline)?;
         let t = replica.local(&space, &timeline)?;
+        let until = replica.until(remote, &space, &timeline)?;
         let mut channel = Self {
             number,
             space,
@@ -291,6 +294,7 @@ impl Channel {
             is_turn: true,
             t,
             serves,
+            until,
             named_end: 0,
             given: replica.resume(remote, &timeline)?,
             own_heads: Vec::new(),
@@ -342,15 +346,21 @@ impl Channel {
         };
         // To a peer that may not have what is here, nothing is here.
         if let Some(t) = t.filter(|_| serves) {
-            channel.own_heads = replica.heads(t, HEADS_MAX + 1)?;
-            channel.named_end = replica.end(t)?;
+            channel.own_heads = if channel.shows_all() { replica.heads(t, HEADS_MAX + 1)? } else { Vec::new() };
+            channel.named_end = replica.end(t)?.min(until);
         }
         Ok(channel)
     }
 
+    /// Whether the other side may have everything that is here.
+    fn shows_all(&self) -> bool {
+        self.serves && self.until == u64::MAX
+    }
+
     /// What is here, for Open and Opened.
     pub(crate) fn holding(&self, replica: &dyn Replica) -> Holding {
-        let more = self.own_heads.len() > HEADS_MAX;
+        // Heads are of all that is here; who may not have that does not hear them, and says what it has.
+        let more = self.own_heads.len() > HEADS_MAX || self.serves && !self.shows_all();
         let mut heads = self.own_heads[..self.own_heads.len().min(HEADS_MAX)].to_vec();
         heads.sort_unstable();
         Holding { heads, more, incarnation: replica.incarnation(), end: self.named_end, cursor: self.given }
@@ -447,7 +457,7 @@ impl Channel {
     /// last and is here is among the heads: who is behind does not know ours, and would send everything.
     pub(crate) fn stand(&self, replica: &dyn Replica) -> Result<(Vec<ChangeId>, bool, u64), ReplicaError> {
         const OWN_MAX: usize = FEED_HEADS_MAX / 2;
-        let Some(t) = self.t.filter(|_| self.serves) else { return Ok((Vec::new(), false, 0)) };
+        let Some(t) = self.t.filter(|_| self.shows_all()) else { return Ok((Vec::new(), false, 0)) };
         let mut heads = replica.heads(t, OWN_MAX + 1)?;
         let more = heads.len() > OWN_MAX;
         heads.truncate(OWN_MAX);
@@ -517,7 +527,7 @@ impl Channel {
     pub(crate) fn is_equal(&self) -> bool {
         let mut own = self.own_heads.clone();
         own.sort_unstable();
-        own == self.heads && !self.more_heads
+        own == self.heads && !self.more_heads && self.until == u64::MAX
     }
 
     pub(crate) fn find(&self, id: &ChangeId, replica: &dyn Replica) -> Result<Option<u64>, ReplicaError> {
@@ -533,25 +543,24 @@ impl Channel {
         self.common.push_back(id);
     }
 
-    /// The store has grown.
+    /// The store has grown, or may have.
     ///
     /// Returns whether the other side may no longer have what is here.
     pub(crate) fn appended(&mut self, timeline: &TimelineId, remote: &Remote, replica: &dyn Replica) -> Result<bool, ReplicaError> {
-        let own = *timeline == self.timeline;
-        let rights = !own && *timeline == TimelineId::named(&self.space, "auth") || own && self.is_auth;
-        if own {
+        if *timeline == self.timeline {
             self.at_end = false;
         }
         if self.t.is_none() {
             self.t = replica.local(&self.space, &self.timeline)?;
         }
-        if rights || !self.serves {
-            let served = std::mem::replace(&mut self.serves, replica.may_sync(remote, &self.space, &self.timeline)?);
-            if served && !self.serves {
-                return Ok(true);
-            }
-            self.at_end &= served == self.serves;
+        // Whether statements came or not: a right may have ended with time, and who reads need not have opened `auth`.
+        let served = std::mem::replace(&mut self.serves, replica.may_sync(remote, &self.space, &self.timeline)?);
+        if served && !self.serves {
+            return Ok(true);
         }
+        let before = std::mem::replace(&mut self.until, replica.until(remote, &self.space, &self.timeline)?);
+        self.at_end &= served == self.serves && self.until <= before;
+        self.ahead.retain(|(a, _)| *a <= self.until);
         Ok(false)
     }
 

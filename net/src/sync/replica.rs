@@ -69,6 +69,16 @@ pub trait Replica {
     /// [`ReplicaError`].
     fn may_sync(&self, remote: &Remote, space: &PublicKey, timeline: &TimelineId) -> Result<bool, ReplicaError>;
 
+    /// Up to which arrival number this peer may have a timeline that it may have: who was let in once may know by what
+    /// right that ended, and nothing that was stated later.
+    ///
+    /// # Errors
+    ///
+    /// [`ReplicaError`].
+    fn until(&self, _remote: &Remote, _space: &PublicKey, _timeline: &TimelineId) -> Result<u64, ReplicaError> {
+        Ok(u64::MAX)
+    }
+
     /// The spaces whose device a key is or was, as far as is known here.
     fn spaces_of(&self, _key: &PublicKey) -> Vec<PublicKey> {
         Vec::new()

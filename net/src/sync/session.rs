@@ -363,7 +363,7 @@ impl Session {
         for change in &ticket.changes {
             self.shared.in_flight.remove(&change.content().id());
         }
-        let (Some(channel), Stage::Ready(remote)) = (self.channels.get_mut(&ticket.channel), &self.stage) else { return Ok(()) };
+        let (Some(channel), Stage::Ready(_)) = (self.channels.get_mut(&ticket.channel), &self.stage) else { return Ok(()) };
         let rights_changed = channel.is_auth && !stored.admitted.is_empty();
         let (space, timeline) = (channel.space, channel.timeline);
         let shared = &mut self.shared;
@@ -373,7 +373,7 @@ impl Session {
         result.map_err(|halt| (ticket.channel, halt))?;
         if !rights_changed {
             // What was not here when the channel was opened may be served now.
-            channel.appended(&timeline, remote, replica).map_err(|error| (0, error.into()))?;
+            self.grew(&timeline, replica).map_err(|error| (0, error.into()))?;
         } else {
             self.rights_changed(&space, &timeline, replica).map_err(|error| (0, error.into()))?;
         }
@@ -402,10 +402,20 @@ impl Session {
         if let Some(space) = rights_of {
             self.rights_changed(&space, timeline, replica)?;
         }
-        let Stage::Ready(remote) = &self.stage else { return Ok(()) };
         if let Some(channel) = self.timelines.get(timeline).and_then(|number| self.channels.get_mut(number)) {
-            channel.appended(timeline, remote, replica)?;
             channel.retry(false, &mut self.shared, replica)?;
+        }
+        self.grew(timeline, replica)
+    }
+
+    /// A timeline has grown, or may have: the other side may have more of it, or nothing any longer.
+    fn grew(&mut self, timeline: &TimelineId, replica: &dyn Replica) -> Result<(), ReplicaError> {
+        let Stage::Ready(remote) = &self.stage else { return Ok(()) };
+        if let Some(channel) = self.timelines.get(timeline).and_then(|number| self.channels.get_mut(number))
+            && channel.appended(timeline, remote, replica)?
+        {
+            let number = channel.number;
+            self.close_channel(number, Code::NotHere);
         }
         Ok(())
     }

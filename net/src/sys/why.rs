@@ -261,7 +261,8 @@ async fn of_grants(
         all.retain(|(key, why)| why.allowed || own.root() != *key || own.device_grant(key).is_some());
     }
     all.sort_by_key(|(_, why)| !why.allowed);
-    let reads = |key: &PublicKey| verb == Verb::Read && rights.grant_covering(Some(key), verb.actions(), &main, path, now_ms()).is_some();
+    let reading = |key: &PublicKey| rights.grant_covering(Some(key), verb.actions(), &main, path, now_ms());
+    let reads = |key: &PublicKey| verb == Verb::Read && reading(key).is_some();
     let (with, without): (Vec<_>, Vec<_>) = all.iter().map(|(key, why)| (key, why.allowed || reads(key))).partition(|(_, may)| *may);
     let [with, without] = [with, without].map(|keys| keys.into_iter().map(|(key, _)| human_name(key)).collect::<Vec<_>>());
     let is_in_part = !with.is_empty() && !without.is_empty();
@@ -289,11 +290,11 @@ async fn of_grants(
     let mut ways = Vec::new();
     for way in &best.ways {
         let is_path = |lack: &Lack| matches!(lack, Lack::Path(_));
+        let Some(last) = way.links.last() else { continue };
         // Where reading follows from a grant for another path, that is the one to tell of.
-        if by_timeline && !way.lacks.iter().all(is_path) {
+        if by_timeline && reading(key) != Some(*last) {
             continue;
         }
-        let Some(last) = way.links.last() else { continue };
         let Some(mut one) = describe(people, rights, last) else { continue };
         // What is for a path that is kept apart is not said to be at that path, too.
         let is_apart = way.lacks.iter().any(|lack| matches!(lack, Lack::Timeline(Timelines::Only(_))));
@@ -340,6 +341,7 @@ async fn of_grants(
     if allowed && space.is_own() && person.space != Some(peer.space()) && !best.root {
         if by_timeline && *path != Path::root() {
             why.push(format!("to keep this path apart from what he reads: `timebus private {path}`"));
+            why.extend(reading(key).map(|grant| format!("to take all of it back: `timebus revoke {}`", short(&grant.to_string()))));
         } else if let Some(grant) = best.ways.iter().find(|way| way.lacks.is_empty()).and_then(|way| way.links.last()) {
             why.push(format!("to take it back: `timebus revoke {}`", short(&grant.to_string())));
         }

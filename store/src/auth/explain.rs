@@ -7,7 +7,7 @@ use timebus_identity::PublicKey;
 use super::{CHAIN_MAX, Held, Rights};
 use crate::change::OVERHEAD_BYTES;
 use crate::grant::{Actions, Audience, Scope, Timelines};
-use crate::ids::{GrantId, OpId, TimelineId};
+use crate::ids::{ChangeId, GrantId, OpId, TimelineId};
 use crate::path::Path;
 
 /// Most ways that [`Rights::explain`] tells of; those that lack least come first.
@@ -121,6 +121,16 @@ impl Rights {
             why.push(Hidden::Root { author: first.author });
         }
         why
+    }
+
+    /// The changes by which a key knows that it was let in, that it no longer is, and what of its own is kept all the same: those
+    /// that gave it its grants, and those that took these back.
+    pub fn about(&self, key: &PublicKey) -> impl Iterator<Item = ChangeId> {
+        let own = self.audiences.get(&Audience::Key(*key)).into_iter().flatten();
+        own.flat_map(|id| {
+            let given = self.grants.get(id).map(|held| held.op.change);
+            given.into_iter().chain(self.killers(id).map(|revocation| revocation.op.change))
+        })
     }
 
     /// By what a key may do all of `actions` somewhere in a timeline, at a time in Unix milliseconds. Also by grants

@@ -113,6 +113,7 @@ impl Channel {
                 return Ok(false);
             }
             self.ahead = read(t, self.cursor, shared, replica)?.into();
+            self.ahead.retain(|(a, _)| *a <= self.until);
             self.at_end = self.ahead.is_empty();
         }
     }
@@ -226,7 +227,7 @@ impl Channel {
 
     fn send_tips(&mut self, shared: &mut Shared, replica: &dyn Replica) -> Result<(), ReplicaError> {
         let Some(after) = self.tips_out.take() else { return Ok(()) };
-        let tips = match self.t.filter(|_| self.serves) {
+        let tips = match self.t.filter(|_| self.shows_all()) {
             Some(t) => replica.tips(t, after.as_ref(), TIPS_MAX)?,
             None => Vec::new(),
         };
@@ -247,7 +248,7 @@ impl Channel {
         let mut had = Vec::new();
         if self.serves {
             for id in ids {
-                named.extend(self.find(id, replica)?);
+                named.extend(self.find(id, replica)?.filter(|a| *a <= self.until));
             }
             for id in have {
                 had.extend(self.find(id, replica)?);

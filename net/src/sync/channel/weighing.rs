@@ -42,7 +42,7 @@ impl Channel {
 
     /// The other side takes nothing more of these authors, and asks how much there is of them, and before some changes.
     pub(crate) fn weigh(&mut self, authors: &[PublicKey], ids: &[ChangeId], shared: &mut Shared, replica: &dyn Replica) -> Result<(), ReplicaError> {
-        let Some(t) = self.t.filter(|_| self.serves) else { return Ok(()) };
+        let Some(t) = self.t.filter(|_| self.shows_all()) else { return Ok(()) };
         if !authors.is_empty() && self.not_taken.len() < AUTHORS_MAX {
             self.not_taken.extend(authors);
             self.to_weigh.extend(authors);
@@ -96,7 +96,7 @@ impl Channel {
                 heads.extend(head(t, *a, &mut read, replica)?);
             }
         }
-        if !heads.is_empty() && self.serves {
+        if !heads.is_empty() && self.shows_all() {
             shared.say(&Frame::Weigh { channel: self.number, authors: Vec::new(), ids: Vec::new(), heads });
         }
         Ok(())
