@@ -19,7 +19,8 @@ const ALL_MAX: usize = 100_000;
 const GUESTS_MAX: usize = 500_000;
 /// Signatures of one guest: as many requests as he may make in that time.
 const OF_GUEST_MAX: u32 = 30_000;
-/// Signatures of all guests together who came by one invite, or were let in by one member: 80 requests a second.
+/// Signatures of all guests together who came by one invite, or were let in by one member: 80 requests a second. Each of them
+/// may fill [`OF_GUEST_MAX`] of so many of what the others leave, so that there is room for the next, too.
 const OF_GROUP_MAX: u32 = 50_000;
 
 /// Whose signature it is. Keys are made at will, so those without any right share a list, and who has one fills no more than his
@@ -77,8 +78,11 @@ impl Used {
         match whose {
             Whose::Owner => lock(&self.owner).first(*id, &[], ALL_MAX, now),
             Whose::Guest(key, group) => {
-                let shares = [(*key.as_bytes(), OF_GUEST_MAX), (group, OF_GROUP_MAX)];
-                lock(&self.guests).first(*id, if group == *key.as_bytes() { &shares[..1] } else { &shares }, GUESTS_MAX, now)
+                let mut guests = lock(&self.guests);
+                guests.forget(now);
+                let (key, is_alone) = (*key.as_bytes(), group == *key.as_bytes());
+                let shares = [(key, if is_alone { OF_GUEST_MAX } else { guests.share(&key, &group) }), (group, OF_GROUP_MAX)];
+                guests.first(*id, if is_alone { &shares[..1] } else { &shares }, GUESTS_MAX, now)
             }
             Whose::Stranger => lock(&self.strangers).first(*id, &[], ALL_MAX, now),
         }
@@ -88,6 +92,14 @@ impl Used {
 impl Table {
     fn has(&self, id: &[u8; 32]) -> bool {
         self.spans.iter().any(|span| span.seen.contains(id))
+    }
+
+    /// How many one of a group may have.
+    fn share(&self, key: &[u8; 32], group: &[u8; 32]) -> u32 {
+        let count = |who: &[u8; 32]| self.by.get(who).copied().unwrap_or(0);
+        let left = OF_GROUP_MAX.saturating_sub(count(group).saturating_sub(count(key)));
+        // Their product is below 2^31.
+        (left * (OF_GUEST_MAX / 1000) / (OF_GROUP_MAX / 1000)).max(1)
     }
 
     /// Remembers one, which counts for these, of whom each may have so many.
@@ -176,6 +188,19 @@ mod tests {
         let taken = (0..2 * GUESTS_MAX as u32).filter(|number| used.first(&signature(*number), many(*number), now).is_ok()).count();
         assert_eq!(taken as u32, OF_GROUP_MAX);
         assert_eq!(used.first(&signature(u32::MAX), Whose::Guest(key(1), [1; 32]), now), Ok(()));
+    }
+
+    /// Two keys that came by one invite sign as much as they may.
+    #[test]
+    fn who_comes_by_an_invite_that_others_wear_out_gets_in() {
+        let (used, now) = (Used::default(), Instant::now());
+        let mut number = 0..;
+        let mut first = |of: u8| used.first(&signature(number.next().expect("more")), Whose::Guest(key(of), [9; 32]), now);
+        let mut fill = |of: u8, max: u32| (0..max).filter(|_| first(of).is_ok()).count() as u32;
+        assert_eq!(fill(1, 1000), 1000);
+        assert_eq!(fill(2, OF_GROUP_MAX), 29_400, "three of five parts of what is left");
+        assert_eq!(fill(1, OF_GROUP_MAX), 11_360, "the same of what the other one leaves");
+        assert_eq!([3, 4, 5, 6].map(|of| fill(of, OF_GROUP_MAX)), [4944, 1977, 791, 316]);
     }
 
     #[test]
