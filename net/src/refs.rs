@@ -9,6 +9,7 @@
 //! The table is derived and in memory. It is brought up to date when somebody asks, from what has arrived since: who
 //! never asks pays nothing.
 
+use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 
@@ -45,6 +46,8 @@ const POINTERS_OF_OTHERS_MAX: usize = POINTERS_MAX / 2;
 /// What a reference can be for without saying so, and what collections of such are called.
 const WORDS: [(&str, &str); 6] =
     [("like", "likes"), ("reply", "replies"), ("quote", "quotes"), ("repost", "reposts"), ("mention", "mentions"), ("follow", "follows")];
+/// Rows of a body that are read at most, in bytes: it is shown up to [`NOTICE_BYTES_MAX`] as JSON, and rows say more than that.
+const BODY_ROWS_BYTES_MAX: usize = 16 * NOTICE_BYTES_MAX;
 /// Kinds that a person says once about a thing.
 const ONCE: [&str; 3] = ["like", "repost", "follow"];
 /// Values of a thing that are looked through to see whether it points somewhere.
@@ -115,8 +118,43 @@ struct State {
     places: BTreeMap<Place, (Pointer, Option<PublicKey>)>,
     /// How many of them are in each space.
     found: BTreeMap<PublicKey, Found>,
+    /// How many of one space point at one thing: all, and those by others than the space's owner.
+    pointers: HashMap<(Pointer, PublicKey), (usize, usize)>,
     /// What had arrived when everything was looked at the last time.
     arrivals: Option<u64>,
+    /// To whom nobody listened then.
+    blocked: BTreeSet<PublicKey>,
+}
+
+/// Who is not listened to.
+struct Deaf<'a> {
+    store: &'a Store,
+    blocked: &'a BTreeSet<PublicKey>,
+    known: HashMap<PublicKey, bool>,
+}
+
+impl<'a> Deaf<'a> {
+    fn new(store: &'a Store, blocked: &'a BTreeSet<PublicKey>) -> Self {
+        Self { store, blocked, known: HashMap::new() }
+    }
+
+    /// Whether that is so of a key, or of the space of somebody whose device it is.
+    fn is_to(&mut self, key: &PublicKey) -> bool {
+        let Self { store, blocked, known } = self;
+        let theirs = || crate::whose::spaces_of(store, key, true);
+        !blocked.is_empty() && *known.entry(*key).or_insert_with(|| blocked.contains(key) || theirs().iter().any(|space| blocked.contains(space)))
+    }
+}
+
+/// What is needed to look at a space.
+struct Looking<'a> {
+    rows: &'a Committed,
+    space: Space,
+    /// Whose peer this is.
+    own: PublicKey,
+    /// The statements of the space.
+    rights: Option<&'a Rights>,
+    deaf: Deaf<'a>,
 }
 
 /// How many references were found in a space.
@@ -126,6 +164,9 @@ struct Found {
     /// By others than its owner.
     of_others: usize,
     by: HashMap<PublicKey, usize>,
+    /// What was looked at and not taken, as enough points there, of others: it takes from what they may have, or looking at theirs
+    /// would never end.
+    refused: HashMap<PublicKey, usize>,
 }
 
 impl Found {
@@ -134,7 +175,10 @@ impl Found {
         // What others have is no room that the owner lacks.
         match other {
             None => self.all - self.of_others < FOUND_IN_SPACE_MAX - OF_OTHERS_MAX || self.all < FOUND_IN_SPACE_MAX,
-            Some(by) => self.of_others < OF_OTHERS_MAX && self.all < FOUND_IN_SPACE_MAX && self.by.get(by).is_none_or(|own| *own < OF_OTHER_MAX),
+            Some(by) => {
+                let own = [&self.by, &self.refused].into_iter().filter_map(|count| count.get(by)).sum::<usize>();
+                self.of_others < OF_OTHERS_MAX && self.all < FOUND_IN_SPACE_MAX && own < OF_OTHER_MAX
+            }
         }
     }
 
@@ -190,8 +234,38 @@ pub(crate) fn is_leaf(name: &str) -> bool {
     matches!(name, "target" | "to") || WORDS.iter().any(|(word, _)| *word == name)
 }
 
-/// The reference at a place, if there is one.
-fn reference(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<Reference>, StorageError> {
+/// Who wrote the pointer at a place, if there is one.
+fn writer(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<PublicKey>, StorageError> {
+    if !is_leaf(name(leaf, 0)) {
+        return Ok(None);
+    }
+    let t_key = node_key(space.main(), &leaf.key());
+    let write = Node::load(rows, &t_key)?.winner(rows, &t_key)?.filter(|write| write.value.pointer().is_some());
+    write.map(|write| Ok(summary(rows, space.main(), write.a)?.author)).transpose()
+}
+
+/// The small value at a path as JSON.
+fn body(rows: &Committed, space: Space, at: &Path) -> Result<Option<Json>, StorageError> {
+    let t_key = node_key(space.main(), &at.key());
+    if Node::load(rows, &t_key)?.below > VALUES_MAX {
+        return Ok(None);
+    }
+    let mut bytes = 0;
+    for row in rows.scan(Table::Node, &t_key, None) {
+        bytes += row?.1.len();
+        if bytes > BODY_ROWS_BYTES_MAX {
+            return Ok(None);
+        }
+    }
+    Ok(Tree::load(rows, space.main(), at, 1)?.to_json(&space.key).filter(|json| {
+        let mut bytes = Vec::new();
+        json.write(&mut bytes);
+        bytes.len() <= NOTICE_BYTES_MAX
+    }))
+}
+
+/// The reference at a place, if there is one, with its body if that is asked for.
+fn reference(rows: &Committed, space: Space, leaf: &Path, with_body: bool) -> Result<Option<Reference>, StorageError> {
     let t = space.main();
     let value = |path: &Path| -> Result<Option<timebus_store::node::Write>, StorageError> {
         let t_key = node_key(t, &path.key());
@@ -203,7 +277,7 @@ fn reference(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<Refer
     let Some(write) = value(leaf)? else { return Ok(None) };
     let Some(target) = write.value.pointer() else { return Ok(None) };
     let holder = above(leaf, 1);
-    let (mut source, mut is_index, mut body) = (None, false, None);
+    let (mut source, mut is_index, mut said) = (None, false, None);
     let (kind, at): (Box<str>, Path) = match name(leaf, 0) {
         "target" => {
             let beside = |name: &str| child(&holder, name).map_or(Ok(None), |path| value(&path));
@@ -213,14 +287,8 @@ fn reference(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<Refer
             };
             source = beside("source")?.and_then(|write| write.value.pointer());
             is_index = source.is_some();
-            if let Some(at) = child(&holder, "body")
-                && Node::load(rows, &node_key(t, &at.key()))?.below <= VALUES_MAX
-            {
-                body = Tree::load(rows, t, &at, 1)?.to_json(&space.key).filter(|json| {
-                    let mut bytes = Vec::new();
-                    json.write(&mut bytes);
-                    bytes.len() <= NOTICE_BYTES_MAX
-                });
+            if let Some(at) = child(&holder, "body").filter(|_| with_body) {
+                said = body(rows, space, &at)?;
             }
             (kind, holder)
         }
@@ -233,7 +301,7 @@ fn reference(rows: &Committed, space: Space, leaf: &Path) -> Result<Option<Refer
     };
     let source = source.unwrap_or(Pointer { space: space.key, path: at });
     let summary = summary(rows, t, write.a)?;
-    Ok(Some(Reference { kind, target, source, is_index, body, at_ms: summary.time_ms, by: summary.author }))
+    Ok(Some(Reference { kind, target, source, is_index, body: said, at_ms: summary.time_ms, by: summary.author }))
 }
 
 impl State {
@@ -241,6 +309,14 @@ impl State {
         let Some((target, other)) = self.places.remove(place) else { return };
         if let Some(found) = self.found.get_mut(&place.0) {
             found.forget(other.as_ref());
+        }
+        if let MapEntry::Occupied(mut there) = self.pointers.entry((target.clone(), place.0)) {
+            let (all, of_others) = there.get_mut();
+            *all -= 1;
+            *of_others -= usize::from(other.is_some());
+            if *all == 0 {
+                there.remove();
+            }
         }
         if let Some(places) = self.targets.get_mut(&target) {
             places.remove(place);
@@ -250,34 +326,41 @@ impl State {
         }
     }
 
-    /// Looks at one place again. `rights` are those of its space.
-    fn look(&mut self, rows: &Committed, space: Space, path: &Path, own: &PublicKey, rights: Option<&Rights>) -> Result<(), StorageError> {
+    /// Looks at one place again.
+    fn look(&mut self, at: &mut Looking<'_>, path: &Path) -> Result<(), StorageError> {
+        let (rows, space, rights) = (at.rows, at.space, at.rights);
         let place = (space.key, path.clone());
         self.forget(&place);
-        let Some(found) = reference(rows, space, path)? else { return Ok(()) };
-        let other = Some(found.by).filter(|by| rights.is_none_or(|rights| rights.root() != *by && !rights.was_device(by)));
-        let is_owner = space.key == *own && other.is_none();
-        if !is_owner && self.places.len() >= FOUND_MAX || !self.found.entry(space.key).or_default().has_room(other.as_ref()) {
+        let Some(by) = writer(rows, space, path)? else { return Ok(()) };
+        let other = Some(by).filter(|by| rights.is_none_or(|rights| rights.root() != *by && !rights.was_device(by)));
+        let is_owner = space.key == at.own && other.is_none();
+        let in_space = self.found.entry(space.key).or_default();
+        if !is_owner && self.places.len() >= FOUND_MAX || !in_space.has_room(other.as_ref()) || other.is_some_and(|other| at.deaf.is_to(&other)) {
             return Ok(());
         }
-        let there = self.targets.entry(found.target.clone()).or_default();
-        let of_space = || there.range((space.key, Path::root())..).take_while(|place| place.0 == space.key).take(POINTERS_MAX);
-        let of_others = || of_space().filter(|place| self.places.get(*place).is_some_and(|(_, other)| other.is_some())).count();
-        if of_space().count() >= POINTERS_MAX || other.is_some() && of_others() >= POINTERS_OF_OTHERS_MAX {
+        let Some(found) = reference(rows, space, path, false)? else { return Ok(()) };
+        let (all, of_others) = self.pointers.entry((found.target.clone(), space.key)).or_default();
+        if *all >= POINTERS_MAX || other.is_some() && *of_others >= POINTERS_OF_OTHERS_MAX {
+            if let Some(other) = other {
+                *in_space.refused.entry(other).or_default() += 1;
+            }
             return Ok(());
         }
-        there.insert(place.clone());
-        self.found.entry(space.key).or_default().count(other.as_ref());
+        *all += 1;
+        *of_others += usize::from(other.is_some());
+        in_space.count(other.as_ref());
+        self.targets.entry(found.target.clone()).or_default().insert(place.clone());
         self.places.insert(place, (found.target, other));
         Ok(())
     }
 
     /// Looks at what has come into a timeline since the last time.
-    fn refresh(&mut self, store: &Store, rows: &Committed, space: Space) -> Result<(), StorageError> {
+    fn refresh(&mut self, store: &Store, rows: &Committed, space: Space, blocked: &BTreeSet<PublicKey>) -> Result<(), StorageError> {
         let t = space.main();
         let end = timebus_store::tips::heads(rows, t)?.into_iter().max().unwrap_or(0);
-        let (own, rights) = (store.space(), store.rights(&space.key));
-        let Some(upto) = self.upto.insert(t, end) else { return self.scan(rows, space, &own, rights.as_deref()) };
+        let rights = store.rights(&space.key);
+        let mut at = Looking { rows, space, own: store.space(), rights: rights.as_deref(), deaf: Deaf::new(store, blocked) };
+        let Some(upto) = self.upto.insert(t, end) else { return self.scan(&mut at) };
         if end <= upto {
             return Ok(());
         }
@@ -300,12 +383,12 @@ impl State {
             }
             places.insert(path);
         }
-        places.iter().try_for_each(|path| self.look(rows, space, path, &own, rights.as_deref()))
+        places.iter().try_for_each(|path| self.look(&mut at, path))
     }
 
     /// Looks at everything of a timeline: names stand in order of their paths, so this is one walk.
-    fn scan(&mut self, rows: &Committed, space: Space, own: &PublicKey, rights: Option<&Rights>) -> Result<(), StorageError> {
-        for row in rows.scan(Table::Node, &space.main().to_be_bytes(), None) {
+    fn scan(&mut self, at: &mut Looking<'_>) -> Result<(), StorageError> {
+        for row in at.rows.scan(Table::Node, &at.space.main().to_be_bytes(), None) {
             let (key, node) = row?;
             let Some(body) = key.strip_suffix(&[0]) else { continue };
             let last = body.rsplit(|byte| *byte == 0).next().unwrap_or_default();
@@ -313,7 +396,7 @@ impl State {
                 && Node::decode(&node)?.count() > 0
                 && let Some(path) = Path::from_key(&key[4..])
             {
-                self.look(rows, space, &path, own, rights)?;
+                self.look(at, &path)?;
             }
         }
         Ok(())
@@ -408,13 +491,19 @@ impl Refs {
         let mut all: BTreeMap<(Pointer, Box<str>), Shown> = BTreeMap::new();
         let arrivals = *store.arrivals().borrow();
         let rows = store.snapshot();
+        let blocked: BTreeSet<PublicKey> = trust.blocked.iter().copied().collect();
+        let mut deaf = Deaf::new(store, &blocked);
         let places: Vec<Place> = {
             let mut state = lock(&self.state);
+            // What those say takes no room from others, and is found again once they are listened to.
+            if state.blocked != blocked {
+                *state = State { blocked: blocked.clone(), ..State::default() };
+            }
             // Many ask after each change, and one look does for all of them.
             if state.arrivals != Some(arrivals) {
                 for held in store.spaces() {
                     for space in store.shown(held.key) {
-                        state.refresh(store, &rows, space)?;
+                        state.refresh(store, &rows, space, &blocked)?;
                     }
                 }
                 state.arrivals = Some(arrivals);
@@ -424,11 +513,15 @@ impl Refs {
         for (key, path) in places {
             let Some(space) = store.held(&key).map(|space| store.at(space, &path)) else { continue };
             // Rights may have hidden it since, so it is read again.
-            let Some(found) = reference(&rows, space, &path)?.filter(|found| found.target == *target) else { continue };
+            let Some(found) = reference(&rows, space, &path, true)?.filter(|found| found.target == *target) else { continue };
             let from = if found.is_index && found.source.space != key { format!("index:{key}") } else { "followed".to_owned() };
             let is_own = from == "followed";
             // What a guest or a member wrote there is his word, and not that of the space's owner.
-            let is_confirmed = is_own && store.rights(&key).is_some_and(|rights| rights.root() == found.by || rights.was_device(&found.by));
+            let is_of_owner = store.rights(&key).is_some_and(|rights| rights.root() == found.by || rights.was_device(&found.by));
+            if !is_of_owner && deaf.is_to(&found.by) {
+                continue;
+            }
+            let is_confirmed = is_own && is_of_owner;
             if is_own || trust.indexes.contains(&key) {
                 let by = Some(found.by).filter(|_| is_own && !is_confirmed);
                 add(&mut all, found.source, found.kind, found.body, found.at_ms, from, is_confirmed, by);
@@ -441,8 +534,7 @@ impl Refs {
             }
         }
         for kept in inbox.about(target) {
-            let theirs = || crate::whose::spaces_of(store, &kept.author, true);
-            if trust.blocked.contains(&kept.author) || !trust.blocked.is_empty() && theirs().iter().any(|space| trust.blocked.contains(space)) {
+            if deaf.is_to(&kept.author) {
                 continue;
             }
             if kept.truth != Truth::Refuted {
@@ -459,7 +551,7 @@ impl Refs {
                 );
             }
         }
-        let mut shown: Vec<Shown> = all.into_values().filter(|shown| !trust.blocked.contains(&shown.source.space)).collect();
+        let mut shown: Vec<Shown> = all.into_values().filter(|shown| !blocked.contains(&shown.source.space)).collect();
         shown.sort_by(|a, b| (a.at_ms, &a.source, &a.kind).cmp(&(b.at_ms, &b.source, &b.kind)));
         Ok(shown)
     }
@@ -603,6 +695,30 @@ mod tests {
         assert_eq!(about().len(), POINTERS_OF_OTHERS_MAX);
         put(&alice, "/z", like()).await;
         assert_eq!(about().iter().filter(|shown| shown.is_confirmed).count(), 1);
+        // To be blocked, by his key or by the space that it is a device of, leaves nothing of what he said, until he no longer is.
+        let (path, action) = (Path::parse("/own").expect("a path"), Action::Put(Json::Int(1)));
+        let own =
+            Request { space: None, path, action, parents: None, label: None, condition: Condition::None, time_ms: 1, durable: true, may_name: None };
+        bob.write(own).await.expect("written");
+        tell(&bob, &bob.space(), &alice).await;
+        for key in [bob.device(), bob.space()] {
+            let trust = Trust { blocked: vec![key], ..Trust::default() };
+            let about_him = refs.about(&alice, &inbox, &target, &trust).expect("looked up");
+            assert!(about_him.len() == 1 && about_him[0].is_confirmed, "{}", about_him.len());
+            assert_eq!(lock(&refs.state).found[&alice.space()].of_others, 0, "nor room");
+            assert_eq!(about().len(), POINTERS_OF_OTHERS_MAX + 1);
+        }
+        // What was refused counts for him, and what he takes back makes room.
+        assert_eq!(lock(&refs.state).found[&alice.space()].refused[&bob.device()], 600);
+        assert_eq!(lock(&refs.state).pointers[&(target.clone(), alice.space())], (POINTERS_OF_OTHERS_MAX + 1, POINTERS_OF_OTHERS_MAX));
+        put(&bob, "/a", Json::Object([].into())).await;
+        tell(&bob, &alice.space(), &alice).await;
+        assert_eq!(about().len(), 1);
+        assert_eq!(lock(&refs.state).pointers[&(target.clone(), alice.space())], (1, 0));
+        let mut found = Found { refused: HashMap::from([(bob.device(), OF_OTHER_MAX - 1)]), ..Found::default() };
+        assert!(found.has_room(Some(&bob.device())));
+        found.count(Some(&bob.device()));
+        assert!(!found.has_room(Some(&bob.device())) && found.has_room(None));
         // And so of all.
         let (mut found, guests) = (Found::default(), [1, 2].map(|n| SecretKey::from_seed([n; 32]).public()));
         while found.has_room(Some(&guests[0])) {
