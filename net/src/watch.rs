@@ -566,7 +566,8 @@ impl Watch {
 
     /// Whether the subscriber made this change itself, here.
     fn is_of_client(&self, entry: &Entry) -> Option<Arc<Sender>> {
-        let client = self.client.as_ref()?;
+        // What has to be read again need not be that change alone.
+        let client = self.client.as_ref().filter(|_| !entry.version.is_empty())?;
         let sender = self.peer.senders.of(self.feed.space.key, &entry.update.name)?;
         (*client == sender.client && sender.path == self.path).then_some(sender)
     }

@@ -280,7 +280,7 @@ impl Feeds {
     /// Hands updates to everybody who watches a path that they touch, each once for all of them: who is woken finds
     /// everything that became visible together.
     pub fn publish(&self, updates: &[Arc<Update>]) {
-        let again = updates.iter().filter(|update| update.a == u64::MAX).count();
+        let again = updates.iter().filter(|update| update.a == u64::MAX || !update.unnamed.is_empty()).count();
         if again > 0 {
             self.again.fetch_add(again as u64, Ordering::Release);
         }
@@ -291,7 +291,13 @@ impl Feeds {
         for update in updates {
             let found = self.watching(update);
             let bytes = update.bytes();
-            found.values().for_each(|feed| feed.push(update, bytes));
+            let again = (!update.unnamed.is_empty()).then(|| Arc::new(update.unnamed()));
+            for feed in found.values() {
+                match again.as_ref().filter(|_| update.unnamed.contains(&feed.key)) {
+                    Some(again) => feed.push(again, bytes),
+                    None => feed.push(update, bytes),
+                }
+            }
             all.extend(found);
         }
         self.announce(all.into_values());
@@ -371,6 +377,7 @@ mod tests {
             touched: vec![path.clone()],
             moved: Vec::new(),
             versions,
+            unnamed: std::collections::BTreeSet::new(),
         })
     }
 

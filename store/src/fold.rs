@@ -5,7 +5,7 @@
 //! path, predecessor elsewhere, reference outside the change's past) have no effect and reject nothing.
 
 use std::collections::hash_map::Entry as MapEntry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use timebus_identity::PublicKey;
@@ -17,7 +17,9 @@ use crate::keyspace::{Layered, Rows, Table};
 use crate::list::at_hand::Lists;
 use crate::list::{Position, position_key};
 use crate::log::LogReader;
-use crate::node::{Entry, Node, Write, Writes, history_key, history_prefix, list_of_element, node_key, remove, split_history_key, visible_write};
+use crate::node::{
+    Entry, Node, Touch, Write, Writes, history_key, history_prefix, list_of_element, node_key, remove, split_history_key, visible_write,
+};
 use crate::objects::{ObjectId, Texts};
 use crate::op::{Op, OpRef, PathStep, TextEdit};
 use crate::path::{Path, Segment};
@@ -25,13 +27,15 @@ use crate::store::StorageError;
 use crate::summary::{Summary, find, summary};
 use crate::tree::Shape;
 use crate::value::Value;
-use crate::view::{View, advance, back, ends_within};
+use crate::view::{View, back, ends_within};
 use crate::vouch::{Scopes, ends_of, has_effect};
 
 mod objects;
 
 /// Decoded bodies kept at hand: those that recent ops referred to.
 const BODIES_MAX: usize = 64;
+/// Branches of which it is kept at hand what is before their last change: as many as grow side by side, as they come from others.
+const BRANCHES_MAX: usize = 64;
 
 /// A change as the fold needs it.
 pub type KnownChange = Arc<(Summary, Body)>;
@@ -43,14 +47,15 @@ pub struct Bodies {
     kept: HashMap<(u32, u64), KnownChange>,
     /// Bodies that are not in the log yet: of the group at hand, and of the group that is being synced.
     unsynced: [HashMap<(u32, u64), KnownChange>; 2],
-    latest: Option<Latest>,
+    /// The one that was applied last is the last.
+    latest: VecDeque<Latest>,
     /// Texts at hand.
     pub(crate) texts: Texts,
     /// Lists at hand.
     pub(crate) lists: Lists,
 }
 
-/// What is before the change that was applied last, of those that do not stand on all that had arrived. A long branch
+/// What is before a change that was applied just now, of those that do not stand on all that had arrived. A long branch
 /// comes change by change, each on top of the one before, so that is soon known of the next one too.
 #[derive(Debug)]
 struct Latest {
@@ -65,7 +70,7 @@ impl Bodies {
     /// Reads from this log.
     #[must_use]
     pub fn new(log: LogReader) -> Self {
-        Self { log, kept: HashMap::new(), unsynced: Default::default(), latest: None, texts: Texts::default(), lists: Lists::default() }
+        Self { log, kept: HashMap::new(), unsynced: Default::default(), latest: VecDeque::new(), texts: Texts::default(), lists: Lists::default() }
     }
 
     /// Makes a body known that is not in the log yet.
@@ -87,20 +92,26 @@ impl Bodies {
     pub fn reset(&mut self) {
         self.kept.clear();
         self.unsynced = Default::default();
-        self.latest = None;
+        self.latest.clear();
         self.texts.clear();
         self.lists.clear();
     }
 
     /// Everything before a change that stands on these.
     fn past_of(&mut self, rows: &impl Rows, t: u32, deps: &[u64]) -> Result<View, StorageError> {
-        match self.latest.take() {
-            Some(Latest { t: of, a, mut past, .. }) if of == t && deps.contains(&a) && deps.iter().all(|dep| *dep == a || past.contains(*dep)) => {
-                past.insert(a);
-                Ok(past)
-            }
-            _ => View::past_of(rows, t, deps),
+        let known = self.latest.iter().rposition(|latest| latest.t == t && deps.contains(&latest.a));
+        let Some(Latest { a, mut past, .. }) = known.and_then(|at| self.latest.remove(at)) else { return View::past_of(rows, t, deps) };
+        past.insert(a);
+        past.add_past(rows, t, deps)?;
+        Ok(past)
+    }
+
+    /// Keeps at hand what is before a change.
+    fn keep_latest(&mut self, latest: Latest) {
+        if self.latest.len() >= BRANCHES_MAX {
+            self.latest.pop_front();
         }
+        self.latest.push_back(latest);
     }
 
     /// The summary and body of a change. An unreadable body counts as empty: its ops have no effect anywhere.
@@ -226,6 +237,8 @@ pub struct Effect {
     pub touched: BTreeMap<Path, Touched>,
     /// Versions after it, as arrival numbers, of the nodes by key; those left out are this change alone.
     pub versions: BTreeMap<Vec<u8>, Vec<u64>>,
+    /// Nodes by key whose versions are too many changes to be told with each of them.
+    pub many: BTreeSet<Vec<u8>>,
 }
 
 /// What happened at one path.
@@ -329,7 +342,7 @@ impl<'a> Fold<'a> {
             self.apply_op(a, own, body, id, op, right, &seen)?;
         }
         if let Some(past) = seen.past {
-            self.bodies.latest = Some(Latest { t: self.t, a, past, is_view: own.base.is_none() });
+            self.bodies.keep_latest(Latest { t: self.t, a, past, is_view: own.base.is_none() });
         }
         Ok(())
     }
@@ -740,10 +753,10 @@ impl<'a> Fold<'a> {
             }
         }
         let mut version: Vec<u64> = Vec::new();
-        let mut views: Vec<View> = Vec::new();
+        let mut seen = View::default();
         for a in touched.into_iter().rev() {
-            if !views.iter().any(|view| view.contains(a)) {
-                views.push(View::of(self.rows, self.t, &[a])?);
+            if !seen.contains(a) {
+                seen.join(View::of(self.rows, self.t, &[a])?);
                 version.push(a);
             }
         }
@@ -767,20 +780,25 @@ impl<'a> Fold<'a> {
                 continue;
             }
             // What was not among the greatest leaves the greatest as they are when it goes.
-            if flipped && (!self.revealed.is_empty() || node.touch.iter().any(|other| self.hidden.contains(other))) {
-                node.touch = self.version_of(&t_key, &mut ends)?;
+            let mut is_open = flipped && !self.revealed.is_empty();
+            for other in self.hidden.iter().filter(|_| flipped) {
+                is_open = is_open || node.touch.has(self.rows, &t_key, *other)?;
+            }
+            if is_open {
+                let version = self.version_of(&t_key, &mut ends)?;
+                node.touch.replace(self.rows, &t_key, version)?;
             } else if let Some(a) = a.filter(|_| touched) {
-                if node.touch.iter().any(|other| *other != a) {
-                    let known = self.bodies.latest.as_ref().filter(|latest| latest.t == self.t && latest.a == a && latest.is_view);
+                if !node.touch.is(&[]) && !node.touch.is(&[a]) {
+                    let known = self.bodies.latest.back().filter(|latest| latest.t == self.t && latest.a == a && latest.is_view);
                     // The change itself is among the greatest whether it is in the view or not.
                     if known.is_none() && view.is_none() {
                         view = Some(View::of(self.rows, self.t, &[a])?);
                     }
                     if let Some(seen) = known.map(|latest| &latest.past).or(view.as_ref()) {
-                        advance(&mut node.touch, seen, a);
+                        node.touch.advance(self.rows, &t_key, seen, a)?;
                     }
                 } else {
-                    node.touch = vec![a];
+                    node.touch = Touch::Here(vec![a]);
                 }
             }
             if node.below == 0 {
@@ -791,8 +809,10 @@ impl<'a> Fold<'a> {
             if after != before || after.is_none() {
                 reshaped.insert(t_key[4..].to_vec(), (before, after));
             }
-            if a.is_none_or(|a| node.touch != [a]) {
-                self.effect.versions.insert(t_key[4..].to_vec(), node.touch.clone());
+            match &node.touch {
+                Touch::Here(touch) if a.is_some_and(|a| *touch == [a]) => {}
+                Touch::Here(touch) => drop(self.effect.versions.insert(t_key[4..].to_vec(), touch.clone())),
+                Touch::Many { .. } => drop(self.effect.many.insert(t_key[4..].to_vec())),
             }
             self.rows.staged.put(Table::Node, t_key, node.encode());
         }

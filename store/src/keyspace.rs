@@ -37,6 +37,8 @@ pub enum Table {
     History,
     /// Key: `t ‖ key ‖ 00 ‖ ¬stamp`. Value: [`crate::node::Write`]: the visible writes of a node that has more than one.
     Live,
+    /// Key: `t ‖ key ‖ 00 ‖ a`. Value: empty: the version of a node, where it is very many changes.
+    Touch,
     /// Key: `t ‖ list op id ‖ position op id`. Value: [`crate::list::Position`].
     Position,
     /// Key: `t ‖ label ‖ 00 ‖ a`. Value: empty, or flags that are not in the log, and not known any more when the table is made
@@ -56,13 +58,14 @@ pub enum Table {
 
 impl Table {
     /// Every table, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Index,
         Self::Change,
         Self::Chain,
         Self::Node,
         Self::History,
         Self::Live,
+        Self::Touch,
         Self::Position,
         Self::Label,
         Self::Meta,
@@ -82,6 +85,7 @@ impl Table {
             Self::Node => "node-1",
             Self::History => "history-1",
             Self::Live => "live-1",
+            Self::Touch => "touch-1",
             Self::Position => "position-1",
             Self::Label => "label-1",
             Self::Meta => "meta-1",

@@ -2,15 +2,17 @@
 //!
 //! A node usually has no or one visible write, which stands in its row. With more, which is a conflict, all of
 //! them are rows of [`Table::Live`] in the order in which they win, so that a slot with 100 000 concurrent values
-//! costs one row per value and its winner is still the first row of a scan.
+//! costs one row per value and its winner is still the first row of a scan. So it is with a version of very many changes,
+//! of a wall where everybody wrote who knew of nobody else: it is rows of [`Table::Touch`].
 
 use fjall::Slice;
 
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::ids::{ChangeId, OpId};
-use crate::keyspace::{Rows, Staged, Table};
+use crate::keyspace::{Layered, Rows, Staged, Table};
 use crate::store::StorageError;
 use crate::value::Value;
+use crate::view::{View, advance};
 
 /// A write that nothing has replaced yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,6 +79,146 @@ pub enum Writes {
     Many(u64),
 }
 
+/// Most changes of a version that stand in the row of its node, which is written anew with each change.
+pub const TOUCH_MAX: usize = 128;
+
+/// The version of a node: arrival numbers of the greatest changes, by view, that touched it or something below.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touch {
+    /// These, ascending.
+    Here(Vec<u64>),
+    /// More, in [`Table::Touch`].
+    Many {
+        /// How many.
+        count: u64,
+        /// None of them arrived before this.
+        first: u64,
+    },
+}
+
+impl Default for Touch {
+    fn default() -> Self {
+        Self::Here(Vec::new())
+    }
+}
+
+impl Touch {
+    /// All of them, ascending.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn all(&self, rows: &impl Rows, t_key: &[u8]) -> Result<Vec<u64>, StorageError> {
+        match self {
+            Self::Here(touch) => Ok(touch.clone()),
+            Self::Many { first, .. } => Self::scan(rows, t_key, *first, u64::MAX),
+        }
+    }
+
+    /// Those that are rows, of a stretch of arrival numbers.
+    fn scan(rows: &impl Rows, t_key: &[u8], from: u64, to: u64) -> Result<Vec<u64>, StorageError> {
+        let found = rows.scan(Table::Touch, &live_prefix(t_key), Some(&touch_key(t_key, from)));
+        let found = found.map(|row| Ok(row?.0.last_chunk::<8>().map_or(0, |a| u64::from_be_bytes(*a))));
+        found.take_while(|a| a.as_ref().map_or(true, |a| *a <= to)).collect()
+    }
+
+    /// Whether it is these changes, ascending. Many are not written down to be compared with few.
+    #[must_use]
+    pub fn is(&self, changes: &[u64]) -> bool {
+        matches!(self, Self::Here(touch) if touch == changes)
+    }
+
+    /// Whether a change is one of them.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn has(&self, rows: &impl Rows, t_key: &[u8], a: u64) -> Result<bool, StorageError> {
+        match self {
+            Self::Here(touch) => Ok(touch.binary_search(&a).is_ok()),
+            Self::Many { .. } => Ok(rows.get(Table::Touch, &touch_key(t_key, a))?.is_some()),
+        }
+    }
+
+    /// Puts others, ascending, in the place of all.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn replace(&mut self, rows: &mut Layered, t_key: &[u8], touch: Vec<u64>) -> Result<(), StorageError> {
+        if matches!(self, Self::Many { .. }) {
+            for a in self.all(rows, t_key)? {
+                rows.staged.delete(Table::Touch, touch_key(t_key, a));
+            }
+        }
+        *self = Self::Here(touch);
+        self.spill(rows, t_key);
+        Ok(())
+    }
+
+    /// Puts a change on top: those that its view has go, it comes. It costs what goes, however many stay.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn advance(&mut self, rows: &mut Layered, t_key: &[u8], view: &View, a: u64) -> Result<(), StorageError> {
+        let (mut count, mut first) = match self {
+            Self::Here(touch) => {
+                advance(touch, view, a);
+                self.spill(rows, t_key);
+                return Ok(());
+            }
+            Self::Many { count, first } => (*count, *first),
+        };
+        let mut gone = Vec::new();
+        for (from, to) in view.stretches() {
+            if to < first || (from, to) == (a, a) {
+                continue;
+            }
+            gone.extend(Self::scan(rows, t_key, from.max(first), to)?);
+            if from <= first {
+                first = to + 1;
+            }
+        }
+        if (view.single().len() as u64) < count {
+            for single in view.single() {
+                if self.has(rows, t_key, *single)? {
+                    gone.push(*single);
+                }
+            }
+        } else {
+            let all = Self::scan(rows, t_key, first, u64::MAX)?;
+            gone.extend(all.into_iter().filter(|one| view.single().contains(one)));
+        }
+        gone.sort_unstable();
+        gone.dedup();
+        gone.retain(|one| *one != a);
+        for one in &gone {
+            rows.staged.delete(Table::Touch, touch_key(t_key, *one));
+        }
+        count = count.saturating_sub(gone.len() as u64) + u64::from(!self.has(rows, t_key, a)?);
+        rows.staged.put(Table::Touch, touch_key(t_key, a), Vec::new());
+        *self = Self::Many { count, first: first.min(a) };
+        if count <= TOUCH_MAX as u64 / 2 {
+            let all = self.all(rows, t_key)?;
+            self.replace(rows, t_key, all)?;
+        }
+        Ok(())
+    }
+
+    /// Has more than fit the row of the node be rows of their own.
+    fn spill(&mut self, rows: &mut Layered, t_key: &[u8]) {
+        if let Self::Here(touch) = self
+            && touch.len() > TOUCH_MAX
+        {
+            for a in &*touch {
+                rows.staged.put(Table::Touch, touch_key(t_key, *a), Vec::new());
+            }
+            *self = Self::Many { count: touch.len() as u64, first: touch[0] };
+        }
+    }
+}
+
 /// The row of one path.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Node {
@@ -86,8 +228,8 @@ pub struct Node {
     pub below: u64,
     /// Whether list elements may show here although no list wins; then only a look at the whole node tells.
     pub loose: bool,
-    /// The path's version: arrival numbers of the greatest changes, by view, that touched it or something below.
-    pub touch: Vec<u64>,
+    /// The path's version.
+    pub touch: Touch,
 }
 
 impl Node {
@@ -106,13 +248,21 @@ impl Node {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Writer::new();
         out.var(self.below);
-        out.flag(self.loose);
+        out.u8(u8::from(self.loose) | u8::from(matches!(self.touch, Touch::Many { .. })) << 1);
         out.var(self.count());
         if let Writes::One(write) = &self.writes {
             write.encode(&mut out);
         }
-        out.var(self.touch.len() as u64);
-        self.touch.iter().for_each(|a| out.var(*a));
+        match &self.touch {
+            Touch::Here(touch) => {
+                out.var(touch.len() as u64);
+                touch.iter().for_each(|a| out.var(*a));
+            }
+            Touch::Many { count, first } => {
+                out.var(*count);
+                out.var(*first);
+            }
+        }
         out.into_bytes()
     }
 
@@ -124,13 +274,20 @@ impl Node {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut input = Reader::new(bytes);
         let below = input.var(u64::MAX, "below")?;
-        let loose = input.flag("loose")?;
+        let flags = input.u8("node")?;
+        if flags >= 1 << 2 {
+            return Err(DecodeError::Invalid { field: "node" });
+        }
+        let loose = flags & 1 != 0;
         let writes = match input.var(u64::MAX, "writes")? {
             0 => Writes::None,
             1 => Writes::One(Write::decode(&mut input)?),
             count => Writes::Many(count),
         };
-        let touch = (0..input.count(1 << 20, "touch")?).map(|_| input.var(u64::MAX, "arrival")).collect::<Result<_, _>>()?;
+        let touch = match flags & 2 {
+            0 => Touch::Here((0..input.count(TOUCH_MAX, "touch")?).map(|_| input.var(u64::MAX, "arrival")).collect::<Result<_, _>>()?),
+            _ => Touch::Many { count: input.var(u64::MAX, "touch")?, first: input.var(u64::MAX, "arrival")? },
+        };
         input.finish()?;
         Ok(Self { writes, below, loose, touch })
     }
@@ -167,6 +324,15 @@ impl Node {
     /// [`StorageError`].
     pub fn winner(&self, rows: &impl Rows, t_key: &[u8]) -> Result<Option<Write>, StorageError> {
         Ok(self.visible(rows, t_key, 1)?.pop())
+    }
+
+    /// The path's version, ascending.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn version(&self, rows: &impl Rows, t_key: &[u8]) -> Result<Vec<u64>, StorageError> {
+        self.touch.all(rows, t_key)
     }
 
     /// Makes a write visible.
@@ -232,6 +398,12 @@ fn live_prefix(t_key: &[u8]) -> Vec<u8> {
     let mut key = Vec::with_capacity(t_key.len() + 45);
     key.extend_from_slice(t_key);
     key.push(0);
+    key
+}
+
+fn touch_key(t_key: &[u8], a: u64) -> Vec<u8> {
+    let mut key = live_prefix(t_key);
+    key.extend(a.to_be_bytes());
     key
 }
 
@@ -381,6 +553,47 @@ mod tests {
         let mut change = [0; 32];
         change[..8].copy_from_slice(&number.to_be_bytes());
         Write { lamport: number % 7, a: number, id: OpId { change: ChangeId(change), index: 0 }, list: None, value: Value::Int(number as i64) }
+    }
+
+    /// Whatever views those who wrote had, many changes are what few of them would be.
+    #[test]
+    fn a_version_of_many_changes_is_the_one_that_a_list_of_them_is() {
+        let seed = Cell::new(14u64);
+        let below = |end: u64| {
+            seed.set(seed.get().wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
+            (seed.get() >> 33) % end
+        };
+        let tables = Tables::in_memory(MemoryTables::default());
+        let (key, mut touch, mut list) = (node_key(0, b"wall"), Touch::default(), Vec::new());
+        let mut layered = Layered::new(tables.snapshot(), None);
+        let (mut spilled, mut gathered) = (0, 0);
+        for a in 1..6000u64 {
+            // Most have seen nothing, some a part, few nearly all.
+            let upto = if below(1000) == 0 { a } else { below(5) * below(a) / 5 * below(2) * below(2) };
+            let less = (0..below(4)).map(|_| below(upto + 1)).map(|first| (first, upto.min(first + below(300)))).collect();
+            let more = (0..below(3) * below(3) * below(80)).map(|_| below(a)).chain([a]).collect();
+            let view = View::of_parts(upto, less, more);
+            let was_here = matches!(touch, Touch::Here(_));
+            touch.advance(&mut layered, &key, &view, a).expect("memory does not fail");
+            advance(&mut list, &view, a);
+            assert_eq!(touch.all(&layered, &key).expect("read"), list, "after {a}: {view:?}");
+            match (&touch, was_here) {
+                (Touch::Many { .. }, true) => spilled += 1,
+                (Touch::Here(_), false) => gathered += 1,
+                _ => {}
+            }
+            let node = Node { touch: touch.clone(), loose: a % 2 == 0, ..Node::default() };
+            assert_eq!(Node::decode(&node.encode()).expect("its own row"), node);
+            assert!(node.encode().len() <= 1024);
+            if a % 500 == 0 {
+                let sealed = layered.seal();
+                tables.commit(&sealed).expect("memory does not fail");
+                layered.rebase(tables.snapshot());
+            }
+        }
+        assert!(spilled > 1 && gathered > 0, "{spilled} {gathered}");
+        touch.replace(&mut layered, &key, vec![7]).expect("memory does not fail");
+        assert_eq!(layered.scan(Table::Touch, &[], None).count(), 0, "nothing is left behind");
     }
 
     /// Everybody writes at one path at once, to drown what is there. Reading it looks at a page, and taking one away at one.

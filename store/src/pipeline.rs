@@ -3,7 +3,7 @@
 //! A [`Pipeline`] works on rows that are not committed yet. It is driven by the writer thread for new changes and
 //! by the opening of the store for changes that are in the log and not in the tables.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use timebus_identity::PublicKey;
@@ -172,8 +172,8 @@ struct Line {
     tips: HashMap<PublicKey, Option<Tip>>,
     /// What to build on instead of heads that have no effect, as far as nothing of ours builds on it yet.
     instead: HashMap<u64, Vec<(u64, ChangeId, u64)>>,
-    /// The last change that was made beside others, and what it was made beside.
-    beside: Option<Beside>,
+    /// What was met on the way to them.
+    met: HashSet<u64>,
 }
 
 impl Line {
@@ -187,7 +187,7 @@ impl Line {
             heads_in_one_row: false,
             tips: HashMap::new(),
             instead: HashMap::new(),
-            beside: None,
+            met: HashSet::new(),
         }
     }
 
@@ -205,16 +205,6 @@ impl Line {
         }
         found
     }
-}
-
-/// What is not in the past of a change.
-#[derive(Clone, Debug)]
-struct Beside {
-    a: u64,
-    /// The heads that it is not made on top of.
-    heads: Vec<u64>,
-    /// [`Summary::except`].
-    except: Vec<(u64, u64)>,
 }
 
 /// An author's last change.
@@ -487,31 +477,34 @@ impl Pipeline {
     /// would bring it back.
     pub(crate) fn heads_in_effect(&mut self, t: u32) -> Result<Vec<(u64, ChangeId, u64)>, StorageError> {
         let heads = self.line(t).heads.clone();
-        if self.oldest(t).is_none() {
-            return Ok(heads);
-        }
+        let Some(oldest) = self.oldest(t) else { return Ok(heads) };
         let mut found = Vec::with_capacity(heads.len());
         let mut instead = std::mem::take(&mut self.line(t).instead);
+        let mut met = std::mem::take(&mut self.line(t).met);
         for head in heads {
             if !instead.contains_key(&head.0) {
-                match self.judge(t, |judge, _| judge.before_hidden(head.0, &instead))? {
+                let shows = head.0 < oldest || unrooted(&self.rows, t, head.0)?.is_none();
+                let before = if shows { None } else { self.judge(t, |judge, _| judge.before_hidden(head.0, &instead, &mut met))? };
+                match before {
                     Some(before) => drop(instead.insert(head.0, before)),
                     None => found.push(head),
                 }
             }
             found.extend(instead.get(&head.0).into_iter().flatten());
         }
-        self.line(t).instead = instead;
+        let line = self.line(t);
+        (line.instead, line.met) = (instead, met);
         Ok(found)
     }
 
-    /// How many changes, that are not its own, a new one of an author would be made on top of.
-    pub(crate) fn parents(&mut self, t: u32, author: &PublicKey) -> Result<usize, StorageError> {
+    /// What a new change of an author would be made on top of that is not his own, in order of arrival.
+    pub(crate) fn parents(&mut self, t: u32, author: &PublicKey) -> Result<Vec<(u64, ChangeId, u64)>, StorageError> {
         let tip = self.tip(t, author)?;
-        let mut heads: Vec<u64> = self.heads_in_effect(t)?.into_iter().map(|(a, ..)| a).filter(|a| tip.is_none_or(|tip| *a != tip.a)).collect();
+        let mut heads = self.heads_in_effect(t)?;
+        heads.retain(|(a, ..)| tip.is_none_or(|tip| *a != tip.a));
         heads.sort_unstable();
         heads.dedup();
-        Ok(heads.len())
+        Ok(heads)
     }
 
     /// Makes a change on top of everything that is here and has an effect.
@@ -520,14 +513,29 @@ impl Pipeline {
     ///
     /// [`StorageError`].
     pub fn author(&mut self, t: u32, author: PublicKey, cap: Option<GrantId>, time_ms: u64, body: &Body) -> Result<Change, StorageError> {
+        let parents = self.parents(t, &author)?;
+        self.author_on(t, author, cap, time_ms, body, &parents)
+    }
+
+    /// Makes a change on top of these, or as many of them as one can be made on, and of the author's last one.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub(crate) fn author_on(
+        &mut self,
+        t: u32,
+        author: PublicKey,
+        cap: Option<GrantId>,
+        time_ms: u64,
+        body: &Body,
+        parents: &[(u64, ChangeId, u64)],
+    ) -> Result<Change, StorageError> {
         let body_bytes = encoded(body)?;
         let tip = self.tip(t, &author)?;
         let timeline = self.line(t).id;
-        let heads = self.heads_in_effect(t)?;
-        let mut parents: Vec<(ChangeId, u64)> =
-            heads.iter().filter(|(a, ..)| tip.is_none_or(|tip| *a != tip.a)).map(|(_, id, lamport)| (*id, *lamport)).collect();
+        let mut parents: Vec<(ChangeId, u64)> = parents.iter().map(|(_, id, lamport)| (*id, *lamport)).collect();
         parents.sort_unstable();
-        parents.dedup();
         parents.truncate(PARENTS_MAX);
         let newest = parents.iter().map(|(_, lamport)| *lamport).chain(tip.map(|tip| tip.lamport)).max();
         let body_len = body_bytes.len() as u64;
@@ -688,7 +696,15 @@ impl Pipeline {
         let built_on = line.build_on(&deps, has_seen_all);
         line.instead.values_mut().for_each(|before| before.retain(|(a, ..)| !deps.contains(a)));
         let total = line.heads.is_empty();
-        let except = if total { Vec::new() } else { self.beside(t, a, &deps)? };
+        self.tip(t, &header.author)?;
+        let is_tip = self.line(t).tips.get(&header.author).copied().flatten().is_none_or(|tip| tip.seq < header.seq);
+        let fork = !is_tip && self.rows.scan(Table::Chain, &chain_prefix(t, &header.author, header.seq), None).next().is_some();
+        // What forks a chain where it was forked before, or further up, changes nothing for others.
+        let fork = fork && forked(&self.rows, t, &header.author)?.is_none_or(|seq| header.seq < seq);
+        let is_rooted = !fork
+            && self.line(t).forks.get(&header.author).is_none_or(|seq| header.seq < *seq)
+            && self.rights(t).rooted(&header.author, header.cap.as_ref());
+        let except = if total { Vec::new() } else { self.beside(t, a, &deps, is_rooted)? };
         let base = match &body.base {
             Some(ids) => {
                 // Only what lies in its past: what else is here depends on the order of arrival.
@@ -702,7 +718,6 @@ impl Pipeline {
             None => None,
         };
         let refs = if is_auth(t) { Vec::new() } else { self.named(t, a, &deps, total, &body)? };
-        self.tip(t, &header.author)?;
         let line = self.line(t);
         line.heads.push((a, change.id(), header.lamport));
         let own = Summary {
@@ -723,13 +738,9 @@ impl Pipeline {
             folded: false,
             label: body.label.clone(),
         };
-        let is_tip = line.tips.get(&header.author).copied().flatten().is_none_or(|tip| tip.seq < header.seq);
         if is_tip {
             line.tips.insert(header.author, Some(Tip { id: own.id, a, seq: own.seq, lamport: own.lamport, cum: own.cum }));
         }
-        let fork = !is_tip && self.rows.scan(Table::Chain, &chain_prefix(t, &header.author, header.seq), None).next().is_some();
-        // What forks a chain where it was forked before, or further up, changes nothing for others.
-        let fork = fork && forked(&self.rows, t, &header.author)?.is_none_or(|seq| header.seq < seq);
         self.stage_heads(t, &[&built_on[..], &[a]].concat());
         let staged = &mut self.rows.staged;
         if is_tip {
@@ -761,6 +772,7 @@ impl Pipeline {
             let flips = self.judge(t, |judge, oldest| judge.add(a, &own, oldest))?;
             if !flips.is_empty() {
                 self.line(t).instead.clear();
+                self.line(t).met.clear();
             }
             self.fold(t, a, header, own, body, &flips)?.map(|effect| (t, effect)).into_iter().collect()
         };
@@ -794,6 +806,7 @@ impl Pipeline {
         let end = self.next_a;
         let flips = self.judge(t, |judge, _| judge.again(authors, end))?;
         self.line(t).instead.clear();
+        self.line(t).met.clear();
         if flips.is_empty() {
             return Ok(None);
         }
@@ -842,44 +855,52 @@ impl Pipeline {
         Ok(named.into_iter().collect())
     }
 
-    /// What has arrived and is not in the past of a change, if hidden changes are the reason. They would stay beside all
-    /// that is made for ever, and all would have to be walked through to know what is before what.
-    fn beside(&mut self, t: u32, a: u64, deps: &[u64]) -> Result<Vec<(u64, u64)>, StorageError> {
-        if self.oldest(t).is_none() {
-            return Ok(Vec::new());
-        }
-        let heads: Vec<u64> = self.line(t).heads.iter().map(|(head, ..)| *head).collect();
-        let known = self.line(t).beside.take().filter(|known| *deps == [known.a] && known.heads == heads);
-        let except = match known {
-            // Nothing came between the two.
-            Some(known) => known.except,
-            None => {
-                let past = View::past_of(&self.rows, t, deps)?;
-                let mut missing: BTreeSet<u64> = BTreeSet::new();
-                let mut queue = heads.clone();
-                while let Some(head) = queue.pop() {
-                    if missing.len() > BESIDE_MAX {
-                        return Ok(Vec::new());
-                    }
-                    if !past.contains(head) && missing.insert(head) {
-                        queue.extend(summary(&self.rows, t, head)?.deps);
-                    }
+    /// What has arrived and is not in the past of a change, as far as that is soon said. What is hidden would stay beside all that is
+    /// made for ever, and all would have to be walked through to know what is before what.
+    fn beside(&mut self, t: u32, a: u64, deps: &[u64], is_rooted: bool) -> Result<Vec<(u64, u64)>, StorageError> {
+        let heads = self.lines.get(&t).map_or(&[][..], |line| &line.heads);
+        if let [dep] = *deps {
+            let before = summary(&self.rows, t, dep)?;
+            if before.total || !before.except.is_empty() {
+                let mut except = before.except;
+                // What came last is a head as long as nothing is made on top of it.
+                let gap = heads.last().filter(|(last, ..)| *last > dep).map(|_| (dep + 1, a - 1));
+                match (except.last_mut(), gap) {
+                    (Some((_, last)), Some((first, to))) if *last + 1 == first => *last = to,
+                    (_, gap) => except.extend(gap),
                 }
-                let mut stretches: Vec<(u64, u64)> = Vec::new();
-                for a in missing {
-                    match stretches.last_mut() {
-                        Some((_, last)) if *last + 1 == a => *last = a,
-                        _ => stretches.push((a, a)),
-                    }
+                if except.len() <= EXCEPT_MAX {
+                    return Ok(except);
                 }
-                stretches
             }
-        };
-        if except.len() > EXCEPT_MAX {
-            return Ok(Vec::new());
         }
-        self.line(t).beside = Some(Beside { a, heads, except: except.clone() });
-        Ok(except)
+        let Some(oldest) = self.oldest(t).filter(|_| is_rooted) else { return Ok(Vec::new()) };
+        // A head that shows is built on sooner or later, and then all that it was beside is. What came last shows more often
+        // than not.
+        for (head, ..) in heads.iter().rev() {
+            if *head < oldest || unrooted(&self.rows, t, *head)?.is_none() {
+                return Ok(Vec::new());
+            }
+        }
+        let past = View::past_of(&self.rows, t, deps)?;
+        let mut missing: BTreeSet<u64> = BTreeSet::new();
+        let mut queue: Vec<u64> = heads.iter().map(|(head, ..)| *head).collect();
+        while let Some(head) = queue.pop() {
+            if missing.len() > BESIDE_MAX {
+                return Ok(Vec::new());
+            }
+            if !past.contains(head) && missing.insert(head) {
+                queue.extend(summary(&self.rows, t, head)?.deps);
+            }
+        }
+        let mut stretches: Vec<(u64, u64)> = Vec::new();
+        for a in missing {
+            match stretches.last_mut() {
+                Some((_, last)) if *last + 1 == a => *last = a,
+                _ => stretches.push((a, a)),
+            }
+        }
+        Ok(if stretches.len() > EXCEPT_MAX { Vec::new() } else { stretches })
     }
 
     /// Asks which changes in a timeline of values have an effect, and remembers the first that is not rooted.

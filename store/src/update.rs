@@ -1,6 +1,6 @@
 //! What a change looks like to subscribers: patches that turn the JSON they had into the JSON they get.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use timebus_identity::PublicKey;
 
@@ -91,13 +91,25 @@ pub struct Update {
     pub moved: Vec<Path>,
     /// Versions after it by key of the path; those left out are this change alone.
     pub versions: BTreeMap<Vec<u8>, Vec<Box<str>>>,
+    /// Keys of paths whose versions are too many changes to be told with each of them: whoever watches them reads again.
+    pub unnamed: BTreeSet<Vec<u8>>,
 }
 
 impl Update {
-    /// The version of a path that this update touched, after it.
+    /// The version of a path that this update touched, after it; nothing if it has to be read.
     #[must_use]
     pub fn version(&self, key: &[u8]) -> Vec<Box<str>> {
+        if self.unnamed.contains(key) {
+            return Vec::new();
+        }
         self.versions.get(key).cloned().unwrap_or_else(|| vec![self.name.clone()])
+    }
+
+    /// The same for whoever watches a path whose version is not told: something to be read again.
+    #[must_use]
+    pub(crate) fn unnamed(&self) -> Self {
+        let (patches, texts, versions) = (None, Vec::new(), BTreeMap::new());
+        Self { a: u64::MAX, patches, texts, versions, ..self.clone() }
     }
 
     /// Memory taken, roughly.

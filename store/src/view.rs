@@ -44,7 +44,7 @@ impl View {
     ///
     /// [`StorageError`].
     pub fn of(rows: &impl Rows, t: u32, changes: &[u64]) -> Result<Self, StorageError> {
-        Self::reach(rows, t, changes, Reach::View)
+        Self::reach(rows, t, changes, Reach::View, |_| false)
     }
 
     /// These changes and everything before them.
@@ -53,16 +53,27 @@ impl View {
     ///
     /// [`StorageError`].
     pub fn past_of(rows: &impl Rows, t: u32, changes: &[u64]) -> Result<Self, StorageError> {
-        Self::reach(rows, t, changes, Reach::Past)
+        Self::reach(rows, t, changes, Reach::Past, |_| false)
     }
 
-    fn reach(rows: &impl Rows, t: u32, changes: &[u64], reach: Reach) -> Result<Self, StorageError> {
+    /// Puts these changes in and everything before them. It has all that is before what it has.
+    pub(crate) fn add_past(&mut self, rows: &impl Rows, t: u32, changes: &[u64]) -> Result<(), StorageError> {
+        let rest: Vec<u64> = changes.iter().copied().filter(|a| !self.contains(*a)).collect();
+        if !rest.is_empty() {
+            let added = Self::reach(rows, t, &rest, Reach::Past, |a| self.contains(a))?;
+            self.join(added);
+        }
+        Ok(())
+    }
+
+    /// `has` says what need not be looked at, nor what is before it.
+    fn reach(rows: &impl Rows, t: u32, changes: &[u64], reach: Reach, has: impl Fn(u64) -> bool) -> Result<Self, StorageError> {
         let mut view = Self::default();
         // Latest first: once a change whose past is everything before it is met, nothing earlier matters.
         let mut queue: BinaryHeap<(u64, Reach)> = changes.iter().map(|a| (*a, reach)).collect();
         let mut seen = HashSet::new();
         while let Some((a, reach)) = queue.pop() {
-            if view.has_stretch(a) || !seen.insert((a, reach)) {
+            if view.has_stretch(a) || has(a) || !seen.insert((a, reach)) {
                 continue;
             }
             let Summary { total, except, deps, base, .. } = summary(rows, t, a)?;
@@ -78,13 +89,18 @@ impl View {
                 }
             }
         }
-        view.upto = match view.less.iter().map(|(first, _)| *first).min() {
-            Some(first) => first.checked_sub(1),
-            None => view.almost_upto,
-        };
+        view.upto = view.everything();
         let more = std::mem::take(&mut view.more);
         view.more = more.into_iter().filter(|a| !view.has_stretch(*a)).collect();
         Ok(view)
+    }
+
+    /// What arrived up to and with `upto` but for some stretches, and single ones.
+    #[cfg(test)]
+    pub(crate) fn of_parts(upto: u64, less: Vec<(u64, u64)>, more: BTreeSet<u64>) -> Self {
+        let mut view = Self { upto: None, almost_upto: Some(upto), less, more };
+        view.upto = view.everything();
+        view
     }
 
     /// Puts a change in whose own view or past is in it already.
@@ -98,6 +114,53 @@ impl View {
     #[must_use]
     pub fn everything_upto(&self) -> Option<u64> {
         self.upto
+    }
+
+    /// Stretches of arrival numbers, ascending, of which everything is in it.
+    #[must_use]
+    pub fn stretches(&self) -> Vec<(u64, u64)> {
+        let Some(upto) = self.almost_upto else { return Vec::new() };
+        let mut less = self.less.clone();
+        less.sort_unstable();
+        let (mut found, mut next) = (Vec::new(), 0);
+        for (first, last) in less {
+            if next < first {
+                found.push((next, first - 1));
+            }
+            next = next.max(last + 1);
+        }
+        if next <= upto {
+            found.push((next, upto));
+        }
+        found
+    }
+
+    /// What is in it beside the stretches.
+    #[must_use]
+    pub fn single(&self) -> &BTreeSet<u64> {
+        &self.more
+    }
+
+    /// Puts all in that another one has.
+    pub(crate) fn join(&mut self, mut other: Self) {
+        if self.more.len() < other.more.len() {
+            std::mem::swap(self, &mut other);
+        }
+        self.more.extend(std::mem::take(&mut other.more));
+        let of_other = other.almost_upto.map(|upto| (upto, other.less));
+        let own = self.almost_upto.take().map(|upto| (upto, std::mem::take(&mut self.less)));
+        let (greater, less) = if own > of_other { (own, of_other) } else { (of_other, own) };
+        for (upto, less) in [greater, less].into_iter().flatten() {
+            self.add_stretch(upto, &less);
+        }
+        self.upto = self.everything();
+    }
+
+    fn everything(&self) -> Option<u64> {
+        match self.less.iter().map(|(first, _)| *first).min() {
+            Some(first) => first.checked_sub(1),
+            None => self.almost_upto,
+        }
     }
 
     /// Whether the change that arrived as `a` is in it.

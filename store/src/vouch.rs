@@ -198,21 +198,20 @@ impl Judge<'_> {
 
     /// The changes to build on instead of one that has no effect everywhere: those before it that have. Whoever builds
     /// on a change vouches for it. `known` are the answers for others, so that a hidden chain is not walked down anew each time
-    /// that it has become longer.
+    /// that it has become longer; and what was met for their sake, `met`, is not met again for another one's.
     ///
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn before_hidden(&self, head: u64, known: &HashMap<u64, Vec<Before>>) -> Result<Option<Vec<Before>>, StorageError> {
+    pub fn before_hidden(&self, head: u64, known: &HashMap<u64, Vec<Before>>, met: &mut HashSet<u64>) -> Result<Option<Vec<Before>>, StorageError> {
         let mut found: BTreeMap<u64, Before> = BTreeMap::new();
         let mut queue = vec![head];
-        let mut seen = HashSet::new();
         while let Some(a) = queue.pop() {
-            if !seen.insert(a) {
-                continue;
-            }
             if let Some(before) = known.get(&a) {
                 found.extend(before.iter().map(|before| (before.0, *before)));
+                continue;
+            }
+            if met.contains(&a) {
                 continue;
             }
             let own = summary(self.rows, self.t, a)?;
@@ -220,13 +219,17 @@ impl Judge<'_> {
                 None => true,
                 Some(scopes) => self.scope(&own.author, own.cap.as_ref()).iter().all(|scope| scopes.include(scope)),
             };
+            if shows && a == head {
+                return Ok(None);
+            }
+            met.insert(a);
             if shows {
                 found.insert(a, (a, own.id, own.lamport));
             } else {
                 queue.extend(own.deps);
             }
         }
-        Ok(if found.contains_key(&head) { None } else { Some(found.into_values().collect()) })
+        Ok(Some(found.into_values().collect()))
     }
 
     /// What revocations keep here: scopes by change.

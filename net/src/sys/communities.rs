@@ -549,7 +549,8 @@ async fn board(peer: &Peer, name: &str, query: &Query) -> Result<Serde, Problem>
         for name in free {
             let Some(path) = at(&name) else { continue };
             let t_key = node_key(t, &path.key());
-            let written = Node::load(&*rows, &t_key).map_err(failed)?.touch.last().map(|a| summary(&*rows, t, *a)).transpose().map_err(failed)?;
+            let newest = Node::load(&*rows, &t_key).and_then(|node| node.version(&*rows, &t_key)).map_err(failed)?.pop();
+            let written = newest.map(|a| summary(&*rows, t, a)).transpose().map_err(failed)?;
             let time_ms = written.map_or(0, |own| own.time_ms);
             latest.push((crate::write::first_id_at(if time_ms > soon { 0 } else { time_ms }).into(), path));
         }

@@ -86,7 +86,7 @@ impl Watch {
                     self.is_over = true;
                     break;
                 }
-                if self.upto < entry.update.a {
+                if self.upto < entry.update.a && !entry.version.is_empty() {
                     self.version = Arc::clone(&entry.version);
                 }
                 continue;

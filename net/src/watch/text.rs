@@ -155,6 +155,7 @@ mod tests {
                 texts: Vec::new(),
                 touched: Vec::new(),
                 moved: Vec::new(),
+                unnamed: Default::default(),
                 versions: [(path.key(), version.iter().map(|name| name.as_str().into()).collect())].into(),
             };
             assert_eq!(text_after(&store, &update, &path).as_deref(), Some(text));

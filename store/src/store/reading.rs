@@ -193,7 +193,8 @@ impl Store {
         let mut wanted: Vec<u64> = named.iter().map(|name| name.a).collect();
         wanted.sort_unstable();
         let is_whole = named.iter().all(|name| name.event.is_none());
-        Ok(is_whole && Node::load(rows, &node_key(space.main(), &path.key()))?.touch == wanted)
+        let t_key = node_key(space.main(), &path.key());
+        Ok(is_whole && Node::load(rows, &t_key)?.version(rows, &t_key)? == wanted)
     }
 
     /// A change as signed, by its arrival number in a timeline.

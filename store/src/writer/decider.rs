@@ -1,6 +1,6 @@
 //! The deciding thread: what it takes in, in which order, and when a group goes to the syncer.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 use std::time::{Duration, Instant};
@@ -212,8 +212,8 @@ impl Decider {
         let rows = &self.pipeline.rows;
         let t_key = node_key(t, &path.key());
         let node = Node::load(rows, &t_key)?;
-        let Some(a) = node.touch.last() else { return Ok(()) };
-        let own = summary(rows, t, *a)?;
+        let Some(a) = node.version(rows, &t_key)?.pop() else { return Ok(()) };
+        let own = summary(rows, t, a)?;
         let version = names_at(rows, t, &t_key, &node)?.into_iter().map(Into::into).collect();
         self.group.updates.push(Arc::new(Update {
             space: self.pipeline.space_of(t).with(t),
@@ -226,6 +226,7 @@ impl Decider {
             patches: None,
             texts: Vec::new(),
             versions: BTreeMap::from([(path.key(), version)]),
+            unnamed: BTreeSet::new(),
             touched: vec![path],
             moved: Vec::new(),
         }));
@@ -353,6 +354,9 @@ impl Decider {
             }
             // At a text's path its readers' names are used.
             for path in effect.touched.iter().filter(|(_, touched)| touched.text.is_some()).map(|(path, _)| path) {
+                if effect.many.contains(&path.key()) {
+                    continue;
+                }
                 let t_key = node_key(t, &path.key());
                 let node = Node::load(rows, &t_key)?;
                 versions.insert(path.key(), names_at(rows, t, &t_key, &node)?.into_iter().map(Into::into).collect());
@@ -376,6 +380,7 @@ impl Decider {
                 moved: effect.touched.iter().filter(|(_, touched)| touched.moved).map(|(path, _)| path.clone()).collect(),
                 touched: effect.touched.into_keys().collect(),
                 versions,
+                unnamed: effect.many,
             }));
         }
         Ok(())

@@ -128,7 +128,7 @@ impl Decider {
         let label = label.filter(|label| !version.contains(label));
         let content = node.winner(rows, &t_key)?.and_then(|write| write.value.content_tag());
         check_condition(&condition, existed, &version, content, &path, |wanted| {
-            same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
+            same_version(wanted, &version, rows, t, &node, &t_key).unwrap_or(false)
         })?;
         let base = match parents {
             None => None,
@@ -136,7 +136,7 @@ impl Decider {
                 let named = self.resolve_at(t, &path, &parents)?;
                 // Who has seen all there is at the path may as well have seen everything else.
                 let is_partial = named.iter().any(|name| name.event.is_some());
-                Some(texts::base_of(&named)?).filter(|base| is_partial || *base != node.touch)
+                Some(texts::base_of(&named)?).filter(|base| is_partial || !node.touch.is(base))
             }
         };
         let (target, action) = if base.is_none() { self.narrow(t, path.clone(), action)? } else { (path.clone(), action) };
@@ -247,17 +247,18 @@ impl Decider {
     /// A change stands on at most so many others; what is left over is brought together by changes without ops.
     pub(super) fn merge_heads(&mut self, t: u32, caps: &[GrantId], time_ms: u64) -> Result<(), WriteError> {
         let author = self.inner.device.public();
-        let mut before = usize::MAX;
-        while self.pipeline.heads(t) > PARENTS_MAX {
-            // What has no effect is built on by nobody, and stays a head.
-            let parents = self.pipeline.parents(t, &author)?;
-            if parents <= PARENTS_MAX || parents >= before {
+        if self.pipeline.heads(t) <= PARENTS_MAX {
+            return Ok(());
+        }
+        // What has no effect is built on by nobody, and stays a head.
+        let parents = self.pipeline.parents(t, &author)?;
+        for (number, some) in (1..).zip(parents.chunks(PARENTS_MAX)) {
+            if number * PARENTS_MAX >= parents.len() {
                 break;
             }
-            before = parents;
             self.take_allowed(t, caps, |pipeline, cap| {
                 let body = Body::default();
-                Ok(vec![(pipeline.author(t, author, Some(cap), time_ms, &body)?, body)])
+                Ok(vec![(pipeline.author_on(t, author, Some(cap), time_ms, &body, some)?, body)])
             })?;
         }
         Ok(())

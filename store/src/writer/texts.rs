@@ -521,7 +521,7 @@ impl Decider {
             }
         };
         check_condition(&condition, existed, &version, None, &path, |wanted| {
-            super::version::same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
+            super::version::same_version(wanted, &version, rows, t, &node, &t_key).unwrap_or(false)
         })?;
         let mut name = label.clone();
         if let Some((made, draft)) = draft {
@@ -538,7 +538,7 @@ impl Decider {
         if bodies.is_empty() {
             return Ok(done(None));
         }
-        let base = base.filter(|base| is_partial || *base != node.touch);
+        let base = base.filter(|base| is_partial || !node.touch.is(base));
         let base_ids = base.map(|base| super::version::ids_of(&self.pipeline.rows, t, &base)).transpose()?;
         let last = self.stage(t, bodies, &caps, name, base_ids, time_ms)?;
         self.remember_asker(t, label.as_deref(), may_name.is_some(), &last)?;
@@ -575,7 +575,7 @@ impl Decider {
             };
         }
         check_condition(&condition, existed, &version, None, &path, |wanted| {
-            super::version::same_version(wanted, &version, rows, t, &node.touch).unwrap_or(false)
+            super::version::same_version(wanted, &version, rows, t, &node, &t_key).unwrap_or(false)
         })?;
         let tree = Tree::load(rows, t, &path, usize::MAX)?;
         let mut plan = Plan::new(space.key, move |list| Order::load(rows, t, list).unwrap_or_default(), Box::new(|_, _| Ok(None)));

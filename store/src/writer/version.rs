@@ -27,9 +27,10 @@ pub fn names(rows: &impl Rows, t: u32, touch: &[u64]) -> Result<Vec<String>, Sto
 ///
 /// [`StorageError`].
 pub fn names_at(rows: &impl Rows, t: u32, t_key: &[u8], node: &Node) -> Result<Vec<String>, StorageError> {
-    let mut names = Vec::with_capacity(node.touch.len());
+    let touch = node.version(rows, t_key)?;
+    let mut names = Vec::with_capacity(touch.len());
     let mut text: Option<Option<ObjectId>> = None;
-    for a in &node.touch {
+    for a in &touch {
         let own = summary(rows, t, *a)?;
         if own.label.is_some() {
             names.push(own.name());
@@ -80,7 +81,14 @@ pub fn resolve(rows: &impl Rows, t: u32, versions: &[String]) -> Result<Vec<u64>
     if unknown.is_empty() { Ok(found) } else { Err(WriteError::UnknownVersion(unknown)) }
 }
 
-pub(super) fn same_version(wanted: &[String], version: &[String], rows: &impl Rows, t: u32, touch: &[u64]) -> Result<bool, WriteError> {
+pub(super) fn same_version(
+    wanted: &[String],
+    version: &[String],
+    rows: &impl Rows,
+    t: u32,
+    node: &Node,
+    t_key: &[u8],
+) -> Result<bool, WriteError> {
     let mut sorted = wanted.to_vec();
     sorted.sort_unstable();
     if sorted == version {
@@ -88,5 +96,5 @@ pub(super) fn same_version(wanted: &[String], version: &[String], rows: &impl Ro
     }
     let mut found = resolve(rows, t, wanted)?;
     found.sort_unstable();
-    Ok(found == touch)
+    Ok(found == node.version(rows, t_key)?)
 }

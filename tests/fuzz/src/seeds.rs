@@ -246,7 +246,7 @@ fn rows() -> Vec<Vec<u8>> {
     let plain = Summary { deps: Vec::new(), base: None, total: true, part: None, folded: false, label: None, ..summary.clone() };
     let write = Write { lamport: 9, a: 4, id: element(), list: Some(element()), value: Value::String("x".into()) };
     let entry = Entry { writes: true, list: Some(element()), preds: vec![(1, 0), (300, 70_000)], hidden: false };
-    let node = |writes| Node { writes, below: 300, loose: true, touch: vec![1, 400] };
+    let node = |writes| Node { writes, below: 300, loose: true, touch: timebus_store::node::Touch::Here(vec![1, 400]) };
     let with = |kind: u8, row: Vec<u8>| [&[kind][..], &row].concat();
     vec![
         with(0, summary.encode()),
