@@ -370,7 +370,7 @@ pub(crate) fn versions(headers: &HeaderMap, name: &str) -> Result<Option<Vec<Str
 
 /// The value at an old version, or what changed since.
 fn historic(ask: &Ask, rows: &Committed) -> Result<Response<Body>, Problem> {
-    let store = &ask.peer.store;
+    let store = &ask.peer.store.asked_by(ask.who.asker());
     let current = store.version(rows, ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
     let version = versions(&ask.head.headers, "version")?;
     let at = |versions: &[String]| store.read_at(rows, ask.space, &ask.path, versions).map_err(|error| write_problem(&error));

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use http::HeaderMap;
 use timebus_identity::PublicKey;
 use timebus_store::path::Path;
+use timebus_store::writer::Asker;
 
 use crate::peer::lock;
 use crate::who::{Principal, text};
@@ -30,7 +31,7 @@ pub(crate) struct Sender {
 }
 
 /// A client, as it calls itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Client {
     name: String,
     principal: Option<Principal>,
@@ -44,27 +45,34 @@ impl Client {
         (1..=NAME_BYTES_MAX).contains(&name.len()).then(|| Self { name: name.to_owned(), principal })
     }
 
+    /// On whose behalf it asks, if not on that of the owner.
+    pub(crate) fn asker(&self) -> Option<Asker> {
+        self.principal.as_ref().map_or_else(|| Some(Asker::default()), Principal::asker)
+    }
+
     /// How it calls itself, which is also the agent of the versions that it writes.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 }
 
-/// The latest writes of clients that name themselves, by space and version.
+/// The latest writes of clients that name themselves, by space, version, client and path: many may call something the same.
 #[derive(Debug, Default)]
 pub(crate) struct Senders(Mutex<Kept>);
 
 #[derive(Debug, Default)]
 struct Kept {
-    by_version: HashMap<(PublicKey, String), Arc<Sender>>,
-    order: VecDeque<(PublicKey, String)>,
+    by_version: HashMap<Key, Arc<Sender>>,
+    order: VecDeque<Key>,
 }
+
+type Key = (PublicKey, String, Client, Path);
 
 impl Senders {
     /// Remembers a write before it is made, so that nobody is told of it first.
     pub(crate) fn remember(&self, space: PublicKey, version: &str, sender: Sender) {
         let mut kept = lock(&self.0);
-        let key = (space, version.to_owned());
+        let key = (space, version.to_owned(), sender.client.clone(), sender.path.clone());
         if kept.by_version.insert(key.clone(), Arc::new(sender)).is_none() {
             kept.order.push_back(key);
         }
@@ -75,11 +83,11 @@ impl Senders {
         }
     }
 
-    /// Who sent a version.
-    pub(crate) fn of(&self, space: PublicKey, version: &str) -> Option<Arc<Sender>> {
+    /// Whether a client sent a version of a path, and upon what.
+    pub(crate) fn of(&self, space: PublicKey, version: &str, client: &Client, path: &Path) -> Option<Arc<Sender>> {
         let kept = lock(&self.0);
         // Without a copy of the name where nobody names himself, which is the usual case.
-        if kept.by_version.is_empty() { None } else { kept.by_version.get(&(space, version.to_owned())).cloned() }
+        if kept.by_version.is_empty() { None } else { kept.by_version.get(&(space, version.to_owned(), client.clone(), path.clone())).cloned() }
     }
 }
 
@@ -110,9 +118,16 @@ mod tests {
             senders.remember(space, &format!("a-{number}"), sender.clone());
             senders.remember(space, &format!("a-{number}"), sender.clone());
         }
-        assert!(senders.of(space, "a-0").is_none());
-        assert!(senders.of(space, "a-1").is_some());
-        assert!(senders.of(PublicKey::from_bytes([8; 32]), "a-1").is_none());
+        let of = |space, version| senders.of(space, version, &sender.client, &Path::root());
+        assert!(of(space, "a-0").is_none());
+        assert!(of(space, "a-1").is_some());
+        assert!(of(PublicKey::from_bytes([8; 32]), "a-1").is_none());
+        // What somebody else calls so is his.
+        let other = Sender { client: client("b").expect("a client"), path: Path::root(), parents: vec!["x".to_owned()] };
+        senders.remember(space, "a-2", other.clone());
+        assert!(of(space, "a-2").is_some_and(|own| own.parents.is_empty()));
+        assert_eq!(senders.of(space, "a-2", &other.client, &Path::root()).as_deref(), Some(&other));
+        assert!(senders.of(space, "a-2", &other.client, &Path::parse("/x").expect("a path")).is_none());
         assert_eq!(lock(&senders.0).by_version.len(), KEPT_MAX);
     }
 }

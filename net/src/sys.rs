@@ -15,7 +15,7 @@ use timebus_store::json::Json;
 use timebus_store::keyspace::{Committed, Rows as _, Table};
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::{Refusal, Space};
-use timebus_store::store::StorageError;
+use timebus_store::store::{StorageError, Store};
 use timebus_store::summary::{Summary, summary};
 use timebus_store::tree::value_json;
 use timebus_store::update::Step;
@@ -227,7 +227,7 @@ pub(crate) async fn act(
             let (space, path) = at().await?;
             conflicts(peer, &People::known_to(peer, who).await, space, &path)
         }
-        "diff" if reads => at().await.and_then(|(space, path)| diff(peer, space, &path, head)),
+        "diff" if reads => at().await.and_then(|(space, path)| diff(&peer.store.asked_by(who.asker()), space, &path, head)),
         "output" if reads => Ok(answer_json(&json!({ "lines": peer.config.output.map(|lines| lines()).unwrap_or_default() }))),
         "backup" if reads => crate::backup::stream(peer).await,
         "fsck" if writes => crate::fsck::fsck(peer, body).await,
@@ -480,8 +480,7 @@ fn conflicts(peer: &Peer, people: &People, space: Space, path: &Path) -> Result<
 }
 
 /// What differs between two versions.
-fn diff(peer: &Peer, space: Space, path: &Path, head: &http::request::Parts) -> Result<Response<Body>, Problem> {
-    let store = peer.store();
+fn diff(store: &Store, space: Space, path: &Path, head: &http::request::Parts) -> Result<Response<Body>, Problem> {
     let rows = store.snapshot();
     let failed = |error: StorageError| storage_problem(&error);
     let Some(from) = versions(&head.headers, "parents")? else {

@@ -17,7 +17,7 @@ use timebus_store::json::{Json, write_string};
 use timebus_store::keyspace::{Committed, Rows, Table};
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::{APPLIED, Space, decode_applied};
-use timebus_store::store::StorageError;
+use timebus_store::store::{StorageError, Store};
 use timebus_store::tree::Show;
 use timebus_store::update::{Edit, Patch, Step, Update};
 
@@ -304,6 +304,12 @@ pub(crate) struct Watch {
     _counted: (Counted, [Option<OriginCount>; 2]),
 }
 
+/// The version after a change, for whoever asked for it: he knows the change by the name that he gave it.
+fn called(entry: &Entry) -> Version {
+    let Some((_, name)) = entry.update.asked.as_ref().filter(|(_, name)| *name != entry.update.name) else { return Arc::clone(&entry.version) };
+    entry.version.iter().map(|one| if *one == entry.update.name { name.clone() } else { one.clone() }).collect()
+}
+
 impl Watch {
     /// Begins with a snapshot, or with what changed since versions that the subscriber has.
     pub(crate) fn start(peer: &Peer, start: Start<'_>) -> Result<Self, Problem> {
@@ -499,7 +505,7 @@ impl Watch {
                 continue;
             }
             if self.is_own(&entry) {
-                self.version = Arc::clone(&entry.version);
+                self.version = called(&entry);
                 continue;
             }
             let (path, braid) = (&self.path, self.form == Form::Braid);
@@ -568,8 +574,13 @@ impl Watch {
     fn is_of_client(&self, entry: &Entry) -> Option<Arc<Sender>> {
         // What has to be read again need not be that change alone.
         let client = self.client.as_ref().filter(|_| !entry.version.is_empty())?;
-        let sender = self.peer.senders.of(self.feed.space.key, &entry.update.name)?;
-        (*client == sender.client && sender.path == self.path).then_some(sender)
+        let (_, name) = entry.update.asked.as_ref().filter(|(asker, _)| *asker == client.asker())?;
+        self.peer.senders.of(self.feed.space.key, name, client, &self.path)
+    }
+
+    /// The store, for whoever watches.
+    fn store(&self) -> Store {
+        self.peer.store.asked_by(self.guest.as_ref().and_then(Who::asker))
     }
 
     /// What is new in the window.
@@ -579,7 +590,7 @@ impl Watch {
         let rows = self.peer.store.snapshot();
         let now = view.look(&self.peer.store, &rows)?;
         let before = match &shown.page {
-            None if shown.is_heavy => match self.peer.store.read_at(&rows, self.feed.space, &self.path, &texts(&self.version)) {
+            None if shown.is_heavy => match self.store().read_at(&rows, self.feed.space, &self.path, &texts(&self.version)) {
                 Ok(tree) => Arc::new(Shown { page: view.window.cut(&tree, &self.feed.space.key), ..Shown::default() }),
                 Err(_) => return self.resnapshot(None).map(Some),
             },
@@ -740,7 +751,7 @@ impl Watch {
     /// What changed since the subscriber's version; all there is when that is not known any more.
     fn write_resume(&mut self, rows: &Committed, out: &mut Vec<u8>, from: Vec<String>) -> Result<(), Problem> {
         let failed = |error: StorageError| storage_problem(&error);
-        let store = self.peer.store.clone();
+        let store = self.store();
         let before = match store.is_current(rows, self.feed.space, &self.path, &from) {
             Ok(true) => {
                 if let Some((view, shown)) = &mut self.window {

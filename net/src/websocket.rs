@@ -20,6 +20,7 @@ use timebus_store::feed::Signal;
 use timebus_store::json::{Json, Limits, write_string};
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
+use timebus_store::store::Store;
 use timebus_store::tree::{Show, Tree};
 use timebus_store::value::Mime;
 use timebus_store::writer::{Action, Condition, Request, TextEdits};
@@ -671,15 +672,15 @@ impl Socket {
                 self.look(peer, id, source);
                 return Ok(None);
             }
-            let Some(reader) = self.reader() else { return get(peer, id, path, at, window).map(Some) };
-            let peer = peer.clone();
+            let Some(reader) = self.reader() else { return get(&peer.store.asked_by(self.who.asker()), id, path, at, window).map(Some) };
+            let (peer, store) = (peer.clone(), peer.store.asked_by(self.who.asker()));
             self.is_reading = true;
             self.pending.push(Box::pin(async move {
                 let others = peer.others();
                 let work = {
                     let others = peer.others();
                     async move {
-                        let message = get(&peer, id, path, at, window)?;
+                        let message = get(&store, id, path, at, window)?;
                         others.room(Some(reader), message.len())?;
                         Ok::<_, Problem>(others.keep(Some(reader), framed(&message).into()))
                     }
@@ -865,8 +866,7 @@ impl Socket {
 }
 
 /// Reads what is at a path.
-fn get(peer: &Peer, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>, window: Option<Window>) -> Result<Vec<u8>, Problem> {
-    let store = peer.store();
+fn get(store: &Store, id: u64, (space, path): (Space, Path), at: Option<Vec<String>>, window: Option<Window>) -> Result<Vec<u8>, Problem> {
     let failed = |problem| crate::route::storage_problem(&problem);
     let rows = store.snapshot();
     let mut json = Vec::new();

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use http::{HeaderMap, StatusCode, header, request::Parts};
 use timebus_identity::{PublicKey, Signature};
+use timebus_store::writer::Asker;
 
 use crate::app_token::AppScope;
 use crate::host::{HostKind, HostList};
@@ -46,6 +47,17 @@ pub(crate) enum Principal {
     Key(PublicKey),
     /// An app that the owner installed, by its name here.
     App(String),
+}
+
+impl Principal {
+    /// The same for the store, which knows the owner without being told.
+    pub(crate) fn asker(&self) -> Option<Asker> {
+        match self {
+            Self::Owner => None,
+            Self::Key(key) => Some(Asker::of("key", key.as_bytes())),
+            Self::App(name) => Some(Asker::of("app", name.as_bytes())),
+        }
+    }
 }
 
 /// Checks the Host of a request; answers the kind of origin.
@@ -233,6 +245,14 @@ impl Who {
             Self::Signed { signer, .. } => Some(Principal::Key(PublicKey::from_bytes(*signer.key()))),
             Self::App(app) => Some(Principal::App(app.app().to_owned())),
             Self::Anyone => None,
+        }
+    }
+
+    /// Who asks, if not the owner: names of versions that he gives are his.
+    pub(crate) fn asker(&self) -> Option<Asker> {
+        match self.principal() {
+            Some(principal) => principal.asker(),
+            None => Some(Asker::default()),
         }
     }
 

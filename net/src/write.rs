@@ -166,7 +166,7 @@ fn check_digest(ask: &Ask, body: &Bytes, request: &Request) -> Result<(), Proble
         return Err(digest_differs("the body"));
     }
     let Action::EditText(TextEdits::Ranges(ranges)) = &request.action else { return Ok(()) };
-    let (store, rows) = (&ask.peer.store, ask.peer.store.snapshot());
+    let (store, rows) = (&ask.peer.store.asked_by(ask.who.asker()), ask.peer.store.snapshot());
     let before = match &request.parents {
         // What is not known yet is waited for, and looked at then.
         Some(parents) => match store.read_at(&rows, ask.space, &ask.path, parents) {

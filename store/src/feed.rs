@@ -378,6 +378,7 @@ mod tests {
             moved: Vec::new(),
             versions,
             unnamed: std::collections::BTreeSet::new(),
+            asked: None,
         })
     }
 

@@ -24,6 +24,7 @@ use crate::summary::{EXCEPT_MAX, Summary, change_key, find, summary};
 use crate::tips::heads;
 use crate::view::View;
 use crate::vouch::{Judge, ends_of, oldest_unrooted, unrooted};
+use crate::writer::Asker;
 
 /// Local number of the own space's `auth` timeline.
 pub const AUTH: u32 = 0;
@@ -1152,11 +1153,13 @@ pub fn label_key(t: u32, label: &str, a: u64) -> Vec<u8> {
 pub struct Labelled {
     /// Its arrival number.
     pub a: u64,
-    /// Whether this device made it for somebody else than its owner, as far as that is remembered.
-    pub is_for_other: bool,
+    /// For whom this device made it, if not for its owner, as far as that is remembered.
+    pub asker: Option<Asker>,
+    /// Whether it has no name, since another one of its path has this.
+    pub is_in_vain: bool,
 }
 
-/// What the row of a public name holds: flags, none of which is in the log.
+/// What the row of a public name holds: flags, and with [`FOR_OTHER`] for whom it was made; none of that is in the log.
 pub(crate) const FOR_OTHER: u8 = 1;
 /// Whoever asked for the change called it so, and it has no name, since another one of its path has that.
 pub(crate) const IN_VAIN: u8 = 2;
@@ -1171,8 +1174,10 @@ pub fn labelled(rows: &impl Rows, t: u32, label: &str) -> Result<Vec<Labelled>, 
     rows.scan(Table::Label, &prefix, None)
         .filter_map(|row| match row {
             Ok((key, value)) if key.len() == prefix.len() + 8 => {
-                let is_for_other = value.first().is_some_and(|flags| flags & FOR_OTHER != 0);
-                key.last_chunk::<8>().map(|a| Ok(Labelled { a: u64::from_be_bytes(*a), is_for_other }))
+                let flags = value.first().copied().unwrap_or(0);
+                let asker = || value.get(1..).and_then(|rest| rest.first_chunk()).map_or_else(Asker::default, |asker| Asker(*asker));
+                let asker = (flags & FOR_OTHER != 0).then(asker);
+                key.last_chunk::<8>().map(|a| Ok(Labelled { a: u64::from_be_bytes(*a), asker, is_in_vain: flags & IN_VAIN != 0 }))
             }
             Ok(_) => None,
             Err(error) => Some(Err(error)),

@@ -25,7 +25,7 @@ use crate::pipeline::{AUTH, Pipeline, Space};
 use crate::quarantine::{self, HiddenChange, Preview};
 use crate::traces::Traces;
 use crate::update::Update;
-use crate::writer::{Decider, Group, Job, Offered, Request, Statement, Syncer, WriteError, Written};
+use crate::writer::{Asker, Decider, Group, Job, Offered, Request, Statement, Syncer, WriteError, Written};
 
 mod files;
 mod open;
@@ -252,6 +252,8 @@ pub struct Store {
     opened: Arc<Opened>,
     home: Arc<FilePath>,
     blobs: Option<Blobs>,
+    /// Who reads, if not the owner.
+    asker: Option<Asker>,
 }
 
 struct Threads {
@@ -298,6 +300,7 @@ impl Store {
             opened: Arc::new(opened),
             home: FilePath::new("").into(),
             blobs: None,
+            asker: None,
         }
     }
 

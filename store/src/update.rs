@@ -19,6 +19,7 @@ use crate::store::StorageError;
 use crate::text::TextUpdate;
 use crate::tree::{CONFLICT_PAGE, Shape, Tree};
 use crate::value::Value;
+use crate::writer::Asker;
 
 /// Most patches of one update; beyond that, a snapshot is cheaper to read.
 pub const PATCHES_MAX: usize = 1024;
@@ -93,6 +94,8 @@ pub struct Update {
     pub versions: BTreeMap<Vec<u8>, Vec<Box<str>>>,
     /// Keys of paths whose versions are too many changes to be told with each of them: whoever watches them reads again.
     pub unnamed: BTreeSet<Vec<u8>>,
+    /// For whom this device wrote it just now, the owner or somebody else, and what he called it. Others may call it otherwise.
+    pub asked: Option<(Option<Asker>, Box<str>)>,
 }
 
 impl Update {

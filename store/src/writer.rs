@@ -121,7 +121,8 @@ pub struct Request {
     pub action: Action,
     /// What the caller had seen; absent means everything.
     pub parents: Option<Vec<String>>,
-    /// The name that the caller gives the new version.
+    /// The name that the caller gives the new version. Among those of one path it is his: where another one has it already, the
+    /// change has none, and is known to him by it all the same.
     pub label: Option<String>,
     /// Under which condition.
     pub condition: Condition,
@@ -140,6 +141,24 @@ pub struct MayName {
     pub blobs: Vec<BlobHash>,
     /// At which names it may not point at anything, if there are some: where a pointer says something of who signs.
     pub points_not_at: Option<fn(&str) -> bool>,
+    /// Who asks.
+    pub asker: Asker,
+}
+
+/// Somebody else than the owner on whose behalf this device writes. Names that he gives to versions are his: what others called so
+/// has nothing to do with what he wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Asker(pub(crate) [u8; Self::BYTES]);
+
+impl Asker {
+    pub(crate) const BYTES: usize = 16;
+
+    /// Of somebody who is of a kind and has a name among those.
+    #[must_use]
+    pub fn of(kind: &str, name: &[u8]) -> Self {
+        let hash = timebus_identity::hash("asker", &[kind.as_bytes(), &[0], name]);
+        Self(*hash.first_chunk().expect("a hash is longer"))
+    }
 }
 
 /// What is said about the rights in a space.

@@ -14,7 +14,7 @@ use timebus_store::op::{Op, PathStep};
 use timebus_store::pipeline::Space;
 use timebus_store::store::{Config, Store};
 use timebus_store::value::Value;
-use timebus_store::writer::{Action, MayName, Request, Statement, WriteError, verify_all};
+use timebus_store::writer::{Action, Asker, MayName, Request, Statement, WriteError, verify_all};
 
 /// All changes of a space, as another store sends them.
 fn changes(store: &Store, space: Space) -> Vec<Verified<Change>> {
@@ -313,6 +313,44 @@ async fn nobody_takes_a_name_of_a_version_so_that_a_write_gets_lost() {
     put(&alice, "/notes", &json("8")).await;
     assert_eq!(alice.write(named("/notes", "7", "ab12-9")).await.expect("known").change, first.change);
     assert_eq!(get(&alice, "/notes"), Some(json("8")));
+}
+
+/// Each of several has what he wrote in mind when he says a name that all of them gave to something at one path.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_many_gave_is_to_each_what_he_wrote() {
+    let home = folder();
+    let alice = open(home.path());
+    let [one, other, third] = [1, 2, 3].map(|number| Asker::of("app", &[number]));
+    let named = |asker: Option<Asker>, value: &str, label: &str| {
+        let may_name = asker.map(|asker| MayName { asker, ..MayName::default() });
+        Request { label: Some(label.to_owned()), may_name, ..request("/x", Action::Put(json(value))) }
+    };
+    let feed = alice.feed(alice.own(), &path("/x"));
+    let mut changes = Vec::new();
+    for (asker, value) in [(None, "1"), (Some(one), "2"), (Some(other), "3")] {
+        let written = alice.write(named(asker, value, "n-1")).await.expect("it is his first of this name");
+        assert_eq!(written.version.contains(&"n-1".to_owned()), asker.is_none(), "others hear the id of what has no name");
+        changes.push(written.change.expect("a change"));
+        // Whoever is told what he did himself can know it by what he called it.
+        let timebus_store::feed::Next::Entries(told) = feed.from(feed.end() - 1, 1) else { panic!("fell behind") };
+        assert_eq!(told[0].update.asked, Some((asker, "n-1".into())));
+    }
+    for (asker, value, change) in [(None, "1", changes[0]), (Some(one), "2", changes[1]), (Some(other), "3", changes[2])] {
+        assert_eq!(alice.write(named(asker, value, "n-1")).await.expect("known").change, Some(change));
+        assert!(matches!(alice.write(named(asker, "9", "n-1")).await, Err(WriteError::LabelTaken(_))), "his own is taken");
+    }
+    let rows = alice.snapshot();
+    for (asker, value) in [(None, "1"), (Some(one), "2"), (Some(other), "3"), (Some(third), "1")] {
+        let tree = alice.asked_by(asker).read_at(&rows, alice.own(), &path("/x"), &["n-1".to_owned()]).expect("known");
+        assert_eq!(tree.to_json(&alice.space()), Some(json(value)), "{asker:?}");
+    }
+    // His next one is made on his own, and not on what others called so.
+    let next = Request { parents: Some(vec!["n-1".to_owned()]), ..named(Some(one), "4", "n-2") };
+    alice.write(next).await.expect("his chain goes on");
+    let writes = alice.read(&alice.snapshot(), alice.own(), &path("/x")).expect("read").tree.writes;
+    let mut values: Vec<_> = writes.into_iter().map(|write| write.value).collect();
+    values.sort_by_key(|value| format!("{value:?}"));
+    assert_eq!(values, [Value::Int(3), Value::Int(4)]);
 }
 
 fn limited(to: PublicKey, (bytes_max, not_after_ms): (u64, u64)) -> Grant {

@@ -31,7 +31,7 @@ pub(crate) fn belongs(store: &Store, hash: &BlobHash, space: &PublicKey, timelin
 /// What somebody may name who brings this content. A guest's likes and answers would be the owner's, who signs them.
 pub(crate) fn may_name(who: &Who, brought: Option<BlobHash>) -> Option<MayName> {
     let points_not_at = who.guest().map(|_| crate::refs::is_leaf as fn(&str) -> bool);
-    if who.is_owner() { None } else { Some(MayName { blobs: brought.into_iter().collect(), points_not_at }) }
+    if who.is_owner() { None } else { Some(MayName { blobs: brought.into_iter().collect(), points_not_at, asker: who.asker().unwrap_or_default() }) }
 }
 
 /// Writes for somebody who may write there. If he names content that he may read at some path, he may do that.

@@ -60,7 +60,7 @@ impl Watch {
                     let body = UpdateBody::Snapshot { content_type: &Mime::TEXT, content: b"" };
                     write_update(out, &Update { version: &[], parents: &[], repr_sha256: None, body });
                 }
-                write_runs_since(&self.peer.store, rows, (self.feed.space, &self.path), out, from.as_deref().unwrap_or_default())
+                write_runs_since(&self.store(), rows, (self.feed.space, &self.path), out, from.as_deref().unwrap_or_default())
                     .map_err(|error| write_problem(&error))?;
             }
         }
@@ -93,7 +93,7 @@ impl Watch {
             }
             if is_own {
                 // It has what it wrote, whatever became of it here.
-                self.version = Arc::new([entry.update.name.clone()]);
+                self.version = Arc::new([entry.update.asked.as_ref().map_or_else(|| entry.update.name.clone(), |(_, name)| name.clone())]);
                 is_behind |= self.version != entry.version;
                 continue;
             }
@@ -148,7 +148,7 @@ impl Watch {
     /// it wrote can come here before its subscription does, or while this is looked up: then it has gone on from there,
     /// and leaves alone what leads on from anything else.
     fn catch_up_own(&self, rows: &Committed, out: &mut Vec<u8>, now: (&str, &Version)) -> Result<(), WriteError> {
-        let (store, space) = (&self.peer.store, self.feed.space);
+        let (store, space) = (&self.store(), self.feed.space);
         let Some(client) = &self.client else { return Ok(()) };
         // Most have written nothing.
         let Some(text) = store.text(rows, space, &self.path)?.filter(|text| text.next_seq(client.name()) > 0) else { return Ok(()) };
@@ -163,7 +163,7 @@ impl Watch {
 
     /// Writes what makes the text of a version into that of now.
     fn lead(&self, rows: &Committed, out: &mut Vec<u8>, from: &Version, (now, version): (&str, &Version)) -> Result<(), WriteError> {
-        let (store, space) = (&self.peer.store, self.feed.space);
+        let (store, space) = (&self.store(), self.feed.space);
         let names = texts(from);
         let edits = match edits_since(store, rows, space, &self.path, &names)? {
             Some(edits) => edits,
@@ -200,7 +200,7 @@ impl Watch {
     /// Writes what the client lacks of the text; says whether the same text is still there.
     fn write_lacking(&mut self, out: &mut Vec<u8>) -> Result<bool, StorageError> {
         let rows = self.peer.store.snapshot();
-        let (store, space) = (self.peer.store.clone(), self.feed.space);
+        let (store, space) = (self.store(), self.feed.space);
         let is_there = store.text(&rows, space, &self.path)?.is_some();
         if !is_there || write_runs_since(&store, &rows, (space, &self.path), out, &texts(&self.version)).is_err() {
             return Ok(false);

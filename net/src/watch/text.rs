@@ -156,6 +156,7 @@ mod tests {
                 touched: Vec::new(),
                 moved: Vec::new(),
                 unnamed: Default::default(),
+                asked: None,
                 versions: [(path.key(), version.iter().map(|name| name.as_str().into()).collect())].into(),
             };
             assert_eq!(text_after(&store, &update, &path).as_deref(), Some(text));

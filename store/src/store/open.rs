@@ -468,6 +468,7 @@ impl Store {
             opened: Arc::new(opened),
             home: home.into(),
             blobs: Some(blobs),
+            asker: None,
         })
     }
 }

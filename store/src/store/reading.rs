@@ -17,7 +17,7 @@ use crate::text::{TextObject, TextVersion};
 use crate::tree::{CONFLICT_PAGE, Tree};
 use crate::value::Value;
 use crate::view::View;
-use crate::writer::{Named, WriteError, names_at, resolve_at, text_version};
+use crate::writer::{Asker, Named, WriteError, names_at, resolve_at, text_version};
 
 /// A path's version, value and more, read at one moment.
 #[derive(Debug)]
@@ -34,6 +34,12 @@ fn applied(rows: &Committed) -> Result<u64, StorageError> {
 }
 
 impl Store {
+    /// The same store, for somebody else than the owner: names of versions are first of all what he called so.
+    #[must_use]
+    pub fn asked_by(&self, asker: Option<Asker>) -> Self {
+        Self { asker, ..self.clone() }
+    }
+
     /// The version of a path.
     ///
     /// # Errors
@@ -74,7 +80,8 @@ impl Store {
         text: &TextObject,
         versions: &[String],
     ) -> Result<TextVersion, WriteError> {
-        let named = resolve_at(rows, space.main(), path, &self.device(), versions, |_, _, agent, seq| Ok(text.find_version(agent, seq)))?;
+        let named =
+            resolve_at(rows, space.main(), path, (&self.device(), self.asker), versions, |_, _, agent, seq| Ok(text.find_version(agent, seq)))?;
         Ok(text_version(rows, space.main(), text, &named)?)
     }
 
@@ -175,7 +182,7 @@ impl Store {
     fn resolve_at(&self, rows: &Committed, space: Space, path: &Path, versions: &[String]) -> Result<Vec<Named>, WriteError> {
         let t = space.main();
         let mut texts: BTreeMap<ObjectId, TextObject> = BTreeMap::new();
-        resolve_at(rows, t, path, &self.device(), versions, |rows, object, agent, seq| {
+        resolve_at(rows, t, path, (&self.device(), self.asker), versions, |rows, object, agent, seq| {
             if !texts.contains_key(object) {
                 texts.insert(*object, load_text(rows, t, object)?);
             }

@@ -227,6 +227,7 @@ impl Decider {
             texts: Vec::new(),
             versions: BTreeMap::from([(path.key(), version)]),
             unnamed: BTreeSet::new(),
+            asked: None,
             touched: vec![path],
             moved: Vec::new(),
         }));
@@ -381,6 +382,7 @@ impl Decider {
                 touched: effect.touched.into_keys().collect(),
                 versions,
                 unnamed: effect.many,
+                asked: None,
             }));
         }
         Ok(())

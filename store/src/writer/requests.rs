@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::syncer::{Entry, Reply};
 use super::version::{ids_of, same_version};
-use super::{Action, Condition, Decider, Request, WriteError, Written, names_at, texts, version_tag};
+use super::{Action, Asker, Condition, Decider, Request, WriteError, Written, names_at, texts, version_tag};
 use crate::auth::OWN_WORDS;
 use crate::blobs::BlobHash;
 use crate::change::{Body, Change, PARENTS_MAX, Part};
@@ -102,6 +102,7 @@ impl Decider {
             _ => {}
         }
         let Request { space, path, action, parents, label, condition, time_ms, may_name, .. } = request;
+        let asker = may_name.as_ref().map(|may_name| may_name.asker);
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let mut caps = self.caps(space, &path)?;
@@ -113,7 +114,7 @@ impl Decider {
         let existed = node.count() > 0 || node.below > 0;
         let taken = self.labelled(t, label.as_deref())?;
         if let Some(label) = &label {
-            for a in self.of_asker(t, &taken, may_name.is_some())? {
+            for a in self.of_asker(t, &taken, asker)? {
                 match self.repeats(space, &path, a, &action)? {
                     Repeats::All => return self.replay(t, &path, a, existed),
                     Repeats::Part => return Err(WriteError::LabelTaken(label.clone())),
@@ -133,7 +134,7 @@ impl Decider {
         let base = match parents {
             None => None,
             Some(parents) => {
-                let named = self.resolve_at(t, &path, &parents)?;
+                let named = self.resolve_at(t, &path, asker, &parents)?;
                 // Who has seen all there is at the path may as well have seen everything else.
                 let is_partial = named.iter().any(|name| name.event.is_some());
                 Some(texts::base_of(&named)?).filter(|base| is_partial || !node.touch.is(base))
@@ -168,7 +169,7 @@ impl Decider {
         let mounts: Vec<Path> = self.pipeline.rights(t).mounts_below(&path).map(|mount| mount.path.clone()).collect();
         let words = self.words_below(space, &path);
         let (plan, created) = match action {
-            Action::Undo { version } => (self.plan_undo(space, &path, version)?, None),
+            Action::Undo { version } => (self.plan_undo(space, &path, asker, version)?, None),
             action => {
                 let view = base.as_ref().map(|base| View::of(&self.pipeline.rows, t, base)).transpose()?;
                 self.plan(space, &target, &tree, action, view)?
@@ -183,7 +184,6 @@ impl Decider {
                 return Err(WriteError::NoGrant { space: space.key, path: word });
             }
         }
-        let is_for_other = may_name.is_some();
         if let Some(may_name) = may_name {
             if let Some(is_word) = may_name.points_not_at
                 && let Some(name) = plan.pointers().find(|name| is_word(name))
@@ -203,7 +203,7 @@ impl Decider {
         }
         let base_ids = base.as_ref().map(|base| ids_of(&self.pipeline.rows, t, base)).transpose()?;
         let last = self.stage(t, bodies, &caps, label, base_ids, time_ms)?;
-        self.remember_asker(t, wanted.as_deref(), is_for_other, &last)?;
+        self.remember_asker(t, wanted.as_deref(), asker, &last)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         let created = match created {
@@ -334,10 +334,10 @@ impl Decider {
     }
 
     /// Plans the inverse of a change.
-    fn plan_undo(&mut self, space: Space, path: &Path, version: Option<String>) -> Result<Plan<'_>, WriteError> {
+    fn plan_undo(&mut self, space: Space, path: &Path, asker: Option<Asker>, version: Option<String>) -> Result<Plan<'_>, WriteError> {
         let (t, space) = (space.main(), space.key);
         let wanted = match version {
-            Some(version) => self.resolve_at(t, path, &[version])?.first().map(|name| name.a),
+            Some(version) => self.resolve_at(t, path, asker, &[version])?.first().map(|name| name.a),
             None => None,
         };
         let (rows, bodies) = (&self.pipeline.rows, &mut self.pipeline.bodies);
@@ -452,16 +452,15 @@ impl Decider {
         label.map_or_else(|| Ok(Vec::new()), |label| labelled(&self.pipeline.rows, t, label))
     }
 
-    /// Those of them that whoever asks may have made: of this device for the same side, of its owner or of others, and, if
-    /// the owner asks, of his other devices. A name that somebody else gave to something is no business of who asks: it
-    /// neither has what he writes pass for written, nor keeps him from writing it.
-    fn of_asker(&self, t: u32, labelled: &[Labelled], is_for_other: bool) -> Result<Vec<u64>, StorageError> {
+    /// Those of them that whoever asks may have made: of this device for the same one, and, if the owner asks, of his other
+    /// devices. A name that somebody else gave to something is no business of who asks: it neither has what he writes pass
+    /// for written, nor keeps him from writing it.
+    fn of_asker(&self, t: u32, labelled: &[Labelled], asker: Option<Asker>) -> Result<Vec<u64>, StorageError> {
         let own = self.inner.device.public();
         let mut found = Vec::new();
         for one in labelled {
             let author = summary(&self.pipeline.rows, t, one.a)?.author;
-            let is_his =
-                if author == own { one.is_for_other == is_for_other } else { !is_for_other && self.pipeline.rights(AUTH).was_device(&author) };
+            let is_his = if author == own { one.asker == asker } else { asker.is_none() && self.pipeline.rights(AUTH).was_device(&author) };
             if is_his {
                 found.push(one.a);
             }
@@ -470,8 +469,8 @@ impl Decider {
     }
 
     /// The first of them that did something at a path.
-    pub(super) fn known_here(&self, t: u32, path: &Path, labelled: &[Labelled], is_for_other: bool) -> Result<Option<u64>, StorageError> {
-        for a in self.of_asker(t, labelled, is_for_other)? {
+    pub(super) fn known_here(&self, t: u32, path: &Path, labelled: &[Labelled], asker: Option<Asker>) -> Result<Option<u64>, StorageError> {
+        for a in self.of_asker(t, labelled, asker)? {
             if texts::did_something(&self.pipeline.rows, t, path, a)? {
                 return Ok(Some(a));
             }
@@ -490,15 +489,22 @@ impl Decider {
     }
 
     /// Notes of a change that was just made for whom it was, and how it was to be called, so that it is known when it is asked for
-    /// again.
-    pub(super) fn remember_asker(&mut self, t: u32, wanted: Option<&str>, is_for_other: bool, id: &ChangeId) -> Result<(), StorageError> {
+    /// again, and when it is told.
+    pub(super) fn remember_asker(&mut self, t: u32, wanted: Option<&str>, asker: Option<Asker>, id: &ChangeId) -> Result<(), StorageError> {
+        if let Some(label) = wanted {
+            // Nobody was told yet.
+            for update in self.group.updates.iter_mut().rev().take_while(|update| update.id == *id).filter_map(Arc::get_mut) {
+                update.asked = Some((asker, label.into()));
+            }
+        }
         if let Some(label) = wanted
             && let Some((_, a)) = find(&self.pipeline.rows, id)?
         {
             let is_in_vain = summary(&self.pipeline.rows, t, a)?.label.as_deref() != Some(label);
-            let flags = (u8::from(is_for_other) * FOR_OTHER) | (u8::from(is_in_vain) * IN_VAIN);
+            let flags = (u8::from(asker.is_some()) * FOR_OTHER) | (u8::from(is_in_vain) * IN_VAIN);
             if flags != 0 {
-                self.pipeline.rows.staged.put(Table::Label, label_key(t, label, a), vec![flags]);
+                let row = asker.iter().fold(vec![flags], |row, asker| [&row[..], &asker.0].concat());
+                self.pipeline.rows.staged.put(Table::Label, label_key(t, label, a), row);
             }
         }
         Ok(())

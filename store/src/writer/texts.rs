@@ -8,7 +8,7 @@
 use timebus_identity::PublicKey;
 
 use super::requests::{check_condition, check_reserved};
-use super::{Action, Decider, Request, WriteError, Written, names_at, resolve};
+use super::{Action, Asker, Decider, Request, WriteError, Written, names_at, resolve};
 use crate::fold::Bodies;
 use crate::ids::{ChangeId, OpId};
 use crate::json::Pos;
@@ -140,8 +140,9 @@ fn texts_at(rows: &impl Rows, t: u32, path: &Path) -> Result<Vec<ObjectId>, Stor
 }
 
 /// Finds versions by what readers of a path call them: an event of its text, a public name, or an id. Anybody may give a version
-/// any name. Of several with one name that one is meant which did something at the path, and of those the one that `own`, this
-/// device, wrote for its owner.
+/// any name. Of several with one name that one is meant which did something at the path, and of those the one that was called so by
+/// who asks, `asker` or the owner of `own`, this device; else the one that it wrote for its owner. A name that somebody else gave in
+/// vain is none.
 ///
 /// # Errors
 ///
@@ -150,7 +151,7 @@ pub fn resolve_at<R: Rows>(
     rows: &R,
     t: u32,
     path: &Path,
-    own: &PublicKey,
+    (own, asker): (&PublicKey, Option<Asker>),
     versions: &[String],
     mut find_version: impl FnMut(&R, &ObjectId, &str, u64) -> Result<Option<(ChangeId, Option<u64>)>, StorageError>,
 ) -> Result<Vec<Named>, WriteError> {
@@ -166,7 +167,7 @@ pub fn resolve_at<R: Rows>(
                 here.push(*one);
             }
         }
-        if let Some(a) = the_one(rows, t, &here, own)? {
+        if let Some(a) = the_one(rows, t, &here, own, asker)? {
             found.push(Named { a, event: None });
             continue;
         }
@@ -186,7 +187,7 @@ pub fn resolve_at<R: Rows>(
         }
         match resolve(rows, t, std::slice::from_ref(version)) {
             Ok(changes) => found.extend(changes.into_iter().map(|a| Named { a, event: None })),
-            Err(WriteError::UnknownVersion(_)) => match the_one(rows, t, &by_label, own)? {
+            Err(WriteError::UnknownVersion(_)) => match the_one(rows, t, &by_label, own, asker)? {
                 Some(a) => found.push(Named { a, event: None }),
                 None => unknown.push(version.clone()),
             },
@@ -196,19 +197,21 @@ pub fn resolve_at<R: Rows>(
     if unknown.is_empty() { Ok(found) } else { Err(WriteError::UnknownVersion(unknown)) }
 }
 
-/// Which of several changes of one name is meant, if that can be told: the only one, or the only one that a device wrote for its
-/// owner.
-fn the_one(rows: &impl Rows, t: u32, named: &[Labelled], own: &PublicKey) -> Result<Option<u64>, StorageError> {
-    if let [one] = named {
-        return Ok(Some(one.a));
-    }
-    let mut of_owner = None;
-    for one in named.iter().filter(|one| !one.is_for_other) {
-        if summary(rows, t, one.a)?.author == *own && of_owner.replace(one.a).is_some() {
-            return Ok(None);
+/// Which of several changes of one name is meant, if that can be told: the only one that this device wrote for who asks; else, of
+/// those that have the name, the only one, or the only one that it wrote for its owner.
+fn the_one(rows: &impl Rows, t: u32, named: &[Labelled], own: &PublicKey, asker: Option<Asker>) -> Result<Option<u64>, StorageError> {
+    let (mut of_asker, mut of_owner, mut of_all) = (Vec::new(), Vec::new(), Vec::new());
+    for one in named {
+        let is_here = summary(rows, t, one.a)?.author == *own;
+        for (found, is_one) in [
+            (&mut of_asker, is_here && one.asker == asker),
+            (&mut of_owner, is_here && one.asker.is_none() && !one.is_in_vain),
+            (&mut of_all, !one.is_in_vain),
+        ] {
+            found.extend(is_one.then_some(one.a));
         }
     }
-    Ok(of_owner)
+    Ok([of_asker, of_all, of_owner].iter().find_map(|found| if let [one] = found[..] { Some(one) } else { None }))
 }
 
 /// Whether a change has an op at a path.
@@ -379,28 +382,29 @@ pub(super) fn inverses(rows: &Layered, bodies: &mut Bodies, (t, a): (u32, u64), 
 
 impl Decider {
     /// The versions that a caller says he has seen, at a path.
-    pub(super) fn resolve_at(&mut self, t: u32, path: &Path, versions: &[String]) -> Result<Vec<Named>, WriteError> {
+    pub(super) fn resolve_at(&mut self, t: u32, path: &Path, asker: Option<Asker>, versions: &[String]) -> Result<Vec<Named>, WriteError> {
         let (rows, texts) = (&self.pipeline.rows, &mut self.pipeline.bodies.texts);
         let own = self.inner.device.public();
-        resolve_at(rows, t, path, &own, versions, |rows, object, agent, seq| Ok(texts.text(rows, t, object)?.find_version(agent, seq)))
+        resolve_at(rows, t, path, (&own, asker), versions, |rows, object, agent, seq| Ok(texts.text(rows, t, object)?.find_version(agent, seq)))
     }
 
     /// Works out and stages what a request does to a text.
     pub(super) fn decide_text(&mut self, request: Request) -> Result<Written, WriteError> {
         let Request { space, path, action, parents, label, condition, time_ms, may_name, .. } = request;
+        let asker = may_name.map(|may_name| may_name.asker);
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
         let caps = self.caps(space, &path)?;
         check_reserved(&path, &action)?;
         self.merge_heads(t, &caps, time_ms)?;
         let taken = self.labelled(t, label.as_deref())?;
-        let known = self.known_here(t, &path, &taken, may_name.is_some())?;
+        let known = self.known_here(t, &path, &taken, asker)?;
         let t_key = node_key(t, &path.key());
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let existed = node.count() > 0 || node.below > 0;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         let done = |change| Written { version: version.clone(), change, created: None, existed, durable: true };
-        let named = parents.map(|parents| self.resolve_at(t, &path, &parents)).transpose()?;
+        let named = parents.map(|parents| self.resolve_at(t, &path, asker, &parents)).transpose()?;
         let mut base = named.as_ref().map(|named| base_of(named)).transpose()?;
         let is_partial = named.iter().flatten().any(|name| name.event.is_some());
         let shown = shown_text(&self.pipeline.rows, t, &t_key, &node)?;
@@ -541,7 +545,7 @@ impl Decider {
         let base = base.filter(|base| is_partial || !node.touch.is(base));
         let base_ids = base.map(|base| super::version::ids_of(&self.pipeline.rows, t, &base)).transpose()?;
         let last = self.stage(t, bodies, &caps, name, base_ids, time_ms)?;
-        self.remember_asker(t, label.as_deref(), may_name.is_some(), &last)?;
+        self.remember_asker(t, label.as_deref(), asker, &last)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed, durable: true })
@@ -550,6 +554,7 @@ impl Decider {
     /// Works out and stages an addition to a counter.
     pub(super) fn decide_inc(&mut self, request: Request) -> Result<Written, WriteError> {
         let Request { space, path, action, label, condition, time_ms, may_name, .. } = request;
+        let asker = may_name.map(|may_name| may_name.asker);
         let Action::Inc(delta) = action else { return Err(TextError::NotACounter(path).into()) };
         let space = space.unwrap_or_else(|| self.pipeline.at(self.inner.own, &path));
         let t = space.main();
@@ -557,7 +562,7 @@ impl Decider {
         check_reserved(&path, &action)?;
         self.merge_heads(t, &caps, time_ms)?;
         let taken = self.labelled(t, label.as_deref())?;
-        let known = self.known_here(t, &path, &taken, may_name.is_some())?;
+        let known = self.known_here(t, &path, &taken, asker)?;
         let rows = &self.pipeline.rows;
         let t_key = node_key(t, &path.key());
         let node = Node::load(rows, &t_key)?;
@@ -590,7 +595,7 @@ impl Decider {
         let wanted = label.clone();
         let label = self.unless_taken(t, &path, label, &taken)?.filter(|label| !version.contains(label));
         let last = self.stage(t, bodies, &caps, label, None, time_ms)?;
-        self.remember_asker(t, wanted.as_deref(), may_name.is_some(), &last)?;
+        self.remember_asker(t, wanted.as_deref(), asker, &last)?;
         let node = Node::load(&self.pipeline.rows, &t_key)?;
         let version = names_at(&self.pipeline.rows, t, &t_key, &node)?;
         Ok(Written { version, change: Some(last), created: None, existed, durable: true })

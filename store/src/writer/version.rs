@@ -81,14 +81,7 @@ pub fn resolve(rows: &impl Rows, t: u32, versions: &[String]) -> Result<Vec<u64>
     if unknown.is_empty() { Ok(found) } else { Err(WriteError::UnknownVersion(unknown)) }
 }
 
-pub(super) fn same_version(
-    wanted: &[String],
-    version: &[String],
-    rows: &impl Rows,
-    t: u32,
-    node: &Node,
-    t_key: &[u8],
-) -> Result<bool, WriteError> {
+pub(super) fn same_version(wanted: &[String], version: &[String], rows: &impl Rows, t: u32, node: &Node, t_key: &[u8]) -> Result<bool, WriteError> {
     let mut sorted = wanted.to_vec();
     sorted.sort_unstable();
     if sorted == version {
