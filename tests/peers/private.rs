@@ -95,6 +95,29 @@ fn who_may_read_a_path_later_gets_it_over_the_link_that_there_is() {
     assert_eq!(alice.restart().value("/photos"), json!({"1": "one", "2": "two"}));
 }
 
+/// A change holds whatever was written at once, so whoever may read a part of a path does not get the changes of all of it.
+#[test]
+fn whole_changes_go_to_nobody_who_may_read_only_a_part_of_what_is_kept_apart() {
+    let alice = Peer::start();
+    private(&alice, &["/diary"]);
+    alice.put("/diary", &json!({"public": "for all", "secret": CANARY}));
+    for path in ["/", "/diary/public"] {
+        assert_eq!(run(alice.home(), &["grant", path, "anyone", "--can", "read"]).code, 0);
+    }
+    let page = [("Origin", "http://elsewhere.example"), ("Sec-Fetch-Site", "cross-site")];
+    let raw = [page[0], page[1], ("Accept", "application/timebus-ops")];
+    assert_eq!(alice.send("GET", "/diary/public", &page, "").json(), "for all");
+    assert_eq!(alice.send("GET", "/diary/secret", &page, "").status, 401);
+    assert_eq!(alice.send("GET", "/", &raw, "").status, 200);
+    for path in ["/diary/public", "/diary/secret", "/diary"] {
+        alice.send("GET", path, &raw, "").problem(401);
+    }
+    // All of it is as good as the owner's word.
+    assert_eq!(run(alice.home(), &["grant", "/diary", "anyone", "--can", "read"]).code, 0);
+    let given = alice.send("GET", "/diary/public", &raw, "");
+    assert!(given.status == 200 && given.body.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()));
+}
+
 #[test]
 fn nothing_is_moved_or_covered_silently() {
     let alice = Peer::start();

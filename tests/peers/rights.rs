@@ -43,6 +43,26 @@ fn what_an_invite_gave_can_be_taken_back() {
 }
 
 /// Bob is thrown out while his machine is off, and goes on writing there.
+/// A grant adds to what somebody may already, so one with limits limits nothing as long as a wider one is in force.
+#[test]
+fn a_grant_that_limits_nothing_says_so_and_why_names_the_one_that_counts() {
+    let (alice, bob) = pair();
+    let bobs = bob.ready["id"].as_str().expect("an id").to_owned();
+    let grants = verb(alice.home(), &["grants"]);
+    let first = grants["grants"].as_array().into_iter().flatten().find(|grant| grant["space"] == bobs.as_str() || grant["label"] != "");
+    let first = first.and_then(|grant| grant["id"].as_str()).expect("he came by an invite")[..8].to_owned();
+    for limits in [&["--can", "write", "--quota", "1kB"][..], &["--can", "read"]] {
+        let granted = run(alice.home(), &[&["grant", "/wall", &bobs], limits].concat());
+        assert!(granted.out.contains("which this one does not limit") && granted.out.contains(&format!("revoke {first}")), "{granted:?}");
+    }
+    let other = run(alice.home(), &["grant", "/desk", &bobs, "--can", "write", "--quota", "1kB"]);
+    assert!(!other.out.contains("does not limit"), "{other:?}");
+    // What he reads follows from that grant, not from what anybody may read.
+    assert_eq!(run(alice.home(), &["grant", "/public", "anyone", "--can", "read"]).code, 0);
+    let why = run(alice.home(), &["why", "read", "/notes", "--as", &bobs]);
+    assert!(!why.out.contains("anyone may read") && why.out.contains("a timeline and not a path"), "{why:?}");
+}
+
 #[test]
 fn what_a_removed_member_wrote_unseen_is_hidden_listed_and_can_be_kept() {
     let (alice, bob) = pair();

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
 use timebus_identity::human_name;
-use timebus_store::auth::{Hidden, Rights};
+use timebus_store::auth::{Held, Hidden, Rights};
 use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
 use timebus_store::ids::{ChangeId, GrantId, TimelineId};
 use timebus_store::op::Op;
@@ -25,7 +25,7 @@ use crate::route::{bad_path, storage_problem, write_problem};
 use crate::sys::network::{bad, find_space, read};
 use crate::target::Query;
 use crate::who::now_ms;
-use crate::words::{action_words, day, scope_words, size};
+use crate::words::{action_words, day, scope_words, short, size};
 
 /// Hidden changes that an answer names; more are counted.
 const NAMED_MAX: usize = 50;
@@ -166,6 +166,9 @@ fn name_devices(grants: &mut [Serde]) {
     }
 }
 
+/// Grants that are named of those that are wider than a new one.
+const WIDER_MAX: usize = 3;
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
@@ -210,6 +213,12 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     notes.extend(people.by_his_own_word(&person));
     let mut says_all = Vec::new();
     let mut fresh = Vec::new();
+    let wider: BTreeSet<GrantId> = grants.iter().flat_map(|grant| wider_than(&rights, grant)).collect();
+    notes.extend(wider.iter().take(WIDER_MAX).filter_map(|id| {
+        let one = describe(&people, &rights, id)?;
+        let (words, id) = (one["says"].as_str()?, short(&id.to_string()));
+        Some(format!("still {words}, by another grant, which this one does not limit: `timebus revoke {id}`"))
+    }));
     for grant in grants {
         says_all.push(says(&person.name, &grant, &grant.own_scope()));
         let is_there = rights.grants().any(|(_, held)| held.is_live() && is_same(&held.grant, &grant));
@@ -232,6 +241,20 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         answer["grants"] = given.iter().map(ToString::to_string).collect();
     }
     Ok(answer)
+}
+
+/// Grants in force by which the same key may do there what a new one would not let it, so that the limits of that mean nothing.
+fn wider_than<'a>(rights: &'a Rights, new: &'a Grant) -> impl Iterator<Item = GrantId> + 'a {
+    let limit = |is: u64, wanted: u64| wanted > 0 && (is == 0 || is > wanted);
+    let is_wider = move |held: &Held| {
+        let old = &held.grant;
+        let is_over = old.not_after_ms > 0 && old.not_after_ms <= now_ms();
+        let covers = held.is_live() && !is_over && old.timelines.includes(&new.timelines) && held.scope().includes(&new.own_scope());
+        let is_more = old.actions.contains(new.actions) && old.actions != new.actions;
+        let has_more = limit(old.bytes_max, new.bytes_max) || limit(old.not_after_ms, new.not_after_ms);
+        old.audience == new.audience && covers && (is_more || old.actions.contains(new.actions) && has_more)
+    };
+    rights.grants().filter(move |(_, held)| new.audience != Audience::Anyone && is_wider(held)).map(|(id, _)| *id)
 }
 
 fn is_same(one: &Grant, other: &Grant) -> bool {

@@ -68,6 +68,17 @@ fn who_names_what_never_comes_is_asked_more_and_more_seldom() {
     assert!(!feed.is_level(2) && feed.neighbours[&2].again_ms() == 0, "{feed:?}");
 }
 
+/// He does not know what is here, and would hand on all that he gets.
+#[test]
+fn who_is_far_behind_is_asked_for_nothing_until_he_has_caught_up() {
+    let mut feed = feed([neighbour(Wants::News, 4 * FAR, None), neighbour(Wants::Nothing, FAR, None), neighbour(Wants::All, FAR, None)]);
+    (feed.source, feed.bytes) = (Some(1), 4 * FAR);
+    let wants = |feed: &Feed| (1..4).map(|link| feed.wants(link, &feed.neighbours[&link], false)).collect::<Vec<_>>();
+    assert_eq!(wants(&feed), [Wants::All, Wants::Nothing, Wants::Nothing]);
+    feed.neighbours.values_mut().for_each(|it| it.bytes = Some(4 * FAR - 1));
+    assert_eq!(wants(&feed), [Wants::All, Wants::News, Wants::News]);
+}
+
 #[test]
 fn who_lies_does_not_keep_those_waiting_who_have_it() {
     let mut feed = feed([neighbour(Wants::News, 10, None)].into_iter().chain((0..8).map(|_| neighbour(Wants::Nothing, 11, Some(0)))));
