@@ -216,8 +216,8 @@ async fn grant(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let wider: BTreeSet<GrantId> = grants.iter().flat_map(|grant| wider_than(&rights, grant)).collect();
     notes.extend(wider.iter().take(WIDER_MAX).filter_map(|id| {
         let one = describe(&people, &rights, id)?;
-        let (words, id) = (one["says"].as_str()?, short(&id.to_string()));
-        Some(format!("still {words}, by another grant, which this one does not limit: `timebus revoke {id}`"))
+        let (words, id) = (one["says"].as_str()?, id.to_string());
+        Some(format!("still {words}, by another grant, which this one does not limit: `timebus revoke {}`", short(&id)))
     }));
     for grant in grants {
         says_all.push(says(&person.name, &grant, &grant.own_scope()));

@@ -17,6 +17,8 @@ const FIRST: u64 = 3;
 const PATIENCE: u64 = 8;
 /// Bytes on their way to others with which the line still carries more at once: some frames, more than a line far away holds.
 const LEVEL_BYTES: u64 = 192 * 1024;
+/// Who has much more is told so much more seldom what is here.
+pub(super) const FAR_TELLS: u64 = 3;
 /// Bytes that somebody is sent at first whose turn it is.
 const DOSE_BYTES: u64 = 32 * 1024;
 /// Who has so many who get everything from him asks the others to get it from somebody else.
@@ -93,7 +95,7 @@ impl Feed {
             let is_other = wants != it.ours && !(is_small && wants == Wants::News && it.ours == Wants::All);
             // Who waits is told at once whether others are before him.
             let is_late = it.theirs == Wants::All && is_busy != it.told_busy;
-            let is_told = is_other || is_late || (is_news && it.told_ms + tell_ms <= now_ms);
+            let is_told = is_other || is_late || (is_news && it.told_ms + self.tell_pause_ms(it, tell_ms) <= now_ms);
             let end = self.end;
             let Some(it) = self.neighbours.get_mut(&link) else { continue };
             if is_told {
@@ -110,13 +112,21 @@ impl Feed {
         let turns = self.neighbours.values().filter(|it| it.behind_ms.is_some() || !it.is_turn).map(|it| it.turn_ms);
         let behind = self.neighbours.values().filter_map(|it| it.behind_ms).map(|behind_ms| behind_ms + STAY_MS);
         let turns = turns.chain(behind).filter(|at_ms| *at_ms > now_ms);
-        let tells = self.neighbours.values().filter(|it| it.is_other_busy || self.is_to_be_told(it)).map(|it| it.told_ms + tell_ms);
+        let tells =
+            self.neighbours.values().filter(|it| it.is_other_busy || self.is_to_be_told(it)).map(|it| it.told_ms + self.tell_pause_ms(it, tell_ms));
         turns.chain(tells).min()
+    }
+
+    /// The least time between two frames that tell a neighbour of news. What comes to who is far behind is no news to those ahead
+    /// of him, unless he wrote it.
+    fn tell_pause_ms(&self, it: &Neighbour, tell_ms: u64) -> u64 {
+        let is_far_ahead = it.bytes.is_some_and(|bytes| bytes > self.bytes.saturating_add(FAR));
+        if is_far_ahead { FAR_TELLS * tell_ms } else { tell_ms }
     }
 
     /// Whether a neighbour is to be told what is here: it does not get it, and may lack it.
     fn is_to_be_told(&self, it: &Neighbour) -> bool {
-        let lacks = !self.heads.iter().all(|head| it.heads.contains(head)) && it.bytes.is_none_or(|bytes| bytes <= self.bytes.saturating_add(FAR));
+        let lacks = !self.heads.iter().all(|head| it.heads.contains(head));
         it.agrees && it.theirs == Wants::Nothing && it.told_end != self.end && lacks
     }
 }

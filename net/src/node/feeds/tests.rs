@@ -1,5 +1,5 @@
 use super::asking::{BUSY_MS, SILENT_MS, SLOW_MS};
-use super::serving::TURN_MS;
+use super::serving::{FAR_TELLS, TURN_MS};
 use super::*;
 use crate::sync::Input;
 
@@ -77,6 +77,14 @@ fn who_is_far_behind_is_asked_for_nothing_until_he_has_caught_up() {
     assert_eq!(wants(&feed), [Wants::All, Wants::Nothing, Wants::Nothing]);
     feed.neighbours.values_mut().for_each(|it| it.bytes = Some(4 * FAR - 1));
     assert_eq!(wants(&feed), [Wants::All, Wants::News, Wants::News]);
+    // What he writes himself those hear of who are ahead, or they would never ask.
+    (feed.bytes, feed.end, feed.heads) = (FAR, 9, vec![ChangeId([3; 32])]);
+    let mut told = Vec::new();
+    feed.tell(None, MINUTE_MS, TELL_MS, &mut told);
+    assert!(told.iter().any(|(link, _)| *link == 2), "{told:?}");
+    let at_ms = feed.serves_next_ms(TELL_MS, MINUTE_MS);
+    feed.end = 10;
+    assert!(at_ms.is_none() && feed.serves_next_ms(TELL_MS, MINUTE_MS) == Some(MINUTE_MS + FAR_TELLS * TELL_MS));
 }
 
 #[test]
