@@ -43,6 +43,8 @@ fn files(home: &Home) -> Vec<std::path::PathBuf> {
     }
     let mut found = Vec::new();
     walk(&home.folder().join("blobs"), &mut found);
+    // When it was looked last for what may be removed: it is of no blob.
+    found.retain(|path| !path.ends_with("blobs/looked"));
     found.retain(|path| path.metadata().is_ok_and(|about| about.len() > 0));
     found.sort();
     found

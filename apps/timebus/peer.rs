@@ -106,6 +106,11 @@ impl Local {
         self.peer.login_code()
     }
 
+    /// Lets files take so many bytes, here and in the homes of the personas.
+    pub(crate) fn limit_files(&self, bytes_max: u64) {
+        self.peer.limit_files(bytes_max);
+    }
+
     pub(crate) fn store(&self) -> &Store {
         self.peer.store()
     }

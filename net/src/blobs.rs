@@ -153,8 +153,15 @@ async fn fetched(peer: &Peer) {
 pub(crate) async fn collect(peer: Peer) {
     let mut stopped = peer.stop.subscribe();
     loop {
-        let store = peer.store.clone();
-        let collected = beside(move || store.collect_blobs(timebus_store::blobs::collect::Retention::default(), crate::who::now_ms())).await;
+        let (store, wishes) = (peer.store.clone(), wishes::Wishes::of(&peer));
+        let collected = beside(move || {
+            let rows = store.snapshot();
+            // As long as it is not known what is placed here, nothing of it goes.
+            let stays = |hash: &BlobHash| Ok(!wishes.are_known() || wishes.is_pinned(&store, &rows, hash)?);
+            store.collect_blobs(timebus_store::blobs::collect::Retention::default(), crate::who::now_ms(), &stays)
+        });
+        let collected = collected.await;
+        let missed_ms = collected.as_ref().ok().and_then(|done| done.as_ref().ok()).map_or(0, |done| done.missed_ms);
         match collected {
             Ok(Ok(done)) if done.removed > 0 => {
                 tracing::info!(removed = done.removed, bytes = done.removed_bytes, "files that nothing refers to are gone")
@@ -162,7 +169,7 @@ pub(crate) async fn collect(peer: Peer) {
             Ok(Err(error)) => tracing::warn!(%error, "files that nothing refers to were not looked for"),
             _ => {}
         }
-        resume::expire(&peer).await;
+        resume::expire(&peer, missed_ms).await;
         let (store, uses, max) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses), peer.config.cached_files_bytes_max);
         let (wishes, by_others) =
             (wishes::Wishes::of(&peer), peer.network().map(|network| std::sync::Arc::clone(network.blobs().uses())).unwrap_or_default());

@@ -66,6 +66,12 @@ pub(crate) async fn fsck(peer: &Peer, body: &Bytes) -> Result<Response<Body>, Pr
         }
     }
     peer.scrub.found(report.damaged);
+    if report.damaged == 0
+        && store.distrust().is_none()
+        && let Err(error) = store.log_is_whole()
+    {
+        report.problems.push(format!("files that nothing names stay, since it could not be written down that the log is whole: {error}"));
+    }
     let lacking = report.files.iter().filter(|file| file.state != State::Mended);
     let problems: Vec<&str> = report.problems.iter().chain(lacking.map(|file| &file.text)).map(String::as_str).collect();
     Ok(crate::sys::answer_json(&json!({

@@ -18,6 +18,7 @@ use futures_util::future::BoxFuture;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Response, StatusCode, Uri, header};
 use timebus_identity::{Keys, KeysError, Kit, KitError, PublicKey, SecretKey, Token, human_name, persona_root};
+use timebus_store::blobs::{Blobs, Limits};
 use timebus_store::store::{Config, OpenError, Store, lock_home};
 use tokio::task::JoinSet;
 
@@ -173,10 +174,25 @@ impl Peer {
         }
     }
 
+    /// Lets files take so many bytes: those of this peer, and those of each persona.
+    pub fn limit_files(&self, total_bytes_max: u64) {
+        let personas = self.personas.all();
+        for peer in std::iter::once(self).chain(personas.iter().map(|(_, persona)| persona)) {
+            if let Some(blobs) = peer.store().blobs() {
+                blobs.set_limits(Limits { total_bytes_max, ..blobs.limits() });
+            }
+        }
+    }
+
     fn open_persona(&self, name: &str) -> Result<Peer, PersonaError> {
         let home = home_of(self.store().home(), name);
         let held = lock_home(&home)?;
-        let config = Config { cache_bytes: TABLE_BYTES, memtable_bytes: TABLE_BYTES, ..Config::default() };
+        let config = Config {
+            cache_bytes: TABLE_BYTES,
+            memtable_bytes: TABLE_BYTES,
+            blobs: self.store().blobs().map(Blobs::limits).unwrap_or_default(),
+            ..Config::default()
+        };
         let store = Store::open(&home, held, &config, now_ms(), &mut |_| {})?;
         // A name that leads to the owner's peer is none of the persona's, and its token is told to nobody.
         let config = PeerConfig { hosts: Vec::new(), cache_bytes: CACHE_BYTES, ..self.config.clone() };

@@ -122,7 +122,7 @@ impl World {
         let have = Pieces::from_bytes(&partial.have(), pieces_of(len) as u32);
         self.nodes[at].partial = Some(partial);
         self.input(at, Input::Fetch { space: SPACE, hash, len, have });
-        self.input(at, Input::Sources(hash, sources.to_vec()));
+        self.input(at, Input::Sources(hash, SPACE, sources.to_vec()));
     }
 
     /// Delivers frames until nothing is under way and nobody has anything to do, at most so many.
@@ -219,7 +219,7 @@ fn what_is_here_of_it_is_not_fetched_again_and_is_sent_on() {
     let here = (0..pieces).filter(|piece| world.nodes[2].partial.as_ref().is_some_and(|partial| partial.has(*piece))).count();
     assert!(here >= 12 && here < pieces as usize, "{here}");
     world.nodes[0].pieces_sent = 0;
-    world.input(2, Input::Sources(hash, vec![0]));
+    world.input(2, Input::Sources(hash, SPACE, vec![0]));
     world.run(10_000);
     assert!(world.has(2, hash, &data));
     assert!(world.nodes[0].pieces_sent <= pieces - 12, "{}", world.nodes[0].pieces_sent);
@@ -445,7 +445,7 @@ fn who_got_a_piece_tells_the_others_whom_it_was_asked_of() {
     let (hash, len) = (BlobHash::from_bytes([9; 32]), 128 * 1024);
     let mut exchange = Exchange::new(1);
     exchange.handle(0, Input::Fetch { space: SPACE, hash, len, have: Pieces::none(1) });
-    exchange.handle(0, Input::Sources(hash, vec![1, 2]));
+    exchange.handle(0, Input::Sources(hash, SPACE, vec![1, 2]));
     let wants = |outputs: Vec<Output>| -> Vec<(u64, u64)> {
         let want = |output| if let Output::Send(link, BlobFrame::Want { id, .. }) = output { Some((link, id)) } else { None };
         outputs.into_iter().filter_map(want).collect()
@@ -583,7 +583,7 @@ fn what_is_not_wanted_any_more_is_taken_back_and_nobody_is_blamed_for_what_still
     let mut exchange = Exchange::new(1);
     for round in 0..600 {
         exchange.handle(round, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
-        exchange.handle(round, Input::Sources(HASH, vec![1]));
+        exchange.handle(round, Input::Sources(HASH, SPACE, vec![1]));
         let all = BlobFrame::Have { space: SPACE, hash: HASH, len: LEN, asks: false, pieces: vec![(0, 64)] };
         let asked = exchange.handle(round, Input::Frame(1, all));
         let wants: Vec<_> = asked
@@ -638,7 +638,7 @@ fn wanted_of(outputs: &[Output], of: u64) -> Vec<(u64, u32)> {
 fn who_had_nothing_is_asked_again_after_a_while() {
     let mut exchange = Exchange::new(1);
     exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
-    let sources = |exchange: &mut Exchange, now_ms| asked_what(&exchange.handle(now_ms, Input::Sources(HASH, vec![1, 2])));
+    let sources = |exchange: &mut Exchange, now_ms| asked_what(&exchange.handle(now_ms, Input::Sources(HASH, SPACE, vec![1, 2])));
     assert_eq!(sources(&mut exchange, 0), [1, 2]);
     answers(&mut exchange, 1, 1, vec![(0, 64)]);
     answers(&mut exchange, 1, 2, Vec::new());
@@ -647,13 +647,46 @@ fn who_had_nothing_is_asked_again_after_a_while() {
     assert!(sources(&mut exchange, 11_000).is_empty());
 }
 
+/// Two spaces name the same film, and who has it for the sake of one may not read the other.
+#[test]
+fn each_is_asked_for_the_sake_of_the_space_for_which_he_may_have_it() {
+    let other = PublicKey::from_bytes([2; 32]);
+    let mut exchange = Exchange::new(1);
+    exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
+    let asked = |outputs: &[Output]| -> Vec<(u64, PublicKey)> {
+        let ask = |output: &Output| match output {
+            Output::Send(link, BlobFrame::Have { space, asks: true, .. }) => Some((*link, *space)),
+            _ => None,
+        };
+        outputs.iter().filter_map(ask).collect()
+    };
+    assert_eq!(asked(&exchange.handle(0, Input::Sources(HASH, SPACE, vec![1, 2]))), [(1, SPACE), (2, SPACE)]);
+    answers(&mut exchange, 1, 1, vec![(0, 64)]);
+    answers(&mut exchange, 1, 2, Vec::new());
+    let more = exchange.handle(2, Input::Sources(HASH, other, vec![1, 2, 3]));
+    assert_eq!(asked(&more), [(2, other), (3, other)], "the first one has it for the sake of the other space");
+    assert!(asked(&exchange.handle(3, Input::Sources(HASH, other, vec![1, 2, 3]))).is_empty());
+    assert!(asked(&exchange.handle(3, Input::Sources(HASH, SPACE, vec![1, 2]))).is_empty());
+    assert_eq!((exchange.asked_for(&HASH, 1), exchange.asked_for(&HASH, 2)), (vec![SPACE], vec![other, SPACE]));
+    let wanted = answers(&mut exchange, 4, 3, vec![(0, 64)]);
+    assert!(!wanted_of(&wanted, 3).is_empty());
+    // Who was asked for the sake of one space does not hear of the other one.
+    let (id, piece) = wanted_of(&wanted, 3)[0];
+    let told = exchange.handle(5, Input::Kept { link: 3, hash: HASH, id, piece, good: Some(true) });
+    let named = told.iter().find_map(|output| match output {
+        Output::Send(3, BlobFrame::Have { space, .. }) => Some(*space),
+        _ => None,
+    });
+    assert_eq!(named, Some(other));
+}
+
 /// It has one piece less than it said, and what else was asked of it is on its way.
 #[test]
 fn nobody_is_blamed_for_what_comes_after_he_said_that_something_is_not_there() {
     let mut exchange = Exchange::new(1);
     exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
     for round in 0..600 {
-        exchange.handle(round, Input::Sources(HASH, vec![1]));
+        exchange.handle(round, Input::Sources(HASH, SPACE, vec![1]));
         let asked = wanted_of(&answers(&mut exchange, round, 1, vec![(0, 64)]), 1);
         assert!(asked.len() >= 2, "{asked:?}");
         let gone = exchange.handle(round, Input::Frame(1, BlobFrame::Not { hash: HASH, id: asked[0].0, reason: Not::Here }));
@@ -672,7 +705,7 @@ fn a_piece_that_is_damaged_here_is_asked_for_again() {
     let mut have_but_one = have;
     have_but_one.remove(63);
     exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: have_but_one });
-    exchange.handle(0, Input::Sources(HASH, vec![1]));
+    exchange.handle(0, Input::Sources(HASH, SPACE, vec![1]));
     let asked = wanted_of(&answers(&mut exchange, 0, 1, vec![(0, 64)]), 1);
     assert_eq!(asked.iter().map(|(_, piece)| *piece).collect::<Vec<_>>(), [63]);
     let lost = exchange.handle(1, Input::Lost(HASH, 5));
@@ -707,7 +740,7 @@ fn who_begins_to_read_elsewhere_does_not_wait_for_the_first_one() {
     let mut exchange = Exchange::new(1);
     exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
     exchange.handle(0, Input::Reads(HASH, vec![0..64, 60..64], false));
-    exchange.handle(0, Input::Sources(HASH, vec![1]));
+    exchange.handle(0, Input::Sources(HASH, SPACE, vec![1]));
     let mut asked: Vec<(u64, u32)> = wanted_of(&answers(&mut exchange, 0, 1, vec![(0, 64)]), 1);
     let mut came = Vec::new();
     while came.len() < 16 {
@@ -802,7 +835,7 @@ fn wanting(hashes: &[BlobHash], down: Option<u64>) -> (Exchange, Vec<Output>) {
     for (at, hash) in hashes.iter().enumerate() {
         let link = at as u64 + 1;
         exchange.handle(0, Input::Fetch { space: SPACE, hash: *hash, len: LEN, have: Pieces::none(64) });
-        exchange.handle(0, Input::Sources(*hash, vec![link]));
+        exchange.handle(0, Input::Sources(*hash, SPACE, vec![link]));
         let have = BlobFrame::Have { space: SPACE, hash: *hash, len: LEN, asks: false, pieces: vec![(0, 64)] };
         outputs.extend(exchange.handle(0, Input::Frame(link, have)));
     }
@@ -854,7 +887,7 @@ fn what_was_asked_for_in_vain_takes_nothing_of_the_limit() {
     assert_eq!(wants(&again).len(), 1, "{again:?}");
     // Nor does what a source was asked for that is gone.
     exchange.handle(5000, Input::Gone(link));
-    exchange.handle(5000, Input::Sources(HASH, vec![2]));
+    exchange.handle(5000, Input::Sources(HASH, SPACE, vec![2]));
     let have = BlobFrame::Have { space: SPACE, hash, len: LEN, asks: false, pieces: vec![(0, 64)] };
     let other = exchange.handle(5000, Input::Frame(2, have));
     assert_eq!(wants(&other).len(), 1, "{other:?}");
@@ -885,7 +918,7 @@ fn wanting_from(sources: &[(u64, Vec<(u32, u32)>)], is_crowded: bool) -> (Exchan
     }
     exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len: LEN, have: Pieces::none(64) });
     exchange.handle(0, Input::Reads(HASH, std::iter::once(0..64).collect(), !is_crowded));
-    exchange.handle(0, Input::Sources(HASH, sources.iter().map(|(link, _)| *link).collect()));
+    exchange.handle(0, Input::Sources(HASH, SPACE, sources.iter().map(|(link, _)| *link).collect()));
     let asked = sources.iter().flat_map(|(link, pieces)| {
         let outputs = answers(&mut exchange, 0, *link, pieces.clone());
         wants(&outputs).into_iter().map(|(link, _, id, piece)| (link, id, piece)).collect::<Vec<_>>()
@@ -915,7 +948,7 @@ fn run_until(
         }
         // It is looked for sources again and again; that is not what it is woken for.
         if now_ms % 100 == 0 {
-            outputs.extend(exchange.handle(now_ms, Input::Sources(HASH, Vec::new())));
+            outputs.extend(exchange.handle(now_ms, Input::Sources(HASH, SPACE, Vec::new())));
         }
         for link in asked.iter().map(|(link, ..)| *link).collect::<std::collections::BTreeSet<_>>() {
             let Some(ms) = answers(link) else { continue };

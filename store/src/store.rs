@@ -31,7 +31,7 @@ mod files;
 mod open;
 mod reading;
 
-pub use files::BlobPlace;
+pub use files::{BlobPlace, Places};
 pub use open::{Config, OpenError, Opened, device_grant, lock_home};
 use open::{OLD_INDEX_MARK, distrust};
 pub(crate) use open::{Signers, ahead_of_log, found, replay};
@@ -479,12 +479,12 @@ impl Store {
         *key == self.space() || self.rights(&self.space()).is_some_and(|rights| rights.device_grant(key).is_some())
     }
 
-    /// Whether what a key wrote in a space was written by one of the owner's devices: this one, or one of the own space,
-    /// also if it is none any more.
+    /// Whether what a key wrote, in whatever space, was written by one of the owner's devices: this one, or one of the own space,
+    /// also if it is none any more. A home that was restored has another key than before, and what it wrote is the owner's still.
     #[must_use]
-    pub fn is_by_owner(&self, space: &PublicKey, author: &PublicKey) -> bool {
+    pub fn is_by_owner(&self, author: &PublicKey) -> bool {
         let own = self.space();
-        *author == self.device() || *space == own && (*author == own || self.rights(&own).is_some_and(|rights| rights.was_device(author)))
+        *author == self.device() || *author == own || self.rights(&own).is_some_and(|rights| rights.was_device(author))
     }
 
     /// The home folder; empty for a store in memory.

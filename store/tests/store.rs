@@ -262,3 +262,63 @@ async fn a_log_of_the_first_version_opens_and_goes_on() {
     assert_eq!(get(&store, "/n/5").as_deref(), Some("\"new\""));
     assert!(store.opened().damaged.is_empty() && store.opened().rebuilt.is_none());
 }
+
+/// A home that was restored, or is a copy, has another key.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_key_before_wrote_is_the_owners_still() {
+    let home = tempfile::tempdir().expect("folder");
+    let store = open(home.path());
+    put(&store, "/a", "1").await;
+    let (before, root) = (store.device(), store.space());
+    store.close();
+    std::fs::write(home.path().join("needs-device"), b"").expect("written");
+    let store = open(home.path());
+    assert!(store.opened().new_device && store.device() != before);
+    assert!([before, root, store.device()].iter().all(|key| store.is_by_owner(key)));
+    assert!(!store.is_by_owner(&timebus_identity::SecretKey::generate().public()));
+}
+
+/// One change of the log is damaged, and the index is gone: nothing that is known names the only copy of a picture.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_a_damaged_change_may_name_stays_until_the_log_is_whole() {
+    use timebus_store::blobs::collect::Retention;
+    use timebus_store::blobs::references;
+    use timebus_store::value::{Mime, Value};
+
+    let home = tempfile::tempdir().expect("folder");
+    let store = open(home.path());
+    let blobs = store.blobs().expect("on disk");
+    let mut writer = blobs.writer().expect("begins");
+    writer.write(b"a picture").expect("writes");
+    let (hash, len, lease) = writer.finish().expect("finishes");
+    let value = Value::Blob { hash: *hash.as_bytes(), len, mime: Mime::new("image/png").expect("valid") };
+    store.write(request("/photo", Action::PutValue(value))).await.expect("written");
+    put(&store, "/after", "1").await;
+    drop(lease);
+    store.close();
+    let log = home.path().join("log/00000001.log");
+    let whole = std::fs::read(&log).expect("read");
+    let mut damaged = whole.clone();
+    let named = damaged.windows(32).position(|window| window == hash.as_bytes()).expect("it is named");
+    damaged[named] ^= 1;
+    std::fs::write(&log, damaged).expect("written");
+    std::fs::remove_dir_all(home.path().join("index")).expect("removed");
+    let removed = |store: &Store| {
+        let hours = (0..3).map(|hour| hour * 3600 * 1000);
+        hours.map(|now_ms| store.collect_blobs(Retention::default(), now_ms, &|_| Ok(false)).expect("looks").removed).sum::<u64>()
+    };
+    let store = open(home.path());
+    assert!(references(&*store.snapshot(), &hash).next().is_none() && store.log_lacks());
+    assert_eq!(removed(&store), 0);
+    store.close();
+    // The next start finds no damage: it does not read what is in the index.
+    let store = open(home.path());
+    assert_eq!((store.opened().damaged.len(), removed(&store)), (0, 0));
+    store.close();
+    std::fs::write(&log, whole).expect("written");
+    std::fs::write(home.path().join("index.old"), "the log was mended").expect("written");
+    let store = open(home.path());
+    assert!(!store.log_lacks() && references(&*store.snapshot(), &hash).next().is_some());
+    store.write(request("/photo", Action::Delete)).await.expect("written");
+    assert_eq!((removed(&store), store.blobs().expect("on disk").len_of(&hash)), (0, Some(9)), "an older version names it");
+}

@@ -148,6 +148,8 @@ fn limits_are_kept_and_nothing_is_left_behind() {
     let mut command = std::process::Command::new(crate::peer::PROGRAM);
     let net = [&crate::peer::NET[..], &["--blob-limit", "1MB"]].concat();
     let peer = Peer::launch_as(home, &mut command, &net).unwrap_or_else(|(home, status)| panic!("{status}\n{}", home.log()));
+    assert_eq!(crate::peers::neighbours::run(peer.home(), &["personas", "new", "work"]).code, 0);
+    assert_eq!(peer.send("PUT", "/@work/over", &[BINARY], bytes(1_200_000, 14)).problem(413)["type"], "/.sys/problems/quota");
     put(&peer, "/fits", &bytes(600_000, 12));
     let left = files(peer.home());
     let problem = peer.send("PUT", "/over", &[BINARY], bytes(600_000, 13)).problem(413);

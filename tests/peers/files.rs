@@ -41,6 +41,31 @@ fn a_film_of_another_peer_is_fetched_when_it_is_asked_for() {
     drop(alice);
 }
 
+/// Nobody has read the picture by then, and the home that has it has another key.
+#[test]
+fn what_was_put_elsewhere_before_a_restore_is_handed_on_after_it() {
+    let (alice, bob) = pair();
+    join(&alice, &invite(&bob, &[]), "bob");
+    let picture = bytes(300_000, 5);
+    let put = bob.send("PUT", "/@alice/wall/picture", &[("Content-Type", "image/png")], &picture);
+    assert!((200..300).contains(&put.status), "{}", put.text());
+    until(&alice, "/wall", "a picture", |answer| answer.text().contains("@blob"));
+    let tar = bob.home().beside("bob.tar").display().to_string();
+    assert_eq!(run(bob.home(), &["backup", &tar]).code, 0);
+    let home = Home::new();
+    assert_eq!(run(&home, &["restore", &tar]).code, 0);
+    let restored = Peer::start_in(home);
+    // The one before lets the new one in, and goes.
+    poll("the restored home is let in", || {
+        restored.send("PUT", "/@alice/wall/hello", &[("Content-Type", "application/json")], "1");
+        (alice.send("GET", "/wall/hello", &[], "").status == 200).then_some(())
+    });
+    let gone = bob.stop();
+    let got = poll("the picture", || Some(alice.send("GET", "/wall/picture", &[], "")).filter(|answer| answer.status == 200));
+    assert!(got.body == picture);
+    drop(gone);
+}
+
 /// Reads so many bytes of a film, and goes.
 fn begin(peer: &Peer, path: &str, bytes: usize) {
     let mut stream = TcpStream::connect(peer.address()).expect("the peer listens");

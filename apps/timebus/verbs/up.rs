@@ -61,8 +61,8 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
         ..PeerConfig::default()
     };
     let local = Local::open(&context.home, lock, context.out, config).await?;
-    if let (Some(max), Some(blobs)) = (args.blob_limit, local.store().blobs()) {
-        blobs.set_limits(timebus_store::blobs::Limits { total_bytes_max: max, ..blobs.limits() });
+    if let Some(max) = args.blob_limit {
+        local.limit_files(max);
     }
     let name = args.name.clone().unwrap_or_else(|| human_name(&local.store().space()));
     let network_config = NetworkConfig { links_max: usize::from(args.links), ..network_config(&context.home, &args.net, args.offline, name)? };

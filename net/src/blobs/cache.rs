@@ -91,13 +91,13 @@ pub(crate) fn trim(store: &Store, uses: &[&Uses], wishes: &Wishes, bytes_max: u6
     let whole = blobs.list()?.into_iter().map(|(hash, len)| (hash, len, false));
     let parts = blobs.partials()?.into_iter().map(|(hash, len)| (hash, len, true));
     for (hash, len, is_part) in whole.chain(parts) {
-        let is_ours = match whose(store, &rows, &hash)? {
+        let is_ours = match whose(store, &rows, &hash, (!is_part).then_some(len))? {
             Whose::Own => true,
-            Whose::Guest(guest) => {
-                let used = of_guests.entry(guest).or_default();
-                let has_room = used.saturating_add(len) <= room(&guest);
-                *used += if has_room { len } else { 0 };
-                has_room
+            Whose::Guests(guests) => {
+                // Who named it first pays for it, or the next one who has room.
+                let pays = guests.iter().find(|guest| of_guests.get(guest).copied().unwrap_or_default().saturating_add(len) <= room(guest));
+                pays.into_iter().for_each(|guest| *of_guests.entry(*guest).or_default() += len);
+                pays.is_some()
             }
             Whose::Others => false,
         };
@@ -154,28 +154,34 @@ fn least_first(files: &mut [Kept], bytes_max: u64) {
 enum Whose {
     /// It may have to come from here.
     Own,
-    /// A guest named it in the own space.
-    Guest(PublicKey),
+    /// Guests named it in the own space, in this order.
+    Guests(Vec<PublicKey>),
     Others,
 }
 
-fn whose(store: &Store, rows: &Committed, hash: &BlobHash) -> Result<Whose, StorageError> {
+/// Whose a file is. Where its length is known, a guest who says another one has nothing to do with it.
+fn whose(store: &Store, rows: &Committed, hash: &BlobHash, len: Option<u64>) -> Result<Whose, StorageError> {
     let own: Vec<u32> = store.timelines_of(&store.space()).into_iter().map(|(_, t)| t).collect();
     // What nothing names yet somebody is about to.
     let mut found = Whose::Own;
-    let mut is_first = true;
     for reference in references(rows, hash) {
         let reference = reference?;
-        let author = summary(rows, reference.t, reference.a)?.author;
-        if store.is_own_device(&author) || own.contains(&reference.t) && store.is_by_owner(&store.space(), &author) {
+        if store.is_by_owner(&summary(rows, reference.t, reference.a)?.author) {
             return Ok(Whose::Own);
         }
         if own.contains(&reference.t) {
-            found = Whose::Guest(author);
-        } else if is_first {
+            found = Whose::Guests(Vec::new());
+        } else if matches!(found, Whose::Own) {
             found = Whose::Others;
         }
-        is_first = false;
+    }
+    if let Whose::Guests(guests) = &mut found {
+        store.is_named_where(rows, hash, |place| {
+            if place.space.key == store.space() && len.is_none_or(|len| len == place.len) && !guests.contains(&place.author) {
+                guests.push(place.author);
+            }
+            false
+        })?;
     }
     Ok(found)
 }
@@ -279,6 +285,27 @@ mod tests {
         assert_eq!(trim(&store, &[&uses], &wishes, 8, |_| 0).expect("reads"), 11);
     }
 
+    /// The owner asked for a film that is larger than the cache.
+    #[tokio::test]
+    async fn what_is_wanted_stays_until_it_is_here_and_for_a_while() {
+        use crate::blobs::wishes::{Wish, Wished};
+
+        let (theirs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let (store, hashes) = with_files(theirs.path(), home.path(), &[b"a film", b"read once"]).await;
+        let (wishes, uses) = (Wishes::open(home.path()), Uses::default());
+        wishes.place(HashSet::new());
+        let file = Wished { hash: hashes[0], space: store.space(), path: timebus_store::path::Path::root(), len: 6 };
+        let gone = || trim(&store, &[&uses], &wishes, 0, |_| 0).expect("reads");
+        wishes.wish(std::slice::from_ref(&file), Some(Wish::Wanted)).expect("writes");
+        assert_eq!(gone(), 9);
+        wishes.have_come(std::slice::from_ref(&file));
+        wishes.wish(std::slice::from_ref(&file), None).expect("writes");
+        assert_eq!(gone(), 0);
+        let wishes = Wishes::open(home.path());
+        wishes.place(HashSet::new());
+        assert_eq!(trim(&store, &[&uses], &wishes, 0, |_| 0).expect("reads"), 6);
+    }
+
     #[tokio::test]
     async fn parts_take_room_too_and_stay_while_they_are_fetched() {
         let (theirs, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
@@ -330,5 +357,48 @@ mod tests {
         let one = gone(9);
         assert!(one == 9 || one == 7, "one of them has room: {one}");
         assert_eq!(gone(0), 16 - one);
+    }
+
+    /// Ann brought a picture, and bob names it after her: with another length, or as it is.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_names_a_file_of_another_guest_does_not_push_it_out() {
+        use timebus_store::grant::Actions;
+        use timebus_store::value::{Mime, Value};
+
+        use crate::whose::tests::{grant_key, tell};
+
+        let (anns, bobs, home) =
+            (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let new =
+            |home: &std::path::Path| crate::peer::Peer::new(store(home), timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
+        let (ann, bob, store) = (new(anns.path()), new(bobs.path()), store(home.path()));
+        let write = |content: &[u8]| {
+            let mut writer = store.blobs().expect("on disk").writer().expect("begins");
+            writer.write(content).expect("writes");
+            writer.finish().expect("finishes").0
+        };
+        let (picture, other) = (write(b"a picture"), write(b"another"));
+        let name = async |peer: &crate::peer::Peer, path: &str, hash: BlobHash, len: u64| {
+            grant_key(&store, peer.store().device(), Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0)).await;
+            tell(&store, &store.space(), peer.store()).await;
+            let there = peer.store().held(&store.space()).expect("held");
+            let (path, mime) = (timebus_store::path::Path::parse(path).expect("a path"), Mime::new("image/png").expect("a media type"));
+            let put = |_| timebus_store::writer::Action::PutValue(Value::Blob { hash: *hash.as_bytes(), len, mime });
+            crate::community::keeping::write(peer, there, path, put, &serde_json::Value::Null).await.expect("writes");
+            tell(peer.store(), &store.space(), &store).await;
+        };
+        name(&bob, "/lie", other, 1).await;
+        name(&ann, "/another", other, 7).await;
+        name(&ann, "/picture", picture, 9).await;
+        name(&bob, "/lie", picture, 1).await;
+        let (wishes, uses) = (Wishes::open(home.path()), Uses::default());
+        wishes.place(HashSet::new());
+        let ann_key = ann.store().device();
+        let gone = |anns: u64, others: u64| trim(&store, &[&uses], &wishes, 0, |who| if *who == ann_key { anns } else { others }).expect("reads");
+        assert_eq!(gone(16, 0), 0);
+        name(&bob, "/true", picture, 9).await;
+        assert_eq!(gone(16, 0), 0);
+        assert_eq!(gone(0, 16), 7, "who has room pays for the picture, and nobody else said how long the other one is");
+        assert_eq!(gone(8, 8), 9);
     }
 }

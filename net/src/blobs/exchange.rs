@@ -74,8 +74,8 @@ pub enum Input {
         /// The pieces that are here.
         have: Pieces,
     },
-    /// These links are to peers that may have the blob.
-    Sources(BlobHash, Vec<LinkId>),
+    /// These links are to peers that may have the blob for the sake of a space that names it.
+    Sources(BlobHash, PublicKey, Vec<LinkId>),
     /// Where somebody reads, and whether he wants nothing else.
     Reads(BlobHash, Vec<std::ops::Range<u32>>, bool),
     /// A piece of a part is not what it was, and has to come again.
@@ -211,6 +211,8 @@ struct Active {
     allowed: BTreeMap<LinkId, PublicKey>,
     /// Links that were told what is here and hear of more.
     told: BTreeSet<LinkId>,
+    /// Links that were asked for it, for the sake of which spaces.
+    asked: BTreeMap<LinkId, BTreeSet<PublicKey>>,
     /// Pieces that came and were not told to all yet, with who sent them.
     news: Vec<(u32, LinkId)>,
     used_ms: u64,
@@ -300,7 +302,7 @@ impl Exchange {
             Input::Gone(link) => self.gone(link, now_ms, &mut out),
             Input::Found { look, have } => self.found(look, have, now_ms, &mut out),
             Input::Fetch { space, hash, len, have } => self.fetch(space, hash, len, have, now_ms, &mut out),
-            Input::Sources(hash, links) => self.sources(hash, &links, now_ms, &mut out),
+            Input::Sources(hash, space, links) => self.sources(hash, space, &links, now_ms, &mut out),
             Input::Reads(hash, first, is_urgent) => {
                 if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.as_mut()) {
                     download.read_first(first, is_urgent);
@@ -566,6 +568,7 @@ impl Exchange {
         self.fetched.insert(hash);
         // All are asked anew what they have.
         active.told.clear();
+        active.asked.clear();
     }
 
     fn enough(&mut self, hash: BlobHash, out: &mut Vec<Output>) {
@@ -575,17 +578,34 @@ impl Exchange {
         }
     }
 
-    fn sources(&mut self, hash: BlobHash, links: &[LinkId], now_ms: u64, out: &mut Vec<Output>) {
+    /// The spaces for whose sake a link was asked for a blob.
+    #[must_use]
+    pub fn asked_for(&self, hash: &BlobHash, link: LinkId) -> Vec<PublicKey> {
+        self.blobs.get(hash).and_then(|active| active.asked.get(&link)).map_or_else(Vec::new, |spaces| spaces.iter().copied().collect())
+    }
+
+    fn sources(&mut self, hash: BlobHash, space: PublicKey, links: &[LinkId], now_ms: u64, out: &mut Vec<Output>) {
         let Some(active) = self.blobs.get_mut(&hash) else { return };
         let Some(download) = &active.download else { return };
         if now_ms >= active.reask_ms {
             active.reask_ms = now_ms + REASK_MS;
             active.told.retain(|link| download.is_useful(*link));
+            active.asked.retain(|link, _| download.is_useful(*link));
         }
         for link in links {
-            if active.told.insert(*link) {
-                out.push(Output::Send(*link, have_frame(active.space, hash, active, true)));
+            let is_told = active.told.contains(link);
+            let asked = active.asked.entry(*link).or_default();
+            if !is_told {
+                // What it had it has no more, or not for this peer.
+                asked.clear();
             }
+            // Who has it for the sake of one space need not be asked for that of another.
+            if asked.contains(&space) || is_told && download.is_useful(*link) {
+                continue;
+            }
+            asked.insert(space);
+            active.told.insert(*link);
+            out.push(Output::Send(*link, have_frame(space, hash, active, true)));
         }
     }
 
@@ -597,6 +617,7 @@ impl Exchange {
         for (hash, active) in &mut self.blobs {
             active.allowed.remove(&link);
             active.told.remove(&link);
+            active.asked.remove(&link);
             active.upload.reader_gone(link);
             note(&mut self.turns, link, *hash, &active.upload);
             if let Some(download) = &mut active.download {
@@ -683,7 +704,7 @@ impl Exchange {
                 }
                 // Who was asked for it, too, need not send it any more.
                 for other in download.also_asked(piece) {
-                    let space = active.allowed.get(&other).copied().unwrap_or(active.space);
+                    let space = space_of(&active.allowed, &active.asked, active.space, other);
                     out.push(Output::Send(other, BlobFrame::Have { space, hash, len: active.len, asks: false, pieces: vec![(piece, piece + 1)] }));
                 }
             }
@@ -873,7 +894,7 @@ fn note(turns: &mut [Turns; 2], link: LinkId, hash: BlobHash, upload: &Upload) {
 impl Active {
     /// The space for whose sake a link has to do with it.
     fn space_for(&self, link: LinkId) -> PublicKey {
-        self.allowed.get(&link).copied().unwrap_or(self.space)
+        space_of(&self.allowed, &self.asked, self.space, link)
     }
 
     /// Whether nothing of it is here, nor will be.
@@ -890,11 +911,18 @@ impl Active {
             download: None,
             allowed: BTreeMap::new(),
             told: BTreeSet::new(),
+            asked: BTreeMap::new(),
             news: Vec::new(),
             used_ms: now_ms,
             reask_ms: 0,
         }
     }
+}
+
+/// The space for whose sake a link has to do with a blob: as a reader, or as who was asked for it; else the one that is known.
+fn space_of(allowed: &BTreeMap<LinkId, PublicKey>, asked: &BTreeMap<LinkId, BTreeSet<PublicKey>>, known: PublicKey, link: LinkId) -> PublicKey {
+    let asked = || asked.get(&link).and_then(BTreeSet::first);
+    allowed.get(&link).or_else(asked).copied().unwrap_or(known)
 }
 
 /// Bytes of a piece of a blob of so many bytes.

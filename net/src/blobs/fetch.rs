@@ -51,6 +51,8 @@ const RIGHTS_EVERY: Duration = Duration::from_secs(5);
 const ENDED_EVERY: Duration = Duration::from_secs(60);
 /// How long an open file is kept for the next reader.
 const OPEN_FOR: Duration = Duration::from_secs(60);
+/// Places that name one blob and for whose sake it is looked for at once.
+const PLACES_MAX: usize = 16;
 /// Names of sources that are told; of more, how many.
 const NAMES_MAX: usize = 8;
 /// How long it is waited until those who read a file that was cancelled let go of it, and how often it is looked.
@@ -99,6 +101,7 @@ enum Control {
     },
     Sources {
         hash: BlobHash,
+        space: PublicKey,
         links: Vec<(LinkId, String)>,
     },
     Input(Input),
@@ -435,7 +438,10 @@ struct Fetching {
     /// Links over which it was asked for.
     asked: BTreeSet<LinkId>,
     speed: Speed,
-    _looking: JoinSet<()>,
+    /// Where it is named, as those say who wait for it: for the sake of each it is looked for who has it. The first is the one for which
+    /// it was begun.
+    places: Vec<(PublicKey, TimelineId)>,
+    looking: JoinSet<()>,
 }
 
 /// What others are given of a blob.
@@ -445,6 +451,15 @@ struct Giving {
 }
 
 impl Fetching {
+    /// The timeline whose people a piece comes from that somebody sends who was asked for the sake of these spaces. It is not
+    /// known where it could be one or another.
+    fn whose(&self, asked_for: &[PublicKey]) -> Option<TimelineId> {
+        let [space] = asked_for else { return None };
+        let mut places = self.places.iter().filter(|(of, _)| of == space);
+        let (_, timeline) = places.next()?;
+        places.next().is_none().then_some(*timeline)
+    }
+
     /// Where all read.
     fn reads(&self) -> Input {
         let reads = || self.handles.values().flatten();
@@ -596,11 +611,11 @@ impl Actor {
                 }
             }
             Control::Lost { hash, piece } => self.input(Input::Lost(hash, piece)),
-            Control::Sources { hash, links } => {
+            Control::Sources { hash, space, links } => {
                 let ids: Vec<LinkId> = links.iter().map(|(link, _)| *link).collect();
                 self.fetches.get_mut(&hash).into_iter().for_each(|fetching| fetching.asked.extend(&ids));
                 self.names.extend(links);
-                self.input(Input::Sources(hash, ids));
+                self.input(Input::Sources(hash, space, ids));
                 self.tell_sources(&hash);
             }
             Control::Input(input) => {
@@ -725,14 +740,19 @@ impl Actor {
             bytes_from: BTreeMap::new(),
             asked: BTreeSet::new(),
             speed: Speed::new(),
-            _looking: JoinSet::new(),
+            places: Vec::new(),
+            looking: JoinSet::new(),
         });
         fetching.handles.insert(id, None);
+        if !fetching.places.contains(&(space, timeline)) && fetching.places.len() < PLACES_MAX {
+            fetching.places.push((space, timeline));
+            let look = look_for_sources(self.asker.clone(), self.control.clone(), space, timeline, hash, partial.len());
+            fetching.looking.spawn(look);
+        }
         let partial = Arc::clone(&fetching.partial);
         let (progress, control, turn) = (fetching.progress.subscribe(), self.control.clone(), Arc::clone(&self.turn));
         let fetch = Fetch { partial: Arc::clone(&partial), progress, id, control, turn };
         if is_new {
-            fetching._looking.spawn(look_for_sources(self.asker.clone(), self.control.clone(), space, timeline, hash, partial.len()));
             lock(&self.open).insert(hash, (Holding::Part(Arc::clone(&partial)), Instant::now()));
             let len = partial.len();
             let have = Pieces::from_bytes(&partial.have(), pieces_of(len) as u32);
@@ -845,8 +865,13 @@ impl Actor {
             Output::Keep { link, hash, id, piece, slice } => {
                 let Some(fetching) = self.fetches.get(&hash) else { return };
                 let (partial, control) = (Arc::clone(&fetching.partial), self.control.clone());
+                let whose = fetching.whose(&self.exchange.asked_for(&hash, link));
                 tokio::task::spawn_blocking(move || {
-                    let good = match partial.put(piece, &slice) {
+                    let put = match partial.comes_for(whose.as_ref()) {
+                        Ok(()) => partial.put(piece, &slice),
+                        Err(error) => Err(PieceError::Save(SaveError::Io(error))),
+                    };
+                    let good = match put {
                         Ok(_) => Some(true),
                         Err(PieceError::Bad { .. }) => Some(false),
                         Err(error) => {
@@ -910,7 +935,7 @@ async fn look_for_sources(asker: Asker, control: mpsc::UnboundedSender<Control>,
         }
         looks += 1;
         let Some(links) = asker.ask(move |node| node.links_of(&timeline)).await else { return };
-        if control.send(Control::Sources { hash, links }).is_err() {
+        if control.send(Control::Sources { hash, space, links }).is_err() {
             return;
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -935,7 +960,7 @@ async fn may_have(remote: Option<Remote>, store: &Store, wishes: &Wishes, look: 
         let readable = crate::held::readable_by(&store, &remote, &look.space, crate::who::now_ms());
         let is_named = store.is_named_where(&store.snapshot(), &look.hash, |place| {
             let may_read = place.space.key == look.space && readable.iter().any(|(_, timeline)| *timeline == place.timeline);
-            may_read && place.len == look.len && belongs(&store, &look.hash, &look.space, &place.timeline, &place.author)
+            may_read && place.len == look.len && belongs(&store, &look.hash, &place.timeline, &place.author)
         });
         if !is_named.is_ok_and(|is_named| is_named) {
             return None;

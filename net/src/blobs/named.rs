@@ -24,8 +24,8 @@ const TRIES: usize = 3;
 
 /// Whether content is here for those who have a timeline in which somebody names it: the owner named it there himself,
 /// or had this peer do so for somebody who was asked, or it was fetched from those who have the timeline.
-pub(crate) fn belongs(store: &Store, hash: &BlobHash, space: &PublicKey, timeline: &TimelineId, author: &PublicKey) -> bool {
-    store.is_by_owner(space, author) || store.blobs().is_some_and(|blobs| blobs.came_for(hash, timeline))
+pub(crate) fn belongs(store: &Store, hash: &BlobHash, timeline: &TimelineId, author: &PublicKey) -> bool {
+    store.is_by_owner(author) || store.blobs().is_some_and(|blobs| blobs.came_for(hash, timeline))
 }
 
 /// What somebody may name who brings this content. A guest's likes and answers would be the owner's, who signs them.
@@ -63,8 +63,7 @@ fn unreadable(peer: &Peer, who: &Who, named: Vec<BlobHash>) -> Result<Vec<BlobHa
     let (store, rows) = (peer.store(), peer.store().snapshot());
     for hash in named {
         let may_read = store.is_named_where(&rows, &hash, |place| {
-            who.may(peer, Verb::Read, &place.space.key, &place.path).is_ok()
-                && belongs(store, &hash, &place.space.key, &place.timeline, &place.author)
+            who.may(peer, Verb::Read, &place.space.key, &place.path).is_ok() && belongs(store, &hash, &place.timeline, &place.author)
         })?;
         if !may_read {
             return Ok(vec![hash]);

@@ -370,7 +370,7 @@ fn remove(file: &std::path::Path) {
 }
 
 /// Removes uploads that nothing was added to for long.
-pub(crate) async fn expire(peer: &Peer) {
+pub(crate) async fn expire(peer: &Peer, missed_ms: u64) {
     let Some(blobs) = peer.store.blobs() else { return };
     let folder = folder(blobs);
     let busy: Vec<String> =
@@ -380,6 +380,13 @@ pub(crate) async fn expire(peer: &Peer) {
         for (name, _) in list(&folder).unwrap_or_default() {
             let file = folder.join(&name);
             let changed = std::fs::metadata(&file).and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+            if missed_ms > 0 && !busy.contains(&name) {
+                let open = std::fs::OpenOptions::new().write(true).open(&file);
+                if let Err(error) = open.and_then(|open| open.set_modified(changed + Duration::from_millis(missed_ms))) {
+                    tracing::warn!(%error, name, "an upload that was begun could not be kept longer");
+                }
+                continue;
+            }
             if !busy.contains(&name) && changed.elapsed().is_ok_and(|since| since > UPLOAD_LIFETIME) {
                 remove(&file);
                 gone.push(name);

@@ -61,7 +61,7 @@ impl Wanted {
         }
         let store = ask.peer.store();
         let own = summary(&*store.snapshot(), ask.space.main(), self.a).map_err(|error| storage_problem(&error))?;
-        Ok(belongs(store, &self.hash, &ask.space.key, &store.timeline(ask.space), &own.author))
+        Ok(belongs(store, &self.hash, &store.timeline(ask.space), &own.author))
     }
 
     /// Its entity tag: who has the content knows that it is the same.

@@ -54,6 +54,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How long after it was cancelled a file is refused to who reads it: programs that are cut off try again by themselves, and
 /// people do not read at once what they have just cancelled.
 const CANCELLED_FOR: Duration = Duration::from_secs(30);
+/// How long a file that was wanted stays when it is here, whatever room it takes: the owner did not ask for it to see it go.
+const CAME_FOR: Duration = Duration::from_secs(6 * 3600);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Settings {
@@ -114,6 +116,8 @@ struct Inner {
     problem: Option<String>,
     /// Files that were cancelled a moment ago.
     cancelled: Mutex<HashMap<BlobHash, Instant>>,
+    /// Files that were wanted and came.
+    came: Mutex<HashMap<BlobHash, Instant>>,
     changed: watch::Sender<()>,
 }
 
@@ -169,6 +173,7 @@ impl Wishes {
             settings: Mutex::new(read.unwrap_or_default()),
             problem,
             cancelled: Mutex::default(),
+            came: Mutex::default(),
             changed: watch::Sender::default(),
         }))
     }
@@ -310,6 +315,13 @@ impl Wishes {
         lock(&self.0.cancelled).get(hash).is_some_and(|at| at.elapsed() < CANCELLED_FOR)
     }
 
+    /// These files were wanted, and are here.
+    pub(super) fn have_come(&self, files: &[Wished]) {
+        let mut came = lock(&self.0.came);
+        came.retain(|_, at| at.elapsed() < CAME_FOR);
+        came.extend(files.iter().map(|file| (file.hash, Instant::now())));
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut Settings) -> T) -> io::Result<T> {
         if let Some(problem) = self.problem() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, problem));
@@ -335,12 +347,15 @@ impl Wishes {
         self.0.problem.is_none() && lock(&self.0.placed).is_some()
     }
 
-    /// Whether a file is held for a community, or named at or below a pin.
+    /// Whether a file is held for a community, named at or below a pin, or wanted by itself: now, or until a moment ago when it came.
     pub(crate) fn is_pinned(&self, store: &Store, rows: &Committed, hash: &BlobHash) -> Result<bool, StorageError> {
         if self.0.problem.is_some() {
             return Ok(true);
         }
         if lock(&self.0.placed).as_ref().is_some_and(|placed| placed.contains(hash)) {
+            return Ok(true);
+        }
+        if self.wish_of(hash) == Some(Wish::Wanted) || lock(&self.0.came).get(hash).is_some_and(|at| at.elapsed() < CAME_FOR) {
             return Ok(true);
         }
         let pins = self.pins();
@@ -361,13 +376,13 @@ impl Pin {
     pub(crate) fn files(&self, store: &Store) -> Result<Vec<Pinned>, StorageError> {
         let Some(blobs) = store.blobs() else { return Ok(Vec::new()) };
         let rows = store.snapshot();
-        let mut found = Vec::new();
+        let (mut found, mut named) = (Vec::new(), store.places(&rows));
         for hash in store.named_blobs(&rows, &self.space)? {
-            let mut places = store.places_of(&rows, &hash)?;
+            let mut places = named.of(&hash)?;
             places.retain(|place| place.is_visible && place.space.key == self.space && self.path.contains(&place.path));
             let len = blobs.len_of(&hash);
-            let is_here = len.is_some() && places.iter().any(|place| belongs(store, &hash, &self.space, &place.timeline, &place.author));
-            let said = said(places, |author| store.is_by_owner(&self.space, author));
+            let is_here = len.is_some() && places.iter().any(|place| belongs(store, &hash, &place.timeline, &place.author));
+            let said = said(places, |author| store.is_by_owner(author));
             if let Some(first) = said.first() {
                 found.push(Pinned { hash, len: len.filter(|_| is_here).unwrap_or(first.len), path: first.path.clone(), is_here, said });
             }
@@ -424,7 +439,7 @@ fn is_here(store: &Store, file: &Wished) -> Result<bool, StorageError> {
     }
     let places = store.places_of(&store.snapshot(), &file.hash)?;
     let mut named = places.iter().filter(|place| place.is_visible && place.space.key == file.space && place.path == file.path);
-    Ok(named.any(|place| belongs(store, &file.hash, &file.space, &place.timeline, &place.author)))
+    Ok(named.any(|place| belongs(store, &file.hash, &place.timeline, &place.author)))
 }
 
 /// Works out which pinned files are missing whenever that may have changed, and tells them.
@@ -481,7 +496,7 @@ async fn missing_of(peer: &Peer, pin: &Pin) -> io::Result<Missing> {
     // What guests name in the own space comes as far as they have room here: it is the owner's disk.
     let mut of_guests: HashMap<PublicKey, u64> = HashMap::new();
     let mut has_room = |said: &Said| {
-        if pin.space != peer.space() || peer.store.is_by_owner(&pin.space, &said.author) {
+        if pin.space != peer.space() || peer.store.is_by_owner(&said.author) {
             return true;
         }
         let used = of_guests.entry(said.author).or_default();
@@ -553,7 +568,11 @@ async fn keep_wanted(peer: &Peer, fetcher: &Fetcher) {
         changed.borrow_and_update();
         let is_here = |file: &Wished| peer.store.blobs().is_some_and(|blobs| blobs.len_of(&file.hash).is_some());
         let (here, missing): (Vec<_>, Vec<_>) = wishes.files().into_iter().partition(|(file, _)| is_here(file));
-        let here: Vec<Wished> = here.into_iter().map(|(file, _)| file).filter(|file| !under_way.contains(&file.hash)).collect();
+        let is_over = |(file, _): &(Wished, Wish)| !under_way.contains(&file.hash);
+        let (wanted, other): (Vec<_>, Vec<_>) = here.into_iter().filter(is_over).partition(|(_, wish)| *wish == Wish::Wanted);
+        let [wanted, other] = [wanted, other].map(|files| files.into_iter().map(|(file, _)| file).collect::<Vec<Wished>>());
+        wishes.have_come(&wanted);
+        let here = [wanted, other].concat();
         if !here.is_empty()
             && let Err(error) = wishes.wish(&here, None)
         {

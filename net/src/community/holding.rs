@@ -117,9 +117,9 @@ pub fn placed(store: &Store, rows: &Committed, space: Space, own: &PublicKey, no
 /// The same where the rules are known.
 fn placed_by(store: &Store, rows: &Committed, space: Space, (rules, own): (&Rules, &PublicKey), now_ms: u64) -> Result<Vec<Placed>, StorageError> {
     let main = store.timeline(space);
-    let mut files = Vec::new();
+    let (mut files, mut named) = (Vec::new(), store.places(rows));
     for hash in store.named_blobs(rows, &space.key)? {
-        let mut places = store.places_of(rows, &hash)?;
+        let mut places = named.of(&hash)?;
         places.retain(|place| is_for_all(place, &space.key, &main));
         places.sort_by_cached_key(|place| (place.len, place.path.key()));
         places.dedup_by_key(|place| place.len);
@@ -142,7 +142,7 @@ fn is_for_all(place: &BlobPlace, space: &PublicKey, main: &TimelineId) -> bool {
 
 /// Whether it does, and what is here of the file is here for those who have that timeline.
 fn is_held_for_all(store: &Store, hash: &BlobHash, place: &BlobPlace, space: &PublicKey, main: &TimelineId) -> bool {
-    is_for_all(place, space, main) && belongs(store, hash, space, main, &place.author)
+    is_for_all(place, space, main) && belongs(store, hash, main, &place.author)
 }
 
 /// Which of these files are here whole, of those that a space names for all who may read it.
@@ -153,10 +153,9 @@ fn is_held_for_all(store: &Store, hash: &BlobHash, place: &BlobPlace, space: &Pu
 pub(crate) fn held_of(store: &Store, space: &PublicKey, files: Vec<BlobHash>) -> Result<Vec<BlobHash>, StorageError> {
     let (Some(blobs), Some(held)) = (store.blobs(), store.held(space)) else { return Ok(Vec::new()) };
     let (rows, main) = (store.snapshot(), store.timeline(held.unmounted()));
-    let mut here = Vec::new();
-    for hash in files {
-        let places = store.places_of(&rows, &hash)?;
-        if blobs.len_of(&hash).is_some() && places.iter().any(|place| is_held_for_all(store, &hash, place, space, &main)) {
+    let (mut here, mut named) = (Vec::new(), store.places(&rows));
+    for hash in files.into_iter().filter(|hash| blobs.len_of(hash).is_some()) {
+        if named.of(&hash)?.iter().any(|place| is_held_for_all(store, &hash, place, space, &main)) {
             here.push(hash);
         }
     }

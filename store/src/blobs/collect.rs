@@ -19,6 +19,8 @@ pub enum Use {
     History,
     /// Nothing.
     Nothing,
+    /// Nothing that is known; what names it may be in the part of the log that is damaged or lost.
+    Unknown,
 }
 
 /// How long blobs are kept that nothing visible refers to.
@@ -48,9 +50,18 @@ pub struct Collected {
     pub removed: u64,
     /// Their bytes.
     pub removed_bytes: u64,
+    /// Milliseconds for which nobody looked, because the peer was not there or its clock was wrong; nothing aged by them.
+    pub missed_ms: u64,
 }
 
-/// Looks at every blob and part of one once. `use_of` is asked again before a blob is removed.
+/// Between two looks no more time than this passes; of more it is not known whether it did, or the clock was set. Three days: a peer
+/// that is on each weekend ages slower, and loses nothing.
+const MISSED_MS_MAX: u64 = 3 * 24 * 3600 * 1000;
+/// Names the file that says when it was looked last.
+const LOOKED: &str = "looked";
+
+/// Looks at every blob and part of one once. `use_of` is asked again before a blob is removed. Parts that `stays` says the owner
+/// wants do not age.
 ///
 /// # Errors
 ///
@@ -60,8 +71,9 @@ pub fn collect(
     retention: Retention,
     now_ms: u64,
     use_of: &dyn Fn(&BlobHash) -> Result<Use, StorageError>,
+    stays: &dyn Fn(&BlobHash) -> Result<bool, StorageError>,
 ) -> Result<Collected, StorageError> {
-    let mut done = Collected::default();
+    let mut done = Collected { missed_ms: blobs.miss(now_ms)?, ..Collected::default() };
     for (hash, len) in blobs.list()? {
         if look(blobs, retention, now_ms, &hash, use_of)? {
             done.removed += 1;
@@ -78,9 +90,9 @@ pub fn collect(
         let is_old = match use_of(&hash)? {
             Use::Nothing => age_ms >= retention.grace_ms,
             // What is left of a damaged file that was put in here may be all that there is of it.
-            Use::Visible if !blobs.came_from_others(&hash) => blobs.len_of(&hash).is_some(),
+            Use::Visible | Use::Unknown if !blobs.came_from_others(&hash) => blobs.len_of(&hash).is_some(),
             // Who wanted it does so no more, it seems.
-            Use::Visible | Use::History => age_ms >= retention.history_ms || blobs.len_of(&hash).is_some(),
+            Use::Visible | Use::History | Use::Unknown => blobs.len_of(&hash).is_some() || age_ms >= retention.history_ms && !stays(&hash)?,
         };
         if is_old && blobs.remove_partial(&hash)? {
             done.removed += 1;
@@ -99,7 +111,7 @@ fn look(
     use_of: &dyn Fn(&BlobHash) -> Result<Use, StorageError>,
 ) -> Result<bool, StorageError> {
     let keep_ms = |found: Use| match found {
-        Use::Visible => None,
+        Use::Visible | Use::Unknown => None,
         Use::History => Some(retention.history_ms),
         Use::Nothing => Some(retention.grace_ms),
     };
@@ -123,6 +135,32 @@ fn look(
 }
 
 impl Blobs {
+    /// Notes that it is looked now. If that was long ago, what has an age gets no older by the time between.
+    fn miss(&self, now_ms: u64) -> io::Result<u64> {
+        let file = self.folder().join(LOOKED);
+        let looked_ms = match std::fs::read(&file) {
+            Ok(bytes) => bytes.first_chunk::<8>().map_or(now_ms, |ms| u64::from_le_bytes(*ms)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => now_ms,
+            Err(error) => return Err(error),
+        };
+        let missed_ms = Some(now_ms.saturating_sub(looked_ms)).filter(|ms| *ms > MISSED_MS_MAX).unwrap_or_default();
+        if missed_ms > 0 {
+            // What was moved before a crash lies behind the last look, and is not moved again.
+            for (hash, _) in self.list()? {
+                if let Some(since_ms) = self.unused_since(&hash)?.filter(|since_ms| *since_ms <= looked_ms) {
+                    std::fs::write(self.unused_path(&hash), (since_ms + missed_ms).to_le_bytes())?;
+                }
+            }
+            for (hash, _) in self.partials()? {
+                if let Some(came_ms) = self.part_ms(&hash)?.filter(|came_ms| *came_ms <= looked_ms) {
+                    self.date_part(&hash, came_ms + missed_ms)?;
+                }
+            }
+        }
+        std::fs::write(file, now_ms.to_le_bytes())?;
+        Ok(missed_ms)
+    }
+
     /// Since when nothing visible refers to a blob, as far as was looked.
     fn unused_since(&self, hash: &BlobHash) -> io::Result<Option<u64>> {
         match std::fs::read(self.unused_path(hash)) {
@@ -143,6 +181,7 @@ mod tests {
     use crate::blobs::Limits;
     use crate::ids::TimelineId;
 
+    const NONE: &dyn Fn(&BlobHash) -> Result<bool, StorageError> = &|_| Ok(false);
     const RETENTION: Retention = Retention { history_ms: 1000, grace_ms: 10 };
 
     fn blobs() -> (tempfile::TempDir, Blobs) {
@@ -163,7 +202,7 @@ mod tests {
         let (_temp, blobs) = blobs();
         let (hash, lease) = write(&blobs, b"a");
         drop(lease);
-        let at = |now_ms, found| collect(&blobs, RETENTION, now_ms, &|_| Ok(found)).expect("collects").removed;
+        let at = |now_ms, found| collect(&blobs, RETENTION, now_ms, &|_| Ok(found), NONE).expect("collects").removed;
         assert_eq!(at(100_000, Use::Nothing), 0, "nobody knew since when");
         assert_eq!(at(100_009, Use::Nothing), 0);
         assert_eq!(at(100_010, Use::History), 0, "older versions keep it longer");
@@ -180,11 +219,11 @@ mod tests {
         let (_temp, blobs) = blobs();
         let (hash, lease) = write(&blobs, b"a");
         for now_ms in [0, 1_000_000] {
-            collect(&blobs, RETENTION, now_ms, &|_| Ok(Use::Nothing)).expect("collects");
+            collect(&blobs, RETENTION, now_ms, &|_| Ok(Use::Nothing), NONE).expect("collects");
         }
         assert_eq!(blobs.len_of(&hash), Some(1));
         drop(lease);
-        collect(&blobs, RETENTION, 1_000_000, &|_| Ok(Use::Nothing)).expect("collects");
+        collect(&blobs, RETENTION, 1_000_000, &|_| Ok(Use::Nothing), NONE).expect("collects");
         assert_eq!(blobs.len_of(&hash), None);
     }
 
@@ -198,10 +237,10 @@ mod tests {
             drop(lease);
             let referred = Cell::new(false);
             let use_of = |_: &BlobHash| Ok(if referred.get() { Use::Visible } else { Use::Nothing });
-            collect(&blobs, RETENTION, 0, &use_of).expect("marks");
+            collect(&blobs, RETENTION, 0, &use_of, NONE).expect("marks");
             let collect_at = |step: usize| {
                 if step == at {
-                    collect(&blobs, RETENTION, 1_000_000, &use_of).expect("collects");
+                    collect(&blobs, RETENTION, 1_000_000, &use_of, NONE).expect("collects");
                 }
             };
             collect_at(0);
@@ -237,7 +276,7 @@ mod tests {
                 let (mut now_ms, mut removed) = (0, 0);
                 while !is_over.load(Ordering::SeqCst) {
                     now_ms += 1_000_000;
-                    removed += collect(&blobs, RETENTION, now_ms, &use_of).expect("collects").removed;
+                    removed += collect(&blobs, RETENTION, now_ms, &use_of, NONE).expect("collects").removed;
                 }
                 removed
             });
@@ -269,13 +308,13 @@ mod tests {
         let (_temp, blobs) = blobs();
         let (hash, lease) = write(&blobs, b"a");
         drop(lease);
-        collect(&blobs, RETENTION, 0, &|_| Ok(Use::Nothing)).expect("marks");
+        collect(&blobs, RETENTION, 0, &|_| Ok(Use::Nothing), NONE).expect("marks");
         let looks = Cell::new(0);
         let use_of = |_: &BlobHash| {
             looks.set(looks.get() + 1);
             Ok(if looks.get() == 1 { Use::Nothing } else { Use::Visible })
         };
-        collect(&blobs, RETENTION, 1_000_000, &use_of).expect("collects");
+        collect(&blobs, RETENTION, 1_000_000, &use_of, NONE).expect("collects");
         assert_eq!((looks.get(), blobs.len_of(&hash)), (2, Some(1)));
     }
 
@@ -287,13 +326,15 @@ mod tests {
         let part_ms = || blobs.part_ms(&hash).expect("reads").expect("is here");
         let now_ms = part_ms();
         let left = |found: Use, now_ms: u64| {
-            collect(&blobs, RETENTION, now_ms, &|_| Ok(found)).expect("looks");
+            collect(&blobs, RETENTION, now_ms, &|_| Ok(found), NONE).expect("looks");
             blobs.partials().expect("a list").len()
         };
         assert_eq!(left(Use::Nothing, now_ms + 2000), 1, "it is being fetched");
         drop(part);
         assert_eq!(left(Use::Nothing, now_ms + 9), 1);
         assert_eq!(left(Use::Visible, now_ms + 999), 1);
+        let stay = |now_ms: u64| collect(&blobs, RETENTION, now_ms, &|_| Ok(Use::Visible), &|_| Ok(true)).expect("looks").removed;
+        assert_eq!(stay(now_ms + 1_000_000), 0, "the owner wants it");
         assert_eq!(left(Use::Visible, now_ms + 1000), 0);
         drop(blobs.partial(hash, 300_000).expect("room"));
         assert_eq!(left(Use::Nothing, part_ms() + 10), 0);
@@ -309,10 +350,34 @@ mod tests {
         std::os::unix::fs::FileExt::write_all_at(&file, b"x", 200_000).expect("writes");
         assert!(blobs.break_up(&hash).expect("reads"));
         let left = |found: Use| {
-            collect(&blobs, RETENTION, u64::MAX / 2, &|_| Ok(found)).expect("looks");
+            collect(&blobs, RETENTION, u64::MAX / 2, &|_| Ok(found), NONE).expect("looks");
             blobs.partials().expect("a list").len()
         };
         assert_eq!(left(Use::Visible), 1);
         assert_eq!(left(Use::History), 0);
+    }
+
+    /// A clock that is set a month ahead, and a peer that was away for a month, look the same.
+    #[test]
+    fn nothing_ages_while_nobody_looks() {
+        let (_temp, blobs) = blobs();
+        let (month_ms, day_ms) = (31 * 24 * 3600 * 1000, 24 * 3600 * 1000);
+        let retention = Retention::default();
+        let (hash, lease) = write(&blobs, b"a version that was replaced");
+        drop(lease);
+        let part = BlobHash::from_bytes([3; 32]);
+        drop(blobs.fetch(part, 300_000, &TimelineId([1; 32])).expect("room"));
+        let began_ms = blobs.part_ms(&part).expect("reads").expect("is here");
+        let at = |now_ms: u64| {
+            let done = collect(&blobs, retention, now_ms, &|_| Ok(Use::History), NONE).expect("looks");
+            (done.removed, done.missed_ms)
+        };
+        assert_eq!(at(began_ms), (0, 0));
+        assert_eq!(at(began_ms + month_ms), (0, month_ms));
+        for day in 1..30 {
+            assert_eq!(at(began_ms + month_ms + day * day_ms), (0, 0), "day {day}");
+        }
+        assert_eq!(at(began_ms + month_ms + 30 * day_ms), (2, 0), "thirty days that were seen");
+        assert_eq!((blobs.len_of(&hash), blobs.partials().expect("a list").len()), (None, 0));
     }
 }

@@ -14,11 +14,13 @@ use super::partial::{FOLDER, Partial};
 use super::{BlobHash, Blobs, ORIGIN, SaveError, make_folder, remove_if_there, with_ending};
 use crate::ids::TimelineId;
 
+/// In place of a timeline: it came from others, and not as a whole from those for whom it was begun.
+const NOBODY: [u8; 32] = [0; 32];
 /// Timelines that are remembered for one blob. Those of whom more is not known get it from others.
 const TIMELINES_MAX: usize = 64;
 
 impl Blobs {
-    /// [`Blobs::partial`], to be filled by those who have a timeline. If a part is here, or others fill it by now, it
+    /// [`Blobs::partial`], to be filled by those who have a timeline. If something of it is here, or others fill it by now, it
     /// stays theirs for whom it was begun.
     ///
     /// # Errors
@@ -35,7 +37,12 @@ impl Blobs {
             let origin = with_ending(&file, ORIGIN);
             remove_if_there(&origin).and_then(|()| append(&origin, timeline.as_bytes())).map_err(SaveError::Io)?;
         }
-        self.partial(hash, len)
+        let partial = self.partial(hash, len)?;
+        // Nothing has come of it for whom it was begun, and nobody waits for that.
+        if partial.is_bare() && Arc::strong_count(&partial) == 1 {
+            partial.belong(timeline.as_bytes()).map_err(SaveError::Io)?;
+        }
+        Ok(partial)
     }
 
     /// Whether what is here of a blob, whole or not, came from those who have a timeline.
@@ -46,9 +53,10 @@ impl Blobs {
         origins(&with_ending(&file, ORIGIN)).is_ok_and(|known| known.iter().any(|known| known == timeline.as_bytes()))
     }
 
-    /// Whether what is here of a blob that is not whole came from others.
-    pub(super) fn came_from_others(&self, hash: &BlobHash) -> bool {
-        with_ending(&self.folder().join(FOLDER).join(hash.to_string()), ORIGIN).exists()
+    /// Whether what is here of a blob, whole or not, came from others.
+    pub(crate) fn came_from_others(&self, hash: &BlobHash) -> bool {
+        let part = self.folder().join(FOLDER).join(hash.to_string());
+        with_ending(&if self.len_of(hash).is_some() { self.path(hash) } else { part }, ORIGIN).exists()
     }
 
     /// Moves what is known of a part to the whole.
@@ -61,6 +69,34 @@ impl Blobs {
             }
         }
         remove_if_there(part)
+    }
+}
+
+impl Partial {
+    /// Says from whom the next piece comes: those who have a timeline, or it is not known. What did not come as a whole from those
+    /// for whom it was begun is for nobody but the owner.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn comes_for(&self, timeline: Option<&TimelineId>) -> io::Result<()> {
+        let _alone = super::lock(&self.blobs().0.origins);
+        let known = origins(&self.origin())?;
+        // What was put in here by the owner, and is mended, is his.
+        if known.is_empty() || timeline.is_some_and(|timeline| known == [*timeline.as_bytes()]) || known == [NOBODY] {
+            return Ok(());
+        }
+        self.belong(&NOBODY)
+    }
+
+    fn belong(&self, timeline: &[u8; 32]) -> io::Result<()> {
+        let origin = self.origin();
+        // What a crash leaves in between is for nobody, too.
+        if origin.exists() { std::fs::write(&origin, timeline).and_then(|()| std::fs::File::open(&origin)?.sync_all()) } else { Ok(()) }
+    }
+
+    fn origin(&self) -> std::path::PathBuf {
+        with_ending(&self.blobs().folder().join(FOLDER).join(self.hash().to_string()), ORIGIN)
     }
 }
 
@@ -129,6 +165,46 @@ mod tests {
         to.remove_partial(&hash).expect("removed");
         drop(to.partial(hash, len).expect("room"));
         assert_eq!(knows(&to), [false; 3], "what is begun anew is nobody's");
+    }
+
+    /// Two spaces name one file, and somebody in each of them sends pieces of it.
+    #[test]
+    fn what_came_from_several_is_for_nobody_but_the_owner() {
+        let ((_a, from), (_b, to)) = (blobs(), blobs());
+        let mut writer = from.writer().expect("begins");
+        writer.write(&[7; 300_000]).expect("writes");
+        let (hash, len, _lease) = writer.finish().expect("finishes");
+        let source = from.open_blob(hash).expect("opens").expect("is here");
+        let (first, second) = (TimelineId([1; 32]), TimelineId([2; 32]));
+        let knows = || [&first, &second].map(|timeline| to.came_for(&hash, timeline));
+        let put = |partial: &Partial, piece: u32| partial.put(piece, &source.slice(piece).expect("good")).map(drop).expect("good");
+        // Nothing came for the first, who named what he may never have seen.
+        drop(to.fetch(hash, len, &first).expect("room"));
+        let partial = to.fetch(hash, len, &second).expect("room");
+        assert_eq!(knows(), [false, true]);
+        partial.comes_for(Some(&second)).expect("writes");
+        put(&partial, 0);
+        assert_eq!(knows(), [false, true]);
+        drop(to.fetch(hash, len, &first).expect("room"));
+        partial.keep().expect("writes");
+        drop(partial);
+        let partial = to.fetch(hash, len, &first).expect("room");
+        assert_eq!(knows(), [false, true], "something is here");
+        partial.comes_for(Some(&first)).expect("writes");
+        put(&partial, 1);
+        assert_eq!(knows(), [false, false]);
+        partial.comes_for(Some(&second)).expect("writes");
+        put(&partial, 2);
+        drop(partial);
+        assert_eq!((knows(), to.len_of(&hash)), ([false, false], Some(len)));
+        // All of it comes again from those of one.
+        let again = to.fetch(hash, len, &first).expect("room");
+        for piece in 0..pieces_of(len) as u32 {
+            again.comes_for(Some(&first)).expect("writes");
+            put(&again, piece);
+        }
+        drop(again);
+        assert_eq!(knows(), [true, false]);
     }
 
     /// What is here of a file that was cancelled is being removed, and somebody begins to fetch it again.

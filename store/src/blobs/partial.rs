@@ -205,6 +205,17 @@ impl Blobs {
         Ok(Some(about.modified()?.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)))
     }
 
+    /// Says when something of a blob that is not whole came last.
+    pub(super) fn date_part(&self, hash: &BlobHash, at_ms: u64) -> io::Result<()> {
+        let file = self.folder().join(FOLDER).join(hash.to_string());
+        let open = |file: &Path| std::fs::OpenOptions::new().write(true).open(file);
+        match open(&with_ending(&file, HAVE)).or_else(|_| open(&file)) {
+            Ok(file) => file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_millis(at_ms)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes what is here of a blob that is not whole, unless somebody holds a lease on it; says whether it is gone.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use timebus_identity::PublicKey;
 
+use super::open::LACKING_MARK;
 use super::{StorageError, Store};
 use crate::blobs::collect::{Collected, Retention, Use, collect};
 use crate::blobs::{BlobHash, Blobs, Lease, references};
@@ -30,6 +31,54 @@ pub struct BlobPlace {
     pub len: u64,
     /// Whether it does so now; else an older version did.
     pub is_visible: bool,
+}
+
+/// Looks for the places of blobs.
+#[derive(Debug)]
+pub struct Places<'a> {
+    rows: &'a Committed,
+    timelines: HashMap<u32, (Space, TimelineId)>,
+    bodies: Bodies,
+}
+
+impl Places<'_> {
+    /// Where a blob is named.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn of(&mut self, hash: &BlobHash) -> Result<Vec<BlobPlace>, StorageError> {
+        let mut found = Vec::new();
+        self.is_named_where(hash, |place| {
+            found.push(place);
+            false
+        })?;
+        Ok(found)
+    }
+
+    /// Whether a blob is named at a place that `fits`. Looks no further than the first one that does.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn is_named_where(&mut self, hash: &BlobHash, mut fits: impl FnMut(BlobPlace) -> bool) -> Result<bool, StorageError> {
+        let rows = self.rows;
+        for reference in references(rows, hash) {
+            let reference = reference?;
+            let Some((space, timeline)) = self.timelines.get(&reference.t) else { continue };
+            let change = summary(rows, reference.t, reference.a)?;
+            let id = OpId { change: change.id, index: reference.index };
+            if let Some((path, write)) = self.bodies.write_at(rows, reference.t, id)?
+                && let crate::value::Value::Blob { len, .. } = write.value
+            {
+                let (space, timeline, author, is_visible) = (*space, *timeline, change.author, reference.is_visible);
+                if fits(BlobPlace { space, timeline, path, author, len, is_visible }) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
 }
 
 impl Store {
@@ -62,12 +111,7 @@ impl Store {
     ///
     /// [`StorageError`].
     pub fn places_of(&self, rows: &Committed, hash: &BlobHash) -> Result<Vec<BlobPlace>, StorageError> {
-        let mut found = Vec::new();
-        self.is_named_where(rows, hash, |place| {
-            found.push(place);
-            false
-        })?;
-        Ok(found)
+        self.places(rows).of(hash)
     }
 
     /// Whether a blob is named at a place that `fits`. Looks no further than the first one that does.
@@ -75,25 +119,15 @@ impl Store {
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn is_named_where(&self, rows: &Committed, hash: &BlobHash, mut fits: impl FnMut(BlobPlace) -> bool) -> Result<bool, StorageError> {
+    pub fn is_named_where(&self, rows: &Committed, hash: &BlobHash, fits: impl FnMut(BlobPlace) -> bool) -> Result<bool, StorageError> {
+        self.places(rows).is_named_where(hash, fits)
+    }
+
+    /// To look for the places of many blobs: what names several of them is read once.
+    #[must_use]
+    pub fn places<'a>(&self, rows: &'a Committed) -> Places<'a> {
         let all = |space: Space| self.timelines_of(&space.key).into_iter().map(move |(timeline, t)| (t, (space, timeline)));
-        let timelines: HashMap<u32, (Space, TimelineId)> = self.spaces().into_iter().flat_map(all).collect();
-        let mut bodies = Bodies::new(self.inner.log.clone());
-        for reference in references(rows, hash) {
-            let reference = reference?;
-            let Some((space, timeline)) = timelines.get(&reference.t) else { continue };
-            let change = summary(rows, reference.t, reference.a)?;
-            let id = OpId { change: change.id, index: reference.index };
-            if let Some((path, write)) = bodies.write_at(rows, reference.t, id)?
-                && let crate::value::Value::Blob { len, .. } = write.value
-            {
-                let (space, timeline, author, is_visible) = (*space, *timeline, change.author, reference.is_visible);
-                if fits(BlobPlace { space, timeline, path, author, len, is_visible }) {
-                    return Ok(true);
-                }
-            }
-        }
-        Ok(false)
+        Places { rows, timelines: self.spaces().into_iter().flat_map(all).collect(), bodies: Bodies::new(self.inner.log.clone()) }
     }
 
     /// All blobs that visible values of a space name.
@@ -111,16 +145,42 @@ impl Store {
         Ok(found)
     }
 
-    /// Removes blobs that nothing has referred to for long enough. Reads every name in the folder.
+    /// Removes blobs that nothing has referred to for long enough, and parts that are old, unless the owner wants the rest: then
+    /// they `stay`. As long as the log lacks something, what was put in here stays. Reads every name in the folder.
     ///
     /// # Errors
     ///
     /// [`StorageError`].
-    pub fn collect_blobs(&self, retention: Retention, now_ms: u64) -> Result<Collected, StorageError> {
-        match &self.blobs {
-            Some(blobs) => collect(blobs, retention, now_ms, &|hash| self.use_of(hash)),
-            None => Ok(Collected::default()),
-        }
+    pub fn collect_blobs(
+        &self,
+        retention: Retention,
+        now_ms: u64,
+        stays: &dyn Fn(&BlobHash) -> Result<bool, StorageError>,
+    ) -> Result<Collected, StorageError> {
+        let Some(blobs) = &self.blobs else { return Ok(Collected::default()) };
+        let lacks = self.log_lacks();
+        let use_of = |hash: &BlobHash| match self.use_of(hash)? {
+            // What came from others can come again.
+            Use::Nothing if lacks && !blobs.came_from_others(hash) => Ok(Use::Unknown),
+            found => Ok(found),
+        };
+        collect(blobs, retention, now_ms, &use_of, stays)
+    }
+
+    /// Whether the index was made from a log that is damaged, or ends earlier than it did: then it is not known of every file
+    /// what names it.
+    #[must_use]
+    pub fn log_lacks(&self) -> bool {
+        !self.home.as_os_str().is_empty() && self.home.join(LACKING_MARK).exists()
+    }
+
+    /// Says that all that was in the log and can be had stands in it again, and in the index.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn log_is_whole(&self) -> std::io::Result<()> {
+        if self.log_lacks() { std::fs::remove_file(self.home.join(LACKING_MARK)) } else { Ok(()) }
     }
 
     /// Keeps the blobs that an action refers to.

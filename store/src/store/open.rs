@@ -150,6 +150,10 @@ const NEW_DEVICE_MARK: &str = "needs-device";
 /// Says that the tables are damaged, or were made from a log that has been mended since: the next start makes them anew.
 pub(super) const OLD_INDEX_MARK: &str = "index.old";
 
+/// Says that the tables were made from a log that is damaged, or that ends earlier than it did. Files that nothing names any more may
+/// be named there, and stay until the log is whole.
+pub(super) const LACKING_MARK: &str = "log.lacking";
+
 /// Opens the tables; if that is not possible, or if they know more than the log, they are put aside and made anew.
 fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut Opened) -> Result<Tables, OpenError> {
     let open = || Tables::open(&home.join("index"), config.cache_bytes, config.memtable_bytes);
@@ -405,6 +409,14 @@ impl Store {
             }
             result => result?,
         };
+        let mark = home.join(LACKING_MARK);
+        let is_shorter = opened.rebuilt.is_some() && home.join(NEW_DEVICE_MARK).exists();
+        if is_shorter || !opened.damaged.is_empty() {
+            std::fs::File::create(&mark).and_then(|mark| mark.sync_all()).map_err(StorageError::from)?;
+        } else if opened.rebuilt.is_some() && mark.exists() {
+            // The log was mended, and read from its beginning.
+            std::fs::remove_file(&mark).map_err(StorageError::from)?;
+        }
         let blobs = Blobs::open(&home.join("blobs"), config.blobs.clone()).map_err(StorageError::from)?;
         let mut appender = Appender::open(&log_folder, end).map_err(StorageError::from)?;
         // A rotation that was cut short when the new root had been written.

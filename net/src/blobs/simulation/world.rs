@@ -311,7 +311,7 @@ impl<'c> World<'c> {
                     return;
                 }
                 let links = member.links.keys().map(|other| u64::from(*other)).collect();
-                self.input(peer, Input::Sources(HASH, links));
+                self.input(peer, Input::Sources(HASH, SPACE, links));
                 self.calls(peer);
                 self.after(LOOK_US, Event::Look(peer));
             }

@@ -219,11 +219,11 @@ pub(crate) fn lying(
 pub(super) fn public_files(store: &Store, rows: &Committed, space: &PublicKey, now_ms: u64) -> Result<Vec<(Space, Placed)>, StorageError> {
     let (Some(held), Some(rights)) = (store.held(space), store.rights(space)) else { return Ok(Vec::new()) };
     let (theirs, main) = (held.unmounted(), store.timeline(held.unmounted()));
-    let mut files = Vec::new();
+    let (mut files, mut named) = (Vec::new(), store.places(rows));
     for hash in store.named_blobs(rows, space)? {
         let is_public =
             |place: &BlobPlace| is_for_all(place, space, &main) && rights.grant_covering(None, Actions::READ, &main, &place.path, now_ms).is_some();
-        if let Some(found) = store.places_of(rows, &hash)?.into_iter().find(is_public) {
+        if let Some(found) = named.of(&hash)?.into_iter().find(is_public) {
             files.push((theirs, Placed { hash, len: found.len, path: found.path, author: found.author, holders: Vec::new() }));
         }
     }
