@@ -78,7 +78,6 @@ pub(crate) struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[command(disable_help_subcommand = true)]
 pub(crate) enum Verb {
     Up(Up),
     Down(Down),
@@ -184,11 +183,13 @@ mod tests {
 
     #[test]
     fn every_verb_has_an_example() {
-        for verb in Cli::command().get_subcommands() {
+        fn look(verb: &clap::Command, above: &str) {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            let example = format!("timebus {}", verb.get_name());
-            assert!(help.contains("Examples:") && help.contains(&example), "{}", verb.get_name());
+            let name = format!("{above} {}", verb.get_name());
+            assert!(help.contains("Examples:") && help.contains(&name), "{name}");
+            verb.get_subcommands().for_each(|part| look(part, &name));
         }
+        Cli::command().get_subcommands().for_each(|verb| look(verb, "timebus"));
     }
 
     #[test]

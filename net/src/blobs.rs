@@ -157,7 +157,7 @@ pub(crate) async fn collect(peer: Peer) {
         let collected = beside(move || {
             let rows = store.snapshot();
             // As long as it is not known what is placed here, nothing of it goes.
-            let stays = |hash: &BlobHash| Ok(!wishes.are_known() || wishes.is_pinned(&store, &rows, hash)?);
+            let stays = |hash: &BlobHash| Ok(!wishes.are_known() || wishes.stays(&store, &rows, hash)?);
             store.collect_blobs(timebus_store::blobs::collect::Retention::default(), crate::who::now_ms(), &stays)
         });
         let collected = collected.await;

@@ -84,6 +84,7 @@ pub(crate) struct RuleArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum CommunityVerb {
     /// List the communities that you are in (what plain `community` does)
+    #[command(after_help = "Examples:\n  timebus community list")]
     List,
     /// Found a community, which you organize
     #[command(

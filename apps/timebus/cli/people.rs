@@ -303,14 +303,17 @@ pub(crate) struct Files {
 #[derive(Debug, Subcommand)]
 pub(crate) enum FilesVerb {
     /// Show what is kept, pinned and on its way (what plain `files` does)
+    #[command(after_help = "Examples:\n  timebus files ls")]
     Ls,
     /// Fetch all files at and below a path, of somebody else or of another own device, also those to come, and keep them
+    #[command(after_help = "Examples:\n  timebus files pin @alice/photos")]
     Pin {
         /// The path, as @alice/photos or /photos
         #[arg(value_name = "PATH")]
         path: Target,
     },
     /// Let files make room for others again
+    #[command(after_help = "Examples:\n  timebus files unpin @alice/photos")]
     Unpin {
         /// The path that was pinned
         #[arg(value_name = "PATH")]
@@ -319,12 +322,14 @@ pub(crate) enum FilesVerb {
     /// Let nothing more come of files until you say so, whoever reads them; what has come is kept
     ///
     /// Whoever waits for one hears that it is paused. Others still get what is here of it.
+    #[command(after_help = "Examples:\n  timebus files pause @alice/films")]
     Pause {
         /// A file, as @alice/film or by its hash, or a path above several
         #[arg(value_name = "WHICH", value_parser = which)]
         which: String,
     },
     /// Let files come that were paused or cancelled, or of which a part is here, to their end
+    #[command(after_help = "Examples:\n  timebus files resume @alice/films/holiday")]
     Resume {
         /// A file, as @alice/film or by its hash, or a path above several
         #[arg(value_name = "WHICH", value_parser = which)]
@@ -335,6 +340,7 @@ pub(crate) enum FilesVerb {
     /// Whoever waits for one hears so, and if it is read again later it comes after all. A pin of this path goes; if one above it
     /// is pinned, or a community placed the file here, this file is left out. What had come of downloads of it by `timebus get -o`
     /// that were cut off goes, too; one that goes on is left alone.
+    #[command(after_help = "Examples:\n  timebus files cancel @alice/films/holiday")]
     Cancel {
         /// A file, as @alice/film or by its hash, or a path above several
         #[arg(value_name = "WHICH", value_parser = which)]
@@ -358,6 +364,7 @@ Examples:
         down: Option<Speed>,
     },
     /// Hand on files of a space of somebody else, or no longer; your own devices get them anyway
+    #[command(after_help = "Examples:\n  timebus files share @alice no")]
     Share {
         /// Whose: a name or a key
         #[arg(value_name = "WHO")]

@@ -56,8 +56,10 @@ pub(crate) struct Inbox {
 #[derive(Debug, Subcommand)]
 pub(crate) enum InboxVerb {
     /// List what is there (what plain `inbox` does)
+    #[command(after_help = "Examples:\n  timebus inbox ls")]
     Ls,
     /// Throw one notice out
+    #[command(after_help = "Examples:\n  timebus inbox rm carol 3f")]
     Rm {
         /// The sender's name, or the beginning of his key, as `inbox ls` shows it
         #[arg(value_name = "KEY")]
@@ -67,16 +69,22 @@ pub(crate) enum InboxVerb {
         slot: String,
     },
     /// Throw out everything of one sender
+    #[command(after_help = "Examples:\n  timebus inbox purge @mallory")]
     Purge {
         /// A name, a space or a key
         #[arg(value_name = "WHO")]
         who: String,
     },
     /// Take notices again
+    #[command(after_help = "Examples:\n  timebus inbox open")]
     Open,
     /// Take no notices any more; what is there stays
+    #[command(after_help = "Examples:\n  timebus inbox close")]
     Close,
     /// Leave a notice with somebody, or take it back
+    #[command(
+        after_help = "Examples:\n  timebus inbox send like @alice/posts/1 --from /likes/1\n  timebus inbox send like @alice/posts/1 --from /likes/1 --undo"
+    )]
     Send {
         /// like, reply, mention, follow, repost, quote or another word
         #[arg(value_name = "KIND")]
@@ -95,6 +103,7 @@ pub(crate) enum InboxVerb {
         undo: bool,
     },
     /// What you left with others, and whether they have it
+    #[command(after_help = "Examples:\n  timebus inbox sent")]
     Sent,
 }
 
@@ -309,12 +318,14 @@ pub(crate) struct Quarantine {
 #[derive(Debug, Subcommand)]
 pub(crate) enum QuarantineAction {
     /// List it
+    #[command(after_help = "Examples:\n  timebus quarantine ls /wall")]
     Ls {
         /// At and below this path
         #[arg(value_name = "PATH", default_value = "/")]
         path: Target,
     },
     /// Give a change its effect back
+    #[command(after_help = "Examples:\n  timebus quarantine keep 7hfk2mqe")]
     Keep {
         /// The change, or the beginning of its id
         #[arg(value_name = "ID")]

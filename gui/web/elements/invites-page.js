@@ -1,7 +1,7 @@
 import { hrefOf } from "../api/peer.js";
 import { Problem } from "../api/problem.js";
 import { h, make } from "../dom.js";
-import { parsePath } from "../path.js";
+import { isElsewhere, parsePath, showPath } from "../path.js";
 import { exactTime, plural, size } from "../words.js";
 import { PathInput } from "./path-input.js";
 import { ProblemCard } from "./problem-card.js";
@@ -157,12 +157,15 @@ export class InvitesPage extends HTMLElement {
 
   /** Whether the path is kept apart, or is now: an invite to it is for it alone. */
   async #keepApart() {
-    const path = this.#path.value;
+    const parts = parsePath(this.#path.value);
+    // Of another space its owner says what is kept apart.
+    if (isElsewhere(parts)) return true;
+    const path = showPath(parts);
     const all = (await this.peer?.apart([])) ?? [];
     if (all.some((apart) => apart.path === path)) return true;
     const words =
       `${path} is part of your space for all who may read it. Keep it apart, so that only those read it whom you let in there?` +
-      " What is there goes along, as it is now.";
+      " What is there goes along, as it is now. Whoever has it already keeps what he has, and its history stays where it was.";
     if (!confirm(words)) return false;
     await this.peer?.keepApart(path);
     return true;

@@ -28,6 +28,7 @@ export class ValueView extends HTMLElement {
   /** @param {any} value */
   show(value) {
     this.value = value;
+    this.#forget();
     const file = fileOf(value);
     if (file) {
       this.#showFile(file);
@@ -60,10 +61,15 @@ export class ValueView extends HTMLElement {
     const shown = h("div", {});
     const download = async () => {
       // Whatever it is, nothing of it is shown or run where this page is.
-      const url = URL.createObjectURL(new Blob([await this.readFile()], { type: "application/octet-stream" }));
-      h("a", { href: url, download: this.name }).click();
-      URL.revokeObjectURL(url);
+      try {
+        const url = URL.createObjectURL(new Blob([await this.readFile()], { type: "application/octet-stream" }));
+        h("a", { href: url, download: this.name }).click();
+        URL.revokeObjectURL(url);
+      } catch {
+        failed.textContent = "The file could not be read: it may be paused, or nobody who has it can be reached.";
+      }
     };
+    const failed = h("p", { class: "soft", role: "status" });
     const kind = mediaOf(file.mime);
     const words = { image: "picture", video: "film", audio: "sound" };
     const open = async () => {
@@ -71,14 +77,16 @@ export class ValueView extends HTMLElement {
       shown.replaceChildren(h("p", { class: "loading" }, `Getting the ${words[kind]}…`));
       try {
         const bytes = await this.readFile();
+        // It may be late, and something else be shown by now.
+        if (!shown.isConnected) return;
         this.#forget();
         // Shown as what it was looked at for, whatever else it may be.
         this.#url = URL.createObjectURL(new Blob([bytes], { type: essenceOf(file.mime) }));
-        const failed = () => shown.replaceChildren(h("p", { class: "soft" }, `This browser cannot show the ${words[kind]}; it can be downloaded.`));
+        const unable = () => shown.replaceChildren(h("p", { class: "soft" }, `This browser cannot show the ${words[kind]}; it can be downloaded.`));
         shown.replaceChildren(
           kind === "image"
-            ? h("img", { src: this.#url, alt: "The picture that is kept here", onerror: failed })
-            : h(kind, { src: this.#url, controls: true, preload: "metadata", onerror: failed, "aria-label": `The ${words[kind]} that is kept here` }),
+            ? h("img", { src: this.#url, alt: "The picture that is kept here", onerror: unable })
+            : h(kind, { src: this.#url, controls: true, preload: "metadata", onerror: unable, "aria-label": `The ${words[kind]} that is kept here` }),
         );
       } catch {
         shown.replaceChildren(h("p", { class: "soft" }, `The ${words[kind]} could not be read.`));
@@ -95,7 +103,7 @@ export class ValueView extends HTMLElement {
       buttons.append(first);
     }
     buttons.append(h("button", { type: "button", onclick: download }, "Download"));
-    this.replaceChildren(h("div", { class: "stack" }, h("p", {}, `A file: ${file.mime}, ${size(file.bytes)}`), shown, buttons));
+    this.replaceChildren(h("div", { class: "stack" }, h("p", {}, `A file: ${file.mime}, ${size(file.bytes)}`), shown, buttons, failed));
     if (kind && !is_large) void open();
   }
 

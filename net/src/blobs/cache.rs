@@ -101,7 +101,7 @@ pub(crate) fn trim(store: &Store, uses: &[&Uses], wishes: &Wishes, bytes_max: u6
             }
             Whose::Others => false,
         };
-        if !is_ours && !wishes.is_pinned(store, &rows, &hash)? {
+        if !is_ours && !wishes.stays(store, &rows, &hash)? {
             total += len;
             of_others.push(Kept { hash, len, uses: uses.iter().map(|uses| uses.of(&hash, now)).sum(), age: Duration::MAX, is_part });
         }

@@ -97,11 +97,11 @@ impl<T> File<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     /// Somebody says that he has it.
-    IsHeld,
+    Held,
     /// It was not tried in vain yet.
-    IsNew,
+    New,
     /// It was, some time ago.
-    IsDue,
+    Again,
 }
 
 /// Files that are to be fetched.
@@ -179,9 +179,9 @@ impl<T: Clone> Queue<T> {
             return None;
         }
         let count = |why: Why| self.running.values().filter(|it| **it == why).count();
-        let [first, second] = if count(Why::IsHeld) >= HELD_AT_ONCE { [&self.others, &self.held] } else { [&self.held, &self.others] };
+        let [first, second] = if count(Why::Held) >= HELD_AT_ONCE { [&self.others, &self.held] } else { [&self.held, &self.others] };
         // The last place is for those that were tried before, unless one of them has one.
-        let is_for_again = self.running.len() == AT_ONCE - 1 && count(Why::IsDue) == 0;
+        let is_for_again = self.running.len() == AT_ONCE - 1 && count(Why::Again) == 0;
         let order = if is_for_again { [&self.again, first, second] } else { [first, second, &self.again] };
         // Of one content one length at a time.
         let is_free = |which: &Which| !self.running.keys().any(|running| running.hash == which.hash);
@@ -191,9 +191,9 @@ impl<T: Clone> Queue<T> {
         let file = self.files.get_mut(&which)?;
         file.tried = self.tries;
         let why = match (file.in_vain, file.is_held) {
-            (0, true) => Why::IsHeld,
-            (0, false) => Why::IsNew,
-            _ => Why::IsDue,
+            (0, true) => Why::Held,
+            (0, false) => Why::New,
+            _ => Why::Again,
         };
         self.running.insert(which, why);
         Some((which, file.file.clone()))

@@ -347,15 +347,18 @@ impl Wishes {
         self.0.problem.is_none() && lock(&self.0.placed).is_some()
     }
 
-    /// Whether a file is held for a community, named at or below a pin, or wanted by itself: now, or until a moment ago when it came.
+    /// Whether a file is to stay: it is pinned, or wanted by itself, or was when it came some hours ago.
+    pub(crate) fn stays(&self, store: &Store, rows: &Committed, hash: &BlobHash) -> Result<bool, StorageError> {
+        let is_wanted = || lock(&self.0.came).get(hash).is_some_and(|at| at.elapsed() < CAME_FOR) || self.wish_of(hash) == Some(Wish::Wanted);
+        Ok(is_wanted() || self.is_pinned(store, rows, hash)?)
+    }
+
+    /// Whether a file is held for a community, or named at or below a pin.
     pub(crate) fn is_pinned(&self, store: &Store, rows: &Committed, hash: &BlobHash) -> Result<bool, StorageError> {
         if self.0.problem.is_some() {
             return Ok(true);
         }
         if lock(&self.0.placed).as_ref().is_some_and(|placed| placed.contains(hash)) {
-            return Ok(true);
-        }
-        if self.wish_of(hash) == Some(Wish::Wanted) || lock(&self.0.came).get(hash).is_some_and(|at| at.elapsed() < CAME_FOR) {
             return Ok(true);
         }
         let pins = self.pins();
@@ -725,7 +728,7 @@ mod tests {
         let store = Store::open(home.path(), lock, &timebus_store::store::Config::default(), 1, &mut |_| {}).expect("a new store");
         let wishes = Wishes::open(home.path());
         let (held, other) = (BlobHash::from_bytes([1; 32]), BlobHash::from_bytes([2; 32]));
-        let stays = |hash: &BlobHash| wishes.is_pinned(&store, &store.snapshot(), hash).expect("reads");
+        let stays = |hash: &BlobHash| wishes.stays(&store, &store.snapshot(), hash).expect("reads");
         wishes.place(HashSet::from([held]));
         assert!(stays(&held) && !stays(&other));
         wishes.place(HashSet::new());
