@@ -68,7 +68,7 @@ pub(crate) async fn fsck(peer: &Peer, body: &Bytes) -> Result<Response<Body>, Pr
     peer.scrub.found(report.damaged);
     if report.damaged == 0
         && store.distrust().is_none()
-        && let Err(error) = store.log_is_whole()
+        && let Err(error) = store.log_is_whole(wanted.repair)
     {
         report.problems.push(format!("files that nothing names stay, since it could not be written down that the log is whole: {error}"));
     }

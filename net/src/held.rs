@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use timebus_identity::PublicKey;
 use timebus_store::auth::{Rights, RootState};
-use timebus_store::grant::Audience;
 use timebus_store::ids::{ChangeId, TimelineId};
 use timebus_store::keyspace::Committed;
 use timebus_store::pipeline::Refusal;
@@ -57,7 +56,7 @@ fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &T
     // Who may read has to know by what right, so `auth` goes with `main`. And whose right was taken back has to learn
     // of it, up to there ([`Replica::until`]): he would go on writing what nobody takes.
     let is_auth = *timeline == TimelineId::named(space, "auth");
-    if is_auth && rights.grants().any(|(_, held)| matches!(held.grant.audience, Audience::Key(key) if keys.contains(&key))) {
+    if is_auth && keys.iter().any(|key| rights.about(key).next().is_some()) {
         return true;
     }
     let timeline = if is_auth { &main } else { timeline };

@@ -479,12 +479,13 @@ impl Store {
         *key == self.space() || self.rights(&self.space()).is_some_and(|rights| rights.device_grant(key).is_some())
     }
 
-    /// Whether what a key wrote, in whatever space, was written by one of the owner's devices: this one, or one of the own space,
-    /// also if it is none any more. A home that was restored has another key than before, and what it wrote is the owner's still.
+    /// Whether what a key wrote was written by one of the owner's devices: this one, or another one. A home that was restored has
+    /// another key than before, and what it wrote is the owner's still. What a device wrote that was thrown out is so in the own
+    /// space alone, where nothing of it counts that it wrote later; elsewhere whoever stole it could go on as the owner.
     #[must_use]
-    pub fn is_by_owner(&self, author: &PublicKey) -> bool {
-        let own = self.space();
-        *author == self.device() || *author == own || self.rights(&own).is_some_and(|rights| rights.was_device(author))
+    pub fn is_by_owner(&self, author: &PublicKey, is_in_own: impl FnOnce() -> bool) -> bool {
+        let was_device = || self.rights(&self.space()).is_some_and(|rights| rights.was_device(author));
+        *author == self.device() || self.is_own_device(author) || was_device() && is_in_own()
     }
 
     /// The home folder; empty for a store in memory.

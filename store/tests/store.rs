@@ -274,8 +274,8 @@ async fn what_the_key_before_wrote_is_the_owners_still() {
     std::fs::write(home.path().join("needs-device"), b"").expect("written");
     let store = open(home.path());
     assert!(store.opened().new_device && store.device() != before);
-    assert!([before, root, store.device()].iter().all(|key| store.is_by_owner(key)));
-    assert!(!store.is_by_owner(&timebus_identity::SecretKey::generate().public()));
+    assert!([before, root, store.device()].iter().all(|key| store.is_by_owner(key, || false)));
+    assert!(!store.is_by_owner(&timebus_identity::SecretKey::generate().public(), || true));
 }
 
 /// One change of the log is damaged, and the index is gone: nothing that is known names the only copy of a picture.

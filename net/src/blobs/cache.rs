@@ -166,7 +166,7 @@ fn whose(store: &Store, rows: &Committed, hash: &BlobHash, len: Option<u64>) -> 
     let mut found = Whose::Own;
     for reference in references(rows, hash) {
         let reference = reference?;
-        if store.is_by_owner(&summary(rows, reference.t, reference.a)?.author) {
+        if store.is_by_owner(&summary(rows, reference.t, reference.a)?.author, || own.contains(&reference.t)) {
             return Ok(Whose::Own);
         }
         if own.contains(&reference.t) {

@@ -25,7 +25,8 @@ const TRIES: usize = 3;
 /// Whether content is here for those who have a timeline in which somebody names it: the owner named it there himself,
 /// or had this peer do so for somebody who was asked, or it was fetched from those who have the timeline.
 pub(crate) fn belongs(store: &Store, hash: &BlobHash, timeline: &TimelineId, author: &PublicKey) -> bool {
-    store.is_by_owner(author) || store.blobs().is_some_and(|blobs| blobs.came_for(hash, timeline))
+    let is_in_own = || store.timelines_of(&store.space()).iter().any(|(own, _)| own == timeline);
+    store.is_by_owner(author, is_in_own) || store.blobs().is_some_and(|blobs| blobs.came_for(hash, timeline))
 }
 
 /// What somebody may name who brings this content. A guest's likes and answers would be the owner's, who signs them.

@@ -385,7 +385,7 @@ impl Pin {
             places.retain(|place| place.is_visible && place.space.key == self.space && self.path.contains(&place.path));
             let len = blobs.len_of(&hash);
             let is_here = len.is_some() && places.iter().any(|place| belongs(store, &hash, &place.timeline, &place.author));
-            let said = said(places, |author| store.is_by_owner(author));
+            let said = said(places, |author| store.is_by_owner(author, || self.space == store.space()));
             if let Some(first) = said.first() {
                 found.push(Pinned { hash, len: len.filter(|_| is_here).unwrap_or(first.len), path: first.path.clone(), is_here, said });
             }
@@ -499,7 +499,7 @@ async fn missing_of(peer: &Peer, pin: &Pin) -> io::Result<Missing> {
     // What guests name in the own space comes as far as they have room here: it is the owner's disk.
     let mut of_guests: HashMap<PublicKey, u64> = HashMap::new();
     let mut has_room = |said: &Said| {
-        if pin.space != peer.space() || peer.store.is_by_owner(&said.author) {
+        if pin.space != peer.space() || peer.store.is_by_owner(&said.author, || true) {
             return true;
         }
         let used = of_guests.entry(said.author).or_default();

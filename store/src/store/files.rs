@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use timebus_identity::PublicKey;
 
-use super::open::LACKING_MARK;
+use super::open::{LACKING_MARK, SHORTER};
 use super::{StorageError, Store};
 use crate::blobs::collect::{Collected, Retention, Use, collect};
 use crate::blobs::{BlobHash, Blobs, Lease, references};
@@ -174,13 +174,18 @@ impl Store {
         !self.home.as_os_str().is_empty() && self.home.join(LACKING_MARK).exists()
     }
 
-    /// Says that all that was in the log and can be had stands in it again, and in the index.
+    /// Says that nothing in the log is damaged any more, and all of it stands in the index. What a log lost that became shorter
+    /// nothing here tells; so that counts only if the owner asked for it to be mended.
     ///
     /// # Errors
     ///
     /// What the system says.
-    pub fn log_is_whole(&self) -> std::io::Result<()> {
-        if self.log_lacks() { std::fs::remove_file(self.home.join(LACKING_MARK)) } else { Ok(()) }
+    pub fn log_is_whole(&self, is_mended: bool) -> std::io::Result<()> {
+        let mark = self.home.join(LACKING_MARK);
+        if !self.log_lacks() || !is_mended && std::fs::read_to_string(&mark)? == SHORTER {
+            return Ok(());
+        }
+        std::fs::remove_file(mark)
     }
 
     /// Keeps the blobs that an action refers to.

@@ -153,6 +153,8 @@ pub(super) const OLD_INDEX_MARK: &str = "index.old";
 /// Says that the tables were made from a log that is damaged, or that ends earlier than it did. Files that nothing names any more may
 /// be named there, and stay until the log is whole.
 pub(super) const LACKING_MARK: &str = "log.lacking";
+/// What it says if the log became shorter: nothing in the log tells when what was lost is here again.
+pub(super) const SHORTER: &str = "shorter";
 
 /// Opens the tables; if that is not possible, or if they know more than the log, they are put aside and made anew.
 fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut Opened) -> Result<Tables, OpenError> {
@@ -168,12 +170,18 @@ fn open_tables(home: &FilePath, config: &Config, log: &LogReader, opened: &mut O
     }
     let reason = match open() {
         Ok(tables) => {
-            if let Some(table) = tables.straggler()? {
-                format!("rows of the table {} are missing", table.name())
-            } else if let Some(reason) = ahead_of_log(&tables, log)? {
+            let straggler = tables.straggler()?;
+            // What tables know that lack rows may not be told; what they tell counts.
+            let ahead = match ahead_of_log(&tables, log) {
+                Err(_) if straggler.is_some() => None,
+                ahead => ahead?,
+            };
+            if let Some(reason) = ahead {
                 let mark = std::fs::File::create(home.join(NEW_DEVICE_MARK)).map_err(StorageError::from)?;
                 mark.sync_all().map_err(StorageError::from)?;
                 reason
+            } else if let Some(table) = straggler {
+                format!("rows of the table {} are missing", table.name())
             } else {
                 return Ok(tables);
             }
@@ -412,8 +420,10 @@ impl Store {
         let mark = home.join(LACKING_MARK);
         let is_shorter = opened.rebuilt.is_some() && home.join(NEW_DEVICE_MARK).exists();
         if is_shorter || !opened.damaged.is_empty() {
-            std::fs::File::create(&mark).and_then(|mark| mark.sync_all()).map_err(StorageError::from)?;
-        } else if opened.rebuilt.is_some() && mark.exists() {
+            let why = if is_shorter { SHORTER } else { "damaged" };
+            let write = |mut mark: std::fs::File| std::io::Write::write_all(&mut mark, why.as_bytes()).and_then(|()| mark.sync_all());
+            std::fs::File::create(&mark).and_then(write).map_err(StorageError::from)?;
+        } else if opened.rebuilt.is_some() && std::fs::read_to_string(&mark).is_ok_and(|why| why != SHORTER) {
             // The log was mended, and read from its beginning.
             std::fs::remove_file(&mark).map_err(StorageError::from)?;
         }

@@ -229,7 +229,7 @@ async fn a_stranger_leaves_for_who_is_known() {
 
 #[tokio::test]
 async fn a_peer_that_is_gone_is_noticed() {
-    let quick = || EndpointConfig { silence_max: Duration::from_secs(2), ..config() };
+    let quick = || EndpointConfig { silence_max: Duration::from_secs(5), ..config() };
     let (one, mut two) = (Place::with(quick()).await, Place::with(quick()).await);
     let wire = Wire::to(two.endpoint.sockets()[0]).await;
     let here = soon(one.endpoint.dial(Some(&two.endpoint.node()), &[Address::Direct(wire.address)])).await.expect("through the wire");

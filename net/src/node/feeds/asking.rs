@@ -191,8 +191,9 @@ impl Feed {
         let is_source = self.source == Some(link) || self.trial.is_some_and(|(trial, _)| trial == link);
         match () {
             () if is_source || !it.agrees => Wants::All,
-            // He would hand on to us what comes to him, as long as he does not know our heads. What he writes himself he tells of.
-            () if self.is_far_behind(it) => Wants::Nothing,
+            // He would hand on to us what comes to him from others, as long as he does not know our heads. What he writes himself he
+            // tells of.
+            () if self.is_far_behind(it) && it.theirs != Wants::All => Wants::Nothing,
             // What he writes himself comes the way that everything else goes.
             () if it.theirs == Wants::All || !is_far && self.neighbours.len() <= ALL_MAX => Wants::News,
             () => Wants::Nothing,
