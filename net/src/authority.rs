@@ -190,7 +190,7 @@ fn no_grant(peer: &Peer, key: &PublicKey, verb: Verb, space: &PublicKey, path: &
     let shown = if *space == peer.space() { path.to_string() } else { format!("/@{space}{path}") };
     let detail = format!("no grant lets the key {key} {} {shown}", verb_phrase(verb));
     Problem::new(StatusCode::FORBIDDEN, "rights", format!("you may not {} here", verb_phrase(verb)), detail)
-        .with_fix(format!("ask the owner of the space for it: timebus grant {path} {key} --can {word}"))
+        .with_fix(format!("ask the owner of the space for it: timebus grant {} {key} --can {word}", crate::words::quoted(&path.to_string())))
         .with("missing", json!({"can": word, "path": path.to_string(), "space": space.to_string(), "for": key.to_string()}))
 }
 

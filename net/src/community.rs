@@ -46,6 +46,10 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const ABOUT_BYTES_MAX: usize = 1000;
 /// Members that are looked at; of more, those that came last are left out.
 pub const MEMBERS_MAX: usize = 10_000;
+/// Grants of one key that are looked at for its place.
+const PLACES_MAX: usize = 256;
+/// Grants of members' devices, and of whom members brought, that are looked at below the place of each whom organizers let in.
+const BROUGHT_MAX: usize = 512;
 /// Machines of one member.
 pub const NODES_MAX: usize = 8;
 /// Most copies that rules ask for.
@@ -190,10 +194,10 @@ impl Rules {
     }
 }
 
-/// Whether a text can be shown as a name.
+/// Whether a text can be shown as a name, also within a command in backticks.
 #[must_use]
 pub fn is_name(text: &str, bytes_max: usize) -> bool {
-    !text.trim().is_empty() && text.len() <= bytes_max && !text.chars().any(crate::words::is_unseen)
+    !text.trim().is_empty() && text.len() <= bytes_max && !text.chars().any(|letter| letter == '`' || crate::words::is_unseen(letter))
 }
 
 /// What the owner of this peer is in a community.
@@ -328,24 +332,41 @@ fn is_place(names: &[&str], key: &PublicKey) -> bool {
         && names.last().is_some_and(|last| *last == key.to_string())
 }
 
-/// The place of a key; one that was made for it goes before what an organizer has anyway. Whoever has a right of his own is nobody's
-/// device. Anybody may say of anybody that he is a device of his; of several who do, the key itself decides, by in whose name it
+/// The place of a key. What organizers gave goes before what members did, and a place that was made for the key before what an
+/// organizer has anyway, unless that is older: members give places to whom they like, also to those who let them in. Of several
+/// members who brought somebody that one counts in whose name he writes. Whoever has a right of his own is nobody's device. Anybody may say of anybody that he is a device of his; of several who do, the key itself decides, by in whose name it
 /// signs. As long as it has said nothing the one nearest to the root is believed, and of equals none: else whoever says it last,
 /// often enough for a grant with a smaller id, would have the device of somebody else.
 fn place(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> Option<Path> {
-    let rank = |(id, held): &(GrantId, &Held)| {
+    let live = rights.grants_for(key).filter(|(_, held)| held.is_live()).take(PLACES_MAX);
+    let mut places: Vec<(GrantId, &Held, Path)> = live.filter_map(|(id, held)| Some((id, held, place_of(rights, held)?))).collect();
+    let made: Vec<GrantId> = places.iter().filter(|(_, held, _)| !held.grant.scope.segments.is_empty()).map(|(id, ..)| *id).collect();
+    let rank = |(id, held, place): &(GrantId, &Held, Path)| {
         let is_handed_on = crate::devices::is_handed_on(held);
-        (is_handed_on, if is_handed_on { held.chain } else { 0 }, held.grant.scope.segments.is_empty(), held.chain, *id)
+        // Who became an organizer stays where he was before.
+        let is_later = held.grant.scope.segments.is_empty() && rights.knew_any(id, &made);
+        (is_handed_on, if is_handed_on { held.chain } else { 0 }, is_later, place.segments().len(), held.chain, *id)
     };
-    let mut own: Vec<_> = rights.grants_for(key).filter(|(_, held)| held.is_live()).collect();
-    own.sort_by_key(rank);
-    let places: Vec<(&Held, Path)> = own.into_iter().filter_map(|(_, held)| Some((held, place_of(rights, held)?))).collect();
+    places.sort_by_cached_key(rank);
+    let (_, first, nearest) = places.first()?;
+    if !crate::devices::is_handed_on(first) {
+        let same = places
+            .iter()
+            .filter(|(_, held, place)| !crate::devices::is_handed_on(held) && place.segments().len() == nearest.segments().len() && place != nearest);
+        if same.clone().next().is_none() {
+            return Some(nearest.clone());
+        }
+        let signs = signs_by(store, space, key).unwrap_or_default();
+        let of_his = places.iter().find(|(id, held, _)| !crate::devices::is_handed_on(held) && signs.contains(id));
+        return Some(of_his.map_or(nearest, |(.., place)| place).clone());
+    }
+    let places: Vec<(&Held, Path)> = places.into_iter().map(|(_, held, place)| (held, place)).collect();
     let (first, nearest) = places.first()?;
     let by = |chain: Option<u8>| -> HashSet<PublicKey> {
         let near = places.iter().filter(|(held, _)| chain.is_none_or(|chain| held.chain == chain));
         near.filter_map(|(held, _)| claimant(rights, held)).collect()
     };
-    if !crate::devices::is_handed_on(first) || by(None).len() < 2 {
+    if by(None).len() < 2 {
         return Some(nearest.clone());
     }
     let says = says_of_itself(store, rights, space, key).unwrap_or_default();
@@ -360,15 +381,20 @@ fn says_of_itself(store: &Store, rights: &Rights, space: &PublicKey, key: &Publi
     if *key == store.device() {
         return Ok(store.rights(&store.space()).iter().flat_map(|own| own.devices()).collect());
     }
-    let (rows, mut says) = (store.snapshot(), HashSet::new());
-    let Some(held) = store.held(space) else { return Ok(says) };
+    let signs = signs_by(store, space, key)?;
+    Ok(signs.iter().filter_map(|cap| claimant(rights, rights.grant(cap)?)).collect())
+}
+
+/// The grants in whose name a key signed what it wrote last.
+fn signs_by(store: &Store, space: &PublicKey, key: &PublicKey) -> Result<HashSet<GrantId>, StorageError> {
+    let (rows, mut signs) = (store.snapshot(), HashSet::new());
+    let Some(held) = store.held(space) else { return Ok(signs) };
     for t in std::iter::once(held.auth()).chain(store.values(held).into_iter().map(|(t, _)| t)) {
         for tip in timebus_store::tips::tips_of(&*rows, t, key)? {
-            let cap = timebus_store::summary::summary(&*rows, t, tip.a)?.cap;
-            says.extend(cap.and_then(|cap| claimant(rights, rights.grant(&cap)?)));
+            signs.extend(timebus_store::summary::summary(&*rows, t, tip.a)?.cap);
         }
     }
-    Ok(says)
+    Ok(signs)
 }
 
 /// Where this device says what it says of itself in a community; `None` if it is no member.
@@ -436,26 +462,38 @@ pub(crate) fn membership(store: &Store, space: &PublicKey, grant: &Grant) -> Opt
     ])
 }
 
-/// The members of a community, as they came; those who left are none.
+/// The members of a community, as they came; those who left are none. Whoever organizers let in is a member whatever others say, and
+/// keeps nobody out by how many he brings himself.
 ///
 /// # Errors
 ///
 /// [`StorageError`].
 pub fn members(store: &Store, rows: &Committed, space: Space) -> Result<Vec<Member>, StorageError> {
     let Some(rights) = store.rights(&space.key) else { return Ok(Vec::new()) };
-    let mut keys: Vec<(u64, PublicKey, Option<PublicKey>)> = rights
+    let mut keys: Vec<(bool, u64, PublicKey, Option<PublicKey>, Option<Path>)> = rights
         .grants()
         .filter(|(_, held)| held.is_live())
-        .filter_map(|(_, held)| match held.grant.audience {
-            Audience::Key(key) => Some((held.time_ms, key, held.parent.map(|_| held.author))),
-            Audience::Anyone => None,
+        .filter_map(|(_, held)| {
+            let Audience::Key(key) = held.grant.audience else { return None };
+            let place = place_of(&rights, held)?;
+            let by_member = place.segments().len() > 2 || crate::devices::is_handed_on(held);
+            let first = by_member.then(|| path(&["members", &place.segments().get(1).map(ToString::to_string).unwrap_or_default()]));
+            Some((by_member, held.time_ms, key, held.parent.map(|_| held.author), first))
         })
         .collect();
-    keys.sort_unstable_by_key(|(time_ms, key, _)| (*time_ms, *key));
+    keys.sort_unstable_by_key(|(by_member, time_ms, key, ..)| (*by_member, *time_ms, *key));
+    let mut brought: std::collections::HashMap<Path, usize> = std::collections::HashMap::new();
     let mut members: Vec<Member> = Vec::new();
     let mut places: std::collections::HashMap<Path, usize> = std::collections::HashMap::new();
     let mut seen = std::collections::HashSet::new();
-    for (since_ms, key, by) in keys {
+    for (_, since_ms, key, by, first) in keys {
+        if let Some(first) = first {
+            let count = brought.entry(first).or_default();
+            *count += 1;
+            if *count > BROUGHT_MAX {
+                continue;
+            }
+        }
         if !seen.insert(key) {
             continue;
         }
@@ -471,6 +509,7 @@ pub fn members(store: &Store, rows: &Committed, space: Space) -> Result<Vec<Memb
         let is_organizer = is_organizer(&rights, &key);
         members.push(Member { place, keys: vec![key], name: String::new(), is_organizer, since_ms, by, machines: Vec::new() });
     }
+    members.sort_by_key(|member| member.since_ms);
     let mut here = Vec::with_capacity(members.len());
     for mut member in members {
         if leaf(rows, space, &below(&member.place, &["left"]))? == Some(Serde::Bool(true)) {
@@ -490,6 +529,33 @@ pub fn members(store: &Store, rows: &Committed, space: Space) -> Result<Vec<Memb
 fn claim(space: &PublicKey, place: &Path) -> Vec<u8> {
     [CLAIM_DOMAIN, space.as_bytes(), place.to_string().as_bytes()].concat()
 }
+
+/// The machines of members that signed that they are: anybody can name a machine of somebody else, and what is told to members about
+/// each other is no business of his.
+///
+/// # Errors
+///
+/// [`StorageError`].
+pub(crate) fn signed_nodes(rows: &Committed, space: Space, members: &[Member], known: &mut Signed) -> Result<Vec<PublicKey>, StorageError> {
+    let before = std::mem::take(known);
+    let mut nodes = Vec::new();
+    for member in members {
+        for Machine { node, .. } in &member.machines {
+            let Some(proof) = leaf(rows, space, &below(&member.place, &["nodes", &node.to_string(), "proof"]))? else { continue };
+            let entry = (member.place.clone(), *node, proof.to_string());
+            let is_good = match before.get(&entry) {
+                Some(is_good) => *is_good,
+                None => is_signed(rows, space, &member.place, node)?,
+            };
+            nodes.extend(is_good.then_some(*node));
+            known.insert(entry, is_good);
+        }
+    }
+    Ok(nodes)
+}
+
+/// Proofs that were looked at, and whether they are good: a machine of a member, by his place.
+pub(crate) type Signed = std::collections::HashMap<(Path, PublicKey, String), bool>;
 
 /// Whether a machine signed that it is of the member with a place.
 fn is_signed(rows: &Committed, space: Space, place: &Path, node: &PublicKey) -> Result<bool, StorageError> {

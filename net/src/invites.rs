@@ -269,7 +269,8 @@ impl Invites {
     pub fn uses(&self, record: &Record) -> u64 {
         let label = label(&record.id);
         let rights = self.store.rights(&self.space_of(record));
-        rights.map_or(0, |rights| rights.grants().filter(|(_, held)| held.grant.label == label && self.is_ours(&rights, held)).count() as u64)
+        let counts = |rights: &Rights, id: &GrantId, held: &Held| held.grant.label == label && self.is_ours(rights, held) && rights.was_in_force(id);
+        rights.map_or(0, |rights| rights.grants().filter(|(id, held)| counts(&rights, id, held)).count() as u64)
     }
 
     /// Whether a grant was given by the owner of its space or by a device of this one: guests may call what they give the same.

@@ -392,7 +392,8 @@ impl People {
     }
 
     fn person(&self, space: PublicKey) -> Result<Person, Problem> {
-        let is_device = |key: &PublicKey| *key != space && !self.roots.contains(key);
+        // Whoever signs with the key of his space is granted what he is by that.
+        let is_device = |key: &PublicKey| (*key != space || self.guests.contains(key)) && !self.roots.contains(key);
         let keys: Vec<PublicKey> = self.spaces.iter().filter(|(key, of)| **of == space && is_device(key)).map(|(key, _)| *key).collect();
         let name = self.name(&space);
         if keys.is_empty() {

@@ -8,9 +8,23 @@ pub(crate) fn is_unseen(letter: char) -> bool {
     letter.is_control() || matches!(letter, '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// What others call themselves, as one line that reads as it is written.
+/// What others call themselves, as one line that reads as it is written, and does not end a command that it stands in.
 pub(crate) fn plain(name: &str) -> String {
-    name.chars().map(|letter| if is_unseen(letter) { '\u{fffd}' } else { letter }).collect()
+    let letter = |letter| match letter {
+        '`' => '\'',
+        letter if is_unseen(letter) => '\u{fffd}',
+        letter => letter,
+    };
+    name.chars().map(letter).collect()
+}
+
+/// A text as one word of a shell command.
+pub(crate) fn quoted(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-@:,".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// What a grant allows, the strongest words last.
@@ -99,6 +113,13 @@ pub(crate) fn day(ms: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_call_themselves_stays_one_word_of_a_command() {
+        assert_eq!(quoted("/notes/a-b@c"), "/notes/a-b@c");
+        assert_eq!(["$(curl x|sh)", "Carol /x", "it's", ""].map(quoted), ["'$(curl x|sh)'", "'Carol /x'", r"'it'\''s'", "''"]);
+        assert_eq!(plain("a`b\u{202e}c"), "a'b\u{fffd}c");
+    }
 
     #[test]
     fn days_and_sizes_are_said_as_people_do() {

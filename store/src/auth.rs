@@ -193,6 +193,8 @@ pub struct Rights {
     mounts: BTreeMap<GrantId, Mount>,
     /// Those that show, by path.
     shown: BTreeMap<Box<[Segment]>, GrantId>,
+    /// What was worked out for some keys.
+    parties: explain::Parties,
 }
 
 impl Rights {
@@ -216,6 +218,7 @@ impl Rights {
             stated: HashMap::new(),
             mounts: BTreeMap::new(),
             shown: BTreeMap::new(),
+            parties: explain::Parties::default(),
         }
     }
 
@@ -367,6 +370,7 @@ impl Rights {
         }
         // What is encrypted is read by nobody here: rights are for all to see.
         let ops = if header.encryption.is_some() { &[] } else { body.ops.as_slice() };
+        self.parties = explain::Parties::default();
         *self.stated.entry(header.author).or_default() += ops.len() as u64;
         let number = self.dag.push(id, header.deps(), header.cap.is_none());
         self.roots.push(self.dag.deps(number));

@@ -12,7 +12,6 @@ use crate::auth::{CapError, Changed, Rights};
 use crate::change::{Body, Change, Header, Kind, LAMPORT_MAX, OVERHEAD_BYTES, PARENTS_MAX};
 use crate::codec::{Reader, Writer};
 use crate::fold::{Bodies, Effect, Fold, KnownChange};
-use crate::grant::KEEP_MAX;
 use crate::ids::{ChangeId, GrantId, TimelineId};
 use crate::keyspace::{Layered, Rows, Table};
 use crate::log::{Place, allot};
@@ -931,7 +930,6 @@ impl Pipeline {
             keep.extend(self.judge(t, |judge, _| keep_list(judge, &authors, &changed.dead))?);
         }
         keep.sort_unstable();
-        keep.truncate(KEEP_MAX);
         Ok(keep)
     }
 

@@ -9,7 +9,7 @@ use timebus_identity::PublicKey;
 use crate::auth::{Changed, Rights};
 use crate::change::{Body, Header, Kind};
 use crate::fold::Bodies;
-use crate::grant::{Audience, Revoke};
+use crate::grant::{Audience, KEEP_MAX, Revoke};
 use crate::ids::{ChangeId, GrantId, TimelineId};
 use crate::keyspace::{Committed, Layered, Rows, Table};
 use crate::log::LogReader;
@@ -100,6 +100,17 @@ fn describe(rows: &impl Rows, bodies: &mut Bodies, rights: &Rights, t: u32, a: u
     Ok(Some(HiddenChange { id: own.id, author: own.author, cap: own.cap, time_ms: own.time_ms, bytes, paths, forked }))
 }
 
+/// Grants that are taken back, all by one, and what goes on to have its effect: that is said once, with as many of them as it takes.
+#[must_use]
+pub fn revocations(grants: &[GrantId], cascade: bool, keep: &[ChangeId]) -> Vec<Op> {
+    let Some(first) = grants.first() else { return Vec::new() };
+    let mut kept = keep.chunks(KEEP_MAX);
+    let revoke = |grant: &GrantId, keep: &[ChangeId]| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() });
+    let mut ops: Vec<Op> = grants.iter().map(|grant| revoke(grant, kept.next().unwrap_or_default())).collect();
+    ops.extend(kept.map(|keep| revoke(first, keep)));
+    ops
+}
+
 /// Rights as they would be after some revocations, made now by a device in the name of a grant.
 #[must_use]
 pub fn suppose(rights: &Rights, space: &PublicKey, device: PublicKey, cap: Option<GrantId>, heads: Vec<ChangeId>, ops: Vec<Op>) -> (Rights, Changed) {
@@ -159,8 +170,7 @@ pub fn preview(
     }
     let before = rows.clone();
     let mut rows = Layered::new(rows, None);
-    let ops = |keep: &[ChangeId]| grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() })).collect::<Vec<_>>();
-    let (after, changed) = suppose(rights, &space, device, Some(cap), heads.clone(), ops(&[]));
+    let (after, changed) = suppose(rights, &space, device, Some(cap), heads.clone(), revocations(grants, cascade, &[]));
     let authors = concerned(&after, &changed);
     let mut kept = Vec::new();
     if keep {
@@ -170,7 +180,7 @@ pub fn preview(
         }
         kept.sort_unstable();
     }
-    let (after, changed) = suppose(rights, &space, device, Some(cap), heads, ops(&kept));
+    let (after, changed) = suppose(rights, &space, device, Some(cap), heads, revocations(grants, cascade, &kept));
     let mut bodies = Bodies::new(log.clone());
     let mut preview = Preview { dead: changed.dead, ..Preview::default() };
     for (t, timeline, forks) in &forked {
@@ -208,7 +218,6 @@ pub fn keep_list(judge: &Judge<'_>, authors: &BTreeSet<PublicKey>, dead: &[Grant
     }
     keep.sort_unstable();
     keep.dedup();
-    keep.truncate(crate::grant::KEEP_MAX);
     Ok(keep)
 }
 

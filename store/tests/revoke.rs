@@ -281,6 +281,70 @@ async fn hiding_many_changes_and_showing_them_again_leaves_what_was() {
     assert_eq!(from_scratch(&alice).await, full);
 }
 
+/// Whoever hands on to himself very often, and a crowd of which each wrote something.
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_grants_there_are_all_are_taken_back_and_what_is_here_stays() {
+    let (alice_home, bob_home) = (folder(), folder());
+    let (alice, bob) = (open(alice_home.path()), open(bob_home.path()));
+    let space = alice.space();
+    let keys: Vec<SecretKey> = (0..250u8).map(|number| SecretKey::from_seed([number; 32])).collect();
+    let grants = keys.iter().map(|key| Op::Grant(writer(key.public(), "wall"))).collect();
+    let caps = alice.state(Statement::Ops(grants), 1).await.expect("granted");
+    let notes = (0..).zip(keys.iter().zip(&caps)).map(|(number, (key, cap))| forged(&space, key, *cap, None, number));
+    alice.offer(notes.collect()).await.expect("taken");
+    let before = get(&alice, "/wall");
+    assert!(matches!(&before, Some(Json::Object(notes)) if notes.len() == 250));
+    alice.state(Statement::Revoke { grants: caps.clone(), cascade: false, keep: true }, 1).await.expect("taken back");
+    let rights = alice.rights(&space).expect("its rights");
+    assert!(caps.iter().all(|cap| !rights.is_live(cap)));
+    assert_eq!(get(&alice, "/wall"), before);
+
+    let everything = Grant { scope: Scope::everything(), timelines: Timelines::All, actions: Actions::ALL, depth: 8, ..writer(bob.device(), "") };
+    let thiefs = grant(&alice, everything.clone()).await;
+    send(&alice, &space, &bob).await;
+    let theirs = bob.held(&space).expect("held");
+    let own: Vec<Op> = (0..15_000).map(|n| Op::Grant(Grant { label: n.to_string().into(), depth: 7, ..everything.clone() })).collect();
+    bob.state_as(theirs, thiefs, Statement::Ops(own), 1).await.expect("he can");
+    send(&bob, &space, &alice).await;
+    let his = |store: &Store| -> Vec<GrantId> {
+        let rights = store.rights(&space).expect("its rights");
+        rights.grants_for(&bob.device()).filter(|(_, held)| held.is_live()).map(|(id, _)| id).collect()
+    };
+    assert_eq!(his(&alice).len(), 15_001);
+    alice.state(Statement::Revoke { grants: his(&alice), cascade: false, keep: true }, 1).await.expect("taken back");
+    assert!(his(&alice).is_empty());
+    assert_eq!(get(&alice, "/wall"), before);
+}
+
+/// Whoever is out goes on stating; that tells him nothing and uses nothing up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_granted_by_whoever_is_out_never_was_in_force() {
+    let (alice_home, bob_home) = (folder(), folder());
+    let (alice, bob) = (open(alice_home.path()), open(bob_home.path()));
+    let space = alice.space();
+    let hands_on = Grant { actions: Actions(Actions::GRANT.0 | Actions::SYNC.0 | Actions::READ.0), depth: 3, ..writer(bob.device(), "wall") };
+    let right = grant(&alice, hands_on.clone()).await;
+    send(&alice, &space, &bob).await;
+    let theirs = bob.held(&space).expect("held");
+    let state = |label: &str| {
+        let grant = Grant { label: label.into(), depth: 2, ..hands_on.clone() };
+        bob.state_as(theirs, right, Statement::Ops(vec![Op::Grant(grant)]), 1)
+    };
+    let early = state("early").await.expect("stated")[0];
+    send(&bob, &space, &alice).await;
+    alice.state(Statement::Revoke { grants: vec![right], cascade: true, keep: true }, 1).await.expect("taken back");
+    let about = |store: &Store| store.rights(&space).expect("its rights").about(&bob.device());
+    let before = about(&alice);
+    assert_eq!(before.len(), 3, "two that let him in, and one that took it back");
+    let late = state("late").await.expect("he does not know yet")[0];
+    send(&bob, &space, &alice).await;
+    let rights = alice.rights(&space).expect("its rights");
+    assert!(rights.grant(&late).is_some_and(|held| !held.is_live()), "it came");
+    assert!(rights.was_in_force(&right) && rights.was_in_force(&early) && !rights.was_in_force(&late));
+    assert_eq!(about(&alice), before);
+    assert!(!rights.is_party(Some(&bob.device()), 1));
+}
+
 /// A change of somebody with a program of his own: a number below `/wall`, after another change of his.
 fn forged(space: &PublicKey, key: &SecretKey, cap: GrantId, after: Option<&Verified<Change>>, number: i64) -> Verified<Change> {
     let names = ["wall".to_owned(), number.to_string()];

@@ -136,6 +136,14 @@ fn nothing_is_moved_or_covered_silently() {
     }
     let kept = run(alice.home(), &["private", "/photos", "--undo"]);
     assert!(kept.code == 4 && kept.err.contains("--move"), "{kept:?}");
+    // What is kept apart further down would not go along, and would show nowhere.
+    alice.put("/photos/own/2", &json!("two"));
+    private(&alice, &["/photos/own", "--move"]);
+    let refused = run(alice.home(), &["private", "/photos", "--undo", "--move"]);
+    assert!(refused.code == 4 && refused.err.contains("private /photos/own --undo --move"), "{refused:?}");
+    assert_eq!((alice.value("/photos/1"), alice.value("/photos/own")), (json!("one"), json!({"2": "two"})));
+    private(&alice, &["/photos/own", "--undo", "--move"]);
+    assert_eq!(alice.send("DELETE", "/photos/own", &[], "").status, 200);
     private(&alice, &["/photos", "--undo", "--move"]);
     assert_eq!(alice.value("/"), json!({"photos": {"1": "one"}}));
     for wrong in ["/", "/.sys/x", "@alice/x"] {

@@ -12,7 +12,7 @@ use timebus_store::store::{StorageError, Store};
 use timebus_store::writer::{Action, Condition, Request, WriteError};
 
 use super::holding;
-use super::{Member, Membership, Rules, below, claim, leaf, members, own_place, value};
+use super::{Membership, Rules, Signed, below, claim, leaf, members, own_place, signed_nodes, value};
 use crate::network::Network;
 use crate::node::Event;
 use crate::peer::Peer;
@@ -31,6 +31,7 @@ pub(crate) async fn keep(peer: Peer) {
 
 async fn keep_on(peer: &Peer) {
     let network = crate::blobs::network(peer).await;
+    let mut signed: BTreeMap<PublicKey, Signed> = BTreeMap::new();
     let (mut arrivals, mut changed, mut wished) = (peer.store.arrivals(), network.changed(), network.blobs().wishes().changed());
     let mut seen: BTreeMap<PublicKey, Seen> = BTreeMap::new();
     loop {
@@ -41,13 +42,14 @@ async fn keep_on(peer: &Peer) {
         let left: Vec<PublicKey> = seen.keys().filter(|space| !memberships.contains_key(*space)).copied().collect();
         for space in left {
             seen.remove(&space);
+            signed.remove(&space);
             let _ = network.tell(Event::Members { space, nodes: Vec::new() }).await;
         }
         if let Err(error) = recognise(peer, &network, &memberships).await {
             tracing::warn!(%error, "whether there are more communities is not known");
         }
         for (space, membership) in memberships {
-            if let Err(error) = look(peer, &network, space, &membership, &mut seen).await {
+            if let Err(error) = look(peer, &network, space, &membership, (&mut seen, signed.entry(space).or_default())).await {
                 tracing::warn!(%error, "what this peer is in a community could not be said");
             }
         }
@@ -62,13 +64,18 @@ async fn keep_on(peer: &Peer) {
     }
 }
 
-/// Remembers communities that are followed, and that the owner is a member of by what was granted to another device of his.
+/// Remembers communities that are followed, and that the owner is a member of by what was granted to another device of his, which
+/// handed it on: what others grant to this device makes him a member of nothing that he did not join.
 async fn recognise(peer: &Peer, network: &Network, known: &BTreeMap<PublicKey, Membership>) -> Result<(), StorageError> {
     let Ok((followed, own)) = network.ask(|node| (node.book().following.keys().copied().collect::<Vec<_>>(), node.name().to_owned())).await else {
         return Ok(());
     };
     for space in followed.into_iter().filter(|space| !known.contains_key(space)) {
         let (Some(held), Some(place)) = (peer.store.held(&space), own_place(&peer.store, &space)) else { continue };
+        let of_another = place.segments().last().is_some_and(|key| key.to_string() != peer.store.device().to_string());
+        if !of_another {
+            continue;
+        }
         if let Some(name) = carried(&peer.store, held, &place)? {
             let name = name.unwrap_or_else(|| own.clone());
             let membership = Membership { name, stores: 0, told: false, dht: None, is_new: false };
@@ -105,7 +112,7 @@ async fn look(
     network: &Network,
     space: PublicKey,
     membership: &Membership,
-    seen: &mut BTreeMap<PublicKey, Seen>,
+    (seen, signed): (&mut BTreeMap<PublicKey, Seen>, &mut Signed),
 ) -> Result<(), WriteError> {
     let Some(held) = peer.store.held(&space) else { return Ok(()) };
     let now = || -> Result<Seen, WriteError> {
@@ -123,18 +130,13 @@ async fn look(
     let after = now()?;
     let rows = peer.store.snapshot();
     let members = members(&peer.store, &rows, held)?;
-    let nodes = nodes(&members);
+    let nodes = signed_nodes(&rows, held, &members, signed)?;
     if let Some(rules) = Rules::of(&peer.store, &rows, held)? {
         let _ = network.tell(Event::Placing { space, placing: holding::placing(&rules, &members) }).await;
     }
     let _ = network.tell(Event::Members { space, nodes }).await;
     seen.insert(space, after);
     Ok(())
-}
-
-/// The machines of members.
-fn nodes(members: &[Member]) -> Vec<PublicKey> {
-    members.iter().flat_map(|member| &member.machines).map(|machine| machine.node).collect()
 }
 
 /// Says in a community what the owner of this peer is there, as far as he is a member and it does not say so yet.
@@ -250,5 +252,117 @@ mod tests {
         assert_eq!(is(), None, "he left");
         merge(&peer, own, place.clone(), &json!({"left": null})).await.expect("writes");
         assert_eq!(is(), Some(Some("ann".to_owned())), "and came back");
+    }
+
+    /// Whom a member brings is a member beside all others, and takes nobody's place.
+    #[tokio::test]
+    async fn members_throw_nobody_out_and_crowd_nobody_out() {
+        use timebus_identity::SecretKey;
+        use timebus_store::change::{Body, Change, Header, Kind, OVERHEAD_BYTES};
+        use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
+        use timebus_store::ids::TimelineId;
+        use timebus_store::op::Op;
+        use timebus_store::writer::{Statement, verify_all};
+
+        let home = tempfile::tempdir().expect("a folder");
+        let lock = lock_home(home.path()).expect("a free home");
+        let store = Store::open(home.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let peer = Peer::new(store, timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
+        let (store, own) = (peer.store(), peer.store().own());
+        let rules = serde_json::to_value(Rules::new("choir")).expect("JSON");
+        write(&peer, own, path(&["rules"]), Action::Put, &rules).await.expect("writes");
+        let founder = store.device();
+        let grant = |names: &[String], audience: timebus_identity::PublicKey, depth: u8| Grant {
+            audience: Audience::Key(audience),
+            scope: Scope { segments: names.iter().map(|name| ScopeSegment::Name(name.as_str().into())).collect(), deep: true },
+            timelines: Timelines::Main,
+            actions: Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0 | Actions::GRANT.0),
+            bytes_max: 0,
+            change_bytes_max: 0,
+            not_after_ms: 0,
+            depth,
+            label: "member".into(),
+        };
+        let (mallory, late) = (SecretKey::from_seed([66; 32]), SecretKey::from_seed([67; 32]).public());
+        let own_names = ["members".to_owned(), mallory.public().to_string()];
+        let cap = store.state(Statement::Ops(vec![Op::Grant(grant(&own_names, mallory.public(), 2))]), 1000).await.expect("stated")[0];
+        let below = |key: &timebus_identity::PublicKey| [&own_names[..], &["brought".to_owned(), key.to_string()]].concat();
+        // He brings the founder, whoever is let in later, and more than there may be, all of them long ago.
+        let crowd = (0..1000u16)
+            .map(|number| SecretKey::from_seed([[1; 30].as_slice(), &number.to_be_bytes()].concat().try_into().expect("32")))
+            .map(|key| key.public());
+        let ops: Vec<Op> = [founder, late].into_iter().chain(crowd).map(|key| Op::Grant(grant(&below(&key), key, 0))).collect();
+        let body = Body { ops, ..Body::default() }.encode();
+        let rows = store.snapshot();
+        let heads = timebus_store::tips::heads(&*rows, own.auth()).expect("reads").into_iter();
+        let heads: Vec<_> = heads.map(|a| timebus_store::summary::summary(&*rows, own.auth(), a).expect("here")).collect();
+        let header = Header {
+            kind: Kind::Auth,
+            timeline: TimelineId::named(&own.key, "auth"),
+            author: mallory.public(),
+            seq: 1,
+            prev: None,
+            cap: Some(cap),
+            parents: heads.iter().map(|head| head.id).collect(),
+            lamport: 1 + heads.iter().map(|head| head.lamport).max().unwrap_or(0),
+            time_ms: 1,
+            cum: OVERHEAD_BYTES + body.len() as u64,
+            body_len: body.len() as u64,
+            body_root: *blake3::hash(&body).as_bytes(),
+            encryption: None,
+        };
+        let change = timebus_identity::Verified::sign(Change::new(header, body.into()).expect("fits"), &mallory).expect("his own key");
+        let offered = store.offer(vec![change]).await.expect("taken");
+        assert!(offered.refused.is_empty() && verify_all(Vec::new()).is_ok(), "{:?}", offered.refused);
+        let names = ["members".to_owned(), late.to_string()];
+        store.state(Statement::Ops(vec![Op::Grant(grant(&names, late, 0))]), 2000).await.expect("stated");
+        merge(
+            &peer,
+            own,
+            path(&["members", &mallory.public().to_string(), "brought", &founder.to_string()]),
+            &json!({"name": "mallory", "left": true}),
+        )
+        .await
+        .expect("writes");
+        let all = members(store, &store.snapshot(), own).expect("reads");
+        let place = |key: &timebus_identity::PublicKey| all.iter().find(|member| member.keys.contains(key)).map(|member| member.place.to_string());
+        assert_eq!(place(&founder), Some(format!("/members/{founder}")));
+        assert_eq!(place(&late), Some(format!("/members/{late}")));
+        assert!(place(&mallory.public()).is_some() && all.len() < 600, "{}", all.len());
+        // Who was brought and became an organizer stays where he was.
+        let brought = SecretKey::from_seed([[1; 30].as_slice(), &0u16.to_be_bytes()].concat().try_into().expect("32")).public();
+        let before = place(&brought).expect("he is one");
+        store.state(Statement::Ops(vec![Op::Grant(super::super::promotion(&brought, 3))]), 3000).await.expect("stated");
+        let all = members(store, &store.snapshot(), own).expect("reads");
+        assert!(all.iter().any(|member| member.place.to_string() == before && member.is_organizer), "{before}");
+    }
+
+    /// What others grant to this device makes it no member of what its owner did not join.
+    #[tokio::test]
+    async fn machines_that_signed_nothing_are_nobodys() {
+        let home = tempfile::tempdir().expect("a folder");
+        let lock = lock_home(home.path()).expect("a free home");
+        let store = Store::open(home.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let peer = Peer::new(store, timebus_identity::Token::generate(), crate::peer::PeerConfig::default());
+        let (store, own) = (peer.store(), peer.store().own());
+        let rules = serde_json::to_value(Rules::new("choir")).expect("JSON");
+        write(&peer, own, path(&["rules"]), Action::Put, &rules).await.expect("writes");
+        let machine = timebus_identity::SecretKey::from_seed([5; 32]);
+        let place = own_place(store, &own.key).expect("the founder's");
+        let at = below(&place, &["nodes", &machine.public().to_string()]);
+        merge(&peer, own, at.clone(), &json!({"stores": 1})).await.expect("writes");
+        let mut known = Signed::default();
+        let mut nodes = || {
+            let rows = store.snapshot();
+            let members = members(store, &rows, own).expect("reads");
+            assert_eq!(members[0].machines.len(), 1);
+            signed_nodes(&rows, own, &members, &mut known).expect("reads")
+        };
+        assert!(nodes().is_empty());
+        let sign = |place: &Path| z32::encode(machine.sign(&claim(&own.key, place)).as_bytes());
+        merge(&peer, own, at.clone(), &json!({"proof": sign(&at)})).await.expect("writes");
+        assert!(nodes().is_empty(), "of another place");
+        merge(&peer, own, at, &json!({"proof": sign(&place)})).await.expect("writes");
+        assert_eq!([nodes(), nodes()], [[machine.public()]; 2]);
     }
 }

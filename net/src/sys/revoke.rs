@@ -255,7 +255,8 @@ impl Taken {
         if let Some(giver) = givers.first() {
             let name = people.name(giver);
             says.push(format!(
-                "{name} gave this to a device of his own, and may do so again: `timebus revoke {name}` takes it from all of his devices"
+                "{name} gave this to a device of his own, and may do so again: `timebus revoke {}` takes it from all of his devices",
+                crate::words::quoted(&name)
             ));
         }
         let guests: BTreeSet<String> = stay.iter().filter_map(|id| rights.grant(id)).map(|held| people.audience(&held.grant.audience)).collect();

@@ -22,6 +22,7 @@ use crate::problem::Problem;
 use crate::route::{bad_path, storage_problem, write_problem};
 use crate::sys::answer_json;
 use crate::who::now_ms;
+use crate::words::quoted;
 
 /// Answers a part of `/.sys` that concerns timelines; `None` if it is no such part.
 pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<http::Response<Body>, Problem>> {
@@ -119,12 +120,18 @@ async fn make(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(conflict("this path is kept apart already", format!("{path} has a timeline of its own"))
             .with_fix("`timebus private` lists such paths and who may read them"));
     }
+    if moves {
+        alone(store, &path)?;
+    }
     let outer = store.at(store.own(), &path);
     let before = store.read(&store.snapshot(), outer, &path).map_err(|error| storage_problem(&error))?;
     let content = before.tree.to_json(&store.space());
     if content.is_some() && !moves {
         return Err(conflict("something is here already", format!("what is at {path} was written for all who may read around it")).with_fix(
-            "`timebus private PATH --move` takes it along as it is now; whoever had it keeps what he had, and its history stays where it was",
+            format!(
+                "`timebus private {} --move` takes it along as it is now; whoever had it keeps what he had, and its history stays where it was",
+                quoted(&path.to_string())
+            ),
         ));
     }
     let mount = Op::Mount { path: steps, mode: timebus_store::auth::mounts::MODE_DAG, params: Box::default() };
@@ -153,11 +160,14 @@ async fn remove(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(Problem::new(StatusCode::NOT_FOUND, "timeline", "this path is not kept apart", format!("{path} has no timeline of its own"))
             .with_fix("`timebus private` lists those that have"));
     }
+    alone(store, &path)?;
     let inner = store.at(store.own(), &path);
     let content = store.read(&store.snapshot(), inner, &path).map_err(|error| storage_problem(&error))?.tree.to_json(&store.space());
     if content.is_some() && !moves {
-        return Err(conflict("something is here", format!("what is at {path} would show no more"))
-            .with_fix("`timebus private PATH --undo --move` puts it where all who may read around it can read it too"));
+        return Err(conflict("something is here", format!("what is at {path} would show no more")).with_fix(format!(
+            "`timebus private {} --undo --move` puts it where all who may read around it can read it too",
+            quoted(&path.to_string())
+        )));
     }
     store.state(Statement::Revoke { grants, cascade: true, keep: true }, now_ms()).await.map_err(|error| write_problem(&error))?;
     let outer = store.at(store.own(), &path);
@@ -168,6 +178,15 @@ async fn remove(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         None => {}
     }
     Ok(json!({"path": path.to_string(), "removed": true}))
+}
+
+/// Refuses what would take along a part of the path that is kept apart itself: what shows there is not of this timeline.
+fn alone(store: &Store, path: &Path) -> Result<(), Problem> {
+    let rights = own_rights(store)?;
+    let Some(inner) = rights.shown().find(|mount| mount.path != *path && path.contains(&mount.path)) else { return Ok(()) };
+    let detail = format!("{} below it has a timeline of its own, which does not go along", inner.path);
+    Err(conflict("something below this path is kept apart", detail)
+        .with_fix(format!("`timebus private {} --undo --move` first, then this, then that path again", quoted(&inner.path.to_string()))))
 }
 
 fn step(segment: &Segment) -> Option<PathStep> {

@@ -26,7 +26,7 @@ use crate::problem::Problem;
 use crate::route::storage_problem;
 use crate::sys::network::bad;
 use crate::who::now_ms;
-use crate::words::{action_words, counted, day, join, scope_words, short, size};
+use crate::words::{action_words, counted, day, join, quoted, scope_words, short, size};
 
 /// What apps are called where people are.
 const APP: &str = "app:";
@@ -340,7 +340,7 @@ async fn of_grants(
     // What somebody else may is told with what ends it.
     if allowed && space.is_own() && person.space != Some(peer.space()) && !best.root {
         if by_timeline && *path != Path::root() {
-            why.push(format!("to keep this path apart from what he reads: `timebus private {path}`"));
+            why.push(format!("to keep this path apart from what he reads: `timebus private {}`", quoted(&path.to_string())));
             why.extend(reading(key).map(|grant| format!("to take all of it back: `timebus revoke {}`", short(&grant.to_string()))));
         } else if let Some(grant) = best.ways.iter().find(|way| way.lacks.is_empty()).and_then(|way| way.links.last()) {
             why.push(format!("to take it back: `timebus revoke {}`", short(&grant.to_string())));
@@ -360,10 +360,10 @@ async fn of_grants(
             || rights.grant_covering(Some(&peer.store().device()), Actions(actions(verb).0 | Actions::GRANT.0), &main, path, now_ms()).is_some();
         let whom = question.who.map_or_else(|| key.to_string(), str::to_owned);
         if may_grant {
-            answer["fix"] = format!("timebus grant {} {whom} --can {can}", question.shown).into();
+            answer["fix"] = format!("timebus grant {} {} --can {can}", quoted(&question.shown), quoted(&whom)).into();
         } else {
             // At his peer the path is his own, and nobody has the names that are given here.
-            let command = format!("timebus grant {path} {key} --can {can}");
+            let command = format!("timebus grant {} {key} --can {can}", quoted(&path.to_string()));
             answer["ask"] = json!({"who": people.name(&space.key), "command": command});
         }
     }
@@ -417,6 +417,7 @@ fn room_words(peer: &Peer, people: &People, person: &Person) -> Result<Option<St
 
 fn limit_words(peer: &Peer, payer: &Payer, relation: Relation, kept: u64, name: &str) -> Option<String> {
     let (said, never) = peer.ledger().settings_of(payer);
+    let name = quoted(name);
     let limit = peer.ledger().limit_of(payer, relation);
     let (who, verb, place) = if relation == Relation::App { ("it", "write", "") } else { ("he", "keep", " here") };
     if never {

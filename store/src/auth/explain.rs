@@ -1,10 +1,12 @@
 //! Answers to questions about rights: who may, by which grants, and if not, what is missing.
 
 use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use timebus_identity::PublicKey;
 
-use super::{CHAIN_MAX, Held, Rights};
+use super::{CHAIN_MAX, Held, Revocation, Rights};
 use crate::change::OVERHEAD_BYTES;
 use crate::grant::{Actions, Audience, Scope, Timelines};
 use crate::ids::{ChangeId, GrantId, OpId, TimelineId};
@@ -101,7 +103,69 @@ pub enum Hidden {
     },
 }
 
+/// Keys of which it is remembered what they are; of more it is worked out anew.
+const PARTIES_MAX: usize = 1024;
+
+/// Until when a key has a right, and the changes about it: whoever is out can have been given thousands of grants, and goes on asking.
+#[derive(Default)]
+pub(super) struct Parties(Mutex<HashMap<PublicKey, (Option<u64>, Arc<[ChangeId]>)>>);
+
+impl Clone for Parties {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl std::fmt::Debug for Parties {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Parties")
+    }
+}
+
 impl Rights {
+    /// Whether a grant is in force, or was until somebody took it back who knew of it. What is stated in the name of a grant by
+    /// whoever has lost that never was.
+    #[must_use]
+    pub fn was_in_force(&self, id: &GrantId) -> bool {
+        let knew = |revocation: &Revocation| {
+            let is_before = |held: &Held| self.dag.is_before(held.change, revocation.change);
+            revocation.revoke.grant == *id || self.grants.get(id).is_some_and(is_before)
+        };
+        self.grants.contains_key(id) && self.killers(id).all(knew)
+    }
+
+    /// Whether any of some grants was known to whoever gave another one. Costs as much as there are statements.
+    #[must_use]
+    pub fn knew_any(&self, later: &GrantId, earlier: &[GrantId]) -> bool {
+        let Some(later) = self.grants.get(later).filter(|_| !earlier.is_empty()) else { return false };
+        let past = self.dag.past_of_number(later.change);
+        earlier.iter().filter_map(|id| self.grants.get(id)).any(|held| past.contains(held.change))
+    }
+
+    fn party(&self, key: &PublicKey) -> (Option<u64>, Arc<[ChangeId]>) {
+        if let Some(known) = self.parties.0.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
+            return known.clone();
+        }
+        let is_enough =
+            |held: &Held| held.grant.audience != Audience::Anyone || held.grant.actions.contains(Actions::SYNC) && held.carries_timeline();
+        let fits = |held: &Held| held.live && self.is_for_him(held) && is_enough(held);
+        let until = |held: &Held| if held.grant.not_after_ms == 0 { u64::MAX } else { held.grant.not_after_ms };
+        let until_ms = self.grants_for(key).filter(|(_, held)| fits(held)).map(|(_, held)| until(held)).max();
+        let own = self.audiences.get(&Audience::Key(*key)).into_iter().flatten().filter(|id| self.was_in_force(id));
+        let changes: BTreeSet<ChangeId> = own
+            .flat_map(|id| {
+                let given = self.grants.get(id).map(|held| held.op.change);
+                given.into_iter().chain(self.killers(id).map(|revocation| revocation.op.change))
+            })
+            .collect();
+        let party = (until_ms, changes.into_iter().collect());
+        let mut parties = self.parties.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if parties.len() >= PARTIES_MAX {
+            parties.clear();
+        }
+        parties.entry(*key).or_insert(party).clone()
+    }
+
     /// Why a grant is not in force. Nothing if it is, or is not known.
     #[must_use]
     pub fn hidden_by(&self, id: &GrantId) -> Vec<Hidden> {
@@ -124,13 +188,10 @@ impl Rights {
     }
 
     /// The changes by which a key knows that it was let in, that it no longer is, and what of its own is kept all the same: those
-    /// that gave it its grants, and those that took these back.
-    pub fn about(&self, key: &PublicKey) -> impl Iterator<Item = ChangeId> {
-        let own = self.audiences.get(&Audience::Key(*key)).into_iter().flatten();
-        own.flat_map(|id| {
-            let given = self.grants.get(id).map(|held| held.op.change);
-            given.into_iter().chain(self.killers(id).map(|revocation| revocation.op.change))
-        })
+    /// that gave it grants that are in force, or [were](Rights::was_in_force), and those that took these back.
+    #[must_use]
+    pub fn about(&self, key: &PublicKey) -> Arc<[ChangeId]> {
+        self.party(key).1
     }
 
     /// By what a key may do all of `actions` somewhere in a timeline, at a time in Unix milliseconds. Also by grants
@@ -178,14 +239,15 @@ impl Rights {
     #[must_use]
     pub fn may_fetch(&self, key: &PublicKey, timeline: &TimelineId, time_ms: u64) -> bool {
         self.root() == *key
-            || self.grants_for(key).any(|(_, held)| {
-                held.live
-                    && held.grant.actions.contains(Actions::SYNC)
-                    && held.carries_timeline()
-                    && held.grant.timelines.contains(timeline, &self.main)
-                    && !has_ended(held, time_ms)
-                    && self.is_for_him(held)
-            })
+            || self.is_party(Some(key), time_ms)
+                && self.grants_for(key).any(|(_, held)| {
+                    held.live
+                        && held.grant.actions.contains(Actions::SYNC)
+                        && held.carries_timeline()
+                        && held.grant.timelines.contains(timeline, &self.main)
+                        && !has_ended(held, time_ms)
+                        && self.is_for_him(held)
+                })
     }
 
     /// Whether a key has any right in the space at a time in Unix milliseconds; anybody, if all of it is open to everybody. A
@@ -194,10 +256,7 @@ impl Rights {
     pub fn is_party(&self, key: Option<&PublicKey>, time_ms: u64) -> bool {
         let nobody = PublicKey::from_bytes([0; 32]);
         let key = key.unwrap_or(&nobody);
-        let is_enough =
-            |held: &Held| held.grant.audience != Audience::Anyone || held.grant.actions.contains(Actions::SYNC) && held.carries_timeline();
-        let has = |held: &Held| held.live && !has_ended(held, time_ms) && self.is_for_him(held) && is_enough(held);
-        self.root() == *key || self.grants_for(key).any(|(_, held)| has(held))
+        self.root() == *key || self.party(key).0.is_some_and(|until_ms| time_ms <= until_ms)
     }
 
     /// Whether a key was let in by name, and still is.

@@ -118,6 +118,11 @@ impl Dag {
         Some(self.past_of(&deps?))
     }
 
+    /// The past of a change, whether it keeps it or not.
+    pub(super) fn past_of_number(&self, number: u32) -> Past {
+        self.past_of(self.deps(number))
+    }
+
     fn past_of(&self, deps: &[u32]) -> Past {
         let mut past = Past(vec![0; self.entries.len().div_ceil(64)].into());
         let mut queue = deps.to_vec();

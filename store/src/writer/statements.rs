@@ -8,9 +8,9 @@ use tokio::sync::oneshot;
 use super::syncer::{Entry, Reply};
 use super::{Decider, Statement, WriteError};
 use crate::auth::Held;
-use crate::change::PARENTS_MAX;
+use crate::change::{BODY_BYTES_MAX, Body, OPS_MAX, PARENTS_MAX};
 use crate::grant::{Audience, Revoke};
-use crate::ids::{ChangeId, GrantId, OpId};
+use crate::ids::{GrantId, OpId};
 use crate::op::Op;
 use crate::path::Path;
 use crate::pipeline::{AUTH, Space};
@@ -74,12 +74,10 @@ impl Decider {
         let ops = match statement {
             Statement::Ops(ops) => ops,
             Statement::Revoke { grants, cascade, keep } => {
-                let revoke = |keep: &[ChangeId]| {
-                    grants.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade, keep: keep.to_vec() })).collect::<Vec<_>>()
-                };
-                let cap = self.statement_caps(space, named, &revoke(&[]))?.first().copied();
-                let keep = if keep { self.pipeline.keep_list(space, self.inner.device.public(), cap, revoke(&[]))? } else { Vec::new() };
-                revoke(&keep)
+                let plain = crate::quarantine::revocations(&grants, cascade, &[]);
+                let cap = self.statement_caps(space, named, &plain)?.first().copied();
+                let keep = if keep { self.pipeline.keep_list(space, self.inner.device.public(), cap, plain)? } else { Vec::new() };
+                crate::quarantine::revocations(&grants, cascade, &keep)
             }
             Statement::Keep(change) => {
                 let timelines = self.pipeline.values(space);
@@ -92,12 +90,13 @@ impl Decider {
                 // A guest who calls his grants the same does not use an invite up.
                 let own = self.pipeline.rights(AUTH);
                 let is_ours = |held: &Held| rights.is_by_owner(held) || held.author == device || own.was_device(&held.author);
-                let alike: Vec<(GrantId, Audience)> = rights
+                let alike: Vec<(GrantId, &Held)> = rights
                     .grants()
-                    .filter(|(_, held)| held.grant.label == grant.label && is_ours(held))
-                    .map(|(id, held)| (*id, held.grant.audience))
+                    .filter(|(id, held)| held.grant.label == grant.label && is_ours(held) && rights.was_in_force(id))
+                    .map(|(id, held)| (*id, held))
                     .collect();
-                if let Some((id, _)) = alike.iter().find(|(_, audience)| *audience == grant.audience) {
+                let mut same = alike.iter().filter(|(_, held)| held.grant.audience == grant.audience);
+                if let Some((id, _)) = same.clone().find(|(_, held)| held.is_live()).or_else(|| same.next()) {
                     return Ok(vec![*id]);
                 }
                 if alike.len() as u64 >= uses_max {
@@ -107,13 +106,16 @@ impl Decider {
             }
         };
         let caps = self.statement_caps(space, named, &ops)?;
-        let body = crate::change::Body { ops, ..Default::default() };
         let author = self.inner.device.public();
-        let id = self.take_allowed(space.auth(), &caps, |pipeline, cap| {
-            Ok(vec![(pipeline.author(space.auth(), author, Some(cap), time_ms, &body)?, body.clone())])
-        })?;
-        let grants = (0u32..).zip(&body.ops).filter(|(_, op)| matches!(op, Op::Grant(_))).map(|(index, _)| OpId { change: id, index }.grant());
-        Ok(grants.collect())
+        let mut grants = Vec::new();
+        for body in bodies(ops) {
+            let id = self.take_allowed(space.auth(), &caps, |pipeline, cap| {
+                Ok(vec![(pipeline.author(space.auth(), author, Some(cap), time_ms, &body)?, body.clone())])
+            })?;
+            let given = (0u32..).zip(&body.ops).filter(|(_, op)| matches!(op, Op::Grant(_)));
+            grants.extend(given.map(|(index, _)| OpId { change: id, index }.grant()));
+        }
+        Ok(grants)
     }
 
     /// Stages what a root key says. A new root says first by what right it is one.
@@ -128,21 +130,36 @@ impl Decider {
             self.merge_heads(space.auth(), &caps, time_ms)?;
         }
         if !revoked.is_empty() {
-            let revoke = |keep: &[ChangeId]| {
-                revoked.iter().map(|grant| Op::Revoke(Revoke { grant: *grant, cascade: false, keep: keep.to_vec() })).collect::<Vec<_>>()
-            };
-            let supposed = [&ops[..], &revoke(&[])].concat();
+            let supposed = [&ops[..], &crate::quarantine::revocations(&revoked, false, &[])].concat();
             let keep = self.pipeline.keep_list(space, root.public(), None, supposed)?;
-            ops.extend(revoke(&keep));
+            ops.extend(crate::quarantine::revocations(&revoked, false, &keep));
         }
-        let body = crate::change::Body { ops, ..Default::default() };
-        let change = self.pipeline.author(space.auth(), root.public(), None, time_ms, &body)?;
         let refused = || WriteError::NoAuthority { space: space.key };
-        if self.pipeline.check(&change)?.is_err() {
-            return Err(refused());
+        for body in bodies(ops) {
+            let change = self.pipeline.author(space.auth(), root.public(), None, time_ms, &body)?;
+            if self.pipeline.check(&change)?.is_err() {
+                return Err(refused());
+            }
+            let change = Verified::sign(change, root).map_err(|_| refused())?;
+            self.take(Entry::Other(change), Some(body))?;
         }
-        let change = Verified::sign(change, root).map_err(|_| refused())?;
-        self.take(Entry::Other(change), Some(body))?;
         Ok(())
     }
+}
+
+/// Statements in as few changes as hold them: who gave himself very many grants is thrown out as well.
+fn bodies(ops: Vec<Op>) -> Vec<Body> {
+    let mut bodies = Vec::new();
+    let (mut body, mut bytes) = (Body::default(), 0);
+    for op in ops {
+        let alone = Body { ops: vec![op.clone()], ..Body::default() }.encode().len();
+        if bytes + alone > BODY_BYTES_MAX || body.ops.len() >= OPS_MAX {
+            bodies.push(std::mem::take(&mut body));
+            bytes = 0;
+        }
+        bytes += alone;
+        body.ops.push(op);
+    }
+    bodies.push(body);
+    bodies
 }
