@@ -6,7 +6,7 @@ use bytes::Bytes;
 use timebus_identity::{PublicKey, SecretKey, Signed, Verified, hash};
 use timebus_net::community::Membership;
 use timebus_net::dht::DhtId;
-use timebus_net::node::book::Book;
+use timebus_net::node::book::{Book, Source};
 use timebus_net::node::outbox::Outbox;
 use timebus_net::node::{Act, Config, Event, LinkId, Node};
 use timebus_net::record::PeerRecord;
@@ -510,4 +510,39 @@ fn who_asks_for_a_space_learns_nothing_of_who_wants_it() {
     world.run(MINUTE_MS);
     let between = |from: usize, to: usize| world.asked.contains(&(from, to, space));
     assert_eq!((between(mallory, alice), between(alice, mallory)), (true, false));
+}
+
+/// Alice follows a space of which nothing is here. Mallory calls her, says in his record that he is of that space, and has another
+/// stranger say the same.
+#[test]
+fn who_calls_is_known_no_better_by_his_own_word_or_that_of_a_stranger() {
+    let (mut world, [alice, bob, mallory], _) = called_by_two();
+    let space = secret("elsewhere", 1).public();
+    world.tell(alice, Event::Follow { space, via: Vec::new() });
+    let record_of = |world: &World, seq: u64, node: usize| {
+        let addresses = vec![world.people[node].address.clone()];
+        let key = secret("node", node);
+        let content = PeerRecord { node: key.public(), space, seq, addresses, mirrors: vec![], inbox: vec![], communities: vec![] };
+        Frame::Records(vec![PeerRecord::encode_verified(&Verified::sign(content, &key).expect("his own")).into()]).encode()
+    };
+    let link_with = |world: &World, who: usize| {
+        let is_between = |(one, other): &(usize, usize)| [(alice, who), (who, alice)].contains(&(*one, *other));
+        *world.links.iter().find(|(_, ends)| is_between(ends)).expect("a link").0
+    };
+    let standing = |world: &World, who: usize| {
+        let (book, id) = (world.people[alice].node.book(), world.people[who].id());
+        (book.contacts[&id].source, book.following[&space].via.contains(&id))
+    };
+    for (seq, teller) in [mallory, bob].into_iter().enumerate() {
+        let (link, bytes) = (link_with(&world, teller), record_of(&world, world.now_ms + seq as u64, mallory));
+        world.tell(alice, Event::Frame { link, bytes });
+        world.run(1000);
+        assert_eq!(standing(&world, mallory), (Source::Came, false), "{teller}");
+    }
+    // What somebody says whom she called herself counts.
+    let (node, addresses) = (world.people[bob].id(), vec![world.people[bob].address.clone()]);
+    world.tell(alice, Event::Call { node, addresses });
+    let (link, bytes) = (link_with(&world, bob), record_of(&world, world.now_ms, mallory));
+    world.tell(alice, Event::Frame { link, bytes });
+    assert_eq!(standing(&world, mallory), (Source::Introduced, true));
 }

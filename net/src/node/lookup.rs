@@ -354,6 +354,9 @@ impl Node {
                 return;
             };
             let addresses = believable(&record.addresses);
+            let is_introduced = (is_member || is_followed || is_sought) && self.is_word_of_others(by, &node);
+            let proves_space = || link.and_then(|link| self.links.get(&link)?.remote.as_ref()).is_some_and(|remote| proves(remote, &space, store));
+            let is_of_space = is_introduced || sender == Some(node) && is_followed && proves_space();
             let contacts = &self.book.contacts;
             let taken = self.book.records.take(record, now_ms, |node| contacts.get(node).is_none_or(|contact| contact.source == Source::Came));
             if taken == Taken::Ahead && self.ahead.len() < AHEAD_MAX {
@@ -378,14 +381,15 @@ impl Node {
                     if is_member {
                         news.push(node);
                     }
-                    if let Some(follow) = self.book.following.get_mut(&space)
+                    if let Some(follow) = self.book.following.get_mut(&space).filter(|_| is_of_space)
                         && !follow.via.contains(&node)
                         && follow.via.len() < VIA_MAX
                     {
                         follow.via.push(node);
                     }
-                    if is_known || is_followed || is_sought {
-                        self.book.meet(node, Source::Introduced, &addresses, now_ms);
+                    if is_known || is_introduced {
+                        // His own word says where he is, and makes nobody of him who is known in another way.
+                        self.book.meet(node, if is_introduced { Source::Introduced } else { Source::Came }, &addresses, now_ms);
                         if let Some(call) = self.calls.get_mut(&node).filter(|call| !call.is_calling) {
                             (call.next_ms, call.attempts) = (now_ms, 0);
                         }
@@ -402,6 +406,15 @@ impl Node {
             }
         }
         self.hand_on(link, &news, now_ms, store, acts);
+    }
+
+    /// Whether it is somebody else who says so of a peer, and no stranger: two of these could speak for each other.
+    fn is_word_of_others(&self, by: By, of: &PublicKey) -> bool {
+        let By::Link(link) = by else { return true };
+        let Some((remote, node)) = self.links.get(&link).and_then(|linked| Some((linked.remote.as_ref()?, linked.node))) else { return false };
+        let id = id_of(remote, node);
+        let is_known = || self.book.contacts.get(&id).is_some_and(|contact| contact.source > Source::Came);
+        id != *of && remote.node != *of && (is_known() || self.in_common(&id, of).is_some())
     }
 
     /// Hands on what is new of members to other members of the same community. Each does so once, so it goes round.
