@@ -219,6 +219,17 @@ pub struct Membership {
     pub is_new: bool,
 }
 
+/// What this peer held for a community goes to others, since it holds nothing there any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOver {
+    /// Bytes that stay here at most until others have them.
+    pub bytes: u64,
+    /// When it ends in any case; Unix milliseconds.
+    pub until_ms: u64,
+    /// Whether the owner leaves when it ends.
+    pub leaves: bool,
+}
+
 /// A member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {

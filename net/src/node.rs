@@ -504,12 +504,22 @@ impl Node {
                 let is_known = self.book.communities.get(&space) == membership.as_ref();
                 match membership {
                     Some(membership) => drop(self.book.communities.insert(space, membership)),
-                    None => drop(self.book.communities.remove(&space)),
+                    None => {
+                        self.book.communities.remove(&space);
+                        self.book.handing.remove(&space);
+                    }
                 }
                 if !is_known {
                     self.renew_record(now_ms, &mut acts);
                     acts.extend([Act::Save, Act::Changed]);
                 }
+            }
+            Event::HandOver { space, handing } => {
+                match handing.filter(|_| self.book.communities.contains_key(&space)) {
+                    Some(handing) => drop(self.book.handing.insert(space, handing)),
+                    None => drop(self.book.handing.remove(&space)),
+                }
+                acts.extend([Act::Save, Act::Changed]);
             }
             Event::AskFiles { node, space, files } => {
                 let link = self.links.iter().find(|(_, linked)| linked.node == Some(node) && linked.session.is_agreed(HOLDINGS));

@@ -1,6 +1,6 @@
 //! A peer: a store and everything that serving it needs to know.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -54,8 +54,8 @@ pub struct PeerConfig {
     pub address_subscriptions_max: usize,
     /// Largest request body in bytes. Default 64 MiB; a JSON body takes several times that while it is read.
     pub body_bytes_max: usize,
-    /// Bytes of other people's files that are kept once they were fetched. Default 1 GiB; those that are used least for
-    /// their size go first.
+    /// Bytes of other people's files that are kept once they were fetched, with those of all personas. Default 1 GB; those that are
+    /// used least for their size go first.
     pub cached_files_bytes_max: u64,
     /// Memory for ready answers. Default 32 MiB.
     pub cache_bytes: usize,
@@ -144,7 +144,11 @@ pub struct Inner {
     pub(crate) refs: crate::refs::Refs,
     pub(crate) uploads: crate::blobs::resume::Uploads,
     pub(crate) uses: Arc<crate::blobs::cache::Uses>,
+    /// Bytes of files of others that were kept when they were looked through last.
+    pub(crate) cached: AtomicU64,
     pub(crate) scrub: crate::scrub::Scrub,
+    /// What others are still to get of what was held for communities.
+    pub(crate) handing: tokio::sync::watch::Sender<BTreeMap<PublicKey, crate::community::holding::leaving::Left>>,
     pub(crate) personas: Personas,
     pub(crate) dhts: crate::dht::Dhts,
 }
@@ -229,7 +233,9 @@ impl Peer {
             refs: crate::refs::Refs::default(),
             uploads: crate::blobs::resume::Uploads::default(),
             uses: Arc::default(),
+            cached: AtomicU64::default(),
             scrub: crate::scrub::Scrub::default(),
+            handing: tokio::sync::watch::Sender::default(),
             personas: Personas::default(),
             dhts: crate::dht::Dhts::default(),
         }));

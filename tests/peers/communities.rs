@@ -375,6 +375,99 @@ fn files_lie_with_members_who_offered_room_and_are_repaired_without_who_put_them
     });
 }
 
+/// Alice founds a choir with one copy of everything, puts songs there, of which some lie with Bob and some with Carol, and is gone. Answers
+/// them and the songs that Bob has alone.
+fn only_copies() -> (Peer, Peer, Vec<(String, Vec<u8>)>) {
+    let (alice, bob, carol) = (Peer::start(), Peer::start(), Peer::start());
+    found(&alice, &["choir", "--called", "Alice", "--copies", "1"]);
+    let link = member_link(&alice, &["--uses", "3"]);
+    for (peer, name) in [(&bob, "Bob"), (&carol, "Carol")] {
+        assert_eq!(enter(peer, &link, name)["result"], "connected");
+        poll("he is a member", || (run(peer.home(), &["community", "offer", "50MB"]).code == 0).then_some(()));
+    }
+    for peer in [&alice, &bob, &carol] {
+        poll("all know what each offers", || {
+            let told = peer.value("/.sys/communities/choir/members");
+            let offers = told["members"].as_array()?.iter().filter(|member| member["stores"].as_u64() > Some(0)).count();
+            (offers == 2).then_some(())
+        });
+    }
+    let song = |number: u32| (number..25_000 + number).flat_map(u32::to_le_bytes).collect::<Vec<u8>>();
+    let songs: Vec<(String, Vec<u8>)> = (0..12).map(|number| (format!("/board/song-{number}"), song(number))).collect();
+    for (path, song) in &songs {
+        let put = alice.send("PUT", &format!("/@choir{path}"), &[("Content-Type", "audio/ogg")], song);
+        assert!(put.status < 300, "{}", put.text());
+    }
+    let of_bob: Vec<String> = poll("all of them are held", || {
+        let told = alice.value("/.sys/communities/choir/placement");
+        let files = told["files"].as_array().filter(|files| files.len() == songs.len() && told["under"] == 0)?;
+        let is_held = |file: &Value| file["holders"].as_array().is_some_and(|all| all.len() == 1 && all[0]["state"] == "holds");
+        let with_bob = files.iter().filter(|file| file["holders"][0]["name"] == "Bob").filter_map(|file| file["path"].as_str());
+        files.iter().all(is_held).then(|| with_bob.map(str::to_owned).collect())
+    });
+    assert!(!of_bob.is_empty());
+    drop(alice.stop());
+    (bob, carol, songs.into_iter().filter(|(path, _)| of_bob.contains(path)).collect())
+}
+
+fn has(peer: &Peer, songs: &[(String, Vec<u8>)]) {
+    for (path, song) in songs {
+        let answer = peer.send("GET", &format!("/@choir{path}"), &[], "");
+        assert!(answer.status == 200 && answer.body == *song, "{path}: {} with {} bytes", answer.status, answer.body.len());
+    }
+}
+
+#[test]
+fn who_leaves_hands_over_what_he_held() {
+    let (bob, carol, songs) = only_copies();
+    let left = told(bob.home(), &["community", "leave", "choir"]);
+    assert_eq!((&left["left"], &left["handing"]["nowhere"]), (&json!(true), &json!(0)), "{left}");
+    assert_eq!(bob.value("/.sys/communities")["communities"], json!([]));
+    drop(bob.stop());
+    has(&carol, &songs);
+}
+
+#[test]
+fn who_takes_his_offer_back_keeps_what_others_do_not_have_yet() {
+    let (bob, carol, songs) = only_copies();
+    // Carol is to have all of it, and is away.
+    drop(carol.stop());
+    let alone = run(bob.home(), &["community", "offer", "0"]);
+    assert!(alone.code == 0 && alone.out.contains("until others have it"), "{alone:?}");
+    let handing = || bob.value("/.sys/communities/choir")["handing"].clone();
+    let first = poll("it is known what is to be handed over", || Some(handing()).filter(|handing| handing["files"] == songs.len()));
+    assert_eq!((&first["bytes"], &first["leaves"]), (&json!(100_000 * songs.len()), &json!(false)), "{first}");
+    let shown = run(bob.home(), &["community", "show", "choir"]).out;
+    assert!(shown.lines().any(|line| line.starts_with("handing ") && line.contains("still to get to others")), "{shown}");
+    has(&bob, &songs);
+    // Who leaves waits for her, too, and stays when he offers something again.
+    let leaves = bob.send("POST", "/.sys/communities/choir/leave", &[JSON], "{}").text();
+    assert!(leaves.contains(r#""left":false"#) && handing()["leaves"] == true, "{leaves}");
+    assert_eq!(run(bob.home(), &["community", "offer", "50MB"]).code, 0);
+    assert_eq!((handing(), &bob.value("/.sys/communities/choir")["you"]), (Value::Null, &json!("member")));
+}
+
+#[test]
+fn the_only_organizer_is_told_what_follows_before_he_leaves() {
+    let (alice, bob) = (Peer::start(), Peer::start());
+    found(&alice, &["choir", "--called", "Alice"]);
+    assert_eq!(enter(&bob, &member_link(&alice, &[]), "Bob")["result"], "connected");
+    for peer in [&alice, &bob] {
+        until_names(peer, &["Alice", "Bob"]);
+    }
+    let asked = run(alice.home(), &["community", "leave", "choir"]);
+    assert!(asked.code == 2 && asked.err.contains("only organizer") && asked.err.contains("--yes"), "{asked:?}");
+    let refused = alice.send("POST", "/.sys/communities/choir/leave", &[JSON], "{}");
+    assert!(refused.status == 409 && refused.text().contains("only-organizer"), "{}", refused.text());
+    assert_eq!(alice.value("/.sys/communities/choir")["only_organizer"], true);
+    assert_eq!(bob.value("/.sys/communities/choir")["only_organizer"], false);
+    assert_eq!(run(alice.home(), &["community", "organizer", "choir", "Bob"]).code, 0);
+    assert_eq!(alice.value("/.sys/communities/choir")["only_organizer"], false);
+    assert_eq!(told(alice.home(), &["community", "leave", "choir", "--now"])["left"], true);
+    until_names(&bob, &["Bob"]);
+    assert_eq!(told(bob.home(), &["community", "leave", "choir"])["left"], true, "nobody else is in it");
+}
+
 #[test]
 fn what_a_member_posted_is_read_from_those_his_space_is_placed_with() {
     let (alice, bob, carol) = (Peer::start(), Peer::start(), Peer::start());

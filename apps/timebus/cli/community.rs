@@ -109,12 +109,27 @@ pub(crate) enum CommunityVerb {
     /// Take an invite to a community (the same as `timebus join`)
     #[command(after_help = "Examples:\n  timebus community join timebus://join/ASLa… --called Ada --yes")]
     Join(Join),
-    /// Say that you are gone, and get nothing new of a community any more; what is here stays
-    #[command(after_help = "Examples:\n  timebus community leave choir")]
+    /// Hand over what is held here, say that you are gone, and get nothing new of a community any more; what is here stays
+    #[command(after_help = "\
+What this machine holds for the others, and what you put there, is with as many of them as have room for it before you leave. Your peer
+sees to that also when this command is ended; it leaves after the hours in any case after which who is away does not count.
+
+Examples:
+  timebus community leave choir
+  timebus community leave choir --now        at once, whatever others lack then
+  timebus community offer 10GB choir         stay after all, as long as it hands over")]
     Leave {
         /// Its title, your name for it, or its key
         #[arg(value_name = "COMMUNITY")]
         name: String,
+
+        /// Hand nothing over
+        #[arg(long)]
+        now: bool,
+
+        /// Leave without being asked, also as the only organizer
+        #[arg(long, short)]
+        yes: bool,
     },
     /// Show a community, its rules, and what you are in it
     #[command(after_help = "Examples:\n  timebus community show choir\n  timebus community show choir --json")]
@@ -192,7 +207,8 @@ Examples:
     /// Offer room on this machine for files of a community, or take the offer back
     #[command(after_help = "\
 Members who offer storage hold the files of the community between them, each file as often as its rules say, and see to it
-that it stays so when some of them are away. What is offered is a limit; 0 ends it.
+that it stays so when some of them are away. What is offered is a limit; 0 ends it, and what is held stays until others have it, or
+for as many hours as who is away still counts.
 
 Examples:
   timebus community offer 10GB

@@ -1,5 +1,8 @@
 //! community: spaces of many people, with members, a board and rules of their own.
 
+use std::io::{IsTerminal as _, Write as _};
+use std::time::Duration;
+
 use serde_json::{Value as Serde, json};
 
 use crate::Context;
@@ -12,6 +15,9 @@ use crate::output::printable;
 use crate::standing::{of_space, short, table};
 use crate::value::{Json, compact, counted, items, member, number, text};
 
+/// How often it is looked whether others have what goes to them.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 pub(crate) async fn run(context: &Context, args: Community) -> anyhow::Result<()> {
     match args.verb.unwrap_or(CommunityVerb::List) {
         CommunityVerb::List => list(context).await,
@@ -23,7 +29,7 @@ pub(crate) async fn run(context: &Context, args: Community) -> anyhow::Result<()
             new(context, &wish).await
         }
         CommunityVerb::Join(args) => super::join::run(context, args).await,
-        CommunityVerb::Leave { name } => leave(context, &name).await,
+        CommunityVerb::Leave { name, now, yes } => leave(context, &name, now, yes).await,
         CommunityVerb::Show { name } => show(context, &name).await,
         CommunityVerb::Members { name } => members(context, &name).await,
         CommunityVerb::Board { name, limit } => board(context, &name, limit).await,
@@ -205,6 +211,10 @@ fn describe(context: &Context, told: &Json) -> anyhow::Result<()> {
         }
         (_, None, false) => out.line(format!("dht        you take no part; first nodes: {}", first.join(", ")))?,
     }
+    if let Some(handing) = member(told, "handing").filter(|handing| matches!(handing, Json::Object(_))) {
+        let leaves = if member(handing, "leaves") == Some(&Json::Bool(true)) { ", then you leave" } else { "" };
+        out.line(format!("handing    {}{leaves}; it ends in {} at the latest", handed(handing), hours(told)))?;
+    }
     if member(told, "told") == Some(&Json::Bool(true)) {
         out.line("told       who hears where your peer is, hears that you are in it")?;
     }
@@ -269,7 +279,14 @@ async fn offer(context: &Context, size: u64, name: Option<String>) -> anyhow::Re
     };
     let told = send(context, &name, "", &json!({"stores": size})).await?;
     say(context, &told, || match size {
-        0 => format!("nothing is held here for {} any more", title(&told)),
+        0 => match member(&told, "handing") {
+            Some(Json::Object(_)) => format!(
+                "nothing new is held here for {}; what is stays until others have it, for {} at most (`timebus community show` tells how far that is)",
+                title(&told),
+                hours(&told)
+            ),
+            _ => format!("nothing is held here for {} any more", title(&told)),
+        },
         size if member(&told, "kept_back") == Some(&Json::Bool(true)) => format!(
             "{} are offered to {} and do not count, since its files do not go on to others from here: `timebus files share {} yes` lets them",
             indicatif::DecimalBytes(size),
@@ -357,8 +374,63 @@ async fn placement(context: &Context, name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn leave(context: &Context, name: &str) -> anyhow::Result<()> {
-    let told = send(context, name, "/leave", &json!({})).await?;
+/// What others are still to get.
+fn handed(handing: &Json) -> String {
+    let count = |name| number(handing, name).unwrap_or(0);
+    let nowhere = match count("nowhere") {
+        0 => String::new(),
+        files => format!("; nobody has room for {}", counted(files as usize, "file")),
+    };
+    match count("files") {
+        0 => format!("others have what is held here{nowhere}"),
+        files => {
+            let bytes = indicatif::DecimalBytes(count("bytes"));
+            format!("{}, {bytes}, still to get to others{nowhere}", counted(files as usize, "file"))
+        }
+    }
+}
+
+/// How long handing over takes at most.
+fn hours(told: &Json) -> String {
+    let until = member(told, "handing").and_then(|handing| number(handing, "until_ms")).unwrap_or(0);
+    span(until.saturating_sub(now_ms()))
+}
+
+async fn leave(context: &Context, name: &str, now: bool, yes: bool) -> anyhow::Result<()> {
+    let out = context.out;
+    let here = ask(context, name, "").await?;
+    if !yes && member(&here, "only_organizer") == Some(&Json::Bool(true)) {
+        confirm_end(context, &title(&here))?;
+    }
+    let key = text(&here, "community").unwrap_or(name).to_owned();
+    let mut told = send(context, &key, "/leave", &json!({"now": now, "sure": true})).await?;
+    if member(&told, "left") != Some(&Json::Bool(true)) {
+        match until_left(context, &key).await? {
+            Some(is_told) => {
+                let handing = member(&told, "handing").cloned().unwrap_or(Json::Null);
+                told = crate::value::object([
+                    ("community", Json::String(key.as_str().into())),
+                    ("title", member(&told, "title").cloned().unwrap_or(Json::Null)),
+                    ("left", Json::Bool(true)),
+                    ("told", Json::Bool(is_told)),
+                    ("handing", handing),
+                ]);
+            }
+            None => {
+                return say(context, &told, || {
+                    format!(
+                        "your peer goes on, and leaves when others have it; `{}` leaves at once, `{}` stays",
+                        context.home.command(&format!("community leave {} --now", quoted_text(name))),
+                        context.home.command(&format!("community offer SIZE {}", quoted_text(name)))
+                    )
+                });
+            }
+        }
+    }
+    let nowhere = member(&told, "handing").and_then(|handing| number(handing, "nowhere")).unwrap_or(0);
+    if nowhere > 0 {
+        out.note(format!("nobody there had room for {} that you held; it stays here", counted(nowhere as usize, "file")));
+    }
     let is_told = member(&told, "told") == Some(&Json::Bool(true));
     say(context, &told, || match is_told {
         true => format!("you left {}; what is here of it stays", title(&told)),
@@ -366,4 +438,51 @@ async fn leave(context: &Context, name: &str) -> anyhow::Result<()> {
             format!("you left {}; nobody who is in it could be told so far, they hear of it when one of them reads your peer again", title(&told))
         }
     })
+}
+
+/// Says what follows when the only organizer leaves, and asks.
+fn confirm_end(context: &Context, title: &str) -> anyhow::Result<()> {
+    let what = format!("you are the only organizer of {title}: once you are gone, nobody can change its rules, remove anybody or make organizers");
+    let other = format!("make somebody an organizer before: {}", context.home.command("community organizer COMMUNITY WHO"));
+    let stdin = std::io::stdin();
+    if context.out.json || !stdin.is_terminal() {
+        return Err(Failure::usage(what).fix(format!("{other}; or add --yes")).into());
+    }
+    let mut stderr = std::io::stderr();
+    write!(stderr, "{what}\n{other}\nleave all the same? [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    std::io::BufRead::read_line(&mut stdin.lock(), &mut answer)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::refused("you did not leave").into()),
+    }
+}
+
+/// Waits until the peer has left, and tells how far that is; `None` if it is not waited for any longer. Says whether somebody in it
+/// heard of it.
+async fn until_left(context: &Context, key: &str) -> anyhow::Result<Option<bool>> {
+    let mut stop = std::pin::pin!(super::up::stop_signal()?);
+    let mut said = String::new();
+    loop {
+        let here = ask(context, key, "").await?;
+        match member(&here, "handing") {
+            Some(handing @ Json::Object(_)) => {
+                let now = handed(handing);
+                if now != said {
+                    context.out.note(format!("{now} (for {} at most; Ctrl-C: your peer goes on by itself)", hours(&here)));
+                    said = now;
+                }
+            }
+            _ => match member(&here, "left_told") {
+                Some(Json::Bool(is_told)) => return Ok(Some(*is_told)),
+                // The owner stays after all.
+                _ => return Err(Failure::refused("you did not leave: something is offered to it again").into()),
+            },
+        }
+        tokio::select! {
+            () = &mut stop => return Ok(None),
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
 }

@@ -91,6 +91,9 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {string | null} name the name that the owner carries there
  * @property {number} members
  * @property {number} connected
+ * @property {boolean} only_organizer whether nobody else organizes it
+ * @property {{ files: number, bytes: number, nowhere: number, until_ms: number, leaves: boolean } | null} handing what others are still to
+ *   get of what is held here for it no longer
  */
 /** @typedef {{ name: string, key: string, you: boolean, organizer: boolean, connected: boolean, seen_ms: number, stores: number }} Member */
 /** @typedef {{ path: string, text: string, at_ms: number | null, by: string | null, you: boolean }} Notice */
@@ -528,9 +531,9 @@ export class Peer {
     return this.#post("/.sys/communities", { title });
   }
 
-  /** @param {string} key */
-  leaveCommunity(key) {
-    return this.#post(`/.sys/communities/${key}/leave`, {});
+  /** Leaves when others have what is held here, or now. @param {string} key @param {boolean} now */
+  leaveCommunity(key, now) {
+    return this.#post(`/.sys/communities/${key}/leave`, { now, sure: true });
   }
 
   /** How the peer is: what is stored, the room for it, and the network. */

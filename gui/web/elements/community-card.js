@@ -1,6 +1,6 @@
 import { hrefOf } from "../api/peer.js";
 import { h } from "../dom.js";
-import { ago, plural } from "../words.js";
+import { ago, plural, size } from "../words.js";
 
 /**
  * @typedef {object} Known
@@ -29,9 +29,15 @@ export class CommunityCard extends HTMLElement {
     if (!this.known) return;
     const { community, members, board } = this.known;
     const title = community.title ?? community.petname ?? community.community.slice(0, 8);
+    const handing = community.handing;
+    const isLeaving = handing?.leaves ?? false;
+    const end = community.only_organizer
+      ? " You are its only organizer: nobody will be able to change its rules, remove anybody or make organizers."
+      : "";
+    const why = isLeaving ? "Others do not have all yet that is held here." : "What is here of it stays, and nothing new comes.";
     const leave = () =>
-      confirm(`Leave ${title}? What is here of it stays, and nothing new comes.`) &&
-      this.page?.do(() => this.page?.peer?.leaveCommunity(community.community));
+      confirm(`Leave ${title}${isLeaving ? " at once" : ""}? ${why}${end}`) &&
+      this.page?.do(() => this.page?.peer?.leaveCommunity(community.community, isLeaving));
     const named = members.slice(0, NAMED_MAX).map((member) => wordsOfMember(member));
     const more = members.length - named.length;
     const post = (/** @type {Event} */ event) => void this.#write(event, community.community);
@@ -48,7 +54,8 @@ export class CommunityCard extends HTMLElement {
       h("p", { class: "small" }, `${named.join(", ")}${more > 0 ? ` and ${more} more` : ""}`),
       h("ul", { class: "rows" }, ...board.notices.map((notice) => line(notice))),
       board.may_write ? h("form", { class: "buttons", onsubmit: post }, this.#text, h("button", {}, "Put on the board")) : "",
-      h("div", { class: "buttons" }, h("button", { type: "button", class: "danger", onclick: leave }, "Leave")),
+      handing ? h("p", { class: "soft small" }, wordsOfHanding(handing)) : "",
+      h("div", { class: "buttons" }, h("button", { type: "button", class: "danger", onclick: leave }, isLeaving ? "Leave at once" : "Leave")),
     );
   }
 
@@ -85,6 +92,14 @@ function wordsOf(community) {
     default:
       return "you are no member any more";
   }
+}
+
+/** @param {NonNullable<import("../api/peer.js").Community["handing"]>} handing */
+function wordsOfHanding(handing) {
+  const end = handing.leaves ? ", then you leave it" : "";
+  const nowhere = handing.nowhere > 0 ? ` Nobody has room for ${plural(handing.nowhere, "file")}.` : "";
+  if (handing.files === 0) return `Others have what was held here${end}.${nowhere}`;
+  return `${plural(handing.files, "file")}, ${size(handing.bytes)}, go to others before they are held here no longer${end}.${nowhere}`;
 }
 
 /** @param {import("../api/peer.js").Member} member */

@@ -25,17 +25,17 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::placement::{Offer, ranking};
-use super::{Member, Rules, members};
+use super::{HandOver, Member, Rules, members};
 use crate::blobs::named::belongs;
 use crate::blobs::wishes::Wishes;
-use crate::network::Network;
+use crate::network::{Network, Stopped};
 use crate::node::{Event, Placing};
 use crate::peer::Peer;
 use crate::who::now_ms;
 
 pub(crate) mod asking;
 mod filling;
-mod leaving;
+pub(crate) mod leaving;
 pub(crate) mod spaces;
 
 use filling::Missing;
@@ -44,6 +44,8 @@ use spaces::{People, look_at_people};
 
 /// How often it is looked whether somebody is there by now who has what is missing, and whether somebody is away too long.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// The same while what was held here goes to others.
+const HAND_OVER_EVERY: Duration = Duration::from_secs(3);
 /// How long what is new waits, so that what comes with it is looked at together.
 const GATHER: Duration = Duration::from_millis(500);
 
@@ -211,18 +213,24 @@ async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missin
         arrivals.borrow_and_update();
         changed.borrow_and_update();
         wished.borrow_and_update();
-        let Ok(memberships) = network.ask(|node| node.book().communities.clone()).await else { return };
-        // What is kept back counts as nothing for others, and is kept here all the same.
-        let offered = memberships.into_iter().map(|(space, membership)| (space, membership.stores)).collect();
-        let is_look = Instant::now() >= look_at;
+        let Ok((memberships, handing)) = network.ask(|node| (node.book().communities.clone(), node.book().handing.clone())).await else { return };
+        // What is kept back counts as nothing for others, and is kept here all the same; so does what is to go to others, until
+        // these have it.
+        let room = |space: &PublicKey, stores: u64| handing.get(space).map_or(stores, |handing| handing.bytes);
+        let offered = memberships.iter().map(|(space, membership)| (*space, room(space, membership.stores))).collect();
+        let is_look = Instant::now() >= look_at || kept.known.handing != handing;
         if is_look {
-            look_at = Instant::now() + LOOK_EVERY;
+            look_at = Instant::now() + if handing.is_empty() { LOOK_EVERY } else { HAND_OVER_EVERY };
         }
+        kept.known.handing.clone_from(&handing);
         kept = match hold(peer, network, offered, kept, is_look).await {
             Ok((mut now, missing)) => {
                 missing.into_iter().for_each(|missing| drop(tell.send_replace(missing)));
-                if is_look && leaving::hand_over(network, [&mut now.known.leaving, &mut now.people.leaving], &mut last).await.is_err() {
-                    return;
+                if is_look {
+                    let handed = leaving::hand_over(network, [&mut now.known.leaving, &mut now.people.leaving], &mut last).await;
+                    if handed.is_err() || end_hand_over(peer, network, &now).await.is_err() {
+                        return;
+                    }
                 }
                 now
             }
@@ -243,6 +251,39 @@ async fn keep_looking(peer: &Peer, network: &Network, tell: watch::Sender<Missin
     }
 }
 
+/// Tells how much others are still to get of what is held for communities no longer, and ends that where they have it.
+async fn end_hand_over(peer: &Peer, network: &Network, kept: &Kept) -> Result<(), Stopped> {
+    for (space, handing) in &kept.known.handing {
+        let left = leaving::Left::of([&kept.known.leaving, &kept.people.leaving], space);
+        peer.handing.send_modify(|all| {
+            all.insert(*space, left);
+        });
+        if !left.is_over(handing, now_ms()) {
+            continue;
+        }
+        // The owner may have said otherwise meanwhile.
+        let (of, was) = (*space, *handing);
+        if !network.ask(move |node| node.book().handing.get(&of) == Some(&was)).await? {
+            continue;
+        }
+        if handing.leaves {
+            let told = match super::keeping::depart(peer, network, *space).await {
+                Ok(told) => told,
+                Err(error) => {
+                    tracing::warn!(%error, "a community could not be left; that is tried again");
+                    continue;
+                }
+            };
+            peer.handing.send_modify(|all| {
+                all.insert(*space, leaving::Left { told: Some(told), ..left });
+            });
+        } else {
+            network.tell(Event::HandOver { space: *space, handing: None }).await?;
+        }
+    }
+    Ok(())
+}
+
 /// What goes on from one look to the next.
 #[derive(Debug, Default)]
 struct Kept {
@@ -256,6 +297,8 @@ struct Known {
     /// By community, with the last arrival that was looked at; files with their lengths.
     spaces: BTreeMap<PublicKey, (u64, Vec<(BlobHash, u64)>)>,
     leaving: leaving::All,
+    /// Communities of which all that is here goes to others.
+    handing: BTreeMap<PublicKey, HandOver>,
     /// How often rights had changed by then.
     restated: u64,
 }
@@ -295,7 +338,7 @@ fn look(store: &Store, node: PublicKey, offered: &[(PublicKey, u64)], before: Kn
     if !is_look && !before.is_old(store, &rows, &spaces, restated)? {
         return Ok((before, missing));
     }
-    let mut known = Known { restated, ..Known::default() };
+    let mut known = Known { restated, handing: before.handing, ..Known::default() };
     for (key, bytes) in offered {
         let (_, files) = known.spaces.entry(*key).or_insert((upto, Vec::new()));
         let Some(space) = store.held(key) else { continue };
@@ -320,8 +363,15 @@ fn look(store: &Store, node: PublicKey, offered: &[(PublicKey, u64)], before: Kn
         let room = files.iter().fold(*bytes, |room, (_, len)| room.saturating_sub(*len));
         // When a community is looked at for the first time, nobody knows what was placed here.
         let held: Option<BTreeSet<BlobHash>> = before.spaces.get(key).map(|(_, files)| files.iter().map(|(hash, _)| *hash).collect());
+        let handing = known.handing.get(key);
+        // Whoever leaves takes along what he put there himself, too.
+        let held = held.filter(|_| !handing.is_some_and(|handing| handing.leaves));
         let was = leaving::Before { leaving: before.leaving.get(&(*key, *key)), held: held.as_ref() };
-        known.leaving.insert((*key, *key), leaving::stay(was, &rules, elsewhere, room, Instant::now()));
+        let mut stay = leaving::stay(was, &rules, elsewhere, room, Instant::now());
+        if handing.is_some() {
+            leaving::to_all_there_are(&mut stay);
+        }
+        known.leaving.insert((*key, *key), stay);
     }
     Ok((known, missing))
 }

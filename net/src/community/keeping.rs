@@ -10,6 +10,7 @@ use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::writer::{Action, Condition, Request, WriteError};
+use tokio::time::Instant;
 
 use super::holding;
 use super::{Membership, Rules, Signed, below, claim, leaf, members, own_place, signed_nodes, value};
@@ -21,6 +22,8 @@ use crate::who::now_ms;
 /// How long what is new waits, so that what comes with it is looked at together.
 const GATHER: Duration = Duration::from_millis(300);
 
+/// How long leaving waits until somebody else has heard of it.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
 /// How often it is looked whether it is to be said again that this machine is there.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
@@ -187,12 +190,37 @@ pub(crate) async fn settle(peer: &Peer, network: &Network, space: Space, members
     Ok(())
 }
 
-/// Says that the owner is no member any more.
+/// Says that the owner is no member any more, and follows the community no longer. Says whether somebody has heard of it.
 ///
 /// # Errors
 ///
 /// [`WriteError`].
-pub(crate) async fn leave(peer: &Peer, network: &Network, space: Space) -> Result<(), WriteError> {
+pub(crate) async fn depart(peer: &Peer, network: &Network, space: PublicKey) -> Result<bool, WriteError> {
+    let mut is_told = false;
+    if let Some(held) = peer.store.held(&space) {
+        leave(peer, network, held).await?;
+        // Who is gone says so no more: somebody has to have heard of it.
+        let (timeline, main) = (peer.store.timeline(held.unmounted()), held.unmounted().main());
+        let upto = timebus_store::tips::heads(&*peer.store.snapshot(), main)?.into_iter().max().unwrap_or(0);
+        let mut changed = network.changed();
+        let deadline = Instant::now() + LEAVE_PATIENCE;
+        loop {
+            changed.borrow_and_update();
+            let asked = network.ask(move |node| (node.delivered(&timeline), node.links_of(&timeline).is_empty())).await;
+            let (delivered, is_alone) = asked.map_err(|_| WriteError::Closing)?;
+            is_told = delivered >= upto;
+            if is_told || is_alone || tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+                break;
+            }
+        }
+    }
+    for event in [Event::Community { space, membership: None }, Event::Unfollow { space }] {
+        network.wish(event).await.map_err(|_| WriteError::Closing)?;
+    }
+    Ok(is_told)
+}
+
+async fn leave(peer: &Peer, network: &Network, space: Space) -> Result<(), WriteError> {
     let Some(place) = own_place(&peer.store, &space.key) else { return Ok(()) };
     let node = network.endpoint().node().to_string();
     merge(peer, space, place, &json!({"left": true, "nodes": { node: null }})).await

@@ -11,8 +11,8 @@ use timebus_identity::PublicKey;
 use timebus_store::ids::TimelineId;
 
 use super::records::Records;
-use crate::community::Membership;
 use crate::community::holding::Tried;
+use crate::community::{HandOver, Membership};
 use crate::dht::Pointer;
 use crate::sync::Cursor;
 
@@ -181,6 +181,9 @@ pub struct Book {
     /// What the owner is in communities, by their spaces.
     #[serde(default, with = "by_key")]
     pub communities: BTreeMap<PublicKey, Membership>,
+    /// Communities for which this peer holds nothing any more, and others do not have all of it yet.
+    #[serde(default, with = "by_key", skip_serializing_if = "BTreeMap::is_empty")]
+    pub handing: BTreeMap<PublicKey, HandOver>,
     /// Spaces that were opened for members of communities on the word of a machine alone, by the first keys of those members.
     #[serde(default, with = "by_key")]
     pub tried: BTreeMap<PublicKey, Tried>,

@@ -13,7 +13,7 @@ use super::LinkId;
 use super::book::Moved;
 use super::outbox::Sent;
 use super::placing::{Holds, Placing};
-use crate::community::Membership;
+use crate::community::{HandOver, Membership};
 use crate::dht::DhtId;
 use crate::link::Standing;
 use crate::record::PeerRecord;
@@ -224,6 +224,13 @@ pub enum Event {
         space: PublicKey,
         /// What he is there.
         membership: Option<Membership>,
+    },
+    /// What this peer held for a community goes to others, or no longer.
+    HandOver {
+        /// Which.
+        space: PublicKey,
+        /// How, as long as it goes on.
+        handing: Option<HandOver>,
     },
     /// These are the machines of the members of a community that the owner is in.
     Members {

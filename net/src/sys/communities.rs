@@ -15,11 +15,10 @@ use timebus_store::pipeline::Space;
 use timebus_store::store::StorageError;
 use timebus_store::summary::summary;
 use timebus_store::writer::{Action, Statement};
-use tokio::time::Instant;
 
 use crate::blobs::wishes::Wishes;
-use crate::community::keeping::{leave, merge, settle, write};
-use crate::community::{self, Board, Member, Membership, NAME_BYTES_MAX, Rules, is_name, members};
+use crate::community::keeping::{depart, merge, settle, write};
+use crate::community::{self, Board, HandOver, Member, Membership, NAME_BYTES_MAX, Rules, is_name, members};
 use crate::devices::with_devices;
 use crate::dht;
 use crate::node::Event;
@@ -39,8 +38,8 @@ const AHEAD_MS: u64 = 5 * 60 * 1000;
 const NOTICES_DEFAULT: usize = 50;
 /// Largest notice.
 const NOTICE_BYTES_MAX: usize = 16 * 1024;
-/// How long leaving waits until somebody else has heard of it.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(3);
+/// How long who leaves is waited for, if others have what he held: then it is over before he hears of it.
+const LEAVE_PATIENCE: Duration = Duration::from_secs(8);
 
 /// Answers a part of `/.sys` about communities; `None` if it is no such part.
 pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], query: &Query, body: &Bytes) -> Option<Result<Serde, Problem>> {
@@ -57,7 +56,7 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], query: &
         ["communities", name, "board"] if writes => post(peer, name, body).await,
         ["communities", name, "remove"] if writes => remove(peer, name, body).await,
         ["communities", name, "organizer"] if writes => promote(peer, name, body).await,
-        ["communities", name, "leave"] if writes => depart(peer, name).await,
+        ["communities", name, "leave"] if writes => leave(peer, name, body).await,
         _ => return None,
     })
 }
@@ -161,6 +160,8 @@ async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
     let rights = peer.store().rights(&key);
     let of_owner = peer.store().rights(&peer.space());
     let is_own = |key: &PublicKey| of_owner.as_ref().is_some_and(|rights| rights.device_grant(key).is_some());
+    let handing = network.ask(move |node| node.book().handing.get(&key).copied()).await.map_err(stopped)?;
+    let left = peer.handing.borrow().get(&key).copied();
     let state = match (own, &here.membership, here.rules()) {
         (Some(own), ..) if own.is_organizer => "organizer",
         (Some(_), ..) => "member",
@@ -185,6 +186,12 @@ async fn describe(peer: &Peer, here: &Here) -> Result<Serde, Problem> {
             (told["bind"], told["port"]) = (part.bind.to_string().into(), part.port.into());
             told
         }),
+        "only_organizer": is_only_organizer(peer, here)?,
+        "handing": handing.map(|handing| {
+            let left = left.unwrap_or_default();
+            json!({"files": left.files, "bytes": left.bytes, "nowhere": left.nowhere, "until_ms": handing.until_ms, "leaves": handing.leaves})
+        }),
+        "left_told": left.and_then(|left| left.told),
         "members": all.len(),
         "connected": connected,
         "status": status,
@@ -364,12 +371,19 @@ async fn set(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem> {
             own.is_new = true;
         }
         own.told = wanted.told.unwrap_or(own.told);
-        own.stores = wanted.stores.unwrap_or(own.stores);
+        let before = own.stores;
+        own.stores = wanted.stores.unwrap_or(before);
         own.dht = part.unwrap_or(own.dht);
         let network = network(peer)?;
         settle(peer, network, space, &own).await.map_err(|error| write_problem(&error))?;
         own.is_new = false;
         network.wish(Event::Community { space: here.key, membership: Some(own.clone()) }).await.map_err(stopped)?;
+        match (before, wanted.stores) {
+            // What others count on stays until they have it.
+            (1.., Some(0)) => hand_over(peer, here.key, rules, before, false).await?,
+            (_, Some(1..)) => network.wish(Event::HandOver { space: here.key, handing: None }).await.map_err(stopped)?,
+            _ => {}
+        }
         membership = Some(own);
     }
     describe(peer, &Here::of(peer, here.key, membership)?).await
@@ -460,31 +474,64 @@ async fn promote(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem
     Ok(json!({"community": here.key.to_string(), "organizer": member.name}))
 }
 
-async fn depart(peer: &Peer, name: &str) -> Result<Serde, Problem> {
+/// What is here for a community goes to others from now on, for as long as who is away counts.
+async fn hand_over(peer: &Peer, space: PublicKey, rules: &Rules, bytes: u64, leaves: bool) -> Result<(), Problem> {
+    let until_ms = now_ms().saturating_add(u64::from(rules.away_h) * 3_600_000);
+    peer.handing.send_modify(|all| {
+        all.remove(&space);
+    });
+    network(peer)?.wish(Event::HandOver { space, handing: Some(HandOver { bytes, until_ms, leaves }) }).await.map_err(stopped)
+}
+
+/// Leaves a community when others have what this machine held there, or now.
+async fn leave(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Default, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        /// Whether nothing is handed over first.
+        #[serde(default)]
+        now: bool,
+        /// Whether he knows what follows where he is the only organizer.
+        #[serde(default)]
+        sure: bool,
+    }
     let here = Here::find(peer, name).await?;
     let network = network(peer)?;
-    let key = here.key;
-    let mut is_told = false;
-    if let Some((space, _)) = here.held {
-        leave(peer, network, space).await.map_err(|error| write_problem(&error))?;
-        // Who is gone says so no more: somebody has to have heard of it.
-        let (timeline, main) = (peer.store().timeline(space.unmounted()), space.unmounted().main());
-        let upto = timebus_store::tips::heads(&*peer.store().snapshot(), main).map_err(failed)?.into_iter().max().unwrap_or(0);
-        let mut changed = network.changed();
-        let deadline = Instant::now() + LEAVE_PATIENCE;
-        loop {
-            changed.borrow_and_update();
-            let (delivered, is_alone) =
-                network.ask(move |node| (node.delivered(&timeline), node.links_of(&timeline).is_empty())).await.map_err(stopped)?;
-            is_told = delivered >= upto;
-            if is_told || is_alone || tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
-                break;
-            }
-        }
+    let (key, title) = (here.key, here.title().map(str::to_owned));
+    let wanted = if body.is_empty() { Wanted::default() } else { read(body)? };
+    if !wanted.sure && is_only_organizer(peer, &here)? {
+        let detail = "nobody who stays could change its rules, let in organizers or remove anybody, ever";
+        return Err(Problem::new(StatusCode::CONFLICT, "only-organizer", "you are its only organizer", detail)
+            .with_fix("make somebody else an organizer before (`timebus community organizer`), or say that you are sure (`--yes`)"));
     }
-    network.wish(Event::Community { space: key, membership: None }).await.map_err(stopped)?;
-    network.wish(Event::Unfollow { space: key }).await.map_err(stopped)?;
-    Ok(json!({"community": key.to_string(), "title": here.title(), "left": true, "told": is_told}))
+    let place = community::own_place(peer.store(), &key);
+    if let (Ok((space, rules)), Some(membership), Some(_), false) = (here.ready(), &here.membership, place, wanted.now) {
+        let own = Membership { stores: 0, ..membership.clone() };
+        settle(peer, network, space, &own).await.map_err(|error| write_problem(&error))?;
+        network.wish(Event::Community { space: key, membership: Some(own) }).await.map_err(stopped)?;
+        // All that is here already has room.
+        hand_over(peer, key, rules, u64::MAX, true).await?;
+        let mut handing = peer.handing.subscribe();
+        let known = handing.wait_for(|all| all.get(&key).is_some_and(|left| left.told.is_some()));
+        let told = tokio::time::timeout(LEAVE_PATIENCE, known).await.ok().and_then(|all| all.ok()?.get(&key)?.told);
+        let left = handing.borrow().get(&key).copied().unwrap_or_default();
+        let told = json!({
+            "community": key.to_string(), "title": title, "left": told.is_some(), "told": told == Some(true),
+            "handing": {"files": left.files, "bytes": left.bytes, "nowhere": left.nowhere},
+        });
+        return Ok(told);
+    }
+    let is_told = depart(peer, network, key).await.map_err(|error| write_problem(&error))?;
+    Ok(json!({"community": key.to_string(), "title": title, "left": true, "told": is_told, "handing": null}))
+}
+
+/// Whether the owner organizes a community, and of the others nobody does.
+fn is_only_organizer(peer: &Peer, here: &Here) -> Result<bool, Problem> {
+    let Some((space, _)) = here.held else { return Ok(false) };
+    let device = peer.store().device();
+    let all = members(peer.store(), &peer.store().snapshot(), space).map_err(failed)?;
+    let (own, others): (Vec<&Member>, Vec<&Member>) = all.iter().partition(|member| member.keys.contains(&device));
+    Ok(own.iter().any(|member| member.is_organizer) && !others.is_empty() && !others.iter().any(|member| member.is_organizer))
 }
 
 async fn post(peer: &Peer, name: &str, body: &Bytes) -> Result<Serde, Problem> {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Placed;
 use super::asking::{Said, ask, page};
-use crate::community::Rules;
+use crate::community::{HandOver, Rules};
 use crate::network::{Network, Stopped};
 
 /// A file that stays for now.
@@ -51,6 +51,47 @@ pub(super) fn stay(before: Before<'_>, rules: &Rules, elsewhere: Vec<Placed>, mu
         }
     }
     stay
+}
+
+/// Of files of which this peer holds none any more it is enough if all have them with whom they are placed: there may be fewer than
+/// there are to be copies.
+pub(super) fn to_all_there_are(files: &mut BTreeMap<BlobHash, Leaving>) {
+    for leaving in files.values_mut() {
+        leaving.enough = leaving.enough.min(leaving.file.holders.len()).max(1);
+    }
+}
+
+/// What others are still to get of what stays here for a community.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Left {
+    /// Files, and their bytes.
+    pub(crate) files: usize,
+    pub(crate) bytes: u64,
+    /// Files for which nobody has room.
+    pub(crate) nowhere: usize,
+    /// Once the owner has left, whether somebody heard of it.
+    pub(crate) told: Option<bool>,
+}
+
+impl Left {
+    /// Of a community.
+    pub(super) fn of(all: [&All; 2], community: &PublicKey) -> Self {
+        let mut left = Self::default();
+        let of = |all: &'_ All| all.iter().filter(|((of, _), _)| of == community).flat_map(|(_, files)| files.values().cloned()).collect::<Vec<_>>();
+        for Leaving { file, .. } in all.into_iter().flat_map(of) {
+            if file.holders.is_empty() {
+                left.nowhere += 1;
+            } else {
+                (left.files, left.bytes) = (left.files + 1, left.bytes.saturating_add(file.len));
+            }
+        }
+        left
+    }
+
+    /// Whether nothing more is to be waited for.
+    pub(super) fn is_over(&self, handing: &HandOver, now_ms: u64) -> bool {
+        now_ms >= handing.until_ms || self.files == 0 && (handing.leaves || self.nowhere == 0)
+    }
 }
 
 /// Bytes of such files.
@@ -155,6 +196,33 @@ mod tests {
         let mut other = said(&[10]);
         other.insert((node(12), node(2)), BTreeSet::from([file(1).hash]));
         assert!(!is_handed_over(other), "one of them has it for another space");
+    }
+
+    #[test]
+    fn who_holds_nothing_any_more_waits_for_all_there_are_and_not_for_those_who_have_no_room() {
+        let few = |number: u8, holders: usize| {
+            let mut file = file(number);
+            file.holders.truncate(holders);
+            (file.hash, Leaving { file, since: Instant::now(), enough: 3 })
+        };
+        let mut files: BTreeMap<BlobHash, Leaving> = [few(1, 3), few(2, 1), few(3, 0)].into();
+        let said: Said = [((PublicKey::from_bytes([10; 32]), SPACE), [1, 2, 3].map(|number| file(number).hash).into())].into();
+        let over = |files: &BTreeMap<BlobHash, Leaving>| {
+            files.values().filter(|leaving| leaving.is_handed_over(&SPACE, &said)).map(|leaving| leaving.file.hash.as_bytes()[0]).collect::<Vec<_>>()
+        };
+        assert!(over(&files).is_empty());
+        to_all_there_are(&mut files);
+        assert_eq!(over(&files), [2]);
+        let other = PublicKey::from_bytes([2; 32]);
+        let all = |files: &BTreeMap<BlobHash, Leaving>| All::from([((SPACE, SPACE), files.clone()), ((other, SPACE), files.clone())]);
+        let left = Left::of([&all(&files), &All::new()], &SPACE);
+        assert_eq!(left, Left { files: 2, bytes: 200, nowhere: 1, told: None });
+        let handing = |leaves: bool| HandOver { bytes: 1, until_ms: 100, leaves };
+        assert!(!left.is_over(&handing(true), 99) && left.is_over(&handing(true), 100));
+        files.retain(|_, leaving| leaving.file.holders.is_empty());
+        let left = Left::of([&all(&files), &All::new()], &SPACE);
+        assert!(left.is_over(&handing(true), 0), "it would never end");
+        assert!(!left.is_over(&handing(false), 0), "who stays keeps what nobody else has, as long as who is away counts");
     }
 
     #[test]

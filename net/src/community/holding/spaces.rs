@@ -245,7 +245,7 @@ pub(super) fn look_at_people(
     let logs = std::mem::take(&mut before.logs);
     let mut people = People { space_of, logs, holds: Holds { tried, ..Holds::default() }, ..Default::default() };
     people.holds.tried.retain(|_, tried| tried.at_ms.saturating_add(TRIED_MS) > now_ms);
-    let mut missing = Missing::new();
+    let (mut missing, mut going) = (Missing::new(), BTreeSet::new());
     for (community, bytes) in offered {
         let Some(held) = store.held(community) else { continue };
         let Some(rules) = Rules::of(store, &rows, held.unmounted())? else { continue };
@@ -316,13 +316,18 @@ pub(super) fn look_at_people(
             }
         }
         for (space, holders) in elsewhere {
-            let files = stay(store, &rows, (community, &space, holders), &rules, &before, left, now_ms)?;
+            let mut files = stay(store, &rows, (community, &space, holders), &rules, &before, left, now_ms)?;
             left -= leaving::bytes(&files);
+            if known.handing.contains_key(community) {
+                leaving::to_all_there_are(&mut files);
+                // Others get it from here as long as the space is open.
+                going.extend((!files.is_empty()).then_some(space));
+            }
             people.leaving.insert((*community, space), files);
         }
     }
-    people.holds.spaces = people.spaces.keys().copied().collect();
-    people.holds.shut.retain(|space| !people.spaces.contains_key(space));
+    people.holds.spaces = people.spaces.keys().copied().chain(going).collect();
+    people.holds.shut.retain(|space| !people.holds.spaces.contains(space));
     Ok((people, missing))
 }
 
