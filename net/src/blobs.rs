@@ -61,12 +61,18 @@ pub(crate) fn save_problem(error: &SaveError) -> Problem {
         SaveError::TooLarge { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "the file is too large", detail),
         SaveError::OverTotal { .. } => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "quota", "there is no room for this file", detail)
             .with_fix("remove files that are not needed, or start the peer with a larger --blob-limit"),
+        SaveError::OtherLength { .. } => length_problem(detail),
         SaveError::Full { .. } => {
             Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk is full", detail).with_fix("free space, then send the file again")
         }
         _ => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "the disk failed", detail)
             .with_fix("see the peer's log; replace the disk if it goes on"),
     }
+}
+
+fn length_problem(detail: String) -> Problem {
+    Problem::new(StatusCode::CONFLICT, "blob-length", "the file has another length than is said here", detail)
+        .with_fix("read it where it is named with the length that it has; who named it here is wrong, or lies")
 }
 
 /// What it is to whoever waits for a file that it does not come.
@@ -77,6 +83,7 @@ pub(crate) fn stuck_problem(why: &Stuck, hash: BlobHash) -> Problem {
             .with_fix(format!("`{resume}` lets it go on")),
         Stuck::Cancelled => Problem::new(StatusCode::CONFLICT, "blob-cancelled", "this file was cancelled", "what had come of it is not kept")
             .with_fix(format!("`{resume}` gets it after all, or read it again in half a minute")),
+        Stuck::Length(why) => length_problem((*why).to_owned()),
         Stuck::Failed(why) => Problem::new(StatusCode::INSUFFICIENT_STORAGE, "disk", "there is no room for this file", why.clone()),
     };
     problem.with("blob", hash.to_string())
@@ -157,7 +164,8 @@ pub(crate) async fn collect(peer: Peer) {
         let collected = beside(move || {
             let rows = store.snapshot();
             // As long as it is not known what is placed here, nothing of it goes.
-            let stays = |hash: &BlobHash| Ok(!wishes.are_known() || wishes.stays(&store, &rows, hash)?);
+            let named = std::cell::RefCell::new(store.places(&rows));
+            let stays = |hash: &BlobHash| Ok(!wishes.are_known() || wishes.stays(&mut named.borrow_mut(), hash)?);
             store.collect_blobs(timebus_store::blobs::collect::Retention::default(), crate::who::now_ms(), &stays)
         });
         let collected = collected.await;
@@ -170,15 +178,20 @@ pub(crate) async fn collect(peer: Peer) {
             _ => {}
         }
         resume::expire(&peer, missed_ms).await;
-        let (store, uses, max) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses), peer.config.cached_files_bytes_max);
+        let (store, uses, max) = (peer.store.clone(), std::sync::Arc::clone(&peer.uses), peer.cached_bytes_max());
         let (wishes, by_others) =
             (wishes::Wishes::of(&peer), peer.network().map(|network| std::sync::Arc::clone(network.blobs().uses())).unwrap_or_default());
         let ledger = peer.clone();
         let room = move |guest: &timebus_identity::PublicKey| ledger.ledger().limit_of(&Payer::Key(*guest), Relation::Invited);
         match beside(move || cache::trim(&store, &[&uses, &by_others], &wishes, max, room)).await {
-            Ok(Ok(bytes)) if bytes > 0 => tracing::info!(bytes, "files of others made room for others"),
+            Ok(Ok(done)) => {
+                peer.cached.store(done.kept, std::sync::atomic::Ordering::Relaxed);
+                if done.gone > 0 {
+                    tracing::info!(bytes = done.gone, "files of others made room for others");
+                }
+            }
             Ok(Err(error)) => tracing::warn!(%error, "files of others were not looked through"),
-            _ => {}
+            Err(_) => {}
         }
         tokio::select! {
             () = tokio::time::sleep(COLLECT_EVERY) => {}

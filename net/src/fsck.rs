@@ -1,5 +1,6 @@
 //! Checks everything that is on disk, and mends what can be mended.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use timebus_store::blobs::BlobHash;
 use timebus_store::blobs::partial::piece_bytes;
 use timebus_store::change::{Body as ChangeBody, Change};
 use timebus_store::ids::{ChangeId, TimelineId};
-use timebus_store::keyspace::{Committed, Rows as _, Table};
+use timebus_store::keyspace::{Rows as _, Table};
 use timebus_store::log::{Item, Place};
 use timebus_store::mend::{deepen, examine, fill};
 use timebus_store::store::{BlobPlace, StorageError, Store};
@@ -196,8 +197,7 @@ fn as_text<S: serde::Serializer>(hash: &BlobHash, to: S) -> Result<S::Ok, S::Err
 }
 
 /// The paths at which a file is seen, and how it is called for people.
-fn called(store: &Store, rows: &Committed, hash: &BlobHash) -> (Vec<String>, String) {
-    let places = store.places_of(rows, hash).unwrap_or_default();
+fn called(store: &Store, hash: &BlobHash, places: &[BlobPlace]) -> (Vec<String>, String) {
     let own = store.space();
     let path = |place: &BlobPlace| match place.space.key == own {
         true => place.path.to_string(),
@@ -216,8 +216,10 @@ fn check_blobs(store: &Store) -> Result<(u64, Vec<FileReport>), StorageError> {
     let Some(blobs) = store.blobs() else { return Ok((0, Vec::new())) };
     let rows = store.snapshot();
     let (mut whole, mut files) = (0, Vec::new());
+    // What names several of them is read once.
+    let named = RefCell::new(store.places(&rows));
     let mut report = |hash: BlobHash, [bytes_here, bytes_total]: [u64; 2], state: State, says: &dyn Fn(&str) -> String| {
-        let (paths, name) = called(store, &rows, &hash);
+        let (paths, name) = called(store, &hash, &named.borrow_mut().of(&hash).unwrap_or_default());
         files.push(FileReport { hash, paths, bytes_total, bytes_here, state, text: says(&name) });
     };
     let how = "`timebus fsck --repair` keeps what is good of it and fetches the rest from whoever has it, or put it again";
@@ -255,7 +257,7 @@ fn check_blobs(store: &Store) -> Result<(u64, Vec<FileReport>), StorageError> {
             report(hash, [here, all], State::Missing, &|name| format!("of {name} only {here} of {all} bytes are here: {says}"));
             continue;
         }
-        let places = store.places_of(&rows, &hash)?;
+        let places = named.borrow_mut().of(&hash)?;
         let len = places.iter().max_by_key(|place| place.is_visible).map_or(0, |place| place.len);
         let elsewhere = places.iter().filter(|place| place.author != store.device()).max_by_key(|place| place.is_visible);
         report(hash, [0, len], State::Missing, &|name| match elsewhere {
@@ -322,18 +324,18 @@ async fn mend_files(peer: &Peer, files: Vec<FileReport>) -> Result<(Vec<FileRepo
 fn break_up(store: &Store, files: Vec<FileReport>) -> Result<(Vec<Broken>, Vec<Wished>), StorageError> {
     let Some(blobs) = store.blobs() else { return Ok((Vec::new(), Vec::new())) };
     let rows = store.snapshot();
-    let (mut broken, mut wanted) = (Vec::new(), Vec::new());
+    let (mut broken, mut wanted, mut named) = (Vec::new(), Vec::new(), store.places(&rows));
     for file in files {
         blobs.break_up(&file.hash)?;
         if let Some(part) = blobs.open_partial(&file.hash).filter(|_| blobs.len_of(&file.hash).is_none()) {
             part.damaged_pieces()?.into_iter().try_for_each(|piece| part.lose(piece))?;
         }
-        let places = store.places_of(&rows, &file.hash)?;
+        let places = named.of(&file.hash)?;
+        let (_, name) = called(store, &file.hash, &places);
         // What was cut short has another length than it had.
         let place = places.into_iter().max_by_key(|place| (place.is_visible, place.len == file.bytes_total, place.space.key == store.space()));
         let wish = |place: BlobPlace| Wished { hash: file.hash, space: place.space.key, path: place.path, len: place.len };
         wanted.extend(place.filter(|place| place.is_visible).map(wish));
-        let (_, name) = called(store, &rows, &file.hash);
         broken.push((file, name));
     }
     Ok((broken, wanted))

@@ -122,6 +122,12 @@ pub struct Network {
 pub(crate) struct Asker(mpsc::WeakSender<Command>);
 
 impl Asker {
+    /// Of a peer that is stopping.
+    #[cfg(test)]
+    pub(crate) fn of_nobody() -> Self {
+        Self(mpsc::channel(1).0.downgrade())
+    }
+
     /// Says that something happened.
     pub(crate) fn tell(&self, event: Event) {
         if let Some(commands) = self.0.upgrade() {

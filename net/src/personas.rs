@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path as FilePath, PathBuf};
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use futures_util::future::BoxFuture;
@@ -174,7 +175,7 @@ impl Peer {
         }
     }
 
-    /// Lets files take so many bytes: those of this peer, and those of each persona.
+    /// Lets files take so many bytes: those of this peer and of all its personas together.
     pub fn limit_files(&self, total_bytes_max: u64) {
         let personas = self.personas.all();
         for peer in std::iter::once(self).chain(personas.iter().map(|(_, persona)| persona)) {
@@ -194,6 +195,9 @@ impl Peer {
             ..Config::default()
         };
         let store = Store::open(&home, held, &config, now_ms(), &mut |_| {})?;
+        if let (Some(blobs), Some(all)) = (store.blobs(), self.store().blobs()) {
+            blobs.share_limit(all);
+        }
         // A name that leads to the owner's peer is none of the persona's, and its token is told to nobody.
         let config = PeerConfig { hosts: Vec::new(), cache_bytes: CACHE_BYTES, ..self.config.clone() };
         let persona = Self::new(store, Token::generate(), config);
@@ -355,6 +359,14 @@ impl Peer {
         personas.chain(front.clone()).filter(|peer| peer.space() != own).collect()
     }
 
+    /// Bytes of files of others that may stay here: what the other identities of the owner leave of what all may have, and in any
+    /// case as much as it is for each if all have the same.
+    pub(crate) fn cached_bytes_max(&self) -> u64 {
+        let (max, family) = (self.config.cached_files_bytes_max, self.family());
+        let theirs: u64 = family.iter().map(|peer| peer.cached.load(Ordering::Relaxed)).sum();
+        max.saturating_sub(theirs).max(max / (family.len() as u64 + 1))
+    }
+
     /// Whether a space is another one of the owner's. What is asked of others about it would tell them so.
     pub(crate) fn is_family(&self, space: &PublicKey) -> bool {
         self.family().iter().any(|peer| peer.space() == *space)
@@ -418,4 +430,36 @@ pub(crate) fn answered(mut response: Response<Body>, name: &str) -> Response<Bod
         response.headers_mut().insert(header::LOCATION, place);
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn files_of_all_identities_have_one_limit_and_of_those_of_others_each_may_keep_its_part() {
+        let home = tempfile::tempdir().expect("a folder");
+        let lock = lock_home(home.path()).expect("a free home");
+        let store = Store::open(home.path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store");
+        let config = PeerConfig { cached_files_bytes_max: 900, ..PeerConfig::default() };
+        let peer = Peer::new(store, Token::generate(), config);
+        let max = |peers: &[&Peer]| peers.iter().map(|peer| peer.cached_bytes_max()).collect::<Vec<_>>();
+        assert_eq!(max(&[&peer]), [900]);
+        let work = peer.new_persona("work", Seed::Apart).await.expect("a persona");
+        let club = peer.new_persona("club", Seed::Apart).await.expect("a persona");
+        assert_eq!(max(&[&peer, &work, &club]), [900; 3], "what the others do not use");
+        work.cached.store(500, Ordering::Relaxed);
+        assert_eq!(max(&[&peer, &work, &club]), [400, 900, 400]);
+        club.cached.store(400, Ordering::Relaxed);
+        assert_eq!(max(&[&peer, &work, &club]), [300, 500, 400], "a third for sure");
+
+        peer.limit_files(1000);
+        let keep = async |peer: &Peer, byte: u8| crate::blobs::keep(peer, vec![byte; 400].into()).await;
+        keep(&work, 1).await.expect("room");
+        keep(&club, 2).await.expect("room");
+        assert_eq!(keep(&peer, 3).await.expect_err("no room").status, StatusCode::PAYLOAD_TOO_LARGE);
+        peer.remove_persona("club").await.expect("removes");
+        drop(club);
+        keep(&peer, 3).await.expect("room");
+    }
 }

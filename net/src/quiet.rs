@@ -1,10 +1,12 @@
 //! A peer that is about to be restarted takes no new writes for a while, so that others have all that it acknowledged before it
-//! goes. What had begun before goes on to its end.
+//! goes. What had begun before goes on to its end, but for what may take for ever and can go on later: uploads in parts, and files of
+//! guests, are cut off.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Method, StatusCode};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::peer::{Peer, lock};
@@ -21,6 +23,7 @@ pub(crate) struct Quiet(Arc<Mutex<State>>);
 struct State {
     until: Option<Instant>,
     writing: usize,
+    cut: Arc<Notify>,
 }
 
 /// A request that may write, until it is answered.
@@ -53,10 +56,18 @@ impl Quiet {
         self.begin().map(drop)
     }
 
+    /// Told as long as the peer is quiet: what comes slowly from a guest is not waited for.
+    pub(crate) fn cut(&self) -> Arc<Notify> {
+        Arc::clone(&lock(&self.0).cut)
+    }
+
     /// Takes nothing new for so long from now on, or everything again. Answers how many are still under way that began before.
     fn be_quiet(&self, time: Option<Duration>) -> usize {
         let mut state = lock(&self.0);
         state.until = time.map(|time| Instant::now() + time.min(QUIET_MAX));
+        if time.is_some() {
+            state.cut.notify_waiters();
+        }
         state.writing
     }
 }
@@ -75,8 +86,14 @@ pub(crate) fn may_write(method: &Method, segments: &[String]) -> bool {
 
 /// Makes a peer and its personas quiet, or takes that back. Answers how many requests that may write are still under way.
 pub(crate) fn be_quiet(peer: &Peer, time: Option<Duration>) -> usize {
-    let personas = peer.all_personas().into_iter().map(|(_, persona)| persona.quiet.be_quiet(time)).sum::<usize>();
-    personas + peer.quiet.be_quiet(time)
+    let be_quiet = |peer: &Peer| {
+        let writing = peer.quiet.be_quiet(time);
+        if time.is_some() {
+            peer.uploads.cut();
+        }
+        writing
+    };
+    peer.all_personas().iter().map(|(_, persona)| be_quiet(persona)).sum::<usize>() + be_quiet(peer)
 }
 
 #[cfg(test)]

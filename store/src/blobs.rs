@@ -100,10 +100,10 @@ struct Inner {
     limits: Mutex<Limits>,
     /// Blobs that are being written, read or referred to, and how often: these are not collected.
     leases: Mutex<HashMap<BlobHash, usize>>,
-    /// Bytes of whole blobs, of parts and of those being written.
+    /// Bytes of whole blobs, of parts, of uploads and of those being written.
     bytes: Mutex<u64>,
-    /// Bytes that are still to come of blobs that are being fetched.
-    expected: Mutex<u64>,
+    /// What counts for the limit: that of all homes that share it.
+    together: Mutex<Arc<Together>>,
     /// Held while it is decided for whom a blob is fetched.
     origins: Mutex<()>,
     /// Held while a blob is moved to its place, or from there.
@@ -112,6 +112,22 @@ struct Inner {
     parts: Mutex<HashMap<(BlobHash, u64), Weak<Partial>>>,
     /// Blobs that are looked through for damage.
     looked_through: Mutex<HashSet<BlobHash>>,
+}
+
+/// What the homes have that share one limit. Locked after what is a home's own.
+#[derive(Debug, Default)]
+struct Together {
+    bytes: Mutex<u64>,
+    /// Bytes that are still to come of blobs that are being fetched.
+    expected: Mutex<u64>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let (bytes, together) = (*lock(&self.bytes), Arc::clone(&lock(&self.together)));
+        let mut all = lock(&together.bytes);
+        *all = all.saturating_sub(bytes);
+    }
 }
 
 /// While this is held, a blob that is here stays here.
@@ -152,17 +168,14 @@ impl Blobs {
             limits: Mutex::new(limits),
             leases: Mutex::default(),
             bytes: Mutex::default(),
-            expected: Mutex::default(),
+            together: Mutex::default(),
             origins: Mutex::default(),
             moves: Mutex::default(),
             parts: Mutex::default(),
             looked_through: Mutex::default(),
         }));
-        let mut bytes = 0;
-        for (_, len) in blobs.list()?.into_iter().chain(blobs.partials()?) {
-            bytes += len;
-        }
-        *lock(&blobs.0.bytes) = bytes;
+        let kept: u64 = blobs.list()?.into_iter().chain(blobs.partials()?).map(|(_, len)| len).sum();
+        blobs.count(i128::from(kept) + i128::from(bytes_of_uploads(&folder.join(UPLOADS))?));
         Ok(blobs)
     }
 
@@ -187,6 +200,25 @@ impl Blobs {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         *lock(&self.0.bytes)
+    }
+
+    /// The same with those of the homes that share the limit.
+    #[must_use]
+    pub fn bytes_together(&self) -> u64 {
+        *lock(&self.together().bytes)
+    }
+
+    /// Has the blobs of this home count as those of another one, too: what is allowed in all is for both together. Call it before
+    /// anything is fetched here.
+    pub fn share_limit(&self, with: &Self) {
+        let together = with.together();
+        let bytes = lock(&self.0.bytes);
+        *lock(&together.bytes) += *bytes;
+        *lock(&self.0.together) = together;
+    }
+
+    fn together(&self) -> Arc<Together> {
+        Arc::clone(&lock(&self.0.together))
     }
 
     /// Keeps a blob from being collected, whether it is here yet or not. Take it before a change refers to the blob,
@@ -227,7 +259,7 @@ impl Blobs {
         Writer::create(self.clone(), &self.0.folder.join(TEMPORARY).join(name), true)
     }
 
-    /// Begins a blob in a folder of the caller, where what was written stays until it is finished or removed.
+    /// Begins a blob in [`UPLOADS`], where what was written stays, and counts, until it is finished or removed.
     ///
     /// # Errors
     ///
@@ -243,6 +275,18 @@ impl Blobs {
     /// [`SaveError`].
     pub fn resume_in(&self, file: &Path) -> Result<Writer, SaveError> {
         Writer::resume(self.clone(), file)
+    }
+
+    /// Removes what was written of a blob that was begun by [`Blobs::writer_in`].
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn remove_in(&self, file: &Path) -> io::Result<()> {
+        let len = std::fs::metadata(file).map_or(0, |about| about.len());
+        remove_if_there(file)?;
+        self.count(-i128::from(len));
+        remove_if_there(&with_ending(file, TREE))
     }
 
     /// All blobs that are whole here, with their lengths.
@@ -346,10 +390,34 @@ impl Blobs {
     }
 
     fn count(&self, bytes: i128) {
-        let mut all = lock(&self.0.bytes);
-        *all = u64::try_from(i128::from(*all) + bytes).unwrap_or(0);
+        let mut own = lock(&self.0.bytes);
+        let together = self.together();
+        for all in [&mut *own, &mut *lock(&together.bytes)] {
+            *all = u64::try_from(i128::from(*all) + bytes).unwrap_or(0);
+        }
     }
 }
+
+/// Bytes of uploads that were begun.
+fn bytes_of_uploads(folder: &Path) -> io::Result<u64> {
+    let files = match std::fs::read_dir(folder) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = 0;
+    for file in files {
+        let file = file?;
+        // Beside each there are its tree and what it is for.
+        if !file.file_name().to_string_lossy().contains('.') {
+            bytes += file.metadata()?.len();
+        }
+    }
+    Ok(bytes)
+}
+
+/// The folder of blobs that come in several parts, in that of the blobs. Their names have no dot.
+pub const UPLOADS: &str = "uploads";
 
 /// The folder of what is being written; emptied on every start.
 const TEMPORARY: &str = "new";
@@ -389,4 +457,73 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(total_bytes_max: u64) -> Limits {
+        Limits { total_bytes_max, reserve_bytes: 0, ..Limits::default() }
+    }
+
+    fn open(folder: &Path, total_bytes_max: u64) -> Blobs {
+        Blobs::open(folder, limits(total_bytes_max)).expect("opens")
+    }
+
+    fn keep(blobs: &Blobs, bytes: &[u8]) -> Result<BlobHash, SaveError> {
+        let mut writer = blobs.writer()?;
+        writer.write(bytes)?;
+        writer.finish().map(|(hash, ..)| hash)
+    }
+
+    #[test]
+    fn what_came_of_an_upload_counts_until_it_is_done_or_given_up_also_after_a_start() {
+        let temp = tempfile::tempdir().expect("a folder");
+        let begun = temp.path().join(UPLOADS).join("begun");
+        let blobs = open(temp.path(), 1000);
+        make_folder(&temp.path().join(UPLOADS)).expect("room");
+        let mut writer = blobs.writer_in(&begun).expect("begins");
+        writer.write(&[1; 600]).expect("room");
+        assert_eq!(blobs.bytes(), 600);
+        drop(writer);
+        assert_eq!(blobs.bytes(), 600, "it is still there");
+        drop(blobs);
+        let blobs = open(temp.path(), 1000);
+        assert_eq!(blobs.bytes(), 600);
+        assert!(matches!(keep(&blobs, &[2; 500]), Err(SaveError::OverTotal { bytes: 600, .. })));
+        let mut writer = blobs.resume_in(&begun).expect("goes on");
+        writer.write(&[1; 100]).expect("room");
+        assert_eq!((writer.len(), blobs.bytes()), (700, 700));
+        writer.finish().expect("room");
+        assert_eq!(blobs.bytes(), 700);
+        let mut writer = blobs.writer_in(&begun).expect("begins");
+        writer.write(&[3; 200]).expect("room");
+        drop(writer);
+        blobs.remove_in(&begun).expect("removed");
+        assert_eq!(blobs.bytes(), 700);
+        let left = std::fs::read_dir(temp.path().join(UPLOADS)).expect("a folder").count();
+        assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn homes_that_share_a_limit_have_it_together() {
+        let [one, other] = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let (first, second) = (open(one.path(), 1000), open(other.path(), 1000));
+        keep(&second, &[1; 400]).expect("room");
+        second.share_limit(&first);
+        keep(&first, &[2; 500]).expect("room");
+        assert_eq!([first.bytes(), second.bytes(), first.bytes_together(), second.bytes_together()], [500, 400, 900, 900]);
+        for blobs in [&first, &second] {
+            assert!(matches!(keep(blobs, &[3; 200]), Err(SaveError::OverTotal { bytes: 900, .. })));
+            assert!(blobs.fetch(BlobHash::from_bytes([7; 32]), 200, &crate::ids::TimelineId([1; 32])).is_err());
+        }
+        // What comes in one of them has room that the other one cannot have.
+        let part = second.partial(BlobHash::from_bytes([7; 32]), 80).expect("room");
+        assert!(first.partial(BlobHash::from_bytes([8; 32]), 80).is_err());
+        drop(part);
+        drop(second);
+        assert_eq!(first.bytes_together(), 500, "one of them is closed");
+        keep(&first, &[3; 200]).expect("room");
+    }
 }

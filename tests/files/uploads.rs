@@ -99,6 +99,31 @@ fn the_same_upload_is_found_again_by_its_key() {
     }
 }
 
+/// Somebody sends a film over a slow line, and the peer is about to be restarted.
+#[test]
+fn who_uploads_slowly_keeps_nobody_from_restarting_the_peer_and_goes_on_after_it() {
+    let peer = Peer::start();
+    let whole = bytes(1_000_000, 5);
+    let place = begin(&peer, "/film", &[("Upload-Length", "1000000")]);
+    let mut client = peer.connect();
+    let headers = [PART, ("Upload-Offset", "0"), ("Upload-Complete", "?1"), ("Content-Length", "1000000")];
+    client.ask("PATCH", &place, &headers, "");
+    client.write(&whole[..600_000]);
+    let quiet = || peer.send("POST", "/.sys/quiet", &[("Content-Type", "application/json")], "{}").json()["writing"].as_u64();
+    let began = std::time::Instant::now();
+    while quiet() != Some(0) {
+        assert!(began.elapsed() < DEADLINE, "it is waited for");
+        std::thread::yield_now();
+    }
+    let cut = client.answer(false).expect("it hears why").problem(503);
+    assert!(cut["type"].as_str().is_some_and(|kind| kind.ends_with("/quiet")), "{cut}");
+    let peer = peer.restart();
+    let have = offset(&peer, &place);
+    let rest = [PART, ("Upload-Offset", &have.to_string()), ("Upload-Complete", "?1")];
+    assert_eq!(peer.send("PATCH", &place, &rest, &whole[have as usize..]).status, 200);
+    assert!(peer.send("GET", "/film", &[], "").body == whole);
+}
+
 /// As when a machine loses its network in the middle of the first request, and comes back with another address.
 #[test]
 fn who_begins_the_same_upload_again_does_not_wait_for_the_connection_before() {

@@ -50,11 +50,12 @@ pub(crate) struct Up {
     #[arg(long)]
     pub(crate) qr: bool,
 
-    /// Most bytes of large files that are kept, as in 100GB [default: what the disk takes]
+    /// Most bytes of large files that are kept, with those of all personas, as in 100GB [default: what the disk takes]
     #[arg(long, value_name = "SIZE", value_parser = crate::amounts::bytes)]
     pub(crate) blob_limit: Option<u64>,
 
-    /// Most bytes of other people's files that stay here once they were fetched, to be read and given to others
+    /// Most bytes of other people's files that stay here once they were fetched, to be read and given to others; with personas each
+    /// has an equal part of it, and what the others do not use
     #[arg(long, value_name = "SIZE", default_value = "1GB", value_parser = crate::amounts::bytes)]
     pub(crate) cache: u64,
 

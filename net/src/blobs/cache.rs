@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use timebus_identity::PublicKey;
 use timebus_store::blobs::{BlobHash, Blobs, references};
 use timebus_store::keyspace::Committed;
-use timebus_store::store::{StorageError, Store};
+use timebus_store::store::{Places, StorageError, Store};
 use timebus_store::summary::summary;
 
 use super::wishes::Wishes;
@@ -75,15 +75,31 @@ struct Kept {
     is_part: bool,
 }
 
-/// Removes files of others until they fit the budget: first those that were used least for their size. Answers how many
-/// bytes went. As long as it is not known what is placed here, nothing goes. `room` says how many bytes a guest may keep here.
+/// What became of files of others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Trimmed {
+    /// Bytes that went.
+    pub(crate) gone: u64,
+    /// Bytes of those that are here only for the time being.
+    pub(crate) kept: u64,
+}
+
+/// Removes files of others until they fit the budget: first those that were used least for their size. As long as it is not known
+/// what is placed here, nothing goes. `room` says how many bytes a guest may keep here.
 ///
 /// # Errors
 ///
 /// [`StorageError`]; what was removed so far is gone.
-pub(crate) fn trim(store: &Store, uses: &[&Uses], wishes: &Wishes, bytes_max: u64, room: impl Fn(&PublicKey) -> u64) -> Result<u64, StorageError> {
-    let Some(blobs) = store.blobs().filter(|_| wishes.are_known()) else { return Ok(0) };
+pub(crate) fn trim(
+    store: &Store,
+    uses: &[&Uses],
+    wishes: &Wishes,
+    bytes_max: u64,
+    room: impl Fn(&PublicKey) -> u64,
+) -> Result<Trimmed, StorageError> {
+    let Some(blobs) = store.blobs().filter(|_| wishes.are_known()) else { return Ok(Trimmed::default()) };
     let (rows, now) = (store.snapshot(), Instant::now());
+    let mut named = store.places(&rows);
     let mut of_others = Vec::new();
     let mut total = 0;
     // What guests have of their room.
@@ -91,7 +107,7 @@ pub(crate) fn trim(store: &Store, uses: &[&Uses], wishes: &Wishes, bytes_max: u6
     let whole = blobs.list()?.into_iter().map(|(hash, len)| (hash, len, false));
     let parts = blobs.partials()?.into_iter().map(|(hash, len)| (hash, len, true));
     for (hash, len, is_part) in whole.chain(parts) {
-        let is_ours = match whose(store, &rows, &hash, (!is_part).then_some(len))? {
+        let is_ours = match whose(store, &rows, &mut named, &hash, (!is_part).then_some(len))? {
             Whose::Own => true,
             Whose::Guests(guests) => {
                 // Who named it first pays for it, or the next one who has room.
@@ -101,13 +117,13 @@ pub(crate) fn trim(store: &Store, uses: &[&Uses], wishes: &Wishes, bytes_max: u6
             }
             Whose::Others => false,
         };
-        if !is_ours && !wishes.stays(store, &rows, &hash)? {
+        if !is_ours && !wishes.stays(&mut named, &hash)? {
             total += len;
             of_others.push(Kept { hash, len, uses: uses.iter().map(|uses| uses.of(&hash, now)).sum(), age: Duration::MAX, is_part });
         }
     }
     if total <= bytes_max {
-        return Ok(0);
+        return Ok(Trimmed { gone: 0, kept: total });
     }
     for file in of_others.iter_mut().filter(|file| !file.is_part) {
         file.age = age(blobs, &file.hash);
@@ -124,7 +140,7 @@ pub(crate) fn trim(store: &Store, uses: &[&Uses], wishes: &Wishes, bytes_max: u6
             gone += len;
         }
     }
-    Ok(gone)
+    Ok(Trimmed { gone, kept: total - gone })
 }
 
 /// How long a file is here.
@@ -160,7 +176,7 @@ enum Whose {
 }
 
 /// Whose a file is. Where its length is known, a guest who says another one has nothing to do with it.
-fn whose(store: &Store, rows: &Committed, hash: &BlobHash, len: Option<u64>) -> Result<Whose, StorageError> {
+fn whose(store: &Store, rows: &Committed, named: &mut Places<'_>, hash: &BlobHash, len: Option<u64>) -> Result<Whose, StorageError> {
     let own: Vec<u32> = store.timelines_of(&store.space()).into_iter().map(|(_, t)| t).collect();
     // What nothing names yet somebody is about to.
     let mut found = Whose::Own;
@@ -176,7 +192,7 @@ fn whose(store: &Store, rows: &Committed, hash: &BlobHash, len: Option<u64>) -> 
         }
     }
     if let Whose::Guests(guests) = &mut found {
-        store.is_named_where(rows, hash, |place| {
+        named.is_named_where(hash, |place| {
             if place.space.key == store.space() && len.is_none_or(|len| len == place.len) && !guests.contains(&place.author) {
                 guests.push(place.author);
             }
@@ -276,13 +292,13 @@ mod tests {
         let (placed, read) = (hashes[0], hashes[1]);
         let len_of = |hash: &BlobHash| store.blobs().expect("on disk").len_of(hash);
         let (wishes, uses) = (Wishes::open(home.path()), Uses::default());
-        assert_eq!(trim(&store, &[&uses], &wishes, 0, |_| 0).expect("reads"), 0);
+        assert_eq!(trim(&store, &[&uses], &wishes, 0, |_| 0).expect("reads").gone, 0);
         wishes.place(HashSet::from([placed]));
-        assert_eq!(trim(&store, &[&uses], &wishes, 9, |_| 0).expect("reads"), 0, "the other one has room");
-        assert_eq!(trim(&store, &[&uses], &wishes, 8, |_| 0).expect("reads"), 9);
+        assert_eq!(trim(&store, &[&uses], &wishes, 9, |_| 0).expect("reads").gone, 0, "the other one has room");
+        assert_eq!(trim(&store, &[&uses], &wishes, 8, |_| 0).expect("reads").gone, 9);
         assert_eq!((len_of(&placed), len_of(&read)), (Some(11), None));
         wishes.place(HashSet::new());
-        assert_eq!(trim(&store, &[&uses], &wishes, 8, |_| 0).expect("reads"), 11);
+        assert_eq!(trim(&store, &[&uses], &wishes, 8, |_| 0).expect("reads").gone, 11);
     }
 
     /// The owner asked for a film that is larger than the cache.
@@ -295,7 +311,7 @@ mod tests {
         let (wishes, uses) = (Wishes::open(home.path()), Uses::default());
         wishes.place(HashSet::new());
         let file = Wished { hash: hashes[0], space: store.space(), path: timebus_store::path::Path::root(), len: 6 };
-        let gone = || trim(&store, &[&uses], &wishes, 0, |_| 0).expect("reads");
+        let gone = || trim(&store, &[&uses], &wishes, 0, |_| 0).expect("reads").gone;
         wishes.wish(std::slice::from_ref(&file), Some(Wish::Wanted)).expect("writes");
         assert_eq!(gone(), 9);
         wishes.have_come(std::slice::from_ref(&file));
@@ -303,7 +319,7 @@ mod tests {
         assert_eq!(gone(), 0);
         let wishes = Wishes::open(home.path());
         wishes.place(HashSet::new());
-        assert_eq!(trim(&store, &[&uses], &wishes, 0, |_| 0).expect("reads"), 6);
+        assert_eq!(trim(&store, &[&uses], &wishes, 0, |_| 0).expect("reads").gone, 6);
     }
 
     #[tokio::test]
@@ -319,11 +335,11 @@ mod tests {
         std::os::unix::fs::FileExt::write_all_at(&file, b"x", 200_000).expect("writes");
         assert!(blobs.break_up(&hashes[0]).expect("reads"));
         let here = 300_000 - 128 * 1024;
-        assert_eq!(trim(&store, &[&uses], &wishes, here, |_| 0).expect("reads"), 0);
+        assert_eq!(trim(&store, &[&uses], &wishes, here, |_| 0).expect("reads").gone, 0);
         let part = blobs.partial(hashes[0], 300_000).expect("room");
-        assert_eq!(trim(&store, &[&uses], &wishes, here - 1, |_| 0).expect("reads"), 0);
+        assert_eq!(trim(&store, &[&uses], &wishes, here - 1, |_| 0).expect("reads").gone, 0);
         drop(part);
-        assert_eq!(trim(&store, &[&uses], &wishes, here - 1, |_| 0).expect("reads"), here);
+        assert_eq!(trim(&store, &[&uses], &wishes, here - 1, |_| 0).expect("reads").gone, here);
         assert_eq!(blobs.partials().expect("a list"), []);
     }
 
@@ -352,7 +368,7 @@ mod tests {
         tell(bob.store(), &store.space(), &store).await;
         let (wishes, uses) = (Wishes::open(home.path()), Uses::default());
         wishes.place(HashSet::new());
-        let gone = |room: u64| trim(&store, &[&uses], &wishes, 0, |who| if *who == bob.store().device() { room } else { 0 }).expect("reads");
+        let gone = |room: u64| trim(&store, &[&uses], &wishes, 0, |who| if *who == bob.store().device() { room } else { 0 }).expect("reads").gone;
         assert_eq!(gone(16), 0);
         let one = gone(9);
         assert!(one == 9 || one == 7, "one of them has room: {one}");
@@ -394,7 +410,8 @@ mod tests {
         let (wishes, uses) = (Wishes::open(home.path()), Uses::default());
         wishes.place(HashSet::new());
         let ann_key = ann.store().device();
-        let gone = |anns: u64, others: u64| trim(&store, &[&uses], &wishes, 0, |who| if *who == ann_key { anns } else { others }).expect("reads");
+        let gone =
+            |anns: u64, others: u64| trim(&store, &[&uses], &wishes, 0, |who| if *who == ann_key { anns } else { others }).expect("reads").gone;
         assert_eq!(gone(16, 0), 0);
         name(&bob, "/true", picture, 9).await;
         assert_eq!(gone(16, 0), 0);

@@ -78,6 +78,8 @@ pub enum Input {
     Sources(BlobHash, PublicKey, Vec<LinkId>),
     /// Where somebody reads, and whether he wants nothing else.
     Reads(BlobHash, Vec<std::ops::Range<u32>>, bool),
+    /// Somebody says that a blob which is fetched has another length: what shows it is to come first.
+    Disputed(BlobHash),
     /// A piece of a part is not what it was, and has to come again.
     Lost(BlobHash, u32),
     /// Nobody here wants it any more.
@@ -211,8 +213,8 @@ struct Active {
     allowed: BTreeMap<LinkId, PublicKey>,
     /// Links that were told what is here and hear of more.
     told: BTreeSet<LinkId>,
-    /// Links that were asked for it, for the sake of which spaces.
-    asked: BTreeMap<LinkId, BTreeSet<PublicKey>>,
+    /// Links that were asked for it, for the sake of which spaces, and whether they said last that they have something for each.
+    asked: BTreeMap<LinkId, BTreeMap<PublicKey, bool>>,
     /// Pieces that came and were not told to all yet, with who sent them.
     news: Vec<(u32, LinkId)>,
     used_ms: u64,
@@ -306,6 +308,12 @@ impl Exchange {
             Input::Reads(hash, first, is_urgent) => {
                 if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.as_mut()) {
                     download.read_first(first, is_urgent);
+                    self.ask(hash, Whom::All, now_ms, &mut out);
+                }
+            }
+            Input::Disputed(hash) => {
+                if let Some(download) = self.blobs.get_mut(&hash).and_then(|active| active.download.as_mut()) {
+                    download.dispute();
                     self.ask(hash, Whom::All, now_ms, &mut out);
                 }
             }
@@ -451,6 +459,9 @@ impl Exchange {
     fn have(&mut self, look: Look, asks: bool, now_ms: u64, out: &mut Vec<Output>) {
         let Look { link, space, hash, len, .. } = look;
         if let Some(active) = self.blobs.get_mut(&hash).filter(|active| active.len == len) {
+            if let Some(has) = active.asked.get_mut(&link).and_then(|asked| asked.get_mut(&space)).filter(|_| !asks) {
+                *has = !look.pieces.is_empty();
+            }
             // Who asks for the sake of another space than before is looked at anew.
             let is_reader = active.allowed.get(&link).is_some_and(|named| !asks || *named == space);
             if is_reader {
@@ -578,10 +589,12 @@ impl Exchange {
         }
     }
 
-    /// The spaces for whose sake a link was asked for a blob.
+    /// The spaces for whose sake a link gives a blob: those for which it said that it has some of it. Who was asked for the sake of one
+    /// alone gives it for no other.
     #[must_use]
-    pub fn asked_for(&self, hash: &BlobHash, link: LinkId) -> Vec<PublicKey> {
-        self.blobs.get(hash).and_then(|active| active.asked.get(&link)).map_or_else(Vec::new, |spaces| spaces.iter().copied().collect())
+    pub fn given_for(&self, hash: &BlobHash, link: LinkId) -> Vec<PublicKey> {
+        let Some(asked) = self.blobs.get(hash).and_then(|active| active.asked.get(&link)) else { return Vec::new() };
+        asked.iter().filter(|(_, has)| **has || asked.len() == 1).map(|(space, _)| *space).collect()
     }
 
     fn sources(&mut self, hash: BlobHash, space: PublicKey, links: &[LinkId], now_ms: u64, out: &mut Vec<Output>) {
@@ -600,10 +613,10 @@ impl Exchange {
                 asked.clear();
             }
             // Who has it for the sake of one space need not be asked for that of another.
-            if asked.contains(&space) || is_told && download.is_useful(*link) {
+            if asked.contains_key(&space) || is_told && download.is_useful(*link) {
                 continue;
             }
-            asked.insert(space);
+            asked.insert(space, false);
             active.told.insert(*link);
             out.push(Output::Send(*link, have_frame(space, hash, active, true)));
         }
@@ -920,8 +933,8 @@ impl Active {
 }
 
 /// The space for whose sake a link has to do with a blob: as a reader, or as who was asked for it; else the one that is known.
-fn space_of(allowed: &BTreeMap<LinkId, PublicKey>, asked: &BTreeMap<LinkId, BTreeSet<PublicKey>>, known: PublicKey, link: LinkId) -> PublicKey {
-    let asked = || asked.get(&link).and_then(BTreeSet::first);
+fn space_of(allowed: &BTreeMap<LinkId, PublicKey>, asked: &BTreeMap<LinkId, BTreeMap<PublicKey, bool>>, known: PublicKey, link: LinkId) -> PublicKey {
+    let asked = || asked.get(&link).and_then(BTreeMap::first_key_value).map(|(space, _)| space);
     allowed.get(&link).or_else(asked).copied().unwrap_or(known)
 }
 

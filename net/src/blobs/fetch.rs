@@ -55,6 +55,9 @@ const OPEN_FOR: Duration = Duration::from_secs(60);
 const PLACES_MAX: usize = 16;
 /// Names of sources that are told; of more, how many.
 const NAMES_MAX: usize = 8;
+/// How long what is fetched has to show its length, when somebody says that it is another one, and how often it is looked.
+const SHOW_MAX: Duration = Duration::from_secs(10);
+const SHOW_EVERY: Duration = Duration::from_millis(200);
 /// How long it is waited until those who read a file that was cancelled let go of it, and how often it is looked.
 const RELEASE_MAX: Duration = Duration::from_secs(5);
 const RELEASE_EVERY: Duration = Duration::from_millis(50);
@@ -83,7 +86,8 @@ enum Control {
         space: PublicKey,
         timeline: TimelineId,
         partial: Arc<Partial>,
-        reply: oneshot::Sender<Fetch>,
+        /// Answered with `None` while it is not known whether the blob has another length.
+        reply: oneshot::Sender<Option<Fetch>>,
     },
     Reads {
         hash: BlobHash,
@@ -141,6 +145,8 @@ pub(crate) enum Stuck {
     Paused,
     /// The owner does not want it.
     Cancelled,
+    /// It has another length than was said, or so it seems.
+    Length(&'static str),
     /// It cannot be kept.
     Failed(String),
 }
@@ -150,6 +156,7 @@ impl std::fmt::Display for Stuck {
         match self {
             Self::Paused => f.write_str("it is paused"),
             Self::Cancelled => f.write_str("it was cancelled"),
+            Self::Length(why) => f.write_str(why),
             Self::Failed(why) => f.write_str(why),
         }
     }
@@ -385,9 +392,15 @@ impl Fetcher {
         });
         let partial = tokio::task::spawn_blocking(move || blobs.fetch(hash, len, &timeline)).await;
         let partial = partial.map_err(|error| SaveError::Io(std::io::Error::other(error)))??;
-        let (reply, answer) = oneshot::channel();
-        let _ = self.control.send(Control::Fetch { space: space.key, timeline, partial, reply });
-        Ok(answer.await.ok())
+        let deadline = Instant::now() + SHOW_MAX + SHOW_MAX / 2;
+        loop {
+            let (reply, answer) = oneshot::channel();
+            let _ = self.control.send(Control::Fetch { space: space.key, timeline, partial: Arc::clone(&partial), reply });
+            match answer.await {
+                Ok(None) if Instant::now() < deadline => tokio::time::sleep(SHOW_EVERY).await,
+                answer => return Ok(answer.ok().flatten()),
+            }
+        }
     }
 
     /// Whether somebody who asks for a blob here gets it: not what is paused, nor for a moment what was cancelled. After that it
@@ -438,6 +451,8 @@ struct Fetching {
     /// Links over which it was asked for.
     asked: BTreeSet<LinkId>,
     speed: Speed,
+    /// Since when somebody says that it has another length.
+    disputed: Option<Instant>,
     /// Where it is named, as those say who wait for it: for the sake of each it is looked for who has it. The first is the one for which
     /// it was begun.
     places: Vec<(PublicKey, TimelineId)>,
@@ -451,13 +466,15 @@ struct Giving {
 }
 
 impl Fetching {
-    /// The timeline whose people a piece comes from that somebody sends who was asked for the sake of these spaces. It is not
-    /// known where it could be one or another.
-    fn whose(&self, asked_for: &[PublicKey]) -> Option<TimelineId> {
-        let [space] = asked_for else { return None };
-        let mut places = self.places.iter().filter(|(of, _)| of == space);
-        let (_, timeline) = places.next()?;
-        places.next().is_none().then_some(*timeline)
+    /// The timelines whose people a piece comes from that somebody sends for the sake of these spaces. It is not known where it
+    /// could be one or another of one space.
+    fn whose(&self, given_for: &[PublicKey]) -> Vec<TimelineId> {
+        let of = |space: &PublicKey| {
+            let mut places = self.places.iter().filter(|(of, _)| of == space);
+            let (_, timeline) = places.next()?;
+            places.next().is_none().then_some(*timeline)
+        };
+        given_for.iter().filter_map(of).collect()
     }
 
     /// Where all read.
@@ -711,26 +728,28 @@ impl Actor {
         self.turn.blobs.store(self.fetches.len() as u64, Ordering::Relaxed);
     }
 
-    fn fetch(&mut self, space: PublicKey, timeline: TimelineId, partial: Arc<Partial>, reply: oneshot::Sender<Fetch>) {
+    fn fetch(&mut self, space: PublicKey, timeline: TimelineId, partial: Arc<Partial>, reply: oneshot::Sender<Option<Fetch>>) {
         let hash = partial.hash();
         let id = self.next_id;
         self.next_id += 1;
         // Said while the file was being opened.
         if self.wishes.wish_of(&hash) == Some(Wish::Paused) {
-            let _ = reply.send(self.stuck(partial, id, Stuck::Paused));
+            let _ = reply.send(Some(self.stuck(partial, id, Stuck::Paused)));
             return;
         }
         self.paused.remove(&hash);
         lock(&self.leaving).remove(&hash);
-        // A blob has one length, and who names another one lies: of that nothing ever comes.
-        if self.fetches.get(&hash).is_some_and(|fetching| fetching.partial.len() != partial.len() && fetching.partial.is_bare()) {
-            self.fetches.remove(&hash);
-            self.input(Input::Enough(hash));
-        }
-        if self.fetches.get(&hash).is_some_and(|fetching| fetching.partial.len() != partial.len()) {
-            let why = Stuck::Failed("a part of it is here, and shows that it has another length".to_owned());
-            let _ = reply.send(self.stuck(partial, id, why));
-            return;
+        match self.settle_len(hash, partial.len()) {
+            Some(true) => {}
+            Some(false) => {
+                let why = Stuck::Length("a part of it is here, and shows that it has another length");
+                let _ = reply.send(Some(self.stuck(partial, id, why)));
+                return;
+            }
+            None => {
+                let _ = reply.send(None);
+                return;
+            }
         }
         let is_new = !self.fetches.contains_key(&hash);
         let fetching = self.fetches.entry(hash).or_insert_with(|| Fetching {
@@ -740,6 +759,7 @@ impl Actor {
             bytes_from: BTreeMap::new(),
             asked: BTreeSet::new(),
             speed: Speed::new(),
+            disputed: None,
             places: Vec::new(),
             looking: JoinSet::new(),
         });
@@ -760,7 +780,37 @@ impl Actor {
         }
         self.count_turns();
         // Who does not wait for the answer any more has dropped the handle with it.
-        let _ = reply.send(fetch);
+        let _ = reply.send(Some(fetch));
+    }
+
+    /// Whether a blob may be fetched that is so long, as somebody says; `None` if that is not known yet. A blob has one length, and who
+    /// names another one lies: its last piece never comes. But all others may: what is fetched under another length is asked for the
+    /// last one now, and if that does not come in time, or nobody has anything, it yields.
+    fn settle_len(&mut self, hash: BlobHash, len: u64) -> Option<bool> {
+        let Some(fetching) = self.fetches.get_mut(&hash).filter(|fetching| fetching.partial.len() != len) else { return Some(true) };
+        if fetching.partial.shows_len() {
+            return Some(false);
+        }
+        let is_new = fetching.disputed.is_none();
+        let since = *fetching.disputed.get_or_insert_with(Instant::now);
+        if is_new {
+            self.input(Input::Disputed(hash));
+        }
+        let is_empty = || self.fetches.get(&hash).is_some_and(|fetching| fetching.partial.is_bare()) && self.exchange.sources_of(&hash).is_empty();
+        if since.elapsed() < SHOW_MAX && !is_empty() {
+            return None;
+        }
+        let fetching = self.fetches.remove(&hash)?;
+        let why = Stuck::Length("another length is said of it as well, and what came does not show this one");
+        fetching.progress.send_modify(|progress| progress.problem = Some(why));
+        lock(&self.open).remove(&hash);
+        self.input(Input::Enough(hash));
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = fetching.partial.discard() {
+                tracing::warn!(%hash, %error, "a part of a file that has another length could not be forgotten");
+            }
+        });
+        Some(true)
     }
 
     /// What who wants something gets of which nothing will come.
@@ -865,9 +915,9 @@ impl Actor {
             Output::Keep { link, hash, id, piece, slice } => {
                 let Some(fetching) = self.fetches.get(&hash) else { return };
                 let (partial, control) = (Arc::clone(&fetching.partial), self.control.clone());
-                let whose = fetching.whose(&self.exchange.asked_for(&hash, link));
+                let whose = fetching.whose(&self.exchange.given_for(&hash, link));
                 tokio::task::spawn_blocking(move || {
-                    let put = match partial.comes_for(whose.as_ref()) {
+                    let put = match partial.comes_for(&whose) {
                         Ok(()) => partial.put(piece, &slice),
                         Err(error) => Err(PieceError::Save(SaveError::Io(error))),
                     };
@@ -1038,6 +1088,77 @@ async fn send(sender: LinkSender, mut frames: mpsc::Receiver<Bytes>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Lets pieces of a blob come that is fetched, as far as they were asked for.
+    async fn comes(fetcher: &Fetcher, source: &Blob, space: PublicKey, len: u64, pieces: Range<u32>) {
+        let hash = source.hash();
+        let _ = fetcher.control.send(Control::Sources { hash, space, links: vec![(1, "mal".to_owned())] });
+        fetcher.frame(1, BlobFrame::Have { space, hash, len, asks: false, pieces: vec![(pieces.start, pieces.end)] }.encode()).await;
+        for (id, piece) in (1..=8).flat_map(|id| pieces.clone().map(move |piece| (id, piece))) {
+            let slice = source.slice(piece).expect("good").into();
+            fetcher.frame(1, BlobFrame::Piece { hash, id, piece, slice }.encode()).await;
+        }
+    }
+
+    /// Mal names a film as one byte longer than it is, and sends all of it but the last piece, which nobody can. Then somebody reads it
+    /// where it has its true length.
+    #[tokio::test(start_paused = true)]
+    async fn a_length_that_does_not_show_keeps_nobody_from_the_true_one() {
+        use timebus_store::store::{Config, lock_home};
+
+        let homes = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let [theirs, store] = [0, 1].map(|at| {
+            let lock = lock_home(homes[at].path()).expect("a free home");
+            Store::open(homes[at].path(), lock, &Config::default(), 1, &mut |_| {}).expect("a new store")
+        });
+        let mut writer = theirs.blobs().expect("on disk").writer().expect("begins");
+        writer.write(&[7; 300_000]).expect("writes");
+        let (hash, len, _lease) = writer.finish().expect("finishes");
+        let source = theirs.blobs().expect("on disk").open_blob(hash).expect("opens").expect("is here");
+        let fetcher = Fetcher::start(store.clone(), Asker::of_nobody());
+        let fetch = async |len: u64| fetcher.fetch(&store, store.own(), hash, len).await.expect("room").expect("it runs");
+        let mut made_up = fetch(len + 1).await;
+        made_up.reads(0..3, false);
+        comes(&fetcher, &source, store.space(), len + 1, 0..2).await;
+        assert!(made_up.piece(0, PLACE_MAX).await && made_up.piece(1, PLACE_MAX).await);
+        let mut film = fetch(len).await;
+        assert!(made_up.progress.borrow().problem.is_some() && !film.partial.has(0));
+        film.reads(0..3, false);
+        comes(&fetcher, &source, store.space(), len, 2..3).await;
+        assert!(film.piece(2, PLACE_MAX).await);
+        // From then on it is known.
+        let again = fetch(len + 1).await;
+        assert!(matches!(again.progress.borrow().problem, Some(Stuck::Length(_))));
+        assert!(film.progress.borrow().problem.is_none());
+        comes(&fetcher, &source, store.space(), len, 0..2).await;
+        assert!(film.piece(0, PLACE_MAX).await && film.piece(1, PLACE_MAX).await);
+        film.until_placed().await;
+        assert_eq!(store.blobs().expect("on disk").len_of(&hash), Some(len));
+    }
+
+    /// Two spaces name one file, and one link gives it for the sake of one of them, or of both.
+    #[test]
+    fn who_gives_a_file_for_several_spaces_gives_it_for_each_of_them() {
+        let [one, other, third] = [1, 2, 3].map(|number| PublicKey::from_bytes([number; 32]));
+        let timeline = |space: PublicKey| TimelineId::named(&space, "main");
+        let temp = tempfile::tempdir().expect("a folder");
+        let limits = timebus_store::blobs::Limits { reserve_bytes: 0, ..Default::default() };
+        let blobs = Blobs::open(temp.path(), limits).expect("opens");
+        let fetching = Fetching {
+            partial: blobs.partial(BlobHash::from_bytes([9; 32]), 1).expect("room"),
+            progress: watch::Sender::default(),
+            handles: BTreeMap::new(),
+            bytes_from: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            speed: Speed::new(),
+            disputed: None,
+            places: vec![(one, timeline(one)), (other, timeline(other)), (third, timeline(third)), (third, TimelineId::named(&third, "drop"))],
+            looking: JoinSet::new(),
+        };
+        assert_eq!(fetching.whose(&[]), []);
+        assert_eq!(fetching.whose(&[other]), [timeline(other)]);
+        assert_eq!(fetching.whose(&[one, other, third]), [timeline(one), timeline(other)], "of the third it is not known for which part");
+    }
 
     #[test]
     fn who_waits_for_his_turn_at_the_owners_speed_is_not_given_up() {

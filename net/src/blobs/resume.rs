@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
-use timebus_store::blobs::{Blobs, Writer};
+use timebus_store::blobs::{Blobs, UPLOADS, Writer};
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::upload::{media_type, pour, refer};
@@ -36,8 +36,6 @@ const UPLOAD_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const KEY_BYTES_MAX: usize = 256;
 /// How often whoever has an upload open is told that it is somebody else's turn.
 const TAKEOVER_PAUSE: Duration = Duration::from_millis(100);
-/// Folder of the uploads in that of the blobs.
-const FOLDER: &str = "uploads";
 /// Ends the name of the file that says what an upload is for.
 const ABOUT: &str = ".json";
 /// Headers of the first request that count when the last one comes.
@@ -69,6 +67,13 @@ struct Upload {
 /// The uploads of a peer that were looked at since it was started.
 #[derive(Default)]
 pub(crate) struct Uploads(Mutex<HashMap<String, Arc<Upload>>>);
+
+impl Uploads {
+    /// Ends what comes now of all of them: they go on later where they were.
+    pub(crate) fn cut(&self) {
+        lock(&self.0).values().for_each(|upload| upload.takeover.notify_waiters());
+    }
+}
 
 /// Whether a request begins an upload.
 pub(crate) fn is_begin(head: &http::request::Parts) -> bool {
@@ -132,7 +137,7 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
         }
         let begun = writer.take().ok_or_else(|| gone(&found))?;
         let poured = pour(begun, BytesMut::from(&first[..]), &mut body, &mut check, u64::MAX, &upload.takeover).await;
-        finish_part(&mut writer, poured)?;
+        finish_part(&ask.peer, &mut writer, poured)?;
     }
     let offset = length_now(&blobs, &upload, &mut writer).await?;
     let mut response = Response::new(Body::empty());
@@ -209,7 +214,7 @@ async fn append(peer: Peer, who: Who, headers: HeaderMap, body: Incoming, id: St
         return Err(save_problem(&error));
     }
     let poured = pour(begun, BytesMut::new(), &mut body, &mut check, u64::MAX, &upload.takeover).await;
-    finish_part(&mut writer, poured)?;
+    finish_part(peer, &mut writer, poured)?;
     let offset = length_now(&blobs, upload, &mut writer).await?;
     check.finish()?;
     if !is_last {
@@ -251,7 +256,7 @@ async fn complete(
 }
 
 /// Keeps the writer for the next part, whatever became of this one.
-fn finish_part(slot: &mut Option<Writer>, poured: Result<Writer, (Option<Box<Writer>>, Problem)>) -> Result<(), Problem> {
+fn finish_part(peer: &Peer, slot: &mut Option<Writer>, poured: Result<Writer, (Option<Box<Writer>>, Problem)>) -> Result<(), Problem> {
     match poured {
         Ok(writer) => {
             *slot = Some(writer);
@@ -259,7 +264,8 @@ fn finish_part(slot: &mut Option<Writer>, poured: Result<Writer, (Option<Box<Wri
         }
         Err((writer, problem)) => {
             *slot = writer.map(|writer| *writer);
-            Err(problem)
+            // Who was cut off because the peer is about to be restarted hears that.
+            Err(peer.quiet.look().err().unwrap_or(problem))
         }
     }
 }
@@ -329,11 +335,11 @@ fn find_or_make(blobs: &Blobs, folder: &std::path::Path, about: &About) -> Resul
     let file = folder.join(&name);
     let mut writer = blobs.writer_in(&file).map_err(|error| save_problem(&error))?;
     writer.expect(about.length.unwrap_or(0)).map_err(|error| {
-        remove(&file);
+        remove(blobs, &file);
         save_problem(&error)
     })?;
     crate::files::write_whole(&with_ending(&file), &serde_json::to_vec(about).unwrap_or_default()).map_err(|error| {
-        remove(&file);
+        remove(blobs, &file);
         failed(error)
     })?;
     Ok(name)
@@ -357,22 +363,21 @@ fn list(folder: &std::path::Path) -> std::io::Result<Vec<(String, About)>> {
 /// Removes what is left of an upload.
 async fn forget(peer: &Peer, id: &str, upload: &Upload) -> Result<(), Problem> {
     lock(&peer.uploads.0).remove(id);
-    let file = upload.file.clone();
-    beside(move || remove(&file)).await
+    let (blobs, file) = (super::of(peer)?.clone(), upload.file.clone());
+    beside(move || remove(&blobs, &file)).await
 }
 
-fn remove(file: &std::path::Path) {
-    let mut tree = file.as_os_str().to_owned();
-    tree.push(".tree");
-    for file in [with_ending(file), file.to_owned(), tree.into()] {
-        let _ = std::fs::remove_file(file);
+fn remove(blobs: &Blobs, file: &std::path::Path) {
+    let _ = std::fs::remove_file(with_ending(file));
+    if let Err(error) = blobs.remove_in(file) {
+        tracing::warn!(%error, "what came of an upload could not be removed");
     }
 }
 
 /// Removes uploads that nothing was added to for long.
 pub(crate) async fn expire(peer: &Peer, missed_ms: u64) {
     let Some(blobs) = peer.store.blobs() else { return };
-    let folder = folder(blobs);
+    let (folder, blobs) = (folder(blobs), blobs.clone());
     let busy: Vec<String> =
         lock(&peer.uploads.0).iter().filter(|(_, upload)| upload.writer.try_lock().is_err()).map(|(name, _)| name.clone()).collect();
     let gone = beside(move || {
@@ -388,7 +393,7 @@ pub(crate) async fn expire(peer: &Peer, missed_ms: u64) {
                 continue;
             }
             if !busy.contains(&name) && changed.elapsed().is_ok_and(|since| since > UPLOAD_LIFETIME) {
-                remove(&file);
+                remove(&blobs, &file);
                 gone.push(name);
             }
         }
@@ -400,7 +405,7 @@ pub(crate) async fn expire(peer: &Peer, missed_ms: u64) {
 }
 
 fn folder(blobs: &Blobs) -> PathBuf {
-    blobs.folder().join(FOLDER)
+    blobs.folder().join(UPLOADS)
 }
 
 fn with_ending(file: &std::path::Path) -> PathBuf {

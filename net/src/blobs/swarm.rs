@@ -188,6 +188,8 @@ pub struct Download {
     first: Vec<std::ops::Range<u32>>,
     /// Whether he cannot wait: he wants a part of it.
     is_urgent: bool,
+    /// Whether somebody says that it has another length.
+    is_disputed: bool,
     /// Whether others want the blob now, too. Then whole sources are not asked in the order of reading, which would be
     /// the same order for all of them, and each piece would leave the origin as often as there are readers.
     is_crowded: bool,
@@ -215,6 +217,7 @@ impl Download {
             wholes: BTreeSet::new(),
             first: Vec::new(),
             is_urgent: false,
+            is_disputed: false,
             is_crowded: false,
             asked_ms: 0,
             rested_ms: u64::MAX,
@@ -249,6 +252,11 @@ impl Download {
     /// Says that others want the blob now, too.
     pub fn crowd(&mut self) {
         self.is_crowded = true;
+    }
+
+    /// Says that the length of the blob is in doubt: the last piece shows it.
+    pub fn dispute(&mut self) {
+        self.is_disputed = true;
     }
 
     /// Says that more may be asked for than before: who seemed slow may not be.
@@ -503,8 +511,14 @@ impl Download {
         let is_shared = self.is_crowded && source.have.is_all();
         let late = self.late_for_reader(peer, now_ms);
         let begins_first = self.is_urgent || self.have.len() >= BEGINS_FIRST_MIN;
-        let near = if late.is_none() && is_shared && begins_first { self.near(peer, now_ms) } else { None };
+        let last = self.have.len().checked_sub(1).filter(|last| late.is_none() && self.wanted.contains(*last) && source.have.contains(*last));
+        let is_shown_now = last.is_some() && self.is_disputed;
+        let near = if late.is_none() && !is_shown_now && is_shared && begins_first { self.near(peer, now_ms) } else { None };
         let in_order = late.is_none() && near.is_none() && (self.is_urgent || !is_shared);
+        // The last piece comes right behind the first one that is asked for: until then the length is what somebody says. Where many
+        // want it at once, all would ask for the same.
+        let is_begun = !self.under_way.is_empty() || !self.have.is_empty() || self.first.is_empty();
+        let last = last.filter(|_| self.is_disputed || in_order && is_begun && !self.is_crowded);
         let ahead = if self.is_for_many() { AHEAD } else { u32::MAX };
         let up_to = |ahead: u32| move |range: &std::ops::Range<u32>| range.start..range.end.min(range.start.saturating_add(ahead));
         let reads = || self.first.iter().filter(|_| in_order);
@@ -514,7 +528,7 @@ impl Download {
         let is_other = |piece: &u32| !chooses || !self.is_rare(*piece);
         let in_range =
             |range: std::ops::Range<u32>| source.have.both_from(&self.wanted, range.start).take_while(|piece| range.contains(piece)).find(is_other);
-        let read = late.or_else(|| first.filter_map(in_range).next());
+        let read = late.or(last).or_else(|| first.filter_map(in_range).next());
         let is_near = near.is_some();
         let lets_choose = read.is_none() && source.have.is_all() && !source.chose_nothing;
         let rare = match near {
@@ -574,13 +588,16 @@ impl Download {
         self.holders[piece as usize] <= self.wholes.len() as u16
     }
 
-    /// A piece right before a reader that was asked for elsewhere and takes longer than it would from this source.
+    /// A piece right before a reader, or the one that shows the length, that was asked for elsewhere and takes longer than it would from
+    /// this source.
     fn late_for_reader(&self, peer: Peer, now_ms: u64) -> Option<u32> {
         let source = self.sources.get(&peer).filter(|source| !source.is_stuck(now_ms))?;
         let least_ms = if source.takes_ms == 0 || self.is_for_many() { LATE_MS_MIN } else { READER_LATE_MS };
         let patience_ms = least_ms.max(LATE * source.takes_ms);
         let near = self.first.iter().flat_map(|range| range.start..range.end.min(range.start.saturating_add(READER_AHEAD)));
-        let mut late = near.filter(|piece| source.have.contains(*piece) && self.is_asked_long_ago(*piece, now_ms, patience_ms));
+        let mut late = near
+            .chain(self.have.len().checked_sub(1))
+            .filter(|piece| source.have.contains(*piece) && self.is_asked_long_ago(*piece, now_ms, patience_ms));
         late.find(|piece| !source.asked.values().any(|asked| asked.piece == Some(*piece)))
     }
 

@@ -1,5 +1,7 @@
 //! A file that comes in one request.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use http::{Method, Response, StatusCode, header};
 use hyper::body::Incoming;
@@ -68,13 +70,15 @@ pub(crate) async fn take(ask: Ask, body: Incoming) -> Result<Response<Body>, Pro
         Ok(writer)
     });
     let writer = writer.await?.map_err(|error| save_problem(&error))?;
-    let writer = match pour(writer, first, &mut body, &mut check, max.min(room), &Notify::new()).await {
+    // What a guest sends slowly keeps nobody from restarting the peer.
+    let cut = if ask.who.guest().is_some() { ask.peer.quiet.cut() } else { Arc::default() };
+    let writer = match pour(writer, first, &mut body, &mut check, max.min(room), &cut).await {
         Ok(writer) => writer,
         Err((_, problem)) if room < max && problem.status == StatusCode::PAYLOAD_TOO_LARGE => {
             crate::route::ask_room(&ask.peer, &ask.who, &ask.space.key, room.saturating_add(1))?;
             return Err(problem);
         }
-        Err((_, problem)) => return Err(problem),
+        Err((_, problem)) => return Err(ask.peer.quiet.look().err().unwrap_or(problem)),
     };
     check.finish()?;
     let blob = beside(move || writer.finish()).await?.map_err(|error| save_problem(&error))?;

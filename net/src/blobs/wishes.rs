@@ -17,9 +17,8 @@ use serde::{Deserialize, Serialize};
 use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
 use timebus_store::blobs::partial::pieces_of;
-use timebus_store::keyspace::Committed;
 use timebus_store::path::Path;
-use timebus_store::store::{BlobPlace, StorageError, Store};
+use timebus_store::store::{BlobPlace, Places, StorageError, Store};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -348,13 +347,13 @@ impl Wishes {
     }
 
     /// Whether a file is to stay: it is pinned, or wanted by itself, or was when it came some hours ago.
-    pub(crate) fn stays(&self, store: &Store, rows: &Committed, hash: &BlobHash) -> Result<bool, StorageError> {
+    pub(crate) fn stays(&self, named: &mut Places<'_>, hash: &BlobHash) -> Result<bool, StorageError> {
         let is_wanted = || lock(&self.0.came).get(hash).is_some_and(|at| at.elapsed() < CAME_FOR) || self.wish_of(hash) == Some(Wish::Wanted);
-        Ok(is_wanted() || self.is_pinned(store, rows, hash)?)
+        Ok(is_wanted() || self.is_pinned(named, hash)?)
     }
 
     /// Whether a file is held for a community, or named at or below a pin.
-    pub(crate) fn is_pinned(&self, store: &Store, rows: &Committed, hash: &BlobHash) -> Result<bool, StorageError> {
+    pub(crate) fn is_pinned(&self, named: &mut Places<'_>, hash: &BlobHash) -> Result<bool, StorageError> {
         if self.0.problem.is_some() {
             return Ok(true);
         }
@@ -365,8 +364,8 @@ impl Wishes {
         if pins.is_empty() {
             return Ok(false);
         }
-        let places = store.places_of(rows, hash)?;
-        Ok(places.iter().any(|place| place.is_visible && pins.iter().any(|pin| pin.space == place.space.key && pin.path.contains(&place.path))))
+        let is_below = |place: &BlobPlace| pins.iter().any(|pin| pin.space == place.space.key && pin.path.contains(&place.path));
+        named.is_named_where(hash, |place| place.is_visible && is_below(&place))
     }
 }
 
@@ -728,7 +727,7 @@ mod tests {
         let store = Store::open(home.path(), lock, &timebus_store::store::Config::default(), 1, &mut |_| {}).expect("a new store");
         let wishes = Wishes::open(home.path());
         let (held, other) = (BlobHash::from_bytes([1; 32]), BlobHash::from_bytes([2; 32]));
-        let stays = |hash: &BlobHash| wishes.stays(&store, &store.snapshot(), hash).expect("reads");
+        let stays = |hash: &BlobHash| wishes.stays(&mut store.places(&store.snapshot()), hash).expect("reads");
         wishes.place(HashSet::from([held]));
         assert!(stays(&held) && !stays(&other));
         wishes.place(HashSet::new());

@@ -52,8 +52,9 @@ async fn files(peer: &Peer) -> Result<Serde, Problem> {
     let ((bytes_given, since_ms), most) = given(peer, |given| (given.all(), given.most()));
     let told = move || -> Result<_, StorageError> {
         let rows = store.snapshot();
-        let path_of = |hash: &BlobHash| -> Result<Option<String>, StorageError> {
-            let places = store.places_of(&rows, hash)?;
+        let mut all_named = store.places(&rows);
+        let mut path_of = |hash: &BlobHash| -> Result<Option<String>, StorageError> {
+            let places = all_named.of(hash)?;
             let place = places.iter().max_by_key(|place| place.is_visible);
             Ok(place.map(|place| named(&people, &own, &place.space.key, &place.path)))
         };
@@ -246,6 +247,7 @@ async fn which(peer: &Peer, which: &str) -> Result<Vec<Wished>, Problem> {
     let place = place(peer, which).await?;
     let found = beside(move || -> Result<_, StorageError> {
         let rows = store.snapshot();
+        let mut all_named = store.places(&rows);
         let all = place.files(&store)?;
         let is_known = !all.is_empty();
         let mut found = Vec::new();
@@ -255,7 +257,7 @@ async fn which(peer: &Peer, which: &str) -> Result<Vec<Wished>, Problem> {
                 || has_part
                 || said.iter().any(|(said, _)| said.hash == file.hash)
                 || fetched.contains(&file.hash.to_string())
-                || wishes.is_pinned(&store, &rows, &file.hash)?;
+                || wishes.is_pinned(&mut all_named, &file.hash)?;
             if is_meant {
                 found.push(Wished { hash: file.hash, space: place.space, path: file.path, len: file.len });
             }
@@ -323,7 +325,8 @@ async fn cancel(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let (store, all, known) = (peer.store().clone(), files.clone(), wishes.clone());
     let left_out = beside(move || -> Result<_, StorageError> {
         let rows = store.snapshot();
-        all.into_iter().map(|file| Ok((known.is_pinned(&store, &rows, &file.hash)?, file))).collect::<Result<Vec<_>, StorageError>>()
+        let mut all_named = store.places(&rows);
+        all.into_iter().map(|file| Ok((known.is_pinned(&mut all_named, &file.hash)?, file))).collect::<Result<Vec<_>, StorageError>>()
     });
     let left_out = left_out.await?.map_err(|error| storage_problem(&error))?;
     let (pinned, others): (Vec<_>, Vec<_>) = left_out.into_iter().partition(|(is_pinned, _)| *is_pinned);

@@ -21,7 +21,7 @@ const TIMELINES_MAX: usize = 64;
 
 impl Blobs {
     /// [`Blobs::partial`], to be filled by those who have a timeline. If something of it is here, or others fill it by now, it
-    /// stays theirs for whom it was begun.
+    /// stays theirs for whom it was begun. What came of it under another length goes, unless it is being fetched or shows that length.
     ///
     /// # Errors
     ///
@@ -32,6 +32,14 @@ impl Blobs {
         let _alone = super::lock(&self.0.origins);
         let folder = self.folder().join(FOLDER);
         let file = folder.join(hash.to_string());
+        if let Some(part) = self.open_partial(&hash).filter(|part| part.len() != len) {
+            if part.shows_len() {
+                return Err(SaveError::OtherLength { len: part.len() });
+            }
+            if Arc::strong_count(&part) == 1 {
+                part.discard().map_err(SaveError::Io)?;
+            }
+        }
         if !file.exists() {
             make_folder(&folder).map_err(SaveError::Io)?;
             let origin = with_ending(&file, ORIGIN);
@@ -73,17 +81,17 @@ impl Blobs {
 }
 
 impl Partial {
-    /// Says from whom the next piece comes: those who have a timeline, or it is not known. What did not come as a whole from those
-    /// for whom it was begun is for nobody but the owner.
+    /// Says from whom the next piece comes: somebody who has all of these timelines, or it is not known. What did not come as a whole
+    /// from those for whom it was begun is for nobody but the owner.
     ///
     /// # Errors
     ///
     /// What the system says.
-    pub fn comes_for(&self, timeline: Option<&TimelineId>) -> io::Result<()> {
+    pub fn comes_for(&self, timelines: &[TimelineId]) -> io::Result<()> {
         let _alone = super::lock(&self.blobs().0.origins);
         let known = origins(&self.origin())?;
         // What was put in here by the owner, and is mended, is his.
-        if known.is_empty() || timeline.is_some_and(|timeline| known == [*timeline.as_bytes()]) || known == [NOBODY] {
+        if known.is_empty() || known == [NOBODY] || timelines.iter().any(|timeline| known == [*timeline.as_bytes()]) {
             return Ok(());
         }
         self.belong(&NOBODY)
@@ -167,6 +175,33 @@ mod tests {
         assert_eq!(knows(&to), [false; 3], "what is begun anew is nobody's");
     }
 
+    /// All pieces but the last one are good under a length that is one byte more.
+    #[test]
+    fn what_came_under_a_made_up_length_goes_and_what_shows_its_length_stays() {
+        let ((_a, from), (_b, to)) = (blobs(), blobs());
+        let mut writer = from.writer().expect("begins");
+        writer.write(&[7; 300_000]).expect("writes");
+        let (hash, len, _lease) = writer.finish().expect("finishes");
+        let source = from.open_blob(hash).expect("opens").expect("is here");
+        let timeline = TimelineId([1; 32]);
+        let put = |partial: &Partial, piece: u32| partial.put(piece, &source.slice(piece).expect("good"));
+        let made_up = to.fetch(hash, len + 1, &timeline).expect("room");
+        put(&made_up, 0).expect("good");
+        made_up.keep().expect("room");
+        assert!(put(&made_up, 2).is_err() && !made_up.shows_len() && to.bytes() > 0);
+        drop(to.fetch(hash, len, &timeline).expect("room"));
+        assert!(made_up.has(0), "somebody is at it");
+        drop(made_up);
+        let part = to.fetch(hash, len, &timeline).expect("room");
+        assert_eq!((part.is_bare(), to.bytes(), to.has_partial(&hash)), (true, 0, false));
+        put(&part, 2).expect("good");
+        assert!(part.shows_len());
+        part.keep().expect("room");
+        drop(part);
+        assert!(matches!(to.fetch(hash, len + 1, &timeline), Err(SaveError::OtherLength { len: 300_000 })));
+        assert!(to.fetch(hash, len, &timeline).expect("room").has(2));
+    }
+
     /// Two spaces name one file, and somebody in each of them sends pieces of it.
     #[test]
     fn what_came_from_several_is_for_nobody_but_the_owner() {
@@ -182,7 +217,7 @@ mod tests {
         drop(to.fetch(hash, len, &first).expect("room"));
         let partial = to.fetch(hash, len, &second).expect("room");
         assert_eq!(knows(), [false, true]);
-        partial.comes_for(Some(&second)).expect("writes");
+        partial.comes_for(&[second]).expect("writes");
         put(&partial, 0);
         assert_eq!(knows(), [false, true]);
         drop(to.fetch(hash, len, &first).expect("room"));
@@ -190,17 +225,17 @@ mod tests {
         drop(partial);
         let partial = to.fetch(hash, len, &first).expect("room");
         assert_eq!(knows(), [false, true], "something is here");
-        partial.comes_for(Some(&first)).expect("writes");
+        partial.comes_for(&[first]).expect("writes");
         put(&partial, 1);
         assert_eq!(knows(), [false, false]);
-        partial.comes_for(Some(&second)).expect("writes");
+        partial.comes_for(&[second]).expect("writes");
         put(&partial, 2);
         drop(partial);
         assert_eq!((knows(), to.len_of(&hash)), ([false, false], Some(len)));
-        // All of it comes again from those of one.
+        // All of it comes again from somebody who has both.
         let again = to.fetch(hash, len, &first).expect("room");
         for piece in 0..pieces_of(len) as u32 {
-            again.comes_for(Some(&first)).expect("writes");
+            again.comes_for(&[second, first]).expect("writes");
             put(&again, piece);
         }
         drop(again);

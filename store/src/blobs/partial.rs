@@ -87,10 +87,11 @@ impl Blobs {
         let limits = self.limits();
         let mut state = partial.state();
         let missing = (len - state.bytes(len)).saturating_sub(state.expected);
-        let mut expected = super::lock(&self.0.expected);
-        let coming = expected.saturating_add(missing);
-        if missing > 0 && self.bytes().saturating_add(coming) > limits.total_bytes_max {
-            return Err(SaveError::OverTotal { max: limits.total_bytes_max, bytes: self.bytes() });
+        let together = self.together();
+        let mut expected = super::lock(&together.expected);
+        let (coming, bytes) = (expected.saturating_add(missing), self.bytes_together());
+        if missing > 0 && bytes.saturating_add(coming) > limits.total_bytes_max {
+            return Err(SaveError::OverTotal { max: limits.total_bytes_max, bytes });
         }
         let free = self.free_bytes().map_err(SaveError::Io)?;
         if free < limits.reserve_bytes.saturating_add(coming) {
@@ -323,7 +324,8 @@ fn save(file: &Path, len: u64, have: &[u8]) -> io::Result<()> {
 impl Drop for Partial {
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let mut expected = super::lock(&self.blobs.0.expected);
+        let together = self.blobs.together();
+        let mut expected = super::lock(&together.expected);
         *expected = expected.saturating_sub(state.expected);
         drop(expected);
         // What was not saved comes again.
@@ -348,6 +350,12 @@ impl Partial {
     #[must_use]
     pub fn is_bare(&self) -> bool {
         self.state().count == 0
+    }
+
+    /// Whether its last piece is here. The others are good under other lengths, too.
+    #[must_use]
+    pub fn shows_len(&self) -> bool {
+        u32::try_from(pieces_of(self.len) - 1).is_ok_and(|last| self.has(last))
     }
 
     /// Bytes that are here.
@@ -421,10 +429,34 @@ impl Partial {
         // As room is kept for it while it is being fetched, it is for what comes again.
         if state.expected > 0 {
             state.expected += bytes;
-            *super::lock(&self.blobs.0.expected) += bytes;
+            *super::lock(&self.blobs.together().expected) += bytes;
         }
         drop(state);
         self.save(super::lock(&self.disk))
+    }
+
+    /// Forgets all of it: it turned out to have another length.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn discard(&self) -> io::Result<()> {
+        let _alone = super::lock(&self.disk);
+        let mut state = self.state();
+        if state.is_placed {
+            return Ok(());
+        }
+        self.blobs.count(-i128::from(state.bytes(self.len)));
+        state.have.fill(0);
+        (state.count, state.unsaved, state.unsaved_bytes) = (0, 0, 0);
+        drop(state);
+        // Somebody may have written down by now what came under the other length.
+        let file = with_ending(&self.file, HAVE);
+        match std::fs::read(&file) {
+            Ok(saved) if saved.starts_with(&self.len.to_le_bytes()) => remove_if_there(&file),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Checks and keeps a piece as somebody sent it; says whether the blob is whole now and at its place.
@@ -437,15 +469,7 @@ impl Partial {
         if u64::from(piece) >= pieces_of(self.len) || slice.len() > SLICE_BYTES_MAX {
             return Err(bad());
         }
-        let ranges = ranges(piece);
-        let mut rest = slice;
-        let mut items = Vec::new();
-        for item in DecodeResponseIter::new((*self.hash.as_bytes()).into(), BaoTree::new(self.len, BLOCK_SIZE), &mut rest, &ranges) {
-            items.push(item.map_err(|_| bad())?);
-        }
-        if !rest.is_empty() {
-            return Err(bad());
-        }
+        let items = checked(&self.hash, self.len, &ranges(piece), slice).ok_or_else(bad)?;
         if self.state().unsaved == 0 {
             let (free, reserve) = (self.blobs.free_bytes().map_err(SaveError::Io)?, self.blobs.limits().reserve_bytes);
             if free < reserve {
@@ -478,7 +502,7 @@ impl Partial {
             state.unsaved_bytes += bytes;
             let came = bytes.min(state.expected);
             state.expected -= came;
-            *super::lock(&self.blobs.0.expected) -= came;
+            *super::lock(&self.blobs.together().expected) -= came;
             self.blobs.count(i128::from(bytes));
         }
         let (is_whole, is_due) = (state.count == pieces_of(self.len), state.unsaved >= SAVE_PIECES);
@@ -508,13 +532,12 @@ impl Partial {
     /// [`super::Damage`].
     pub fn bytes(&self, piece: u32) -> Result<Vec<u8>, super::Damage> {
         let slice = self.slice(piece)?;
-        let ranges = ranges(piece);
+        let damaged = super::Damage::At { at: u64::from(piece) * PIECE_BYTES };
+        let items = checked(&self.hash, self.len, &ranges(piece), &slice).ok_or(damaged)?;
         let mut bytes = Vec::new();
-        for item in DecodeResponseIter::new((*self.hash.as_bytes()).into(), BaoTree::new(self.len, BLOCK_SIZE), &slice[..], &ranges) {
-            match item {
-                Ok(BaoContentItem::Leaf(leaf)) => bytes.extend_from_slice(&leaf.data),
-                Ok(BaoContentItem::Parent(_)) => {}
-                Err(_) => return Err(super::Damage::At { at: u64::from(piece) * PIECE_BYTES }),
+        for item in items {
+            if let BaoContentItem::Leaf(leaf) = item {
+                bytes.extend_from_slice(&leaf.data);
             }
         }
         Ok(bytes)
@@ -613,12 +636,25 @@ fn ranges(piece: u32) -> ChunkRanges {
     ChunkRanges::from(ChunkNum::chunks(start)..ChunkNum::chunks(start + PIECE_BYTES))
 }
 
+/// What somebody sent of these chunks, if all of it is of the blob, and nothing else.
+fn checked(hash: &BlobHash, len: u64, ranges: &ChunkRanges, mut slice: &[u8]) -> Option<Vec<BaoContentItem>> {
+    let mut items = Vec::new();
+    for item in DecodeResponseIter::new((*hash.as_bytes()).into(), BaoTree::new(len, BLOCK_SIZE), &mut slice, ranges) {
+        items.push(item.ok()?);
+    }
+    slice.is_empty().then_some(items)
+}
+
 fn slice(data: &File, tree: &File, hash: BlobHash, len: u64, piece: u32) -> Result<Vec<u8>, super::Damage> {
     let outboard = PostOrderOutboard { root: (*hash.as_bytes()).into(), tree: BaoTree::new(len, BLOCK_SIZE), data: tree };
+    slice_of(data, outboard, &ranges(piece), u64::from(piece) * PIECE_BYTES)
+}
+
+fn slice_of(data: &File, outboard: PostOrderOutboard<&File>, ranges: &ChunkRanges, at: u64) -> Result<Vec<u8>, super::Damage> {
     let mut out = Vec::with_capacity(SLICE_BYTES_MAX);
-    encode_ranges_validated(data, outboard, &ranges(piece), &mut out).map_err(|error| match error {
+    encode_ranges_validated(data, outboard, ranges, &mut out).map_err(|error| match error {
         bao_tree::io::EncodeError::Io(error) if error.kind() != io::ErrorKind::UnexpectedEof => super::Damage::Io(error),
-        _ => super::Damage::At { at: u64::from(piece) * PIECE_BYTES },
+        _ => super::Damage::At { at },
     })?;
     Ok(out)
 }
@@ -725,6 +761,43 @@ mod tests {
         let other = to.partial(source.hash(), 300_001).expect("room");
         assert!(other.put(2, &source.slice(2).expect("good")).is_err());
         assert!(!partial.has(1));
+    }
+
+    /// Every byte of a transfer of 1 MiB once: each of its 64 groups by itself, as it is checked within a piece.
+    #[test]
+    fn no_byte_of_what_others_send_can_be_changed() {
+        const LEN: u64 = 1 << 20;
+        let (_a, from) = blobs();
+        let (source, data) = blob(&from, LEN as usize);
+        let (hash, tree) = (source.hash(), source.tree_file().expect("many groups"));
+        let groups = |numbers: std::ops::Range<u64>| {
+            let chunk = |group: u64| ChunkNum::full_chunks(group * super::super::GROUP_BYTES);
+            let ranges = ChunkRanges::from(chunk(numbers.start)..chunk(numbers.end));
+            let outboard = PostOrderOutboard { root: (*hash.as_bytes()).into(), tree: BaoTree::new(LEN, BLOCK_SIZE), data: tree };
+            let slice = slice_of(source.data_file(), outboard, &ranges, 0).expect("good");
+            (ranges, slice)
+        };
+        let each = |number: u64| {
+            let (ranges, mut slice) = groups(number..number + 1);
+            let good = checked(&hash, LEN, &ranges, &slice).expect("good");
+            let Some(BaoContentItem::Leaf(leaf)) = good.last() else { panic!("no bytes") };
+            let begin = (number * super::super::GROUP_BYTES) as usize;
+            assert!(data[begin..].starts_with(&leaf.data) && leaf.data.len() as u64 == super::super::GROUP_BYTES);
+            for at in 0..slice.len() {
+                slice[at] ^= 1 << (at % 8);
+                assert!(checked(&hash, LEN, &ranges, &slice).is_none(), "group {number}, byte {at}");
+                slice[at] ^= 1 << (at % 8);
+            }
+            assert!(checked(&hash, LEN, &ranges, &slice).is_some());
+            slice.len() as u64
+        };
+        let (first, second) = std::thread::scope(|scope| {
+            let second = scope.spawn(|| (32..64).map(each).sum::<u64>());
+            ((0..32).map(each).sum::<u64>(), second.join().expect("all are refused"))
+        });
+        assert_eq!(first + second, LEN + 64 * 6 * 64, "each byte, and the six nodes above each group");
+        // A piece is eight of them, one behind the other.
+        assert_eq!(groups(8..16), (super::ranges(1), source.slice(1).expect("good")));
     }
 
     #[test]

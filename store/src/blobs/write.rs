@@ -33,6 +33,12 @@ pub enum SaveError {
         /// How many there are.
         bytes: u64,
     },
+    /// What is here of it shows that it has another length.
+    #[error("a part of it is here, and shows that it has {len} bytes")]
+    OtherLength {
+        /// How many bytes it has.
+        len: u64,
+    },
     /// The disk has no room for more.
     #[error("the disk is full: {free} bytes are free, of which {reserve} are kept for changes")]
     Full {
@@ -93,7 +99,7 @@ impl Writer {
         let failed = |error| blobs.failed(error);
         let mut data = open(file).map_err(failed)?;
         let tree = open(&with_ending(file, TREE)).map_err(failed)?;
-        // What is there is hashed again: a crash may have left less of the tree than of the bytes.
+        // What is there is hashed again: a crash may have left less of the tree than of the bytes. It counts since it was written.
         let mut buffer = vec![0; READ_BYTES];
         tree.set_len(0).and_then(|()| data.rewind()).map_err(failed)?;
         let mut writer = Self::begin(blobs.clone(), file, [data, tree], false);
@@ -103,7 +109,6 @@ impl Writer {
                 break;
             }
             writer.hasher.update(&buffer[..len]);
-            writer.blobs.count(len as i128);
             writer.write_pairs().map_err(failed)?;
         }
         writer.looked = writer.len();
@@ -151,8 +156,9 @@ impl Writer {
         if self.len() + added > limits.blob_bytes_max {
             return Err(SaveError::TooLarge { max: limits.blob_bytes_max });
         }
-        if self.blobs.bytes().saturating_add(added) > limits.total_bytes_max {
-            return Err(SaveError::OverTotal { max: limits.total_bytes_max, bytes: self.blobs.bytes() });
+        let together = self.blobs.bytes_together();
+        if together.saturating_add(added) > limits.total_bytes_max {
+            return Err(SaveError::OverTotal { max: limits.total_bytes_max, bytes: together });
         }
         if self.len() + added > self.looked + LOOK_BYTES {
             self.look(added)?;
@@ -227,8 +233,9 @@ impl Writer {
         if self.len().saturating_add(coming) > limits.blob_bytes_max {
             return Err(SaveError::TooLarge { max: limits.blob_bytes_max });
         }
-        if self.blobs.bytes().saturating_add(coming) > limits.total_bytes_max {
-            return Err(SaveError::OverTotal { max: limits.total_bytes_max, bytes: self.blobs.bytes() });
+        let bytes = self.blobs.bytes_together();
+        if bytes.saturating_add(coming) > limits.total_bytes_max {
+            return Err(SaveError::OverTotal { max: limits.total_bytes_max, bytes });
         }
         let free = self.blobs.free_bytes().map_err(SaveError::Io)?;
         if free < limits.reserve_bytes.saturating_add(coming) {
@@ -240,11 +247,8 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        if self.is_done {
-            return;
-        }
-        self.blobs.count(-i128::from(self.hasher.len()));
-        if self.is_temporary {
+        if self.is_temporary && !self.is_done {
+            self.blobs.count(-i128::from(self.hasher.len()));
             let _ = remove_if_there(&self.file);
             let _ = remove_if_there(&with_ending(&self.file, TREE));
         }
