@@ -732,6 +732,28 @@ fn the_last_piece_comes_early_and_first_of_all_when_another_length_is_said() {
     assert!(wants(&more).iter().any(|(_, _, _, piece)| *piece == 63), "{more:?}");
 }
 
+/// It says that it has all of a huge film, and that it has not, again and again.
+#[test]
+fn who_takes_back_what_he_said_is_not_listened_to_for_a_while() {
+    let pieces = 1 << 20;
+    let len = u64::from(pieces) * 128 * 1024;
+    let mut exchange = Exchange::new(1);
+    exchange.handle(0, Input::Fetch { space: SPACE, hash: HASH, len, have: Pieces::none(pieces) });
+    let has = |exchange: &mut Exchange, now_ms: u64, link: u64| {
+        exchange.handle(now_ms, Input::Sources(HASH, SPACE, vec![1, 2]));
+        let have = BlobFrame::Have { space: SPACE, hash: HASH, len, asks: false, pieces: vec![(0, pieces)] };
+        wanted_of(&exchange.handle(now_ms, Input::Frame(link, have)), link)
+    };
+    let asked = has(&mut exchange, 0, 1);
+    assert!(!asked.is_empty());
+    exchange.handle(0, Input::Frame(1, BlobFrame::Not { hash: HASH, id: asked[0].0, reason: Not::Here }));
+    for now_ms in 1..1000 {
+        assert!(has(&mut exchange, now_ms, 1).is_empty(), "it costs nothing");
+    }
+    assert!(!has(&mut exchange, 1000, 2).is_empty(), "others are none of it");
+    assert!(!has(&mut exchange, 10_000, 1).is_empty(), "he may have got it meanwhile");
+}
+
 #[test]
 fn a_piece_that_is_damaged_here_is_asked_for_again() {
     let mut exchange = Exchange::new(1);

@@ -46,6 +46,8 @@ const LATELY_MS: u64 = 120_000;
 const REST_MS: u64 = 3000;
 /// Pieces that nobody asked for, of one link, until it is let go.
 const UNASKED_MAX: u32 = 1024;
+/// Pieces that one link may say it has of a blob and take back again, until it is asked anew: each costs a look at it.
+const TAKEN_BACK_MAX: u32 = 1 << 20;
 /// Penalty for a piece that is not of its blob: as for a broken rule.
 const BAD_POINTS: u32 = 64;
 
@@ -215,6 +217,8 @@ struct Active {
     told: BTreeSet<LinkId>,
     /// Links that were asked for it, for the sake of which spaces, and whether they said last that they have something for each.
     asked: BTreeMap<LinkId, BTreeMap<PublicKey, bool>>,
+    /// Pieces that links said they have, and have not, since those were asked again of whom nothing came.
+    taken_back: BTreeMap<LinkId, u32>,
     /// Pieces that came and were not told to all yet, with who sent them.
     news: Vec<(u32, LinkId)>,
     used_ms: u64,
@@ -446,6 +450,8 @@ impl Exchange {
                         // What it said it has is not so any more. It is asked anew when sources are looked for next.
                         withdrawn.extend(download.requests_to(link).filter(|(_, other)| *other != id));
                         active.told.remove(&link);
+                        let taken_back = active.taken_back.entry(link).or_default();
+                        *taken_back = taken_back.saturating_add(download.claimed_by(link));
                         (download.source_gone(link), Whom::All)
                     }
                 };
@@ -475,7 +481,8 @@ impl Exchange {
                 self.flying.landed(link, hash, &look.pieces, now_ms);
             }
             // What it has counts if it was asked, whether it may have anything from here or not.
-            if let Some(download) = active.download.as_mut().filter(|_| active.told.contains(&link)) {
+            let is_believed = active.is_believed(link);
+            if let Some(download) = active.download.as_mut().filter(|_| is_believed && active.told.contains(&link)) {
                 download.source_has(link, &look.pieces);
                 self.ask(hash, Whom::One(link), now_ms, out);
             }
@@ -548,7 +555,8 @@ impl Exchange {
         }
         active.told.insert(look.link);
         out.push(Output::Send(look.link, have_frame(look.space, look.hash, active, false)));
-        if let Some(download) = &mut active.download {
+        let is_believed = active.is_believed(look.link);
+        if let Some(download) = active.download.as_mut().filter(|_| is_believed) {
             download.crowd();
             download.source_has(look.link, &look.pieces);
             self.ask(look.hash, Whom::One(look.link), now_ms, out);
@@ -602,6 +610,7 @@ impl Exchange {
         let Some(download) = &active.download else { return };
         if now_ms >= active.reask_ms {
             active.reask_ms = now_ms + REASK_MS;
+            active.taken_back.clear();
             active.told.retain(|link| download.is_useful(*link));
             active.asked.retain(|link, _| download.is_useful(*link));
         }
@@ -631,6 +640,7 @@ impl Exchange {
             active.allowed.remove(&link);
             active.told.remove(&link);
             active.asked.remove(&link);
+            active.taken_back.remove(&link);
             active.upload.reader_gone(link);
             note(&mut self.turns, link, *hash, &active.upload);
             if let Some(download) = &mut active.download {
@@ -910,6 +920,11 @@ impl Active {
         space_of(&self.allowed, &self.asked, self.space, link)
     }
 
+    /// Whether it counts what a link says that it has.
+    fn is_believed(&self, link: LinkId) -> bool {
+        self.taken_back.get(&link).is_none_or(|pieces| *pieces < TAKEN_BACK_MAX)
+    }
+
     /// Whether nothing of it is here, nor will be.
     fn is_bare(&self) -> bool {
         self.have.is_empty() && self.download.is_none()
@@ -925,6 +940,7 @@ impl Active {
             allowed: BTreeMap::new(),
             told: BTreeSet::new(),
             asked: BTreeMap::new(),
+            taken_back: BTreeMap::new(),
             news: Vec::new(),
             used_ms: now_ms,
             reask_ms: 0,

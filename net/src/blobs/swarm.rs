@@ -307,6 +307,12 @@ impl Download {
         count
     }
 
+    /// How many pieces a source says that it has.
+    #[must_use]
+    pub fn claimed_by(&self, peer: Peer) -> u32 {
+        self.sources.get(&peer).map_or(0, |source| source.have.count())
+    }
+
     /// A source will not answer a request, and is left alone for a while. Says whether there was such a request.
     pub fn refused(&mut self, peer: Peer, id: u64, until_ms: u64) -> bool {
         let Some(source) = self.sources.get_mut(&peer) else { return false };
