@@ -109,8 +109,12 @@ fn who_uploads_slowly_keeps_nobody_from_restarting_the_peer_and_goes_on_after_it
     let headers = [PART, ("Upload-Offset", "0"), ("Upload-Complete", "?1"), ("Content-Length", "1000000")];
     client.ask("PATCH", &place, &headers, "");
     client.write(&whole[..600_000]);
-    let quiet = || peer.send("POST", "/.sys/quiet", &[("Content-Type", "application/json")], "{}").json()["writing"].as_u64();
     let began = std::time::Instant::now();
+    while !files(peer.home()).iter().any(|file| file.extension().is_none()) {
+        assert!(began.elapsed() < DEADLINE, "nothing comes");
+        std::thread::yield_now();
+    }
+    let quiet = || peer.send("POST", "/.sys/quiet", &[("Content-Type", "application/json")], "{}").json()["writing"].as_u64();
     while quiet() != Some(0) {
         assert!(began.elapsed() < DEADLINE, "it is waited for");
         std::thread::yield_now();
