@@ -32,6 +32,7 @@ const FILES: &[(&str, &[u8])] = embed! {
     "elements/change-history.js"
     "elements/community-card.js"
     "elements/file-transfers.js"
+    "elements/file-uploads.js"
     "elements/first-run.js"
     "elements/grants-page.js"
     "elements/inbox-page.js"

@@ -72,6 +72,11 @@ fn the_sdk_does_what_its_examples_say() {
 }
 
 #[test]
+fn files_are_added_by_hand() {
+    script("uploads.mjs", &[&Peer::start(), &Peer::start()]);
+}
+
+#[test]
 fn two_people_chirp_on_two_peers() {
     script("chirp.mjs", &[&Peer::start(), &Peer::start()]);
 }

@@ -69,6 +69,7 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {number} [next_try_ms]
  * @property {string} [problem]
  * @property {Rebind | null} [rebind] what is said of somebody who lost his keys
+ * @property {{ path: string, says: string }[]} [taken_back] what may not be read any more, and is here as it was before
  */
 /**
  * Who a contact is said to be now, and whether his name was moved.
@@ -136,6 +137,7 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {number} [sent]
  * @property {number} [next_try_ms]
  * @property {boolean} own whether it is one of the owner's
+ * @property {{ by: string }} [thrown_out] who said that it is a device of his no more
  * @property {boolean} gone whether nobody waits for it any more
  */
 /**
@@ -152,7 +154,7 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {string} note
  * @property {string} state
  * @property {number} bytes_max how much may be written by it, 0 for no limit
- * @property {{ space?: string, name?: string, at_ms?: number }[]} redeemed
+ * @property {{ space?: string, name?: string, called?: string, at_ms?: number }[]} redeemed `called`: as they are called here
  * @property {string} [link] only when it was just made
  * @property {string | null} [http_link] the same for any browser, where the peer has a name
  * @property {string[]} [qr] rows of 0 and 1
@@ -242,6 +244,8 @@ export const AUTHORED_MAX = 200;
 const HEED_PAUSE_MS = 100;
 
 const JSON_TYPE = "application/json";
+/** Bytes of a file that go in one request; what was cut off is sent again from there. */
+const PART_BYTES = 1024 * 1024;
 
 /**
  * The address of a path's page.
@@ -806,6 +810,77 @@ export class Peer {
     return this.#write("PUT", path, base, content.type, content.body);
   }
 
+  /** Who took a path back, in words, if what is here of it is of before. @param {Path} path @returns {Promise<string | null>} */
+  async takenBack(path) {
+    const { headers } = await this.#ask(hrefOf(path), { method: "HEAD" });
+    return JSON.parse(headers.get("timebus-taken-back") ?? "null")?.says ?? null;
+  }
+
+  /** Whether something is at a path. @param {Path} path @returns {Promise<boolean>} */
+  async isThere(path) {
+    try {
+      await this.#ask(hrefOf(path), { method: "HEAD" });
+      return true;
+    } catch (error) {
+      if (error instanceof Problem && error.status === 404) return false;
+      throw error;
+    }
+  }
+
+  /**
+   * Writes a file, in parts; the same file for the same path goes on where it was cut off, also after the page was closed. It is on
+   * disk when this returns.
+   * @param {Path} path
+   * @param {File} file
+   * @param {{ replaces: boolean, signal: AbortSignal, told: (sent: number) => void }} how `told` hears how much has come
+   */
+  async upload(path, file, { replaces, signal, told }) {
+    const begun = await this.#beginUpload(path, file, { replaces, signal });
+    let { at } = begun;
+    for (;;) {
+      told(at);
+      const end = Math.min(at + PART_BYTES, file.size);
+      await this.#ask(begun.place, {
+        method: "PATCH",
+        headers: {
+          "content-type": "application/partial-upload",
+          "upload-offset": String(at),
+          "upload-complete": end === file.size ? "?1" : "?0",
+        },
+        body: await partOf(file, at, end),
+        signal,
+      });
+      at = end;
+      if (at === file.size) return;
+    }
+  }
+
+  /** Has the peer forget what came of an upload. @param {Path} path @param {File} file */
+  async giveUp(path, file) {
+    const { place } = await this.#beginUpload(path, file, { replaces: true });
+    await this.#ask(place, { method: "DELETE" });
+  }
+
+  /**
+   * Begins an upload, or finds the one that was begun for this file and path.
+   * @param {Path} path @param {File} file @param {{ replaces: boolean, signal?: AbortSignal }} how
+   * @returns {Promise<{ place: string, at: number }>} where its parts go, and how much has come
+   */
+  async #beginUpload(path, file, { replaces, signal }) {
+    const { headers } = await this.#ask(hrefOf(path), {
+      method: "PUT",
+      headers: {
+        "content-type": mimeOf(file),
+        "upload-complete": "?0",
+        "upload-length": String(file.size),
+        "idempotency-key": `${file.size} ${file.lastModified} ${encodeURIComponent(file.name).slice(-160)}`,
+        ...(replaces ? {} : { "if-none-match": "*" }),
+      },
+      signal,
+    });
+    return { place: headers.get("location") ?? "", at: Number(headers.get("upload-offset") ?? 0) };
+  }
+
   /**
    * Replaces, removes or adds something inside of a list. Steps lead there from the path.
    * @param {Path} path
@@ -933,6 +1008,25 @@ export class Peer {
     const stops = parts.map((part) => this.socket.watch(`/.sys/${part}`, null, soon));
     return () => stops.forEach((stop) => stop());
   }
+}
+
+/**
+ * Bytes of a file that somebody chose.
+ * @param {File} file @param {number} from @param {number} to
+ */
+async function partOf(file, from, to) {
+  try {
+    return await file.slice(from, to).arrayBuffer();
+  } catch {
+    // It was changed, moved or deleted since, or is a folder.
+    throw new Problem(400, "this file cannot be read any more", "it has changed since it was chosen, or is a folder", "choose it again");
+  }
+}
+
+/** The media type that a file is kept under. @param {File} file */
+function mimeOf(file) {
+  const kind = file.type.split(";")[0]?.trim() ?? "";
+  return /^[\w.+-]+\/[\w.+-]+$/.test(kind) ? kind : "application/octet-stream";
 }
 
 /**

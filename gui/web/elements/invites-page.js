@@ -227,15 +227,17 @@ export class InvitesPage extends HTMLElement {
       invite.role === "write"
         ? `${reads}, writes in ${invite.path}${most}`
         : invite.role === "device"
-          ? "is a device of yours"
+          ? invite.uses > 0
+            ? "made a machine a device of yours"
+            : "makes a machine a device of yours"
           : invite.role === "member"
             ? `is a member${of}`
             : reads;
-    const takers = (invite.redeemed ?? []).map(({ space, name, at_ms }) =>
+    const takers = (invite.redeemed ?? []).map(({ space, name, called, at_ms }) =>
       h(
         "li",
         {},
-        space ? h("a", { href: hrefOf([`@${space}`]), title: space }, this.#names.get(space) ?? (name || `${space.slice(0, 8)}…`)) : "somebody",
+        space ? h("a", { href: hrefOf([`@${space}`]), title: space }, called || this.#names.get(space) || name || `${space.slice(0, 8)}…`) : "somebody",
         at_ms ? h("span", { class: "soft" }, `, ${exactTime(at_ms)}`) : "",
       ),
     );

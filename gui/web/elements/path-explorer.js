@@ -4,6 +4,7 @@ import { flash, h, later, make } from "../dom.js";
 import { LiveTree } from "../live-tree.js";
 import { isElsewhere, labelOf, parsePath, segmentOf, showPath } from "../path.js";
 import { ValueActions } from "../value-actions.js";
+import { fileOf } from "../words.js";
 import { ChangeHistory } from "./change-history.js";
 import { FirstRun } from "./first-run.js";
 import { PathCrumbs } from "./path-crumbs.js";
@@ -37,6 +38,8 @@ export class PathExplorer extends HTMLElement {
   peer = /** @type {any} */ (null);
   /** @type {import("./notice-list.js").NoticeList} */
   notices = /** @type {any} */ (null);
+  /** @type {import("./file-uploads.js").FileUploads} */
+  uploads = /** @type {any} */ (null);
   /** @type {Path} */
   path = [];
   /** @type {import("../api/peer.js").Status | null} */
@@ -63,33 +66,43 @@ export class PathExplorer extends HTMLElement {
   #conflicts = new Set();
   #main = h("div", { class: "stack" });
   #top = h("div", {});
+  /** Who took back what is here. */
+  #before = h("p", { class: "note", role: "status", hidden: true });
+  /** @type {() => void} */
+  #unheed = () => {};
   #body = h("div", {});
   #side = h("aside", { class: "card side", "aria-label": "About this path" });
   #grid = h("div", { class: "explorer" });
   #add = h("button", { type: "button", onclick: () => this.#openAdd() }, "Add");
+  #file = h("button", { type: "button", onclick: () => this.#files.click() }, "Add files");
+  #files = h("input", { type: "file", multiple: true, hidden: true, "aria-label": "Files to add", onchange: () => this.#chosen() });
   #edit = h("button", { type: "button", onclick: () => void this.#openEdit() }, "Edit");
   #delete = h("button", { type: "button", class: "danger", onclick: () => void this.#remove() }, "Delete");
   #refreshSide = later(SIDE_PAUSE_MS, () => void this.#readSide());
 
   connectedCallback() {
     this.#actions = new ValueActions(this.peer, this.notices);
-    this.#main.replaceChildren(this.#top, this.#body);
+    this.#main.replaceChildren(this.#before, this.#top, this.#body);
     this.#grid.replaceChildren(this.#main);
     this.replaceChildren(
       h(
         "div",
         { class: "path-bar" },
         make(PathCrumbs, { path: this.path, home: this.status?.name ?? "Home" }),
-        h("div", { class: "buttons" }, this.#add, this.#edit, this.#delete),
+        h("div", { class: "buttons" }, this.#add, this.#file, this.#files, this.#edit, this.#delete),
       ),
       h("main", {}, this.#grid),
     );
+    for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) this.addEventListener(kind, (event) => this.#drag(/** @type {DragEvent} */ (event)));
     this.#tree = new LiveTree(this.peer, this.path, {
       changed: (node, live) => this.#changed(node, live),
       heard: () => this.#refreshSide(),
     });
     void this.#tree.start();
-    if (isElsewhere(this.path)) void this.#askRights();
+    if (!isElsewhere(this.path)) return;
+    void this.#askRights();
+    void this.#askBefore();
+    this.#unheed = this.peer.heed(["spaces"], () => void this.#askBefore());
   }
 
   /** Finds out what may be offered in a space of somebody else. The peer decides once more. */
@@ -97,6 +110,13 @@ export class PathExplorer extends HTMLElement {
     this.#offer(false);
     // Who does not know it is told by the peer when he tries.
     this.#offer(await this.peer.mayWrite(this.path).catch(() => true));
+  }
+
+  /** Says that what is here is of before, if it was taken back. */
+  async #askBefore() {
+    const says = await this.peer.takenBack(this.path).catch(() => null);
+    this.#before.hidden = says === null;
+    this.#before.textContent = says === null ? "" : `${says}; what is here is of before.`;
   }
 
   /** @param {boolean} writes */
@@ -107,6 +127,7 @@ export class PathExplorer extends HTMLElement {
   }
 
   disconnectedCallback() {
+    this.#unheed();
     this.#tree.stop();
   }
 
@@ -142,6 +163,9 @@ export class PathExplorer extends HTMLElement {
     const isTop = this.path.length === (isElsewhere(this.path) ? 1 : 0);
     this.#add.hidden = !this.#writes || (kind !== "parts" && !(kind === "value" && isEmpty(root.value)));
     this.#edit.hidden = !this.#writes || (kind !== "parts" && kind !== "value");
+    this.#file.hidden = !this.#takesFiles;
+    this.#file.textContent = this.#isFile ? "Replace the file" : "Add files";
+    this.#files.multiple = !this.#isFile;
     // Nobody deletes a whole space by one click beside "Edit".
     this.#delete.hidden = !this.#writes || isTop || (kind !== "parts" && kind !== "value");
     this.#edit.textContent = kind === "parts" ? "Edit as JSON" : "Edit";
@@ -198,6 +222,7 @@ export class PathExplorer extends HTMLElement {
       given,
       h("h1", {}, "Nothing is here"),
       h("p", { class: "soft" }, `No value is at ${showPath(this.path)}. If somebody writes one, it appears by itself.`),
+      this.#writes && h("p", { class: "soft" }, `Files that you add or drop here are kept below ${showPath(this.path)} under their own names.`),
       this.#writes &&
         make(ValueEditor, {
           saves: "Write it",
@@ -208,6 +233,56 @@ export class PathExplorer extends HTMLElement {
           cancel: () => this.go(this.path.slice(0, -1)),
         }),
     );
+  }
+
+  /** Whether a file is here, which another one can replace. */
+  get #isFile() {
+    const { root } = this.#tree;
+    return root.state === "present" && !root.hasParts && fileOf(root.value) !== null;
+  }
+
+  /** Whether files can be put here, or instead of what is here. */
+  get #takesFiles() {
+    const { root } = this.#tree;
+    const is_place = root.state === "absent" || (root.state === "present" && (root.hasParts ? root.isList !== true : isEmpty(root.value)));
+    return this.#writes && (is_place || this.#isFile);
+  }
+
+  /** Files were chosen. */
+  #chosen() {
+    this.#takeFiles([...(this.#files.files ?? [])]);
+    // The same ones can be chosen again.
+    this.#files.value = "";
+  }
+
+  /** @param {File[]} files */
+  #takeFiles(files) {
+    const [first, ...others] = files;
+    if (!first) return;
+    if (!this.#isFile) this.uploads.add(this.path, files);
+    else if (others.length === 0) this.uploads.replace(this.path, first);
+    else this.notices.say("One file can replace the one that is here, not several.");
+  }
+
+  /** @param {DragEvent} event */
+  #drag(event) {
+    const items = [...(event.dataTransfer?.items ?? [])].filter(({ kind }) => kind === "file");
+    if (items.length === 0 && !event.dataTransfer?.types.includes("Files")) return;
+    // Else the browser would leave the page and show the file.
+    event.preventDefault();
+    if (event.dataTransfer) event.dataTransfer.dropEffect = this.#takesFiles ? "copy" : "none";
+    const is_out = event.type === "drop" || (event.type === "dragleave" && !this.contains(/** @type {Node | null} */ (event.relatedTarget)));
+    this.classList.toggle("dropping", !is_out && this.#takesFiles);
+    if (event.type !== "drop") return;
+    if (!this.#takesFiles) {
+      this.notices.say(`No file can be put at ${showPath(this.path)}.`);
+      return;
+    }
+    const folders = items.map((item) => item.webkitGetAsEntry?.()).filter((entry) => entry?.isDirectory);
+    for (const folder of folders)
+      this.notices.say(`${folder?.name} is a folder; \`timebus import ${showPath([...this.path, folder?.name ?? ""])} FOLDER\` brings one in.`);
+    const names = new Set(folders.map((folder) => folder?.name));
+    this.#takeFiles([...(event.dataTransfer?.files ?? [])].filter(({ name }) => !names.has(name)));
   }
 
   /** Who may read nothing around what was given to him sees no pointer to it. @param {HTMLElement} given */

@@ -81,7 +81,7 @@ export class PeoplePage extends LivePage {
     const invite = h(
       "li",
       { class: "soft" },
-      "Nobody yet. ",
+      neighbours.some(({ own, gone }) => !own && !gone) ? "You took nobody’s invite yet; who took yours is among the machines below. " : "Nobody yet. ",
       h("a", { href: hrefOfPage("invites") }, "Invite someone"),
       ", or take the invite of a friend.",
     );
@@ -218,6 +218,12 @@ export class PeoplePage extends LivePage {
 
 /** @param {Space} space */
 export function wordsOfSpace(space) {
+  const taken = (space.taken_back ?? []).map(({ path, says }) => `${path === "/" ? "" : `of ${path} `}${says}; what is here is of before`);
+  return [stateOfSpace(space), ...taken].join("; ");
+}
+
+/** @param {Space} space */
+function stateOfSpace(space) {
   if (space.invite && space.invite !== "waiting") return `the invite was refused: ${space.invite}`;
   if (space.is_waiting) return "waiting for them to let you in";
   switch (space.state) {
@@ -264,6 +270,7 @@ function row(neighbour) {
       { class: "row-head" },
       h("strong", {}, neighbour.petname ?? neighbour.name ?? neighbour.id.slice(0, 8)),
       neighbour.own ? h("span", { class: "soft" }, "yours") : "",
+      neighbour.thrown_out ? h("span", { class: "soft" }, neighbour.thrown_out.by === "you" ? "thrown out" : `thrown out by ${neighbour.thrown_out.by}`) : "",
       h("code", { class: "soft", title: neighbour.id }, `${neighbour.id.slice(0, 8)}…`),
       h(
         "span",

@@ -5,6 +5,7 @@ import { h, make } from "../dom.js";
 import { glance, takeInvite } from "../invite-link.js";
 import { showPath } from "../path.js";
 import { AppsPage } from "./apps-page.js";
+import { FileUploads } from "./file-uploads.js";
 import { GrantsPage } from "./grants-page.js";
 import { InboxPage } from "./inbox-page.js";
 import { InvitesPage } from "./invites-page.js";
@@ -33,6 +34,8 @@ export class TimebusApp extends HTMLElement {
   /** @type {import("../api/peer.js").Status | null} */
   #status = null;
   #notices = new NoticeList();
+  /** Files that go on their way whatever page is shown. */
+  #uploads = new FileUploads();
   /** Requests that wait for the owner's word. */
   #waiting = 0;
   /** Notices that were not looked at yet. */
@@ -165,6 +168,7 @@ export class TimebusApp extends HTMLElement {
     void this.#count(peer);
     peer.heed(["held", "inbox"], () => void this.#count(peer));
     this.#showLiveness();
+    this.#uploads = make(FileUploads, { peer, notices: this.#notices });
     this.replaceChildren(
       h(
         "header",
@@ -174,6 +178,7 @@ export class TimebusApp extends HTMLElement {
         this.#liveness,
       ),
       this.#page,
+      this.#uploads,
       this.#notices,
     );
     this.#show();
@@ -260,6 +265,7 @@ export class TimebusApp extends HTMLElement {
       make(PathExplorer, {
         peer: this.#peer,
         notices: this.#notices,
+        uploads: this.#uploads,
         status: this.#status,
         path,
         go: (to) => this.#go(to),

@@ -1,6 +1,6 @@
 import { hrefOf } from "../api/peer.js";
 import { flash, h, make } from "../dom.js";
-import { showPath } from "../path.js";
+import { isElsewhere, showPath } from "../path.js";
 import { plural, preview } from "../words.js";
 import { ProblemCard } from "./problem-card.js";
 import { ValueEditor, editable } from "./value-editor.js";
@@ -89,7 +89,7 @@ export class ValueTree extends HTMLElement {
    * @param {HTMLUListElement} list
    */
   #arrange(node, list) {
-    const children = node.children ?? [];
+    const children = inOrder(node);
     const kept = new Set(children);
     for (const item of [...list.children]) {
       const old = this.#nodes.get(item);
@@ -441,6 +441,17 @@ export class ValueTree extends HTMLElement {
     }
     event.preventDefault();
   }
+}
+
+/**
+ * The parts of a node as they are shown: at the top of a space what apps are made of comes last.
+ * @param {TreeNode} node
+ */
+function inOrder({ children, path, isInside }) {
+  const all = children ?? [];
+  if (isInside || path.length > (isElsewhere(path) ? 1 : 0)) return all;
+  const is_last = (/** @type {TreeNode} */ { step }) => String(step).startsWith(".");
+  return [...all.filter((child) => !is_last(child)), ...all.filter(is_last)];
 }
 
 customElements.define("value-tree", ValueTree);

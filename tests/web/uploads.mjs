@@ -1,0 +1,197 @@
+// Files that are added on the pages: chosen and dropped, several at once, into one's own space and a friend's, cut off and gone on
+// with, cancelled, refused, by the keyboard, and on a phone.
+
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+import { accessible, http, invite, peers, person, same, shot, signIn, timebus, until, withBrowser } from "./web.mjs";
+
+const [alice, bob] = peers;
+const folder = mkdtempSync(join(tmpdir(), "timebus-uploads-"));
+const part = 1024 * 1024;
+const film = Buffer.alloc(5 * part + 17, "film");
+const pathOf = (/** @type {string} */ name, /** @type {Buffer | string} */ bytes) => {
+  writeFileSync(join(folder, name), bytes);
+  return join(folder, name);
+};
+const filmFile = pathOf("holiday film.mp4", film);
+timebus(alice, "put", "/films/list", '"to come"');
+invite(alice, bob, "--to", "/table", "--can", "write");
+
+/** What a path holds. @param {any} peer @param {string} path */
+const head = async (peer, path) => {
+  const { status, headers } = await http(peer, path, { method: "HEAD" });
+  return [status, headers["content-type"], Number(headers["content-length"])];
+};
+const at = (/** @type {any} */ peer, /** @type {string} */ path) => `http://localhost:${peer.port}${path}`;
+const fits = async (/** @type {any} */ page, /** @type {string} */ what) => {
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+  if (wide > 0) throw new Error(`${what}: ${wide} pixels are cut off at the side`);
+};
+
+await withBrowser(async (browser) => {
+  const { page, context, complaints } = await person(browser, { viewport: { width: 1280, height: 800 } });
+  await signIn(alice, page);
+  await page.getByRole("link", { name: "This peer" }).waitFor();
+
+  // Several at once, by choosing: a large one and small ones, of which one is empty.
+  await page.goto(at(alice, "/films"));
+  await page.getByText("to come").waitFor();
+  await page
+    .getByLabel("Files to add")
+    .setInputFiles([filmFile, pathOf("a note.txt", "hello"), pathOf("empty.bin", ""), pathOf("@odd.png", "picture")]);
+  await page.getByText(`added, ${(film.length / 1e6).toFixed(1)} MB`).waitFor();
+  await page.getByText("added, 7 bytes").waitFor();
+  await shot(page, "uploads-added-1280");
+  await accessible(page, "files that were added");
+  same(await head(alice, "/films/holiday%20film.mp4"), [200, "video/mp4", film.length], "the film");
+  same((await http(alice, "/films/holiday%20film.mp4", { headers: { range: "bytes=5242870-" } })).text.length, 27, "its end");
+  same((await http(alice, "/films/a%20note.txt")).text, "hello", "the note");
+  same(await head(alice, "/films/empty.bin"), [200, "application/octet-stream", 0], "the empty one");
+  same((await head(alice, "/films/@@odd.png"))[0], 200, "a name that begins with an @");
+  // What is there already is not replaced without a word.
+  await page.getByLabel("Files to add").setInputFiles(pathOf("a note.txt", "hello again"));
+  await page.getByText("something is there already").waitFor();
+  same((await http(alice, "/films/a%20note.txt")).text, "hello", "nothing was replaced");
+  await shot(page, "uploads-taken-1280");
+  await page.getByRole("button", { name: "Replace a note.txt" }).click();
+  await page.getByText("added, 11 bytes").waitFor();
+  same((await http(alice, "/films/a%20note.txt")).text, "hello again", "it was replaced");
+  await page.getByRole("button", { name: "Close", exact: true }).click();
+  await page.getByRole("heading", { name: "Files" }).waitFor({ state: "hidden" });
+
+  // By dropping, where nothing is yet.
+  await page.goto(at(alice, "/photos/2026"));
+  await page.getByText("Nothing is here").waitFor();
+  const drop = async (/** @type {string[]} */ names) => {
+    const data = await page.evaluateHandle((names) => {
+      const data = new DataTransfer();
+      for (const name of names) data.items.add(new File([`picture ${name}`], name, { type: "image/png" }));
+      return data;
+    }, names);
+    await page.dispatchEvent("path-explorer", "dragover", { dataTransfer: data });
+    same(await page.locator("path-explorer.dropping").count(), 1, "it is shown where to drop");
+    await page.dispatchEvent("path-explorer", "drop", { dataTransfer: data });
+    same(await page.locator("path-explorer.dropping").count(), 0, "and not any more");
+  };
+  await drop(["one.png", "two.png"]);
+  await until("both are there", async () => (await head(alice, "/photos/2026/two.png"))[0] === 200);
+  same(await head(alice, "/photos/2026/one.png"), [200, "image/png", 15], "what was dropped");
+  await page.getByRole("treeitem", { name: /one\.png/ }).waitFor();
+
+  // On the page of a file another one takes its place.
+  await page.goto(at(alice, "/photos/2026/one.png"));
+  await page.getByRole("button", { name: "Replace the file" }).waitFor();
+  await page.getByLabel("Files to add").setInputFiles(pathOf("other.jpg", "quite another picture"));
+  await until("it was replaced", async () => (await head(alice, "/photos/2026/one.png"))[1] === "image/jpeg");
+
+  // Cut off: it goes on by itself where it was, whatever page one is on.
+  await page.goto(at(alice, "/films"));
+  await page.getByText("to come").waitFor();
+  /** @type {number[]} */
+  let offsets = [];
+  let breaks = 2;
+  await context.route(/\.sys\/uploads\//, async (route) => {
+    const request = route.request();
+    if (request.method() === "PATCH") offsets.push(Number(request.headers()["upload-offset"]));
+    if (request.method() === "PATCH" && offsets.length > 2 && breaks > 0) {
+      breaks -= 1;
+      return route.abort("connectionreset");
+    }
+    return route.continue();
+  });
+  await page.getByLabel("Files to add").setInputFiles(pathOf("cut.bin", film));
+  await page.getByText(/goes on by itself/).waitFor();
+  await page.getByRole("link", { name: "People" }).click();
+  await page.getByRole("heading", { name: "Machines" }).waitFor();
+  await page.locator("file-uploads").getByText("cut.bin").first().waitFor();
+  await until("all of it came", async () => (await head(alice, "/films/cut.bin"))[2] === film.length);
+  same(offsets, [0, part, 2 * part, 2 * part, 2 * part, 3 * part, 4 * part, 5 * part], "it went on where it was cut off");
+
+  // Left in the middle, and chosen again on another day.
+  offsets = [];
+  let held = false;
+  await context.route(/\.sys\/uploads\//, async (route) => {
+    if (route.request().method() !== "PATCH") return route.fallback();
+    if (offsets.length < 2 || !held) return route.fallback();
+    // Nothing comes of it any more.
+  });
+  held = true;
+  await page.goto(at(alice, "/films"));
+  await page.getByText("to come").waitFor();
+  const again = pathOf("again.bin", film);
+  await page.getByLabel("Files to add").setInputFiles(again);
+  await page.getByText("2.1 MB of 5.2 MB").waitFor();
+  await shot(page, "uploads-going-1280");
+  same(await page.getByRole("progressbar", { name: "How much of again.bin is there" }).evaluate((bar) => bar.value), 2 * part, "the bar");
+  await page.reload();
+  held = false;
+  await page.getByText("to come").waitFor();
+  await page.getByLabel("Files to add").setInputFiles(again);
+  await until("all of it came", async () => (await head(alice, "/films/again.bin"))[2] === film.length);
+  same(offsets, [0, part, 2 * part, 3 * part, 4 * part, 5 * part], "nothing of it was sent twice");
+
+  // Cancelled: nothing of it stays at the peer.
+  held = true;
+  offsets = [];
+  const begun = page.waitForResponse((response) => response.request().method() === "PUT" && response.url().endsWith("/films/never.bin"));
+  await page.getByLabel("Files to add").setInputFiles(pathOf("never.bin", film));
+  const place = (await begun).headers().location ?? "";
+  await page.getByText("2.1 MB of 5.2 MB").waitFor();
+  same((await http(alice, place, { method: "HEAD" })).status, 204, "it is under way");
+  await page.getByRole("button", { name: "Cancel never.bin" }).press("Enter");
+  await until("it is given up", async () => (await http(alice, place, { method: "HEAD" })).status === 404);
+  same((await head(alice, "/films/never.bin"))[0], 404, "and not kept");
+  held = false;
+  await page.locator("file-uploads li", { hasText: "never.bin" }).waitFor({ state: "detached" });
+
+  // Of apps there is nothing first at the root.
+  timebus(alice, "app", "install", "board", "--yes");
+  await http(alice, "/.sys/apps/publish", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ from: { installed: "board" } }),
+  });
+  await page.goto(at(alice, "/"));
+  await page.getByRole("treeitem", { name: /films/ }).first().waitFor();
+  const rows = await page.getByRole("treeitem").allTextContents();
+  same([rows.length > 2, rows.findIndex((row) => row.includes(".apps"))], [true, rows.length - 1], `apps are last in ${rows.join(" | ")}`);
+
+  // By the keyboard alone.
+  await page.goto(at(alice, "/films"));
+  await page.getByText("to come").waitFor();
+  const choosing = page.waitForEvent("filechooser");
+  await page.getByRole("button", { name: "Add files" }).press("Enter");
+  await (await choosing).setFiles(pathOf("key.txt", "by key"));
+  await until("it came", async () => (await http(alice, "/films/key.txt")).text === "by key");
+  same(complaints, [], "the browser complains of nothing");
+  await context.close();
+
+  // Bob, on a phone, where he may write at Ada's and where he may not.
+  const phone = await person(browser, { viewport: { width: 390, height: 800 }, hasTouch: true });
+  await signIn(bob, phone.page);
+  await phone.page.getByRole("link", { name: "This peer" }).waitFor();
+  await phone.page.goto(at(bob, `/@${alice.id}/films`));
+  await phone.page.getByText("to come").waitFor();
+  await phone.page.getByRole("button", { name: "Add files" }).waitFor({ state: "hidden" });
+  await phone.page.goto(at(bob, `/@${alice.id}/table`));
+  await phone.page.getByText("Nothing is here").waitFor();
+  await phone.page.getByRole("button", { name: "Add files" }).waitFor();
+  await phone.page.getByLabel("Files to add").setInputFiles([filmFile, pathOf(`${"a very long name ".repeat(8)}.txt`, "bob")]);
+  await phone.page.getByText("added, 3 bytes").waitFor();
+  await fits(phone.page, "files of Bob");
+  await phone.page.locator("file-uploads").scrollIntoViewIfNeeded();
+  await shot(phone.page, "uploads-390");
+  await accessible(phone.page, "files on a phone");
+  await until("Ada has it", async () => (await head(alice, "/table/holiday%20film.mp4"))[2] === film.length);
+
+  // What goes wrong is said in words: he is not allowed any more.
+  timebus(alice, "revoke", bob.id);
+  await until("he hears of it", async () => !(await http(bob, `/.sys/why/write/@${alice.id}/table`)).json().allowed);
+  await phone.page.getByLabel("Files to add").setInputFiles(pathOf("late.txt", "too late"));
+  await phone.page.getByText(/^not added: /).waitFor();
+  await shot(phone.page, "uploads-refused-390");
+  await fits(phone.page, "what went wrong");
+  same(phone.complaints, [], "the browser complains of nothing on a phone");
+});
