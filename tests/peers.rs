@@ -1,4 +1,5 @@
 mod away;
+mod called;
 mod cluster;
 mod communities;
 mod costs;
@@ -9,6 +10,7 @@ mod finding;
 mod guests;
 mod joining;
 mod mending;
+mod moving;
 mod namespaces;
 pub(crate) mod neighbours;
 mod notices;

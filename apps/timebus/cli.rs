@@ -28,14 +28,14 @@ pub(crate) use keys::{Guardians, GuardiansAction, Kit, Rebind, Recover, Rotate, 
 pub(crate) use lab::{Feed, Groups, Lab, LabVerb, Swarm};
 pub(crate) use peer::{Completions, Doctor, Down, Gen, Id, LogFormat, Net, Relay, Status, Up};
 pub(crate) use people::{
-    Answer, Block, Can, Devices, DevicesAction, Files, FilesVerb, Find, Follow, Invite, Invites, InvitesAction, Join, Mute, Peers, PublicDht, Role,
-    Unblock, Unfollow, Unmute,
+    Answer, Block, Can, Devices, DevicesAction, Files, FilesVerb, Find, Follow, Invite, Invites, InvitesAction, Join, Mute, Peers, PeersAction,
+    PublicDht, Role, Unblock, Unfollow, Unmute,
 };
 pub(crate) use personas::{Personas, PersonasAction};
 pub(crate) use rights::{
     Allow, Asked, Grant, Grants, HeldArgs, Inbox, InboxVerb, Limits, May, Private, Quarantine, QuarantineAction, Refs, Revoke, Top, Why, WhyHidden,
 };
-pub(crate) use values::{Conditions, Edit, Get, Inc, Ls, Patch, Post, Put, Rm, TreeArgs, View, Watch};
+pub(crate) use values::{Conditions, Edit, Get, Inc, Ls, Mv, Patch, Post, Put, Rm, TreeArgs, View, Watch};
 
 /// A tree of values that you keep, share and watch: a local-first hierarchical key-value store
 #[derive(Debug, Parser)]
@@ -88,6 +88,7 @@ pub(crate) enum Verb {
     Patch(Patch),
     Post(Post),
     Inc(Inc),
+    Mv(Mv),
     Rm(Rm),
     Ls(Ls),
     Tree(TreeArgs),

@@ -2,7 +2,7 @@
 
 use crate::clock::span;
 use crate::output::printable;
-use crate::value::{Json, member, number, text};
+use crate::value::{Json, items, member, number, text};
 
 /// Letters of a key that people are shown; enough to tell their peers apart.
 pub(crate) const SHORT_CHARS: usize = 8;
@@ -12,8 +12,14 @@ pub(crate) fn short(key: &str) -> String {
     key.chars().take(SHORT_CHARS).collect()
 }
 
-/// What a peer or space is called: the owner's name for it with an `@`, else its own, else its key.
+/// What a peer or space is called: the owner's name for it with an `@`, else its own, else its key. A machine that is somebody's no
+/// more is called so.
 pub(crate) fn called(status: &Json) -> String {
+    let thrown_out = member(status, "thrown_out").and_then(|out| text(out, "by"));
+    if let Some(by) = thrown_out {
+        let name = text(status, "name").map_or_else(|| short(text(status, "id").unwrap_or("?")), printable);
+        return if by == "you" { format!("{name}, thrown out") } else { format!("{name}, thrown out by {}", printable(by)) };
+    }
     match (text(status, "petname"), text(status, "name")) {
         (Some(petname), _) => format!("@{}", printable(petname)),
         (None, Some(name)) if !name.is_empty() => printable(name),
@@ -34,8 +40,23 @@ pub(crate) fn of_peer(peer: &Json, now_ms: u64) -> String {
     }
 }
 
-/// How the space of somebody else is here.
+/// How the space of somebody else is here, with what of it was taken back.
 pub(crate) fn of_space(space: &Json, now_ms: u64) -> String {
+    let state = state_of(space, now_ms);
+    let taken: Vec<String> = items(space, "taken_back").iter().map(taken_back).collect();
+    if taken.is_empty() { state } else { format!("{state}; {}", taken.join("; ")) }
+}
+
+/// What was taken back, in words.
+pub(crate) fn taken_back(over: &Json) -> String {
+    let says = printable(text(over, "says").unwrap_or("it was taken back"));
+    match text(over, "path") {
+        Some("/") | None => format!("{says}; what is here is of before"),
+        Some(path) => format!("of {} {says}; what is here is of before", printable(path)),
+    }
+}
+
+fn state_of(space: &Json, now_ms: u64) -> String {
     if let Some(answer) = refusal(space) {
         return format!("the invite was refused: {}", printable(answer));
     }
@@ -141,6 +162,8 @@ mod tests {
                 "invite not answered yet; not reached (never met), next try now",
             ),
         ];
+        let taken = r#"{"state":"live","is_waiting":false,"taken_back":[{"path":"/trip","says":"ada took it back on 2026-11-28"}]}"#;
+        assert_eq!(of_space(&json(taken), 60_000), "live; of /trip ada took it back on 2026-11-28; what is here is of before");
         for (status, words) in table {
             assert_eq!(of_space(&json(status), 60_000), words);
         }
@@ -151,6 +174,9 @@ mod tests {
         assert_eq!(called(&json(r#"{"id":"abcdefghijkl","petname":null,"name":"a\u001b[2Jb"}"#)), "a\u{fffd}[2Jb");
         assert_eq!(called(&json(r#"{"id":"abcdefghijkl","petname":null,"name":""}"#)), "abcdefgh");
         assert_eq!(called(&json(r#"{"id":"abcdefghijkl","petname":"alice","name":"x"}"#)), "@alice");
+        let out = r#"{"id":"abcdefghijkl","petname":null,"name":"laptop","thrown_out":{"by":"ada"}}"#;
+        assert_eq!(called(&json(out)), "laptop, thrown out by ada");
+        assert_eq!(called(&json(&out.replace("ada", "you"))), "laptop, thrown out");
     }
 
     #[test]

@@ -116,8 +116,14 @@ pub(crate) async fn upload(line: &mut Line<'_>, request: Request, mime: &str, fi
             }
             Ok(Step::At(at, have)) => {
                 line.went_well();
+                // What the peer had before is there, and was not sent now.
+                let more = have.saturating_sub(counted);
+                if place.is_none() {
+                    progress.skip(more)
+                } else {
+                    progress.add(more)
+                }
                 (place, offset) = (Some(at), have);
-                progress.add(offset.saturating_sub(counted));
                 counted = counted.max(offset);
             }
             // The peer has another idea of how far it is, or has forgotten: asking again tells.
@@ -189,6 +195,7 @@ async fn download_noted(out: Output, line: &mut Line<'_>, request: &Request, tar
             done.mime = answer.mime().to_owned();
             done.version = answer.version();
             done.source = answer.header("timebus-blob").map(str::to_owned);
+            done.before = crate::verbs::of_before(&answer);
             tag = answer.header("etag").map(str::to_owned);
             file.set_len(have).and_then(|()| file.seek(SeekFrom::Start(have))).with_context(failed)?;
             if let Some(tag) = &tag {
@@ -237,7 +244,8 @@ async fn tell_sources(mut client: Client, hash: String, bar: indicatif::Progress
             && let Some(transfer) = transfers.iter().find(|transfer| crate::value::text(transfer, "hash") == Some(&hash))
             && let Some(text) = crate::value::text(transfer, "text")
         {
-            bar.set_message(text.to_owned());
+            // How fast it is said behind the bar.
+            bar.set_message(text.rsplit_once(", ").filter(|(_, speed)| speed.ends_with("/s")).map_or(text, |(from, _)| from).to_owned());
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -269,4 +277,6 @@ pub(crate) struct Downloaded {
     pub(crate) version: crate::target::Versions,
     /// Where the peer has it from.
     pub(crate) source: Option<String>,
+    /// Who took it back, if it is of before.
+    pub(crate) before: Option<serde_json::Value>,
 }

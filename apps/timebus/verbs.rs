@@ -61,6 +61,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Patch(args) => values::patch(context, args).await,
         Verb::Post(args) => values::post(context, args).await,
         Verb::Inc(args) => values::inc(context, args).await,
+        Verb::Mv(args) => values::mv(context, &args).await,
         Verb::Rm(args) => values::rm(context, args).await,
         Verb::Ls(args) => list::ls(context, args).await,
         Verb::Tree(args) => list::tree(context, args).await,
@@ -103,7 +104,7 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Refs(args) => inbox::refs(context, args).await,
         Verb::Community(args) => community::run(context, args).await,
         Verb::Private(args) => private::run(context, args).await,
-        Verb::Peers(args) => peers::list(context, &args).await,
+        Verb::Peers(args) => peers::run(context, &args).await,
         Verb::Find(args) => find::run(context, args).await,
         Verb::PublicDht(args) => find::public_dht(context, args).await,
         Verb::Follow(args) => peers::follow(context, args).await,
@@ -128,6 +129,18 @@ pub(crate) async fn run(context: Context, verb: Verb) -> anyhow::Result<()> {
         Verb::Lab(args) => lab::run(context, args),
         Verb::Relay(args) => relay::run(context, args).await,
         Verb::Completions(args) => completions(context, &args),
+    }
+}
+
+/// What was taken back of what an answer holds, which is as it was before.
+pub(crate) fn of_before(answer: &crate::client::Answer) -> Option<serde_json::Value> {
+    serde_json::from_str(answer.header("timebus-taken-back")?).ok()
+}
+
+/// Says so beside it.
+pub(crate) fn say_before(out: crate::output::Output, before: Option<&serde_json::Value>) {
+    if let Some(says) = before.and_then(|before| before["says"].as_str()).filter(|_| !out.json) {
+        out.note(format!("{}; what is here is of before", crate::output::printable(says)));
     }
 }
 

@@ -24,6 +24,7 @@ use timebus_store::writer::{Statement, WriteError};
 use crate::who::now_ms;
 
 pub(crate) mod instead;
+pub mod names;
 
 /// What the names of all such grants begin with.
 pub(crate) const DEVICE: &str = "device:";

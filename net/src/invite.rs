@@ -147,14 +147,15 @@ impl Invite {
             (None, None) => return Err(InviteError::Form),
         };
         let bytes = URL_SAFE_NO_PAD.decode(payload).map_err(|_| InviteError::Text)?;
+        let (bytes, check) = bytes.split_last_chunk::<4>().ok_or(InviteError::Text)?;
+        // Before anything is believed that it says: half a link is of no version.
+        if blake3::hash(bytes).as_bytes()[..4] != check[..] {
+            return Err(InviteError::Text);
+        }
         match bytes.first() {
             Some(&VERSION) => {}
             Some(other) => return Err(InviteError::Version(*other)),
             None => return Err(InviteError::Text),
-        }
-        let (bytes, check) = bytes.split_last_chunk::<4>().ok_or(InviteError::Text)?;
-        if blake3::hash(bytes).as_bytes()[..4] != check[..] {
-            return Err(InviteError::Text);
         }
         let mut input = Reader::new(&bytes[1..]);
         let node = PublicKey::from_bytes(input.array("node")?);

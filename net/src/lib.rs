@@ -39,6 +39,7 @@ mod multiplex;
 pub mod network;
 pub mod node;
 mod others;
+mod over;
 pub mod owner;
 pub mod patches;
 pub mod peer;

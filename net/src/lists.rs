@@ -3,6 +3,8 @@
 //! wants to hear, and whom not, is nobody else's business. Devices that begin a list without knowing of each other keep it in
 //! a timeline each; what is in any of them counts.
 //!
+//! What the owner calls his devices is at `/lists/devices/<key>`: see [`crate::devices::names`].
+//!
 //! Whose name went to a new key is at `/lists/moved/<old key>`: see [`moved`].
 //!
 //! Who is **followed** on one device is so on the others, under the same name: see [`followed`].
@@ -46,6 +48,8 @@ pub(crate) enum List {
     Blocked,
     /// With a new key, by the old one.
     Moved,
+    /// A device of the owner, with its name.
+    Devices,
 }
 
 impl List {
@@ -55,6 +59,7 @@ impl List {
             Self::Muted => "muted",
             Self::Blocked => "blocked",
             Self::Moved => "moved",
+            Self::Devices => "devices",
         }
     }
 
@@ -69,7 +74,7 @@ pub(crate) fn read(store: &Store, list: List) -> Result<Option<BTreeSet<PublicKe
 }
 
 /// Who is on a list of the own space, and something of his entry.
-fn read_with<T>(store: &Store, list: List, of: impl Fn(&Tree) -> T) -> Result<Option<BTreeMap<PublicKey, T>>, StorageError> {
+pub(crate) fn read_with<T>(store: &Store, list: List, of: impl Fn(&Tree) -> T) -> Result<Option<BTreeMap<PublicKey, T>>, StorageError> {
     let Some(path) = list.path() else { return Ok(None) };
     let rows = store.snapshot();
     let mut found = BTreeMap::new();
@@ -125,7 +130,7 @@ pub(crate) async fn set(store: &Store, list: List, who: &PublicKey, is_on: bool)
 }
 
 /// Puts somebody on a list, with what is to be said of him there, or takes him off.
-async fn put(store: &Store, list: List, who: &PublicKey, entry: Option<BTreeMap<String, Json>>) -> Result<(), WriteError> {
+pub(crate) async fn put(store: &Store, list: List, who: &PublicKey, entry: Option<BTreeMap<String, Json>>) -> Result<(), WriteError> {
     let Some(mut entry) = entry else {
         for (space, path) in entries(store, list, who)? {
             write(store, space, path, Action::Delete).await?;
@@ -143,6 +148,13 @@ async fn put(store: &Store, list: List, who: &PublicKey, entry: Option<BTreeMap<
     entry.entry("at".to_owned()).or_insert_with(|| Json::Int(i64::try_from(now_ms()).unwrap_or(i64::MAX)));
     let space = store.at(store.own(), &path);
     write(store, space, path, Action::Put(Json::Object(entry))).await
+}
+
+/// Whether the lists are kept apart.
+#[cfg(test)]
+pub(crate) fn is_apart(store: &Store) -> bool {
+    let lists = Path::parse(LISTS).expect("a path");
+    store.rights(&store.space()).is_some_and(|rights| rights.mount_of(&lists).is_some())
 }
 
 async fn write(store: &Store, space: Space, path: Path, action: Action) -> Result<(), WriteError> {

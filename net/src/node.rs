@@ -105,6 +105,8 @@ struct Channel {
 struct Linked {
     session: Session,
     node: Option<PublicKey>,
+    /// What it was told that the owner is called.
+    called: String,
     role: Role,
     way: String,
     remote: Option<Remote>,
@@ -294,6 +296,7 @@ impl Node {
                 config.name.clone_from(node.and_then(|node| self.name_for(&node)).unwrap_or(&self.config.name));
                 let lent: u64 = self.links.values().map(|linked| linked.extra_bytes).sum();
                 let extra_bytes = (EXTRA_BYTES - lent.min(EXTRA_BYTES)).min(LINK_EXTRA_BYTES);
+                let called = config.name.clone();
                 config.extra_bytes = extra_bytes;
                 config.addresses = self.addresses.iter().take(crate::sync::frame::ADDRESSES_MAX).cloned().collect();
                 let features = [NOTICES, PRESENCE, RECORDS, HOLDINGS].into_iter().chain(self.config.has_feeds.then_some(FEEDS)).chain([WEIGHS]);
@@ -305,6 +308,7 @@ impl Node {
                 let linked = Linked {
                     session,
                     node,
+                    called,
                     role,
                     way,
                     remote: None,
@@ -445,12 +449,18 @@ impl Node {
                 self.follow(space, Source::Invite, &[(node, addresses)], now_ms);
                 let token = Some(format!("{:032x}", u128::from_be_bytes(token)));
                 self.book.joins.insert(space, Join { node, token, refused: None, since_ms: now_ms });
+                let name = self.name_for(&node).unwrap_or(&self.config.name).clone();
+                let ready = self.links.iter().filter(|(_, linked)| linked.node == Some(node));
+                let ready: Vec<(LinkId, bool)> = ready.map(|(link, linked)| (*link, linked.called == name)).collect();
+                for (link, is_called_so) in ready {
+                    match is_called_so {
+                        true => self.redeem(link, now_ms, store, &mut acts),
+                        // What the owner is called is said as a link begins, and who invited him is told more: so another one begins.
+                        false => self.drive(link, Input::Close { code: Code::Busy, retry_after_s: 0 }, now_ms, store, &mut acts),
+                    }
+                }
                 let call = self.calls.entry(node).or_default();
                 (call.next_ms, call.attempts) = (now_ms, 0);
-                let ready: Vec<LinkId> = self.links.iter().filter(|(_, linked)| linked.node == Some(node)).map(|(link, _)| *link).collect();
-                for link in ready {
-                    self.redeem(link, now_ms, store, &mut acts);
-                }
                 acts.extend([Act::Save, Act::Changed]);
             }
             Event::Agree { space, root } => {

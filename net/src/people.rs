@@ -59,6 +59,14 @@ pub(crate) struct Person {
     pub(crate) is_anyone: bool,
 }
 
+/// Whom a name means.
+enum Meant {
+    /// Whoever has a space.
+    Space(PublicKey),
+    /// One device, or everybody.
+    Person(Person),
+}
+
 impl Person {
     /// Whom grants for him are for.
     pub(crate) fn audiences(&self) -> Vec<Audience> {
@@ -323,19 +331,34 @@ impl People {
 
     /// Whom a name, a key, the beginning of one, or `anyone` means.
     pub(crate) fn find(&self, who: &str) -> Result<Person, Problem> {
+        match self.meant(who)? {
+            Meant::Space(space) => self.person(space),
+            Meant::Person(person) => Ok(person),
+        }
+    }
+
+    /// The space of whom a name means, or his key while that is all that is known of him.
+    pub(crate) fn find_space(&self, who: &str) -> Result<Option<PublicKey>, Problem> {
+        Ok(match self.meant(who)? {
+            Meant::Space(space) => Some(space),
+            Meant::Person(person) => person.space.or(person.keys.first().copied()),
+        })
+    }
+
+    fn meant(&self, who: &str) -> Result<Meant, Problem> {
         let name = who.strip_prefix('@').unwrap_or(who);
         if name == "anyone" {
-            return Ok(Person { name: name.to_owned(), space: None, keys: Vec::new(), is_anyone: true });
+            return Ok(Meant::Person(Person { name: name.to_owned(), space: None, keys: Vec::new(), is_anyone: true }));
         }
         if matches!(name, "me" | "you") {
-            return self.person(self.own.unwrap_or_else(|| PublicKey::from_bytes([0; 32])));
+            return Ok(Meant::Space(self.own.unwrap_or_else(|| PublicKey::from_bytes([0; 32]))));
         }
         if let Ok(key) = name.parse::<PublicKey>() {
             // A device's key means this device, a space's key all of somebody's devices.
             if self.spaces.get(&key).is_some_and(|space| *space != key) || !self.spaces.values().any(|space| *space == key) {
-                return Ok(Person { name: self.name(&key), space: self.space_of(&key), keys: vec![key], is_anyone: false });
+                return Ok(Meant::Person(Person { name: self.name(&key), space: self.space_of(&key), keys: vec![key], is_anyone: false }));
             }
-            return self.person(key);
+            return Ok(Meant::Space(key));
         }
         let fits = |key: &PublicKey| human_name(key) == name || (name.len() >= 4 && key.to_string().starts_with(name));
         let lower = name.to_lowercase();
@@ -369,14 +392,14 @@ impl People {
             && name.len() >= 4
             && let [device] = devices()[..]
         {
-            return Ok(Person { name: self.name(&device), space: self.space_of(&device), keys: vec![device], is_anyone: false });
+            return Ok(Meant::Person(Person { name: self.name(&device), space: self.space_of(&device), keys: vec![device], is_anyone: false }));
         }
         // Who says that he is one of those is no other than he.
         let all = found.clone();
         found.retain(|space| self.said.get(space).is_none_or(|said| said == space || !all.contains(said)));
         let mut found = found.into_iter();
         match (found.next(), found.next()) {
-            (Some(space), None) => self.person(space),
+            (Some(space), None) => Ok(Meant::Space(space)),
             (None, _) => Err(Problem::new(
                 StatusCode::NOT_FOUND,
                 "who",
@@ -419,7 +442,7 @@ fn may_be_called(name: &str) -> bool {
 }
 
 /// Whether a name looks like those that follow from keys, as `river-otter-61`.
-fn is_of_a_key(name: &str) -> bool {
+pub(crate) fn is_of_a_key(name: &str) -> bool {
     let parts: Vec<&str> = name.split('-').collect();
     let is_word = |word: &str| word.len() >= 3 && word.bytes().all(|byte| byte.is_ascii_lowercase());
     matches!(parts[..], [nature, animal, number] if is_word(nature) && is_word(animal) && number.len() == 2 && number.parse::<u8>().is_ok())

@@ -44,7 +44,10 @@ pub(crate) async fn reach(
     let path = Path::from_text_segments(rest.iter().map(String::as_str)).map_err(|error| bad_path(&error))?;
     who.may(peer, verb, &key, &path)?;
     let (space, state) = reach_space(peer, key, patience(head), may_fetch(who)).await?;
-    let space = look(peer, space, &path)?;
+    let space = match look(peer, space, &path) {
+        Err(problem) if may_fetch(who) => return Err(crate::over::explain(peer, peer.store().at(space, &path), &path, problem).await),
+        found => found?,
+    };
     // Of what was never given nothing is here, which is another thing than that there is nothing.
     let is_data = path.segments().first().is_none_or(|first| !first.to_string().starts_with('.'));
     if let Some(state @ SpaceState::Denied) = &state
@@ -52,7 +55,8 @@ pub(crate) async fn reach(
         && is_data
         && timebus_store::tips::heads(&*peer.store().snapshot(), space.main()).is_ok_and(|heads| heads.is_empty())
     {
-        return Err(problem(&human_name(&key), state));
+        let problem = problem(&human_name(&key), state);
+        return Err(if may_fetch(who) { crate::over::explain(peer, space, &path, problem).await } else { problem });
     }
     Ok((space, path, state))
 }

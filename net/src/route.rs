@@ -276,6 +276,7 @@ async fn carry_out(
     let reader = Reader::of(peer, &who, link.ends);
     let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread, reader };
     let key = ask.space.key;
+    let told = remote::may_fetch(&ask.who).then(|| (ask.space, ask.path.clone()));
     let response = match ask.head.method {
         Method::GET | Method::HEAD => {
             ask.who.allows_body(b"")?;
@@ -300,6 +301,11 @@ async fn carry_out(
             response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(ALLOW));
             Ok(response)
         }
+    };
+    // Who may do less than he could before is told, and nobody else.
+    let response = match told.filter(|_| state.is_some()) {
+        Some((space, path)) => crate::over::mark(peer, space, &path, response, reads).await,
+        None => response,
     };
     match state {
         Some(state) => response.map(|response| remote::mark(response, &state, &timebus_identity::human_name(&key))),

@@ -19,7 +19,7 @@ use timebus_store::store::{StorageError, Store};
 use timebus_store::summary::{Summary, summary};
 use timebus_store::tree::value_json;
 use timebus_store::update::Step;
-use timebus_store::writer::{Action, Condition, Request, resolve, verify_all};
+use timebus_store::writer::{Action, Condition, Request, WriteError, resolve, verify_all};
 
 use crate::authority::Verb;
 use crate::body::{Body, read_body};
@@ -131,6 +131,8 @@ mod succession;
 mod timelines;
 mod why;
 
+pub(crate) use why::is_lost;
+
 /// Answers `/.sys/…`.
 pub(crate) async fn answer(
     peer: &Peer,
@@ -231,6 +233,10 @@ pub(crate) async fn act(
         "output" if reads => Ok(answer_json(&json!({ "lines": peer.config.output.map(|lines| lines()).unwrap_or_default() }))),
         "backup" if reads => crate::backup::stream(peer).await,
         "fsck" if writes => crate::fsck::fsck(peer, body).await,
+        "move" if writes => {
+            let (space, path) = at().await?;
+            take_to(peer, who, space, path, body).await
+        }
         "undo" if writes => {
             let (space, path) = at().await?;
             undo(peer, space, &path, body).await
@@ -526,6 +532,44 @@ fn diff(store: &Store, space: Space, path: &Path, head: &http::request::Parts) -
         })
         .collect();
     Ok(answer_json(&json!({ "from": from, "to": to, "changes": changes })))
+}
+
+/// Takes what is at a path to another one of the same space, by one change.
+async fn take_to(peer: &Peer, who: &Who, space: Space, path: Path, body: &[u8]) -> Result<Response<Body>, Problem> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        to: String,
+    }
+    let Wanted { to } = serde_json::from_slice(body)
+        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "json", "the body is not what this takes", error.to_string()))?;
+    let to = Path::parse(&to).map_err(|error| crate::route::bad_path(&error))?;
+    who.may(peer, Verb::Read, &space.key, &path)?;
+    who.may(peer, Verb::Write, &space.key, &to)?;
+    let request = Request {
+        space: Some(space),
+        path: path.clone(),
+        action: Action::Move { to: to.clone() },
+        parents: None,
+        label: None,
+        condition: Condition::None,
+        time_ms: now_ms(),
+        durable: true,
+        may_name: None,
+    };
+    let written = peer.store().write(request).await.map_err(|error| match error {
+        WriteError::Condition { .. } => Problem::new(StatusCode::CONFLICT, "taken", "something is there already", format!("{to} is taken"))
+            .with_fix("choose another path, or remove what is there first"),
+        WriteError::Spans { .. } => {
+            let detail = format!("{path} and {to} are not both in one timeline: one of them, or something below, is kept apart");
+            Problem::new(StatusCode::CONFLICT, "spans", "this spans paths that are kept apart", detail)
+                .with_fix("read it there and write it here, then remove it: who may read it changes with that; `timebus private` lists such paths")
+        }
+        other => write_problem(&other),
+    })?;
+    let mut response = answer_json(&json!({ "to": to.to_string(), "version": written.version }));
+    insert(response.headers_mut(), "version", &crate::versions::print_versions(&written.version));
+    Ok(response)
 }
 
 /// Writes the inverse of a change: what it replaced comes back, what others did since stays.

@@ -26,6 +26,10 @@ use crate::signature::{DigestError, content_digest_matches, parse_digest};
 use crate::versions::print_versions;
 use crate::who::{now_ms, text};
 
+/// What becomes of a device that was thrown out.
+const LOST: &str = "what is here can be read; for a device of yours begin with a new folder: `timebus --home FOLDER recover`, or \
+                    `timebus devices add` on another device";
+
 /// Most values that one request may write. While it is decided, each takes about 2 kB whatever its size: 64 MiB of
 /// zeros would take more memory than most machines have, and would keep everybody else waiting for an hour.
 pub(crate) const VALUES_MAX: usize = 250_000;
@@ -94,7 +98,11 @@ async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() ->
         }
         Err(error) => {
             tracing::debug!(%path, ?label, %error, "a write was refused");
-            Err(write_problem(&error))
+            let problem = write_problem(&error);
+            Err(match error {
+                WriteError::NoKey if crate::sys::is_lost(&ask.peer) => problem.with_fix(LOST),
+                _ => problem,
+            })
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::store::StorageError;
 use crate::value::{Mime, Value};
 
 mod decider;
+mod moving;
 mod requests;
 mod statements;
 mod syncer;
@@ -75,6 +76,12 @@ pub enum Action {
     Undo {
         /// Which change; the latest one there if not said.
         version: Option<String>,
+    },
+    /// Takes what is at the path to another one of the same timeline, where nothing is. Of values that stand side by side the one
+    /// goes that shows; what was before stays in the history of where it was.
+    Move {
+        /// Where to.
+        to: Path,
     },
 }
 

@@ -185,7 +185,7 @@ fn an_inviter_who_is_away_is_waited_for_and_that_is_what_is_said() {
 fn an_invite_that_leads_nowhere_comes_with_a_warning() {
     let peer = Peer::launch_as(Home::new(), &mut std::process::Command::new(crate::peer::PROGRAM), &["--offline"]);
     let peer = peer.unwrap_or_else(|(home, _)| panic!("{}", home.log()));
-    let made = run(peer.home(), &["invite", "--to", "/wall"]);
+    let made = run(peer.home(), &["invite", "--to", "/wall", "--can", "write"]);
     assert_eq!(made.code, 0, "{made:?}");
     for part in ["nobody can reach this peer", "limits only writing", "private /wall"] {
         assert!(made.err.contains(part), "{part} is missing in {}", made.err);

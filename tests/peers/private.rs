@@ -151,3 +151,61 @@ fn nothing_is_moved_or_covered_silently() {
     }
     assert_eq!(private(&alice, &[])["timelines"], json!([]));
 }
+
+/// What Bob has of a path that Alice gave to him and took back looks like any other.
+#[test]
+fn who_is_taken_off_a_path_is_told_that_what_he_has_is_of_before() {
+    let (alice, bob) = pair();
+    private(&alice, &["/trip"]);
+    alice.put("/trip/plan", &json!("rome"));
+    alice.put("/notes", &json!("for all"));
+    join(&bob, &invite(&alice, &["--to", "/trip", "--can", "write"]), "alice");
+    until_value(&bob, "/@alice/trip/plan", &json!("rome"));
+    let says = "alice took it back on 20";
+    let fresh = run(bob.home(), &["get", "@alice/trip/plan"]);
+    assert!(fresh.out == "\"rome\"\n" && !fresh.err.contains(says), "{fresh:?}");
+    assert_eq!(verb(bob.home(), &["get", "@alice/trip/plan"]).get("taken_back"), None);
+    let id = bob.ready["id"].as_str().expect("an id");
+    assert_eq!(run(alice.home(), &["revoke", id, "/trip"]).code, 0);
+    let before = poll("get says that it was taken back", || {
+        let before = run(bob.home(), &["get", "@alice/trip/plan"]);
+        before.err.contains(says).then_some(before)
+    });
+    assert!(before.code == 0 && before.out == "\"rome\"\n" && before.err.contains("what is here is of before"), "{before:?}");
+    for (args, is_loud) in [(&["ls", "@alice/trip"][..], true), (&["tree", "@alice/trip"], true), (&["get", "@alice/notes"], false)] {
+        let (told, shown) = (verb(bob.home(), args), run(bob.home(), args));
+        assert_eq!((told["taken_back"]["name"] == "alice", shown.err.contains(says)), (is_loud, is_loud), "{args:?}: {told} {shown:?}");
+    }
+    let told = verb(bob.home(), &["get", "@alice/trip/plan"])["taken_back"].clone();
+    assert!(told["at_ms"].as_u64().is_some_and(|at| at > 0) && told["by"].is_string(), "{told}");
+    let refused = run(bob.home(), &["put", "@alice/trip/plan", "\"paris\""]);
+    assert!(refused.code == 1 && refused.err.contains(says), "{refused:?}");
+    for args in [["peers"], ["doctor"]] {
+        let told = run(bob.home(), &args);
+        assert!(told.out.contains("of /trip alice took it back on"), "{args:?}: {told:?}");
+    }
+    assert_eq!(super::neighbours::space(&bob, "alice")["taken_back"][0]["path"], "/trip");
+    // Given again, it is new again.
+    join(&bob, &invite(&alice, &["--to", "/trip"]), "alice");
+    poll("nothing is said any more", || (!run(bob.home(), &["get", "@alice/trip/plan"]).err.contains(says)).then_some(()));
+    assert_eq!(super::neighbours::space(&bob, "alice")["taken_back"], json!([]));
+}
+
+/// Whoever names a path means that path.
+#[test]
+fn an_invite_to_read_a_path_that_is_not_kept_apart_is_not_made_without_a_word() {
+    let alice = Peer::start();
+    alice.put("/trip/plan", &json!("rome"));
+    let refused = run(alice.home(), &["invite", "--to", "/trip"]);
+    assert!(refused.code == 1 && refused.out.is_empty(), "{refused:?}");
+    for part in ["would be for the whole space", "timebus private /trip --move", "--whole"] {
+        assert!(refused.err.contains(part), "{part} is missing in {}", refused.err);
+    }
+    assert_eq!(verb(alice.home(), &["invites"])["invites"], json!([]));
+    for args in [&["invite", "--to", "/trip", "--whole"][..], &["invite"], &["invite", "--to", "/trip", "--can", "write"]] {
+        assert_eq!(run(alice.home(), args).code, 0, "{args:?}");
+    }
+    private(&alice, &["/trip", "--move"]);
+    let made = run(alice.home(), &["invite", "--to", "/trip"]);
+    assert!(made.code == 0 && made.err.contains("nothing else of your space"), "{made:?}");
+}

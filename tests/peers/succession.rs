@@ -346,3 +346,27 @@ fn a_guardian_whose_device_is_gone_is_told_of() {
     assert!(run(phone.home(), &["guardians"]).out.contains("were a guardian of"));
     assert!(run(phone.home(), &["doctor"]).out.contains("by a device that is yours no more"));
 }
+
+/// Whoever types the words of before a rotation gets a home that is nobody's, and is told so.
+#[test]
+fn words_of_before_a_rotation_bring_nothing_back_and_say_so() {
+    let (alice, bob) = pair();
+    let (space, home) = (id(&alice), alice.stop());
+    let old = words(&verb(&home, &["kit"]));
+    let rotated = verb(&home, &["rotate"]);
+    let sheet = run(&home, &["kit"]).out;
+    assert!(sheet.contains("the KEY of `timebus recover --space KEY`"), "{sheet}");
+    let alice = Peer::start_in(home);
+    until_root(&bob, &space, &rotated["root"]);
+    let (node, address) = place(&bob);
+    let new = Home::new();
+    let refused = typed(&new, &[&["recover", "--node", &node, "--at", &address], &NET[..]].concat(), &old);
+    assert!(refused.code == 1 && refused.out.is_empty(), "{refused:?}");
+    for part in ["does not give", "words of before `timebus rotate`", "the line \"space\" of their sheet"] {
+        assert!(refused.err.contains(part), "{part} is missing in {}", refused.err);
+    }
+    let right = Home::new();
+    let back = typed(&right, &[&["recover", "--space", &space, "--node", &node, "--at", &address], &NET[..]].concat(), &words(&rotated));
+    assert!(back.code == 0 && back.out.contains("is a device of"), "{back:?}");
+    drop(alice);
+}

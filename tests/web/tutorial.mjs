@@ -47,8 +47,8 @@ try {
     await a.getByRole("button", { name: "Post" }).click();
     await a.getByRole("listitem").first().getByText("Second").waitFor();
 
-    invite(alice, bob, "--to", "/nowhere");
-    invite(bob, alice, "--to", "/nowhere");
+    invite(alice, bob, "--to", "/nowhere", "--whole");
+    invite(bob, alice, "--to", "/nowhere", "--whole");
     install(3);
     await a.reload();
     await b.goto(url(bob));

@@ -190,8 +190,18 @@ await withBrowser(async (browser) => {
   timebus(alice, "revoke", bob.id);
   await until("he hears of it", async () => !(await http(bob, `/.sys/why/write/@${alice.id}/table`)).json().allowed);
   await phone.page.getByLabel("Files to add").setInputFiles(pathOf("late.txt", "too late"));
-  await phone.page.getByText(/^not added: /).waitFor();
+  await phone.page.getByText(/^not added: you may not /).waitFor();
   await shot(phone.page, "uploads-refused-390");
   await fits(phone.page, "what went wrong");
+  // A message at the bottom leaves what is at the end of the page to be pressed.
+  const covered = await phone.page.evaluate(() => {
+    document.querySelector("notice-list").say("Something was done, which takes a line or two to be told on a phone.", { label: "Undo", run: () => {} });
+    scrollTo(0, document.documentElement.scrollHeight);
+    const button = [...document.querySelectorAll("file-uploads button")].filter((one) => one.checkVisibility()).at(-1);
+    const { x, y, width, height } = button.getBoundingClientRect();
+    return document.elementFromPoint(x + width / 2, y + height / 2)?.closest("notice-list") !== null;
+  });
+  same(covered, false, "a message covers the last button");
+  await shot(phone.page, "uploads-notice-390");
   same(phone.complaints, [], "the browser complains of nothing on a phone");
 });

@@ -35,6 +35,10 @@ pub(crate) struct Invite {
     #[arg(long, value_enum, default_value_t = Role::Read)]
     pub(crate) can: Role,
 
+    /// Let him read the whole space although a path is named that is not kept apart: what is read is never a part of it
+    #[arg(long)]
+    pub(crate) whole: bool,
+
     /// How many may take it
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) uses: u64,
@@ -181,11 +185,35 @@ Examples:
   timebus peers
   timebus peers --all                           also machines that are gone, and strangers who only called
   timebus peers --json | jq '.peers[] | select(.state == \"connected\")'
+  timebus peers name orchard-llama-26 carol     what you call somebody, whether you follow him or not
   timebus doctor                                why two peers do not talk")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Peers {
+    #[command(subcommand)]
+    pub(crate) action: Option<PeersAction>,
+
     /// Also machines that are gone, and strangers who only called
     #[arg(long)]
     pub(crate) all: bool,
+}
+
+/// What to do with who is known.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PeersAction {
+    /// Say what you call somebody
+    ///
+    /// He is called so in all that you are shown, and by you wherever somebody is named; he is not followed for that.
+    #[command(after_help = "Examples:
+  timebus peers name orchard-llama-26 carol
+  timebus peers name carol ''                   as he calls himself again")]
+    Name {
+        /// Whom: a name that `timebus peers` or `timebus grants` shows, or a key
+        #[arg(value_name = "WHO")]
+        who: String,
+        /// What you call him
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
 }
 
 /// Keep the space of somebody else here, with everything new in it
@@ -446,7 +474,9 @@ Examples:
   timebus devices
   timebus devices add                                   a link for the new device
   timebus --home ~/second join timebus://join/ASLa…     there, with a home that does not exist yet
-  timebus devices remove og1oxkdq                       one that was lost or sold")]
+  timebus devices name laptop                           what you call this one, on all your devices
+  timebus devices name og1oxkdq phone                   and another one
+  timebus devices remove phone                          one that was lost or sold")]
 pub(crate) struct Devices {
     #[command(subcommand)]
     pub(crate) action: Option<DevicesAction>,
@@ -469,6 +499,18 @@ pub(crate) enum DevicesAction {
         /// Show it as a QR code, also where stderr is no terminal
         #[arg(long)]
         qr: bool,
+    },
+    /// Say what you call a device: all your devices know it, and nobody else does
+    ///
+    /// The name is good wherever a device is named, as in `timebus rotate --without laptop`, and stays with one that is thrown out.
+    #[command(after_help = "Examples:
+  timebus devices name laptop                           this device
+  timebus devices name og1oxkdq phone                   another one, by its key or the name that it has
+  timebus devices name phone ''                         the name of its key again")]
+    Name {
+        /// The device, and what to call it; with one argument, this device is called so
+        #[arg(value_name = "[DEVICE] NAME", num_args = 1..=2, required = true)]
+        names: Vec<String>,
     },
     /// Take all rights from a device
     ///

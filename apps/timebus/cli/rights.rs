@@ -368,15 +368,16 @@ pub(crate) struct Allow {
 #[command(after_help = "\
 Examples:
   timebus limits                      who may keep how much, and what is used of it
+  timebus limits bob                  how much Bob may keep here, and what is used of it
   timebus limits bob 1GB
   timebus limits app:chirp 5GB        what an app may write; also what it writes over counts
   timebus top                         what everybody costs")]
 pub(crate) struct Limits {
-    /// Whom: a name, a key, or app:NAME [default: list them]
-    #[arg(value_name = "WHO", requires = "size")]
+    /// Whom: a name, a key, or app:NAME [default: list all]
+    #[arg(value_name = "WHO")]
     pub(crate) who: Option<String>,
 
-    /// How much in all
+    /// How much in all [default: say how much it is]
     #[arg(value_name = "SIZE", value_parser = crate::amounts::bytes)]
     pub(crate) size: Option<u64>,
 }

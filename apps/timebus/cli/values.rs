@@ -160,6 +160,27 @@ pub(crate) struct Inc {
     pub(crate) by: i64,
 }
 
+/// Take what is at a path to another one: a value, a file, or all that is below
+///
+/// It is one change, which others see at once, or not yet. Nothing may be at TO. What was written before stays in the history of FROM:
+/// `timebus log FROM` shows it, and `timebus undo FROM` brings what was there back to it. Both paths are of one space, and neither is
+/// kept apart from the other.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  timebus mv /notes/hi /notes/hello
+  timebus mv /films/holiday /films/2026/holiday        a file; none of its bytes is copied
+  timebus mv @ada/table/plan @ada/table/old            where Ada lets you write")]
+pub(crate) struct Mv {
+    /// What, as in /notes/hi
+    #[arg(value_name = "FROM")]
+    pub(crate) from: Target,
+
+    /// Where it is to be
+    #[arg(value_name = "TO")]
+    pub(crate) to: Target,
+}
+
 /// Remove what is at a path and below
 ///
 /// What is removed stays in the history: `timebus undo PATH` brings it back.

@@ -320,7 +320,9 @@ async fn share(context: &Context, args: Share) -> anyhow::Result<()> {
         Can::Read => "read",
         Can::Write => "write",
     };
-    let wish = json!({"role": role, "path": path, "uses": args.uses, "expires_ms": expiry(args.expires), "paint": args.hello, "app": name});
+    // An app comes with the space that it is in.
+    let wish =
+        json!({"role": role, "path": path, "whole": true, "uses": args.uses, "expires_ms": expiry(args.expires), "paint": args.hello, "app": name});
     let made = make(context, &wish).await?;
     let may = match args.can {
         Can::Read => "read all of your space that is not kept apart, and everything new in it".to_owned(),

@@ -54,11 +54,31 @@ pub(crate) async fn allow(context: &Context, args: Allow) -> Result<()> {
 
 pub(crate) async fn limits(context: &Context, args: Limits) -> Result<()> {
     let (_session, mut client) = open(context, Home::MustExist).await?;
-    let (Some(who), Some(size)) = (args.who, args.size) else { return list(context, &mut client).await };
+    let (who, size) = match (args.who, args.size) {
+        (None, _) => return list(context, &mut client).await,
+        (Some(who), None) => return one(context, &mut client, &who).await,
+        (Some(who), Some(size)) => (who, size),
+    };
     let request = Request::post("/.sys/limits").body(JSON, json!({"who": who, "bytes": size}).to_string())?;
     let told = client.json(request).await?;
     let name = printable(text(&told, "who").unwrap_or("?"));
     context.out.result(&json!({"who": name, "bytes_max": size}), || format!("{name} may keep {} here in all", DecimalBytes(size)))
+}
+
+/// How much one may keep here.
+async fn one(context: &Context, client: &mut Client, who: &str) -> Result<()> {
+    let told = client.json(Request::post("/.sys/limits").body(JSON, json!({"who": who}).to_string())?).await?;
+    let out = context.out;
+    if out.json {
+        return Ok(out.line(compact(&told))?);
+    }
+    let name = printable(text(&told, "who").unwrap_or("?"));
+    let used = number(&told, "bytes").unwrap_or(0);
+    let Some(max) = number(&told, "bytes_max") else { return Ok(out.line(format!("{name} keep {} here, without a limit", DecimalBytes(used)))?) };
+    let said = if matches!(crate::value::member(&told, "said"), Some(Json::Bool(true))) { "as you said" } else { "if you say nothing else" };
+    out.line(format!("{name} keeps {} here, and may keep {} in all, {said}", DecimalBytes(used), DecimalBytes(max)))?;
+    out.note(format!("`{}` says how much", context.home.command(&format!("limits {} SIZE", quoted_text(who)))));
+    Ok(())
 }
 
 async fn list(context: &Context, client: &mut Client) -> Result<()> {

@@ -143,6 +143,9 @@ fn one_space(context: &Context, space: &Json, now_ms: u64) -> Finding {
     if is_waiting(space) {
         return note("space", detail, "its owner's peer has to run and be reached once; nothing to do here");
     }
+    if !items(space, "taken_back").is_empty() {
+        return note("space", detail, "what is here stays readable; for what is new ask its owner for another invite, or `timebus unfollow`");
+    }
     match text(space, "state") {
         Some("live" | "loading" | "connecting") => good("space", detail),
         Some("denied") if is_community(space) => note("space", detail, "it comes from any other member who is connected"),

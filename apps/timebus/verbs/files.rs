@@ -76,8 +76,11 @@ async fn list(context: &Context) -> anyhow::Result<()> {
         let state = text(transfer, "state").unwrap_or("?");
         let readers = number(transfer, "readers").unwrap_or(0);
         let here = format!("{} of {}", size(transfer, "bytes_here"), size(transfer, "bytes_total"));
+        let again = begun.iter().find(|begun| is_same(begun, transfer)).map_or_else(String::new, |begun| {
+            format!("; `{}` goes on writing {}", begun.download.again(&context.home), begun.download.file.display())
+        });
         let how = match (state, readers) {
-            ("coming", _) => format!("{here} {}", name(transfer, "text")),
+            ("coming", _) => format!("{here} {}{again}", name(transfer, "text")),
             ("going", 0) if number(transfer, "bytes_given").unwrap_or(0) == 0 => continue,
             ("going", readers) => {
                 let given = match number(transfer, "given_per_s").unwrap_or(0) {
@@ -88,13 +91,15 @@ async fn list(context: &Context) -> anyhow::Result<()> {
                 let to = if to.is_empty() { String::new() } else { format!(": {}", to.join(", ")) };
                 format!("{} given{given}, {} may take it from here{to}", size(transfer, "bytes_given"), counted(readers as usize, "other"))
             }
-            ("waiting", _) => format!("{here}, nobody who is there gives more"),
+            ("waiting", _) => format!("{here}, nobody who is there gives more{again}"),
             _ => here,
         };
         let path = text(transfer, "path").or_else(|| text(transfer, "hash")).unwrap_or("?");
         rows.push(vec![printable(state), printable(path), how]);
     }
-    for begun in begun.iter().filter(|begun| !begun.is_running) {
+    // What comes is told as that, and once.
+    let comes = |begun: &Begun| items(&told, "transfers").iter().any(|transfer| is_same(begun, transfer));
+    for begun in begun.iter().filter(|begun| !begun.is_running && !comes(begun)) {
         let total = begun.download.bytes_total.map_or_else(String::new, |bytes| format!(" of {}", DecimalBytes(bytes)));
         let here = format!("{}{total} are beside {}", DecimalBytes(begun.bytes_here), begun.download.file.display());
         let (again, path) = (begun.download.again(&context.home), &begun.download.path);
@@ -103,6 +108,12 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     }
     table(&rows).iter().try_for_each(|line| out.line(line.trim_end()))?;
     Ok(())
+}
+
+/// Whether a download that was cut off is of a file that comes.
+fn is_same(begun: &Begun, transfer: &Json) -> bool {
+    let comes = matches!(text(transfer, "state"), Some("coming" | "waiting"));
+    comes && !begun.is_running && begun.download.hash.as_deref().is_some_and(|hash| text(transfer, "hash") == Some(hash))
 }
 
 /// A download into a file, for programs.

@@ -184,10 +184,25 @@ pub(crate) async fn undo(context: &Context, args: Undo) -> anyhow::Result<()> {
         },
     };
     let request = Request::post(args.path.below("/.sys/undo")).body(crate::client::JSON, body.to_string())?;
-    let answer = client.send(request).await?;
+    let answer = client.send(request).await.map_err(|error| nothing_to_undo(context, error, &args.path))?;
     let version = answer.version();
     let json = json!({"path": args.path.to_string(), "version": version.list()});
     context.out.result(&json, || format!("undone at {}  version {version}", args.path))
+}
+
+/// Says what to do where nothing was ever changed.
+fn nothing_to_undo(context: &Context, error: anyhow::Error, path: &Target) -> anyhow::Error {
+    let mut failure = Failure::of(&error);
+    if failure.status != Some(404) {
+        return error;
+    }
+    failure.title = format!("there is nothing to undo at {path}");
+    failure.detail = None;
+    failure.fix = Some(match path.is_whole() {
+        true => "write something first".to_owned(),
+        false => format!("`{}` lists what was changed, and where", context.home.command("log /")),
+    });
+    failure.into()
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub(crate) async fn run(context: &Context, args: Invite) -> anyhow::Result<()> {
         "role": role,
         "path": path,
         "space": space,
+        "whole": args.whole,
         "depth": args.guests,
         "uses": args.uses,
         "bytes_max": args.quota.unwrap_or(0),
@@ -156,7 +157,10 @@ fn reach(made: &Json) -> Vec<String> {
     let mut lines = vec![format!("reached at {}", addresses.join("  "))];
     if addresses.iter().all(is_near) {
         lines.push("warning    only programs on this machine can reach that".to_owned());
-        lines.push("           for others connect this machine to a network and leave --udp away, or use `--relay` or a forwarded port".to_owned());
+        lines.push(
+            "           for others connect this machine to a network and start the peer with no --udp that is for this machine alone,".to_owned(),
+        );
+        lines.push("           or use `--relay` or a forwarded port".to_owned());
     }
     lines
 }

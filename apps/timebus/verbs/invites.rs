@@ -40,7 +40,8 @@ async fn list(context: &Context, client: &mut Client) -> anyhow::Result<()> {
         for taken in items(invite, "redeemed") {
             let part = |name| printable(text(taken, name).unwrap_or("?"));
             let at = utc(number(taken, "at_ms").unwrap_or(0));
-            out.line(format!("└── {}   space {}   device {}   {at}", part("name"), short(&part("space")), short(&part("device"))))?;
+            let name = text(taken, "called").map_or_else(|| part("name"), printable);
+            out.line(format!("└── {name}   space {}   device {}   {at}", short(&part("space")), short(&part("device"))))?;
         }
     }
     Ok(())

@@ -47,7 +47,12 @@ pub(crate) async fn run(context: &Context, args: Join) -> anyhow::Result<()> {
 fn card(invite: &Invite) -> Vec<String> {
     let name = printable(&invite.name);
     let own = human_name(&invite.space);
-    let known = if name == own || name.is_empty() { String::new() } else { format!("   whose key is called {own}") };
+    // A community is nobody's key: who invites is one of its members.
+    let known = match invite.role {
+        Role::Member if !name.is_empty() => ", a member of it".to_owned(),
+        _ if name == own || name.is_empty() => String::new(),
+        _ => format!("   whose key is called {own}"),
+    };
     let mut lines = vec![
         format!("from   {}{known}", if name.is_empty() { &own } else { &name }),
         format!("space  {}", invite.space),

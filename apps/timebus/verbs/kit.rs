@@ -99,7 +99,7 @@ pub(crate) fn words_of(keys: &Keys) -> Option<Vec<String>> {
 /// The kit as it is to be written down.
 pub(crate) fn sheet(name: &str, space: &PublicKey, words: &[String], context: &Context) -> String {
     let mut text = format!("The recovery kit of {name}. Write this on paper, in order, and keep it where you keep your passport.\n");
-    text.push_str(&format!("\n   space   {space}\n"));
+    text.push_str(&format!("\n   space   {space}\n           (the KEY of `timebus recover --space KEY`, which the words of a rotation need)\n"));
     for (row, chunk) in words.chunks(6).enumerate() {
         text.push('\n');
         for (at, word) in chunk.iter().enumerate() {

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::output::printable;
 use crate::target::{Target, Versions};
 use crate::value::{Json, brief, compact, counted, file, items, member, number, text};
-use crate::verbs::explain_reading;
+use crate::verbs::{explain_reading, of_before, say_before};
 
 /// Names asked for at once.
 const PAGE: u32 = 1000;
@@ -25,6 +25,15 @@ const VALUE_CHARS_MAX: usize = 60;
 struct Listing {
     json: Json,
     version: Versions,
+    /// Who took it back, if it is of before.
+    before: Option<serde_json::Value>,
+}
+
+impl Listing {
+    /// The member of a line of JSON that says so.
+    fn before_json(&self) -> String {
+        self.before.as_ref().map_or_else(String::new, |before| format!(",\"taken_back\":{before}"))
+    }
 }
 
 /// Which members are listed.
@@ -56,7 +65,7 @@ async fn read(client: &mut Client, path: &Target, depth: u32, wanted: &Wanted<'_
             Ok(answer) => answer,
             Err(error) => return Err(explain_reading(client, error, path).await),
         };
-        let version = answer.version();
+        let (version, before) = (answer.version(), of_before(&answer));
         next = answer.header("next-after").or(answer.header("next-before")).map(str::to_owned);
         let bytes = answer.bytes().await?;
         if bytes.is_empty() {
@@ -71,7 +80,7 @@ async fn read(client: &mut Client, path: &Target, depth: u32, wanted: &Wanted<'_
                 }
                 items.extend(more);
             }
-            (whole, json) => *whole = Some(Listing { json, version }),
+            (whole, json) => *whole = Some(Listing { json, version, before }),
         }
         let whole = whole.as_ref().expect("a page was just put there");
         let is_enough = wanted.last.is_some_and(|last| entries(&whole.json).len() >= last as usize);
@@ -95,7 +104,7 @@ async fn read_or_empty(client: &mut Client, path: &Target, depth: u32, wanted: &
             let given = add_given(client, path, depth, Json::Object(BTreeMap::new())).await;
             return match entries(&given).is_empty() && Failure::of(&error).status == Some(403) {
                 true => Err(error),
-                false => Ok(Listing { json: given, version: Versions::new(Vec::new()) }),
+                false => Ok(Listing { json: given, version: Versions::new(Vec::new()), before: None }),
             };
         }
         found => found?,
@@ -104,7 +113,7 @@ async fn read_or_empty(client: &mut Client, path: &Target, depth: u32, wanted: &
     if wanted.last.is_some() || wanted.words.is_some() {
         return Ok(found);
     }
-    Ok(Listing { json: add_given(client, path, depth, found.json).await, version: found.version })
+    Ok(Listing { json: add_given(client, path, depth, found.json).await, ..found })
 }
 
 /// Adds those paths of somebody else's space that are kept apart and were given to this device: whoever may read nothing
@@ -167,8 +176,10 @@ pub(crate) async fn ls(context: &Context, args: Ls) -> anyhow::Result<()> {
             })
             .collect();
         let (path, version) = (json!(args.path.to_string()), json!(listing.version.list()));
-        return Ok(out.line(format!("{{\"path\":{path},\"version\":{version},\"entries\":[{}]}}", shown.join(",")))?);
+        let before = listing.before_json();
+        return Ok(out.line(format!("{{\"path\":{path},\"version\":{version}{before},\"entries\":[{}]}}", shown.join(",")))?);
     }
+    say_before(out, listing.before.as_ref());
     if !matches!(listing.json, Json::Object(_) | Json::Array(_)) {
         return Ok(out.line(printable(&compact(&listing.json)))?);
     }
@@ -195,8 +206,10 @@ pub(crate) async fn tree(context: &Context, args: TreeArgs) -> anyhow::Result<()
     let out = context.out;
     if out.json {
         let (path, version) = (json!(args.path.to_string()), json!(listing.version.list()));
-        return Ok(out.line(format!("{{\"path\":{path},\"version\":{version},\"tree\":{}}}", compact(&listing.json)))?);
+        let before = listing.before_json();
+        return Ok(out.line(format!("{{\"path\":{path},\"version\":{version}{before},\"tree\":{}}}", compact(&listing.json)))?);
     }
+    say_before(out, listing.before.as_ref());
     let mut lines = vec![match &listing.json {
         Json::Object(_) | Json::Array(_) => args.path.to_string(),
         value => format!("{}  {}", args.path, brief(value, VALUE_CHARS_MAX)),

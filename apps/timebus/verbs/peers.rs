@@ -5,7 +5,7 @@ use serde_json::json;
 use timebus_identity::PublicKey;
 
 use crate::Context;
-use crate::cli::{Follow, Peers, Unfollow};
+use crate::cli::{Follow, Peers, PeersAction, Unfollow};
 use crate::client::{Client, Home, JSON, Request, open, open_running};
 use crate::clock::{now_ms, span};
 use crate::failure::Failure;
@@ -14,7 +14,26 @@ use crate::output::printable;
 use crate::standing::{called, of_peer, of_space, short, table};
 use crate::value::{Json, compact, counted, items, member, number, text};
 
-pub(crate) async fn list(context: &Context, args: &Peers) -> anyhow::Result<()> {
+pub(crate) async fn run(context: &Context, args: &Peers) -> anyhow::Result<()> {
+    match &args.action {
+        None => list(context, args).await,
+        Some(PeersAction::Name { who, name }) => self::name(context, who, name).await,
+    }
+}
+
+/// Calls somebody so.
+async fn name(context: &Context, who: &str, name: &str) -> anyhow::Result<()> {
+    let (_session, mut client) = open_running(context).await?;
+    let key = find(&mut client, who).await?;
+    let named = client.json(Request::post("/.sys/petname").body(JSON, json!({"who": key, "name": name}).to_string())?).await?;
+    let json = json!({"space": text(&named, "space"), "petname": text(&named, "petname").filter(|name| !name.is_empty())});
+    context.out.result(&json, || match name {
+        "" => format!("{} has no name of yours any more", printable(who)),
+        name => format!("{} is called {}", printable(who), printable(name)),
+    })
+}
+
+async fn list(context: &Context, args: &Peers) -> anyhow::Result<()> {
     let (_session, mut client) = open_running(context).await?;
     let out = context.out;
     let peers = client.json(Request::get("/.sys/peers")).await?;

@@ -1,5 +1,6 @@
 //! rotate, guardians, recover: who the root of one's space is.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use timebus_identity::{Keys, KitError, PublicKey, SecretKey, human_name};
 use timebus_net::node::Event;
 use timebus_net::peer::PeerConfig;
 use timebus_store::auth::Rights;
+use timebus_store::grant::Audience;
 use timebus_store::ids::GrantId;
 use timebus_store::op::Op;
 use timebus_store::store::{Store, device_grant};
@@ -31,6 +33,8 @@ use crate::verbs::{devices, up};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// What becomes of the rights of devices that the root takes out.
 const FOLLOWS: &str = "what friends who hold your space had let it do, this one may do as soon as their peers hear of it";
+/// How long whoever was asked says no before that is believed.
+const REFUSED_FOR: Duration = Duration::from_secs(6);
 /// How often to look.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -88,8 +92,8 @@ pub(crate) async fn rotate(context: &Context, args: Rotate) -> anyhow::Result<()
             personas => format!("are good for nothing but your personas {}, which stay on them: keep both sheets", personas.join(", ")),
         };
         let mut lines = vec![format!("{name} has a new root key, called {}. The words of before {still}.", human_name(&root))];
-        lines.extend(made.without.iter().map(|device| format!("{} has no rights any more", human_name(device))));
-        lines.extend(made.made.iter().map(|device| made_words(context, device)));
+        lines.extend(made.without.iter().map(|device| format!("{} has no rights any more", printable(&made.names[device]))));
+        lines.extend(made.made.iter().map(|device| made_words(context, &made.names[device])));
         if !made.without.is_empty() {
             lines.push(FOLLOWS.to_owned());
         }
@@ -107,6 +111,8 @@ struct Made {
     without: Vec<PublicKey>,
     /// Devices that these had made, and that stay.
     made: Vec<PublicKey>,
+    /// What all of these are called.
+    names: BTreeMap<PublicKey, String>,
     guardians: Vec<PublicKey>,
     needed: u8,
 }
@@ -129,6 +135,8 @@ async fn take_over(
         without.push(devices::find(context, &mut client, device).await?);
     }
     let store = local.store().clone();
+    let called =
+        |devices: &[PublicKey]| devices.iter().map(|device| (*device, timebus_net::devices::names::called(&store, device))).collect::<Vec<_>>();
     let rights = store.rights(&store.space()).context("the own space is always here")?;
     let own = |rights: &Rights| rights.root_state().and_then(|state| state.plan.guardians.clone()).unwrap_or_default();
     if rights.root() == next.public() {
@@ -140,7 +148,7 @@ async fn take_over(
                 .into());
         }
         let (needed, guardians) = own(&rights);
-        return Ok(Made { is_new: false, without: Vec::new(), made: Vec::new(), guardians, needed });
+        return Ok(Made { is_new: false, without: Vec::new(), made: Vec::new(), names: BTreeMap::new(), guardians, needed });
     }
     let told = |error: SuccessionError| {
         Failure::refused(error.to_string()).fix("nothing was changed; `timebus guardians` tells who is root, and whether that is in dispute")
@@ -151,7 +159,7 @@ async fn take_over(
     let succeed = by_root(&rights, old, &next.public(), &after.public(), guardians).map_err(told)?;
     let (needed, guardians) = succeed.plan.guardians.clone().unwrap_or_default();
     let revoked = grants_of(&rights, &without);
-    let made = timebus_net::devices::made_by(&rights, &without).into_iter().filter(|device| *device != store.device()).collect();
+    let made: Vec<PublicKey> = timebus_net::devices::made_by(&rights, &without).into_iter().filter(|device| *device != store.device()).collect();
     let mut ops = vec![Op::Succeed(succeed)];
     if !without.is_empty() {
         // What others granted to those goes over to a device that the root itself names, the latest first.
@@ -164,16 +172,14 @@ async fn take_over(
     for device in &without {
         timebus_net::devices::take_back(&store, device).await.context("what the device may do in spaces of others was not taken back")?;
     }
-    Ok(Made { is_new: true, without, made, guardians, needed })
+    let names = called(&without).into_iter().chain(called(&made)).collect();
+    Ok(Made { is_new: true, without, made, names, guardians, needed })
 }
 
 /// That a device which is gone had made another one, which stays.
-fn made_words(context: &Context, device: &PublicKey) -> String {
-    let name = human_name(device);
-    format!(
-        "it had made {name} your device, too, and that stays. If it was not you who did: {}",
-        context.home.command(&format!("devices remove {name}"))
-    )
+fn made_words(context: &Context, name: &str) -> String {
+    let remove = context.home.command(&format!("devices remove {}", crate::home::quoted_text(name)));
+    format!("it had made {} your device, too, and that stays. If it was not you who did: {remove}", printable(name))
 }
 
 fn grants_of(rights: &Rights, devices: &[PublicKey]) -> Vec<GrantId> {
@@ -369,7 +375,9 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
     let folder = context.home.folder().join("keys");
     if space == root.public() { Keys::create_from(&folder, &root, &next) } else { Keys::create_with_root(&folder, &space, &root, &next) }?;
     let local = Local::open(&context.home, lock, context.out, PeerConfig::default()).await?;
-    let is_there = wait(context, &local, args, space, |rights, device| rights.device_grant(device).is_some()).await;
+    let found = wait(context, &local, args, space).await;
+    let is_refused = matches!(found, Ok(Found::Refused));
+    let is_there = found.map(|found| found == Found::Here);
     let store = local.store().clone();
     let device = store.device();
     let taken = match is_there {
@@ -380,6 +388,9 @@ async fn new_home(context: &Context, args: &Recover) -> anyhow::Result<()> {
     drop(store);
     local.close().await;
     let name = human_name(&space);
+    if is_refused {
+        return Err(refused(context, args, &name).into());
+    }
     let result = if is_there? { "connected" } else { "waiting" };
     let friends = friends(context, args, &space);
     let without = taken?;
@@ -464,31 +475,60 @@ async fn take_out(context: &Context, store: &Store, root: &SecretKey, wanted: &[
 }
 
 /// Asks whoever was named for the space, and waits for a while until it is here.
-async fn wait(
-    context: &Context,
-    local: &Local,
-    args: &Recover,
-    space: PublicKey,
-    is_there: impl Fn(&Rights, &PublicKey) -> bool,
-) -> anyhow::Result<bool> {
-    let Some(node) = args.node else { return Ok(false) };
+async fn wait(context: &Context, local: &Local, args: &Recover, space: PublicKey) -> anyhow::Result<Found> {
+    let Some(node) = args.node else { return Ok(Found::Nothing) };
     let name = human_name(&local.store().device());
     let network = local.enter(&context.home, up::network_config(&context.home, &args.net, false, name)?).await?;
     context.home.set_udp_port(&network.endpoint().sockets());
     network.wish(Event::Follow { space, via: vec![(node, args.at.clone())] }).await?;
     let deadline = Instant::now() + PATIENCE;
     let mut changed = network.changed();
+    let mut refused_since: Option<Instant> = None;
     while Instant::now() < deadline {
         changed.borrow_and_update();
         let status = network.ask(move |node| node.space(&space)).await?;
         let rights = local.store().rights(&space);
+        let device = local.store().device();
+        // Its words begin a space anew where nobody gives more of it: what is stated of other devices comes from somebody else.
+        let is_given = rights.as_ref().is_some_and(|rights| rights.grants().any(|(_, held)| held.grant.audience != Audience::Key(device)));
+        let is_asked = !is_given && network.ask(move |network| network.is_connected(&node)).await?;
+        refused_since = is_asked.then(|| refused_since.unwrap_or_else(Instant::now));
+        if refused_since.is_some_and(|since| since.elapsed() > REFUSED_FOR) {
+            return Ok(Found::Refused);
+        }
         let is_live = matches!(status.state, timebus_net::node::SpaceState::Live { .. });
-        if is_live && rights.is_some_and(|rights| is_there(&rights, &local.store().device())) {
-            return Ok(true);
+        if is_live && is_given && rights.is_some_and(|rights| rights.device_grant(&device).is_some()) {
+            return Ok(Found::Here);
         }
         let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
     }
-    Ok(false)
+    Ok(Found::Nothing)
+}
+
+/// What came of asking for a space.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Found {
+    /// It is here.
+    Here,
+    /// Who has it does not give it to these keys.
+    Refused,
+    /// Nobody answered, or was asked.
+    Nothing,
+}
+
+/// Says that words open nothing any more, or are of another space, and what to do then.
+fn refused(context: &Context, args: &Recover, name: &str) -> Failure {
+    let folder = context.home.folder().display();
+    let fix = match args.space {
+        None => format!(
+            "remove {folder}, take the words of the last rotation, and say whose they are: `{} …`. KEY is the line \"space\" of their sheet",
+            context.home.command("recover --space KEY --node KEY")
+        ),
+        Some(_) => format!("remove {folder}, and take the words of the last rotation: only those count"),
+    };
+    Failure::refused(format!("whoever was asked does not give {name} to who has these words"))
+        .detail("words of before `timebus rotate` are good for nothing any more, and those of after it do not say which space they are of")
+        .fix(fix)
 }
 
 /// Makes new keys for a space whose words are lost, and a request for its guardians.

@@ -64,6 +64,11 @@ pub(crate) async fn run(context: &Context, args: Up) -> anyhow::Result<()> {
     if let Some(max) = args.blob_limit {
         local.limit_files(max);
     }
+    if let Some(name) = &args.name
+        && let Err(error) = timebus_net::devices::names::give_first(local.store(), name).await
+    {
+        tracing::warn!(%error, "this device is not called so among your devices");
+    }
     let name = args.name.clone().unwrap_or_else(|| human_name(&local.store().space()));
     let network_config = NetworkConfig { links_max: usize::from(args.links), ..network_config(&context.home, &args.net, args.offline, name)? };
     let network = local.enter(&context.home, network_config.clone()).await?;

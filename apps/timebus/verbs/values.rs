@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::json;
 
 use crate::Context;
-use crate::cli::{Conditions, Get, Inc, Patch, Post, Put, Rm, View};
+use crate::cli::{Conditions, Get, Inc, Mv, Patch, Post, Put, Rm, View};
 use crate::client::{Answer, Home, JSON, Request, Session, open};
 use crate::clock::span;
 use crate::downloads::Note;
@@ -20,7 +20,7 @@ use crate::pretty::Pretty;
 use crate::progress::Progress;
 use crate::target::Target;
 use crate::transfer::{LARGE_BYTES, Line, download, upload};
-use crate::verbs::{explain, explain_reading};
+use crate::verbs::{explain, explain_reading, of_before, say_before};
 
 const MERGE_PATCH: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -50,6 +50,13 @@ pub(crate) async fn get(context: &Context, args: Get) -> anyhow::Result<()> {
         Err(error) => return Err(explain_reading(&mut client, error, &args.path).await),
     };
     let out = context.out;
+    let before = of_before(&answer);
+    show(out, &args, answer).await?;
+    say_before(out, before.as_ref());
+    Ok(())
+}
+
+async fn show(out: Output, args: &Get, answer: Answer) -> anyhow::Result<()> {
     match (args.view, answer.mime()) {
         (Some(View::Raw), _) => stream(out, answer).await,
         (Some(View::Meta), _) => stream(out, answer).await,
@@ -94,8 +101,10 @@ async fn get_file(context: &Context, session: &mut Session, args: &Get, request:
         "bytes": done.bytes,
         "resumed_at": done.resumed_at,
         "source": done.source,
+        "taken_back": done.before,
         "elapsed_ms": began.elapsed().as_millis() as u64,
     });
+    say_before(context.out, done.before.as_ref());
     context.out.result(&json, || {
         let source = done.source.as_ref().map_or_else(String::new, |source| format!(" {source}"));
         let size = indicatif::DecimalBytes(done.bytes);
@@ -117,12 +126,15 @@ async fn stream(out: Output, mut answer: Answer) -> anyhow::Result<()> {
 /// Prints a value with what is known about it, as one line of JSON, without holding it in memory.
 async fn describe(out: Output, path: &Target, mut answer: Answer) -> anyhow::Result<()> {
     let mime = answer.mime().to_owned();
-    let head = json!({
+    let mut head = json!({
         "path": path.to_string(),
         "version": answer.version().list(),
         "conflicts": answer.conflicts(),
         "type": mime,
     });
+    if let Some(before) = of_before(&answer) {
+        head["taken_back"] = before;
+    }
     let head = head.to_string();
     out.bytes(head.trim_end_matches('}').as_bytes())?;
     if is_json(&mime) {
@@ -231,6 +243,22 @@ pub(crate) async fn patch(context: &Context, args: Patch) -> anyhow::Result<()> 
     let (_session, mut client) = open(context, Home::MustExist).await?;
     let answer = client.send(request.body(mime, value.bytes)?).await.map_err(|error| explain(error, &args.path))?;
     wrote(context.out, "changed", &args.path, &answer)
+}
+
+pub(crate) async fn mv(context: &Context, args: &Mv) -> anyhow::Result<()> {
+    let ((from_space, from), (to_space, to)) = (args.from.split(), args.to.split());
+    if from_space != to_space {
+        let fix = "`timebus get FROM`, `timebus put TO`, then `timebus rm FROM`; of files `get -o FILE` and `put TO @FILE`";
+        return Err(Failure::usage(format!("{} and {} are in two spaces, and a move is one change in one", args.from, args.to)).fix(fix).into());
+    }
+    let (session, mut client) = open(context, Home::MustExist).await?;
+    let request = Request::post(args.from.below("/.sys/move")).body(JSON, json!({"to": to.to_string()}).to_string())?;
+    let moved = client.json(request).await.map_err(|error| explain(error, &args.from));
+    session.close().await;
+    let moved = moved?;
+    let json =
+        json!({"from": args.from.to_string(), "to": args.to.to_string(), "version": crate::value::versions(crate::value::member(&moved, "version"))});
+    context.out.result(&json, || format!("moved {} to {}; its history stays at {from}", args.from, args.to))
 }
 
 pub(crate) async fn post(context: &Context, args: Post) -> anyhow::Result<()> {

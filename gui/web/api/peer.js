@@ -822,7 +822,8 @@ export class Peer {
       await this.#ask(hrefOf(path), { method: "HEAD" });
       return true;
     } catch (error) {
-      if (error instanceof Problem && error.status === 404) return false;
+      // Who may not even look is told so in words when he writes.
+      if (error instanceof Problem && error.status >= 400) return false;
       throw error;
     }
   }

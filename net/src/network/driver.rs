@@ -177,6 +177,9 @@ impl Driver {
 
     fn handle(&mut self, event: Event) {
         let now_ms = self.clock.now_ms();
+        if matches!(event, Event::Join { .. }) {
+            self.node.know_profile(profile_name(&self.store, &self.store.space()));
+        }
         if let Event::LinkDown { link, .. } = &event {
             self.blobs.down(*link);
             if let Some(Running { mut tasks, .. }) = self.links.remove(link) {

@@ -353,4 +353,26 @@ mod tests {
         let acts = node.handle(NOW_MS, Event::Block { who: store.space(), is_blocked: true }, &replica);
         assert!(acts.iter().any(|act| matches!(act, Act::Close { link: 1, .. })));
     }
+
+    /// Somebody who is connected does not give what he has nothing of.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_has_nothing_of_a_space_refuses_nothing() {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = store(home.path());
+        let replica = Held::now(&store, [0; 16], NOW_MS);
+        let (space, owners, others) = (key(11), key(7), key(4));
+        let mut node = node();
+        node.handle(NOW_MS, Event::Follow { space, via: vec![(owners, vec![])] }, &replica);
+        link_up(&mut node, &replica);
+        let mut is_refused = |id: PublicKey, of: PublicKey| {
+            let linked = node.links.get_mut(&1).expect("it is up");
+            linked.node = Some(id);
+            linked.remote = Some(Remote { node: id, space: of, keys: vec![key(5)], name: String::new(), addresses: vec![] });
+            linked.denied.insert(crate::node::core(&space)[1], (space, NOW_MS + 1));
+            node.space(&space).is_refused
+        };
+        assert!(!is_refused(others, key(12)), "a stranger");
+        assert!(is_refused(others, space), "who says that it is his");
+        assert!(is_refused(owners, key(12)), "by whom it came");
+    }
 }

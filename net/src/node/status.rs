@@ -1,5 +1,7 @@
 //! What people are told of peers and spaces.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use timebus_identity::PublicKey;
 use timebus_store::ids::TimelineId;
@@ -207,7 +209,7 @@ impl Node {
             invite,
             is_waiting: self.is_joining(space),
             from: self.from(space),
-            is_refused: self.is_refused(&self.needed(space)),
+            is_refused: self.is_refused(space, &self.needed(space)),
             state: self.space_state(space),
         }
     }
@@ -228,7 +230,10 @@ impl Node {
             Some(self.book.petnames.get(&remote.space).cloned().unwrap_or_else(own))
         };
         let mut all: Vec<(bool, String)> = self.links.iter().filter_map(|(link, linked)| Some((Some(*link) != source, name(linked)?))).collect();
-        all.sort_by_key(|(is_other, _)| *is_other);
+        all.sort();
+        // Of somebody with several machines it is enough to say once that it comes from him.
+        let mut told = BTreeSet::new();
+        all.retain(|(_, name)| told.insert(name.clone()));
         let names: Vec<String> = all.into_iter().map(|(_, name)| name).collect();
         (!names.is_empty()).then(|| named(&names))
     }
@@ -239,8 +244,20 @@ impl Node {
         if plan.contains(&core[1]) { core.to_vec() } else { plan }
     }
 
-    fn is_refused(&self, needed: &[TimelineId]) -> bool {
-        self.links.values().any(|linked| needed.iter().skip(1).any(|timeline| linked.denied.contains_key(timeline)))
+    /// Whether somebody refuses what a space consists of. Of what is followed only who may have it does: that others do not give it
+    /// says nothing, as they have nothing of it.
+    fn is_refused(&self, space: &PublicKey, needed: &[TimelineId]) -> bool {
+        let follow = self.book.following.get(space);
+        let may_have = |linked: &Linked| {
+            let Some(follow) = follow else { return true };
+            let id = linked.remote.as_ref().map(|remote| id_of(remote, linked.node)).or(linked.node);
+            let is_his = linked.remote.as_ref().is_some_and(|remote| remote.space == *space);
+            let is_asked = |id: &PublicKey| self.book.joins.get(space).is_some_and(|join| join.node == *id);
+            let has = |id: &PublicKey| self.holders.get(space).is_some_and(|holders| holders.contains(id));
+            is_his || id.is_some_and(|id| follow.via.contains(&id) || is_asked(&id) || has(&id))
+        };
+        let denies = |linked: &Linked| needed.iter().skip(1).any(|timeline| linked.denied.contains_key(timeline));
+        self.links.values().any(|linked| denies(linked) && may_have(linked))
     }
 
     fn space_state(&self, space: &PublicKey) -> SpaceState {
@@ -260,7 +277,7 @@ impl Node {
         if live > 0 {
             return SpaceState::Live { peers: live };
         }
-        let is_denied = self.is_refused(&needed);
+        let is_denied = self.is_refused(space, &needed);
         // Who may not read it may still hear what is stated there.
         if needed[1..].iter().any(is_open) || !is_denied && is_open(&auth) {
             return SpaceState::Loading;

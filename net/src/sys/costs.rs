@@ -125,7 +125,8 @@ async fn limit(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     #[serde(deny_unknown_fields)]
     struct Wanted {
         who: String,
-        bytes: u64,
+        /// Nothing to hear how much it is.
+        bytes: Option<u64>,
     }
     let Wanted { who, bytes } = read(body)?;
     if let Some(app @ Payer::App(alias)) = &Payer::parse(&who) {
@@ -133,18 +134,42 @@ async fn limit(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
             return Err(Problem::new(StatusCode::NOT_FOUND, "app", "there is no such app", format!("no app is installed as {alias}"))
                 .with_fix("`timebus app ls` shows what is installed"));
         }
+        let Some(bytes) = bytes else {
+            let used = peer.ledger().app_costs().get(alias).map_or(0, |cost| cost.bytes);
+            return Ok(limit_now(peer, &who, app, Relation::App, used));
+        };
         peer.ledger().limit(app, bytes);
         return Ok(json!({"who": who, "bytes_max": bytes}));
     }
-    let person = People::now(peer).await.find(&who)?;
-    // Also those keys that are his by his own word alone: they are counted apart, so that nobody says so to have the room of another.
-    for key in person.space.into_iter().chain(person.keys.iter().copied()) {
+    let people = People::now(peer).await;
+    let (name, keys) = match (people.find(&who), people.find_space(&who)) {
+        // Also those keys that are his by his own word alone: they are counted apart, so that nobody says so to have the room of another.
+        (Ok(person), _) => (person.name, person.space.into_iter().chain(person.keys).collect()),
+        // None of his devices is known, and what he keeps is counted by his space.
+        (Err(_), Ok(Some(space))) => (people.name(&space), vec![space]),
+        (Err(problem), _) => return Err(problem),
+    };
+    let Some(bytes) = bytes else {
+        let Some(first) = keys.first() else { return Err(bad("a limit is for somebody, and not for everybody")) };
+        let costs = peer.ledger().costs(peer.store()).map_err(|error| storage_problem(&error))?;
+        let his = |key: &PublicKey| keys.contains(key) || people.space_of(key) == Some(*first);
+        let used = costs.iter().filter(|(key, _)| his(key)).map(|(_, cost)| cost.bytes).sum();
+        return Ok(limit_now(peer, &name, &Payer::Key(*first), people.relation(first), used));
+    };
+    for key in keys {
         peer.ledger().limit(&Payer::Key(key), bytes);
     }
     if let Some(network) = peer.network() {
         let _ = network.again().await;
     }
-    Ok(json!({"who": person.name, "bytes_max": bytes}))
+    Ok(json!({"who": name, "bytes_max": bytes}))
+}
+
+/// How much somebody may keep here, and does.
+fn limit_now(peer: &Peer, name: &str, payer: &Payer, relation: Relation, used: u64) -> Serde {
+    let (said, never) = peer.ledger().settings_of(payer);
+    let max = if relation == Relation::Own { Serde::Null } else { peer.ledger().limit_of(payer, relation).into() };
+    json!({"who": name, "bytes": used, "bytes_max": max, "said": said.is_some() || never})
 }
 
 /// Bytes on this disk of the files, whole or not, that each space names now; what several name counts for each.

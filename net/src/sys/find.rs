@@ -17,7 +17,7 @@ use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
 use crate::record::PeerRecord;
-use crate::sys::network::{find_space, network, read, stopped};
+use crate::sys::network::{find_person, network, read, stopped};
 
 /// How long others have to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -133,7 +133,7 @@ async fn communities(network: &Network, sought: &[PublicKey]) -> Result<Vec<Publ
 async fn sought(peer: &Peer, who: &str) -> Result<Vec<PublicKey>, Problem> {
     match who.split_once('@') {
         Some((name, community)) if !name.is_empty() => super::communities::machines(peer, community, name).await,
-        _ => Ok(vec![find_space(peer, who).await?]),
+        _ => Ok(vec![find_person(peer, who).await?]),
     }
 }
 

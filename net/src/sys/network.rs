@@ -13,11 +13,12 @@ use timebus_store::grant::{Actions, Audience};
 use timebus_store::ids::GrantId;
 use timebus_store::path::Path;
 use timebus_store::pipeline::Space;
+use timebus_store::store::Store;
 use timebus_store::writer::Statement;
 
 use crate::body::Body;
 use crate::community::{Membership, Rules};
-use crate::devices::instead;
+use crate::devices::{instead, names};
 use crate::dht::DhtId;
 use crate::invite::{self, Invite, Role};
 use crate::invites::{Record, Wish, WishError};
@@ -26,6 +27,7 @@ use crate::lists::{self, List};
 use crate::network::{Network, Stopped};
 use crate::node::book::{Book, PETNAME_BYTES_MAX, is_petname};
 use crate::node::{Event, PeerState, PeerStatus, SpaceState};
+use crate::over;
 use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
@@ -34,6 +36,7 @@ use crate::remote::by_rights;
 use crate::route::{bad_path, not_held, storage_problem, write_problem};
 use crate::sys::answer_json;
 use crate::who::{Who, now_ms};
+use crate::whose::spaces_of;
 
 /// How long an invite can be taken if nothing is said.
 const EXPIRES_MS: u64 = 7 * 24 * 3600 * 1000;
@@ -61,12 +64,13 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::POST, ["mute"]) => mute(peer, body).await,
         (&Method::GET | &Method::HEAD, ["lists"]) => filters(peer).await,
         (&Method::POST, ["petname"]) => petname(peer, body).await,
-        (&Method::GET | &Method::HEAD, ["invites"]) => invites(peer),
+        (&Method::GET | &Method::HEAD, ["invites"]) => invites(peer).await,
         (&Method::POST, ["invites", "tree"]) => invite_tree(peer, body).await,
         (&Method::POST, ["invites"]) => create_invite(peer, body).await,
         (&Method::POST, ["invites", "revoke"]) => revoke_invite(peer, body).await,
         (&Method::POST, ["join"]) => join(peer, body).await,
         (&Method::GET | &Method::HEAD, ["devices"]) => devices(peer),
+        (&Method::POST, ["devices", "name"]) => name_device(peer, body).await,
         (&Method::POST, ["devices", "remove"]) => remove_device(peer, body).await,
         _ => return None,
     };
@@ -129,11 +133,32 @@ async fn peers(peer: &Peer) -> Result<Serde, Problem> {
     let asked = network.ask(|node| (node.peers(now_ms()), node.book().public, node.clocks(now_ms())));
     let (peers, public, (ahead, taken_ahead)) = asked.await.map_err(stopped)?;
     let devices: Vec<PublicKey> = peer.store().rights(&peer.space()).iter().flat_map(|rights| rights.devices()).collect();
+    let people = People::now(peer).await;
+    let given = names::given(peer.store()).unwrap_or_default();
     let told = |status: &PeerStatus| {
         let mut value = serde_json::to_value(status).unwrap_or_default();
-        let is_own = status.contact.space == Some(peer.space());
-        value["own"] = is_own.into();
+        let thrown_out = thrown_out(peer, status);
+        let of = thrown_out.map(|(_, space)| space).or(status.contact.space);
+        let is_own = of == Some(peer.space());
+        value["own"] = (is_own && thrown_out.is_none()).into();
         value["gone"] = (is_gone(status, &peers, now_ms()) || is_own && is_removed(status, &devices)).into();
+        // A machine of the owner's has a name of its own, and so has one that is somebody's no more.
+        if is_own {
+            let device = status.contact.keys.iter().find(|key| devices.contains(key)).copied().or(thrown_out.map(|(key, _)| key));
+            value["petname"] = Serde::Null;
+            if let Some(device) = device {
+                value["name"] = given.get(&device).cloned().unwrap_or_else(|| human_name(&device)).into();
+            }
+        }
+        if let Some((device, space)) = thrown_out {
+            let of = people.name(&space);
+            value["thrown_out"] = json!({"by": if is_own { "you" } else { &of }, "space": space.to_string()});
+            value["petname"] = Serde::Null;
+            let says = &status.contact.name;
+            if !is_own && (says.is_empty() || says.to_lowercase() == of.to_lowercase() || crate::people::is_of_a_key(says)) {
+                value["name"] = human_name(&device).into();
+            }
+        }
         value
     };
     let endpoint = network.endpoint();
@@ -161,6 +186,16 @@ fn is_gone(status: &PeerStatus, all: &[PeerStatus], now_ms: u64) -> bool {
     let is_other = |other: &&PeerStatus| other.id != status.id && contact.space.is_some() && other.contact.space == contact.space;
     let is_replaced = all.iter().filter(is_other).any(|other| other.contact.seen_ms > 0 && other.contact.met_ms > last_ms);
     is_replaced || now_ms.saturating_sub(last_ms) > GONE_MS
+}
+
+/// The key by which a machine was a device of a space, and that space, if it is nobody's device any more.
+fn thrown_out(peer: &Peer, status: &PeerStatus) -> Option<(PublicKey, PublicKey)> {
+    let (store, keys) = (peer.store(), &status.contact.keys);
+    let is_now = |key: &PublicKey, space: &PublicKey| {
+        key == space || store.rights(space).is_some_and(|rights| rights.root() == *key || rights.device_grant(key).is_some())
+    };
+    let was: Vec<(PublicKey, PublicKey)> = keys.iter().flat_map(|key| spaces_of(store, key, true).into_iter().map(|space| (*key, space))).collect();
+    if was.iter().any(|(key, space)| is_now(key, space)) { None } else { was.into_iter().next() }
 }
 
 /// Whether a machine of the owner is none of his devices any more.
@@ -243,12 +278,14 @@ async fn spaces(peer: &Peer) -> Result<Serde, Problem> {
     let spaces = network(peer)?.ask(crate::node::Node::spaces).await.map_err(stopped)?;
     let listed = spaces.iter().filter_map(|status| status.space.parse().ok()).collect();
     let mut rebound = super::rebind::of_listed(peer, &listed).await?;
+    let people = People::now(peer).await;
     let spaces: Vec<Serde> = spaces
         .into_iter()
         .map(|status| {
             let key = status.space.parse().ok();
             let mut value = serde_json::to_value(by_rights(peer.store(), status)).unwrap_or_default();
             value["name"] = key.as_ref().map(human_name).unwrap_or_default().into();
+            value["taken_back"] = key.map(|key| over::all(peer.store(), &people, &key)).unwrap_or_default().into();
             value["rebind"] = key.and_then(|key| rebound.remove(&key)).unwrap_or_default();
             value
         })
@@ -328,12 +365,9 @@ async fn block(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
 }
 
 /// Somebody by all names by which rights are given, too: his space, or his key while that is all that is known of him.
-async fn find_person(peer: &Peer, name: &str) -> Result<PublicKey, Problem> {
+pub(crate) async fn find_person(peer: &Peer, name: &str) -> Result<PublicKey, Problem> {
     match find_space(peer, name).await {
-        Err(problem) if problem.status == StatusCode::NOT_FOUND => match People::now(peer).await.find(name) {
-            Ok(person) => person.space.or(person.keys.first().copied()).ok_or(problem),
-            Err(other) => Err(other),
-        },
+        Err(problem) if problem.status == StatusCode::NOT_FOUND => People::now(peer).await.find_space(name)?.ok_or(problem),
         known => known,
     }
 }
@@ -404,21 +438,36 @@ async fn petname(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         name: String,
     }
     let Wanted { who, name } = read(body)?;
-    let space = find_space(peer, &who).await?;
+    let space = find_person(peer, &who).await?;
+    if space == peer.space() {
+        return Err(
+            bad("this is your own space").with_fix("`timebus put /profile/name` says what you are called; `timebus devices name` names a device")
+        );
+    }
     name_space(peer, space, name.clone()).await?;
     Ok(json!({"space": space.to_string(), "petname": name}))
 }
 
-fn describe(peer: &Network, record: &Record) -> Serde {
+/// An invite, with what those are called here who took it.
+fn describe(peer: &Network, store: &Store, people: &People, record: &Record) -> Serde {
     let mut value = serde_json::to_value(record).unwrap_or_default();
+    for taken in value["redeemed"].as_array_mut().into_iter().flatten() {
+        let key = |name: &str| taken[name].as_str().and_then(|key| key.parse::<PublicKey>().ok());
+        let called = key("device").filter(|_| record.role != Role::Device).or_else(|| key("space")).map(|key| people.name(&key));
+        taken["called"] = match record.role {
+            Role::Device => key("device").map(|device| names::called(store, &device)),
+            _ => called,
+        }
+        .into();
+    }
     value["uses"] = peer.invites().uses(record).into();
     value["state"] = peer.invites().state_of(record, now_ms()).into();
     value
 }
 
-fn invites(peer: &Peer) -> Result<Serde, Problem> {
-    let network = network(peer)?;
-    let all: Vec<Serde> = network.invites().list().iter().map(|record| describe(network, record)).collect();
+async fn invites(peer: &Peer) -> Result<Serde, Problem> {
+    let (network, people) = (network(peer)?, People::now(peer).await);
+    let all: Vec<Serde> = network.invites().list().iter().map(|record| describe(network, peer.store(), &people, record)).collect();
     Ok(json!({ "invites": all }))
 }
 
@@ -490,6 +539,9 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         paint: String,
         /// An app, which the own space has published, that comes with it.
         app: Option<String>,
+        /// Whether the whole space is meant where the path that is to be read is not kept apart.
+        #[serde(default)]
+        whole: bool,
         /// Whether the link is wanted as a QR code, too: rows of 0 and 1.
         #[serde(default)]
         qr: bool,
@@ -500,7 +552,7 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     fn one() -> u64 {
         1
     }
-    let Wanted { role, path, uses, space, depth, bytes_max, expires_ms, note, paint, app, qr } = read(body)?;
+    let Wanted { role, path, uses, space, depth, bytes_max, expires_ms, note, paint, app, whole, qr } = read(body)?;
     let app = match app {
         Some(name) => Some((name.clone(), super::apps::published_version(peer, &name)?)),
         None => None,
@@ -531,6 +583,19 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     };
     if role == Role::Device && space != peer.space() {
         return Err(bad("devices are added to your own space"));
+    }
+    // What is read is a timeline and not a path, which nobody expects who names one.
+    let is_apart = || peer.store().rights(&space).is_some_and(|rights| rights.mount_of(&path).is_some());
+    if role == Role::Read && !path.is_root() && !whole && !is_apart() {
+        let is_own = space == peer.space();
+        let detail = format!("{path} is not kept apart, so whoever takes this invite would read all of the space that is not");
+        let fix = match is_own {
+            true => {
+                format!("`timebus private {path} --move` first, to let him read that alone; or `timebus invite`, or `--whole`, to let him read all")
+            }
+            false => "only its owner keeps a path apart; `--whole` lets him read all that you may hand on".to_owned(),
+        };
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "apart", "this invite would be for the whole space", detail).with_fix(fix));
     }
     if app.is_some() && space != peer.space() {
         return Err(bad("an app comes with an invite to the space that published it, which is yours"));
@@ -567,6 +632,9 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         other => bad(other.to_string()),
     })?;
     let name = network.ask(|node| node.name().to_owned()).await.map_err(stopped)?;
+    // To a community one invites by the name that one carries there.
+    let carried = network.ask(move |node| node.book().communities.get(&space).map(|membership| membership.name.clone())).await.map_err(stopped)?;
+    let name = carried.filter(|carried| role == Role::Member && !carried.is_empty()).unwrap_or(name);
     // Whoever is invited knows the person, and not the three words of the key.
     let name = match name == human_name(&peer.space()) && space == peer.space() {
         true => profile_name(peer)?.unwrap_or(name),
@@ -595,7 +663,7 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         app,
         paint,
     };
-    let mut value = describe(network, &record);
+    let mut value = describe(network, peer.store(), &People::default(), &record);
     let link = invite.link();
     // A link that any browser opens, where this peer has a name that others know.
     let http_link = peer.config.hosts.first().map(|host| {
@@ -654,7 +722,7 @@ async fn revoke_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         Problem::new(StatusCode::NOT_FOUND, "invite", "there is no such invite", format!("no invite has the id {id}"))
             .with_fix("`timebus invites` lists them")
     })?;
-    Ok(describe(network, &record))
+    Ok(describe(network, peer.store(), &People::now(peer).await, &record))
 }
 
 async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
@@ -758,11 +826,61 @@ async fn join(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
 fn devices(peer: &Peer) -> Result<Serde, Problem> {
     let store = peer.store();
     let rights = store.rights(&store.space());
-    let mut all: Vec<Serde> = Vec::new();
-    for key in rights.iter().flat_map(|rights| rights.devices()) {
-        all.push(json!({"device": key.to_string(), "name": human_name(&key), "this": key == store.device()}));
+    let names = names::given(store).map_err(|error| storage_problem(&error))?;
+    let told = |key: &PublicKey| {
+        let of_key = human_name(key);
+        let name = names.get(key).unwrap_or(&of_key).clone();
+        json!({"device": key.to_string(), "name": name, "key_name": of_key, "this": *key == store.device()})
+    };
+    let now: Vec<PublicKey> = rights.iter().flat_map(|rights| rights.devices()).collect();
+    let given = rights.iter().flat_map(|rights| rights.grants()).filter(|(_, held)| held.allows_everything());
+    let former: BTreeMap<PublicKey, u64> = given
+        .filter_map(|(_, held)| match held.grant.audience {
+            Audience::Key(key) if !now.contains(&key) => Some((key, held.time_ms)),
+            _ => None,
+        })
+        .collect();
+    let mut former: Vec<(u64, PublicKey)> = former.into_iter().map(|(key, since)| (since, key)).collect();
+    former.sort_unstable();
+    let former: Vec<Serde> = former.iter().map(|(_, key)| told(key)).collect();
+    Ok(json!({ "devices": now.iter().map(told).collect::<Vec<_>>(), "former": former }))
+}
+
+/// Gives one of the own devices a name, or with an empty one takes it away.
+async fn name_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        /// Its key; this one if there is none.
+        who: Option<String>,
+        name: String,
     }
-    Ok(json!({ "devices": all }))
+    let Wanted { who, name } = read(body)?;
+    let store = peer.store();
+    let key = match who {
+        Some(who) => who.parse().map_err(|_| bad(format!("{who:?} is no key")))?,
+        None => store.device(),
+    };
+    let rights = store.rights(&store.space()).ok_or_else(|| bad("the own space is not here"))?;
+    if !rights.was_device(&key) {
+        return Err(Problem::new(StatusCode::NOT_FOUND, "device", "there is no such device", format!("{key} is no device of yours"))
+            .with_fix("`timebus devices` lists them"));
+    }
+    if !name.is_empty() && !names::is_name(&name) {
+        let detail =
+            format!("{name:?}: up to {PETNAME_BYTES_MAX} bytes without / . @ % ? #, which read like no name of a key, and not `all` or `this`");
+        return Err(bad(detail));
+    }
+    let all = names::given(store).map_err(|error| storage_problem(&error))?;
+    let same = |(other, called): &(&PublicKey, &String)| {
+        **other != key && rights.device_grant(other).is_some() && called.to_lowercase() == name.to_lowercase()
+    };
+    if let Some((other, _)) = all.iter().find(same) {
+        let detail = format!("you call the device {} ({other}) so", human_name(other));
+        return Err(Problem::new(StatusCode::CONFLICT, "name", "this name is taken", detail).with_fix("choose another name"));
+    }
+    names::give(store, &key, Some(name.as_str()).filter(|name| !name.is_empty())).await.map_err(|error| write_problem(&error))?;
+    Ok(json!({"device": key.to_string(), "name": names::called(store, &key), "key_name": human_name(&key)}))
 }
 
 async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
@@ -783,7 +901,7 @@ async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     let rights = store.rights(&store.space()).ok_or_else(|| bad("the own space is not here"))?;
     let others = crate::devices::made_by(&rights, &[key]);
     if made && others.contains(&store.device()) {
-        let name = human_name(&key);
+        let name = names::called(store, &key);
         return Err(bad(format!("this device is one of those that {name} made; ask another one, or `timebus rotate --without {name}` here")));
     }
     let (also, stay) = if made { (others, Vec::new()) } else { (Vec::new(), others) };
@@ -800,8 +918,9 @@ async fn remove_device(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     for device in also.iter().chain([&key]) {
         crate::devices::take_back(store, device).await.map_err(|error| write_problem(&error))?;
     }
-    let shown = |keys: &[PublicKey]| -> Vec<Serde> { keys.iter().map(|key| json!({"device": key.to_string(), "name": human_name(key)})).collect() };
-    Ok(json!({"removed": key.to_string(), "also": shown(&also), "stay": shown(&stay)}))
+    let shown =
+        |keys: &[PublicKey]| -> Vec<Serde> { keys.iter().map(|key| json!({"device": key.to_string(), "name": names::called(store, key)})).collect() };
+    Ok(json!({"removed": key.to_string(), "name": names::called(store, &key), "also": shown(&also), "stay": shown(&stay)}))
 }
 
 #[cfg(test)]

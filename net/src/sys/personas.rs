@@ -22,7 +22,7 @@ use crate::peer::Peer;
 use crate::personas::{PersonaError, Seed};
 use crate::problem::Problem;
 use crate::route::{not_held, storage_problem, write_problem};
-use crate::sys::network::{find_space, read};
+use crate::sys::network::{find_person, find_space, read};
 use crate::who::{Who, now_ms};
 
 /// Where a space says who else its owner is.
@@ -38,7 +38,7 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::POST, ["personas", "link"]) => link(peer, body).await,
         (&Method::POST, ["personas", "remove"]) => remove(peer, body).await,
         (&Method::GET | &Method::HEAD, ["links"]) => links(peer, peer.space()).await,
-        (&Method::GET | &Method::HEAD, ["links", who]) => match find_space(peer, who).await {
+        (&Method::GET | &Method::HEAD, ["links", who]) => match find_person(peer, who).await {
             Ok(space) => links(peer, space).await,
             Err(problem) => Err(problem),
         },

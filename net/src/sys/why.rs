@@ -371,7 +371,7 @@ async fn of_grants(
 }
 
 /// Whether this device was one of its owner's, and is none any more, as far as is known here.
-pub(super) fn is_lost(peer: &Peer) -> bool {
+pub(crate) fn is_lost(peer: &Peer) -> bool {
     let device = peer.store().device();
     let is_out = |rights: &Rights| rights.device_grant(&device).is_none() && rights.root() != device && rights.was_device(&device);
     peer.store().rights(&peer.space()).is_some_and(|rights| is_out(&rights))

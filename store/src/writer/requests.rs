@@ -99,6 +99,7 @@ impl Decider {
         match request.action {
             Action::PutText { .. } | Action::EditText(_) => return self.decide_text(request),
             Action::Inc(_) => return self.decide_inc(request),
+            Action::Move { .. } => return self.decide_move(request),
             _ => {}
         }
         let Request { space, path, action, parents, label, condition, time_ms, may_name, .. } = request;
@@ -319,7 +320,7 @@ impl Decider {
                 }
             }
             // These have functions of their own.
-            Action::Undo { .. } | Action::PutText { .. } | Action::EditText(_) | Action::Inc(_) => {}
+            Action::Undo { .. } | Action::PutText { .. } | Action::EditText(_) | Action::Inc(_) | Action::Move { .. } => {}
             Action::Post { name, value } => match tree.list {
                 Some(list) => created = Some(Created::Element(plan.append(path, tree, list, last, &value)?)),
                 None => {

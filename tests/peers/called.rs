@@ -1,0 +1,108 @@
+//! What devices and people are called, by whom, and where.
+
+use serde_json::{Value, json};
+
+use super::devices::second;
+use super::neighbours::{invite, join, json as verb, pair, peers, poll, run};
+use super::succession::place;
+use crate::peer::{Home, NET, PROGRAM, Peer};
+
+/// A peer that calls itself something.
+fn named(home: Home, name: &str) -> Peer {
+    let net = [&NET[..], &["--name", name]].concat();
+    Peer::launch_as(home, &mut std::process::Command::new(PROGRAM), &net).unwrap_or_else(|(home, _)| panic!("{}", home.log()))
+}
+
+fn names(peer: &Peer, list: &str) -> Vec<String> {
+    let listed = verb(peer.home(), &["devices"]);
+    let mut names: Vec<String> = listed[list].as_array().into_iter().flatten().filter_map(|one| one["name"].as_str().map(str::to_owned)).collect();
+    names.sort();
+    names
+}
+
+/// Alice has a desk and a laptop, which is thrown out while no peer of hers runs.
+#[test]
+fn a_device_has_a_name_and_keeps_it_when_it_is_thrown_out() {
+    let (alice, bob) = pair();
+    let laptop = named(second(&alice).stop(), "laptop");
+    assert_eq!(run(alice.home(), &["devices", "name", "desk"]).code, 0);
+    for peer in [&alice, &laptop] {
+        poll("all devices know the names", || (names(peer, "devices") == ["desk", "laptop"]).then_some(()));
+    }
+    let taken = run(alice.home(), &["devices", "name", "Laptop"]);
+    assert!(taken.code == 4 && taken.err.contains("this name is taken"), "{taken:?}");
+    let bad = run(alice.home(), &["devices", "name", "river-otter-61"]);
+    assert!(bad.code != 0 && bad.err.contains("no name of a key"), "{bad:?}");
+    poll("the laptop is among her machines", || run(alice.home(), &["peers"]).out.contains("laptop (yours)").then_some(()));
+    let (node, address) = place(&laptop);
+    verb(bob.home(), &["follow", "@alice", "--node", &node, "--at", &address]);
+    let is_laptop = |peer: &Value| peer["id"] == node.as_str() && peer["state"] == "connected";
+    poll("bob is connected with it", || peers(&bob).iter().any(is_laptop).then_some(()));
+
+    // A command alone lists them, and throws one out by its name.
+    let home = alice.stop();
+    let listed = run(&home, &["devices"]);
+    assert!(
+        listed.code == 0 && listed.out.contains("laptop") && listed.out.contains("desk") && listed.err.contains("no peer runs here"),
+        "{listed:?}"
+    );
+    let rotated = run(&home, &["rotate", "--without", "laptop"]);
+    assert!(rotated.code == 0 && rotated.out.contains("laptop has no rights any more"), "{rotated:?}");
+    let alice = Peer::start_in(home);
+    assert_eq!((names(&alice, "devices"), names(&alice, "former")), (vec!["desk".to_owned()], vec!["laptop".to_owned()]));
+    let again = run(alice.home(), &["devices", "remove", "laptop"]);
+    assert!(again.code == 1 && again.err.contains("none of your devices any more"), "{again:?}");
+    let all = run(alice.home(), &["peers", "--all"]).out;
+    assert!(all.contains("laptop, thrown out") && !all.contains("(yours)"), "{all}");
+    let (node, address) = place(&alice);
+    verb(bob.home(), &["follow", "@alice", "--node", &node, "--at", &address]);
+    let seen = poll("bob knows, too", || {
+        let seen = run(bob.home(), &["peers", "--all"]).out;
+        seen.contains("laptop, thrown out by alice").then_some(seen)
+    });
+    let rows = |name: &str| seen.lines().take_while(|line| !line.starts_with("SPACE")).filter(|line| line.starts_with(name)).count();
+    assert_eq!(rows("@alice"), 1, "{seen}");
+    // What the thrown out one is told leads to the same as what doctor says.
+    let refused = poll("the laptop may not write", || {
+        let refused = run(laptop.home(), &["put", "/notes/late", "1"]);
+        (refused.code == 1).then_some(refused)
+    });
+    assert!(refused.err.contains("begin with a new folder") && !refused.err.contains("kit --recover"), "{refused:?}");
+}
+
+/// Carol follows Alice before she takes an invite of hers, over the link that there is.
+#[test]
+fn who_takes_an_invite_over_a_link_that_there_is_is_called_by_his_name() {
+    let (alice, carol) = (Peer::start(), Peer::start());
+    let (node, address) = place(&alice);
+    let id = alice.ready["id"].as_str().expect("an id");
+    verb(carol.home(), &["follow", id, "--node", &node, "--at", &address]);
+    poll("they are connected", || peers(&carol).iter().any(|peer| peer["state"] == "connected").then_some(()));
+    carol.put("/profile/name", &json!("Carol"));
+    join(&carol, &invite(&alice, &["--to", "/wall", "--can", "write"]), "alice");
+    poll("she has her name at Alice's", || (run(alice.home(), &["revoke", "Carol", "--preview"]).code == 0).then_some(()));
+    let invites = run(alice.home(), &["invites"]).out;
+    assert!(invites.contains("└── Carol"), "{invites}");
+    for verb in [&["find", "carol"][..], &["limits", "carol"]] {
+        let known = run(alice.home(), verb);
+        assert_eq!(known.code, 0, "{verb:?}: {known:?}");
+    }
+    // Her space is not here, which is another thing than that nobody is called so.
+    let of = run(alice.home(), &["personas", "of", "carol"]);
+    assert!(of.err.contains("nobody here knows the space"), "{of:?}");
+    let limit = run(alice.home(), &["limits", "Carol"]).out;
+    assert!(limit.contains("may keep") && limit.contains("if you say nothing else"), "{limit}");
+    verb(alice.home(), &["limits", "Carol", "2GB"]);
+    let limit = verb(alice.home(), &["limits", "Carol"]);
+    assert_eq!((&limit["bytes_max"], &limit["said"]), (&json!(2_000_000_000u64), &json!(true)), "{limit}");
+    // A name of Alice's own, for which nobody has to be followed.
+    verb(alice.home(), &["peers", "name", "Carol", "cary"]);
+    poll("she is called so", || run(alice.home(), &["peers"]).out.contains("@cary").then_some(()));
+    assert_eq!(run(alice.home(), &["revoke", "cary", "--preview"]).code, 0);
+    let spaces = alice.value("/.sys/spaces")["spaces"].clone();
+    assert!(spaces.as_array().is_some_and(|all| all.iter().all(|space| space["is_followed"] == false)), "she is not followed: {spaces}");
+    let doctor = run(alice.home(), &["doctor"]);
+    assert!(!doctor.out.contains("ask its owner for an invite"), "{doctor:?}");
+    verb(alice.home(), &["peers", "name", "cary", ""]);
+    poll("she is called as she calls herself", || (!run(alice.home(), &["peers"]).out.contains("@cary")).then_some(()));
+}
