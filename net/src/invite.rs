@@ -219,6 +219,17 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_link_is_that_and_of_no_other_version() {
+        let link = invite().link();
+        for end in SCHEME.len()..link.len() {
+            assert_eq!(Invite::parse(&link[..end]), Err(InviteError::Text), "to {end}");
+        }
+        for begin in 1..link.len() - SCHEME.len() {
+            assert_eq!(Invite::parse(&format!("{SCHEME}{}", &link[SCHEME.len() + begin..])), Err(InviteError::Text), "from {begin}");
+        }
+    }
+
+    #[test]
     fn the_payload_is_these_bytes() {
         let invite = Invite {
             node: PublicKey::from_bytes([0x11; 32]),

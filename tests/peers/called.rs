@@ -87,9 +87,6 @@ fn who_takes_an_invite_over_a_link_that_there_is_is_called_by_his_name() {
         let known = run(alice.home(), verb);
         assert_eq!(known.code, 0, "{verb:?}: {known:?}");
     }
-    // Her space is not here, which is another thing than that nobody is called so.
-    let of = run(alice.home(), &["personas", "of", "carol"]);
-    assert!(of.err.contains("nobody here knows the space"), "{of:?}");
     let limit = run(alice.home(), &["limits", "Carol"]).out;
     assert!(limit.contains("may keep") && limit.contains("if you say nothing else"), "{limit}");
     verb(alice.home(), &["limits", "Carol", "2GB"]);
@@ -105,4 +102,7 @@ fn who_takes_an_invite_over_a_link_that_there_is_is_called_by_his_name() {
     assert!(!doctor.out.contains("ask its owner for an invite"), "{doctor:?}");
     verb(alice.home(), &["peers", "name", "cary", ""]);
     poll("she is called as she calls herself", || (!run(alice.home(), &["peers"]).out.contains("@cary")).then_some(()));
+    // Her space is not here, which is another thing than that nobody is called so.
+    let of = run(alice.home(), &["personas", "of", "carol"]);
+    assert!(of.err.contains("nobody here knows the space"), "{of:?}");
 }

@@ -207,12 +207,14 @@ fn verbs_of_the_network_say_that_no_peer_runs() {
         vec!["unfollow", &key],
         vec!["block", &key],
         vec!["unblock", &key],
-        vec!["devices"],
         vec!["devices", "add"],
     ] {
         let told = run(&home, &args);
         assert!(told.code == 3 && told.err.contains("timebus") && told.err.contains("up"), "{args:?}: {told:?}");
     }
+    // What the home itself knows it tells, and what it cannot know.
+    let told = run(&home, &["devices"]);
+    assert!(told.code == 0 && told.out.contains("this one") && told.err.contains("no peer runs here"), "{told:?}");
 }
 
 /// Who has no program takes it from the peer that invites, and is in with it.

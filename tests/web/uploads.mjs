@@ -191,6 +191,7 @@ await withBrowser(async (browser) => {
   await until("he hears of it", async () => !(await http(bob, `/.sys/why/write/@${alice.id}/table`)).json().allowed);
   await phone.page.getByLabel("Files to add").setInputFiles(pathOf("late.txt", "too late"));
   await phone.page.getByText(/^not added: you may not /).waitFor();
+  await phone.page.getByText(/ took it back on 20.*what is here is of before/).waitFor();
   await shot(phone.page, "uploads-refused-390");
   await fits(phone.page, "what went wrong");
   // A message at the bottom leaves what is at the end of the page to be pressed.
