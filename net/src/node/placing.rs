@@ -374,5 +374,6 @@ mod tests {
         assert!(!is_refused(others, key(12)), "a stranger");
         assert!(is_refused(others, space), "who says that it is his");
         assert!(is_refused(owners, key(12)), "by whom it came");
+        assert!(is_refused(others, key(2)), "another device of one's own");
     }
 }

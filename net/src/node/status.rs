@@ -254,7 +254,9 @@ impl Node {
             let is_his = linked.remote.as_ref().is_some_and(|remote| remote.space == *space);
             let is_asked = |id: &PublicKey| self.book.joins.get(space).is_some_and(|join| join.node == *id);
             let has = |id: &PublicKey| self.holders.get(space).is_some_and(|holders| holders.contains(id));
-            is_his || id.is_some_and(|id| follow.via.contains(&id) || is_asked(&id) || has(&id))
+            // Another device of the owner has what he follows.
+            let is_own = linked.remote.as_ref().is_some_and(|remote| remote.space == self.config.space);
+            is_his || is_own || follow.via.is_empty() || id.is_some_and(|id| follow.via.contains(&id) || is_asked(&id) || has(&id))
         };
         let denies = |linked: &Linked| needed.iter().skip(1).any(|timeline| linked.denied.contains_key(timeline));
         self.links.values().any(|linked| denies(linked) && may_have(linked))
