@@ -42,7 +42,8 @@ pub(crate) struct Up {
     #[command(flatten)]
     pub(crate) net: Net,
 
-    /// What this peer calls itself, to others and in invites; your device is called so, too, if it has no name yet [default: its three-part name; in invites the name of your profile, if it has one]
+    /// What this peer calls itself, to others and in invites; your device is called so, too, if it has no name yet
+    /// [default: its three-part name; in invites the name of your profile, if it has one]
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
 
