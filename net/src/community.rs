@@ -46,8 +46,6 @@ pub const NAME_BYTES_MAX: usize = 64;
 pub const ABOUT_BYTES_MAX: usize = 1000;
 /// Members that are looked at; of more, those that came last are left out.
 pub const MEMBERS_MAX: usize = 10_000;
-/// Grants of one key that are looked at for its place.
-const PLACES_MAX: usize = 256;
 /// Grants of members' devices, and of whom members brought, that are looked at below the place of each whom organizers let in.
 const BROUGHT_MAX: usize = 512;
 /// Machines of one member.
@@ -349,7 +347,7 @@ fn is_place(names: &[&str], key: &PublicKey) -> bool {
 /// signs. As long as it has said nothing the one nearest to the root is believed, and of equals none: else whoever says it last,
 /// often enough for a grant with a smaller id, would have the device of somebody else.
 fn place(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> Option<Path> {
-    let live = rights.grants_for(key).filter(|(_, held)| held.is_live()).take(PLACES_MAX);
+    let live = rights.grants_for(key).filter(|(_, held)| held.is_live());
     let mut places: Vec<(GrantId, &Held, Path)> = live.filter_map(|(id, held)| Some((id, held, place_of(rights, held)?))).collect();
     let made: Vec<GrantId> = places.iter().filter(|(_, held, _)| !held.grant.scope.segments.is_empty()).map(|(id, ..)| *id).collect();
     let rank = |(id, held, place): &(GrantId, &Held, Path)| {
