@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use timebus_identity::Token;
 use timebus_net::personas;
+pub(crate) use timebus_net::words::quoted as quoted_text;
 
 use crate::failure::Failure;
 
@@ -194,15 +195,6 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// A path as one word of a shell command.
 pub(crate) fn quoted(path: &Path) -> String {
     quoted_text(&path.display().to_string())
-}
-
-/// A text as one word of a shell command.
-pub(crate) fn quoted_text(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-@:,".contains(c);
-    match !text.is_empty() && text.chars().all(plain) {
-        true => text.to_owned(),
-        false => format!("'{}'", text.replace('\'', r"'\''")),
-    }
 }
 
 #[cfg(test)]

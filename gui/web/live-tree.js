@@ -4,7 +4,7 @@
 import { PAGE } from "./api/peer.js";
 import { Problem } from "./api/problem.js";
 import { later } from "./dom.js";
-import { compareNames, segmentOf, showPath } from "./path.js";
+import { compareNames, isElsewhere, segmentOf, showPath } from "./path.js";
 
 /** What the peer says of a path where nothing is, among other things that are not found. */
 const ABSENT = "there is nothing here";
@@ -345,13 +345,14 @@ export class LiveTree {
   #apply(event) {
     const { root } = this;
     const text = event.put ?? event.delete ?? event.splice ?? event.edit ?? "/";
+    // In the space of somebody else paths are named from its root, without the key.
+    const names = text.split("/").filter(Boolean);
+    const skipped = isElsewhere(root.path) && !isElsewhere(names) ? root.path.length - 1 : root.path.length;
     /** @type {Step[]} */
     let steps =
       event.at ??
-      text
-        .split("/")
-        .filter(Boolean)
-        .slice(root.path.length)
+      names
+        .slice(skipped)
         .map((segment) => (segment.startsWith("@@") ? segment.slice(1) : segment));
     if (event.at && event.splice !== undefined) steps = event.at;
     if (root.state !== "present") {

@@ -341,57 +341,49 @@ fn is_place(names: &[&str], key: &PublicKey) -> bool {
         && names.last().is_some_and(|last| *last == key.to_string())
 }
 
-/// The place of a key. What organizers gave goes before what members did, and a place that was made for the key before what an
-/// organizer has anyway, unless that is older: members give places to whom they like, also to those who let them in. Of several
-/// members who brought somebody that one counts in whose name he writes. Whoever has a right of his own is nobody's device. Anybody may say of anybody that he is a device of his; of several who do, the key itself decides, by in whose name it
-/// signs. As long as it has said nothing the one nearest to the root is believed, and of equals none: else whoever says it last,
-/// often enough for a grant with a smaller id, would have the device of somebody else.
+/// The place of a key. What organizers gave it for itself goes before all that members say of it: they give places to whom they like,
+/// and call whom they like a device of theirs, also those who let them in. Of members the key itself decides, by in whose name it
+/// signs. As long as it has said nothing the one nearest to the root is believed, and of equals who call it their device none: else
+/// whoever says it last, often enough for a grant with a smaller id, would have the device of somebody else. Who was brought and
+/// became an organizer stays where he was.
 fn place(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> Option<Path> {
+    let is_handed_on = |held: &Held| crate::devices::is_handed_on(held);
     let live = rights.grants_for(key).filter(|(_, held)| held.is_live());
-    let mut places: Vec<(GrantId, &Held, Path)> = live.filter_map(|(id, held)| Some((id, held, place_of(rights, held)?))).collect();
-    let made: Vec<GrantId> = places.iter().filter(|(_, held, _)| !held.grant.scope.segments.is_empty()).map(|(id, ..)| *id).collect();
-    let rank = |(id, held, place): &(GrantId, &Held, Path)| {
-        let is_handed_on = crate::devices::is_handed_on(held);
-        // Who became an organizer stays where he was before.
-        let is_later = held.grant.scope.segments.is_empty() && rights.knew_any(id, &made);
-        (is_handed_on, if is_handed_on { held.chain } else { 0 }, is_later, place.segments().len(), held.chain, *id)
-    };
-    places.sort_by_cached_key(rank);
-    let (_, first, nearest) = places.first()?;
-    if !crate::devices::is_handed_on(first) {
-        let same = places
-            .iter()
-            .filter(|(_, held, place)| !crate::devices::is_handed_on(held) && place.segments().len() == nearest.segments().len() && place != nearest);
-        if same.clone().next().is_none() {
-            return Some(nearest.clone());
-        }
-        let signs = signs_by(store, space, key).unwrap_or_default();
-        let of_his = places.iter().find(|(id, held, _)| !crate::devices::is_handed_on(held) && signs.contains(id));
-        return Some(of_his.map_or(nearest, |(.., place)| place).clone());
+    let all: Vec<(GrantId, &Held, Path)> = live.filter_map(|(id, held)| Some((id, held, place_of(rights, held)?))).collect();
+    // Whose device this one is, is known here.
+    let was_device = |other: &PublicKey| store.rights(&store.space()).is_some_and(|rights| rights.was_device(other));
+    let is_told = |held: &Held| *key != store.device() || !is_handed_on(held) || claimant(rights, held).is_some_and(|by| was_device(&by));
+    let all = all.into_iter().filter(|(_, held, _)| is_told(held));
+    let (by_members, own): (Vec<_>, Vec<_>) = all.partition(|(_, held, place)| is_handed_on(held) || place.segments().len() > 2);
+    let brought: Vec<GrantId> = by_members.iter().filter(|(_, held, _)| !is_handed_on(held)).map(|(id, ..)| *id).collect();
+    let is_first = |id: &GrantId, held: &Held| !held.grant.scope.segments.is_empty() || !rights.knew_any(id, &brought);
+    if let Some((.., place)) = own.iter().find(|(id, held, _)| is_first(id, held)) {
+        return Some(place.clone());
     }
-    let places: Vec<(&Held, Path)> = places.into_iter().map(|(_, held, place)| (held, place)).collect();
-    let (first, nearest) = places.first()?;
-    let by = |chain: Option<u8>| -> HashSet<PublicKey> {
-        let near = places.iter().filter(|(held, _)| chain.is_none_or(|chain| held.chain == chain));
-        near.filter_map(|(held, _)| claimant(rights, held)).collect()
-    };
-    if by(None).len() < 2 {
+    let mut by_members = by_members;
+    by_members.sort_by_cached_key(|(id, held, place)| (held.chain, is_handed_on(held), place.segments().len(), *id));
+    let (_, first, nearest) = by_members.first()?;
+    let giver = |held: &Held| claimant(rights, held).unwrap_or(held.author);
+    if by_members.iter().all(|(.., place)| place == nearest) {
         return Some(nearest.clone());
     }
     let says = says_of_itself(store, rights, space, key).unwrap_or_default();
-    match places.iter().find(|(held, _)| claimant(rights, held).is_some_and(|by| says.contains(&by))) {
-        Some((_, place)) => Some(place.clone()),
-        None => (by(Some(first.chain)).len() < 2).then(|| nearest.clone()),
+    if let Some((.., place)) = by_members.iter().find(|(_, held, _)| says.contains(&giver(held))) {
+        return Some(place.clone());
     }
+    let is_equal = |(_, held, place): &&(GrantId, &Held, Path)| held.chain == first.chain && is_handed_on(held) && place != nearest;
+    (!is_handed_on(first) || !by_members.iter().any(|it| is_equal(&it))).then(|| nearest.clone())
 }
 
-/// Whose device a key says that it is, by what it signed last. Of this device that is known.
+/// In whose name a key signs, by what it signed last: whose device it is, or who let it in. Of this device the first is known.
 fn says_of_itself(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> Result<HashSet<PublicKey>, StorageError> {
-    if *key == store.device() {
-        return Ok(store.rights(&store.space()).iter().flat_map(|own| own.devices()).collect());
-    }
     let signs = signs_by(store, space, key)?;
-    Ok(signs.iter().filter_map(|cap| claimant(rights, rights.grant(cap)?)).collect())
+    let giver = |held: &Held| claimant(rights, held).unwrap_or(held.author);
+    let mut says: HashSet<PublicKey> = signs.iter().filter_map(|cap| rights.grant(cap)).map(giver).collect();
+    if *key == store.device() {
+        says.extend(store.rights(&store.space()).iter().flat_map(|own| own.devices()));
+    }
+    Ok(says)
 }
 
 /// The grants in whose name a key signed what it wrote last.

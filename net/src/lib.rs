@@ -71,5 +71,5 @@ mod websocket;
 mod who;
 mod whose;
 mod window;
-mod words;
+pub mod words;
 mod write;

@@ -19,7 +19,8 @@ pub(crate) fn plain(name: &str) -> String {
 }
 
 /// A text as one word of a shell command.
-pub(crate) fn quoted(text: &str) -> String {
+#[must_use]
+pub fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-@:,".contains(c);
     match !text.is_empty() && text.chars().all(plain) {
         true => text.to_owned(),

@@ -345,6 +345,21 @@ async fn what_is_granted_by_whoever_is_out_never_was_in_force() {
     assert!(!rights.is_party(Some(&bob.device()), 1));
 }
 
+/// Whoever stole a device, and was thrown out, is the owner in no other space.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_was_thrown_out_is_the_owner_in_his_own_space_alone() {
+    let (alice_home, bob_home) = (folder(), folder());
+    let (alice, bob) = (open(alice_home.path()), open(bob_home.path()));
+    let writes = writer(bob.device(), "");
+    let device = grant(&alice, Grant { scope: Scope::everything(), timelines: Timelines::All, actions: Actions::ALL, depth: 1, ..writes }).await;
+    let is = || [true, false].map(|is_in_own| alice.is_by_owner(&bob.device(), || is_in_own));
+    assert_eq!(is(), [true, true]);
+    revoke(&alice, device, vec![]).await;
+    assert_eq!(is(), [true, false]);
+    let guest = grant(&alice, writer(PublicKey::from_bytes([9; 32]), "wall")).await;
+    assert!(!alice.is_by_owner(&PublicKey::from_bytes([9; 32]), || true) && alice.rights(&alice.space()).is_some_and(|all| all.is_live(&guest)));
+}
+
 /// A change of somebody with a program of his own: a number below `/wall`, after another change of his.
 fn forged(space: &PublicKey, key: &SecretKey, cap: GrantId, after: Option<&Verified<Change>>, number: i64) -> Verified<Change> {
     let names = ["wall".to_owned(), number.to_string()];

@@ -788,7 +788,7 @@ impl Actor {
     /// last one now, and if that does not come in time, or nobody has anything, it yields.
     fn settle_len(&mut self, hash: BlobHash, len: u64) -> Option<bool> {
         let Some(fetching) = self.fetches.get_mut(&hash).filter(|fetching| fetching.partial.len() != len) else { return Some(true) };
-        if fetching.partial.shows_len() {
+        if fetching.partial.shows_len() || fetching.partial.is_owners() {
             return Some(false);
         }
         let is_new = fetching.disputed.is_none();

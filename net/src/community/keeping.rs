@@ -312,6 +312,12 @@ mod tests {
             label: "member".into(),
         };
         let (mallory, late) = (SecretKey::from_seed([66; 32]), SecretKey::from_seed([67; 32]).public());
+        // The founder has a second device, which has said nothing yet.
+        let second = SecretKey::from_seed([68; 32]).public();
+        let handed_on =
+            Grant { audience: Audience::Key(second), label: "device:two".into(), depth: 3, ..timebus_store::founding::organizer(&second) };
+        let handed_on = Grant { actions: Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0 | Actions::GRANT.0), ..handed_on };
+        store.state(Statement::Ops(vec![Op::Grant(handed_on)]), 1000).await.expect("stated");
         let own_names = ["members".to_owned(), mallory.public().to_string()];
         let cap = store.state(Statement::Ops(vec![Op::Grant(grant(&own_names, mallory.public(), 2))]), 1000).await.expect("stated")[0];
         let below = |key: &timebus_identity::PublicKey| [&own_names[..], &["brought".to_owned(), key.to_string()]].concat();
@@ -319,7 +325,7 @@ mod tests {
         let crowd = (0..1000u16)
             .map(|number| SecretKey::from_seed([[1; 30].as_slice(), &number.to_be_bytes()].concat().try_into().expect("32")))
             .map(|key| key.public());
-        let ops: Vec<Op> = [founder, late].into_iter().chain(crowd).map(|key| Op::Grant(grant(&below(&key), key, 0))).collect();
+        let ops: Vec<Op> = [founder, second, late].into_iter().chain(crowd).map(|key| Op::Grant(grant(&below(&key), key, 0))).collect();
         let body = Body { ops, ..Body::default() }.encode();
         let rows = store.snapshot();
         let heads = timebus_store::tips::heads(&*rows, own.auth()).expect("reads").into_iter();
@@ -355,6 +361,7 @@ mod tests {
         let all = members(store, &store.snapshot(), own).expect("reads");
         let place = |key: &timebus_identity::PublicKey| all.iter().find(|member| member.keys.contains(key)).map(|member| member.place.to_string());
         assert_eq!(place(&founder), Some(format!("/members/{founder}")));
+        assert_eq!(place(&second), place(&founder), "a device of his");
         assert_eq!(place(&late), Some(format!("/members/{late}")));
         assert!(place(&mallory.public()).is_some() && all.len() < 600, "{}", all.len());
         // Who was brought and became an organizer stays where he was.

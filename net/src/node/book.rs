@@ -29,7 +29,9 @@ pub const PETNAME_BYTES_MAX: usize = 64;
 
 /// Whether somebody can be called so: it stands in paths behind an `@`, and is no key.
 pub(crate) fn is_petname(name: &str) -> bool {
-    let fits = (1..=PETNAME_BYTES_MAX).contains(&name.len());
+    // These words are the owner and everybody, and rights are granted by names.
+    let is_word = ["anyone", "me", "you"].iter().any(|word| name.eq_ignore_ascii_case(word));
+    let fits = (1..=PETNAME_BYTES_MAX).contains(&name.len()) && !is_word;
     fits && !name.contains(['/', '.', '@', '%', '?', '#']) && !name.chars().any(crate::words::is_unseen) && name.parse::<PublicKey>().is_err()
 }
 

@@ -585,8 +585,13 @@ async fn create_invite(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(bad("devices are added to your own space"));
     }
     // What is read is a timeline and not a path, which nobody expects who names one.
-    let is_apart = || peer.store().rights(&space).is_some_and(|rights| rights.mount_of(&path).is_some());
-    if role == Role::Read && !path.is_root() && !whole && !is_apart() {
+    let mount = peer.store().rights(&space).and_then(|rights| rights.mount_of(&path).map(|mount| mount.path.clone()));
+    if let Some(mount) = mount.as_ref().filter(|mount| role == Role::Read && **mount != path) {
+        let detail = format!("{path} is part of {mount}, which is kept apart: whoever takes this invite would read all of that");
+        let fix = format!("`timebus invite --to {} --can read` for all of it", crate::words::quoted(&mount.to_string()));
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "apart", "this invite would be for more than that", detail).with_fix(fix));
+    }
+    if role == Role::Read && !path.is_root() && !whole && mount.is_none() {
         let is_own = space == peer.space();
         let detail = format!("{path} is not kept apart, so whoever takes this invite would read all of the space that is not");
         let fix = match is_own {

@@ -21,7 +21,8 @@ const TIMELINES_MAX: usize = 64;
 
 impl Blobs {
     /// [`Blobs::partial`], to be filled by those who have a timeline. If something of it is here, or others fill it by now, it
-    /// stays theirs for whom it was begun. What came of it under another length goes, unless it is being fetched or shows that length.
+    /// stays theirs for whom it was begun. What came of it from others under another length goes, unless it is being fetched or shows
+    /// that length.
     ///
     /// # Errors
     ///
@@ -33,7 +34,8 @@ impl Blobs {
         let folder = self.folder().join(FOLDER);
         let file = folder.join(hash.to_string());
         if let Some(part) = self.open_partial(&hash).filter(|part| part.len() != len) {
-            if part.shows_len() {
+            // What the owner put in here himself, and is mended, comes from nobody again.
+            if part.shows_len() || !part.is_bare() && !self.came_from_others(&hash) {
                 return Err(SaveError::OtherLength { len: part.len() });
             }
             if Arc::strong_count(&part) == 1 {
@@ -200,6 +202,15 @@ mod tests {
         drop(part);
         assert!(matches!(to.fetch(hash, len + 1, &timeline), Err(SaveError::OtherLength { len: 300_000 })));
         assert!(to.fetch(hash, len, &timeline).expect("room").has(2));
+
+        // The owner's own, of which the end is damaged.
+        let (_c, own) = blobs();
+        let mine = own.partial(hash, len).expect("room");
+        put(&mine, 0).expect("good");
+        mine.keep().expect("room");
+        drop(mine);
+        assert!(matches!(own.fetch(hash, len + 1, &timeline), Err(SaveError::OtherLength { len: 300_000 })));
+        assert!(own.fetch(hash, len, &timeline).expect("room").has(0));
     }
 
     /// Two spaces name one file, and somebody in each of them sends pieces of it.

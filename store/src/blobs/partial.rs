@@ -352,6 +352,12 @@ impl Partial {
         self.state().count == 0
     }
 
+    /// Whether something of it is here that the owner put in himself, and nobody may have again.
+    #[must_use]
+    pub fn is_owners(&self) -> bool {
+        !self.is_bare() && !self.blobs.came_from_others(&self.hash)
+    }
+
     /// Whether its last piece is here. The others are good under other lengths, too.
     #[must_use]
     pub fn shows_len(&self) -> bool {
