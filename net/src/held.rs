@@ -56,7 +56,7 @@ fn may_read(rights: &Rights, keys: &[PublicKey], space: &PublicKey, timeline: &T
     // Who may read has to know by what right, so `auth` goes with `main`. And whose right was taken back has to learn
     // of it, up to there ([`Replica::until`]): he would go on writing what nobody takes.
     let is_auth = *timeline == TimelineId::named(space, "auth");
-    if is_auth && keys.iter().any(|key| !rights.about(key).is_empty()) {
+    if is_auth && keys.iter().any(|key| rights.is_known(key)) {
         return true;
     }
     let timeline = if is_auth { &main } else { timeline };
@@ -120,8 +120,11 @@ impl Replica for Held {
         // Who is the root decides what its grants are worth.
         let roots = rights.root_states().iter().flat_map(RootState::statements).map(|op| op.change);
         let mut until = 0;
-        for id in roots.chain(remote.keys.iter().flat_map(|key| rights.about(key).to_vec())) {
+        for id in roots {
             until = until.max(self.find(t, &id)?.unwrap_or(0));
+        }
+        for key in &remote.keys {
+            until = until.max(rights.last_about(key, |id| self.find(t, id))?);
         }
         Ok(until)
     }

@@ -302,13 +302,14 @@ async fn carry_out(
             Ok(response)
         }
     };
-    // Who may do less than he could before is told, and nobody else.
-    let response = match told.filter(|_| state.is_some()) {
-        Some((space, path)) => crate::over::mark(peer, space, &path, response, reads).await,
+    let is_elsewhere = state.is_some();
+    let response = match state {
+        Some(state) => response.map(|response| remote::mark(response, &state, &timebus_identity::human_name(&key))),
         None => response,
     };
-    match state {
-        Some(state) => response.map(|response| remote::mark(response, &state, &timebus_identity::human_name(&key))),
+    // Who may do less than he could before is told, and nobody else.
+    match told.filter(|_| is_elsewhere) {
+        Some((space, path)) => crate::over::mark(peer, space, &path, response, reads).await,
         None => response,
     }
 }

@@ -258,7 +258,7 @@ pub(crate) async fn mv(context: &Context, args: &Mv) -> anyhow::Result<()> {
     let moved = moved?;
     let json =
         json!({"from": args.from.to_string(), "to": args.to.to_string(), "version": crate::value::versions(crate::value::member(&moved, "version"))});
-    context.out.result(&json, || format!("moved {} to {}; its history stays at {from}", args.from, args.to))
+    context.out.result(&json, || format!("moved {} to {}; its history stays at {from}, where `undo` brings it back", args.from, args.to))
 }
 
 pub(crate) async fn post(context: &Context, args: Post) -> anyhow::Result<()> {

@@ -93,6 +93,8 @@ export class PathExplorer extends HTMLElement {
       ),
       h("main", {}, this.#grid),
     );
+    // What is dropped beside it does not take the page away, with all that is on its way.
+    for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
     for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) this.addEventListener(kind, (event) => this.#drag(/** @type {DragEvent} */ (event)));
     this.#tree = new LiveTree(this.peer, this.path, {
       changed: (node, live) => this.#changed(node, live),

@@ -299,6 +299,8 @@ struct Known {
     leaving: leaving::All,
     /// Communities of which all that is here goes to others.
     handing: BTreeMap<PublicKey, HandOver>,
+    /// Those of them that the owner leaves and that were looked at since.
+    handed: BTreeSet<PublicKey>,
     /// How often rights had changed by then.
     restated: u64,
 }
@@ -338,7 +340,9 @@ fn look(store: &Store, node: PublicKey, offered: &[(PublicKey, u64)], before: Kn
     if !is_look && !before.is_old(store, &rows, &spaces, restated)? {
         return Ok((before, missing));
     }
-    let mut known = Known { restated, handing: before.handing, ..Known::default() };
+    let before_handed = before.handed;
+    let handed = before.handing.iter().filter(|(_, handing)| handing.leaves).map(|(key, _)| *key).collect();
+    let mut known = Known { restated, handing: before.handing, handed, ..Known::default() };
     for (key, bytes) in offered {
         let (_, files) = known.spaces.entry(*key).or_insert((upto, Vec::new()));
         let Some(space) = store.held(key) else { continue };
@@ -364,8 +368,9 @@ fn look(store: &Store, node: PublicKey, offered: &[(PublicKey, u64)], before: Kn
         // When a community is looked at for the first time, nobody knows what was placed here.
         let held: Option<BTreeSet<BlobHash>> = before.spaces.get(key).map(|(_, files)| files.iter().map(|(hash, _)| *hash).collect());
         let handing = known.handing.get(key);
-        // Whoever leaves takes along what he put there himself, too.
-        let held = held.filter(|_| !handing.is_some_and(|handing| handing.leaves));
+        // Whoever leaves takes along what he put there himself, too, and once only: what others have stays let go.
+        let is_begun = before_handed.contains(key) && before.leaving.contains_key(&(*key, *key));
+        let held = held.filter(|_| is_begun || !handing.is_some_and(|handing| handing.leaves));
         let was = leaving::Before { leaving: before.leaving.get(&(*key, *key)), held: held.as_ref() };
         let mut stay = leaving::stay(was, &rules, elsewhere, room, Instant::now());
         if handing.is_some() {

@@ -36,7 +36,7 @@ use crate::remote::by_rights;
 use crate::route::{bad_path, not_held, storage_problem, write_problem};
 use crate::sys::answer_json;
 use crate::who::{Who, now_ms};
-use crate::whose::spaces_of;
+use crate::whose::{certain_of, spaces_of};
 
 /// How long an invite can be taken if nothing is said.
 const EXPIRES_MS: u64 = 7 * 24 * 3600 * 1000;
@@ -188,14 +188,16 @@ fn is_gone(status: &PeerStatus, all: &[PeerStatus], now_ms: u64) -> bool {
     is_replaced || now_ms.saturating_sub(last_ms) > GONE_MS
 }
 
-/// The key by which a machine was a device of a space, and that space, if it is nobody's device any more.
+/// The key by which a machine was a device of a space, and that space, if it is nobody's device any more. That counts only where it
+/// wrote as one: anybody can make a key of somebody else his device, and throw it out.
 fn thrown_out(peer: &Peer, status: &PeerStatus) -> Option<(PublicKey, PublicKey)> {
     let (store, keys) = (peer.store(), &status.contact.keys);
     let is_now = |key: &PublicKey, space: &PublicKey| {
         key == space || store.rights(space).is_some_and(|rights| rights.root() == *key || rights.device_grant(key).is_some())
     };
     let was: Vec<(PublicKey, PublicKey)> = keys.iter().flat_map(|key| spaces_of(store, key, true).into_iter().map(|space| (*key, space))).collect();
-    if was.iter().any(|(key, space)| is_now(key, space)) { None } else { was.into_iter().next() }
+    let is_certain = |key: &PublicKey, space: &PublicKey| *space == store.space() || certain_of(store, key).contains(space);
+    if was.iter().any(|(key, space)| is_now(key, space)) { None } else { was.into_iter().find(|(key, space)| is_certain(key, space)) }
 }
 
 /// Whether a machine of the owner is none of his devices any more.

@@ -160,7 +160,9 @@ async fn remove(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(Problem::new(StatusCode::NOT_FOUND, "timeline", "this path is not kept apart", format!("{path} has no timeline of its own"))
             .with_fix("`timebus private` lists those that have"));
     }
-    alone(store, &path)?;
+    if moves {
+        alone(store, &path)?;
+    }
     let inner = store.at(store.own(), &path);
     let content = store.read(&store.snapshot(), inner, &path).map_err(|error| storage_problem(&error))?.tree.to_json(&store.space());
     if content.is_some() && !moves {
@@ -169,13 +171,19 @@ async fn remove(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
             quoted(&path.to_string())
         )));
     }
-    store.state(Statement::Revoke { grants, cascade: true, keep: true }, now_ms()).await.map_err(|error| write_problem(&error))?;
-    let outer = store.at(store.own(), &path);
+    let revoke = Statement::Revoke { grants, cascade: true, keep: true };
+    // First it is there as well, then it is no longer here: a crash in between loses nothing.
+    let outer = path.parent().map_or(store.own(), |parent| store.at(store.own(), &parent));
+    let is_moved = content.is_some();
+    if let Some(content) = content {
+        write(store, outer, &path, Action::Put(content), None).await?;
+    }
+    store.state(revoke, now_ms()).await.map_err(|error| write_problem(&error))?;
     let left = store.read(&store.snapshot(), outer, &path).map_err(|error| storage_problem(&error))?;
-    match content {
-        Some(content) => write(store, outer, &path, Action::Put(content), None).await?,
-        None if left.tree.to_json(&store.space()) == Some(pointer(&path)) => write(store, outer, &path, Action::Delete, Some(left.version)).await?,
-        None => {}
+    match () {
+        () if is_moved => {}
+        () if left.tree.to_json(&store.space()) == Some(pointer(&path)) => write(store, outer, &path, Action::Delete, Some(left.version)).await?,
+        () => {}
     }
     Ok(json!({"path": path.to_string(), "removed": true}))
 }
@@ -185,8 +193,8 @@ fn alone(store: &Store, path: &Path) -> Result<(), Problem> {
     let rights = own_rights(store)?;
     let Some(inner) = rights.shown().find(|mount| mount.path != *path && path.contains(&mount.path)) else { return Ok(()) };
     let detail = format!("{} below it has a timeline of its own, which does not go along", inner.path);
-    Err(conflict("something below this path is kept apart", detail)
-        .with_fix(format!("`timebus private {} --undo --move` first, then this, then that path again", quoted(&inner.path.to_string()))))
+    let fix = "leave it as it is; or first make that path a part of this one, which lets all read it who read around it, for good";
+    Err(conflict("something below this path is kept apart", detail).with_fix(fix))
 }
 
 fn step(segment: &Segment) -> Option<PathStep> {

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use timebus_identity::PublicKey;
 
@@ -106,9 +106,16 @@ pub enum Hidden {
 /// Keys of which it is remembered what they are; of more it is worked out anew.
 const PARTIES_MAX: usize = 1024;
 
-/// Until when a key has a right, and the changes about it: whoever is out can have been given thousands of grants, and goes on asking.
+/// Until when a key has a right, and what is about it.
+struct Party {
+    until_ms: Option<u64>,
+    about: Box<[ChangeId]>,
+    last: OnceLock<u64>,
+}
+
+/// That of some keys: whoever is out can have been given thousands of grants, and goes on asking.
 #[derive(Default)]
-pub(super) struct Parties(Mutex<HashMap<PublicKey, (Option<u64>, Arc<[ChangeId]>)>>);
+pub(super) struct Parties(Mutex<HashMap<PublicKey, Arc<Party>>>);
 
 impl Clone for Parties {
     fn clone(&self) -> Self {
@@ -124,14 +131,14 @@ impl std::fmt::Debug for Parties {
 
 impl Rights {
     /// Whether a grant is in force, or was until somebody took it back who knew of it. What is stated in the name of a grant by
-    /// whoever has lost that never was.
+    /// whoever has lost that never was, and neither counts what a root gave that is none any more.
     #[must_use]
     pub fn was_in_force(&self, id: &GrantId) -> bool {
         let knew = |revocation: &Revocation| {
             let is_before = |held: &Held| self.dag.is_before(held.change, revocation.change);
             revocation.revoke.grant == *id || self.grants.get(id).is_some_and(is_before)
         };
-        self.grants.contains_key(id) && self.killers(id).all(knew)
+        self.comes_from_root(id) && self.killers(id).all(knew)
     }
 
     /// Whether any of some grants was known to whoever gave another one. Costs as much as there are statements.
@@ -142,9 +149,9 @@ impl Rights {
         earlier.iter().filter_map(|id| self.grants.get(id)).any(|held| past.contains(held.change))
     }
 
-    fn party(&self, key: &PublicKey) -> (Option<u64>, Arc<[ChangeId]>) {
+    fn party(&self, key: &PublicKey) -> Arc<Party> {
         if let Some(known) = self.parties.0.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
-            return known.clone();
+            return Arc::clone(known);
         }
         let is_enough =
             |held: &Held| held.grant.audience != Audience::Anyone || held.grant.actions.contains(Actions::SYNC) && held.carries_timeline();
@@ -158,12 +165,12 @@ impl Rights {
                 given.into_iter().chain(self.killers(id).map(|revocation| revocation.op.change))
             })
             .collect();
-        let party = (until_ms, changes.into_iter().collect());
+        let party = Arc::new(Party { until_ms, about: changes.into_iter().collect(), last: OnceLock::new() });
         let mut parties = self.parties.0.lock().unwrap_or_else(PoisonError::into_inner);
         if parties.len() >= PARTIES_MAX {
             parties.clear();
         }
-        parties.entry(*key).or_insert(party).clone()
+        Arc::clone(parties.entry(*key).or_insert(party))
     }
 
     /// Why a grant is not in force. Nothing if it is, or is not known.
@@ -190,8 +197,38 @@ impl Rights {
     /// The changes by which a key knows that it was let in, that it no longer is, and what of its own is kept all the same: those
     /// that gave it grants that are in force, or [were](Rights::was_in_force), and those that took these back.
     #[must_use]
-    pub fn about(&self, key: &PublicKey) -> Arc<[ChangeId]> {
-        self.party(key).1
+    pub fn about(&self, key: &PublicKey) -> Vec<ChangeId> {
+        self.party(key).about.to_vec()
+    }
+
+    /// Whether there is any change [about](Rights::about) a key.
+    #[must_use]
+    pub fn is_known(&self, key: &PublicKey) -> bool {
+        !self.party(key).about.is_empty()
+    }
+
+    /// The arrival number of the last change [about](Rights::about) a key, 0 without one. Each is looked up once.
+    ///
+    /// # Errors
+    ///
+    /// What the look-up says.
+    pub fn last_about<E>(&self, key: &PublicKey, mut find: impl FnMut(&ChangeId) -> Result<Option<u64>, E>) -> Result<u64, E> {
+        let party = self.party(key);
+        if let Some(last) = party.last.get() {
+            return Ok(*last);
+        }
+        let (mut last, mut is_whole) = (0, true);
+        for id in &party.about {
+            match find(id)? {
+                Some(a) => last = last.max(a),
+                // It came after the moment that is looked at.
+                None => is_whole = false,
+            }
+        }
+        if is_whole {
+            let _ = party.last.set(last);
+        }
+        Ok(last)
     }
 
     /// By what a key may do all of `actions` somewhere in a timeline, at a time in Unix milliseconds. Also by grants
@@ -256,7 +293,7 @@ impl Rights {
     pub fn is_party(&self, key: Option<&PublicKey>, time_ms: u64) -> bool {
         let nobody = PublicKey::from_bytes([0; 32]);
         let key = key.unwrap_or(&nobody);
-        self.root() == *key || self.party(key).0.is_some_and(|until_ms| time_ms <= until_ms)
+        self.root() == *key || self.party(key).until_ms.is_some_and(|until_ms| time_ms <= until_ms)
     }
 
     /// Whether a key was let in by name, and still is.
