@@ -35,6 +35,9 @@ fn copy(plan: &mut Plan<'_>, path: &Path, tree: &Tree, space: &timebus_identity:
     }
 }
 
+/// Values that one change moves: as long as it is made nothing else is written.
+const VALUES_MAX: u64 = 10_000;
+
 impl Decider {
     /// Works out and stages what moving does.
     pub(super) fn decide_move(&mut self, request: Request) -> Result<Written, WriteError> {
@@ -68,6 +71,10 @@ impl Decider {
             return Err(WriteError::Spans { path: from, mount });
         }
         let rows = &self.pipeline.rows;
+        let below = Node::load(rows, &node_key(t, &from.key()))?.below;
+        if below > VALUES_MAX {
+            return Err(WriteError::Patch(format!("{below} values are below {from}, and {VALUES_MAX} at most are moved at once")));
+        }
         let tree = Tree::load(rows, t, &from, usize::MAX)?;
         if tree.is_absent() {
             return Err(WriteError::Absent(from));
