@@ -277,6 +277,25 @@ impl Blobs {
         Writer::resume(self.clone(), file)
     }
 
+    /// Takes back what was written behind the first `len` bytes of a blob that was begun by [`Blobs::writer_in`] and that nobody has open.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`].
+    pub fn cut_in(&self, file: &Path, len: u64) -> Result<(), SaveError> {
+        let data = std::fs::OpenOptions::new().write(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32).open(file);
+        let data = match data {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            data => data.map_err(SaveError::Io)?,
+        };
+        let more = data.metadata().map_err(SaveError::Io)?.len().saturating_sub(len);
+        if more > 0 {
+            data.set_len(len).and_then(|()| data.sync_all()).map_err(SaveError::Io)?;
+            self.count(-i128::from(more));
+        }
+        Ok(())
+    }
+
     /// Removes what was written of a blob that was begun by [`Blobs::writer_in`].
     ///
     /// # Errors
@@ -495,6 +514,12 @@ mod tests {
         let mut writer = blobs.resume_in(&begun).expect("goes on");
         writer.write(&[1; 100]).expect("room");
         assert_eq!((writer.len(), blobs.bytes()), (700, 700));
+        drop(writer);
+        blobs.cut_in(&begun, 650).expect("cut");
+        blobs.cut_in(&begun, 660).expect("nothing to cut");
+        let mut writer = blobs.resume_in(&begun).expect("goes on");
+        assert_eq!((writer.len(), blobs.bytes()), (650, 650));
+        writer.write(&[1; 50]).expect("room");
         writer.finish().expect("room");
         assert_eq!(blobs.bytes(), 700);
         let mut writer = blobs.writer_in(&begun).expect("begins");

@@ -55,9 +55,126 @@ fn an_upload_goes_on_after_a_cut_and_after_a_crash() {
     let got = peer.send("GET", "/film", &[], "");
     assert_eq!(got.header("content-type"), Some("video/mp4"));
     assert!(got.body == whole);
-    peer.send("HEAD", &place, &[], "");
-    assert_eq!(peer.send("HEAD", &place, &[], "").status, 404, "it is over");
+    // It is over, and that is known for a while.
+    let over = peer.send("HEAD", &place, &[], "");
+    assert_eq!((over.status, over.header("upload-complete"), over.header("upload-offset")), (204, Some("?1"), Some("3000000")));
+    assert_eq!(peer.send("DELETE", &place, &[], "").status, 204);
+    assert_eq!(peer.send("HEAD", &place, &[], "").status, 404);
     assert_eq!(files(peer.home()).len(), 2, "{:?}", files(peer.home()));
+}
+
+/// The last part has come, and the line broke before its answer did.
+#[test]
+fn who_did_not_hear_the_last_answer_is_told_it_again_and_sends_nothing_twice() {
+    let peer = Peer::start();
+    let whole = bytes(300_000, 11);
+    let put = [MP4, ("Upload-Complete", "?0"), ("Idempotency-Key", "film-3"), ("Upload-Length", "300000"), ("If-None-Match", "*")];
+    let place = begin(&peer, "/film", &put[2..]);
+    let last = |at: &str, bytes: &[u8]| peer.send("PATCH", &place, &[PART, ("Upload-Offset", at), ("Upload-Complete", "?1")], bytes);
+    let lost = last("0", &whole);
+    assert_eq!(lost.status, 200, "{}", lost.text());
+    let again = peer.send("PUT", "/film", &put, "");
+    let said = [again.header("location"), again.header("upload-complete"), again.header("upload-offset")];
+    assert_eq!((again.status, said), (201, [Some(place.as_str()), Some("?1"), Some("300000")]), "{}", again.text());
+    let heard = last("300000", b"");
+    assert_eq!((heard.status, heard.versions(), heard.header("upload-complete")), (200, lost.versions(), Some("?1")), "{}", heard.text());
+    last("300000", b"x").problem(400);
+    last("0", &whole).problem(409);
+    assert_eq!(peer.send("GET", "/film", &[], "").versions(), lost.versions(), "it was written once");
+    let peer = peer.restart();
+    assert_eq!(peer.send("HEAD", &place, &[], "").header("upload-complete"), Some("?1"), "also over a restart");
+    // Who asks for something else with the same key, or for what is not there any more, begins anew.
+    let other = begin(&peer, "/film", &put[2..4]);
+    assert_eq!(offset(&peer, &other), 0);
+    for place in [&other, "/film"] {
+        peer.send("DELETE", place, &[], "");
+    }
+    let anew = begin(&peer, "/film", &put[2..]);
+    assert!(anew != place && anew != other);
+    assert_eq!(offset(&peer, &anew), 0);
+    let rest = [PART, ("Upload-Offset", "0"), ("Upload-Complete", "?1")];
+    assert_eq!(peer.send("PATCH", &anew, &rest, &whole).status, 200);
+    assert!(peer.send("GET", "/film", &[], "").body == whole);
+}
+
+/// The peer was killed when the bytes were at their place, before or after the value was written, and before it said so.
+#[test]
+fn what_came_whole_before_a_crash_is_not_sent_again() {
+    for is_written in [false, true] {
+        let peer = Peer::start();
+        let whole = bytes(300_000, 12);
+        let place = begin(&peer, "/film", &[("Idempotency-Key", "film-4"), ("Upload-Length", "300000"), ("If-None-Match", "*")]);
+        let last = |peer: &Peer, at: &str, bytes: &[u8]| peer.send("PATCH", &place, &[PART, ("Upload-Offset", at), ("Upload-Complete", "?1")], bytes);
+        if is_written {
+            assert_eq!(last(&peer, "0", &whole).status, 200);
+        } else {
+            // The bytes are here, and what is at the path is not what they were sent for.
+            peer.put("/film", &json!("somebody was faster"));
+            last(&peer, "0", &whole).problem(412);
+            peer.send("DELETE", "/film", &[], "");
+        }
+        let home = peer.kill();
+        let record = home.folder().join("blobs/uploads").join(format!("{}.json", place.rsplit('/').next().expect("a name")));
+        let mut about: serde_json::Value = serde_json::from_slice(&std::fs::read(&record).expect("a record")).expect("JSON");
+        assert_eq!(about["whole"]["len"], 300_000, "{about}");
+        assert_eq!(about["whole"].as_object_mut().expect("an object").remove("answer").is_some(), is_written);
+        std::fs::write(&record, about.to_string()).expect("room");
+        let peer = Peer::start_in(home);
+        assert_eq!(offset(&peer, &place), 300_000, "all of it is here");
+        let answer = last(&peer, "300000", b"");
+        assert_eq!((answer.status, answer.header("upload-complete")), (200, Some("?1")), "{}", answer.text());
+        assert!(peer.send("GET", "/film", &[], "").body == whole);
+        assert_eq!(peer.send("HEAD", &place, &[], "").header("upload-complete"), Some("?1"));
+    }
+}
+
+/// Somebody stands between, without TLS, and sends other bytes than those that were signed, or not all of them.
+#[test]
+fn of_a_signed_upload_nothing_stays_that_was_not_signed() {
+    let peer = Peer::start();
+    let seed = std::fs::read(peer.home().folder().join("keys/device.key")).expect("a key");
+    let device = timebus_identity::SecretKey::from_seed(seed.try_into().expect("32 bytes"));
+    let (first, second, other) = ("a".repeat(400_000), "b".repeat(900_000), "e".repeat(900_000));
+    // A signature is good once.
+    let (now_s, made) = (crate::who::signed::now_s(), std::cell::Cell::new(0));
+    let sign = |method: &str, path: &str, headers: &[(&'static str, &str)], body: &str| {
+        made.set(made.get() + 1);
+        crate::who::signed::signed_with(&peer, &device, method, path, headers, body, now_s - made.get())
+    };
+    let send = |method: &str, path: &str, headers: &[(&'static str, &str)], signed: &str, sent: &str| {
+        crate::who::signed::send(&peer, method, path, &sign(method, path, headers, signed), sent)
+    };
+    let begin = [("content-type", "video/mp4"), ("upload-complete", "?0"), ("upload-length", "1300000"), ("idempotency-key", "film-5")];
+    send("PUT", "/film", &begin, &first, &other[..400_000]).problem(401);
+    let begun = send("PUT", "/film", &begin, &first, &first);
+    assert_eq!((begun.status, begun.header("upload-offset")), (201, Some("400000")), "{}", begun.text());
+    let place = begun.header("location").expect("a place").to_owned();
+    let rest = [("content-type", "application/partial-upload"), ("upload-offset", "400000"), ("upload-complete", "?1")];
+    send("PATCH", &place, &rest, &second, &other).problem(401);
+    assert_eq!(offset(&peer, &place), 400_000, "what was not signed does not stay");
+    peer.send("GET", "/film", &[], "").problem(404);
+    // It is cut off, and nobody knows whether what came is what was signed.
+    let more = [("content-type", "application/partial-upload"), ("upload-offset", "400000"), ("upload-complete", "?0")];
+    let headers = sign("PATCH", &place, &more, &second);
+    let mut headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    headers.push(("Content-Length", "900000"));
+    let mut client = peer.connect();
+    client.ask("PATCH", &place, &headers, "");
+    client.write(&other.as_bytes()[..700_000]);
+    let came =
+        || files(peer.home()).iter().filter(|file| file.extension().is_none()).any(|file| file.metadata().is_ok_and(|about| about.len() > 400_000));
+    let began = std::time::Instant::now();
+    while !came() {
+        assert!(began.elapsed() < DEADLINE, "nothing comes");
+        std::thread::yield_now();
+    }
+    // Nor after a crash.
+    let peer = Peer::start_in(peer.kill());
+    assert_eq!(offset(&peer, &place), 400_000);
+    drop(client);
+    let rest = [PART, ("Upload-Offset", "400000"), ("Upload-Complete", "?1")];
+    assert_eq!(peer.send("PATCH", &place, &rest, &second).status, 200);
+    assert!(peer.send("GET", "/film", &[], "").body == [first, second].concat().as_bytes());
 }
 
 #[test]

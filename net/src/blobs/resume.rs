@@ -5,6 +5,9 @@
 //! DELETE gives it up. The last PATCH does what the PUT would have done. Interim answers (104) are not sent, so a client
 //! that wants to resume begins with an empty PUT. With `Idempotency-Key` the same PUT finds the upload that it began,
 //! also after both sides were started anew.
+//!
+//! What came over a signed request counts when it is known to be what was signed, that is when all of the request has come. What was
+//! answered at the end is kept for a while: whoever did not hear it asks again, and sends nothing twice.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,7 +18,8 @@ use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
-use timebus_store::blobs::{Blobs, UPLOADS, Writer};
+use timebus_store::blobs::{BlobHash, Blobs, Lease, UPLOADS, Writer};
+use timebus_store::value::Value;
 use tokio::sync::{Mutex as AsyncMutex, Notify};
 
 use super::upload::{media_type, pour, refer};
@@ -25,13 +29,17 @@ use crate::body::{Body, BodyReader};
 use crate::peer::{Peer, lock};
 use crate::problem::Problem;
 use crate::read::insert;
-use crate::route::Ask;
-use crate::who::{Who, text};
+use crate::route::{Ask, storage_problem};
+use crate::who::{BodyCheck, Who, text};
 
 /// Uploads at once; each holds a place in a folder and, while bytes come, a few pieces in memory.
 const UPLOADS_MAX: usize = 256;
 /// How long an upload to which nothing is added is kept.
 const UPLOAD_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long is known what came of an upload of which all has come: as long as somebody may be without a line and try again.
+const ENDED_LIFETIME: Duration = Duration::from_secs(3600);
+/// Of so many. Each is a small file; the oldest go first.
+const ENDED_MAX: usize = 256;
 /// Bytes of an `Idempotency-Key`.
 const KEY_BYTES_MAX: usize = 256;
 /// How often whoever has an upload open is told that it is somebody else's turn.
@@ -52,16 +60,60 @@ struct About {
     key: Option<String>,
     /// Bytes that it will have, if the client said so.
     length: Option<u64>,
+    /// How much had come before a signed request began of which it is not known yet whether it is what was signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unchecked_from: Option<u64>,
+    /// The blob that it became, or was about to become, when all had come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    whole: Option<Whole>,
+}
+
+/// An upload of which all has come.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Whole {
+    hash: String,
+    len: u64,
+    /// What was answered when the value was written; nothing as long as that was not, or was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer: Option<Answered>,
+}
+
+/// The answer to the last part.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Answered {
+    status: u16,
+    headers: Vec<(String, String)>,
 }
 
 /// One upload.
 struct Upload {
-    about: About,
+    /// Changed by whoever has the writer.
+    about: Mutex<About>,
     file: PathBuf,
     /// Who adds to it; nothing until somebody does, and again once it is over.
     writer: AsyncMutex<Option<Writer>>,
     /// Told when somebody else wants to add: the connection before is taken for broken.
     takeover: Notify,
+}
+
+impl Upload {
+    fn about(&self) -> About {
+        lock(&self.about).clone()
+    }
+
+    /// Writes down something about it.
+    fn note(&self, change: impl FnOnce(&mut About)) -> std::io::Result<()> {
+        let mut about = self.about();
+        change(&mut about);
+        crate::files::write_whole(&with_ending(&self.file), &serde_json::to_vec(&about)?)?;
+        *lock(&self.about) = about;
+        Ok(())
+    }
+}
+
+async fn note(upload: &Arc<Upload>, change: impl FnOnce(&mut About) + Send + 'static) -> Result<(), Problem> {
+    let upload = Arc::clone(upload);
+    beside(move || upload.note(change)).await?.map_err(|error| save_problem(&timebus_store::blobs::SaveError::Io(error)))
 }
 
 /// The uploads of a peer that were looked at since it was started.
@@ -109,18 +161,17 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
     let length = number(headers, "upload-length")?;
     let target = ask.head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
     let kept = KEPT_HEADERS.iter().filter_map(|name| Some(((*name).to_owned(), text(headers, *name)?.to_owned()))).collect();
-    let about = About { target, headers: kept, key, length };
-    let folder = folder(&blobs);
-    let found = {
-        let (about, folder, blobs) = (about.clone(), folder.clone(), blobs.clone());
-        beside(move || find_or_make(&blobs, &folder, &about)).await??
-    };
-    let upload = open(&ask.peer, &found).await?.ok_or_else(|| gone(&found))?;
+    let about = About { target, headers: kept, key, length, unchecked_from: None, whole: None };
+    let (found, upload) = find(&ask, &blobs, &about).await?;
     let mut body = BodyReader::new(body);
-    let mut check = ask.who.body_check();
+    let check = ask.who.body_check();
     let first = body.next().await?.unwrap_or_default();
     // The connection over which it was begun before may be broken, and nobody heard of it.
     let mut writer = take_over(&upload).await;
+    let before = upload.about();
+    if before.headers != about.headers && before.answer().is_none() {
+        note(&upload, |kept| kept.headers = about.headers).await?;
+    }
     if let (Some(begun), Some(length)) = (writer.as_mut().filter(|begun| begun.is_empty()), length) {
         begun.expect(length).map_err(|error| save_problem(&error))?;
     }
@@ -136,15 +187,38 @@ async fn begin_now(ask: Ask, body: Incoming) -> Result<Response<Body>, Problem> 
             ));
         }
         let begun = writer.take().ok_or_else(|| gone(&found))?;
-        let poured = pour(begun, BytesMut::from(&first[..]), &mut body, &mut check, u64::MAX, &upload.takeover).await;
-        finish_part(&ask.peer, &mut writer, poured)?;
+        pour_part(&ask.peer, &ask.who, &upload, &mut writer, begun, (BytesMut::from(&first[..]), body), check).await?;
     }
     let offset = length_now(&blobs, &upload, &mut writer).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::CREATED;
     insert(response.headers_mut(), header::LOCATION.as_str(), &format!("/.sys/uploads/{found}"));
-    describe(response.headers_mut(), &blobs, &upload.about, offset);
+    describe(response.headers_mut(), &blobs, &upload.about(), offset);
     Ok(response)
+}
+
+/// The upload that a request begins or goes on with.
+async fn find(ask: &Ask, blobs: &Blobs, about: &About) -> Result<(String, Arc<Upload>), Problem> {
+    loop {
+        let found = {
+            let (about, folder, blobs) = (about.clone(), folder(blobs), blobs.clone());
+            beside(move || find_or_make(&blobs, &folder, &about)).await??
+        };
+        let upload = open(&ask.peer, &found).await?.ok_or_else(|| gone(&found))?;
+        // What was written and is not there any more is meant to be written again.
+        match upload.about().whole.filter(|whole| whole.answer.is_some()) {
+            Some(whole) if !names(ask, &whole)? => forget(&ask.peer, &found, &upload).await?,
+            _ => return Ok((found, upload)),
+        }
+    }
+}
+
+/// Whether the value that a request is about is the file that came.
+fn names(ask: &Ask, whole: &Whole) -> Result<bool, Problem> {
+    let store = ask.peer.store();
+    let reading = store.read(&store.snapshot(), ask.space, &ask.path).map_err(|error| storage_problem(&error))?;
+    let is_it = |value: &Value| matches!(value, Value::Blob { hash, .. } if BlobHash::from_bytes(*hash).to_string() == whole.hash);
+    Ok(reading.tree.writes.iter().any(|write| is_it(&write.value)))
 }
 
 /// Answers what is asked of one upload.
@@ -161,7 +235,7 @@ pub(crate) async fn answer(peer: &Peer, who: Who, head: http::request::Parts, bo
             let offset = length_now(&blobs, &upload, &mut writer).await?;
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::NO_CONTENT;
-            describe(response.headers_mut(), &blobs, &upload.about, offset);
+            describe(response.headers_mut(), &blobs, &upload.about(), offset);
             Ok(response)
         }
         Method::DELETE => {
@@ -178,7 +252,7 @@ pub(crate) async fn answer(peer: &Peer, who: Who, head: http::request::Parts, bo
 }
 
 async fn append(peer: Peer, who: Who, headers: HeaderMap, body: Incoming, id: String, upload: Arc<Upload>) -> Result<Response<Body>, Problem> {
-    let (peer, headers, id, upload) = (&peer, &headers, &id[..], &*upload);
+    let (peer, headers, id, upload) = (&peer, &headers, &id[..], &upload);
     if !text(headers, header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("application/partial-upload")) {
         return Err(Problem::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -190,7 +264,7 @@ async fn append(peer: Peer, who: Who, headers: HeaderMap, body: Incoming, id: St
     let offset = number(headers, "upload-offset")?.ok_or_else(|| malformed("send Upload-Offset: how much came before".to_owned()))?;
     let is_last = text(headers, "upload-complete").is_some_and(|complete| complete.trim() == "?1");
     let blobs = super::of(peer)?.clone();
-    let mut check = who.body_check();
+    let check = who.body_check();
     let mut writer = take_over(upload).await;
     let have = length_now(&blobs, upload, &mut writer).await?;
     if have != offset {
@@ -200,57 +274,155 @@ async fn append(peer: Peer, who: Who, headers: HeaderMap, body: Incoming, id: St
             .with("expected-offset", have)
             .with("provided-offset", offset));
     }
-    let mut begun = writer.take().ok_or_else(|| gone(id))?;
     let mut body = BodyReader::new(body);
-    if let Some(length) = upload.about.length
-        && let Some(coming) = body.announced()
-        && offset.saturating_add(coming) > length
+    let about = upload.about();
+    // All of it has come, and the answer got lost, or was a refusal.
+    let came = writer.is_none().then(|| about.whole.clone()).flatten();
+    let length = came.as_ref().map(|whole| whole.len).or(about.length);
+    let too_long = |len: u64| malformed(format!("the upload was to have {} bytes, and would have {len}", length.unwrap_or(0)));
+    if let Some(coming) = body.announced()
+        && length.is_some_and(|length| offset.saturating_add(coming) > length)
     {
-        *writer = Some(begun);
-        return Err(malformed(format!("the upload was to have {length} bytes, and would have {}", offset + coming)));
+        return Err(too_long(offset + coming));
     }
+    if let Some(whole) = came {
+        if let Some(more) = body.next().await?.filter(|more| !more.is_empty()) {
+            return Err(too_long(offset + more.len() as u64));
+        }
+        check.finish()?;
+        if !is_last {
+            return Ok(part_taken(&blobs, &about, offset));
+        }
+        if let Some(answer) = &whole.answer {
+            return answer.again();
+        }
+        let blob = blob_of(&blobs, &about).ok_or_else(|| gone(id))?;
+        let response = complete(peer, who, &about, blob, Some(&whole)).await;
+        return ended(peer, upload, response).await;
+    }
+    let mut begun = writer.take().ok_or_else(|| gone(id))?;
     if let Err(error) = begun.expect(body.announced().map_or(offset, |coming| offset + coming)) {
         *writer = Some(begun);
         return Err(save_problem(&error));
     }
-    let poured = pour(begun, BytesMut::new(), &mut body, &mut check, u64::MAX, &upload.takeover).await;
-    finish_part(peer, &mut writer, poured)?;
+    pour_part(peer, &who, upload, &mut writer, begun, (BytesMut::new(), body), check).await?;
     let offset = length_now(&blobs, upload, &mut writer).await?;
-    check.finish()?;
     if !is_last {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        describe(response.headers_mut(), &blobs, &upload.about, offset);
-        return Ok(response);
+        return Ok(part_taken(&blobs, &about, offset));
     }
-    if upload.about.length.is_some_and(|length| length != offset) {
-        return Err(malformed(format!("the upload was to have {} bytes, and has {offset}", upload.about.length.unwrap_or(0))));
+    if about.length.is_some_and(|length| length != offset) {
+        return Err(malformed(format!("the upload was to have {} bytes, and has {offset}", about.length.unwrap_or(0))));
     }
     let done = writer.take().ok_or_else(|| gone(id))?;
-    let blob = beside(move || done.finish()).await?.map_err(|error| save_problem(&error))?;
-    let response = complete(peer, who, upload, blob).await;
-    // Where the value was refused the bytes are collected like any that nothing refers to.
-    forget(peer, id, upload).await?;
+    let noting = Arc::clone(upload);
+    // Written down before the bytes go to their place, so that they are found there after a crash.
+    let finishing = move || {
+        done.finish_told(|hash, len| {
+            let whole = Whole { hash: hash.to_string(), len, answer: None };
+            noting.note(|about| about.whole = Some(whole))
+        })
+    };
+    let blob = beside(finishing).await?.map_err(|error| save_problem(&error))?;
+    let response = complete(peer, who, &about, blob, None).await;
+    ended(peer, upload, response).await
+}
+
+/// Adds a part. What a signed request brings counts once all of it has come and is what was signed.
+async fn pour_part(
+    peer: &Peer,
+    who: &Who,
+    upload: &Arc<Upload>,
+    slot: &mut Option<Writer>,
+    writer: Writer,
+    (first, mut body): (BytesMut, BodyReader),
+    mut check: BodyCheck,
+) -> Result<(), Problem> {
+    let is_signed = matches!(who, Who::Signed { .. });
+    if is_signed {
+        let from = writer.len();
+        note(upload, move |about| about.unchecked_from = Some(from)).await?;
+    }
+    let poured = pour(writer, first, &mut body, &mut check, u64::MAX, &upload.takeover).await;
+    let came = finish_part(peer, slot, poured).and_then(|()| check.finish());
+    if is_signed && came.is_ok() {
+        note(upload, |about| about.unchecked_from = None).await?;
+    } else if is_signed {
+        // Whoever opens it next cuts it.
+        drop(slot.take());
+    }
+    came
+}
+
+/// The answer to a part that is not the last one.
+fn part_taken(blobs: &Blobs, about: &About, offset: u64) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    describe(response.headers_mut(), blobs, about, offset);
+    response
+}
+
+/// Keeps what is answered at the end. Where the value was refused it can be tried again as long as the bytes are here: they are
+/// collected like any that nothing refers to.
+async fn ended(peer: &Peer, upload: &Arc<Upload>, response: Result<Response<Body>, Problem>) -> Result<Response<Body>, Problem> {
     let mut response = response?;
     response.headers_mut().insert("upload-complete", HeaderValue::from_static("?1"));
+    if response.status().is_success() {
+        let headers = response.headers().iter();
+        let headers = headers.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect();
+        let answer = Answered { status: response.status().as_u16(), headers };
+        let noted = note(upload, move |about| about.whole.iter_mut().for_each(|whole| whole.answer = Some(answer.clone()))).await;
+        if let Err(problem) = noted {
+            tracing::warn!(detail = problem.detail, "what an upload was answered with is not known later");
+        }
+        forget_oldest(peer).await?;
+    }
     Ok(response)
 }
 
-/// Does what the first request asked for.
-async fn complete(
-    peer: &Peer,
-    who: Who,
-    upload: &Upload,
-    blob: (timebus_store::blobs::BlobHash, u64, timebus_store::blobs::Lease),
-) -> Result<Response<Body>, Problem> {
-    let mut request = Request::builder().method(Method::PUT).uri(&upload.about.target);
-    for (name, value) in &upload.about.headers {
+impl About {
+    /// What was answered at the end.
+    fn answer(&self) -> Option<&Answered> {
+        self.whole.as_ref()?.answer.as_ref()
+    }
+}
+
+impl Answered {
+    fn again(&self) -> Result<Response<Body>, Problem> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::from_u16(self.status).map_err(|error| malformed(error.to_string()))?;
+        self.headers.iter().for_each(|(name, value)| insert_named(response.headers_mut(), name, value));
+        Ok(response)
+    }
+}
+
+fn insert_named(headers: &mut HeaderMap, name: &str, value: &str) {
+    if let (Ok(name), Ok(value)) = (header::HeaderName::try_from(name), HeaderValue::from_str(value)) {
+        headers.insert(name, value);
+    }
+}
+
+/// The blob that an upload has become, if that is here.
+fn blob_of(blobs: &Blobs, about: &About) -> Option<(BlobHash, u64, Lease)> {
+    let whole = about.whole.as_ref()?;
+    let hash = BlobHash::parse(&whole.hash)?;
+    let lease = blobs.lease(hash);
+    (blobs.len_of(&hash) == Some(whole.len)).then_some((hash, whole.len, lease))
+}
+
+/// Does what the first request asked for; `again` if that may have been done before.
+async fn complete(peer: &Peer, who: Who, about: &About, blob: (BlobHash, u64, Lease), again: Option<&Whole>) -> Result<Response<Body>, Problem> {
+    let mut request = Request::builder().method(Method::PUT).uri(&about.target);
+    for (name, value) in &about.headers {
         request = request.header(name, value);
     }
     let (head, ()) = request.body(()).map_err(|error| malformed(error.to_string()))?.into_parts();
-    let target = crate::target::Target::parse(&upload.about.target).map_err(|error| malformed(error.to_string()))?;
+    let target = crate::target::Target::parse(&about.target).map_err(|error| malformed(error.to_string()))?;
     let (space, path, _) = crate::remote::reach(peer, &head.headers, &target.segments, &who, Verb::Write).await?;
-    let ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread: Arc::default(), reader: None };
+    let mut ask = Ask { peer: peer.clone(), head, who, space, path, query: target.query, unread: Arc::default(), reader: None };
+    // It was written, and the peer stopped before it could say so: the conditions held then.
+    if again.map_or(Ok(false), |whole| names(&ask, whole))? {
+        ["if-match", "if-none-match"].iter().for_each(|name| drop(ask.head.headers.remove(*name)));
+    }
     let mime = media_type(&ask)?;
     refer(ask, blob, mime).await
 }
@@ -284,14 +456,30 @@ async fn take_over(upload: &Upload) -> tokio::sync::MutexGuard<'_, Option<Writer
     }
 }
 
-/// How much has come; opens the file if nobody has it open.
-async fn length_now(blobs: &Blobs, upload: &Upload, writer: &mut Option<Writer>) -> Result<u64, Problem> {
-    if writer.is_none() {
-        let (blobs, file) = (blobs.clone(), upload.file.clone());
-        let opened = beside(move || blobs.resume_in(&file)).await?;
-        *writer = Some(opened.map_err(|error| save_problem(&error))?);
+/// How much has come; opens the file if nobody has it open and there is more to come.
+async fn length_now(blobs: &Blobs, upload: &Arc<Upload>, writer: &mut Option<Writer>) -> Result<u64, Problem> {
+    if let Some(writer) = writer.as_ref() {
+        return Ok(writer.len());
     }
-    Ok(writer.as_ref().map_or(0, Writer::len))
+    let about = upload.about();
+    if let Some(whole) = &about.whole
+        && (whole.answer.is_some() || blob_of(blobs, &about).is_some())
+    {
+        return Ok(whole.len);
+    }
+    let (blobs, upload) = (blobs.clone(), Arc::clone(upload));
+    let opened = beside(move || {
+        if let Some(len) = about.unchecked_from {
+            blobs.cut_in(&upload.file, len)?;
+        }
+        let opened = blobs.resume_in(&upload.file)?;
+        if about.unchecked_from.is_some() || about.whole.is_some() {
+            upload.note(|about| (about.unchecked_from, about.whole) = (None, None)).map_err(timebus_store::blobs::SaveError::Io)?;
+        }
+        Ok(opened)
+    });
+    let opened = opened.await?.map_err(|error| save_problem(&error))?;
+    Ok(writer.insert(opened).len())
 }
 
 /// The upload of this name, if there is one.
@@ -307,7 +495,7 @@ async fn open(peer: &Peer, id: &str) -> Result<Option<Arc<Upload>>, Problem> {
     let about_file = with_ending(&file);
     let Ok(bytes) = beside(move || std::fs::read(about_file)).await? else { return Ok(None) };
     let Ok(about) = serde_json::from_slice(&bytes) else { return Ok(None) };
-    let upload = Arc::new(Upload { about, file, writer: AsyncMutex::default(), takeover: Notify::new() });
+    let upload = Arc::new(Upload { about: Mutex::new(about), file, writer: AsyncMutex::default(), takeover: Notify::new() });
     Ok(Some(Arc::clone(lock(&peer.uploads.0).entry(id.to_owned()).or_insert(upload))))
 }
 
@@ -315,12 +503,19 @@ async fn open(peer: &Peer, id: &str) -> Result<Option<Arc<Upload>>, Problem> {
 fn find_or_make(blobs: &Blobs, folder: &std::path::Path, about: &About) -> Result<String, Problem> {
     let failed = |error: std::io::Error| save_problem(&timebus_store::blobs::SaveError::Io(error));
     std::fs::create_dir_all(folder).map_err(failed)?;
-    let mut count = 0;
+    let (mut count, mut begun) = (0, None);
     for (name, found) in list(folder).map_err(failed)? {
-        if about.key.is_some() && found.key == about.key && found.target == about.target && found.length == about.length {
-            return Ok(name);
+        count += usize::from(found.whole.is_none());
+        let is_same = about.key.is_some() && found.key == about.key && found.target == about.target && found.length == about.length;
+        match found.answer() {
+            // Under other conditions it is asked for anew.
+            Some(_) if is_same && found.headers == about.headers => return Ok(name),
+            None if is_same => begun = Some(name),
+            _ => {}
         }
-        count += 1;
+    }
+    if let Some(name) = begun {
+        return Ok(name);
     }
     if count >= UPLOADS_MAX {
         return Err(Problem::new(
@@ -374,6 +569,30 @@ fn remove(blobs: &Blobs, file: &std::path::Path) {
     }
 }
 
+/// Removes what is known of the uploads that ended first, if it is known of too many.
+async fn forget_oldest(peer: &Peer) -> Result<(), Problem> {
+    let blobs = super::of(peer)?.clone();
+    let gone = beside(move || {
+        let folder = folder(&blobs);
+        let ended = list(&folder).unwrap_or_default().into_iter().filter(|(_, about)| about.whole.is_some());
+        let mut ended: Vec<(SystemTime, String)> = ended.map(|(name, about)| (changed_at(&folder.join(&name), &about), name)).collect();
+        ended.sort();
+        ended.truncate(ended.len().saturating_sub(ENDED_MAX));
+        ended.iter().for_each(|(_, name)| remove(&blobs, &folder.join(name)));
+        ended
+    });
+    let gone = gone.await?;
+    let mut uploads = lock(&peer.uploads.0);
+    gone.iter().for_each(|(_, name)| drop(uploads.remove(name)));
+    Ok(())
+}
+
+/// When something was added to an upload, or it ended.
+fn changed_at(file: &std::path::Path, about: &About) -> SystemTime {
+    let last = if about.whole.is_some() { with_ending(file) } else { file.to_owned() };
+    std::fs::metadata(last).and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 /// Removes uploads that nothing was added to for long.
 pub(crate) async fn expire(peer: &Peer, missed_ms: u64) {
     let Some(blobs) = peer.store.blobs() else { return };
@@ -382,17 +601,18 @@ pub(crate) async fn expire(peer: &Peer, missed_ms: u64) {
         lock(&peer.uploads.0).iter().filter(|(_, upload)| upload.writer.try_lock().is_err()).map(|(name, _)| name.clone()).collect();
     let gone = beside(move || {
         let mut gone = Vec::new();
-        for (name, _) in list(&folder).unwrap_or_default() {
+        for (name, about) in list(&folder).unwrap_or_default() {
             let file = folder.join(&name);
-            let changed = std::fs::metadata(&file).and_then(|about| about.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-            if missed_ms > 0 && !busy.contains(&name) {
+            let changed = changed_at(&file, &about);
+            let lifetime = if about.whole.is_some() { ENDED_LIFETIME } else { UPLOAD_LIFETIME };
+            if missed_ms > 0 && about.whole.is_none() && !busy.contains(&name) {
                 let open = std::fs::OpenOptions::new().write(true).open(&file);
                 if let Err(error) = open.and_then(|open| open.set_modified(changed + Duration::from_millis(missed_ms))) {
                     tracing::warn!(%error, name, "an upload that was begun could not be kept longer");
                 }
                 continue;
             }
-            if !busy.contains(&name) && changed.elapsed().is_ok_and(|since| since > UPLOAD_LIFETIME) {
+            if !busy.contains(&name) && changed.elapsed().is_ok_and(|since| since > lifetime) {
                 remove(&blobs, &file);
                 gone.push(name);
             }
@@ -415,7 +635,7 @@ fn with_ending(file: &std::path::Path) -> PathBuf {
 }
 
 fn describe(headers: &mut HeaderMap, blobs: &Blobs, about: &About, offset: u64) {
-    headers.insert("upload-complete", HeaderValue::from_static("?0"));
+    headers.insert("upload-complete", HeaderValue::from_static(if about.answer().is_some() { "?1" } else { "?0" }));
     headers.insert("upload-offset", HeaderValue::from(offset));
     if let Some(length) = about.length {
         headers.insert("upload-length", HeaderValue::from(length));

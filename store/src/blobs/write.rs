@@ -194,12 +194,21 @@ impl Writer {
     /// # Errors
     ///
     /// [`SaveError`].
-    pub fn finish(mut self) -> Result<(BlobHash, u64, Lease), SaveError> {
+    pub fn finish(self) -> Result<(BlobHash, u64, Lease), SaveError> {
+        self.finish_told(|_, _| Ok(()))
+    }
+
+    /// The same, telling first what is going to its place: its hash and its length.
+    ///
+    /// # Errors
+    ///
+    /// [`SaveError`], also where `told` fails.
+    pub fn finish_told(mut self, told: impl FnOnce(&BlobHash, u64) -> io::Result<()>) -> Result<(BlobHash, u64, Lease), SaveError> {
         let len = self.len();
         let hash = self.hasher.finish();
         let lease = self.blobs.lease(hash);
         let blobs = self.blobs.clone();
-        self.place(&hash).map_err(|error| blobs.failed(error))?;
+        told(&hash, len).and_then(|()| self.place(&hash)).map_err(|error| blobs.failed(error))?;
         Ok((hash, len, lease))
     }
 
