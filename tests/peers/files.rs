@@ -288,13 +288,20 @@ fn files_of_a_space_that_is_kept_back_go_on_to_nobody() {
         let count = peers["peers"].as_array().map_or(0, |all| all.iter().filter(|peer| peer["state"] == "connected").count());
         (count >= 2).then_some(())
     });
+    // Neither do those who ask by HTTP and are nobody in particular.
+    assert_eq!(run(alice.home(), &["grant", "/film", "anyone", "--can", "read"]).code, 0);
+    let (path, origin) = (format!("/@{}/film", alice.ready["id"].as_str().expect("a key")), format!("http://{}", bob.authority()));
+    let nobody = || bob.send("GET", &path, &[("Origin", &origin)], "");
+    poll("anyone may read it at bob's", || (nobody().body == film).then_some(()));
     assert_eq!(json(bob.home(), &["files", "share", "@alice", "no"])["share"], false);
+    assert_eq!(nobody().problem(503)["type"], "/.sys/problems/blob-missing");
+    assert!(bob.send("GET", "/@alice/film", &[], "").body == film, "he has it himself");
     let alice = alice.stop();
     let problem = carol.send("GET", "/@alice/film", &[("Prefer", "wait=2")], "").problem(504);
     assert_eq!(problem["type"], "/.sys/problems/blob-unavailable", "{problem}");
     assert_eq!(json(bob.home(), &["files"])["kept_back"][0]["name"], "alice");
     json(bob.home(), &["files", "share", "@alice", "yes"]);
     let got = poll("carol gets it from bob", || Some(carol.send("GET", "/@alice/film", &[], "")).filter(|answer| answer.status == 200));
-    assert!(got.body == film);
+    assert!(got.body == film && nobody().body == film);
     drop(alice);
 }

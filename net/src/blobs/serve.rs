@@ -15,6 +15,7 @@ use timebus_store::value::{Mime, Value};
 use super::PIECE_BYTES;
 use super::fetch::{Fetch, named};
 use super::named::belongs;
+use super::wishes::Wishes;
 use crate::accept::{Mime as Media, negotiate};
 use crate::body::Body;
 use crate::byte_range::{ByteRange, content_range, content_range_unsatisfiable, parse_range};
@@ -60,6 +61,10 @@ impl Wanted {
             return Ok(true);
         }
         let store = ask.peer.store();
+        // Files of others that the owner keeps back go to nobody, whichever way they are asked for.
+        if ask.who.is_guest() && ask.space.key != store.space() && !Wishes::of(&ask.peer).hands_on(&ask.space.key) {
+            return Ok(false);
+        }
         let own = summary(&*store.snapshot(), ask.space.main(), self.a).map_err(|error| storage_problem(&error))?;
         Ok(belongs(store, &self.hash, &store.timeline(ask.space), &own.author))
     }
