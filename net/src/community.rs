@@ -9,12 +9,13 @@
 //! | `/rules` | title, about, who writes on the board, how many copies there are to be | organizers |
 //! | `/board` | notices, also of members who were let in when all wrote there | organizers |
 //! | `/board/<key>`, below that of who brought him | notices | the member with that key |
-//! | `/members/KEY` | `name`, `left`, and of each machine `nodes/KEY/stores`, `seen_ms` and `proof` | that member |
+//! | `/members/KEY` | `name`, `left`, and of each machine `nodes/KEY/stores`, `seen_ms`, `keeps_back` and `proof` | that member |
 //! | `/members/KEY/brought/KEY` | the same, of a member whom a member let in | that member |
 //!
 //! Deliberately not: a community is no other kind of space, and everything that holds for spaces holds for it.
 
-use std::collections::HashSet;
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Serde;
@@ -28,6 +29,7 @@ use timebus_store::node::{Node, node_key};
 use timebus_store::path::{Path, Segment};
 use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
+use timebus_store::summary::summary;
 use timebus_store::tree::value_json;
 
 use crate::dht;
@@ -50,6 +52,10 @@ pub const MEMBERS_MAX: usize = 10_000;
 const BROUGHT_MAX: usize = 512;
 /// Machines of one member.
 pub const NODES_MAX: usize = 8;
+/// Machines that a member may name, of which so many count.
+const NODES_NAMED_MAX: usize = 64;
+/// Spaces of which a machine says that it gives nothing to others.
+const KEEPS_BACK_MAX: usize = 64;
 /// Most copies that rules ask for.
 pub const REPLICAS_MAX: u8 = 16;
 /// Levels of members that a member may bring, if the rules say nothing: with none he could not use a second device.
@@ -248,7 +254,7 @@ pub struct Member {
 }
 
 /// A machine of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// Its node key.
     pub node: PublicKey,
@@ -259,6 +265,8 @@ pub struct Machine {
     pub stores: u64,
     /// When it said so last, if it holds anything; Unix milliseconds, as it says.
     pub seen_ms: u64,
+    /// Spaces of which it gives nothing to others: a copy there would be nobody's.
+    pub keeps_back: BTreeSet<PublicKey>,
 }
 
 /// A path of names that are fit for one.
@@ -519,7 +527,7 @@ pub fn members(store: &Store, rows: &Committed, space: Space) -> Result<Vec<Memb
         let name = leaf(rows, space, &below(&member.place, &["name"]))?;
         let name = name.as_ref().and_then(Serde::as_str).filter(|name| is_name(name, NAME_BYTES_MAX));
         member.name = name.map_or_else(|| human_name(&member.keys[0]), str::to_owned);
-        member.machines = machines(rows, space, &member.place)?;
+        member.machines = machines(&rights, rows, space, &member.place)?;
         here.push(member);
     }
     settle_claims(rows, space, &mut here)?;
@@ -585,20 +593,33 @@ fn settle_claims(rows: &Committed, space: Space, members: &mut [Member]) -> Resu
     Ok(())
 }
 
-/// The machines that a member says he takes part with.
-fn machines(rows: &Committed, space: Space, place: &Path) -> Result<Vec<Machine>, StorageError> {
-    let at = below(place, &["nodes"]);
+/// The machines that a member says he takes part with: if these are many, those that said so last. What a device said that may do
+/// nothing there any more is no machine of his.
+fn machines(rights: &Rights, rows: &Committed, space: Space, place: &Path) -> Result<Vec<Machine>, StorageError> {
+    let (at, t) = (below(place, &["nodes"]), space.unmounted().main());
     let Some(of) = place.segments().get(1).and_then(|segment| segment.to_string().parse().ok()) else { return Ok(Vec::new()) };
     let mut machines = Vec::new();
-    for name in timebus_store::tree::child_names(rows, space.unmounted().main(), &at).take(NODES_MAX) {
+    for name in timebus_store::tree::child_names(rows, t, &at).take(NODES_NAMED_MAX) {
         let name = name?;
         let Ok(node) = name.parse::<PublicKey>() else { continue };
         let number = |what: &str| Ok::<_, StorageError>(leaf(rows, space, &below(&at, &[&name, what]))?.and_then(|number| number.as_u64()));
-        if let Some(stores) = number("stores")? {
-            machines.push(Machine { node, of, stores, seen_ms: number("seen_ms")?.unwrap_or(0) });
+        let Some(stores) = number("stores")? else { continue };
+        let t_key = node_key(t, &below(&at, &[&name, "stores"]).key());
+        let Some(write) = Node::load(rows, &t_key)?.winner(rows, &t_key)? else { continue };
+        let said = summary(rows, t, write.a)?;
+        let was_his = |(_, held): &(_, &Held)| held.grant.audience == Audience::Key(said.author);
+        let mut grants = rights.grants_for(&said.author).filter(was_his).peekable();
+        if grants.peek().is_some() && !grants.any(|(_, held)| held.is_live()) {
+            continue;
         }
+        let seen_ms = number("seen_ms")?.unwrap_or(0);
+        let keeps_back = leaf(rows, space, &below(&at, &[&name, "keeps_back"]))?;
+        let keeps_back = keeps_back.as_ref().and_then(Serde::as_str).unwrap_or_default().split(' ').take(KEEPS_BACK_MAX);
+        let keeps_back = keeps_back.filter_map(|space| space.parse().ok()).collect();
+        machines.push((Reverse(seen_ms.max(said.time_ms)), Machine { node, of, stores, seen_ms, keeps_back }));
     }
-    Ok(machines)
+    machines.sort_by_key(|(said_ms, machine)| (*said_ms, machine.node));
+    Ok(machines.into_iter().take(NODES_MAX).map(|(_, machine)| machine).collect())
 }
 
 /// The grants of a member that an organizer takes back to remove him.

@@ -506,6 +506,20 @@ fn what_a_member_posted_is_read_from_those_his_space_is_placed_with() {
     }
     let said = run(carol.home(), &["community", "placement", "choir"]).out;
     assert!(said.lines().any(|line| line.starts_with("Bob") && line.ends_with("Carol")), "{said}");
+    // What she keeps back nobody gets from her, so that is no copy, and all know it.
+    told(carol.home(), &["files", "share", &format!("@{id}"), "no"]);
+    assert_eq!(stranger("/posts/picture").problem(503)["type"], "/.sys/problems/blob-missing");
+    for peer in [&carol, &bob] {
+        poll("it is no copy", || {
+            let space = lies(peer);
+            (space["under"] == true && space["holders"].as_array().is_some_and(Vec::is_empty)).then_some(())
+        });
+    }
+    told(carol.home(), &["files", "share", &format!("@{id}"), "yes"]);
+    for peer in [&carol, &bob] {
+        poll("it is one again", || (lies(peer)["holders"][0]["state"] == "holds").then_some(()));
+    }
+    poll("with the picture", || (stranger("/posts/picture").body == picture).then_some(()));
     drop(bob.stop());
     // Dave comes when bob is gone, and so is everybody but her.
     let dave = Peer::start();

@@ -67,7 +67,7 @@ pub struct Placed {
 /// What a community says of where things are to be.
 #[must_use]
 pub fn placing(rules: &Rules, members: &[Member]) -> Placing {
-    let machines = members.iter().flat_map(|member| &member.machines).copied().collect();
+    let machines = members.iter().flat_map(|member| &member.machines).cloned().collect();
     Placing { replicas: rules.replicas, away_ms: u64::from(rules.away_h) * 3_600_000, machines }
 }
 
@@ -459,7 +459,13 @@ mod tests {
     const HOUR_MS: u64 = 3_600_000;
 
     fn member(number: u8, stores: u64, seen_ms: u64) -> Member {
-        let machines = vec![Machine { node: PublicKey::from_bytes([number; 32]), of: PublicKey::from_bytes([number; 32]), stores, seen_ms }];
+        let machines = vec![Machine {
+            node: PublicKey::from_bytes([number; 32]),
+            of: PublicKey::from_bytes([number; 32]),
+            stores,
+            seen_ms,
+            keeps_back: BTreeSet::new(),
+        }];
         let (place, name) = (Path::root(), String::new());
         Member { place, keys: Vec::new(), name, is_organizer: false, since_ms: 0, by: None, machines }
     }

@@ -1,6 +1,6 @@
 //! Says in each community what this peer is there, and tells the node who the others are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value as Serde, json};
@@ -13,7 +13,7 @@ use timebus_store::writer::{Action, Condition, Request, WriteError};
 use tokio::time::Instant;
 
 use super::holding;
-use super::{Membership, Rules, Signed, below, claim, leaf, members, own_place, signed_nodes, value};
+use super::{KEEPS_BACK_MAX, Membership, Rules, Signed, below, claim, leaf, members, own_place, signed_nodes, value};
 use crate::network::Network;
 use crate::node::Event;
 use crate::peer::Peer;
@@ -108,6 +108,8 @@ struct Seen {
     membership: Membership,
     /// What counts of what is offered.
     stores: u64,
+    /// Spaces of members of which others get nothing from here.
+    keeps_back: Vec<PublicKey>,
 }
 
 async fn look(
@@ -118,12 +120,14 @@ async fn look(
     (seen, signed): (&mut BTreeMap<PublicKey, Seen>, &mut Signed),
 ) -> Result<(), WriteError> {
     let Some(held) = peer.store.held(&space) else { return Ok(()) };
+    let keeps_back = kept_back(network).await;
     let now = || -> Result<Seen, WriteError> {
         let heads = timebus_store::tips::heads(&*peer.store.snapshot(), held.unmounted().main())?;
         let rules = Rules::of(&peer.store, &peer.store.snapshot(), held)?;
         let stores = network.blobs().wishes().offers(&space, membership.stores);
         let beat = rules.filter(|_| stores > 0).map_or(0, |rules| now_ms() / rules.beat_ms());
-        Ok(Seen { beat, statements: peer.store.statements(), heads: heads.into_iter().collect(), membership: membership.clone(), stores })
+        let (statements, heads, keeps_back) = (peer.store.statements(), heads.into_iter().collect(), keeps_back.clone());
+        Ok(Seen { beat, statements, heads, membership: membership.clone(), stores, keeps_back })
     };
     let before = now()?;
     if seen.get(&space) == Some(&before) {
@@ -142,6 +146,17 @@ async fn look(
     Ok(())
 }
 
+/// Spaces of members of communities of which others get nothing from here.
+async fn kept_back(network: &Network) -> Vec<PublicKey> {
+    let kept = network.blobs().wishes().kept_back();
+    if kept.is_empty() {
+        return kept;
+    }
+    // What else is kept back is nobody's business.
+    let claimed: BTreeSet<PublicKey> = network.ask(|node| node.spaces_of_machines().into_values().collect()).await.unwrap_or_default();
+    kept.into_iter().filter(|space| claimed.contains(space)).take(KEEPS_BACK_MAX).collect()
+}
+
 /// Says in a community what the owner of this peer is there, as far as he is a member and it does not say so yet.
 ///
 /// # Errors
@@ -149,6 +164,8 @@ async fn look(
 /// [`WriteError`].
 pub(crate) async fn settle(peer: &Peer, network: &Network, space: Space, membership: &Membership) -> Result<(), WriteError> {
     let Some(place) = own_place(&peer.store, &space.key) else { return Ok(()) };
+    let kept_back: Vec<String> = kept_back(network).await.iter().map(ToString::to_string).collect();
+    let keeps_back = (!kept_back.is_empty()).then(|| Serde::from(kept_back.join(" ")));
     let node = network.endpoint().node().to_string();
     let rows = peer.store.snapshot();
     let read = |names: &[&str]| value(&peer.store, &rows, space, &below(&place, names));
@@ -170,6 +187,9 @@ pub(crate) async fn settle(peer: &Peer, network: &Network, space: Space, members
     let proof = z32::encode(network.node_key().sign(&claim(&space.key, &place)).as_bytes());
     if read(&["nodes", &node, "proof"])?.as_ref().and_then(Serde::as_str) != Some(proof.as_str()) {
         patch["nodes"][&node]["proof"] = proof.into();
+    }
+    if read(&["nodes", &node, "keeps_back"])? != keeps_back {
+        patch["nodes"][&node]["keeps_back"] = keeps_back.unwrap_or(Serde::Null);
     }
     if stores > 0
         && let Some(rules) = Rules::of(&peer.store, &rows, space)?
@@ -370,6 +390,56 @@ mod tests {
         store.state(Statement::Ops(vec![Op::Grant(super::super::promotion(&brought, 3))]), 3000).await.expect("stated");
         let all = members(store, &store.snapshot(), own).expect("reads");
         assert!(all.iter().any(|member| member.place.to_string() == before && member.is_organizer), "{before}");
+    }
+
+    /// Each machine that is set up anew has another key, and those of before are named as long as nobody takes them out.
+    #[tokio::test]
+    async fn of_many_machines_those_count_that_said_something_last_and_none_of_a_device_that_is_out() {
+        use timebus_store::grant::{Actions, Audience, Grant, Revoke, Timelines};
+        use timebus_store::op::Op;
+        use timebus_store::writer::Statement;
+
+        let homes = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
+        let [alice, peer] = [0, 1].map(|at| {
+            let store = crate::whose::tests::open(homes[at].path());
+            Peer::new(store, timebus_identity::Token::generate(), crate::peer::PeerConfig::default())
+        });
+        let (store, own) = (peer.store(), peer.store().own());
+        let rules = serde_json::to_value(Rules::new("choir")).expect("JSON");
+        write(&peer, own, path(&["rules"]), Action::Put, &rules).await.expect("writes");
+        let place = own_place(store, &own.key).expect("the founder's");
+        let key = |number: u8| timebus_identity::SecretKey::from_seed([number; 32]).public();
+        let machines = || -> BTreeSet<PublicKey> {
+            let members = members(store, &store.snapshot(), own).expect("reads");
+            members[0].machines.iter().map(|machine| machine.node).collect()
+        };
+        let last = now_ms() + 1_000_000;
+        for number in 1..=12 {
+            let said = json!({"stores": 1, "seen_ms": last - u64::from(number) * 1000});
+            write(&peer, own, below(&place, &["nodes", &key(number).to_string()]), Action::Put, &said).await.expect("writes");
+        }
+        assert_eq!(machines(), (1..=8).map(key).collect());
+        // Another device of hers says that it has one, and is thrown out.
+        let scope = timebus_store::auth::mounts::scope_of(&place).expect("one");
+        let (audience, timelines, label) = (Audience::Key(alice.store().device()), Timelines::Main, "test".into());
+        let (bytes_max, change_bytes_max, not_after_ms, depth) = (0, 0, 0, 0);
+        let actions = Actions(Actions::SYNC.0 | Actions::READ.0 | Actions::WRITE.0);
+        let grant = Grant { audience, scope, timelines, actions, bytes_max, change_bytes_max, not_after_ms, depth, label };
+        store.state(Statement::Ops(vec![Op::Grant(grant)]), 1).await.expect("stated");
+        crate::whose::tests::tell(store, &own.key, alice.store()).await;
+        let theirs = alice.store().held(&own.key).expect("it came");
+        let said = json!({"stores": 1, "seen_ms": last});
+        let at = below(&place, &["nodes", &key(20).to_string()]);
+        let written = write(&alice, theirs, at, Action::Put, &said).await.expect("writes");
+        crate::whose::tests::tell(alice.store(), &own.key, store).await;
+        assert!(machines().contains(&key(20)) && !machines().contains(&key(8)), "eight of them");
+        let rights = store.rights(&own.key).expect("held");
+        let granted = rights.grants_for(&alice.store().device()).find(|(_, held)| &*held.grant.label == "test").map(|(id, _)| id);
+        // What it wrote stays.
+        let keep = written.change.into_iter().collect();
+        let revoke = Op::Revoke(Revoke { grant: granted.expect("it is there"), cascade: false, keep });
+        store.state(Statement::Ops(vec![revoke]), 2).await.expect("stated");
+        assert_eq!(machines(), (1..=8).map(key).collect());
     }
 
     /// What others grant to this device makes it no member of what its owner did not join.

@@ -82,7 +82,9 @@ impl Node {
             };
             let own: Vec<PublicKey> = placing.machines.iter().map(|machine| machine.node).filter(calls_it_his).collect();
             if !own.is_empty() {
-                all.extend(holders(community, space, &own, &placing.offers(now_ms, &self.config.node), placing.replicas));
+                let keeping_back = placing.machines.iter().filter(|machine| machine.keeps_back.contains(space)).map(|machine| machine.node);
+                let passed_over: Vec<PublicKey> = own.iter().copied().chain(keeping_back).collect();
+                all.extend(holders(community, space, &passed_over, &placing.offers(now_ms, &self.config.node), placing.replicas));
                 all.extend(own);
             }
         }
@@ -273,7 +275,7 @@ mod tests {
 
     #[test]
     fn this_machine_is_there_and_who_says_so_of_the_future_is_not() {
-        let machine = |number: u8, seen_ms: u64| Machine { node: key(number), of: key(number), stores: 100, seen_ms };
+        let machine = |number: u8, seen_ms: u64| Machine { node: key(number), of: key(number), stores: 100, seen_ms, keeps_back: BTreeSet::new() };
         let hour = 3_600_000;
         let machines = vec![machine(1, 0), machine(2, 0), machine(3, NOW_MS + hour), machine(4, NOW_MS + hour + 1), machine(5, u64::MAX)];
         let placing = Placing { replicas: 1, away_ms: 24 * hour, machines };
@@ -287,7 +289,7 @@ mod tests {
         let home = tempfile::tempdir().expect("a folder");
         let store = store(home.path());
         let (replica, mut node) = (Held::now(&store, [0; 16], NOW_MS), node());
-        let machine = |number: u8, stores: u64| Machine { node: key(number), of: key(number), stores, seen_ms: NOW_MS };
+        let machine = |number: u8, stores: u64| Machine { node: key(number), of: key(number), stores, seen_ms: NOW_MS, keeps_back: BTreeSet::new() };
         let machines = vec![machine(4, 0), machine(5, 0), machine(6, 500), machine(6, 100)];
         let placing = Placing { replicas: 1, away_ms: 10 * RANKED_MS, machines };
         assert_eq!(placing.offers(NOW_MS, &key(1)), [Offer { node: key(6), of: key(6), bytes: 100, weight: 100 }]);

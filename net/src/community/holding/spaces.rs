@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::filling::{self, Missing};
 use super::{Known, Placed, has_grown, held_of, is_for_all, leaving, offers};
-use crate::community::placement::holders;
+use crate::community::placement::{Offer, holders};
 use crate::community::{Member, Rules, members};
 use crate::node::Holds;
 use crate::node::book::one_key_text;
@@ -86,6 +86,15 @@ pub(crate) struct Claim {
     pub(crate) nodes: Vec<PublicKey>,
     /// Members, by the first of their keys.
     pub(crate) members: BTreeSet<PublicKey>,
+    /// Machines of members that give nothing of it to others.
+    keeping_back: Vec<PublicKey>,
+}
+
+impl Claim {
+    /// The machines that it is placed with: none that has it anyway, and none from which nobody would get it.
+    fn holders(&self, community: &PublicKey, space: &PublicKey, offers: &[Offer], replicas: u8) -> Vec<PublicKey> {
+        holders(community, space, &[&self.nodes[..], &self.keeping_back].concat(), offers, replicas)
+    }
 }
 
 /// The spaces that machines of members call theirs, but for those machines that the spaces themselves do not know: they go to
@@ -107,6 +116,11 @@ pub(crate) fn claims(
             let claim = claims.entry(*space).or_default();
             claim.nodes.push(machine.node);
             claim.members.extend(member.keys.first());
+        }
+    }
+    for machine in members.iter().flat_map(|member| &member.machines) {
+        for space in &machine.keeps_back {
+            claims.get_mut(space).into_iter().for_each(|claim| claim.keeping_back.push(machine.node));
         }
     }
     claims
@@ -210,7 +224,7 @@ pub(crate) fn lying(
     let offers = offers(rules, members, own, now_ms);
     let lying = |(space, claim): (PublicKey, Claim)| {
         let bytes = store.held(&space).map(|_| Logs::default().bytes(store, rows, &space)).transpose()?;
-        Ok(Lying { space, bytes, holders: holders(community, &space, &claim.nodes, &offers, rules.replicas), members: claim.members })
+        Ok(Lying { space, bytes, holders: claim.holders(community, &space, &offers, rules.replicas), members: claim.members })
     };
     claims(store, members, space_of, &mut BTreeSet::new()).into_iter().map(lying).collect()
 }
@@ -259,7 +273,7 @@ pub(super) fn look_at_people(
         let mut elsewhere: Vec<(PublicKey, Vec<PublicKey>)> = Vec::new();
         for (space, claim) in &claims {
             let is_others = *space != store.space() && !claim.nodes.contains(&node);
-            let holders = holders(community, space, &claim.nodes, &offers, rules.replicas);
+            let holders = claim.holders(community, space, &offers, rules.replicas);
             let is_placed = is_others && holders.contains(&node);
             if is_others && !is_placed && store.rights(space).is_some() {
                 elsewhere.push((*space, holders));
@@ -308,7 +322,7 @@ pub(super) fn look_at_people(
                     let (_, mut file) = file;
                     // Those who may have it.
                     if let Some(claim) = claims.get(space) {
-                        file.holders = holders(community, space, &claim.nodes, &offers, rules.replicas);
+                        file.holders = claim.holders(community, space, &offers, rules.replicas);
                         file.holders.extend(&claim.nodes);
                     }
                     missing.push(filling::missing(space, file));
@@ -366,7 +380,7 @@ mod tests {
 
     use super::super::super::{keeping, path};
     use super::*;
-    use crate::community::placement::{Offer, weigh};
+    use crate::community::placement::weigh;
     use crate::peer::{Peer, PeerConfig};
     use crate::who::now_ms;
     use crate::whose::tests::{open, tell};
@@ -444,6 +458,12 @@ mod tests {
         let rules = Rules::of(store, &rows, store.own()).expect("reads").expect("rules");
         let offers = offers(&rules, &members(store, &rows, store.own()).expect("reads"), &of_carol, now_ms());
         assert_eq!(holders(&choir, &space, &[of_alice], &offers, 1), [of_dave]);
+        // But if he gives nothing of it to others, that would be nobody's copy.
+        let keeps_back = path(&["members", &key(3).to_string(), "nodes", &of_dave.to_string(), "keeps_back"]);
+        keeping::write(&carol, store.own(), keeps_back.clone(), Action::Put, &format!("{} {space} x", key(9)).into()).await.expect("writes");
+        let (people, is_held, stays) = look(people, 1 << 30);
+        assert_eq!((is_held, stays), (true, 0));
+        keeping::write(&carol, store.own(), keeps_back, Action::Put, &key(9).to_string().into()).await.expect("writes");
         let (people, is_held, stays) = look(people, 1 << 30);
         assert_eq!((is_held, stays), (false, 1), "what was held here stays");
         let (people, _, stays) = look(people, 1 << 30);
