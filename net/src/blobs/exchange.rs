@@ -196,6 +196,8 @@ pub struct Transfer {
     pub len: u64,
     /// Pieces that are here, and all.
     pub pieces: (u32, u32),
+    /// Bytes that are here.
+    pub bytes_here: u64,
     /// Whether it is being fetched.
     pub is_fetched: bool,
     /// Links that have something of it, and how many pieces came from each.
@@ -372,6 +374,7 @@ impl Exchange {
             space: active.space,
             len: active.len,
             pieces: (active.have.count(), active.have.len()),
+            bytes_here: bytes_of(&active.have, active.len),
             is_fetched: active.download.is_some(),
             sources: active.download.iter().flat_map(|download| download.sources()).collect(),
             readers: active.allowed.keys().copied().collect(),
@@ -954,6 +957,13 @@ fn space_of(allowed: &BTreeMap<LinkId, PublicKey>, asked: &BTreeMap<LinkId, BTre
     allowed.get(&link).or_else(asked).copied().unwrap_or(known)
 }
 
+/// Bytes of these pieces of a blob of a length; the last one may be short.
+fn bytes_of(pieces: &Pieces, len: u64) -> u64 {
+    let last = pieces.len().saturating_sub(1);
+    let short = if pieces.contains(last) { PIECE_BYTES.saturating_sub(piece_bytes(len, last)) } else { 0 };
+    (u64::from(pieces.count()) * PIECE_BYTES).saturating_sub(short)
+}
+
 /// Bytes of a piece of a blob of so many bytes.
 fn piece_bytes(len: u64, piece: u32) -> u64 {
     len.saturating_sub(u64::from(piece) * PIECE_BYTES).min(PIECE_BYTES)
@@ -976,4 +986,23 @@ fn have_frame(space: PublicKey, hash: BlobHash, active: &Active, asks: bool) -> 
 /// The same answer for who may not have a blob and for one that is not here.
 fn nothing(look: &Look) -> BlobFrame {
     BlobFrame::Have { space: look.space, hash: look.hash, len: look.len, asks: false, pieces: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_last_piece_counts_for_what_it_is() {
+        let here = |len: u64, pieces: &[u32]| {
+            let mut have = Pieces::none(u32::try_from(pieces_of(len)).expect("few"));
+            for piece in pieces {
+                have.insert(*piece);
+            }
+            bytes_of(&have, len)
+        };
+        let len = PIECE_BYTES + 1;
+        assert_eq!([here(len, &[]), here(len, &[0]), here(len, &[1]), here(len, &[0, 1])], [0, PIECE_BYTES, 1, len]);
+        assert_eq!([here(0, &[0]), here(1, &[0]), here(2 * PIECE_BYTES, &[1])], [0, 1, PIECE_BYTES]);
+    }
 }

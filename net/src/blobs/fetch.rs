@@ -53,8 +53,6 @@ const ENDED_EVERY: Duration = Duration::from_secs(60);
 const OPEN_FOR: Duration = Duration::from_secs(60);
 /// Places that name one blob and for whose sake it is looked for at once.
 const PLACES_MAX: usize = 16;
-/// Names of sources that are told; of more, how many.
-const NAMES_MAX: usize = 8;
 /// How long what is fetched has to show its length, when somebody says that it is another one, and how often it is looked.
 const SHOW_MAX: Duration = Duration::from_secs(10);
 const SHOW_EVERY: Duration = Duration::from_millis(200);
@@ -295,6 +293,12 @@ pub(crate) fn named(sources: &[String]) -> String {
         [one, other] => format!("{one} and {other}"),
         [one, rest @ ..] => format!("{one} and {} others", rest.len()),
     }
+}
+
+/// From whom something comes, and how fast, in words.
+fn coming(sources: &[SourceStatus], bytes_per_s: u64) -> String {
+    let names: Vec<String> = sources.iter().map(|source| source.name.clone()).collect();
+    format!("from {}, {}/s", named(&names), crate::words::size(bytes_per_s))
 }
 
 impl Fetcher {
@@ -849,13 +853,12 @@ impl Actor {
                 let fetching = self.fetches.get(&transfer.hash);
                 let giving = self.giving.get(&transfer.hash);
                 let sources = fetching.map_or_else(Vec::new, |fetching| self.by_name(&fetching.bytes_from));
-                let names: Vec<String> = sources.iter().map(|source| source.name.clone()).take(NAMES_MAX).collect();
                 let bytes_per_s = fetching.map_or(0, |fetching| fetching.speed.now());
                 Status {
                     hash: transfer.hash.to_string(),
                     space: transfer.space.to_string(),
                     bytes_total: transfer.len,
-                    bytes_here: (u64::from(transfer.pieces.0) * PIECE_BYTES).min(transfer.len),
+                    bytes_here: transfer.bytes_here,
                     is_fetched: transfer.is_fetched,
                     bytes_per_s,
                     waiting: fetching.map_or(0, |fetching| fetching.handles.len()),
@@ -864,7 +867,7 @@ impl Actor {
                     given_per_s: giving.map_or(0, |giving| giving.speed.now()),
                     given_to: giving.map_or_else(Vec::new, |giving| self.by_name(&giving.to)),
                     problem: fetching.and_then(|fetching| fetching.progress.borrow().problem.as_ref().map(Stuck::to_string)),
-                    text: format!("from {}, {}/s", named(&names), crate::words::size(bytes_per_s)),
+                    text: coming(&sources, bytes_per_s),
                     sources,
                 }
             })
@@ -1088,6 +1091,13 @@ async fn send(sender: LinkSender, mut frames: mpsc::Receiver<Bytes>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_brings_something_is_counted() {
+        let sources: Vec<SourceStatus> = (0..20).map(|number| SourceStatus { name: format!("peer{number}"), bytes: 1 }).collect();
+        assert_eq!(coming(&sources, 0), format!("from peer0 and 19 others, {}/s", crate::words::size(0)));
+        assert!(coming(&sources[..1], 0).starts_with("from peer0, ") && coming(&[], 0).starts_with("from nobody yet, "));
+    }
 
     /// Lets pieces of a blob come that is fetched, as far as they were asked for.
     async fn comes(fetcher: &Fetcher, source: &Blob, space: PublicKey, len: u64, pieces: Range<u32>) {
