@@ -45,6 +45,8 @@ const SAY_EVERY: Duration = Duration::from_secs(30 * 60);
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// The least time between two such looks: much may change at once.
 const REST: Duration = Duration::from_millis(300);
+/// How long addresses that are known, and the local network, have before the public DHT is asked for whom is followed.
+const FIRST_TRIES: Duration = Duration::from_secs(5);
 /// Who are looked for at once.
 const SOUGHT_MAX: usize = 8;
 /// Those of whom it is remembered when they are looked for again; of more, the others wait.
@@ -378,6 +380,8 @@ struct Going {
     seeks: Seeks,
     /// Who was looked for just now.
     looked_for: Vec<PublicKey>,
+    /// Whether those who are called by addresses that are known had time to answer.
+    had_time: bool,
     /// Whether it went well last.
     is_on: bool,
 }
@@ -395,7 +399,9 @@ async fn keep_on(peer: &Peer) {
     let network = crate::blobs::network(peer).await;
     let mut changed = network.changed();
     let mut all: BTreeMap<DhtId, Going> = BTreeMap::new();
+    let began = Instant::now();
     loop {
+        let early = FIRST_TRIES.checked_sub(began.elapsed());
         changed.borrow_and_update();
         let Ok(wanted) = wanted(peer, &network).await else { return };
         peer.dhts.only(&wanted);
@@ -404,6 +410,7 @@ async fn keep_on(peer: &Peer) {
         }
         let parts = wanted.into_iter().map(|(id, wanted)| {
             let (network, mut going) = (&network, all.remove(&id).unwrap_or_default());
+            going.had_time = early.is_none();
             async move {
                 let went = take_part(peer, network, id, &wanted, &mut going).await;
                 // Who reads something waits while it is looked for, if anybody answers there at all.
@@ -417,7 +424,7 @@ async fn keep_on(peer: &Peer) {
             }
         });
         all = join_all(parts).await.into_iter().collect();
-        let _ = tokio::time::timeout(LOOK_EVERY, changed.changed()).await;
+        let _ = tokio::time::timeout(early.unwrap_or(LOOK_EVERY), changed.changed()).await;
         tokio::time::sleep(REST).await;
     }
 }
@@ -447,13 +454,18 @@ async fn take_part(peer: &Peer, network: &Network, id: DhtId, wanted: &Wanted, g
     if peer.dhts.join(id, wanted).await? {
         going.said.clear();
     }
+    let had_time = going.had_time;
     let asked = network.ask(move |node| match id {
-        DhtId::Community(space) => Some((node.own_word().cloned(), None, node.lost_members(&space))),
+        DhtId::Community(space) => Some((node.own_word().cloned(), None, node.lost_members(&space), BTreeMap::new())),
         // The owner may have said no meanwhile.
         DhtId::Public if node.book().public_dht != Some(true) => None,
-        DhtId::Public => Some((node.own_word().cloned(), node.book().pointer.clone(), node.sought())),
+        DhtId::Public => {
+            let sought = node.sought(had_time);
+            let mirrors = node.mirrors_of(&sought);
+            Some((node.own_word().cloned(), node.book().pointer.clone(), sought, mirrors))
+        }
     });
-    let Ok(Some((record, pointer, missed))) = asked.await else {
+    let Ok(Some((record, pointer, mut missed, mirrors))) = asked.await else {
         peer.dhts.leave(&id);
         return Ok(());
     };
@@ -469,8 +481,12 @@ async fn take_part(peer: &Peer, network: &Network, id: DhtId, wanted: &Wanted, g
             Err(error) => went = Err(error),
         }
     }
+    missed.extend(mirrors.keys().filter(|node| !missed.contains(node)).copied().collect::<Vec<_>>());
     let due = due(&mut going.seeks, &missed, Instant::now());
-    for record in join_all(due.iter().map(|key| peer.dhts.find(&id, key))).await.into_iter().flatten() {
+    for (key, record) in due.iter().zip(join_all(due.iter().map(|key| peer.dhts.find(&id, key))).await) {
+        // A machine that others name as one of the same space has to say so itself.
+        let is_meant = |record: &Signed<PeerRecord>| mirrors.get(key).is_none_or(|space| record.content().space == *space);
+        let Some(record) = record.filter(is_meant) else { continue };
         let _ = network.tell(Event::Learned { dht: id, record: Box::new(record) }).await;
     }
     going.looked_for = due;

@@ -128,16 +128,40 @@ impl Node {
         keys
     }
 
-    /// The same, and spaces that the owner reads now: whom a public DHT is asked for, since he said yes to that.
+    /// The same, and spaces that the owner reads now: whom a public DHT is asked for, since he said yes to that. It is asked last: for
+    /// a space that is followed not before all were called in vain from whom it comes, or `had_time` says that addresses which are
+    /// known, and the local network, had their time.
     #[must_use]
-    pub fn sought(&self) -> Vec<PublicKey> {
+    pub fn sought(&self, had_time: bool) -> Vec<PublicKey> {
+        let is_missed = |id: &PublicKey| self.calls.get(id).is_some_and(|call| call.problem.is_some());
+        let may_come = |space: &PublicKey| {
+            let via = self.book.following.get(space).map_or(&[][..], |follow| &follow.via[..]);
+            !had_time && (via.is_empty() || !via.iter().all(is_missed))
+        };
         let mut keys = self.missed();
         let is_read = |space: &&PublicKey| !self.held.contains_key(space) && **space != self.config.space && !self.is_reached(space);
         keys.extend(self.visits.keys().filter(is_read));
+        keys.retain(|key| !self.book.following.contains_key(key) || !may_come(key));
         keys.retain(|key| !self.is_blocked(key));
         keys.sort_unstable();
         keys.dedup();
         keys
+    }
+
+    /// Other machines of the owners of these spaces, as those say of themselves that were called in vain: these may be on, and each says
+    /// in a public DHT where it is, but only one of them by the key of the space. With the space that each has to be of.
+    #[must_use]
+    pub fn mirrors_of(&self, spaces: &[PublicKey]) -> BTreeMap<PublicKey, PublicKey> {
+        let mut mirrors = BTreeMap::new();
+        for space in spaces {
+            let is_away = |record: &&Verified<PeerRecord>| self.calls.get(&record.node).is_some_and(|call| call.problem.is_some());
+            for record in self.book.records.of_space(*space).filter(is_away) {
+                let others = record.mirrors.iter().chain(&record.inbox).filter(|node| **node != record.node && **node != self.config.node);
+                let missed = others.filter(|node| !self.is_linked(node) && !self.is_blocked(node));
+                mirrors.extend(missed.map(|node| (*node, *space)));
+            }
+        }
+        mirrors
     }
 
     fn is_reached(&self, space: &PublicKey) -> bool {
@@ -434,5 +458,68 @@ impl Node {
                 self.answer_records(link, keys, now_ms, store, acts);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use timebus_identity::SecretKey;
+
+    use super::super::book::Follow;
+    use super::super::{Book, Call, Config, Outbox};
+    use super::*;
+
+    fn key(number: u8) -> PublicKey {
+        SecretKey::from_seed([number; 32]).public()
+    }
+
+    /// A peer that follows a space which comes from two others.
+    fn follower(via: &[u8]) -> Node {
+        let (name, is_offline, links_max, has_feeds) = ("test".to_owned(), true, 8, false);
+        let config = Config { node: key(1), space: key(2), device: key(3), name, is_offline, links_max, has_feeds };
+        let mut node = Node::new(config, Book::default(), Outbox::default());
+        node.book.following.insert(key(10), Follow { since_ms: 1, via: via.iter().map(|number| key(*number)).collect() });
+        node
+    }
+
+    fn called(node: &mut Node, whom: u8, problem: Option<&str>) {
+        let call = Call { is_calling: false, attempts: 1, next_ms: 0, problem: problem.map(str::to_owned) };
+        node.calls.insert(key(whom), call);
+    }
+
+    #[test]
+    fn the_public_dht_is_asked_when_the_others_were_called_in_vain_or_had_time() {
+        let mut node = follower(&[4, 5]);
+        let sought = |node: &Node| [false, true].map(|had_time| node.sought(had_time).contains(&key(10)));
+        assert_eq!(sought(&node), [false, true], "nobody was called yet");
+        called(&mut node, 4, Some("no answer"));
+        called(&mut node, 5, None);
+        assert_eq!(sought(&node), [false, true], "one may still answer");
+        called(&mut node, 5, Some("no answer"));
+        assert_eq!(sought(&node), [true, true]);
+        // By the key alone: the local network may have it.
+        assert_eq!(sought(&follower(&[])), [false, true]);
+        // That it is read changes nothing for what is followed.
+        let mut reading = follower(&[4]);
+        reading.visits.insert(key(10), u64::MAX);
+        reading.visits.insert(key(11), u64::MAX);
+        assert_eq!(sought(&reading), [false, true]);
+        assert!(reading.sought(false).contains(&key(11)), "who reads it waits");
+    }
+
+    /// Ada has two machines. The one that a DHT has by the key of her space is off.
+    #[test]
+    fn other_machines_of_somebody_are_looked_for_when_one_is_called_in_vain() {
+        let mut node = follower(&[4]);
+        let (mirrors, inbox) = (vec![key(5)], vec![key(4), key(6)]);
+        let content = PeerRecord { node: key(4), space: key(10), seq: 1, addresses: vec![], mirrors, inbox, communities: vec![] };
+        node.book.records.take(Verified::sign(content, &SecretKey::from_seed([4; 32])).expect("our own"), 1, |_| true);
+        called(&mut node, 4, None);
+        assert!(node.mirrors_of(&[key(10)]).is_empty());
+        called(&mut node, 4, Some("no answer"));
+        assert_eq!(node.mirrors_of(&[key(10)]), BTreeMap::from([(key(5), key(10)), (key(6), key(10))]));
+        assert!(node.mirrors_of(&[key(11)]).is_empty(), "nobody looks for that one");
+        node.book.blocked.push(key(5));
+        assert_eq!(node.mirrors_of(&[key(10)]), BTreeMap::from([(key(6), key(10))]));
     }
 }
