@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -81,6 +81,13 @@ impl Cluster {
         for member in cluster.peer.iter_mut().filter(|member| !member.elsewhere) {
             member.home = cluster.folder.join(&member.home);
         }
+        for (at, member) in cluster.peer.iter().enumerate() {
+            if let Some((other, what)) = cluster.peer[..at].iter().find_map(|other| Some((other, member.shares_with(other)?))) {
+                let title = format!("{} and {} have the same {what}", other.name, member.name);
+                let fix = format!("give each its own {what} in {}", cluster.file.display());
+                return Err(Failure::usage(title).fix(fix).into());
+            }
+        }
         Ok(cluster)
     }
 
@@ -152,6 +159,30 @@ impl Cluster {
 }
 
 impl Member {
+    /// What it cannot share with another one on the same machine, and does: which word of the file says that.
+    fn shares_with(&self, other: &Self) -> Option<&'static str> {
+        let (host, port) = self.http.rsplit_once(':').unwrap_or_default();
+        let (of_other, port_of_other) = other.http.rsplit_once(':').unwrap_or_default();
+        let is_same_machine = match (self.elsewhere, other.elsewhere) {
+            (false, false) => true,
+            (true, true) => host == of_other,
+            _ => false,
+        };
+        let is_any = |host: &str| matches!(host, "0.0.0.0" | "[::]");
+        let local = |host: &str| if host == "localhost" { "127.0.0.1".to_owned() } else { host.to_owned() };
+        let same_host = is_any(host) || is_any(of_other) || local(host) == local(of_other);
+        let same_udp = |one: SocketAddr, two: SocketAddr| {
+            one.port() != 0 && one.port() == two.port() && (one.ip() == two.ip() || one.ip().is_unspecified() || two.ip().is_unspecified())
+        };
+        match is_same_machine {
+            false => None,
+            _ if plain(&self.home) == plain(&other.home) => Some("home"),
+            _ if port == port_of_other && same_host => Some("http"),
+            _ if self.udp.zip(other.udp).is_some_and(|(one, two)| same_udp(one, two)) => Some("udp"),
+            _ => None,
+        }
+    }
+
     /// What starts it, in words.
     pub(crate) fn arguments(&self) -> Vec<String> {
         let mut words = vec!["--home".to_owned(), self.home.display().to_string(), "up".to_owned()];
@@ -194,6 +225,19 @@ impl Member {
         };
         path.display().to_string()
     }
+}
+
+/// A path without what leads nowhere else, so that two for one folder are the same; what is a link is not looked at.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            component => plain.push(component),
+        }
+    }
+    plain
 }
 
 /// A program in the folders where a shell looks for one.
@@ -293,10 +337,24 @@ pub(crate) fn container(member: &Member) -> String {
     format!(
         "# Containerfile: `timebus` is a release build of the program, in the same folder\n\
          #   podman build --format docker -t timebus .\n\
-         #   podman run -d --name timebus-{name} --restart always -v {home}:/home/timebus/data:U -p {port}:{port} -p {udp}:{udp}/udp timebus\n\
+         # /etc/systemd/system/timebus-{name}.service, then: systemctl enable --now timebus-{name}\n\
+         #   [Unit]\n\
+         #   Wants=network-online.target\n\
+         #   After=network-online.target\n\
+         #   [Service]\n\
+         #   ExecStart=/usr/bin/podman run --replace --rm --name timebus-{name} -v {home}:/home/timebus/data:U \\\n\
+         #     -p {port}:{port} -p {udp}:{udp}/udp timebus\n\
+         #   ExecStop=/usr/bin/podman stop -t 60 timebus-{name}\n\
+         #   Restart=always\n\
+         #   TimeoutStopSec=70\n\
+         #   [Install]\n\
+         #   WantedBy=multi-user.target\n\
+         # Each start makes the container anew, from the newest image: a container that is only started again (`--restart always`)\n\
+         # keeps the program that it was made with.\n\
          # With U the folder is given to the user inside, without whom nothing could be written there. Docker has no U: there\n\
          # it has to be of user 1000 before.\n\
-         # After a new program: build again, `podman rm -f` and `podman run` as above; `timebus cluster upgrade` waits for that.\n\
+         # After a new program: build again first, then `timebus cluster upgrade`, which stops the peer and waits until it is back;\n\
+         # it says if the program that came back is the one of before.\n\
          FROM docker.io/library/debian:trixie-slim\n\
          RUN useradd --uid 1000 --create-home --home-dir /home/timebus timebus && install -d -o timebus -m 0700 /home/timebus/data\n\
          COPY timebus /usr/local/bin/timebus\n\
@@ -366,6 +424,46 @@ mod tests {
         assert!(why(&peer("").replace("\"a\"\nhttp", "\"a b\"\nhttp")).contains("no name"));
         assert!(why(&peer("options = [\"a\\nb\"]")).contains("line breaks"));
         assert!(why(&peer("").repeat(PEERS_MAX + 1)).contains("1 to 16"));
+    }
+
+    /// Tables are copied, and not all of what has to differ is changed.
+    #[test]
+    fn two_peers_of_one_machine_share_no_folder_and_no_port() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let why = |one: &str, two: &str| {
+            let file = folder.path().join("cluster.toml");
+            fs::write(&file, format!("[[peer]]\nname = \"a\"\n{one}\n[[peer]]\nname = \"b\"\n{two}\n")).expect("writes");
+            Cluster::load(&file).err().map(|error| Failure::of(&error).to_string())
+        };
+        let here = |http: &str, home: &str, udp: &str| format!("http = \"{http}\"\nhome = \"{home}\"\nudp = \"{udp}\"");
+        let away = |http: &str, home: &str, udp: &str| format!("elsewhere = true\n{}", here(http, home, udp));
+        let shares = |one: &str, two: &str, what: &str| {
+            let why = why(one, two).unwrap_or_default();
+            assert!(why.contains(&format!("a and b have the same {what}")), "{why}");
+        };
+        let one = here("127.0.0.1:7101", "one", "127.0.0.1:4433");
+        shares(&one, &here("127.0.0.1:7102", "./x/../one", "127.0.0.1:0"), "home");
+        shares(&one, &here("127.0.0.1:7102", &folder.path().join("one").display().to_string(), "127.0.0.1:0"), "home");
+        shares(&one, &here("localhost:7101", "two", "127.0.0.1:0"), "http");
+        shares(&one, &here("0.0.0.0:7101", "two", "127.0.0.1:0"), "http");
+        shares(&one, &here("127.0.0.1:7102", "two", "0.0.0.0:4433"), "udp");
+        let attic = away("attic:7101", "/var/one", "0.0.0.0:4433");
+        shares(&attic, &away("attic:7102", "/var/one", "0.0.0.0:4434"), "home");
+        shares(&attic, &away("attic:7102", "/var/two", "0.0.0.0:4433"), "udp");
+        for other in [away("cellar:7101", "/var/one", "0.0.0.0:4433"), here("127.0.0.1:7101", "/var/one", "0.0.0.0:4433")] {
+            assert_eq!(why(&attic, &other), None);
+        }
+        assert_eq!(why(&one, &here("127.0.0.1:7102", "two", "127.0.0.1:0")), None);
+        assert_eq!(why(&here("127.0.0.1:7101", "one", "127.0.0.1:0"), &here("127.0.0.1:7102", "two", "127.0.0.1:0")), None, "any free port");
+    }
+
+    #[test]
+    fn a_container_is_made_anew_at_each_start() {
+        let member = Cluster::parse(&example(1, 7101)).expect("a cluster").peer.remove(0);
+        let file = container(&member);
+        assert!(file.contains("#   ExecStart=/usr/bin/podman run --replace --rm --name timebus-one "), "{file}");
+        let comments: Vec<&str> = file.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+        assert!(comments.contains(&"Restart=always") && !comments.iter().any(|line| line.contains("--restart")), "{file}");
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct GuiFile {
 /// How a peer is served.
 #[derive(Clone, Debug)]
 pub struct PeerConfig {
+    /// What tells this program from another one of the same version, in a word. Default nothing.
+    pub build: Option<String>,
     /// Names beside `localhost` and the loopback addresses that the peer answers to. Default none.
     pub hosts: Vec<String>,
     /// Connections at once, but for those of the owner on this machine. Default 4 096; each idle one costs about 10 kB.
@@ -74,6 +76,7 @@ pub struct PeerConfig {
 impl Default for PeerConfig {
     fn default() -> Self {
         Self {
+            build: None,
             hosts: Vec::new(),
             connections_max: 4096,
             origin_connections_max: 1024,

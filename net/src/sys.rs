@@ -311,6 +311,7 @@ async fn status(peer: &Peer) -> Result<Serde, Problem> {
     let space = peer.space();
     Ok(json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "build": peer.config.build,
         "id": space.to_string(),
         "name": human_name(&space),
         "device": store.device().to_string(),

@@ -252,8 +252,42 @@ fn a_cluster_is_started_looked_at_and_written_to() {
     let home = cluster.home("two").display().to_string();
     assert!(unit["unit"].as_str().is_some_and(|unit| unit.contains(&home) && unit.contains("Restart=always")), "{unit}");
     assert!(cluster.json(&["container", "two"])["container"].as_str().is_some_and(|file| file.contains("CMD [\"timebus\"")));
+    // What runs there listens elsewhere than the file says.
+    let file = cluster.folder.path().join("cluster.toml");
+    let text = std::fs::read_to_string(&file).expect("it is there");
+    std::fs::write(&file, text.replace(&cluster.addresses[1], "127.0.0.1:1")).expect("room");
+    let refused = cluster.run(&["up", "two"]);
+    assert!(refused.code == 1 && refused.err.contains(&format!("two runs at http://{}, not at 127.0.0.1:1", cluster.addresses[1])), "{refused:?}");
+    std::fs::write(&file, text.replace("home = \"two\"", "home = \"one\"")).expect("room");
+    let refused = cluster.run(&["up"]);
+    assert!(refused.code == 2 && refused.err.contains("one and two have the same home"), "{refused:?}");
+    std::fs::write(&file, text).expect("room");
     let wrong = cluster.run(&["down", "four"]);
     assert!(wrong.code == 2 && wrong.err.contains("one, two, three"), "{wrong:?}");
+}
+
+/// As where a container is started again, and not made anew: the old program comes back.
+#[test]
+fn who_upgrades_is_told_where_the_program_is_the_one_of_before() {
+    let cluster = Cluster::new();
+    let program = cluster.folder.path().join("program");
+    std::fs::copy(PROGRAM, &program).expect("room");
+    let file = cluster.folder.path().join("cluster.toml");
+    let text = std::fs::read_to_string(&file).expect("it is there");
+    let (one, _) = text.split_once("\n\n").expect("the first of them");
+    std::fs::write(&file, format!("{one}\nprogram = \"{}\"\n", program.display())).expect("room");
+    cluster.json(&["up"]);
+    let upgrade = || {
+        let run = cluster.run(&["upgrade"]);
+        let told: Value = serde_json::from_str(&run.out).unwrap_or_else(|error| panic!("{error} in {run:?}"));
+        told["peers"][0]["same_program"].as_bool()
+    };
+    assert_eq!(upgrade(), Some(true));
+    // Another file takes its place, as when a package is installed.
+    let new = program.with_extension("new");
+    std::fs::copy(PROGRAM, &new).expect("room");
+    std::fs::rename(&new, &program).expect("room");
+    assert_eq!(upgrade(), Some(false));
 }
 
 #[test]

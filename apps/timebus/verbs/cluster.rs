@@ -112,6 +112,11 @@ fn is_running(home: &Home) -> anyhow::Result<bool> {
 async fn start(out: Output, member: &Member) -> anyhow::Result<bool> {
     let home = member.home_here()?;
     if is_running(&home)? {
+        let port = |authority: &str| authority.rsplit_once(':').map(|(_, port)| port.to_owned());
+        if let Some(running) = home.running().filter(|running| port(running.authority()) != port(&member.http)) {
+            let fix = format!("`timebus --home {} down`, then again; or mend its http", quoted(&member.home));
+            return Err(Failure::refused(format!("{} runs at {}, not at {}", member.name, running.http, member.http)).fix(fix).into());
+        }
         return Ok(false);
     }
     home.clear_running();
@@ -388,7 +393,10 @@ async fn upgrade(out: Output, cluster: &Cluster, names: &[String], patience: Dur
             restarted.away.as_secs_f64(),
             restarted.behind.as_secs_f64()
         ));
-        told.push(json!({"name": member.name, "before": restarted.before, "after": restarted.after,
+        if restarted.is_same_program {
+            out.note(format!("note: {} runs the same program as before; {}", member.name, how_to_renew(cluster, member)));
+        }
+        told.push(json!({"name": member.name, "before": restarted.before, "after": restarted.after, "same_program": restarted.is_same_program,
             "away_ms": restarted.away.as_millis() as u64, "behind_ms": restarted.behind.as_millis() as u64}));
     }
     out.result(&json!({ "peers": told }), String::new)
@@ -420,9 +428,21 @@ async fn be_quiet(member: &Member, key: &Arc<SecretKey>, is_quiet: bool) -> anyh
     }
 }
 
+/// Where a new program goes, in words.
+fn how_to_renew(cluster: &Cluster, member: &Member) -> String {
+    let program = member.program_path(&cluster.folder);
+    let again = format!("then `timebus cluster upgrade {}`", member.name);
+    match member.elsewhere {
+        true => format!("for a new one: there, put it at {program}, or build the image again (`timebus cluster container {}`), {again}", member.name),
+        false => format!("for a new one: put it at {program}, {again}"),
+    }
+}
+
 struct Restarted {
     before: String,
     after: String,
+    /// Whether what came back is the program that was there before; `false` where it says nothing of that.
+    is_same_program: bool,
     away: Duration,
     behind: Duration,
 }
@@ -430,7 +450,9 @@ struct Restarted {
 /// Restarts one peer. The others have what it has before, and it has what the others have afterwards.
 async fn restart(out: Output, member: &Member, others: &[&Member], key: &Arc<SecretKey>, patience: Duration) -> anyhow::Result<Restarted> {
     let version = |status: &Json| text(status, "version").unwrap_or("?").to_owned();
-    let before = version(&ask(member, key, Request::get("/.sys/status")).await?);
+    let program = |status: &Json| text(status, "build").map(str::to_owned);
+    let status = ask(member, key, Request::get("/.sys/status")).await?;
+    let (before, program_before) = (version(&status), program(&status));
     let late = |what: &str| {
         Failure::refused(format!("{}: {what} within {} s", member.name, patience.as_secs()))
             .detail("the peers that were not restarted yet were left alone")
@@ -482,7 +504,8 @@ async fn restart(out: Output, member: &Member, others: &[&Member], key: &Arc<Sec
     }
     let wanted = union(wanted.iter());
     wait(patience, async || Ok(lacks(&tips(member, key).await?, &wanted) == 0)).await?.ok_or_else(|| late("it did not get what the others have"))?;
-    Ok(Restarted { before, after: version(&status), away, behind: stopped.elapsed().saturating_sub(away) })
+    let is_same_program = program_before.is_some() && program_before == program(&status);
+    Ok(Restarted { before, after: version(&status), is_same_program, away, behind: stopped.elapsed().saturating_sub(away) })
 }
 
 fn fix_away(member: &Member) -> String {
