@@ -71,6 +71,7 @@ const FILES: &[(&str, &[u8])] = embed! {
     "sdk/outbox.js"
     "sdk/problem.js"
     "sdk/store.js"
+    "sdk/text.js"
     "sdk/tree.js"
     "sdk/wire.js"
     "tokens.css"

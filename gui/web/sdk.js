@@ -12,6 +12,7 @@
 import { Outbox, Write, random } from "./sdk/outbox.js";
 import { Problem } from "./sdk/problem.js";
 import { Store } from "./sdk/store.js";
+import { change, edited, moved } from "./sdk/text.js";
 import { Wire } from "./sdk/wire.js";
 
 export { Problem, Store, Write };
@@ -58,7 +59,7 @@ export class Bus {
     this.space = wire.about.space;
     /** The owner's own space. */
     this.me = wire.about.me;
-    /** What the owner's key is called, as in `river-otter-61`. */
+    /** What the owner is called: by his `/profile/name`, else by his key, as in `river-otter-61`. */
     this.my_name = wire.about.my_name;
     /** This app. */
     this.app = wire.about;
@@ -238,8 +239,34 @@ export class Bus {
       (write) => !write.is_seen && overlaps(write.path, path) && write.entry.op !== "notice",
     );
     const parents = seen ? [...seen, ...own.map((write) => write.entry.label)] : undefined;
-    if (op === "file") return this.#outbox.add(op, path, { value: { "@type": value.type } }, value);
+    if (op === "file") return this.#outbox.add(op, path, { value: { "@type": value.type } }, { file: value });
     return this.#outbox.add(op, path, op === "delete" ? { parents } : { value, parents });
+  }
+
+  /**
+   * Makes a text another one, by what changed of what this page shows.
+   * @param {Store} store of the text
+   * @param {string} text
+   */
+  typeAt(store, text) {
+    const { path, base, current } = store;
+    const is_there = current.state === "present";
+    const shown = is_there ? current.value : "";
+    // Edits of an earlier page do not show yet; those of this one are made on what came from the peer.
+    const typed = store.typed?.entry.op === "edit" && store.typed.before === null ? undefined : store.typed;
+    const own = typed && ownText(typed);
+    // Who has something else on its way, or does not know yet what is there, says what is to be there.
+    if (!base || own === null || (!typed && current.pending > 0) || (!is_there && !text))
+      return this.writeAt(is_there ? "put" : "text", path, text, base);
+    // Where no text is, the peer says so.
+    const edit = typeof shown === "string" ? change(shown, text) : /** @type {import("./sdk/text.js").Edit} */ ([0, 0, text]);
+    const edits = (own === undefined ? [edit] : moved(edit, shown, own)).filter(isChange);
+    if (edits.length === 0) return this.#outbox.none(path);
+    if (!typed) return this.#outbox.add("edit", path, { value: edits, parents: base }, { before: shown });
+    if (this.#outbox.extend(typed, edits)) return typed;
+    // How the peer puts together what this page wrote before and what others did is known when it says so: that is waited for.
+    const beside = { before: own, rebase: (/** @type {Write} */ write) => store.rebase(write, typed) };
+    return this.#outbox.add("edit", path, { value: edits, parents: [typed.entry.label] }, beside);
   }
 
   /**
@@ -420,14 +447,22 @@ export class Place {
     await this.#bus.http("POST", this.pointer, { query: { inc: by } });
   }
 
-  /** A text that several people write at once. */
+  /**
+   * A text that several people write at once: what each of them types stays. Where a JSON value is, writing it is refused.
+   */
   text() {
     const store = this.watch();
+    /** Makes the text this: what was inserted and deleted of the text that `store` shows. @param {string} text */
+    const set = (text) => this.#bus.typeAt(store, text);
     return {
       store,
-      /** Makes the text this; the peer finds what was inserted and deleted. @param {string} text */
-      set: (text) =>
-        this.#bus.writeAt(store.current.state === "present" ? "put" : "text", this.pointer, text, store.base),
+      set,
+      /**
+       * Has a `<textarea>` or an `<input>` show the text and write it, with the caret where it is while others write.
+       * @param {HTMLTextAreaElement | HTMLInputElement} field
+       * @returns {() => void} ends it
+       */
+      attach: (field) => attach(field, store, set),
       close: () => store.close(),
     };
   }
@@ -441,6 +476,49 @@ export class Place {
 
 /** @param {string} a @param {string} b */
 const overlaps = (a, b) => a === b || a.startsWith(`${b}/`) || b.startsWith(`${a}/`);
+
+/** Whether an edit does anything. @param {import("./sdk/text.js").Edit} edit */
+const isChange = ([, gone, come]) => gone > 0 || come !== "";
+
+/** The text that a write of this page makes, before others change it; null if that is not known. @param {Write} write */
+const ownText = ({ before, entry }) =>
+  entry.op === "text" ? entry.value : entry.op === "edit" && before !== null ? edited(before, entry.value) : null;
+
+/**
+ * Has a field show a text and write it.
+ * @param {HTMLTextAreaElement | HTMLInputElement} field
+ * @param {Store} store
+ * @param {(text: string) => Write} set
+ */
+function attach(field, store, set) {
+  let is_composing = false;
+  const show = () => {
+    const { state, value = "" } = store.current;
+    // What is being put together letter by letter is not interrupted.
+    if (is_composing || state === "loading" || typeof value !== "string" || field.value === value) return;
+    const [at, gone, come] = change(field.value, value);
+    const units = (/** @type {number} */ count) => Array.from(field.value).slice(0, count).join("").length;
+    field.setRangeText(come, units(at), units(at + gone), "preserve");
+  };
+  const write = () => {
+    if (!is_composing) set(field.value);
+  };
+  const begin = () => (is_composing = true);
+  const end = () => {
+    is_composing = false;
+    write();
+  };
+  field.addEventListener("input", write);
+  field.addEventListener("compositionstart", begin);
+  field.addEventListener("compositionend", end);
+  const stop = store.subscribe(show);
+  return () => {
+    stop();
+    field.removeEventListener("input", write);
+    field.removeEventListener("compositionstart", begin);
+    field.removeEventListener("compositionend", end);
+  };
+}
 
 const DIGITS = "0123456789abcdefghijkmnpqrstuvwx";
 let last_us = 0;

@@ -504,8 +504,8 @@ fn limit_problem(error: &CapError) -> Problem {
 
 fn text_problem(error: &TextError, detail: String) -> Problem {
     match error {
-        TextError::NotAText(_) => Problem::new(StatusCode::CONFLICT, "no-text", "there is no text here", detail)
-            .with_fix("PUT with Content-Type: text/plain makes a text that several people can edit"),
+        TextError::NotAText(_) => Problem::new(StatusCode::CONFLICT, "no-text", "this is a JSON value, not a text", detail)
+            .with_fix("PUT with Content-Type: text/plain makes it a text that several people can edit"),
         TextError::NotACounter(_) => {
             Problem::new(StatusCode::CONFLICT, "no-counter", "there is no counter here", detail).with_fix("count at a path where nothing is")
         }

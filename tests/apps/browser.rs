@@ -72,6 +72,11 @@ fn the_sdk_does_what_its_examples_say() {
 }
 
 #[test]
+fn two_people_type_one_text() {
+    script("typing.mjs", &[&Peer::start(), &Peer::start()]);
+}
+
+#[test]
 fn files_are_added_by_hand() {
     script("uploads.mjs", &[&Peer::start(), &Peer::start()]);
 }

@@ -107,7 +107,7 @@ export async function person(browser, options = {}) {
   // Whoever works on the pages tries them without building the program anew.
   const pages = process.env.TIMEBUS_PAGES;
   const fileOf = (/** @type {string} */ url) => join(pages ?? "", new URL(url).pathname.replace("/.gui/", ""));
-  if (pages) await context.route(/\/\.gui\/.+\.(js|css)$/, (route) => route.fulfill({ path: fileOf(route.request().url()) }));
+  if (pages) await context.route(/\/(\.gui\/.+|sdk|sdk\/.+)\.(js|css)$/, (route) => route.fulfill({ path: fileOf(route.request().url()) }));
   return { context, complaints, page: await context.newPage() };
 }
 

@@ -5,8 +5,11 @@ import { Problem } from "./problem.js";
 import { Store } from "./store.js";
 
 /** @typedef {string[]} Version */
-/** @typedef {"put" | "patch" | "delete" | "text" | "file" | "notice"} Op */
-/** @typedef {{ order: number, label: string, op: Op, path: string, value?: any, parents?: Version }} Entry */
+/** @typedef {"put" | "patch" | "delete" | "text" | "edit" | "file" | "notice"} Op */
+/**
+ * A write as it is kept. `is_held`: edits that are made on ones which the peer has to have first.
+ * @typedef {{ order: number, label: string, op: Op, path: string, value?: any, parents?: Version, is_held?: boolean }} Entry
+ */
 /**
  * `local`: in the browser; `durable`: on the disk of the peer; `synced`: on the disk of another peer, too. A notice is
  * `synced` when a peer of whom it is for has it.
@@ -27,6 +30,8 @@ const PREFIX = "timebus:out:";
 const IN_FLIGHT_MAX = 16;
 /** Writes that are watched for another peer to have them; of older ones nobody asks any more. */
 const UNSYNCED_MAX = 100;
+/** Edits of a text in one write. */
+const EDITS_MAX = 1000;
 
 /** A write on its way. Await it, or look at its state. */
 export class Write {
@@ -38,6 +43,14 @@ export class Write {
   version = [];
   /** Whether a watch has shown it. */
   is_seen = false;
+  /** Whether the peer may have it. */
+  is_sent = false;
+  /** Edits and version of a text as it is now, once those of before are in it. @type {((write: Write) => Pick<Entry, "value" | "parents"> | null) | null} */
+  rebase = null;
+  /** Whether whoever watches has it by now, also where no version names it. */
+  is_settled = false;
+  /** The text that an edit was made on, if this page made it. @type {string | null} */
+  before = null;
   /** Whether it outlives this page. */
   is_kept = false;
   /** Where it stands among the changes of its log on the peer; 0 while that is not known. */
@@ -111,7 +124,8 @@ export class Outbox {
   /** @param {import("./wire.js").Wire} wire */
   constructor(wire) {
     this.wire = wire;
-    this.writes = kept().map((entry) => Object.assign(new Write(entry), { is_kept: true }));
+    this.writes = kept().map((entry) => Object.assign(new Write(entry), { is_kept: true, is_sent: true }));
+    for (const { entry } of this.writes) if (entry.is_held) entry.value = withoutLosses(entry.value);
     wire.onliveness(() => this.flush());
     this.flush();
   }
@@ -139,12 +153,14 @@ export class Outbox {
    * @param {Op} op
    * @param {string} path
    * @param {{ value?: any, parents?: Version }} more
-   * @param {Blob} [file] the bytes of a file
+   * @param {{ file?: Blob, before?: string, rebase?: Write["rebase"] }} [beside] the bytes of a file; the text that edits are made
+   *   on, and what they are when those of before are in it
    */
-  add(op, path, more, file) {
+  add(op, path, more, { file, before, rebase } = {}) {
     this.#order = Math.max(this.#order + 1, Date.now() * 1000);
     const label = `${this.wire.about.alias}-${this.#order.toString(36)}-${random(10)}`;
-    const write = new Write({ order: this.#order, label, op, path, ...more });
+    const write = new Write({ order: this.#order, label, op, path, ...more, ...(rebase ? { is_held: true } : {}) });
+    Object.assign(write, { before: before ?? null, rebase: rebase ?? null });
     if (file) files.set(label, file);
     write.is_kept = keep(write.entry);
     this.writes.push(write);
@@ -161,15 +177,52 @@ export class Outbox {
     return write;
   }
 
+  /**
+   * Adds edits to those of a write that the peer cannot have yet; says whether it is one.
+   * @param {Write} write
+   * @param {any[]} edits
+   */
+  extend(write, edits) {
+    const { entry } = write;
+    if (entry.op !== "edit" || write.is_sent || write.state !== "local" || entry.value.length >= EDITS_MAX) return false;
+    entry.value = [...entry.value, ...edits];
+    write.is_kept = keep(entry);
+    this.#changed();
+    this.flush();
+    return true;
+  }
+
+  /** A write that changes nothing, so that nothing is to be sent. @param {string} path */
+  none(path) {
+    const write = new Write({ order: 0, label: "", op: "edit", path });
+    write.become("durable");
+    return write;
+  }
+
   /** Sends what waits. */
   flush() {
     if (this.wire.liveness !== "live") return;
     for (const write of this.writes) {
       if (this.#in_flight.size >= IN_FLIGHT_MAX) return;
-      if (write.state === "local" && !this.#in_flight.has(write.entry.label)) void this.#send(write);
+      if (write.state === "local" && !this.#in_flight.has(write.entry.label) && !this.#waits(write))
+        void this.#send(write);
       // What comes after a file may be about it.
       if (write.state === "local" && write.entry.op === "file") return;
     }
+  }
+
+  /**
+   * Whether edits are of a text of which it is not known how the peer has it: their places would mean others there.
+   * @param {Write} write
+   */
+  #waits(write) {
+    if (!write.rebase) return false;
+    const now = write.rebase(write);
+    if (!now) return true;
+    Object.assign(write.entry, now, { is_held: false });
+    write.rebase = null;
+    write.is_kept = keep(write.entry);
+    return false;
   }
 
   /** Forgets what is acknowledged and shown. */
@@ -221,6 +274,7 @@ export class Outbox {
   async #send(write) {
     const { entry } = write;
     const { label } = entry;
+    write.is_sent = true;
     this.#in_flight.add(label);
     try {
       const { version, at = 0, log = "", id = "", slot = "" } = await this.#deliver(entry);
@@ -231,6 +285,7 @@ export class Outbox {
       // Not every write is watched; who watches has it by then.
       setTimeout(() => {
         write.is_seen = true;
+        write.is_settled = true;
         this.tidy();
         this.#changed();
       }, 3000);
@@ -240,6 +295,8 @@ export class Outbox {
         // What it was made on top of was refused or is forgotten; it counts on top of what is there.
         forget(entry);
         entry.parents = undefined;
+        // Places in a text that nobody knows any more say where letters go, and not what others are to lose.
+        if (entry.op === "edit") entry.value = withoutLosses(entry.value);
         keep(entry);
       } else if (!problem.isPassing) {
         forget(entry);
@@ -279,7 +336,7 @@ export class Outbox {
       const [at, log] = response.headers.get("arrival")?.split(" ") ?? [];
       return { version: JSON.parse(`[${response.headers.get("version") ?? ""}]`), at: Number(at), log };
     }
-    const more = { ...(op === "delete" ? {} : { value }), ...(parents ? { parents } : {}), version: label };
+    const more = { ...(op === "delete" ? {} : op === "edit" ? { edits: value } : { value }), ...(parents ? { parents } : {}), version: label };
     return this.wire.request({ [op]: path, ...more, at: true });
   }
 
@@ -287,6 +344,9 @@ export class Outbox {
     for (const listener of this.#listeners) listener();
   }
 }
+
+/** Edits that take nothing out. @param {[number, number, string][]} edits */
+const withoutLosses = (edits) => edits.map(([at, , come]) => [at, 0, come]);
 
 /** @param {number} length */
 export function random(length) {

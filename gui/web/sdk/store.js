@@ -1,6 +1,7 @@
 // A value that stays up to date, for whatever draws it. What this page wrote shows at once.
 
 import { Problem } from "./problem.js";
+import { edited, rebased, rebasedEdits } from "./text.js";
 import { NOTHING, merged, nameOf, part, segments, withPart } from "./tree.js";
 
 /** @typedef {import("./tree.js").Step} Step */
@@ -33,6 +34,10 @@ export class Store {
   #state = "loading";
   /** @type {Version} */
   #version = [];
+  /** Of an update of which not all parts came. @type {Version | null} */
+  #coming = null;
+  /** Writes that what came from the peer has. @type {WeakSet<Write>} */
+  #seen = new WeakSet();
   /** @type {Problem | null} */
   #problem = null;
   /** @type {Reading | null} */
@@ -162,15 +167,60 @@ export class Store {
           list.toSpliced(event.start, event.end - event.start, ...event.value),
         );
     }
-    if (event.version) {
-      this.#version = event.version;
-      for (const write of this.outbox.writes) if (event.version.includes(write.entry.label)) write.is_seen = true;
-    }
+    this.#coming = event.version ?? this.#coming;
+    // Until all of it came, what is known is what was known before.
     if (event.more) return;
+    if (this.#coming) {
+      this.#version = this.#coming;
+      this.#coming = null;
+      this.#see(this.#version);
+    }
     this.#tries = 0;
     this.#problem = null;
     this.#state = this.#confirmed === NOTHING ? "absent" : "present";
     this.#changed();
+  }
+
+  /**
+   * Takes note of the writes that this page has got to see, and of the edits of texts that they build on.
+   * @param {Version} version
+   */
+  #see(version) {
+    const seen = new Set(version);
+    for (const write of this.outbox.writes.toReversed()) {
+      // What is said of other places says nothing of whether this one has it.
+      if (!seen.has(write.entry.label) || !(below(this.path, write.path) || below(write.path, this.path))) continue;
+      write.is_seen = true;
+      this.#seen.add(write);
+      if (write.entry.op === "edit") write.entry.parents?.forEach((label) => seen.add(label));
+    }
+  }
+
+  /** The last write of this page in the text here that what came from the peer has not, if there is one. */
+  get typed() {
+    return this.outbox.writes.findLast((write) => write.path === this.path && !this.#has(write));
+  }
+
+  /**
+   * Edits of this page as edits of what came from the peer; null as long as that has not those which they are made on.
+   * @param {Write} write
+   * @param {Write} before
+   */
+  rebase(write, before) {
+    const text = this.#confirmed === NOTHING ? "" : this.#confirmed;
+    const is_over = !this.outbox.writes.includes(before);
+    if (!(is_over || this.#has(before)) || !this.base || write.before === null || typeof text !== "string") return null;
+    const value = rebasedEdits(write.entry.value, write.before, text);
+    write.before = text;
+    return { value, parents: this.base };
+  }
+
+  /** Whether what came from the peer has a write. @param {Write} write */
+  #has(write) {
+    const { label, op } = write.entry;
+    // Twice the same value is that value; twice the same edit is not.
+    if (op === "edit") return this.#seen.has(write) || this.#included.has(label) || write.is_settled;
+    return write.state !== "local" && (write.is_seen || this.#included.has(label));
   }
 
   /**
@@ -213,6 +263,8 @@ export class Store {
 
   #changed() {
     this.#reading = null;
+    // What is waited for may have come.
+    if (this.outbox.writes.some((write) => write.rebase)) queueMicrotask(() => this.outbox.flush());
     if (this.#is_queued || this.#is_closed) return;
     this.#is_queued = true;
     queueMicrotask(() => {
@@ -227,12 +279,12 @@ export class Store {
     let value = this.#confirmed;
     let pending = 0;
     for (const write of this.outbox.writes) {
-      if (write.state !== "local" && (write.is_seen || this.#included.has(write.entry.label))) continue;
+      if (this.#has(write)) continue;
       const steps = below(this.path, write.path);
       const above = below(write.path, this.path);
       if (!steps && !above) continue;
       if (write.state === "local") pending += 1;
-      value = overlaid(value, write.entry, steps, above ?? []);
+      value = overlaid(value, write, steps, above ?? []);
     }
     value = windowed(value, this.window);
     const shows = pending > 0 || this.#state === "present" || this.#state === "absent";
@@ -251,20 +303,6 @@ export class Store {
       problem: this.#problem,
     };
   }
-}
-
-/**
- * A text after edits, each on top of the ones before. Their positions count characters (Unicode scalar values), of which
- * JavaScript keeps some as two.
- * @param {string} text
- * @param {[number, number, string][]} edits
- */
-function edited(text, edits) {
-  let characters = Array.from(text);
-  for (const [position, gone, come] of edits) {
-    characters = [...characters.slice(0, position), ...come, ...characters.slice(position + gone)];
-  }
-  return characters.join("");
 }
 
 /**
@@ -293,14 +331,19 @@ function below(from, to) {
 /**
  * A value as a write will make it.
  * @param {any} value
- * @param {import("./outbox.js").Entry} entry
+ * @param {Write} write
  * @param {string[] | null} steps from the value to the write, if that is inside
  * @param {string[]} above from the write to the value, if that is inside
  */
-function overlaid(value, entry, steps, above) {
+function overlaid(value, { entry, before }, steps, above) {
   if (entry.op === "notice") return value;
   if (steps) {
     const there = part(value, steps);
+    if (entry.op === "edit") {
+      // Of an earlier page it is not known what it was made on; it shows when the peer has it.
+      if (before === null || (there !== NOTHING && typeof there !== "string")) return value;
+      return withPart(value, steps, rebased(entry.value, before, there === NOTHING ? "" : there));
+    }
     const now =
       entry.op === "delete"
         ? NOTHING
@@ -310,6 +353,7 @@ function overlaid(value, entry, steps, above) {
     return withPart(value, steps, now);
   }
   if (entry.op === "delete") return NOTHING;
+  if (entry.op === "edit") return value;
   const inside = part(entry.value, above);
   if (entry.op === "put" || entry.op === "text" || entry.op === "file") return inside;
   return inside === NOTHING ? value : merged(value === NOTHING ? undefined : value, inside);
