@@ -11,7 +11,8 @@ const LETTERS = "abcdefghijklmnopqrstuvwxyz";
 invite(alice, bob, "--to", "/", "--whole", "--can", "write");
 const folder = mkdtempSync(join(tmpdir(), "timebus-"));
 try {
-  writeFileSync(join(folder, "app.json"), JSON.stringify({ name: "typing", title: "Typing", wants: [{ path: "/notes", may: ["read", "write"], of: "me" }, { path: "/notes", may: ["read", "write"], of: "others" }] }));
+  const wants = ["me", "others"].map((of) => ({ path: "/notes", may: ["read", "write"], of }));
+  writeFileSync(join(folder, "app.json"), JSON.stringify({ name: "typing", title: "Typing", wants }));
   writeFileSync(join(folder, "index.html"), "<!doctype html><title>Typing</title><textarea></textarea>");
   for (const peer of peers) timebus(peer, "app", "install", folder, "--yes");
 } finally {

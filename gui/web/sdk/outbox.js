@@ -45,7 +45,10 @@ export class Write {
   is_seen = false;
   /** Whether the peer may have it. */
   is_sent = false;
-  /** Edits and version of a text as it is now, once those of before are in it. @type {((write: Write) => Pick<Entry, "value" | "parents"> | null) | null} */
+  /**
+   * Edits and version of a text as it is now, once those of before are in it.
+   * @type {((write: Write) => Pick<Entry, "value" | "parents"> | null) | null}
+   */
   rebase = null;
   /** Whether whoever watches has it by now, also where no version names it. */
   is_settled = false;
@@ -336,7 +339,8 @@ export class Outbox {
       const [at, log] = response.headers.get("arrival")?.split(" ") ?? [];
       return { version: JSON.parse(`[${response.headers.get("version") ?? ""}]`), at: Number(at), log };
     }
-    const more = { ...(op === "delete" ? {} : op === "edit" ? { edits: value } : { value }), ...(parents ? { parents } : {}), version: label };
+    const what = op === "delete" ? {} : op === "edit" ? { edits: value } : { value };
+    const more = { ...what, ...(parents ? { parents } : {}), version: label };
     return this.wire.request({ [op]: path, ...more, at: true });
   }
 
