@@ -17,6 +17,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashSet};
 
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Serde;
 use timebus_identity::{PublicKey, Signature, human_name, z32};
@@ -24,6 +25,7 @@ use timebus_store::auth::{Held, Rights};
 use timebus_store::founding::ORGANIZER;
 use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
 use timebus_store::ids::GrantId;
+use timebus_store::json::Json;
 use timebus_store::keyspace::Committed;
 use timebus_store::node::{Node, node_key};
 use timebus_store::path::{Path, Segment};
@@ -31,10 +33,13 @@ use timebus_store::pipeline::Space;
 use timebus_store::store::{StorageError, Store};
 use timebus_store::summary::summary;
 use timebus_store::tree::value_json;
+use timebus_store::writer::{Action, Request};
 
 use crate::dht;
 use crate::invite::DEPTH_MAX;
+use crate::problem::Problem;
 use crate::record::ADDRESS_BYTES_MAX;
+use crate::route::storage_problem;
 
 pub mod holding;
 pub mod keeping;
@@ -195,6 +200,79 @@ impl Rules {
     pub fn of(store: &Store, rows: &Committed, space: Space) -> Result<Option<Self>, StorageError> {
         let rules: Option<Self> = value(store, rows, space, &path(&["rules"]))?.and_then(|rules| serde_json::from_value(rules).ok());
         Ok(rules.filter(|rules| rules.kind == "community" && rules.check().is_ok()))
+    }
+}
+
+/// Refuses what would leave a community without rules that hold: nobody could use it any more. What edits a part of them in
+/// another way than by a value is not looked at.
+///
+/// # Errors
+///
+/// A problem that says what does it.
+pub(crate) fn check_rules(store: &Store, request: &Request) -> Result<(), Problem> {
+    let at = path(&["rules"]);
+    let (place, Some(space)) = (&request.path, request.space) else { return Ok(()) };
+    if space.is_own() || !(place.contains(&at) || at.contains(place)) {
+        return Ok(());
+    }
+    let rows = store.snapshot();
+    let now = Rules::of(store, &rows, space).map_err(|error| storage_problem(&error))?;
+    let Some(now) = now else { return Ok(()) };
+    let part = |value: &Json| {
+        let mut value = crate::sys::to_serde(value);
+        for segment in place.segments().iter().skip(at.segments().len()).rev() {
+            value = serde_json::json!({ segment.to_string(): value });
+        }
+        value
+    };
+    let mut rules = serde_json::to_value(now).unwrap_or_default();
+    let below = place.segments().len() > at.segments().len();
+    match &request.action {
+        Action::Put(value) if place.is_root() => rules = crate::sys::to_serde(value)["rules"].take(),
+        Action::Put(value) if below => merge(&mut rules, part(value)),
+        Action::Put(value) => rules = crate::sys::to_serde(value),
+        Action::Merge(patch) if place.is_root() => merge(&mut rules, crate::sys::to_serde(patch)["rules"].take()),
+        Action::Merge(patch) => merge(&mut rules, part(patch)),
+        Action::Delete if below => merge(&mut rules, part(&Json::Null)),
+        Action::Delete | Action::Move { .. } | Action::PutText { .. } | Action::PutValue(_) => rules = Serde::Null,
+        _ => return Ok(()),
+    }
+    let flaw = match serde_json::from_value::<Rules>(rules) {
+        Ok(rules) if rules.kind != "community" => "their kind is \"community\"".to_owned(),
+        Ok(rules) => match rules.check() {
+            Ok(()) => return Ok(()),
+            Err(error) => error.to_string(),
+        },
+        Err(error) => error.to_string(),
+    };
+    Err(Problem::new(StatusCode::CONFLICT, "rules", "a community has no such rules", format!("{flaw}; nothing was written"))
+        .with_fix("`timebus community set` changes its title, about and rules"))
+}
+
+/// What a member does who may not write at a path of a community; `None` if it is none.
+pub(crate) fn whom_to_ask(store: &Store, space: Space, path: &Path) -> Option<String> {
+    let rows = store.snapshot();
+    let rules = Rules::of(store, &rows, space).ok()??;
+    let all = members(store, &rows, space).ok()?;
+    let organizers: Vec<&str> = all.iter().filter(|member| member.is_organizer).map(|member| member.name.as_str()).take(3).collect();
+    let who = if organizers.is_empty() { "an organizer".to_owned() } else { organizers.join(" or ") };
+    let (title, device) = (rules.title, store.device());
+    Some(format!("ask {who}, who organizes {title:?}, for `timebus grant @{}{path} {device} --can write`", space.key))
+}
+
+/// Merges a patch (RFC 7396) of members into a value; of something else that is no patch, it takes its place.
+fn merge(value: &mut Serde, patch: Serde) {
+    let (Some(members), Serde::Object(patch)) = (value.as_object_mut(), &patch) else {
+        if !patch.is_null() {
+            *value = patch;
+        }
+        return;
+    };
+    for (name, new) in patch {
+        match new {
+            Serde::Null => drop(members.remove(name)),
+            new => drop(members.insert(name.clone(), new.clone())),
+        }
     }
 }
 

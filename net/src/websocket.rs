@@ -738,6 +738,7 @@ impl Socket {
         charge(peer, &self.who, &space.key, bytes)?;
         let may_name = named::may_name(&self.who, None);
         let request = Request { space: Some(space), path, action, parents, label, condition: Condition::None, time_ms: now_ms(), durable, may_name };
+        crate::community::check_rules(peer.store(), &request)?;
         let (peer, who) = (peer.clone(), self.who.clone());
         self.pending.push(Box::pin(async move {
             let _writing = writing;

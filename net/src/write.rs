@@ -67,6 +67,7 @@ async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() ->
     let durable = request.durable;
     let creates = ask.head.method == Method::POST && ask.query.inc.is_none();
     let waits = request.parents.is_some();
+    crate::community::check_rules(&ask.peer.store, &request)?;
     if let (Some(label), Some(parents)) = (&label, &request.parents)
         && let Some(client) = Client::of(&ask.head.headers, ask.who.principal())
     {
@@ -101,6 +102,10 @@ async fn carry_out(ask: &Ask, request: Request, bytes: usize, make: impl Fn() ->
             let problem = write_problem(&error);
             Err(match error {
                 WriteError::NoKey if crate::sys::is_lost(&ask.peer) => problem.with_fix(LOST),
+                WriteError::NoGrant { .. } => match crate::community::whom_to_ask(&ask.peer.store, ask.space, &path) {
+                    Some(fix) => problem.with_fix(fix),
+                    None => problem,
+                },
                 _ => problem,
             })
         }
@@ -330,7 +335,8 @@ fn action(ask: &Ask, body: &Bytes) -> Result<Action, Problem> {
         }
         (_, "" | FORM) => match json(ask, body) {
             Ok(value) => Ok(Action::Put(value)),
-            Err(problem) if problem.status == StatusCode::PAYLOAD_TOO_LARGE => Err(problem),
+            // What is JSON, and cannot be kept, says itself what to do.
+            Err(problem) if problem.status == StatusCode::PAYLOAD_TOO_LARGE || problem.fix.is_some() => Err(problem),
             Err(problem) => Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "the body is not JSON", problem.detail)
                 .with_fix("JSON strings need quotes: -d '\"hello\"'; for text send -H 'Content-Type: text/plain', for a file its media type")),
         },

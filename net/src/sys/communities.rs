@@ -67,6 +67,8 @@ pub(super) struct Here {
     membership: Option<Membership>,
     /// Nothing of it is here yet otherwise.
     held: Option<(Space, Option<Rules>)>,
+    /// Whether something else is where its rules should be.
+    is_broken: bool,
 }
 
 impl Here {
@@ -78,7 +80,12 @@ impl Here {
     fn of(peer: &Peer, key: PublicKey, membership: Option<Membership>) -> Result<Self, Problem> {
         let store = peer.store();
         let held = store.held(&key).map(|space| Rules::of(store, &store.snapshot(), space).map(|rules| (space, rules)));
-        Ok(Self { key, membership, held: held.transpose().map_err(failed)? })
+        let held = held.transpose().map_err(failed)?;
+        let is_broken = match held {
+            Some((space, None)) => community::leaf(&store.snapshot(), space, &path(&["rules"])).map_err(failed)?.is_some(),
+            _ => false,
+        };
+        Ok(Self { key, membership, held, is_broken })
     }
 
     /// One that the owner is in, by its key, his name for it, or its title.
@@ -123,9 +130,12 @@ impl Here {
 
     /// Its space and rules.
     pub(super) fn ready(&self) -> Result<(Space, &Rules), Problem> {
-        let not_yet = || {
-            Problem::new(StatusCode::CONFLICT, "community", "this community is not here yet", "nothing of it has come so far")
-                .with_fix("`timebus peers` shows how it is; it comes when one of its members is reached")
+        let key = self.key;
+        let not_yet = || match self.is_broken {
+            true => Problem::new(StatusCode::CONFLICT, "community", "the rules of this community cannot be read", "something else is at its /rules")
+                .with_fix(format!("an organizer takes that back with `timebus undo @{key}/rules`")),
+            false => Problem::new(StatusCode::CONFLICT, "community", "this community is not here yet", "nothing of it has come so far")
+                .with_fix("`timebus peers` shows how it is; it comes when one of its members is reached"),
         };
         self.held.as_ref().and_then(|(space, rules)| Some((*space, rules.as_ref()?))).ok_or_else(not_yet)
     }
