@@ -24,6 +24,8 @@ use crate::whose::rightly;
 #[derive(Debug, Default)]
 pub(crate) struct People {
     own: Option<PublicKey>,
+    /// What the owner says that he is called, if whoever asks may know it.
+    own_name: Option<String>,
     /// What each space is called.
     names: BTreeMap<PublicKey, String>,
     /// What else each calls itself, or did.
@@ -91,7 +93,7 @@ impl People {
 
     /// Everybody of whom these say something.
     fn of(store: &Store, book: Book, records: &[Record]) -> Self {
-        let mut people = Self { own: Some(store.space()), ..Self::default() };
+        let mut people = Self { own: Some(store.space()), own_name: profile_name(store, &store.space()), ..Self::default() };
         people.friends = book.petnames.keys().chain(book.following.keys()).copied().collect();
         let mut redeemed: Vec<_> = records.iter().flat_map(|record| &record.redeemed).collect();
         redeemed.sort_by_key(|redeemed| (redeemed.at_ms, &redeemed.device));
@@ -243,7 +245,7 @@ impl People {
     /// The same for who wrote something: the owner is one of many there, and has a name like all.
     pub(crate) fn author(&self, key: &PublicKey) -> String {
         match self.spaces.get(key) {
-            Some(space) if Some(*space) == self.own => human_name(space),
+            Some(space) if Some(*space) == self.own => self.own_name.clone().unwrap_or_else(|| human_name(space)),
             _ => self.name(key),
         }
     }

@@ -45,6 +45,54 @@ fn what_ships_is_offered_and_installed_by_name() {
 }
 
 #[test]
+fn an_app_says_whose_space_it_gets_and_asks_again_for_another_one() {
+    let (ada, bob) = (Peer::start(), Peer::start());
+    ada.put("/profile/name", &json!("Ada"));
+    install(&ada, &folder(ada.home(), "board", WANTS, "<p>board"));
+    let shared = run(ada.home(), &["app", "share", "board", "--to", "/boards", "--can", "write"]);
+    let own = ada.ready["id"].as_str().expect("a key");
+    assert!(shared.err.contains(&format!("timebus app install LINK --space @{own}")), "{shared:?}");
+    let link = shared.out.lines().next().expect("a link").to_owned();
+    let asked = run(bob.home(), &["join", &link, "--yes", "--as", "Ada"]);
+    assert_eq!(asked.code, 0, "{asked:?}");
+    let look = |space: &[&str]| run(bob.home(), &[&["app", "install", "@Ada/board"], space].concat());
+    let shown = look(&["--space", "@Ada"]);
+    assert!(shown.err.contains("read and change /boards in the space of Ada") && shown.err.contains("published by Ada"), "{shown:?}");
+    assert_eq!(look(&["--yes"]).code, 0);
+    // In another space it is given nothing yet.
+    let shown = look(&["--space", "@Ada"]);
+    assert!(shown.err.contains("/boards in the space of Ada") && shown.err.contains("had      your space"), "{shown:?}");
+    assert_eq!(look(&["--space", "@Ada", "--yes"]).code, 0);
+    let listed = run(bob.home(), &["app", "ls"]);
+    assert!(listed.out.contains("the space of Ada"), "{listed:?}");
+    // Who says nothing leaves it where it is, and `@me` is the own one.
+    let shown = look(&[]);
+    assert!(shown.err.contains("for nothing that it does not have") && shown.err.contains("the space of Ada"), "{shown:?}");
+    assert_eq!(look(&["--space", "@me", "--yes"]).code, 0);
+    assert_eq!(verb(bob.home(), &["app", "ls"])["apps"][0]["space_words"], "your space");
+}
+
+#[test]
+fn what_the_own_space_publishes_is_listed_and_installed_by_name() {
+    let peer = Peer::start();
+    peer.put("/profile/name", &json!("Ada"));
+    let at = folder(peer.home(), "board-of-mine", WANTS, "<p>board");
+    assert_eq!(run(peer.home(), &["app", "publish", &at]).code, 0);
+    let listed = run(peer.home(), &["app", "ls"]);
+    assert!(listed.err.contains("app install board-of-mine"), "{listed:?}");
+    let installed = install(&peer, "board-of-mine");
+    assert_eq!(installed["source"]["words"], "published by you");
+    assert_eq!(verb(peer.home(), &["app", "ls"])["published"], json!([]), "it is installed");
+    for who in ["Ada", "me"] {
+        assert_eq!(install(&peer, &format!("@{who}/board-of-mine"))["alias"], "board-of-mine", "{who}");
+    }
+    let app = Origin::new(&peer, "board-of-mine");
+    assert_eq!(app.page(&app.token(), "GET", "/.sys/app", "").json()["my_name"], "Ada");
+    let missing = run(peer.home(), &["app", "dev", "nofolder"]);
+    assert!(missing.code == 2 && missing.err.contains("app new NAME --in nofolder"), "{missing:?}");
+}
+
+#[test]
 fn an_upgrade_asks_for_what_is_new_and_moves_no_data() {
     let peer = Peer::start();
     let at = folder(peer.home(), "board", WANTS, "<p>one");

@@ -28,7 +28,7 @@ app.json:
     \"wants\": [{ \"path\": \"/notes\", \"may\": [\"read\", \"write\"], \"why\": \"your notes\" }],
     \"network\": [] }
 `\"of\": \"others\"` asks for the path in spaces of others. Of the system an app can be given /.sys/spaces, /.sys/refs,
-/.sys/follow and /.drop. Its pages use /sdk.js, which every peer serves.")]
+/.sys/follow, /.sys/lists, /.sys/mute and /.drop. Its pages use /sdk.js, which every peer serves.")]
 pub(crate) struct App {
     #[command(subcommand)]
     pub(crate) action: Option<AppAction>,
@@ -68,6 +68,8 @@ Examples:
   timebus app install chirp                     comes with timebus
   timebus app install @alice/notes              published by alice
   timebus app install ./notes                   a folder
+  timebus app install notes                     what your own space publishes, on another device of yours
+  timebus app install @alice/notes --space @alice   to work in alice's space, where she lets you
   timebus app install timebus://join/ASLa…      an invite that brings an app: joins, then installs it")]
     Install {
         /// The name of one that comes with timebus, @who/name, a folder, or an invite link
@@ -82,11 +84,11 @@ Examples:
         #[arg(long = "as", value_name = "NAME")]
         alias: Option<String>,
 
-        /// The space that it gets [default: yours]
+        /// Whose space it gets, where it may do what you may; @me is yours [default: the one that it has, else yours]
         #[arg(long, value_name = "@WHO")]
         space: Option<String>,
     },
-    /// List what is installed, and what comes with timebus
+    /// List what is installed and in whose space, what comes with timebus, and what your space publishes
     #[command(after_help = "Examples:\n  timebus app ls\n  timebus app ls --json | jq '.apps[].url'")]
     Ls {},
     /// Open an app in the browser, and print its address

@@ -132,8 +132,14 @@ fn card(looked: &Json) -> Vec<String> {
     let more = items(looked, "asks_more");
     let is_upgrade = text(looked, "installed").is_some();
     let asked = if is_upgrade { more } else { items(looked, "may") };
+    if let Some(space) = text(looked, "space_words").filter(|space| *space != "your space") {
+        lines.push(format!("in       {}", printable(space)));
+    }
     if is_upgrade {
         lines.push(format!("now      version {} is installed", short_version(text(looked, "installed").unwrap_or_default())));
+        if let Some(had) = text(looked, "had") {
+            lines.push(format!("had      {}, which it does not get any more", printable(had)));
+        }
         if asked.is_empty() {
             lines.push("asks     for nothing that it does not have".to_owned());
         }
@@ -198,7 +204,7 @@ pub(crate) async fn install(context: &Context, from: &str, yes: bool, alias: Opt
     };
     // Opened when it is needed: joining may take longer than a connection on which nobody speaks stays open.
     let (_session, mut client) = open(context, Home::MayBegin).await?;
-    let looked = ask(&mut client, "look", &json!({"from": source, "alias": alias})).await?;
+    let looked = ask(&mut client, "look", &json!({"from": source, "alias": alias, "space": space})).await?;
     confirm(context.out, &looked, yes)?;
     let body = json!({"from": source, "alias": alias, "space": space, "version": text(&looked, "version")});
     let installed = ask(&mut client, "install", &body).await?;
@@ -226,17 +232,22 @@ async fn list(context: &Context) -> anyhow::Result<()> {
             Some(Json::Object(_)) => ", another version is there and asks for more",
             _ => "",
         };
-        vec![part("alias"), part("title"), format!("{}{update}", words(app)), part("url")]
+        vec![part("alias"), part("title"), format!("{}{update}", words(app)), part("space_words"), part("url")]
     };
     let installed = items(&all, "apps");
     if !installed.is_empty() {
-        let head = ["APP", "TITLE", "FROM", "ADDRESS"].map(str::to_owned).to_vec();
+        let head = ["APP", "TITLE", "FROM", "IN", "ADDRESS"].map(str::to_owned).to_vec();
         let rows: Vec<Vec<String>> = std::iter::once(head).chain(installed.iter().map(row)).collect();
         table(&rows).iter().try_for_each(|line| out.line(line))?;
     }
     for app in items(&all, "offered") {
         let part = |name| printable(text(app, name).unwrap_or_default());
         out.note(format!("{} comes with timebus: {}", part("title"), part("about")));
+        out.note(format!("  {}", context.home.command(&format!("app install {}", part("name")))));
+    }
+    for app in items(&all, "published") {
+        let part = |name| printable(text(app, name).unwrap_or_default());
+        out.note(format!("{} is published in your space: {}", part("title"), part("about")));
         out.note(format!("  {}", context.home.command(&format!("app install {}", part("name")))));
     }
     Ok(())
@@ -310,10 +321,11 @@ async fn share(context: &Context, args: Share) -> anyhow::Result<()> {
         let fix = format!("share it with a path of yours, or let them in there with `{invite}` and have them install it from you");
         return Err(Failure::usage(format!("an invite to {inside} of @{other} brings no app of yours")).fix(fix).into());
     }
-    let name = {
+    let (name, own) = {
         let (_session, mut client) = open_running(context).await?;
         let done = published(&mut client, &args.alias).await?;
-        text(&done, "name").unwrap_or_default().to_owned()
+        let own = text(&client.json(Request::get("/.sys/status")).await?, "id").unwrap_or_default().to_owned();
+        (text(&done, "name").unwrap_or_default().to_owned(), own)
     };
     let path = args.to.to_string();
     let role = match args.can {
@@ -328,6 +340,13 @@ async fn share(context: &Context, args: Share) -> anyhow::Result<()> {
         Can::Read => "read all of your space that is not kept apart, and everything new in it".to_owned(),
         Can::Write => format!("read all of your space that is not kept apart, and {}", writing(&path, None)),
     };
+    // A guest's app gets his own space if nothing is said.
+    let there = match args.can {
+        Can::Read => "there      timebus app install LINK".to_owned(),
+        Can::Write => {
+            format!("there      timebus app install LINK --space @{}   for the app to work here, and without --space in his own space", own)
+        }
+    };
     let words = [
         format!("brings     {name}, as it is installed here"),
         format!(
@@ -336,7 +355,7 @@ async fn share(context: &Context, args: Share) -> anyhow::Result<()> {
             until(&made)
         ),
         format!("may        {may}"),
-        "there      timebus app install LINK".to_owned(),
+        there,
         format!("take back  {}", context.home.command(&format!("invites revoke {}", text(&made, "id").unwrap_or_default()))),
     ];
     print(context, &made, &words, args.qr)
@@ -344,6 +363,7 @@ async fn share(context: &Context, args: Share) -> anyhow::Result<()> {
 
 async fn dev(context: &Context, folder: &Path) -> anyhow::Result<()> {
     let out = context.out;
+    is_folder(folder)?;
     let (_session, mut client) = open_running(context).await?;
     let stop = stop_signal()?;
     tokio::pin!(stop);
@@ -384,11 +404,23 @@ async fn dev(context: &Context, folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether a folder is one of an app.
+fn is_folder(folder: &Path) -> anyhow::Result<()> {
+    match folder.join("app.json").is_file() {
+        true => Ok(()),
+        false if !folder.exists() => {
+            let fix = format!("`timebus app new NAME --in {}` makes one", quoted_text(&folder.display().to_string()));
+            Err(Failure::usage(format!("there is no folder {}", folder.display())).fix(fix).into())
+        }
+        false => {
+            Err(Failure::usage(format!("{} has no app.json", folder.display())).fix("`timebus app new NAME` makes a folder that has one").into())
+        }
+    }
+}
+
 /// Installs what is in a folder: whoever works on an app has seen what it wants.
 async fn follow(client: &mut Client, folder: &Path, is_dev: bool) -> anyhow::Result<(Json, Json)> {
-    if !folder.join("app.json").is_file() {
-        return Err(Failure::usage(format!("{} has no app.json", folder.display())).fix("`timebus app new NAME` makes a folder that has one").into());
-    }
+    is_folder(folder)?;
     let source = folder_source(folder)?;
     let looked = ask(client, "look", &json!({ "from": source })).await?;
     let installed = ask(client, "install", &json!({"from": source, "version": text(&looked, "version"), "is_dev": is_dev})).await?;

@@ -96,7 +96,7 @@ fn about(peer: &Peer, app: &App) -> serde_json::Value {
         "is_dev": app.record.is_dev,
         "space": app.space.to_string(),
         "me": peer.space().to_string(),
-        "my_name": human_name(&peer.space()),
+        "my_name": crate::people::profile_name(peer.store(), &peer.space()).unwrap_or_else(|| human_name(&peer.space())),
         "pages": peer.pages_url(),
         "given": app.record.given,
     })

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value as Serde, json};
-use timebus_identity::{PublicKey, human_name};
+use timebus_identity::PublicKey;
 use timebus_store::blobs::BlobHash;
 use timebus_store::json::{Json, Limits};
 use timebus_store::path::Path;
@@ -21,6 +21,7 @@ use crate::apps::manifest::{Of, Verb, Want, is_name};
 use crate::apps::{App, InstallError, Source, Wish};
 use crate::body::Body;
 use crate::peer::Peer;
+use crate::people::People;
 use crate::problem::Problem;
 use crate::route::{bad_path, storage_problem, write_problem};
 use crate::sys::answer_json;
@@ -32,7 +33,7 @@ pub(crate) const BODY_BYTES_MAX: usize = crate::apps::bundle::BUNDLE_BYTES_MAX /
 /// Answers a request about apps; `None` if it is none.
 pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<http::Response<Body>, Problem>> {
     let answer = match (method, rest) {
-        (&Method::GET | &Method::HEAD, ["apps"]) => list(peer),
+        (&Method::GET | &Method::HEAD, ["apps"]) => list(peer).await,
         (&Method::POST, ["apps", "look"]) => look(peer, body).await,
         (&Method::POST, ["apps", "install"]) => install(peer, body).await,
         (&Method::POST, ["apps", "remove"]) => remove(peer, body),
@@ -65,7 +66,7 @@ struct Wanted {
     alias: Option<String>,
     /// The version that was looked at.
     version: Option<String>,
-    /// The space that it gets; the own one if nothing is said.
+    /// The space that it gets; the one that it has, or the own one, if nothing is said.
     space: Option<String>,
     #[serde(default)]
     is_dev: bool,
@@ -98,14 +99,20 @@ fn refused(error: &InstallError) -> Problem {
 async fn fetch(peer: &Peer, from: From) -> Result<(Bundle, Source), Problem> {
     match from {
         From::Builtin(name) => {
-            let found =
-                peer.config.apps.iter().find(|app| app.name == name).ok_or_else(|| absent(format!("no app called {name} ships with timebus")))?;
+            let Some(found) = peer.config.apps.iter().find(|app| app.name == name) else {
+                // On another device of the owner it is installed from his own space.
+                if published_here(peer)?.contains_key(&name) {
+                    return published(peer, &peer.space().to_string(), &name).await;
+                }
+                return Err(absent(format!("no app called {name} ships with timebus or is published in your space")));
+            };
             Ok((found.bundle().map_err(|error| not_an_app(&error))?, Source::Builtin))
         }
         From::Space(place) => {
             let (who, name) =
                 place.strip_prefix('@').and_then(|place| place.split_once('/')).ok_or_else(|| absent(format!("write @who/name, not {place:?}")))?;
-            published(peer, who, name).await
+            let own = peer.space().to_string();
+            published(peer, if is_own_name(peer, who) { &own } else { who }, name).await
         }
         From::Folder { folder, files } => Ok((Bundle::from_base64(files).map_err(|error| not_an_app(&error))?, Source::Folder(folder))),
         From::Installed(alias) => {
@@ -113,6 +120,36 @@ async fn fetch(peer: &Peer, from: From) -> Result<(Bundle, Source), Problem> {
             let bundle = app.bundle().map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "app", "the app is damaged", error))?;
             Ok(((*bundle).clone(), app.record.source.clone()))
         }
+    }
+}
+
+/// Whether a name is the owner's own: the one of his profile, or "me".
+fn is_own_name(peer: &Peer, who: &str) -> bool {
+    who == "me" || crate::people::profile_name(peer.store(), &peer.space()).is_some_and(|name| name == who)
+}
+
+/// What the owner's space publishes: title, description and version, by name.
+fn published_here(peer: &Peer) -> Result<BTreeMap<String, Serde>, Problem> {
+    let store = peer.store();
+    let path = Path::parse("/.apps").map_err(|error| bad_path(&error))?;
+    let tree = store.read(&store.snapshot(), store.own(), &path).map_err(|error| storage_problem(&error))?.tree;
+    let Some(Json::Object(apps)) = tree.to_json(&store.space()) else { return Ok(BTreeMap::new()) };
+    let told = |name: &String, app: &Json| {
+        let Json::Object(app) = app else { return None };
+        let manifest = crate::sys::to_serde(app.get("manifest")?);
+        let version = crate::sys::to_serde(app.get("version")?);
+        is_name(name).then(|| json!({"name": name, "title": manifest["title"], "about": manifest["about"], "version": version}))
+    };
+    Ok(apps.iter().filter_map(|(name, app)| Some((name.clone(), told(name, app)?))).collect())
+}
+
+/// The space that an app gets: as is said, else the one that it has, else the owner's own.
+async fn space_for(peer: &Peer, said: Option<&str>, old: Option<&App>) -> Result<PublicKey, Problem> {
+    match said {
+        Some(said) if is_own_name(peer, said.strip_prefix('@').unwrap_or(said)) => Ok(peer.space()),
+        Some(said) if said.strip_prefix('@').unwrap_or(said) == peer.space().to_string() => Ok(peer.space()),
+        Some(said) => crate::sys::network::find_space(peer, said).await,
+        None => Ok(old.map_or(peer.space(), |old| old.space)),
     }
 }
 
@@ -183,7 +220,7 @@ fn collect(json: &Json, path: String, files: &mut Vec<(String, File)>) -> Result
 }
 
 /// What an app wants, in plain words.
-fn words(want: &Want) -> String {
+fn words(want: &Want, space: &str) -> String {
     let verbs = match (want.may.contains(&Verb::Read), want.may.contains(&Verb::Write)) {
         (true, true) => "read and change",
         (false, true) => "change",
@@ -197,27 +234,32 @@ fn words(want: &Want) -> String {
         ("/.sys/follow", _) => "follow people for you: their spaces are fetched and kept here".to_owned(),
         ("/.drop", Of::Me) => "read the notices that others sent you".to_owned(),
         ("/.drop", Of::Others) => "send notices to others in your name".to_owned(),
-        (path, Of::Me) => format!("{verbs} {path} in your space"),
+        (path, Of::Me) => format!("{verbs} {path} in {space}"),
         (path, Of::Others) if want.may.contains(&Verb::Write) => format!("{verbs} {path} in spaces of others, where they let you"),
         (path, Of::Others) => format!("{verbs} {path} in spaces of others that are here"),
     }
 }
 
 /// What an installed app was given, in plain words.
-pub(super) fn card_words(record: &crate::apps::Record) -> Vec<String> {
-    record.given.iter().map(words).collect()
+pub(super) fn card_words(record: &crate::apps::Record, space: &str) -> Vec<String> {
+    record.given.iter().map(|want| words(want, space)).collect()
 }
 
-fn lines(wants: &[Want]) -> Vec<Serde> {
-    wants.iter().map(|want| json!({"words": words(want), "why": want.why, "path": want.path, "may": want.may, "of": want.of})).collect()
+/// The space of an app, in plain words.
+pub(super) fn space_words(peer: &Peer, people: &People, space: &PublicKey) -> String {
+    if *space == peer.space() { "your space".to_owned() } else { format!("the space of {}", people.name(space)) }
 }
 
-fn source(peer: &Peer, source: &Source) -> Serde {
+fn lines(wants: &[Want], space: &str) -> Vec<Serde> {
+    wants.iter().map(|want| json!({"words": words(want, space), "why": want.why, "path": want.path, "may": want.may, "of": want.of})).collect()
+}
+
+fn source(peer: &Peer, people: &People, source: &Source) -> Serde {
     match source {
         Source::Builtin => json!({"kind": "builtin", "words": "comes with timebus"}),
         Source::Folder(folder) => json!({"kind": "folder", "folder": folder, "words": format!("from the folder {folder}")}),
         Source::Space(key) => {
-            let name = key.parse().map(|key: PublicKey| human_name(&key)).unwrap_or_default();
+            let name = key.parse().map(|key: PublicKey| people.name(&key)).unwrap_or_default();
             let own = *key == peer.space().to_string();
             let words = if own { "published by you".to_owned() } else { format!("published by {name}") };
             json!({"kind": "space", "space": key, "name": name, "words": words})
@@ -226,9 +268,12 @@ fn source(peer: &Peer, source: &Source) -> Serde {
 }
 
 /// What somebody reads before an app is installed.
-fn card(peer: &Peer, bundle: &Bundle, from: &Source, alias: &str, old: Option<&App>) -> Serde {
+fn card(peer: &Peer, people: &People, bundle: &Bundle, from: &Source, alias: &str, old: Option<&App>, space: &PublicKey) -> Serde {
     let manifest = &bundle.manifest;
-    let (given, network) = old.map_or((&[][..], &[][..]), |old| (&old.record.given[..], &old.record.network[..]));
+    let whose = space_words(peer, people, space);
+    // What it had in one space it has not in another.
+    let is_moved = old.is_some_and(|old| old.space != *space);
+    let (given, network) = old.filter(|_| !is_moved).map_or((&[][..], &[][..]), |old| (&old.record.given[..], &old.record.network[..]));
     let (asks, hosts) = manifest.asks_beyond(given, network);
     json!({
         "alias": alias,
@@ -237,18 +282,21 @@ fn card(peer: &Peer, bundle: &Bundle, from: &Source, alias: &str, old: Option<&A
         "about": manifest.about,
         "icon": bundle.icon(),
         "version": bundle.version(),
-        "source": source(peer, from),
-        "may": lines(&manifest.wants),
+        "source": source(peer, people, from),
+        "may": lines(&manifest.wants, &whose),
         "network": manifest.network,
         "installed": old.map(|old| old.record.version.clone()),
-        "asks_more": lines(&asks),
+        "asks_more": lines(&asks, &whose),
         "asks_hosts": hosts,
-        "space": peer.space().to_string(),
+        "space": space.to_string(),
+        "space_words": whose,
+        "had": old.filter(|_| is_moved).map(|old| space_words(peer, people, &old.space)),
     })
 }
 
-fn describe(peer: &Peer, app: &App) -> Serde {
+fn describe(peer: &Peer, people: &People, app: &App) -> Serde {
     let record = &app.record;
+    let whose = space_words(peer, people, &app.space);
     let bundle = app.bundle();
     let manifest = bundle.as_ref().ok().map(|bundle| &bundle.manifest);
     json!({
@@ -258,27 +306,28 @@ fn describe(peer: &Peer, app: &App) -> Serde {
         "about": manifest.map_or("", |manifest| &manifest.about),
         "icon": bundle.as_ref().ok().and_then(|bundle| bundle.icon()),
         "version": record.version,
-        "source": source(peer, &record.source),
+        "source": source(peer, people, &record.source),
         "space": record.space,
-        "may": lines(&record.given),
+        "space_words": whose,
+        "may": lines(&record.given, &whose),
         "network": record.network,
         "installed_ms": record.installed_ms,
         "is_dev": record.is_dev,
         "url": peer.app_url(&record.alias),
         "port_url": record.port.map(|port| format!("http://localhost:{port}/")),
         "problem": bundle.as_ref().err(),
-        "update": update(peer, app),
+        "update": update(peer, app, &whose),
     })
 }
 
 /// The version that could be installed instead, and whether it asks for more.
-fn update(peer: &Peer, app: &App) -> Option<Serde> {
+fn update(peer: &Peer, app: &App, whose: &str) -> Option<Serde> {
     match &app.record.source {
         Source::Builtin => {
             let bundle = peer.config.apps.iter().find(|other| other.name == app.record.name)?.bundle().ok()?;
             let (asks, hosts) = bundle.manifest.asks_beyond(&app.record.given, &app.record.network);
             let is_new = bundle.version() != app.record.version;
-            is_new.then(|| json!({"version": bundle.version(), "asks_more": lines(&asks), "asks_hosts": hosts}))
+            is_new.then(|| json!({"version": bundle.version(), "asks_more": lines(&asks, whose), "asks_hosts": hosts}))
         }
         Source::Space(key) => {
             let space = peer.store().held(&key.parse().ok()?)?;
@@ -293,26 +342,31 @@ fn update(peer: &Peer, app: &App) -> Option<Serde> {
     }
 }
 
-fn list(peer: &Peer) -> Result<Serde, Problem> {
+async fn list(peer: &Peer) -> Result<Serde, Problem> {
     let apps = peer.apps().all();
-    let installed: Vec<Serde> = apps.iter().map(|app| describe(peer, app)).collect();
+    let people = People::now(peer).await;
+    let installed: Vec<Serde> = apps.iter().map(|app| describe(peer, &people, app)).collect();
     let mut offered = Vec::new();
     for built_in in peer.config.apps {
         let is_here = apps.iter().any(|app| app.record.name == built_in.name && app.record.source == Source::Builtin);
         if let (false, Ok(bundle)) = (is_here, built_in.bundle())
             && let Ok((alias, _)) = peer.apps().place(built_in.name, &Source::Builtin, None)
         {
-            offered.push(card(peer, &bundle, &Source::Builtin, &alias, None));
+            offered.push(card(peer, &people, &bundle, &Source::Builtin, &alias, None, &peer.space()));
         }
     }
-    Ok(json!({ "apps": installed, "offered": offered }))
+    // What is installed here is not told twice, wherever this device has it from.
+    let mut published = published_here(peer)?;
+    published.retain(|name, _| !apps.iter().any(|app| app.record.name == *name));
+    Ok(json!({ "apps": installed, "offered": offered, "published": published.into_values().collect::<Vec<_>>() }))
 }
 
 async fn look(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
-    let Wanted { from, alias, .. } = read(body)?;
+    let Wanted { from, alias, space, .. } = read(body)?;
     let (bundle, from) = fetch(peer, from).await?;
     let (alias, old) = peer.apps().place(&bundle.manifest.name, &from, alias.as_deref()).map_err(|error| refused(&error))?;
-    Ok(card(peer, &bundle, &from, &alias, old.as_deref()))
+    let space = space_for(peer, space.as_deref(), old.as_deref()).await?;
+    Ok(card(peer, &People::now(peer).await, &bundle, &from, &alias, old.as_deref(), &space))
 }
 
 async fn install(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
@@ -323,14 +377,12 @@ async fn install(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         return Err(Problem::new(StatusCode::CONFLICT, "app", "this is not the version that was looked at", format!("it is {}", bundle.version()))
             .with_fix("look at it again, then install the version that the answer names"));
     }
-    let space = match space {
-        Some(space) => crate::sys::network::find_space(peer, &space).await?,
-        None => peer.space(),
-    };
+    let (_, old) = peer.apps().place(&bundle.manifest.name, &from, alias.as_deref()).map_err(|error| refused(&error))?;
+    let space = space_for(peer, space.as_deref(), old.as_deref()).await?;
     let wish = Wish { bundle, source: from, space, alias, is_dev, now_ms: now_ms() };
     let app = peer.apps().install(peer.app_tokens(), wish).map_err(|error| refused(&error))?;
     peer.store().recheck_rights();
-    Ok(describe(peer, &app))
+    Ok(describe(peer, &People::now(peer).await, &app))
 }
 
 #[derive(Deserialize)]

@@ -80,7 +80,7 @@ pub(super) async fn why(peer: &Peer, can: &str, segments: &[&str], who: Option<&
     };
     let question = Question { verb, can, shown, who };
     if let Some(alias) = who.and_then(|who| who.strip_prefix(APP)) {
-        return of_app(peer, &question, alias, space, &path);
+        return of_app(peer, &people, &question, alias, space, &path);
     }
     let person = meant(&people, &rights, who.unwrap_or("me"))?;
     match segments.first() {
@@ -126,7 +126,7 @@ fn shown_to(shown: &Serde, read: &Serde) -> Serde {
 }
 
 /// An app does what its card said, as the owner, and nothing else.
-fn of_app(peer: &Peer, question: &Question<'_>, alias: &str, space: Space, path: &Path) -> Result<Serde, Problem> {
+fn of_app(peer: &Peer, people: &People, question: &Question<'_>, alias: &str, space: Space, path: &Path) -> Result<Serde, Problem> {
     let Some(app) = peer.peer_of_app(alias).apps().find(alias) else {
         return Err(Problem::new(StatusCode::NOT_FOUND, "app", "there is no such app", format!("no app is installed as {alias}"))
             .with_fix("`timebus app ls` shows what is installed"));
@@ -136,7 +136,7 @@ fn of_app(peer: &Peer, question: &Question<'_>, alias: &str, space: Space, path:
         Some(".sys") => scope.allows_sys(question.verb, path),
         _ => scope.allows(question.verb, &space.key, &app.space, path),
     };
-    let card: Vec<String> = super::apps::card_words(&app.record);
+    let card: Vec<String> = super::apps::card_words(&app.record, &super::apps::space_words(peer, people, &app.space));
     let mut why = match card.as_slice() {
         [] => vec!["it was given nothing when it was installed".to_owned()],
         card => vec![format!("its card says: {}", join(card))],
