@@ -257,7 +257,8 @@ pub(crate) async fn act(
             "sys",
             "there is no such part of the system",
             format!("/.sys/{name} does not exist or takes another method"),
-        )),
+        )
+        .with_fix(format!("parts to GET are {}; net/PROTOCOL.md says what each takes", PARTS.join(", ")))),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::neighbours::{invite, join, json as verb, pair, poll, run, until_space};
+use super::neighbours::{invite, join, json as verb, pair, poll, run, until_space, until_value};
 use crate::peer::Peer;
 use crate::socket::Socket;
 
@@ -42,7 +42,11 @@ fn what_is_over_budget_waits_for_the_owner_and_comes_when_he_says_so() {
 fn the_owner_lets_in_up_to_a_limit_or_never() {
     let (alice, bob) = pair();
     let who = bob.ready["id"].as_str().expect("an id").to_owned();
-    verb(alice.home(), &["limits", &who, "100"]);
+    assert!(!run(alice.home(), &["limits", &who, "1MB"]).out.contains("already"));
+    bob.put("/@alice/wall/first", &json!("x".repeat(200)));
+    until_value(&alice, "/wall/first", &json!("x".repeat(200)));
+    let told = run(alice.home(), &["limits", &who, "100"]);
+    assert!(told.out.contains("may keep 100 B here in all, and keeps") && told.out.contains("already: nothing more"), "{told:?}");
     let shown = |path: &str| alice.send("GET", &format!("/wall/{path}"), &[], "").status == 200;
     let waits = || verb(alice.home(), &["held"])["held"].get(0).cloned();
     // A file that a change names is told, too; its bytes come when it is read.

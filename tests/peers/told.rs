@@ -11,6 +11,27 @@ fn id(peer: &Peer) -> String {
 }
 
 #[test]
+fn nobody_has_no_space_that_could_be_empty() {
+    let peer = Peer::start();
+    for verb in ["ls", "tree"] {
+        let told = run(peer.home(), &[verb, "@nosuch"]);
+        assert!(told.code != 0 && told.err.contains("nobody is known by this name"), "{verb}: {told:?}");
+        assert_eq!(run(peer.home(), &[verb, "/"]).code, 0, "the own space is empty");
+    }
+}
+
+/// In a log with others, who has said what he is called is called that.
+#[test]
+fn the_owner_is_called_as_he_says() {
+    let peer = Peer::start();
+    peer.put("/notes", &json!(1));
+    assert!(!run(peer.home(), &["log", "/notes"]).out.contains("Ada"));
+    peer.put("/profile/name", &json!("Ada"));
+    let told = run(peer.home(), &["log", "/notes"]);
+    assert!(told.out.contains("Ada"), "{told:?}");
+}
+
+#[test]
 fn what_was_given_is_listed_and_what_was_not_is_said_to_be_that() {
     let (alice, bob) = pair();
     alice.put("/notes/hi", &json!("for bob"));

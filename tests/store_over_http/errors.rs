@@ -22,7 +22,7 @@ fn every_error_is_a_problem_that_says_what_to_do() {
         ("POST", "/x", vec![JSON], "hello", 400, false),
         ("PUT", "/.auth/x", vec![JSON], "1", 403, false),
         ("PUT", "/.sys/status", vec![JSON], "1", 404, false),
-        ("GET", "/.sys/nothing", vec![], "", 404, false),
+        ("GET", "/.sys/nothing", vec![], "", 404, true),
         ("BREW", "/x", vec![], "", 405, false),
         ("PUT", "/x", vec![JSON, ("Content-Range", "json [0]")], "1", 400, false),
         ("GET", "/x", vec![("Subscribe", "true"), ("Version", "\"a\"")], "", 400, false),
@@ -35,6 +35,18 @@ fn every_error_is_a_problem_that_says_what_to_do() {
         assert!(!has_fix || problem["fix"].is_string(), "{method} {target} has no fix: {problem}");
     }
     assert_eq!(peer.value("/"), json!({"x": {"a": 1}}));
+}
+
+/// `curl -d` says that it sends a form. What is JSON is told what is wrong with it, not that strings need quotes.
+#[test]
+fn json_that_cannot_be_kept_is_told_why_also_where_nobody_says_that_it_is_json() {
+    let peer = Peer::start();
+    for headers in [&[JSON][..], &[("Content-Type", "application/x-www-form-urlencoded")], &[]] {
+        let problem = peer.send("PUT", "/x", headers, "{\"a\":1,\"a\":2}").problem(400);
+        assert_eq!(problem["fix"], "name every key of an object once", "{problem}");
+    }
+    let problem = peer.send("PUT", "/x", &[("Content-Type", "application/x-www-form-urlencoded")], "hello").problem(415);
+    assert!(problem["fix"].as_str().is_some_and(|fix| fix.contains("quotes")), "{problem}");
 }
 
 #[test]

@@ -62,7 +62,12 @@ pub(crate) async fn limits(context: &Context, args: Limits) -> Result<()> {
     let request = Request::post("/.sys/limits").body(JSON, json!({"who": who, "bytes": size}).to_string())?;
     let told = client.json(request).await?;
     let name = printable(text(&told, "who").unwrap_or("?"));
-    context.out.result(&json!({"who": name, "bytes_max": size}), || format!("{name} may keep {} here in all", DecimalBytes(size)))
+    let now = client.json(Request::post("/.sys/limits").body(JSON, json!({"who": who}).to_string())?).await?;
+    let used = number(&now, "bytes").unwrap_or(0);
+    context.out.result(&json!({"who": name, "bytes_max": size, "bytes": used}), || match used > size {
+        true => format!("{name} may keep {} here in all, and keeps {} already: nothing more of {name} comes", DecimalBytes(size), DecimalBytes(used)),
+        false => format!("{name} may keep {} here in all", DecimalBytes(size)),
+    })
 }
 
 /// How much one may keep here.
@@ -76,7 +81,8 @@ async fn one(context: &Context, client: &mut Client, who: &str) -> Result<()> {
     let used = number(&told, "bytes").unwrap_or(0);
     let Some(max) = number(&told, "bytes_max") else { return Ok(out.line(format!("{name} keep {} here, without a limit", DecimalBytes(used)))?) };
     let said = if matches!(crate::value::member(&told, "said"), Some(Json::Bool(true))) { "as you said" } else { "if you say nothing else" };
-    out.line(format!("{name} keeps {} here, and may keep {} in all, {said}", DecimalBytes(used), DecimalBytes(max)))?;
+    let over = if used > max { ": nothing more comes" } else { "" };
+    out.line(format!("{name} keeps {} here, and may keep {} in all, {said}{over}", DecimalBytes(used), DecimalBytes(max)))?;
     out.note(format!("`{}` says how much", context.home.command(&format!("limits {} SIZE", quoted_text(who)))));
     Ok(())
 }

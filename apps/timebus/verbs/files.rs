@@ -134,7 +134,12 @@ async fn pin(context: &Context, verb: &str, path: &crate::target::Target) -> any
     let (session, mut client) = open(context, Home::MustExist).await?;
     let request = Request::post(format!("/.sys/blobs/{verb}")).body(JSON, json!({"path": path.to_string()}).to_string())?;
     let told = client.json(request).await?;
+    let there = client.send(Request::get(path.encoded()).header("accept", JSON)?.query("depth", 1).query("limit", 1)).await;
+    let is_nothing = there.is_err_and(|error| Failure::of(&error).status == Some(404));
     session.close().await;
+    if verb == "pin" && is_nothing {
+        context.out.note(format!("nothing is at {path} yet, as far as is known here"));
+    }
     context.out.result(&serde_json::from_str::<serde_json::Value>(&compact(&told))?, || {
         let path = printable(text(&told, "path").unwrap_or("?"));
         match verb {

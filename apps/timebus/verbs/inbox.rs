@@ -141,6 +141,10 @@ async fn list(context: &Context) -> anyhow::Result<()> {
     };
     let rows: Vec<Vec<String>> = std::iter::once(head).chain(notices.iter().map(row)).collect();
     table(&rows).iter().try_for_each(|line| out.line(line))?;
+    if notices.iter().any(|notice| !matches!(member(notice, "confirmed"), Some(Json::Bool(_)))) {
+        let follow = context.home.command("follow KEY");
+        out.note(format!("cannot tell: what it points from is in a space of which this peer has nothing, or not all; `{follow}` fetches it"));
+    }
     let bytes = DecimalBytes(number(&inbox, "bytes").unwrap_or(0));
     out.note(format!(
         "{} from {}, {bytes}{state}",

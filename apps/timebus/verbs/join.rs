@@ -84,6 +84,7 @@ fn card(invite: &Invite) -> Vec<String> {
     lines.push(
         match invite.role {
             Role::Member => "gives  its members learn the name you carry there, your key and your addresses; nothing of yours can be read or written",
+            Role::Device => "gives  this home is the owner's from then on, with all that is in it",
             _ => "gives  its owner learns your name, key and addresses; nothing of yours can be read or written",
         }
         .to_owned(),

@@ -100,7 +100,12 @@ fn absent(path: &Target) -> Failure {
 /// A fresh home has an empty tree, which is not the same as a path where nothing is.
 async fn read_or_empty(client: &mut Client, path: &Target, depth: u32, wanted: &Wanted<'_>) -> anyhow::Result<Listing> {
     let found = match read(client, path, depth, wanted).await {
-        Err(error) if path.is_whole() && matches!(Failure::of(&error).status, Some(403 | 404)) => {
+        // Who is known to nobody has no space that could be empty.
+        Err(error)
+            if path.is_whole()
+                && Failure::of(&error).title != "nobody is known by this name"
+                && matches!(Failure::of(&error).status, Some(403 | 404)) =>
+        {
             let given = add_given(client, path, depth, Json::Object(BTreeMap::new())).await;
             return match entries(&given).is_empty() && Failure::of(&error).status == Some(403) {
                 true => Err(error),
