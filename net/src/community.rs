@@ -557,7 +557,8 @@ pub(crate) fn membership(store: &Store, space: &PublicKey, grant: &Grant) -> Opt
 /// [`StorageError`].
 pub fn members(store: &Store, rows: &Committed, space: Space) -> Result<Vec<Member>, StorageError> {
     let Some(rights) = store.rights(&space.key) else { return Ok(Vec::new()) };
-    let mut keys: Vec<(bool, u64, PublicKey, Option<PublicKey>, Option<Path>)> = rights
+    // Beside what members gave stands the place of whom organizers let in, below which it is.
+    let mut keys: Vec<(&Held, PublicKey, Option<Path>)> = rights
         .grants()
         .filter(|(_, held)| held.is_live())
         .filter_map(|(_, held)| {
@@ -565,15 +566,16 @@ pub fn members(store: &Store, rows: &Committed, space: Space) -> Result<Vec<Memb
             let place = place_of(&rights, held)?;
             let by_member = place.segments().len() > 2 || crate::devices::is_handed_on(held);
             let first = by_member.then(|| path(&["members", &place.segments().get(1).map(ToString::to_string).unwrap_or_default()]));
-            Some((by_member, held.time_ms, key, held.parent.map(|_| held.author), first))
+            Some((held, key, first))
         })
         .collect();
-    keys.sort_unstable_by_key(|(by_member, time_ms, key, ..)| (*by_member, *time_ms, *key));
+    keys.sort_unstable_by_key(|(held, key, first)| (first.is_some(), held.time_ms, *key));
     let mut brought: std::collections::HashMap<Path, usize> = std::collections::HashMap::new();
     let mut members: Vec<Member> = Vec::new();
     let mut places: std::collections::HashMap<Path, usize> = std::collections::HashMap::new();
     let mut seen = std::collections::HashSet::new();
-    for (_, since_ms, key, by, first) in keys {
+    for (held, key, first) in keys {
+        let (since_ms, by) = (held.time_ms, held.parent.map(|_| held.author));
         if let Some(first) = first {
             let count = brought.entry(first).or_default();
             *count += 1;

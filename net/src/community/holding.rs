@@ -299,8 +299,8 @@ struct Known {
     leaving: leaving::All,
     /// Communities of which all that is here goes to others.
     handing: BTreeMap<PublicKey, HandOver>,
-    /// Those of them that the owner leaves and that were looked at since.
-    handed: BTreeSet<PublicKey>,
+    /// Files that were to go to others since the owner is leaving: those that are not any more have got there.
+    handed: BTreeMap<PublicKey, BTreeSet<BlobHash>>,
     /// How often rights had changed by then.
     restated: u64,
 }
@@ -340,9 +340,8 @@ fn look(store: &Store, node: PublicKey, offered: &[(PublicKey, u64)], before: Kn
     if !is_look && !before.is_old(store, &rows, &spaces, restated)? {
         return Ok((before, missing));
     }
-    let before_handed = before.handed;
-    let handed = before.handing.iter().filter(|(_, handing)| handing.leaves).map(|(key, _)| *key).collect();
-    let mut known = Known { restated, handing: before.handing, handed, ..Known::default() };
+    let mut known = Known { restated, handing: before.handing, handed: before.handed, ..Known::default() };
+    known.handed.retain(|key, _| known.handing.get(key).is_some_and(|handing| handing.leaves));
     for (key, bytes) in offered {
         let (_, files) = known.spaces.entry(*key).or_insert((upto, Vec::new()));
         let Some(space) = store.held(key) else { continue };
@@ -368,14 +367,19 @@ fn look(store: &Store, node: PublicKey, offered: &[(PublicKey, u64)], before: Kn
         // When a community is looked at for the first time, nobody knows what was placed here.
         let held: Option<BTreeSet<BlobHash>> = before.spaces.get(key).map(|(_, files)| files.iter().map(|(hash, _)| *hash).collect());
         let handing = known.handing.get(key);
-        // Whoever leaves takes along what he put there himself, too, and once only: what others have stays let go.
-        let is_begun = before_handed.contains(key) && before.leaving.contains_key(&(*key, *key));
-        let held = held.filter(|_| is_begun || !handing.is_some_and(|handing| handing.leaves));
-        let was = leaving::Before { leaving: before.leaving.get(&(*key, *key)), held: held.as_ref() };
+        // Whoever leaves takes along what he put there himself, too.
+        let leaves = handing.is_some_and(|handing| handing.leaves);
+        let held = held.filter(|_| !leaves);
+        let before_leaving = before.leaving.get(&(*key, *key));
+        let taken = known.handed.entry(*key).or_default();
+        // What others have stays let go.
+        elsewhere.retain(|file| !leaves || !taken.contains(&file.hash) || before_leaving.is_some_and(|all| all.contains_key(&file.hash)));
+        let was = leaving::Before { leaving: before_leaving, held: held.as_ref() };
         let mut stay = leaving::stay(was, &rules, elsewhere, room, Instant::now());
         if handing.is_some() {
             leaving::to_all_there_are(&mut stay);
         }
+        taken.extend(stay.keys().copied());
         known.leaving.insert((*key, *key), stay);
     }
     Ok((known, missing))
