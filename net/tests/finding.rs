@@ -422,9 +422,9 @@ fn what_the_public_dht_says_is_checked_and_leads_to_whom_the_owner_wants() {
         PeerRecord::decode(&PeerRecord::encode_verified(&verified)).expect("reads")
     };
     let learned = |record: Signed<PeerRecord>| Event::Learned { dht: DhtId::Public, record: Box::new(record) };
-    assert_eq!(world.people[bob].node.sought(), []);
+    assert_eq!(world.people[bob].node.sought(true), []);
     world.tell(bob, Event::Follow { space, via: Vec::new() });
-    assert_eq!(world.people[bob].node.sought(), [space], "of whom nothing is known");
+    assert_eq!(world.people[bob].node.sought(true), [space], "of whom nothing is known");
     // What nobody signed leads nowhere.
     let address = world.people[alice].address.clone();
     let true_one = said(world.now_ms, &address, space);
@@ -440,7 +440,7 @@ fn what_the_public_dht_says_is_checked_and_leads_to_whom_the_owner_wants() {
     // She is gone: what was true once does not come back, and nothing of a time that has not come is taken.
     world.put(&[alice], None);
     world.run(MINUTE_MS);
-    assert!(world.people[bob].node.sought().contains(&key.public()), "who is not reached is looked for");
+    assert!(world.people[bob].node.sought(true).contains(&key.public()), "who is not reached is looked for");
     for seq in [1, BEGIN_MS - 5, BEGIN_MS * 2] {
         world.tell(bob, learned(said(seq, "6.6.6.6:6", space)));
     }
@@ -449,7 +449,7 @@ fn what_the_public_dht_says_is_checked_and_leads_to_whom_the_owner_wants() {
     for who in [space, key.public()] {
         world.tell(bob, Event::Block { who, is_blocked: true });
     }
-    assert_eq!(world.people[bob].node.sought(), []);
+    assert_eq!(world.people[bob].node.sought(true), []);
     let seq = world.now_ms;
     world.tell(bob, learned(said(seq, "6.6.6.6:6", space)));
     assert_ne!(world.found_at(bob, alice).as_deref(), Some("6.6.6.6:6"));
@@ -463,7 +463,7 @@ fn who_is_only_read_is_looked_for_in_the_public_dht_too() {
     world.run(1000);
     let (space, node) = (secret("space", alice).public(), world.people[alice].id());
     world.tell(bob, Event::Visit { space });
-    assert_eq!(world.people[bob].node.sought(), [space]);
+    assert_eq!(world.people[bob].node.sought(true), [space]);
     let record = world.people[alice].node.find(&node).records[0].clone();
     let record = PeerRecord::decode(&PeerRecord::encode_verified(&record)).expect("reads");
     world.tell(bob, Event::Learned { dht: DhtId::Public, record: Box::new(record) });
@@ -472,7 +472,7 @@ fn who_is_only_read_is_looked_for_in_the_public_dht_too() {
     // The own one is never asked for.
     let own = secret("space", bob).public();
     world.tell(bob, Event::Visit { space: own });
-    assert!(!world.people[bob].node.sought().contains(&own));
+    assert!(!world.people[bob].node.sought(true).contains(&own));
 }
 
 /// Alice follows a space that names her and Bob. He calls her, and so does Mallory.
