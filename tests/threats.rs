@@ -283,7 +283,8 @@ const ROWS: [Row; 40] = [
         "P17",
         "wrong bytes and wrong lengths of a file are found, and the rest comes from others",
         &[
-            (BLOBS, "some_bytes_of_a_transfer_cannot_be_changed"),
+            ("store/src/blobs/partial.rs", "no_byte_of_what_others_send_can_be_changed"),
+            (BLOBS, "no_byte_of_a_frame_can_be_changed"),
             (BLOBS, "damage_is_found_and_the_rest_comes_from_others"),
             (BLOBS, "who_claims_another_length_keeps_nobody_out"),
         ],
