@@ -393,6 +393,11 @@ fn claimant(rights: &Rights, held: &Held) -> Option<PublicKey> {
     }
 }
 
+/// Who calls the holder of a grant a device of his, or else gave it to him.
+fn giver(rights: &Rights, held: &Held) -> PublicKey {
+    claimant(rights, held).unwrap_or(held.author)
+}
+
 /// Where the holder of a grant says what he says of himself, if it makes him a member.
 fn place_of(rights: &Rights, held: &Held) -> Option<Path> {
     let first = handed_on_from(rights, held);
@@ -440,21 +445,19 @@ fn place(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> 
     let was_device = |other: &PublicKey| store.rights(&store.space()).is_some_and(|rights| rights.was_device(other));
     let is_told = |held: &Held| *key != store.device() || !is_handed_on(held) || claimant(rights, held).is_some_and(|by| was_device(&by));
     let all = all.into_iter().filter(|(_, held, _)| is_told(held));
-    let (by_members, own): (Vec<_>, Vec<_>) = all.partition(|(_, held, place)| is_handed_on(held) || place.segments().len() > 2);
+    let (mut by_members, own): (Vec<_>, Vec<_>) = all.partition(|(_, held, place)| is_handed_on(held) || place.segments().len() > 2);
     let brought: Vec<GrantId> = by_members.iter().filter(|(_, held, _)| !is_handed_on(held)).map(|(id, ..)| *id).collect();
     let is_first = |id: &GrantId, held: &Held| !held.grant.scope.segments.is_empty() || !rights.knew_any(id, &brought);
     if let Some((.., place)) = own.iter().find(|(id, held, _)| is_first(id, held)) {
         return Some(place.clone());
     }
-    let mut by_members = by_members;
     by_members.sort_by_cached_key(|(id, held, place)| (held.chain, is_handed_on(held), place.segments().len(), *id));
     let (_, first, nearest) = by_members.first()?;
-    let giver = |held: &Held| claimant(rights, held).unwrap_or(held.author);
     if by_members.iter().all(|(.., place)| place == nearest) {
         return Some(nearest.clone());
     }
     let says = says_of_itself(store, rights, space, key).unwrap_or_default();
-    if let Some((.., place)) = by_members.iter().find(|(_, held, _)| says.contains(&giver(held))) {
+    if let Some((.., place)) = by_members.iter().find(|(_, held, _)| says.contains(&giver(rights, held))) {
         return Some(place.clone());
     }
     let is_equal = |(_, held, place): &&(GrantId, &Held, Path)| held.chain == first.chain && is_handed_on(held) && place != nearest;
@@ -464,8 +467,7 @@ fn place(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> 
 /// In whose name a key signs, by what it signed last: whose device it is, or who let it in. Of this device the first is known.
 fn says_of_itself(store: &Store, rights: &Rights, space: &PublicKey, key: &PublicKey) -> Result<HashSet<PublicKey>, StorageError> {
     let signs = signs_by(store, space, key)?;
-    let giver = |held: &Held| claimant(rights, held).unwrap_or(held.author);
-    let mut says: HashSet<PublicKey> = signs.iter().filter_map(|cap| rights.grant(cap)).map(giver).collect();
+    let mut says: HashSet<PublicKey> = signs.iter().filter_map(|cap| rights.grant(cap)).map(|held| giver(rights, held)).collect();
     if *key == store.device() {
         says.extend(store.rights(&store.space()).iter().flat_map(|own| own.devices()));
     }

@@ -32,6 +32,9 @@ const TABS = [
   ["raw", "Raw"],
 ];
 
+// What is dropped beside the explorer does not take the page away, with all that is on its way.
+for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
+
 /** One path: its value or what is below it, and beside that its history, its writers and its conflicts. */
 export class PathExplorer extends HTMLElement {
   /** @type {import("../api/peer.js").Peer} */
@@ -93,8 +96,6 @@ export class PathExplorer extends HTMLElement {
       ),
       h("main", {}, this.#grid),
     );
-    // What is dropped beside it does not take the page away, with all that is on its way.
-    for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
     for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) this.addEventListener(kind, (event) => this.#drag(/** @type {DragEvent} */ (event)));
     this.#tree = new LiveTree(this.peer, this.path, {
       changed: (node, live) => this.#changed(node, live),

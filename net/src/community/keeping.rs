@@ -310,7 +310,7 @@ mod tests {
         use timebus_store::grant::{Actions, Audience, Grant, Scope, ScopeSegment, Timelines};
         use timebus_store::ids::TimelineId;
         use timebus_store::op::Op;
-        use timebus_store::writer::{Statement, verify_all};
+        use timebus_store::writer::Statement;
 
         let home = tempfile::tempdir().expect("a folder");
         let lock = lock_home(home.path()).expect("a free home");
@@ -367,7 +367,7 @@ mod tests {
         };
         let change = timebus_identity::Verified::sign(Change::new(header, body.into()).expect("fits"), &mallory).expect("his own key");
         let offered = store.offer(vec![change]).await.expect("taken");
-        assert!(offered.refused.is_empty() && verify_all(Vec::new()).is_ok(), "{:?}", offered.refused);
+        assert!(offered.refused.is_empty(), "{:?}", offered.refused);
         let names = ["members".to_owned(), late.to_string()];
         store.state(Statement::Ops(vec![Op::Grant(grant(&names, late, 0))]), 2000).await.expect("stated");
         merge(
@@ -442,7 +442,7 @@ mod tests {
         assert_eq!(machines(), (1..=8).map(key).collect());
     }
 
-    /// What others grant to this device makes it no member of what its owner did not join.
+    /// Anybody can name any machine as his.
     #[tokio::test]
     async fn machines_that_signed_nothing_are_nobodys() {
         let home = tempfile::tempdir().expect("a folder");
