@@ -780,11 +780,7 @@ impl<'a> Fold<'a> {
                 continue;
             }
             // What was not among the greatest leaves the greatest as they are when it goes.
-            let mut is_open = flipped && !self.revealed.is_empty();
-            for other in self.hidden.iter().filter(|_| flipped) {
-                is_open = is_open || node.touch.has(self.rows, &t_key, *other)?;
-            }
-            if is_open {
+            if flipped && (!self.revealed.is_empty() || node.touch.has_any(self.rows, &t_key, &self.hidden)?) {
                 let version = self.version_of(&t_key, &mut ends)?;
                 node.touch.replace(self.rows, &t_key, version)?;
             } else if let Some(a) = a.filter(|_| touched) {

@@ -5,6 +5,8 @@
 //! costs one row per value and its winner is still the first row of a scan. So it is with a version of very many changes,
 //! of a wall where everybody wrote who knew of nobody else: it is rows of [`Table::Touch`].
 
+use std::collections::BTreeSet;
+
 use fjall::Slice;
 
 use crate::codec::{DecodeError, Reader, Writer};
@@ -137,6 +139,25 @@ impl Touch {
         match self {
             Self::Here(touch) => Ok(touch.binary_search(&a).is_ok()),
             Self::Many { .. } => Ok(rows.get(Table::Touch, &touch_key(t_key, a))?.is_some()),
+        }
+    }
+
+    /// Whether any of some changes is one of them. It costs as much as there are of the fewer.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError`].
+    pub fn has_any(&self, rows: &impl Rows, t_key: &[u8], changes: &BTreeSet<u64>) -> Result<bool, StorageError> {
+        match self {
+            Self::Many { count, .. } if changes.len() as u64 <= *count => {
+                for a in changes {
+                    if self.has(rows, t_key, *a)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            _ => Ok(self.all(rows, t_key)?.iter().any(|a| changes.contains(a))),
         }
     }
 

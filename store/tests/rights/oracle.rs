@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use timebus_identity::PublicKey;
+use timebus_store::auth::Rights;
 use timebus_store::grant::{Actions, Audience, Grant, Revoke, Scope, ScopeSegment, Timelines};
-use timebus_store::ids::{ChangeId, GrantId, OpId};
+use timebus_store::ids::{ChangeId, GrantId, OpId, TimelineId};
 use timebus_store::op::Op;
+use timebus_store::path::Path;
 
 /// An `auth` change.
 #[derive(Clone, Debug)]
@@ -60,9 +62,13 @@ pub(crate) enum Weak {
     KeepsEverywhere,
     /// Keep lists of revocations without effect count.
     AnybodyKeeps,
+    /// Whoever was let in opens something to everybody.
+    AnybodyOpens,
+    /// What has ended still counts.
+    NothingEnds,
 }
 
-pub(crate) const WEAKENINGS: [Weak; 21] = [
+pub(crate) const WEAKENINGS: [Weak; 23] = [
     Weak::AnyAdminRevokes,
     Weak::SelfRevokes,
     Weak::BackdatedRevokes,
@@ -84,6 +90,8 @@ pub(crate) const WEAKENINGS: [Weak; 21] = [
     Weak::LongerChain,
     Weak::KeepsEverywhere,
     Weak::AnybodyKeeps,
+    Weak::AnybodyOpens,
+    Weak::NothingEnds,
 ];
 
 /// Paths, in so small a world that "covers all that the other covers" can be counted out: every path of at most
@@ -96,6 +104,8 @@ pub(crate) struct Universe {
     below: Vec<Paths>,
 }
 
+/// When it is asked who may do what: grants have no end, or end before, then or later.
+const TIME_MS: u64 = 2;
 /// Longer than the longest scope by one.
 const DEPTH: u32 = 3;
 
@@ -120,6 +130,18 @@ impl Universe {
             }
         }
         Self { names, keys: keys.to_vec(), below }
+    }
+
+    /// A path by its number.
+    fn path(&self, mut number: usize) -> Path {
+        let base = self.names.len();
+        let mut names = Vec::new();
+        while number > 0 {
+            names.push(&*self.names[(number - 1) % base]);
+            number = (number - 1) / base;
+        }
+        names.reverse();
+        Path::from_text_segments(names).expect("a path")
     }
 
     /// The paths that somebody may use by a grant.
@@ -338,6 +360,72 @@ impl<'a> Oracle<'a> {
     /// The paths of a scope that names its author.
     pub(crate) fn paths(&self, scope: &Scope, author: &PublicKey) -> Paths {
         self.universe.covered(scope, &Audience::Key(*author))
+    }
+
+    /// Whether the owner gave a grant, with one of his devices.
+    fn is_by_owner(&self, given: &Given<'_>) -> bool {
+        given.cap.is_none_or(|cap| {
+            let parent = self.given[&cap].grant;
+            parent.actions == Actions::ALL && parent.scope == Scope::everything() && parent.timelines == Timelines::All
+        })
+    }
+
+    /// The paths at which a key may do something in a timeline, by grants for himself and for everybody; and those below all of
+    /// which he may.
+    fn allowed(&self, key: &PublicKey, actions: Actions, timeline: &TimelineId, time_ms: u64) -> (Paths, Paths) {
+        let (mut at, mut below) = ([0; 5], [0; 5]);
+        for (id, given) in &self.given {
+            let grant = given.grant;
+            let is_for_him = match &grant.audience {
+                Audience::Key(audience) => audience == key,
+                Audience::Anyone => self.is_by_owner(given) || self.weak == Weak::AnybodyOpens,
+            };
+            let is_there = match &grant.timelines {
+                Timelines::All => true,
+                Timelines::Main => *timeline == TimelineId::named(&self.root, "main"),
+                Timelines::Only(ids) => ids.contains(timeline),
+            };
+            let has_ended = grant.not_after_ms > 0 && time_ms > grant.not_after_ms && self.weak != Weak::NothingEnds;
+            if is_for_him && is_there && !has_ended && grant.actions.0 & actions.0 == actions.0 && self.is_live(id) {
+                let paths = self.universe.covered(&grant.scope, &Audience::Key(*key));
+                at.iter_mut().zip(&paths).for_each(|(at, paths)| *at |= paths);
+                if grant.scope.deep {
+                    below.iter_mut().zip(&paths).for_each(|(below, paths)| *below |= paths);
+                }
+            }
+        }
+        (at, below)
+    }
+
+    /// Where what somebody may do is not what follows from the grants that are in force.
+    pub(crate) fn differs(&self, rights: &Rights) -> Option<String> {
+        let timelines = [TimelineId::named(&self.root, "main"), TimelineId([1; 32]), TimelineId([2; 32])];
+        // Reading, and fetching alone: these have no rule of their own beside what grants say.
+        for (key, actions, timeline) in self.universe.keys.iter().flat_map(|key| {
+            [Actions::READ, Actions::SYNC, Actions::MODERATE]
+                .into_iter()
+                .flat_map(move |actions| timelines.into_iter().map(move |timeline| (key, actions, timeline)))
+        }) {
+            let (at, below) = self.allowed(key, actions, &timeline, TIME_MS);
+            let somewhere = !rights.may(key, actions, &timeline, TIME_MS).is_empty();
+            if somewhere != at.iter().any(|word| *word != 0) {
+                return Some(format!("{actions:?} somewhere in {timeline} for {key}: {somewhere}"));
+            }
+            // Some of the short ones, and of the others every seventh.
+            for number in (0..self.universe.below.len()).filter(|number| *number < 12 || number % 7 == 0) {
+                let path = self.universe.path(number);
+                let is = |paths: &Paths| paths[number / 64] >> (number % 64) & 1 == 1;
+                let explained = rights.explain(key, actions, (&timeline, 0), &path, TIME_MS).allowed;
+                let of_all = rights.grant_covering(Some(key), actions, &timeline, &path, TIME_MS).is_some();
+                // Who reads and fetches a timeline gets all of it.
+                let of_all_is_right = of_all == is(&below) || actions == Actions::READ && of_all;
+                if explained != is(&at) || !of_all_is_right {
+                    let defined = (is(&at), is(&below));
+                    return Some(format!("{actions:?} at {path} of {timeline} for {key}: {explained}, below it {of_all}, by definition {defined:?}"));
+                }
+            }
+        }
+        None
     }
 
     /// Keys that may do everything.
