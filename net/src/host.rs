@@ -22,6 +22,8 @@ pub struct HostList {
     roots: Vec<String>,
     /// What follows the label of an app origin: `.localhost:7007`.
     app_suffixes: Vec<String>,
+    /// Whether names were configured, by which others reach this peer.
+    is_reached: bool,
 }
 
 /// Which kind of origin a request is for.
@@ -52,7 +54,7 @@ impl HostList {
     ///
     /// [`HostNameError`] for a name that no `Host` header can carry.
     pub fn new(port: u16, configured: &[String]) -> Result<Self, HostNameError> {
-        let mut list = Self { roots: Vec::new(), app_suffixes: vec![format!(".localhost:{port}")] };
+        let mut list = Self { roots: Vec::new(), app_suffixes: vec![format!(".localhost:{port}")], is_reached: !configured.is_empty() };
         if port == 80 {
             list.app_suffixes.push(".localhost".to_owned());
         }
@@ -81,6 +83,11 @@ impl HostList {
         }
         let label = self.app_suffixes.iter().find_map(|suffix| authority.strip_suffix(suffix.as_str()))?;
         is_label(label).then(|| HostKind::App(label.to_owned()))
+    }
+
+    /// Whether others reach this peer by a name, and so maybe through a proxy that speaks for all of them.
+    pub(crate) fn is_reached(&self) -> bool {
+        self.is_reached
     }
 
     /// The same for a port that belongs to one app.

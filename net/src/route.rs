@@ -87,6 +87,11 @@ fn finish(peer: &Peer, is_head: bool, response: Result<Response<Body>, Problem>)
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
     }
+    // What is no page of ours runs nothing, is shown in no frame, and says nothing of where its reader comes from.
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(const { HeaderValue::from_static(NOTHING) });
+    headers.entry(header::REFERRER_POLICY).or_insert(const { HeaderValue::from_static("no-referrer") });
+    headers.entry("cross-origin-opener-policy").or_insert(const { HeaderValue::from_static("same-origin") });
+    headers.entry("origin-agent-cluster").or_insert(const { HeaderValue::from_static("?1") });
     if is_head && let Body::Ready(bytes) = response.body_mut() {
         // A HEAD says how long the body would be and leaves it out.
         if let Some(bytes) = bytes.take() {
@@ -100,6 +105,9 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
     let (head, body) = request.into_parts();
     let kind = check_host(link, head.version, &head.uri, &head.headers)?;
     let is_for_code = is_for_code(&head.headers);
+    if is_service_worker(&head.headers) {
+        return Err(no_service_worker());
+    }
     match &kind {
         HostKind::Root => serve(peer, link, &kind, head, body, None).await.and_then(|response| code_is_installed(response, is_for_code, false)),
         HostKind::App(alias) => {
@@ -119,9 +127,24 @@ async fn dispatch(peer: &Peer, link: &Arc<Link>, request: Request<Incoming>) -> 
     }
 }
 
+/// The policy of all that has none of its own.
+pub(crate) const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
+
 /// Marks a file that was installed, or came with the program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Installed;
+
+/// Whether a page asks for something that is to answer in the place of this peer from then on.
+fn is_service_worker(headers: &http::HeaderMap) -> bool {
+    headers.contains_key("service-worker") || headers.get("sec-fetch-dest").is_some_and(|dest| dest == "serviceworker")
+}
+
+/// A worker of that kind would serve pages without the policies that hold what an app may do to its card, and outlive the app.
+fn no_service_worker() -> Problem {
+    let detail = "what a page is, and may do, is said by this peer each time it is opened";
+    Problem::new(StatusCode::FORBIDDEN, "service-worker", "there are no service workers here", detail)
+        .with_fix("pages work without a line as they are: they come from the peer on this machine; `new Worker` runs something beside a page")
+}
 
 /// Whether a page asks for something to run it, or to look like it says.
 fn is_for_code(headers: &http::HeaderMap) -> bool {
@@ -254,6 +277,9 @@ async fn carry_out(
             return Box::pin(blobs::resume::answer(peer, who, head, body, id)).await;
         }
         return Box::pin(sys::answer(peer, who, head, body, &rest, target.query)).await;
+    }
+    if let Some(edit) = sys::edit_of_rights(&head.method, &target.segments) {
+        return Box::pin(sys::edit_rights(peer, &who, head, body, edit)).await;
     }
     if head.method == Method::OPTIONS {
         // No origin is granted anything here, so nothing is said that would allow one.
@@ -443,7 +469,17 @@ pub(crate) fn write_problem(error: &WriteError) -> Problem {
         WriteError::Absent(_) => Problem::new(StatusCode::NOT_FOUND, "absent", "there is nothing here", detail),
         WriteError::NotACollection(_) => Problem::new(StatusCode::CONFLICT, "no-collection", "nothing can be added here", detail)
             .with_fix("POST adds to objects and lists; PUT replaces the value"),
-        WriteError::Reserved(_) => Problem::new(StatusCode::FORBIDDEN, "reserved", "this path is the system's", detail),
+        WriteError::Reserved(path) => {
+            let is_of_rights = matches!(path.segments().first(), Some(timebus_store::path::Segment::Name(first)) if **first == *".auth");
+            let problem = Problem::new(StatusCode::FORBIDDEN, "reserved", "this path is the system's", detail);
+            if is_of_rights {
+                problem.with_fix(
+                    "POST /.auth/grants gives a right and DELETE /.auth/grants/ID takes one back, as `timebus grant` and `timebus revoke` do",
+                )
+            } else {
+                problem
+            }
+        }
         WriteError::Text(error) => text_problem(error, detail),
         WriteError::Plan(PlanError::TextTooBusy) => text_problem(&TextError::Busy, detail),
         WriteError::Plan(PlanError::StringTooLarge(_) | PlanError::RequestTooLarge | PlanError::TextTooLong) => {

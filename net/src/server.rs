@@ -86,11 +86,13 @@ impl Link {
         Some(self)
     }
 
-    /// Whether the other end is a program of the user who runs this peer.
+    /// Whether the other end is a program of the user who runs this peer. Where others reach it by a name that says nothing: a proxy
+    /// is such a program, too, and speaks for everybody.
     pub(crate) fn is_owner(&self) -> bool {
         let Some((local, peer)) = self.ends else { return true };
         *self.owner.get_or_init(|| {
-            let is_owner = peer.ip().to_canonical().is_loopback()
+            let is_owner = !self.hosts.is_reached()
+                && peer.ip().to_canonical().is_loopback()
                 && crate::owner::current_uid().is_some()
                 && crate::owner::socket_owner(local, peer).ok().flatten() == crate::owner::current_uid();
             if let Some(place) = self.place.as_ref().filter(|_| is_owner) {
@@ -139,6 +141,7 @@ pub async fn serve(peer: Peer, listeners: Vec<TcpListener>, stop: impl Future<Ou
     let mut stopped = peer.stop.subscribe();
     let scrubbing = tokio::spawn(crate::scrub::run(peer.clone()));
     let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(crate::ends::keep(peer.clone()));
     tasks.spawn(crate::blobs::collect(peer.clone()));
     tasks.spawn(crate::blobs::wishes::keep(peer.clone()));
     tasks.spawn(crate::community::keeping::keep(peer.clone()));

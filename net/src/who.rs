@@ -151,10 +151,18 @@ pub(crate) fn identify(peer: &Peer, link: &Link, kind: &HostKind, head: &Parts) 
     if head.headers.contains_key("signature-input") || head.headers.contains_key("signature") {
         return check_signature(peer, link, head);
     }
-    if !is_browser(&head.headers) && *kind == HostKind::Root && link.is_owner() {
+    if !is_browser(&head.headers) && !is_forwarded(&head.headers) && *kind == HostKind::Root && link.is_owner() {
         return Ok(Who::Owner);
     }
     Ok(Who::Anyone)
+}
+
+/// Whether a proxy says that it asks for somebody else.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    const SAID: [&str; 5] = ["forwarded", "via", "x-real-ip", "true-client-ip", "client-ip"];
+    let by_one_proxy = ["x-forwarded-", "cf-", "fly-", "x-envoy-", "x-original-", "tailscale-"];
+    let says = |name: &str| SAID.contains(&name) || by_one_proxy.iter().any(|begin| name.starts_with(begin));
+    headers.keys().any(|name| says(name.as_str()))
 }
 
 /// Finds out whose token it is. A page may use an app's token at the app's own origin and nowhere else, and the owner's

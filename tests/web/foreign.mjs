@@ -1,4 +1,5 @@
-// A third origin tries to read and to write, and fails: a page elsewhere on this machine, another app, a frame.
+// A third origin tries to read and to write, and fails: a page elsewhere on this machine, another app, a frame, a name that
+// means this machine. And what is stored is shown, and never run.
 
 import { createServer } from "node:http";
 import { http, openApp, peers, person, same, timebus, withBrowser } from "./web.mjs";
@@ -7,7 +8,12 @@ const [peer] = peers;
 await http(peer, "/notes", { method: "PUT", headers: { "content-type": "application/json" }, body: '"secret"' });
 await http(peer, "/boards/a", { method: "PUT", headers: { "content-type": "application/json" }, body: '"mine"' });
 
-const server = createServer((_, response) => response.end("<!doctype html><title>elsewhere</title>"));
+/** What was asked for by pages that should not have run. @type {string[]} */
+const ran = [];
+const server = createServer(({ url }, response) => {
+  if (url?.startsWith("/ran")) ran.push(url);
+  response.end("<!doctype html><title>elsewhere</title>");
+});
 await new Promise((resolve) => server.listen(0, "127.0.0.1", () => resolve(undefined)));
 const elsewhere = `http://127.0.0.1:${server.address().port}/`;
 
@@ -51,14 +57,6 @@ async function attack({ port, me }) {
         socket.onclose = resolve;
       }).catch(() => {}),
     );
-    const frame = document.createElement("iframe");
-    frame.src = `${root}/`;
-    document.body.append(frame);
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    try {
-      if (frame.contentDocument?.body?.textContent) worked.push(`frame of ${root}`);
-    } catch {}
-    frame.remove();
     const script = document.createElement("script");
     script.src = `${root}/@${me}/boards/a`;
     await soon(
@@ -72,16 +70,87 @@ async function attack({ port, me }) {
   return worked;
 }
 
+/** Shows pages of the peer in frames; answers those that a browser did show. */
+async function framed(/** @type {import("playwright-core").Page} */ page, /** @type {string[]} */ urls) {
+  const shown = [];
+  for (const url of urls) {
+    await page.evaluate(async (url) => {
+      const frame = document.createElement("iframe");
+      await new Promise((resolve) => {
+        frame.onload = resolve;
+        frame.src = url;
+        document.body.append(frame);
+      });
+    }, url);
+    const frames = page.frames().filter((frame) => frame !== page.mainFrame());
+    shown.push(...frames.map((frame) => frame.url()).filter((url) => !url.startsWith("chrome-error:")));
+    await page.evaluate(() => document.querySelector("iframe")?.remove());
+  }
+  return shown;
+}
+
+/** Stores documents that would run something, and opens each of them. */
+async function stored(/** @type {import("playwright-core").BrowserContext} */ context) {
+  const run = (/** @type {string} */ name) => `new Image().src="${elsewhere}ran-${name}";fetch("/notes").then((r)=>r.text()).then((t)=>location="${elsewhere}ran-${name}?"+t)`;
+  const svg = (/** @type {string} */ name) =>
+    `<svg xmlns="http://www.w3.org/2000/svg" onload='${run(name)}'><script>${run(name).replaceAll("&", "&amp;").replaceAll(">", "&gt;")}</script></svg>`;
+  const documents = [
+    ["page.html", "text/html", `<!doctype html><script>${run("html")}</script><img src=x onerror='${run("img")}'>`],
+    ["page.xhtml", "application/xhtml+xml", `<html xmlns="http://www.w3.org/1999/xhtml"><body onload='${run("xhtml").replaceAll(">", "&gt;")}'/></html>`],
+    ["picture.svg", "image/svg+xml", svg("svg")],
+    ["feed.xml", "text/xml", `<?xml version="1.0"?>${svg("xml")}`],
+    ["words.txt", "text/plain", `<!doctype html><script>${run("text")}</script>`],
+    ["unknown", "application/octet-stream", `<!doctype html><script>${run("unknown")}</script>`],
+  ];
+  for (const [name, type, body] of documents) {
+    await http(peer, `/stored/${name}`, { method: "PUT", headers: { "content-type": type }, body });
+    for (const root of [`http://localhost:${peer.port}`, `http://board.localhost:${peer.port}/@${peer.id}`]) {
+      const page = await context.newPage();
+      // What is not shown is saved: that is no page to go to.
+      await page.goto(`${root}/stored/${name}`).catch(() => {});
+      await page.waitForTimeout(200);
+      await page.close();
+    }
+  }
+}
+
 await withBrowser(async (browser) => {
   const { page, context } = await person(browser);
   await openApp(peer, page, "board");
   await page.getByRole("heading", { name: "Your boards" }).waitFor();
+  const control = await context.newPage();
+  await control.setContent(`<!doctype html><script>new Image().src="${elsewhere}ran-control"</script>`);
+  await control.waitForTimeout(200);
+  same(ran.splice(0), ["/ran-control"], "what runs is noticed");
+  await control.close();
+  await stored(context);
+  same(ran, [], "what is stored does not run");
+  const rebound = await context.newPage();
+  for (const path of ["/notes", "/", "/.sys/status", "/.gui/main.js"]) {
+    const answer = await rebound.goto(`http://rebound.example:${peer.port}${path}`);
+    same([answer?.status(), (await answer?.text())?.includes("secret")], [421, false], `${path} by a name that is none of the peer's`);
+  }
+  await rebound.close();
   const other = await context.newPage();
   await other.goto(elsewhere);
   same(await other.evaluate(attack, { port: peer.port, me: peer.id }), [], "what a page elsewhere could do");
   await openApp(peer, other, "chirp");
   await other.getByRole("textbox", { name: "What is happening?" }).waitFor();
   same(await other.evaluate(attack, { port: peer.port, me: peer.id }), [], "what another app could do");
+  const origins = ["localhost", "127.0.0.1", "board.localhost", "chirp.localhost"].map((host) => `http://${host}:${peer.port}/`);
+  await other.goto(elsewhere);
+  same(await framed(other, [elsewhere]), [elsewhere], "a frame that may be shown is");
+  same(await framed(other, origins), [], "pages of the peer in frames elsewhere");
+  await openApp(peer, other, "chirp");
+  await other.getByRole("textbox", { name: "What is happening?" }).waitFor();
+  // Nothing answers in the place of the peer, or stays when an app goes.
+  const worker = await other.evaluate(() =>
+    navigator.serviceWorker.register("/main.js").then(
+      () => "registered",
+      (error) => error.name,
+    ),
+  );
+  same(worker, "TypeError", "a service worker");
   // Its own token opens nothing that its card did not name.
   const beyond = await other.evaluate(
     async ({ me }) => {
@@ -104,9 +173,6 @@ await withBrowser(async (browser) => {
     { me: peer.id },
   );
   same(beyond, [403, 403, 403, 403], "what chirp may not");
-  // A frame of an app shows nothing anywhere.
-  const framed = await other.evaluate(() => document.querySelectorAll("iframe").length);
-  same(framed, 0, "frames");
 });
 server.close();
 same((await http(peer, "/notes")).json(), "secret", "the value that nobody was given");

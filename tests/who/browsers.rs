@@ -12,7 +12,15 @@ fn check_closed(answer: &Answer) {
     }
     assert_eq!(answer.header("set-cookie"), None);
     assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{answer:?}");
-    assert_eq!(answer.header("cross-origin-resource-policy"), Some("same-origin"), "{answer:?}");
+    for (name, value) in [
+        ("cross-origin-resource-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("referrer-policy", "no-referrer"),
+        ("origin-agent-cluster", "?1"),
+    ] {
+        assert_eq!(answer.header(name), Some(value), "{name} of {answer:?}");
+    }
+    assert!(answer.header("content-security-policy").is_some_and(|policy| policy.contains("default-src")), "{answer:?}");
 }
 
 #[test]

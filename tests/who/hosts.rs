@@ -117,6 +117,38 @@ fn names_of_ours_are_answered() {
     peer.send("GET", "/x", &[("Host", &format!("chirp.localhost:{port}"))], "").problem(404);
 }
 
+/// A proxy that runs as the owner's user asks for everybody.
+#[test]
+fn who_comes_by_a_proxy_is_not_the_owner() {
+    let peer = Peer::start();
+    peer.put("/secret", &json!("mine"));
+    let said = ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "Via", "X-Real-IP", "CF-Connecting-IP"];
+    for name in said {
+        for (method, body) in [("GET", ""), ("PUT", "1")] {
+            let answer = peer.send(method, "/secret", &[(name, "for=203.0.113.9")], body);
+            assert!(matches!(answer.status, 401 | 403 | 404), "{method} with {name}: {}", answer.status);
+        }
+    }
+    assert_eq!(peer.value("/secret"), "mine");
+    // Many say nothing of the kind, or have the name of this machine in `Host`.
+    let home = peer.stop();
+    let args = ["--no-lan", "--udp", "127.0.0.1:0", "--host", "alice.example:443"];
+    let peer = Peer::launch_as(home, &mut Command::new(crate::peer::PROGRAM), &args).unwrap_or_else(|(_, status)| panic!("{status}"));
+    let bearer = format!("Bearer {}", peer.token());
+    let own = peer.authority();
+    for host in ["alice.example", "alice.example:443", &*own] {
+        let ask = |target: &str, more: &str| {
+            let mut client = peer.connect();
+            client.write(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{more}\r\n").as_bytes());
+            client.answer(false).expect("an answer").status
+        };
+        for target in ["/secret", "/.sys/status", "/.sys/backup"] {
+            assert!(matches!(ask(target, ""), 401 | 403 | 404), "{target} by {host}");
+        }
+        assert_eq!(ask("/secret", &format!("Authorization: {bearer}\r\n")), 200, "{host}");
+    }
+}
+
 #[test]
 fn another_user_of_this_machine_is_nobody() {
     if !rustix::process::geteuid().is_root() {

@@ -31,7 +31,8 @@ pub(crate) struct Up {
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) http: Option<String>,
 
-    /// A name, beside localhost, under which this peer is reached, as behind a reverse proxy; may be repeated
+    /// A name, beside localhost, under which this peer is reached, as behind a reverse proxy; programs of your user need the token then
+    /// (`id --token`), since a proxy is one of them; may be repeated
     #[arg(long = "host", value_name = "NAME")]
     pub(crate) hosts: Vec<String>,
 

@@ -169,7 +169,7 @@ fn answer(head: &Parts, version: &str, mime: &'static str, bytes: Bytes, policy:
 pub(crate) fn guard(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     // What is no page of the app runs nothing and is shown in no frame.
-    let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; sandbox");
+    let nothing = HeaderValue::from_static(crate::route::NOTHING);
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(nothing);
     headers.insert("origin-agent-cluster", HeaderValue::from_static("?1"));
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
