@@ -100,8 +100,11 @@ impl People {
         let firsts = firsts(records);
         for redeemed in redeemed {
             if let (Ok(device), Ok(said)) = (redeemed.device.parse(), redeemed.space.parse()) {
+                // Who takes another link after the owner follows him stays who he was: of whom something is known, no device is believed
+                // that it is his.
+                let said: PublicKey = if said == device { people.said.get(&device).copied().unwrap_or(said) } else { said };
                 // By his own word nobody is who is known here.
-                let is_free = store.rights(&said).is_none() && firsts.get(redeemed.space.as_str()) == Some(&redeemed.device.as_str());
+                let is_free = store.rights(&said).is_none() && firsts.get(said.to_string().as_str()) == Some(&redeemed.device.as_str());
                 let space = if is_free { said } else { device };
                 people.guests.insert(space);
                 people.said.insert(device, said);
@@ -130,6 +133,9 @@ impl People {
         }
         people.petnames = book.petnames;
         people.learn_names(store, &book.contacts);
+        // By his own word nobody is called what the owner calls another one.
+        let given: BTreeMap<String, PublicKey> = people.petnames.iter().map(|(space, name)| (name.to_lowercase(), *space)).collect();
+        people.names.retain(|space, name| given.get(&name.to_lowercase()).is_none_or(|is| is == space));
         people.names.extend(people.petnames.clone());
         people
     }

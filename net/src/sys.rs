@@ -160,6 +160,53 @@ pub(crate) async fn answer(
     act(peer, &who, &head, rest, &query, &body).await
 }
 
+/// Edits what is stated about rights where it is read, if that is asked for. Giving takes what `/.sys/grant` takes, and taking back what
+/// `/.sys/revoke` does beside the grant, which the path names.
+pub(crate) fn edit_of_rights(method: &Method, segments: &[String]) -> Option<(&'static str, serde_json::Map<String, Serde>)> {
+    let (space, rest) = match segments {
+        [space, rest @ ..] if space.starts_with('@') => (format!("/{space}"), rest),
+        rest => (String::new(), rest),
+    };
+    let names: Vec<&str> = rest.iter().map(String::as_str).collect();
+    match (method, names.as_slice()) {
+        (&Method::POST, [".auth", "grants"]) => Some(("grant", [("space".to_owned(), space.into())].into_iter().collect())),
+        (&Method::DELETE, [".auth", "grants", id]) => {
+            let path = if space.is_empty() { "/".to_owned() } else { space };
+            Some(("revoke", [("what".to_owned(), (*id).into()), ("path".to_owned(), path.into())].into_iter().collect()))
+        }
+        _ => None,
+    }
+}
+
+/// Answers such an edit.
+pub(crate) async fn edit_rights(
+    peer: &Peer,
+    who: &Who,
+    mut head: http::request::Parts,
+    body: Incoming,
+    (part, said): (&'static str, serde_json::Map<String, Serde>),
+) -> Result<Response<Body>, Problem> {
+    if is_browser(&head.headers) && !is_same_origin(&head) {
+        return Err(foreign_origin());
+    }
+    let rest = [part.to_owned()];
+    who.may_sys(peer, Verb::Write, &rest)?;
+    let body = read_body(body, BODY_BYTES_MAX).await?;
+    who.allows_body(&body)?;
+    let mut asked: serde_json::Map<String, Serde> = if body.is_empty() { serde_json::Map::new() } else { network::read(&body)? };
+    for (name, value) in said {
+        if name == "space" {
+            let path = asked.get("path").and_then(Serde::as_str).unwrap_or_default();
+            let path = format!("{}/{}", value.as_str().unwrap_or_default(), path.trim_start_matches('/'));
+            asked.insert("path".to_owned(), path.into());
+        } else {
+            asked.insert(name, value);
+        }
+    }
+    head.method = Method::POST;
+    act(peer, who, &head, &rest, &Query::default(), &Bytes::from(Serde::from(asked).to_string())).await
+}
+
 fn verb(head: &http::request::Parts) -> Verb {
     if matches!(head.method, Method::GET | Method::HEAD) { Verb::Read } else { Verb::Write }
 }
@@ -181,7 +228,7 @@ pub(crate) async fn act(
     if let Some(answer) = apps::answer(peer, &head.method, &parts, body).await {
         return answer;
     }
-    if let Some(answer) = network::answer(peer, &head.method, &parts, body).await {
+    if let Some(answer) = network::answer(peer, who, &head.method, &parts, body).await {
         let is_secret = |problem: &Problem| problem.kind == crate::personas::IS_OWN && !who.is_owner();
         return answer.map_err(|problem| if is_secret(&problem) { crate::route::not_held("of this key") } else { problem });
     }

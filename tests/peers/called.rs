@@ -20,6 +20,23 @@ fn names(peer: &Peer, list: &str) -> Vec<String> {
     names
 }
 
+/// Alice follows Bob, whose space she may not have, and he takes another link of hers.
+#[test]
+fn a_guest_who_is_followed_is_still_one_person() {
+    let alice = Peer::start();
+    let bob = named(Home::new(), "Bob");
+    let bobs = bob.ready["id"].as_str().expect("an id").to_owned();
+    assert_eq!(join(&bob, &invite(&alice, &["--to", "/wall", "--can", "write"]), "alice")["result"], "connected");
+    verb(alice.home(), &["follow", &bobs]);
+    assert_eq!(join(&bob, &invite(&alice, &["--to", "/desk", "--can", "write"]), "alice")["result"], "connected");
+    for who in ["Bob", &bobs] {
+        let why = verb(alice.home(), &["why", "write", "/desk", "--as", who]);
+        assert_eq!(why["allowed"], true, "{who}: {why}");
+        let plan = verb(alice.home(), &["revoke", who, "--preview"]);
+        assert!(plan["dead"].as_array().is_some_and(|dead| dead.len() >= 2), "{who}: {plan}");
+    }
+}
+
 /// Alice has a desk and a laptop, which is thrown out while no peer of hers runs.
 #[test]
 fn a_device_has_a_name_and_keeps_it_when_it_is_thrown_out() {

@@ -249,7 +249,7 @@ fn an_app_that_is_given_a_persona_is_that_and_sees_nothing_of_its_owner() {
     let (alice, work) = with_work();
     let (id, own) = (text(&work, "id"), alice.ready["id"].as_str().expect("an id").to_owned());
     let wants = r#"[{"path":"/boards","may":["read","write"]},{"path":"/boards","of":"others","may":["read"]},
-        {"path":"/.sys/follow","may":["write"]}]"#;
+        {"path":"/.sys/follow","may":["write"]},{"path":"/.sys/refs","may":["read"]},{"path":"/.sys/mute","may":["write"]}]"#;
     let source = folder(alice.home(), "board", wants, "<p>board</p>");
     alice.put("/boards/secret", &json!("of alice"));
     let installed = run(alice.home(), &["--json", "personas", "use", "work", &source, "--yes"]);
@@ -277,8 +277,26 @@ fn an_app_that_is_given_a_persona_is_that_and_sees_nothing_of_its_owner() {
     let (of_own, of_nobody) = (asked(&own), asked(unknown));
     assert_eq!((of_own.status, of_nobody.status), (404, 404));
     assert_eq!(of_own.text().replace(&human(&alice), &human(&stranger)), of_nobody.text());
-    let asked = page.page(&token, "POST", "/.sys/follow", &json!({ "who": own }).to_string());
-    assert!(asked.status == 404 && !asked.text().contains("you, too"), "{}", asked.text());
+    for (method, target, body) in [
+        ("GET", "/.sys/refs/@KEY/posts", ""),
+        ("GET", "/.sys/refs/@KEY", ""),
+        ("GET", "/.sys/synced/@KEY/.drop", ""),
+        ("POST", "/.sys/follow", r#"{"who":"KEY"}"#),
+        ("POST", "/.sys/mute", r#"{"who":"KEY"}"#),
+        ("POST", "/.sys/mute", r#"{"who":"KEY","muted":false}"#),
+    ] {
+        let ask = |key: &str| page.page(&token, method, &target.replace("KEY", key), &body.replace("KEY", key));
+        let (of_own, of_nobody) = (ask(&own), ask(unknown));
+        let told = of_own.text().replace(&own, unknown).replace(&human(&alice), &human(&stranger));
+        assert_eq!((of_own.status, told), (of_nobody.status, of_nobody.text()), "{method} {target}");
+    }
+    // What people are called, and where they are, is not an app's word: it would learn which names are taken, and by what.
+    for more in [json!({"petname": "work"}), json!({"petname": "carol"}), json!({"node": unknown, "addresses": ["192.0.2.1:9"]})] {
+        let mut wanted = json!({ "who": unknown });
+        wanted.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        let refused = page.page(&token, "POST", "/.sys/follow", &wanted.to_string());
+        assert!(refused.status == 403 && refused.text().contains("only the owner"), "{}", refused.text());
+    }
     // Nor does the one of the owner learn of the persona, and no token is good at the other's origin.
     let other = Origin::new(&alice, &mine);
     let answer = other.page(&other.token(), "GET", &format!("/@{id}/boards/x"), "");

@@ -48,7 +48,7 @@ const NOTE_BYTES_MAX: usize = 200;
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Answers a part of `/.sys` that concerns other peers; `None` if it is no such part.
-pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<http::Response<Body>, Problem>> {
+pub(crate) async fn answer(peer: &Peer, who: &Who, method: &Method, rest: &[&str], body: &Bytes) -> Option<Result<http::Response<Body>, Problem>> {
     let answer = match (method, rest) {
         (&Method::GET | &Method::HEAD, ["peers"]) => peers(peer).await,
         (&Method::POST, ["find"]) => super::find::find(peer, body).await,
@@ -58,10 +58,10 @@ pub(crate) async fn answer(peer: &Peer, method: &Method, rest: &[&str], body: &B
         (&Method::POST, ["public-dht"]) => allow_public_dht(peer, body).await,
         (&Method::GET | &Method::HEAD, ["spaces"]) => spaces(peer).await,
         (&Method::GET | &Method::HEAD, ["synced"]) => synced(peer, peer.store().own()).await,
-        (&Method::POST, ["follow"]) => follow(peer, body).await,
+        (&Method::POST, ["follow"]) => follow(peer, who, body).await,
         (&Method::POST, ["unfollow"]) => unfollow(peer, body).await,
         (&Method::POST, ["block"]) => block(peer, body).await,
-        (&Method::POST, ["mute"]) => mute(peer, body).await,
+        (&Method::POST, ["mute"]) => mute(peer, who, body).await,
         (&Method::GET | &Method::HEAD, ["lists"]) => filters(peer).await,
         (&Method::POST, ["petname"]) => petname(peer, body).await,
         (&Method::GET | &Method::HEAD, ["invites"]) => invites(peer).await,
@@ -124,6 +124,17 @@ pub(crate) async fn find_space_for(peer: &Peer, who: &Who, name: &str) -> Result
             // He may do nothing there, which he is told like everybody.
             _ => name.strip_prefix('@').unwrap_or(name).parse().map_err(|_| not_held(name)),
         },
+        found => found,
+    }
+}
+
+/// The same where nobody else is asked for it: of another identity of the owner's an app is told what it is told of a key of which
+/// nothing is known.
+pub(crate) async fn find_space_quietly(peer: &Peer, who: &Who, name: &str) -> Result<PublicKey, Problem> {
+    match find_space(peer, name).await {
+        Err(problem) if !who.is_owner() && problem.kind == crate::personas::IS_OWN => {
+            name.strip_prefix('@').unwrap_or(name).parse().map_err(|_| not_held(name))
+        }
         found => found,
     }
 }
@@ -302,7 +313,8 @@ pub(crate) async fn synced(peer: &Peer, at: Space) -> Result<Serde, Problem> {
     Ok(json!({ "upto": upto }))
 }
 
-async fn follow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+/// Follows somebody. What people are called, and where they are, the owner says alone.
+async fn follow(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Wanted {
@@ -313,9 +325,16 @@ async fn follow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         petname: Option<String>,
     }
     let Wanted { who, node, addresses, petname } = read(body)?;
-    let space = find_space(peer, &who).await?;
+    if !by.is_owner() && (petname.is_some() || node.is_some() || !addresses.is_empty()) {
+        let detail = "what people are called, and where they are, is the owner's word, and not an app's";
+        return Err(Problem::new(StatusCode::FORBIDDEN, "owner", "only the owner says that", detail).with_fix("send `who` alone"));
+    }
+    let space = find_space_quietly(peer, by, &who).await?;
     if space == peer.space() {
         return Err(bad("this is your own space"));
+    }
+    if !by.is_owner() && peer.is_family(&space) {
+        return follow_nobody(peer, space).await;
     }
     check_addresses(&addresses)?;
     let via = match node {
@@ -333,6 +352,18 @@ async fn follow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
     }
     let status = network.ask(move |node| node.space(&space)).await.map_err(stopped)?;
     Ok(serde_json::to_value(by_rights(peer.store(), status)).unwrap_or_default())
+}
+
+/// What an app is told that follows another identity of the owner's: what becomes of a key that is nobody's. Others would hear of that
+/// one.
+async fn follow_nobody(peer: &Peer, instead_of: PublicKey) -> Result<Serde, Problem> {
+    let (network, space) = (network(peer)?, PublicKey::from_bytes(timebus_identity::random_bytes()));
+    network.wish(Event::Follow { space, via: Vec::new() }).await.map_err(stopped)?;
+    let status = network.ask(move |node| node.space(&space)).await.map_err(stopped)?;
+    network.wish(Event::Unfollow { space }).await.map_err(stopped)?;
+    let mut told = serde_json::to_value(by_rights(peer.store(), status)).unwrap_or_default();
+    told["space"] = instead_of.to_string().into();
+    Ok(told)
 }
 
 #[derive(Deserialize)]
@@ -374,7 +405,7 @@ pub(crate) async fn find_person(peer: &Peer, name: &str) -> Result<PublicKey, Pr
     }
 }
 
-async fn mute(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
+async fn mute(peer: &Peer, by: &Who, body: &Bytes) -> Result<Serde, Problem> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Wanted {
@@ -386,7 +417,10 @@ async fn mute(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         true
     }
     let Wanted { who, muted } = read(body)?;
-    let who = find_person(peer, &who).await?;
+    let who = match find_person(peer, &who).await {
+        Err(problem) if problem.kind == crate::personas::IS_OWN => find_space_quietly(peer, by, &who).await?,
+        found => found?,
+    };
     if who == peer.space() {
         return Err(bad("this is your own space"));
     }
