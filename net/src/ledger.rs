@@ -214,17 +214,28 @@ pub struct Hosts {
     pub members: Vec<PublicKey>,
     /// With whom he shares the places of what waits for the owner.
     pub group: Option<PublicKey>,
+    /// Whose device he is, if that is known: what the owner said of him is for all of them.
+    pub person: Option<PublicKey>,
 }
 
 /// What the owner says to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// Room for what is held, and no more.
-    Once,
+    /// Room for what is held, and no more, if that is no more than so many bytes: what the owner saw when he said so.
+    Once(u64),
     /// Room for so many bytes in all.
     UpTo(u64),
     /// None, and no more requests.
     Never,
+}
+
+/// Why the owner's word about a request changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unsaid {
+    /// Nothing that waits is called so, or several are.
+    Unknown,
+    /// It is more by now than he saw.
+    More(Held),
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -719,18 +730,28 @@ impl Ledger {
 
     /// The owner's word about a request, by its id or the beginning of that. Answers what it was about.
     #[must_use]
-    pub fn allow(&self, id: &str, answer: Answer) -> Option<Held> {
+    ///
+    /// # Errors
+    ///
+    /// [`Unsaid`].
+    pub fn allow(&self, id: &str, answer: Answer) -> Result<Held, Unsaid> {
         let mut state = lock(&self.state);
         let State { settings, used, persons, .. } = &mut *state;
         let mut fitting = settings.held.keys().filter(|known| known.starts_with(id));
-        let (Some(found), None) = (fitting.next().cloned(), fitting.next()) else { return None };
-        let held = settings.held.remove(&found)?;
+        let (Some(found), None) = (fitting.next().cloned(), fitting.next()) else { return Err(Unsaid::Unknown) };
+        let held = settings.held.remove(&found).ok_or(Unsaid::Unknown)?;
+        if let Answer::Once(seen) = answer
+            && held.bytes > seen
+        {
+            settings.held.insert(found, held.clone());
+            return Err(Unsaid::More(held));
+        }
         let keys = held.who.parse().ok().and_then(|person: PublicKey| persons.get(&person)).into_iter().flatten();
         let here: u64 = keys.filter_map(|key| used.get(key)).map(|used| used.all).sum();
         let before = settings.limits.get(&held.who).copied().unwrap_or(held.relation.bytes_max());
         settings.never.retain(|who| *who != held.who);
         match answer {
-            Answer::Once => {
+            Answer::Once(_) => {
                 let is_said = settings.limits.insert(held.who.clone(), before.max(here.saturating_add(held.bytes))).is_some();
                 if !is_said {
                     settings.once.insert(held.who.clone());
@@ -740,7 +761,7 @@ impl Ledger {
             Answer::Never => settings.never.push(held.who.clone()),
         }
         self.save(settings);
-        Some(held)
+        Ok(held)
     }
 
     /// Sets how many bytes somebody may keep here, or an app write.
@@ -829,7 +850,8 @@ impl Ledger {
         let Payer::Key(key) = payer else { return Hosts::default() };
         let is_known = lock(&self.state).settings.limits.contains_key(&payer.name());
         let members = store.rights(space).filter(|_| !is_known).map_or_else(Vec::new, |rights| sponsors(&rights, key));
-        Hosts { members, group: Some(PublicKey::from_bytes(group(store, key))).filter(|_| !is_known) }
+        let person = crate::whose::spaces_of(store, key, false).first().copied();
+        Hosts { members, group: Some(PublicKey::from_bytes(group(store, key))).filter(|_| !is_known), person }
     }
 
     /// Counts bytes that this peer is to write for somebody who is not the owner, who shares the room of these hosts.
@@ -854,6 +876,12 @@ impl Ledger {
     #[must_use]
     pub fn room(&self, payer: &Payer, hosts: &Hosts) -> u64 {
         let own = self.limit_of(payer, payer.relation());
+        let of_person = hosts.person.map(|person| self.settings_of(&Payer::Key(person)));
+        let own = match of_person {
+            Some((_, true)) => 0,
+            Some((Some(said), _)) => own.min(said),
+            _ => own,
+        };
         let state = lock(&self.state);
         let used = state.settings.guests.get(&payer.name()).copied().unwrap_or(0);
         own.saturating_sub(used).min(guest_room(&state.settings, &hosts.members))
@@ -865,8 +893,11 @@ impl Ledger {
         let who = payer.name();
         let used = settings.guests.get(&who).copied().unwrap_or(0);
         let relation = payer.relation();
-        let bytes_max = settings.limits.get(&who).copied().unwrap_or(relation.bytes_max());
-        let is_over = used.saturating_add(bytes) > bytes_max || settings.never.contains(&who) || bytes > guest_room(settings, &hosts.members);
+        let person = hosts.person.map(|person| person.to_string());
+        let of_person = person.as_ref().and_then(|person| settings.limits.get(person));
+        let bytes_max = settings.limits.get(&who).or(of_person).copied().unwrap_or(relation.bytes_max());
+        let is_never = settings.never.contains(&who) || person.is_some_and(|person| settings.never.contains(&person));
+        let is_over = used.saturating_add(bytes) > bytes_max || is_never || bytes > guest_room(settings, &hosts.members);
         let id = match payer {
             Payer::Key(key) => held_id(key.as_bytes(), HTTP),
             Payer::App(_) => held_id(who.as_bytes(), HTTP),
@@ -879,7 +910,7 @@ impl Ledger {
             for host in &hosts.members {
                 settings.paid_together.entry(host.to_string()).or_default().add(Used::values(bytes));
             }
-        } else if !settings.never.contains(&who)
+        } else if !is_never
             && let counted = hosts.members.first().or(hosts.group.as_ref()).map_or_else(|| who.clone(), ToString::to_string)
             && (settings.held.contains_key(&id) || make_way(&mut settings.held, &counted, true))
         {

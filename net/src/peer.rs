@@ -146,6 +146,8 @@ pub struct Inner {
     inbox: Mutex<Option<Arc<Inbox>>>,
     pub(crate) refs: crate::refs::Refs,
     pub(crate) uploads: crate::blobs::resume::Uploads,
+    /// How much each request that waits for the owner was when it was shown last.
+    pub(crate) shown_held: Mutex<std::collections::BTreeMap<String, u64>>,
     pub(crate) uses: Arc<crate::blobs::cache::Uses>,
     /// Bytes of files of others that were kept when they were looked through last.
     pub(crate) cached: AtomicU64,
@@ -235,6 +237,7 @@ impl Peer {
             inbox: Mutex::default(),
             refs: crate::refs::Refs::default(),
             uploads: crate::blobs::resume::Uploads::default(),
+            shown_held: Mutex::default(),
             uses: Arc::default(),
             cached: AtomicU64::default(),
             scrub: crate::scrub::Scrub::default(),

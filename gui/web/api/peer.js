@@ -110,7 +110,9 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {number} readers
  * @property {number} bytes_given
  * @property {number} given_per_s
- * @property {{ name: string, bytes: number }[]} given_to
+ * @property {{ name: string, bytes: number }[]} sources
+ * @property {{ name: string, bytes: number, has_bytes: number }[]} given_to
+ * @property {number | null} left_ms how long the rest takes
  * @property {string | null} problem
  */
 /**
@@ -121,7 +123,28 @@ import { WatchSocket } from "./watch-socket.js";
  * @property {{ up: number | null, down: number | null }} limits bytes a second
  * @property {{ bytes: number, since_ms: number, bytes_per_s: number }} given
  * @property {string | null} problem why it is not known what the owner said of files
+ * @property {Upload[]} uploads
  * @property {Transfer[]} transfers
+ * @property {Came[]} came the latest first
+ */
+/**
+ * A file that came from others.
+ * @typedef {object} Came
+ * @property {string} hash
+ * @property {string | null} path
+ * @property {number} bytes_total
+ * @property {{ name: string, bytes: number }[]} sources
+ * @property {number} took_ms
+ * @property {number} at_ms
+ */
+/**
+ * A file that is being put here, or was to be.
+ * @typedef {object} Upload
+ * @property {string} id
+ * @property {string} path
+ * @property {number} bytes_here
+ * @property {number | null} bytes_total
+ * @property {number} changed_ms
  */
 /**
  * Another peer.
@@ -702,9 +725,9 @@ export class Peer {
     return (await this.#json("/.sys/held")).held;
   }
 
-  /** @param {string} id @param {"once" | "never" | number} answer a number: so many bytes in all */
-  allow(id, answer) {
-    return this.#post("/.sys/allow", { id, answer });
+  /** @param {Held} held as it was shown @param {"once" | "never" | number} answer a number: so many bytes in all */
+  allow({ id, bytes }, answer) {
+    return this.#post("/.sys/allow", { id, answer, bytes });
   }
 
   /** Who costs what here. @returns {Promise<Cost[]>} */

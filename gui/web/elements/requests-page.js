@@ -44,7 +44,7 @@ export class RequestsPage extends LivePage {
   /** @param {Held} held */
   #row(held) {
     const answer = (/** @type {"once" | "never" | number} */ word) => () =>
-      this.do(() => this.peer?.allow(held.id, word));
+      this.do(() => this.peer?.allow(held, word));
     const more = held.bytes + MORE_BYTES;
     return h(
       "li",

@@ -196,7 +196,7 @@ fn one_head_says_how_much_is_held_back() {
     assert_eq!(told(&ledger), Some((297, whole, true)));
     // Room for just that, and all of it comes.
     let id = ledger.held().into_keys().next().expect("one");
-    assert!(ledger.allow(&id, Answer::Once).is_some());
+    assert!(ledger.allow(&id, Answer::Once(u64::MAX)).is_ok());
     assert_eq!(bring(&mut engine, &ledger, all[3..].to_vec(), mallory.public()), (297, 0));
     assert!(!weigh(&engine, &ledger, &end, &[]) && ledger.held().is_empty(), "nothing waits any more");
 }
@@ -318,7 +318,7 @@ fn an_app_has_a_budget_of_its_own_and_a_larger_one_when_the_owner_says_so() {
     let ledger = Ledger::open(&file);
     assert_eq!(ledger.app_costs()["chirp"].bytes, APP_BYTES - 10);
     assert!(ledger.charge(&chirp, &Hosts::default(), 11, 1).is_err());
-    assert!(ledger.allow(&id, Answer::UpTo(2 * APP_BYTES)).is_some());
+    assert!(ledger.allow(&id, Answer::UpTo(2 * APP_BYTES)).is_ok());
     assert_eq!((ledger.charge(&chirp, &Hosts::default(), 11, 1), ledger.limit_of(&chirp, Relation::App)), (Ok(()), 2 * APP_BYTES));
     let passed = (0..10_000).filter(|_| ledger.request(&chirp, 1_000_000).is_ok()).count();
     assert_eq!((passed, ledger.request(&chirp, 1_000_000)), (5000, Err(1)));
@@ -342,7 +342,7 @@ fn a_file_is_asked_for_before_it_comes_and_counted_when_it_is_here() {
     let id = ledger.charge_file(&chirp, &Hosts::default(), 31_000_000_000, false, 1).expect_err("there is no room");
     let held = &ledger.held()[&id];
     assert_eq!((held.files, held.file_bytes, held.bytes), (1, 31_000_000_000, 31_000_001_000));
-    assert!(ledger.allow(&id, Answer::Once).is_some());
+    assert!(ledger.allow(&id, Answer::Once(u64::MAX)).is_ok());
     assert_eq!(ledger.charge_file(&chirp, &Hosts::default(), 31_000_000_000, true, 1), Ok(()));
     assert!(ledger.charge(&chirp, &Hosts::default(), 1, 1).is_err(), "once is once");
 }
@@ -370,11 +370,13 @@ fn an_answer_stays() {
         since_ms: 1,
     };
     lock(&ledger.state).settings.held.insert("abc".to_owned(), held.clone());
-    assert_eq!(ledger.allow("x", Answer::Once), None);
-    assert_eq!(ledger.allow("ab", Answer::Once), Some(held.clone()));
+    assert_eq!(ledger.allow("x", Answer::Once(u64::MAX)), Err(Unsaid::Unknown));
+    // It grew between the look and the word.
+    assert_eq!(ledger.allow("ab", Answer::Once(held.bytes - 1)), Err(Unsaid::More(held.clone())));
+    assert_eq!(ledger.allow("ab", Answer::Once(held.bytes)), Ok(held.clone()));
     assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Stranger), 31_000_000_000);
     lock(&ledger.state).settings.held.insert("abc".to_owned(), held);
-    assert!(ledger.allow("abc", Answer::Never).is_some());
+    assert!(ledger.allow("abc", Answer::Never).is_ok());
     assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Friend), 0);
     ledger.limit(&who, 5);
     assert_eq!(Ledger::open(&file).limit_of(&who, Relation::Friend), 5);
@@ -918,7 +920,7 @@ fn what_is_allowed_once_is_for_nobody_else() {
     settings.held.insert("aa".to_owned(), held(&bob.person));
     let ledger = Ledger::open(Path::new(""));
     lock(&ledger.state).settings = settings;
-    assert!(ledger.allow("aa", Answer::Once).is_some());
+    assert!(ledger.allow("aa", Answer::Once(u64::MAX)).is_ok());
     assert_eq!(ledger.limit_of(&Payer::Key(bob.person), bob.relation), 30_000_000_000);
     assert_eq!(together_max(&lock(&ledger.state).settings, &bob), before);
     ledger.limit(&Payer::Key(bob.person), 1_000_000_000);
@@ -1049,7 +1051,7 @@ fn nobody_fills_what_waits_for_the_owner() {
     let guest = secret(1).public();
     let ask_at =
         |ledger: &Ledger, payer: &Payer, hosts: Hosts, at: u64| ledger.charge(payer, &hosts, INVITED_BYTES + 1, at).expect_err("there is no room");
-    let ask = |payer: &Payer, hosts: &[PublicKey], at: u64| ask_at(&ledger, payer, Hosts { members: hosts.to_vec(), group: None }, at);
+    let ask = |payer: &Payer, hosts: &[PublicKey], at: u64| ask_at(&ledger, payer, Hosts { members: hosts.to_vec(), ..Hosts::default() }, at);
     for number in 0..HELD_HTTP_MAX as u16 {
         ask(&key(number), &[guest], u64::from(number));
     }
@@ -1066,7 +1068,7 @@ fn nobody_fills_what_waits_for_the_owner() {
     assert!(held.contains_key(&first) && held[&first].counted == guest.to_string(), "who asked first is not pushed out by who came later");
 
     // So it is with those who came by one invite.
-    let invite = |group: u8| Hosts { members: Vec::new(), group: Some(secret(group).public()) };
+    let invite = |group: u8| Hosts { group: Some(secret(group).public()), ..Hosts::default() };
     let ledger = Ledger::open(Path::new(""));
     for number in 0..HELD_HTTP_MAX as u16 {
         ask_at(&ledger, &key(number), invite(3), u64::from(number));

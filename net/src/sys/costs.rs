@@ -14,7 +14,7 @@ use timebus_store::store::StorageError;
 use crate::blobs::beside;
 use crate::blobs::given::Given;
 use crate::community::Rules;
-use crate::ledger::{Answer, Cost, Held, Payer, Relation};
+use crate::ledger::{Answer, Cost, Held, Payer, Relation, Unsaid};
 use crate::peer::Peer;
 use crate::people::People;
 use crate::problem::Problem;
@@ -85,7 +85,9 @@ fn describe(peer: &Peer, people: &People, id: &str, held: &Held) -> Serde {
 /// What waits for the owner's word.
 async fn held(peer: &Peer) -> Result<Serde, Problem> {
     let people = People::now(peer).await;
-    let all: Vec<Serde> = peer.ledger().held().iter().map(|(id, held)| describe(peer, &people, id, held)).collect();
+    let held = peer.ledger().held();
+    let all: Vec<Serde> = held.iter().map(|(id, held)| describe(peer, &people, id, held)).collect();
+    *crate::peer::lock(&peer.shown_held) = held.into_iter().map(|(id, held)| (id, held.bytes)).collect();
     Ok(json!({ "held": all }))
 }
 
@@ -96,19 +98,47 @@ async fn allow(peer: &Peer, body: &Bytes) -> Result<Serde, Problem> {
         id: String,
         /// `once`, `never`, or a number of bytes.
         answer: Serde,
+        /// How much it was when the owner said `once`; if not said, when it was last shown.
+        bytes: Option<u64>,
     }
-    let Wanted { id, answer } = read(body)?;
+    let Wanted { id, answer, bytes } = read(body)?;
+    let shown =
+        || crate::peer::lock(&peer.shown_held).range(id.clone()..).next().filter(|(known, _)| known.starts_with(&id)).map(|(_, bytes)| *bytes);
     let answer = match (answer.as_str(), answer.as_u64()) {
-        (Some("once"), _) => Answer::Once,
+        (Some("once"), _) => Answer::Once(bytes.or_else(shown).unwrap_or(0)),
         (Some("never"), _) => Answer::Never,
         (_, Some(bytes)) => Answer::UpTo(bytes),
         _ => return Err(bad("an answer is \"once\", \"never\" or a number of bytes")),
     };
     let people = People::now(peer).await;
-    let found = peer.ledger().allow(&id, answer).ok_or_else(|| {
-        Problem::new(StatusCode::NOT_FOUND, "held", "there is no such request", format!("nothing that waits is called {id}, or several are"))
-            .with_fix("`timebus held` lists what waits")
-    })?;
+    let found = match peer.ledger().allow(&id, answer) {
+        Ok(found) => found,
+        Err(Unsaid::Unknown) => {
+            let detail = format!("nothing that waits is called {id}, or several are");
+            return Err(Problem::new(StatusCode::NOT_FOUND, "held", "there is no such request", detail).with_fix("`timebus held` lists what waits"));
+        }
+        Err(Unsaid::More(now)) => {
+            let told = describe(peer, &people, &id, &now);
+            crate::peer::lock(&peer.shown_held).retain(|known, _| !known.starts_with(&id));
+            let known = peer.ledger().held().into_iter().find(|(known, _)| known.starts_with(&id));
+            crate::peer::lock(&peer.shown_held).extend(known.map(|(known, _)| (known, now.bytes)));
+            let detail = format!("it is {}", told["says"].as_str().unwrap_or_default());
+            return Err(Problem::new(StatusCode::CONFLICT, "held-more", "this is more than you were shown", detail)
+                .with_fix(format!("say the same again if that is what you mean, or how much at most: timebus allow {id} up to 1GB"))
+                .with("bytes", now.bytes));
+        }
+    };
+    // What is said of one of his keys is meant of him.
+    if let (Answer::UpTo(_) | Answer::Never, Some(Payer::Key(key))) = (answer, Payer::parse(&found.who))
+        && let Ok(person) = people.find(&key.to_string())
+    {
+        for key in person.space.into_iter().chain(person.keys).filter(|other| *other != key) {
+            match answer {
+                Answer::UpTo(bytes) => peer.ledger().limit(&Payer::Key(key), bytes),
+                _ => peer.ledger().set(&Payer::Key(key), peer.ledger().settings_of(&Payer::Key(key)).0, true),
+            }
+        }
+    }
     peer.store().recheck_rights();
     if answer != Answer::Never
         && let Some(network) = peer.network()
