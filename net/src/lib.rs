@@ -23,6 +23,7 @@ mod computed;
 pub mod devices;
 pub mod dht;
 mod drop;
+mod ends;
 pub mod etag;
 mod files;
 mod fsck;

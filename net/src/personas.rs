@@ -238,6 +238,7 @@ impl Peer {
             persona.enter(network);
             let mut tasks = lock(&self.personas.tasks);
             tasks.spawn(crate::scrub::run(persona.clone()));
+            tasks.spawn(crate::ends::keep(persona.clone()));
             tasks.spawn(crate::blobs::collect(persona.clone()));
             tasks.spawn(crate::blobs::wishes::keep(persona.clone()));
             tasks.spawn(crate::community::keeping::keep(persona.clone()));

@@ -42,7 +42,54 @@ fn what_an_invite_gave_can_be_taken_back() {
     assert_ne!(bob.send("GET", "/@alice/secret", &[], "").status, 200);
 }
 
-/// Bob is thrown out while his machine is off, and goes on writing there.
+/// Who dates what he writes back would have a right for ever; so it is taken back when it has ended.
+#[test]
+fn a_right_that_has_ended_is_taken_back_and_what_was_written_by_it_stays() {
+    let (alice, bob) = pair();
+    let bobs = bob.ready["id"].as_str().expect("an id");
+    let given = verb(alice.home(), &["grant", "/desk", bobs, "--can", "write", "--until", "20s"]);
+    let id = given["grants"][0].as_str().expect("a grant").to_owned();
+    let json_body = [("Content-Type", "application/json")];
+    poll("bob may write there", || (bob.send("PUT", "/@alice/desk/x", &json_body, "1").status == 200).then_some(()));
+    until_value(&alice, "/desk/x", &json!(1));
+    let stated = poll("it is taken back", || {
+        let stated = alice.value(&format!("/.auth/grants/{id}"));
+        (stated["live"] == false).then_some(stated)
+    });
+    assert!(crate::who::signed::now_s() as u64 * 1000 + 1000 > stated["not_after_ms"].as_u64().expect("an end"));
+    assert_eq!(alice.value("/desk/x"), 1);
+    // It is so for everybody, and over restarts nothing is said twice.
+    poll("bob knows", || (bob.value(&format!("/@alice/.auth/grants/{id}"))["live"] == false).then_some(()));
+    let revocations = |peer: &Peer| peer.value("/.auth/revocations").as_object().map(serde_json::Map::len);
+    let before = revocations(&alice);
+    let alice = alice.restart();
+    assert_eq!(revocations(&alice), before);
+}
+
+/// What is stated is data under `/.auth`, and is edited there.
+#[test]
+fn rights_are_given_and_taken_back_where_they_are_read() {
+    let (alice, bob) = pair();
+    let bobs = bob.ready["id"].as_str().expect("an id");
+    let json_body = [("Content-Type", "application/json")];
+    let wanted = json!({"who": bobs, "path": "/desk", "can": "write"}).to_string();
+    let given = alice.send("POST", "/.auth/grants", &json_body, &wanted);
+    assert_eq!(given.status, 200, "{}", given.text());
+    let id = given.json()["grants"][0].as_str().expect("a grant").to_owned();
+    assert_eq!(alice.value(&format!("/.auth/grants/{id}"))["path"], "/desk");
+    poll("bob may write there", || (bob.send("PUT", "/@alice/desk/x", &json_body, "1").status == 200).then_some(()));
+    until_value(&alice, "/desk/x", &json!(1));
+    // Nobody takes back what another one gave, nor gives what he may not.
+    for (method, target, body) in [("DELETE", format!("/@alice/.auth/grants/{id}"), ""), ("POST", "/@alice/.auth/grants".to_owned(), &*wanted)] {
+        bob.send(method, &target, &json_body, body).problem(403);
+    }
+    let taken = alice.send("DELETE", &format!("/.auth/grants/{id}"), &[], "");
+    assert_eq!((taken.status, taken.json()["dead"].as_array().map(Vec::len)), (200, Some(1)), "{}", taken.text());
+    assert_eq!(alice.value(&format!("/.auth/grants/{id}"))["live"], false);
+    assert_eq!(alice.value("/desk/x"), 1, "what he wrote stays");
+    poll("bob may not any more", || (bob.send("PUT", "/@alice/desk/y", &json_body, "1").status == 403).then_some(()));
+}
+
 /// A grant adds to what somebody may already, so one with limits limits nothing as long as a wider one is in force.
 #[test]
 fn a_grant_that_limits_nothing_says_so_and_why_names_the_one_that_counts() {
